@@ -1,0 +1,37 @@
+"""eigencode: autoencoders on PyTorch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from eigencode._version import __version__
+
+if TYPE_CHECKING:
+    from eigencode.composition import Composition, Noise, Trace
+    from eigencode.estimators.autoencoder import Autoencoder
+    from eigencode.objectives import Objective
+    from eigencode.storage import load
+
+_HOMES = {
+    "Autoencoder": "eigencode.estimators.autoencoder",
+    "Composition": "eigencode.composition",
+    "Noise": "eigencode.composition",
+    "Objective": "eigencode.objectives",
+    "Trace": "eigencode.composition",
+    "load": "eigencode.storage",
+}
+
+__all__ = ["Autoencoder", "Composition", "Noise", "Objective", "Trace", "__version__", "load"]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first asked for: torch takes seconds, and not every use needs it."""
+    import importlib
+
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'eigencode' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

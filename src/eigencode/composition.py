@@ -1,0 +1,160 @@
+r"""Composition: one autoencoder, as a plain torch module made of the formula's words.
+
+.. math::
+    \min_w \; E_x E_{\tilde x \sim C(\tilde x|x)} \left[ E_{z \sim q(z|\tilde x)} [ -\log p(x|z) ]
+    + \beta D(q(z|\tilde x), p(z)) + \Omega \right] - \frac1n \log p(w)
+
+Every classical autoencoder is this sentence with one or two words changed. A composition is a pure function of its
+parameters, a batch and the noise, all given from outside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from eigencode.parts.base import Part
+from eigencode.parts.codes import Code, Point, Posterior
+from eigencode.parts.corruptions import Corruption
+from eigencode.parts.distributions import Distribution
+from eigencode.parts.likelihoods import GaussianLikelihood, Likelihood
+from eigencode.parts.networks import Network
+from eigencode.parts.priors import Prior
+
+
+@dataclass(frozen=True)
+class Noise:
+    """All randomness of one pass, drawn outside; None where a part is deterministic."""
+
+    corruption: Tensor | None = None
+    code: Tensor | None = None
+
+
+SILENCE = Noise()
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What happened to one batch.
+
+    Attributes
+    ----------
+    x : Tensor
+        The clean scaled rows, shape (n, d).
+    observed : Tensor or None
+        1 where a cell is known and 0 where it is missing, shape (n, d); None where all are known.
+    x_tilde : Tensor
+        What the encoder saw, shape (n, d).
+    q : Posterior
+        Distribution of the codes given ``x_tilde``.
+    z : Tensor
+        The codes drawn, shape (n, k).
+    p : Distribution
+        Distribution of the columns given ``z``.
+    """
+
+    x: Tensor
+    observed: Tensor | None
+    x_tilde: Tensor
+    q: Posterior
+    z: Tensor
+    p: Distribution
+
+
+class Composition(Part):
+    """Corruption, encoder, code, decoder, likelihood and prior as one module, usable in any training loop.
+
+    Parameters
+    ----------
+    encoder, decoder : Network
+        The maps f and g.
+    code : Code, default Point()
+        What the encoder's output means.
+    likelihood : Likelihood, default GaussianLikelihood()
+        What the decoder's output means.
+    corruption : Corruption, optional
+        What is done to the encoder's input in training.
+    prior : Prior, optional
+        Density of the codes.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from eigencode import Composition
+    >>> from eigencode.parts import MLP
+    >>> model = Composition(encoder=MLP(hidden=(8,)), decoder=MLP(hidden=(8,)))
+    >>> model.setup(n_features=5, n_components=2, generator=torch.Generator().manual_seed(0))
+    >>> trace = model(torch.zeros(3, 5))
+    >>> trace.z.shape, trace.p.mean.shape
+    (torch.Size([3, 2]), torch.Size([3, 5]))
+    """
+
+    def __init__(
+        self,
+        encoder: Network,
+        decoder: Network,
+        code: Code | None = None,
+        likelihood: Likelihood | None = None,
+        corruption: Corruption | None = None,
+        prior: Prior | None = None,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+        self.code = Point() if code is None else code
+        self.likelihood = GaussianLikelihood() if likelihood is None else likelihood
+        self.corruption = corruption
+        self.prior = prior
+
+    def setup(self, n_features: int, n_components: int, generator: torch.Generator) -> None:
+        """Make all tensors for rows of ``n_features`` columns and codes of ``n_components``."""
+        self.n_features, self.n_components = n_features, n_components
+        self.encoder.setup(n_features, self.code.width(n_components), generator)
+        self.decoder.setup(n_components, self.likelihood.width(n_features), generator)
+
+    @property
+    def words(self) -> list[Part]:
+        """The parts that say what kind of autoencoder this is, networks left out."""
+        words = [self.code, self.likelihood, self.corruption, self.prior]
+        return [word for word in words if word is not None]
+
+    @property
+    def is_stochastic(self) -> bool:
+        """Whether a training pass draws anything at random."""
+        return self.corruption is not None or self.code.is_stochastic
+
+    def draw_noise(self, n_rows: int, generator: torch.Generator) -> Noise:
+        """Draw the randomness of one pass over ``n_rows`` rows."""
+        return Noise(
+            None if self.corruption is None else self.corruption.draw_noise(n_rows, self.n_features, generator),
+            self.code.draw_noise(n_rows, self.n_components, generator),
+        )
+
+    def encode(self, x: Tensor, observed: Tensor | None = None) -> Posterior:
+        """The distribution q(z|x) of the codes of rows of shape (n, d)."""
+        if observed is not None:
+            x = x * observed
+        return self.code(_widened(self.encoder(x)))
+
+    def decode(self, z: Tensor) -> Distribution:
+        """The distribution p(x|z) of the scaled columns given codes of shape (n, k)."""
+        return self.likelihood(_widened(self.decoder(z)))
+
+    def reconstruct(self, x: Tensor) -> Distribution:
+        """The distribution of the columns at the mean code of clean rows of shape (n, d)."""
+        return self.decode(self.encode(x).mean)
+
+    def forward(self, x: Tensor, noise: Noise = SILENCE, observed: Tensor | None = None) -> Trace:
+        """Corrupt (where noise is given), encode, draw a code, decode."""
+        corrupt = self.corruption is not None and noise.corruption is not None
+        x_tilde = self.corruption(x, noise.corruption) if corrupt else x  # type: ignore[misc]
+        q = self.encode(x_tilde, observed)
+        z = q.draw(noise.code)
+        return Trace(x, observed, x_tilde, q, z, self.decode(z))
+
+
+def _widened(output: Tensor) -> Tensor:
+    """Densities and penalties are computed in float32 at least, whatever the networks' precision."""
+    return output.float() if output.dtype in (torch.bfloat16, torch.float16) else output

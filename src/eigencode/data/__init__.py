@@ -1,0 +1,1 @@
+"""Data: rows in, numbers out. Knows no autoencoder."""

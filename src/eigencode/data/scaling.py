@@ -1,0 +1,121 @@
+"""Scaling: always centred, then divided by one number or by one for each column."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from eigencode.data.sources import ArraySource, Source
+from eigencode.errors import DataError
+
+
+@dataclass(frozen=True)
+class ColumnStatistics:
+    """Count, mean, variance (divided by n), minimum and maximum of each column, in float64."""
+
+    n_rows: int
+    mean: np.ndarray
+    variance: np.ndarray
+    minimum: np.ndarray
+    maximum: np.ndarray
+
+    @classmethod
+    def of(cls, source: Source) -> ColumnStatistics:
+        """Read the source once, merging exact statistics of its chunks (Chan, Golub & LeVeque, 1983)."""
+        n = 0
+        mean = squares = np.zeros(source.shape[1])
+        low, high = np.full(source.shape[1], np.inf), np.full(source.shape[1], -np.inf)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for chunk in source.chunks():
+                part = chunk.astype(np.float64)
+                m, part_mean = len(part), part.mean(0)
+                low, high = np.minimum(low, part.min(0)), np.maximum(high, part.max(0))
+                part -= part_mean
+                gap = part_mean - mean
+                squares = squares + np.einsum("ij,ij->j", part, part) + gap**2 * (n * m / (n + m))
+                n += m
+                mean = mean + gap * (m / n)
+        return cls(n, mean, squares / n, low, high)
+
+    @property
+    def constant(self) -> np.ndarray:
+        """Whether a column has one value only, up to float64's rounding."""
+        rounding = 16 * np.finfo(np.float64).eps * np.maximum(np.abs(self.minimum), np.abs(self.maximum))
+        return self.maximum - self.minimum <= rounding
+
+
+def columns_are_commensurate(statistics: ColumnStatistics) -> bool:
+    """Whether the columns share one range, as the pixels of an image do.
+
+    The rule: at least half of the columns that vary span at least half of the range of all columns together.
+    """
+    varying = ~statistics.constant
+    if not varying.any():
+        return True
+    low, high = statistics.minimum[varying], statistics.maximum[varying]
+    return bool(np.median(high - low) >= 0.5 * (high.max() - low.min()))
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """The map between the data's units and the model's.
+
+    Attributes
+    ----------
+    kind : str
+        'common', 'standard' or 'none'.
+    center, divisor : ndarray of shape (d,)
+        Scaled = (x - center) / divisor, in float64.
+    limit : float
+        Size beyond which a scaled cell is extreme: the network's input is clipped there, targets and scores never.
+        It is ten times the largest scaled cell seen in fitting, and at least 10.
+    """
+
+    kind: str
+    center: np.ndarray
+    divisor: np.ndarray
+    limit: float
+
+    @classmethod
+    def fit(cls, source: Source, scale: str) -> Scaler:
+        """Measure the source's columns and choose the scale, 'auto' by `columns_are_commensurate`."""
+        found = ColumnStatistics.of(source)
+        too_large = ~np.isfinite(found.variance)
+        if too_large.any():
+            columns = np.flatnonzero(too_large).tolist()
+            raise DataError(
+                "Some columns have values too large for their variance to be a float64 number",
+                got=f"columns {columns[:5]}, up to {np.abs([found.minimum, found.maximum]).max():.3g}",
+                hint="Divide those columns by a constant first",
+            )
+        if scale == "auto":
+            scale = "common" if columns_are_commensurate(found) else "standard"
+        divisor = np.ones_like(found.mean)
+        if scale == "common":
+            divisor[:] = np.sqrt(found.variance.mean()) if not found.constant.all() else 1.0
+        elif scale == "standard":
+            divisor = np.where(found.constant, 1.0, np.sqrt(found.variance))
+        # A spread so small that its square underflows leaves nothing to divide by.
+        divisor[divisor == 0] = 1.0
+        largest = np.maximum(found.maximum - found.mean, found.mean - found.minimum) / divisor
+        return cls(scale, found.mean, divisor, max(10.0, 10.0 * float(largest.max())))
+
+    def transform(self, rows: np.ndarray) -> np.ndarray:
+        """Scale rows, in float64."""
+        return (rows.astype(np.float64) - self.center) / self.divisor
+
+    def chunks(self, array: np.ndarray, dtype: np.dtype | type) -> Iterator[np.ndarray]:
+        """Scaled blocks of an array's rows, centred in float64 and then of the given type."""
+        for chunk in ArraySource(array).chunks():
+            yield self.transform(chunk).astype(dtype, copy=False)
+
+    def inverse_transform(self, rows: np.ndarray) -> np.ndarray:
+        """Bring scaled rows back to the data's units, in float64."""
+        return rows * self.divisor + self.center
+
+    @property
+    def log_jacobian(self) -> float:
+        """Sum of the log-derivatives: what a log-density in scaled units gains in the data's."""
+        return -float(np.log(self.divisor).sum())

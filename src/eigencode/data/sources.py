@@ -1,0 +1,47 @@
+"""Sources: where rows come from, read a chunk at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+CHUNK_ROWS = 8192
+
+
+class Source(Protocol):
+    """Rows of numbers that can be read in order, as often as needed."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Numbers of rows and columns."""
+
+    def chunks(self) -> Iterator[np.ndarray]:
+        """Consecutive blocks of rows, each of shape (m, n_columns), in the source's own type."""
+
+
+@dataclass(frozen=True)
+class ArraySource:
+    """Rows of an array in memory (or mapped into it), of any numeric type and layout.
+
+    Examples
+    --------
+    >>> source = ArraySource(np.arange(6).reshape(3, 2))
+    >>> source.shape, [chunk.tolist() for chunk in source.chunks()]
+    ((3, 2), [[[0, 1], [2, 3], [4, 5]]])
+    """
+
+    array: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Numbers of rows and columns."""
+        n_rows, n_columns = self.array.shape
+        return n_rows, n_columns
+
+    def chunks(self) -> Iterator[np.ndarray]:
+        """Consecutive blocks of at most ``CHUNK_ROWS`` rows."""
+        for first in range(0, len(self.array), CHUNK_ROWS):
+            yield self.array[first : first + CHUNK_ROWS]

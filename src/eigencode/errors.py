@@ -1,0 +1,65 @@
+"""Every failure a user can meet, in three sentences: what was wrong, what was found, what to try."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class EigencodeError(Exception):
+    """Base of all errors raised on purpose by this package.
+
+    Parameters
+    ----------
+    what : str
+        What was wrong, as a sentence without its full stop.
+    got : object, optional
+        What was found instead.
+    hint : str, optional
+        What to try next, as a sentence without its full stop.
+    """
+
+    def __init__(self, what: str, *, got: object = None, hint: str | None = None) -> None:
+        self.what, self.got, self.hint = what, got, hint
+        found = "" if got is None else f" Got {got}."
+        advice = "" if hint is None else f" {hint}."
+        super().__init__(f"{what}.{found}{advice}")
+
+
+class OptionError(EigencodeError, ValueError, TypeError):
+    """An option has a value outside its domain, or two options contradict each other."""
+
+
+class DataError(EigencodeError, ValueError):
+    """The rows given cannot be used: shape, type, or values outside the model's support."""
+
+
+class FileError(EigencodeError, OSError):
+    """A file cannot be read or written."""
+
+
+class StorageError(FileError, ValueError):
+    """A model file is damaged, foreign, or from a newer version."""
+
+
+class TrainingError(EigencodeError, RuntimeError):
+    """Training cannot go on, and no usable weights exist to fall back on."""
+
+
+class ResultWarning(UserWarning):
+    """The fitted model is usable only with care; the message says why and what to try."""
+
+
+def did_you_mean(word: object, known: Iterable[str]) -> str | None:
+    """Return "Did you mean 'x'?" for the nearest known word, or a list of what is known.
+
+    Examples
+    --------
+    >>> did_you_mean("gausian", ["gaussian", "poisson"])
+    "Did you mean 'gaussian'?"
+    """
+    known = sorted(known)
+    near = difflib.get_close_matches(str(word), known, n=1)
+    if near:
+        return f"Did you mean {near[0]!r}?"
+    return f"Known are: {', '.join(map(repr, known))}" if known else None

@@ -1,0 +1,1 @@
+"""The scikit-learn face: one base that does the work, and named autoencoders as differences from it."""

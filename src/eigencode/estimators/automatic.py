@@ -1,0 +1,95 @@
+"""What "auto" means: sizes and lengths derived from the data, by rules without a clock.
+
+``docs/log.md`` has the experiments behind the constants.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+def hidden_widths(n_features: int, n_components: int, n_rows: int) -> tuple[int, ...]:
+    """Widths of the encoder's hidden layers.
+
+    Two layers that narrow towards the code where there are rows enough to learn them, else one.
+    """
+    first = _power_of_two(4 * n_features, 32, 512)
+    if n_rows < 5_000:
+        return (min(first, 128),)
+    return (first, max(first // 2, _power_of_two(n_components, 16, 512)))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an optimiser is best run where the user says nothing.
+
+    Attributes
+    ----------
+    learning_rate : float
+        Peak step size.
+    warmup : int
+        Steps of warm-up.
+    decay_share : float
+        Share of the steps that is decay.
+    patience : int
+        Epochs without progress before the decay.
+    progress : float
+        Share of what was gained so far that counts as progress.
+    min_steps, min_epochs : int
+        A run is no shorter than either.
+    batch_share, min_batch, max_batch : float, int, int
+        Rows a step: a share of the rows, as a power of two within bounds.
+    """
+
+    learning_rate: float
+    warmup: int
+    decay_share: float
+    patience: int
+    progress: float
+    min_steps: int
+    min_epochs: int
+    batch_share: float
+    min_batch: int
+    max_batch: int
+
+    def batch_size(self, n_rows: int) -> int:
+        """Rows a step."""
+        return min(_power_of_two(self.batch_share * n_rows, self.min_batch, self.max_batch), n_rows)
+
+    def n_epochs(self, n_batches: int) -> int:
+        """Passes over the rows."""
+        return max(self.min_epochs, math.ceil(self.min_steps / n_batches))
+
+
+RECIPES = {
+    "adam": Recipe(
+        learning_rate=2e-3,
+        warmup=50,
+        decay_share=0.5,
+        patience=10,
+        progress=0.005,
+        min_steps=2_000,
+        min_epochs=20,
+        batch_share=1 / 16,
+        min_batch=32,
+        max_batch=256,
+    ),
+    "lbfgs": Recipe(
+        learning_rate=1.0,
+        warmup=0,
+        decay_share=0.0,
+        patience=5,
+        progress=0.0,
+        min_steps=100,
+        min_epochs=100,
+        batch_share=2.0,
+        min_batch=2,
+        max_batch=2**62,
+    ),
+}
+
+
+def _power_of_two(wanted: float, low: int, high: int) -> int:
+    """The power of two nearest to a number (in ratio), within bounds."""
+    return int(min(max(2 ** round(math.log2(max(wanted, 1))), low), high))

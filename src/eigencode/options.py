@@ -1,0 +1,291 @@
+"""The knobs: name, type, default, range and help of every option, said once.
+
+The estimators inherit these fields as their constructor arguments, their docstrings and their checks;
+the command line reads the same fields for its flags. Nothing here imports torch, so that a command's
+help is instant.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
+from functools import cache
+from numbers import Integral, Real
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from eigencode.errors import OptionError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Knob:
+    """What is to be said of one option beyond its type and default.
+
+    Parameters
+    ----------
+    help : str
+        One or more sentences, shown in docstrings and on the command line.
+    low, high : float
+        The closed range of a number, or of every number of a sequence.
+    open_low, open_high : bool
+        Leave the end itself out.
+    on_command_line : bool
+        False for options that take Python objects only.
+    object : str
+        What a Python object given for this option is, in words.
+    """
+
+    help: str
+    low: float = -math.inf
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+    on_command_line: bool = True
+    object: str = "a part or module"
+
+    def contains(self, number: float) -> bool:
+        """Whether a number lies in the range."""
+        above = number > self.low if self.open_low else number >= self.low
+        below = number < self.high if self.open_high else number <= self.high
+        return above and below
+
+    @property
+    def interval(self) -> str:
+        """The range in mathematical notation, as "[1, inf)"."""
+        left = "(" if self.open_low or math.isinf(self.low) else "["
+        right = ")" if self.open_high or math.isinf(self.high) else "]"
+        return f"{left}{self.low:g}, {self.high:g}{right}"
+
+
+Activation = Literal["gelu", "relu", "leaky_relu", "elu", "silu", "tanh", "sigmoid", "softplus", "identity"]
+Scale = Literal["auto", "common", "standard", "none"]
+Start = Literal["auto", "linear", "plain"]
+Precision = Literal["auto", "float32", "bfloat16", "float64"]
+Object = Any
+"""A Python object, which the estimator checks where it is used."""
+
+
+@dataclass(eq=False, repr=False)
+class AutoencoderOptions:
+    """The knobs shared by every autoencoder."""
+
+    n_components: Annotated[
+        int | Literal["auto"],
+        Knob(
+            "Size of the code. 'auto': the smallest number of principal components that keeps 90 % of the variance "
+            "of the scaled rows.",
+            low=1,
+        ),
+    ] = "auto"
+    _: KW_ONLY
+    hidden: Annotated[
+        tuple[int, ...] | Literal["auto"],
+        Knob(
+            "Widths of the encoder's hidden layers, from the data to the code; the decoder mirrors them. () is a "
+            "linear map. 'auto': derived from the numbers of columns, rows and components.",
+            low=1,
+        ),
+    ] = "auto"
+    activation: Annotated[
+        Activation | Object,
+        Knob("Nonlinearity between the layers: a name, or any elementwise torch module."),
+    ] = "gelu"
+    likelihood: Annotated[
+        Literal["gaussian"] | Object,
+        Knob(
+            "Distribution p(x|z) of the scaled columns given the code: a name or a part. 'gaussian' has variance 1/2, "
+            "so that its negative log-likelihood is the squared error plus a constant."
+        ),
+    ] = "gaussian"
+    encoder: Annotated[
+        Object, Knob("A network of your own in place of the encoder: a part or any torch module.", on_command_line=False)
+    ] = None
+    decoder: Annotated[
+        Object, Knob("A network of your own in place of the decoder: a part or any torch module.", on_command_line=False)
+    ] = None
+    code: Annotated[
+        Object, Knob("Distribution q(z|x) of the code; None is a point, z = f(x).", on_command_line=False)
+    ] = None
+    corruption: Annotated[
+        Object, Knob("Corruption C(x~|x) of the network's input; None leaves it clean.", on_command_line=False)
+    ] = None
+    prior: Annotated[Object, Knob("Prior p(z) on the code; None has no such term.", on_command_line=False)] = None
+    beta: Annotated[float, Knob("Weight of the divergence between code and prior.", low=0)] = 1.0
+    penalties: Annotated[
+        Object, Knob(
+            "Further penalties, each one number a row.", on_command_line=False, object="a sequence of penalty parts"
+        ),
+
+    ] = ()
+    scale: Annotated[
+        Scale,
+        Knob(
+            "Division after centring. 'common': one scale for all columns, as for pixels; 'standard': each column by "
+            "its standard deviation; 'auto': 'common' where the columns share one range, else 'standard'."
+        ),
+    ] = "auto"
+    start: Annotated[
+        Start,
+        Knob(
+            "'linear': beside the nonlinear maps runs a linear path, set to the linear optimum of this kind of "
+            "autoencoder (PCA for the plain one); 'plain': random weights only; 'auto': 'linear' where a closed form "
+            "exists."
+        ),
+    ] = "auto"
+    optimizer: Annotated[
+        Literal["auto", "adam", "lbfgs"],
+        Knob("'adam': mini-batches; 'lbfgs': all rows at once, for small tables and exact optima; 'auto': by size."),
+    ] = "auto"
+    max_epochs: Annotated[
+        int | Literal["auto"],
+        Knob(
+            "Largest number of passes over the rows; 0 keeps the start. 'auto': enough for a useful number of steps "
+            "whatever the number of rows.",
+            low=0,
+        ),
+    ] = "auto"
+    batch_size: Annotated[int | Literal["auto"], Knob("Rows a step.", low=1)] = "auto"
+    learning_rate: Annotated[
+        float | Literal["auto"], Knob("Peak step size of Adam, or first step of L-BFGS.", low=0, open_low=True)
+    ] = "auto"
+    validation_fraction: Annotated[
+        float,
+        Knob("Share of the rows held out to choose the best epoch; 0 judges by the training rows.", low=0, high=1,
+             open_high=True),
+    ] = 0.1  # fmt: skip
+    patience: Annotated[
+        int | Literal["auto"],
+        Knob("Epochs without progress on the held-out rows before the step size decays and training ends.", low=1),
+    ] = "auto"
+    precision: Annotated[
+        Precision,
+        Knob(
+            "Arithmetic of the networks in training; weights are kept in float32 ('float64' keeps them in float64). "
+            "'auto': the fastest that loses no quality, by a rule on the processor and the work a step."
+        ),
+    ] = "auto"
+    device: Annotated[str, Knob("'auto' (a GPU where there is one), or a torch device such as 'cpu' or 'cuda:1'.")] = (
+        "auto"
+    )
+    random_state: Annotated[
+        int | None | Object,
+        Knob(
+            "Seed of every random choice; None takes fresh entropy, kept as `seed_`.",
+            low=0,
+            object="a NumPy random generator",
+        ),
+    ] = None
+    verbose: Annotated[bool, Knob("Show a progress bar.")] = False
+
+
+@dataclass(frozen=True)
+class Option:
+    """One knob with its name, type and default."""
+
+    name: str
+    type: Any
+    default: Any
+    knob: Knob
+
+    @property
+    def type_name(self) -> str:
+        """The type in words, as "int, or 'auto'"."""
+        return ", or ".join(_type_words(self.type, self.knob))
+
+    def check(self, value: object, owner: str) -> None:
+        """Raise `OptionError` where the value is outside the knob's domain."""
+        alternatives = list(_alternatives(self.type))
+        if any(_admits(alternative, value, self.knob) for alternative in alternatives):
+            return
+        words = [word for alternative in alternatives for word in _literals(alternative)]
+        hint = did_you_mean(value, words) if isinstance(value, str) and words else None
+        raise OptionError(
+            f"The {self.name!r} parameter of {owner} must be {self.type_name}",
+            got=f"{value!r} instead",
+            hint=hint,
+        )
+
+
+@cache
+def options_of(cls: type) -> tuple[Option, ...]:
+    """All knobs of an options class or estimator, in order."""
+    hints = get_type_hints(cls, include_extras=True)
+    found = []
+    for field in dataclasses.fields(cls):
+        inner, knob = get_args(hints[field.name])
+        found.append(Option(field.name, inner, field.default, knob))
+    return tuple(found)
+
+
+def check_options(instance: object) -> None:
+    """Check every knob of an estimator against its own domain."""
+    for option in options_of(type(instance)):
+        option.check(getattr(instance, option.name), type(instance).__name__)
+
+
+def parameters_section(cls: type) -> str:
+    """The numpydoc "Parameters" section of a class, written from its knobs."""
+    lines = ["Parameters", "----------"]
+    for option in options_of(cls):
+        lines += [f"{option.name} : {option.type_name}, default {option.default!r}", f"    {option.knob.help}"]
+    return "\n".join(lines)
+
+
+def _alternatives(annotation: Any) -> Iterator[Any]:
+    if get_origin(annotation) in (Union, types.UnionType):
+        for member in get_args(annotation):
+            yield from _alternatives(member)
+    else:
+        yield annotation
+
+
+def _literals(annotation: Any) -> tuple[str, ...]:
+    return get_args(annotation) if get_origin(annotation) is Literal else ()
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _is_real(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and not math.isnan(value)
+
+
+_NUMBERS: dict[type, Callable[[object], bool]] = {int: _is_integer, float: _is_real}
+
+
+def _admits(annotation: Any, value: Any, knob: Knob) -> bool:
+    """Whether a value belongs to one alternative of a knob's type, and lies in the knob's range."""
+    if words := _literals(annotation):
+        return isinstance(value, str) and value in words
+    if annotation in _NUMBERS:
+        return _NUMBERS[annotation](value) and knob.contains(value)
+    if get_origin(annotation) is tuple:
+        member = get_args(annotation)[0]
+        is_sequence = isinstance(value, Sequence) and not isinstance(value, str)
+        return is_sequence and all(_admits(member, item, knob) for item in value)
+    if annotation is Any:
+        # A part or module, where the estimator can say more than a type could. A word is none of these.
+        return not isinstance(value, str | bytes)
+    if annotation is bool:
+        return isinstance(value, bool) or type(value).__name__ == "bool_"
+    return isinstance(value, annotation)
+
+
+def _type_words(annotation: Any, knob: Knob) -> Iterator[str]:
+    for alternative in _alternatives(annotation):
+        if words := _literals(alternative):
+            yield from map(repr, words)
+        elif alternative in _NUMBERS:
+            name = "an int" if alternative is int else "a float"
+            yield name + (f" in the range {knob.interval}" if knob.interval != "(-inf, inf)" else "")
+        elif get_origin(alternative) is tuple:
+            yield "a sequence of " + next(_type_words(get_args(alternative)[0], knob)).removeprefix("an ") + " values"
+        elif alternative is Any:
+            yield knob.object
+        elif alternative is type(None):
+            yield "None"
+        else:
+            yield {bool: "a bool", str: "a str"}[alternative]

@@ -1,0 +1,206 @@
+"""Networks: the deterministic maps f and g, and the linear path that runs beside them."""
+
+from __future__ import annotations
+
+import copy
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from eigencode.errors import OptionError, did_you_mean
+from eigencode.parts.base import Part
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "gelu": nn.GELU,
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "softplus": nn.Softplus,
+    "identity": nn.Identity,
+}
+
+
+def activation_module(activation: str | nn.Module) -> nn.Module:
+    """A fresh module for an activation given by name or as a module."""
+    if isinstance(activation, nn.Module):
+        return copy.deepcopy(activation)
+    if activation not in ACTIVATIONS:
+        raise OptionError(
+            "The activation must be a known name or a torch module",
+            got=f"{activation!r} instead",
+            hint=did_you_mean(activation, ACTIVATIONS),
+        )
+    return ACTIVATIONS[activation]()
+
+
+def linear_layer(n_inputs: int, n_outputs: int, generator: torch.Generator) -> nn.Linear:
+    r"""A linear layer with Xavier's uniform weights, drawn from the generator, and zero biases.
+
+    The weights have variance 2 / (n_inputs + n_outputs) (Glorot & Bengio, 2010). The layer is made without touching
+    the global generator, which ``nn.Linear`` would read.
+    """
+    layer = nn.utils.skip_init(nn.Linear, n_inputs, n_outputs)
+    bound = math.sqrt(6 / (n_inputs + n_outputs))
+    with torch.no_grad():
+        layer.weight.uniform_(-bound, bound, generator=generator)
+        layer.bias.zero_()
+    return layer
+
+
+class Network(Part):
+    """A map from rows of n_inputs numbers to rows of n_outputs numbers."""
+
+    affine: nn.Linear | None = None
+    """The network's linear path, whose weights a closed-form start may set, or None."""
+
+    output_bias: Tensor | None = None
+    """The bias added last, where a constant start may be set, or None."""
+
+    @abstractmethod
+    def setup(self, n_inputs: int, n_outputs: int, generator: torch.Generator) -> None:
+        """Make the tensors."""
+
+
+class MLP(Network):
+    r"""Layers of weights with an activation between them.
+
+    .. math:: f(x) = W_m \, a(W_{m-1} \cdots a(W_1 x + b_1) \cdots + b_{m-1}) + b_m
+
+    Parameters
+    ----------
+    hidden : sequence of int
+        Widths of the hidden layers; () is a linear map.
+    activation : str or torch.nn.Module
+        Elementwise nonlinearity.
+
+    Examples
+    --------
+    >>> import torch
+    >>> network = MLP(hidden=(5,), activation="tanh")
+    >>> network.setup(3, 2, torch.Generator().manual_seed(0))
+    >>> network(torch.zeros(4, 3)).shape
+    torch.Size([4, 2])
+    """
+
+    def __init__(self, hidden: Sequence[int] = (), activation: str | nn.Module = "gelu") -> None:
+        super().__init__()
+        self.hidden = hidden
+        self.activation = activation
+
+    def setup(self, n_inputs: int, n_outputs: int, generator: torch.Generator) -> None:
+        """Make the layers, input first."""
+        widths = [n_inputs, *self.hidden, n_outputs]
+        layers: list[nn.Module] = []
+        for before, after in pairwise(widths):
+            layers += [linear_layer(before, after, generator), activation_module(self.activation)]
+        self.layers = nn.Sequential(*layers[:-1])
+
+    @property
+    def last(self) -> nn.Linear:
+        """The layer nearest the output."""
+        return self.layers[-1]  # type: ignore[return-value]
+
+    @property
+    def affine(self) -> nn.Linear | None:  # type: ignore[override]
+        """The single layer of a linear map; a deep network has no linear path of its own."""
+        return self.last if len(self.layers) == 1 else None
+
+    @property
+    def output_bias(self) -> Tensor:  # type: ignore[override]
+        """Bias of the last layer."""
+        return self.last.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the layers to rows of shape (n, n_inputs)."""
+        return self.layers(x)
+
+
+class LinearPath(Network):
+    r"""A linear map beside a nonlinear one.
+
+    .. math:: z = A x + b + f(x)
+
+    The last layer of f starts at zero, so that the whole starts as the linear map alone: set to the linear optimum,
+    training can only improve on it.
+
+    Parameters
+    ----------
+    network : MLP
+        The nonlinear map f.
+    """
+
+    def __init__(self, network: MLP) -> None:
+        super().__init__()
+        self.network = network
+
+    def setup(self, n_inputs: int, n_outputs: int, generator: torch.Generator) -> None:
+        """Make both maps, the nonlinear one's last layer at zero."""
+        self.linear = linear_layer(n_inputs, n_outputs, generator)
+        self.network.setup(n_inputs, n_outputs, generator)
+        nn.init.zeros_(self.network.last.weight)
+        # One bias is enough: the linear map's.
+        self.network.last.bias = None  # type: ignore[assignment]
+
+    @property
+    def affine(self) -> nn.Linear:  # type: ignore[override]
+        """The linear map."""
+        return self.linear
+
+    @property
+    def output_bias(self) -> Tensor:  # type: ignore[override]
+        """Bias of the linear map."""
+        return self.linear.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add both maps of rows of shape (n, n_inputs)."""
+        return self.linear(x) + self.network(x)
+
+
+class Custom(Network):
+    """A torch module of the user's own, deep-copied so that fitting leaves the original alone.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Maps (n, n_inputs) to (n, n_outputs); its own initial weights are kept.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def setup(self, n_inputs: int, n_outputs: int, generator: torch.Generator) -> None:
+        """Check that the module maps between the two widths."""
+        probe = torch.zeros(2, n_inputs, dtype=next((p.dtype for p in self.module.parameters()), torch.float32))
+        was_training = self.module.training
+        try:
+            with torch.no_grad():
+                shape: Any = tuple(self.module.eval()(probe).shape)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise OptionError(
+                f"{type(self.module).__name__} cannot take rows of {n_inputs} numbers", got=f"the error {error}"
+            ) from error
+        finally:
+            self.module.train(was_training)
+        if shape != (2, n_outputs):
+            raise OptionError(
+                f"{type(self.module).__name__} must map rows of {n_inputs} numbers to rows of {n_outputs}",
+                got=f"an output of shape {shape} for two rows",
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the module to rows of shape (n, n_inputs)."""
+        return self.module(x)
+
+
+def as_network(module: nn.Module) -> Network:
+    """A network part, or any torch module as one."""
+    return module if isinstance(module, Network) else Custom(module)

@@ -1,0 +1,38 @@
+"""Penalties: any further term Omega of the objective, one number a row."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from eigencode.parts.base import Part
+
+if TYPE_CHECKING:
+    from eigencode.composition import Composition, Trace
+
+
+class Penalty(Part):
+    """A term added to the objective, computed from what happened to a batch.
+
+    Examples
+    --------
+    A penalty of your own is one method:
+
+    >>> from eigencode import Autoencoder
+    >>> from eigencode.parts import Penalty
+    >>> class Smoothness(Penalty):
+    ...     def __init__(self, weight=0.1):
+    ...         super().__init__()
+    ...         self.weight = weight
+    ...
+    ...     def forward(self, trace, composition):
+    ...         return self.weight * trace.z.diff(dim=1).square().sum(1)
+    >>> Autoencoder(penalties=[Smoothness(weight=0.2)])
+    Autoencoder(penalties=[Smoothness(weight=0.2)])
+    """
+
+    @abstractmethod
+    def forward(self, trace: Trace, composition: Composition) -> Tensor:
+        """One number a row, shape (n,), or a scalar for a statistic of the whole batch."""

@@ -1,0 +1,154 @@
+"""The loop: a thin generator over an explicit state. It knows no kind of autoencoder.
+
+One epoch is a shuffle, one gather and one optimiser's step a batch, and one look at the held-out rows. Nothing waits
+for the device before the epoch's end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from eigencode.composition import SILENCE, Composition, Noise
+from eigencode.objectives import Objective
+from eigencode.training.execution import Execution
+from eigencode.training.noise import generator
+from eigencode.training.state import TrainingState
+
+EVALUATION_ROWS = 8192
+"""Rows a pass when nothing is learned: bounds the memory that activations take."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a run trains on and how, fixed from beginning to end.
+
+    Attributes
+    ----------
+    rows : Tensor
+        All scaled rows, resident on the device, shape (n, d).
+    training, held_out : Tensor
+        Row numbers. Without held-out rows the training rows judge.
+    objective : Objective
+        What is minimised.
+    execution : Execution
+        Device, precision, threads.
+    batch_size : int
+        Rows a step.
+    patience : int
+        Epochs without progress before the decay.
+    progress : float
+        What counts as progress: an improvement by more than this share of all that was gained since the start.
+    """
+
+    rows: Tensor
+    training: Tensor
+    held_out: Tensor
+    objective: Objective
+    execution: Execution
+    batch_size: int
+    patience: int
+    progress: float
+
+    @property
+    def n_batches(self) -> int:
+        """Steps an epoch."""
+        return math.ceil(len(self.training) / self.batch_size)
+
+
+def begin(state: TrainingState, work: Work) -> None:
+    """Judge the start, so that it is kept unless training improves on it."""
+    with work.execution.threads():
+        _judge(state, work, training_objective=None)
+
+
+def epochs(state: TrainingState, work: Work) -> Iterator[dict[str, float]]:
+    """Train until the schedule ends, yielding one row of history an epoch."""
+    while not state.finished:
+        with work.execution.threads():
+            row = _one_epoch(state, work)
+        yield row
+
+
+def evaluate(composition: Composition, objective: Objective, rows: Tensor, seed: int) -> Tensor:
+    """The objective of each row, shape (n,), under noise that is the same at every call."""
+    composition.eval()
+    found = []
+    with torch.inference_mode():
+        for place, part in enumerate(rows.split(EVALUATION_ROWS)):
+            source = partial(generator, seed, "evaluation", place, device=rows.device)
+            noise = draw_noise(composition, len(part), source)
+            found.append(objective(composition, composition(part, noise)).expand(len(part)))
+    return torch.cat(found)
+
+
+def evaluate_mean(composition: Composition, work: Work, seed: int) -> float:
+    """The mean objective of the rows that judge a run."""
+    judges = work.held_out if len(work.held_out) else work.training
+    rows = work.rows.index_select(0, judges.to(work.rows.device))
+    return float(evaluate(composition, work.objective, rows, seed).mean(dtype=torch.float64))
+
+
+def draw_noise(composition: Composition, n_rows: int, source: Callable[[], torch.Generator]) -> Noise:
+    """The noise of one pass; no generator is made where nothing is random."""
+    return composition.draw_noise(n_rows, source()) if composition.is_stochastic else SILENCE
+
+
+def _one_epoch(state: TrainingState, work: Work) -> dict[str, float]:
+    device = work.rows.device
+    state.epoch += 1
+    state.composition.train()
+    n_rows = len(work.training)
+    shuffle = torch.randperm(n_rows, generator=generator(state.seed, "shuffle", state.epoch))
+    order = work.training[shuffle].to(device)
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    # Batches as equal as can be: a last one of a few rows would step on noise.
+    for batch in order.tensor_split(work.n_batches):
+        total += _step(state, work, batch) * len(batch)
+    return _judge(state, work, training_objective=float(total) / n_rows)
+
+
+def _step(state: TrainingState, work: Work, batch: Tensor) -> Tensor:
+    """One optimiser's step on one batch; returns the batch's mean objective before it."""
+    x = work.rows.index_select(0, batch)
+    noise = draw_noise(state.composition, len(batch), partial(generator, state.seed, "step", state.step, device=x.device))
+
+    def closure() -> Tensor:
+        state.parameters.gradient.zero_()
+        with work.execution.autocast():
+            trace = state.composition(x, noise)
+        loss = work.objective(state.composition, trace).mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    for group in state.optimizer.param_groups:
+        group["lr"] = state.schedule.rate(state.step)
+    loss = state.optimizer.step(closure)
+    state.step += 1
+    return loss  # type: ignore[return-value]
+
+
+def _judge(state: TrainingState, work: Work, training_objective: float | None) -> dict[str, float]:
+    """Evaluate, keep the best weights, and call for the decay where progress has stopped."""
+    objective = evaluate_mean(state.composition, work, state.seed)
+    row = {"epoch": state.epoch, "step": state.step, "learning_rate": state.schedule.rate(max(state.step - 1, 0))}
+    row["training_objective"] = math.nan if training_objective is None else training_objective
+    row["held_out_objective"] = objective
+    state.history.append(row)
+    if state.best is None or objective < state.best.objective:
+        state.best = state.snapshot(objective)
+    gained = state.history[0]["held_out_objective"] - state.progress_mark
+    if not math.isfinite(gained) or objective < state.progress_mark - work.progress * gained:
+        state.progress_mark, state.stale_epochs = objective, 0
+    else:
+        state.stale_epochs += 1
+    if not math.isfinite(objective):
+        state.schedule.end = state.step
+    elif state.stale_epochs >= work.patience:
+        state.schedule.begin_decay(state.step)
+    return row

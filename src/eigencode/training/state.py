@@ -1,0 +1,138 @@
+"""TrainingState: everything a run needs to go on, as a plain value."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from eigencode.composition import Composition
+from eigencode.training.schedule import Schedule
+
+
+class FlatParameters:
+    """All weights of a module as one vector, and all their gradients as another.
+
+    The module's parameters become views of the vector. Norm, clipping, the optimiser's step and a copy of the best
+    weights are then one operation each, whatever the number of layers, which is what small networks' time goes into.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self._parameters = [p for p in module.parameters() if p.requires_grad]
+        self.vector = nn.Parameter(torch.cat([p.detach().reshape(-1) for p in self._parameters]))
+        self.gradient = torch.zeros_like(self.vector)
+        self.vector.grad = self.gradient
+        offset = 0
+        for parameter in self._parameters:
+            place = slice(offset, offset + parameter.numel())
+            shape = parameter.shape
+            parameter.data = self.vector.data[place].view(shape)
+            parameter.grad = self.gradient[place].view(shape)
+            offset = place.stop
+
+    def release(self) -> None:
+        """Give every parameter storage of its own again, without a gradient."""
+        for parameter in self._parameters:
+            parameter.data = parameter.data.clone()
+            parameter.grad = None
+
+
+@dataclass
+class Snapshot:
+    """The weights of one moment, and what they were worth."""
+
+    objective: float
+    epoch: int
+    vector: Tensor
+    buffers: dict[str, Tensor]
+
+
+@dataclass
+class TrainingState:
+    """Weights, optimiser, schedule, counters, and the best weights so far.
+
+    Attributes
+    ----------
+    composition : Composition
+        The model in training; its parameters are views of ``parameters.vector``.
+    parameters : FlatParameters
+        All weights as one vector.
+    optimizer : torch.optim.Optimizer
+        Steps the vector.
+    schedule : Schedule
+        Step size by step.
+    seed : int
+        Names every random draw of the run.
+    epoch, step : int
+        Counters of what has been done.
+    stale_epochs : int
+        Epochs since the held-out objective last made progress.
+    progress_mark : float
+        The held-out objective that the next progress is measured against.
+    best : Snapshot or None
+        The weights to keep.
+    history : list of dict
+        One row an epoch, the start's first.
+    """
+
+    composition: Composition
+    parameters: FlatParameters
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    seed: int
+    epoch: int = 0
+    step: int = 0
+    stale_epochs: int = 0
+    progress_mark: float = math.inf
+    best: Snapshot | None = None
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the schedule has come to its end."""
+        return self.step >= self.schedule.end
+
+    def snapshot(self, objective: float) -> Snapshot:
+        """A copy of the present weights."""
+        buffers = {name: value.clone() for name, value in self.composition.named_buffers()}
+        return Snapshot(objective, self.epoch, self.parameters.vector.detach().clone(), buffers)
+
+    @torch.no_grad()
+    def restore_best(self) -> None:
+        """Put the best weights back into the model."""
+        if self.best is not None:
+            self.parameters.vector.copy_(self.best.vector)
+            for name, value in self.composition.named_buffers():
+                value.copy_(self.best.buffers[name])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that changes in a run, as plain values and tensors."""
+        return {
+            "vector": self.parameters.vector.detach().clone(),
+            "buffers": {name: value.clone() for name, value in self.composition.named_buffers()},
+            "optimizer": copy.deepcopy(self.optimizer.state_dict()),
+            "schedule": asdict(self.schedule),
+            "counters": {name: getattr(self, name) for name in self._COUNTERS},
+            "best": None if self.best is None else vars(self.best).copy(),
+            "history": [row.copy() for row in self.history],
+        }
+
+    @torch.no_grad()
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Continue exactly where ``state_dict`` was taken."""
+        self.parameters.vector.copy_(saved["vector"])
+        for name, value in self.composition.named_buffers():
+            value.copy_(saved["buffers"][name])
+        self.optimizer.load_state_dict(copy.deepcopy(saved["optimizer"]))
+        self.schedule = Schedule(**saved["schedule"])
+        for name in self._COUNTERS:
+            setattr(self, name, saved["counters"][name])
+        self.best = None if saved["best"] is None else Snapshot(**saved["best"])
+        self.history = [row.copy() for row in saved["history"]]
+
+    _COUNTERS = ("seed", "epoch", "step", "stale_epochs", "progress_mark")
