@@ -233,6 +233,13 @@ def parameters_section(cls: type) -> str:
     return "\n".join(lines)
 
 
+def documented(cls: type[Any]) -> type[Any]:
+    """Write the knobs into a class's docstring, in place of its line "{parameters}"."""
+    section = parameters_section(cls).replace("\n", "\n    ")
+    cls.__doc__ = (cls.__doc__ or "").replace("{parameters}", section)
+    return cls
+
+
 def _alternatives(annotation: Any) -> Iterator[Any]:
     if get_origin(annotation) in (Union, types.UnionType):
         for member in get_args(annotation):

@@ -5,9 +5,58 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from eigencode.estimators.base import BaseAutoencoder
-from eigencode.options import parameters_section
+from eigencode.options import documented
 
 
+@documented
 @dataclass(eq=False, repr=False)
 class Autoencoder(BaseAutoencoder):
-    pass
+    r"""A network that learns its own code for the rows of a table: z = f(x), x^ = g(z).
+
+    It minimises the mean over rows of
+
+    .. math:: -\log p(x \mid z = f(x)) = \lVert x - g(f(x)) \rVert^2 + \mathrm{const}
+
+    for scaled rows x. Undercomplete and linear, it spans the subspace of the principal components (Baldi & Hornik,
+    1989); its nonlinear layers generalise that. By default it starts at PCA exactly, and the weights it keeps are
+    never worse than that start on its held-out rows. Other words of the formula (code, likelihood, corruption, prior,
+    penalties) make it any other autoencoder.
+
+    {parameters}
+
+    Attributes
+    ----------
+    composition_ : Composition
+        The trained network, a plain torch module on scaled rows.
+    n_components_, hidden_, scale_, start_, optimizer_ : int, tuple, str, str, str
+        What was used where the option said 'auto'.
+    history_ : list of dict
+        One row an epoch, the start's first: ``epoch``, ``step``, ``learning_rate``, ``training_objective``,
+        ``held_out_objective``, in nats a row of scaled data.
+    best_epoch_ : int
+        The epoch whose weights were kept; 0 is the start.
+    baseline_ : Autoencoder or None
+        The linear model of the same kind on the same scaled rows (PCA for the plain one), fitted and ready to be
+        asked; None where its optimum is not known in closed form.
+    explained_variance_ratio_ : list of float
+        Share of the scaled rows' variance along each of the first ``n_components_`` principal components.
+    scaler_ : Scaler
+        Centre and divisor of each column.
+    execution_ : Execution
+        Device, precision and threads chosen for training.
+    seed_ : int
+        Names every random draw.
+    n_features_in_, feature_names_in_
+        Number and names of the columns, as everywhere in scikit-learn.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_wine
+    >>> from eigencode import Autoencoder
+    >>> X = load_wine().data
+    >>> model = Autoencoder(n_components=2, random_state=0).fit(X)
+    >>> model.transform(X).shape
+    (178, 2)
+    >>> bool(model.reconstruction_error(X).mean() <= model.baseline_.reconstruction_error(X).mean())
+    True
+    """

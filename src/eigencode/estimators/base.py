@@ -132,12 +132,12 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         """
         return self._answer(X, lambda model, x, clipped: model.encode(clipped).mean)
 
-    def inverse_transform(self, Z: Any) -> np.ndarray:
+    def inverse_transform(self, X: Any) -> np.ndarray:
         """Decode codes: the mean of p(x|z), in the data's units.
 
         Parameters
         ----------
-        Z : array-like of shape (n, n_components_)
+        X : array-like of shape (n, n_components_)
             Codes.
 
         Returns
@@ -146,7 +146,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
             Rows.
         """
         check_is_fitted(self)
-        codes = check_array(Z, dtype=(np.float64, np.float32))
+        codes = check_array(X, dtype=(np.float64, np.float32))
         if codes.shape[1] != self.n_components_:
             raise DataError(
                 f"Codes of this {type(self).__name__} have {self.n_components_} columns",

@@ -137,7 +137,8 @@ def _judge(state: TrainingState, work: Work, training_objective: float | None) -
     """Evaluate, keep the best weights, and call for the decay where progress has stopped."""
     objective = evaluate_mean(state.composition, work, state.seed)
     row = {"epoch": state.epoch, "step": state.step, "learning_rate": state.schedule.rate(max(state.step - 1, 0))}
-    row["training_objective"] = math.nan if training_objective is None else training_objective
+    if training_objective is not None:
+        row["training_objective"] = training_objective
     row["held_out_objective"] = objective
     state.history.append(row)
     if state.best is None or objective < state.best.objective:

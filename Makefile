@@ -1,0 +1,60 @@
+# All the commands of the project, in a virtual environment of its own.
+# Needs Python >= 3.11, git and make. Name a Python with: make test PYTHON=/path/to/python
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint types docs check format clean
+
+# The one that made constraints.txt comes first, then those it is known to serve.
+PYTHON ?= python3.11 python3.12 python3.13 python3
+PIP := .venv/bin/python -m pip --disable-pip-version-check
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# A Python without venv or ensurepip (Debian splits them off) cannot make an environment, so it is passed over.
+.venv/bin/pip:
+	@for python in $(PYTHON); do \
+	    if $$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	        echo "$$python -m venv .venv"; exec $$python -m venv .venv; \
+	    fi; \
+	done; \
+	echo "No Python >= 3.11 with venv among: $(PYTHON). Install one (on Debian also python3-venv)," \
+	    "or name it: make PYTHON=/path/to/python" >&2; \
+	exit 1
+
+# Two stamps, so that the demo installs no tools. Order-only: pip renewing itself is no reason to install again.
+.venv/runtime: pyproject.toml constraints.txt | .venv/bin/pip
+	$(PIP) install -c constraints.txt -e .
+	@touch $@
+
+.venv/dev: .venv/runtime
+	$(PIP) install -c constraints.txt -e ".[dev]"
+	@touch $@
+
+venv: .venv/bin/pip  ## make the empty environment, to put a torch build of your choice into it first
+
+demo: .venv/runtime  ## train on example data and write what comes out into demo/
+	.venv/bin/eigencode demo --output demo
+
+test: .venv/dev  ## run the tests and the examples in the docstrings; a warning is an error
+	.venv/bin/pytest --doctest-modules src/eigencode tests
+
+lint: .venv/dev  ## check style and format
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+
+types: .venv/dev  ## check types
+	.venv/bin/mypy
+
+docs: .venv/dev  ## build the documentation into docs/_build/html; a warning is an error
+	.venv/bin/sphinx-build -W --keep-going -b html docs docs/_build/html
+
+check: lint types test docs  ## everything that must pass before a change comes in
+
+format: .venv/dev  ## put the code into the project's format
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+clean:  ## remove all that the other targets made, the environment too
+	rm -rf .venv build dist demo docs/_build .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
