@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LISTED_AT_MOST = 20
+"""Known words that a hint lists before it only counts: the columns of a table may be thousands."""
+
 
 class EigencodeError(Exception):
     """Base of all errors raised on purpose by this package.
@@ -22,7 +25,7 @@ class EigencodeError(Exception):
     def __init__(self, what: str, *, got: object = None, hint: str | None = None) -> None:
         self.what, self.got, self.hint = what, got, hint
         found = "" if got is None else f" Got {got}."
-        advice = "" if hint is None else f" {hint}."
+        advice = "" if hint is None else f" {hint}" if hint.endswith("?") else f" {hint}."
         super().__init__(f"{what}.{found}{advice}")
 
 
@@ -62,4 +65,5 @@ def did_you_mean(word: object, known: Iterable[str]) -> str | None:
     near = difflib.get_close_matches(str(word), known, n=1)
     if near:
         return f"Did you mean {near[0]!r}?"
-    return f"Known are: {', '.join(map(repr, known))}" if known else None
+    more = f" and {len(known) - LISTED_AT_MOST} more" if len(known) > LISTED_AT_MOST else ""
+    return f"Known are: {', '.join(map(repr, known[:LISTED_AT_MOST]))}{more}" if known else None

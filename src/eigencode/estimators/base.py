@@ -80,6 +80,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         array = validate_data(self, X, dtype="numeric", ensure_min_samples=2)
         self.seed_ = resolve_seed(self.random_state)
         self.scaler_ = Scaler.fit(ArraySource(array), self.scale)
+        self.scale_ = self.scaler_.kind
         dtype = np.float64 if self.precision == "float64" else np.float32
         rows = torch.from_numpy(np.concatenate(list(self.scaler_.chunks(array, dtype))))
         run = prepare(self, rows, self.seed_)

@@ -22,7 +22,7 @@ class ClippedAdam(torch.optim.Adam):
 
     def __init__(self, vector: nn.Parameter, lr: float) -> None:
         super().__init__([vector], lr=lr, betas=(0.9, 0.99), fused=True)
-        self.param_groups[0]["gradient_norm"] = torch.zeros((), device=vector.device, dtype=vector.dtype)
+        self.param_groups[0]["gradient_norm"] = torch.zeros((), device=vector.device)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
@@ -31,8 +31,9 @@ class ClippedAdam(torch.optim.Adam):
             loss = closure()
         (group,) = self.param_groups
         (vector,) = group["params"]
-        running, norm = group["gradient_norm"], torch.linalg.vector_norm(vector.grad)
-        self.found_inf = (~norm.isfinite()).to(norm.dtype)
+        # The fused kernel takes both factors in float32, whatever the weights' type.
+        running, norm = group["gradient_norm"], torch.linalg.vector_norm(vector.grad).float()
+        self.found_inf = (~norm.isfinite()).float()
         norm = norm.nan_to_num_(0.0, 0.0)
         # The first gradient is its own measure.
         running.copy_(torch.where(running == 0, norm, running))

@@ -43,7 +43,10 @@ class Schedule:
         return self.peak * rise * max(fall, 0.0)
 
     def begin_decay(self, step: int) -> None:
-        """Start the decay at this step, if it has not started, for its share of the steps made by its end."""
-        if step < self.decay_from:
+        """Start the decay at this step, for its share of the steps made by its end.
+
+        Nothing happens before the warm-up is over, when little progress means nothing yet, or once it has started.
+        """
+        if self.warmup <= step < self.decay_from:
             self.decay_from = step
             self.end = min(self.end, round(step / (1 - self.decay_share)))

@@ -1,0 +1,256 @@
+"""Plots: reconstructions, maps of codes, and the course of training, as matplotlib figures.
+
+Every function returns a `matplotlib.figure.Figure` of its own. Nothing here touches pyplot or matplotlib's settings,
+so plotting works the same in scripts, servers and threads; a notebook shows the figure that a cell ends with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
+
+from eigencode.errors import DataError
+
+if TYPE_CHECKING:
+    from eigencode.estimators.base import BaseAutoencoder
+
+PALETTE = (
+    "#3f90da",
+    "#ffa90e",
+    "#bd1f01",
+    "#94a4a2",
+    "#832db6",
+    "#a96b59",
+    "#e76300",
+    "#b9ac70",
+    "#717581",
+    "#92dadd",
+)
+"""Ten colours, and any first few of them, that stay apart under colour-vision deficiencies (Petroff, 2021)."""
+
+MARKERS = "osD^vPX*"
+"""One marker for every ten classes, where there are more classes than colours."""
+
+INK, GREY, PALE = "#222222", "#6b6b6b", "#e4e4e4"
+
+
+def plot_reconstructions(
+    originals: Any,
+    reconstructions: Any,
+    shape: tuple[int, int],
+    *,
+    baseline: Any = None,
+    names: Sequence[str] = ("original", "autoencoder", "baseline"),
+    n_images: int = 10,
+) -> Figure:
+    """Draw images over their reconstructions.
+
+    All images share one grey scale, black at the lowest value of the originals and white at the highest.
+
+    Parameters
+    ----------
+    originals, reconstructions : array-like of shape (n, d)
+        Rows, and what a model makes of them.
+    shape : (height, width)
+        Shape of one image, with height times width = d.
+    baseline : array-like of shape (n, d), optional
+        What another model makes of them, as a third row.
+    names : sequence of str
+        What the rows of pictures are called.
+    n_images : int, default 10
+        Pictures a row; the first rows given are shown.
+
+    Returns
+    -------
+    Figure
+        The figure. Beside the name of each row of reconstructions stands its mean squared error an image, over the
+        images shown.
+
+    Raises
+    ------
+    DataError
+        If the arrays do not fit each other or the shape.
+
+    Examples
+    --------
+    >>> rows = np.random.default_rng(0).random((4, 64))
+    >>> len(plot_reconstructions(rows, rows + 0.1, (8, 8)).axes)
+    8
+    """
+    stacks = [originals, reconstructions] if baseline is None else [originals, reconstructions, baseline]
+    images = _as_images(stacks, shape)[:, :n_images]
+    n_stacks, n_shown, height, width = images.shape
+    size = (0.75 * n_shown + 1.2, 0.75 * height / width * n_stacks)
+    layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
+    figure = Figure(figsize=size, layout=layout)
+    grid = figure.subplots(n_stacks, n_shown, squeeze=False)
+    errors = np.square(images - images[0]).sum((2, 3)).mean(1)
+    for place, (row, stack) in enumerate(zip(grid, images, strict=True)):
+        for axes, image in zip(row, stack, strict=True):
+            axes.imshow(image, cmap="gray", vmin=images[0].min(), vmax=images[0].max(), interpolation="nearest")
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+        said = names[place] if place == 0 else f"{names[place]}\nerror {errors[place]:.4g}"
+        row[0].set_ylabel(said, rotation=0, ha="right", va="center", labelpad=8, color=INK, fontsize=9)
+    return figure
+
+
+def plot_codes(codes: Any, labels: Any = None) -> Figure:
+    """Draw a map of codes, coloured by class.
+
+    Codes of more than two components are shown along the two principal axes of the codes, which keep the most of
+    their variance that a plane can keep.
+
+    Parameters
+    ----------
+    codes : array-like of shape (n, k)
+        Codes, with k at least 2.
+    labels : array-like of shape (n,), optional
+        Classes.
+
+    Returns
+    -------
+    Figure
+        The figure. Each class stands in the legend, and is named at the median of its codes.
+
+    Raises
+    ------
+    DataError
+        If there are fewer than two components, or not one label for each code.
+
+    Examples
+    --------
+    >>> codes = np.random.default_rng(0).normal(size=(50, 3))
+    >>> figure = plot_codes(codes, labels=["a", "b"] * 25)
+    >>> [text.get_text() for text in figure.legends[0].get_texts()]
+    ['a', 'b']
+    """
+    places, axis_names = _plane(np.asarray(codes, dtype=float))
+    figure = Figure(figsize=(6.4, 5.2), layout="constrained")
+    axes = _axes(figure, *axis_names)
+    axes.grid(False)
+    # Distances are what a map shows: one unit is as long across as it is up.
+    axes.set_aspect("equal", adjustable="datalim")
+    size = float(np.clip(3e4 / len(places), 4, 30))
+    if labels is None:
+        axes.scatter(places[:, 0], places[:, 1], s=size, c=PALETTE[0], alpha=0.7, linewidths=0)
+        return figure
+    labels = np.asarray(labels)
+    if labels.shape != (len(places),):
+        raise DataError("There must be one label for each code", got=f"{labels.shape} for {len(places)} codes")
+    classes = np.unique(labels)
+    for number, name in enumerate(classes):
+        color, marker = PALETTE[number % len(PALETTE)], MARKERS[number // len(PALETTE) % len(MARKERS)]
+        own = places[labels == name]
+        axes.scatter(own[:, 0], own[:, 1], s=size, c=color, marker=marker, alpha=0.7, linewidths=0, label=str(name))
+        _name_at(axes, float(np.median(own[:, 0])), float(np.median(own[:, 1])), str(name))
+    legend = figure.legend(loc="outside right center", frameon=False, handletextpad=0.1, labelcolor=INK)
+    for handle in legend.legend_handles:
+        handle.set(alpha=1, sizes=[40])  # type: ignore[union-attr]
+    return figure
+
+
+def plot_history(model: BaseAutoencoder) -> Figure:
+    """Draw the objective by epoch: on the training rows, on the held-out rows, and the linear baseline's.
+
+    The first epochs of a random start lie far above all that follows; where they would flatten the rest of the curve,
+    the axis leaves them out.
+
+    Parameters
+    ----------
+    model : estimator
+        A fitted autoencoder.
+
+    Returns
+    -------
+    Figure
+        The figure, with the epoch whose weights were kept marked. Where no rows were held out, the training rows
+        were the judge, and the curve says so.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_wine
+    >>> from eigencode import Autoencoder
+    >>> model = Autoencoder(n_components=2, max_epochs=5, random_state=0).fit(load_wine().data)
+    >>> plot_history(model).axes[0].get_xlabel()
+    'epoch'
+    """
+    epochs = np.array([row["epoch"] for row in model.history_])
+    judged = np.array([row["held_out_objective"] for row in model.history_])
+    during = np.array([row.get("training_objective", np.nan) for row in model.history_])
+    levels = [] if model.baseline_ is None else [model.baseline_.history_[0]["held_out_objective"]]
+    best = model.best_epoch_
+    judge = "held-out rows" if model.validation_fraction > 0 else "training rows"
+    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    axes = _axes(figure, "epoch", "objective (nats a row, scaled units)")
+    for level in levels:
+        axes.axhline(level, color=GREY, linestyle=(0, (4, 2)), linewidth=1.2, label=f"linear baseline: {level:.4g}")
+    if len(epochs) > 1:
+        axes.plot(epochs[1:], during[1:], color=PALETTE[1], linewidth=1.5, label="training rows, during the epoch")
+        axes.plot(epochs, judged, color=PALETTE[0], linewidth=2, label=f"{judge}, after the epoch")
+    kept = f"kept: epoch {best}, {judged[best]:.4g}"
+    axes.plot(best, judged[best], "o", color=PALETTE[2], markersize=7, markeredgecolor="white", zorder=5, label=kept)
+    axes.set_ylim(_readable_limits(np.concatenate([judged[len(judged) // 4 :], during[len(during) // 4 :], levels])))
+    axes.set_xlim(-0.02 * max(epochs[-1], 10), epochs[-1] + 0.02 * max(epochs[-1], 10))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.legend(frameon=False, fontsize=9, labelcolor=INK)
+    return figure
+
+
+def _as_images(stacks: Sequence[Any], shape: tuple[int, int]) -> np.ndarray:
+    """Stacks of rows as stacks of images, shape (stacks, n, height, width)."""
+    arrays = [np.asarray(stack, dtype=float) for stack in stacks]
+    expected = (len(arrays[0]), shape[0] * shape[1])
+    for array in arrays:
+        if array.shape != expected:
+            raise DataError(f"Rows of images of shape {shape} must form arrays of {expected}", got=f"{array.shape}")
+    return np.stack(arrays).reshape(len(arrays), -1, *shape)
+
+
+def _plane(codes: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Places of codes in a plane, shape (n, 2), and the names of its axes."""
+    if codes.ndim != 2 or codes.shape[1] < 2:
+        raise DataError("A map needs codes of at least two components", got=f"the shape {codes.shape}")
+    if codes.shape[1] == 2:
+        return codes, ["code 1", "code 2"]
+    centred = codes - codes.mean(0)
+    _, singular, directions = np.linalg.svd(centred, full_matrices=False)
+    shares = singular[:2] ** 2 / max((singular**2).sum(), np.finfo(float).tiny)
+    # Turned so that each axis points along its largest entry: the same map on every machine.
+    peaks = directions[:2, :][[0, 1], np.abs(directions[:2]).argmax(1)]
+    turned = directions[:2] * np.where(peaks < 0, -1.0, 1.0)[:, None]
+    names = [f"{nth} principal axis of the {codes.shape[1]} codes" for nth in ("first", "second")]
+    return centred @ turned.T, [f"{name} ({share:.0%})" for name, share in zip(names, shares, strict=True)]
+
+
+def _readable_limits(values: np.ndarray) -> tuple[float, float]:
+    """Limits of an axis that shows these values, with a margin."""
+    values = values[np.isfinite(values)]
+    margin = 0.06 * (values.max() - values.min()) or 1.0
+    return float(values.min() - margin), float(values.max() + 2 * margin)
+
+
+def _axes(figure: Figure, x_name: str, y_name: str) -> Axes:
+    """Axes without ornament: a pale grid, and no frame at the top and right."""
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[:].set_color(GREY)
+    axes.tick_params(colors=GREY, labelcolor=INK, labelsize=9)
+    axes.grid(color=PALE, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.set_xlabel(x_name, color=INK)
+    axes.set_ylabel(y_name, color=INK)
+    return axes
+
+
+def _name_at(axes: Axes, x: float, y: float, name: str) -> None:
+    """A class's name over its codes, in ink with a white rim, so that colour is not all that tells classes apart."""
+    rim = [withStroke(linewidth=3, foreground="white")]
+    axes.text(x, y, name, color=INK, fontsize=12, weight="bold", ha="center", va="center", path_effects=rim)

@@ -1,0 +1,35 @@
+"""Data and models that several tests share."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_breast_cancer, load_digits
+
+from eigencode import Autoencoder
+
+
+@pytest.fixture(scope="session")
+def cancer() -> np.ndarray:
+    """Breast cancer: 569 rows of 30 columns in different units."""
+    return load_breast_cancer().data
+
+
+@pytest.fixture(scope="session")
+def digits() -> np.ndarray:
+    """Digits: 1797 images of 8 x 8 pixels from 0 to 16."""
+    return load_digits().data
+
+
+@pytest.fixture(scope="session")
+def fitted(cancer) -> Autoencoder:
+    """A small model that has really been trained; tests must not change it."""
+    return Autoencoder(n_components=4, hidden=(16,), max_epochs=20, random_state=0).fit(cancer)
+
+
+@pytest.fixture(autouse=True)
+def global_generators_stay_untouched():
+    """No call may read or seed a global generator, so every test leaves all three as it found them."""
+    before = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002 (the legacy state is the one meant)
+    yield
+    assert (np.random.get_state()[1] == before[0]).all()  # noqa: NPY002
+    assert torch.equal(torch.get_rng_state(), before[1])

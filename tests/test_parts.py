@@ -1,0 +1,190 @@
+"""Each part against its formula, and the contract all parts share."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from sklearn.base import clone
+from torch import nn
+
+from eigencode import Composition, Objective
+from eigencode.errors import OptionError
+from eigencode.parts import MLP, Custom, GaussianLikelihood, GaussianNoise, Laplace, LinearPath, Part, Penalty, Point
+
+PARTS = [
+    MLP(hidden=(3, 2), activation="tanh"),
+    LinearPath(MLP(hidden=(3,))),
+    Point(),
+    GaussianNoise(variance=0.3),
+    GaussianLikelihood(variance=2.0),
+    Laplace(rate=3.0),
+    Composition(MLP((4,)), MLP((4,)), likelihood=GaussianLikelihood(0.1)),
+]
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: type(part).__name__)
+def test_a_part_is_its_arguments(part):
+    again = clone(part)
+    assert again is not part
+    assert repr(again) == repr(part)
+    assert eval(repr(part), {name: value for name, value in globals().items()}).get_params().keys() == (
+        part.get_params().keys()
+    )
+
+
+def test_nested_parameters_are_read_and_set():
+    model = Composition(MLP((4,)), MLP((4,)), corruption=GaussianNoise(0.1))
+    assert model.get_params()["corruption__variance"] == 0.1
+    model.set_params(corruption__variance=0.5, encoder__hidden=(7,))
+    assert (model.corruption.variance, model.encoder.hidden) == (0.5, (7,))
+    with pytest.raises(ValueError, match="Invalid parameter 'colour' for Composition"):
+        model.set_params(colour=1)
+
+
+def test_a_clone_shares_no_tensor():
+    network = MLP((4,))
+    network.setup(3, 2, generator())
+    assert list(clone(network).parameters()) == []
+
+
+@pytest.mark.parametrize("variance", [0.5, 3.0])
+def test_gaussian_likelihood_is_scipys(variance):
+    mean, x = np.random.default_rng(0).normal(size=(2, 5, 3))
+    p = GaussianLikelihood(variance)(torch.from_numpy(mean))
+    expected = scipy.stats.norm(mean, math.sqrt(variance)).logpdf(x)
+    np.testing.assert_allclose(p.log_prob(torch.from_numpy(x)).numpy(), expected, rtol=1e-12)
+
+
+def test_gaussian_likelihood_samples_have_its_moments():
+    p = GaussianLikelihood(2.0)(torch.full((40_000, 1), 3.0, dtype=torch.float64))
+    draws = p.sample(generator())
+    assert abs(draws.mean() - 3) < 4 * math.sqrt(2 / 40_000)
+    assert abs(draws.var() - 2) < 4 * 2 * math.sqrt(2 / 40_000)
+
+
+def test_variance_one_half_makes_the_loss_squared_error_plus_a_constant():
+    x, output = torch.randn(2, 6, 4, dtype=torch.float64, generator=generator())
+    loss = -GaussianLikelihood()(output).log_prob(x).sum(1)
+    constant = 4 * 0.5 * math.log(math.pi)
+    torch.testing.assert_close(loss, (x - output).square().sum(1) + constant)
+
+
+def test_laplace_prior_is_scipys():
+    z = np.random.default_rng(0).normal(size=(5, 3))
+    expected = -scipy.stats.laplace(scale=1 / 2.5).logpdf(z).sum(1)
+    np.testing.assert_allclose(Laplace(2.5).divergence(None, torch.from_numpy(z)).numpy(), expected, rtol=1e-12)
+
+
+def test_gaussian_noise_has_its_variance_and_no_mean():
+    part = GaussianNoise(variance=0.25)
+    x = torch.zeros(50_000, 2)
+    damage = part(x, part.draw_noise(50_000, 2, generator()))
+    assert damage.mean().abs() < 4 * 0.5 / math.sqrt(100_000)
+    assert damage.var().item() == pytest.approx(0.25, rel=4 * math.sqrt(2 / 100_000))
+
+
+def test_layers_start_with_xaviers_variance_and_no_bias():
+    network = MLP((400,), "relu")
+    network.setup(300, 10, generator())
+    first = network.layers[0]
+    assert first.weight.var().item() == pytest.approx(2 / 700, rel=0.02)
+    assert not first.bias.any()
+
+
+def test_a_linear_path_starts_as_its_linear_map_alone():
+    network = LinearPath(MLP((16,), "gelu"))
+    network.setup(5, 3, generator())
+    x = torch.randn(7, 5, generator=generator(1))
+    torch.testing.assert_close(network(x), x @ network.linear.weight.T + network.linear.bias, rtol=0, atol=0)
+    network.network.last.weight.data.fill_(0.1)
+    assert (network(x) != network.linear(x)).all()
+
+
+def test_an_mlp_is_its_formula():
+    network = MLP((4, 3), "tanh")
+    network.setup(5, 2, generator())
+    network.double()
+    x = torch.randn(7, 5, dtype=torch.float64, generator=generator(1))
+    w = {name: value for name, value in network.named_parameters()}
+    h = torch.tanh(x @ w["layers.0.weight"].T + w["layers.0.bias"])
+    h = torch.tanh(h @ w["layers.2.weight"].T + w["layers.2.bias"])
+    torch.testing.assert_close(network(x), h @ w["layers.4.weight"].T + w["layers.4.bias"])
+
+
+def test_a_foreign_module_must_fit_the_widths():
+    network = Custom(nn.utils.skip_init(nn.Linear, 5, 2))
+    network.setup(5, 2, generator())
+    with pytest.raises(OptionError, match="must map rows of 5 numbers to rows of 3"):
+        network.setup(5, 3, generator())
+    with pytest.raises(OptionError, match="Linear cannot take rows of 4 numbers"):
+        network.setup(4, 2, generator())
+
+
+def test_an_unknown_activation_is_named_with_the_nearest():
+    with pytest.raises(OptionError, match="Did you mean 'sigmoid'"):
+        MLP((3,), "sigmoide").setup(2, 1, generator())
+
+
+class Twice(Penalty):
+    """A penalty whose value is known."""
+
+    def forward(self, trace, composition):
+        return 2 * trace.z.sum(1)
+
+
+@pytest.fixture
+def composition():
+    model = Composition(MLP((4,), "tanh"), MLP((4,), "tanh"), corruption=GaussianNoise(0.1), prior=Laplace(2.0))
+    model.setup(3, 2, generator())
+    return model.double()
+
+
+def test_the_objective_is_the_sum_of_its_literal_terms(composition):
+    x = torch.randn(6, 3, dtype=torch.float64, generator=generator(1))
+    noise = composition.draw_noise(6, generator(2))
+    trace = composition(x, noise)
+    x_tilde = x + math.sqrt(0.1) * noise.corruption.double()
+    z = composition.encoder(x_tilde)
+    output = composition.decoder(z)
+    expected = torch.zeros(6, dtype=torch.float64)
+    for i in range(6):
+        squared_error = sum((x[i, j] - output[i, j]) ** 2 + 0.5 * math.log(math.pi) for j in range(3))
+        laplace = sum(2.0 * abs(z[i, j]) - math.log(2.0 / 2) for j in range(2))
+        expected[i] = squared_error + 0.7 * laplace + 2 * z[i].sum()
+    torch.testing.assert_close(Objective(0.7, [Twice()])(composition, trace), expected)
+    assert set(Objective(0.7, [Twice(), Twice()]).terms(composition, trace)) == {
+        "reconstruction", "divergence", "Twice", "Twice_1",
+    }  # fmt: skip
+
+
+def test_without_noise_nothing_is_corrupted_and_the_loss_looks_at_the_clean_row(composition):
+    x = torch.randn(6, 3, dtype=torch.float64, generator=generator(1))
+    assert composition(x).x_tilde is x
+    trace = composition(x, composition.draw_noise(6, generator(2)))
+    assert trace.x is x
+    assert (trace.x_tilde != x).all()
+
+
+def test_unobserved_cells_count_for_nothing(composition):
+    x = torch.randn(6, 3, dtype=torch.float64, generator=generator(1))
+    observed = torch.ones_like(x)
+    observed[:, 1] = 0
+    other = x.clone()
+    other[:, 1] = 99.0
+    objective = Objective()
+    losses = [objective(composition, composition(rows, observed=observed)) for rows in (x, other)]
+    torch.testing.assert_close(losses[0], losses[1])
+
+
+def test_all_public_parts_are_documented_with_an_example():
+    import eigencode.parts
+
+    for name in eigencode.parts.__all__:
+        assert getattr(eigencode.parts, name).__doc__, name
+    assert issubclass(MLP, Part)

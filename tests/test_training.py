@@ -1,0 +1,268 @@
+"""The loop, its state, its schedule and its optimiser."""
+
+import copy
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from eigencode import Autoencoder
+from eigencode.estimators.preparation import prepare
+from eigencode.parts import GaussianNoise
+from eigencode.training import loop
+from eigencode.training.execution import choose_execution, has_bfloat16_units
+from eigencode.training.noise import generator, resolve_seed
+from eigencode.training.optimizers import CLIP_FACTOR, ClippedAdam
+from eigencode.training.schedule import Schedule
+from eigencode.training.state import FlatParameters
+
+
+def rows(n=200):
+    """Points near a curve in six dimensions, which a nonlinear code follows better than any plane."""
+    t = np.random.default_rng(0).uniform(0, 2 * np.pi, size=n)
+    curve = np.column_stack([np.cos(t), np.sin(t), np.cos(2 * t), np.sin(2 * t), np.cos(3 * t), t / 4])
+    return torch.from_numpy(curve - curve.mean(0)).float()
+
+
+def prepared(**options):
+    return prepare(Autoencoder(2, **{"hidden": (8,), "batch_size": 32, "random_state": 0, **options}), rows(), seed=0)
+
+
+# -- schedule
+
+
+def test_the_schedule_warms_up_stays_and_decays_to_nothing():
+    schedule = Schedule.over(100, peak=2.0, warmup=9, decay_share=0.5)
+    rates = [schedule.rate(step) for step in range(100)]
+    np.testing.assert_allclose(rates[:10], 2.0 * np.arange(1, 11) / 10)
+    assert rates[9:51] == [2.0] * 42
+    np.testing.assert_allclose(np.diff(rates[50:]), -2.0 / 50)
+    assert schedule.rate(100) == 0
+
+
+def test_an_early_decay_is_whole_and_starts_once():
+    schedule = Schedule.over(1000, peak=1.0, warmup=0, decay_share=0.5)
+    schedule.begin_decay(100)
+    assert (schedule.decay_from, schedule.end) == (100, 200)
+    assert schedule.rate(150) == pytest.approx(0.5)
+    schedule.begin_decay(120)
+    assert (schedule.decay_from, schedule.end) == (100, 200)
+    warming = Schedule.over(1000, peak=1.0, warmup=50, decay_share=0.5)
+    warming.begin_decay(49)
+    assert warming.decay_from == 500
+
+
+def test_a_decay_never_outlasts_the_steps_allowed():
+    schedule = Schedule.over(1000, peak=1.0, warmup=0, decay_share=0.2)
+    schedule.begin_decay(799)
+    assert schedule.end == 999
+    assert Schedule.over(0, 1.0, 50, 0.5).end == 0
+
+
+# -- noise
+
+
+def test_noise_depends_on_its_name_and_place_alone():
+    def draw(*words):
+        return torch.rand(3, generator=generator(*words)).tolist()
+
+    assert draw(0, "step", 3) == draw(0, "step", 3)
+    assert len({tuple(draw(*words)) for words in itertools.product((0, 1), ("step", "shuffle"), (1, 2))}) == 8
+
+
+def test_a_seed_is_resolved_from_every_kind_of_random_state():
+    assert resolve_seed(5) == 5
+    assert resolve_seed(np.random.default_rng(1)) == resolve_seed(np.random.default_rng(1))
+    assert resolve_seed(np.random.RandomState(1)) == resolve_seed(np.random.RandomState(1))
+    assert resolve_seed(None) != resolve_seed(None)
+
+
+# -- weights as one vector
+
+
+def test_flat_parameters_are_views_both_ways_until_released():
+    module = nn.Sequential(nn.utils.skip_init(nn.Linear, 3, 2), nn.utils.skip_init(nn.Linear, 2, 1))
+    for p in module.parameters():
+        nn.init.constant_(p, 1.0)
+    flat = FlatParameters(module)
+    flat.vector.data.mul_(2)
+    assert all((p == 2).all() for p in module.parameters())
+    module(torch.ones(1, 3)).sum().backward()
+    by_hand = torch.cat([p.grad.reshape(-1) for p in module.parameters()])
+    assert torch.equal(flat.gradient, by_hand)
+    assert by_hand.any()
+    flat.release()
+    flat.vector.data.zero_()
+    assert all((p == 2).all() for p in module.parameters())
+    assert len({p.untyped_storage().data_ptr() for p in module.parameters()}) == 4
+
+
+# -- optimiser
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_clipped_adam_is_adam_where_nothing_is_clipped(dtype):
+    target = torch.linspace(-1, 1, 5, dtype=dtype)
+    ours, theirs = (nn.Parameter(torch.zeros(5, dtype=dtype)) for _ in range(2))
+    mine, reference = ClippedAdam(ours, lr=0.1), torch.optim.Adam([theirs], lr=0.1, betas=(0.9, 0.99))
+
+    def closure_for(weights):
+        def closure():
+            weights.grad = 2 * (weights.detach() - target)
+            return weights.grad.square().sum()
+
+        return closure
+
+    for _ in range(20):
+        mine.step(closure_for(ours))
+        reference.step(closure_for(theirs))
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_an_outlying_gradient_is_shortened_and_a_broken_one_moves_nothing():
+    weights = nn.Parameter(torch.zeros(2))
+    optimizer = ClippedAdam(weights, lr=0.1)
+    gradients = iter([torch.tensor([1.0, 0.0]), torch.tensor([1e6, 0.0]), torch.tensor([math.nan, 1.0])])
+
+    def closure():
+        weights.grad = next(gradients)
+        return torch.zeros(())
+
+    optimizer.step(closure)
+    first_moment = optimizer.state[weights]["exp_avg"].clone()
+    optimizer.step(closure)
+    # Adam's first moment shows the gradient it was given: 0.9 m + 0.1 g.
+    seen = (optimizer.state[weights]["exp_avg"] - 0.9 * first_moment) / 0.1
+    assert seen[0] == pytest.approx(CLIP_FACTOR, rel=1e-4)
+    before = weights.detach().clone()
+    optimizer.step(closure)
+    assert torch.equal(weights.detach(), before)
+    assert all(value.isfinite().all() for value in optimizer.state[weights].values())
+
+
+# -- loop
+
+
+def test_a_resumed_run_is_the_same_run_bit_for_bit():
+    options = {"max_epochs": 6, "corruption": GaussianNoise(0.2)}
+    whole = prepared(**options)
+    loop.begin(whole.state, whole.work)
+    list(loop.epochs(whole.state, whole.work))
+
+    first = prepared(**options)
+    loop.begin(first.state, first.work)
+    for _ in itertools.islice(loop.epochs(first.state, first.work), 3):
+        pass
+    saved = copy.deepcopy(first.state.state_dict())
+    second = prepared(**options)
+    second.state.load_state_dict(saved)
+    list(loop.epochs(second.state, second.work))
+
+    assert second.state.history == whole.state.history
+    assert torch.equal(second.state.parameters.vector, whole.state.parameters.vector)
+    assert torch.equal(second.state.best.vector, whole.state.best.vector)
+    assert first.state.history != whole.state.history
+
+
+def test_every_row_is_seen_once_an_epoch_in_batches_as_equal_as_can_be(monkeypatch):
+    run = prepared(max_epochs=1, validation_fraction=0.1)
+    seen = []
+    step = loop._step
+
+    def recording(state, work, batch):
+        seen.append(batch.clone())
+        return step(state, work, batch)
+
+    monkeypatch.setattr(loop, "_step", recording)
+    loop.begin(run.state, run.work)
+    list(loop.epochs(run.state, run.work))
+    assert torch.cat(seen).sort().values.tolist() == run.work.training.tolist()
+    assert {len(batch) for batch in seen} <= {30, 31, 32}
+    everything = torch.cat([run.work.training, run.work.held_out])
+    assert everything.sort().values.tolist() == list(range(200))
+    assert len(run.work.held_out) == 20
+
+
+def test_the_best_weights_are_kept_and_never_worse_than_the_start():
+    model = Autoencoder(2, hidden=(64,), learning_rate=0.5, max_epochs=8, random_state=0).fit(rows().numpy())
+    held_out = [row["held_out_objective"] for row in model.history_]
+    assert max(held_out[1:]) > held_out[0]  # so large a step does harm
+    best = min(held_out)
+    assert model.history_[model.best_epoch_]["held_out_objective"] == best
+    order = torch.randperm(200, generator=generator(0, "split"))[:20]
+    kept = -(model.score_samples(rows().numpy()[order]) - model.scaler_.log_jacobian).mean()
+    assert kept == pytest.approx(best, rel=1e-5)
+
+
+def test_a_plateau_starts_the_decay_and_ends_the_run_early():
+    model = Autoencoder(2, hidden=(8,), patience=3, max_epochs=10_000, random_state=0).fit(rows().numpy())
+    rates = [row["learning_rate"] for row in model.history_]
+    assert len(rates) < 1000
+    # The run ends annealed, not at full rate.
+    assert rates[-1] < 0.02 * max(rates)
+
+
+def test_small_tables_get_a_useful_number_of_steps():
+    for n in (10, 200, 5000):
+        run = prepare(Autoencoder(2, random_state=0), rows(n), seed=0)
+        assert run.state.schedule.end >= 2000
+
+
+def test_a_run_that_breaks_down_ends_with_the_best_weights():
+    run = prepared(max_epochs=50, start="plain")
+    loop.begin(run.state, run.work)
+    for row in loop.epochs(run.state, run.work):
+        if row["epoch"] == 5:
+            run.state.parameters.vector.data.fill_(math.nan)
+    assert run.state.epoch == 6
+    run.state.restore_best()
+    assert run.state.parameters.vector.isfinite().all()
+    assert run.state.best.epoch <= 5
+
+
+def test_inside_the_loop_the_current_weights_answer_and_afterwards_the_best():
+    x = rows().numpy()
+    model = Autoencoder(2, hidden=(8,), max_epochs=12, random_state=0)
+    codes = []
+    for row in model.iter_fit(x):
+        codes.append(model.transform(x))
+        if row["epoch"] == 3:
+            break
+    assert not np.array_equal(codes[1], codes[2])
+    assert len(model.history_) == 4
+    best = model.best_epoch_
+    assert best > 0
+    np.testing.assert_array_equal(model.transform(x), codes[best - 1])
+
+
+def test_no_thread_setting_is_held_across_a_yield():
+    torch.set_num_threads(2)
+    try:
+        for _ in Autoencoder(2, hidden=(4,), max_epochs=2, random_state=0).iter_fit(rows().numpy()):
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(2)
+
+
+# -- execution
+
+
+def test_precision_and_threads_follow_the_rule():
+    small, large = (choose_execution("cpu", "auto", work) for work in (1e3, 1e12))
+    assert (small.precision, small.n_threads) == ("float32", 1)
+    assert large.precision == ("bfloat16" if has_bfloat16_units("cpu") else "float32")
+    assert large.n_threads == torch.get_num_threads()
+
+
+def test_bfloat16_trains_networks_fast_and_keeps_weights_in_float32():
+    x = rows().numpy()
+    exact, fast = (
+        Autoencoder(2, hidden=(16,), max_epochs=30, precision=p, random_state=0).fit(x) for p in ("float32", "bfloat16")
+    )
+    assert all(p.dtype == torch.float32 for p in fast.composition_.parameters())
+    assert not np.array_equal(exact.transform(x), fast.transform(x))
+    losses = [model.reconstruction_error(x).mean() for model in (exact, fast)]
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
