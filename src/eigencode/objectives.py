@@ -2,7 +2,6 @@ r"""The objective: one number a row for each term, and their mean over the batch
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -25,12 +24,12 @@ class Objective:
     ----------
     beta : float
         Weight of the divergence.
-    penalties : sequence of Penalty
+    penalties : tuple of Penalty
         Further terms.
     """
 
     beta: float = 1.0
-    penalties: Sequence[Penalty] = ()
+    penalties: tuple[Penalty, ...] = ()
 
     def terms(self, composition: Composition, trace: Trace) -> dict[str, Tensor]:
         """Every term by name, each of shape (n,) or a scalar."""

@@ -190,16 +190,20 @@ class Option:
     knob: Knob
 
     @property
+    def alternatives(self) -> tuple[Any, ...]:
+        """The members of the type where it is a union, else the type alone."""
+        return tuple(_alternatives(self.type))
+
+    @property
     def type_name(self) -> str:
         """The type in words, as "int, or 'auto'"."""
         return ", or ".join(_type_words(self.type, self.knob))
 
     def check(self, value: object, owner: str) -> None:
         """Raise `OptionError` where the value is outside the knob's domain."""
-        alternatives = list(_alternatives(self.type))
-        if any(_admits(alternative, value, self.knob) for alternative in alternatives):
+        if any(_admits(alternative, value, self.knob) for alternative in self.alternatives):
             return
-        words = [word for alternative in alternatives for word in _literals(alternative)]
+        words = [word for alternative in self.alternatives for word in _literals(alternative)]
         hint = did_you_mean(value, words) if isinstance(value, str) and words else None
         raise OptionError(
             f"The {self.name!r} parameter of {owner} must be {self.type_name}",
@@ -274,10 +278,10 @@ def _admits(annotation: Any, value: Any, knob: Knob) -> bool:
         is_sequence = isinstance(value, Sequence) and not isinstance(value, str)
         return is_sequence and all(_admits(member, item, knob) for item in value)
     if annotation is Any:
-        # A part or module, where the estimator can say more than a type could. A word is none of these.
-        return not isinstance(value, str | bytes)
+        # A part or module, where the estimator can say more than a type could. A word or number is none of these.
+        return not isinstance(value, str | bytes | Real)
     if annotation is bool:
-        return isinstance(value, bool) or type(value).__name__ == "bool_"
+        return isinstance(value, bool) or type(value).__name__ in ("bool", "bool_")  # NumPy's, by either name
     return isinstance(value, annotation)
 
 

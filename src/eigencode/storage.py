@@ -220,6 +220,23 @@ def load(
     return model
 
 
+def version_of(path: str | os.PathLike[str]) -> str:
+    """The version of eigencode that wrote a model file.
+
+    Parameters
+    ----------
+    path : path-like
+        A ``.safetensors`` file.
+
+    Returns
+    -------
+    str
+        The version.
+    """
+    header, _ = _read(Path(path))
+    return str(header["version"])
+
+
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The header and the tensors of a model file."""
     try:

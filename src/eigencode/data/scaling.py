@@ -23,13 +23,16 @@ class ColumnStatistics:
 
     @classmethod
     def of(cls, source: Source) -> ColumnStatistics:
-        """Read the source once, merging exact statistics of its chunks (Chan, Golub & LeVeque, 1983)."""
+        """Read the source once, merging exact statistics of its chunks (Chan, Golub & LeVeque, 1983).
+
+        Chunks are brought into one layout first, since NumPy's sums round differently by rows and by columns.
+        """
         n = 0
         mean = squares = np.zeros(source.shape[1])
         low, high = np.full(source.shape[1], np.inf), np.full(source.shape[1], -np.inf)
         with np.errstate(over="ignore", invalid="ignore"):
             for chunk in source.chunks():
-                part = chunk.astype(np.float64)
+                part = chunk.astype(np.float64, order="C")
                 m, part_mean = len(part), part.mean(0)
                 low, high = np.minimum(low, part.min(0)), np.maximum(high, part.max(0))
                 part -= part_mean
@@ -104,7 +107,7 @@ class Scaler:
 
     def transform(self, rows: np.ndarray) -> np.ndarray:
         """Scale rows, in float64."""
-        return (rows.astype(np.float64) - self.center) / self.divisor
+        return (rows.astype(np.float64, order="C") - self.center) / self.divisor
 
     def chunks(self, array: np.ndarray, dtype: np.dtype | type) -> Iterator[np.ndarray]:
         """Scaled blocks of an array's rows, centred in float64 and then of the given type."""

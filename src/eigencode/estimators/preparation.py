@@ -73,7 +73,7 @@ def prepare(options: AutoencoderOptions, rows: Tensor, seed: int) -> Preparation
     n_components = asked or principal.n_components_for(AUTO_VARIANCE)
     hidden = hidden_widths(n_features, n_components, n_rows) if options.hidden == "auto" else options.hidden
     words = _words(options)
-    objective = Objective(options.beta, [_part(item, Penalty, "penalties") for item in _sequence(options.penalties)])
+    objective = Objective(options.beta, _penalties(options.penalties))
 
     linear = Composition(MLP(), MLP(), **words)
     eigenvalues = principal.eigenvalues[:n_components]
@@ -113,8 +113,8 @@ def _run(
         patience=_or(options.patience, recipe.patience),
         progress=recipe.progress,
     )
-    peak = _or(options.learning_rate, recipe.learning_rate)
-    n_steps = work.n_batches * _or(options.max_epochs, recipe.n_epochs(work.n_batches))
+    peak = float(_or(options.learning_rate, recipe.learning_rate))
+    n_steps = work.n_batches * int(_or(options.max_epochs, recipe.n_epochs(work.n_batches)))
     parameters = FlatParameters(composition.to(execution.device))
     state = TrainingState(
         composition=composition,
@@ -151,10 +151,10 @@ def _words(options: AutoencoderOptions) -> dict[str, Part | None]:
     }
 
 
-def _sequence(option: Any) -> Iterable[Any]:
+def _penalties(option: Any) -> tuple[Penalty, ...]:
     if not isinstance(option, Iterable):
         raise OptionError("The 'penalties' parameter must be a sequence of penalty parts", got=f"{option!r} instead")
-    return option
+    return tuple(_part(item, Penalty, "penalties") for item in option)
 
 
 def _part(option: Any, kind: type[Part], name: str) -> Any:

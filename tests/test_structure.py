@@ -1,0 +1,133 @@
+"""The house: imports point one way, the public page is lazy and true, knobs are said once."""
+
+import ast
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import eigencode
+from eigencode import Autoencoder, options
+from eigencode.errors import EigencodeError, OptionError, did_you_mean
+from eigencode.options import AutoencoderOptions, options_of
+
+SOURCE = Path(eigencode.__file__).parent
+
+# A module may import from its own layer and from those before it.
+LAYERS = [
+    {"_version", "errors", "options"},
+    {"parts"},
+    {"data"},
+    {"composition"},
+    {"objectives"},
+    {"starts"},
+    {"training"},
+    {"storage"},
+    {"estimators"},
+    {"plots"},
+    {"demo"},
+    {"cli"},
+]
+# Parts and data know nothing of each other.
+STRANGERS = {("data", "parts")}
+
+
+def imported_at_load(path):
+    """Names of this package's modules that a file imports when it is loaded."""
+    tree = ast.parse(path.read_text())
+    body = [node for node in tree.body if not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test))]
+    for node in body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("eigencode"):
+            dotted = node.module.split(".")
+            yield from [dotted[1]] if len(dotted) > 1 else [alias.name for alias in node.names]
+
+
+def test_imports_point_one_way():
+    rank = {name: place for place, layer in enumerate(LAYERS) for name in layer}
+    for path in SOURCE.rglob("*.py"):
+        home = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+        if home == "__init__":
+            continue
+        for name in imported_at_load(path):
+            assert rank[name] <= rank[home], f"{path} imports {name}, which stands above it"
+            assert (home, name) not in STRANGERS, f"{path} knows {name}"
+
+
+def test_the_public_page_is_equal_to_its_twin_for_type_checkers():
+    tree = ast.parse((SOURCE / "__init__.py").read_text())
+    (twin,) = (node for node in tree.body if isinstance(node, ast.If))
+    promised = {alias.name: node.module for node in twin.body for alias in node.names}
+    assert promised == eigencode._HOMES
+    assert sorted([*promised, "__version__"]) == sorted(eigencode.__all__) == sorted(dir(eigencode))
+    for name in eigencode.__all__:
+        assert getattr(eigencode, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'Autoencodre'"):
+        eigencode.Autoencodre  # noqa: B018
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    program = "import sys, eigencode; print(*sorted({m.partition('.')[0] for m in sys.modules}))"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "numpy", "sklearn", "pyarrow", "matplotlib", "scipy"} & set(found)
+
+
+def test_no_global_state_is_set_by_name():
+    """Seeds, default types and thread numbers of the whole process are not ours to set."""
+    forbidden = ("torch.manual_seed", "np.random.seed", "random.seed", "set_default_dtype", "set_default_device", "import pyplot", "matplotlib.pyplot")
+    for path in SOURCE.rglob("*.py"):
+        for word in forbidden:
+            assert word not in path.read_text(), f"{word} in {path}"
+
+
+def test_every_knob_is_an_argument_with_a_type_a_default_and_help():
+    arguments = inspect.signature(Autoencoder).parameters
+    knobs = options_of(AutoencoderOptions)
+    assert [option.name for option in knobs] == list(arguments)
+    for option in knobs:
+        assert arguments[option.name].default == option.default
+        assert f"{option.name} : {option.type_name}, default {option.default!r}" in Autoencoder.__doc__
+        assert option.knob.help[0].isupper() or option.knob.help[0] == "'"
+        assert option.knob.help.endswith(".")
+        option.check(option.default, "Autoencoder")
+
+
+def test_positional_arguments_stop_at_the_size_of_the_code():
+    kinds = [p.kind for p in inspect.signature(Autoencoder).parameters.values()]
+    assert kinds[0] == inspect.Parameter.POSITIONAL_OR_KEYWORD
+    assert set(kinds[1:]) == {inspect.Parameter.KEYWORD_ONLY}
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("n_components", [1, np.int32(5), "auto"], [0, 2.5, True, None, "many"]),
+        ("hidden", [(), (3,), [4, 2], np.array([4, 2]).tolist(), "auto"], [(0,), 8, "8", (1.5,), None]),
+        ("scale", ["auto", "none"], ["Common", None, 1]),
+        ("beta", [0, 0.5, np.float32(2)], [-1, float("nan"), "1"]),
+        ("validation_fraction", [0, 0.99], [1, -0.1]),
+        ("learning_rate", [1e-9, "auto"], [0, -1, "fast"]),
+        ("max_epochs", [0, 7, "auto"], [-1, 1.5]),
+        ("verbose", [True, False, np.True_], [1, None, "yes"]),
+        ("random_state", [None, 0, np.random.default_rng(0)], [-1, "zero"]),
+    ],
+)
+def test_each_knob_knows_its_domain(name, good, bad):
+    (option,) = (option for option in options_of(AutoencoderOptions) if option.name == name)
+    for value in good:
+        option.check(value, "Autoencoder")
+    for value in bad:
+        with pytest.raises(OptionError, match=f"The '{name}' parameter of Autoencoder must be"):
+            option.check(value, "Autoencoder")
+
+
+def test_errors_say_what_was_wrong_what_was_found_and_what_to_try():
+    error = OptionError("The answer must be a number", got="'x' instead", hint="Try 42")
+    assert str(error) == "The answer must be a number. Got 'x' instead. Try 42."
+    assert isinstance(error, ValueError)
+    assert isinstance(error, EigencodeError)
+    assert did_you_mean("relu6", ["relu", "tanh"]) == "Did you mean 'relu'?"
+    assert did_you_mean("zzz", ["relu", "tanh"]) == "Known are: 'relu', 'tanh'"
+    assert options.Knob("", low=0, open_low=True, high=1).interval == "(0, 1]"
