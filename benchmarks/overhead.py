@@ -7,6 +7,7 @@ threads, clipping by norm, and a step size set at each step; rounds alternate, a
 """
 
 import argparse
+import itertools
 import statistics
 import time
 
@@ -21,7 +22,7 @@ WORK = {"784-512-256-32": (784, (512, 256), 32, 5_120, 1.15), "64-32-8": (64, (3
 
 def layers(*widths):
     """Linear layers with GELU between them."""
-    steps = [module for a, b in zip(widths, widths[1:], strict=False) for module in (nn.Linear(a, b), nn.GELU())]
+    steps = [module for a, b in itertools.pairwise(widths) for module in (nn.Linear(a, b), nn.GELU())]
     return nn.Sequential(*steps[:-1])
 
 

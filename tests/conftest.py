@@ -33,8 +33,7 @@ def global_generators_stay_untouched(request):
     """No call may read or seed a global generator, so every test leaves all three as it found them."""
     before = generator_states()
     yield
-    # Some of scikit-learn's own checks draw from NumPy's global generator themselves.
-    if "scikit_learns_own_checks" not in request.node.name:
+    if not request.node.get_closest_marker("draws_globally"):
         assert generator_states() == before
 
 

@@ -24,6 +24,7 @@ from eigencode.parts import MLP, GaussianLikelihood, GaussianNoise, Laplace, Pen
 ANSWERS = ["transform", "reconstruct", "reconstruction_error", "score_samples"]
 
 
+@pytest.mark.draws_globally
 @parametrize_with_checks([Autoencoder(max_epochs=20, random_state=0), Autoencoder(hidden=(), max_epochs=0)])
 def test_scikit_learns_own_checks(estimator, check):
     check(estimator)
@@ -103,7 +104,13 @@ def test_long_inputs_are_answered_in_chunks_without_a_seam(cancer, fitted):
 
 @pytest.mark.parametrize(
     ("given", "expected"),
-    [("float64", "float64"), ("float32", "float32"), ("float16", "float32"), ("uint8", "float32"), ("int64", "float64")],
+    [
+        ("float64", "float64"),
+        ("float32", "float32"),
+        ("float16", "float32"),
+        ("uint8", "float32"),
+        ("int64", "float64"),
+    ],
 )
 def test_answers_have_the_rows_float_type(digits, given, expected):
     model = Autoencoder(2, max_epochs=0).fit(digits)
@@ -121,7 +128,13 @@ def test_tables_of_every_kind_give_the_same_codes(cancer):
     assert model.feature_names_in_.tolist() == names
     np.testing.assert_array_equal(model.transform(pl.DataFrame(cancer, schema=names)), expected)
     nameless = Autoencoder(2, hidden=(4,), max_epochs=2, random_state=0).fit(cancer)
-    for rows in (cancer, torch.from_numpy(cancer), np.asfortranarray(cancer), cancer[:, ::-1][:, ::-1], cancer.tolist()):
+    for rows in (
+        cancer,
+        torch.from_numpy(cancer),
+        np.asfortranarray(cancer),
+        cancer[:, ::-1][:, ::-1],
+        cancer.tolist(),
+    ):
         np.testing.assert_array_equal(nameless.transform(rows), expected)
     with pytest.raises(ValueError, match="feature names"):
         model.transform(frame[names[::-1]])
@@ -137,11 +150,10 @@ def test_read_only_memory_maps_are_welcome(cancer, tmp_path):
 def test_log_likelihoods_follow_a_change_of_units_exactly(cancer):
     c = 1000.0
     model, other = (
-        Autoencoder(3, hidden=(4,), max_epochs=2, scale="standard", random_state=0).fit(rows) for rows in (cancer, cancer / c)
+        Autoencoder(3, hidden=(4,), max_epochs=2, scale="standard", random_state=0).fit(rows)
+        for rows in (cancer, cancer / c)
     )
-    np.testing.assert_allclose(
-        other.score_samples(cancer / c) - model.score_samples(cancer), 30 * np.log(c), rtol=1e-5
-    )
+    np.testing.assert_allclose(other.score_samples(cancer / c) - model.score_samples(cancer), 30 * np.log(c), rtol=1e-5)
     assert model.score(cancer) == pytest.approx(model.score_samples(cancer).mean())
 
 
@@ -260,7 +272,7 @@ def test_buffers_of_ones_own_networks_are_kept_with_the_best_weights(cancer):
     nn.init.ones_(encoder[1].weight)
     nn.init.zeros_(encoder[1].bias)
     model = Autoencoder(2, encoder=encoder, learning_rate=0.3, max_epochs=6, random_state=0).fit(cancer)
-    assert 0 < model.best_epoch_
+    assert model.best_epoch_ > 0
     scaled = torch.from_numpy(model.scaler_.transform(cancer)).float()
     norm = model.composition_.encoder.module[0]
     assert norm.running_mean.abs().sum() > 0
@@ -295,7 +307,9 @@ def test_codes_come_as_a_named_frame(cancer):
 
 def test_options_outside_their_domain_are_named(cancer):
     cases = {
-        "'n_components' parameter of Autoencoder must be an int in the range \\[1, inf\\), or 'auto'.*Got 0": {"n_components": 0},
+        "'n_components' parameter of Autoencoder must be an int in the range \\[1, inf\\), or 'auto'.*Got 0": {
+            "n_components": 0
+        },
         "Did you mean 'common'": {"scale": "comon"},
         "'hidden' parameter": {"hidden": (8, 0)},
         "'validation_fraction'.*\\[0, 1\\)": {"validation_fraction": 1.0},

@@ -33,9 +33,7 @@ def test_a_part_is_its_arguments(part):
     again = clone(part)
     assert again is not part
     assert repr(again) == repr(part)
-    assert eval(repr(part), {name: value for name, value in globals().items()}).get_params().keys() == (
-        part.get_params().keys()
-    )
+    assert eval(repr(part), dict(globals())).get_params().keys() == (part.get_params().keys())
 
 
 def test_nested_parameters_are_read_and_set():
@@ -111,7 +109,7 @@ def test_an_mlp_is_its_formula():
     network.setup(5, 2, generator())
     network.double()
     x = torch.randn(7, 5, dtype=torch.float64, generator=generator(1))
-    w = {name: value for name, value in network.named_parameters()}
+    w = dict(network.named_parameters())
     h = torch.tanh(x @ w["layers.0.weight"].T + w["layers.0.bias"])
     h = torch.tanh(h @ w["layers.2.weight"].T + w["layers.2.bias"])
     torch.testing.assert_close(network(x), h @ w["layers.4.weight"].T + w["layers.4.bias"])

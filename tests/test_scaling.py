@@ -33,8 +33,9 @@ def test_a_large_offset_costs_no_precision():
 
 
 @pytest.mark.parametrize(
-    ("data", "commensurate"), [("digits", True), ("cancer", False), (load_wine, False), (load_iris, False), (load_diabetes, True)]
-)  # fmt: skip
+    ("data", "commensurate"),
+    [("digits", True), ("cancer", False), (load_wine, False), (load_iris, False), (load_diabetes, True)],
+)
 def test_pixels_share_a_range_and_measurements_do_not(request, data, commensurate):
     array = request.getfixturevalue(data) if isinstance(data, str) else data().data
     assert columns_are_commensurate(statistics(array)) == commensurate

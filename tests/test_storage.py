@@ -20,7 +20,9 @@ from eigencode.parts import MLP, GaussianLikelihood, GaussianNoise, Penalty
 def assert_same_model(one, other, rows):
     for name in ("transform", "reconstruct", "score_samples"):
         np.testing.assert_array_equal(getattr(one, name)(rows), getattr(other, name)(rows))
-    fitted = {n: v for n, v in vars(one).items() if n.endswith("_") and n not in {"baseline_", "composition_", "scaler_"}}
+    fitted = {
+        n: v for n, v in vars(one).items() if n.endswith("_") and n not in {"baseline_", "composition_", "scaler_"}
+    }
     for name, value in fitted.items():
         assert str(getattr(other, name)) == str(value), name
     assert repr(one) == repr(other)

@@ -76,7 +76,15 @@ def test_importing_the_package_imports_nothing_heavy():
 
 def test_no_global_state_is_set_by_name():
     """Seeds, default types and thread numbers of the whole process are not ours to set."""
-    forbidden = ("torch.manual_seed", "np.random.seed", "random.seed", "set_default_dtype", "set_default_device", "import pyplot", "matplotlib.pyplot")
+    forbidden = (
+        "torch.manual_seed",
+        "np.random.seed",
+        "random.seed",
+        "set_default_dtype",
+        "set_default_device",
+        "import pyplot",
+        "matplotlib.pyplot",
+    )
     for path in SOURCE.rglob("*.py"):
         for word in forbidden:
             assert word not in path.read_text(), f"{word} in {path}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import field, make_dataclass, replace
 from pathlib import Path
@@ -36,7 +36,7 @@ SCALES = {
     "standard": "each column by its standard deviation",
     "none": "columns centred only",
 }
-STARTS: dict[str, str] = {"linear": "at the linear optimum of its kind", "plain": "from random weights"}
+STARTS = {"linear": "at the linear optimum of its kind", "plain": "from random weights"}
 
 app = App(
     name="eigencode",
@@ -78,11 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _plain_warnings() -> Iterator[None]:
     """Warnings as one line each, without the place in the source that raised them."""
     with warnings.catch_warnings():
-        show = warnings.showwarning
-        if not sys.warnoptions:
-            warnings.showwarning = lambda message, *_, **__: print(f"Warning: {message}", file=sys.stderr)
+        warnings.showwarning = lambda message, *_, **__: print(f"Warning: {message}", file=sys.stderr)
         yield
-        warnings.showwarning = show
 
 
 # -- flags from knobs
@@ -182,7 +179,9 @@ Rows = Annotated[Path, Parameter(help="Table of numbers: a .csv, .parquet or .np
 Model = Annotated[Path, Parameter(help="Model file that fit wrote.", group=FILES)]
 TableOutput = Annotated[Path, Parameter(help="Where to: a .csv, .parquet or .npy file.", group=FILES)]
 DemoOutput = Annotated[Path, Parameter(help="Folder to leave model, data and pictures in.")]
-Names = Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative_iterable=(), show_default=False)]
+COLUMNS = Parameter(consume_multiple=True, negative_iterable=(), show_default=False, group=FILES)
+Columns = Annotated[tuple[str, ...], COLUMNS, Parameter(help="Columns to use, in place of all.")]
+Exclude = Annotated[tuple[str, ...], COLUMNS, Parameter(help="Columns to leave out.")]
 
 
 # -- commands
@@ -202,8 +201,8 @@ def fit(
     /,
     *,
     output: Annotated[Path, Parameter(help="Where the model goes: a .safetensors file.", group=FILES)],
-    columns: Annotated[Names, Parameter(help="Columns to use, in place of all.", group=FILES)] = (),
-    exclude: Annotated[Names, Parameter(help="Columns to leave out.", group=FILES)] = (),
+    columns: Columns = (),
+    exclude: Exclude = (),
     flags: Annotated[Flags, Parameter(name="*")] = AUTOMATIC,
 ) -> None:
     """Fit an autoencoder to the rows of a table."""
@@ -216,21 +215,34 @@ def fit(
         raise DataError("Fitting takes two rows at least", got=f"{len(table.rows)} in {str(rows)!r}")
     model = Autoencoder(**vars(flags)).fit(table.frame)
     model.save(output)
-    print(_result(model))
-    print(f"The model is in {output}. Encode rows with:\n")
+    _print(_outcome(model))
+    print(f"\nThe model is in {output}. Encode rows with:\n")
     print(f"  {shlex.join(['eigencode', 'transform', str(output), str(rows), '--output', 'codes.parquet'])}")
 
 
-@app.command(sort_key=2, usage="Usage: eigencode transform MODEL ROWS --output CODES")
-def transform(model: Model, rows: Rows, /, *, output: TableOutput) -> None:
-    """Encode the rows of a table: one line of codes for each row."""
-    _answer(model, rows, output, lambda fitted, X: (fitted.get_feature_names_out(), fitted.transform(X)))
+@app.command(sort_key=2, usage="Usage: eigencode transform MODEL ROWS --output CODES [OPTIONS]")
+def transform(
+    model: Model, rows: Rows, /, *, output: TableOutput, columns: Columns = (), exclude: Exclude = ()
+) -> None:
+    """Encode the rows of a table: one line of codes for each row.
+
+    Columns are matched to those fitted by their names; choosing them is needed only where they have none.
+    """
+    fitted, X = _model_and_rows(model, rows, output, columns, exclude)
+    _write(output, fitted.get_feature_names_out(), fitted.transform(X))
 
 
-@app.command(sort_key=3, usage="Usage: eigencode reconstruct MODEL ROWS --output TABLE")
-def reconstruct(model: Model, rows: Rows, /, *, output: TableOutput) -> None:
-    """Encode and decode the rows of a table: what the model keeps of them."""
-    _answer(model, rows, output, lambda fitted, X: (_column_names(fitted), fitted.reconstruct(X)))
+@app.command(sort_key=3, usage="Usage: eigencode reconstruct MODEL ROWS --output TABLE [OPTIONS]")
+def reconstruct(
+    model: Model, rows: Rows, /, *, output: TableOutput, columns: Columns = (), exclude: Exclude = ()
+) -> None:
+    """Encode and decode the rows of a table: what the model keeps of them.
+
+    Columns are matched to those fitted by their names; choosing them is needed only where they have none.
+    """
+    fitted, X = _model_and_rows(model, rows, output, columns, exclude)
+    names = _fitted_names(fitted) or [f"x{place}" for place in range(fitted.n_features_in_)]
+    _write(output, names, fitted.reconstruct(X))
 
 
 @app.command(sort_key=4, usage="Usage: eigencode describe MODEL")
@@ -238,28 +250,28 @@ def describe(model: Model, /) -> None:
     """Say in words what a model is and how its fit went."""
     from eigencode.storage import load, version_of
 
-    facts = {**_facts(load(model, device="cpu")), "written by": f"eigencode {version_of(model)}"}
-    width = max(map(len, facts))
-    for name, fact in facts.items():
-        print(f"{name:<{width}}  {fact}")
+    _print({**_facts(load(model, device="cpu")), "written by": f"eigencode {version_of(model)}"})
 
 
-def _answer(
-    path: Path,
-    rows: Path,
-    output: Path,
-    function: Callable[[BaseAutoencoder, Any], tuple[Sequence[str], np.ndarray]],
-) -> None:
-    """Load a model, ask it about the rows of a file, and write the named columns of its answer."""
-    from eigencode.data.files import check_output, read_matching, write_columns
+def _model_and_rows(
+    path: Path, rows: Path, output: Path, columns: Sequence[str], exclude: Sequence[str]
+) -> tuple[BaseAutoencoder, Any]:
+    """A model and the rows to ask it about, once it is known that the answer can be written."""
+    from eigencode.data.files import check_output, read_matching
     from eigencode.storage import load
 
     check_output(output)
     model = load(path)
-    table = read_matching(rows, _fitted_names(model), model.n_features_in_)
-    names, answer = function(model, table.frame if _fitted_names(model) else table.rows)
+    names = _fitted_names(model)
+    table = read_matching(rows, names, model.n_features_in_, columns=columns, exclude=exclude)
+    return model, table.rows if names is None else table.frame
+
+
+def _write(output: Path, names: Sequence[str], answer: np.ndarray) -> None:
+    from eigencode.data.files import write_columns
+
     write_columns(output, dict(zip(names, answer.T, strict=True)))
-    print(f"{len(answer)} rows of {len(names)} columns are in {output}.")
+    print(f"{answer.shape[0]} rows of {answer.shape[1]} columns are in {output}.")
 
 
 def _fitted_names(model: BaseAutoencoder) -> list[str] | None:
@@ -267,26 +279,27 @@ def _fitted_names(model: BaseAutoencoder) -> list[str] | None:
     return None if names is None else list(names)
 
 
-def _column_names(model: BaseAutoencoder) -> list[str]:
-    """Names of the columns fitted, or scikit-learn's names for columns without any."""
-    return _fitted_names(model) or [f"x{place}" for place in range(model.n_features_in_)]
-
-
 # -- models in words
 
 
-def _result(model: BaseAutoencoder) -> str:
+def _print(facts: Mapping[str, str]) -> None:
+    width = max(map(len, facts))
+    for name, fact in facts.items():
+        print(f"{name:<{width}}  {fact}")
+
+
+def _outcome(model: BaseAutoencoder) -> dict[str, str]:
     """How a fit came out, beside the linear model of the same kind."""
     judge = "held-out" if model.validation_fraction > 0 else "training"
     kept = model.history_[model.best_epoch_]["held_out_objective"]
-    said = f"{kept:.5g} nats a row on the {judge} rows"
+    facts = {f"{judge} objective": f"{kept:.5g} nats a row of scaled data (lower is better)"}
     if model.baseline_ is None:
-        return f"{said}; the linear optimum of this kind is not known in closed form."
+        return {**facts, "linear baseline": "no closed form is known for this kind"}
     linear = model.baseline_.history_[0]["held_out_objective"]
-    said = f"{said}, the linear baseline {linear:.5g} (lower is better)."
-    if linear - kept > NOTHING * abs(linear):
-        return said
-    return f"{said} The nonlinear part won nothing over the linear one: a linear model would do."
+    facts["linear baseline"] = f"{linear:.5g}"
+    if model.hidden_ and linear - kept <= NOTHING * abs(linear):
+        facts["note"] = "the nonlinear part won nothing over the linear one: a linear model would do"
+    return facts
 
 
 def _facts(model: BaseAutoencoder) -> dict[str, str]:
@@ -295,6 +308,7 @@ def _facts(model: BaseAutoencoder) -> dict[str, str]:
     hidden = " x ".join(map(str, model.hidden_))
     words = {name: getattr(composition, name) for name in ("code", "likelihood", "corruption", "prior")}
     n_weights = sum(weight.numel() for weight in composition.parameters())
+    n_epochs, best = model.history_[-1]["epoch"], model.best_epoch_
     threads = "1 thread" if execution.n_threads == 1 else f"{execution.n_threads} threads"
     return {
         "kind": type(model).__name__,
@@ -304,8 +318,8 @@ def _facts(model: BaseAutoencoder) -> dict[str, str]:
         **{name: repr(word) for name, word in words.items() if word is not None},
         "scale": f"{model.scale_}: {SCALES[model.scale_]}",
         "start": f"{model.start_}: {STARTS[model.start_]}",
-        "training": f"{model.history_[-1]['epoch']} epochs by {model.optimizer_}; the weights after {model.best_epoch_} were kept",
-        "result": _result(model),
+        "training": f"{n_epochs} epochs by {model.optimizer_}; the weights after epoch {best} were kept",
+        **_outcome(model),
         "seed": f"{model.seed_}",
         "arithmetic": f"{execution.precision} on {execution.device}, {threads}",
         "columns": _enumerated(_fitted_names(model)),

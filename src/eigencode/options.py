@@ -100,10 +100,12 @@ class AutoencoderOptions:
         ),
     ] = "gaussian"
     encoder: Annotated[
-        Object, Knob("A network of your own in place of the encoder: a part or any torch module.", on_command_line=False)
+        Object,
+        Knob("A network of your own in place of the encoder: a part or any torch module.", on_command_line=False),
     ] = None
     decoder: Annotated[
-        Object, Knob("A network of your own in place of the decoder: a part or any torch module.", on_command_line=False)
+        Object,
+        Knob("A network of your own in place of the decoder: a part or any torch module.", on_command_line=False),
     ] = None
     code: Annotated[
         Object, Knob("Distribution q(z|x) of the code; None is a point, z = f(x).", on_command_line=False)
@@ -114,10 +116,8 @@ class AutoencoderOptions:
     prior: Annotated[Object, Knob("Prior p(z) on the code; None has no such term.", on_command_line=False)] = None
     beta: Annotated[float, Knob("Weight of the divergence between code and prior.", low=0)] = 1.0
     penalties: Annotated[
-        Object, Knob(
-            "Further penalties, each one number a row.", on_command_line=False, object="a sequence of penalty parts"
-        ),
-
+        Object,
+        Knob("Further penalties, each one number a row.", on_command_line=False, object="a sequence of penalty parts"),
     ] = ()
     scale: Annotated[
         Scale,
@@ -170,7 +170,7 @@ class AutoencoderOptions:
         "auto"
     )
     random_state: Annotated[
-        int | None | Object,
+        int | Object | None,
         Knob(
             "Seed of every random choice; None takes fresh entropy, kept as `seed_`.",
             low=0,
@@ -223,10 +223,11 @@ def options_of(cls: type) -> tuple[Option, ...]:
     return tuple(found)
 
 
-def check_options(instance: object) -> None:
+def check_options(instance: Any) -> None:
     """Check every knob of an estimator against its own domain."""
-    for option in options_of(type(instance)):
-        option.check(getattr(instance, option.name), type(instance).__name__)
+    cls: type = type(instance)
+    for option in options_of(cls):
+        option.check(getattr(instance, option.name), cls.__name__)
 
 
 def parameters_section(cls: type) -> str:

@@ -87,17 +87,17 @@ def read_table(path: str | os.PathLike[str], *, columns: Sequence[str] = (), exc
     (['x'], [[1.5], [2.0]])
     """
     file = _open(Path(path))
-    places = {name: place for place, name in enumerate(file.labels)}
-    for name in [*columns, *exclude]:
-        if name not in places:
-            raise DataError(f"{str(path)!r} has no column {name!r}", hint=did_you_mean(name, places))
-    chosen = [name for name in columns or places if name not in set(exclude)]
-    if not chosen:
-        raise DataError(f"No column of {str(path)!r} is left", got=f"exclude={list(exclude)}")
-    return _read(file, [places[name] for name in chosen])
+    return _read(file, list(_choose(file, columns, exclude).values()))
 
 
-def read_matching(path: str | os.PathLike[str], names: Sequence[str] | None, n_columns: int) -> Table:
+def read_matching(
+    path: str | os.PathLike[str],
+    names: Sequence[str] | None,
+    n_columns: int,
+    *,
+    columns: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+) -> Table:
     """Read the columns that a model was fitted on, by name where both sides have names, else by place.
 
     Parameters
@@ -108,6 +108,8 @@ def read_matching(path: str | os.PathLike[str], names: Sequence[str] | None, n_c
         Names wanted, in the order wanted. Other columns of the file are passed over unread.
     n_columns : int
         Number of columns wanted, which is all that can be checked without names.
+    columns, exclude : sequence of str
+        As for `read_table`, to choose by hand where there are no names to choose by.
 
     Returns
     -------
@@ -120,11 +122,11 @@ def read_matching(path: str | os.PathLike[str], names: Sequence[str] | None, n_c
         As `read_table`; a column that is missing is named.
     """
     file = _open(Path(path))
+    places = _choose(file, columns, exclude)
     if names is None or file.names is None:
-        if file.n_columns != n_columns:
-            raise DataError(f"{str(path)!r} must have {n_columns} columns, as fitted", got=f"{file.n_columns}")
-        return Table(_read(file, range(n_columns)).rows, None if names is None else list(names))
-    places = {name: place for place, name in enumerate(file.names)}
+        if len(places) != n_columns:
+            raise DataError(f"{str(path)!r} must have {n_columns} columns, as fitted", got=str(len(places)))
+        return Table(_read(file, list(places.values())).rows, None if names is None else list(names))
     if missing := [name for name in names if name not in places]:
         raise DataError(
             f"{str(path)!r} lacks columns of the rows fitted",
@@ -251,6 +253,18 @@ def _open(path: Path) -> TableFile:
     if twice := [repr(name) for name, count in Counter(file.labels).items() if count > 1]:
         raise DataError(f"{str(path)!r} has more than one column of the same name", got=_enumerated(twice))
     return file
+
+
+def _choose(file: TableFile, columns: Sequence[str], exclude: Sequence[str]) -> dict[str, int]:
+    """The places of the columns that are asked for, by what they are called."""
+    places = {name: place for place, name in enumerate(file.labels)}
+    for name in [*columns, *exclude]:
+        if name not in places:
+            raise DataError(f"{str(file.path)!r} has no column {name!r}", hint=did_you_mean(name, places))
+    chosen = {name: places[name] for name in columns or places if name not in set(exclude)}
+    if not chosen:
+        raise DataError(f"No column of {str(file.path)!r} is left", got=f"exclude={list(exclude)}")
+    return chosen
 
 
 def _read(file: TableFile, places: Sequence[int]) -> Table:

@@ -81,7 +81,9 @@ class Csv(TableFile):
             if "Empty CSV file" in str(error):
                 return pa.table({name: pa.array([], pa.float64()) for name in chosen})
             self._refuse_ragged()
-            raise FileError(f"{str(self.path)!r} cannot be read as CSV", got=f"the error {str(error).rstrip('.')}") from error
+            raise FileError(
+                f"{str(self.path)!r} cannot be read as CSV", got=f"the error {str(error).rstrip('.')}"
+            ) from error
 
     @staticmethod
     def write(file: BinaryIO, columns: Mapping[str, np.ndarray]) -> None:
@@ -120,7 +122,9 @@ class Parquet(TableFile):
         try:
             self._file = pa.parquet.ParquetFile(path, memory_map=True)
         except pa.ArrowInvalid as error:
-            raise FileError(f"{str(path)!r} cannot be read as Parquet", got=f"the error {str(error).rstrip('.')}") from error
+            raise FileError(
+                f"{str(path)!r} cannot be read as Parquet", got=f"the error {str(error).rstrip('.')}"
+            ) from error
         schema = self._file.schema_arrow
         # The index of a pandas frame is stored as a column, and is not one.
         index = (schema.pandas_metadata or {}).get("index_columns", [])
@@ -148,7 +152,9 @@ class Npy(TableFile):
         try:
             self._array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError) as error:
-            raise FileError(f"{str(path)!r} cannot be read as an array of numbers", got=f"the error {str(error).rstrip('.')}") from error
+            raise FileError(
+                f"{str(path)!r} cannot be read as an array of numbers", got=f"the error {str(error).rstrip('.')}"
+            ) from error
         shape = self._array.shape
         if len(shape) != 2:
             raise DataError(

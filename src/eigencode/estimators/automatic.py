@@ -26,8 +26,8 @@ class Recipe:
 
     Attributes
     ----------
-    learning_rate : float
-        Peak step size.
+    smallest_rate, largest_rate : float
+        Peak step size at the smallest batch, and its bound; between them it grows with the root of the batch.
     warmup : int
         Steps of warm-up.
     decay_share : float
@@ -42,7 +42,8 @@ class Recipe:
         Rows a step: a share of the rows, as a power of two within bounds.
     """
 
-    learning_rate: float
+    smallest_rate: float
+    largest_rate: float
     warmup: int
     decay_share: float
     patience: int
@@ -57,6 +58,10 @@ class Recipe:
         """Rows a step."""
         return min(_power_of_two(self.batch_share * n_rows, self.min_batch, self.max_batch), n_rows)
 
+    def learning_rate(self, batch_size: int) -> float:
+        """Peak step size: a gradient averaged over more rows is trusted further."""
+        return min(self.smallest_rate * max(batch_size / self.min_batch, 1.0) ** 0.5, self.largest_rate)
+
     def n_epochs(self, n_batches: int) -> int:
         """Passes over the rows."""
         return max(self.min_epochs, math.ceil(self.min_steps / n_batches))
@@ -64,9 +69,10 @@ class Recipe:
 
 RECIPES = {
     "adam": Recipe(
-        learning_rate=2e-3,
+        smallest_rate=2e-3,
+        largest_rate=6e-3,
         warmup=50,
-        decay_share=0.5,
+        decay_share=0.4,
         patience=10,
         progress=0.005,
         min_steps=2_000,
@@ -76,7 +82,8 @@ RECIPES = {
         max_batch=256,
     ),
     "lbfgs": Recipe(
-        learning_rate=1.0,
+        smallest_rate=1.0,
+        largest_rate=1.0,
         warmup=0,
         decay_share=0.0,
         patience=5,

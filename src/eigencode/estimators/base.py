@@ -108,8 +108,8 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         """The linear model of the same kind as a fitted estimator of its own."""
         options = {"hidden": (), "encoder": None, "decoder": None, "start": "linear", "max_epochs": 0}
         baseline: BaseAutoencoder = clone(self).set_params(**options)
-        shared = {name: value for name, value in vars(self).items() if name.endswith("_") and not name.startswith("_")}
-        vars(baseline).update(shared)
+        shared = {name: value for name, value in vars(self).items() if name.endswith("_")}
+        baseline.__dict__.update(shared)
         baseline.composition_ = composition.to(self.execution_.device)
         baseline.hidden_, baseline.start_, baseline.baseline_ = (), "linear", None
         objective = loop.evaluate_mean(composition, work, self.seed_)
@@ -219,9 +219,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         """
         check_is_fitted(self)
         log_jacobian = self.scaler_.log_jacobian
-        return self._answer(
-            X, lambda model, x, clipped: model.reconstruct(clipped).log_prob(x).sum(1) + log_jacobian
-        )
+        return self._answer(X, lambda model, x, clipped: model.reconstruct(clipped).log_prob(x).sum(1) + log_jacobian)
 
     def score(self, X: Any, y: Any = None) -> float:
         """Mean of ``score_samples``, in nats a row; higher is better.

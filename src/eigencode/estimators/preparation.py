@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from eigencode.composition import Composition
 from eigencode.errors import OptionError
-from eigencode.estimators.automatic import RECIPES, Recipe, hidden_widths
+from eigencode.estimators.automatic import RECIPES, hidden_widths
 from eigencode.objectives import Objective
 from eigencode.parts.base import Part
 from eigencode.parts.codes import Code, Point
@@ -113,7 +113,7 @@ def _run(
         patience=_or(options.patience, recipe.patience),
         progress=recipe.progress,
     )
-    peak = float(_or(options.learning_rate, recipe.learning_rate))
+    peak = float(_or(options.learning_rate, recipe.learning_rate(batch_size)))
     n_steps = work.n_batches * int(_or(options.max_epochs, recipe.n_epochs(work.n_batches)))
     parameters = FlatParameters(composition.to(execution.device))
     state = TrainingState(
@@ -138,7 +138,7 @@ def _split(n_rows: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
     return order[n_held_out:].sort().values, order[:n_held_out].sort().values
 
 
-def _words(options: AutoencoderOptions) -> dict[str, Part | None]:
+def _words(options: AutoencoderOptions) -> dict[str, Any]:
     """The parts that say which kind of autoencoder this is."""
     likelihood = options.likelihood
     if isinstance(likelihood, str):

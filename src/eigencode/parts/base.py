@@ -27,7 +27,7 @@ class Part(nn.Module):
     def _parameter_names(cls) -> list[str]:
         if cls.__init__ is nn.Module.__init__:
             return []
-        return [name for name in inspect.signature(cls).parameters]
+        return list(inspect.signature(cls).parameters)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the constructor's arguments, with those of nested parts as ``outer__inner``."""

@@ -116,19 +116,22 @@ def _one_epoch(state: TrainingState, work: Work) -> dict[str, float]:
 def _step(state: TrainingState, work: Work, batch: Tensor) -> Tensor:
     """One optimiser's step on one batch; returns the batch's mean objective before it."""
     x = work.rows.index_select(0, batch)
-    noise = draw_noise(state.composition, len(batch), partial(generator, state.seed, "step", state.step, device=x.device))
+    noise = draw_noise(
+        state.composition, len(batch), partial(generator, state.seed, "step", state.step, device=x.device)
+    )
 
     def closure() -> Tensor:
         state.parameters.gradient.zero_()
         with work.execution.autocast():
             trace = state.composition(x, noise)
         loss = work.objective(state.composition, trace).mean()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss.detach()
 
     for group in state.optimizer.param_groups:
         group["lr"] = state.schedule.rate(state.step)
-    loss = state.optimizer.step(closure)
+    # torch's optimisers pass on whatever the closure returns; a tensor does not wait for the device.
+    loss = state.optimizer.step(closure)  # type: ignore[arg-type]
     state.step += 1
     return loss  # type: ignore[return-value]
 

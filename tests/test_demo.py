@@ -1,0 +1,104 @@
+"""The demonstration: its table is true, its files are whole, and the commands it prints run as printed."""
+
+import functools
+import re
+import shlex
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+from matplotlib.image import imread
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+import eigencode
+from eigencode import Autoencoder, cli, demo
+from eigencode.data.files import read_table
+from eigencode.errors import FileError
+
+PICTURES = ["codes.png", "reconstructions.png", "training.png"]
+
+
+def table_of(printed):
+    """The printed lines of numbers: code size, error of PCA, error of the autoencoder, gain in per cent."""
+    return np.array([re.findall(r"[\d.]+", line) for line in printed.splitlines() if "%" in line], dtype=float)
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Few epochs: enough to be better than PCA, and a second in all."""
+    monkeypatch.setattr(demo, "Autoencoder", functools.partial(Autoencoder, max_epochs=3))
+
+
+@pytest.fixture
+def after_the_demo(short, tmp_path, monkeypatch, capsys):
+    """The folder it was called in, its own folder, and what it printed."""
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["demo", "--output", "my demo"]) == 0
+    return tmp_path / "my demo", capsys.readouterr().out
+
+
+def test_the_table_is_true(after_the_demo):
+    folder, printed = after_the_demo
+    images, classes = load_digits(return_X_y=True)
+    training, held_out = train_test_split(images, test_size=0.2, stratify=classes, random_state=0)
+    mean = training.mean(0)
+    _, _, directions = np.linalg.svd(training - mean, full_matrices=False)
+    table = table_of(printed)
+    assert table[:, 0].tolist() == [2, 4, 8]
+    for size, linear, nonlinear, gain in table:
+        kept = directions[: int(size)]
+        error = np.square((held_out - mean) - (held_out - mean) @ kept.T @ kept).sum(1).mean()
+        assert linear == pytest.approx(error, abs=0.05)
+        assert nonlinear < linear
+        assert gain == pytest.approx(100 * (1 - nonlinear / linear), abs=0.6)
+    model = eigencode.load(folder / "model.safetensors")
+    assert model.seed_ == 0
+    error = np.square(model.reconstruct(read_table(folder / "digits.parquet").frame) - images).sum(1)
+    _, places = train_test_split(np.arange(len(images)), test_size=0.2, stratify=classes, random_state=0)
+    assert error[places].mean() == pytest.approx(table[-1, 2], abs=0.05)
+
+
+def test_what_it_leaves(after_the_demo):
+    folder, _ = after_the_demo
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        ["codes.parquet", "digits.parquet", "model.safetensors", *PICTURES]
+    )
+    images, classes = load_digits(return_X_y=True)
+    rows = read_table(folder / "digits.parquet")
+    assert rows.names[:2] == ["pixel_0_0", "pixel_0_1"]
+    np.testing.assert_array_equal(rows.rows, images)
+    codes = pyarrow.parquet.read_table(folder / "codes.parquet")
+    assert codes["label"].to_pylist() == classes.tolist()
+    model = eigencode.load(folder / "model.safetensors")
+    found = np.column_stack([codes[name] for name in model.get_feature_names_out()])
+    np.testing.assert_array_equal(found, model.transform(rows.frame))
+    for name in PICTURES:
+        assert imread(folder / name).std() > 0.1
+
+
+def test_the_printed_commands_run_as_printed(after_the_demo, monkeypatch, capsys):
+    folder, printed = after_the_demo
+    commands = [shlex.split(line) for line in printed.splitlines() if line.startswith("  eigencode ")]
+    assert [words[1] for words in commands] == ["describe", "transform", "fit"]
+    for program, *words in commands:
+        assert program == "eigencode"
+        assert cli.main(words) == 0, capsys.readouterr().err
+    np.testing.assert_array_equal(
+        read_table(folder / "codes.csv").rows, read_table(folder / "codes.parquet", exclude=["label"]).rows
+    )
+    own = eigencode.load(folder / "own.safetensors")
+    assert (own.n_components_, own.hidden_) == (4, (64, 32))
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileError, match="Cannot make the folder .*Not a directory"):
+        demo.run_demo(tmp_path / "file" / "demo")
+
+
+@pytest.mark.slow
+def test_the_gain_over_pca(tmp_path, capsys):
+    demo.run_demo(tmp_path)
+    gains = table_of(capsys.readouterr().out)[:, 3]
+    assert (gains > [25, 40, 42]).all()

@@ -1,0 +1,16 @@
+"""Every block of Python in the README and the pages runs as printed."""
+
+from pathlib import Path
+
+import pytest
+from mktestdocs import check_md_file
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.draws_globally
+@pytest.mark.parametrize("page", ["README.md", *sorted(p.name for p in (ROOT / "docs").glob("*.md"))])
+def test_the_blocks_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = ROOT / page if page == "README.md" else ROOT / "docs" / page
+    check_md_file(path, memory=True)

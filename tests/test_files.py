@@ -1,0 +1,299 @@
+"""Tables on disk: what is written reads back, columns are chosen and matched, and every refusal says what to do."""
+
+import os
+import warnings
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from eigencode import Autoencoder
+from eigencode.data import formats
+from eigencode.data.files import atomic_file, check_output, read_matching, read_table, write_columns
+from eigencode.errors import DataError, FileError
+
+ENDINGS = [".csv", ".parquet", ".npy"]
+NUMBERS = {"a": np.array([0.1, -2.0, 3e300]), "b": np.array([1, 2, 3])}
+
+
+@pytest.fixture
+def text_file(tmp_path):
+    def write(content, name="rows.csv"):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+# -- reading what was written
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_numbers_survive_to_the_last_bit(tmp_path, ending):
+    path = tmp_path / f"rows{ending}"
+    write_columns(path, NUMBERS)
+    table = read_table(path)
+    assert table.names == (None if ending == ".npy" else ["a", "b"])
+    assert table.rows.dtype == np.float64
+    np.testing.assert_array_equal(table.rows, np.column_stack(list(NUMBERS.values())))
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_writing_leaves_nothing_but_the_file(tmp_path, ending):
+    for _ in range(2):
+        write_columns(tmp_path / f"rows{ending}", NUMBERS)
+    assert os.listdir(tmp_path) == [f"rows{ending}"]
+
+
+def test_types_are_the_narrowest_that_hold_all_columns(tmp_path):
+    path = tmp_path / "rows.parquet"
+    columns = {"u": np.array([1, 255], np.uint8), "f": np.array([0.5, 2], np.float32), "t": np.array([True, False])}
+    write_columns(path, columns)
+    assert read_table(path).rows.dtype == np.float32
+    assert read_table(path, columns=["u"]).rows.dtype == np.uint8
+    np.testing.assert_array_equal(read_table(path, columns=["t", "u"]).rows, [[1, 1], [0, 255]])
+    pa.parquet.write_table(pa.table({"d": pa.array([1, 3], pa.decimal128(5, 2))}), path)
+    np.testing.assert_array_equal(read_table(path).rows, [[1.0], [3.0]])
+
+
+def test_an_array_file_stays_on_disk(tmp_path):
+    np.save(tmp_path / "rows.npy", np.eye(3))
+    assert isinstance(read_table(tmp_path / "rows.npy").rows, np.memmap)
+
+
+def test_a_file_is_as_open_as_others(tmp_path):
+    (tmp_path / "other").write_text("")
+    write_columns(tmp_path / "rows.csv", NUMBERS)
+    assert (tmp_path / "rows.csv").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+# -- CSV as it comes
+
+
+@pytest.mark.parametrize(
+    ("content", "names", "rows"),
+    [
+        ("a,b\n1,2\n", ["a", "b"], [[1, 2]]),
+        ("\n\na,b\n\n1,2.5\n", ["a", "b"], [[1, 2.5]]),
+        ("\ufeffa,b\r\n1,2\r\n", ["a", "b"], [[1, 2]]),
+        ('"a\nx",b\n1,2\n', ["a\nx", "b"], [[1, 2]]),
+        ("a,b\n1,true\n0,false\n", ["a", "b"], [[1, 1], [0, 0]]),
+        ("1,2\n3,4\n", None, [[1, 2], [3, 4]]),
+        ("0,1,2\n3,4,5\n", ["0", "1", "2"], [[3, 4, 5]]),
+        ("0,1\n1,0\n", None, [[0, 1], [1, 0]]),
+    ],
+    ids=["plain", "blank lines", "Excel", "broken header", "truth", "no header", "pandas' names", "one-hot rows"],
+)
+def test_csv(text_file, content, names, rows):
+    table = read_table(text_file(content))
+    assert table.names == names
+    np.testing.assert_array_equal(table.rows, rows)
+
+
+def test_types_look_at_the_whole_file_and_not_at_its_beginning(text_file, monkeypatch):
+    monkeypatch.setattr(formats, "CSV_BLOCK", 1 << 10)
+    table = read_table(text_file("a\n" + "1\n" * 10_000 + "1.5\n"))
+    assert len(table.rows) == 10_001
+    assert table.rows[-2:, 0].tolist() == [1, 1.5]
+    with pytest.raises(DataError, match=r"not numbers\. Got 'a' \(as 'late'\)"):
+        read_table(text_file("a\n" + "1\n" * 10_000 + "late\n"))
+
+
+def test_the_index_of_a_pandas_frame_is_no_column(tmp_path):
+    pd.DataFrame({"a": [1, 2]}, index=[7, 9]).to_parquet(tmp_path / "rows.parquet")
+    table = read_table(tmp_path / "rows.parquet")
+    assert table.names == ["a"]
+
+
+# -- choosing and matching
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+def test_choosing_columns(tmp_path, ending):
+    path = tmp_path / f"rows{ending}"
+    write_columns(path, {"a": np.array([1.0]), "b": np.array([2.0]), "c": np.array([3.0])})
+    chosen = read_table(path, columns=["c", "a", "b"], exclude=["b"])
+    assert chosen.names == ["c", "a"]
+    assert chosen.rows.tolist() == [[3, 1]]
+
+
+def test_columns_without_names_are_chosen_by_place(tmp_path):
+    np.save(tmp_path / "rows.npy", np.arange(6).reshape(2, 3))
+    assert read_table(tmp_path / "rows.npy", exclude=["1"]).rows.tolist() == [[0, 2], [3, 5]]
+    assert read_matching(tmp_path / "rows.npy", None, 2, columns=["2", "0"]).rows.tolist() == [[2, 0], [5, 3]]
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+def test_names_are_matched_and_not_places(tmp_path, text_file, ending):
+    frame = pd.DataFrame({"label": ["x", "y"], "b": [2, 20], "a": [1, 10]})
+    path = tmp_path / f"rows{ending}"
+    frame.to_csv(path) if ending == ".csv" else frame.to_parquet(path)
+    table = read_matching(path, ["a", "b"], 2)
+    assert table.names == ["a", "b"]
+    assert table.rows.tolist() == [[1, 2], [10, 20]]
+
+
+def test_places_are_matched_where_a_side_has_no_names(text_file):
+    bare, named = text_file("1,2\n", "bare.csv"), text_file("x,y\n1,2\n", "named.csv")
+    assert read_matching(bare, ["a", "b"], 2).names == ["a", "b"]
+    assert read_matching(named, None, 2).names is None
+    for path in (bare, named):
+        with pytest.raises(DataError, match=r"must have 3 columns, as fitted\. Got 2\."):
+            read_matching(path, None, 3)
+
+
+def test_a_missing_column_is_named(text_file):
+    with pytest.raises(DataError, match=r"lacks columns.*none named 'width'\. Did you mean 'widht'\?"):
+        read_matching(text_file("height,widht\n1,2\n"), ["height", "width"], 2)
+
+
+def test_frames_share_memory_and_carry_names(text_file):
+    table = read_table(text_file("a,b\n1,2\n3,4\n"))
+    assert table.frame.column_names == ["a", "b"]
+    before = table.frame["a"].to_pylist()
+    table.rows[0, 0] = 9
+    assert (before, table.frame["a"].to_pylist()) == ([1, 3], [9, 3])
+
+
+def test_an_estimator_learns_the_names(text_file):
+    table = read_table(text_file("a,b\n1,2\n3,4\n5,7\n"))
+    with warnings.catch_warnings(action="error"):
+        model = Autoencoder(n_components=1, max_epochs=0, random_state=0).fit(table.frame)
+        codes = model.transform(table.frame)
+    assert list(model.feature_names_in_) == ["a", "b"]
+    np.testing.assert_array_equal(codes, model.transform(pd.DataFrame(table.rows, columns=["a", "b"])))
+
+
+# -- refusing
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("a,b\n1,2\n3\n", r"must have 2 cells, as its first one\. Got 1 in line 3\."),
+        ('a,b\n1,"x\ny"\n3\n', r"Got 1 in line 4\."),
+        ("", "is empty"),
+        ("a,b\n", "has no rows"),
+        ("a,b\n1,x\n2,\n", r"not numbers\. Got 'b' \(as 'x'\)\. Leave them out with --exclude b\."),
+        ("a,odd name\n1,2\n2,?\n", r"Got 'odd name' \(as '\?'\)\. Leave them out with --exclude 'odd name'\."),
+        ("a,b\n1,2020-01-31\n", r"Got 'b' \(as datetime.date\(2020, 1, 31\)\)"),
+        ("a;b\n1;2\n", "separated by ';': write it with commas"),
+        ("a,b\n1,\n,\nNA,3\n", r"has gaps\. Got 2 in column 'a', 2 in column 'b'\."),
+        ("a,b\n1,inf\n2,-inf\n", r"NaN or infinite cells\. Got 2 in column 'b'\."),
+        (",a\n0,1\n", r"Column 1 of .* has no name\..*--exclude ''"),
+        ("a,b,a\n1,2,3\n", r"more than one column of the same name\. Got 'a'\."),
+        (b"a,\xe9\n1,2\n", "not text in UTF-8"),
+    ],
+)
+def test_csv_that_is_refused(text_file, content, says):
+    with pytest.raises((DataError, FileError), match=says):
+        read_table(text_file(content))
+
+
+def test_only_columns_in_use_are_refused(text_file):
+    path = text_file(",label,a\n0,x,1.5\n1,,2.5\n")
+    assert read_table(path, exclude=["", "label"]).rows.tolist() == [[1.5], [2.5]]
+
+
+def test_many_refused_columns_are_counted(text_file):
+    names = [f"c{place}" for place in range(9)]
+    path = text_file(",".join(names) + "\n" + ",".join("x" * 9) + "\n")
+    with pytest.raises(DataError, match=r"'c4' \(as 'x'\) and 4 more\. Choose the columns of numbers with --columns"):
+        read_table(path)
+
+
+@pytest.mark.parametrize(
+    ("array", "says"),
+    [
+        (np.zeros(3), r"two dimensions, rows and columns\. Got the shape \(3,\)\."),
+        (np.zeros((2, 3, 3)), r"reshape\(len\(array\), -1\)"),
+        (np.zeros((0, 3)), "has no rows"),
+        (np.array([[1j]]), r"real numbers\. Got the type complex128"),
+        (np.array([["x"]]), "real numbers"),
+        (np.array([[1, np.nan], [np.inf, np.nan]]), r"Got 1 in column '0', 2 in column '1'\."),
+    ],
+)
+def test_arrays_that_are_refused(tmp_path, array, says):
+    np.save(tmp_path / "rows.npy", array)
+    with pytest.raises(DataError, match=says):
+        read_table(tmp_path / "rows.npy")
+
+
+def test_pickles_are_not_read(tmp_path):
+    np.save(tmp_path / "rows.npy", np.array([[1, None]], dtype=object), allow_pickle=True)
+    with pytest.raises(FileError, match="cannot be read as an array of numbers"):
+        read_table(tmp_path / "rows.npy")
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".npy"])
+def test_files_that_are_not_what_they_say(text_file, ending):
+    with pytest.raises(FileError, match="cannot be read as"):
+        read_table(text_file("neither", f"rows{ending}"))
+
+
+def test_columns_that_are_not_there(text_file):
+    path = text_file("height,width\n1,2\n")
+    with pytest.raises(DataError, match=r"has no column 'hight'\. Did you mean 'height'\?$"):
+        read_table(path, columns=["hight"])
+    with pytest.raises(DataError, match="No column of .* is left"):
+        read_table(path, exclude=["width", "height"])
+
+
+def test_files_that_are_not_there(text_file, tmp_path):
+    text_file("a\n1\n", "rows.csv")
+    with pytest.raises(FileError, match=r"There is no file '.*rwos\.csv'\. Did you mean 'rows\.csv'\?$"):
+        read_table(tmp_path / "rwos.csv")
+    with pytest.raises(FileError, match=r"Got '\.cvs'\. Did you mean '\.csv'\?"):
+        read_table(tmp_path / "rows.cvs")
+    with pytest.raises(FileError, match=r"Got no ending\. Known are: '\.csv', '\.npy', '\.parquet'\."):
+        read_table(tmp_path / "rows")
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(FileError, match="Is a directory"):
+        read_table(tmp_path / "folder.csv")
+
+
+# -- writing
+
+
+def test_a_failure_on_the_way_leaves_the_old_file(tmp_path):
+    path = tmp_path / "rows.bin"
+    path.write_bytes(b"old")
+
+    def write_half():
+        with atomic_file(path) as file:
+            file.write(b"half of the new")
+            assert path.read_bytes() == b"old"
+            raise RuntimeError("the power failed")
+
+    with pytest.raises(RuntimeError, match="the power failed"):
+        write_half()
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["rows.bin"]
+
+
+def test_outputs_are_refused_before_the_work(tmp_path, monkeypatch):
+    check_output(tmp_path / "rows.csv")
+    check_output(tmp_path / "model.safetensors", [".safetensors"])
+    assert os.listdir(tmp_path) == []
+    with pytest.raises(FileError, match="there is no folder '.*nowhere'"):
+        check_output(tmp_path / "nowhere" / "rows.csv")
+    with pytest.raises(FileError, match=r"Known are: '\.safetensors'"):
+        check_output(tmp_path / "rows.csv", [".safetensors"])
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(FileError, match="it is a folder"):
+        check_output(tmp_path / "folder.csv")
+
+    def refuse(**_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    with pytest.raises(FileError, match="Cannot write into the folder .*Permission denied"):
+        check_output(tmp_path / "rows.csv")
+
+
+def test_a_failed_write_says_so(tmp_path):
+    with pytest.raises(FileError, match="Cannot write .*No such file or directory"):
+        write_columns(tmp_path / "nowhere" / "rows.csv", NUMBERS)
