@@ -11,7 +11,8 @@ import pytest
 
 from eigencode import Autoencoder
 from eigencode.data import formats
-from eigencode.data.files import atomic_file, check_output, read_matching, read_table, write_columns
+from eigencode.data.files import read_matching, read_table, write_columns
+from eigencode.data.outputs import atomic_file, check_output
 from eigencode.errors import DataError, FileError
 
 ENDINGS = [".csv", ".parquet", ".npy"]
@@ -100,6 +101,12 @@ def test_types_look_at_the_whole_file_and_not_at_its_beginning(text_file, monkey
     assert table.rows[-2:, 0].tolist() == [1, 1.5]
     with pytest.raises(DataError, match=r"not numbers\. Got 'a' \(as 'late'\)"):
         read_table(text_file("a\n" + "1\n" * 10_000 + "late\n"))
+
+
+def test_a_cell_of_many_lines_may_lie_anywhere(text_file, monkeypatch):
+    monkeypatch.setattr(formats, "CSV_BLOCK", 1 << 10)
+    path = text_file("a,review\n" + '1,"good,\nbut not 2,3"\n' * 500)
+    assert read_table(path, exclude=["review"]).rows.tolist() == [[1]] * 500
 
 
 def test_the_index_of_a_pandas_frame_is_no_column(tmp_path):
@@ -274,24 +281,33 @@ def test_a_failure_on_the_way_leaves_the_old_file(tmp_path):
     assert os.listdir(tmp_path) == ["rows.bin"]
 
 
+def test_whoever_reads_the_old_file_keeps_it(tmp_path):
+    path = tmp_path / "rows.npy"
+    np.save(path, np.eye(2))
+    mapped = read_table(path).rows
+    write_columns(path, {"a": np.array([7.0, 8.0])})
+    assert mapped.tolist() == [[1, 0], [0, 1]]
+    assert read_table(path).rows.tolist() == [[7], [8]]
+
+
 def test_outputs_are_refused_before_the_work(tmp_path, monkeypatch):
-    check_output(tmp_path / "rows.csv")
+    check_output(tmp_path / "rows.csv", ENDINGS)
     check_output(tmp_path / "model.safetensors", [".safetensors"])
     assert os.listdir(tmp_path) == []
     with pytest.raises(FileError, match="there is no folder '.*nowhere'"):
-        check_output(tmp_path / "nowhere" / "rows.csv")
+        check_output(tmp_path / "nowhere" / "rows.csv", ENDINGS)
     with pytest.raises(FileError, match=r"Known are: '\.safetensors'"):
         check_output(tmp_path / "rows.csv", [".safetensors"])
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(FileError, match="it is a folder"):
-        check_output(tmp_path / "folder.csv")
+        check_output(tmp_path / "folder.csv", ENDINGS)
 
     def refuse(**_):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)
     with pytest.raises(FileError, match="Cannot write into the folder .*Permission denied"):
-        check_output(tmp_path / "rows.csv")
+        check_output(tmp_path / "rows.csv", ENDINGS)
 
 
 def test_a_failed_write_says_so(tmp_path):

@@ -206,7 +206,8 @@ def fit(
     flags: Annotated[Flags, Parameter(name="*")] = AUTOMATIC,
 ) -> None:
     """Fit an autoencoder to the rows of a table."""
-    from eigencode.data.files import check_output, read_table
+    from eigencode.data.files import read_table
+    from eigencode.data.outputs import check_output
     from eigencode.estimators.autoencoder import Autoencoder
 
     check_output(output, [MODEL_ENDING])
@@ -257,10 +258,12 @@ def _model_and_rows(
     path: Path, rows: Path, output: Path, columns: Sequence[str], exclude: Sequence[str]
 ) -> tuple[BaseAutoencoder, Any]:
     """A model and the rows to ask it about, once it is known that the answer can be written."""
-    from eigencode.data.files import check_output, read_matching
+    from eigencode.data.files import read_matching
+    from eigencode.data.formats import FORMATS
+    from eigencode.data.outputs import check_output
     from eigencode.storage import load
 
-    check_output(output)
+    check_output(output, FORMATS)
     model = load(path)
     names = _fitted_names(model)
     table = read_matching(rows, names, model.n_features_in_, columns=columns, exclude=exclude)

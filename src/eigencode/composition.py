@@ -19,7 +19,7 @@ from eigencode.parts.base import Part
 from eigencode.parts.codes import Code, Point, Posterior
 from eigencode.parts.corruptions import Corruption
 from eigencode.parts.distributions import Distribution
-from eigencode.parts.likelihoods import GaussianLikelihood, Likelihood
+from eigencode.parts.likelihoods import GaussianLikelihood, Likelihood, Units
 from eigencode.parts.networks import Network
 from eigencode.parts.priors import Prior
 
@@ -53,6 +53,8 @@ class Trace:
         The codes drawn, shape (n, k).
     p : Distribution
         Distribution of the columns given ``z``.
+    target : Tensor
+        The clean rows in the units that ``p`` is over, shape (n, d): ``x`` itself for most likelihoods.
     """
 
     x: Tensor
@@ -61,6 +63,7 @@ class Trace:
     q: Posterior
     z: Tensor
     p: Distribution
+    target: Tensor
 
 
 class Composition(Part):
@@ -108,9 +111,10 @@ class Composition(Part):
         self.corruption = corruption
         self.prior = prior
 
-    def setup(self, n_features: int, n_components: int, generator: torch.Generator) -> None:
+    def setup(self, n_features: int, n_components: int, generator: torch.Generator, units: Units | None = None) -> None:
         """Make all tensors for rows of ``n_features`` columns and codes of ``n_components``."""
         self.n_features, self.n_components = n_features, n_components
+        self.likelihood.setup(n_features, units)
         self.encoder.setup(n_features, self.code.width(n_components), generator)
         self.decoder.setup(n_components, self.likelihood.width(n_features), generator)
 
@@ -152,7 +156,7 @@ class Composition(Part):
         x_tilde = self.corruption(x, noise.corruption) if corrupt else x  # type: ignore[misc]
         q = self.encode(x_tilde, observed)
         z = q.draw(noise.code)
-        return Trace(x, observed, x_tilde, q, z, self.decode(z))
+        return Trace(x, observed, x_tilde, q, z, self.decode(z), self.likelihood.target(x))
 
 
 def _widened(output: Tensor) -> Tensor:

@@ -16,14 +16,15 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.model_selection import train_test_split
 
-from eigencode.data.files import Table, atomic_file, check_output, write_columns
+from eigencode.data.files import Table, write_columns
+from eigencode.data.outputs import atomic_file, check_output
 from eigencode.errors import FileError
 from eigencode.estimators.autoencoder import Autoencoder
 from eigencode.plots import plot_codes, plot_history, plot_reconstructions
 
 CODE_SIZES = (2, 4, 8)
 SHAPE = (8, 8)
-DPI = 150
+DPI = 200
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def run_demo(folder: str | os.PathLike[str]) -> None:
     print("codes      PCA   autoencoder    gain")
     models = {size: _compared(digits, size) for size in CODE_SIZES}
     _leave(folder, digits, models[8], models[2])
-    print(f"\nThe model of 8 codes, data and pictures are in {folder}. Go on with:\n")
+    print(f"\n{folder} holds the model of 8 codes, the digits, their codes and three pictures. Go on with:\n")
     for command in next_commands(folder):
         print(f"  {command}")
 
@@ -93,7 +94,7 @@ def _made(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(f"Cannot make the folder {str(folder)!r}", got=f"the error {error.strerror}") from error
-    check_output(folder / "digits.parquet")
+    check_output(folder / "digits.parquet", [".parquet"])
     return folder
 
 

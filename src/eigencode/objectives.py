@@ -53,7 +53,7 @@ class Objective:
 
 def negative_log_likelihood(trace: Trace) -> Tensor:
     """-log p(x|z) of each row, in nats, over its observed cells; shape (n,)."""
-    cells = trace.p.log_prob(trace.x)
+    cells = trace.p.log_prob(trace.target)
     if trace.observed is not None:
         cells = cells * trace.observed
     return -cells.sum(1)

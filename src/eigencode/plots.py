@@ -88,7 +88,7 @@ def plot_reconstructions(
     images = _as_images(stacks, shape)[:, :n_images]
     n_stacks, n_shown, height, width = images.shape
     size = (0.75 * n_shown + 1.2, 0.75 * height / width * n_stacks)
-    layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
+    layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02, rect=(0.01, 0.02, 0.98, 0.96))
     figure = Figure(figsize=size, layout=layout)
     grid = figure.subplots(n_stacks, n_shown, squeeze=False)
     errors = np.square(images - images[0]).sum((2, 3)).mean(1)

@@ -112,8 +112,7 @@ def set_linear(composition: Composition, directions: Tensor, shares: Tensor) -> 
     assert decoder is not None
     n_known = len(shares)
     root = shares.sqrt()
-    for layer in (encoder, decoder):
-        layer.bias.zero_()
+    encoder.bias.zero_()
     decoder.weight.zero_()
     encoder.weight[:n_known] = (directions * root).T.to(encoder.weight)
     decoder.weight[:, :n_known] = (directions * root).to(decoder.weight)

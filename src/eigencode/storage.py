@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from eigencode import parts as own_parts
 from eigencode._version import __version__
 from eigencode.composition import Composition
+from eigencode.data.outputs import atomic_file
 from eigencode.data.scaling import Scaler
 from eigencode.errors import FileError, StorageError, did_you_mean
 from eigencode.objectives import Objective
@@ -84,30 +84,8 @@ def save(model: BaseAutoencoder, path: str | os.PathLike[str]) -> None:
         description["baseline"], more = _describe(model.baseline_)
         tensors |= {f"baseline.{name}": value for name, value in more.items()}
     header = {HEADER: json.dumps({"format": FORMAT, "version": __version__, "model": description})}
-    write_atomically(path, safetensors.torch.save(tensors, header))
-
-
-def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file through a temporary neighbour, so that a reader sees the old one or the whole new one."""
-    path = Path(path)
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise FileError(f"Cannot write {str(path)!r}", got=f"the error {error.strerror}") from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes files for their owner alone; what users save is as open as their other files.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise FileError(f"Cannot write {str(path)!r}", got=f"the error {error.strerror}") from error
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    with atomic_file(path) as file:
+        file.write(safetensors.torch.save(tensors, header))
 
 
 def _describe(model: BaseAutoencoder) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import os
 import shlex
-import tempfile
-import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 
 from eigencode.data.formats import FORMATS, TableFile, is_number
+from eigencode.data.outputs import atomic_file, known_ending
 from eigencode.data.sources import ArraySource
 from eigencode.errors import DataError, FileError, did_you_mean
 
@@ -154,92 +151,14 @@ def write_columns(path: str | os.PathLike[str], columns: Mapping[str, np.ndarray
     FileError
         If the file cannot be written.
     """
-    kind = FORMATS[_known_ending(Path(path), FORMATS)]
+    kind = FORMATS[known_ending(Path(path), FORMATS)]
     with atomic_file(path) as file:
         kind.write(file, columns)
 
 
-@contextmanager
-def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a file for writing that takes its place only once it is whole.
-
-    It is written under another name in the same folder and renamed at the end, so that a reader sees the old file or
-    the new one, and a failure on the way leaves the old one.
-
-    Parameters
-    ----------
-    path : path-like
-        Where to.
-
-    Yields
-    ------
-    binary file
-        Open for writing.
-
-    Raises
-    ------
-    FileError
-        If it cannot be written.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
-    try:
-        with open(temporary, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise FileError(f"Cannot write {str(path)!r}", got=f"the error {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
-
-
-def check_output(path: str | os.PathLike[str], endings: Iterable[str] | None = None) -> None:
-    """Find out before the work, not after it, that its result could not be written.
-
-    Parameters
-    ----------
-    path : path-like
-        Where a result is to go.
-    endings : iterable of str, optional
-        Endings to choose from; those of tables by default.
-
-    Raises
-    ------
-    FileError
-        If the ending is unknown, or the folder is missing or cannot be written to.
-    """
-    path = Path(path)
-    _known_ending(path, FORMATS if endings is None else endings)
-    folder = path.parent
-    if not folder.is_dir():
-        raise FileError(f"Cannot write {str(path)!r}: there is no folder {str(folder)!r}", hint="Make it first")
-    if path.is_dir():
-        raise FileError(f"Cannot write {str(path)!r}: it is a folder", hint="Name a file in it")
-    try:
-        # Permissions, quotas and read-only disks answer to an attempt, and to nothing less.
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise FileError(f"Cannot write into the folder {str(folder)!r}", got=f"the error {error.strerror}") from error
-
-
-def _known_ending(path: Path, endings: Iterable[str]) -> str:
-    ending = path.suffix.lower()
-    if ending not in endings:
-        raise FileError(
-            f"The ending of {str(path)!r} does not name a format for this",
-            got=repr(path.suffix) if ending else "no ending",
-            hint=did_you_mean(ending, endings),
-        )
-    return ending
-
-
 def _open(path: Path) -> TableFile:
     """A file's header, with columns that can be told apart."""
-    kind = FORMATS[_known_ending(path, FORMATS)]
+    kind = FORMATS[known_ending(path, FORMATS)]
     try:
         file = kind(path)
     except FileNotFoundError as error:

@@ -22,6 +22,7 @@ from eigencode.data.sources import ArraySource
 from eigencode.errors import DataError, ResultWarning
 from eigencode.estimators.preparation import prepare
 from eigencode.options import AutoencoderOptions, check_options
+from eigencode.parts.likelihoods import Units
 from eigencode.training import loop
 from eigencode.training.noise import resolve_seed
 from eigencode.training.state import TrainingState
@@ -83,7 +84,8 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         self.scale_ = self.scaler_.kind
         dtype = np.float64 if self.precision == "float64" else np.float32
         rows = torch.from_numpy(np.concatenate(list(self.scaler_.chunks(array, dtype))))
-        run = prepare(self, rows, self.seed_)
+        units = Units(torch.from_numpy(self.scaler_.center), torch.from_numpy(self.scaler_.divisor))
+        run = prepare(self, rows, self.seed_, units)
         self.composition_ = run.state.composition
         self.objective_ = run.work.objective
         self.execution_ = run.work.execution
@@ -157,8 +159,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         model = self._model_in(codes.dtype)
         with torch.inference_mode():
             decoded = [
-                model.decode(torch.from_numpy(np.ascontiguousarray(part)).to(self.execution_.device)).mean
-                for part in ArraySource(codes).chunks()
+                model.likelihood.scaled_mean(model.decode(self._tensor(part))) for part in ArraySource(codes).chunks()
             ]
         return self._in_data_units(torch.cat(decoded).cpu().numpy())
 
@@ -175,7 +176,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         ndarray of shape (n, d)
             Rows, in X's float type.
         """
-        return self._in_data_units(self._answer(X, lambda model, x, clipped: model.reconstruct(clipped).mean))
+        return self._in_data_units(self._answer(X, _scaled_reconstruction))
 
     def reconstruction_error(self, X: Any, *, scaled: bool = False) -> np.ndarray:
         """Squared error of each row's reconstruction, summed over the columns.
@@ -197,7 +198,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         units = torch.from_numpy(np.ones_like(self.scaler_.divisor) if scaled else self.scaler_.divisor)
 
         def error(model: Composition, x: Tensor, clipped: Tensor) -> Tensor:
-            gap = (x - model.reconstruct(clipped).mean) * units.to(x)
+            gap = (x - _scaled_reconstruction(model, x, clipped)) * units.to(x)
             return gap.square().sum(1)
 
         return self._answer(X, error)
@@ -218,8 +219,13 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
             Nats, in X's float type.
         """
         check_is_fitted(self)
-        log_jacobian = self.scaler_.log_jacobian
-        return self._answer(X, lambda model, x, clipped: model.reconstruct(clipped).log_prob(x).sum(1) + log_jacobian)
+        # A density changes with the units it is over; one in the data's own units is there already.
+        log_jacobian = 0.0 if self.composition_.likelihood.own_units else self.scaler_.log_jacobian
+
+        def log_likelihood(model: Composition, x: Tensor, clipped: Tensor) -> Tensor:
+            return model.reconstruct(clipped).log_prob(model.likelihood.target(x)).sum(1) + log_jacobian
+
+        return self._answer(X, log_likelihood)
 
     def score(self, X: Any, y: Any = None) -> float:
         """Mean of ``score_samples``, in nats a row; higher is better.
@@ -261,9 +267,12 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         found = []
         with torch.inference_mode():
             for chunk in self.scaler_.chunks(array, dtype):
-                x = torch.from_numpy(chunk).to(self.execution_.device)
+                x = self._tensor(chunk)
                 found.append(function(model, x, x.clamp(-limit, limit)))
         return torch.cat(found).cpu().numpy()
+
+    def _tensor(self, rows: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(rows)).to(self.execution_.device)
 
     def _model_in(self, dtype: np.dtype) -> Composition:
         """The composition in a precision: itself where it is kept so, else a copy."""
@@ -288,6 +297,10 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "history_")
+
+
+def _scaled_reconstruction(model: Composition, x: Tensor, clipped: Tensor) -> Tensor:
+    return model.likelihood.scaled_mean(model.reconstruct(clipped))
 
 
 def _float_type(dtype: np.dtype) -> np.dtype:

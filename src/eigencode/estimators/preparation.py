@@ -17,7 +17,7 @@ from eigencode.objectives import Objective
 from eigencode.parts.base import Part
 from eigencode.parts.codes import Code, Point
 from eigencode.parts.corruptions import Corruption
-from eigencode.parts.likelihoods import GaussianLikelihood, Likelihood
+from eigencode.parts.likelihoods import GaussianLikelihood, Likelihood, Units
 from eigencode.parts.networks import MLP, LinearPath, Network, as_network
 from eigencode.parts.penalties import Penalty
 from eigencode.parts.priors import Prior
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from eigencode.options import AutoencoderOptions
 
 LIKELIHOODS: dict[str, type[Likelihood]] = {"gaussian": GaussianLikelihood}
+
+CALIBRATION_ROWS = 8192
+"""Rows that settle a likelihood's own parameters at the start."""
 
 AUTO_VARIANCE = 0.9
 """Share of the variance that ``n_components="auto"`` keeps."""
@@ -65,7 +68,7 @@ class Preparation:
     optimizer: str
 
 
-def prepare(options: AutoencoderOptions, rows: Tensor, seed: int) -> Preparation:
+def prepare(options: AutoencoderOptions, rows: Tensor, seed: int, units: Units | None = None) -> Preparation:
     """Decide everything that is 'auto', build the model, and set it to its start."""
     n_rows, n_features = rows.shape
     asked = None if options.n_components == "auto" else int(options.n_components)
@@ -76,20 +79,22 @@ def prepare(options: AutoencoderOptions, rows: Tensor, seed: int) -> Preparation
     objective = Objective(options.beta, _penalties(options.penalties))
 
     linear = Composition(MLP(), MLP(), **words)
-    eigenvalues = principal.eigenvalues[:n_components]
-    shares = linear_shares(linear, objective, eigenvalues)
-    baseline = None if shares is None else _built(linear, rows, n_components, seed)
+    shares = linear_shares(linear, objective, principal.eigenvalues[:n_components])
+    path = shares is not None and options.start != "plain"
     composition = Composition(
-        _network(options.encoder, hidden, options.activation, shares is not None and options.start != "plain"),
-        _network(options.decoder, hidden[::-1], options.activation, shares is not None and options.start != "plain"),
+        _network(options.encoder, hidden, options.activation, path),
+        _network(options.decoder, hidden[::-1], options.activation, path),
         **{name: clone(word, safe=False) for name, word in words.items()},
     )
-    composition = _built(composition, rows, n_components, seed)
     start = _choose_start(options.start, composition, shares)
-    for model in [baseline, composition if start == "linear" else None]:
-        if model is not None and shares is not None:
+    models = [linear, composition] if shares is not None else [composition]
+    for model in models:
+        _build(model, rows, n_components, seed, units)
+        if shares is not None and (start == "linear" or model is linear):
             set_linear(model, principal.directions[:, : len(shares)], shares)
+        _calibrate(model, rows)
     state, work, optimizer = _run(options, composition, objective, rows, seed)
+    baseline = linear if shares is not None else None
     return Preparation(state, work, baseline, principal, tuple(hidden), start, optimizer)
 
 
@@ -177,19 +182,26 @@ def _network(given: Any, hidden: Iterable[int], activation: str | nn.Module, lin
     return LinearPath(layers) if linear_path and layers.hidden else layers
 
 
-def _built(composition: Composition, rows: Tensor, n_components: int, seed: int) -> Composition:
-    """The composition with its tensors, in the rows' precision, its decoder's bias at the best constant."""
-    composition.setup(rows.shape[1], n_components, generator(seed, "weights"))
+def _build(composition: Composition, rows: Tensor, n_components: int, seed: int, units: Units | None) -> None:
+    """Make the composition's tensors, in the rows' precision, its decoder's bias at the best constant."""
+    composition.setup(rows.shape[1], n_components, generator(seed, "weights"), units)
+    composition.to(rows.dtype)
     bias = composition.decoder.output_bias
     if bias is not None:
         with torch.no_grad():
             bias.copy_(composition.likelihood.constant(rows))
-    return composition.to(rows.dtype)
+
+
+def _calibrate(composition: Composition, rows: Tensor) -> None:
+    """Set the likelihood's own parameters to their best for the start, by as many rows as settle them."""
+    sample = rows[:: max(len(rows) // CALIBRATION_ROWS, 1)]
+    with torch.no_grad():
+        composition.likelihood.calibrate(sample, composition.decoder(composition.encode(sample).mean))
 
 
 def _choose_start(asked: str, composition: Composition, shares: Tensor | None) -> str:
     """What 'auto' becomes; a linear start that cannot be had is refused with the reason."""
-    has_paths = composition.encoder.affine is not None and composition.decoder.affine is not None
+    has_paths = composition.encoder.has_linear_path and composition.decoder.has_linear_path
     if asked == "linear" and (shares is None or not has_paths):
         raise OptionError(
             "start='linear' needs a kind of autoencoder whose linear optimum is known in closed form, and networks "

@@ -3,6 +3,7 @@ r"""Likelihoods: what the decoder's output says of the columns, p(x|z)."""
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,8 +12,22 @@ from eigencode.parts.base import Part
 from eigencode.parts.distributions import Distribution, Gaussian
 
 
+@dataclass(frozen=True)
+class Units:
+    """The data's units seen from the model's: data = scaled * divisor + center, each of shape (d,)."""
+
+    center: Tensor
+    divisor: Tensor
+
+
 class Likelihood(Part):
     """Turns the decoder's un-activated output into a distribution of the scaled columns.
+
+    Attributes
+    ----------
+    own_units : bool
+        True where the distribution only makes sense in the data's own units, as counts and shares do: rows are then
+        brought back to them before they are judged.
 
     Examples
     --------
@@ -38,9 +53,31 @@ class Likelihood(Part):
     ...         return Secant(output)
     """
 
+    own_units: bool = False
+    center: Tensor
+    divisor: Tensor
+
+    def setup(self, n_features: int, units: Units | None = None) -> None:
+        """Make the tensors; without ``units`` the model's are taken to be the data's."""
+        if self.own_units:
+            units = units or Units(torch.zeros(n_features), torch.ones(n_features))
+            self.register_buffer("center", units.center)
+            self.register_buffer("divisor", units.divisor)
+
     def width(self, n_features: int) -> int:
         """Numbers the decoder gives for each row."""
         return n_features
+
+    def target(self, x: Tensor) -> Tensor:
+        """Scaled rows of shape (n, d) in the units that the distribution is over."""
+        return x * self.divisor + self.center if self.own_units else x
+
+    def scaled_mean(self, p: Distribution) -> Tensor:
+        """The mean of a distribution in the model's units, shape (n, d)."""
+        return (p.mean - self.center) / self.divisor if self.own_units else p.mean
+
+    def calibrate(self, x: Tensor, output: Tensor) -> None:
+        """Set parameters of its own, such as a variance, to their best for the start's outputs of scaled rows."""
 
     def constant(self, x: Tensor) -> Tensor:
         """The decoder's best output that ignores the code, shape (width,): where its bias starts."""

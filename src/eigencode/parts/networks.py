@@ -58,6 +58,9 @@ def linear_layer(n_inputs: int, n_outputs: int, generator: torch.Generator) -> n
 class Network(Part):
     """A map from rows of n_inputs numbers to rows of n_outputs numbers."""
 
+    has_linear_path: bool = False
+    """Whether a linear map runs from input to output, alone or beside a nonlinear one."""
+
     affine: nn.Linear | None = None
     """The network's linear path, whose weights a closed-form start may set, or None."""
 
@@ -104,6 +107,11 @@ class MLP(Network):
         self.layers = nn.Sequential(*layers[:-1])
 
     @property
+    def has_linear_path(self) -> bool:  # type: ignore[override]
+        """Whether the whole map is linear."""
+        return not self.hidden
+
+    @property
     def last(self) -> nn.Linear:
         """The layer nearest the output."""
         return self.layers[-1]  # type: ignore[return-value]
@@ -111,7 +119,7 @@ class MLP(Network):
     @property
     def affine(self) -> nn.Linear | None:  # type: ignore[override]
         """The single layer of a linear map; a deep network has no linear path of its own."""
-        return self.last if len(self.layers) == 1 else None
+        return None if self.hidden else self.last
 
     @property
     def output_bias(self) -> Tensor:  # type: ignore[override]
@@ -136,6 +144,8 @@ class LinearPath(Network):
     network : MLP
         The nonlinear map f.
     """
+
+    has_linear_path = True
 
     def __init__(self, network: MLP) -> None:
         super().__init__()
