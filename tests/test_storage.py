@@ -51,7 +51,7 @@ def test_a_model_read_back_gives_the_same_answers(cancer, tmp_path, options):
 
 
 def test_numpys_numbers_are_saved_as_pythons(cancer, tmp_path):
-    model = Autoencoder(2, max_epochs=np.int64(1), learning_rate=np.float32(0.5), hidden=np.array([3])).fit(cancer)
+    model = Autoencoder(2, max_epochs=np.int64(1), learning_rate=np.float32(0.5), hidden=[np.int64(3)]).fit(cancer)
     model.save(tmp_path / "m.safetensors")
     again = eigencode.load(tmp_path / "m.safetensors")
     assert (again.max_epochs, again.learning_rate, again.hidden) == (1, 0.5, (3,))

@@ -204,7 +204,9 @@ class Option:
         if any(_admits(alternative, value, self.knob) for alternative in self.alternatives):
             return
         words = [word for alternative in self.alternatives for word in _literals(alternative)]
-        hint = did_you_mean(value, words) if isinstance(value, str) and words else None
+        near = did_you_mean(value, words) if isinstance(value, str) else None
+        # The choices are listed already; only a near miss is worth a sentence more.
+        hint = near if near and near.startswith("Did") else None
         raise OptionError(
             f"The {self.name!r} parameter of {owner} must be {self.type_name}",
             got=f"{value!r} instead",
