@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
-from eigencode import Autoencoder
+from eigencode import Autoencoder, LinearAutoencoder
 from eigencode.errors import DataError, OptionError, ResultWarning
 from eigencode.parts import MLP, GaussianLikelihood, GaussianNoise, Laplace, Penalty
 
@@ -25,7 +25,19 @@ ANSWERS = ["transform", "reconstruct", "reconstruction_error", "score_samples"]
 
 
 @pytest.mark.draws_globally
-@parametrize_with_checks([Autoencoder(max_epochs=20, random_state=0), Autoencoder(hidden=(), max_epochs=0)])
+@parametrize_with_checks(
+    [
+        Autoencoder(max_epochs=20, random_state=0),
+        Autoencoder(hidden=(), max_epochs=0, tied=True),
+        LinearAutoencoder(),
+        LinearAutoencoder(solver="gradient", random_state=0),
+    ],
+    expected_failed_checks=lambda estimator: (
+        {"check_sample_weight_equivalence_on_dense_data": "repeated rows make other batches, and round otherwise"}
+        if estimator != LinearAutoencoder()
+        else {}
+    ),
+)
 def test_scikit_learns_own_checks(estimator, check):
     check(estimator)
 

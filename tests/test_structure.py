@@ -29,6 +29,7 @@ LAYERS = [
     {"estimators"},
     {"plots"},
     {"demo"},
+    {"testing"},
     {"cli"},
 ]
 # Parts and data know nothing of each other.
@@ -112,7 +113,7 @@ def test_positional_arguments_stop_at_the_size_of_the_code():
     ("name", "good", "bad"),
     [
         ("n_components", [1, np.int32(5), "auto"], [0, 2.5, True, None, "many"]),
-        ("hidden", [(), (3,), [4, 2], np.array([4, 2]).tolist(), "auto"], [(0,), 8, "8", (1.5,), None]),
+        ("hidden", [(), (3,), [4, 2], 3, "auto"], [(0,), 0, "8", (1.5,), None]),
         ("scale", ["auto", "none"], ["Common", None, 1]),
         ("beta", [0, 0.5, np.float32(2)], [-1, float("nan"), "1"]),
         ("validation_fraction", [0, 0.99], [1, -0.1]),

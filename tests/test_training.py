@@ -50,9 +50,6 @@ def test_an_early_decay_is_whole_and_starts_once():
     assert schedule.rate(150) == pytest.approx(0.5)
     schedule.begin_decay(120)
     assert (schedule.decay_from, schedule.end) == (100, 200)
-    warming = Schedule.over(1000, peak=1.0, warmup=50, decay_share=0.5)
-    warming.begin_decay(49)
-    assert warming.decay_from == 500
 
 
 def test_a_decay_never_outlasts_the_steps_allowed():

@@ -1,4 +1,4 @@
-"""The command line: ``eigencode demo | fit | transform | reconstruct | describe``.
+"""The command line: ``eigencode demo | fit | transform | decode | reconstruct | score | describe``.
 
 Flags of ``fit`` are the knobs of the estimator, read from where they are said once. What takes seconds to import
 is imported inside the commands, so that help, usage errors and completion answer at once.
@@ -6,16 +6,20 @@ is imported inside the commands, so that help, usage errors and completion answe
 
 from __future__ import annotations
 
+import io
+import json
+import math
+import os
 import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import field, make_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Union, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TextIO, Union, get_origin
 
-from cyclopts import App, CycloptsError, Group, Parameter, Token
+from cyclopts import App, CycloptsError, Group, MissingArgumentError, Parameter, Token
 
 from eigencode._version import __version__
 from eigencode.errors import DataError, EigencodeError
@@ -28,8 +32,16 @@ if TYPE_CHECKING:
 
 MODEL_ENDING = ".safetensors"
 
-NOTHING = 1e-4
-"""Share of the baseline's objective up to which a difference is none."""
+STREAM = Path("-")
+"""In place of a table: standard input or standard output."""
+
+INTERRUPTED = "Training was interrupted"
+"""How the warning begins with which an estimator keeps its best weights on Ctrl-C."""
+
+EXIT_CODES = (
+    "Exit codes: 0 if done; 1 if a command failed for a reason that its message says; 2 if it was not understood; "
+    "130 if it was interrupted by Ctrl-C (fit saves the best weights so far)."
+)
 
 SCALES = {
     "common": "one scale for all columns",
@@ -41,8 +53,10 @@ STARTS = {"linear": "at the linear optimum of its kind", "plain": "from random w
 app = App(
     name="eigencode",
     help="Autoencoders for tables of numbers: CSV, Parquet and NPY files.",
+    help_epilogue=EXIT_CODES,
     help_format="plaintext",
     version=__version__,
+    suppress_keyboard_interrupt=False,
 )
 
 
@@ -58,28 +72,71 @@ def main(arguments: Sequence[str] | None = None) -> int:
     -------
     int
         The exit code: 0, or 1 where a command failed for a reason that its message says, or 2 where it was not
-        understood.
+        understood, or 130 where it was interrupted.
     """
     tokens = sys.argv[1:] if arguments is None else list(arguments)
+    # A bare hyphen would pass for a flag; this is the same path.
+    tokens = ["./-" if token == "-" else token for token in tokens]
     try:
-        with _plain_warnings():
+        with _plain_warnings() as warned:
             app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
     except CycloptsError as error:
         command = " ".join(["eigencode", *(error.command_chain or ())])
-        print(f"{error}\nSee {command} --help", file=sys.stderr)
+        advice = _advice_on_taken_words(tokens, error)
+        print(f"{error}{advice}\nSee {command} --help", file=sys.stderr)
         return 2
     except EigencodeError as error:
         print(error, file=sys.stderr)
         return 1
-    return 0
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Whoever read the answer has all they wanted of it.
+        _close_stdout()
+        return 0
+    return 130 if any(message.startswith(INTERRUPTED) for message in warned) else 0
 
 
 @contextmanager
-def _plain_warnings() -> Iterator[None]:
-    """Warnings as one line each, without the place in the source that raised them."""
+def _plain_warnings() -> Iterator[list[str]]:
+    """Warnings as one line each, without the place in the source that raised them; yields a list of them."""
+    said: list[str] = []
+
+    def say(message: Warning | str, *_: object, **__: object) -> None:
+        said.append(str(message))
+        print(f"Warning: {message}", file=sys.stderr)
+
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: print(f"Warning: {message}", file=sys.stderr)
-        yield
+        warnings.showwarning = say
+        yield said
+
+
+def _close_stdout() -> None:
+    """Let the rest go nowhere, so that Python does not complain at its end that it could not write it."""
+    with suppress(OSError, io.UnsupportedOperation):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _advice_on_taken_words(tokens: Sequence[str], error: CycloptsError) -> str:
+    """A sentence for the case that a flag of several words took those meant for the command itself."""
+    flag, words = None, list[str]()
+    for token in tokens:
+        if token.startswith("--"):
+            name, _, value = token.partition("=")
+            if name in FLAGS_OF_SEVERAL_WORDS:
+                flag, words = name, [value] if value else []
+            else:
+                # Another flag ends the words of the one before, which stays the one to suspect.
+                words = [*words, ""]
+        elif "" not in words:
+            words.append(token)
+    words = [word for word in words if word]
+    missing = isinstance(error, MissingArgumentError) and error.argument is not None
+    if flag is None or not words or not missing or error.argument.name.startswith("--"):
+        return ""
+    return f" {flag} takes every word up to the next flag, here {shlex.join(words)}: put {error.argument.name} before it."
 
 
 # -- flags from knobs

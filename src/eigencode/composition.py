@@ -116,6 +116,7 @@ class Composition(Part):
         self.n_features, self.n_components = n_features, n_components
         self.likelihood.setup(n_features, units)
         self.encoder.setup(n_features, self.code.width(n_components), generator)
+        self.decoder.mirror(self.encoder)
         self.decoder.setup(n_components, self.likelihood.width(n_features), generator)
 
     @property

@@ -9,13 +9,14 @@ from torch import Tensor
 from eigencode.composition import Composition, Trace
 from eigencode.parts.base import Part
 from eigencode.parts.penalties import Penalty
+from eigencode.parts.weights import WeightPrior
 
 
 @dataclass(frozen=True)
 class Objective:
     r"""The sum of the formula's terms.
 
-    .. math:: -\log p(x|z) + \beta D(q(z|\tilde x), p(z)) + \sum_j \Omega_j
+    .. math:: -\log p(x|z) + \beta D(q(z|\tilde x), p(z)) + \sum_j \Omega_j - \frac1n \log p(w)
 
     Each term is summed over its own axes and so is one number a row, in nats for the densities; a statistic of the
     whole batch is a scalar that broadcasts.
@@ -26,10 +27,16 @@ class Objective:
         Weight of the divergence.
     penalties : tuple of Penalty
         Further terms.
+    weight_prior : WeightPrior, optional
+        Density of the weights.
+    n_rows : int
+        n, the number of rows fitted: the prior counts once for all of them.
     """
 
     beta: float = 1.0
     penalties: tuple[Penalty, ...] = ()
+    weight_prior: WeightPrior | None = None
+    n_rows: int = 1
 
     def terms(self, composition: Composition, trace: Trace) -> dict[str, Tensor]:
         """Every term by name, each of shape (n,) or a scalar."""
@@ -39,6 +46,8 @@ class Objective:
         for place, penalty in enumerate(self.penalties):
             name = type(penalty).__name__
             terms[f"{name}_{place}" if name in terms else name] = penalty(trace, composition)
+        if self.weight_prior is not None:
+            terms["weights"] = -self.weight_prior.log_prob(composition) / self.n_rows
         return terms
 
     def __call__(self, composition: Composition, trace: Trace) -> Tensor:
@@ -48,7 +57,7 @@ class Objective:
 
     def words(self, composition: Composition) -> list[Part]:
         """The parts whose linear optimum the whole objective has."""
-        return [*composition.words, *self.penalties]
+        return [*composition.words, *self.penalties, *filter(None, [self.weight_prior])]
 
 
 def negative_log_likelihood(trace: Trace) -> Tensor:

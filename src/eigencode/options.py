@@ -61,6 +61,7 @@ class Knob:
 
 Activation = Literal["gelu", "relu", "leaky_relu", "elu", "silu", "tanh", "sigmoid", "softplus", "identity"]
 Scale = Literal["auto", "common", "standard", "none"]
+LikelihoodName = Literal["gaussian", "laplace", "student_t", "bernoulli", "poisson", "negative_binomial"]
 Start = Literal["auto", "linear", "plain"]
 Precision = Literal["auto", "float32", "bfloat16", "float64"]
 Object = Any
@@ -81,10 +82,11 @@ class AutoencoderOptions:
     ] = "auto"
     _: KW_ONLY
     hidden: Annotated[
-        tuple[int, ...] | Literal["auto"],
+        int | tuple[int, ...] | Literal["auto"],
         Knob(
             "Widths of the encoder's hidden layers, from the data to the code; the decoder mirrors them. () is a "
-            "linear map. 'auto': derived from the numbers of columns, rows and components.",
+            "linear map; one number is a depth, with widths that fall geometrically from the data to the code. "
+            "'auto': derived from the numbers of columns, rows and components.",
             low=1,
         ),
     ] = "auto"
@@ -93,10 +95,12 @@ class AutoencoderOptions:
         Knob("Nonlinearity between the layers: a name, or any elementwise torch module."),
     ] = "gelu"
     likelihood: Annotated[
-        Literal["gaussian"] | Object,
+        LikelihoodName | Object,
         Knob(
-            "Distribution p(x|z) of the scaled columns given the code: a name or a part. 'gaussian' has variance 1/2, "
-            "so that its negative log-likelihood is the squared error plus a constant."
+            "Distribution p(x|z) of the columns given the code: a name or a part. 'gaussian' has variance 1/2, so that "
+            "its negative log-likelihood is the squared error plus a constant; 'laplace' is the absolute error, "
+            "'student_t' lets outliers go; 'bernoulli' is for columns from 0 to 1, 'poisson' and 'negative_binomial' "
+            "are for counts."
         ),
     ] = "gaussian"
     encoder: Annotated[
@@ -107,9 +111,17 @@ class AutoencoderOptions:
         Object,
         Knob("A network of your own in place of the decoder: a part or any torch module.", on_command_line=False),
     ] = None
+    tied: Annotated[bool, Knob("Let the decoder use the encoder's weights, transposed.")] = False
     code: Annotated[
         Object, Knob("Distribution q(z|x) of the code; None is a point, z = f(x).", on_command_line=False)
     ] = None
+    ordered: Annotated[
+        bool,
+        Knob(
+            "Order the components by their worth (nested dropout), so that one fit serves every smaller size: see "
+            "`n_components` of `transform` and `reconstruct`."
+        ),
+    ] = False
     corruption: Annotated[
         Object, Knob("Corruption C(x~|x) of the network's input; None leaves it clean.", on_command_line=False)
     ] = None
@@ -119,6 +131,9 @@ class AutoencoderOptions:
         Object,
         Knob("Further penalties, each one number a row.", on_command_line=False, object="a sequence of penalty parts"),
     ] = ()
+    weight_prior: Annotated[
+        Object, Knob("Prior p(w) on the weights, as `GaussianWeights`; None has no such term.", on_command_line=False)
+    ] = None
     scale: Annotated[
         Scale,
         Knob(
@@ -146,6 +161,15 @@ class AutoencoderOptions:
             low=0,
         ),
     ] = "auto"
+    max_seconds: Annotated[
+        float | None,
+        Knob(
+            "Time that fitting may take; the decay of the step size is moved forward to end by then. Results then "
+            "depend on the clock.",
+            low=0,
+            open_low=True,
+        ),
+    ] = None
     batch_size: Annotated[int | Literal["auto"], Knob("Rows a step.", low=1)] = "auto"
     learning_rate: Annotated[
         float | Literal["auto"], Knob("Peak step size of Adam, or first step of L-BFGS.", low=0, open_low=True)

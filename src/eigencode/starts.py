@@ -107,15 +107,19 @@ def set_linear(composition: Composition, directions: Tensor, shares: Tensor) -> 
     Codes past the known directions keep their random weights in the encoder and none in the decoder, so that they
     change nothing at first and can be learned.
     """
+    n_known = len(shares)
+    balanced = directions * shares.sqrt()
     encoder, decoder = composition.encoder.affine, composition.decoder.affine
     assert encoder is not None
-    assert decoder is not None
-    n_known = len(shares)
-    root = shares.sqrt()
     encoder.bias.zero_()
-    decoder.weight.zero_()
-    encoder.weight[:n_known] = (directions * root).T.to(encoder.weight)
-    decoder.weight[:, :n_known] = (directions * root).to(decoder.weight)
+    encoder.weight[:n_known] = balanced.T.to(encoder.weight)
+    if decoder is None:  # tied: the transpose follows by itself
+        encoder.weight[n_known:] = 0
+    else:
+        decoder.weight.zero_()
+        decoder.weight[:, :n_known] = balanced.to(decoder.weight)
+    if composition.decoder.output_bias is not None:
+        composition.decoder.output_bias.zero_()  # the rows are centred
 
 
 def _second_moment(rows: Tensor, chunk: int = 16_384) -> Tensor:

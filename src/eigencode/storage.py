@@ -49,6 +49,7 @@ PLAIN_ATTRIBUTES = (
     "explained_variance_ratio_",
     "history_",
     "best_epoch_",
+    "notes_",
 )
 """Fitted attributes that JSON holds as they are."""
 
@@ -95,7 +96,7 @@ def _describe(model: BaseAutoencoder) -> tuple[dict[str, Any], dict[str, Tensor]
         "class": type(model).__name__,
         "parameters": {name: _encoded(name, value) for name, value in model.get_params(deep=False).items()},
         "composition": _encoded("composition", model.composition_),
-        "penalties": _encoded("penalties", list(model.objective_.penalties)),
+        "objective": {name: _encoded(name, value) for name, value in vars(model.objective_).items()},
         "scaler": {"kind": model.scaler_.kind, "limit": model.scaler_.limit},
         "execution": vars(model.execution_),
         "fitted": {name: getattr(model, name) for name in PLAIN_ATTRIBUTES},
@@ -302,7 +303,7 @@ def _rebuilt(description: dict[str, Any], tensors: dict[str, Tensor], known: _Kn
     except RuntimeError as error:
         raise StorageError("The model's weights do not fit its parts", got=f"the error {error}") from error
     model.composition_ = composition.to(device).eval()
-    model.objective_ = Objective(parameters["beta"], known.decoded(description["penalties"]))
+    model.objective_ = Objective(**{name: known.decoded(value) for name, value in description["objective"].items()})
     execution = {**description["execution"], "device": device}
     model.execution_ = Execution(**execution)
     return model

@@ -11,11 +11,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 
-from eigencode.data.formats import FORMATS, TableFile, is_number
+from eigencode.data.formats import FORMATS, Csv, TableFile, is_number
 from eigencode.data.outputs import atomic_file, known_ending
 from eigencode.data.sources import ArraySource
 from eigencode.errors import DataError, FileError, did_you_mean
@@ -50,13 +51,16 @@ class Table:
 # -- reading
 
 
-def read_table(path: str | os.PathLike[str], *, columns: Sequence[str] = (), exclude: Sequence[str] = ()) -> Table:
+def read_table(
+    path: str | os.PathLike[str] | BinaryIO, *, columns: Sequence[str] = (), exclude: Sequence[str] = ()
+) -> Table:
     """Read a CSV, Parquet or NPY file of numbers.
 
     Parameters
     ----------
-    path : path-like
-        The file. A CSV's first line is its header, unless it holds numbers (other than 0, 1, 2 and so on).
+    path : path-like or binary file
+        The file; one that is open holds CSV and is read to its end. A CSV's first line is its header, unless it holds
+        numbers (other than 0, 1, 2 and so on).
     columns : sequence of str
         Columns to read, in this order; all of them where empty. Columns without names are called '0', '1' and so on.
     exclude : sequence of str
@@ -83,12 +87,12 @@ def read_table(path: str | os.PathLike[str], *, columns: Sequence[str] = (), exc
     >>> table.names, table.rows.tolist()
     (['x'], [[1.5], [2.0]])
     """
-    file = _open(Path(path))
+    file = _open(path)
     return _read(file, list(_choose(file, columns, exclude).values()))
 
 
 def read_matching(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | BinaryIO,
     names: Sequence[str] | None,
     n_columns: int,
     *,
@@ -99,8 +103,8 @@ def read_matching(
 
     Parameters
     ----------
-    path : path-like
-        The file.
+    path : path-like or binary file
+        The file, as for `read_table`.
     names : sequence of str or None
         Names wanted, in the order wanted. Other columns of the file are passed over unread.
     n_columns : int
@@ -118,15 +122,15 @@ def read_matching(
     FileError, DataError
         As `read_table`; a column that is missing is named.
     """
-    file = _open(Path(path))
+    file = _open(path)
     places = _choose(file, columns, exclude)
     if names is None or file.names is None:
         if len(places) != n_columns:
-            raise DataError(f"{str(path)!r} must have {n_columns} columns, as fitted", got=str(len(places)))
+            raise DataError(f"{str(file.path)!r} must have {n_columns} columns, as fitted", got=str(len(places)))
         return Table(_read(file, list(places.values())).rows, None if names is None else list(names))
     if missing := [name for name in names if name not in places]:
         raise DataError(
-            f"{str(path)!r} lacks columns of the rows fitted",
+            f"{str(file.path)!r} lacks columns that the model reads",
             got=f"none named {_enumerated([repr(name) for name in missing])}",
             hint=did_you_mean(missing[0], places),
         )
@@ -156,11 +160,23 @@ def write_columns(path: str | os.PathLike[str], columns: Mapping[str, np.ndarray
         kind.write(file, columns)
 
 
-def _open(path: Path) -> TableFile:
+def _open(path: str | os.PathLike[str] | BinaryIO) -> TableFile:
     """A file's header, with columns that can be told apart."""
+    file = _open_file(Path(path)) if isinstance(path, str | os.PathLike) else _open_stream(path)
+    if twice := [repr(name) for name, count in Counter(file.labels).items() if count > 1]:
+        raise DataError(f"{str(file.path)!r} has more than one column of the same name", got=_enumerated(twice))
+    return file
+
+
+def _open_stream(stream: BinaryIO) -> TableFile:
+    """A stream can be read once, so it is read as a whole."""
+    return Csv(Path(getattr(stream, "name", "<stream>")), stream.read())
+
+
+def _open_file(path: Path) -> TableFile:
     kind = FORMATS[known_ending(path, FORMATS)]
     try:
-        file = kind(path)
+        return kind(path)
     except FileNotFoundError as error:
         neighbours = [item.name for item in path.parent.glob("*") if item.suffix.lower() in FORMATS]
         hint = did_you_mean(path.name, neighbours)
@@ -169,9 +185,6 @@ def _open(path: Path) -> TableFile:
         raise
     except OSError as error:
         raise FileError(f"Cannot read {str(path)!r}", got=f"the error {error.strerror or error}") from error
-    if twice := [repr(name) for name, count in Counter(file.labels).items() if count > 1]:
-        raise DataError(f"{str(path)!r} has more than one column of the same name", got=_enumerated(twice))
-    return file
 
 
 def _choose(file: TableFile, columns: Sequence[str], exclude: Sequence[str]) -> dict[str, int]:

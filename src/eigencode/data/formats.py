@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -56,10 +57,10 @@ class TableFile(ABC):
 
 
 class Csv(TableFile):
-    """Comma-separated text in UTF-8, with or without a header line."""
+    """Comma-separated text in UTF-8, with or without a header line; of a file, or all that a stream held."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, content: bytes | None = None) -> None:
+        self.path, self._content = path, content
         first, line = self._first_row()
         self.n_columns = len(first)
         self.names = None if is_row_of_numbers(first) else first
@@ -71,7 +72,7 @@ class Csv(TableFile):
         chosen = [names[place] for place in places]
         try:
             return pa.csv.read_csv(
-                self.path,
+                self.path if self._content is None else pa.BufferReader(self._content),
                 pa.csv.ReadOptions(column_names=names, skip_rows=self._lines_to_skip, block_size=CSV_BLOCK),
                 pa.csv.ParseOptions(newlines_in_values=True),
                 pa.csv.ConvertOptions(include_columns=chosen),
@@ -98,7 +99,8 @@ class Csv(TableFile):
 
     def _rows(self) -> Iterator[tuple[list[str], int]]:
         try:
-            with open(self.path, newline="", encoding="utf-8-sig") as file:
+            binary = open(self.path, "rb") if self._content is None else io.BytesIO(self._content)  # noqa: SIM115
+            with io.TextIOWrapper(binary, newline="", encoding="utf-8-sig") as file:
                 reader = csv.reader(file)
                 yield from ((row, reader.line_num) for row in reader if row)
         except UnicodeDecodeError as error:

@@ -13,7 +13,10 @@ from eigencode.errors import DataError
 
 @dataclass(frozen=True)
 class ColumnStatistics:
-    """Count, mean, variance (divided by n), minimum and maximum of each column, in float64."""
+    """Count, mean, variance (divided by n), minimum and maximum of each column, in float64.
+
+    Mean and variance may be weighted.
+    """
 
     n_rows: int
     mean: np.ndarray
@@ -22,25 +25,29 @@ class ColumnStatistics:
     maximum: np.ndarray
 
     @classmethod
-    def of(cls, source: Source) -> ColumnStatistics:
+    def of(cls, source: Source, weights: np.ndarray | None = None) -> ColumnStatistics:
         """Read the source once, merging exact statistics of its chunks (Chan, Golub & LeVeque, 1983).
 
         Chunks are brought into one layout first, since NumPy's sums round differently by rows and by columns.
         """
-        n = 0
+        n, done = 0.0, 0
         mean = squares = np.zeros(source.shape[1])
         low, high = np.full(source.shape[1], np.inf), np.full(source.shape[1], -np.inf)
         with np.errstate(over="ignore", invalid="ignore"):
             for chunk in source.chunks():
                 part = chunk.astype(np.float64, order="C")
-                m, part_mean = len(part), part.mean(0)
+                w = None if weights is None else weights[done : done + len(part)]
+                done += len(part)
+                m = len(part) if w is None else w.sum()
+                part_mean = np.average(part, axis=0, weights=w)
                 low, high = np.minimum(low, part.min(0)), np.maximum(high, part.max(0))
                 part -= part_mean
                 gap = part_mean - mean
-                squares = squares + np.einsum("ij,ij->j", part, part) + gap**2 * (n * m / (n + m))
+                inside = np.einsum("ij,ij->j", part, part if w is None else part * w[:, None])
+                squares = squares + inside + gap**2 * (n * m / (n + m))
                 n += m
                 mean = mean + gap * (m / n)
-        return cls(n, mean, squares / n, low, high)
+        return cls(done, mean, squares / n, low, high)
 
     @property
     def constant(self) -> np.ndarray:
@@ -82,9 +89,12 @@ class Scaler:
     limit: float
 
     @classmethod
-    def fit(cls, source: Source, scale: str) -> Scaler:
-        """Measure the source's columns and choose the scale, 'auto' by `columns_are_commensurate`."""
-        found = ColumnStatistics.of(source)
+    def fit(cls, source: Source, scale: str, weights: np.ndarray | None = None) -> Scaler:
+        """Measure the source's columns and choose the scale, 'auto' by `columns_are_commensurate`.
+
+        ``weights``, of shape (n,), count each row by its own.
+        """
+        found = ColumnStatistics.of(source, weights)
         too_large = ~np.isfinite(found.variance)
         if too_large.any():
             columns = np.flatnonzero(too_large).tolist()

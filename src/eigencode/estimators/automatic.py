@@ -9,6 +9,12 @@ import math
 from dataclasses import dataclass
 
 
+def geometric_widths(n_features: int, n_components: int, depth: int) -> tuple[int, ...]:
+    """Widths of ``depth`` hidden layers that fall (or rise) geometrically from the data to the code."""
+    ratio = n_components / n_features
+    return tuple(max(round(n_features * ratio ** (place / (depth + 1))), 1) for place in range(1, depth + 1))
+
+
 def hidden_widths(n_features: int, n_components: int, n_rows: int) -> tuple[int, ...]:
     """Widths of the encoder's hidden layers.
 

@@ -6,26 +6,30 @@ import copy
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
-from torch import Tensor
+from sklearn.utils.validation import _check_sample_weight, check_array, check_is_fitted, validate_data
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from eigencode.composition import Composition
 from eigencode.data.scaling import Scaler
 from eigencode.data.sources import ArraySource
-from eigencode.errors import DataError, ResultWarning
-from eigencode.estimators.preparation import prepare
+from eigencode.errors import DataError, OptionError, ResultWarning
+from eigencode.estimators.diagnosis import notes
+from eigencode.estimators.preparation import Preparation, check_values, likelihood_of, prepare, resume
 from eigencode.options import AutoencoderOptions, check_options
 from eigencode.parts.likelihoods import Units
 from eigencode.training import loop
 from eigencode.training.noise import resolve_seed
 from eigencode.training.state import TrainingState
+
+ENDLESS = 2**62
+"""Steps of a run without a known end."""
 
 
 @dataclass(eq=False, repr=False)
@@ -34,7 +38,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
 
     # -- fitting
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit the autoencoder to rows.
 
         Parameters
@@ -43,22 +47,30 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
             Numbers without gaps: a NumPy array, a pandas, polars or pyarrow table, a torch tensor, nested lists.
         y : None
             Ignored; present for pipelines.
+        sample_weight : array-like of shape (n,), optional
+            Weight of each row in scale, start, objective and choice of the best epoch; a row of weight zero is left
+            out.
 
         Returns
         -------
         self
             The fitted estimator, with the best weights found.
         """
-        epochs = tqdm(self.iter_fit(X, y), desc=type(self).__name__, unit=" epochs", disable=not self.verbose)
+        epochs = tqdm(
+            self.iter_fit(X, y, sample_weight), desc=type(self).__name__, unit=" epochs", disable=not self.verbose
+        )
         try:
             for row in epochs:
                 epochs.set_postfix(held_out=f"{row['held_out_objective']:.5g}", refresh=False)
         except KeyboardInterrupt:
             message = "Training was interrupted; the best weights so far are kept."
             warnings.warn(message, ResultWarning, stacklevel=2)
+        if self.verbose:
+            for note in self.notes_:
+                tqdm.write(f"note: {note}")
         return self
 
-    def iter_fit(self, X: Any, y: Any = None) -> Iterator[dict[str, float]]:
+    def iter_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Iterator[dict[str, float]]:
         """Fit step by step: an iterator that trains one epoch for each row of history it yields.
 
         Options and rows are checked at once, before the first epoch. Inside the loop the current weights answer; when
@@ -70,6 +82,8 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
             As for ``fit``.
         y : None
             Ignored.
+        sample_weight : array-like of shape (n,), optional
+            As for ``fit``.
 
         Returns
         -------
@@ -77,34 +91,97 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
             ``epoch``, ``step``, ``learning_rate``, and the mean objective a row (in the model's units) on the
             training rows during the epoch and on the held-out rows after it.
         """
-        check_options(self)
-        array = validate_data(self, X, dtype="numeric", ensure_min_samples=2)
-        self.seed_ = resolve_seed(self.random_state)
-        self.scaler_ = Scaler.fit(ArraySource(array), self.scale)
-        self.scale_ = self.scaler_.kind
-        dtype = np.float64 if self.precision == "float64" else np.float32
-        rows = torch.from_numpy(np.concatenate(list(self.scaler_.chunks(array, dtype))))
-        units = Units(torch.from_numpy(self.scaler_.center), torch.from_numpy(self.scaler_.divisor))
-        run = prepare(self, rows, self.seed_, units)
-        self.composition_ = run.state.composition
-        self.objective_ = run.work.objective
-        self.execution_ = run.work.execution
-        self.n_components_ = self.composition_.n_components
-        self.hidden_, self.start_, self.optimizer_ = run.hidden, run.start, run.optimizer
-        self.explained_variance_ratio_ = run.spectrum.explained_variance_ratio(self.n_components_)
+        run = self._begin(X, sample_weight)
         loop.begin(run.state, run.work)
         self.history_ = run.state.history
         self.best_epoch_ = 0
         self.baseline_ = None if run.baseline is None else self._as_baseline(run.baseline, run.work)
         return self._train(run.state, run.work)
 
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Take one pass over a block of rows, and keep what was learned from earlier blocks.
+
+        The first block settles scale, code size, start and step size, so it should be typical and not small. There are
+        no held-out rows and no decay of the step size: the last weights are the model's.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            A block of rows.
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (n,), optional
+            Weight of each row.
+
+        Returns
+        -------
+        self
+        """
+        if not hasattr(self, "stream_state_"):
+            run = self._begin(X, sample_weight, replace(self._training_options(), validation_fraction=0.0))
+            state, work = run.state, run.work
+            # A stream has no known end: after the warm-up the step size stays.
+            state.schedule.decay_from = state.schedule.end = ENDLESS
+            self.history_, self.best_epoch_, self.baseline_ = state.history, 0, None
+        else:
+            check_options(self)
+            self._check_values(X)
+            array = validate_data(self, X, dtype="numeric", reset=False)
+            array, weights = _weighted(array, sample_weight)
+            state, work = resume(self, self._scaled(array), weights)
+        loop.one_pass(state, work)
+        self.stream_state_ = state.state_dict()
+        self.history_ = state.history
+        state.parameters.release()
+        self.composition_.eval()
+        self.best_epoch_ = state.epoch
+        return self
+
+    def _begin(self, X: Any, sample_weight: Any, options: AutoencoderOptions | None = None) -> Preparation:
+        """Check options and rows, fit the scale, and prepare a run; sets every attribute known before the training."""
+        check_options(self)
+        self.__dict__.pop("stream_state_", None)
+        array = validate_data(self, X, dtype="numeric", ensure_min_samples=2)
+        check_values(likelihood_of(self), ArraySource(array), getattr(self, "feature_names_in_", None))
+        array, weights = _weighted(array, sample_weight)
+        self.seed_ = resolve_seed(self.random_state)
+        self.scaler_ = Scaler.fit(ArraySource(array), self.scale, weights)
+        self.scale_ = self.scaler_.kind
+        units = Units(torch.from_numpy(self.scaler_.center), torch.from_numpy(self.scaler_.divisor))
+        run = prepare(options or self._training_options(), self._scaled(array), self.seed_, units, weights)
+        self.composition_ = run.state.composition
+        self.objective_ = run.work.objective
+        self.execution_ = run.work.execution
+        self.n_components_ = self.composition_.n_components
+        self.hidden_, self.start_, self.optimizer_ = run.hidden, run.start, run.optimizer
+        self.explained_variance_ratio_ = run.spectrum.explained_variance_ratio(self.n_components_)
+        self.notes_: list[str] = []
+        return run
+
+    def _training_options(self) -> AutoencoderOptions:
+        """The options as training is to read them; named autoencoders may settle some."""
+        return self
+
+    def _scaled(self, array: np.ndarray) -> Tensor:
+        """Scaled rows as one tensor in the weights' precision, filled a chunk at a time."""
+        dtype = torch.float64 if self.precision == "float64" else torch.float32
+        rows = torch.empty(array.shape, dtype=dtype)
+        first = 0
+        for chunk in self.scaler_.chunks(array, np.float64):
+            rows[first : first + len(chunk)] = torch.from_numpy(chunk)
+            first += len(chunk)
+        return rows
+
     def _train(self, state: TrainingState, work: loop.Work) -> Iterator[dict[str, float]]:
+        # An iterator that is never begun leaves nothing to put right: the start is the model.
         try:
             yield from loop.epochs(state, work)
         finally:
             state.restore_best()
             state.parameters.release()
             self.best_epoch_ = 0 if state.best is None else state.best.epoch
+            baseline = None if self.baseline_ is None else self.baseline_.history_[0]["held_out_objective"]
+            self.notes_ = notes(state, work.objective, work.rows, baseline)
 
     def _as_baseline(self, composition: Composition, work: loop.Work) -> BaseAutoencoder:
         """The linear model of the same kind as a fitted estimator of its own."""
@@ -120,20 +197,23 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
 
     # -- answers
 
-    def transform(self, X: Any) -> np.ndarray:
+    def transform(self, X: Any, *, n_components: int | None = None) -> np.ndarray:
         """Encode rows: the mean of q(z|x).
 
         Parameters
         ----------
         X : array-like of shape (n, d)
             Rows like those fitted.
+        n_components : int, optional
+            Give the first components of an ordered code only.
 
         Returns
         -------
         ndarray of shape (n, n_components_)
             Codes, row i of row i, in X's float type; the same at every call.
         """
-        return self._answer(X, lambda model, x, clipped: model.encode(clipped).mean)
+        kept = self._kept(n_components)
+        return self._answer(X, lambda model, x, clipped: model.encode(clipped).mean[:, :kept])
 
     def inverse_transform(self, X: Any) -> np.ndarray:
         """Decode codes: the mean of p(x|z), in the data's units.
@@ -163,20 +243,24 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
             ]
         return self._in_data_units(torch.cat(decoded).cpu().numpy())
 
-    def reconstruct(self, X: Any) -> np.ndarray:
+    def reconstruct(self, X: Any, *, n_components: int | None = None) -> np.ndarray:
         """Encode and decode rows: the mean of p(x|z) at the mean code, in the data's units.
 
         Parameters
         ----------
         X : array-like of shape (n, d)
             Rows like those fitted.
+        n_components : int, optional
+            Reconstruct from the first components of an ordered code only.
 
         Returns
         -------
         ndarray of shape (n, d)
             Rows, in X's float type.
         """
-        return self._in_data_units(self._answer(X, _scaled_reconstruction))
+        kept = self._kept(n_components)
+        answer = self._answer(X, lambda model, x, clipped: _scaled_reconstruction(model, clipped, kept))
+        return self._in_data_units(answer)
 
     def reconstruction_error(self, X: Any, *, scaled: bool = False) -> np.ndarray:
         """Squared error of each row's reconstruction, summed over the columns.
@@ -198,7 +282,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         units = torch.from_numpy(np.ones_like(self.scaler_.divisor) if scaled else self.scaler_.divisor)
 
         def error(model: Composition, x: Tensor, clipped: Tensor) -> Tensor:
-            gap = (x - _scaled_reconstruction(model, x, clipped)) * units.to(x)
+            gap = (x - _scaled_reconstruction(model, clipped, self.n_components_)) * units.to(x)
             return gap.square().sum(1)
 
         return self._answer(X, error)
@@ -219,6 +303,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
             Nats, in X's float type.
         """
         check_is_fitted(self)
+        self._check_values(X)
         # A density changes with the units it is over; one in the data's own units is there already.
         log_jacobian = 0.0 if self.composition_.likelihood.own_units else self.scaler_.log_jacobian
 
@@ -256,7 +341,48 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
 
         save(self, path)
 
+    def reconstruction_error_by_size(self, X: Any, *, scaled: bool = False) -> np.ndarray:
+        """Mean squared error a row with the first 1, 2, ... components of an ordered code.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Rows like those fitted.
+        scaled : bool, default False
+            Measure in the model's scaled units.
+
+        Returns
+        -------
+        ndarray of shape (n_components_,)
+            Entry k - 1 is the error with k components; ``baseline_`` gives the linear model's beside it.
+        """
+        self._kept(1)
+        units = torch.from_numpy(np.ones_like(self.scaler_.divisor) if scaled else self.scaler_.divisor)
+
+        def errors(model: Composition, x: Tensor, clipped: Tensor) -> Tensor:
+            sizes = range(1, self.n_components_ + 1)
+            gaps = [(x - _scaled_reconstruction(model, clipped, kept)) * units.to(x) for kept in sizes]
+            return torch.stack([gap.square().sum(1) for gap in gaps], dim=1)
+
+        return self._answer(X, errors).mean(0)
+
     # -- the path of one answer
+
+    def _kept(self, n_components: int | None) -> int:
+        """How many components to use, checked against what the code can be cut to."""
+        check_is_fitted(self)
+        if n_components is None:
+            return self.n_components_
+        is_pca = self.start_ == "linear" and self.best_epoch_ == 0
+        if not (self.composition_.code.is_ordered or is_pca):
+            raise OptionError(
+                "Only an ordered code can be cut to its first components",
+                got=f"n_components={n_components} for a code without an order",
+                hint="Fit with ordered=True",
+            )
+        if not 1 <= n_components <= self.n_components_:
+            raise OptionError(f"n_components must be in 1..{self.n_components_}", got=f"{n_components}")
+        return n_components
 
     def _answer(self, X: Any, function: Callable[[Composition, Tensor, Tensor], Tensor]) -> np.ndarray:
         """Apply a function of the model, scaled rows, and these rows clipped for the network, a chunk at a time."""
@@ -270,6 +396,13 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
                 x = self._tensor(chunk)
                 found.append(function(model, x, x.clamp(-limit, limit)))
         return torch.cat(found).cpu().numpy()
+
+    def _check_values(self, X: Any) -> None:
+        """Refuse rows with values that the likelihood cannot be asked about."""
+        likelihood = self.composition_.likelihood
+        if likelihood.support != "real":
+            array = validate_data(self, X, dtype="numeric", reset=False)
+            check_values(likelihood, ArraySource(array), getattr(self, "feature_names_in_", None))
 
     def _tensor(self, rows: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(rows)).to(self.execution_.device)
@@ -299,8 +432,23 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         return hasattr(self, "history_")
 
 
-def _scaled_reconstruction(model: Composition, x: Tensor, clipped: Tensor) -> Tensor:
-    return model.likelihood.scaled_mean(model.reconstruct(clipped))
+def _scaled_reconstruction(model: Composition, x: Tensor, n_components: int) -> Tensor:
+    """The mean of p(x|z) in the model's units, at the first components of the mean code, the others zero."""
+    z = model.encode(x).mean
+    if n_components < z.shape[1]:
+        z = nn.functional.pad(z[:, :n_components], (0, z.shape[1] - n_components))
+    return model.likelihood.scaled_mean(model.decode(z))
+
+
+def _weighted(array: np.ndarray, sample_weight: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    """Rows that weigh anything, and their weights with mean 1; no weights at all where all are equal."""
+    if sample_weight is None:
+        return array, None
+    weights = _check_sample_weight(sample_weight, array, dtype=np.float64, ensure_non_negative=True)
+    array, weights = array[weights > 0], weights[weights > 0]
+    if len(array) < 2:
+        raise DataError("Fitting takes at least two rows of positive weight", got=f"{len(array)}")
+    return array, None if (weights == weights[0]).all() else weights / weights.mean()
 
 
 def _float_type(dtype: np.dtype) -> np.dtype:

@@ -2,37 +2,61 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from sklearn.base import clone
 from torch import Tensor, nn
 
 from eigencode.composition import Composition
+from eigencode.data.sources import Source
+from eigencode.data.support import check_support
 from eigencode.errors import OptionError
-from eigencode.estimators.automatic import RECIPES, hidden_widths
+from eigencode.estimators.automatic import RECIPES, geometric_widths, hidden_widths
 from eigencode.objectives import Objective
 from eigencode.parts.base import Part
-from eigencode.parts.codes import Code, Point
+from eigencode.parts.codes import Code, NestedDropout, Point
 from eigencode.parts.corruptions import Corruption
-from eigencode.parts.likelihoods import GaussianLikelihood, Likelihood, Units
-from eigencode.parts.networks import MLP, LinearPath, Network, as_network
+from eigencode.parts.discrete_likelihoods import BernoulliLikelihood, NegativeBinomialLikelihood, PoissonLikelihood
+from eigencode.parts.likelihoods import (
+    GaussianLikelihood,
+    LaplaceLikelihood,
+    Likelihood,
+    StudentTLikelihood,
+    Units,
+)
+from eigencode.parts.networks import MLP, LinearPath, Network, Tied, as_network, vanishes_at_zero
 from eigencode.parts.penalties import Penalty
 from eigencode.parts.priors import Prior
+from eigencode.parts.weights import WeightPrior
 from eigencode.starts import Spectrum, linear_shares, set_linear, spectrum
 from eigencode.training.execution import choose_execution
-from eigencode.training.loop import Work
+from eigencode.training.loop import Clock, Work
 from eigencode.training.noise import generator
 from eigencode.training.optimizers import make_optimizer
 from eigencode.training.schedule import Schedule
 from eigencode.training.state import FlatParameters, TrainingState
 
 if TYPE_CHECKING:
+    from eigencode.estimators.base import BaseAutoencoder
     from eigencode.options import AutoencoderOptions
 
-LIKELIHOODS: dict[str, type[Likelihood]] = {"gaussian": GaussianLikelihood}
+LIKELIHOODS: dict[str, type[Likelihood]] = {
+    "gaussian": GaussianLikelihood,
+    "laplace": LaplaceLikelihood,
+    "student_t": StudentTLikelihood,
+    "bernoulli": BernoulliLikelihood,
+    "poisson": PoissonLikelihood,
+    "negative_binomial": NegativeBinomialLikelihood,
+}
+
+FITTING = {"counts": "poisson", "unit interval": "bernoulli", "real": "gaussian"}
+"""The likelihood to suggest for columns of each kind, the narrowest first."""
 
 CALIBRATION_ROWS = 8192
 """Rows that settle a likelihood's own parameters at the start."""
@@ -68,43 +92,63 @@ class Preparation:
     optimizer: str
 
 
-def prepare(options: AutoencoderOptions, rows: Tensor, seed: int, units: Units | None = None) -> Preparation:
+def prepare(
+    options: AutoencoderOptions,
+    rows: Tensor,
+    seed: int,
+    units: Units | None = None,
+    sample_weight: np.ndarray | None = None,
+) -> Preparation:
     """Decide everything that is 'auto', build the model, and set it to its start."""
+    began = time.monotonic()
     n_rows, n_features = rows.shape
     asked = None if options.n_components == "auto" else int(options.n_components)
-    principal = spectrum(rows, asked, seed)
+    weights = None if sample_weight is None else torch.from_numpy(sample_weight).to(rows.dtype)
+    principal = spectrum(rows if weights is None else rows * weights.sqrt()[:, None], asked, seed)
     n_components = asked or principal.n_components_for(AUTO_VARIANCE)
-    hidden = hidden_widths(n_features, n_components, n_rows) if options.hidden == "auto" else options.hidden
+    hidden = _hidden(options.hidden, n_features, n_components, n_rows)
+    training, held_out = _split(n_rows, options.validation_fraction, seed)
     words = _words(options)
-    objective = Objective(options.beta, _penalties(options.penalties))
-
-    linear = Composition(MLP(), MLP(), **words)
+    objective = Objective(
+        beta=options.beta,
+        penalties=_penalties(options.penalties),
+        weight_prior=_part(options.weight_prior, WeightPrior, "weight_prior"),
+        n_rows=len(training),
+    )
+    linear = Composition(MLP(), Tied() if options.tied else MLP(), **words)
+    _build(linear, objective, rows, n_components, seed, units)
     shares = linear_shares(linear, objective, principal.eigenvalues[:n_components])
     path = shares is not None and options.start != "plain"
     composition = Composition(
         _network(options.encoder, hidden, options.activation, path),
-        _network(options.decoder, hidden[::-1], options.activation, path),
+        Tied() if options.tied else _network(options.decoder, hidden[::-1], options.activation, path),
         **{name: clone(word, safe=False) for name, word in words.items()},
     )
-    start = _choose_start(options.start, composition, shares)
-    models = [linear, composition] if shares is not None else [composition]
-    for model in models:
-        _build(model, rows, n_components, seed, units)
+    start = _choose_start(options, composition, shares)
+    _build(composition, objective, rows, n_components, seed, units)
+    for model in (linear, composition):
         if shares is not None and (start == "linear" or model is linear):
             set_linear(model, principal.directions[:, : len(shares)], shares)
         _calibrate(model, rows)
-    state, work, optimizer = _run(options, composition, objective, rows, seed)
+    state, work, optimizer = _run(options, composition, objective, rows, weights, (training, held_out), seed, began)
     baseline = linear if shares is not None else None
-    return Preparation(state, work, baseline, principal, tuple(hidden), start, optimizer)
+    return Preparation(state, work, baseline, principal, hidden, start, optimizer)
 
 
 def _run(
-    options: AutoencoderOptions, composition: Composition, objective: Objective, rows: Tensor, seed: int
+    options: AutoencoderOptions,
+    composition: Composition,
+    objective: Objective,
+    rows: Tensor,
+    weights: Tensor | None,
+    split: tuple[Tensor, Tensor],
+    seed: int,
+    began: float,
 ) -> tuple[TrainingState, Work, str]:
     """The state and the work of training a composition that stands at its start."""
     optimizer = "adam" if options.optimizer == "auto" else options.optimizer
     recipe = RECIPES[optimizer]
-    training, held_out = _split(len(rows), options.validation_fraction, seed)
+    training, held_out = split
     batch_size = _or(options.batch_size, recipe.batch_size(len(training)))
     n_weights = sum(p.numel() for p in composition.parameters())
     execution = choose_execution(options.device, options.precision, batch_size * n_weights)
@@ -117,6 +161,8 @@ def _run(
         batch_size=batch_size,
         patience=_or(options.patience, recipe.patience),
         progress=recipe.progress,
+        weights=None if weights is None else weights.to(execution.device),
+        clock=Clock.starting_at(began, options.max_seconds, recipe.decay_share),
     )
     peak = float(_or(options.learning_rate, recipe.learning_rate(batch_size)))
     n_steps = work.n_batches * int(_or(options.max_epochs, recipe.n_epochs(work.n_batches)))
@@ -131,6 +177,45 @@ def _run(
     return state, work, optimizer
 
 
+def resume(model: BaseAutoencoder, rows: Tensor, sample_weight: np.ndarray | None) -> tuple[TrainingState, Work]:
+    """The state of a stream, with new rows to learn from."""
+    recipe = RECIPES[model.optimizer_]
+    execution = model.execution_
+    batch_size = _or(model.batch_size, recipe.batch_size(len(rows)))
+    work = Work(
+        rows=rows.to(execution.device),
+        training=torch.arange(len(rows)),
+        held_out=torch.empty(0, dtype=torch.int64),
+        objective=model.objective_,
+        execution=execution,
+        batch_size=batch_size,
+        patience=1,
+        progress=0.0,
+        clock=Clock(),
+        weights=None if sample_weight is None else torch.from_numpy(sample_weight).to(rows).to(execution.device),
+    )
+    parameters = FlatParameters(model.composition_)
+    peak = float(_or(model.learning_rate, recipe.learning_rate(batch_size)))
+    state = TrainingState(
+        composition=model.composition_,
+        parameters=parameters,
+        optimizer=make_optimizer(model.optimizer_, parameters.vector, peak),
+        schedule=Schedule.over(0, peak, 0, 0.0),
+        seed=model.seed_,
+    )
+    state.load_state_dict(model.stream_state_)
+    return state, work
+
+
+def _hidden(asked: Any, n_features: int, n_components: int, n_rows: int) -> tuple[int, ...]:
+    """Widths of the hidden layers: those asked for, of the depth asked for, or derived from the data."""
+    if asked == "auto":
+        return hidden_widths(n_features, n_components, n_rows)
+    if isinstance(asked, Integral):
+        return geometric_widths(n_features, n_components, int(asked))
+    return tuple(int(width) for width in asked)
+
+
 def _or(option: Any, automatic: Any) -> Any:
     """The option, or what 'auto' means for it."""
     return automatic if option == "auto" else option
@@ -143,17 +228,35 @@ def _split(n_rows: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
     return order[n_held_out:].sort().values, order[:n_held_out].sort().values
 
 
+def likelihood_of(options: AutoencoderOptions) -> Likelihood:
+    """A fresh likelihood, given by name or as a part."""
+    given = options.likelihood
+    return LIKELIHOODS[given]() if isinstance(given, str) else _part(given, Likelihood, "likelihood")
+
+
+def check_values(likelihood: Likelihood, source: Source, names: Any = None) -> None:
+    """Raise `DataError` where a likelihood cannot be asked about the values of a column."""
+    advice = {kind: f"Use likelihood={name!r}" for kind, name in FITTING.items()}
+    check_support(source, likelihood.support, names, owner=type(likelihood).__name__, advice=advice)
+
+
 def _words(options: AutoencoderOptions) -> dict[str, Any]:
     """The parts that say which kind of autoencoder this is."""
-    likelihood = options.likelihood
-    if isinstance(likelihood, str):
-        likelihood = LIKELIHOODS[likelihood]()
     return {
-        "code": _part(options.code, Code, "code") or Point(),
-        "likelihood": _part(likelihood, Likelihood, "likelihood"),
+        "code": _code(options),
+        "likelihood": likelihood_of(options),
         "corruption": _part(options.corruption, Corruption, "corruption"),
         "prior": _part(options.prior, Prior, "prior"),
     }
+
+
+def _code(options: AutoencoderOptions) -> Code:
+    """The code asked for, by a part or by the wish for an ordered one."""
+    if options.ordered and options.code is not None:
+        raise OptionError(
+            "'ordered' and 'code' are two words for one thing", got=f"ordered=True and code={options.code!r}"
+        )
+    return NestedDropout() if options.ordered else _part(options.code, Code, "code") or Point()
 
 
 def _penalties(option: Any) -> tuple[Penalty, ...]:
@@ -182,10 +285,14 @@ def _network(given: Any, hidden: Iterable[int], activation: str | nn.Module, lin
     return LinearPath(layers) if linear_path and layers.hidden else layers
 
 
-def _build(composition: Composition, rows: Tensor, n_components: int, seed: int, units: Units | None) -> None:
+def _build(
+    composition: Composition, objective: Objective, rows: Tensor, n_components: int, seed: int, units: Units | None
+) -> None:
     """Make the composition's tensors, in the rows' precision, its decoder's bias at the best constant."""
     composition.setup(rows.shape[1], n_components, generator(seed, "weights"), units)
     composition.to(rows.dtype)
+    if objective.weight_prior is not None:
+        objective.weight_prior.setup(composition, objective.n_rows)
     bias = composition.decoder.output_bias
     if bias is not None:
         with torch.no_grad():
@@ -199,14 +306,22 @@ def _calibrate(composition: Composition, rows: Tensor) -> None:
         composition.likelihood.calibrate(sample, composition.decoder(composition.encode(sample).mean))
 
 
-def _choose_start(asked: str, composition: Composition, shares: Tensor | None) -> str:
+def _choose_start(options: AutoencoderOptions, composition: Composition, shares: Tensor | None) -> str:
     """What 'auto' becomes; a linear start that cannot be had is refused with the reason."""
     has_paths = composition.encoder.has_linear_path and composition.decoder.has_linear_path
-    if asked == "linear" and (shares is None or not has_paths):
+    # Mirrored layers are silent at the start only where the activation is: their weights are the encoder's.
+    silent = not options.tied or _is_linear(composition.encoder) or vanishes_at_zero(options.activation)
+    if shares is not None and has_paths and silent:
+        return "plain" if options.start == "plain" else "linear"
+    if options.start == "linear":
         raise OptionError(
             "start='linear' needs a kind of autoencoder whose linear optimum is known in closed form, and networks "
             "with a linear path",
             got=f"{composition!r}",
             hint="Use start='auto' or start='plain'",
         )
-    return "linear" if asked != "plain" and shares is not None and has_paths else "plain"
+    return "plain"
+
+
+def _is_linear(network: Network) -> bool:
+    return isinstance(network, MLP) and not network.hidden

@@ -1,30 +1,61 @@
 """The words of the formula: one file per word, each part a plain torch module."""
 
 from eigencode.parts.base import Part
-from eigencode.parts.codes import Code, Point
+from eigencode.parts.codes import Code, NestedDropout, Point
 from eigencode.parts.corruptions import Corruption, GaussianNoise
-from eigencode.parts.distributions import Delta, Distribution, Gaussian
-from eigencode.parts.likelihoods import GaussianLikelihood, Likelihood
-from eigencode.parts.networks import MLP, Custom, LinearPath, Network
+from eigencode.parts.discrete_likelihoods import (
+    BernoulliLikelihood,
+    NegativeBinomialLikelihood,
+    PoissonLikelihood,
+)
+from eigencode.parts.distributions import (
+    Bernoulli,
+    Delta,
+    DiagonalGaussian,
+    Distribution,
+    Gaussian,
+    LaplaceDistribution,
+    NegativeBinomial,
+    Poisson,
+    StudentT,
+)
+from eigencode.parts.likelihoods import GaussianLikelihood, LaplaceLikelihood, Likelihood, StudentTLikelihood
+from eigencode.parts.networks import MLP, Custom, LinearPath, Network, Tied
 from eigencode.parts.penalties import Penalty
 from eigencode.parts.priors import Laplace, Prior
+from eigencode.parts.weights import GaussianWeights, WeightPrior
 
 __all__ = [
     "MLP",
+    "Bernoulli",
+    "BernoulliLikelihood",
     "Code",
     "Corruption",
     "Custom",
     "Delta",
+    "DiagonalGaussian",
     "Distribution",
     "Gaussian",
     "GaussianLikelihood",
     "GaussianNoise",
+    "GaussianWeights",
     "Laplace",
+    "LaplaceDistribution",
+    "LaplaceLikelihood",
     "Likelihood",
     "LinearPath",
+    "NegativeBinomial",
+    "NegativeBinomialLikelihood",
+    "NestedDropout",
     "Network",
     "Part",
     "Penalty",
     "Point",
+    "Poisson",
+    "PoissonLikelihood",
     "Prior",
+    "StudentT",
+    "StudentTLikelihood",
+    "Tied",
+    "WeightPrior",
 ]

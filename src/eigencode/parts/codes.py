@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -32,6 +33,9 @@ class Code(Part):
 
     is_stochastic: bool = False
     """Whether a code is drawn, so that a pass takes noise."""
+
+    is_ordered: bool = False
+    """Whether the first components are worth the most, so that a shorter code is a prefix of a longer one."""
 
     def width(self, n_components: int) -> int:
         """Numbers the encoder gives for each row."""
@@ -63,3 +67,52 @@ class Point(Code):
     def forward(self, output: Tensor) -> Delta:
         """A point mass at the output."""
         return Delta(output)
+
+
+@dataclass(frozen=True)
+class TruncatedDelta:
+    """A point whose components past a drawn place are dropped, in training only."""
+
+    value: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """The whole point, shape (n, k)."""
+        return self.value
+
+    def draw(self, noise: Tensor | None) -> Tensor:
+        """The point, its components kept where the noise is 1."""
+        return self.value if noise is None else self.value * noise
+
+
+class NestedDropout(Code):
+    """An ordered code: each training row keeps only its first b components, b drawn at random.
+
+    Every prefix of the code so learns to reconstruct as well as it can alone, and one fit serves all smaller sizes
+    (Rippel, Gelbart & Adams, 2014). The optimal linear components are the principal ones, in order. b is uniform on
+    1..k, so that all sizes weigh the same.
+
+    Examples
+    --------
+    >>> import torch
+    >>> code = NestedDropout()
+    >>> mask = code.draw_noise(3, 4, torch.Generator().manual_seed(0))
+    >>> bool((mask.diff(dim=1) <= 0).all() and (mask[:, 0] == 1).all())
+    True
+    """
+
+    is_stochastic = True
+    is_ordered = True
+
+    def draw_noise(self, n_rows: int, n_components: int, generator: torch.Generator) -> Tensor:
+        """1 for the components kept and 0 for those dropped, shape (n, k)."""
+        kept = torch.randint(n_components, (n_rows, 1), generator=generator, device=generator.device)
+        return (torch.arange(n_components, device=generator.device) <= kept).float()
+
+    def shrinkage(self, eigenvalues: Tensor) -> Tensor:
+        """All of every direction: each prefix of PCA is the best of its size."""
+        return torch.ones_like(eigenvalues)
+
+    def forward(self, output: Tensor) -> TruncatedDelta:
+        """A point that can be truncated."""
+        return TruncatedDelta(output)

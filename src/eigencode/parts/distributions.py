@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 
 class Distribution(ABC):
@@ -73,3 +74,188 @@ class Gaussian(Distribution):
         """Draw m + sqrt(v) * eps, shape (n, d)."""
         noise = torch.empty_like(self.location).normal_(generator=generator)
         return self.location + math.sqrt(self.variance) * noise
+
+
+@dataclass(frozen=True)
+class DiagonalGaussian(Distribution):
+    r"""Normal with a variance that is itself a tensor: one for all cells, for each column or for each cell.
+
+    .. math:: \log N(x; m, v) = -\frac{(x - m)^2}{2 v} - \frac12 \log(2 \pi v)
+    """
+
+    location: Tensor
+    variance: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """The location m, shape (n, d)."""
+        return self.location
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log-density of each cell, in nats, shape (n, d)."""
+        squares = (x - self.location).square() / self.variance
+        return -0.5 * (squares + self.variance.log() + math.log(2 * math.pi))
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        """Draw m + sqrt(v) * eps, shape (n, d)."""
+        noise = torch.empty_like(self.location).normal_(generator=generator)
+        return self.location + self.variance.sqrt() * noise
+
+
+@dataclass(frozen=True)
+class LaplaceDistribution(Distribution):
+    r"""Laplace's first law of errors, the double exponential; m is its mean and its median.
+
+    .. math:: \log p(x) = -\frac{|x - m|}{b} - \log(2 b)
+    """
+
+    location: Tensor
+    scale: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """The location m, shape (n, d)."""
+        return self.location
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log-density of each cell, in nats, shape (n, d)."""
+        return -(x - self.location).abs() / self.scale - self.scale.log() - math.log(2)
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        """Draw m + b * (e1 - e2) from two exponential variables, shape (n, d)."""
+        first, second = (torch.empty_like(self.location).exponential_(generator=generator) for _ in range(2))
+        return self.location + self.scale * (first - second)
+
+
+@dataclass(frozen=True)
+class StudentT(Distribution):
+    r"""Student's t around a location m, with nu degrees of freedom and scale s.
+
+    .. math:: \log p(x) = -\frac{\nu + 1}{2} \log\left(1 + \frac{(x - m)^2}{\nu s^2}\right) - \log s
+        + \log \Gamma\left(\frac{\nu + 1}{2}\right) - \log \Gamma\left(\frac{\nu}{2}\right) - \frac12 \log(\pi \nu)
+
+    With one degree of freedom or fewer there is no mean, and the median stands for it.
+    """
+
+    location: Tensor
+    scale: Tensor
+    degrees: float
+
+    @property
+    def mean(self) -> Tensor:
+        """The location m, shape (n, d)."""
+        return self.location
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log-density of each cell, in nats, shape (n, d)."""
+        nu = self.degrees
+        constant = math.lgamma((nu + 1) / 2) - math.lgamma(nu / 2) - 0.5 * math.log(math.pi * nu)
+        tails = torch.log1p(((x - self.location) / self.scale).square() / nu)
+        return constant - 0.5 * (nu + 1) * tails - self.scale.log()
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        """Draw m + s * eps / sqrt(g), with g chi-squared over its degrees of freedom; shape (n, d)."""
+        noise = torch.empty_like(self.location).normal_(generator=generator)
+        half = torch.full_like(self.location, self.degrees / 2)
+        precision = torch._standard_gamma(half, generator=generator) / half
+        return self.location + self.scale * noise * precision.rsqrt()
+
+
+@dataclass(frozen=True)
+class Bernoulli(Distribution):
+    r"""Heads with probability p = 1 / (1 + exp(-logit)).
+
+    .. math:: \log p(x) = x \log p + (1 - x) \log(1 - p)
+
+    For shares x between 0 and 1 this is the cross-entropy: least where p = x, but not a normalised density of x.
+    """
+
+    logit: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """The probability p, shape (n, d)."""
+        return self.logit.sigmoid()
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log-probability of each cell, in nats, shape (n, d); finite at every finite logit."""
+        return x * logsigmoid(self.logit) + (1 - x) * logsigmoid(-self.logit)
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        """Zeros and ones, shape (n, d)."""
+        return torch.bernoulli(self.mean, generator=generator)
+
+
+@dataclass(frozen=True)
+class Poisson(Distribution):
+    r"""Counts of independent events that come at a rate.
+
+    .. math:: \log p(x) = x \log \lambda - \lambda - \log x!
+    """
+
+    log_rate: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """The rate lambda, shape (n, d)."""
+        return self.log_rate.exp()
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log-probability of each cell, in nats, shape (n, d)."""
+        return x * self.log_rate - self.log_rate.exp() - torch.lgamma(x + 1)
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        """Counts, shape (n, d)."""
+        return torch.poisson(self.mean, generator=generator)
+
+
+@dataclass(frozen=True)
+class NegativeBinomial(Distribution):
+    r"""Counts with mean m and variance m + a m^2: a Poisson whose rate varies as a gamma variable does.
+
+    With r = 1 / a,
+
+    .. math:: \log p(x) = \log \frac{\Gamma(x + r)}{\Gamma(r) \, x!}
+        + r \log \frac{r}{r + m} + x \log \frac{m}{r + m}
+
+    As the dispersion a goes to 0 it becomes the Poisson, in arithmetic too: nothing here cancels for large r.
+    """
+
+    log_mean: Tensor
+    dispersion: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean m, shape (n, d)."""
+        return self.log_mean.exp()
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log-probability of each cell, in nats, shape (n, d)."""
+        r = 1 / self.dispersion
+        spread = torch.log1p(self.mean * self.dispersion)
+        # Gamma's ratio over r^x, then m^x / (1 + m/r)^(r + x), the powers of r having met.
+        return _log_rising(x, r) - torch.lgamma(x + 1) + x * (self.log_mean - spread) - r * spread
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        """Counts, from a rate drawn for each cell; shape (n, d)."""
+        shape = (1 / self.dispersion).expand_as(self.log_mean)
+        rate = torch._standard_gamma(shape.contiguous(), generator=generator) * self.dispersion * self.mean
+        return torch.poisson(rate, generator=generator)
+
+
+def _log_rising(x: Tensor, r: Tensor) -> Tensor:
+    r"""Log of Gamma(r + x) / (Gamma(r) r^x), by Stirling's series where both gammas are large and nearly equal."""
+    large, small = r.clamp(min=_STIRLING_FROM), r.clamp(max=_STIRLING_FROM)
+    series = (large + x - 0.5) * torch.log1p(x / large) - x + _stirling_rest(large + x) - _stirling_rest(large)
+    direct = torch.lgamma(small + x) - torch.lgamma(small) - x * small.log()
+    return torch.where(r > _STIRLING_FROM, series, direct)
+
+
+_STIRLING_FROM = 16.0
+"""Where three terms of the series below are exact to 1e-11."""
+
+
+def _stirling_rest(r: Tensor) -> Tensor:
+    """What Stirling's formula for log Gamma(r) leaves out, for r of at least ``_STIRLING_FROM``."""
+    square = r.square()
+    return (1 / 12 - (1 / 360 - 1 / (1260 * square)) / square) / r

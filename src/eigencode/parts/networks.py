@@ -41,6 +41,12 @@ def activation_module(activation: str | nn.Module) -> nn.Module:
     return ACTIVATIONS[activation]()
 
 
+def vanishes_at_zero(activation: str | nn.Module) -> bool:
+    """Whether an activation maps 0 to 0, as GELU does and the sigmoid does not."""
+    with torch.no_grad():
+        return not activation_module(activation)(torch.zeros(1)).any()
+
+
 def linear_layer(n_inputs: int, n_outputs: int, generator: torch.Generator) -> nn.Linear:
     r"""A linear layer with Xavier's uniform weights, drawn from the generator, and zero biases.
 
@@ -58,6 +64,9 @@ def linear_layer(n_inputs: int, n_outputs: int, generator: torch.Generator) -> n
 class Network(Part):
     """A map from rows of n_inputs numbers to rows of n_outputs numbers."""
 
+    is_tied: bool = False
+    """Whether the weights are another network's."""
+
     has_linear_path: bool = False
     """Whether a linear map runs from input to output, alone or beside a nonlinear one."""
 
@@ -66,6 +75,9 @@ class Network(Part):
 
     output_bias: Tensor | None = None
     """The bias added last, where a constant start may be set, or None."""
+
+    def mirror(self, encoder: Network) -> None:
+        """Take notice of the encoder, before ``setup``; only tied networks make use of it."""
 
     @abstractmethod
     def setup(self, n_inputs: int, n_outputs: int, generator: torch.Generator) -> None:
@@ -172,6 +184,51 @@ class LinearPath(Network):
     def forward(self, x: Tensor) -> Tensor:
         """Add both maps of rows of shape (n, n_inputs)."""
         return self.linear(x) + self.network(x)
+
+
+class Tied(Network):
+    r"""The encoder's weights, transposed, with biases of its own: W_decoder = W_encoder'.
+
+    For an encoder of layers, a linear map, or a linear path with layers beside it; each is mirrored.
+    """
+
+    is_tied = True
+    has_linear_path = True
+
+    def mirror(self, encoder: Network) -> None:
+        """Keep the encoder in sight, without owning its weights."""
+        if not isinstance(encoder, MLP | LinearPath):
+            raise OptionError("Only encoders made of layers can be mirrored by tied weights", got=f"{encoder!r}")
+        self._encoder = (encoder,)  # in a tuple, or torch would count its weights as this network's
+
+    def setup(self, n_inputs: int, n_outputs: int, generator: torch.Generator) -> None:
+        """Make the biases."""
+        widths = [layer.in_features for layer in self._layers[::-1]]
+        if self._layers[-1].out_features != n_inputs:
+            raise OptionError("Tied weights need a code of one number a component", got="a wider encoder output")
+        self.biases = nn.ParameterList(nn.Parameter(torch.zeros(width)) for width in widths)
+
+    @property
+    def _layers(self) -> list[nn.Linear]:
+        (encoder,) = self._encoder
+        mlp = encoder.network if isinstance(encoder, LinearPath) else encoder
+        return [layer for layer in mlp.layers if isinstance(layer, nn.Linear)]
+
+    @property
+    def output_bias(self) -> Tensor:  # type: ignore[override]
+        """The bias added last."""
+        return self.biases[-1]
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Apply the encoder's layers backwards to codes of shape (n, n_inputs)."""
+        (encoder,) = self._encoder
+        mlp = encoder.network if isinstance(encoder, LinearPath) else encoder
+        x = z
+        for place, (layer, bias) in enumerate(zip(self._layers[::-1], self.biases, strict=True)):
+            if place:
+                x = mlp.layers[1](x)
+            x = nn.functional.linear(x, layer.weight.T, bias)
+        return x + nn.functional.linear(z, encoder.linear.weight.T) if isinstance(encoder, LinearPath) else x
 
 
 class Custom(Network):

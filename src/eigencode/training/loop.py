@@ -7,6 +7,7 @@ for the device before the epoch's end.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +23,38 @@ from eigencode.training.state import TrainingState
 
 EVALUATION_ROWS = 8192
 """Rows a pass when nothing is learned: bounds the memory that activations take."""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The time a run may take; without a limit no clock is read.
+
+    Attributes
+    ----------
+    ends : float or None
+        ``time.monotonic()`` at which the run must be over.
+    decay_begins : float
+        When the decay of the step size has to begin to be whole by then.
+    """
+
+    ends: float | None = None
+    decay_begins: float = math.inf
+
+    @classmethod
+    def starting_at(cls, began: float, max_seconds: float | None, decay_share: float) -> Clock:
+        """The clock of a run whose preparation began at a time and has just ended."""
+        if max_seconds is None:
+            return cls()
+        now, ends = time.monotonic(), began + max_seconds
+        return cls(ends, now + (1 - decay_share) * (ends - now))
+
+    def is_time_to_end(self) -> bool:
+        """Whether the decay has to begin now."""
+        return self.ends is not None and time.monotonic() >= self.decay_begins
+
+    def is_up(self) -> bool:
+        """Whether the run must stop."""
+        return self.ends is not None and time.monotonic() >= self.ends
 
 
 @dataclass(frozen=True)
@@ -44,6 +77,10 @@ class Work:
         Epochs without progress before the decay.
     progress : float
         What counts as progress: an improvement by more than this share of all that was gained since the start.
+    clock : Clock
+        When time is up.
+    weights : Tensor or None
+        Weight of each row, mean 1, shape (n,).
     """
 
     rows: Tensor
@@ -54,6 +91,8 @@ class Work:
     batch_size: int
     patience: int
     progress: float
+    clock: Clock
+    weights: Tensor | None = None
 
     @property
     def n_batches(self) -> int:
@@ -75,6 +114,15 @@ def epochs(state: TrainingState, work: Work) -> Iterator[dict[str, float]]:
         yield row
 
 
+def one_pass(state: TrainingState, work: Work) -> dict[str, float]:
+    """One pass over the rows without a judge: the step of a stream, whose last weights are the ones to keep."""
+    with work.execution.threads():
+        objective = _pass_over(state, work)
+    row = {"epoch": state.epoch, "step": state.step, "training_objective": objective}
+    state.history.append(row)
+    return row
+
+
 def evaluate(composition: Composition, objective: Objective, rows: Tensor, seed: int) -> Tensor:
     """The objective of each row, shape (n,), under noise that is the same at every call."""
     composition.eval()
@@ -91,7 +139,11 @@ def evaluate_mean(composition: Composition, work: Work, seed: int) -> float:
     """The mean objective of the rows that judge a run."""
     judges = work.held_out if len(work.held_out) else work.training
     rows = work.rows.index_select(0, judges.to(work.rows.device))
-    return float(evaluate(composition, work.objective, rows, seed).mean(dtype=torch.float64))
+    objectives = evaluate(composition, work.objective, rows, seed).double()
+    if work.weights is None:
+        return float(objectives.mean())
+    weights = work.weights.index_select(0, judges.to(work.rows.device)).double()
+    return float((objectives * weights).sum() / weights.sum())
 
 
 def draw_noise(composition: Composition, n_rows: int, source: Callable[[], torch.Generator]) -> Noise:
@@ -100,6 +152,11 @@ def draw_noise(composition: Composition, n_rows: int, source: Callable[[], torch
 
 
 def _one_epoch(state: TrainingState, work: Work) -> dict[str, float]:
+    return _judge(state, work, training_objective=_pass_over(state, work))
+
+
+def _pass_over(state: TrainingState, work: Work) -> float:
+    """Train on every row once, in an order of the epoch's own; returns the mean objective met on the way."""
     device = work.rows.device
     state.epoch += 1
     state.composition.train()
@@ -108,9 +165,17 @@ def _one_epoch(state: TrainingState, work: Work) -> dict[str, float]:
     order = work.training[shuffle].to(device)
     total = torch.zeros((), dtype=torch.float64, device=device)
     # Batches as equal as can be: a last one of a few rows would step on noise.
+    n_seen = 0
     for batch in order.tensor_split(work.n_batches):
+        if state.finished:
+            break
         total += _step(state, work, batch) * len(batch)
-    return _judge(state, work, training_objective=float(total) / n_rows)
+        n_seen += len(batch)
+        if work.clock.is_time_to_end():
+            state.schedule.begin_decay(state.step)
+        if work.clock.is_up():
+            state.schedule.end = state.step
+    return float(total) / n_seen
 
 
 def _step(state: TrainingState, work: Work, batch: Tensor) -> Tensor:
@@ -124,7 +189,7 @@ def _step(state: TrainingState, work: Work, batch: Tensor) -> Tensor:
         state.parameters.gradient.zero_()
         with work.execution.autocast():
             trace = state.composition(x, noise)
-        loss = work.objective(state.composition, trace).mean()
+        loss = _mean(work.objective(state.composition, trace), work.weights, batch)
         loss.backward()
         return loss.detach()
 
@@ -134,6 +199,11 @@ def _step(state: TrainingState, work: Work, batch: Tensor) -> Tensor:
     loss = state.optimizer.step(closure)  # type: ignore[arg-type]
     state.step += 1
     return loss  # type: ignore[return-value]
+
+
+def _mean(per_row: Tensor, weights: Tensor | None, batch: Tensor) -> Tensor:
+    """The batch's mean objective. Weights have mean 1 over all rows, so each batch's gradient is unbiased."""
+    return per_row.mean() if weights is None else (per_row * weights.index_select(0, batch)).mean()
 
 
 def _judge(state: TrainingState, work: Work, training_objective: float | None) -> dict[str, float]:
@@ -153,6 +223,6 @@ def _judge(state: TrainingState, work: Work, training_objective: float | None) -
         state.stale_epochs += 1
     if not math.isfinite(objective):
         state.schedule.end = state.step
-    elif state.stale_epochs >= work.patience:
+    elif state.stale_epochs >= work.patience and state.step >= state.schedule.warmup:
         state.schedule.begin_decay(state.step)
     return row

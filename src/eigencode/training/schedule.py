@@ -23,6 +23,8 @@ class Schedule:
         The steps between which the size falls linearly to zero.
     decay_share : float
         Share of all steps that is decay.
+    n_steps : int
+        Steps allowed; ``end`` is earlier where the decay was called for.
     """
 
     peak: float
@@ -30,11 +32,12 @@ class Schedule:
     decay_from: int
     end: int
     decay_share: float
+    n_steps: int
 
     @classmethod
     def over(cls, n_steps: int, peak: float, warmup: int, decay_share: float) -> Schedule:
         """The schedule that uses all of ``n_steps``."""
-        return cls(peak, min(warmup, n_steps // 4), round(n_steps * (1 - decay_share)), n_steps, decay_share)
+        return cls(peak, min(warmup, n_steps // 4), round(n_steps * (1 - decay_share)), n_steps, decay_share, n_steps)
 
     def rate(self, step: int) -> float:
         """Step size of one step, counted from 0."""
@@ -45,8 +48,8 @@ class Schedule:
     def begin_decay(self, step: int) -> None:
         """Start the decay at this step, for its share of the steps made by its end.
 
-        Nothing happens before the warm-up is over, when little progress means nothing yet, or once it has started.
+        Nothing happens once it has started.
         """
-        if self.warmup <= step < self.decay_from:
+        if step < self.decay_from:
             self.decay_from = step
             self.end = min(self.end, round(step / (1 - self.decay_share)))

@@ -1,0 +1,117 @@
+"""Support: which values columns take, and words for one that a model cannot be asked about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from eigencode.data.sources import Source
+from eigencode.errors import DataError
+
+SUPPORTS = {
+    "real": "numbers",
+    "unit interval": "numbers from 0 to 1",
+    "counts": "counts (0, 1, 2, ...)",
+}
+"""Kinds of values by name, with words for them."""
+
+
+@dataclass(frozen=True)
+class ColumnSupport:
+    """Which kinds of values each column takes.
+
+    Attributes
+    ----------
+    outside : dict of str to ndarray of shape (d,)
+        For each name in ``SUPPORTS``, the first value of each column that is not of that kind, NaN where all are.
+
+    Examples
+    --------
+    >>> from eigencode.data.sources import ArraySource
+    >>> found = ColumnSupport.of(ArraySource(np.array([[0.0, 0.5, -1.0], [3.0, 1.0, 2.0]])))
+    >>> found.within("counts").tolist(), found.within("unit interval").tolist()
+    ([True, False, False], [False, True, False])
+    """
+
+    outside: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, source: Source) -> ColumnSupport:
+        """Read the source once; missing cells (NaN) are of every kind."""
+        n_columns = source.shape[1]
+        outside = {name: np.full(n_columns, np.nan) for name in SUPPORTS}
+        for chunk in source.chunks():
+            for name, wrong in _outside(chunk).items():
+                new = wrong.any(0) & np.isnan(outside[name])
+                if new.any():
+                    columns = np.flatnonzero(new)
+                    outside[name][columns] = chunk[wrong[:, columns].argmax(0), columns]
+        return cls(outside)
+
+    def within(self, support: str) -> np.ndarray:
+        """Whether all values of each column are of a kind, shape (d,)."""
+        return np.isnan(self.outside[support])
+
+
+def check_support(
+    source: Source,
+    support: str,
+    names: Sequence[str] | None = None,
+    *,
+    owner: str = "This model",
+    advice: Mapping[str, str] | None = None,
+) -> None:
+    """Raise `DataError` for the first column with a value that is not of a kind.
+
+    Parameters
+    ----------
+    source : Source
+        The rows.
+    support : str
+        The kind, a name in ``SUPPORTS``.
+    names : sequence of str, optional
+        The columns' names.
+    owner : str
+        What needs values of that kind, to begin the message with.
+    advice : mapping of str to str, optional
+        For each kind, what to try where all the columns are of it; the first that fits is said.
+
+    Examples
+    --------
+    >>> from eigencode.data.sources import ArraySource
+    >>> rows = ArraySource(np.array([[1, 2], [0, -3]]))
+    >>> check_support(rows, "counts", ["visits", "balance"], owner="A Poisson", advice={"real": "Use a normal"})
+    Traceback (most recent call last):
+        ...
+    eigencode.errors.DataError: A Poisson needs counts (0, 1, 2, ...), but not all of column 'balance' are. \
+Got -3 there. Use a normal.
+    """
+    if support == "real":
+        return
+    found = ColumnSupport.of(source)
+    wrong = np.flatnonzero(~found.within(support))
+    if not len(wrong):
+        return
+    first = int(wrong[0])
+    column = f"column {first}" if names is None else f"column {str(names[first])!r}"
+    more = "" if len(wrong) == 1 else f" (nor those of {len(wrong) - 1} more)"
+    fitting = (text for kind, text in (advice or {}).items() if found.within(kind).all())
+    raise DataError(
+        f"{owner} needs {SUPPORTS[support]}, but not all of {column} are{more}",
+        got=f"{found.outside[support][first]:g} there",
+        hint=next(fitting, None),
+    )
+
+
+def _outside(chunk: np.ndarray) -> dict[str, np.ndarray]:
+    """Where the cells of a chunk are not of each kind; comparisons with NaN are false, so it is never outside."""
+    if chunk.dtype.kind == "b":
+        chunk = chunk.astype(np.uint8)
+    negative = chunk < 0
+    return {
+        "real": np.zeros(chunk.shape, dtype=bool),
+        "unit interval": negative | (chunk > 1),
+        "counts": negative | (np.abs(chunk - np.floor(chunk)) > 0),
+    }

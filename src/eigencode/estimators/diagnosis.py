@@ -1,0 +1,94 @@
+"""Warnings in words: what a fitted model's user should know, and what to try."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from eigencode.composition import Composition
+from eigencode.objectives import Objective
+from eigencode.parts.codes import Point
+from eigencode.training.schedule import Schedule
+from eigencode.training.state import TrainingState
+
+NOTHING = 1e-4
+"""Share of what the start left to gain, up to which a gain is none."""
+
+DEAD = 1e-6
+"""Spread of a code's component, against the widest, up to which it is dead."""
+
+SAMPLE_ROWS = 4096
+"""Rows that show whether a component is in use."""
+
+
+def notes(state: TrainingState, objective: Objective, rows: Tensor, gained_over: float | None) -> list[str]:
+    """Sentences about a finished run.
+
+    Parameters
+    ----------
+    state : TrainingState
+        With the best weights in place.
+    objective : Objective
+        What was minimised.
+    rows : Tensor
+        Scaled rows, a sample of which is encoded.
+    gained_over : float or None
+        The baseline's objective on the rows that judged.
+    """
+    found = [
+        _convergence(state),
+        _dead_units(state.composition, rows[:SAMPLE_ROWS]),
+        _overcomplete(state.composition, objective),
+        _linear_would_do(state, gained_over),
+    ]
+    return [note for note in found if note is not None]
+
+
+def _convergence(state: TrainingState) -> str | None:
+    """Training that was cut off by its largest number of epochs while it still made progress."""
+    if state.epoch == 0 or state.best is None or not _ran_to_the_last_step(state.schedule):
+        return None
+    late = [row["held_out_objective"] for row in state.history if row["epoch"] >= 0.9 * state.epoch]
+    gained = state.history[0]["held_out_objective"] - state.best.objective
+    if gained <= 0 or not late or late[0] - min(late) < 0.02 * gained:
+        return None
+    return (
+        f"not converged: the last tenth of {state.epoch} epochs still brought "
+        f"{(late[0] - min(late)) / gained:.0%} of the whole gain; try a larger max_epochs"
+    )
+
+
+def _ran_to_the_last_step(schedule: Schedule) -> bool:
+    return schedule.decay_from == round(schedule.n_steps * (1 - schedule.decay_share))
+
+
+def _dead_units(composition: Composition, rows: Tensor) -> str | None:
+    with torch.inference_mode():
+        spread = composition.encode(rows).mean.std(0, correction=0)
+    dead = torch.nonzero(spread <= DEAD * spread.max()).flatten().tolist()
+    if not dead:
+        return None
+    shown = ", ".join(map(str, dead[:8])) + (" and more" if len(dead) > 8 else "")
+    return (
+        f"{len(dead)} of {len(spread)} code components are dead, the same for every row: {shown}; try fewer components"
+    )
+
+
+def _overcomplete(composition: Composition, objective: Objective) -> str | None:
+    regularised = (
+        composition.corruption or composition.prior or objective.penalties or objective.weight_prior
+    ) or type(composition.code) is not Point
+    if regularised or composition.n_components < composition.n_features:
+        return None
+    return (
+        f"overcomplete: {composition.n_components} components for {composition.n_features} columns and nothing that "
+        "regularises, so the code may copy its input; try fewer components, noise, or a penalty"
+    )
+
+
+def _linear_would_do(state: TrainingState, baseline: float | None) -> str | None:
+    if baseline is None or state.best is None or state.epoch == 0:
+        return None
+    if baseline - state.best.objective > NOTHING * abs(baseline):
+        return None
+    return "the nonlinear part won nothing over the linear baseline: a LinearAutoencoder would do"
