@@ -1,16 +1,23 @@
 """The command line: what it writes is what the library answers, and what it refuses it refuses in one message."""
 
+import io
+import json
+import math
+import os
 import shlex
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import rich.style  # noqa: F401 (draws from the global generator when it is imported)
 
 import eigencode
-from eigencode import Autoencoder, cli
+from eigencode import Autoencoder
+from eigencode.cli import commands, main, words
 from eigencode.data.files import read_table, write_columns
 from eigencode.options import AutoencoderOptions, options_of
 
@@ -20,7 +27,18 @@ QUICK = ["--n-components", "2", "--hidden", "8", "--max-epochs", "2", "--random-
 
 def run(line, *more):
     """The exit code of a command, written as into a shell."""
-    return cli.main([*shlex.split(line), *more])
+    return main([*shlex.split(line), *more])
+
+
+@pytest.fixture
+def typed(monkeypatch):
+    """Give bytes, or the bytes of a file, to standard input."""
+
+    def type_in(content):
+        content = content if isinstance(content, bytes) else Path(content).read_bytes()
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+    return type_in
 
 
 @pytest.fixture(scope="session")
@@ -55,9 +73,9 @@ def test_every_knob_for_it_is_a_flag(option, capsys):
     said = capsys.readouterr().out
     flag = f"--{option.name.replace('_', '-')}"
     assert (f" {flag} " in said) == option.knob.on_command_line
-    assert hasattr(cli.AUTOMATIC, option.name) == option.knob.on_command_line
+    assert hasattr(commands.AUTOMATIC, option.name) == option.knob.on_command_line
     if option.knob.on_command_line:
-        assert getattr(cli.AUTOMATIC, option.name) == option.default
+        assert getattr(commands.AUTOMATIC, option.name) == option.default
         words = " ".join(said.replace("│", " ").split())
         assert " ".join(option.knob.help.split()[:3]) in words
 
@@ -90,6 +108,24 @@ def test_flags_reach_the_estimator(folder, monkeypatch, words, given):
     assert reached.value.args[0] == {**Autoencoder().get_params(), **given}
 
 
+def test_advice_is_given_only_where_it_helps(capsys):
+    for line in [
+        "fit rows.csv --hidden 8 0 --output m.safetensors",
+        "fit rows.csv --exclude label",
+        "fit --scale none",
+    ]:
+        assert run(line) == 2
+        assert "takes every word" not in capsys.readouterr().err
+
+
+def test_help_tells_the_exit_codes(capsys):
+    for line in ["--help", "fit --help", "score --help"]:
+        assert run(line) == 0
+        said = " ".join(capsys.readouterr().out.split())
+        assert "Exit codes: 0 if done; 1 if a command failed" in said
+        assert "130 if it was interrupted by Ctrl-C" in said
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [
@@ -106,6 +142,16 @@ def test_flags_reach_the_estimator(folder, monkeypatch, words, given):
         ("fit", "ROWS requires an argument"),
         ("transform model.safetensors", "ROWS requires an argument"),
         ("describe a b", "'b'"),
+        (
+            "fit --output m.safetensors --exclude label rows.csv",
+            "--exclude takes every word up to the next flag, here label rows.csv: put ROWS before it.",
+        ),
+        ("fit --columns x rows.csv --output m.safetensors", "here x rows.csv: put ROWS before it."),
+        ("fit --exclude=label --hidden 8 - --output m.safetensors", "--hidden takes every word up to the next flag"),
+        ("transform --columns x m.safetensors rows.csv --output -", "here x m.safetensors rows.csv: put MODEL before"),
+        ("fit rows.csv --hidden 8 more.csv --output m.safetensors", "here 8 more.csv: put files before it."),
+        ("fit rows.csv --output -- m.safetensors", "--output requires an argument"),
+        ("score model.safetensors rows.csv --jsno", "Did you mean --json?"),
     ],
 )
 def test_what_is_not_understood_is_refused_with_advice(line, says, capsys):
@@ -150,7 +196,7 @@ def test_fit_is_the_librarys_fit(folder, frame, capsys):
     assert f"held-out objective  {kept:.5g} nats a row" in out
     assert f"linear baseline     {same.baseline_.history_[0]['held_out_objective']:.5g}\n" in out
     printed = next(line for line in out.splitlines() if line.startswith("  eigencode transform"))
-    assert cli.main(shlex.split(printed)[1:]) == 0
+    assert main(shlex.split(printed)[1:]) == 0
     np.testing.assert_array_equal(read_table("codes.parquet").rows, same.transform(frame[["x", "y", "z"]]))
 
 
@@ -196,7 +242,8 @@ def test_describe_says_what_the_model_is(model, capsys):
     assert said["likelihood"] == "GaussianLikelihood()"
     assert said["scale"].startswith(f"{model.scale_}: ")
     assert said["start"].startswith("linear: ")
-    assert said["training"] == f"2 epochs by adam; the weights after epoch {model.best_epoch_} were kept"
+    training = f"{model.history_[-1]['epoch']} epochs by {model.optimizer_}"
+    assert said["training"] == f"{training}; the weights after epoch {model.best_epoch_} were kept"
     kept = model.history_[model.best_epoch_]["held_out_objective"]
     assert said["held-out objective"].startswith(f"{kept:.5g} nats a row")
     assert said["linear baseline"] == f"{model.baseline_.history_[0]['held_out_objective']:.5g}"
@@ -206,13 +253,175 @@ def test_describe_says_what_the_model_is(model, capsys):
     assert said["written by"] == f"eigencode {eigencode.__version__}"
 
 
+def test_notes_of_the_fit_are_told(folder, monkeypatch, capsys):
+    fit = Autoencoder.fit
+
+    def noted(self, X):
+        fit(self, X).notes_ = ["a linear model would do", "take care"]
+        print("chatter")
+        return self
+
+    monkeypatch.setattr(Autoencoder, "fit", noted)
+    assert run("fit rows.csv --output model.safetensors --exclude label", *QUICK) == 0
+    out, err = capsys.readouterr()
+    assert "note                a linear model would do; take care\n" in out
+    assert err == "chatter\n"
+
+
+def test_decode_is_the_librarys_inverse(model, frame, capsys):
+    assert run("transform model.safetensors rows.csv --output codes.csv") == 0
+    assert run("decode model.safetensors codes.csv --output back.parquet") == 0
+    back = read_table("back.parquet")
+    assert back.names == ["x", "y", "z"]
+    np.testing.assert_array_equal(back.rows, model.inverse_transform(model.transform(frame[["x", "y", "z"]])))
+    # Codes without names are taken by place, and those of another name are not.
+    np.save("codes.npy", read_table("codes.csv").rows)
+    assert run("decode model.safetensors codes.npy --output again.parquet") == 0
+    np.testing.assert_array_equal(read_table("again.parquet").rows, back.rows)
+    assert run("decode model.safetensors rows.csv --output again.parquet") == 1
+    assert (
+        "lacks columns that the model reads. Got none named 'autoencoder0', 'autoencoder1'." in capsys.readouterr().err
+    )
+
+
+def test_score_is_the_librarys(model, frame, capsys):
+    rows = frame[["x", "y", "z"]]
+    capsys.readouterr()
+    assert run("score model.safetensors rows.csv --output scores.csv") == 0
+    scores = read_table("scores.csv")
+    assert scores.names == ["log_likelihood", "reconstruction_error", "scaled_reconstruction_error"]
+    same = [model.score_samples(rows), model.reconstruction_error(rows), model.reconstruction_error(rows, scaled=True)]
+    np.testing.assert_array_equal(scores.rows.T, same)
+    out = capsys.readouterr().out
+    assert f"log-likelihood        {model.score(rows):.5g} nats a row\n" in out
+    assert f"reconstruction error  {same[1].mean():.5g} a row, in the data's units\n" in out
+    assert out.endswith("200 rows of 3 columns are in scores.csv.\n")
+    assert run("score model.safetensors rows.csv") == 0
+    assert out.startswith(capsys.readouterr().out)
+
+
+# -- JSON
+
+
+def strict(text):
+    """One line of strict JSON."""
+    assert text.count("\n") == 1
+
+    def refuse(word):
+        pytest.fail(f"{word} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_fit_and_describe_print_one_object(folder, capsys):
+    assert run("fit rows.csv --output model.safetensors --exclude label --verbose --json", *QUICK) == 0
+    fitted = strict(capsys.readouterr().out)
+    model = eigencode.load("model.safetensors")
+    assert fitted.pop("model") == "model.safetensors"
+    assert fitted["feature_names"] == ["x", "y", "z"]
+    assert fitted["hidden"] == [8]
+    assert fitted["objective"] == model.history_[model.best_epoch_]["held_out_objective"]
+    assert fitted["baseline_objective"] == model.baseline_.history_[0]["held_out_objective"]
+    assert (fitted["prior"], fitted["likelihood"]) == (None, "GaussianLikelihood()")
+    assert run("describe model.safetensors --json") == 0
+    assert strict(capsys.readouterr().out) == {**fitted, "version": eigencode.__version__}
+
+
+def test_score_prints_one_object(model, frame, capsys):
+    capsys.readouterr()
+    assert run("score model.safetensors rows.csv --json --output scores.csv") == 0
+    said = strict(capsys.readouterr().out)
+    assert said["log_likelihood"] == pytest.approx(model.score(frame[["x", "y", "z"]]), rel=1e-12)
+    assert said["n_rows"] == 200
+    assert said["output"] == "scores.csv"
+    assert len(read_table("scores.csv").rows) == 200
+
+
+def test_a_number_that_is_none_is_null(capsys):
+    words.print_json({"a": math.nan, "b": -math.inf, "c": 1.5, "d": None})
+    assert strict(capsys.readouterr().out) == {"a": None, "b": None, "c": 1.5, "d": None}
+
+
+# -- streams
+
+
+@pytest.mark.parametrize("command", ["transform", "reconstruct", "score"])
+def test_a_hyphen_is_standard_input_and_output(model, typed, command, capsysbinary):
+    assert run(f"{command} model.safetensors rows.csv --output answer.csv") == 0
+    capsysbinary.readouterr()
+    typed("rows.csv")
+    assert run(f"{command} model.safetensors - --output -") == 0
+    out, err = capsysbinary.readouterr()
+    assert out == Path("answer.csv").read_bytes()
+    assert (b"log-likelihood" in err) == (command == "score")
+    assert command == "score" or err == b""
+
+
+def test_codes_go_round_through_streams(model, typed, frame, capsysbinary):
+    run("transform model.safetensors rows.csv --output codes.csv")
+    typed("codes.csv")
+    capsysbinary.readouterr()
+    assert run("decode model.safetensors - --output=-") == 0
+    back = pd.read_csv(io.BytesIO(capsysbinary.readouterr().out))
+    rows = frame[["x", "y", "z"]]
+    np.testing.assert_allclose(back, model.reconstruct(rows), rtol=0, atol=1e-12)
+
+
+def test_fit_reads_a_stream(model, typed, frame, capsys):
+    typed("rows.csv")
+    assert run("fit - --output same.safetensors --exclude label", *QUICK) == 0
+    same, rows = eigencode.load("same.safetensors"), frame[["x", "y", "z"]]
+    np.testing.assert_array_equal(same.transform(rows), model.transform(rows))
+    assert list(same.feature_names_in_) == ["x", "y", "z"]
+
+
 @pytest.mark.parametrize(
-    ("flags", "noted"), [("--max-epochs 0", True), ("--max-epochs 40", False), ("--hidden --max-epochs 0", False)]
+    ("content", "says"),
+    [
+        (b"", "is empty"),
+        (b"x,y\n1,w\n", "Leave them out with --exclude y"),
+        (b"x,y\n1\n", "Every line of '<stream>' must have 2 cells, as its first one. Got 1 in line 2."),
+        (b"\xff\xfe", "is not text in UTF-8"),
+        (b"x,y\n", "has no rows"),
+        (b"x,x\n1,2\n", "more than one column of the same name"),
+    ],
 )
-def test_a_nonlinear_part_that_won_nothing_is_told(folder, flags, noted, capsys):
-    words = "--exclude label --n-components 1 --random-state 0"
-    assert run(f"fit rows.csv --output model.safetensors {words} {flags}") == 0
-    assert ("a linear model would do" in capsys.readouterr().out) == noted
+def test_what_a_stream_holds_is_checked_as_a_file(folder, typed, content, says, capsys):
+    typed(content)
+    assert run("fit - --output model.safetensors") == 1
+    out, err = capsys.readouterr()
+    assert says in err
+    assert "'<stream>'" in err
+    assert (out, err.count("\n")) == ("", 1)
+
+
+def test_two_answers_cannot_share_standard_output(model, capsys):
+    capsys.readouterr()
+    assert run("score model.safetensors rows.csv --output - --json") == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.endswith("name a file for --output.\nSee eigencode score --help\n")
+
+
+@pytest.mark.parametrize("line", ["transform model.safetensors rows.csv --output -", "describe model.safetensors"])
+def test_a_reader_that_leaves_early_is_no_failure(model, line, monkeypatch, capsys):
+    capsys.readouterr()
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as pipe, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", pipe)
+        assert run(line) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the pipe is a POSIX shell's")
+def test_a_pipeline_of_processes(model):
+    program = shlex.join([sys.executable, "-c", "import sys; from eigencode.cli import main; sys.exit(main())"])
+    encode = f"{program} transform model.safetensors - --output - < rows.csv"
+    line = f"set -o pipefail; {encode} | {program} decode model.safetensors - --output - | head -n 1"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    found = subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=environment)
+    assert (found.returncode, found.stdout, found.stderr) == (0, '"x","y","z"\n', "")
 
 
 # -- failures
@@ -267,12 +476,25 @@ def test_an_old_output_stays_until_the_new_one_is_whole(model, capsys):
 def test_an_interrupted_fit_keeps_what_it_has_and_says_so_in_a_line(folder, monkeypatch, capsys):
     one_epoch = Autoencoder.iter_fit
 
-    def interrupted(self, X, y=None):
-        yield next(one_epoch(self, X))
+    def interrupted(self, X, *rest):
+        yield next(one_epoch(self, X, *rest))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Autoencoder, "iter_fit", interrupted)
     with warnings.catch_warnings(action="default"):
-        assert run("fit rows.csv --output model.safetensors --exclude label", *QUICK) == 0
-    assert capsys.readouterr().err == "Warning: Training was interrupted; the best weights so far are kept.\n"
+        assert run("fit rows.csv --output model.safetensors --exclude label", *QUICK) == 130
+    out, err = capsys.readouterr()
+    assert err == "Warning: Training was interrupted; the best weights so far are kept.\n"
+    assert "The model is in model.safetensors." in out
     assert eigencode.load("model.safetensors").history_[-1]["epoch"] == 1
+
+
+def test_an_interruption_elsewhere_is_a_word_and_leaves_no_file(model, monkeypatch, capsys):
+    def interrupted(self, X):
+        raise KeyboardInterrupt
+
+    capsys.readouterr()
+    monkeypatch.setattr(Autoencoder, "transform", interrupted)
+    assert run("transform model.safetensors rows.csv --output codes.csv") == 130
+    assert capsys.readouterr() == ("", "Interrupted.\n")
+    assert not os.path.exists("codes.csv")

@@ -198,7 +198,9 @@ def test_nested_dropout_learns_every_prefix_of_pca(rows, max_epochs):
     model = Autoencoder(4, hidden=(), ordered=True, max_epochs=max_epochs, learning_rate=1e-3, **EXACT).fit(rows)
     values, _ = eigen(rows)
     expected = [values[k:].sum() for k in range(1, 5)]
-    np.testing.assert_allclose(model.reconstruction_error_by_size(rows), expected, rtol=1e-8 if not max_epochs else 0.03)
+    np.testing.assert_allclose(
+        model.reconstruction_error_by_size(rows), expected, rtol=1e-8 if not max_epochs else 0.03
+    )
 
 
 def test_nested_dropout_orders_components_from_a_random_start(rows):

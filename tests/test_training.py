@@ -195,7 +195,9 @@ def test_the_best_weights_are_kept_and_never_worse_than_the_start():
 
 
 def test_a_plateau_starts_the_decay_and_ends_the_run_early():
-    model = Autoencoder(2, hidden=(8,), patience=3, max_epochs=10_000, random_state=0).fit(rows().numpy())
+    model = Autoencoder(2, hidden=(8,), optimizer="adam", patience=3, max_epochs=10_000, random_state=0).fit(
+        rows().numpy()
+    )
     rates = [row["learning_rate"] for row in model.history_]
     assert len(rates) < 1000
     # The run ends annealed, not at full rate.
@@ -204,8 +206,19 @@ def test_a_plateau_starts_the_decay_and_ends_the_run_early():
 
 def test_small_tables_get_a_useful_number_of_steps():
     for n in (10, 200, 5000):
-        run = prepare(Autoencoder(2, random_state=0), rows(n), seed=0)
+        run = prepare(Autoencoder(2, optimizer="adam", random_state=0), rows(n), seed=0)
         assert run.state.schedule.end >= 2000
+
+
+def test_small_tables_without_noise_are_fitted_all_rows_at_once():
+    def optimizer(n, **options):
+        return prepare(Autoencoder(2, random_state=0, **options), rows(n), seed=0).optimizer
+
+    assert optimizer(100) == "lbfgs"
+    assert optimizer(1000) == "adam"
+    assert optimizer(100, corruption=GaussianNoise(0.1)) == "adam"
+    assert optimizer(100, precision="bfloat16") == "adam"
+    assert optimizer(100, optimizer="adam") == "adam"
 
 
 def test_a_run_that_breaks_down_ends_with_the_best_weights():
@@ -257,7 +270,8 @@ def test_precision_and_threads_follow_the_rule():
 def test_bfloat16_trains_networks_fast_and_keeps_weights_in_float32():
     x = rows().numpy()
     exact, fast = (
-        Autoencoder(2, hidden=(16,), max_epochs=30, precision=p, random_state=0).fit(x) for p in ("float32", "bfloat16")
+        Autoencoder(2, hidden=(16,), optimizer="adam", max_epochs=30, precision=p, random_state=0).fit(x)
+        for p in ("float32", "bfloat16")
     )
     assert all(p.dtype == torch.float32 for p in fast.composition_.parameters())
     assert not np.array_equal(exact.transform(x), fast.transform(x))

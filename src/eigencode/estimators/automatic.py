@@ -94,13 +94,22 @@ RECIPES = {
         decay_share=0.0,
         patience=5,
         progress=0.0,
-        min_steps=100,
-        min_epochs=100,
+        min_steps=400,
+        min_epochs=400,
         batch_share=2.0,
         min_batch=2,
         max_batch=2**62,
     ),
 }
+
+
+SMALL_TABLE = 400
+"""Rows up to which all of them at once (L-BFGS) learn better and sooner than batches of them (Adam)."""
+
+
+def choose_optimizer(n_rows: int, is_noisy: bool) -> str:
+    """L-BFGS for small tables; its line search needs an objective without noise, drawn or of rounding."""
+    return "lbfgs" if n_rows <= SMALL_TABLE and not is_noisy else "adam"
 
 
 def _power_of_two(wanted: float, low: int, high: int) -> int:

@@ -23,8 +23,10 @@ from eigencode.errors import DataError, OptionError, ResultWarning
 from eigencode.estimators.diagnosis import notes
 from eigencode.estimators.preparation import Preparation, check_values, likelihood_of, prepare, resume
 from eigencode.options import AutoencoderOptions, check_options
+from eigencode.parts.distributions import Distribution
 from eigencode.parts.likelihoods import Units
 from eigencode.training import loop
+from eigencode.training.execution import require_memory
 from eigencode.training.noise import resolve_seed
 from eigencode.training.state import TrainingState
 
@@ -165,6 +167,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
     def _scaled(self, array: np.ndarray) -> Tensor:
         """Scaled rows as one tensor in the weights' precision, filled a chunk at a time."""
         dtype = torch.float64 if self.precision == "float64" else torch.float32
+        require_memory(array.size * dtype.itemsize, "The scaled table", "Try fewer rows at a time with partial_fit")
         rows = torch.empty(array.shape, dtype=dtype)
         first = 0
         for chunk in self.scaler_.chunks(array, np.float64):
@@ -180,7 +183,8 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
             state.restore_best()
             state.parameters.release()
             self.best_epoch_ = 0 if state.best is None else state.best.epoch
-            baseline = None if self.baseline_ is None else self.baseline_.history_[0]["held_out_objective"]
+            compare = self.baseline_ is not None and bool(self.hidden_)
+            baseline = self.baseline_.history_[0]["held_out_objective"] if compare else None
             self.notes_ = notes(state, work.objective, work.rows, baseline)
 
     def _as_baseline(self, composition: Composition, work: loop.Work) -> BaseAutoencoder:
@@ -238,9 +242,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
             )
         model = self._model_in(codes.dtype)
         with torch.inference_mode():
-            decoded = [
-                model.likelihood.scaled_mean(model.decode(self._tensor(part))) for part in ArraySource(codes).chunks()
-            ]
+            decoded = [_mean(model, model.decode(self._tensor(part))) for part in ArraySource(codes).chunks()]
         return self._in_data_units(torch.cat(decoded).cpu().numpy())
 
     def reconstruct(self, X: Any, *, n_components: int | None = None) -> np.ndarray:
@@ -259,7 +261,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
             Rows, in X's float type.
         """
         kept = self._kept(n_components)
-        answer = self._answer(X, lambda model, x, clipped: _scaled_reconstruction(model, clipped, kept))
+        answer = self._answer(X, lambda model, x, clipped: _mean(model, _reconstruction(model, clipped, kept)))
         return self._in_data_units(answer)
 
     def reconstruction_error(self, X: Any, *, scaled: bool = False) -> np.ndarray:
@@ -415,6 +417,8 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         return copy.deepcopy(self.composition_).to(wanted)
 
     def _in_data_units(self, rows: np.ndarray) -> np.ndarray:
+        if self.composition_.likelihood.own_units:
+            return rows
         return self.scaler_.inverse_transform(rows).astype(rows.dtype)
 
     # -- scikit-learn's contract
@@ -432,12 +436,22 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         return hasattr(self, "history_")
 
 
+def _mean(model: Composition, p: Distribution) -> Tensor:
+    """The mean of p(x|z) in the units that p is over, where no rounding takes a rate or a share out of its range."""
+    return p.mean if model.likelihood.own_units else model.likelihood.scaled_mean(p)
+
+
 def _scaled_reconstruction(model: Composition, x: Tensor, n_components: int) -> Tensor:
-    """The mean of p(x|z) in the model's units, at the first components of the mean code, the others zero."""
+    """The mean of p(x|z) in the model's units, at the first components of the mean code."""
+    return model.likelihood.scaled_mean(_reconstruction(model, x, n_components))
+
+
+def _reconstruction(model: Composition, x: Tensor, n_components: int) -> Distribution:
+    """p(x|z) at the first components of the mean code, the others zero."""
     z = model.encode(x).mean
     if n_components < z.shape[1]:
         z = nn.functional.pad(z[:, :n_components], (0, z.shape[1] - n_components))
-    return model.likelihood.scaled_mean(model.decode(z))
+    return model.decode(z)
 
 
 def _weighted(array: np.ndarray, sample_weight: Any) -> tuple[np.ndarray, np.ndarray | None]:

@@ -48,7 +48,7 @@ def _convergence(state: TrainingState) -> str | None:
     """Training that was cut off by its largest number of epochs while it still made progress."""
     if state.epoch == 0 or state.best is None or not _ran_to_the_last_step(state.schedule):
         return None
-    late = [row["held_out_objective"] for row in state.history if row["epoch"] >= 0.9 * state.epoch]
+    late = [row["held_out_objective"] for row in state.history if row["epoch"] >= int(0.9 * state.epoch)]
     gained = state.history[0]["held_out_objective"] - state.best.objective
     if gained <= 0 or not late or late[0] - min(late) < 0.02 * gained:
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from eigencode.composition import Composition
 from eigencode.data.sources import Source
 from eigencode.data.support import check_support
 from eigencode.errors import OptionError
-from eigencode.estimators.automatic import RECIPES, geometric_widths, hidden_widths
+from eigencode.estimators.automatic import RECIPES, choose_optimizer, geometric_widths, hidden_widths
 from eigencode.objectives import Objective
 from eigencode.parts.base import Part
 from eigencode.parts.codes import Code, NestedDropout, Point
@@ -35,7 +36,7 @@ from eigencode.parts.penalties import Penalty
 from eigencode.parts.priors import Prior
 from eigencode.parts.weights import WeightPrior
 from eigencode.starts import Spectrum, linear_shares, set_linear, spectrum
-from eigencode.training.execution import choose_execution
+from eigencode.training.execution import choose_execution, require_memory
 from eigencode.training.loop import Clock, Work
 from eigencode.training.noise import generator
 from eigencode.training.optimizers import make_optimizer
@@ -107,6 +108,7 @@ def prepare(
     principal = spectrum(rows if weights is None else rows * weights.sqrt()[:, None], asked, seed)
     n_components = asked or principal.n_components_for(AUTO_VARIANCE)
     hidden = _hidden(options.hidden, n_features, n_components, n_rows)
+    _require_memory(options, rows, n_components, hidden)
     training, held_out = _split(n_rows, options.validation_fraction, seed)
     words = _words(options)
     objective = Objective(
@@ -135,6 +137,17 @@ def prepare(
     return Preparation(state, work, baseline, principal, hidden, start, optimizer)
 
 
+def _require_memory(options: AutoencoderOptions, rows: Tensor, n_components: int, hidden: tuple[int, ...]) -> None:
+    """Refuse networks whose weights, with all that training keeps of each, would not fit into memory."""
+    widths = [rows.shape[1], *hidden, n_components]
+    layers = sum(a * b for a, b in pairwise(widths)) + widths[0] * widths[-1]
+    # The weights, their gradient, two moments or the history of L-BFGS, the best ones, and the making of each.
+    copies = 8 if options.optimizer != "lbfgs" else 110
+    activations = 4 * sum(widths) * _or(options.batch_size, 256)
+    n_bytes = rows.element_size() * (2 * layers * copies + activations)
+    require_memory(n_bytes, "The network", "Try narrower hidden layers, or smaller batches")
+
+
 def _run(
     options: AutoencoderOptions,
     composition: Composition,
@@ -146,12 +159,14 @@ def _run(
     began: float,
 ) -> tuple[TrainingState, Work, str]:
     """The state and the work of training a composition that stands at its start."""
-    optimizer = "adam" if options.optimizer == "auto" else options.optimizer
+    is_noisy = composition.is_stochastic or options.precision == "bfloat16"
+    optimizer = _or(options.optimizer, choose_optimizer(len(split[0]), is_noisy))
     recipe = RECIPES[optimizer]
     training, held_out = split
     batch_size = _or(options.batch_size, recipe.batch_size(len(training)))
     n_weights = sum(p.numel() for p in composition.parameters())
-    execution = choose_execution(options.device, options.precision, batch_size * n_weights)
+    precision = "float32" if options.precision == "auto" and optimizer == "lbfgs" else options.precision
+    execution = choose_execution(options.device, precision, batch_size * n_weights)
     work = Work(
         rows=rows.to(execution.device),
         training=training,

@@ -47,5 +47,5 @@ def make_optimizer(name: str, vector: nn.Parameter, learning_rate: float) -> tor
     """The optimiser of a name, on one vector of weights."""
     if name == "adam":
         return ClippedAdam(vector, learning_rate)
-    settings: dict[str, Any] = {"max_iter": 20, "history_size": 50, "line_search_fn": "strong_wolfe"}
+    settings: dict[str, Any] = {"max_iter": 5, "history_size": 50, "line_search_fn": "strong_wolfe"}
     return torch.optim.LBFGS([vector], lr=learning_rate, tolerance_grad=1e-12, tolerance_change=0.0, **settings)

@@ -1,0 +1,5 @@
+"""The command line: ``eigencode demo | fit | transform | decode | reconstruct | score | describe``."""
+
+from eigencode.cli.commands import app, main
+
+__all__ = ["app", "main"]

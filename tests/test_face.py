@@ -1,0 +1,233 @@
+"""Weights of rows, streams, tied weights, ordered codes, time, and notes in words."""
+
+import time
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from eigencode import Autoencoder, LinearAutoencoder
+from eigencode.data.scaling import ColumnStatistics
+from eigencode.data.sources import CHUNK_ROWS, ArraySource
+from eigencode.errors import DataError, OptionError
+from eigencode.estimators.automatic import geometric_widths
+from eigencode.estimators.preparation import prepare
+from eigencode.parts import GaussianNoise, GaussianWeights, LinearPath
+from eigencode.training import loop
+
+# -- weights of rows
+
+
+def test_weighted_statistics_are_numpys():
+    rng = np.random.default_rng(0)
+    array, weights = rng.normal(size=(CHUNK_ROWS + 50, 3)), rng.uniform(0.1, 3, size=CHUNK_ROWS + 50)
+    found = ColumnStatistics.of(ArraySource(array), weights)
+    mean = np.average(array, axis=0, weights=weights)
+    np.testing.assert_allclose(found.mean, mean, rtol=1e-10)
+    np.testing.assert_allclose(found.variance, np.average((array - mean) ** 2, axis=0, weights=weights), rtol=1e-10)
+
+
+@pytest.mark.parametrize("scale", ["common", "standard", "none"])
+def test_a_weighted_row_counts_like_that_many_rows(cancer, scale):
+    repeats = np.random.default_rng(0).integers(0, 4, size=len(cancer))
+    weighted = LinearAutoencoder(3, scale=scale).fit(cancer, sample_weight=repeats)
+    repeated = LinearAutoencoder(3, scale=scale).fit(np.repeat(cancer, repeats, axis=0))
+    np.testing.assert_allclose(weighted.reconstruct(cancer), repeated.reconstruct(cancer), rtol=1e-7)
+
+
+def test_the_weighted_gradient_is_unbiased(cancer):
+    """The mean over all batches of an epoch is the gradient of the weighted objective."""
+    weights = np.random.default_rng(0).uniform(0.1, 5, size=320)
+    weights /= weights.mean()
+    rows = torch.from_numpy((cancer[:320] - cancer.mean(0)) / cancer.std(0))
+    model = Autoencoder(2, hidden=(4,), start="plain", batch_size=32, optimizer="adam", precision="float64",
+                        validation_fraction=0, random_state=0)  # fmt: skip
+    run = prepare(model, rows, 0, None, weights)
+    gradients = []
+    run.state.optimizer.step = lambda closure: (closure(), gradients.append(run.state.parameters.gradient.clone()))[0]
+    loop.one_pass(run.state, run.work)
+    run.state.parameters.gradient.zero_()
+    losses = run.work.objective(run.state.composition, run.state.composition(rows))
+    (losses * torch.from_numpy(weights)).sum().div(len(rows)).backward()
+    assert len(gradients) == 10
+    torch.testing.assert_close(torch.stack(gradients).mean(0), run.state.parameters.gradient)
+
+
+def test_equal_weights_change_nothing_and_zero_weights_remove(cancer):
+    model = Autoencoder(2, hidden=(4,), max_epochs=3, random_state=0)
+    expected = model.fit(cancer[:300]).transform(cancer)
+    np.testing.assert_array_equal(model.fit(cancer[:300], sample_weight=np.full(300, 7.0)).transform(cancer), expected)
+    weights = np.zeros(len(cancer))
+    weights[:300] = 1
+    np.testing.assert_array_equal(model.fit(cancer, sample_weight=weights).transform(cancer), expected)
+
+
+def test_heavy_rows_are_rebuilt_better(cancer):
+    weights = np.where(np.arange(len(cancer)) < 100, 50.0, 1.0)
+    plain = LinearAutoencoder(2, scale="standard").fit(cancer)
+    weighted = LinearAutoencoder(2, scale="standard").fit(cancer, sample_weight=weights)
+    errors = [(((m.reconstruct(cancer) - cancer) / cancer.std(0))[:100] ** 2).sum(1).mean() for m in (weighted, plain)]
+    assert errors[0] < 0.95 * errors[1]
+
+
+@pytest.mark.parametrize("weights", [[-1.0] + [1.0] * 29, [0.0] * 29 + [1.0], [1.0] * 29])
+def test_weights_that_cannot_be_used_are_refused(cancer, weights):
+    with pytest.raises(ValueError, match="egative|two rows of positive weight|shape"):
+        Autoencoder(2).fit(cancer[:30], sample_weight=weights)
+
+
+# -- streams
+
+
+def test_a_stream_of_blocks_learns(digits):
+    model = Autoencoder(4, hidden=(64,), random_state=0)
+    for _ in range(8):
+        for block in np.array_split(digits[:1400], 4):
+            model.partial_fit(block)
+    linear = LinearAutoencoder(4).fit(digits[:1400])
+    assert model.score(digits[1400:]) > linear.score(digits[1400:])
+    assert model.reconstruction_error(digits[1400:]).mean() < 0.9 * linear.reconstruction_error(digits[1400:]).mean()
+    assert [row["epoch"] for row in model.history_] == list(range(1, 33))
+
+
+def test_a_stream_goes_on_exactly_after_a_copy_and_starts_anew_after_fit(digits):
+    import pickle
+
+    one = Autoencoder(2, hidden=(8,), corruption=GaussianNoise(0.1), random_state=0).partial_fit(digits[:500])
+    two = pickle.loads(pickle.dumps(one))
+    for model in (one, two):
+        model.partial_fit(digits[500:1000])
+    np.testing.assert_array_equal(one.transform(digits), two.transform(digits))
+    one.set_params(max_epochs=1).fit(digits)
+    assert not hasattr(one, "stream_state_")
+
+
+def test_a_stream_keeps_its_columns(digits):
+    model = Autoencoder(2, random_state=0).partial_fit(digits[:500])
+    with pytest.raises(ValueError, match="63 features"):
+        model.partial_fit(digits[:500, 1:])
+
+
+# -- tied weights
+
+
+@pytest.mark.parametrize("hidden", [(), (64,), (64, 16)])
+def test_tied_weights_are_tied_before_and_after_training(digits, hidden):
+    model = Autoencoder(3, hidden=hidden, tied=True, max_epochs=60, random_state=0).fit(digits)
+    encoder, decoder = model.composition_.encoder, model.composition_.decoder
+    assert sum(p.numel() for p in decoder.parameters()) == sum(hidden) + 64  # biases alone
+    z = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    mlp = encoder.network if isinstance(encoder, LinearPath) else encoder
+    layers = [layer for layer in mlp.layers if isinstance(layer, nn.Linear)]
+    x = z
+    for place, layer in enumerate(reversed(layers)):
+        x = (nn.functional.gelu(x) if place else x) @ layer.weight + decoder.biases[place]
+    if hidden:
+        x = x + z @ encoder.linear.weight
+    torch.testing.assert_close(decoder(z), x)
+    assert model.start_ == "linear"
+    assert model.best_epoch_ > 0 or not hidden
+
+
+def test_tied_weights_survive_saving(cancer, tmp_path):
+    import eigencode
+
+    model = Autoencoder(3, hidden=(8,), tied=True, max_epochs=3, random_state=0).fit(cancer)
+    model.save(tmp_path / "m.safetensors")
+    again = eigencode.load(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(again.reconstruct(cancer), model.reconstruct(cancer))
+    again.composition_.encoder.linear.weight.data.mul_(2)
+    assert not np.array_equal(again.reconstruct(cancer), model.reconstruct(cancer))
+
+
+def test_tied_layers_that_do_not_vanish_start_plainly(cancer):
+    assert Autoencoder(3, hidden=(8,), tied=True, activation="sigmoid", max_epochs=0).fit(cancer).start_ == "plain"
+
+
+# -- ordered codes
+
+
+def test_one_fit_serves_every_smaller_size(digits):
+    training, test = digits[:1400], digits[1400:]
+    model = Autoencoder(8, ordered=True, max_epochs=60, random_state=0).fit(training)
+    errors = model.reconstruction_error_by_size(test)
+    baseline = model.baseline_.reconstruction_error_by_size(test)
+    assert (np.diff(errors) < 0).all()
+    assert (errors < baseline).all()
+    np.testing.assert_array_equal(model.transform(test, n_components=3), model.transform(test)[:, :3])
+    gap = test - model.reconstruct(test, n_components=3)
+    assert (gap**2).sum(1).mean() == pytest.approx(errors[2], rel=1e-5)
+    assert model.reconstruction_error(test).mean() == pytest.approx(errors[-1], rel=1e-6)
+
+
+def test_only_an_ordered_code_can_be_cut(cancer, fitted):
+    assert fitted.best_epoch_ > 0
+    for call in (fitted.transform, fitted.reconstruct):
+        with pytest.raises(OptionError, match="ordered=True"):
+            call(cancer, n_components=2)
+    linear = LinearAutoencoder(3).fit(cancer)
+    assert linear.transform(cancer, n_components=2).shape == (569, 2)
+    with pytest.raises(OptionError, match=r"must be in 1\.\.3"):
+        linear.transform(cancer, n_components=4)
+
+
+# -- linear
+
+
+def test_the_exact_solver_needs_a_closed_form(cancer):
+    from eigencode.parts import Laplace
+
+    with pytest.raises(OptionError, match="known in closed form"):
+        LinearAutoencoder(2, prior=Laplace()).fit(cancer)
+    with pytest.raises(OptionError, match="no layers of its own"):
+        LinearAutoencoder(2, hidden=(3,)).fit(cancer)
+    with pytest.raises(OptionError, match="one variance of weights for each of the 2 components"):
+        LinearAutoencoder(2, weight_prior=GaussianWeights([1.0, 2.0, 3.0])).fit(cancer)
+    with pytest.raises(OptionError, match="needs a linear encoder"):
+        Autoencoder(2, hidden=(4,), weight_prior=GaussianWeights([1.0, 2.0])).fit(cancer)
+
+
+# -- shapes, time, notes
+
+
+def test_a_depth_becomes_widths_that_fall_geometrically():
+    assert geometric_widths(1000, 1, 2) == (100, 10)
+    assert geometric_widths(64, 4, 3) == (32, 16, 8)
+    assert geometric_widths(5, 5, 0) == ()
+
+
+def test_a_depth_is_an_option(cancer):
+    assert Autoencoder(2, hidden=2, max_epochs=0).fit(cancer).hidden_ == (12, 5)
+
+
+def test_time_that_is_up_ends_an_annealed_run(digits):
+    began = time.perf_counter()
+    model = Autoencoder(2, max_seconds=1.0, max_epochs=100_000, patience=100_000, random_state=0).fit(digits)
+    assert time.perf_counter() - began < 3
+    rates = [row["learning_rate"] for row in model.history_]
+    assert rates[-1] < 0.2 * max(rates)
+    assert model.best_epoch_ > 0
+
+
+def test_notes_say_what_to_try(cancer, digits):
+    def said(model, rows=cancer):
+        return " ".join(model.fit(rows).notes_)
+
+    assert "overcomplete" in said(Autoencoder(40, hidden=(4,), max_epochs=1, random_state=0))
+    assert "overcomplete" not in said(Autoencoder(40, corruption=GaussianNoise(0.1), max_epochs=1, random_state=0))
+    assert "won nothing over the linear" in said(Autoencoder(2, learning_rate=1e-9, optimizer="adam", random_state=0))
+    assert "not converged" in said(Autoencoder(4, max_epochs=5, random_state=0), digits)
+    killed = LinearAutoencoder(5, weight_prior=GaussianWeights(2e-4))
+    assert "components are dead" in said(killed)
+    assert said(Autoencoder(2, random_state=0)) == ""
+
+
+def test_verbose_says_the_notes(cancer, capsys):
+    Autoencoder(40, hidden=(4,), max_epochs=1, verbose=True, random_state=0).fit(cancer)
+    assert "note: overcomplete" in "".join(capsys.readouterr())
+
+
+def test_a_fit_that_cannot_fit_into_memory_is_refused_before_it_begins(cancer):
+    with pytest.raises(DataError, match=r"needs about .* GB.*Try"):
+        Autoencoder(2, hidden=(10_000_000,), max_epochs=1).fit(cancer)
