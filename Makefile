@@ -2,11 +2,12 @@
 # Needs Python >= 3.11, git and make. Name a Python with: make test PYTHON=/path/to/python
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint types docs check format clean
+.PHONY: help venv demo test lint types docs check dist package lowest newest api format clean
 
 # The one that made constraints.txt comes first, then those it is known to serve.
 PYTHON ?= python3.11 python3.12 python3.13 python3
 PIP := .venv/bin/python -m pip --disable-pip-version-check
+WHEEL_PIP := .venv-wheel/bin/python -m pip --disable-pip-version-check
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,10 +52,38 @@ docs: .venv/dev  ## build the documentation into docs/_build/html; a warning is 
 
 check: lint types test docs  ## everything that must pass before a change comes in
 
+dist: .venv/dev  ## build sdist and wheel into dist/
+	rm -rf dist
+	PIP_CONSTRAINT=$(CURDIR)/constraints.txt .venv/bin/python -m build
+
+# One more environment, for the wheel alone. It is emptied here; lowest and newest then change its versions in place,
+# since most of the time that an environment takes goes into torch, which stays the same.
+package: dist  ## install the wheel into an empty environment and try it outside of the repository
+	rm -rf .venv-wheel
+	.venv/bin/python -m venv .venv-wheel
+	$(WHEEL_PIP) install -c constraints.txt dist/*.whl
+	$(WHEEL_PIP) check
+	cd "$$(mktemp -d)" && $(CURDIR)/.venv-wheel/bin/python -I $(CURDIR)/.ci/smoke.py $(CURDIR)/dist
+
+.venv-wheel/bin/python:
+	$(MAKE) package
+
+lowest: .venv-wheel/bin/python  ## quick tests of the wheel on the lowest supported versions (torch excepted)
+	$(WHEEL_PIP) install -c constraints-lowest.txt "$$(echo dist/*.whl)[test]"
+	.venv-wheel/bin/python -m pytest -m 'not slow' tests
+
+newest: .venv-wheel/bin/python  ## quick tests of the wheel on the newest versions (torch excepted)
+	grep '^torch==' constraints.txt > .venv-wheel/torch.txt
+	$(WHEEL_PIP) install -c .venv-wheel/torch.txt --upgrade --upgrade-strategy eager "$$(echo dist/*.whl)[test]"
+	.venv-wheel/bin/python -m pytest -m 'not slow' tests
+
+api: .venv/dev  ## take the present public API for the one that is promised; see docs/versioning.md
+	.venv/bin/python tests/golden/make.py api
+
 format: .venv/dev  ## put the code into the project's format
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
 
 clean:  ## remove all that the other targets made, the environment too
-	rm -rf .venv build dist demo docs/_build .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-wheel build dist demo docs/_build .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

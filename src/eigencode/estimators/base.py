@@ -183,8 +183,8 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
             state.restore_best()
             state.parameters.release()
             self.best_epoch_ = 0 if state.best is None else state.best.epoch
-            compare = self.baseline_ is not None and bool(self.hidden_)
-            baseline = self.baseline_.history_[0]["held_out_objective"] if compare else None
+            rival = self.baseline_ if self.hidden_ else None
+            baseline = None if rival is None else rival.history_[0]["held_out_objective"]
             self.notes_ = notes(state, work.objective, work.rows, baseline)
 
     def _as_baseline(self, composition: Composition, work: loop.Work) -> BaseAutoencoder:

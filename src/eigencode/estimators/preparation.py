@@ -31,7 +31,7 @@ from eigencode.parts.likelihoods import (
     StudentTLikelihood,
     Units,
 )
-from eigencode.parts.networks import MLP, LinearPath, Network, Tied, as_network, vanishes_at_zero
+from eigencode.parts.networks import MLP, LinearPath, Network, Tied, as_network
 from eigencode.parts.penalties import Penalty
 from eigencode.parts.priors import Prior
 from eigencode.parts.weights import WeightPrior
@@ -122,7 +122,7 @@ def prepare(
     shares = linear_shares(linear, objective, principal.eigenvalues[:n_components])
     path = shares is not None and options.start != "plain"
     composition = Composition(
-        _network(options.encoder, hidden, options.activation, path),
+        _network(options.encoder, hidden, options.activation, path, gated=options.tied),
         Tied() if options.tied else _network(options.decoder, hidden[::-1], options.activation, path),
         **{name: clone(word, safe=False) for name, word in words.items()},
     )
@@ -290,14 +290,16 @@ def _part(option: Any, kind: type[Part], name: str) -> Any:
     return None if option is None else clone(option)
 
 
-def _network(given: Any, hidden: Iterable[int], activation: str | nn.Module, linear_path: bool) -> Network:
+def _network(
+    given: Any, hidden: Iterable[int], activation: str | nn.Module, linear_path: bool, gated: bool = False
+) -> Network:
     """The user's network, or layers of the given widths, with a linear path beside them where wanted."""
     if given is not None:
         if not isinstance(given, nn.Module):
             raise OptionError("A network must be a part or a torch module", got=f"{given!r} instead")
         return as_network(clone(given, safe=False))
     layers = MLP(tuple(hidden), activation)
-    return LinearPath(layers) if linear_path and layers.hidden else layers
+    return LinearPath(layers, gated=gated) if linear_path and layers.hidden else layers
 
 
 def _build(
@@ -324,9 +326,7 @@ def _calibrate(composition: Composition, rows: Tensor) -> None:
 def _choose_start(options: AutoencoderOptions, composition: Composition, shares: Tensor | None) -> str:
     """What 'auto' becomes; a linear start that cannot be had is refused with the reason."""
     has_paths = composition.encoder.has_linear_path and composition.decoder.has_linear_path
-    # Mirrored layers are silent at the start only where the activation is: their weights are the encoder's.
-    silent = not options.tied or _is_linear(composition.encoder) or vanishes_at_zero(options.activation)
-    if shares is not None and has_paths and silent:
+    if shares is not None and has_paths:
         return "plain" if options.start == "plain" else "linear"
     if options.start == "linear":
         raise OptionError(
@@ -336,7 +336,3 @@ def _choose_start(options: AutoencoderOptions, composition: Composition, shares:
             hint="Use start='auto' or start='plain'",
         )
     return "plain"
-
-
-def _is_linear(network: Network) -> bool:
-    return isinstance(network, MLP) and not network.hidden

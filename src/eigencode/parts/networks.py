@@ -41,12 +41,6 @@ def activation_module(activation: str | nn.Module) -> nn.Module:
     return ACTIVATIONS[activation]()
 
 
-def vanishes_at_zero(activation: str | nn.Module) -> bool:
-    """Whether an activation maps 0 to 0, as GELU does and the sigmoid does not."""
-    with torch.no_grad():
-        return not activation_module(activation)(torch.zeros(1)).any()
-
-
 def linear_layer(n_inputs: int, n_outputs: int, generator: torch.Generator) -> nn.Linear:
     r"""A linear layer with Xavier's uniform weights, drawn from the generator, and zero biases.
 
@@ -148,26 +142,33 @@ class LinearPath(Network):
 
     .. math:: z = A x + b + f(x)
 
-    The last layer of f starts at zero, so that the whole starts as the linear map alone: set to the linear optimum,
+    The nonlinear map starts silent, so that the whole starts as the linear map alone: set to the linear optimum,
     training can only improve on it.
 
     Parameters
     ----------
     network : MLP
         The nonlinear map f.
+    gated : bool, default False
+        How f is silenced: by a last layer at zero, or by a factor at zero for each output (Bachlechner et al., 2021).
+        Tied networks need the latter: a mirrored zero layer would leave both maps at a stationary point.
     """
 
     has_linear_path = True
 
-    def __init__(self, network: MLP) -> None:
+    def __init__(self, network: MLP, gated: bool = False) -> None:
         super().__init__()
         self.network = network
+        self.gated = gated
 
     def setup(self, n_inputs: int, n_outputs: int, generator: torch.Generator) -> None:
-        """Make both maps, the nonlinear one's last layer at zero."""
+        """Make both maps, the nonlinear one silent."""
         self.linear = linear_layer(n_inputs, n_outputs, generator)
         self.network.setup(n_inputs, n_outputs, generator)
-        nn.init.zeros_(self.network.last.weight)
+        if self.gated:
+            self.gate = nn.Parameter(torch.zeros(n_outputs))
+        else:
+            nn.init.zeros_(self.network.last.weight)
         # One bias is enough: the linear map's.
         self.network.last.bias = None  # type: ignore[assignment]
 
@@ -183,7 +184,8 @@ class LinearPath(Network):
 
     def forward(self, x: Tensor) -> Tensor:
         """Add both maps of rows of shape (n, n_inputs)."""
-        return self.linear(x) + self.network(x)
+        nonlinear = self.network(x)
+        return self.linear(x) + (self.gate * nonlinear if self.gated else nonlinear)
 
 
 class Tied(Network):
@@ -203,10 +205,13 @@ class Tied(Network):
 
     def setup(self, n_inputs: int, n_outputs: int, generator: torch.Generator) -> None:
         """Make the biases."""
-        widths = [layer.in_features for layer in self._layers[::-1]]
         if self._layers[-1].out_features != n_inputs:
             raise OptionError("Tied weights need a code of one number a component", got="a wider encoder output")
-        self.biases = nn.ParameterList(nn.Parameter(torch.zeros(width)) for width in widths)
+        hidden = [layer.in_features for layer in self._layers[:0:-1]]
+        self.biases = nn.ParameterList(nn.Parameter(torch.zeros(width)) for width in hidden)
+        self.bias = nn.Parameter(torch.zeros(n_outputs))
+        if isinstance(self._encoder[0], LinearPath):
+            self.gate = nn.Parameter(torch.zeros(n_outputs))
 
     @property
     def _layers(self) -> list[nn.Linear]:
@@ -217,18 +222,19 @@ class Tied(Network):
     @property
     def output_bias(self) -> Tensor:  # type: ignore[override]
         """The bias added last."""
-        return self.biases[-1]
+        return self.bias
 
     def forward(self, z: Tensor) -> Tensor:
         """Apply the encoder's layers backwards to codes of shape (n, n_inputs)."""
         (encoder,) = self._encoder
         mlp = encoder.network if isinstance(encoder, LinearPath) else encoder
-        x = z
-        for place, (layer, bias) in enumerate(zip(self._layers[::-1], self.biases, strict=True)):
-            if place:
-                x = mlp.layers[1](x)
-            x = nn.functional.linear(x, layer.weight.T, bias)
-        return x + nn.functional.linear(z, encoder.linear.weight.T) if isinstance(encoder, LinearPath) else x
+        first, *others = self._layers[::-1]
+        x = nn.functional.linear(z, first.weight.T)
+        for layer, bias in zip(others, self.biases, strict=True):
+            x = nn.functional.linear(mlp.layers[1](x + bias), layer.weight.T)
+        if isinstance(encoder, LinearPath):
+            x = nn.functional.linear(z, encoder.linear.weight.T) + self.gate * x
+        return x + self.bias
 
 
 class Custom(Network):
