@@ -56,8 +56,8 @@ dist: .venv/dev  ## build sdist and wheel into dist/
 	rm -rf dist
 	PIP_CONSTRAINT=$(CURDIR)/constraints.txt .venv/bin/python -m build
 
-# One more environment, for the wheel alone. It is emptied here; lowest and newest then change its versions in place,
-# since most of the time that an environment takes goes into torch, which stays the same.
+# One more environment, for the wheel alone. `package` begins with an empty one; `lowest` and `newest` change versions in
+# place, since most of the time that an environment takes goes into torch, which stays the same.
 package: dist  ## install the wheel into an empty environment and try it outside of the repository
 	rm -rf .venv-wheel
 	.venv/bin/python -m venv .venv-wheel
@@ -65,14 +65,16 @@ package: dist  ## install the wheel into an empty environment and try it outside
 	$(WHEEL_PIP) check
 	cd "$$(mktemp -d)" && $(CURDIR)/.venv-wheel/bin/python -I $(CURDIR)/.ci/smoke.py $(CURDIR)/dist
 
-.venv-wheel/bin/python:
-	$(MAKE) package
+.venv-wheel/bin/python: | .venv/dev
+	.venv/bin/python -m venv .venv-wheel
 
-lowest: .venv-wheel/bin/python  ## quick tests of the wheel on the lowest supported versions (torch excepted)
+lowest: dist .venv-wheel/bin/python  ## quick tests of the wheel on the lowest supported versions (torch excepted)
+	$(WHEEL_PIP) uninstall -y eigencode
 	$(WHEEL_PIP) install -c constraints-lowest.txt "$$(echo dist/*.whl)[test]"
 	.venv-wheel/bin/python -m pytest -m 'not slow' tests
 
-newest: .venv-wheel/bin/python  ## quick tests of the wheel on the newest versions (torch excepted)
+newest: dist .venv-wheel/bin/python  ## quick tests of the wheel on the newest versions (torch excepted)
+	$(WHEEL_PIP) uninstall -y eigencode
 	grep '^torch==' constraints.txt > .venv-wheel/torch.txt
 	$(WHEEL_PIP) install -c .venv-wheel/torch.txt --upgrade --upgrade-strategy eager "$$(echo dist/*.whl)[test]"
 	.venv-wheel/bin/python -m pytest -m 'not slow' tests

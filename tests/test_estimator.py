@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import scipy.sparse
 import torch
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
@@ -394,3 +395,42 @@ def test_an_interrupted_fit_keeps_the_best_so_far(cancer, monkeypatch):
         model.fit(cancer)
     assert len(model.history_) == 4
     assert model.score(cancer) > model.baseline_.score(cancer)
+
+
+def test_a_worker_among_several_takes_its_share_of_the_threads(digits):
+    """Two workers on the machine's cores must not each start a thread for every core."""
+    from joblib import Parallel, delayed, parallel_config
+
+    with parallel_config("loky", inner_max_num_threads=1):
+        found = Parallel(n_jobs=2)(delayed(threads_of_a_large_fit)(digits) for _ in range(2))
+    assert found == [1, 1]
+
+
+def threads_of_a_large_fit(rows):
+    """Threads chosen where the work of a step would take as many as there are."""
+    model = Autoencoder(2, hidden=(2048, 2048), batch_size=1000, max_epochs=0, random_state=0).fit(rows)
+    return model.execution_.n_threads
+
+
+def test_inside_a_column_transformer_and_as_polars(cancer):
+    from sklearn.compose import ColumnTransformer
+
+    frame = pd.DataFrame(cancer).add_prefix("c")
+    columns = ColumnTransformer(
+        [
+            ("size", Autoencoder(2, max_epochs=0), ["c0", "c2", "c3"]),
+            ("shape", Autoencoder(1, max_epochs=0), ["c5", "c6"]),
+        ]
+    ).set_output(transform="polars")
+    codes = columns.fit_transform(frame)
+    assert codes.columns == ["size__autoencoder0", "size__autoencoder1", "shape__autoencoder0"]
+
+
+def test_it_shows_itself_as_html(fitted):
+    assert "Autoencoder" in fitted._repr_html_()
+
+
+@pytest.mark.parametrize("rows", [scipy.sparse.eye_array(5, format="csr"), scipy.sparse.csr_matrix(np.eye(4))])
+def test_sparse_rows_are_refused_in_words(rows):
+    with pytest.raises(TypeError, match="[Ss]parse"):
+        Autoencoder(2).fit(rows)

@@ -42,45 +42,55 @@ def _module(name: str) -> Iterator[str]:
 
 def _described(name: str, value: Any) -> Iterator[str]:
     if inspect.isclass(value):
-        yield f"class {name}"
-        yield from _arguments(name, value)
-        yield from _members(name, value)
+        bases = [base for base in value.__mro__[1:] if _is_promised(base)]
+        yield from _called(f"class {name}", value)
+        yield from (f"    is a {_home(base)}.{base.__name__}" for base in bases)
+        yield from _members(value, bases)
     elif callable(value):
-        yield f"function {name}"
-        yield from _arguments(name, value)
+        yield from _called(f"function {name}", value)
     else:
         yield f"value {name}"
 
 
-def _members(name: str, cls: type) -> Iterator[str]:
-    """Public methods and properties of ours; those of torch and scikit-learn are promised by them."""
-    for public in sorted(dir(cls)):
-        found = inspect.getattr_static(cls, public)
-        if public.startswith("_"):
+def _is_promised(cls: type) -> bool:
+    return cls.__module__.startswith("eigencode") and _home(cls) is not None
+
+
+def _home(cls: type) -> str | None:
+    """The public module that a class is found in."""
+    modules = map(importlib.import_module, ("eigencode", "eigencode.parts"))
+    return next((m.__name__ for m in modules if getattr(m, cls.__name__, None) is cls), None)
+
+
+def _members(cls: type, bases: list[type]) -> Iterator[str]:
+    """Public methods and properties of ours; torch and scikit-learn promise theirs, and public bases are listed."""
+    for name in sorted(dir(cls)):
+        found = inspect.getattr_static(cls, name)
+        if name.startswith("_") or any(inspect.getattr_static(base, name, None) is found for base in bases):
             continue
         function = found.fget if isinstance(found, property) else getattr(found, "__func__", found)
         if not (getattr(function, "__module__", None) or "").startswith("eigencode"):
             continue
         if isinstance(found, property):
-            yield f"{name}.{public}"
+            yield f"    .{name}"
         elif inspect.isroutine(function):
-            yield f"{name}.{public}()"
-            yield from _arguments(f"{name}.{public}", function)
+            yield from _called(f"    .{name}", function)
 
 
-def _arguments(name: str, function: Any) -> Iterator[str]:
-    """Names, kinds and defaults; types are checked by others."""
+def _called(name: str, function: Any) -> Iterator[str]:
+    """A name with its arguments and defaults, on one line if it fits; types are checked by others."""
     try:
-        arguments = inspect.signature(function).parameters.values()
+        arguments = list(inspect.signature(function).parameters.values())
     except ValueError:
-        return
-    for argument in arguments:
-        if argument.name == "self":
-            continue
-        kind = {argument.KEYWORD_ONLY: ", by name only", argument.POSITIONAL_ONLY: ", by place only"}
-        stars = {argument.VAR_POSITIONAL: "*", argument.VAR_KEYWORD: "**"}.get(argument.kind, "")
-        default = "" if argument.default is argument.empty else f" = {argument.default!r}"
-        yield f"    {name}({stars}{argument.name}{default}){kind.get(argument.kind, '')}"
+        arguments = []
+    bare = [argument.replace(annotation=inspect.Parameter.empty) for argument in arguments if argument.name != "self"]
+    line = name + str(inspect.Signature(bare))
+    if len(line) <= 120:
+        yield line
+    else:
+        yield f"{name}("
+        yield from (f"        {word}," for word in str(inspect.Signature(bare))[1:-1].split(", "))
+        yield "    )"
 
 
 def _commands() -> Iterator[str]:
@@ -96,7 +106,7 @@ def _commands() -> Iterator[str]:
 
 
 def rows() -> np.ndarray:
-    """Thirty rows of five columns in different units, from sines, which no release of anything will change."""
+    """Thirty rows of five columns in different units."""
     places = np.arange(150.0).reshape(30, 5)
     return np.sin(places**1.5) * [1.0, 10.0, 0.1, 3.0, 1.0] + [0.0, 5.0, 0.0, -1.0, 100.0]
 
@@ -116,17 +126,16 @@ def models() -> dict[str, Any]:
     }
 
 
-def columns(name: str) -> Any:
-    """The rows as a model is given them: one of them with names."""
+def as_given(rows: np.ndarray, name: str) -> Any:
+    """Rows as a model is given them: one of the models by column names."""
     import pandas as pd
 
-    return pd.DataFrame(rows(), columns=list("abcde")) if name == "names" else rows()
+    return pd.DataFrame(rows, columns=list("abcde")) if name == "names" else rows
 
 
-def answers(model: Any, name: str) -> dict[str, np.ndarray]:
-    """What a model says of the rows."""
-    X = columns(name)
-    found = {f"{name}.{method}": getattr(model, method)(X) for method in ANSWERS}
+def answers(model: Any, name: str, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """What a model says of rows."""
+    found = {f"{name}.{method}": getattr(model, method)(as_given(rows, name)) for method in ANSWERS}
     return {**found, f"{name}.inverse_transform": model.inverse_transform(found[f"{name}.transform"])}
 
 
@@ -135,10 +144,10 @@ def write_models() -> None:
     kept = GOLDEN / f"v{MINOR}-answers.npz"
     if kept.exists():
         sys.exit(f"{kept.name} is there. Files of a released version never change; delete those of an unreleased one.")
-    found = {}
+    found = {"rows": rows()[:12]}
     for name, model in models().items():
-        model.fit(columns(name)).save(GOLDEN / f"v{MINOR}-{name}.safetensors")
-        found |= answers(model, name)
+        model.fit(as_given(rows(), name)).save(GOLDEN / f"v{MINOR}-{name}.safetensors")
+        found |= answers(model, name, found["rows"])
     np.savez_compressed(kept, **found)
 
 

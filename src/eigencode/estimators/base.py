@@ -128,7 +128,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         else:
             check_options(self)
             self._check_values(X)
-            array = validate_data(self, X, dtype="numeric", reset=False)
+            array = self._numbers(X)
             array, weights = _weighted(array, sample_weight)
             state, work = resume(self, self._scaled(array), weights)
         loop.one_pass(state, work)
@@ -143,7 +143,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         """Check options and rows, fit the scale, and prepare a run; sets every attribute known before the training."""
         check_options(self)
         self.__dict__.pop("stream_state_", None)
-        array = validate_data(self, X, dtype="numeric", ensure_min_samples=2)
+        array = self._numbers(X, reset=True)
         check_values(likelihood_of(self), ArraySource(array), getattr(self, "feature_names_in_", None))
         array, weights = _weighted(array, sample_weight)
         self.seed_ = resolve_seed(self.random_state)
@@ -389,7 +389,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
     def _answer(self, X: Any, function: Callable[[Composition, Tensor, Tensor], Tensor]) -> np.ndarray:
         """Apply a function of the model, scaled rows, and these rows clipped for the network, a chunk at a time."""
         check_is_fitted(self)
-        array = validate_data(self, X, dtype="numeric", reset=False)
+        array = self._numbers(X)
         dtype = _float_type(array.dtype)
         model, limit = self._model_in(dtype), self.scaler_.limit
         found = []
@@ -403,8 +403,19 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         """Refuse rows with values that the likelihood cannot be asked about."""
         likelihood = self.composition_.likelihood
         if likelihood.support != "real":
-            array = validate_data(self, X, dtype="numeric", reset=False)
+            array = self._numbers(X)
             check_values(likelihood, ArraySource(array), getattr(self, "feature_names_in_", None))
+
+    def _numbers(self, X: Any, reset: bool = False) -> np.ndarray:
+        """Rows checked by scikit-learn's rules, in the numeric type they came in."""
+        array = validate_data(self, X, dtype="numeric", reset=reset, ensure_min_samples=2 if reset else 1)
+        if array.dtype.kind not in "biuf":
+            raise DataError(
+                "Columns must be numbers",
+                got=f"an array of {array.dtype}",
+                hint="Turn dates and text into numbers first",
+            )
+        return array
 
     def _tensor(self, rows: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(rows)).to(self.execution_.device)
@@ -466,5 +477,5 @@ def _weighted(array: np.ndarray, sample_weight: Any) -> tuple[np.ndarray, np.nda
 
 
 def _float_type(dtype: np.dtype) -> np.dtype:
-    """The type of answers: float64 for rows in float64 or wide integers, float32 for all that fits into it."""
-    return np.result_type(dtype, np.float32) if dtype.kind != "O" else np.dtype(np.float64)
+    """The type of answers: float32 for rows in types that fit into it, else float64."""
+    return np.dtype(np.float32) if np.can_cast(dtype, np.float32) else np.dtype(np.float64)

@@ -1,0 +1,120 @@
+"""Whatever rows come: an answer, or an error in words. Nothing else, and nothing half done."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from eigencode import Autoencoder, LinearAutoencoder
+from eigencode.data.scaling import Scaler
+from eigencode.data.sources import ArraySource
+from eigencode.errors import EigencodeError
+
+quick = settings(max_examples=60, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+ANSWERS = ["transform", "reconstruct", "reconstruction_error", "score_samples"]
+SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12)
+NUMBERS = {
+    "float64": hnp.arrays(np.float64, SHAPES, elements=st.floats(allow_nan=True, allow_infinity=True)),
+    "float32": hnp.arrays(np.float32, SHAPES, elements=st.floats(width=32, allow_nan=False, allow_infinity=False)),
+    "moderate": hnp.arrays(np.float64, SHAPES, elements=st.floats(-1e6, 1e6)),
+    "int8": hnp.arrays(np.int8, SHAPES),
+    "uint64": hnp.arrays(np.uint64, SHAPES),
+    "bool": hnp.arrays(np.bool_, SHAPES),
+    "any": hnp.arrays(st.sampled_from([np.dtype("U3"), np.dtype("M8[s]"), np.dtype(object)]), SHAPES),
+}
+
+
+def is_in_words(error):
+    """One of our errors, or scikit-learn's about the same: a sentence, and no surprise from deep inside."""
+    return isinstance(error, EigencodeError) or (isinstance(error, ValueError | TypeError) and len(str(error)) > 20)
+
+
+def ask_everything(model, rows):
+    """Call every public method, check that answers are whole and finite, and return them."""
+    try:
+        model.fit(rows)
+    except Exception as error:
+        if not is_in_words(error):
+            raise
+        return None
+    answers = {name: getattr(model, name)(rows) for name in ANSWERS}
+    answers["inverse_transform"] = model.inverse_transform(answers["transform"])
+    n, d = np.shape(rows)
+    shapes = {name: answer.shape for name, answer in answers.items()}
+    assert shapes == {
+        "transform": (n, model.n_components_),
+        "reconstruct": (n, d),
+        "inverse_transform": (n, d),
+        "reconstruction_error": (n,),
+        "score_samples": (n,),
+    }
+    assert np.isfinite(answers["transform"]).all()
+    assert np.isfinite(answers["reconstruct"]).all()
+    assert np.isfinite(model.score(rows))
+    assert len(model.get_feature_names_out()) == model.n_components_
+    return answers
+
+
+@pytest.mark.parametrize("kind", NUMBERS)
+def test_an_answer_or_an_error_in_words(kind):
+    @quick
+    @given(rows=NUMBERS[kind], n_components=st.one_of(st.just("auto"), st.integers(1, 15)))
+    def holds(rows, n_components):
+        ask_everything(Autoencoder(n_components, hidden=(4,), max_epochs=1, random_state=0), rows)
+
+    holds()
+
+
+@quick
+@given(
+    rows=NUMBERS["moderate"], likelihood=st.sampled_from(["gaussian", "laplace", "student_t", "bernoulli", "poisson"])
+)
+def test_every_likelihood_answers_or_names_the_column(rows, likelihood):
+    ask_everything(Autoencoder(2, hidden=(4,), likelihood=likelihood, max_epochs=1, random_state=0), rows)
+
+
+@quick
+@given(data=st.data())
+def test_frames_of_mixed_columns(data):
+    columns = data.draw(st.lists(st.sampled_from(["i", "f", "b", "s", "gap"]), min_size=1, max_size=5))
+    rng = np.random.default_rng(0)
+    make = {
+        "i": rng.integers(0, 9, 8), "f": rng.normal(size=8), "b": rng.random(8) < 0.5,
+        "s": np.array(list("abcdefgh"), dtype=object), "gap": np.array([np.nan, *range(7)]),
+    }  # fmt: skip
+    frame = pd.DataFrame({f"{place}{kind}": make[kind] for place, kind in enumerate(columns)})
+    answers = ask_everything(Autoencoder(1, hidden=(2,), max_epochs=1, random_state=0), frame)
+    assert (answers is None) == bool({"s", "gap"} & set(columns))
+
+
+@quick
+@given(rows=NUMBERS["moderate"], scale=st.sampled_from(["auto", "common", "standard", "none"]))
+def test_scaling_there_and_back(rows, scale):
+    scaler = Scaler.fit(ArraySource(rows), scale)
+    scaled = scaler.transform(rows)
+    assert np.isfinite(scaled).all()
+    assert (np.abs(scaled) <= scaler.limit).all()
+    np.testing.assert_allclose(
+        scaler.inverse_transform(scaled), rows, rtol=1e-9, atol=1e-9 * max(1, np.abs(rows).max())
+    )
+
+
+@quick
+@given(rows=NUMBERS["moderate"].filter(lambda rows: len(rows) > 1), n_components=st.integers(1, 6))
+def test_more_components_never_hurt_a_linear_model(rows, n_components):
+    fewer, more = (
+        LinearAutoencoder(k, scale="none").fit(rows).reconstruction_error(rows).mean()
+        for k in (n_components, n_components + 1)
+    )
+    assert more <= fewer * (1 + 1e-9) + 1e-9 * max(1.0, np.square(rows).sum())
+
+
+def test_a_refused_fit_leaves_a_fitted_model_as_it_was(cancer):
+    model = Autoencoder(2, hidden=(4,), max_epochs=2, random_state=0).fit(cancer)
+    before = model.transform(cancer)
+    for bad in (np.full((5, 30), np.nan), np.array([["a"] * 30] * 3)):
+        with pytest.raises(ValueError, match="NaN|convert|dtype"):
+            model.fit(bad)
+        np.testing.assert_array_equal(model.transform(cancer), before)
