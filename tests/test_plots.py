@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 
 from eigencode import Autoencoder
 from eigencode.errors import DataError
-from eigencode.plots import MARKERS, PALETTE, plot_codes, plot_history, plot_reconstructions
+from eigencode.plots import MARKERS, PALETTE, plot_codes, plot_history, plot_reconstructions, plot_sizes
 
 
 def drawn(figure, tmp_path):
@@ -167,3 +167,13 @@ def test_settings_of_matplotlib_stay_as_they_are(digits, fitted, tmp_path):
 def test_pyplot_is_not_imported():
     program = "import sys, eigencode.plots; print('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout.strip() == "False"
+
+
+def test_sizes_are_drawn_as_they_are(digits):
+    model = Autoencoder(5, ordered=True, max_epochs=3, random_state=0).fit(digits[:1500])
+    (axes,) = plot_sizes(model, digits[1500:]).axes
+    baseline, own = axes.get_lines()
+    np.testing.assert_allclose(own.get_xdata(), [1, 2, 3, 4, 5])
+    np.testing.assert_allclose(own.get_ydata(), model.reconstruction_error_by_size(digits[1500:]))
+    np.testing.assert_allclose(baseline.get_ydata(), model.baseline_.reconstruction_error_by_size(digits[1500:]))
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["linear baseline", "Autoencoder"]

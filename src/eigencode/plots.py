@@ -204,6 +204,47 @@ def plot_history(model: BaseAutoencoder) -> Figure:
     return figure
 
 
+def plot_sizes(model: BaseAutoencoder, X: Any, *, scaled: bool = False) -> Figure:
+    """Draw the error of an ordered code against the number of components used, beside the linear baseline's.
+
+    Parameters
+    ----------
+    model : fitted autoencoder
+        With an ordered code (``ordered=True``), or linear and solved exactly.
+    X : array-like of shape (n, d)
+        Rows to reconstruct, best ones that were not fitted.
+    scaled : bool, default False
+        Measure in the model's scaled units.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Mean squared error a row against 1, 2, ... components.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from eigencode import Autoencoder
+    >>> from eigencode.plots import plot_sizes
+    >>> X = load_digits().data
+    >>> model = Autoencoder(6, ordered=True, max_epochs=5, random_state=0).fit(X[:1500])
+    >>> plot_sizes(model, X[1500:]).axes[0].get_xlabel()
+    'components used'
+    """
+    figure = Figure(figsize=(6.4, 4.0), dpi=200, layout="constrained")
+    axes = _axes(figure, "components used", "squared error a row")
+    sizes = np.arange(1, model.n_components_ + 1)
+    if model.baseline_ is not None:
+        errors = model.baseline_.reconstruction_error_by_size(X, scaled=scaled)
+        axes.plot(sizes, errors, color=GREY, linestyle="--", marker="o", markersize=4, label="linear baseline")
+    errors = model.reconstruction_error_by_size(X, scaled=scaled)
+    axes.plot(sizes, errors, color=PALETTE[0], linewidth=2, marker="o", markersize=5, label=type(model).__name__)
+    axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.legend(frameon=False, fontsize=9, labelcolor=INK)
+    return figure
+
+
 def _as_images(stacks: Sequence[Any], shape: tuple[int, int]) -> np.ndarray:
     """Stacks of rows as stacks of images, shape (stacks, n, height, width)."""
     arrays = [np.asarray(stack, dtype=float) for stack in stacks]
