@@ -320,7 +320,7 @@ def test_codes_come_as_a_named_frame(cancer):
 
 def test_options_outside_their_domain_are_named(cancer):
     cases = {
-        "'n_components' parameter of Autoencoder must be an int in the range \\[1, inf\\), or 'auto'.*Got 0": {
+        "'n_components' parameter of Autoencoder must be an int in the range \\[1, inf\\) or 'auto'.*Got 0": {
             "n_components": 0
         },
         "Did you mean 'common'": {"scale": "comon"},

@@ -220,8 +220,9 @@ class Option:
 
     @property
     def type_name(self) -> str:
-        """The type in words, as "int, or 'auto'"."""
-        return ", or ".join(_type_words(self.type, self.knob))
+        """The type in words, as "an int or 'auto'"."""
+        *others, last = _type_words(self.type, self.knob)
+        return f"{', '.join(others)} or {last}" if others else last
 
     def check(self, value: object, owner: str) -> None:
         """Raise `OptionError` where the value is outside the knob's domain."""
