@@ -103,6 +103,18 @@ def test_a_stream_goes_on_exactly_after_a_copy_and_starts_anew_after_fit(digits)
     assert not hasattr(one, "stream_state_")
 
 
+def test_a_saved_stream_goes_on_exactly(digits, tmp_path):
+    import eigencode
+
+    model = Autoencoder(2, hidden=(8,), random_state=0).partial_fit(digits[:500])
+    model.save(tmp_path / "m.safetensors")
+    again = eigencode.load(tmp_path / "m.safetensors")
+    for stream in (model, again):
+        stream.partial_fit(digits[500:1000])
+    np.testing.assert_array_equal(again.transform(digits), model.transform(digits))
+    assert again.history_ == model.history_
+
+
 def test_a_stream_keeps_its_columns(digits):
     model = Autoencoder(2, random_state=0).partial_fit(digits[:500])
     with pytest.raises(ValueError, match="63 features"):
@@ -233,3 +245,13 @@ def test_verbose_says_the_notes(cancer, capsys):
 def test_a_fit_that_cannot_fit_into_memory_is_refused_before_it_begins(cancer):
     with pytest.raises(DataError, match=r"needs about .* GB.*Try"):
         Autoencoder(2, hidden=(10_000_000,), max_epochs=1).fit(cancer)
+
+
+def test_large_offsets_are_centred_before_the_networks_precision():
+    """In bfloat16 a million and a million and one are the same number; after centring they are not."""
+    rng = np.random.default_rng(0)
+    rows = np.column_stack([rng.normal(size=600), rng.normal(size=600)]) @ rng.normal(size=(2, 5))
+    options = {"hidden": (8,), "precision": "bfloat16", "max_epochs": 5, "scale": "none", "random_state": 0}
+    plain, moved = Autoencoder(2, **options).fit(rows), Autoencoder(2, **options).fit(rows + 1e6)
+    assert moved.reconstruction_error(rows + 1e6).mean() < 0.01 * rows.var(0).sum()
+    np.testing.assert_allclose(moved.transform(rows + 1e6), plain.transform(rows), atol=1e-2)

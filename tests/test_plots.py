@@ -177,3 +177,13 @@ def test_sizes_are_drawn_as_they_are(digits):
     np.testing.assert_allclose(own.get_ydata(), model.reconstruction_error_by_size(digits[1500:]))
     np.testing.assert_allclose(baseline.get_ydata(), model.baseline_.reconstruction_error_by_size(digits[1500:]))
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["linear baseline", "Autoencoder"]
+
+
+def test_a_streams_history_is_drawn_without_a_judge(digits):
+    model = Autoencoder(2, hidden=(8,), random_state=0)
+    for block in np.array_split(digits, 4):
+        model.partial_fit(block)
+    (axes,) = plot_history(model).axes
+    during, kept = axes.get_lines()
+    np.testing.assert_allclose(during.get_ydata(), [row["training_objective"] for row in model.history_])
+    assert kept.get_xdata() == [4]

@@ -183,7 +183,7 @@ def plot_history(model: BaseAutoencoder) -> Figure:
     'epoch'
     """
     epochs = np.array([row["epoch"] for row in model.history_])
-    judged = np.array([row["held_out_objective"] for row in model.history_])
+    judged = np.array([row.get("held_out_objective", np.nan) for row in model.history_])
     during = np.array([row.get("training_objective", np.nan) for row in model.history_])
     levels = [] if model.baseline_ is None else [model.baseline_.history_[0]["held_out_objective"]]
     best = model.best_epoch_
@@ -192,11 +192,16 @@ def plot_history(model: BaseAutoencoder) -> Figure:
     axes = _axes(figure, "epoch", "objective (nats a row, scaled units)")
     for level in levels:
         axes.axhline(level, color=GREY, linestyle=(0, (4, 2)), linewidth=1.2, label=f"linear baseline: {level:.4g}")
-    if len(epochs) > 1:
-        axes.plot(epochs[1:], during[1:], color=PALETTE[1], linewidth=1.5, label="training rows, during the epoch")
-        axes.plot(epochs, judged, color=PALETTE[0], linewidth=2, label=f"{judge}, after the epoch")
-    kept = f"kept: epoch {best}, {judged[best]:.4g}"
-    axes.plot(best, judged[best], "o", color=PALETTE[2], markersize=7, markeredgecolor="white", zorder=5, label=kept)
+    if np.isfinite(during).any():
+        met = np.isfinite(during)  # the start has no epoch behind it
+        label = "training rows, during the epoch"
+        axes.plot(epochs[met], during[met], color=PALETTE[1], linewidth=1.5, label=label)
+        if np.isfinite(judged).any():  # a stream has no judge
+            axes.plot(epochs, judged, color=PALETTE[0], linewidth=2, label=f"{judge}, after the epoch")
+    kept = f"kept: epoch {best}, {model.best_objective_:.4g}"
+    axes.plot(
+        best, model.best_objective_, "o", color=PALETTE[2], markersize=7, markeredgecolor="white", zorder=5, label=kept
+    )
     axes.set_ylim(_readable_limits(np.concatenate([judged[len(judged) // 4 :], during[len(during) // 4 :], levels])))
     axes.set_xlim(-0.02 * max(epochs[-1], 10), epochs[-1] + 0.02 * max(epochs[-1], 10))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

@@ -49,6 +49,7 @@ PLAIN_ATTRIBUTES = (
     "explained_variance_ratio_",
     "history_",
     "best_epoch_",
+    "best_objective_",
     "notes_",
 )
 """Fitted attributes that JSON holds as they are."""
@@ -104,8 +105,33 @@ def _describe(model: BaseAutoencoder) -> tuple[dict[str, Any], dict[str, Tensor]
     }
     tensors = {f"composition.{name}": value for name, value in model.composition_.state_dict().items()}
     tensors |= {f"scaler.{name}": torch.from_numpy(getattr(model.scaler_, name)) for name in ("center", "divisor")}
+    if hasattr(model, "stream_state_"):
+        description["stream"] = _tree(model.stream_state_, "stream", tensors)
     # Views of one vector would be refused, or written many times over.
     return description, {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+
+
+def _tree(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """Nested values as JSON, whose tensors go to ``tensors`` under the path that leads to them."""
+    if isinstance(value, Tensor):
+        tensors[name] = value
+        return {"tensor": name}
+    if isinstance(value, Mapping):
+        return {"items": [[key, _tree(item, f"{name}.{key}", tensors)] for key, item in value.items()]}
+    if isinstance(value, list | tuple):
+        return [_tree(item, f"{name}.{place}", tensors) for place, item in enumerate(value)]
+    return _encoded(name, value)
+
+
+def _from_tree(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """Nested values from their JSON and tensors."""
+    if isinstance(value, list):
+        return [_from_tree(item, tensors) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    if "tensor" in value:
+        return tensors[value["tensor"]]
+    return {key: _from_tree(item, tensors) for key, item in value["items"]}
 
 
 def _encoded(name: str, value: Any) -> Any:
@@ -304,6 +330,8 @@ def _rebuilt(description: dict[str, Any], tensors: dict[str, Tensor], known: _Kn
         raise StorageError("The model's weights do not fit its parts", got=f"the error {error}") from error
     model.composition_ = composition.to(device).eval()
     model.objective_ = Objective(**{name: known.decoded(value) for name, value in description["objective"].items()})
+    if "stream" in description:
+        model.stream_state_ = _from_tree(description["stream"], tensors)
     execution = {**description["execution"], "device": device}
     model.execution_ = Execution(**execution)
     return model

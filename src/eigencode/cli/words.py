@@ -34,6 +34,7 @@ def print_json(facts: Mapping[str, Any]) -> None:
 def summary(model: BaseAutoencoder) -> dict[str, Any]:
     """A fitted model, as JSON has it; objectives are nats a row of scaled data."""
     composition, execution, baseline = model.composition_, model.execution_, model.baseline_
+    is_stream = hasattr(model, "stream_state_")
     words = {name: getattr(composition, name) for name in ("code", "likelihood", "corruption", "prior")}
     return {
         "kind": type(model).__name__,
@@ -48,8 +49,10 @@ def summary(model: BaseAutoencoder) -> dict[str, Any]:
         "optimizer": model.optimizer_,
         "n_epochs": model.history_[-1]["epoch"],
         "best_epoch": model.best_epoch_,
-        "judged_by": "held-out" if model.validation_fraction > 0 else "training",
-        "objective": model.history_[model.best_epoch_]["held_out_objective"],
+        "judged_by": "held-out"
+        if model.validation_fraction > 0 and not hasattr(model, "stream_state_")
+        else "training",
+        "objective": model.best_objective_,
         "baseline_objective": None if baseline is None else baseline.history_[0]["held_out_objective"],
         "notes": list(model.notes_),
         "seed": model.seed_,

@@ -35,6 +35,10 @@ class Autoencoder(BaseAutoencoder):
         ``held_out_objective``, in nats a row of scaled data.
     best_epoch_ : int
         The epoch whose weights were kept; 0 is the start.
+    best_objective_ : float
+        What they are worth: the mean objective of the held-out rows, or of the last block of a stream.
+    notes_ : list of str
+        What deserves a look, in words; empty where nothing does.
     baseline_ : Autoencoder or None
         The linear model of the same kind on the same scaled rows (PCA for the plain one), fitted and ready to be
         asked; None where its optimum is not known in closed form.

@@ -96,7 +96,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         run = self._begin(X, sample_weight)
         loop.begin(run.state, run.work)
         self.history_ = run.state.history
-        self.best_epoch_ = 0
+        self.best_epoch_, self.best_objective_ = 0, run.state.history[0]["held_out_objective"]
         self.baseline_ = None if run.baseline is None else self._as_baseline(run.baseline, run.work)
         return self._train(run.state, run.work)
 
@@ -136,7 +136,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         self.history_ = state.history
         state.parameters.release()
         self.composition_.eval()
-        self.best_epoch_ = state.epoch
+        self.best_epoch_, self.best_objective_ = state.epoch, state.history[-1]["training_objective"]
         return self
 
     def _begin(self, X: Any, sample_weight: Any, options: AutoencoderOptions | None = None) -> Preparation:
@@ -182,7 +182,8 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         finally:
             state.restore_best()
             state.parameters.release()
-            self.best_epoch_ = 0 if state.best is None else state.best.epoch
+            if state.best is not None:
+                self.best_epoch_, self.best_objective_ = state.best.epoch, state.best.objective
             rival = self.baseline_ if self.hidden_ else None
             baseline = None if rival is None else rival.history_[0]["held_out_objective"]
             self.notes_ = notes(state, work.objective, work.rows, baseline)
@@ -197,6 +198,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         baseline.hidden_, baseline.start_, baseline.baseline_ = (), "linear", None
         objective = loop.evaluate_mean(composition, work, self.seed_)
         baseline.history_ = [{"epoch": 0, "step": 0, "held_out_objective": objective}]
+        baseline.best_objective_ = objective
         return baseline
 
     # -- answers
