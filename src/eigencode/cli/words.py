@@ -49,9 +49,7 @@ def summary(model: BaseAutoencoder) -> dict[str, Any]:
         "optimizer": model.optimizer_,
         "n_epochs": model.history_[-1]["epoch"],
         "best_epoch": model.best_epoch_,
-        "judged_by": "held-out"
-        if model.validation_fraction > 0 and not hasattr(model, "stream_state_")
-        else "training",
+        "judged_by": "held-out" if model.validation_fraction > 0 and not is_stream else "training",
         "objective": model.best_objective_,
         "baseline_objective": None if baseline is None else baseline.history_[0]["held_out_objective"],
         "notes": list(model.notes_),
