@@ -48,7 +48,7 @@ types: .venv/dev  ## check types
 	.venv/bin/mypy
 
 docs: .venv/dev  ## build the documentation into docs/_build/html; a warning is an error
-	.venv/bin/sphinx-build -W --keep-going -b html docs docs/_build/html
+	.venv/bin/sphinx-build -E -W --keep-going -b html docs docs/_build/html
 
 check: lint types test docs  ## everything that must pass before a change comes in
 

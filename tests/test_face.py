@@ -4,17 +4,18 @@ import time
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from torch import nn
 
 from eigencode import Autoencoder, LinearAutoencoder
 from eigencode.data.scaling import ColumnStatistics
 from eigencode.data.sources import CHUNK_ROWS, ArraySource
-from eigencode.errors import DataError, OptionError
+from eigencode.errors import DataError, OptionError, ResultWarning, TrainingError
 from eigencode.estimators.automatic import geometric_widths
 from eigencode.estimators.preparation import prepare
-from eigencode.parts import GaussianNoise, GaussianWeights, LinearPath
-from eigencode.training import loop
+from eigencode.parts import GaussianLikelihood, GaussianNoise, GaussianWeights, LinearPath
+from eigencode.training import loop, noise
 
 # -- weights of rows
 
@@ -255,3 +256,165 @@ def test_large_offsets_are_centred_before_the_networks_precision():
     plain, moved = Autoencoder(2, **options).fit(rows), Autoencoder(2, **options).fit(rows + 1e6)
     assert moved.reconstruction_error(rows + 1e6).mean() < 0.01 * rows.var(0).sum()
     np.testing.assert_allclose(moved.transform(rows + 1e6), plain.transform(rows), atol=1e-2)
+
+
+# -- what is refused, interrupted or overtaken leaves nothing half done
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"prior": LinearPath}, {"device": "nope"}, {"likelihood": "poisson"}, {"tied": True, "decoder": nn.Identity()}],
+    ids=str,
+)
+def test_a_refused_fit_changes_nothing(cancer, options):
+    model = Autoencoder(2, hidden=(4,), max_epochs=2, random_state=0).partial_fit(cancer)
+    before, answers = set(vars(model)), model.transform(cancer)
+    with pytest.raises((OptionError, DataError)):
+        model.set_params(**options).fit(cancer[:, :5] * 3 - 100)
+    assert set(vars(model)) == before
+    np.testing.assert_array_equal(model.transform(cancer), answers)
+
+
+def test_options_and_rows_are_checked_before_the_first_epoch(cancer):
+    with pytest.raises(OptionError):
+        Autoencoder(0).iter_fit(cancer)
+    with pytest.raises(ValueError, match="NaN"):
+        Autoencoder(2).iter_fit(np.full((5, 3), np.nan))
+
+
+class Shaky(nn.Module):
+    """A network whose training and evaluation modes differ, and whose buffers move."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(30)
+        self.linear = nn.utils.skip_init(nn.Linear, 30, 2)
+        nn.init.constant_(self.linear.weight, 0.1)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, x):
+        return self.linear(self.norm(x))
+
+
+def test_an_interruption_ends_the_training_mode_and_restores_buffers(cancer, monkeypatch):
+    model = Autoencoder(2, encoder=Shaky(), max_epochs=9, optimizer="adam", random_state=0)
+    buffers, step = {}, loop._step
+
+    def interrupted(state, work, batch):
+        if state.epoch == 3:
+            state.best = state.snapshot(-1e9)
+            buffers.update({name: value.clone() for name, value in state.composition.named_buffers()})
+        if state.epoch == 5:
+            raise KeyboardInterrupt
+        return step(state, work, batch)
+
+    monkeypatch.setattr(loop, "_step", interrupted)
+    threads = torch.get_num_threads()
+    with pytest.warns(ResultWarning, match="interrupted"):
+        model.fit(cancer)
+    assert not model.composition_.training
+    assert torch.get_num_threads() == threads
+    for name, value in model.composition_.named_buffers():
+        torch.testing.assert_close(value, buffers[name])
+    np.testing.assert_array_equal(model.transform(cancer), model.transform(cancer))
+
+
+def test_an_old_iterator_does_not_reach_into_a_newer_fit(cancer):
+    model = Autoencoder(2, hidden=(4,), max_epochs=9, random_state=0)
+    old = model.iter_fit(cancer)
+    next(old)
+    model.set_params(max_epochs=0).fit(cancer)
+    answers = model.transform(cancer)
+    old.close()
+    assert (model.best_epoch_, len(model.history_)) == (0, 1)
+    np.testing.assert_array_equal(model.transform(cancer), answers)
+
+
+def test_training_without_a_finite_objective_is_an_error_and_divergence_a_note(cancer):
+    with pytest.raises(TrainingError, match="no weights with a finite objective"):
+        Autoencoder(2, corruption=GaussianNoise(float("nan")), max_epochs=2, random_state=0).fit(cancer)
+    model = Autoencoder(2, learning_rate=1e30, optimizer="adam", max_epochs=5, random_state=0).fit(cancer)
+    assert any("diverged" in note for note in model.notes_)
+    assert np.isfinite(model.transform(cancer)).all()
+
+
+def test_each_epoch_has_an_order_of_its_own_and_every_judgement_the_same_noise(cancer):
+    rows = torch.from_numpy(cancer - cancer.mean(0)).float()
+    model = Autoencoder(2, hidden=(4,), corruption=GaussianNoise(1.0), max_epochs=2, random_state=0)
+    run = prepare(model, rows, 0)
+    judged = [loop.evaluate_mean(run.state.composition, run.work, 0) for _ in range(2)]
+    assert judged[0] == judged[1]
+    assert judged[0] != loop.evaluate_mean(run.state.composition, run.work, 1)
+    epochs = [
+        torch.randperm(50, generator=noise.generator(run.state.seed, "shuffle", epoch)).tolist() for epoch in (1, 2)
+    ]
+    assert epochs[0] != epochs[1]
+
+
+def test_a_saved_model_keeps_its_clip_and_its_prior(cancer, tmp_path):
+    import eigencode
+
+    model = LinearAutoencoder(2, weight_prior=GaussianWeights(0.1)).fit(cancer)
+    model.save(tmp_path / "m.safetensors")
+    again = eigencode.load(tmp_path / "m.safetensors")
+    assert again.scaler_.limit == model.scaler_.limit
+    prior, own = again.objective_.weight_prior, model.objective_.weight_prior
+    assert prior.log_prob(again.composition_).item() == own.log_prob(model.composition_).item()
+
+
+def test_two_networks_of_one_class_stay_two(cancer, tmp_path):
+    import eigencode
+
+    def network(n_inputs, n_outputs, value):
+        linear = nn.utils.skip_init(nn.Linear, n_inputs, n_outputs)
+        nn.init.constant_(linear.weight, value)
+        nn.init.zeros_(linear.bias)
+        return nn.Sequential(linear)
+
+    encoder, decoder = network(30, 30, 0.01), network(30, 30, 0.02)
+    model = Autoencoder(30, encoder=encoder, decoder=decoder, max_epochs=2, random_state=0).fit(cancer)
+    model.save(tmp_path / "m.safetensors")
+    again = eigencode.load(tmp_path / "m.safetensors", parts=[encoder, decoder])
+    assert again.composition_.encoder.module is not again.composition_.decoder.module
+    np.testing.assert_array_equal(again.reconstruct(cancer), model.reconstruct(cancer))
+
+
+# -- closed forms are claimed only where they hold
+
+
+def test_two_words_that_weigh_directions_have_no_closed_form(cancer):
+    for options in (
+        {"ordered": True, "weight_prior": GaussianWeights(0.1)},
+        {"ordered": True, "corruption": GaussianNoise(0.1)},
+        {"likelihood": GaussianLikelihood("learned"), "corruption": GaussianNoise(0.1)},
+    ):
+        with pytest.raises(OptionError, match="closed form"):
+            LinearAutoencoder(2, **options).fit(cancer)
+    with pytest.raises(OptionError, match="largest first"):
+        LinearAutoencoder(2, weight_prior=GaussianWeights([0.1, 0.2])).fit(cancer)
+
+
+def test_an_overcomplete_map_under_a_prior_has_no_spare_weights():
+    rows = np.random.default_rng(0).normal(size=(100, 3))
+    model = LinearAutoencoder(6, weight_prior=GaussianWeights(0.1)).fit(rows)
+    assert not model.composition_.encoder.affine.weight[3:].any()
+
+
+def test_unequal_variances_know_rows_from_columns_in_a_square_map(cancer):
+    variances = [0.7, 0.3, 0.1]
+    model = LinearAutoencoder(3, weight_prior=GaussianWeights(variances)).fit(cancer[:, :3])
+    weights = [model.composition_.encoder.affine.weight, model.composition_.decoder.affine.weight.T]
+    scales = np.sqrt(variances)[:, None]
+    expected = sum(scipy.stats.norm(0, scales).logpdf(w.detach().numpy()).sum() for w in weights)
+    found = model.objective_.weight_prior.log_prob(model.composition_).item()
+    assert found == pytest.approx(expected, rel=1e-10)
+
+
+def test_learned_variance_counts_rows_by_their_weight():
+    rng = np.random.default_rng(0)
+    rows = np.concatenate([rng.normal(size=(300, 4)), rng.normal(size=(60, 4)) * 8])
+    weights = np.repeat([4, 1], [300, 60])
+    options = {"likelihood": GaussianLikelihood("learned"), "scale": "none"}
+    weighted = LinearAutoencoder(2, **options).fit(rows, sample_weight=weights)
+    repeated = LinearAutoencoder(2, **options).fit(np.repeat(rows, weights, axis=0))
+    assert weighted.score(rows) == pytest.approx(repeated.score(rows), rel=0.02)

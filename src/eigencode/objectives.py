@@ -47,7 +47,7 @@ class Objective:
             name = type(penalty).__name__
             terms[f"{name}_{place}" if name in terms else name] = penalty(trace, composition)
         if self.weight_prior is not None:
-            terms["weights"] = -self.weight_prior.log_prob(composition) / self.n_rows
+            terms["weights"] = self.weight_prior.cost(composition) / self.n_rows
         return terms
 
     def __call__(self, composition: Composition, trace: Trace) -> Tensor:

@@ -87,7 +87,8 @@ def spectrum(rows: Tensor, n_components: int | None, seed: int) -> Spectrum:
 def linear_shares(composition: Composition, objective: Objective, eigenvalues: Tensor) -> Tensor | None:
     """The share kept of each direction at the linear optimum, or None where no closed form is known.
 
-    A closed form is known where at most one word of the formula shrinks at all: two shrinkages do not multiply.
+    A closed form is known where at most one word of the formula shrinks at all, or weighs directions by itself: two
+    shrinkages do not multiply.
     """
     shares = torch.ones_like(eigenvalues)
     n_shrinking = 0
@@ -95,17 +96,17 @@ def linear_shares(composition: Composition, objective: Objective, eigenvalues: T
         share = word.shrinkage(eigenvalues)
         if share is None:
             return None
-        n_shrinking += bool((share != 1).any())
+        n_shrinking += bool((share != 1).any()) or word.reweights
         shares = shares * share
     return shares if n_shrinking <= 1 else None
 
 
 @torch.no_grad()
-def set_linear(composition: Composition, directions: Tensor, shares: Tensor) -> None:
+def set_linear(composition: Composition, directions: Tensor, shares: Tensor, spare: bool = True) -> None:
     """Set both linear paths to x^ = U diag(s) U' x, balanced: A = diag(sqrt s) U', B = U diag(sqrt s).
 
     Codes past the known directions keep their random weights in the encoder and none in the decoder, so that they
-    change nothing at first and can be learned.
+    change nothing at first and can be learned; without ``spare`` they are zero, where a prior charges for weights.
     """
     n_known = len(shares)
     balanced = directions * shares.sqrt()
@@ -113,9 +114,9 @@ def set_linear(composition: Composition, directions: Tensor, shares: Tensor) -> 
     assert encoder is not None
     encoder.bias.zero_()
     encoder.weight[:n_known] = balanced.T.to(encoder.weight)
-    if decoder is None:  # tied: the transpose follows by itself
+    if decoder is None or not spare:
         encoder.weight[n_known:] = 0
-    else:
+    if decoder is not None:  # tied ones follow by themselves
         decoder.weight.zero_()
         decoder.weight[:, :n_known] = balanced.to(decoder.weight)
     if composition.decoder.output_bias is not None:

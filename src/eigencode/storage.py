@@ -6,8 +6,10 @@ among this package's parts and those the caller names, so that no code is run, o
 
 from __future__ import annotations
 
+import copy
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -183,7 +185,8 @@ def load(
         A ``.safetensors`` file.
     parts : iterable
         Your own part classes that the model uses, and, for a torch module of your own, an instance of the same
-        architecture, into which the saved weights are loaded.
+        architecture, into a copy of which the saved weights are loaded; several of one class in the order encoder,
+        decoder.
     device : str, default 'auto'
         Where the model is to answer.
 
@@ -256,8 +259,12 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         ) from error
     if HEADER not in metadata:
         raise StorageError(f"{str(path)!r} was not written by eigencode", got=f"the header {sorted(metadata)}")
-    header = json.loads(metadata[HEADER])
-    if header["format"] > FORMAT:
+    try:
+        header = json.loads(metadata[HEADER])
+        is_newer = header["format"] > FORMAT
+    except (ValueError, KeyError, TypeError) as error:
+        raise StorageError(f"The description in {str(path)!r} is damaged", got=f"the error {error!r}") from error
+    if is_newer:
         raise StorageError(
             f"{str(path)!r} is in format {header['format']}, newer than this version reads ({FORMAT})",
             hint=f"It was written by eigencode {header['version']}: upgrade to that or later",
@@ -273,7 +280,11 @@ class _Known:
         self.parts: dict[str, type[Part]] = {name: getattr(own_parts, name) for name in own_parts.__all__}
         self.parts["Composition"] = Composition
         self.parts |= {item.__name__: item for item in given if isinstance(item, type)}
-        self.modules = {type(item).__name__: item for item in given if isinstance(item, nn.Module)}
+        self.modules: dict[str, list[nn.Module]] = {}
+        for item in given:
+            if isinstance(item, nn.Module):
+                self.modules.setdefault(type(item).__name__, []).append(item)
+        self._taken: Counter[str] = Counter()
 
     def decoded(self, value: Any) -> Any:
         """A parameter from its JSON."""
@@ -286,7 +297,11 @@ class _Known:
             return self._named(ACTIVATION_MODULES, value["torch"], "torch module")(**arguments)
         if "part" in value:
             return self._named(self.parts, value["part"], "part")(**arguments)
-        return self._named(self.modules, value["module"], "module")
+        # Modules of one class are taken in the order given, encoder before decoder, and never shared.
+        instances = self._named(self.modules, value["module"], "module")
+        place = self._taken[value["module"]] % len(instances)
+        self._taken[value["module"]] += 1
+        return copy.deepcopy(instances[place])
 
     def estimator(self, name: str) -> type[BaseAutoencoder]:
         """An estimator's class by its name."""
@@ -330,6 +345,8 @@ def _rebuilt(description: dict[str, Any], tensors: dict[str, Tensor], known: _Kn
         raise StorageError("The model's weights do not fit its parts", got=f"the error {error}") from error
     model.composition_ = composition.to(device).eval()
     model.objective_ = Objective(**{name: known.decoded(value) for name, value in description["objective"].items()})
+    if model.objective_.weight_prior is not None:
+        model.objective_.weight_prior.setup(composition, model.objective_.n_rows)
     if "stream" in description:
         model.stream_state_ = _from_tree(description["stream"], tensors)
     execution = {**description["execution"], "device": device}

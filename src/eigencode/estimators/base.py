@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -19,7 +21,7 @@ from tqdm.auto import tqdm
 from eigencode.composition import Composition
 from eigencode.data.scaling import Scaler
 from eigencode.data.sources import ArraySource
-from eigencode.errors import DataError, OptionError, ResultWarning
+from eigencode.errors import DataError, OptionError, ResultWarning, TrainingError
 from eigencode.estimators.diagnosis import notes
 from eigencode.estimators.preparation import Preparation, check_values, likelihood_of, prepare, resume
 from eigencode.options import AutoencoderOptions, check_options
@@ -50,8 +52,8 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         y : None
             Ignored; present for pipelines.
         sample_weight : array-like of shape (n,), optional
-            Weight of each row in scale, start, objective and choice of the best epoch; a row of weight zero is left
-            out.
+            Weight of each row in scale, start, objective and choice of the best epoch. Only their ratios matter; a row
+            of weight zero is left out.
 
         Returns
         -------
@@ -69,7 +71,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
             warnings.warn(message, ResultWarning, stacklevel=2)
         if self.verbose:
             for note in self.notes_:
-                tqdm.write(f"note: {note}")
+                tqdm.write(f"note: {note}", file=sys.stderr)
         return self
 
     def iter_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Iterator[dict[str, float]]:
@@ -120,7 +122,11 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         self
         """
         if not hasattr(self, "stream_state_"):
-            run = self._begin(X, sample_weight, replace(self._training_options(), validation_fraction=0.0))
+            options = replace(self._training_options(), validation_fraction=0.0, max_seconds=None)
+            if options.optimizer == "auto":
+                # L-BFGS would carry one block's curvature over to the next.
+                options.optimizer = "adam"
+            run = self._begin(X, sample_weight, options)
             state, work = run.state, run.work
             # A stream has no known end: after the warm-up the step size stays.
             state.schedule.decay_from = state.schedule.end = ENDLESS
@@ -131,16 +137,27 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
             array = self._numbers(X)
             array, weights = _weighted(array, sample_weight)
             state, work = resume(self, self._scaled(array), weights)
-        loop.one_pass(state, work)
-        self.stream_state_ = state.state_dict()
+        try:
+            loop.one_pass(state, work)
+        finally:
+            self.stream_state_ = state.state_dict()
+            state.parameters.release()
         self.history_ = state.history
-        state.parameters.release()
-        self.composition_.eval()
         self.best_epoch_, self.best_objective_ = state.epoch, state.history[-1]["training_objective"]
         return self
 
     def _begin(self, X: Any, sample_weight: Any, options: AutoencoderOptions | None = None) -> Preparation:
-        """Check options and rows, fit the scale, and prepare a run; sets every attribute known before the training."""
+        """Check options and rows, fit the scale, and prepare a run; a refusal leaves the estimator as it was."""
+        before = self.__dict__.copy()
+        try:
+            return self._prepared(X, sample_weight, options)
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    def _prepared(self, X: Any, sample_weight: Any, options: AutoencoderOptions | None) -> Preparation:
+        """The run, and every attribute known before the training."""
         check_options(self)
         self.__dict__.pop("stream_state_", None)
         array = self._numbers(X, reset=True)
@@ -178,15 +195,28 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
     def _train(self, state: TrainingState, work: loop.Work) -> Iterator[dict[str, float]]:
         # An iterator that is never begun leaves nothing to put right: the start is the model.
         try:
-            yield from loop.epochs(state, work)
+            for row in loop.epochs(state, work):
+                self.best_epoch_ = state.epoch  # the weights that answer inside the loop
+                yield row
         finally:
             state.restore_best()
             state.parameters.release()
-            if state.best is not None:
-                self.best_epoch_, self.best_objective_ = state.best.epoch, state.best.objective
-            rival = self.baseline_ if self.hidden_ else None
-            baseline = None if rival is None else rival.history_[0]["held_out_objective"]
-            self.notes_ = notes(state, work.objective, work.rows, baseline)
+            if self.composition_ is state.composition:  # no newer fit has taken the place of this one
+                self._conclude(state, work)
+        if not math.isfinite(self.best_objective_):
+            raise TrainingError(
+                "Training found no weights with a finite objective",
+                got=f"{self.best_objective_} at the start and at every epoch",
+                hint="Look for extreme weights, penalties or learning rates",
+            )
+
+    def _conclude(self, state: TrainingState, work: loop.Work) -> None:
+        """Set what is known after training only."""
+        if state.best is not None:
+            self.best_epoch_, self.best_objective_ = state.best.epoch, state.best.objective
+        rival = self.baseline_ if self.hidden_ else None
+        baseline = None if rival is None else rival.history_[0]["held_out_objective"]
+        self.notes_ = notes(state, work.objective, work.rows, baseline)
 
     def _as_baseline(self, composition: Composition, work: loop.Work) -> BaseAutoencoder:
         """The linear model of the same kind as a fitted estimator of its own."""
@@ -215,7 +245,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
 
         Returns
         -------
-        ndarray of shape (n, n_components_)
+        ndarray of shape (n, k)
             Codes, row i of row i, in X's float type; the same at every call.
         """
         kept = self._kept(n_components)
@@ -226,7 +256,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
 
         Parameters
         ----------
-        X : array-like of shape (n, n_components_)
+        X : array-like of shape (n, k)
             Codes.
 
         Returns
@@ -357,8 +387,8 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
 
         Returns
         -------
-        ndarray of shape (n_components_,)
-            Entry k - 1 is the error with k components; ``baseline_`` gives the linear model's beside it.
+        ndarray of shape (k,)
+            Entry j - 1 is the error with j components; ``baseline_`` gives the linear model's beside it.
         """
         self._kept(1)
         units = torch.from_numpy(np.ones_like(self.scaler_.divisor) if scaled else self.scaler_.divisor)
@@ -432,7 +462,9 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
     def _in_data_units(self, rows: np.ndarray) -> np.ndarray:
         if self.composition_.likelihood.own_units:
             return rows
-        return self.scaler_.inverse_transform(rows).astype(rows.dtype)
+        # Rows at the very end of their type's range may be rebuilt a rounding beyond it.
+        range_ = np.finfo(rows.dtype)
+        return self.scaler_.inverse_transform(rows).clip(range_.min, range_.max).astype(rows.dtype)
 
     # -- scikit-learn's contract
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -36,12 +38,19 @@ def notes(state: TrainingState, objective: Objective, rows: Tensor, gained_over:
         The baseline's objective on the rows that judged.
     """
     found = [
+        _divergence(state),
         _convergence(state),
         _dead_units(state.composition, rows[:SAMPLE_ROWS]),
         _overcomplete(state.composition, objective),
         _linear_would_do(state, gained_over),
     ]
     return [note for note in found if note is not None]
+
+
+def _divergence(state: TrainingState) -> str | None:
+    if math.isfinite(state.history[-1]["held_out_objective"]):
+        return None
+    return f"diverged in epoch {state.epoch}, and the best weights before it are kept; try a smaller learning_rate"
 
 
 def _convergence(state: TrainingState) -> str | None:

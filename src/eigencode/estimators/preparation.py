@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from numbers import Integral
@@ -105,6 +105,7 @@ def prepare(
     n_rows, n_features = rows.shape
     asked = None if options.n_components == "auto" else int(options.n_components)
     weights = None if sample_weight is None else torch.from_numpy(sample_weight).to(rows.dtype)
+    typical = rows if weights is None else rows[_systematic_sample(weights)]
     principal = spectrum(rows if weights is None else rows * weights.sqrt()[:, None], asked, seed)
     n_components = asked or principal.n_components_for(AUTO_VARIANCE)
     hidden = _hidden(options.hidden, n_features, n_components, n_rows)
@@ -118,23 +119,33 @@ def prepare(
         n_rows=len(training),
     )
     linear = Composition(MLP(), Tied() if options.tied else MLP(), **words)
-    _build(linear, objective, rows, n_components, seed, units)
+    _build(linear, objective, typical, n_components, seed, units)
     shares = linear_shares(linear, objective, principal.eigenvalues[:n_components])
     path = shares is not None and options.start != "plain"
+    if options.tied and options.decoder is not None:
+        raise OptionError("'tied' and 'decoder' are two decoders", got=f"tied=True and decoder={options.decoder!r}")
     composition = Composition(
         _network(options.encoder, hidden, options.activation, path, gated=options.tied),
         Tied() if options.tied else _network(options.decoder, hidden[::-1], options.activation, path),
         **{name: clone(word, safe=False) for name, word in words.items()},
     )
     start = _choose_start(options, composition, shares)
-    _build(composition, objective, rows, n_components, seed, units)
+    _build(composition, objective, typical, n_components, seed, units)
     for model in (linear, composition):
         if shares is not None and (start == "linear" or model is linear):
-            set_linear(model, principal.directions[:, : len(shares)], shares)
-        _calibrate(model, rows)
+            set_linear(model, principal.directions[:, : len(shares)], shares, spare=objective.weight_prior is None)
+        _calibrate(model, typical)
     state, work, optimizer = _run(options, composition, objective, rows, weights, (training, held_out), seed, began)
     baseline = linear if shares is not None else None
     return Preparation(state, work, baseline, principal, hidden, start, optimizer)
+
+
+def _systematic_sample(weights: Tensor) -> Tensor:
+    """Row numbers, each as often as its weight says, up to rounding: the rows as a statistic of them should see them."""
+    cumulative = weights.double().cumsum(0)
+    n_draws = max(len(weights), 2 * CALIBRATION_ROWS)
+    places = (torch.arange(n_draws, dtype=torch.float64) + 0.5) * (cumulative[-1] / n_draws)
+    return torch.searchsorted(cumulative, places).clamp_(max=len(weights) - 1)
 
 
 def _require_memory(options: AutoencoderOptions, rows: Tensor, n_components: int, hidden: tuple[int, ...]) -> None:
@@ -275,7 +286,7 @@ def _code(options: AutoencoderOptions) -> Code:
 
 
 def _penalties(option: Any) -> tuple[Penalty, ...]:
-    if not isinstance(option, Iterable):
+    if not isinstance(option, Sequence):
         raise OptionError("The 'penalties' parameter must be a sequence of penalty parts", got=f"{option!r} instead")
     return tuple(_part(item, Penalty, "penalties") for item in option)
 
@@ -333,6 +344,6 @@ def _choose_start(options: AutoencoderOptions, composition: Composition, shares:
             "start='linear' needs a kind of autoencoder whose linear optimum is known in closed form, and networks "
             "with a linear path",
             got=f"{composition!r}",
-            hint="Use start='auto' or start='plain'",
+            hint="Use start='auto' or start='plain', or solver='gradient' of a LinearAutoencoder",
         )
     return "plain"

@@ -23,6 +23,9 @@ class Part(nn.Module):
     {'hidden': (32, 16), 'activation': 'gelu'}
     """
 
+    reweights: bool = False
+    """Whether this word, though it shrinks nothing itself, changes what the others' shrinkage would have to be."""
+
     @classmethod
     def _parameter_names(cls) -> list[str]:
         if cls.__init__ is nn.Module.__init__:

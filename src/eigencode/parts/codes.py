@@ -103,6 +103,7 @@ class NestedDropout(Code):
 
     is_stochastic = True
     is_ordered = True
+    reweights = True
 
     def draw_noise(self, n_rows: int, n_components: int, generator: torch.Generator) -> Tensor:
         """1 for the components kept and 0 for those dropped, shape (n, k)."""

@@ -72,8 +72,8 @@ class Likelihood(Part):
         """Make the tensors; without ``units`` the model's are taken to be the data's."""
         if self.own_units:
             units = units or Units(torch.zeros(n_features), torch.ones(n_features))
-            self.register_buffer("center", units.center)
-            self.register_buffer("divisor", units.divisor)
+            self.register_buffer("center", units.center.clone())
+            self.register_buffer("divisor", units.divisor.clone())
 
     def width(self, n_features: int) -> int:
         """Numbers the decoder gives for each row."""
@@ -120,6 +120,11 @@ class SpreadLikelihood(Likelihood):
     def spread(self) -> float | str:
         """What the constructor was given."""
         return getattr(self, self.spread_name)
+
+    @property
+    def reweights(self) -> bool:  # type: ignore[override]
+        """A learned spread is settled by clean rows and whole codes, which is its optimum only without noise."""
+        return self.is_learned
 
     @property
     def is_learned(self) -> bool:

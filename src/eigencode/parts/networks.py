@@ -201,6 +201,8 @@ class Tied(Network):
         """Keep the encoder in sight, without owning its weights."""
         if not isinstance(encoder, MLP | LinearPath):
             raise OptionError("Only encoders made of layers can be mirrored by tied weights", got=f"{encoder!r}")
+        if isinstance(encoder, LinearPath) and not encoder.gated:
+            raise OptionError("A linear path that is mirrored must be gated", got=f"{encoder!r}", hint="Use gated=True")
         self._encoder = (encoder,)  # in a tuple, or torch would count its weights as this network's
 
     def setup(self, n_inputs: int, n_outputs: int, generator: torch.Generator) -> None:

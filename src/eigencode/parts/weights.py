@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import torch
@@ -27,6 +28,10 @@ class WeightPrior(Part):
     @abstractmethod
     def log_prob(self, composition: Composition) -> Tensor:
         """Log p(w) in nats, a scalar."""
+
+    def cost(self, composition: Composition) -> Tensor:
+        """-log p(w) up to a constant of the network's size, which would favour small or large networks for nothing."""
+        return -self.log_prob(composition)
 
 
 class GaussianWeights(WeightPrior):
@@ -66,20 +71,23 @@ class GaussianWeights(WeightPrior):
         """Work out lambda for each component."""
         likelihood, k = composition.likelihood, composition.n_components
         variances = torch.as_tensor(self.variance, dtype=torch.float64).reshape(-1)
-        if (variances <= 0).any():
-            raise OptionError("The variances of weights must be positive", got=f"{self.variance!r}")
         if len(variances) > 1:
             self._check_unequal(composition, len(variances))
+        if not ((variances > 0) & variances.isfinite()).all() or (variances.diff() > 0).any():
+            raise OptionError(
+                "The variances of weights must be positive numbers, the largest first", got=f"{self.variance!r}"
+            )
         self._variances = variances.expand(k)
         self._decay: Tensor | None = None
-        if isinstance(likelihood, GaussianLikelihood) and isinstance(likelihood.variance, float | int):
+        if isinstance(likelihood, GaussianLikelihood) and isinstance(likelihood.variance, Real):
             # Tied maps have one matrix where others have two, and so pay half.
             copies = 0.5 if composition.decoder.is_tied else 1.0
-            self._decay = copies * likelihood.variance / (self._variances * n_rows)
+            self._decay = copies * float(likelihood.variance) / (self._variances * n_rows)
 
     @staticmethod
     def _check_unequal(composition: Composition, n_variances: int) -> None:
-        if composition.encoder.affine is None or len(list(composition.encoder.parameters())) > 2:
+        networks = (composition.encoder, composition.decoder)
+        if any(not network.is_tied and len(list(network.parameters())) != 2 for network in networks):
             raise OptionError(
                 "A variance for each component needs a linear encoder and decoder",
                 got=f"{composition.encoder!r}",
@@ -100,19 +108,25 @@ class GaussianWeights(WeightPrior):
 
     def log_prob(self, composition: Composition) -> Tensor:
         """Log p(w) in nats, a scalar."""
-        matrices = {id(p): p for p in composition.parameters() if p.dim() > 1}.values()
+        constant = sum(
+            0.5 * squares.numel() * (2 * math.pi * variance).log() for squares, variance in self._squares(composition)
+        )
+        return -self.cost(composition) - constant
+
+    def cost(self, composition: Composition) -> Tensor:
+        """||w||^2 / (2 sigma_w^2), a scalar."""
+        terms = [squares.sum() / (2 * variance) for squares, variance in self._squares(composition)]
+        return torch.stack(terms).sum()
+
+    def _squares(self, composition: Composition) -> Iterator[tuple[Tensor, Tensor]]:
+        """The squared weights that share a variance, with that variance."""
         if len(set(self._variances.tolist())) == 1:
-            variance = float(self._variances[0])
-            size = sum(p.numel() for p in matrices)
-            squares = torch.stack([p.square().sum() for p in matrices]).sum()
-            return -squares / (2 * variance) - 0.5 * size * math.log(2 * math.pi * variance)
+            unique = {id(p): p for p in composition.parameters() if p.dim() > 1}
+            for p in unique.values():
+                yield p.square(), self._variances[0].to(p)
+            return
         # A linear encoder has a row for each component, a linear decoder a column.
-        total = torch.zeros(())
-        for p in matrices:
-            per_component = p.square().sum(1 if len(p) == composition.n_components else 0)
-            variances = self._variances.to(p)
-            width = p.numel() / composition.n_components
-            total = (
-                total - (per_component / (2 * variances)).sum() - 0.5 * width * (2 * math.pi * variances).log().sum()
-            )
-        return total
+        rows = [network.affine.weight for network in (composition.encoder,) if network.affine is not None]
+        columns = [network.affine.weight.T for network in (composition.decoder,) if network.affine is not None]
+        for matrix in (*rows, *columns):
+            yield from zip(matrix.square(), self._variances.to(matrix), strict=True)

@@ -214,7 +214,7 @@ def _judge(state: TrainingState, work: Work, training_objective: float | None) -
         row["training_objective"] = training_objective
     row["held_out_objective"] = objective
     state.history.append(row)
-    if state.best is None or objective < state.best.objective:
+    if state.best is None or objective < state.best.objective or not math.isfinite(state.best.objective):
         state.best = state.snapshot(objective)
     gained = state.history[0]["held_out_objective"] - state.progress_mark
     if not math.isfinite(gained) or objective < state.progress_mark - work.progress * gained:

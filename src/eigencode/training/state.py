@@ -36,7 +36,8 @@ class FlatParameters:
             offset = place.stop
 
     def release(self) -> None:
-        """Give every parameter storage of its own again, without a gradient."""
+        """Give every parameter storage of its own again, without a gradient, and end the training mode."""
+        self.module.eval()
         for parameter in self._parameters:
             parameter.data = parameter.data.clone()
             parameter.grad = None
@@ -104,7 +105,8 @@ class TrainingState:
 
     @torch.no_grad()
     def restore_best(self) -> None:
-        """Put the best weights back into the model."""
+        """Put the best weights back into the model, and make it ready to answer."""
+        self.composition.eval()
         if self.best is not None:
             self.parameters.vector.copy_(self.best.vector)
             for name, value in self.composition.named_buffers():
