@@ -200,7 +200,7 @@ def test_the_exact_solver_needs_a_closed_form(cancer):
     with pytest.raises(OptionError, match="one variance of weights for each of the 2 components"):
         LinearAutoencoder(2, weight_prior=GaussianWeights([1.0, 2.0, 3.0])).fit(cancer)
     with pytest.raises(OptionError, match="needs a linear encoder"):
-        Autoencoder(2, hidden=(4,), weight_prior=GaussianWeights([1.0, 2.0])).fit(cancer)
+        Autoencoder(2, hidden=(4,), weight_prior=GaussianWeights([2.0, 1.0])).fit(cancer)
 
 
 # -- shapes, time, notes
