@@ -214,6 +214,8 @@ def test_a_depth_becomes_widths_that_fall_geometrically():
 
 def test_a_depth_is_an_option(cancer):
     assert Autoencoder(2, hidden=2, max_epochs=0).fit(cancer).hidden_ == (12, 5)
+    with pytest.raises(OptionError, match=r"write hidden=\(128,\)"):
+        Autoencoder(2, hidden=128).fit(cancer)
 
 
 def test_time_that_is_up_ends_an_annealed_run(digits):

@@ -62,6 +62,9 @@ FITTING = {"counts": "poisson", "unit interval": "bernoulli", "real": "gaussian"
 CALIBRATION_ROWS = 8192
 """Rows that settle a likelihood's own parameters at the start."""
 
+DEEPEST = 16
+"""More layers than that are a width that lost its brackets."""
+
 AUTO_VARIANCE = 0.9
 """Share of the variance that ``n_components="auto"`` keeps."""
 
@@ -141,7 +144,7 @@ def prepare(
 
 
 def _systematic_sample(weights: Tensor) -> Tensor:
-    """Row numbers, each as often as its weight says, up to rounding: the rows as a statistic of them should see them."""
+    """Row numbers, each as often as its weight says, up to rounding: what a statistic of the rows should see."""
     cumulative = weights.double().cumsum(0)
     n_draws = max(len(weights), 2 * CALIBRATION_ROWS)
     places = (torch.arange(n_draws, dtype=torch.float64) + 0.5) * (cumulative[-1] / n_draws)
@@ -238,6 +241,12 @@ def _hidden(asked: Any, n_features: int, n_components: int, n_rows: int) -> tupl
     if asked == "auto":
         return hidden_widths(n_features, n_components, n_rows)
     if isinstance(asked, Integral):
+        if int(asked) > DEEPEST:
+            raise OptionError(
+                "One number for 'hidden' is a depth",
+                got=f"{asked} layers",
+                hint=f"For one layer write hidden=({asked},)",
+            )
         return geometric_widths(n_features, n_components, int(asked))
     return tuple(int(width) for width in asked)
 
