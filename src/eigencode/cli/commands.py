@@ -122,6 +122,7 @@ TableOutput = Annotated[
 DemoOutput = Annotated[Path, Parameter(help="Folder to leave model, data and pictures in.")]
 COLUMNS = Parameter(consume_multiple=True, negative_iterable=(), show_default=False, group=FILES)
 Columns = Annotated[tuple[str, ...], COLUMNS, Parameter(help="Columns to use, in place of all.")]
+FirstComponents = Annotated[int | None, Parameter(help="Use the first components of an ordered code only.")]
 Exclude = Annotated[tuple[str, ...], COLUMNS, Parameter(help="Columns to leave out.")]
 AsJson = Annotated[
     bool,
@@ -179,7 +180,14 @@ def fit(
 
 @app.command(sort_key=2, usage="Usage: eigencode transform MODEL ROWS --output CODES [OPTIONS]")
 def transform(
-    model: Model, rows: Rows, /, *, output: TableOutput, columns: Columns = (), exclude: Exclude = ()
+    model: Model,
+    rows: Rows,
+    /,
+    *,
+    output: TableOutput,
+    columns: Columns = (),
+    exclude: Exclude = (),
+    n_components: FirstComponents = None,
 ) -> None:
     """Encode the rows of a table: one line of codes for each row.
 
@@ -187,8 +195,8 @@ def transform(
     """
     _check_table_output(output)
     fitted = _loaded(model)
-    codes = fitted.transform(_matching_rows(fitted, rows, columns, exclude))
-    _write(output, dict(zip(fitted.get_feature_names_out(), codes.T, strict=True)))
+    codes = fitted.transform(_matching_rows(fitted, rows, columns, exclude), n_components=n_components)
+    _write(output, dict(zip(fitted.get_feature_names_out()[: codes.shape[1]], codes.T, strict=True)))
 
 
 @app.command(sort_key=3, usage="Usage: eigencode decode MODEL CODES --output TABLE [OPTIONS]")
@@ -205,7 +213,14 @@ def decode(model: Model, codes: Codes, /, *, output: TableOutput, columns: Colum
 
 @app.command(sort_key=4, usage="Usage: eigencode reconstruct MODEL ROWS --output TABLE [OPTIONS]")
 def reconstruct(
-    model: Model, rows: Rows, /, *, output: TableOutput, columns: Columns = (), exclude: Exclude = ()
+    model: Model,
+    rows: Rows,
+    /,
+    *,
+    output: TableOutput,
+    columns: Columns = (),
+    exclude: Exclude = (),
+    n_components: FirstComponents = None,
 ) -> None:
     """Encode and decode the rows of a table: what the model keeps of them.
 
@@ -213,7 +228,8 @@ def reconstruct(
     """
     _check_table_output(output)
     fitted = _loaded(model)
-    _write_rows(output, fitted, fitted.reconstruct(_matching_rows(fitted, rows, columns, exclude)))
+    X = _matching_rows(fitted, rows, columns, exclude)
+    _write_rows(output, fitted, fitted.reconstruct(X, n_components=n_components))
 
 
 @app.command(sort_key=5, usage="Usage: eigencode score MODEL ROWS [OPTIONS]")
