@@ -490,7 +490,7 @@ def test_an_interrupted_fit_keeps_what_it_has_and_says_so_in_a_line(folder, monk
 
 
 def test_an_interruption_elsewhere_is_a_word_and_leaves_no_file(model, monkeypatch, capsys):
-    def interrupted(self, X):
+    def interrupted(self, X, **options):
         raise KeyboardInterrupt
 
     capsys.readouterr()
@@ -503,22 +503,13 @@ def test_an_interruption_elsewhere_is_a_word_and_leaves_no_file(model, monkeypat
 def test_the_first_components_of_an_ordered_code_can_be_asked_for(tmp_path, monkeypatch, capsys, digits):
     monkeypatch.chdir(tmp_path)
     np.save("rows.npy", digits[:300])
-    assert (
-        main(
-            shlex.split(
-                "fit rows.npy --output m.safetensors --n-components 4 --ordered --max-epochs 2 --random-state 0"
-            )
-        )
-        == 0
-    )
-    assert main(shlex.split("transform m.safetensors rows.npy --output codes.npy --n-components 2")) == 0
-    assert main(shlex.split("reconstruct m.safetensors rows.npy --output rebuilt.npy --n-components 2")) == 0
+    fit = "fit rows.npy --n-components 4 --max-epochs 2 --random-state 0"
+    assert run(f"{fit} --output m.safetensors --ordered") == 0
+    assert run("transform m.safetensors rows.npy --output codes.npy --n-components 2") == 0
+    assert run("reconstruct m.safetensors rows.npy --output rebuilt.npy --n-components 2") == 0
     model = eigencode.load("m.safetensors")
     np.testing.assert_array_equal(np.load("codes.npy"), model.transform(digits[:300])[:, :2])
     np.testing.assert_array_equal(np.load("rebuilt.npy"), model.reconstruct(digits[:300], n_components=2))
-    assert (
-        main(shlex.split("fit rows.npy --output plain.safetensors --n-components 4 --max-epochs 2 --random-state 0"))
-        == 0
-    )
-    assert main(shlex.split("transform plain.safetensors rows.npy --output codes.npy --n-components 2")) == 1
+    assert run(f"{fit} --output plain.safetensors") == 0
+    assert run("transform plain.safetensors rows.npy --output codes.npy --n-components 2") == 1
     assert "ordered=True" in capsys.readouterr().err
