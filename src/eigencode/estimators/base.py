@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -313,13 +313,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
             Errors, in X's float type.
         """
         check_is_fitted(self)
-        units = torch.from_numpy(np.ones_like(self.scaler_.divisor) if scaled else self.scaler_.divisor)
-
-        def error(model: Composition, x: Tensor, clipped: Tensor) -> Tensor:
-            gap = (x - _scaled_reconstruction(model, clipped, self.n_components_)) * units.to(x)
-            return gap.square().sum(1)
-
-        return self._answer(X, error)
+        return self._squared_errors(X, [self.n_components_], scaled)[:, 0]
 
     def score_samples(self, X: Any) -> np.ndarray:
         """Log-likelihood of each row given its own code, log p(x | f(x)), in nats and in the data's units.
@@ -391,14 +385,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
             Entry j - 1 is the error with j components; ``baseline_`` gives the linear model's beside it.
         """
         self._kept(1)
-        units = torch.from_numpy(np.ones_like(self.scaler_.divisor) if scaled else self.scaler_.divisor)
-
-        def errors(model: Composition, x: Tensor, clipped: Tensor) -> Tensor:
-            sizes = range(1, self.n_components_ + 1)
-            gaps = [(x - _scaled_reconstruction(model, clipped, kept)) * units.to(x) for kept in sizes]
-            return torch.stack([gap.square().sum(1) for gap in gaps], dim=1)
-
-        return self._answer(X, errors).mean(0)
+        return self._squared_errors(X, range(1, self.n_components_ + 1), scaled).mean(0)
 
     # -- the path of one answer
 
@@ -430,6 +417,16 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
                 x = self._tensor(chunk)
                 found.append(function(model, x, x.clamp(-limit, limit)))
         return torch.cat(found).cpu().numpy()
+
+    def _squared_errors(self, X: Any, sizes: Iterable[int], scaled: bool) -> np.ndarray:
+        """Squared error of each row with the first components of its code, one column for each number of them."""
+        units = torch.from_numpy(np.ones_like(self.scaler_.divisor) if scaled else self.scaler_.divisor)
+
+        def errors(model: Composition, x: Tensor, clipped: Tensor) -> Tensor:
+            gaps = [(x - _scaled_reconstruction(model, clipped, kept)) * units.to(x) for kept in sizes]
+            return torch.stack([gap.square().sum(1) for gap in gaps], dim=1)
+
+        return self._answer(X, errors)
 
     def _check_values(self, X: Any) -> None:
         """Refuse rows with values that the likelihood cannot be asked about."""
