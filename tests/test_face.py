@@ -1,5 +1,6 @@
 """Weights of rows, streams, tied weights, ordered codes, time, and notes in words."""
 
+import math
 import time
 
 import numpy as np
@@ -14,7 +15,7 @@ from eigencode.data.sources import CHUNK_ROWS, ArraySource
 from eigencode.errors import DataError, OptionError, ResultWarning, TrainingError
 from eigencode.estimators.automatic import geometric_widths
 from eigencode.estimators.preparation import prepare
-from eigencode.parts import GaussianLikelihood, GaussianNoise, GaussianWeights, LinearPath
+from eigencode.parts import GaussianLikelihood, GaussianNoise, GaussianWeights, LinearPath, Penalty
 from eigencode.training import loop, noise
 
 # -- weights of rows
@@ -198,7 +199,7 @@ def test_the_exact_solver_needs_a_closed_form(cancer):
     with pytest.raises(OptionError, match="no layers of its own"):
         LinearAutoencoder(2, hidden=(3,)).fit(cancer)
     with pytest.raises(OptionError, match="one variance of weights for each of the 2 components"):
-        LinearAutoencoder(2, weight_prior=GaussianWeights([1.0, 2.0, 3.0])).fit(cancer)
+        LinearAutoencoder(2, weight_prior=GaussianWeights([3.0, 2.0, 1.0])).fit(cancer)
     with pytest.raises(OptionError, match="needs a linear encoder"):
         Autoencoder(2, hidden=(4,), weight_prior=GaussianWeights([2.0, 1.0])).fit(cancer)
 
@@ -332,9 +333,16 @@ def test_an_old_iterator_does_not_reach_into_a_newer_fit(cancer):
     np.testing.assert_array_equal(model.transform(cancer), answers)
 
 
+class Nowhere(Penalty):
+    """A penalty that no weights can pay."""
+
+    def forward(self, trace, composition):
+        return torch.full((len(trace.x),), math.nan) + trace.z.sum(1)
+
+
 def test_training_without_a_finite_objective_is_an_error_and_divergence_a_note(cancer):
     with pytest.raises(TrainingError, match="no weights with a finite objective"):
-        Autoencoder(2, corruption=GaussianNoise(float("nan")), max_epochs=2, random_state=0).fit(cancer)
+        Autoencoder(2, penalties=[Nowhere()], max_epochs=2, random_state=0).fit(cancer)
     model = Autoencoder(2, learning_rate=1e30, optimizer="adam", max_epochs=5, random_state=0).fit(cancer)
     assert any("diverged" in note for note in model.notes_)
     assert np.isfinite(model.transform(cancer)).all()
@@ -360,7 +368,7 @@ def test_a_saved_model_keeps_its_clip_and_its_prior(cancer, tmp_path):
     model.save(tmp_path / "m.safetensors")
     again = eigencode.load(tmp_path / "m.safetensors")
     assert again.scaler_.limit == model.scaler_.limit
-    prior, own = again.objective_.weight_prior, model.objective_.weight_prior
+    prior, own = again.composition_.weight_prior, model.composition_.weight_prior
     assert prior.log_prob(again.composition_).item() == own.log_prob(model.composition_).item()
 
 
@@ -408,7 +416,7 @@ def test_unequal_variances_know_rows_from_columns_in_a_square_map(cancer):
     weights = [model.composition_.encoder.affine.weight, model.composition_.decoder.affine.weight.T]
     scales = np.sqrt(variances)[:, None]
     expected = sum(scipy.stats.norm(0, scales).logpdf(w.detach().numpy()).sum() for w in weights)
-    found = model.objective_.weight_prior.log_prob(model.composition_).item()
+    found = model.composition_.weight_prior.log_prob(model.composition_).item()
     assert found == pytest.approx(expected, rel=1e-10)
 
 

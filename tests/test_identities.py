@@ -177,7 +177,7 @@ def test_tied_maps_pay_half(rows):
 def test_the_weights_density_is_scipys(rows):
     model = LinearAutoencoder(2, weight_prior=GaussianWeights(0.7), **EXACT).fit(rows)
     composition = model.composition_
-    prior = model.objective_.weight_prior
+    prior = composition.weight_prior
     expected = sum(
         scipy.stats.norm(0, np.sqrt(0.7)).logpdf(layer.affine.weight.detach().numpy()).sum()
         for layer in (composition.encoder, composition.decoder)
@@ -186,7 +186,7 @@ def test_the_weights_density_is_scipys(rows):
     unequal = LinearAutoencoder(2, weight_prior=GaussianWeights([0.7, 0.2]), **EXACT).fit(rows)
     weights = [unequal.composition_.encoder.affine.weight.detach().numpy(), decoder_weight(unequal).T]
     expected = sum(scipy.stats.norm(0, np.sqrt([[0.7], [0.2]])).logpdf(w).sum() for w in weights)
-    found = unequal.objective_.weight_prior.log_prob(unequal.composition_).item()
+    found = unequal.composition_.weight_prior.log_prob(unequal.composition_).item()
     assert found == pytest.approx(expected, rel=1e-10)
 
 

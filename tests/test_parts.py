@@ -155,8 +155,10 @@ def test_the_objective_is_the_sum_of_its_literal_terms(composition):
         squared_error = sum((x[i, j] - output[i, j]) ** 2 + 0.5 * math.log(math.pi) for j in range(3))
         laplace = sum(2.0 * abs(z[i, j]) - math.log(2.0 / 2) for j in range(2))
         expected[i] = squared_error + 0.7 * laplace + 2 * z[i].sum()
-    torch.testing.assert_close(Objective(0.7, (Twice(),))(composition, trace), expected)
-    assert set(Objective(0.7, (Twice(), Twice())).terms(composition, trace)) == {
+    composition.penalties = (Twice(),)
+    torch.testing.assert_close(Objective(0.7)(composition, trace), expected)
+    composition.penalties = (Twice(), Twice())
+    assert set(Objective(0.7).terms(composition, trace)) == {
         "reconstruction", "divergence", "Twice", "Twice_1",
     }  # fmt: skip
 

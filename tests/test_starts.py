@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from eigencode import Composition, Objective, starts
-from eigencode.parts import MLP, GaussianNoise, Laplace
-from eigencode.starts import linear_shares, spectrum
+from eigencode.parts import MLP, GaussianNoise, GaussianWeights, Laplace
+from eigencode.starts import linear_problem, linear_start, spectrum
 
 
 def centred(n, d, seed=0):
@@ -60,12 +60,17 @@ def test_the_smallest_number_of_components_that_keeps_a_share():
 
 
 def test_a_closed_form_is_claimed_only_where_one_is_known():
-    values = torch.tensor([2.0, 1.0])
+    rows = torch.eye(2, dtype=torch.float64) * torch.tensor([4.0, 2.0]).double().sqrt()  # covariance diag(2, 1)
+    ones = torch.ones(2)
 
-    def shares(**words):
-        return linear_shares(Composition(MLP(), MLP(), **words), Objective(), values)
+    def kept(**words):
+        model = Composition(MLP(), MLP(), **words)
+        model.setup(2, 2, torch.Generator())
+        start = linear_start(linear_problem(rows, spectrum(rows, 2, 0), model, Objective(), (ones, ones)))
+        return None if start is None else (start.decoder @ start.encoder).diagonal()
 
-    assert shares().tolist() == [1, 1]
-    torch.testing.assert_close(shares(corruption=GaussianNoise(1.0)), torch.tensor([2 / 3, 1 / 2]))
-    assert shares(prior=Laplace()) is None
-    assert shares(corruption=GaussianNoise(1.0), prior=Laplace()) is None
+    assert kept().tolist() == [1, 1]
+    torch.testing.assert_close(kept(corruption=GaussianNoise(1.0)), torch.tensor([2 / 3, 1 / 2]).double())
+    assert kept(prior=Laplace()) is None
+    assert kept(corruption=GaussianNoise(1.0), prior=Laplace()) is None
+    assert kept(corruption=GaussianNoise(1.0), weight_prior=GaussianWeights()) is None

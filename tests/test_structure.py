@@ -25,6 +25,7 @@ LAYERS = [
     {"objectives"},
     {"starts"},
     {"training"},
+    {"density", "jacobians"},
     {"storage"},
     {"estimators"},
     {"plots"},

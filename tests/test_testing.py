@@ -201,9 +201,9 @@ def test_a_forgotten_calibration_is_caught():
 
 def test_a_variance_without_a_floor_is_caught():
     class Floorless(Likelihood):
-        def setup(self, n_features, units=None):
-            super().setup(n_features, units)
-            self.log_variance = torch.nn.Parameter(torch.zeros(n_features))
+        def setup(self, sizes):
+            super().setup(sizes)
+            self.log_variance = torch.nn.Parameter(torch.zeros(sizes.n_features))
 
         @torch.no_grad()
         def calibrate(self, x, output):

@@ -10,18 +10,21 @@ parameters, a batch and the noise, all given from outside.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from eigencode.parts.base import Part
+from eigencode.parts.base import Part, Sizes, Word
 from eigencode.parts.codes import Code, Point, Posterior
 from eigencode.parts.corruptions import Corruption
 from eigencode.parts.distributions import Distribution
-from eigencode.parts.likelihoods import GaussianLikelihood, Likelihood, Units
+from eigencode.parts.likelihoods import GaussianLikelihood, Likelihood
 from eigencode.parts.networks import Network
+from eigencode.parts.penalties import Penalty
 from eigencode.parts.priors import Prior
+from eigencode.parts.weights import WeightPrior
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Trace:
     q : Posterior
         Distribution of the codes given ``x_tilde``.
     z : Tensor
-        The codes drawn, shape (n, k).
+        The codes drawn, shape (n, k), or (m, n, k) for m draws a row.
     p : Distribution
         Distribution of the columns given ``z``.
     target : Tensor
@@ -67,7 +70,7 @@ class Trace:
 
 
 class Composition(Part):
-    """Corruption, encoder, code, decoder, likelihood and prior as one module, usable in any training loop.
+    """All words of the formula as one module, usable in any training loop.
 
     Parameters
     ----------
@@ -81,6 +84,10 @@ class Composition(Part):
         What is done to the encoder's input in training.
     prior : Prior, optional
         Density of the codes.
+    penalties : sequence of Penalty
+        Further terms of the objective.
+    weight_prior : WeightPrior, optional
+        Density of the networks' weights.
 
     Examples
     --------
@@ -102,6 +109,8 @@ class Composition(Part):
         likelihood: Likelihood | None = None,
         corruption: Corruption | None = None,
         prior: Prior | None = None,
+        penalties: Sequence[Penalty] = (),
+        weight_prior: WeightPrior | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -110,20 +119,35 @@ class Composition(Part):
         self.likelihood = GaussianLikelihood() if likelihood is None else likelihood
         self.corruption = corruption
         self.prior = prior
+        self.penalties = penalties
+        self.weight_prior = weight_prior
+        self._penalties = nn.ModuleList(penalties)  # what makes their tensors the model's own
 
-    def setup(self, n_features: int, n_components: int, generator: torch.Generator, units: Units | None = None) -> None:
+    def setup(self, n_features: int, n_components: int, generator: torch.Generator, sizes: Sizes | None = None) -> None:
         """Make all tensors for rows of ``n_features`` columns and codes of ``n_components``."""
         self.n_features, self.n_components = n_features, n_components
-        self.likelihood.setup(n_features, units)
+        sizes = replace(sizes or Sizes(n_features, n_components), n_components=n_components)
+        for word in self.words:
+            word.setup(sizes)
+        self.encoder.mirror(self.decoder)
         self.encoder.setup(n_features, self.code.width(n_components), generator)
         self.decoder.mirror(self.encoder)
         self.decoder.setup(n_components, self.likelihood.width(n_features), generator)
+        if self.weight_prior is not None:
+            self.weight_prior.check(self)
 
     @property
-    def words(self) -> list[Part]:
+    def words(self) -> list[Word]:
         """The parts that say what kind of autoencoder this is, networks left out."""
-        words = [self.code, self.likelihood, self.corruption, self.prior]
+        words = [self.code, self.likelihood, self.corruption, self.prior, *self.penalties, self.weight_prior]
         return [word for word in words if word is not None]
+
+    @torch.no_grad()
+    def advance(self, trace: Trace) -> None:
+        """Move every word's state by one step of training that met this trace."""
+        for word in self.words:
+            for name, value in word.next_state(trace, self).items():
+                getattr(word, name).copy_(value)
 
     @property
     def is_stochastic(self) -> bool:

@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from eigencode.composition import Composition, Trace
-from eigencode.parts.base import Part
-from eigencode.parts.penalties import Penalty
-from eigencode.parts.weights import WeightPrior
 
 
 @dataclass(frozen=True)
@@ -25,17 +22,11 @@ class Objective:
     ----------
     beta : float
         Weight of the divergence.
-    penalties : tuple of Penalty
-        Further terms.
-    weight_prior : WeightPrior, optional
-        Density of the weights.
     n_rows : int
-        n, the number of rows fitted: the prior counts once for all of them.
+        n, the number of rows fitted: a prior on the weights counts once for all of them.
     """
 
     beta: float = 1.0
-    penalties: tuple[Penalty, ...] = ()
-    weight_prior: WeightPrior | None = None
     n_rows: int = 1
 
     def terms(self, composition: Composition, trace: Trace) -> dict[str, Tensor]:
@@ -43,21 +34,17 @@ class Objective:
         terms = {"reconstruction": negative_log_likelihood(trace)}
         if composition.prior is not None:
             terms["divergence"] = self.beta * composition.prior.divergence(trace.q, trace.z)
-        for place, penalty in enumerate(self.penalties):
+        for place, penalty in enumerate(composition.penalties):
             name = type(penalty).__name__
             terms[f"{name}_{place}" if name in terms else name] = penalty(trace, composition)
-        if self.weight_prior is not None:
-            terms["weights"] = self.weight_prior.cost(composition) / self.n_rows
+        if composition.weight_prior is not None:
+            terms["weights"] = composition.weight_prior.cost(composition) / self.n_rows
         return terms
 
     def __call__(self, composition: Composition, trace: Trace) -> Tensor:
         """The sum of all terms of each row, shape (n,)."""
         first, *others = self.terms(composition, trace).values()
         return sum(others, start=first)
-
-    def words(self, composition: Composition) -> list[Part]:
-        """The parts whose linear optimum the whole objective has."""
-        return [*composition.words, *self.penalties, *filter(None, [self.weight_prior])]
 
 
 def negative_log_likelihood(trace: Trace) -> Tensor:

@@ -6,12 +6,14 @@ its objective keeps a share s_i of each leading direction,
 .. math:: \hat x = U_k \, \mathrm{diag}(s) \, U_k^\top x ,
 
 and every word of the formula says its own share: 1 for the plain one (PCA; Baldi & Hornik, 1989), l / (l + v) under
-Gaussian noise of variance v, and so on.
+Gaussian noise of variance v, and so on. A likelihood that is no squared error is replaced by its quadratic expansion
+at the best constant, and the start is one Newton step from there.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from sklearn.utils.extmath import randomized_svd
@@ -22,6 +24,9 @@ from eigencode.objectives import Objective
 
 EXACT_SIZE = 2048
 """Up to this many columns or rows the spectrum is found by a full eigendecomposition, about a second's work."""
+
+SHORTEST_STEP = 6
+"""Halvings of a Newton step that are tried."""
 
 EXACT_PRODUCTS = 1e10
 """Up to this many multiply-adds the covariance is accumulated in float64 throughout, a fraction of a second's work."""
@@ -84,43 +89,196 @@ def spectrum(rows: Tensor, n_components: int | None, seed: int) -> Spectrum:
     return Spectrum(values.clamp(min=0), _with_positive_peaks(vectors), total)
 
 
-def linear_shares(composition: Composition, objective: Objective, eigenvalues: Tensor) -> Tensor | None:
-    """The share kept of each direction at the linear optimum, or None where no closed form is known.
+@dataclass(frozen=True)
+class LinearStart:
+    """A linear autoencoder of scaled rows: the decoder's output is decoder (encoder x + bias) + its own bias.
+
+    Attributes
+    ----------
+    encoder : Tensor
+        A, shape (m, d).
+    bias : Tensor
+        Of the code, shape (m,).
+    decoder : Tensor
+        B, shape (d, m).
+    shrinks : bool
+        Whether it is another map than PCA's.
+    code_variance : Tensor or None
+        Of a stochastic code, shape (m,).
+    noise_variance : float or None
+        Of the likelihood, where the optimum settles it too.
+    """
+
+    encoder: Tensor
+    bias: Tensor
+    decoder: Tensor
+    shrinks: bool
+    code_variance: Tensor | None = None
+    noise_variance: float | None = None
+
+
+@dataclass(frozen=True)
+class LinearProblem:
+    """What a word needs to know to say its linear optimum.
+
+    Attributes
+    ----------
+    rows : Tensor
+        Scaled rows, shape (n, d), each times the root of its weight.
+    spectrum : Spectrum
+        Principal directions of the rows in working units.
+    composition : Composition
+        The model, which stands at its best constant.
+    objective : Objective
+        What is minimised.
+    inward, outward : Tensor
+        Factors from scaled columns to working units, in which the likelihood is a squared error, and from there to
+        the decoder's outputs; shape (d,), all 1 for a likelihood that is one.
+    """
+
+    rows: Tensor
+    spectrum: Spectrum
+    composition: Composition
+    objective: Objective
+    inward: Tensor
+    outward: Tensor
+
+    @property
+    def eigenvalues(self) -> Tensor:
+        """Variances along the directions that the code has room for, shape (m,)."""
+        return self.spectrum.eigenvalues[: self.composition.n_components]
+
+    @property
+    def directions(self) -> Tensor:
+        """The directions themselves, shape (d, m)."""
+        return self.spectrum.directions[:, : self.composition.n_components]
+
+    @cached_property
+    def covariance(self) -> Tensor:
+        """X'X / n of the scaled rows, shape (d, d), in float64."""
+        return _second_moment(self.rows)
+
+    @property
+    def is_squared_error(self) -> bool:
+        """Whether working units are the scaled ones."""
+        return bool((self.inward == 1).all())
+
+    def shrunk(self, shares: Tensor) -> LinearStart:
+        """Keep a share of each direction, balanced: A = diag(sqrt s) U', B = U diag(sqrt s)."""
+        return self.along_directions(shares.sqrt(), shares.sqrt())
+
+    def along_directions(
+        self, encoder: Tensor, decoder: Tensor, code_variance: Tensor | None = None, noise_variance: float | None = None
+    ) -> LinearStart:
+        """The map with given factors, shape (m,), on its way in and out of each principal direction."""
+        return LinearStart(
+            encoder[:, None] * (self.directions.T * self.inward),
+            torch.zeros_like(encoder),
+            self.outward[:, None] * self.directions * decoder,
+            bool((encoder * decoder != 1).any()),
+            code_variance,
+            noise_variance,
+        )
+
+    def denoised(self, gain: float, offset: Tensor, variance: Tensor) -> LinearStart | None:
+        r"""The best map of rank k from independently corrupted cells to clean rows, balanced.
+
+        With E[x~ | x] = q x + c and residual variances D, and S the rows' covariance, it is the reduced-rank
+        regression (Izenman, 1975) on Q = q^2 S + D: A = U' W and B = U, for W = q S Q^-1 and U the leading
+        eigenvectors of W Q W'. Without a limit of rank it is the marginalised denoiser of Chen et al. (2012).
+        """
+        is_isotropic = gain == 1 and bool((offset == 0).all() and (variance == variance[0]).all())
+        if is_isotropic and self.is_squared_error:
+            return self.shrunk(self.eigenvalues / (self.eigenvalues + variance[0]))
+        if len(self.inward) > EXACT_SIZE:
+            return None
+        cross = gain * self.inward[:, None] * self.covariance
+        noisy = gain**2 * self.covariance + torch.diag(variance)
+        # A column that never varies is not to be divided by.
+        noisy.diagonal().add_(noisy.diagonal().max() * 1e-12)
+        regression = torch.linalg.solve(noisy, cross.T).T
+        _, vectors = torch.linalg.eigh(regression @ cross.T)
+        directions = _with_positive_peaks(vectors.flip(1)[:, : len(self.eigenvalues)])
+        encoder = directions.T @ regression
+        root = encoder.norm(dim=1).sqrt().clamp(min=torch.finfo(encoder.dtype).tiny)
+        balanced = encoder / root[:, None]
+        return LinearStart(balanced, -balanced @ offset, self.outward[:, None] * directions * root, shrinks=True)
+
+
+def linear_problem(
+    rows: Tensor, spectrum: Spectrum, composition: Composition, objective: Objective, working: tuple[Tensor, Tensor]
+) -> LinearProblem:
+    """The problem in float64, for rows of shape (n, d) and their spectrum in working units."""
+    inward, outward = (factors.double() for factors in working)
+    return LinearProblem(rows, spectrum, composition, objective, inward, outward)
+
+
+def linear_start(problem: LinearProblem) -> LinearStart | None:
+    """The linear optimum of the whole objective, or None where no closed form is known.
 
     A closed form is known where at most one word of the formula shrinks at all, or weighs directions by itself: two
     shrinkages do not multiply.
     """
-    shares = torch.ones_like(eigenvalues)
-    n_shrinking = 0
-    for word in objective.words(composition):
-        share = word.shrinkage(eigenvalues)
-        if share is None:
-            return None
-        n_shrinking += bool((share != 1).any()) or word.reweights
-        shares = shares * share
-    return shares if n_shrinking <= 1 else None
+    words = problem.composition.words
+    starts = [(word, word.linear_start(problem)) for word in words]
+    if any(start is None for _, start in starts):
+        return None
+    special = [start for word, start in starts if start is not None and (start.shrinks or word.reweights)]
+    if len(special) > 1:
+        return None
+    found = special[0] if special else problem.shrunk(torch.ones_like(problem.eigenvalues))
+    if problem.composition.decoder.is_tied and not torch.allclose(found.decoder, found.encoder.T):
+        return None
+    return found
 
 
 @torch.no_grad()
-def set_linear(composition: Composition, directions: Tensor, shares: Tensor, spare: bool = True) -> None:
-    """Set both linear paths to x^ = U diag(s) U' x, balanced: A = diag(sqrt s) U', B = U diag(sqrt s).
+def set_linear(composition: Composition, start: LinearStart) -> None:
+    """Set both linear paths to a linear autoencoder around the best constant.
 
     Codes past the known directions keep their random weights in the encoder and none in the decoder, so that they
-    change nothing at first and can be learned; without ``spare`` they are zero, where a prior charges for weights.
+    change nothing at first and can be learned; they are zero where a prior charges for codes or weights.
     """
-    n_known = len(shares)
-    balanced = directions * shares.sqrt()
+    n_known, k = start.encoder.shape[0], composition.n_components
     encoder, decoder = composition.encoder.affine, composition.decoder.affine
     assert encoder is not None
+    is_free = composition.prior is None and composition.weight_prior is None
     encoder.bias.zero_()
-    encoder.weight[:n_known] = balanced.T.to(encoder.weight)
-    if decoder is None or not spare:
+    encoder.bias[:n_known] = start.bias.to(encoder.bias)
+    encoder.weight[:n_known] = start.encoder.to(encoder.weight)
+    if decoder is None or not is_free:
         encoder.weight[n_known:] = 0
+    encoder.weight[k:] = 0
+    if start.code_variance is not None:
+        spread = torch.ones(k, dtype=torch.float64)
+        spread[:n_known] = start.code_variance
+        encoder.bias[k:] = composition.code.outputs_of_variance(spread).to(encoder.bias)
+    bias = composition.decoder.output_bias
+    if bias is not None and not composition.likelihood.own_units:
+        bias.zero_()  # the rows are centred
     if decoder is not None:  # tied ones follow by themselves
         decoder.weight.zero_()
-        decoder.weight[:, :n_known] = balanced.to(decoder.weight)
-    if composition.decoder.output_bias is not None:
-        composition.decoder.output_bias.zero_()  # the rows are centred
+        decoder.weight[:, :n_known] = start.decoder.to(decoder.weight)
+
+
+@torch.no_grad()
+def damp(composition: Composition, rows: Tensor) -> None:
+    """Halve the step from the best constant to the linear start for as long as that explains the rows better.
+
+    A Newton step is as long as the expansion says, which may be far beyond where the expansion holds.
+    """
+    affine, likelihood = composition.decoder.affine, composition.likelihood
+    assert affine is not None
+    target, codes, step = likelihood.target(rows), composition.encode(rows).mean, affine.weight.clone()
+
+    def worth(share: float) -> float:
+        affine.weight.copy_(share * step)
+        output = composition.decoder(codes)
+        likelihood.calibrate(rows, output)
+        return float(likelihood(output).log_prob(target).sum(1, dtype=torch.float64).mean())
+
+    shares = [0.5**halvings for halvings in range(SHORTEST_STEP + 1)]
+    affine.weight.copy_(max(shares, key=worth) * step)
 
 
 def _second_moment(rows: Tensor, chunk: int = 16_384) -> Tensor:

@@ -345,8 +345,6 @@ def _rebuilt(description: dict[str, Any], tensors: dict[str, Tensor], known: _Kn
         raise StorageError("The model's weights do not fit its parts", got=f"the error {error}") from error
     model.composition_ = composition.to(device).eval()
     model.objective_ = Objective(**{name: known.decoded(value) for name, value in description["objective"].items()})
-    if model.objective_.weight_prior is not None:
-        model.objective_.weight_prior.setup(composition, model.objective_.n_rows)
     if "stream" in description:
         model.stream_state_ = _from_tree(description["stream"], tensors)
     execution = {**description["execution"], "device": device}

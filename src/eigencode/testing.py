@@ -21,11 +21,11 @@ from sklearn.base import clone
 from torch import Tensor, nn
 
 from eigencode.composition import Composition, Noise
-from eigencode.parts.base import Part
+from eigencode.parts.base import Part, Sizes, Units
 from eigencode.parts.codes import Code
 from eigencode.parts.corruptions import Corruption
 from eigencode.parts.distributions import Distribution
-from eigencode.parts.likelihoods import Likelihood, Units
+from eigencode.parts.likelihoods import Likelihood
 from eigencode.parts.networks import MLP
 from eigencode.parts.penalties import Penalty
 from eigencode.training.noise import generator
@@ -70,7 +70,8 @@ def check_likelihood(likelihood: Likelihood, *, n_features: int = 3, normalised:
     """
     part = _fresh(likelihood)
     with _no_global_draws(part):
-        part.setup(n_features, Units(torch.full((n_features,), 0.5), torch.full((n_features,), 2.0)))
+        units = Units(torch.full((n_features,), 0.5), torch.full((n_features,), 2.0))
+        part.setup(Sizes(n_features, 2, units=units))
         part.double()
         width = part.width(n_features)
         _that(isinstance(width, int) and width > 0, part, "width must be a positive int", width)
@@ -111,6 +112,7 @@ def check_code(code: Code, *, n_components: int = 4, n_rows: int = 5, unbiased: 
     """
     part = _fresh(code)
     with _no_global_draws(part):
+        part.setup(Sizes(n_components + 1, n_components))
         width = part.width(n_components)
         _that(isinstance(width, int) and width > 0, part, "width must be a positive int", width)
         output = torch.randn(n_rows, width, dtype=torch.float64, generator=_source(0))
@@ -157,6 +159,7 @@ def check_corruption(corruption: Corruption, *, n_features: int = 4, n_rows: int
     part = _fresh(corruption)
     n_rows = max(n_rows, 2)
     with _no_global_draws(part):
+        part.setup(Sizes(n_features, 2))
         x = torch.randn(64 * n_rows, n_features, generator=_source(0))
         n = len(x)
         first, again, other = (part.draw_noise(n, n_features, _source(seed)) for seed in (1, 1, 2))
@@ -209,7 +212,9 @@ def check_penalty(
     model = Composition(MLP((5,), "tanh"), MLP((5,), "tanh")) if composition is None else clone(composition)
     with _no_global_draws(part):
         model.setup(n_features, n_components, _source(0))
+        part.setup(Sizes(n_features, n_components))
         model.double()
+        part.double()
         n = 6
         x = torch.randn(n, n_features, dtype=torch.float64, generator=_source(1))
         term = _Term(model, part, model.draw_noise(n, _source(2)))
@@ -426,7 +431,7 @@ def _check_finite(part: Likelihood, n_features: int) -> None:
     """Constant columns, rebuilt to the last bit, and outputs far away must not reach infinity, in float32 either."""
     part = copy.deepcopy(part).float()
     for value in (0.0, 1.0):
-        x = _scaled(part, torch.full((50, n_features), value))
+        x = _scaled(part, torch.full((50, n_features), value)).float()
         constant = part.constant(x)
         _that(bool(constant.isfinite().all()), part, "constant must be finite for a constant column", constant)
         output = constant.expand(len(x), -1)

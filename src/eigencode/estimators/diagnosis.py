@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from eigencode.composition import Composition
-from eigencode.objectives import Objective
 from eigencode.parts.codes import Point
 from eigencode.training.schedule import Schedule
 from eigencode.training.state import TrainingState
@@ -23,15 +22,13 @@ SAMPLE_ROWS = 4096
 """Rows that show whether a component is in use."""
 
 
-def notes(state: TrainingState, objective: Objective, rows: Tensor, gained_over: float | None) -> list[str]:
+def notes(state: TrainingState, rows: Tensor, gained_over: float | None) -> list[str]:
     """Sentences about a finished run.
 
     Parameters
     ----------
     state : TrainingState
         With the best weights in place.
-    objective : Objective
-        What was minimised.
     rows : Tensor
         Scaled rows, a sample of which is encoded.
     gained_over : float or None
@@ -41,7 +38,7 @@ def notes(state: TrainingState, objective: Objective, rows: Tensor, gained_over:
         _divergence(state),
         _convergence(state),
         _dead_units(state.composition, rows[:SAMPLE_ROWS]),
-        _overcomplete(state.composition, objective),
+        _overcomplete(state.composition),
         _linear_would_do(state, gained_over),
     ]
     return [note for note in found if note is not None]
@@ -83,9 +80,9 @@ def _dead_units(composition: Composition, rows: Tensor) -> str | None:
     )
 
 
-def _overcomplete(composition: Composition, objective: Objective) -> str | None:
+def _overcomplete(composition: Composition) -> str | None:
     regularised = (
-        composition.corruption or composition.prior or objective.penalties or objective.weight_prior
+        composition.corruption or composition.prior or composition.penalties or composition.weight_prior
     ) or type(composition.code) is not Point
     if regularised or composition.n_components < composition.n_features:
         return None

@@ -20,22 +20,16 @@ from eigencode.data.support import check_support
 from eigencode.errors import OptionError
 from eigencode.estimators.automatic import RECIPES, choose_optimizer, geometric_widths, hidden_widths
 from eigencode.objectives import Objective
-from eigencode.parts.base import Part
+from eigencode.parts.base import Part, Sizes, Units
 from eigencode.parts.codes import Code, NestedDropout, Point
 from eigencode.parts.corruptions import Corruption
 from eigencode.parts.discrete_likelihoods import BernoulliLikelihood, NegativeBinomialLikelihood, PoissonLikelihood
-from eigencode.parts.likelihoods import (
-    GaussianLikelihood,
-    LaplaceLikelihood,
-    Likelihood,
-    StudentTLikelihood,
-    Units,
-)
+from eigencode.parts.likelihoods import GaussianLikelihood, LaplaceLikelihood, Likelihood, StudentTLikelihood
 from eigencode.parts.networks import MLP, LinearPath, Network, Tied, as_network
 from eigencode.parts.penalties import Penalty
 from eigencode.parts.priors import Prior
 from eigencode.parts.weights import WeightPrior
-from eigencode.starts import Spectrum, linear_shares, set_linear, spectrum
+from eigencode.starts import LinearStart, Spectrum, damp, linear_problem, linear_start, set_linear, spectrum
 from eigencode.training.execution import choose_execution, require_memory
 from eigencode.training.loop import Clock, Work
 from eigencode.training.noise import generator
@@ -109,22 +103,22 @@ def prepare(
     asked = None if options.n_components == "auto" else int(options.n_components)
     weights = None if sample_weight is None else torch.from_numpy(sample_weight).to(rows.dtype)
     typical = rows if weights is None else rows[_systematic_sample(weights)]
-    principal = spectrum(rows if weights is None else rows * weights.sqrt()[:, None], asked, seed)
+    weighed = rows if weights is None else rows * weights.sqrt()[:, None]
+    words = _words(options)
+    training, held_out = _split(n_rows, options.validation_fraction, seed)
+    units = units or Units(torch.zeros(n_features), torch.ones(n_features))
+    sizes = Sizes(n_features, asked or 1, len(training), units, typical.amin(0), typical.amax(0))
+    working = _working_units(words["likelihood"], sizes, typical)
+    is_plain = all(bool((factors == 1).all()) for factors in working)
+    principal = spectrum(weighed if is_plain else weighed * working[0].to(rows), asked, seed)
     n_components = asked or principal.n_components_for(AUTO_VARIANCE)
     hidden = _hidden(options.hidden, n_features, n_components, n_rows)
     _require_memory(options, rows, n_components, hidden)
-    training, held_out = _split(n_rows, options.validation_fraction, seed)
-    words = _words(options)
-    objective = Objective(
-        beta=options.beta,
-        penalties=_penalties(options.penalties),
-        weight_prior=_part(options.weight_prior, WeightPrior, "weight_prior"),
-        n_rows=len(training),
-    )
+    objective = Objective(beta=options.beta, n_rows=len(training))
     linear = Composition(MLP(), Tied() if options.tied else MLP(), **words)
-    _build(linear, objective, typical, n_components, seed, units)
-    shares = linear_shares(linear, objective, principal.eigenvalues[:n_components])
-    path = shares is not None and options.start != "plain"
+    _build(linear, typical, n_components, seed, sizes)
+    best = linear_start(linear_problem(weighed, principal, linear, objective, working))
+    path = best is not None and options.start != "plain"
     if options.tied and options.decoder is not None:
         raise OptionError("'tied' and 'decoder' are two decoders", got=f"tied=True and decoder={options.decoder!r}")
     composition = Composition(
@@ -132,15 +126,23 @@ def prepare(
         Tied() if options.tied else _network(options.decoder, hidden[::-1], options.activation, path),
         **{name: clone(word, safe=False) for name, word in words.items()},
     )
-    start = _choose_start(options, composition, shares)
-    _build(composition, objective, typical, n_components, seed, units)
+    start = _choose_start(options, composition, best)
+    _build(composition, typical, n_components, seed, sizes)
     for model in (linear, composition):
-        if shares is not None and (start == "linear" or model is linear):
-            set_linear(model, principal.directions[:, : len(shares)], shares, spare=objective.weight_prior is None)
-        _calibrate(model, typical)
+        is_linear = best is not None and (start == "linear" or model is linear)
+        if best is not None and is_linear:
+            set_linear(model, best)
+        _settle(model, typical, best if is_linear else None, is_newton=not is_plain)
     state, work, optimizer = _run(options, composition, objective, rows, weights, (training, held_out), seed, began)
-    baseline = linear if shares is not None else None
+    baseline = linear if best is not None else None
     return Preparation(state, work, baseline, principal, hidden, start, optimizer)
+
+
+def _working_units(likelihood: Likelihood, sizes: Sizes, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The likelihood's working units for scaled rows."""
+    ready = clone(likelihood)
+    ready.setup(sizes)
+    return ready.working_units(rows[:: max(len(rows) // CALIBRATION_ROWS, 1)])
 
 
 def _systematic_sample(weights: Tensor) -> Tensor:
@@ -282,6 +284,8 @@ def _words(options: AutoencoderOptions) -> dict[str, Any]:
         "likelihood": likelihood_of(options),
         "corruption": _part(options.corruption, Corruption, "corruption"),
         "prior": _part(options.prior, Prior, "prior"),
+        "penalties": _penalties(options.penalties),
+        "weight_prior": _part(options.weight_prior, WeightPrior, "weight_prior"),
     }
 
 
@@ -322,31 +326,33 @@ def _network(
     return LinearPath(layers, gated=gated) if linear_path and layers.hidden else layers
 
 
-def _build(
-    composition: Composition, objective: Objective, rows: Tensor, n_components: int, seed: int, units: Units | None
-) -> None:
+def _build(composition: Composition, rows: Tensor, n_components: int, seed: int, sizes: Sizes) -> None:
     """Make the composition's tensors, in the rows' precision, its decoder's bias at the best constant."""
-    composition.setup(rows.shape[1], n_components, generator(seed, "weights"), units)
+    composition.setup(rows.shape[1], n_components, generator(seed, "weights"), sizes)
     composition.to(rows.dtype)
-    if objective.weight_prior is not None:
-        objective.weight_prior.setup(composition, objective.n_rows)
     bias = composition.decoder.output_bias
     if bias is not None:
         with torch.no_grad():
             bias.copy_(composition.likelihood.constant(rows))
 
 
-def _calibrate(composition: Composition, rows: Tensor) -> None:
-    """Set the likelihood's own parameters to their best for the start, by as many rows as settle them."""
+@torch.no_grad()
+def _settle(composition: Composition, rows: Tensor, start: LinearStart | None, is_newton: bool) -> None:
+    """Settle what the linear start leaves open, by as many rows as it takes: a step's length, a spread."""
     sample = rows[:: max(len(rows) // CALIBRATION_ROWS, 1)]
-    with torch.no_grad():
-        composition.likelihood.calibrate(sample, composition.decoder(composition.encode(sample).mean))
+    likelihood = composition.likelihood
+    if start is not None and is_newton:
+        damp(composition, sample)
+    if start is not None and start.noise_variance is not None:
+        likelihood.set_spread(start.noise_variance)
+    else:
+        likelihood.calibrate(sample, composition.decoder(composition.encode(sample).mean))
 
 
-def _choose_start(options: AutoencoderOptions, composition: Composition, shares: Tensor | None) -> str:
+def _choose_start(options: AutoencoderOptions, composition: Composition, best: LinearStart | None) -> str:
     """What 'auto' becomes; a linear start that cannot be had is refused with the reason."""
     has_paths = composition.encoder.has_linear_path and composition.decoder.has_linear_path
-    if shares is not None and has_paths:
+    if best is not None and has_paths:
         return "plain" if options.start == "plain" else "linear"
     if options.start == "linear":
         raise OptionError(

@@ -1,7 +1,8 @@
 """The words of the formula: one file per word, each part a plain torch module."""
 
-from eigencode.parts.base import Part
+from eigencode.parts.base import Part, Sizes, Units, Word
 from eigencode.parts.codes import Code, NestedDropout, Point
+from eigencode.parts.convolutional import ConvolutionalDecoder, ConvolutionalEncoder
 from eigencode.parts.corruptions import Corruption, GaussianNoise
 from eigencode.parts.discrete_likelihoods import (
     BernoulliLikelihood,
@@ -30,6 +31,8 @@ __all__ = [
     "Bernoulli",
     "BernoulliLikelihood",
     "Code",
+    "ConvolutionalDecoder",
+    "ConvolutionalEncoder",
     "Corruption",
     "Custom",
     "Delta",
@@ -54,8 +57,11 @@ __all__ = [
     "Poisson",
     "PoissonLikelihood",
     "Prior",
+    "Sizes",
     "StudentT",
     "StudentTLikelihood",
     "Tied",
+    "Units",
     "WeightPrior",
+    "Word",
 ]

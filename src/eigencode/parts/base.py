@@ -1,16 +1,65 @@
-"""Part: one word of the formula, which knows nothing but its constructor's arguments."""
+"""Part: a module that knows nothing but its constructor's arguments; Word: a part that is a word of the formula."""
 
 from __future__ import annotations
 
 import inspect
-from typing import Any, Self
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from numbers import Real
+from typing import TYPE_CHECKING, Any, Self
 
+import torch
 from sklearn.base import clone
 from torch import Tensor, nn
 
+from eigencode.errors import OptionError
+
+if TYPE_CHECKING:
+    from eigencode.composition import Composition, Trace
+    from eigencode.starts import LinearProblem, LinearStart
+
+
+@dataclass(frozen=True)
+class Units:
+    """The data's units seen from the model's: data = scaled * divisor + center, each of shape (d,)."""
+
+    center: Tensor
+    divisor: Tensor
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a word may know of the model and its data when its tensors are made.
+
+    Attributes
+    ----------
+    n_features, n_components : int
+        d columns and k components.
+    n_rows : int
+        n, the rows that are learned from.
+    units : Units
+        The data's units; the model's own where nothing is said.
+    low, high : Tensor
+        Smallest and largest value of each scaled column, shape (d,).
+    """
+
+    n_features: int
+    n_components: int
+    n_rows: int = 1
+    units: Units = None  # type: ignore[assignment]
+    low: Tensor = None  # type: ignore[assignment]
+    high: Tensor = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        zeros, ones = torch.zeros(self.n_features), torch.ones(self.n_features)
+        for name, value in (("units", Units(zeros, ones)), ("low", -ones), ("high", ones)):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+
 
 class Part(nn.Module):
-    """A word of the formula: a network, a code, a likelihood, a corruption, a prior, a penalty.
+    """A module made of its constructor's arguments: a network, or a word of the formula.
 
     A subclass stores each argument of its constructor under the argument's own name and does nothing else there;
     tensors appear in ``setup``, when the sizes are known. From that alone come ``clone``, ``repr``, nested
@@ -22,9 +71,6 @@ class Part(nn.Module):
     >>> MLP(hidden=(32, 16)).get_params()
     {'hidden': (32, 16), 'activation': 'gelu'}
     """
-
-    reweights: bool = False
-    """Whether this word, though it shrinks nothing itself, changes what the others' shrinkage would have to be."""
 
     @classmethod
     def _parameter_names(cls) -> list[str]:
@@ -54,13 +100,6 @@ class Part(nn.Module):
                 setattr(self, outer, value)
         return self
 
-    def shrinkage(self, eigenvalues: Tensor) -> Tensor | None:
-        """Share kept of each principal direction at the linear optimum of the objective with this word in it.
-
-        ``eigenvalues`` are those of the scaled rows' covariance, shape (k,). None where no closed form is known.
-        """
-        return None
-
     def __sklearn_clone__(self) -> Self:
         """A part with the same arguments and no tensors of its own."""
         return type(self)(**{name: clone(value, safe=False) for name, value in self.get_params(deep=False).items()})
@@ -73,3 +112,46 @@ class Part(nn.Module):
             if isinstance(value, nn.Module) or value != signature[name].default
         ]
         return f"{type(self).__name__}({', '.join(said)})"
+
+
+class Word(Part):
+    """A word of the formula that is not a network: a code, likelihood, corruption, prior or penalty.
+
+    Beyond its own method it may have tensors (made in ``setup``), a state that training moves (``next_state``) and a
+    linear optimum (``shrinkage``, or ``linear_start`` where a share of each direction does not say it all).
+    """
+
+    reweights: bool = False
+    """Whether this word, though it shrinks nothing itself, changes what the others' shrinkage would have to be."""
+
+    def setup(self, sizes: Sizes) -> None:
+        """Check the arguments and make the tensors."""
+
+    def next_state(self, trace: Trace, composition: Composition) -> Mapping[str, Tensor]:
+        """New values of buffers, by name, after a step of training that met this trace; the values are detached."""
+        return {}
+
+    def shrinkage(self, eigenvalues: Tensor) -> Tensor | None:
+        """Share kept of each principal direction at the linear optimum of the objective with this word in it.
+
+        ``eigenvalues`` are those of the scaled rows' covariance, shape (k,). None where no closed form is known.
+        """
+        return None
+
+    def linear_start(self, problem: LinearProblem) -> LinearStart | None:
+        """The linear optimum of the objective with this word in it, None where no closed form is known."""
+        shares = self.shrinkage(problem.eigenvalues)
+        return None if shares is None else problem.shrunk(shares)
+
+    def require_number(self, name: str, low: float = 0.0, high: float = math.inf, *, closed: bool = False) -> None:
+        """Raise `OptionError` unless an argument is a finite number above ``low`` (or at it) and at most ``high``."""
+        value = getattr(self, name)
+        if isinstance(value, Real) and not isinstance(value, bool):
+            number = float(value)
+            if math.isfinite(number) and (low < number <= high or (closed and number == low)):
+                return
+        bounds = f"{'at least' if closed else 'above'} {low:g}" + ("" if high == math.inf else f" and at most {high:g}")
+        raise OptionError(
+            f"The {name!r} parameter of {type(self).__name__} must be a finite number {bounds}",
+            got=f"{value!r} instead",
+        )

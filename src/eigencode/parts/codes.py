@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from eigencode.parts.base import Part
+from eigencode.parts.base import Sizes, Word
 from eigencode.parts.distributions import Delta
+from eigencode.parts.networks import activation_module
 
 
 class Posterior(Protocol):
@@ -24,7 +25,7 @@ class Posterior(Protocol):
         """A code for each row, differentiable, shape (n, k)."""
 
 
-class Code(Part):
+class Code(Word):
     """Turns the encoder's output into a distribution of codes.
 
     A subclass says how many numbers it wants from the encoder for k codes, what noise one draw takes, and the
@@ -45,13 +46,22 @@ class Code(Part):
         """The noise of one draw, or None where the code is deterministic."""
         return None
 
+    def outputs_of_variance(self, variance: Tensor) -> Tensor:
+        """What the encoder has to give past the first k numbers for codes of a variance, shape (width - k,)."""
+        return variance.new_empty(0)
+
     @abstractmethod
     def forward(self, output: Tensor) -> Posterior:
         """The distribution q(z|x) of an encoder's output of shape (n, width)."""
 
 
 class Point(Code):
-    """The deterministic code z = f(x).
+    """The deterministic code z = a(f(x)).
+
+    Parameters
+    ----------
+    activation : str or torch.nn.Module, optional
+        Elementwise nonlinearity a of the code's units, as "sigmoid" for activities from 0 to 1; None is linear.
 
     Examples
     --------
@@ -60,13 +70,21 @@ class Point(Code):
     tensor([[1., 2.]])
     """
 
-    def shrinkage(self, eigenvalues: Tensor) -> Tensor:
-        """All of every direction: squared error alone is minimised by PCA (Baldi & Hornik, 1989)."""
-        return torch.ones_like(eigenvalues)
+    def __init__(self, activation: str | nn.Module | None = None) -> None:
+        super().__init__()
+        self.activation = activation
+
+    def setup(self, sizes: Sizes) -> None:
+        """Make the nonlinearity."""
+        self.nonlinearity = activation_module("identity" if self.activation is None else self.activation)
+
+    def shrinkage(self, eigenvalues: Tensor) -> Tensor | None:
+        """All of every direction for linear units: squared error alone is minimised by PCA (Baldi & Hornik, 1989)."""
+        return torch.ones_like(eigenvalues) if self.activation in (None, "identity") else None
 
     def forward(self, output: Tensor) -> Delta:
-        """A point mass at the output."""
-        return Delta(output)
+        """A point mass at the activated output."""
+        return Delta(output if self.activation is None else self.nonlinearity(output))
 
 
 @dataclass(frozen=True)

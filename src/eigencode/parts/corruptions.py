@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from eigencode.parts.base import Part
+from eigencode.parts.base import Sizes, Word
+
+if TYPE_CHECKING:
+    from eigencode.starts import LinearProblem, LinearStart
 
 
-class Corruption(Part):
+class Corruption(Word):
     """Damages the input from noise that is drawn outside."""
 
     @abstractmethod
@@ -20,6 +24,19 @@ class Corruption(Part):
     @abstractmethod
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:
         """The corrupted input x~, shape (n, d)."""
+
+    def cell_moments(self, variance: Tensor) -> tuple[float, Tensor, Tensor] | None:
+        """q, c, D with E[x~_j | x] = q x_j + c_j and mean residual variance D_j, for scaled columns of a variance.
+
+        None where cells are not corrupted independently, or not known to be.
+        """
+        return None
+
+    def linear_start(self, problem: LinearProblem) -> LinearStart | None:
+        """The best linear denoiser of its rank, where the corruption's moments are known."""
+        variance = problem.rows.square().mean(0, dtype=torch.float64)
+        moments = self.cell_moments(variance)
+        return None if moments is None else problem.denoised(*moments)
 
 
 class GaussianNoise(Corruption):
@@ -37,13 +54,18 @@ class GaussianNoise(Corruption):
     Examples
     --------
     >>> import torch
-    >>> GaussianNoise(variance=1.0).shrinkage(torch.tensor([3.0, 1.0]))
-    tensor([0.7500, 0.5000])
+    >>> noise = GaussianNoise(variance=0.25)
+    >>> noise(torch.zeros(1, 2), torch.tensor([[1.0, -2.0]]))
+    tensor([[ 0.5000, -1.0000]])
     """
 
     def __init__(self, variance: float = 0.1) -> None:
         super().__init__()
         self.variance = variance
+
+    def setup(self, sizes: Sizes) -> None:
+        """Check the variance."""
+        self.require_number("variance", closed=True)
 
     def draw_noise(self, n_rows: int, n_features: int, generator: torch.Generator) -> Tensor:
         """Standard normal noise, shape (n, d)."""
@@ -53,6 +75,6 @@ class GaussianNoise(Corruption):
         """The corrupted input x~, shape (n, d)."""
         return torch.add(x, noise.to(x.dtype), alpha=self.variance**0.5)
 
-    def shrinkage(self, eigenvalues: Tensor) -> Tensor:
-        """Keep l / (l + v) of each direction."""
-        return eigenvalues / (eigenvalues + self.variance)
+    def cell_moments(self, variance: Tensor) -> tuple[float, Tensor, Tensor]:
+        """The cell itself, and v around it."""
+        return 1.0, torch.zeros_like(variance), torch.full_like(variance, self.variance)

@@ -3,6 +3,7 @@ r"""Likelihoods of shares and counts, which are over the data's own units whatev
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -15,6 +16,10 @@ SMALLEST_MEAN = 1e-6
 
 LARGEST_EXPONENT = 30.0
 """Past this the mean of a count, exp(output), grows linearly in the output, so that it stays a finite number."""
+
+
+SMALLEST_CURVATURE = 0.01
+"""Share of the largest curvature that every column has at least: steps along flat ones would leave the expansion."""
 
 
 class BernoulliLikelihood(Likelihood):
@@ -47,6 +52,15 @@ class BernoulliLikelihood(Likelihood):
         """The logits of the columns' means."""
         return self.target(x).mean(0).clamp(SMALLEST_MEAN, 1 - SMALLEST_MEAN).logit()
 
+    def working_units(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """A column's curvature in its logit is p (1 - p)."""
+        p = self.target(x.double()).mean(0)
+        return _newton(self.divisor, p * (1 - p), torch.ones_like(p))
+
+    def shrinkage(self, eigenvalues: Tensor) -> Tensor:
+        """All of every direction of the working response."""
+        return torch.ones_like(eigenvalues)
+
     def forward(self, output: Tensor) -> Bernoulli:
         """A Bernoulli for each cell of the output."""
         return Bernoulli(output)
@@ -57,6 +71,8 @@ class CountLikelihood(Likelihood):
 
     own_units = True
     support = "counts"
+    overdispersed: ClassVar[bool] = False
+    """Whether the variance may exceed the mean."""
 
     def target(self, x: Tensor) -> Tensor:
         """Scaled rows of shape (n, d) as counts, scaling's rounding rounded away."""
@@ -65,6 +81,18 @@ class CountLikelihood(Likelihood):
     def constant(self, x: Tensor) -> Tensor:
         """The logarithms of the columns' means, which are best for both of the kinds below."""
         return self.target(x).mean(0).clamp(min=SMALLEST_MEAN).log()
+
+    def working_units(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """A column's curvature in its log mean m is m / (1 + a m), a the dispersion that the rows show."""
+        counts = self.target(x.double())
+        mean = counts.mean(0).clamp(min=SMALLEST_MEAN)
+        excess = (counts.var(0, correction=0) - mean).clamp(min=0) / mean.square()
+        inflation = 1 + self.overdispersed * excess * mean
+        return _newton(self.divisor, mean / inflation, 1 / inflation)
+
+    def shrinkage(self, eigenvalues: Tensor) -> Tensor:
+        """All of every direction of the working response."""
+        return torch.ones_like(eigenvalues)
 
 
 class PoissonLikelihood(CountLikelihood):
@@ -114,6 +142,7 @@ class NegativeBinomialLikelihood(CountLikelihood, SpreadLikelihood):
     """
 
     spread_name = "dispersion"
+    overdispersed = True
     floor = 1e-6
 
     def __init__(self, dispersion: float | str = "per_feature") -> None:
@@ -135,6 +164,12 @@ class NegativeBinomialLikelihood(CountLikelihood, SpreadLikelihood):
 
         low, high = (counts.new_full((width,), bound).log() for bound in (self.floor, 1e3))
         return _golden_section(worth, low, high).exp().to(output.dtype)
+
+
+def _newton(divisor: Tensor, curvature: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+    """Working units of outputs with a curvature, and a gradient of slope times the residual in the data's units."""
+    root = curvature.clamp(min=SMALLEST_CURVATURE * curvature.max().clamp(min=1e-12)).sqrt()
+    return divisor * slope / root, 1 / root
 
 
 def _golden_section(worth: Callable[[Tensor], Tensor], low: Tensor, high: Tensor, n_steps: int = 28) -> Tensor:

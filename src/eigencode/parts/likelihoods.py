@@ -5,30 +5,21 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
 from numbers import Real
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from eigencode.errors import OptionError, did_you_mean
-from eigencode.parts.base import Part
+from eigencode.parts.base import Sizes, Word
 from eigencode.parts.distributions import DiagonalGaussian, Distribution, Gaussian, LaplaceDistribution, StudentT
 
 SETTLING_CELLS = 2**20
 """Cells that settle a number found by iteration, in less than a second."""
 
 
-@dataclass(frozen=True)
-class Units:
-    """The data's units seen from the model's: data = scaled * divisor + center, each of shape (d,)."""
-
-    center: Tensor
-    divisor: Tensor
-
-
-class Likelihood(Part):
+class Likelihood(Word):
     """Turns the decoder's un-activated output into a distribution of the scaled columns.
 
     Attributes
@@ -68,12 +59,19 @@ class Likelihood(Part):
     center: Tensor
     divisor: Tensor
 
-    def setup(self, n_features: int, units: Units | None = None) -> None:
-        """Make the tensors; without ``units`` the model's are taken to be the data's."""
+    def setup(self, sizes: Sizes) -> None:
+        """Make the tensors."""
         if self.own_units:
-            units = units or Units(torch.zeros(n_features), torch.ones(n_features))
-            self.register_buffer("center", units.center.clone())
-            self.register_buffer("divisor", units.divisor.clone())
+            self.register_buffer("center", sizes.units.center.double())
+            self.register_buffer("divisor", sizes.units.divisor.double())
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """Follow the module to a device, but keep the units in float64: a large count has more digits than float32."""
+        exact = {name: value for name, value in self.named_buffers(recurse=False) if name in ("center", "divisor")}
+        super()._apply(fn, recurse)
+        for name, value in exact.items():
+            setattr(self, name, value.to(getattr(self, name).device))
+        return self
 
     def width(self, n_features: int) -> int:
         """Numbers the decoder gives for each row."""
@@ -81,18 +79,35 @@ class Likelihood(Part):
 
     def target(self, x: Tensor) -> Tensor:
         """Scaled rows of shape (n, d) in the units that the distribution is over."""
-        return x * self.divisor + self.center if self.own_units else x
+        return x * self.divisor.to(x) + self.center.to(x) if self.own_units else x
 
     def scaled_mean(self, p: Distribution) -> Tensor:
         """The mean of a distribution in the model's units, shape (n, d)."""
-        return (p.mean - self.center) / self.divisor if self.own_units else p.mean
+        return (p.mean - self.center.to(p.mean)) / self.divisor.to(p.mean) if self.own_units else p.mean
 
     def calibrate(self, x: Tensor, output: Tensor) -> None:
         """Set parameters of its own, such as a variance, to their best for the start's outputs of scaled rows."""
 
+    def set_spread(self, spread: float) -> None:
+        """Take a variance that a closed form has settled; nothing where there is none to learn."""
+
     def constant(self, x: Tensor) -> Tensor:
         """The decoder's best output that ignores the code, shape (width,): where its bias starts."""
         return x.mean(0)
+
+    def working_units(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Factors from centred scaled columns to working responses, and from these to outputs, each of shape (d,).
+
+        In working units the expansion of -log p(x|z) at the best constant is a squared error; both are 1 where it is
+        one anyway. For scaled rows of shape (n, d).
+        """
+        ones = torch.ones(x.shape[1], dtype=torch.float64)
+        return ones, ones
+
+    @property
+    def working_variance(self) -> float | None:
+        """Variance of the squared error in working units: 1 for an expansion. None where it is learned."""
+        return 1.0
 
     @abstractmethod
     def forward(self, output: Tensor) -> Distribution:
@@ -131,11 +146,11 @@ class SpreadLikelihood(Likelihood):
         """Whether the spread is a parameter that trains with the networks."""
         return isinstance(self.spread, str)
 
-    def setup(self, n_features: int, units: Units | None = None) -> None:
+    def setup(self, sizes: Sizes) -> None:
         """Make the tensors; a learned spread starts at 1."""
-        super().setup(n_features, units)
+        super().setup(sizes)
         if self.is_learned:
-            widths = {"learned": 1, "per_feature": n_features}
+            widths = {"learned": 1, "per_feature": sizes.n_features}
             if self.spread not in widths:
                 raise self._unfit(did_you_mean(self.spread, widths))
             self.log_excess = nn.Parameter(torch.zeros(widths[str(self.spread)]))
@@ -156,6 +171,12 @@ class SpreadLikelihood(Likelihood):
         if self.is_learned:
             excess = self.best_spread(self.target(x), output) - self.floor
             self.log_excess.copy_(excess.clamp(min=self.floor).log())
+
+    @torch.no_grad()
+    def set_spread(self, spread: float) -> None:
+        """Set a learned spread."""
+        if self.is_learned:
+            self.log_excess.fill_(math.log(max(spread - self.floor, self.floor)))
 
     def pooled(self, cells: Tensor) -> Tensor:
         """The mean of cells of shape (n, d) over whatever shares one spread, shape (1,) or (d,)."""
@@ -203,9 +224,22 @@ class GaussianLikelihood(SpreadLikelihood):
         """The mean squared residual."""
         return self.pooled((x - output).square())
 
-    def shrinkage(self, eigenvalues: Tensor) -> Tensor | None:
-        """All of every direction with one variance, whatever it is; with one a feature, no closed form is known."""
-        return None if self.variance == "per_feature" else torch.ones_like(eigenvalues)
+    def working_units(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Columns by their own spread where each has a variance to learn, which the best constant leaves at that."""
+        if self.variance != "per_feature":
+            return super().working_units(x)
+        spread = x.double().std(0, correction=0)
+        spread = spread.where(spread > 0, 1.0)
+        return 1 / spread, spread
+
+    @property
+    def working_variance(self) -> float | None:
+        """v, where it is fixed."""
+        return None if self.variance == "learned" else 1.0 if isinstance(self.variance, str) else float(self.variance)
+
+    def shrinkage(self, eigenvalues: Tensor) -> Tensor:
+        """All of every direction, whatever the variance."""
+        return torch.ones_like(eigenvalues)
 
 
 class LaplaceLikelihood(SpreadLikelihood):
@@ -282,10 +316,10 @@ class StudentTLikelihood(SpreadLikelihood):
         self.degrees = degrees
         self.scale = scale
 
-    def setup(self, n_features: int, units: Units | None = None) -> None:
+    def setup(self, sizes: Sizes) -> None:
         """Make the tensors."""
-        super().setup(n_features, units)
-        if not 0 < self.degrees < math.inf:
+        super().setup(sizes)
+        if not (isinstance(self.degrees, Real) and 0 < self.degrees < math.inf):
             raise OptionError(
                 "The 'degrees' parameter of StudentTLikelihood must be a positive number",
                 got=f"{self.degrees!r} instead",

@@ -48,11 +48,20 @@ def linear_layer(n_inputs: int, n_outputs: int, generator: torch.Generator) -> n
     the global generator, which ``nn.Linear`` would read.
     """
     layer = nn.utils.skip_init(nn.Linear, n_inputs, n_outputs)
-    bound = math.sqrt(6 / (n_inputs + n_outputs))
-    with torch.no_grad():
-        layer.weight.uniform_(-bound, bound, generator=generator)
-        layer.bias.zero_()
+    draw_weights(layer, n_inputs, n_outputs, generator)
     return layer
+
+
+@torch.no_grad()
+def draw_weights(layer: nn.Module, n_inputs: float, n_outputs: float, generator: torch.Generator) -> None:
+    """Draw a layer's weights with variance 2 / (n_inputs + n_outputs), and set its biases, if any, to zero.
+
+    What counts is the inputs that one output sees and the outputs that one input reaches.
+    """
+    bound = math.sqrt(6 / (n_inputs + n_outputs))
+    layer.weight.uniform_(-bound, bound, generator=generator)  # type: ignore[operator]
+    if layer.bias is not None:
+        layer.bias.zero_()  # type: ignore[operator]
 
 
 class Network(Part):
@@ -70,8 +79,22 @@ class Network(Part):
     output_bias: Tensor | None = None
     """The bias added last, where a constant start may be set, or None."""
 
-    def mirror(self, encoder: Network) -> None:
-        """Take notice of the encoder, before ``setup``; only tied networks make use of it."""
+    def silence(self) -> None:
+        """Set the last weights and the last bias to zero, after ``setup``.
+
+        The map is then zero everywhere, while its gradient by the last weights is not.
+        """
+        raise OptionError(
+            f"{type(self).__name__} does not know its last weights, and so cannot start silent beside a linear path",
+            got=f"{self!r}",
+            hint="Use LinearPath(..., gated=True), or give the network a method silence()",
+        )
+
+    def drop_output_bias(self) -> None:
+        """Give up the bias added last, after ``setup``, where another map's is added anyway; few need to."""
+
+    def mirror(self, other: Network) -> None:
+        """Take notice of the network on the code's other side, before ``setup``; tied decoders make use of it."""
 
     @abstractmethod
     def setup(self, n_inputs: int, n_outputs: int, generator: torch.Generator) -> None:
@@ -132,6 +155,16 @@ class MLP(Network):
         """Bias of the last layer."""
         return self.last.bias
 
+    def silence(self) -> None:
+        """Set the last layer to zero."""
+        nn.init.zeros_(self.last.weight)
+        if self.last.bias is not None:
+            nn.init.zeros_(self.last.bias)
+
+    def drop_output_bias(self) -> None:
+        """Leave the last layer without a bias."""
+        self.last.bias = None  # type: ignore[assignment]
+
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layers to rows of shape (n, n_inputs)."""
         return self.layers(x)
@@ -147,16 +180,31 @@ class LinearPath(Network):
 
     Parameters
     ----------
-    network : MLP
-        The nonlinear map f.
+    network : Network
+        The nonlinear map f: layers, convolutions, or a network of the user's own.
     gated : bool, default False
-        How f is silenced: by a last layer at zero, or by a factor at zero for each output (Bachlechner et al., 2021).
-        Tied networks need the latter: a mirrored zero layer would leave both maps at a stationary point.
+        How f is silenced: by its last weights at zero (``Network.silence``), or by a factor at zero for each output
+        (Bachlechner et al., 2021). Tied networks need the latter: a mirrored zero layer would leave both maps at a
+        stationary point. It also serves networks that do not know their last weights, such as `Custom` ones.
+
+    Raises
+    ------
+    OptionError
+        In ``setup``, if the network is not gated and cannot be silenced.
+
+    Examples
+    --------
+    >>> import torch
+    >>> path = LinearPath(MLP(hidden=(5,)))
+    >>> path.setup(3, 2, torch.Generator().manual_seed(0))
+    >>> x = torch.ones(4, 3)
+    >>> bool((path(x) == path.affine(x)).all())
+    True
     """
 
     has_linear_path = True
 
-    def __init__(self, network: MLP, gated: bool = False) -> None:
+    def __init__(self, network: Network, gated: bool = False) -> None:
         super().__init__()
         self.network = network
         self.gated = gated
@@ -168,9 +216,8 @@ class LinearPath(Network):
         if self.gated:
             self.gate = nn.Parameter(torch.zeros(n_outputs))
         else:
-            nn.init.zeros_(self.network.last.weight)
-        # One bias is enough: the linear map's.
-        self.network.last.bias = None  # type: ignore[assignment]
+            self.network.silence()
+        self.network.drop_output_bias()  # the linear map's is enough
 
     @property
     def affine(self) -> nn.Linear:  # type: ignore[override]
@@ -199,7 +246,7 @@ class Tied(Network):
 
     def mirror(self, encoder: Network) -> None:
         """Keep the encoder in sight, without owning its weights."""
-        if not isinstance(encoder, MLP | LinearPath):
+        if not isinstance(_nonlinear(encoder), MLP):
             raise OptionError("Only encoders made of layers can be mirrored by tied weights", got=f"{encoder!r}")
         if isinstance(encoder, LinearPath) and not encoder.gated:
             raise OptionError("A linear path that is mirrored must be gated", got=f"{encoder!r}", hint="Use gated=True")
@@ -216,10 +263,13 @@ class Tied(Network):
             self.gate = nn.Parameter(torch.zeros(n_outputs))
 
     @property
+    def _mlp(self) -> MLP:
+        """The encoder's layers, without a linear path beside them."""
+        return _nonlinear(self._encoder[0])  # type: ignore[return-value]
+
+    @property
     def _layers(self) -> list[nn.Linear]:
-        (encoder,) = self._encoder
-        mlp = encoder.network if isinstance(encoder, LinearPath) else encoder
-        return [layer for layer in mlp.layers if isinstance(layer, nn.Linear)]
+        return [layer for layer in self._mlp.layers if isinstance(layer, nn.Linear)]
 
     @property
     def output_bias(self) -> Tensor:  # type: ignore[override]
@@ -229,14 +279,18 @@ class Tied(Network):
     def forward(self, z: Tensor) -> Tensor:
         """Apply the encoder's layers backwards to codes of shape (n, n_inputs)."""
         (encoder,) = self._encoder
-        mlp = encoder.network if isinstance(encoder, LinearPath) else encoder
         first, *others = self._layers[::-1]
         x = nn.functional.linear(z, first.weight.T)
         for layer, bias in zip(others, self.biases, strict=True):
-            x = nn.functional.linear(mlp.layers[1](x + bias), layer.weight.T)
+            x = nn.functional.linear(self._mlp.layers[1](x + bias), layer.weight.T)
         if isinstance(encoder, LinearPath):
             x = nn.functional.linear(z, encoder.linear.weight.T) + self.gate * x
         return x + self.bias
+
+
+def _nonlinear(network: Network) -> Network:
+    """A network without the linear path beside it."""
+    return network.network if isinstance(network, LinearPath) else network
 
 
 class Custom(Network):

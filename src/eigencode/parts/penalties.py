@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from eigencode.parts.base import Part
+from eigencode.parts.base import Word
 
 if TYPE_CHECKING:
     from eigencode.composition import Composition, Trace
 
 
-class Penalty(Part):
+class Penalty(Word):
     """A term added to the objective, computed from what happened to a batch.
 
     Examples

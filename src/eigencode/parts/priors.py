@@ -7,11 +7,11 @@ from abc import abstractmethod
 
 from torch import Tensor
 
-from eigencode.parts.base import Part
+from eigencode.parts.base import Sizes, Word
 from eigencode.parts.codes import Posterior
 
 
-class Prior(Part):
+class Prior(Word):
     """A density of codes; the divergence is KL(q, p) for a stochastic code and -log p(h) for a point."""
 
     @abstractmethod
@@ -40,6 +40,10 @@ class Laplace(Prior):
     def __init__(self, rate: float = 1.0) -> None:
         super().__init__()
         self.rate = rate
+
+    def setup(self, sizes: Sizes) -> None:
+        """Check the rate."""
+        self.require_number("rate")
 
     def divergence(self, q: Posterior, z: Tensor) -> Tensor:
         """-log p(z) of a point code, shape (n,)."""

@@ -8,22 +8,24 @@ from collections.abc import Iterator, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from eigencode.errors import OptionError
-from eigencode.parts.base import Part
+from eigencode.parts.base import Sizes, Word
 from eigencode.parts.likelihoods import GaussianLikelihood
 
 if TYPE_CHECKING:
     from eigencode.composition import Composition
+    from eigencode.starts import LinearProblem, LinearStart
 
 
-class WeightPrior(Part):
+class WeightPrior(Word):
     """A density of the networks' weight matrices; biases are left free."""
 
-    def setup(self, composition: Composition, n_rows: int) -> None:
-        """Look at the model whose weights these are, and at the number of rows it is fitted to."""
+    def check(self, composition: Composition) -> None:
+        """Raise `OptionError` where the density does not suit the model's networks."""
 
     @abstractmethod
     def log_prob(self, composition: Composition) -> Tensor:
@@ -67,44 +69,45 @@ class GaussianWeights(WeightPrior):
         super().__init__()
         self.variance = variance
 
-    def setup(self, composition: Composition, n_rows: int) -> None:
-        """Work out lambda for each component."""
-        likelihood, k = composition.likelihood, composition.n_components
-        variances = torch.as_tensor(self.variance, dtype=torch.float64).reshape(-1)
-        if len(variances) > 1:
-            self._check_unequal(composition, len(variances))
-        if not ((variances > 0) & variances.isfinite()).all() or (variances.diff() > 0).any():
+    def setup(self, sizes: Sizes) -> None:
+        """Check the variances."""
+        variances = np.atleast_1d(np.asarray(self.variance))
+        is_fine = variances.dtype.kind in "iuf" and variances.ndim == 1 and np.isfinite(variances).all()
+        if not (is_fine and (variances > 0).all() and (np.diff(variances) <= 0).all()):
             raise OptionError(
                 "The variances of weights must be positive numbers, the largest first", got=f"{self.variance!r}"
             )
-        self._variances = variances.expand(k)
-        self._decay: Tensor | None = None
-        if isinstance(likelihood, GaussianLikelihood) and isinstance(likelihood.variance, Real):
-            # Tied maps have one matrix where others have two, and so pay half.
-            copies = 0.5 if composition.decoder.is_tied else 1.0
-            self._decay = copies * float(likelihood.variance) / (self._variances * n_rows)
+        if len(variances) not in (1, sizes.n_components):
+            raise OptionError(
+                f"There must be one variance of weights for each of the {sizes.n_components} components",
+                got=f"{len(variances)}",
+            )
 
-    @staticmethod
-    def _check_unequal(composition: Composition, n_variances: int) -> None:
+    def check(self, composition: Composition) -> None:
+        """Refuse unequal variances for anything but linear maps."""
         networks = (composition.encoder, composition.decoder)
-        if any(not network.is_tied and len(list(network.parameters())) != 2 for network in networks):
+        is_linear = all(network.is_tied or len(list(network.parameters())) == 2 for network in networks)
+        if np.size(self.variance) > 1 and not is_linear:
             raise OptionError(
                 "A variance for each component needs a linear encoder and decoder",
                 got=f"{composition.encoder!r}",
                 hint="Use hidden=(), or one variance for all weights",
             )
-        if n_variances != composition.n_components:
-            raise OptionError(
-                f"There must be one variance of weights for each of the {composition.n_components} components",
-                got=f"{n_variances}",
-            )
 
-    def shrinkage(self, eigenvalues: Tensor) -> Tensor | None:
+    def _variances(self, n_components: int) -> Tensor:
+        return torch.as_tensor(self.variance, dtype=torch.float64).reshape(-1).expand(n_components)
+
+    def linear_start(self, problem: LinearProblem) -> LinearStart | None:
         """Keep (1 - lambda / l)+ of each direction."""
-        if self._decay is None:
+        composition = problem.composition
+        likelihood = composition.likelihood
+        if not (isinstance(likelihood, GaussianLikelihood) and isinstance(likelihood.variance, Real)):
             return None
-        decay = self._decay[: len(eigenvalues)]
-        return torch.where(eigenvalues > decay, 1 - decay / eigenvalues, torch.zeros_like(eigenvalues))
+        # Tied maps have one matrix where others have two, and so pay half.
+        copies = 0.5 if composition.decoder.is_tied else 1.0
+        variances = self._variances(composition.n_components)[: len(problem.eigenvalues)]
+        decay = copies * float(likelihood.variance) / (variances * problem.objective.n_rows)
+        return problem.shrunk((1 - decay / problem.eigenvalues.clamp(min=1e-300)).clamp(min=0))
 
     def log_prob(self, composition: Composition) -> Tensor:
         """Log p(w) in nats, a scalar."""
@@ -120,13 +123,15 @@ class GaussianWeights(WeightPrior):
 
     def _squares(self, composition: Composition) -> Iterator[tuple[Tensor, Tensor]]:
         """The squared weights that share a variance, with that variance."""
-        if len(set(self._variances.tolist())) == 1:
-            unique = {id(p): p for p in composition.parameters() if p.dim() > 1}
+        variances = self._variances(composition.n_components)
+        if len(set(variances.tolist())) == 1:
+            networks = (composition.encoder, composition.decoder)
+            unique = {id(p): p for network in networks for p in network.parameters() if p.dim() > 1}
             for p in unique.values():
-                yield p.square(), self._variances[0].to(p)
+                yield p.square(), variances[0].to(p)
             return
         # A linear encoder has a row for each component, a linear decoder a column.
         rows = [network.affine.weight for network in (composition.encoder,) if network.affine is not None]
         columns = [network.affine.weight.T for network in (composition.decoder,) if network.affine is not None]
         for matrix in (*rows, *columns):
-            yield from zip(matrix.square(), self._variances.to(matrix), strict=True)
+            yield from zip(matrix.square(), variances.to(matrix), strict=True)
