@@ -15,7 +15,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from eigencode.composition import SILENCE, Composition, Noise
+from eigencode.composition import SILENCE, Composition, Noise, Trace
 from eigencode.objectives import Objective
 from eigencode.training.execution import Execution
 from eigencode.training.noise import generator
@@ -185,7 +185,10 @@ def _step(state: TrainingState, work: Work, batch: Tensor) -> Tensor:
         state.composition, len(batch), partial(generator, state.seed, "step", state.step, device=x.device)
     )
 
+    trace: Trace
+
     def closure() -> Tensor:
+        nonlocal trace
         state.parameters.gradient.zero_()
         with work.execution.autocast():
             trace = state.composition(x, noise)
@@ -197,6 +200,7 @@ def _step(state: TrainingState, work: Work, batch: Tensor) -> Tensor:
         group["lr"] = state.schedule.rate(state.step)
     # torch's optimisers pass on whatever the closure returns; a tensor does not wait for the device.
     loss = state.optimizer.step(closure)  # type: ignore[arg-type]
+    state.composition.advance(trace)
     state.step += 1
     return loss  # type: ignore[return-value]
 
