@@ -9,21 +9,36 @@ from eigencode._version import __version__
 if TYPE_CHECKING:
     from eigencode.composition import Composition, Noise, Trace
     from eigencode.estimators.autoencoder import Autoencoder
+    from eigencode.estimators.denoising import DenoisingAutoencoder
     from eigencode.estimators.linear import LinearAutoencoder
+    from eigencode.estimators.variational import VariationalAutoencoder
     from eigencode.objectives import Objective
     from eigencode.storage import load
 
 _HOMES = {
     "Autoencoder": "eigencode.estimators.autoencoder",
     "Composition": "eigencode.composition",
+    "DenoisingAutoencoder": "eigencode.estimators.denoising",
     "LinearAutoencoder": "eigencode.estimators.linear",
     "Noise": "eigencode.composition",
     "Objective": "eigencode.objectives",
     "Trace": "eigencode.composition",
+    "VariationalAutoencoder": "eigencode.estimators.variational",
     "load": "eigencode.storage",
 }
 
-__all__ = ["Autoencoder", "Composition", "LinearAutoencoder", "Noise", "Objective", "Trace", "__version__", "load"]
+__all__ = [
+    "Autoencoder",
+    "Composition",
+    "DenoisingAutoencoder",
+    "LinearAutoencoder",
+    "Noise",
+    "Objective",
+    "Trace",
+    "VariationalAutoencoder",
+    "__version__",
+    "load",
+]
 
 
 def __getattr__(name: str) -> object:

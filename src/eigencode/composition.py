@@ -68,6 +68,11 @@ class Trace:
     p: Distribution
     target: Tensor
 
+    @property
+    def n_draws(self) -> int:
+        """Codes drawn for each row."""
+        return len(self.z) if self.z.dim() > 2 else 1
+
 
 class Composition(Part):
     """All words of the formula as one module, usable in any training loop.
@@ -135,12 +140,21 @@ class Composition(Part):
         self.decoder.setup(n_components, self.likelihood.width(n_features), generator)
         if self.weight_prior is not None:
             self.weight_prior.check(self)
+        for network in (self.encoder, self.decoder):
+            network.join(self)
 
     @property
     def words(self) -> list[Word]:
         """The parts that say what kind of autoencoder this is, networks left out."""
         words = [self.code, self.likelihood, self.corruption, self.prior, *self.penalties, self.weight_prior]
         return [word for word in words if word is not None]
+
+    @torch.no_grad()
+    def begin(self, x: Tensor) -> None:
+        """Let every part settle by scaled rows, of shape (n, d), what it wants to before training."""
+        for part in (self.decoder, self.encoder, *self.words):
+            for name, value in part.first_state(x, self).items():
+                getattr(part, name).copy_(value)
 
     @torch.no_grad()
     def advance(self, trace: Trace) -> None:
@@ -168,8 +182,9 @@ class Composition(Part):
         return self.code(_widened(self.encoder(x)))
 
     def decode(self, z: Tensor) -> Distribution:
-        """The distribution p(x|z) of the scaled columns given codes of shape (n, k)."""
-        return self.likelihood(_widened(self.decoder(z)))
+        """The distribution p(x|z) of the scaled columns given codes of shape (n, k), or (m, n, k)."""
+        output = self.decoder(z.reshape(-1, z.shape[-1]))
+        return self.likelihood(_widened(output.reshape(*z.shape[:-1], -1)))
 
     def reconstruct(self, x: Tensor) -> Distribution:
         """The distribution of the columns at the mean code of clean rows of shape (n, d)."""

@@ -53,6 +53,10 @@ class ResultWarning(UserWarning):
     """The fitted model is usable only with care; the message says why and what to try."""
 
 
+class InterruptedWarning(ResultWarning):
+    """Training was ended by Ctrl-C; the model has the best weights found until then."""
+
+
 def did_you_mean(word: object, known: Iterable[str]) -> str | None:
     """Return "Did you mean 'x'?" for the nearest known word, or a list of what is known.
 

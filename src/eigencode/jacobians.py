@@ -25,6 +25,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -129,12 +130,14 @@ def is_one_layer(composition: Composition) -> bool:
     So it is for an `MLP` without hidden layers, whose weights are W, before a code that applies an elementwise
     activation: an identity code, or one with an attribute ``activation``.
     """
-    code, k = composition.code, composition.n_components
-    elementwise = _is_identity(composition) or hasattr(code, "activation")
-    return elementwise and code.width(k) == k and isinstance(composition.encoder, MLP) and not composition.encoder.hidden
+    encoder, code, k = composition.encoder, composition.code, composition.n_components
+    is_elementwise = _is_identity(composition) or (hasattr(code, "activation") and code.width(k) == k)
+    return is_elementwise and isinstance(encoder, MLP) and not encoder.hidden
 
 
-def one_layer_squared_frobenius(weight: Tensor, pre_activation: Tensor, activation: RowFunction | None = None) -> Tensor:
+def one_layer_squared_frobenius(
+    weight: Tensor, pre_activation: Tensor, activation: RowFunction | None = None
+) -> Tensor:
     r"""The squared norm of the Jacobian of one layer, h = s(W x + b), in closed form.
 
     .. math:: \lVert J \rVert_F^2 = \sum_j s'(a_j)^2 \lVert W_j \rVert^2
@@ -163,10 +166,10 @@ def one_layer_squared_frobenius(weight: Tensor, pre_activation: Tensor, activati
 
 def slope(activation: RowFunction, at: Tensor) -> Tensor:
     """The derivative s'(a) of an elementwise function at each number of a tensor, of the same shape."""
-    output, pull_back = vjp(activation, at)
+    # A copy, since a module may overwrite what it is given.
+    output, pull_back = _with_pull_back(lambda a: activation(a.clone()), at)
     # An elementwise function's Jacobian is diagonal, so that a vector of ones reads all of it.
-    (derivative,) = pull_back(torch.ones_like(output))
-    return derivative
+    return pull_back(torch.ones_like(output))[0]
 
 
 def hutchinson(f: Composition | RowFunction, x: Tensor, noise: Tensor) -> Tensor:
@@ -198,10 +201,9 @@ def hutchinson(f: Composition | RowFunction, x: Tensor, noise: Tensor) -> Tensor
     >>> hutchinson(lambda x: x**2, torch.tensor([[1.0, 3.0]]), signs)
     tensor([40.])
     """
-    output, pull_back = vjp(_row_function(f), _usable(x))
+    output, pull_back = _with_pull_back(_row_function(f), _usable(x))
     _require_shape(noise, output)
-    (along,) = pull_back(_usable(noise).to(output.dtype))
-    return along.square().sum(1)
+    return pull_back(_usable(noise).to(output.dtype))[0].square().sum(1)
 
 
 def hutchinson_forward(f: Composition | RowFunction, x: Tensor, noise: Tensor) -> Tensor:
@@ -212,9 +214,7 @@ def hutchinson_forward(f: Composition | RowFunction, x: Tensor, noise: Tensor) -
     The forward pass keeps no activations of its own; the variance has :math:`J^\top J` for :math:`JJ^\top`.
     """
     _require_shape(noise, x)
-    _load_forward_mode()
-    _, along = jvp(_row_function(f), (_usable(x),), (_usable(noise).to(x.dtype),))
-    return along.square().sum(1)
+    return _push_forward(_row_function(f), _usable(x), _usable(noise).to(x.dtype)).square().sum(1)
 
 
 def singular_values(f: Composition | RowFunction, x: Tensor) -> Tensor:
@@ -282,6 +282,8 @@ class _HiddenLayer:
         network = encoder.network if isinstance(encoder, LinearPath) else encoder
         if not _is_identity(composition) or not isinstance(network, MLP) or len(network.hidden) != 1:
             return None
+        first: Any
+        last: Any
         first, activation, last = network.layers
         if not isinstance(encoder, LinearPath):
             return cls(first, activation, last.weight, None)
@@ -316,7 +318,7 @@ def _jacobians(f: Composition | RowFunction, x: Tensor) -> Iterator[Tensor]:
 
 def _backward_passes(function: RowFunction, x: Tensor) -> Tensor:
     """The Jacobians by rows: pull each unit vector of the output back through the whole batch at once."""
-    output, pull_back = vjp(function, x)
+    output, pull_back = _with_pull_back(function, x)
     n, k = output.shape
     units = torch.eye(k, dtype=output.dtype, device=output.device)
     (rows,) = vmap(pull_back)(units[:, None].expand(k, n, k))
@@ -325,11 +327,23 @@ def _backward_passes(function: RowFunction, x: Tensor) -> Tensor:
 
 def _forward_passes(function: RowFunction, x: Tensor) -> Tensor:
     """The Jacobians by columns: push each unit vector of the input forward through the whole batch at once."""
-    _load_forward_mode()
     n, d = x.shape
     units = torch.eye(d, dtype=x.dtype, device=x.device)
-    columns = vmap(lambda unit: jvp(function, (x,), (unit,))[1])(units[:, None].expand(d, n, d))
+    columns = vmap(lambda unit: _push_forward(function, x, unit))(units[:, None].expand(d, n, d))
     return columns.movedim(0, 2)
+
+
+def _with_pull_back(function: RowFunction, x: Tensor) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor]]]:
+    """The output, and the map of v to J'v of each row."""
+    output, pull_back = vjp(function, x)  # type: ignore[misc]  # three where the function has a further output
+    return output, pull_back
+
+
+def _push_forward(function: RowFunction, x: Tensor, tangent: Tensor) -> Tensor:
+    """J v of each row."""
+    _load_forward_mode()
+    # Forward mode writes to memory laid out like x, so that repeated rows have to be rows of their own.
+    return jvp(function, (x.contiguous(),), (tangent,))[1]
 
 
 @cache

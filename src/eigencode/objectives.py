@@ -2,6 +2,7 @@ r"""The objective: one number a row for each term, and their mean over the batch
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -31,15 +32,28 @@ class Objective:
 
     def terms(self, composition: Composition, trace: Trace) -> dict[str, Tensor]:
         """Every term by name, each of shape (n,) or a scalar."""
-        terms = {"reconstruction": negative_log_likelihood(trace)}
-        if composition.prior is not None:
-            terms["divergence"] = self.beta * composition.prior.divergence(trace.q, trace.z)
+        if trace.n_draws > 1:
+            terms = {"importance_weighted_bound": -self.importance_weighted_bound(composition, trace)}
+        else:
+            terms = {"reconstruction": negative_log_likelihood(trace)}
+            if composition.prior is not None:
+                terms["divergence"] = self.beta * composition.prior.divergence(trace.q, trace.z)
         for place, penalty in enumerate(composition.penalties):
             name = type(penalty).__name__
             terms[f"{name}_{place}" if name in terms else name] = penalty(trace, composition)
         if composition.weight_prior is not None:
             terms["weights"] = composition.weight_prior.cost(composition) / self.n_rows
         return terms
+
+    def importance_weighted_bound(self, composition: Composition, trace: Trace) -> Tensor:
+        r"""The bound of Burda et al. (2016) on log p(x) from m draws a row, in nats, shape (n,).
+
+        .. math:: \log \frac1m \sum_{j=1}^m p(x|z_j) \left( \frac{p(z_j)}{q(z_j|x)} \right)^\beta
+        """
+        divergence = trace.q.log_prob(trace.z)
+        if composition.prior is not None:
+            divergence = divergence - composition.prior.log_prob(trace.z)
+        return logmeanexp(-negative_log_likelihood(trace) - self.beta * divergence)
 
     def __call__(self, composition: Composition, trace: Trace) -> Tensor:
         """The sum of all terms of each row, shape (n,)."""
@@ -48,8 +62,13 @@ class Objective:
 
 
 def negative_log_likelihood(trace: Trace) -> Tensor:
-    """-log p(x|z) of each row, in nats, over its observed cells; shape (n,)."""
+    """-log p(x|z) of each row, in nats, over its observed cells; shape (n,), or (m, n) for m draws a row."""
     cells = trace.p.log_prob(trace.target)
     if trace.observed is not None:
         cells = cells * trace.observed
-    return -cells.sum(1)
+    return -cells.sum(-1)
+
+
+def logmeanexp(values: Tensor) -> Tensor:
+    """Log of the mean of exponentials over the first axis."""
+    return values.logsumexp(0) - math.log(len(values))

@@ -1,8 +1,8 @@
 """The knobs: name, type, default, range and help of every option, said once.
 
 The estimators inherit these fields as their constructor arguments, their docstrings and their checks;
-the command line reads the same fields for its flags. Nothing here imports torch, so that a command's
-help is instant.
+the command line reads the same fields for its flags. The knobs of a named estimator `XAutoencoder` are
+`XOptions`. Nothing here imports torch, so that a command's help is instant.
 """
 
 from __future__ import annotations
@@ -202,6 +202,24 @@ class AutoencoderOptions:
         ),
     ] = None
     verbose: Annotated[bool, Knob("Show a progress bar.")] = False
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class LinearOptions(AutoencoderOptions):
+    """The knobs of `LinearAutoencoder`."""
+
+    hidden: Annotated[tuple[int, ...], Knob("() and nothing else: a linear map.", on_command_line=False)] = ()
+    precision: Annotated[Precision, Knob("Arithmetic; a linear map is cheap enough for 'float64'.")] = "float64"
+    validation_fraction: Annotated[
+        float, Knob("Share of the rows held out to choose the best epoch.", low=0, high=1, open_high=True)
+    ] = 0.0
+    solver: Annotated[
+        Literal["exact", "gradient"],
+        Knob(
+            "'exact': the closed form, where there is one; 'gradient': L-BFGS from random weights, which finds the "
+            "same subspace."
+        ),
+    ] = "exact"
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,9 @@ EXACT_SIZE = 2048
 SHORTEST_STEP = 6
 """Halvings of a Newton step that are tried."""
 
+TINY = 1e-150
+"""A variance that is none, and that may still be divided by."""
+
 EXACT_PRODUCTS = 1e10
 """Up to this many multiply-adds the covariance is accumulated in float64 throughout, a fraction of a second's work."""
 
@@ -189,13 +192,14 @@ class LinearProblem:
         """
         is_isotropic = gain == 1 and bool((offset == 0).all() and (variance == variance[0]).all())
         if is_isotropic and self.is_squared_error:
-            return self.shrunk(self.eigenvalues / (self.eigenvalues + variance[0]))
+            # Without noise, directions of no variance are not to be divided by.
+            return self.shrunk(self.eigenvalues / (self.eigenvalues + variance[0]).clamp(min=TINY))
         if len(self.inward) > EXACT_SIZE:
             return None
         cross = gain * self.inward[:, None] * self.covariance
         noisy = gain**2 * self.covariance + torch.diag(variance)
         # A column that never varies is not to be divided by.
-        noisy.diagonal().add_(noisy.diagonal().max() * 1e-12)
+        noisy.diagonal().add_(noisy.diagonal().max() * 1e-12 + TINY)
         regression = torch.linalg.solve(noisy, cross.T).T
         _, vectors = torch.linalg.eigh(regression @ cross.T)
         directions = _with_positive_peaks(vectors.flip(1)[:, : len(self.eigenvalues)])
@@ -223,7 +227,12 @@ def linear_start(problem: LinearProblem) -> LinearStart | None:
     starts = [(word, word.linear_start(problem)) for word in words]
     if any(start is None for _, start in starts):
         return None
-    special = [start for word, start in starts if start is not None and (start.shrinks or word.reweights)]
+    # A learned variance is no word of its own where another's closed form settles it too.
+    settled = any(start is not None and start.noise_variance is not None for _, start in starts)
+    weighing = {id(word) for word in words if word.reweights}
+    if settled:
+        weighing.discard(id(problem.composition.likelihood))
+    special = [start for word, start in starts if start is not None and (start.shrinks or id(word) in weighing)]
     if len(special) > 1:
         return None
     found = special[0] if special else problem.shrunk(torch.ones_like(problem.eigenvalues))

@@ -31,6 +31,7 @@ class Answers(BaseEstimator):
     n_components_: int
     start_: str
     best_epoch_: int
+    seed_: int
 
     def transform(self, X: Any, *, n_components: int | None = None) -> np.ndarray:
         """Encode rows: the mean of q(z|x).
@@ -73,7 +74,9 @@ class Answers(BaseEstimator):
             )
         model = self._model_in(codes.dtype)
         with torch.inference_mode():
-            decoded = [_mean(model, model.decode(self._tensor(part))) for part in ArraySource(codes).chunks()]
+            decoded = [
+                mean_in_own_units(model, model.decode(self._tensor(part))) for part in ArraySource(codes).chunks()
+            ]
         return self._in_data_units(torch.cat(decoded).cpu().numpy())
 
     def reconstruct(self, X: Any, *, n_components: int | None = None) -> np.ndarray:
@@ -92,7 +95,9 @@ class Answers(BaseEstimator):
             Rows, in X's float type.
         """
         kept = self._kept(n_components)
-        answer = self._answer(X, lambda model, x, clipped: _mean(model, _reconstruction(model, clipped, kept)))
+        answer = self._answer(
+            X, lambda model, x, clipped: mean_in_own_units(model, _reconstruction(model, clipped, kept))
+        )
         return self._in_data_units(answer)
 
     def reconstruction_error(self, X: Any, *, scaled: bool = False) -> np.ndarray:
@@ -129,15 +134,11 @@ class Answers(BaseEstimator):
         ndarray of shape (n,)
             Nats, in X's float type.
         """
-        check_is_fitted(self)
-        self._check_values(X)
-        # A density changes with the units it is over; one in the data's own units is there already.
-        log_jacobian = 0.0 if self.composition_.likelihood.own_units else self.scaler_.log_jacobian
 
         def log_likelihood(model: Composition, x: Tensor, clipped: Tensor) -> Tensor:
-            return model.reconstruct(clipped).log_prob(model.likelihood.target(x)).sum(1) + log_jacobian
+            return model.reconstruct(clipped).log_prob(model.likelihood.target(x)).sum(1)
 
-        return self._answer(X, log_likelihood)
+        return self._judged(X, log_likelihood) + self._log_jacobian
 
     def score(self, X: Any, y: Any = None) -> float:
         """Mean of ``score_samples``, in nats a row; higher is better.
@@ -187,6 +188,21 @@ class Answers(BaseEstimator):
         return self._squared_errors(X, range(1, self.n_components_ + 1), scaled).mean(0)
 
     # -- the path of one answer
+
+    def _codes(self, X: Any) -> np.ndarray:
+        """The codes as an array, whatever ``set_output`` says of ``transform``."""
+        return self._answer(X, lambda model, x, clipped: model.encode(clipped).mean)
+
+    def _judged(self, X: Any, function: Callable[[Composition, Tensor, Tensor], Tensor]) -> np.ndarray:
+        """An answer that asks the likelihood about the rows, once their values are checked."""
+        check_is_fitted(self)
+        self._check_values(X)
+        return self._answer(X, function)
+
+    @property
+    def _log_jacobian(self) -> float:
+        """What a log-density gains in the data's units; one that is over these has it already."""
+        return 0.0 if self.composition_.likelihood.own_units else self.scaler_.log_jacobian
 
     def _kept(self, n_components: int | None) -> int:
         """How many components to use, checked against what the code can be cut to."""
@@ -263,7 +279,7 @@ class Answers(BaseEstimator):
         return self.scaler_.inverse_transform(rows).clip(range_.min, range_.max).astype(rows.dtype)
 
 
-def _mean(model: Composition, p: Distribution) -> Tensor:
+def mean_in_own_units(model: Composition, p: Distribution) -> Tensor:
     """The mean of p(x|z) in the units that p is over, where no rounding takes a rate or a share out of its range."""
     return p.mean if model.likelihood.own_units else model.likelihood.scaled_mean(p)
 

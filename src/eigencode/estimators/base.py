@@ -19,9 +19,9 @@ from tqdm.auto import tqdm
 from eigencode.composition import Composition
 from eigencode.data.scaling import Scaler
 from eigencode.data.sources import ArraySource
-from eigencode.errors import DataError, ResultWarning, TrainingError
-from eigencode.estimators.answers import Answers
+from eigencode.errors import DataError, InterruptedWarning, TrainingError
 from eigencode.estimators.diagnosis import notes
+from eigencode.estimators.generation import Generation
 from eigencode.estimators.preparation import Preparation, check_values, likelihood_of, prepare, resume
 from eigencode.options import AutoencoderOptions, check_options
 from eigencode.parts.base import Units
@@ -35,7 +35,7 @@ ENDLESS = 2**62
 
 
 @dataclass(eq=False, repr=False)
-class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Answers):
+class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Generation):
     """Fits a composition to rows, and answers with it."""
 
     # -- fitting
@@ -66,7 +66,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
                 epochs.set_postfix(held_out=f"{row['held_out_objective']:.5g}", refresh=False)
         except KeyboardInterrupt:
             message = "Training was interrupted; the best weights so far are kept."
-            warnings.warn(message, ResultWarning, stacklevel=2)
+            warnings.warn(message, InterruptedWarning, stacklevel=2)
         if self.verbose:
             for note in self.notes_:
                 tqdm.write(f"note: {note}", file=sys.stderr)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
 
 from eigencode.errors import OptionError
 from eigencode.estimators.base import BaseAutoencoder
-from eigencode.options import AutoencoderOptions, Knob, documented
+from eigencode.options import AutoencoderOptions, LinearOptions, documented
 
 
 @documented
-@dataclass(eq=False, repr=False, kw_only=True)
-class LinearAutoencoder(BaseAutoencoder):
+@dataclass(eq=False, repr=False)
+class LinearAutoencoder(LinearOptions, BaseAutoencoder):
     r"""Linear encoder and decoder: x^ = B A x, for centred and scaled x.
 
     With squared error it spans the subspace of the first principal components (Baldi & Hornik, 1989). Every word of
@@ -36,22 +35,6 @@ class LinearAutoencoder(BaseAutoencoder):
     >>> bool(abs(model.reconstruct(X) - pca.inverse_transform(pca.transform(X))).max() < 1e-8)
     True
     """
-
-    hidden: Annotated[tuple[int, ...], Knob("() and nothing else: a linear map.", on_command_line=False)] = ()
-    precision: Annotated[
-        Literal["auto", "float32", "bfloat16", "float64"],
-        Knob("Arithmetic; a linear map is cheap enough for 'float64'."),
-    ] = "float64"
-    validation_fraction: Annotated[
-        float, Knob("Share of the rows held out to choose the best epoch.", low=0, high=1, open_high=True)
-    ] = 0.0
-    solver: Annotated[
-        Literal["exact", "gradient"],
-        Knob(
-            "'exact': the closed form, where there is one; 'gradient': L-BFGS from random weights, which finds the "
-            "same subspace."
-        ),
-    ] = "exact"
 
     def _training_options(self) -> AutoencoderOptions:
         if self.hidden or self.encoder is not None or self.decoder is not None:

@@ -1,9 +1,9 @@
 """The words of the formula: one file per word, each part a plain torch module."""
 
 from eigencode.parts.base import Part, Sizes, Units, Word
-from eigencode.parts.codes import Code, NestedDropout, Point
+from eigencode.parts.codes import Code, DiagonalPosterior, GaussianCode, NestedDropout, Point, Posterior
 from eigencode.parts.convolutional import ConvolutionalDecoder, ConvolutionalEncoder
-from eigencode.parts.corruptions import Corruption, GaussianNoise
+from eigencode.parts.corruptions import CallableCorruption, Corruption, GaussianNoise, Masking, SaltAndPepper
 from eigencode.parts.discrete_likelihoods import (
     BernoulliLikelihood,
     NegativeBinomialLikelihood,
@@ -23,13 +23,14 @@ from eigencode.parts.distributions import (
 from eigencode.parts.likelihoods import GaussianLikelihood, LaplaceLikelihood, Likelihood, StudentTLikelihood
 from eigencode.parts.networks import MLP, Custom, LinearPath, Network, Tied
 from eigencode.parts.penalties import Penalty
-from eigencode.parts.priors import Laplace, Prior
+from eigencode.parts.priors import Laplace, Prior, StandardNormal
 from eigencode.parts.weights import GaussianWeights, WeightPrior
 
 __all__ = [
     "MLP",
     "Bernoulli",
     "BernoulliLikelihood",
+    "CallableCorruption",
     "Code",
     "ConvolutionalDecoder",
     "ConvolutionalEncoder",
@@ -37,8 +38,10 @@ __all__ = [
     "Custom",
     "Delta",
     "DiagonalGaussian",
+    "DiagonalPosterior",
     "Distribution",
     "Gaussian",
+    "GaussianCode",
     "GaussianLikelihood",
     "GaussianNoise",
     "GaussianWeights",
@@ -47,6 +50,7 @@ __all__ = [
     "LaplaceLikelihood",
     "Likelihood",
     "LinearPath",
+    "Masking",
     "NegativeBinomial",
     "NegativeBinomialLikelihood",
     "NestedDropout",
@@ -56,8 +60,11 @@ __all__ = [
     "Point",
     "Poisson",
     "PoissonLikelihood",
+    "Posterior",
     "Prior",
+    "SaltAndPepper",
     "Sizes",
+    "StandardNormal",
     "StudentT",
     "StudentTLikelihood",
     "Tied",

@@ -87,6 +87,14 @@ class Part(nn.Module):
                     params |= {f"{name}__{inner}": item for inner, item in value.get_params().items()}
         return params
 
+    def first_state(self, x: Tensor, composition: Composition) -> Mapping[str, Tensor]:
+        """Values of tensors, by name, that the rows themselves settle before training.
+
+        ``x`` are scaled rows of shape (n, d), as many as it takes. The decoder is asked first, then the encoder, then
+        the words, each with the tensors of those before it in place.
+        """
+        return {}
+
     def set_params(self, **params: Any) -> Self:
         """Set constructor's arguments, nested ones as ``outer__inner``; returns the part itself."""
         known = self._parameter_names()
@@ -109,7 +117,7 @@ class Part(nn.Module):
         said = [
             f"{name}={value!r}"
             for name, value in self.get_params(deep=False).items()
-            if isinstance(value, nn.Module) or value != signature[name].default
+            if isinstance(value, nn.Module) or repr(value) != repr(signature[name].default)
         ]
         return f"{type(self).__name__}({', '.join(said)})"
 

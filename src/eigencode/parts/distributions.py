@@ -44,9 +44,17 @@ class Delta:
         """The point itself, shape (n, k)."""
         return self.value
 
+    @property
+    def variance(self) -> None:
+        """None: a point has none."""
+
     def draw(self, noise: Tensor | None) -> Tensor:
         """The point itself, whatever the noise."""
         return self.value
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log-probability of the point: 0, shape (...)."""
+        return z.new_zeros(z.shape[:-1])
 
 
 @dataclass(frozen=True)

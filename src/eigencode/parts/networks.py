@@ -96,6 +96,9 @@ class Network(Part):
     def mirror(self, other: Network) -> None:
         """Take notice of the network on the code's other side, before ``setup``; tied decoders make use of it."""
 
+    def join(self, composition: Composition) -> None:
+        """Take notice of the whole model, after ``setup``; few need to."""
+
     @abstractmethod
     def setup(self, n_inputs: int, n_outputs: int, generator: torch.Generator) -> None:
         """Make the tensors."""

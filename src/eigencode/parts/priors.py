@@ -4,19 +4,38 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from eigencode.parts.base import Sizes, Word
 from eigencode.parts.codes import Posterior
 
+if TYPE_CHECKING:
+    from eigencode.composition import Composition, Trace
+    from eigencode.starts import LinearProblem, LinearStart
+
 
 class Prior(Word):
-    """A density of codes; the divergence is KL(q, p) for a stochastic code and -log p(h) for a point."""
+    """A density of codes.
+
+    The divergence is KL(q, p) for a stochastic code, estimated from the code drawn unless a subclass knows better, and
+    -log p(h) for a point.
+    """
 
     @abstractmethod
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log p(z) in nats, for codes of shape (..., k); shape (...)."""
+
     def divergence(self, q: Posterior, z: Tensor) -> Tensor:
-        """One number a row, in nats, shape (n,)."""
+        """One number a row, in nats: log q(z|x) - log p(z) at the code drawn."""
+        return q.log_prob(z) - self.log_prob(z)
+
+    def sample(self, n_rows: int, n_components: int, generator: torch.Generator) -> Tensor:
+        """Draw codes, shape (n_rows, n_components)."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how to draw codes")
 
 
 class Laplace(Prior):
@@ -33,7 +52,7 @@ class Laplace(Prior):
     --------
     >>> import torch
     >>> h = torch.tensor([[3.0, -1.0]])
-    >>> Laplace(rate=2.0).divergence(None, h)
+    >>> -Laplace(rate=2.0).log_prob(h)
     tensor([8.])
     """
 
@@ -45,6 +64,97 @@ class Laplace(Prior):
         """Check the rate."""
         self.require_number("rate")
 
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log p(z), shape (...)."""
+        return z.shape[-1] * math.log(self.rate / 2) - self.rate * z.abs().sum(-1)
+
+
+class StandardNormal(Prior):
+    r"""Independent standard normal densities: the prior of the variational autoencoder.
+
+    .. math:: KL(q, p) = \frac12 \sum_i \mu_i^2 + \sigma_i^2 - 1 - \log \sigma_i^2
+
+    for a normal posterior with mean mu and standard deviation sigma (Kingma & Welling, 2014). With a linear decoder
+    and a Gaussian likelihood of variance v the optimum is probabilistic PCA (Lucas et al., 2019): the decoder has
+    squared singular values (l - beta v)+, and a direction with less variance than beta v is switched off.
+
+    Parameters
+    ----------
+    warmup : float
+        Epochs over which training raises the divergence's weight from 0; what is judged always has all of it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from eigencode.parts import GaussianCode
+    >>> q = GaussianCode()(torch.tensor([[1.0, 0.0]]))  # mean 1, log-variance 0
+    >>> StandardNormal().divergence(q, q.mean)
+    tensor([0.5000])
+    """
+
+    rows_seen: Tensor
+    warmup_rows: Tensor
+
+    def __init__(self, warmup: float = 0.0) -> None:
+        super().__init__()
+        self.warmup = warmup
+
+    def setup(self, sizes: Sizes) -> None:
+        """Check the warm-up and begin it."""
+        self.require_number("warmup", closed=True)
+        self.register_buffer("rows_seen", torch.zeros(()))
+        self.register_buffer("warmup_rows", torch.tensor(float(self.warmup) * sizes.n_rows))
+
+    def next_state(self, trace: Trace, composition: Composition) -> Mapping[str, Tensor]:
+        """Count the rows."""
+        return {"rows_seen": self.rows_seen + len(trace.x)} if self.warmup else {}
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log p(z), shape (...)."""
+        return -0.5 * (z.square().sum(-1) + z.shape[-1] * math.log(2 * math.pi))
+
     def divergence(self, q: Posterior, z: Tensor) -> Tensor:
-        """-log p(z) of a point code, shape (n,)."""
-        return self.rate * z.abs().sum(1) - z.shape[1] * math.log(self.rate / 2)
+        """KL(q, p) in closed form where q has a variance, -log p(z) for a point; shape (n,)."""
+        variance = q.variance
+        if variance is None:
+            found = -self.log_prob(z)
+        else:
+            found = 0.5 * (q.mean.square() + variance - 1 - variance.log()).sum(-1)
+        if self.training and self.warmup:
+            found = found * ((self.rows_seen + 1) / (self.warmup_rows + 1)).clamp(max=1.0)
+        return found
+
+    def sample(self, n_rows: int, n_components: int, generator: torch.Generator) -> Tensor:
+        """Draw standard normal codes."""
+        return torch.randn((n_rows, n_components), generator=generator, device=generator.device)
+
+    def linear_start(self, problem: LinearProblem) -> LinearStart | None:
+        """Probabilistic PCA with its exact posterior, for a normal posterior; a point code has no optimum."""
+        composition = problem.composition
+        if composition.code.width(1) == 1:
+            return None
+        beta, eigenvalues = problem.objective.beta, problem.eigenvalues
+        noise = composition.likelihood.working_variance
+        if noise is None:
+            noise = _learned_noise(problem, beta)
+        threshold = max(beta * noise, 1e-12)
+        lengths = (eigenvalues - threshold).clamp(min=0).sqrt()
+        precision = lengths.square() + threshold
+        return problem.along_directions(
+            lengths / precision, lengths, code_variance=threshold / precision, noise_variance=noise
+        )
+
+
+def _learned_noise(problem: LinearProblem, beta: float) -> float:
+    """The likeliest variance: what the active directions leave, over d - beta a dimensions for a of them.
+
+    With beta 1 it is the mean of the discarded eigenvalues (Tipping & Bishop, 1999).
+    """
+    spectrum, d = problem.spectrum, len(problem.inward)
+    for active in range(min(len(problem.eigenvalues), d - 1), 0, -1):
+        left = max(spectrum.total - float(spectrum.eigenvalues[:active].sum()), 0.0)
+        if d > beta * active:
+            noise = left / (d - beta * active)
+            if beta * noise < float(spectrum.eigenvalues[active - 1]):
+                return noise
+    return spectrum.total / d

@@ -1,0 +1,157 @@
+"""DenoisingAutoencoder: clean rows from corrupted ones, and with them the score of the data's density."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from eigencode.errors import OptionError
+from eigencode.estimators.base import BaseAutoencoder
+from eigencode.options import AutoencoderOptions, Knob, Object, documented
+from eigencode.parts.base import Part
+from eigencode.parts.corruptions import CallableCorruption, Corruption, GaussianNoise, Masking, SaltAndPepper
+from eigencode.parts.likelihoods import LaplaceLikelihood, StudentTLikelihood
+
+NOISES: dict[str, Callable[[float], Corruption]] = {
+    "gaussian": lambda deviation: GaussianNoise(deviation**2),
+    "salt_and_pepper": SaltAndPepper,
+    "masking": Masking,
+}
+
+USUAL_LEVEL = 0.25
+"""A quarter of the cells, or of a scaled column's deviation: amid what Vincent et al. (2010) found best."""
+
+
+@documented
+@dataclass(eq=False, repr=False, kw_only=True)
+class DenoisingAutoencoder(BaseAutoencoder):
+    r"""An autoencoder that rebuilds clean rows from corrupted ones (Vincent et al., 2008).
+
+    It minimises the mean over rows x, and over fresh noise at each step, of
+
+    .. math:: -\log p(x \mid z = f(\tilde x)) = \lVert x - g(f(\tilde x)) \rVert^2 + \mathrm{const}, \qquad
+        \tilde x \sim C(\tilde x \mid x)
+
+    so that the code has to use what the columns say about each other. It starts at the best linear denoiser, which
+    keeps l / (l + v) of a principal direction under Gaussian noise of variance v, and is a reduced-rank regression
+    under the other kinds.
+
+    {parameters}
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_wine
+    >>> from eigencode import DenoisingAutoencoder
+    >>> X = load_wine().data
+    >>> model = DenoisingAutoencoder(4, noise="masking", level=0.2, max_epochs=20, random_state=0).fit(X)
+    >>> masked = np.where(np.random.default_rng(0).random(X.shape) < 0.2, X.mean(0), X)
+    >>> damage, left = (((rows - X) / X.std(0)) ** 2 for rows in (masked, model.denoise(masked)))
+    >>> bool(left.mean() < damage.mean())
+    True
+    """
+
+    noise: Annotated[
+        Literal["gaussian", "salt_and_pepper", "masking"] | Object,
+        Knob(
+            "What is done to the network's input: 'gaussian' adds normal noise to all cells, 'salt_and_pepper' sets "
+            "some to their column's smallest or largest value, 'masking' to its mean. Or a corruption part, or a "
+            "function of scaled rows and uniform noise.",
+            object="a Corruption part or a function",
+        ),
+    ] = "gaussian"
+    level: Annotated[
+        float | Literal["auto"],
+        Knob(
+            "How much: the standard deviation of Gaussian noise, in units of the scaled columns; the share of the "
+            "cells otherwise. 'auto': 0.25.",
+            low=0,
+        ),
+    ] = "auto"
+
+    def _training_options(self) -> AutoencoderOptions:
+        if self.corruption is not None:
+            raise OptionError(
+                "'noise' and 'corruption' are two words for one thing",
+                got=f"noise={self.noise!r} and corruption={self.corruption!r}",
+                hint="Give the part as noise",
+            )
+        return replace(self, corruption=self._corruption())
+
+    def _corruption(self) -> Corruption:
+        """The part that 'noise' and 'level' stand for."""
+        if isinstance(self.noise, str):
+            return NOISES[self.noise](USUAL_LEVEL if self.level == "auto" else self.level)
+        if self.level != "auto":
+            raise OptionError("'level' belongs to a noise given by name", got=f"level={self.level} and {self.noise!r}")
+        if isinstance(self.noise, Corruption):
+            return self.noise
+        if not callable(self.noise) or isinstance(self.noise, Part | type):
+            raise OptionError(
+                "The 'noise' parameter must be a name, a Corruption part from eigencode.parts, or a function of rows "
+                "and uniform noise",
+                got=f"{self.noise!r} instead",
+            )
+        return CallableCorruption(self.noise)
+
+    def denoise(self, X: Any) -> np.ndarray:
+        """Clean rows from noisy ones: the mean of p(x|z) at their codes, in the data's units.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Rows like those fitted, with noise like that fitted; a masked cell holds what masking put there.
+
+        Returns
+        -------
+        ndarray of shape (n, d)
+            Rows, in X's float type; the same as ``reconstruct`` gives.
+        """
+        return self.reconstruct(X)
+
+    def score_function(self, X: Any) -> np.ndarray:
+        r"""The estimated gradient of the log-density of noisy rows, in the data's units.
+
+        .. math:: \nabla_x \log p_\sigma(x) \approx \frac{r(x) - x}{\sigma^2}
+
+        The optimal reconstruction r is the mean of the clean row given the noisy one, for which this is an identity
+        (Tweedie's formula: Robbins, 1956; Alain & Bengio, 2014). The density p_sigma is that of rows with Gaussian
+        noise, whose deviation is ``level`` times each column's divisor in ``scaler_``; where noise is small beside
+        the data's detail, it is the data's own.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Rows like those fitted.
+
+        Returns
+        -------
+        ndarray of shape (n, d)
+            Per unit of each column, in X's float type.
+
+        Raises
+        ------
+        OptionError
+            If the model was fitted with another than Gaussian noise, or none, or by absolute or robust errors, whose
+            optimum is not the mean.
+        """
+        check_is_fitted(self)
+        corruption, likelihood = self.composition_.corruption, self.composition_.likelihood
+        if not isinstance(corruption, GaussianNoise) or not corruption.variance > 0:
+            raise OptionError(
+                "The score is known from denoising for Gaussian noise only",
+                got=f"a model fitted with {corruption!r}",
+                hint="Fit with noise='gaussian' and a level above 0",
+            )
+        if isinstance(likelihood, LaplaceLikelihood | StudentTLikelihood):
+            raise OptionError(
+                "The score is known from a reconstruction that is a mean",
+                got=f"a model fitted with {likelihood!r}",
+                hint="Fit with likelihood='gaussian'",
+            )
+        step = self._answer(X, lambda model, x, clipped: model.likelihood.scaled_mean(model.reconstruct(clipped)) - x)
+        return (step / (corruption.variance * self.scaler_.divisor)).astype(step.dtype)

@@ -1,0 +1,88 @@
+"""Generation: drawing new rows from a fitted autoencoder, by its own prior or by a density fitted to its codes."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from eigencode.data.sources import CHUNK_ROWS
+from eigencode.density import Mixture, fit_mixture
+from eigencode.errors import OptionError
+from eigencode.estimators.answers import Answers, mean_in_own_units
+from eigencode.training.noise import generator, resolve_seed
+
+
+class Generation(Answers):
+    """Autoencoders as generative models: z from a density of codes, x from p(x|z)."""
+
+    def fit_density(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Fit a mixture of Gaussians to the codes of rows, from which ``sample`` then draws.
+
+        The number of components is chosen by held-out likelihood. It is kept as arrays in ``mixture_``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Rows like those fitted, usually the same.
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (n,), optional
+            Weight of each row.
+
+        Returns
+        -------
+        self
+        """
+        check_is_fitted(self)
+        self.mixture_ = fit_mixture(self._codes(X), self.seed_, sample_weight=sample_weight)
+        return self
+
+    def sample(self, n_rows: int = 1, *, mean: bool = False, random_state: Any = None) -> np.ndarray:
+        """Draw new rows: z from the density of codes, then x from p(x|z).
+
+        The density is the mixture after ``fit_density``, else the prior of a stochastic code.
+
+        Parameters
+        ----------
+        n_rows : int
+            Rows to draw.
+        mean : bool, default False
+            Give the mean of p(x|z), the decoder's answer g(z), in place of a draw with its noise.
+        random_state : int, NumPy generator or None
+            Seed of the draws; None takes fresh entropy.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, d)
+            Rows in the data's units, float64.
+        """
+        check_is_fitted(self)
+        if isinstance(n_rows, bool) or not isinstance(n_rows, int | np.integer) or n_rows < 1:
+            raise OptionError("The number of rows to draw must be a positive int", got=f"{n_rows!r}")
+        seed = resolve_seed(random_state)
+        model = self._model_in(np.dtype(np.float64))
+        found = []
+        with torch.inference_mode():
+            for place, codes in enumerate(self._drawn_codes(int(n_rows), seed).split(CHUNK_ROWS)):
+                p = model.decode(codes.to(self.execution_.device))
+                source = generator(seed, "sample", place, device=self.execution_.device)
+                found.append(mean_in_own_units(model, p) if mean else p.sample(source))
+        return self._in_data_units(torch.cat(found).cpu().numpy())
+
+    def _drawn_codes(self, n_rows: int, seed: int) -> Tensor:
+        """Codes from the mixture, else from the prior, shape (n_rows, k), in float64."""
+        mixture: Mixture | None = getattr(self, "mixture_", None)
+        if mixture is not None:
+            return torch.from_numpy(mixture.sample(n_rows, np.random.default_rng(seed)))
+        model = self.composition_
+        if model.prior is None or model.code.width(1) == 1:
+            raise OptionError(
+                f"This {type(self).__name__} has no density of codes to draw from",
+                got="a point code",
+                hint="Call fit_density(X) first, or fit a VariationalAutoencoder",
+            )
+        return model.prior.sample(n_rows, self.n_components_, generator(seed, "codes")).double()

@@ -1,0 +1,301 @@
+"""VariationalAutoencoder: a stochastic code, and with it a density of the rows."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from eigencode.composition import Composition, Trace
+from eigencode.errors import OptionError
+from eigencode.estimators.base import BaseAutoencoder
+from eigencode.objectives import logmeanexp, negative_log_likelihood
+from eigencode.options import AutoencoderOptions, Knob, documented
+from eigencode.parts.codes import DiagonalPosterior, GaussianCode
+from eigencode.parts.likelihoods import GaussianLikelihood, LaplaceLikelihood, Likelihood
+from eigencode.parts.priors import StandardNormal
+from eigencode.training.noise import generator, resolve_seed
+
+LEARNED: dict[str, Callable[[], Likelihood]] = {
+    "gaussian": partial(GaussianLikelihood, "learned"),
+    "laplace": partial(LaplaceLikelihood, "learned"),
+}
+"""Likelihoods whose spread is learned here: against a fixed one the posterior collapses, or copies its row."""
+
+SCORE_DIRECTIONS = 32
+"""Directions, both ways, in which ``score_samples`` looks from a row's mean code."""
+
+DRAWN_CELLS = 2**23
+"""Numbers decoded at a time when a row has many codes, which bounds the memory they take."""
+
+DRAWS_A_PASS = 64
+"""Codes of a row that are decoded together."""
+
+ACTIVE = 0.01
+"""Variance of its posterior mean over the rows from which a component is active (Burda et al., 2016)."""
+
+
+@documented
+@dataclass(eq=False, repr=False, kw_only=True)
+class VariationalAutoencoder(BaseAutoencoder):
+    r"""An autoencoder with a stochastic code, whose decoder is a generative model of the rows.
+
+    It maximises the evidence lower bound (Kingma & Welling, 2014), the mean over rows of
+
+    .. math:: \log p(x) \ge E_{q(z|x)} [ \log p(x|z) ] - \beta \, KL(q(z|x), p(z)), \qquad
+        q(z|x) = N(\mu(x), \mathrm{diag}(\sigma^2(x))), \quad p(z) = N(0, I)
+
+    with z = mu + sigma * eps. With a Gaussian likelihood it starts at probabilistic PCA and its exact posterior
+    (Tipping & Bishop, 1999), the optimum of linear maps; with Bernoulli or Poisson, one Newton step from the best
+    constant. 'gaussian' and 'laplace' have their noise learned here, one number for all columns.
+
+    {parameters}
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_wine
+    >>> from eigencode import VariationalAutoencoder
+    >>> X = load_wine().data
+    >>> model = VariationalAutoencoder(2, max_epochs=30, random_state=0).fit(X)
+    >>> model.sample(5, random_state=0).shape  # new rows, in X's columns and units
+    (5, 13)
+    >>> bool(model.elbo(X).mean() <= model.log_likelihood(X, 50).mean())
+    True
+    """
+
+    n_draws: Annotated[
+        int,
+        Knob("Codes drawn for each row in training; more than one weighs them by importance, a tighter bound.", low=1),
+    ] = 1
+    warmup: Annotated[
+        float,
+        Knob("Epochs over which training raises the divergence's weight from 0.", low=0, high=1e9),
+    ] = 0.0
+
+    def _training_options(self) -> AutoencoderOptions:
+        if self.code is not None or self.prior is not None or self.ordered:
+            raise OptionError(
+                "A VariationalAutoencoder settles code and prior",
+                got=f"code={self.code!r}, prior={self.prior!r}, ordered={self.ordered}",
+                hint="Use Autoencoder with code=GaussianCode() for other combinations",
+            )
+        likelihood = LEARNED[self.likelihood]() if self.likelihood in tuple(LEARNED) else self.likelihood
+        return replace(self, code=GaussianCode(self.n_draws), prior=StandardNormal(self.warmup), likelihood=likelihood)
+
+    # -- the posterior
+
+    def posterior(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of q(z|x).
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Rows like those fitted.
+
+        Returns
+        -------
+        mean, deviation : ndarray of shape (n, k)
+        """
+        both = self._answer(X, lambda model, x, clipped: _moments(model, clipped))
+        return both[:, : self.n_components_], both[:, self.n_components_ :]
+
+    def sample_posterior(self, X: Any, n_draws: int = 1, *, random_state: Any = None) -> np.ndarray:
+        """Draw codes from q(z|x).
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Rows like those fitted.
+        n_draws : int
+            Codes a row.
+        random_state : int, NumPy generator or None
+            Seed of the draws; None takes fresh entropy.
+
+        Returns
+        -------
+        ndarray of shape (n_draws, n, k)
+        """
+        mean, deviation = self.posterior(X)
+        rng = np.random.default_rng(resolve_seed(random_state))
+        return mean + deviation * rng.standard_normal((_positive(n_draws), *mean.shape)).astype(mean.dtype)
+
+    def active_units(self, X: Any, threshold: float = ACTIVE) -> np.ndarray:
+        """Which components carry anything: those whose posterior mean varies over the rows (Burda et al., 2016).
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Rows like those fitted.
+        threshold : float
+            Variance from which a component is active; the prior's is 1.
+
+        Returns
+        -------
+        ndarray of bool of shape (k,)
+        """
+        return self.posterior(X)[0].var(0) > threshold
+
+    # -- densities
+
+    def elbo(
+        self, X: Any, n_draws: int = 1, *, form: Literal["divergence", "joint"] = "divergence", random_state: Any = None
+    ) -> np.ndarray:
+        r"""The evidence lower bound on log p(x) of each row, an unbiased estimate, in nats and in the data's units.
+
+        .. math:: E_q \log p(x|z) - KL(q(z|x), p(z)) = E_q \log p(x, z) + H(q)
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Rows like those fitted.
+        n_draws : int
+            Codes a row that the expectation is estimated from.
+        form : {"divergence", "joint"}
+            Which side of the equation: they agree in expectation.
+        random_state : int, NumPy generator or None
+            Seed of the draws; None takes the fit's own, so that the answer is the same at every call.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+        """
+        if form not in BOUNDS:
+            raise OptionError("'form' must be 'divergence' or 'joint'", got=f"{form!r}")
+        bounds = self._over_draws(X, n_draws, random_state, BOUNDS[form], lambda bounds: bounds.mean(0))
+        return bounds + self._log_jacobian
+
+    def log_likelihood(
+        self, X: Any, n_draws: int = 100, *, return_error: bool = False, random_state: Any = None
+    ) -> Any:
+        r"""Log p(x) of each row by importance sampling from q(z|x), in nats and in the data's units.
+
+        .. math:: \log \frac1m \sum_{j=1}^m \frac{p(x|z_j) p(z_j)}{q(z_j|x)}
+
+        A lower bound in expectation, tighter with every draw (Burda et al., 2016), and exact where q is the posterior.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Rows like those fitted.
+        n_draws : int
+            m, codes a row.
+        return_error : bool, default False
+            Give the standard error of each estimate too, by the delta method.
+        random_state : int, NumPy generator or None
+            Seed of the draws; None takes the fit's own.
+
+        Returns
+        -------
+        ndarray of shape (n,), or two of them
+        """
+        found = self._over_draws(X, n_draws, random_state, _log_weights, _mean_and_error)
+        estimate = found[:, 0] + self._log_jacobian
+        return (estimate, found[:, 1]) if return_error else estimate
+
+    def score_samples(self, X: Any) -> np.ndarray:
+        """The evidence lower bound of each row, by a cubature that is the same for every row and call.
+
+        The expectation over q is the mean over mu +- sqrt(k) sigma e for random orthonormal directions e: exact where
+        log p(x|z) is quadratic in z, as for linear decoders with Gaussian noise. ``elbo`` has unbiased estimates.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Rows like those fitted.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Nats, in X's float type and the data's units.
+        """
+        check_is_fitted(self)
+        k = self.n_components_
+        source = generator(self.seed_, "score")
+        directions, _ = torch.linalg.qr(torch.randn((k, min(k, SCORE_DIRECTIONS)), generator=source).double())
+        noise = k**0.5 * torch.cat([directions.T, -directions.T])[:, None, :]
+        bounds = self._judged(X, lambda model, x, clipped: _bound(model, _drawn(model, x, clipped, noise)).mean(0))
+        return bounds + self._log_jacobian
+
+    def _over_draws(
+        self,
+        X: Any,
+        n_draws: int,
+        random_state: Any,
+        value: Callable[[Composition, Trace], Tensor],
+        summary: Callable[[Tensor], Tensor],
+    ) -> np.ndarray:
+        """Summarise a value of every code drawn, shape (m, n), over a row's draws; a bounded number at a time."""
+        n_draws = _positive(n_draws)
+        seed = self.seed_ if random_state is None else resolve_seed(random_state)
+        counter = itertools.count()
+
+        def over_rows(model: Composition, x: Tensor, clipped: Tensor) -> Tensor:
+            n_rows = max(DRAWN_CELLS // (x.shape[1] * min(n_draws, DRAWS_A_PASS)), 1)
+            blocks = zip(x.split(n_rows), clipped.split(n_rows), strict=True)
+            return torch.cat([summary(torch.cat(list(values(model, *block)))) for block in blocks])
+
+        def values(model: Composition, x: Tensor, clipped: Tensor) -> Iterator[Tensor]:
+            for first in range(0, n_draws, DRAWS_A_PASS):
+                shape = (min(DRAWS_A_PASS, n_draws - first), len(x), self.n_components_)
+                source = generator(seed, "draws", next(counter), device=x.device)
+                noise = torch.randn(shape, generator=source, device=x.device, dtype=x.dtype)
+                yield value(model, _drawn(model, x, clipped, noise))
+
+        return self._judged(X, over_rows)
+
+
+def _moments(model: Composition, x: Tensor) -> Tensor:
+    """Mean and standard deviation of q(z|x) side by side, shape (n, 2 k)."""
+    q = model.encode(x)
+    assert q.variance is not None
+    return torch.cat([q.mean, q.variance.sqrt()], dim=1)
+
+
+def _drawn(model: Composition, x: Tensor, clipped: Tensor, noise: Tensor) -> Trace:
+    """What happens to clean rows for noise of shape (m, n, k)."""
+    q = model.encode(clipped)
+    z = q.draw(noise)
+    return Trace(x, None, clipped, q, z, model.decode(z), model.likelihood.target(x))
+
+
+def _log_weights(model: Composition, trace: Trace) -> Tensor:
+    """The logarithm of p(x|z) p(z) / q(z|x), shape (m, n)."""
+    assert model.prior is not None
+    return model.prior.log_prob(trace.z) - trace.q.log_prob(trace.z) - negative_log_likelihood(trace)
+
+
+def _bound(model: Composition, trace: Trace) -> Tensor:
+    """The evidence lower bound with its divergence in closed form, for each draw; shape (m, n)."""
+    assert model.prior is not None
+    return -negative_log_likelihood(trace) - model.prior.divergence(trace.q, trace.z)
+
+
+def _joint_bound(model: Composition, trace: Trace) -> Tensor:
+    """The evidence lower bound with the posterior's entropy in closed form, for each draw; shape (m, n)."""
+    assert model.prior is not None
+    assert isinstance(trace.q, DiagonalPosterior)
+    return model.prior.log_prob(trace.z) - negative_log_likelihood(trace) + trace.q.entropy
+
+
+BOUNDS = {"divergence": _bound, "joint": _joint_bound}
+
+
+def _mean_and_error(log_weights: Tensor) -> Tensor:
+    """The logarithm of the weights' mean and its standard error by the delta method, shape (n, 2)."""
+    m = len(log_weights)
+    relative = (log_weights - log_weights.amax(0)).exp()
+    error = relative.std(0, correction=min(m - 1, 1)) / (relative.mean(0) * m**0.5)
+    return torch.stack([logmeanexp(log_weights), error], dim=1)
+
+
+def _positive(n_draws: Any) -> int:
+    if isinstance(n_draws, bool) or not isinstance(n_draws, int | np.integer) or n_draws < 1:
+        raise OptionError("'n_draws' must be a positive int", got=f"{n_draws!r}")
+    return int(n_draws)

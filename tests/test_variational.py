@@ -1,0 +1,318 @@
+"""The variational autoencoder against probabilistic PCA, Monte Carlo and literal formulas."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.integrate
+import scipy.stats
+import torch
+from sklearn.decomposition import PCA
+
+import eigencode
+from eigencode import Autoencoder, Composition, Noise, Objective, VariationalAutoencoder
+from eigencode.errors import OptionError
+from eigencode.parts import (
+    MLP,
+    BernoulliLikelihood,
+    GaussianCode,
+    GaussianLikelihood,
+    GaussianNoise,
+    Laplace,
+    StandardNormal,
+)
+from eigencode.testing import check_code
+
+EXACT = {"hidden": (), "max_epochs": 0, "precision": "float64", "scale": "none", "random_state": 0}
+K = 4
+
+
+@pytest.fixture(scope="module")
+def rows(cancer):
+    X = cancer[:, :10]
+    return (X - X.mean(0)) / X.std(0)
+
+
+@pytest.fixture(scope="module")
+def eigenvalues(rows):
+    return np.linalg.eigvalsh(rows.T @ rows / len(rows))[::-1]
+
+
+@pytest.fixture(scope="module")
+def linear(rows):
+    return VariationalAutoencoder(K, **EXACT).fit(rows)
+
+
+@pytest.fixture(scope="module")
+def trained(rows):
+    return VariationalAutoencoder(2, hidden=(16,), max_epochs=40, random_state=0).fit(rows)
+
+
+# -- probabilistic PCA
+
+
+def test_the_linear_model_is_probabilistic_pca(linear, rows, eigenvalues):
+    (n, d), kept = rows.shape, eigenvalues[:K]
+    s2 = eigenvalues[K:].mean()
+    exact = -0.5 * (d * math.log(2 * math.pi) + np.log(kept).sum() + (d - K) * math.log(s2) + d)
+    assert linear.log_likelihood(rows, 1).mean() == pytest.approx(exact, abs=1e-8)
+    assert linear.score(rows) == pytest.approx(exact, abs=1e-8)
+    # scikit-learn divides by n - 1.
+    assert PCA(K).fit(rows).score(rows) == pytest.approx(exact, abs=1.1 * d / (4 * n**2))
+    W = linear.composition_.decoder.affine.weight.detach().numpy()
+    np.testing.assert_allclose(np.linalg.svd(W, compute_uv=False) ** 2, kept - s2, rtol=1e-8)
+    precision = W.T @ W + s2 * np.eye(K)
+    mean, deviation = linear.posterior(rows)
+    np.testing.assert_allclose(mean, rows @ W @ np.linalg.inv(precision), atol=1e-8)
+    np.testing.assert_allclose(deviation**2, np.tile(np.diag(s2 * np.linalg.inv(precision)), (n, 1)), rtol=1e-8)
+
+
+@pytest.mark.parametrize("beta", [0.5, 1.0, 3.0])
+@pytest.mark.parametrize("variance", [0.3, 1.2, "learned"])
+def test_the_start_is_a_stationary_point_with_the_active_units_the_formula_counts(rows, eigenvalues, variance, beta):
+    model = VariationalAutoencoder(6, likelihood=GaussianLikelihood(variance), beta=beta, **EXACT).fit(rows)
+    composition = model.composition_
+    s2 = float(composition.likelihood.current_spread(torch.zeros(1, dtype=torch.float64)).detach())
+    weights = composition.decoder.affine.weight.detach().numpy()
+    expected = np.clip(eigenvalues[:6] - beta * s2, 0, None)
+    np.testing.assert_allclose(np.linalg.svd(weights, compute_uv=False) ** 2, expected, atol=1e-8)
+    assert model.active_units(rows, 1e-6).sum() == (eigenvalues[:6] > beta * s2).sum()
+    # Cubature points make every expectation exact, so that the gradient of the whole objective must vanish.
+    points = math.sqrt(6) * torch.cat([torch.eye(6), -torch.eye(6)]).double()
+    x = torch.from_numpy(rows)
+    losses = [model.objective_(composition, composition(x, Noise(code=point.expand(len(x), 6)))) for point in points]
+    torch.stack(losses).mean().backward()
+    gradients = torch.cat([p.grad.reshape(-1) for p in composition.parameters()])
+    assert gradients.abs().max() < 1e-8
+
+
+def test_collapse_is_an_integer(rows, eigenvalues):
+    for variance in (0.05, 0.5, 2.0):
+        model = VariationalAutoencoder(8, likelihood=GaussianLikelihood(variance), **EXACT).fit(rows)
+        assert model.active_units(rows, 1e-6).sum() == min(8, (eigenvalues > variance).sum())
+
+
+# -- bounds
+
+
+@pytest.mark.parametrize("n_draws", [1, 5, 50])
+def test_with_the_exact_posterior_every_bound_is_the_likelihood(linear, rows, n_draws):
+    density = scipy.stats.multivariate_normal(np.zeros(rows.shape[1]), model_covariance(linear))
+    for seed in (0, 1):
+        estimate, error = linear.log_likelihood(rows, n_draws, return_error=True, random_state=seed)
+        np.testing.assert_allclose(estimate, density.logpdf(rows), atol=1e-9)
+        assert error.max() < 1e-9
+
+
+def model_covariance(model):
+    W = model.composition_.decoder.affine.weight.detach().numpy()
+    s2 = float(model.composition_.likelihood.current_spread(torch.zeros(1, dtype=torch.float64)).detach())
+    return W @ W.T + s2 * np.eye(len(W))
+
+
+def test_with_another_posterior_more_draws_tighten_the_bound(rows):
+    model = VariationalAutoencoder(K, **EXACT).fit(rows)
+    with torch.no_grad():
+        model.composition_.encoder.affine.bias[K:] += 1.0  # a posterior wider than the exact one
+    exact = scipy.stats.multivariate_normal(np.zeros(rows.shape[1]), model_covariance(model)).logpdf(rows)
+    bounds = [model.elbo(rows, 400).mean(), *(model.log_likelihood(rows, m).mean() for m in (5, 50, 2000))]
+    assert bounds[0] < bounds[1] < bounds[2] < bounds[3] < exact.mean() + 1e-3
+    assert exact.mean() - bounds[3] < 0.01
+
+
+def test_both_forms_of_the_bound_agree(trained, rows):
+    m = 400
+    forms = [trained.elbo(rows, m, form=form) for form in ("divergence", "joint")]
+    # Over the draws of one row the difference is log p(z) + H + KL, of variance at most that of log p(z).
+    q_mean, q_deviation = trained.posterior(rows)
+    spread = np.sqrt((q_deviation**2 * q_mean**2 + 0.5 * q_deviation**4).sum(1) / m)
+    assert (np.abs(forms[0] - forms[1]) < 5 * spread + 1e-9).all()
+    with pytest.raises(OptionError, match="'divergence' or 'joint'"):
+        trained.elbo(rows, form="both")
+
+
+def divergence_by_quadrature(mean, deviation):
+    q, p = scipy.stats.norm(mean, deviation), scipy.stats.norm()
+    return scipy.integrate.quad(lambda z: q.pdf(z) * (q.logpdf(z) - p.logpdf(z)), -15, 15)[0]
+
+
+def test_the_divergence_is_scipys_integral():
+    output = torch.tensor([[0.7, -1.1, -0.4, 0.9]], dtype=torch.float64)
+    q, prior = GaussianCode()(output), StandardNormal()
+    means, deviations = output[0, :2].tolist(), output[0, 2:].mul(0.5).exp().tolist()
+    expected = sum(divergence_by_quadrature(*pair) for pair in zip(means, deviations, strict=True))
+    assert prior.divergence(q, q.mean).item() == pytest.approx(expected, abs=1e-9)
+    z = q.draw(torch.randn(200_000, 1, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
+    terms = (q.log_prob(z) - prior.log_prob(z))[:, 0]
+    assert abs(terms.mean().item() - expected) < 4 * terms.std().item() / len(terms) ** 0.5
+    assert q.entropy.item() == pytest.approx(-q.log_prob(z).mean().item(), abs=0.01)
+    # Of a point the divergence is -log p.
+    assert Autoencoder(2, prior=StandardNormal()).prior.divergence(_point(z[0]), z[0]).item() == pytest.approx(
+        -scipy.stats.norm.logpdf(z[0].numpy()).sum()
+    )
+
+
+def _point(z):
+    from eigencode.parts import Delta
+
+    return Delta(z)
+
+
+def test_importance_weights_are_their_literal_formula():
+    model = Composition(MLP((5,)), MLP((5,)), code=GaussianCode(3), prior=StandardNormal())
+    model.setup(4, 2, torch.Generator().manual_seed(0))
+    model.double()
+    x = torch.randn(6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    noise = model.draw_noise(6, torch.Generator().manual_seed(2))
+    found = Objective(beta=0.7)(model, model(x, noise))
+    output = model.encoder(x)
+    mean, deviation = output[:, :2], (0.5 * output[:, 2:]).exp()
+    for i in range(6):
+        weights = []
+        for j in range(3):
+            z = mean[i] + deviation[i] * noise.code[j, i].double()
+            rebuilt = model.decoder(z[None])[0]
+            log_p = scipy.stats.norm.logpdf(x[i], rebuilt.detach(), math.sqrt(0.5)).sum()
+            log_ratio = (scipy.stats.norm.logpdf(z.detach()) - scipy.stats.norm.logpdf(
+                z.detach(), mean[i].detach(), deviation[i].detach())).sum()  # fmt: skip
+            weights.append(math.exp(log_p + 0.7 * log_ratio))
+        assert found[i].item() == pytest.approx(-math.log(np.mean(weights)), abs=1e-10)
+
+
+def test_the_error_is_the_spread_of_repeated_estimates(trained, rows):
+    some = rows[:40]
+    repeats = [trained.log_likelihood(some, 50, return_error=True, random_state=seed) for seed in range(40)]
+    spread = np.std([estimate for estimate, _ in repeats], axis=0)
+    said = np.mean([error for _, error in repeats], axis=0)
+    assert 0.7 < np.median(spread / said) < 1.4
+
+
+# -- answers
+
+
+def test_a_row_s_score_depends_on_it_alone_and_is_near_the_bound(trained, rows):
+    np.testing.assert_allclose(trained.score_samples(rows)[5:9], trained.score_samples(rows[5:9]), rtol=1e-6)
+    gap = trained.score_samples(rows) - trained.elbo(rows, 200)
+    assert abs(gap.mean()) < 0.05
+
+
+def test_other_units_change_densities_by_the_logarithm(rows):
+    models = [VariationalAutoencoder(2, max_epochs=3, random_state=0).fit(c * rows) for c in (1.0, 100.0)]
+    for ask in ("score_samples", "elbo", "log_likelihood"):
+        one, other = (getattr(model, ask)(c * rows) for model, c in zip(models, (1.0, 100.0), strict=True))
+        np.testing.assert_allclose(one - other, rows.shape[1] * math.log(100), atol=1e-4)
+
+
+def test_samples_have_the_model_s_moments(linear):
+    draws = linear.sample(100_000, random_state=0)
+    covariance = model_covariance(linear)
+    error = np.sqrt((covariance**2 + np.outer(np.diag(covariance), np.diag(covariance))) / len(draws))
+    assert (np.abs(np.cov(draws.T) - covariance) < 4.5 * error).all()
+    assert (np.abs(draws.mean(0)) < 4.5 * np.sqrt(np.diag(covariance) / len(draws))).all()
+    W = linear.composition_.decoder.affine.weight.detach().numpy()
+    smooth = linear.sample(100_000, mean=True, random_state=0)
+    np.testing.assert_allclose(np.cov(smooth.T), W @ W.T, atol=0.1)
+    np.testing.assert_array_equal(draws[:9000], linear.sample(100_000, random_state=0)[:9000])
+    assert not (draws[0] == linear.sample(1, random_state=1)).any()
+
+
+def test_draws_from_the_posterior_have_its_moments(trained, rows):
+    mean, deviation = trained.posterior(rows[:5])
+    draws = trained.sample_posterior(rows[:5], 20_000, random_state=0)
+    assert (np.abs(draws.mean(0) - mean) < 4.5 * deviation / math.sqrt(20_000)).all()
+    np.testing.assert_allclose(draws.std(0), deviation, rtol=0.03)
+    np.testing.assert_array_equal(trained.transform(rows[:5]), mean)
+
+
+def test_points_have_no_density_until_one_is_fitted(rows):
+    model = Autoencoder(2, max_epochs=2, random_state=0).fit(rows)
+    with pytest.raises(OptionError, match="fit_density"):
+        model.sample(3)
+    draws = model.fit_density(rows).sample(20_000, random_state=0)
+    noise = 0.5 * model.scaler_.divisor**2  # the default likelihood's own
+    explained = model.reconstruct(rows).var(0)
+    np.testing.assert_allclose(draws.var(0) - noise, explained, rtol=0.25, atol=0.05)
+
+
+def test_learning_beats_the_start_and_the_file_keeps_it(trained, rows, tmp_path):
+    assert trained.start_ == "linear"
+    assert trained.best_objective_ < trained.history_[0]["held_out_objective"] - 0.2
+    assert trained.log_likelihood(rows).mean() > trained.baseline_.log_likelihood(rows).mean() + 0.2
+    trained.save(tmp_path / "m.safetensors")
+    again = eigencode.load(tmp_path / "m.safetensors")
+    for ask in ("transform", "score_samples", "log_likelihood"):
+        np.testing.assert_array_equal(getattr(again, ask)(rows), getattr(trained, ask)(rows))
+    np.testing.assert_array_equal(again.sample(3, random_state=0), trained.sample(3, random_state=0))
+
+
+def test_importance_weighting_trains_a_tighter_bound(rows):
+    model = VariationalAutoencoder(2, hidden=(16,), n_draws=5, max_epochs=10, random_state=0).fit(rows)
+    assert model.best_objective_ < model.history_[0]["held_out_objective"]
+    single = VariationalAutoencoder(2, hidden=(16,), max_epochs=0, random_state=0).fit(rows)
+    several = VariationalAutoencoder(2, hidden=(16,), max_epochs=0, n_draws=50, random_state=0).fit(rows)
+    assert abs(several.best_objective_ - single.best_objective_) < 0.5  # one bound, at the exact posterior
+
+
+# -- starts away from the normal
+
+
+def test_a_newton_step_starts_nearer_than_the_constant(digits):
+    bits = (digits > 7).astype(float)
+    common = {"likelihood": "bernoulli", "max_epochs": 0, "random_state": 0}
+    stepped = VariationalAutoencoder(8, **common).fit(bits)
+    constant = VariationalAutoencoder(8, start="plain", hidden=(), **common).fit(bits)
+    p = bits.mean(0).clip(1e-6, 1 - 1e-6)
+    entropy = -(bits * np.log(p) + (1 - bits) * np.log(1 - p)).sum(1).mean()
+    assert stepped.start_ == "linear"
+    assert stepped.best_objective_ < entropy - 2
+    assert stepped.best_objective_ < constant.best_objective_
+
+
+def test_the_newton_step_is_the_literal_one():
+    rng = np.random.default_rng(0)
+    x = (rng.random((300, 5)) < [0.5, 0.4, 0.6, 0.3, 0.5]).astype(float)
+    part = BernoulliLikelihood()
+    from eigencode.parts import Sizes, Units
+
+    center, divisor = torch.from_numpy(x.mean(0)), torch.from_numpy(x.std(0))
+    part.setup(Sizes(5, 2, units=Units(center, divisor)))
+    inward, outward = part.working_units((torch.from_numpy(x) - center) / divisor)
+    p = x.mean(0)
+    residual = (x - p) / x.std(0)  # scaled
+    # gradient / curvature = the Newton step in each logit alone
+    np.testing.assert_allclose(residual * (inward * outward).numpy(), (x - p) / (p * (1 - p)), rtol=1e-10)
+
+
+# -- training
+
+
+def test_the_warmup_raises_the_weight_in_training_only():
+    prior = StandardNormal(warmup=2.0)
+    model = Composition(MLP(), MLP(), code=GaussianCode(), prior=prior)
+    from eigencode.parts import Sizes
+
+    model.setup(3, 2, torch.Generator().manual_seed(0), Sizes(3, 2, n_rows=100))
+    trace = model(torch.ones(50, 3), model.draw_noise(50, torch.Generator().manual_seed(1)))
+    whole = prior.eval().divergence(trace.q, trace.z)
+    prior.train()
+    shares = []
+    for _ in range(6):
+        shares.append((prior.divergence(trace.q, trace.z) / whole).mean().item())
+        model.advance(trace)
+    np.testing.assert_allclose(shares, [1 / 201, 51 / 201, 101 / 201, 151 / 201, 1, 1], rtol=1e-5)
+
+
+def test_the_code_passes_the_suite_and_combines(rows):
+    check_code(GaussianCode())
+    model = VariationalAutoencoder(2, corruption=GaussianNoise(0.1), max_epochs=3, random_state=0).fit(rows)
+    assert model.start_ == "plain"
+    assert model.best_objective_ < model.history_[0]["held_out_objective"]
+    sparse = Autoencoder(2, code=GaussianCode(), prior=Laplace(), max_epochs=3, random_state=0).fit(rows)
+    assert np.isfinite(sparse.best_objective_)
+    with pytest.raises(OptionError, match="settles code and prior"):
+        VariationalAutoencoder(2, ordered=True).fit(rows)
+
+
+def test_same_seed_same_bits(rows):
+    answers = [VariationalAutoencoder(2, max_epochs=3, random_state=7).fit(rows).log_likelihood(rows) for _ in range(2)]
+    np.testing.assert_array_equal(*answers)
