@@ -1,5 +1,6 @@
 """Jacobians against torch's own in a slow loop, closed forms against both, estimates against what they estimate."""
 
+import copy
 import itertools
 import math
 
@@ -17,6 +18,7 @@ from eigencode.jacobians import (
     is_one_layer,
     jacobian,
     local_dimension,
+    n_passes,
     one_layer_squared_frobenius,
     reconstruction_jacobian,
     singular_values,
@@ -64,7 +66,7 @@ def rows(n=N, d=D, seed=1):
 
 def composed(encoder, code=None, d=D, k=K, decoder=None, seed=0):
     """A composition whose every parameter is far from zero, in float64."""
-    model = Composition(encoder, decoder or MLP((4,), "tanh"), code=code)
+    model = Composition(copy.deepcopy(encoder), decoder or MLP((4,), "tanh"), code=copy.deepcopy(code))
     model.setup(d, k, generator(seed))
     model.double()
     noise = generator(seed + 100)
@@ -107,7 +109,7 @@ ENCODERS = {
     "deep linear path": LinearPath(MLP((5, 4), "gelu")),
     "foreign": Custom(nn.Sequential(layer(), nn.LayerNorm(K), nn.Softmax(1))),
 }
-CODES = {"point": Point(), "ordered": NestedDropout(), "sigmoid": Activated(torch.sigmoid)}
+CODES = {"point": Point(), "ordered": NestedDropout(), "sigmoid": Point("sigmoid"), "own": Activated(torch.atan)}
 MODELS = [pytest.param(e, c, id=f"{m}, {n}") for m, e in ENCODERS.items() for n, c in CODES.items()]
 
 
@@ -168,7 +170,7 @@ def test_the_reconstruction_through_the_code_is_torchs():
 
 
 def test_one_sigmoid_layer_is_rifais_formula():
-    model, x = composed(MLP(), Activated(torch.sigmoid)), rows()
+    model, x = composed(MLP(), Point("sigmoid")), rows()
     weight, bias = model.encoder.affine.weight, model.encoder.affine.bias
     expected = torch.zeros(N, dtype=torch.float64)
     for i in range(N):
@@ -199,6 +201,7 @@ def test_the_slope_of_any_elementwise_module_is_its_derivative(module):
 def test_one_layer_is_recognised():
     assert is_one_layer(composed(MLP()))
     assert is_one_layer(composed(MLP(), NestedDropout()))
+    assert is_one_layer(composed(MLP(), Point("sigmoid")))
     assert is_one_layer(composed(MLP(), Activated(torch.sigmoid)))
     assert not is_one_layer(composed(MLP((7,))))
     assert not is_one_layer(composed(MLP(), Doubled()))
@@ -216,7 +219,19 @@ def test_an_unknown_code_takes_no_closed_form():
 def test_closed_forms_are_not_found_by_passes(monkeypatch):
     monkeypatch.setattr(jacobians, "_jacobians", None)
     for encoder in (MLP(), MLP((7,)), LinearPath(MLP((7,)))):
-        squared_frobenius(composed(encoder), rows(40))
+        for code in (Point(), Point("identity")):
+            squared_frobenius(composed(encoder, code), rows(40))
+    squared_frobenius(composed(MLP(), Point("sigmoid")), rows(40))
+
+
+@pytest.mark.parametrize(("encoder", "code"), MODELS)
+@pytest.mark.parametrize("n", [1, 40])
+def test_the_number_of_passes_is_what_is_taken(encoder, code, n, monkeypatch):
+    model, taken = composed(encoder, code), []
+    passes = jacobians._backward_passes
+    monkeypatch.setattr(jacobians, "_backward_passes", lambda f, x: (taken.append(K), passes(f, x))[1])
+    squared_frobenius(model, rows(n))
+    assert sum(taken) == n_passes(model, n)
 
 
 # -- estimates

@@ -54,7 +54,7 @@ def test_numpys_numbers_are_saved_as_pythons(cancer, tmp_path):
     model = Autoencoder(2, max_epochs=np.int64(1), learning_rate=np.float32(0.5), hidden=[np.int64(3)]).fit(cancer)
     model.save(tmp_path / "m.safetensors")
     again = eigencode.load(tmp_path / "m.safetensors")
-    assert (again.max_epochs, again.learning_rate, again.hidden) == (1, 0.5, (3,))
+    assert (again.max_epochs, again.learning_rate, again.hidden) == (1, 0.5, [3])
     np.testing.assert_array_equal(again.transform(cancer), model.transform(cancer))
 
 

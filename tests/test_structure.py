@@ -26,6 +26,7 @@ LAYERS = [
     {"starts"},
     {"training"},
     {"density", "jacobians"},
+    {"encoding"},
     {"storage"},
     {"estimators"},
     {"plots"},

@@ -212,7 +212,7 @@ def test_small_tables_get_a_useful_number_of_steps():
 
 def test_small_tables_without_noise_are_fitted_all_rows_at_once():
     def optimizer(n, **options):
-        return prepare(Autoencoder(2, random_state=0, **options), rows(n), seed=0).optimizer
+        return prepare(Autoencoder(2, random_state=0, **options), rows(n), seed=0).decisions.optimizer
 
     assert optimizer(100) == "lbfgs"
     assert optimizer(1000) == "adam"

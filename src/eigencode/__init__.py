@@ -9,19 +9,26 @@ from eigencode._version import __version__
 if TYPE_CHECKING:
     from eigencode.composition import Composition, Noise, Trace
     from eigencode.estimators.autoencoder import Autoencoder
+    from eigencode.estimators.contractive import ContractiveAutoencoder
     from eigencode.estimators.denoising import DenoisingAutoencoder
     from eigencode.estimators.linear import LinearAutoencoder
+    from eigencode.estimators.stacked import StackedAutoencoder
+    from eigencode.estimators.supervised import AutoencoderClassifier, AutoencoderRegressor
     from eigencode.estimators.variational import VariationalAutoencoder
     from eigencode.objectives import Objective
     from eigencode.storage import load
 
 _HOMES = {
     "Autoencoder": "eigencode.estimators.autoencoder",
+    "AutoencoderClassifier": "eigencode.estimators.supervised",
+    "AutoencoderRegressor": "eigencode.estimators.supervised",
     "Composition": "eigencode.composition",
+    "ContractiveAutoencoder": "eigencode.estimators.contractive",
     "DenoisingAutoencoder": "eigencode.estimators.denoising",
     "LinearAutoencoder": "eigencode.estimators.linear",
     "Noise": "eigencode.composition",
     "Objective": "eigencode.objectives",
+    "StackedAutoencoder": "eigencode.estimators.stacked",
     "Trace": "eigencode.composition",
     "VariationalAutoencoder": "eigencode.estimators.variational",
     "load": "eigencode.storage",
@@ -29,11 +36,15 @@ _HOMES = {
 
 __all__ = [
     "Autoencoder",
+    "AutoencoderClassifier",
+    "AutoencoderRegressor",
     "Composition",
+    "ContractiveAutoencoder",
     "DenoisingAutoencoder",
     "LinearAutoencoder",
     "Noise",
     "Objective",
+    "StackedAutoencoder",
     "Trace",
     "VariationalAutoencoder",
     "__version__",

@@ -33,6 +33,7 @@ class Noise:
 
     corruption: Tensor | None = None
     code: Tensor | None = None
+    penalties: tuple[Tensor | None, ...] = ()
 
 
 SILENCE = Noise()
@@ -58,6 +59,8 @@ class Trace:
         Distribution of the columns given ``z``.
     target : Tensor
         The clean rows in the units that ``p`` is over, shape (n, d): ``x`` itself for most likelihoods.
+    noise : Noise
+        What was drawn outside for this batch.
     """
 
     x: Tensor
@@ -67,6 +70,7 @@ class Trace:
     z: Tensor
     p: Distribution
     target: Tensor
+    noise: Noise = SILENCE
 
     @property
     def n_draws(self) -> int:
@@ -166,13 +170,15 @@ class Composition(Part):
     @property
     def is_stochastic(self) -> bool:
         """Whether a training pass draws anything at random."""
-        return self.corruption is not None or self.code.is_stochastic
+        penalties = any(penalty.draws_noise(self) for penalty in self.penalties)
+        return self.corruption is not None or self.code.is_stochastic or penalties
 
     def draw_noise(self, n_rows: int, generator: torch.Generator) -> Noise:
         """Draw the randomness of one pass over ``n_rows`` rows."""
         return Noise(
             None if self.corruption is None else self.corruption.draw_noise(n_rows, self.n_features, generator),
             self.code.draw_noise(n_rows, self.n_components, generator),
+            tuple(penalty.draw_noise(n_rows, self, generator) for penalty in self.penalties),
         )
 
     def encode(self, x: Tensor, observed: Tensor | None = None) -> Posterior:
@@ -196,7 +202,7 @@ class Composition(Part):
         x_tilde = self.corruption(x, noise.corruption) if corrupt else x  # type: ignore[misc]
         q = self.encode(x_tilde, observed)
         z = q.draw(noise.code)
-        return Trace(x, observed, x_tilde, q, z, self.decode(z), self.likelihood.target(x))
+        return Trace(x, observed, x_tilde, q, z, self.decode(z), self.likelihood.target(x), noise)
 
 
 def _widened(output: Tensor) -> Tensor:

@@ -172,8 +172,8 @@ def fit_mixture(
     n_components : int or 'auto'
         m; never more than there are different rows.
     sample_weight : array of shape (n,), optional
-        Weight of each row, not negative. Rows are repeated or left out in proportion: row i occurs
-        :math:`n w_i / \sum w` times, rounded up or down by systematic resampling, which draws nothing.
+        Weight of each row, not negative. Rows are repeated or left out in proportion: of n rows with any weight, row i
+        occurs :math:`n w_i / \sum w` times, rounded up or down by systematic resampling, which draws nothing.
     validation_fraction : float in (0, 1)
         Share of the rows that judge the number of components.
 
@@ -293,15 +293,18 @@ def _standards(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     center, deviation = rows.mean(0), rows.std(0)
     floor = np.maximum(SPREAD_FLOOR * math.sqrt(np.square(deviation).mean()), LEVEL_FLOOR * np.abs(center))
     divisor = np.maximum(deviation, floor)
-    divisor[divisor == 0] = divisor.max() or 1.0  # zeros alone have no size
+    divisor[divisor == 0] = divisor.max() or LEVEL_FLOOR  # zeros alone have no size: one is as good as another
     return center, np.maximum(divisor, 1 / LARGEST_CODE)
 
 
 def _systematic(weights: np.ndarray) -> np.ndarray:
-    """Row numbers in proportion to weights: where n evenly spaced points fall among the cumulated weights."""
+    """Row numbers in proportion to weights: where evenly spaced points fall among the cumulated weights.
+
+    There are as many points as rows of any weight, so that rows of equal weight are the rows themselves.
+    """
     cumulated = np.cumsum(weights / weights.max())
-    points = (np.arange(len(weights)) + 0.5) * (cumulated[-1] / len(weights))
-    return np.searchsorted(cumulated, points, side="right")
+    n = np.count_nonzero(weights)
+    return np.searchsorted(cumulated, (np.arange(n) + 0.5) * (cumulated[-1] / n), side="right")
 
 
 def _as_codes(codes: ArrayLike) -> np.ndarray:

@@ -135,6 +135,13 @@ def is_one_layer(composition: Composition) -> bool:
     return is_elementwise and isinstance(encoder, MLP) and not encoder.hidden
 
 
+def n_passes(composition: Composition, n_rows: int) -> int:
+    """Passes that `squared_frobenius` takes for a batch of ``n_rows``: none in closed form, else min(k, d)."""
+    layers = _HiddenLayer.of(composition)
+    is_closed = is_one_layer(composition) or (layers is not None and layers.is_cheap_for(n_rows))
+    return 0 if is_closed else min(composition.n_components, composition.n_features)
+
+
 def one_layer_squared_frobenius(
     weight: Tensor, pre_activation: Tensor, activation: RowFunction | None = None
 ) -> Tensor:
@@ -161,7 +168,7 @@ def one_layer_squared_frobenius(
     lengths = weight.square().sum(1)
     if activation is None:
         return lengths.sum().expand(len(pre_activation))
-    return slope(activation, pre_activation).square() @ lengths
+    return (slope(activation, pre_activation).square() * lengths).sum(1)
 
 
 def slope(activation: RowFunction, at: Tensor) -> Tensor:
@@ -362,7 +369,7 @@ def _row_function(f: Composition | RowFunction) -> RowFunction:
 def _is_identity(composition: Composition) -> bool:
     """Whether the mean code is the encoder's output itself."""
     code = composition.code
-    return type(code) in (Point, NestedDropout) and getattr(code, "activation", None) is None
+    return type(code) in (Point, NestedDropout) and getattr(code, "activation", None) in (None, "identity")
 
 
 def _wide(output: Tensor) -> Tensor:

@@ -38,9 +38,11 @@ class Objective:
             terms = {"reconstruction": negative_log_likelihood(trace)}
             if composition.prior is not None:
                 terms["divergence"] = self.beta * composition.prior.divergence(trace.q, trace.z)
-        for place, penalty in enumerate(composition.penalties):
+        drawn = trace.noise.penalties or (None,) * len(composition.penalties)
+        for place, (penalty, noise) in enumerate(zip(composition.penalties, drawn, strict=True)):
             name = type(penalty).__name__
-            terms[f"{name}_{place}" if name in terms else name] = penalty(trace, composition)
+            given = () if noise is None else (noise,)
+            terms[f"{name}_{place}" if name in terms else name] = penalty(trace, composition, *given)
         if composition.weight_prior is not None:
             terms["weights"] = composition.weight_prior.cost(composition) / self.n_rows
         return terms

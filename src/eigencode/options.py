@@ -69,8 +69,8 @@ Object = Any
 
 
 @dataclass(eq=False, repr=False)
-class AutoencoderOptions:
-    """The knobs shared by every autoencoder."""
+class ModelOptions:
+    """The knobs that say what a model is."""
 
     n_components: Annotated[
         int | Literal["auto"],
@@ -94,6 +94,14 @@ class AutoencoderOptions:
         Activation | Object,
         Knob("Nonlinearity between the layers: a name, or any elementwise torch module."),
     ] = "gelu"
+    image_shape: Annotated[
+        tuple[int, ...] | None,
+        Knob(
+            "(channels, height, width) of rows that are images, their cells in this order: the networks are then "
+            "convolutional, and 'hidden' gives the channels of their stages, each of which halves the image.",
+            low=1,
+        ),
+    ] = None
     likelihood: Annotated[
         LikelihoodName | Object,
         Knob(
@@ -149,6 +157,12 @@ class AutoencoderOptions:
             "exists."
         ),
     ] = "auto"
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class TrainingOptions:
+    """The knobs of training, the same whatever is trained."""
+
     optimizer: Annotated[
         Literal["auto", "adam", "lbfgs"],
         Knob("'adam': mini-batches; 'lbfgs': all rows at once, for small tables and exact optima; 'auto': by size."),
@@ -204,6 +218,11 @@ class AutoencoderOptions:
     verbose: Annotated[bool, Knob("Show a progress bar.")] = False
 
 
+@dataclass(eq=False, repr=False)
+class AutoencoderOptions(TrainingOptions, ModelOptions):
+    """The knobs shared by every autoencoder: those of the model first, then those of its training."""
+
+
 @dataclass(eq=False, repr=False, kw_only=True)
 class LinearOptions(AutoencoderOptions):
     """The knobs of `LinearAutoencoder`."""
@@ -220,6 +239,95 @@ class LinearOptions(AutoencoderOptions):
             "same subspace."
         ),
     ] = "exact"
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class StackedOptions(AutoencoderOptions):
+    """The knobs of `StackedAutoencoder`."""
+
+    layers: Annotated[
+        tuple[int, ...] | Literal["auto"] | Object,
+        Knob(
+            "The layers from the data to the code, each a width or an autoencoder of any kind, with its own noise and "
+            "penalties on the codes below. A width is a layer of that many units with `activation`, `corruption` and "
+            "the training options given here. 'auto': the widths in `hidden`, then `n_components`. The seed of every "
+            "layer comes from `random_state`.",
+            low=1,
+            object="a sequence of widths and autoencoders",
+        ),
+    ] = "auto"
+    activation: Annotated[
+        Activation | Object,
+        Knob(
+            "Nonlinearity of the units of layers given by width, those of the code included unless `code` says "
+            "otherwise: a name, or any elementwise torch module."
+        ),
+    ] = "sigmoid"
+    pretrain: Annotated[
+        bool, Knob("Fit the layers one after the other first; else the same network starts at random weights.")
+    ] = True
+    fine_tune: Annotated[bool, Knob("Train the unrolled network as a whole in the end.")] = True
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class VariationalOptions(AutoencoderOptions):
+    """The knobs of `VariationalAutoencoder`."""
+
+    n_draws: Annotated[
+        int,
+        Knob("Codes drawn for each row in training; more than one weighs them by importance, a tighter bound.", low=1),
+    ] = 1
+    warmup: Annotated[
+        float,
+        Knob("Epochs over which training raises the divergence's weight from 0.", low=0, high=1e9),
+    ] = 0.0
+
+
+@dataclass(eq=False, repr=False)
+class HeadOptions:
+    """The knobs that say what a supervised model is."""
+
+    autoencoder: Annotated[
+        Object,
+        Knob(
+            "The autoencoder whose code the labels are read from. One that is fitted already, as on more rows than "
+            "have labels, is copied and taken as it is; one that is not is fitted to the rows first. None is "
+            "`Autoencoder()`. Cloning forgets what was fitted, unless it is in scikit-learn's `FrozenEstimator`.",
+            on_command_line=False,
+            object="an autoencoder",
+        ),
+    ] = None
+    _: KW_ONLY
+    hidden: Annotated[
+        tuple[int, ...],
+        Knob("Widths of the head's hidden layers, from the code to the labels; () is a linear head.", low=1),
+    ] = ()
+    activation: Annotated[
+        Activation | Object,
+        Knob("Nonlinearity between the head's layers: a name, or any elementwise torch module."),
+    ] = "gelu"
+    fine_tune: Annotated[
+        bool, Knob("Train the encoder together with the head; else it stays as it is and the head alone learns.")
+    ] = True
+    alpha: Annotated[
+        float,
+        Knob("Weight of the reconstruction's negative log-likelihood beside the labels' in fine-tuning.", low=0),
+    ] = 0.0
+
+
+@dataclass(eq=False, repr=False)
+class SupervisedOptions(TrainingOptions, HeadOptions):
+    """The knobs shared by supervised models."""
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class RegressorOptions(SupervisedOptions):
+    """The knobs of `AutoencoderRegressor`."""
+
+    likelihood: Annotated[
+        LikelihoodName | Object,
+        Knob("Distribution p(y|z) of the labels given the code: a name or a part, as an autoencoder's of its columns."),
+    ] = "gaussian"
 
 
 @dataclass(frozen=True)
@@ -268,6 +376,11 @@ def options_of(cls: type) -> tuple[Option, ...]:
     return tuple(found)
 
 
+def values_of(instance: Any, cls: type) -> dict[str, Any]:
+    """What an instance has for the knobs of an options class, by name."""
+    return {option.name: getattr(instance, option.name) for option in options_of(cls)}
+
+
 def check_options(instance: Any) -> None:
     """Check every knob of an estimator against its own domain."""
     cls: type = type(instance)
@@ -307,7 +420,7 @@ def _is_integer(value: object) -> bool:
 
 
 def _is_real(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and not math.isnan(value)
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 _NUMBERS: dict[type, Callable[[object], bool]] = {int: _is_integer, float: _is_real}

@@ -25,6 +25,9 @@ from eigencode.objectives import Objective
 EXACT_SIZE = 2048
 """Up to this many columns or rows the spectrum is found by a full eigendecomposition, about a second's work."""
 
+SEARCHED_DIRECTIONS = 256
+"""Directions that are found of larger problems where no number is asked for."""
+
 SHORTEST_STEP = 6
 """Halvings of a Newton step that are tried."""
 
@@ -84,7 +87,7 @@ def spectrum(rows: Tensor, n_components: int | None, seed: int) -> Spectrum:
         vectors = (rows.double().T @ left) / (values * n_rows).sqrt()
         total = float(values.sum())
     else:
-        wanted = min(n_components or 256, *rows.shape)
+        wanted = min(n_components or SEARCHED_DIRECTIONS, *rows.shape)
         _, singular, right = randomized_svd(rows.numpy(), wanted, n_iter=4, random_state=seed % 2**32)
         values = torch.from_numpy(singular).double().square() / n_rows
         vectors = torch.from_numpy(right.T.copy()).double()

@@ -217,7 +217,7 @@ def check_penalty(
         part.double()
         n = 6
         x = torch.randn(n, n_features, dtype=torch.float64, generator=_source(1))
-        term = _Term(model, part, model.draw_noise(n, _source(2)))
+        term = _Term(model, part, model.draw_noise(n, _source(2)), part.draw_noise(n, model, _source(6)))
         value = term(x)
         shapes = [(n,), ()]
         _that(tuple(value.shape) in shapes, part, "a penalty is one number a row, or a scalar", f"shape {value.shape}")
@@ -473,12 +473,13 @@ def _check_code_mean(part: Code, output: Tensor, n_components: int) -> None:
 class _Term(nn.Module):
     """A penalty on top of its model, as a function of a batch."""
 
-    def __init__(self, model: Composition, penalty: Penalty, noise: Noise) -> None:
+    def __init__(self, model: Composition, penalty: Penalty, noise: Noise, own_noise: Tensor | None) -> None:
         super().__init__()
         self.model, self.penalty, self.noise = model, penalty, noise
+        self.own_noise = () if own_noise is None else (own_noise,)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.penalty(self.model(x, self.noise), self.model)
+        return self.penalty(self.model(x, self.noise), self.model, *self.own_noise)
 
 
 def _check_penalty_gradient(part: Penalty, term: _Term, x: Tensor) -> None:

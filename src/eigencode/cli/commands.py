@@ -12,15 +12,28 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, validators
 
+import eigencode
 from eigencode._version import __version__
-from eigencode.cli.flags import AUTOMATIC, FILES, STREAM, Flags, advice_on_taken_words
+from eigencode.cli.flags import (
+    FILES,
+    KINDS,
+    KNOBS,
+    NONE_GIVEN,
+    PLAIN,
+    STREAM,
+    Flags,
+    Kind,
+    advice_on_taken_words,
+    knobs_given,
+)
 from eigencode.cli.words import description, fitted_names, outcome, print_facts, print_json, summary
-from eigencode.errors import DataError, EigencodeError
+from eigencode.errors import DataError, EigencodeError, InterruptedWarning, OptionError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,9 +41,6 @@ if TYPE_CHECKING:
     from eigencode.estimators.base import BaseAutoencoder
 
 MODEL_ENDING = ".safetensors"
-
-INTERRUPTED = "Training was interrupted"
-"""How the warning begins with which an estimator keeps its best weights on Ctrl-C."""
 
 EXIT_CODES = (
     "Exit codes: 0 if done; 1 if a command failed for a reason that its message says; 2 if it was not understood; "
@@ -83,16 +93,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read the answer has all they wanted of it.
         _close_stdout()
         return 0
-    return 130 if any(message.startswith(INTERRUPTED) for message in warned) else 0
+    return 130 if any(isinstance(warning, InterruptedWarning) for warning in warned) else 0
 
 
 @contextmanager
-def _plain_warnings() -> Iterator[list[str]]:
+def _plain_warnings() -> Iterator[list[Warning | str]]:
     """Warnings as one line each, without the place in the source that raised them; yields a list of them."""
-    said: list[str] = []
+    said: list[Warning | str] = []
 
     def say(message: Warning | str, *_: object, **__: object) -> None:
-        said.append(str(message))
+        said.append(message)
         print(f"Warning: {message}", file=sys.stderr)
 
     with warnings.catch_warnings():
@@ -120,15 +130,35 @@ TableOutput = Annotated[
     Parameter(help="Where to: a .csv, .parquet or .npy file, or - for CSV to standard output.", group=FILES),
 ]
 DemoOutput = Annotated[Path, Parameter(help="Folder to leave model, data and pictures in.")]
-COLUMNS = Parameter(consume_multiple=True, negative_iterable=(), show_default=False, group=FILES)
-Columns = Annotated[tuple[str, ...], COLUMNS, Parameter(help="Columns to use, in place of all.")]
 FirstComponents = Annotated[int | None, Parameter(help="Use the first components of an ordered code only.")]
-Exclude = Annotated[tuple[str, ...], COLUMNS, Parameter(help="Columns to leave out.")]
-AsJson = Annotated[
+SWITCH = Parameter(negative=(), show_default=False)
+AsJson = Annotated[bool, SWITCH, Parameter(name="--json", help="Print one JSON object in place of words.", group=FILES)]
+SEVERAL = Parameter(consume_multiple=True, negative_iterable=(), show_default=False, group=FILES)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which columns of a table to use."""
+
+    columns: Annotated[tuple[str, ...], SEVERAL, Parameter(help="Columns to use, in place of all.")] = ()
+    exclude: Annotated[tuple[str, ...], SEVERAL, Parameter(help="Columns to leave out.")] = ()
+
+
+ALL = Choice()
+Chosen = Annotated[Choice, Parameter(name="*")]
+
+ModelOutput = Annotated[Path, Parameter(help="Where the model goes: a .safetensors file.", group=FILES)]
+WithDensity = Annotated[
     bool,
-    Parameter(
-        name="--json", negative=(), show_default=False, help="Print one JSON object in place of words.", group=FILES
-    ),
+    SWITCH,
+    Parameter(help="Fit a density to the codes as well, from which sample draws rows of any kind.", group=KNOBS),
+]
+
+NRows = Annotated[int, Parameter(help="Number of rows to draw.", validator=validators.Number(gte=1))]
+OfMean = Annotated[bool, SWITCH, Parameter(help="Give the mean of each row drawn, without its noise.")]
+Seed = Annotated[
+    int | None,
+    Parameter(help="Seed of the draws; without one, others come each time.", validator=validators.Number(gte=0)),
 ]
 
 
@@ -148,27 +178,31 @@ def fit(
     rows: Rows,
     /,
     *,
-    output: Annotated[Path, Parameter(help="Where the model goes: a .safetensors file.", group=FILES)],
-    columns: Columns = (),
-    exclude: Exclude = (),
+    output: ModelOutput,
+    chosen: Chosen = ALL,
     as_json: AsJson = False,
-    flags: Annotated[Flags, Parameter(name="*")] = AUTOMATIC,
+    kind: Kind = PLAIN,
+    flags: Annotated[Flags, Parameter(name="*")] = NONE_GIVEN,
+    density: WithDensity = False,
 ) -> None:
     """Fit an autoencoder to the rows of a table.
 
     Ctrl-C ends the training early: the best weights so far are saved, and the exit code is 130.
     """
+    knobs = knobs_given(kind, flags)
+
     from eigencode.data.files import read_table
     from eigencode.data.outputs import check_output
-    from eigencode.estimators.autoencoder import Autoencoder
 
     check_output(output, [MODEL_ENDING])
-    table = read_table(_source(rows), columns=columns, exclude=exclude)
+    table = read_table(_source(rows), **vars(chosen))
     if len(table.rows) < 2:
         raise DataError("Fitting takes two rows at least", got=f"{len(table.rows)} in {str(rows)!r}")
     # What the fit itself has to say is no part of the answer.
     with redirect_stdout(sys.stderr):
-        model = Autoencoder(**vars(flags)).fit(table.frame)
+        model = getattr(eigencode, KINDS[kind])(**knobs).fit(table.frame)
+        if density:
+            model.fit_density(table.frame)
     model.save(output)
     if as_json:
         print_json({**summary(model), "model": str(output)})
@@ -185,29 +219,27 @@ def transform(
     /,
     *,
     output: TableOutput,
-    columns: Columns = (),
-    exclude: Exclude = (),
+    chosen: Chosen = ALL,
     n_components: FirstComponents = None,
 ) -> None:
     """Encode the rows of a table: one line of codes for each row.
 
     Columns are matched to those fitted by their names; choosing them is needed only where they have none.
     """
-    _check_table_output(output)
-    fitted = _loaded(model)
-    codes = fitted.transform(_matching_rows(fitted, rows, columns, exclude), n_components=n_components)
+    fitted, X = _model_and_rows(model, rows, chosen, output)
+    codes = fitted.transform(X, n_components=n_components)
     _write(output, dict(zip(fitted.get_feature_names_out()[: codes.shape[1]], codes.T, strict=True)))
 
 
 @app.command(sort_key=3, usage="Usage: eigencode decode MODEL CODES --output TABLE [OPTIONS]")
-def decode(model: Model, codes: Codes, /, *, output: TableOutput, columns: Columns = (), exclude: Exclude = ()) -> None:
+def decode(model: Model, codes: Codes, /, *, output: TableOutput, chosen: Chosen = ALL) -> None:
     """Decode a table of codes: one row in the data's columns and units for each line of codes."""
     from eigencode.data.files import read_matching
 
     _check_table_output(output)
     fitted = _loaded(model)
     names = list(fitted.get_feature_names_out())
-    table = read_matching(_source(codes), names, fitted.n_components_, columns=columns, exclude=exclude)
+    table = read_matching(_source(codes), names, fitted.n_components_, **vars(chosen))
     _write_rows(output, fitted, fitted.inverse_transform(table.rows))
 
 
@@ -218,17 +250,14 @@ def reconstruct(
     /,
     *,
     output: TableOutput,
-    columns: Columns = (),
-    exclude: Exclude = (),
+    chosen: Chosen = ALL,
     n_components: FirstComponents = None,
 ) -> None:
     """Encode and decode the rows of a table: what the model keeps of them.
 
     Columns are matched to those fitted by their names; choosing them is needed only where they have none.
     """
-    _check_table_output(output)
-    fitted = _loaded(model)
-    X = _matching_rows(fitted, rows, columns, exclude)
+    fitted, X = _model_and_rows(model, rows, chosen, output)
     _write_rows(output, fitted, fitted.reconstruct(X, n_components=n_components))
 
 
@@ -239,23 +268,19 @@ def score(
     /,
     *,
     output: TableOutput | None = None,
-    columns: Columns = (),
-    exclude: Exclude = (),
+    chosen: Chosen = ALL,
     as_json: AsJson = False,
 ) -> None:
     """Say how well a model explains the rows of a table: the mean over them and, with --output, each row's own.
 
-    log_likelihood is in nats, in the data's units, given the row's own code.
+    log_likelihood is in nats and in the data's units: a row's, given its own code; a lower bound of it, if variational.
 
     reconstruction_error is the squared error summed over the columns, in their own units or scaled as in the model.
     """
-    if output is not None:
-        _check_table_output(output)
     if as_json and output == STREAM:
         message = "--json and --output - would both write to standard output: name a file for --output."
         raise CycloptsError(msg=message, command_chain=["score"])
-    fitted = _loaded(model)
-    X = _matching_rows(fitted, rows, columns, exclude)
+    fitted, X = _model_and_rows(model, rows, chosen, output)
     scores = {
         "log_likelihood": fitted.score_samples(X),
         "reconstruction_error": fitted.reconstruction_error(X),
@@ -277,7 +302,23 @@ def score(
         _write(output, scores, said=not as_json)
 
 
-@app.command(sort_key=6, usage="Usage: eigencode describe MODEL [OPTIONS]")
+@app.command(sort_key=6, usage="Usage: eigencode sample MODEL --n-rows N --output TABLE [OPTIONS]")
+def sample(
+    model: Model, /, *, n_rows: NRows, output: TableOutput, mean: OfMean = False, random_state: Seed = None
+) -> None:
+    """Draw new rows from a model fitted with --density, or of the variational kind."""
+    _check_table_output(output)
+    fitted = _loaded(model)
+    try:
+        drawn = fitted.sample(n_rows, mean=mean, random_state=random_state)
+    except OptionError as error:
+        # The flags are checked by now: it has nothing to draw from, for which a shell has advice of its own.
+        hint = "Fit it with --density, or another with --kind variational"
+        raise OptionError(error.what, got=error.got, hint=hint) from error
+    _write_rows(output, fitted, drawn)
+
+
+@app.command(sort_key=7, usage="Usage: eigencode describe MODEL [OPTIONS]")
 def describe(model: Model, /, *, as_json: AsJson = False) -> None:
     """Say what a model is and how its fit went."""
     from eigencode.storage import load, version_of
@@ -303,13 +344,16 @@ def _source(path: Path) -> Path | BinaryIO:
     return sys.stdin.buffer if path == STREAM else path
 
 
-def _matching_rows(model: BaseAutoencoder, rows: Path, columns: Sequence[str], exclude: Sequence[str]) -> Any:
-    """The columns of a table that a model was fitted on, as it takes them."""
+def _model_and_rows(model: Path, rows: Path, chosen: Choice, output: Path | None = None) -> tuple[BaseAutoencoder, Any]:
+    """A model and the columns of a table that it was fitted on, as it takes them, once the output is seen fit."""
     from eigencode.data.files import read_matching
 
-    names = fitted_names(model)
-    table = read_matching(_source(rows), names, model.n_features_in_, columns=columns, exclude=exclude)
-    return table.rows if names is None else table.frame
+    if output is not None:
+        _check_table_output(output)
+    fitted = _loaded(model)
+    names = fitted_names(fitted)
+    table = read_matching(_source(rows), names, fitted.n_features_in_, **vars(chosen))
+    return fitted, table.rows if names is None else table.frame
 
 
 def _check_table_output(output: Path) -> None:

@@ -1,42 +1,123 @@
-"""Flags from knobs: what ``eigencode fit`` can be told is what the estimator can be told, said once."""
+"""Flags from knobs: what ``eigencode fit`` can be told is what the estimators can be told, said once.
+
+A kind of autoencoder is one of the package's public names that end in "Autoencoder"; its knobs are those of its options
+class. Nothing here imports an estimator, which would import torch.
+"""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
-from dataclasses import field, make_dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, make_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Union, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
 
 from cyclopts import CycloptsError, Group, MissingArgumentError, Parameter, Token
 
+import eigencode
+from eigencode import options
+from eigencode.errors import OptionError, did_you_mean
 from eigencode.options import AutoencoderOptions, Option, options_of
 
 STREAM = Path("-")
 """In place of a table: standard input or standard output."""
 
+PLAIN = "plain"
+"""The kind whose knobs all kinds share."""
 
-def flags_of(cls: type) -> type:
-    """A dataclass of command-line flags, one for each knob that a command line can set.
+KINDS = {
+    name.removesuffix("Autoencoder").lower() or PLAIN: name
+    for name in eigencode.__all__
+    if name.endswith("Autoencoder")
+}
+"""The estimator of each kind."""
+
+FILES, KNOBS = Group("Files", sort_key=1), Group("Autoencoder", sort_key=2)
+OWN_KNOBS = {kind: Group(f"Options of --kind {kind}", sort_key=3 + place) for place, kind in enumerate(KINDS)}
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A knob on the command line.
 
     Parameters
     ----------
-    cls : type
-        An options class or estimator.
-
-    Returns
-    -------
-    type
-        Fields with the names and defaults of the knobs; their help, range and choices come from there too.
+    name : str
+        The knob's name.
+    options : mapping of str to Option
+        The knob as each kind has it that can be told it in a shell.
     """
+
+    name: str
+    options: Mapping[str, Option]
+
+    @property
+    def word(self) -> str:
+        """The flag as it is typed."""
+        return f"--{self.name.replace('_', '-')}"
+
+    @property
+    def alternatives(self) -> tuple[Any, ...]:
+        """The types it takes for one kind or another, Python objects apart, which cannot be typed."""
+        kinds = [kind for option in self.options.values() for kind in option.alternatives if kind is not Any]
+        return tuple(dict.fromkeys(kinds))
+
+    @property
+    def sequence(self) -> Any:
+        """The sequence among these types, if one is: such a flag takes several words."""
+        return next((kind for kind in self.alternatives if get_origin(kind) is tuple), None)
+
+    @property
+    def parsed_type(self) -> Any:
+        """The type by which cyclopts counts its words: as many as are there for a sequence, else one."""
+        return self.sequence or Union[self.alternatives]  # noqa: UP007 (made at run time)
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """Where help lists it: once among the common flags, or with each kind that has it."""
+        return (KNOBS,) if PLAIN in self.options else tuple(OWN_KNOBS[kind] for kind in self.options)
+
+    @property
+    def help(self) -> str:
+        """The knob's own words; those of each kind where they differ."""
+        shared = {PLAIN: self.options[PLAIN]} if PLAIN in self.options else self.options
+        said = {kind: _help(option) for kind, option in shared.items()}
+        if len(set(said.values())) == 1:
+            return next(iter(said.values()))
+        return " ".join(f"With --kind {kind}: {words}" for kind, words in said.items())
+
+    @property
+    def default(self) -> str | None:
+        """The first kind's default, and those of other kinds that differ; None where there is nothing to say."""
+        said = {kind: str(option.default) for kind, option in self.options.items()}
+        first = next(iter(said.values()))
+        others = [f"{words} for --kind {kind}" for kind, words in said.items() if words == first]
+        return None if [first, *others] == ["None"] else "; ".join([first, *others])
+
+
+def options_class(estimator: str) -> type[AutoencoderOptions]:
+    """The options class of an estimator, by name: `XOptions` of `XAutoencoder`, or the common one."""
+    own = f"{estimator.removesuffix('Autoencoder')}Options"
+    found: type[AutoencoderOptions] = getattr(options, own, AutoencoderOptions)
+    return found
+
+
+def flags_of(kinds: Mapping[str, type]) -> dict[str, Flag]:
+    """One flag for each knob of some options classes that a command line can set, by name."""
+    found: dict[str, dict[str, Option]] = {}
+    for kind, cls in kinds.items():
+        for option in options_of(cls):
+            if option.knob.on_command_line:
+                found.setdefault(option.name, {})[kind] = _without_objects(option)
+    return {name: Flag(name, knobs) for name, knobs in found.items()}
+
+
+def flags_class(flags: Mapping[str, Flag]) -> type:
+    """A dataclass with a field for each flag, as cyclopts reads it; None is a flag that was not given."""
     # Without a module of our own the class would pass for one of the standard library's, whose fields are not flags.
     return make_dataclass(
         "Flags",
-        [
-            (flag.name, Annotated[_parsed_type(flag), _parameter(flag)], field(default=flag.default))
-            for flag in map(_without_objects, options_of(cls))
-            if flag.knob.on_command_line
-        ],
+        [(flag.name, Annotated[flag.parsed_type, _parameter(flag)], field(default=None)) for flag in flags.values()],
         kw_only=True,
         frozen=True,
         namespace={"__module__": __name__},
@@ -49,68 +130,104 @@ def _without_objects(option: Option) -> Option:
     return replace(option, type=Union[kinds] if kinds else Any)  # noqa: UP007 (made at run time)
 
 
-def _parsed_type(flag: Option) -> Any:
-    """The type by which cyclopts counts a flag's words: as many as are there for a sequence, else one."""
-    return next((kind for kind in flag.alternatives if get_origin(kind) is tuple), flag.type)
+def _help(option: Option) -> str:
+    interval = option.knob.interval
+    return option.knob.help if interval == "(-inf, inf)" else f"{option.knob.help} Range {interval}."
 
 
-def _parameter(flag: Option) -> Parameter:
+def _parameter(flag: Flag) -> Parameter:
     """What cyclopts is to know of a flag beyond its type."""
-    interval = flag.knob.interval
-    said = flag.knob.help if interval == "(-inf, inf)" else f"{flag.knob.help} Range {interval}."
-    if _is_sequence(flag) and int in flag.alternatives:
+    said, default = flag.help, flag.default
+    if flag.sequence and int in flag.alternatives:
         said += " Here, a single number is a sequence of one."
+    shown = False if default is None else lambda _: default
     if bool in flag.alternatives:
-        return Parameter(help=said, group=KNOBS)
+        return Parameter(help=said, group=flag.groups, show_default=shown)
     return Parameter(
         help=said,
-        group=KNOBS,
+        group=flag.groups,
+        show_default=shown,
         converter=_reader(flag),
-        consume_multiple=_is_sequence(flag),
+        consume_multiple=flag.sequence is not None,
         negative_iterable=(),
     )
 
 
-def _reader(flag: Option) -> Callable[[Any, Sequence[Token]], Any]:
-    """A function that reads a flag's words, and refuses in the knob's own words what is out of its domain."""
+def _reader(flag: Flag) -> Callable[[Any, Sequence[Token]], Any]:
+    """A function that reads a flag's words; what they may be is known with the kind."""
 
     def read(_: Any, tokens: Sequence[Token]) -> Any:
         values = tuple(_number(token.value, flag) for token in tokens)
-        alone = len(values) == 1 and (isinstance(values[0], str) or not _is_sequence(flag))
-        value = values[0] if alone else values
-        flag.check(value, "eigencode fit")
-        return value
+        alone = len(values) == 1 and (isinstance(values[0], str) or not flag.sequence)
+        return values[0] if alone else values
 
     return read
 
 
-def _is_sequence(flag: Option) -> bool:
-    return get_origin(_parsed_type(flag)) is tuple
-
-
-def _number(word: str, flag: Option) -> Any:
+def _number(word: str, flag: Flag) -> Any:
     """A word as a number, where the flag takes numbers and it reads as one."""
-    kinds = [int] if _is_sequence(flag) else [kind for kind in (int, float) if kind in flag.alternatives]
-    for kind in kinds:
+    taken = get_args(flag.sequence) or flag.alternatives
+    for number in (int, float):
         try:
-            return kind(word)
+            if number in taken:
+                return number(word)
         except ValueError:
             continue
     return word
 
 
-KNOBS, FILES = Group("Autoencoder", sort_key=2), Group("Files", sort_key=1)
+FLAGS = flags_of({kind: options_class(name) for kind, name in KINDS.items()})
+
+KIND = Parameter(
+    help="Kind of autoencoder. Options that one kind alone has are listed below.",
+    group=KNOBS,
+    converter=lambda _, tokens: tokens[0].value,  # what is no kind is refused with the other flags
+)
 
 if TYPE_CHECKING:
-    Flags = AutoencoderOptions
+    Flags: TypeAlias = Any
+    Kind: TypeAlias = str
 else:
-    Flags = flags_of(AutoencoderOptions)
+    Flags = flags_class(FLAGS)
+    Kind = Annotated[Literal[tuple(KINDS)], KIND]
 
-AUTOMATIC = Flags()
+NONE_GIVEN = Flags()
 
-FLAGS_OF_SEVERAL_WORDS = {"--columns", "--exclude"} | {
-    f"--{flag.name.replace('_', '-')}" for flag in options_of(AutoencoderOptions) if _is_sequence(flag)
-}
+
+class FlagError(CycloptsError):
+    """No kind of autoencoder, or a flag that the kind does not have, or one with a value that it does not take."""
+
+    def __init__(self, word: str, message: str) -> None:
+        super().__init__(msg=message, command_chain=["fit"])
+        self.word = word
+
+
+def knobs_given(kind: str, flags: Flags) -> dict[str, Any]:
+    """The flags that were given, each checked to be a knob of this kind and in its domain there.
+
+    Raises
+    ------
+    FlagError
+        Where one is not, or the kind is none.
+    """
+    if kind not in KINDS:
+        refusal = OptionError("There is no such --kind", got=repr(kind), hint=did_you_mean(kind, KINDS))
+        raise FlagError("--kind", str(refusal))
+    values = {name: value for name, value in vars(flags).items() if value is not None}
+    for name, value in values.items():
+        flag = FLAGS[name]
+        if kind not in flag.options:
+            *others, last = flag.options
+            owners = f"{', '.join(others)} or {last}" if others else last
+            raise FlagError(flag.word, f"{flag.word} does not belong to --kind {kind}, but to --kind {owners}.")
+        try:
+            flag.options[kind].check(value, "eigencode fit")
+        except OptionError as error:
+            raise FlagError(flag.word, str(error)) from error
+    return values
+
+
+FLAGS_OF_SEVERAL_WORDS = {"--columns", "--exclude"} | {flag.word for flag in FLAGS.values() if flag.sequence}
 
 
 def advice_on_taken_words(tokens: Sequence[str], error: CycloptsError) -> str:
@@ -123,7 +240,7 @@ def advice_on_taken_words(tokens: Sequence[str], error: CycloptsError) -> str:
             taken.setdefault(flag, []).extend([value] if value else [])
         elif flag:
             taken[flag].append(STREAM.name if Path(token) == STREAM else token)
-    name = "" if error.argument is None else error.argument.name
+    name = error.word if isinstance(error, FlagError) else "" if error.argument is None else error.argument.name
     missing = isinstance(error, MissingArgumentError) and not name.startswith("--")
     suspects = [flag for flag in taken if flag in FLAGS_OF_SEVERAL_WORDS and taken[flag] and (missing or flag == name)]
     if not suspects:

@@ -7,15 +7,26 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
+from eigencode.options import AutoencoderOptions, options_of
+
 if TYPE_CHECKING:
+    from eigencode.composition import Composition
     from eigencode.estimators.base import BaseAutoencoder
+    from eigencode.parts.base import Word
 
 SCALES = {
     "common": "one scale for all columns",
     "standard": "each column by its standard deviation",
     "none": "columns centred only",
 }
-STARTS = {"linear": "at the linear optimum of its kind", "plain": "from random weights"}
+WORDS = ("code", "likelihood", "corruption", "prior", "weight_prior")
+"""Words of the formula that a model has one part for at most."""
+
+STARTS = {
+    "linear": "at the linear optimum of its kind",
+    "plain": "from random weights",
+    "pretrained": "at layers fitted one after the other",
+}
 
 
 def print_facts(facts: Mapping[str, str], file: TextIO | None = None) -> None:
@@ -35,7 +46,7 @@ def summary(model: BaseAutoencoder) -> dict[str, Any]:
     """A fitted model, as JSON has it; objectives are nats a row of scaled data."""
     composition, execution, baseline = model.composition_, model.execution_, model.baseline_
     is_stream = hasattr(model, "stream_state_")
-    words = {name: getattr(composition, name) for name in ("code", "likelihood", "corruption", "prior")}
+    words = {name: getattr(composition, name) for name in WORDS}
     return {
         "kind": type(model).__name__,
         "n_components": model.n_components_,
@@ -43,7 +54,9 @@ def summary(model: BaseAutoencoder) -> dict[str, Any]:
         "feature_names": fitted_names(model),
         "hidden": [int(width) for width in model.hidden_],
         "n_weights": sum(weight.numel() for weight in composition.parameters()),
+        "options": own_options(model),
         **{name: None if word is None else repr(word) for name, word in words.items()},
+        "penalties": [_with_choice(penalty, composition) for penalty in composition.penalties],
         "scale": model.scale_,
         "start": model.start_,
         "optimizer": model.optimizer_,
@@ -76,10 +89,12 @@ def description(facts: Mapping[str, Any]) -> dict[str, str]:
     threads = "1 thread" if facts["n_threads"] == 1 else f"{facts['n_threads']} threads"
     return {
         "kind": facts["kind"],
+        **({"options": _listed(facts["options"])} if facts["options"] else {}),
         "code size": f"{facts['n_components']}, from {facts['n_features_in']} columns",
-        "hidden layers": f"{hidden}, mirrored in the decoder" if hidden else "none: a linear map",
+        "hidden layers": f"{hidden}, mirrored in the decoder" if hidden else "none",
         "weights": f"{facts['n_weights']:,}",
-        **{name: facts[name] for name in ("code", "likelihood", "corruption", "prior") if facts[name] is not None},
+        **{name.replace("_", " "): facts[name] for name in WORDS if facts[name] is not None},
+        **({"penalties": ", ".join(facts["penalties"])} if facts["penalties"] else {}),
         "scale": f"{facts['scale']}: {SCALES[facts['scale']]}",
         "start": f"{facts['start']}: {STARTS[facts['start']]}",
         "training": f"{facts['n_epochs']} epochs by {facts['optimizer']}; the weights after epoch "
@@ -92,10 +107,37 @@ def description(facts: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def own_options(model: BaseAutoencoder) -> dict[str, Any]:
+    """The options that a model's kind has beyond the common ones, as JSON has them."""
+    cls: type = type(model)
+    common = {option.name for option in options_of(AutoencoderOptions)}
+    own = {option.name: getattr(model, option.name) for option in options_of(cls) if option.name not in common}
+    return {name: value if _is_plain(value) else repr(value) for name, value in own.items()}
+
+
 def fitted_names(model: BaseAutoencoder) -> list[str] | None:
     """Names of the columns a model was fitted on, where they had any."""
     names = getattr(model, "feature_names_in_", None)
     return None if names is None else list(names)
+
+
+def _with_choice(word: Word, composition: Composition) -> str:
+    """A word as it is written, with what it chose by itself in a model."""
+    choice = word.describe(composition)
+    return repr(word) if choice is None else f"{word!r} ({choice})"
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether JSON can hold a value as it is; parts and functions of the user's it cannot."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _listed(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in options.items())
 
 
 def _enumerated(names: list[str] | None, at_most: int = 8) -> str:

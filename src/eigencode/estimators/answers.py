@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -29,9 +29,23 @@ class Answers(BaseEstimator):
     scaler_: Scaler
     execution_: Execution
     n_components_: int
+    hidden_: tuple[int, ...]
     start_: str
-    best_epoch_: int
+    optimizer_: str
     seed_: int
+    explained_variance_ratio_: list[float]
+    history_: list[dict[str, float]]
+    best_epoch_: int
+    best_objective_: float
+    notes_: list[str]
+
+    saved_attributes: ClassVar[Mapping[str, Any]] = {}
+    """Fitted attributes that a file keeps, with their types."""
+
+    @property
+    def scale_(self) -> str:
+        """The scale used where the option said 'auto'."""
+        return self.scaler_.kind
 
     def transform(self, X: Any, *, n_components: int | None = None) -> np.ndarray:
         """Encode rows: the mean of q(z|x).
@@ -196,8 +210,9 @@ class Answers(BaseEstimator):
     def _judged(self, X: Any, function: Callable[[Composition, Tensor, Tensor], Tensor]) -> np.ndarray:
         """An answer that asks the likelihood about the rows, once their values are checked."""
         check_is_fitted(self)
-        self._check_values(X)
-        return self._answer(X, function)
+        array = self._numbers(X)
+        self._check_values(array)
+        return self._answer_of(array, function)
 
     @property
     def _log_jacobian(self) -> float:
@@ -223,7 +238,10 @@ class Answers(BaseEstimator):
     def _answer(self, X: Any, function: Callable[[Composition, Tensor, Tensor], Tensor]) -> np.ndarray:
         """Apply a function of the model, scaled rows, and these rows clipped for the network, a chunk at a time."""
         check_is_fitted(self)
-        array = self._numbers(X)
+        return self._answer_of(self._numbers(X), function)
+
+    def _answer_of(self, array: np.ndarray, function: Callable[[Composition, Tensor, Tensor], Tensor]) -> np.ndarray:
+        """The same for rows that are checked."""
         dtype = _float_type(array.dtype)
         model, limit = self._model_in(dtype), self.scaler_.limit
         found = []
@@ -243,15 +261,14 @@ class Answers(BaseEstimator):
 
         return self._answer(X, errors)
 
-    def _check_values(self, X: Any) -> None:
+    def _check_values(self, array: np.ndarray) -> None:
         """Refuse rows with values that the likelihood cannot be asked about."""
-        likelihood = self.composition_.likelihood
-        if likelihood.support != "real":
-            array = self._numbers(X)
-            check_values(likelihood, ArraySource(array), getattr(self, "feature_names_in_", None))
+        check_values(self.composition_.likelihood, ArraySource(array), getattr(self, "feature_names_in_", None))
 
     def _numbers(self, X: Any, reset: bool = False) -> np.ndarray:
         """Rows checked by scikit-learn's rules, in the numeric type they came in."""
+        if isinstance(X, Tensor):
+            X = X.detach().cpu()
         array = validate_data(self, X, dtype="numeric", reset=reset, ensure_min_samples=2 if reset else 1)
         if array.dtype.kind not in "biuf":
             raise DataError(

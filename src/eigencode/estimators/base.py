@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Literal, Self, get_args, get_type_hints
 
 import numpy as np
 import torch
@@ -19,24 +20,41 @@ from tqdm.auto import tqdm
 from eigencode.composition import Composition
 from eigencode.data.scaling import Scaler
 from eigencode.data.sources import ArraySource
-from eigencode.errors import DataError, InterruptedWarning, TrainingError
-from eigencode.estimators.diagnosis import notes
+from eigencode.errors import DataError, InterruptedWarning, ResultWarning, TrainingError
+from eigencode.estimators.diagnosis import cautions, notes
 from eigencode.estimators.generation import Generation
-from eigencode.estimators.preparation import Preparation, check_values, likelihood_of, prepare, resume
+from eigencode.estimators.geometry import Geometry
+from eigencode.estimators.preparation import Decisions, Preparation, check_values, likelihood_of, prepare, stream
 from eigencode.options import AutoencoderOptions, check_options
 from eigencode.parts.base import Units
 from eigencode.training import loop
-from eigencode.training.execution import require_memory
+from eigencode.training.execution import require_memory, weights_dtype
 from eigencode.training.noise import resolve_seed
 from eigencode.training.state import TrainingState
 
-ENDLESS = 2**62
-"""Steps of a run without a known end."""
+HEAVIEST = 1e30
+"""Weight, beside the mean, up to which float32 can count a row."""
 
 
 @dataclass(eq=False, repr=False)
-class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Generation):
+class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Generation, Geometry):
     """Fits a composition to rows, and answers with it."""
+
+    saved_attributes: ClassVar[Mapping[str, Any]] = {
+        **Generation.saved_attributes,
+        **{f"{name}_": kind for name, kind in get_type_hints(Decisions).items()},
+        "n_features_in_": int,
+        "history_": list[dict[str, float]],
+        "best_epoch_": int,
+        "best_objective_": float,
+        "notes_": list[str],
+        "mean_weight_": float,
+    }
+    """Fitted attributes that a file keeps, with their types; a subclass lists its own beside these.
+
+    A type may be plain, an array or tensor, a dataclass, an autoencoder, or a list, tuple or dict of such. An attribute
+    whose type admits None need not be there, and is forgotten when the weights change.
+    """
 
     # -- fitting
 
@@ -93,101 +111,157 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
             ``epoch``, ``step``, ``learning_rate``, and the mean objective a row (in the model's units) on the
             training rows during the epoch and on the held-out rows after it.
         """
-        run = self._begin(X, sample_weight)
-        loop.begin(run.state, run.work)
-        self.history_ = run.state.history
-        self.best_epoch_, self.best_objective_ = 0, run.state.history[0]["held_out_objective"]
-        self.baseline_ = None if run.baseline is None else self._as_baseline(run.baseline, run.work)
+        with self._unchanged_on_failure():
+            run = self._prepared(X, sample_weight, self._training_options)
+            loop.begin(run.state, run.work)
+            self.history_ = run.state.history
+            self.best_epoch_, self.best_objective_ = 0, run.state.history[0]["held_out_objective"]
+            self.baseline_ = None if run.baseline is None else self._as_baseline(run.baseline, run.work)
         return self._train(run.state, run.work)
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Take one pass over a block of rows, and keep what was learned from earlier blocks.
 
-        The first block settles scale, code size, start and step size, so it should be typical and not small. There are
-        no held-out rows and no decay of the step size: the last weights are the model's.
+        The first block settles scale, code size and start, so it should be typical and not small. After ``fit`` it goes
+        on from the fitted weights, with their scale, by a fresh optimiser. There are no held-out rows and no decay of
+        the step size: the last weights are the model's. ``learning_rate`` and ``batch_size`` are read anew for each
+        block; the other options are settled. A block is learned whole or, where it is refused, not at all.
 
         Parameters
         ----------
         X : array-like of shape (n, d)
-            A block of rows.
+            A block of rows; after the first, one row is enough.
         y : None
             Ignored.
         sample_weight : array-like of shape (n,), optional
-            Weight of each row.
+            Weight of each row, beside the mean weight of the first block (or of ``fit``): a block of small weights
+            moves little, one that weighs nothing is passed over.
 
         Returns
         -------
         self
         """
-        if not hasattr(self, "stream_state_"):
-            options = replace(self._training_options(), validation_fraction=0.0, max_seconds=None)
-            if options.optimizer == "auto":
-                # L-BFGS would carry one block's curvature over to the next.
-                options.optimizer = "adam"
-            run = self._begin(X, sample_weight, options)
-            state, work = run.state, run.work
-            # A stream has no known end: after the warm-up the step size stays.
-            state.schedule.decay_from = state.schedule.end = ENDLESS
-            self.history_, self.best_epoch_, self.baseline_ = state.history, 0, None
-        else:
-            check_options(self)
-            self._check_values(X)
-            array = self._numbers(X)
-            array, weights = _weighted(array, sample_weight)
-            state, work = resume(self, self._scaled(array), weights)
-        try:
-            loop.one_pass(state, work)
-        finally:
-            self.stream_state_ = state.state_dict()
-            state.parameters.release()
-        self.history_ = state.history
-        self.best_epoch_, self.best_objective_ = state.epoch, state.history[-1]["training_objective"]
+        with self._unchanged_on_failure():
+            block = self._block if self.__sklearn_is_fitted__() else self._first_block
+            rows, weights = block(X, sample_weight)
+            if len(rows):
+                self._learn(rows, weights)
         return self
 
-    def _begin(self, X: Any, sample_weight: Any, options: AutoencoderOptions | None = None) -> Preparation:
-        """Check options and rows, fit the scale, and prepare a run; a refusal leaves the estimator as it was."""
+    def _first_block(self, X: Any, sample_weight: Any) -> tuple[Tensor, Tensor | None]:
+        """Settle everything by the first block, and give its scaled rows and their weights."""
+
+        def options() -> AutoencoderOptions:
+            given = self._training_options()
+            return replace(given, validation_fraction=0.0, max_seconds=None, optimizer=self._stream_optimizer)
+
+        work = self._prepared(X, sample_weight, options).work
+        self.history_, self.baseline_ = [], None
+        return work.rows, work.weights
+
+    def _block(self, X: Any, sample_weight: Any) -> tuple[Tensor, Tensor | None]:
+        """The scaled rows of a later block, and their weights; no rows where nothing weighs anything."""
+        check_options(self)
+        array = self._numbers(X)
+        self._check_values(array)
+        array, weights, _ = _weighted(array, sample_weight, getattr(self, "mean_weight_", 1.0))
+        rows = self._scaled(array, self.execution_.dtype)
+        return rows, None if weights is None else torch.from_numpy(weights).to(rows.dtype)
+
+    def _learn(self, rows: Tensor, weights: Tensor | None) -> None:
+        """One pass over a block, by a copy of the model that takes its place."""
+        saved = vars(self).get("stream_state_")
+        if saved is None:
+            self.optimizer_ = self._stream_optimizer
+        state, work = stream(self, self._training_options(), rows, weights, saved)
+        row = loop.one_pass(state, work)
+        if not state.parameters.vector.isfinite().all():
+            raise TrainingError(
+                "The block left weights that are no numbers",
+                got=f"a mean objective of {row['training_objective']}",
+                hint="Look for extreme rows, or try a smaller learning_rate",
+            )
+        self.stream_state_ = state.state_dict()
+        state.parameters.release()
+        self.composition_, self.history_ = state.composition, state.history
+        self.best_epoch_, self.best_objective_ = state.epoch, row["training_objective"]
+        self.notes_ = cautions(self.composition_)
+        self._forget()
+
+    @property
+    def _stream_optimizer(self) -> Literal["adam", "lbfgs"]:
+        """The optimiser of blocks: L-BFGS would carry one block's curvature over to the next."""
+        return "adam" if self.optimizer == "auto" else self.optimizer
+
+    def _forget(self) -> None:
+        """Drop what was made of other weights than the present ones."""
+        for name, kind in self.saved_attributes.items():
+            if type(None) in get_args(kind):
+                self.__dict__.pop(name, None)
+
+    @contextmanager
+    def _unchanged_on_failure(self) -> Iterator[None]:
+        """Leave the estimator as it was where what is tried fails."""
         before = self.__dict__.copy()
         try:
-            return self._prepared(X, sample_weight, options)
+            yield
         except BaseException:
             self.__dict__.clear()
             self.__dict__.update(before)
             raise
 
-    def _prepared(self, X: Any, sample_weight: Any, options: AutoencoderOptions | None) -> Preparation:
+    def _prepared(self, X: Any, sample_weight: Any, options: Callable[[], AutoencoderOptions]) -> Preparation:
         """The run, and every attribute known before the training."""
         check_options(self)
         self.__dict__.pop("stream_state_", None)
+        self._forget()
         array = self._numbers(X, reset=True)
         check_values(likelihood_of(self), ArraySource(array), getattr(self, "feature_names_in_", None))
-        array, weights = _weighted(array, sample_weight)
+        array, weights, self.mean_weight_ = _weighted(array, sample_weight)
+        if len(array) < 2:
+            raise DataError("Fitting takes at least two rows of positive weight", got=f"{len(array)}")
         self.seed_ = resolve_seed(self.random_state)
-        self.scaler_ = Scaler.fit(ArraySource(array), self.scale, weights)
-        self.scale_ = self.scaler_.kind
+        self.scaler_ = self._fit_scaler(array, weights)
         units = Units(torch.from_numpy(self.scaler_.center), torch.from_numpy(self.scaler_.divisor))
-        run = prepare(options or self._training_options(), self._scaled(array), self.seed_, units, weights)
+        run = self._prepare(options(), self._scaled(array, weights_dtype(self.precision)), units, weights)
         self.composition_ = run.state.composition
         self.objective_ = run.work.objective
         self.execution_ = run.work.execution
-        self.n_components_ = self.composition_.n_components
-        self.hidden_, self.start_, self.optimizer_ = run.hidden, run.start, run.optimizer
-        self.explained_variance_ratio_ = run.spectrum.explained_variance_ratio(self.n_components_)
-        self.notes_: list[str] = []
+        for name, value in vars(run.decisions).items():
+            setattr(self, f"{name}_", value)
+        self.notes_ = cautions(self.composition_)
+        for caution in self.notes_:
+            warnings.warn(f"{type(self).__name__}: {caution}", ResultWarning, stacklevel=4)
         return run
+
+    def _fit_scaler(self, array: np.ndarray, weights: np.ndarray | None) -> Scaler:
+        """Measure the rows; models with a past of their own learn it here, or bring its scale along."""
+        return Scaler.fit(ArraySource(array), self.scale, weights)
+
+    def _prepare(
+        self, options: AutoencoderOptions, rows: Tensor, units: Units, weights: np.ndarray | None
+    ) -> Preparation:
+        """The run for scaled rows; models with a past of their own bring its weights along."""
+        return prepare(options, rows, self.seed_, units, weights)
 
     def _training_options(self) -> AutoencoderOptions:
         """The options as training is to read them; named autoencoders may settle some."""
         return self
 
-    def _scaled(self, array: np.ndarray) -> Tensor:
+    def _scaled(self, array: np.ndarray, dtype: torch.dtype) -> Tensor:
         """Scaled rows as one tensor in the weights' precision, filled a chunk at a time."""
-        dtype = torch.float64 if self.precision == "float64" else torch.float32
         require_memory(array.size * dtype.itemsize, "The scaled table", "Try fewer rows at a time with partial_fit")
         rows = torch.empty(array.shape, dtype=dtype)
         first = 0
         for chunk in self.scaler_.chunks(array, np.float64):
             rows[first : first + len(chunk)] = torch.from_numpy(chunk)
             first += len(chunk)
+        # The sum is no number where a cell is none, and reads the rows once.
+        if not rows.sum(dtype=torch.float64).isfinite() and not rows.isfinite().all():
+            raise DataError(
+                f"Some values are too large for {str(dtype).removeprefix('torch.')} beside the scale of their columns",
+                hint="Use scale='standard' or precision='float64', or divide those columns by a constant first",
+            )
         return rows
 
     def _train(self, state: TrainingState, work: loop.Work) -> Iterator[dict[str, float]]:
@@ -212,13 +286,15 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         """Set what is known after training only."""
         if state.best is not None:
             self.best_epoch_, self.best_objective_ = state.best.epoch, state.best.objective
-        rival = self.baseline_ if self.hidden_ else None
+        is_linear = not self.hidden_ and self.encoder is None and self.decoder is None
+        rival = None if is_linear else self.baseline_
         baseline = None if rival is None else rival.history_[0]["held_out_objective"]
-        self.notes_ = notes(state, work.rows, baseline)
+        explained = sum(self.explained_variance_ratio_) if self.n_components == "auto" else None
+        self.notes_ = notes(state, work.rows, baseline, explained)
 
     def _as_baseline(self, composition: Composition, work: loop.Work) -> BaseAutoencoder:
         """The linear model of the same kind as a fitted estimator of its own."""
-        options = {"hidden": (), "encoder": None, "decoder": None, "start": "linear", "max_epochs": 0}
+        options = {"hidden": (), "image_shape": None, "encoder": None, "decoder": None, "start": "linear", "max_epochs": 0}
         baseline: BaseAutoencoder = clone(self).set_params(**options)
         shared = {name: value for name, value in vars(self).items() if name.endswith("_")}
         baseline.__dict__.update(shared)
@@ -244,12 +320,31 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         return hasattr(self, "history_")
 
 
-def _weighted(array: np.ndarray, sample_weight: Any) -> tuple[np.ndarray, np.ndarray | None]:
-    """Rows that weigh anything, and their weights with mean 1; no weights at all where all are equal."""
+def _weighted(
+    array: np.ndarray, sample_weight: Any, unit: float | None = None
+) -> tuple[np.ndarray, np.ndarray | None, float]:
+    """Rows that weigh anything, what each weighs in a unit, and the unit: by default their mean weight.
+
+    There are no weights at all where all are 1.
+    """
+    if sample_weight is None and unit in (None, 1.0):
+        return array, None, 1.0
     if sample_weight is None:
-        return array, None
-    weights = _check_sample_weight(sample_weight, array, dtype=np.float64, ensure_non_negative=True)
+        weights = np.ones(len(array))
+    elif not np.asarray(sample_weight).any():
+        weights = np.zeros(len(array))
+    else:
+        weights = _check_sample_weight(sample_weight, array, dtype=np.float64, ensure_non_negative=True)
+    largest = weights.max(initial=0.0)
+    if unit is None and largest > 0:
+        # Divided first, the sum of the largest numbers is a number too.
+        unit = float(largest * (weights[weights > 0] / largest).mean())
+    with np.errstate(over="ignore"):
+        weights = weights / (unit or 1.0)
+    if largest > 0 and weights.max() > HEAVIEST:
+        raise DataError(
+            "The weights of a block must be comparable with those of the first",
+            got=f"{largest:g} beside a mean of {unit:g}",
+        )
     array, weights = array[weights > 0], weights[weights > 0]
-    if len(array) < 2:
-        raise DataError("Fitting takes at least two rows of positive weight", got=f"{len(array)}")
-    return array, None if (weights == weights[0]).all() else weights / weights.mean()
+    return array, None if (weights == 1).all() else weights, unit or 1.0

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from eigencode.composition import Composition
+from eigencode.estimators.preparation import AUTO_VARIANCE
 from eigencode.parts.codes import Point
+from eigencode.starts import SEARCHED_DIRECTIONS
 from eigencode.training.schedule import Schedule
 from eigencode.training.state import TrainingState
 
@@ -22,7 +24,7 @@ SAMPLE_ROWS = 4096
 """Rows that show whether a component is in use."""
 
 
-def notes(state: TrainingState, rows: Tensor, gained_over: float | None) -> list[str]:
+def notes(state: TrainingState, rows: Tensor, gained_over: float | None, explained: float | None) -> list[str]:
     """Sentences about a finished run.
 
     Parameters
@@ -33,15 +35,24 @@ def notes(state: TrainingState, rows: Tensor, gained_over: float | None) -> list
         Scaled rows, a sample of which is encoded.
     gained_over : float or None
         The baseline's objective on the rows that judged.
+    explained : float or None
+        Share of the variance along the principal directions of a code whose size was 'auto'.
     """
     found = [
         _divergence(state),
         _convergence(state),
         _dead_units(state.composition, rows[:SAMPLE_ROWS]),
         _overcomplete(state.composition),
+        _too_few_directions(state.composition.n_components, explained),
         _linear_would_do(state, gained_over),
     ]
-    return [note for note in found if note is not None]
+    return [*cautions(state.composition), *(note for note in found if note is not None)]
+
+
+def cautions(composition: Composition) -> list[str]:
+    """What the words of a model, put together as they are, have to be known for before any training."""
+    found = [word.caution(composition) for word in composition.words]
+    return [caution for caution in found if caution is not None]
 
 
 def _divergence(state: TrainingState) -> str | None:
@@ -89,6 +100,16 @@ def _overcomplete(composition: Composition) -> str | None:
     return (
         f"overcomplete: {composition.n_components} components for {composition.n_features} columns and nothing that "
         "regularises, so the code may copy its input; try fewer components, noise, or a penalty"
+    )
+
+
+def _too_few_directions(n_components: int, explained: float | None) -> str | None:
+    """A size by rule that a bounded search for directions cut short."""
+    if explained is None or n_components < SEARCHED_DIRECTIONS or explained > AUTO_VARIANCE - 1e-6:
+        return None
+    return (
+        f"n_components='auto' looked at {n_components} principal directions only, which keep {explained:.0%} of the "
+        f"variance and not {AUTO_VARIANCE:.0%}; try a larger number"
     )
 
 

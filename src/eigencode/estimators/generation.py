@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ from eigencode.training.noise import generator, resolve_seed
 
 class Generation(Answers):
     """Autoencoders as generative models: z from a density of codes, x from p(x|z)."""
+
+    saved_attributes: ClassVar[Mapping[str, Any]] = {**Answers.saved_attributes, "mixture_": Mixture | None}
 
     def fit_density(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit a mixture of Gaussians to the codes of rows, from which ``sample`` then draws.

@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any, Self
+
+from sklearn.utils.metaestimators import available_if
 
 from eigencode.errors import OptionError
 from eigencode.estimators.base import BaseAutoencoder
-from eigencode.options import AutoencoderOptions, LinearOptions, documented
+from eigencode.options import AutoencoderOptions, LinearOptions, TrainingOptions, documented, options_of
+
+IN_ONE_STEP = ("precision", "device", "random_state", "validation_fraction", "verbose")
+"""Options of training that the closed form has a use for, or that promise nothing."""
+
+
+def _learns_by_gradient(model: LinearAutoencoder) -> bool:
+    """Whether blocks of rows can be learned from."""
+    if model.solver == "exact":
+        raise OptionError(
+            "The closed form takes all rows at once, and no blocks of them",
+            got="solver='exact'",
+            hint="Use solver='gradient' for partial_fit",
+        )
+    return True
 
 
 @documented
@@ -40,6 +57,41 @@ class LinearAutoencoder(LinearOptions, BaseAutoencoder):
         if self.hidden or self.encoder is not None or self.decoder is not None:
             raise OptionError("A LinearAutoencoder has no layers of its own to choose", hint="Use Autoencoder for that")
         if self.solver == "exact":
+            self._require_no_training()
             return replace(self, start="linear", max_epochs=0)
         optimizer = "lbfgs" if self.optimizer == "auto" else self.optimizer
         return replace(self, start="plain" if self.start == "auto" else self.start, optimizer=optimizer)
+
+    def _require_no_training(self) -> None:
+        """Refuse options that the closed form would pass over in silence."""
+        harmless: dict[str, tuple[Any, ...]] = {
+            option.name: (option.default,) for option in options_of(TrainingOptions) if option.name not in IN_ONE_STEP
+        }
+        harmless |= {"start": ("auto", "linear"), "max_epochs": ("auto", 0)}
+        for name, values in harmless.items():
+            value = getattr(self, name)
+            if value not in values:
+                raise OptionError(
+                    f"The closed form trains nothing and so has no use for {name!r}",
+                    got=f"{name}={value!r} and solver='exact'",
+                    hint="Use solver='gradient'",
+                )
+
+    @available_if(_learns_by_gradient)
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Take one pass over a block of rows, by gradient; there is no such method with ``solver='exact'``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            A block of rows.
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (n,), optional
+            Weight of each row.
+
+        Returns
+        -------
+        self
+        """
+        return super().partial_fit(X, y, sample_weight)

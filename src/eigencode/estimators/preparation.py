@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from numbers import Integral
@@ -22,17 +23,18 @@ from eigencode.estimators.automatic import RECIPES, choose_optimizer, geometric_
 from eigencode.objectives import Objective
 from eigencode.parts.base import Part, Sizes, Units
 from eigencode.parts.codes import Code, NestedDropout, Point
+from eigencode.parts.convolutional import ConvolutionalDecoder, ConvolutionalEncoder
 from eigencode.parts.corruptions import Corruption
 from eigencode.parts.discrete_likelihoods import BernoulliLikelihood, NegativeBinomialLikelihood, PoissonLikelihood
 from eigencode.parts.likelihoods import GaussianLikelihood, LaplaceLikelihood, Likelihood, StudentTLikelihood
-from eigencode.parts.networks import MLP, LinearPath, Network, Tied, as_network
+from eigencode.parts.networks import MLP, LinearPath, Network, Tied, activation_module, as_network
 from eigencode.parts.penalties import Penalty
 from eigencode.parts.priors import Prior
 from eigencode.parts.weights import WeightPrior
-from eigencode.starts import LinearStart, Spectrum, damp, linear_problem, linear_start, set_linear, spectrum
-from eigencode.training.execution import choose_execution, require_memory
+from eigencode.starts import LinearStart, damp, linear_problem, linear_start, set_linear, spectrum
+from eigencode.training.execution import Execution, choose_execution, require_memory
 from eigencode.training.loop import Clock, Work
-from eigencode.training.noise import generator
+from eigencode.training.noise import generator, has_random_layers
 from eigencode.training.optimizers import make_optimizer
 from eigencode.training.schedule import Schedule
 from eigencode.training.state import FlatParameters, TrainingState
@@ -59,8 +61,40 @@ CALIBRATION_ROWS = 8192
 DEEPEST = 16
 """More layers than that are a width that lost its brackets."""
 
+STAGES, FIRST_CHANNELS = 2, 32
+"""Convolutional stages, and channels of the first, which doubles from stage to stage."""
+
+PATH_WEIGHTS = 2**23
+"""Weights that a linear path beside other layers may have: at 10 components, images of up to 500 x 500 in 3 channels."""
+
 AUTO_VARIANCE = 0.9
 """Share of the variance that ``n_components="auto"`` keeps."""
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What was settled before training; a fitted model has each field as an attribute with an underscore behind it.
+
+    Attributes
+    ----------
+    n_components : int
+        Size of the code.
+    hidden : tuple of int
+        Widths of the hidden layers made here, from the data to the code; () where both networks are the user's own.
+    start, optimizer : str
+        What 'auto' became.
+    seed : int
+        Names every random draw.
+    explained_variance_ratio : list of float
+        Share of the scaled rows' variance along each of the first ``n_components`` principal directions.
+    """
+
+    n_components: int
+    hidden: tuple[int, ...]
+    start: str
+    optimizer: str
+    seed: int
+    explained_variance_ratio: list[float]
 
 
 @dataclass(frozen=True)
@@ -73,21 +107,14 @@ class Preparation:
         What the training loop takes.
     baseline : Composition or None
         The linear model of the same kind, where its optimum is known in closed form.
-    spectrum : Spectrum
-        Principal directions of the scaled rows.
-    hidden : tuple of int
-        Widths of the encoder's hidden layers.
-    start, optimizer : str
-        What 'auto' became.
+    decisions : Decisions
+        What was 'auto', settled.
     """
 
     state: TrainingState
     work: Work
     baseline: Composition | None
-    spectrum: Spectrum
-    hidden: tuple[int, ...]
-    start: str
-    optimizer: str
+    decisions: Decisions
 
 
 def prepare(
@@ -112,30 +139,34 @@ def prepare(
     is_plain = all(bool((factors == 1).all()) for factors in working)
     principal = spectrum(weighed if is_plain else weighed * working[0].to(rows), asked, seed)
     n_components = asked or principal.n_components_for(AUTO_VARIANCE)
-    hidden = _hidden(options.hidden, n_features, n_components, n_rows)
+    hidden = () if _has_own_networks(options) else _hidden(options, n_features, n_components, n_rows)
     _require_memory(options, rows, n_components, hidden)
     objective = Objective(beta=options.beta, n_rows=len(training))
     linear = Composition(MLP(), Tied() if options.tied else MLP(), **words)
     _build(linear, typical, n_components, seed, sizes)
     best = linear_start(linear_problem(weighed, principal, linear, objective, working))
-    path = best is not None and options.start != "plain"
+    is_small = n_features * n_components <= PATH_WEIGHTS or not hidden
+    path = best is not None and options.start != "plain" and is_small
     if options.tied and options.decoder is not None:
         raise OptionError("'tied' and 'decoder' are two decoders", got=f"tied=True and decoder={options.decoder!r}")
     composition = Composition(
-        _network(options.encoder, hidden, options.activation, path, gated=options.tied),
-        Tied() if options.tied else _network(options.decoder, hidden[::-1], options.activation, path),
+        _network(options.encoder, _layers(options, hidden, ConvolutionalEncoder), path, gated=options.tied),
+        Tied()
+        if options.tied
+        else _network(options.decoder, _layers(options, hidden[::-1], ConvolutionalDecoder), path),
         **{name: clone(word, safe=False) for name, word in words.items()},
     )
     start = _choose_start(options, composition, best)
     _build(composition, typical, n_components, seed, sizes)
-    for model in (linear, composition):
+    for model in (composition,) if best is None else (linear, composition):
         is_linear = best is not None and (start == "linear" or model is linear)
         if best is not None and is_linear:
             set_linear(model, best)
-        _settle(model, typical, best if is_linear else None, is_newton=not is_plain)
+        settle(model, typical, best if is_linear else None, is_newton=not is_plain)
     state, work, optimizer = _run(options, composition, objective, rows, weights, (training, held_out), seed, began)
     baseline = linear if best is not None else None
-    return Preparation(state, work, baseline, principal, hidden, start, optimizer)
+    explained = principal.explained_variance_ratio(n_components)
+    return Preparation(state, work, baseline, Decisions(n_components, hidden, start, optimizer, seed, explained))
 
 
 def _working_units(likelihood: Likelihood, sizes: Sizes, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -175,70 +206,113 @@ def _run(
     began: float,
 ) -> tuple[TrainingState, Work, str]:
     """The state and the work of training a composition that stands at its start."""
-    is_noisy = composition.is_stochastic or options.precision == "bfloat16"
+    is_noisy = composition.is_stochastic or has_random_layers(composition) or options.precision == "bfloat16"
     optimizer = _or(options.optimizer, choose_optimizer(len(split[0]), is_noisy))
     recipe = RECIPES[optimizer]
-    training, held_out = split
-    batch_size = _or(options.batch_size, recipe.batch_size(len(training)))
-    n_weights = sum(p.numel() for p in composition.parameters())
     precision = "float32" if options.precision == "auto" and optimizer == "lbfgs" else options.precision
+    batch_size = _or(options.batch_size, recipe.batch_size(len(split[0])))
+    n_weights = sum(p.numel() for p in composition.parameters())
     execution = choose_execution(options.device, precision, batch_size * n_weights)
-    work = Work(
+    clock = Clock.starting_at(began, options.max_seconds, recipe.decay_share)
+    work = _work(options, optimizer, objective, rows, weights, split, execution, clock)
+    n_steps = work.n_batches * int(_or(options.max_epochs, recipe.n_epochs(work.n_batches)))
+    schedule = Schedule.over(n_steps, _peak(options, optimizer, work), recipe.warmup, recipe.decay_share)
+    return _state(composition, optimizer, schedule, seed, execution), work, optimizer
+
+
+def stream(
+    model: BaseAutoencoder,
+    options: AutoencoderOptions,
+    rows: Tensor,
+    weights: Tensor | None,
+    saved: dict[str, Any] | None = None,
+) -> tuple[TrainingState, Work]:
+    """The state and the work of one pass over a block of scaled rows, by a copy of a fitted model's composition.
+
+    ``saved`` is the ``state_dict`` that earlier blocks of the stream left, None at its beginning. Batch size and step
+    size are the options', block by block.
+    """
+    everything = torch.arange(len(rows)), torch.empty(0, dtype=torch.int64)
+    optimizer, execution, past = model.optimizer_, model.execution_, model.history_
+    work = _work(options, optimizer, model.objective_, rows, weights, everything, execution, Clock())
+    peak = _peak(options, optimizer, work)
+    epoch, begins = (int(past[-1]["epoch"]), int(past[-1]["step"])) if past else (0, 0)
+    schedule = Schedule.endless(peak, RECIPES[optimizer].warmup, begins)
+    state = _state(copy.deepcopy(model.composition_), optimizer, schedule, model.seed_, execution)
+    if saved is not None:
+        state.load_state_dict(saved)
+        state.schedule.peak = peak
+    elif past:
+        state.epoch, state.step, state.history = epoch, begins, [row.copy() for row in past]
+    return state, work
+
+
+def _work(
+    options: AutoencoderOptions,
+    optimizer: str,
+    objective: Objective,
+    rows: Tensor,
+    weights: Tensor | None,
+    split: tuple[Tensor, Tensor],
+    execution: Execution,
+    clock: Clock,
+) -> Work:
+    """What a run trains on and how; rows and weights go to its device."""
+    recipe = RECIPES[optimizer]
+    training, held_out = split
+    return Work(
         rows=rows.to(execution.device),
         training=training,
         held_out=held_out.to(execution.device),
         objective=objective,
         execution=execution,
-        batch_size=batch_size,
+        batch_size=_or(options.batch_size, recipe.batch_size(len(training))),
         patience=_or(options.patience, recipe.patience),
         progress=recipe.progress,
+        clock=clock,
         weights=None if weights is None else weights.to(execution.device),
-        clock=Clock.starting_at(began, options.max_seconds, recipe.decay_share),
     )
-    peak = float(_or(options.learning_rate, recipe.learning_rate(batch_size)))
-    n_steps = work.n_batches * int(_or(options.max_epochs, recipe.n_epochs(work.n_batches)))
+
+
+def _peak(options: AutoencoderOptions, optimizer: str, work: Work) -> float:
+    """The largest step size of a run."""
+    return float(_or(options.learning_rate, RECIPES[optimizer].learning_rate(work.batch_size)))
+
+
+def _state(
+    composition: Composition, optimizer: str, schedule: Schedule, seed: int, execution: Execution
+) -> TrainingState:
+    """A training state without a past."""
+    if not any(parameter.requires_grad for parameter in composition.parameters()):
+        raise OptionError(
+            "There are no weights to learn",
+            got=f"the encoder {composition.encoder!r} and the decoder {composition.decoder!r}",
+            hint="Give one of them layers, or leave one to 'hidden'",
+        )
     parameters = FlatParameters(composition.to(execution.device))
-    state = TrainingState(
-        composition=composition,
-        parameters=parameters,
-        optimizer=make_optimizer(optimizer, parameters.vector, peak),
-        schedule=Schedule.over(n_steps, peak, recipe.warmup, recipe.decay_share),
-        seed=seed,
+    return TrainingState(
+        composition, parameters, make_optimizer(optimizer, parameters.vector, schedule.peak), schedule, seed
     )
-    return state, work, optimizer
 
 
-def resume(model: BaseAutoencoder, rows: Tensor, sample_weight: np.ndarray | None) -> tuple[TrainingState, Work]:
-    """The state of a stream, with new rows to learn from."""
-    recipe = RECIPES[model.optimizer_]
-    execution = model.execution_
-    batch_size = _or(model.batch_size, recipe.batch_size(len(rows)))
-    work = Work(
-        rows=rows.to(execution.device),
-        training=torch.arange(len(rows)),
-        held_out=torch.empty(0, dtype=torch.int64),
-        objective=model.objective_,
-        execution=execution,
-        batch_size=batch_size,
-        patience=1,
-        progress=0.0,
-        clock=Clock(),
-        weights=None if sample_weight is None else torch.from_numpy(sample_weight).to(rows).to(execution.device),
+def _has_own_networks(options: AutoencoderOptions) -> bool:
+    """Whether no layers are made here, both networks being the user's."""
+    return options.encoder is not None and (options.decoder is not None or options.tied)
+
+
+def _hidden(options: AutoencoderOptions, n_features: int, n_components: int, n_rows: int) -> tuple[int, ...]:
+    """Widths of the hidden layers, or channels of the stages for images."""
+    if options.image_shape is None:
+        return hidden_of(options.hidden, n_features, n_components, n_rows)
+    n_stages = STAGES if options.hidden == "auto" else options.hidden
+    return (
+        tuple(FIRST_CHANNELS * 2**stage for stage in range(n_stages))
+        if isinstance(n_stages, int)
+        else hidden_of(options.hidden, n_features, n_components, n_rows)
     )
-    parameters = FlatParameters(model.composition_)
-    peak = float(_or(model.learning_rate, recipe.learning_rate(batch_size)))
-    state = TrainingState(
-        composition=model.composition_,
-        parameters=parameters,
-        optimizer=make_optimizer(model.optimizer_, parameters.vector, peak),
-        schedule=Schedule.over(0, peak, 0, 0.0),
-        seed=model.seed_,
-    )
-    state.load_state_dict(model.stream_state_)
-    return state, work
 
 
-def _hidden(asked: Any, n_features: int, n_components: int, n_rows: int) -> tuple[int, ...]:
+def hidden_of(asked: Any, n_features: int, n_components: int, n_rows: int) -> tuple[int, ...]:
     """Widths of the hidden layers: those asked for, of the depth asked for, or derived from the data."""
     if asked == "auto":
         return hidden_widths(n_features, n_components, n_rows)
@@ -268,6 +342,8 @@ def _split(n_rows: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
 def likelihood_of(options: AutoencoderOptions) -> Likelihood:
     """A fresh likelihood, given by name or as a part."""
     given = options.likelihood
+    if given is None:
+        raise OptionError("The 'likelihood' parameter must be a name or a part", got="None", hint="Try 'gaussian'")
     return LIKELIHOODS[given]() if isinstance(given, str) else _part(given, Likelihood, "likelihood")
 
 
@@ -314,22 +390,51 @@ def _part(option: Any, kind: type[Part], name: str) -> Any:
     return None if option is None else clone(option)
 
 
-def _network(
-    given: Any, hidden: Iterable[int], activation: str | nn.Module, linear_path: bool, gated: bool = False
+def _layers(
+    options: AutoencoderOptions,
+    hidden: tuple[int, ...],
+    convolutional: type[ConvolutionalEncoder | ConvolutionalDecoder],
 ) -> Network:
-    """The user's network, or layers of the given widths, with a linear path beside them where wanted."""
+    """Layers of the given widths, convolutional ones for images."""
+    for width in hidden:
+        _require_elementwise(options.activation, width)
+    if options.image_shape is None or not hidden:
+        return MLP(hidden, options.activation)
+    return convolutional(tuple(options.image_shape), hidden, options.activation)
+
+
+def _network(given: Any, layers: Network, linear_path: bool, gated: bool = False) -> Network:
+    """The user's network, or layers of our own, with a linear path beside them where wanted."""
     if given is not None:
         if not isinstance(given, nn.Module):
             raise OptionError("A network must be a part or a torch module", got=f"{given!r} instead")
         return as_network(clone(given, safe=False))
-    layers = MLP(tuple(hidden), activation)
-    return LinearPath(layers, gated=gated) if linear_path and layers.hidden else layers
+    return LinearPath(layers, gated=gated) if linear_path and not layers.has_linear_path else layers
+
+
+def _require_elementwise(activation: Any, width: int) -> None:
+    """Refuse what cannot stand behind a layer of a width."""
+    if isinstance(activation, str):
+        return  # a name, and the knobs know them
+    found: Any = None
+    try:
+        if isinstance(activation, nn.Module):
+            probe = torch.zeros(2, width, dtype=next((p.dtype for p in activation.parameters()), torch.float32))
+            with torch.no_grad():
+                found = activation_module(activation).eval()(probe)
+    except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+        found = error
+    if not isinstance(found, Tensor) or found.shape != (2, width):
+        raise OptionError(
+            "The activation must be a known name or an elementwise torch module",
+            got=f"{activation!r} instead" + (f", and the error {found}" if isinstance(found, Exception) else ""),
+        )
 
 
 def _build(composition: Composition, rows: Tensor, n_components: int, seed: int, sizes: Sizes) -> None:
     """Make the composition's tensors, in the rows' precision, its decoder's bias at the best constant."""
     composition.setup(rows.shape[1], n_components, generator(seed, "weights"), sizes)
-    composition.to(rows.dtype)
+    composition.to(rows.dtype).eval()
     bias = composition.decoder.output_bias
     if bias is not None:
         with torch.no_grad():
@@ -337,12 +442,13 @@ def _build(composition: Composition, rows: Tensor, n_components: int, seed: int,
 
 
 @torch.no_grad()
-def _settle(composition: Composition, rows: Tensor, start: LinearStart | None, is_newton: bool) -> None:
-    """Settle what the linear start leaves open, by as many rows as it takes: a step's length, a spread."""
+def settle(composition: Composition, rows: Tensor, start: LinearStart | None, is_newton: bool) -> None:
+    """Settle what a start leaves open, by as many rows as it takes: a linear one's step length, states, a spread."""
     sample = rows[:: max(len(rows) // CALIBRATION_ROWS, 1)]
     likelihood = composition.likelihood
     if start is not None and is_newton:
         damp(composition, sample)
+    composition.begin(sample)
     if start is not None and start.noise_variance is not None:
         likelihood.set_spread(start.noise_variance)
     else:

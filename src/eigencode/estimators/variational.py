@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from eigencode.composition import Composition, Trace
 from eigencode.errors import OptionError
 from eigencode.estimators.base import BaseAutoencoder
 from eigencode.objectives import logmeanexp, negative_log_likelihood
-from eigencode.options import AutoencoderOptions, Knob, documented
+from eigencode.options import AutoencoderOptions, VariationalOptions, documented
 from eigencode.parts.codes import DiagonalPosterior, GaussianCode
 from eigencode.parts.likelihoods import GaussianLikelihood, LaplaceLikelihood, Likelihood
 from eigencode.parts.priors import StandardNormal
@@ -43,8 +43,8 @@ ACTIVE = 0.01
 
 
 @documented
-@dataclass(eq=False, repr=False, kw_only=True)
-class VariationalAutoencoder(BaseAutoencoder):
+@dataclass(eq=False, repr=False)
+class VariationalAutoencoder(VariationalOptions, BaseAutoencoder):
     r"""An autoencoder with a stochastic code, whose decoder is a generative model of the rows.
 
     It maximises the evidence lower bound (Kingma & Welling, 2014), the mean over rows of
@@ -66,18 +66,9 @@ class VariationalAutoencoder(BaseAutoencoder):
     >>> model = VariationalAutoencoder(2, max_epochs=30, random_state=0).fit(X)
     >>> model.sample(5, random_state=0).shape  # new rows, in X's columns and units
     (5, 13)
-    >>> bool(model.elbo(X).mean() <= model.log_likelihood(X, 50).mean())
+    >>> bool(model.elbo(X, 50).mean() <= model.log_likelihood(X, 50).mean())
     True
     """
-
-    n_draws: Annotated[
-        int,
-        Knob("Codes drawn for each row in training; more than one weighs them by importance, a tighter bound.", low=1),
-    ] = 1
-    warmup: Annotated[
-        float,
-        Knob("Epochs over which training raises the divergence's weight from 0.", low=0, high=1e9),
-    ] = 0.0
 
     def _training_options(self) -> AutoencoderOptions:
         if self.code is not None or self.prior is not None or self.ordered:

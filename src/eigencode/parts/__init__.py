@@ -1,7 +1,9 @@
 """The words of the formula: one file per word, each part a plain torch module."""
 
 from eigencode.parts.base import Part, Sizes, Units, Word
+from eigencode.parts.chains import ActivatedLikelihood, Chain, Decoding, Encoding, Frozen, Rescaling
 from eigencode.parts.codes import Code, DiagonalPosterior, GaussianCode, NestedDropout, Point, Posterior
+from eigencode.parts.contractive import Contractive
 from eigencode.parts.convolutional import ConvolutionalDecoder, ConvolutionalEncoder
 from eigencode.parts.corruptions import CallableCorruption, Corruption, GaussianNoise, Masking, SaltAndPepper
 from eigencode.parts.discrete_likelihoods import (
@@ -20,6 +22,7 @@ from eigencode.parts.distributions import (
     Poisson,
     StudentT,
 )
+from eigencode.parts.labels import Categorical, CategoricalLikelihood, FirstColumns, LastColumns, Reconstruction
 from eigencode.parts.likelihoods import GaussianLikelihood, LaplaceLikelihood, Likelihood, StudentTLikelihood
 from eigencode.parts.networks import MLP, Custom, LinearPath, Network, Tied
 from eigencode.parts.penalties import Penalty
@@ -28,18 +31,27 @@ from eigencode.parts.weights import GaussianWeights, WeightPrior
 
 __all__ = [
     "MLP",
+    "ActivatedLikelihood",
     "Bernoulli",
     "BernoulliLikelihood",
     "CallableCorruption",
+    "Categorical",
+    "CategoricalLikelihood",
+    "Chain",
     "Code",
+    "Contractive",
     "ConvolutionalDecoder",
     "ConvolutionalEncoder",
     "Corruption",
     "Custom",
+    "Decoding",
     "Delta",
     "DiagonalGaussian",
     "DiagonalPosterior",
     "Distribution",
+    "Encoding",
+    "FirstColumns",
+    "Frozen",
     "Gaussian",
     "GaussianCode",
     "GaussianLikelihood",
@@ -48,6 +60,7 @@ __all__ = [
     "Laplace",
     "LaplaceDistribution",
     "LaplaceLikelihood",
+    "LastColumns",
     "Likelihood",
     "LinearPath",
     "Masking",
@@ -62,6 +75,8 @@ __all__ = [
     "PoissonLikelihood",
     "Posterior",
     "Prior",
+    "Reconstruction",
+    "Rescaling",
     "SaltAndPepper",
     "Sizes",
     "StandardNormal",

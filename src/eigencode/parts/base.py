@@ -139,6 +139,14 @@ class Word(Part):
         """New values of buffers, by name, after a step of training that met this trace; the values are detached."""
         return {}
 
+    def describe(self, composition: Composition) -> str | None:
+        """What the word chose by itself in a model, in words; None where it chose nothing."""
+        return None
+
+    def caution(self, composition: Composition) -> str | None:
+        """What a user should know of the word in the company of a model's others; None where all is well."""
+        return None
+
     def shrinkage(self, eigenvalues: Tensor) -> Tensor | None:
         """Share kept of each principal direction at the linear optimum of the objective with this word in it.
 

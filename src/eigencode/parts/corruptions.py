@@ -215,8 +215,8 @@ class Masking(CellwiseCorruption):
         if values.dtype.kind in "iuf" and values.shape in ((), (n_features,)) and np.isfinite(values).all():
             return torch.from_numpy(np.broadcast_to(values, n_features).astype(np.float64))
         raise OptionError(
-            f"The 'value' parameter of Masking must be 'mean', a finite number, or one for each of {n_features}",
-            got=f"{self.value!r} instead",
+            "The 'value' parameter of Masking must be 'mean', a finite number, or one for each column",
+            got=f"{self.value!r} for {n_features} columns",
         )
 
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:

@@ -7,13 +7,16 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from eigencode.errors import OptionError, did_you_mean
 from eigencode.parts.base import Part
+
+if TYPE_CHECKING:
+    from eigencode.composition import Composition
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,

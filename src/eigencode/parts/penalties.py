@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from eigencode.parts.base import Word
@@ -33,6 +34,17 @@ class Penalty(Word):
     Autoencoder(penalties=[Smoothness(weight=0.2)])
     """
 
+    def draws_noise(self, composition: Composition) -> bool:
+        """Whether the penalty is an estimate in a model of this kind, which takes noise."""
+        return False
+
+    def draw_noise(self, n_rows: int, composition: Composition, generator: torch.Generator) -> Tensor | None:
+        """The noise of one batch, or None where the penalty is deterministic."""
+        return None
+
     @abstractmethod
     def forward(self, trace: Trace, composition: Composition) -> Tensor:
-        """One number a row, shape (n,), or a scalar for a statistic of the whole batch."""
+        """One number a row, shape (n,), or a scalar for a statistic of the whole batch.
+
+        A penalty that draws noise takes a third argument: its noise, or None where a pass is without.
+        """

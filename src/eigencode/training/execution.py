@@ -43,7 +43,7 @@ class Execution:
     @property
     def dtype(self) -> torch.dtype:
         """Type of the weights and of the rows."""
-        return torch.float64 if self.precision == "float64" else torch.float32
+        return weights_dtype(self.precision)
 
     def autocast(self) -> AbstractContextManager[object]:
         """The context in which the networks run in training."""
@@ -60,6 +60,11 @@ class Execution:
             yield
         finally:
             torch.set_num_threads(before)
+
+
+def weights_dtype(precision: str) -> torch.dtype:
+    """Type of weights and rows under a precision: bfloat16 is for products inside the networks only."""
+    return torch.float64 if precision == "float64" else torch.float32
 
 
 def choose_execution(device: str, precision: str, work: float) -> Execution:
@@ -85,7 +90,7 @@ def resolve_device(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(0, device=device)
+        torch.zeros((), device=device).item()  # the device 'meta' makes tensors, but holds no numbers
     except (RuntimeError, AssertionError) as error:
         raise OptionError(
             f"The device {device!r} cannot be used", got=f"the error {error}", hint="Try 'cpu', or 'auto'"

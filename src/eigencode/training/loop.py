@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,7 +19,7 @@ from torch import Tensor
 from eigencode.composition import SILENCE, Composition, Noise, Trace
 from eigencode.objectives import Objective
 from eigencode.training.execution import Execution
-from eigencode.training.noise import generator
+from eigencode.training.noise import generator, may_draw_globally, own_global_generator
 from eigencode.training.state import TrainingState
 
 EVALUATION_ROWS = 8192
@@ -127,7 +128,7 @@ def evaluate(composition: Composition, objective: Objective, rows: Tensor, seed:
     """The objective of each row, shape (n,), under noise that is the same at every call."""
     composition.eval()
     found = []
-    with torch.inference_mode():
+    with torch.inference_mode(), _global_draws(may_draw_globally(composition), rows.device, seed, "evaluation"):
         for place, part in enumerate(rows.split(EVALUATION_ROWS)):
             source = partial(generator, seed, "evaluation", place, device=rows.device)
             noise = draw_noise(composition, len(part), source)
@@ -149,6 +150,13 @@ def evaluate_mean(composition: Composition, work: Work, seed: int) -> float:
 def draw_noise(composition: Composition, n_rows: int, source: Callable[[], torch.Generator]) -> Noise:
     """The noise of one pass; no generator is made where nothing is random."""
     return composition.draw_noise(n_rows, source()) if composition.is_stochastic else SILENCE
+
+
+def _global_draws(
+    expected: bool, device: torch.device, seed: int, purpose: str, *counters: int
+) -> AbstractContextManager[None]:
+    """What modules draw that take no generator as an argument; nothing is done where none is expected."""
+    return own_global_generator(device, seed, purpose, *counters) if expected else nullcontext()
 
 
 def _one_epoch(state: TrainingState, work: Work) -> dict[str, float]:
@@ -190,10 +198,12 @@ def _step(state: TrainingState, work: Work, batch: Tensor) -> Tensor:
     def closure() -> Tensor:
         nonlocal trace
         state.parameters.gradient.zero_()
-        with work.execution.autocast():
-            trace = state.composition(x, noise)
-        loss = _mean(work.objective(state.composition, trace), work.weights, batch)
-        loss.backward()
+        # Every evaluation of one step draws the same, so that a line search compares like with like.
+        with _global_draws(state.may_draw_globally, x.device, state.seed, "layers", state.step):
+            with work.execution.autocast():
+                trace = state.composition(x, noise)
+            loss = _mean(work.objective(state.composition, trace), work.weights, batch)
+            loss.backward()
         return loss.detach()
 
     for group in state.optimizer.param_groups:

@@ -1,12 +1,16 @@
 """The step size: warm-up, stable, decay.
 
 The decay begins when progress on the held-out rows stops, when time is up, or so late that it ends with the last
-step allowed, whichever comes first: an early stop never cuts the annealing off, where much of the gain lies.
+step allowed, whichever comes first: an early stop never cuts the annealing off, where much of the gain lies. A stream
+has no last step and never decays.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+ENDLESS = 2**62
+"""Steps of a run without a known end."""
 
 
 @dataclass
@@ -25,6 +29,8 @@ class Schedule:
         Share of all steps that is decay.
     n_steps : int
         Steps allowed; ``end`` is earlier where the decay was called for.
+    begins : int
+        The step that the warm-up starts from: 0, or where an earlier run left off.
     """
 
     peak: float
@@ -33,15 +39,21 @@ class Schedule:
     end: int
     decay_share: float
     n_steps: int
+    begins: int = 0
 
     @classmethod
     def over(cls, n_steps: int, peak: float, warmup: int, decay_share: float) -> Schedule:
         """The schedule that uses all of ``n_steps``."""
         return cls(peak, min(warmup, n_steps // 4), round(n_steps * (1 - decay_share)), n_steps, decay_share, n_steps)
 
+    @classmethod
+    def endless(cls, peak: float, warmup: int, begins: int = 0) -> Schedule:
+        """The schedule of a stream: after the warm-up the step size stays."""
+        return cls(peak, warmup, ENDLESS, ENDLESS, decay_share=0.0, n_steps=ENDLESS, begins=begins)
+
     def rate(self, step: int) -> float:
         """Step size of one step, counted from 0."""
-        rise = min(1.0, (step + 1) / (self.warmup + 1))
+        rise = min(1.0, (step - self.begins + 1) / (self.warmup + 1))
         fall = 1.0 if step < self.decay_from else (self.end - step) / max(self.end - self.decay_from, 1)
         return self.peak * rise * max(fall, 0.0)
 

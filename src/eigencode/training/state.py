@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from eigencode.composition import Composition
+from eigencode.training.noise import may_draw_globally
 from eigencode.training.schedule import Schedule
 
 
@@ -97,6 +99,11 @@ class TrainingState:
     def finished(self) -> bool:
         """Whether the schedule has come to its end."""
         return self.step >= self.schedule.end
+
+    @cached_property
+    def may_draw_globally(self) -> bool:
+        """Whether a pass may read torch's global generator."""
+        return may_draw_globally(self.composition)
 
     def snapshot(self, objective: float) -> Snapshot:
         """A copy of the present weights."""

@@ -1,0 +1,69 @@
+"""Negative log-likelihood of a variational autoencoder on statically binarised MNIST, by importance sampling.
+
+    python benchmarks/variational.py mnist_static_binarized.npz
+
+The network is 784-400-40-400-784 with a Bernoulli likelihood. With Adam at 1e-4, batches of 100 and 500 epochs it is
+published at 89.9 nats by 200 importance samples (pythae's re-run: 89.78). The file holds ``train`` (50,000 rows),
+``valid`` and ``test`` (10,000 each) as packed bits, Larochelle's binarisation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import numpy as np
+
+from eigencode import VariationalAutoencoder
+
+
+def main() -> None:
+    """Fit, and print the negative log-likelihood of the test rows."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data")
+    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--draws", type=int, default=200)
+    parser.add_argument("--test-rows", type=int, default=10_000)
+    parser.add_argument("--start", default="auto")
+    parser.add_argument("--activation", default="relu")
+    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--n-draws", type=int, default=1)
+    arguments = parser.parse_args()
+    data = np.load(arguments.data)
+    parts = {name: np.unpackbits(data[name], axis=1).astype(np.float32) for name in ("train", "valid", "test")}
+    # The 10,000 rows held out choose the best epoch; 50,000 are learned from.
+    X = np.concatenate([parts["train"], parts["valid"]])
+    model = VariationalAutoencoder(
+        40,
+        hidden=(400,),
+        activation=arguments.activation,
+        likelihood="bernoulli",
+        start=arguments.start,
+        batch_size=arguments.batch_size,
+        learning_rate=arguments.learning_rate,
+        n_draws=arguments.n_draws,
+        validation_fraction=1 / 6,
+        max_epochs=10_000,
+        max_seconds=arguments.seconds,
+        patience=1_000,
+        random_state=0,
+    )
+    began = time.monotonic()
+    for row in model.iter_fit(X):
+        print(
+            f"{time.monotonic() - began:6.0f} s  epoch {row['epoch']:3d}  bound {row['held_out_objective']:.2f}",
+            flush=True,
+        )
+    # Every k-th row: the test rows are sorted by class.
+    test = parts["test"][:: max(10_000 // arguments.test_rows, 1)]
+    estimate, error = model.log_likelihood(test, arguments.draws, return_error=True)
+    spread = estimate.std() / len(test) ** 0.5
+    print(
+        f"test: {-estimate.mean():.2f} nats (sampling error {spread:.2f} over rows, {error.mean():.2f} a row over draws)"
+    )
+    print(f"start {model.history_[0]['held_out_objective']:.2f}, {model.execution_}")
+
+
+if __name__ == "__main__":
+    main()

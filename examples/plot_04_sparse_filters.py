@@ -1,0 +1,40 @@
+r"""
+Filters of a sparse code
+========================
+
+A sparse autoencoder explains each row by few of many units. With top-k units,
+
+.. math:: h = \mathrm{top}_k(W x + b), \qquad \hat x = D h + c,
+
+each unit becomes a stroke, and fewer active units make larger strokes (Makhzani & Frey, 2013). The L1 penalty
+lambda \|h\|_1 is the same idea as a prior: it is -log p(h) for a Laplace density (Olshausen & Field, 1996).
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from sklearn.datasets import load_digits
+
+from eigencode import SparseAutoencoder
+
+X = load_digits().data
+models = {
+    f"top-k, {active} active": SparseAutoencoder(96, sparsity="top_k", active=active, max_epochs=80, random_state=0)
+    for active in (24, 8, 3)
+} | {"L1, 8 active": SparseAutoencoder(96, sparsity="l1", active=8, max_epochs=80, random_state=0)}
+for model in models.values():
+    model.fit(X)
+
+# %%
+# What a unit adds to the image, g(e_j) - g(0), for the 16 units that most rows use.
+
+figure, axes = plt.subplots(4, 16, figsize=(10, 3), layout="constrained")
+for line, (name, model) in zip(axes, models.items(), strict=True):
+    active = model.transform(X) != 0
+    strokes = model.inverse_transform(np.eye(96)) - model.inverse_transform(np.zeros((1, 96)))
+    strokes = strokes[active.sum(0).argsort()[::-1][:16]]
+    line[0].text(-1.5, 4, name, ha="right", va="center")
+    for axis, stroke in zip(line, strokes / abs(strokes).max(axis=1, keepdims=True), strict=True):
+        axis.imshow(stroke.reshape(8, 8), cmap="RdBu_r", vmin=-1, vmax=1)
+        axis.axis("off")
+    error = model.reconstruction_error(X).mean()
+    print(f"{name:18s} {active.sum(1).mean():5.1f} active a row, {active.any(0).sum()} of 96 in use, error {error:.0f}")

@@ -1,0 +1,38 @@
+r"""
+Deep against shallow, at equal numbers of weights
+=================================================
+
+One hidden layer can approximate any map, but may need very many units for it; several layers can need far fewer. Here
+both have the same number of weights, the same step and the same linear start, and differ in depth alone.
+"""
+
+import matplotlib.pyplot as plt
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+from eigencode import Autoencoder
+
+train, test = train_test_split(load_digits().data, test_size=0.25, random_state=0)
+
+
+def fitted(hidden):
+    """A model that shows, epoch by epoch, what it makes of other rows."""
+    model = Autoencoder(4, hidden=hidden, max_epochs=60, random_state=0)
+    curve = [model.reconstruction_error(test).mean() for _ in model.iter_fit(train)]
+    return model, curve, sum(p.numel() for p in model.composition_.parameters())
+
+
+widths = {"one hidden layer of 290": (290,), "two of 160 and 64": (160, 64), "three of 128, 80 and 48": (128, 80, 48)}
+results = {name: fitted(hidden) for name, hidden in widths.items()}
+
+# %%
+figure, axis = plt.subplots(figsize=(7, 3.4), layout="constrained")
+for name, (_, curve, n_weights) in results.items():
+    axis.plot(curve, label=f"{name}: {n_weights:,} weights")
+axis.axhline(results["two of 160 and 64"][0].baseline_.reconstruction_error(test).mean(), color="gray", ls=":")
+axis.text(30, axis.get_ylim()[1], "dotted: PCA", va="top", color="gray")
+axis.set(xlabel="epoch", ylabel="squared error an image, other rows")
+axis.legend()
+
+for name, (model, _, n_weights) in results.items():
+    print(f"{name:28s} {n_weights:7,d} weights: {model.reconstruction_error(test).mean():.1f}")

@@ -1,0 +1,94 @@
+"""Geometry: how a fitted autoencoder's codes move with their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from eigencode import jacobians
+from eigencode.composition import Composition
+from eigencode.estimators.answers import Answers
+from eigencode.jacobians import RowFunction
+
+
+class Geometry(Answers):
+    """The encoder as a map: its Jacobian at each row, and what that says of the data around it."""
+
+    n_features_in_: int
+
+    def jacobian(self, X: Any, *, scaled: bool = False) -> np.ndarray:
+        r"""The Jacobian of the mean code at each row.
+
+        .. math:: J_{ij} = \partial h_i / \partial x_j
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Rows like those fitted.
+        scaled : bool, default False
+            Differentiate by scaled columns instead of the data's own.
+
+        Returns
+        -------
+        ndarray of shape (n, k, d)
+            Code per unit of each column, in X's float type.
+        """
+        return self._of_code(X, jacobians.jacobian, scaled)
+
+    def jacobian_spectrum(self, X: Any, *, scaled: bool = True) -> np.ndarray:
+        """The singular values of the Jacobian at each row, largest first.
+
+        The code answers to a small move of the row along the i-th singular direction with a move of its own that is
+        i-th value times as long. Values near zero belong to directions that the code ignores; a contractive
+        autoencoder keeps a few large ones, along which the data lie (Rifai et al., 2011).
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Rows like those fitted.
+        scaled : bool, default True
+            Measure moves in scaled units, in which columns can be compared, instead of the data's.
+
+        Returns
+        -------
+        ndarray of shape (n, min(k, d))
+            In X's float type.
+        """
+        return self._of_code(X, jacobians.singular_values, scaled)
+
+    def local_dimension(self, X: Any, *, share: float = 0.95) -> np.ndarray:
+        """How many directions the code answers to around each row.
+
+        The least number of singular values of the Jacobian, in scaled units, whose squares make up a share of all.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Rows like those fitted.
+        share : float, default 0.95
+            Above 0 and at most 1.
+
+        Returns
+        -------
+        ndarray of int of shape (n,)
+            0 where the code does not move at all.
+        """
+        return jacobians.local_dimension(torch.from_numpy(self.jacobian_spectrum(X)), share).numpy()
+
+    def _of_code(self, X: Any, question: Callable[[RowFunction, Tensor], Tensor], scaled: bool) -> np.ndarray:
+        """Ask about the mean code as a function of rows, in scaled units or the data's."""
+        check_is_fitted(self)
+        divisor = torch.ones(self.n_features_in_) if scaled else torch.from_numpy(self.scaler_.divisor)
+        limit = self.scaler_.limit
+
+        def answer(model: Composition, x: Tensor, clipped: Tensor) -> Tensor:
+            unit = divisor.to(x)
+            # Rows are clipped inside, so that the derivative is that of ``transform``.
+            return question(lambda rows: model.encode((rows / unit).clamp(-limit, limit)).mean, x * unit)
+
+        return self._answer(X, answer)

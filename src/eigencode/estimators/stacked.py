@@ -1,0 +1,255 @@
+"""StackedAutoencoder: shallow layers learned one after the other, then one deep network."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from numbers import Integral
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from sklearn.base import clone
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from eigencode.composition import Composition
+from eigencode.data.scaling import Scaler
+from eigencode.errors import OptionError
+from eigencode.estimators.autoencoder import Autoencoder
+from eigencode.estimators.base import BaseAutoencoder
+from eigencode.estimators.preparation import Preparation, hidden_of, settle
+from eigencode.options import AutoencoderOptions, StackedOptions, TrainingOptions, documented, values_of
+from eigencode.parts.base import Units
+from eigencode.parts.chains import ActivatedLikelihood, Chain, Decoding, Encoding, Rescaling
+from eigencode.parts.codes import Point
+from eigencode.parts.likelihoods import Likelihood
+from eigencode.parts.networks import Network
+from eigencode.training import loop
+from eigencode.training.noise import generator
+
+LIKELIHOODS_OF_CODES = {"sigmoid": "bernoulli", "identity": "gaussian"}
+"""For units whose activities are shares, or any numbers; all others have a range of their own."""
+
+SHORTEST_RUN = 1e-3
+"""Seconds left to a run for which there is no time."""
+
+
+@documented
+@dataclass(eq=False, repr=False, kw_only=True)
+class StackedAutoencoder(StackedOptions, BaseAutoencoder):
+    r"""A deep autoencoder that is learned layer by layer first, and then as a whole.
+
+    Layer j is a shallow autoencoder (f_j, g_j) of the codes of the layers below (Bengio et al., 2007; with corrupted
+    codes, Vincent et al., 2010):
+
+    .. math:: h_0 = x, \qquad h_j = f_j(h_{j-1}), \qquad (f_j, g_j) \text{ fitted to the rows } h_{j-1}
+
+    Unrolled, they are one deep autoencoder, f = f_m ... f_1 and g = g_1 ... g_m, which is then fine-tuned as one
+    network from there (Hinton & Salakhutdinov, 2006): the weights kept are never worse than the unrolled ones on the
+    held-out rows. The likelihood and the scale are the first layer's; the code and its prior and penalties are the
+    last one's, unless given here. A stochastic layer hands on the mean of its code.
+
+    Noise and penalties given here are those of the deep network in fine-tuning; the noise is also that of layers
+    given by width.
+
+    {parameters}
+
+    Attributes
+    ----------
+    layers_ : list of estimator
+        The fitted layers, each with its own ``history_``; empty without pretraining.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from eigencode import Autoencoder, StackedAutoencoder
+    >>> from eigencode.parts import GaussianNoise, Point
+    >>> X = load_digits().data
+    >>> options = {"hidden": (), "corruption": GaussianNoise(0.1), "max_epochs": 5}
+    >>> layers = [Autoencoder(32, code=Point("sigmoid"), **options), Autoencoder(8, **options)]
+    >>> model = StackedAutoencoder(layers=layers, max_epochs=5, random_state=0).fit(X)
+    >>> model.transform(X).shape
+    (1797, 8)
+    >>> model.history_[-1]["held_out_objective"] < model.history_[0]["held_out_objective"]
+    True
+    """
+
+    saved_attributes: ClassVar[Mapping[str, Any]] = {
+        **BaseAutoencoder.saved_attributes,
+        "layers_": list[BaseAutoencoder],
+    }
+
+    def _fit_scaler(self, array: np.ndarray, weights: np.ndarray | None) -> Scaler:
+        """Fit the layers; the first one's scale is the stack's."""
+        self._began = time.monotonic()
+        self.layers_: list[BaseAutoencoder] = []
+        codes = array
+        for place, layer in enumerate(self._layers(*array.shape)):
+            layer.set_params(random_state=generator(self.seed_, "layer", place).initial_seed())
+            epochs = layer.iter_fit(codes, sample_weight=weights)
+            for _ in tqdm(epochs, desc=f"layer {place + 1}", unit=" epochs", disable=not self.verbose):
+                pass
+            self.layers_.append(layer)
+            codes = layer._codes(codes)
+        return self.layers_[0].scaler_
+
+    def _prepare(
+        self, options: AutoencoderOptions, rows: Tensor, units: Units, weights: np.ndarray | None
+    ) -> Preparation:
+        """The run of the deep network, which starts where the layers ended."""
+        layers = [layer.composition_ for layer in self.layers_]
+        run = super()._prepare(self._unrolled(options, layers), rows, units, weights)
+        decisions = replace(run.decisions, hidden=tuple(layer.n_components for layer in layers[:-1]))
+        if self.pretrain:
+            _unroll(self.layers_, run.state.composition)
+            settle(run.state.composition, run.work.rows, None, is_newton=False)
+            decisions = replace(decisions, start="pretrained")
+        else:
+            self.layers_ = []
+        return replace(run, decisions=decisions)
+
+    def _unrolled(self, options: AutoencoderOptions, layers: Sequence[Composition]) -> AutoencoderOptions:
+        """The options of the deep network that the layers make."""
+        first, last = layers[0], layers[-1]
+        is_own = options.prior is not None
+        left = None
+        if options.max_seconds is not None:
+            left = max(options.max_seconds - (time.monotonic() - self._began), SHORTEST_RUN)
+        return replace(
+            options,
+            n_components=last.n_components,
+            encoder=_encoder(layers),
+            decoder=_decoder(layers),
+            tied=False,
+            likelihood=first.likelihood,
+            code=last.code,
+            prior=options.prior if is_own else last.prior,
+            beta=options.beta if is_own else self.layers_[-1].objective_.beta,
+            penalties=options.penalties or last.penalties,
+            start="plain",
+            max_epochs=options.max_epochs if self.fine_tune else 0,
+            max_seconds=left,
+        )
+
+    def _as_baseline(self, composition: Composition, work: loop.Work) -> BaseAutoencoder:
+        baseline = super()._as_baseline(composition, work)
+        baseline.__dict__["layers_"] = []
+        return baseline
+
+    # -- what the layers are
+
+    def _layers(self, n_rows: int, n_features: int) -> Iterator[BaseAutoencoder]:
+        """The layers as estimators that are yet to be fitted."""
+        given = self._given_layers(n_rows, n_features)
+        self._check_words(given)
+        for place, item in enumerate(given):
+            is_width = isinstance(item, Integral) or item == "auto"
+            layer = self._of_width(item, place, len(given)) if is_width else clone(item)
+            if self.max_seconds is not None and (is_width or layer.max_seconds is None):
+                layer.max_seconds = self.max_seconds / (len(given) + 1)
+            if not self.pretrain:
+                layer.max_epochs = 0  # what is left is to settle the sizes
+            yield layer
+
+    def _given_layers(self, n_rows: int, n_features: int) -> Sequence[Any]:
+        """Widths and estimators, the last width perhaps 'auto'."""
+        if isinstance(self.layers, str):
+            n_components = min(n_features, 16) if self.n_components == "auto" else int(self.n_components)
+            return [*hidden_of(self.hidden, n_features, n_components, n_rows), self.n_components]
+        if not isinstance(self.layers, Sequence) or not len(self.layers):
+            raise OptionError("The layers must be a sequence of widths and autoencoders", got=f"{self.layers!r}")
+        for item in self.layers:
+            if not (isinstance(item, BaseAutoencoder) or (isinstance(item, Integral) and int(item) > 0)):
+                raise OptionError("A layer must be a width or an autoencoder of this package", got=f"{item!r}")
+        if self.hidden != "auto" or self.n_components != "auto":
+            raise OptionError(
+                "'layers' says all widths of the network",
+                got=f"hidden={self.hidden!r} and n_components={self.n_components!r} beside it",
+            )
+        return self.layers
+
+    def _check_words(self, layers: Sequence[Any]) -> None:
+        """Refuse what only a layer can say."""
+        said = {name: getattr(self, name) for name in ("encoder", "decoder") if getattr(self, name) is not None}
+        said |= {"ordered": True} if self.ordered else {}
+        if isinstance(layers[0], BaseAutoencoder):
+            said |= {"likelihood": self.likelihood} if self.likelihood != "gaussian" else {}
+            said |= {"scale": self.scale} if self.scale != "auto" else {}
+        if isinstance(layers[-1], BaseAutoencoder) and self.code is not None:
+            said["code"] = self.code
+        if said:
+            name, value = next(iter(said.items()))
+            raise OptionError(
+                f"{name!r} is a matter of the first layer or the last",
+                got=f"{name}={value!r} for the stack",
+                hint="Give it to an autoencoder in 'layers'",
+            )
+
+    def _of_width(self, width: int | str, place: int, n_layers: int) -> Autoencoder:
+        """A layer with the noise, the units and the training of the whole stack."""
+        is_first, is_last = place == 0, place == n_layers - 1
+        return Autoencoder(
+            width,
+            hidden=(),
+            code=clone(self.code, safe=False) if is_last and self.code is not None else Point(self.activation),
+            likelihood=clone(self.likelihood, safe=False) if is_first else self._likelihood_of_codes(),
+            scale=self.scale if is_first else "common",  # the units of a layer are commensurate
+            corruption=clone(self.corruption, safe=False),
+            tied=self.tied,
+            start=self.start,
+            **values_of(self, TrainingOptions),
+        )
+
+    def _likelihood_of_codes(self) -> Likelihood | str:
+        """What layers given by width, above the first, rebuild the codes below by."""
+        return LIKELIHOODS_OF_CODES.get(self.activation) or ActivatedLikelihood(clone(self.activation, safe=False))
+
+
+def _encoder(layers: Sequence[Composition]) -> Network:
+    """The layers' encoders in turn, each but the last with its code, all without tensors."""
+    *below, last = layers
+    stages: list[Network] = []
+    for layer in below:
+        stages += [Encoding(clone(layer.encoder), clone(layer.code)), Rescaling()]
+    return Chain([*stages, clone(last.encoder)], _twice(layers))
+
+
+def _decoder(layers: Sequence[Composition]) -> Network:
+    """The layers' decoders in reverse, each but the first layer's with its likelihood's mean, all without tensors."""
+    first, *above = layers
+    stages: list[Network] = []
+    for layer in reversed(above):
+        stages += [Decoding(clone(layer.decoder), clone(layer.likelihood)), Rescaling()]
+    return Chain([*stages, clone(first.decoder)], _twice(layers)[::-1])
+
+
+def _twice(layers: Sequence[Composition]) -> list[int]:
+    """The widths between stages and rescalings."""
+    return [layer.n_components for layer in layers[:-1] for _ in range(2)]
+
+
+@torch.no_grad()
+def _unroll(layers: Sequence[BaseAutoencoder], composition: Composition) -> None:
+    """Copy the layers' weights, and the scales of the codes between them, into the deep network."""
+    deep: Any = composition
+    encodings, decodings = deep.encoder.networks[::2], deep.decoder.networks[::-2]
+    for layer, encoding, decoding in zip(layers, encodings, decodings, strict=True):
+        own = layer.composition_
+        is_last, is_first = layer is layers[-1], layer is layers[0]
+        _copy(own.encoder, encoding if is_last else encoding.network)
+        _copy(own.code, deep.code if is_last else encoding.code)
+        _copy(own.decoder, decoding if is_first else decoding.network)
+        _copy(own.likelihood, deep.likelihood if is_first else decoding.likelihood)
+    inward, outward = deep.encoder.networks[1::2], deep.decoder.networks[-2::-2]
+    for layer, before, after in zip(layers[1:], inward, outward, strict=True):
+        units = [torch.from_numpy(values) for values in (layer.scaler_.center, layer.scaler_.divisor)]
+        before.standardise(*units)
+        if not layer.composition_.likelihood.own_units:
+            after.restore(*units)
+
+
+def _copy(source: nn.Module, target: nn.Module) -> None:
+    """Copy all tensors of a part into another of the same kind."""
+    target.load_state_dict(source.state_dict())

@@ -1,0 +1,443 @@
+"""AutoencoderClassifier and AutoencoderRegressor: an autoencoder's code with a head that says the labels."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+from torch import Tensor, nn
+
+from eigencode.composition import Composition
+from eigencode.data.scaling import Scaler
+from eigencode.data.sources import ArraySource
+from eigencode.errors import DataError, OptionError
+from eigencode.estimators.answers import mean_in_own_units
+from eigencode.estimators.autoencoder import Autoencoder
+from eigencode.estimators.base import BaseAutoencoder
+from eigencode.estimators.preparation import CALIBRATION_ROWS, Preparation, check_values, likelihood_of, settle
+from eigencode.options import (
+    AutoencoderOptions,
+    RegressorOptions,
+    SupervisedOptions,
+    TrainingOptions,
+    check_options,
+    documented,
+    values_of,
+)
+from eigencode.parts.base import Units
+from eigencode.parts.chains import Chain, Encoding, Frozen, Rescaling
+from eigencode.parts.labels import CategoricalLikelihood, FirstColumns, LastColumns, Reconstruction
+from eigencode.parts.likelihoods import Likelihood
+from eigencode.parts.networks import MLP
+from eigencode.training import loop
+from eigencode.training.noise import generator, resolve_seed
+from eigencode.training.state import TrainingState
+
+
+@dataclass(eq=False, repr=False)
+class LabelledAutoencoder(BaseAutoencoder):
+    r"""An autoencoder of rows (x, y) whose encoder sees x alone and whose decoder says y.
+
+    It is what the supervised estimators train: -log p(y|z) in the place of -log p(x|z), and all else as ever. Its
+    encoder is that of a fitted autoencoder, with which it begins and to which it gives its weights back.
+    """
+
+    def begin_from(self, autoencoder: BaseAutoencoder) -> Self:
+        """Take the encoder's weights, and the scale of x, from a fitted autoencoder."""
+        self._autoencoder = autoencoder
+        return self
+
+    def label_means(self, rows: np.ndarray) -> np.ndarray:
+        """The mean of p(y|z) for rows (x, y) of shape (n, d + c), whatever y; in the labels' own units."""
+        means = self._answer(rows, lambda model, x, clipped: mean_in_own_units(model, model.reconstruct(clipped)))
+        if self.composition_.likelihood.own_units:
+            return means
+        c = means.shape[1]
+        return (means * self.scaler_.divisor[-c:] + self.scaler_.center[-c:]).astype(means.dtype)
+
+    def _fit_scaler(self, array: np.ndarray, weights: np.ndarray | None) -> Scaler:
+        """Scale x as the autoencoder does, and y by itself."""
+        features = self._autoencoder.scaler_
+        labels = super()._fit_scaler(array[:, len(features.center) :], weights)
+        center, divisor = (np.append(getattr(features, name), getattr(labels, name)) for name in ("center", "divisor"))
+        return replace(features, center=center, divisor=divisor)
+
+    def _prepare(
+        self, options: AutoencoderOptions, rows: Tensor, units: Units, weights: np.ndarray | None
+    ) -> Preparation:
+        """The run, from the autoencoder's encoder and the best constant label."""
+        run = super()._prepare(options, rows, units, weights)
+        self._begin_at(run.state.composition, run.work.rows)
+        return run
+
+    @torch.no_grad()
+    def _begin_at(self, composition: Composition, rows: Tensor) -> None:
+        for target, source in _shared(composition, self._autoencoder.composition_):
+            target.load_state_dict(source.state_dict())
+        codes = composition.encode(rows[:: max(len(rows) // CALIBRATION_ROWS, 1)]).mean
+        spread = codes.std(0, correction=0)
+        scaling, head = composition.decoder.networks  # type: ignore[misc]
+        scaling.standardise(codes.mean(0), spread.where(spread > 0, 1.0))
+        nn.init.zeros_(head.last.weight)
+        settle(composition, rows, None, is_newton=False)
+
+    @torch.no_grad()
+    def _conclude(self, state: TrainingState, work: loop.Work) -> None:
+        super()._conclude(state, work)
+        # Whether the code could copy its row does not matter to labels.
+        self.notes_ = [note for note in self.notes_ if not note.startswith("overcomplete")]
+        for source, target in _shared(state.composition, self._autoencoder.composition_):
+            target.load_state_dict(source.state_dict())
+
+
+def _shared(composition: Composition, autoencoder: Composition) -> Iterator[tuple[nn.Module, nn.Module]]:
+    """The parts of a labelled autoencoder that are an autoencoder's, each with its twin there."""
+    encoding = next(part for part in composition.encoder.modules() if isinstance(part, Encoding))
+    yield encoding.network, autoencoder.encoder
+    yield encoding.code, autoencoder.code
+    for penalty in composition.penalties:
+        if isinstance(penalty, Reconstruction):
+            yield penalty.decoder, autoencoder.decoder
+            yield penalty.likelihood, autoencoder.likelihood
+
+
+@dataclass(eq=False, repr=False)
+class SupervisedAutoencoder(SupervisedOptions, BaseEstimator):
+    """What the classifier and the regressor share: an autoencoder, a head, and their training on labels."""
+
+    saved_attributes: ClassVar[Mapping[str, Any]] = {
+        "n_features_in_": int,
+        "feature_names_in_": np.ndarray | None,
+        "autoencoder_": BaseAutoencoder,
+        "model_": LabelledAutoencoder,
+    }
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Fit the autoencoder, unless it is fitted, and the head.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Rows, as for an autoencoder.
+        y : array-like of shape (n,)
+            Their labels; for a regressor also of shape (n, c).
+        sample_weight : array-like of shape (n,), optional
+            Weight of each row.
+
+        Returns
+        -------
+        self
+            The fitted estimator, with the best weights found.
+        """
+        rows = self._begin(X, y, sample_weight)
+        self.model_.fit(rows, sample_weight=sample_weight)
+        return self
+
+    def iter_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Iterator[dict[str, float]]:
+        """Fit step by step: an iterator that trains head and encoder for one epoch for each row that it yields.
+
+        The autoencoder, unless it is fitted, is fitted before the first.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            As for ``fit``.
+        y : array-like
+            As for ``fit``.
+        sample_weight : array-like of shape (n,), optional
+            As for ``fit``.
+
+        Returns
+        -------
+        iterator of dict
+            As an autoencoder's, with the objective of the labels.
+        """
+        rows = self._begin(X, y, sample_weight)
+        return self.model_.iter_fit(rows, sample_weight=sample_weight)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted model to one ``.safetensors`` file, whole or not at all; `eigencode.load` reads it.
+
+        Parameters
+        ----------
+        path : path-like
+            Where to; an existing file is replaced.
+        """
+        from eigencode.storage import save
+
+        save(self, path)
+
+    @property
+    def composition_(self) -> Composition:
+        """Encoder and head, a plain torch module on scaled rows."""
+        return self.model_.composition_
+
+    @property
+    def history_(self) -> list[dict[str, float]]:
+        """One row an epoch of the training on labels, the start's first."""
+        return self.model_.history_
+
+    @property
+    def best_epoch_(self) -> int:
+        """The epoch whose weights were kept; 0 is the best constant label."""
+        return self.model_.best_epoch_
+
+    @property
+    def notes_(self) -> list[str]:
+        """What deserves a look, in words; empty where nothing does."""
+        return self.model_.notes_
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "model_") and hasattr(self.model_, "history_")
+
+    # -- what is learned
+
+    def _begin(self, X: Any, y: Any, sample_weight: Any) -> np.ndarray:
+        """Fit what comes before the head; returns rows (x, y). A refusal leaves the estimator as it was."""
+        before = self.__dict__.copy()
+        try:
+            check_options(self)
+            array, labels = validate_data(
+                self, X, y, dtype="numeric", y_numeric=False, multi_output=True, ensure_min_samples=2
+            )
+            if sample_weight is not None and not np.any(sample_weight):
+                raise DataError("All sample weights are zero", hint="Give some row a positive weight")
+            targets = self._targets(labels)
+            seed = resolve_seed(self.random_state)
+            self.autoencoder_ = self._fitted_autoencoder(X, sample_weight, seed)
+            self.model_ = self._model(self.autoencoder_.composition_, targets, seed).begin_from(self.autoencoder_)
+            float_type = array.dtype if array.dtype.kind == "f" else np.dtype(np.float64)
+            return np.hstack([array, targets.astype(float_type)])
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    @property
+    def _given(self) -> BaseAutoencoder:
+        """The autoencoder given, or the usual one."""
+        given = self.autoencoder.estimator if isinstance(self.autoencoder, FrozenEstimator) else self.autoencoder
+        if given is None:
+            return Autoencoder(precision=self.precision, device=self.device)
+        if not isinstance(given, BaseAutoencoder):
+            raise OptionError("The 'autoencoder' parameter must be an autoencoder of this package", got=f"{given!r}")
+        return given
+
+    def _fitted_autoencoder(self, X: Any, sample_weight: Any, seed: int) -> BaseAutoencoder:
+        """A copy of the autoencoder given, fitted if it was not."""
+        given = self._given
+        if given.__sklearn_is_fitted__():
+            fitted = copy.deepcopy(given)
+            validate_data(fitted, X, reset=False, skip_check_array=True)
+            return fitted
+        fresh: BaseAutoencoder = clone(given)
+        if fresh.random_state is None:
+            fresh.random_state = generator(seed, "autoencoder").initial_seed()
+        if self.max_seconds is not None and fresh.max_seconds is None:
+            fresh.max_seconds = self.max_seconds / 2
+        return fresh.fit(X, sample_weight=sample_weight)
+
+    def _model(self, autoencoder: Composition, targets: np.ndarray, seed: int) -> LabelledAutoencoder:
+        """What is to be trained on the labels, in words."""
+        likelihood = self._label_likelihood()
+        check_values(likelihood, ArraySource(targets))
+        encoding = Encoding(clone(autoencoder.encoder), clone(autoencoder.code))
+        d, k = autoencoder.n_features, autoencoder.n_components
+        training = values_of(self, TrainingOptions) | {"random_state": seed}
+        if self.max_seconds is not None and not self._given.__sklearn_is_fitted__():
+            training["max_seconds"] = self.max_seconds / 2
+        return LabelledAutoencoder(
+            k,
+            encoder=FirstColumns(encoding if self.fine_tune else Frozen(encoding), d),
+            decoder=Chain([Rescaling(), MLP(tuple(self.hidden), self.activation)], [k]),
+            likelihood=LastColumns(likelihood, targets.shape[1]),
+            penalties=self._penalties(autoencoder),
+            scale="standard",
+            start="plain",
+            **training,
+        )
+
+    def _penalties(self, autoencoder: Composition) -> list[Reconstruction]:
+        """The reconstruction that fine-tuning is to keep in sight."""
+        if not (self.alpha and self.fine_tune):
+            return []
+        if autoencoder.decoder.is_tied:
+            raise OptionError("A tied decoder cannot be kept beside a head", got=f"alpha={self.alpha}", hint="Use 0")
+        decoder, likelihood = clone(autoencoder.decoder), clone(autoencoder.likelihood)
+        return [Reconstruction(decoder, likelihood, autoencoder.n_features, float(self.alpha))]
+
+    def _targets(self, y: np.ndarray) -> np.ndarray:
+        """Labels as columns of numbers, shape (n, c)."""
+        raise NotImplementedError
+
+    def _label_likelihood(self) -> Likelihood:
+        """p(y|z), of these columns."""
+        raise NotImplementedError
+
+    def _label_means(self, X: Any) -> np.ndarray:
+        """The mean of p(y|z) for each row, shape (n, c)."""
+        check_is_fitted(self)
+        array = validate_data(self, X, dtype="numeric", reset=False)
+        unknown = np.zeros((len(array), self.model_.n_features_in_ - array.shape[1]), array.dtype)
+        return self.model_.label_means(np.hstack([array, unknown]))
+
+
+@documented
+@dataclass(eq=False, repr=False)
+class AutoencoderClassifier(ClassifierMixin, SupervisedAutoencoder):
+    r"""A classifier on an autoencoder's code: p(y|x) = softmax(head(f(x))).
+
+    The encoder is learned without labels, from as many rows as there are, and then fine-tuned with the head on the
+    labelled ones (Hinton & Salakhutdinov, 2006; Vincent et al., 2010), to minimise the mean over rows of
+
+    .. math:: -\log p(y \mid z = f(x)) - \alpha \log p(x \mid z = f(x))
+
+    Held-out rows choose the epoch whose weights are kept; training starts at the classes' shares.
+
+    {parameters}
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (c,)
+        The labels met, sorted.
+    autoencoder_ : estimator
+        The fitted autoencoder with the encoder as it is now: ``autoencoder_.transform`` gives the fine-tuned codes.
+    model_ : LabelledAutoencoder
+        What was trained on the labels, with its ``seed_``, ``execution_`` and so on.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_wine
+    >>> from sklearn.model_selection import train_test_split
+    >>> from eigencode import Autoencoder, AutoencoderClassifier
+    >>> X, X_test, y, y_test = train_test_split(*load_wine(return_X_y=True), random_state=0)
+    >>> autoencoder = Autoencoder(4, max_epochs=20, random_state=0).fit(X)
+    >>> model = AutoencoderClassifier(autoencoder=autoencoder, random_state=0).fit(X, y)
+    >>> model.score(X_test, y_test) > 0.9
+    True
+    >>> model.predict_proba(X_test).shape
+    (45, 3)
+    """
+
+    saved_attributes: ClassVar[Mapping[str, Any]] = {
+        **SupervisedAutoencoder.saved_attributes,
+        "classes_": np.ndarray,
+    }
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probability of each class.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Rows like those fitted.
+
+        Returns
+        -------
+        ndarray of shape (n, c)
+            In the order of ``classes_``, in X's float type.
+        """
+        return self._label_means(X)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The likeliest class of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Rows like those fitted.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Labels.
+        """
+        return self.classes_[self._label_means(X).argmax(1)]
+
+    def _targets(self, y: np.ndarray) -> np.ndarray:
+        y = column_or_1d(y, warn=True)
+        check_classification_targets(y)
+        self.classes_, places = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise DataError("A classifier needs labels of at least two classes", got=f"one class, {self.classes_[0]!r}")
+        return np.eye(len(self.classes_))[places]
+
+    def _label_likelihood(self) -> Likelihood:
+        return CategoricalLikelihood()
+
+
+@documented
+@dataclass(eq=False, repr=False)
+class AutoencoderRegressor(RegressorOptions, RegressorMixin, SupervisedAutoencoder):
+    r"""A regressor on an autoencoder's code: y = head(f(x)).
+
+    As `AutoencoderClassifier`, with numbers for labels: it minimises the mean over rows of
+
+    .. math:: -\log p(y \mid z = f(x)) - \alpha \log p(x \mid z = f(x))
+
+    where p(y|z) is any likelihood: Gaussian for squared, Laplace for absolute, Student's t for robust errors, Poisson
+    for counts. Labels with units of their own are standardised on the way. Training starts at the best constant.
+
+    {parameters}
+
+    Attributes
+    ----------
+    autoencoder_ : estimator
+        The fitted autoencoder with the encoder as it is now: ``autoencoder_.transform`` gives the fine-tuned codes.
+    model_ : LabelledAutoencoder
+        What was trained on the labels, with its ``seed_``, ``execution_`` and so on.
+    n_outputs_ : int
+        Columns of y.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sklearn.model_selection import train_test_split
+    >>> from eigencode import AutoencoderRegressor
+    >>> X, X_test, y, y_test = train_test_split(*load_diabetes(return_X_y=True), random_state=0)
+    >>> model = AutoencoderRegressor(random_state=0).fit(X, y)
+    >>> model.score(X_test, y_test) > 0.3
+    True
+    """
+
+    saved_attributes: ClassVar[Mapping[str, Any]] = {**SupervisedAutoencoder.saved_attributes, "n_outputs_": int}
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The mean of p(y|z) for each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Rows like those fitted.
+
+        Returns
+        -------
+        ndarray of shape (n,), or (n, c) for c > 1 columns of y
+            In y's units and X's float type.
+        """
+        means = self._label_means(X)
+        return means[:, 0] if self.n_outputs_ == 1 else means
+
+    def _targets(self, y: np.ndarray) -> np.ndarray:
+        if y.dtype.kind not in "biuf":
+            y = y.astype(np.float64)
+        columns = y[:, None] if y.ndim == 1 else column_or_1d(y, warn=True)[:, None] if y.shape[1] == 1 else y
+        self.n_outputs_ = columns.shape[1]
+        return columns
+
+    def _label_likelihood(self) -> Likelihood:
+        return likelihood_of(AutoencoderOptions(likelihood=self.likelihood))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags

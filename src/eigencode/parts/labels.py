@@ -1,0 +1,218 @@
+r"""Labels as columns of the row: what makes a supervised model one more filling of the formula.
+
+A row is (x, y), its features followed by its labels. The encoder sees x alone, and the decoder says y:
+-log p(y|z) takes the place of -log p(x|z), and everything else stays as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from eigencode.parts.base import Sizes, Units
+from eigencode.parts.chains import Within
+from eigencode.parts.discrete_likelihoods import SMALLEST_MEAN
+from eigencode.parts.distributions import Distribution
+from eigencode.parts.likelihoods import Likelihood
+from eigencode.parts.networks import Network
+from eigencode.parts.penalties import Penalty
+
+if TYPE_CHECKING:
+    from eigencode.composition import Composition, Trace
+
+
+@dataclass(frozen=True)
+class Categorical(Distribution):
+    r"""One of d classes, written as a row with a 1 in the class's column and 0 in the others.
+
+    .. math:: \log p(x) = \sum_j x_j \log p_j, \qquad p = \mathrm{softmax}(l)
+
+    The columns exclude each other, so that only the sum over them is a log-probability.
+    """
+
+    logits: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """Probabilities of the classes, shape (n, d)."""
+        return self.logits.softmax(-1)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Each class's term, in nats, shape (n, d)."""
+        return x * self.logits.log_softmax(-1)
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        """One class for each row, as a row of zeros and a one, shape (n, d)."""
+        drawn = torch.multinomial(self.mean, 1, generator=generator)
+        return torch.zeros_like(self.logits).scatter_(-1, drawn, 1.0)
+
+
+class CategoricalLikelihood(Likelihood):
+    r"""One class out of several, with the decoder's outputs as logits: cross-entropy.
+
+    .. math:: -\log p(x|z) = -\sum_j x_j \log p_j, \qquad p = \mathrm{softmax}(g(z))
+
+    All columns together are one variable: zeros and a single one, or shares that add up to one.
+
+    Examples
+    --------
+    >>> import torch
+    >>> p = CategoricalLikelihood()(torch.tensor([[0.0, 0.0, 1000.0]]))
+    >>> p.mean
+    tensor([[0., 0., 1.]])
+    >>> p.log_prob(torch.tensor([[0.0, 1.0, 0.0]])).sum()
+    tensor(-1000.)
+    """
+
+    own_units = True
+    support = "unit interval"
+
+    def constant(self, x: Tensor) -> Tensor:
+        """The logarithms of the classes' shares."""
+        return self.target(x).mean(0).clamp(min=SMALLEST_MEAN).log()
+
+    def forward(self, output: Tensor) -> Categorical:
+        """A choice for each row of the output."""
+        return Categorical(output)
+
+
+class FirstColumns(Within):
+    """A network that sees the first columns only: the encoder of a row's features, blind to its labels.
+
+    Parameters
+    ----------
+    network : Network
+        The network.
+    n_columns : int
+        How many columns it sees.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from eigencode.parts import MLP
+    >>> network = FirstColumns(MLP(), n_columns=2)
+    >>> network.setup(3, 1, torch.Generator().manual_seed(0))
+    >>> x = torch.tensor([[1.0, 2.0, 3.0], [1.0, 2.0, 9.0]])
+    >>> y = network(x)
+    >>> bool(y[0] == y[1])
+    True
+    """
+
+    def __init__(self, network: Network, n_columns: int) -> None:
+        super().__init__()
+        self.network = network
+        self.n_columns = n_columns
+
+    def setup(self, n_inputs: int, n_outputs: int, generator: torch.Generator) -> None:
+        """Make the network's tensors."""
+        self.network.setup(self.n_columns, n_outputs, generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the network to the first columns of rows of shape (n, n_inputs)."""
+        return self.network(x[:, : self.n_columns])
+
+
+class LastColumns(Likelihood):
+    """A likelihood of the last columns only: p(y|z), where the row is (x, y).
+
+    Parameters
+    ----------
+    likelihood : Likelihood
+        Of these columns.
+    n_columns : int
+        How many they are.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from eigencode.parts import GaussianLikelihood
+    >>> part = LastColumns(GaussianLikelihood(), n_columns=1)
+    >>> part.target(torch.tensor([[1.0, 2.0, 3.0]]))
+    tensor([[3.]])
+    """
+
+    def __init__(self, likelihood: Likelihood, n_columns: int) -> None:
+        super().__init__()
+        self.likelihood = likelihood
+        self.n_columns = n_columns
+
+    def setup(self, sizes: Sizes) -> None:
+        """Make the likelihood's tensors for its columns."""
+        self.likelihood.setup(_of_columns(sizes, slice(-self.n_columns, None)))
+
+    @property
+    def own_units(self) -> bool:  # type: ignore[override]
+        """Whether the columns are judged in the data's own units."""
+        return self.likelihood.own_units
+
+    def width(self, n_features: int) -> int:
+        """Numbers the decoder gives for each row."""
+        return self.likelihood.width(self.n_columns)
+
+    def target(self, x: Tensor) -> Tensor:
+        """The last columns of scaled rows of shape (n, d), in the units that the distribution is over."""
+        return self.likelihood.target(x[:, -self.n_columns :])
+
+    def scaled_mean(self, p: Distribution) -> Tensor:
+        """The mean of a distribution in the model's units, shape (n, n_columns)."""
+        return self.likelihood.scaled_mean(p)
+
+    def calibrate(self, x: Tensor, output: Tensor) -> None:
+        """Set the likelihood's own parameters to their best for outputs of scaled rows."""
+        self.likelihood.calibrate(x[:, -self.n_columns :], output)
+
+    def constant(self, x: Tensor) -> Tensor:
+        """The decoder's best output that ignores the code."""
+        return self.likelihood.constant(x[:, -self.n_columns :])
+
+    def forward(self, output: Tensor) -> Distribution:
+        """The distribution of the last columns."""
+        return self.likelihood(output)
+
+
+class Reconstruction(Penalty):
+    r"""The reconstruction of the first columns, beside what else is asked of the code.
+
+    .. math:: \Omega = -w \log p(x|z)
+
+    It keeps a code that is fine-tuned on labels one from which the features can be rebuilt.
+
+    Parameters
+    ----------
+    decoder : Network
+        From codes to features.
+    likelihood : Likelihood
+        Of the features.
+    n_columns : int
+        How many features there are.
+    weight : float
+        w.
+    """
+
+    def __init__(self, decoder: Network, likelihood: Likelihood, n_columns: int, weight: float = 1.0) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.likelihood = likelihood
+        self.n_columns = n_columns
+        self.weight = weight
+
+    def setup(self, sizes: Sizes) -> None:
+        """Check the weight and make the tensors; the decoder's weights are to be given afterwards."""
+        self.require_number("weight")
+        self.likelihood.setup(_of_columns(sizes, slice(self.n_columns)))
+        self.decoder.setup(sizes.n_components, self.likelihood.width(self.n_columns), torch.Generator())
+
+    def forward(self, trace: Trace, composition: Composition) -> Tensor:
+        """-w log p(x|z) of each row, in nats, shape (n,)."""
+        p = self.likelihood(self.decoder(trace.z))
+        return -self.weight * p.log_prob(self.likelihood.target(trace.x[:, : self.n_columns])).sum(1)
+
+
+def _of_columns(sizes: Sizes, columns: slice) -> Sizes:
+    """What is known of some of the columns."""
+    units = Units(sizes.units.center[columns], sizes.units.divisor[columns])
+    low, high = sizes.low[columns], sizes.high[columns]
+    return replace(sizes, n_features=len(low), units=units, low=low, high=high)

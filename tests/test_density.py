@@ -1,0 +1,322 @@
+"""The mixture of Gaussians on codes: against scipy's densities, its own samples, and codes that break naive fits."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+
+from eigencode import density
+from eigencode.density import Mixture, fit_mixture
+from eigencode.errors import DataError, OptionError
+
+
+def gaussian(n, k=3, seed=0):
+    """Correlated normal rows, away from zero."""
+    draw = np.random.default_rng(seed)
+    return draw.normal(size=(n, k)) @ draw.normal(size=(k, k)) + 5
+
+
+def clusters(m, n=600, gap=12.0, seed=0):
+    """m clusters of unit variance on a grid, and the cluster of each row."""
+    draw = np.random.default_rng(seed)
+    centers = gap * np.stack(np.divmod(np.arange(m), 3), axis=1)
+    cluster = draw.integers(m, size=n)
+    return centers[cluster] + draw.normal(size=(n, 2)), cluster
+
+
+@pytest.fixture
+def three():
+    """A mixture of three in four columns, with nothing symmetric about it."""
+    draw = np.random.default_rng(1)
+    roots = draw.normal(size=(3, 4, 4))
+    return Mixture([0.5, 0.2, 0.3], 2 * draw.normal(size=(3, 4)), roots @ roots.transpose(0, 2, 1) + 0.1 * np.eye(4))
+
+
+# -- the density and its draws
+
+
+def test_the_density_is_scipys(three):
+    codes = 3 * np.random.default_rng(2).normal(size=(50, 4))
+    parts = zip(three.weights, three.means, three.covariances, strict=True)
+    each = [math.log(w) + scipy.stats.multivariate_normal(mean, cov).logpdf(codes) for w, mean, cov in parts]
+    np.testing.assert_allclose(three.log_prob(codes), scipy.special.logsumexp(each, axis=0), rtol=1e-10)
+
+
+def test_the_density_far_from_all_components_is_still_a_number(three):
+    assert np.isfinite(three.log_prob(np.full((1, 4), 1e6))).all()
+    impossible = Mixture([1.0, 0.0], [[0.0], [5.0]], [[[1.0]], [[1.0]]])
+    np.testing.assert_allclose(impossible.log_prob([[5.0]]), scipy.stats.norm.logpdf(5.0), rtol=1e-12)
+
+
+def test_samples_have_the_mixtures_mean_and_covariance(three):
+    n = 40_000
+    codes = three.sample(n, np.random.default_rng(3))
+    mean = three.weights @ three.means
+    gaps = three.means - mean
+    covariance = np.einsum("c,cij->ij", three.weights, three.covariances + gaps[:, :, None] * gaps[:, None, :])
+    assert (abs(codes.mean(0) - mean) < 4 * np.sqrt(np.diag(covariance) / n)).all()
+    products = (codes - mean)[:, :, None] * (codes - mean)[:, None, :]
+    assert (abs(products.mean(0) - covariance) < 4 * products.std(0) / math.sqrt(n)).all()
+
+
+def test_samples_come_in_no_order_and_as_often_as_the_weights_say():
+    mixture = Mixture([0.25, 0.75], [[-50.0], [50.0]], np.ones((2, 1, 1)))
+    first = mixture.sample(4000, np.random.default_rng(0))[:, 0] < 0
+    assert abs(first.mean() - 0.25) < 4 * math.sqrt(0.25 * 0.75 / 4000)
+    assert abs(np.corrcoef(first[:-1], first[1:])[0, 1]) < 4 / math.sqrt(4000)
+
+
+def test_a_sample_is_its_generators(three):
+    first, again, other = (three.sample(5, np.random.default_rng(seed)) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).all()
+    assert three.sample(0, np.random.default_rng(0)).shape == (0, 4)
+
+
+def test_a_mixture_is_its_fields(three):
+    codes = three.means + 0.5
+    as_json = json.loads(json.dumps({name: value.tolist() for name, value in dataclasses.asdict(three).items()}))
+    np.testing.assert_array_equal(Mixture(**as_json).log_prob(codes), three.log_prob(codes))
+    with pytest.raises(ValueError, match="read-only"):
+        three.means[0] = 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (([1.0], [[0.0]], [[1.0]]), "must have shapes"),
+        (([1.0], [0.0], [[[1.0]]]), "must have shapes"),
+        (([0.5, 0.4], [[0.0], [1.0]], [[[1.0]], [[1.0]]]), "probabilities that sum to 1"),
+        (([1.5, -0.5], [[0.0], [1.0]], [[[1.0]], [[1.0]]]), "probabilities that sum to 1"),
+        (([1.0], [[0.0]], [[[-1.0]]]), "positive definite"),
+        (([1.0], [[math.nan]], [[[1.0]]]), "finite"),
+    ],
+)
+def test_fields_that_are_no_mixture_are_refused(fields, message):
+    with pytest.raises(DataError, match=message):
+        Mixture(*fields)
+
+
+def test_codes_of_another_width_are_refused(three):
+    with pytest.raises(DataError, match="over codes of 4 numbers"):
+        three.log_prob(np.zeros((2, 3)))
+
+
+# -- the fit
+
+
+@pytest.mark.parametrize("choice_rows", [100, 10_000])
+def test_one_component_is_the_mean_and_covariance_of_all_rows(monkeypatch, choice_rows):
+    monkeypatch.setattr(density, "CHOICE_ROWS", choice_rows)
+    codes = gaussian(500)
+    mixture = fit_mixture(codes, 0, n_components=1)
+    covariance = np.cov(codes.T, ddof=0)
+    np.testing.assert_allclose(mixture.means[0], codes.mean(0), rtol=1e-10)
+    expected = covariance + 1e-6 * np.diag(np.diag(covariance))
+    np.testing.assert_allclose(mixture.covariances[0], expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_gaussian_codes_want_one_component(seed):
+    assert fit_mixture(gaussian(600, seed=seed), seed).n_components == 1
+
+
+@pytest.mark.parametrize("m", [2, 4, 8])
+def test_well_separated_clusters_are_counted_and_found(m):
+    codes, cluster = clusters(m)
+    mixture = fit_mixture(codes, 0)
+    assert mixture.n_components == m
+    for c in range(m):
+        own = codes[cluster == c]
+        place = np.linalg.norm(mixture.means - own.mean(0), axis=1).argmin()
+        np.testing.assert_allclose(mixture.means[place], own.mean(0), atol=1e-3)
+        np.testing.assert_allclose(mixture.covariances[place], np.cov(own.T, ddof=0), atol=1e-2)
+        assert mixture.weights[place] == pytest.approx(len(own) / len(codes), abs=1e-4)
+    assert (np.diff(mixture.weights) <= 0).all()
+
+
+def test_a_mixture_is_likelier_than_one_gaussian_on_unseen_codes():
+    train, _ = clusters(8, seed=1)
+    unseen, _ = clusters(8, seed=2)
+    eight, single = (fit_mixture(train, 0, n_components=m) for m in (8, 1))
+    assert eight.log_prob(unseen).mean() > single.log_prob(unseen).mean() + 1
+
+
+def test_copies_of_a_row_do_not_judge_it():
+    """Each row ten times: were copies split between both sides, components on single rows would win."""
+    different = gaussian(80, seed=4)
+    assert fit_mixture(different, 0).n_components == 1
+    assert fit_mixture(np.tile(different, (10, 1)), 0).n_components == 1
+
+
+def test_a_fit_is_its_seeds():
+    codes, _ = clusters(4, n=200, gap=2)
+    first, again = (fit_mixture(codes, 7, n_components=4) for _ in range(2))
+    for name in ("weights", "means", "covariances"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
+    assert (fit_mixture(codes, 8, n_components=4).means != first.means).any()
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-3, 1e3, 1024.0, 1e30])
+def test_the_codes_units_do_not_matter(scale):
+    codes, _ = clusters(4, n=200, gap=5)
+    codes[:, 1] *= 0.01
+    mixture, scaled = fit_mixture(codes, 0), fit_mixture(scale * codes, 0)
+    tolerance = 0 if scale == 1024 else 1e-7  # a power of two rounds nothing
+    np.testing.assert_allclose(scaled.means, scale * mixture.means, rtol=tolerance)
+    np.testing.assert_allclose(scaled.covariances, scale**2 * mixture.covariances, rtol=tolerance, atol=0)
+    shift = codes.shape[1] * math.log(scale)
+    np.testing.assert_allclose(scaled.log_prob(scale * codes), mixture.log_prob(codes) - shift, rtol=1e-6)
+
+
+def test_full_covariances_are_for_rows_that_can_carry_them(monkeypatch):
+    def is_full(codes, m):
+        covariances = fit_mixture(codes, 0, n_components=m).covariances
+        return bool((abs(covariances - covariances * np.eye(covariances.shape[1])) > 0).any())
+
+    assert is_full(gaussian(100, k=10), 2)
+    assert not is_full(gaussian(99, k=10), 2)
+    monkeypatch.setattr(density, "FULL_PRODUCTS", 100 * 2 * 10**2 - 1)
+    assert not is_full(gaussian(100, k=10), 2)
+
+
+# -- weights of rows
+
+
+def test_a_row_occurs_in_proportion_to_its_weight():
+    weights = np.random.default_rng(0).exponential(size=200) * (np.arange(200) % 3 > 0)
+    counts = np.bincount(density._systematic(weights), minlength=200)
+    n = np.count_nonzero(weights)
+    wanted = n * weights / weights.sum()
+    assert counts.sum() == n
+    assert ((counts == np.floor(wanted)) | (counts == np.ceil(wanted))).all()
+
+
+def test_equal_weights_change_nothing():
+    codes, _ = clusters(2, n=100)
+    for name in ("weights", "means", "covariances"):
+        plain, weighted = (fit_mixture(codes, 0, 2, weight) for weight in (None, np.full(100, 0.3)))
+        np.testing.assert_array_equal(getattr(plain, name), getattr(weighted, name))
+
+
+def test_rows_without_weight_are_as_if_they_were_not_there():
+    codes, cluster = clusters(2, n=200)
+    for name in ("weights", "means", "covariances"):
+        without = fit_mixture(codes[cluster == 1], 0, 2)
+        weighted = fit_mixture(codes, 0, 2, sample_weight=2.5 * (cluster == 1))
+        np.testing.assert_array_equal(getattr(weighted, name), getattr(without, name))
+
+
+def test_weights_move_the_components_weights():
+    codes, cluster = clusters(2, n=400)
+    weights = np.where(cluster == 0, 9.0, 1.0) / np.bincount(cluster)[cluster]
+    np.testing.assert_allclose(fit_mixture(codes, 0, sample_weight=weights).weights, [0.9, 0.1], atol=0.02)
+
+
+# -- codes that break naive fits
+
+
+def sparse(n=300, k=6):
+    draw = np.random.default_rng(0)
+    return np.maximum(draw.normal(size=(n, k)) - 0.8, 0) * draw.integers(2, size=(n, k))
+
+
+HARD = {
+    "a constant column": lambda: np.column_stack([gaussian(200), np.full(200, 3.0)]),
+    "a column of zeros": lambda: np.column_stack([gaussian(200), np.zeros(200)]),
+    "a nearly constant column": lambda: np.column_stack([gaussian(200), 3 + 1e-9 * gaussian(200, 1)]),
+    "a constant column with float32's rounding": lambda: np.column_stack(
+        [gaussian(200), np.float32(0.1) + np.float32(1e-8) * np.arange(200) % 3]
+    ),
+    "a tiny column": lambda: gaussian(200) * [1, 1e-12, 1e12],
+    "constant columns alone": lambda: np.full((50, 3), 0.7),
+    "zeros alone": lambda: np.zeros((50, 3)),
+    "columns that are the same": lambda: np.tile(gaussian(200, 1), (1, 4)),
+    "a few rows many times": lambda: np.tile(gaussian(3), (50, 1)),
+    "exact zeros": sparse,
+    "zeros nearly everywhere": lambda: sparse() * (np.arange(300) % 40 == 0)[:, None],
+    "one column": lambda: gaussian(100, 1),
+    "one row": lambda: gaussian(1),
+    "two rows": lambda: gaussian(2),
+    "three rows": lambda: gaussian(3),
+    "more columns than rows": lambda: gaussian(20, 60),
+    "an outlier": lambda: np.vstack([gaussian(200), np.full((1, 3), 1e9)]),
+    "far from zero": lambda: gaussian(200) + 1e9,
+    "heavy tails": lambda: np.random.default_rng(0).standard_cauchy((300, 2)),
+    "whole numbers": lambda: np.random.default_rng(0).integers(3, size=(200, 2)),
+    "single precision": lambda: gaussian(200).astype(np.float32),
+    "as large as may be": lambda: gaussian(50) * 1e98,
+    "smaller than anything": lambda: gaussian(50) * 1e-200,
+}
+
+
+@pytest.mark.parametrize("codes", HARD.values(), ids=HARD)
+@pytest.mark.parametrize("n_components", ["auto", 4])
+def test_hard_codes_have_a_mixture(codes, n_components):
+    """A warning is an error here, and a draw from a global generator too."""
+    codes = codes()
+    mixture = fit_mixture(codes, 0, n_components)
+    assert mixture.n_components <= len(np.unique(codes, axis=0))
+    assert np.isfinite(mixture.log_prob(codes)).all()
+    samples = mixture.sample(1000, np.random.default_rng(0))
+    mean = mixture.weights @ mixture.means
+    error = codes.std(0) / math.sqrt(1000)
+    nothing = 1e-100 if codes.any() else 1e-7  # zeros have no size to be small against
+    assert (abs(samples.mean(0) - mean) <= 5 * error + 1e-5 * abs(mean) + 1e-4 * codes.std() + nothing).all()
+    np.testing.assert_allclose(mean, codes.mean(0), atol=1e-6 * abs(codes).max() + nothing)
+
+
+def test_a_constant_column_stays_as_good_as_constant():
+    codes = np.column_stack([gaussian(200), np.full(200, 3.0)])
+    samples = fit_mixture(codes, 0).sample(500, np.random.default_rng(0))
+    assert abs(samples[:, 3] - 3).max() < 1e-4
+    np.testing.assert_allclose(samples[:, :3].std(0), codes[:, :3].std(0), rtol=0.2)
+
+
+def test_exact_zeros_are_drawn_as_often_as_they_occur():
+    draw = np.random.default_rng(0)
+    codes = np.column_stack([draw.normal(3, 0.5, size=600) * (draw.random(600) < 0.3), draw.normal(size=600)])
+    samples = fit_mixture(codes, 0).sample(2000, np.random.default_rng(1))
+    share, drawn = (codes[:, 0] == 0).mean(), (abs(samples[:, 0]) < 0.01).mean()
+    assert abs(drawn - share) < 4 * math.sqrt(share * (1 - share) / 2000)
+
+
+def test_large_numbers_of_components_are_bounded_by_the_rows():
+    assert fit_mixture(gaussian(5), 0, n_components=8).n_components == 5
+    assert fit_mixture(np.tile(gaussian(3), (10, 1)), 0, n_components=8).n_components == 3
+
+
+@pytest.mark.parametrize(
+    ("codes", "message"),
+    [
+        (np.zeros(3), "table of rows and columns"),
+        (np.zeros((3, 0)), "table of rows and columns"),
+        (np.zeros((0, 3)), "at least one code"),
+        (np.full((3, 2), np.nan), "finite numbers"),
+        (np.full((3, 2), np.inf), "finite numbers"),
+        (np.full((3, 2), 1e200), "finite numbers"),
+    ],
+)
+def test_what_is_no_table_of_codes_is_refused(codes, message):
+    with pytest.raises(DataError, match=message):
+        fit_mixture(codes, 0)
+
+
+@pytest.mark.parametrize("weights", [np.ones(2), -np.ones(3), np.zeros(3), [1, 2, np.nan]])
+def test_what_are_no_weights_is_refused(weights):
+    with pytest.raises(DataError, match="sample_weight must be 3 finite numbers"):
+        fit_mixture(np.zeros((3, 1)), 0, sample_weight=weights)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"n_components": 0}, {"n_components": True}, {"n_components": 1.5}, {"n_components": "many"}]
+    + [{"validation_fraction": value} for value in (0, 1, "half")],
+)
+def test_options_outside_their_domain_are_refused(options):
+    with pytest.raises(OptionError, match=next(iter(options))):
+        fit_mixture(np.zeros((3, 1)), 0, **options)
