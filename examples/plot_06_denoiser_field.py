@@ -16,16 +16,16 @@ import numpy as np
 from eigencode import DenoisingAutoencoder
 
 rng = np.random.default_rng(0)
-turn = rng.uniform(0.5, 3.5 * np.pi, size=2000)
-X = np.stack([turn * np.cos(turn), turn * np.sin(turn)], axis=1) / 4
-model = DenoisingAutoencoder(2, level=0.15, hidden=(64, 64), max_epochs=60, random_state=0).fit(X)
+along = rng.uniform(-3, 3, size=2000)
+X = np.stack([along, 1.5 * np.sin(np.pi / 2 * along)], axis=1)
+model = DenoisingAutoencoder(2, level=0.25, hidden=(64, 64), max_epochs=60, random_state=0).fit(X)
 
 # %%
-grid = np.stack(np.meshgrid(np.linspace(-3, 3, 25), np.linspace(-3, 3, 25)), axis=-1).reshape(-1, 2)
+grid = np.stack(np.meshgrid(np.linspace(-3.2, 3.2, 27), np.linspace(-2.2, 2.2, 19)), axis=-1).reshape(-1, 2)
 arrows = model.score_function(grid)
 lengths = np.linalg.norm(arrows, axis=1)
 
-figure, axis = plt.subplots(figsize=(6, 5.4), layout="constrained")
+figure, axis = plt.subplots(figsize=(8, 5.6), layout="constrained")
 axis.plot(*X.T, ".", ms=2, color="tab:orange")
 axis.quiver(*grid.T, *(arrows / lengths[:, None] ** 0.5).T, lengths, cmap="viridis")
 axis.set(aspect="equal")
@@ -33,13 +33,13 @@ axis.set(aspect="equal")
 # %%
 # A row moved off the curve is brought back to it: the mean distance from the curve before and after.
 
-moved = X + 0.15 * model.scaler_.divisor * rng.normal(size=X.shape)
+moved = X + 0.25 * model.scaler_.divisor * rng.normal(size=X.shape)
 
 
 def distance(rows):
-    return np.sqrt(((rows[:, None] - X[None, ::4]) ** 2).sum(2).min(1)).mean()
+    return np.sqrt(((rows[:, None] - X[None, ::2]) ** 2).sum(2).min(1)).mean()
 
 
 before, after = distance(moved), distance(model.denoise(moved))
 print(f"noisy {before:.3f}, denoised {after:.3f}")
-assert after < 0.75 * before
+assert after < 0.5 * before

@@ -1,5 +1,6 @@
 """The command line for every kind of autoencoder: options of its own, fits, draws, descriptions."""
 
+import dataclasses
 import json
 import re
 import shlex
@@ -163,8 +164,6 @@ class Smooth(AutoencoderOptions):
 @pytest.fixture
 def two_kinds(monkeypatch):
     """Two kinds with options of the same names, which differ."""
-    import dataclasses
-
     kinds = {
         "plain": AutoencoderOptions,
         "rough": dataclasses.dataclass(Rough),

@@ -498,3 +498,12 @@ def test_rows_of_another_length_are_refused_in_words():
         ConvolutionalDecoder((3, 5, 7)).setup(2, 100, generator())
     with pytest.raises(OptionError, match="Did you mean 'gelu'"):
         ConvolutionalEncoder((3, 5, 7), activation="gelo").setup(105, 2, generator())
+
+
+def test_multiply_adds_are_those_of_literal_loops():
+    shape, channels = (2, 5, 8), (3, 4)
+    encoder, decoder = ConvolutionalEncoder(shape, channels), ConvolutionalDecoder(shape, channels[::-1])
+    encoder.setup(80, 7, torch.Generator().manual_seed(0))
+    decoder.setup(7, 80, torch.Generator().manual_seed(0))
+    stages = 2 * 3 * 16 * (3 * 4) + 3 * 4 * 16 * (2 * 2)  # kernels times the pixels of the halved images
+    assert encoder.multiply_adds == decoder.multiply_adds == stages + 7 * 4 * (2 * 2)

@@ -277,6 +277,9 @@ def test_noise_of_no_size_is_no_noise(rows):
     flat = np.repeat(rows[:, :1], 3, axis=1)
     model = LinearAutoencoder(2, corruption=GaussianNoise(0.0), **EXACT).fit(flat)
     np.testing.assert_allclose(model.reconstruct(flat), flat, atol=1e-8)
+    constant = np.ones((9, 2))
+    model = LinearAutoencoder(2, corruption=GaussianNoise(0.0), **EXACT).fit(constant)
+    np.testing.assert_array_equal(model.reconstruct(constant), constant)
 
 
 def test_masked_constant_columns_are_rebuilt():

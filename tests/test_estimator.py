@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
-from eigencode import Autoencoder, LinearAutoencoder
+from eigencode import Autoencoder, ContractiveAutoencoder, DenoisingAutoencoder, LinearAutoencoder
 from eigencode.errors import DataError, OptionError, ResultWarning
 from eigencode.parts import MLP, GaussianLikelihood, GaussianNoise, Laplace, Penalty
 
@@ -32,6 +32,9 @@ ANSWERS = ["transform", "reconstruct", "reconstruction_error", "score_samples"]
         Autoencoder(hidden=(), max_epochs=0, tied=True),
         LinearAutoencoder(),
         LinearAutoencoder(solver="gradient", random_state=0),
+        DenoisingAutoencoder(max_epochs=20, random_state=0),
+        DenoisingAutoencoder(noise="masking", hidden=(), max_epochs=0),
+        ContractiveAutoencoder(max_epochs=20, random_state=0),
     ],
     expected_failed_checks=lambda estimator: (
         {"check_sample_weight_equivalence_on_dense_data": "repeated rows make other batches, and round otherwise"}

@@ -1,4 +1,4 @@
-"""Weights of rows, streams, tied weights, ordered codes, time, and notes in words."""
+"""Weights of rows, tied weights, ordered codes, time, bad arguments, and notes in words."""
 
 import math
 import time
@@ -77,50 +77,6 @@ def test_heavy_rows_are_rebuilt_better(cancer):
 def test_weights_that_cannot_be_used_are_refused(cancer, weights):
     with pytest.raises(ValueError, match="egative|two rows of positive weight|shape"):
         Autoencoder(2).fit(cancer[:30], sample_weight=weights)
-
-
-# -- streams
-
-
-def test_a_stream_of_blocks_learns(digits):
-    model = Autoencoder(4, hidden=(64,), random_state=0)
-    for _ in range(8):
-        for block in np.array_split(digits[:1400], 4):
-            model.partial_fit(block)
-    linear = LinearAutoencoder(4).fit(digits[:1400])
-    assert model.score(digits[1400:]) > linear.score(digits[1400:])
-    assert model.reconstruction_error(digits[1400:]).mean() < 0.9 * linear.reconstruction_error(digits[1400:]).mean()
-    assert [row["epoch"] for row in model.history_] == list(range(1, 33))
-
-
-def test_a_stream_goes_on_exactly_after_a_copy_and_starts_anew_after_fit(digits):
-    import pickle
-
-    one = Autoencoder(2, hidden=(8,), corruption=GaussianNoise(0.1), random_state=0).partial_fit(digits[:500])
-    two = pickle.loads(pickle.dumps(one))
-    for model in (one, two):
-        model.partial_fit(digits[500:1000])
-    np.testing.assert_array_equal(one.transform(digits), two.transform(digits))
-    one.set_params(max_epochs=1).fit(digits)
-    assert not hasattr(one, "stream_state_")
-
-
-def test_a_saved_stream_goes_on_exactly(digits, tmp_path):
-    import eigencode
-
-    model = Autoencoder(2, hidden=(8,), random_state=0).partial_fit(digits[:500])
-    model.save(tmp_path / "m.safetensors")
-    again = eigencode.load(tmp_path / "m.safetensors")
-    for stream in (model, again):
-        stream.partial_fit(digits[500:1000])
-    np.testing.assert_array_equal(again.transform(digits), model.transform(digits))
-    assert again.history_ == model.history_
-
-
-def test_a_stream_keeps_its_columns(digits):
-    model = Autoencoder(2, random_state=0).partial_fit(digits[:500])
-    with pytest.raises(ValueError, match="63 features"):
-        model.partial_fit(digits[:500, 1:])
 
 
 # -- tied weights

@@ -1,7 +1,12 @@
 """One file, whole or not at all, that never runs code."""
 
+import copy
+import itertools
 import json
+import math
 import os
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
 import numpy as np
 import pytest
@@ -13,8 +18,10 @@ from torch import nn
 
 import eigencode
 from eigencode import Autoencoder
-from eigencode.errors import FileError, StorageError
-from eigencode.parts import MLP, GaussianLikelihood, GaussianNoise, Penalty
+from eigencode.errors import FileError, OptionError, StorageError
+from eigencode.estimators.base import BaseAutoencoder
+from eigencode.options import Knob
+from eigencode.parts import MLP, GaussianLikelihood, GaussianNoise, GaussianWeights, Penalty
 
 
 def assert_same_model(one, other, rows):
@@ -85,6 +92,122 @@ def test_parts_of_ones_own_are_named_by_the_caller(cancer, tmp_path):
     assert_same_model(eigencode.load(tmp_path / "m.safetensors", parts=[Lasso]), model, cancer)
 
 
+@pytest.mark.parametrize("given", [[Lasso()], (Lasso(),), [], ()], ids=str)
+def test_lists_stay_lists_and_tuples_tuples(cancer, tmp_path, given):
+    model = Autoencoder(2, hidden=[4], penalties=given, max_epochs=0, random_state=0).fit(cancer)
+    model.save(tmp_path / "m.safetensors")
+    again = eigencode.load(tmp_path / "m.safetensors", parts=[Lasso])
+    assert (again.hidden, model.hidden_, again.hidden_) == ([4], (4,), (4,))
+    assert type(again.penalties) is type(given)
+    assert repr(again) == repr(model)
+
+
+def test_arrays_among_arguments_stay_arrays(cancer, tmp_path):
+    variances = np.array([0.2, 0.1])
+    model = Autoencoder(2, hidden=(), weight_prior=GaussianWeights(variances), max_epochs=0).fit(cancer)
+    model.save(tmp_path / "m.safetensors")
+    again = eigencode.load(tmp_path / "m.safetensors")
+    for prior in (again.weight_prior, again.composition_.weight_prior):
+        np.testing.assert_array_equal(prior.variance, variances, strict=True)
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """A record of arrays and plain values."""
+
+    low: np.ndarray
+    names: tuple[str, ...]
+    share: float
+
+
+@dataclass(eq=False, repr=False)
+class Ranged(Autoencoder):
+    """An estimator of the user's own, with an option and fitted attributes of its own."""
+
+    margin: Annotated[float, Knob("How far beyond.", low=0)] = 0.5
+
+    saved_attributes: ClassVar = {
+        **Autoencoder.saved_attributes,
+        "ranges_": Ranges,
+        "labels_": np.ndarray,
+        "table_": dict,
+        "inner_": list[BaseAutoencoder] | None,
+    }
+
+    def fit(self, X, y=None, sample_weight=None):
+        super().fit(X, y, sample_weight)
+        self.ranges_ = Ranges(X.min(0), ("a", "b"), math.inf)
+        self.labels_ = np.array(["left", "right"])
+        self.table_ = {"part": 1, "pairs": [(1, 2)], 3: None, "tensor": torch.arange(3), "flags": X[:2] > 0}
+        return self
+
+
+def test_an_estimator_of_ones_own_keeps_what_it_names(cancer, tmp_path):
+    path = tmp_path / "m.safetensors"
+    model = Ranged(2, hidden=(4,), margin=0.25, max_epochs=1, random_state=0).fit(cancer)
+    model.save(path)
+    with pytest.raises(StorageError, match=r"estimator 'Ranged'.*parts=\[Ranged\]"):
+        eigencode.load(path)
+    again = eigencode.load(path, parts=[Ranged])
+    assert type(again) is type(again.baseline_) is Ranged
+    assert again.margin == 0.25
+    np.testing.assert_array_equal(again.transform(cancer), model.transform(cancer))
+    np.testing.assert_array_equal(again.ranges_.low, cancer.min(0))
+    assert (again.ranges_.names, again.ranges_.share) == (("a", "b"), math.inf)
+    np.testing.assert_array_equal(again.labels_, model.labels_, strict=True)
+    assert list(again.table_) == ["part", "pairs", 3, "tensor", "flags"]
+    assert again.table_["pairs"] == [(1, 2)]
+    assert torch.equal(again.table_["tensor"], torch.arange(3))
+    np.testing.assert_array_equal(again.table_["flags"], cancer[:2] > 0, strict=True)
+    assert not hasattr(again, "inner_")
+
+
+def test_fitted_models_inside_a_model_are_kept_whole(cancer, tmp_path):
+    model = Ranged(2, hidden=(4,), max_epochs=1, random_state=0).fit(cancer)
+    model.inner_ = [Autoencoder(3, max_epochs=1, random_state=seed).fit(cancer) for seed in (1, 2)]
+    model.save(tmp_path / "m.safetensors")
+    again = eigencode.load(tmp_path / "m.safetensors", parts=[Ranged])
+    for one, other in zip(model.inner_, again.inner_, strict=True):
+        assert_same_model(one, other, cancer)
+        assert_same_model(one.baseline_, other.baseline_, cancer)
+    np.testing.assert_array_equal(again.transform(cancer), model.transform(cancer))
+
+
+def test_a_density_of_codes_is_kept(cancer, tmp_path):
+    model = Autoencoder(2, hidden=(4,), max_epochs=1, random_state=0).fit(cancer).fit_density(cancer)
+    model.save(tmp_path / "m.safetensors")
+    again = eigencode.load(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(again.sample(5, random_state=0), model.sample(5, random_state=0))
+
+
+def test_numbers_that_are_none_are_kept_in_valid_json(cancer, tmp_path):
+    model = Autoencoder(2, hidden=(4,), max_epochs=1, random_state=0).fit(cancer)
+    odd = [math.nan, math.inf, -math.inf, np.float32(math.nan), 0.1 + 0.2, 5e-324]
+    model.history_ = [{"epoch": place, "held_out_objective": value} for place, value in enumerate(odd)]
+    model.best_objective_ = math.nan
+    path = tmp_path / "m.safetensors"
+    model.save(path)
+    rewritten(path, lambda header, tensors: None, parse_constant=lambda word: pytest.fail(word))
+    again = eigencode.load(path)
+    found = [row["held_out_objective"] for row in again.history_]
+    np.testing.assert_array_equal(found, [float(value) for value in odd])
+    assert math.isnan(again.best_objective_)
+
+
+def test_what_is_given_beside_a_file_is_checked(fitted, tmp_path):
+    fitted.save(tmp_path / "m.safetensors")
+    for wrong in (5, "Lasso", Lasso.forward, dict):
+        with pytest.raises(OptionError, match="classes of parts and estimators, and instances of torch modules"):
+            eigencode.load(tmp_path / "m.safetensors", parts=[wrong])
+
+
+def test_a_model_whose_options_were_spoilt_is_refused_before_anything_is_written(fitted, tmp_path):
+    model = copy.deepcopy(fitted).set_params(n_components="many")
+    with pytest.raises(OptionError, match="'n_components' parameter"):
+        model.save(tmp_path / "m.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_torch_module_of_ones_own_is_filled_with_the_saved_weights(cancer, tmp_path):
     def module(value):
         linear = nn.utils.skip_init(nn.Linear, 30, 2)
@@ -147,10 +270,10 @@ def test_files_that_are_not_ours_are_refused_in_words(fitted, tmp_path):
         eigencode.load(path)
 
 
-def rewritten(path, change):
+def rewritten(path, change, **options):
     """Change the JSON of a model file."""
     with safetensors.safe_open(path, "pt") as file:
-        header = json.loads(file.metadata()["eigencode"])
+        header = json.loads(file.metadata()["eigencode"], **options)
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     change(header, tensors)
     safetensors.torch.save_file(tensors, path, {"eigencode": json.dumps(header)})
@@ -168,6 +291,72 @@ def test_a_newer_format_and_misfitting_weights_are_refused(fitted, tmp_path):
         eigencode.load(path)
 
 
+GONE = object()
+"""In place of a value: its key is taken out."""
+
+
+def places(value, path=()):
+    """The path to every value in nested JSON; long lists by their first two items."""
+    if path:
+        yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value[:2]) if isinstance(value, list) else ()
+    for key, item in items:
+        yield from places(item, (*path, key))
+
+
+def damaged(header, path, value):
+    """The JSON with another value at a place."""
+    header = copy.deepcopy(header)
+    holder = header
+    for key in path[:-1]:
+        holder = holder[key]
+    if value is GONE:
+        del holder[path[-1]]
+    else:
+        holder[path[-1]] = value
+    return header
+
+
+@pytest.mark.parametrize("values", [[GONE], [None, "wrong", 0.5, {"part": "MLP"}, [[]]]], ids=["gone", "changed"])
+def test_whatever_is_damaged_in_a_description_is_said_or_does_no_harm(tmp_path, values):
+    """Each place of the JSON in turn: an error of ours, or a model that answers as it should in shape."""
+    path, rows = tmp_path / "m.safetensors", np.random.default_rng(0).normal(size=(40, 3))
+    options = {"corruption": GaussianNoise(0.1), "penalties": [Lasso()], "activation": nn.LeakyReLU(0.3)}
+    model = Autoencoder(2, hidden=(3,), likelihood=GaussianLikelihood("learned"), random_state=0, **options)
+    model.partial_fit(rows).save(path)
+    with safetensors.safe_open(path, "pt") as file:
+        header = json.loads(file.metadata()["eigencode"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    n_said = 0
+    for place, value in zip(places(header), itertools.cycle(values), strict=False):
+        safetensors.torch.save_file(tensors, path, {"eigencode": json.dumps(damaged(header, place, value))})
+        try:
+            again = eigencode.load(path, parts=[Lasso])
+        except StorageError:
+            n_said += 1
+            continue
+        assert (again.transform(rows).shape, again.score_samples(rows).shape) == ((40, 2), (40,)), place
+        assert "Autoencoder(" in repr(again), place
+    assert n_said > 80
+
+
+def test_whatever_is_damaged_among_the_tensors_is_said(fitted, tmp_path):
+    path = tmp_path / "m.safetensors"
+    fitted.save(path)
+    with safetensors.safe_open(path, "pt") as file:
+        names, metadata = list(file.keys()), file.metadata()
+        tensors = {name: file.get_tensor(name) for name in names}
+    assert {"scaler.center", "baseline.scaler.divisor", "composition.encoder.linear.weight"} <= set(names)
+    for name in names:
+        for spoil in (lambda t: None, lambda t: t.reshape(-1)[1:].clone(), lambda t: t[None].clone()):
+            changed = {**tensors, name: spoil(tensors[name])}
+            if changed[name] is None:
+                del changed[name]
+            safetensors.torch.save_file(changed, path, metadata)
+            with pytest.raises(StorageError, match="do not fit|lacks the tensor|rebuilt"):
+                eigencode.load(path)
+
+
 @pytest.mark.parametrize("spec", [{"part": "os.system", "arguments": {}}, {"torch": "Module", "arguments": {}}])
 def test_a_name_in_a_file_imports_nothing(fitted, tmp_path, spec):
     path = tmp_path / "m.safetensors"
@@ -178,8 +367,6 @@ def test_a_name_in_a_file_imports_nothing(fitted, tmp_path, spec):
 
 
 def test_a_parameter_that_json_cannot_hold_is_refused_before_anything_is_written(fitted, tmp_path):
-    import copy
-
     model = copy.deepcopy(fitted)
     model.hidden = {3}
     with pytest.raises(StorageError, match="'hidden' cannot be saved without pickle"):

@@ -10,13 +10,15 @@ import torch
 from torch import nn
 
 from eigencode import Autoencoder
+from eigencode.errors import OptionError
+from eigencode.estimators import preparation
 from eigencode.estimators.preparation import prepare
-from eigencode.parts import GaussianNoise
+from eigencode.parts import GaussianLikelihood, GaussianNoise
 from eigencode.training import loop
 from eigencode.training.execution import choose_execution, has_bfloat16_units
-from eigencode.training.noise import generator, resolve_seed
+from eigencode.training.noise import generator, may_draw_globally, resolve_seed
 from eigencode.training.optimizers import CLIP_FACTOR, ClippedAdam
-from eigencode.training.schedule import Schedule
+from eigencode.training.schedule import ENDLESS, Schedule
 from eigencode.training.state import FlatParameters
 
 
@@ -59,6 +61,23 @@ def test_a_decay_never_outlasts_the_steps_allowed():
     assert Schedule.over(0, 1.0, 50, 0.5).end == 0
 
 
+def test_a_stream_warms_up_from_where_it_begins_and_never_decays():
+    schedule = Schedule.endless(peak=2.0, warmup=9, begins=30)
+    rates = [schedule.rate(step) for step in range(30, 50)]
+    np.testing.assert_allclose(rates[:10], 2.0 * np.arange(1, 11) / 10)
+    assert set(rates[9:]) == {schedule.rate(ENDLESS - 1)} == {2.0}
+    assert Schedule.endless(2.0, 9).rate(0) == pytest.approx(0.2)
+
+
+def test_a_plateau_during_the_warm_up_starts_no_decay():
+    run = prepared(batch_size=200, optimizer="adam", patience=1, learning_rate=1e-12, max_epochs=1000)
+    assert (run.work.n_batches, run.state.schedule.warmup) == (1, 50)
+    loop.begin(run.state, run.work)
+    list(loop.epochs(run.state, run.work))
+    assert 50 <= run.state.schedule.decay_from <= 52
+    assert run.state.step == run.state.schedule.end < 100
+
+
 # -- noise
 
 
@@ -75,6 +94,67 @@ def test_a_seed_is_resolved_from_every_kind_of_random_state():
     assert resolve_seed(np.random.default_rng(1)) == resolve_seed(np.random.default_rng(1))
     assert resolve_seed(np.random.RandomState(1)) == resolve_seed(np.random.RandomState(1))
     assert resolve_seed(None) != resolve_seed(None)
+    assert resolve_seed(np.int64(7)) == 7
+    for other in ([1, 2], -1, 1.5, True, "0", np.random):
+        with pytest.raises(OptionError, match="non-negative int or a NumPy random generator"):
+            resolve_seed(other)
+
+
+def layers_with(*between):
+    """Two linear layers, and what stands between them."""
+    layers = [nn.utils.skip_init(nn.Linear, *sizes) for sizes in ((6, 8), (8, 2))]
+    for layer in layers:
+        nn.init.uniform_(layer.weight, -0.5, 0.5, generator=torch.Generator().manual_seed(layer.in_features))
+        nn.init.zeros_(layer.bias)
+    return nn.Sequential(layers[0], *between, layers[1])
+
+
+class OwnDropout(nn.Module):
+    """Dropout of the user's own making."""
+
+    def forward(self, x):
+        return nn.functional.dropout(x, 0.4, self.training)
+
+
+@pytest.mark.parametrize("layer", [nn.Dropout(0.4), nn.AlphaDropout(0.4), nn.RReLU(), OwnDropout()], ids=repr)
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_layers_that_draw_are_given_noise_of_the_runs_own(layer, optimizer):
+    """A run is the same whatever the global generator's state, leaves that alone, and differs between seeds."""
+
+    def vector(seed, state):
+        options = {"encoder": layers_with(layer, nn.Tanh()), "likelihood": GaussianLikelihood("learned")}
+        with torch.random.fork_rng([]):
+            torch.default_generator.manual_seed(state)
+            before = torch.get_rng_state()
+            run = prepare(Autoencoder(2, max_epochs=2, optimizer=optimizer, **options), rows(60), seed)
+            loop.begin(run.state, run.work)
+            list(loop.epochs(run.state, run.work))
+            assert torch.equal(torch.get_rng_state(), before)
+        return run.state.parameters.vector
+
+    first = vector(0, 1)
+    assert torch.equal(first, vector(0, 2))
+    assert not torch.equal(first, vector(1, 1))
+
+
+def test_each_step_has_a_draw_of_its_own_and_each_evaluation_of_a_step_the_same():
+    run = prepare(Autoencoder(2, encoder=layers_with(nn.Dropout(0.4)), batch_size=200), rows(), seed=0)
+    losses = []
+    run.state.optimizer.step = lambda closure: losses.append([closure().item(), closure().item()]) or torch.zeros(())
+    for _ in range(3):
+        loop.one_pass(run.state, run.work)
+    assert all(one == again for one, again in losses)
+    assert len({one for one, _ in losses}) == 3
+
+
+def test_models_without_such_layers_pay_nothing_for_them(monkeypatch):
+    run = prepared(max_epochs=1)
+    monkeypatch.setattr(loop, "own_global_generator", None)
+    loop.begin(run.state, run.work)
+    list(loop.epochs(run.state, run.work))
+    assert not may_draw_globally(layers_with(nn.PReLU(), nn.BatchNorm1d(8)))
+    assert prepare(Autoencoder(2, encoder=layers_with(nn.Dropout(0.1))), rows(60), 0).decisions.optimizer == "adam"
+    assert prepare(Autoencoder(2, encoder=layers_with(nn.Tanh())), rows(60), 0).decisions.optimizer == "lbfgs"
 
 
 # -- weights as one vector
@@ -192,6 +272,30 @@ def test_the_best_weights_are_kept_and_never_worse_than_the_start():
     order = torch.randperm(200, generator=generator(0, "split"))[:20]
     kept = -(model.score_samples(rows().numpy()[order]) - model.scaler_.log_jacobian).mean()
     assert kept == pytest.approx(best, rel=1e-5)
+
+
+def test_the_best_epoch_is_chosen_by_weight():
+    x, weights = rows().numpy(), np.random.default_rng(0).uniform(0, 1, size=200) ** 8
+    model = Autoencoder(2, hidden=(64,), learning_rate=0.1, max_epochs=8, random_state=0).fit(x, sample_weight=weights)
+    order = torch.randperm(200, generator=generator(0, "split"))[:20]
+    costs = model.scaler_.log_jacobian - model.score_samples(x[order])
+    best = min(row["held_out_objective"] for row in model.history_)
+    assert best == model.best_objective_ == pytest.approx(np.average(costs, weights=weights[order]), rel=1e-5)
+    assert best != pytest.approx(costs.mean(), rel=1e-2)
+
+
+@pytest.mark.parametrize("n", [30, 99, 1000, 1049])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_bounded_sample_settles_a_likelihood(monkeypatch, n, weighted):
+    seen, calibrate = [], GaussianLikelihood.calibrate
+    monkeypatch.setattr(preparation, "CALIBRATION_ROWS", 50)
+    monkeypatch.setattr(
+        GaussianLikelihood, "calibrate", lambda self, x, output: (seen.append(len(x)), calibrate(self, x, output))
+    )
+    weights = np.random.default_rng(0).uniform(0.5, 1.5, size=n) if weighted else None
+    prepare(Autoencoder(2, hidden=(4,), likelihood=GaussianLikelihood("learned")), rows(n), 0, None, weights)
+    assert seen
+    assert min(n, 50) <= max(seen) < 100
 
 
 def test_a_plateau_starts_the_decay_and_ends_the_run_early():

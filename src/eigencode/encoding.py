@@ -107,7 +107,7 @@ class Encoder:
 
     def _encoded_array(self, name: str, value: np.ndarray, bare: type) -> Any:
         if value.dtype.kind in "biuf":
-            return {"array": self._kept(name, torch.from_numpy(np.ascontiguousarray(value)))}
+            return {"array": self._kept(name, torch.from_numpy(np.array(value, order="C")))}
         if value.ndim != 1 or value.dtype.kind not in "UO":
             raise StorageError(f"The array {name!r} cannot be saved", got=f"{value.dtype} of shape {value.shape}")
         elements = [self._encoded(name, item, bare) for item in value.tolist()]
@@ -127,7 +127,7 @@ class Encoder:
 
     def _encoded_estimator(self, name: str, estimator: BaseEstimator) -> dict[str, Any]:
         """An estimator by its arguments, a fitted one of ours by all that its file would hold."""
-        if hasattr(estimator, "saved_attributes") and estimator.__sklearn_is_fitted__():
+        if hasattr(type(estimator), "saved_attributes") and estimator.__sklearn_is_fitted__():
             prefix = f"{name}."
             return {
                 "fitted_estimator": self.describe(estimator, self.tensors, self.prefix + prefix), "prefix": prefix
@@ -138,6 +138,7 @@ class Encoder:
 
     def _kept(self, name: str, tensor: Tensor) -> str:
         """Keep a tensor under a name that is still free, and give the name without the prefix."""
+        name = f"values.{name}"  # apart from the weights, whose names are paths too
         while f"{self.prefix}{name}" in self.tensors:
             name += "_"
         self.tensors[f"{self.prefix}{name}"] = tensor

@@ -63,6 +63,7 @@ Activation = Literal["gelu", "relu", "leaky_relu", "elu", "silu", "tanh", "sigmo
 Scale = Literal["auto", "common", "standard", "none"]
 LikelihoodName = Literal["gaussian", "laplace", "student_t", "bernoulli", "poisson", "negative_binomial"]
 Start = Literal["auto", "linear", "plain"]
+Estimate = Literal["auto", "exact", "hutchinson"]
 Precision = Literal["auto", "float32", "bfloat16", "float64"]
 Object = Any
 """A Python object, which the estimator checks where it is used."""
@@ -97,7 +98,7 @@ class ModelOptions:
     image_shape: Annotated[
         tuple[int, ...] | None,
         Knob(
-            "(channels, height, width) of rows that are images, their cells in this order: the networks are then "
+            "Channels, height and width of rows that are images, their cells in this order: the networks are then "
             "convolutional, and 'hidden' gives the channels of their stages, each of which halves the image.",
             low=1,
         ),
@@ -154,7 +155,7 @@ class ModelOptions:
         Knob(
             "'linear': beside the nonlinear maps runs a linear path, set to the linear optimum of this kind of "
             "autoencoder (PCA for the plain one); 'plain': random weights only; 'auto': 'linear' where a closed form "
-            "exists."
+            "exists, but 'plain' for convolutional networks."
         ),
     ] = "auto"
 
@@ -242,6 +243,48 @@ class LinearOptions(AutoencoderOptions):
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
+class DenoisingOptions(AutoencoderOptions):
+    """The knobs of `DenoisingAutoencoder`."""
+
+    noise: Annotated[
+        Literal["gaussian", "salt_and_pepper", "masking"] | Object,
+        Knob(
+            "What is done to the network's input: 'gaussian' adds normal noise to all cells, 'salt_and_pepper' sets "
+            "some to their column's smallest or largest value, 'masking' to its mean. Or a corruption part, or a "
+            "function of scaled rows and uniform noise.",
+            object="a Corruption part or a function",
+        ),
+    ] = "gaussian"
+    level: Annotated[
+        float | Literal["auto"],
+        Knob(
+            "How much: the standard deviation of Gaussian noise, in units of the scaled columns; the share of the "
+            "cells otherwise. 'auto': 0.25.",
+            low=0,
+        ),
+    ] = "auto"
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class ContractiveOptions(AutoencoderOptions):
+    """The knobs of `ContractiveAutoencoder`."""
+
+    tied: Annotated[
+        bool, Knob("Let the decoder use the encoder's weights, transposed; if not, the penalty may have no minimum.")
+    ] = True
+    weight: Annotated[
+        float, Knob("lambda, the penalty's weight against the squared error of a row in scaled units.", low=0)
+    ] = 0.3
+    estimate: Annotated[
+        Estimate,
+        Knob(
+            "How the penalty is found: 'exact', or by 'hutchinson' as an unbiased estimate from one pass; 'auto': "
+            "exact where that costs no more than 8 passes."
+        ),
+    ] = "auto"
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
 class StackedOptions(AutoencoderOptions):
     """The knobs of `StackedAutoencoder`."""
 
@@ -259,10 +302,10 @@ class StackedOptions(AutoencoderOptions):
     activation: Annotated[
         Activation | Object,
         Knob(
-            "Nonlinearity of the units of layers given by width, those of the code included unless `code` says "
-            "otherwise: a name, or any elementwise torch module."
+            "Nonlinearity of the units of layers given by width: a name, or any elementwise torch module. The code's "
+            "own are linear, unless `code` says otherwise."
         ),
-    ] = "sigmoid"
+    ] = "gelu"
     pretrain: Annotated[
         bool, Knob("Fit the layers one after the other first; else the same network starts at random weights.")
     ] = True
@@ -306,6 +349,16 @@ class HeadOptions:
         Activation | Object,
         Knob("Nonlinearity between the head's layers: a name, or any elementwise torch module."),
     ] = "gelu"
+    head_variance: Annotated[
+        float | None,
+        Knob(
+            "Variance of the normal prior on the head's weights, which counts once for all rows: what scikit-learn's "
+            "`LogisticRegression` calls C. None has no such term.",
+            low=0,
+            open_low=True,
+            open_high=True,
+        ),
+    ] = 1.0
     fine_tune: Annotated[
         bool, Knob("Train the encoder together with the head; else it stays as it is and the head alone learns.")
     ] = True

@@ -18,6 +18,7 @@ import safetensors
 import safetensors.torch
 import torch
 from sklearn.base import BaseEstimator
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
@@ -30,6 +31,7 @@ from eigencode.errors import FileError, StorageError
 from eigencode.objectives import Objective
 from eigencode.options import check_options
 from eigencode.training.execution import Execution, resolve_device
+from eigencode.training.noise import resolve_seed
 
 if TYPE_CHECKING:
     from eigencode.estimators.base import BaseAutoencoder
@@ -163,7 +165,8 @@ def load(
     """
     from eigencode import estimators
 
-    known = Known(parts, {name: getattr(estimators, name) for name in estimators.__all__})
+    own = {name: getattr(estimators, name) for name in estimators.__all__}
+    known = Known(parts, own | {"FrozenEstimator": FrozenEstimator})
     header, tensors = _read(Path(path))
     device = resolve_device(device)
     try:
@@ -235,9 +238,12 @@ def _rebuilt(
     model = known.estimator(description["class"], kind)(**parameters)
     check_options(model)
     fitted = {**UNSAID, **description["fitted"]}
+    is_baseline = prefix.endswith("baseline.")  # it is made before a subclass sets attributes of its own
     for name, its_kind in model.saved_attributes.items():
-        if name in fitted or not is_optional(its_kind):
+        if name in fitted:
             setattr(model, name, decoder.attribute(name, fitted[name], its_kind))
+        elif not is_optional(its_kind) and not (is_baseline and name not in BaseAutoencoder.saved_attributes):
+            raise StorageError(f"The description of a {type(model).__name__} lacks {name!r}")
     if isinstance(model, BaseAutoencoder):
         _restore_composition(model, description, decoder, device)
         model.baseline_ = None
@@ -260,6 +266,7 @@ def _restore_composition(model: BaseAutoencoder, description: dict[str, Any], de
     told = description["composition"]
     moved = {name: value for name, value in description["objective"].items() if name in MOVED}
     told = {**told, "arguments": {**told["arguments"], **moved}}
+    resolve_seed(model.seed_)  # refuses what is none
     composition = typed(Composition, decoder.argument(told), "composition")
     composition.setup(d, model.n_components_, torch.Generator())
     own = f"{decoder.prefix}composition."

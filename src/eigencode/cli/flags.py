@@ -91,7 +91,7 @@ class Flag:
         """The first kind's default, and those of other kinds that differ; None where there is nothing to say."""
         said = {kind: str(option.default) for kind, option in self.options.items()}
         first = next(iter(said.values()))
-        others = [f"{words} for --kind {kind}" for kind, words in said.items() if words == first]
+        others = [f"{words} for --kind {kind}" for kind, words in said.items() if words != first]
         return None if [first, *others] == ["None"] else "; ".join([first, *others])
 
 

@@ -279,7 +279,7 @@ class Answers(BaseEstimator):
         return array
 
     def _tensor(self, rows: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(rows)).to(self.execution_.device)
+        return torch.from_numpy(np.require(rows, requirements=("C", "W"))).to(self.execution_.device)
 
     def _model_in(self, dtype: np.dtype) -> Composition:
         """The composition in a precision: itself where it is kept so, else a copy."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, Self, get_args, get_type_hints
+from typing import Any, ClassVar, Literal, Self, get_type_hints
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from tqdm.auto import tqdm
 from eigencode.composition import Composition
 from eigencode.data.scaling import Scaler
 from eigencode.data.sources import ArraySource
+from eigencode.encoding import is_optional
 from eigencode.errors import DataError, InterruptedWarning, ResultWarning, TrainingError
 from eigencode.estimators.diagnosis import cautions, notes
 from eigencode.estimators.generation import Generation
@@ -196,7 +198,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
     def _forget(self) -> None:
         """Drop what was made of other weights than the present ones."""
         for name, kind in self.saved_attributes.items():
-            if type(None) in get_args(kind):
+            if is_optional(kind):
                 self.__dict__.pop(name, None)
 
     @contextmanager
@@ -294,8 +296,9 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
 
     def _as_baseline(self, composition: Composition, work: loop.Work) -> BaseAutoencoder:
         """The linear model of the same kind as a fitted estimator of its own."""
-        options = {"hidden": (), "image_shape": None, "encoder": None, "decoder": None, "start": "linear", "max_epochs": 0}
-        baseline: BaseAutoencoder = clone(self).set_params(**options)
+        options = {"hidden": (), "start": "linear", "max_epochs": 0}
+        networks = dict.fromkeys(["image_shape", "encoder", "decoder"])
+        baseline: BaseAutoencoder = clone(self).set_params(**options, **networks)
         shared = {name: value for name, value in vars(self).items() if name.endswith("_")}
         baseline.__dict__.update(shared)
         baseline.composition_ = composition.to(self.execution_.device)
@@ -304,6 +307,15 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         baseline.history_ = [{"epoch": 0, "step": 0, "held_out_objective": objective}]
         baseline.best_objective_ = objective
         return baseline
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies and pickles are made of."""
+        state = super().__getstate__()
+        composition = state.get("composition_")
+        # Inside ``iter_fit`` the weights are views of one vector, and each would be written with all of it.
+        if composition is not None and any(p.untyped_storage().nbytes() > p.nbytes for p in composition.parameters()):
+            state = {**state, "composition_": copy.deepcopy(composition)}
+        return state
 
     # -- scikit-learn's contract
 
@@ -331,7 +343,7 @@ def _weighted(
         return array, None, 1.0
     if sample_weight is None:
         weights = np.ones(len(array))
-    elif not np.asarray(sample_weight).any():
+    elif unit is not None and not np.asarray(sample_weight).any():
         weights = np.zeros(len(array))
     else:
         weights = _check_sample_weight(sample_weight, array, dtype=np.float64, ensure_non_negative=True)

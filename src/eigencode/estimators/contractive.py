@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated
 
 from eigencode.errors import OptionError
 from eigencode.estimators.base import BaseAutoencoder
-from eigencode.options import AutoencoderOptions, Knob, documented
-from eigencode.parts.contractive import Contractive, Estimate
+from eigencode.options import AutoencoderOptions, ContractiveOptions, documented
+from eigencode.parts.contractive import Contractive
 
 
 @documented
-@dataclass(eq=False, repr=False, kw_only=True)
-class ContractiveAutoencoder(BaseAutoencoder):
+@dataclass(eq=False, repr=False)
+class ContractiveAutoencoder(ContractiveOptions, BaseAutoencoder):
     r"""An autoencoder whose encoder is as flat as the reconstruction allows (Rifai et al., 2011).
 
     It minimises the mean over rows of
@@ -22,9 +21,10 @@ class ContractiveAutoencoder(BaseAutoencoder):
     .. math:: \lVert x - g(f(x)) \rVert^2 + \lambda \lVert \partial f / \partial x \rVert_F^2
 
     so that the code follows the few directions in which the rows vary around a row, and ignores the others:
-    ``jacobian_spectrum`` shows them and ``local_dimension`` counts them. Its maps are tied, since otherwise small
-    codes and a large decoder would undo the penalty; linear ones start at their optimum, which keeps
-    (1 - lambda / 2l)+ of a principal direction with eigenvalue l. The network of the paper, for columns from 0 to 1, is
+    ``jacobian_spectrum`` shows them and ``local_dimension`` counts them. Its maps are tied, since small codes and a
+    large decoder would undo the penalty; so would the factors beside a linear path, and hidden layers start plainly.
+    Without any, ``hidden=()``, it starts at its optimum, which keeps (1 - lambda / 2l)+ of a principal direction with
+    eigenvalue l. The paper's network for columns from 0 to 1 is
     ``ContractiveAutoencoder(k, hidden=(), code=Point("sigmoid"), likelihood="bernoulli")``.
 
     {parameters}
@@ -39,23 +39,10 @@ class ContractiveAutoencoder(BaseAutoencoder):
     True
     """
 
-    tied: Annotated[
-        bool, Knob("Let the decoder use the encoder's weights, transposed; if not, the penalty may have no minimum.")
-    ] = True
-    weight: Annotated[
-        float, Knob("lambda, the penalty's weight against the squared error of a row in scaled units.", low=0)
-    ] = 0.1
-    estimate: Annotated[
-        Estimate,
-        Knob(
-            "How the penalty is found: 'exact', or by 'hutchinson' as an unbiased estimate from one pass; 'auto': "
-            "exact where that costs no more than 8 passes."
-        ),
-    ] = "auto"
-
     def _training_options(self) -> AutoencoderOptions:
         if not isinstance(self.penalties, Sequence):
             raise OptionError(
                 "The 'penalties' parameter must be a sequence of parts", got=f"{self.penalties!r} instead"
             )
-        return replace(self, penalties=(*self.penalties, Contractive(self.weight, self.estimate)))
+        start = "plain" if self.start == "auto" and self.hidden else self.start
+        return replace(self, start=start, penalties=(*self.penalties, Contractive(self.weight, self.estimate)))

@@ -65,7 +65,7 @@ STAGES, FIRST_CHANNELS = 2, 32
 """Convolutional stages, and channels of the first, which doubles from stage to stage."""
 
 PATH_WEIGHTS = 2**23
-"""Weights that a linear path beside other layers may have: at 10 components, images of up to 500 x 500 in 3 channels."""
+"""Weights that a linear path beside other layers may have: with 10 components, for images of 500 x 500 in 3 channels."""
 
 AUTO_VARIANCE = 0.9
 """Share of the variance that ``n_components="auto"`` keeps."""
@@ -211,8 +211,8 @@ def _run(
     recipe = RECIPES[optimizer]
     precision = "float32" if options.precision == "auto" and optimizer == "lbfgs" else options.precision
     batch_size = _or(options.batch_size, recipe.batch_size(len(split[0])))
-    n_weights = sum(p.numel() for p in composition.parameters())
-    execution = choose_execution(options.device, precision, batch_size * n_weights)
+    work_a_row = composition.encoder.multiply_adds + composition.decoder.multiply_adds
+    execution = choose_execution(options.device, precision, batch_size * work_a_row)
     clock = Clock.starting_at(began, options.max_seconds, recipe.decay_share)
     work = _work(options, optimizer, objective, rows, weights, split, execution, clock)
     n_steps = work.n_batches * int(_or(options.max_epochs, recipe.n_epochs(work.n_batches)))
@@ -230,12 +230,13 @@ def stream(
     """The state and the work of one pass over a block of scaled rows, by a copy of a fitted model's composition.
 
     ``saved`` is the ``state_dict`` that earlier blocks of the stream left, None at its beginning. Batch size and step
-    size are the options', block by block.
+    size are the options', block by block. Adam moves as far for small gradients as for large ones, so a block of light
+    rows takes smaller steps too.
     """
     everything = torch.arange(len(rows)), torch.empty(0, dtype=torch.int64)
     optimizer, execution, past = model.optimizer_, model.execution_, model.history_
     work = _work(options, optimizer, model.objective_, rows, weights, everything, execution, Clock())
-    peak = _peak(options, optimizer, work)
+    peak = _peak(options, optimizer, work) * (1.0 if weights is None else min(float(weights.mean()), 1.0))
     epoch, begins = (int(past[-1]["epoch"]), int(past[-1]["step"])) if past else (0, 0)
     schedule = Schedule.endless(peak, RECIPES[optimizer].warmup, begins)
     state = _state(copy.deepcopy(model.composition_), optimizer, schedule, model.seed_, execution)
@@ -458,7 +459,8 @@ def settle(composition: Composition, rows: Tensor, start: LinearStart | None, is
 def _choose_start(options: AutoencoderOptions, composition: Composition, best: LinearStart | None) -> str:
     """What 'auto' becomes; a linear start that cannot be had is refused with the reason."""
     has_paths = composition.encoder.has_linear_path and composition.decoder.has_linear_path
-    if best is not None and has_paths:
+    # Convolutions learn less from the linear start than from random weights (docs/log.md), so it is theirs on request.
+    if best is not None and has_paths and (options.start == "linear" or options.image_shape is None):
         return "plain" if options.start == "plain" else "linear"
     if options.start == "linear":
         raise OptionError(

@@ -193,7 +193,7 @@ class StackedAutoencoder(StackedOptions, BaseAutoencoder):
         return Autoencoder(
             width,
             hidden=(),
-            code=clone(self.code, safe=False) if is_last and self.code is not None else Point(self.activation),
+            code=clone(self.code, safe=False) if is_last else Point(clone(self.activation, safe=False)),
             likelihood=clone(self.likelihood, safe=False) if is_first else self._likelihood_of_codes(),
             scale=self.scale if is_first else "common",  # the units of a layer are commensurate
             corruption=clone(self.corruption, safe=False),

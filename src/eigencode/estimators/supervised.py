@@ -13,7 +13,7 @@ import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
 from torch import Tensor, nn
 
 from eigencode.composition import Composition
@@ -35,7 +35,7 @@ from eigencode.options import (
 )
 from eigencode.parts.base import Units
 from eigencode.parts.chains import Chain, Encoding, Frozen, Rescaling
-from eigencode.parts.labels import CategoricalLikelihood, FirstColumns, LastColumns, Reconstruction
+from eigencode.parts.labels import CategoricalLikelihood, FirstColumns, HeadWeights, LastColumns, Reconstruction
 from eigencode.parts.likelihoods import Likelihood
 from eigencode.parts.networks import MLP
 from eigencode.training import loop
@@ -96,7 +96,8 @@ class LabelledAutoencoder(BaseAutoencoder):
         # Whether the code could copy its row does not matter to labels.
         self.notes_ = [note for note in self.notes_ if not note.startswith("overcomplete")]
         for source, target in _shared(state.composition, self._autoencoder.composition_):
-            target.load_state_dict(source.state_dict())
+            if any(weights.requires_grad for weights in source.parameters()):
+                target.load_state_dict(source.state_dict())
 
 
 def _shared(composition: Composition, autoencoder: Composition) -> Iterator[tuple[nn.Module, nn.Module]]:
@@ -209,7 +210,7 @@ class SupervisedAutoencoder(SupervisedOptions, BaseEstimator):
             array, labels = validate_data(
                 self, X, y, dtype="numeric", y_numeric=False, multi_output=True, ensure_min_samples=2
             )
-            if sample_weight is not None and not np.any(sample_weight):
+            if sample_weight is not None and not _check_sample_weight(sample_weight, array).any():
                 raise DataError("All sample weights are zero", hint="Give some row a positive weight")
             targets = self._targets(labels)
             seed = resolve_seed(self.random_state)
@@ -253,6 +254,8 @@ class SupervisedAutoencoder(SupervisedOptions, BaseEstimator):
         encoding = Encoding(clone(autoencoder.encoder), clone(autoencoder.code))
         d, k = autoencoder.n_features, autoencoder.n_components
         training = values_of(self, TrainingOptions) | {"random_state": seed}
+        if self.precision == "auto" and next(autoencoder.parameters()).dtype == torch.float64:
+            training["precision"] = "float64"  # what was learned in it is not to be rounded
         if self.max_seconds is not None and not self._given.__sklearn_is_fitted__():
             training["max_seconds"] = self.max_seconds / 2
         return LabelledAutoencoder(
@@ -261,6 +264,7 @@ class SupervisedAutoencoder(SupervisedOptions, BaseEstimator):
             decoder=Chain([Rescaling(), MLP(tuple(self.hidden), self.activation)], [k]),
             likelihood=LastColumns(likelihood, targets.shape[1]),
             penalties=self._penalties(autoencoder),
+            weight_prior=None if self.head_variance is None else HeadWeights(self.head_variance),
             scale="standard",
             start="plain",
             **training,
@@ -361,7 +365,8 @@ class AutoencoderClassifier(ClassifierMixin, SupervisedAutoencoder):
         ndarray of shape (n,)
             Labels.
         """
-        return self.classes_[self._label_means(X).argmax(1)]
+        places = self._label_means(X).argmax(1)
+        return self.classes_[places]
 
     def _targets(self, y: np.ndarray) -> np.ndarray:
         y = column_or_1d(y, warn=True)

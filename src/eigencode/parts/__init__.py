@@ -22,7 +22,14 @@ from eigencode.parts.distributions import (
     Poisson,
     StudentT,
 )
-from eigencode.parts.labels import Categorical, CategoricalLikelihood, FirstColumns, LastColumns, Reconstruction
+from eigencode.parts.labels import (
+    Categorical,
+    CategoricalLikelihood,
+    FirstColumns,
+    HeadWeights,
+    LastColumns,
+    Reconstruction,
+)
 from eigencode.parts.likelihoods import GaussianLikelihood, LaplaceLikelihood, Likelihood, StudentTLikelihood
 from eigencode.parts.networks import MLP, Custom, LinearPath, Network, Tied
 from eigencode.parts.penalties import Penalty
@@ -57,6 +64,7 @@ __all__ = [
     "GaussianLikelihood",
     "GaussianNoise",
     "GaussianWeights",
+    "HeadWeights",
     "Laplace",
     "LaplaceDistribution",
     "LaplaceLikelihood",

@@ -2,20 +2,19 @@ r"""The contractive penalty: codes that answer little to a move of their row."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
 import torch
 from torch import Tensor
 
 from eigencode.errors import OptionError, did_you_mean
+from eigencode.options import Estimate
 from eigencode.parts.base import Sizes
 from eigencode.parts.penalties import Penalty
 
 if TYPE_CHECKING:
     from eigencode.composition import Composition, Trace
     from eigencode.starts import LinearProblem, LinearStart
-
-Estimate = Literal["auto", "exact", "hutchinson"]
 
 MOST_PASSES = 8
 """Passes that 'auto' spends on the exact norm: about five times the work of a step without; an estimate doubles it."""
@@ -39,7 +38,8 @@ class Contractive(Penalty):
     .. math:: s_i = (1 - \lambda / (2 l_i))_+
 
     of the direction with eigenvalue l. If not, there is none: with every halving of the codes, which a decoder twice
-    as large makes up for, the penalty falls to a quarter. That is so for any units that halve with their input.
+    as large makes up for, the penalty falls to a quarter. That is so for any units that halve with their input, and
+    for layers tied beside a linear path, whose factors of their own take the decoder's part; `caution` says so.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class Contractive(Penalty):
     >>> from eigencode import Autoencoder
     >>> from sklearn.datasets import load_wine
     >>> X = load_wine().data
-    >>> options = {"tied": True, "max_epochs": 20, "random_state": 0}
+    >>> options = {"tied": True, "start": "plain", "max_epochs": 20, "random_state": 0}
     >>> model = Autoencoder(2, penalties=[Contractive(weight=1.0)], **options).fit(X)
     >>> norms = [(m.jacobian_spectrum(X) ** 2).sum() for m in (model, Autoencoder(2, **options).fit(X))]
     >>> bool(norms[0] < norms[1])
@@ -116,11 +116,17 @@ class Contractive(Penalty):
         is_settled = composition.weight_prior is not None or (
             composition.prior is not None and composition.code.is_stochastic
         )
-        if composition.decoder.is_tied or is_settled or self.weight == 0 or not _scales_with_its_input(composition):
+        if self.weight == 0 or is_settled or not _scales_with_its_input(composition):
+            return None
+        if not composition.decoder.is_tied:
+            remedy = "tied=True, a weight_prior, or a bounded code as Point('sigmoid')"
+        elif getattr(composition.encoder, "gated", False):
+            remedy = "start='plain', or a weight_prior"
+        else:
             return None
         return (
-            "the contractive penalty has no minimum: codes can shrink without end while the decoder grows; "
-            "try tied=True, a weight_prior, or a bounded code as Point('sigmoid')"
+            "the contractive penalty has no minimum: codes can shrink without end while the decoder makes up for it; "
+            f"try {remedy}"
         )
 
     def linear_start(self, problem: LinearProblem) -> LinearStart | None:

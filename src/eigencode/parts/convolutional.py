@@ -19,7 +19,7 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 from numbers import Integral
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -70,6 +70,18 @@ class _Convolutional(Network):
             )
         return widths
 
+    direction: ClassVar[int]
+    """1 where images shrink from stage to stage, -1 where they grow."""
+
+    @property
+    def multiply_adds(self) -> int:
+        """A convolution's weights count once for each pixel of the smaller image on its sides."""
+        _, height, width = self._image()
+        sizes = _halved_sizes((height, width), len(self._widths()))[1:][:: self.direction]
+        kernels = (p.numel() for p in self.parameters() if p.dim() == 4)
+        dense = sum(p.numel() for p in self.parameters() if p.dim() == 2)
+        return dense + sum(n * math.prod(size) for n, size in zip(kernels, sizes, strict=True))
+
     def _positive_integers(self, name: str, wanted: str) -> tuple[int, ...]:
         value: Any = getattr(self, name)
         is_sequence = isinstance(value, Sequence) and not isinstance(value, str)
@@ -113,6 +125,8 @@ class ConvolutionalEncoder(_Convolutional):
     >>> encoder(torch.zeros(4, 784)).shape
     torch.Size([4, 10])
     """
+
+    direction = 1
 
     def __init__(
         self, image_shape: Sequence[int], channels: Sequence[int] = (32, 64), activation: str | nn.Module = "gelu"
@@ -191,6 +205,8 @@ class ConvolutionalDecoder(_Convolutional):
     >>> decoder(torch.zeros(4, 10)).shape
     torch.Size([4, 784])
     """
+
+    direction = -1
 
     def __init__(
         self, image_shape: Sequence[int], channels: Sequence[int] = (64, 32), activation: str | nn.Module = "gelu"

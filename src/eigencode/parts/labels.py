@@ -6,6 +6,7 @@ A row is (x, y), its features followed by its labels. The encoder sees x alone, 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -19,9 +20,11 @@ from eigencode.parts.distributions import Distribution
 from eigencode.parts.likelihoods import Likelihood
 from eigencode.parts.networks import Network
 from eigencode.parts.penalties import Penalty
+from eigencode.parts.weights import GaussianWeights
 
 if TYPE_CHECKING:
     from eigencode.composition import Composition, Trace
+    from eigencode.starts import LinearProblem
 
 
 @dataclass(frozen=True)
@@ -171,6 +174,30 @@ class LastColumns(Likelihood):
     def forward(self, output: Tensor) -> Distribution:
         """The distribution of the last columns."""
         return self.likelihood(output)
+
+
+class HeadWeights(GaussianWeights):
+    r"""Independent normal weights of the decoder alone: ridge or logistic regression's penalty, for a linear head.
+
+    .. math:: -\log p(w) = \frac{\lVert w \rVert^2}{2 \sigma_w^2} + \mathrm{const}
+
+    Parameters
+    ----------
+    variance : float
+        sigma_w^2.
+    """
+
+    def __init__(self, variance: float = 1.0) -> None:
+        super().__init__(variance)
+
+    def linear_start(self, problem: LinearProblem) -> None:
+        """No closed form."""
+
+    def _squares(self, composition: Composition) -> Iterator[tuple[Tensor, Tensor]]:
+        """The decoder's squared weights with their variance."""
+        for p in composition.decoder.parameters():
+            if p.dim() > 1:
+                yield p.square(), p.new_tensor(self.variance)
 
 
 class Reconstruction(Penalty):

@@ -96,6 +96,11 @@ class Network(Part):
     def drop_output_bias(self) -> None:
         """Give up the bias added last, after ``setup``, where another map's is added anyway; few need to."""
 
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds of one row's way through, by which precision and threads are chosen."""
+        return sum(p.numel() for p in self.parameters())
+
     def mirror(self, other: Network) -> None:
         """Take notice of the network on the code's other side, before ``setup``; tied decoders make use of it."""
 
@@ -224,6 +229,11 @@ class LinearPath(Network):
         else:
             self.network.silence()
         self.network.drop_output_bias()  # the linear map's is enough
+
+    @property
+    def multiply_adds(self) -> int:
+        """Those of both maps."""
+        return self.linear.weight.numel() + self.network.multiply_adds
 
     @property
     def affine(self) -> nn.Linear:  # type: ignore[override]
