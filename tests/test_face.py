@@ -1,6 +1,8 @@
-"""Weights of rows, tied weights, ordered codes, time, bad arguments, and notes in words."""
+"""Weights of rows, tied weights, ordered codes, time, and notes in words."""
 
+import copy
 import math
+import pickle
 import time
 
 import numpy as np
@@ -9,13 +11,21 @@ import scipy.stats
 import torch
 from torch import nn
 
-from eigencode import Autoencoder, LinearAutoencoder
+from eigencode import Autoencoder, LinearAutoencoder, starts
 from eigencode.data.scaling import ColumnStatistics
 from eigencode.data.sources import CHUNK_ROWS, ArraySource
 from eigencode.errors import DataError, OptionError, ResultWarning, TrainingError
 from eigencode.estimators.automatic import geometric_widths
 from eigencode.estimators.preparation import prepare
-from eigencode.parts import GaussianLikelihood, GaussianNoise, GaussianWeights, LinearPath, Penalty
+from eigencode.parts import (
+    MLP,
+    GaussianLikelihood,
+    GaussianNoise,
+    GaussianWeights,
+    Laplace,
+    LinearPath,
+    Penalty,
+)
 from eigencode.training import loop, noise
 
 # -- weights of rows
@@ -77,6 +87,19 @@ def test_heavy_rows_are_rebuilt_better(cancer):
 def test_weights_that_cannot_be_used_are_refused(cancer, weights):
     with pytest.raises(ValueError, match="egative|two rows of positive weight|shape"):
         Autoencoder(2).fit(cancer[:30], sample_weight=weights)
+
+
+@pytest.mark.parametrize("weight", [1e308, 5e-324])
+def test_only_the_ratios_of_weights_matter_however_large_or_small(cancer, weight):
+    ratios = np.where(np.arange(len(cancer)) < 100, 1.0, 0.0 if weight < 1 else 0.5)
+    expected, found = (LinearAutoencoder(2).fit(cancer, sample_weight=w * ratios) for w in (1.0, weight))
+    np.testing.assert_allclose(found.reconstruct(cancer), expected.reconstruct(cancer), rtol=1e-9)
+    wide = np.where(np.arange(len(cancer)) < 300, 1e308, 1e-308)
+    np.testing.assert_allclose(
+        LinearAutoencoder(2).fit(cancer, sample_weight=wide).reconstruct(cancer),
+        LinearAutoencoder(2).fit(cancer[:300]).reconstruct(cancer),
+        rtol=1e-7,
+    )
 
 
 # -- tied weights
@@ -148,7 +171,6 @@ def test_only_an_ordered_code_can_be_cut(cancer, fitted):
 
 
 def test_the_exact_solver_needs_a_closed_form(cancer):
-    from eigencode.parts import Laplace
 
     with pytest.raises(OptionError, match="known in closed form"):
         LinearAutoencoder(2, prior=Laplace()).fit(cancer)
@@ -197,6 +219,36 @@ def test_notes_say_what_to_try(cancer, digits):
     assert said(Autoencoder(2, random_state=0)) == ""
 
 
+def test_a_size_that_a_bounded_search_cut_short_is_noted(monkeypatch):
+    """Where rows and columns are many, 'auto' sees the leading directions only."""
+    monkeypatch.setattr(starts, "EXACT_SIZE", 16)
+    rows = np.random.default_rng(0).normal(size=(2500, 400)).astype(np.float32)
+    model = LinearAutoencoder(precision="float32").fit(rows)
+    kept = sum(model.explained_variance_ratio_)
+    assert model.n_components_ == 256
+    assert 0.7 < kept < 0.9
+    assert f"looked at 256 principal directions only, which keep {kept:.0%} of the variance" in model.notes_[0]
+    assert not LinearAutoencoder(256, precision="float32").fit(rows).notes_
+    assert not LinearAutoencoder(precision="float32").fit(rows * np.r_[np.ones(200), np.zeros(200)]).notes_
+
+
+def test_layers_that_are_not_made_have_no_widths(cancer):
+    def network(n_inputs, n_outputs):
+        return nn.Sequential(nn.utils.skip_init(nn.Linear, n_inputs, 5), nn.utils.skip_init(nn.Linear, 5, n_outputs))
+
+    encoder, decoder = network(30, 2), network(2, 30)
+    for p in [*encoder.parameters(), *decoder.parameters()]:
+        nn.init.normal_(p, std=0.3, generator=torch.Generator().manual_seed(0))
+
+    def widths(**options):
+        return Autoencoder(2, max_epochs=0, random_state=0, **options).fit(cancer).hidden_
+
+    assert widths() == (128,)
+    assert widths(encoder=encoder) == widths(decoder=MLP((3,))) == (128,)  # the other network's
+    assert widths(encoder=encoder, decoder=decoder) == ()
+    assert widths(encoder=MLP((7,)), tied=True) == ()
+
+
 def test_verbose_says_the_notes(cancer, capsys):
     Autoencoder(40, hidden=(4,), max_epochs=1, verbose=True, random_state=0).fit(cancer)
     assert "note: overcomplete" in "".join(capsys.readouterr())
@@ -239,6 +291,21 @@ def test_options_and_rows_are_checked_before_the_first_epoch(cancer):
         Autoencoder(0).iter_fit(cancer)
     with pytest.raises(ValueError, match="NaN"):
         Autoencoder(2).iter_fit(np.full((5, 3), np.nan))
+
+
+def test_a_copy_made_inside_the_loop_is_a_model_of_its_own(cancer):
+    model = Autoencoder(2, hidden=(64,), max_epochs=4, random_state=0)
+    for row in model.iter_fit(cancer):
+        if row["epoch"] == 2:
+            pickled = pickle.dumps(model)
+            copies = copy.deepcopy(model), pickle.loads(pickled)
+            expected = model.transform(cancer)
+    assert len(pickled) < 1.3 * len(pickle.dumps(model))  # the weights are written once, though they are views
+    assert not np.array_equal(model.transform(cancer), expected)
+    for other in copies:
+        np.testing.assert_array_equal(other.transform(cancer), expected)
+        assert (other.best_epoch_, len(other.history_)) == (2, 3)
+        assert not np.array_equal(other.partial_fit(cancer).transform(cancer), expected)
 
 
 class Shaky(nn.Module):

@@ -1,5 +1,7 @@
 """Whatever rows come: an answer, or an error in words. Nothing else, and nothing half done."""
 
+import copy
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -73,6 +75,68 @@ def test_an_answer_or_an_error_in_words(kind):
 )
 def test_every_likelihood_answers_or_names_the_column(rows, likelihood):
     ask_everything(Autoencoder(2, hidden=(4,), likelihood=likelihood, max_epochs=1, random_state=0), rows)
+
+
+WEIGHTS = st.one_of(
+    st.none(),
+    hnp.arrays(np.float64, hnp.array_shapes(min_dims=1, max_dims=1, max_side=12), elements=st.floats(0, 1e308)),
+    hnp.arrays(np.float64, hnp.array_shapes(min_dims=1, max_dims=1, max_side=12), elements=st.floats()),
+)
+LIKELIHOOD = st.sampled_from(["gaussian", "bernoulli", "poisson"])
+
+
+def attempt(call):
+    """Whether a call gave an answer, or else an error in words."""
+    try:
+        call()
+    except Exception as error:
+        if not is_in_words(error):
+            raise
+        return False
+    return True
+
+
+@pytest.mark.parametrize("kind", ["float64", "moderate", "int8"])
+@pytest.mark.parametrize("begin", ["fit", "partial_fit"])
+def test_a_stream_learns_from_a_block_or_says_why_not(kind, begin):
+    first = np.random.default_rng(0).poisson(2.0, size=(8, 3))
+
+    @quick
+    @given(block=NUMBERS[kind], weights=WEIGHTS, likelihood=LIKELIHOOD, batch_size=st.integers(1, 5))
+    def holds(block, weights, likelihood, batch_size):
+        rows = first > 2 if likelihood == "bernoulli" else first
+        options = {"hidden": (4,), "max_epochs": 1, "batch_size": batch_size, "random_state": 0}
+        model = getattr(Autoencoder(2, likelihood=likelihood, **options), begin)(rows)
+        before = copy.deepcopy(model)
+        weights = None if weights is None or len(weights) < len(block) else weights[: len(block)]
+        if not attempt(lambda: model.partial_fit(block, sample_weight=weights)):
+            assert vars(model).keys() == vars(before).keys()
+            np.testing.assert_array_equal(model.transform(rows), before.transform(rows))
+        for name in ANSWERS:
+            assert np.isfinite(getattr(model, name)(rows)).all()
+        before.partial_fit(rows), model.partial_fit(rows)  # the stream goes on
+
+    holds()
+
+
+@quick
+@given(rows=NUMBERS["float64"], weights=WEIGHTS, leave_after=st.integers(0, 3))
+def test_iterating_answers_at_every_step_or_says_why_not(rows, weights, leave_after):
+    weights = None if weights is None or len(weights) < len(rows) else weights[: len(rows)]
+    model = Autoencoder(2, hidden=(4,), max_epochs=3, random_state=0)
+    found = []
+    if not attempt(lambda: found.append(model.iter_fit(rows, sample_weight=weights))):
+        assert not [name for name in vars(model) if name.endswith("_")]
+        return
+    (epochs,) = found
+    for place in range(leave_after):
+        if not attempt(lambda: next(epochs, None)):
+            break
+        assert np.isfinite(model.transform(rows)).all()
+        assert len(model.history_) == place + 2
+    epochs.close()
+    assert np.isfinite(model.reconstruct(rows)).all()
+    assert not model.composition_.training
 
 
 @quick

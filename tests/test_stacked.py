@@ -46,6 +46,10 @@ LAYERS = {
         VariationalAutoencoder(3, hidden=(), beta=0.5, **QUICK),
     ],
     "a stack": [StackedAutoencoder(layers=(12, 8), **QUICK), Autoencoder(3, hidden=(), **QUICK)],
+    "images": [
+        Autoencoder(9, image_shape=(1, 8, 8), hidden=(4,), code=Point("tanh"), **QUICK),
+        Autoencoder(4, hidden=(), **QUICK),
+    ],
     "alone": [Autoencoder(4, hidden=(6,), **QUICK)],
 }
 
@@ -240,6 +244,7 @@ def test_sizes_come_from_the_usual_knobs_where_no_layers_are_given(rows):
         ({"layers": [4], "n_components": 2}, "'layers' says all widths"),
         ({"layers": [4], "hidden": (3,)}, "'layers' says all widths"),
         ({"layers": [4], "encoder": MLP()}, "'encoder' is a matter of the first layer or the last"),
+        ({"layers": [4], "image_shape": (1, 8, 8)}, "'image_shape' is a matter"),
         ({"layers": [4], "ordered": True}, "'ordered' is a matter"),
         ({"layers": [Autoencoder(4)], "likelihood": "laplace"}, "'likelihood' is a matter"),
         ({"layers": [Autoencoder(4)], "scale": "none"}, "'scale' is a matter"),

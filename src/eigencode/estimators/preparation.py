@@ -65,7 +65,7 @@ STAGES, FIRST_CHANNELS = 2, 32
 """Convolutional stages, and channels of the first, which doubles from stage to stage."""
 
 PATH_WEIGHTS = 2**23
-"""Weights that a linear path beside other layers may have: with 10 components, for images of 500 x 500 in 3 channels."""
+"""Weights that a linear path beside other layers may have: with 10 codes, for images of 500 x 500 in 3 channels."""
 
 AUTO_VARIANCE = 0.9
 """Share of the variance that ``n_components="auto"`` keeps."""

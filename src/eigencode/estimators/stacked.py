@@ -32,6 +32,9 @@ from eigencode.training.noise import generator
 LIKELIHOODS_OF_CODES = {"sigmoid": "bernoulli", "identity": "gaussian"}
 """For units whose activities are shares, or any numbers; all others have a range of their own."""
 
+NETWORKS = ("encoder", "decoder", "image_shape")
+"""Options that describe one layer's networks."""
+
 SHORTEST_RUN = 1e-3
 """Seconds left to a run for which there is no time."""
 
@@ -172,7 +175,7 @@ class StackedAutoencoder(StackedOptions, BaseAutoencoder):
 
     def _check_words(self, layers: Sequence[Any]) -> None:
         """Refuse what only a layer can say."""
-        said = {name: getattr(self, name) for name in ("encoder", "decoder") if getattr(self, name) is not None}
+        said = {name: getattr(self, name) for name in NETWORKS if getattr(self, name) is not None}
         said |= {"ordered": True} if self.ordered else {}
         if isinstance(layers[0], BaseAutoencoder):
             said |= {"likelihood": self.likelihood} if self.likelihood != "gaussian" else {}

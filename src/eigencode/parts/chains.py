@@ -74,6 +74,11 @@ class Chain(Network):
             network.setup(before, after, generator)
 
     @property
+    def multiply_adds(self) -> int:
+        """Those of all networks."""
+        return sum(network.multiply_adds for network in self.networks)
+
+    @property
     def output_bias(self) -> Tensor | None:  # type: ignore[override]
         """Bias of the last network."""
         return self.networks[-1].output_bias
@@ -89,6 +94,11 @@ class Within(Network):
     """A network that does something more to the rows on another one's way."""
 
     network: Network
+
+    @property
+    def multiply_adds(self) -> int:
+        """The network's own."""
+        return self.network.multiply_adds
 
     def mirror(self, other: Network) -> None:
         """Show the network within its partner, which may be within another one too."""

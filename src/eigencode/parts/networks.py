@@ -324,6 +324,8 @@ class Custom(Network):
 
     def setup(self, n_inputs: int, n_outputs: int, generator: torch.Generator) -> None:
         """Check that the module maps between the two widths."""
+        if not isinstance(self.module, nn.Module):
+            raise OptionError("The 'module' parameter of Custom must be a torch module", got=f"{self.module!r}")
         probe = torch.zeros(2, n_inputs, dtype=next((p.dtype for p in self.module.parameters()), torch.float32))
         was_training = self.module.training
         try:

@@ -71,7 +71,10 @@ class GaussianWeights(WeightPrior):
 
     def setup(self, sizes: Sizes) -> None:
         """Check the variances."""
-        variances = np.atleast_1d(np.asarray(self.variance))
+        try:
+            variances = np.atleast_1d(np.asarray(self.variance))
+        except ValueError:  # rows of several lengths
+            variances = np.empty((0, 0))
         is_fine = variances.dtype.kind in "iuf" and variances.ndim == 1 and np.isfinite(variances).all()
         if not (is_fine and (variances > 0).all() and (np.diff(variances) <= 0).all()):
             raise OptionError(
