@@ -13,9 +13,9 @@ from sklearn.model_selection import train_test_split
 
 from eigencode import Autoencoder
 
-train, test = train_test_split(load_digits().data, train_size=40, random_state=0)
+train, test = train_test_split(load_digits().data, train_size=20, random_state=0)
 model = Autoencoder(
-    1, hidden=(128, 128), start="plain", optimizer="lbfgs", validation_fraction=0, max_epochs=150, random_state=0
+    1, hidden=(128,), start="plain", optimizer="lbfgs", validation_fraction=0, max_epochs=200, random_state=0
 ).fit(train)
 pca = Autoencoder(1, hidden=(), max_epochs=0).fit(train)
 
@@ -41,5 +41,5 @@ for line, name in enumerate(names):
 for name, rows in [("trained on", train), ("other rows", test)]:
     errors = [fitted.reconstruction_error(rows).mean() for fitted in (model, pca)]
     print(f"{name}: network {errors[0]:.1f}, PCA {errors[1]:.1f}")
-assert model.reconstruction_error(train).mean() < 0.3 * pca.reconstruction_error(train).mean()
+assert model.reconstruction_error(train).mean() < 0.5 * pca.reconstruction_error(train).mean()
 assert model.reconstruction_error(test).mean() > pca.reconstruction_error(test).mean()

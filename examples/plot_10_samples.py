@@ -34,7 +34,7 @@ for line, (name, images) in zip(axes, lines.items(), strict=True):
 # %%
 # How far a drawn image is from the nearest real one, which should be about how far real ones are from each other.
 
-from sklearn.neighbors import NearestNeighbors  # noqa: E402
+from sklearn.neighbors import NearestNeighbors
 
 neighbours = NearestNeighbors(n_neighbors=2).fit(X)
 print(f"real      {neighbours.kneighbors(X)[0][:, 1].mean():.1f}")

@@ -22,15 +22,15 @@ def fitted(hidden):
     return model, curve, sum(p.numel() for p in model.composition_.parameters())
 
 
-widths = {"one hidden layer of 290": (290,), "two of 160 and 64": (160, 64), "three of 128, 80 and 48": (128, 80, 48)}
+widths = {"one hidden layer of 290": (290,), "two of 159 and 59": (159, 59), "three of 128, 68 and 40": (128, 68, 40)}
 results = {name: fitted(hidden) for name, hidden in widths.items()}
 
 # %%
 figure, axis = plt.subplots(figsize=(7, 3.4), layout="constrained")
 for name, (_, curve, n_weights) in results.items():
     axis.plot(curve, label=f"{name}: {n_weights:,} weights")
-axis.axhline(results["two of 160 and 64"][0].baseline_.reconstruction_error(test).mean(), color="gray", ls=":")
-axis.text(30, axis.get_ylim()[1], "dotted: PCA", va="top", color="gray")
+axis.axhline(results["two of 159 and 59"][0].baseline_.reconstruction_error(test).mean(), color="gray", ls=":")
+axis.annotate("PCA", (2, axis.lines[-1].get_ydata()[0]), va="bottom", color="gray")
 axis.set(xlabel="epoch", ylabel="squared error an image, other rows")
 axis.legend()
 
