@@ -18,7 +18,17 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
-from eigencode import Autoencoder, ContractiveAutoencoder, DenoisingAutoencoder, LinearAutoencoder
+from eigencode import (
+    Autoencoder,
+    AutoencoderClassifier,
+    AutoencoderRegressor,
+    ContractiveAutoencoder,
+    DenoisingAutoencoder,
+    LinearAutoencoder,
+    SparseAutoencoder,
+    StackedAutoencoder,
+    VariationalAutoencoder,
+)
 from eigencode.errors import DataError, OptionError, ResultWarning
 from eigencode.parts import MLP, GaussianLikelihood, GaussianNoise, Laplace, Penalty
 
@@ -35,10 +45,17 @@ ANSWERS = ["transform", "reconstruct", "reconstruction_error", "score_samples"]
         DenoisingAutoencoder(max_epochs=20, random_state=0),
         DenoisingAutoencoder(noise="masking", hidden=(), max_epochs=0),
         ContractiveAutoencoder(max_epochs=20, random_state=0),
+        VariationalAutoencoder(max_epochs=20, random_state=0),
+        StackedAutoencoder(max_epochs=10, random_state=0),
+        AutoencoderClassifier(Autoencoder(max_epochs=5), random_state=0),
+        AutoencoderRegressor(Autoencoder(max_epochs=5), random_state=0),
+        SparseAutoencoder(4, active=1, max_epochs=20, random_state=0),
+        SparseAutoencoder(4, active=1, sparsity="top_k", max_epochs=20, random_state=0),
+        SparseAutoencoder(4, active=0.2, sparsity="kl", max_epochs=20, random_state=0),
     ],
     expected_failed_checks=lambda estimator: (
         {"check_sample_weight_equivalence_on_dense_data": "repeated rows make other batches, and round otherwise"}
-        if getattr(estimator, "solver", None) != "exact"
+        if getattr(estimator, "solver", None) != "exact" and getattr(estimator, "sparsity", None) != "kl"
         else {}
     ),
 )

@@ -17,7 +17,9 @@ from eigencode.parts import (
     ActivatedLikelihood,
     Chain,
     Frozen,
+    Gaussian,
     GaussianNoise,
+    Likelihood,
     Point,
     Rescaling,
     Sizes,
@@ -25,6 +27,17 @@ from eigencode.parts import (
     Tied,
 )
 from eigencode.testing import check_likelihood
+
+
+class Gained(Likelihood):
+    """A likelihood of the user's own, with a learned factor in its mean."""
+
+    def setup(self, sizes):
+        self.gain = torch.nn.Parameter(torch.ones(sizes.n_features))
+
+    def forward(self, output):
+        return Gaussian(self.gain * output, 0.5)
+
 
 QUICK = {"max_epochs": 2, "batch_size": 64}
 LAYERS = {
@@ -46,6 +59,11 @@ LAYERS = {
         VariationalAutoencoder(3, hidden=(), beta=0.5, **QUICK),
     ],
     "a stack": [StackedAutoencoder(layers=(12, 8), **QUICK), Autoencoder(3, hidden=(), **QUICK)],
+    "likelihoods of one's own": [
+        Autoencoder(9, hidden=(), likelihood=Gained(), code=Point("tanh"), **QUICK),
+        Autoencoder(5, hidden=(), likelihood=Gained(), code=Point("tanh"), **QUICK),
+        Autoencoder(3, hidden=(), **QUICK),
+    ],
     "images": [
         Autoencoder(9, image_shape=(1, 8, 8), hidden=(4,), code=Point("tanh"), **QUICK),
         Autoencoder(4, hidden=(), **QUICK),

@@ -20,7 +20,7 @@ import eigencode
 from eigencode import Autoencoder
 from eigencode.errors import FileError, OptionError, StorageError
 from eigencode.estimators.base import BaseAutoencoder
-from eigencode.options import Knob
+from eigencode.options import Knob, check_options
 from eigencode.parts import MLP, GaussianLikelihood, GaussianNoise, GaussianWeights, Penalty
 
 
@@ -335,6 +335,7 @@ def test_whatever_is_damaged_in_a_description_is_said_or_does_no_harm(tmp_path, 
         except StorageError:
             n_said += 1
             continue
+        check_options(again)
         assert (again.transform(rows).shape, again.score_samples(rows).shape) == ((40, 2), (40,)), place
         assert "Autoencoder(" in repr(again), place
     assert n_said > 80

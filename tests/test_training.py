@@ -141,8 +141,9 @@ def test_each_step_has_a_draw_of_its_own_and_each_evaluation_of_a_step_the_same(
     run = prepare(Autoencoder(2, encoder=layers_with(nn.Dropout(0.4)), batch_size=200), rows(), seed=0)
     losses = []
     run.state.optimizer.step = lambda closure: losses.append([closure().item(), closure().item()]) or torch.zeros(())
+    run.state.composition.train()
     for _ in range(3):
-        loop.one_pass(run.state, run.work)
+        loop._step(run.state, run.work, run.work.training)
     assert all(one == again for one, again in losses)
     assert len({one for one, _ in losses}) == 3
 

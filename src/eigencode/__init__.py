@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from eigencode.estimators.contractive import ContractiveAutoencoder
     from eigencode.estimators.denoising import DenoisingAutoencoder
     from eigencode.estimators.linear import LinearAutoencoder
+    from eigencode.estimators.sparse import SparseAutoencoder
     from eigencode.estimators.stacked import StackedAutoencoder
     from eigencode.estimators.supervised import AutoencoderClassifier, AutoencoderRegressor
     from eigencode.estimators.variational import VariationalAutoencoder
@@ -28,6 +29,7 @@ _HOMES = {
     "LinearAutoencoder": "eigencode.estimators.linear",
     "Noise": "eigencode.composition",
     "Objective": "eigencode.objectives",
+    "SparseAutoencoder": "eigencode.estimators.sparse",
     "StackedAutoencoder": "eigencode.estimators.stacked",
     "Trace": "eigencode.composition",
     "VariationalAutoencoder": "eigencode.estimators.variational",
@@ -44,6 +46,7 @@ __all__ = [
     "LinearAutoencoder",
     "Noise",
     "Objective",
+    "SparseAutoencoder",
     "StackedAutoencoder",
     "Trace",
     "VariationalAutoencoder",

@@ -167,6 +167,13 @@ class Composition(Part):
             for name, value in word.next_state(trace, self).items():
                 getattr(word, name).copy_(value)
 
+    @torch.no_grad()
+    def review(self, trace: Trace) -> None:
+        """Move every word's state by a look at rows held out."""
+        for word in self.words:
+            for name, value in word.held_out_state(trace, self).items():
+                getattr(word, name).copy_(value)
+
     @property
     def is_stochastic(self) -> bool:
         """Whether a training pass draws anything at random."""

@@ -285,6 +285,57 @@ class ContractiveOptions(AutoencoderOptions):
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
+class SparseOptions(AutoencoderOptions):
+    """The knobs of `SparseAutoencoder`."""
+
+    n_components: Annotated[
+        int | Literal["auto"],
+        Knob("Units of the code, more than columns if you like. 'auto': twice as many as columns.", low=1),
+    ] = dataclasses.field(default="auto", kw_only=False)
+    hidden: Annotated[
+        int | tuple[int, ...] | Literal["auto"],
+        Knob(
+            "Widths of the encoder's hidden layers, or their number, as for `Autoencoder`. The decoder is linear, a "
+            "dictionary, unless `decoder` says otherwise.",
+            low=1,
+        ),
+    ] = ()
+    sparsity: Annotated[
+        Literal["l1", "kl", "top_k"],
+        Knob(
+            "'l1': a Laplace prior on rectified units; 'top_k': the largest units of each row and no others, with an "
+            "auxiliary loss that brings dead units back; 'kl': sigmoid units kept at a mean activity."
+        ),
+    ] = "l1"
+    active: Annotated[
+        float | Literal["auto"],
+        Knob(
+            "Active units a row, on average over rows never seen too; for 'kl' the units' mean activity, between 0 and "
+            "1. 'auto': a tenth of the units, or an activity of 0.05.",
+            low=0,
+            open_low=True,
+        ),
+    ] = "auto"
+    weight: Annotated[
+        float | Literal["auto"],
+        Knob(
+            "The penalty's own weight, for experts: lambda for 'l1', beta for 'kl'. It is used as it is, whatever "
+            "number of units is active then. 'auto': found, so that `active` is met.",
+            low=0,
+            open_low=True,
+        ),
+    ] = "auto"
+    code: Annotated[
+        Literal["learned", "optimal"],
+        Knob(
+            "'learned': an encoder gives the code; 'optimal': each row's code is the best one for the dictionary, "
+            "found by iteration, and only the dictionary is learned. With no more units than columns it starts at the "
+            "principal directions, unless `start` is 'plain'."
+        ),
+    ] = "learned"
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
 class StackedOptions(AutoencoderOptions):
     """The knobs of `StackedAutoencoder`."""
 

@@ -4,6 +4,7 @@ from eigencode.estimators.autoencoder import Autoencoder
 from eigencode.estimators.contractive import ContractiveAutoencoder
 from eigencode.estimators.denoising import DenoisingAutoencoder
 from eigencode.estimators.linear import LinearAutoencoder
+from eigencode.estimators.sparse import SparseAutoencoder
 from eigencode.estimators.stacked import StackedAutoencoder
 from eigencode.estimators.supervised import AutoencoderClassifier, AutoencoderRegressor
 from eigencode.estimators.variational import VariationalAutoencoder
@@ -15,6 +16,7 @@ __all__ = [
     "ContractiveAutoencoder",
     "DenoisingAutoencoder",
     "LinearAutoencoder",
+    "SparseAutoencoder",
     "StackedAutoencoder",
     "VariationalAutoencoder",
 ]

@@ -269,7 +269,9 @@ class Answers(BaseEstimator):
         """Rows checked by scikit-learn's rules, in the numeric type they came in."""
         if isinstance(X, Tensor):
             X = X.detach().cpu()
-        array = validate_data(self, X, dtype="numeric", reset=reset, ensure_min_samples=2 if reset else 1)
+        # The check sums all cells, and infinities of both signs would warn before they are refused.
+        with np.errstate(invalid="ignore"):
+            array = validate_data(self, X, dtype="numeric", reset=reset, ensure_min_samples=2 if reset else 1)
         if array.dtype.kind not in "biuf":
             raise DataError(
                 "Columns must be numbers",

@@ -29,7 +29,8 @@ class Autoencoder(BaseAutoencoder):
     composition_ : Composition
         The trained network, a plain torch module on scaled rows.
     n_components_, hidden_, scale_, start_, optimizer_ : int, tuple, str, str, str
-        What was used where the option said 'auto'.
+        What was used where the option said 'auto'. ``hidden_`` has the widths of layers made here, and is () where
+        both networks are the user's own.
     history_ : list of dict
         One row an epoch, the start's first: ``epoch``, ``step``, ``learning_rate``, ``training_objective``,
         ``held_out_objective``, in nats a row of scaled data.
@@ -50,6 +51,8 @@ class Autoencoder(BaseAutoencoder):
         Device, precision and threads chosen for training.
     seed_ : int
         Names every random draw.
+    mean_weight_ : float
+        Mean weight of the rows fitted, the unit of the weights of later blocks; 1 without weights.
     n_features_in_, feature_names_in_
         Number and names of the columns, as everywhere in scikit-learn.
 

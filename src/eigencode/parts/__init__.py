@@ -6,6 +6,7 @@ from eigencode.parts.codes import Code, DiagonalPosterior, GaussianCode, NestedD
 from eigencode.parts.contractive import Contractive
 from eigencode.parts.convolutional import ConvolutionalDecoder, ConvolutionalEncoder
 from eigencode.parts.corruptions import CallableCorruption, Corruption, GaussianNoise, Masking, SaltAndPepper
+from eigencode.parts.dictionaries import Dictionary, OptimalCode
 from eigencode.parts.discrete_likelihoods import (
     BernoulliLikelihood,
     NegativeBinomialLikelihood,
@@ -34,11 +35,15 @@ from eigencode.parts.likelihoods import GaussianLikelihood, LaplaceLikelihood, L
 from eigencode.parts.networks import MLP, Custom, LinearPath, Network, Tied
 from eigencode.parts.penalties import Penalty
 from eigencode.parts.priors import Laplace, Prior, StandardNormal
+from eigencode.parts.sparse import KLSparsity, Rectified, Revival, Selection, Sigmoid, TopK
+from eigencode.parts.steering import AdaptiveKLSparsity, AdaptiveLaplace
 from eigencode.parts.weights import GaussianWeights, WeightPrior
 
 __all__ = [
     "MLP",
     "ActivatedLikelihood",
+    "AdaptiveKLSparsity",
+    "AdaptiveLaplace",
     "Bernoulli",
     "BernoulliLikelihood",
     "CallableCorruption",
@@ -55,6 +60,7 @@ __all__ = [
     "Delta",
     "DiagonalGaussian",
     "DiagonalPosterior",
+    "Dictionary",
     "Distribution",
     "Encoding",
     "FirstColumns",
@@ -65,6 +71,7 @@ __all__ = [
     "GaussianNoise",
     "GaussianWeights",
     "HeadWeights",
+    "KLSparsity",
     "Laplace",
     "LaplaceDistribution",
     "LaplaceLikelihood",
@@ -76,6 +83,7 @@ __all__ = [
     "NegativeBinomialLikelihood",
     "NestedDropout",
     "Network",
+    "OptimalCode",
     "Part",
     "Penalty",
     "Point",
@@ -84,13 +92,18 @@ __all__ = [
     "Posterior",
     "Prior",
     "Reconstruction",
+    "Rectified",
     "Rescaling",
+    "Revival",
     "SaltAndPepper",
+    "Selection",
+    "Sigmoid",
     "Sizes",
     "StandardNormal",
     "StudentT",
     "StudentTLikelihood",
     "Tied",
+    "TopK",
     "Units",
     "WeightPrior",
     "Word",

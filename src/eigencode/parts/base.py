@@ -139,6 +139,10 @@ class Word(Part):
         """New values of buffers, by name, after a step of training that met this trace; the values are detached."""
         return {}
 
+    def held_out_state(self, trace: Trace, composition: Composition) -> Mapping[str, Tensor]:
+        """New values of buffers, by name, after an epoch's look at rows held out, or at those fitted without any."""
+        return {}
+
     def describe(self, composition: Composition) -> str | None:
         """What the word chose by itself in a model, in words; None where it chose nothing."""
         return None

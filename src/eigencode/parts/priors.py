@@ -68,6 +68,16 @@ class Laplace(Prior):
         """Log p(z), shape (...)."""
         return z.shape[-1] * math.log(self.rate / 2) - self.rate * z.abs().sum(-1)
 
+    def proximal(self, z: Tensor, step: Tensor | float) -> Tensor:
+        """The soft threshold at step * rate: argmin over h of |h - z|^2 / 2 + step * rate * |h|_1."""
+        return soft_threshold(z, step * self.rate)
+
+
+def soft_threshold(z: Tensor, threshold: Tensor | float) -> Tensor:
+    """Numbers moved towards zero by a threshold, and set to zero within it."""
+    threshold = torch.as_tensor(threshold).to(z)
+    return z - z.clamp(-threshold, threshold)
+
 
 class StandardNormal(Prior):
     r"""Independent standard normal densities: the prior of the variational autoencoder.

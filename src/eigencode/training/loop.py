@@ -124,23 +124,37 @@ def one_pass(state: TrainingState, work: Work) -> dict[str, float]:
     return row
 
 
-def evaluate(composition: Composition, objective: Objective, rows: Tensor, seed: int) -> Tensor:
-    """The objective of each row, shape (n,), under noise that is the same at every call."""
+def evaluate(
+    composition: Composition,
+    objective: Objective,
+    rows: Tensor,
+    seed: int,
+    witness: Callable[[Trace], None] | None = None,
+) -> Tensor:
+    """The objective of each row, shape (n,), under noise that is the same at every call.
+
+    A witness is shown what happened to each block of rows, before it is judged.
+    """
     composition.eval()
     found = []
     with torch.inference_mode(), _global_draws(may_draw_globally(composition), rows.device, seed, "evaluation"):
         for place, part in enumerate(rows.split(EVALUATION_ROWS)):
             source = partial(generator, seed, "evaluation", place, device=rows.device)
             noise = draw_noise(composition, len(part), source)
-            found.append(objective(composition, composition(part, noise)).expand(len(part)))
+            trace = composition(part, noise)
+            if witness is not None:
+                witness(trace)
+            found.append(objective(composition, trace).expand(len(part)))
     return torch.cat(found)
 
 
-def evaluate_mean(composition: Composition, work: Work, seed: int) -> float:
-    """The mean objective of the rows that judge a run."""
+def evaluate_mean(
+    composition: Composition, work: Work, seed: int, witness: Callable[[Trace], None] | None = None
+) -> float:
+    """The mean objective of the rows that judge a run, and what a witness makes of them."""
     judges = work.held_out if len(work.held_out) else work.training
     rows = work.rows.index_select(0, judges.to(work.rows.device))
-    objectives = evaluate(composition, work.objective, rows, seed).double()
+    objectives = evaluate(composition, work.objective, rows, seed, witness).double()
     if work.weights is None:
         return float(objectives.mean())
     weights = work.weights.index_select(0, judges.to(work.rows.device)).double()
@@ -222,7 +236,9 @@ def _mean(per_row: Tensor, weights: Tensor | None, batch: Tensor) -> Tensor:
 
 def _judge(state: TrainingState, work: Work, training_objective: float | None) -> dict[str, float]:
     """Evaluate, keep the best weights, and call for the decay where progress has stopped."""
-    objective = evaluate_mean(state.composition, work, state.seed)
+    # The start is judged only: nothing is known yet of the rows fitted that the judges could add to.
+    witness = None if training_objective is None else state.composition.review
+    objective = evaluate_mean(state.composition, work, state.seed, witness)
     row = {"epoch": state.epoch, "step": state.step, "learning_rate": state.schedule.rate(max(state.step - 1, 0))}
     if training_objective is not None:
         row["training_objective"] = training_objective

@@ -1,0 +1,168 @@
+"""SparseAutoencoder: many units, few of them active in a row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from eigencode.errors import OptionError
+from eigencode.estimators.base import BaseAutoencoder
+from eigencode.options import AutoencoderOptions, SparseOptions, documented
+from eigencode.parts.codes import Point
+from eigencode.parts.dictionaries import Dictionary, OptimalCode
+from eigencode.parts.networks import MLP
+from eigencode.parts.priors import Laplace
+from eigencode.parts.sparse import KLSparsity, Rectified, Revival, Sigmoid, TopK
+from eigencode.parts.steering import AdaptiveKLSparsity, AdaptiveLaplace
+
+USUAL_SHARE = 0.1
+"""Share of the units that are active in a row where nothing is said."""
+
+USUAL_ACTIVITY = 0.05
+"""Mean activity of sigmoid units where nothing is said (Ng, 2011)."""
+
+
+@documented
+@dataclass(eq=False, repr=False)
+class SparseAutoencoder(SparseOptions, BaseAutoencoder):
+    r"""An autoencoder with many units, few of them active in a row: features instead of coordinates.
+
+    With ``sparsity="l1"`` it minimises the mean over rows of
+
+    .. math:: \lVert x - D h - b \rVert^2 + \lambda \lVert h \rVert_1 = -\log p(h, x) + \mathrm{const}, \qquad
+        h = \max(f(x), 0)
+
+    a dictionary D of unit columns and a Laplace prior on its code (Olshausen & Field, 1996). ``"top_k"`` keeps the k
+    largest units of each row instead (Makhzani & Frey, 2014), and ``"kl"`` holds the mean activity of sigmoid units
+    (Ng, 2011). What is chosen is not a weight but the result: ``active`` units a row, met to some per cent on rows
+    never seen. More units than columns are welcome.
+
+    With ``code="optimal"`` there is no encoder: h is the minimiser itself, for the dictionary as it stands
+    (``"l1"``), or the k largest numbers (``"top_k"``), and its signs are free.
+
+    {parameters}
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from eigencode import LinearAutoencoder, SparseAutoencoder
+    >>> X = load_digits().data
+    >>> model = SparseAutoencoder(100, sparsity="top_k", active=10, max_epochs=20, random_state=0).fit(X)
+    >>> float((model.transform(X) != 0).sum(1).mean())
+    10.0
+    >>> bool(model.reconstruction_error(X).mean() < 0.8 * LinearAutoencoder(10).fit(X).reconstruction_error(X).mean())
+    True
+    """
+
+    def _training_options(self) -> AutoencoderOptions:
+        self._check_combination()
+        size = 2 * self.n_features_in_ if self.n_components == "auto" else int(self.n_components)
+        words = KINDS[self.sparsity, self.code](self, size)
+        words["penalties"] = (*self.penalties, *words.get("penalties", ()))
+        if self.tied or self.decoder is not None:
+            del words["decoder"]
+        # Thresholds, selections and weights that move are nothing for the line searches of L-BFGS.
+        optimizer = "adam" if self.optimizer == "auto" else self.optimizer
+        return replace(self, **{"n_components": size, "optimizer": optimizer, "code": None, **words})
+
+    def _check_combination(self) -> None:
+        """Refuse what contradicts the kind."""
+        own = {name: getattr(self, name) for name in ("encoder", "decoder", "hidden", "tied")}
+        if not isinstance(self.penalties, Sequence):
+            raise OptionError(
+                "The 'penalties' parameter must be a sequence of parts", got=f"{self.penalties!r} instead"
+            )
+        if self.code == "optimal" and any(own.values()):
+            raise OptionError("The optimal code has no encoder, and a dictionary of its own", got=f"{own}")
+        if (self.sparsity, self.code) not in KINDS:
+            raise OptionError("Sigmoid units have no optimal code", hint="Use sparsity='l1' or 'top_k'")
+        if self.sparsity == "l1" and (self.prior is not None or self.beta != 1):
+            raise OptionError(
+                "'l1' settles the prior",
+                got=f"prior={self.prior!r}, beta={self.beta}",
+                hint="Say how sparse by 'active', or by 'weight'",
+            )
+
+
+def _number(model: SparseAutoencoder, usual: float) -> float:
+    """The activity asked for."""
+    return usual if model.active == "auto" else float(model.active)
+
+
+def _count(model: SparseAutoencoder, size: int) -> float:
+    """The active units asked for, of so many."""
+    count = _number(model, max(1.0, round(USUAL_SHARE * size)))
+    if not count <= size:
+        raise OptionError("There cannot be more active units than units", got=f"active={count:g} of {size}")
+    return count
+
+
+def _laplace(model: SparseAutoencoder, size: int) -> Laplace | AdaptiveLaplace:
+    """The prior with the rate given, or with the one that meets the number of active units."""
+    if model.weight == "auto":
+        return AdaptiveLaplace(_count(model, size))
+    if model.active != "auto":
+        raise OptionError(
+            "'active' and 'weight' are two ways to say how sparse an L1 penalty makes the code",
+            got=f"active={model.active} and weight={model.weight}",
+        )
+    return Laplace(model.weight)
+
+
+def _l1(model: SparseAutoencoder, size: int) -> dict[str, Any]:
+    prior = _laplace(model, size)
+    code = Rectified(prior.active) if isinstance(prior, AdaptiveLaplace) else Point("relu")
+    return {"code": code, "prior": prior, "decoder": Dictionary()}
+
+
+def _l1_optimal(model: SparseAutoencoder, size: int) -> dict[str, Any]:
+    return {**_optimal(model, size), "prior": _laplace(model, size)}
+
+
+def _whole(model: SparseAutoencoder, size: int) -> int:
+    """The number of units of each row."""
+    count = _count(model, size)
+    if model.weight != "auto" or count != round(count):
+        raise OptionError(
+            "'top_k' keeps a whole number of units, and has no penalty to weigh",
+            got=f"active={model.active} and weight={model.weight}",
+        )
+    return round(count)
+
+
+def _top_k(model: SparseAutoencoder, size: int) -> dict[str, Any]:
+    return {"code": TopK(_whole(model, size)), "decoder": Dictionary(), "penalties": (Revival(),)}
+
+
+def _top_k_optimal(model: SparseAutoencoder, size: int) -> dict[str, Any]:
+    return {**_optimal(model, size), "code": TopK(_whole(model, size), signed=True)}
+
+
+def _optimal(model: SparseAutoencoder, size: int) -> dict[str, Any]:
+    # In an overcomplete dictionary the directions of least variance would never be used.
+    is_principal = model.start != "plain" and size <= model.n_features_in_
+    return {"encoder": OptimalCode(), "decoder": Dictionary(is_principal)}
+
+
+def _kl(model: SparseAutoencoder, size: int) -> dict[str, Any]:
+    activity = _number(model, USUAL_ACTIVITY)
+    if not activity < 1:
+        raise OptionError(
+            "For 'kl', 'active' is the mean activity of units from 0 to 1",
+            got=f"active={activity:g}",
+            hint=f"For {activity:g} units of {size}, try active={min(activity / size, 0.5):.2g}",
+        )
+    penalty = AdaptiveKLSparsity(activity) if model.weight == "auto" else KLSparsity(activity, model.weight)
+    # Activities are bounded, so long columns make nothing cheap, and are needed.
+    return {"code": Sigmoid(activity), "penalties": (penalty,), "decoder": MLP()}
+
+
+KINDS: dict[tuple[str, str], Callable[[SparseAutoencoder, int], dict[str, Any]]] = {
+    ("l1", "learned"): _l1,
+    ("l1", "optimal"): _l1_optimal,
+    ("top_k", "learned"): _top_k,
+    ("top_k", "optimal"): _top_k_optimal,
+    ("kl", "learned"): _kl,
+}
+"""The words that each kind fills in, given the options and the number of units."""
