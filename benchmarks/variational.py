@@ -60,7 +60,7 @@ def main() -> None:
     estimate, error = model.log_likelihood(test, arguments.draws, return_error=True)
     spread = estimate.std() / len(test) ** 0.5
     print(
-        f"test: {-estimate.mean():.2f} nats (sampling error {spread:.2f} over rows, {error.mean():.2f} a row over draws)"
+        f"test: {-estimate.mean():.2f} nats (standard error {spread:.2f} over rows, {error.mean():.2f} a row by draws)"
     )
     print(f"start {model.history_[0]['held_out_objective']:.2f}, {model.execution_}")
 

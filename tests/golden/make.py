@@ -68,7 +68,9 @@ def _members(cls: type, bases: list[type]) -> Iterator[str]:
         found = inspect.getattr_static(cls, name)
         if name.startswith("_") or any(inspect.getattr_static(base, name, None) is found for base in bases):
             continue
-        function = found.fget if isinstance(found, property) else getattr(found, "__func__", getattr(found, "fn", found))
+        function = (
+            found.fget if isinstance(found, property) else getattr(found, "__func__", getattr(found, "fn", found))
+        )
         if not (getattr(function, "__module__", None) or "").startswith("eigencode"):
             continue
         if isinstance(found, property):
