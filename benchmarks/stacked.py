@@ -1,11 +1,12 @@
-"""Claim: with few labels for its depth, a network of sigmoid units errs least after stacked denoising, more after plain
-stacking, and most without pretraining (Vincent et al., 2010: 2.84 % and 3.46 % for the first two on 10,000 digits).
+"""Claim: a network of sigmoid units errs least after stacked denoising, more after plain stacking, and most without
+pretraining. On 10,000 digits Vincent et al. (2010) have 2.84 % for the first and 3.46 % for the second.
 
     python benchmarks/stacked.py FILE [--full]
 
-FILE is MNIST as `mnist.npz` with `xtr`, `ytr`, `xte` and `yte`. The first 10,000 training images have labels, and are
-all that is learned from; the 10,000 test images are judged. By default the layers are 256 units wide and trained
-briefly; with --full they are 500 wide and trained for longer.
+FILE is MNIST as `mnist.npz` with `xtr`, `ytr`, `xte` and `yte`. The first 10,000 training images, with their labels,
+are all that is learned from; the 10,000 test images are judged. The layers are 256 units wide, and 1,000 with --full,
+which takes hours. Every network is trained to the end of its schedule, without held-out rows; the one that is not
+pretrained has twice the epochs, by when its training error is gone.
 """
 
 import argparse
@@ -15,12 +16,12 @@ import time
 import numpy as np
 
 from eigencode import AutoencoderClassifier, StackedAutoencoder
-from eigencode.parts import Masking, Point
+from eigencode.parts import Point, SaltAndPepper
 
 KINDS = {
     "no pretraining": {"pretrain": False},
     "stacked plain": {},
-    "stacked denoising": {"corruption": Masking(0.25, value=0.0)},
+    "stacked denoising": {"corruption": SaltAndPepper(0.4)},
 }
 
 
@@ -32,22 +33,24 @@ def digits(path, n_rows):
 
 
 def test_error(data, kind, widths, epochs, seed):
-    """Percentage of test images classified wrongly by three sigmoid layers and a softmax, all fine-tuned."""
+    """Percentage of test images classified wrongly by sigmoid layers and a softmax, all fine-tuned."""
     x, y, x_test, y_test = data
-    shared = {"batch_size": 100, "precision": "float32"}
+    shared = {"batch_size": 100, "learning_rate": 1e-3, "precision": "float32", "random_state": seed}
     stack = StackedAutoencoder(
         layers=widths,
         activation="sigmoid",
         code=Point("sigmoid"),
         likelihood="bernoulli",
-        fine_tune=False,
+        scale="none",
         max_epochs=epochs[0],
-        random_state=seed,
+        fine_tune=False,
         **shared,
         **KINDS[kind],
     ).fit(x)
-    model = AutoencoderClassifier(stack, max_epochs=epochs[1], patience=epochs[1], random_state=seed, **shared)
-    return 100 * (1 - model.fit(x, y).score(x_test, y_test))
+    n_epochs = epochs[1] if stack.pretrain else 2 * epochs[1]
+    schedule = {"max_epochs": n_epochs, "patience": n_epochs, "validation_fraction": 0.0}
+    model = AutoencoderClassifier(stack, **schedule, **shared).fit(x, y)
+    return 100 * (1 - model.score(x_test, y_test))
 
 
 def main():
@@ -59,7 +62,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
     data = digits(options.file, options.rows)
-    widths, epochs = ((500, 500, 500), (40, 60)) if options.full else ((256, 256, 256), (15, 20))
+    widths, epochs = ((1000,) * 3, (30, 50)) if options.full else ((256,) * 3, (10, 30))
     means = {}
     for kind in KINDS:
         began = time.perf_counter()

@@ -40,6 +40,7 @@ from eigencode.parts import (
     Sizes,
     Units,
 )
+from eigencode.plots import plot_history
 
 EXACT = {"fine_tune": False, "validation_fraction": 0.0, "optimizer": "lbfgs", "precision": "float64"}
 QUICK = {"max_epochs": 2, "random_state": 0}
@@ -311,6 +312,10 @@ def test_predictions_follow_the_units_of_the_labels(small):
         for target in (y, 1e6 * y - 3e7)
     )
     np.testing.assert_allclose(other.predict(rows), 1e6 * one.predict(rows) - 3e7, rtol=1e-6)
+    # Large labels keep their digits beside small numbers of few.
+    far = AutoencoderRegressor(autoencoder, max_epochs=5, precision="float64", random_state=0)
+    far.fit(rows.astype("float32").astype("float16"), np.float64(1e12) + np.round(y))
+    assert np.ptp(far.predict(rows)) > 0.5 * np.ptp(y)
 
 
 def test_rows_that_weigh_nothing_are_as_if_they_were_not_there(small):
@@ -369,6 +374,9 @@ def test_iterating_and_fitting_are_the_same(small):
     fitted = AutoencoderClassifier(autoencoder, **QUICK).fit(rows, labels)
     model = AutoencoderClassifier(autoencoder, **QUICK)
     assert list(model.iter_fit(rows, labels)) == fitted.history_[1:]
+    assert model.best_objective_ == min(row["held_out_objective"] for row in fitted.history_)
+    assert model.baseline_ is None
+    assert len(plot_history(model).lines) >= 1
     np.testing.assert_array_equal(model.predict_proba(rows), fitted.predict_proba(rows))
 
 
@@ -378,12 +386,16 @@ def test_a_refused_fit_leaves_a_fitted_model_as_it_was(small):
     before = model.predict_proba(rows)
     for bad_rows, bad_labels, message in [
         (rows[:, :5], labels, "5 features"),
+        (rows, labels[:-1], "inconsistent numbers of samples"),
         (rows, np.zeros(200), "at least two classes"),
         (rows, rows[:, 0], "Unknown label type"),
     ]:
         with pytest.raises(ValueError, match=message):
             model.fit(bad_rows, bad_labels)
         np.testing.assert_array_equal(model.predict_proba(rows), before)
+    with pytest.raises(ValueError, match=r"[Nn]egative"):
+        model.fit(rows, labels, sample_weight=-np.ones(200))
+    np.testing.assert_array_equal(model.predict_proba(rows), before)
 
 
 @pytest.mark.parametrize(
@@ -391,6 +403,10 @@ def test_a_refused_fit_leaves_a_fitted_model_as_it_was(small):
     [
         (AutoencoderClassifier(LogisticRegression()), "must be an autoencoder of this package"),
         (AutoencoderClassifier(Autoencoder(2, tied=True, max_epochs=0), alpha=0.5), "A tied decoder cannot be kept"),
+        (
+            AutoencoderClassifier(StackedAutoencoder(layers=(4, 2), tied=True, max_epochs=0), alpha=0.5),
+            "A tied decoder",
+        ),
         (AutoencoderClassifier(alpha=-1), "'alpha' parameter of AutoencoderClassifier must be"),
         (AutoencoderRegressor(Autoencoder(2, max_epochs=0), likelihood="poisson"), "PoissonLikelihood"),
     ],

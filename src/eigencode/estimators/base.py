@@ -113,7 +113,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
             ``epoch``, ``step``, ``learning_rate``, and the mean objective a row (in the model's units) on the
             training rows during the epoch and on the held-out rows after it.
         """
-        with self._unchanged_on_failure():
+        with unchanged_on_failure(self):
             run = self._prepared(X, sample_weight, self._training_options)
             loop.begin(run.state, run.work)
             self.history_ = run.state.history
@@ -143,7 +143,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         -------
         self
         """
-        with self._unchanged_on_failure():
+        with unchanged_on_failure(self):
             block = self._block if self.__sklearn_is_fitted__() else self._first_block
             rows, weights = block(X, sample_weight)
             if len(rows):
@@ -200,17 +200,6 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         for name, kind in self.saved_attributes.items():
             if is_optional(kind):
                 self.__dict__.pop(name, None)
-
-    @contextmanager
-    def _unchanged_on_failure(self) -> Iterator[None]:
-        """Leave the estimator as it was where what is tried fails."""
-        before = self.__dict__.copy()
-        try:
-            yield
-        except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
 
     def _prepared(self, X: Any, sample_weight: Any, options: Callable[[], AutoencoderOptions]) -> Preparation:
         """The run, and every attribute known before the training."""
@@ -330,6 +319,18 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "history_")
+
+
+@contextmanager
+def unchanged_on_failure(estimator: object) -> Iterator[None]:
+    """Leave an estimator as it was where what is tried fails."""
+    before = estimator.__dict__.copy()
+    try:
+        yield
+    except BaseException:
+        estimator.__dict__.clear()
+        estimator.__dict__.update(before)
+        raise
 
 
 def _weighted(

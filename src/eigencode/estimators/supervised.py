@@ -22,7 +22,7 @@ from eigencode.data.sources import ArraySource
 from eigencode.errors import DataError, OptionError
 from eigencode.estimators.answers import mean_in_own_units
 from eigencode.estimators.autoencoder import Autoencoder
-from eigencode.estimators.base import BaseAutoencoder
+from eigencode.estimators.base import BaseAutoencoder, unchanged_on_failure
 from eigencode.estimators.preparation import CALIBRATION_ROWS, Preparation, check_values, likelihood_of, settle
 from eigencode.options import (
     AutoencoderOptions,
@@ -98,6 +98,8 @@ class LabelledAutoencoder(BaseAutoencoder):
         for source, target in _shared(state.composition, self._autoencoder.composition_):
             if any(weights.requires_grad for weights in source.parameters()):
                 target.load_state_dict(source.state_dict())
+                self._autoencoder.__dict__.pop("stream_state_", None)
+                self._autoencoder._forget()
 
 
 def _shared(composition: Composition, autoencoder: Composition) -> Iterator[tuple[nn.Module, nn.Module]]:
@@ -139,8 +141,9 @@ class SupervisedAutoencoder(SupervisedOptions, BaseEstimator):
         self
             The fitted estimator, with the best weights found.
         """
-        rows = self._begin(X, y, sample_weight)
-        self.model_.fit(rows, sample_weight=sample_weight)
+        with unchanged_on_failure(self):
+            rows = self._begin(X, y, sample_weight)
+            self.model_.fit(rows, sample_weight=sample_weight)
         return self
 
     def iter_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Iterator[dict[str, float]]:
@@ -162,8 +165,9 @@ class SupervisedAutoencoder(SupervisedOptions, BaseEstimator):
         iterator of dict
             As an autoencoder's, with the objective of the labels.
         """
-        rows = self._begin(X, y, sample_weight)
-        return self.model_.iter_fit(rows, sample_weight=sample_weight)
+        with unchanged_on_failure(self):
+            rows = self._begin(X, y, sample_weight)
+            return self.model_.iter_fit(rows, sample_weight=sample_weight)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted model to one ``.safetensors`` file, whole or not at all; `eigencode.load` reads it.
@@ -193,6 +197,16 @@ class SupervisedAutoencoder(SupervisedOptions, BaseEstimator):
         return self.model_.best_epoch_
 
     @property
+    def best_objective_(self) -> float:
+        """What these weights are worth: the mean objective of the held-out rows."""
+        return self.model_.best_objective_
+
+    @property
+    def baseline_(self) -> BaseAutoencoder | None:
+        """None: no closed form is known for labels."""
+        return self.model_.baseline_
+
+    @property
     def notes_(self) -> list[str]:
         """What deserves a look, in words; empty where nothing does."""
         return self.model_.notes_
@@ -203,25 +217,18 @@ class SupervisedAutoencoder(SupervisedOptions, BaseEstimator):
     # -- what is learned
 
     def _begin(self, X: Any, y: Any, sample_weight: Any) -> np.ndarray:
-        """Fit what comes before the head; returns rows (x, y). A refusal leaves the estimator as it was."""
-        before = self.__dict__.copy()
-        try:
-            check_options(self)
-            array, labels = validate_data(
-                self, X, y, dtype="numeric", y_numeric=False, multi_output=True, ensure_min_samples=2
-            )
-            if sample_weight is not None and not np.any(sample_weight):
-                raise DataError("All sample weights are zero", hint="Give some row a positive weight")
-            targets = self._targets(labels)
-            seed = resolve_seed(self.random_state)
-            self.autoencoder_ = self._fitted_autoencoder(X, sample_weight, seed)
-            self.model_ = self._model(self.autoencoder_.composition_, targets, seed).begin_from(self.autoencoder_)
-            float_type = array.dtype if array.dtype.kind == "f" else np.dtype(np.float64)
-            return np.hstack([array, targets.astype(float_type)])
-        except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
+        """Fit what comes before the head; returns rows (x, y), in float64 as labels may be large."""
+        check_options(self)
+        array, labels = validate_data(
+            self, X, y, dtype="numeric", y_numeric=False, multi_output=True, ensure_min_samples=2
+        )
+        if sample_weight is not None and not np.asarray(sample_weight).any():
+            raise DataError("All sample weights are zero", hint="Give some row a positive weight")
+        targets = self._targets(labels).astype(np.float64)
+        seed = resolve_seed(self.random_state)
+        self.autoencoder_ = self._fitted_autoencoder(X, sample_weight, seed)
+        self.model_ = self._model(self.autoencoder_.composition_, targets, seed).begin_from(self.autoencoder_)
+        return np.hstack([array, targets])
 
     @property
     def _given(self) -> BaseAutoencoder:

@@ -74,6 +74,11 @@ class Chain(Network):
             network.setup(before, after, generator)
 
     @property
+    def is_tied(self) -> bool:  # type: ignore[override]
+        """Whether some network's weights are another's."""
+        return any(network.is_tied for network in self.networks)
+
+    @property
     def multiply_adds(self) -> int:
         """Those of all networks."""
         return sum(network.multiply_adds for network in self.networks)
@@ -94,6 +99,11 @@ class Within(Network):
     """A network that does something more to the rows on another one's way."""
 
     network: Network
+
+    @property
+    def is_tied(self) -> bool:  # type: ignore[override]
+        """Whether the weights are another network's."""
+        return self.network.is_tied
 
     @property
     def multiply_adds(self) -> int:

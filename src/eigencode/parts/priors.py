@@ -69,13 +69,13 @@ class Laplace(Prior):
         return z.shape[-1] * math.log(self.rate / 2) - self.rate * z.abs().sum(-1)
 
     def proximal(self, z: Tensor, step: Tensor | float) -> Tensor:
-        """The soft threshold at step * rate: argmin over h of |h - z|^2 / 2 + step * rate * |h|_1."""
+        """The soft threshold at step * rate: argmin over h of ``|h - z|^2 / 2 + step * rate * |h|_1``."""
         return soft_threshold(z, step * self.rate)
 
 
 def soft_threshold(z: Tensor, threshold: Tensor | float) -> Tensor:
     """Numbers moved towards zero by a threshold, and set to zero within it."""
-    threshold = torch.as_tensor(threshold).to(z)
+    threshold = torch.as_tensor(threshold, dtype=z.dtype, device=z.device)
     return z - z.clamp(-threshold, threshold)
 
 

@@ -224,7 +224,7 @@ class MeanActivity(Penalty):
 
 def bernoulli_divergence(p: Tensor | float, q: Tensor) -> Tensor:
     """KL(p, q) of Bernoulli variables with these probabilities, in nats; q is kept off 0 and 1 by its rounding."""
-    p = torch.as_tensor(p).to(q)
+    p = torch.as_tensor(p, dtype=q.dtype, device=q.device)
     q = q.clamp(torch.finfo(q.dtype).tiny, 1 - torch.finfo(q.dtype).eps)
     return torch.xlogy(p, p / q) + torch.xlogy(1 - p, (1 - p) / (1 - q))
 
@@ -351,6 +351,6 @@ class Revival(Penalty):
         places = output.masked_fill(dead == 0, -torch.inf).topk(n_units, dim=-1).indices
         z = torch.zeros_like(output).scatter(-1, places, (output * dead).gather(-1, places))
         residual = (trace.x - composition.likelihood.scaled_mean(trace.p)).detach()
-        rebuilt = composition.decoder(z) - composition.decoder(torch.zeros_like(z))
+        rebuilt = composition.decoder(z) - composition.decoder(torch.zeros_like(z[:1]))
         # Where no unit is dead there is nothing to rebuild, and nothing to pay.
         return self.weight * dead.amax() * (residual - rebuilt).square().sum(-1)

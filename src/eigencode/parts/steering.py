@@ -196,7 +196,7 @@ class AdaptiveLaplace(Steered, Prior):
         return -self.log_prob(z) if self.training else self.cost_of_missing
 
     def proximal(self, z: Tensor, step: Tensor | float) -> Tensor:
-        """The soft threshold at step * rate: argmin over h of |h - z|^2 / 2 + step * rate * |h|_1."""
+        """The soft threshold at step * rate: argmin over h of ``|h - z|^2 / 2 + step * rate * |h|_1``."""
         return soft_threshold(z, step * self.rate)
 
     def describe(self, composition: Composition) -> str:
