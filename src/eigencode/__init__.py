@@ -12,17 +12,20 @@ if TYPE_CHECKING:
     from eigencode.estimators.contractive import ContractiveAutoencoder
     from eigencode.estimators.denoising import DenoisingAutoencoder
     from eigencode.estimators.linear import LinearAutoencoder
+    from eigencode.estimators.many import fit_many
     from eigencode.estimators.sparse import SparseAutoencoder
     from eigencode.estimators.stacked import StackedAutoencoder
     from eigencode.estimators.supervised import AutoencoderClassifier, AutoencoderRegressor
     from eigencode.estimators.variational import VariationalAutoencoder
     from eigencode.objectives import Objective
+    from eigencode.search import AutoencoderSearch
     from eigencode.storage import load
 
 _HOMES = {
     "Autoencoder": "eigencode.estimators.autoencoder",
     "AutoencoderClassifier": "eigencode.estimators.supervised",
     "AutoencoderRegressor": "eigencode.estimators.supervised",
+    "AutoencoderSearch": "eigencode.search",
     "Composition": "eigencode.composition",
     "ContractiveAutoencoder": "eigencode.estimators.contractive",
     "DenoisingAutoencoder": "eigencode.estimators.denoising",
@@ -33,6 +36,7 @@ _HOMES = {
     "StackedAutoencoder": "eigencode.estimators.stacked",
     "Trace": "eigencode.composition",
     "VariationalAutoencoder": "eigencode.estimators.variational",
+    "fit_many": "eigencode.estimators.many",
     "load": "eigencode.storage",
 }
 
@@ -40,6 +44,7 @@ __all__ = [
     "Autoencoder",
     "AutoencoderClassifier",
     "AutoencoderRegressor",
+    "AutoencoderSearch",
     "Composition",
     "ContractiveAutoencoder",
     "DenoisingAutoencoder",
@@ -51,6 +56,7 @@ __all__ = [
     "Trace",
     "VariationalAutoencoder",
     "__version__",
+    "fit_many",
     "load",
 ]
 

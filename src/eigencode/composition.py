@@ -10,7 +10,7 @@ parameters, a batch and the noise, all given from outside.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -144,14 +144,23 @@ class Composition(Part):
         self.decoder.setup(n_components, self.likelihood.width(n_features), generator)
         if self.weight_prior is not None:
             self.weight_prior.check(self)
-        for network in (self.encoder, self.decoder):
-            network.join(self)
+        for part in (self.encoder, self.decoder, *self.words):
+            part.join(self)
 
     @property
     def words(self) -> list[Word]:
         """The parts that say what kind of autoencoder this is, networks left out."""
-        words = [self.code, self.likelihood, self.corruption, self.prior, *self.penalties, self.weight_prior]
-        return [word for word in words if word is not None]
+        return [word for _, word in self.named_words()]
+
+    def named_words(self) -> Iterator[tuple[str, Word]]:
+        """The words, each with its name among the model's modules."""
+        for name in ("code", "likelihood", "corruption", "prior"):
+            if getattr(self, name) is not None:
+                yield name, getattr(self, name)
+        for place, penalty in enumerate(self.penalties):
+            yield f"_penalties.{place}", penalty
+        if self.weight_prior is not None:
+            yield "weight_prior", self.weight_prior
 
     @torch.no_grad()
     def begin(self, x: Tensor) -> None:
@@ -160,19 +169,35 @@ class Composition(Part):
             for name, value in part.first_state(x, self).items():
                 getattr(part, name).copy_(value)
 
+    def next_state(self, trace: Trace) -> dict[str, Tensor]:
+        """Every word's state after one step of training that met this trace, by the buffer's name in the model."""
+        return self._states(lambda word: word.next_state(trace, self))
+
+    def held_out_state(self, trace: Trace) -> dict[str, Tensor]:
+        """Every word's state after a look at rows held out, by the buffer's name in the model."""
+        return self._states(lambda word: word.held_out_state(trace, self))
+
+    def _states(self, state_of: Callable[[Word], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        found = {}
+        for word_name, word in self.named_words():
+            found |= {f"{word_name}.{name}": value for name, value in state_of(word).items()}
+        return found
+
     @torch.no_grad()
     def advance(self, trace: Trace) -> None:
         """Move every word's state by one step of training that met this trace."""
-        for word in self.words:
-            for name, value in word.next_state(trace, self).items():
-                getattr(word, name).copy_(value)
+        self._take(self.next_state(trace))
 
     @torch.no_grad()
-    def review(self, trace: Trace) -> None:
-        """Move every word's state by a look at rows held out."""
-        for word in self.words:
-            for name, value in word.held_out_state(trace, self).items():
-                getattr(word, name).copy_(value)
+    def review(self, trace: Trace) -> bool:
+        """Move every word's state by a look at rows held out; whether any word had something to move."""
+        state = self.held_out_state(trace)
+        self._take(state)
+        return bool(state)
+
+    def _take(self, state: Mapping[str, Tensor]) -> None:
+        for name, value in state.items():
+            self.get_buffer(name).copy_(value)
 
     @property
     def is_stochastic(self) -> bool:

@@ -113,13 +113,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
             ``epoch``, ``step``, ``learning_rate``, and the mean objective a row (in the model's units) on the
             training rows during the epoch and on the held-out rows after it.
         """
-        with unchanged_on_failure(self):
-            run = self._prepared(X, sample_weight, self._training_options)
-            loop.begin(run.state, run.work)
-            self.history_ = run.state.history
-            self.best_epoch_, self.best_objective_ = 0, run.state.history[0]["held_out_objective"]
-            self.baseline_ = None if run.baseline is None else self._as_baseline(run.baseline, run.work)
-        return self._train(run.state, run.work)
+        return self._train(*self._begin(X, sample_weight))
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Take one pass over a block of rows, and keep what was learned from earlier blocks.
@@ -149,6 +143,32 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
             if len(rows):
                 self._learn(rows, weights)
         return self
+
+    def _begin(self, X: Any, sample_weight: Any = None) -> tuple[TrainingState, loop.Work]:
+        """Check everything and stand at the start: what a training loop takes, to be followed by `_end`."""
+        with unchanged_on_failure(self):
+            run = self._prepared(X, sample_weight, self._training_options)
+            loop.begin(run.state, run.work)
+            self.history_ = run.state.history
+            self.best_epoch_, self.best_objective_ = 0, run.state.history[0]["held_out_objective"]
+            self.baseline_ = None if run.baseline is None else self._as_baseline(run.baseline, run.work)
+        return run.state, run.work
+
+    def _end(self, state: TrainingState, work: loop.Work) -> None:
+        """Take the best weights of a run that `_begin` began, and say what there is to say of it."""
+        state.restore_best()
+        state.parameters.release()
+        if self.composition_ is state.composition:  # no newer fit has taken the place of this one
+            self._conclude(state, work)
+
+    def _require_finite(self) -> None:
+        """Raise `TrainingError` where training found no weights that are worth anything."""
+        if not math.isfinite(self.best_objective_):
+            raise TrainingError(
+                "Training found no weights with a finite objective",
+                got=f"{self.best_objective_} at the start and at every epoch",
+                hint="Look for extreme weights, penalties or learning rates",
+            )
 
     def _first_block(self, X: Any, sample_weight: Any) -> tuple[Tensor, Tensor | None]:
         """Settle everything by the first block, and give its scaled rows and their weights."""
@@ -262,16 +282,8 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
                 self.best_epoch_ = state.epoch  # the weights that answer inside the loop
                 yield row
         finally:
-            state.restore_best()
-            state.parameters.release()
-            if self.composition_ is state.composition:  # no newer fit has taken the place of this one
-                self._conclude(state, work)
-        if not math.isfinite(self.best_objective_):
-            raise TrainingError(
-                "Training found no weights with a finite objective",
-                got=f"{self.best_objective_} at the start and at every epoch",
-                hint="Look for extreme weights, penalties or learning rates",
-            )
+            self._end(state, work)
+        self._require_finite()
 
     def _conclude(self, state: TrainingState, work: loop.Work) -> None:
         """Set what is known after training only."""

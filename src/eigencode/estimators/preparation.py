@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
@@ -212,9 +212,10 @@ def _run(
     precision = "float32" if options.precision == "auto" and optimizer == "lbfgs" else options.precision
     batch_size = _or(options.batch_size, recipe.batch_size(len(split[0])))
     work_a_row = composition.encoder.multiply_adds + composition.decoder.multiply_adds
-    execution = choose_execution(options.device, precision, batch_size * work_a_row)
+    step_work = batch_size * work_a_row
+    execution = choose_execution(options.device, precision, step_work)
     clock = Clock.starting_at(began, options.max_seconds, recipe.decay_share)
-    work = _work(options, optimizer, objective, rows, weights, split, execution, clock)
+    work = replace(_work(options, optimizer, objective, rows, weights, split, execution, clock), step_work=step_work)
     n_steps = work.n_batches * int(_or(options.max_epochs, recipe.n_epochs(work.n_batches)))
     schedule = Schedule.over(n_steps, _peak(options, optimizer, work), recipe.warmup, recipe.decay_share)
     return _state(composition, optimizer, schedule, seed, execution), work, optimizer

@@ -78,6 +78,12 @@ class Part(nn.Module):
             return []
         return list(inspect.signature(cls).parameters)
 
+    @classmethod
+    def annotation_of(cls, name: str) -> str:
+        """What the constructor says of the type of an argument, '' where it says nothing or knows no such argument."""
+        parameter = inspect.signature(cls).parameters.get(name)
+        return "" if parameter is None or parameter.annotation is parameter.empty else str(parameter.annotation)
+
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the constructor's arguments, with those of nested parts as ``outer__inner``."""
         params = {name: getattr(self, name) for name in self._parameter_names()}
@@ -94,6 +100,9 @@ class Part(nn.Module):
         the words, each with the tensors of those before it in place.
         """
         return {}
+
+    def join(self, composition: Composition) -> None:
+        """Take notice of the whole model, after ``setup``; few need to."""
 
     def set_params(self, **params: Any) -> Self:
         """Set constructor's arguments, nested ones as ``outer__inner``; returns the part itself."""
@@ -131,6 +140,9 @@ class Word(Part):
 
     reweights: bool = False
     """Whether this word, though it shrinks nothing itself, changes what the others' shrinkage would have to be."""
+
+    ignores_idle_components: bool = False
+    """Whether components of the code that are zero for every row, and reach nothing, would change nothing here."""
 
     def setup(self, sizes: Sizes) -> None:
         """Check the arguments and make the tensors."""

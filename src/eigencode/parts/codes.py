@@ -83,6 +83,8 @@ class Point(Code):
     tensor([[1., 2.]])
     """
 
+    ignores_idle_components = True
+
     def __init__(self, activation: str | nn.Module | None = None) -> None:
         super().__init__()
         self.activation = activation
@@ -204,6 +206,8 @@ class GaussianCode(Code):
     >>> q.draw(torch.tensor([[0.5, 0.5]]))
     tensor([[ 2.5000, -0.5000]])
     """
+
+    ignores_idle_components = True
 
     is_stochastic = True
 

@@ -66,6 +66,8 @@ class Contractive(Penalty):
     True
     """
 
+    ignores_idle_components = True
+
     def __init__(self, weight: float = 0.1, estimate: Estimate = "auto") -> None:
         super().__init__()
         self.weight = weight

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 class Corruption(Word):
     """Damages the input from noise that is drawn outside."""
 
+    ignores_idle_components = True
+
     @abstractmethod
     def draw_noise(self, n_rows: int, n_features: int, generator: torch.Generator) -> Tensor:
         """The noise of one batch."""
@@ -76,7 +78,7 @@ class GaussianNoise(Corruption):
 
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:
         """The corrupted input x~, shape (n, d)."""
-        return torch.add(x, noise.to(x.dtype), alpha=self.variance**0.5)
+        return x + self.variance**0.5 * noise.to(x.dtype)
 
     def cell_moments(self, variance: Tensor) -> tuple[float, Tensor, Tensor]:
         """The cell itself, and v around it."""

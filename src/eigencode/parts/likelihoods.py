@@ -54,6 +54,8 @@ class Likelihood(Word):
     ...         return Secant(output)
     """
 
+    ignores_idle_components = True
+
     own_units: bool = False
     support: ClassVar[str] = "real"
     center: Tensor

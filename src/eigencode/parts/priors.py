@@ -102,6 +102,8 @@ class StandardNormal(Prior):
     tensor([0.5000])
     """
 
+    ignores_idle_components = True
+
     rows_seen: Tensor
     warmup_rows: Tensor
 

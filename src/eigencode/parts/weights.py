@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 class WeightPrior(Word):
     """A density of the networks' weight matrices; biases are left free."""
 
+    ignores_idle_components = True
+
     def check(self, composition: Composition) -> None:
         """Raise `OptionError` where the density does not suit the model's networks."""
 
@@ -126,8 +128,8 @@ class GaussianWeights(WeightPrior):
 
     def _squares(self, composition: Composition) -> Iterator[tuple[Tensor, Tensor]]:
         """The squared weights that share a variance, with that variance."""
-        variances = self._variances(composition.n_components)
-        if len(set(variances.tolist())) == 1:
+        variances = torch.as_tensor(self.variance, dtype=torch.float64).reshape(-1)
+        if len(variances) == 1:
             networks = (composition.encoder, composition.decoder)
             unique = {id(p): p for network in networks for p in network.parameters() if p.dim() > 1}
             for p in unique.values():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +20,7 @@ from eigencode.composition import SILENCE, Composition, Noise, Trace
 from eigencode.objectives import Objective
 from eigencode.training.execution import Execution
 from eigencode.training.noise import generator, may_draw_globally, own_global_generator
+from eigencode.training.schedule import Schedule
 from eigencode.training.state import TrainingState
 
 EVALUATION_ROWS = 8192
@@ -36,10 +37,20 @@ class Clock:
         ``time.monotonic()`` at which the run must be over.
     decay_begins : float
         When the decay of the step size has to begin to be whole by then.
+    begins : float
+        When the training begins.
     """
 
     ends: float | None = None
     decay_begins: float = math.inf
+    begins: float = 0.0
+
+    def restarted(self) -> Clock:
+        """The same time from now on, for a run that had to wait for others."""
+        if self.ends is None:
+            return self
+        now = time.monotonic()
+        return Clock(self.ends + now - self.begins, self.decay_begins + now - self.begins, now)
 
     @classmethod
     def starting_at(cls, began: float, max_seconds: float | None, decay_share: float) -> Clock:
@@ -47,7 +58,7 @@ class Clock:
         if max_seconds is None:
             return cls()
         now, ends = time.monotonic(), began + max_seconds
-        return cls(ends, now + (1 - decay_share) * (ends - now))
+        return cls(ends, now + (1 - decay_share) * (ends - now), now)
 
     def is_time_to_end(self) -> bool:
         """Whether the decay has to begin now."""
@@ -82,6 +93,8 @@ class Work:
         When time is up.
     weights : Tensor or None
         Weight of each row, mean 1, shape (n,).
+    step_work : float
+        Multiply-adds of one step's forward pass.
     """
 
     rows: Tensor
@@ -94,11 +107,25 @@ class Work:
     progress: float
     clock: Clock
     weights: Tensor | None = None
+    step_work: float = 0.0
 
     @property
     def n_batches(self) -> int:
         """Steps an epoch."""
         return math.ceil(len(self.training) / self.batch_size)
+
+    @property
+    def judges(self) -> Tensor:
+        """Numbers of the rows that judge, on the rows' device."""
+        return (self.held_out if len(self.held_out) else self.training).to(self.rows.device)
+
+    def batches(self, seed: int, epoch: int) -> Sequence[Tensor]:
+        """The row numbers of each step of an epoch, in an order of the epoch's own.
+
+        Batches are as equal as can be: a last one of a few rows would step on noise.
+        """
+        shuffle = torch.randperm(len(self.training), generator=generator(seed, "shuffle", epoch))
+        return self.training[shuffle].to(self.rows.device).tensor_split(self.n_batches)
 
 
 def begin(state: TrainingState, work: Work) -> None:
@@ -129,11 +156,11 @@ def evaluate(
     objective: Objective,
     rows: Tensor,
     seed: int,
-    witness: Callable[[Trace], None] | None = None,
+    witness: Callable[[Trace], bool] | None = None,
 ) -> Tensor:
     """The objective of each row, shape (n,), under noise that is the same at every call.
 
-    A witness is shown what happened to each block of rows, before it is judged.
+    A witness is shown what happened to each block of rows, before it is judged, and says whether it changed the model.
     """
     composition.eval()
     found = []
@@ -142,22 +169,26 @@ def evaluate(
             source = partial(generator, seed, "evaluation", place, device=rows.device)
             noise = draw_noise(composition, len(part), source)
             trace = composition(part, noise)
-            if witness is not None:
-                witness(trace)
+            if witness is not None and witness(trace):
+                trace = composition(part, noise)
             found.append(objective(composition, trace).expand(len(part)))
     return torch.cat(found)
 
 
 def evaluate_mean(
-    composition: Composition, work: Work, seed: int, witness: Callable[[Trace], None] | None = None
+    composition: Composition, work: Work, seed: int, witness: Callable[[Trace], bool] | None = None
 ) -> float:
     """The mean objective of the rows that judge a run, and what a witness makes of them."""
-    judges = work.held_out if len(work.held_out) else work.training
-    rows = work.rows.index_select(0, judges.to(work.rows.device))
-    objectives = evaluate(composition, work.objective, rows, seed, witness).double()
-    if work.weights is None:
+    rows = work.rows.index_select(0, work.judges)
+    return weighted_mean(evaluate(composition, work.objective, rows, seed, witness), work.weights, work.judges)
+
+
+def weighted_mean(objectives: Tensor, weights: Tensor | None, places: Tensor) -> float:
+    """The mean over rows at some places, in float64, each by its weight if it has one."""
+    objectives = objectives.double()
+    if weights is None:
         return float(objectives.mean())
-    weights = work.weights.index_select(0, judges.to(work.rows.device)).double()
+    weights = weights.index_select(0, places).double()
     return float((objectives * weights).sum() / weights.sum())
 
 
@@ -179,25 +210,25 @@ def _one_epoch(state: TrainingState, work: Work) -> dict[str, float]:
 
 def _pass_over(state: TrainingState, work: Work) -> float:
     """Train on every row once, in an order of the epoch's own; returns the mean objective met on the way."""
-    device = work.rows.device
     state.epoch += 1
     state.composition.train()
-    n_rows = len(work.training)
-    shuffle = torch.randperm(n_rows, generator=generator(state.seed, "shuffle", state.epoch))
-    order = work.training[shuffle].to(device)
-    total = torch.zeros((), dtype=torch.float64, device=device)
-    # Batches as equal as can be: a last one of a few rows would step on noise.
+    total = torch.zeros((), dtype=torch.float64, device=work.rows.device)
     n_seen = 0
-    for batch in order.tensor_split(work.n_batches):
+    for batch in work.batches(state.seed, state.epoch):
         if state.finished:
             break
         total += _step(state, work, batch) * len(batch)
         n_seen += len(batch)
-        if work.clock.is_time_to_end():
-            state.schedule.begin_decay(state.step)
-        if work.clock.is_up():
-            state.schedule.end = state.step
+        obey(state.schedule, state.step, work.clock)
     return float(total) / n_seen
+
+
+def obey(schedule: Schedule, step: int, clock: Clock) -> None:
+    """Let the time limit, if there is one, call for the decay or the end."""
+    if clock.is_time_to_end():
+        schedule.begin_decay(step)
+    if clock.is_up():
+        schedule.end = step
 
 
 def _step(state: TrainingState, work: Work, batch: Tensor) -> Tensor:
@@ -216,7 +247,7 @@ def _step(state: TrainingState, work: Work, batch: Tensor) -> Tensor:
         with _global_draws(state.may_draw_globally, x.device, state.seed, "layers", state.step):
             with work.execution.autocast():
                 trace = state.composition(x, noise)
-            loss = _mean(work.objective(state.composition, trace), work.weights, batch)
+            loss = mean_of_rows(work.objective(state.composition, trace), work.weights, batch)
             loss.backward()
         return loss.detach()
 
@@ -229,16 +260,22 @@ def _step(state: TrainingState, work: Work, batch: Tensor) -> Tensor:
     return loss  # type: ignore[return-value]
 
 
-def _mean(per_row: Tensor, weights: Tensor | None, batch: Tensor) -> Tensor:
+def mean_of_rows(per_row: Tensor, weights: Tensor | None, batch: Tensor) -> Tensor:
     """The batch's mean objective. Weights have mean 1 over all rows, so each batch's gradient is unbiased."""
     return per_row.mean() if weights is None else (per_row * weights.index_select(0, batch)).mean()
 
 
 def _judge(state: TrainingState, work: Work, training_objective: float | None) -> dict[str, float]:
-    """Evaluate, keep the best weights, and call for the decay where progress has stopped."""
+    """Evaluate the present weights and record what they are worth."""
     # The start is judged only: nothing is known yet of the rows fitted that the judges could add to.
     witness = None if training_objective is None else state.composition.review
-    objective = evaluate_mean(state.composition, work, state.seed, witness)
+    return record(state, work, evaluate_mean(state.composition, work, state.seed, witness), training_objective)
+
+
+def record(
+    state: TrainingState, work: Work, objective: float, training_objective: float | None = None
+) -> dict[str, float]:
+    """Keep the best weights, and call for the decay where progress has stopped; returns the row of history."""
     row = {"epoch": state.epoch, "step": state.step, "learning_rate": state.schedule.rate(max(state.step - 1, 0))}
     if training_objective is not None:
         row["training_objective"] = training_objective

@@ -1,0 +1,351 @@
+r"""AutoencoderSearch: choosing the size of a code, and any other knob, by rows held out.
+
+All candidates, on all folds, are trained as few vectorised programs (`eigencode.fit_many`).
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any, Literal, Self
+
+import numpy as np
+from scipy.stats import rankdata
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, TransformerMixin, clone
+from sklearn.exceptions import FitFailedWarning
+from sklearn.model_selection import KFold, ParameterGrid, check_cv
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+
+from eigencode.errors import DataError, OptionError, did_you_mean
+from eigencode.estimators.base import BaseAutoencoder
+from eigencode.estimators.many import Job, fit_jobs
+from eigencode.training.noise import resolve_seed
+
+Score = Callable[[BaseAutoencoder, Any], np.ndarray]
+
+SCORES: dict[str, Score] = {
+    "log_likelihood": lambda model, X: model.score_samples(X),
+    "reconstruction": lambda model, X: -model.reconstruction_error(X),
+}
+"""What a row of each kind of score is worth; larger is better."""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Row numbers to learn from and to judge by."""
+
+    training: np.ndarray
+    held_out: np.ndarray
+
+
+class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
+    r"""Fit an autoencoder with each of many settings, and keep the simplest that is as good as the best.
+
+    Every candidate is fitted on each fold's training rows and scored on the rows held out. With the
+    one-standard-error rule (Breiman et al., 1984) the choice is the candidate with the fewest components, and then the
+    fewest weights, whose mean score is within one standard error of the best candidate's:
+
+    .. math:: \bar s_c \ge \bar s_{best} - \mathrm{SE}(\bar s_{best})
+
+    The standard error is that of the mean over folds or, with a single one, over its rows. Candidates of one structure,
+    on all folds, are trained as one vectorised program, so that thirty small models cost a few times one.
+
+    Parameters
+    ----------
+    estimator : autoencoder
+        What to fit; it is cloned, never fitted itself.
+    param_grid : dict or list of dict
+        Lists of values for each parameter, nested ones as ``outer__inner``; every combination is a candidate.
+    cv : int, cross-validation generator or iterable, default 5
+        Number of folds, shuffled by ``random_state``, or anything scikit-learn takes, as ``ShuffleSplit(1)``.
+    rule : {"one_standard_error", "best"}, default "one_standard_error"
+        How the choice is made.
+    scoring : {"log_likelihood", "reconstruction"} or callable, default "log_likelihood"
+        What a held-out row is worth: its log-likelihood in nats (``score_samples``), minus its squared error
+        (``reconstruction_error``), or what ``scoring(model, X)`` returns, of shape (n,); larger is better.
+    refit : bool, default True
+        Whether to fit the choice to all rows.
+    random_state : int or None, default None
+        Seed of the folds. That of the models is the estimator's own.
+    verbose : bool, default False
+        Whether to show a progress bar.
+
+    Attributes
+    ----------
+    cv_results_ : dict of arrays
+        A row a candidate, as in scikit-learn's searches: ``params``, ``param_*``, ``split*_test_score``,
+        ``mean_test_score``, ``std_test_score``, ``rank_test_score``, and ``standard_error``, ``n_components``,
+        ``n_weights``, ``mean_fit_time`` (of a program, shared evenly among its models).
+    best_index_, best_params_, best_score_
+        The choice: its row, its settings, its mean score.
+    best_estimator_ : autoencoder
+        The choice, fitted to all rows.
+    n_splits_ : int
+        Folds.
+    notes_ : list of str
+        How the candidates were trained, in words.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from eigencode import Autoencoder, AutoencoderSearch
+    >>> estimator = Autoencoder(hidden=(16,), max_epochs=3, random_state=0)
+    >>> grid = {"n_components": [2, 4, 8], "learning_rate": [2e-3, 4e-3]}
+    >>> search = AutoencoderSearch(estimator, grid, cv=3, random_state=0).fit(load_digits().data)
+    >>> search.notes_
+    ['18 models as one program']
+    >>> search.best_params_["n_components"], search.transform(load_digits().data).shape
+    (8, (1797, 8))
+    """
+
+    def __init__(
+        self,
+        estimator: BaseAutoencoder,
+        param_grid: Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Sequence[Any]]],
+        *,
+        cv: Any = 5,
+        rule: Literal["one_standard_error", "best"] = "one_standard_error",
+        scoring: str | Score = "log_likelihood",
+        refit: bool = True,
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        self.estimator = estimator
+        self.param_grid = param_grid
+        self.cv = cv
+        self.rule = rule
+        self.scoring = scoring
+        self.refit = refit
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Fit every candidate on every fold, choose one, and fit it to all rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            As for the estimator's ``fit``.
+        y : None
+            Used by ``cv`` alone, where it stratifies.
+        sample_weight : array-like of shape (n,), optional
+            Weight of each row, in fits and scores.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        EigencodeError
+            What the first candidate had to say, where none could be fitted. Those that cannot be beside others that
+            can are scored NaN, with a warning.
+        """
+        score, candidates = self._checked()
+        array, weights = self._table(X, sample_weight)
+        folds = self._folds(array, y)
+        results = self._evaluate(candidates, folds, array, weights, score)
+        self.cv_results_, self.n_splits_ = results, len(folds)
+        self.best_index_ = self._choose(results)
+        self.best_params_ = candidates[self.best_index_]
+        self.best_score_ = float(results["mean_test_score"][self.best_index_])
+        self.n_features_in_ = array.shape[1]
+        if self.refit:
+            self.best_estimator_ = clone(self.estimator).set_params(**clone(self.best_params_, safe=False))
+            self.best_estimator_.fit(X, sample_weight=sample_weight)
+            if hasattr(self.best_estimator_, "feature_names_in_"):
+                self.feature_names_in_ = self.best_estimator_.feature_names_in_
+        return self
+
+    def _checked(self) -> tuple[Score, list[dict[str, Any]]]:
+        """The score and the candidates' settings, once all arguments are seen fit."""
+        if not isinstance(self.estimator, BaseAutoencoder):
+            raise OptionError(
+                "AutoencoderSearch searches among autoencoders",
+                got=f"{self.estimator!r}",
+                hint="For other estimators use sklearn.model_selection.GridSearchCV",
+            )
+        rules = ("one_standard_error", "best")
+        if self.rule not in rules:
+            raise OptionError("There is no such rule", got=repr(self.rule), hint=did_you_mean(str(self.rule), rules))
+        if not callable(self.scoring) and self.scoring not in SCORES:
+            hint = did_you_mean(str(self.scoring), SCORES)
+            raise OptionError("There is no such scoring", got=repr(self.scoring), hint=hint)
+        try:
+            candidates = list(ParameterGrid(self.param_grid))
+            for params in candidates:
+                clone(self.estimator).set_params(**params)
+        except (TypeError, ValueError) as error:
+            raise OptionError("The 'param_grid' cannot be searched", got=f"the error {error}") from error
+        if not candidates:
+            raise OptionError("The 'param_grid' has no candidates", got=repr(self.param_grid))
+        return self.scoring if callable(self.scoring) else SCORES[self.scoring], candidates
+
+    def _table(self, X: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        """The rows as the estimator reads them, and their weights."""
+        array = clone(self.estimator)._numbers(X, reset=True)
+        if sample_weight is None:
+            return array, None
+        return array, _check_sample_weight(sample_weight, array, dtype=np.float64, ensure_non_negative=True)
+
+    def _folds(self, array: np.ndarray, y: Any) -> list[Fold]:
+        """Each fold's row numbers."""
+        cv = self.cv
+        if isinstance(cv, Integral) and not isinstance(cv, bool):
+            if not 2 <= cv <= len(array):
+                raise OptionError("The number of folds must be between 2 and the number of rows", got=f"cv={cv}")
+            cv = KFold(int(cv), shuffle=True, random_state=resolve_seed(self.random_state) % 2**32)
+        try:
+            folds = [Fold(*map(np.asarray, split)) for split in check_cv(cv).split(array, y)]
+        except (TypeError, ValueError) as error:
+            raise OptionError("The 'cv' cannot split the rows", got=f"the error {error}") from error
+        if not folds or min(len(fold.held_out) for fold in folds) == 0:
+            raise DataError("Every fold needs rows held out", got=f"{len(folds)} folds")
+        return folds
+
+    def _evaluate(
+        self,
+        candidates: Sequence[dict[str, Any]],
+        folds: Sequence[Fold],
+        array: np.ndarray,
+        weights: np.ndarray | None,
+        score: Score,
+    ) -> dict[str, Any]:
+        """Fit and score everything; one row a candidate."""
+        tables = [(array[f.training], None if weights is None else weights[f.training]) for f in folds]
+        models = [clone(self.estimator).set_params(**clone(params, safe=False)) for params in candidates for _ in folds]
+        jobs = [Job(model, *tables[place % len(folds)]) for place, model in enumerate(models)]
+        began = time.perf_counter()
+        self.notes_ = fit_jobs(jobs, verbose=self.verbose)
+        seconds = (time.perf_counter() - began) / len(jobs)
+        scores = np.full((len(jobs), 2), np.nan)
+        for place, job in enumerate(jobs):
+            if job.error is None:
+                held_out = folds[place % len(folds)].held_out
+                scores[place] = _mean_and_error(
+                    score(job.model, array[held_out]), None if weights is None else weights[held_out]
+                )
+        self._report(jobs)
+        by_fold, errors = (scores[:, side].reshape(len(candidates), len(folds)) for side in (0, 1))
+        fitted = [
+            [job for job in jobs[first : first + len(folds)] if job.error is None] for first in _firsts(jobs, folds)
+        ]
+        mean, spread = by_fold.mean(1), by_fold.std(1)
+        over_folds = spread / np.sqrt(max(len(folds) - 1, 1))
+        return {
+            "params": list(candidates),
+            **_columns(candidates),
+            **{f"split{place}_test_score": by_fold[:, place] for place in range(len(folds))},
+            "mean_test_score": mean,
+            "std_test_score": spread,
+            "standard_error": errors[:, 0] if len(folds) == 1 else over_folds,
+            "rank_test_score": rankdata(np.where(np.isnan(mean), np.inf, -mean), method="min").astype(np.int32),
+            "mean_fit_time": np.full(len(candidates), seconds),
+            "n_components": np.array([_mean(job.model.n_components_ for job in group) for group in fitted]),
+            "n_weights": np.array([_mean(_n_weights(job.model) for job in group) for group in fitted]),
+        }
+
+    @staticmethod
+    def _report(jobs: Sequence[Job]) -> None:
+        """Warn of fits that failed; where all did, raise what the first had to say."""
+        failed = [job for job in jobs if job.error is not None]
+        if len(failed) == len(jobs):
+            raise failed[0].error  # type: ignore[misc]
+        if failed:
+            warnings.warn(
+                f"{len(failed)} of {len(jobs)} fits failed and are scored NaN; the first said: {failed[0].error}",
+                FitFailedWarning,
+                stacklevel=4,
+            )
+
+    def _choose(self, results: Mapping[str, Any]) -> int:
+        """The row of the candidate that the rule chooses."""
+        means = results["mean_test_score"]
+        if np.isnan(means).all():
+            raise DataError("No candidate could be scored on all folds", got="NaN for each")
+        best = int(np.nanargmax(means))
+        if self.rule == "best":
+            return best
+        near = np.flatnonzero(means >= means[best] - results["standard_error"][best])
+        return int(min(near, key=lambda c: (results["n_components"][c], results["n_weights"][c], -means[c])))
+
+    # -- answers, by the choice
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        own = self.estimator.__sklearn_tags__()
+        tags.transformer_tags, tags.input_tags = own.transformer_tags, own.input_tags
+        return tags
+
+    def _chosen(self) -> BaseAutoencoder:
+        check_is_fitted(self, "cv_results_")
+        if not self.refit:
+            raise OptionError("The choice was not fitted", got="refit=False", hint="Use refit=True")
+        return self.best_estimator_
+
+    def transform(self, X: Any) -> Any:
+        """The codes of rows, of shape (n, k), by the choice."""
+        return self._chosen().transform(X)
+
+    def inverse_transform(self, Z: Any) -> Any:
+        """Rows of shape (n, d), in the data's units, from codes, by the choice."""
+        return self._chosen().inverse_transform(Z)
+
+    def reconstruct(self, X: Any) -> Any:
+        """What the choice keeps of rows, of shape (n, d)."""
+        return self._chosen().reconstruct(X)
+
+    def score_samples(self, X: Any) -> Any:
+        """The log-likelihood of rows in nats, of shape (n,), by the choice."""
+        return self._chosen().score_samples(X)
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """The mean of the search's own score over rows, by the choice."""
+        score = self.scoring if callable(self.scoring) else SCORES[self.scoring]
+        return float(np.mean(score(self._chosen(), X)))
+
+    def get_feature_names_out(self, input_features: Any = None) -> Any:
+        """Names of the choice's components."""
+        return self._chosen().get_feature_names_out(input_features)
+
+
+def _firsts(jobs: Sequence[Job], folds: Sequence[Fold]) -> range:
+    return range(0, len(jobs), len(folds))
+
+
+def _mean_and_error(values: np.ndarray, weights: np.ndarray | None) -> tuple[float, float]:
+    """The mean of a score over rows, and its standard error."""
+    values = np.asarray(values, dtype=np.float64)
+    if weights is None:
+        weights = np.ones(len(values))
+    if not weights.any():
+        return np.nan, np.nan
+    share = weights / weights.sum()
+    mean = float(share @ values)
+    return mean, float(np.sqrt(share**2 @ (values - mean) ** 2))
+
+
+def _columns(candidates: Sequence[Mapping[str, Any]]) -> dict[str, np.ma.MaskedArray]:
+    """A column for each parameter, masked where a candidate does not set it."""
+    names = dict.fromkeys(name for params in candidates for name in params)
+    columns = {}
+    for name in names:
+        values = np.ma.MaskedArray(np.empty(len(candidates), dtype=object), mask=True)
+        for place, params in enumerate(candidates):
+            if name in params:
+                values[place] = params[name]
+        columns[f"param_{name}"] = values
+    return columns
+
+
+def _mean(values: Any) -> float:
+    """The mean of some numbers, NaN of none."""
+    found = list(values)
+    return sum(found) / len(found) if found else np.nan
+
+
+def _n_weights(model: BaseAutoencoder) -> int:
+    return sum(parameter.numel() for parameter in model.composition_.parameters())

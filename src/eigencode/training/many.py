@@ -1,0 +1,606 @@
+r"""Many models as one program.
+
+Models of one structure may differ in their weights, seeds, rows, step sizes, widths, and in the numbers of their words:
+a noise level, the weight of a penalty, beta. Their weights are the rows of one matrix. One vectorised pass
+(``torch.func.vmap``) gives each model its own objective, one backward pass its own gradient, one step of the optimiser
+its own clipping and step size. So a step of thirty small models costs a few of one, whose time goes into the dispatch
+of operations and not into arithmetic.
+
+A narrower model is a wide one with weights at zero that never move: its own initial weights, then zeros around them.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from numbers import Integral, Real
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from eigencode.composition import Composition, Noise
+from eigencode.objectives import Objective
+from eigencode.parts.base import Part
+from eigencode.training import loop
+from eigencode.training.execution import Execution
+from eigencode.training.loop import EVALUATION_ROWS, Work
+from eigencode.training.noise import generator, has_random_layers
+from eigencode.training.optimizers import ClippedAdam, ClippedAdamOfRows
+from eigencode.training.state import TrainingState
+
+WIDTHS = ("hidden", "in_features", "out_features", "n_components")
+"""Attributes that say a width: models may differ in them, for their weights say it too."""
+
+TORCHS_OWN = frozenset(vars(nn.Module()))
+"""Attributes of every module."""
+
+ALONE_FROM = 5e7
+"""Multiply-adds of a step from which arithmetic outweighs dispatch, so that company saves nothing."""
+
+PROGRAM_WORK = 1e9
+"""Multiply-adds of a step of all models of one program, which bounds the memory of their activations."""
+
+PROBE_ROWS = 16
+"""Rows on which a program has to agree with its models before it takes their place."""
+
+
+class Unlike(Exception):
+    """Models that cannot be one program, and why."""
+
+
+class _Judged(nn.Module):
+    """A composition and what it is judged by, as one module."""
+
+    def __init__(self, composition: Composition, objective: Objective) -> None:
+        super().__init__()
+        self.composition = composition
+        self.objective = objective
+
+    def forward(
+        self, x: Tensor, weights: Tensor | None, noise: tuple[Tensor | None, ...], beside: Mapping[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The batch's mean objective, and every word's state after the step."""
+        trace = self.composition(x, _noise(noise))
+        rows = replace(self.objective, **beside)(self.composition, trace)
+        with torch.no_grad():
+            state = {name: value.detach() for name, value in self.composition.next_state(trace).items()}
+        return (rows if weights is None else rows * weights).mean(), state
+
+    def look(self, x: Tensor, noise: tuple[Tensor | None, ...], beside: Mapping[str, Tensor], review: bool) -> Tensor:
+        """The objective of each row; where asked for, the words take notice before it."""
+        trace = self.composition(x, _noise(noise))
+        if review and self.composition.review(trace):
+            trace = self.composition(x, _noise(noise))
+        return replace(self.objective, **beside)(self.composition, trace).expand(len(x))
+
+
+def _noise(leaves: tuple[Tensor | None, ...]) -> Noise:
+    corruption, code, *penalties = leaves
+    return Noise(corruption, code, tuple(penalties))
+
+
+class Program:
+    """K runs of one structure, trained in lock step.
+
+    Parameters
+    ----------
+    states : sequence of TrainingState
+        At their beginning, with `structure` the same.
+    works : sequence of Work
+        What each trains on.
+
+    Raises
+    ------
+    Unlike
+        If one pass for all does not give each model what a pass of its own does.
+    """
+
+    def __init__(self, states: Sequence[TrainingState], works: Sequence[Work]) -> None:
+        self.states, self.works = list(states), list(works)
+        compositions = [state.composition for state in states]
+        self._numbers, self._beside = _differing(compositions), _differing_fields([w.objective for w in works])
+        self._judged = _Judged(copy.deepcopy(compositions[0]), works[0].objective)
+        self._modules = dict(self._judged.composition.named_modules())
+        named = [dict(c.named_parameters()) for c in compositions]
+        trained = [name for name, p in named[0].items() if p.requires_grad]
+        shapes = {name: _hull([n[name].shape for n in named]) for name in trained}
+        self._places = [_places(c, shapes) for c in compositions]
+        like = states[0].parameters.vector
+        size = sum(math.prod(shape) for shape in shapes.values())
+        matrix = like.new_zeros(len(states), size)
+        for row, state, places in zip(matrix, states, self._places, strict=True):
+            row[places] = state.parameters.vector.detach()
+        self._is_padded = any(len(places) < size for places in self._places)
+        self._shapes = shapes
+        frozen = [name for name in named[0] if name not in shapes]
+        self._fixed = {name: torch.stack([n[name].detach() for n in named]) for name in frozen}
+        self._buffers = {
+            name: torch.stack([c.get_buffer(name) for c in compositions]) for name, _ in compositions[0].named_buffers()
+        }
+        self._adopt(matrix)
+        self._optimizer = ClippedAdamOfRows(self._matrix, self._gradient)
+        self._probe()
+
+    # -- the weights
+
+    def _adopt(self, matrix: Tensor) -> None:
+        """Let views of the matrix be the models' weights."""
+        self._matrix, self._gradient = matrix, torch.zeros_like(matrix)
+        self._weights, offset = {}, 0
+        for name, shape in self._shapes.items():
+            place, offset = slice(offset, offset + math.prod(shape)), offset + math.prod(shape)
+            self._weights[name] = matrix[:, place].unflatten(1, shape).detach().requires_grad_()
+        self._mask = None
+        if self._is_padded:
+            self._mask = torch.zeros_like(matrix)
+            for row, places in zip(self._mask, self._places, strict=True):
+                row[places] = 1.0
+
+    def _keep(self, chosen: Sequence[int]) -> None:
+        """Go on with some of the models only."""
+        index = torch.tensor(chosen, device=self._matrix.device)
+        self.states, self.works = ([items[k] for k in chosen] for items in (self.states, self.works))
+        self._places = [self._places[k] for k in chosen]
+        for tensors in (self._buffers, self._fixed, self._beside, self._numbers):
+            for name, value in tensors.items():
+                tensors[name] = value.index_select(0, index)  # type: ignore[index]
+        self._adopt(self._matrix.index_select(0, index))
+        self._optimizer = self._optimizer.of(index, self._matrix, self._gradient)
+
+    @torch.no_grad()
+    def _write_back(self) -> None:
+        """Give every model its own weights and state."""
+        for k, (state, places) in enumerate(zip(self.states, self._places, strict=True)):
+            state.parameters.vector.copy_(self._matrix[k, places])
+            for name, value in self._buffers.items():
+                state.composition.get_buffer(name).copy_(value[k])
+
+    # -- one pass for all
+
+    def _arguments(self) -> dict[str, Tensor]:
+        tensors = {**self._weights, **self._fixed, **self._buffers}
+        return {f"composition.{name}": value for name, value in tensors.items()}
+
+    def _for_all(self, method: Any, *inputs: Any) -> Any:
+        """Apply a method of a judged model to all of them; only inputs with an axis of models are given one each."""
+
+        def of_one(tensors: Any, numbers: Any, *given: Any) -> Any:
+            with self._numbers_in_place(numbers):
+                return functional_call(_Calling(self._judged, method), _prefixed(tensors), given)
+
+        values, axes = zip(*inputs, strict=True)
+        return vmap(of_one, in_dims=(0, 0, *axes))(self._arguments(), self._numbers, *values)
+
+    @contextmanager
+    def _numbers_in_place(self, numbers: Mapping[tuple[str, str], Tensor]) -> Iterator[None]:
+        """Let one model's numbers be those of the parts."""
+        before = {place: getattr(self._modules[place[0]], place[1]) for place in numbers}
+        try:
+            for (module, name), value in numbers.items():
+                setattr(self._modules[module], name, value)
+            yield
+        finally:
+            for (module, name), value in before.items():
+                setattr(self._modules[module], name, value)
+
+    def _drawn(self, purpose: str, place: int | None, n_rows: int) -> tuple[Any, Any]:
+        """The noise of a pass, each model's by its own seed, and the axes of its leaves."""
+        all_leaves = []
+        for state in self.states[:1] if self._draws_alike else self.states:
+            counter = state.step if place is None else place
+            noise = loop.draw_noise(
+                state.composition,
+                n_rows,
+                lambda s=state, c=counter: generator(s.seed, purpose, c, device=self._matrix.device),
+            )
+            penalties = noise.penalties or (None,) * len(state.composition.penalties)
+            all_leaves.append((noise.corruption, noise.code, *penalties))
+        leaves = tuple(_stacked(leaf) for leaf in zip(*all_leaves, strict=True))
+        if self._draws_alike:
+            return tuple(None if leaf is None else leaf[0] for leaf in leaves), (None,) * len(leaves)
+        return leaves, tuple(None if leaf is None else 0 for leaf in leaves)
+
+    @property
+    def _draws_alike(self) -> bool:
+        """Whether one draw serves all models."""
+        return not self._numbers and not self._is_padded and len({state.seed for state in self.states}) == 1
+
+    def _rows(self, places: Sequence[Tensor]) -> tuple[tuple[Tensor, int | None], tuple[Tensor | None, int | None]]:
+        """Rows and their weights at each model's places, and the axis of models in both."""
+        alike = all(work.rows is self.works[0].rows for work in self.works)
+        one_weight = all(work.weights is self.works[0].weights for work in self.works)
+        if alike and one_weight and all(place is places[0] for place in places):
+            work, weights = self.works[0], self.works[0].weights
+            chosen = None if weights is None else weights.index_select(0, places[0])
+            return (work.rows.index_select(0, places[0]), None), (chosen, None)
+        if alike:
+            flat = torch.cat(list(places))
+            x = self.works[0].rows.index_select(0, flat).unflatten(0, (len(places), -1))
+        else:
+            # Models of one fold see the same rows: each batch is gathered once.
+            keys = [(id(work.rows), id(place)) for work, place in zip(self.works, places, strict=True)]
+            first = {key: k for k, key in reversed(list(enumerate(keys)))}
+            gathered = {key: self.works[k].rows.index_select(0, places[k]) for key, k in first.items()}
+            x = torch.stack([gathered[key] for key in keys])
+        if self.works[0].weights is None:
+            return (x, 0), (None, None)
+        weights = torch.stack([w.weights.index_select(0, p) for w, p in zip(self.works, places, strict=True)])  # type: ignore[union-attr]
+        return (x, 0), (weights, 0)
+
+    # -- training
+
+    def epochs(self) -> Iterator[list[tuple[TrainingState, dict[str, float]]]]:
+        """Train until every schedule has ended, yielding the row of history of each model that made an epoch."""
+        self.works = [replace(work, clock=work.clock.restarted()) for work in self.works]
+        while True:
+            chosen = [k for k, state in enumerate(self.states) if not state.finished]
+            if not chosen:
+                return
+            if len(chosen) < len(self.states):
+                self._keep(chosen)
+            with self.execution.threads():
+                rows = self._one_epoch()
+            yield list(zip(self.states, rows, strict=True))
+
+    @property
+    def execution(self) -> Execution:
+        """Where and how all models run."""
+        return self.works[0].execution
+
+    def _one_epoch(self) -> list[dict[str, float]]:
+        self._judged.train()
+        totals = torch.zeros(len(self.states), dtype=torch.float64, device=self._matrix.device)
+        n_seen = [0] * len(self.states)
+        for state in self.states:
+            state.epoch += 1
+            state.composition.train()
+        for places in zip(*self._batches(), strict=True):
+            active = [not state.finished for state in self.states]
+            if not any(active):
+                break
+            losses = self._step(places, active)
+            totals += torch.where(torch.tensor(active, device=losses.device), losses, 0.0) * len(places[0])
+            for k, state in enumerate(self.states):
+                if active[k]:
+                    state.step += 1
+                    n_seen[k] += len(places[0])
+                    loop.obey(state.schedule, state.step, self.works[k].clock)
+        objectives = self._judge(review=True)
+        self._write_back()
+        met = [total / n for total, n in zip(totals.tolist(), n_seen, strict=True)]
+        return [loop.record(*each) for each in zip(self.states, self.works, objectives, met, strict=True)]
+
+    def _batches(self) -> list[Sequence[Tensor]]:
+        """Each model's batches; one list for those that see the same rows in the same order."""
+        made: dict[tuple[int, int], Sequence[Tensor]] = {}
+        found = []
+        for state, work in zip(self.states, self.works, strict=True):
+            key = (id(work.training), state.seed)
+            if key not in made:
+                made[key] = work.batches(state.seed, state.epoch)
+            found.append(made[key])
+        return found
+
+    def _step(self, places: Sequence[Tensor], active: list[bool]) -> Tensor:
+        """One step of every active model; returns the mean objective of each batch before it."""
+        losses, moved = self._backward(places)
+        rates = [
+            s.schedule.rate(s.step) if is_active else 0.0 for s, is_active in zip(self.states, active, strict=True)
+        ]
+        self._optimizer.step(rates)
+        is_active = None if all(active) else torch.tensor(active, device=losses.device)
+        with torch.no_grad():
+            for name, value in moved.items():
+                buffer = self._buffers[name]
+                if is_active is not None:
+                    value = torch.where(is_active.view(-1, *[1] * (value.dim() - 1)), value, buffer)
+                buffer.copy_(value)
+        return losses
+
+    def _backward(self, places: Sequence[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The objectives and next states of all models, their gradients left in the matrix of gradients."""
+        (x, x_axis), weights = self._rows(places)
+        noise, axes = self._drawn("step", None, x.shape[-2])
+        with self.execution.autocast():
+            losses, moved = self._for_all(_Judged.forward, (x, x_axis), weights, (noise, axes), (self._beside, 0))
+        # Each objective depends on its own model's weights only, and so does its share of the sum's gradient.
+        gradients = torch.autograd.grad(losses.sum(), list(self._weights.values()), materialize_grads=True)
+        torch.cat([gradient.flatten(1) for gradient in gradients], dim=1, out=self._gradient)
+        if self._mask is not None:
+            self._gradient.mul_(self._mask)
+        return losses.detach(), moved
+
+    def _judge(self, review: bool) -> list[float]:
+        """The mean objective of each model on the rows that judge it."""
+        self._judged.eval()
+        judges: dict[int, Tensor] = {}
+        own = [judges.setdefault(id(w.held_out if len(w.held_out) else w.training), w.judges) for w in self.works]
+        found = []
+        with torch.inference_mode():
+            for place, parts in enumerate(zip(*(rows.split(EVALUATION_ROWS) for rows in own), strict=True)):
+                x, _ = self._rows(_one_each(parts, own))
+                noise = self._drawn("evaluation", place, x[0].shape[-2])
+                found.append(self._for_all(_Judged.look, x, noise, (self._beside, 0), (review, None)))
+        objectives = torch.cat(found, dim=1)
+        return [
+            loop.weighted_mean(row, work.weights, rows)
+            for row, work, rows in zip(objectives, self.works, own, strict=True)
+        ]
+
+    # -- trust
+
+    def _probe(self) -> None:
+        """Compare objective and gradient of a few rows with those of each model by itself."""
+        self._judged.train()
+        places = [work.training[:PROBE_ROWS].to(work.rows.device) for work in self.works]
+        tolerance = 1e-8 if self._matrix.dtype == torch.float64 else 1e-3
+        execution, self.works[0] = self.works[0].execution, replace(self.works[0], execution=_exact(self.execution))
+        try:
+            losses, _ = self._backward(places)
+        except (RuntimeError, ValueError, TypeError, NotImplementedError, AttributeError) as error:
+            raise Unlike(f"one of their parts cannot be vectorised ({type(error).__name__})") from error
+        finally:
+            self.works[0] = replace(self.works[0], execution=execution)
+        for k, (state, work) in enumerate(zip(self.states, self.works, strict=True)):
+            loss, gradient = _alone(state, work, places[k])
+            got = self._gradient[k, self._places[k]]
+            is_near = abs(float(losses[k] - loss)) <= tolerance * (1 + abs(float(loss)))
+            if not is_near or not (got - gradient).norm() <= tolerance * (1 + gradient.norm()):
+                raise Unlike("one pass for all is not the same as one each")
+
+
+class _Calling(nn.Module):
+    """A module whose forward pass is one of another's methods, as ``functional_call`` wants it."""
+
+    def __init__(self, module: nn.Module, method: Any) -> None:
+        super().__init__()
+        self.module, self._method = module, method
+
+    def forward(self, *inputs: Any) -> Any:
+        """Call the method."""
+        return self._method(self.module, *inputs)
+
+
+def _prefixed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"module.{name}": value for name, value in tensors.items()}
+
+
+def _exact(execution: Execution) -> Execution:
+    """The same without a cast to bfloat16, in which two ways to one sum differ visibly."""
+    return replace(execution, precision="float32") if execution.precision == "bfloat16" else execution
+
+
+def _alone(state: TrainingState, work: Work, places: Tensor) -> tuple[Tensor, Tensor]:
+    """A model's objective on some rows, and its gradient, by a pass of its own."""
+    state.composition.train()
+    x = work.rows.index_select(0, places)
+    noise = loop.draw_noise(
+        state.composition, len(x), lambda: generator(state.seed, "step", state.step, device=x.device)
+    )
+    state.parameters.gradient.zero_()
+    trace = state.composition(x, noise)
+    loss = loop.mean_of_rows(work.objective(state.composition, trace), work.weights, places)
+    loss.backward()
+    gradient = state.parameters.gradient.clone()
+    state.parameters.gradient.zero_()
+    return loss.detach(), gradient
+
+
+def _one_each(parts: Sequence[Tensor], own: Sequence[Tensor]) -> list[Tensor]:
+    """The same object for models that share their rows, so that they are gathered once."""
+    first: dict[int, Tensor] = {}
+    return [first.setdefault(id(rows), part) for rows, part in zip(own, parts, strict=True)]
+
+
+# -- which models become a program
+
+
+@dataclass(frozen=True)
+class Together:
+    """Some of many runs, and the program that trains them; or one run, and why it is trained by itself."""
+
+    places: tuple[int, ...]
+    program: Program | None = None
+    reason: str | None = None
+
+    def epochs(
+        self, states: Sequence[TrainingState], works: Sequence[Work]
+    ) -> Iterator[list[tuple[TrainingState, dict[str, float]]]]:
+        """Train to the end; an epoch gives the row of history of each model that made it."""
+        if self.program is not None:
+            yield from self.program.epochs()
+            return
+        for place in self.places:
+            work = replace(works[place], clock=works[place].clock.restarted())
+            for row in loop.epochs(states[place], work):
+                yield [(states[place], row)]
+
+
+def together(states: Sequence[TrainingState], works: Sequence[Work]) -> Iterator[Together]:
+    """Arrange many runs, all at their beginning, into as few programs as can be.
+
+    A program is made when it is asked for, so that those that are done with do not take memory.
+    """
+    alike: dict[Any, list[int]] = {}
+    for place, (state, work) in enumerate(zip(states, works, strict=True)):
+        reason = obstacle(state, work)
+        if reason is not None:
+            yield Together((place,), None, reason)
+        else:
+            alike.setdefault(structure(state, work), []).append(place)
+    for places in alike.values():
+        yield from _arranged(places, states, works)
+
+
+def _arranged(
+    places: Sequence[int], states: Sequence[TrainingState], works: Sequence[Work], obstacle: str | None = None
+) -> Iterator[Together]:
+    """Runs of one structure as one program, or else as one for each of their shapes, or else one by one."""
+    for chunk in _chunks(places, works):
+        if len(chunk) == 1:
+            yield Together(chunk, None, obstacle or "no other is like it")
+            continue
+        try:
+            program = Program([states[k] for k in chunk], [works[k] for k in chunk])
+        except Unlike as why:
+            if obstacle is not None:
+                yield from (Together((k,), None, str(why)) for k in chunk)
+                continue
+            same: dict[Any, list[int]] = {}
+            for k in chunk:
+                same.setdefault(_in_full(states[k], works[k]), []).append(k)
+            for fewer in same.values():
+                yield from _arranged(fewer, states, works, str(why))
+        else:
+            yield Together(chunk, program)
+
+
+def _chunks(places: Sequence[int], works: Sequence[Work]) -> Iterator[tuple[int, ...]]:
+    """As many runs at a time as a program takes."""
+    size = max(int(PROGRAM_WORK / max(works[places[0]].step_work, 1)), 1)
+    for first in range(0, len(places), size):
+        yield tuple(places[first : first + size])
+
+
+def _in_full(state: TrainingState, work: Work) -> tuple[Any, ...]:
+    """The structure, the shapes and every number of a run."""
+    composition = state.composition
+    shapes = tuple(tuple(p.shape) for p in composition.parameters())
+    numbers = tuple(
+        (name, attribute, float(value))
+        for name, module in composition.named_modules()
+        for attribute, value in vars(module).items()
+        if attribute not in TORCHS_OWN and _is_number(module, attribute, value)
+    )
+    return shapes, numbers, tuple(vars(work.objective).values())
+
+
+def shared(works: Sequence[Work]) -> list[Work]:
+    """The same, with one tensor in the place of equal ones: many runs on one table keep it once."""
+    kept: list[Tensor] = []
+
+    def same(tensor: Tensor | None) -> Tensor | None:
+        if tensor is None:
+            return None
+        for other in kept:
+            if other is tensor or (other.dtype == tensor.dtype and torch.equal(other, tensor)):
+                return other
+        kept.append(tensor)
+        return tensor
+
+    fields = ("rows", "training", "held_out", "weights")
+    return [replace(work, **{name: same(getattr(work, name)) for name in fields}) for work in works]
+
+
+def structure(state: TrainingState, work: Work) -> tuple[Any, ...]:
+    """What models of one program have in common, as a value that can be compared."""
+    composition = state.composition
+    has_idle = all(word.ignores_idle_components for word in composition.words)
+    modules = tuple(
+        (name, type(module), tuple(sorted(_described(module, has_idle))))
+        for name, module in composition.named_modules()
+    )
+    parameters = tuple((name, p.dim(), p.requires_grad) for name, p in composition.named_parameters())
+    buffers = tuple((name, tuple(b.shape)) for name, b in composition.named_buffers())
+    run = (work.execution, work.batch_size, len(work.training), len(work.held_out), work.rows.shape)
+    return modules, parameters, buffers, run, type(work.objective), work.weights is None, state.step
+
+
+def obstacle(state: TrainingState, work: Work) -> str | None:
+    """Why a run should not be part of any program, None where nothing stands against it."""
+    if work.step_work > ALONE_FROM:
+        return "its steps are large enough to fill the processor"
+    if not isinstance(state.optimizer, ClippedAdam):
+        return f"{type(state.optimizer).__name__} looks at one model at a time"
+    # Code of others that draws is found out by the probe, where no draw is allowed.
+    return "its networks draw noise of their own" if has_random_layers(state.composition) else None
+
+
+def _described(module: nn.Module, has_idle: bool) -> Iterator[tuple[str, str]]:
+    """A module's own attributes in words; of those that models may differ in, the kind only."""
+    for name, value in vars(module).items():
+        if name in TORCHS_OWN or isinstance(value, nn.Module):
+            continue
+        if _is_number(module, name, value):
+            yield name, "a number"
+        elif name in WIDTHS and (has_idle or name != "n_components"):
+            yield name, "a width" if isinstance(value, Integral) else f"{len(value)} widths"
+        elif isinstance(value, Sequence) and any(isinstance(item, nn.Module) for item in value):
+            yield name, f"{len(value)} modules"
+        else:
+            yield name, repr(value)
+
+
+def _is_number(module: nn.Module, name: str, value: Any) -> bool:
+    """Whether a value is a number that arithmetic uses, and no count that decides on shapes."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    return isinstance(value, float) or (isinstance(module, Part) and "float" in module.annotation_of(name))
+
+
+def _differing(compositions: Sequence[Composition]) -> dict[tuple[str, str], Tensor]:
+    """The numbers of the parts that are not the same in all models, by module and attribute, each of shape (K,)."""
+    like = next(compositions[0].parameters())
+    found = {}
+    for modules in zip(*(c.named_modules() for c in compositions), strict=True):
+        name, first = modules[0]
+        for attribute, value in vars(first).items():
+            if attribute not in TORCHS_OWN and _is_number(first, attribute, value):
+                values = [float(getattr(module, attribute)) for _, module in modules]
+                if len(set(values)) > 1:
+                    found[name, attribute] = like.new_tensor(values)
+    return found
+
+
+def _differing_fields(objectives: Sequence[Objective]) -> dict[str, Tensor]:
+    """The fields of the objectives that are not the same in all models, each of shape (K,)."""
+    found = {}
+    for name in vars(objectives[0]):
+        values = [float(getattr(objective, name)) for objective in objectives]
+        if len(set(values)) > 1:
+            found[name] = torch.tensor(values)
+    return found
+
+
+def _hull(shapes: Sequence[torch.Size]) -> tuple[int, ...]:
+    """The smallest shape that holds all."""
+    return tuple(max(sizes) for sizes in zip(*shapes, strict=True))
+
+
+def _places(composition: Composition, shapes: Mapping[str, tuple[int, ...]]) -> Tensor:
+    """Where a model's weights lie in the row of a matrix that holds weights of the given shapes."""
+    device = next(composition.parameters()).device
+    found, offset = [], 0
+    n_blocks = composition.code.width(1)
+    for name, shape in shapes.items():
+        places = torch.arange(math.prod(shape), device=device).view(shape) + offset
+        offset += places.numel()
+        own = composition.get_parameter(name).shape
+        for axis, (size, full) in enumerate(zip(own, shape, strict=True)):
+            # An encoder's output of several numbers a component is laid out in blocks, each with room at its end.
+            is_code = name.startswith("encoder") and size == composition.code.width(composition.n_components)
+            blocks = n_blocks if is_code and size < full else 1
+            kept = torch.arange(full, device=device).view(blocks, -1)[:, : size // blocks].reshape(-1)
+            places = places.index_select(axis, kept)
+        found.append(places.reshape(-1))
+    return torch.cat(found)
+
+
+def _stacked(leaves: Sequence[Tensor | None]) -> Tensor | None:
+    """Noise of all models along a new first axis, what narrower ones lack at zero."""
+    drawn = [leaf for leaf in leaves if leaf is not None]
+    if not drawn:
+        return None
+    if len(drawn) < len(leaves):
+        raise Unlike("some draw noise and others do not")
+    shape = _hull([leaf.shape for leaf in drawn])
+    padding = [
+        [p for axis in (-1 - i for i in range(len(shape))) for p in (0, shape[axis] - leaf.shape[axis])]
+        for leaf in drawn
+    ]
+    return torch.stack([nn.functional.pad(leaf, room) for leaf, room in zip(drawn, padding, strict=True)])

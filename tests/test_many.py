@@ -1,0 +1,275 @@
+"""Many models as one program: each is what it would be by itself."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from eigencode import (
+    Autoencoder,
+    ContractiveAutoencoder,
+    DenoisingAutoencoder,
+    LinearAutoencoder,
+    SparseAutoencoder,
+    StackedAutoencoder,
+    VariationalAutoencoder,
+    fit_many,
+)
+from eigencode.errors import DataError, InterruptedWarning, OptionError
+from eigencode.parts import GaussianLikelihood, GaussianNoise, GaussianWeights, Penalty
+from eigencode.training import many
+from eigencode.training.many import Program, shared, together
+
+X = load_digits().data[:360]
+OPTIONS = {"max_epochs": 20, "batch_size": 32, "precision": "float64", "optimizer": "adam", "random_state": 0}
+
+
+def models(cls, *settings, **shared_settings):
+    return [cls(**{**OPTIONS, **shared_settings, **own}) for own in settings]
+
+
+FAMILIES = {
+    "seeds": lambda: models(Autoencoder, *({"random_state": seed} for seed in range(3)), n_components=4),
+    "step sizes": lambda: models(Autoencoder, *({"learning_rate": r} for r in (1e-3, 4e-3, 1e-2)), n_components=4),
+    "widths": lambda: models(
+        Autoencoder,
+        {"n_components": 8, "hidden": (20, 10)},
+        {"n_components": 3, "hidden": (12, 24)},
+        {"n_components": 5, "hidden": (16, 16)},
+        activation="sigmoid",
+    ),
+    "tied": lambda: models(Autoencoder, *({"hidden": (h,)} for h in (8, 16)), n_components=4, tied=True),
+    "noise": lambda: models(Autoencoder, *({"corruption": GaussianNoise(v)} for v in (0.1, 0.5)), n_components=4),
+    "masks": lambda: models(DenoisingAutoencoder, *({"n_components": k} for k in (2, 5)), noise="masking", tied=False),
+    "beta": lambda: models(
+        VariationalAutoencoder, {"n_components": 6, "beta": 0.5}, {"n_components": 3}, {"n_components": 4, "beta": 2.0}
+    ),
+    "contraction": lambda: models(ContractiveAutoencoder, *({"weight": w} for w in (0.1, 1.0)), n_components=4),
+    "deep contraction": lambda: models(
+        ContractiveAutoencoder, *({"n_components": k, "hidden": (12, 9)} for k in (3, 5)), max_epochs=10
+    ),
+    "sparsity": lambda: models(SparseAutoencoder, *({"active": a} for a in (2, 4)), n_components=16),
+    "top-k": lambda: models(
+        SparseAutoencoder, *({"random_state": s} for s in (1, 2)), n_components=16, sparsity="top_k"
+    ),
+    "decay": lambda: models(
+        LinearAutoencoder,
+        *({"weight_prior": GaussianWeights(v)} for v in (0.01, 1)),
+        n_components=4,
+        solver="gradient",
+    ),
+    "learned noise": lambda: models(
+        Autoencoder, {"n_components": 2}, {"n_components": 4}, likelihood=GaussianLikelihood("per_feature")
+    ),
+    "images": lambda: models(
+        Autoencoder,
+        *({"random_state": s} for s in (1, 2)),
+        n_components=4,
+        image_shape=(1, 8, 8),
+        hidden=(4,),
+        max_epochs=2,
+    ),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_program_trains_each_model_as_it_would_be_by_itself(family):
+    """200 steps in float64: weights, state, history and answers to 1e-8, and one program for all."""
+    alone, company = FAMILIES[family](), FAMILIES[family]()
+    for model in alone:
+        model.fit(X)
+    assert fit_many(company, X) == [f"{len(company)} models as one program"]
+    for one, other in zip(alone, company, strict=True):
+        assert one.best_epoch_ == other.best_epoch_
+        assert one.notes_ == other.notes_
+        ours, theirs = one.composition_.state_dict(), other.composition_.state_dict()
+        assert ours.keys() == theirs.keys()
+        for name, value in ours.items():
+            torch.testing.assert_close(theirs[name], value, rtol=1e-8, atol=1e-8, msg=name)
+        for row, their_row in zip(one.history_, other.history_, strict=True):
+            assert their_row == pytest.approx(row, rel=1e-8)
+        np.testing.assert_allclose(other.transform(X), one.transform(X), rtol=1e-8, atol=1e-8)
+
+
+def test_each_model_stops_by_itself():
+    """Runs that end at different epochs, one of them in the middle of one, and go on without those that ended."""
+
+    def made():
+        settings = [{"max_epochs": 5}, {"max_epochs": 12}, {"max_epochs": 60, "patience": 2}]
+        return models(Autoencoder, *settings, n_components=4, learning_rate=0.02)
+
+    alone, company = [model.fit(X) for model in made()], made()
+    assert fit_many(company, X) == ["3 models as one program"]
+    lengths = [len(model.history_) for model in company]
+    assert lengths == [len(model.history_) for model in alone]
+    assert len(set(lengths)) == 3
+    assert [m.history_[-1]["step"] for m in company] == [m.history_[-1]["step"] for m in alone]
+    for one, other in zip(alone, company, strict=True):
+        np.testing.assert_allclose(other.transform(X), one.transform(X), rtol=1e-7, atol=1e-8)
+
+
+def test_weights_of_rows_count_in_programs():
+    weights = np.random.default_rng(0).uniform(0, 2, len(X))
+    alone, company = FAMILIES["widths"](), FAMILIES["widths"]()
+    fit_many(company, X, sample_weight=weights)
+    for one, other in zip(alone, company, strict=True):
+        one.fit(X, sample_weight=weights)
+        np.testing.assert_allclose(other.transform(X), one.transform(X), rtol=1e-8, atol=1e-8)
+    assert np.abs(company[0].transform(X) - FAMILIES["widths"]()[0].fit(X).transform(X)).max() > 1e-3
+
+
+def test_a_model_that_breaks_leaves_the_others_alone():
+    settings = [{"learning_rate": 1e-3}, {"learning_rate": 1e300}, {"learning_rate": 2e-3}]
+    company = models(Autoencoder, *settings, n_components=4, max_epochs=5)
+    assert fit_many(company, X) == ["3 models as one program"]
+    assert any("diverged" in note for note in company[1].notes_)
+    assert np.isfinite(company[1].transform(X)).all()
+    for model, own in zip(company[::2], settings[::2], strict=True):
+        alone = Autoencoder(4, **{**OPTIONS, "max_epochs": 5, **own}).fit(X)
+        np.testing.assert_allclose(model.transform(X), alone.transform(X), rtol=1e-8, atol=1e-8)
+
+
+class Pointed(Penalty):
+    """A penalty that looks at a value, which no vectorised pass can."""
+
+    def __init__(self, weight: float = 0.1) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, trace, composition):
+        size = trace.z.square().sum(-1)
+        return self.weight * size if float(size.detach().sum()) > 0 else size
+
+
+class Normalised(nn.Module):
+    """A layer whose outputs depend on how many there are, so that padding would change them."""
+
+    def forward(self, x):
+        return x - x.mean(-1, keepdim=True)
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (
+            lambda: models(Autoencoder, {"penalties": [Pointed(0.1)]}, {"penalties": [Pointed(0.2)]}, n_components=3),
+            "2 by themselves: one of their parts cannot be vectorised (RuntimeError)",
+        ),
+        (
+            lambda: models(Autoencoder, {"hidden": (8,)}, {"hidden": (12,)}, n_components=3, activation=Normalised()),
+            "2 by themselves: one pass for all is not the same as one each",
+        ),
+        (
+            lambda: models(Autoencoder, {}, {"activation": "tanh"}, n_components=3),
+            "2 by themselves: no other is like it",
+        ),
+        (
+            lambda: models(Autoencoder, {}, {"n_components": 4}, n_components=3, optimizer="lbfgs"),
+            "2 by themselves: LBFGS looks at one model at a time",
+        ),
+        (
+            lambda: models(Autoencoder, {}, {"random_state": 1}, n_components=3, activation=nn.Dropout(0.1)),
+            "2 by themselves: its networks draw noise of their own",
+        ),
+    ],
+)
+def test_what_cannot_be_one_program_is_trained_by_itself_and_said(made, said):
+    alone, company = [model.set_params(max_epochs=3).fit(X) for model in made()], made()
+    for model in company:
+        model.set_params(max_epochs=3)
+    assert fit_many(company, X) == [said]
+    for one, other in zip(alone, company, strict=True):
+        np.testing.assert_allclose(other.transform(X), one.transform(X), rtol=1e-8, atol=1e-8)
+
+
+def test_shapes_that_cannot_be_padded_are_a_program_each():
+    settings = [{"hidden": (h,), "random_state": s} for h in (8, 12) for s in (0, 1)]
+    company = models(Autoencoder, *settings, n_components=3, activation=Normalised(), max_epochs=3)
+    assert fit_many(company, X) == ["2 models as one program", "2 models as one program"]
+
+
+def test_large_steps_and_full_programs_are_told_apart(monkeypatch):
+    monkeypatch.setattr(many, "PROGRAM_WORK", 2.5 * 32 * 2 * (64 * 10 + 10 * 3 + 64 * 3))
+    company = models(Autoencoder, *({"random_state": s} for s in range(5)), n_components=3, hidden=(10,), max_epochs=2)
+    assert fit_many(company, X) == ["2 models as one program"] * 2 + ["1 by itself: no other is like it"]
+    monkeypatch.setattr(many, "ALONE_FROM", 10)
+    said = fit_many(models(Autoencoder, {}, {"beta": 2.0}, n_components=3, max_epochs=1), X)
+    assert said == ["2 by themselves: its steps are large enough to fill the processor"]
+
+
+def test_stacked_models_fine_tune_together():
+    company = models(StackedAutoencoder, *({"random_state": s} for s in (1, 2)), layers=(12, 4), max_epochs=3)
+    assert fit_many(company, X) == ["2 models as one program"]
+
+
+class Calls(TorchDispatchMode):
+    """Counts operator calls."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count = getattr(self, "count", 0) + 1
+        return function(*args, **(kwargs or {}))
+
+
+def calls_of_a_step(n_models):
+    runs = [m._begin(X) for m in models(Autoencoder, *({"random_state": s} for s in range(n_models)), n_components=4)]
+    states, works = zip(*runs, strict=True)
+    program = Program(states, shared(works))
+    places = [work.training[:32] for work in program.works]
+    with Calls() as calls:
+        program._step(places, [True] * n_models)
+    return calls.count
+
+
+def test_a_step_of_many_models_takes_as_many_operations_as_one_of_few():
+    few, most = calls_of_a_step(2), calls_of_a_step(12)
+    assert most <= few + 2
+    assert few < 230
+
+
+def test_one_table_is_kept_once():
+    runs = [model._begin(X) for model in FAMILIES["step sizes"]()]
+    works = shared([work for _, work in runs])
+    assert len({id(work.rows) for work in works}) == len({id(work.training) for work in works}) == 1
+    other = shared([works[0], Autoencoder(4, **OPTIONS)._begin(X[::-1].copy())[1]])
+    assert other[0].rows is not other[1].rows
+
+
+def test_an_interrupted_fit_keeps_the_best_of_each(monkeypatch):
+    company = models(Autoencoder, *({"random_state": s} for s in (1, 2)), n_components=4)
+    untouched = Program._one_epoch
+
+    def interrupted(self):
+        if self.states[0].epoch == 3:
+            raise KeyboardInterrupt
+        return untouched(self)
+
+    monkeypatch.setattr(Program, "_one_epoch", interrupted)
+    with pytest.warns(InterruptedWarning):
+        fit_many(company, X)
+    for model in company:
+        assert len(model.history_) == 4
+        assert model.best_objective_ == min(row["held_out_objective"] for row in model.history_)
+        assert np.isfinite(model.transform(X)).all()
+
+
+def test_a_fit_that_cannot_begin_is_said_and_the_others_are_made():
+    company = models(Autoencoder, {"n_components": 4}, {"n_components": 4, "likelihood": "bernoulli"}, max_epochs=2)
+    with pytest.raises(DataError, match="likelihood"):
+        fit_many(company, X)
+    assert len(company[0].history_) == 3
+    with pytest.raises(OptionError, match="once"):
+        fit_many([company[0]] * 2, X)
+    with pytest.raises(OptionError, match="Only autoencoders"):
+        fit_many([nn.Identity()], X)
+
+
+def test_time_limits_begin_with_the_program():
+    company = models(Autoencoder, *({"random_state": s} for s in range(2)), n_components=4, max_seconds=0.6)
+    for model in company:
+        model.set_params(max_epochs=100_000, patience=100_000)
+    runs = [model._begin(X) for model in company]
+    (group,) = together(*zip(*runs, strict=True))
+    assert sum(1 for _ in group.epochs(*zip(*runs, strict=True))) > 3
+    assert all(state.finished for state, _ in runs)
