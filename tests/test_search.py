@@ -1,0 +1,186 @@
+"""AutoencoderSearch: every candidate on every fold, one choice by a rule."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.exceptions import FitFailedWarning, NotFittedError
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import KFold, ShuffleSplit
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from eigencode import Autoencoder, AutoencoderSearch, LinearAutoencoder
+from eigencode.errors import DataError, EigencodeError, OptionError
+from eigencode.parts import GaussianNoise
+
+X = load_digits().data[:300]
+QUICK = {"hidden": (12,), "max_epochs": 4, "optimizer": "adam", "random_state": 0, "precision": "float64"}
+GRID = {"n_components": [2, 4, 6], "learning_rate": [2e-3, 8e-3]}
+
+
+@pytest.fixture(scope="module")
+def search():
+    return AutoencoderSearch(Autoencoder(**QUICK), GRID, cv=3, random_state=1).fit(X)
+
+
+def test_scores_are_those_of_single_fits_on_the_same_folds(search):
+    folds = list(KFold(3, shuffle=True, random_state=1).split(X))
+    for place, params in enumerate(search.cv_results_["params"]):
+        scores = [Autoencoder(**QUICK, **params).fit(X[a]).score(X[b]) for a, b in folds]
+        found = [search.cv_results_[f"split{fold}_test_score"][place] for fold in range(3)]
+        np.testing.assert_allclose(found, scores, rtol=1e-8)
+        assert search.cv_results_["mean_test_score"][place] == pytest.approx(np.mean(scores))
+        assert search.cv_results_["standard_error"][place] == pytest.approx(np.std(scores, ddof=1) / 3**0.5)
+    assert search.notes_ == ["18 models as one program"]
+    assert search.n_splits_ == 3
+
+
+def test_results_are_a_table(search):
+    table = pd.DataFrame(search.cv_results_)
+    assert list(table["param_n_components"]) == [p["n_components"] for p in search.cv_results_["params"]]
+    assert table["rank_test_score"].min() == 1
+    assert table.loc[table["rank_test_score"] == 1, "mean_test_score"].item() == table["mean_test_score"].max()
+    assert (table["n_components"] == table["param_n_components"]).all()
+    weights = 2 * 64 * 12 + 12 + 12 + 12 * 4 * 2 + 64 * 4 * 2 + 4 + 64
+    assert set(table.loc[table["n_components"] == 4, "n_weights"]) == {weights}
+    assert (table["mean_fit_time"] > 0).all()
+
+
+def test_the_choice_is_fitted_to_all_rows_and_answers(search):
+    alone = Autoencoder(**QUICK, **search.best_params_).fit(X)
+    np.testing.assert_array_equal(search.transform(X), alone.transform(X))
+    np.testing.assert_array_equal(search.reconstruct(X), alone.reconstruct(X))
+    np.testing.assert_array_equal(search.inverse_transform(search.transform(X)), alone.reconstruct(X))
+    np.testing.assert_array_equal(search.score_samples(X), alone.score_samples(X))
+    assert search.score(X) == pytest.approx(alone.score(X))
+    assert list(search.get_feature_names_out()) == list(alone.get_feature_names_out())
+
+
+RESULTS = {
+    "mean_test_score": np.array([-9.0, -5.2, -5.1, -5.0, np.nan]),
+    "standard_error": np.array([0.1, 0.1, 0.1, 0.15, 0.1]),
+    "n_components": np.array([1.0, 4.0, 2.0, 8.0, 1.0]),
+    "n_weights": np.array([9.0, 9.0, 9.0, 9.0, 1.0]),
+}
+
+
+@pytest.mark.parametrize(
+    ("rule", "changed", "chosen"),
+    [
+        ("best", {}, 3),
+        ("one_standard_error", {}, 2),
+        ("one_standard_error", {"standard_error": np.array([0.1, 0.1, 0.1, 0.05, 0.1])}, 3),
+        ("one_standard_error", {"standard_error": np.array([0.1, 0.1, 0.1, 5.0, 0.1])}, 0),
+        ("one_standard_error", {"n_components": np.array([1.0, 2.0, 2.0, 2.0, 1.0])}, 3),
+        ("one_standard_error", {"n_components": np.full(5, 2.0), "n_weights": np.array([1.0, 9, 5, 9, 1])}, 2),
+    ],
+)
+def test_the_rule_takes_the_simplest_within_one_standard_error(rule, changed, chosen):
+    search = AutoencoderSearch(Autoencoder(), GRID, rule=rule)
+    assert search._choose({**RESULTS, **changed}) == chosen
+
+
+def test_one_split_is_judged_by_its_rows():
+    search = AutoencoderSearch(
+        Autoencoder(**QUICK), {"n_components": [3]}, cv=ShuffleSplit(1, test_size=0.2, random_state=0)
+    ).fit(X)
+    ((a, b),) = ShuffleSplit(1, test_size=0.2, random_state=0).split(X)
+    scores = Autoencoder(**QUICK, n_components=3).fit(X[a]).score_samples(X[b])
+    assert search.cv_results_["mean_test_score"][0] == pytest.approx(scores.mean())
+    assert search.cv_results_["standard_error"][0] == pytest.approx(scores.std() / len(scores) ** 0.5)
+
+
+def test_weights_count_in_fits_and_scores():
+    weights = np.where(np.arange(len(X)) % 3 == 0, 0.0, 2.0)
+    kept = np.flatnonzero(weights)
+    given = AutoencoderSearch(Autoencoder(**QUICK), {"n_components": [3]}, cv=[(np.arange(200), np.arange(200, 300))])
+    given.fit(X, sample_weight=weights)
+    model = Autoencoder(**QUICK, n_components=3).fit(X[kept[kept < 200]])
+    assert given.best_score_ == pytest.approx(model.score(X[kept[kept >= 200]]), rel=1e-6)
+
+
+def test_scores_other_than_the_likelihood():
+    model = Autoencoder(**QUICK)
+    by_error = AutoencoderSearch(model, {"n_components": [3]}, cv=2, scoring="reconstruction", random_state=0).fit(X)
+    folds = KFold(2, shuffle=True, random_state=0).split(X)
+    errors = [Autoencoder(**QUICK, n_components=3).fit(X[a]).reconstruction_error(X[b]).mean() for a, b in folds]
+    assert by_error.best_score_ == pytest.approx(-np.mean(errors))
+    assert by_error.score(X) == pytest.approx(-by_error.best_estimator_.reconstruction_error(X).mean())
+    halves = AutoencoderSearch(model, {"n_components": [3]}, cv=2, scoring=lambda m, rows: np.full(len(rows), 0.5))
+    assert halves.fit(X).best_score_ == pytest.approx(0.5)
+
+
+def test_arguments_of_parts_are_searched_and_the_estimator_stays_as_it_was():
+    noise = GaussianNoise(0.1)
+    estimator = Autoencoder(**QUICK, n_components=3, corruption=noise)
+    search = AutoencoderSearch(estimator, {"corruption__variance": [0.01, 2.0]}, cv=2, random_state=0).fit(X)
+    assert search.notes_ == ["4 models as one program"]
+    scores = search.cv_results_["mean_test_score"]
+    assert scores[0] > scores[1]
+    assert noise.variance == 0.1
+    assert not hasattr(estimator, "history_")
+
+
+def test_several_grids_and_frames():
+    frame = pd.DataFrame(X[:, 10:20], columns=[f"pixel{place}" for place in range(10)])
+    grids = [{"n_components": [2]}, {"n_components": [3], "activation": ["tanh"]}]
+    search = AutoencoderSearch(Autoencoder(**QUICK), grids, cv=2, random_state=0).fit(frame)
+    assert list(search.cv_results_["param_activation"].mask) == [True, False]
+    assert list(search.feature_names_in_) == list(frame.columns)
+    search.set_output(transform="pandas")
+    assert search.transform(frame).shape == (300, search.best_params_["n_components"])
+    make_pipeline(StandardScaler(), AutoencoderSearch(Autoencoder(**QUICK), grids[0], cv=2)).fit(frame)
+
+
+def test_candidates_that_cannot_be_fitted_are_scored_nan():
+    grid = {"likelihood": ["gaussian", "bernoulli"]}
+    with pytest.warns(FitFailedWarning, match="2 of 4 fits failed"):
+        search = AutoencoderSearch(Autoencoder(**QUICK, n_components=2), grid, cv=2).fit(X)
+    assert np.isnan(search.cv_results_["mean_test_score"][1])
+    assert search.best_params_ == {"likelihood": "gaussian"}
+    assert list(search.cv_results_["rank_test_score"]) == [1, 2]
+    with pytest.raises(DataError, match="likelihood"):
+        AutoencoderSearch(Autoencoder(**QUICK), {"likelihood": ["bernoulli"]}, cv=2).fit(X)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"estimator": Ridge()}, "GridSearchCV"),
+        ({"rule": "one_standard_eror"}, "one_standard_error"),
+        ({"scoring": "likelihood"}, "log_likelihood"),
+        ({"param_grid": {"n_component": [2]}}, "n_component"),
+        ({"param_grid": {}}, None),
+        ({"param_grid": {"n_components": 3}}, "cannot be searched"),
+        ({"param_grid": {"n_components": []}}, "cannot be searched"),
+        ({"cv": 1}, "cv=1"),
+        ({"cv": 301}, "cv=301"),
+        ({"cv": "three"}, "cannot split"),
+        ({"cv": [(np.arange(200), np.arange(0))]}, "held out"),
+    ],
+)
+def test_bad_arguments_are_said(options, said):
+    given = {"estimator": Autoencoder(**QUICK, n_components=2), "param_grid": {"n_components": [2]}, "cv": 2, **options}
+    search = AutoencoderSearch(**given)
+    if said is None:  # a grid of nothing is the estimator as it is
+        assert search.fit(X).best_params_ == {}
+        return
+    with pytest.raises(EigencodeError, match=said):
+        search.fit(X)
+
+
+def test_without_a_refit_there_is_a_choice_but_no_answer():
+    search = AutoencoderSearch(Autoencoder(**QUICK), {"n_components": [2]}, cv=2, refit=False)
+    with pytest.raises(NotFittedError):
+        search.transform(X)
+    assert search.fit(X).best_params_ == {"n_components": 2}
+    with pytest.raises(OptionError, match="refit=True"):
+        search.transform(X)
+
+
+@pytest.mark.draws_globally
+@parametrize_with_checks([AutoencoderSearch(LinearAutoencoder(), {"n_components": [1]}, cv=2, random_state=0)])
+def test_scikit_learns_own_checks(estimator, check):
+    check(estimator)

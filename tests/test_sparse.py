@@ -1,0 +1,654 @@
+"""How sparse codes come to be as sparse as wanted, and what their parts promise; the identities are next door."""
+
+import copy
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+from sklearn.base import clone
+from sklearn.decomposition import PCA
+from torch import nn
+
+import eigencode
+from eigencode import Autoencoder, Composition, Objective, SparseAutoencoder
+from eigencode.errors import OptionError
+from eigencode.parts import (
+    MLP,
+    AdaptiveKLSparsity,
+    AdaptiveLaplace,
+    Dictionary,
+    GaussianLikelihood,
+    GaussianNoise,
+    KLSparsity,
+    Laplace,
+    OptimalCode,
+    Point,
+    Rectified,
+    Revival,
+    Selection,
+    Sigmoid,
+    Sizes,
+    StandardNormal,
+    TopK,
+)
+from eigencode.parts.dictionaries import principal_directions
+from eigencode.parts.sparse import bernoulli_divergence, exceeded_by
+from eigencode.parts.steering import mean_given
+from eigencode.testing import check_code, check_penalty
+from eigencode.training.loop import evaluate
+
+KINDS = {
+    "l1": {"active": 3},
+    "l1, weight": {"weight": 2.0},
+    "top_k": {"sparsity": "top_k", "active": 3},
+    "kl": {"sparsity": "kl", "active": 0.1},
+    "kl, weight": {"sparsity": "kl", "active": 0.1, "weight": 3.0},
+    "l1, optimal": {"code": "optimal", "active": 3},
+    "top_k, optimal": {"code": "optimal", "sparsity": "top_k", "active": 3},
+}
+
+
+def noise(*shape, seed=0, dtype=torch.float64):
+    return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
+
+
+def built(n_features=4, n_components=3, n_rows=1, **words):
+    """A composition with its tensors, in float64 and in training mode."""
+    model = Composition(words.pop("encoder", MLP()), words.pop("decoder", MLP()), **words)
+    model.setup(n_features, n_components, torch.Generator().manual_seed(0), Sizes(n_features, n_components, n_rows))
+    return model.double().train()
+
+
+@pytest.fixture(scope="module")
+def blocks():
+    """Rows made of 3 of 16 atoms each, with positive coefficients and a little noise: 900 of 12 columns."""
+    rng = np.random.default_rng(0)
+    atoms = rng.normal(size=(16, 12))
+    atoms /= np.linalg.norm(atoms, axis=1, keepdims=True)
+    places = rng.permuted(np.tile(np.arange(16), (900, 1)), axis=1) < 3
+    return (places * (0.5 + rng.exponential(size=(900, 16)))) @ atoms + 0.02 * rng.normal(size=(900, 12))
+
+
+# -- codes
+
+
+def test_codes_pass_the_conformance_suite():
+    for code in (TopK(1), TopK(2), TopK(3, signed=True), Rectified(2.0), Sigmoid(0.3)):
+        check_code(code)
+
+
+def test_top_k_is_a_sort_of_each_row():
+    output = noise(50, 7)
+    for k in (1, 3, 7):
+        slow, slow_signed = torch.zeros_like(output), torch.zeros_like(output)
+        for i, row in enumerate(output.tolist()):
+            for j in sorted(range(7), key=lambda j: -row[j])[:k]:
+                slow[i, j] = max(row[j], 0.0)
+            for j in sorted(range(7), key=lambda j: -abs(row[j]))[:k]:
+                slow_signed[i, j] = row[j]
+        assert torch.equal(TopK(k)(output).mean, slow)
+        assert torch.equal(TopK(k, signed=True)(output).mean, slow_signed)
+
+
+def test_about_as_many_values_exceed_a_threshold_as_were_asked_for():
+    values = noise(101, 5)
+    for number in (0, 1, 10, 100):
+        assert ((values > exceeded_by(values, number)).sum(0) == number).all()
+    assert ((values > exceeded_by(values, 500)).sum(0) == 100).all(), "one is the threshold itself"
+
+
+def test_rectified_units_begin_equally_active_and_follow_the_shift():
+    model = built(code=Rectified(1.5), prior=AdaptiveLaplace(1.5))
+    x = noise(400, 4)
+    model.begin(x)
+    code, prior = model.code, model.prior
+    counts = (model.encode(x).mean != 0).sum(0)
+    assert (counts - 200).abs().max() <= 1, "each of three units has half of the rows"
+    spread = model.encoder(x).std(0, correction=0)
+    prior.threshold_shift.fill_(0.3)
+    expected = (model.encoder(x) - code.threshold - 0.3 * spread).relu()
+    torch.testing.assert_close(model.encode(x).mean, expected)
+    with pytest.raises(OptionError, match="needs a word that moves its thresholds"):
+        built(code=Rectified(1.0), prior=Laplace()).begin(x)
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ({"code": Rectified(1.0), "prior": AdaptiveLaplace(1.0)}, 0.7),
+        ({"code": Rectified(1.0), "prior": AdaptiveLaplace(1.0)}, 2.4),
+        ({"code": Sigmoid(0.1), "penalties": [AdaptiveKLSparsity(0.1)]}, 0.03),
+        ({"code": Sigmoid(0.1), "penalties": [AdaptiveKLSparsity(0.1)]}, 0.9),
+    ],
+)
+def test_a_shift_gives_exactly_the_activity_asked_for(words, wanted):
+    model = built(**words)
+    x = 3 * noise(500, 4)
+    model.begin(x)
+    (steered,) = (word for word in model.words if hasattr(word, "threshold_shift"))
+    steered.threshold_shift += model.code.shift_for(model.encode(x), wanted).detach()
+    found = steered.activity_of(model.encode(x).mean).mean().item()
+    assert found == pytest.approx(wanted, rel=1e-6)
+
+
+# -- steering
+
+
+def test_a_step_pushes_towards_the_aim_and_states_are_returned_not_changed():
+    model = built(code=Point("relu"), prior=AdaptiveLaplace(1.0))
+    prior = model.prior
+    trace = model(noise(64, 4))
+    count = (trace.z != 0).double().sum(1).mean()
+    before = {name: value.clone() for name, value in prior.named_buffers()}
+    new, again = prior.next_state(trace, model), prior.next_state(trace, model)
+    assert all(torch.equal(value, before[name]) for name, value in prior.named_buffers())
+    assert all(torch.equal(new[name], again[name]) for name in new)
+    assert new["rate"].item() == pytest.approx(math.exp(0.05 * min(math.log(count), 1.0)), rel=1e-6)
+    assert new["fitted"].item() == pytest.approx(count.item(), rel=1e-6), "the first batch is its own memory"
+    assert new["threshold_shift"].item() == pytest.approx(math.log(new["rate"]), rel=1e-6)
+    assert not new["rate"].requires_grad
+    prior.aim.copy_(2 * count)
+    assert prior.next_state(trace, model)["rate"] < prior.rate
+
+
+def test_the_rate_starts_at_the_slopes_that_as_many_units_exceed():
+    """For an orthonormal dictionary that makes the optimal code as active as wanted at once."""
+    model = built(6, 6, encoder=OptimalCode(), decoder=Dictionary(principal=True), prior=AdaptiveLaplace(2.0))
+    x = noise(300, 6) * torch.tensor([3.0, 2.0, 2.0, 1.0, 1.0, 0.5])
+    model.begin(x - x.mean(0))
+    slopes = 2 * (x - x.mean(0)) @ model.decoder.columns
+    expected = slopes.abs().flatten().sort(descending=True).values[600]
+    assert model.prior.rate.item() == pytest.approx(expected.item(), rel=1e-9)
+    codes = model.eval().encode(x - x.mean(0)).mean
+    assert (codes != 0).double().sum(1).mean().item() == pytest.approx(2.0, abs=1e-9)
+
+
+def test_held_out_rows_correct_the_aim_as_far_as_they_can_be_trusted():
+    """The posterior mean of the logarithm of the gap, for a usual one of 0.10 +- 0.08."""
+    model = built(code=Point("relu"), prior=AdaptiveLaplace(1.0)).eval()
+    prior = model.prior
+    x = noise(500, 4)
+    model.begin(x)
+    trace = model(x)
+    active = (trace.z != 0).double().sum(1)
+    prior.fitted.copy_(active.mean() / 1.3)
+
+    def gap(n):
+        return -math.log(prior.held_out_state(model(x[:n]), model)["aim"])
+
+    for n in (500, 20, 6):
+        mean, error = mean_given(active[:n], x[:n].norm(dim=1), prior.length)
+        trust = 0.08**2 / (0.08**2 + float(error / mean) ** 2)
+        assert gap(n) == pytest.approx(0.1 + trust * (math.log(mean / prior.fitted) - 0.1), rel=1e-6)
+    assert 0.9 * math.log(1.3) < gap(500) < 1.02 * math.log(1.3), "500 rows are to be believed"
+    assert gap(2) == pytest.approx(0.1), "two say nothing"
+
+
+@pytest.mark.parametrize("kind", ["l1", "kl"])
+def test_a_look_at_held_out_rows_sets_their_activity_and_its_own_judgement_sees_it(kind):
+    """With 4000 rows held out, which are believed, their mean activity is the one wanted after a look."""
+    words = (
+        {"code": Rectified(1.2), "prior": AdaptiveLaplace(1.2)}
+        if kind == "l1"
+        else {"code": Sigmoid(0.2), "penalties": [AdaptiveKLSparsity(0.2)]}
+    )
+    model = built(**words).eval()
+    model.begin(noise(400, 4))
+    x = 1.7 * noise(4000, 4, seed=1)
+    (steered,) = (word for word in model.words if hasattr(word, "threshold_shift"))
+    steered.length.copy_(x.norm(dim=1).mean())
+    steered.fitted.copy_(steered.activity_of(model.encode(x).mean).mean())
+    steered.usual_gap = (0.0, 0.1)
+    seen = []
+
+    def witness(trace):
+        seen.append(steered.activity_of(trace.z).mean().item())
+        return model.review(trace)
+
+    found = evaluate(model, Objective(), x, seed=0, witness=witness)
+    assert abs(seen[0] / steered.wanted - 1) > 0.05, "there was something to do"
+    trace = model(x)
+    assert steered.activity_of(trace.z).mean().item() == pytest.approx(steered.wanted.item(), rel=1e-3)
+    assert steered.cost_of_missing == 0
+    torch.testing.assert_close(found, Objective()(model, trace).detach().expand(len(x)), msg="judged as it is kept")
+
+
+def test_the_regression_estimator_takes_out_what_a_covariate_explains():
+    lengths = noise(4000).abs() + 1
+    values = 3 * lengths + 0.1 * noise(4000, seed=1)
+    sample = slice(0, 40)
+    mean, error = mean_given(values[sample], lengths[sample], lengths.mean())
+    assert abs(mean - values.mean()) < 4 * error
+    assert error < 0.1 * values[sample].std() / math.sqrt(40)
+    # Against least squares by NumPy.
+    design = np.column_stack([np.ones(40), lengths[sample]])
+    coefficients, squares, *_ = np.linalg.lstsq(design, values[sample].numpy(), rcond=None)
+    assert mean.item() == pytest.approx(coefficients @ [1, lengths.mean()], rel=1e-10)
+    assert error.item() == pytest.approx(math.sqrt(squares[0] / 38 / 40), rel=1e-10)
+
+
+def test_weights_are_judged_by_what_missing_the_activity_costs():
+    model = built(code=Point("relu"), prior=AdaptiveLaplace(2.0)).eval()
+    x = noise(30, 4)
+    model.begin(x)
+    prior = model.prior
+    stake = x.square().sum(1).mean().item()
+    for reached, cost in ((2.0, 0), (2.09, 0), (2.2, 0.5 * stake), (1.8, 0.5 * stake), (4.0, stake)):
+        prior.fitted.fill_(reached)
+        assert Objective().terms(model, model(x))["divergence"].item() == pytest.approx(cost, rel=1e-5, abs=1e-9)
+    prior.fitted.fill_(2.1)
+    assert prior.caution(model) is None
+    prior.fitted.fill_(2.5)
+    assert "about 2.5, not 2" in prior.caution(model)
+
+
+@pytest.mark.parametrize(
+    ("kind", "active", "size"),
+    [("l1", 2.5, 24), ("l1", 10, 24), ("top_k", 3, 24), ("kl", 0.2, 24)],
+)
+def test_any_activity_is_met_on_rows_never_seen_of_a_dictionary(blocks, kind, active, size):
+    """Within ten per cent: the sampling error of 450 test rows is 2 to 3 % of it."""
+    model = SparseAutoencoder(size, sparsity=kind, active=active, max_epochs=60, random_state=1).fit(blocks[:450])
+    codes = model.transform(blocks[450:])
+    found = codes.mean() if kind == "kl" else (codes != 0).sum(1).mean()
+    assert found == pytest.approx(active, rel=0.1)
+    assert not any("activity" in note for note in model.notes_)
+
+
+@pytest.mark.parametrize("kind", ["l1", "kl"])
+def test_the_kept_epoch_is_one_that_meets_it(cancer, kind):
+    active = 8 if kind == "l1" else 0.1
+    model = SparseAutoencoder(40, sparsity=kind, active=active, max_epochs=60, random_state=0).fit(cancer[:300])
+    codes = model.transform(cancer[300:])
+    found = codes.mean() if kind == "kl" else (codes != 0).sum(1).mean()
+    assert found == pytest.approx(active, rel=0.1)
+    steered = model.composition_.prior or model.composition_.penalties[0]
+    assert steered.cost_of_missing == 0
+
+
+def test_the_optimal_code_is_steered_too(blocks):
+    model = SparseAutoencoder(16, code="optimal", active=4, max_epochs=8, random_state=0).fit(blocks[:450])
+    codes = model.transform(blocks[450:])
+    assert (codes != 0).sum(1).mean() == pytest.approx(4, rel=0.1)
+    assert (codes < 0).any(), "its signs are free"
+
+
+def test_noise_on_the_input_does_not_shift_the_activity_of_clean_rows(blocks):
+    model = SparseAutoencoder(24, active=5, corruption=GaussianNoise(0.5), max_epochs=60, random_state=0)
+    codes = model.fit(blocks[:450]).transform(blocks[450:])
+    assert (codes != 0).sum(1).mean() == pytest.approx(5, rel=0.1)
+    assert model.reconstruction_error(blocks[450:]).mean() < 0.5 * blocks[450:].var(0).sum()
+
+
+# -- penalties on the mean activity
+
+
+def test_kl_sparsity_passes_the_conformance_suite():
+    model = Composition(MLP(), MLP(), code=Sigmoid(0.2))
+    check_penalty(KLSparsity(0.2, weight=2.0), model)
+    check_penalty(AdaptiveKLSparsity(0.2), model)
+
+
+def test_the_divergence_of_activities_is_zero_at_its_target_and_finite_at_the_ends():
+    q = torch.tensor([0.0, 1e-30, 0.3, 1 - 1e-17, 1.0], dtype=torch.float64)
+    found = bernoulli_divergence(0.3, q)
+    assert found.isfinite().all()
+    assert found[2] == 0
+    assert (found[[0, 1, 3, 4]] > 1).all()
+
+
+def test_a_running_mean_has_the_value_of_many_batches_and_the_derivative_of_one():
+    penalty = KLSparsity(0.2)
+    model = built(code=Sigmoid(0.2), penalties=[penalty])
+    batches = [noise(16, 4, seed=seed) for seed in range(5)]
+    means = []
+    for x in batches:
+        trace = model(x)
+        means.append(trace.z.mean(0))
+        found = penalty.mean_activity(trace.z)
+        expected = torch.stack(means).mean(0)
+        torch.testing.assert_close(found, expected, msg="five batches are within memory, and weigh the same")
+        jacobian = torch.func.jacrev(penalty.mean_activity)(trace.z.detach())
+        torch.testing.assert_close(jacobian, torch.func.jacrev(lambda z: z.mean(0))(trace.z.detach()))
+        model.advance(trace)
+    model.eval()
+    torch.testing.assert_close(penalty.mean_activity(trace.z), trace.z.mean(0))
+
+
+# -- revival
+
+
+def test_units_that_never_fire_come_back_with_revival_only(digits):
+    """Half of the units start with a bias that keeps them silent; without a gradient there is no way back."""
+
+    class HalfSilent(MLP):
+        def setup(self, n_inputs, n_outputs, generator):
+            super().setup(n_inputs, n_outputs, generator)
+            with torch.no_grad():
+                self.last.bias[::2] = -10.0
+
+    def n_dead(penalties):
+        words = {"code": TopK(4), "decoder": Dictionary(), "penalties": penalties, "encoder": HalfSilent()}
+        model = Autoencoder(64, hidden=(), **words, max_epochs=40, batch_size=32, learning_rate=0.02, random_state=0)
+        return int((model.fit(digits[:800]).transform(digits) == 0).all(0).sum())
+
+    assert n_dead(()) >= 32
+    assert n_dead([Revival()]) <= 16
+
+
+def test_revival_is_the_squared_error_of_the_top_dead_units_on_the_residual():
+    penalty = Revival(weight=0.7, n_units=2)
+    model = built(4, 6, code=TopK(2), decoder=Dictionary(), penalties=[penalty])
+    penalty.idle.copy_(torch.tensor([0.0, 1, 1, 0, 1, 1]))
+    trace = model(noise(5, 4))
+    found = penalty(trace, model).tolist()
+    columns = model.decoder.columns
+    for i in range(5):
+        dead = sorted((1, 2, 4, 5), key=lambda j: -trace.q.output[i, j])[:2]
+        rebuilt = sum(trace.q.output[i, j] * columns[:, j] for j in dead)
+        expected = 0.7 * (trace.x[i] - trace.p.mean[i] - rebuilt).square().sum()
+        assert found[i] == pytest.approx(expected.item(), rel=1e-12)
+
+
+def test_revival_says_who_is_dead_and_is_silent_where_nobody_is_or_nothing_is_learned():
+    penalty = Revival(window=2.0)
+    model = built(4, 6, n_rows=10, code=TopK(2), decoder=Dictionary(), penalties=[penalty])
+    assert (penalty.dead == 1).all(), "before the first step all are"
+    ages = torch.full((6,), 20)
+    for seed in range(6):
+        trace = model(noise(5, 4, seed=seed))
+        state = {name: value.clone() for name, value in penalty.named_buffers()}
+        new = penalty.next_state(trace, model)
+        assert all(torch.equal(value, state[name]) for name, value in penalty.named_buffers())
+        ages = torch.where((trace.z != 0).any(0), 0, (ages + 5).clamp(max=20))
+        assert torch.equal(new["idle"], ages.double())
+        model.advance(trace)
+    penalty.idle.zero_()
+    silent = penalty(trace, model)
+    assert (silent == 0).all()
+    assert all((g == 0).all() for g in torch.autograd.grad(silent.sum(), list(model.parameters()), allow_unused=False))
+    penalty.idle.fill_(20)
+    assert (penalty(trace, model) > 0).all()
+    model.eval()
+    assert (penalty(trace, model) == 0).all()
+    with pytest.raises(OptionError, match="says what it selected from"):
+        built(penalties=[Revival()]).begin(noise(5, 4))
+
+
+# -- dictionaries and the optimal code
+
+
+def test_a_dictionarys_columns_keep_unit_length_whatever_the_optimiser_does():
+    decoder = Dictionary()
+    decoder.setup(5, 4, torch.Generator().manual_seed(0))
+    decoder.double()
+    optimizer = torch.optim.SGD(decoder.parameters(), lr=1.0)
+    z, x = noise(20, 5), noise(20, 4, seed=1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        (decoder(z) - x).square().sum().backward()
+        along = (decoder.directions.grad * decoder.directions).sum(0)
+        torch.testing.assert_close(along, torch.zeros(5, dtype=torch.float64), atol=1e-10, rtol=0)
+        optimizer.step()
+        torch.testing.assert_close(decoder.columns.norm(dim=0), torch.ones(5, dtype=torch.float64))
+    torch.testing.assert_close(decoder(z), z @ decoder.columns.T + decoder.bias)
+
+
+def test_a_dictionary_starts_as_the_transpose_of_a_linear_encoder():
+    model = built(5, 7, decoder=Dictionary())
+    expected = nn.functional.normalize(model.encoder.affine.weight.T, dim=0)
+    torch.testing.assert_close(model.decoder.columns, expected)
+    deep = built(5, 7, encoder=MLP((4,)), decoder=Dictionary())
+    torch.testing.assert_close(deep.decoder.columns.norm(dim=0), torch.ones(7, dtype=torch.float64))
+
+
+def test_principal_directions_are_pcas_and_only_as_many_as_there_are(digits):
+    x = torch.from_numpy(digits)
+    found = principal_directions(x, 5).numpy()
+    expected = PCA(5).fit(digits).components_.T
+    np.testing.assert_allclose(abs((found * expected).sum(0)), 1, atol=1e-8)
+    assert (np.take_along_axis(found, abs(found).argmax(0)[None], 0) > 0).all()
+    assert principal_directions(x, 64).shape == (64, 61), "three pixels never change"
+
+
+def optimal(rate, n_features=6, n_components=9, variance=0.5, **words):
+    words = {"prior": Laplace(rate), "likelihood": GaussianLikelihood(variance), **words}
+    return built(n_features, n_components, encoder=OptimalCode(), decoder=Dictionary(), **words).eval()
+
+
+def test_the_optimal_code_minimises_the_objective_itself():
+    """Against scipy from many starts, at another variance than 1/2, by the model's own -log p(h, x)."""
+    model = optimal(0.9, variance=0.2)
+    x = 1.5 * noise(3, 6)
+    codes = model.encode(x).mean.detach()
+
+    @torch.no_grad()
+    def cost(h, row):
+        h = torch.from_numpy(h)[None]
+        return float(-model.decode(h).log_prob(row[None]).sum() - model.prior.log_prob(h)[0])
+
+    for row, code in zip(x, codes, strict=True):
+        found = cost(code.numpy(), row)
+        for seed in range(3):
+            start = np.random.default_rng(seed).normal(size=9)
+            other = minimize(cost, start, args=(row,), method="Powell", options={"xtol": 1e-8, "ftol": 1e-12})
+            assert found <= other.fun + 1e-9
+    # Optimal: slopes of size lambda at active units, with their sign, and no larger at the others.
+    slopes = (x - codes @ model.decoder.columns.T - model.decoder.bias) @ model.decoder.columns / 0.2
+    active = codes != 0
+    torch.testing.assert_close(slopes[active], 0.9 * codes[active].sign(), atol=1e-6, rtol=0)
+    assert (slopes[~active].abs() < 0.9 + 1e-6).all()
+
+
+def test_a_trained_models_optimal_code_can_be_differentiated():
+    """On the active units dh/dx = (D'D)^-1 D', as for least squares."""
+    model = optimal(0.9)
+    x = 1.5 * noise(6)
+    code = model.encode(x[None]).mean[0]
+    active = code != 0
+    jacobian = torch.func.jacrev(lambda row: model.encode(row[None]).mean[0])(x)
+    columns = model.decoder.columns[:, active].detach()
+    torch.testing.assert_close(jacobian[active], torch.linalg.pinv(columns), atol=1e-5, rtol=0)
+    assert (jacobian[~active] == 0).all()
+    model.train()
+    assert not model.encode(x[None].requires_grad_()).mean.requires_grad
+
+
+def test_the_dictionarys_gradient_is_that_of_the_optimal_value():
+    """The envelope theorem: min_h F(h, D) has the derivative of F at the minimiser."""
+    model = optimal(0.9)
+    x = 1.5 * noise(8, 6)
+
+    def value(directions):
+        with torch.no_grad():
+            model.decoder.directions.copy_(directions)
+            return Objective()(model, model(x)).sum()
+
+    directions = model.decoder.directions.detach().clone()
+    model.train()
+    (gradient,) = torch.autograd.grad(Objective()(model, model(x)).sum(), model.decoder.directions)
+    model.eval()
+    way, step = noise(6, 9, seed=5), 1e-5
+    numeric = (value(directions + step * way) - value(directions - step * way)) / (2 * step)
+    assert (gradient * way).sum().item() == pytest.approx(numeric.item(), rel=1e-4)
+
+
+def test_the_k_best_numbers_are_a_fixed_point_that_no_single_unit_improves_on():
+    model = optimal(1.0, prior=None, code=TopK(3, signed=True))
+    x = noise(10, 6)
+    codes = model.encode(x).mean.detach()
+    assert ((codes != 0).sum(1) == 3).all()
+    columns = model.decoder.columns.detach()
+    for row, code in zip(x, codes, strict=True):
+        chosen = code != 0
+        best = torch.linalg.lstsq(columns[:, chosen], row[:, None]).solution[:, 0]
+        torch.testing.assert_close(code[chosen], best, atol=1e-5, rtol=0)
+
+
+def test_the_optimal_code_refuses_what_it_does_not_know():
+    for words in (
+        {"decoder": MLP()},
+        {"prior": None},
+        {"prior": StandardNormal()},
+        {"code": Point("relu")},
+        {"likelihood": GaussianLikelihood("learned")},
+    ):
+        with pytest.raises(OptionError, match="The optimal code is known for"):
+            built(**{"encoder": OptimalCode(), "decoder": Dictionary(), "prior": Laplace(1.0), **words})
+
+
+# -- the estimator
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_seed_gives_the_same_bits_and_a_file_keeps_them(blocks, tmp_path, kind):
+    rows = blocks[:120]
+    model = SparseAutoencoder(14, **KINDS[kind], max_epochs=2, random_state=3).fit(rows)
+    again = clone(model).fit(rows)
+    model.save(tmp_path / "m.safetensors")
+    for other in (again, copy.deepcopy(model), eigencode.load(tmp_path / "m.safetensors")):
+        np.testing.assert_array_equal(other.transform(rows), model.transform(rows))
+        assert other.history_ == model.history_
+        for name, value in other.composition_.named_buffers():
+            assert torch.equal(value, dict(model.composition_.named_buffers())[name]), name
+    np.testing.assert_allclose(model.transform(rows[5:6]), model.transform(rows)[5:6], rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_units_of_the_data_change_nothing(blocks, kind):
+    rows = blocks[:120]
+    options = {**KINDS[kind], "max_epochs": 3, "random_state": 3}
+    plain, scaled = (SparseAutoencoder(14, **options).fit(c * rows).transform(c * rows) for c in (1, 100))
+    np.testing.assert_allclose(scaled, plain, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stream_of_blocks_trains_and_keeps_its_state(blocks, kind):
+    model = SparseAutoencoder(14, **KINDS[kind], random_state=3)
+    for block in 6 * np.array_split(blocks, 3):
+        model.partial_fit(block)
+    assert model.history_[-1]["epoch"] == 18
+    assert model.reconstruction_error(blocks).mean() < ((blocks - blocks.mean(0)) ** 2).sum(1).mean()
+
+
+def test_the_experts_weight_is_lambda_of_the_squared_error(blocks):
+    """What is judged is ||x - D h - b||^2 + lambda |h|_1, up to the densities' constants."""
+    options = {"validation_fraction": 0, "precision": "float64", "scale": "none", "max_epochs": 2, "random_state": 0}
+    for code in ("learned", "optimal"):
+        model = SparseAutoencoder(9, weight=0.4, code=code, **options).fit(blocks)
+        h = model.transform(blocks)
+        cost = model.reconstruction_error(blocks).mean() + 0.4 * abs(h).sum(1).mean()
+        constant = 0.5 * 12 * math.log(math.pi) - 9 * math.log(0.4 / 2)
+        assert model.best_objective_ == pytest.approx(cost + constant, rel=1e-6)
+    stronger = SparseAutoencoder(9, weight=1.6, **options).fit(blocks).transform(blocks)
+    weaker = SparseAutoencoder(9, weight=0.4, **options).fit(blocks).transform(blocks)
+    assert abs(stronger).sum() < abs(weaker).sum()
+
+
+def test_the_textbooks_kl_penalty_is_judged_with_its_weight(blocks):
+    options = {"validation_fraction": 0, "precision": "float64", "scale": "none", "max_epochs": 2, "random_state": 0}
+    model = SparseAutoencoder(9, sparsity="kl", active=0.1, weight=5.0, **options).fit(blocks)
+    rho = model.transform(blocks).mean(0)
+    divergence = (0.1 * np.log(0.1 / rho) + 0.9 * np.log(0.9 / (1 - rho))).sum()
+    cost = model.reconstruction_error(blocks).mean() + 5 * divergence + 0.5 * 12 * math.log(math.pi)
+    assert model.best_objective_ == pytest.approx(cost, rel=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "share"), [("top_k", 0.7), ("l1", 0.8), ("kl", 0.6)])
+def test_a_tenth_of_a_hundred_units_rebuilds_digits_better_than_ten_components(digits, kind, share):
+    """On rows never seen; sigmoid units have a mean activity of a tenth, which need not be ten units a row."""
+    training, test = digits[::2], digits[1::2]
+    pca = PCA(10).fit(training)
+    pca_error = ((pca.inverse_transform(pca.transform(test)) - test) ** 2).sum(1).mean()
+    active = 0.1 if kind == "kl" else 10
+    model = SparseAutoencoder(100, sparsity=kind, active=active, max_epochs=30, random_state=0).fit(training)
+    codes = model.transform(test)
+    found = codes.mean() if kind == "kl" else (codes != 0).sum(1).mean()
+    assert found == pytest.approx(active, rel=0.0 if kind == "top_k" else 0.1)
+    assert model.reconstruction_error(test).mean() < share * pca_error
+
+
+def test_more_units_than_columns_is_the_default_and_no_cause_for_a_note(blocks):
+    for kind in ("l1", "top_k", "kl"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            model = SparseAutoencoder(sparsity=kind, max_epochs=1, random_state=0).fit(blocks[:100])
+        assert model.n_components_ == 24
+        assert not any("overcomplete" in note for note in model.notes_)
+    assert model.composition_.code.activity == 0.05
+    top = SparseAutoencoder(sparsity="top_k", max_epochs=1, random_state=0).fit(blocks[:100])
+    assert top.composition_.code.k == 2, "a tenth of the units"
+
+
+def test_other_words_are_honoured(blocks):
+    rows = blocks[:100]
+    options = {"max_epochs": 1, "random_state": 0}
+    deep = SparseAutoencoder(14, hidden=(9,), **options).fit(rows).composition_
+    assert [type(layer).__name__ for layer in deep.encoder.layers] == ["Linear", "GELU", "Linear"]
+    assert isinstance(deep.decoder, Dictionary)
+    tied = SparseAutoencoder(14, tied=True, sparsity="top_k", active=2, **options).fit(rows).composition_
+    assert tied.decoder.is_tied
+    own = SparseAutoencoder(14, decoder=MLP((5,)), sparsity="top_k", active=2, **options).fit(rows).composition_
+    assert own.decoder.hidden == (5,)
+    several = SparseAutoencoder(14, sparsity="top_k", active=2, penalties=[Revival(window=9.0)], **options).fit(rows)
+    assert [penalty.window for penalty in several.composition_.penalties] == [9.0, 1.0]
+    assert isinstance(several.composition_.encode(torch.zeros(1, 12)), Selection)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"active": 2, "weight": 1.0}, "two ways to say how sparse"),
+        ({"active": 25}, "more active units than units"),
+        ({"sparsity": "top_k", "active": 2.5}, "a whole number of units"),
+        ({"sparsity": "top_k", "weight": 1.0}, "no penalty to weigh"),
+        ({"sparsity": "top_k", "active": 0.5}, "a whole number of units"),
+        ({"sparsity": "kl", "active": 3}, "mean activity of units from 0 to 1.*try active=0.12"),
+        ({"sparsity": "kl", "code": "optimal"}, "no optimal code"),
+        ({"code": "optimal", "hidden": (5,)}, "has no encoder"),
+        ({"code": "optimal", "tied": True}, "has no encoder"),
+        ({"code": "optimal", "likelihood": "laplace"}, "The optimal code is known for"),
+        ({"prior": Laplace()}, "'l1' settles the prior"),
+        ({"beta": 2.0}, "'l1' settles the prior"),
+        ({"ordered": True}, "'ordered' and 'code'"),
+        ({"penalties": None}, "must be a sequence of parts"),
+        ({"code": Point()}, "The 'code' parameter of SparseAutoencoder must be 'learned' or 'optimal'"),
+        ({"active": 0}, "The 'active' parameter"),
+    ],
+)
+def test_contradictions_are_refused_in_words(blocks, options, message):
+    with pytest.raises(OptionError, match=message):
+        SparseAutoencoder(24, **options).fit(blocks[:50])
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        (TopK(0), "'k' parameter"),
+        (TopK(4), "'k' parameter"),
+        (TopK(True), "'k' parameter"),
+        (Rectified(0.0), "'active' parameter"),
+        (Rectified(4.0), "'active' parameter"),
+        (Sigmoid(1.0), "'activity' parameter"),
+        (AdaptiveLaplace(-1.0), "'active' parameter"),
+        (KLSparsity(0.0), "'activity' parameter"),
+        (KLSparsity(0.5, weight=-1.0), "'weight' parameter"),
+        (AdaptiveKLSparsity(1.5), "'activity' parameter"),
+        (Revival(weight=-1.0), "'weight' parameter"),
+        (Revival(n_units=0), "'n_units' parameter"),
+        (Revival(window=0.0), "'window' parameter"),
+    ],
+    ids=repr,
+)
+def test_parts_check_their_arguments(part, message):
+    with pytest.raises(OptionError, match=message):
+        part.setup(Sizes(5, 3))
+    assert clone(part).get_params() == part.get_params()
+
+
+def test_steps_must_be_a_whole_number():
+    with pytest.raises(OptionError, match="'n_steps' parameter"):
+        built(encoder=OptimalCode(0), decoder=Dictionary(), prior=Laplace(1.0))
