@@ -13,10 +13,11 @@ lambda \|h\|_1 is the same idea as a prior: it is -log p(h) for a Laplace densit
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
 
 from eigencode import SparseAutoencoder
 
-X = load_digits().data
+X, X_test = train_test_split(load_digits().data, test_size=0.25, random_state=0)
 models = {
     f"top-k, {active} active": SparseAutoencoder(96, sparsity="top_k", active=active, max_epochs=80, random_state=0)
     for active in (24, 8, 3)
@@ -25,16 +26,17 @@ for model in models.values():
     model.fit(X)
 
 # %%
-# What a unit adds to the image, g(e_j) - g(0), for the 16 units that most rows use.
+# What a unit adds to the image, g(e_j) - g(0), for the 16 units that most rows use. The figures are of rows never
+# seen, for which the number of active units is meant; the rows fitted need fewer.
 
 figure, axes = plt.subplots(4, 16, figsize=(10, 3), layout="constrained")
 for line, (name, model) in zip(axes, models.items(), strict=True):
-    active = model.transform(X) != 0
+    active = model.transform(X_test) != 0
     strokes = model.inverse_transform(np.eye(96)) - model.inverse_transform(np.zeros((1, 96)))
     strokes = strokes[active.sum(0).argsort()[::-1][:16]]
     line[0].text(-1.5, 4, name, ha="right", va="center")
     for axis, stroke in zip(line, strokes / abs(strokes).max(axis=1, keepdims=True), strict=True):
         axis.imshow(stroke.reshape(8, 8), cmap="RdBu_r", vmin=-1, vmax=1)
         axis.axis("off")
-    error = model.reconstruction_error(X).mean()
+    error = model.reconstruction_error(X_test).mean()
     print(f"{name:18s} {active.sum(1).mean():5.1f} active a row, {active.any(0).sum()} of 96 in use, error {error:.0f}")

@@ -57,11 +57,11 @@ def test_the_weighted_gradient_is_unbiased(cancer):
                         validation_fraction=0, random_state=0)  # fmt: skip
     run = prepare(model, rows, 0, None, weights)
     gradients = []
-    run.state.optimizer.step = lambda closure: (closure(), gradients.append(run.state.parameters.gradient.clone()))[0]
+    parameters = run.state.parameters
+    run.state.optimizer.step = lambda closure, rate: (closure(), gradients.append(parameters.gradient.clone()))[0]
     loop.one_pass(run.state, run.work)
-    run.state.parameters.gradient.zero_()
     losses = run.work.objective(run.state.composition, run.state.composition(rows))
-    (losses * torch.from_numpy(weights)).sum().div(len(rows)).backward()
+    run.state.parameters.differentiate((losses * torch.from_numpy(weights)).sum().div(len(rows)))
     assert len(gradients) == 10
     torch.testing.assert_close(torch.stack(gradients).mean(0), run.state.parameters.gradient)
 

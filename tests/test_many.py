@@ -169,7 +169,7 @@ class Normalised(nn.Module):
         ),
         (
             lambda: models(Autoencoder, {}, {"n_components": 4}, n_components=3, optimizer="lbfgs"),
-            "2 by themselves: LBFGS looks at one model at a time",
+            "2 by themselves: L-BFGS looks at one model at a time",
         ),
         (
             lambda: models(Autoencoder, {}, {"random_state": 1}, n_components=3, activation=nn.Dropout(0.1)),

@@ -29,6 +29,7 @@ LAYERS = [
     {"encoding"},
     {"storage"},
     {"estimators"},
+    {"search"},
     {"plots"},
     {"demo"},
     {"testing"},

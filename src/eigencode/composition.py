@@ -178,7 +178,7 @@ class Composition(Part):
         return self._states(lambda word: word.held_out_state(trace, self))
 
     def _states(self, state_of: Callable[[Word], Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        found = {}
+        found: dict[str, Tensor] = {}
         for word_name, word in self.named_words():
             found |= {f"{word_name}.{name}": value for name, value in state_of(word).items()}
         return found

@@ -9,7 +9,6 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -194,7 +193,7 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
     def _folds(self, array: np.ndarray, y: Any) -> list[Fold]:
         """Each fold's row numbers."""
         cv = self.cv
-        if isinstance(cv, Integral) and not isinstance(cv, bool):
+        if isinstance(cv, int | np.integer) and not isinstance(cv, bool):
             if not 2 <= cv <= len(array):
                 raise OptionError("The number of folds must be between 2 and the number of rows", got=f"cv={cv}")
             cv = KFold(int(cv), shuffle=True, random_state=resolve_seed(self.random_state) % 2**32)

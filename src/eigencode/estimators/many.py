@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from tqdm.auto import tqdm
@@ -93,10 +94,9 @@ def fit_many(estimators: Sequence[Estimator], X: Any, sample_weight: Any = None,
 def fit_jobs(jobs: Sequence[Job], *, verbose: bool = False) -> list[str]:
     """Do each job, or keep the reason why not; returns how, in words."""
     for job in jobs:
-        job.run = job.attempt(lambda job=job: job.model._begin(job.X, job.sample_weight))
-    begun = [job for job in jobs if job.run is not None]
-    states, works = ([job.run[side] for job in begun] for side in (0, 1))  # type: ignore[index]
-    works = shared(works)
+        job.run = job.attempt(partial(job.model._begin, job.X, job.sample_weight))
+    begun = [(job, *job.run) for job in jobs if job.run is not None]
+    states, works = [state for _, state, _ in begun], shared([work for _, _, work in begun])
     done: list[tuple[int, str | None]] = []
     try:
         with tqdm(total=len(begun), desc="models", unit=" models", disable=not verbose) as bar:
@@ -109,7 +109,7 @@ def fit_jobs(jobs: Sequence[Job], *, verbose: bool = False) -> list[str]:
         message = "Training was interrupted; the best weights so far are kept."
         warnings.warn(message, InterruptedWarning, stacklevel=3)
     finally:
-        for job, state, work in zip(begun, states, works, strict=True):
+        for job, state, work in begun:
             job.model._end(state, work)
             job.run = None
             job.attempt(job.model._require_finite)

@@ -35,7 +35,7 @@ from eigencode.starts import LinearStart, damp, linear_problem, linear_start, se
 from eigencode.training.execution import Execution, choose_execution, require_memory
 from eigencode.training.loop import Clock, Work
 from eigencode.training.noise import generator, has_random_layers
-from eigencode.training.optimizers import make_optimizer
+from eigencode.training.optimizers import OPTIMIZERS
 from eigencode.training.schedule import Schedule
 from eigencode.training.state import FlatParameters, TrainingState
 
@@ -292,9 +292,7 @@ def _state(
             hint="Give one of them layers, or leave one to 'hidden'",
         )
     parameters = FlatParameters(composition.to(execution.device))
-    return TrainingState(
-        composition, parameters, make_optimizer(optimizer, parameters.vector, schedule.peak), schedule, seed
-    )
+    return TrainingState(composition, parameters, OPTIMIZERS[optimizer](parameters.vector), schedule, seed)
 
 
 def _has_own_networks(options: AutoencoderOptions) -> bool:

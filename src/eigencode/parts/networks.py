@@ -7,16 +7,13 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from eigencode.errors import OptionError, did_you_mean
 from eigencode.parts.base import Part
-
-if TYPE_CHECKING:
-    from eigencode.composition import Composition
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,
@@ -103,9 +100,6 @@ class Network(Part):
 
     def mirror(self, other: Network) -> None:
         """Take notice of the network on the code's other side, before ``setup``; tied decoders make use of it."""
-
-    def join(self, composition: Composition) -> None:
-        """Take notice of the whole model, after ``setup``; few need to."""
 
     @abstractmethod
     def setup(self, n_inputs: int, n_outputs: int, generator: torch.Generator) -> None:

@@ -7,17 +7,18 @@ prior on rectified units (the L1 penalty), or a penalty on the mean activity of 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from eigencode.errors import OptionError
 from eigencode.parts.base import Sizes, Word
-from eigencode.parts.codes import Code
+from eigencode.parts.codes import Code, Posterior
 from eigencode.parts.distributions import Delta
 from eigencode.parts.penalties import Penalty
 
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
 
 MEMORY = 20
 """Batches that a running activity looks back on."""
+
+SMALLEST_SPREAD = 1e-20
+"""Spread of the input of a unit that sees nothing."""
+
+NEWTON_STEPS = 12
+"""Steps that find a shift to the rounding."""
 
 
 @dataclass(frozen=True)
@@ -83,15 +90,43 @@ class TopK(Code):
         return torch.zeros_like(z).scatter(-1, places, values if self.signed else values.relu())
 
 
-class Rectified(Code):
-    r"""Rectified units whose threshold follows the rate of a Laplace prior, as a soft threshold does.
+@runtime_checkable
+class Steering(Protocol):
+    """A word that moves the thresholds of a code, as `eigencode.parts.steering.Steered` ones do."""
 
-    .. math:: h_j = \max(f_j(x) - \theta_j, 0), \qquad \theta_j = \theta_j^0 + s_j \log(\lambda / \lambda^0)
+    threshold_shift: Tensor
+    """How far all thresholds are moved, in spreads of the units' inputs."""
+
+
+class Shifted(Code):
+    """A code with thresholds that a steering word moves; without such a word they stay where they are."""
+
+    _steering: tuple[Steering, ...] = ()
+
+    def join(self, composition: Composition) -> None:
+        """Keep the word in sight that moves the thresholds."""
+        # In a tuple, or torch would take it for a part of this one.
+        self._steering = tuple(word for word in composition.words if isinstance(word, Steering))[:1]
+
+    @property
+    def shift(self) -> Tensor | float:
+        """How far the thresholds are moved."""
+        return self._steering[0].threshold_shift if self._steering else 0.0
+
+    @abstractmethod
+    def shift_for(self, q: Posterior, activity: Tensor | float) -> Tensor:
+        """How much further to move all thresholds for the codes q of some rows to have a mean activity; a scalar."""
+
+
+class Rectified(Shifted):
+    r"""Rectified units whose thresholds are moved together until the wanted number is active.
+
+    .. math:: h_j = \max(f_j(x) - \theta_j - c s_j, 0)
 
     The optimal code of an orthonormal dictionary is a soft threshold at lambda / 2, which answers a change of lambda
     at once; an encoder with thresholds of its own would answer when it has learned to (compare Gregor & LeCun, 2010).
-    The rows settle the first thresholds, at which each unit has its share of the active ones, and the spread s of
-    each unit's input.
+    The rows settle the thresholds theta, at which each unit has its share of the active ones, and the spread s of each
+    unit's input. The shift c is `AdaptiveLaplace`'s.
 
     Parameters
     ----------
@@ -109,8 +144,6 @@ class Rectified(Code):
     """
 
     threshold: Tensor
-    first_threshold: Tensor
-    first_rate: Tensor
     spread: Tensor
 
     def __init__(self, active: float = 1.0) -> None:
@@ -120,46 +153,45 @@ class Rectified(Code):
     def setup(self, sizes: Sizes) -> None:
         """Check the number of units, and stand at zero."""
         self.require_number("active", high=sizes.n_components)
-        for name in ("threshold", "first_threshold"):
-            self.register_buffer(name, torch.zeros(sizes.n_components))
+        self.register_buffer("threshold", torch.zeros(sizes.n_components))
         self.register_buffer("spread", torch.ones(sizes.n_components))
-        self.register_buffer("first_rate", torch.zeros(()))
 
     def first_state(self, x: Tensor, composition: Composition) -> Mapping[str, Tensor]:
         """Thresholds that each unit passes equally often, and the spread of each unit's input."""
-        if getattr(composition.prior, "rate", None) is None:
+        if not self._steering:
             raise OptionError(
-                "A Rectified code follows the rate of a Laplace prior",
+                "A Rectified code needs a word that moves its thresholds",
                 got=f"prior={composition.prior!r}",
-                hint="Use Point('relu') without one",
+                hint="Use an AdaptiveLaplace prior, or Point('relu')",
             )
         output = composition.encoder(x)
         threshold = exceeded_by(output, self.active / output.shape[1] * len(x))
-        return {"threshold": threshold, "first_threshold": threshold, "spread": output.std(0, correction=0)}
-
-    def next_state(self, trace: Trace, composition: Composition) -> Mapping[str, Tensor]:
-        """Follow the rate."""
-        rate = torch.as_tensor(composition.prior.rate).to(self.first_rate)  # type: ignore[union-attr]
-        first_rate = torch.where(self.first_rate == 0, rate, self.first_rate)
-        threshold = self.first_threshold + self.spread * (rate / first_rate).log()
-        return {"threshold": threshold, "first_rate": first_rate}
+        return {"threshold": threshold, "spread": output.std(0, correction=0).clamp(min=SMALLEST_SPREAD)}
 
     def forward(self, output: Tensor) -> Selection:
         """A point mass at what passes the thresholds, for an output of shape (n, k)."""
-        above = output - self.threshold
+        above = output - (self.threshold + self.spread * self.shift)
         return Selection(above.relu(), above)
 
+    def shift_for(self, q: Posterior, activity: Tensor | float) -> Tensor:
+        """The shift that as many units of all rows would exceed as are to be active."""
+        assert isinstance(q, Selection)
+        return exceeded_by((q.output / self.spread).flatten(), len(q.output) * torch.as_tensor(activity))
 
-def exceeded_by(values: Tensor, number: float) -> Tensor:
+
+def exceeded_by(values: Tensor, number: Tensor | float) -> Tensor:
     """What about a number of the values exceed, column by column; values of shape (n, ...)."""
-    n_below = min(max(len(values) - round(number), 1), len(values))
-    return values.kthvalue(n_below, dim=0).values
+    n_below = (len(values) - torch.as_tensor(number, device=values.device).round()).clamp(1, len(values))
+    place = (n_below.long() - 1).expand(1, *values.shape[1:])
+    return values.sort(dim=0).values.gather(0, place)[0]
 
 
-class Sigmoid(Code):
+class Sigmoid(Shifted):
     r"""Sigmoid units that rest at an activity: they start near it, and need no large biases to stay there.
 
-    .. math:: h = \sigma(f(x) + \log \tfrac{\rho}{1 - \rho})
+    .. math:: h = \sigma(f(x) + \log \tfrac{\rho}{1 - \rho} - c)
+
+    The shift c is zero, or `AdaptiveKLSparsity`'s.
 
     Parameters
     ----------
@@ -183,7 +215,17 @@ class Sigmoid(Code):
 
     def forward(self, output: Tensor) -> Delta:
         """A point mass at the units' activities, for an output of shape (n, k)."""
-        return Delta((output + math.log(self.activity / (1 - self.activity))).sigmoid())
+        return Delta((output + (torch.as_tensor(self.activity, dtype=output.dtype).logit() - self.shift)).sigmoid())
+
+    def shift_for(self, q: Posterior, activity: Tensor | float) -> Tensor:
+        """The root of mean(sigmoid(inputs - c)) = activity, by Newton's steps for its logarithm."""
+        inputs = q.mean.logit(torch.finfo(q.mean.dtype).eps)
+        shift = inputs.new_zeros(())
+        for _ in range(NEWTON_STEPS):
+            h = (inputs - shift).sigmoid()
+            slope = (h * (1 - h)).mean() / h.mean()
+            shift = shift + ((h.mean() / activity).log() / slope.clamp(min=1e-3)).clamp(-2, 2)
+        return shift
 
 
 def require_share(word: Word, name: str) -> None:

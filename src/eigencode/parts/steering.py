@@ -17,7 +17,7 @@ from torch import Tensor
 from eigencode.parts.base import Sizes, Word
 from eigencode.parts.codes import Posterior
 from eigencode.parts.priors import Prior, soft_threshold
-from eigencode.parts.sparse import MEMORY, MeanActivity, bernoulli_divergence, exceeded_by
+from eigencode.parts.sparse import MeanActivity, Shifted, bernoulli_divergence, exceeded_by
 
 if TYPE_CHECKING:
     from eigencode.composition import Composition, Trace
@@ -28,36 +28,48 @@ GAIN = 0.05
 TOLERANCE = 0.05
 """Relative error in activity up to which a model counts as being as active as wanted."""
 
-USUAL_GAP = 0.15
-"""How far rows never seen are usually more active than those fitted, relatively."""
-
 FARTHEST = 5.0
 """How many times more, or less, active than the rows fitted others are taken to be at most."""
+
+SHORT_MEMORY = 5
+"""Batches whose activity stands for that of the rows fitted: few, for weights and thresholds move on."""
 
 SMALLEST, LARGEST = 1e-20, 1e20
 """Where a strength that cannot bring about what is wanted stops."""
 
 
 class Steered(Word):
-    r"""A word whose strength training moves until the codes of rows never seen are as active as wanted.
+    r"""A word that makes the codes of rows never seen as active as wanted.
 
-    After each step the strength is multiplied by (activity of the batch / aim) to the power of a small gain. The aim
-    is the activity wanted, divided by how much more active the held-out rows are than the rows fitted:
+    It moves two things. The *thresholds* of the code answer at once: at each look at the rows held out they are set
+    so that the activity to be expected is the one wanted, and only then are the weights judged, so that the weights
+    kept and the thresholds kept belong together. The *strength* of the term works slowly, through the weights: after
+    each step it is multiplied by (activity of the batch / aim) to the power of a small gain, the thresholds with it,
+    until the weights stay where the thresholds need not move.
 
-    .. math:: \log \mathrm{aim} = \log \mathrm{wanted} - w \log \frac{\text{held out}}{\text{fitted}}, \qquad
-        w = \frac{\tau^2}{\tau^2 + s^2}
+    The activity to be expected trusts rows held out, which are few, as far as they deserve:
 
-    where w trusts the ratio seen the less, the larger its standard error s is beside the usual gap tau. Rows held out
-    are few, so what their lengths explain of their activity is taken out of it.
+    .. math:: \log \mathrm{expected} = \log \mathrm{fitted} + (1 - w) g + w \log \frac{\text{held out}}{\text{fitted}},
+        \qquad w = \frac{\tau^2}{\tau^2 + s^2}
 
-    A weight that moves cannot judge: epochs are compared by what else is in the objective, and by what it costs to be
-    further than five per cent from the activity wanted, which at fifteen is as much as all the rows' variance.
+    with s the standard error of the ratio seen, g and tau the mean and the spread of what is usual. What the lengths
+    of the rows held out explain of their activity is taken out of it. The aim for the rows fitted is the activity
+    wanted, less this gap. So the activity of many rows never seen differs from the one wanted by as much as the rows
+    held out differ from them: with forty that is some five per cent, with a dozen ten.
+
+    Codes without thresholds to move, as the optimal code, have the strength alone. Their epochs are compared by what
+    else is in the objective, and by what it costs to be further than five per cent from the activity wanted, which at
+    fifteen is as much as all the rows' variance.
     """
+
+    usual_gap: tuple[float, float] = (0.0, 0.03)
+    """Mean and spread of the logarithm of how many times more active rows never seen are than those fitted."""
 
     wanted: Tensor
     aim: Tensor
     fitted: Tensor
     n_steps: Tensor
+    threshold_shift: Tensor
     stake: Tensor
     length: Tensor
 
@@ -65,7 +77,8 @@ class Steered(Word):
         """Make the tensors for a wanted activity."""
         for name in ("wanted", "aim", "fitted"):
             self.register_buffer(name, torch.tensor(float(wanted)))
-        self.register_buffer("n_steps", torch.zeros(()))
+        for name in ("n_steps", "threshold_shift"):
+            self.register_buffer(name, torch.zeros(()))
         for name in ("stake", "length"):
             self.register_buffer(name, torch.ones(()))
 
@@ -73,10 +86,10 @@ class Steered(Word):
     def activity_of(self, z: Tensor) -> Tensor:
         """How active each row's code is, for codes of shape (..., k); shape (...)."""
 
-    def push(self, z: Tensor) -> Tensor:
-        """The factor for the strength after a batch of codes: above 1 where they are too active."""
+    def log_push(self, z: Tensor) -> Tensor:
+        """The logarithm of the factor for the strength after a batch of codes: above 0 where they are too active."""
         mean = self.activity_of(z).mean().clamp(min=SMALLEST)
-        return (GAIN * (mean / self.aim).log().clamp(-1, 1)).exp()
+        return GAIN * (mean / self.aim).log().clamp(-1, 1)
 
     def first_state(self, x: Tensor, composition: Composition) -> Mapping[str, Tensor]:
         """What all the rows' variance is worth, in nats, and how long the rows are."""
@@ -85,18 +98,34 @@ class Steered(Word):
         return {"stake": torch.as_tensor(worth), "length": x.norm(dim=1).mean()}
 
     def next_state(self, trace: Trace, composition: Composition) -> Mapping[str, Tensor]:
-        """The running activity of the rows fitted."""
+        """The thresholds, and the running activity of the rows fitted, before any corruption."""
+        z = trace.z if trace.x_tilde is trace.x else composition.encode(trace.x, trace.observed).mean
         n_steps = self.n_steps + 1
-        share = 1 / n_steps.clamp(max=MEMORY)
-        return {"fitted": torch.lerp(self.fitted, self.activity_of(trace.z).mean(), share), "n_steps": n_steps}
+        share = 1 / n_steps.clamp(max=SHORT_MEMORY)
+        return {
+            "fitted": torch.lerp(self.fitted, self.activity_of(z).mean(), share),
+            "n_steps": n_steps,
+        }
 
     def held_out_state(self, trace: Trace, composition: Composition) -> Mapping[str, Tensor]:
-        """The activity to aim at on the rows fitted, for clean rows to be as active as wanted."""
-        active = self.activity_of(composition.encode(trace.x, trace.observed).mean)
+        """Thresholds for clean rows to be as active as wanted, and what to aim at on the rows fitted."""
+        q = composition.encode(trace.x, trace.observed)
+        active = self.activity_of(q.mean)
         mean, error = mean_given(active, trace.x.norm(dim=1), self.length)
         mean, fitted = mean.clamp(min=SMALLEST), self.fitted.clamp(min=SMALLEST)
-        trust = USUAL_GAP**2 / (USUAL_GAP**2 + (error / mean).square())
-        return {"aim": self.wanted * (mean / fitted).clamp(1 / FARTHEST, FARTHEST) ** -trust}
+        usual, spread = self.usual_gap
+        trust = spread**2 / (spread**2 + (error / mean).square())
+        seen = (mean / fitted).clamp(1 / FARTHEST, FARTHEST).log()
+        gap = (usual + trust * (seen - usual)).exp()
+        change = self.wanted / (fitted * gap)
+        shift = _further_shift(composition, q, active.mean() * change)
+        if shift is None:
+            return {"aim": self.wanted / gap}
+        return {
+            "aim": self.wanted / gap,
+            "fitted": self.fitted * change,
+            "threshold_shift": self.threshold_shift + shift,
+        }
 
     @property
     def reached(self) -> Tensor:
@@ -113,6 +142,11 @@ class Steered(Word):
         if abs(float(self.reached / self.wanted) - 1) <= 2 * TOLERANCE:
             return None
         return f"the codes' activity is about {float(self.reached):.3g}, not {float(self.wanted):.3g}; try more epochs"
+
+
+def _further_shift(composition: Composition, q: Posterior, activity: Tensor) -> Tensor | None:
+    """How much further to move the thresholds of a code for an activity of its rows, None where it has none."""
+    return composition.code.shift_for(q, activity) if isinstance(composition.code, Shifted) else None
 
 
 def mean_given(values: Tensor, covariate: Tensor, population_mean: Tensor) -> tuple[Tensor, Tensor]:
@@ -157,6 +191,8 @@ class AdaptiveLaplace(Steered, Prior):
     True
     """
 
+    usual_gap = (0.1, 0.08)
+
     rate: Tensor
 
     def __init__(self, active: float = 1.0) -> None:
@@ -184,8 +220,10 @@ class AdaptiveLaplace(Steered, Prior):
 
     def next_state(self, trace: Trace, composition: Composition) -> Mapping[str, Tensor]:
         """Raise the rate where too many units were active, lower it where too few."""
-        rate = (self.rate * self.push(trace.z)).clamp(SMALLEST, LARGEST)
-        return {**super().next_state(trace, composition), "rate": rate}
+        push = self.log_push(trace.z)
+        rate = (self.rate * push.exp()).clamp(SMALLEST, LARGEST)
+        shift = self.threshold_shift + push
+        return {**super().next_state(trace, composition), "rate": rate, "threshold_shift": shift}
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log p(z) at the present rate, shape (...)."""
@@ -248,7 +286,7 @@ class AdaptiveKLSparsity(Steered, MeanActivity):
 
     def next_state(self, trace: Trace, composition: Composition) -> Mapping[str, Tensor]:
         """Lower the target where the units were too active, raise it where too little."""
-        target = (self.target / self.push(trace.z)).clamp(SMALLEST, 1 - torch.finfo(trace.z.dtype).eps)
+        target = (self.target * (-self.log_push(trace.z)).exp()).clamp(SMALLEST, 1 - torch.finfo(trace.z.dtype).eps)
         steered = Steered.next_state(self, trace, composition)
         return {**steered, **MeanActivity.next_state(self, trace, composition), "target": target}
 

@@ -242,22 +242,18 @@ def _step(state: TrainingState, work: Work, batch: Tensor) -> Tensor:
 
     def closure() -> Tensor:
         nonlocal trace
-        state.parameters.gradient.zero_()
         # Every evaluation of one step draws the same, so that a line search compares like with like.
         with _global_draws(state.may_draw_globally, x.device, state.seed, "layers", state.step):
             with work.execution.autocast():
                 trace = state.composition(x, noise)
             loss = mean_of_rows(work.objective(state.composition, trace), work.weights, batch)
-            loss.backward()
+            state.parameters.differentiate(loss)
         return loss.detach()
 
-    for group in state.optimizer.param_groups:
-        group["lr"] = state.schedule.rate(state.step)
-    # torch's optimisers pass on whatever the closure returns; a tensor does not wait for the device.
-    loss = state.optimizer.step(closure)  # type: ignore[arg-type]
+    loss = state.optimizer.step(closure, state.schedule.rate(state.step))
     state.composition.advance(trace)
     state.step += 1
-    return loss  # type: ignore[return-value]
+    return loss
 
 
 def mean_of_rows(per_row: Tensor, weights: Tensor | None, batch: Tensor) -> Tensor:
@@ -286,10 +282,10 @@ def record(
     gained = state.history[0]["held_out_objective"] - state.progress_mark
     if not math.isfinite(gained) or objective < state.progress_mark - work.progress * gained:
         state.progress_mark, state.stale_epochs = objective, 0
-    else:
+    elif state.step >= state.schedule.warmup:
         state.stale_epochs += 1
     if not math.isfinite(objective):
         state.schedule.end = state.step
-    elif state.stale_epochs >= work.patience and state.step >= state.schedule.warmup:
+    elif state.stale_epochs >= work.patience:
         state.schedule.begin_decay(state.step)
     return row

@@ -16,6 +16,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from numbers import Integral, Real
 from typing import Any
 
@@ -62,7 +63,7 @@ class _Judged(nn.Module):
         self.objective = objective
 
     def forward(
-        self, x: Tensor, weights: Tensor | None, noise: tuple[Tensor | None, ...], beside: Mapping[str, Tensor]
+        self, x: Tensor, weights: Tensor | None, noise: tuple[Tensor | None, ...], beside: Mapping[str, Any]
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The batch's mean objective, and every word's state after the step."""
         trace = self.composition(x, _noise(noise))
@@ -71,7 +72,7 @@ class _Judged(nn.Module):
             state = {name: value.detach() for name, value in self.composition.next_state(trace).items()}
         return (rows if weights is None else rows * weights).mean(), state
 
-    def look(self, x: Tensor, noise: tuple[Tensor | None, ...], beside: Mapping[str, Tensor], review: bool) -> Tensor:
+    def look(self, x: Tensor, noise: tuple[Tensor | None, ...], beside: Mapping[str, Any], review: bool) -> Tensor:
         """The objective of each row; where asked for, the words take notice before it."""
         trace = self.composition(x, _noise(noise))
         if review and self.composition.review(trace):
@@ -144,7 +145,7 @@ class Program:
     def _keep(self, chosen: Sequence[int]) -> None:
         """Go on with some of the models only."""
         index = torch.tensor(chosen, device=self._matrix.device)
-        self.states, self.works = ([items[k] for k in chosen] for items in (self.states, self.works))
+        self.states, self.works = [self.states[k] for k in chosen], [self.works[k] for k in chosen]
         self._places = [self._places[k] for k in chosen]
         for tensors in (self._buffers, self._fixed, self._beside, self._numbers):
             for name, value in tensors.items():
@@ -193,11 +194,8 @@ class Program:
         all_leaves = []
         for state in self.states[:1] if self._draws_alike else self.states:
             counter = state.step if place is None else place
-            noise = loop.draw_noise(
-                state.composition,
-                n_rows,
-                lambda s=state, c=counter: generator(s.seed, purpose, c, device=self._matrix.device),
-            )
+            source = partial(generator, state.seed, purpose, counter, device=self._matrix.device)
+            noise = loop.draw_noise(state.composition, n_rows, source)
             penalties = noise.penalties or (None,) * len(state.composition.penalties)
             all_leaves.append((noise.corruption, noise.code, *penalties))
         leaves = tuple(_stacked(leaf) for leaf in zip(*all_leaves, strict=True))
@@ -382,13 +380,10 @@ def _alone(state: TrainingState, work: Work, places: Tensor) -> tuple[Tensor, Te
     noise = loop.draw_noise(
         state.composition, len(x), lambda: generator(state.seed, "step", state.step, device=x.device)
     )
-    state.parameters.gradient.zero_()
     trace = state.composition(x, noise)
     loss = loop.mean_of_rows(work.objective(state.composition, trace), work.weights, places)
-    loss.backward()
-    gradient = state.parameters.gradient.clone()
-    state.parameters.gradient.zero_()
-    return loss.detach(), gradient
+    state.parameters.differentiate(loss)
+    return loss.detach(), state.parameters.gradient
 
 
 def _one_each(parts: Sequence[Tensor], own: Sequence[Tensor]) -> list[Tensor]:
@@ -484,17 +479,23 @@ def shared(works: Sequence[Work]) -> list[Work]:
     """The same, with one tensor in the place of equal ones: many runs on one table keep it once."""
     kept: list[Tensor] = []
 
-    def same(tensor: Tensor | None) -> Tensor | None:
-        if tensor is None:
-            return None
+    def same(tensor: Tensor) -> Tensor:
         for other in kept:
             if other is tensor or (other.dtype == tensor.dtype and torch.equal(other, tensor)):
                 return other
         kept.append(tensor)
         return tensor
 
-    fields = ("rows", "training", "held_out", "weights")
-    return [replace(work, **{name: same(getattr(work, name)) for name in fields}) for work in works]
+    return [
+        replace(
+            work,
+            rows=same(work.rows),
+            training=same(work.training),
+            held_out=same(work.held_out),
+            weights=None if work.weights is None else same(work.weights),
+        )
+        for work in works
+    ]
 
 
 def structure(state: TrainingState, work: Work) -> tuple[Any, ...]:
@@ -516,7 +517,7 @@ def obstacle(state: TrainingState, work: Work) -> str | None:
     if work.step_work > ALONE_FROM:
         return "its steps are large enough to fill the processor"
     if not isinstance(state.optimizer, ClippedAdam):
-        return f"{type(state.optimizer).__name__} looks at one model at a time"
+        return "L-BFGS looks at one model at a time"
     # Code of others that draws is found out by the probe, where no draw is allowed.
     return "its networks draw noise of their own" if has_random_layers(state.composition) else None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,35 +16,93 @@ BETAS, EPSILON = (0.9, 0.99), 1e-8
 """Adam's memory of the gradient and of its square, and what keeps its division from zero."""
 
 
-class ClippedAdam(torch.optim.Adam):
+class Optimizer(Protocol):
+    """Steps one vector of weights by its gradient."""
+
+    def step(self, closure: Callable[[], Tensor], rate: float) -> Tensor:
+        """Evaluate the closure, which leaves the gradient behind, move the weights, return what the closure did."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the next step depends on."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+
+
+class ClippedAdam:
     """Adam (Kingma & Ba, 2015) on one vector, whose step shortens outlying gradients and leaves out broken ones.
 
     A gradient is clipped against the running mean of its own lengths, so no threshold depends on the data's units or
-    width. The factor is handed to the fused kernel, which applies it as it reads the gradient: clipping costs one
-    norm. A gradient that is not finite moves nothing.
+    width. The factor is handed to torch's fused kernel, which applies it as it reads the gradient: clipping costs one
+    norm. A gradient that is not finite moves nothing. The kernel is called without ``torch.optim``'s class around it,
+    which imports a compiler for a second or more when it is first used, and takes longer a step than small networks do.
+
+    Parameters
+    ----------
+    vector : Tensor
+        The weights, whose ``grad`` is their gradient.
     """
 
-    def __init__(self, vector: nn.Parameter, lr: float) -> None:
-        super().__init__([vector], lr=lr, betas=BETAS, eps=EPSILON, fused=True)
-        self.param_groups[0]["gradient_norm"] = torch.zeros((), device=vector.device)
+    def __init__(self, vector: Tensor) -> None:
+        self._vector = vector
+        self.mean, self.square = torch.zeros_like(vector.data), torch.zeros_like(vector.data)
+        # The fused kernel takes these in float32, whatever the weights' type.
+        self.n_steps, self.running = torch.zeros((2, 1), device=vector.device)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
-        """Evaluate the closure, which leaves the gradient behind, and take one step."""
+    def step(self, closure: Callable[[], Tensor], rate: float) -> Tensor:
+        """Evaluate the closure, which leaves the gradient behind, and take one step of a size."""
         with torch.enable_grad():
             loss = closure()
-        (group,) = self.param_groups
-        (vector,) = group["params"]
-        # The fused kernel takes both factors in float32, whatever the weights' type.
-        running, norm = group["gradient_norm"], torch.linalg.vector_norm(vector.grad).float()
-        self.found_inf = (~norm.isfinite()).float()
+        gradient = self._vector.grad
+        assert gradient is not None  # the closure's promise
+        norm = torch.linalg.vector_norm(gradient).float()
+        is_broken = (~norm.isfinite()).float()
         norm = norm.nan_to_num_(0.0, 0.0)
         # The first gradient is its own measure.
-        running.copy_(torch.where(running == 0, norm, running))
-        self.grad_scale = (norm / (CLIP_FACTOR * running)).nan_to_num_(1.0).clamp_(min=1.0)
-        running.lerp_(norm / self.grad_scale, 0.02)
-        super().step()
+        self.running.copy_(torch.where(self.running == 0, norm, self.running))
+        scale = (norm / (CLIP_FACTOR * self.running)).nan_to_num_(1.0).clamp_(min=1.0)
+        self.running.lerp_(norm / scale, 0.02)
+        self.n_steps.add_(1 - is_broken)
+        torch._fused_adam_(
+            [self._vector], [gradient], [self.mean], [self.square], [], [self.n_steps],
+            lr=rate, beta1=BETAS[0], beta2=BETAS[1], weight_decay=0.0, eps=EPSILON, amsgrad=False, maximize=False,
+            grad_scale=scale, found_inf=is_broken,
+        )  # fmt: skip
         return loss
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The moments, the number of steps and the running length."""
+        return {name: value for name, value in vars(self).items() if name != "_vector"}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on from there."""
+        for name, value in state.items():
+            getattr(self, name).copy_(value)
+
+
+class FullBatchLBFGS(torch.optim.LBFGS):
+    """L-BFGS with a strong Wolfe line search (Nocedal & Wright, 2006), whose step size is given step by step."""
+
+    def __init__(self, vector: nn.Parameter) -> None:
+        super().__init__(
+            [vector],
+            max_iter=5,
+            history_size=50,
+            line_search_fn="strong_wolfe",
+            tolerance_grad=1e-12,
+            tolerance_change=0.0,
+        )
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Take the vector as it is: torch's own method imports its compiler, for a second or more."""
+        self.param_groups.append({**self.defaults, **param_group})
+
+    def step(self, closure: Callable[[], Tensor], rate: float) -> Tensor:  # type: ignore[override]
+        """Take five steps of a size along directions that the closure's earlier gradients suggest."""
+        self.param_groups[0]["lr"] = rate
+        # torch passes on whatever the closure returns; a tensor does not wait for the device.
+        return super().step(closure)
 
 
 class ClippedAdamOfRows:
@@ -94,9 +152,5 @@ class ClippedAdamOfRows:
         matrix.sub_(rate * (self._mean / denominator))
 
 
-def make_optimizer(name: str, vector: nn.Parameter, learning_rate: float) -> torch.optim.Optimizer:
-    """The optimiser of a name, on one vector of weights."""
-    if name == "adam":
-        return ClippedAdam(vector, learning_rate)
-    settings: dict[str, Any] = {"max_iter": 5, "history_size": 50, "line_search_fn": "strong_wolfe"}
-    return torch.optim.LBFGS([vector], lr=learning_rate, tolerance_grad=1e-12, tolerance_change=0.0, **settings)
+OPTIMIZERS: dict[str, Callable[[nn.Parameter], Optimizer]] = {"adam": ClippedAdam, "lbfgs": FullBatchLBFGS}
+"""The optimiser of each name, on one vector of weights."""

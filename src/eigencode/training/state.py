@@ -13,14 +13,16 @@ from torch import Tensor, nn
 
 from eigencode.composition import Composition
 from eigencode.training.noise import may_draw_globally
+from eigencode.training.optimizers import Optimizer
 from eigencode.training.schedule import Schedule
 
 
 class FlatParameters:
     """All weights of a module as one vector, and all their gradients as another.
 
-    The module's parameters become views of the vector. Norm, clipping, the optimiser's step and a copy of the best
-    weights are then one operation each, whatever the number of layers, which is what small networks' time goes into.
+    The module's parameters become views of the vector, and their gradients are gathered into one. Norm, clipping, the
+    optimiser's step and a copy of the best weights are then one operation each, whatever the number of layers, which is
+    what small networks' time goes into.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -34,8 +36,13 @@ class FlatParameters:
             place = slice(offset, offset + parameter.numel())
             shape = parameter.shape
             parameter.data = self.vector.data[place].view(shape)
-            parameter.grad = self.gradient[place].view(shape)
+            parameter.grad = None
             offset = place.stop
+
+    def differentiate(self, loss: Tensor) -> None:
+        """Let the gradient of a scalar be the vector's: one copy, where adding to zeros would take three passes."""
+        found = torch.autograd.grad(loss, self._parameters, materialize_grads=True)
+        torch.cat([gradient.reshape(-1) for gradient in found], out=self.gradient)
 
     def release(self) -> None:
         """Give every parameter storage of its own again, without a gradient, and end the training mode."""
@@ -65,7 +72,7 @@ class TrainingState:
         The model in training; its parameters are views of ``parameters.vector``.
     parameters : FlatParameters
         All weights as one vector.
-    optimizer : torch.optim.Optimizer
+    optimizer : Optimizer
         Steps the vector.
     schedule : Schedule
         Step size by step.
@@ -85,7 +92,7 @@ class TrainingState:
 
     composition: Composition
     parameters: FlatParameters
-    optimizer: torch.optim.Optimizer
+    optimizer: Optimizer
     schedule: Schedule
     seed: int
     epoch: int = 0
