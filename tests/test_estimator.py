@@ -55,7 +55,7 @@ ANSWERS = ["transform", "reconstruct", "reconstruction_error", "score_samples"]
     ],
     expected_failed_checks=lambda estimator: (
         {"check_sample_weight_equivalence_on_dense_data": "repeated rows make other batches, and round otherwise"}
-        if getattr(estimator, "solver", None) != "exact" and getattr(estimator, "sparsity", None) != "kl"
+        if getattr(estimator, "solver", None) != "exact"
         else {}
     ),
 )

@@ -123,14 +123,17 @@ def test_weights_of_rows_count_in_programs():
 
 
 def test_a_model_that_breaks_leaves_the_others_alone():
-    settings = [{"learning_rate": 1e-3}, {"learning_rate": 1e300}, {"learning_rate": 2e-3}]
+    settings = [{"learning_rate": 1e-3}, {"learning_rate": 1e300}, {"learning_rate": 2e-3}, {"learning_rate": 0.5}]
     company = models(Autoencoder, *settings, n_components=4, max_epochs=5)
-    assert fit_many(company, X) == ["3 models as one program"]
+    assert fit_many(company, X) == ["4 models as one program"]
     assert any("diverged" in note for note in company[1].notes_)
+    assert any("half the step size" in note for note in company[3].notes_)
     assert np.isfinite(company[1].transform(X)).all()
     for model, own in zip(company[::2], settings[::2], strict=True):
         alone = Autoencoder(4, **{**OPTIONS, "max_epochs": 5, **own}).fit(X)
         np.testing.assert_allclose(model.transform(X), alone.transform(X), rtol=1e-8, atol=1e-8)
+    wild = Autoencoder(4, **{**OPTIONS, "max_epochs": 5, "learning_rate": 0.5}).fit(X)
+    assert [row["learning_rate"] for row in company[3].history_] == [row["learning_rate"] for row in wild.history_]
 
 
 class Pointed(Penalty):

@@ -95,3 +95,23 @@ def test_the_limit_leaves_every_fitted_row_alone(cancer):
     scaler = fit(cancer)
     assert scaler.limit == pytest.approx(10 * np.abs(scaler.transform(cancer)).max())
     assert fit(np.zeros((5, 2))).limit == 10
+
+
+@pytest.mark.parametrize("offset", [0.0, 3.0, 1e6])
+def test_float32_rows_are_scaled_as_well_in_float32_as_in_float64(offset):
+    """To a few roundings of the result, however far the columns are from zero, in any layout."""
+    rows = (np.random.default_rng(0).normal(size=(3000, 40)) * np.logspace(-3, 3, 40) + offset).astype(np.float32)
+    scaler = fit(rows, "standard")
+    for array in (rows, np.asfortranarray(rows), rows[::2]):
+        got = np.concatenate(list(scaler.chunks(array, np.float32)))
+        exact = (array.astype(np.float64) - scaler.center) / scaler.divisor
+        assert got.dtype == np.float32
+        np.testing.assert_allclose(got, exact, rtol=4e-7, atol=4e-7)
+
+
+@pytest.mark.parametrize("size", [1e-40, 1e36])
+def test_scales_beyond_float32s_range_are_divided_by_in_float64(size):
+    rows = (np.random.default_rng(0).normal(size=(50, 3)) * size).astype(np.float32)
+    scaler = Scaler("standard", np.zeros(3), np.full(3, size), 10.0)
+    got = np.concatenate(list(scaler.chunks(rows, np.float32)))
+    np.testing.assert_allclose(got, rows.astype(np.float64) / size, rtol=1e-6)

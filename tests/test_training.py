@@ -19,7 +19,7 @@ from eigencode.training.execution import choose_execution, has_bfloat16_units
 from eigencode.training.noise import generator, may_draw_globally, resolve_seed
 from eigencode.training.optimizers import CLIP_FACTOR, ClippedAdam
 from eigencode.training.schedule import ENDLESS, Schedule
-from eigencode.training.state import FlatParameters
+from eigencode.training.state import MOST_RETREATS, FlatParameters
 
 
 def rows(n=200):
@@ -331,16 +331,40 @@ def test_small_tables_without_noise_are_fitted_all_rows_at_once():
     assert optimizer(100, optimizer="adam") == "adam"
 
 
-def test_a_run_that_breaks_down_ends_with_the_best_weights():
-    run = prepared(max_epochs=50, start="plain")
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+@pytest.mark.parametrize("harm", [math.nan, 1e6])
+def test_a_run_that_blows_up_goes_on_from_the_best_weights_with_half_the_step_size(optimizer, harm):
+    run = prepared(max_epochs=50, start="plain", patience=50, optimizer=optimizer)
     loop.begin(run.state, run.work)
+    peak = run.state.schedule.peak
     for row in loop.epochs(run.state, run.work):
         if row["epoch"] == 5:
-            run.state.parameters.vector.data.fill_(math.nan)
-    assert run.state.epoch == 6
+            run.state.parameters.vector.data.fill_(harm)
+        if row["epoch"] == 6:
+            assert not row["held_out_objective"] < run.state.history[0]["held_out_objective"]
+            assert torch.equal(run.state.parameters.vector, run.state.best.vector)
+            assert (run.state.schedule.peak, run.state.n_retreats) == (peak / 2, 1)
+    assert run.state.epoch == 50
+    assert run.state.best.epoch > 6
+
+
+def test_a_run_that_always_blows_up_is_given_up():
+    run = prepared(max_epochs=50, start="plain")
+    loop.begin(run.state, run.work)
+    for _ in loop.epochs(run.state, run.work):
+        run.state.parameters.vector.data.fill_(math.nan)
+    assert run.state.n_retreats == MOST_RETREATS + 1
+    assert run.state.epoch == 1 + MOST_RETREATS + 1
     run.state.restore_best()
     assert run.state.parameters.vector.isfinite().all()
-    assert run.state.best.epoch <= 5
+
+
+def test_a_step_size_far_too_large_is_mended_and_said(digits):
+    wild = Autoencoder(8, learning_rate=1.0, max_epochs=30, random_state=0).fit(digits)
+    assert wild.best_objective_ < 0.95 * wild.history_[0]["held_out_objective"]
+    assert any("half the step size" in note for note in wild.notes_)
+    calm = Autoencoder(8, max_epochs=3, random_state=0).fit(digits)
+    assert not any("half the step size" in note for note in calm.notes_)
 
 
 def test_inside_the_loop_the_current_weights_answer_and_afterwards_the_best():

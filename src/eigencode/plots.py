@@ -1,4 +1,4 @@
-"""Plots: reconstructions, maps of codes, and the course of training, as matplotlib figures.
+"""Plots: reconstructions, maps of codes, the course of training, and searches, as matplotlib figures.
 
 Every function returns a `matplotlib.figure.Figure` of its own. Nothing here touches pyplot or matplotlib's settings,
 so plotting works the same in scripts, servers and threads; a notebook shows the figure that a cell ends with.
@@ -7,6 +7,8 @@ so plotting works the same in scripts, servers and threads; a notebook shows the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,11 +17,13 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
+from sklearn.utils.validation import check_is_fitted
 
 from eigencode.errors import DataError
 
 if TYPE_CHECKING:
     from eigencode.estimators.base import BaseAutoencoder
+    from eigencode.search import AutoencoderSearch
 
 PALETTE = (
     "#3f90da",
@@ -37,6 +41,24 @@ PALETTE = (
 
 MARKERS = "osD^vPX*"
 """One marker for every ten classes, where there are more classes than colours."""
+
+LINE_COLORS = tuple(color for color in PALETTE if color != PALETTE[2])
+"""Colours of a search's lines; the red one is its choice."""
+
+NAMED_LINES = 8
+"""Lines of a search that are told apart; the eye follows no more."""
+
+NAMED_VALUES = 10
+"""Values that a logarithmic axis names."""
+
+DECADE = 10
+"""Ratio of the largest to the smallest value from which an axis is logarithmic."""
+
+SCORES = {
+    "log_likelihood": "held-out log-likelihood (nats a row)",
+    "reconstruction": "minus the held-out squared error a row",
+}
+"""What the scores of a search are, as an axis says it."""
 
 INK, GREY, PALE = "#222222", "#6b6b6b", "#e4e4e4"
 
@@ -250,6 +272,54 @@ def plot_sizes(model: BaseAutoencoder, X: Any, *, scaled: bool = False) -> Figur
     return figure
 
 
+def plot_search(search: AutoencoderSearch) -> Figure:
+    """Draw the held-out scores of a search, with their standard errors, against the parameter that varies most.
+
+    Each combination of the other parameters that vary is a line. Where there are more than eight, those whose best
+    score is lowest are grey.
+
+    Parameters
+    ----------
+    search : fitted AutoencoderSearch
+        With or without a fit of its choice.
+
+    Returns
+    -------
+    Figure
+        The figure. A ring marks the best candidate, a star the one chosen; the dashed line lies one standard error
+        below the best score. An axis of numbers that span more than a decade is logarithmic.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_wine
+    >>> from eigencode import Autoencoder, AutoencoderSearch
+    >>> estimator = Autoencoder(hidden=(8,), max_epochs=2, random_state=0)
+    >>> grid = {"n_components": [1, 2, 4], "activation": ["gelu", "tanh"]}
+    >>> search = AutoencoderSearch(estimator, grid, cv=2, random_state=0, refit=False).fit(load_wine().data)
+    >>> axes = plot_search(search).axes[0]
+    >>> axes.get_xlabel()
+    'n_components'
+    >>> [text.get_text() for text in axes.get_legend().get_texts()][:2]
+    ["activation='gelu'", "activation='tanh'"]
+    """
+    check_is_fitted(search, "cv_results_")
+    means, errors = (search.cv_results_[name] for name in ("mean_test_score", "standard_error"))
+    across, lines = _lines_of(search)
+    figure = Figure(figsize=(6.4, 4.0), dpi=200, layout="constrained")
+    axes = _axes(figure, across.name, SCORES.get(search.scoring, "held-out score"))  # type: ignore[arg-type]
+    _mark_values(axes, across)
+    by_worth = sorted(lines, key=lambda name: -np.nan_to_num(means[lines[name]], nan=-np.inf).max())
+    named = [name for name in lines if name in by_worth[:NAMED_LINES]]
+    looks = dict(zip(named, LINE_COLORS, strict=False))
+    for name, places in lines.items():
+        look = {"color": looks[name], "label": name} if name in looks else {"color": PALE, "zorder": 1}
+        _draw_line(axes, across.places[places], means[places], errors[places], **look)
+    best, chosen = int(np.nanargmax(means)), search.best_index_
+    _draw_marks(axes, across.places, means, best, chosen, threshold=means[best] - errors[best])
+    axes.legend(frameon=False, fontsize=9, labelcolor=INK)
+    return figure
+
+
 def _as_images(stacks: Sequence[Any], shape: tuple[int, int]) -> np.ndarray:
     """Stacks of rows as stacks of images, shape (stacks, n, height, width)."""
     arrays = [np.asarray(stack, dtype=float) for stack in stacks]
@@ -300,3 +370,75 @@ def _name_at(axes: Axes, x: float, y: float, name: str) -> None:
     """A class's name over its codes, in ink with a white rim, so that colour is not all that tells classes apart."""
     rim = [withStroke(linewidth=3, foreground="white")]
     axes.text(x, y, name, color=INK, fontsize=12, weight="bold", ha="center", va="center", path_effects=rim)
+
+
+@dataclass(frozen=True)
+class _Across:
+    """What lies along the horizontal axis of a search: a name, and each candidate's value and place."""
+
+    name: str
+    values: list[Any]
+    places: np.ndarray
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether places are the values themselves."""
+        return _are_numbers(self.values)
+
+
+def _lines_of(search: AutoencoderSearch) -> tuple[_Across, dict[str, np.ndarray]]:
+    """What lies across, and the candidates of each line from left to right, by what they have in common."""
+    candidates = search.cv_results_["params"]
+    own = search.estimator.get_params()
+    names = dict.fromkeys(name for params in candidates for name in params)
+    # A candidate of a grid that leaves a parameter alone has the estimator's own.
+    values = {name: [params.get(name, own.get(name)) for params in candidates] for name in names}
+    n_values = {name: len(set(map(repr, found))) for name, found in values.items()}
+    varying = [name for name in names if n_values[name] > 1]
+    first = max(varying or names, key=lambda name: (n_values[name], _are_numbers(values[name])), default="candidate")
+    found = values.get(first, [""] * len(candidates))
+    kinds = list(dict.fromkeys(map(repr, found)))
+    places = found if _are_numbers(found) else [kinds.index(repr(value)) for value in found]
+    across = _Across(first, found, np.array(places, dtype=float))
+    lines: dict[str, list[int]] = {}
+    for place in np.argsort(across.places, kind="stable"):
+        common = ", ".join(f"{name}={values[name][place]!r}" for name in varying if name != first)
+        lines.setdefault(common or type(search.estimator).__name__, []).append(int(place))
+    return across, {name: np.array(lines[name]) for name in sorted(lines, key=lambda name: min(lines[name]))}
+
+
+def _are_numbers(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, Real) and not isinstance(value, bool) for value in values)
+
+
+def _mark_values(axes: Axes, across: _Across) -> None:
+    """Choose the horizontal axis: logarithmic or not for numbers, a place for each value of other kinds."""
+    ticks = dict(zip(across.places, across.values, strict=True))
+    if not across.is_numeric:
+        axes.set_xticks(list(ticks), [str(value) for value in ticks.values()])
+        axes.set_xlim(-0.5, len(ticks) - 0.5)
+        return
+    low, high = across.places.min(), across.places.max()
+    if low > 0 and high > DECADE * low:
+        axes.set_xscale("log")
+        if len(ticks) <= NAMED_VALUES:
+            axes.set_xticks(list(ticks), [f"{place:g}" for place in ticks])
+            axes.minorticks_off()
+    elif all(isinstance(value, Integral) for value in across.values):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def _draw_line(axes: Axes, x: np.ndarray, means: np.ndarray, errors: np.ndarray, **look: Any) -> None:
+    """Means joined by a line, each with its standard error up and down."""
+    axes.errorbar(x, means, yerr=errors, linewidth=1.8, marker="o", markersize=4, capsize=3, elinewidth=1.2, **look)
+
+
+def _draw_marks(axes: Axes, x: np.ndarray, means: np.ndarray, best: int, chosen: int, threshold: float) -> None:
+    """Mark the best candidate, the one chosen, and the least score that is as good as the best."""
+    label = "one standard error below the best"
+    axes.axhline(threshold, color=GREY, linestyle=(0, (4, 2)), linewidth=1.2, zorder=1.5, label=label)
+    label = f"best: {means[best]:.5g}"
+    axes.plot(x[best], means[best], "o", color=INK, fillstyle="none", markersize=13, zorder=4, label=label)
+    label = f"chosen: {means[chosen]:.5g}"
+    look = {"color": PALETTE[2], "markersize": 13, "markeredgecolor": "white", "zorder": 5}
+    axes.plot(x[chosen], means[chosen], "*", label=label, **look)

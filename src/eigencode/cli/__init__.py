@@ -1,4 +1,4 @@
-"""The command line: ``eigencode demo | fit | transform | decode | reconstruct | score | sample | describe``."""
+"""The command line: ``eigencode demo | fit | sweep | transform | decode | reconstruct | score | sample | describe``."""
 
 from eigencode.cli.commands import app, main
 

@@ -32,6 +32,7 @@ from eigencode.cli.flags import (
     advice_on_taken_words,
     knobs_given,
 )
+from eigencode.cli.sweeps import Plan, grid_given
 from eigencode.cli.words import description, fitted_names, outcome, print_facts, print_json, summary
 from eigencode.errors import DataError, EigencodeError, InterruptedWarning, OptionError
 
@@ -154,6 +155,13 @@ WithDensity = Annotated[
     Parameter(help="Fit a density to the codes as well, from which sample draws rows of any kind.", group=KNOBS),
 ]
 
+ResultsOutput = Annotated[
+    Path | None, Parameter(help="Where the scores of all candidates go: a .csv or .parquet file.", group=FILES)
+]
+PictureOutput = Annotated[
+    Path | None, Parameter(help="Where a picture of the scores goes: a .png, .svg or .pdf file.", group=FILES)
+]
+
 NRows = Annotated[int, Parameter(help="Number of rows to draw.", validator=validators.Number(gte=1))]
 OfMean = Annotated[bool, SWITCH, Parameter(help="Give the mean of each row drawn, without its noise.")]
 Seed = Annotated[
@@ -208,11 +216,56 @@ def fit(
         print_json({**summary(model), "model": str(output)})
         return
     print_facts(outcome(summary(model)))
-    print(f"\nThe model is in {output}. Encode rows with:\n")
-    print(f"  {shlex.join(['eigencode', 'transform', str(output), str(rows), '--output', 'codes.parquet'])}")
+    _say_what_next(output, rows)
 
 
-@app.command(sort_key=2, usage="Usage: eigencode transform MODEL ROWS --output CODES [OPTIONS]")
+@app.command(sort_key=2, usage="Usage: eigencode sweep ROWS --output MODEL --over NAME=VALUE,... [OPTIONS]")
+def sweep(
+    rows: Rows,
+    /,
+    *,
+    output: ModelOutput,
+    plan: Annotated[Plan, Parameter(name="*")],
+    table: ResultsOutput = None,
+    picture: PictureOutput = None,
+    chosen: Chosen = ALL,
+    as_json: AsJson = False,
+    kind: Kind = PLAIN,
+    flags: Annotated[Flags, Parameter(name="*")] = NONE_GIVEN,
+) -> None:
+    """Fit an autoencoder with each of many settings, and keep the simplest that is as good as the best.
+
+    Every combination of the values of --over is fitted on all folds of the rows but one, and scored on that one, for
+    each fold in turn. The choice is fitted to all rows in the end, and is the model that is written.
+
+    Ctrl-C ends it without a choice; while the choice is fitted, with the best weights so far. The exit code is 130.
+    """
+    knobs = knobs_given(kind, flags, "sweep")
+    grid = grid_given(kind, plan.over, knobs)
+
+    from eigencode.cli import sweeps
+    from eigencode.data.files import read_table
+
+    sweeps.check_outputs({output: [MODEL_ENDING], table: sweeps.TABLES, picture: sweeps.PICTURES})
+    read = read_table(_source(rows), **vars(chosen))
+    estimator = getattr(eigencode, KINDS[kind])(**knobs)
+    with redirect_stdout(sys.stderr):
+        search = sweeps.searched(estimator, grid, plan, read.frame)
+    sweeps.write_results(search, table, picture)
+    if not as_json:
+        print("\n".join(sweeps.lines(search)), end="\n\n", flush=True)
+    with redirect_stdout(sys.stderr):
+        model = sweeps.choice(search).fit(read.frame)
+    model.save(output)
+    if as_json:
+        files = {name: None if path is None else str(path) for name, path in [("table", table), ("picture", picture)]}
+        print_json({**summary(model), "model": str(output), **files, "search": sweeps.facts(search)})
+        return
+    print_facts(outcome(summary(model)))
+    _say_what_next(output, rows)
+
+
+@app.command(sort_key=3, usage="Usage: eigencode transform MODEL ROWS --output CODES [OPTIONS]")
 def transform(
     model: Model,
     rows: Rows,
@@ -231,7 +284,7 @@ def transform(
     _write(output, dict(zip(fitted.get_feature_names_out()[: codes.shape[1]], codes.T, strict=True)))
 
 
-@app.command(sort_key=3, usage="Usage: eigencode decode MODEL CODES --output TABLE [OPTIONS]")
+@app.command(sort_key=4, usage="Usage: eigencode decode MODEL CODES --output TABLE [OPTIONS]")
 def decode(model: Model, codes: Codes, /, *, output: TableOutput, chosen: Chosen = ALL) -> None:
     """Decode a table of codes: one row in the data's columns and units for each line of codes."""
     from eigencode.data.files import read_matching
@@ -243,7 +296,7 @@ def decode(model: Model, codes: Codes, /, *, output: TableOutput, chosen: Chosen
     _write_rows(output, fitted, fitted.inverse_transform(table.rows))
 
 
-@app.command(sort_key=4, usage="Usage: eigencode reconstruct MODEL ROWS --output TABLE [OPTIONS]")
+@app.command(sort_key=5, usage="Usage: eigencode reconstruct MODEL ROWS --output TABLE [OPTIONS]")
 def reconstruct(
     model: Model,
     rows: Rows,
@@ -261,7 +314,7 @@ def reconstruct(
     _write_rows(output, fitted, fitted.reconstruct(X, n_components=n_components))
 
 
-@app.command(sort_key=5, usage="Usage: eigencode score MODEL ROWS [OPTIONS]")
+@app.command(sort_key=6, usage="Usage: eigencode score MODEL ROWS [OPTIONS]")
 def score(
     model: Model,
     rows: Rows,
@@ -302,7 +355,7 @@ def score(
         _write(output, scores, said=not as_json)
 
 
-@app.command(sort_key=6, usage="Usage: eigencode sample MODEL --n-rows N --output TABLE [OPTIONS]")
+@app.command(sort_key=7, usage="Usage: eigencode sample MODEL --n-rows N --output TABLE [OPTIONS]")
 def sample(
     model: Model, /, *, n_rows: NRows, output: TableOutput, mean: OfMean = False, random_state: Seed = None
 ) -> None:
@@ -318,7 +371,7 @@ def sample(
     _write_rows(output, fitted, drawn)
 
 
-@app.command(sort_key=7, usage="Usage: eigencode describe MODEL [OPTIONS]")
+@app.command(sort_key=8, usage="Usage: eigencode describe MODEL [OPTIONS]")
 def describe(model: Model, /, *, as_json: AsJson = False) -> None:
     """Say what a model is and how its fit went."""
     from eigencode.storage import load, version_of
@@ -331,6 +384,12 @@ def describe(model: Model, /, *, as_json: AsJson = False) -> None:
 
 
 # -- tables and models
+
+
+def _say_what_next(model: Path, rows: Path) -> None:
+    """Where the model is, and the command that encodes rows with it."""
+    print(f"\nThe model is in {model}. Encode rows with:\n")
+    print(f"  {shlex.join(['eigencode', 'transform', str(model), str(rows), '--output', 'codes.parquet'])}")
 
 
 def _loaded(path: Path) -> BaseAutoencoder:

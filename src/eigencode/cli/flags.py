@@ -1,4 +1,4 @@
-"""Flags from knobs: what ``eigencode fit`` can be told is what the estimators can be told, said once.
+"""Flags from knobs: what ``eigencode fit`` and ``sweep`` can be told is what the estimators can be told, said once.
 
 A kind of autoencoder is one of the package's public names that end in "Autoencoder"; its knobs are those of its options
 class. Nothing here imports an estimator, which would import torch.
@@ -32,8 +32,8 @@ KINDS = {
 }
 """The estimator of each kind."""
 
-FILES, KNOBS = Group("Files", sort_key=1), Group("Autoencoder", sort_key=2)
-OWN_KNOBS = {kind: Group(f"Options of --kind {kind}", sort_key=3 + place) for place, kind in enumerate(KINDS)}
+FILES, SEARCH, KNOBS = Group("Files", sort_key=1), Group("Search", sort_key=2), Group("Autoencoder", sort_key=3)
+OWN_KNOBS = {kind: Group(f"Options of --kind {kind}", sort_key=4 + place) for place, kind in enumerate(KINDS)}
 
 
 @dataclass(frozen=True)
@@ -155,13 +155,34 @@ def _parameter(flag: Flag) -> Parameter:
 
 def _reader(flag: Flag) -> Callable[[Any, Sequence[Token]], Any]:
     """A function that reads a flag's words; what they may be is known with the kind."""
+    return lambda _, tokens: _value([token.value for token in tokens], flag)
 
-    def read(_: Any, tokens: Sequence[Token]) -> Any:
-        values = tuple(_number(token.value, flag) for token in tokens)
-        alone = len(values) == 1 and (isinstance(values[0], str) or not flag.sequence)
-        return values[0] if alone else values
 
-    return read
+def value_of(word: str, flag: Flag) -> Any:
+    """A value written as a single word, where several of them stand side by side.
+
+    The words of a sequence have a slash between them, as 128/64, and / alone is the empty one; 'none', 'true' and
+    'false' are Python's, for knobs that take them. All else is as after the flag.
+    """
+    if flag.sequence:
+        return _value([] if word == "/" else word.split("/"), flag)
+    plain = {"none": None} if type(None) in flag.alternatives else {}
+    plain |= {"true": True, "false": False} if bool in flag.alternatives else {}
+    return plain.get(word, _number(word, flag))
+
+
+def word_of(value: Any) -> str:
+    """How a value is written so that `value_of` reads it."""
+    if isinstance(value, tuple):
+        return "/".join(map(word_of, value)) or "/"
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+
+
+def _value(words: Sequence[str], flag: Flag) -> Any:
+    """The value that some words after a flag are."""
+    values = tuple(_number(word, flag) for word in words)
+    alone = len(values) == 1 and (isinstance(values[0], str) or not flag.sequence)
+    return values[0] if alone else values
 
 
 def _number(word: str, flag: Flag) -> Any:
@@ -197,13 +218,27 @@ NONE_GIVEN = Flags()
 class FlagError(CycloptsError):
     """No kind of autoencoder, or a flag that the kind does not have, or one with a value that it does not take."""
 
-    def __init__(self, word: str, message: str) -> None:
-        super().__init__(msg=message, command_chain=["fit"])
+    def __init__(self, word: str, message: str, command: str = "fit") -> None:
+        super().__init__(msg=message, command_chain=[command])
         self.word = word
 
 
-def knobs_given(kind: str, flags: Flags) -> dict[str, Any]:
+def knobs_given(kind: str, flags: Flags, command: str = "fit") -> dict[str, Any]:
     """The flags that were given, each checked to be a knob of this kind and in its domain there.
+
+    Parameters
+    ----------
+    kind : str
+        The kind's name.
+    flags : Flags
+        What was typed.
+    command : str, default "fit"
+        The command it was typed for, which a refusal names.
+
+    Returns
+    -------
+    dict
+        Values by the names of their knobs.
 
     Raises
     ------
@@ -212,19 +247,25 @@ def knobs_given(kind: str, flags: Flags) -> dict[str, Any]:
     """
     if kind not in KINDS:
         refusal = OptionError("There is no such --kind", got=repr(kind), hint=did_you_mean(kind, KINDS))
-        raise FlagError("--kind", str(refusal))
+        raise FlagError("--kind", str(refusal), command)
     values = {name: value for name, value in vars(flags).items() if value is not None}
     for name, value in values.items():
-        flag = FLAGS[name]
-        if kind not in flag.options:
-            *others, last = flag.options
-            owners = f"{', '.join(others)} or {last}" if others else last
-            raise FlagError(flag.word, f"{flag.word} does not belong to --kind {kind}, but to --kind {owners}.")
-        try:
-            flag.options[kind].check(value, "eigencode fit")
-        except OptionError as error:
-            raise FlagError(flag.word, str(error)) from error
+        check_flag(kind, name, value, command)
     return values
+
+
+def check_flag(kind: str, name: str, value: Any, command: str) -> None:
+    """Raise `FlagError` where a kind does not have a knob, or the value is outside its domain there."""
+    flag = FLAGS[name]
+    if kind not in flag.options:
+        *others, last = flag.options
+        owners = f"{', '.join(others)} or {last}" if others else last
+        said = f"{flag.word} does not belong to --kind {kind}, but to --kind {owners}."
+        raise FlagError(flag.word, said, command)
+    try:
+        flag.options[kind].check(value, f"eigencode {command}")
+    except OptionError as error:
+        raise FlagError(flag.word, str(error), command) from error
 
 
 FLAGS_OF_SEVERAL_WORDS = {"--columns", "--exclude"} | {flag.word for flag in FLAGS.values() if flag.sequence}

@@ -38,8 +38,16 @@ def print_facts(facts: Mapping[str, str], file: TextIO | None = None) -> None:
 
 def print_json(facts: Mapping[str, Any]) -> None:
     """One line of strict JSON, in which a number that is none is null."""
-    finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in facts.items()}
-    print(json.dumps(finite, allow_nan=False))
+    print(json.dumps(_finite(facts), allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    """A value of JSON with null in place of each number that is none."""
+    if isinstance(value, Mapping):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def summary(model: BaseAutoencoder) -> dict[str, Any]:

@@ -9,6 +9,10 @@ from typing import Protocol
 import numpy as np
 
 CHUNK_ROWS = 8192
+"""Rows of a chunk at most."""
+
+CHUNK_CELLS = 2**20
+"""Cells of a chunk at most, unless its rows are very wide: what stays near the processor."""
 
 
 class Source(Protocol):
@@ -43,5 +47,6 @@ class ArraySource:
 
     def chunks(self) -> Iterator[np.ndarray]:
         """Consecutive blocks of at most ``CHUNK_ROWS`` rows."""
-        for first in range(0, len(self.array), CHUNK_ROWS):
-            yield self.array[first : first + CHUNK_ROWS]
+        n_rows = min(CHUNK_ROWS, max(CHUNK_CELLS // max(self.array.shape[1], 1), 256))
+        for first in range(0, len(self.array), n_rows):
+            yield self.array[first : first + n_rows]

@@ -248,7 +248,9 @@ class Answers(BaseEstimator):
         with torch.inference_mode():
             for chunk in self.scaler_.chunks(array, dtype):
                 x = self._tensor(chunk)
-                found.append(function(model, x, x.clamp(-limit, limit)))
+                low, high = x.aminmax()
+                is_usual = -limit <= float(low) and float(high) <= limit
+                found.append(function(model, x, x if is_usual else x.clamp(-limit, limit)))
         return torch.cat(found).cpu().numpy()
 
     def _squared_errors(self, X: Any, sizes: Iterable[int], scaled: bool) -> np.ndarray:

@@ -56,9 +56,15 @@ def cautions(composition: Composition) -> list[str]:
 
 
 def _divergence(state: TrainingState) -> str | None:
-    if math.isfinite(state.history[-1]["held_out_objective"]):
+    if not math.isfinite(state.history[-1]["held_out_objective"]):
+        return f"diverged in epoch {state.epoch}, and the best weights before it are kept; try a smaller learning_rate"
+    if not state.n_retreats:
         return None
-    return f"diverged in epoch {state.epoch}, and the best weights before it are kept; try a smaller learning_rate"
+    times = "once" if state.n_retreats == 1 else f"{state.n_retreats} times"
+    return (
+        f"blew up {times} and went on from the best weights with half the step size; try learning_rate="
+        f"{state.schedule.peak:.2g}"
+    )
 
 
 def _convergence(state: TrainingState) -> str | None:

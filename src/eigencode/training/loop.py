@@ -271,7 +271,10 @@ def _judge(state: TrainingState, work: Work, training_objective: float | None) -
 def record(
     state: TrainingState, work: Work, objective: float, training_objective: float | None = None
 ) -> dict[str, float]:
-    """Keep the best weights, and call for the decay where progress has stopped; returns the row of history."""
+    """Keep the best weights, and call for the decay where progress has stopped; returns the row of history.
+
+    A run whose weights have become far worse than its start goes back to the best ones, with half the step size.
+    """
     row = {"epoch": state.epoch, "step": state.step, "learning_rate": state.schedule.rate(max(state.step - 1, 0))}
     if training_objective is not None:
         row["training_objective"] = training_objective
@@ -284,8 +287,15 @@ def record(
         state.progress_mark, state.stale_epochs = objective, 0
     elif state.step >= state.schedule.warmup:
         state.stale_epochs += 1
-    if not math.isfinite(objective):
-        state.schedule.end = state.step
+    if _has_blown_up(state, objective):
+        state.retreat()
     elif state.stale_epochs >= work.patience:
         state.schedule.begin_decay(state.step)
     return row
+
+
+def _has_blown_up(state: TrainingState, objective: float) -> bool:
+    """Whether weights became far worse than the start was: by more than all that was gained, and than its own size."""
+    start = state.history[0].get("held_out_objective", math.nan)
+    best = math.nan if state.best is None else state.best.objective
+    return not objective <= start + max(start - best, abs(start))

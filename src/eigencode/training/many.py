@@ -161,6 +161,15 @@ class Program:
             for name, value in self._buffers.items():
                 state.composition.get_buffer(name).copy_(value[k])
 
+    @torch.no_grad()
+    def _take_back(self, changed: Sequence[int]) -> None:
+        """Take the weights and states of models that went back to earlier ones."""
+        for k in changed:
+            state = self.states[k]
+            self._matrix[k, self._places[k]] = state.parameters.vector
+            for name, value in self._buffers.items():
+                value[k] = state.composition.get_buffer(name)
+
     # -- one pass for all
 
     def _arguments(self) -> dict[str, Tensor]:
@@ -271,7 +280,10 @@ class Program:
         objectives = self._judge(review=True)
         self._write_back()
         met = [total / n for total, n in zip(totals.tolist(), n_seen, strict=True)]
-        return [loop.record(*each) for each in zip(self.states, self.works, objectives, met, strict=True)]
+        before = [state.n_retreats for state in self.states]
+        rows = [loop.record(*each) for each in zip(self.states, self.works, objectives, met, strict=True)]
+        self._take_back([k for k, state in enumerate(self.states) if state.n_retreats > before[k]])
+        return rows
 
     def _batches(self) -> list[Sequence[Tensor]]:
         """Each model's batches; one list for those that see the same rows in the same order."""

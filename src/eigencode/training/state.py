@@ -16,6 +16,9 @@ from eigencode.training.noise import may_draw_globally
 from eigencode.training.optimizers import Optimizer
 from eigencode.training.schedule import Schedule
 
+MOST_RETREATS = 6
+"""A run that blows up more often than this is given up."""
+
 
 class FlatParameters:
     """All weights of a module as one vector, and all their gradients as another.
@@ -82,6 +85,8 @@ class TrainingState:
         Counters of what has been done.
     stale_epochs : int
         Epochs since the held-out objective last made progress.
+    n_retreats : int
+        Times that the run went back to its best weights, with half the step size.
     progress_mark : float
         The held-out objective that the next progress is measured against.
     best : Snapshot or None
@@ -98,6 +103,7 @@ class TrainingState:
     epoch: int = 0
     step: int = 0
     stale_epochs: int = 0
+    n_retreats: int = 0
     progress_mark: float = math.inf
     best: Snapshot | None = None
     history: list[dict[str, float]] = field(default_factory=list)
@@ -126,6 +132,14 @@ class TrainingState:
             for name, value in self.composition.named_buffers():
                 value.copy_(self.best.buffers[name])
 
+    def retreat(self) -> None:
+        """Go back to the best weights, with half the step size; a run that has done so too often is over."""
+        self.restore_best()
+        self.schedule.peak /= 2
+        self.n_retreats += 1
+        if self.n_retreats > MOST_RETREATS or self.best is None or not math.isfinite(self.best.objective):
+            self.schedule.end = self.step
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that changes in a run, as plain values and tensors."""
         return {
@@ -151,4 +165,4 @@ class TrainingState:
         self.best = None if saved["best"] is None else Snapshot(**saved["best"])
         self.history = [row.copy() for row in saved["history"]]
 
-    _COUNTERS = ("seed", "epoch", "step", "stale_epochs", "progress_mark")
+    _COUNTERS = ("seed", "epoch", "step", "stale_epochs", "n_retreats", "progress_mark")
