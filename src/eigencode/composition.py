@@ -61,6 +61,8 @@ class Trace:
         The clean rows in the units that ``p`` is over, shape (n, d): ``x`` itself for most likelihoods.
     noise : Noise
         What was drawn outside for this batch.
+    output : Tensor or None
+        What the encoder made of ``x_tilde``, of which the code makes ``q``.
     """
 
     x: Tensor
@@ -71,6 +73,7 @@ class Trace:
     p: Distribution
     target: Tensor
     noise: Noise = SILENCE
+    output: Tensor | None = None
 
     @property
     def n_draws(self) -> int:
@@ -215,9 +218,11 @@ class Composition(Part):
 
     def encode(self, x: Tensor, observed: Tensor | None = None) -> Posterior:
         """The distribution q(z|x) of the codes of rows of shape (n, d)."""
-        if observed is not None:
-            x = x * observed
-        return self.code(_widened(self.encoder(x)))
+        return self.code(self._encoded(x, observed))
+
+    def _encoded(self, x: Tensor, observed: Tensor | None) -> Tensor:
+        """The encoder's output for the observed cells of rows."""
+        return _widened(self.encoder(x if observed is None else x * observed))
 
     def decode(self, z: Tensor) -> Distribution:
         """The distribution p(x|z) of the scaled columns given codes of shape (n, k), or (m, n, k)."""
@@ -232,9 +237,10 @@ class Composition(Part):
         """Corrupt (where noise is given), encode, draw a code, decode."""
         corrupt = self.corruption is not None and noise.corruption is not None
         x_tilde = self.corruption(x, noise.corruption) if corrupt else x  # type: ignore[misc]
-        q = self.encode(x_tilde, observed)
+        output = self._encoded(x_tilde, observed)
+        q = self.code(output)
         z = q.draw(noise.code)
-        return Trace(x, observed, x_tilde, q, z, self.decode(z), self.likelihood.target(x), noise)
+        return Trace(x, observed, x_tilde, q, z, self.decode(z), self.likelihood.target(x), noise, output)
 
 
 def _widened(output: Tensor) -> Tensor:

@@ -82,7 +82,7 @@ def reconstruction_jacobian(composition: Composition, x: Tensor) -> Tensor:
     return jacobian(lambda h: composition.decode(h).mean, codes) @ jacobian(composition, x)
 
 
-def squared_frobenius(f: Composition | RowFunction, x: Tensor) -> Tensor:
+def squared_frobenius(f: Composition | RowFunction, x: Tensor, *, output: Tensor | None = None) -> Tensor:
     r"""The squared norm of each row's Jacobian, exactly: the contractive penalty.
 
     .. math:: \lVert J \rVert_F^2 = \sum_{ij} (\partial h_i / \partial x_j)^2
@@ -94,6 +94,8 @@ def squared_frobenius(f: Composition | RowFunction, x: Tensor) -> Tensor:
         take their closed forms.
     x : Tensor of shape (n, d)
         Scaled rows.
+    output : Tensor, optional
+        The composition's encoder's output for x, where it is known already.
 
     Returns
     -------
@@ -115,7 +117,7 @@ def squared_frobenius(f: Composition | RowFunction, x: Tensor) -> Tensor:
         if is_one_layer(f):
             return one_layer_squared_frobenius(
                 f.encoder.affine.weight,  # type: ignore[union-attr]
-                _wide(f.encoder(_usable(x))),
+                _wide(f.encoder(_usable(x)) if output is None else output),
                 lambda output: f.code(output).mean,
             )
         layers = _HiddenLayer.of(f)

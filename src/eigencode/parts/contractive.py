@@ -103,8 +103,10 @@ class Contractive(Penalty):
         from eigencode.jacobians import hutchinson, squared_frobenius
 
         x = trace.x if trace.observed is None else trace.x * trace.observed
-        norm = squared_frobenius(composition, x) if noise is None else hutchinson(composition, x, noise)
-        return self.weight * norm
+        if noise is not None:
+            return self.weight * hutchinson(composition, x, noise)
+        output = trace.output if trace.x_tilde is trace.x else None
+        return self.weight * squared_frobenius(composition, x, output=output)
 
     def describe(self, composition: Composition) -> str:
         """How the norm is found."""

@@ -79,6 +79,12 @@ class Network(Part):
     output_bias: Tensor | None = None
     """The bias added last, where a constant start may be set, or None."""
 
+    def change_by(self, places: Tensor, values: Tensor, n_inputs: int) -> Tensor:
+        """What a few inputs of each row, by place and value, both of shape (n, m), change in the output of zeros."""
+        inputs = values.new_zeros(len(values), n_inputs).scatter(-1, places, values)
+        output = self(torch.cat([inputs, torch.zeros_like(inputs[:1])]))
+        return output[:-1] - output[-1:]
+
     def silence(self) -> None:
         """Set the last weights and the last bias to zero, after ``setup``.
 

@@ -117,6 +117,7 @@ class Program:
         for row, state, places in zip(matrix, states, self._places, strict=True):
             row[places] = state.parameters.vector.detach()
         self._is_padded = any(len(places) < size for places in self._places)
+        self._noise_widths: dict[int, int] = {}
         self._shapes = shapes
         frozen = [name for name in named[0] if name not in shapes]
         self._fixed = {name: torch.stack([n[name].detach() for n in named]) for name in frozen}
@@ -207,10 +208,17 @@ class Program:
             noise = loop.draw_noise(state.composition, n_rows, source)
             penalties = noise.penalties or (None,) * len(state.composition.penalties)
             all_leaves.append((noise.corruption, noise.code, *penalties))
-        leaves = tuple(_stacked(leaf) for leaf in zip(*all_leaves, strict=True))
+        leaves = tuple(self._as_wide_as_before(place, leaf) for place, leaf in enumerate(zip(*all_leaves, strict=True)))
         if self._draws_alike:
             return tuple(None if leaf is None else leaf[0] for leaf in leaves), (None,) * len(leaves)
         return leaves, tuple(None if leaf is None else 0 for leaf in leaves)
+
+    def _as_wide_as_before(self, place: int, leaf: Sequence[Tensor | None]) -> Tensor | None:
+        """One leaf of all models' noise: the weights keep the width of the widest model when that one has ended."""
+        stacked = _stacked(leaf, self._noise_widths.get(place, 0))
+        if stacked is not None:
+            self._noise_widths[place] = stacked.shape[-1]
+        return stacked
 
     @property
     def _draws_alike(self) -> bool:
@@ -604,14 +612,15 @@ def _places(composition: Composition, shapes: Mapping[str, tuple[int, ...]]) -> 
     return torch.cat(found)
 
 
-def _stacked(leaves: Sequence[Tensor | None]) -> Tensor | None:
-    """Noise of all models along a new first axis, what narrower ones lack at zero."""
+def _stacked(leaves: Sequence[Tensor | None], width: int) -> Tensor | None:
+    """Noise of all models along a new first axis, at least so wide; what narrower ones lack is zero."""
     drawn = [leaf for leaf in leaves if leaf is not None]
     if not drawn:
         return None
     if len(drawn) < len(leaves):
         raise Unlike("some draw noise and others do not")
-    shape = _hull([leaf.shape for leaf in drawn])
+    *lengths, widest = _hull([leaf.shape for leaf in drawn])
+    shape = (*lengths, max(widest, width))
     padding = [
         [p for axis in (-1 - i for i in range(len(shape))) for p in (0, shape[axis] - leaf.shape[axis])]
         for leaf in drawn
