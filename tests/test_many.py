@@ -21,8 +21,9 @@ from eigencode import (
 )
 from eigencode.errors import DataError, InterruptedWarning, OptionError
 from eigencode.parts import GaussianLikelihood, GaussianNoise, GaussianWeights, Penalty
-from eigencode.training import many
-from eigencode.training.many import Program, shared, together
+from eigencode.training import grouping
+from eigencode.training.grouping import shared, together
+from eigencode.training.many import Program
 
 X = load_digits().data[:360]
 OPTIONS = {"max_epochs": 20, "batch_size": 32, "precision": "float64", "optimizer": "adam", "random_state": 0}
@@ -196,10 +197,10 @@ def test_shapes_that_cannot_be_padded_are_a_program_each():
 
 
 def test_large_steps_and_full_programs_are_told_apart(monkeypatch):
-    monkeypatch.setattr(many, "PROGRAM_WORK", 2.5 * 32 * 2 * (64 * 10 + 10 * 3 + 64 * 3))
+    monkeypatch.setattr(grouping, "PROGRAM_WORK", 2.5 * 32 * 2 * (64 * 10 + 10 * 3 + 64 * 3))
     company = models(Autoencoder, *({"random_state": s} for s in range(5)), n_components=3, hidden=(10,), max_epochs=2)
     assert fit_many(company, X) == ["2 models as one program"] * 2 + ["1 by itself: no other is like it"]
-    monkeypatch.setattr(many, "ALONE_FROM", 10)
+    monkeypatch.setattr(grouping, "ALONE_FROM", 10)
     said = fit_many(models(Autoencoder, {}, {"beta": 2.0}, n_components=3, max_epochs=1), X)
     assert said == ["2 by themselves: its steps are large enough to fill the processor"]
 
@@ -283,3 +284,14 @@ def test_time_limits_begin_with_the_program(monkeypatch):
     assert sum(1 for _ in group.epochs(states, works)) >= 1
     assert 0.2 < now() - began < 20
     assert all(state.finished for state in states)
+
+
+def test_narrow_models_go_on_when_the_widest_has_ended():
+    together, alone = (
+        models(VariationalAutoencoder, {"n_components": 2, "max_epochs": 6}, {"n_components": 5, "max_epochs": 2})
+        for _ in range(2)
+    )
+    assert fit_many(together, X) == ["2 models as one program"]
+    for one, same in zip(together, alone, strict=True):
+        np.testing.assert_allclose(one.transform(X), same.fit(X).transform(X), rtol=1e-6, atol=1e-8)
+    assert [one.history_[-1]["epoch"] for one in together] == [6, 2]

@@ -12,8 +12,8 @@ from tqdm.auto import tqdm
 
 from eigencode.errors import EigencodeError, InterruptedWarning, OptionError
 from eigencode.estimators.base import BaseAutoencoder
+from eigencode.training.grouping import shared, together
 from eigencode.training.loop import Work
-from eigencode.training.many import shared, together
 from eigencode.training.state import TrainingState
 
 Estimator = TypeVar("Estimator", bound=BaseAutoencoder)
