@@ -1,5 +1,5 @@
-"""Claims: the library trains at least 3/4 as fast as the fastest peer library and 2 times as fast as a loop over a
-DataLoader, and reaches in a tenth of a peer's time the held-out error that the peer has at its end.
+"""Claims: the library trains 3 times as fast as the fastest peer library at batches of 256 rows and 4 times at 1024, 2
+times as fast as a loop over a DataLoader, and reaches in a tenth of a peer's time the error that the peer ends with.
 
     python benchmarks/speed.py --data mnist=FOLDER fashion=FOLDER [--rounds 3] [--work a b] [--quick] [--output DIR]
 
@@ -273,9 +273,9 @@ def speed_claims(name, peers, rates):
     speeds = {peer: median(results, "rows_per_second") for peer, results in peers.items() if succeeded(results)}
     ours = speeds.get("eigencode", math.nan)
     fastest = max(speeds.keys() & set(LIBRARIES), key=speeds.get, default=None)
-    yield Claim(
-        f"{name}: rows/s over the fastest library's ({fastest})", ours / speeds.get(fastest, math.nan), 3 / 4, True
-    )
+    target = 3 if name.endswith("256") else 4
+    ratio = ours / speeds.get(fastest, math.nan)
+    yield Claim(f"{name}: rows/s over the fastest library's ({fastest})", ratio, target, True)
     loop = speeds.get("DataLoader loop", math.nan)
     yield Claim(f"{name}: rows/s over the DataLoader loop's", ours / loop, 2, True)
 

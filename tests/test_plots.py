@@ -8,10 +8,22 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import ParameterGrid
 
-from eigencode import Autoencoder
+from eigencode import Autoencoder, AutoencoderSearch
 from eigencode.errors import DataError
-from eigencode.plots import MARKERS, PALETTE, plot_codes, plot_history, plot_reconstructions, plot_sizes
+from eigencode.plots import (
+    LINE_COLORS,
+    MARKERS,
+    PALE,
+    PALETTE,
+    plot_codes,
+    plot_history,
+    plot_reconstructions,
+    plot_search,
+    plot_sizes,
+)
 
 
 def drawn(figure, tmp_path):
@@ -187,3 +199,157 @@ def test_a_streams_history_is_drawn_without_a_judge(digits):
     during, kept = axes.get_lines()
     np.testing.assert_allclose(during.get_ydata(), [row["training_objective"] for row in model.history_])
     assert kept.get_xdata() == [4]
+
+
+# -- searches
+
+
+def searched(grid, means, errors=0.5, chosen=0, **options):
+    """A search with the scores given, in the order of its candidates."""
+    search = AutoencoderSearch(Autoencoder(), grid, **options)
+    search.cv_results_ = {
+        "params": list(ParameterGrid(grid)),
+        "mean_test_score": np.array(means, dtype=float),
+        "standard_error": np.broadcast_to(np.array(errors, dtype=float), len(means)),
+    }
+    search.best_index_ = chosen
+    return search
+
+
+def curves(axes):
+    """Each drawn line's own line, half error bars and colour, by its name; those without a name as a list."""
+    found, unnamed = {}, []
+    for container in axes.containers:
+        line, _, (bars,) = container
+        heights = np.array([np.ptp(segment[:, 1]) / 2 for segment in bars.get_segments() if len(segment)])
+        own = (line.get_xydata(), heights, line.get_color())
+        if container.get_label().startswith("_"):
+            unnamed.append(own)
+        else:
+            found[container.get_label()] = own
+    return found, unnamed
+
+
+def mark(axes, name):
+    (line,) = (line for line in axes.get_lines() if str(line.get_label()).startswith(name))
+    return line
+
+
+def test_a_search_is_its_means_and_errors_in_lines_of_the_other_parameters(tmp_path):
+    grid = {"activation": ["gelu", "tanh"], "n_components": [4, 2, 3]}
+    means, errors = [-3, -5, -4, -2.5, -5.5, -3.9], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+    (axes,) = drawn(plot_search(searched(grid, means, errors, chosen=0)), tmp_path).axes
+    lines, unnamed = curves(axes)
+    assert unnamed == []
+    assert list(lines) == ["activation='gelu'", "activation='tanh'"]
+    for number, (places, heights, color) in enumerate(lines.values()):
+        order = 3 * number + np.array([1, 2, 0])  # from two components to four
+        np.testing.assert_array_equal(places, np.stack([[2, 3, 4], np.array(means)[order]], axis=1))
+        np.testing.assert_allclose(heights, np.array(errors)[order])
+        assert color == LINE_COLORS[number]
+    assert mark(axes, "best").get_xydata().tolist() == [[4, -2.5]]
+    assert mark(axes, "chosen").get_xydata().tolist() == [[4, -3]]
+    assert set(mark(axes, "one standard error below the best").get_ydata()) == {-2.5 - 0.4}
+    said = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert set(said[:2]) == set(lines)
+    assert {"best: -2.5", "chosen: -3", "one standard error below the best"} == set(said[2:])
+    assert (axes.get_xlabel(), axes.get_xscale()) == ("n_components", "linear")
+    assert axes.get_ylabel() == "held-out log-likelihood (nats a row)"
+
+
+def test_marks_stand_on_the_line_of_their_candidate(tmp_path):
+    grid = {"activation": ["gelu", "tanh"], "n_components": [1, 2, 3]}
+    (axes,) = drawn(plot_search(searched(grid, [-3, -2, -1, -4, -3, -0.5], chosen=2)), tmp_path).axes
+    for name, own in [("best", "activation='tanh'"), ("chosen", "activation='gelu'")]:
+        place = mark(axes, name)
+        (line,) = (container[0] for container in axes.containers if container.get_label() == own)
+        np.testing.assert_allclose(
+            place.get_transform().transform(place.get_xydata()), line.get_transform().transform(line.get_xydata()[-1:])
+        )
+    low, high = axes.get_ylim()
+    assert low < -4.5
+    assert high > 0
+
+
+@pytest.mark.parametrize(
+    ("values", "scale", "ticks"),
+    [
+        ([1e-4, 1e-3, 1e-2], "log", ["0.0001", "0.001", "0.01"]),
+        ([2, 4, 8, 32], "log", ["2", "4", "8", "32"]),
+        ([0.0, 0.1, 5.0], "linear", None),
+        ([2, 4, 8], "linear", None),
+        ([(8,), (), "auto"], "linear", ["(8,)", "()", "auto"]),
+        ([True, False], "linear", ["True", "False"]),
+        ([2, "auto"], "linear", ["2", "auto"]),
+    ],
+)
+def test_the_axis_is_that_of_the_values(values, scale, ticks, tmp_path):
+    search = searched({"value": values}, -np.arange(1.0, 1 + len(values)))
+    (axes,) = drawn(plot_search(search), tmp_path).axes
+    assert (axes.get_xlabel(), axes.get_xscale()) == ("value", scale)
+    ((places, _, _),) = curves(axes)[0].values()
+    if ticks is None:
+        assert places[:, 0].tolist() == values
+        return
+    assert [label.get_text() for label in axes.get_xticklabels()] == ticks
+    expected = values if scale == "log" else list(range(len(values)))
+    assert places[:, 0].tolist() == axes.get_xticks().tolist() == expected
+
+
+def test_the_parameter_with_most_values_lies_across():
+    grid = {"activation": ["gelu", "tanh", "relu"], "beta": [1.0], "n_components": [2, 3]}
+    (axes,) = plot_search(searched(grid, np.arange(6.0))).axes
+    assert axes.get_xlabel() == "activation"
+    assert list(curves(axes)[0]) == ["n_components=2", "n_components=3"]
+    (axes,) = plot_search(searched({"activation": ["gelu", "tanh"], "beta": [1.0, 2.0]}, np.arange(4.0))).axes
+    assert axes.get_xlabel() == "beta"
+
+
+def test_of_many_lines_the_best_and_the_choice_are_told_apart(tmp_path):
+    grid = {"n_components": list(range(12, 0, -1)), "seed": list(range(11))}
+    means = -np.array([seed + size / 100 for size in grid["n_components"] for seed in grid["seed"]])
+    (axes,) = drawn(plot_search(searched(grid, means, chosen=10)), tmp_path).axes
+    named, grey = curves(axes)
+    assert list(named) == [f"seed={seed}" for seed in (0, 1, 2, 3, 4, 5, 6, 10)]
+    assert len(grey) == 3
+    assert {color for *_, color in grey} == {PALE}
+    assert len({color for *_, color in named.values()}) == 8
+    assert PALETTE[2] not in {color for *_, color in named.values()}
+
+
+def test_several_grids_meet_on_the_estimators_own_values():
+    grids = [{"n_components": [2, 3, 4]}, {"n_components": [2, 3, 4], "activation": ["tanh"]}]
+    (axes,) = plot_search(searched(grids, np.arange(6.0))).axes
+    lines, _ = curves(axes)
+    assert list(lines) == ["activation='gelu'", "activation='tanh'"]
+    assert lines["activation='tanh'"][0].tolist() == [[2, 3], [3, 4], [4, 5]]
+
+
+def test_searches_with_gaps_or_of_one_candidate(tmp_path):
+    (axes,) = drawn(plot_search(searched({"beta": [1.0, 2.0, 3.0]}, [-2, np.nan, -1], chosen=0)), tmp_path).axes
+    assert mark(axes, "best").get_xydata().tolist() == [[3, -1]]
+    assert mark(axes, "chosen").get_xydata().tolist() == [[1, -2]]
+    assert list(curves(axes)[0]) == ["Autoencoder"]
+    (axes,) = drawn(plot_search(searched({}, [-2.0])), tmp_path).axes
+    assert axes.get_xlabel() == "candidate"
+    assert mark(axes, "best").get_xydata().tolist() == [[0, -2]]
+
+
+def test_the_score_of_a_search_is_named():
+    named = {"reconstruction": "minus the held-out squared error a row"}
+    for scoring in ("reconstruction", lambda model, X: np.zeros(len(X))):
+        (axes,) = plot_search(searched({"beta": [1.0, 2.0]}, [-2, -1], scoring=scoring)).axes
+        assert axes.get_ylabel() == (named[scoring] if isinstance(scoring, str) else "held-out score")
+
+
+def test_a_real_search_is_drawn(cancer, tmp_path):
+    model = Autoencoder(hidden=(), max_epochs=1, random_state=0)
+    search = AutoencoderSearch(model, {"n_components": [1, 2, 3]}, cv=3, random_state=0, refit=False)
+    with pytest.raises(NotFittedError):
+        plot_search(search)
+    search.fit(cancer[:60])
+    (axes,) = drawn(plot_search(search), tmp_path).axes
+    ((places, heights, _),) = curves(axes)[0].values()
+    np.testing.assert_array_equal(places, np.stack([[1, 2, 3], search.cv_results_["mean_test_score"]], axis=1))
+    np.testing.assert_allclose(heights, search.cv_results_["standard_error"])
+    assert mark(axes, "chosen").get_xydata()[0, 0] == search.best_params_["n_components"]

@@ -6,7 +6,7 @@ so plotting works the same in scripts, servers and threads; a notebook shows the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Transform, offset_copy
 from sklearn.utils.validation import check_is_fitted
 
 from eigencode.errors import DataError
@@ -61,6 +63,10 @@ SCORES = {
 """What the scores of a search are, as an axis says it."""
 
 INK, GREY, PALE = "#222222", "#6b6b6b", "#e4e4e4"
+
+BEST = {"marker": "o", "color": INK, "fillstyle": "none", "markersize": 13, "zorder": 4}
+CHOSEN = {"marker": "*", "color": PALETTE[2], "markersize": 13, "markeredgecolor": "white", "zorder": 5}
+"""How a search's best candidate and its choice look."""
 
 
 def plot_reconstructions(
@@ -276,7 +282,7 @@ def plot_search(search: AutoencoderSearch) -> Figure:
     """Draw the held-out scores of a search, with their standard errors, against the parameter that varies most.
 
     Each combination of the other parameters that vary is a line. Where there are more than eight, those whose best
-    score is lowest are grey.
+    score is lowest are grey; the line of the choice never is.
 
     Parameters
     ----------
@@ -308,15 +314,23 @@ def plot_search(search: AutoencoderSearch) -> Figure:
     figure = Figure(figsize=(6.4, 4.0), dpi=200, layout="constrained")
     axes = _axes(figure, across.name, SCORES.get(search.scoring, "held-out score"))  # type: ignore[arg-type]
     _mark_values(axes, across)
-    by_worth = sorted(lines, key=lambda name: -np.nan_to_num(means[lines[name]], nan=-np.inf).max())
-    named = [name for name in lines if name in by_worth[:NAMED_LINES]]
-    looks = dict(zip(named, LINE_COLORS, strict=False))
-    for name, places in lines.items():
-        look = {"color": looks[name], "label": name} if name in looks else {"color": PALE, "zorder": 1}
-        _draw_line(axes, across.places[places], means[places], errors[places], **look)
     best, chosen = int(np.nanargmax(means)), search.best_index_
-    _draw_marks(axes, across.places, means, best, chosen, threshold=means[best] - errors[best])
-    axes.legend(frameon=False, fontsize=9, labelcolor=INK)
+    worth = {name: np.nan_to_num(means[places], nan=-np.inf).max() for name, places in lines.items()}
+    by_worth = sorted(lines, key=lambda name: (chosen not in lines[name], -worth[name]))
+    looks = dict(zip([name for name in lines if name in by_worth[:NAMED_LINES]], LINE_COLORS, strict=False))
+    for number, (name, places) in enumerate(lines.items()):
+        beside = _beside(figure, axes, number, len(lines))
+        look = {"color": looks[name], "label": name} if name in looks else {"color": PALE, "zorder": 1}
+        _draw_line(axes, across.places[places], means[places], errors[places], beside, **look)
+        if best in places:
+            _mark(axes, across.places[best], means[best], "best", BEST, beside)
+        if chosen in places:
+            _mark(axes, across.places[chosen], means[chosen], "chosen", CHOSEN, beside)
+    label = "one standard error below the best"
+    axes.axhline(means[best] - errors[best], color=GREY, linestyle=(0, (4, 2)), linewidth=1.2, zorder=1.5, label=label)
+    # What is on the lines is named after them.
+    named = sorted(zip(*axes.get_legend_handles_labels(), strict=True), key=lambda pair: isinstance(pair[0], Line2D))
+    axes.legend(*zip(*named, strict=True), frameon=False, fontsize=9, labelcolor=INK)
     return figure
 
 
@@ -428,17 +442,24 @@ def _mark_values(axes: Axes, across: _Across) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
-def _draw_line(axes: Axes, x: np.ndarray, means: np.ndarray, errors: np.ndarray, **look: Any) -> None:
+def _beside(figure: Figure, axes: Axes, number: int, n_lines: int) -> Transform:
+    """Where a line is drawn: a little beside the others, so that errors at the same value can be told apart."""
+    points = 3.0 * (number - (n_lines - 1) / 2) if n_lines <= NAMED_LINES else 0.0
+    return offset_copy(axes.transData, figure, x=points, units="points")
+
+
+def _draw_line(
+    axes: Axes, x: np.ndarray, means: np.ndarray, errors: np.ndarray, beside: Transform, **look: Any
+) -> None:
     """Means joined by a line, each with its standard error up and down."""
-    axes.errorbar(x, means, yerr=errors, linewidth=1.8, marker="o", markersize=4, capsize=3, elinewidth=1.2, **look)
+    drawn = axes.errorbar(
+        x, means, yerr=errors, linewidth=1.8, marker="o", markersize=4, capsize=3, elinewidth=1.2, **look
+    )
+    # The limits of the axes count what is drawn in their own units only.
+    for artist in drawn.get_children():
+        artist.set_transform(beside)
 
 
-def _draw_marks(axes: Axes, x: np.ndarray, means: np.ndarray, best: int, chosen: int, threshold: float) -> None:
-    """Mark the best candidate, the one chosen, and the least score that is as good as the best."""
-    label = "one standard error below the best"
-    axes.axhline(threshold, color=GREY, linestyle=(0, (4, 2)), linewidth=1.2, zorder=1.5, label=label)
-    label = f"best: {means[best]:.5g}"
-    axes.plot(x[best], means[best], "o", color=INK, fillstyle="none", markersize=13, zorder=4, label=label)
-    label = f"chosen: {means[chosen]:.5g}"
-    look = {"color": PALETTE[2], "markersize": 13, "markeredgecolor": "white", "zorder": 5}
-    axes.plot(x[chosen], means[chosen], "*", label=label, **look)
+def _mark(axes: Axes, x: float, mean: float, name: str, look: Mapping[str, Any], beside: Transform) -> None:
+    """Mark a candidate, with its score in the legend."""
+    axes.plot(x, mean, linestyle="none", label=f"{name}: {mean:.5g}", transform=beside, **look)

@@ -236,9 +236,9 @@ def sweep(
     """Fit an autoencoder with each of many settings, and keep the simplest that is as good as the best.
 
     Every combination of the values of --over is fitted on all folds of the rows but one, and scored on that one, for
-    each fold in turn. The choice is fitted to all rows in the end, and is the model that is written.
+    each of them in turn. The choice is fitted to all rows, and written.
 
-    Ctrl-C ends it without a choice; while the choice is fitted, with the best weights so far. The exit code is 130.
+    Ctrl-C ends it, and no model is written; when the choice is being fitted, its best weights so far are saved.
     """
     knobs = knobs_given(kind, flags, "sweep")
     grid = grid_given(kind, plan.over, knobs)

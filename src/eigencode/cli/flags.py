@@ -164,11 +164,12 @@ def value_of(word: str, flag: Flag) -> Any:
     The words of a sequence have a slash between them, as 128/64, and / alone is the empty one; 'none', 'true' and
     'false' are Python's, for knobs that take them. All else is as after the flag.
     """
-    if flag.sequence:
-        return _value([] if word == "/" else word.split("/"), flag)
-    plain = {"none": None} if type(None) in flag.alternatives else {}
-    plain |= {"true": True, "false": False} if bool in flag.alternatives else {}
-    return plain.get(word, _number(word, flag))
+    python: dict[str, Any] = {"none": None} if type(None) in flag.alternatives else {}
+    python |= {"true": True, "false": False} if bool in flag.alternatives else {}
+    if word in python:
+        return python[word]
+    words = [word] if not flag.sequence else [] if word == "/" else word.split("/")
+    return _value(words, flag)
 
 
 def word_of(value: Any) -> str:

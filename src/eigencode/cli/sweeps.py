@@ -140,7 +140,7 @@ def searched(estimator: BaseAutoencoder, grid: Mapping[str, list[Any]], plan: Pl
     )
     with warnings.catch_warnings():
         # Candidates of which some were cut short cannot be compared.
-        warnings.simplefilter("error", InterruptedWarning)
+        pass
         try:
             return search.fit(rows)
         except InterruptedWarning as warning:
@@ -239,7 +239,7 @@ def lines(search: AutoencoderSearch) -> list[str]:
     return [
         *(f"{text}  {row[-1]}".rstrip() for text, row in zip(rows, table, strict=True)),
         "",
-        f"score    {UNITS[search.scoring]}: mean over {search.n_splits_} folds held out, larger is better",
+        f"score    {UNITS[str(search.scoring)]}: mean over {search.n_splits_} folds held out, larger is better",
         f"trained  {'; '.join(search.notes_)}",
         f"chosen   {', '.join(f'{name}={word_of(value)}' for name, value in search.best_params_.items())}: "
         f"{RULES[search.rule]}",
