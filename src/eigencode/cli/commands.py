@@ -20,6 +20,7 @@ from cyclopts import App, CycloptsError, Parameter, validators
 
 import eigencode
 from eigencode._version import __version__
+from eigencode.cli import sweeps
 from eigencode.cli.flags import (
     FILES,
     KINDS,
@@ -32,7 +33,6 @@ from eigencode.cli.flags import (
     advice_on_taken_words,
     knobs_given,
 )
-from eigencode.cli.sweeps import Plan, grid_given
 from eigencode.cli.words import description, fitted_names, outcome, print_facts, print_json, summary
 from eigencode.errors import DataError, EigencodeError, InterruptedWarning, OptionError
 
@@ -225,7 +225,7 @@ def sweep(
     /,
     *,
     output: ModelOutput,
-    plan: Annotated[Plan, Parameter(name="*")],
+    plan: Annotated[sweeps.Plan, Parameter(name="*")],
     table: ResultsOutput = None,
     picture: PictureOutput = None,
     chosen: Chosen = ALL,
@@ -241,9 +241,8 @@ def sweep(
     Ctrl-C ends it, and no model is written; when the choice is being fitted, its best weights so far are saved.
     """
     knobs = knobs_given(kind, flags, "sweep")
-    grid = grid_given(kind, plan.over, knobs)
+    grid = sweeps.grid_given(kind, plan.over, knobs)
 
-    from eigencode.cli import sweeps
     from eigencode.data.files import read_table
 
     sweeps.check_outputs({output: [MODEL_ENDING], table: sweeps.TABLES, picture: sweeps.PICTURES})

@@ -140,7 +140,7 @@ def searched(estimator: BaseAutoencoder, grid: Mapping[str, list[Any]], plan: Pl
     )
     with warnings.catch_warnings():
         # Candidates of which some were cut short cannot be compared.
-        pass
+        warnings.simplefilter("error", InterruptedWarning)
         try:
             return search.fit(rows)
         except InterruptedWarning as warning:
