@@ -1,7 +1,7 @@
 """Claim: the k largest of 1000 units are features of MNIST that a linear classifier does with less than half the error
 of pixels, best at a k in between: too few say too little, too many say nothing in particular (Makhzani & Frey, 2014).
 
-    python benchmarks/sparse_features.py mnist.npz [--rows 8000] [--ks 10 25 40 100 400] [--epochs 15]
+    python benchmarks/sparse_features.py mnist.npz [--rows 20000] [--ks 10 25 40 100 400] [--epochs 15]
 
 The file has `xtr`, `ytr`, `xte`, `yte`. As in the paper more units are kept for the classifier than in training
 (--spread times as many). The classifier's penalty is chosen on a fifth of the training rows, for pixels too. With all
@@ -57,7 +57,7 @@ def main():
     """Print the errors, and say whether the claim holds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file")
-    parser.add_argument("--rows", type=int, default=8000)
+    parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--units", type=int, default=1000)
     parser.add_argument("--ks", type=int, nargs="+", default=[10, 25, 40, 100, 400])
     parser.add_argument("--spread", type=float, default=2.0)

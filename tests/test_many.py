@@ -182,12 +182,20 @@ class Normalised(nn.Module):
     ],
 )
 def test_what_cannot_be_one_program_is_trained_by_itself_and_said(made, said):
-    alone, company = [model.set_params(max_epochs=3).fit(X) for model in made()], made()
-    for model in company:
+    alone, company = made(), made()
+    for model in (*alone, *company):
         model.set_params(max_epochs=3)
+    for model in alone:
+        model.fit(X)
     assert fit_many(company, X) == [said]
     for one, other in zip(alone, company, strict=True):
         np.testing.assert_allclose(other.transform(X), one.transform(X), rtol=1e-8, atol=1e-8)
+
+
+def test_closed_forms_have_nothing_to_train():
+    company = [LinearAutoencoder(3), LinearAutoencoder(4)]
+    assert fit_many(company, X) == ["2 by themselves: there is nothing to train"]
+    np.testing.assert_array_equal(company[0].transform(X), LinearAutoencoder(3).fit(X).transform(X))
 
 
 def test_shapes_that_cannot_be_padded_are_a_program_each():

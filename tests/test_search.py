@@ -171,6 +171,17 @@ def test_bad_arguments_are_said(options, said):
         search.fit(X)
 
 
+def test_an_interrupted_search_is_no_search(monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    search = AutoencoderSearch(Autoencoder(**QUICK), {"n_components": [2]}, cv=2)
+    monkeypatch.setattr("eigencode.estimators.many.together", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        search.fit(X)
+    assert not [name for name in vars(search) if name.endswith("_")]
+
+
 def test_without_a_refit_there_is_a_choice_but_no_answer():
     search = AutoencoderSearch(Autoencoder(**QUICK), {"n_components": [2]}, cv=2, refit=False)
     with pytest.raises(NotFittedError):

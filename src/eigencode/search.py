@@ -218,7 +218,7 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         models = [clone(self.estimator).set_params(**clone(params, safe=False)) for params in candidates for _ in folds]
         jobs = [Job(model, *tables[place % len(folds)]) for place, model in enumerate(models)]
         began = time.perf_counter()
-        self.notes_ = fit_jobs(jobs, verbose=self.verbose)
+        notes = fit_jobs(jobs, verbose=self.verbose)
         seconds = (time.perf_counter() - began) / len(jobs)
         scores = np.full((len(jobs), 2), np.nan)
         for place, job in enumerate(jobs):
@@ -228,6 +228,7 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
                     score(job.model, array[held_out]), None if weights is None else weights[held_out]
                 )
         self._report(jobs)
+        self.notes_ = notes
         by_fold, errors = (scores[:, side].reshape(len(candidates), len(folds)) for side in (0, 1))
         fitted = [
             [job for job in jobs[first : first + len(folds)] if job.error is None] for first in _firsts(jobs, folds)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter, validators
 
 from eigencode.cli.flags import FLAGS, SEARCH, FlagError, check_flag, value_of, word_of
-from eigencode.errors import DataError, InterruptedWarning, OptionError, did_you_mean
+from eigencode.errors import DataError, OptionError, did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -138,13 +137,7 @@ def searched(estimator: BaseAutoencoder, grid: Mapping[str, list[Any]], plan: Pl
         random_state=estimator.random_state,
         verbose=estimator.verbose,
     )
-    with warnings.catch_warnings():
-        # Candidates of which some were cut short cannot be compared.
-        warnings.simplefilter("error", InterruptedWarning)
-        try:
-            return search.fit(rows)
-        except InterruptedWarning as warning:
-            raise KeyboardInterrupt from warning
+    return search.fit(rows)
 
 
 def choice(search: AutoencoderSearch) -> BaseAutoencoder:

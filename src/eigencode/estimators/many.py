@@ -84,7 +84,12 @@ def fit_many(estimators: Sequence[Estimator], X: Any, sample_weight: Any = None,
     if len({id(model) for model in estimators}) < len(estimators):
         raise OptionError("Each estimator can be fitted once", got="one of them twice", hint="Use sklearn.base.clone")
     jobs = [Job(model, X, sample_weight) for model in estimators]
-    said = fit_jobs(jobs, verbose=verbose)
+    said = []
+    try:
+        said = fit_jobs(jobs, verbose=verbose)
+    except KeyboardInterrupt:
+        message = "Training was interrupted; the best weights so far are kept."
+        warnings.warn(message, InterruptedWarning, stacklevel=2)
     for job in jobs:
         if job.error is not None:
             raise job.error
@@ -92,7 +97,10 @@ def fit_many(estimators: Sequence[Estimator], X: Any, sample_weight: Any = None,
 
 
 def fit_jobs(jobs: Sequence[Job], *, verbose: bool = False) -> list[str]:
-    """Do each job, or keep the reason why not; returns how, in words."""
+    """Do each job, or keep the reason why not; returns how, in words.
+
+    Whatever ends this early, every model that was begun has the best weights that it found.
+    """
     for job in jobs:
         job.run = job.attempt(partial(job.model._begin, job.X, job.sample_weight))
     begun = [(job, *job.run) for job in jobs if job.run is not None]
@@ -105,9 +113,6 @@ def fit_jobs(jobs: Sequence[Job], *, verbose: bool = False) -> list[str]:
                     pass
                 done.append((len(group.places), group.reason))
                 bar.update(len(group.places))
-    except KeyboardInterrupt:
-        message = "Training was interrupted; the best weights so far are kept."
-        warnings.warn(message, InterruptedWarning, stacklevel=3)
     finally:
         for job, state, work in begun:
             job.model._end(state, work)

@@ -17,6 +17,7 @@ from eigencode.parts.distributions import Delta
 from eigencode.parts.networks import activation_module
 
 if TYPE_CHECKING:
+    from eigencode.composition import Composition
     from eigencode.starts import LinearProblem, LinearStart
 
 
@@ -145,6 +146,9 @@ class NestedDropout(Code):
         return TruncatedDelta(output)
 
 
+WIDEST = 4.0
+"""Variance of a posterior, against that of its prior, that is not exceeded."""
+
 LOG_VARIANCE_BOUND = 30.0
 """A posterior's log-variance is kept within this, far from where its exponential would be no number."""
 
@@ -211,6 +215,8 @@ class GaussianCode(Code):
 
     is_stochastic = True
 
+    _ceiling: float = LOG_VARIANCE_BOUND
+
     def __init__(self, n_draws: int = 1) -> None:
         super().__init__()
         self.n_draws = n_draws
@@ -219,6 +225,15 @@ class GaussianCode(Code):
         """Check the number of draws."""
         if not isinstance(self.n_draws, Integral) or self.n_draws < 1:
             raise OptionError("The 'n_draws' parameter of GaussianCode must be a positive int", got=f"{self.n_draws!r}")
+
+    def join(self, composition: Composition) -> None:
+        """Bound the variance by a few times the prior's, beyond which no posterior has a reason to be.
+
+        A row can narrow its codes down but hardly widen them, and a variance that is an exponential of what the
+        encoder makes of an unusual row may be anything.
+        """
+        variance = None if composition.prior is None else composition.prior.variance
+        self._ceiling = LOG_VARIANCE_BOUND if variance is None else math.log(WIDEST * variance)
 
     def width(self, n_components: int) -> int:
         """Two numbers a component."""
@@ -240,4 +255,4 @@ class GaussianCode(Code):
     def forward(self, output: Tensor) -> DiagonalPosterior:
         """The normal with the output's first half as its mean and its second half as its log-variance."""
         mean, log_variance = output.chunk(2, dim=-1)
-        return DiagonalPosterior(mean, log_variance.clamp(-LOG_VARIANCE_BOUND, LOG_VARIANCE_BOUND))
+        return DiagonalPosterior(mean, log_variance.clamp(-LOG_VARIANCE_BOUND, self._ceiling))

@@ -25,6 +25,9 @@ class Prior(Word):
     -log p(h) for a point.
     """
 
+    variance: float | None = None
+    """Variance of each component, where the prior has one and the same for all."""
+
     @abstractmethod
     def log_prob(self, z: Tensor) -> Tensor:
         """Log p(z) in nats, for codes of shape (..., k); shape (...)."""
@@ -103,6 +106,7 @@ class StandardNormal(Prior):
     """
 
     ignores_idle_components = True
+    variance = 1.0
 
     rows_seen: Tensor
     warmup_rows: Tensor

@@ -146,6 +146,8 @@ def structure(state: TrainingState, work: Work) -> tuple[Any, ...]:
 
 def obstacle(state: TrainingState, work: Work) -> str | None:
     """Why a run should not be part of any program, None where nothing stands against it."""
+    if state.finished:
+        return "there is nothing to train"
     if work.step_work > ALONE_FROM:
         return "its steps are large enough to fill the processor"
     if not isinstance(state.optimizer, ClippedAdam):
