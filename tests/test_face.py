@@ -3,6 +3,8 @@
 import copy
 import math
 import pickle
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -452,3 +454,16 @@ def test_learned_variance_counts_rows_by_their_weight():
     weighted = LinearAutoencoder(2, **options).fit(rows, sample_weight=weights)
     repeated = LinearAutoencoder(2, **options).fit(np.repeat(rows, weights, axis=0))
     assert weighted.score(rows) == pytest.approx(repeated.score(rows), rel=0.02)
+
+
+def test_a_program_may_end_with_a_fit_half_done():
+    """At the interpreter's end torch is taken apart, after which nothing can be put right any more."""
+    script = (
+        "import numpy as np, eigencode\n"
+        "rows = np.random.default_rng(0).normal(size=(60, 4))\n"
+        "model = eigencode.Autoencoder(2, random_state=0)\n"
+        "epochs = model.iter_fit(rows)\n"
+        "next(epochs)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

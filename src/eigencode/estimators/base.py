@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import copy
 import math
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self, get_type_hints
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -36,6 +38,16 @@ from eigencode.training.state import TrainingState
 
 HEAVIEST = 1e30
 """Weight, beside the mean, up to which float32 can count a row."""
+
+
+_UNFINISHED: WeakSet[Generator[dict[str, float]]] = WeakSet()
+
+
+@atexit.register
+def _close_unfinished() -> None:
+    """Let iterators that a program leaves half-used put their models right while torch is still whole."""
+    for epochs in list(_UNFINISHED):
+        epochs.close()
 
 
 @dataclass(eq=False, repr=False)
@@ -113,7 +125,9 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
             ``epoch``, ``step``, ``learning_rate``, and the mean objective a row (in the model's units) on the
             training rows during the epoch and on the held-out rows after it.
         """
-        return self._train(*self._begin(X, sample_weight))
+        epochs = self._train(*self._begin(X, sample_weight))
+        _UNFINISHED.add(epochs)
+        return epochs
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Take one pass over a block of rows, and keep what was learned from earlier blocks.
@@ -275,7 +289,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
             )
         return rows
 
-    def _train(self, state: TrainingState, work: loop.Work) -> Iterator[dict[str, float]]:
+    def _train(self, state: TrainingState, work: loop.Work) -> Generator[dict[str, float]]:
         # An iterator that is never begun leaves nothing to put right: the start is the model.
         try:
             for row in loop.epochs(state, work):
