@@ -493,6 +493,17 @@ def test_an_interrupted_fit_keeps_what_it_has_and_says_so_in_a_line(folder, monk
     assert eigencode.load("model.safetensors").history_[-1]["epoch"] == 1
 
 
+def test_an_interrupted_density_costs_no_model(folder, monkeypatch, capsys):
+    def interrupted(self, X):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Autoencoder, "fit_density", interrupted)
+    with warnings.catch_warnings(action="default"):
+        assert run("fit rows.csv --output model.safetensors --exclude label --density", *QUICK) == 130
+    assert capsys.readouterr().err == "Warning: Fitting the density was interrupted; the model is saved without one.\n"
+    assert not hasattr(eigencode.load("model.safetensors"), "density_")
+
+
 @pytest.mark.parametrize(("kind", "code"), [(InterruptedWarning, 130), (ResultWarning, 0)])
 def test_an_interruption_is_known_by_its_kind_and_not_by_its_words(folder, monkeypatch, kind, code):
     fit = Autoencoder.fit

@@ -4,6 +4,7 @@ import ast
 import inspect
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -143,3 +144,26 @@ def test_errors_say_what_was_wrong_what_was_found_and_what_to_try():
     assert did_you_mean("relu6", ["relu", "tanh"]) == "Did you mean 'relu'?"
     assert did_you_mean("zzz", ["relu", "tanh"]) == "Known are: 'relu', 'tanh'"
     assert options.Knob("", low=0, open_low=True, high=1).interval == "(0, 1]"
+
+
+def own_code(function):
+    """Lines of a function's own, its docstring left out."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+    body = tree.body[1:] if ast.get_docstring(tree) else tree.body
+    return sum(node.end_lineno - node.lineno + 1 for node in body)
+
+
+@pytest.mark.parametrize("name", [n for n in eigencode.__all__ if n.endswith("Autoencoder")])
+def test_a_named_autoencoder_is_a_few_words_of_the_formula(name):
+    """What makes it its kind fits on a page, and it has no pass of its own."""
+    cls = getattr(eigencode, name)
+    assert own_code(cls._training_options) <= 30
+    assert not {"forward", "encode", "decode", "fit", "iter_fit"} & set(vars(cls))
+
+
+def test_training_knows_no_kind():
+    """The loop, the state and the programs see parts by their base class alone."""
+    for path in (SOURCE / "training").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("eigencode.parts"):
+                assert node.module == "eigencode.parts.base", f"{path} imports {node.module}"

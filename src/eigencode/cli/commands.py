@@ -210,7 +210,11 @@ def fit(
     with redirect_stdout(sys.stderr):
         model = getattr(eigencode, KINDS[kind])(**knobs).fit(table.frame)
         if density:
-            model.fit_density(table.frame)
+            try:
+                model.fit_density(table.frame)
+            except KeyboardInterrupt:
+                message = "Fitting the density was interrupted; the model is saved without one."
+                warnings.warn(message, InterruptedWarning, stacklevel=2)
     model.save(output)
     if as_json:
         print_json({**summary(model), "model": str(output)})
