@@ -15,6 +15,7 @@ import time
 import numpy as np
 
 from eigencode import VariationalAutoencoder
+from eigencode.parts import GaussianWeights
 
 
 def main() -> None:
@@ -26,8 +27,9 @@ def main() -> None:
     parser.add_argument("--test-rows", type=int, default=10_000)
     parser.add_argument("--start", default="auto")
     parser.add_argument("--activation", default="relu")
-    parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--batch-size", type=int, default=512)
+    parser.add_argument("--learning-rate", type=float, default=4e-3)
+    parser.add_argument("--weight-variance", type=float, help="that of a prior on the weights; without one by default")
     parser.add_argument("--n-draws", type=int, default=1)
     arguments = parser.parse_args()
     data = np.load(arguments.data)
@@ -42,6 +44,8 @@ def main() -> None:
         start=arguments.start,
         batch_size=arguments.batch_size,
         learning_rate=arguments.learning_rate,
+        # With large steps, pixels that are hardly ever on get large weights from a few rows, which a prior prevents.
+        weight_prior=None if arguments.weight_variance is None else GaussianWeights(arguments.weight_variance),
         n_draws=arguments.n_draws,
         validation_fraction=1 / 6,
         max_epochs=10_000,

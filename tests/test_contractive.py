@@ -29,6 +29,8 @@ from eigencode.parts import (
 from eigencode.starts import linear_problem, spectrum
 from eigencode.testing import check_penalty
 
+pytestmark = pytest.mark.slow
+
 EXACT = {"precision": "float64", "validation_fraction": 0, "scale": "none", "random_state": 0}
 D, K, N = 6, 3, 40
 

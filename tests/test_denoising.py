@@ -24,6 +24,8 @@ from eigencode.parts import (
 from eigencode.parts.corruptions import uniform_noise
 from eigencode.testing import check_corruption
 
+pytestmark = pytest.mark.slow
+
 EXACT = {"precision": "float64", "validation_fraction": 0, "scale": "none", "random_state": 0}
 D = 6
 

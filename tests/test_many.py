@@ -25,6 +25,8 @@ from eigencode.training import grouping
 from eigencode.training.grouping import shared, together
 from eigencode.training.many import Program
 
+pytestmark = pytest.mark.slow
+
 X = load_digits().data[:360]
 OPTIONS = {"max_epochs": 20, "batch_size": 32, "precision": "float64", "optimizer": "adam", "random_state": 0}
 

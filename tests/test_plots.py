@@ -223,7 +223,7 @@ def curves(axes):
         line, _, (bars,) = container
         heights = np.array([np.ptp(segment[:, 1]) / 2 for segment in bars.get_segments() if len(segment)])
         own = (line.get_xydata(), heights, line.get_color())
-        if container.get_label().startswith("_"):
+        if (container.get_label() or "_").startswith("_"):  # None where matplotlib is old
             unnamed.append(own)
         else:
             found[container.get_label()] = own

@@ -40,6 +40,8 @@ from eigencode.parts.steering import mean_given
 from eigencode.testing import check_code, check_penalty
 from eigencode.training.loop import evaluate
 
+pytestmark = pytest.mark.slow
+
 KINDS = {
     "l1": {"active": 3},
     "l1, weight": {"weight": 2.0},

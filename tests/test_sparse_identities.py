@@ -15,6 +15,8 @@ from eigencode.errors import OptionError
 from eigencode.parts import MLP, Dictionary, GaussianNoise, KLSparsity, Laplace, OptimalCode, Revival, Sigmoid, TopK
 from eigencode.testing import check_code
 
+pytestmark = pytest.mark.slow
+
 EXACT = {"max_epochs": 0, "precision": "float64", "scale": "none", "random_state": 0}
 
 

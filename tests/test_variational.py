@@ -23,6 +23,8 @@ from eigencode.parts import (
 )
 from eigencode.testing import check_code
 
+pytestmark = pytest.mark.slow
+
 EXACT = {"hidden": (), "max_epochs": 0, "precision": "float64", "scale": "none", "random_state": 0}
 K = 4
 

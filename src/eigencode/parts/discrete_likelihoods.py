@@ -18,8 +18,11 @@ LARGEST_EXPONENT = 30.0
 """Past this the mean of a count, exp(output), grows linearly in the output, so that it stays a finite number."""
 
 
-SMALLEST_CURVATURE = 0.01
-"""Share of the largest curvature that every column has at least: steps along flat ones would leave the expansion."""
+SMALLEST_CURVATURE = 0.5
+"""Share of the largest curvature that every column has at least: steps along flat ones would leave the expansion.
+
+At 1 the expansion of a Bernoulli would bound it from above (Boehning & Lindsay, 1988), and no step be too long.
+"""
 
 
 class BernoulliLikelihood(Likelihood):
