@@ -42,10 +42,14 @@ class Calls(TorchDispatchMode):
         return sum(self.counts[name] for name in WAITS)
 
 
+def step_on(state, work, batch):
+    return loop.stepper(state, work)(work.rows_of(batch), work.weights_of(batch))
+
+
 def begun(cls, **options):
     state, work = cls(4, **{**OPTIONS, **options})._begin(X)
     state.composition.train()
-    loop._step(state, work, work.training[:64])
+    step_on(state, work, work.training[:64])
     return state, work
 
 
@@ -82,7 +86,7 @@ def test_a_step_takes_as_few_operations_as_one_written_by_hand():
     state, work = begun(Autoencoder)
     batch, by_hand = work.training[:64], bare_step()
     with Calls() as ours:
-        loop._step(state, work, batch)
+        step_on(state, work, batch)
     with Calls() as theirs:
         by_hand()
     assert ours.counts.total() <= 1.15 * theirs.counts.total()
@@ -96,17 +100,17 @@ def test_nothing_waits_for_the_device_before_the_epochs_end(cls):
     options = dict(KINDS[cls])
     state, work = begun(cls, **options) if "n_components" not in options else _of_size(cls, **options)
     with Calls() as step:
-        loop._step(state, work, work.training[:64])
+        step_on(state, work, work.training[:64])
     assert step.n_waits == 0
     with Calls() as epoch:
-        loop._pass_over(state, work)
+        loop._pass_over(state, work, loop.stepper(state, work))
     assert epoch.n_waits == 1  # the mean objective met on the way
 
 
 def _of_size(cls, n_components, **options):
     state, work = cls(n_components, active=2, **{**OPTIONS, **options})._begin(X)
     state.composition.train()
-    loop._step(state, work, work.training[:64])
+    step_on(state, work, work.training[:64])
     return state, work
 
 
@@ -115,7 +119,7 @@ def test_a_step_allocates_little_beyond_what_the_gradient_needs():
     state, work = begun(Autoencoder, hidden=(512,))
     batch = work.training[:64]
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
-        loop._step(state, work, batch)
+        step_on(state, work, batch)
     allocated = sum(max(event.self_cpu_memory_usage, 0) for event in seen.key_averages())
     weights = state.parameters.vector.numel() * 4
     # The layers' own gradients once, before they are laid into the vector that is there.

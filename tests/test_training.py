@@ -144,8 +144,9 @@ def test_each_step_has_a_draw_of_its_own_and_each_evaluation_of_a_step_the_same(
         losses.append([closure().item(), closure().item()]) or torch.zeros(())
     )
     run.state.composition.train()
+    step = loop.stepper(run.state, run.work)
     for _ in range(3):
-        loop._step(run.state, run.work, run.work.training)
+        step(run.work.rows_of(run.work.training), None)
     assert all(one == again for one, again in losses)
     assert len({one for one, _ in losses}) == 3
 
@@ -253,13 +254,14 @@ def test_a_resumed_run_is_the_same_run_bit_for_bit():
 def test_every_row_is_seen_once_an_epoch_in_batches_as_equal_as_can_be(monkeypatch):
     run = prepared(max_epochs=1, validation_fraction=0.1)
     seen = []
-    step = loop._step
+    feed = loop.feed
 
-    def recording(state, work, batch):
-        seen.append(batch.clone())
-        return step(state, work, batch)
+    def recording(rows, batches, device):
+        for batch, x in zip(batches, feed(rows, batches, device), strict=True):
+            seen.append(batch)
+            yield x
 
-    monkeypatch.setattr(loop, "_step", recording)
+    monkeypatch.setattr(loop, "feed", recording)
     loop.begin(run.state, run.work)
     list(loop.epochs(run.state, run.work))
     assert torch.cat(seen).sort().values.tolist() == run.work.training.tolist()

@@ -35,6 +35,16 @@ class Noise:
     code: Tensor | None = None
     penalties: tuple[Tensor | None, ...] = ()
 
+    @property
+    def leaves(self) -> tuple[Tensor | None, ...]:
+        """All of it in turn, as functions of tensors take it."""
+        return self.corruption, self.code, *self.penalties
+
+    @classmethod
+    def of(cls, corruption: Tensor | None = None, code: Tensor | None = None, *penalties: Tensor | None) -> Noise:
+        """The noise of such leaves."""
+        return cls(corruption, code, penalties)
+
 
 SILENCE = Noise()
 

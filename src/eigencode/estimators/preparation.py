@@ -33,6 +33,7 @@ from eigencode.parts.priors import Prior
 from eigencode.parts.weights import WeightPrior
 from eigencode.starts import LinearStart, damp, linear_problem, linear_start, set_linear, spectrum
 from eigencode.training.execution import Execution, choose_execution, require_memory
+from eigencode.training.feeding import fit_on
 from eigencode.training.loop import Clock, Work
 from eigencode.training.noise import generator, has_random_layers
 from eigencode.training.optimizers import OPTIMIZERS
@@ -259,20 +260,22 @@ def _work(
     execution: Execution,
     clock: Clock,
 ) -> Work:
-    """What a run trains on and how; rows and weights go to its device."""
+    """What a run trains on and how; rows and weights go to its device where they fit."""
     recipe = RECIPES[optimizer]
     training, held_out = split
+    device = torch.device(execution.device)
+    home = device if fit_on(device, rows.nbytes) else rows.device
     return Work(
-        rows=rows.to(execution.device),
+        rows=rows.to(home),
         training=training,
-        held_out=held_out.to(execution.device),
+        held_out=held_out.to(home),
         objective=objective,
         execution=execution,
         batch_size=_or(options.batch_size, recipe.batch_size(len(training))),
         patience=_or(options.patience, recipe.patience),
         progress=recipe.progress,
         clock=clock,
-        weights=None if weights is None else weights.to(execution.device),
+        weights=None if weights is None else weights.to(home),
     )
 
 
@@ -444,7 +447,8 @@ def _build(composition: Composition, rows: Tensor, n_components: int, seed: int,
 @torch.no_grad()
 def settle(composition: Composition, rows: Tensor, start: LinearStart | None, is_newton: bool) -> None:
     """Settle what a start leaves open, by as many rows as it takes: a linear one's step length, states, a spread."""
-    sample = rows[:: max(len(rows) // CALIBRATION_ROWS, 1)]
+    device = next(composition.parameters()).device
+    sample = rows[:: max(len(rows) // CALIBRATION_ROWS, 1)].to(device)
     likelihood = composition.likelihood
     if start is not None and is_newton:
         damp(composition, sample)

@@ -19,12 +19,18 @@ from torch import Tensor
 from eigencode.composition import SILENCE, Composition, Noise, Trace
 from eigencode.objectives import Objective
 from eigencode.training.execution import Execution
+from eigencode.training.feeding import feed
 from eigencode.training.noise import generator, may_draw_globally, own_global_generator
+from eigencode.training.optimizers import ClippedAdam
+from eigencode.training.recording import Recorded
 from eigencode.training.schedule import Schedule
 from eigencode.training.state import TrainingState
 
 EVALUATION_ROWS = 8192
 """Rows a pass when nothing is learned: bounds the memory that activations take."""
+
+Step = Callable[[Tensor, Tensor | None], Tensor]
+"""From the rows of a batch and their weights to the mean objective before the step that they caused."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,7 @@ class Work:
     Attributes
     ----------
     rows : Tensor
-        All scaled rows, resident on the device, shape (n, d).
+        All scaled rows, shape (n, d): on the device where they fit, else on the host.
     training, held_out : Tensor
         Row numbers. Without held-out rows the training rows judge.
     objective : Objective
@@ -92,7 +98,7 @@ class Work:
     clock : Clock
         When time is up.
     weights : Tensor or None
-        Weight of each row, mean 1, shape (n,).
+        Weight of each row, mean 1, shape (n,), beside the rows.
     step_work : float
         Multiply-adds of one step's forward pass.
     """
@@ -113,6 +119,21 @@ class Work:
     def n_batches(self) -> int:
         """Steps an epoch."""
         return math.ceil(len(self.training) / self.batch_size)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the arithmetic runs."""
+        return torch.device(self.execution.device)
+
+    def rows_of(self, batch: Tensor) -> Tensor:
+        """Some rows, on the device."""
+        return self.rows.index_select(0, batch).to(self.device, non_blocking=True)
+
+    def weights_of(self, batch: Tensor) -> Tensor | None:
+        """The weights of some rows, on the device, or None."""
+        if self.weights is None:
+            return None
+        return self.weights.index_select(0, batch).to(self.device, non_blocking=True)
 
     @property
     def judges(self) -> Tensor:
@@ -136,16 +157,17 @@ def begin(state: TrainingState, work: Work) -> None:
 
 def epochs(state: TrainingState, work: Work) -> Iterator[dict[str, float]]:
     """Train until the schedule ends, yielding one row of history an epoch."""
+    step = stepper(state, work)
     while not state.finished:
         with work.execution.threads():
-            row = _one_epoch(state, work)
+            row = _judge(state, work, training_objective=_pass_over(state, work, step))
         yield row
 
 
 def one_pass(state: TrainingState, work: Work) -> dict[str, float]:
     """One pass over the rows without a judge: the step of a stream, whose last weights are the ones to keep."""
     with work.execution.threads():
-        objective = _pass_over(state, work)
+        objective = _pass_over(state, work, stepper(state, work))
     row = {"epoch": state.epoch, "step": state.step, "training_objective": objective}
     state.history.append(row)
     return row
@@ -164,9 +186,11 @@ def evaluate(
     """
     composition.eval()
     found = []
-    with torch.inference_mode(), _global_draws(may_draw_globally(composition), rows.device, seed, "evaluation"):
-        for place, part in enumerate(rows.split(EVALUATION_ROWS)):
-            source = partial(generator, seed, "evaluation", place, device=rows.device)
+    device = next(composition.parameters()).device
+    with torch.inference_mode(), _global_draws(may_draw_globally(composition), device, seed, "evaluation"):
+        for place, block in enumerate(rows.split(EVALUATION_ROWS)):
+            part = block.to(device, non_blocking=True)
+            source = partial(generator, seed, "evaluation", place, device=device)
             noise = draw_noise(composition, len(part), source)
             trace = composition(part, noise)
             if witness is not None and witness(trace):
@@ -188,7 +212,7 @@ def weighted_mean(objectives: Tensor, weights: Tensor | None, places: Tensor) ->
     objectives = objectives.double()
     if weights is None:
         return float(objectives.mean())
-    weights = weights.index_select(0, places).double()
+    weights = weights.index_select(0, places).to(objectives)
     return float((objectives * weights).sum() / weights.sum())
 
 
@@ -204,20 +228,17 @@ def _global_draws(
     return own_global_generator(device, seed, purpose, *counters) if expected else nullcontext()
 
 
-def _one_epoch(state: TrainingState, work: Work) -> dict[str, float]:
-    return _judge(state, work, training_objective=_pass_over(state, work))
-
-
-def _pass_over(state: TrainingState, work: Work) -> float:
+def _pass_over(state: TrainingState, work: Work, step: Step) -> float:
     """Train on every row once, in an order of the epoch's own; returns the mean objective met on the way."""
     state.epoch += 1
     state.composition.train()
-    total = torch.zeros((), dtype=torch.float64, device=work.rows.device)
+    total = torch.zeros((), dtype=torch.float64, device=work.device)
     n_seen = 0
-    for batch in work.batches(state.seed, state.epoch):
+    batches = work.batches(state.seed, state.epoch)
+    for batch, x in zip(batches, feed(work.rows, batches, work.device), strict=True):
         if state.finished:
             break
-        total += _step(state, work, batch) * len(batch)
+        total += step(x, work.weights_of(batch)) * len(batch)
         n_seen += len(batch)
         obey(state.schedule, state.step, work.clock)
     return float(total) / n_seen
@@ -231,13 +252,33 @@ def obey(schedule: Schedule, step: int, clock: Clock) -> None:
         schedule.end = step
 
 
-def _step(state: TrainingState, work: Work, batch: Tensor) -> Tensor:
-    """One optimiser's step on one batch; returns the batch's mean objective before it."""
-    x = work.rows.index_select(0, batch)
-    noise = draw_noise(
-        state.composition, len(batch), partial(generator, state.seed, "step", state.step, device=x.device)
-    )
+def stepper(state: TrainingState, work: Work) -> Step:
+    """One optimiser's step of a run, from a batch's rows and their weights to its mean objective before it."""
+    update: Callable[..., Tensor] = partial(_update, state, work)
+    if _may_record(state, work):
+        update = Recorded(update)
 
+    def step(x: Tensor, weights: Tensor | None) -> Tensor:
+        source = partial(generator, state.seed, "step", state.step, device=x.device)
+        noise = draw_noise(state.composition, len(x), source)
+        loss = update(x, weights, state.schedule.rate(state.step), *noise.leaves)
+        state.step += 1
+        return loss
+
+    return step
+
+
+def _may_record(state: TrainingState, work: Work) -> bool:
+    """Whether a GPU may replay the step: not if it looks at its numbers, as L-BFGS does, or draws by itself."""
+    is_blind = isinstance(state.optimizer, ClippedAdam) and not state.may_draw_globally
+    return work.device.type == "cuda" and is_blind
+
+
+def _update(
+    state: TrainingState, work: Work, x: Tensor, weights: Tensor | None, rate: float, *noise: Tensor | None
+) -> Tensor:
+    """Move weights and states by one batch, whose randomness is given, in place and without waiting for the device."""
+    drawn = Noise.of(*noise)
     trace: Trace
 
     def closure() -> Tensor:
@@ -245,20 +286,19 @@ def _step(state: TrainingState, work: Work, batch: Tensor) -> Tensor:
         # Every evaluation of one step draws the same, so that a line search compares like with like.
         with _global_draws(state.may_draw_globally, x.device, state.seed, "layers", state.step):
             with work.execution.autocast():
-                trace = state.composition(x, noise)
-            loss = mean_of_rows(work.objective(state.composition, trace), work.weights, batch)
+                trace = state.composition(x, drawn)
+            loss = mean_of_rows(work.objective(state.composition, trace), weights)
             state.parameters.differentiate(loss)
         return loss.detach()
 
-    loss = state.optimizer.step(closure, state.schedule.rate(state.step))
+    loss = state.optimizer.step(closure, rate)
     state.composition.advance(trace)
-    state.step += 1
     return loss
 
 
-def mean_of_rows(per_row: Tensor, weights: Tensor | None, batch: Tensor) -> Tensor:
+def mean_of_rows(per_row: Tensor, weights: Tensor | None) -> Tensor:
     """The batch's mean objective. Weights have mean 1 over all rows, so each batch's gradient is unbiased."""
-    return per_row.mean() if weights is None else (per_row * weights.index_select(0, batch)).mean()
+    return per_row.mean() if weights is None else (per_row * weights).mean()
 
 
 def _judge(state: TrainingState, work: Work, training_objective: float | None) -> dict[str, float]:

@@ -29,9 +29,11 @@ from eigencode.objectives import Objective
 from eigencode.parts.base import Part
 from eigencode.training import loop
 from eigencode.training.execution import Execution
+from eigencode.training.feeding import on_device
 from eigencode.training.loop import EVALUATION_ROWS, Work
 from eigencode.training.noise import generator
 from eigencode.training.optimizers import ClippedAdamOfRows
+from eigencode.training.recording import Recorded
 from eigencode.training.state import TrainingState
 
 TORCHS_OWN = frozenset(vars(nn.Module()))
@@ -57,7 +59,7 @@ class _Judged(nn.Module):
         self, x: Tensor, weights: Tensor | None, noise: tuple[Tensor | None, ...], beside: Mapping[str, Any]
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The batch's mean objective, and every word's state after the step."""
-        trace = self.composition(x, _noise(noise))
+        trace = self.composition(x, Noise.of(*noise))
         rows = replace(self.objective, **beside)(self.composition, trace)
         with torch.no_grad():
             state = {name: value.detach() for name, value in self.composition.next_state(trace).items()}
@@ -65,15 +67,10 @@ class _Judged(nn.Module):
 
     def look(self, x: Tensor, noise: tuple[Tensor | None, ...], beside: Mapping[str, Any], review: bool) -> Tensor:
         """The objective of each row; where asked for, the words take notice before it."""
-        trace = self.composition(x, _noise(noise))
+        trace = self.composition(x, Noise.of(*noise))
         if review and self.composition.review(trace):
-            trace = self.composition(x, _noise(noise))
+            trace = self.composition(x, Noise.of(*noise))
         return replace(self.objective, **beside)(self.composition, trace).expand(len(x))
-
-
-def _noise(leaves: tuple[Tensor | None, ...]) -> Noise:
-    corruption, code, *penalties = leaves
-    return Noise(corruption, code, tuple(penalties))
 
 
 class Program:
@@ -95,7 +92,7 @@ class Program:
     def __init__(self, states: Sequence[TrainingState], works: Sequence[Work]) -> None:
         self.states, self.works = list(states), list(works)
         compositions = [state.composition for state in states]
-        self._numbers, self._beside = _differing(compositions), _differing_fields([w.objective for w in works])
+        self._numbers, self._beside = _differing(compositions), _differing_fields(works)
         self._judged = _Judged(copy.deepcopy(compositions[0]), works[0].objective)
         self._modules = dict(self._judged.composition.named_modules())
         named = [dict(c.named_parameters()) for c in compositions]
@@ -133,6 +130,8 @@ class Program:
             self._mask = torch.zeros_like(matrix)
             for row, places in zip(self._mask, self._places, strict=True):
                 row[places] = 1.0
+        is_on_gpu = matrix.device.type == "cuda"
+        self._update = Recorded(self._update_all) if is_on_gpu else self._update_all
 
     def _keep(self, chosen: Sequence[int]) -> None:
         """Go on with some of the models only."""
@@ -190,19 +189,23 @@ class Program:
             for (module, name), value in before.items():
                 setattr(self._modules[module], name, value)
 
-    def _drawn(self, purpose: str, place: int | None, n_rows: int) -> tuple[Any, Any]:
-        """The noise of a pass, each model's by its own seed, and the axes of its leaves."""
+    def _drawn(self, purpose: str, place: int | None, n_rows: int) -> tuple[Tensor | None, ...]:
+        """The leaves of the noise of a pass, each model's by its own seed."""
         all_leaves = []
         for state in self.states[:1] if self._draws_alike else self.states:
             counter = state.step if place is None else place
             source = partial(generator, state.seed, purpose, counter, device=self._matrix.device)
             noise = loop.draw_noise(state.composition, n_rows, source)
             penalties = noise.penalties or (None,) * len(state.composition.penalties)
-            all_leaves.append((noise.corruption, noise.code, *penalties))
+            all_leaves.append(replace(noise, penalties=penalties).leaves)
         leaves = tuple(self._as_wide_as_before(place, leaf) for place, leaf in enumerate(zip(*all_leaves, strict=True)))
         if self._draws_alike:
-            return tuple(None if leaf is None else leaf[0] for leaf in leaves), (None,) * len(leaves)
-        return leaves, tuple(None if leaf is None else 0 for leaf in leaves)
+            return tuple(None if leaf is None else leaf[0] for leaf in leaves)
+        return leaves
+
+    def _noise_of_models(self, leaves: tuple[Tensor | None, ...]) -> tuple[Any, Any]:
+        """The leaves of a pass's noise, and the axis of models in each."""
+        return leaves, tuple(None if leaf is None or self._draws_alike else 0 for leaf in leaves)
 
     def _as_wide_as_before(self, place: int, leaf: Sequence[Tensor | None]) -> Tensor | None:
         """One leaf of all models' noise: the weights keep the width of the widest model when that one has ended."""
@@ -216,27 +219,24 @@ class Program:
         """Whether one draw serves all models."""
         return not self._numbers and not self._is_padded and len({state.seed for state in self.states}) == 1
 
-    def _rows(self, places: Sequence[Tensor]) -> tuple[tuple[Tensor, int | None], tuple[Tensor | None, int | None]]:
-        """Rows and their weights at each model's places, and the axis of models in both."""
+    def _rows(self, places: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Rows and their weights at each model's places, with a first axis of models unless they are the same."""
         alike = all(work.rows is self.works[0].rows for work in self.works)
         one_weight = all(work.weights is self.works[0].weights for work in self.works)
         if alike and one_weight and all(place is places[0] for place in places):
-            work, weights = self.works[0], self.works[0].weights
-            chosen = None if weights is None else weights.index_select(0, places[0])
-            return (work.rows.index_select(0, places[0]), None), (chosen, None)
+            work = self.works[0]
+            return work.rows_of(places[0]), work.weights_of(places[0])
         if alike:
             flat = torch.cat(list(places))
-            x = self.works[0].rows.index_select(0, flat).unflatten(0, (len(places), -1))
+            x = self.works[0].rows_of(flat).unflatten(0, (len(places), -1))
         else:
             # Models of one fold see the same rows: each batch is gathered once.
             keys = [(id(work.rows), id(place)) for work, place in zip(self.works, places, strict=True)]
             first = {key: k for k, key in reversed(list(enumerate(keys)))}
-            gathered = {key: self.works[k].rows.index_select(0, places[k]) for key, k in first.items()}
+            gathered = {key: self.works[k].rows_of(places[k]) for key, k in first.items()}
             x = torch.stack([gathered[key] for key in keys])
-        if self.works[0].weights is None:
-            return (x, 0), (None, None)
-        weights = torch.stack([w.weights.index_select(0, p) for w, p in zip(self.works, places, strict=True)])  # type: ignore[union-attr]
-        return (x, 0), (weights, 0)
+        weights = [work.weights_of(place) for work, place in zip(self.works, places, strict=True)]
+        return x, _stacked(weights, 0)
 
     # -- training
 
@@ -260,7 +260,8 @@ class Program:
 
     def _one_epoch(self) -> list[dict[str, float]]:
         self._judged.train()
-        totals = torch.zeros(len(self.states), dtype=torch.float64, device=self._matrix.device)
+        device = self._matrix.device
+        totals = torch.zeros(len(self.states), dtype=torch.float64, device=device)
         n_seen = [0] * len(self.states)
         for state in self.states:
             state.epoch += 1
@@ -270,7 +271,7 @@ class Program:
             if not any(active):
                 break
             losses = self._step(places, active)
-            totals += torch.where(torch.tensor(active, device=losses.device), losses, 0.0) * len(places[0])
+            totals += torch.where(on_device(active, torch.bool, device), losses, 0.0) * len(places[0])
             for k, state in enumerate(self.states):
                 if active[k]:
                     state.step += 1
@@ -297,26 +298,34 @@ class Program:
 
     def _step(self, places: Sequence[Tensor], active: list[bool]) -> Tensor:
         """One step of every active model; returns the mean objective of each batch before it."""
-        losses, moved = self._backward(places)
+        x, weights = self._rows(places)
         rates = [
             s.schedule.rate(s.step) if is_active else 0.0 for s, is_active in zip(self.states, active, strict=True)
         ]
+        given = on_device(rates, x.dtype, x.device), on_device(active, torch.bool, x.device)
+        return self._update(x, weights, *given, *self._drawn("step", None, x.shape[-2]))
+
+    def _update_all(
+        self, x: Tensor, weights: Tensor | None, rates: Tensor, active: Tensor, *noise: Tensor | None
+    ) -> Tensor:
+        """Move the weights and states of all active models, in place and without waiting for the device."""
+        losses, moved = self._backward(x, weights, noise)
         self._optimizer.step(rates)
-        is_active = None if all(active) else torch.tensor(active, device=losses.device)
         with torch.no_grad():
             for name, value in moved.items():
                 buffer = self._buffers[name]
-                if is_active is not None:
-                    value = torch.where(is_active.view(-1, *[1] * (value.dim() - 1)), value, buffer)
-                buffer.copy_(value)
+                buffer.copy_(torch.where(active.view(-1, *[1] * (value.dim() - 1)), value, buffer))
         return losses
 
-    def _backward(self, places: Sequence[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def _backward(
+        self, x: Tensor, weights: Tensor | None, noise: tuple[Tensor | None, ...]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """The objectives and next states of all models, their gradients left in the matrix of gradients."""
-        (x, x_axis), weights = self._rows(places)
-        noise, axes = self._drawn("step", None, x.shape[-2])
+        each = None if weights is None or weights.dim() == 1 else 0
         with self.execution.autocast():
-            losses, moved = self._for_all(_Judged.forward, (x, x_axis), weights, (noise, axes), (self._beside, 0))
+            losses, moved = self._for_all(
+                _Judged.forward, _rows_of_models(x), (weights, each), self._noise_of_models(noise), (self._beside, 0)
+            )
         # Each objective depends on its own model's weights only, and so does its share of the sum's gradient.
         gradients = torch.autograd.grad(losses.sum(), list(self._weights.values()), materialize_grads=True)
         torch.cat([gradient.flatten(1) for gradient in gradients], dim=1, out=self._gradient)
@@ -333,8 +342,8 @@ class Program:
         with torch.inference_mode():
             for place, parts in enumerate(zip(*(rows.split(EVALUATION_ROWS) for rows in own), strict=True)):
                 x, _ = self._rows(_one_each(parts, own))
-                noise = self._drawn("evaluation", place, x[0].shape[-2])
-                found.append(self._for_all(_Judged.look, x, noise, (self._beside, 0), (review, None)))
+                noise = self._noise_of_models(self._drawn("evaluation", place, x.shape[-2]))
+                found.append(self._for_all(_Judged.look, _rows_of_models(x), noise, (self._beside, 0), (review, None)))
         objectives = torch.cat(found, dim=1)
         return [
             loop.weighted_mean(row, work.weights, rows)
@@ -350,7 +359,8 @@ class Program:
         tolerance = 1e-8 if self._matrix.dtype == torch.float64 else 1e-3
         execution, self.works[0] = self.works[0].execution, replace(self.works[0], execution=_exact(self.execution))
         try:
-            losses, _ = self._backward(places)
+            x, weights = self._rows(places)
+            losses, _ = self._backward(x, weights, self._drawn("step", None, x.shape[-2]))
         except (RuntimeError, ValueError, TypeError, NotImplementedError, AttributeError) as error:
             raise Unlike(f"one of their parts cannot be vectorised ({type(error).__name__})") from error
         finally:
@@ -387,14 +397,19 @@ def _exact(execution: Execution) -> Execution:
 def _alone(state: TrainingState, work: Work, places: Tensor) -> tuple[Tensor, Tensor]:
     """A model's objective on some rows, and its gradient, by a pass of its own."""
     state.composition.train()
-    x = work.rows.index_select(0, places)
+    x = work.rows_of(places)
     noise = loop.draw_noise(
         state.composition, len(x), lambda: generator(state.seed, "step", state.step, device=x.device)
     )
     trace = state.composition(x, noise)
-    loss = loop.mean_of_rows(work.objective(state.composition, trace), work.weights, places)
+    loss = loop.mean_of_rows(work.objective(state.composition, trace), work.weights_of(places))
     state.parameters.differentiate(loss)
     return loss.detach(), state.parameters.gradient
+
+
+def _rows_of_models(x: Tensor) -> tuple[Tensor, int | None]:
+    """Rows, and the axis of models in them if each model has its own."""
+    return x, None if x.dim() == 2 else 0
 
 
 def _one_each(parts: Sequence[Tensor], own: Sequence[Tensor]) -> list[Tensor]:
@@ -424,13 +439,13 @@ def _differing(compositions: Sequence[Composition]) -> dict[tuple[str, str], Ten
     return found
 
 
-def _differing_fields(objectives: Sequence[Objective]) -> dict[str, Tensor]:
+def _differing_fields(works: Sequence[Work]) -> dict[str, Tensor]:
     """The fields of the objectives that are not the same in all models, each of shape (K,)."""
     found = {}
-    for name in vars(objectives[0]):
-        values = [float(getattr(objective, name)) for objective in objectives]
+    for name in vars(works[0].objective):
+        values = [float(getattr(work.objective, name)) for work in works]
         if len(set(values)) > 1:
-            found[name] = torch.tensor(values)
+            found[name] = torch.tensor(values, device=works[0].device)
     return found
 
 

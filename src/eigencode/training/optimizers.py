@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -50,7 +50,7 @@ class ClippedAdam:
         self.n_steps, self.running = torch.zeros((2, 1), device=vector.device)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor], rate: float) -> Tensor:
+    def step(self, closure: Callable[[], Tensor], rate: float | Tensor) -> Tensor:
         """Evaluate the closure, which leaves the gradient behind, and take one step of a size."""
         with torch.enable_grad():
             loss = closure()
@@ -128,13 +128,13 @@ class ClippedAdamOfRows:
         return fewer
 
     @torch.no_grad()
-    def step(self, rates: Sequence[float]) -> None:
-        """Take one step by the gradients that are there, with a step size for each row."""
+    def step(self, rates: Tensor) -> None:
+        """Take one step by the gradients that are there, with a step size for each row, of shape (K,)."""
         matrix, gradient = self._matrix, self._gradient
         norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True).float()
         is_whole = norm.isfinite()
         norm = norm.nan_to_num_(0.0, 0.0)
-        self._running = torch.where(self._running == 0, norm, self._running)
+        self._running.copy_(torch.where(self._running == 0, norm, self._running))
         scale = (norm / (CLIP_FACTOR * self._running)).nan_to_num_(1.0).clamp_(min=1.0)
         self._running.lerp_(norm / scale, 0.02)
         # A row that is no number moves nothing, and neither do its moments.
@@ -148,7 +148,7 @@ class ClippedAdamOfRows:
         self._square.lerp_(gradient.square_(), (1 - beta2) * whole)
         correction1, correction2 = (1 - beta**self._steps for beta in BETAS)
         denominator = torch.sqrt(self._square).div_(correction2.sqrt()).add_(EPSILON)
-        rate = matrix.new_tensor(rates)[:, None] * whole / correction1.clamp(min=EPSILON)
+        rate = rates.to(matrix)[:, None] * whole / correction1.clamp(min=EPSILON)
         matrix.sub_(rate * (self._mean / denominator))
 
 
