@@ -73,7 +73,7 @@ class Network(nn.Module):
     def reconstruct(self, rows):
         """Rows as arrays rebuilt from the mean code."""
         self.eval()
-        code = self.encoder(torch.from_numpy(rows))
+        code = self.encoder(torch.from_numpy(rows).to(next(self.parameters()).device))
         rebuilt = self.decoder(code.chunk(2, dim=1)[0]).sigmoid() if self.is_variational else self.decoder(code)
         self.train()
-        return rebuilt.numpy()
+        return rebuilt.cpu().numpy()

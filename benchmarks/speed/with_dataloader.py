@@ -14,13 +14,13 @@ def fit(work, rows, epochs, mark, options):
     torch.manual_seed(0)
     data = Scaled(work, rows)
     loader = DataLoader(TensorDataset(torch.from_numpy(data.rows)), batch_size=work.batch or BATCH, shuffle=True)
-    model = Network(work, rows.shape[1])
+    model = Network(work, rows.shape[1]).to(options.device)
     optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
     for _ in range(epochs):
         total = 0.0
         for (x,) in loader:
             optimizer.zero_grad()
-            loss = model.loss(x)
+            loss = model.loss(x.to(options.device))
             loss.backward()
             optimizer.step()
             total += loss.item()

@@ -12,12 +12,13 @@ def fit(work, rows, epochs, mark, options):
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     data = Scaled(work, rows)
-    x = torch.from_numpy(data.rows)
-    model = Network(work, rows.shape[1])
+    device = torch.device(options.device)
+    x = torch.from_numpy(data.rows).to(device)
+    model = Network(work, rows.shape[1]).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=RATE, fused=True)
-    cast = torch.autocast("cpu", torch.bfloat16, enabled=options.precision == "bfloat16")
+    cast = torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bfloat16")
     for _ in range(epochs):
-        for batch in torch.randperm(len(x)).split(work.batch or BATCH):
+        for batch in torch.randperm(len(x), device=device).split(work.batch or BATCH):
             rows_now = x.index_select(0, batch)
             optimizer.zero_grad()
             with cast:

@@ -75,7 +75,7 @@ def fit(work, rows, epochs, mark, options):
     @torch.inference_mode()
     def reconstruct(part):
         model.eval()
-        rebuilt = model.predict(torch.from_numpy(part)).recon_x.numpy()
+        rebuilt = model.predict(torch.from_numpy(part).to(next(model.parameters()).device)).recon_x.cpu().numpy()
         model.train()
         return rebuilt
 

@@ -119,6 +119,7 @@ def main():
     parser.add_argument("--rows", type=int)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--precision", default="float32")
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
         # Also what thread pools count that read no environment variable, as XLA's.

@@ -1,0 +1,146 @@
+"""Claims for a GPU: 20 times pythae's rows a second, 35 % of its bfloat16 rate at batches of 8192 rows, and 256 small
+models as one program 50 times as fast as one by one.
+
+    python benchmarks/gpu.py [--data FOLDER] [--rounds 3] [--output gpu.md]
+
+FOLDER has Fashion-MNIST, as for ``images.py``; without it the rows are random, whose times are the same. pythae is
+measured where it is installed, beside the two hand-written loops of ``speed.py``. Rows a second are those of the
+median epoch after the first; what a first epoch takes longer, as recording the step, is given beside them.
+"""
+
+import argparse
+import importlib.util
+import itertools
+import statistics
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE / "speed"))
+
+from many_models import as_one, one_by_one, runs, seconds  # noqa: E402
+from work import WORKS  # noqa: E402
+
+PEERS = {"eigencode": "with_eigencode", "lean loop": "with_lean_loop", "DataLoader loop": "with_dataloader",
+         "pythae": "with_pythae"}  # fmt: skip
+LARGE = replace(WORKS["b"], title="random rows, 784-1000-500-250-30, batch 8192", batch=8192)
+
+
+def fashion(folder):
+    """Training rows, or as many random ones."""
+    if folder is None:
+        return np.random.default_rng(0).random((60_000, 784), dtype=np.float32)
+    from images import images
+
+    return np.ascontiguousarray(images(folder)[0], np.float32)
+
+
+def rate(device, size=8192, rounds=20):
+    """Operations a second of a bfloat16 product."""
+    a, b = torch.randn(2, size, size, device=device, dtype=torch.bfloat16)
+    found = []
+    for _ in range(rounds):
+        wait(device)
+        began = time.perf_counter()
+        a @ b
+        wait(device)
+        found.append(time.perf_counter() - began)
+    return 2 * size**3 / statistics.median(found)
+
+
+def wait(device):
+    """Until the device has done what it was asked for."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def measured(peer, work, rows, epochs, options):
+    """Rows a second of a peer, and the seconds that its first epoch takes longer."""
+    ends = []
+
+    def mark(reconstruct):
+        wait(options.device)
+        ends.append(time.perf_counter())
+
+    began = time.perf_counter()
+    found = importlib.import_module(PEERS[peer]).fit(work, rows, epochs, mark, options)
+    first = 1 if found.get("judges_start") else 0
+    epoch = statistics.median(b - a for a, b in itertools.pairwise(ends[first:]))
+    return found.get("n_rows", len(rows)) / epoch, ends[first] - began - epoch
+
+
+def medians(peer, work, rows, epochs, options):
+    """The same over rounds."""
+    found = [measured(peer, work, rows, epochs, options) for _ in range(options.rounds)]
+    return tuple(map(statistics.median, zip(*found, strict=True)))
+
+
+def many(n_models, device):
+    """Seconds of many small models one by one, and as one program."""
+    found = {}
+    for train, count in ((one_by_one, max(n_models // 16, 1)), (as_one, n_models)):
+        # One by one, a share of them will do.
+        begun = runs(range(count), batch_size=32)
+        assert begun[0][1].device.type == device
+        found[train] = seconds(train, begun) * n_models / count
+        wait(device)
+    return found[one_by_one], found[as_one]
+
+
+def lines(options):
+    """The report, line by line."""
+    device = options.device
+    name = torch.cuda.get_device_name() if device == "cuda" else "the processor, to see that this runs"
+    yield f"# On a GPU\n\n{name}, torch {torch.__version__}; medians of {options.rounds} rounds.\n"
+    peers = [peer for peer in PEERS if peer != "pythae" or importlib.util.find_spec("pythae")]
+    rows = fashion(options.data)[: options.rows]
+    speeds = {}
+    yield "| work | peer | rows/s | the first epoch takes longer by |"
+    yield "|---|---|---|---|"
+    for work, peer in itertools.product(("a-256", "a-1024"), peers):
+        speeds[work, peer], longer = medians(peer, WORKS[work], rows, options.epochs, options)
+        yield f"| {WORKS[work].title} | {peer} | {speeds[work, peer]:,.0f} | {longer:.2f} s |"
+    speed, longer = medians("eigencode", LARGE, rows, options.epochs, options)
+    yield f"| {LARGE.title} | eigencode | {speed:,.0f} | {longer:.2f} s |"
+    yield "\n| claim | found | target |"
+    yield "|---|---|---|"
+    for work in ("a-256", "a-1024"):
+        for peer in peers[1:]:
+            target = "at least 20" if peer == "pythae" else "reported"
+            yield f"| {work}: over {peer} | {speeds[work, 'eigencode'] / speeds[work, peer]:.1f} | {target} |"
+    share = speed * LARGE.flops(784) / rate(device, size=8192 if device == "cuda" else 1024)
+    yield f"| batch 8192: share of the bfloat16 rate | {share:.2f} | at least 0.35 |"
+    alone, together = many(options.models, device)
+    yield f"| {options.models} models of 64-32-8: one by one over one program | {alone / together:.1f} | at least 50 |"
+
+
+def main():
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--models", type=int, default=256)
+    parser.add_argument("--rows", type=int, help="fewer rows, to see that it runs")
+    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help="cpu: only to see that it runs")
+    parser.add_argument("--output", type=Path)
+    options = parser.parse_args()
+    if options.device == "cuda" and not torch.cuda.is_available():
+        sys.exit("no GPU is within reach: nothing was measured")
+    options = SimpleNamespace(**vars(options), threads=torch.get_num_threads(), precision="bfloat16")
+    text = []
+    for line in lines(options):
+        print(line, flush=True)
+        text.append(line)
+    if options.output:
+        options.output.write_text("\n".join(text) + "\n")
+
+
+if __name__ == "__main__":
+    main()
