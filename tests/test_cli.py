@@ -468,6 +468,14 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_fit(folder, outp
     assert run(f"fit rows.csv --exclude label --output {output}") == 1
 
 
+@pytest.mark.parametrize("line", ["transform model.safetensors rows.csv", "reconstruct model.safetensors rows.csv"])
+def test_what_is_read_is_not_written_over(model, line, capsys):
+    before = Path("rows.csv").read_bytes()
+    assert run(f"{line} --output ./rows.csv") == 1
+    assert "it is what is read here. Give the result another name" in " ".join(capsys.readouterr().err.split())
+    assert Path("rows.csv").read_bytes() == before
+
+
 def test_an_old_output_stays_until_the_new_one_is_whole(model, capsys):
     write_columns("codes.csv", {"old": np.array([1.0])})
     write_columns("gaps.csv", {"x": np.array([np.nan]), "y": np.array([1.0]), "z": np.array([1.0])})

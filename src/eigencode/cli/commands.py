@@ -249,7 +249,7 @@ def sweep(
 
     from eigencode.data.files import read_table
 
-    sweeps.check_outputs({output: [MODEL_ENDING], table: sweeps.TABLES, picture: sweeps.PICTURES})
+    sweeps.check_outputs({output: [MODEL_ENDING], table: sweeps.TABLES, picture: sweeps.PICTURES}, rows)
     read = read_table(_source(rows), **vars(chosen))
     estimator = getattr(eigencode, KINDS[kind])(**knobs)
     with redirect_stdout(sys.stderr):
@@ -292,7 +292,7 @@ def decode(model: Model, codes: Codes, /, *, output: TableOutput, chosen: Chosen
     """Decode a table of codes: one row in the data's columns and units for each line of codes."""
     from eigencode.data.files import read_matching
 
-    _check_table_output(output)
+    _check_table_output(output, codes)
     fitted = _loaded(model)
     names = list(fitted.get_feature_names_out())
     table = read_matching(_source(codes), names, fitted.n_components_, **vars(chosen))
@@ -411,19 +411,19 @@ def _model_and_rows(model: Path, rows: Path, chosen: Choice, output: Path | None
     from eigencode.data.files import read_matching
 
     if output is not None:
-        _check_table_output(output)
+        _check_table_output(output, rows)
     fitted = _loaded(model)
     names = fitted_names(fitted)
     table = read_matching(_source(rows), names, fitted.n_features_in_, **vars(chosen))
     return fitted, table.rows if names is None else table.frame
 
 
-def _check_table_output(output: Path) -> None:
+def _check_table_output(output: Path, *inputs: Path) -> None:
     from eigencode.data.formats import FORMATS
     from eigencode.data.outputs import check_output
 
     if output != STREAM:
-        check_output(output, FORMATS)
+        check_output(output, FORMATS, inputs)
 
 
 def _write_rows(output: Path, model: BaseAutoencoder, answer: np.ndarray) -> None:

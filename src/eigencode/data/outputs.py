@@ -50,7 +50,9 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             temporary.unlink()
 
 
-def check_output(path: str | os.PathLike[str], endings: Iterable[str]) -> None:
+def check_output(
+    path: str | os.PathLike[str], endings: Iterable[str], inputs: Iterable[str | os.PathLike[str]] = ()
+) -> None:
     """Find out before the work, not after it, that its result could not be written.
 
     Parameters
@@ -59,11 +61,13 @@ def check_output(path: str | os.PathLike[str], endings: Iterable[str]) -> None:
         Where a result is to go.
     endings : iterable of str
         Endings of the formats that it may have.
+    inputs : iterable of path-like
+        What the work reads, which its result must not take the place of.
 
     Raises
     ------
     FileError
-        If the ending is unknown, or the folder is missing or cannot be written to.
+        If the ending is unknown, the folder is missing or cannot be written to, or the file is an input.
     """
     path = Path(path)
     known_ending(path, endings)
@@ -72,6 +76,8 @@ def check_output(path: str | os.PathLike[str], endings: Iterable[str]) -> None:
         raise FileError(f"Cannot write {str(path)!r}: there is no folder {str(folder)!r}", hint="Make it first")
     if path.is_dir():
         raise FileError(f"Cannot write {str(path)!r}: it is a folder", hint="Name a file in it")
+    if path.exists() and any(os.path.exists(read) and os.path.samefile(path, read) for read in inputs):
+        raise FileError(f"Cannot write {str(path)!r}: it is what is read here", hint="Give the result another name")
     try:
         # Permissions, quotas and read-only disks answer to an attempt, and to nothing less.
         with tempfile.TemporaryFile(dir=folder):
