@@ -34,7 +34,7 @@ def main() -> None:
     arguments = parser.parse_args()
     data = np.load(arguments.data)
     parts = {name: np.unpackbits(data[name], axis=1).astype(np.float32) for name in ("train", "valid", "test")}
-    # The 10,000 rows held out choose the best epoch; 50,000 are learned from.
+    # A tenth of what is not test chooses the best epoch, as by default.
     X = np.concatenate([parts["train"], parts["valid"]])
     model = VariationalAutoencoder(
         40,
@@ -47,7 +47,6 @@ def main() -> None:
         # With large steps, pixels that are hardly ever on get large weights from a few rows, which a prior prevents.
         weight_prior=None if arguments.weight_variance is None else GaussianWeights(arguments.weight_variance),
         n_draws=arguments.n_draws,
-        validation_fraction=1 / 6,
         max_epochs=10_000,
         max_seconds=arguments.seconds,
         patience=1_000,

@@ -17,7 +17,7 @@ from eigencode.parts import GaussianLikelihood, GaussianNoise
 from eigencode.training import loop
 from eigencode.training.execution import choose_execution, has_bfloat16_units
 from eigencode.training.noise import generator, may_draw_globally, resolve_seed
-from eigencode.training.optimizers import CLIP_FACTOR, ClippedAdam
+from eigencode.training.optimizers import BETAS, CLIP_FACTOR, EPSILON, ClippedAdam
 from eigencode.training.schedule import ENDLESS, Schedule
 from eigencode.training.state import MOST_RETREATS, FlatParameters
 
@@ -187,23 +187,53 @@ def test_flat_parameters_are_views_both_ways_until_released():
 # -- optimiser
 
 
+def literal_adam(gradients, rate, dtype):
+    """The weights after steps by these gradients, written out (Kingma & Ba, 2015, algorithm 1)."""
+    w, m, v = (torch.zeros_like(gradients[0]) for _ in range(3))
+    running = torch.linalg.vector_norm(gradients[0])
+    for t, g in enumerate(gradients, start=1):
+        norm = torch.linalg.vector_norm(g)
+        clipped = g * min(1.0, float(CLIP_FACTOR * running / norm))
+        running = running + 0.02 * (torch.linalg.vector_norm(clipped) - running)
+        g = clipped / (running / len(g) ** 0.5)
+        m, v = BETAS[0] * m + (1 - BETAS[0]) * g, BETAS[1] * v + (1 - BETAS[1]) * g**2
+        w = w - rate * m / (1 - BETAS[0] ** t) / ((v / (1 - BETAS[1] ** t)).sqrt() + EPSILON)
+    return w
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_clipped_adam_is_adam_where_nothing_is_clipped(dtype):
-    target = torch.linspace(-1, 1, 5, dtype=dtype)
-    ours, theirs = (nn.Parameter(torch.zeros(5, dtype=dtype)) for _ in range(2))
-    mine, reference = ClippedAdam(ours), torch.optim.Adam([theirs], lr=0.1, betas=(0.9, 0.99))
+def test_clipped_adam_is_adam_in_the_unit_of_the_gradients_mean_length(dtype, scale):
+    """So the unit of the objective changes nothing."""
+    rng = np.random.default_rng(0)
+    gradients = [torch.tensor(rng.normal(size=5) * [1, 1, 1, 0.1, 1e-4], dtype=dtype) for _ in range(20)]
+    gradients[7] *= 40  # clipped
+    weights = nn.Parameter(torch.zeros(5, dtype=dtype))
+    optimizer, remaining = ClippedAdam(weights), iter(gradients)
 
-    def closure_for(weights):
-        def closure():
-            weights.grad = 2 * (weights.detach() - target)
-            return weights.grad.square().sum()
+    def closure():
+        weights.grad = next(remaining) * scale
+        return torch.zeros(())
 
-        return closure
+    for _ in gradients:
+        optimizer.step(closure, 0.1)
+    expected = literal_adam([g.double() for g in gradients], 0.1, dtype)
+    torch.testing.assert_close(weights.detach().double(), expected, rtol=1e-4, atol=1e-6)
 
-    for _ in range(20):
-        mine.step(closure_for(ours), 0.1)
-        reference.step(closure_for(theirs))
-    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+def test_weights_that_hardly_any_row_concerns_are_moved_less_far():
+    weights = nn.Parameter(torch.zeros(3))
+    optimizer = ClippedAdam(weights)
+
+    def closure():
+        weights.grad = torch.tensor([1.0, -1.0, 1e-3 * EPSILON])
+        return torch.zeros(())
+
+    for _ in range(10):
+        optimizer.step(closure, 0.1)
+    moved = weights.detach().abs()
+    assert moved[0] == pytest.approx(moved[1])
+    assert moved[2] < 0.01 * moved[0]
 
 
 def test_an_outlying_gradient_is_shortened_and_a_broken_one_moves_nothing():
@@ -218,13 +248,26 @@ def test_an_outlying_gradient_is_shortened_and_a_broken_one_moves_nothing():
     optimizer.step(closure, 0.1)
     first_moment = optimizer.mean.clone()
     optimizer.step(closure, 0.1)
-    # Adam's first moment shows the gradient it was given: 0.9 m + 0.1 g.
-    seen = (optimizer.mean - 0.9 * first_moment) / 0.1
+    # Adam's first moment shows the gradient it was given, 0.9 m + 0.1 g, in units of its mean length.
+    seen = (optimizer.mean - 0.9 * first_moment) / 0.1 * optimizer.running / 2**0.5
     assert seen[0] == pytest.approx(CLIP_FACTOR, rel=1e-4)
     before = weights.detach().clone()
     optimizer.step(closure, 0.1)
     assert torch.equal(weights.detach(), before)
     assert all(value.isfinite().all() for value in optimizer.state_dict().values())
+
+
+def test_gradients_of_zero_move_nothing():
+    weights = nn.Parameter(torch.ones(2))
+    optimizer = ClippedAdam(weights)
+
+    def closure():
+        weights.grad = torch.zeros(2)
+        return torch.zeros(())
+
+    for _ in range(3):
+        optimizer.step(closure, 0.1)
+    assert torch.equal(weights.detach(), torch.ones(2))
 
 
 # -- loop

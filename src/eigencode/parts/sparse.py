@@ -389,10 +389,11 @@ class Revival(Penalty):
             return trace.x.new_zeros(len(trace.x))
         assert isinstance(trace.q, Selection)
         dead, output = self.dead.to(trace.z), trace.q.output
-        idle = output.masked_fill(dead == 0, -torch.inf)
+        idle = output.detach().masked_fill(dead == 0, -torch.inf)
         n_units = min(int(self.n_units), output.shape[-1])
         places = idle.argmax(-1, keepdim=True) if n_units == 1 else idle.topk(n_units, dim=-1).indices
-        rebuilt = composition.decoder.change_by(places, (output * dead).gather(-1, places), output.shape[-1])
+        values = output.gather(-1, places) * dead[places]
+        rebuilt = composition.decoder.change_by(places, values, output.shape[-1])
         residual = (trace.x - composition.likelihood.scaled_mean(trace.p)).detach()
         # Where no unit is dead there is nothing to rebuild, and nothing to pay.
         return self.weight * dead.amax() * (residual - rebuilt).square().sum(-1)

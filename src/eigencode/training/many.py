@@ -113,7 +113,7 @@ class Program:
             name: torch.stack([c.get_buffer(name) for c in compositions]) for name, _ in compositions[0].named_buffers()
         }
         self._adopt(matrix)
-        self._optimizer = ClippedAdamOfRows(self._matrix, self._gradient)
+        self._optimizer = ClippedAdamOfRows(self._matrix, self._gradient, list(map(len, self._places)))
         self._probe()
 
     # -- the weights

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -12,8 +12,15 @@ CLIP_FACTOR = 5.0
 """A gradient longer than this many times the running mean length is shortened to it."""
 
 
-BETAS, EPSILON = (0.9, 0.99), 1e-8
-"""Adam's memory of the gradient and of its square, and what keeps its division from zero."""
+BETAS = 0.9, 0.99
+"""Adam's memory of the gradient and of its square."""
+
+EPSILON = 0.01
+"""Adam's epsilon, as a share of the root mean square of a model's gradient: weights that hardly any row concerns, as those
+of a pixel that is lit in a few, are moved in proportion to their gradient and not as far as all others."""
+
+SMALLEST = torch.finfo(torch.float32).tiny
+"""What gradients of zero are measured by."""
 
 
 class Optimizer(Protocol):
@@ -32,9 +39,9 @@ class Optimizer(Protocol):
 class ClippedAdam:
     """Adam (Kingma & Ba, 2015) on one vector, whose step shortens outlying gradients and leaves out broken ones.
 
-    A gradient is clipped against the running mean of its own lengths, so no threshold depends on the data's units or
-    width. The factor is handed to torch's fused kernel, which applies it as it reads the gradient: clipping costs one
-    norm. A gradient that is not finite moves nothing. The kernel is called without ``torch.optim``'s class around it,
+    A gradient is measured by the running mean of its own lengths, so neither the clipping nor epsilon depends on the
+    data's units or width. The factor is handed to torch's fused kernel, which applies it as it reads the gradient: both
+    cost one norm. A gradient that is not finite moves nothing. The kernel is called without ``torch.optim``'s class around it,
     which imports a compiler for a second or more when it is first used, and takes longer a step than small networks do.
 
     Parameters
@@ -64,10 +71,11 @@ class ClippedAdam:
         scale = (norm / (CLIP_FACTOR * self.running)).nan_to_num_(1.0).clamp_(min=1.0)
         self.running.lerp_(norm / scale, 0.02)
         self.n_steps.add_(1 - is_broken)
+        unit = self.running.clamp(min=SMALLEST) * len(gradient) ** -0.5
         torch._fused_adam_(
             [self._vector], [gradient], [self.mean], [self.square], [], [self.n_steps],
             lr=rate, beta1=BETAS[0], beta2=BETAS[1], weight_decay=0.0, eps=EPSILON, amsgrad=False, maximize=False,
-            grad_scale=scale, found_inf=is_broken,
+            grad_scale=scale * unit, found_inf=is_broken,
         )  # fmt: skip
         return loss
 
@@ -112,18 +120,22 @@ class ClippedAdamOfRows:
     ----------
     matrix, gradient : Tensor of shape (K, P)
         The weights of each model, and where their gradients will be.
+    n_weights : sequence of int
+        How many of each row are the model's; the others' gradients are zero.
     """
 
-    def __init__(self, matrix: Tensor, gradient: Tensor) -> None:
+    def __init__(self, matrix: Tensor, gradient: Tensor, n_weights: Sequence[int]) -> None:
         self._matrix, self._gradient = matrix, gradient
+        # What makes a mean of a length, as `ClippedAdam` has it in the same precision.
+        self._share = torch.tensor([[n**-0.5] for n in n_weights], dtype=torch.float32, device=matrix.device)
         self._mean, self._square = torch.zeros_like(matrix), torch.zeros_like(matrix)
         self._steps = matrix.new_zeros(len(matrix), 1)
         self._running = torch.zeros(len(matrix), 1, device=matrix.device)
 
     def of(self, chosen: Tensor, matrix: Tensor, gradient: Tensor) -> ClippedAdamOfRows:
         """The same for some of the models, whose weights and gradients now lie elsewhere."""
-        fewer = ClippedAdamOfRows(matrix, gradient)
-        for name in ("_mean", "_square", "_steps", "_running"):
+        fewer = ClippedAdamOfRows(matrix, gradient, [1] * len(matrix))
+        for name in ("_mean", "_square", "_steps", "_running", "_share"):
             setattr(fewer, name, getattr(self, name).index_select(0, chosen))
         return fewer
 
@@ -143,12 +155,13 @@ class ClippedAdamOfRows:
         beta1, beta2 = BETAS
         whole = is_whole.to(matrix)
         self._steps += whole
-        gradient.div_(scale.to(matrix))
+        unit = self._running.clamp(min=SMALLEST) * self._share
+        gradient.div_((scale * unit).to(matrix))
         self._mean.lerp_(gradient, (1 - beta1) * whole)
         self._square.lerp_(gradient.square_(), (1 - beta2) * whole)
         correction1, correction2 = (1 - beta**self._steps for beta in BETAS)
         denominator = torch.sqrt(self._square).div_(correction2.sqrt()).add_(EPSILON)
-        rate = rates.to(matrix)[:, None] * whole / correction1.clamp(min=EPSILON)
+        rate = rates.to(matrix)[:, None] * whole / correction1.clamp(min=SMALLEST)
         matrix.sub_(rate * (self._mean / denominator))
 
 
