@@ -327,17 +327,22 @@ class Shaky(nn.Module):
 
 def test_an_interruption_ends_the_training_mode_and_restores_buffers(cancer, monkeypatch):
     model = Autoencoder(2, encoder=Shaky(), max_epochs=9, optimizer="adam", random_state=0)
-    buffers, step = {}, loop._step
+    buffers, stepper = {}, loop.stepper
 
-    def interrupted(state, work, batch):
-        if state.epoch == 3:
-            state.best = state.snapshot(-1e9)
-            buffers.update({name: value.clone() for name, value in state.composition.named_buffers()})
-        if state.epoch == 5:
-            raise KeyboardInterrupt
-        return step(state, work, batch)
+    def interrupted(state, work):
+        step = stepper(state, work)
 
-    monkeypatch.setattr(loop, "_step", interrupted)
+        def interrupts(x, weights):
+            if state.epoch == 3:
+                state.best = state.snapshot(-1e9)
+                buffers.update({name: value.clone() for name, value in state.composition.named_buffers()})
+            if state.epoch == 5:
+                raise KeyboardInterrupt
+            return step(x, weights)
+
+        return interrupts
+
+    monkeypatch.setattr(loop, "stepper", interrupted)
     threads = torch.get_num_threads()
     with pytest.warns(ResultWarning, match="interrupted"):
         model.fit(cancer)

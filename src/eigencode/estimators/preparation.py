@@ -447,7 +447,7 @@ def _build(composition: Composition, rows: Tensor, n_components: int, seed: int,
 @torch.no_grad()
 def settle(composition: Composition, rows: Tensor, start: LinearStart | None, is_newton: bool) -> None:
     """Settle what a start leaves open, by as many rows as it takes: a linear one's step length, states, a spread."""
-    device = next(composition.parameters()).device
+    device = next(composition.parameters(), rows).device
     sample = rows[:: max(len(rows) // CALIBRATION_ROWS, 1)].to(device)
     likelihood = composition.likelihood
     if start is not None and is_newton:

@@ -31,6 +31,17 @@ def fit_on(device: torch.device, n_bytes: float) -> bool:
     return n_bytes <= RESIDENT_SHARE * free
 
 
+def is_same(home: torch.device, wanted: torch.device) -> bool:
+    """Whether a tensor's device is the one that was meant, which may go without a number.
+
+    Examples
+    --------
+    >>> is_same(torch.device("cuda:0"), torch.device("cuda")), is_same(torch.device("cuda:0"), torch.device("cuda:1"))
+    (True, False)
+    """
+    return home.type == wanted.type and wanted.index in (None, home.index)
+
+
 def on_device(numbers: Sequence[float], dtype: torch.dtype, device: torch.device) -> Tensor:
     """A few numbers as a tensor on a device, sent without waiting for it."""
     found = torch.tensor(numbers, dtype=dtype)
@@ -99,7 +110,7 @@ def feed(
     lane : callable
         Makes a way from the host to the device.
     """
-    if rows.device == device:
+    if is_same(rows.device, device):
         yield from (rows.index_select(0, batch) for batch in batches)
     elif len(batches):
         lanes = cycle([lane(device), lane(device)])

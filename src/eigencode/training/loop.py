@@ -186,7 +186,7 @@ def evaluate(
     """
     composition.eval()
     found = []
-    device = next(composition.parameters()).device
+    device = next(composition.parameters(), rows).device
     with torch.inference_mode(), _global_draws(may_draw_globally(composition), device, seed, "evaluation"):
         for place, block in enumerate(rows.split(EVALUATION_ROWS)):
             part = block.to(device, non_blocking=True)

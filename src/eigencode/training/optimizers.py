@@ -16,8 +16,8 @@ BETAS = 0.9, 0.99
 """Adam's memory of the gradient and of its square."""
 
 EPSILON = 0.01
-"""Adam's epsilon, as a share of the root mean square of a model's gradient: weights that hardly any row concerns, as those
-of a pixel that is lit in a few, are moved in proportion to their gradient and not as far as all others."""
+"""Adam's epsilon, as a share of the root mean square of a model's gradient: weights that hardly any row concerns, as
+those of a pixel that is lit in a few, are moved in proportion to their gradient and not as far as all others."""
 
 SMALLEST = torch.finfo(torch.float32).tiny
 """What gradients of zero are measured by."""
@@ -41,8 +41,9 @@ class ClippedAdam:
 
     A gradient is measured by the running mean of its own lengths, so neither the clipping nor epsilon depends on the
     data's units or width. The factor is handed to torch's fused kernel, which applies it as it reads the gradient: both
-    cost one norm. A gradient that is not finite moves nothing. The kernel is called without ``torch.optim``'s class around it,
-    which imports a compiler for a second or more when it is first used, and takes longer a step than small networks do.
+    cost one norm. A gradient that is not finite moves nothing. The kernel is called without ``torch.optim``'s class
+    around it, which imports a compiler for a second or more when it is first used, and takes longer a step than small
+    networks do.
 
     Parameters
     ----------
