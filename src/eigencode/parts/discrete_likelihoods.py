@@ -49,7 +49,7 @@ class BernoulliLikelihood(Likelihood):
 
     def target(self, x: Tensor) -> Tensor:
         """Scaled rows of shape (n, d) as shares, scaling's rounding clamped away."""
-        return super().target(x).clamp(0, 1)
+        return super().target(x).clamp_(0, 1)
 
     def constant(self, x: Tensor) -> Tensor:
         """The logits of the columns' means."""
@@ -79,7 +79,7 @@ class CountLikelihood(Likelihood):
 
     def target(self, x: Tensor) -> Tensor:
         """Scaled rows of shape (n, d) as counts, scaling's rounding rounded away."""
-        return super().target(x).round()
+        return super().target(x).round_()
 
     def constant(self, x: Tensor) -> Tensor:
         """The logarithms of the columns' means, which are best for both of the kinds below."""

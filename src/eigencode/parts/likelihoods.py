@@ -81,7 +81,7 @@ class Likelihood(Word):
 
     def target(self, x: Tensor) -> Tensor:
         """Scaled rows of shape (n, d) in the units that the distribution is over."""
-        return x * self.divisor.to(x) + self.center.to(x) if self.own_units else x
+        return torch.addcmul(self.center.to(x), x, self.divisor.to(x)) if self.own_units else x
 
     def scaled_mean(self, p: Distribution) -> Tensor:
         """The mean of a distribution in the model's units, shape (n, d)."""
