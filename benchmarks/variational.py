@@ -2,14 +2,16 @@
 
     python benchmarks/variational.py mnist_static_binarized.npz
 
-The network is 784-400-40-400-784 with a Bernoulli likelihood. With Adam at 1e-4, batches of 100 and 500 epochs it is
-published at 89.9 nats by 200 importance samples (pythae's re-run: 89.78). The file holds ``train`` (50,000 rows),
-``valid`` and ``test`` (10,000 each) as packed bits, Larochelle's binarisation.
+Claim: it is at most 91.5 nats after ten minutes. The network is 784-400-40-400-784 with a Bernoulli likelihood. With
+Adam at 1e-4, batches of 100 and 500 epochs it is published at 89.9 nats by 200 importance samples (pythae's re-run:
+89.78). The file holds ``train`` (50,000 rows), ``valid`` and ``test`` (10,000 each) as packed bits, Larochelle's
+binarisation; the first two are given to ``fit``.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 
 import numpy as np
@@ -65,7 +67,9 @@ def main() -> None:
     print(
         f"test: {-estimate.mean():.2f} nats (standard error {spread:.2f} over rows, {error.mean():.2f} a row by draws)"
     )
+    print(f"target 91.5; {len(model.history_) - 1} epochs, {arguments.n_draws} draws a row")
     print(f"start {model.history_[0]['held_out_objective']:.2f}, {model.execution_}")
+    sys.exit(int(-estimate.mean() > 91.5))
 
 
 if __name__ == "__main__":
