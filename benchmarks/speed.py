@@ -182,7 +182,7 @@ def rounds(options, chosen, peers, folder):
                 found[name][peer].append(result)
                 speed = f"{result['rows_per_second']:,.0f} rows/s" if "rows_per_second" in result else "measured"
                 print(f"round {turn + 1}, {name}, {peer}: {result.get('failure', speed)}", flush=True)
-        save(options.output, found, rates)
+                save(options.output, found, rates)
     return found, [rate for rate in rates if "failure" not in rate]
 
 

@@ -28,11 +28,11 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=200)
     parser.add_argument("--test-rows", type=int, default=10_000)
     parser.add_argument("--start", default="auto")
-    parser.add_argument("--activation", default="relu")
+    parser.add_argument("--activation", default="gelu")
     parser.add_argument("--batch-size", type=int, default=512)
     parser.add_argument("--learning-rate", type=float, default=4e-3)
     parser.add_argument("--weight-variance", type=float, help="that of a prior on the weights; without one by default")
-    parser.add_argument("--n-draws", type=int, default=1)
+    parser.add_argument("--n-draws", type=int, default=5, help="codes a row in training; 1 is the usual bound")
     arguments = parser.parse_args()
     data = np.load(arguments.data)
     parts = {name: np.unpackbits(data[name], axis=1).astype(np.float32) for name in ("train", "valid", "test")}
