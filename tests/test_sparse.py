@@ -252,12 +252,15 @@ def test_weights_are_judged_by_what_missing_the_activity_costs():
     [("l1", 2.5, 24), ("l1", 10, 24), ("kl", 0.2, 24)],
 )
 def test_any_activity_is_met_on_rows_never_seen_of_a_dictionary(blocks, kind, active, size):
-    """Within ten per cent: the sampling error of 450 test rows is 2 to 3 % of it."""
-    model = SparseAutoencoder(size, sparsity=kind, active=active, max_epochs=60, random_state=1).fit(blocks[:450])
-    codes = model.transform(blocks[450:])
-    found = codes.mean() if kind == "kl" else (codes != 0).sum(1).mean()
-    assert found == pytest.approx(active, rel=0.1)
-    assert not any("activity" in note for note in model.notes_)
+    """Within ten per cent on average: the 45 rows held out leave single runs a spread of 6 %."""
+    found = []
+    for seed in range(4):
+        model = SparseAutoencoder(size, sparsity=kind, active=active, max_epochs=60, random_state=seed)
+        codes = model.fit(blocks[:450]).transform(blocks[450:])
+        found.append(codes.mean() if kind == "kl" else (codes != 0).sum(1).mean())
+        assert not any("activity" in note for note in model.notes_)
+    assert np.mean(found) == pytest.approx(active, rel=0.1)
+    assert found == pytest.approx([active] * 4, rel=0.2)
 
 
 @pytest.mark.parametrize("kind", ["l1", "kl"])
