@@ -79,6 +79,28 @@ def test_importing_the_package_imports_nothing_heavy():
     assert not {"torch", "numpy", "sklearn", "pyarrow", "matplotlib", "scipy"} & set(found)
 
 
+@pytest.mark.parametrize(
+    "fit",
+    [
+        "Autoencoder(2, hidden=(4,), max_epochs=1).fit(X)",
+        "Autoencoder(2, hidden=(4,), max_epochs=1, optimizer='lbfgs').fit(X)",
+        "Autoencoder(2, hidden=(3,), max_epochs=1, image_shape=(1, 4, 4)).fit(X)",
+        "VariationalAutoencoder(2, hidden=(4,), max_epochs=1).fit(X)",
+        "SparseAutoencoder(6, hidden=(), max_epochs=1).fit(X)",
+    ],
+)
+def test_a_first_fit_imports_no_compiler(fit):
+    """A first fit is over in less time than torch's compiler, and the algebra that it rests on, take to be imported."""
+    program = (
+        "import sys, warnings, numpy as np; from eigencode import *; warnings.simplefilter('ignore');"
+        "X = np.random.default_rng(0).normal(size=(60, 16));"
+        f"{fit};"
+        "print(*sorted({'sympy', 'torch._dynamo', 'torch._inductor'} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert not found
+
+
 def test_no_global_state_is_set_by_name():
     """Seeds, default types and thread numbers of the whole process are not ours to set."""
     forbidden = (

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from eigencode.errors import OptionError
-from eigencode.parts.networks import Network, activation_module, draw_weights, linear_layer
+from eigencode.parts.networks import Network, Undrawn, activation_module, draw_weights, linear_layer
 
 STRIDE = 2
 """Each stage halves the image."""
@@ -284,10 +284,18 @@ def _window(size: tuple[int, int]) -> dict[str, tuple[int, int]]:
     return dict(zip(("kernel_size", "stride", "padding"), zip(*sides, strict=True), strict=True))
 
 
+class Convolution(Undrawn, nn.Conv2d):
+    """A convolution, undrawn."""
+
+
+class TransposedConvolution(Undrawn, nn.ConvTranspose2d):
+    """A transposed convolution, undrawn."""
+
+
 def _convolution(n_inputs: int, n_outputs: int, size: tuple[int, int], generator: torch.Generator) -> nn.Conv2d:
     """A convolution that halves images of a (height, width)."""
     window = _window(size)
-    layer = nn.utils.skip_init(nn.Conv2d, n_inputs, n_outputs, **window)
+    layer = Convolution(n_inputs, n_outputs, **window)
     seen, reached = _connections(window)
     draw_weights(layer, n_inputs * seen, n_outputs * reached, generator)
     return layer
@@ -299,7 +307,7 @@ def _transposed_convolution(
     """A transposed convolution that gives images of a (height, width) from halved ones."""
     window = _window(size)
     rest = tuple(side % stride for side, stride in zip(size, window["stride"], strict=True))
-    layer = nn.utils.skip_init(nn.ConvTranspose2d, n_inputs, n_outputs, output_padding=rest, **window)
+    layer = TransposedConvolution(n_inputs, n_outputs, output_padding=rest, **window)
     reached, seen = _connections(window)
     draw_weights(layer, n_inputs * seen, n_outputs * reached, generator)
     return layer

@@ -41,13 +41,26 @@ def activation_module(activation: str | nn.Module) -> nn.Module:
     return ACTIVATIONS[activation]()
 
 
+class Undrawn:
+    """A layer whose weights are left to `draw_weights`: torch's own layers would draw them from a global generator.
+
+    ``torch.nn.utils.skip_init`` serves the same end, but imports a symbolic algebra for half a second.
+    """
+
+    def reset_parameters(self) -> None:
+        """Draw nothing."""
+
+
+class Linear(Undrawn, nn.Linear):
+    """A linear layer, undrawn."""
+
+
 def linear_layer(n_inputs: int, n_outputs: int, generator: torch.Generator) -> nn.Linear:
     r"""A linear layer with Xavier's uniform weights, drawn from the generator, and zero biases.
 
-    The weights have variance 2 / (n_inputs + n_outputs) (Glorot & Bengio, 2010). The layer is made without touching
-    the global generator, which ``nn.Linear`` would read.
+    The weights have variance 2 / (n_inputs + n_outputs) (Glorot & Bengio, 2010).
     """
-    layer = nn.utils.skip_init(nn.Linear, n_inputs, n_outputs)
+    layer = Linear(n_inputs, n_outputs)
     draw_weights(layer, n_inputs, n_outputs, generator)
     return layer
 
