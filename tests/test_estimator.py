@@ -180,6 +180,19 @@ def test_read_only_memory_maps_are_welcome(cancer, tmp_path):
     np.testing.assert_array_equal(model.fit(mapped).transform(mapped), clone(model).fit(cancer).transform(cancer))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("cell", "words"), [(np.nan, "X contains NaN"), (np.inf, "infinity"), (-np.inf, "infinity")])
+@pytest.mark.parametrize("question", ["transform", "reconstruct", "reconstruction_error", "score_samples"])
+def test_a_cell_that_is_no_number_is_found_in_every_block_of_rows(question, cell, words, dtype):
+    rows = np.random.default_rng(0).normal(size=(9000, 3)).astype(dtype)
+    model = Autoencoder(1, hidden=(), max_epochs=0, random_state=0).fit(rows)
+    for place in (0, 8500):
+        broken = rows.copy()
+        broken[place, 1] = cell
+        with pytest.raises(ValueError, match=words):
+            getattr(model, question)(broken)
+
+
 def test_log_likelihoods_follow_a_change_of_units_exactly(cancer):
     c = 1000.0
     model, other = (

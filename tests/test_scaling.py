@@ -102,11 +102,15 @@ def test_float32_rows_are_scaled_as_well_in_float32_as_in_float64(offset):
     """To a few roundings of the result, however far the columns are from zero, in any layout."""
     rows = (np.random.default_rng(0).normal(size=(3000, 40)) * np.logspace(-3, 3, 40) + offset).astype(np.float32)
     scaler = fit(rows, "standard")
-    for array in (rows, np.asfortranarray(rows), rows[::2]):
+    locked = rows.copy()
+    locked.setflags(write=False)
+    for array in (rows, np.asfortranarray(rows), rows[::2], rows[::-1], locked):
+        before = array.copy()
         got = np.concatenate(list(scaler.chunks(array, np.float32)))
         exact = (array.astype(np.float64) - scaler.center) / scaler.divisor
         assert got.dtype == np.float32
         np.testing.assert_allclose(got, exact, rtol=4e-7, atol=4e-7)
+        np.testing.assert_array_equal(array, before)
 
 
 @pytest.mark.parametrize("size", [1e-40, 1e36])

@@ -405,9 +405,13 @@ def test_a_run_that_always_blows_up_is_given_up():
 
 
 def test_a_step_size_far_too_large_is_mended_and_said(digits):
-    wild = Autoencoder(8, learning_rate=1.0, max_epochs=30, random_state=0).fit(digits)
-    assert wild.best_objective_ < 0.95 * wild.history_[0]["held_out_objective"]
-    assert any("half the step size" in note for note in wild.notes_)
+    shares = []
+    for seed in range(3):  # how far one run comes that was so wild is the last bit's choice
+        wild = Autoencoder(8, learning_rate=1.0, max_epochs=30, random_state=seed).fit(digits)
+        shares.append(wild.best_objective_ / wild.history_[0]["held_out_objective"])
+        assert any("half the step size" in note for note in wild.notes_)
+    assert max(shares) < 1
+    assert np.median(shares) < 0.95
     calm = Autoencoder(8, max_epochs=3, random_state=0).fit(digits)
     assert not any("half the step size" in note for note in calm.notes_)
 

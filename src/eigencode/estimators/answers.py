@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
@@ -10,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import assert_all_finite, check_array, check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from eigencode.composition import Composition
@@ -238,18 +239,20 @@ class Answers(BaseEstimator):
     def _answer(self, X: Any, function: Callable[[Composition, Tensor, Tensor], Tensor]) -> np.ndarray:
         """Apply a function of the model, scaled rows, and these rows clipped for the network, a chunk at a time."""
         check_is_fitted(self)
-        return self._answer_of(self._numbers(X), function)
+        return self._answer_of(self._numbers(X, finite=False), function)
 
     def _answer_of(self, array: np.ndarray, function: Callable[[Composition, Tensor, Tensor], Tensor]) -> np.ndarray:
-        """The same for rows that are checked."""
+        """The same for an array of numbers."""
         dtype = _float_type(array.dtype)
         model, limit = self._model_in(dtype), self.scaler_.limit
         found = []
         with torch.inference_mode():
             for chunk in self.scaler_.chunks(array, dtype):
                 x = self._tensor(chunk)
-                low, high = x.aminmax()
-                is_usual = -limit <= float(low) and float(high) <= limit
+                low, high = map(float, x.aminmax())
+                if not (math.isfinite(low) and math.isfinite(high)):
+                    assert_all_finite(array, estimator_name=type(self).__name__, input_name="X")
+                is_usual = -limit <= low and high <= limit
                 found.append(function(model, x, x if is_usual else x.clamp(-limit, limit)))
         return torch.cat(found).cpu().numpy()
 
@@ -267,13 +270,15 @@ class Answers(BaseEstimator):
         """Refuse rows with values that the likelihood cannot be asked about."""
         check_values(self.composition_.likelihood, ArraySource(array), getattr(self, "feature_names_in_", None))
 
-    def _numbers(self, X: Any, reset: bool = False) -> np.ndarray:
+    def _numbers(self, X: Any, reset: bool = False, finite: bool = True) -> np.ndarray:
         """Rows checked by scikit-learn's rules, in the numeric type they came in."""
         if isinstance(X, Tensor):
             X = X.detach().cpu()
         # The check sums all cells, and infinities of both signs would warn before they are refused.
         with np.errstate(invalid="ignore"):
-            array = validate_data(self, X, dtype="numeric", reset=reset, ensure_min_samples=2 if reset else 1)
+            array = validate_data(
+                self, X, dtype="numeric", reset=reset, ensure_min_samples=2 if reset else 1, ensure_all_finite=finite
+            )
         if array.dtype.kind not in "biuf":
             raise DataError(
                 "Columns must be numbers",

@@ -278,7 +278,7 @@ def _halved_sizes(size: tuple[int, int], n_stages: int) -> list[tuple[int, int]]
     return sizes
 
 
-def _window(size: tuple[int, int]) -> dict[str, tuple[int, int]]:
+def _window(size: tuple[int, int]) -> dict[str, Any]:
     """Kernel, stride and padding that halve an image of a (height, width); a side of one pixel is left alone."""
     sides = [(KERNEL, STRIDE, PADDING + side % STRIDE) if side > 1 else (1, 1, 0) for side in size]
     return dict(zip(("kernel_size", "stride", "padding"), zip(*sides, strict=True), strict=True))
@@ -313,7 +313,7 @@ def _transposed_convolution(
     return layer
 
 
-def _connections(window: dict[str, tuple[int, int]]) -> tuple[int, int]:
+def _connections(window: dict[str, Any]) -> tuple[int, int]:
     """Pixels of the larger image that one of the smaller is joined to, and the reverse."""
     n_larger = math.prod(window["kernel_size"])
     return n_larger, n_larger // math.prod(window["stride"])
