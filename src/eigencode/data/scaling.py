@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from eigencode.data.sources import ArraySource, Source
+from eigencode.data.sources import NETWORK_CELLS, ArraySource, Source
 from eigencode.errors import DataError
 
 CACHED_CELLS = 2**16
@@ -128,13 +128,13 @@ class Scaler:
         return scaled
 
     def chunks(self, array: np.ndarray, dtype: np.dtype | type) -> Iterator[np.ndarray]:
-        """Scaled blocks of an array's rows, of the given type and centred without loss.
+        """Scaled blocks of an array's rows for a network, of the given type and centred without loss.
 
         float32 stays what it is, on all threads; any other type goes by way of float64.
         """
         is_single = array.dtype == dtype == np.float32 and self._suits_float32
         scale = self._in_float32() if is_single else partial(self._in_float64, dtype=dtype)
-        for chunk in ArraySource(array).chunks():
+        for chunk in ArraySource(array, NETWORK_CELLS).chunks():
             yield scale(chunk)
 
     def _in_float64(self, rows: np.ndarray, dtype: np.dtype | type) -> np.ndarray:

@@ -12,7 +12,10 @@ CHUNK_ROWS = 8192
 """Rows of a chunk at most."""
 
 CHUNK_CELLS = 2**20
-"""Cells of a chunk at most, unless its rows are very wide: what stays near the processor."""
+"""Cells of a chunk at most, unless its rows are very wide: what stays near the processor, to be read several times."""
+
+NETWORK_CELLS = 2**22
+"""Cells of a chunk for a network at most: products of matrices are at their best with thousands of rows."""
 
 
 class Source(Protocol):
@@ -30,6 +33,13 @@ class Source(Protocol):
 class ArraySource:
     """Rows of an array in memory (or mapped into it), of any numeric type and layout.
 
+    Parameters
+    ----------
+    array : ndarray of shape (n, d)
+        The rows.
+    n_cells : int, default CHUNK_CELLS
+        Cells of a chunk.
+
     Examples
     --------
     >>> source = ArraySource(np.arange(6).reshape(3, 2))
@@ -38,6 +48,7 @@ class ArraySource:
     """
 
     array: np.ndarray
+    n_cells: int = CHUNK_CELLS
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -47,6 +58,6 @@ class ArraySource:
 
     def chunks(self) -> Iterator[np.ndarray]:
         """Consecutive blocks of at most ``CHUNK_ROWS`` rows."""
-        n_rows = min(CHUNK_ROWS, max(CHUNK_CELLS // max(self.array.shape[1], 1), 256))
+        n_rows = min(CHUNK_ROWS, max(self.n_cells // max(self.array.shape[1], 1), 256))
         for first in range(0, len(self.array), n_rows):
             yield self.array[first : first + n_rows]

@@ -245,7 +245,7 @@ class Answers(BaseEstimator):
         """The same for an array of numbers."""
         dtype = _float_type(array.dtype)
         model, limit = self._model_in(dtype), self.scaler_.limit
-        found = []
+        answer, n_done = np.empty(0), 0
         with torch.inference_mode():
             for chunk in self.scaler_.chunks(array, dtype):
                 x = self._tensor(chunk)
@@ -253,8 +253,12 @@ class Answers(BaseEstimator):
                 if not (math.isfinite(low) and math.isfinite(high)):
                     assert_all_finite(array, estimator_name=type(self).__name__, input_name="X")
                 is_usual = -limit <= low and high <= limit
-                found.append(function(model, x, x if is_usual else x.clamp(-limit, limit)))
-        return torch.cat(found).cpu().numpy()
+                found = function(model, x, x if is_usual else x.clamp(-limit, limit)).cpu().numpy()
+                if not n_done:
+                    answer = np.empty((len(array), *found.shape[1:]), found.dtype)
+                answer[n_done : n_done + len(found)] = found
+                n_done += len(found)
+        return answer
 
     def _squared_errors(self, X: Any, sizes: Iterable[int], scaled: bool) -> np.ndarray:
         """Squared error of each row with the first components of its code, one column for each number of them."""
