@@ -49,12 +49,11 @@ def seconds(train, begun):
 
 
 def half(connection, seeds, batch_size):
-    """What one of two processes does: it is ready, waits for its turn, and says when it is done."""
-    while True:
+    """What one of two processes does: prepare and train when it is told to, and nothing beside others' turns."""
+    while connection.recv():
         begun = runs(seeds, batch_size)
         connection.send("ready")
-        if not connection.recv():
-            return
+        connection.recv()
         one_by_one(begun)
         connection.send("done")
 
@@ -72,6 +71,8 @@ class TwoProcesses:
     def seconds(self):
         """How long both take, beginning together."""
         for ours, _ in self.pipes:
+            ours.send(True)
+        for ours, _ in self.pipes:
             ours.recv()
         began = time.perf_counter()
         for ours, _ in self.pipes:
@@ -83,7 +84,6 @@ class TwoProcesses:
     def end(self):
         """Let both go."""
         for ours, _ in self.pipes:
-            ours.recv()
             ours.send(False)
 
 

@@ -81,8 +81,12 @@ def choose_execution(device: str, precision: str, work: float) -> Execution:
     kind = torch.device(device).type
     if precision == "auto":
         precision = "bfloat16" if has_bfloat16_units(kind) and work >= BFLOAT16_FROM else "float32"
-    available = torch.get_num_threads()
-    return Execution(device, precision, available if work >= THREADS_FROM else 1)
+    return Execution(device, precision, threads_for(work))
+
+
+def threads_for(work: float) -> int:
+    """Threads of one operation in steps of so many multiply-adds: all or one."""
+    return torch.get_num_threads() if work >= THREADS_FROM else 1
 
 
 def resolve_device(device: str) -> str:

@@ -140,7 +140,8 @@ def structure(state: TrainingState, work: Work) -> tuple[Any, ...]:
     )
     parameters = tuple((name, p.dim(), p.requires_grad) for name, p in composition.named_parameters())
     buffers = tuple((name, tuple(b.shape)) for name, b in composition.named_buffers())
-    run = (work.execution, work.batch_size, len(work.training), len(work.held_out), work.rows.shape)
+    place = (work.execution.device, work.execution.precision)
+    run = (*place, work.batch_size, len(work.training), len(work.held_out), work.rows.shape)
     return modules, parameters, buffers, run, type(work.objective), work.weights is None, state.step
 
 

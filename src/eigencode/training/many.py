@@ -28,7 +28,7 @@ from eigencode.composition import Composition, Noise
 from eigencode.objectives import Objective
 from eigencode.parts.base import Part
 from eigencode.training import loop
-from eigencode.training.execution import Execution
+from eigencode.training.execution import Execution, threads_for
 from eigencode.training.feeding import on_device
 from eigencode.training.loop import EVALUATION_ROWS, Work
 from eigencode.training.noise import generator
@@ -255,8 +255,8 @@ class Program:
 
     @property
     def execution(self) -> Execution:
-        """Where and how all models run."""
-        return self.works[0].execution
+        """Where and how all models run: their steps are one, and so is the work that asks for threads."""
+        return replace(self.works[0].execution, n_threads=threads_for(sum(work.step_work for work in self.works)))
 
     def _one_epoch(self) -> list[dict[str, float]]:
         self._judged.train()
