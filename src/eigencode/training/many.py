@@ -191,13 +191,14 @@ class Program:
 
     def _drawn(self, purpose: str, place: int | None, n_rows: int) -> tuple[Tensor | None, ...]:
         """The leaves of the noise of a pass, each model's by its own seed."""
+        first = self.states[0].composition
+        if not first.is_stochastic:  # and so is none of its structure
+            return Noise(penalties=(None,) * len(first.penalties)).leaves
         all_leaves = []
         for state in self.states[:1] if self._draws_alike else self.states:
             counter = state.step if place is None else place
             source = partial(generator, state.seed, purpose, counter, device=self._matrix.device)
-            noise = loop.draw_noise(state.composition, n_rows, source)
-            penalties = noise.penalties or (None,) * len(state.composition.penalties)
-            all_leaves.append(replace(noise, penalties=penalties).leaves)
+            all_leaves.append(loop.draw_noise(state.composition, n_rows, source).leaves)
         leaves = tuple(self._as_wide_as_before(place, leaf) for place, leaf in enumerate(zip(*all_leaves, strict=True)))
         if self._draws_alike:
             return tuple(None if leaf is None else leaf[0] for leaf in leaves)
