@@ -37,8 +37,12 @@ venv: .venv/bin/pip  ## make the empty environment, to put a torch build of your
 demo: .venv/runtime  ## train on example data and write what comes out into demo/
 	.venv/bin/eigencode demo --output demo
 
+# One process a core and one thread a process: nearly all networks of the tests are too small for more.
+TESTS := -n auto --dist worksteal
+test lowest newest: export OMP_NUM_THREADS := 1
+
 test: .venv/dev  ## run the tests and the examples in the docstrings; a warning is an error
-	.venv/bin/pytest --doctest-modules src/eigencode tests
+	.venv/bin/pytest $(TESTS) --doctest-modules src/eigencode tests
 
 lint: .venv/dev  ## check style and format
 	.venv/bin/ruff check
@@ -71,13 +75,13 @@ package: dist  ## install the wheel into an empty environment and try it outside
 lowest: dist .venv-wheel/bin/python  ## quick tests of the wheel on the lowest supported versions (torch excepted)
 	$(WHEEL_PIP) uninstall -y eigencode
 	$(WHEEL_PIP) install -c constraints-lowest.txt "$$(echo dist/*.whl)[test]"
-	.venv-wheel/bin/python -m pytest -m 'not slow' tests
+	.venv-wheel/bin/python -m pytest $(TESTS) -m 'not slow' tests
 
 newest: dist .venv-wheel/bin/python  ## quick tests of the wheel on the newest versions (torch excepted)
 	$(WHEEL_PIP) uninstall -y eigencode
 	grep '^torch==' constraints.txt > .venv-wheel/torch.txt
 	$(WHEEL_PIP) install -c .venv-wheel/torch.txt --upgrade --upgrade-strategy eager "$$(echo dist/*.whl)[test]"
-	.venv-wheel/bin/python -m pytest -m 'not slow' tests
+	.venv-wheel/bin/python -m pytest $(TESTS) -m 'not slow' tests
 
 api: .venv/dev  ## take the present public API for the one that is promised; see docs/versioning.md
 	.venv/bin/python tests/golden/make.py api

@@ -68,7 +68,9 @@ def set_up(part, rows):
 # -- what a corruption does
 
 
-@pytest.mark.parametrize("part", [*CELLWISE, CallableCorruption(torch.mul)], ids=repr)
+@pytest.mark.parametrize(
+    "part", [*CELLWISE, CallableCorruption(torch.mul)], ids=lambda part: repr(part).partition(" of type")[0]
+)
 def test_corruptions_keep_the_promises_of_all_parts(part):
     if isinstance(part, CallableCorruption):  # its function is what no file can hold
         with pytest.raises(AssertionError, match="the argument 'function' must be storable"):
