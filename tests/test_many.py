@@ -1,6 +1,7 @@
 """Many models as one program: each is what it would be by itself."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from eigencode import (
 from eigencode.errors import DataError, InterruptedWarning, OptionError
 from eigencode.parts import GaussianLikelihood, GaussianNoise, GaussianWeights, Penalty
 from eigencode.training import grouping
+from eigencode.training.execution import THREADS_FROM
 from eigencode.training.grouping import shared, together
 from eigencode.training.many import Program
 
@@ -213,6 +215,19 @@ def test_large_steps_and_full_programs_are_told_apart(monkeypatch):
     monkeypatch.setattr(grouping, "ALONE_FROM", 10)
     said = fit_many(models(Autoencoder, {}, {"beta": 2.0}, n_components=3, max_epochs=1), X)
     assert said == ["2 by themselves: its steps are large enough to fill the processor"]
+
+
+def test_threads_go_by_the_work_of_the_whole_program(monkeypatch):
+    """The steps of three models are one step of three times the work."""
+    runs = [model._begin(X) for model in FAMILIES["seeds"]()]
+    works = [replace(work, step_work=0.4 * THREADS_FROM) for work in shared([work for _, work in runs])]
+    # Models of one structure keep company, whatever each would have had by itself.
+    works[0] = replace(works[0], execution=replace(works[0].execution, n_threads=7))
+    (group,) = together([state for state, _ in runs], works)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    assert group.program.execution.n_threads == 4
+    group.program._keep([0, 2])
+    assert group.program.execution.n_threads == 1
 
 
 def test_stacked_models_fine_tune_together():
