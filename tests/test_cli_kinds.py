@@ -240,6 +240,28 @@ def test_options_of_a_kind_take_effect(folder, rows, capsys):
     assert "options             solver='gradient'\n" in capsys.readouterr().out
 
 
+def test_refusals_speak_of_flags(folder, rows, capsys):
+    assert run("fit rows.npy --kind linear --max-epochs 5 --output m.safetensors") == 1
+    said = capsys.readouterr().err
+    assert "Got --max-epochs 5 and --solver exact. Use --solver gradient." in said
+    assert "=" not in said
+
+
+@pytest.mark.parametrize(
+    ("said", "typed"),
+    [
+        ("Use hidden=(64, 32), please", "Use --hidden 64 32, please"),
+        ("Got beta=0.5.", "Got --beta 0.5."),
+        ("learning_rate=1e-3", "--learning-rate 1e-3"),
+        ("tied=True or tied=False", "--tied or --no-tied"),
+        ("no hidden=()", "no hidden=()"),
+        ("a column x=3 and my_beta=2", "a column x=3 and my_beta=2"),
+    ],
+)
+def test_python_arguments_are_said_as_flags(said, typed):
+    assert flags.in_flags(said) == typed
+
+
 def test_kinds_combine_with_the_words_a_shell_has(folder, rows):
     line = f"fit rows.npy --kind denoising --likelihood poisson --ordered --output m.safetensors {words_of(QUICK)}"
     assert run(line) == 0

@@ -31,6 +31,7 @@ from eigencode.cli.flags import (
     Flags,
     Kind,
     advice_on_taken_words,
+    in_flags,
     knobs_given,
 )
 from eigencode.cli.words import description, fitted_names, outcome, print_facts, print_json, summary
@@ -85,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{error}{advice}\nSee {command} --help", file=sys.stderr)
         return 2
     except EigencodeError as error:
-        print(error, file=sys.stderr)
+        print(in_flags(str(error)), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
@@ -104,7 +105,7 @@ def _plain_warnings() -> Iterator[list[Warning | str]]:
 
     def say(message: Warning | str, *_: object, **__: object) -> None:
         said.append(message)
-        print(f"Warning: {message}", file=sys.stderr)
+        print(f"Warning: {in_flags(str(message))}", file=sys.stderr)
 
     with warnings.catch_warnings():
         warnings.showwarning = say

@@ -6,6 +6,7 @@ class. Nothing here imports an estimator, which would import torch.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass, replace
@@ -267,6 +268,28 @@ def check_flag(kind: str, name: str, value: Any, command: str) -> None:
         flag.options[kind].check(value, f"eigencode {command}")
     except OptionError as error:
         raise FlagError(flag.word, str(error), command) from error
+
+
+_SETTING = re.compile(rf"\b({'|'.join(FLAGS)})=(True\b|False\b|'[^']*'|\([^()]+\)|[\w+-]+(?:\.\w+)?)")
+"""An argument in Python's words."""
+
+
+def in_flags(message: str) -> str:
+    """What the library says of arguments, in the words of a shell: of ``scale='none'``, --scale none.
+
+    Examples
+    --------
+    >>> in_flags("Got max_epochs=5 and hidden=(64, 8). Use solver='gradient', or tied=False.")
+    'Got --max-epochs 5 and --hidden 64 8. Use --solver gradient, or --no-tied.'
+    """
+
+    def as_typed(setting: re.Match[str]) -> str:
+        flag, value = FLAGS[setting[1]].word, setting[2]
+        if value in ("True", "False"):
+            return flag if value == "True" else f"--no-{flag.removeprefix('--')}"
+        return f"{flag} {' '.join(value.strip('()').replace(',', ' ').replace(chr(39), '').split())}"
+
+    return _SETTING.sub(as_typed, message)
 
 
 FLAGS_OF_SEVERAL_WORDS = {"--columns", "--exclude"} | {flag.word for flag in FLAGS.values() if flag.sequence}
