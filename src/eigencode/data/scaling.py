@@ -143,7 +143,8 @@ class Scaler:
         n_rows = max(CACHED_CELLS // max(rows.shape[1], 1), 1)
         for first in range(0, len(rows), n_rows):
             part = slice(first, first + n_rows)
-            scaled[part] = self.transform(rows[part])
+            with np.errstate(over="ignore"):  # infinities in a narrower type are for the caller to find
+                scaled[part] = self.transform(rows[part])
         return scaled
 
     def _in_float32(self) -> Callable[[np.ndarray], np.ndarray]:

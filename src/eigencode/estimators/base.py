@@ -278,11 +278,11 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         require_memory(array.size * dtype.itemsize, "The scaled table", "Try fewer rows at a time with partial_fit")
         rows = torch.empty(array.shape, dtype=dtype)
         first = 0
-        for chunk in self.scaler_.chunks(array, np.float64):
+        for chunk in self.scaler_.chunks(array, np.float64 if dtype == torch.float64 else np.float32):
             rows[first : first + len(chunk)] = torch.from_numpy(chunk)
             first += len(chunk)
-        # The sum is no number where a cell is none, and reads the rows once.
-        if not rows.sum(dtype=torch.float64).isfinite() and not rows.isfinite().all():
+        # The extremes are no numbers where a cell is none.
+        if len(rows) and not torch.stack(rows.aminmax()).isfinite().all():
             raise DataError(
                 f"Some values are too large for {str(dtype).removeprefix('torch.')} beside the scale of their columns",
                 hint="Use scale='standard' or precision='float64', or divide those columns by a constant first",
