@@ -384,7 +384,8 @@ def test_a_run_that_blows_up_goes_on_from_the_best_weights_with_half_the_step_si
     peak = run.state.schedule.peak
     for row in loop.epochs(run.state, run.work):
         if row["epoch"] == 5:
-            run.state.parameters.vector.data.fill_(harm)
+            for vector in (run.state.parameters.vector.data, run.state.aside):
+                vector.fill_(harm)
         if row["epoch"] == 6:
             assert not row["held_out_objective"] < run.state.history[0]["held_out_objective"]
             assert torch.equal(run.state.parameters.vector, run.state.best.vector)

@@ -247,6 +247,7 @@ def stream(
         state.schedule.peak = peak
     elif past:
         state.epoch, state.step, state.history = epoch, begins, [row.copy() for row in past]
+        state.averaged_from = state.averaged_to = begins
     return state, work
 
 

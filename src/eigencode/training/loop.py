@@ -24,7 +24,7 @@ from eigencode.training.noise import generator, may_draw_globally, own_global_ge
 from eigencode.training.optimizers import ClippedAdam
 from eigencode.training.recording import Recorded
 from eigencode.training.schedule import Schedule
-from eigencode.training.state import TrainingState
+from eigencode.training.state import AVERAGE_EVERY, TrainingState
 
 EVALUATION_ROWS = 8192
 """Rows a pass when nothing is learned: bounds the memory that activations take."""
@@ -160,12 +160,13 @@ def epochs(state: TrainingState, work: Work) -> Iterator[dict[str, float]]:
     step = stepper(state, work)
     while not state.finished:
         with work.execution.threads():
-            row = _judge(state, work, training_objective=_pass_over(state, work, step))
+            objective = _pass_over(state, work, step)
+            row = _judge(state, work, training_objective=objective)
         yield row
 
 
 def one_pass(state: TrainingState, work: Work) -> dict[str, float]:
-    """One pass over the rows without a judge: the step of a stream, whose last weights are the ones to keep."""
+    """One pass over the rows without a judge: the step of a stream, whose last average is what to keep."""
     with work.execution.threads():
         objective = _pass_over(state, work, stepper(state, work))
     row = {"epoch": state.epoch, "step": state.step, "training_objective": objective}
@@ -231,6 +232,7 @@ def _global_draws(
 def _pass_over(state: TrainingState, work: Work, step: Step) -> float:
     """Train on every row once, in an order of the epoch's own; returns the mean objective met on the way."""
     state.epoch += 1
+    state.show(average=False)
     state.composition.train()
     total = torch.zeros((), dtype=torch.float64, device=work.device)
     n_seen = 0
@@ -241,6 +243,8 @@ def _pass_over(state: TrainingState, work: Work, step: Step) -> float:
         total += step(x, work.weights_of(batch)) * len(batch)
         n_seen += len(batch)
         obey(state.schedule, state.step, work.clock)
+    state.average()
+    state.show(average=True)
     return float(total) / n_seen
 
 
@@ -263,6 +267,8 @@ def stepper(state: TrainingState, work: Work) -> Step:
         noise = draw_noise(state.composition, len(x), source)
         loss = update(x, weights, state.schedule.rate(state.step), *noise.leaves)
         state.step += 1
+        if state.step % AVERAGE_EVERY == 0:
+            state.average()
         return loss
 
     return step

@@ -34,7 +34,7 @@ from eigencode.training.loop import EVALUATION_ROWS, Work
 from eigencode.training.noise import generator
 from eigencode.training.optimizers import ClippedAdamOfRows
 from eigencode.training.recording import Recorded
-from eigencode.training.state import TrainingState
+from eigencode.training.state import AVERAGE_EVERY, TrainingState
 
 TORCHS_OWN = frozenset(vars(nn.Module()))
 """Attributes of every module."""
@@ -113,6 +113,7 @@ class Program:
             name: torch.stack([c.get_buffer(name) for c in compositions]) for name, _ in compositions[0].named_buffers()
         }
         self._adopt(matrix)
+        self._average = matrix.clone()
         self._optimizer = ClippedAdamOfRows(self._matrix, self._gradient, list(map(len, self._places)))
         self._probe()
 
@@ -142,6 +143,7 @@ class Program:
             for name, value in tensors.items():
                 tensors[name] = value.index_select(0, index)  # type: ignore[index]
         self._adopt(self._matrix.index_select(0, index))
+        self._average = self._average.index_select(0, index)
         self._optimizer = self._optimizer.of(index, self._matrix, self._gradient)
 
     @torch.no_grad()
@@ -153,11 +155,25 @@ class Program:
                 state.composition.get_buffer(name).copy_(value[k])
 
     @torch.no_grad()
+    def _take_average(self) -> None:
+        """Take every model's present weights into its average."""
+        shares = [[state.share_of_present()] for state in self.states]
+        self._average.lerp_(self._matrix, on_device(shares, self._matrix.dtype, self._matrix.device))
+
+    @torch.no_grad()
+    def _exchange(self) -> None:
+        """Let the models have the averages, or again the weights that steps are made with."""
+        shown = self._matrix.clone()
+        self._matrix.copy_(self._average)
+        self._average = shown
+
+    @torch.no_grad()
     def _take_back(self, changed: Sequence[int]) -> None:
         """Take the weights and states of models that went back to earlier ones."""
         for k in changed:
             state = self.states[k]
-            self._matrix[k, self._places[k]] = state.parameters.vector
+            for matrix in (self._matrix, self._average):
+                matrix[k, self._places[k]] = state.parameters.vector
             for name, value in self._buffers.items():
                 value[k] = state.composition.get_buffer(name)
 
@@ -278,11 +294,16 @@ class Program:
                     state.step += 1
                     n_seen[k] += len(places[0])
                     loop.obey(state.schedule, state.step, self.works[k].clock)
+            if any(state.step % AVERAGE_EVERY == 0 for state in self.states):
+                self._take_average()
+        self._take_average()
+        self._exchange()
         objectives = self._judge(review=True)
         self._write_back()
         met = [total / n for total, n in zip(totals.tolist(), n_seen, strict=True)]
         before = [state.n_retreats for state in self.states]
         rows = [loop.record(*each) for each in zip(self.states, self.works, objectives, met, strict=True)]
+        self._exchange()
         self._take_back([k for k, state in enumerate(self.states) if state.n_retreats > before[k]])
         return rows
 

@@ -24,7 +24,15 @@ SMALLEST = torch.finfo(torch.float32).tiny
 
 
 class Optimizer(Protocol):
-    """Steps one vector of weights by its gradient."""
+    """Steps one vector of weights by its gradient.
+
+    Attributes
+    ----------
+    memory : float
+        How far back an average over its weights is worth having, as a share of the steps made.
+    """
+
+    memory: float
 
     def step(self, closure: Callable[[], Tensor], rate: float) -> Tensor:
         """Evaluate the closure, which leaves the gradient behind, move the weights, return what the closure did."""
@@ -34,6 +42,10 @@ class Optimizer(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
+
+
+AVERAGED = 1 / 12
+"""Adam's weights wander about where single batches pull them; an average over the last twelfth does not."""
 
 
 class ClippedAdam:
@@ -50,6 +62,8 @@ class ClippedAdam:
     vector : Tensor
         The weights, whose ``grad`` is their gradient.
     """
+
+    memory = AVERAGED
 
     def __init__(self, vector: Tensor) -> None:
         self._vector = vector
@@ -91,7 +105,12 @@ class ClippedAdam:
 
 
 class FullBatchLBFGS(torch.optim.LBFGS):
-    """L-BFGS with a strong Wolfe line search (Nocedal & Wright, 2006), whose step size is given step by step."""
+    """L-BFGS with a strong Wolfe line search (Nocedal & Wright, 2006), whose step size is given step by step.
+
+    Every step is made with all rows, and the last weights are the best: an average has no use.
+    """
+
+    memory = 0.0
 
     def __init__(self, vector: nn.Parameter) -> None:
         super().__init__(

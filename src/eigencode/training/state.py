@@ -20,6 +20,10 @@ MOST_RETREATS = 6
 """A run that blows up more often than this is given up."""
 
 
+AVERAGE_EVERY = 4
+"""Steps from one look at the weights to the next, for their average: neighbours are much alike."""
+
+
 class FlatParameters:
     """All weights of a module as one vector, and all their gradients as another.
 
@@ -67,14 +71,22 @@ class Snapshot:
 
 @dataclass
 class TrainingState:
-    """Weights, optimiser, schedule, counters, and the best weights so far.
+    r"""Weights, optimiser, schedule, counters, and the best weights so far.
+
+    The weights that answer and are judged are an average over those that the steps were made with, in which recent ones
+    count most: after t steps
+
+    .. math:: \bar w_t = \frac{p}{t^p} \sum_{s \le t} s^{p - 1} w_s, \qquad \frac1p = \text{memory},
+
+    but for lower orders of 1/t. It lies where the noise of single batches would only let a far smaller step size come
+    to (Polyak and Juditsky, 1992), and forgets the start as the run grows.
 
     Attributes
     ----------
     composition : Composition
         The model in training; its parameters are views of ``parameters.vector``.
     parameters : FlatParameters
-        All weights as one vector.
+        All weights as one vector: the average where ``shows_average``, else those that steps are made with.
     optimizer : Optimizer
         Steps the vector.
     schedule : Schedule
@@ -93,6 +105,12 @@ class TrainingState:
         The weights to keep.
     history : list of dict
         One row an epoch, the start's first.
+    aside : Tensor
+        The average's vector, or that of the steps: the one which the model has not.
+    shows_average : bool
+        Whether the model has the average now.
+    averaged_from, averaged_to : int
+        The steps which the average is of.
     """
 
     composition: Composition
@@ -107,6 +125,13 @@ class TrainingState:
     progress_mark: float = math.inf
     best: Snapshot | None = None
     history: list[dict[str, float]] = field(default_factory=list)
+    aside: Tensor = field(init=False)
+    shows_average: bool = False
+    averaged_from: int = 0
+    averaged_to: int = 0
+
+    def __post_init__(self) -> None:
+        self.aside = self.parameters.vector.detach().clone()
 
     @property
     def finished(self) -> bool:
@@ -117,6 +142,28 @@ class TrainingState:
     def may_draw_globally(self) -> bool:
         """Whether a pass may read torch's global generator."""
         return may_draw_globally(self.composition)
+
+    @torch.no_grad()
+    def average(self) -> None:
+        """Take the present weights into the average, for all steps since the last time."""
+        self.aside.lerp_(self.parameters.vector, self.share_of_present())
+
+    def share_of_present(self) -> float:
+        """What the present weights are to be of the average, which then is of all steps made."""
+        made, before = self.step - self.averaged_from, self.averaged_to - self.averaged_from
+        self.averaged_to = self.step
+        if made == before:
+            return 0.0
+        return 1 - (before / made) ** (1 / self.optimizer.memory) if self.optimizer.memory else 1.0
+
+    @torch.no_grad()
+    def show(self, average: bool) -> None:
+        """Let the model have the average, or the weights that steps are made with."""
+        if average != self.shows_average:
+            shown = self.parameters.vector.detach().clone()
+            self.parameters.vector.copy_(self.aside)
+            self.aside.copy_(shown)
+            self.shows_average = average
 
     def snapshot(self, objective: float) -> Snapshot:
         """A copy of the present weights."""
@@ -135,6 +182,8 @@ class TrainingState:
     def retreat(self) -> None:
         """Go back to the best weights, with half the step size; a run that has done so too often is over."""
         self.restore_best()
+        self.aside.copy_(self.parameters.vector.detach())
+        self.averaged_from = self.averaged_to = self.step
         self.schedule.peak /= 2
         self.n_retreats += 1
         if self.n_retreats > MOST_RETREATS or self.best is None or not math.isfinite(self.best.objective):
@@ -144,6 +193,7 @@ class TrainingState:
         """Everything that changes in a run, as plain values and tensors."""
         return {
             "vector": self.parameters.vector.detach().clone(),
+            "aside": self.aside.clone(),
             "buffers": {name: value.clone() for name, value in self.composition.named_buffers()},
             "optimizer": copy.deepcopy(self.optimizer.state_dict()),
             "schedule": asdict(self.schedule),
@@ -156,6 +206,7 @@ class TrainingState:
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Continue exactly where ``state_dict`` was taken."""
         self.parameters.vector.copy_(saved["vector"])
+        self.aside.copy_(saved["aside"])
         for name, value in self.composition.named_buffers():
             value.copy_(saved["buffers"][name])
         self.optimizer.load_state_dict(copy.deepcopy(saved["optimizer"]))
@@ -165,4 +216,7 @@ class TrainingState:
         self.best = None if saved["best"] is None else Snapshot(**saved["best"])
         self.history = [row.copy() for row in saved["history"]]
 
-    _COUNTERS = ("seed", "epoch", "step", "stale_epochs", "n_retreats", "progress_mark")
+    _COUNTERS = (
+        *("seed", "epoch", "step", "stale_epochs", "n_retreats", "progress_mark"),
+        *("shows_average", "averaged_from", "averaged_to"),
+    )
