@@ -44,7 +44,7 @@ class Unable:
 
 
 def is_near(a, b):
-    return torch.allclose(a, b, rtol=1e-10, atol=1e-12)
+    return torch.allclose(a, b, rtol=1e-8, atol=1e-8)  # a recording has its step size in float32
 
 
 KINDS = {

@@ -32,8 +32,14 @@ class Recipe:
 
     Attributes
     ----------
-    smallest_rate, largest_rate : float
-        Peak step size at the smallest batch, and its bound; between them it grows with the root of the batch.
+    rate : float
+        Peak step size of a million weights at the smallest batch.
+    rate_by_batch : float
+        What larger batches may multiply it by at most, as they do by the root of their size.
+    rate_by_weights : float
+        It falls with this power of the number of weights.
+    largest_rate : float
+        Its bound.
     warmup : int
         Steps of warm-up.
     decay_share : float
@@ -48,7 +54,9 @@ class Recipe:
         Rows a step: a share of the rows, as a power of two within bounds.
     """
 
-    smallest_rate: float
+    rate: float
+    rate_by_batch: float
+    rate_by_weights: float
     largest_rate: float
     warmup: int
     decay_share: float
@@ -64,9 +72,13 @@ class Recipe:
         """Rows a step."""
         return min(_power_of_two(self.batch_share * n_rows, self.min_batch, self.max_batch), n_rows)
 
-    def learning_rate(self, batch_size: int) -> float:
-        """Peak step size: a gradient averaged over more rows is trusted further."""
-        return min(self.smallest_rate * max(batch_size / self.min_batch, 1.0) ** 0.5, self.largest_rate)
+    def learning_rate(self, batch_size: int, n_weights: int) -> float:
+        """Peak step size: a gradient averaged over more rows is trusted further, and so are steps of fewer weights.
+
+        Adam moves every weight as far: what that moves the output grows with the number of a unit's inputs.
+        """
+        by_batch = min(max(batch_size / self.min_batch, 1.0) ** 0.5, self.rate_by_batch)
+        return min(self.rate * by_batch * (1e6 / n_weights) ** self.rate_by_weights, self.largest_rate)
 
     def n_epochs(self, n_batches: int) -> int:
         """Passes over the rows."""
@@ -75,8 +87,10 @@ class Recipe:
 
 RECIPES = {
     "adam": Recipe(
-        smallest_rate=2e-3,
-        largest_rate=6e-3,
+        rate=2e-3,
+        rate_by_batch=3.0,
+        rate_by_weights=0.25,
+        largest_rate=24e-3,
         warmup=50,
         decay_share=0.4,
         patience=10,
@@ -88,7 +102,9 @@ RECIPES = {
         max_batch=256,
     ),
     "lbfgs": Recipe(
-        smallest_rate=1.0,
+        rate=1.0,
+        rate_by_batch=1.0,
+        rate_by_weights=0.0,
         largest_rate=1.0,
         warmup=0,
         decay_share=0.0,

@@ -107,8 +107,8 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
     def iter_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Iterator[dict[str, float]]:
         """Fit step by step: an iterator that trains one epoch for each row of history it yields.
 
-        Options and rows are checked at once, before the first epoch. Inside the loop the current weights answer; when
-        the iterator ends, or is left by ``break`` and dropped, the best ones do.
+        Options and rows are checked at once, before the first epoch. Inside the loop the epoch's weights answer, which
+        are an average over recent steps; when the iterator ends, or is left by ``break`` and dropped, the best ones do.
 
         Parameters
         ----------
@@ -134,8 +134,8 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
 
         The first block settles scale, code size and start, so it should be typical and not small. After ``fit`` it goes
         on from the fitted weights, with their scale, by a fresh optimiser. There are no held-out rows and no decay of
-        the step size: the last weights are the model's. ``learning_rate`` and ``batch_size`` are read anew for each
-        block; the other options are settled. A block is learned whole or, where it is refused, not at all.
+        the step size: the average over recent steps is the model's. ``learning_rate`` and ``batch_size`` are read anew
+        for each block; the other options are settled. A block is learned whole or, where it is refused, not at all.
 
         Parameters
         ----------

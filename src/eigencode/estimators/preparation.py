@@ -218,7 +218,7 @@ def _run(
     clock = Clock.starting_at(began, options.max_seconds, recipe.decay_share)
     work = replace(_work(options, optimizer, objective, rows, weights, split, execution, clock), step_work=step_work)
     n_steps = work.n_batches * int(_or(options.max_epochs, recipe.n_epochs(work.n_batches)))
-    schedule = Schedule.over(n_steps, _peak(options, optimizer, work), recipe.warmup, recipe.decay_share)
+    schedule = Schedule.over(n_steps, _peak(options, optimizer, work, composition), recipe.warmup, recipe.decay_share)
     return _state(composition, optimizer, schedule, seed, execution), work, optimizer
 
 
@@ -238,7 +238,9 @@ def stream(
     everything = torch.arange(len(rows)), torch.empty(0, dtype=torch.int64)
     optimizer, execution, past = model.optimizer_, model.execution_, model.history_
     work = _work(options, optimizer, model.objective_, rows, weights, everything, execution, Clock())
-    peak = _peak(options, optimizer, work) * (1.0 if weights is None else min(float(weights.mean()), 1.0))
+    peak = _peak(options, optimizer, work, model.composition_) * (
+        1.0 if weights is None else min(float(weights.mean()), 1.0)
+    )
     epoch, begins = (int(past[-1]["epoch"]), int(past[-1]["step"])) if past else (0, 0)
     schedule = Schedule.endless(peak, RECIPES[optimizer].warmup, begins)
     state = _state(copy.deepcopy(model.composition_), optimizer, schedule, model.seed_, execution)
@@ -280,9 +282,10 @@ def _work(
     )
 
 
-def _peak(options: AutoencoderOptions, optimizer: str, work: Work) -> float:
+def _peak(options: AutoencoderOptions, optimizer: str, work: Work, composition: Composition) -> float:
     """The largest step size of a run."""
-    return float(_or(options.learning_rate, RECIPES[optimizer].learning_rate(work.batch_size)))
+    n_weights = sum(p.numel() for p in composition.parameters() if p.requires_grad)
+    return float(_or(options.learning_rate, RECIPES[optimizer].learning_rate(work.batch_size, max(n_weights, 1))))
 
 
 def _state(

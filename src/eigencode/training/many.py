@@ -157,8 +157,8 @@ class Program:
     @torch.no_grad()
     def _take_average(self) -> None:
         """Take every model's present weights into its average."""
-        shares = [[state.share_of_present()] for state in self.states]
-        self._average.lerp_(self._matrix, on_device(shares, self._matrix.dtype, self._matrix.device))
+        shares = [state.share_of_present() for state in self.states]
+        self._average.lerp_(self._matrix, on_device(shares, self._matrix.dtype, self._matrix.device)[:, None])
 
     @torch.no_grad()
     def _exchange(self) -> None:
