@@ -78,8 +78,8 @@ class TrainingState:
 
     .. math:: \bar w_t = \frac{p}{t^p} \sum_{s \le t} s^{p - 1} w_s, \qquad \frac1p = \text{memory},
 
-    but for lower orders of 1/t. It lies where the noise of single batches would only let a far smaller step size come
-    to (Polyak and Juditsky, 1992), and forgets the start as the run grows.
+    but for lower orders of 1/t (Shamir and Zhang, 2013). It lies where single batches' noise would only let a far
+    smaller step size come to, and forgets the start as the run grows.
 
     Attributes
     ----------
