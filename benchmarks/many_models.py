@@ -19,7 +19,6 @@ from eigencode import Autoencoder
 from eigencode.training import loop
 from eigencode.training.grouping import shared, together
 
-
 EPOCHS = {32: 4, "auto": 15}
 """Passes that make about 200 steps, by the rows a step; by rule these are 128."""
 

@@ -17,7 +17,7 @@ from eigencode.parts import GaussianLikelihood, GaussianNoise
 from eigencode.training import loop
 from eigencode.training.execution import choose_execution, has_bfloat16_units
 from eigencode.training.noise import generator, may_draw_globally, resolve_seed
-from eigencode.training.optimizers import BETAS, CLIP_FACTOR, EPSILON, ClippedAdam
+from eigencode.training.optimizers import BETAS, CLIP_FACTOR, EPSILON, ClippedAdam, ClippedAdamOfRows
 from eigencode.training.schedule import ENDLESS, Schedule
 from eigencode.training.state import AVERAGE_EVERY, MOST_RETREATS, FlatParameters
 
@@ -435,6 +435,23 @@ def test_small_tables_without_noise_are_fitted_all_rows_at_once():
     assert optimizer(100, corruption=GaussianNoise(0.1)) == "adam"
     assert optimizer(100, precision="bfloat16") == "adam"
     assert optimizer(100, optimizer="adam") == "adam"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_row_without_a_gradient_or_a_step_size_stays_and_the_others_step(dtype):
+    """The step of many models at once, whose denominators hold each one's own step size."""
+    matrix, gradient = torch.ones(3, 5, dtype=dtype), torch.ones(3, 5, dtype=dtype)
+    gradient[1] = math.nan
+    gradient[:, 4] = 0  # as of weights that a narrow model lacks
+    optimizer = ClippedAdamOfRows(matrix, gradient, [5, 5, 5])
+    optimizer.step(torch.tensor([0.1, 0.1, 0.0]))
+    assert torch.equal(matrix[1:], torch.ones(2, 5, dtype=dtype))
+    assert matrix[0, 4] == 1
+    assert (matrix[0, :4] < 0.95).all()
+    gradient.fill_(1.0)
+    optimizer.step(torch.tensor([0.1, 0.1, 0.0]))
+    assert (matrix[1] < 0.95).all()
+    assert torch.equal(matrix[2], torch.ones(5, dtype=dtype))
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
