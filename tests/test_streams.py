@@ -66,6 +66,16 @@ def test_a_stream_goes_on_exactly_after_a_copy_and_starts_anew_after_fit(digits)
     assert not hasattr(one, "stream_state_")
 
 
+def test_a_stream_answers_by_the_average_over_its_steps(digits):
+    model = Autoencoder(4, batch_size=64, random_state=0)
+    for block in np.array_split(digits, 3):
+        model.partial_fit(block)
+    state = model.stream_state_
+    assert torch.equal(vector(model), state["vector"])
+    assert not torch.equal(vector(model), state["aside"])
+    assert state["counters"]["averaged_to"] == state["counters"]["step"]
+
+
 def test_a_saved_stream_goes_on_exactly(digits, tmp_path):
     model = Autoencoder(2, **QUICK).partial_fit(digits[:500], sample_weight=np.full(500, 3.0))
     model.save(tmp_path / "m.safetensors")

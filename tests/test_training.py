@@ -12,6 +12,7 @@ from torch import nn
 from eigencode import Autoencoder
 from eigencode.errors import OptionError
 from eigencode.estimators import preparation
+from eigencode.estimators.automatic import RECIPES
 from eigencode.estimators.preparation import prepare
 from eigencode.parts import GaussianLikelihood, GaussianNoise
 from eigencode.training import loop
@@ -435,6 +436,24 @@ def test_small_tables_without_noise_are_fitted_all_rows_at_once():
     assert optimizer(100, corruption=GaussianNoise(0.1)) == "adam"
     assert optimizer(100, precision="bfloat16") == "adam"
     assert optimizer(100, optimizer="adam") == "adam"
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "n_weights", "expected"),
+    [
+        *[(8, 10**6, 0.002), (32, 10**6, 0.002), (128, 10**6, 0.004), (4096, 10**6, 0.006)],
+        *[(32, 16 * 10**6, 0.001), (32, 10**6 // 16, 0.004), (4096, 1, 0.024)],
+    ],
+)
+def test_the_peak_step_size_grows_with_the_batch_and_falls_with_the_weights(batch_size, n_weights, expected):
+    assert RECIPES["adam"].learning_rate(batch_size, n_weights) == pytest.approx(expected)
+    assert RECIPES["lbfgs"].learning_rate(batch_size, n_weights) == 1
+
+
+def test_the_peak_step_size_is_by_the_weights_that_learn():
+    run = prepared(optimizer="adam")
+    assert run.state.schedule.peak == RECIPES["adam"].learning_rate(32, len(run.state.parameters.vector))
+    assert run.state.schedule.peak < RECIPES["adam"].largest_rate
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
