@@ -238,9 +238,8 @@ def stream(
     everything = torch.arange(len(rows)), torch.empty(0, dtype=torch.int64)
     optimizer, execution, past = model.optimizer_, model.execution_, model.history_
     work = _work(options, optimizer, model.objective_, rows, weights, everything, execution, Clock())
-    peak = _peak(options, optimizer, work, model.composition_) * (
-        1.0 if weights is None else min(float(weights.mean()), 1.0)
-    )
+    heaviness = 1.0 if weights is None else min(float(weights.mean()), 1.0)
+    peak = _peak(options, optimizer, work, model.composition_) * heaviness
     epoch, begins = (int(past[-1]["epoch"]), int(past[-1]["step"])) if past else (0, 0)
     schedule = Schedule.endless(peak, RECIPES[optimizer].warmup, begins)
     state = _state(copy.deepcopy(model.composition_), optimizer, schedule, model.seed_, execution)

@@ -24,7 +24,7 @@ from eigencode.training.noise import generator, may_draw_globally, own_global_ge
 from eigencode.training.optimizers import ClippedAdam
 from eigencode.training.recording import Recorded
 from eigencode.training.schedule import Schedule
-from eigencode.training.state import AVERAGE_EVERY, TrainingState
+from eigencode.training.state import TrainingState
 
 EVALUATION_ROWS = 8192
 """Rows a pass when nothing is learned: bounds the memory that activations take."""
@@ -160,8 +160,7 @@ def epochs(state: TrainingState, work: Work) -> Iterator[dict[str, float]]:
     step = stepper(state, work)
     while not state.finished:
         with work.execution.threads():
-            objective = _pass_over(state, work, step)
-            row = _judge(state, work, training_objective=objective)
+            row = _judge(state, work, training_objective=_pass_over(state, work, step))
         yield row
 
 
@@ -267,7 +266,7 @@ def stepper(state: TrainingState, work: Work) -> Step:
         noise = draw_noise(state.composition, len(x), source)
         loss = update(x, weights, state.schedule.rate(state.step), *noise.leaves)
         state.step += 1
-        if state.step % AVERAGE_EVERY == 0:
+        if state.is_average_due:
             state.average()
         return loss
 

@@ -34,7 +34,7 @@ from eigencode.training.loop import EVALUATION_ROWS, Work
 from eigencode.training.noise import generator
 from eigencode.training.optimizers import ClippedAdamOfRows
 from eigencode.training.recording import Recorded
-from eigencode.training.state import AVERAGE_EVERY, TrainingState
+from eigencode.training.state import TrainingState
 
 TORCHS_OWN = frozenset(vars(nn.Module()))
 """Attributes of every module."""
@@ -113,7 +113,7 @@ class Program:
             name: torch.stack([c.get_buffer(name) for c in compositions]) for name, _ in compositions[0].named_buffers()
         }
         self._adopt(matrix)
-        self._average = matrix.clone()
+        self._aside = matrix.clone()
         self._optimizer = ClippedAdamOfRows(self._matrix, self._gradient, list(map(len, self._places)))
         self._probe()
 
@@ -143,7 +143,7 @@ class Program:
             for name, value in tensors.items():
                 tensors[name] = value.index_select(0, index)  # type: ignore[index]
         self._adopt(self._matrix.index_select(0, index))
-        self._average = self._average.index_select(0, index)
+        self._aside = self._aside.index_select(0, index)
         self._optimizer = self._optimizer.of(index, self._matrix, self._gradient)
 
     @torch.no_grad()
@@ -157,22 +157,22 @@ class Program:
     @torch.no_grad()
     def _take_average(self) -> None:
         """Take every model's present weights into its average."""
-        shares = [state.share_of_present() for state in self.states]
-        self._average.lerp_(self._matrix, on_device(shares, self._matrix.dtype, self._matrix.device)[:, None])
+        shares = [state.advance_average() for state in self.states]
+        self._aside.lerp_(self._matrix, on_device(shares, self._matrix.dtype, self._matrix.device)[:, None])
 
     @torch.no_grad()
     def _exchange(self) -> None:
         """Let the models have the averages, or again the weights that steps are made with."""
         shown = self._matrix.clone()
-        self._matrix.copy_(self._average)
-        self._average = shown
+        self._matrix.copy_(self._aside)
+        self._aside = shown
 
     @torch.no_grad()
     def _take_back(self, changed: Sequence[int]) -> None:
         """Take the weights and states of models that went back to earlier ones."""
         for k in changed:
             state = self.states[k]
-            for matrix in (self._matrix, self._average):
+            for matrix in (self._matrix, self._aside):
                 matrix[k, self._places[k]] = state.parameters.vector
             for name, value in self._buffers.items():
                 value[k] = state.composition.get_buffer(name)
@@ -294,7 +294,7 @@ class Program:
                     state.step += 1
                     n_seen[k] += len(places[0])
                     loop.obey(state.schedule, state.step, self.works[k].clock)
-            if any(state.step % AVERAGE_EVERY == 0 for state in self.states):
+            if any(s.is_average_due for s, is_active in zip(self.states, active, strict=True) if is_active):
                 self._take_average()
         self._take_average()
         self._exchange()

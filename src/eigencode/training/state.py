@@ -19,7 +19,6 @@ from eigencode.training.schedule import Schedule
 MOST_RETREATS = 6
 """A run that blows up more often than this is given up."""
 
-
 AVERAGE_EVERY = 4
 """Steps from one look at the weights to the next, for their average: neighbours are much alike."""
 
@@ -143,13 +142,18 @@ class TrainingState:
         """Whether a pass may read torch's global generator."""
         return may_draw_globally(self.composition)
 
+    @property
+    def is_average_due(self) -> bool:
+        """Whether the average looks at the weights after this step."""
+        return self.step % AVERAGE_EVERY == 0
+
     @torch.no_grad()
     def average(self) -> None:
         """Take the present weights into the average, for all steps since the last time."""
-        self.aside.lerp_(self.parameters.vector, self.share_of_present())
+        self.aside.lerp_(self.parameters.vector, self.advance_average())
 
-    def share_of_present(self) -> float:
-        """What the present weights are to be of the average, which then is of all steps made."""
+    def advance_average(self) -> float:
+        """Let the average be of all steps made; returns what the present weights are of it then."""
         made, before = self.step - self.averaged_from, self.averaged_to - self.averaged_from
         self.averaged_to = self.step
         if made == before:
