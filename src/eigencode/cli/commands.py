@@ -10,11 +10,10 @@ import os
 import shlex
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter, validators
 
@@ -34,13 +33,22 @@ from eigencode.cli.flags import (
     in_flags,
     knobs_given,
 )
-from eigencode.cli.words import description, fitted_names, outcome, print_facts, print_json, summary
+from eigencode.cli.tables import (
+    ALL,
+    Chosen,
+    Codes,
+    Rows,
+    TableOutput,
+    check_table_output,
+    loaded,
+    model_and_rows,
+    read_codes,
+    read_rows,
+    write,
+    write_rows,
+)
+from eigencode.cli.words import description, outcome, print_facts, print_json, summary
 from eigencode.errors import DataError, EigencodeError, InterruptedWarning, OptionError
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from eigencode.estimators.base import BaseAutoencoder
 
 MODEL_ENDING = ".safetensors"
 
@@ -118,37 +126,11 @@ def _close_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-Rows = Annotated[
-    Path,
-    Parameter(
-        help="Table of numbers: a .csv, .parquet or .npy file, or - for CSV from standard input.",
-        group=FILES,
-    ),
-]
-Codes = Annotated[Path, Parameter(help="Table of codes, as transform wrote it: a file, or -.", group=FILES)]
 Model = Annotated[Path, Parameter(help="Model file that fit wrote.", group=FILES)]
-TableOutput = Annotated[
-    Path,
-    Parameter(help="Where to: a .csv, .parquet or .npy file, or - for CSV to standard output.", group=FILES),
-]
 DemoOutput = Annotated[Path, Parameter(help="Folder to leave model, data and pictures in.")]
 FirstComponents = Annotated[int | None, Parameter(help="Use the first components of an ordered code only.")]
 SWITCH = Parameter(negative=(), show_default=False)
 AsJson = Annotated[bool, SWITCH, Parameter(name="--json", help="Print one JSON object in place of words.", group=FILES)]
-SEVERAL = Parameter(consume_multiple=True, negative_iterable=(), show_default=False, group=FILES)
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Which columns of a table to use."""
-
-    columns: Annotated[tuple[str, ...], SEVERAL, Parameter(help="Columns to use, in place of all.")] = ()
-    exclude: Annotated[tuple[str, ...], SEVERAL, Parameter(help="Columns to leave out.")] = ()
-
-
-ALL = Choice()
-Chosen = Annotated[Choice, Parameter(name="*")]
-
 ModelOutput = Annotated[Path, Parameter(help="Where the model goes: a .safetensors file.", group=FILES)]
 WithDensity = Annotated[
     bool,
@@ -200,11 +182,10 @@ def fit(
     """
     knobs = knobs_given(kind, flags)
 
-    from eigencode.data.files import read_table
     from eigencode.data.outputs import check_output
 
     check_output(output, [MODEL_ENDING])
-    table = read_table(_source(rows), **vars(chosen))
+    table = read_rows(rows, chosen)
     if len(table.rows) < 2:
         raise DataError("Fitting takes two rows at least", got=f"{len(table.rows)} in {str(rows)!r}")
     # What the fit itself has to say is no part of the answer.
@@ -248,10 +229,8 @@ def sweep(
     knobs = knobs_given(kind, flags, "sweep")
     grid = sweeps.grid_given(kind, plan.over, knobs)
 
-    from eigencode.data.files import read_table
-
     sweeps.check_outputs({output: [MODEL_ENDING], table: sweeps.TABLES, picture: sweeps.PICTURES}, rows)
-    read = read_table(_source(rows), **vars(chosen))
+    read = read_rows(rows, chosen)
     estimator = getattr(eigencode, KINDS[kind])(**knobs)
     with redirect_stdout(sys.stderr):
         search = sweeps.searched(estimator, grid, plan, read.frame)
@@ -283,21 +262,17 @@ def transform(
 
     Columns are matched to those fitted by their names; choosing them is needed only where they have none.
     """
-    fitted, X = _model_and_rows(model, rows, chosen, output)
+    fitted, X = model_and_rows(model, rows, chosen, output)
     codes = fitted.transform(X, n_components=n_components)
-    _write(output, dict(zip(fitted.get_feature_names_out()[: codes.shape[1]], codes.T, strict=True)))
+    write(output, dict(zip(fitted.get_feature_names_out()[: codes.shape[1]], codes.T, strict=True)))
 
 
 @app.command(sort_key=4, usage="Usage: eigencode decode MODEL CODES --output TABLE [OPTIONS]")
 def decode(model: Model, codes: Codes, /, *, output: TableOutput, chosen: Chosen = ALL) -> None:
     """Decode a table of codes: one row in the data's columns and units for each line of codes."""
-    from eigencode.data.files import read_matching
-
-    _check_table_output(output, codes)
-    fitted = _loaded(model)
-    names = list(fitted.get_feature_names_out())
-    table = read_matching(_source(codes), names, fitted.n_components_, **vars(chosen))
-    _write_rows(output, fitted, fitted.inverse_transform(table.rows))
+    check_table_output(output, codes)
+    fitted = loaded(model)
+    write_rows(output, fitted, fitted.inverse_transform(read_codes(codes, chosen, fitted)))
 
 
 @app.command(sort_key=5, usage="Usage: eigencode reconstruct MODEL ROWS --output TABLE [OPTIONS]")
@@ -314,8 +289,8 @@ def reconstruct(
 
     Columns are matched to those fitted by their names; choosing them is needed only where they have none.
     """
-    fitted, X = _model_and_rows(model, rows, chosen, output)
-    _write_rows(output, fitted, fitted.reconstruct(X, n_components=n_components))
+    fitted, X = model_and_rows(model, rows, chosen, output)
+    write_rows(output, fitted, fitted.reconstruct(X, n_components=n_components))
 
 
 @app.command(sort_key=6, usage="Usage: eigencode score MODEL ROWS [OPTIONS]")
@@ -337,7 +312,7 @@ def score(
     if as_json and output == STREAM:
         message = "--json and --output - would both write to standard output: name a file for --output."
         raise CycloptsError(msg=message, command_chain=["score"])
-    fitted, X = _model_and_rows(model, rows, chosen, output)
+    fitted, X = model_and_rows(model, rows, chosen, output)
     scores = {
         "log_likelihood": fitted.score_samples(X),
         "reconstruction_error": fitted.reconstruction_error(X),
@@ -356,7 +331,7 @@ def score(
         }
         print_facts(words, file=sys.stderr if output == STREAM else sys.stdout)
     if output is not None:
-        _write(output, scores, said=not as_json)
+        write(output, scores, said=not as_json)
 
 
 @app.command(sort_key=7, usage="Usage: eigencode sample MODEL --n-rows N --output TABLE [OPTIONS]")
@@ -364,15 +339,15 @@ def sample(
     model: Model, /, *, n_rows: NRows, output: TableOutput, mean: OfMean = False, random_state: Seed = None
 ) -> None:
     """Draw new rows from a model fitted with --density, or of the variational kind."""
-    _check_table_output(output)
-    fitted = _loaded(model)
+    check_table_output(output)
+    fitted = loaded(model)
     try:
         drawn = fitted.sample(n_rows, mean=mean, random_state=random_state)
     except OptionError as error:
         # The flags are checked by now: it has nothing to draw from, for which a shell has advice of its own.
         hint = "Fit it with --density, or another with --kind variational"
         raise OptionError(error.what, got=error.got, hint=hint) from error
-    _write_rows(output, fitted, drawn)
+    write_rows(output, fitted, drawn)
 
 
 @app.command(sort_key=8, usage="Usage: eigencode describe MODEL [OPTIONS]")
@@ -387,60 +362,10 @@ def describe(model: Model, /, *, as_json: AsJson = False) -> None:
         print_facts(description(facts))
 
 
-# -- tables and models
+# -- what to do next
 
 
 def _say_what_next(model: Path, rows: Path) -> None:
     """Where the model is, and the command that encodes rows with it."""
     print(f"\nThe model is in {model}. Encode rows with:\n")
     print(f"  {shlex.join(['eigencode', 'transform', str(model), str(rows), '--output', 'codes.parquet'])}")
-
-
-def _loaded(path: Path) -> BaseAutoencoder:
-    from eigencode.storage import load
-
-    return load(path)
-
-
-def _source(path: Path) -> Path | BinaryIO:
-    """What to read a table from."""
-    return sys.stdin.buffer if path == STREAM else path
-
-
-def _model_and_rows(model: Path, rows: Path, chosen: Choice, output: Path | None = None) -> tuple[BaseAutoencoder, Any]:
-    """A model and the columns of a table that it was fitted on, as it takes them, once the output is seen fit."""
-    from eigencode.data.files import read_matching
-
-    if output is not None:
-        _check_table_output(output, rows)
-    fitted = _loaded(model)
-    names = fitted_names(fitted)
-    table = read_matching(_source(rows), names, fitted.n_features_in_, **vars(chosen))
-    return fitted, table.rows if names is None else table.frame
-
-
-def _check_table_output(output: Path, *inputs: Path) -> None:
-    from eigencode.data.formats import FORMATS
-    from eigencode.data.outputs import check_output
-
-    if output != STREAM:
-        check_output(output, FORMATS, inputs)
-
-
-def _write_rows(output: Path, model: BaseAutoencoder, answer: np.ndarray) -> None:
-    """Write rows in the data's space, under the names fitted."""
-    names = fitted_names(model) or [f"x{place}" for place in range(model.n_features_in_)]
-    _write(output, dict(zip(names, answer.T, strict=True)))
-
-
-def _write(output: Path, columns: Mapping[str, np.ndarray], *, said: bool = True) -> None:
-    from eigencode.data.files import write_columns
-    from eigencode.data.formats import Csv
-
-    if output == STREAM:
-        Csv.write(sys.stdout.buffer, columns)
-        return
-    write_columns(output, columns)
-    if said:
-        n_rows = len(next(iter(columns.values())))
-        print(f"{n_rows} rows of {len(columns)} columns are in {output}.")
