@@ -21,6 +21,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from eigencode.composition import Composition
+from eigencode.data.memory import require_memory
 from eigencode.data.scaling import Scaler
 from eigencode.data.sources import ArraySource
 from eigencode.encoding import is_optional
@@ -32,7 +33,7 @@ from eigencode.estimators.preparation import Decisions, Preparation, check_value
 from eigencode.options import AutoencoderOptions, check_options
 from eigencode.parts.base import Units
 from eigencode.training import loop
-from eigencode.training.execution import require_memory, weights_dtype
+from eigencode.training.execution import weights_dtype
 from eigencode.training.noise import resolve_seed
 from eigencode.training.state import TrainingState
 

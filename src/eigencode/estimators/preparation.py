@@ -16,6 +16,7 @@ from sklearn.base import clone
 from torch import Tensor, nn
 
 from eigencode.composition import Composition
+from eigencode.data.memory import require_memory
 from eigencode.data.sources import Source
 from eigencode.data.support import check_support
 from eigencode.errors import OptionError
@@ -32,7 +33,7 @@ from eigencode.parts.penalties import Penalty
 from eigencode.parts.priors import Prior
 from eigencode.parts.weights import WeightPrior
 from eigencode.starts import LinearStart, damp, linear_problem, linear_start, set_linear, spectrum
-from eigencode.training.execution import Execution, choose_execution, require_memory
+from eigencode.training.execution import Execution, choose_execution
 from eigencode.training.feeding import fit_on
 from eigencode.training.loop import Clock, Work
 from eigencode.training.noise import generator, has_random_layers

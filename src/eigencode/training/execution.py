@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
-import psutil
 import torch
 
-from eigencode.errors import DataError, OptionError
+from eigencode.errors import OptionError
 
 THREADS_FROM = 2e7
 """Multiply-adds a step from which a second thread pays for its synchronisation."""
@@ -110,22 +109,3 @@ def has_bfloat16_units(kind: str) -> bool:
         return False
     units = torch.cpu.get_capabilities()
     return bool(units.get("amx_bf16") or units.get("avx512_bf16"))
-
-
-def require_memory(n_bytes: float, purpose: str, hint: str) -> None:
-    """Refuse work that would not fit into the machine's memory, before anything is allocated for it.
-
-    Parameters
-    ----------
-    n_bytes : float
-        An estimate of what is needed.
-    purpose : str
-        Whose need it is, as the beginning of a sentence.
-    hint : str
-        What to try instead.
-    """
-    available = psutil.virtual_memory().available
-    if n_bytes > available:
-        raise DataError(
-            f"{purpose} needs about {n_bytes / 1e9:.1f} GB", got=f"{available / 1e9:.1f} GB of memory", hint=hint
-        )
