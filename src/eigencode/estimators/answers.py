@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
+from sklearn.utils._set_output import _wrap_data_with_container
 from sklearn.utils.validation import assert_all_finite, check_array, check_is_fitted, validate_data
 from torch import Tensor, nn
 
@@ -48,7 +49,7 @@ class Answers(BaseEstimator):
         """The scale used where the option said 'auto'."""
         return self.scaler_.kind
 
-    def transform(self, X: Any, *, n_components: int | None = None) -> np.ndarray:
+    def transform(self, X: Any, *, n_components: int | None = None) -> Any:
         """Encode rows: the mean of q(z|x).
 
         Parameters
@@ -60,11 +61,14 @@ class Answers(BaseEstimator):
 
         Returns
         -------
-        ndarray of shape (n, k)
-            Codes, row i of row i, in X's float type; the same at every call.
+        ndarray of shape (n, k), or what ``set_output`` asks for
+            Codes, row i of row i, in X's float type; the same at every call. A frame has X's index and the names of
+            ``get_feature_names_out``.
         """
         kept = self._kept(n_components)
-        return self._answer(X, lambda model, x, clipped: model.encode(clipped).mean[:, :kept])
+        # scikit-learn names all components, so a frame is cut once it has its names.
+        codes = _wrap_data_with_container("transform", self._codes(X), X, self)
+        return codes if kept == self.n_components_ else getattr(codes, "iloc", codes)[:, :kept]
 
     def inverse_transform(self, X: Any) -> np.ndarray:
         """Decode codes: the mean of p(x|z), in the data's units.
