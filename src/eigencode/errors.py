@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 
 LISTED_AT_MOST = 20
@@ -41,6 +42,18 @@ class FileError(EigencodeError, OSError):
     """A file cannot be read or written."""
 
 
+class MissingFileError(FileError, FileNotFoundError):
+    """There is no such file, or no such folder for it."""
+
+
+class FileAccessError(FileError, PermissionError):
+    """The system does not allow a file to be read or written."""
+
+
+class FileIsFolderError(FileError, IsADirectoryError):
+    """There is a folder where a file is needed."""
+
+
 class StorageError(FileError, ValueError):
     """A model file is damaged, foreign, or from a newer version."""
 
@@ -55,6 +68,51 @@ class ResultWarning(UserWarning):
 
 class InterruptedWarning(ResultWarning):
     """Training was ended by Ctrl-C; the model has the best weights found until then."""
+
+
+def file_error(cause: OSError, what: str, *, got: object = None, hint: str | None = None) -> FileError:
+    """The error of this package for one of the system's, which is also of the system's own class where that is common.
+
+    Examples
+    --------
+    >>> error = file_error(FileNotFoundError(2, "No such file or directory"), "Cannot read 'x.csv'")
+    >>> isinstance(error, FileError), isinstance(error, FileNotFoundError), error.errno
+    (True, True, 2)
+    """
+    common = {kind.__bases__[1]: kind for kind in (MissingFileError, FileAccessError, FileIsFolderError)}
+    error = common.get(type(cause), FileError)(what, got=got, hint=hint)
+    error.errno = cause.errno
+    return error
+
+
+def as_path(path: str | os.PathLike[str]) -> str:
+    """The path of a file as a text, refused where the system could have no such file.
+
+    Raises
+    ------
+    OptionError
+        If it is no path.
+    FileError
+        If it is empty or has a character that no path can have.
+
+    Examples
+    --------
+    >>> as_path("rows.csv")
+    'rows.csv'
+    """
+    try:
+        found = os.fsdecode(path)
+    except TypeError as error:
+        raise OptionError("The path of a file must be a text or a path", got=f"{path!r}") from error
+    except UnicodeError as error:
+        raise FileError("The path of a file has letters that this system cannot use", got=f"{path!r}") from error
+    if not found or "\0" in found:
+        raise FileError(
+            "The path of a file cannot be empty" if not found else "The path of a file cannot have a zero character",
+            got=f"{found!r}",
+            hint="Name a file",
+        )
+    return found
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str | None:

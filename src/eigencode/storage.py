@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,7 +26,7 @@ from eigencode.composition import Composition
 from eigencode.data.outputs import atomic_file
 from eigencode.data.scaling import Scaler
 from eigencode.encoding import Decoder, Encoder, Known, is_optional, typed
-from eigencode.errors import FileError, StorageError
+from eigencode.errors import MissingFileError, StorageError, as_path, file_error
 from eigencode.objectives import Objective
 from eigencode.options import check_options
 from eigencode.training.execution import Execution, resolve_device
@@ -167,7 +166,7 @@ def load(
 
     own = {name: getattr(estimators, name) for name in estimators.__all__}
     known = Known(parts, own | {"FrozenEstimator": FrozenEstimator})
-    header, tensors = _read(Path(path))
+    header, tensors = _read(as_path(path))
     device = resolve_device(device)
     try:
         return _rebuilt(header["model"], tensors, "", known, device)
@@ -175,7 +174,7 @@ def load(
         raise
     except Exception as error:  # whatever may become of a description that nobody wrote like this
         raise StorageError(
-            f"The model in {str(path)!r} cannot be rebuilt from its description", got=f"the error {error!r}"
+            f"The model in {as_path(path)!r} cannot be rebuilt from its description", got=f"the error {error!r}"
         ) from error
 
 
@@ -192,11 +191,11 @@ def version_of(path: str | os.PathLike[str]) -> str:
     str
         The version.
     """
-    header, _ = _read(Path(path))
+    header, _ = _read(as_path(path))
     return str(header["version"])
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _read(path: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The header and the tensors of a model file."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
@@ -204,22 +203,24 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             # Copied, since they may be a map of the file, which somebody else may write over.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except FileNotFoundError as error:
-        raise FileError(f"There is no model file {str(path)!r}") from error
+        raise MissingFileError(f"There is no model file {path!r}") from error
+    except (PermissionError, IsADirectoryError) as error:
+        raise file_error(error, f"Cannot read {path!r}", got=f"the error {error.strerror or error}") from error
     except (safetensors.SafetensorError, OSError) as error:
         raise StorageError(
-            f"{str(path)!r} is not a whole safetensors file", got=f"the error {error}", hint="Save the model again"
+            f"{path!r} is not a whole safetensors file", got=f"the error {error}", hint="Save the model again"
         ) from error
     if HEADER not in metadata:
-        raise StorageError(f"{str(path)!r} was not written by eigencode", got=f"the header {sorted(metadata)}")
+        raise StorageError(f"{path!r} was not written by eigencode", got=f"the header {sorted(metadata)}")
     try:
         header = json.loads(metadata[HEADER])
         format_, version = int(header["format"]), str(header["version"])
         header["model"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise StorageError(f"The description in {str(path)!r} is damaged", got=f"the error {error!r}") from error
+        raise StorageError(f"The description in {path!r} is damaged", got=f"the error {error!r}") from error
     if format_ > FORMAT:
         raise StorageError(
-            f"{str(path)!r} is in format {format_}, newer than this version reads ({FORMAT})",
+            f"{path!r} is in format {format_}, newer than this version reads ({FORMAT})",
             hint=f"It was written by eigencode {version}: upgrade to that or later",
         )
     return header, tensors

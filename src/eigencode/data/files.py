@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +19,7 @@ import pyarrow as pa
 from eigencode.data.formats import FORMATS, Csv, TableFile, is_number
 from eigencode.data.outputs import atomic_file, known_ending
 from eigencode.data.sources import ArraySource
-from eigencode.errors import DataError, FileError, did_you_mean
+from eigencode.errors import DataError, FileError, MissingFileError, as_path, did_you_mean, file_error
 
 NAMED_AT_MOST = 5
 """Columns that an error names before it only counts."""
@@ -155,14 +155,15 @@ def write_columns(path: str | os.PathLike[str], columns: Mapping[str, np.ndarray
     FileError
         If the file cannot be written.
     """
-    kind = FORMATS[known_ending(Path(path), FORMATS)]
+    kind = FORMATS[known_ending(Path(as_path(path)), FORMATS)]
     with atomic_file(path) as file:
         kind.write(file, columns)
 
 
 def _open(path: str | os.PathLike[str] | BinaryIO) -> TableFile:
     """A file's header, with columns that can be told apart."""
-    file = _open_file(Path(path)) if isinstance(path, str | os.PathLike) else _open_stream(path)
+    is_stream = hasattr(path, "read")
+    file = _open_stream(cast(BinaryIO, path)) if is_stream else _open_file(Path(as_path(cast(str, path))))
     if twice := [repr(name) for name, count in Counter(file.labels).items() if count > 1]:
         raise DataError(f"{str(file.path)!r} has more than one column of the same name", got=_enumerated(twice))
     return file
@@ -180,11 +181,11 @@ def _open_file(path: Path) -> TableFile:
     except FileNotFoundError as error:
         neighbours = [item.name for item in path.parent.glob("*") if item.suffix.lower() in FORMATS]
         hint = did_you_mean(path.name, neighbours)
-        raise FileError(f"There is no file {str(path)!r}", hint=hint) from error
+        raise MissingFileError(f"There is no file {str(path)!r}", hint=hint) from error
     except (FileError, DataError):
         raise
     except OSError as error:
-        raise FileError(f"Cannot read {str(path)!r}", got=f"the error {error.strerror or error}") from error
+        raise file_error(error, f"Cannot read {str(path)!r}", got=f"the error {error.strerror or error}") from error
 
 
 def _choose(file: TableFile, columns: Sequence[str], exclude: Sequence[str]) -> dict[str, int]:
