@@ -1,0 +1,117 @@
+"""Images: arrays of shape (n, h, w) or (n, h, w, c) as rows of numbers, and rows as images again.
+
+A row holds an image's numbers in the order (channels, height, width), which is what the networks for images expect.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from eigencode.errors import DataError
+
+PIXEL_TYPES = ("bool", "uint8", "uint16")
+"""Types whose arrays of three or four dimensions are taken for images."""
+
+CHANNELS = (1, 3, 4)
+"""Grey, colour, colour with opacity."""
+
+
+@dataclass(frozen=True)
+class ImageLayout:
+    """What an array of images looks like.
+
+    Attributes
+    ----------
+    image_shape : (int, int, int)
+        Channels, height and width.
+    axes : str
+        The axes behind the first: 'hw', 'hwc' or 'chw'.
+
+    Examples
+    --------
+    >>> layout = ImageLayout.of((10, 28, 28, 3))
+    >>> layout.image_shape, layout.axes
+    ((3, 28, 28), 'hwc')
+    >>> layout.rows(np.zeros((10, 28, 28, 3), np.uint8)).shape
+    (10, 2352)
+    """
+
+    image_shape: tuple[int, int, int]
+    axes: str
+
+    @classmethod
+    def of(cls, shape: Sequence[int], image_shape: Sequence[int] | None = None) -> ImageLayout:
+        """The layout of an array of this shape; its channels are last, or first where they cannot be last.
+
+        Parameters
+        ----------
+        shape : sequence of int
+            The array's, (n, h, w), (n, h, w, c) or (n, c, h, w).
+        image_shape : sequence of int, optional
+            Channels, height and width, where they are known: the images must have them.
+
+        Raises
+        ------
+        DataError
+            If no layout fits.
+        """
+        fitting = _layouts(tuple(shape[1:]))
+        if image_shape is not None:
+            fitting = [layout for layout in fitting if layout.image_shape == tuple(image_shape)]
+        if not fitting or len(shape) not in (3, 4) or not all(shape[1:]):
+            expected = "" if image_shape is None else f" with (c, h, w) = {tuple(image_shape)}"
+            raise DataError(
+                f"Images must form an array of shape (n, h, w) or (n, h, w, c){expected}",
+                got=f"the shape {tuple(shape)}",
+                hint="The number of channels is 1, 3 or 4" if len(shape) == 4 and image_shape is None else None,
+            )
+        return fitting[0]
+
+    def rows(self, images: np.ndarray) -> np.ndarray:
+        """Images as rows of shape (n, c h w); a view where their memory allows it."""
+        first = np.moveaxis(images, -1, 1) if self.axes == "hwc" else images
+        return first.reshape(len(images), math.prod(self.image_shape))
+
+    def images(self, rows: np.ndarray) -> np.ndarray:
+        """Rows of shape (n, c h w) as images in this layout, a view."""
+        images = rows.reshape(len(rows), *self.image_shape)
+        return {"hw": lambda: images[:, 0], "hwc": lambda: np.moveaxis(images, 1, -1), "chw": lambda: images}[
+            self.axes
+        ]()
+
+
+def _layouts(shape: tuple[int, ...]) -> list[ImageLayout]:
+    """What the axes behind the first may be, the likeliest first; known channels are no condition of the last two."""
+    if len(shape) == 2:
+        return [ImageLayout((1, *shape), "hw")]
+    if len(shape) != 3:
+        return []
+    last, first = ImageLayout((shape[2], *shape[:2]), "hwc"), ImageLayout(shape, "chw")
+    return [layout for layout in (last, first) if layout.image_shape[0] in CHANNELS]
+
+
+def shown(image_shape: Sequence[int], rows: np.ndarray) -> np.ndarray:
+    """Rows as images of shape (n, h, w), or (n, h, w, c) where they have more than one channel."""
+    n_channels, height, width = image_shape
+    return ImageLayout((n_channels, height, width), "hw" if n_channels == 1 else "hwc").images(rows)
+
+
+def are_images(X: Any) -> bool:
+    """Whether something is an array, or a list of arrays, of more dimensions than a table has, and of pixels."""
+    return _n_dimensions(X) in (3, 4) and _type_name(X) in PIXEL_TYPES
+
+
+def _n_dimensions(X: Any) -> int:
+    if isinstance(X, list | tuple):
+        return 1 + max((_n_dimensions(item) for item in X[:1]), default=0) if X and hasattr(X[0], "shape") else 0
+    return len(getattr(X, "shape", ()))
+
+
+def _type_name(X: Any) -> str:
+    item = X[0] if isinstance(X, list | tuple) else X
+    return str(getattr(item, "dtype", "")).removeprefix("torch.")

@@ -1,0 +1,243 @@
+"""Pictures: images written as one grid, or as one file each."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from eigencode.data.memory import require_memory
+from eigencode.data.outputs import atomic_file, check_output
+from eigencode.errors import DataError, FileError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+PICTURES = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".bmp": "BMP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".webp": "WEBP",
+}
+"""Pillow's names of the formats by the ending of their files, in lower case."""
+
+WITH_OPACITY = frozenset({"PNG", "TIFF", "WEBP"})
+WITH_16_BITS = frozenset({"PNG", "TIFF"})
+
+QUALITY = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True}}
+"""How formats that may lose something are written."""
+
+LARGEST_SIDE = {"JPEG": 65500, "WEBP": 16383}
+"""Pixels of a side at most, in the formats that have a limit below the others'."""
+
+LARGEST_GRID = 2**28
+"""Pixels of a grid at most: beyond, few programs would open it."""
+
+
+def pixel_range(array: np.ndarray) -> tuple[float, float]:
+    """The values that are black and white in pictures of rows like these.
+
+    For pixels of 8 or 16 bits these are the type's ends, unless all are so dark that nothing would be seen (below an
+    eighth of the range), as digits of 0 to 16 are; otherwise the smallest and the largest value.
+
+    Examples
+    --------
+    >>> pixel_range(np.array([[0, 200]], np.uint8)), pixel_range(np.array([[0, 16]], np.uint8))
+    ((0.0, 255.0), (0.0, 16.0))
+    >>> pixel_range(np.array([[-0.5, 1.5]]))
+    (-0.5, 1.5)
+    """
+    low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 1.0)
+    if array.dtype.kind == "u":
+        largest = float(np.iinfo(array.dtype).max)
+        low, high = 0.0, largest if high >= largest / 8 else high
+    return low, high if high > low else low + 1.0
+
+
+def as_pixels(images: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+    """Numbers as pixels: rounded and clipped, in 16 bits where white is 65535, else scaled to 8.
+
+    Examples
+    --------
+    >>> as_pixels(np.array([-3.0, 8.0, 16.0]), (0.0, 16.0)).tolist()
+    [0, 128, 255]
+    """
+    low, high = limits
+    dtype = np.uint16 if limits == (0.0, 65535.0) else np.uint8
+    white = np.iinfo(dtype).max
+    shares = (np.nan_to_num(images.astype(np.float64), nan=low) - low) / (high - low)
+    return (shares.clip(0, 1) * white).round().astype(dtype)
+
+
+def is_picture_output(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is where pictures go: a picture by its ending, a folder, or a pattern ``folder/*.png``."""
+    path = Path(path)
+    return path.suffix.lower() in PICTURES or path.is_dir()
+
+
+def check_pictures_output(path: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]] = ()) -> None:
+    """Find out before the work that pictures could not be written.
+
+    Parameters
+    ----------
+    path : path-like
+        As for `write_pictures`.
+    inputs : iterable of path-like
+        What the work reads: files, and folders, which pictures must not be written over.
+
+    Raises
+    ------
+    FileError
+        If the ending is unknown, a folder is missing, cannot be written to, or is what is read.
+    """
+    folder, ending = _folder_and_ending(Path(path))
+    sources = [Path(read) for read in inputs]
+    if folder is None:
+        check_output(path, PICTURES, sources)
+        return
+    folders = {read if read.is_dir() else read.parent for read in sources}
+    if folder.exists() and any(read.exists() and os.path.samefile(folder, read) for read in folders):
+        raise FileError(
+            f"Cannot write into {str(folder)!r}: it is what is read here", hint="Give the pictures another folder"
+        )
+    check_output((folder if folder.is_dir() else folder.parent) / f"0001{ending}", PICTURES)
+
+
+def write_pictures(path: str | os.PathLike[str], images: np.ndarray) -> list[Path]:
+    """Write images as one picture, or as one file each.
+
+    Parameters
+    ----------
+    path : path-like
+        A file by its ending: one picture, in which the images form a grid. A folder, or a pattern such as
+        ``'folder/*.jpg'``: one file each, named 0001.png and so on; the folder is made where it is missing.
+    images : ndarray of shape (n, h, w) or (n, h, w, c)
+        Of type uint8, or uint16 for grey images of 16 bits; 1, 3 or 4 channels.
+
+    Returns
+    -------
+    list of Path
+        The files written.
+
+    Raises
+    ------
+    DataError
+        If the images have another number of channels, or the grid would be too large.
+    FileError
+        If a file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> images = np.zeros((10, 8, 8), np.uint8)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     [file.name for file in write_pictures(folder, images)][::9]
+    ['0001.png', '0010.png']
+    """
+    path = Path(path)
+    if images.ndim == 4 and images.shape[-1] not in (1, 3, 4):
+        raise DataError("Pictures have 1, 3 or 4 channels", got=str(images.shape[-1]), hint="Write a table instead")
+    if images.ndim == 4 and images.shape[-1] == 1:
+        images = images[..., 0]
+    folder, ending = _folder_and_ending(path)
+    if folder is not None:
+        return _write_each(folder, ending, images)
+    form = PICTURES[path.suffix.lower()]
+    content = _encoded(path, grid(images, LARGEST_SIDE.get(form)), form)
+    with atomic_file(path) as file:
+        file.write(content)
+    return [path]
+
+
+def grid(images: np.ndarray, largest_side: int | None = None) -> np.ndarray:
+    """Images in rows and columns, as near to a square as can be, with white lines between them.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n, h, w) or (n, h, w, c)
+        Pixels.
+    largest_side : int, optional
+        Refuse a larger grid.
+
+    Returns
+    -------
+    ndarray of shape (H, W) or (H, W, c)
+        The first image is at the top left, the second to its right.
+
+    Examples
+    --------
+    >>> grid(np.zeros((4, 2, 2), np.uint8)).tolist()[:3]
+    [[0, 0, 255, 0, 0], [0, 0, 255, 0, 0], [255, 255, 255, 255, 255]]
+    """
+    n_images, height, width = images.shape[:3]
+    gap = 0 if n_images == 1 else 2 if min(height, width) >= 16 else 1
+    n_across = min(max(round(math.sqrt(n_images * (height + gap) / (width + gap))), 1), n_images)
+    n_down = -(-n_images // n_across)
+    size = n_down * (height + gap) - gap, n_across * (width + gap) - gap
+    if math.prod(size) > LARGEST_GRID or max(size) > (largest_side or LARGEST_GRID):
+        raise DataError(
+            f"A grid of {n_images} images would be too large a picture",
+            got=f"{size[1]} x {size[0]} pixels",
+            hint="Write fewer, or one file each into a folder: --output folder/",
+        )
+    require_memory(2 * math.prod(size) * images[0, 0, 0].nbytes, "The grid", "Write one file each: --output folder/")
+    found = np.full((*size, *images.shape[3:]), np.iinfo(images.dtype).max, images.dtype)
+    for number, image in enumerate(images):
+        down, across = divmod(number, n_across)
+        top, left = down * (height + gap), across * (width + gap)
+        found[top : top + height, left : left + width] = image
+    return found
+
+
+def _folder_and_ending(path: Path) -> tuple[Path | None, str]:
+    """The folder that gets one file for each image, or None, and their ending."""
+    if path.is_dir():
+        return path, ".png"
+    return (path.parent if path.stem == "*" else None), path.suffix.lower()
+
+
+def _write_each(folder: Path, ending: str, images: np.ndarray) -> list[Path]:
+    """One file for each image, all written under another name before the first takes its place."""
+    n_digits = max(4, len(str(len(images))))
+    names = [f"{number:0{n_digits}}{ending}" for number in range(1, len(images) + 1)]
+    try:
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+            for name, image in zip(names, images, strict=True):
+                (Path(temporary) / name).write_bytes(_encoded(folder / name, image, PICTURES[ending]))
+            folder.mkdir(exist_ok=True)
+            for name in names:
+                os.replace(Path(temporary) / name, folder / name)
+    except OSError as error:
+        if isinstance(error, FileError):
+            raise
+        raise FileError(f"Cannot write into {str(folder)!r}", got=f"the error {error.strerror or error}") from error
+    return [folder / name for name in names]
+
+
+def _encoded(path: Path, pixels: np.ndarray, form: str) -> bytes:
+    """A picture's file."""
+    file = io.BytesIO()
+    try:
+        _picture(pixels, form).save(file, format=form, **QUALITY.get(form, {}))  # type: ignore[arg-type]
+    except Exception as error:  # each of Pillow's writers has errors of its own
+        raise FileError(f"Cannot write {str(path)!r}", got=f"the error {str(error).rstrip('.')}") from error
+    return file.getvalue()
+
+
+def _picture(pixels: np.ndarray, form: str) -> Image:
+    """An image for a format; what the format has not is left out: opacity, and bits beyond the eighth."""
+    from PIL import Image
+
+    if pixels.dtype == np.uint16 and form not in WITH_16_BITS:
+        pixels = (pixels >> 8).astype(np.uint8)
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    return image.convert("RGB") if image.mode == "RGBA" and form not in WITH_OPACITY else image
