@@ -2,7 +2,7 @@
 # Needs Python >= 3.11, git and make. Name a Python with: make test PYTHON=/path/to/python
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint types docs check dist package lowest newest api format clean
+.PHONY: help venv demo test processors lint types docs check dist package lowest newest api format clean
 
 # The one that made constraints.txt comes first, then those it is known to serve.
 PYTHON ?= python3.11 python3.12 python3.13 python3
@@ -10,7 +10,7 @@ PIP := .venv/bin/python -m pip --disable-pip-version-check
 WHEEL_PIP := .venv-wheel/bin/python -m pip --disable-pip-version-check
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # A Python without venv or ensurepip (Debian splits them off) cannot make an environment, so it is passed over.
 .venv/bin/pip:
@@ -43,6 +43,9 @@ test lowest newest: export OMP_NUM_THREADS := 1
 
 test: .venv/dev  ## run the tests and the examples in the docstrings; a warning is an error
 	.venv/bin/pytest $(TESTS) --doctest-modules src/eigencode tests
+
+processors: .venv/dev  ## quick tests as on other processors, with 1 and 2 threads, with other seeds (about half an hour)
+	.venv/bin/python .ci/processors.py $(TESTS)
 
 lint: .venv/dev  ## check style and format
 	.venv/bin/ruff check
