@@ -149,7 +149,7 @@ def test_a_step_pushes_towards_the_aim_and_states_are_returned_not_changed():
     assert all(torch.equal(value, before[name]) for name, value in prior.named_buffers())
     assert all(torch.equal(new[name], again[name]) for name in new)
     assert new["rate"].item() == pytest.approx(math.exp(0.05 * min(math.log(count), 1.0)), rel=1e-6)
-    assert new["fitted"].item() == pytest.approx(count.item(), rel=1e-6), "the first batch is its own memory"
+    assert new["fitted"].item() == pytest.approx(0.8 + 0.2 * count.item(), rel=1e-6), "a fifth of what it remembers"
     assert new["threshold_shift"].item() == pytest.approx(math.log(new["rate"]), rel=1e-6)
     assert not new["rate"].requires_grad
     prior.aim.copy_(2 * count)
@@ -162,36 +162,31 @@ def test_the_rate_starts_at_the_slopes_that_as_many_units_exceed():
     x = noise(300, 6) * torch.tensor([3.0, 2.0, 2.0, 1.0, 1.0, 0.5])
     model.begin(x - x.mean(0))
     slopes = 2 * (x - x.mean(0)) @ model.decoder.columns
-    expected = slopes.abs().flatten().sort(descending=True).values[600]
-    assert model.prior.rate.item() == pytest.approx(expected.item(), rel=1e-9)
+    ordered = slopes.abs().flatten().sort(descending=True).values
+    assert ordered[600] <= model.prior.rate <= ordered[599]
     codes = model.eval().encode(x - x.mean(0)).mean
     assert (codes != 0).double().sum(1).mean().item() == pytest.approx(2.0, abs=1e-9)
 
 
-def test_held_out_rows_correct_the_aim_as_far_as_they_can_be_trusted():
-    """The posterior mean of the logarithm of the gap, for a usual one of 0.10 +- 0.08."""
+def test_the_aim_is_what_the_rows_fitted_have_when_validation_rows_are_as_active_as_wanted():
     model = built(code=Point("relu"), prior=AdaptiveLaplace(1.0)).eval()
     prior = model.prior
     x = noise(500, 4)
     model.begin(x)
-    trace = model(x)
-    active = (trace.z != 0).double().sum(1)
-    prior.fitted.copy_(active.mean() / 1.3)
-
-    def gap(n):
-        return -math.log(prior.held_out_state(model(x[:n]), model)["aim"])
-
-    for n in (500, 20, 6):
-        mean, error = mean_given(active[:n], x[:n].norm(dim=1), prior.length)
-        trust = 0.08**2 / (0.08**2 + float(error / mean) ** 2)
-        assert gap(n) == pytest.approx(0.1 + trust * (math.log(mean / prior.fitted) - 0.1), rel=1e-6)
-    assert 0.9 * math.log(1.3) < gap(500) < 1.02 * math.log(1.3), "500 rows are to be believed"
-    assert gap(2) == pytest.approx(0.1), "two say nothing"
+    for n in (500, 20):
+        active = (model(x[:n]).z != 0).double().sum(1)
+        prior.fitted.copy_(active.mean() / 1.3)
+        expected = mean_given(active, x[:n].norm(dim=1), x.norm(dim=1).mean())
+        aim = prior.held_out_state(model(x[:n]), model)["aim"].item()
+        assert aim == pytest.approx((prior.fitted / expected).item(), rel=1e-6)
+    assert aim != pytest.approx(1 / 1.3, rel=1e-3), "twenty rows are not as long as all"
+    prior.fitted.fill_(1e-9)
+    assert prior.held_out_state(model(x), model)["aim"].item() == pytest.approx(0.2), "a gap has an end"
 
 
 @pytest.mark.parametrize("kind", ["l1", "kl"])
 def test_a_look_at_held_out_rows_sets_their_activity_and_its_own_judgement_sees_it(kind):
-    """With 4000 rows held out, which are believed, their mean activity is the one wanted after a look."""
+    """With the length of all rows, the mean activity of the validation rows is the one wanted after a look."""
     words = (
         {"code": Rectified(1.2), "prior": AdaptiveLaplace(1.2)}
         if kind == "l1"
@@ -203,7 +198,6 @@ def test_a_look_at_held_out_rows_sets_their_activity_and_its_own_judgement_sees_
     (steered,) = (word for word in model.words if hasattr(word, "threshold_shift"))
     steered.length.copy_(x.norm(dim=1).mean())
     steered.fitted.copy_(steered.activity_of(model.encode(x).mean).mean())
-    steered.usual_gap = (0.0, 0.1)
     seen = []
 
     def witness(trace):
@@ -222,14 +216,16 @@ def test_the_regression_estimator_takes_out_what_a_covariate_explains():
     lengths = noise(4000).abs() + 1
     values = 3 * lengths + 0.1 * noise(4000, seed=1)
     sample = slice(0, 40)
-    mean, error = mean_given(values[sample], lengths[sample], lengths.mean())
-    assert abs(mean - values.mean()) < 4 * error
-    assert error < 0.1 * values[sample].std() / math.sqrt(40)
+    mean = mean_given(values[sample], lengths[sample], lengths.mean())
+    # The residuals' standard deviation is 0.1, and its mean over 40 has 0.016.
+    assert abs(mean - values.mean()) < 4 * 0.016
     # Against least squares by NumPy.
     design = np.column_stack([np.ones(40), lengths[sample]])
-    coefficients, squares, *_ = np.linalg.lstsq(design, values[sample].numpy(), rcond=None)
+    coefficients = np.linalg.lstsq(design, values[sample].numpy(), rcond=None)[0]
     assert mean.item() == pytest.approx(coefficients @ [1, lengths.mean()], rel=1e-10)
-    assert error.item() == pytest.approx(math.sqrt(squares[0] / 38 / 40), rel=1e-10)
+    few = mean_given(torch.tensor([1.0, 3.0]), torch.tensor([1.0, 1.1]), torch.tensor(9.0))
+    assert few == 3.0, "two rows may say anything of others: half of their mean at most"
+    assert mean_given(values[:1], lengths[:1], lengths.mean()) == values[0]
 
 
 def test_weights_are_judged_by_what_missing_the_activity_costs():
@@ -247,31 +243,42 @@ def test_weights_are_judged_by_what_missing_the_activity_costs():
     assert "about 2.5, not 2" in prior.caution(model)
 
 
-@pytest.mark.parametrize(
-    ("kind", "active", "size"),
-    [("l1", 2.5, 24), ("l1", 10, 24), ("kl", 0.2, 24)],
-)
-def test_any_activity_is_met_on_rows_never_seen_of_a_dictionary(blocks, kind, active, size):
-    """Within ten per cent on average: the 45 rows held out leave single runs a spread of 6 %."""
+def activities(rows, n_training, kind, active, n_seeds, **options):
+    """Activity of rows never seen over the one asked for, one number a seed, each with a split of its own."""
     found = []
-    for seed in range(4):
-        model = SparseAutoencoder(size, sparsity=kind, active=active, max_epochs=60, random_state=seed)
-        codes = model.fit(blocks[:450]).transform(blocks[450:])
-        found.append(codes.mean() if kind == "kl" else (codes != 0).sum(1).mean())
+    for seed in range(n_seeds):
+        order = np.random.default_rng(seed).permutation(len(rows))
+        model = SparseAutoencoder(sparsity=kind, active=active, random_state=seed, **options)
+        codes = model.fit(rows[order[:n_training]]).transform(rows[order[n_training:]])
+        found.append((codes.mean() if kind == "kl" else (codes != 0).sum(1).mean()) / active)
         assert not any("activity" in note for note in model.notes_)
-    assert np.mean(found) == pytest.approx(active, rel=0.1)
-    assert found == pytest.approx([active] * 4, rel=0.2)
+        steered = model.composition_.prior or model.composition_.penalties[0]
+        assert steered.cost_of_missing == 0, "the kept epoch is one that meets it"
+    return np.array(found)
+
+
+def error_of_mean(found):
+    """The standard error of a mean."""
+    return found.std(ddof=1) / math.sqrt(len(found))
 
 
 @pytest.mark.parametrize("kind", ["l1", "kl"])
-def test_the_kept_epoch_is_one_that_meets_it(cancer, kind):
+def test_rows_never_seen_are_as_active_as_asked_without_bias(cancer, kind):
+    """Within 3 % in the mean of thirty seeds, and twice the mean's own standard error, which is some 0.8 %."""
     active = 8 if kind == "l1" else 0.1
-    model = SparseAutoencoder(40, sparsity=kind, active=active, max_epochs=60, random_state=0).fit(cancer[:300])
-    codes = model.transform(cancer[300:])
-    found = codes.mean() if kind == "kl" else (codes != 0).sum(1).mean()
-    assert found == pytest.approx(active, rel=0.1)
-    steered = model.composition_.prior or model.composition_.penalties[0]
-    assert steered.cost_of_missing == 0
+    found = activities(cancer, 400, kind, active, 30, n_components=40, max_epochs=30)
+    assert abs(found.mean() - 1) < 0.03 + 2 * error_of_mean(found)
+    assert error_of_mean(found) < 0.015, "single runs have a spread of 5 %"
+
+
+@pytest.mark.parametrize(
+    ("kind", "active"),
+    [("l1", 2.5), ("l1", 10), ("kl", 0.2)],
+)
+def test_any_activity_is_met_on_rows_never_seen_of_a_dictionary(blocks, kind, active):
+    """In the mean of four seeds: single runs have a spread of 6 %, since 45 rows set the thresholds."""
+    found = activities(blocks, 450, kind, active, 4, n_components=24, max_epochs=60)
+    assert abs(found.mean() - 1) < 0.03 + 3 * 0.06 / math.sqrt(4)
 
 
 def test_the_optimal_code_is_steered_too(blocks):

@@ -180,10 +180,18 @@ class Rectified(Shifted):
 
 
 def exceeded_by(values: Tensor, number: Tensor | float) -> Tensor:
-    """What about a number of the values exceed, column by column; values of shape (n, ...)."""
-    n_below = (len(values) - torch.as_tensor(number, device=values.device).round()).clamp(1, len(values))
-    place = (n_below.long() - 1).expand(1, *values.shape[1:])
-    return values.sort(dim=0).values.gather(0, place)[0]
+    """What a number of the values exceed, and others of their kind as often; column by column, values of shape (n, ...).
+
+    The number of n values drawn from a distribution that exceed the i-th largest of them is i - 1, but the share of the
+    distribution that does is i / (n + 1) in the mean. So the rank is one of n + 1, and taken between two values.
+    """
+    n = len(values)
+    share = torch.as_tensor(number, dtype=torch.float64, device=values.device) / n
+    rank = ((1 - share) * (n + 1) - 1).clamp(0, n - 1)
+    below = rank.long()
+    ordered = values.sort(dim=0).values
+    low, high = (ordered.gather(0, i.expand(1, *values.shape[1:]))[0] for i in (below, (below + 1).clamp(max=n - 1)))
+    return torch.lerp(low, high, (rank - below).to(values))
 
 
 class Sigmoid(Shifted):
