@@ -1,5 +1,5 @@
-"""Claim: sparse codes of rows never seen are as active as asked, without bias: on sets of 300 rows or more the mean over
-seeds is within 3 % for "l1" and "kl" ("top_k" is exact).
+"""Claim: sparse codes of rows never seen are as active as asked, without bias: with 300 training rows or more the mean
+over seeds is within 3 % for "l1" and "kl" ("top_k" is exact).
 
     python benchmarks/activity.py [FOLDER] [--seeds 10] [--epochs 30] [--sets digits wine]
 

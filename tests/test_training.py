@@ -559,3 +559,10 @@ def test_bfloat16_trains_networks_fast_and_keeps_weights_in_float32():
     assert not np.array_equal(exact[0].transform(x), fast[0].transform(x))
     losses = [np.mean([model.reconstruction_error(x).mean() for model in models]) for models in (exact, fast)]
     assert losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
+def test_an_evaluation_ends_with_no_small_block():
+    """States are set by a look at each block, the last one's stay: of 8193 rows it must not be a single one."""
+    assert [len(block) for block in loop.blocks_of(torch.zeros(8193, 1))] == [4097, 4096]
+    assert [len(block) for block in loop.blocks_of(torch.zeros(8192, 1))] == [8192]
+    assert [len(block) for block in loop.blocks_of(torch.zeros(0, 1))] == [0]

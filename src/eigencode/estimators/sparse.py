@@ -35,9 +35,11 @@ class SparseAutoencoder(SparseOptions, BaseAutoencoder):
 
     a dictionary D of unit columns and a Laplace prior on its code (Olshausen & Field, 1996). ``"top_k"`` keeps the k
     largest units of each row instead (Makhzani & Frey, 2014), and ``"kl"`` holds the mean activity of sigmoid units
-    (Ng, 2011). What is chosen is not a weight but the result: ``active`` units a row, for rows never seen; those
-    fitted need fewer. It is met to within some per cent where fifty rows or more are held out to judge by, and as well
-    as so few can tell where there are a dozen. More units than columns are welcome.
+    (Ng, 2011). What is chosen is not a weight but the result: ``active`` units a row, for rows never seen of the
+    same distribution; those fitted need fewer. The validation rows set it. Over seeds its mean is within 3 % of what
+    was asked for where there are 300 rows or more. A single fit is further off, since validation rows are few: it has
+    a spread of about 5 % with 400 rows, 1 % with 2000, and 10 to 20 % with 100, and then a mean that may be 5 to 10 %
+    too high. More units than columns are welcome.
 
     With ``code="optimal"`` there is no encoder: h is the minimiser itself, for the dictionary as it stands
     (``"l1"``), or the k largest numbers (``"top_k"``), and its signs are free.

@@ -180,10 +180,10 @@ class Rectified(Shifted):
 
 
 def exceeded_by(values: Tensor, number: Tensor | float) -> Tensor:
-    """What a number of the values exceed, and others of their kind as often; column by column, values of shape (n, ...).
+    """A threshold that a number of the values exceed, and of new values the same share; per column, for shape (n, ...).
 
-    The number of n values drawn from a distribution that exceed the i-th largest of them is i - 1, but the share of the
-    distribution that does is i / (n + 1) in the mean. So the rank is one of n + 1, and taken between two values.
+    Of n values drawn from a distribution i - 1 exceed the i-th largest, but of the distribution a share of i / (n + 1)
+    does in the mean (Weibull). So the threshold lies between two of the values.
     """
     n = len(values)
     share = torch.as_tensor(number, dtype=torch.float64, device=values.device) / n

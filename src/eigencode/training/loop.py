@@ -188,7 +188,7 @@ def evaluate(
     found = []
     device = next(composition.parameters(), rows).device
     with torch.inference_mode(), _global_draws(may_draw_globally(composition), device, seed, "evaluation"):
-        for place, block in enumerate(rows.split(EVALUATION_ROWS)):
+        for place, block in enumerate(blocks_of(rows)):
             part = block.to(device, non_blocking=True)
             source = partial(generator, seed, "evaluation", place, device=device)
             noise = draw_noise(composition, len(part), source)
@@ -197,6 +197,11 @@ def evaluate(
                 trace = composition(part, noise)
             found.append(objective(composition, trace).expand(len(part)))
     return torch.cat(found)
+
+
+def blocks_of(rows: Tensor) -> Sequence[Tensor]:
+    """Rows as the passes of an evaluation take them, in blocks as equal as can be: one of a few rows shows little."""
+    return rows.tensor_split(max(math.ceil(len(rows) / EVALUATION_ROWS), 1))
 
 
 def evaluate_mean(

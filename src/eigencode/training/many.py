@@ -30,7 +30,7 @@ from eigencode.parts.base import Part
 from eigencode.training import loop
 from eigencode.training.execution import Execution, threads_for
 from eigencode.training.feeding import on_device
-from eigencode.training.loop import EVALUATION_ROWS, Work
+from eigencode.training.loop import Work
 from eigencode.training.noise import generator
 from eigencode.training.optimizers import ClippedAdamOfRows
 from eigencode.training.recording import Recorded
@@ -362,7 +362,7 @@ class Program:
         own = [judges.setdefault(id(w.held_out if len(w.held_out) else w.training), w.judges) for w in self.works]
         found = []
         with torch.inference_mode():
-            for place, parts in enumerate(zip(*(rows.split(EVALUATION_ROWS) for rows in own), strict=True)):
+            for place, parts in enumerate(zip(*(loop.blocks_of(rows) for rows in own), strict=True)):
                 x, _ = self._rows(_one_each(parts, own))
                 noise = self._noise_of_models(self._drawn("evaluation", place, x.shape[-2]))
                 found.append(self._for_all(_Judged.look, _rows_of_models(x), noise, (self._beside, 0), (review, None)))
