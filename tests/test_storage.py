@@ -183,7 +183,7 @@ def test_a_density_of_codes_is_kept(cancer, tmp_path):
 def test_numbers_that_are_none_are_kept_in_valid_json(cancer, tmp_path):
     model = Autoencoder(2, hidden=(4,), max_epochs=1, random_state=0).fit(cancer)
     odd = [math.nan, math.inf, -math.inf, np.float32(math.nan), 0.1 + 0.2, 5e-324]
-    model.history_ = [{"epoch": place, "held_out_objective": value} for place, value in enumerate(odd)]
+    model.history_ = [{"epoch": place, "step": place, "held_out_objective": value} for place, value in enumerate(odd)]
     model.best_objective_ = math.nan
     path = tmp_path / "m.safetensors"
     model.save(path)

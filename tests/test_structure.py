@@ -19,7 +19,7 @@ SOURCE = Path(eigencode.__file__).parent
 
 # A module may import from its own layer and from those before it.
 LAYERS = [
-    {"_version", "errors", "options"},
+    {"_version", "errors", "options", "domains"},
     {"parts"},
     {"data"},
     {"composition"},
@@ -27,6 +27,7 @@ LAYERS = [
     {"starts"},
     {"training"},
     {"density", "jacobians"},
+    {"allocation"},
     {"encoding"},
     {"storage"},
     {"estimators"},

@@ -159,6 +159,9 @@ class Composition(Part):
             self.weight_prior.check(self)
         for part in (self.encoder, self.decoder, *self.words):
             part.join(self)
+        # The last bits of a product depend on the order of a matrix in memory, which no file keeps.
+        for tensor in (*self.parameters(), *self.buffers()):
+            tensor.data = tensor.data.contiguous()
 
     @property
     def words(self) -> list[Word]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 import types
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
@@ -21,7 +22,9 @@ from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from eigencode import parts as own_parts
+from eigencode.allocation import BoundedAllocation
 from eigencode.composition import Composition
+from eigencode.domains import Interval, OneOf
 from eigencode.errors import OptionError, StorageError, did_you_mean
 from eigencode.parts.base import Part
 
@@ -32,6 +35,19 @@ WORDS = {"part", "torch", "module", "estimator", "fitted_estimator", "arguments"
     "prefix", "float", "list", "tuple", "items", "tensor", "array", "elements", "dtype"
 }  # fmt: skip
 """Keys that say what an object stands for; mappings with such keys of their own are written as pairs."""
+
+
+DEEPEST = 100
+"""Levels of nesting in a description; a stack of ten stacks has half of that."""
+
+MOST_LETTERS = 2**24
+"""Letters that an array of text may have room for beside those that it has."""
+
+LONGEST = 200
+"""Letters of a damaged value that are shown."""
+
+LARGEST = 2**1023
+"""The largest whole number that is a float too."""
 
 
 def is_optional(kind: Any) -> bool:
@@ -160,7 +176,8 @@ class Known:
     """
 
     def __init__(self, given: Iterable[Any], estimators: Mapping[str, type]) -> None:
-        self.parts: dict[str, Any] = {name: getattr(own_parts, name) for name in own_parts.__all__}
+        own = {name: getattr(own_parts, name) for name in own_parts.__all__}
+        self.parts: dict[str, Any] = {name: part for name, part in own.items() if issubclass(part, Part)}
         self.parts["Composition"] = Composition
         self.estimators: dict[str, Any] = dict(estimators)
         self.modules: dict[str, list[nn.Module]] = {}
@@ -231,12 +248,15 @@ class Decoder:
         The names that may be used.
     rebuild : callable
         From the JSON of a fitted estimator, the prefix of its tensors and the type wanted to the estimator.
+    allocation : BoundedAllocation
+        Counts the parts that are made.
     """
 
     tensors: Mapping[str, Tensor]
     prefix: str
     known: Known
     rebuild: Callable[[Any, str, Any], Any]
+    allocation: BoundedAllocation
 
     def argument(self, value: Any) -> Any:
         """An argument of a constructor."""
@@ -252,9 +272,12 @@ class Decoder:
             raise StorageError(f"The file lacks the tensor {self.prefix + name!r}")
         return self.tensors[f"{self.prefix}{name}"]
 
-    def _decoded(self, value: Any, bare: type, kind: Any) -> Any:
+    def _decoded(self, value: Any, bare: type, kind: Any, depth: int = 0) -> Any:
         def inner(item: Any) -> Any:
-            return self._decoded(item, bare, kind)
+            return self._decoded(item, bare, kind, depth + 1)
+
+        if depth > DEEPEST:
+            raise StorageError("The description is nested too deep", got=f"more than {DEEPEST} levels")
 
         if isinstance(value, list):
             return bare(map(inner, value))
@@ -274,23 +297,39 @@ class Decoder:
             case {"array": str(tensor)}:
                 return self.tensor(tensor).numpy()
             case {"elements": list(items), "dtype": str(dtype)}:
-                return np.array(list(map(inner, items)), dtype=dtype)
+                return _array_of(list(map(inner, items)), dtype)
             case {"part": str(part), "arguments": dict(arguments)}:
-                return self.known.part(part)(**self._arguments(arguments))
+                return self.known.part(part)(**self._arguments(arguments, depth))
             case {"torch": str(module), "arguments": dict(arguments)}:
-                return self.known.activation(module)(**self._arguments(arguments))
+                return self.known.activation(module)(**self._arguments(arguments, depth))
             case {"estimator": str(estimator), "arguments": dict(arguments)}:
-                return self.known.estimator(estimator)(**self._arguments(arguments))
+                return self.known.estimator(estimator)(**self._arguments(arguments, depth))
             case {"fitted_estimator": dict(description), "prefix": str(prefix)}:
                 return self.rebuild(description, self.prefix + prefix, kind)
             case {"module": str(module)}:
+                self.allocation.step()
                 return self.known.module(module)
         if WORDS.isdisjoint(value):
             return {key: inner(item) for key, item in value.items()}
-        raise StorageError("A value in the description is damaged", got=f"{value}")
+        raise StorageError("A value in the description is damaged", got=f"{value}"[:LONGEST])
 
-    def _arguments(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: self.argument(item) for name, item in arguments.items()}
+    def _arguments(self, arguments: Mapping[str, Any], depth: int) -> dict[str, Any]:
+        self.allocation.step()
+        return {name: self._decoded(item, tuple, None, depth + 1) for name, item in arguments.items()}
+
+
+def _array_of(items: list[Any], dtype: str) -> np.ndarray:
+    """An array of text or of objects."""
+    if dtype == "object":
+        found = np.empty(len(items), dtype=object)
+        found[:] = items
+        return found
+    n_letters = re.fullmatch(r"[<>=|]U(\d{1,9})", dtype)
+    if n_letters is None or not all(isinstance(item, str) for item in items):
+        raise StorageError("An array of text in the description is damaged", got=f"the type {dtype!r:.60}")
+    if len(items) * int(n_letters[1]) > MOST_LETTERS + 16 * sum(map(len, items)):
+        raise StorageError("An array of text asks for far more room than it has letters", got=f"the type {dtype!r}")
+    return np.array(items, dtype=dtype)
 
 
 def typed(kind: Any, value: Any, name: str) -> Any:
@@ -298,6 +337,11 @@ def typed(kind: Any, value: Any, name: str) -> Any:
     origin, inner = get_origin(kind), get_args(kind)
     if kind is Any:
         return value
+    if origin is Annotated:
+        found, domain = typed(inner[0], value, name), inner[1]
+        if isinstance(domain, Interval | OneOf) and found not in domain:
+            raise _damaged(name, value, domain)
+        return found
     if origin in (Union, types.UnionType):
         return _typed_as_one_of(inner, value, name)
     if origin in (list, tuple) and isinstance(value, list | tuple):
@@ -306,15 +350,19 @@ def typed(kind: Any, value: Any, name: str) -> Any:
         return {typed(inner[0], key, name): typed(inner[1], item, f"{name}.{key}") for key, item in value.items()}
     if is_dataclass(kind) and isinstance(value, dict):
         made: Any = kind
-        hints = get_type_hints(made)
+        hints = get_type_hints(made, include_extras=True)
         return made(**{key: typed(hints.get(key), item, f"{name}.{key}") for key, item in value.items()})
     wanted: Any = (float, int) if kind is float else kind or type(None)
+    if kind is float and isinstance(value, int) and abs(value) > LARGEST:
+        raise _damaged(name, value, "float")
     if origin is None and isinstance(value, wanted) and not (isinstance(value, bool) and kind is not bool):
         return value
-    raise StorageError(
-        f"The value {name!r} in the description is damaged",
-        got=f"{value!r:.60} for {getattr(kind, '__name__', kind)}",
-    )
+    raise _damaged(name, value, getattr(kind, "__name__", kind))
+
+
+def _damaged(name: str, value: Any, wanted: object) -> StorageError:
+    shown = f"{value!r:.60}" if isinstance(value, str | int | float | None) else type(value).__name__
+    return StorageError(f"The value {name!r} in the description is damaged", got=f"{shown} for {wanted}")
 
 
 def _typed_as_one_of(kinds: Iterable[Any], value: Any, name: str) -> Any:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from eigencode.composition import Composition, Trace
+from eigencode.domains import Count, NotNegative
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class Objective:
         n, the number of rows fitted: a prior on the weights counts once for all of them.
     """
 
-    beta: float = 1.0
-    n_rows: int = 1
+    beta: NotNegative = 1.0
+    n_rows: Count = 1
 
     def terms(self, composition: Composition, trace: Trace) -> dict[str, Tensor]:
         """Every term by name, each of shape (n,) or a scalar."""

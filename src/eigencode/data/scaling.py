@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
 
 import numpy as np
 import torch
 
 from eigencode.data.sources import NETWORK_CELLS, ArraySource, Source
+from eigencode.domains import OneOf, Positive
 from eigencode.errors import DataError
 
 CACHED_CELLS = 2**16
@@ -88,10 +91,20 @@ class Scaler:
         It is ten times the largest scaled cell seen in fitting, and at least 10.
     """
 
-    kind: str
+    kind: Annotated[str, OneOf(["common", "standard", "none"])]
     center: np.ndarray
     divisor: np.ndarray
-    limit: float
+    limit: Positive
+
+    def __post_init__(self) -> None:
+        shapes = {(self.center.ndim, self.center.shape), (1, self.divisor.shape)}
+        if len(shapes) > 1 or not all(values.dtype == np.float64 for values in (self.center, self.divisor)):
+            raise DataError(
+                "Centre and divisor of a scale must be float64 numbers, one for each column",
+                got=f"shapes {self.center.shape} and {self.divisor.shape}",
+            )
+        if not np.isfinite(self.center).all() or not ((self.divisor > 0) & np.isfinite(self.divisor)).all():
+            raise DataError("The centres of a scale must be finite, its divisors finite and above zero")
 
     @classmethod
     def fit(cls, source: Source, scale: str, weights: np.ndarray | None = None) -> Scaler:
@@ -118,7 +131,8 @@ class Scaler:
         # A spread so small that its square underflows leaves nothing to divide by.
         divisor[divisor == 0] = 1.0
         largest = np.maximum(found.maximum - found.mean, found.mean - found.minimum) / divisor
-        return cls(scale, found.mean, divisor, max(10.0, 10.0 * float(largest.max())))
+        limit = min(max(10.0, 10.0 * float(largest.max())), sys.float_info.max)
+        return cls(scale, found.mean, divisor, limit)
 
     def transform(self, rows: np.ndarray) -> np.ndarray:
         """Scale rows, in float64."""

@@ -24,6 +24,7 @@ from eigencode.composition import Composition
 from eigencode.data.memory import require_memory
 from eigencode.data.scaling import Scaler
 from eigencode.data.sources import ArraySource
+from eigencode.domains import Count, Index, Positive
 from eigencode.encoding import is_optional
 from eigencode.errors import DataError, InterruptedWarning, ResultWarning, TrainingError
 from eigencode.estimators.diagnosis import cautions, notes
@@ -57,13 +58,13 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
 
     saved_attributes: ClassVar[Mapping[str, Any]] = {
         **Generation.saved_attributes,
-        **{f"{name}_": kind for name, kind in get_type_hints(Decisions).items()},
-        "n_features_in_": int,
+        **{f"{name}_": kind for name, kind in get_type_hints(Decisions, include_extras=True).items()},
+        "n_features_in_": Count,
         "history_": list[dict[str, float]],
-        "best_epoch_": int,
+        "best_epoch_": Index,
         "best_objective_": float,
         "notes_": list[str],
-        "mean_weight_": float,
+        "mean_weight_": Positive,
     }
     """Fitted attributes that a file keeps, with their types; a subclass lists its own beside these.
 
@@ -324,6 +325,20 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         baseline.best_objective_ = objective
         return baseline
 
+    def _misfits(self) -> Iterator[str]:
+        """Fitted attributes that do not fit each other, in words; in a model that was fitted there are none."""
+        k, names = self.n_components_, getattr(self, "feature_names_in_", None)
+        if names is not None and len(set(names)) != len(names):
+            yield "a column's name"
+        if not self.history_ or not all(_is_counted(row) for row in self.history_):
+            yield "the history"
+        elif self.best_epoch_ > self.history_[-1]["epoch"]:
+            yield "the best epoch"
+        if len(self.explained_variance_ratio_) > k:
+            yield "the variance explained"
+        if getattr(self, "mixture_", None) is not None and self.mixture_.means.shape[1] != k:
+            yield "the density of the codes"
+
     def __getstate__(self) -> dict[str, Any]:
         """What copies and pickles are made of."""
         state = super().__getstate__()
@@ -346,6 +361,12 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "history_")
+
+
+def _is_counted(row: Mapping[str, float]) -> bool:
+    """Whether a row of history says its epoch and its step."""
+    counters = row.get("epoch"), row.get("step")
+    return all(isinstance(value, int) and value >= 0 for value in counters)
 
 
 @contextmanager

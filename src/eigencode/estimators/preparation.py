@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from eigencode.composition import Composition
 from eigencode.data.memory import require_memory
 from eigencode.data.sources import Source
 from eigencode.data.support import check_support
+from eigencode.domains import Count, Interval, OneOf
 from eigencode.errors import OptionError
 from eigencode.estimators.automatic import RECIPES, choose_optimizer, geometric_widths, hidden_widths
 from eigencode.objectives import Objective
@@ -73,6 +74,10 @@ AUTO_VARIANCE = 0.9
 """Share of the variance that ``n_components="auto"`` keeps."""
 
 
+ROUNDING = 1e-3
+"""By how much a share may come out beyond its range."""
+
+
 @dataclass(frozen=True)
 class Decisions:
     """What was settled before training; a fitted model has each field as an attribute with an underscore behind it.
@@ -91,12 +96,12 @@ class Decisions:
         Share of the scaled rows' variance along each of the first ``n_components`` principal directions.
     """
 
-    n_components: int
-    hidden: tuple[int, ...]
-    start: str
-    optimizer: str
-    seed: int
-    explained_variance_ratio: list[float]
+    n_components: Count
+    hidden: tuple[Count, ...]
+    start: Annotated[str, OneOf(["linear", "plain", "pretrained"])]
+    optimizer: Annotated[str, OneOf(["adam", "lbfgs"])]
+    seed: Annotated[int, Interval(0)]
+    explained_variance_ratio: list[Annotated[float, Interval(-ROUNDING, 1 + ROUNDING)]]
 
 
 @dataclass(frozen=True)

@@ -136,6 +136,13 @@ class StackedAutoencoder(StackedOptions, BaseAutoencoder):
             max_seconds=left,
         )
 
+    def _misfits(self) -> Iterator[str]:
+        yield from super()._misfits()
+        sizes = [(layer.n_features_in_, layer.n_components_) for layer in getattr(self, "layers_", [])]
+        widths = [self.n_features_in_, *(k for _, k in sizes)]
+        if sizes and (widths[:-1] != [d for d, _ in sizes] or widths[-1] != self.n_components_):
+            yield "a layer"
+
     def _as_baseline(self, composition: Composition, work: loop.Work) -> BaseAutoencoder:
         baseline = super()._as_baseline(composition, work)
         baseline.__dict__["layers_"] = []

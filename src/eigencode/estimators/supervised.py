@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from eigencode.composition import Composition
 from eigencode.data.scaling import Scaler
 from eigencode.data.sources import ArraySource
+from eigencode.domains import Count
 from eigencode.errors import DataError, OptionError
 from eigencode.estimators.answers import mean_in_own_units
 from eigencode.estimators.autoencoder import Autoencoder
@@ -118,7 +119,7 @@ class SupervisedAutoencoder(SupervisedOptions, BaseEstimator):
     """What the classifier and the regressor share: an autoencoder, a head, and their training on labels."""
 
     saved_attributes: ClassVar[Mapping[str, Any]] = {
-        "n_features_in_": int,
+        "n_features_in_": Count,
         "feature_names_in_": np.ndarray | None,
         "autoencoder_": BaseAutoencoder,
         "model_": LabelledAutoencoder,
@@ -210,6 +211,21 @@ class SupervisedAutoencoder(SupervisedOptions, BaseEstimator):
     def notes_(self) -> list[str]:
         """What deserves a look, in words; empty where nothing does."""
         return self.model_.notes_
+
+    def _misfits(self) -> Iterator[str]:
+        """Fitted attributes that do not fit each other, in words."""
+        d, names = self.n_features_in_, getattr(self, "feature_names_in_", None)
+        if self.autoencoder_.n_features_in_ != d:
+            yield "the autoencoder"
+        if self.model_.n_features_in_ != d + self._n_label_columns:
+            yield "a label"
+        if names is not None and (names.shape != (d,) or len(set(names)) != d or not set(map(type, names)) <= {str}):
+            yield "a column's name"
+
+    @property
+    def _n_label_columns(self) -> int:
+        """The number c of columns that labels are written in."""
+        raise NotImplementedError
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "model_") and hasattr(self.model_, "history_")
@@ -386,6 +402,16 @@ class AutoencoderClassifier(ClassifierMixin, SupervisedAutoencoder):
     def _label_likelihood(self) -> Likelihood:
         return CategoricalLikelihood()
 
+    @property
+    def _n_label_columns(self) -> int:
+        return len(self.classes_)
+
+    def _misfits(self) -> Iterator[str]:
+        if self.classes_.ndim != 1 or len(np.unique(self.classes_)) != self.classes_.size or self.classes_.size < 2:
+            yield "a class"
+        else:
+            yield from super()._misfits()
+
 
 @documented
 @dataclass(eq=False, repr=False)
@@ -421,7 +447,7 @@ class AutoencoderRegressor(RegressorOptions, RegressorMixin, SupervisedAutoencod
     True
     """
 
-    saved_attributes: ClassVar[Mapping[str, Any]] = {**SupervisedAutoencoder.saved_attributes, "n_outputs_": int}
+    saved_attributes: ClassVar[Mapping[str, Any]] = {**SupervisedAutoencoder.saved_attributes, "n_outputs_": Count}
 
     def predict(self, X: Any) -> np.ndarray:
         """The mean of p(y|z) for each row.
@@ -448,6 +474,10 @@ class AutoencoderRegressor(RegressorOptions, RegressorMixin, SupervisedAutoencod
 
     def _label_likelihood(self) -> Likelihood:
         return likelihood_of(AutoencoderOptions(likelihood=self.likelihood))
+
+    @property
+    def _n_label_columns(self) -> int:
+        return self.n_outputs_
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

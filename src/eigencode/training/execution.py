@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 
+from eigencode.domains import Interval, OneOf
 from eigencode.errors import OptionError
 
 THREADS_FROM = 2e7
@@ -19,6 +21,10 @@ THREADS_FROM = 2e7
 
 BFLOAT16_FROM = 5e7
 """Multiply-adds a step from which bfloat16 matrix units outrun the casts they need."""
+
+
+MOST_THREADS = 4096
+"""More than any machine has."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +42,8 @@ class Execution:
     """
 
     device: str
-    precision: str
-    n_threads: int
+    precision: Annotated[str, OneOf(["float32", "bfloat16", "float64"])]
+    n_threads: Annotated[int, Interval(1, MOST_THREADS)]
 
     @property
     def dtype(self) -> torch.dtype:

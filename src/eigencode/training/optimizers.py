@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
+
+from eigencode.errors import DataError
 
 CLIP_FACTOR = 5.0
 """A gradient longer than this many times the running mean length is shortened to it."""
@@ -21,6 +23,15 @@ those of a pixel that is lit in a few, are moved in proportion to their gradient
 
 SMALLEST = torch.finfo(torch.float32).tiny
 """What gradients of zero are measured by."""
+
+
+@torch.no_grad()
+def copy_alike(own: Tensor, saved: Tensor, name: str, finite: bool = True) -> None:
+    """Copy a saved tensor into one of the same shape and type; `DataError` for another, or for one that is broken."""
+    is_alike = isinstance(saved, Tensor) and (saved.shape, saved.dtype) == (own.shape, own.dtype)
+    if not is_alike or (finite and not saved.isfinite().all()):
+        raise DataError("The state of a stream does not fit its model", got=f"another tensor for {name!r}")
+    own.copy_(saved)
 
 
 class Optimizer(Protocol):
@@ -100,8 +111,8 @@ class ClippedAdam:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Go on from there."""
-        for name, value in state.items():
-            getattr(self, name).copy_(value)
+        for name, own in self.state_dict().items():
+            copy_alike(own, state[name], name)
 
 
 class FullBatchLBFGS(torch.optim.LBFGS):
@@ -125,6 +136,25 @@ class FullBatchLBFGS(torch.optim.LBFGS):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Take the vector as it is: torch's own method imports its compiler, for a second or more."""
         self.param_groups.append({**self.defaults, **param_group})
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there, with the settings that there are here."""
+        (vector,) = self.param_groups[0]["params"]
+        saved = state["state"].get(0, {})
+        for name, value in saved.items():
+            for tensor in value if isinstance(value, list) else [value]:
+                if isinstance(tensor, Tensor) and tensor.dim():
+                    copy_alike(torch.empty_like(vector), tensor, name)
+        for name, kind in self._STATE.items() if saved else ():
+            if not isinstance(saved.get(name), kind):
+                raise DataError("The state of a stream does not fit its optimiser", got=f"another {name!r}")
+        self.state[vector].update(saved)
+
+    _STATE: ClassVar[dict[str, Any]] = {
+        "func_evals": int, "n_iter": int, "d": Tensor, "t": int | float | Tensor, "old_dirs": list, "old_stps": list,
+        "ro": list, "H_diag": int | float | Tensor, "prev_flat_grad": Tensor | None, "prev_loss": float | Tensor,
+    }  # fmt: skip
+    """What torch keeps, with its types."""
 
     def step(self, closure: Callable[[], Tensor], rate: float) -> Tensor:  # type: ignore[override]
         """Take five steps of a size along directions that the closure's earlier gradients suggest."""

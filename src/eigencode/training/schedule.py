@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from eigencode.domains import Index, NotNegative, Share
+
 ENDLESS = 2**62
 """Steps of a run without a known end."""
 
@@ -33,13 +35,13 @@ class Schedule:
         The step that the warm-up starts from: 0, or where an earlier run left off.
     """
 
-    peak: float
-    warmup: int
-    decay_from: int
-    end: int
-    decay_share: float
-    n_steps: int
-    begins: int = 0
+    peak: NotNegative
+    warmup: Index
+    decay_from: Index
+    end: Index
+    decay_share: Share
+    n_steps: Index
+    begins: Index = 0
 
     @classmethod
     def over(cls, n_steps: int, peak: float, warmup: int, decay_share: float) -> Schedule:

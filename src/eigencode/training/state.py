@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
 from eigencode.composition import Composition
+from eigencode.domains import Index, Interval
+from eigencode.errors import DataError
 from eigencode.training.noise import may_draw_globally
-from eigencode.training.optimizers import Optimizer
+from eigencode.training.optimizers import Optimizer, copy_alike
 from eigencode.training.schedule import Schedule
 
 MOST_RETREATS = 6
@@ -66,6 +69,35 @@ class Snapshot:
     epoch: int
     vector: Tensor
     buffers: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class SavedCounters:
+    """The counters of a saved state, with their domains."""
+
+    seed: Annotated[int, Interval(0)]
+    epoch: Index
+    step: Index
+    stale_epochs: Index
+    n_retreats: Index
+    progress_mark: float
+    shows_average: bool
+    averaged_from: Index
+    averaged_to: Index
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """What `TrainingState.state_dict` gives, with the types of its values."""
+
+    vector: Tensor
+    aside: Tensor
+    buffers: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    schedule: Schedule
+    counters: SavedCounters
+    best: Snapshot | None
+    history: list[dict[str, float]]
 
 
 @dataclass
@@ -208,17 +240,23 @@ class TrainingState:
 
     @torch.no_grad()
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Continue exactly where ``state_dict`` was taken."""
-        self.parameters.vector.copy_(saved["vector"])
-        self.aside.copy_(saved["aside"])
-        for name, value in self.composition.named_buffers():
-            value.copy_(saved["buffers"][name])
+        """Continue exactly where ``state_dict`` was taken; `DataError` where it is another model's."""
+        copy_alike(self.parameters.vector, saved["vector"], "vector")
+        copy_alike(self.aside, saved["aside"], "aside")
+        self._copy_buffers(saved["buffers"])
         self.optimizer.load_state_dict(copy.deepcopy(saved["optimizer"]))
         self.schedule = Schedule(**saved["schedule"])
         for name in self._COUNTERS:
             setattr(self, name, saved["counters"][name])
         self.best = None if saved["best"] is None else Snapshot(**saved["best"])
         self.history = [row.copy() for row in saved["history"]]
+
+    def _copy_buffers(self, saved: Mapping[str, Tensor]) -> None:
+        own = dict(self.composition.named_buffers())
+        if own.keys() != saved.keys():
+            raise DataError("The state of a stream has other tensors than its model", got=f"{sorted(saved)}")
+        for name, value in own.items():
+            copy_alike(value, saved[name], name, finite=False)
 
     _COUNTERS = (
         *("seed", "epoch", "step", "stale_epochs", "n_retreats", "progress_mark"),
