@@ -1,28 +1,26 @@
-"""Files: tables of numbers on disk, chosen and checked column by column, and written whole or not at all.
+"""Tables: columns of numbers from files of any of the formats, chosen, matched and checked; and written whole.
 
-The file's ending says the format; ``formats.py`` has what differs between them.
+What differs between formats is in ``formats.py``; what keeps a column from being numbers is in ``columns.py``.
 """
 
 from __future__ import annotations
 
 import os
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, cast
 
 import numpy as np
 import pyarrow as pa
 
-from eigencode.data.formats import FORMATS, Csv, TableFile, is_number
+from eigencode.data.columns import enumerated, numbers_of
+from eigencode.data.contents import Source, expanded
+from eigencode.data.formats import FOLDER_ENDINGS, FORMATS, TableFile, TextOptions, open_table
 from eigencode.data.outputs import atomic_file, known_ending
-from eigencode.data.sources import ArraySource
-from eigencode.errors import DataError, FileError, MissingFileError, as_path, did_you_mean, file_error
-
-NAMED_AT_MOST = 5
-"""Columns that an error names before it only counts."""
+from eigencode.data.records import split_words
+from eigencode.data.table_files import DEFAULT
+from eigencode.errors import DataError, as_path, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -35,10 +33,13 @@ class Table:
         Finite numbers, in the narrowest type that holds all columns; those of an NPY file stay on disk, mapped.
     names : list of str or None
         Names of the columns.
+    notes : tuple of str
+        What was assumed in reading, where it was not plain.
     """
 
     rows: np.ndarray
     names: list[str] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def frame(self) -> pa.Table | np.ndarray:
@@ -52,19 +53,26 @@ class Table:
 
 
 def read_table(
-    path: str | os.PathLike[str] | BinaryIO, *, columns: Sequence[str] = (), exclude: Sequence[str] = ()
+    source: Source | Sequence[Source],
+    *,
+    columns: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    text: TextOptions = DEFAULT,
 ) -> Table:
-    """Read a CSV, Parquet or NPY file of numbers.
+    """Read tables of numbers: CSV and its relatives, Parquet, Arrow IPC or NPY, compressed or not.
 
     Parameters
     ----------
-    path : path-like or binary file
-        The file; one that is open holds CSV and is read to its end. A CSV's first line is its header, unless it holds
-        numbers (other than 0, 1, 2 and so on).
+    source : path-like, binary file, or a sequence of these
+        The file, a folder, a pattern as ``part-*.csv``, or several of them: rows one after the other. What has no
+        ending, as a pipe, is known by its first bytes, and is else CSV.
     columns : sequence of str
         Columns to read, in this order; all of them where empty. Columns without names are called '0', '1' and so on.
+        A word is one name, or several with commas between them.
     exclude : sequence of str
         Columns to leave out.
+    text : TextOptions
+        How text is to be read, where that is not to be found out.
 
     Returns
     -------
@@ -74,9 +82,10 @@ def read_table(
     Raises
     ------
     FileError
-        If there is no such file, or it cannot be read as what its ending says.
+        If there is no such file, or it cannot be read as what it seems to be.
     DataError
-        If a column asked for is not there, or the chosen ones hold anything but finite numbers.
+        If a column asked for is not there, the chosen ones hold anything but finite numbers, or several files do not
+        have the same columns.
 
     Examples
     --------
@@ -87,30 +96,38 @@ def read_table(
     >>> table.names, table.rows.tolist()
     (['x'], [[1.5], [2.0]])
     """
-    file = _open(path)
-    return _read(file, list(_choose(file, columns, exclude).values()))
+    first, *others = expanded(source, FOLDER_ENDINGS)
+    file = _opened(first, text)
+    positions = _chosen(file, columns, exclude)
+    parts = [_part(file, list(positions.values()))]
+    for other in others:
+        parts.append(_same_columns(_opened(other, text), file, list(positions), is_all=not (columns or exclude)))
+    return _together(parts)
 
 
 def read_matching(
-    path: str | os.PathLike[str] | BinaryIO,
+    source: Source | Sequence[Source],
     names: Sequence[str] | None,
     n_columns: int,
     *,
     columns: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    text: TextOptions = DEFAULT,
 ) -> Table:
-    """Read the columns that a model was fitted on, by name where both sides have names, else by place.
+    """Read the columns that a model was fitted on, by name where both sides have names, else by position.
 
     Parameters
     ----------
-    path : path-like or binary file
-        The file, as for `read_table`.
+    source : path-like, binary file, or a sequence of these
+        The files, as for `read_table`.
     names : sequence of str or None
         Names wanted, in the order wanted. Other columns of the file are passed over unread.
     n_columns : int
         Number of columns wanted, which is all that can be checked without names.
     columns, exclude : sequence of str
         As for `read_table`, to choose by hand where there are no names to choose by.
+    text : TextOptions
+        As for `read_table`.
 
     Returns
     -------
@@ -122,26 +139,105 @@ def read_matching(
     FileError, DataError
         As `read_table`; a column that is missing is named.
     """
-    file = _open(path)
-    places = _choose(file, columns, exclude)
+    parts = []
+    for one in expanded(source, FOLDER_ENDINGS):
+        file = _opened(one, text)
+        parts.append(_matched(file, names, n_columns, _chosen(file, columns, exclude)))
+    return _together(parts)
+
+
+def _matched(file: TableFile, names: Sequence[str] | None, n_columns: int, positions: Mapping[str, int]) -> Table:
+    """The columns of one file that a model was fitted on."""
     if names is None or file.names is None:
-        if len(places) != n_columns:
-            raise DataError(f"{str(file.path)!r} must have {n_columns} columns, as fitted", got=str(len(places)))
-        return Table(_read(file, list(places.values())).rows, None if names is None else list(names))
-    if missing := [name for name in names if name not in places]:
+        if len(positions) != n_columns:
+            raise DataError(f"{file.name} must have {n_columns} columns, as fitted", got=str(len(positions)))
+        part = _part(file, list(positions.values()))
+        return Table(part.rows, None if names is None else list(names), part.notes)
+    if missing := [name for name in names if name not in positions]:
         raise DataError(
-            f"{str(file.path)!r} lacks columns that the model reads",
-            got=f"none named {_enumerated([repr(name) for name in missing])}",
-            hint=did_you_mean(missing[0], places),
+            f"{file.name} lacks columns that the model reads",
+            got=f"none named {enumerated([repr(name) for name in missing])}",
+            hint=_hint_on_header(file) or did_you_mean(missing[0], positions),
         )
-    return _read(file, [places[name] for name in names])
+    return _part(file, [positions[name] for name in names])
+
+
+def _same_columns(file: TableFile, first: TableFile, labels: list[str], *, is_all: bool) -> Table:
+    """The columns of a further file, which has to have those of the first one, by name where they have names."""
+    if (file.names is None) != (first.names is None):
+        with_names, without = (file, first) if first.names is None else (first, file)
+        raise DataError(f"{without.name} has no names of columns, and {with_names.name} has")
+    positions = {label: position for position, label in enumerate(file.labels)}
+    missing = [label for label in labels if label not in positions]
+    more = [label for label in positions if label not in first.labels] if is_all else []
+    if missing or more:
+        said = f"no column {missing[0]!r}" if missing else f"a column {more[0]!r} more"
+        raise DataError(
+            f"Files that are read together must have the same columns: {file.name} has {said}, unlike {first.name}",
+            hint=_hint_on_header(file) or "Choose columns that all have with --columns",
+        )
+    return _part(file, [positions[label] for label in labels])
+
+
+def _together(parts: Sequence[Table]) -> Table:
+    """The rows of several tables of the same columns, and each note once."""
+    notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
+    rows = parts[0].rows if len(parts) == 1 else np.concatenate([part.rows for part in parts])
+    return Table(rows, parts[0].names, notes)
+
+
+def _part(file: TableFile, positions: Sequence[int]) -> Table:
+    """The columns of one file at these positions, checked to be finite numbers."""
+    labels = [file.labels[position] for position in positions]
+    if "" in labels:
+        raise DataError(
+            f"Column {positions[labels.index('')] + 1} of {file.name} has no name",
+            hint="Name it, or leave it out with --exclude '' where it only numbers the rows, as a pandas index does",
+        )
+    notes = tuple(f"{file.name}: {note}." for note in file.notes)
+    return Table(numbers_of(file, positions), None if file.names is None else labels, notes)
+
+
+def _opened(source: Source, text: TextOptions) -> TableFile:
+    """A file's header, with columns that can be told apart."""
+    names = [name for word in text.names for name in split_words(word)]
+    file = open_table(source, replace(text, names=names))
+    if twice := [repr(name) for name, count in Counter(file.labels).items() if count > 1]:
+        raise DataError(
+            f"{file.name} has more than one column of the same name", got=enumerated(twice), hint=_hint_on_header(file)
+        )
+    return file
+
+
+def _hint_on_header(file: TableFile) -> str | None:
+    """What to do where a row may have been read as the header."""
+    return "If its first line is a row, give --no-header or --names" if file.is_header_doubtful else None
+
+
+def _chosen(file: TableFile, columns: Sequence[str], exclude: Sequence[str]) -> dict[str, int]:
+    """The positions of the columns that are asked for, by what they are called."""
+    positions = {label: position for position, label in enumerate(file.labels)}
+    wanted, unwanted = _names_in(columns, positions), set(_names_in(exclude, positions))
+    for name in [*wanted, *unwanted]:
+        if name not in positions:
+            hint = _hint_on_header(file) or did_you_mean(name, positions)
+            raise DataError(f"{file.name} has no column {name!r}", hint=hint)
+    chosen = {name: positions[name] for name in wanted or positions if name not in unwanted}
+    if not chosen:
+        raise DataError(f"No column of {file.name} is left", got=f"exclude={sorted(unwanted)}")
+    return chosen
+
+
+def _names_in(words: Iterable[str], known: Mapping[str, int]) -> list[str]:
+    """Names of columns in words that each are one, or several with commas between them."""
+    return [name for word in words for name in ([word] if word in known else split_words(word))]
 
 
 # -- writing
 
 
 def write_columns(path: str | os.PathLike[str], columns: Mapping[str, np.ndarray]) -> None:
-    """Write columns of equal length to a CSV, Parquet or NPY file, whole or not at all.
+    """Write columns of equal length to a file, whole or not at all.
 
     Parameters
     ----------
@@ -158,140 +254,3 @@ def write_columns(path: str | os.PathLike[str], columns: Mapping[str, np.ndarray
     kind = FORMATS[known_ending(Path(as_path(path)), FORMATS)]
     with atomic_file(path) as file:
         kind.write(file, columns)
-
-
-def _open(path: str | os.PathLike[str] | BinaryIO) -> TableFile:
-    """A file's header, with columns that can be told apart."""
-    is_stream = hasattr(path, "read")
-    file = _open_stream(cast(BinaryIO, path)) if is_stream else _open_file(Path(as_path(cast(str, path))))
-    if twice := [repr(name) for name, count in Counter(file.labels).items() if count > 1]:
-        raise DataError(f"{str(file.path)!r} has more than one column of the same name", got=_enumerated(twice))
-    return file
-
-
-def _open_stream(stream: BinaryIO) -> TableFile:
-    """A stream can be read once, so it is read as a whole."""
-    return Csv(Path(getattr(stream, "name", "<stream>")), stream.read())
-
-
-def _open_file(path: Path) -> TableFile:
-    kind = FORMATS[known_ending(path, FORMATS)]
-    try:
-        return kind(path)
-    except FileNotFoundError as error:
-        neighbours = [item.name for item in path.parent.glob("*") if item.suffix.lower() in FORMATS]
-        hint = did_you_mean(path.name, neighbours)
-        raise MissingFileError(f"There is no file {str(path)!r}", hint=hint) from error
-    except (FileError, DataError):
-        raise
-    except OSError as error:
-        raise file_error(error, f"Cannot read {str(path)!r}", got=f"the error {error.strerror or error}") from error
-
-
-def _choose(file: TableFile, columns: Sequence[str], exclude: Sequence[str]) -> dict[str, int]:
-    """The places of the columns that are asked for, by what they are called."""
-    places = {name: place for place, name in enumerate(file.labels)}
-    for name in [*columns, *exclude]:
-        if name not in places:
-            raise DataError(f"{str(file.path)!r} has no column {name!r}", hint=did_you_mean(name, places))
-    chosen = {name: places[name] for name in columns or places if name not in set(exclude)}
-    if not chosen:
-        raise DataError(f"No column of {str(file.path)!r} is left", got=f"exclude={list(exclude)}")
-    return chosen
-
-
-def _read(file: TableFile, places: Sequence[int]) -> Table:
-    """The columns at these places, checked to be finite numbers."""
-    labels = file.labels
-    labels = [labels[place] for place in places]
-    if "" in labels:
-        raise DataError(
-            f"Column {places[labels.index('')] + 1} of {str(file.path)!r} has no name",
-            hint="Name it, or leave it out with --exclude '' where it only numbers the rows, as a pandas index does",
-        )
-    found = file.read(places)
-    rows = _as_array(file.path, found, labels) if isinstance(found, pa.Table) else found
-    if rows.dtype.kind not in "iufb":
-        raise DataError(f"{str(file.path)!r} must hold real numbers", got=f"the type {rows.dtype}")
-    if not len(rows):
-        raise DataError(f"{str(file.path)!r} has no rows")
-    _refuse_counted(file.path, "NaN or infinite cells", _non_finite(rows), labels)
-    return Table(rows.view(np.uint8) if rows.dtype == bool else rows, None if file.names is None else labels)
-
-
-def _as_array(path: Path, table: pa.Table, labels: Sequence[str]) -> np.ndarray:
-    """Arrow's columns as one array, column after column, so that `Table.frame` needs no copy."""
-    _refuse_text(path, table)
-    _refuse_counted(path, "gaps", [column.null_count for column in table.columns], labels)
-    types = [_number_type(column.type) for column in table.columns]
-    rows = np.empty(table.shape, np.result_type(*types), order="F")
-    for place, (column, kind) in enumerate(zip(table.columns, types, strict=True)):
-        rows[:, place] = column.cast(pa.from_numpy_dtype(kind)).to_numpy()
-    return rows
-
-
-def _number_type(kind: pa.DataType) -> np.dtype | None:
-    """The array type of an Arrow type that is a number, else None. A column of gaps alone may be one."""
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        return np.dtype(kind.to_pandas_dtype())
-    if pa.types.is_boolean(kind):
-        return np.dtype(np.uint8)
-    if pa.types.is_decimal(kind) or pa.types.is_null(kind):
-        return np.dtype(np.float64)
-    return None
-
-
-def _non_finite(rows: np.ndarray) -> np.ndarray:
-    """Number of cells of each column that are NaN or infinite, a chunk in memory at a time."""
-    if rows.dtype.kind != "f":
-        return np.zeros(rows.shape[1], int)
-    counts = [(~np.isfinite(chunk)).sum(0) for chunk in ArraySource(rows).chunks()]
-    return np.sum(counts, axis=0)
-
-
-# -- refusing
-
-
-def _refuse_text(path: Path, table: pa.Table) -> None:
-    """Name the columns that are not numbers, each with a cell that shows it."""
-    text = [name for name in table.column_names if _number_type(table[name].type) is None]
-    if not text:
-        return
-    shown = [f"{name!r} (as {_telling_cell(table[name])!r})" for name in text[:NAMED_AT_MOST]]
-    separator = next((mark for mark in ";\t|" if len(text) == table.num_columns == 1 and mark in text[0]), None)
-    if separator is not None:
-        advice = f"Its cells seem to be separated by {separator!r}: write it with commas"
-    elif len(text) <= NAMED_AT_MOST:
-        advice = f"Leave them out with --exclude {shlex.join(text)}"
-    else:
-        advice = "Choose the columns of numbers with --columns"
-    raise DataError(
-        f"{str(path)!r} has columns that are not numbers", got=_enumerated(shown, n_items=len(text)), hint=advice
-    )
-
-
-def _telling_cell(column: pa.ChunkedArray) -> object:
-    """The first cell that does not read as a number."""
-    for cell in column:
-        value = cell.as_py()
-        if value is not None and not is_number(str(value)):
-            return value
-    return column[0].as_py()
-
-
-def _refuse_counted(path: Path, what: str, counts: Iterable[int], labels: Sequence[str]) -> None:
-    """Name the columns in which there is any of what should not be, with its count."""
-    found = [f"{count} in column {label!r}" for label, count in zip(labels, counts, strict=True) if count]
-    if found:
-        raise DataError(
-            f"{str(path)!r} has {what}",
-            got=_enumerated(found),
-            hint="Fill them, drop their rows, or leave the columns out with --exclude",
-        )
-
-
-def _enumerated(items: Sequence[str], n_items: int | None = None) -> str:
-    """A few items, and how many more there are."""
-    n_items = n_items or len(items)
-    shown = ", ".join(items[:NAMED_AT_MOST])
-    return shown if n_items <= NAMED_AT_MOST else f"{shown} and {n_items - NAMED_AT_MOST} more"

@@ -1,0 +1,290 @@
+"""Columns: those of a table file as one array of finite numbers, or an error that shows which cell is none.
+
+Text, dates, gaps and infinite cells are refused together, so that one answer says all that is to be done.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from eigencode.data.dialects import NUMBER
+from eigencode.data.memory import require_memory
+from eigencode.data.sources import ArraySource
+from eigencode.data.table_files import TableFile, foreign_errors
+from eigencode.errors import DataError
+
+NAMED_AT_MOST = 5
+"""Columns that an error describes before it only counts."""
+
+EXCLUDED_AT_MOST = 30
+"""Columns that an error proposes to leave out by name."""
+
+CELL_AT_MOST = 40
+"""Letters of a cell that an error shows."""
+
+DATE = r"\s*\d{1,4}([-./])\d{1,2}([-./])\d{1,4}([ T].*)?"
+THOUSANDS = re.compile(r"\s*[+-]?\d{1,3}(?:[.,' \u00a0\u202f]\d{3})+(?:[.,]\d+)?\s*")
+DECIMAL_COMMA = re.compile(r"\s*[+-]?\d*,\d+\s*")
+
+KINDS = {
+    "text": "columns that are not numbers",
+    "dates": "columns of dates or times",
+    "gaps": "gaps",
+    "infinite": "infinite cells",
+}
+"""What can be wrong with a column, in the order in which it is told."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a column cannot be used.
+
+    Attributes
+    ----------
+    kind : str
+        One of `KINDS`.
+    label : str
+        The column.
+    row : int
+        The first row that shows it.
+    cell : str or None
+        What is there, where that tells something.
+    count : int
+        Number of such cells.
+    few : bool
+        Whether most cells are as they should be.
+    """
+
+    kind: str
+    label: str
+    row: int
+    cell: str | None
+    count: int
+    few: bool = True
+
+    def described(self, where: str) -> str:
+        """The column in a few words."""
+        if self.cell is None:
+            return f"{self.count} in column {self.label!r} (the first in {where})"
+        more = f", and {self.count - 1} more" if self.few and self.count > 1 else ""
+        return f"{self.label!r} (as {_short(self.cell)!r} in {where}{more})"
+
+
+def numbers_of(file: TableFile, positions: Sequence[int]) -> np.ndarray:
+    """The columns of a file at these positions, checked to be finite numbers.
+
+    Parameters
+    ----------
+    file : TableFile
+        The file.
+    positions : sequence of int
+        The columns.
+
+    Returns
+    -------
+    ndarray of shape (n, d)
+        In the narrowest type that holds all columns.
+
+    Raises
+    ------
+    DataError
+        If there are no rows, or a column has anything but finite numbers.
+    """
+    labels = [file.labels[position] for position in positions]
+    found = file.read(positions)
+    if not len(found):
+        raise DataError(f"{file.name} has no rows")
+    if isinstance(found, pa.Table):
+        columns = found.columns
+        del found
+        with foreign_errors(file.name, "a table of numbers"):
+            columns = [_plain(column) for column in columns]
+            problems = [
+                problem for label, column in zip(labels, columns, strict=True) for problem in _seen(column, label)
+            ]
+            refuse(file, problems)
+            rows = _as_array(file, columns)
+    else:
+        rows = found
+    refuse(file, _not_finite(rows, labels))
+    return rows.view(np.uint8) if rows.dtype == bool else rows
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column without a dictionary of its values."""
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
+def _as_array(file: TableFile, columns: list[pa.ChunkedArray]) -> np.ndarray:
+    """Arrow's columns as one array, column after column, so that a frame over it needs no copy; they are given up."""
+    types = [_number_type(column.type) for column in columns]
+    shape, dtype = (len(columns[0]), len(columns)), np.result_type(*(kind for kind in types if kind is not None))
+    require_memory(
+        dtype.itemsize * shape[0] * shape[1], f"Reading {file.name}", "Read fewer columns, or a part of the rows"
+    )
+    rows = np.empty(shape, dtype, order="F")
+    for position, kind in enumerate(types):
+        column = columns[position].cast(pa.from_numpy_dtype(kind))
+        columns[position] = None
+        first = 0
+        for chunk in column.chunks:
+            rows[first : first + len(chunk), position] = chunk.to_numpy(zero_copy_only=False)
+            first += len(chunk)
+    return rows
+
+
+def _number_type(kind: pa.DataType) -> np.dtype | None:
+    """The array type of an Arrow type that is a number, else None. A column of gaps alone may be one."""
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return np.dtype(kind.to_pandas_dtype())
+    if pa.types.is_boolean(kind):
+        return np.dtype(np.uint8)
+    if pa.types.is_decimal(kind) or pa.types.is_null(kind):
+        return np.dtype(np.float64)
+    return None
+
+
+# -- what is wrong with a column
+
+
+def _seen(column: pa.ChunkedArray, label: str) -> Iterable[Problem]:
+    """What keeps one of Arrow's columns from being numbers, if anything."""
+    if pa.types.is_temporal(column.type):
+        row = _first(pc.is_valid(column))
+        yield Problem("dates", label, row, str(column[row]), len(column) - column.null_count, few=False)
+    elif _number_type(column.type) is None:
+        yield _text(column, label)
+    elif column.null_count:
+        yield Problem("gaps", label, _first(pc.is_null(column)), None, column.null_count)
+
+
+def _text(column: pa.ChunkedArray, label: str) -> Problem:
+    """The first cell that is not a number, among columns that are not."""
+    n_values = len(column) - column.null_count
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        row = _first(pc.is_valid(column)) if n_values else 0
+        return Problem("text", label, row, f"{column.type}: {column[row]}", n_values, few=False)
+    wrong = pc.fill_null(pc.invert(pc.match_substring_regex(column, f"^{NUMBER}$")), False)
+    count = pc.sum(wrong).as_py() or 0
+    row = _first(wrong) if count else _first(pc.is_valid(column)) if n_values else 0
+    dates = pc.sum(pc.match_substring_regex(column, f"^{DATE}$")).as_py() or 0
+    kind = "dates" if 2 * dates > n_values else "text"
+    return Problem(kind, label, row, str(column[row]), count, few=0 < 2 * count < n_values)
+
+
+def _first(mask: pa.ChunkedArray) -> int:
+    """The first row where a mask is true; 0 where it is nowhere."""
+    return max(int(pc.index(mask, True).as_py()), 0)
+
+
+def _not_finite(rows: np.ndarray, labels: Sequence[str]) -> list[Problem]:
+    """Cells that are NaN or infinite, found a chunk in memory at a time."""
+    if rows.dtype.kind != "f":
+        return []
+    gaps, infinite = _Counter(labels), _Counter(labels)
+    first = 0
+    for chunk in ArraySource(rows).chunks():
+        if not np.isfinite(chunk).all():
+            gaps.add(np.isnan(chunk), first)
+            infinite.add(np.isinf(chunk), first)
+        first += len(chunk)
+    return [*gaps.problems("gaps"), *infinite.problems("infinite")]
+
+
+class _Counter:
+    """Counts cells of each column, and keeps the first row of each."""
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        self.labels = labels
+        self.counts, self.rows = np.zeros(len(labels), int), np.full(len(labels), -1)
+
+    def add(self, mask: np.ndarray, first: int) -> None:
+        """Count the cells of a chunk whose first row this is."""
+        counts = mask.sum(0)
+        new = (self.counts == 0) & (counts > 0)
+        self.rows[new] = first + mask.argmax(0)[new]
+        self.counts += counts
+
+    def problems(self, kind: str) -> list[Problem]:
+        """The columns that have any."""
+        found = zip(self.labels, self.rows, self.counts, strict=True)
+        return [Problem(kind, label, int(row), None, int(count)) for label, row, count in found if count]
+
+
+# -- saying so
+
+
+def refuse(file: TableFile, problems: Sequence[Problem]) -> None:
+    """Raise one error for all columns that cannot be used."""
+    if not problems:
+        return
+    by_kind = {kind: [problem for problem in problems if problem.kind == kind] for kind in KINDS}
+    by_kind = {kind: found for kind, found in by_kind.items() if found}
+    got = [_listed(file, found) for found in by_kind.values()]
+    raise DataError(
+        f"{file.name} has {_joined([KINDS[kind] for kind in by_kind])}",
+        got="; ".join(got),
+        hint=_advice(file, by_kind, list(dict.fromkeys(problem.label for problem in problems))),
+    )
+
+
+def _listed(file: TableFile, problems: Sequence[Problem]) -> str:
+    """A few columns, each with the first cell that shows what is wrong, and how many more there are."""
+    shown = problems[:NAMED_AT_MOST]
+    places = file.where([problem.row for problem in shown])
+    return enumerated(
+        [problem.described(where) for problem, where in zip(shown, places, strict=True)], n_items=len(problems)
+    )
+
+
+def _advice(file: TableFile, by_kind: dict[str, list[Problem]], labels: list[str]) -> str:
+    """What to do about it."""
+    left_out = (
+        f"leave them out with --exclude {shlex.join(labels)}"
+        if len(labels) <= EXCLUDED_AT_MOST
+        else "choose the columns of numbers with --columns"
+    )
+    advice = [_advice_on_text(by_kind["text"])] if "text" in by_kind else []
+    advice += ["turn dates into numbers, such as days since the first"] if "dates" in by_kind else []
+    filled = [kind for kind in ("gaps", "infinite") if kind in by_kind]
+    advice += ["fill the gaps" if filled == ["gaps"] else "fill such cells", "drop their rows"] if filled else []
+    said = ", ".join([one for one in advice if one] + [f"or {left_out}" if any(advice) else left_out])
+    later = "; columns with gaps come in a later version" if "gaps" in by_kind else ""
+    return said[0].upper() + said[1:] + later
+
+
+def _advice_on_text(problems: Sequence[Problem]) -> str:
+    """What to do about cells that nearly are numbers."""
+    cells = [problem.cell or "" for problem in problems]
+    if any(DECIMAL_COMMA.fullmatch(cell) for cell in cells):
+        return "read 1,5 as a number with --decimal ,"
+    if any(THOUSANDS.fullmatch(cell) for cell in cells):
+        return "write numbers without separators of thousands"
+    if any(re.fullmatch(NUMBER, cell) for cell in cells):
+        return "save numbers as numbers, not as text"
+    if any(problem.few for problem in problems):
+        return "correct these cells"
+    return ""
+
+
+def enumerated(items: Sequence[str], n_items: int | None = None) -> str:
+    """A few items, and how many more there are."""
+    n_items = n_items or len(items)
+    shown = ", ".join(items[:NAMED_AT_MOST])
+    return shown if n_items <= NAMED_AT_MOST else f"{shown} and {n_items - NAMED_AT_MOST} more"
+
+
+def _joined(items: Sequence[str]) -> str:
+    *others, last = items
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _short(cell: str) -> str:
+    return cell if len(cell) <= CELL_AT_MOST else cell[: CELL_AT_MOST - 3] + "..."

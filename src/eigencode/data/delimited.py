@@ -1,0 +1,304 @@
+"""Delimited text: CSV and its relatives, as spreadsheets and programs write them."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from eigencode.data.contents import Content
+from eigencode.data.dialects import GAP_CELLS, SEPARATORS, dialect_of
+from eigencode.data.memory import require_memory
+from eigencode.data.records import ANY_LINE_END, QUOTED, Record, lines, records, unquoted
+from eigencode.data.table_files import DEFAULT, SHOWN_AT_MOST, TableFile, TextOptions, foreign_errors, named_or_refused
+from eigencode.errors import DataError, FileError, OptionError, did_you_mean
+
+BLOCK = 1 << 24
+"""Bytes that text is parsed in. One line must fit: this is room for about a million columns."""
+
+LARGEST_BLOCK = (1 << 31) - 1
+
+BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+"""Encodings by the first bytes of a text; a mark that begins like another comes before it."""
+
+ENCODINGS = (
+    "utf-8",
+    "latin-1",
+    "cp1252",
+    "utf-16",
+    "utf-16-le",
+    "utf-16-be",
+    "utf-32",
+    "mac-roman",
+    "shift-jis",
+    "gb18030",
+)
+"""Encodings that a hint names."""
+
+BINARY = {
+    b"PK\x03\x04": "a zip archive, as .xlsx and .npz files are",
+    b"\xd0\xcf\x11\xe0": "an old Excel file",
+    b"PAR1\x15": "Parquet",
+    b"ARROW1\0\0": "Arrow IPC",
+    b"\x93NUMPY": "NPY",
+    b"\x89HDF": "HDF5",
+    b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"%PDF": "a PDF",
+    b"SQLite format 3": "an SQLite database",
+}
+"""What a file is that is no text, by its first bytes."""
+
+CELL_BYTES = 8
+"""Bytes that a cell takes once it is parsed."""
+
+
+class Csv(TableFile):
+    """Text with a separator between cells, in any of the usual dialects."""
+
+    separator = ","
+    """What the name of the file says of it."""
+
+    def __init__(self, content: Content, options: TextOptions = DEFAULT) -> None:
+        self.name, self.notes = content.name, []
+        self._refuse_binary(content)
+        self._buffer = self._in_utf8(content, options.encoding)
+        self._text = memoryview(self._buffer)
+        self._dialect = dialect_of(self._text, options, self.separator)
+        self._separator = self._dialect.separator.encode()
+        first = next(self._records(), None)
+        if first is None:
+            raise DataError(f"{self.name} is empty", hint="It needs a line of names, and a line for each row")
+        self._note_dialect(options)
+        cells = first.cells
+        has_extra_cell = self._dialect.trailing and not cells[-1]
+        self.n_columns = len(cells) - has_extra_cell
+        self.names = named_or_refused(self.name, self.n_columns, options.names)
+        if self.names is None and options.header:
+            self.names = [self._decoded(cell, first.line, i).strip() for i, cell in enumerate(cells[: self.n_columns])]
+            self._note_numbers(cells[: self.n_columns], first.line)
+            n_lines = len(ANY_LINE_END.findall(self._text, self._dialect.start, first.end))
+            self._dialect = replace(self._dialect, start=first.end, line=self._dialect.line + n_lines)
+
+    # -- the header
+
+    def _refuse_binary(self, content: Content) -> None:
+        if kind := next((kind for magic, kind in BINARY.items() if content.starts_with(magic)), None):
+            hint = "Give it the ending of its format, or save it as CSV"
+            raise FileError(f"{self.name} is not text", got=kind, hint=hint)
+
+    def _in_utf8(self, content: Content, encoding: str | None) -> pa.Buffer:
+        """The text in UTF-8, without a mark before it."""
+        buffer = content.buffer
+        mark = next((mark for mark in BYTE_ORDER_MARKS if content.starts_with(mark)), b"")
+        if encoding is None and BYTE_ORDER_MARKS.get(mark, "utf-8") != "utf-8":
+            encoding = BYTE_ORDER_MARKS[mark]
+            self.notes.append(f"read as text in {encoding.upper()}")
+        if encoding is None or _is_utf8(encoding):
+            self._refuse_wide_letters(content)
+            return buffer.slice(len(mark) if mark == codecs.BOM_UTF8 else 0)
+        require_memory(4 * buffer.size, f"Reading {self.name}", "Save it as text in UTF-8")
+        try:
+            return pa.py_buffer(buffer.to_pybytes().decode(encoding).removeprefix("\ufeff").encode())
+        except (UnicodeError, LookupError, OverflowError) as error:
+            raise FileError(
+                f"{self.name} is not text in {encoding}",
+                got=f"the error {str(error)[:SHOWN_AT_MOST]}",
+                hint=f"Try another --encoding: {', '.join(ENCODINGS[:4])}",
+            ) from error
+
+    def _refuse_wide_letters(self, content: Content) -> None:
+        """UTF-16 without a mark has a zero beside every plain letter."""
+        head = content.buffer.slice(0, min(content.buffer.size, 4096)).to_pybytes()
+        for encoding, zeros in (("utf-16-le", head[1::2]), ("utf-16-be", head[::2])):
+            if zeros.count(0) > len(zeros) / 2:
+                hint = f"It seems to be UTF-16: read it with --encoding {encoding}"
+                raise FileError(f"{self.name} is not text in UTF-8", got="zeros between its letters", hint=hint)
+
+    def _decoded(self, cell: bytes, line: int, position: int) -> str:
+        try:
+            return unquoted(cell).decode()
+        except UnicodeDecodeError as error:
+            raise self._not_utf8(error, line, f"column {position + 1}") from error
+
+    def _not_utf8(self, error: UnicodeDecodeError, line: int, column: str) -> FileError:
+        bad, shown = error.object[error.start], error.object[:40].decode("latin-1")
+        return FileError(
+            f"{self.name} is not text in UTF-8",
+            got=f"the byte {bad:#04x} in line {line}, {column}, which is {shown!r} in Latin-1",
+            hint="Read it with --encoding latin-1, or save it as 'CSV UTF-8'",
+        )
+
+    def _note_dialect(self, options: TextOptions) -> None:
+        """Say which separator and decimal mark were assumed."""
+        dialect, found = self._dialect, []
+        if options.separator is None and dialect.separator != self.separator:
+            found.append(f"separator {SEPARATORS.get(dialect.separator, repr(dialect.separator))}")
+        if options.decimal is None and dialect.decimal == ",":
+            found.append("decimal comma")
+        if found:
+            self.notes.append(f"read with {' and '.join(found)}")
+
+    def _note_numbers(self, cells: Sequence[bytes], line: int) -> None:
+        """Say that a first line which may be a row was read as the header."""
+        numbers = [cell for cell in map(unquoted, cells) if self._dialect.is_number(cell)]
+        if numbers:
+            self.is_header_doubtful = True
+            what = "numbers" if len(numbers) == len(cells) else f"a number ({numbers[0].decode().strip()})"
+            self.notes.append(
+                f"line {line}, which holds {what}, was read as the names of the columns; "
+                "if it is a row, give --no-header or --names"
+            )
+
+    # -- the rows
+
+    def read(self, positions: Sequence[int]) -> pa.Table:
+        """Parse the columns, their types by what is in them."""
+        self._require_memory(len(positions))
+        extra = [str(self.n_columns)] if self._dialect.trailing else []
+        chosen = [str(position) for position in positions]
+        table = self._parsed([str(position) for position in range(self.n_columns)] + extra, chosen + extra)
+        self._refuse_open_quote()
+        if extra and table.num_columns and table[extra[0]].null_count < table.num_rows:
+            raise DataError(
+                f"Every line of {self.name} must have {self.n_columns} cells, as its first one",
+                got=f"one more in {self.where([_first_value(table[extra[0]])])[0]}",
+            )
+        self._refuse_bytes(table, positions)
+        return table.select(chosen).rename_columns([self.labels[position] for position in positions])
+
+    def _parsed(self, names: list[str], chosen: list[str]) -> pa.Table:
+        data = self._buffer.slice(self._dialect.start)
+        with foreign_errors(self.name, "CSV"):
+            try:
+                return self._parsed_in_blocks(data, names, chosen, BLOCK)
+            except pa.ArrowInvalid as error:
+                if "Empty CSV file" in str(error):
+                    return pa.table({name: pa.array([], pa.float64()) for name in chosen})
+                if "straddl" in str(error):
+                    return self._parsed_in_blocks(data, names, chosen, min(max(data.size, BLOCK), LARGEST_BLOCK))
+                self._refuse_ragged()
+                raise
+
+    def _parsed_in_blocks(self, data: pa.Buffer, names: list[str], chosen: list[str], block: int) -> pa.Table:
+        return pa.csv.read_csv(
+            pa.BufferReader(data),
+            pa.csv.ReadOptions(column_names=names, block_size=block),
+            pa.csv.ParseOptions(delimiter=self._dialect.separator, newlines_in_values=True),
+            pa.csv.ConvertOptions(
+                include_columns=chosen,
+                decimal_point=self._dialect.decimal,
+                null_values=GAP_CELLS,
+                strings_can_be_null=True,
+            ),
+        )
+
+    def _require_memory(self, n_columns: int) -> None:
+        """Ask for the memory of the numbers: parsed, and once more as one array."""
+        sampled = list(islice(self._records(), 100))
+        if sampled:
+            bytes_a_row = (sampled[-1].end - self._dialect.start) / len(sampled)
+            n_rows = (self._buffer.size - self._dialect.start) / bytes_a_row
+            require_memory(
+                2 * CELL_BYTES * n_rows * n_columns, f"Reading {self.name}", "Read fewer columns, or a part of the rows"
+            )
+
+    def where(self, rows: Sequence[int]) -> list[str]:
+        """The lines in which these rows begin."""
+        wanted, found = set(rows), {}
+        for row, line in enumerate(self._first_lines()):
+            if row in wanted:
+                found[row] = f"line {line}"
+                if len(found) == len(wanted):
+                    break
+        return [found.get(row, f"row {row + 1}") for row in rows]
+
+    def _records(self) -> Iterator[Record]:
+        return records(self._text, self._separator, self._dialect.start, self._dialect.line)
+
+    def _first_lines(self) -> Iterator[int]:
+        """Numbers of the lines in which rows begin."""
+        if self._n_quotes():
+            return (record.line for record in self._records())
+        return (number for number, _ in lines(self._text, self._dialect.start, self._dialect.line))
+
+    def _n_quotes(self) -> int:
+        return sum(bytes(self._text[i : i + BLOCK]).count(b'"') for i in range(0, len(self._text), BLOCK))
+
+    # -- refusing
+
+    def _refuse_ragged(self) -> None:
+        """Name the first line whose number of cells is not the header's, which Arrow's threads do not know."""
+        n_cells = self.n_columns + self._dialect.trailing
+        for record in self._records():
+            if len(record.cells) != n_cells:
+                mark = SEPARATORS.get(self._dialect.separator, repr(self._dialect.separator))
+                raise DataError(
+                    f"Every line of {self.name} must have {n_cells} cells, as its first one",
+                    got=f"{len(record.cells)} in line {record.line}, where a {mark} separates",
+                    hint="Correct the line, or name another mark with --separator",
+                )
+
+    def _refuse_open_quote(self) -> None:
+        """A quote that is never closed takes all the lines after it into one cell."""
+        if self._n_quotes() % 2 == 0:
+            return
+        for record in self._records():
+            for cell in record.cells:
+                match = QUOTED.match(cell)
+                if match and not match[2]:
+                    raise DataError(f"{self.name} has a cell whose quote is not closed", got=f"line {record.line}")
+
+    def _refuse_bytes(self, table: pa.Table, positions: Sequence[int]) -> None:
+        """Show the first cell that is not text in UTF-8."""
+        for position in positions:
+            column = table[str(position)]
+            for row, cell in enumerate(column.to_pylist() if pa.types.is_binary(column.type) else ()):
+                try:
+                    (cell or b"").decode()
+                except UnicodeDecodeError as error:
+                    line = int(self.where([row])[0].split()[1])
+                    raise self._not_utf8(error, line, f"column {self.labels[position]!r}") from error
+
+    @staticmethod
+    def write(file: BinaryIO, columns: Mapping[str, np.ndarray]) -> None:
+        """Write a header and the shortest decimals that read back as the same numbers."""
+        pa.csv.write_csv(pa.table(dict(columns)), file)
+
+
+class Tsv(Csv):
+    """Text with tabs between cells."""
+
+    separator = "\t"
+
+    @staticmethod
+    def write(file: BinaryIO, columns: Mapping[str, np.ndarray]) -> None:
+        """Write as CSV, with tabs."""
+        pa.csv.write_csv(pa.table(dict(columns)), file, pa.csv.WriteOptions(delimiter="\t"))
+
+
+def _is_utf8(encoding: str) -> bool:
+    """Whether an encoding is UTF-8 under one of its names."""
+    try:
+        return codecs.lookup(encoding).name in ("utf-8", "utf-8-sig", "ascii")
+    except (LookupError, ValueError, TypeError) as error:
+        hint = did_you_mean(encoding, ENCODINGS)
+        raise OptionError("There is no such encoding", got=repr(encoding), hint=hint) from error
+
+
+def _first_value(column: pa.ChunkedArray) -> int:
+    """The first row with a value."""
+    return int(pc.index(pc.is_valid(column), True).as_py())
