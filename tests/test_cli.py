@@ -383,9 +383,9 @@ def test_fit_reads_a_stream(model, typed, frame, capsys):
     ("content", "says"),
     [
         (b"", "is empty"),
-        (b"x,y\n1,w\n", "Leave them out with --exclude y"),
+        (b"x,y\n1,w\n", "Leave it out with --exclude y"),
         (b"x,y\n1\n", "Every line of '<stream>' must have 2 cells, as its first one. Got 1 in line 2."),
-        (b"\xff\xfe", "is not text in UTF-8"),
+        (b"\xff\xfex", "is not text in utf-16"),
         (b"x,y\n", "has no rows"),
         (b"x,x\n1,2\n", "more than one column of the same name"),
     ],

@@ -383,7 +383,7 @@ def test_help_shows_the_command(capsys):
     assert listed.index(" fit ") < listed.index(" sweep ") < listed.index(" transform ")
     assert run("sweep --help") == 0
     said = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert "Usage: eigencode sweep ROWS --output MODEL --over NAME=VALUE,... [OPTIONS]" in said
+    assert "Usage: eigencode sweep ROWS... --output MODEL --over NAME=VALUE,... [OPTIONS]" in said
     for word in ["--over", "--folds", "--rule", "--scoring", "--table", "--picture", "--json", "--n-components"]:
         assert f" {word} " in said
     assert "hidden=64,128/64; / alone is the empty one" in said

@@ -40,6 +40,7 @@ from eigencode.cli.tables import (
     Rows,
     TableOutput,
     check_table_output,
+    files_of,
     loaded,
     model_and_rows,
     read_codes,
@@ -47,7 +48,7 @@ from eigencode.cli.tables import (
     write,
     write_rows,
 )
-from eigencode.cli.words import description, outcome, print_facts, print_json, summary
+from eigencode.cli.words import description, fitted_names, outcome, print_facts, print_json, summary
 from eigencode.errors import DataError, EigencodeError, InterruptedWarning, OptionError
 
 MODEL_ENDING = ".safetensors"
@@ -164,7 +165,7 @@ def demo(*, output: DemoOutput = Path("demo")) -> None:
     run_demo(output)
 
 
-@app.command(sort_key=1, usage="Usage: eigencode fit ROWS --output MODEL [OPTIONS]")
+@app.command(sort_key=1, usage="Usage: eigencode fit ROWS... --output MODEL [OPTIONS]")
 def fit(
     rows: Rows,
     /,
@@ -187,7 +188,7 @@ def fit(
     check_output(output, [MODEL_ENDING])
     table = read_rows(rows, chosen)
     if len(table.rows) < 2:
-        raise DataError("Fitting takes two rows at least", got=f"{len(table.rows)} in {str(rows)!r}")
+        raise DataError("Fitting takes two rows at least", got=f"{len(table.rows)} in {shlex.join(map(str, rows))!r}")
     # What the fit itself has to say is no part of the answer.
     with redirect_stdout(sys.stderr):
         model = getattr(eigencode, KINDS[kind])(**knobs).fit(table.frame)
@@ -202,10 +203,10 @@ def fit(
         print_json({**summary(model), "model": str(output)})
         return
     print_facts(outcome(summary(model)))
-    _say_what_next(output, rows)
+    _say_what_next(output, rows, chosen.typed(fitted_names(model)))
 
 
-@app.command(sort_key=2, usage="Usage: eigencode sweep ROWS --output MODEL --over NAME=VALUE,... [OPTIONS]")
+@app.command(sort_key=2, usage="Usage: eigencode sweep ROWS... --output MODEL --over NAME=VALUE,... [OPTIONS]")
 def sweep(
     rows: Rows,
     /,
@@ -229,7 +230,7 @@ def sweep(
     knobs = knobs_given(kind, flags, "sweep")
     grid = sweeps.grid_given(kind, plan.over, knobs)
 
-    sweeps.check_outputs({output: [MODEL_ENDING], table: sweeps.TABLES, picture: sweeps.PICTURES}, rows)
+    sweeps.check_outputs({output: [MODEL_ENDING], table: sweeps.TABLES, picture: sweeps.PICTURES}, files_of(rows))
     read = read_rows(rows, chosen)
     estimator = getattr(eigencode, KINDS[kind])(**knobs)
     with redirect_stdout(sys.stderr):
@@ -245,10 +246,10 @@ def sweep(
         print_json({**summary(model), "model": str(output), **files, "search": sweeps.facts(search)})
         return
     print_facts(outcome(summary(model)))
-    _say_what_next(output, rows)
+    _say_what_next(output, rows, chosen.typed(fitted_names(model)))
 
 
-@app.command(sort_key=3, usage="Usage: eigencode transform MODEL ROWS --output CODES [OPTIONS]")
+@app.command(sort_key=3, usage="Usage: eigencode transform MODEL ROWS... --output CODES [OPTIONS]")
 def transform(
     model: Model,
     rows: Rows,
@@ -267,15 +268,15 @@ def transform(
     write(output, dict(zip(fitted.get_feature_names_out()[: codes.shape[1]], codes.T, strict=True)))
 
 
-@app.command(sort_key=4, usage="Usage: eigencode decode MODEL CODES --output TABLE [OPTIONS]")
+@app.command(sort_key=4, usage="Usage: eigencode decode MODEL CODES... --output TABLE [OPTIONS]")
 def decode(model: Model, codes: Codes, /, *, output: TableOutput, chosen: Chosen = ALL) -> None:
     """Decode a table of codes: one row in the data's columns and units for each line of codes."""
-    check_table_output(output, codes)
+    check_table_output(output, *codes)
     fitted = loaded(model)
     write_rows(output, fitted, fitted.inverse_transform(read_codes(codes, chosen, fitted)))
 
 
-@app.command(sort_key=5, usage="Usage: eigencode reconstruct MODEL ROWS --output TABLE [OPTIONS]")
+@app.command(sort_key=5, usage="Usage: eigencode reconstruct MODEL ROWS... --output TABLE [OPTIONS]")
 def reconstruct(
     model: Model,
     rows: Rows,
@@ -293,7 +294,7 @@ def reconstruct(
     write_rows(output, fitted, fitted.reconstruct(X, n_components=n_components))
 
 
-@app.command(sort_key=6, usage="Usage: eigencode score MODEL ROWS [OPTIONS]")
+@app.command(sort_key=6, usage="Usage: eigencode score MODEL ROWS... [OPTIONS]")
 def score(
     model: Model,
     rows: Rows,
@@ -365,7 +366,8 @@ def describe(model: Model, /, *, as_json: AsJson = False) -> None:
 # -- what to do next
 
 
-def _say_what_next(model: Path, rows: Path) -> None:
+def _say_what_next(model: Path, rows: Sequence[Path], flags: Sequence[str]) -> None:
     """Where the model is, and the command that encodes rows with it."""
     print(f"\nThe model is in {model}. Encode rows with:\n")
-    print(f"  {shlex.join(['eigencode', 'transform', str(model), str(rows), '--output', 'codes.parquet'])}")
+    words = ["eigencode", "transform", str(model), *map(str, rows), "--output", "codes.parquet", *flags]
+    print(f"  {shlex.join(words)}")

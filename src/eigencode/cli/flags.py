@@ -292,7 +292,7 @@ def in_flags(message: str) -> str:
     return _SETTING.sub(as_typed, message)
 
 
-FLAGS_OF_SEVERAL_WORDS = {"--columns", "--exclude"} | {flag.word for flag in FLAGS.values() if flag.sequence}
+FLAGS_OF_SEVERAL_WORDS = {"--columns", "--exclude", "--names"} | {flag.word for flag in FLAGS.values() if flag.sequence}
 
 
 def advice_on_taken_words(tokens: Sequence[str], error: CycloptsError) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, cast
 
 from cyclopts import Parameter
 
@@ -19,27 +19,64 @@ if TYPE_CHECKING:
     from eigencode.data.files import Table
     from eigencode.estimators.base import BaseAutoencoder
 
-Rows = Annotated[
-    Path,
-    Parameter(
-        help="Table of numbers: a .csv, .parquet or .npy file, or - for CSV from standard input.",
-        group=FILES,
-    ),
+TABLES = (
+    "a .csv, .tsv, .parquet, .arrow or .npy file, packed as .gz or not; a folder or a pattern of such files, or "
+    "several, for rows one after the other; - is standard input"
+)
+Rows = Annotated[tuple[Path, ...], Parameter(help=f"Tables of numbers: {TABLES}.", group=FILES)]
+Codes = Annotated[
+    tuple[Path, ...], Parameter(help="Tables of codes, as transform wrote them: files, or -.", group=FILES)
 ]
-Codes = Annotated[Path, Parameter(help="Table of codes, as transform wrote it: a file, or -.", group=FILES)]
 TableOutput = Annotated[
     Path,
     Parameter(help="Where to: a .csv, .parquet or .npy file, or - for CSV to standard output.", group=FILES),
 ]
 SEVERAL = Parameter(consume_multiple=True, negative_iterable=(), show_default=False, group=FILES)
+ONE = Parameter(show_default=False, group=FILES)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which columns of a table to use."""
+    """Which columns of a table to use, and how text is read as a table."""
 
-    columns: Annotated[tuple[str, ...], SEVERAL, Parameter(help="Columns to use, in place of all.")] = ()
-    exclude: Annotated[tuple[str, ...], SEVERAL, Parameter(help="Columns to leave out.")] = ()
+    columns: Annotated[
+        tuple[str, ...],
+        SEVERAL,
+        Parameter(help="Columns to use, in place of all: words, or names with commas between them."),
+    ] = ()
+    exclude: Annotated[tuple[str, ...], SEVERAL, Parameter(help="Columns to leave out, written likewise.")] = ()
+    no_header: Annotated[
+        bool, ONE, Parameter(negative=(), help="The first line of a CSV is a row, and holds no names.")
+    ] = False
+    names: Annotated[
+        tuple[str, ...],
+        SEVERAL,
+        Parameter(help="Names for the columns of a CSV without a header, or of an NPY file, written likewise."),
+    ] = ()
+    separator: Annotated[
+        str | None, ONE, Parameter(help="Character between the cells of a CSV, or its name, as tab; else found.")
+    ] = None
+    decimal: Annotated[str | None, ONE, Parameter(help="Decimal mark of a CSV, . or , ; else found.")] = None
+    encoding: Annotated[str | None, ONE, Parameter(help="Encoding of a CSV, as latin-1; else UTF-8.")] = None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The same, as `read_table` takes it."""
+        from eigencode.data.formats import TextOptions
+
+        text = TextOptions(
+            self.separator, self.decimal, self.encoding, not (self.no_header or self.names), tuple(self.names)
+        )
+        return {"columns": self.columns, "exclude": self.exclude, "text": text}
+
+    def typed(self, names: Sequence[str] | None) -> list[str]:
+        """The flags with which the same rows are read for a model whose columns have these names, if any."""
+        flags = ["--no-header"] if self.no_header else []
+        one = {"--separator": self.separator, "--decimal": self.decimal, "--encoding": self.encoding}
+        flags += [word for flag, value in one.items() if value is not None for word in (flag, value)]
+        chosen = {} if names else {"--columns": self.columns, "--exclude": self.exclude}
+        several = {"--names": self.names, **chosen}
+        return flags + [word for flag, values in several.items() if values for word in (flag, *values)]
 
 
 ALL = Choice()
@@ -53,36 +90,54 @@ def loaded(path: Path) -> BaseAutoencoder:
     return load(path)
 
 
-def source(path: Path) -> Path | BinaryIO:
-    """What to read a table from."""
-    return sys.stdin.buffer if path == STREAM else path
+def sources(paths: Sequence[Path]) -> list[Path | BinaryIO]:
+    """What to read tables from."""
+    return [sys.stdin.buffer if path == STREAM else path for path in paths]
 
 
-def read_rows(rows: Path, chosen: Choice) -> Table:
-    """The columns chosen of a table."""
+def files_of(paths: Sequence[Path]) -> list[Path]:
+    """The files that are read, folders and patterns apart, as far as they can be known before."""
+    from eigencode.data.contents import expanded
+    from eigencode.data.formats import FOLDER_ENDINGS
+
+    named = [path for path in paths if path != STREAM]
+    return [Path(cast(Path, file)) for file in expanded(named, FOLDER_ENDINGS)] if named else []
+
+
+def read_rows(rows: Sequence[Path], chosen: Choice) -> Table:
+    """The columns chosen of some tables."""
     from eigencode.data.files import read_table
 
-    return read_table(source(rows), **vars(chosen))
+    return _said(read_table(sources(rows), **chosen.arguments))
 
 
-def read_codes(codes: Path, chosen: Choice, model: BaseAutoencoder) -> np.ndarray:
-    """The codes of a model in a table."""
+def read_codes(codes: Sequence[Path], chosen: Choice, model: BaseAutoencoder) -> np.ndarray:
+    """The codes of a model in some tables."""
     from eigencode.data.files import read_matching
 
     names = list(model.get_feature_names_out())
-    return read_matching(source(codes), names, model.n_components_, **vars(chosen)).rows
+    return _said(read_matching(sources(codes), names, model.n_components_, **chosen.arguments)).rows
 
 
-def model_and_rows(model: Path, rows: Path, chosen: Choice, output: Path | None = None) -> tuple[BaseAutoencoder, Any]:
-    """A model and the columns of a table that it was fitted on, as it takes them, once the output is seen fit."""
+def model_and_rows(
+    model: Path, rows: Sequence[Path], chosen: Choice, output: Path | None = None
+) -> tuple[BaseAutoencoder, Any]:
+    """A model and the columns of tables that it was fitted on, as it takes them, once the output is seen fit."""
     from eigencode.data.files import read_matching
 
     if output is not None:
-        check_table_output(output, rows)
+        check_table_output(output, *rows)
     fitted = loaded(model)
     names = fitted_names(fitted)
-    table = read_matching(source(rows), names, fitted.n_features_in_, **vars(chosen))
+    table = _said(read_matching(sources(rows), names, fitted.n_features_in_, **chosen.arguments))
     return fitted, table.rows if names is None else table.frame
+
+
+def _said(table: Table) -> Table:
+    """Say on standard error what was assumed in reading."""
+    for note in table.notes:
+        print(note, file=sys.stderr)
+    return table
 
 
 def check_table_output(output: Path, *inputs: Path) -> None:
@@ -91,7 +146,7 @@ def check_table_output(output: Path, *inputs: Path) -> None:
     from eigencode.data.outputs import check_output
 
     if output != STREAM:
-        check_output(output, FORMATS, inputs)
+        check_output(output, FORMATS, files_of(inputs))
 
 
 def write_rows(output: Path, model: BaseAutoencoder, answer: np.ndarray) -> None:

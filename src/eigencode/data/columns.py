@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -227,11 +227,10 @@ def refuse(file: TableFile, problems: Sequence[Problem]) -> None:
         return
     by_kind = {kind: [problem for problem in problems if problem.kind == kind] for kind in KINDS}
     by_kind = {kind: found for kind, found in by_kind.items() if found}
-    got = [_listed(file, found) for found in by_kind.values()]
     raise DataError(
-        f"{file.name} has {_joined([KINDS[kind] for kind in by_kind])}",
-        got="; ".join(got),
-        hint=_advice(file, by_kind, list(dict.fromkeys(problem.label for problem in problems))),
+        f"{file.name} has {', and '.join(KINDS[kind] for kind in by_kind)}",
+        got="; ".join(_listed(file, found) for found in by_kind.values()),
+        hint=_advice(file, by_kind),
     )
 
 
@@ -244,20 +243,34 @@ def _listed(file: TableFile, problems: Sequence[Problem]) -> str:
     )
 
 
-def _advice(file: TableFile, by_kind: dict[str, list[Problem]], labels: list[str]) -> str:
-    """What to do about it."""
-    left_out = (
-        f"leave them out with --exclude {shlex.join(labels)}"
-        if len(labels) <= EXCLUDED_AT_MOST
-        else "choose the columns of numbers with --columns"
-    )
-    advice = [_advice_on_text(by_kind["text"])] if "text" in by_kind else []
-    advice += ["turn dates into numbers, such as days since the first"] if "dates" in by_kind else []
-    filled = [kind for kind in ("gaps", "infinite") if kind in by_kind]
-    advice += ["fill the gaps" if filled == ["gaps"] else "fill such cells", "drop their rows"] if filled else []
-    said = ", ".join([one for one in advice if one] + [f"or {left_out}" if any(advice) else left_out])
-    later = "; columns with gaps come in a later version" if "gaps" in by_kind else ""
-    return said[0].upper() + said[1:] + later
+def _advice(file: TableFile, by_kind: Mapping[str, Sequence[Problem]]) -> str:
+    """What to do about it, a sentence for what is no number and one for what is missing."""
+    wrong = [*by_kind.get("text", ()), *by_kind.get("dates", ())]
+    missing = [*by_kind.get("gaps", ()), *by_kind.get("infinite", ())]
+    advice = ["If the first line is a row, give --no-header"] if file.is_header_doubtful else []
+    if wrong:
+        changes = [_advice_on_text(wrong), "turn dates into numbers" if "dates" in by_kind else ""]
+        advice.append(_sentence([change for change in changes if change], _left_out(wrong)))
+    if missing:
+        fill = "fill the gaps" if "gaps" in by_kind else "fill these cells"
+        later = "; columns with gaps come in a later version" if "gaps" in by_kind else ""
+        advice.append(_sentence([fill, "drop their rows"], _left_out(missing, of_gaps=bool(wrong))) + later)
+    return ". ".join(advice)
+
+
+def _left_out(problems: Sequence[Problem], *, of_gaps: bool = False) -> str:
+    """How to leave columns out; those with gaps too, after others."""
+    labels = list(dict.fromkeys(problem.label for problem in problems))
+    if of_gaps:
+        return "leave their columns out as well"
+    if len(labels) > EXCLUDED_AT_MOST:
+        return "choose the columns of numbers with --columns"
+    return f"leave {'it' if len(labels) == 1 else 'them'} out with --exclude {shlex.join(labels)}"
+
+
+def _sentence(choices: Sequence[str], last: str) -> str:
+    said = f"{', '.join(choices)}{',' if len(choices) > 1 else ''} or {last}" if choices else last
+    return said[0].upper() + said[1:]
 
 
 def _advice_on_text(problems: Sequence[Problem]) -> str:
@@ -281,10 +294,6 @@ def enumerated(items: Sequence[str], n_items: int | None = None) -> str:
     return shown if n_items <= NAMED_AT_MOST else f"{shown} and {n_items - NAMED_AT_MOST} more"
 
 
-def _joined(items: Sequence[str]) -> str:
-    *others, last = items
-    return f"{', '.join(others)} and {last}" if others else last
-
-
 def _short(cell: str) -> str:
+    cell = cell.strip()
     return cell if len(cell) <= CELL_AT_MOST else cell[: CELL_AT_MOST - 3] + "..."

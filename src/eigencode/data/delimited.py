@@ -245,12 +245,16 @@ class Csv(TableFile):
         n_cells = self.n_columns + self._dialect.trailing
         for record in self._records():
             if len(record.cells) != n_cells:
-                mark = SEPARATORS.get(self._dialect.separator, repr(self._dialect.separator))
                 raise DataError(
                     f"Every line of {self.name} must have {n_cells} cells, as its first one",
-                    got=f"{len(record.cells)} in line {record.line}, where a {mark} separates",
-                    hint="Correct the line, or name another mark with --separator",
+                    got=f"{len(record.cells)} in line {record.line}",
+                    hint=self._hint_on_separator(),
                 )
+
+    def _hint_on_separator(self) -> str:
+        """Which separator the cells were counted by."""
+        mark = SEPARATORS.get(self._dialect.separator, repr(self._dialect.separator))
+        return f"If cells are not separated by a {mark}, name another mark with --separator"
 
     def _refuse_open_quote(self) -> None:
         """A quote that is never closed takes all the lines after it into one cell."""
