@@ -1,10 +1,14 @@
 """What callers pass in and get back, asked of every estimator."""
 
+import narwhals as nw
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
+import scipy.sparse
 import sklearn
+import torch
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -12,6 +16,8 @@ from sklearn.utils import estimator_checks
 
 from eigencode import (
     Autoencoder,
+    AutoencoderClassifier,
+    AutoencoderRegressor,
     AutoencoderSearch,
     ContractiveAutoencoder,
     DenoisingAutoencoder,
@@ -20,6 +26,7 @@ from eigencode import (
     StackedAutoencoder,
     VariationalAutoencoder,
 )
+from eigencode.errors import DataError
 
 AUTOENCODERS = [
     Autoencoder(2, hidden=(4,), max_epochs=2, random_state=0),
@@ -34,9 +41,23 @@ SEARCH = AutoencoderSearch(LinearAutoencoder(), {"n_components": [1, 2]}, cv=2, 
 
 TRANSFORMERS = [*AUTOENCODERS, SEARCH]
 
+CLASSIFIER = AutoencoderClassifier(LinearAutoencoder(2), max_epochs=2, random_state=0)
+REGRESSOR = AutoencoderRegressor(LinearAutoencoder(2), max_epochs=2, random_state=0)
+
 
 def by_class(estimator):
     return type(estimator).__name__
+
+
+def labels(n_rows):
+    """Two classes, which are numbers too."""
+    return np.arange(n_rows) % 2
+
+
+def fit(estimator, X, **weights):
+    """A clone fitted to rows, and to labels where it learns these."""
+    given = (labels(40),) if hasattr(estimator, "predict") else ()
+    return clone(estimator).fit(X, *given, **weights)
 
 
 @pytest.fixture
@@ -109,3 +130,230 @@ def test_whatever_the_container_of_codes_the_other_answers_are_arrays(estimator,
     codes = model.transform(frame)
     np.testing.assert_allclose(model.inverse_transform(codes), model.reconstruct(frame), rtol=1e-6)
     assert model.fit_density(frame).sample(3).shape == (3, 3)
+
+
+# -- the containers that rows come in
+
+
+def _frames(frame):
+    """One table as every kind of frame."""
+    return {
+        "pandas": frame,
+        "polars": pl.DataFrame(frame),
+        "arrow": pa.Table.from_pandas(frame, preserve_index=False),
+        "record batch": pa.RecordBatch.from_pandas(frame, preserve_index=False),
+        "narwhals": nw.from_native(pl.DataFrame(frame)),
+    }
+
+
+KINDS_OF_FRAME = ["pandas", "polars", "arrow", "record batch", "narwhals"]
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_FRAME)
+@pytest.mark.parametrize("estimator", TRANSFORMERS, ids=by_class)
+def test_every_frame_gives_the_codes_of_its_array(estimator, kind, frame, rows):
+    model = clone(estimator).fit(_frames(frame)[kind])
+    assert model.feature_names_in_.tolist() == ["a", "b", "c"]
+    expected = clone(estimator).fit(rows).transform(rows)
+    np.testing.assert_allclose(model.transform(_frames(frame)[kind]), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_FRAME)
+@pytest.mark.parametrize("estimator", [*TRANSFORMERS, CLASSIFIER, REGRESSOR], ids=by_class)
+def test_columns_in_another_order_are_refused_and_named(estimator, kind, frame):
+    model = fit(estimator, frame)
+    answer = model.predict if hasattr(model, "predict") else model.transform
+    with pytest.raises(DataError, match="same order as they were in fit.*\n.*'c' where 'a' was"):
+        answer(_frames(frame[["c", "b", "a"]])[kind])
+    with pytest.raises(DataError, match="unseen at fit time:\n- z\n(.*\n)+- a"):
+        answer(_frames(frame.rename(columns={"a": "z"}))[kind])
+
+
+FLOAT32 = {
+    "array": lambda frame: frame.to_numpy("float32"),
+    "float16": lambda frame: frame.to_numpy("float16"),
+    "pandas": lambda frame: frame.astype("Float32"),
+    "pandas on Arrow": lambda frame: frame.astype(pd.ArrowDtype(pa.float32())),
+    "polars": lambda frame: pl.DataFrame(frame).cast(pl.Float32),
+    "arrow": lambda frame: pa.Table.from_pandas(frame.astype("float32"), preserve_index=False),
+    "tensor": lambda frame: torch.tensor(frame.to_numpy(), dtype=torch.float32, requires_grad=True),
+    "bfloat16": lambda frame: torch.tensor(frame.to_numpy(), dtype=torch.bfloat16),
+}
+
+
+@pytest.mark.parametrize("kind", FLOAT32)
+@pytest.mark.parametrize("estimator", AUTOENCODERS, ids=by_class)
+def test_answers_are_in_the_float_type_of_the_rows(estimator, kind, frame):
+    X = FLOAT32[kind](frame)
+    model = clone(estimator).fit(X)
+    for name in ("transform", "reconstruct", "reconstruction_error", "score_samples", "jacobian"):
+        assert getattr(model, name)(X).dtype == np.float32, name
+    codes = pd.DataFrame(model.transform(X))
+    for container in (codes.astype("Float32"), pl.DataFrame(codes), torch.tensor(codes.to_numpy(), requires_grad=True)):
+        rebuilt = model.inverse_transform(container)
+        assert rebuilt.dtype == np.float32
+        np.testing.assert_allclose(rebuilt, model.reconstruct(X), rtol=1e-4, atol=1e-4)
+
+
+def test_codes_of_a_frame_are_decoded_by_their_names(frame):
+    model = LinearAutoencoder(2).set_output(transform="polars").fit(frame)
+    codes = model.transform(frame)
+    np.testing.assert_allclose(model.inverse_transform(codes), model.reconstruct(frame))
+    with pytest.raises(DataError, match="codes' columns are in another order"):
+        model.inverse_transform(codes[:, ::-1])
+
+
+def with_gaps(frame, rows):
+    frame = frame.copy()
+    frame.iloc[rows] = None
+    return frame
+
+
+DAYS = pd.date_range("2020-01-01", periods=40)
+
+REFUSED = {
+    "text": (lambda f: f.assign(b="Oslo"), r"not numbers. Got column 'b' \(as 'Oslo' in row 0\). Leave them out"),
+    "a mark for gaps": (lambda f: f.assign(b=["1", "?"] * 20), r"column 'b' \(as '\?' in row 1\)"),
+    "numerals": (lambda f: f.assign(b="1.5"), r"written as text. Got column 'b'.*astype\(float\)"),
+    "category": (lambda f: f.assign(b=pd.Categorical(["x"] * 40)), r"column 'b' \(as 'x' in row 0\)"),
+    "polars category": (lambda f: pl.DataFrame(f.assign(b="x")).cast({"b": pl.Categorical}), r"column 'b' \(as 'x'"),
+    "dates": (lambda f: f.assign(b=DAYS), r"dates or times. Got column 'b' \(as 2020-01-01"),
+    "dates of a zone": (lambda f: f.assign(b=DAYS.tz_localize("UTC")), "dates or times. Got column 'b'"),
+    "durations": (lambda f: f.assign(b=DAYS - DAYS[0]), "dates or times. Got column 'b'"),
+    "periods": (lambda f: f.assign(b=DAYS.to_period("D")), "dates or times. Got column 'b'"),
+    "objects of dates": (lambda f: f.assign(b=[d.date() for d in DAYS]), r"column 'b' \(as 2020-01-01 in row 0\)"),
+    "polars dates": (lambda f: pl.DataFrame(f.assign(b=DAYS)).cast({"b": pl.Date}), "dates or times. Got column 'b'"),
+    "polars times": (lambda f: pl.DataFrame(f).with_columns(b=pl.time(3)), "dates or times. Got column 'b'"),
+    "polars durations": (lambda f: pl.DataFrame(f.assign(b=DAYS - DAYS[0])), "dates or times. Got column 'b'"),
+    "Arrow dates": (lambda f: pa.Table.from_pandas(f.assign(b=DAYS)), "dates or times. Got column 'b'"),
+    "an array of dates": (lambda f: np.array([DAYS, DAYS]).T.astype("M8[D]"), "dates or times. Got column 0"),
+    "a list of dates": (lambda f: [[1, d] for d in DAYS], "dates or times. Got column 1"),
+    "NA": (lambda f: with_gaps(f.astype("Float64"), [3]), r"gaps \(NaN\). Got 1 in column 'a' \(row 3"),
+    "NaN": (lambda f: with_gaps(f, [8, 9]), r"Got 2 in column 'a' \(first in row 8, counted from 0\)"),
+    "None": (lambda f: [[1.0, None], [2.0, 3.0]], r"Got 1 in column 1 \(row 0"),
+    "polars null": (lambda f: pl.DataFrame({"a": [1, None, 2]}), r"Got 1 in column 'a' \(row 1"),
+    "Arrow null": (lambda f: pa.table({"a": [True, None, False]}), r"Got 1 in column 'a' \(row 1"),
+    "masked": (lambda f: np.ma.masked_greater(np.arange(6.0).reshape(3, 2), 4), r"Got 1 in column 1 \(row 2"),
+    "masked integers": (lambda f: np.ma.masked_equal(np.arange(6).reshape(3, 2), 0), r"Got 1 in column 0 \(row 0"),
+    "infinite": (lambda f: f.replace(f.iloc[5, 1], np.inf), r"infinite cells.*Got 1 in column 'b' \(row 5"),
+    "large": (
+        lambda f: [[1, 2**70], [1, 2]],
+        r"too large for 64 bits. Got column 1 \(as 1180591620717411303424 in row 0",
+    ),
+    "complex": (lambda f: f.to_numpy() + 1j, "complex numbers. Got column 0"),
+    "objects": (lambda f: [[1, {}], [2, {}]], r"no numbers. Got column 1 \(as \{\} in row 0\)"),
+    "ragged": (lambda f: [[1, 2], [3]], "1 cells in row 1, and 2 in row 0"),
+    "twins": (lambda f: f.set_axis(["a", "a", "c"], axis=1), "Two columns have one name.*Got 'a'. Rename one"),
+    "a query": (lambda f: pl.DataFrame(f).lazy(), r"Use X.collect\(\)"),
+    "a loader": (lambda f: torch.utils.data.DataLoader(f.to_numpy()), "partial_fit"),
+    "a dataset": (lambda f: torch.utils.data.TensorDataset(torch.ones(3, 3)), "partial_fit"),
+    "a generator": (lambda f: (row for row in f.to_numpy()), r"list\(X\)"),
+    "a sparse matrix": (lambda f: scipy.sparse.csr_array(f.to_numpy()), r"toarray\(\)"),
+    "a sparse tensor": (lambda f: torch.ones(3, 3).to_sparse(), r"to_dense\(\)"),
+    "a tensor without values": (lambda f: torch.ones(3, 3, device="meta"), "without readable values"),
+    "a path": (lambda f: "rows.csv", "Read the file first"),
+    "a mapping": (lambda f: {"a": [1, 2]}, "pandas.DataFrame"),
+    "nothing": (lambda f: None, "Pass a NumPy array"),
+    "a structure": (lambda f: np.zeros(3, [("a", float)]), "structured_to_unstructured"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_cannot_be_read_is_refused_in_words(kind, frame):
+    make, message = REFUSED[kind]
+    with pytest.raises(DataError, match=message):
+        LinearAutoencoder(1).fit(make(frame))
+
+
+@pytest.mark.parametrize("kind", ["text", "polars times", "masked", "a query"])
+@pytest.mark.parametrize("estimator", [*TRANSFORMERS, CLASSIFIER, REGRESSOR], ids=by_class)
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
+def test_every_estimator_and_answer_refuses_in_the_same_words(estimator, kind, frame):
+    make, message = REFUSED[kind]
+    bad = make(frame)
+    with pytest.raises(DataError, match=message if kind != "masked" else "in column 1"):
+        fit(estimator, bad)
+    model = fit(estimator, frame if kind != "masked" else frame[["a", "b"]])
+    names = ["transform", "reconstruct", "reconstruction_error", "score_samples", "predict", "predict_proba", "score"]
+    for name in (name for name in names if hasattr(model, name)):
+        with pytest.raises(DataError, match=message):
+            getattr(model, name)(*([bad] if name != "score" or not hasattr(model, "predict") else [bad, labels(40)]))
+
+
+@pytest.mark.parametrize("estimator", [CLASSIFIER, REGRESSOR], ids=by_class)
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda y: pd.Series(y, dtype="Int64").mask(y == 1), "y has gaps"),
+        (lambda y: np.ma.masked_equal(y, 1), "y has gaps"),
+        (lambda y: np.where(y == 1, np.nan, y), "y has gaps"),
+        (lambda y: y[:9], "inconsistent numbers of samples"),
+        (lambda y: None, "requires y to be passed"),
+        (lambda y: pl.DataFrame({"y": y}).lazy(), r"X.collect\(\)"),
+    ],
+)
+def test_labels_that_cannot_be_read_are_refused_in_words(estimator, make, message, rows):
+    with pytest.raises(DataError, match=message):
+        clone(estimator).fit(rows, make(labels(40)))
+
+
+def test_a_regressors_labels_must_be_numbers(rows):
+    with pytest.raises(DataError, match="y has columns of dates or times"):
+        REGRESSOR.fit(rows, DAYS)
+    with pytest.raises(DataError, match=r"y has columns of dates or times. Got column 'when' \(as 2020-01-01"):
+        REGRESSOR.fit(rows, pd.DataFrame({"n": range(40), "when": DAYS}))
+    with pytest.raises(DataError, match="y has columns that are not numbers"):
+        REGRESSOR.fit(rows, ["a", "b"] * 20)
+
+
+LABELS = [
+    list,
+    np.asarray,
+    pd.Series,
+    lambda y: pd.Series(y, dtype="Int64"),
+    lambda y: pd.Series(y, dtype=pd.ArrowDtype(pa.int64())),
+    pl.Series,
+    pa.array,
+    lambda y: pa.chunked_array([y]),
+    torch.tensor,
+    lambda y: torch.tensor(y, dtype=torch.bfloat16, requires_grad=True),
+    np.ma.masked_array,
+]
+
+
+@pytest.mark.parametrize("make", LABELS)
+@pytest.mark.parametrize("estimator", [CLASSIFIER, REGRESSOR], ids=by_class)
+def test_labels_may_come_in_any_container(estimator, make, rows):
+    expected = clone(estimator).fit(rows, labels(40)).predict(rows)
+    np.testing.assert_allclose(clone(estimator).fit(rows, make(labels(40))).predict(rows), expected)
+
+
+@pytest.mark.parametrize("make", LABELS[:-2])
+def test_weights_may_come_in_any_container(make, rows):
+    weights = 1 + labels(40)
+    model = LinearAutoencoder(1).fit(rows, sample_weight=make(weights))
+    expected = LinearAutoencoder(1).fit(rows, sample_weight=weights)
+    np.testing.assert_array_equal(model.transform(rows), expected.transform(rows))
+
+
+@pytest.mark.parametrize("make", [lambda w: torch.tensor(w, dtype=torch.float64, requires_grad=True)])
+@pytest.mark.parametrize("estimator", [*TRANSFORMERS, CLASSIFIER, REGRESSOR], ids=by_class)
+def test_every_estimator_takes_weights_from_other_containers(estimator, make, rows):
+    weights = 1 + labels(40)
+    expected = fit(estimator, rows, sample_weight=weights)
+    answer = "predict" if hasattr(expected, "predict") else "transform"
+    model = fit(estimator, rows, sample_weight=make(weights))
+    np.testing.assert_array_equal(getattr(model, answer)(rows), getattr(expected, answer)(rows))
+
+
+def test_weights_that_cannot_be_used_are_refused_in_words(rows):
+    for weights, message in [
+        (np.ones(9), "inconsistent numbers"),
+        (np.where(np.arange(40) == 3, np.nan, 1), "sample_weight has gaps.*row 3"),
+        (np.where(np.arange(40) == 3, -1, 1), "Negative values.*row 3"),
+        (np.ones((40, 2)), "1D array or scalar"),
+        (np.zeros(40), "All sample weights are zero"),
+        (["a"] * 40, "sample_weight has columns that are not numbers"),
+    ]:
+        with pytest.raises(DataError, match=message):
+            LinearAutoencoder(1).fit(rows, sample_weight=weights)

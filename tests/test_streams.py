@@ -246,7 +246,7 @@ def test_a_block_that_weighs_nothing_is_passed_over(digits):
     weights = np.repeat([0.0, 1.0], 150)
     model.partial_fit(digits[500:800], sample_weight=weights)
     assert torch.equal(vector(model), vector(before.partial_fit(digits[650:800])))
-    with pytest.raises(ValueError, match="non-zero|two rows of positive weight"):
+    with pytest.raises(ValueError, match="All sample weights are zero"):
         Autoencoder(2).partial_fit(digits[:9], sample_weight=np.zeros(9))
 
 

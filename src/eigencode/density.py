@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
+from eigencode.data.containers import read
 from eigencode.errors import DataError, OptionError
 
 CANDIDATES = (1, 2, 4, 8, 16, 32)
@@ -308,7 +309,7 @@ def _systematic(weights: np.ndarray) -> np.ndarray:
 
 
 def _as_codes(codes: ArrayLike) -> np.ndarray:
-    rows = np.asarray(codes, dtype=np.float64)
+    rows = read(codes, "codes").array.astype(np.float64)
     if rows.ndim != 2 or not rows.shape[1]:
         raise DataError("Codes must be a table of rows and columns", got=f"shape {rows.shape}")
     if rows.size and not np.abs(rows).max() <= LARGEST_CODE:
@@ -317,7 +318,7 @@ def _as_codes(codes: ArrayLike) -> np.ndarray:
 
 
 def _as_weights(sample_weight: ArrayLike, n_rows: int) -> np.ndarray:
-    weights = np.asarray(sample_weight, dtype=np.float64)
+    weights = read(sample_weight, "sample_weight").array.astype(np.float64)
     if weights.shape != (n_rows,) or not (np.isfinite(weights) & (weights >= 0)).all() or not weights.any():
         raise DataError(
             f"sample_weight must be {n_rows} finite numbers, none negative and not all zero",

@@ -38,6 +38,10 @@ class DataError(EigencodeError, ValueError):
     """The rows given cannot be used: shape, type, or values outside the model's support."""
 
 
+class CellTypeError(DataError, TypeError):
+    """Cells are of a type that no number can be made of: text, dates, objects."""
+
+
 class FileError(EigencodeError, OSError):
     """A file cannot be read or written."""
 

@@ -21,6 +21,7 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Transform, offset_copy
 from sklearn.utils.validation import check_is_fitted
 
+from eigencode.data.containers import as_array, read
 from eigencode.errors import DataError
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def plot_codes(codes: Any, labels: Any = None) -> Figure:
     >>> [text.get_text() for text in figure.legends[0].get_texts()]
     ['a', 'b']
     """
-    places, axis_names = _plane(np.asarray(codes, dtype=float))
+    places, axis_names = _plane(read(codes, "codes").array.astype(float))
     figure = Figure(figsize=(6.4, 5.2), layout="constrained")
     axes = _axes(figure, *axis_names)
     axes.grid(False)
@@ -170,7 +171,7 @@ def plot_codes(codes: Any, labels: Any = None) -> Figure:
     if labels is None:
         axes.scatter(places[:, 0], places[:, 1], s=size, c=PALETTE[0], alpha=0.7, linewidths=0)
         return figure
-    labels = np.asarray(labels)
+    labels = as_array(labels, "labels")
     if labels.shape != (len(places),):
         raise DataError("There must be one label for each code", got=f"{labels.shape} for {len(places)} codes")
     classes = np.unique(labels)
@@ -336,7 +337,7 @@ def plot_search(search: AutoencoderSearch) -> Figure:
 
 def _as_images(stacks: Sequence[Any], shape: tuple[int, int]) -> np.ndarray:
     """Stacks of rows as stacks of images, shape (stacks, n, height, width)."""
-    arrays = [np.asarray(stack, dtype=float) for stack in stacks]
+    arrays = [read(stack, "images").array.astype(float) for stack in stacks]
     expected = (len(arrays[0]), shape[0] * shape[1])
     for array in arrays:
         if array.shape != expected:

@@ -16,10 +16,11 @@ from scipy.stats import rankdata
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, TransformerMixin, clone
 from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import KFold, ParameterGrid, check_cv
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
 from eigencode.errors import DataError, OptionError, did_you_mean
 from eigencode.estimators.base import BaseAutoencoder
+from eigencode.estimators.inputs import read_weights
 from eigencode.estimators.many import Job, fit_jobs
 from eigencode.training.noise import resolve_seed
 
@@ -188,7 +189,7 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         array = clone(self.estimator)._numbers(X, reset=True)
         if sample_weight is None:
             return array, None
-        return array, _check_sample_weight(sample_weight, array, dtype=np.float64, ensure_non_negative=True)
+        return array, read_weights(sample_weight, len(array))
 
     def _folds(self, array: np.ndarray, y: Any) -> list[Fold]:
         """Each fold's row numbers."""

@@ -12,13 +12,15 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils._set_output import _wrap_data_with_container
-from sklearn.utils.validation import assert_all_finite, check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from eigencode.composition import Composition
+from eigencode.data.cells import refuse_gaps
 from eigencode.data.scaling import Scaler
 from eigencode.data.sources import ArraySource
-from eigencode.errors import DataError, OptionError
+from eigencode.errors import OptionError
+from eigencode.estimators.inputs import float_type, read_codes, read_rows
 from eigencode.estimators.preparation import check_values
 from eigencode.parts.distributions import Distribution
 from eigencode.training.execution import Execution
@@ -84,13 +86,7 @@ class Answers(BaseEstimator):
             Rows.
         """
         check_is_fitted(self)
-        codes = check_array(X, dtype=(np.float64, np.float32))
-        if codes.shape[1] != self.n_components_:
-            raise DataError(
-                f"Codes of this {type(self).__name__} have {self.n_components_} columns",
-                got=f"an array of shape {codes.shape}",
-                hint="Pass what transform returned",
-            )
+        codes = read_codes(X, self.get_feature_names_out(), type(self).__name__)
         model = self._model_in(codes.dtype)
         with torch.inference_mode():
             decoded = [
@@ -247,7 +243,7 @@ class Answers(BaseEstimator):
 
     def _answer_of(self, array: np.ndarray, function: Callable[[Composition, Tensor, Tensor], Tensor]) -> np.ndarray:
         """The same for an array of numbers."""
-        dtype = _float_type(array.dtype)
+        dtype = float_type(array.dtype)
         model, limit = self._model_in(dtype), self.scaler_.limit
         answer, n_done = np.empty(0), 0
         with torch.inference_mode():
@@ -255,7 +251,7 @@ class Answers(BaseEstimator):
                 x = self._tensor(chunk)
                 low, high = map(float, x.aminmax())
                 if not (math.isfinite(low) and math.isfinite(high)):
-                    assert_all_finite(array, estimator_name=type(self).__name__, input_name="X")
+                    refuse_gaps(array, getattr(self, "feature_names_in_", None))
                 is_usual = -limit <= low and high <= limit
                 found = function(model, x, x if is_usual else x.clamp(-limit, limit)).cpu().numpy()
                 if not n_done:
@@ -279,21 +275,8 @@ class Answers(BaseEstimator):
         check_values(self.composition_.likelihood, ArraySource(array), getattr(self, "feature_names_in_", None))
 
     def _numbers(self, X: Any, reset: bool = False, finite: bool = True) -> np.ndarray:
-        """Rows checked by scikit-learn's rules, in the numeric type they came in."""
-        if isinstance(X, Tensor):
-            X = X.detach().cpu()
-        # The check sums all cells, and infinities of both signs would warn before they are refused.
-        with np.errstate(invalid="ignore"):
-            array = validate_data(
-                self, X, dtype="numeric", reset=reset, ensure_min_samples=2 if reset else 1, ensure_all_finite=finite
-            )
-        if array.dtype.kind not in "biuf":
-            raise DataError(
-                "Columns must be numbers",
-                got=f"an array of {array.dtype}",
-                hint="Turn dates and text into numbers first",
-            )
-        return array
+        """Rows checked against what was fitted, in the numeric type they came in."""
+        return read_rows(self, X, reset=reset, finite=finite).array
 
     def _tensor(self, rows: np.ndarray) -> Tensor:
         return torch.from_numpy(np.require(rows, requirements=("C", "W"))).to(self.execution_.device)
@@ -329,8 +312,3 @@ def _reconstruction(model: Composition, x: Tensor, n_components: int) -> Distrib
     if n_components < z.shape[1]:
         z = nn.functional.pad(z[:, :n_components], (0, z.shape[1] - n_components))
     return model.decode(z)
-
-
-def _float_type(dtype: np.dtype) -> np.dtype:
-    """The type of answers: float32 for rows in types that fit into it, else float64."""
-    return np.dtype(np.float32) if np.can_cast(dtype, np.float32) else np.dtype(np.float64)

@@ -16,7 +16,6 @@ from weakref import WeakSet
 import numpy as np
 import torch
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
-from sklearn.utils.validation import _check_sample_weight
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -30,6 +29,7 @@ from eigencode.errors import DataError, InterruptedWarning, ResultWarning, Train
 from eigencode.estimators.diagnosis import cautions, notes
 from eigencode.estimators.generation import Generation
 from eigencode.estimators.geometry import Geometry
+from eigencode.estimators.inputs import read_weights
 from eigencode.estimators.preparation import Decisions, Preparation, check_values, likelihood_of, prepare, stream
 from eigencode.options import AutoencoderOptions, check_options
 from eigencode.parts.base import Units
@@ -390,14 +390,11 @@ def _weighted(
     """
     if sample_weight is None and unit in (None, 1.0):
         return array, None, 1.0
-    if sample_weight is None:
-        weights = np.ones(len(array))
-    elif unit is not None and not np.asarray(sample_weight).any():
-        weights = np.zeros(len(array))
-    else:
-        weights = _check_sample_weight(sample_weight, array, dtype=np.float64, ensure_non_negative=True)
+    weights = np.ones(len(array)) if sample_weight is None else read_weights(sample_weight, len(array))
     largest = weights.max(initial=0.0)
-    if unit is None and largest > 0:
+    if unit is None and largest == 0:
+        raise DataError("All sample weights are zero", hint="Give some rows a positive weight")
+    if unit is None:
         # Divided first, the sum of the largest numbers is a number too.
         unit = float(largest * (weights[weights > 0] / largest).mean())
     with np.errstate(over="ignore"):

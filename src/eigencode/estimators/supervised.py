@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from eigencode.composition import Composition
+from eigencode.data.containers import Rows
 from eigencode.data.scaling import Scaler
 from eigencode.data.sources import ArraySource
 from eigencode.domains import Count
@@ -24,6 +24,7 @@ from eigencode.errors import DataError, OptionError
 from eigencode.estimators.answers import mean_in_own_units
 from eigencode.estimators.autoencoder import Autoencoder
 from eigencode.estimators.base import BaseAutoencoder, unchanged_on_failure
+from eigencode.estimators.inputs import read_classes, read_rows, read_targets
 from eigencode.estimators.preparation import CALIBRATION_ROWS, Preparation, check_values, likelihood_of, settle
 from eigencode.options import (
     AutoencoderOptions,
@@ -235,16 +236,12 @@ class SupervisedAutoencoder(SupervisedOptions, BaseEstimator):
     def _begin(self, X: Any, y: Any, sample_weight: Any) -> np.ndarray:
         """Fit what comes before the head; returns rows (x, y), in float64 as labels may be large."""
         check_options(self)
-        array, labels = validate_data(
-            self, X, y, dtype="numeric", y_numeric=False, multi_output=True, ensure_min_samples=2
-        )
-        if sample_weight is not None and not np.asarray(sample_weight).any():
-            raise DataError("All sample weights are zero", hint="Give some row a positive weight")
-        targets = self._targets(labels).astype(np.float64)
+        rows = read_rows(self, X, reset=True)
+        targets = self._targets(y, len(rows.array))
         seed = resolve_seed(self.random_state)
-        self.autoencoder_ = self._fitted_autoencoder(X, sample_weight, seed)
+        self.autoencoder_ = self._fitted_autoencoder(rows, sample_weight, seed)
         self.model_ = self._model(self.autoencoder_.composition_, targets, seed).begin_from(self.autoencoder_)
-        return np.hstack([array, targets])
+        return np.hstack([rows.array, targets.astype(np.float64)])
 
     @property
     def _given(self) -> BaseAutoencoder:
@@ -256,19 +253,19 @@ class SupervisedAutoencoder(SupervisedOptions, BaseEstimator):
             raise OptionError("The 'autoencoder' parameter must be an autoencoder of this package", got=f"{given!r}")
         return given
 
-    def _fitted_autoencoder(self, X: Any, sample_weight: Any, seed: int) -> BaseAutoencoder:
+    def _fitted_autoencoder(self, rows: Rows, sample_weight: Any, seed: int) -> BaseAutoencoder:
         """A copy of the autoencoder given, fitted if it was not."""
         given = self._given
         if given.__sklearn_is_fitted__():
             fitted = copy.deepcopy(given)
-            validate_data(fitted, X, reset=False, skip_check_array=True)
+            read_rows(fitted, rows)
             return fitted
         fresh: BaseAutoencoder = clone(given)
         if fresh.random_state is None:
             fresh.random_state = generator(seed, "autoencoder").initial_seed()
         if self.max_seconds is not None and fresh.max_seconds is None:
             fresh.max_seconds = self.max_seconds / 2
-        return fresh.fit(X, sample_weight=sample_weight)
+        return fresh.fit(rows, sample_weight=sample_weight)
 
     def _model(self, autoencoder: Composition, targets: np.ndarray, seed: int) -> LabelledAutoencoder:
         """What is to be trained on the labels, in words."""
@@ -302,7 +299,7 @@ class SupervisedAutoencoder(SupervisedOptions, BaseEstimator):
         decoder, likelihood = clone(autoencoder.decoder), clone(autoencoder.likelihood)
         return [Reconstruction(decoder, likelihood, autoencoder.n_features, float(self.alpha))]
 
-    def _targets(self, y: np.ndarray) -> np.ndarray:
+    def _targets(self, y: Any, n_rows: int) -> np.ndarray:
         """Labels as columns of numbers, shape (n, c)."""
         raise NotImplementedError
 
@@ -313,7 +310,7 @@ class SupervisedAutoencoder(SupervisedOptions, BaseEstimator):
     def _label_means(self, X: Any) -> np.ndarray:
         """The mean of p(y|z) for each row, shape (n, c)."""
         check_is_fitted(self)
-        array = validate_data(self, X, dtype="numeric", reset=False)
+        array = read_rows(self, X).array
         unknown = np.zeros((len(array), self.model_.n_features_in_ - array.shape[1]), array.dtype)
         return self.model_.label_means(np.hstack([array, unknown]))
 
@@ -391,9 +388,8 @@ class AutoencoderClassifier(ClassifierMixin, SupervisedAutoencoder):
         places = self._label_means(X).argmax(1)
         return self.classes_[places]
 
-    def _targets(self, y: np.ndarray) -> np.ndarray:
-        y = column_or_1d(y, warn=True)
-        check_classification_targets(y)
+    def _targets(self, y: Any, n_rows: int) -> np.ndarray:
+        y = read_classes(y, n_rows, type(self).__name__)
         self.classes_, places = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise DataError("A classifier needs labels of at least two classes", got=f"one class, {self.classes_[0]!r}")
@@ -465,10 +461,8 @@ class AutoencoderRegressor(RegressorOptions, RegressorMixin, SupervisedAutoencod
         means = self._label_means(X)
         return means[:, 0] if self.n_outputs_ == 1 else means
 
-    def _targets(self, y: np.ndarray) -> np.ndarray:
-        if y.dtype.kind not in "biuf":
-            y = y.astype(np.float64)
-        columns = y[:, None] if y.ndim == 1 else column_or_1d(y, warn=True)[:, None] if y.shape[1] == 1 else y
+    def _targets(self, y: Any, n_rows: int) -> np.ndarray:
+        columns = read_targets(y, n_rows, type(self).__name__)
         self.n_outputs_ = columns.shape[1]
         return columns
 

@@ -1,0 +1,254 @@
+"""Containers: whatever a caller passes as rows, labels or weights, as an array and the names of its columns."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sized
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import scipy.sparse
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from eigencode.data.cells import as_numbers, labels_of, refuse_gaps, stacked
+from eigencode.errors import CellTypeError, DataError
+
+WHAT_TO_PASS = "Pass a NumPy array, a pandas, polars or Arrow table, or a torch tensor"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """An array of numbers, and the names of its columns where they have any.
+
+    Attributes
+    ----------
+    array : ndarray
+        Numbers in the narrowest type that holds all columns; gaps are NaN.
+    names : list of str or None
+        One for each column.
+    """
+
+    array: np.ndarray
+    names: list[str] | None = None
+
+
+def read(X: Any, role: str = "X") -> Rows:
+    """Rows as numbers, from any container.
+
+    Parameters
+    ----------
+    X : array-like
+        A NumPy array, a pandas, polars, Arrow or narwhals table, a torch tensor, nested lists.
+    role : str
+        What messages call it.
+
+    Returns
+    -------
+    Rows
+        The array of whatever shape; it shares memory with ``X`` where it can.
+
+    Raises
+    ------
+    DataError
+        If it is no table, or a column holds anything but numbers and gaps: dates, text, objects.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> found = read(pa.table({"age": [30, None], "height": [1.8, 1.6]}))
+    >>> found.names, found.array.tolist()
+    (['age', 'height'], [[30.0, 1.8], [nan, 1.6]])
+    """
+    if isinstance(X, Rows):
+        return X
+    if _is_frame(X):
+        return _from_pandas(X, role)
+    if isinstance(X, pa.RecordBatchReader):
+        X = X.read_all()
+    refuse_strangers(X, role)
+    if (table := _as_arrow(X)) is not None:
+        return _from_arrow(table, role)
+    return Rows(_as_numeric(as_array(X, role), role))
+
+
+def as_array(X: Any, role: str = "X") -> np.ndarray:
+    """Anything that is no frame of columns as an array of whatever type, text included.
+
+    Raises
+    ------
+    DataError
+        If it cannot be one.
+    """
+    if isinstance(X, Tensor):
+        return _from_tensor(X, role)
+    refuse_strangers(X, role)
+    if isinstance(X, list | tuple) and len(X) and all(isinstance(row, Tensor) for row in X):
+        X = [_from_tensor(row, role) for row in X]
+    if isinstance(X, np.ma.MaskedArray):
+        _refuse_masked(X, role)
+    if isinstance(X, pa.Array):
+        X = pa.chunked_array([X])
+    if isinstance(X, pa.ChunkedArray) or _is_series(X):
+        found = as_numbers(X)
+        return found if isinstance(found, np.ndarray) else np.array([*X.to_numpy(), None], dtype=object)[:-1]
+    try:
+        array = np.asarray(X)
+    except Exception as error:  # whatever a foreign container raises in its own conversion
+        raise DataError(f"{role} cannot be read as an array", got=_why_not(X, error), hint=WHAT_TO_PASS) from error
+    # NumPy turns numbers into text beside text, and the cells themselves are wanted.
+    return np.array(X, dtype=object) if array.dtype.kind in "US" and isinstance(X, list | tuple) else array
+
+
+def _as_numeric(array: np.ndarray, role: str) -> np.ndarray:
+    """An array of numbers of one's own shape, or an error that names a cell."""
+    if array.dtype.names is not None:
+        hint = "Use numpy.lib.recfunctions.structured_to_unstructured, or a pandas DataFrame"
+        raise CellTypeError(f"{role} is a structured array", got=f"the type {array.dtype}", hint=hint)
+    if array.dtype.kind in "biuf":
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
+    if array.ndim == 2 and array.shape[1]:
+        return stacked(list(array.T), labels_of(None, array.shape[1]), role)
+    return stacked([array.ravel()], ["a cell"], role)[:, 0].reshape(array.shape)
+
+
+def _is_frame(X: Any) -> bool:
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(X, pandas.DataFrame)
+
+
+def _is_series(X: Any) -> bool:
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(X, pandas.Series)
+
+
+def _from_pandas(frame: Any, role: str) -> Rows:
+    names = _names(list(frame.columns), role)
+    kinds = set(frame.dtypes)
+    if len(kinds) == 1 and isinstance(kind := kinds.pop(), np.dtype) and kind.kind in "biuf":
+        return Rows(_as_numeric(frame.to_numpy(), role), names)
+    if not frame.shape[1]:
+        return Rows(np.empty(frame.shape), names)
+    columns = [frame.iloc[:, j] for j in range(frame.shape[1])]
+    return Rows(stacked(columns, labels_of(list(frame.columns), len(columns)), role), names)
+
+
+def _names(columns: list[Any], role: str) -> list[str] | None:
+    """Names of columns by scikit-learn's rule: all of them strings, or none has a name."""
+    n_strings = sum(isinstance(name, str) for name in columns)
+    if 0 < n_strings < len(columns):
+        odd = next(name for name in columns if not isinstance(name, str))
+        raise CellTypeError(
+            "Feature names are only supported if all input features have string names",
+            got=f"the name {odd!r} beside {n_strings} strings in {role}",
+            hint="Use X.columns = X.columns.astype(str)",
+        )
+    return [str(name) for name in columns] if n_strings else None
+
+
+def _as_arrow(X: Any) -> pa.Table | None:
+    """A table of columns in any other library as an Arrow table, over the same memory where it can be."""
+    if isinstance(X, pa.Table):
+        return X
+    if isinstance(X, np.ndarray | Tensor | pa.Array | pa.ChunkedArray) or not hasattr(X, "columns"):
+        return pa.Table.from_batches([X]) if isinstance(X, pa.RecordBatch) else None
+    try:
+        if hasattr(X, "__arrow_c_stream__") or hasattr(X, "__arrow_c_array__"):
+            return pa.table(X)
+        if hasattr(X, "__dataframe__"):
+            from pyarrow.interchange import from_dataframe
+
+            return from_dataframe(X)
+    except (pa.ArrowException, TypeError, ValueError, RuntimeError) as error:
+        raise DataError("The table cannot be read", got=f"the error {error}", hint=WHAT_TO_PASS) from error
+    return None
+
+
+def _from_arrow(table: pa.Table, role: str) -> Rows:
+    names = [str(name) for name in table.column_names]
+    if not names:
+        return Rows(np.empty((table.num_rows, 0)), None)
+    return Rows(stacked(table.columns, labels_of(names, len(names)), role), names)
+
+
+def _from_tensor(tensor: Tensor, role: str) -> np.ndarray:
+    """A tensor's values, wherever it lies and whatever it records."""
+    if tensor.layout != torch.strided or tensor.is_nested:
+        kind = "nested" if tensor.is_nested else str(tensor.layout).removeprefix("torch.")
+        raise CellTypeError(
+            f"{role} is a sparse or nested tensor, but dense data is required",
+            got=f"the layout {kind}",
+            hint="Use .to_dense(), or .to_padded_tensor(0.0) of a nested one",
+        )
+    if tensor.is_complex():
+        hint = "Give real and imaginary parts as two columns. Complex data not supported"
+        raise CellTypeError(f"{role} has complex numbers", got=f"the type {tensor.dtype}", hint=hint)
+    try:
+        values = tensor.detach().cpu()
+        if values.is_quantized:
+            values = values.dequantize()
+        # NumPy has no narrower types than float16, and none with bfloat16's range.
+        if values.is_floating_point() and values.dtype not in (torch.float16, torch.float32, torch.float64):
+            values = values.float()
+        return values.resolve_neg().numpy()
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        raise DataError(f"{role} is a tensor without readable values", got=f"the error {error}") from error
+
+
+def refuse_strangers(X: Any, role: str) -> None:
+    """Refuse what is no table, with what to do about it."""
+    if isinstance(X, Tensor | np.ndarray):
+        return
+    found = next((advice for test, advice in STRANGERS if test(X)), None)
+    if found is not None:
+        what, hint = found
+        raise CellTypeError(f"{role} is {what}, not a table of numbers", got=f"a {type(X).__name__}", hint=hint)
+
+
+STRANGERS: tuple[tuple[Any, tuple[str, str]], ...] = (
+    (lambda X: X is None, ("nothing", WHAT_TO_PASS)),
+    (
+        lambda X: isinstance(X, str | bytes | os.PathLike),
+        ("a text or a path", "Read the file first, as with pandas.read_csv or numpy.load"),
+    ),
+    (lambda X: "LazyFrame" in type(X).__name__, ("a query that has not run", "Use X.collect()")),
+    (
+        lambda X: isinstance(X, Dataset | DataLoader),
+        (
+            "a source of blocks",
+            "Give each block to partial_fit, as in `for block in loader: model.partial_fit(block)`, or stack them all "
+            "into one tensor",
+        ),
+    ),
+    (
+        lambda X: scipy.sparse.issparse(X),
+        ("a sparse matrix", "Sparse data was passed, but dense data is required: use X.toarray()"),
+    ),
+    (lambda X: isinstance(X, Mapping), ("a mapping", "Use pandas.DataFrame(X), or a list of its columns transposed")),
+    (
+        lambda X: isinstance(X, Iterator | set | frozenset),
+        ("an iterator or set", "Make a list of it: list(X), or give each block to partial_fit"),
+    ),
+    (lambda X: hasattr(X, "dask") or hasattr(X, "compute"), ("a query that has not run", "Use X.compute()")),
+    (lambda X: hasattr(X, "toPandas"), ("a query that has not run", "Use X.toPandas()")),
+)
+"""What callers pass that is no table: how it is known, what it is, and what to try."""
+
+
+def _refuse_masked(X: np.ma.MaskedArray, role: str) -> None:
+    """Refuse hidden cells, as gaps are; a mask that hides nothing is passed over."""
+    hidden = np.ma.getmaskarray(X)
+    if not hidden.any():
+        return
+    refuse_gaps(np.where(hidden, np.nan, 0.0), None, role)
+
+
+def _why_not(X: Any, error: Exception) -> str:
+    """What keeps nested lists from being an array: a row of another length, else what was said."""
+    lengths = [len(row) if isinstance(row, Sized) else 0 for row in X] if isinstance(X, list | tuple) else []
+    odd = next((row for row, length in enumerate(lengths) if length != lengths[0]), None)
+    return f"the error {error}" if odd is None else f"{lengths[odd]} cells in row {odd}, and {lengths[0]} in row 0"

@@ -1,0 +1,216 @@
+"""Inputs: rows, codes, labels and weights as estimators take them, checked against what was fitted."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import column_or_1d
+
+from eigencode.data.cells import is_missing, refuse_gaps
+from eigencode.data.containers import Rows, as_array, read, refuse_strangers
+from eigencode.errors import DataError
+
+
+def read_rows(estimator: Any, X: Any, *, reset: bool = False, finite: bool = True) -> Rows:
+    """Rows as numbers with the columns that the estimator was fitted on, or, with ``reset``, is going to be.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Its ``n_features_in_`` and ``feature_names_in_`` are compared or, with ``reset``, set.
+    X : array-like of shape (n, d)
+        Any container that `eigencode.data.containers.read` knows.
+    reset : bool, default False
+        Whether this begins a fit, which takes two rows at least.
+    finite : bool, default True
+        Whether to refuse gaps and infinite cells.
+
+    Returns
+    -------
+    Rows
+        In the numeric type that they came in.
+    """
+    rows = read(X)
+    check_shape(rows.array, 2 if reset else 1)
+    if reset:
+        _refuse_twins(rows.names)
+    _check_names(estimator, rows.names, reset)
+    _check_width(estimator, rows.array.shape[1], reset)
+    if finite:
+        refuse_gaps(rows.array, rows.names)
+    return rows
+
+
+def read_codes(codes: Any, names: Sequence[str], owner: str) -> np.ndarray:
+    """Codes of shape (n, k) for components of these names, in a float type."""
+    found = read(codes, "X")
+    check_shape(found.array, 1)
+    if found.array.shape[1] != len(names):
+        raise DataError(
+            f"Codes of this {owner} have {len(names)} columns",
+            got=f"an array of shape {found.array.shape}",
+            hint="Pass what transform returned",
+        )
+    if found.names is not None and found.names != list(names) and set(found.names) == set(names):
+        raise DataError("The codes' columns are in another order", got=str(found.names), hint=f"Use X[{list(names)}]")
+    refuse_gaps(found.array, found.names)
+    return found.array.astype(float_type(found.array.dtype), copy=False)
+
+
+def read_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
+    """Weights of rows, shape (n,), in float64; one number is that of each row."""
+    weights = read(sample_weight, "sample_weight").array
+    if weights.ndim == 2 and weights.shape[1] == 1 and not isinstance(sample_weight, np.ndarray | list):
+        weights = weights[:, 0]  # a frame of one column
+    if weights.ndim == 0:
+        weights = np.full(n_rows, weights)
+    if weights.ndim != 1:
+        raise DataError("Sample weights must be 1D array or scalar", got=f"the shape {weights.shape}")
+    check_lengths(weights, n_rows, "sample_weight")
+    refuse_gaps(weights, role="sample_weight")
+    if (weights < 0).any():
+        row = int((weights < 0).argmax())
+        raise DataError("Negative values in data passed to `sample_weight`", got=f"{weights[row]} in row {row}")
+    return weights.astype(np.float64)
+
+
+def read_classes(y: Any, n_rows: int, owner: str) -> np.ndarray:
+    """The class of each row, numbers or text, shape (n,); gaps are refused."""
+    labels = _one_column(_labels(y, owner))
+    check_lengths(labels, n_rows, "y")
+    refuse_gaps(labels, role="y")
+    if labels.dtype == object and (gaps := [row for row, cell in enumerate(labels) if is_missing(cell)]):
+        raise DataError("y has gaps", got=f"{len(gaps)}, the first in row {gaps[0]}", hint="Drop their rows")
+    try:
+        check_classification_targets(labels)
+        np.unique(labels)
+    except (TypeError, ValueError) as error:
+        raise DataError("y cannot be read as classes", got=f"the error {error}", hint=CLASSES) from error
+    return labels
+
+
+def read_targets(y: Any, n_rows: int, owner: str) -> np.ndarray:
+    """Labels that are numbers, shape (n, c), in their own type."""
+    if y is None:
+        _labels(y, owner)
+    rows = read(y, "y")
+    targets = rows.array
+    check_lengths(targets, n_rows, "y")
+    refuse_gaps(targets, rows.names, "y")
+    if targets.ndim == 2 and targets.shape[1] > 1:
+        return targets
+    return _one_column(targets)[:, None]
+
+
+CLASSES = "Labels of classes are integers or text, of one type; numbers in between are for AutoencoderRegressor"
+
+
+def _one_column(labels: np.ndarray) -> np.ndarray:
+    """Labels of shape (n,); a single column is taken as one, with scikit-learn's warning."""
+    if labels.ndim != 1 and not (labels.ndim == 2 and labels.shape[1] == 1):
+        raise DataError("y should be a 1d array", got=f"the shape {labels.shape}")
+    return column_or_1d(labels, warn=True)
+
+
+def _labels(y: Any, owner: str) -> np.ndarray:
+    """Labels in any type, from any container."""
+    if y is None:
+        raise DataError(f"{owner} requires y to be passed, but the target y is None")
+    refuse_strangers(y, "y")
+    if hasattr(y, "columns") and len(y.columns) == 1:
+        y = y[y.columns[0]] if not isinstance(y, pa.RecordBatch | pa.Table) else y.columns[0]
+    return read(y, "y").array if hasattr(y, "columns") else as_array(y, "y")
+
+
+def check_shape(array: np.ndarray, min_rows: int) -> None:
+    """Refuse what is no table of at least so many rows."""
+    if array.ndim != 2:
+        kind = "scalar array" if array.ndim == 0 else f"{array.ndim}D array"
+        hint = (
+            "Reshape your data with X.reshape(-1, 1) if it has a single column or X.reshape(1, -1) if it is one row"
+            if array.ndim < 2
+            else "Reshape your data with X.reshape(len(X), -1)"
+        )
+        raise DataError(f"Expected 2D array, got {kind} instead", got=f"the shape {array.shape}", hint=hint)
+    for n_found, least, what in ((array.shape[0], min_rows, "sample(s)"), (array.shape[1], 1, "feature(s)")):
+        if n_found < least:
+            raise DataError(
+                f"Found array with {n_found} {what} (shape={array.shape}) while a minimum of {least} is required"
+            )
+
+
+def check_lengths(array: np.ndarray, n_rows: int, role: str) -> None:
+    """Refuse labels or weights that are not one a row."""
+    if array.ndim == 0 or len(array) != n_rows:
+        raise DataError(
+            f"X and {role} have inconsistent numbers of samples", got=f"{n_rows} rows and the shape {array.shape}"
+        )
+
+
+def float_type(dtype: np.dtype) -> np.dtype:
+    """The type of answers: float32 for rows in types that fit into it, else float64."""
+    return np.dtype(np.float32) if np.can_cast(dtype, np.float32) else np.dtype(np.float64)
+
+
+def _refuse_twins(names: Sequence[str] | None) -> None:
+    twice = sorted({name for name in names or () if (names or []).count(name) > 1}) if names else []
+    if twice:
+        raise DataError(
+            "Two columns have one name, and answers could not be told apart",
+            got=", ".join(map(repr, twice)),
+            hint="Rename one, or leave it out",
+        )
+
+
+def _check_width(estimator: Any, n_columns: int, reset: bool) -> None:
+    if reset:
+        estimator.n_features_in_ = n_columns
+    elif n_columns != estimator.n_features_in_:
+        raise DataError(
+            f"X has {n_columns} features, but {type(estimator).__name__} is expecting {estimator.n_features_in_} "
+            "features as input"
+        )
+
+
+def _check_names(estimator: Any, names: list[str] | None, reset: bool) -> None:
+    """Compare names as scikit-learn does for pandas frames, whatever the frame."""
+    fitted = getattr(estimator, "feature_names_in_", None)
+    owner = type(estimator).__name__
+    if reset:
+        vars(estimator).pop("feature_names_in_", None)
+        if names is not None:
+            estimator.feature_names_in_ = np.array(names, dtype=object)
+    elif fitted is None and names is not None:
+        warnings.warn(f"X has feature names, but {owner} was fitted without feature names", stacklevel=5)
+    elif fitted is not None and names is None:
+        warnings.warn(f"X does not have valid feature names, but {owner} was fitted with feature names", stacklevel=5)
+    elif fitted is not None and names != fitted.tolist():
+        raise _other_names(names or [], fitted.tolist())
+
+
+def _other_names(names: list[str], fitted: list[str]) -> DataError:
+    """The error for columns of other names, or in another order; scikit-learn's words, with the names."""
+    unseen = sorted(set(names) - set(fitted))
+    missing = sorted(set(fitted) - set(names))
+    message = "The feature names should match those that were passed during fit"
+    for what, found in (
+        ("Feature names unseen at fit time", unseen),
+        ("Feature names seen at fit time, yet now missing", missing),
+    ):
+        if found:
+            message += (
+                f".\n{what}:\n" + "".join(f"- {name}\n" for name in found[:5]) + ("- ...\n" if len(found) > 5 else "")
+            )
+    if unseen or missing:
+        return DataError(message.rstrip("\n"), hint="Choose columns by name, as with X[list(model.feature_names_in_)]")
+    first = next(j for j, (name, seen) in enumerate(zip(names, fitted, strict=True)) if name != seen)
+    return DataError(
+        f"{message}.\nFeature names must be in the same order as they were in fit.\n",
+        got=f"{names[first]!r} where {fitted[first]!r} was",
+        hint="Use X[list(model.feature_names_in_)]",
+    )
