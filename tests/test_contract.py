@@ -186,8 +186,10 @@ FLOAT32 = {
 def test_answers_are_in_the_float_type_of_the_rows(estimator, kind, frame):
     X = FLOAT32[kind](frame)
     model = clone(estimator).fit(X)
-    for name in ("transform", "reconstruct", "reconstruction_error", "score_samples", "jacobian"):
+    for name in ("transform", "reconstruct", "jacobian"):
         assert getattr(model, name)(X).dtype == np.float32, name
+    for name in ("reconstruction_error", "score_samples"):  # squares and sums need more room than the rows do
+        assert getattr(model, name)(X).dtype == np.float64, name
     codes = pd.DataFrame(model.transform(X))
     for container in (codes.astype("Float32"), pl.DataFrame(codes), torch.tensor(codes.to_numpy(), requires_grad=True)):
         rebuilt = model.inverse_transform(container)

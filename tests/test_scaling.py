@@ -6,7 +6,6 @@ from sklearn.datasets import load_diabetes, load_iris, load_wine
 
 from eigencode.data.scaling import ColumnStatistics, Scaler, columns_are_commensurate
 from eigencode.data.sources import CHUNK_ROWS, ArraySource
-from eigencode.errors import DataError
 
 
 def statistics(array):
@@ -21,7 +20,7 @@ def test_statistics_merge_over_chunks_as_if_read_at_once():
     array = np.random.default_rng(0).normal(3, 2, size=(2 * CHUNK_ROWS + 17, 4))
     found = statistics(array)
     np.testing.assert_allclose(found.mean, array.mean(0), rtol=1e-13)
-    np.testing.assert_allclose(found.variance, array.var(0), rtol=1e-12)
+    np.testing.assert_allclose(found.deviation, array.std(0), rtol=1e-12)
     assert (found.minimum == array.min(0)).all()
     assert (found.maximum == array.max(0)).all()
 
@@ -29,7 +28,7 @@ def test_statistics_merge_over_chunks_as_if_read_at_once():
 def test_a_large_offset_costs_no_precision():
     rng = np.random.default_rng(0)
     spread = rng.normal(size=(3 * CHUNK_ROWS, 2))
-    np.testing.assert_allclose(statistics(spread + 1e6).variance, spread.var(0), rtol=1e-9)
+    np.testing.assert_allclose(statistics(spread + 1e6).deviation, spread.std(0), rtol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -83,12 +82,46 @@ def test_every_numeric_type_scales_as_float64_does(dtype):
     np.testing.assert_allclose(fit(array).transform(array), fit(array.astype(float)).transform(array.astype(float)))
 
 
-def test_huge_values_are_scaled_or_refused_in_words():
-    array = np.random.default_rng(0).normal(size=(20, 2)) * 1e30
-    np.testing.assert_allclose(fit(array).transform(array).var(0).mean(), 1)
-    array[3, 1] = 1e300
-    with pytest.raises(DataError, match=r"columns \[1\].*Divide those columns"):
-        fit(array)
+@pytest.mark.parametrize("size", [5e-324, 1e-310, 1e-170, 1e-100, 1e100, 1e160, 1e300])
+@pytest.mark.parametrize("scale", ["auto", "common", "standard"])
+def test_columns_of_any_size_are_scaled(scale, size):
+    """As their copies near 1 are, up to the digits that numbers of such a size have."""
+    usual = np.random.default_rng(0).normal(3, 2, size=(2 * CHUNK_ROWS, 3)).round(1) * 10
+    array = usual * size
+    digits = 1e-12 if size > 1e-300 else 0.2 if size == 5e-324 else 1e-9
+    scaler = fit(array, scale)
+    assert scaler.constant == []
+    assert np.isfinite(scaler.limit)
+    np.testing.assert_allclose(scaler.transform(array), fit(usual, scale).transform(usual), atol=8 * digits)
+    np.testing.assert_allclose(scaler.inverse_transform(scaler.transform(array)), array, rtol=1e-12, atol=1e-323)
+    weights = np.random.default_rng(1).uniform(0.5, 2, len(array))
+    weighted = Scaler.fit(ArraySource(array), scale, weights)
+    expected = Scaler.fit(ArraySource(usual), scale, weights)
+    np.testing.assert_allclose(weighted.transform(array), expected.transform(usual), atol=8 * digits)
+
+
+def test_a_column_may_change_its_size_from_chunk_to_chunk():
+    array = np.ones((3 * CHUNK_ROWS, 2))
+    array[:, 0] = np.repeat([1e-200, 1e-120, 1e-190], CHUNK_ROWS)
+    array[:, 1] = np.repeat([0.0, 1e250, -1e170], CHUNK_ROWS)
+    found = statistics(array)
+    np.testing.assert_allclose(found.mean, np.array([1e-120, 1e250]) / 3, rtol=1e-12)
+    np.testing.assert_allclose(found.deviation, np.array([1e-120, 1e250]) * np.std([0, 0, 1]), rtol=1e-12)
+
+
+def test_the_largest_numbers_of_both_signs_are_scaled():
+    array = np.array([[-1.7e308, 1.0], [1.7e308, 2.0], [1.7e308, 3.0]])
+    scaled = fit(array, "standard").transform(array)
+    np.testing.assert_allclose(scaled.std(0), 1)
+    np.testing.assert_allclose(scaled.mean(0), 0, atol=1e-15)
+
+
+def test_columns_of_very_different_sizes_are_scaled_together():
+    sizes = np.array([1e-300, 1e-27, 1.0, 1e30, 1e300])
+    array = np.random.default_rng(0).normal(size=(50, 5)) * sizes
+    scaler = fit(array)
+    assert scaler.kind == "standard"
+    np.testing.assert_allclose(scaler.transform(array).std(0), 1)
 
 
 def test_the_limit_leaves_every_fitted_row_alone(cancer):
@@ -119,3 +152,41 @@ def test_scales_beyond_float32s_range_are_divided_by_in_float64(size):
     scaler = Scaler("standard", np.zeros(3), np.full(3, size), 10.0)
     got = np.concatenate(list(scaler.chunks(rows, np.float32)))
     np.testing.assert_allclose(got, rows.astype(np.float64) / size, rtol=1e-6)
+
+
+# -- constant columns
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
+@pytest.mark.parametrize("value", [3, 0, 1e9, 1e-9, -0.1, 1e300, 5e-324])
+def test_a_constant_column_comes_back_as_its_value_whatever_the_network_says(value, dtype):
+    rows = np.random.default_rng(0).normal(size=(50, 3)).astype(dtype)
+    with np.errstate(over="ignore"):
+        rows[:, 1] = np.array(value).astype(dtype) if abs(value) < 1e30 else 7
+    scaler = fit(rows)
+    answer_type = np.float32 if dtype == np.float32 else np.float64
+    assert 1 in scaler.constant
+    assert (scaler.transform(rows)[:, 1] == 0).all()
+    rebuilt = scaler.inverse_transform(np.full((50, 3), 0.3, np.float32), answer_type)
+    assert (rebuilt[:, 1] == rows[:, 1]).all()
+
+
+def test_rounding_in_a_constant_column_is_not_taken_for_a_value():
+    """Beside a column of far smaller spread, which divides both."""
+    rows = np.random.default_rng(0).normal(size=(50, 2)) * 1e-12
+    rows[:, 1] = 1e9
+    rows[::2, 1] = np.nextafter(1e9, 2e9)
+    scaler = fit(rows, "common")
+    assert scaler.constant == [1]
+    assert (scaler.transform(rows)[:, 1] == 0).all()
+    assert scaler.limit < 100
+
+
+def test_a_column_that_varies_later_is_constant_no_more():
+    rows = np.array([[1.0, 0.1, 3.0], [2.0, 0.1, 3.0]])
+    scaler = fit(rows)
+    assert scaler.constant == [1, 2]
+    assert scaler.varying_with(rows) == scaler
+    assert scaler.varying_with(rows.astype(np.float32)).constant == [1, 2]
+    rows[1, 2] = 3.5
+    assert scaler.varying_with(rows).constant == [1]

@@ -117,7 +117,7 @@ def _describe_composition(model: BaseAutoencoder, encoder: Encoder) -> dict[str,
     description = {
         "composition": encoder.argument("composition", model.composition_),
         "objective": {name: encoder.argument(name, value) for name, value in vars(model.objective_).items()},
-        "scaler": {"kind": model.scaler_.kind, "limit": model.scaler_.limit},
+        "scaler": {name: getattr(model.scaler_, name) for name in ("kind", "limit", "constant")},
         "execution": vars(model.execution_),
         "feature_names": None if names is None else list(names),
     }

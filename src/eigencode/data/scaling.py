@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Annotated
 
@@ -18,17 +18,27 @@ from eigencode.errors import DataError
 CACHED_CELLS = 2**16
 """Cells that stay in the processor's cache while they are scaled."""
 
+SAFE_EXPONENT = 400
+"""Squares of numbers between 2^-400 and 2^400, and of their smallest differences, are numbers of full precision."""
+
+SMALLEST_SQUARED = 1e-150
+"""Errors of columns of a smaller spread, or of a larger one than its inverse, have squares that float64 lacks."""
+
+LARGEST_DIVISOR = 2.0**1000
+"""Columns of a larger spread are centred by halves."""
+
 
 @dataclass(frozen=True)
 class ColumnStatistics:
-    """Count, mean, variance (divided by n), minimum and maximum of each column, in float64.
+    """Count, mean, standard deviation (of n, not n - 1), minimum and maximum of each column, in float64.
 
-    Mean and variance may be weighted.
+    Mean and deviation may be weighted. They are right for columns of any size that float64 has: the squares of very
+    large and of very small columns are summed in units of a power of two of the column's own size.
     """
 
     n_rows: int
     mean: np.ndarray
-    variance: np.ndarray
+    deviation: np.ndarray
     minimum: np.ndarray
     maximum: np.ndarray
 
@@ -41,27 +51,46 @@ class ColumnStatistics:
         n, done = 0.0, 0
         mean = squares = np.zeros(source.shape[1])
         low, high = np.full(source.shape[1], np.inf), np.full(source.shape[1], -np.inf)
-        with np.errstate(over="ignore", invalid="ignore"):
-            for chunk in source.chunks():
-                part = chunk.astype(np.float64, order="C")
-                w = None if weights is None else weights[done : done + len(part)]
-                done += len(part)
-                m = len(part) if w is None else w.sum()
-                part_mean = np.average(part, axis=0, weights=w)
-                low, high = np.minimum(low, part.min(0)), np.maximum(high, part.max(0))
-                part -= part_mean
-                gap = part_mean - mean
-                inside = np.einsum("ij,ij->j", part, part if w is None else part * w[:, None])
-                squares = squares + inside + gap**2 * (n * m / (n + m))
-                n += m
-                mean = mean + gap * (m / n)
-        return cls(done, mean, squares / n, low, high)
+        exponent = np.zeros(source.shape[1], dtype=np.int64)
+        for chunk in source.chunks():
+            part = chunk.astype(np.float64, order="C")
+            w = None if weights is None else weights[done : done + len(part)]
+            done += len(part)
+            m = len(part) if w is None else w.sum()
+            low, high = np.minimum(low, part.min(0)), np.maximum(high, part.max(0))
+            before, exponent = exponent, _exponent(np.maximum(-low, high))
+            if exponent.any():
+                part = np.ldexp(part, -exponent)
+            if (before != exponent).any():
+                mean, squares = np.ldexp(mean, before - exponent), np.ldexp(squares, 2 * (before - exponent))
+            part_mean = np.average(part, axis=0, weights=w)
+            part -= part_mean
+            gap = part_mean - mean
+            inside = np.einsum("ij,ij->j", part, part if w is None else part * w[:, None])
+            squares = squares + inside + gap**2 * (n * m / (n + m))
+            n += m
+            mean = mean + gap * (m / n)
+        deviation = np.ldexp(np.sqrt(squares / n), exponent)
+        return cls(done, np.ldexp(mean, exponent).clip(low, high), deviation, low, high)
 
     @property
     def constant(self) -> np.ndarray:
         """Whether a column has one value only, up to float64's rounding."""
-        rounding = 16 * np.finfo(np.float64).eps * np.maximum(np.abs(self.minimum), np.abs(self.maximum))
-        return self.maximum - self.minimum <= rounding
+        with np.errstate(over="ignore"):
+            spread = self.maximum - self.minimum
+        return (spread <= _rounding(self.minimum, self.maximum)) | (self.deviation == 0)
+
+
+def _exponent(size: np.ndarray) -> np.ndarray:
+    """A power of two that brings a column of such a size near 1: 0, and nothing is done, where squares are safe."""
+    is_safe = (size == 0) | (size >= 2.0**-SAFE_EXPONENT) & (size <= 2.0**SAFE_EXPONENT)
+    return np.where(is_safe, 0, np.frexp(size)[1])
+
+
+def _rounding(*values: np.ndarray, dtype: np.dtype | type = np.float64) -> np.ndarray:
+    """How far apart values of such sizes may be that are one but for rounding."""
+    found: np.ndarray = 16 * float(np.finfo(dtype).eps) * np.max(np.abs(values), axis=0)
+    return found
 
 
 def columns_are_commensurate(statistics: ColumnStatistics) -> bool:
@@ -72,7 +101,7 @@ def columns_are_commensurate(statistics: ColumnStatistics) -> bool:
     varying = ~statistics.constant
     if not varying.any():
         return True
-    low, high = statistics.minimum[varying], statistics.maximum[varying]
+    low, high = statistics.minimum[varying] / 2, statistics.maximum[varying] / 2  # halves, whose difference is a number
     return bool(np.median(high - low) >= 0.5 * (high.max() - low.min()))
 
 
@@ -89,12 +118,25 @@ class Scaler:
     limit : float
         Size beyond which a scaled cell is extreme: the network's input is clipped there, targets and scores never.
         It is ten times the largest scaled cell seen in fitting, and at least 10.
+    constant : list of int
+        Numbers of the columns that had one value only, which is their center. On the way back they have that value,
+        whatever their scaled one.
+
+    Examples
+    --------
+    >>> from eigencode.data.sources import ArraySource
+    >>> scaler = Scaler.fit(ArraySource(np.array([[1.0, 0.1], [3.0, 0.1]])), "standard")
+    >>> scaler.transform(np.array([[3.0, 0.1]])), scaler.constant
+    (array([[1., 0.]]), [1])
+    >>> scaler.inverse_transform(np.array([[-1.0, 0.7]]))
+    array([[1. , 0.1]])
     """
 
     kind: Annotated[str, OneOf(["common", "standard", "none"])]
     center: np.ndarray
     divisor: np.ndarray
     limit: Positive
+    constant: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         shapes = {(self.center.ndim, self.center.shape), (1, self.divisor.shape)}
@@ -105,6 +147,8 @@ class Scaler:
             )
         if not np.isfinite(self.center).all() or not ((self.divisor > 0) & np.isfinite(self.divisor)).all():
             raise DataError("The centres of a scale must be finite, its divisors finite and above zero")
+        if not set(self.constant) <= set(range(len(self.center))):
+            raise DataError("The constant columns of a scale must be some of its own", got=f"{self.constant}")
 
     @classmethod
     def fit(cls, source: Source, scale: str, weights: np.ndarray | None = None) -> Scaler:
@@ -113,33 +157,35 @@ class Scaler:
         ``weights``, of shape (n,), count each row by its own.
         """
         found = ColumnStatistics.of(source, weights)
-        too_large = ~np.isfinite(found.variance)
-        if too_large.any():
-            columns = np.flatnonzero(too_large).tolist()
-            raise DataError(
-                "Some columns have values too large for their variance to be a float64 number",
-                got=f"columns {columns[:5]}, up to {np.abs([found.minimum, found.maximum]).max():.3g}",
-                hint="Divide those columns by a constant first",
-            )
         if scale == "auto":
             scale = "common" if columns_are_commensurate(found) else "standard"
         divisor = np.ones_like(found.mean)
-        if scale == "common":
-            divisor[:] = np.sqrt(found.variance.mean()) if not found.constant.all() else 1.0
+        if scale == "common" and not found.constant.all():
+            divisor[:] = _root_mean_square(found.deviation)
         elif scale == "standard":
-            divisor = np.where(found.constant, 1.0, np.sqrt(found.variance))
-        # A spread so small that its square underflows leaves nothing to divide by.
-        divisor[divisor == 0] = 1.0
-        largest = np.maximum(found.maximum - found.mean, found.mean - found.minimum) / divisor
-        limit = min(max(10.0, 10.0 * float(largest.max())), sys.float_info.max)
-        return cls(scale, found.mean, divisor, limit)
+            divisor = np.where(found.constant, 1.0, found.deviation)
+        scaler = cls(scale, found.mean, divisor, np.inf, np.flatnonzero(found.constant).tolist())
+        largest = np.abs(scaler.transform(np.stack([found.minimum, found.maximum]))).max(initial=0.0)
+        return replace(scaler, limit=min(max(10.0, 10.0 * float(largest)), sys.float_info.max))
 
     def transform(self, rows: np.ndarray) -> np.ndarray:
         """Scale rows, in float64."""
         scaled = rows.astype(np.float64, order="C")
-        scaled -= self.center
-        scaled /= self.divisor
+        half = np.where(self.divisor > LARGEST_DIVISOR, 0.5, 1.0)
+        if (half < 1).any():  # the difference of two of the largest numbers is none
+            scaled *= half
+        scaled -= half * self.center
+        scaled /= half * self.divisor
+        if self.constant:
+            self._round_off(scaled)
         return scaled
+
+    def _round_off(self, scaled: np.ndarray) -> None:
+        """Take rounding for what it is in constant columns, where it is not to be divided by another's spread."""
+        cells, center = scaled[:, self.constant], self.center[self.constant]
+        with np.errstate(over="ignore"):
+            cells[np.abs(cells) <= _rounding(center) / self.divisor[self.constant]] = 0
+        scaled[:, self.constant] = cells
 
     def chunks(self, array: np.ndarray, dtype: np.dtype | type) -> Iterator[np.ndarray]:
         """Scaled blocks of an array's rows for a network, of the given type and centred without loss.
@@ -178,11 +224,43 @@ class Scaler:
         """Whether centre and divisor are numbers of full precision in float32."""
         return bool((np.abs(self.center) < 1e30).all() and (self.divisor > 1e-30).all() and (self.divisor < 1e30).all())
 
-    def inverse_transform(self, rows: np.ndarray) -> np.ndarray:
-        """Bring scaled rows back to the data's units, in float64."""
-        return rows * self.divisor + self.center
+    def inverse_transform(self, rows: np.ndarray, dtype: np.dtype | type = np.float64) -> np.ndarray:
+        """Bring scaled rows back to the data's units, in float64 or rounded to another type."""
+        restored, range_ = np.empty(rows.shape, dtype), np.finfo(dtype)
+        factor = self.divisor.copy()
+        factor[self.constant] = 0
+        n_rows = max(CACHED_CELLS // max(rows.shape[1], 1), 1)
+        with np.errstate(over="ignore"):
+            for first in range(0, len(rows), n_rows):
+                part = slice(first, first + n_rows)
+                block = rows[part] * factor
+                block += self.center
+                # Rows at the very end of their type's range may be rebuilt a rounding beyond it.
+                restored[part] = block.clip(range_.min, range_.max, out=block)
+        return restored
+
+    def varying_with(self, rows: np.ndarray) -> Scaler:
+        """The scaler for which columns that have another value in these rows, of shape (n, d), are constant no more."""
+        if not self.constant:
+            return self
+        center, dtype = self.center[self.constant], rows.dtype if rows.dtype.kind == "f" else np.float64
+        gaps = np.abs(rows[:, self.constant].astype(np.float64) - center)
+        still = (gaps <= _rounding(center, dtype=dtype)).all(0)
+        return replace(self, constant=np.array(self.constant)[still].tolist())
+
+    @property
+    def has_squares(self) -> bool:
+        """Whether squares of errors in the data's units are numbers of float64."""
+        sizes = np.delete(self.divisor, self.constant)
+        return not len(sizes) or SMALLEST_SQUARED < sizes.max() < 1 / SMALLEST_SQUARED
 
     @property
     def log_jacobian(self) -> float:
         """Sum of the log-derivatives: what a log-density in scaled units gains in the data's."""
         return -float(np.log(self.divisor).sum())
+
+
+def _root_mean_square(values: np.ndarray) -> float:
+    """The root of the mean of squares, of numbers of any size."""
+    exponent = np.frexp(values.max())[1]
+    return float(np.ldexp(np.sqrt(np.square(np.ldexp(values, -exponent)).mean()), exponent))

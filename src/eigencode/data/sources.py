@@ -58,6 +58,11 @@ class ArraySource:
 
     def chunks(self) -> Iterator[np.ndarray]:
         """Consecutive blocks of at most ``CHUNK_ROWS`` rows."""
-        n_rows = min(CHUNK_ROWS, max(self.n_cells // max(self.array.shape[1], 1), 256))
+        n_rows = chunk_rows(self.array.shape[1], self.n_cells)
         for first in range(0, len(self.array), n_rows):
             yield self.array[first : first + n_rows]
+
+
+def chunk_rows(n_columns: int, n_cells: int = NETWORK_CELLS) -> int:
+    """Rows of a chunk of so many columns."""
+    return min(CHUNK_ROWS, max(n_cells // max(n_columns, 1), 256))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,12 +19,23 @@ from torch import Tensor, nn
 from eigencode.composition import Composition
 from eigencode.data.cells import refuse_gaps
 from eigencode.data.scaling import Scaler
-from eigencode.data.sources import ArraySource
-from eigencode.errors import OptionError
+from eigencode.data.sources import ArraySource, chunk_rows
+from eigencode.errors import OptionError, ResultWarning
 from eigencode.estimators.inputs import float_type, read_codes, read_rows
 from eigencode.estimators.preparation import check_values
 from eigencode.parts.distributions import Distribution
 from eigencode.training.execution import Execution
+
+Question = Callable[[Composition, Tensor, Tensor], Tensor]
+"""A function of the model, of scaled rows, and of these rows as the encoder sees them."""
+
+Finish = Callable[[Tensor], np.ndarray]
+"""What makes an answer's part for a chunk of rows of what a question gave."""
+
+
+def to_array(found: Tensor) -> np.ndarray:
+    """A tensor's numbers as they are."""
+    return found.cpu().numpy()
 
 
 class Answers(BaseEstimator):
@@ -87,12 +99,14 @@ class Answers(BaseEstimator):
         """
         check_is_fitted(self)
         codes = read_codes(X, self.get_feature_names_out(), type(self).__name__)
-        model = self._model_in(codes.dtype)
-        with torch.inference_mode():
-            decoded = [
-                mean_in_own_units(model, model.decode(self._tensor(part))) for part in ArraySource(codes).chunks()
-            ]
-        return self._in_data_units(torch.cat(decoded).cpu().numpy())
+        model, n_rows = self._model_in(codes.dtype), chunk_rows(len(self.scaler_.center))
+
+        def blocks() -> Iterator[np.ndarray]:
+            for first in range(0, len(codes), n_rows):
+                p = model.decode(self._tensor(codes[first : first + n_rows]))
+                yield self._in_data_units(mean_in_own_units(model, p))
+
+        return filled(len(codes), blocks())
 
     def reconstruct(self, X: Any, *, n_components: int | None = None) -> np.ndarray:
         """Encode and decode rows: the mean of p(x|z) at the mean code, in the data's units.
@@ -110,10 +124,11 @@ class Answers(BaseEstimator):
             Rows, in X's float type.
         """
         kept = self._kept(n_components)
-        answer = self._answer(
-            X, lambda model, x, clipped: mean_in_own_units(model, _reconstruction(model, clipped, kept))
+        return self._answer(
+            X,
+            lambda model, x, clipped: mean_in_own_units(model, _reconstruction(model, clipped, kept)),
+            self._in_data_units,
         )
-        return self._in_data_units(answer)
 
     def reconstruction_error(self, X: Any, *, scaled: bool = False) -> np.ndarray:
         """Squared error of each row's reconstruction, summed over the columns.
@@ -129,7 +144,7 @@ class Answers(BaseEstimator):
         Returns
         -------
         ndarray of shape (n,)
-            Errors, in X's float type.
+            Errors, in float64, whose range holds the squares of all numbers of float32.
         """
         check_is_fitted(self)
         return self._squared_errors(X, [self.n_components_], scaled)[:, 0]
@@ -147,7 +162,7 @@ class Answers(BaseEstimator):
         Returns
         -------
         ndarray of shape (n,)
-            Nats, in X's float type.
+            Nats, in float64.
         """
 
         def log_likelihood(model: Composition, x: Tensor, clipped: Tensor) -> Tensor:
@@ -208,12 +223,12 @@ class Answers(BaseEstimator):
         """The codes as an array, whatever ``set_output`` says of ``transform``."""
         return self._answer(X, lambda model, x, clipped: model.encode(clipped).mean)
 
-    def _judged(self, X: Any, function: Callable[[Composition, Tensor, Tensor], Tensor]) -> np.ndarray:
-        """An answer that asks the likelihood about the rows, once their values are checked."""
+    def _judged(self, X: Any, function: Question) -> np.ndarray:
+        """An answer that asks the likelihood about the rows, once their values are checked; in float64."""
         check_is_fitted(self)
         array = self._numbers(X)
         self._check_values(array)
-        return self._answer_of(array, function)
+        return self._in_float64(array, function)
 
     @property
     def _log_jacobian(self) -> float:
@@ -236,39 +251,69 @@ class Answers(BaseEstimator):
             raise OptionError(f"n_components must be in 1..{self.n_components_}", got=f"{n_components}")
         return n_components
 
-    def _answer(self, X: Any, function: Callable[[Composition, Tensor, Tensor], Tensor]) -> np.ndarray:
-        """Apply a function of the model, scaled rows, and these rows clipped for the network, a chunk at a time."""
+    def _answer(self, X: Any, function: Question, finish: Finish = to_array) -> np.ndarray:
+        """Apply a function of the model, scaled rows, and these rows as the encoder sees them, a chunk at a time."""
         check_is_fitted(self)
-        return self._answer_of(self._numbers(X, finite=False), function)
+        return self._answer_of(self._numbers(X, finite=False), function, finish)
 
-    def _answer_of(self, array: np.ndarray, function: Callable[[Composition, Tensor, Tensor], Tensor]) -> np.ndarray:
-        """The same for an array of numbers."""
+    def _answer_of(self, array: np.ndarray, function: Question, finish: Finish = to_array) -> np.ndarray:
+        """The same for an array of numbers; what ``finish`` makes of each chunk's answer is the whole's."""
         dtype = float_type(array.dtype)
-        model, limit = self._model_in(dtype), self.scaler_.limit
-        answer, n_done = np.empty(0), 0
-        with torch.inference_mode():
+        model = self._model_in(dtype)
+
+        def blocks() -> Iterator[np.ndarray]:
             for chunk in self.scaler_.chunks(array, dtype):
                 x = self._tensor(chunk)
                 low, high = map(float, x.aminmax())
                 if not (math.isfinite(low) and math.isfinite(high)):
                     refuse_gaps(array, getattr(self, "feature_names_in_", None))
-                is_usual = -limit <= low and high <= limit
-                found = function(model, x, x if is_usual else x.clamp(-limit, limit)).cpu().numpy()
-                if not n_done:
-                    answer = np.empty((len(array), *found.shape[1:]), found.dtype)
-                answer[n_done : n_done + len(found)] = found
-                n_done += len(found)
-        return answer
+                limit, constant = self.scaler_.limit, self.scaler_.constant
+                is_usual = -limit <= low and high <= limit and not (constant and x[:, constant].any())
+                yield finish(function(model, x, x if is_usual else self._seen(x)))
+
+        return filled(len(array), blocks())
+
+    def _seen(self, x: Tensor) -> Tensor:
+        """Scaled rows as the encoder sees them: extreme cells clipped, and nothing in columns that were constant.
+
+        No weight was ever learned for such a column, so that another value there would say something at random.
+        """
+        limit, constant = self.scaler_.limit, self.scaler_.constant
+        seen = x.clamp(-limit, limit)
+        return seen.index_fill(-1, torch.tensor(constant, device=x.device), 0) if constant else seen
+
+    def _scaled_mean(self, model: Composition, p: Distribution) -> Tensor:
+        """The mean of p(x|z) in the model's units, in which a constant column is 0."""
+        mean, constant = model.likelihood.scaled_mean(p), self.scaler_.constant
+        return mean.index_fill(-1, torch.tensor(constant, device=mean.device), 0) if constant else mean
 
     def _squared_errors(self, X: Any, sizes: Iterable[int], scaled: bool) -> np.ndarray:
         """Squared error of each row with the first components of its code, one column for each number of them."""
-        units = torch.from_numpy(np.ones_like(self.scaler_.divisor) if scaled else self.scaler_.divisor)
+        check_is_fitted(self)
+        units = np.ones_like(self.scaler_.divisor) if scaled else self.scaler_.divisor
+        largest = units.max()
+        weights = torch.from_numpy(np.square(units / largest)).to(self.execution_.device)
+        if not (scaled or self.scaler_.has_squares):
+            message = "Squares of numbers of such sizes are outside float64's range: errors may be 0 or inf."
+            warnings.warn(f"{message} Try scaled=True.", ResultWarning, stacklevel=3)
 
         def errors(model: Composition, x: Tensor, clipped: Tensor) -> Tensor:
-            gaps = [(x - _scaled_reconstruction(model, clipped, kept)) * units.to(x) for kept in sizes]
-            return torch.stack([gap.square().sum(1) for gap in gaps], dim=1)
+            rebuilt = (self._scaled_mean(model, _reconstruction(model, clipped, kept)) for kept in sizes)
+            return torch.stack([(x - mean).square_().double() @ weights for mean in rebuilt], dim=1)
 
-        return self._answer(X, errors)
+        found = self._in_float64(self._numbers(X, finite=False), errors)
+        with np.errstate(over="ignore"):
+            found *= largest
+            found *= largest
+        return found
+
+    def _in_float64(self, array: np.ndarray, function: Question) -> np.ndarray:
+        """An answer as float64; where float32 has no such squares, as for rows far from all that were fitted, by it."""
+        found = self._answer_of(array, function).astype(np.float64, copy=False)
+        wild = ~np.isfinite(found.reshape(len(found), -1)).all(1)
+        if wild.any() and float_type(array.dtype) == np.float32:
+            found[wild] = self._answer_of(array[wild].astype(np.float64), function)
+        return found
 
     def _check_values(self, array: np.ndarray) -> None:
         """Refuse rows with values that the likelihood cannot be asked about."""
@@ -288,22 +333,21 @@ class Answers(BaseEstimator):
             return self.composition_
         return copy.deepcopy(self.composition_).to(wanted)
 
-    def _in_data_units(self, rows: np.ndarray) -> np.ndarray:
-        if self.composition_.likelihood.own_units:
-            return rows
-        # Rows at the very end of their type's range may be rebuilt a rounding beyond it.
-        range_ = np.finfo(rows.dtype)
-        return self.scaler_.inverse_transform(rows).clip(range_.min, range_.max).astype(rows.dtype)
+    def _in_data_units(self, means: Tensor) -> np.ndarray:
+        """What `mean_in_own_units` or a draw gave, as rows in the data's units."""
+        rows = means.cpu().numpy()
+        if not self.composition_.likelihood.own_units:
+            return self.scaler_.inverse_transform(rows, rows.dtype)
+        constant = self.scaler_.constant
+        if constant:
+            rows = rows.copy()
+            rows[:, constant] = self.scaler_.center[constant]
+        return rows
 
 
 def mean_in_own_units(model: Composition, p: Distribution) -> Tensor:
     """The mean of p(x|z) in the units that p is over, where no rounding takes a rate or a share out of its range."""
     return p.mean if model.likelihood.own_units else model.likelihood.scaled_mean(p)
-
-
-def _scaled_reconstruction(model: Composition, x: Tensor, n_components: int) -> Tensor:
-    """The mean of p(x|z) in the model's units, at the first components of the mean code."""
-    return model.likelihood.scaled_mean(_reconstruction(model, x, n_components))
 
 
 def _reconstruction(model: Composition, x: Tensor, n_components: int) -> Distribution:
@@ -312,3 +356,15 @@ def _reconstruction(model: Composition, x: Tensor, n_components: int) -> Distrib
     if n_components < z.shape[1]:
         z = nn.functional.pad(z[:, :n_components], (0, z.shape[1] - n_components))
     return model.decode(z)
+
+
+def filled(n_rows: int, blocks: Iterator[np.ndarray]) -> np.ndarray:
+    """An array of so many rows, made once and filled a block at a time; the blocks are computed without gradients."""
+    answer, n_done = np.empty(0), 0
+    with torch.inference_mode():
+        for block in blocks:
+            if not n_done:
+                answer = np.empty((n_rows, *block.shape[1:]), block.dtype)
+            answer[n_done : n_done + len(block)] = block
+            n_done += len(block)
+    return answer

@@ -203,6 +203,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         array = self._numbers(X)
         self._check_values(array)
         array, weights, _ = _weighted(array, sample_weight, getattr(self, "mean_weight_", 1.0))
+        self.scaler_ = self.scaler_.varying_with(array)
         rows = self._scaled(array, self.execution_.dtype)
         return rows, None if weights is None else torch.from_numpy(weights).to(rows.dtype)
 

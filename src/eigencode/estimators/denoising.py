@@ -7,8 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
+from eigencode.composition import Composition
 from eigencode.errors import OptionError
 from eigencode.estimators.base import BaseAutoencoder
 from eigencode.options import AutoencoderOptions, DenoisingOptions, documented
@@ -135,5 +138,10 @@ class DenoisingAutoencoder(DenoisingOptions, BaseAutoencoder):
                 got=f"a model fitted with {likelihood!r}",
                 hint="Fit with likelihood='gaussian'",
             )
-        step = self._answer(X, lambda model, x, clipped: model.likelihood.scaled_mean(model.reconstruct(clipped)) - x)
-        return (step / (corruption.variance * self.scaler_.divisor)).astype(step.dtype)
+        units = corruption.variance * torch.from_numpy(self.scaler_.divisor)
+
+        def score(model: Composition, x: Tensor, clipped: Tensor) -> Tensor:
+            step = self._scaled_mean(model, model.reconstruct(clipped)) - x
+            return (step.double() / units.to(x.device)).to(x.dtype)
+
+        return self._answer(X, score)

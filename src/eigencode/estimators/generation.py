@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -10,10 +10,10 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from eigencode.data.sources import CHUNK_ROWS
+from eigencode.data.sources import chunk_rows
 from eigencode.density import Mixture, fit_mixture
 from eigencode.errors import OptionError
-from eigencode.estimators.answers import Answers, mean_in_own_units
+from eigencode.estimators.answers import Answers, filled, mean_in_own_units
 from eigencode.training.noise import generator, resolve_seed
 
 
@@ -68,19 +68,23 @@ class Generation(Answers):
             raise OptionError("The number of rows to draw must be a positive int", got=f"{n_rows!r}")
         seed = resolve_seed(random_state)
         model = self._model_in(np.dtype(np.float64))
-        found = []
-        with torch.inference_mode():
-            for place, codes in enumerate(self._drawn_codes(int(n_rows), seed).split(CHUNK_ROWS)):
+
+        def blocks() -> Iterator[np.ndarray]:
+            for place, codes in enumerate(self._drawn_codes(int(n_rows), seed)):
                 p = model.decode(codes.to(self.execution_.device))
                 source = generator(seed, "sample", place, device=self.execution_.device)
-                found.append(mean_in_own_units(model, p) if mean else p.sample(source))
-        return self._in_data_units(torch.cat(found).cpu().numpy())
+                yield self._in_data_units(mean_in_own_units(model, p) if mean else p.sample(source))
 
-    def _drawn_codes(self, n_rows: int, seed: int) -> Tensor:
-        """Codes from the mixture, else from the prior, shape (n_rows, k), in float64."""
+        return filled(int(n_rows), blocks())
+
+    def _drawn_codes(self, n_rows: int, seed: int) -> Iterator[Tensor]:
+        """Codes from the mixture, else from the prior, in float64: ``n_rows`` rows in tensors of shape (m, k)."""
+        step = chunk_rows(len(self.scaler_.center))
+        sizes = [min(step, n_rows - first) for first in range(0, n_rows, step)]
         mixture: Mixture | None = getattr(self, "mixture_", None)
         if mixture is not None:
-            return torch.from_numpy(mixture.sample(n_rows, np.random.default_rng(seed)))
+            rng = np.random.default_rng(seed)
+            return (torch.from_numpy(mixture.sample(size, rng)) for size in sizes)
         model = self.composition_
         if model.prior is None or model.code.width(1) == 1:
             raise OptionError(
@@ -88,4 +92,5 @@ class Generation(Answers):
                 got="a point code",
                 hint="Call fit_density(X) first, or fit a VariationalAutoencoder",
             )
-        return model.prior.sample(n_rows, self.n_components_, generator(seed, "codes")).double()
+        prior, source = model.prior, generator(seed, "codes")
+        return (prior.sample(size, self.n_components_, source).double() for size in sizes)

@@ -84,11 +84,10 @@ class Geometry(Answers):
         """Ask about the mean code as a function of rows, in scaled units or the data's."""
         check_is_fitted(self)
         divisor = torch.ones(self.n_features_in_) if scaled else torch.from_numpy(self.scaler_.divisor)
-        limit = self.scaler_.limit
 
         def answer(model: Composition, x: Tensor, clipped: Tensor) -> Tensor:
             unit = divisor.to(x)
             # Rows are clipped inside, so that the derivative is that of ``transform``.
-            return question(lambda rows: model.encode((rows / unit).clamp(-limit, limit)).mean, x * unit)
+            return question(lambda rows: model.encode(self._seen(rows / unit)).mean, x * unit)
 
         return self._answer(X, answer)

@@ -204,7 +204,7 @@ class VariationalAutoencoder(VariationalOptions, BaseAutoencoder):
         Returns
         -------
         ndarray of shape (n,)
-            Nats, in X's float type and the data's units.
+            Nats, in float64 and the data's units.
         """
         check_is_fitted(self)
         k = self.n_components_
