@@ -11,10 +11,11 @@ import dataclasses
 import math
 import types
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from functools import cache
 from numbers import Integral, Real
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from eigencode.errors import OptionError, did_you_mean
 
@@ -65,6 +66,7 @@ LikelihoodName = Literal["gaussian", "laplace", "student_t", "bernoulli", "poiss
 Start = Literal["auto", "linear", "plain"]
 Estimate = Literal["auto", "exact", "hutchinson"]
 Precision = Literal["auto", "float32", "bfloat16", "float64"]
+Instance = TypeVar("Instance")
 Object = Any
 """A Python object, which the estimator checks where it is used."""
 
@@ -472,17 +474,32 @@ class Option:
 @cache
 def options_of(cls: type) -> tuple[Option, ...]:
     """All knobs of an options class or estimator, in order."""
-    hints = get_type_hints(cls, include_extras=True)
+    hints: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        with suppress(NameError):  # a subclass of the user's may name types that only its own function knows
+            hints |= get_type_hints(base, include_extras=True)
     found = []
     for field in dataclasses.fields(cls):
-        inner, knob = get_args(hints[field.name])
-        found.append(Option(field.name, inner, field.default, knob))
+        inner, *knobs = get_args(hints.get(field.name))[:2] or (None,)
+        # A field of a subclass of the user's need not be a knob.
+        if knobs and isinstance(knobs[0], Knob):
+            found.append(Option(field.name, inner, field.default, knobs[0]))
     return tuple(found)
 
 
 def values_of(instance: Any, cls: type) -> dict[str, Any]:
     """What an instance has for the knobs of an options class, by name."""
     return {option.name: getattr(instance, option.name) for option in options_of(cls)}
+
+
+def changed(options: Instance, **changes: Any) -> Instance:
+    """The options of an instance with some changed, and nothing else of it; its constructor is not called.
+
+    A subclass may have a constructor of its own that does not take all of them.
+    """
+    copy: Instance = object.__new__(type(options))
+    vars(copy).update(values_of(options, type(options)) | changes)
+    return copy
 
 
 def check_options(instance: Any) -> None:

@@ -299,7 +299,7 @@ class _Loading:
             self._restore_composition(model, description, decoder)
             model.baseline_ = None
             if "baseline" in description:
-                model.baseline_ = self.estimator(description["baseline"], f"{prefix}baseline.", type(model))
+                model.baseline_ = self.estimator(description["baseline"], f"{prefix}baseline.", BaseAutoencoder)
         for misfit in getattr(model, "_misfits", tuple)():
             raise StorageError(f"The {type(model).__name__} in the file is damaged: {misfit} does not fit the rest")
         return model

@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self, get_type_hints
 from weakref import WeakSet
 
@@ -31,7 +31,7 @@ from eigencode.estimators.generation import Generation
 from eigencode.estimators.geometry import Geometry
 from eigencode.estimators.inputs import read_weights
 from eigencode.estimators.preparation import Decisions, Preparation, check_values, likelihood_of, prepare, stream
-from eigencode.options import AutoencoderOptions, check_options
+from eigencode.options import AutoencoderOptions, changed, check_options
 from eigencode.parts.base import Units
 from eigencode.training import loop
 from eigencode.training.execution import weights_dtype
@@ -174,8 +174,12 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         """Take the best weights of a run that `_begin` began, and say what there is to say of it."""
         state.restore_best()
         state.parameters.release()
-        if self.composition_ is state.composition:  # no newer fit has taken the place of this one
+        if self._is_of(state):
             self._conclude(state, work)
+
+    def _is_of(self, state: TrainingState) -> bool:
+        """Whether this run's model is the present one: no later fit, block or iterator has taken its place."""
+        return self.composition_ is state.composition
 
     def _require_finite(self) -> None:
         """Raise `TrainingError` where training found no weights that are worth anything."""
@@ -191,7 +195,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
 
         def options() -> AutoencoderOptions:
             given = self._training_options()
-            return replace(given, validation_fraction=0.0, max_seconds=None, optimizer=self._stream_optimizer)
+            return changed(given, validation_fraction=0.0, max_seconds=None, optimizer=self._stream_optimizer)
 
         work = self._prepared(X, sample_weight, options).work
         self.history_, self.baseline_ = [], None
@@ -296,8 +300,12 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         # An iterator that is never begun leaves nothing to put right: the start is the model.
         try:
             for row in loop.epochs(state, work):
+                if not self._is_of(state):
+                    return
                 self.best_epoch_ = state.epoch  # the weights that answer inside the loop
                 yield row
+                if not self._is_of(state):
+                    return
         finally:
             self._end(state, work)
         self._require_finite()
@@ -316,7 +324,11 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         """The linear model of the same kind as a fitted estimator of its own."""
         options = {"hidden": (), "start": "linear", "max_epochs": 0}
         networks = dict.fromkeys(["image_shape", "encoder", "decoder"])
-        baseline: BaseAutoencoder = clone(self).set_params(**options, **networks)
+        # A subclass whose constructor fixes some options cannot be the linear model itself.
+        classes = (cls for cls in type(self).__mro__ if issubclass(cls, BaseAutoencoder))
+        owner = next(cls for cls in classes if {*options, *networks} <= set(cls._get_param_names()))
+        own = {name: clone(getattr(self, name), safe=False) for name in owner._get_param_names()}
+        baseline: BaseAutoencoder = owner(**own | options | networks)
         shared = {name: value for name, value in vars(self).items() if name.endswith("_")}
         baseline.__dict__.update(shared)
         baseline.composition_ = composition.to(self.execution_.device)

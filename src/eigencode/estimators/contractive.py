@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from eigencode.errors import OptionError
 from eigencode.estimators.base import BaseAutoencoder
-from eigencode.options import AutoencoderOptions, ContractiveOptions, documented
+from eigencode.options import AutoencoderOptions, ContractiveOptions, changed, documented
 from eigencode.parts.contractive import Contractive
 
 
@@ -45,4 +45,4 @@ class ContractiveAutoencoder(ContractiveOptions, BaseAutoencoder):
                 "The 'penalties' parameter must be a sequence of parts", got=f"{self.penalties!r} instead"
             )
         start = "plain" if self.start == "auto" and self.hidden else self.start
-        return replace(self, start=start, penalties=(*self.penalties, Contractive(self.weight, self.estimate)))
+        return changed(self, start=start, penalties=(*self.penalties, Contractive(self.weight, self.estimate)))

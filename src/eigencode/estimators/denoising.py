@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor
 from eigencode.composition import Composition
 from eigencode.errors import OptionError
 from eigencode.estimators.base import BaseAutoencoder
-from eigencode.options import AutoencoderOptions, DenoisingOptions, documented
+from eigencode.options import AutoencoderOptions, DenoisingOptions, changed, documented
 from eigencode.parts.base import Part
 from eigencode.parts.corruptions import CallableCorruption, Corruption, GaussianNoise, Masking, SaltAndPepper
 from eigencode.parts.likelihoods import LaplaceLikelihood, StudentTLikelihood
@@ -65,7 +65,7 @@ class DenoisingAutoencoder(DenoisingOptions, BaseAutoencoder):
                 got=f"noise={self.noise!r} and corruption={self.corruption!r}",
                 hint="Give the part as noise",
             )
-        return replace(self, corruption=self._corruption())
+        return changed(self, corruption=self._corruption())
 
     def _corruption(self) -> Corruption:
         """The part that 'noise' and 'level' stand for."""

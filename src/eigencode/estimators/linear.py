@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Self
 
 from sklearn.utils.metaestimators import available_if
 
 from eigencode.errors import OptionError
 from eigencode.estimators.base import BaseAutoencoder
-from eigencode.options import AutoencoderOptions, LinearOptions, TrainingOptions, documented, options_of
+from eigencode.options import AutoencoderOptions, LinearOptions, TrainingOptions, changed, documented, options_of
 
 IN_ONE_STEP = ("precision", "device", "random_state", "validation_fraction", "verbose")
 """Options of training that the closed form has a use for, or that promise nothing."""
@@ -58,9 +58,9 @@ class LinearAutoencoder(LinearOptions, BaseAutoencoder):
             raise OptionError("A LinearAutoencoder has no layers of its own to choose", hint="Use Autoencoder for that")
         if self.solver == "exact":
             self._require_no_training()
-            return replace(self, start="linear", max_epochs=0)
+            return changed(self, start="linear", max_epochs=0)
         optimizer = "lbfgs" if self.optimizer == "auto" else self.optimizer
-        return replace(self, start="plain" if self.start == "auto" else self.start, optimizer=optimizer)
+        return changed(self, start="plain" if self.start == "auto" else self.start, optimizer=optimizer)
 
     def _require_no_training(self) -> None:
         """Refuse options that the closed form would pass over in silence."""

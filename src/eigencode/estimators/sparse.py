@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from eigencode.errors import OptionError
 from eigencode.estimators.base import BaseAutoencoder
-from eigencode.options import AutoencoderOptions, SparseOptions, documented
+from eigencode.options import AutoencoderOptions, SparseOptions, changed, documented
 from eigencode.parts.codes import Point
 from eigencode.parts.dictionaries import Dictionary, OptimalCode
 from eigencode.parts.networks import MLP
@@ -67,7 +67,7 @@ class SparseAutoencoder(SparseOptions, BaseAutoencoder):
             del words["decoder"]
         # Thresholds, selections and weights that move are nothing for the line searches of L-BFGS.
         optimizer = "adam" if self.optimizer == "auto" else self.optimizer
-        return replace(self, **{"n_components": size, "optimizer": optimizer, "code": None, **words})
+        return changed(self, **{"n_components": size, "optimizer": optimizer, "code": None, **words})
 
     def _check_combination(self) -> None:
         """Refuse what contradicts the kind."""

@@ -20,7 +20,7 @@ from eigencode.errors import OptionError
 from eigencode.estimators.autoencoder import Autoencoder
 from eigencode.estimators.base import BaseAutoencoder
 from eigencode.estimators.preparation import Preparation, hidden_of, settle
-from eigencode.options import AutoencoderOptions, StackedOptions, TrainingOptions, documented, values_of
+from eigencode.options import AutoencoderOptions, StackedOptions, TrainingOptions, changed, documented, values_of
 from eigencode.parts.base import Units
 from eigencode.parts.chains import ActivatedLikelihood, Chain, Decoding, Encoding, Rescaling
 from eigencode.parts.codes import Point
@@ -120,7 +120,7 @@ class StackedAutoencoder(StackedOptions, BaseAutoencoder):
         left = None
         if options.max_seconds is not None:
             left = max(options.max_seconds - (time.monotonic() - self._began), SHORTEST_RUN)
-        return replace(
+        return changed(
             options,
             n_components=last.n_components,
             encoder=_encoder(layers),

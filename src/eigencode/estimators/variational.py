@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from eigencode.composition import Composition, Trace
 from eigencode.errors import OptionError
 from eigencode.estimators.base import BaseAutoencoder
 from eigencode.objectives import logmeanexp, negative_log_likelihood
-from eigencode.options import AutoencoderOptions, VariationalOptions, documented
+from eigencode.options import AutoencoderOptions, VariationalOptions, changed, documented
 from eigencode.parts.codes import DiagonalPosterior, GaussianCode
 from eigencode.parts.likelihoods import GaussianLikelihood, LaplaceLikelihood, Likelihood
 from eigencode.parts.priors import StandardNormal
@@ -78,7 +78,7 @@ class VariationalAutoencoder(VariationalOptions, BaseAutoencoder):
                 hint="Use Autoencoder with code=GaussianCode() for other combinations",
             )
         likelihood = LEARNED[self.likelihood]() if self.likelihood in tuple(LEARNED) else self.likelihood
-        return replace(self, code=GaussianCode(self.n_draws), prior=StandardNormal(self.warmup), likelihood=likelihood)
+        return changed(self, code=GaussianCode(self.n_draws), prior=StandardNormal(self.warmup), likelihood=likelihood)
 
     # -- the posterior
 

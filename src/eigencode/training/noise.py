@@ -6,6 +6,7 @@ generator. So a resumed run, a run split among processes, and a run that evaluat
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Integral
@@ -25,6 +26,10 @@ RANDOM_LAYERS = (
     nn.MultiheadAttention,
 )
 """Torch's layers that draw, or may, from its global generator in training."""
+
+
+_GLOBAL_GENERATOR = threading.RLock()
+"""Held while torch's global generator stands elsewhere than where its other users left it."""
 
 
 def generator(seed: int, purpose: str, *counters: int, device: str | torch.device = "cpu") -> torch.Generator:
@@ -69,11 +74,12 @@ def may_draw_globally(module: nn.Module) -> bool:
 def own_global_generator(device: torch.device, seed: int, purpose: str, *counters: int) -> Iterator[None]:
     """Let torch's global generators stand at one place of the run, and put them back where they were.
 
-    Dropout takes no generator as an argument; this gives it noise of its own all the same.
+    Dropout takes no generator as an argument; this gives it noise of its own all the same. The generator is one for
+    the whole process, so threads that fit such networks take turns.
     """
     accelerators = [] if device.type == "cpu" else [device]
     kind = "cuda" if device.type == "cpu" else device.type
-    with torch.random.fork_rng(accelerators, device_type=kind):
+    with _GLOBAL_GENERATOR, torch.random.fork_rng(accelerators, device_type=kind):
         place = _place(seed, purpose, *counters)
         torch.default_generator.manual_seed(place)
         for accelerator in accelerators:
