@@ -19,7 +19,7 @@ SOURCE = Path(eigencode.__file__).parent
 
 # A module may import from its own layer and from those before it.
 LAYERS = [
-    {"_version", "errors", "options", "domains"},
+    {"_version", "errors", "options", "domains", "progress", "invocation"},
     {"parts"},
     {"data"},
     {"composition"},
@@ -36,6 +36,7 @@ LAYERS = [
     {"demo"},
     {"testing"},
     {"cli"},
+    {"__main__"},
 ]
 # Parts and data know nothing of each other.
 STRANGERS = {("data", "parts")}

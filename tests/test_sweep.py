@@ -134,7 +134,7 @@ def test_words_tell_the_candidates_and_the_choice(searched, capsys):
         assert row.split()[:6] == cells
         assert ("best" in row) == (results["rank_test_score"][place] == 1)
         assert ("chosen" in row) == (place == searched.best_index_)
-    assert f"\ntrained  {'; '.join(searched.notes_)}\n" in out
+    assert f"\ntrained  {'; '.join(searched.trained_)}\n" in out
     best = searched.best_params_
     said = f"chosen   activation={best['activation']}, n_components={best['n_components']}: the fewest components with"
     assert said in out
@@ -208,7 +208,7 @@ def test_a_bar_of_all_models_is_shown_when_asked_for(capsys):
     assert run(f"{line} --verbose --json") == 0
     out, err = capsys.readouterr()
     strict(out)
-    assert "4/4" in err
+    assert "4 of 4 models done" in err
 
 
 # -- values as they are typed
@@ -334,13 +334,14 @@ def test_an_interrupted_search_writes_nothing(folder, monkeypatch, capsys):
 
 
 def test_an_interrupted_fit_of_the_choice_keeps_what_it_has(monkeypatch, capsys):
-    one_epoch = Autoencoder.iter_fit
+    train = Autoencoder._train
 
-    def interrupted(self, X, *rest):
-        yield next(one_epoch(self, X, *rest))
+    def interrupted(self, *run):
+        epochs = train(self, *run)
+        yield next(epochs)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Autoencoder, "iter_fit", interrupted)
+    monkeypatch.setattr(Autoencoder, "_train", interrupted)
     with warnings.catch_warnings(action="default"):
         assert run(f"{SWEEP} --table t.csv") == 130
     out, err = capsys.readouterr()

@@ -6,7 +6,6 @@ The data come with scikit-learn: 1797 grey images of 8 x 8 pixels with values fr
 from __future__ import annotations
 
 import os
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +15,12 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.model_selection import train_test_split
 
+from eigencode import progress
 from eigencode.data.files import Table, write_columns
 from eigencode.data.outputs import atomic_file, check_output
 from eigencode.errors import FileError
 from eigencode.estimators.autoencoder import Autoencoder
+from eigencode.invocation import command
 from eigencode.plots import plot_codes, plot_history, plot_reconstructions
 
 CODE_SIZES = (2, 4, 8)
@@ -68,23 +69,24 @@ def run_demo(folder: str | os.PathLike[str]) -> None:
     digits = Digits.load()
     print(f"Squared error an image on {len(digits.held_out)} digits held out; {len(digits.training)} were fitted.\n")
     print("codes      PCA   autoencoder    gain")
-    models = {size: _compared(digits, size) for size in CODE_SIZES}
-    _leave(folder, digits, models[8], models[2])
+    with progress.leaving_nothing():  # the table is what stays
+        models = {size: _compared(digits, size) for size in CODE_SIZES}
+    with progress.stage("drawing"):
+        _leave(folder, digits, models[8], models[2])
     print(f"\n{folder} holds the model of 8 codes, the digits, their codes and three pictures. Go on with:\n")
-    for command in next_commands(folder):
-        print(f"  {command}")
+    for line in next_commands(folder):
+        print(f"  {line}")
 
 
 def next_commands(folder: Path) -> list[str]:
     """Three commands to try next, as typed into a shell."""
     model, rows, codes, own = (
-        shlex.quote(str(folder / name))
-        for name in ("model.safetensors", "digits.parquet", "codes.csv", "own.safetensors")
+        str(folder / name) for name in ("model.safetensors", "digits.parquet", "codes.csv", "own.safetensors")
     )
     return [
-        f"eigencode describe {model}",
-        f"eigencode transform {model} {rows} --output {codes}",
-        f"eigencode fit {rows} --output {own} --n-components 4 --hidden 64 32",
+        command(["describe", model]),
+        command(["transform", model, rows, "--output", codes]),
+        command(["fit", rows, "--output", own, "--n-components", "4", "--hidden", "64", "32"]),
     ]
 
 

@@ -5,10 +5,12 @@ All candidates, on all folds, are trained as few vectorised programs (`eigencode
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -18,10 +20,12 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import KFold, ParameterGrid, check_cv
 from sklearn.utils.validation import check_is_fitted
 
+from eigencode import progress
 from eigencode.errors import DataError, OptionError, did_you_mean
 from eigencode.estimators.base import BaseAutoencoder
 from eigencode.estimators.inputs import read_weights
 from eigencode.estimators.many import Job, fit_jobs
+from eigencode.options import options_of
 from eigencode.training.noise import resolve_seed
 
 Score = Callable[[BaseAutoencoder, Any], np.ndarray]
@@ -85,8 +89,10 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         The choice, fitted to all rows.
     n_splits_ : int
         Folds.
-    notes_ : list of str
+    trained_ : list of str
         How the candidates were trained, in words.
+    notes_ : list of str
+        The same, and then what deserves a look: each number chosen that is the largest or the smallest of those tried.
 
     Examples
     --------
@@ -95,8 +101,10 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
     >>> estimator = Autoencoder(hidden=(16,), max_epochs=3, random_state=0)
     >>> grid = {"n_components": [2, 4, 8], "learning_rate": [2e-3, 4e-3]}
     >>> search = AutoencoderSearch(estimator, grid, cv=3, random_state=0).fit(load_digits().data)
-    >>> search.notes_
+    >>> search.trained_
     ['18 models as one program']
+    >>> search.notes_[1]
+    'n_components=8 is the largest value tried, so the best may lie beyond it: try larger ones too'
     >>> search.best_params_["n_components"], search.transform(load_digits().data).shape
     (8, (1797, 8))
     """
@@ -151,6 +159,7 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         self.cv_results_, self.n_splits_ = results, len(folds)
         self.best_index_ = self._choose(results)
         self.best_params_ = candidates[self.best_index_]
+        self.notes_ = [*self.trained_, *_edges(self.estimator, candidates, self.best_params_, array.shape[1])]
         self.best_score_ = float(results["mean_test_score"][self.best_index_])
         self.n_features_in_ = array.shape[1]
         if self.refit:
@@ -219,17 +228,18 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         models = [clone(self.estimator).set_params(**clone(params, safe=False)) for params in candidates for _ in folds]
         jobs = [Job(model, *tables[place % len(folds)]) for place, model in enumerate(models)]
         began = time.perf_counter()
-        notes = fit_jobs(jobs, verbose=self.verbose)
+        trained = fit_jobs(jobs, verbose=self.verbose)
         seconds = (time.perf_counter() - began) / len(jobs)
         scores = np.full((len(jobs), 2), np.nan)
-        for place, job in enumerate(jobs):
-            if job.error is None:
-                held_out = folds[place % len(folds)].held_out
-                scores[place] = _mean_and_error(
-                    score(job.model, array[held_out]), None if weights is None else weights[held_out]
-                )
+        with progress.stage("scoring", self.verbose):
+            for place, job in enumerate(jobs):
+                if job.error is None:
+                    held_out = folds[place % len(folds)].held_out
+                    scores[place] = _mean_and_error(
+                        score(job.model, array[held_out]), None if weights is None else weights[held_out]
+                    )
         self._report(jobs)
-        self.notes_ = notes
+        self.trained_ = trained
         by_fold, errors = (scores[:, side].reshape(len(candidates), len(folds)) for side in (0, 1))
         fitted = [
             [job for job in jobs[first : first + len(folds)] if job.error is None] for first in _firsts(jobs, folds)
@@ -311,6 +321,37 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
     def get_feature_names_out(self, input_features: Any = None) -> Any:
         """Names of the choice's components."""
         return self._chosen().get_feature_names_out(input_features)
+
+
+def _edges(
+    estimator: BaseAutoencoder, candidates: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any], n_features: int
+) -> list[str]:
+    """A sentence for each number chosen that lies at the edge of those tried, where it could have gone on."""
+    found = []
+    for name, value in chosen.items():
+        tried = {params[name] for params in candidates if name in params and _is_size(name, params[name])}
+        if not _is_size(name, value) or len(tried) < 2 or value not in (min(tried), max(tried)):
+            continue
+        side, further = ("largest", "larger") if value == max(tried) else ("smallest", "smaller")
+        if value not in _ends(estimator, name, n_features)[side]:
+            found.append(
+                f"{name}={value:g} is the {side} value tried, so the best may lie beyond it: try {further} ones too"
+            )
+    return found
+
+
+def _is_size(name: str, value: Any) -> bool:
+    """Whether a parameter's value is a number that more or less of it means something; a seed is none."""
+    return isinstance(value, Real) and not isinstance(value, bool | np.bool_) and not name.endswith("random_state")
+
+
+def _ends(estimator: BaseAutoencoder, name: str, n_features: int) -> dict[str, tuple[float, ...]]:
+    """Values beyond which there is nothing to try: the ends of an option's range, and a code as wide as the table."""
+    kind: Any = type(estimator)
+    knobs = {option.name: option.knob for option in options_of(kind)}
+    knob = knobs.get(name)
+    low, high = (0.0, math.inf) if knob is None else (knob.low, knob.high)
+    return {"smallest": (low,), "largest": (high, n_features) if name == "n_components" else (high,)}
 
 
 def _firsts(jobs: Sequence[Job], folds: Sequence[Fold]) -> range:

@@ -1,5 +1,7 @@
-"""The command line: ``eigencode demo | fit | sweep | transform | decode | reconstruct | score | sample | describe``."""
+"""The command line: ``eigencode fit``, ``transform`` and the other commands."""
 
-from eigencode.cli.commands import app, main
+from eigencode.cli import commands  # noqa: F401 (makes them commands of the application)
+from eigencode.cli.app import app
+from eigencode.cli.main import main
 
 __all__ = ["app", "main"]

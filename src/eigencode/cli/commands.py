@@ -1,38 +1,22 @@
-"""The commands, and how they end: answers on standard output, messages on standard error, an exit code.
+"""The commands: what they are told, what they do, and what they answer on standard output.
 
 What takes seconds to import is imported inside the commands, so that help, usage errors and completion answer at once.
 """
 
 from __future__ import annotations
 
-import io
-import os
 import shlex
 import sys
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, CycloptsError, Parameter, validators
+from cyclopts import CycloptsError, Parameter, validators
 
-import eigencode
-from eigencode._version import __version__
-from eigencode.cli import sweeps
-from eigencode.cli.flags import (
-    FILES,
-    KINDS,
-    KNOBS,
-    NONE_GIVEN,
-    PLAIN,
-    STREAM,
-    Flags,
-    Kind,
-    advice_on_taken_words,
-    in_flags,
-    knobs_given,
-)
+from eigencode import progress
+from eigencode.cli import steps, sweeps
+from eigencode.cli.app import command
+from eigencode.cli.flags import FILES, KNOBS, NONE_GIVEN, PLAIN, STREAM, Flags, Kind, knobs_given
 from eigencode.cli.tables import (
     ALL,
     Chosen,
@@ -41,96 +25,29 @@ from eigencode.cli.tables import (
     TableOutput,
     check_table_output,
     files_of,
-    loaded,
-    model_and_rows,
     read_codes,
-    read_rows,
-    write,
     write_rows,
 )
-from eigencode.cli.words import description, fitted_names, outcome, print_facts, print_json, summary
-from eigencode.errors import DataError, EigencodeError, InterruptedWarning, OptionError
+from eigencode.cli.words import (
+    description,
+    is_supervised,
+    outcome,
+    predictions,
+    print_facts,
+    print_json,
+    summary,
+)
+from eigencode.errors import DataError, OptionError
 
 MODEL_ENDING = ".safetensors"
-
-EXIT_CODES = (
-    "Exit codes: 0 if done; 1 if a command failed for a reason that its message says; 2 if it was not understood; "
-    "130 if it was interrupted by Ctrl-C (fit saves the best weights so far)."
-)
-
-app = App(
-    name="eigencode",
-    help="Autoencoders for tables of numbers: CSV, Parquet and NPY files.",
-    help_epilogue=EXIT_CODES,
-    help_format="plaintext",
-    version=__version__,
-    suppress_keyboard_interrupt=False,
-)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command.
-
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        The words after "eigencode"; those of the process by default.
-
-    Returns
-    -------
-    int
-        The exit code: 0, or 1 where a command failed for a reason that its message says, or 2 where it was not
-        understood, or 130 where it was interrupted.
-    """
-    tokens = sys.argv[1:] if arguments is None else list(arguments)
-    # A bare hyphen would pass for a flag; this is the same path.
-    tokens = ["./-" if token == "-" else token for token in tokens]
-    try:
-        with _plain_warnings() as warned:
-            app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
-        sys.stdout.flush()
-    except CycloptsError as error:
-        command = " ".join(["eigencode", *(error.command_chain or ())])
-        advice = advice_on_taken_words(tokens, error)
-        print(f"{error}{advice}\nSee {command} --help", file=sys.stderr)
-        return 2
-    except EigencodeError as error:
-        print(in_flags(str(error)), file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # Whoever read the answer has all they wanted of it.
-        _close_stdout()
-        return 0
-    return 130 if any(isinstance(warning, InterruptedWarning) for warning in warned) else 0
-
-
-@contextmanager
-def _plain_warnings() -> Iterator[list[Warning | str]]:
-    """Warnings as one line each, without the place in the source that raised them; yields a list of them."""
-    said: list[Warning | str] = []
-
-    def say(message: Warning | str, *_: object, **__: object) -> None:
-        said.append(message)
-        print(f"Warning: {in_flags(str(message))}", file=sys.stderr)
-
-    with warnings.catch_warnings():
-        warnings.showwarning = say
-        yield said
-
-
-def _close_stdout() -> None:
-    """Let the rest go nowhere, so that Python does not complain at its end that it could not write it."""
-    with suppress(OSError, io.UnsupportedOperation):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
 
 Model = Annotated[Path, Parameter(help="Model file that fit wrote.", group=FILES)]
 DemoOutput = Annotated[Path, Parameter(help="Folder to leave model, data and pictures in.")]
 FirstComponents = Annotated[int | None, Parameter(help="Use the first components of an ordered code only.")]
 SWITCH = Parameter(negative=(), show_default=False)
+Quiet = Annotated[
+    bool, SWITCH, Parameter(name=["--quiet", "-q"], help="Do not show in a terminal what is being done.", group=FILES)
+]
 AsJson = Annotated[bool, SWITCH, Parameter(name="--json", help="Print one JSON object in place of words.", group=FILES)]
 ModelOutput = Annotated[Path, Parameter(help="Where the model goes: a .safetensors file.", group=FILES)]
 WithDensity = Annotated[
@@ -157,15 +74,17 @@ Seed = Annotated[
 # -- commands
 
 
-@app.command(sort_key=0)
-def demo(*, output: DemoOutput = Path("demo")) -> None:
+@command(0, "demo [OPTIONS]")
+def demo(*, output: DemoOutput = Path("demo"), quiet: Quiet = False) -> None:
     """Fit autoencoders to images of digits and compare them with PCA, in half a minute."""
-    from eigencode.demo import run_demo
+    steps.hush(quiet)
+    with progress.stage(steps.STARTING):
+        from eigencode.demo import run_demo
 
     run_demo(output)
 
 
-@app.command(sort_key=1, usage="Usage: eigencode fit ROWS... --output MODEL [OPTIONS]")
+@command(1, "fit ROWS... --output MODEL [OPTIONS]")
 def fit(
     rows: Rows,
     /,
@@ -173,40 +92,39 @@ def fit(
     output: ModelOutput,
     chosen: Chosen = ALL,
     as_json: AsJson = False,
+    quiet: Quiet = False,
     kind: Kind = PLAIN,
     flags: Annotated[Flags, Parameter(name="*")] = NONE_GIVEN,
     density: WithDensity = False,
 ) -> None:
     """Fit an autoencoder to the rows of a table.
 
-    Ctrl-C ends the training early: the best weights so far are saved, and the exit code is 130.
+    Ctrl-C ends the training early: what was learned so far is saved, and the exit code is 130.
     """
+    steps.hush(quiet)
     knobs = knobs_given(kind, flags)
 
     from eigencode.data.outputs import check_output
 
     check_output(output, [MODEL_ENDING])
-    table = read_rows(rows, chosen)
+    table = steps.table_of(rows, chosen)
     if len(table.rows) < 2:
         raise DataError("Fitting takes two rows at least", got=f"{len(table.rows)} in {shlex.join(map(str, rows))!r}")
+    model = steps.estimator_of(kind, knobs)
     # What the fit itself has to say is no part of the answer.
     with redirect_stdout(sys.stderr):
-        model = getattr(eigencode, KINDS[kind])(**knobs).fit(table.frame)
+        model.fit(table.frame)
         if density:
-            try:
-                model.fit_density(table.frame)
-            except KeyboardInterrupt:
-                message = "Fitting the density was interrupted; the model is saved without one."
-                warnings.warn(message, InterruptedWarning, stacklevel=2)
-    model.save(output)
+            steps.fit_density(model, table.frame)
+    steps.save(model, output)
     if as_json:
         print_json({**summary(model), "model": str(output)})
         return
     print_facts(outcome(summary(model)))
-    _say_what_next(output, rows, chosen.typed(fitted_names(model)))
+    steps.say_what_next(model, output, rows, chosen)
 
 
-@app.command(sort_key=2, usage="Usage: eigencode sweep ROWS... --output MODEL --over NAME=VALUE,... [OPTIONS]")
+@command(2, "sweep ROWS... --output MODEL --over NAME=VALUE,... [OPTIONS]")
 def sweep(
     rows: Rows,
     /,
@@ -217,6 +135,7 @@ def sweep(
     picture: PictureOutput = None,
     chosen: Chosen = ALL,
     as_json: AsJson = False,
+    quiet: Quiet = False,
     kind: Kind = PLAIN,
     flags: Annotated[Flags, Parameter(name="*")] = NONE_GIVEN,
 ) -> None:
@@ -227,12 +146,13 @@ def sweep(
 
     Ctrl-C ends it, and no model is written; when the choice is being fitted, its best weights so far are saved.
     """
+    steps.hush(quiet)
     knobs = knobs_given(kind, flags, "sweep")
     grid = sweeps.grid_given(kind, plan.over, knobs)
 
     sweeps.check_outputs({output: [MODEL_ENDING], table: sweeps.TABLES, picture: sweeps.PICTURES}, files_of(rows))
-    read = read_rows(rows, chosen)
-    estimator = getattr(eigencode, KINDS[kind])(**knobs)
+    read = steps.table_of(rows, chosen)
+    estimator = steps.estimator_of(kind, knobs)
     with redirect_stdout(sys.stderr):
         search = sweeps.searched(estimator, grid, plan, read.frame)
     sweeps.write_results(search, table, picture)
@@ -240,16 +160,16 @@ def sweep(
         print("\n".join(sweeps.lines(search)), end="\n\n", flush=True)
     with redirect_stdout(sys.stderr):
         model = sweeps.choice(search).fit(read.frame)
-    model.save(output)
+    steps.save(model, output)
     if as_json:
         files = {name: None if path is None else str(path) for name, path in [("table", table), ("picture", picture)]}
         print_json({**summary(model), "model": str(output), **files, "search": sweeps.facts(search)})
         return
     print_facts(outcome(summary(model)))
-    _say_what_next(output, rows, chosen.typed(fitted_names(model)))
+    steps.say_what_next(model, output, rows, chosen)
 
 
-@app.command(sort_key=3, usage="Usage: eigencode transform MODEL ROWS... --output CODES [OPTIONS]")
+@command(3, "transform MODEL ROWS... --output CODES [OPTIONS]")
 def transform(
     model: Model,
     rows: Rows,
@@ -258,25 +178,33 @@ def transform(
     output: TableOutput,
     chosen: Chosen = ALL,
     n_components: FirstComponents = None,
+    quiet: Quiet = False,
 ) -> None:
     """Encode the rows of a table: one line of codes for each row.
 
     Columns are matched to those fitted by their names; choosing them is needed only where they have none.
     """
-    fitted, X = model_and_rows(model, rows, chosen, output)
-    codes = fitted.transform(X, n_components=n_components)
-    write(output, dict(zip(fitted.get_feature_names_out()[: codes.shape[1]], codes.T, strict=True)))
+    steps.hush(quiet)
+    fitted, X = steps.model_for(model, rows, chosen, output)
+    encoder = fitted.autoencoder_ if is_supervised(fitted) else fitted
+    with progress.stage("encoding"):
+        codes = encoder.transform(X, n_components=n_components)
+    steps.write_answer(output, dict(zip(encoder.get_feature_names_out()[: codes.shape[1]], codes.T, strict=True)))
 
 
-@app.command(sort_key=4, usage="Usage: eigencode decode MODEL CODES... --output TABLE [OPTIONS]")
-def decode(model: Model, codes: Codes, /, *, output: TableOutput, chosen: Chosen = ALL) -> None:
+@command(4, "decode MODEL CODES... --output TABLE [OPTIONS]")
+def decode(model: Model, codes: Codes, /, *, output: TableOutput, chosen: Chosen = ALL, quiet: Quiet = False) -> None:
     """Decode a table of codes: one row in the data's columns and units for each line of codes."""
+    steps.hush(quiet)
     check_table_output(output, *codes)
-    fitted = loaded(model)
-    write_rows(output, fitted, fitted.inverse_transform(read_codes(codes, chosen, fitted)))
+    fitted = steps.loaded_autoencoder(model, "decode")
+    with progress.stage("decoding"):
+        answer = fitted.inverse_transform(read_codes(codes, chosen, fitted))
+    with progress.stage(f"writing {output}"):
+        write_rows(output, fitted, answer)
 
 
-@app.command(sort_key=5, usage="Usage: eigencode reconstruct MODEL ROWS... --output TABLE [OPTIONS]")
+@command(5, "reconstruct MODEL ROWS... --output TABLE [OPTIONS]")
 def reconstruct(
     model: Model,
     rows: Rows,
@@ -285,16 +213,22 @@ def reconstruct(
     output: TableOutput,
     chosen: Chosen = ALL,
     n_components: FirstComponents = None,
+    quiet: Quiet = False,
 ) -> None:
     """Encode and decode the rows of a table: what the model keeps of them.
 
     Columns are matched to those fitted by their names; choosing them is needed only where they have none.
     """
-    fitted, X = model_and_rows(model, rows, chosen, output)
-    write_rows(output, fitted, fitted.reconstruct(X, n_components=n_components))
+    steps.hush(quiet)
+    read, X = steps.model_for(model, rows, chosen, output)
+    fitted = steps.as_autoencoder(read, "reconstruct", model)
+    with progress.stage("encoding and decoding"):
+        answer = fitted.reconstruct(X, n_components=n_components)
+    with progress.stage(f"writing {output}"):
+        write_rows(output, fitted, answer)
 
 
-@app.command(sort_key=6, usage="Usage: eigencode score MODEL ROWS... [OPTIONS]")
+@command(6, "score MODEL ROWS... [OPTIONS]")
 def score(
     model: Model,
     rows: Rows,
@@ -303,6 +237,7 @@ def score(
     output: TableOutput | None = None,
     chosen: Chosen = ALL,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Say how well a model explains the rows of a table: the mean over them and, with --output, each row's own.
 
@@ -313,12 +248,15 @@ def score(
     if as_json and output == STREAM:
         message = "--json and --output - would both write to standard output: name a file for --output."
         raise CycloptsError(msg=message, command_chain=["score"])
-    fitted, X = model_and_rows(model, rows, chosen, output)
-    scores = {
-        "log_likelihood": fitted.score_samples(X),
-        "reconstruction_error": fitted.reconstruction_error(X),
-        "scaled_reconstruction_error": fitted.reconstruction_error(X, scaled=True),
-    }
+    steps.hush(quiet)
+    read, X = steps.model_for(model, rows, chosen, output)
+    fitted = steps.as_autoencoder(read, "score", model)
+    with progress.stage("scoring"):
+        scores = {
+            "log_likelihood": fitted.score_samples(X),
+            "reconstruction_error": fitted.reconstruction_error(X),
+            "scaled_reconstruction_error": fitted.reconstruction_error(X, scaled=True),
+        }
     means = {name: float(values.mean(dtype=float)) for name, values in scores.items()}
     if as_json:
         print_json(
@@ -332,18 +270,27 @@ def score(
         }
         print_facts(words, file=sys.stderr if output == STREAM else sys.stdout)
     if output is not None:
-        write(output, scores, said=not as_json)
+        steps.write_answer(output, scores, said=not as_json)
 
 
-@app.command(sort_key=7, usage="Usage: eigencode sample MODEL --n-rows N --output TABLE [OPTIONS]")
+@command(7, "sample MODEL --n-rows N --output TABLE [OPTIONS]")
 def sample(
-    model: Model, /, *, n_rows: NRows, output: TableOutput, mean: OfMean = False, random_state: Seed = None
+    model: Model,
+    /,
+    *,
+    n_rows: NRows,
+    output: TableOutput,
+    mean: OfMean = False,
+    random_state: Seed = None,
+    quiet: Quiet = False,
 ) -> None:
     """Draw new rows from a model fitted with --density, or of the variational kind."""
+    steps.hush(quiet)
     check_table_output(output)
-    fitted = loaded(model)
+    fitted = steps.loaded_autoencoder(model, "sample")
     try:
-        drawn = fitted.sample(n_rows, mean=mean, random_state=random_state)
+        with progress.stage("drawing"):
+            drawn = fitted.sample(n_rows, mean=mean, random_state=random_state)
     except OptionError as error:
         # The flags are checked by now: it has nothing to draw from, for which a shell has advice of its own.
         hint = "Fit it with --density, or another with --kind variational"
@@ -351,7 +298,23 @@ def sample(
     write_rows(output, fitted, drawn)
 
 
-@app.command(sort_key=8, usage="Usage: eigencode describe MODEL [OPTIONS]")
+@command(8, "predict MODEL ROWS... --output TABLE [OPTIONS]")
+def predict(model: Model, rows: Rows, /, *, output: TableOutput, chosen: Chosen = ALL, quiet: Quiet = False) -> None:
+    """Predict the label of each row, by a classifier or regressor that was saved in Python.
+
+    A classifier also gives the probability of each class.
+    """
+    steps.hush(quiet)
+    fitted, X = steps.model_for(model, rows, chosen, output)
+    if not is_supervised(fitted):
+        got = f"{steps.of_kind(fitted)} in {str(model)!r}"
+        raise OptionError("predict takes a classifier or a regressor", got=got, hint="Try transform for its codes")
+    with progress.stage("predicting"):
+        answers = predictions(fitted, X)
+    steps.write_answer(output, answers)
+
+
+@command(9, "describe MODEL [OPTIONS]")
 def describe(model: Model, /, *, as_json: AsJson = False) -> None:
     """Say what a model is and how its fit went."""
     from eigencode.storage import load, version_of
@@ -361,13 +324,3 @@ def describe(model: Model, /, *, as_json: AsJson = False) -> None:
         print_json(facts)
     else:
         print_facts(description(facts))
-
-
-# -- what to do next
-
-
-def _say_what_next(model: Path, rows: Sequence[Path], flags: Sequence[str]) -> None:
-    """Where the model is, and the command that encodes rows with it."""
-    print(f"\nThe model is in {model}. Encode rows with:\n")
-    words = ["eigencode", "transform", str(model), *map(str, rows), "--output", "codes.parquet", *flags]
-    print(f"  {shlex.join(words)}")

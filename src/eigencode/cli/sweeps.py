@@ -233,7 +233,8 @@ def lines(search: AutoencoderSearch) -> list[str]:
         *(f"{text}  {row[-1]}".rstrip() for text, row in zip(rows, table, strict=True)),
         "",
         f"score    {UNITS[str(search.scoring)]}: mean over {search.n_splits_} folds held out, larger is better",
-        f"trained  {'; '.join(search.notes_)}",
+        f"trained  {'; '.join(search.trained_)}",
         f"chosen   {', '.join(f'{name}={word_of(value)}' for name, value in search.best_params_.items())}: "
         f"{RULES[search.rule]}",
+        *(f"note     {note}" for note in search.notes_[len(search.trained_) :]),
     ]

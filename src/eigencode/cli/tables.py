@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, cast
 
 from cyclopts import Parameter
 
+from eigencode import progress
 from eigencode.cli.flags import FILES, STREAM
 from eigencode.cli.words import fitted_names
 
@@ -136,7 +137,7 @@ def model_and_rows(
 def _said(table: Table) -> Table:
     """Say on standard error what was assumed in reading."""
     for note in table.notes:
-        print(note, file=sys.stderr)
+        progress.say(note)
     return table
 
 

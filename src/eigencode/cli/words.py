@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from eigencode.options import AutoencoderOptions, options_of
+from eigencode.progress import counted
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from eigencode.composition import Composition
     from eigencode.estimators.base import BaseAutoencoder
+    from eigencode.estimators.supervised import SupervisedAutoencoder
     from eigencode.parts.base import Word
 
 SCALES = {
@@ -50,8 +54,46 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def summary(model: BaseAutoencoder) -> dict[str, Any]:
+def summary(model: BaseAutoencoder | SupervisedAutoencoder) -> dict[str, Any]:
     """A fitted model, as JSON has it; objectives are nats a row of scaled data."""
+    if not is_supervised(model):
+        return _summary(cast("BaseAutoencoder", model))
+    supervised = cast("SupervisedAutoencoder", model)
+    facts = _summary(supervised.model_)
+    own = {
+        "kind": type(model).__name__,
+        "n_features_in": supervised.n_features_in_,
+        "feature_names": fitted_names(model),
+        "hidden": [int(width) for width in supervised.autoencoder_.hidden_],
+        "options": own_options(model),
+        "labels": _labels(supervised),
+        "autoencoder": type(supervised.autoencoder_).__name__,
+    }
+    return {**facts, **own}
+
+
+def is_supervised(model: object) -> bool:
+    """Whether a model predicts labels."""
+    return hasattr(model, "predict")
+
+
+def _labels(model: Any) -> list[Any] | int:
+    """The classes, or how many numbers are predicted."""
+    return model.classes_.tolist() if hasattr(model, "classes_") else model.n_outputs_
+
+
+def predictions(model: Any, X: Any) -> dict[str, np.ndarray]:
+    """What a model says of the labels of rows, by column: labels or numbers, and each class's probability."""
+    if not hasattr(model, "classes_"):
+        columns = model.predict(X).reshape(len(X), -1).T
+        names = ["prediction"] if len(columns) == 1 else [f"prediction{place}" for place in range(len(columns))]
+        return dict(zip(names, columns, strict=True))
+    shares = model.predict_proba(X)
+    named = {f"probability_{label}": share for label, share in zip(model.classes_, shares.T, strict=True)}
+    return {"prediction": model.classes_[shares.argmax(1)], **named}
+
+
+def _summary(model: BaseAutoencoder) -> dict[str, Any]:
     composition, execution, baseline = model.composition_, model.execution_, model.baseline_
     is_stream = hasattr(model, "stream_state_")
     words = {name: getattr(composition, name) for name in WORDS}
@@ -100,6 +142,7 @@ def description(facts: Mapping[str, Any]) -> dict[str, str]:
         **({"options": _listed(facts["options"])} if facts["options"] else {}),
         "code size": f"{facts['n_components']}, from {facts['n_features_in']} columns",
         "hidden layers": f"{hidden}, mirrored in the decoder" if hidden else "none",
+        **_of_labels(facts),
         "weights": f"{facts['n_weights']:,}",
         **{name.replace("_", " "): facts[name] for name in WORDS if facts[name] is not None},
         **({"penalties": ", ".join(facts["penalties"])} if facts["penalties"] else {}),
@@ -115,7 +158,16 @@ def description(facts: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def own_options(model: BaseAutoencoder) -> dict[str, Any]:
+def _of_labels(facts: Mapping[str, Any]) -> dict[str, str]:
+    """What a model predicts, if anything."""
+    if "labels" not in facts:
+        return {}
+    labels = facts["labels"]
+    said = counted(labels, "number") if isinstance(labels, int) else _enumerated([str(label) for label in labels])
+    return {"predicts": said, "autoencoder": facts["autoencoder"]}
+
+
+def own_options(model: BaseAutoencoder | SupervisedAutoencoder) -> dict[str, Any]:
     """The options that a model's kind has beyond the common ones, as JSON has them."""
     cls: type = type(model)
     common = {option.name for option in options_of(AutoencoderOptions)}
@@ -123,7 +175,7 @@ def own_options(model: BaseAutoencoder) -> dict[str, Any]:
     return {name: value if _is_plain(value) else repr(value) for name, value in own.items()}
 
 
-def fitted_names(model: BaseAutoencoder) -> list[str] | None:
+def fitted_names(model: object) -> list[str] | None:
     """Names of the columns a model was fitted on, where they had any."""
     names = getattr(model, "feature_names_in_", None)
     return None if names is None else list(names)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import atexit
 import copy
 import math
-import sys
 import warnings
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self, get_type_hints
 from weakref import WeakSet
@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from torch import Tensor
-from tqdm.auto import tqdm
 
+from eigencode import progress
 from eigencode.composition import Composition
 from eigencode.data.memory import require_memory
 from eigencode.data.scaling import Scaler
@@ -36,11 +36,14 @@ from eigencode.parts.base import Units
 from eigencode.training import loop
 from eigencode.training.execution import weights_dtype
 from eigencode.training.noise import resolve_seed
+from eigencode.training.progress import training
 from eigencode.training.state import TrainingState
 
 HEAVIEST = 1e30
 """Weight, beside the mean, up to which float32 can count a row."""
 
+INTERRUPTION = "Training was interrupted; the best weights so far are kept."
+"""The warning of a fit that an interruption ended."""
 
 _UNFINISHED: WeakSet[Generator[dict[str, float]]] = WeakSet()
 
@@ -92,18 +95,12 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         self
             The fitted estimator, with the best weights found.
         """
-        epochs = tqdm(
-            self.iter_fit(X, y, sample_weight), desc=type(self).__name__, unit=" epochs", disable=not self.verbose
-        )
-        try:
-            for row in epochs:
-                epochs.set_postfix(held_out=f"{row['held_out_objective']:.5g}", refresh=False)
-        except KeyboardInterrupt:
-            message = "Training was interrupted; the best weights so far are kept."
-            warnings.warn(message, InterruptedWarning, stacklevel=2)
+        with progress.stage("preparing", self.verbose):
+            run = self._begin(X, sample_weight)
+        self._train_to_the_end(*run, title=type(self).__name__, verbose=self.verbose)
         if self.verbose:
             for note in self.notes_:
-                tqdm.write(f"note: {note}", file=sys.stderr)
+                progress.say(f"note: {note}")
         return self
 
     def iter_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Iterator[dict[str, float]]:
@@ -169,6 +166,18 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
             self.best_epoch_, self.best_objective_ = 0, run.state.history[0]["held_out_objective"]
             self.baseline_ = None if run.baseline is None else self._as_baseline(run.baseline, run.work)
         return run.state, run.work
+
+    def _train_to_the_end(self, state: TrainingState, work: loop.Work, title: str, verbose: bool) -> None:
+        """Train what `_begin` began, and show it; an interruption ends it with the best weights, and is a warning."""
+        was_interrupted = state.interrupted
+        try:
+            with training(title, [(state, work)], verbose), closing(self._train(state, work)) as epochs:
+                deque(epochs, maxlen=0)
+        except KeyboardInterrupt:
+            state.interrupted = True
+            self._end(state, work)  # again, if it was this that was interrupted
+        if state.interrupted and not was_interrupted:
+            warnings.warn(INTERRUPTION, InterruptedWarning, stacklevel=3)
 
     def _end(self, state: TrainingState, work: loop.Work) -> None:
         """Take the best weights of a run that `_begin` began, and say what there is to say of it."""
@@ -318,7 +327,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         rival = None if is_linear else self.baseline_
         baseline = None if rival is None else rival.history_[0]["held_out_objective"]
         explained = sum(self.explained_variance_ratio_) if self.n_components == "auto" else None
-        self.notes_ = notes(state, work.rows, baseline, explained)
+        self.notes_ = notes(state, work, baseline, explained)
 
     def _as_baseline(self, composition: Composition, work: loop.Work) -> BaseAutoencoder:
         """The linear model of the same kind as a fitted estimator of its own."""

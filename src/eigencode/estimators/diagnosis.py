@@ -11,11 +11,17 @@ from eigencode.composition import Composition
 from eigencode.estimators.preparation import AUTO_VARIANCE
 from eigencode.parts.codes import Point
 from eigencode.starts import SEARCHED_DIRECTIONS
-from eigencode.training.schedule import Schedule
+from eigencode.training.loop import Work
 from eigencode.training.state import TrainingState
 
 NOTHING = 1e-4
 """Share of what the start left to gain, up to which a gain is none."""
+
+LATE_GAIN = 0.02
+"""Share of the whole gain that the last tenth of a run that has not converged brings."""
+
+STEADY_GAIN = 0.05
+"""Share of the whole gain that the last quarter before the decay of the step size brings, if there is more to gain."""
 
 DEAD = 1e-6
 """Spread of a code's component, against the widest, up to which it is dead."""
@@ -24,15 +30,19 @@ SAMPLE_ROWS = 4096
 """Rows that show whether a component is in use."""
 
 
-def notes(state: TrainingState, rows: Tensor, gained_over: float | None, explained: float | None) -> list[str]:
+INTERRUPTED = "training was interrupted"
+"""What a note of an interruption begins with."""
+
+
+def notes(state: TrainingState, work: Work, gained_over: float | None, explained: float | None) -> list[str]:
     """Sentences about a finished run.
 
     Parameters
     ----------
     state : TrainingState
         With the best weights in place.
-    rows : Tensor
-        Scaled rows, a sample of which is encoded.
+    work : Work
+        What it was trained on: a sample of its scaled rows is encoded.
     gained_over : float or None
         The baseline's objective on the rows that judged.
     explained : float or None
@@ -40,8 +50,9 @@ def notes(state: TrainingState, rows: Tensor, gained_over: float | None, explain
     """
     found = [
         _divergence(state),
-        _convergence(state),
-        _dead_units(state.composition, rows[:SAMPLE_ROWS]),
+        _cut_off(state, work),
+        _convergence(state, work),
+        _dead_units(state.composition, work.rows[:SAMPLE_ROWS]),
         _overcomplete(state.composition),
         _too_few_directions(state.composition.n_components, explained),
         _linear_would_do(state, gained_over),
@@ -67,22 +78,46 @@ def _divergence(state: TrainingState) -> str | None:
     )
 
 
-def _convergence(state: TrainingState) -> str | None:
-    """Training that was cut off by its largest number of epochs while it still made progress."""
-    if state.epoch == 0 or state.best is None or not _ran_to_the_last_step(state.schedule):
+def _cut_off(state: TrainingState, work: Work) -> str | None:
+    """Training that something outside ended: an interruption, the time limit, whoever iterates."""
+    if not is_cut_off(state):
         return None
-    late = [row["held_out_objective"] for row in state.history if row["epoch"] >= int(0.9 * state.epoch)]
-    gained = state.history[0]["held_out_objective"] - state.best.objective
-    if gained <= 0 or not late or late[0] - min(late) < 0.02 * gained:
+    n_rows = round(state.step * len(work.training) / work.n_batches)
+    so_far = f"after {n_rows:,} rows, in epoch {state.epoch} of at most {state.schedule.n_steps // work.n_batches}"
+    if state.interrupted:
+        return f"{INTERRUPTED} {so_far if state.step else 'before its first step'}"
+    if state.ended_by == "time":
+        return f"stopped by max_seconds {so_far}, before its progress had ended; try a larger max_seconds"
+    return f"the iterator was left {so_far}, before its progress had ended"
+
+
+def is_cut_off(state: TrainingState) -> bool:
+    """Whether something else than its own progress or its number of epochs ended a run."""
+    return state.interrupted or state.ended_by == "time" or not state.finished
+
+
+def _convergence(state: TrainingState, work: Work) -> str | None:
+    """Training that was cut off by its largest number of epochs while it still made progress."""
+    if state.epoch == 0 or state.best is None or is_cut_off(state) or state.ended_by != "epochs":
+        return None
+    met = [row["held_out_objective"] for row in state.history]
+    gained, late = met[0] - state.best.objective, met[int(0.9 * state.epoch) :]
+    if gained <= 0 or not late:
+        return None
+    if late[0] - min(late) >= LATE_GAIN * gained:
+        return (
+            f"not converged: the last tenth of {state.epoch} epochs still brought "
+            f"{(late[0] - min(late)) / gained:.0%} of the whole gain; try a larger max_epochs"
+        )
+    # The decay of the step size always brings something in the end, so what counts is the time before it.
+    n_before = state.schedule.decay_from // work.n_batches
+    steady = min(met[: 3 * n_before // 4 + 1]) - min(met[: n_before + 1])
+    if state.best.epoch < 0.9 * state.epoch or steady < STEADY_GAIN * gained:
         return None
     return (
-        f"not converged: the last tenth of {state.epoch} epochs still brought "
-        f"{(late[0] - min(late)) / gained:.0%} of the whole gain; try a larger max_epochs"
+        f"perhaps not converged: of the {state.epoch} epochs allowed, {state.best.epoch} was the best, and progress had "
+        "not stopped when the step size began to fall; try a larger max_epochs"
     )
-
-
-def _ran_to_the_last_step(schedule: Schedule) -> bool:
-    return schedule.decay_from == round(schedule.n_steps * (1 - schedule.decay_share))
 
 
 def _dead_units(composition: Composition, rows: Tensor) -> str | None:
@@ -120,7 +155,7 @@ def _too_few_directions(n_components: int, explained: float | None) -> str | Non
 
 
 def _linear_would_do(state: TrainingState, baseline: float | None) -> str | None:
-    if baseline is None or state.best is None or state.epoch == 0:
+    if baseline is None or state.best is None or state.epoch == 0 or is_cut_off(state):
         return None
     if baseline - state.best.objective > NOTHING * abs(baseline):
         return None

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from tqdm.auto import tqdm
-
+from eigencode import progress
 from eigencode.errors import EigencodeError, InterruptedWarning, OptionError
-from eigencode.estimators.base import BaseAutoencoder
+from eigencode.estimators.base import INTERRUPTION, BaseAutoencoder
 from eigencode.training.grouping import shared, together
 from eigencode.training.loop import Work
+from eigencode.training.progress import training
 from eigencode.training.state import TrainingState
 
 Estimator = TypeVar("Estimator", bound=BaseAutoencoder)
@@ -88,8 +89,7 @@ def fit_many(estimators: Sequence[Estimator], X: Any, sample_weight: Any = None,
     try:
         said = fit_jobs(jobs, verbose=verbose)
     except KeyboardInterrupt:
-        message = "Training was interrupted; the best weights so far are kept."
-        warnings.warn(message, InterruptedWarning, stacklevel=2)
+        warnings.warn(INTERRUPTION, InterruptedWarning, stacklevel=2)
     for job in jobs:
         if job.error is not None:
             raise job.error
@@ -101,23 +101,28 @@ def fit_jobs(jobs: Sequence[Job], *, verbose: bool = False) -> list[str]:
 
     Whatever ends this early, every model that was begun has the best weights that it found.
     """
-    for job in jobs:
-        job.run = job.attempt(partial(job.model._begin, job.X, job.sample_weight))
-    begun = [(job, *job.run) for job in jobs if job.run is not None]
-    states, works = [state for _, state, _ in begun], shared([work for _, _, work in begun])
     done: list[tuple[int, str | None]] = []
     try:
-        with tqdm(total=len(begun), desc="models", unit=" models", disable=not verbose) as bar:
+        with progress.stage("preparing", verbose):
+            for job in jobs:
+                job.run = job.attempt(partial(job.model._begin, job.X, job.sample_weight))
+        begun = [job.run for job in jobs if job.run is not None]
+        states, works = [state for state, _ in begun], shared([work for _, work in begun])
+        with training("models", list(zip(states, works, strict=True)), verbose):
             for group in together(states, works):
-                for _ in group.epochs(states, works):
-                    pass
+                deque(group.epochs(states, works), maxlen=0)
                 done.append((len(group.places), group.reason))
-                bar.update(len(group.places))
+    except KeyboardInterrupt:
+        for job in jobs:
+            if job.run is not None and not job.run[0].finished:
+                job.run[0].interrupted = True
+        raise
     finally:
-        for job, state, work in begun:
-            job.model._end(state, work)
-            job.run = None
-            job.attempt(job.model._require_finite)
+        for job in jobs:
+            if job.run is not None:
+                job.model._end(*job.run)
+                job.run = None
+                job.attempt(job.model._require_finite)
     return _in_words(done)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
@@ -12,13 +13,13 @@ import numpy as np
 import torch
 from sklearn.base import clone
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from eigencode.composition import Composition
 from eigencode.data.scaling import Scaler
-from eigencode.errors import OptionError
+from eigencode.errors import InterruptedWarning, OptionError
 from eigencode.estimators.autoencoder import Autoencoder
-from eigencode.estimators.base import BaseAutoencoder
+from eigencode.estimators.base import INTERRUPTION, BaseAutoencoder
+from eigencode.estimators.diagnosis import INTERRUPTED
 from eigencode.estimators.preparation import Preparation, hidden_of, settle
 from eigencode.options import AutoencoderOptions, StackedOptions, TrainingOptions, changed, documented, values_of
 from eigencode.parts.base import Units
@@ -28,6 +29,7 @@ from eigencode.parts.likelihoods import Likelihood
 from eigencode.parts.networks import Network
 from eigencode.training import loop
 from eigencode.training.noise import generator
+from eigencode.training.state import TrainingState
 
 LIKELIHOODS_OF_CODES = {"sigmoid": "bernoulli", "identity": "gaussian"}
 """For units whose activities are shares, or any numbers; all others have a range of their own."""
@@ -87,16 +89,34 @@ class StackedAutoencoder(StackedOptions, BaseAutoencoder):
     def _fit_scaler(self, array: np.ndarray, weights: np.ndarray | None) -> Scaler:
         """Fit the layers; the first one's scale is the stack's."""
         self._began = time.monotonic()
+        self._interrupted_in: int | None = None
         self.layers_: list[BaseAutoencoder] = []
         codes = array
         for place, layer in enumerate(self._layers(*array.shape)):
             layer.set_params(random_state=generator(self.seed_, "layer", place).initial_seed())
-            epochs = layer.iter_fit(codes, sample_weight=weights)
-            for _ in tqdm(epochs, desc=f"layer {place + 1}", unit=" epochs", disable=not self.verbose):
-                pass
+            if self._interrupted_in is not None:
+                layer.max_epochs = 0  # what is left is to make a whole model of what was learned
+            if self._is_interrupted_while_fitting(layer, codes, weights, place):
+                self._interrupted_in = place
             self.layers_.append(layer)
             codes = layer._codes(codes)
         return self.layers_[0].scaler_
+
+    def _is_interrupted_while_fitting(
+        self, layer: BaseAutoencoder, codes: np.ndarray, weights: np.ndarray | None, place: int
+    ) -> bool:
+        """Fit a layer, and say whether an interruption ended that; before anything was learned it is one of the fit."""
+        try:
+            state, work = layer._begin(codes, weights)
+        except KeyboardInterrupt:
+            if not place:
+                raise
+            layer.max_epochs = 0
+            state, work = layer._begin(codes, weights)
+            state.interrupted = True
+            warnings.warn(INTERRUPTION, InterruptedWarning, stacklevel=7)
+        layer._train_to_the_end(state, work, title=f"layer {place + 1}", verbose=self.verbose)
+        return state.interrupted
 
     def _prepare(
         self, options: AutoencoderOptions, rows: Tensor, units: Units, weights: np.ndarray | None
@@ -111,7 +131,16 @@ class StackedAutoencoder(StackedOptions, BaseAutoencoder):
             decisions = replace(decisions, start="pretrained")
         else:
             self.layers_ = []
+        run.state.interrupted = self._interrupted_in is not None
         return replace(run, decisions=decisions)
+
+    def _conclude(self, state: TrainingState, work: loop.Work) -> None:
+        super()._conclude(state, work)
+        if self._interrupted_in is not None:
+            where = f"in layer {self._interrupted_in + 1} of {len(self.layers_)}"
+            left = "neither the layers above it nor the network as a whole were trained"
+            others = [note for note in self.notes_ if not note.startswith(INTERRUPTED)]
+            self.notes_ = [f"{INTERRUPTED} {where}; {left}", *others]
 
     def _unrolled(self, options: AutoencoderOptions, layers: Sequence[Composition]) -> AutoencoderOptions:
         """The options of the deep network that the layers make."""
@@ -132,7 +161,7 @@ class StackedAutoencoder(StackedOptions, BaseAutoencoder):
             beta=options.beta if is_own else self.layers_[-1].objective_.beta,
             penalties=options.penalties or last.penalties,
             start="plain",
-            max_epochs=options.max_epochs if self.fine_tune else 0,
+            max_epochs=options.max_epochs if self.fine_tune and self._interrupted_in is None else 0,
             max_seconds=left,
         )
 

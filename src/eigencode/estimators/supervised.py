@@ -24,6 +24,7 @@ from eigencode.errors import DataError, OptionError
 from eigencode.estimators.answers import mean_in_own_units
 from eigencode.estimators.autoencoder import Autoencoder
 from eigencode.estimators.base import BaseAutoencoder, unchanged_on_failure
+from eigencode.estimators.diagnosis import INTERRUPTED
 from eigencode.estimators.inputs import read_classes, read_rows, read_targets
 from eigencode.estimators.preparation import CALIBRATION_ROWS, Preparation, check_values, likelihood_of, settle
 from eigencode.options import (
@@ -44,6 +45,11 @@ from eigencode.training import loop
 from eigencode.training.noise import generator, resolve_seed
 from eigencode.training.state import TrainingState
 
+INTERRUPTED_BEFORE_LABELS = (
+    f"{INTERRUPTED} in the autoencoder, before the labels were learned: every answer is the same; to go on from there, "
+    "fit another with autoencoder=model.autoencoder_"
+)
+
 
 @dataclass(eq=False, repr=False)
 class LabelledAutoencoder(BaseAutoencoder):
@@ -53,9 +59,12 @@ class LabelledAutoencoder(BaseAutoencoder):
     encoder is that of a fitted autoencoder, with which it begins and to which it gives its weights back.
     """
 
-    def begin_from(self, autoencoder: BaseAutoencoder) -> Self:
-        """Take the encoder's weights, and the scale of x, from a fitted autoencoder."""
-        self._autoencoder = autoencoder
+    def begin_from(self, autoencoder: BaseAutoencoder, *, interrupted: bool = False) -> Self:
+        """Take the encoder's weights, and the scale of x, from a fitted autoencoder.
+
+        If an interruption ended its training, there is none to follow.
+        """
+        self._autoencoder, self._is_interrupted = autoencoder, interrupted
         return self
 
     def label_means(self, rows: np.ndarray) -> np.ndarray:
@@ -77,7 +86,10 @@ class LabelledAutoencoder(BaseAutoencoder):
         self, options: AutoencoderOptions, rows: Tensor, units: Units, weights: np.ndarray | None
     ) -> Preparation:
         """The run, from the autoencoder's encoder and the best constant label."""
+        if self._is_interrupted:
+            options = replace(options, max_epochs=0)
         run = super()._prepare(options, rows, units, weights)
+        run.state.interrupted = self._is_interrupted
         self._begin_at(run.state.composition, run.work.rows)
         return run
 
@@ -97,6 +109,9 @@ class LabelledAutoencoder(BaseAutoencoder):
         super()._conclude(state, work)
         # Whether the code could copy its row does not matter to labels.
         self.notes_ = [note for note in self.notes_ if not note.startswith("overcomplete")]
+        if self._is_interrupted:
+            others = [note for note in self.notes_ if not note.startswith(INTERRUPTED)]
+            self.notes_ = [INTERRUPTED_BEFORE_LABELS, *others]
         for source, target in _shared(state.composition, self._autoencoder.composition_):
             if any(weights.requires_grad for weights in source.parameters()):
                 target.load_state_dict(source.state_dict())
@@ -239,8 +254,9 @@ class SupervisedAutoencoder(SupervisedOptions, BaseEstimator):
         rows = read_rows(self, X, reset=True)
         targets = self._targets(y, len(rows.array))
         seed = resolve_seed(self.random_state)
-        self.autoencoder_ = self._fitted_autoencoder(rows, sample_weight, seed)
-        self.model_ = self._model(self.autoencoder_.composition_, targets, seed).begin_from(self.autoencoder_)
+        self.autoencoder_, interrupted = self._fitted_autoencoder(rows, sample_weight, seed)
+        model = self._model(self.autoencoder_.composition_, targets, seed)
+        self.model_ = model.begin_from(self.autoencoder_, interrupted=interrupted)
         return np.hstack([rows.array, targets.astype(np.float64)])
 
     @property
@@ -253,19 +269,21 @@ class SupervisedAutoencoder(SupervisedOptions, BaseEstimator):
             raise OptionError("The 'autoencoder' parameter must be an autoencoder of this package", got=f"{given!r}")
         return given
 
-    def _fitted_autoencoder(self, rows: Rows, sample_weight: Any, seed: int) -> BaseAutoencoder:
-        """A copy of the autoencoder given, fitted if it was not."""
+    def _fitted_autoencoder(self, rows: Rows, sample_weight: Any, seed: int) -> tuple[BaseAutoencoder, bool]:
+        """A copy of the autoencoder given, fitted if it was not, and whether an interruption ended that."""
         given = self._given
         if given.__sklearn_is_fitted__():
             fitted = copy.deepcopy(given)
             read_rows(fitted, rows)
-            return fitted
+            return fitted, False
         fresh: BaseAutoencoder = clone(given)
         if fresh.random_state is None:
             fresh.random_state = generator(seed, "autoencoder").initial_seed()
         if self.max_seconds is not None and fresh.max_seconds is None:
             fresh.max_seconds = self.max_seconds / 2
-        return fresh.fit(rows, sample_weight=sample_weight)
+        state, work = fresh._begin(rows, sample_weight)
+        fresh._train_to_the_end(state, work, title=type(fresh).__name__, verbose=fresh.verbose)
+        return fresh, state.interrupted
 
     def _model(self, autoencoder: Composition, targets: np.ndarray, seed: int) -> LabelledAutoencoder:
         """What is to be trained on the labels, in words."""

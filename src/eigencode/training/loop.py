@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,7 +23,6 @@ from eigencode.training.feeding import feed
 from eigencode.training.noise import generator, may_draw_globally, own_global_generator
 from eigencode.training.optimizers import ClippedAdam
 from eigencode.training.recording import Recorded
-from eigencode.training.schedule import Schedule
 from eigencode.training.state import TrainingState
 
 EVALUATION_ROWS = 8192
@@ -155,20 +154,61 @@ def begin(state: TrainingState, work: Work) -> None:
         _judge(state, work, training_objective=None)
 
 
+@dataclass
+class Tally:
+    """What one pass over the rows has met so far: the sum of the objectives, in float64, and the number of rows."""
+
+    total: Tensor
+    n_rows: int = 0
+
+    @classmethod
+    def on(cls, device: torch.device) -> Tally:
+        """Nothing yet; the sum is on the device, so that no step waits for it."""
+        return cls(torch.zeros((), dtype=torch.float64, device=device))
+
+    @property
+    def mean(self) -> float:
+        """The mean objective of the rows met."""
+        return float(self.total) / max(self.n_rows, 1)
+
+
 def epochs(state: TrainingState, work: Work) -> Iterator[dict[str, float]]:
-    """Train until the schedule ends, yielding one row of history an epoch."""
+    """Train until the schedule ends, yielding one row of history an epoch.
+
+    Whatever moment a `KeyboardInterrupt` comes at, what was learned since the last row of history is evaluated and kept
+    if it is the best, before the interruption goes on to the caller. A second one ends that evaluation.
+    """
     step = stepper(state, work)
     while not state.finished:
-        with work.execution.threads():
-            row = _judge(state, work, training_objective=_pass_over(state, work, step))
+        tally = Tally.on(work.device)
+        try:
+            with work.execution.threads():
+                _pass_over(state, work, step, tally)
+                row = _judge(state, work, tally.mean)
+        except KeyboardInterrupt:
+            state.interrupted = True
+            with suppress(KeyboardInterrupt), work.execution.threads():
+                _judge_what_was_learned(state, work, tally)
+            raise
         yield row
+
+
+def _judge_what_was_learned(state: TrainingState, work: Work, tally: Tally) -> None:
+    """Evaluate the average of an epoch that was interrupted, unless there is nothing new."""
+    if state.is_recorded:
+        return
+    if not state.shows_average:
+        state.average()
+        state.show(average=True)
+    _judge(state, work, tally.mean)
 
 
 def one_pass(state: TrainingState, work: Work) -> dict[str, float]:
     """One pass over the rows without a judge: the step of a stream, whose last average is what to keep."""
+    tally = Tally.on(work.device)
     with work.execution.threads():
-        objective = _pass_over(state, work, stepper(state, work))
-    row = {"epoch": state.epoch, "step": state.step, "training_objective": objective}
+        _pass_over(state, work, stepper(state, work), tally)
+    row = {"epoch": state.epoch, "step": state.step, "training_objective": tally.mean}
     state.history.append(row)
     return row
 
@@ -233,31 +273,29 @@ def _global_draws(
     return own_global_generator(device, seed, purpose, *counters) if expected else nullcontext()
 
 
-def _pass_over(state: TrainingState, work: Work, step: Step) -> float:
-    """Train on every row once, in an order of the epoch's own; returns the mean objective met on the way."""
+def _pass_over(state: TrainingState, work: Work, step: Step, tally: Tally) -> None:
+    """Train on every row once, in an order of the epoch's own; the tally takes in what is met on the way."""
     state.epoch += 1
     state.show(average=False)
     state.composition.train()
-    total = torch.zeros((), dtype=torch.float64, device=work.device)
-    n_seen = 0
     batches = work.batches(state.seed, state.epoch)
     for batch, x in zip(batches, feed(work.rows, batches, work.device), strict=True):
         if state.finished:
             break
-        total += step(x, work.weights_of(batch)) * len(batch)
-        n_seen += len(batch)
-        obey(state.schedule, state.step, work.clock)
+        tally.total += step(x, work.weights_of(batch)) * len(batch)
+        tally.n_rows += len(batch)
+        obey(state, work.clock)
     state.average()
     state.show(average=True)
-    return float(total) / n_seen
 
 
-def obey(schedule: Schedule, step: int, clock: Clock) -> None:
+def obey(state: TrainingState, clock: Clock) -> None:
     """Let the time limit, if there is one, call for the decay or the end."""
     if clock.is_time_to_end():
-        schedule.begin_decay(step)
-    if clock.is_up():
-        schedule.end = step
+        state.decay("time")
+    if clock.is_up() and not state.finished:
+        state.schedule.end = state.step
+        state.ended_by = "time"
 
 
 def stepper(state: TrainingState, work: Work) -> Step:
@@ -329,9 +367,10 @@ def record(
     if training_objective is not None:
         row["training_objective"] = training_objective
     row["held_out_objective"] = objective
-    state.history.append(row)
+    # In this order: a run that is interrupted in between has not recorded what it has not kept.
     if state.best is None or objective < state.best.objective or not math.isfinite(state.best.objective):
         state.best = state.snapshot(objective)
+    state.history.append(row)
     gained = state.history[0]["held_out_objective"] - state.progress_mark
     if not math.isfinite(gained) or objective < state.progress_mark - work.progress * gained:
         state.progress_mark, state.stale_epochs = objective, 0
@@ -340,7 +379,7 @@ def record(
     if _has_blown_up(state, objective):
         state.retreat()
     elif state.stale_epochs >= work.patience:
-        state.schedule.begin_decay(state.step)
+        state.decay("plateau")
     return row
 
 

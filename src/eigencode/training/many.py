@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from numbers import Real
@@ -113,7 +113,7 @@ class Program:
             name: torch.stack([c.get_buffer(name) for c in compositions]) for name, _ in compositions[0].named_buffers()
         }
         self._adopt(matrix)
-        self._aside = matrix.clone()
+        self._aside, self._shows_average = matrix.clone(), False
         self._optimizer = ClippedAdamOfRows(self._matrix, self._gradient, list(map(len, self._places)))
         self._probe()
 
@@ -166,6 +166,7 @@ class Program:
         shown = self._matrix.clone()
         self._matrix.copy_(self._aside)
         self._aside = shown
+        self._shows_average = not self._shows_average
 
     @torch.no_grad()
     def _take_back(self, changed: Sequence[int]) -> None:
@@ -258,7 +259,10 @@ class Program:
     # -- training
 
     def epochs(self) -> Iterator[list[tuple[TrainingState, dict[str, float]]]]:
-        """Train until every schedule has ended, yielding the row of history of each model that made an epoch."""
+        """Train until every schedule has ended, yielding the row of history of each model that made an epoch.
+
+        An interruption is as in `loop.epochs`.
+        """
         self.works = [replace(work, clock=work.clock.restarted()) for work in self.works]
         while True:
             chosen = [k for k, state in enumerate(self.states) if not state.finished]
@@ -266,8 +270,13 @@ class Program:
                 return
             if len(chosen) < len(self.states):
                 self._keep(chosen)
-            with self.execution.threads():
-                rows = self._one_epoch()
+            try:
+                with self.execution.threads():
+                    rows = self._one_epoch()
+            except KeyboardInterrupt:
+                with suppress(KeyboardInterrupt), self.execution.threads():
+                    self._judge_what_was_learned()
+                raise
             yield list(zip(self.states, rows, strict=True))
 
     @property
@@ -276,10 +285,16 @@ class Program:
         return replace(self.works[0].execution, n_threads=threads_for(sum(work.step_work for work in self.works)))
 
     def _one_epoch(self) -> list[dict[str, float]]:
+        self._pass_over()
+        rows = self._record()
+        self._exchange()
+        return rows
+
+    def _pass_over(self) -> None:
+        """Train every model on its rows once, and let the averages be shown."""
         self._judged.train()
-        device = self._matrix.device
-        totals = torch.zeros(len(self.states), dtype=torch.float64, device=device)
-        n_seen = [0] * len(self.states)
+        self._totals = torch.zeros(len(self.states), dtype=torch.float64, device=self._matrix.device)
+        self._n_seen = [0] * len(self.states)
         for state in self.states:
             state.epoch += 1
             state.composition.train()
@@ -288,24 +303,38 @@ class Program:
             if not any(active):
                 break
             losses = self._step(places, active)
-            totals += torch.where(on_device(active, torch.bool, device), losses, 0.0) * len(places[0])
+            self._totals += torch.where(on_device(active, torch.bool, losses.device), losses, 0.0) * len(places[0])
             for k, state in enumerate(self.states):
                 if active[k]:
                     state.step += 1
-                    n_seen[k] += len(places[0])
-                    loop.obey(state.schedule, state.step, self.works[k].clock)
+                    self._n_seen[k] += len(places[0])
+                    loop.obey(state, self.works[k].clock)
             if any(s.is_average_due for s, is_active in zip(self.states, active, strict=True) if is_active):
                 self._take_average()
         self._take_average()
         self._exchange()
+
+    def _record(self) -> list[dict[str, float]]:
+        """Judge the averages, and keep the best of each model; models that went back to earlier weights go on there."""
         objectives = self._judge(review=True)
         self._write_back()
-        met = [total / n for total, n in zip(totals.tolist(), n_seen, strict=True)]
         before = [state.n_retreats for state in self.states]
-        rows = [loop.record(*each) for each in zip(self.states, self.works, objectives, met, strict=True)]
-        self._exchange()
+        met = [total / max(n, 1) for total, n in zip(self._totals.tolist(), self._n_seen, strict=True)]
+        rows = [
+            state.history[-1] if state.is_recorded else loop.record(state, work, objective, mean)
+            for state, work, objective, mean in zip(self.states, self.works, objectives, met, strict=True)
+        ]
         self._take_back([k for k, state in enumerate(self.states) if state.n_retreats > before[k]])
         return rows
+
+    def _judge_what_was_learned(self) -> None:
+        """Judge the averages of an epoch that was interrupted, unless there is nothing new."""
+        if all(state.is_recorded for state in self.states):
+            return
+        if not self._shows_average:
+            self._take_average()
+            self._exchange()
+        self._record()
 
     def _batches(self) -> list[Sequence[Tensor]]:
         """Each model's batches; one list for those that see the same rows in the same order."""

@@ -59,11 +59,13 @@ class Schedule:
         fall = 1.0 if step < self.decay_from else (self.end - step) / max(self.end - self.decay_from, 1)
         return self.peak * rise * max(fall, 0.0)
 
-    def begin_decay(self, step: int) -> None:
-        """Start the decay at this step, for its share of the steps made by its end.
+    def begin_decay(self, step: int) -> bool:
+        """Start the decay at this step, for its share of the steps made by its end; returns whether it started now.
 
         Nothing happens once it has started.
         """
-        if step < self.decay_from:
-            self.decay_from = step
-            self.end = min(self.end, round(step / (1 - self.decay_share)))
+        if step >= self.decay_from:
+            return False
+        self.decay_from = step
+        self.end = min(self.end, round(step / (1 - self.decay_share)))
+        return True

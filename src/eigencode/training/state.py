@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -142,6 +142,10 @@ class TrainingState:
         Whether the model has the average now.
     averaged_from, averaged_to : int
         The steps which the average is of.
+    ended_by : {"epochs", "plateau", "time"}
+        What called for the decay: the number of epochs allowed, progress that had stopped, or the time limit.
+    interrupted : bool
+        Whether a `KeyboardInterrupt` ended the run.
     """
 
     composition: Composition
@@ -160,6 +164,8 @@ class TrainingState:
     shows_average: bool = False
     averaged_from: int = 0
     averaged_to: int = 0
+    ended_by: Literal["epochs", "plateau", "time"] = "epochs"
+    interrupted: bool = False
 
     def __post_init__(self) -> None:
         self.aside = self.parameters.vector.detach().clone()
@@ -168,6 +174,16 @@ class TrainingState:
     def finished(self) -> bool:
         """Whether the schedule has come to its end."""
         return self.step >= self.schedule.end
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the last row of history has all steps made."""
+        return bool(self.history) and self.history[-1]["step"] == self.step
+
+    def decay(self, reason: Literal["plateau", "time"]) -> None:
+        """Let the step size decay from now on, unless it does so already."""
+        if self.schedule.begin_decay(self.step):
+            self.ended_by = reason
 
     @cached_property
     def may_draw_globally(self) -> bool:

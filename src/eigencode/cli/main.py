@@ -1,0 +1,98 @@
+"""How a command is run and how it ends: messages on standard error, an exit code, never a traceback."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TextIO
+
+from cyclopts import CycloptsError
+
+from eigencode import progress
+from eigencode.cli.app import app
+from eigencode.cli.flags import advice_on_taken_words, in_flags
+from eigencode.cli.interruptions import Interruptions
+from eigencode.errors import EigencodeError, InterruptedWarning
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        The words after "eigencode"; those of the process by default.
+
+    Returns
+    -------
+    int
+        The exit code: 0, or 1 where a command failed for a reason that its message says, or 2 where it was not
+        understood, or 128 and the signal's number where one interrupted it: 130 for Ctrl-C.
+    """
+    tokens = sys.argv[1:] if arguments is None else list(arguments)
+    # A bare hyphen would pass for a flag; this is the same path.
+    tokens = ["./-" if token == "-" else token for token in tokens]
+    with Interruptions() as interruptions:
+        try:
+            code = _run(tokens)
+        except OSError:
+            # Nobody is left to read, and what was learned is saved by now.
+            if not interruptions.has_hung_up:
+                raise
+            code = 1
+    if interruptions.has_hung_up:
+        _close(sys.stdout)
+        _close(sys.stderr)
+    return interruptions.exit_code or code
+
+
+def _run(tokens: Sequence[str]) -> int:
+    """Run a command; returns its exit code."""
+    try:
+        with _plain_warnings() as warned, progress.shown_by_default(_is_terminal(sys.stderr)):
+            app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
+    except CycloptsError as error:
+        command = " ".join(["eigencode", *(error.command_chain or ())])
+        advice = advice_on_taken_words(tokens, error)
+        print(f"{error}{advice}\nSee {command} --help", file=sys.stderr)
+        return 2
+    except EigencodeError as error:
+        print(in_flags(str(error)), file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        progress.say("Interrupted.")
+        return 130
+    except BrokenPipeError:
+        # Whoever read the answer has all they wanted of it.
+        _close(sys.stdout)
+        return 0
+    return 130 if any(isinstance(warning, InterruptedWarning) for warning in warned) else 0
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[list[Warning | str]]:
+    """Warnings as one line each, without the place in the source that raised them; yields a list of them."""
+    said: list[Warning | str] = []
+
+    def say(message: Warning | str, *_: object, **__: object) -> None:
+        said.append(message)
+        progress.say(f"Warning: {in_flags(str(message))}")
+
+    with warnings.catch_warnings():
+        warnings.showwarning = say
+        yield said
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and not stream.closed and stream.isatty()
+
+
+def _close(stream: TextIO) -> None:
+    """Let the rest go nowhere, so that Python does not complain at its end that it could not write it."""
+    with suppress(OSError, io.UnsupportedOperation):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

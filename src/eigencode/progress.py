@@ -1,0 +1,176 @@
+"""What long work shows while it runs: one line that moves.
+
+A thread of its own looks at plain numbers a few times a second and draws them. So the work never waits for the line,
+knows nothing of it, and comes out the same with and without it. Where nothing is shown there is no thread.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextvars import ContextVar
+from typing import Any
+
+INTERVAL = 0.2
+"""Seconds between two looks."""
+
+DELAY = 0.5
+"""Seconds after which a stage is shown; shorter ones would only flicker."""
+
+_BY_DEFAULT: ContextVar[bool] = ContextVar("shown by default", default=False)
+_LEAVES: ContextVar[bool] = ContextVar("leaves its last state", default=True)
+_THREAD = threading.local()
+
+
+@contextmanager
+def shown_by_default(shown: bool) -> Iterator[None]:
+    """Let work inside show itself, or not, where nothing else is said."""
+    before = _BY_DEFAULT.set(shown)
+    try:
+        yield
+    finally:
+        _BY_DEFAULT.reset(before)
+
+
+@contextmanager
+def leaving_nothing() -> Iterator[None]:
+    """Let lines inside vanish when their work is done."""
+    before = _LEAVES.set(False)
+    try:
+        yield
+    finally:
+        _LEAVES.reset(before)
+
+
+def hush() -> None:
+    """Let nothing more be shown by default, to the end of what `shown_by_default` began."""
+    _BY_DEFAULT.set(False)
+
+
+def is_shown(verbose: bool = False) -> bool:
+    """Whether work shows itself: where it is verbose, or where that is the default now."""
+    return bool(verbose) or _BY_DEFAULT.get()
+
+
+def leaves() -> bool:
+    """Whether a line's last state stays when the work is done."""
+    return _LEAVES.get()
+
+
+def stage(what: str, verbose: bool = False) -> AbstractContextManager[Any]:
+    """Say what is being done and for how long, while it is being done."""
+    if not is_shown(verbose):
+        return nullcontext()
+    return Line(lambda _: None, DELAY, desc=what, leave=False, bar_format="{desc} {elapsed}")
+
+
+def say(message: str) -> None:
+    """Print a line on standard error, above the line that moves if there is one."""
+    with suppress(OSError, ValueError):  # the terminal may be gone, which is no reason to lose the work
+        if "tqdm" in sys.modules:
+            sys.modules["tqdm"].tqdm.write(message, file=sys.stderr)
+        else:
+            print(message, file=sys.stderr)
+
+
+class Line:
+    """A bar that a thread brings up to date, as long as no line that was begun inside is open.
+
+    Parameters
+    ----------
+    look : callable
+        Sets the numbers of a tqdm bar.
+    delay : float
+        Seconds after which it is shown.
+    **options
+        Of the tqdm bar.
+    """
+
+    def __init__(self, look: Callable[[Any], None], delay: float, **options: Any) -> None:
+        self._look, self._delay, self._options = look, delay, options
+        self._bar: Any = None
+        self._stop, self._lock = threading.Event(), threading.Lock()
+        self._thread = threading.Thread(target=self._keep_up, daemon=True)
+
+    def __enter__(self) -> None:
+        self._began = time.time()
+        self._lines: list[Line] = vars(_THREAD).setdefault("lines", [])
+        if self._lines:
+            self._lines[-1]._close(leave=False)
+        self._lines.append(self)
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        try:
+            self._thread.join()
+            if self._options["leave"]:
+                self._draw()
+        finally:
+            self._close(self._options["leave"])
+            self._lines.remove(self)
+
+    def _keep_up(self) -> None:
+        wait = max(INTERVAL, self._delay)
+        while not self._stop.wait(wait):
+            wait = INTERVAL
+            self._draw()
+
+    def _draw(self) -> None:
+        from tqdm.auto import tqdm
+
+        with self._lock, suppress(OSError, ValueError):
+            if self._lines[-1] is not self:
+                return
+            if self._bar is None:
+                self._bar = tqdm(**self._options, file=sys.stderr, dynamic_ncols=True, mininterval=0, delay=1e-9)
+                self._bar.start_t = self._began
+            self._look(self._bar)
+            self._bar.refresh()
+
+    def _close(self, leave: bool) -> None:
+        with self._lock, suppress(OSError, ValueError):
+            if self._bar is not None:
+                self._bar.leave = leave
+                self._bar.close()
+            self._bar = None
+
+
+def in_words(seconds: float) -> str:
+    """A duration as one says it.
+
+    Examples
+    --------
+    >>> in_words(8.2), in_words(200), in_words(9000)
+    ('about 8 s', 'about 3 min', 'about 2.5 h')
+    """
+    if seconds < 90:
+        return f"about {max(round(seconds), 1)} s"
+    return f"about {round(seconds / 60)} min" if seconds < 5400 else f"about {seconds / 3600:.2g} h"
+
+
+def clock(seconds: float) -> str:
+    """A duration in minutes and seconds.
+
+    Examples
+    --------
+    >>> clock(200), clock(9000)
+    ('03:20', '2:30:00')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}"
+
+
+def counted(n: int, noun: str) -> str:
+    """A number of things.
+
+    Examples
+    --------
+    >>> counted(1, "step"), counted(2344, "step")
+    ('1 step', '2,344 steps')
+    """
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"

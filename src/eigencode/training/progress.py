@@ -1,0 +1,108 @@
+"""How far training is, as a line that moves: steps, time left, rows a second, the last held-out objective."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from eigencode.progress import Line, clock, counted, in_words, is_shown, leaves, say
+
+if TYPE_CHECKING:
+    from eigencode.training.loop import Work
+    from eigencode.training.state import TrainingState
+
+MEASURED = 1.0
+"""Seconds of steps that tell how long the rest will take."""
+
+SHORT = 5.0
+"""Seconds up to which nothing is said of how long training will take."""
+
+
+def training(
+    title: str, runs: Sequence[tuple[TrainingState, Work]], verbose: bool = False
+) -> AbstractContextManager[Any]:
+    """Show how far the training of one or more models is, while it lasts."""
+    if not is_shown(verbose) or not runs:
+        return nullcontext()
+    style = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}{postfix}"
+    return Line(Look(runs), 0.0, desc=title, leave=leaves(), total=1, bar_format=style)
+
+
+@dataclass
+class Look:
+    """Brings a bar up to date by the counters of models in training.
+
+    Attributes
+    ----------
+    runs : sequence of (TrainingState, Work)
+        The models.
+    """
+
+    runs: Sequence[tuple[TrainingState, Work]]
+    _first: tuple[float, int] | None = None
+    _is_told: bool = False
+
+    def __call__(self, bar: Any) -> None:
+        """Set the numbers of a tqdm bar, and say once how long the training is expected to take."""
+        elapsed, made = bar.format_dict["elapsed"], sum(state.step for state, _ in self.runs)
+        pace = self._pace(elapsed, made)
+        end = max(self._end(made, pace), made, 1)
+        left = None if pace is None else (end - made) / pace
+        if left is not None and not self._is_told:
+            self._is_told = True
+            if left > SHORT:
+                say(f"{in_words(left)}: {self._plan()}")
+        bar.n, bar.total = made, end
+        bar.set_postfix_str(", ".join(self._facts(made, elapsed, left)), refresh=False)
+
+    def _pace(self, elapsed: float, made: int) -> float | None:
+        """Steps a second since the first one, which waits for memory and threads; None while too few are made."""
+        if self._first is None and made:
+            self._first = elapsed, made
+        if self._first is None or made == self._first[1] or elapsed < self._first[0] + MEASURED:
+            return None
+        return (made - self._first[1]) / (elapsed - self._first[0])
+
+    def _end(self, made: int, pace: float | None) -> float:
+        """Steps in all: those allowed, or those for which the time limit leaves time."""
+        end = sum(state.schedule.end for state, _ in self.runs)
+        limit = self._limit
+        return end if limit is None or pace is None else min(end, made + max(limit - time.monotonic(), 0) * pace)
+
+    @property
+    def _limit(self) -> float | None:
+        """When time is up, for a single model with a time limit."""
+        return self.runs[0][1].clock.ends if len(self.runs) == 1 else None
+
+    def _plan(self) -> str:
+        """What is allowed."""
+        if len(self.runs) > 1:
+            return counted(len(self.runs), "model")
+        plan = f"at most {counted(self._most_epochs, 'epoch')} of {counted(self.runs[0][1].n_batches, 'step')}"
+        return plan if self._limit is None else f"{plan}, as far as the time limit allows"
+
+    @property
+    def _most_epochs(self) -> int:
+        state, work = self.runs[0]
+        return -(-state.schedule.n_steps // work.n_batches)
+
+    def _facts(self, made: int, elapsed: float, left: float | None) -> Iterator[str]:
+        if left:
+            yield f"{clock(left)} left"
+        if made and elapsed > 0:
+            rows = sum(state.step * len(work.training) / work.n_batches for state, work in self.runs)
+            yield f"{rows / elapsed:,.0f} rows/s"
+        if len(self.runs) > 1:
+            yield f"{sum(state.finished for state, _ in self.runs)} of {counted(len(self.runs), 'model')} done"
+        else:
+            yield from self._facts_of_one(self.runs[0][0])
+        if any(state.interrupted for state, _ in self.runs):
+            yield "interrupted: evaluating what was learned"
+
+    def _facts_of_one(self, state: TrainingState) -> Iterator[str]:
+        yield f"epoch {max(state.epoch, 1)} of at most {self._most_epochs}"
+        if state.history:
+            yield f"held out {state.history[-1]['held_out_objective']:.5g}"

@@ -1,0 +1,121 @@
+"""How the program is called: what it prints to be tried runs as printed, and its help's examples do."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eigencode import Autoencoder, AutoencoderClassifier, invocation
+from eigencode.cli import main
+from eigencode.cli.examples import EXAMPLES
+from eigencode.data.files import read_table, write_columns
+
+posix = pytest.mark.skipif(os.name != "posix", reason="the shell is POSIX's")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(120, 2))
+    write_columns("rows.csv", dict(zip("abcd", np.hstack([z, z**2]).T, strict=True)))
+    return tmp_path
+
+
+@pytest.fixture
+def script(tmp_path, monkeypatch):
+    """The console script, in a folder below the present one that no PATH names."""
+    path = tmp_path / "my venv" / "bin" / "eigencode"
+    path.parent.mkdir(parents=True)
+    path.write_text(f"#!{sys.executable}\nimport sys\nfrom eigencode.cli import main\nsys.exit(main())\n")
+    path.chmod(0o755)
+    monkeypatch.setattr(sys, "argv", [str(path)])
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    return path
+
+
+def printed(out):
+    """The command lines among what was printed."""
+    return [line.strip() for line in out.splitlines() if line.startswith("  ") and ".safetensors" in line]
+
+
+def in_a_shell(line):
+    environment = {**os.environ, "PATH": "/usr/bin:/bin", "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run(["sh", "-c", line], capture_output=True, text=True, env=environment)
+
+
+@posix
+@pytest.mark.parametrize("name", ["rows.csv", "my rows \u00e9\u4e2d's.csv", "codes.parquet"])
+def test_what_a_fit_prints_runs_as_printed(name, folder, script, capsys):
+    write_columns(name, dict(zip("abcd", read_table("rows.csv").rows.T, strict=True)))
+    assert main(["fit", name, "--output", "my model.safetensors", "--max-epochs", "1"]) == 0
+    (line,) = printed(capsys.readouterr().out)
+    assert line.startswith("'my venv/bin/eigencode' transform 'my model.safetensors' ")
+    found = in_a_shell(line)
+    assert (found.returncode, found.stderr) == (0, "")
+    assert "120 rows" in found.stdout
+
+
+@posix
+def test_columns_that_have_no_names_are_chosen_again(folder, script, capsys):
+    np.save("rows.npy", read_table("rows.csv").rows)
+    assert main(["fit", "rows.npy", "--exclude", "3", "--output", "m.safetensors", "--max-epochs", "1"]) == 0
+    (line,) = printed(capsys.readouterr().out)
+    found = in_a_shell(line)
+    assert (found.returncode, found.stderr) == (0, "")
+
+
+def test_the_script_by_its_name_its_path_or_a_python(folder, script, monkeypatch):
+    assert invocation.program() == [os.path.join("my venv", "bin", "eigencode")]
+    monkeypatch.chdir(script.parent)
+    assert invocation.program() == [os.path.join(".", "eigencode")]
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PATH", os.pathsep.join([str(script.parent), "/usr/bin"]))
+    assert invocation.program() == ["eigencode"]
+    other = folder / "other" / "eigencode"
+    other.parent.mkdir()
+    shutil.copy(script, other)
+    monkeypatch.setenv("PATH", os.pathsep.join([str(other.parent), str(script.parent)]))
+    assert invocation.program() == [os.path.join("my venv", "bin", "eigencode")]
+    monkeypatch.setattr(sys, "argv", [str(Path(invocation.__file__).with_name("__main__.py"))])
+    assert invocation.program()[-2:] == ["-m", "eigencode"]
+
+
+def test_the_package_runs_as_a_module():
+    found = subprocess.run([sys.executable, "-m", "eigencode", "-V"], capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"\d+\.\d+\.\d+\S*\n", found.stdout)
+
+
+def test_every_command_has_an_example(capsys):
+    assert main(["--help"]) == 0
+    commands = set(re.findall(r"^│ ([a-z]+) ", capsys.readouterr().out, flags=re.MULTILINE))
+    assert commands == set(EXAMPLES)
+    for name in commands:
+        assert main([name, "--help"]) == 0
+        said = capsys.readouterr().out
+        example = said.partition("Example:\n\n")[2].partition("\n\nExit codes")[0]
+        assert [line.strip() for line in example.splitlines()] == list(EXAMPLES[name])
+
+
+@pytest.mark.slow
+def test_the_examples_run_as_printed(folder, capsys):
+    labels = read_table("rows.csv").rows[:, 0] > 0
+    autoencoder = Autoencoder(2, hidden=(8,), max_epochs=2, random_state=0)
+    classifier = AutoencoderClassifier(autoencoder=autoencoder, max_epochs=2, random_state=0)
+    classifier.fit(read_table("rows.csv").frame, labels).save("classifier.safetensors")
+    for lines in EXAMPLES.values():
+        for line in lines:
+            assert main(shlex.split(line)[1:]) == 0, capsys.readouterr().err
+
+
+def test_completion_is_written_for_a_shell(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(["--install-completion", "--shell", "bash"]) == 0
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any("n-components" in path.read_text() for path in written)

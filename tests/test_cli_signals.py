@@ -1,0 +1,166 @@
+"""Signals while a command runs: what was learned is saved, the exit code is the signal's, and handlers are put back."""
+
+import itertools
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import warnings
+
+import numpy as np
+import pytest
+
+import eigencode
+from eigencode import Autoencoder, storage
+from eigencode.cli import main, steps
+from eigencode.cli.interruptions import NAMES, Interruptions
+from eigencode.training import loop
+
+SIGNALS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
+FIT = "fit rows.npy --output model.safetensors --hidden 16 --n-components 4 --max-epochs 3 --batch-size 32"
+
+
+@pytest.fixture(autouse=True)
+def usual_handlers():
+    """Those of a program that a user starts; what runs in the background may have Ctrl-C ignored."""
+    usual = dict.fromkeys(SIGNALS, signal.SIG_DFL) | {signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, digits):
+    monkeypatch.chdir(tmp_path)
+    np.save("rows.npy", digits[:900])
+    return tmp_path
+
+
+@pytest.fixture
+def send(monkeypatch):
+    """Send signals to this process when a function is called for the nth time, before what it does."""
+
+    def at(owner, name, call, *numbers):
+        function, calls = getattr(owner, name), itertools.count(1)
+
+        def sending(*args, **options):
+            if next(calls) == call:
+                for number in numbers:
+                    signal.raise_signal(number)
+            return function(*args, **options)
+
+        monkeypatch.setattr(owner, name, sending)
+
+    return at
+
+
+def run(line):
+    """The exit code; handlers are as before afterwards."""
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with warnings.catch_warnings(action="default"):
+        code = main(shlex.split(line))
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+    return code
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_what_was_learned_in_a_first_epoch_is_saved(number, folder, send, capsys):
+    send(loop, "draw_noise", 22, number)
+    assert run(f"{FIT} --optimizer adam --random-state 0") == 128 + number
+    out, err = capsys.readouterr()
+    assert err == "Warning: Training was interrupted; the best weights so far are kept.\n"
+    model = eigencode.load("model.safetensors")
+    assert (model.history_[-1]["epoch"], model.best_epoch_) == (1, 1)
+    assert model.best_objective_ < model.history_[0]["held_out_objective"]
+    assert "training was interrupted after" in out
+    assert run("describe model.safetensors") == 0
+    assert "training was interrupted after" in capsys.readouterr().out
+
+
+def test_in_the_last_epoch_the_code_is_the_signals_too(folder, send):
+    send(loop, "evaluate", 5, signal.SIGTERM)  # the start, its baseline, and the third epoch
+    assert run(f"{FIT} --optimizer adam") == 143
+    assert eigencode.load("model.safetensors").history_[-1]["epoch"] == 3
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_before_the_training_nothing_is_written(number, folder, send, capsys):
+    for owner, name in [(steps, "read_rows"), (loop, "begin")]:
+        with pytest.MonkeyPatch.context():
+            send(owner, name, 1, number)
+            assert run(FIT) == 128 + number
+        assert capsys.readouterr() == ("", "Interrupted.\n")
+        assert sorted(path.name for path in folder.iterdir()) == ["rows.npy"]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_model_that_is_being_written_is_written(number, folder, send):
+    send(storage, "save", 1, number)
+    assert run(FIT) == 128 + number
+    assert eigencode.load("model.safetensors").history_[-1]["epoch"] == 3
+
+
+def test_only_a_second_ctrl_c_ends_the_evaluation(folder, send):
+    """A terminal that closes sends several signals; whoever types Ctrl-C again does not want to wait."""
+    several = [number for number in SIGNALS if number != signal.SIGINT] * 2
+    send(loop, "draw_noise", 22, several[0])
+    send(loop, "evaluate", 3, *several)
+    assert run(f"{FIT} --optimizer adam") == 128 + several[0]
+    assert eigencode.load("model.safetensors").history_[-1]["epoch"] == 1
+
+
+def test_a_second_ctrl_c_ends_at_once(folder, send):
+    send(loop, "draw_noise", 22, signal.SIGINT)
+    send(loop, "evaluate", 3, signal.SIGINT)
+    assert run(f"{FIT} --optimizer adam") == 130
+    model = eigencode.load("model.safetensors")
+    assert len(model.history_) == 1
+    assert any(note.startswith("training was interrupted") for note in model.notes_)
+
+
+def test_a_sweep_saves_the_choice_that_was_being_fitted(folder, send):
+    line = FIT.replace("fit", "sweep").replace("--n-components 4", "--over n_components=2,4 --folds 2")
+    send(Autoencoder, "_train", 1, signal.SIGTERM)  # the folds are one program
+    assert run(f"{line} --optimizer adam") == 143
+    assert any(note.startswith("training was interrupted") for note in eigencode.load("model.safetensors").notes_)
+
+
+def test_a_density_that_is_interrupted_costs_no_model(folder, send):
+    send(Autoencoder, "fit_density", 1, signal.SIGTERM)
+    assert run(f"{FIT} --density") == 143
+    assert not hasattr(eigencode.load("model.safetensors"), "mixture_")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
+def test_what_the_parent_ignores_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interruptions() as interruptions:
+            signal.raise_signal(signal.SIGHUP)
+        assert interruptions.exit_code is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="the signals are POSIX's")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_process_that_is_killed_keeps_what_it_learned(name, tmp_path):
+    """In the middle of a first epoch of minutes, from outside."""
+    np.save(tmp_path / "rows.npy", np.random.default_rng(0).normal(size=(400_000, 20)).astype(np.float32))
+    line = [sys.executable, "-m", "eigencode", "fit", "rows.npy", "--output", "m.safetensors", "--batch-size", "32"]
+    program = subprocess.Popen([*line, "--verbose"], cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    seen = b""
+    while b"rows/s" not in seen:
+        seen += program.stderr.read1(4096)
+    time.sleep(1)
+    program.send_signal(getattr(signal, name))
+    _, err = program.communicate(timeout=300)
+    assert program.returncode == 128 + getattr(signal, name)
+    assert b"Traceback" not in err
+    model = eigencode.load(tmp_path / "m.safetensors")
+    assert model.history_[-1]["epoch"] == 1
+    assert 0 < model.history_[-1]["step"] < 360_000 / 32

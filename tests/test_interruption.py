@@ -1,0 +1,221 @@
+"""An interruption at any moment of a fit: what was learned is evaluated, kept if it is the best, and said."""
+
+import itertools
+import warnings
+
+import numpy as np
+import pytest
+
+from eigencode import (
+    Autoencoder,
+    AutoencoderClassifier,
+    AutoencoderSearch,
+    StackedAutoencoder,
+    fit_many,
+)
+from eigencode.composition import Composition
+from eigencode.errors import InterruptedWarning
+from eigencode.training import loop
+from eigencode.training.many import Program
+from eigencode.training.state import TrainingState
+
+OPTIONS = {"hidden": (16,), "max_epochs": 3, "batch_size": 32, "optimizer": "adam", "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def X(digits):
+    return digits[:900]
+
+
+@pytest.fixture
+def interrupt(monkeypatch):
+    """Interrupt a method at one of its calls; counted over all objects."""
+
+    def at(owner, name, call, times=1):
+        method, calls = getattr(owner, name), itertools.count(1)
+
+        def interrupting(*args, **options):
+            if call <= next(calls) < call + times:
+                raise KeyboardInterrupt
+            return method(*args, **options)
+
+        monkeypatch.setattr(owner, name, interrupting)
+
+    return at
+
+
+def is_said(model):
+    return any(note.startswith("training was interrupted") for note in model.notes_)
+
+
+def test_what_a_first_epoch_has_learned_is_kept(X, interrupt):
+    """The average over the steps made is better than the start after most of an epoch, and is the model."""
+    interrupt(TrainingState, "average", 6)  # of 7 in an epoch of 26 steps
+    model = Autoencoder(4, **OPTIONS)
+    with pytest.warns(InterruptedWarning, match="interrupted"):
+        model.fit(X)
+    start, last = model.history_
+    assert (last["epoch"], last["step"], model.best_epoch_) == (1, 24, 1)
+    assert last["held_out_objective"] < start["held_out_objective"]
+    assert model.best_objective_ == last["held_out_objective"]
+    n_rows = round(24 * 810 / 26)
+    assert f"training was interrupted after {n_rows} rows, in epoch 1 of at most 3" in model.notes_
+    assert not any("would do" in note for note in model.notes_)
+    assert not model.composition_.training
+
+
+def test_the_weights_kept_are_the_average_that_was_evaluated(X, interrupt, monkeypatch):
+    interrupt(loop, "draw_noise", 40)  # within a step of the second epoch
+    kept = []
+    judge = loop._judge
+
+    def judging(state, work, training_objective):
+        row = judge(state, work, training_objective)
+        kept.append(state.snapshot(0))
+        return row
+
+    monkeypatch.setattr(loop, "_judge", judging)
+    model = Autoencoder(4, **OPTIONS)
+    with pytest.warns(InterruptedWarning):
+        model.fit(X)
+    vector = np.concatenate([p.detach().numpy().ravel() for p in model.composition_.parameters()])
+    np.testing.assert_array_equal(vector, kept[model.best_epoch_].vector.numpy())
+    assert [row["epoch"] for row in model.history_] == [0, 1, 2]
+
+
+def test_a_second_interruption_ends_at_once_with_the_best_so_far(X, interrupt):
+    interrupt(loop, "evaluate", 4, times=2)  # after the start, its baseline and epoch 1
+    model = Autoencoder(4, **OPTIONS)
+    with pytest.warns(InterruptedWarning):
+        model.fit(X)
+    assert [row["epoch"] for row in model.history_] == [0, 1]
+    assert model.best_epoch_ == 1
+    assert is_said(model)
+
+
+@pytest.mark.parametrize("moment", [1, 2, 3, 4, 6, 9, 30, 55])
+@pytest.mark.parametrize("owner_and_name", [(Composition, "forward"), (TrainingState, "show"), (loop, "record"),
+                                            (TrainingState, "snapshot"), (TrainingState, "restore_best")])  # fmt: skip
+def test_every_moment_leaves_a_whole_model(owner_and_name, moment, X, interrupt):
+    """A model that was interrupted is as good as the best row of its history says, and never worse than its start."""
+    interrupt(*owner_and_name, moment)
+    model = Autoencoder(4, **OPTIONS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InterruptedWarning)
+        try:
+            model.fit(X)
+        except KeyboardInterrupt:
+            assert not hasattr(model, "history_")  # before the training: nothing is changed
+            return
+    objectives = [row["held_out_objective"] for row in model.history_]
+    assert model.best_objective_ == min(objectives) == objectives[model.best_epoch_]
+    assert not model.composition_.training
+    assert np.isfinite(model.reconstruct(X[:5])).all()
+
+
+def test_between_two_epochs_it_is_said_too(X, monkeypatch):
+    train = Autoencoder._train
+
+    def interrupted(self, *run):
+        epochs = train(self, *run)
+        yield next(epochs)
+        try:
+            raise KeyboardInterrupt
+        finally:
+            epochs.close()
+
+    monkeypatch.setattr(Autoencoder, "_train", interrupted)
+    model = Autoencoder(4, **OPTIONS)
+    with pytest.warns(InterruptedWarning):
+        model.fit(X)
+    assert [row["epoch"] for row in model.history_] == [0, 1]
+    assert is_said(model)
+
+
+def test_an_iterator_tells_its_caller_and_leaves_a_whole_model(X, interrupt):
+    interrupt(loop, "draw_noise", 40)
+    model = Autoencoder(4, **OPTIONS)
+    with pytest.raises(KeyboardInterrupt):
+        list(model.iter_fit(X))
+    assert [row["epoch"] for row in model.history_] == [0, 1, 2]
+    assert is_said(model)
+
+
+def test_an_iterator_that_is_left_is_said_and_no_verdict_on_the_network(X):
+    model = Autoencoder(4, **OPTIONS)
+    for _ in model.iter_fit(X):
+        break
+    assert any(
+        note.startswith("the iterator was left after 810 rows, in epoch 1 of at most 3") for note in model.notes_
+    )
+    assert not any("would do" in note or "not converged" in note for note in model.notes_)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "call"), [(Program, "_step", 20), (Program, "_judge", 2), (loop, "record", 5)]
+)
+def test_many_models_keep_what_each_has_learned(owner, name, call, X, interrupt):
+    interrupt(owner, name, call)
+    models = [Autoencoder(4, **{**OPTIONS, "learning_rate": rate}) for rate in (1e-3, 3e-3, 6e-3)]
+    with pytest.warns(InterruptedWarning):
+        fit_many(models, X)
+    for model in models:
+        objectives = [row["held_out_objective"] for row in model.history_]
+        assert len(objectives) == {"_step": 2, "_judge": 3, "record": 2}[name]
+        assert model.best_objective_ == min(objectives) == objectives[model.best_epoch_]
+        assert objectives[1] < objectives[0]
+        assert is_said(model)
+        assert np.isfinite(model.reconstruct(X[:5])).all()
+
+
+def test_an_interrupted_search_has_no_choice(X, interrupt):
+    interrupt(Program, "_step", 20)
+    search = AutoencoderSearch(Autoencoder(4, **OPTIONS), {"n_components": [2, 4]}, cv=2, random_state=0)
+    with pytest.raises(KeyboardInterrupt):
+        search.fit(X)
+    assert not hasattr(search, "best_params_")
+
+
+def test_a_stack_that_is_interrupted_in_its_first_layer(X, interrupt):
+    interrupt(loop, "draw_noise", 40)
+    model = StackedAutoencoder(layers=(20, 8), max_epochs=3, batch_size=32, optimizer="adam", random_state=0)
+    with pytest.warns(InterruptedWarning) as warned:
+        model.fit(X)
+    assert len(warned) == 1
+    assert [layer.history_[-1]["epoch"] for layer in model.layers_] == [2, 0]
+    assert model.history_[-1]["epoch"] == 0
+    assert model.notes_[0].startswith("training was interrupted in layer 1 of 2; neither")
+    assert np.isfinite(model.reconstruct(X[:5])).all()
+
+
+def test_a_stack_that_is_interrupted_between_its_layers(X, interrupt):
+    interrupt(loop, "begin", 2)
+    model = StackedAutoencoder(layers=(20, 8), max_epochs=3, batch_size=32, optimizer="adam", random_state=0)
+    with pytest.warns(InterruptedWarning):
+        model.fit(X)
+    assert [layer.history_[-1]["epoch"] for layer in model.layers_] == [3, 0]
+    assert model.notes_[0].startswith("training was interrupted in layer 2 of 2; neither")
+
+
+def test_labels_are_not_begun_after_an_interruption_in_the_autoencoder(digits, interrupt):
+    interrupt(loop, "draw_noise", 40)
+    autoencoder = Autoencoder(4, **OPTIONS)
+    model = AutoencoderClassifier(autoencoder=autoencoder, max_epochs=3, random_state=0)
+    with pytest.warns(InterruptedWarning) as warned:
+        model.fit(digits[:900], np.arange(900) % 3)
+    assert len(warned) == 1
+    assert model.autoencoder_.history_[-1]["epoch"] == 2
+    assert model.history_[-1]["epoch"] == 0
+    assert model.notes_[0].startswith("training was interrupted in the autoencoder, before the labels were learned")
+    again = AutoencoderClassifier(autoencoder=model.autoencoder_, max_epochs=3, random_state=0)
+    assert again.fit(digits[:900], np.arange(900) % 3).history_[-1]["epoch"] == 3
+
+
+def test_labels_keep_what_was_learned(digits, interrupt):
+    autoencoder = Autoencoder(4, **OPTIONS).fit(digits[:900])
+    interrupt(loop, "draw_noise", 40)
+    model = AutoencoderClassifier(autoencoder=autoencoder, max_epochs=9, batch_size=32, random_state=0)
+    with pytest.warns(InterruptedWarning):
+        model.fit(digits[:900], np.arange(900) % 3)
+    assert model.history_[-1]["epoch"] == 2
+    assert is_said(model)
