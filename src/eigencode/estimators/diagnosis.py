@@ -115,8 +115,8 @@ def _convergence(state: TrainingState, work: Work) -> str | None:
     if state.best.epoch < 0.9 * state.epoch or steady < STEADY_GAIN * gained:
         return None
     return (
-        f"perhaps not converged: of the {state.epoch} epochs allowed, {state.best.epoch} was the best, and progress had "
-        "not stopped when the step size began to fall; try a larger max_epochs"
+        f"perhaps not converged: of the {state.epoch} epochs allowed, {state.best.epoch} was the best, and progress "
+        "had not stopped when the step size began to fall; try a larger max_epochs"
     )
 
 
