@@ -36,6 +36,8 @@ ACTIVATIONS = ["sigmoid", "tanh", "gelu", "softplus", "silu", "elu", "relu"]
 class Activated(Code):
     """A point code with an elementwise activation."""
 
+    is_elementwise = True
+
     def __init__(self, activation):
         super().__init__()
         self.activation = activation

@@ -56,11 +56,11 @@ class Trace:
     Attributes
     ----------
     x : Tensor
-        The clean scaled rows, shape (n, d).
+        The clean scaled rows, shape (n, d), with 0 in the cells that are missing.
     observed : Tensor or None
-        1 where a cell is known and 0 where it is missing, shape (n, d); None where all are known.
+        True where a cell is known and False where it is missing, shape (n, d); None where all are known.
     x_tilde : Tensor
-        What the encoder saw, shape (n, d).
+        What the encoder saw, shape (n, d), with 0 in the cells that are missing.
     q : Posterior
         Distribution of the codes given ``x_tilde``.
     z : Tensor
@@ -89,6 +89,12 @@ class Trace:
     def n_draws(self) -> int:
         """Codes drawn for each row."""
         return len(self.z) if self.z.dim() > 2 else 1
+
+    def each_draw(self, composition: Composition) -> list[Trace]:
+        """One trace for each code drawn, in which ``z`` has shape (n, k) and ``p`` is of that code."""
+        if self.z.dim() == 2:
+            return [self]
+        return [replace(self, z=z, p=composition.decode(z)) for z in self.z]
 
 
 class Composition(Part):
@@ -230,12 +236,8 @@ class Composition(Part):
         )
 
     def encode(self, x: Tensor, observed: Tensor | None = None) -> Posterior:
-        """The distribution q(z|x) of the codes of rows of shape (n, d)."""
-        return self.code(self._encoded(x, observed))
-
-    def _encoded(self, x: Tensor, observed: Tensor | None) -> Tensor:
-        """The encoder's output for the observed cells of rows."""
-        return _widened(self.encoder(x if observed is None else x * observed))
+        """The distribution q(z|x) of the codes of rows of shape (n, d); ``observed`` is 0 where a cell is missing."""
+        return self.code(_widened(self.encoder(selected(x, observed))))
 
     def decode(self, z: Tensor) -> Distribution:
         """The distribution p(x|z) of the scaled columns given codes of shape (n, k), or (m, n, k)."""
@@ -247,13 +249,23 @@ class Composition(Part):
         return self.decode(self.encode(x).mean)
 
     def forward(self, x: Tensor, noise: Noise = SILENCE, observed: Tensor | None = None) -> Trace:
-        """Corrupt (where noise is given), encode, draw a code, decode."""
-        corrupt = self.corruption is not None and noise.corruption is not None
-        x_tilde = self.corruption(x, noise.corruption) if corrupt else x  # type: ignore[misc]
-        output = self._encoded(x_tilde, observed)
+        """Corrupt (where noise is given), encode, draw a code, decode.
+
+        ``observed``, of shape (n, d), is 0 where a cell is missing: whatever is written there changes nothing.
+        """
+        known = None if observed is None else observed != 0
+        x = x_tilde = selected(x, known)
+        if self.corruption is not None and noise.corruption is not None:
+            x_tilde = selected(self.corruption(x, noise.corruption), known)
+        output = _widened(self.encoder(x_tilde))
         q = self.code(output)
         z = q.draw(noise.code)
-        return Trace(x, observed, x_tilde, q, z, self.decode(z), self.likelihood.target(x), noise, output)
+        return Trace(x, known, x_tilde, q, z, self.decode(z), self.likelihood.target(x), noise, output)
+
+
+def selected(cells: Tensor, observed: Tensor | None) -> Tensor:
+    """Cells with 0 in the place of missing ones; selected and not multiplied, so that none of their bits is left."""
+    return cells if observed is None else torch.where(observed != 0, cells, 0.0)
 
 
 def _widened(output: Tensor) -> Tensor:

@@ -33,8 +33,8 @@ from torch.func import jvp, vjp, vmap
 
 from eigencode.composition import Composition
 from eigencode.errors import OptionError
-from eigencode.parts.codes import NestedDropout, Point
-from eigencode.parts.networks import MLP, LinearPath
+from eigencode.parts.codes import declares
+from eigencode.parts.networks import MLP, LinearPath, is_elementwise
 
 RowFunction = Callable[[Tensor], Tensor]
 """A map of each row for itself: (n, d) to (n, k), row i of the output depending on row i of the input alone."""
@@ -129,12 +129,12 @@ def squared_frobenius(f: Composition | RowFunction, x: Tensor, *, output: Tensor
 def is_one_layer(composition: Composition) -> bool:
     """Whether the mean code is s(W x + b) with an elementwise s, the identity among them.
 
-    So it is for an `MLP` without hidden layers, whose weights are W, before a code that applies an elementwise
-    activation: an identity code, or one with an attribute ``activation``.
+    So it is for an `MLP` without hidden layers, whose weights are W, before a code of one number a component that
+    declares ``is_elementwise``.
     """
     encoder, code, k = composition.encoder, composition.code, composition.n_components
-    is_elementwise = _is_identity(composition) or (hasattr(code, "activation") and code.width(k) == k)
-    return is_elementwise and isinstance(encoder, MLP) and not encoder.hidden
+    is_elementwise = code.width(k) == k and declares(code, "is_elementwise")
+    return is_elementwise and type(encoder) is MLP and not encoder.hidden
 
 
 def n_passes(composition: Composition, n_rows: int) -> int:
@@ -288,8 +288,12 @@ class _HiddenLayer:
     def of(cls, composition: Composition) -> _HiddenLayer | None:
         """The layers of an encoder of this kind before an identity code, None for all others."""
         encoder = composition.encoder
-        network = encoder.network if isinstance(encoder, LinearPath) else encoder
-        if not _is_identity(composition) or not isinstance(network, MLP) or len(network.hidden) != 1:
+        network = encoder.network if type(encoder) is LinearPath else encoder
+        code, k = composition.code, composition.n_components
+        is_identity = code.width(k) == k and declares(code, "is_identity")
+        if not is_identity or type(network) is not MLP or len(network.hidden) != 1:
+            return None
+        if not is_elementwise(network.activation):
             return None
         first: Any
         last: Any
@@ -366,12 +370,6 @@ def _load_forward_mode() -> None:
 def _row_function(f: Composition | RowFunction) -> RowFunction:
     """A composition's mean code as a function of rows; a function as it is."""
     return (lambda x: f.encode(x).mean) if isinstance(f, Composition) else f
-
-
-def _is_identity(composition: Composition) -> bool:
-    """Whether the mean code is the encoder's output itself."""
-    code = composition.code
-    return type(code) in (Point, NestedDropout) and getattr(code, "activation", None) in (None, "identity")
 
 
 def _wide(output: Tensor) -> Tensor:

@@ -3,12 +3,15 @@ r"""The objective: one number a row for each term, and their mean over the batch
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from eigencode.composition import Composition, Trace
+from eigencode.composition import Composition, Trace, selected
 from eigencode.domains import Count, NotNegative
+from eigencode.errors import OptionError
+from eigencode.parts.penalties import Penalty
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,13 @@ class Objective:
             if composition.prior is not None:
                 terms["divergence"] = self.beta * composition.prior.divergence(trace.q, trace.z)
         drawn = trace.noise.penalties or (None,) * len(composition.penalties)
-        for place, (penalty, noise) in enumerate(zip(composition.penalties, drawn, strict=True)):
+        draws = trace.each_draw(composition) if composition.penalties else []
+        for index, (penalty, noise) in enumerate(zip(composition.penalties, drawn, strict=True)):
             name = type(penalty).__name__
-            given = () if noise is None else (noise,)
-            terms[f"{name}_{place}" if name in terms else name] = penalty(trace, composition, *given)
+            terms[f"{name}_{index}" if name in terms else name] = penalty_term(penalty, draws, composition, noise)
         if composition.weight_prior is not None:
             terms["weights"] = composition.weight_prior.cost(composition) / self.n_rows
+        _require_shapes(terms, len(trace.x))
         return terms
 
     def importance_weighted_bound(self, composition: Composition, trace: Trace) -> Tensor:
@@ -64,12 +68,30 @@ class Objective:
         return sum(others, start=first)
 
 
+def penalty_term(
+    penalty: Penalty, draws: Sequence[Trace], composition: Composition, noise: Tensor | None = None
+) -> Tensor:
+    """A penalty's mean over the codes drawn for each row, each a trace of its own; shape (n,), or a scalar."""
+    given = () if noise is None else (noise,)
+    first, *others = (penalty(draw, composition, *given) for draw in (draws if penalty.sees_draws else draws[:1]))
+    return sum(others, start=first) / (1 + len(others)) if others else first
+
+
+def _require_shapes(terms: Mapping[str, Tensor], n_rows: int) -> None:
+    """Refuse a term that is neither one number a row nor a scalar: summed with others, it would mix rows."""
+    for name, term in terms.items():
+        shape = tuple(term.shape) if isinstance(term, Tensor) else None
+        if shape not in ((n_rows,), ()):
+            raise OptionError(
+                f"{name} must give one number a row, of shape (n,), or a scalar",
+                got=f"{type(term).__name__} instead" if shape is None else f"shape {shape} for {n_rows} rows",
+                hint="Sum over the last axis, as in .sum(-1)",
+            )
+
+
 def negative_log_likelihood(trace: Trace) -> Tensor:
     """-log p(x|z) of each row, in nats, over its observed cells; shape (n,), or (m, n) for m draws a row."""
-    cells = trace.p.log_prob(trace.target)
-    if trace.observed is not None:
-        cells = cells * trace.observed
-    return -cells.sum(-1)
+    return -selected(trace.p.log_prob(trace.target), trace.observed).sum(-1)
 
 
 def logmeanexp(values: Tensor) -> Tensor:

@@ -7,12 +7,17 @@ its objective keeps a share s_i of each leading direction,
 
 and every word of the formula says its own share: 1 for the plain one (PCA; Baldi & Hornik, 1989), l / (l + v) under
 Gaussian noise of variance v, and so on. A likelihood that is no squared error is replaced by its quadratic expansion
-at the best constant, and the start is one Newton step from there.
+at the best constant, and the start is one Newton step from there; of counts, whose expansion does not reach far, it is
+PCA of their logarithms.
+
+Where several words shrink, or one of them has no closed form, the start is the best of what each would have alone,
+PCA among them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -21,6 +26,8 @@ from torch import Tensor
 
 from eigencode.composition import Composition
 from eigencode.objectives import Objective
+from eigencode.parts.base import Word
+from eigencode.parts.codes import declares
 
 EXACT_SIZE = 2048
 """Up to this many columns or rows the spectrum is found by a full eigendecomposition, about a second's work."""
@@ -28,8 +35,11 @@ EXACT_SIZE = 2048
 SEARCHED_DIRECTIONS = 256
 """Directions that are found of larger problems where no number is asked for."""
 
-SHORTEST_STEP = 6
-"""Halvings of a Newton step that are tried."""
+STEPS = (2.0, *(0.5**halvings for halvings in range(7)))
+"""Lengths of a step from the best constant that are tried."""
+
+SMALLEST_VARIANCE = 1e-4
+"""Of a stochastic code at PCA, where nothing says how much it should vary."""
 
 TINY = 1e-150
 """A variance that is none, and that may still be divided by."""
@@ -113,6 +123,8 @@ class LinearStart:
         Of a stochastic code, shape (m,).
     noise_variance : float or None
         Of the likelihood, where the optimum settles it too.
+    is_optimum : bool
+        Whether it is the linear optimum of the whole objective, by a closed form.
     """
 
     encoder: Tensor
@@ -121,6 +133,11 @@ class LinearStart:
     shrinks: bool
     code_variance: Tensor | None = None
     noise_variance: float | None = None
+    is_optimum: bool = True
+
+    def fits(self, composition: Composition) -> bool:
+        """Whether the decoder can be the one that goes with the encoder: tied ones are its transpose."""
+        return not composition.decoder.is_tied or torch.allclose(self.decoder, self.encoder.T)
 
 
 @dataclass(frozen=True)
@@ -220,28 +237,72 @@ def linear_problem(
     return LinearProblem(rows, spectrum, composition, objective, inward, outward)
 
 
+def linear_starts(problem: LinearProblem) -> list[LinearStart]:
+    """Where a model may start as a linear map: at the optimum where a closed form is known, else at any of several.
+
+    These are PCA, and what each word of the formula would have alone. There is none where the code is not the
+    encoder's output, or the decoder's output not a place in the space of the columns.
+    """
+    optimum = linear_start(problem)
+    if optimum is not None:
+        return [optimum]
+    composition = problem.composition
+    if not _is_linear(problem):
+        return []
+    found = [start for _, start in _special(_starts_of_words(problem), problem)]
+    candidates = [_principal(problem), *found]
+    return [replace(start, is_optimum=False) for start in candidates if start.fits(composition)]
+
+
 def linear_start(problem: LinearProblem) -> LinearStart | None:
     """The linear optimum of the whole objective, or None where no closed form is known.
 
     A closed form is known where at most one word of the formula shrinks at all, or weighs directions by itself: two
     shrinkages do not multiply.
     """
-    words = problem.composition.words
-    starts = [(word, word.linear_start(problem)) for word in words]
+    starts = _starts_of_words(problem)
     if any(start is None for _, start in starts):
         return None
-    # A learned variance is no word of its own where another's closed form settles it too.
-    settled = any(start is not None and start.noise_variance is not None for _, start in starts)
-    weighing = {id(word) for word in words if word.reweights}
-    if settled:
-        weighing.discard(id(problem.composition.likelihood))
-    special = [start for word, start in starts if start is not None and (start.shrinks or id(word) in weighing)]
+    special = _special(starts, problem)
     if len(special) > 1:
         return None
-    found = special[0] if special else problem.shrunk(torch.ones_like(problem.eigenvalues))
-    if problem.composition.decoder.is_tied and not torch.allclose(found.decoder, found.encoder.T):
-        return None
-    return found
+    found = special[0][1] if special else problem.shrunk(torch.ones_like(problem.eigenvalues))
+    return found if found.fits(problem.composition) else None
+
+
+def _starts_of_words(problem: LinearProblem) -> list[tuple[Word, LinearStart | None]]:
+    return [(word, word.linear_start(problem)) for word in problem.composition.words]
+
+
+def _special(starts: list[tuple[Word, LinearStart | None]], problem: LinearProblem) -> list[tuple[Word, LinearStart]]:
+    """The words, with their starts, that shrink directions or weigh them by themselves."""
+    # A learned variance is no word of its own where another's closed form settles it too.
+    settled = any(start is not None and start.noise_variance is not None for _, start in starts)
+    weighing = {id(word) for word, _ in starts if word.reweights}
+    if settled:
+        weighing.discard(id(problem.composition.likelihood))
+    return [(word, start) for word, start in starts if start is not None and (start.shrinks or id(word) in weighing)]
+
+
+def _is_linear(problem: LinearProblem) -> bool:
+    """Whether linear networks make a linear map of rows to the space of the columns."""
+    composition = problem.composition
+    likelihood, d = composition.likelihood, len(problem.inward)
+    is_placed = not likelihood.own_units or likelihood.linear_start(problem) is not None
+    return declares(composition.code, "is_identity") and likelihood.width(d) == d and is_placed
+
+
+def _principal(problem: LinearProblem) -> LinearStart:
+    """PCA; the codes of a stochastic code vary as little as pays beside a prior of their own size."""
+    ones, composition = torch.ones_like(problem.eigenvalues), problem.composition
+    if composition.code.width(1) == 1:
+        return problem.shrunk(ones)
+    noise = composition.likelihood.working_variance
+    if noise is None:
+        left = problem.spectrum.total - float(problem.eigenvalues.sum())
+        noise = max(left, 0.0) / len(problem.inward)
+    beta = problem.objective.beta if composition.prior is not None else 0.0
+    return problem.along_directions(ones, ones, code_variance=ones * min(max(beta * noise, SMALLEST_VARIANCE), 1.0))
 
 
 @torch.no_grad()
@@ -275,22 +336,33 @@ def set_linear(composition: Composition, start: LinearStart) -> None:
 
 @torch.no_grad()
 def damp(composition: Composition, rows: Tensor) -> None:
-    """Halve the step from the best constant to the linear start for as long as that explains the rows better.
+    """Take as much of the step from the best constant to the linear start as explains the rows best.
 
-    A Newton step is as long as the expansion says, which may be far beyond where the expansion holds.
+    A Newton step is as long as the expansion says, which may be far beyond where the expansion holds. The decoder's
+    bias is the best one beside each step.
     """
-    affine, likelihood = composition.decoder.affine, composition.likelihood
+    likelihood, bias = composition.likelihood, composition.decoder.output_bias
+    target = likelihood.target(rows)
+    decoder, encoder = composition.decoder.affine, composition.encoder.affine
+    # Tied maps have one matrix, and so take the root of the step twice.
+    affine, power = (encoder, 0.5) if decoder is None else (decoder, 1.0)
     assert affine is not None
-    target, codes, step = likelihood.target(rows), composition.encode(rows).mean, affine.weight.clone()
+    assert bias is not None
+    step = affine.weight.clone()
 
     def worth(share: float) -> float:
-        affine.weight.copy_(share * step)
-        output = composition.decoder(codes)
+        affine.weight.copy_(share**power * step)
+        output = composition.decoder(composition.encode(rows).mean)
+        best = likelihood.intercept(rows, output - bias)
+        if best is not None:
+            output = output - bias + best
+            bias.copy_(best)
         likelihood.calibrate(rows, output)
-        return float(likelihood(output).log_prob(target).sum(1, dtype=torch.float64).mean())
+        found = float(likelihood(output).log_prob(target).sum(1, dtype=torch.float64).mean())
+        return found if math.isfinite(found) else -math.inf
 
-    shares = [0.5**halvings for halvings in range(SHORTEST_STEP + 1)]
-    affine.weight.copy_(max(shares, key=worth) * step)
+    shares = STEPS if decoder is None else (*STEPS, 0.0)
+    worth(max(shares, key=worth))
 
 
 def _second_moment(rows: Tensor, chunk: int = 16_384) -> Tensor:

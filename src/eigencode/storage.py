@@ -35,6 +35,7 @@ from eigencode.encoding import LONGEST, Decoder, Encoder, Known, is_optional, ty
 from eigencode.errors import FileError, FileIsFolderError, MissingFileError, StorageError, as_path, file_error
 from eigencode.objectives import Objective
 from eigencode.options import check_options
+from eigencode.parts.base import Sizes, Units
 from eigencode.training.execution import Execution, resolve_device
 from eigencode.training.noise import resolve_seed
 from eigencode.training.state import SavedState
@@ -117,7 +118,7 @@ def _describe_composition(model: BaseAutoencoder, encoder: Encoder) -> dict[str,
     description = {
         "composition": encoder.argument("composition", model.composition_),
         "objective": {name: encoder.argument(name, value) for name, value in vars(model.objective_).items()},
-        "scaler": {name: getattr(model.scaler_, name) for name in ("kind", "limit", "constant")},
+        "scaler": _describe_scaler(model.scaler_),
         "execution": vars(model.execution_),
         "feature_names": None if names is None else list(names),
     }
@@ -126,6 +127,12 @@ def _describe_composition(model: BaseAutoencoder, encoder: Encoder) -> dict[str,
     if model.baseline_ is not None:
         description["baseline"] = _describe(model.baseline_, encoder.tensors, f"{encoder.prefix}baseline.")
     return description
+
+
+def _describe_scaler(scaler: Scaler) -> dict[str, Any]:
+    """What a scaler has beyond its tensors; columns scaled by their logarithms are named where there are any."""
+    named = {"logarithmic": list(scaler.logarithmic)} if any(scaler.logarithmic) else {}
+    return {**{name: getattr(scaler, name) for name in ("kind", "limit", "constant")}, **named}
 
 
 # -- loading
@@ -308,8 +315,9 @@ class _Loading:
         """Set the plain fitted attributes."""
         from eigencode.estimators.base import BaseAutoencoder
 
-        fitted = {**UNSAID, **description["fitted"]}
         is_baseline = decoder.prefix.endswith("baseline.")  # it is made before a subclass sets attributes of its own
+        # Earlier versions had a baseline only where it is the optimum.
+        fitted = {**UNSAID, "has_closed_form_": is_baseline or "baseline" in description, **description["fitted"]}
         for name, kind in model.saved_attributes.items():
             if name in fitted:
                 setattr(model, name, decoder.attribute(name, fitted[name], kind))
@@ -345,7 +353,8 @@ class _Loading:
         weights = {name.removeprefix(own): value for name, value in self.tensors.items() if name.startswith(own)}
         with self.allocation:
             composition = typed(Composition, decoder.argument(told), "composition")
-            composition.setup(model.n_features_in_, model.n_components_, torch.Generator())
+            sizes = Sizes(model.n_features_in_, model.n_components_, units=Units.of(model.scaler_))
+            composition.setup(sizes.n_features, sizes.n_components, torch.Generator(), sizes)
             composition.to(model.execution_.dtype)
         _require_fitting(composition.state_dict(), weights)
         composition.load_state_dict(weights)

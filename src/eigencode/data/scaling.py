@@ -1,12 +1,12 @@
-"""Scaling: always centred, then divided by one number or by one for each column."""
+"""Scaling: always centred, then divided by one number or by one for each column; counts by their logarithms."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -27,6 +27,9 @@ SMALLEST_SQUARED = 1e-150
 LARGEST_DIVISOR = 2.0**1000
 """Columns of a larger spread are centred by halves."""
 
+HALF = 0.5
+"""What is added to a count before its logarithm is taken, so that zero has one too."""
+
 
 @dataclass(frozen=True)
 class ColumnStatistics:
@@ -43,7 +46,9 @@ class ColumnStatistics:
     maximum: np.ndarray
 
     @classmethod
-    def of(cls, source: Source, weights: np.ndarray | None = None) -> ColumnStatistics:
+    def of(
+        cls, source: Source, weights: np.ndarray | None = None, logarithmic: Sequence[bool] = ()
+    ) -> ColumnStatistics:
         """Read the source once, merging exact statistics of its chunks (Chan, Golub & LeVeque, 1983).
 
         Chunks are brought into one layout first, since NumPy's sums round differently by rows and by columns.
@@ -53,7 +58,7 @@ class ColumnStatistics:
         low, high = np.full(source.shape[1], np.inf), np.full(source.shape[1], -np.inf)
         exponent = np.zeros(source.shape[1], dtype=np.int64)
         for chunk in source.chunks():
-            part = chunk.astype(np.float64, order="C")
+            part = take_logarithms(chunk.astype(np.float64, order="C"), logarithmic)
             w = None if weights is None else weights[done : done + len(part)]
             done += len(part)
             m = len(part) if w is None else w.sum()
@@ -93,6 +98,27 @@ def _rounding(*values: np.ndarray, dtype: np.dtype | type = np.float64) -> np.nd
     return found
 
 
+def take_logarithms(rows: np.ndarray, logarithmic: Sequence[bool]) -> np.ndarray:
+    """Replace counts by log(count + 1/2) in some columns of rows of shape (n, d), in place; numbers below 0 count as 0.
+
+    Examples
+    --------
+    >>> take_logarithms(np.array([[0.5, 3.0]]), (True, False)).tolist()
+    [[0.0, 3.0]]
+    """
+    if any(logarithmic):
+        columns: Any = slice(None) if all(logarithmic) else np.flatnonzero(logarithmic)
+        rows[:, columns] = np.log(np.maximum(rows[:, columns], 0.0) + HALF)
+    return rows
+
+
+def _take_exponentials(rows: np.ndarray, logarithmic: Sequence[bool]) -> None:
+    """Undo `take_logarithms`, in place."""
+    if any(logarithmic):
+        columns = np.flatnonzero(logarithmic)
+        rows[:, columns] = np.exp(rows[:, columns]) - HALF
+
+
 def columns_are_commensurate(statistics: ColumnStatistics) -> bool:
     """Whether the columns share one range, as the pixels of an image do.
 
@@ -121,6 +147,9 @@ class Scaler:
     constant : list of int
         Numbers of the columns that had one value only, which is their center. On the way back they have that value,
         whatever their scaled one.
+    logarithmic : tuple of bool
+        For each column, whether x is the logarithm of (count + 1/2) here, as it is for likelihoods with a log link;
+        () where no column is.
 
     Examples
     --------
@@ -137,6 +166,7 @@ class Scaler:
     divisor: np.ndarray
     limit: Positive
     constant: list[int] = field(default_factory=list)
+    logarithmic: tuple[bool, ...] = ()
 
     def __post_init__(self) -> None:
         shapes = {(self.center.ndim, self.center.shape), (1, self.divisor.shape)}
@@ -145,18 +175,26 @@ class Scaler:
                 "Centre and divisor of a scale must be float64 numbers, one for each column",
                 got=f"shapes {self.center.shape} and {self.divisor.shape}",
             )
+        if len(self.logarithmic) not in (0, len(self.center)):
+            raise DataError(
+                "A scale says of each column whether it is logarithmic, or of none",
+                got=f"{len(self.logarithmic)} of {len(self.center)}",
+            )
         if not np.isfinite(self.center).all() or not ((self.divisor > 0) & np.isfinite(self.divisor)).all():
             raise DataError("The centres of a scale must be finite, its divisors finite and above zero")
         if not set(self.constant) <= set(range(len(self.center))):
             raise DataError("The constant columns of a scale must be some of its own", got=f"{self.constant}")
 
     @classmethod
-    def fit(cls, source: Source, scale: str, weights: np.ndarray | None = None) -> Scaler:
+    def fit(
+        cls, source: Source, scale: str, weights: np.ndarray | None = None, logarithmic: Sequence[bool] = ()
+    ) -> Scaler:
         """Measure the source's columns and choose the scale, 'auto' by `columns_are_commensurate`.
 
-        ``weights``, of shape (n,), count each row by its own.
+        ``weights``, of shape (n,), count each row by its own; ``logarithmic`` says which columns are counts to be
+        scaled by their logarithms.
         """
-        found = ColumnStatistics.of(source, weights)
+        found = ColumnStatistics.of(source, weights, logarithmic)
         if scale == "auto":
             scale = "common" if columns_are_commensurate(found) else "standard"
         divisor = np.ones_like(found.mean)
@@ -164,13 +202,16 @@ class Scaler:
             divisor[:] = _root_mean_square(found.deviation)
         elif scale == "standard":
             divisor = np.where(found.constant, 1.0, found.deviation)
-        scaler = cls(scale, found.mean, divisor, np.inf, np.flatnonzero(found.constant).tolist())
-        largest = np.abs(scaler.transform(np.stack([found.minimum, found.maximum]))).max(initial=0.0)
+        scaler = cls(scale, found.mean, divisor, np.inf, np.flatnonzero(found.constant).tolist(), tuple(logarithmic))
+        largest = np.abs(scaler._centred(np.stack([found.minimum, found.maximum]))).max(initial=0.0)
         return replace(scaler, limit=min(max(10.0, 10.0 * float(largest)), sys.float_info.max))
 
     def transform(self, rows: np.ndarray) -> np.ndarray:
         """Scale rows, in float64."""
-        scaled = rows.astype(np.float64, order="C")
+        return self._centred(take_logarithms(rows.astype(np.float64, order="C"), self.logarithmic))
+
+    def _centred(self, scaled: np.ndarray) -> np.ndarray:
+        """Centre and divide in place."""
         half = np.where(self.divisor > LARGEST_DIVISOR, 0.5, 1.0)
         if (half < 1).any():  # the difference of two of the largest numbers is none
             scaled *= half
@@ -222,7 +263,9 @@ class Scaler:
     @property
     def _suits_float32(self) -> bool:
         """Whether centre and divisor are numbers of full precision in float32."""
-        return bool((np.abs(self.center) < 1e30).all() and (self.divisor > 1e-30).all() and (self.divisor < 1e30).all())
+        return not any(self.logarithmic) and bool(
+            (np.abs(self.center) < 1e30).all() and (self.divisor > 1e-30).all() and (self.divisor < 1e30).all()
+        )
 
     def inverse_transform(self, rows: np.ndarray, dtype: np.dtype | type = np.float64) -> np.ndarray:
         """Bring scaled rows back to the data's units, in float64 or rounded to another type."""
@@ -235,6 +278,7 @@ class Scaler:
                 part = slice(first, first + n_rows)
                 block = rows[part] * factor
                 block += self.center
+                _take_exponentials(block, self.logarithmic)
                 # Rows at the very end of their type's range may be rebuilt a rounding beyond it.
                 restored[part] = block.clip(range_.min, range_.max, out=block)
         return restored
@@ -244,9 +288,17 @@ class Scaler:
         if not self.constant:
             return self
         center, dtype = self.center[self.constant], rows.dtype if rows.dtype.kind == "f" else np.float64
-        gaps = np.abs(rows[:, self.constant].astype(np.float64) - center)
+        logarithmic = np.array(self.logarithmic or [False] * len(self.center))[self.constant]
+        gaps = np.abs(take_logarithms(rows[:, self.constant].astype(np.float64), logarithmic.tolist()) - center)
         still = (gaps <= _rounding(center, dtype=dtype)).all(0)
         return replace(self, constant=np.array(self.constant)[still].tolist())
+
+    @property
+    def constant_values(self) -> np.ndarray:
+        """The one value of each constant column, in the data's units."""
+        rows = self.center[None].copy()
+        _take_exponentials(rows, self.logarithmic)
+        return rows[0, self.constant]
 
     @property
     def has_squares(self) -> bool:

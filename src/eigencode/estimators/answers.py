@@ -287,10 +287,21 @@ class Answers(BaseEstimator):
         mean, constant = model.likelihood.scaled_mean(p), self.scaler_.constant
         return mean.index_fill(-1, torch.tensor(constant, device=mean.device), 0) if constant else mean
 
+    def _gap(self, model: Composition, x: Tensor, p: Distribution, is_own: bool) -> Tensor:
+        """What scaled rows and their reconstructions differ by, in the model's units or in the likelihood's own."""
+        if not is_own:
+            return x - self._scaled_mean(model, p)
+        gap, constant = model.likelihood.target(x) - p.mean, self.scaler_.constant
+        if constant:
+            values = torch.from_numpy(self.scaler_.constant_values).to(gap)
+            gap[:, constant] = model.likelihood.target(x)[:, constant] - values
+        return gap
+
     def _squared_errors(self, X: Any, sizes: Iterable[int], scaled: bool) -> np.ndarray:
         """Squared error of each row with the first components of its code, one column for each number of them."""
         check_is_fitted(self)
-        units = np.ones_like(self.scaler_.divisor) if scaled else self.scaler_.divisor
+        is_own = self.composition_.likelihood.own_units and not scaled
+        units = np.ones_like(self.scaler_.divisor) if scaled or is_own else self.scaler_.divisor
         largest = units.max()
         weights = torch.from_numpy(np.square(units / largest)).to(self.execution_.device)
         if not (scaled or self.scaler_.has_squares):
@@ -298,8 +309,9 @@ class Answers(BaseEstimator):
             warnings.warn(f"{message} Try scaled=True.", ResultWarning, stacklevel=3)
 
         def errors(model: Composition, x: Tensor, clipped: Tensor) -> Tensor:
-            rebuilt = (self._scaled_mean(model, _reconstruction(model, clipped, kept)) for kept in sizes)
-            return torch.stack([(x - mean).square_().double() @ weights for mean in rebuilt], dim=1)
+            rebuilt = (_reconstruction(model, clipped, kept) for kept in sizes)
+            gaps = [self._gap(model, x, p, is_own) for p in rebuilt]
+            return torch.stack([gap.square_().double() @ weights for gap in gaps], dim=1)
 
         found = self._in_float64(self._numbers(X, finite=False), errors)
         with np.errstate(over="ignore"):
@@ -341,7 +353,7 @@ class Answers(BaseEstimator):
         constant = self.scaler_.constant
         if constant:
             rows = rows.copy()
-            rows[:, constant] = self.scaler_.center[constant]
+            rows[:, constant] = self.scaler_.constant_values
         return rows
 
 

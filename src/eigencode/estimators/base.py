@@ -263,8 +263,8 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
             raise DataError("Fitting takes at least two rows of positive weight", got=f"{len(array)}")
         self.seed_ = resolve_seed(self.random_state)
         self.scaler_ = self._fit_scaler(array, weights)
-        units = Units(torch.from_numpy(self.scaler_.center), torch.from_numpy(self.scaler_.divisor))
-        run = self._prepare(options(), self._scaled(array, weights_dtype(self.precision)), units, weights)
+        rows = self._scaled(array, weights_dtype(self.precision))
+        run = self._prepare(options(), rows, Units.of(self.scaler_), weights)
         self.composition_ = run.state.composition
         self.objective_ = run.work.objective
         self.execution_ = run.work.execution
@@ -277,7 +277,8 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
 
     def _fit_scaler(self, array: np.ndarray, weights: np.ndarray | None) -> Scaler:
         """Measure the rows; models with a past of their own learn it here, or bring its scale along."""
-        return Scaler.fit(ArraySource(array), self.scale, weights)
+        logarithmic = (True,) * array.shape[1] if likelihood_of(self).scales_logarithms else ()
+        return Scaler.fit(ArraySource(array), self.scale, weights, logarithmic)
 
     def _prepare(
         self, options: AutoencoderOptions, rows: Tensor, units: Units, weights: np.ndarray | None

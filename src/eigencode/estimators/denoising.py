@@ -122,7 +122,7 @@ class DenoisingAutoencoder(DenoisingOptions, BaseAutoencoder):
         ------
         OptionError
             If the model was fitted with another than Gaussian noise, or none, or by absolute or robust errors, whose
-            optimum is not the mean.
+            optimum is not the mean, or with counts, which are scaled by their logarithms.
         """
         check_is_fitted(self)
         corruption, likelihood = self.composition_.corruption, self.composition_.likelihood
@@ -132,9 +132,9 @@ class DenoisingAutoencoder(DenoisingOptions, BaseAutoencoder):
                 got=f"a model fitted with {corruption!r}",
                 hint="Fit with noise='gaussian' and a level above 0",
             )
-        if isinstance(likelihood, LaplaceLikelihood | StudentTLikelihood):
+        if isinstance(likelihood, LaplaceLikelihood | StudentTLikelihood) or likelihood.in_logarithms:
             raise OptionError(
-                "The score is known from a reconstruction that is a mean",
+                "The score is known from a reconstruction that is a mean of the scaled columns",
                 got=f"a model fitted with {likelihood!r}",
                 hint="Fit with likelihood='gaussian'",
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from eigencode import jacobians
 from eigencode.composition import Composition
 from eigencode.estimators.answers import Answers
 from eigencode.jacobians import RowFunction
+from eigencode.parts.base import Units
 
 
 class Geometry(Answers):
@@ -83,11 +85,16 @@ class Geometry(Answers):
     def _of_code(self, X: Any, question: Callable[[RowFunction, Tensor], Tensor], scaled: bool) -> np.ndarray:
         """Ask about the mean code as a function of rows, in scaled units or the data's."""
         check_is_fitted(self)
-        divisor = torch.ones(self.n_features_in_) if scaled else torch.from_numpy(self.scaler_.divisor)
+        own = Units.of(self.scaler_)
+        # A constant moves no derivative, and would round small differences; logarithms need theirs.
+        own = replace(own, center=torch.where(torch.tensor(own.logarithmic or (False,)), own.center, 0.0))
+        units = Units(torch.zeros_like(own.center), torch.ones_like(own.center)) if scaled else own
 
         def answer(model: Composition, x: Tensor, clipped: Tensor) -> Tensor:
-            unit = divisor.to(x)
             # Rows are clipped inside, so that the derivative is that of ``transform``.
-            return question(lambda rows: model.encode(self._seen(rows / unit)).mean, x * unit)
+            def code(rows: Tensor) -> Tensor:
+                return model.encode(self._seen(units.scaled(rows))).mean
+
+            return question(code, units.in_data_units(x))
 
         return self._answer(X, answer)

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Self
 
+import numpy as np
 from sklearn.utils.metaestimators import available_if
+from torch import Tensor
 
 from eigencode.errors import OptionError
 from eigencode.estimators.base import BaseAutoencoder
+from eigencode.estimators.preparation import Preparation
 from eigencode.options import AutoencoderOptions, LinearOptions, TrainingOptions, changed, documented, options_of
+from eigencode.parts.base import Units
 
 IN_ONE_STEP = ("precision", "device", "random_state", "validation_fraction", "verbose")
 """Options of training that the closed form has a use for, or that promise nothing."""
@@ -61,6 +65,19 @@ class LinearAutoencoder(LinearOptions, BaseAutoencoder):
             return changed(self, start="linear", max_epochs=0)
         optimizer = "lbfgs" if self.optimizer == "auto" else self.optimizer
         return changed(self, start="plain" if self.start == "auto" else self.start, optimizer=optimizer)
+
+    def _prepare(
+        self, options: AutoencoderOptions, rows: Tensor, units: Units, weights: np.ndarray | None
+    ) -> Preparation:
+        """The run; the exact solver refuses what has no exact solution."""
+        run = super()._prepare(options, rows, units, weights)
+        if self.solver == "exact" and not run.decisions.has_closed_form:
+            raise OptionError(
+                "The exact solver needs a kind of autoencoder whose linear optimum is known in closed form",
+                got=f"{run.state.composition!r}",
+                hint="Use solver='gradient'",
+            )
+        return run
 
     def _require_no_training(self) -> None:
         """Refuse options that the closed form would pass over in silence."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -33,7 +34,8 @@ from eigencode.parts.networks import MLP, LinearPath, Network, Tied, activation_
 from eigencode.parts.penalties import Penalty
 from eigencode.parts.priors import Prior
 from eigencode.parts.weights import WeightPrior
-from eigencode.starts import LinearStart, damp, linear_problem, linear_start, set_linear, spectrum
+from eigencode.starts import LinearProblem, LinearStart, Spectrum, damp, linear_starts, set_linear, spectrum
+from eigencode.training import loop
 from eigencode.training.execution import Execution, choose_execution
 from eigencode.training.feeding import fit_on
 from eigencode.training.loop import Clock, Work
@@ -94,6 +96,9 @@ class Decisions:
         Names every random draw.
     explained_variance_ratio : list of float
         Share of the scaled rows' variance along each of the first ``n_components`` principal directions.
+    has_closed_form : bool
+        Whether the linear start and the linear baseline are the optimum of linear maps for the whole objective; else
+        they are PCA, or what some word of the formula would have alone.
     """
 
     n_components: Count
@@ -102,6 +107,7 @@ class Decisions:
     optimizer: Annotated[str, OneOf(["adam", "lbfgs"])]
     seed: Annotated[int, Interval(0)]
     explained_variance_ratio: list[Annotated[float, Interval(-ROUNDING, 1 + ROUNDING)]]
+    has_closed_form: bool
 
 
 @dataclass(frozen=True)
@@ -113,7 +119,7 @@ class Preparation:
     state, work
         What the training loop takes.
     baseline : Composition or None
-        The linear model of the same kind, where its optimum is known in closed form.
+        The linear model of the same kind, where there is one.
     decisions : Decisions
         What was 'auto', settled.
     """
@@ -134,53 +140,145 @@ def prepare(
     """Decide everything that is 'auto', build the model, and set it to its start."""
     began = time.monotonic()
     n_rows, n_features = rows.shape
-    asked = None if options.n_components == "auto" else int(options.n_components)
     weights = None if sample_weight is None else torch.from_numpy(sample_weight).to(rows.dtype)
-    typical = rows if weights is None else rows[_systematic_sample(weights)]
-    weighed = rows if weights is None else rows * weights.sqrt()[:, None]
     words = _words(options)
     training, held_out = _split(n_rows, options.validation_fraction, seed)
     units = units or Units(torch.zeros(n_features), torch.ones(n_features))
-    sizes = Sizes(n_features, asked or 1, len(training), units, typical.amin(0), typical.amax(0))
-    working = _working_units(words["likelihood"], sizes, typical)
-    is_plain = all(bool((factors == 1).all()) for factors in working)
-    principal = spectrum(weighed if is_plain else weighed * working[0].to(rows), asked, seed)
-    n_components = asked or principal.n_components_for(AUTO_VARIANCE)
+    table = _Table.of(rows, weights, units, len(training))
+    views = _views(words["likelihood"], table, options, seed)
+    n_components = _asked(options) or views[0].spectrum.n_components_for(AUTO_VARIANCE)
     hidden = () if _has_own_networks(options) else _hidden(options, n_features, n_components, n_rows)
     _require_memory(options, rows, n_components, hidden)
-    objective = Objective(beta=options.beta, n_rows=len(training))
-    linear = Composition(MLP(), Tied() if options.tied else MLP(), **words)
-    _build(linear, typical, n_components, seed, sizes)
-    best = linear_start(linear_problem(weighed, principal, linear, objective, working))
-    is_small = n_features * n_components <= PATH_WEIGHTS or not hidden
-    path = best is not None and options.start != "plain" and is_small
     if options.tied and options.decoder is not None:
         raise OptionError("'tied' and 'decoder' are two decoders", got=f"tied=True and decoder={options.decoder!r}")
-    composition = Composition(
+    objective = Objective(beta=options.beta, n_rows=len(training))
+    linear = Composition(MLP(), Tied() if options.tied else MLP(), **words)
+    _build(linear, table, n_components, seed)
+    best = _linear_start(linear, views, table, objective, seed)
+    composition = _composition(options, hidden, n_components, n_features, best)
+    start = _choose_start(options, composition, best)
+    _build(composition, table, n_components, seed)
+    for model in (composition,) if best is None else (linear, composition):
+        is_linear = best is not None and (start == "linear" or model is linear)
+        _begin_at(model, table, best if is_linear else None, is_newton=not views[0].is_plain)
+    state, work, optimizer = _run(options, composition, objective, rows, weights, (training, held_out), seed, began)
+    baseline = linear if best is not None else None
+    explained = views[0].spectrum.explained_variance_ratio(n_components)
+    is_optimum = best is not None and best.is_optimum
+    decisions = Decisions(n_components, hidden, start, optimizer, seed, explained, is_optimum)
+    return Preparation(state, work, baseline, decisions)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Scaled rows as a start sees them.
+
+    Attributes
+    ----------
+    typical : Tensor
+        The rows, each as often as its weight says.
+    weighed : Tensor
+        The rows, each times the root of its weight, whose second moments are the weighted ones.
+    sizes : Sizes
+        What parts may know of them.
+    """
+
+    typical: Tensor
+    weighed: Tensor
+    sizes: Sizes
+
+    @classmethod
+    def of(cls, rows: Tensor, weights: Tensor | None, units: Units, n_training: int) -> _Table:
+        typical = rows if weights is None else rows[_systematic_sample(weights)]
+        weighed = rows if weights is None else rows * weights.sqrt()[:, None]
+        return cls(typical, weighed, Sizes(rows.shape[1], 1, n_training, units, typical.amin(0), typical.amax(0)))
+
+    @property
+    def sample(self) -> Tensor:
+        """As many rows as settle numbers of a start."""
+        return self.typical[:: max(len(self.typical) // CALIBRATION_ROWS, 1)]
+
+
+@dataclass(frozen=True)
+class _View:
+    """Working units, and the principal directions of the rows in them."""
+
+    inward: Tensor
+    outward: Tensor
+    spectrum: Spectrum
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether they are the scaled columns' own."""
+        return bool((self.inward == 1).all() and (self.outward == 1).all())
+
+
+def _asked(options: AutoencoderOptions) -> int | None:
+    """The size of the code asked for, None for 'auto'."""
+    return None if options.n_components == "auto" else int(options.n_components)
+
+
+def _views(likelihood: Likelihood, table: _Table, options: AutoencoderOptions, seed: int) -> list[_View]:
+    """The likelihood's working units for scaled rows, with what is principal in each."""
+    ready = clone(likelihood)
+    ready.setup(table.sizes)
+    found = []
+    for inward, outward in ready.working_units(table.sample):
+        if options.tied and not torch.equal(inward, outward):
+            inward = outward = (inward * outward).sqrt()  # so that what leads out is what leads in, transposed
+        is_plain = bool((inward == 1).all())
+        rows = table.weighed if is_plain else table.weighed * inward.to(table.weighed)
+        found.append(_View(inward, outward, spectrum(rows, _asked(options), seed)))
+    return found
+
+
+def _linear_start(
+    linear: Composition, views: Sequence[_View], table: _Table, objective: Objective, seed: int
+) -> LinearStart | None:
+    """The best of the starts as a linear map, by the model's own objective; None where there is none."""
+    starts = [
+        start
+        for view in views
+        for start in linear_starts(
+            LinearProblem(table.weighed, view.spectrum, linear, objective, view.inward.double(), view.outward.double())
+        )
+    ]
+    if len(starts) == 1 and starts[0].is_optimum:
+        return starts[0]
+
+    def cost(start: LinearStart) -> float:
+        try:
+            _begin_at(linear, table, start, is_newton=not views[0].is_plain)
+            found = float(loop.evaluate(linear, objective, table.sample, seed).mean(dtype=torch.float64))
+        except Exception:  # a part of others may rest on networks that are not linear
+            return math.inf
+        return found if math.isfinite(found) else math.inf
+
+    costs = [cost(start) for start in starts]
+    least = min(costs, default=math.inf)
+    return None if least == math.inf else starts[costs.index(least)]
+
+
+def _composition(
+    options: AutoencoderOptions, hidden: tuple[int, ...], n_components: int, n_features: int, best: LinearStart | None
+) -> Composition:
+    """The model as asked for, with linear paths beside its layers where it can start as a linear map."""
+    is_small = n_features * n_components <= PATH_WEIGHTS or not hidden
+    path = best is not None and options.start != "plain" and is_small
+    return Composition(
         _network(options.encoder, _layers(options, hidden, ConvolutionalEncoder), path, gated=options.tied),
         Tied()
         if options.tied
         else _network(options.decoder, _layers(options, hidden[::-1], ConvolutionalDecoder), path),
-        **{name: clone(word, safe=False) for name, word in words.items()},
+        **_words(options),
     )
-    start = _choose_start(options, composition, best)
-    _build(composition, typical, n_components, seed, sizes)
-    for model in (composition,) if best is None else (linear, composition):
-        is_linear = best is not None and (start == "linear" or model is linear)
-        if best is not None and is_linear:
-            set_linear(model, best)
-        settle(model, typical, best if is_linear else None, is_newton=not is_plain)
-    state, work, optimizer = _run(options, composition, objective, rows, weights, (training, held_out), seed, began)
-    baseline = linear if best is not None else None
-    explained = principal.explained_variance_ratio(n_components)
-    return Preparation(state, work, baseline, Decisions(n_components, hidden, start, optimizer, seed, explained))
 
 
-def _working_units(likelihood: Likelihood, sizes: Sizes, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """The likelihood's working units for scaled rows."""
-    ready = clone(likelihood)
-    ready.setup(sizes)
-    return ready.working_units(rows[:: max(len(rows) // CALIBRATION_ROWS, 1)])
+def _begin_at(composition: Composition, table: _Table, start: LinearStart | None, is_newton: bool) -> None:
+    """Set a model to a start, and settle what that leaves open."""
+    if start is not None:
+        set_linear(composition, start)
+    settle(composition, table.typical, start, is_newton)
 
 
 def _systematic_sample(weights: Tensor) -> Tensor:
@@ -443,9 +541,10 @@ def _require_elementwise(activation: Any, width: int) -> None:
         )
 
 
-def _build(composition: Composition, rows: Tensor, n_components: int, seed: int, sizes: Sizes) -> None:
+def _build(composition: Composition, table: _Table, n_components: int, seed: int) -> None:
     """Make the composition's tensors, in the rows' precision, its decoder's bias at the best constant."""
-    composition.setup(rows.shape[1], n_components, generator(seed, "weights"), sizes)
+    rows = table.typical
+    composition.setup(rows.shape[1], n_components, generator(seed, "weights"), table.sizes)
     composition.to(rows.dtype).eval()
     bias = composition.decoder.output_bias
     if bias is not None:
@@ -476,9 +575,9 @@ def _choose_start(options: AutoencoderOptions, composition: Composition, best: L
         return "plain" if options.start == "plain" else "linear"
     if options.start == "linear":
         raise OptionError(
-            "start='linear' needs a kind of autoencoder whose linear optimum is known in closed form, and networks "
-            "with a linear path",
+            "start='linear' needs a code that is the encoder's output, a likelihood whose output lies among the "
+            "columns, and networks with a linear path",
             got=f"{composition!r}",
-            hint="Use start='auto' or start='plain', or solver='gradient' of a LinearAutoencoder",
+            hint="Use start='auto' or start='plain'",
         )
     return "plain"

@@ -80,7 +80,9 @@ class LabelledAutoencoder(BaseAutoencoder):
         features = self._autoencoder.scaler_
         labels = super()._fit_scaler(array[:, len(features.center) :], weights)
         center, divisor = (np.append(getattr(features, name), getattr(labels, name)) for name in ("center", "divisor"))
-        return replace(features, center=center, divisor=divisor)
+        columns = [scaler.logarithmic or (False,) * len(scaler.center) for scaler in (features, labels)]
+        logarithmic = (*columns[0], *columns[1]) if any(map(any, columns)) else ()
+        return replace(features, center=center, divisor=divisor, logarithmic=logarithmic)
 
     def _prepare(
         self, options: AutoencoderOptions, rows: Tensor, units: Units, weights: np.ndarray | None

@@ -20,12 +20,46 @@ if TYPE_CHECKING:
     from eigencode.starts import LinearProblem, LinearStart
 
 
+HALF = 0.5
+"""What is added to a count before its logarithm is taken."""
+
+
 @dataclass(frozen=True)
 class Units:
-    """The data's units seen from the model's: data = scaled * divisor + center, each of shape (d,)."""
+    """The data's units seen from the model's: data = scaled * divisor + center, each of shape (d,).
+
+    Where ``logarithmic`` is true, of shape (d,), it is log(data + 1/2) that this holds for; () is nowhere.
+    """
 
     center: Tensor
     divisor: Tensor
+    logarithmic: tuple[bool, ...] = ()
+
+    @classmethod
+    def of(cls, scaler: Any) -> Units:
+        """Those of a `Scaler`, whose centre and divisor are arrays."""
+        return cls(torch.from_numpy(scaler.center), torch.from_numpy(scaler.divisor), scaler.logarithmic)
+
+    def in_data_units(self, x: Tensor) -> Tensor:
+        """Scaled rows of shape (n, d) in the data's units."""
+        linear = torch.addcmul(self.center.to(x), x, self.divisor.to(x))
+        if not any(self.logarithmic):
+            return linear
+        return torch.where(self._is_logarithmic(x), linear.exp() - HALF, linear)
+
+    def scaled(self, rows: Tensor) -> Tensor:
+        """Rows in the data's units, of shape (n, d), scaled."""
+        if any(self.logarithmic):
+            # Bounded below 0 and not at it, where rounding would take the derivative away.
+            rows = torch.where(self._is_logarithmic(rows), (rows.clamp(min=-HALF / 2) + HALF).log(), rows)
+        return (rows - self.center.to(rows)) / self.divisor.to(rows)
+
+    def of_columns(self, columns: slice) -> Units:
+        """Those of some of the columns."""
+        return Units(self.center[columns], self.divisor[columns], self.logarithmic[columns])
+
+    def _is_logarithmic(self, like: Tensor) -> Tensor:
+        return torch.tensor(self.logarithmic, device=like.device)
 
 
 @dataclass(frozen=True)
@@ -77,12 +111,6 @@ class Part(nn.Module):
         if cls.__init__ is nn.Module.__init__:
             return []
         return list(inspect.signature(cls).parameters)
-
-    @classmethod
-    def annotation_of(cls, name: str) -> str:
-        """What the constructor says of the type of an argument, '' where it says nothing or knows no such argument."""
-        parameter = inspect.signature(cls).parameters.get(name)
-        return "" if parameter is None or parameter.annotation is parameter.empty else str(parameter.annotation)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the constructor's arguments, with those of nested parts as ``outer__inner``."""

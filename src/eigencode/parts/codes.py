@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from eigencode.errors import OptionError
 from eigencode.parts.base import Sizes, Word
 from eigencode.parts.distributions import Delta
-from eigencode.parts.networks import activation_module
+from eigencode.parts.networks import activation_module, is_elementwise
 
 if TYPE_CHECKING:
     from eigencode.composition import Composition
@@ -52,6 +52,16 @@ class Code(Word):
     is_ordered: bool = False
     """Whether the first components are worth the most, so that a shorter code is a prefix of a longer one."""
 
+    is_elementwise: bool = False
+    """Whether component j of the mean code is a function of number j of the encoder's output alone.
+
+    The Jacobian of an encoder of one layer is then known in closed form. A subclass with a ``forward`` of its own
+    declares it anew; see `declares`.
+    """
+
+    is_identity: bool = False
+    """Whether the mean code is the first k numbers of the encoder's output, as they are."""
+
     def width(self, n_components: int) -> int:
         """Numbers the encoder gives for each row."""
         return n_components
@@ -67,6 +77,25 @@ class Code(Word):
     @abstractmethod
     def forward(self, output: Tensor) -> Posterior:
         """The distribution q(z|x) of an encoder's output of shape (n, width)."""
+
+
+def declares(code: Code, name: str) -> bool:
+    """Whether a code says a property of its ``forward``, by an attribute that is at least as near as that method.
+
+    What a class says of itself is not taken for true of a subclass that computes something else.
+
+    Examples
+    --------
+    >>> class Softmax(Point):
+    ...     def forward(self, output):
+    ...         return Delta(output.softmax(-1))
+    >>> declares(Point(), "is_elementwise"), declares(Softmax(), "is_elementwise")
+    (True, False)
+    """
+    if name in vars(code):
+        return bool(vars(code)[name])
+    said = next(cls for cls in type(code).__mro__ if name in vars(cls) or "forward" in vars(cls))
+    return name in vars(said) and bool(getattr(code, name))
 
 
 class Point(Code):
@@ -90,13 +119,23 @@ class Point(Code):
         super().__init__()
         self.activation = activation
 
+    @property
+    def is_elementwise(self) -> bool:  # type: ignore[override]
+        """Whether the activation is known to be an elementwise function."""
+        return self.activation is None or is_elementwise(self.activation)
+
+    @property
+    def is_identity(self) -> bool:  # type: ignore[override]
+        """Whether there is no activation."""
+        return self.activation in (None, "identity")
+
     def setup(self, sizes: Sizes) -> None:
         """Make the nonlinearity."""
         self.nonlinearity = activation_module("identity" if self.activation is None else self.activation)
 
     def shrinkage(self, eigenvalues: Tensor) -> Tensor | None:
         """All of every direction for linear units: squared error alone is minimised by PCA (Baldi & Hornik, 1989)."""
-        return torch.ones_like(eigenvalues) if self.activation in (None, "identity") else None
+        return torch.ones_like(eigenvalues) if self.is_identity else None
 
     def forward(self, output: Tensor) -> Delta:
         """A point mass at the activated output."""
@@ -130,6 +169,8 @@ class NestedDropout(Code):
 
     is_stochastic = True
     is_ordered = True
+    is_elementwise = True
+    is_identity = True
     reweights = True
 
     def draw_noise(self, n_rows: int, n_components: int, generator: torch.Generator) -> Tensor:
@@ -214,6 +255,8 @@ class GaussianCode(Code):
     ignores_idle_components = True
 
     is_stochastic = True
+    is_elementwise = True
+    is_identity = True
 
     _ceiling: float = LOG_VARIANCE_BOUND
 

@@ -67,6 +67,7 @@ class Contractive(Penalty):
     """
 
     ignores_idle_components = True
+    sees_draws = False
 
     def __init__(self, weight: float = 0.1, estimate: Estimate = "auto") -> None:
         super().__init__()
@@ -102,11 +103,10 @@ class Contractive(Penalty):
         # Jacobians know compositions, and compositions are made of parts: this part can meet them in use only.
         from eigencode.jacobians import hutchinson, squared_frobenius
 
-        x = trace.x if trace.observed is None else trace.x * trace.observed
         if noise is not None:
-            return self.weight * hutchinson(composition, x, noise)
+            return self.weight * hutchinson(composition, trace.x, noise)
         output = trace.output if trace.x_tilde is trace.x else None
-        return self.weight * squared_frobenius(composition, x, output=output)
+        return self.weight * squared_frobenius(composition, trace.x, output=output)
 
     def describe(self, composition: Composition) -> str:
         """How the norm is found."""

@@ -206,10 +206,10 @@ class Masking(CellwiseCorruption):
     def setup(self, sizes: Sizes) -> None:
         """Check the arguments and keep the value in scaled units, where a column's mean is 0."""
         super().setup(sizes)
-        center, divisor = sizes.units.center, sizes.units.divisor
+        center = sizes.units.center
         is_mean = isinstance(self.value, str) and self.value == "mean"
-        filling = center if is_mean else self._values(sizes.n_features).to(center)
-        self.register_buffer("filling", (filling - center) / divisor)
+        filling = torch.zeros_like(center) if is_mean else sizes.units.scaled(self._values(sizes.n_features).to(center))
+        self.register_buffer("filling", filling)
 
     def _values(self, n_features: int) -> Tensor:
         """The values that are given, one a column, shape (d,)."""

@@ -2,7 +2,8 @@ r"""Likelihoods of shares and counts, which are over the data's own units whatev
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
@@ -17,6 +18,9 @@ SMALLEST_MEAN = 1e-6
 LARGEST_EXPONENT = 30.0
 """Past this the mean of a count, exp(output), grows linearly in the output, so that it stays a finite number."""
 
+
+INTERCEPT_STEPS = 8
+"""Newton's steps to a bias, from the best one without a code."""
 
 SMALLEST_CURVATURE = 0.5
 """Share of the largest curvature that every column has at least: steps along flat ones would leave the expansion.
@@ -55,10 +59,20 @@ class BernoulliLikelihood(Likelihood):
         """The logits of the columns' means."""
         return self.target(x).mean(0).clamp(SMALLEST_MEAN, 1 - SMALLEST_MEAN).logit()
 
-    def working_units(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def intercept(self, x: Tensor, output: Tensor) -> Tensor:
+        """The logits beside these outputs that give each column its mean, by Newton's steps."""
+        mean = self.target(x).mean(0).clamp(SMALLEST_MEAN, 1 - SMALLEST_MEAN)
+        bias = mean.logit()
+        for _ in range(INTERCEPT_STEPS):
+            p = (output + bias).sigmoid()
+            curvature = (p * (1 - p)).mean(0).clamp(min=SMALLEST_MEAN)
+            bias = bias + ((mean - p.mean(0)) / curvature).clamp(-1, 1)
+        return bias
+
+    def working_units(self, x: Tensor) -> Sequence[tuple[Tensor, Tensor]]:
         """A column's curvature in its logit is p (1 - p)."""
         p = self.target(x.double()).mean(0)
-        return _newton(self.divisor, p * (1 - p), torch.ones_like(p))
+        return [_newton(self.divisor, p * (1 - p), torch.ones_like(p))]
 
     def shrinkage(self, eigenvalues: Tensor) -> Tensor:
         """All of every direction of the working response."""
@@ -74,24 +88,37 @@ class CountLikelihood(Likelihood):
 
     own_units = True
     support = "counts"
+    scales_logarithms = True
     overdispersed: ClassVar[bool] = False
     """Whether the variance may exceed the mean."""
 
     def target(self, x: Tensor) -> Tensor:
         """Scaled rows of shape (n, d) as counts, scaling's rounding rounded away."""
-        return super().target(x).round_()
+        return super().target(x).round_().clamp_(min=0)
 
     def constant(self, x: Tensor) -> Tensor:
         """The logarithms of the columns' means, which are best for both of the kinds below."""
         return self.target(x).mean(0).clamp(min=SMALLEST_MEAN).log()
 
-    def working_units(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """A column's curvature in its log mean m is m / (1 + a m), a the dispersion that the rows show."""
+    def intercept(self, x: Tensor, output: Tensor) -> Tensor:
+        """The logarithms beside these outputs that give each column its mean."""
+        mean = self.target(x).mean(0).clamp(min=SMALLEST_MEAN)
+        return mean.log() - output.logsumexp(0) + math.log(len(output))
+
+    def working_units(self, x: Tensor) -> Sequence[tuple[Tensor, Tensor]]:
+        """A column's curvature in its log mean m is m / (1 + a m), a the dispersion that the rows show.
+
+        Scaled logarithms are responses as they are, with that curvature as the columns' weight or without weights;
+        of scaled counts themselves there is one Newton step.
+        """
         counts = self.target(x.double())
         mean = counts.mean(0).clamp(min=SMALLEST_MEAN)
         excess = (counts.var(0, correction=0) - mean).clamp(min=0) / mean.square()
         inflation = 1 + self.overdispersed * excess * mean
-        return _newton(self.divisor, mean / inflation, 1 / inflation)
+        if not self.in_logarithms:
+            return [_newton(self.divisor, mean / inflation, 1 / inflation)]
+        root = (mean / inflation).sqrt()
+        return [(self.divisor * root, 1 / root), (self.divisor, torch.ones_like(root))]
 
     def shrinkage(self, eigenvalues: Tensor) -> Tensor:
         """All of every direction of the working response."""

@@ -204,6 +204,9 @@ class Poisson(Distribution):
     r"""Counts of independent events that come at a rate.
 
     .. math:: \log p(x) = x \log \lambda - \lambda - \log x!
+
+    Of a large count it is the log-probability at the best rate, x itself, less what the rate's distance costs: sums of
+    large terms that nearly cancel would leave nothing of either in float32.
     """
 
     log_rate: Tensor
@@ -215,7 +218,12 @@ class Poisson(Distribution):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-probability of each cell, in nats, shape (n, d)."""
-        return x * self.log_rate - self.log_rate.exp() - torch.lgamma(x + 1)
+        small = x.clamp(max=_STIRLING_FROM)
+        direct = small * self.log_rate - self.log_rate.exp() - torch.lgamma(small + 1)
+        large = x.clamp(min=_STIRLING_FROM)
+        away = self.log_rate - large.log()
+        at_best = -0.5 * (2 * math.pi * large).log() - _stirling_rest(large)
+        return torch.where(x < _STIRLING_FROM, direct, at_best - large * (away.expm1() - away))
 
     def sample(self, generator: torch.Generator) -> Tensor:
         """Counts, shape (n, d)."""
@@ -231,7 +239,8 @@ class NegativeBinomial(Distribution):
     .. math:: \log p(x) = \log \frac{\Gamma(x + r)}{\Gamma(r) \, x!}
         + r \log \frac{r}{r + m} + x \log \frac{m}{r + m}
 
-    As the dispersion a goes to 0 it becomes the Poisson, in arithmetic too: nothing here cancels for large r.
+    As the dispersion a goes to 0 it becomes the Poisson, in arithmetic too: nothing here cancels for large r, nor for
+    large counts, whose log-probability is that at the best mean, x itself, less what the mean's distance costs.
     """
 
     log_mean: Tensor
@@ -245,6 +254,15 @@ class NegativeBinomial(Distribution):
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-probability of each cell, in nats, shape (n, d)."""
         r = 1 / self.dispersion
+        large = x.clamp(min=_STIRLING_FROM)
+        away = self.log_mean - large.log()
+        at_best = _log_at_own_mean(large, r) - _deviance_of_log_mean(away, large, r)
+        # Means far below a large count cost so much that the direct sum is exact enough, and nothing overflows.
+        is_direct = (x < _STIRLING_FROM) | (away < -_FAR)
+        return torch.where(is_direct, self._direct_log_prob(x.where(is_direct, 0.0), r), at_best)
+
+    def _direct_log_prob(self, x: Tensor, r: Tensor) -> Tensor:
+        """The formula term by term, exact for small counts."""
         spread = torch.log1p(self.mean * self.dispersion)
         # Gamma's ratio over r^x, then m^x / (1 + m/r)^(r + x), the powers of r having met.
         return _log_rising(x, r) - torch.lgamma(x + 1) + x * (self.log_mean - spread) - r * spread
@@ -263,6 +281,28 @@ def _log_rising(x: Tensor, r: Tensor) -> Tensor:
     direct = torch.lgamma(small + x) - torch.lgamma(small) - x * small.log()
     return torch.where(r > _STIRLING_FROM, series, direct)
 
+
+def _log_at_own_mean(x: Tensor, r: Tensor) -> Tensor:
+    """The log-probability of a count of at least ``_STIRLING_FROM`` where the mean is the count."""
+    small, large = r.clamp(max=_STIRLING_FROM), r.clamp(min=_STIRLING_FROM)
+    # log Gamma(r) - r log r + r
+    direct = torch.lgamma(small) - small * small.log() + small
+    series = -0.5 * (large / (2 * math.pi)).log() + _stirling_rest(large)
+    of_r = torch.where(r > _STIRLING_FROM, series, direct)
+    return -0.5 * ((r + x).log() + x.log()) + _stirling_rest(r + x) - _stirling_rest(x) - of_r
+
+
+def _deviance_of_log_mean(away: Tensor, x: Tensor, r: Tensor) -> Tensor:
+    """What a log-mean this far from that of the count x costs, in nats: by the smaller of x and r."""
+    away = away.clamp(min=-_FAR)
+    of_count, of_r = ((part / (x + r)).clamp(max=0.5) for part in (x, r))  # no logarithm of 0 where the other is taken
+    by_count = (x + r) * (of_count * away.expm1()).log1p() - x * away
+    by_r = (x + r) * (of_r * (-away).expm1()).log1p() + r * away
+    return torch.where(x < r, by_count, by_r)
+
+
+_FAR = 20.0
+"""A distance between logarithms at which their exponentials are far from the ends of float32."""
 
 _STIRLING_FROM = 16.0
 """Where three terms of the series below are exact to 1e-11."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from eigencode.parts.base import Sizes, Units
+from eigencode.parts.base import Sizes
 from eigencode.parts.chains import Within
 from eigencode.parts.discrete_likelihoods import SMALLEST_MEAN
 from eigencode.parts.distributions import Distribution
@@ -151,6 +151,11 @@ class LastColumns(Likelihood):
         """Whether the columns are judged in the data's own units."""
         return self.likelihood.own_units
 
+    @property
+    def scales_logarithms(self) -> bool:  # type: ignore[override]
+        """Whether the columns are scaled by their logarithms."""
+        return self.likelihood.scales_logarithms
+
     def width(self, n_features: int) -> int:
         """Numbers the decoder gives for each row."""
         return self.likelihood.width(self.n_columns)
@@ -234,12 +239,14 @@ class Reconstruction(Penalty):
 
     def forward(self, trace: Trace, composition: Composition) -> Tensor:
         """-w log p(x|z) of each row, in nats, shape (n,)."""
-        p = self.likelihood(self.decoder(trace.z))
-        return -self.weight * p.log_prob(self.likelihood.target(trace.x[:, : self.n_columns])).sum(1)
+        cells = self.likelihood(self.decoder(trace.z)).log_prob(self.likelihood.target(trace.x[:, : self.n_columns]))
+        if trace.observed is not None:
+            cells = torch.where(trace.observed[:, : self.n_columns], cells, 0.0)
+        return -self.weight * cells.sum(-1)
 
 
 def _of_columns(sizes: Sizes, columns: slice) -> Sizes:
     """What is known of some of the columns."""
-    units = Units(sizes.units.center[columns], sizes.units.divisor[columns])
+    units = sizes.units.of_columns(columns)
     low, high = sizes.low[columns], sizes.high[columns]
     return replace(sizes, n_features=len(low), units=units, low=low, high=high)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from numbers import Real
 from typing import Any, ClassVar, Self
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from eigencode.errors import OptionError, did_you_mean
-from eigencode.parts.base import Sizes, Word
+from eigencode.parts.base import HALF, Sizes, Word
 from eigencode.parts.distributions import DiagonalGaussian, Distribution, Gaussian, LaplaceDistribution, StudentT
 
 SETTLING_CELLS = 2**20
@@ -29,6 +29,9 @@ class Likelihood(Word):
         brought back to them before they are judged.
     support : str
         Which values it can be asked about: 'real', 'unit interval' (from 0 to 1) or 'counts' (0, 1, 2, ...).
+    scales_logarithms : bool
+        True where the decoder's output is the logarithm of a mean: columns are then scaled, and seen by the encoder,
+        by log(x + 1/2), so that a linear encoder can say what a linear decoder needs to know.
 
     Examples
     --------
@@ -58,6 +61,10 @@ class Likelihood(Word):
 
     own_units: bool = False
     support: ClassVar[str] = "real"
+    scales_logarithms: bool = False
+    in_logarithms: bool = False
+    """Whether the scaled columns are those of logarithms, which a model's own loop may leave aside."""
+
     center: Tensor
     divisor: Tensor
 
@@ -66,6 +73,7 @@ class Likelihood(Word):
         if self.own_units:
             self.register_buffer("center", sizes.units.center.double())
             self.register_buffer("divisor", sizes.units.divisor.double())
+            self.in_logarithms = self.scales_logarithms and all(sizes.units.logarithmic or (False,))
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         """Follow the module to a device, but keep the units in float64: a large count has more digits than float32."""
@@ -81,11 +89,17 @@ class Likelihood(Word):
 
     def target(self, x: Tensor) -> Tensor:
         """Scaled rows of shape (n, d) in the units that the distribution is over."""
-        return torch.addcmul(self.center.to(x), x, self.divisor.to(x)) if self.own_units else x
+        if not self.own_units:
+            return x
+        found = torch.addcmul(self.center.to(x), x, self.divisor.to(x))
+        return found.exp_().sub_(HALF) if self.in_logarithms else found
 
     def scaled_mean(self, p: Distribution) -> Tensor:
         """The mean of a distribution in the model's units, shape (n, d)."""
-        return (p.mean - self.center.to(p.mean)) / self.divisor.to(p.mean) if self.own_units else p.mean
+        if not self.own_units:
+            return p.mean
+        mean = (p.mean + HALF).log() if self.in_logarithms else p.mean
+        return (mean - self.center.to(mean)) / self.divisor.to(mean)
 
     def calibrate(self, x: Tensor, output: Tensor) -> None:
         """Set parameters of its own, such as a variance, to their best for the start's outputs of scaled rows."""
@@ -97,14 +111,19 @@ class Likelihood(Word):
         """The decoder's best output that ignores the code, shape (width,): where its bias starts."""
         return x.mean(0)
 
-    def working_units(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def intercept(self, x: Tensor, output: Tensor) -> Tensor | None:
+        """The best bias beside outputs that have none, shape (width,); None where the bias is to stay."""
+        return None
+
+    def working_units(self, x: Tensor) -> Sequence[tuple[Tensor, Tensor]]:
         """Factors from centred scaled columns to working responses, and from these to outputs, each of shape (d,).
 
         In working units the expansion of -log p(x|z) at the best constant is a squared error; both are 1 where it is
-        one anyway. For scaled rows of shape (n, d).
+        one anyway. For scaled rows of shape (n, d). Where there are several such pairs, the one that explains the rows
+        best is taken.
         """
         ones = torch.ones(x.shape[1], dtype=torch.float64)
-        return ones, ones
+        return [(ones, ones)]
 
     @property
     def working_variance(self) -> float | None:
@@ -226,13 +245,13 @@ class GaussianLikelihood(SpreadLikelihood):
         """The mean squared residual."""
         return self.pooled((x - output).square())
 
-    def working_units(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def working_units(self, x: Tensor) -> Sequence[tuple[Tensor, Tensor]]:
         """Columns by their own spread where each has a variance to learn, which the best constant leaves at that."""
         if self.variance != "per_feature":
             return super().working_units(x)
         spread = x.double().std(0, correction=0)
         spread = spread.where(spread > 0, 1.0)
-        return 1 / spread, spread
+        return [(1 / spread, spread)]
 
     @property
     def working_variance(self) -> float | None:

@@ -41,6 +41,25 @@ def activation_module(activation: str | nn.Module) -> nn.Module:
     return ACTIVATIONS[activation]()
 
 
+ELEMENTWISE: tuple[type[nn.Module], ...] = (
+    *(type(make()) for make in ACTIVATIONS.values()),
+    *(nn.CELU, nn.Hardshrink, nn.Hardsigmoid, nn.Hardswish, nn.Hardtanh, nn.LogSigmoid, nn.Mish, nn.PReLU, nn.ReLU6),
+    *(nn.SELU, nn.Softshrink, nn.Softsign, nn.Tanhshrink, nn.Threshold),
+)
+"""Torch's activations whose every output is a function of the one input in its place."""
+
+
+def is_elementwise(activation: str | nn.Module) -> bool:
+    """Whether an activation is known to be elementwise: by name or one of torch's, while a module of others may be any.
+
+    Examples
+    --------
+    >>> is_elementwise("tanh"), is_elementwise(nn.Softmax(dim=1))
+    (True, False)
+    """
+    return isinstance(activation, str) or type(activation) in ELEMENTWISE
+
+
 class Undrawn:
     """A layer whose weights are left to `draw_weights`: torch's own layers would draw them from a global generator.
 

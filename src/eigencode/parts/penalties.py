@@ -29,9 +29,16 @@ class Penalty(Word):
     ...         self.weight = weight
     ...
     ...     def forward(self, trace, composition):
-    ...         return self.weight * trace.z.diff(dim=1).square().sum(1)
+    ...         return self.weight * trace.z.diff(dim=-1).square().sum(-1)
     >>> Autoencoder(penalties=[Smoothness(weight=0.2)])
     Autoencoder(penalties=[Smoothness(weight=0.2)])
+    """
+
+    sees_draws: bool = True
+    """Whether it looks at the code drawn, or at what is decoded from it.
+
+    Where several codes are drawn for a row, such a penalty is asked about each draw for itself, as if it were the only
+    one, and counts by the mean of its answers; any other is asked once.
     """
 
     def draws_noise(self, composition: Composition) -> bool:
@@ -46,5 +53,6 @@ class Penalty(Word):
     def forward(self, trace: Trace, composition: Composition) -> Tensor:
         """One number a row, shape (n,), or a scalar for a statistic of the whole batch.
 
+        In the trace ``z`` has shape (n, k), and columns and components are always the last axis.
         A penalty that draws noise takes a third argument: its noise, or None where a pass is without.
         """

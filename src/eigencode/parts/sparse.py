@@ -143,6 +143,8 @@ class Rectified(Shifted):
     tensor([[1.5000, 0.0000]])
     """
 
+    is_elementwise = True
+
     threshold: Tensor
     spread: Tensor
 
@@ -213,6 +215,8 @@ class Sigmoid(Shifted):
     tensor([[0.0500, 0.0500]])
     """
 
+    is_elementwise = True
+
     def __init__(self, activity: float = 0.05) -> None:
         super().__init__()
         self.activity = activity
@@ -268,8 +272,9 @@ class MeanActivity(Penalty):
 
     def next_state(self, trace: Trace, composition: Composition) -> Mapping[str, Tensor]:
         """The running mean with this batch in it."""
-        n_seen = (self.n_seen + len(trace.z)).clamp(max=MEMORY * len(trace.z))
-        return {"running": self.mean_activity(trace.z), "n_seen": n_seen}
+        z = trace.z.mean(0) if trace.n_draws > 1 else trace.z
+        n_seen = (self.n_seen + len(z)).clamp(max=MEMORY * len(z))
+        return {"running": self.mean_activity(z), "n_seen": n_seen}
 
 
 def bernoulli_divergence(p: Tensor | float, q: Tensor) -> Tensor:
@@ -388,8 +393,8 @@ class Revival(Penalty):
 
     def next_state(self, trace: Trace, composition: Composition) -> Mapping[str, Tensor]:
         """Rows since each unit was active, as far as that matters."""
-        idle = torch.minimum(self.idle + len(trace.z), self.patience)
-        return {"idle": torch.where((trace.z != 0).any(0), torch.zeros_like(idle), idle)}
+        idle = torch.minimum(self.idle + len(trace.x), self.patience)
+        return {"idle": torch.where((trace.z != 0).flatten(0, -2).any(0), torch.zeros_like(idle), idle)}
 
     def forward(self, trace: Trace, composition: Composition) -> Tensor:
         """The squared error of the dead units' reconstruction of the residual in training, else 0; shape (n,)."""
@@ -404,4 +409,7 @@ class Revival(Penalty):
         rebuilt = composition.decoder.change_by(places, values, output.shape[-1])
         residual = (trace.x - composition.likelihood.scaled_mean(trace.p)).detach()
         # Where no unit is dead there is nothing to rebuild, and nothing to pay.
-        return self.weight * dead.amax() * (residual - rebuilt).square().sum(-1)
+        missed = residual - rebuilt
+        if trace.observed is not None:
+            missed = torch.where(trace.observed, missed, 0.0)
+        return self.weight * dead.amax() * missed.square().sum(-1)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -169,4 +170,15 @@ def _described(module: nn.Module, has_idle: bool) -> Iterator[tuple[str, str]]:
         elif isinstance(value, Sequence) and any(isinstance(item, nn.Module) for item in value):
             yield name, f"{len(value)} modules"
         else:
-            yield name, repr(value)
+            yield name, repr(_plain(value))
+
+
+def _plain(value: Any) -> Any:
+    """A value with every number in it as a float, whatever the type it was written in; bools are no numbers."""
+    if isinstance(value, Real) and not isinstance(value, bool | np.bool_):
+        return float(value)
+    if isinstance(value, np.ndarray | Tensor):
+        return type(value).__name__, str(value.dtype), value.tolist()
+    if isinstance(value, list | tuple):
+        return type(value).__name__, [_plain(item) for item in value]
+    return value

@@ -12,14 +12,16 @@ A narrower model is a wide one with weights at zero that never move: its own ini
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
@@ -470,10 +472,22 @@ def _one_each(parts: Sequence[Tensor], own: Sequence[Tensor]) -> list[Tensor]:
 
 
 def is_number(module: nn.Module, name: str, value: Any) -> bool:
-    """Whether a value is a number that arithmetic uses, and no count that decides on shapes."""
-    if not isinstance(value, Real) or isinstance(value, bool):
+    """Whether a value is a number that arithmetic uses, and no count that decides on shapes.
+
+    An int may be either, and is a number where a float could stand: the constructor's annotation or default says so,
+    and where it says nothing, of a part that is not annotated, the probe finds out what it is. The type in which a
+    number is written so changes nothing, but a bool is none.
+    """
+    if not isinstance(value, Real) or isinstance(value, bool | np.bool_):
         return False
-    return isinstance(value, float) or (isinstance(module, Part) and "float" in module.annotation_of(name))
+    if not isinstance(value, Integral):
+        return True
+    parameter = inspect.signature(type(module).__init__).parameters.get(name)
+    if parameter is None:
+        return False
+    if parameter.annotation is parameter.empty:
+        return isinstance(module, Part) or isinstance(parameter.default, float)
+    return "float" in str(parameter.annotation)
 
 
 def _differing(compositions: Sequence[Composition]) -> dict[tuple[str, str], Tensor]:
