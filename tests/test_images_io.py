@@ -11,7 +11,7 @@ from PIL import Image
 
 from eigencode.data.image_files import read_images
 from eigencode.data.image_paths import image_files, is_image
-from eigencode.data.images import ImageLayout, are_images, shown
+from eigencode.data.images import ImageLayout, shown
 from eigencode.data.pictures import as_pixels, check_pictures_output, grid, pixel_range, write_pictures
 from eigencode.errors import DataError, EigencodeError, FileError
 
@@ -157,11 +157,11 @@ def test_of_several_frames_the_first_is_read_and_it_is_said(tmp_path):
 
 def test_grey_images_beside_colour_or_for_a_model_of_colour_become_colour(tmp_path):
     save(tmp_path / "a.png", np.full((2, 2), 5, np.uint8))
-    assert read_images([tmp_path], n_channels=3).rows.tolist() == [[5] * 12]
+    assert read_images([tmp_path], like=(3, 2, 2)).rows.tolist() == [[5] * 12]
     save(tmp_path / "b.png", noise(2, 2, 3))
     assert read_images([tmp_path]).rows[0].tolist() == [5] * 12
     with pytest.raises(DataError, match=r"must be grey.*colours in .*b\.png"):
-        read_images([tmp_path], n_channels=1)
+        read_images([tmp_path], like=(1, 2, 2))
 
 
 def test_sizes_and_depths_that_differ_are_refused_by_name_and_sizes_can_be_made_one(tmp_path):
@@ -260,14 +260,6 @@ def test_the_layout_of_an_array(shape, known, image_shape, axes):
 def test_arrays_that_are_no_images_are_refused(shape, known):
     with pytest.raises(DataError, match="Images must form an array"):
         ImageLayout.of(shape, known)
-
-
-def test_which_arrays_are_images():
-    assert are_images(noise(2, 3, 4))
-    assert are_images([noise(3, 4), noise(3, 4)])
-    assert are_images(np.zeros((2, 3, 4), bool))
-    for other in (noise(3, 4), np.zeros((2, 3, 4)), [[1, 2]], [], "rows.csv", None, [noise(4)]):
-        assert not are_images(other)
 
 
 # -- pictures

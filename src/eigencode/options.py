@@ -98,10 +98,11 @@ class ModelOptions:
         Knob("Nonlinearity between the layers: a name, or any elementwise torch module."),
     ] = "gelu"
     image_shape: Annotated[
-        tuple[int, ...] | None,
+        tuple[int, ...] | Literal["auto"] | None,
         Knob(
             "Channels, height and width of rows that are images, their cells in this order: the networks are then "
-            "convolutional, and 'hidden' gives the channels of their stages, each of which halves the image.",
+            "convolutional, and 'hidden' gives the channels of their stages, each of which halves the image. 'auto': "
+            "the shape of the images fitted, of an array or of files.",
             low=1,
         ),
     ] = None

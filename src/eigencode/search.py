@@ -23,7 +23,7 @@ from sklearn.utils.validation import check_is_fitted
 from eigencode import progress
 from eigencode.errors import DataError, OptionError, did_you_mean
 from eigencode.estimators.base import BaseAutoencoder
-from eigencode.estimators.inputs import read_weights
+from eigencode.estimators.inputs import read_rows, read_weights
 from eigencode.estimators.many import Job, fit_jobs
 from eigencode.options import options_of
 from eigencode.training.noise import resolve_seed
@@ -195,7 +195,9 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
 
     def _table(self, X: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray | None]:
         """The rows as the estimator reads them, and their weights."""
-        array = clone(self.estimator)._numbers(X, reset=True)
+        fresh = clone(self.estimator)
+        rows = read_rows(fresh, X, reset=True)
+        array = rows.array if rows.layout is None else rows.layout.images(rows.array)
         if sample_weight is None:
             return array, None
         return array, read_weights(sample_weight, len(array))

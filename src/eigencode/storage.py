@@ -52,7 +52,7 @@ HEADER = "eigencode"
 MOVED = ("penalties", "weight_prior")
 """Words that files of earlier versions have in the objective, and later ones in the composition."""
 
-UNSAID = {"mean_weight_": 1.0}
+UNSAID = {"mean_weight_": 1.0, "image_shape_": [], "pixel_range_": []}
 """Fitted attributes that files of earlier versions do not have, with what they were then."""
 
 

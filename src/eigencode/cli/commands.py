@@ -14,16 +14,17 @@ from typing import Annotated
 from cyclopts import CycloptsError, Parameter, validators
 
 from eigencode import progress
-from eigencode.cli import steps, sweeps
+from eigencode.cli import pictures, steps, sweeps
 from eigencode.cli.app import command
 from eigencode.cli.flags import FILES, KNOBS, NONE_GIVEN, PLAIN, STREAM, Flags, Kind, knobs_given
+from eigencode.cli.pictures import RowsOutput
 from eigencode.cli.tables import (
     ALL,
     Chosen,
     Codes,
     Rows,
     TableOutput,
-    check_table_output,
+    check_rows_output,
     files_of,
     read_codes,
     write_rows,
@@ -64,7 +65,10 @@ PictureOutput = Annotated[
 ]
 
 NRows = Annotated[int, Parameter(help="Number of rows to draw.", validator=validators.Number(gte=1))]
-OfMean = Annotated[bool, SWITCH, Parameter(help="Give the mean of each row drawn, without its noise.")]
+OfMean = Annotated[
+    bool | None,
+    Parameter(help="Give the mean of each row drawn, without its noise; pictures have it unless --no-mean is given."),
+]
 Seed = Annotated[
     int | None,
     Parameter(help="Seed of the draws; without one, others come each time.", validator=validators.Number(gte=0)),
@@ -193,11 +197,11 @@ def transform(
 
 
 @command(4, "decode MODEL CODES... --output TABLE [OPTIONS]")
-def decode(model: Model, codes: Codes, /, *, output: TableOutput, chosen: Chosen = ALL, quiet: Quiet = False) -> None:
+def decode(model: Model, codes: Codes, /, *, output: RowsOutput, chosen: Chosen = ALL, quiet: Quiet = False) -> None:
     """Decode a table of codes: one row in the data's columns and units for each line of codes."""
     steps.hush(quiet)
-    check_table_output(output, *codes)
-    fitted = steps.loaded_autoencoder(model, "decode")
+    check_rows_output(output, *codes)
+    fitted = steps.loaded_autoencoder(model, "decode", output)
     with progress.stage("decoding"):
         answer = fitted.inverse_transform(read_codes(codes, chosen, fitted))
     with progress.stage(f"writing {output}"):
@@ -210,7 +214,7 @@ def reconstruct(
     rows: Rows,
     /,
     *,
-    output: TableOutput,
+    output: RowsOutput,
     chosen: Chosen = ALL,
     n_components: FirstComponents = None,
     quiet: Quiet = False,
@@ -220,7 +224,7 @@ def reconstruct(
     Columns are matched to those fitted by their names; choosing them is needed only where they have none.
     """
     steps.hush(quiet)
-    read, X = steps.model_for(model, rows, chosen, output)
+    read, X = steps.model_for(model, rows, chosen, output, check_rows_output)
     fitted = steps.as_autoencoder(read, "reconstruct", model)
     with progress.stage("encoding and decoding"):
         answer = fitted.reconstruct(X, n_components=n_components)
@@ -279,15 +283,16 @@ def sample(
     /,
     *,
     n_rows: NRows,
-    output: TableOutput,
-    mean: OfMean = False,
+    output: RowsOutput,
+    mean: OfMean = None,
     random_state: Seed = None,
     quiet: Quiet = False,
 ) -> None:
     """Draw new rows from a model fitted with --density, or of the variational kind."""
     steps.hush(quiet)
-    check_table_output(output)
-    fitted = steps.loaded_autoencoder(model, "sample")
+    check_rows_output(output)
+    fitted = steps.loaded_autoencoder(model, "sample", output)
+    mean = pictures.is_picture(output) if mean is None else mean
     try:
         with progress.stage("drawing"):
             drawn = fitted.sample(n_rows, mean=mean, random_state=random_state)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,7 +11,7 @@ import eigencode
 from eigencode import progress
 from eigencode.cli.flags import KINDS, STREAM
 from eigencode.cli.interruptions import held
-from eigencode.cli.tables import Choice, files_of, loaded, model_and_rows, read_rows, write
+from eigencode.cli.tables import Choice, check_table_output, files_of, loaded, model_and_rows, read_rows, write
 from eigencode.cli.words import fitted_names, is_supervised
 from eigencode.errors import InterruptedWarning, OptionError
 from eigencode.invocation import command
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from eigencode.data.files import Table
+    from eigencode.data.image_files import ImageRows
     from eigencode.estimators.base import BaseAutoencoder
 
 STARTING = "loading PyTorch"
@@ -32,8 +33,8 @@ def hush(quiet: bool) -> None:
         progress.hush()
 
 
-def table_of(rows: Sequence[Path], chosen: Choice) -> Table:
-    """Read tables."""
+def table_of(rows: Sequence[Path], chosen: Choice) -> Table | ImageRows:
+    """Read tables, or images."""
     with progress.stage("reading"):
         return read_rows(rows, chosen)
 
@@ -61,16 +62,22 @@ def save(model: BaseAutoencoder, output: Path) -> None:
         model.save(output)
 
 
-def model_for(model: Path, rows: Sequence[Path], chosen: Choice, output: Path | None) -> tuple[Any, Any]:
-    """A model, and tables as it takes them."""
+def model_for(
+    model: Path,
+    rows: Sequence[Path],
+    chosen: Choice,
+    output: Path | None,
+    check: Callable[..., None] = check_table_output,
+) -> tuple[Any, Any]:
+    """A model, and tables as it takes them, once ``check`` has seen the output fit."""
     with progress.stage("reading"):
-        return model_and_rows(model, rows, chosen, output)
+        return model_and_rows(model, rows, chosen, output, check)
 
 
-def loaded_autoencoder(model: Path, purpose: str) -> BaseAutoencoder:
+def loaded_autoencoder(model: Path, purpose: str, output: Path) -> BaseAutoencoder:
     """The model in a file, for a command that needs an autoencoder."""
     with progress.stage(STARTING):
-        return as_autoencoder(loaded(model), purpose, model)
+        return as_autoencoder(loaded(model, output), purpose, model)
 
 
 def as_autoencoder(fitted: Any, purpose: str, path: Path) -> BaseAutoencoder:

@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TypeVar, cast
 
 from cyclopts import Parameter
 
 from eigencode import progress
+from eigencode.cli import pictures
 from eigencode.cli.flags import FILES, STREAM
+from eigencode.cli.pictures import ImageSize
 from eigencode.cli.words import fitted_names
+from eigencode.errors import DataError, OptionError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from eigencode.data.files import Table
+    from eigencode.data.image_files import ImageRows
     from eigencode.estimators.base import BaseAutoencoder
+
+Read = TypeVar("Read", "Table", "ImageRows")
 
 TABLES = (
     "a .csv, .tsv, .parquet, .arrow or .npy file, packed as .gz or not; a folder or a pattern of such files, or "
     "several, for rows one after the other; - is standard input"
 )
-Rows = Annotated[tuple[Path, ...], Parameter(help=f"Tables of numbers: {TABLES}.", group=FILES)]
+Rows = Annotated[
+    tuple[Path, ...], Parameter(help=f"Tables of numbers: {TABLES}. Or images: {pictures.IMAGES}.", group=FILES)
+]
 Codes = Annotated[
     tuple[Path, ...], Parameter(help="Tables of codes, as transform wrote them: files, or -.", group=FILES)
 ]
@@ -60,6 +68,8 @@ class Choice:
     decimal: Annotated[str | None, ONE, Parameter(help="Decimal mark of a CSV, . or , ; else found.")] = None
     encoding: Annotated[str | None, ONE, Parameter(help="Encoding of a CSV, as latin-1; else UTF-8.")] = None
 
+    image_size: ImageSize = None
+
     @property
     def arguments(self) -> dict[str, Any]:
         """The same, as `read_table` takes it."""
@@ -73,7 +83,12 @@ class Choice:
     def typed(self, names: Sequence[str] | None) -> list[str]:
         """The flags with which the same rows are read for a model whose columns have these names, if any."""
         flags = ["--no-header"] if self.no_header else []
-        one = {"--separator": self.separator, "--decimal": self.decimal, "--encoding": self.encoding}
+        one = {
+            "--separator": self.separator,
+            "--decimal": self.decimal,
+            "--encoding": self.encoding,
+            "--image-size": self.image_size,
+        }
         flags += [word for flag, value in one.items() if value is not None for word in (flag, value)]
         chosen = {} if names else {"--columns": self.columns, "--exclude": self.exclude}
         several = {"--names": self.names, **chosen}
@@ -84,11 +99,14 @@ ALL = Choice()
 Chosen = Annotated[Choice, Parameter(name="*")]
 
 
-def loaded(path: Path) -> BaseAutoencoder:
-    """The model in a file."""
+def loaded(path: Path, output: Path | None = None) -> BaseAutoencoder:
+    """The model in a file, which must be one of images where the output is of pictures."""
     from eigencode.storage import load
 
-    return load(path)
+    model = load(path)
+    if output is not None and pictures.is_picture(output):
+        pictures.require_image_model(model, output)
+    return model
 
 
 def sources(paths: Sequence[Path]) -> list[Path | BinaryIO]:
@@ -100,15 +118,22 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
     """The files that are read, folders and patterns apart, as far as they can be known before."""
     from eigencode.data.contents import expanded
     from eigencode.data.formats import FOLDER_ENDINGS
+    from eigencode.data.image_paths import image_files
+
+    if pictures.are_images(paths) and not pictures.is_array(paths[0]):
+        return image_files(paths)[0]
 
     named = [path for path in paths if path != STREAM]
     return [Path(cast(Path, file)) for file in expanded(named, FOLDER_ENDINGS)] if named else []
 
 
-def read_rows(rows: Sequence[Path], chosen: Choice) -> Table:
-    """The columns chosen of some tables."""
+def read_rows(rows: Sequence[Path], chosen: Choice) -> Table | ImageRows:
+    """The columns chosen of some tables, or images."""
     from eigencode.data.files import read_table
 
+    if pictures.are_images(rows):
+        return _images(rows, chosen)
+    _refuse_image_size(chosen)
     return _said(read_table(sources(rows), **chosen.arguments))
 
 
@@ -121,20 +146,47 @@ def read_codes(codes: Sequence[Path], chosen: Choice, model: BaseAutoencoder) ->
 
 
 def model_and_rows(
-    model: Path, rows: Sequence[Path], chosen: Choice, output: Path | None = None
+    model: Path,
+    rows: Sequence[Path],
+    chosen: Choice,
+    output: Path | None = None,
+    check: Callable[..., None] | None = None,
 ) -> tuple[BaseAutoencoder, Any]:
     """A model and the columns of tables that it was fitted on, as it takes them, once the output is seen fit."""
     from eigencode.data.files import read_matching
 
     if output is not None:
-        check_table_output(output, *rows)
-    fitted = loaded(model)
+        (check or check_table_output)(output, *rows)
+    fitted = loaded(model, output)
     names = fitted_names(fitted)
+    if pictures.are_images(rows):
+        return fitted, _images(rows, chosen, fitted).rows
+    _refuse_image_size(chosen)
     table = _said(read_matching(sources(rows), names, fitted.n_features_in_, **chosen.arguments))
     return fitted, table.rows if names is None else table.frame
 
 
-def _said(table: Table) -> Table:
+def _images(rows: Sequence[Path], chosen: Choice, model: BaseAutoencoder | None = None) -> ImageRows:
+    """The images in some files, as a model was fitted on them if there is one."""
+    if chosen != Choice(image_size=chosen.image_size):
+        raise OptionError("Images have no columns to choose, and no text", got="flags that are for tables")
+    if model is None:
+        return _said(pictures.read(rows, chosen.image_size))
+    images = _said(pictures.read(rows, chosen.image_size, pictures.shape_of(model)))
+    if images.rows.shape[1] != model.n_features_in_ or fitted_names(model):
+        raise DataError(
+            "The model was fitted on a table, not on images",
+            got=f"images of {images.rows.shape[1]} pixels for {model.n_features_in_} columns",
+        )
+    return images
+
+
+def _refuse_image_size(chosen: Choice) -> None:
+    if chosen.image_size is not None:
+        raise OptionError("--image-size is for image files", got="a table")
+
+
+def _said(table: Read) -> Read:
     """Say on standard error what was assumed in reading."""
     for note in table.notes:
         progress.say(note)
@@ -150,8 +202,23 @@ def check_table_output(output: Path, *inputs: Path) -> None:
         check_output(output, FORMATS, files_of(inputs))
 
 
+def check_rows_output(output: Path, *inputs: Path) -> None:
+    """Find out before the work that rows in the data's space could not be written, as a table or as pictures."""
+    from eigencode.data.formats import FORMATS
+    from eigencode.data.outputs import check_output
+    from eigencode.data.pictures import PICTURES
+
+    if pictures.is_picture(output):
+        pictures.check(output, [*inputs, *files_of(inputs)])
+    elif output != STREAM:
+        check_output(output, [*FORMATS, *PICTURES], files_of(inputs))
+
+
 def write_rows(output: Path, model: BaseAutoencoder, answer: np.ndarray) -> None:
-    """Write rows in the data's space, under the names fitted."""
+    """Write rows in the data's space, under the names fitted, or as pictures."""
+    if pictures.is_picture(output):
+        pictures.write(output, model, answer)
+        return
     names = fitted_names(model) or [f"x{place}" for place in range(model.n_features_in_)]
     write(output, dict(zip(names, answer.T, strict=True)))
 

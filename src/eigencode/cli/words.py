@@ -102,6 +102,7 @@ def _summary(model: BaseAutoencoder) -> dict[str, Any]:
         "n_components": model.n_components_,
         "n_features_in": model.n_features_in_,
         "feature_names": fitted_names(model),
+        "image_shape": list(model.image_shape_) or None,
         "hidden": [int(width) for width in model.hidden_],
         "n_weights": sum(weight.numel() for weight in composition.parameters()),
         "options": own_options(model),
@@ -141,6 +142,7 @@ def description(facts: Mapping[str, Any]) -> dict[str, str]:
         "kind": facts["kind"],
         **({"options": _listed(facts["options"])} if facts["options"] else {}),
         "code size": f"{facts['n_components']}, from {facts['n_features_in']} columns",
+        **({"images": _images(facts["image_shape"])} if facts["image_shape"] else {}),
         "hidden layers": f"{hidden}, mirrored in the decoder" if hidden else "none",
         **_of_labels(facts),
         "weights": f"{facts['n_weights']:,}",
@@ -194,6 +196,11 @@ def _is_plain(value: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return True
+
+
+def _images(shape: list[int]) -> str:
+    n_channels, height, width = shape
+    return f"{width}x{height} pixels, {'1 channel' if n_channels == 1 else f'{n_channels} channels'}"
 
 
 def _listed(options: Mapping[str, Any]) -> str:

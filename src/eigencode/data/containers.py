@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from eigencode.data.cells import as_numbers, labels_of, refuse_gaps, stacked
+from eigencode.data.images import ImageLayout
 from eigencode.errors import CellTypeError, DataError
 
 WHAT_TO_PASS = "Pass a NumPy array, a pandas, polars or Arrow table, or a torch tensor"
@@ -31,10 +32,13 @@ class Rows:
         Numbers in the narrowest type that holds all columns; gaps are NaN.
     names : list of str or None
         One for each column.
+    layout : ImageLayout or None
+        What they were as images, where they were an array of these.
     """
 
     array: np.ndarray
     names: list[str] | None = None
+    layout: ImageLayout | None = None
 
 
 def read(X: Any, role: str = "X") -> Rows:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eigencode.data.image_paths import image_files, known_endings
+from eigencode.data.images import PIXEL_TYPES, ImageLayout, shown
 from eigencode.data.memory import require_memory
 from eigencode.errors import DataError, EigencodeError, FileError
 
@@ -62,12 +63,17 @@ class ImageRows:
     files: list[Path]
     notes: list[str] = field(default_factory=list)
 
+    @property
+    def frame(self) -> np.ndarray:
+        """The images as an array of shape (n, h, w) or (n, h, w, c), over the same memory."""
+        return shown(self.image_shape, self.rows)
+
 
 def read_images(
     paths: Iterable[str | os.PathLike[str]],
     *,
     size: tuple[int, int] | None = None,
-    n_channels: int | None = None,
+    like: Sequence[int] = (),
 ) -> ImageRows:
     """Read image files into rows of pixels.
 
@@ -81,8 +87,9 @@ def read_images(
         Files, folders and globs, as for `image_files`.
     size : (int, int), optional
         Width and height that all images are resized to; by default they must have one size.
-    n_channels : int, optional
-        1 for grey or 3 for colour, as a model expects them: grey images become colour ones where 3 is asked for.
+    like : sequence of int
+        Channels, height and width that they must have, as a model was fitted on them, if there is one; grey images
+        become colour ones for a model of colour.
 
     Returns
     -------
@@ -94,7 +101,7 @@ def read_images(
     FileError
         If a file is missing, damaged or no image.
     DataError
-        If the images differ in size or depth, or would not fit into memory.
+        If the images differ in size or depth, are not as they must be, or would not fit into memory.
 
     Examples
     --------
@@ -111,9 +118,15 @@ def read_images(
     if not files:
         raise FileError("There are no image files to read", hint=known_endings())
     headers = [_read(file, _header) for file in files]
-    mode = _common_mode(files, headers, n_channels)
-    width, height = size or _common_size(files, headers)
+    mode = _common_mode(files, headers, *like[:1])
+    fitted = (like[2], like[1]) if like else None
+    width, height = size or _common_size(files, headers, fitted)
     channels, dtype = 3 if mode == "RGB" else 1, np.uint16 if mode == "I" else np.uint8
+    if like and (channels, height, width) != tuple(like):
+        raise DataError(
+            f"Images must be as fitted, of (channels, height, width) = {tuple(like)}",
+            got=f"{(channels, height, width)}",
+        )
     largest = max(header.width * header.height for header in headers)
     cells = len(files) * channels * height * width
     require_memory(
@@ -131,6 +144,57 @@ def read_images(
     if several:
         notes.append(f"{_counted(several)} more than one frame or page, of which the first was read.")
     return ImageRows(rows.reshape(len(files), -1), (channels, height, width), files, notes)
+
+
+def is_image_array(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is an .npy array of images: pixels in more dimensions than a table has."""
+    array = _mapped(Path(path))
+    return array is not None and array.ndim in (3, 4) and str(array.dtype) in PIXEL_TYPES
+
+
+def read_image_arrays(paths: Iterable[str | os.PathLike[str]], *, like: Sequence[int] = ()) -> ImageRows:
+    """Read .npy files of images, of type uint8 or uint16 and of shape (n, h, w) or (n, h, w, c).
+
+    Parameters
+    ----------
+    paths : iterable of path-like
+        The files; their images must have one shape.
+    like : sequence of int
+        Channels, height and width that they must have, if there are such.
+
+    Returns
+    -------
+    ImageRows
+        The rows of all files, one after the other; of a single file that allows it, mapped and not read.
+    """
+    files = [Path(path) for path in paths]
+    found: list[np.ndarray] = []
+    shape = tuple(like)
+    for file in files:
+        array = _mapped(file)
+        if array is None:
+            raise FileError(f"{str(file)!r} is not an array of images, as the others are")
+        layout = ImageLayout.of(array.shape, shape or None)
+        shape = layout.image_shape
+        found.append(layout.rows(array))
+    require_memory(2 * sum(rows.nbytes for rows in found), "The images", "Read fewer")
+    n_channels, height, width = shape
+    every = [file for file, rows in zip(files, found, strict=True) for _ in rows]
+    return ImageRows(found[0] if len(found) == 1 else np.concatenate(found), (n_channels, height, width), every)
+
+
+def _mapped(path: Path) -> np.ndarray | None:
+    """An .npy file's array, mapped; None where it is none."""
+    if path.suffix.lower() != ".npy" or not path.is_file():
+        return None
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception:  # what is wrong with it is for the reader of tables to say
+        return None
+    return array if isinstance(array, np.ndarray) else None
+
+
+# -- one file
 
 
 @dataclass(frozen=True)
@@ -245,7 +309,7 @@ def _deep_pixels(image: Image, size: tuple[int, int]) -> np.ndarray:
 # -- one shape for all
 
 
-def _common_mode(files: Sequence[Path], headers: Sequence[_Header], n_channels: int | None) -> str:
+def _common_mode(files: Sequence[Path], headers: Sequence[_Header], n_channels: int | None = None) -> str:
     """'L', 'RGB' or 'I': grey, colour, or grey of 16 bits."""
     kinds = [_kind(file, header) for file, header in zip(files, headers, strict=True)]
     first = {kind: files[place] for place, kind in reversed(list(enumerate(kinds)))}
@@ -276,17 +340,23 @@ def _kind(file: Path, header: _Header) -> str:
     )
 
 
-def _common_size(files: Sequence[Path], headers: Sequence[_Header]) -> tuple[int, int]:
+def _common_size(
+    files: Sequence[Path], headers: Sequence[_Header], fitted: tuple[int, int] | None = None
+) -> tuple[int, int]:
     """Width and height, the same for all."""
-    width, height = headers[0].width, headers[0].height
+    wanted = fitted or (headers[0].width, headers[0].height)
+    told = f"{wanted[0]}x{wanted[1]}"
     for file, header in zip(files, headers, strict=True):
-        if (header.width, header.height) != (width, height):
+        if (header.width, header.height) != wanted:
+            first = "" if fitted else f"{told} in {str(files[0])!r} and "
             raise DataError(
-                "Images must have one size (width x height)",
-                got=f"{width}x{height} in {str(files[0])!r} and {header.width}x{header.height} in {str(file)!r}",
-                hint=f"Resize them all with --image-size {width}x{height}",
+                f"Images must be of {told} pixels (width x height), as fitted"
+                if fitted
+                else "Images must have one size (width x height)",
+                got=f"{first}{header.width}x{header.height} in {str(file)!r}",
+                hint=f"Resize them all with --image-size {told}",
             )
-    return width, height
+    return wanted
 
 
 def _counted(n_images: int) -> str:

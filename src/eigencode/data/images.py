@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -99,19 +98,3 @@ def shown(image_shape: Sequence[int], rows: np.ndarray) -> np.ndarray:
     """Rows as images of shape (n, h, w), or (n, h, w, c) where they have more than one channel."""
     n_channels, height, width = image_shape
     return ImageLayout((n_channels, height, width), "hw" if n_channels == 1 else "hwc").images(rows)
-
-
-def are_images(X: Any) -> bool:
-    """Whether something is an array, or a list of arrays, of more dimensions than a table has, and of pixels."""
-    return _n_dimensions(X) in (3, 4) and _type_name(X) in PIXEL_TYPES
-
-
-def _n_dimensions(X: Any) -> int:
-    if isinstance(X, list | tuple):
-        return 1 + max((_n_dimensions(item) for item in X[:1]), default=0) if X and hasattr(X[0], "shape") else 0
-    return len(getattr(X, "shape", ()))
-
-
-def _type_name(X: Any) -> str:
-    item = X[0] if isinstance(X, list | tuple) else X
-    return str(getattr(item, "dtype", "")).removeprefix("torch.")

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from eigencode.composition import Composition
 from eigencode.data.cells import refuse_gaps
+from eigencode.data.images import shown
 from eigencode.data.scaling import Scaler
 from eigencode.data.sources import ArraySource, chunk_rows
-from eigencode.errors import OptionError, ResultWarning
-from eigencode.estimators.inputs import float_type, read_codes, read_rows
+from eigencode.errors import DataError, OptionError, ResultWarning
+from eigencode.estimators.inputs import float_type, read_codes, read_rows, shape_asked_for
 from eigencode.estimators.preparation import check_values
 from eigencode.parts.distributions import Distribution
 from eigencode.training.execution import Execution
@@ -57,6 +58,10 @@ class Answers(BaseEstimator):
 
     saved_attributes: ClassVar[Mapping[str, Any]] = {}
     """Fitted attributes that a file keeps, with their types."""
+
+    image_shape: Any
+    image_shape_: tuple[int, ...]
+    pixel_range_: tuple[float, ...]
 
     @property
     def scale_(self) -> str:
@@ -121,14 +126,40 @@ class Answers(BaseEstimator):
         Returns
         -------
         ndarray of shape (n, d)
-            Rows, in X's float type.
+            Rows, in X's float type; images, in X's shape, where X is an array of images.
         """
         kept = self._kept(n_components)
-        return self._answer(
-            X,
+        given = read_rows(self, X, finite=False)
+        rows = self._answer_of(
+            given.array,
             lambda model, x, clipped: mean_in_own_units(model, _reconstruction(model, clipped, kept)),
             self._in_data_units,
         )
+        return rows if given.layout is None else given.layout.images(rows)
+
+    def as_images(self, rows: np.ndarray) -> np.ndarray:
+        """Rows as images, for a model of images: what ``sample`` and ``inverse_transform`` give, to be looked at.
+
+        Parameters
+        ----------
+        rows : array-like of shape (n, d)
+            Rows in the data's units, each with its numbers in the order (channels, height, width).
+
+        Returns
+        -------
+        ndarray of shape (n, h, w) or (n, h, w, c)
+            The same numbers, neither rounded nor clipped.
+        """
+        check_is_fitted(self)
+        if not (shape := self.image_shape_ or shape_asked_for(self)):
+            raise DataError(
+                f"This {type(self).__name__} was fitted on rows, not on images",
+                hint="Fit it on an array of images, or on rows with image_shape=(channels, height, width)",
+            )
+        array = np.asarray(rows)
+        if array.ndim != 2 or array.shape[1] != self.n_features_in_:
+            raise DataError(f"Rows of {self.n_features_in_} columns are needed", got=f"the shape {array.shape}")
+        return shown(shape, array)
 
     def reconstruction_error(self, X: Any, *, scaled: bool = False) -> np.ndarray:
         """Squared error of each row's reconstruction, summed over the columns.

@@ -21,11 +21,12 @@ from torch import Tensor
 from eigencode import progress
 from eigencode.composition import Composition
 from eigencode.data.memory import require_memory
+from eigencode.data.pictures import pixel_range
 from eigencode.data.scaling import Scaler
 from eigencode.data.sources import ArraySource
 from eigencode.domains import Count, Index, Positive
 from eigencode.encoding import is_optional
-from eigencode.errors import DataError, InterruptedWarning, ResultWarning, TrainingError
+from eigencode.errors import DataError, InterruptedWarning, OptionError, ResultWarning, TrainingError
 from eigencode.estimators.diagnosis import cautions, notes
 from eigencode.estimators.generation import Generation
 from eigencode.estimators.geometry import Geometry
@@ -68,6 +69,8 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         "best_objective_": float,
         "notes_": list[str],
         "mean_weight_": Positive,
+        "image_shape_": tuple[Count, ...],
+        "pixel_range_": tuple[float, ...],
     }
     """Fitted attributes that a file keeps, with their types; a subclass lists its own beside these.
 
@@ -83,7 +86,8 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         Parameters
         ----------
         X : array-like of shape (n, d)
-            Numbers without gaps: a NumPy array, a pandas, polars or pyarrow table, a torch tensor, nested lists.
+            Numbers without gaps: a NumPy array, a pandas, polars or pyarrow table, a torch tensor, nested lists. Or
+            images: an array of type uint8 of shape (n, h, w) or (n, h, w, c).
         y : None
             Ignored; present for pipelines.
         sample_weight : array-like of shape (n,), optional
@@ -263,8 +267,9 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
             raise DataError("Fitting takes at least two rows of positive weight", got=f"{len(array)}")
         self.seed_ = resolve_seed(self.random_state)
         self.scaler_ = self._fit_scaler(array, weights)
+        self.pixel_range_ = pixel_range(array) if self.image_shape_ else ()
         rows = self._scaled(array, weights_dtype(self.precision))
-        run = self._prepare(options(), rows, Units.of(self.scaler_), weights)
+        run = self._prepare(self._shaped(options()), rows, Units.of(self.scaler_), weights)
         self.composition_ = run.state.composition
         self.objective_ = run.work.objective
         self.execution_ = run.work.execution
@@ -274,6 +279,18 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         for caution in self.notes_:
             warnings.warn(f"{type(self).__name__}: {caution}", ResultWarning, stacklevel=4)
         return run
+
+    def _shaped(self, options: AutoencoderOptions) -> AutoencoderOptions:
+        """The options with the shape of the images fitted where they ask for it."""
+        if options.image_shape != "auto":
+            return options
+        if not self.image_shape_:
+            raise OptionError(
+                "image_shape='auto' is for arrays and files of images",
+                got="rows",
+                hint="Give image_shape as (channels, height, width) of the rows",
+            )
+        return changed(options, image_shape=self.image_shape_)
 
     def _fit_scaler(self, array: np.ndarray, weights: np.ndarray | None) -> Scaler:
         """Measure the rows; models with a past of their own learn it here, or bring its scale along."""
@@ -361,6 +378,10 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
             yield "the variance explained"
         if getattr(self, "mixture_", None) is not None and self.mixture_.means.shape[1] != k:
             yield "the density of the codes"
+        if (shape := self.image_shape_) and (len(shape) != 3 or math.prod(shape) != self.n_features_in_):
+            yield "the shape of the images"
+        if (limits := self.pixel_range_) and (len(limits) != 2 or not 0 < limits[1] - limits[0] < math.inf):
+            yield "the range of the pixels"
 
     def __getstate__(self) -> dict[str, Any]:
         """What copies and pickles are made of."""

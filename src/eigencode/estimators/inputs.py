@@ -13,6 +13,7 @@ from sklearn.utils.validation import column_or_1d
 
 from eigencode.data.cells import is_missing, refuse_gaps
 from eigencode.data.containers import Rows, as_array, read, refuse_strangers
+from eigencode.data.images import PIXEL_TYPES, ImageLayout
 from eigencode.errors import DataError
 
 
@@ -24,7 +25,7 @@ def read_rows(estimator: Any, X: Any, *, reset: bool = False, finite: bool = Tru
     estimator : estimator
         Its ``n_features_in_`` and ``feature_names_in_`` are compared or, with ``reset``, set.
     X : array-like of shape (n, d)
-        Any container that `eigencode.data.containers.read` knows.
+        Any container that `eigencode.data.containers.read` knows; or images, which become rows.
     reset : bool, default False
         Whether this begins a fit, which takes two rows at least.
     finite : bool, default True
@@ -35,7 +36,7 @@ def read_rows(estimator: Any, X: Any, *, reset: bool = False, finite: bool = Tru
     Rows
         In the numeric type that they came in.
     """
-    rows = read(X)
+    rows = _flattened(estimator, read(X), reset)
     check_shape(rows.array, 2 if reset else 1)
     if reset:
         _refuse_twins(rows.names)
@@ -43,6 +44,31 @@ def read_rows(estimator: Any, X: Any, *, reset: bool = False, finite: bool = Tru
     _check_width(estimator, rows.array.shape[1], reset)
     if finite:
         refuse_gaps(rows.array, rows.names)
+    return rows
+
+
+def shape_asked_for(estimator: Any) -> tuple[int, ...]:
+    """The shape of images that an estimator's options say, () where they say none."""
+    shape = getattr(estimator, "image_shape", None)
+    return tuple(shape) if isinstance(shape, list | tuple) and len(shape) == 3 else ()
+
+
+def _flattened(estimator: Any, rows: Rows, reset: bool) -> Rows:
+    """Images as rows, if they are images; what the estimator knows of these is compared or, with ``reset``, set."""
+    known = (() if reset else getattr(estimator, "image_shape_", ())) or shape_asked_for(estimator)
+    if rows.array.ndim in (3, 4) and (
+        rows.array.dtype.name in PIXEL_TYPES or known or getattr(estimator, "image_shape", None) == "auto"
+    ):
+        layout = ImageLayout.of(rows.array.shape, known or None)
+        if not (reset or known or layout.axes == "hw"):
+            raise DataError(
+                f"This {type(estimator).__name__} was fitted on rows, not on images",
+                got=f"an array of shape {rows.array.shape}",
+                hint="Flatten the images as they were then, or fit on an array of images",
+            )
+        rows = Rows(layout.rows(rows.array), None, layout)
+    if reset:
+        estimator.image_shape_ = shape_asked_for(estimator) if rows.layout is None else rows.layout.image_shape
     return rows
 
 
@@ -134,7 +160,7 @@ def check_shape(array: np.ndarray, min_rows: int) -> None:
         hint = (
             "Reshape your data with X.reshape(-1, 1) if it has a single column or X.reshape(1, -1) if it is one row"
             if array.ndim < 2
-            else "Reshape your data with X.reshape(len(X), -1)"
+            else "Reshape your data with X.reshape(len(X), -1), or give image_shape='auto' if these are images"
         )
         raise DataError(f"Expected 2D array, got {kind} instead", got=f"the shape {array.shape}", hint=hint)
     for n_found, least, what in ((array.shape[0], min_rows, "sample(s)"), (array.shape[1], 1, "feature(s)")):

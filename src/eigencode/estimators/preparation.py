@@ -510,7 +510,7 @@ def _layers(
         _require_elementwise(options.activation, width)
     if options.image_shape is None or not hidden:
         return MLP(hidden, options.activation)
-    return convolutional(tuple(options.image_shape), hidden, options.activation)
+    return convolutional(tuple(options.image_shape), hidden, options.activation)  # type: ignore[arg-type]
 
 
 def _network(given: Any, layers: Network, linear_path: bool, gated: bool = False) -> Network:

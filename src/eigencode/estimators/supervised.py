@@ -139,6 +139,7 @@ class SupervisedAutoencoder(SupervisedOptions, BaseEstimator):
     saved_attributes: ClassVar[Mapping[str, Any]] = {
         "n_features_in_": Count,
         "feature_names_in_": np.ndarray | None,
+        "image_shape_": tuple[Count, ...],
         "autoencoder_": BaseAutoencoder,
         "model_": LabelledAutoencoder,
     }

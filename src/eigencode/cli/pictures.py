@@ -1,0 +1,126 @@
+"""Images on the command line: what is read as images, and where pictures go."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter, Token
+
+from eigencode.cli.flags import FILES, STREAM
+from eigencode.errors import DataError, OptionError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from eigencode.data.image_files import ImageRows
+    from eigencode.estimators.base import BaseAutoencoder
+
+IMAGES = "a folder, a pattern or several files of them, or an .npy array of pixels"
+
+EACH = "*.png"
+"""What a folder that pictures go to stands for: one file for each image."""
+
+
+def output_path(_: Any, tokens: Sequence[Token]) -> Path:
+    """A path in which a folder that is not there yet can be told from a file, by its last character."""
+    typed = tokens[0].value
+    is_folder = typed.endswith(("/", os.sep)) and not Path(typed).is_dir()
+    return Path(typed) / EACH if is_folder else Path(typed)
+
+
+RowsOutput = Annotated[
+    Path,
+    Parameter(
+        help="Where to: a .csv, .parquet or .npy file, or - for CSV to standard output. A model of images writes "
+        "pictures too: a .png, .jpg, .bmp, .tif or .webp file is a grid of all, a folder/ has a file for each.",
+        group=FILES,
+        converter=output_path,
+    ),
+]
+ImageSize = Annotated[
+    str | None,
+    Parameter(help="Resize images to this width and height, as 28x28.", show_default=False, group=FILES),
+]
+
+
+def size_given(text: str | None) -> tuple[int, int] | None:
+    """Width and height as typed."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"([1-9]\d{0,4})[xX]([1-9]\d{0,4})", text.strip())
+    if found is None:
+        raise OptionError(
+            "--image-size is a width and a height in pixels", got=repr(text), hint="Try --image-size 28x28"
+        )
+    return int(found[1]), int(found[2])
+
+
+def are_images(paths: Sequence[Path]) -> bool:
+    """Whether what is to be read are images: files of them, or an array."""
+    from eigencode.data.image_files import is_image_array
+    from eigencode.data.image_paths import is_image
+
+    return STREAM not in paths and any(is_image(path) or is_image_array(path) for path in paths)
+
+
+def is_array(path: Path) -> bool:
+    """Whether a file is an array of images."""
+    from eigencode.data.image_files import is_image_array
+
+    return is_image_array(path)
+
+
+def shape_of(model: BaseAutoencoder) -> tuple[int, ...]:
+    """Channels, height and width of the images that a model was fitted on, () where it was on rows."""
+    return tuple(getattr(model, "image_shape_", ())) or tuple(getattr(model, "image_shape", None) or ())
+
+
+def read(paths: Sequence[Path], size: str | None = None, like: Sequence[int] = ()) -> ImageRows:
+    """The images in some files, with a word on standard error for what was passed over or changed."""
+    from eigencode.data.image_files import is_image_array, read_image_arrays, read_images
+
+    wanted = size_given(size)
+    if is_image_array(paths[0]):
+        if wanted:
+            raise OptionError("--image-size is for image files", got=f"the array {str(paths[0])!r}")
+        return read_image_arrays(paths, like=like)
+    return read_images(paths, size=wanted, like=like)
+
+
+def is_picture(output: Path) -> bool:
+    """Whether an output is of pictures."""
+    from eigencode.data.pictures import is_picture_output
+
+    return output != STREAM and is_picture_output(output)
+
+
+def check(output: Path, inputs: Sequence[Path]) -> None:
+    """Find out before the work that pictures could not be written."""
+    from eigencode.data.pictures import check_pictures_output
+
+    check_pictures_output(output, inputs)
+
+
+def require_image_model(model: BaseAutoencoder, output: Path) -> None:
+    """Refuse pictures of a model that knows no images."""
+    if not shape_of(model):
+        raise DataError(
+            f"Pictures in {str(output)!r} need a model of images, and this one was fitted on a table",
+            hint="Fit it on image files, or with --image-shape; or write a .csv, .parquet or .npy file",
+        )
+
+
+def write(output: Path, model: BaseAutoencoder, rows: np.ndarray) -> None:
+    """Write rows as pictures."""
+    from eigencode.data.pictures import as_pixels, pixel_range, write_pictures
+
+    low, high = model.pixel_range_ or pixel_range(rows)
+    images = model.as_images(rows)
+    files = write_pictures(output, as_pixels(images, (low, high)))
+    height, width = images.shape[1:3]
+    where = files[0] if len(files) == 1 and files[0] == output else f"{files[0]} ... {files[-1].name}"
+    print(f"{len(rows)} images of {width}x{height} pixels are in {where} ({low:g} is black, {high:g} is white).")
