@@ -78,7 +78,7 @@ def test_samples_as_pictures_have_no_noise_unless_it_is_asked_for(folder, tmp_pa
     means = sampled("m.npy", "--mean").reshape(9, 8, 8)
     assert (drawn[:8, :8] == means[0].round().clip(0, 255)).all()
     assert (drawn != sampled("n.png", "--no-mean")).mean() > 0.3
-    assert (sampled("n.npy") != sampled("m2.npy", "--mean")).all()
+    assert (sampled("n.npy") != sampled("m2.npy", "--mean")).mean() > 0.8  # constant pixels have no noise
 
 
 def test_numbers_of_another_range_are_scaled_for_pictures(digits, tmp_path, capsys):
