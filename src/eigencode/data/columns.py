@@ -247,7 +247,7 @@ def _advice(file: TableFile, by_kind: Mapping[str, Sequence[Problem]]) -> str:
     """What to do about it, a sentence for what is no number and one for what is missing."""
     wrong = [*by_kind.get("text", ()), *by_kind.get("dates", ())]
     missing = [*by_kind.get("gaps", ()), *by_kind.get("infinite", ())]
-    advice = ["If the first line is a row, give --no-header"] if file.is_header_doubtful else []
+    advice = [file.hint_on_header] if file.hint_on_header else []
     if wrong:
         changes = [_advice_on_text(wrong), "turn dates into numbers" if "dates" in by_kind else ""]
         advice.append(_sentence([change for change in changes if change], _left_out(wrong)))
@@ -269,13 +269,15 @@ def _left_out(problems: Sequence[Problem], *, of_gaps: bool = False) -> str:
 
 
 def _sentence(choices: Sequence[str], last: str) -> str:
-    said = f"{', '.join(choices)}{',' if len(choices) > 1 else ''} or {last}" if choices else last
+    said = ", ".join([*choices, f"or {last}" if choices else last])
     return said[0].upper() + said[1:]
 
 
 def _advice_on_text(problems: Sequence[Problem]) -> str:
     """What to do about cells that nearly are numbers."""
     cells = [problem.cell or "" for problem in problems]
+    if any(re.fullmatch(r"\s*[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?\s*", cell) for cell in cells):
+        return "write numbers without commas between thousands"
     if any(DECIMAL_COMMA.fullmatch(cell) for cell in cells):
         return "read 1,5 as a number with --decimal ,"
     if any(THOUSANDS.fullmatch(cell) for cell in cells):

@@ -81,13 +81,16 @@ class Csv(TableFile):
         self._separator = self._dialect.separator.encode()
         first = next(self._records(), None)
         if first is None:
-            raise DataError(f"{self.name} is empty", hint="It needs a line of names, and a line for each row")
-        self._note_dialect(options)
+            raise DataError(f"{self.name} is empty", hint="A table needs names of its columns, and rows")
+        self._note_dialect(options, first)
         cells = first.cells
         has_extra_cell = self._dialect.trailing and not cells[-1]
         self.n_columns = len(cells) - has_extra_cell
         self.names = named_or_refused(self.name, self.n_columns, options.names)
-        if self.names is None and options.header:
+        if not options.header or options.names:
+            if not any(self._dialect.is_number(unquoted(cell)) for cell in cells):
+                self.hint_on_header = "If the first line holds names, do without --no-header and --names"
+        elif self.names is None:
             self.names = [self._decoded(cell, first.line, i).strip() for i, cell in enumerate(cells[: self.n_columns])]
             self._note_numbers(cells[: self.n_columns], first.line)
             n_lines = len(ANY_LINE_END.findall(self._text, self._dialect.start, first.end))
@@ -113,7 +116,9 @@ class Csv(TableFile):
         require_memory(4 * buffer.size, f"Reading {self.name}", "Save it as text in UTF-8")
         try:
             return pa.py_buffer(buffer.to_pybytes().decode(encoding).removeprefix("\ufeff").encode())
-        except (UnicodeError, LookupError, OverflowError) as error:
+        except LookupError as error:
+            raise _no_such_encoding(encoding) from error
+        except (UnicodeError, OverflowError) as error:
             raise FileError(
                 f"{self.name} is not text in {encoding}",
                 got=f"the error {str(error)[:SHOWN_AT_MOST]}",
@@ -142,10 +147,10 @@ class Csv(TableFile):
             hint="Read it with --encoding latin-1, or save it as 'CSV UTF-8'",
         )
 
-    def _note_dialect(self, options: TextOptions) -> None:
+    def _note_dialect(self, options: TextOptions, first: Record) -> None:
         """Say which separator and decimal mark were assumed."""
         dialect, found = self._dialect, []
-        if options.separator is None and dialect.separator != self.separator:
+        if options.separator is None and dialect.separator != self.separator and len(first.cells) > 1:
             found.append(f"separator {SEPARATORS.get(dialect.separator, repr(dialect.separator))}")
         if options.decimal is None and dialect.decimal == ",":
             found.append("decimal comma")
@@ -156,7 +161,7 @@ class Csv(TableFile):
         """Say that a first line which may be a row was read as the header."""
         numbers = [cell for cell in map(unquoted, cells) if self._dialect.is_number(cell)]
         if numbers:
-            self.is_header_doubtful = True
+            self.hint_on_header = "If the first line is a row, give --no-header or --names"
             what = "numbers" if len(numbers) == len(cells) else f"a number ({numbers[0].decode().strip()})"
             self.notes.append(
                 f"line {line}, which holds {what}, was read as the names of the columns; "
@@ -174,7 +179,7 @@ class Csv(TableFile):
         self._refuse_open_quote()
         if extra and table.num_columns and table[extra[0]].null_count < table.num_rows:
             raise DataError(
-                f"Every line of {self.name} must have {self.n_columns} cells, as its first one",
+                f"Every line of {self.name} must have {_cells(self.n_columns)}, as its first one",
                 got=f"one more in {self.where([_first_value(table[extra[0]])])[0]}",
             )
         self._refuse_bytes(table, positions)
@@ -246,13 +251,15 @@ class Csv(TableFile):
         for record in self._records():
             if len(record.cells) != n_cells:
                 raise DataError(
-                    f"Every line of {self.name} must have {n_cells} cells, as its first one",
+                    f"Every line of {self.name} must have {_cells(n_cells)}, as its first one",
                     got=f"{len(record.cells)} in line {record.line}",
                     hint=self._hint_on_separator(),
                 )
 
     def _hint_on_separator(self) -> str:
         """Which separator the cells were counted by."""
+        if self.n_columns == 1 and self._dialect.separator == ",":
+            return "If a comma is the decimal mark, give --decimal ,"
         mark = SEPARATORS.get(self._dialect.separator, repr(self._dialect.separator))
         return f"If cells are not separated by a {mark}, name another mark with --separator"
 
@@ -294,13 +301,21 @@ class Tsv(Csv):
         pa.csv.write_csv(pa.table(dict(columns)), file, pa.csv.WriteOptions(delimiter="\t"))
 
 
+def _cells(count: int) -> str:
+    return "1 cell" if count == 1 else f"{count} cells"
+
+
 def _is_utf8(encoding: str) -> bool:
     """Whether an encoding is UTF-8 under one of its names."""
     try:
         return codecs.lookup(encoding).name in ("utf-8", "utf-8-sig", "ascii")
     except (LookupError, ValueError, TypeError) as error:
-        hint = did_you_mean(encoding, ENCODINGS)
-        raise OptionError("There is no such encoding", got=repr(encoding), hint=hint) from error
+        raise _no_such_encoding(encoding) from error
+
+
+def _no_such_encoding(encoding: str) -> OptionError:
+    hint = did_you_mean(encoding, ENCODINGS)
+    return OptionError("There is no such encoding of text", got=repr(encoding), hint=hint)
 
 
 def _first_value(column: pa.ChunkedArray) -> int:

@@ -56,6 +56,7 @@ NUMBER = r"[ \t]*[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?[ \t]*"
 _NUMBER = re.compile(NUMBER.encode())
 _COMMA = re.compile(rb"[ \t]*[+-]?\d*,\d+(?:[eE][+-]?\d+)?[ \t]*")
 _POINT = re.compile(rb"[ \t]*[+-]?\d*\.\d+(?:[eE][+-]?\d+)?[ \t]*")
+QUOTED_COMMA = re.compile(rb'"[ \t]*[+-]?\d*,\d+[ \t]*"')
 _THOUSANDS = re.compile(rb"[ \t]*[+-]?[1-9]\d{0,2}(?:,\d{3})+[ \t]*")
 _GAPS = frozenset(gap.encode() for gap in GAPS)
 
@@ -105,14 +106,15 @@ def dialect_of(text: memoryview, options: TextOptions, plain: str) -> Dialect:
     Dialect(separator=';', decimal=',', start=0, line=1, trailing=False)
     """
     separator, decimal = separator_named(options.separator), decimal_named(options.decimal)
-    if separator is not None and separator == decimal:
-        raise OptionError("The separator and the decimal mark are the same", got=repr(separator))
     start = 0
     # Excel names the separator in a line of its own.
     if match := re.match(rb'"?sep=(.)"?(?:\r\n|\r|\n)', text):
         start, separator = match.end(), separator or match[1].decode("latin-1")
     lines = _sample_lines(text, start)
-    separator = separator or _found(lines, decimal, plain)
+    if separator is None:
+        # Where commas are decimal marks they separate only if numbers stand in quotes.
+        unlikely = decimal if not QUOTED_COMMA.search(text, start, start + SAMPLE) else None
+        separator = _found(lines, unlikely, plain)
     decimal = decimal or _decimal(text, start, separator)
     return Dialect(separator, decimal, start, 2 if start else 1, _is_trailing(lines, separator.encode()))
 
@@ -150,9 +152,9 @@ def _plain(quoted: re.Match[bytes]) -> bytes:
     return b"x" if re.search(rb"[\r\n,;\t| ]", quoted[1]) or not quoted[1] else quoted[1]
 
 
-def _found(lines: Sequence[bytes], decimal: str | None, plain: str) -> str:
+def _found(lines: Sequence[bytes], unlikely: str | None, plain: str) -> str:
     """The separator of some lines: the same number of cells in all, then most numbers, then the likeliest."""
-    candidates = [mark for mark in dict.fromkeys([plain, *SEPARATORS]) if mark != decimal]
+    candidates = [mark for mark in dict.fromkeys([plain, *SEPARATORS]) if mark != unlikely]
     fitting = [mark for mark in candidates if _agreement(lines, mark.encode()) == 1]
     if fitting:
         return max(fitting, key=lambda mark: _share_of_numbers(lines, mark.encode())) if fitting[1:] else fitting[0]
@@ -194,7 +196,7 @@ def _is_trailing(lines: Sequence[bytes], mark: bytes) -> bool:
 
 def _decimal(text: memoryview, start: int, separator: str) -> str:
     """A comma where cells look like 1,5 and fewer like 1.5, and it cannot stand between thousands."""
-    if separator == ",":
+    if separator == "," and not QUOTED_COMMA.search(text, start, start + SAMPLE):
         return "."
     cells = [
         unquoted(cell)

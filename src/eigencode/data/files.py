@@ -157,7 +157,7 @@ def _matched(file: TableFile, names: Sequence[str] | None, n_columns: int, posit
         raise DataError(
             f"{file.name} lacks columns that the model reads",
             got=f"none named {enumerated([repr(name) for name in missing])}",
-            hint=_hint_on_header(file) or did_you_mean(missing[0], positions),
+            hint=file.hint_on_header or did_you_mean(missing[0], positions),
         )
     return _part(file, [positions[name] for name in names])
 
@@ -174,7 +174,7 @@ def _same_columns(file: TableFile, first: TableFile, labels: list[str], *, is_al
         said = f"no column {missing[0]!r}" if missing else f"a column {more[0]!r} more"
         raise DataError(
             f"Files that are read together must have the same columns: {file.name} has {said}, unlike {first.name}",
-            hint=_hint_on_header(file) or "Choose columns that all have with --columns",
+            hint=file.hint_on_header or "Choose columns that all have with --columns",
         )
     return _part(file, [positions[label] for label in labels])
 
@@ -194,7 +194,7 @@ def _part(file: TableFile, positions: Sequence[int]) -> Table:
             f"Column {positions[labels.index('')] + 1} of {file.name} has no name",
             hint="Name it, or leave it out with --exclude '' where it only numbers the rows, as a pandas index does",
         )
-    notes = tuple(f"{file.name}: {note}." for note in file.notes)
+    notes = tuple(f"{file.name[1:-1]}: {note}." for note in file.notes)
     return Table(numbers_of(file, positions), None if file.names is None else labels, notes)
 
 
@@ -204,14 +204,9 @@ def _opened(source: Source, text: TextOptions) -> TableFile:
     file = open_table(source, replace(text, names=names))
     if twice := [repr(name) for name, count in Counter(file.labels).items() if count > 1]:
         raise DataError(
-            f"{file.name} has more than one column of the same name", got=enumerated(twice), hint=_hint_on_header(file)
+            f"{file.name} has more than one column of the same name", got=enumerated(twice), hint=file.hint_on_header
         )
     return file
-
-
-def _hint_on_header(file: TableFile) -> str | None:
-    """What to do where a row may have been read as the header."""
-    return "If its first line is a row, give --no-header or --names" if file.is_header_doubtful else None
 
 
 def _chosen(file: TableFile, columns: Sequence[str], exclude: Sequence[str]) -> dict[str, int]:
@@ -220,7 +215,7 @@ def _chosen(file: TableFile, columns: Sequence[str], exclude: Sequence[str]) -> 
     wanted, unwanted = _names_in(columns, positions), set(_names_in(exclude, positions))
     for name in [*wanted, *unwanted]:
         if name not in positions:
-            hint = _hint_on_header(file) or did_you_mean(name, positions)
+            hint = file.hint_on_header or did_you_mean(name, positions)
             raise DataError(f"{file.name} has no column {name!r}", hint=hint)
     chosen = {name: positions[name] for name in wanted or positions if name not in unwanted}
     if not chosen:

@@ -9,7 +9,7 @@ from eigencode.data.binary_files import Arrow, Npy, Parquet
 from eigencode.data.contents import Content, Source, content_of, ending_of
 from eigencode.data.delimited import Csv, Tsv
 from eigencode.data.table_files import DEFAULT, TableFile, TextOptions
-from eigencode.errors import FileError, as_path, did_you_mean
+from eigencode.errors import DataError, FileError, as_path, did_you_mean
 
 __all__ = ["FOLDER_ENDINGS", "FORMATS", "READABLE", "Csv", "TableFile", "TextOptions", "open_table"]
 
@@ -67,6 +67,8 @@ def open_table(source: Source, options: TextOptions = DEFAULT) -> TableFile:
     if not hasattr(source, "read"):
         check_ending(Path(as_path(cast(str, source))))
     content = content_of(source)
+    if not content.buffer.size:
+        raise DataError(f"{content.name} is empty", hint="A table needs names of its columns, and rows")
     return _kind(content)(content, options)
 
 

@@ -59,15 +59,15 @@ class TableFile(ABC):
         Their number.
     notes : list of str
         What was assumed about it, where that was not plain.
-    is_header_doubtful : bool
-        Whether its names may be a row.
+    hint_on_header : str or None
+        What to do where names may be a row, or a row names.
     """
 
     name: str
     names: list[str] | None
     n_columns: int
     notes: list[str]
-    is_header_doubtful: bool = False
+    hint_on_header: str | None = None
 
     @abstractmethod
     def __init__(self, content: Content, options: TextOptions = DEFAULT) -> None:
