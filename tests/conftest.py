@@ -1,6 +1,8 @@
 """Data and models that several tests share."""
 
 import random
+import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -26,6 +28,20 @@ def digits() -> np.ndarray:
 def fitted(cancer) -> Autoencoder:
     """A small model that has really been trained; tests must not change it."""
     return Autoencoder(n_components=4, hidden=(16,), max_epochs=20, random_state=0).fit(cancer)
+
+
+@pytest.fixture
+def ticking(monkeypatch) -> Callable[[], float]:
+    """A clock that goes on by a millisecond at each look, so that it is all the same how busy the machine is."""
+    n_looks = 0
+
+    def look() -> float:
+        nonlocal n_looks
+        n_looks += 1
+        return n_looks / 1000
+
+    monkeypatch.setattr(time, "monotonic", look)
+    return look
 
 
 @pytest.fixture(autouse=True)
