@@ -255,7 +255,8 @@ def test_the_start_is_the_best_denoiser_of_its_rank(rows, part, k):
 
     start = loss()
     assert max(g.abs().max() for g in torch.autograd.grad(start, maps)) < 1e-8 * start
-    for seed in (None, 1):
+    found = []
+    for seed in (None, 1, 2, 3):
         if seed is not None:
             for p in maps:
                 p.data = torch.randn(p.shape, dtype=p.dtype, generator=generator(seed))
@@ -268,9 +269,10 @@ def test_the_start_is_the_best_denoiser_of_its_rank(rows, part, k):
             return value
 
         optimizer.step(closure)
-        found = loss().item()
-        assert start.item() * (1 - 1e-9) <= found, "a better map of this rank"
-        assert seed is None or found <= start.item() * 1.001, "L-BFGS had little chance to find one"
+        found.append(loss().item())
+    assert min(found) >= start.item() * (1 - 1e-9), "a better map of this rank"
+    # From elsewhere one search in some ten ends at another minimum, or on the way.
+    assert min(found[1:]) <= start.item() * 1.001, "L-BFGS had little chance to find one"
 
 
 def test_noise_of_no_size_is_no_noise(rows):

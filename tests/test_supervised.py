@@ -248,8 +248,9 @@ def test_alpha_keeps_the_reconstruction(images, autoencoder):
 def test_rows_without_labels_help():
     """A direction that 30 rows of 100 columns do not show is plain in 1500."""
     rng = np.random.default_rng(0)
-    y = rng.random(2000) < 0.5
-    X = rng.normal(size=(2000, 100)) + np.where(y, 2.0, -2.0)[:, None] * rng.normal(size=100) / 10
+    y, direction = rng.random(2000) < 0.5, rng.normal(size=100)
+    # The best accuracy there is is Phi(2) = .977, of which 500 test rows have a standard error of .007.
+    X = rng.normal(size=(2000, 100)) + np.where(y, 2.0, -2.0)[:, None] * direction / np.linalg.norm(direction)
     labelled, test = slice(30), slice(1500, None)
     spec = Autoencoder(1, hidden=(), max_epochs=0)
     accuracies = [
@@ -273,11 +274,11 @@ def test_rows_without_labels_help():
     ids=lambda spec: type(spec).__name__,
 )
 def test_any_autoencoder_is_fitted_on_the_way(small, spec):
-    rows, labels, _ = small
-    y = np.array(["low", "mid", "high"], dtype=object)[labels]
+    rows, *_ = small
+    y = np.array(["low", "mid", "high"], dtype=object)[np.digitize(rows[:, 0], [13, 17])]
     model = AutoencoderClassifier(spec, hidden=(6,), max_epochs=15, random_state=0).fit(rows, y)
     assert model.classes_.tolist() == ["high", "low", "mid"]
-    assert model.score(rows, y) > 0.6
+    assert model.score(rows, y) > 0.6  # most often .98, at worst .87 in 25 runs; .39 without learning
     assert spec is None or not hasattr(spec, "history_")
     again = clone(model).fit(rows, y)
     np.testing.assert_array_equal(again.predict_proba(rows), model.predict_proba(rows))
