@@ -14,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_checks
 
+import eigencode
 from eigencode import (
     Autoencoder,
     AutoencoderClassifier,
@@ -359,3 +360,50 @@ def test_weights_that_cannot_be_used_are_refused_in_words(rows):
     ]:
         with pytest.raises(DataError, match=message):
             LinearAutoencoder(1).fit(rows, sample_weight=weights)
+
+
+# -- precision of labels
+
+
+@pytest.mark.parametrize("x_type", ["uint8", "int16", "float16", "float32", "int64"])
+@pytest.mark.parametrize(("y_type", "worst"), [("float64", 1e-6), ("int64", 1e-6), ("float32", 1e-4)])
+def test_labels_far_from_zero_are_told_apart(x_type, y_type, worst, tmp_path):
+    """Labels near 1.6e9, where float32 counts in steps of 128, differ by a few thousand."""
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 255, size=(200, 4)).astype(x_type)
+    y = (1.6e9 + X.astype(float) @ [10, 20, 30, 40] + rng.normal(size=200)).astype(y_type)
+    model = AutoencoderRegressor(LinearAutoencoder(4), max_epochs=20, random_state=0).fit(X, y)
+    assert model.score(X, y) > 1 - worst
+    is_narrow = y_type == "float32" and x_type != "int64"
+    assert model.predict(X).dtype == (np.float32 if is_narrow else np.float64)
+    model.save(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(eigencode.load(tmp_path / "m.safetensors").predict(X), model.predict(X))
+
+
+def test_codes_of_integers_far_from_zero_are_told_apart():
+    X = 1_600_000_000 + np.random.default_rng(0).integers(0, 50, size=(100, 3))
+    model = LinearAutoencoder(3, scale="none").fit(X)
+    np.testing.assert_allclose(model.inverse_transform(model.transform(X)), X, atol=1e-3)
+
+
+# -- weights
+
+
+@pytest.mark.parametrize("factor", [2.0, 1e-3])
+@pytest.mark.parametrize("estimator", [CLASSIFIER, REGRESSOR, *AUTOENCODERS], ids=by_class)
+def test_of_weights_only_ratios_matter(estimator, factor, rows):
+    weights = np.random.default_rng(1).uniform(0.5, 2, size=40)
+    one, other = (fit(estimator, rows, sample_weight=w) for w in (weights, factor * weights))
+    answer = "predict" if hasattr(one, "predict") else "transform"
+    np.testing.assert_allclose(getattr(one, answer)(rows), getattr(other, answer)(rows), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("estimator", [*TRANSFORMERS, CLASSIFIER, REGRESSOR], ids=by_class)
+def test_a_score_counts_each_row_by_its_weight(estimator, rows):
+    model = fit(estimator, rows)
+    y = [labels(40)] if hasattr(model, "predict") else []
+    twice = np.repeat(np.arange(40), labels(40) + 1)
+    expected = model.score(rows[twice], *(labels_[twice] for labels_ in y))
+    assert model.score(rows, *y, sample_weight=torch.tensor(labels(40) + 1)) == pytest.approx(expected)
+    with pytest.raises(DataError, match="All sample weights are zero"):
+        model.score(rows, *y, sample_weight=np.zeros(40))

@@ -6,11 +6,12 @@ import pytest
 from sklearn.datasets import load_digits
 from sklearn.exceptions import FitFailedWarning, NotFittedError
 from sklearn.linear_model import Ridge
-from sklearn.model_selection import KFold, ShuffleSplit
+from sklearn.model_selection import GroupKFold, KFold, ShuffleSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+import eigencode
 from eigencode import Autoencoder, AutoencoderSearch, LinearAutoencoder
 from eigencode.errors import DataError, EigencodeError, OptionError
 from eigencode.parts import GaussianNoise
@@ -195,3 +196,34 @@ def test_without_a_refit_there_is_a_choice_but_no_answer():
 @parametrize_with_checks([AutoencoderSearch(LinearAutoencoder(), {"n_components": [1]}, cv=2, random_state=0)])
 def test_scikit_learns_own_checks(estimator, check):
     check(estimator)
+
+
+def test_the_choice_answers_all_that_an_autoencoder_does(search, tmp_path):
+    best = search.best_estimator_
+    for name in ("reconstruction_error", "jacobian_spectrum", "local_dimension", "jacobian"):
+        np.testing.assert_array_equal(getattr(search, name)(X[:20]), getattr(best, name)(X[:20]))
+    np.testing.assert_array_equal(search.inverse_transform(X=search.transform(X=X)), best.reconstruct(X))
+    drawn = search.fit_density(X).sample(3, random_state=0)
+    np.testing.assert_array_equal(drawn, best.sample(3, random_state=0))
+    search.save(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(eigencode.load(tmp_path / "m.safetensors").transform(X), best.transform(X))
+
+
+def test_groups_stay_together():
+    groups = np.arange(len(X)) % 7
+    kept = AutoencoderSearch(LinearAutoencoder(), {"n_components": [2, 4]}, cv=GroupKFold(3)).fit(X, groups=groups)
+    folds = list(GroupKFold(3).split(X, groups=groups))
+    scores = [LinearAutoencoder(2).fit(X[a]).score(X[b]) for a, b in folds]
+    found = [kept.cv_results_[f"split{fold}_test_score"][0] for fold in range(3)]
+    np.testing.assert_allclose(found, scores, rtol=1e-8)
+    series = AutoencoderSearch(LinearAutoencoder(), {"n_components": [2, 4]}, cv=GroupKFold(3))
+    assert series.fit(X, groups=pd.Series(groups)).best_score_ == kept.best_score_
+    with pytest.raises(OptionError, match="'cv' cannot split the rows"):
+        AutoencoderSearch(LinearAutoencoder(), {"n_components": [2]}, cv=GroupKFold(3)).fit(X)
+
+
+def test_a_refused_fit_leaves_a_search_as_it_was(search):
+    before = dict(vars(search))
+    with pytest.raises(DataError, match="gaps"):
+        search.fit(np.where(X > 15, np.nan, X))
+    assert vars(search) == before

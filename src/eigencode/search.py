@@ -6,6 +6,7 @@ All candidates, on all folds, are trained as few vectorised programs (`eigencode
 from __future__ import annotations
 
 import math
+import os
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -21,9 +22,10 @@ from sklearn.model_selection import KFold, ParameterGrid, check_cv
 from sklearn.utils.validation import check_is_fitted
 
 from eigencode import progress
+from eigencode.data.containers import as_array
 from eigencode.errors import DataError, OptionError, did_you_mean
-from eigencode.estimators.base import BaseAutoencoder
-from eigencode.estimators.inputs import read_rows, read_weights
+from eigencode.estimators.base import BaseAutoencoder, unchanged_on_failure
+from eigencode.estimators.inputs import mean_of_rows, read_rows, read_weights
 from eigencode.estimators.many import Job, fit_jobs
 from eigencode.options import options_of
 from eigencode.training.noise import resolve_seed
@@ -130,7 +132,7 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, groups: Any = None) -> Self:
         """Fit every candidate on every fold, choose one, and fit it to all rows.
 
         Parameters
@@ -141,6 +143,8 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
             Used by ``cv`` alone, where it stratifies.
         sample_weight : array-like of shape (n,), optional
             Weight of each row, in fits and scores.
+        groups : array-like of shape (n,), optional
+            Used by ``cv`` alone, where it keeps groups of rows together, as ``GroupKFold`` does.
 
         Returns
         -------
@@ -152,22 +156,31 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
             What the first candidate had to say, where none could be fitted. Those that cannot be beside others that
             can are scored NaN, with a warning.
         """
+        with unchanged_on_failure(self):
+            self._fit(X, y, sample_weight, groups)
+        return self
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any) -> None:
+        """Fit and choose; what fails on the way is for the caller to undo."""
         score, candidates = self._checked()
-        array, weights = self._table(X, sample_weight)
-        folds = self._folds(array, y)
+        fresh = clone(self.estimator)
+        rows = read_rows(fresh, X, reset=True)
+        self.n_features_in_ = fresh.n_features_in_
+        vars(self).pop("feature_names_in_", None)
+        if rows.names is not None:
+            self.feature_names_in_ = fresh.feature_names_in_
+        array = rows.array if rows.layout is None else rows.layout.images(rows.array)
+        weights = None if sample_weight is None else read_weights(sample_weight, len(array))
+        folds = self._folds(array, y, groups)
         results = self._evaluate(candidates, folds, array, weights, score)
         self.cv_results_, self.n_splits_ = results, len(folds)
         self.best_index_ = self._choose(results)
         self.best_params_ = candidates[self.best_index_]
-        self.notes_ = [*self.trained_, *_edges(self.estimator, candidates, self.best_params_, array.shape[1])]
+        self.notes_ = [*self.trained_, *_edges(self.estimator, candidates, self.best_params_, self.n_features_in_)]
         self.best_score_ = float(results["mean_test_score"][self.best_index_])
-        self.n_features_in_ = array.shape[1]
         if self.refit:
             self.best_estimator_ = clone(self.estimator).set_params(**clone(self.best_params_, safe=False))
-            self.best_estimator_.fit(X, sample_weight=sample_weight)
-            if hasattr(self.best_estimator_, "feature_names_in_"):
-                self.feature_names_in_ = self.best_estimator_.feature_names_in_
-        return self
+            self.best_estimator_.fit(rows, sample_weight=weights)
 
     def _checked(self) -> tuple[Score, list[dict[str, Any]]]:
         """The score and the candidates' settings, once all arguments are seen fit."""
@@ -193,16 +206,7 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
             raise OptionError("The 'param_grid' has no candidates", got=repr(self.param_grid))
         return self.scoring if callable(self.scoring) else SCORES[self.scoring], candidates
 
-    def _table(self, X: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray | None]:
-        """The rows as the estimator reads them, and their weights."""
-        fresh = clone(self.estimator)
-        rows = read_rows(fresh, X, reset=True)
-        array = rows.array if rows.layout is None else rows.layout.images(rows.array)
-        if sample_weight is None:
-            return array, None
-        return array, read_weights(sample_weight, len(array))
-
-    def _folds(self, array: np.ndarray, y: Any) -> list[Fold]:
+    def _folds(self, array: np.ndarray, y: Any, groups: Any) -> list[Fold]:
         """Each fold's row numbers."""
         cv = self.cv
         if isinstance(cv, int | np.integer) and not isinstance(cv, bool):
@@ -210,7 +214,8 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
                 raise OptionError("The number of folds must be between 2 and the number of rows", got=f"cv={cv}")
             cv = KFold(int(cv), shuffle=True, random_state=resolve_seed(self.random_state) % 2**32)
         try:
-            folds = [Fold(*map(np.asarray, split)) for split in check_cv(cv).split(array, y)]
+            given = [None if labels is None else as_array(labels, "y or groups") for labels in (y, groups)]
+            folds = [Fold(*map(np.asarray, split)) for split in check_cv(cv).split(array, *given)]
         except (TypeError, ValueError) as error:
             raise OptionError("The 'cv' cannot split the rows", got=f"the error {error}") from error
         if not folds or min(len(fold.held_out) for fold in folds) == 0:
@@ -299,26 +304,65 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
             raise OptionError("The choice was not fitted", got="refit=False", hint="Use refit=True")
         return self.best_estimator_
 
-    def transform(self, X: Any) -> Any:
-        """The codes of rows, of shape (n, k), by the choice."""
-        return self._chosen().transform(X)
+    def transform(self, X: Any, *, n_components: int | None = None) -> Any:
+        """The codes of rows, of shape (n, k), by the choice; see `Autoencoder.transform`."""
+        return self._chosen().transform(X, n_components=n_components)
 
-    def inverse_transform(self, Z: Any) -> Any:
+    def inverse_transform(self, X: Any) -> Any:
         """Rows of shape (n, d), in the data's units, from codes, by the choice."""
-        return self._chosen().inverse_transform(Z)
+        return self._chosen().inverse_transform(X)
 
-    def reconstruct(self, X: Any) -> Any:
+    def reconstruct(self, X: Any, *, n_components: int | None = None) -> Any:
         """What the choice keeps of rows, of shape (n, d)."""
-        return self._chosen().reconstruct(X)
+        return self._chosen().reconstruct(X, n_components=n_components)
+
+    def reconstruction_error(self, X: Any, *, scaled: bool = False) -> Any:
+        """Squared error of each row's reconstruction by the choice, of shape (n,)."""
+        return self._chosen().reconstruction_error(X, scaled=scaled)
+
+    def reconstruction_error_by_size(self, X: Any, *, scaled: bool = False) -> Any:
+        """Mean squared error a row with the first 1, 2, ... components of an ordered code, by the choice."""
+        return self._chosen().reconstruction_error_by_size(X, scaled=scaled)
 
     def score_samples(self, X: Any) -> Any:
         """The log-likelihood of rows in nats, of shape (n,), by the choice."""
         return self._chosen().score_samples(X)
 
-    def score(self, X: Any, y: Any = None) -> float:
-        """The mean of the search's own score over rows, by the choice."""
+    def jacobian(self, X: Any, *, scaled: bool = False) -> Any:
+        """The Jacobian of the choice's code at each row, of shape (n, k, d)."""
+        return self._chosen().jacobian(X, scaled=scaled)
+
+    def jacobian_spectrum(self, X: Any, *, scaled: bool = True) -> Any:
+        """The singular values of the Jacobian at each row, largest first, by the choice."""
+        return self._chosen().jacobian_spectrum(X, scaled=scaled)
+
+    def local_dimension(self, X: Any, *, share: float = 0.95) -> Any:
+        """How many directions the choice's code answers to around each row, of shape (n,)."""
+        return self._chosen().local_dimension(X, share=share)
+
+    def fit_density(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Fit a mixture of Gaussians to the choice's codes of rows, from which ``sample`` then draws."""
+        self._chosen().fit_density(X, y, sample_weight)
+        return self
+
+    def sample(self, n_rows: int = 1, *, mean: bool = False, random_state: Any = None) -> Any:
+        """New rows, of shape (n_rows, d), drawn by the choice."""
+        return self._chosen().sample(n_rows, mean=mean, random_state=random_state)
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """The mean of the search's own score over rows, by the choice, each by its weight if it has one."""
         score = self.scoring if callable(self.scoring) else SCORES[self.scoring]
-        return float(np.mean(score(self._chosen(), X)))
+        return mean_of_rows(score(self._chosen(), X), sample_weight)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the choice to one ``.safetensors`` file, from which `eigencode.load` gives it back, without the search.
+
+        Parameters
+        ----------
+        path : path-like
+            Where to; an existing file is replaced.
+        """
+        self._chosen().save(path)
 
     def get_feature_names_out(self, input_features: Any = None) -> Any:
         """Names of the choice's components."""

@@ -22,7 +22,7 @@ from eigencode.data.images import shown
 from eigencode.data.scaling import Scaler
 from eigencode.data.sources import ArraySource, chunk_rows
 from eigencode.errors import DataError, OptionError, ResultWarning
-from eigencode.estimators.inputs import float_type, read_codes, read_rows, shape_asked_for
+from eigencode.estimators.inputs import float_type, mean_of_rows, read_codes, read_rows, shape_asked_for
 from eigencode.estimators.preparation import check_values
 from eigencode.parts.distributions import Distribution
 from eigencode.training.execution import Execution
@@ -201,7 +201,7 @@ class Answers(BaseEstimator):
 
         return self._judged(X, log_likelihood) + self._log_jacobian
 
-    def score(self, X: Any, y: Any = None) -> float:
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Mean of ``score_samples``, in nats a row; higher is better.
 
         Parameters
@@ -210,13 +210,15 @@ class Answers(BaseEstimator):
             Rows like those fitted.
         y : None
             Ignored.
+        sample_weight : array-like of shape (n,), optional
+            Weight of each row in the mean.
 
         Returns
         -------
         float
             Nats.
         """
-        return float(self.score_samples(X).mean(dtype=np.float64))
+        return mean_of_rows(self.score_samples(X), sample_weight)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted model to one ``.safetensors`` file, whole or not at all.

@@ -105,6 +105,23 @@ def read_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
     return weights.astype(np.float64)
 
 
+def mean_of_rows(values: Any, sample_weight: Any = None) -> float:
+    """The mean of one number a row, in float64, each by its weight if it has one."""
+    values = np.asarray(values, dtype=np.float64)
+    if sample_weight is None:
+        return float(values.mean())
+    weights = read_weights_of_score(sample_weight, len(values))
+    return float(np.average(values[weights > 0], weights=weights[weights > 0]))
+
+
+def read_weights_of_score(sample_weight: Any, n_rows: int) -> np.ndarray:
+    """Weights of rows, shape (n,), the largest 1, as a mean over rows takes them."""
+    weights = read_weights(sample_weight, n_rows)
+    if not weights.any():
+        raise DataError("All sample weights are zero", hint="Give some rows a positive weight")
+    return weights / weights.max()
+
+
 def read_classes(y: Any, n_rows: int, owner: str) -> np.ndarray:
     """The class of each row, numbers or text, shape (n,); gaps are refused."""
     labels = _one_column(_labels(y, owner))

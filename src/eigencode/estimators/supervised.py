@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
 from sklearn.frozen import FrozenEstimator
+from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
@@ -25,7 +26,14 @@ from eigencode.estimators.answers import mean_in_own_units
 from eigencode.estimators.autoencoder import Autoencoder
 from eigencode.estimators.base import BaseAutoencoder, unchanged_on_failure
 from eigencode.estimators.diagnosis import INTERRUPTED
-from eigencode.estimators.inputs import read_classes, read_rows, read_targets
+from eigencode.estimators.inputs import (
+    float_type,
+    mean_of_rows,
+    read_classes,
+    read_rows,
+    read_targets,
+    read_weights_of_score,
+)
 from eigencode.estimators.preparation import CALIBRATION_ROWS, Preparation, check_values, likelihood_of, settle
 from eigencode.options import (
     AutoencoderOptions,
@@ -67,13 +75,14 @@ class LabelledAutoencoder(BaseAutoencoder):
         self._autoencoder, self._is_interrupted = autoencoder, interrupted
         return self
 
-    def label_means(self, rows: np.ndarray) -> np.ndarray:
-        """The mean of p(y|z) for rows (x, y) of shape (n, d + c), whatever y; in the labels' own units."""
+    def label_means(self, rows: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        """The mean of p(y|z) for rows (x, y) of shape (n, d + c), whatever y; in the labels' own units and a type."""
         means = self._answer(rows, lambda model, x, clipped: mean_in_own_units(model, model.reconstruct(clipped)))
-        if self.composition_.likelihood.own_units:
-            return means
-        c = means.shape[1]
-        return (means * self.scaler_.divisor[-c:] + self.scaler_.center[-c:]).astype(means.dtype)
+        if not self.composition_.likelihood.own_units:
+            c = means.shape[1]
+            # In float64: beside a large centre, the network's own type may tell none of them from another.
+            means = means * self.scaler_.divisor[-c:] + self.scaler_.center[-c:]
+        return means.astype(dtype, copy=False)
 
     def _fit_scaler(self, array: np.ndarray, weights: np.ndarray | None) -> Scaler:
         """Scale x as the autoencoder does, and y by itself."""
@@ -333,7 +342,11 @@ class SupervisedAutoencoder(SupervisedOptions, BaseEstimator):
         check_is_fitted(self)
         array = read_rows(self, X).array
         unknown = np.zeros((len(array), self.model_.n_features_in_ - array.shape[1]), array.dtype)
-        return self.model_.label_means(np.hstack([array, unknown]))
+        return self.model_.label_means(np.hstack([array, unknown]), self._answer_type(array.dtype))
+
+    def _answer_type(self, dtype: np.dtype) -> np.dtype:
+        """The type of answers about rows of a type."""
+        return float_type(dtype)
 
 
 @documented
@@ -409,6 +422,27 @@ class AutoencoderClassifier(ClassifierMixin, SupervisedAutoencoder):
         places = self._label_means(X).argmax(1)
         return self.classes_[places]
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """The share of rows whose class ``predict`` says.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Rows like those fitted.
+        y : array-like of shape (n,)
+            Their labels.
+        sample_weight : array-like of shape (n,), optional
+            Weight of each row.
+
+        Returns
+        -------
+        float
+            From 0 to 1.
+        """
+        found = self.predict(X)
+        classes = read_classes(y, len(found), type(self).__name__)
+        return mean_of_rows(classes == found, sample_weight)
+
     def _targets(self, y: Any, n_rows: int) -> np.ndarray:
         y = read_classes(y, n_rows, type(self).__name__)
         self.classes_, places = np.unique(y, return_inverse=True)
@@ -464,7 +498,11 @@ class AutoencoderRegressor(RegressorOptions, RegressorMixin, SupervisedAutoencod
     True
     """
 
-    saved_attributes: ClassVar[Mapping[str, Any]] = {**SupervisedAutoencoder.saved_attributes, "n_outputs_": Count}
+    saved_attributes: ClassVar[Mapping[str, Any]] = {
+        **SupervisedAutoencoder.saved_attributes,
+        "n_outputs_": Count,
+        "labels_fit_float32_": bool | None,
+    }
 
     def predict(self, X: Any) -> np.ndarray:
         """The mean of p(y|z) for each row.
@@ -477,14 +515,42 @@ class AutoencoderRegressor(RegressorOptions, RegressorMixin, SupervisedAutoencod
         Returns
         -------
         ndarray of shape (n,), or (n, c) for c > 1 columns of y
-            In y's units and X's float type.
+            In y's units; in float32 where X and y both came in types that fit into it, else in float64.
         """
         means = self._label_means(X)
         return means[:, 0] if self.n_outputs_ == 1 else means
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """The coefficient of determination of ``predict``, R^2; 1 is best.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Rows like those fitted.
+        y : array-like of shape (n,) or (n, c)
+            Their labels.
+        sample_weight : array-like of shape (n,), optional
+            Weight of each row.
+
+        Returns
+        -------
+        float
+            R^2, the mean over the columns of y.
+        """
+        found = self.predict(X)
+        targets = read_targets(y, len(found), type(self).__name__)
+        weights = None if sample_weight is None else read_weights_of_score(sample_weight, len(found))
+        if targets.shape[1] != self.n_outputs_:
+            raise DataError(f"y must have {self.n_outputs_} columns, as fitted", got=f"{targets.shape[1]}")
+        return float(r2_score(targets, found, sample_weight=weights))
+
+    def _answer_type(self, dtype: np.dtype) -> np.dtype:
+        return float_type(dtype) if getattr(self, "labels_fit_float32_", None) else np.dtype(np.float64)
+
     def _targets(self, y: Any, n_rows: int) -> np.ndarray:
         columns = read_targets(y, n_rows, type(self).__name__)
         self.n_outputs_ = columns.shape[1]
+        self.labels_fit_float32_ = float_type(columns.dtype) == np.float32
         return columns
 
     def _label_likelihood(self) -> Likelihood:
