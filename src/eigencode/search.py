@@ -166,7 +166,7 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         fresh = clone(self.estimator)
         rows = read_rows(fresh, X, reset=True)
         self.n_features_in_ = fresh.n_features_in_
-        vars(self).pop("feature_names_in_", None)
+        self.__dict__.pop("feature_names_in_", None)
         if rows.names is not None:
             self.feature_names_in_ = fresh.feature_names_in_
         array = rows.array if rows.layout is None else rows.layout.images(rows.array)
