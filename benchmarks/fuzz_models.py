@@ -2,14 +2,15 @@
 
     python benchmarks/fuzz_models.py 20000
 
-Every file is one of a few small models of all kinds, changed in its bytes, in its description, in its table of tensors or
-in the tensors' numbers. All are loaded in one process that may take 1 GB more than at its start; the slowest, the
+Every file is one of a few small models of all kinds, changed in its bytes, in its description, in its table of tensors
+or in the tensors' numbers. All are loaded in one process that may take 1 GB more than at its start; the slowest, the
 largest and all failures are printed, each with the seed that makes it again.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import io
 import json
@@ -197,7 +198,9 @@ def change_table(file: ModelFile, generator: np.random.Generator) -> None:
         case 2:
             entry["shape"] = [1, *entry["shape"]]
         case 3:
-            entry["dtype"] = str(generator.choice(["F32", "F64", "I64", "I32", "U8", "BF16", "F16", "BOOL", "C64", "X"]))
+            entry["dtype"] = str(
+                generator.choice(["F32", "F64", "I64", "I32", "U8", "BF16", "F16", "BOOL", "C64", "X"])
+            )
         case 4:
             entry["data_offsets"] = [int(generator.integers(len(file.data) + 9)) for _ in range(2)]
         case 5:
@@ -317,10 +320,8 @@ def memory(name: str) -> int:
 
 def forget_peak() -> None:
     """Let the peak of memory be the present figure."""
-    try:
+    with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pass
 
 
 def saved_models(folder: Path) -> list[tuple[bytes, np.ndarray]]:

@@ -25,7 +25,7 @@ from eigencode.cli.tables import (
     Rows,
     TableOutput,
     check_rows_output,
-    files_of,
+    inputs_of,
     read_codes,
     write_rows,
 )
@@ -110,7 +110,7 @@ def fit(
 
     from eigencode.data.outputs import check_output
 
-    check_output(output, [MODEL_ENDING])
+    check_output(output, [MODEL_ENDING], inputs_of(rows))
     table = steps.table_of(rows, chosen)
     if len(table.rows) < 2:
         raise DataError("Fitting takes two rows at least", got=f"{len(table.rows)} in {shlex.join(map(str, rows))!r}")
@@ -154,7 +154,7 @@ def sweep(
     knobs = knobs_given(kind, flags, "sweep")
     grid = sweeps.grid_given(kind, plan.over, knobs)
 
-    sweeps.check_outputs({output: [MODEL_ENDING], table: sweeps.TABLES, picture: sweeps.PICTURES}, files_of(rows))
+    sweeps.check_outputs({output: [MODEL_ENDING], table: sweeps.TABLES, picture: sweeps.PICTURES}, inputs_of(rows))
     read = steps.table_of(rows, chosen)
     estimator = steps.estimator_of(kind, knobs)
     with redirect_stdout(sys.stderr):
@@ -200,7 +200,7 @@ def transform(
 def decode(model: Model, codes: Codes, /, *, output: RowsOutput, chosen: Chosen = ALL, quiet: Quiet = False) -> None:
     """Decode a table of codes: one row in the data's columns and units for each line of codes."""
     steps.hush(quiet)
-    check_rows_output(output, *codes)
+    check_rows_output(output, *codes, model=model)
     fitted = steps.loaded_autoencoder(model, "decode", output)
     with progress.stage("decoding"):
         answer = fitted.inverse_transform(read_codes(codes, chosen, fitted))
@@ -290,7 +290,7 @@ def sample(
 ) -> None:
     """Draw new rows from a model fitted with --density, or of the variational kind."""
     steps.hush(quiet)
-    check_rows_output(output)
+    check_rows_output(output, model=model)
     fitted = steps.loaded_autoencoder(model, "sample", output)
     mean = pictures.is_picture(output) if mean is None else mean
     try:

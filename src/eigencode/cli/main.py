@@ -16,9 +16,11 @@ from eigencode import progress
 from eigencode.cli.app import app
 from eigencode.cli.flags import advice_on_taken_words, in_flags
 from eigencode.cli.interruptions import Interruptions
+from eigencode.cli.streams import on_safe_streams
 from eigencode.errors import EigencodeError, InterruptedWarning
 
 
+@on_safe_streams
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TypeVar, cast
@@ -156,7 +157,7 @@ def model_and_rows(
     from eigencode.data.files import read_matching
 
     if output is not None:
-        (check or check_table_output)(output, *rows)
+        (check or check_table_output)(output, *rows, model=model)
     fitted = loaded(model, output)
     names = fitted_names(fitted)
     if pictures.are_images(rows):
@@ -193,25 +194,34 @@ def _said(table: Read) -> Read:
     return table
 
 
-def check_table_output(output: Path, *inputs: Path) -> None:
-    """Find out before the work that a table could not be written."""
+def inputs_of(tables: Sequence[Path], model: Path | None = None) -> list[Path | int]:
+    """The files that are read, which no result must take the place of; standard input by its number."""
+    other: list[Path | int] = [] if model is None else [model]
+    if STREAM in tables:
+        with suppress(OSError, ValueError, AttributeError):  # it may be no file of the system
+            other.append(sys.stdin.fileno())
+    return [*files_of(tables), *other]
+
+
+def check_table_output(output: Path, *tables: Path, model: Path | None = None) -> None:
+    """Find out before the work that a table could not be written, or would take the place of what is read."""
     from eigencode.data.formats import FORMATS
     from eigencode.data.outputs import check_output
 
     if output != STREAM:
-        check_output(output, FORMATS, files_of(inputs))
+        check_output(output, FORMATS, inputs_of(tables, model))
 
 
-def check_rows_output(output: Path, *inputs: Path) -> None:
+def check_rows_output(output: Path, *tables: Path, model: Path | None = None) -> None:
     """Find out before the work that rows in the data's space could not be written, as a table or as pictures."""
     from eigencode.data.formats import FORMATS
     from eigencode.data.outputs import check_output
     from eigencode.data.pictures import PICTURES
 
     if pictures.is_picture(output):
-        pictures.check(output, [*inputs, *files_of(inputs)])
+        pictures.check(output, [*tables, *files_of(tables), *([] if model is None else [model])])
     elif output != STREAM:
-        check_output(output, [*FORMATS, *PICTURES], files_of(inputs))
+        check_output(output, [*FORMATS, *PICTURES], inputs_of(tables, model))
 
 
 def write_rows(output: Path, model: BaseAutoencoder, answer: np.ndarray) -> None:
@@ -227,11 +237,12 @@ def write(output: Path, columns: Mapping[str, np.ndarray], *, said: bool = True)
     """Write columns to a file, or as CSV to standard output."""
     from eigencode.data.files import write_columns
     from eigencode.data.formats import Csv
+    from eigencode.data.outputs import is_stream
 
     if output == STREAM:
         Csv.write(sys.stdout.buffer, columns)
         return
     write_columns(output, columns)
-    if said:
+    if said and not is_stream(output):
         n_rows = len(next(iter(columns.values())))
         print(f"{n_rows} rows of {len(columns)} columns are in {output}.")

@@ -148,6 +148,10 @@ class FullBatchLBFGS(torch.optim.LBFGS):
         for name, kind in self._STATE.items() if saved else ():
             if not isinstance(saved.get(name), kind):
                 raise DataError("The state of a stream does not fit its optimiser", got=f"another {name!r}")
+        pairs = [saved[name] for name in ("old_dirs", "old_stps", "ro")] if saved else []
+        if len({*map(len, pairs)}) > 1 or not all(isinstance(item, Tensor) for items in pairs for item in items):
+            raise DataError("The state of a stream does not fit its optimiser", got="another history of steps")
+        saved.pop("al", None)  # which each step makes anew
         self.state[vector].update(saved)
 
     _STATE: ClassVar[dict[str, Any]] = {

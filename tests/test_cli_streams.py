@@ -1,0 +1,218 @@
+"""Standard streams that are closed, full or narrow; files that a command must not write over."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import eigencode
+from eigencode.cli import main
+from eigencode.cli.streams import Answer, Messages
+from eigencode.errors import FileError
+
+needs_shell = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no full device")
+
+COMMANDS = [
+    "--help",
+    "--version",
+    "fit --help",
+    "describe m.safetensors",
+    "describe m.safetensors --json",
+    "score m.safetensors rows.csv",
+    "score m.safetensors rows.csv --json",
+    "transform m.safetensors rows.csv --output -",
+    "reconstruct m.safetensors rows.csv --output -",
+    "sample m.safetensors --n-rows 50000 --output -",
+    "decode m.safetensors codes.csv --output -",
+    "fit rows.csv --output new.safetensors --max-epochs 0",
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model and its rows, with a name that few encodings have."""
+    path = tmp_path_factory.mktemp("streams")
+    X = np.random.default_rng(0).normal(size=(30, 3))
+    lines = ["größe,名,x", *(",".join(map(str, row)) for row in X)]
+    (path / "rows.csv").write_text("\n".join(lines), encoding="utf-8")
+    import pandas as pd
+
+    frame = pd.DataFrame(X, columns=["größe", "名", "x"])
+    model = eigencode.Autoencoder(2, hidden=(3,), max_epochs=1, random_state=0).fit(frame).fit_density(frame)
+    model.save(path / "m.safetensors")
+    codes = pd.DataFrame(model.transform(frame), columns=model.get_feature_names_out())
+    codes.to_csv(path / "codes.csv", index=False)
+    return path
+
+
+def shell(folder, command, redirection="", **environment):
+    python = f"{sys.executable} -c 'import sys; from eigencode.cli import main; sys.exit(main())'"
+    source = os.path.dirname(os.path.dirname(eigencode.__file__))
+    return subprocess.run(
+        ["sh", "-c", f"{python} {command} {redirection}"],
+        cwd=folder,
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": source, **environment},
+        check=False,
+    )
+
+
+@needs_shell
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("output", ["full", "closed", "none"])
+def test_an_answer_that_cannot_be_written_is_one_line_and_exit_code_1(folder, monkeypatch, capsys, command, output):
+    monkeypatch.chdir(folder)
+    with open("/dev/full", "w", encoding="utf-8") as stream:
+        if output == "closed":
+            stream.close()
+        monkeypatch.setattr(sys, "stdout", None if output == "none" else stream)
+        assert main(command.split()) == 1  # nothing is left in it that could not be written
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Cannot")]
+    assert len(lines) == 1
+    assert lines[0].startswith("Cannot write to standard output")
+
+
+@needs_shell
+@pytest.mark.parametrize("stream", ["full", "none"])
+def test_a_fit_goes_on_where_nobody_reads_its_messages(folder, monkeypatch, capsys, stream):
+    monkeypatch.chdir(folder)
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stderr", full if stream == "full" else None)
+        words = f"fit rows.csv --output {stream}.safetensors --max-epochs 2 --verbose".split()
+        assert main(words) == 0
+        assert main(["describe", "none.safetensors.x"]) == 1
+        assert main(["fit", "--nonsense"]) == 2
+    assert (folder / f"{stream}.safetensors").exists()
+
+
+@needs_shell
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("redirection", "code"),
+    [(">/dev/full", 1), (">&-", 1), ("2>&-", 0), (">/dev/full 2>/dev/full", 1), ("<&- >&- 2>&-", 1)],
+)
+def test_a_process_ends_without_a_traceback(folder, redirection, code):
+    found = shell(folder, "--version", redirection)
+    assert found.returncode == code
+    assert found.stderr.count(b"\n") == (code if "2>" not in redirection else 0)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437"])
+def test_letters_that_a_terminal_lacks_are_escaped(folder, monkeypatch, encoding):
+    monkeypatch.chdir(folder)
+
+    def said(words):
+        stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict")
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert main(words.split()) == 0
+        assert stream.errors == "strict"
+        return stream.buffer.getvalue().decode(encoding)
+
+    shown = "größe, 名, x".encode(encoding, "backslashreplace").decode(encoding)
+    assert shown in said("describe m.safetensors")
+    assert "Usage" in said("fit --help")
+    assert json.loads(said("describe m.safetensors --json"))["feature_names"] == ["größe", "名", "x"]
+
+
+@needs_shell
+@pytest.mark.slow
+def test_letters_that_a_process_s_terminal_lacks_are_escaped(folder):
+    found = shell(folder, "describe m.safetensors", PYTHONIOENCODING="ascii")
+    assert rb"gr\xf6\xdfe, \u540d, x" in found.stdout
+    found = shell(folder, "describe größe", LC_ALL="C", PYTHONCOERCECLOCALE="0", PYTHONUTF8="0")
+    assert found.returncode == 1
+    assert found.stderr.startswith(b"There is no model file")
+
+
+def test_a_closed_input_is_an_empty_one(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main(["transform", "m.safetensors", "-", "--output", "-"]) == 1
+    assert "is empty" in capsys.readouterr().err
+
+
+@needs_shell
+@pytest.mark.slow
+def test_an_answer_goes_into_pipes_and_open_files(folder):
+    wanted = shell(folder, "transform m.safetensors rows.csv --output -").stdout
+    assert wanted.count(b"\n") == 31
+    assert shell(folder, "transform m.safetensors rows.csv --output /dev/stdout", "| cat").stdout == wanted
+    assert shell(folder, "transform m.safetensors rows.csv --output /dev/stdout", "> out; cat out").stdout == wanted
+    os.mkfifo(folder / "pipe.csv")
+    found = shell(
+        folder, "transform m.safetensors rows.csv --output pipe.csv", "& cat pipe.csv; wait; test -p pipe.csv"
+    )
+    assert (found.returncode, found.stdout) == (0, wanted)
+
+
+# -- what must not be written over
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "transform m.safetensors rows.csv --output {model}",
+        "reconstruct m.safetensors rows.csv --output {model}",
+        "score m.safetensors rows.csv --output {model}",
+        "decode m.safetensors codes.csv --output {model}",
+        "sample m.safetensors --n-rows 3 --output {model}",
+        "transform m.safetensors rows.csv --output {rows}",
+        "score m.safetensors rows.csv --output {rows}",
+        "transform m.safetensors rows.csv rows.csv --output {rows}",
+        "fit rows.csv --output {as_model}",
+        "sweep rows.csv --over n-components=1,2 --output new.safetensors --table {rows}",
+        "sweep rows.csv --over n-components=1,2 --output {as_model}",
+    ],
+)
+def test_no_command_writes_over_what_it_reads(folder, monkeypatch, capsys, words):
+    monkeypatch.chdir(folder)
+    links = {
+        "model": ("m.safetensors", "to_model.csv"),
+        "rows": ("rows.csv", "to_rows.csv"),
+        "as_model": ("rows.csv", "to_rows.safetensors"),
+    }
+    for target, link in links.values():
+        if not os.path.lexists(link):
+            os.symlink(target, link)
+    before = {name: (folder / name).read_bytes() for name in ("m.safetensors", "rows.csv", "codes.csv")}
+    assert main(words.format(**{name: link for name, (_, link) in links.items()}).split()) == 1
+    assert "it is what is read here" in capsys.readouterr().err
+    assert before == {name: (folder / name).read_bytes() for name in before}
+
+
+@needs_shell
+@pytest.mark.slow
+def test_not_even_what_comes_by_standard_input(folder):
+    found = shell(folder, "transform m.safetensors - --output rows.csv", "< rows.csv")
+    assert found.returncode == 1
+    assert b"it is what is read here" in found.stderr
+
+
+# -- the streams themselves
+
+
+class Broken:
+    """A stream that takes nothing."""
+
+    closed = False
+    encoding = "ascii"
+
+    def write(self, text):
+        raise OSError(28, "No space left on device")
+
+    flush = property(lambda self: lambda: self.write(""))
+
+
+def test_answers_fail_with_an_error_of_ours_and_messages_not_at_all():
+    for stream in (Broken(), None):
+        with pytest.raises(FileError, match="Cannot write to standard output"):
+            Answer(stream).write("x")
+        Answer(stream).settle()
+        messages = Messages(stream)
+        assert messages.write("abc") == 3
+        messages.flush()
+        assert not messages.isatty() if stream is None else True
