@@ -5,17 +5,17 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import wraps
-from typing import Any
+from typing import Any, ParamSpec
 
 from eigencode.errors import FileError
 
-Main = Callable[[Sequence[str] | None], int]
+P = ParamSpec("P")
 
 
-def on_safe_streams(main: Main) -> Main:
+def on_safe_streams(main: Callable[P, int]) -> Callable[P, int]:
     """Let a program end with one line and exit code 1 where its answer cannot be written.
 
     What it has to say on standard error is dropped where nobody can read it. Letters that an output's encoding lacks
@@ -23,9 +23,9 @@ def on_safe_streams(main: Main) -> Main:
     """
 
     @wraps(main)
-    def run(arguments: Sequence[str] | None = None) -> int:
+    def run(*args: P.args, **kwargs: P.kwargs) -> int:
         with _safe_streams() as output:
-            code = main(arguments)
+            code = main(*args, **kwargs)
             try:
                 output.flush()
             except FileError as error:
