@@ -15,7 +15,9 @@ from eigencode.jacobians import squared_frobenius
 from eigencode.objectives import Objective
 from eigencode.parts import (
     MLP,
+    Code,
     Contractive,
+    Delta,
     GaussianLikelihood,
     GaussianNoise,
     GaussianWeights,
@@ -451,3 +453,41 @@ def test_large_answers_are_found_in_pieces(rows, monkeypatch):
     monkeypatch.setattr(eigencode.jacobians, "NUMBERS_A_CHUNK", 50)
     monkeypatch.setattr(eigencode.data.sources, "CHUNK_ROWS", 70)
     np.testing.assert_allclose(model.jacobian_spectrum(rows), whole, rtol=1e-12)
+
+
+class Softmax(Code):
+    """A code with an attribute of that name that is no elementwise function."""
+
+    activation = torch.nn.Softmax(dim=-1)
+
+    def forward(self, output):
+        return Delta(output.softmax(-1))
+
+
+class SoftmaxPoint(Point):
+    """What a class says of itself is not true of a subclass with another map."""
+
+    def forward(self, output):
+        return Delta(output.softmax(-1))
+
+
+@pytest.mark.parametrize(
+    ("encoder", "code"),
+    [
+        (MLP(), Softmax()),
+        (MLP(), SoftmaxPoint()),
+        (MLP(), Point(torch.nn.Softmax(dim=-1))),
+        (MLP((6,), torch.nn.Softmax(dim=-1)), Point()),
+        (MLP((6,), torch.nn.LayerNorm(6, elementwise_affine=False)), Point()),
+    ],
+    ids=str,
+)
+def test_what_is_exact_is_declared_and_never_guessed_from_a_name(encoder, code):
+    model = Composition(encoder, MLP(), code, penalties=[Contractive(1.0)])
+    model.setup(D, 3, generator(0))
+    model.double()
+    x = torch.randn(200, D, dtype=torch.float64, generator=generator(1))
+    each = [torch.autograd.functional.jacobian(lambda row: model.encode(row[None]).mean[0], row) for row in x[:20]]
+    expected = torch.stack([jacobian.square().sum() for jacobian in each])
+    assert expected.min() > 1e-6
+    torch.testing.assert_close(squared_frobenius(model, x)[:20], expected)

@@ -319,3 +319,33 @@ def test_narrow_models_go_on_when_the_widest_has_ended():
     for one, same in zip(together, alone, strict=True):
         np.testing.assert_allclose(one.transform(X), same.fit(X).transform(X), rtol=1e-6, atol=1e-8)
     assert [one.history_[-1]["epoch"] for one in together] == [6, 2]
+
+
+class Unannotated(Penalty):
+    """A penalty of a user's, whose argument may be written in any type."""
+
+    def __init__(self, weight=0.1, squared=True):
+        super().__init__()
+        self.weight = weight
+        self.squared = squared
+
+    def forward(self, trace, composition):
+        steps = trace.z.diff(dim=-1)
+        return self.weight * (steps.square() if self.squared else steps.abs()).sum(-1)
+
+
+def test_the_type_in_which_a_number_is_written_changes_nothing():
+    X = np.random.default_rng(0).normal(size=(100, 6))
+
+    def model(weight, **given):
+        options = {"hidden": (4,), "optimizer": "adam", "max_epochs": 2, "random_state": 0}
+        return Autoencoder(3, penalties=[Unannotated(weight, **given)], **options)
+
+    weights = [0.1, 0.2, 1, 2, np.float32(3), np.int64(4), np.float64(5)]
+    models = [model(weight) for weight in weights]
+    assert fit_many(models, X) == ["7 models as one program"]
+    alone = model(2.0).fit(X)
+    np.testing.assert_allclose(models[3].transform(X), alone.transform(X), atol=1e-4)
+    assert fit_many([model(1), model(1.0)], X) == ["2 models as one program"]
+    apart = [model(1, squared=True), model(2, squared=True), model(1, squared=False), model(2.0, squared=False)]
+    assert fit_many(apart, X) == ["2 models as one program"] * 2

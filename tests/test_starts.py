@@ -4,8 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from eigencode import Composition, Objective, starts
-from eigencode.parts import MLP, GaussianNoise, GaussianWeights, Laplace
+from eigencode import Autoencoder, Composition, LinearAutoencoder, Objective, starts
+from eigencode.errors import OptionError
+from eigencode.parts import (
+    MLP,
+    Contractive,
+    GaussianCode,
+    GaussianNoise,
+    GaussianWeights,
+    Laplace,
+    Penalty,
+    StandardNormal,
+)
 from eigencode.starts import linear_problem, linear_start, spectrum
 
 
@@ -74,3 +84,90 @@ def test_a_closed_form_is_claimed_only_where_one_is_known():
     assert kept(prior=Laplace()) is None
     assert kept(corruption=GaussianNoise(1.0), prior=Laplace()) is None
     assert kept(corruption=GaussianNoise(1.0), weight_prior=GaussianWeights()) is None
+
+
+class Pull(Penalty):
+    """A penalty of a user's, without a closed form."""
+
+    def __init__(self, weight=1.0):
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, trace, composition):
+        return self.weight * (trace.z.norm(dim=-1) - 1).square()
+
+
+ROWS = np.random.default_rng(0).normal(size=(120, 2)) @ np.random.default_rng(1).normal(size=(2, 6))
+ROWS = ROWS + 0.2 * np.random.default_rng(2).normal(size=(120, 6))
+NOW = {"max_epochs": 0, "random_state": 0, "hidden": (8,)}
+
+
+def test_a_penalty_that_weighs_nothing_starts_at_pca():
+    plain = Autoencoder(2, **NOW).fit(ROWS)
+    assert plain.has_closed_form_
+    for start in ("auto", "linear"):
+        model = Autoencoder(2, penalties=[Pull(1e-9)], start=start, **NOW).fit(ROWS)
+        assert (model.start_, model.has_closed_form_) == ("linear", False)
+        assert model.best_objective_ == pytest.approx(plain.best_objective_, abs=1e-6)
+        assert model.baseline_.best_objective_ == pytest.approx(plain.best_objective_, abs=1e-6)
+        np.testing.assert_allclose(model.reconstruct(ROWS), plain.reconstruct(ROWS), atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::eigencode.errors.ResultWarning")
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"likelihood": "laplace"},
+        {"likelihood": "student_t"},
+        {"prior": Laplace(0.5)},
+        {"corruption": GaussianNoise(0.3), "weight_prior": GaussianWeights(1.0)},
+        {"tied": True, "corruption": GaussianNoise(0.3), "penalties": [Contractive(0.1)]},
+        {"tied": True, "likelihood": "laplace"},
+        {"code": GaussianCode(), "prior": StandardNormal(), "likelihood": "laplace"},
+        {"code": GaussianCode(n_draws=2), "prior": StandardNormal(), "penalties": [Pull(0.1)]},
+        {"code": GaussianCode()},
+        {"ordered": True, "corruption": GaussianNoise(0.3)},
+        {"penalties": [Pull(30.0)]},
+    ],
+    ids=str,
+)
+def test_every_composition_starts_at_a_linear_map_no_worse_than_at_random(words):
+    model = Autoencoder(2, **words, **NOW).fit(ROWS)
+    plain = Autoencoder(2, **words, **NOW, start="plain").fit(ROWS)
+    assert (model.start_, model.has_closed_form_) == ("linear", False)
+    assert model.baseline_.start_ == "linear"
+    assert model.best_objective_ <= plain.best_objective_
+    # The model has layers beside its linear path, which a prior on weights charges for.
+    assert model.baseline_.best_objective_ <= model.best_objective_ + 1e-4 * abs(model.best_objective_)
+
+
+def test_the_exact_solver_refuses_what_has_no_closed_form():
+    with pytest.raises(OptionError, match="known in closed form"):
+        LinearAutoencoder(2, penalties=[Pull(1e-9)]).fit(ROWS)
+
+
+class Inner(Penalty):
+    """A penalty that only a user's own encoder can be asked about."""
+
+    def forward(self, trace, composition):
+        return composition.encoder.module[0].weight.square().sum()
+
+
+@pytest.mark.draws_globally  # torch's own layer
+def test_a_penalty_on_networks_of_ones_own_has_no_linear_baseline():
+    encoder = torch.nn.Sequential(torch.nn.Linear(6, 2))
+    options = {"max_epochs": 1, "random_state": 0, "optimizer": "adam"}
+    model = Autoencoder(2, encoder=encoder, penalties=[Inner()], **options).fit(ROWS)
+    assert (model.start_, model.baseline_) == ("plain", None)
+
+
+@pytest.mark.parametrize("share", [0.001, 0.02, 0.5, 0.98])
+def test_shares_and_rare_pixels_start_no_worse_than_at_random(share):
+    rng = np.random.default_rng(0)
+    logit = np.log(share / (1 - share)) + 2 * rng.normal(size=(300, 1)) * rng.normal(size=(1, 12))
+    p = 1 / (1 + np.exp(-logit))
+    for X in (p, (rng.random(p.shape) < p).astype(float)):
+        model = Autoencoder(2, likelihood="bernoulli", **NOW).fit(X)
+        plain = Autoencoder(2, likelihood="bernoulli", **NOW, start="plain").fit(X)
+        assert model.start_ == "linear"
+        assert model.score(X) >= plain.score(X)

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 import eigencode.parts
+from eigencode import Autoencoder, Objective, VariationalAutoencoder
+from eigencode.errors import OptionError
 from eigencode.parts import (
     BernoulliLikelihood,
     Code,
@@ -426,3 +428,37 @@ def test_a_broken_penalty_is_caught(promise):
 
     with pytest.raises(AssertionError, match=f"Broken: {promise}"):
         check_penalty(Broken())
+
+
+class AlongRows(Penalty):
+    """Wrong: its answer has one number for each component."""
+
+    def forward(self, trace, composition):
+        return trace.z.square()
+
+
+class FirstAxis(Penalty):
+    """The README's, with axes counted from the front."""
+
+    def forward(self, trace, composition):
+        return trace.z.diff(dim=1).square().sum(1)
+
+
+def test_a_penalty_written_for_one_code_a_row_works_for_several():
+    check_penalty(FirstAxis())
+    X = np.random.default_rng(0).normal(size=(60, 5))
+    options = {"n_draws": 2, "max_epochs": 1, "hidden": (4,), "random_state": 0}
+    model = VariationalAutoencoder(3, penalties=[FirstAxis()], **options).fit(X)
+    composition = model.composition_.eval()
+    x = torch.from_numpy(model.scaler_.transform(X)).float()
+    trace = composition(x, composition.draw_noise(len(x), torch.Generator().manual_seed(0)))
+    expected = trace.z.diff(dim=-1).square().sum(-1).mean(0)
+    torch.testing.assert_close(Objective().terms(composition, trace)["FirstAxis"], expected)
+
+
+def test_a_term_of_another_shape_is_refused_by_the_name_of_its_part():
+    X = np.random.default_rng(0).normal(size=(60, 5))
+    with pytest.raises(OptionError, match=r"AlongRows must give one number a row.*shape \(\d+, 2\)"):
+        Autoencoder(2, penalties=[AlongRows()], max_epochs=1, start="plain").fit(X)
+    with pytest.raises(AssertionError, match="AlongRows: a penalty is one number a row"):
+        check_penalty(AlongRows())

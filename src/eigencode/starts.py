@@ -38,6 +38,9 @@ SEARCHED_DIRECTIONS = 256
 STEPS = (2.0, *(0.5**halvings for halvings in range(7)))
 """Lengths of a step from the best constant that are tried."""
 
+SHORTER_CODES = (0.5, 0.25, 0.125)
+"""Lengths of codes, against PCA's own, that are tried where a word may charge for them."""
+
 SMALLEST_VARIANCE = 1e-4
 """Of a stochastic code at PCA, where nothing says how much it should vary."""
 
@@ -134,6 +137,10 @@ class LinearStart:
     code_variance: Tensor | None = None
     noise_variance: float | None = None
     is_optimum: bool = True
+
+    def with_codes_times(self, factor: float) -> LinearStart:
+        """The same map of rows by codes of another length."""
+        return replace(self, encoder=factor * self.encoder, bias=factor * self.bias, decoder=self.decoder / factor)
 
     def fits(self, composition: Composition) -> bool:
         """Whether the decoder can be the one that goes with the encoder: tied ones are its transpose."""
@@ -240,8 +247,8 @@ def linear_problem(
 def linear_starts(problem: LinearProblem) -> list[LinearStart]:
     """Where a model may start as a linear map: at the optimum where a closed form is known, else at any of several.
 
-    These are PCA, and what each word of the formula would have alone. There is none where the code is not the
-    encoder's output, or the decoder's output not a place in the space of the columns.
+    These are PCA, what each word of the formula would have alone, and PCA with shorter codes. There is none where the
+    code is not the encoder's output, or the decoder's output is not in the columns' own space.
     """
     optimum = linear_start(problem)
     if optimum is not None:
@@ -249,8 +256,9 @@ def linear_starts(problem: LinearProblem) -> list[LinearStart]:
     composition = problem.composition
     if not _is_linear(problem):
         return []
+    principal = _principal(problem)
     found = [start for _, start in _special(_starts_of_words(problem), problem)]
-    candidates = [_principal(problem), *found]
+    candidates = [principal, *found, *(principal.with_codes_times(factor) for factor in SHORTER_CODES)]
     return [replace(start, is_optimum=False) for start in candidates if start.fits(composition)]
 
 

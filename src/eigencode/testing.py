@@ -21,8 +21,9 @@ from sklearn.base import clone
 from torch import Tensor, nn
 
 from eigencode.composition import Composition, Noise
+from eigencode.objectives import Objective, penalty_term
 from eigencode.parts.base import Part, Sizes, Units
-from eigencode.parts.codes import Code
+from eigencode.parts.codes import Code, GaussianCode
 from eigencode.parts.corruptions import Corruption
 from eigencode.parts.distributions import Distribution
 from eigencode.parts.likelihoods import Likelihood
@@ -229,6 +230,8 @@ def check_penalty(
             _same(part, "row i must depend on row i alone", value[0], term(changed)[0])
         _check_penalty_gradient(part, term, x)
         _check_many_models(part, "a penalty", term, (x,))
+        if composition is None:
+            _check_two_draws(part, x, n_components)
 
 
 # -- what all parts promise
@@ -470,6 +473,22 @@ def _check_code_mean(part: Code, output: Tensor, n_components: int) -> None:
 # -- penalties
 
 
+def _check_two_draws(part: Penalty, x: Tensor, n_components: int) -> None:
+    """In a model that draws two codes a row, the penalty is the mean of what it is of each."""
+    model = Composition(MLP((5,), "tanh"), MLP((5,), "tanh"), GaussianCode(n_draws=2), penalties=[_fresh(part)])
+    model.setup(x.shape[1], n_components, _source(0))
+    model.double()
+    trace = model(x, model.draw_noise(len(x), _source(2)))
+    with _words(part, "a penalty must work where two codes are drawn for each row"):
+        terms = Objective().terms(model, trace)
+    (own,) = model.penalties
+    noise = trace.noise.penalties[0]
+    alone = [penalty_term(own, [draw], model, noise) for draw in trace.each_draw(model)]
+    _same(
+        part, "a penalty of two draws must be the mean of both", sum(alone[1:], alone[0]) / 2, terms[type(own).__name__]
+    )
+
+
 class _Term(nn.Module):
     """A penalty on top of its model, as a function of a batch."""
 
@@ -479,7 +498,8 @@ class _Term(nn.Module):
         self.own_noise = () if own_noise is None else (own_noise,)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.penalty(self.model(x, self.noise), self.model, *self.own_noise)
+        draws = self.model(x, self.noise).each_draw(self.model)
+        return penalty_term(self.penalty, draws, self.model, *self.own_noise)
 
 
 def _check_penalty_gradient(part: Penalty, term: _Term, x: Tensor) -> None:

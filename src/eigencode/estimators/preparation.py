@@ -72,6 +72,9 @@ STAGES, FIRST_CHANNELS = 2, 32
 PATH_WEIGHTS = 2**23
 """Weights that a linear path beside other layers may have: with 10 codes, for images of 500 x 500 in 3 channels."""
 
+NOTICEABLE = 0.01
+"""Share of the objective by which one linear start has to be better than another that is tried before it."""
+
 AUTO_VARIANCE = 0.9
 """Share of the variance that ``n_components="auto"`` keeps."""
 
@@ -254,9 +257,13 @@ def _linear_start(
             return math.inf
         return found if math.isfinite(found) else math.inf
 
-    costs = [cost(start) for start in starts]
-    least = min(costs, default=math.inf)
-    return None if least == math.inf else starts[costs.index(least)]
+    best, least = None, math.inf
+    for start in starts:
+        found = cost(start)
+        # PCA is learned from best, so that others have to be better by more than a trace.
+        if found < (least if math.isinf(least) else least - NOTICEABLE * abs(least)):
+            best, least = start, found
+    return best
 
 
 def _composition(
