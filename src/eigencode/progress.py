@@ -6,6 +6,7 @@ knows nothing of it, and comes out the same with and without it. Where nothing i
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -126,7 +127,7 @@ class Line:
             if self._lines[-1] is not self:
                 return
             if self._bar is None:
-                self._bar = tqdm(**self._options, file=sys.stderr, dynamic_ncols=True, mininterval=0, delay=1e-9)
+                self._bar = tqdm(**self._options, **_width(), file=sys.stderr, mininterval=0, delay=1e-9)
                 self._bar.start_t = self._began
             self._look(self._bar)
             self._bar.refresh()
@@ -137,6 +138,14 @@ class Line:
                 self._bar.leave = leave
                 self._bar.close()
             self._bar = None
+
+
+def _width() -> dict[str, Any]:
+    """How wide a line may be: as the terminal is now, or 80 columns where it does not say, in which nothing fits."""
+    with suppress(OSError, ValueError, AttributeError):
+        if os.get_terminal_size(sys.stderr.fileno()).columns == 0:
+            return {"ncols": 80}
+    return {"dynamic_ncols": True}
 
 
 def in_words(seconds: float) -> str:
