@@ -80,7 +80,7 @@ Seed = Annotated[
 
 @command(0, "demo [OPTIONS]")
 def demo(*, output: DemoOutput = Path("demo"), quiet: Quiet = False) -> None:
-    """Fit autoencoders to images of digits and compare them with PCA, in half a minute."""
+    """Fit autoencoders to images of digits and compare them with PCA, in seconds to minutes."""
     steps.hush(quiet)
     with progress.stage(steps.STARTING):
         from eigencode.demo import run_demo

@@ -90,6 +90,9 @@ class Look:
         return -(-state.schedule.n_steps // work.n_batches)
 
     def _facts(self, made: int, elapsed: float, left: float | None) -> Iterator[str]:
+        if any(state.interrupted for state, _ in self.runs):
+            yield "interrupted: evaluating what was learned"
+            return
         if left:
             yield f"{clock(left)} left"
         if made and elapsed > 0:
@@ -99,8 +102,6 @@ class Look:
             yield f"{sum(state.finished for state, _ in self.runs)} of {counted(len(self.runs), 'model')} done"
         else:
             yield from self._facts_of_one(self.runs[0][0])
-        if any(state.interrupted for state, _ in self.runs):
-            yield "interrupted: evaluating what was learned"
 
     def _facts_of_one(self, state: TrainingState) -> Iterator[str]:
         yield f"epoch {max(state.epoch, 1)} of at most {self._most_epochs}"
