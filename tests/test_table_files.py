@@ -1,0 +1,440 @@
+"""Table files as people have them: what is found out, what is said of it, and which cell an error shows."""
+
+import bz2
+import gzip
+import io
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from eigencode.cli import main
+from eigencode.data import delimited, memory
+from eigencode.data.files import read_matching, read_table
+from eigencode.data.formats import TextOptions
+from eigencode.errors import DataError, EigencodeError, FileError, OptionError
+
+BARE = TextOptions(header=False)
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(content, name="rows.csv"):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+# -- separators and decimal marks
+
+
+@pytest.mark.parametrize(
+    ("content", "text", "names", "rows", "says"),
+    [
+        ("a;b\n1,5;2\n3;4\n", {}, ["a", "b"], [[1.5, 2], [3, 4]], "separator semicolon and decimal comma"),
+        ("1,5;2,5\n3,5;4,5\n", {"header": False}, None, [[1.5, 2.5], [3.5, 4.5]], "semicolon and decimal comma"),
+        ("5;2\n6;3\n", {"header": False}, None, [[5, 2], [6, 3]], "separator semicolon"),
+        ("a;b\n1.5;2\n", {}, ["a", "b"], [[1.5, 2]], "separator semicolon"),
+        ("a;b\n-1,5e-3;,5\n", {}, ["a", "b"], [[-1.5e-3, 0.5]], "decimal comma"),
+        ("a\tb\n1\t2\n", {}, ["a", "b"], [[1, 2]], "separator tab"),
+        ("a|b\n1|2\n", {}, ["a", "b"], [[1, 2]], "separator pipe"),
+        ("1.5 2\n3 4\n", {"header": False}, None, [[1.5, 2], [3, 4]], "separator space"),
+        ('"x;y","a, b"\n1,2\n', {}, ["x;y", "a, b"], [[1, 2]], None),
+        ('x;"a, b"\n1;2\n', {}, ["x", "a, b"], [[1, 2]], "separator semicolon"),
+        ('a,b\n"1,5","2,25"\n', {}, ["a", "b"], [[1.5, 2.25]], "decimal comma"),
+        ("a\n1,5\n2,5\n", {"decimal": ","}, ["a"], [[1.5], [2.5]], None),
+        ("a;b\n1,5;2\n", {"separator": ";", "decimal": "comma"}, ["a", "b"], [[1.5, 2]], None),
+        ("a\tb\n1,5\t2\n", {"separator": "tab"}, ["a", "b"], [[1.5, 2]], "decimal comma"),
+        ("sep=;\r\na;b\r\n1;2\r\n", {}, ["a", "b"], [[1, 2]], "separator semicolon"),
+        ("a,b,\n1,2,\n3,4,\n", {}, ["a", "b"], [[1, 2], [3, 4]], None),
+        ("a;b\n1;2;\n3;4;\n", {}, ["a", "b"], [[1, 2], [3, 4]], "separator semicolon"),
+        ('"a"\n"1"\n"2"\n', {}, ["a"], [[1], [2]], None),
+        ("a,b\r1,2\r3,4\r", {}, ["a", "b"], [[1, 2], [3, 4]], None),
+        ("a, b\n1, 2\n", {}, ["a", "b"], [[1, 2]], None),
+        ("a,b\n18446744073709551616,1\n", {}, ["a", "b"], [[2.0**64, 1]], None),
+        (f"a\n{2**70}\n", {}, ["a"], [[2.0**70]], None),
+    ],
+)
+def test_text_is_read_by_what_is_in_it(file, content, text, names, rows, says):
+    table = read_table(file(content), text=TextOptions(**text))
+    assert table.names == names
+    np.testing.assert_array_equal(table.rows, rows)
+    assert (says in table.notes[0]) if says else (table.notes == ())
+
+
+def test_a_separator_is_found_in_lines_of_many_cells(file):
+    frame = pd.DataFrame(
+        np.random.default_rng(0).normal(size=(3000, 30)).round(2), columns=[f"c, {i}" for i in range(30)]
+    )
+    for separator, decimal in [(",", "."), (";", ","), ("\t", ","), ("|", "."), (";", ".")]:
+        path = file(frame.to_csv(index=False, sep=separator, decimal=decimal))
+        table = read_table(path)
+        assert table.names == list(frame.columns)
+        np.testing.assert_array_equal(table.rows, frame.to_numpy())
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("a;b\n1.234,5;2\n3;4\n", r"'a' \(as '1.234,5' in line 2\)\. Write numbers without separators of thousands"),
+        ('a,b\n"1,234",2\n3,4\n', r"'1,234' in line 2\)\. Write numbers without commas between thousands"),
+        ("a\tb\n1,234\t2\n", r"'1,234' in line 2\)\. Write numbers without commas"),
+        ("a\n1,5\n2,5\n", r"must have 1 cell, .* Got 2 in line 2\. If a comma is the decimal mark, give --decimal ,\."),
+        ("a;b\n1;2;3\n", r"Got 3 in line 2\. If cells are not separated by a semicolon, name another"),
+        ("a,b\n1,2,\n3,4,7\n", r"must have 2 cells.*Got 3 in line 2"),
+        ("a,b\n" + "1,2,\n" * 3000 + "3,4,7\n", r"must have 2 cells.*Got one more in line 3002"),
+        ('a,b\n1,2\n3,"4\n5,6\n', r"a cell whose quote is not closed\. Got line 3"),
+        ("a,b\n12 km,2\n3,4\n5,6\n", r"'a' \(as '12 km' in line 2\)\. Correct these cells, or leave it out"),
+        ("a,b\n1,2\n3,4\n\n5,x\n6,y\n7,8\n9,9\n1,1\n", r"'b' \(as 'x' in line 5, and 1 more\)\. Correct these cells"),
+        ("a,b\n1,\x00\n", r"as '\\x00' in line 2"),
+        ("31.12.2020,b\n01.01.2021,2\n", r"columns of dates or times\. Got '31.12.2020' \(as '01.01.2021' in line 2\)"),
+        ("t\n12:30\n", "columns of dates or times"),
+        ("a,b\n1e400,2\n", r"infinite cells\. Got 1 in column 'a' \(the first in line 2\)"),
+    ],
+)
+def test_what_text_holds_is_shown_where_it_stands(file, content, says):
+    with pytest.raises(DataError, match=says):
+        read_table(file(content))
+
+
+@pytest.mark.parametrize("gap", ["", "?", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "-", "#N/A", " ?", "<NA>"])
+def test_gaps_are_called_gaps(file, gap):
+    with pytest.raises(
+        DataError, match=r"has gaps\. Got 1 in column 'b' \(the first in line 3\)\. Fill the gaps, drop th"
+    ):
+        read_table(file(f"a,b\n1,2\n3,{gap}\n"))
+
+
+def test_text_and_gaps_are_told_at_once(file):
+    with pytest.raises(DataError) as caught:
+        read_table(file("x,word,when,y\n1,a,2020-01-01,\n2,b,2021-01-01,3\n"))
+    message = str(caught.value)
+    assert "has columns that are not numbers, and columns of dates or times, and gaps" in message
+    assert "--exclude word when. Fill the gaps" in message
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"separator": "ab"}, "A separator is one character"),
+        ({"separator": '"'}, "A separator is one character"),
+        ({"decimal": "x"}, "A decimal mark is a point or a comma"),
+        ({"encoding": "latn-1"}, "no such encoding of text.*Did you mean 'latin-1'"),
+        ({"encoding": "hex"}, "no such encoding of text"),
+    ],
+)
+def test_options_of_text_are_checked(file, options, says):
+    with pytest.raises(OptionError, match=says):
+        read_table(file("a,b\n1,2\n"), text=TextOptions(**options))
+
+
+# -- headers
+
+
+@pytest.mark.parametrize("header", ["0,1", "400,401", '"400","401"', "7,x"])
+def test_the_first_line_is_the_header_and_numbers_in_it_are_told(file, header):
+    rows = "".join(f"{i},{i + 0.5}\n" for i in range(100))
+    table = read_table(file(f"{header}\n{rows}"))
+    assert len(table.rows) == 100
+    assert table.names == header.replace('"', "").split(",")
+    assert "was read as the names of the columns; if it is a row, give --no-header or --names." in table.notes[0]
+    assert len(read_table(file(rows), text=BARE).rows) == 100
+    assert read_table(file(rows), text=TextOptions(names=["p,q"])).names == ["p", "q"]
+
+
+def test_headers_that_may_be_rows_are_hinted_at(file):
+    with pytest.raises(
+        DataError, match=r"same name\. Got '0'\. If the first line is a row, give --no-header or --names\."
+    ):
+        read_table(file("0,0\n1,2\n"))
+    with pytest.raises(DataError, match=r"If the first line is a row, give --no-header or --names\. Leave it out with"):
+        read_table(file("39,word\n40,b\n"))
+    with pytest.raises(DataError, match=r"as 'a' in line 1.*If the first line holds names, do without --no-header"):
+        read_table(file("a,b\n1,2\n3,4\n5,6\n"), text=BARE)
+    with pytest.raises(DataError, match=r"has 2 columns, and takes as many names\. Got 1 in --names"):
+        read_table(file("1,2\n"), text=TextOptions(names=["a"]))
+
+
+def test_names_may_be_listed_with_commas(file):
+    path = file('a,"b,c",d\n1,2,3\n')
+    assert read_table(path, columns=["d, a"]).names == ["d", "a"]
+    assert read_table(path, columns=["b,c", "a"]).names == ["b,c", "a"]
+    assert read_table(path, columns=['a,"b,c"']).names == ["a", "b,c"]
+    assert read_table(path, exclude=["a,d"]).names == ["b,c"]
+    assert read_matching(path, ["a", "d"], 2, exclude=["b,c"]).rows.tolist() == [[1, 3]]
+
+
+# -- encodings
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_marked_encodings_are_read(file, encoding):
+    assert read_table(file("größe,b\n1,2\n".encode(encoding))).names == ["größe", "b"]
+
+
+def test_other_encodings_are_named(file):
+    path = file("größe,b\n1,2\n".encode("latin-1"))
+    with pytest.raises(
+        FileError, match=r"byte 0xf6 in line 1, column 1, which is 'größe' in Latin-1\..*--encoding latin-1"
+    ):
+        read_table(path)
+    assert read_table(path, text=TextOptions(encoding="latin-1")).names == ["größe", "b"]
+    far = ("a,b,c\n" + "1,2,x\n" * 5000 + "3,4,é\n").encode("latin-1")
+    assert len(read_table(file(far), columns=["a", "b"]).rows) == 5001
+    with pytest.raises(FileError, match=r"the byte 0xe9 in line 5002, column 'c', which is 'é' in Latin-1"):
+        read_table(file(far))
+    with pytest.raises(FileError, match="zeros between its letters.*--encoding utf-16-le"):
+        read_table(file("a,b\n1,2\n".encode("utf-16-le")))
+    with pytest.raises(FileError, match="is not text in utf-16"):
+        read_table(file(b"\xff\xfea"))
+
+
+# -- formats
+
+
+def in_formats(frame):
+    """The bytes of a frame as files of all formats, by ending."""
+    text = frame.to_csv(index=False).encode()
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    parquet, arrow, stream, npy = (io.BytesIO() for _ in range(4))
+    pa.parquet.write_table(table, parquet)
+    for opened, sink in ((pa.ipc.new_file, arrow), (pa.ipc.new_stream, stream)):
+        with opened(sink, table.schema) as writer:
+            writer.write_table(table)
+    np.save(npy, frame.to_numpy())
+    zst = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(zst, "zstd") as packed:
+        packed.write(text)
+    return {
+        ".csv": text,
+        ".tsv": frame.to_csv(index=False, sep="\t").encode(),
+        ".csv.gz": gzip.compress(text),
+        ".tsv.gz": gzip.compress(frame.to_csv(index=False, sep="\t").encode()),
+        ".csv.bz2": bz2.compress(text),
+        ".csv.zst": zst.getvalue().to_pybytes(),
+        ".parquet": parquet.getvalue(),
+        ".arrow": arrow.getvalue(),
+        ".feather": arrow.getvalue(),
+        ".ipc": stream.getvalue(),
+        ".npy": npy.getvalue(),
+    }
+
+
+FRAME = pd.DataFrame(np.random.default_rng(0).normal(size=(20, 3)), columns=["a", "b", "c"])
+IN_FORMATS = in_formats(FRAME)
+
+
+@pytest.mark.parametrize("ending", IN_FORMATS)
+def test_every_format_is_known_by_its_ending_and_in_a_stream_by_its_content(file, ending):
+    named = read_table(file(IN_FORMATS[ending], f"rows{ending}"))
+    streamed = read_table(io.BytesIO(IN_FORMATS[ending]))
+    for table in (named, streamed):
+        np.testing.assert_array_equal(table.rows, FRAME.to_numpy())
+        assert table.names == (None if ending == ".npy" else ["a", "b", "c"])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+@pytest.mark.parametrize("ending", [".csv", ".parquet", ".csv.gz"])
+@pytest.mark.parametrize("name", ["pipe", "pipe.csv"])
+def test_a_pipe_is_read_once(tmp_path, ending, name):
+    if name == "pipe.csv" and ending == ".parquet":
+        pytest.skip("the ending says CSV")
+    pipe = tmp_path / name
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(IN_FORMATS[ending]), daemon=True)
+    writer.start()
+    np.testing.assert_array_equal(read_table(pipe).rows, FRAME.to_numpy())
+    writer.join(5)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "right"),
+    [
+        ([2**64 - 1], pa.uint64(), 2.0**64),
+        ([np.float16(1.5)], pa.float16(), 1.5),
+        ([True], None, 1),
+        ([pa.scalar(150, pa.decimal128(5, 0)).as_py()], pa.decimal128(5, 2), 150),
+        ([1.5], pa.dictionary(pa.int8(), pa.float64()), 1.5),
+        ([pd.Timestamp("2020-01-01")], None, r"dates or times\. Got 'x' \(as '2020-01-01 00:00:00' in row 1\)"),
+        ([pd.Timedelta(1, "D")], pa.duration("us"), r"dates or times\. Got 'x' \(as '1 day, 0:00:00' in row 1\)"),
+        (["1"], pa.large_string(), "save numbers as numbers|Save numbers as numbers"),
+        (["v"], pa.dictionary(pa.int8(), pa.string()), r"not numbers\. Got 'x' \(as 'v' in row 1\)"),
+        ([b"v"], None, "not numbers"),
+        ([[1]], None, "not numbers"),
+        ([None], pa.float64(), r"has gaps\. Got 1 in column 'x' \(the first in row 1\)"),
+        ([float("nan")], None, r"has gaps\. Got 1 in column 'x'"),
+    ],
+)
+@pytest.mark.parametrize("ending", [".parquet", ".arrow"])
+def test_types_of_columns_are_numbers_or_named(tmp_path, values, kind, right, ending):
+    table = pa.table({"x": pa.array(values, kind), "y": pa.array([0.5])})
+    path = tmp_path / f"rows{ending}"
+    if ending == ".parquet":
+        pa.parquet.write_table(table, path)
+    else:
+        with pa.ipc.new_file(path, table.schema) as writer:
+            writer.write_table(table)
+    if isinstance(right, str):
+        with pytest.raises(DataError, match=right):
+            read_table(path)
+    else:
+        assert read_table(path).rows.tolist() == [[right, 0.5]]
+
+
+def npy(array, **changes):
+    stream = io.BytesIO()
+    np.save(stream, array)
+    content = stream.getvalue()
+    for old, new in changes.get("patched", {}).items():
+        assert old in content
+        content = content.replace(old, new)
+    return content
+
+
+@pytest.mark.parametrize(
+    "array", [np.eye(2, dtype=">f8"), np.asfortranarray([[1.0, 2], [3, 4]]), np.eye(2, dtype=np.longdouble)]
+)
+def test_arrays_of_other_layouts(file, array):
+    rows = read_table(file(npy(array), "rows.npy")).rows
+    np.testing.assert_array_equal(rows, array)
+    assert rows.dtype == np.float64
+    assert rows.dtype.isnative
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (npy(np.eye(2))[:-5], r"is cut off\. Got 27 bytes of an array of 32"),
+        (npy(np.eye(2), patched={b"(2, 2)": b"(2, (2"}), "cannot be read as an array of numbers"),
+        (npy(np.eye(2), patched={b"(2, 2)": b"(2,99)"}), "is cut off"),
+        (npy(np.eye(2), patched={b"(2, 2)": b"(-2,2)"}), "is damaged"),
+        (npy(np.eye(2), patched={b"'<f8'": b"'|O8'"}), r"the type object\. Save array\.astype\(float\)"),
+        (npy(np.array([(1, 2.0)], [("a", int), ("b", float)])), "structured_to_unstructured"),
+        (b"PK\x03\x04", r"is not NPY\. Got an \.npz archive\. Save one array"),
+        (b"", "is empty"),
+        (b"\x93NUM", "cannot be read as an array of numbers"),
+    ],
+)
+def test_arrays_that_are_damaged(file, content, says):
+    with pytest.raises(EigencodeError, match=says):
+        read_table(file(content, "rows.npy"))
+
+
+@pytest.mark.parametrize("name", ["rows.parquet", "rows.arrow", "rows.csv.gz", "rows.npy", "rows.csv"])
+def test_files_that_are_empty(file, name):
+    with pytest.raises(EigencodeError, match="is empty|cannot be unpacked"):
+        read_table(file(b"", name))
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("rows.xlsx", "Save the sheet as CSV"),
+        ("rows.pkl", "Pickles can run programs"),
+        ("rows.json", "Save it as CSV"),
+        ("rows.npz", "Save one of its arrays"),
+        ("rows.zip", "Unpack it first"),
+        ("rows", "Got no ending"),
+    ],
+)
+def test_endings_of_other_kinds(file, name, says):
+    with pytest.raises(FileError, match=says):
+        read_table(file("a\n1\n", name))
+
+
+def test_text_that_is_none(file):
+    for content, kind in [(b"PK\x03\x04...", "zip"), (b"PAR1\x15\x00", "Parquet"), (b"\x89PNG\r\n", "PNG")]:
+        with pytest.raises(FileError, match=rf"is not text\. Got .*{kind}"):
+            read_table(file(content))
+
+
+def test_cells_may_be_long(file, monkeypatch):
+    assert read_table(file(f'a,s\n1,"{"x" * 200_000}"\n'), exclude=["s"]).rows.tolist() == [[1]]
+    with pytest.raises(DataError, match=r"as 'x{37}\.\.\.' in line 2"):
+        read_table(file(f"a\n{'x' * 200_000}\n"))
+    monkeypatch.setattr(delimited, "BLOCK", 1 << 12)
+    assert read_table(file(f'a,s\n1,"{"x" * 200_000}"\n2,y\n'), exclude=["s"]).rows.tolist() == [[1], [2]]
+
+
+# -- memory
+
+
+def test_a_small_file_may_not_become_a_large_table(tmp_path, file):
+    path = tmp_path / "rows.parquet"
+    pa.parquet.write_table(pa.table({"x": pa.array(np.zeros(12_000_000, np.int64))}), path, compression="zstd")
+    assert path.stat().st_size < memory.SMALL_FILE
+    with pytest.raises(DataError, match=r"too small a file for what it unpacks to\. Got .* kB that become 96\.0 MB"):
+        read_table(path)
+    with pytest.raises(DataError, match="too small a file for what it unpacks to"):
+        read_table(file(gzip.compress(b"a\n" + b"0\n" * 20_000_000), "rows.csv.gz"))
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet", ".csv.gz"])
+def test_memory_is_asked_for_before_it_is_used(file, monkeypatch, ending):
+    path = file(IN_FORMATS[ending], f"rows{ending}")
+    monkeypatch.setattr(memory, "available_memory", lambda: 400.0)
+    with pytest.raises(DataError, match=r"Reading .* needs about .* kB\. Got 0\.4 kB of memory"):
+        read_table(path)
+
+
+# -- several files
+
+
+def test_rows_of_several_files_come_one_after_the_other(file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.mkdir("many")
+    file("a,b\n1,2\n", "many/1.csv")
+    file("b,a\n4,3\n", "many/2.csv")
+    for source in ("many", "many/*.csv", ["many/1.csv", Path("many/2.csv")], "m*/[12].csv"):
+        table = read_table(source)
+        assert table.names == ["a", "b"]
+        assert table.rows.tolist() == [[1, 2], [3, 4]]
+    assert read_matching("many", ["b"], 1).rows.tolist() == [[2], [4]]
+    file("b,a,c\n4,3,5\n", "many/3.csv")
+    with pytest.raises(DataError, match=r"'many/3.csv' has a column 'c' more, unlike 'many/1.csv'"):
+        read_table("many")
+    assert read_table("many", columns=["a"]).rows.tolist() == [[1], [3], [3]]
+    file("b\n4\n", "many/3.csv")
+    with pytest.raises(DataError, match=r"'many/3.csv' has no column 'a', unlike 'many/1.csv'"):
+        read_table("many")
+    file(IN_FORMATS[".parquet"], "many/3.parquet")
+    with pytest.raises(FileError, match=r"tables in several formats\. Got '\.csv', '\.parquet'"):
+        read_table("many")
+    with pytest.raises(FileError, match="No file matches"):
+        read_table("many/*.npy")
+
+
+# -- the shell
+
+
+def test_the_shell_reads_what_it_is_told_to(file, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rows = FRAME.to_csv(index=False, header=False, sep=";", decimal=",")
+    file(rows, "one.csv"), file(rows, "two.csv")
+    quick = ["--max-epochs", "0", "--n-components", "2", "--random-state", "0"]
+    fit = ["fit", "one.csv", "two.csv", "--output", "m.safetensors", "--names", "x,y,z", "--exclude", "y", *quick]
+    assert main(fit) == 0
+    out, err = capsys.readouterr()
+    assert "separator semicolon and decimal comma" in err
+    assert "eigencode transform m.safetensors one.csv two.csv --output codes.parquet --names x,y,z" in out
+    transform = ["transform", "m.safetensors", "*.csv", "--names", "x", "y", "z", "--output", "codes.parquet"]
+    assert main(transform) == 0
+    assert len(read_table("codes.parquet").rows) == 40
+    assert main(["fit", "one.csv", "--output", "m.safetensors", "--separator", "tab", "--no-header", *quick]) == 1
+    assert "not numbers" in capsys.readouterr().err
+
+
+def test_damaged_tables_give_our_errors():
+    """A few of the mutated tables that ``fuzz_tables.py`` reads by the thousand, under a limit of memory."""
+    script = Path(__file__).with_name("fuzz_tables.py")
+    found = subprocess.run([sys.executable, script, "150", "7"], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr[-2000:]
