@@ -1,5 +1,7 @@
 """What callers pass in and get back, asked of every estimator."""
 
+import re
+
 import narwhals as nw
 import numpy as np
 import pandas as pd
@@ -10,6 +12,7 @@ import scipy.sparse
 import sklearn
 import torch
 from sklearn.base import clone
+from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_checks
@@ -27,7 +30,8 @@ from eigencode import (
     StackedAutoencoder,
     VariationalAutoencoder,
 )
-from eigencode.errors import DataError
+from eigencode.cli import main
+from eigencode.errors import DataError, OptionError
 
 AUTOENCODERS = [
     Autoencoder(2, hidden=(4,), max_epochs=2, random_state=0),
@@ -407,3 +411,78 @@ def test_a_score_counts_each_row_by_its_weight(estimator, rows):
     assert model.score(rows, *y, sample_weight=torch.tensor(labels(40) + 1)) == pytest.approx(expected)
     with pytest.raises(DataError, match="All sample weights are zero"):
         model.score(rows, *y, sample_weight=np.zeros(40))
+
+
+# -- advice
+
+
+@pytest.mark.parametrize(
+    ("options", "advice"),
+    [
+        ({"activation": "Relu"}, "Did you mean 'relu'?"),
+        ({"activation": "LeakyReLU"}, "Did you mean 'leaky_relu'?"),
+        ({"likelihood": "Gaussian"}, "Did you mean 'gaussian'?"),
+        ({"scale": "STANDARD"}, "Did you mean 'standard'?"),
+        ({"n_components": 1.0}, "an int in the range [1, inf), a float in the range (0, 1) or 'auto'"),
+        ({"n_components": 0.0}, "a float in the range (0, 1)"),
+    ],
+)
+def test_options_that_are_nearly_right_are_told_what_is_meant(options, advice, rows):
+    with pytest.raises(OptionError, match=re.escape(advice)):
+        Autoencoder(**options).fit(rows)
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        ([[0, 255], [3, 128]], "Got 3 there. Divide them by 255 first, or use likelihood='poisson'"),
+        (np.array([[0, 200], [3, 128]], dtype=np.uint8), "Divide them by 255 first"),
+        ([[0, 16], [3, 12]], "Divide them by 16 first"),
+        ([[0, 1.0000001], [0.5, 1]], "Got 1.0000001 there. They are shares up to rounding: clip them"),
+        ([[-1e-9, 1], [0.5, 1]], "Got -1e-09 there. They are shares up to rounding"),
+        ([[-3.5, 1], [0.5, 1]], "Got -3.5 there. Use likelihood='gaussian'"),
+        ([[0, 70000], [3, 128]], "Got 3 there. Use likelihood='poisson'"),
+    ],
+)
+def test_cells_that_are_no_shares_are_shown_with_all_their_digits(cells, words):
+    with pytest.raises(DataError, match=re.escape(words)):
+        Autoencoder(1, likelihood="bernoulli").fit(cells)
+
+
+# -- a size by the share of the variance
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, np.float32(0.97), 0.999])
+@pytest.mark.parametrize("make", [LinearAutoencoder, lambda k, **o: Autoencoder(k, max_epochs=1, **o)])
+def test_a_share_of_the_variance_gives_the_size_that_pca_gives(share, make, cancer):
+    rows = StandardScaler().fit_transform(cancer)
+    model = make(share, scale="none").fit(rows)
+    assert model.n_components_ == PCA(float(share)).fit(rows).n_components_
+    assert sum(model.explained_variance_ratio_) >= share > sum(model.explained_variance_ratio_[:-1])
+    assert clone(model).n_components == share
+
+
+def test_auto_is_the_share_that_it_says(cancer):
+    assert LinearAutoencoder("auto").fit(cancer).n_components_ == LinearAutoencoder(0.9).fit(cancer).n_components_
+
+
+@pytest.mark.parametrize(
+    "kind", [DenoisingAutoencoder, ContractiveAutoencoder, VariationalAutoencoder, StackedAutoencoder]
+)
+def test_every_kind_of_bottleneck_takes_a_share(kind, rows, tmp_path):
+    model = kind(0.7, hidden=(4,), max_epochs=1, random_state=0).fit(rows)
+    assert 1 <= model.n_components_ <= 3
+    model.save(tmp_path / "m.safetensors")
+    assert eigencode.load(tmp_path / "m.safetensors").n_components == 0.7
+
+
+def test_a_dictionary_has_a_number_of_units_and_no_share(rows):
+    with pytest.raises(OptionError, match="'n_components' parameter of SparseAutoencoder must be an int"):
+        SparseAutoencoder(0.9).fit(rows)
+
+
+def test_the_shell_takes_a_share(rows, tmp_path, capsys):
+    np.save(tmp_path / "rows.npy", rows)
+    model = str(tmp_path / "m.safetensors")
+    assert main(["fit", str(tmp_path / "rows.npy"), "--output", model, "--n-components", "0.9", "--quiet"]) == 0
+    assert eigencode.load(tmp_path / "m.safetensors").n_components == 0.9

@@ -66,6 +66,10 @@ class TrainingError(EigencodeError, RuntimeError):
     """Training cannot go on, and no usable weights exist to fall back on."""
 
 
+class NetworkError(EigencodeError, RuntimeError):
+    """A module given as a network fails, or returns what is no row of numbers for each row; the cause is kept."""
+
+
 class ResultWarning(UserWarning):
     """The fitted model is usable only with care; the message says why and what to try."""
 
@@ -128,8 +132,9 @@ def did_you_mean(word: object, known: Iterable[str]) -> str | None:
     "Did you mean 'gaussian'?"
     """
     known = sorted(known)
-    near = difflib.get_close_matches(str(word), known, n=1)
+    by_letters = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(str(word).lower(), by_letters, n=1)
     if near:
-        return f"Did you mean {near[0]!r}?"
+        return f"Did you mean {by_letters[near[0]]!r}?"
     more = f" and {len(known) - LISTED_AT_MOST} more" if len(known) > LISTED_AT_MOST else ""
     return f"Known are: {', '.join(map(repr, known[:LISTED_AT_MOST]))}{more}" if known else None

@@ -34,6 +34,8 @@ class Knob:
         Leave the end itself out.
     on_command_line : bool
         False for options that take Python objects only.
+    share : bool
+        Whether a float stands for a share between 0 and 1, whatever the range of an int.
     object : str
         What a Python object given for this option is, in words.
     """
@@ -44,6 +46,7 @@ class Knob:
     open_low: bool = False
     open_high: bool = False
     on_command_line: bool = True
+    share: bool = False
     object: str = "a part or module"
 
     def contains(self, number: float) -> bool:
@@ -76,11 +79,12 @@ class ModelOptions:
     """The knobs that say what a model is."""
 
     n_components: Annotated[
-        int | Literal["auto"],
+        int | float | Literal["auto"],
         Knob(
-            "Size of the code. 'auto': the smallest number of principal components that keeps 90 % of the variance "
-            "of the scaled rows.",
+            "Size of the code. A float between 0 and 1 is the smallest number of principal components that keeps this "
+            "share of the variance of the scaled rows; 'auto' is 0.9.",
             low=1,
+            share=True,
         ),
     ] = "auto"
     _: KW_ONLY
@@ -552,6 +556,8 @@ def _admits(annotation: Any, value: Any, knob: Knob) -> bool:
     """Whether a value belongs to one alternative of a knob's type, and lies in the knob's range."""
     if words := _literals(annotation):
         return isinstance(value, str) and value in words
+    if annotation is float and knob.share:
+        return _is_real(value) and not _is_integer(value) and 0 < value < 1
     if annotation in _NUMBERS:
         return _NUMBERS[annotation](value) and knob.contains(value)
     if get_origin(annotation) is tuple:
@@ -572,6 +578,9 @@ def _type_words(annotation: Any, knob: Knob) -> Iterator[str]:
             yield from map(repr, words)
         elif alternative in _NUMBERS:
             name = "an int" if alternative is int else "a float"
+            if knob.share and alternative is float:
+                yield "a float in the range (0, 1)"
+                continue
             yield name + (f" in the range {knob.interval}" if knob.interval != "(-inf, inf)" else "")
         elif get_origin(alternative) is tuple:
             yield "a sequence of " + next(_type_words(get_args(alternative)[0], knob)).removeprefix("an ") + " values"

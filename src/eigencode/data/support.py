@@ -18,6 +18,10 @@ SUPPORTS = {
 """Kinds of values by name, with words for them."""
 
 
+CLOSE = 1e-3
+"""How far rounding may have taken shares out of their range."""
+
+
 @dataclass(frozen=True)
 class ColumnSupport:
     """Which kinds of values each column takes.
@@ -62,6 +66,7 @@ def check_support(
     *,
     owner: str = "This model",
     advice: Mapping[str, str] | None = None,
+    shares: str | None = None,
 ) -> None:
     """Raise `DataError` for the first column with a value that is not of a kind.
 
@@ -77,6 +82,9 @@ def check_support(
         What needs values of that kind, to begin the message with.
     advice : mapping of str to str, optional
         For each kind, what to try where all the columns are of it; the first that fits is said.
+    shares : str, optional
+        What to try instead where whole numbers from 0 to 255 should be shares, as pixels; "{largest}" in it is what
+        would make them shares.
 
     Examples
     --------
@@ -97,12 +105,28 @@ Got -3 there. Use a normal.
     first = int(wrong[0])
     column = f"column {first}" if names is None else f"column {str(names[first])!r}"
     more = "" if len(wrong) == 1 else f" (nor those of {len(wrong) - 1} more)"
-    fitting = (text for kind, text in (advice or {}).items() if found.within(kind).all())
+    fitting = [text for kind, text in (advice or {}).items() if found.within(kind).all()]
+    low, high = _range(source)
+    if support == "unit interval" and low >= -CLOSE and high <= 1 + CLOSE:
+        fitting.insert(0, "They are shares up to rounding: clip them to the range from 0 to 1 first")
+    elif shares is not None and support == "unit interval" and high <= 255 and found.within("counts").all():
+        fitting.insert(0, shares.format(largest=255 if high > 127 else f"{high:g}"))
     raise DataError(
         f"{owner} needs {SUPPORTS[support]}, but not all of {column} are{more}",
-        got=f"{found.outside[support][first]:g} there",
-        hint=next(fitting, None),
+        got=f"{_digits(found.outside[support][first])} there",
+        hint=next(iter(fitting), None),
     )
+
+
+def _range(source: Source) -> tuple[float, float]:
+    """The smallest and the largest cell."""
+    ends = [(float(chunk.min()), float(chunk.max())) for chunk in source.chunks()]
+    return min(low for low, _ in ends), max(high for _, high in ends)
+
+
+def _digits(value: float) -> str:
+    """A number with all the digits that it has."""
+    return repr(float(value)).removesuffix(".0")
 
 
 def _outside(chunk: np.ndarray) -> dict[str, np.ndarray]:

@@ -31,7 +31,15 @@ from eigencode.estimators.diagnosis import cautions, notes
 from eigencode.estimators.generation import Generation
 from eigencode.estimators.geometry import Geometry
 from eigencode.estimators.inputs import read_weights
-from eigencode.estimators.preparation import Decisions, Preparation, check_values, likelihood_of, prepare, stream
+from eigencode.estimators.preparation import (
+    Decisions,
+    Preparation,
+    check_values,
+    kept_variance,
+    likelihood_of,
+    prepare,
+    stream,
+)
 from eigencode.options import AutoencoderOptions, changed, check_options
 from eigencode.parts.base import Units
 from eigencode.training import loop
@@ -344,7 +352,8 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         is_linear = not self.hidden_ and self.encoder is None and self.decoder is None
         rival = None if is_linear else self.baseline_
         baseline = None if rival is None else rival.history_[0]["held_out_objective"]
-        explained = sum(self.explained_variance_ratio_) if self.n_components == "auto" else None
+        wanted = kept_variance(self)
+        explained = None if wanted is None else (sum(self.explained_variance_ratio_), wanted)
         self.notes_ = notes(state, work, baseline, explained)
 
     def _as_baseline(self, composition: Composition, work: loop.Work) -> BaseAutoencoder:

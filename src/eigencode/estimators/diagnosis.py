@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from eigencode.composition import Composition
-from eigencode.estimators.preparation import AUTO_VARIANCE
 from eigencode.parts.codes import Point
 from eigencode.starts import SEARCHED_DIRECTIONS
 from eigencode.training.loop import Work
@@ -34,7 +33,9 @@ INTERRUPTED = "training was interrupted"
 """What a note of an interruption begins with."""
 
 
-def notes(state: TrainingState, work: Work, gained_over: float | None, explained: float | None) -> list[str]:
+def notes(
+    state: TrainingState, work: Work, gained_over: float | None, explained: tuple[float, float] | None
+) -> list[str]:
     """Sentences about a finished run.
 
     Parameters
@@ -45,8 +46,8 @@ def notes(state: TrainingState, work: Work, gained_over: float | None, explained
         What it was trained on: a sample of its scaled rows is encoded.
     gained_over : float or None
         The baseline's objective on the rows that judged.
-    explained : float or None
-        Share of the variance along the principal directions of a code whose size was 'auto'.
+    explained : (float, float) or None
+        Share of the variance along the code's principal directions, and the share asked for, if one was.
     """
     found = [
         _divergence(state),
@@ -144,13 +145,14 @@ def _overcomplete(composition: Composition) -> str | None:
     )
 
 
-def _too_few_directions(n_components: int, explained: float | None) -> str | None:
-    """A size by rule that a bounded search for directions cut short."""
-    if explained is None or n_components < SEARCHED_DIRECTIONS or explained > AUTO_VARIANCE - 1e-6:
+def _too_few_directions(n_components: int, explained: tuple[float, float] | None) -> str | None:
+    """A size by a share of the variance, kept and wanted, that a bounded search for directions cut short."""
+    if explained is None or n_components < SEARCHED_DIRECTIONS or explained[0] > explained[1] - 1e-6:
         return None
+    kept, wanted = explained
     return (
-        f"n_components='auto' looked at {n_components} principal directions only, which keep {explained:.0%} of the "
-        f"variance and not {AUTO_VARIANCE:.0%}; try a larger number"
+        f"n_components by a share of the variance looked at {n_components} principal directions only, which keep "
+        f"{kept:.0%} of it and not {wanted:.0%}; try a larger number"
     )
 
 

@@ -60,6 +60,9 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
 FITTING = {"counts": "poisson", "unit interval": "bernoulli", "real": "gaussian"}
 """The likelihood to suggest for columns of each kind, the narrowest first."""
 
+RESCALED = "Divide them by {largest} first, or use likelihood='poisson' if they are counts"
+"""What to try for whole numbers that should be shares, as pixels are."""
+
 CALIBRATION_ROWS = 8192
 """Rows that settle a likelihood's own parameters at the start."""
 
@@ -149,7 +152,7 @@ def prepare(
     units = units or Units(torch.zeros(n_features), torch.ones(n_features))
     table = _Table.of(rows, weights, units, len(training))
     views = _views(words["likelihood"], table, options, seed)
-    n_components = _asked(options) or views[0].spectrum.n_components_for(AUTO_VARIANCE)
+    n_components = _asked(options) or views[0].spectrum.n_components_for(kept_variance(options) or 1.0)
     hidden = () if _has_own_networks(options) else _hidden(options, n_features, n_components, n_rows)
     _require_memory(options, rows, n_components, hidden)
     if options.tied and options.decoder is not None:
@@ -217,8 +220,15 @@ class _View:
 
 
 def _asked(options: AutoencoderOptions) -> int | None:
-    """The size of the code asked for, None for 'auto'."""
-    return None if options.n_components == "auto" else int(options.n_components)
+    """The size of the code asked for, None where a share of the variance settles it."""
+    return None if kept_variance(options) else int(options.n_components)
+
+
+def kept_variance(options: AutoencoderOptions) -> float | None:
+    """The share of the variance that settles the size of the code, None where the size is given."""
+    if options.n_components == "auto":
+        return AUTO_VARIANCE
+    return None if isinstance(options.n_components, Integral) else float(options.n_components)
 
 
 def _views(likelihood: Likelihood, table: _Table, options: AutoencoderOptions, seed: int) -> list[_View]:
@@ -467,7 +477,8 @@ def likelihood_of(options: AutoencoderOptions) -> Likelihood:
 def check_values(likelihood: Likelihood, source: Source, names: Any = None) -> None:
     """Raise `DataError` where a likelihood cannot be asked about the values of a column."""
     advice = {kind: f"Use likelihood={name!r}" for kind, name in FITTING.items()}
-    check_support(source, likelihood.support, names, owner=type(likelihood).__name__, advice=advice)
+    owner = type(likelihood).__name__
+    check_support(source, likelihood.support, names, owner=owner, advice=advice, shares=RESCALED)
 
 
 def _words(options: AutoencoderOptions) -> dict[str, Any]:

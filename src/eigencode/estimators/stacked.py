@@ -20,7 +20,7 @@ from eigencode.errors import InterruptedWarning, OptionError
 from eigencode.estimators.autoencoder import Autoencoder
 from eigencode.estimators.base import INTERRUPTION, BaseAutoencoder
 from eigencode.estimators.diagnosis import INTERRUPTED
-from eigencode.estimators.preparation import Preparation, hidden_of, settle
+from eigencode.estimators.preparation import Preparation, hidden_of, kept_variance, settle
 from eigencode.options import AutoencoderOptions, StackedOptions, TrainingOptions, changed, documented, values_of
 from eigencode.parts.base import Units
 from eigencode.parts.chains import ActivatedLikelihood, Chain, Decoding, Encoding, Rescaling
@@ -184,7 +184,7 @@ class StackedAutoencoder(StackedOptions, BaseAutoencoder):
         given = self._given_layers(n_rows, n_features)
         self._check_words(given)
         for place, item in enumerate(given):
-            is_width = isinstance(item, Integral) or item == "auto"
+            is_width = not isinstance(item, BaseAutoencoder)
             layer = self._of_width(item, place, len(given)) if is_width else clone(item)
             if self.max_seconds is not None and (is_width or layer.max_seconds is None):
                 layer.max_seconds = self.max_seconds / (len(given) + 1)
@@ -195,7 +195,7 @@ class StackedAutoencoder(StackedOptions, BaseAutoencoder):
     def _given_layers(self, n_rows: int, n_features: int) -> Sequence[Any]:
         """Widths and estimators, the last width perhaps 'auto'."""
         if isinstance(self.layers, str):
-            n_components = min(n_features, 16) if self.n_components == "auto" else int(self.n_components)
+            n_components = int(self.n_components) if kept_variance(self) is None else min(n_features, 16)
             return [*hidden_of(self.hidden, n_features, n_components, n_rows), self.n_components]
         if not isinstance(self.layers, Sequence) or not len(self.layers):
             raise OptionError("The layers must be a sequence of widths and autoencoders", got=f"{self.layers!r}")

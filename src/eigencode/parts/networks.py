@@ -5,14 +5,16 @@ from __future__ import annotations
 import copy
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from eigencode.errors import OptionError, did_you_mean
+from eigencode.errors import NetworkError, OptionError, did_you_mean
 from eigencode.parts.base import Part
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -360,24 +362,60 @@ class Custom(Network):
             raise OptionError("The 'module' parameter of Custom must be a torch module", got=f"{self.module!r}")
         probe = torch.zeros(2, n_inputs, dtype=next((p.dtype for p in self.module.parameters()), torch.float32))
         was_training = self.module.training
+        name = type(self.module).__name__
         try:
             with torch.no_grad():
-                shape: Any = tuple(self.module.eval()(probe).shape)
-        except (RuntimeError, TypeError, ValueError) as error:
-            raise OptionError(
-                f"{type(self.module).__name__} cannot take rows of {n_inputs} numbers", got=f"the error {error}"
-            ) from error
+                found: Any = self.module.eval()(probe)
+        except Exception as error:  # whatever a module of the user's raises
+            raise OptionError(f"{name} cannot take rows of {n_inputs} numbers", got=_said(error)) from error
         finally:
             self.module.train(was_training)
-        if shape != (2, n_outputs):
+        if not isinstance(found, Tensor):
+            hint = "Wrap it in a module whose forward returns one tensor of shape (n, n_outputs)"
+            raise OptionError(f"{name} must return a tensor", got=f"a {type(found).__name__}", hint=hint)
+        if not found.is_floating_point():
+            raise OptionError(f"{name} must return floating-point numbers", got=f"the type {found.dtype}")
+        if tuple(found.shape) != (2, n_outputs):
             raise OptionError(
-                f"{type(self.module).__name__} must map rows of {n_inputs} numbers to rows of {n_outputs}",
-                got=f"an output of shape {shape} for two rows",
+                f"{name} must map rows of {n_inputs} numbers to rows of {n_outputs}",
+                got=f"an output of shape {tuple(found.shape)} for two rows",
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply the module to rows of shape (n, n_inputs)."""
-        return self.module(x)
+        """Apply the module to rows of shape (n, n_inputs); the answer is in their type."""
+        name = type(self.module).__name__
+        try:
+            with _statistics_kept(self.module, is_single=x.shape[:-1].numel() == 1):
+                found: Any = self.module(x)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # whatever a module of the user's raises
+            raise NetworkError(f"{name} failed for {len(x)} rows", got=_said(error)) from error
+        if not isinstance(found, Tensor) or found.shape[:-1] != x.shape[:-1]:
+            shape = f"the shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+            raise NetworkError(f"{name} must return one row for each of {len(x)} rows", got=shape)
+        is_mixed = torch.is_autocast_enabled(x.device.type) and found.dtype != torch.float64
+        return found if is_mixed else found.to(x.dtype)
+
+
+def _said(error: Exception) -> str:
+    """An error of a module in one line."""
+    first = str(error).strip().partition("\n")[0]
+    return f"the error {type(error).__name__}: {first}"
+
+
+@contextmanager
+def _statistics_kept(module: nn.Module, *, is_single: bool) -> Iterator[None]:
+    """Let batch normalisation use what it has learned where a batch of one row has no spread of its own."""
+    layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm) and layer.training]
+    layers = layers if is_single else []
+    for layer in layers:
+        layer.eval()
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.train()
 
 
 def as_network(module: nn.Module) -> Network:
