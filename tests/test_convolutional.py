@@ -377,7 +377,6 @@ def test_many_models_are_one_program(make):
             torch.testing.assert_close(jacobian, expected, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")  # torch's own, in make_dual
 @pytest.mark.parametrize("make", [encoder_for, decoder_for])
 def test_forward_derivatives_agree_with_backward_ones(make):
     network = randomised(make((1, 5, 6)))

@@ -443,6 +443,7 @@ def test_small_noise_costs_the_norm_of_the_reconstructions_jacobian():
     start = (r(x) - x).square().sum(1)
     with torch.no_grad():
         left_over = [(expected_error(v) - start - v * slope_) for v in (2e-4, 1e-4)]
-        for row in range(len(x)):
-            assert abs(left_over[0][row]) < 0.02 * abs(2e-4 * slope_[row])
-            assert (left_over[0][row] / left_over[1][row]).item() == pytest.approx(4, rel=0.05)
+        size = left_over[0].abs().max()
+        assert size < 0.02 * 2e-4 * slope_.abs().max()
+        # In a row whose term in v^2 is small by chance the next one shows, which the largest row's term exceeds.
+        torch.testing.assert_close(left_over[0] / size, 4 * left_over[1] / size, atol=0.05, rtol=0)

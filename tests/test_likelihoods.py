@@ -459,9 +459,14 @@ def test_student_t_lets_outliers_go():
 
 def test_training_in_bfloat16_learns_too():
     X = rows_for("poisson")
-    model = Autoencoder(2, likelihood="poisson", hidden=(16,), max_epochs=10, precision="bfloat16", random_state=0)
-    history = model.fit(X).history_
-    assert min(row["held_out_objective"] for row in history) < history[0]["held_out_objective"]
+    gains = []
+    for seed in range(3):  # in one of them ten epochs may find nothing better than the start
+        options = {"hidden": (16,), "max_epochs": 10, "precision": "bfloat16", "random_state": seed}
+        objectives = [
+            row["held_out_objective"] for row in Autoencoder(2, likelihood="poisson", **options).fit(X).history_
+        ]
+        gains.append(objectives[0] - min(objectives))
+    assert np.median(gains) > 0
 
 
 def test_counts_too_large_for_float32_keep_their_last_digit():
