@@ -7,6 +7,7 @@ import torch
 import eigencode
 from eigencode import Autoencoder, AutoencoderSearch, VariationalAutoencoder
 from eigencode.errors import DataError, OptionError, StorageError
+from eigencode.plots import plot_reconstructions
 
 QUICK = {"hidden": (8,), "max_epochs": 2, "random_state": 0}
 
@@ -90,6 +91,15 @@ def test_images_of_another_shape_are_refused(colour, change, message):
         model.transform(change(colour))
 
 
+def test_one_image_is_told_how_to_be_an_array_of_images(grey, colour):
+    for images in (grey, colour):
+        model = Autoencoder(2, **QUICK).fit(images)
+        with pytest.raises(DataError, match=r"one image.*Pass X\[None\]"):
+            model.transform(images[0])
+        # What one row gives may differ in the last bits from what it gives among many.
+        np.testing.assert_allclose(model.transform(images[0][None]), model.transform(images)[:1], rtol=1e-4, atol=1e-4)
+
+
 def test_a_model_of_rows_does_not_guess_the_order_of_colours(colour):
     model = Autoencoder(2, **QUICK).fit(colour.reshape(len(colour), -1))
     with pytest.raises(DataError, match="fitted on rows, not on images"):
@@ -141,3 +151,17 @@ def test_a_classifier_takes_images(grey, digits):
     rows = grey.reshape(len(grey), -1)
     assert (model.predict_proba(grey) == model.predict_proba(rows)).all()
     assert model.autoencoder_.image_shape_ == (1, 8, 8)
+
+
+def test_hidden_pixels_are_gaps_and_are_refused(grey):
+    with pytest.raises(DataError, match=r"gaps"):
+        Autoencoder(2, **QUICK).fit(np.ma.masked_array(grey, grey > 200))
+    images = grey / 255
+    images[5, 1, 1] = np.nan
+    with pytest.raises(DataError, match=r"gaps.*in column 9 \(row 5, counted from 0\)"):
+        Autoencoder(2, image_shape="auto", **QUICK).fit(images)
+
+
+def test_images_can_be_drawn_beside_their_reconstructions(grey):
+    rebuilt = Autoencoder(2, **QUICK).fit(grey).reconstruct(grey)
+    assert len(plot_reconstructions(grey, rebuilt, (8, 8), n_images=4).axes) == 8

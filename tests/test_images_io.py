@@ -59,6 +59,7 @@ def test_a_glob_searches_folders_and_brackets_in_a_name_are_no_glob(tmp_path):
     assert [file.name for file in files] == ["x[1].png"]
     assert not notes
     assert read_images([tmp_path / "a" / "x[1].png"]).rows.shape == (1, 4)
+    assert is_image(tmp_path)  # so that it is said how to name what is in the folder
     with pytest.raises(FileError, match=r"no image in .*Got 1 folder.*Search the folders with '.*\*\*"):
         read_images([tmp_path])
 
@@ -200,6 +201,19 @@ def test_a_damaged_image_is_refused_by_name(tmp_path, kind):
     save(tmp_path / "a.png", noise(64, 64, 3))
     (tmp_path / "b.png").write_bytes(broken(kind))
     with pytest.raises(FileError, match=r"b\.png.*remove 'b\.png'"):
+        read_images([tmp_path])
+
+
+def test_a_missing_file_is_one_for_python_too_and_its_neighbour_is_named(tmp_path):
+    save(tmp_path / "image1.png", noise(2, 2))
+    with pytest.raises(FileNotFoundError, match=r"no file .*imagee1\.png'. Did you mean 'image1\.png'\?"):
+        read_images([tmp_path / "imagee1.png"])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_no_image_file_and_nobody_waits_for_it(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(FileError, match="no ordinary file"):
         read_images([tmp_path])
 
 

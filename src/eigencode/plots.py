@@ -85,11 +85,11 @@ def plot_reconstructions(
 
     Parameters
     ----------
-    originals, reconstructions : array-like of shape (n, d)
-        Rows, and what a model makes of them.
+    originals, reconstructions : array-like of shape (n, d) or (n, height, width)
+        Rows or images, and what a model makes of them.
     shape : (height, width)
         Shape of one image, with height times width = d.
-    baseline : array-like of shape (n, d), optional
+    baseline : array-like of shape (n, d) or (n, height, width), optional
         What another model makes of them, as a third row.
     names : sequence of str
         What the rows of pictures are called.
@@ -340,9 +340,9 @@ def _as_images(stacks: Sequence[Any], shape: tuple[int, int]) -> np.ndarray:
     arrays = [read(stack, "images").array.astype(float) for stack in stacks]
     expected = (len(arrays[0]), shape[0] * shape[1])
     for array in arrays:
-        if array.shape != expected:
+        if array.shape not in (expected, (expected[0], *shape)):
             raise DataError(f"Rows of images of shape {shape} must form arrays of {expected}", got=f"{array.shape}")
-    return np.stack(arrays).reshape(len(arrays), -1, *shape)
+    return np.stack([array.reshape(-1, *shape) for array in arrays])
 
 
 def _plane(codes: np.ndarray) -> tuple[np.ndarray, list[str]]:

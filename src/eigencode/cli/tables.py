@@ -134,7 +134,7 @@ def read_rows(rows: Sequence[Path], chosen: Choice) -> Table | ImageRows:
 
     if pictures.are_images(rows):
         return _images(rows, chosen)
-    _refuse_image_size(chosen)
+    _refuse_image_size(rows, chosen)
     return _said(read_table(sources(rows), **chosen.arguments))
 
 
@@ -162,7 +162,7 @@ def model_and_rows(
     names = fitted_names(fitted)
     if pictures.are_images(rows):
         return fitted, _images(rows, chosen, fitted).rows
-    _refuse_image_size(chosen)
+    _refuse_image_size(rows, chosen)
     table = _said(read_matching(sources(rows), names, fitted.n_features_in_, **chosen.arguments))
     return fitted, table.rows if names is None else table.frame
 
@@ -182,8 +182,10 @@ def _images(rows: Sequence[Path], chosen: Choice, model: BaseAutoencoder | None 
     return images
 
 
-def _refuse_image_size(chosen: Choice) -> None:
+def _refuse_image_size(rows: Sequence[Path], chosen: Choice) -> None:
+    """Refuse a flag for images, once it is known that there are files, and that they are not images."""
     if chosen.image_size is not None:
+        files_of(rows)
         raise OptionError("--image-size is for image files", got="a table")
 
 

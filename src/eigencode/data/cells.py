@@ -130,11 +130,11 @@ Fill them, drop their rows, or leave the columns out.
     with np.errstate(all="ignore"):
         if np.isfinite(array.sum(dtype=np.float64)):
             return
-    table = array if array.ndim == 2 else array[:, None]
+    table = array.reshape(len(array), -1)
     advice = "Fill them, drop their rows, or leave the columns out" if role == "X" else "Fill them, or drop their rows"
     for what, test in (("gaps (NaN)", np.isnan), ("infinite cells (inf)", np.isinf)):
         if counts := _counts(table, test):
-            labels = labels_of(names, table.shape[1]) if array.ndim == 2 else [role]
+            labels = labels_of(names, table.shape[1])
             found = [
                 f"{count}{f' in {labels[j]}' if array.ndim == 2 else ''} ({'first in ' if count > 1 else ''}row {row})"
                 for j, (count, row) in counts.items()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import stat
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ import numpy as np
 from eigencode.data.image_paths import image_files, known_endings
 from eigencode.data.images import PIXEL_TYPES, ImageLayout, shown
 from eigencode.data.memory import require_memory
-from eigencode.errors import DataError, EigencodeError, FileError
+from eigencode.errors import DataError, EigencodeError, FileError, did_you_mean, file_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -212,12 +213,17 @@ def _read(path: Path, function: Callable[[Image], Any]) -> Any:
     from PIL import Image, UnidentifiedImageError
 
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe can be read only once, and might never end
+            raise FileError(f"{str(path)!r} cannot be read as an image", got="no ordinary file", hint=_without(path))
         with _silent(), Image.open(path, formats=_known_formats()) as image:
             return function(image)
     except EigencodeError:
         raise
-    except FileNotFoundError as error:
-        raise FileError(f"There is no file {str(path)!r}") from error
+    except (FileNotFoundError, PermissionError) as error:
+        what = (
+            f"There is no file {str(path)!r}" if isinstance(error, FileNotFoundError) else f"Cannot read {str(path)!r}"
+        )
+        raise file_error(error, what, hint=_neighbour(path)) from error
     except UnidentifiedImageError as error:
         found = "an empty file" if path.stat().st_size == 0 else "a file of another kind"
         raise FileError(f"{str(path)!r} is not an image that can be read", got=found, hint=_without(path)) from error
@@ -231,6 +237,15 @@ def _read(path: Path, function: Callable[[Image], Any]) -> Any:
             got=f"the error {_reason(error)}",
             hint=_without(path),
         ) from error
+
+
+def _neighbour(path: Path) -> str | None:
+    """An image in the same folder with nearly the same name."""
+    with suppress(OSError):
+        names = [item.name for item in path.parent.iterdir() if item.suffix.lower() == path.suffix.lower()]
+        near = did_you_mean(path.name, [name for name in names if name != path.name])
+        return near if near and near.startswith("Did") else None
+    return None
 
 
 def _without(path: Path) -> str:

@@ -6,6 +6,7 @@ import glob
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,9 @@ READ_ENDINGS = frozenset(
 SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "icon\r", "ehthumbs.db"})
 """What operating systems leave in folders of images, in lower case; hidden files are passed over as well."""
 
+TABLE_ENDINGS = frozenset({".csv", ".tsv", ".parquet", ".npy", ".arrow", ".feather"})
+"""Endings of files that make a folder one of tables, where they are more."""
+
 NAMED_AT_MOST = 3
 """Files that a message names before it only counts."""
 
@@ -50,9 +54,11 @@ def is_image(path: str | os.PathLike[str]) -> bool:
     path = Path(path)
     if not _names_several(path):
         return _is_image_file(path)
-    files = _visible(path)
-    n_images = sum(map(_is_image_file, files))
-    return n_images > sum(file.suffix.lower() in (".csv", ".tsv", ".parquet", ".npy") for file in files)
+    found = _visible(path)
+    n_images = sum(map(_is_image_file, found))
+    n_tables = sum(item.suffix.lower() in TABLE_ENDINGS for item in found)
+    # Folders alone may hold images, one folder a class: how to name these is said when they are read.
+    return n_images > n_tables or (not n_tables and any(item.is_dir() and _holds_image(item) for item in found))
 
 
 def image_files(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Path], list[str]]:
@@ -107,6 +113,12 @@ def natural_order(path: str | os.PathLike[str]) -> tuple[Any, str]:
 
 def _names_several(path: Path) -> bool:
     return path.is_dir() or (glob.has_magic(str(path)) and not path.exists())
+
+
+def _holds_image(folder: Path) -> bool:
+    with suppress(FileError):
+        return any(map(_is_image_file, _visible(folder)))
+    return False
 
 
 def _is_image_file(path: Path) -> bool:

@@ -56,6 +56,8 @@ def shape_asked_for(estimator: Any) -> tuple[int, ...]:
 def _flattened(estimator: Any, rows: Rows, reset: bool) -> Rows:
     """Images as rows, if they are images; what the estimator knows of these is compared or, with ``reset``, set."""
     known = (() if reset else getattr(estimator, "image_shape_", ())) or shape_asked_for(estimator)
+    if known and not reset:
+        _refuse_one_image(rows.array.shape, known, estimator.n_features_in_)
     if rows.array.ndim in (3, 4) and (
         rows.array.dtype.name in PIXEL_TYPES or known or getattr(estimator, "image_shape", None) == "auto"
     ):
@@ -70,6 +72,17 @@ def _flattened(estimator: Any, rows: Rows, reset: bool) -> Rows:
     if reset:
         estimator.image_shape_ = shape_asked_for(estimator) if rows.layout is None else rows.layout.image_shape
     return rows
+
+
+def _refuse_one_image(shape: tuple[int, ...], known: tuple[int, ...], n_columns: int) -> None:
+    """Refuse what is not several images, or one of them, but the image itself."""
+    alone = {known[1:], known, (*known[1:], known[0])} if known[0] > 1 else {known[1:]}
+    if shape in alone and not (len(shape) == 2 and shape[1] == n_columns):
+        raise DataError(
+            "Images must form an array of shape (n, h, w) or (n, h, w, c)",
+            got=f"one image, of shape {shape}",
+            hint="Pass X[None], an array of one image",
+        )
 
 
 def read_codes(codes: Any, names: Sequence[str], owner: str) -> np.ndarray:
@@ -174,11 +187,13 @@ def check_shape(array: np.ndarray, min_rows: int) -> None:
     """Refuse what is no table of at least so many rows."""
     if array.ndim != 2:
         kind = "scalar array" if array.ndim == 0 else f"{array.ndim}D array"
-        hint = (
-            "Reshape your data with X.reshape(-1, 1) if it has a single column or X.reshape(1, -1) if it is one row"
-            if array.ndim < 2
-            else "Reshape your data with X.reshape(len(X), -1), or give image_shape='auto' if these are images"
-        )
+        hint = "Reshape your data with X.reshape(len(X), -1)"
+        if array.ndim < 2:
+            hint = (
+                "Reshape your data with X.reshape(-1, 1) if it has a single column or X.reshape(1, -1) if it is one row"
+            )
+        elif array.ndim < 5:
+            hint += ", or give image_shape='auto' if these are images"
         raise DataError(f"Expected 2D array, got {kind} instead", got=f"the shape {array.shape}", hint=hint)
     for n_found, least, what in ((array.shape[0], min_rows, "sample(s)"), (array.shape[1], 1, "feature(s)")):
         if n_found < least:
