@@ -188,13 +188,19 @@ def test_a_stack_that_is_interrupted_in_its_first_layer(X, interrupt):
     assert np.isfinite(model.reconstruct(X[:5])).all()
 
 
-def test_a_stack_that_is_interrupted_between_its_layers(X, interrupt):
-    interrupt(loop, "begin", 2)
+@pytest.mark.parametrize(
+    ("call", "epochs", "says"), [(2, [3, 0], "in layer 2 of 2; the network"), (3, [3, 3], "after the last layer; the")]
+)
+def test_a_stack_that_is_interrupted_before_a_training_begins(call, epochs, says, X, interrupt):
+    interrupt(loop, "begin", call)
     model = StackedAutoencoder(layers=(20, 8), max_epochs=3, batch_size=32, optimizer="adam", random_state=0)
-    with pytest.warns(InterruptedWarning):
+    with pytest.warns(InterruptedWarning) as warned:
         model.fit(X)
-    assert [layer.history_[-1]["epoch"] for layer in model.layers_] == [3, 0]
-    assert model.notes_[0].startswith("training was interrupted in layer 2 of 2; neither")
+    assert len(warned) == 1
+    assert [layer.history_[-1]["epoch"] for layer in model.layers_] == epochs
+    assert model.history_[-1]["epoch"] == 0
+    assert model.notes_[0].startswith(f"training was interrupted {says}")
+    assert np.isfinite(model.reconstruct(X[:5])).all()
 
 
 def test_labels_are_not_begun_after_an_interruption_in_the_autoencoder(digits, interrupt):

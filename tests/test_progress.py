@@ -8,7 +8,9 @@ import time
 import numpy as np
 import pytest
 
+import eigencode
 from eigencode import Autoencoder, StackedAutoencoder, fit_many, progress
+from eigencode.cli import main
 from eigencode.training import loop
 from eigencode.training.progress import Look
 
@@ -160,3 +162,21 @@ def test_a_time_limit_is_the_end_that_is_shown(X, shown):
         look(bar)
     assert 5 + 2 * 50 < bar.total <= 5 + 2 * 60
     assert "as far as the time limit allows" in shown.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("is_terminal", "flag", "is_shown"), [(True, "", True), (True, "-q", False), (False, "", False)]
+)
+def test_a_command_shows_itself_in_a_terminal(is_terminal, flag, is_shown, X, shown, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("rows.npy", X)
+    monkeypatch.setattr("eigencode.cli.main._is_terminal", lambda stream: is_terminal)
+    fit = ["fit", "rows.npy", "--output", "m.safetensors", "--hidden", "16", "--max-epochs", "3", "--random-state", "0"]
+    assert main([*fit, *flag.split()]) == 0
+    found = shown.getvalue()
+    assert ("Autoencoder: 100%" in found) == is_shown
+    assert is_shown or found == ""
+    if is_shown:
+        for stage in ["reading", "loading PyTorch", "preparing", "writing m.safetensors"]:
+            assert stage in found
+    assert not eigencode.load("m.safetensors").verbose

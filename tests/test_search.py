@@ -227,3 +227,36 @@ def test_a_refused_fit_leaves_a_search_as_it_was(search):
     with pytest.raises(DataError, match="gaps"):
         search.fit(np.where(X > 15, np.nan, X))
     assert vars(search) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "chosen", "says"),
+    [
+        ("n_components", [2, 4, 8], 8, "n_components=8 is the largest value tried"),
+        ("n_components", [2, 4, 8], 2, "n_components=2 is the smallest value tried"),
+        ("n_components", [2, 4, 8], 4, None),
+        ("n_components", [2, 30], 30, None),  # as many as there are columns
+        ("n_components", [1, 2, 4], 1, None),  # there are no fewer
+        ("n_components", [8], 8, None),
+        ("n_components", ["auto", 8], 8, None),
+        ("n_components", [4, 8, "auto"], "auto", None),
+        ("n_components", np.array([2, 4]), 4, "n_components=4 is the largest"),
+        ("learning_rate", [1e-3, 1e-2], 1e-3, "learning_rate=0.001 is the smallest"),
+        ("hidden", [(8,), (32,), (64, 32)], (32,), "hidden=32 is the largest"),
+        ("hidden", [(8,), (32,), (64, 32)], (64, 32), None),
+        ("beta", [0, 1, 2], 0, None),  # the end of its range
+        ("validation_fraction", [0.1, 0.2], 0.2, "validation_fraction=0.2 is the largest"),
+        ("random_state", [0, 1], 1, None),
+        ("tied", [False, True], True, None),
+        ("activation", ["gelu", "tanh"], "tanh", None),
+        ("corruption__variance", [0.0, 0.1], 0.0, None),
+        ("corruption__variance", [0.0, 0.1], 0.1, "corruption__variance=0.1 is the largest"),
+    ],
+)
+def test_a_choice_at_the_edge_of_what_was_tried_is_said(name, values, chosen, says):
+    from eigencode.search import _edges
+
+    candidates = [{name: value} for value in values]
+    found = _edges(Autoencoder(), candidates, {name: chosen}, n_features=30)
+    assert len(found) == (says is not None)
+    assert says is None or (found[0].startswith(says) and "try" in found[0])

@@ -223,7 +223,7 @@ class TrainingOptions:
             object="a NumPy random generator",
         ),
     ] = None
-    verbose: Annotated[bool, Knob("Show a progress bar.")] = False
+    verbose: Annotated[bool, Knob("Show a progress bar, as commands do in a terminal.")] = False
 
 
 @dataclass(eq=False, repr=False)

@@ -374,21 +374,25 @@ def _edges(
 ) -> list[str]:
     """A sentence for each number chosen that lies at the edge of those tried, where it could have gone on."""
     found = []
-    for name, value in chosen.items():
-        tried = {params[name] for params in candidates if name in params and _is_size(name, params[name])}
-        if not _is_size(name, value) or len(tried) < 2 or value not in (min(tried), max(tried)):
+    for name, chosen_value in chosen.items():
+        sizes = [_size(name, params[name]) for params in candidates if name in params]
+        tried, value = {size for size in sizes if size is not None}, _size(name, chosen_value)
+        if value is None or len(tried) < 2 or value not in (min(tried), max(tried)):
             continue
         side, further = ("largest", "larger") if value == max(tried) else ("smallest", "smaller")
         if value not in _ends(estimator, name, n_features)[side]:
             found.append(
-                f"{name}={value:g} is the {side} value tried, so the best may lie beyond it: try {further} ones too"
+                f"{name}={value:.12g} is the {side} value tried, so the best may lie beyond it: try {further} ones too"
             )
     return found
 
 
-def _is_size(name: str, value: Any) -> bool:
-    """Whether a parameter's value is a number that more or less of it means something; a seed is none."""
-    return isinstance(value, Real) and not isinstance(value, bool | np.bool_) and not name.endswith("random_state")
+def _size(name: str, value: Any) -> float | None:
+    """A parameter's value as a number of which there may be more or less; a seed is none, a sequence of one is."""
+    if isinstance(value, tuple | list) and len(value) == 1:
+        value = value[0]
+    is_number = isinstance(value, Real) and not isinstance(value, bool | np.bool_)
+    return float(value) if is_number and not name.endswith("random_state") else None
 
 
 def _ends(estimator: BaseAutoencoder, name: str, n_features: int) -> dict[str, tuple[float, ...]]:

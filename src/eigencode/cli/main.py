@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
-from cyclopts import CycloptsError
+from cyclopts import CycloptsError, UnusedCliTokensError
 
 from eigencode import progress
 from eigencode.cli.app import app
@@ -61,7 +61,7 @@ def _run(tokens: Sequence[str]) -> int:
     except CycloptsError as error:
         command = " ".join(["eigencode", *(error.command_chain or ())])
         advice = advice_on_taken_words(tokens, error)
-        print(f"{error}{advice}\nSee {command} --help", file=sys.stderr)
+        print(f"{_understood(error)}{advice}\nSee {command} --help", file=sys.stderr)
         return 2
     except EigencodeError as error:
         print(in_flags(str(error)), file=sys.stderr)
@@ -74,6 +74,14 @@ def _run(tokens: Sequence[str]) -> int:
         _close(sys.stdout)
         return 0
     return 130 if any(isinstance(warning, InterruptedWarning) for warning in warned) else 0
+
+
+def _understood(error: CycloptsError) -> str:
+    """What was not understood, in a sentence."""
+    if isinstance(error, UnusedCliTokensError):
+        words = [token.removeprefix("./") if token == "./-" else token for token in error.unused_tokens or ()]
+        return f"There is no use here for {', '.join(map(repr, words))}."
+    return str(error)
 
 
 @contextmanager

@@ -86,37 +86,46 @@ class StackedAutoencoder(StackedOptions, BaseAutoencoder):
         "layers_": list[BaseAutoencoder],
     }
 
+    def _begin(self, X: Any, sample_weight: Any = None) -> tuple[TrainingState, loop.Work]:
+        """Stand at the start, which the layers make; an interruption costs none that was learned."""
+        self._learned: list[BaseAutoencoder] = []  # in place, so that a failure leaves it as it is
+        try:
+            return super()._begin(X, sample_weight)
+        except KeyboardInterrupt:
+            if not self._learned:
+                raise
+            warnings.warn(INTERRUPTION, InterruptedWarning, stacklevel=3)
+            return super()._begin(X, sample_weight)
+        finally:
+            del self._learned
+
     def _fit_scaler(self, array: np.ndarray, weights: np.ndarray | None) -> Scaler:
         """Fit the layers; the first one's scale is the stack's."""
         self._began = time.monotonic()
-        self._interrupted_in: int | None = None
+        kept: list[BaseAutoencoder] = vars(self).get("_learned", [])
+        n_learned = len(kept)  # before an interruption
+        self._interrupted_in = n_learned or None
         self.layers_: list[BaseAutoencoder] = []
         codes = array
         for place, layer in enumerate(self._layers(*array.shape)):
-            layer.set_params(random_state=generator(self.seed_, "layer", place).initial_seed())
-            if self._interrupted_in is not None:
-                layer.max_epochs = 0  # what is left is to make a whole model of what was learned
-            if self._is_interrupted_while_fitting(layer, codes, weights, place):
-                self._interrupted_in = place
+            if place < n_learned:
+                layer = kept[place]
+            else:
+                self._fit_layer(layer, codes, weights, place)
+                kept.append(layer)
             self.layers_.append(layer)
             codes = layer._codes(codes)
         return self.layers_[0].scaler_
 
-    def _is_interrupted_while_fitting(
-        self, layer: BaseAutoencoder, codes: np.ndarray, weights: np.ndarray | None, place: int
-    ) -> bool:
-        """Fit a layer, and say whether an interruption ended that; before anything was learned it is one of the fit."""
-        try:
-            state, work = layer._begin(codes, weights)
-        except KeyboardInterrupt:
-            if not place:
-                raise
+    def _fit_layer(self, layer: BaseAutoencoder, codes: np.ndarray, weights: np.ndarray | None, place: int) -> None:
+        """Fit a layer; after an interruption there is no training, but a whole model of what was learned."""
+        layer.set_params(random_state=generator(self.seed_, "layer", place).initial_seed())
+        if self._interrupted_in is not None:
             layer.max_epochs = 0
-            state, work = layer._begin(codes, weights)
-            state.interrupted = True
-            warnings.warn(INTERRUPTION, InterruptedWarning, stacklevel=7)
+        state, work = layer._begin(codes, weights)
         layer._train_to_the_end(state, work, title=f"layer {place + 1}", verbose=self.verbose)
-        return state.interrupted
+        if state.interrupted:
+            self._interrupted_in = place
 
     def _prepare(
         self, options: AutoencoderOptions, rows: Tensor, units: Units, weights: np.ndarray | None
@@ -137,8 +146,10 @@ class StackedAutoencoder(StackedOptions, BaseAutoencoder):
     def _conclude(self, state: TrainingState, work: loop.Work) -> None:
         super()._conclude(state, work)
         if self._interrupted_in is not None:
-            where = f"in layer {self._interrupted_in + 1} of {len(self.layers_)}"
+            last, n = self._interrupted_in + 1, len(self.layers_)
+            where = f"in layer {last} of {n}" if last <= n else "after the last layer"
             left = "neither the layers above it nor the network as a whole were trained"
+            left = left if last < n else "the network as a whole was not trained"
             others = [note for note in self.notes_ if not note.startswith(INTERRUPTED)]
             self.notes_ = [f"{INTERRUPTED} {where}; {left}", *others]
 

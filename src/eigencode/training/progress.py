@@ -28,7 +28,7 @@ def training(
     if not is_shown(verbose) or not runs:
         return nullcontext()
     style = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}{postfix}"
-    return Line(Look(runs), 0.0, desc=title, leave=leaves(), total=1, bar_format=style)
+    return Line(Look(runs, leaves()), 0.0, desc=title, leave=leaves(), total=1, bar_format=style)
 
 
 @dataclass
@@ -39,9 +39,12 @@ class Look:
     ----------
     runs : sequence of (TrainingState, Work)
         The models.
+    tells : bool
+        Whether to say once how long the training is expected to take.
     """
 
     runs: Sequence[tuple[TrainingState, Work]]
+    tells: bool = True
     _first: tuple[float, int] | None = None
     _is_told: bool = False
 
@@ -53,7 +56,7 @@ class Look:
         left = None if pace is None else (end - made) / pace
         if left is not None and not self._is_told:
             self._is_told = True
-            if left > SHORT:
+            if self.tells and left > SHORT:
                 say(f"{in_words(left)}: {self._plan()}")
         bar.n, bar.total = made, end
         bar.set_postfix_str(", ".join(self._facts(made, elapsed, left)), refresh=False)
