@@ -2,6 +2,6 @@
 
 from eigencode.cli import commands  # noqa: F401 (makes them commands of the application)
 from eigencode.cli.app import app
-from eigencode.cli.main import main
+from eigencode.cli.entry import main
 
 __all__ = ["app", "main"]
