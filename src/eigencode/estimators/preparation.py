@@ -66,6 +66,9 @@ RESCALED = "Divide them by {largest} first, or use likelihood='poisson' if they 
 CALIBRATION_ROWS = 8192
 """Rows that settle a likelihood's own parameters at the start."""
 
+TYPICAL_CELLS, TYPICAL_ROWS = 2**22, 512
+"""Cells of the rows that stand for weighted ones, a few megabytes, but at least so many rows."""
+
 DEEPEST = 16
 """More layers than that are a width that lost its brackets."""
 
@@ -195,9 +198,9 @@ class _Table:
 
     @classmethod
     def of(cls, rows: Tensor, weights: Tensor | None, units: Units, n_training: int) -> _Table:
-        typical = rows if weights is None else rows[_systematic_sample(weights)]
+        typical = rows if weights is None else rows[_systematic_sample(weights, rows.shape[1])]
         weighed = rows if weights is None else rows * weights.sqrt()[:, None]
-        return cls(typical, weighed, Sizes(rows.shape[1], 1, n_training, units, typical.amin(0), typical.amax(0)))
+        return cls(typical, weighed, Sizes(rows.shape[1], 1, n_training, units, rows.amin(0), rows.amax(0)))
 
     @property
     def sample(self) -> Tensor:
@@ -298,10 +301,13 @@ def _begin_at(composition: Composition, table: _Table, start: LinearStart | None
     settle(composition, table.typical, start, is_newton)
 
 
-def _systematic_sample(weights: Tensor) -> Tensor:
-    """Row numbers, each as often as its weight says, up to rounding: what a statistic of the rows should see."""
+def _systematic_sample(weights: Tensor, n_columns: int) -> Tensor:
+    """Row numbers, each as often as its weight says, up to rounding: what a statistic of the rows should see.
+
+    As many as there are rows, and more of few rows so that little is rounded, but no more than take little memory.
+    """
     cumulative = weights.double().cumsum(0)
-    n_draws = max(len(weights), 2 * CALIBRATION_ROWS)
+    n_draws = min(max(len(weights), 2 * CALIBRATION_ROWS), max(TYPICAL_CELLS // n_columns, TYPICAL_ROWS))
     places = (torch.arange(n_draws, dtype=torch.float64) + 0.5) * (cumulative[-1] / n_draws)
     return torch.searchsorted(cumulative, places).clamp_(max=len(weights) - 1)
 
