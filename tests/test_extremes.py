@@ -1,5 +1,6 @@
 """Extremes: tables of very large and very small numbers, constant columns, hardly any rows, and what answers take."""
 
+import copy
 import warnings
 
 import numpy as np
@@ -179,14 +180,13 @@ def test_a_regressor_says_a_constant_label_exactly(value):
 @pytest.mark.parametrize(
     "X",
     [
-        np.full((5, 8), 3.0),
-        np.zeros((2, 8)),
-        varying(2, 8),
-        varying(5, 8),
-        np.tile(varying(3, 8), (20, 1)),
-        np.tile(varying(30, 1), (1, 8)),
+        pytest.param(np.full((5, 8), 3.0), id="constant"),
+        pytest.param(varying(2, 8), id="two rows"),
+        pytest.param(np.zeros((2, 8)), id="zeros", marks=pytest.mark.slow),
+        pytest.param(varying(5, 8), id="few rows", marks=pytest.mark.slow),
+        pytest.param(np.tile(varying(3, 8), (20, 1)), id="duplicates", marks=pytest.mark.slow),
+        pytest.param(np.tile(varying(30, 1), (1, 8)), id="equal columns", marks=pytest.mark.slow),
     ],
-    ids=["constant", "zeros", "two rows", "few rows", "duplicates", "equal columns"],
 )
 def test_answers_about_poor_tables_are_finite(kind, X):
     model = quietly(lambda: clone(REAL[kind]).fit(X))
@@ -210,7 +210,10 @@ def test_a_table_of_one_column_is_answered(kind):
 SIZES = [(1e-27, np.float32), (1e30, np.float32), (1e-170, np.float64), (1e160, np.float64), (1e300, np.float64)]
 
 
-@pytest.mark.parametrize(("size", "dtype"), SIZES)
+@pytest.mark.parametrize(
+    ("size", "dtype"),
+    [*SIZES[1:3], *(pytest.param(*case, marks=pytest.mark.slow) for case in (*SIZES[:1], *SIZES[3:]))],
+)
 @pytest.mark.parametrize("kind", REAL)
 def test_every_kind_learns_tables_of_any_size_as_those_near_one(kind, size, dtype):
     usual = varying(d=8)
@@ -276,3 +279,74 @@ def test_a_classifier_learns_tables_of_any_size():
     for size, dtype in SIZES:
         model = AutoencoderClassifier(autoencoder=LinearAutoencoder(2, random_state=0), max_epochs=20, random_state=0)
         assert quietly(lambda m=model, s=size, t=dtype: m.fit((rows * s).astype(t), y)).score(rows * size, y) > 0.95
+
+
+# -- memory
+
+MEASURED = """
+import resource, sys
+import numpy as np
+import eigencode
+from eigencode import Autoencoder, AutoencoderClassifier, VariationalAutoencoder
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+rng = np.random.default_rng(0)
+rows = rng.normal(size=(300, 50)).astype(np.float32)
+FEW = {"hidden": (16,), "max_epochs": 1, "random_state": 0}
+"""
+
+
+def measured(code):
+    """What a program of its own prints: megabytes."""
+    program = MEASURED + textwrap.dedent(code)
+    found = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=True)
+    return [float(number) for number in found.stdout.split()]
+
+
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak is in other units elsewhere")
+
+
+@linux
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "question",
+    ["reconstruct(X)", "inverse_transform(Z)", "fit_density(rows).sample(len(X) // 2, random_state=0)"],
+)
+@pytest.mark.parametrize("kind", ["Autoencoder", "VariationalAutoencoder"])
+def test_an_answer_takes_little_memory_beside_itself(kind, question):
+    answer, grown = measured(
+        f"""
+        model = {kind}(8, **FEW).fit(rows)
+        X = np.tile(rows, (1000, 1))
+        Z = np.ones((len(X), 8), np.float32)
+        def ask(X, Z):
+            return model.{question}
+        ask(X[:20_000], Z[:20_000])
+        before = peak()
+        answer = ask(X, Z)
+        print(answer.nbytes / 2**20, peak() - before)
+        """
+    )
+    assert answer > 50
+    assert grown < 1.2 * answer
+
+
+@linux
+@pytest.mark.slow
+def test_weights_take_no_more_memory_than_their_rows_do():
+    def grown(weights):
+        (found,) = measured(
+            f"""
+            wide = rng.normal(size=(200, 8000)).astype(np.float32)
+            weights = {weights}
+            Autoencoder(8, **FEW).fit(wide[:, :50], sample_weight=weights)
+            before = peak()
+            Autoencoder(8, **FEW).fit(wide, sample_weight=weights)
+            print(peak() - before)
+            """
+        )
+        return found
+
+    assert grown("rng.uniform(0.5, 2, size=200)") < grown("None") + 100

@@ -298,7 +298,8 @@ class Scaler:
         """The one value of each constant column, in the data's units."""
         rows = self.center[None].copy()
         _take_exponentials(rows, self.logarithmic)
-        return rows[0, self.constant]
+        values = np.where(self.logarithmic, rows[0].round(), rows[0]) if self.logarithmic else rows[0]
+        return values[self.constant]
 
     @property
     def has_squares(self) -> bool:

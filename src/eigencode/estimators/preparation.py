@@ -66,7 +66,7 @@ RESCALED = "Divide them by {largest} first, or use likelihood='poisson' if they 
 CALIBRATION_ROWS = 8192
 """Rows that settle a likelihood's own parameters at the start."""
 
-TYPICAL_CELLS, TYPICAL_ROWS = 2**22, 512
+TYPICAL_CELLS, TYPICAL_ROWS = 2**21, 256
 """Cells of the rows that stand for weighted ones, a few megabytes, but at least so many rows."""
 
 DEEPEST = 16
