@@ -1,6 +1,9 @@
 """Extremes: tables of very large and very small numbers, constant columns, hardly any rows, and what answers take."""
 
 import copy
+import subprocess
+import sys
+import textwrap
 import warnings
 
 import numpy as np
