@@ -40,7 +40,7 @@ from eigencode import (
     StackedAutoencoder,
     VariationalAutoencoder,
 )
-from eigencode.errors import EigencodeError
+from eigencode.errors import EigencodeError, ResultWarning
 from eigencode.parts import GaussianLikelihood, GaussianWeights, Masking, SaltAndPepper
 
 GIGABYTE = 2**30
@@ -284,8 +284,10 @@ def answers(model: Any, X: np.ndarray, seed: int) -> Iterator[tuple[str, Any]]:
         questions["save"] = lambda: save_again(model)
     for name, question in questions.items():
         try:
-            yield name, question()
-        except EigencodeError:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", ResultWarning)  # which says of an answer that it is infinite
+                yield name, question()
+        except (EigencodeError, ResultWarning):
             yield name, 0.0
 
 

@@ -27,6 +27,12 @@ from eigencode.estimators.preparation import check_values
 from eigencode.parts.distributions import Distribution
 from eigencode.training.execution import Execution
 
+FARTHEST_SQUARED = 1e100
+"""Scaled cells of smaller size have squares that are numbers of float64, and so have sums of them."""
+
+LONGEST = 80
+"""Letters of an answer that are shown."""
+
 Question = Callable[[Composition, Tensor, Tensor], Tensor]
 """A function of the model, of scaled rows, and of these rows as the encoder sees them."""
 
@@ -111,7 +117,7 @@ class Answers(BaseEstimator):
                 p = model.decode(self._tensor(codes[first : first + n_rows]))
                 yield self._in_data_units(mean_in_own_units(model, p))
 
-        return filled(len(codes), blocks())
+        return numbers_only(filled(len(codes), blocks()))
 
     def reconstruct(self, X: Any, *, n_components: int | None = None) -> np.ndarray:
         """Encode and decode rows: the mean of p(x|z) at the mean code, in the data's units.
@@ -130,10 +136,12 @@ class Answers(BaseEstimator):
         """
         kept = self._kept(n_components)
         given = read_rows(self, X, finite=False)
-        rows = self._answer_of(
-            given.array,
-            lambda model, x, clipped: mean_in_own_units(model, _reconstruction(model, clipped, kept)),
-            self._in_data_units,
+        rows = numbers_only(
+            self._answer_of(
+                given.array,
+                lambda model, x, clipped: mean_in_own_units(model, _reconstruction(model, clipped, kept)),
+                self._in_data_units,
+            )
         )
         return rows if given.layout is None else given.layout.images(rows)
 
@@ -287,7 +295,7 @@ class Answers(BaseEstimator):
     def _answer(self, X: Any, function: Question, finish: Finish = to_array) -> np.ndarray:
         """Apply a function of the model, scaled rows, and these rows as the encoder sees them, a chunk at a time."""
         check_is_fitted(self)
-        return self._answer_of(self._numbers(X, finite=False), function, finish)
+        return numbers_only(self._answer_of(self._numbers(X, finite=False), function, finish))
 
     def _answer_of(self, array: np.ndarray, function: Question, finish: Finish = to_array) -> np.ndarray:
         """The same for an array of numbers; what ``finish`` makes of each chunk's answer is the whole's."""
@@ -358,6 +366,10 @@ class Answers(BaseEstimator):
         wild = ~np.isfinite(found.reshape(len(found), -1)).all(1)
         if wild.any() and float_type(array.dtype) == np.float32:
             found[wild] = self._answer_of(array[wild].astype(np.float64), function)
+        if wild.any():
+            with np.errstate(over="ignore"):
+                is_near = (np.abs(self.scaler_.transform(array[wild])) < FARTHEST_SQUARED).all(1)
+            _require_numbers(found[wild][is_near], np.flatnonzero(wild)[is_near])  # of all others, inf is the answer
         return found
 
     def _check_values(self, array: np.ndarray) -> None:
@@ -401,6 +413,27 @@ def _reconstruction(model: Composition, x: Tensor, n_components: int) -> Distrib
     if n_components < z.shape[1]:
         z = nn.functional.pad(z[:, :n_components], (0, z.shape[1] - n_components))
     return model.decode(z)
+
+
+def numbers_only(answers: np.ndarray) -> np.ndarray:
+    """The answers, which are finite numbers for all rows."""
+    # A sum needs no memory of its own; that of the largest numbers alone may be none.
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = float(answers.sum(dtype=np.float64))
+    if not math.isfinite(total):
+        _require_numbers(answers, np.arange(len(answers)))
+    return answers
+
+
+def _require_numbers(answers: np.ndarray, places: np.ndarray) -> None:
+    """Refuse what only weights far from those of any fit give; ``places`` are the rows that the answers are to."""
+    wild = ~np.isfinite(answers).all(tuple(range(1, answers.ndim)))
+    if wild.any():
+        raise DataError(
+            "The model has no finite answer to some rows",
+            got=f"{answers[wild][0]} for row {places[wild][0]}"[:LONGEST],
+            hint="Its weights are far from those that a fit gives: fit it again",
+        )
 
 
 def filled(n_rows: int, blocks: Iterator[np.ndarray]) -> np.ndarray:

@@ -13,7 +13,7 @@ from torch import Tensor
 from eigencode.data.sources import chunk_rows
 from eigencode.density import Mixture, fit_mixture
 from eigencode.errors import OptionError
-from eigencode.estimators.answers import Answers, filled, mean_in_own_units
+from eigencode.estimators.answers import Answers, filled, mean_in_own_units, numbers_only
 from eigencode.training.noise import generator, resolve_seed
 
 
@@ -75,7 +75,7 @@ class Generation(Answers):
                 source = generator(seed, "sample", place, device=self.execution_.device)
                 yield self._in_data_units(mean_in_own_units(model, p) if mean else p.sample(source))
 
-        return filled(int(n_rows), blocks())
+        return numbers_only(filled(int(n_rows), blocks()))
 
     def _drawn_codes(self, n_rows: int, seed: int) -> Iterator[Tensor]:
         """Codes from the mixture, else from the prior, in float64: ``n_rows`` rows in tensors of shape (m, k)."""
