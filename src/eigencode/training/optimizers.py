@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol
 
@@ -162,10 +163,38 @@ class FullBatchLBFGS(torch.optim.LBFGS):
 
     def step(self, closure: Callable[[], Tensor], rate: float) -> Tensor:  # type: ignore[override]
         """Take five steps of a size along directions that the closure's earlier gradients suggest."""
-        self.param_groups[0]["lr"] = rate
-        # torch passes on whatever the closure returns; a tensor does not wait for the device.
-        return super().step(closure)
+        group = self.param_groups[0]
+        group["lr"] = rate
+        (vector,) = group["params"]
 
+        def scaled() -> Tensor:
+            loss = closure()
+            scale = self._scale(vector)
+            if scale == 1:
+                return loss
+            vector.grad.mul_(scale)
+            return loss * scale
+
+        # torch passes on whatever the closure returns; a tensor does not wait for the device.
+        loss = super().step(scaled)
+        return loss / self._scale(vector)
+
+    def _scale(self, vector: Tensor) -> float:
+        """A power of two for the objective, settled by the first gradient and 1 for most.
+
+        The line search takes the fourth power of a gradient's length, of which float32 has no number where counts are
+        large. A power of two rounds nothing.
+        """
+        kept = self.state[vector]
+        if "scale" not in kept:
+            length = 1.0 if "old_dirs" in kept or vector.grad is None else float(torch.linalg.vector_norm(vector.grad))
+            is_large = math.isfinite(length) and length > LONG_GRADIENT
+            kept["scale"] = 2.0 ** -math.floor(math.log2(length)) if is_large else 1.0
+        return float(kept["scale"])
+
+
+LONG_GRADIENT = 2.0**12
+"""Length of a gradient from which L-BFGS is given a smaller multiple of the objective."""
 
 NO_STEP = 1e-30
 """A step size that moves nothing."""
