@@ -129,7 +129,7 @@ def outcome(facts: Mapping[str, Any]) -> dict[str, str]:
     linear = facts["baseline_objective"]
     return {
         f"{facts['judged_by']} objective": f"{facts['objective']:.5g} nats a row of scaled data (lower is better)",
-        "linear baseline": "no closed form is known for this kind" if linear is None else f"{linear:.5g}",
+        "linear baseline": "there is none for this kind" if linear is None else f"{linear:.5g}",
         **({"note": "; ".join(facts["notes"])} if facts["notes"] else {}),
     }
 

@@ -91,7 +91,8 @@ class Work:
     batch_size : int
         Rows a step.
     patience : int
-        Epochs without progress before the decay.
+        Epochs without progress before the decay; twice as many where the start was not improved on yet, since the way
+        from a good start may lead over worse weights.
     progress : float
         What counts as progress: an improvement by more than this share of all that was gained since the start.
     clock : Clock
@@ -378,7 +379,7 @@ def record(
         state.stale_epochs += 1
     if _has_blown_up(state, objective):
         state.retreat()
-    elif state.stale_epochs >= work.patience:
+    elif state.stale_epochs >= (work.patience if state.best.epoch else 2 * work.patience):
         state.decay("plateau")
     return row
 
