@@ -130,6 +130,7 @@ def test_images_of_another_size_are_refused_or_resized(folder, tmp_path, capsys)
         (["fit", "png", "--image-size", "8", "--output", "n.safetensors"], "Try --image-size 28x28"),
         (["fit", "png/1.png", "--output", "n.safetensors"], "two rows at least"),
         (["fit", "png/1.png", "rows.npy", "--output", "n.safetensors"], "is not an image file by its ending"),
+        (["fit", "nothing/", "--output", "n.safetensors"], "There is no file or folder 'nothing'"),
         (["fit", "png/no.png", "--output", "n.safetensors"], "There is no file"),
         (["fit", "rows.npy", "--image-shape", "auto", "--output", "n.safetensors"], "--image-shape auto is for"),
     ],

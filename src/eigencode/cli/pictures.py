@@ -123,4 +123,6 @@ def write(output: Path, model: BaseAutoencoder, rows: np.ndarray) -> None:
     files = write_pictures(output, as_pixels(images, (low, high)))
     height, width = images.shape[1:3]
     where = files[0] if len(files) == 1 and files[0] == output else f"{files[0]} ... {files[-1].name}"
-    print(f"{len(rows)} images of {width}x{height} pixels are in {where} ({low:g} is black, {high:g} is white).")
+    said = "1 image" if len(rows) == 1 else f"{len(rows)} images"
+    verb = "is" if len(rows) == 1 else "are"
+    print(f"{said} of {width}x{height} pixels {verb} in {where} ({low:g} is black, {high:g} is white).")

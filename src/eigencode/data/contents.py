@@ -100,7 +100,7 @@ def _in_folder(folder: Path, endings: Iterable[str]) -> list[Source]:
     known = set(endings)
     found = [item for item in items if ending_of(item)[0] in known and item.is_file()]
     if not found:
-        raise FileError(f"The folder {str(folder)!r} holds no table", hint=did_you_mean("", known))
+        raise FileError(f"The folder {str(folder)!r} holds no table, and no image", hint=did_you_mean("", known))
     if len(several := sorted({"".join(ending_of(item)) for item in found})) > 1:
         raise FileError(
             f"The folder {str(folder)!r} holds tables in several formats",

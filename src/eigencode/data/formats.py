@@ -9,7 +9,7 @@ from eigencode.data.binary_files import Arrow, Npy, Parquet
 from eigencode.data.contents import Content, Source, content_of, ending_of
 from eigencode.data.delimited import Csv, Tsv
 from eigencode.data.table_files import DEFAULT, TableFile, TextOptions
-from eigencode.errors import DataError, FileError, as_path, did_you_mean
+from eigencode.errors import DataError, FileError, MissingFileError, as_path, did_you_mean
 
 __all__ = ["FOLDER_ENDINGS", "FORMATS", "READABLE", "Csv", "TableFile", "TextOptions", "open_table"]
 
@@ -77,6 +77,8 @@ def check_ending(path: Path) -> None:
     ending, packing = ending_of(path)
     if ending in READABLE or (packing and not ending) or (path.exists() and not path.is_file()):
         return
+    if not ending and not path.exists():
+        raise MissingFileError(f"There is no file or folder {str(path)!r}")
     raise FileError(
         f"The ending of {str(path)!r} does not name a format for this",
         got=repr(ending + packing) if ending else "no ending",
