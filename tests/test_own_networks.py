@@ -68,7 +68,8 @@ def test_networks_that_cannot_be_used_are_refused_when_fitted(module, message):
             lambda y, training: fail(KeyError("here")) if training else y,
             "Own failed for .* rows.*KeyError",
         ),
-        (lambda y, training: y[:1] if training else y, "must return one row for each of"),
+        (lambda y, training: y[:1] if training else y, "must return a tensor of shape"),
+        (lambda y, training: y[:, :1] if training else y, r"must return a tensor of shape \(\d+, 2\)"),
         (lambda y, training: (y,) if training else y, "Got a tuple"),
     ],
 )

@@ -25,7 +25,10 @@ class EigencodeError(Exception):
 
     def __init__(self, what: str, *, got: object = None, hint: str | None = None) -> None:
         self.what, self.got, self.hint = what, got, hint
-        found = "" if got is None else f" Got {got}."
+        said = str(got)
+        # What another library said may end with its own full stop.
+        said = said if said.endswith("...") else said.removesuffix(".")
+        found = "" if got is None else f" Got {said}."
         advice = "" if hint is None else f" {hint}" if hint.endswith("?") else f" {hint}."
         super().__init__(f"{what}.{found}{advice}")
 

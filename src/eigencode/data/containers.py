@@ -77,7 +77,7 @@ def read(X: Any, role: str = "X") -> Rows:
     refuse_strangers(X, role)
     if (table := _as_arrow(X)) is not None:
         return _from_arrow(table, role)
-    return Rows(_as_numeric(as_array(X, role), role))
+    return Rows(_as_numeric(as_array(X, role), role, label_of(X)))
 
 
 def as_array(X: Any, role: str = "X") -> np.ndarray:
@@ -108,7 +108,14 @@ def as_array(X: Any, role: str = "X") -> np.ndarray:
     return np.array(X, dtype=object) if array.dtype.kind in "US" and isinstance(X, list | tuple) else array
 
 
-def _as_numeric(array: np.ndarray, role: str) -> np.ndarray:
+def label_of(X: Any) -> str:
+    """What messages call a single column: by the name that a series or a frame has for it, if any."""
+    columns: Any = getattr(X, "column_names", getattr(X, "columns", ()))
+    name = columns[0] if len(columns) == 1 else getattr(X, "name", None)
+    return f"column {name!r}" if isinstance(name, str) and name else "a cell"
+
+
+def _as_numeric(array: np.ndarray, role: str, label: str = "a cell") -> np.ndarray:
     """An array of numbers of one's own shape, or an error that names a cell."""
     if array.dtype.names is not None:
         hint = "Use numpy.lib.recfunctions.structured_to_unstructured, or a pandas DataFrame"
@@ -117,7 +124,7 @@ def _as_numeric(array: np.ndarray, role: str) -> np.ndarray:
         return array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.ndim == 2 and array.shape[1]:
         return stacked(list(array.T), labels_of(None, array.shape[1]), role)
-    return stacked([array.ravel()], ["a cell"], role)[:, 0].reshape(array.shape)
+    return stacked([array.ravel()], [label], role)[:, 0].reshape(array.shape)
 
 
 def _is_frame(X: Any) -> bool:

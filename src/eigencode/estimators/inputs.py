@@ -11,8 +11,8 @@ import pyarrow as pa
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
-from eigencode.data.cells import is_missing, refuse_gaps
-from eigencode.data.containers import Rows, as_array, read, refuse_strangers
+from eigencode.data.cells import DATES, is_missing, refuse_gaps, stacked
+from eigencode.data.containers import Rows, as_array, label_of, read, refuse_strangers
 from eigencode.data.images import PIXEL_TYPES, ImageLayout
 from eigencode.errors import DataError
 
@@ -142,6 +142,8 @@ def read_classes(y: Any, n_rows: int, owner: str) -> np.ndarray:
     refuse_gaps(labels, role="y")
     if labels.dtype == object and (gaps := [row for row, cell in enumerate(labels) if is_missing(cell)]):
         raise DataError("y has gaps", got=f"{len(gaps)}, the first in row {gaps[0]}", hint="Drop their rows")
+    if labels.dtype.kind in "mMO" and any(isinstance(cell, DATES) for cell in labels[:1].tolist()):
+        stacked([labels], [label_of(y)], "y")  # says that dates are no classes
     try:
         check_classification_targets(labels)
         np.unique(labels)
@@ -268,7 +270,7 @@ def _other_names(names: list[str], fitted: list[str]) -> DataError:
         return DataError(message.rstrip("\n"), hint="Choose columns by name, as with X[list(model.feature_names_in_)]")
     first = next(j for j, (name, seen) in enumerate(zip(names, fitted, strict=True)) if name != seen)
     return DataError(
-        f"{message}.\nFeature names must be in the same order as they were in fit.\n",
+        f"{message}.\nFeature names must be in the same order as they were in fit",
         got=f"{names[first]!r} where {fitted[first]!r} was",
         hint="Use X[list(model.feature_names_in_)]",
     )

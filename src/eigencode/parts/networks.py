@@ -355,6 +355,7 @@ class Custom(Network):
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
+        self._n_outputs: int | None = None
 
     def setup(self, n_inputs: int, n_outputs: int, generator: torch.Generator) -> None:
         """Check that the module maps between the two widths."""
@@ -362,7 +363,7 @@ class Custom(Network):
             raise OptionError("The 'module' parameter of Custom must be a torch module", got=f"{self.module!r}")
         probe = torch.zeros(2, n_inputs, dtype=next((p.dtype for p in self.module.parameters()), torch.float32))
         was_training = self.module.training
-        name = type(self.module).__name__
+        name, self._n_outputs = type(self.module).__name__, n_outputs
         try:
             with torch.no_grad():
                 found: Any = self.module.eval()(probe)
@@ -391,9 +392,10 @@ class Custom(Network):
             raise
         except Exception as error:  # whatever a module of the user's raises
             raise NetworkError(f"{name} failed for {len(x)} rows", got=_said(error)) from error
-        if not isinstance(found, Tensor) or found.shape[:-1] != x.shape[:-1]:
+        wanted = (*x.shape[:-1], self._n_outputs or getattr(found, "shape", (0,))[-1])
+        if not isinstance(found, Tensor) or tuple(found.shape) != wanted:
             shape = f"the shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
-            raise NetworkError(f"{name} must return one row for each of {len(x)} rows", got=shape)
+            raise NetworkError(f"{name} must return a tensor of shape {wanted}", got=shape)
         is_mixed = torch.is_autocast_enabled(x.device.type) and found.dtype != torch.float64
         return found if is_mixed else found.to(x.dtype)
 
