@@ -438,3 +438,12 @@ def test_damaged_tables_give_our_errors():
     script = Path(__file__).with_name("fuzz_tables.py")
     found = subprocess.run([sys.executable, script, "150", "7"], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr[-2000:]
+
+
+@pytest.mark.parametrize("gap", ["?", "NA", " null", ""])
+def test_gaps_of_wide_tables_are_gaps_too(file, gap):
+    names = ",".join(f"c{i}" for i in range(delimited.WIDE + 1))
+    ones = ",".join(["1"] * delimited.WIDE)
+    assert read_table(file(f"{names}\n{ones},2\n")).rows.shape == (1, delimited.WIDE + 1)
+    with pytest.raises(DataError, match=r"has gaps\. Got 1 in column 'c1000' \(the first in line 2\)"):
+        read_table(file(f"{names}\n{ones},{gap}\n"))

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from eigencode.data.contents import Content
-from eigencode.data.dialects import GAP_CELLS, SEPARATORS, dialect_of
+from eigencode.data.dialects import GAPS, SEPARATORS, dialect_of, gap_cells
 from eigencode.data.memory import require_memory
 from eigencode.data.records import ANY_LINE_END, QUOTED, Record, lines, records, unquoted
 from eigencode.data.table_files import DEFAULT, SHOWN_AT_MOST, TableFile, TextOptions, foreign_errors, named_or_refused
@@ -61,6 +61,9 @@ BINARY = {
     b"SQLite format 3": "an SQLite database",
 }
 """What a file is that is no text, by its first bytes."""
+
+WIDE = 1000
+"""Columns from which lists for each column take more memory than a search through the text."""
 
 CELL_BYTES = 8
 """Bytes that a cell takes once it is parsed."""
@@ -206,10 +209,17 @@ class Csv(TableFile):
             pa.csv.ConvertOptions(
                 include_columns=chosen,
                 decimal_point=self._dialect.decimal,
-                null_values=GAP_CELLS,
+                null_values=self._gap_cells(),
                 strings_can_be_null=True,
             ),
         )
+
+    def _gap_cells(self) -> list[str]:
+        """What is a gap; of a wide table what is in it, since pyarrow keeps a list for each column."""
+        if self.n_columns < WIDE:
+            return gap_cells()
+        text = bytes(self._text)
+        return gap_cells([gap for gap in GAPS if gap.encode() in text])
 
     def _require_memory(self, n_columns: int) -> None:
         """Ask for the memory of the numbers: parsed, and once more as one array."""

@@ -47,8 +47,6 @@ GAPS = (
 )
 """What a cell says that has no value."""
 
-GAP_CELLS = [before + gap + after for gap in GAPS for before in ("", " ") for after in ("", " ")]
-"""The same, as pyarrow compares cells: with the spaces that may stand around it."""
 
 NUMBER = r"[ \t]*[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?[ \t]*"
 """A number with a decimal point, as a regular expression."""
@@ -136,6 +134,11 @@ def decimal_named(word: str | None) -> str | None:
     if found not in (None, ".", ","):
         raise OptionError("A decimal mark is a point or a comma", got=repr(word))
     return found
+
+
+def gap_cells(gaps: Sequence[str] = GAPS) -> list[str]:
+    """Gaps as pyarrow compares cells: with the spaces that may stand around them."""
+    return [before + gap + after for gap in gaps for before in ("", " ") for after in ("", " ")]
 
 
 # -- the rule

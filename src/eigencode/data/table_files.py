@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import BinaryIO
 
 import numpy as np
@@ -73,7 +74,7 @@ class TableFile(ABC):
     def __init__(self, content: Content, options: TextOptions = DEFAULT) -> None:
         """Read the header."""
 
-    @property
+    @cached_property
     def labels(self) -> list[str]:
         """What the columns are called: their names, or else their positions."""
         return self.names if self.names is not None else [str(position) for position in range(self.n_columns)]
