@@ -369,7 +369,8 @@ class Answers(BaseEstimator):
         if wild.any():
             with np.errstate(over="ignore"):
                 is_near = (np.abs(self.scaler_.transform(array[wild])) < FARTHEST_SQUARED).all(1)
-            _require_numbers(found[wild][is_near], np.flatnonzero(wild)[is_near])  # of all others, inf is the answer
+            said = is_near | np.isnan(found[wild]).reshape(len(is_near), -1).any(1)
+            _require_numbers(found[wild][said], np.flatnonzero(wild)[said])  # of all others, inf is the answer
         return found
 
     def _check_values(self, array: np.ndarray) -> None:
