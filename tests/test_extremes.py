@@ -315,7 +315,7 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the pea
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "question",
-    ["reconstruct(X)", "inverse_transform(Z)", "fit_density(rows).sample(len(X) // 2, random_state=0)"],
+    ["reconstruct(X)", "inverse_transform(Z)", "fit_density(rows).sample(len(X), random_state=0)"],
 )
 @pytest.mark.parametrize("kind", ["Autoencoder", "VariationalAutoencoder"])
 def test_an_answer_takes_little_memory_beside_itself(kind, question):

@@ -293,6 +293,19 @@ class Scaler:
         still = (gaps <= _rounding(center, dtype=dtype)).all(0)
         return replace(self, constant=np.array(self.constant)[still].tolist())
 
+    def of_columns(self, which: slice) -> Scaler:
+        """The scaler of some of the columns."""
+        numbers, constant = range(len(self.center))[which], set(self.constant)
+        if len(numbers) == len(self.center):
+            return self
+        return replace(
+            self,
+            center=self.center[which],
+            divisor=self.divisor[which],
+            constant=[place for place, column in enumerate(numbers) if column in constant],
+            logarithmic=self.logarithmic[which],
+        )
+
     @property
     def constant_values(self) -> np.ndarray:
         """The one value of each constant column, in the data's units."""

@@ -298,17 +298,20 @@ class Answers(BaseEstimator):
         return numbers_only(self._answer_of(self._numbers(X, finite=False), function, finish))
 
     def _answer_of(self, array: np.ndarray, function: Question, finish: Finish = to_array) -> np.ndarray:
-        """The same for an array of numbers; what ``finish`` makes of each chunk's answer is the whole's."""
-        dtype = float_type(array.dtype)
+        """The same for an array of numbers; what ``finish`` makes of each chunk's answer is the whole's.
+
+        Where the array has the first columns only, the function sees no others.
+        """
+        dtype, scaler = float_type(array.dtype), self.scaler_.of_columns(slice(array.shape[1]))
         model = self._model_in(dtype)
 
         def blocks() -> Iterator[np.ndarray]:
-            for chunk in self.scaler_.chunks(array, dtype):
+            for chunk in scaler.chunks(array, dtype):
                 x = self._tensor(chunk)
                 low, high = map(float, x.aminmax())
                 if not (math.isfinite(low) and math.isfinite(high)):
                     refuse_gaps(array, getattr(self, "feature_names_in_", None))
-                limit, constant = self.scaler_.limit, self.scaler_.constant
+                limit, constant = scaler.limit, scaler.constant
                 is_usual = -limit <= low and high <= limit and not (constant and x[:, constant].any())
                 yield finish(function(model, x, x if is_usual else self._seen(x)))
 
@@ -319,7 +322,8 @@ class Answers(BaseEstimator):
 
         No weight was ever learned for such a column, so that another value there would say something at random.
         """
-        limit, constant = self.scaler_.limit, self.scaler_.constant
+        limit = self.scaler_.limit
+        constant = [column for column in self.scaler_.constant if column < x.shape[-1]]
         seen = x.clamp(-limit, limit)
         return seen.index_fill(-1, torch.tensor(constant, device=x.device), 0) if constant else seen
 

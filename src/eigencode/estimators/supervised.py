@@ -75,14 +75,20 @@ class LabelledAutoencoder(BaseAutoencoder):
         self._autoencoder, self._is_interrupted = autoencoder, interrupted
         return self
 
-    def label_means(self, rows: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        """The mean of p(y|z) for rows (x, y) of shape (n, d + c), whatever y; in the labels' own units and a type."""
-        means = self._answer(rows, lambda model, x, clipped: mean_in_own_units(model, model.reconstruct(clipped)))
-        if not self.composition_.likelihood.own_units:
-            c = means.shape[1]
-            # In float64: beside a large centre, the network's own type may tell none of them from another.
-            means = means * self.scaler_.divisor[-c:] + self.scaler_.center[-c:]
-        return means.astype(dtype, copy=False)
+    def label_means(self, features: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        """The mean of p(y|z) for features of shape (n, d), in the labels' own units and a type."""
+        labels = self.scaler_.of_columns(slice(features.shape[1], None))
+
+        def finish(means: Tensor) -> np.ndarray:
+            found = means.cpu().numpy()
+            if self.composition_.likelihood.own_units:
+                return found.astype(dtype, copy=False)
+            # In float64 on the way: beside a large centre, the network's own type may tell none of them from another.
+            return labels.inverse_transform(found, dtype)
+
+        return self._answer_of(
+            features, lambda model, x, clipped: mean_in_own_units(model, model.reconstruct(clipped)), finish
+        )
 
     def _fit_scaler(self, array: np.ndarray, weights: np.ndarray | None) -> Scaler:
         """Scale x as the autoencoder does, and y by itself."""
@@ -91,7 +97,8 @@ class LabelledAutoencoder(BaseAutoencoder):
         center, divisor = (np.append(getattr(features, name), getattr(labels, name)) for name in ("center", "divisor"))
         columns = [scaler.logarithmic or (False,) * len(scaler.center) for scaler in (features, labels)]
         logarithmic = (*columns[0], *columns[1]) if any(map(any, columns)) else ()
-        return replace(features, center=center, divisor=divisor, logarithmic=logarithmic)
+        constant = [*features.constant, *(len(features.center) + column for column in labels.constant)]
+        return replace(features, center=center, divisor=divisor, constant=constant, logarithmic=logarithmic)
 
     def _prepare(
         self, options: AutoencoderOptions, rows: Tensor, units: Units, weights: np.ndarray | None
@@ -341,8 +348,7 @@ class SupervisedAutoencoder(SupervisedOptions, BaseEstimator):
         """The mean of p(y|z) for each row, shape (n, c)."""
         check_is_fitted(self)
         array = read_rows(self, X).array
-        unknown = np.zeros((len(array), self.model_.n_features_in_ - array.shape[1]), array.dtype)
-        return self.model_.label_means(np.hstack([array, unknown]), self._answer_type(array.dtype))
+        return self.model_.label_means(array, self._answer_type(array.dtype))
 
     def _answer_type(self, dtype: np.dtype) -> np.dtype:
         """The type of answers about rows of a type."""
