@@ -179,6 +179,7 @@ FLOAT32 = {
     "float16": lambda frame: frame.to_numpy("float16"),
     "pandas": lambda frame: frame.astype("Float32"),
     "pandas on Arrow": lambda frame: frame.astype(pd.ArrowDtype(pa.float32())),
+    "pandas, sparse": lambda frame: frame.astype(pd.SparseDtype("float32", 0.0)),
     "polars": lambda frame: pl.DataFrame(frame).cast(pl.Float32),
     "arrow": lambda frame: pa.Table.from_pandas(frame.astype("float32"), preserve_index=False),
     "tensor": lambda frame: torch.tensor(frame.to_numpy(), dtype=torch.float32, requires_grad=True),

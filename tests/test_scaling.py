@@ -76,6 +76,15 @@ def test_a_constant_column_is_divided_by_nothing_small(value, scale):
     assert scaler.divisor[0] > 0.1
 
 
+@pytest.mark.parametrize("value", [3.0, -1e16, 1.7e18, 1e40, 1e300])
+def test_the_rounding_of_a_constant_column_is_no_part_of_a_common_divisor(value):
+    array = np.random.default_rng(0).normal(size=(60, 5))
+    array[:, 2] = 0.0
+    divisor = fit(array, "common").divisor
+    array[:, 2] = value
+    np.testing.assert_array_equal(fit(array, "common").divisor, divisor)
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float16, np.float32, bool])
 def test_every_numeric_type_scales_as_float64_does(dtype):
     array = np.random.default_rng(0).integers(0, 2, size=(50, 3)).astype(dtype)

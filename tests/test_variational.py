@@ -308,7 +308,8 @@ def test_the_warmup_raises_the_weight_in_training_only():
 def test_the_code_passes_the_suite_and_combines(rows):
     check_code(GaussianCode())
     model = VariationalAutoencoder(2, corruption=GaussianNoise(0.1), max_epochs=3, random_state=0).fit(rows)
-    assert model.start_ == "plain"
+    assert model.start_ == "linear"
+    assert not model.has_closed_form_
     assert model.best_objective_ < model.history_[0]["held_out_objective"]
     sparse = Autoencoder(2, code=GaussianCode(), prior=Laplace(), max_epochs=3, random_state=0).fit(rows)
     assert np.isfinite(sparse.best_objective_)

@@ -222,6 +222,9 @@ def _telling(kind: str, column: pa.ChunkedArray) -> Misfit:
 def _from_series(column: Any) -> np.ndarray | Misfit:
     """A column of a pandas frame."""
     kind = column.dtype
+    if type(kind).__name__ == "SparseDtype":
+        column = column.sparse.to_dense()
+        kind = column.dtype
     if hasattr(kind, "pyarrow_dtype"):
         found = pa.array(column.array)
         return _from_arrow(found if isinstance(found, pa.ChunkedArray) else pa.chunked_array([found]))

@@ -199,7 +199,7 @@ class Scaler:
             scale = "common" if columns_are_commensurate(found) else "standard"
         divisor = np.ones_like(found.mean)
         if scale == "common" and not found.constant.all():
-            divisor[:] = _root_mean_square(found.deviation)
+            divisor[:] = _root_mean_square(np.where(found.constant, 0.0, found.deviation))
         elif scale == "standard":
             divisor = np.where(found.constant, 1.0, found.deviation)
         scaler = cls(scale, found.mean, divisor, np.inf, np.flatnonzero(found.constant).tolist(), tuple(logarithmic))
