@@ -188,6 +188,23 @@ class LinearProblem:
         """X'X / n of the scaled rows, shape (d, d), in float64."""
         return _second_moment(self.rows)
 
+    def of_natural_length(self, start: LinearStart) -> LinearStart:
+        """The same map by codes as long as the scaled rows are in the directions kept, unless a length is settled.
+
+        A code counted in working units is as long as its likelihood is sharp: a thousand times the rows for counts of a
+        million. Steps of one size then move what reads the code a thousand times too far, and the gradients of the two
+        maps differ by a factor of a million.
+        """
+        composition, total = self.composition, self.spectrum.total
+        is_settled = composition.prior is not None or composition.decoder.is_tied or composition.code.width(1) > 1
+        if self.is_squared_error or is_settled:
+            return start
+        found = _mean_square(self.rows @ start.encoder.T.to(self.rows))
+        if found == 0:
+            return start
+        wanted = _mean_square(self.rows) * float(self.eigenvalues.sum()) / total
+        return start.with_codes_times(math.sqrt(wanted / found))
+
     @property
     def is_squared_error(self) -> bool:
         """Whether working units are the scaled ones."""
@@ -274,7 +291,13 @@ def linear_start(problem: LinearProblem) -> LinearStart | None:
     special = _special(starts, problem)
     if len(special) > 1:
         return None
-    found = special[0][1] if special else problem.shrunk(torch.ones_like(problem.eigenvalues))
+    if special:
+        word, found = special[0]
+        # What is done to the encoder's input asks for no length of the code.
+        if word is problem.composition.corruption:
+            found = problem.of_natural_length(found)
+    else:
+        found = _plain(problem)
     return found if found.fits(problem.composition) else None
 
 
@@ -300,11 +323,16 @@ def _is_linear(problem: LinearProblem) -> bool:
     return declares(composition.code, "is_identity") and likelihood.width(d) == d and is_placed
 
 
+def _plain(problem: LinearProblem) -> LinearStart:
+    """PCA."""
+    return problem.of_natural_length(problem.shrunk(torch.ones_like(problem.eigenvalues)))
+
+
 def _principal(problem: LinearProblem) -> LinearStart:
     """PCA; the codes of a stochastic code vary as little as pays beside a prior of their own size."""
     ones, composition = torch.ones_like(problem.eigenvalues), problem.composition
     if composition.code.width(1) == 1:
-        return problem.shrunk(ones)
+        return _plain(problem)
     noise = composition.likelihood.working_variance
     if noise is None:
         left = problem.spectrum.total - float(problem.eigenvalues.sum())
@@ -371,6 +399,11 @@ def damp(composition: Composition, rows: Tensor) -> None:
 
     shares = STEPS if decoder is None else (*STEPS, 0.0)
     worth(max(shares, key=worth))
+
+
+def _mean_square(rows: Tensor) -> float:
+    """Mean squared length of rows of shape (n, m)."""
+    return float(rows.square().sum(1, dtype=torch.float64).mean())
 
 
 def _second_moment(rows: Tensor, chunk: int = 16_384) -> Tensor:
