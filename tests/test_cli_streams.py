@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import redirect_stdout
 
 import numpy as np
 import pytest
@@ -216,3 +217,89 @@ def test_answers_fail_with_an_error_of_ours_and_messages_not_at_all():
         assert messages.write("abc") == 3
         messages.flush()
         assert not messages.isatty() if stream is None else True
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "fit {long}.csv --output new.safetensors",
+        "fit {long}/rows.csv --output new.safetensors",
+        "fit rows.csv --output {long}.safetensors",
+        "transform m.safetensors rows.csv --output {long}.csv",
+        "transform {long}.safetensors rows.csv --output new.csv",
+        "reconstruct m.safetensors rows.csv --output {long}.csv",
+        "sample m.safetensors --n-rows 2 --output {long}.csv",
+        "describe {long}.safetensors",
+        "sweep rows.csv --output new.safetensors --over n_components=1,2 --table {long}.csv",
+    ],
+)
+def test_what_the_system_refuses_is_one_line(folder, monkeypatch, capsys, command):
+    monkeypatch.chdir(folder)
+    assert main(command.format(long="x" * 300).split()) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("Cannot ") and said.endswith("Got the error File name too long.\n"), said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["fit", "", "--output", "new.safetensors"],
+        ["fit", "rows.csv", "--output", ""],
+        ["transform", "", "rows.csv", "--output", "new.csv"],
+        ["transform", "m.safetensors", "rows.csv", "", "--output", "new.csv"],
+        ["sample", "m.safetensors", "--n-rows", "2", "--output", ""],
+        ["sweep", "rows.csv", "--output", "new.safetensors", "--over", "n_components=1,2", "--table", ""],
+        ["describe", ""],
+        ["demo", "--output", ""],
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(folder, monkeypatch, capsys, command):
+    monkeypatch.chdir(folder)
+    assert main(command) == 1
+    assert capsys.readouterr().err == "The path of a file cannot be empty. Got ''. Name a file.\n"
+
+
+def test_other_errors_of_the_system_are_one_line(monkeypatch, capsys):
+    for error, says in [
+        (OSError(5, "Input/output error", "disk"), "Cannot use 'disk'. Got the error Input/output error.\n"),
+        (OSError("no more threads"), "The system refused. Got the error no more threads.\n"),
+        (MemoryError(), "This needs more memory than there is. Give it fewer rows or columns.\n"),
+    ]:
+
+        def fail(*_, error=error, **__):
+            raise error
+
+        monkeypatch.setattr("eigencode.storage.load", fail)
+        assert main(["describe", "m.safetensors"]) == 1
+        assert capsys.readouterr().err == says
+
+
+@pytest.mark.parametrize("n_rows", ["99999999999999", "99999999999999999999999"])
+def test_more_rows_than_memory_holds_are_not_drawn(folder, monkeypatch, capsys, n_rows):
+    monkeypatch.chdir(folder)
+    assert main(["sample", "m.safetensors", "--n-rows", n_rows, "--output", "new.csv"]) == 1
+    assert f"{n_rows} rows of 3 columns needs about" in capsys.readouterr().err
+
+
+def test_an_answer_to_a_stream_of_text_alone(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    with redirect_stdout(io.StringIO()) as said:
+        assert main(["reconstruct", "m.safetensors", "rows.csv", "--output", "-"]) == 0
+    assert said.getvalue().splitlines()[0] == '"größe","名","x"'
+    assert len(said.getvalue().splitlines()) == 31
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="nothing is forbidden to root")
+def test_a_closed_folder(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)
+    for command in [
+        f"fit {closed}/rows.csv --output new.safetensors",
+        f"fit rows.csv --output {closed}/new.safetensors",
+        f"describe {closed}/m.safetensors",
+        f"sample m.safetensors --n-rows 2 --output {closed}/new.csv",
+    ]:
+        assert main(command.split()) == 1
+        assert "Permission denied" in capsys.readouterr().err

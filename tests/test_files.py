@@ -231,7 +231,7 @@ def test_only_columns_in_use_are_refused(text_file):
 
 def test_many_refused_columns_are_counted(text_file):
     names = [f"c{place}" for place in range(9)]
-    path = text_file(",".join(names) + "\n" + ",".join("x" * 9) + "\n")
+    path = text_file(",".join([*names, "d"]) + "\n" + ",".join("x" * 9) + ",1\n")
     with pytest.raises(
         DataError, match=r"'c4' \(as 'x' in line 2\) and 4 more\. Leave them out with --exclude c0 c1 c2"
     ):
@@ -267,7 +267,7 @@ def test_pickles_are_not_read(tmp_path):
 @pytest.mark.parametrize("ending", [".parquet", ".npy"])
 def test_files_that_are_not_what_they_say(text_file, ending):
     with pytest.raises(FileError, match="cannot be read as"):
-        read_table(text_file("neither", f"rows{ending}"))
+        read_table(text_file("neither\1", f"rows{ending}"))
 
 
 def test_columns_that_are_not_there(text_file):
@@ -284,6 +284,9 @@ def test_files_that_are_not_there(text_file, tmp_path):
         read_table(tmp_path / "rwos.csv")
     with pytest.raises(FileError, match=r"Got '\.cvs'\. Did you mean '\.csv'\?"):
         read_table(tmp_path / "rows.cvs")
+    with pytest.raises(FileError, match=r"There is no file or folder '.*rows'\.$"):
+        read_table(tmp_path / "rows")
+    text_file("a\n1\n", "rows")
     with pytest.raises(
         FileError, match=r"Got no ending\. Known are: '\.arrow', '\.csv', '\.feather', '\.npy', '\.parquet', '\.tsv'\."
     ):

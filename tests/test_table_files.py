@@ -99,11 +99,58 @@ def test_a_separator_is_found_in_lines_of_many_cells(file):
         ("31.12.2020,b\n01.01.2021,2\n", r"columns of dates or times\. Got '31.12.2020' \(as '01.01.2021' in line 2\)"),
         ("t\n12:30\n", "columns of dates or times"),
         ("a,b\n1e400,2\n", r"infinite cells\. Got 1 in column 'a' \(the first in line 2\)"),
+        ("a;b\n1,5;2.5\n3,5;4.5\n", r"Write all numbers with the same decimal mark \(--decimal , reads 1,5\)"),
+        ("a,b\n5%,2\n6%,4\n", "'5%' in line 2.*Write numbers alone, without units or signs beside them"),
+        ("a,b\n$5,2\n$6,4\n", "Write numbers alone"),
+        ("a,b\nC85,2\nC3,4\n", r"line 2\)\. Leave it out"),
+        ("a,b\n\u22121,2\n-3,4\n", "Write numbers with the digits 0 to 9, the sign - and plain spaces"),
+        ("a,b\n1\u00a0,2\n3\u00a0,4\n", r"'1\\xa0' in line 2.*plain spaces alone"),
+        ("# title\na,b\n1,2\n", r"Got 2 in line 2\. If the first line is a title or a comment, remove it\.$"),
+        ("a,b\n1,2\n# note\n3,4\n", r"Got 1 in line 3\. Remove lines of comments\.$"),
+        (
+            "a  b\n1  2\n3  4\n",
+            r"line 2\)\. Write one character between cells, as a comma, in place of several spaces\.$",
+        ),
+        ("a:b\n1:2\n3:4\n", r"line 2\)\. Name the character between cells with --separator\.$"),
+        ("x,y\nfoo,bar\n", r"'y' \(as 'bar' in line 2\)\.$"),
+        ("a,b,,,\n1,2,,,\n", r"2 columns of .* have no names\. Got column 3 first\. Name them, or choose"),
+        ("5,6", r"has no rows\. If the first line is a row, give --no-header"),
+        ("a,b\n", r"has no rows\.$"),
     ],
 )
 def test_what_text_holds_is_shown_where_it_stands(file, content, says):
     with pytest.raises(DataError, match=says):
         read_table(file(content))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("c.parquet", b"a,b\n1,2\n", r"not what its ending says, '\.parquet'\. Got text\. .* as \.csv"),
+        ("c.npy", b"a,b\n1,2\n", r"ending says, '\.npy'\. Got text"),
+        ("c.arrow", b"a,b\n1,2\n", r"ending says, '\.arrow'\. Got text"),
+        ("p.arrow", b"PAR1\x15\x04", r"ending says, '\.arrow'\. Got Parquet"),
+        ("n.parquet", b"\x93NUMPY\x01\0", r"ending says, '\.parquet'\. Got NPY"),
+        ("s.npy", b"\xff\xff\xff\xff\0\0", r"ending says, '\.npy'\. Got Arrow"),
+        ("c.csv.gz", b"a,b\n1,2\n", r"is not compressed, though its name ends in '\.gz'"),
+        ("c.csv.gz", gzip.compress(gzip.compress(b"a\n1\n")), r"Got a compressed file in a compressed one\. Unpack"),
+        ("j.csv", b'[{"a": 1}]', r"not text with a separator\. Got JSON\. Save the table as CSV"),
+        ("z.csv", bytes(100), "is not text.* Got the byte 0x00 in line 1"),
+    ],
+)
+def test_content_that_the_name_denies(file, name, content, says):
+    with pytest.raises(FileError, match=says):
+        read_table(file(content, name))
+
+
+def test_any_compression_is_read_under_the_name_of_another(file):
+    assert read_table(file(gzip.compress(b"a,b\n1,2\n"), "c.csv.bz2")).rows.tolist() == [[1, 2]]
+
+
+def test_an_array_without_columns(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((3, 0)))
+    with pytest.raises(DataError, match=r"x\.npy' has no columns\.$"):
+        read_table(tmp_path / "x.npy")
 
 
 @pytest.mark.parametrize("gap", ["", "?", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "-", "#N/A", " ?", "<NA>"])

@@ -227,13 +227,15 @@ def _opened(path: str) -> Iterator[Any]:
         if not stat.S_ISREG(os.stat(path).st_mode):
             kind = FileIsFolderError if os.path.isdir(path) else StorageError
             raise kind(f"{path!r} is no model file", got="no ordinary file")
+        with open(path, "rb"):  # the reader calls each file missing that it cannot open
+            pass
         with safetensors.safe_open(path, framework="pt") as file:
             yield file
     except FileNotFoundError as error:
         raise MissingFileError(f"There is no model file {path!r}") from error
     except FileError:
         raise
-    except PermissionError as error:
+    except OSError as error:
         raise file_error(error, f"Cannot read {path!r}", got=f"the error {error.strerror or error}") from error
     except Exception as error:  # the reader has several kinds of its own for what is damaged
         raise StorageError(

@@ -16,7 +16,7 @@ from cyclopts import CycloptsError, Parameter, validators
 from eigencode import progress
 from eigencode.cli import pictures, steps, sweeps
 from eigencode.cli.app import command
-from eigencode.cli.flags import FILES, KNOBS, NONE_GIVEN, PLAIN, STREAM, Flags, Kind, knobs_given
+from eigencode.cli.flags import FILES, KNOBS, NONE_GIVEN, PATHS, PLAIN, STREAM, Flags, Kind, knobs_given
 from eigencode.cli.pictures import RowsOutput
 from eigencode.cli.tables import (
     ALL,
@@ -42,15 +42,15 @@ from eigencode.errors import DataError, OptionError
 
 MODEL_ENDING = ".safetensors"
 
-Model = Annotated[Path, Parameter(help="Model file that fit wrote.", group=FILES)]
-DemoOutput = Annotated[Path, Parameter(help="Folder to leave model, data and pictures in.")]
+Model = Annotated[Path, PATHS, Parameter(help="Model file that fit wrote.", group=FILES)]
+DemoOutput = Annotated[Path, PATHS, Parameter(help="Folder to leave model, data and pictures in.")]
 FirstComponents = Annotated[int | None, Parameter(help="Use the first components of an ordered code only.")]
 SWITCH = Parameter(negative=(), show_default=False)
 Quiet = Annotated[
     bool, SWITCH, Parameter(name=["--quiet", "-q"], help="Do not show in a terminal what is being done.", group=FILES)
 ]
 AsJson = Annotated[bool, SWITCH, Parameter(name="--json", help="Print one JSON object in place of words.", group=FILES)]
-ModelOutput = Annotated[Path, Parameter(help="Where the model goes: a .safetensors file.", group=FILES)]
+ModelOutput = Annotated[Path, PATHS, Parameter(help="Where the model goes: a .safetensors file.", group=FILES)]
 WithDensity = Annotated[
     bool,
     SWITCH,
@@ -58,10 +58,10 @@ WithDensity = Annotated[
 ]
 
 ResultsOutput = Annotated[
-    Path | None, Parameter(help="Where the scores of all candidates go: a .csv or .parquet file.", group=FILES)
+    Path | None, PATHS, Parameter(help="Where the scores of all candidates go: a .csv or .parquet file.", group=FILES)
 ]
 PictureOutput = Annotated[
-    Path | None, Parameter(help="Where a picture of the scores goes: a .png, .svg or .pdf file.", group=FILES)
+    Path | None, PATHS, Parameter(help="Where a picture of the scores goes: a .png, .svg or .pdf file.", group=FILES)
 ]
 
 NRows = Annotated[int, Parameter(help="Number of rows to draw.", validator=validators.Number(gte=1))]

@@ -17,7 +17,7 @@ from eigencode.cli.app import app
 from eigencode.cli.flags import advice_on_taken_words, in_flags
 from eigencode.cli.interruptions import Interruptions
 from eigencode.cli.streams import on_safe_streams
-from eigencode.errors import EigencodeError, InterruptedWarning
+from eigencode.errors import DataError, EigencodeError, FileError, InterruptedWarning
 
 
 @on_safe_streams
@@ -73,7 +73,18 @@ def _run(tokens: Sequence[str]) -> int:
         # Whoever read the answer has all they wanted of it.
         _close(sys.stdout)
         return 0
+    except (OSError, MemoryError) as error:
+        print(_refused(error), file=sys.stderr)
+        return 1
     return 130 if any(isinstance(warning, InterruptedWarning) for warning in warned) else 0
+
+
+def _refused(error: OSError | MemoryError) -> EigencodeError:
+    """What the system refused, where no reader or writer had words of its own for it."""
+    if isinstance(error, MemoryError):
+        return DataError("This needs more memory than there is", hint="Give it fewer rows or columns")
+    what = f"Cannot use {str(error.filename)!r}" if error.filename else "The system refused"
+    return FileError(what, got=f"the error {error.strerror or error}")
 
 
 def _understood(error: CycloptsError) -> str:

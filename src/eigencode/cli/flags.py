@@ -17,10 +17,11 @@ from cyclopts import CycloptsError, Group, MissingArgumentError, Parameter, Toke
 
 import eigencode
 from eigencode import options
-from eigencode.errors import OptionError, did_you_mean
+from eigencode.errors import OptionError, as_path, did_you_mean
 from eigencode.options import AutoencoderOptions, Option, options_of
 
 STREAM = Path("-")
+
 """In place of a table: standard input or standard output."""
 
 PLAIN = "plain"
@@ -35,6 +36,15 @@ KINDS = {
 
 FILES, SEARCH, KNOBS = Group("Files", sort_key=1), Group("Search", sort_key=2), Group("Autoencoder", sort_key=3)
 OWN_KNOBS = {kind: Group(f"Options of --kind {kind}", sort_key=4 + place) for place, kind in enumerate(KINDS)}
+
+
+def paths_typed(kind: Any, tokens: Sequence[Token]) -> Path | tuple[Path, ...]:
+    """Paths as typed; an empty one, as of a shell's variable that is not set, would be the current folder."""
+    found = tuple(Path(as_path(token.value)) for token in tokens)
+    return found if get_origin(kind) is tuple else found[0]
+
+
+PATHS = Parameter(converter=paths_typed)
 
 
 @dataclass(frozen=True)

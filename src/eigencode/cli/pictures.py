@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter, Token
 
 from eigencode.cli.flags import FILES, STREAM
-from eigencode.errors import DataError, OptionError
+from eigencode.errors import DataError, OptionError, as_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,8 +27,8 @@ EACH = "*.png"
 
 def output_path(_: Any, tokens: Sequence[Token]) -> Path:
     """A path in which a folder that is not there yet can be told from a file, by its last character."""
-    typed = tokens[0].value
-    is_folder = typed.endswith(("/", os.sep)) and not Path(typed).is_dir()
+    typed = as_path(tokens[0].value)
+    is_folder = typed.endswith(("/", os.sep)) and not os.path.isdir(typed)
     return Path(typed) / EACH if is_folder else Path(typed)
 
 

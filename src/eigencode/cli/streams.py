@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import sys
@@ -129,8 +130,8 @@ class Answer(_Stream):
 
     @property
     def buffer(self) -> Answer:
-        """The same for bytes."""
-        return self if self._stream is None else Answer(self._stream.buffer)
+        """The same for bytes, which a stream that takes text alone, as a notebook's, is given as text."""
+        return Answer(getattr(self._stream, "buffer", None) or (self._stream and _Decoded(self._stream)))
 
     def settle(self) -> None:
         """Leave nothing waiting that cannot be written."""
@@ -149,6 +150,22 @@ class Answer(_Stream):
         except (OSError, ValueError) as error:
             got = f"the error {getattr(error, 'strerror', None) or error}"
             raise FileError("Cannot write to standard output", got=got) from error
+
+
+class _Decoded:
+    """Bytes for a stream that takes text alone."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream, self._decoder = stream, codecs.getincrementaldecoder("utf-8")()
+
+    def write(self, content: Any) -> int:
+        """Write bytes of UTF-8 as text; letters may be divided between calls."""
+        self._stream.write(self._decoder.decode(bytes(content)))
+        return len(content)
+
+    def flush(self) -> None:
+        """Write what waits."""
+        self._stream.flush()
 
 
 class Messages(_Stream):

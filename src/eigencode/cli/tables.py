@@ -13,7 +13,7 @@ from cyclopts import Parameter
 
 from eigencode import progress
 from eigencode.cli import pictures
-from eigencode.cli.flags import FILES, STREAM
+from eigencode.cli.flags import FILES, PATHS, STREAM
 from eigencode.cli.pictures import ImageSize
 from eigencode.cli.words import fitted_names
 from eigencode.errors import DataError, OptionError
@@ -32,13 +32,14 @@ TABLES = (
     "several, for rows one after the other; - is standard input"
 )
 Rows = Annotated[
-    tuple[Path, ...], Parameter(help=f"Tables of numbers: {TABLES}. Or images: {pictures.IMAGES}.", group=FILES)
+    tuple[Path, ...], PATHS, Parameter(help=f"Tables of numbers: {TABLES}. Or images: {pictures.IMAGES}.", group=FILES)
 ]
 Codes = Annotated[
-    tuple[Path, ...], Parameter(help="Tables of codes, as transform wrote them: files, or -.", group=FILES)
+    tuple[Path, ...], PATHS, Parameter(help="Tables of codes, as transform wrote them: files, or -.", group=FILES)
 ]
 TableOutput = Annotated[
     Path,
+    PATHS,
     Parameter(help="Where to: a .csv, .parquet or .npy file, or - for CSV to standard output.", group=FILES),
 ]
 SEVERAL = Parameter(consume_multiple=True, negative_iterable=(), show_default=False, group=FILES)

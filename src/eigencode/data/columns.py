@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -31,6 +32,7 @@ CELL_AT_MOST = 40
 
 DATE = r"\s*\d{1,4}([-./])\d{1,2}([-./])\d{1,4}([ T].*)?"
 THOUSANDS = re.compile(r"\s*[+-]?\d{1,3}(?:[.,' \u00a0\u202f]\d{3})+(?:[.,]\d+)?\s*")
+BESIDE = re.compile(rf"[^\w\s]?{NUMBER}[^\d\s]{{1,8}}|[^\w\s+-]{{1,3}}{NUMBER}", re.ASCII)
 DECIMAL_COMMA = re.compile(r"\s*[+-]?\d*,\d+\s*")
 
 KINDS = {
@@ -100,7 +102,7 @@ def numbers_of(file: TableFile, positions: Sequence[int]) -> np.ndarray:
     labels = [file.labels[position] for position in positions]
     found = file.read(positions)
     if not len(found):
-        raise DataError(f"{file.name} has no rows")
+        raise DataError(f"{file.name} has no rows", hint=file.hint_on_header)
     if isinstance(found, pa.Table):
         columns = found.columns
         del found
@@ -243,19 +245,24 @@ def _listed(file: TableFile, problems: Sequence[Problem]) -> str:
     )
 
 
-def _advice(file: TableFile, by_kind: Mapping[str, Sequence[Problem]]) -> str:
+def _advice(file: TableFile, by_kind: Mapping[str, Sequence[Problem]]) -> str | None:
     """What to do about it, a sentence for what is no number and one for what is missing."""
     wrong = [*by_kind.get("text", ()), *by_kind.get("dates", ())]
     missing = [*by_kind.get("gaps", ()), *by_kind.get("infinite", ())]
     advice = [file.hint_on_header] if file.hint_on_header else []
     if wrong:
         changes = [_advice_on_text(wrong), "turn dates into numbers" if "dates" in by_kind else ""]
-        advice.append(_sentence([change for change in changes if change], _left_out(wrong)))
+        if len({problem.label for problem in wrong}) == len(file.labels):  # without them there is no table
+            several = "text" in by_kind and any(letter.isdigit() for letter in wrong[0].cell or "")
+            changes += [file.hint_on_cells] if file.hint_on_cells and several else []
+            advice += [_sentence([change for change in changes if change])] if any(changes) else []
+        else:
+            advice.append(_sentence([change for change in changes if change], _left_out(wrong)))
     if missing:
         fill = "fill the gaps" if "gaps" in by_kind else "fill these cells"
         later = "; columns with gaps come in a later version" if "gaps" in by_kind else ""
         advice.append(_sentence([fill, "drop their rows"], _left_out(missing, of_gaps=bool(wrong))) + later)
-    return ". ".join(advice)
+    return ". ".join(advice) or None
 
 
 def _left_out(problems: Sequence[Problem], *, of_gaps: bool = False) -> str:
@@ -268,8 +275,9 @@ def _left_out(problems: Sequence[Problem], *, of_gaps: bool = False) -> str:
     return f"leave {'it' if len(labels) == 1 else 'them'} out with --exclude {shlex.join(labels)}"
 
 
-def _sentence(choices: Sequence[str], last: str) -> str:
-    said = ", ".join([*choices, f"or {last}" if choices else last])
+def _sentence(choices: Sequence[str], last: str = "") -> str:
+    *others, last = [*choices, *([last] if last else [])]
+    said = ", ".join([*others, f"or {last}" if others else last])
     return said[0].upper() + said[1:]
 
 
@@ -279,13 +287,17 @@ def _advice_on_text(problems: Sequence[Problem]) -> str:
     if any(re.fullmatch(r"\s*[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?\s*", cell) for cell in cells):
         return "write numbers without commas between thousands"
     if any(DECIMAL_COMMA.fullmatch(cell) for cell in cells):
-        return "read 1,5 as a number with --decimal ,"
+        return "write all numbers with the same decimal mark (--decimal , reads 1,5)"
     if any(THOUSANDS.fullmatch(cell) for cell in cells):
         return "write numbers without separators of thousands"
-    if any(re.fullmatch(NUMBER, cell) for cell in cells):
+    if any(re.fullmatch(NUMBER, cell, re.ASCII) for cell in cells):
         return "save numbers as numbers, not as text"
+    if any(re.fullmatch(NUMBER, unicodedata.normalize("NFKC", cell).replace("\u2212", "-")) for cell in cells):
+        return "write numbers with the digits 0 to 9, the sign - and plain spaces alone"
     if any(problem.few for problem in problems):
         return "correct these cells"
+    if any(BESIDE.fullmatch(cell) for cell in cells):
+        return "write numbers alone, without units or signs beside them"
     return ""
 
 
@@ -297,5 +309,5 @@ def enumerated(items: Sequence[str], n_items: int | None = None) -> str:
 
 
 def _short(cell: str) -> str:
-    cell = cell.strip()
+    cell = cell.strip(" \t")
     return cell if len(cell) <= CELL_AT_MOST else cell[: CELL_AT_MOST - 3] + "..."

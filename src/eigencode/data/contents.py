@@ -56,6 +56,12 @@ class Content:
         """Whether these are the first bytes."""
         return self.buffer.slice(0, min(len(magic), self.buffer.size)).to_pybytes() == magic
 
+    @property
+    def is_plain_text(self) -> bool:
+        """Whether it begins as plain text does, with letters, spaces and ends of lines alone."""
+        head = self.buffer.slice(0, min(200, self.buffer.size)).to_pybytes()
+        return all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head)
+
 
 # -- which files
 
@@ -98,7 +104,7 @@ def _in_folder(folder: Path, endings: Iterable[str]) -> list[Source]:
     except OSError as error:
         raise cannot_read(folder, error) from error
     known = set(endings)
-    found = [item for item in items if ending_of(item)[0] in known and item.is_file()]
+    found = [item for item in items if ending_of(item)[0] in known and os.path.isfile(item)]
     if not found:
         raise FileError(f"The folder {str(folder)!r} holds no table, and no image", hint=did_you_mean("", known))
     if len(several := sorted({"".join(ending_of(item)) for item in found})) > 1:
@@ -130,7 +136,10 @@ def content_of(source: Source) -> Content:
         If it does not fit into memory.
     """
     content = _stream(cast(BinaryIO, source)) if hasattr(source, "read") else _file(Path(cast(str, source)))
-    packing = content.packing or next((ending for magic, ending in MAGICS.items() if content.starts_with(magic)), "")
+    packing = next((ending for magic, ending in MAGICS.items() if content.starts_with(magic)), "")
+    if content.packing and content.buffer.size and not packing:
+        hint = "Give it a name without that ending, if it is as it should be"
+        raise FileError(f"{content.name} is not compressed, though its name ends in {content.packing!r}", hint=hint)
     return _unpacked(content, packing) if packing else content
 
 
@@ -169,7 +178,9 @@ def _file(path: Path) -> Content:
 
 def _missing(path: Path) -> FileError:
     try:
-        neighbours = [item.name for item in path.parent.glob("*") if item.is_file() and item.suffix == path.suffix]
+        neighbours = [
+            item.name for item in path.parent.glob("*") if os.path.isfile(item) and item.suffix == path.suffix
+        ]
     except OSError:
         neighbours = []
     return MissingFileError(f"There is no file {str(path)!r}", hint=did_you_mean(path.name, neighbours))

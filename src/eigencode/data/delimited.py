@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -59,8 +60,22 @@ BINARY = {
     b"\xff\xd8\xff": "a JPEG image",
     b"%PDF": "a PDF",
     b"SQLite format 3": "an SQLite database",
+    b"\x1f\x8b": "a compressed file in a compressed one",
+    b"BZh91AY&SY": "a compressed file in a compressed one",
+    b"\x28\xb5\x2f\xfd": "a compressed file in a compressed one",
+    b"\xfd7zXZ": "a file compressed by xz",
+    b"\x7fELF": "a program",
 }
 """What a file is that is no text, by its first bytes."""
+
+MARKUP = {
+    b'{"': "JSON",
+    b"[{": "JSON",
+    b"<html": "a web page",
+    b"<!DOCTYPE": "a web page",
+    b"<?xml": "XML",
+}
+"""What a text is that is no table, by its first bytes."""
 
 WIDE = 1000
 """Columns from which lists for each column take more memory than a search through the text."""
@@ -87,6 +102,10 @@ class Csv(TableFile):
             raise DataError(f"{self.name} is empty", hint="A table needs names of its columns, and rows")
         self._note_dialect(options, first)
         cells = first.cells
+        if len(cells) == 1:
+            several = "write one character between cells, as a comma, in place of several spaces"
+            one = "name the character between cells with --separator"
+            self.hint_on_cells = several if b"  " in cells[0].strip() else one
         has_extra_cell = self._dialect.trailing and not cells[-1]
         self.n_columns = len(cells) - has_extra_cell
         self.names = named_or_refused(self.name, self.n_columns, options.names)
@@ -103,8 +122,10 @@ class Csv(TableFile):
 
     def _refuse_binary(self, content: Content) -> None:
         if kind := next((kind for magic, kind in BINARY.items() if content.starts_with(magic)), None):
-            hint = "Give it the ending of its format, or save it as CSV"
+            hint = "Unpack it first" if "compressed" in kind else "Give it the ending of its format, or save it as CSV"
             raise FileError(f"{self.name} is not text", got=kind, hint=hint)
+        if kind := next((kind for magic, kind in MARKUP.items() if content.starts_with(magic)), None):
+            raise FileError(f"{self.name} is not text with a separator", got=kind, hint="Save the table as CSV")
 
     def _in_utf8(self, content: Content, encoding: str | None) -> pa.Buffer:
         """The text in UTF-8, without a mark before it."""
@@ -131,12 +152,15 @@ class Csv(TableFile):
     def _refuse_wide_letters(self, content: Content) -> None:
         """UTF-16 without a mark has a zero beside every plain letter."""
         head = content.buffer.slice(0, min(content.buffer.size, 4096)).to_pybytes()
-        for encoding, zeros in (("utf-16-le", head[1::2]), ("utf-16-be", head[::2])):
-            if zeros.count(0) > len(zeros) / 2:
+        for encoding, zeros, letters in (("utf-16-le", head[1::2], head[::2]), ("utf-16-be", head[::2], head[1::2])):
+            if zeros.count(0) > len(zeros) / 2 and not letters.count(0):
                 hint = f"It seems to be UTF-16: read it with --encoding {encoding}"
                 raise FileError(f"{self.name} is not text in UTF-8", got="zeros between its letters", hint=hint)
 
     def _decoded(self, cell: bytes, line: int, position: int) -> str:
+        if found := re.search(rb"[\x00-\x08\x0e-\x1f]", cell):
+            hint = "It may be damaged, or of another format"
+            raise FileError(f"{self.name} is not text", got=f"the byte {found[0][0]:#04x} in line {line}", hint=hint)
         try:
             return unquoted(cell).decode()
         except UnicodeDecodeError as error:
@@ -263,11 +287,16 @@ class Csv(TableFile):
                 raise DataError(
                     f"Every line of {self.name} must have {_cells(n_cells)}, as its first one",
                     got=f"{len(record.cells)} in line {record.line}",
-                    hint=self._hint_on_separator(),
+                    hint=self._hint_on_lines(record),
                 )
 
-    def _hint_on_separator(self) -> str:
-        """Which separator the cells were counted by."""
+    def _hint_on_lines(self, record: Record) -> str:
+        """What to do about a line of another length: by which separator its cells were counted, or what it may be."""
+        is_number = all(self._dialect.is_number(unquoted(cell)) for cell in record.cells)
+        if self.n_columns == 1 and not (is_number and len(record.cells) == 2):
+            return "If the first line is a title or a comment, remove it"
+        if record.cells[0].lstrip().startswith((b"#", b"//")):
+            return "Remove lines of comments"
         if self.n_columns == 1 and self._dialect.separator == ",":
             return "If a comma is the decimal mark, give --decimal ,"
         mark = SEPARATORS.get(self._dialect.separator, repr(self._dialect.separator))

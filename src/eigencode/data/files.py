@@ -202,6 +202,10 @@ def _opened(source: Source, text: TextOptions) -> TableFile:
     """A file's header, with columns that can be told apart."""
     names = [name for word in text.names for name in split_words(word)]
     file = open_table(source, replace(text, names=names))
+    if (n_unnamed := file.labels.count("")) > 1:
+        first = file.labels.index("") + 1
+        hint = "Name them, or choose the columns of the table with --names and --columns"
+        raise DataError(f"{n_unnamed} columns of {file.name} have no names", got=f"column {first} first", hint=hint)
     if twice := [repr(name) for name, count in Counter(file.labels).items() if count > 1]:
         raise DataError(
             f"{file.name} has more than one column of the same name", got=enumerated(twice), hint=file.hint_on_header
@@ -219,7 +223,10 @@ def _chosen(file: TableFile, columns: Sequence[str], exclude: Sequence[str]) -> 
             raise DataError(f"{file.name} has no column {name!r}", hint=hint)
     chosen = {name: positions[name] for name in wanted or positions if name not in unwanted}
     if not chosen:
-        raise DataError(f"No column of {file.name} is left", got=f"exclude={sorted(unwanted)}")
+        if not positions:
+            raise DataError(f"{file.name} has no columns")
+        got = f"{enumerated([repr(name) for name in sorted(unwanted)])} to exclude"
+        raise DataError(f"No column of {file.name} is left", got=got)
     return chosen
 
 

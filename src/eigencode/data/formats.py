@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import cast
 
@@ -75,9 +76,9 @@ def open_table(source: Source, options: TextOptions = DEFAULT) -> TableFile:
 def check_ending(path: Path) -> None:
     """Refuse a file whose ending names none of the formats; a pipe may have any."""
     ending, packing = ending_of(path)
-    if ending in READABLE or (packing and not ending) or (path.exists() and not path.is_file()):
+    if ending in READABLE or (packing and not ending) or (os.path.exists(path) and not os.path.isfile(path)):
         return
-    if not ending and not path.exists():
+    if not ending and not os.path.exists(path):
         raise MissingFileError(f"There is no file or folder {str(path)!r}")
     raise FileError(
         f"The ending of {str(path)!r} does not name a format for this",
@@ -88,6 +89,12 @@ def check_ending(path: Path) -> None:
 
 def _kind(content: Content) -> type[TableFile]:
     """The format that the ending names, else that which the first bytes show, else text."""
-    if content.ending in READABLE:
-        return READABLE[content.ending]
-    return next((kind for magic, kind in MAGICS.items() if content.starts_with(magic)), Csv)
+    found = next((kind for magic, kind in MAGICS.items() if content.starts_with(magic)), Csv)
+    if content.ending not in READABLE:
+        return found
+    kind = READABLE[content.ending]
+    if not issubclass(kind, Csv) and found is not kind and (found is not Csv or content.is_plain_text):
+        got = "text" if found is Csv else "NPY" if found is Npy else found.__name__
+        hint = "Give it the ending of its format, as .csv" if found is Csv else "Give it the ending of its format"
+        raise FileError(f"{content.name} is not what its ending says, {content.ending!r}", got=got, hint=hint)
+    return kind

@@ -186,7 +186,7 @@ def read_image_arrays(paths: Iterable[str | os.PathLike[str]], *, like: Sequence
 
 def _mapped(path: Path) -> np.ndarray | None:
     """An .npy file's array, mapped; None where it is none."""
-    if path.suffix.lower() != ".npy" or not path.is_file():
+    if path.suffix.lower() != ".npy" or not os.path.isfile(path):
         return None
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)

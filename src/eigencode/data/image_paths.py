@@ -58,7 +58,7 @@ def is_image(path: str | os.PathLike[str]) -> bool:
     n_images = sum(map(_is_image_file, found))
     n_tables = sum(item.suffix.lower() in TABLE_ENDINGS for item in found)
     # Folders alone may hold images, one folder a class: how to name these is said when they are read.
-    return n_images > n_tables or (not n_tables and any(item.is_dir() and _holds_image(item) for item in found))
+    return n_images > n_tables or (not n_tables and any(os.path.isdir(item) and _holds_image(item) for item in found))
 
 
 def image_files(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Path], list[str]]:
@@ -112,7 +112,7 @@ def natural_order(path: str | os.PathLike[str]) -> tuple[Any, str]:
 
 
 def _names_several(path: Path) -> bool:
-    return path.is_dir() or (glob.has_magic(str(path)) and not path.exists())
+    return os.path.isdir(path) or (glob.has_magic(str(path)) and not os.path.exists(path))
 
 
 def _holds_image(folder: Path) -> bool:
@@ -128,7 +128,11 @@ def _is_image_file(path: Path) -> bool:
 def _visible(path: Path) -> list[Path]:
     """What is in a folder, or fits a glob, system files and hidden ones apart; in natural order."""
     try:
-        found = list(path.iterdir()) if path.is_dir() else [Path(name) for name in glob.glob(str(path), recursive=True)]
+        found = (
+            list(path.iterdir())
+            if os.path.isdir(path)
+            else [Path(name) for name in glob.glob(str(path), recursive=True)]
+        )
     except OSError as error:
         raise FileError(f"Cannot read the folder {str(path)!r}", got=f"the error {error.strerror or error}") from error
     kept = [item for item in found if not item.name.startswith(".") and item.name.lower() not in SYSTEM_FILES]
@@ -138,13 +142,13 @@ def _visible(path: Path) -> list[Path]:
 def _searched(path: Path) -> tuple[list[Path], list[str]]:
     """The images of a folder or a glob, and a sentence on what else there is."""
     found = _visible(path)
-    images = [item for item in found if _is_image_file(item) and not item.is_dir()]
+    images = [item for item in found if _is_image_file(item) and not os.path.isdir(item)]
     others = [item for item in found if item not in set(images)]
     if not images:
-        folders = [item for item in others if item.is_dir()]
-        inner = path / "**" / "*.*" if path.is_dir() and folders else None
+        folders = [item for item in others if os.path.isdir(item)]
+        inner = path / "**" / "*.*" if os.path.isdir(path) and folders else None
         raise FileError(
-            f"There is no image in {str(path)!r}" if path.is_dir() else f"No image fits {str(path)!r}",
+            f"There is no image in {str(path)!r}" if os.path.isdir(path) else f"No image fits {str(path)!r}",
             got=("1 folder" if len(folders) == 1 else f"{len(folders)} folders") if folders else None,
             hint=known_endings() if inner is None else f"Search the folders with '{inner}'",
         )

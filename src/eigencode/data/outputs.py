@@ -328,15 +328,22 @@ def check_output(
     if is_stream(text):
         return
     target = Path(os.path.realpath(path))
-    folder = target.parent if path.is_symlink() else path.parent
+    folder = target.parent if os.path.islink(path) else path.parent
     what = f"Cannot write {str(path)!r}"
-    if not folder.is_dir():
-        raise MissingFileError(f"{what}: there is no folder {str(folder)!r}", hint="Make it first")
-    if path.is_dir():
+    try:
+        if not stat.S_ISDIR(os.stat(folder).st_mode):
+            raise NotADirectoryError
+        os.stat(target)  # a name can be too long, or its folder closed to us
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if not os.path.isdir(folder):
+            raise MissingFileError(f"{what}: there is no folder {str(folder)!r}", hint="Make it first") from error
+    except OSError as error:
+        raise system_error(error, what, got=f"the error {error.strerror or error}") from error
+    if os.path.isdir(path):
         raise FileIsFolderError(f"{what}: it is a folder", hint="Name a file in it")
     if any(_is_same(target, read) for read in inputs):
         raise FileError(f"{what}: it is what is read here", hint="Give the result another name")
-    if target.exists() and not os.access(target, os.W_OK):
+    if os.path.exists(target) and not os.access(target, os.W_OK):
         raise FileAccessError(f"{what}: it is protected", hint="Give the result another name")
     try:
         # Permissions, quotas and read-only disks answer to an attempt, and to nothing less.

@@ -81,7 +81,7 @@ def as_pixels(images: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
 def is_picture_output(path: str | os.PathLike[str]) -> bool:
     """Whether a path is where pictures go: a picture by its ending, a folder, or a pattern ``folder/*.png``."""
     path = Path(path)
-    return path.suffix.lower() in PICTURES or path.is_dir()
+    return path.suffix.lower() in PICTURES or os.path.isdir(path)
 
 
 def check_pictures_output(path: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]] = ()) -> None:
@@ -104,12 +104,12 @@ def check_pictures_output(path: str | os.PathLike[str], inputs: Iterable[str | o
     if folder is None:
         check_output(path, PICTURES, sources)
         return
-    folders = {read if read.is_dir() else read.parent for read in sources}
-    if folder.exists() and any(read.exists() and os.path.samefile(folder, read) for read in folders):
+    folders = {read if os.path.isdir(read) else read.parent for read in sources}
+    if os.path.exists(folder) and any(os.path.exists(read) and os.path.samefile(folder, read) for read in folders):
         raise FileError(
             f"Cannot write into {str(folder)!r}: it is what is read here", hint="Give the pictures another folder"
         )
-    check_output((folder if folder.is_dir() else folder.parent) / f"0001{ending}", PICTURES)
+    check_output((folder if os.path.isdir(folder) else folder.parent) / f"0001{ending}", PICTURES)
 
 
 def write_pictures(path: str | os.PathLike[str], images: np.ndarray) -> list[Path]:
@@ -200,7 +200,7 @@ def grid(images: np.ndarray, largest_side: int | None = None) -> np.ndarray:
 
 def _folder_and_ending(path: Path) -> tuple[Path | None, str]:
     """The folder that gets one file for each image, or None, and their ending."""
-    if path.is_dir():
+    if os.path.isdir(path):
         return path, ".png"
     return (path.parent if path.stem == "*" else None), path.suffix.lower()
 

@@ -62,6 +62,8 @@ class TableFile(ABC):
         What was assumed about it, where that was not plain.
     hint_on_header : str or None
         What to do where names may be a row, or a row names.
+    hint_on_cells : str or None
+        What to do where no column is one of numbers.
     """
 
     name: str
@@ -69,6 +71,7 @@ class TableFile(ABC):
     n_columns: int
     notes: list[str]
     hint_on_header: str | None = None
+    hint_on_cells: str | None = None
 
     @abstractmethod
     def __init__(self, content: Content, options: TextOptions = DEFAULT) -> None:

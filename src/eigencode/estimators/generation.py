@@ -10,6 +10,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from eigencode.data.memory import require_memory
 from eigencode.data.sources import chunk_rows
 from eigencode.density import Mixture, fit_mixture
 from eigencode.errors import OptionError
@@ -66,6 +67,8 @@ class Generation(Answers):
         check_is_fitted(self)
         if isinstance(n_rows, bool) or not isinstance(n_rows, int | np.integer) or n_rows < 1:
             raise OptionError("The number of rows to draw must be a positive int", got=f"{n_rows!r}")
+        n_columns = len(self.scaler_.center)
+        require_memory(8.0 * int(n_rows) * n_columns, f"{n_rows} rows of {n_columns} columns", "Draw fewer at a time")
         seed = resolve_seed(random_state)
         model = self._model_in(np.dtype(np.float64))
 
