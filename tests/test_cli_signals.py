@@ -164,3 +164,16 @@ def test_a_process_that_is_killed_keeps_what_it_learned(name, tmp_path):
     model = eigencode.load(tmp_path / "m.safetensors")
     assert model.history_[-1]["epoch"] == 1
     assert 0 < model.history_[-1]["step"] < 360_000 / 32
+
+
+def test_a_module_that_fails_because_it_was_interrupted_shows_no_traceback(monkeypatch, capsys):
+    def load(*_, **__):
+        # As extension modules do, whose loading a signal stops in the middle.
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise AttributeError("partially initialized module") from None
+
+    monkeypatch.setattr("eigencode.storage.load", load)
+    assert main(["describe", "m.safetensors"]) == 128 + signal.SIGTERM
+    assert capsys.readouterr().err == "Interrupted.\n"

@@ -237,7 +237,8 @@ def test_what_the_system_refuses_is_one_line(folder, monkeypatch, capsys, comman
     monkeypatch.chdir(folder)
     assert main(command.format(long="x" * 300).split()) == 1
     said = capsys.readouterr().err
-    assert said.startswith("Cannot ") and said.endswith("Got the error File name too long.\n"), said
+    assert said.startswith("Cannot ")
+    assert said.endswith("Got the error File name too long.\n")
     assert said.count("\n") == 1
 
 
@@ -303,3 +304,10 @@ def test_a_closed_folder(folder, tmp_path, monkeypatch, capsys):
     ]:
         assert main(command.split()) == 1
         assert "Permission denied" in capsys.readouterr().err
+
+
+def test_a_closed_input_is_empty(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main(["transform", "m.safetensors", "-", "--output", "new.csv"]) == 1
+    assert capsys.readouterr().err.startswith("'standard input' is empty.")

@@ -41,10 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with Interruptions() as interruptions:
         try:
             code = _run(tokens)
-        except OSError:
-            # Nobody is left to read, and what was learned is saved by now.
-            if not interruptions.has_hung_up:
+        except Exception:
+            # A module that is interrupted while it is loaded can fail in any way; and nobody may be left to read.
+            if not interruptions.received:
                 raise
+            progress.say("Interrupted.")
             code = 1
     if interruptions.has_hung_up:
         _close(sys.stdout)

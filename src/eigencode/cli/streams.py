@@ -49,7 +49,7 @@ def _safe_streams() -> Iterator[Any]:
     _fill_gaps()
     before = sys.stdin, sys.stdout, sys.stderr
     # On Windows as elsewhere, there may be no streams at all.
-    sys.stdin = before[0] or io.TextIOWrapper(io.BytesIO())
+    sys.stdin = before[0] or _nothing()
     output = Answer(before[1])
     try:
         with _escaping(before[1]), _escaping(before[2]):
@@ -58,6 +58,13 @@ def _safe_streams() -> Iterator[Any]:
     finally:
         output.settle()
         sys.stdin, sys.stdout, sys.stderr = before
+
+
+def _nothing() -> io.TextIOWrapper:
+    """A standard input that is empty."""
+    content = io.BytesIO()
+    content.name = "<stdin>"  # type: ignore[attr-defined]
+    return io.TextIOWrapper(content)
 
 
 def _fill_gaps() -> None:
