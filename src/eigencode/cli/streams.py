@@ -63,7 +63,7 @@ def _safe_streams() -> Iterator[Any]:
 def _nothing() -> io.TextIOWrapper:
     """A standard input that is empty."""
     content = io.BytesIO()
-    content.name = "<stdin>"  # type: ignore[attr-defined]
+    content.name = "<stdin>"
     return io.TextIOWrapper(content)
 
 
