@@ -23,7 +23,7 @@ from eigencode import (
     StackedAutoencoder,
     VariationalAutoencoder,
 )
-from eigencode.errors import ResultWarning
+from eigencode.errors import DataError, ResultWarning
 from eigencode.parts import GaussianLikelihood, NegativeBinomialLikelihood
 
 
@@ -254,6 +254,29 @@ def test_columns_of_very_different_sizes_are_all_rebuilt():
     np.testing.assert_allclose(
         model.reconstruction_error(X, scaled=True), expected.reconstruction_error(rows, scaled=True), rtol=1e-3
     )
+
+
+def test_a_column_whose_squares_count_nothing_leaves_the_error_a_number():
+    sizes = np.array([1e-300, 1e-30, 1.0, 1e30, 1e140])
+    X = varying(d=5) * sizes
+    model = quietly(lambda: LinearAutoencoder(3, random_state=0).fit(X))
+    for rows in (X, np.ones((2, 5)), np.full((2, 5), 1e100)):
+        gaps = (rows - model.reconstruct(rows))[:, -1]
+        np.testing.assert_allclose(model.reconstruction_error(rows), gaps**2, rtol=1e-6)
+
+
+def test_derivatives_by_columns_of_denormal_size_are_given_in_scaled_units_only():
+    X = varying(d=5) * 1e-320
+    model = quietly(lambda: LinearAutoencoder(2, random_state=0).fit(X))
+    with pytest.raises(DataError, match="too small for derivatives by them: use scaled=True"):
+        model.jacobian(X)
+    assert np.isfinite(model.jacobian(X, scaled=True)).all()
+
+
+def test_a_step_size_beyond_float32_is_no_foreign_error():
+    model = quietly(lambda: Autoencoder(2, learning_rate=1e300, max_epochs=2, random_state=0).fit(varying(d=5)))
+    assert model.optimizer_ == "lbfgs"
+    assert np.isfinite(model.reconstruct(varying(d=5))).all()
 
 
 @pytest.mark.parametrize("weighted", [False, True])

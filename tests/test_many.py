@@ -292,6 +292,8 @@ def test_a_fit_that_cannot_begin_is_said_and_the_others_are_made():
     assert len(company[0].history_) == 3
     with pytest.raises(OptionError, match="once"):
         fit_many([company[0]] * 2, X)
+    with pytest.raises(OptionError, match="must be a list of autoencoders"):
+        fit_many(Autoencoder(2), np.ones((5, 3)))
     with pytest.raises(OptionError, match="Only autoencoders"):
         fit_many([nn.Identity()], X)
 

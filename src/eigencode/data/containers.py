@@ -222,6 +222,7 @@ def refuse_strangers(X: Any, role: str) -> None:
 
 STRANGERS: tuple[tuple[Any, tuple[str, str]], ...] = (
     (lambda X: X is None, ("nothing", WHAT_TO_PASS)),
+    (lambda X: isinstance(X, type), ("a class", WHAT_TO_PASS)),
     (
         lambda X: isinstance(X, str | bytes | os.PathLike),
         ("a text or a path", "Read the file first, as with pandas.read_csv or numpy.load"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
@@ -30,8 +31,14 @@ from eigencode.training.execution import Execution
 FARTHEST_SQUARED = 1e100
 """Scaled cells of smaller size have squares that are numbers of float64, and so have sums of them."""
 
+LARGEST = sys.float_info.max
+"""The largest number of float64."""
+
 LONGEST = 80
 """Letters of an answer that are shown."""
+
+FAR_WEIGHTS = "Its weights are far from those that a fit gives: fit it again"
+"""Why a model has no finite answer, where its columns are of usual sizes."""
 
 Question = Callable[[Composition, Tensor, Tensor], Tensor]
 """A function of the model, of scaled rows, and of these rows as the encoder sees them."""
@@ -348,7 +355,7 @@ class Answers(BaseEstimator):
         is_own = self.composition_.likelihood.own_units and not scaled
         units = np.ones_like(self.scaler_.divisor) if scaled or is_own else self.scaler_.divisor
         largest = units.max()
-        weights = torch.from_numpy(np.square(units / largest)).to(self.execution_.device)
+        weights = torch.from_numpy(units / largest).to(self.execution_.device)
         if not (scaled or self.scaler_.has_squares):
             message = "Squares of numbers of such sizes are outside float64's range: errors may be 0 or inf."
             warnings.warn(f"{message} Try scaled=True.", ResultWarning, stacklevel=3)
@@ -356,7 +363,9 @@ class Answers(BaseEstimator):
         def errors(model: Composition, x: Tensor, clipped: Tensor) -> Tensor:
             rebuilt = (_reconstruction(model, clipped, kept) for kept in sizes)
             gaps = [self._gap(model, x, p, is_own) for p in rebuilt]
-            return torch.stack([gap.square_().double() @ weights for gap in gaps], dim=1)
+            # Weights come before squares, and the scaled cells are numbers: no column is infinite and counts nothing.
+            weighted = (gap.double().clamp_(-LARGEST, LARGEST).mul_(weights) for gap in gaps)
+            return torch.stack([gap.square_().sum(1) for gap in weighted], dim=1)
 
         found = self._in_float64(self._numbers(X, finite=False), errors)
         with np.errstate(over="ignore"):
@@ -420,24 +429,24 @@ def _reconstruction(model: Composition, x: Tensor, n_components: int) -> Distrib
     return model.decode(z)
 
 
-def numbers_only(answers: np.ndarray) -> np.ndarray:
+def numbers_only(answers: np.ndarray, hint: str = FAR_WEIGHTS) -> np.ndarray:
     """The answers, which are finite numbers for all rows."""
     # A sum needs no memory of its own; that of the largest numbers alone may be none.
     with np.errstate(over="ignore", invalid="ignore"):
         total = float(answers.sum(dtype=np.float64))
     if not math.isfinite(total):
-        _require_numbers(answers, np.arange(len(answers)))
+        _require_numbers(answers, np.arange(len(answers)), hint)
     return answers
 
 
-def _require_numbers(answers: np.ndarray, places: np.ndarray) -> None:
-    """Refuse what only weights far from those of any fit give; ``places`` are the rows that the answers are to."""
+def _require_numbers(answers: np.ndarray, places: np.ndarray, hint: str = FAR_WEIGHTS) -> None:
+    """Refuse answers that are no numbers; ``places`` are the rows that they are to."""
     wild = ~np.isfinite(answers).all(tuple(range(1, answers.ndim)))
     if wild.any():
         raise DataError(
             "The model has no finite answer to some rows",
             got=f"{answers[wild][0]} for row {places[wild][0]}"[:LONGEST],
-            hint="Its weights are far from those that a fit gives: fit it again",
+            hint=hint,
         )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from eigencode import jacobians
 from eigencode.composition import Composition
-from eigencode.estimators.answers import Answers
+from eigencode.estimators.answers import FAR_WEIGHTS, Answers, numbers_only
 from eigencode.jacobians import RowFunction
 from eigencode.parts.base import Units
 
@@ -97,4 +97,5 @@ class Geometry(Answers):
 
             return question(code, units.in_data_units(x))
 
-        return self._answer(X, answer)
+        hint = FAR_WEIGHTS if scaled else "The columns are too small for derivatives by them: use scaled=True"
+        return numbers_only(self._answer_of(self._numbers(X, finite=False), answer), hint)

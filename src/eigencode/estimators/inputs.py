@@ -137,7 +137,10 @@ def read_weights_of_score(sample_weight: Any, n_rows: int) -> np.ndarray:
 
 def read_classes(y: Any, n_rows: int, owner: str) -> np.ndarray:
     """The class of each row, numbers or text, shape (n,); gaps are refused."""
-    labels = _one_column(_labels(y, owner))
+    labels = _labels(y, owner)
+    if labels.dtype.kind == "c":
+        stacked([labels.ravel()], [label_of(y)], "y")  # says that complex numbers are no classes
+    labels = _one_column(labels)
     check_lengths(labels, n_rows, "y")
     refuse_gaps(labels, role="y")
     if labels.dtype == object and (gaps := [row for row, cell in enumerate(labels) if is_missing(cell)]):

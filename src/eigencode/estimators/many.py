@@ -79,6 +79,8 @@ def fit_many(estimators: Sequence[Estimator], X: Any, sample_weight: Any = None,
     >>> errors == sorted(errors, reverse=True)
     True
     """
+    if not isinstance(estimators, list | tuple):
+        raise OptionError("The estimators must be a list of autoencoders", got=f"{estimators!r}")
     for model in estimators:
         if not isinstance(model, BaseAutoencoder):
             raise OptionError("Only autoencoders can be fitted as one program", got=f"{model!r}")

@@ -164,7 +164,7 @@ class FullBatchLBFGS(torch.optim.LBFGS):
     def step(self, closure: Callable[[], Tensor], rate: float) -> Tensor:  # type: ignore[override]
         """Take five steps of a size along directions that the closure's earlier gradients suggest."""
         group = self.param_groups[0]
-        group["lr"] = rate
+        group["lr"] = min(rate, LONGEST_STEP)
         (vector,) = group["params"]
 
         def scaled() -> Tensor:
@@ -195,6 +195,9 @@ class FullBatchLBFGS(torch.optim.LBFGS):
 
 LONG_GRADIENT = 2.0**12
 """Length of a gradient from which L-BFGS is given a smaller multiple of the objective."""
+
+LONGEST_STEP = 1e30
+"""A step size of L-BFGS that is far from useful, and still a number of float32."""
 
 NO_STEP = 1e-30
 """A step size that moves nothing."""
