@@ -402,3 +402,12 @@ def test_paths_of_models(saved, tmp_path):
         with pytest.raises(FileNotFoundError, match="There is no model file") as caught:
             eigencode.load(missing)
         assert isinstance(caught.value, FileError)
+
+
+def test_a_baseline_without_its_objective_is_refused(tmp_path):
+    X = np.random.default_rng(0).normal(size=(50, 4))
+    model = eigencode.Autoencoder(1, hidden=(3,), start="plain", max_epochs=1, random_state=0).fit(X)
+    del model.baseline_.history_[0]["held_out_objective"]
+    model.save(tmp_path / "m.safetensors")
+    with pytest.raises(eigencode.errors.StorageError, match="baseline"):
+        eigencode.load(tmp_path / "m.safetensors")

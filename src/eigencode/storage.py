@@ -239,7 +239,9 @@ def _opened(path: str) -> Iterator[Any]:
         raise file_error(error, f"Cannot read {path!r}", got=f"the error {error.strerror or error}") from error
     except Exception as error:  # the reader has several kinds of its own for what is damaged
         raise StorageError(
-            f"{path!r} is not a whole safetensors file", got=f"the error {error}"[:LONGEST], hint="Save the model again"
+            f"{path!r} is not a whole safetensors file",
+            got=f"the error {error}"[:LONGEST],
+            hint="Save the model again" if path.endswith(".safetensors") else "A model's file ends in .safetensors",
         ) from error
 
 

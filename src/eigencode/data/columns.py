@@ -252,22 +252,21 @@ def _advice(file: TableFile, by_kind: Mapping[str, Sequence[Problem]]) -> str | 
     advice = [file.hint_on_header] if file.hint_on_header else []
     if wrong:
         changes = [_advice_on_text(wrong), "turn dates into numbers" if "dates" in by_kind else ""]
-        if len({problem.label for problem in wrong}) == len(file.labels):  # without them there is no table
-            several = "text" in by_kind and any(letter.isdigit() for letter in wrong[0].cell or "")
-            changes += [file.hint_on_cells] if file.hint_on_cells and several else []
-            advice += [_sentence([change for change in changes if change])] if any(changes) else []
-        else:
-            advice.append(_sentence([change for change in changes if change], _left_out(wrong)))
+        if file.hint_on_cells and "text" in by_kind and any(letter.isdigit() for letter in wrong[0].cell or ""):
+            changes.append(file.hint_on_cells)
+        advice.append(_sentence([*changes, _left_out(file, wrong)]))
     if missing:
         fill = "fill the gaps" if "gaps" in by_kind else "fill these cells"
         later = "; columns with gaps come in a later version" if "gaps" in by_kind else ""
-        advice.append(_sentence([fill, "drop their rows"], _left_out(missing, of_gaps=bool(wrong))) + later)
-    return ". ".join(advice) or None
+        advice.append(_sentence([fill, "drop their rows", _left_out(file, missing, of_gaps=bool(wrong))]) + later)
+    return ". ".join(sentence for sentence in advice if sentence) or None
 
 
-def _left_out(problems: Sequence[Problem], *, of_gaps: bool = False) -> str:
-    """How to leave columns out; those with gaps too, after others."""
+def _left_out(file: TableFile, problems: Sequence[Problem], *, of_gaps: bool = False) -> str:
+    """How to leave columns out, '' where none can be; those with gaps too, after others."""
     labels = list(dict.fromkeys(problem.label for problem in problems))
+    if file.is_needed_whole or len(labels) == len(file.labels):
+        return ""
     if of_gaps:
         return "leave their columns out as well"
     if len(labels) > EXCLUDED_AT_MOST:
@@ -275,10 +274,11 @@ def _left_out(problems: Sequence[Problem], *, of_gaps: bool = False) -> str:
     return f"leave {'it' if len(labels) == 1 else 'them'} out with --exclude {shlex.join(labels)}"
 
 
-def _sentence(choices: Sequence[str], last: str = "") -> str:
-    *others, last = [*choices, *([last] if last else [])]
+def _sentence(choices: Sequence[str]) -> str:
+    """Some things to do, of which one is enough; '' are none."""
+    *others, last = [choice for choice in choices if choice] or [""]
     said = ", ".join([*others, f"or {last}" if others else last])
-    return said[0].upper() + said[1:]
+    return said[:1].upper() + said[1:]
 
 
 def _advice_on_text(problems: Sequence[Problem]) -> str:

@@ -148,6 +148,7 @@ def read_matching(
 
 def _matched(file: TableFile, names: Sequence[str] | None, n_columns: int, positions: Mapping[str, int]) -> Table:
     """The columns of one file that a model was fitted on."""
+    file.is_needed_whole = True
     if names is None or file.names is None:
         if len(positions) != n_columns:
             raise DataError(f"{file.name} must have {n_columns} columns, as fitted", got=str(len(positions)))

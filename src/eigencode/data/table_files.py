@@ -64,6 +64,8 @@ class TableFile(ABC):
         What to do where names may be a row, or a row names.
     hint_on_cells : str or None
         What to do where no column is one of numbers.
+    is_needed_whole : bool
+        Whether a model reads all columns that are asked for, so that none can be left out.
     """
 
     name: str
@@ -72,6 +74,7 @@ class TableFile(ABC):
     notes: list[str]
     hint_on_header: str | None = None
     hint_on_cells: str | None = None
+    is_needed_whole: bool = False
 
     @abstractmethod
     def __init__(self, content: Content, options: TextOptions = DEFAULT) -> None:

@@ -383,6 +383,8 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
             yield "the history"
         elif self.best_epoch_ > self.history_[-1]["epoch"]:
             yield "the best epoch"
+        if self.baseline_ is not None and "held_out_objective" not in self.baseline_.history_[0]:
+            yield "the objective of the linear baseline"
         if len(self.explained_variance_ratio_) > k:
             yield "the variance explained"
         if getattr(self, "mixture_", None) is not None and self.mixture_.means.shape[1] != k:
