@@ -136,7 +136,7 @@ def test_help_tells_the_exit_codes(capsys):
         ("fit rows.csv --output m.safetensors --n-component 3", "Did you mean --n-components?"),
         ("fit rows.csv --output m.safetensors --scale comon", "Did you mean 'common'?"),
         ("fit rows.csv --output m.safetensors --activation relo", "Did you mean 'relu'?"),
-        ("fit rows.csv --output m.safetensors --n-components 0", "in the range [1, inf) or 'auto'. Got 0 instead."),
+        ("fit rows.csv --output m.safetensors --n-components 0", "in the range (0, 1) or 'auto'. Got 0 instead."),
         ("fit rows.csv --output m.safetensors --n-components 3.5", "must be an int in the range [1, inf)"),
         ("fit rows.csv --output m.safetensors --hidden 8 0", "Got (8, 0) instead."),
         ("fit rows.csv --output m.safetensors --hidden 8 x", "Got (8, 'x') instead."),
