@@ -274,6 +274,13 @@ def test_what_cannot_be_read_is_refused_in_words(kind, frame):
         LinearAutoencoder(1).fit(make(frame))
 
 
+def test_names_of_a_hundred_thousand_columns_are_compared_in_no_time():
+    """A comparison of each with each would take minutes."""
+    names = [f"column {j}" for j in range(100_000)]
+    with pytest.raises(DataError, match="Got 'column 7'"):
+        LinearAutoencoder(1).fit(pa.table([pa.array([1.0, 2.0])] * 100_001, names=[*names, "column 7"]))
+
+
 @pytest.mark.parametrize("kind", ["text", "polars times", "masked", "a query"])
 @pytest.mark.parametrize("estimator", [*TRANSFORMERS, CLASSIFIER, REGRESSOR], ids=by_class)
 @pytest.mark.filterwarnings("ignore:X does not have valid feature names")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -221,7 +222,7 @@ def float_type(dtype: np.dtype) -> np.dtype:
 
 
 def _refuse_twins(names: Sequence[str] | None) -> None:
-    twice = sorted({name for name in names or () if (names or []).count(name) > 1}) if names else []
+    twice = sorted(name for name, count in Counter(names or ()).items() if count > 1)
     if twice:
         raise DataError(
             "Two columns have one name, and answers could not be told apart",
