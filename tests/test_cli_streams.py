@@ -296,14 +296,18 @@ def test_a_closed_folder(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     closed = tmp_path / "closed"
     closed.mkdir(mode=0)
+    private = tmp_path / "private.csv"
+    private.write_text("a,b\n1,2\n")
+    private.chmod(0)
     for command in [
         f"fit {closed}/rows.csv --output new.safetensors",
+        f"fit {private} --output new.safetensors",
         f"fit rows.csv --output {closed}/new.safetensors",
         f"describe {closed}/m.safetensors",
         f"sample m.safetensors --n-rows 2 --output {closed}/new.csv",
     ]:
         assert main(command.split()) == 1
-        assert "Permission denied" in capsys.readouterr().err
+        assert capsys.readouterr().err.endswith("Got the error Permission denied.\n")
 
 
 def test_a_closed_input_is_empty(folder, monkeypatch, capsys):

@@ -162,7 +162,8 @@ def _file(path: Path) -> Content:
     try:
         facts = os.stat(path)
         if stat.S_ISREG(facts.st_mode) and facts.st_size:
-            buffer = pa.memory_map(str(path)).read_buffer()
+            with open(path, "rb"):  # Python says in fewer words why that cannot be done
+                buffer = pa.memory_map(str(path)).read_buffer()
         else:
             # A pipe can be read only once, and some files of the system say that they are empty.
             with open(path, "rb") as file:
