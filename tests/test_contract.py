@@ -452,6 +452,8 @@ def test_options_that_are_nearly_right_are_told_what_is_meant(options, advice, r
     [
         ([[0, 255], [3, 128]], "Got 3 there. Divide them by 255 first, or use likelihood='poisson'"),
         (np.array([[0, 200], [3, 128]], dtype=np.uint8), "Divide them by 255 first"),
+        (np.array([[0, 50_000], [3, 128]], dtype=np.uint16), "Divide them by 65535 first"),
+        ([[0, 1000], [3, 12]], "Use likelihood='poisson'"),
         ([[0, 16], [3, 12]], "Divide them by 16 first"),
         ([[0, 1.0000001], [0.5, 1]], "Got 1.0000001 there. They are shares up to rounding: clip them"),
         ([[-1e-9, 1], [0.5, 1]], "Got -1e-09 there. They are shares up to rounding"),

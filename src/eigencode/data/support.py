@@ -18,6 +18,9 @@ SUPPORTS = {
 """Kinds of values by name, with words for them."""
 
 
+PIXEL_ENDS = (255, 65_535)
+"""The largest pixels of 8 and of 16 bits."""
+
 CLOSE = 1e-3
 """How far rounding may have taken shares out of their range."""
 
@@ -109,8 +112,10 @@ Got -3 there. Use a normal.
     low, high = _range(source)
     if support == "unit interval" and low >= -CLOSE and high <= 1 + CLOSE:
         fitting.insert(0, "They are shares up to rounding: clip them to the range from 0 to 1 first")
-    elif shares is not None and support == "unit interval" and high <= 255 and found.within("counts").all():
-        fitting.insert(0, shares.format(largest=255 if high > 127 else f"{high:g}"))
+    elif shares is not None and support == "unit interval" and found.within("counts").all():
+        largest = next((end for end in PIXEL_ENDS if end / 2 < high <= end), high)
+        if largest <= PIXEL_ENDS[0] or largest in PIXEL_ENDS:
+            fitting.insert(0, shares.format(largest=f"{largest:.0f}"))
     raise DataError(
         f"{owner} needs {SUPPORTS[support]}, but not all of {column} are{more}",
         got=f"{_digits(found.outside[support][first])} there",
