@@ -143,7 +143,8 @@ def test_help_tells_the_exit_codes(capsys):
         ("fit rows.csv --output m.safetensors --beta nan", "must be a float in the range [0, inf)"),
         ("fit rows.csv", "--output requires an argument"),
         ("fit", "ROWS requires an argument"),
-        ("transform model.safetensors", "ROWS requires an argument"),
+        ("transform model.safetensors", "ROWS requires an argument. Usage: eigencode transform MODEL ROWS..."),
+        ("fit --exclude label rows.csv -o m.safetensors", "here label rows.csv: put ROWS before it."),
         ("describe a b", "'b'"),
         (
             "fit --output m.safetensors --exclude label rows.csv",
@@ -270,7 +271,7 @@ def test_notes_of_the_fit_are_told(folder, monkeypatch, capsys):
     monkeypatch.setattr(Autoencoder, "fit", noted)
     assert run("fit rows.csv --output model.safetensors --exclude label", *QUICK) == 0
     out, err = capsys.readouterr()
-    assert "note                a linear model would do; take care\n" in out
+    assert f"note                a linear model would do\n{' ' * 20}take care\n" in out
     assert err == "chatter\n"
 
 
@@ -447,7 +448,7 @@ def test_a_pipeline_of_processes(model):
         ("transform model.safetensors rows.csv --output no/codes.csv", "there is no folder 'no'"),
         ("transform model.safetensors other.csv --output codes.csv", "none named 'z'"),
         ("reconstruct nothing.safetensors rows.csv --output back.csv", "There is no model file 'nothing.safetensors'"),
-        ("describe rows.csv", "is not a whole safetensors file"),
+        ("describe rows.csv", "is not a whole safetensors file. Name a file that eigencode fit or model.save wrote"),
         ("demo --output rows.csv/demo", "Cannot make the folder 'rows.csv/demo'"),
     ],
 )

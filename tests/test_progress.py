@@ -55,7 +55,7 @@ def test_nothing_is_shown_where_nothing_is_said(X, shown):
 def test_the_same_bits_with_and_without(fit, X, shown):
     silent, loud = fit(X, False), fit(X, True)
     assert "held out" in shown.getvalue()
-    assert "epoch 3 of at most 3" in shown.getvalue()
+    assert "epoch 3/3" in shown.getvalue()
     np.testing.assert_array_equal(silent.reconstruct(X), loud.reconstruct(X))
     assert silent.history_ == loud.history_
     assert silent.notes_ == loud.notes_
@@ -85,11 +85,19 @@ def test_it_moves_within_an_epoch(X, shown, monkeypatch):
 
     monkeypatch.setattr(loop, "stepper", slow)
     Autoencoder(4, **{**OPTIONS, "max_epochs": 1}, verbose=True).fit(X)
-    looks = [part for part in shown.getvalue().split("\r") if "epoch 1 of at most 1" in part]
+    looks = [part for part in shown.getvalue().split("\r") if "epoch 1/1" in part]
     percents = sorted({int(look.partition("%")[0].rpartition(":")[2]) for look in looks})
     assert len(percents) > 5
     assert percents[-1] == 100
     assert any("rows/s" in look for look in looks)
+
+
+@pytest.mark.parametrize(("columns", "has_rate"), [(80, False), (120, True), (None, True)])
+def test_a_narrow_terminal_keeps_room_for_the_bar(X, shown, monkeypatch, columns, has_rate):
+    monkeypatch.setattr(progress, "_width", lambda: {"ncols": columns})
+    Autoencoder(4, **OPTIONS, verbose=True).fit(X)
+    assert "held out" in shown.getvalue()
+    assert ("rows/s" in shown.getvalue()) == has_rate
 
 
 def test_many_models_have_one_line(X, shown):

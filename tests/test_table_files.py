@@ -177,6 +177,15 @@ def test_text_and_gaps_are_told_at_once(file):
     message = str(caught.value)
     assert "has columns that are not numbers, and columns of dates or times, and gaps" in message
     assert "--exclude word when. Fill the gaps" in message
+    assert "leave their columns out as well: add y to --exclude" in message
+
+
+@pytest.mark.parametrize("content", ["a,b\n1,\n,2\n", "a,b\nx,\ny,2\n"])
+def test_leaving_out_the_last_columns_is_no_advice(file, content):
+    with pytest.raises(
+        DataError, match=r"Fill the gaps, or drop their rows \(as dropna of pandas does\); columns with"
+    ):
+        read_table(file(content))
 
 
 @pytest.mark.parametrize(

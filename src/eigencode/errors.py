@@ -127,14 +127,14 @@ def as_path(path: str | os.PathLike[str]) -> str:
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str | None:
-    """Return "Did you mean 'x'?" for the nearest known word, or a list of what is known.
+    """Return "Did you mean 'x'?" for the nearest known word, or a list of what is known, in the order given.
 
     Examples
     --------
     >>> did_you_mean("gausian", ["gaussian", "poisson"])
     "Did you mean 'gaussian'?"
     """
-    known = sorted(known)
+    known = sorted(known) if isinstance(known, set | frozenset) else list(known)
     by_letters = {name.lower(): name for name in known}
     near = difflib.get_close_matches(str(word).lower(), by_letters, n=1)
     if near:

@@ -238,11 +238,11 @@ def _opened(path: str) -> Iterator[Any]:
     except OSError as error:
         raise file_error(error, f"Cannot read {path!r}", got=f"the error {error.strerror or error}") from error
     except Exception as error:  # the reader has several kinds of its own for what is damaged
-        raise StorageError(
-            f"{path!r} is not a whole safetensors file",
-            got=f"the error {error}"[:LONGEST],
-            hint="Save the model again" if path.endswith(".safetensors") else "A model's file ends in .safetensors",
-        ) from error
+        what = f"{path!r} is not a whole safetensors file"
+        if not path.endswith(".safetensors"):
+            hint = "Name a file that eigencode fit or model.save wrote; commands take it before the rows"
+            raise StorageError(what, hint=hint) from error
+        raise StorageError(what, got=f"the error {error}"[:LONGEST], hint="Save the model again") from error
 
 
 def _header(path: str, file: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ EXIT_CODES = (
 
 app = App(
     name="eigencode",
-    help="Autoencoders for tables of numbers: CSV, Parquet and NPY files.",
+    help="Autoencoders for tables of numbers (CSV, Parquet and NPY files) and for folders of images.",
     help_epilogue=EXIT_CODES,
     help_format="plaintext",
     version=__version__,

@@ -42,15 +42,19 @@ from eigencode.errors import DataError, OptionError
 
 MODEL_ENDING = ".safetensors"
 
-Model = Annotated[Path, PATHS, Parameter(help="Model file that fit wrote.", group=FILES)]
-DemoOutput = Annotated[Path, PATHS, Parameter(help="Folder to leave model, data and pictures in.")]
+Model = Annotated[
+    Path, PATHS, Parameter(help="Model file that fit or sweep wrote, or model.save in Python.", group=FILES)
+]
+DemoOutput = Annotated[Path, PATHS, Parameter(alias="-o", help="Folder to leave model, data and pictures in.")]
 FirstComponents = Annotated[int | None, Parameter(help="Use the first components of an ordered code only.")]
 SWITCH = Parameter(negative=(), show_default=False)
 Quiet = Annotated[
     bool, SWITCH, Parameter(name=["--quiet", "-q"], help="Do not show in a terminal what is being done.", group=FILES)
 ]
 AsJson = Annotated[bool, SWITCH, Parameter(name="--json", help="Print one JSON object in place of words.", group=FILES)]
-ModelOutput = Annotated[Path, PATHS, Parameter(help="Where the model goes: a .safetensors file.", group=FILES)]
+ModelOutput = Annotated[
+    Path, PATHS, Parameter(alias="-o", help="Where the model goes: a .safetensors file.", group=FILES)
+]
 WithDensity = Annotated[
     bool,
     SWITCH,
@@ -145,8 +149,10 @@ def sweep(
 ) -> None:
     """Fit an autoencoder with each of many settings, and keep the simplest that is as good as the best.
 
-    Every combination of the values of --over is fitted on all folds of the rows but one, and scored on that one, for
-    each of them in turn. The choice is fitted to all rows, and written.
+    The rows are divided into folds. For each fold, each combination of the values of --over is fitted on the other
+    folds and scored on this one.
+
+    The combination chosen is then fitted to all rows, and written.
 
     Ctrl-C ends it, and no model is written; when the choice is being fitted, its best weights so far are saved.
     """
@@ -248,6 +254,8 @@ def score(
     log_likelihood is in nats and in the data's units: a row's, given its own code; a lower bound of it, if variational.
 
     reconstruction_error is the squared error summed over the columns, in their own units or scaled as in the model.
+
+    Odd rows are those with the largest scaled_reconstruction_error. Scores are in the order of the rows.
     """
     if as_json and output == STREAM:
         message = "--json and --output - would both write to standard output: name a file for --output."

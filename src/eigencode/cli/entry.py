@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
-from cyclopts import CycloptsError, UnusedCliTokensError
+from cyclopts import CycloptsError, MissingArgumentError, UnusedCliTokensError
 
 from eigencode import progress
 from eigencode.cli.app import app
@@ -62,7 +62,7 @@ def _run(tokens: Sequence[str]) -> int:
     except CycloptsError as error:
         command = " ".join(["eigencode", *(error.command_chain or ())])
         advice = advice_on_taken_words(tokens, error)
-        print(f"{_understood(error)}{advice}\nSee {command} --help", file=sys.stderr)
+        print(f"{_understood(error)}{advice}{_usage(error)}\nSee {command} --help", file=sys.stderr)
         return 2
     except EigencodeError as error:
         print(in_flags(str(error)), file=sys.stderr)
@@ -94,6 +94,13 @@ def _understood(error: CycloptsError) -> str:
         words = [token.removeprefix("./") if token == "./-" else token for token in error.unused_tokens or ()]
         return f"There is no use here for {', '.join(map(repr, words))}."
     return str(error)
+
+
+def _usage(error: CycloptsError) -> str:
+    """How the command is written, where something that it needs was not given."""
+    if not isinstance(error, MissingArgumentError) or not error.command_chain:
+        return ""
+    return f" {app[error.command_chain[0]].usage}"
 
 
 @contextmanager

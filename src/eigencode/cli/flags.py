@@ -150,7 +150,7 @@ def _parameter(flag: Flag) -> Parameter:
     """What cyclopts is to know of a flag beyond its type."""
     said, default = flag.help, flag.default
     if flag.sequence and int in flag.alternatives:
-        said += " Here, a single number is a sequence of one."
+        said += " Here, a single number is a sequence of one, and the flag without a number is ()."
     shown = False if default is None else lambda _: default
     if bool in flag.alternatives:
         return Parameter(help=said, group=flag.groups, show_default=shown)
@@ -302,6 +302,7 @@ def in_flags(message: str) -> str:
     return _SETTING.sub(as_typed, message)
 
 
+SHORT_FLAGS = {"-o", "-q"}
 FLAGS_OF_SEVERAL_WORDS = {"--columns", "--exclude", "--names"} | {flag.word for flag in FLAGS.values() if flag.sequence}
 
 
@@ -310,7 +311,7 @@ def advice_on_taken_words(tokens: Sequence[str], error: CycloptsError) -> str:
     taken: dict[str, list[str]] = {}
     flag = ""
     for token in tokens:
-        if token.startswith("--"):
+        if token.startswith("--") or token in SHORT_FLAGS:
             flag, _, value = token.partition("=")
             taken.setdefault(flag, []).extend([value] if value else [])
         elif flag:

@@ -35,6 +35,7 @@ def output_path(_: Any, tokens: Sequence[Token]) -> Path:
 RowsOutput = Annotated[
     Path,
     Parameter(
+        alias="-o",
         help="Where to: a .csv, .parquet or .npy file, or - for CSV to standard output. A model of images writes "
         "pictures too: a .png, .jpg, .bmp, .tif or .webp file is a grid of all, a folder/ has a file for each.",
         group=FILES,

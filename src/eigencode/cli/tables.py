@@ -40,7 +40,9 @@ Codes = Annotated[
 TableOutput = Annotated[
     Path,
     PATHS,
-    Parameter(help="Where to: a .csv, .parquet or .npy file, or - for CSV to standard output.", group=FILES),
+    Parameter(
+        alias="-o", help="Where to: a .csv, .parquet or .npy file, or - for CSV to standard output.", group=FILES
+    ),
 ]
 SEVERAL = Parameter(consume_multiple=True, negative_iterable=(), show_default=False, group=FILES)
 ONE = Parameter(show_default=False, group=FILES)
@@ -53,22 +55,24 @@ class Choice:
     columns: Annotated[
         tuple[str, ...],
         SEVERAL,
-        Parameter(help="Columns to use, in place of all: words, or names with commas between them."),
+        Parameter(help="Columns to use, instead of all: a b c, or a,b,c."),
     ] = ()
-    exclude: Annotated[tuple[str, ...], SEVERAL, Parameter(help="Columns to leave out, written likewise.")] = ()
+    exclude: Annotated[tuple[str, ...], SEVERAL, Parameter(help="Columns to leave out: a b c, or a,b,c.")] = ()
     no_header: Annotated[
         bool, ONE, Parameter(negative=(), help="The first line of a CSV is a row, and holds no names.")
     ] = False
     names: Annotated[
         tuple[str, ...],
         SEVERAL,
-        Parameter(help="Names for the columns of a CSV without a header, or of an NPY file, written likewise."),
+        Parameter(help="Names for the columns of a CSV without a header, or of an NPY file: a b c, or a,b,c."),
     ] = ()
     separator: Annotated[
-        str | None, ONE, Parameter(help="Character between the cells of a CSV, or its name, as tab; else found.")
+        str | None,
+        ONE,
+        Parameter(help="Character between the cells of a CSV, or its name, as tab; else guessed."),
     ] = None
-    decimal: Annotated[str | None, ONE, Parameter(help="Decimal mark of a CSV, . or , ; else found.")] = None
-    encoding: Annotated[str | None, ONE, Parameter(help="Encoding of a CSV, as latin-1; else UTF-8.")] = None
+    decimal: Annotated[str | None, ONE, Parameter(help="Decimal mark of a CSV, . or , ; else guessed.")] = None
+    encoding: Annotated[str | None, ONE, Parameter(help="Encoding of a CSV, as latin-1; UTF-8 if not given.")] = None
 
     image_size: ImageSize = None
 

@@ -34,10 +34,13 @@ STARTS = {
 
 
 def print_facts(facts: Mapping[str, str], file: TextIO | None = None) -> None:
-    """One line for each fact; on standard output by default."""
+    """Facts, each on a line of its own, or on as many as it has; on standard output by default."""
     width = max(map(len, facts))
     for name, fact in facts.items():
-        print(f"{name:<{width}}  {fact}", file=file)
+        first, *others = fact.split("\n")
+        print(f"{name:<{width}}  {first}", file=file)
+        for line in others:
+            print(f"{'':<{width}}  {line}", file=file)
 
 
 def print_json(facts: Mapping[str, Any]) -> None:
@@ -130,7 +133,7 @@ def outcome(facts: Mapping[str, Any]) -> dict[str, str]:
     return {
         f"{facts['judged_by']} objective": f"{facts['objective']:.5g} nats a row of scaled data (lower is better)",
         "linear baseline": "there is none for this kind" if linear is None else f"{linear:.5g}",
-        **({"note": "; ".join(facts["notes"])} if facts["notes"] else {}),
+        **({"note": "\n".join(facts["notes"])} if facts["notes"] else {}),
     }
 
 
@@ -209,6 +212,6 @@ def _listed(options: Mapping[str, Any]) -> str:
 
 def _enumerated(names: list[str] | None, at_most: int = 8) -> str:
     if names is None:
-        return "without names: matched by place"
+        return "without names: matched by position"
     more = f" and {len(names) - at_most} more" if len(names) > at_most else ""
     return ", ".join(names[:at_most]) + more

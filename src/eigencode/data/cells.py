@@ -25,7 +25,10 @@ DATES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.tim
 
 KINDS = {
     "dates": ("columns of dates or times", "Turn them into numbers, as days since a first day, or leave them out"),
-    "text": ("columns that are not numbers", "Leave them out, or encode them as numbers, as one column a category"),
+    "text": (
+        "columns that are not numbers",
+        "Leave them out, or make numbers of them: one column for each category, as pandas.get_dummies does",
+    ),
     "numerals": ("columns of numbers written as text", "Turn them into numbers first, with .astype(float)"),
     "complex": (
         "columns of complex numbers",

@@ -111,11 +111,11 @@ def numbers_of(file: TableFile, positions: Sequence[int]) -> np.ndarray:
             problems = [
                 problem for label, column in zip(labels, columns, strict=True) for problem in _seen(column, label)
             ]
-            refuse(file, problems)
+            refuse(file, problems, labels)
             rows = _as_array(file, columns)
     else:
         rows = found
-    refuse(file, _not_finite(rows, labels))
+    refuse(file, _not_finite(rows, labels), labels)
     return rows.view(np.uint8) if rows.dtype == bool else rows
 
 
@@ -223,8 +223,8 @@ class _Counter:
 # -- saying so
 
 
-def refuse(file: TableFile, problems: Sequence[Problem]) -> None:
-    """Raise one error for all columns that cannot be used."""
+def refuse(file: TableFile, problems: Sequence[Problem], labels: Sequence[str]) -> None:
+    """Raise one error for all columns that cannot be used, of those that are read."""
     if not problems:
         return
     by_kind = {kind: [problem for problem in problems if problem.kind == kind] for kind in KINDS}
@@ -232,7 +232,7 @@ def refuse(file: TableFile, problems: Sequence[Problem]) -> None:
     raise DataError(
         f"{file.name} has {', and '.join(KINDS[kind] for kind in by_kind)}",
         got="; ".join(_listed(file, found) for found in by_kind.values()),
-        hint=_advice(file, by_kind),
+        hint=_advice(file, by_kind, is_any_left=len({problem.label for problem in problems}) < len(labels)),
     )
 
 
@@ -245,7 +245,7 @@ def _listed(file: TableFile, problems: Sequence[Problem]) -> str:
     )
 
 
-def _advice(file: TableFile, by_kind: Mapping[str, Sequence[Problem]]) -> str | None:
+def _advice(file: TableFile, by_kind: Mapping[str, Sequence[Problem]], *, is_any_left: bool) -> str | None:
     """What to do about it, a sentence for what is no number and one for what is missing."""
     wrong = [*by_kind.get("text", ()), *by_kind.get("dates", ())]
     missing = [*by_kind.get("gaps", ()), *by_kind.get("infinite", ())]
@@ -256,9 +256,12 @@ def _advice(file: TableFile, by_kind: Mapping[str, Sequence[Problem]]) -> str | 
             changes.append(file.hint_on_cells)
         advice.append(_sentence([*changes, _left_out(file, wrong)]))
     if missing:
-        fill = "fill the gaps" if "gaps" in by_kind else "fill these cells"
-        later = "; columns with gaps come in a later version" if "gaps" in by_kind else ""
-        advice.append(_sentence([fill, "drop their rows", _left_out(file, missing, of_gaps=bool(wrong))]) + later)
+        gaps = "gaps" in by_kind
+        fill = "fill the gaps" if gaps else "fill these cells"
+        drop = "drop their rows (as dropna of pandas does)" if gaps else "drop their rows"
+        later = "; columns with gaps come in a later version" if gaps else ""
+        left_out = _left_out(file, missing, of_gaps=bool(wrong)) if is_any_left else ""
+        advice.append(_sentence([fill, drop, left_out]) + later)
     return ". ".join(sentence for sentence in advice if sentence) or None
 
 
@@ -268,7 +271,8 @@ def _left_out(file: TableFile, problems: Sequence[Problem], *, of_gaps: bool = F
     if file.is_needed_whole or len(labels) == len(file.labels):
         return ""
     if of_gaps:
-        return "leave their columns out as well"
+        named = f": add {shlex.join(labels)} to --exclude" if len(labels) <= EXCLUDED_AT_MOST else ""
+        return f"leave their columns out as well{named}"
     if len(labels) > EXCLUDED_AT_MOST:
         return "choose the columns of numbers with --columns"
     return f"leave {'it' if len(labels) == 1 else 'them'} out with --exclude {shlex.join(labels)}"

@@ -179,9 +179,9 @@ def _file(path: Path) -> Content:
 
 def _missing(path: Path) -> FileError:
     try:
-        neighbours = [
+        neighbours = sorted(
             item.name for item in path.parent.glob("*") if os.path.isfile(item) and item.suffix == path.suffix
-        ]
+        )
     except OSError:
         neighbours = []
     return MissingFileError(f"There is no file {str(path)!r}", hint=did_you_mean(path.name, neighbours))

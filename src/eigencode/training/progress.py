@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 MEASURED = 1.0
 """Seconds of steps that tell how long the rest will take."""
 
+WIDE = 100
+"""Columns of a terminal from which the rows a second are shown as well; in fewer the bar would have no room."""
+
 SHORT = 5.0
 """Seconds up to which nothing is said of how long training will take."""
 
@@ -59,7 +62,8 @@ class Look:
             if self.tells and left > SHORT:
                 say(f"{in_words(left)}: {self._plan()}")
         bar.n, bar.total = made, end
-        bar.set_postfix_str(", ".join(self._facts(made, elapsed, left)), refresh=False)
+        is_wide = (bar.format_dict.get("ncols") or WIDE) >= WIDE
+        bar.set_postfix_str(", ".join(self._facts(made, elapsed if is_wide else 0.0, left)), refresh=False)
 
     def _pace(self, elapsed: float, made: int) -> float | None:
         """Steps a second since the first one, which waits for memory and threads; None while too few are made."""
@@ -98,15 +102,15 @@ class Look:
             return
         if left:
             yield f"{clock(left)} left"
-        if made and elapsed > 0:
-            rows = sum(state.step * len(work.training) / work.n_batches for state, work in self.runs)
-            yield f"{rows / elapsed:,.0f} rows/s"
         if len(self.runs) > 1:
             yield f"{sum(state.finished for state, _ in self.runs)} of {counted(len(self.runs), 'model')} done"
         else:
             yield from self._facts_of_one(self.runs[0][0])
+        if made and elapsed > 0:
+            rows = sum(state.step * len(work.training) / work.n_batches for state, work in self.runs)
+            yield f"{rows / elapsed:,.0f} rows/s"
 
     def _facts_of_one(self, state: TrainingState) -> Iterator[str]:
-        yield f"epoch {max(state.epoch, 1)} of at most {self._most_epochs}"
+        yield f"epoch {max(state.epoch, 1)}/{self._most_epochs}"
         if state.history:
             yield f"held out {state.history[-1]['held_out_objective']:.5g}"
