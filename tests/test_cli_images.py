@@ -160,3 +160,12 @@ def test_a_sweep_takes_images(folder, tmp_path):
     over = ["--over", "n_components=1,2", "--hidden", "4", "--max-epochs", "1", "--random-state", "0", "--folds", "2"]
     assert run("sweep", folder / "png", "--output", tmp_path / "m.safetensors", *over) == 0
     assert eigencode.load(tmp_path / "m.safetensors").image_shape_ == (1, 8, 8)
+
+
+def test_the_command_to_go_on_with_names_no_hundred_files(tmp_path, digits, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = [f"{number:03}.png" for number in range(40)]
+    for name, row in zip(names, digits[:40].reshape(-1, 8, 8) * 15, strict=True):
+        Image.fromarray(row.astype(np.uint8)).save(name)
+    assert run("fit", *names, "--output", "m.safetensors", *QUICK) == 0
+    assert "transform m.safetensors 000.png --output codes.parquet\n" in capsys.readouterr().out

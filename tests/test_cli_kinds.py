@@ -33,7 +33,8 @@ def panels(capsys):
     assert run("fit --help") == 0
     parts = re.split(r"╭─ (.*?) ─+╮", capsys.readouterr().out)
     return {
-        title: " ".join(text.replace("│", " ").split()) for title, text in zip(parts[1::2], parts[2::2], strict=True)
+        title: " ".join(text.partition("╰")[0].replace("│", " ").split())
+        for title, text in zip(parts[1::2], parts[2::2], strict=True)
     }
 
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 STARTING = "loading PyTorch"
 """What is done before anything else, for some seconds."""
 
+NAMED_AT_MOST = 5
+"""Files that the command to go on with names all; of more, as of a pattern that the shell expanded, only the first."""
+
 
 def hush(quiet: bool) -> None:
     """Show nothing of what is being done, where that is asked for."""
@@ -111,5 +114,6 @@ def say_what_next(fitted: BaseAutoencoder, model: Path, rows: Sequence[Path], ch
         return
     taken = {path.resolve() for path in files_of(rows)}
     codes = next(name for name in ("codes.parquet", "new_codes.parquet") if Path(name).resolve() not in taken)
-    words = ["transform", str(model), *map(str, rows), "--output", codes, *chosen.typed(fitted_names(fitted))]
+    few = rows if len(rows) <= NAMED_AT_MOST else rows[:1]
+    words = ["transform", str(model), *map(str, few), "--output", codes, *chosen.typed(fitted_names(fitted))]
     print(f"Encode rows with:\n\n  {command(words)}")
