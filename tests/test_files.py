@@ -288,7 +288,7 @@ def test_files_that_are_not_there(text_file, tmp_path):
         read_table(tmp_path / "rows")
     text_file("a\n1\n", "rows")
     with pytest.raises(
-        FileError, match=r"Got no ending\. Known are: '\.arrow', '\.csv', '\.feather', '\.npy', '\.parquet', '\.tsv'\."
+        FileError, match=r"Got no ending\. Known are: '\.csv', '\.tsv', '\.parquet', '\.arrow', '\.feather', '\.npy'\."
     ):
         read_table(tmp_path / "rows")
     (tmp_path / "folder.csv").mkdir()
