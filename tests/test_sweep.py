@@ -253,7 +253,7 @@ def test_values_are_those_of_the_flags(kind, typed, values):
         ("--kind linear --over hidden=8", "--hidden does not belong to --kind linear, but to "),
         (
             "--over n_components=2,0",
-            "parameter of eigencode sweep must be an int in the range [1, inf), a float in the range (0, 1) or 'auto'. Got 0",
+            "eigencode sweep must be an int in the range [1, inf), a float in the range (0, 1) or 'auto'. Got 0",
         ),
         ("--over n_components=2,,4", "Got '' instead."),
         ("--over n_components=", "Got '' instead."),
