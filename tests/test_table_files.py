@@ -157,7 +157,9 @@ def test_no_column_that_a_model_reads_is_to_be_left_out(file):
     path = file("a,b,c\n1,,x\n2,3,y\n")
     with pytest.raises(DataError, match=r"leave it out with --exclude b"):
         read_table(path, columns=["a", "b"])
-    with pytest.raises(DataError, match=r"line 2\)\. Fill the gaps, or drop their rows; columns with gaps"):
+    with pytest.raises(
+        DataError, match=r"line 2\)\. Fill the gaps, or drop their rows \(as dropna of pandas does\); columns with gaps"
+    ):
         read_matching(path, ["a", "b"], 2)
     with pytest.raises(DataError, match=r"'c' \(as 'x' in line 2\)\.$"):
         read_matching(path, ["a", "c"], 2)
