@@ -34,6 +34,8 @@ FARTHEST_SQUARED = 1e100
 LARGEST = sys.float_info.max
 """The largest number of float64."""
 
+FAR_CELL = "Look for a wrong cell there: it is more than 1e100 times its column's spread away from the rows fitted"
+
 LONGEST = 80
 """Letters of an answer that are shown."""
 
@@ -379,11 +381,10 @@ class Answers(BaseEstimator):
         wild = ~np.isfinite(found.reshape(len(found), -1)).all(1)
         if wild.any() and float_type(array.dtype) == np.float32:
             found[wild] = self._answer_of(array[wild].astype(np.float64), function)
-        if wild.any():
-            with np.errstate(over="ignore"):
-                is_near = (np.abs(self.scaler_.transform(array[wild])) < FARTHEST_SQUARED).all(1)
-            said = is_near | np.isnan(found[wild]).reshape(len(is_near), -1).any(1)
-            _require_numbers(found[wild][said], np.flatnonzero(wild)[said])  # of all others, inf is the answer
+        with np.errstate(over="ignore"):
+            far = np.abs(self.scaler_.transform(array[wild])).max(initial=0.0)
+        hint = FAR_CELL if far > FARTHEST_SQUARED else FAR_WEIGHTS
+        _require_numbers(found[wild], np.flatnonzero(wild), hint)
         return found
 
     def _check_values(self, array: np.ndarray) -> None:
@@ -439,13 +440,13 @@ def numbers_only(answers: np.ndarray, hint: str = FAR_WEIGHTS) -> np.ndarray:
     return answers
 
 
-def _require_numbers(answers: np.ndarray, places: np.ndarray, hint: str = FAR_WEIGHTS) -> None:
-    """Refuse answers that are no numbers; ``places`` are the rows that they are to."""
+def _require_numbers(answers: np.ndarray, rows: np.ndarray, hint: str = FAR_WEIGHTS) -> None:
+    """Refuse answers that are no finite numbers; ``rows`` are the numbers of the rows that they belong to."""
     wild = ~np.isfinite(answers).all(tuple(range(1, answers.ndim)))
     if wild.any():
         raise DataError(
             "The model has no finite answer to some rows",
-            got=f"{answers[wild][0]} for row {places[wild][0]}"[:LONGEST],
+            got=f"{answers[wild][0]} for row {rows[wild][0]}"[:LONGEST],
             hint=hint,
         )
 
