@@ -31,7 +31,7 @@ def run(line):
 def panels(capsys):
     """What ``fit --help`` says, by the title of the panel; each panel as one line."""
     assert run("fit --help") == 0
-    parts = re.split(r"╭─ (.*?) ─+╮", capsys.readouterr().out)
+    parts = re.split(r"╭─ (.*?) ─+╮", capsys.readouterr().out.partition("Example")[0])
     return {
         title: " ".join(text.partition("╰")[0].replace("│", " ").split())
         for title, text in zip(parts[1::2], parts[2::2], strict=True)

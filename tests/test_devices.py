@@ -63,7 +63,7 @@ def trained(model, weights=None, step_of=None):
     step = loop.stepper(state, work) if step_of is None else step_of(state, work)
     for _ in range(3):
         state.composition.train()
-        loop._pass_over(state, work, step)
+        loop._pass_over(state, work, step, loop.Tally.on(work.device))
     return state
 
 

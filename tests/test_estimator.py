@@ -53,13 +53,11 @@ ANSWERS = ["transform", "reconstruct", "reconstruction_error", "score_samples"]
         SparseAutoencoder(4, active=1, sparsity="top_k", max_epochs=20, random_state=0),
         SparseAutoencoder(4, active=0.2, sparsity="kl", max_epochs=20, random_state=0),
     ],
-    expected_failed_checks=lambda estimator: (
-        {"check_sample_weight_equivalence_on_dense_data": "repeated rows make other batches, and round otherwise"}
-        if getattr(estimator, "solver", None) != "exact"
-        else {}
-    ),
 )
 def test_scikit_learns_own_checks(estimator, check):
+    is_exact = getattr(estimator, "solver", None) == "exact"
+    if check.func.__name__ == "check_sample_weight_equivalence_on_dense_data" and not is_exact:
+        pytest.skip("repeated rows make other batches, and round otherwise: whether they agree is the processor's")
     check(estimator)
 
 
@@ -271,11 +269,13 @@ def test_overcomplete_codes_start_at_the_identity(cancer):
     assert model.transform(cancer).std(0).min() > 0
 
 
-def test_words_without_a_closed_form_start_plainly(cancer):
-    model = Autoencoder(2, hidden=(4,), prior=Laplace(0.1), max_epochs=1, random_state=0).fit(cancer)
-    assert (model.start_, model.baseline_) == ("plain", None)
-    with pytest.raises(OptionError, match="start='linear' needs"):
-        Autoencoder(2, prior=Laplace(0.1), start="linear").fit(cancer)
+def test_parts_without_a_closed_form_start_at_pca_and_say_that_it_is_not_their_optimum(cancer):
+    options = {"n_components": 2, "hidden": (4,), "prior": Laplace(0.1), "max_epochs": 1, "random_state": 0}
+    for start in ("auto", "linear"):
+        model = Autoencoder(**options, start=start).fit(cancer)
+        assert (model.start_, model.has_closed_form_) == ("linear", False)
+        assert model.history_[0]["held_out_objective"] == pytest.approx(model.baseline_.best_objective_, rel=1e-6)
+    assert Autoencoder(2, hidden=(4,), max_epochs=1, random_state=0).fit(cancer).has_closed_form_
 
 
 # -- other words
@@ -358,7 +358,7 @@ def test_codes_come_as_a_named_frame(cancer):
 
 def test_options_outside_their_domain_are_named(cancer):
     cases = {
-        "'n_components' parameter of Autoencoder must be an int in the range \\[1, inf\\) or 'auto'.*Got 0": {
+        "'n_components' parameter of Autoencoder must be an int in the range \\[1, inf\\), a float.*or 'auto'.*Got 0": {
             "n_components": 0
         },
         "Did you mean 'common'": {"scale": "comon"},

@@ -229,7 +229,7 @@ def test_a_size_that_a_bounded_search_cut_short_is_noted(monkeypatch):
     kept = sum(model.explained_variance_ratio_)
     assert model.n_components_ == 256
     assert 0.7 < kept < 0.9
-    assert f"looked at 256 principal directions only, which keep {kept:.0%} of the variance" in model.notes_[0]
+    assert f"looked at 256 principal directions only, which keep {kept:.0%} of it and not 90%" in model.notes_[0]
     assert not LinearAutoencoder(256, precision="float32").fit(rows).notes_
     assert "directions" not in str(LinearAutoencoder().fit(np.ones((10, 3))).notes_)  # no variance to keep
     assert not LinearAutoencoder(precision="float32").fit(rows * np.r_[np.ones(200), np.zeros(200)]).notes_

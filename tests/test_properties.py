@@ -14,6 +14,9 @@ from eigencode.data.scaling import Scaler
 from eigencode.data.sources import ArraySource
 from eigencode.errors import EigencodeError
 
+# Rows whose squares float64 lacks are told of; the answers in scaled units are whole.
+pytestmark = pytest.mark.filterwarnings("ignore:Squares of numbers of such sizes")
+
 quick = settings(max_examples=60, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 ANSWERS = ["transform", "reconstruct", "reconstruction_error", "score_samples"]
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12)
@@ -149,7 +152,7 @@ def test_iterating_answers_at_every_step_or_says_why_not(rows, weights, leave_af
 
 
 def test_infinities_of_both_signs_are_refused_without_a_warning():
-    with pytest.raises(ValueError, match="infinity"):
+    with pytest.raises(ValueError, match="infinite cells"):
         Autoencoder(2).fit(np.array([[-np.inf, np.inf], [0, 1]]))
 
 
@@ -193,6 +196,6 @@ def test_a_refused_fit_leaves_a_fitted_model_as_it_was(cancer):
     model = Autoencoder(2, hidden=(4,), max_epochs=2, random_state=0).fit(cancer)
     before = model.transform(cancer)
     for bad in (np.full((5, 30), np.nan), np.array([["a"] * 30] * 3)):
-        with pytest.raises(ValueError, match="NaN|convert|dtype"):
+        with pytest.raises(ValueError, match="NaN|not numbers"):
             model.fit(bad)
         np.testing.assert_array_equal(model.transform(cancer), before)

@@ -55,6 +55,9 @@ class Optimizer(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
 
+    def restart(self) -> None:
+        """Go on from other weights, which were put into the vector."""
+
 
 AVERAGED = 1 / 12
 """Adam's weights wander about where single batches pull them; an average over the last twelfth does not."""
@@ -115,6 +118,9 @@ class ClippedAdam:
         for name, own in self.state_dict().items():
             copy_alike(own, state[name], name)
 
+    def restart(self) -> None:
+        """Go on from other weights. The moments stay: gradients that are no numbers never enter them."""
+
 
 class FullBatchLBFGS(torch.optim.LBFGS):
     """L-BFGS with a strong Wolfe line search (Nocedal & Wright, 2006), whose step size is given step by step.
@@ -133,6 +139,10 @@ class FullBatchLBFGS(torch.optim.LBFGS):
             tolerance_grad=1e-12,
             tolerance_change=0.0,
         )
+
+    def restart(self) -> None:
+        """Go on from other weights: the curvature seen is not theirs, and may be no number."""
+        self.state.clear()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Take the vector as it is: torch's own method imports its compiler, for a second or more."""

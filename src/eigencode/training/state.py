@@ -234,6 +234,7 @@ class TrainingState:
     def retreat(self) -> None:
         """Go back to the best weights, with half the step size; a run that has done so too often is over."""
         self.restore_best()
+        self.optimizer.restart()
         self.aside.copy_(self.parameters.vector.detach())
         self.averaged_from = self.averaged_to = self.step
         self.schedule.peak /= 2
