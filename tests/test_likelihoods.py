@@ -442,19 +442,39 @@ def test_a_learned_variance_finds_the_noise(fits):
     assert model.score(X) > fixed.score(X) + 1
 
 
+def outlying(seed):
+    """Rows on a plane with a little noise, the same with 2 % of the cells far off, and which rows have none."""
+    rng = np.random.default_rng(seed)
+    _, eta = latent(n_rows=500)
+    rows = eta + 0.1 * rng.normal(size=eta.shape)
+    wild = rng.random(rows.shape) < 0.02
+    return rows, rows + 40 * wild * rng.choice([-1, 1], rows.shape), ~wild.any(1)
+
+
 def test_student_t_lets_outliers_go():
-    rng, eta = latent(n_rows=500)
-    X = eta + 0.1 * rng.normal(size=eta.shape)
-    dirty = X.copy()
-    wild = rng.random(X.shape) < 0.02
-    dirty[wild] += 40 * rng.choice([-1, 1], wild.sum())
-    options = {"n_components": 2, "hidden": (), "max_epochs": 150, "learning_rate": 1e-2, "random_state": 0}
-    errors = {}
-    for name in ("gaussian", "student_t"):
-        model = Autoencoder(likelihood=name, scale="none", **options).fit(dirty)
-        clean_rows = ~wild.any(1)
-        errors[name] = np.median(model.reconstruction_error(X[clean_rows]))
-    assert errors["student_t"] < 0.9 * errors["gaussian"]  # from .4 to .7 of it, by the seed
+    """The squared error of clean rows beside a Gaussian's: .01 to .28 of it, by the seed (eight of them)."""
+    options = {"n_components": 2, "hidden": (), "max_epochs": 150, "learning_rate": 1e-2, "scale": "none"}
+    ratios = []
+    for seed in range(3):
+        rows, dirty, is_clean = outlying(seed)
+        errors = [
+            np.median(model.fit(dirty).reconstruction_error(rows[is_clean]))
+            for model in (
+                Autoencoder(likelihood=kind, random_state=seed, **options) for kind in ("student_t", "gaussian")
+            )
+        ]
+        ratios.append(errors[0] / errors[1])
+    assert np.median(ratios) < 0.4
+
+
+def test_the_start_of_heavy_tails_follows_the_clean_cells():
+    """Few directions of the plane are lost, where PCA of all cells follows the outliers."""
+    for seed in range(3):
+        rows, dirty, _ = outlying(seed)
+        model = Autoencoder(2, likelihood="student_t", hidden=(), max_epochs=0, scale="none").fit(dirty)
+        plane = np.linalg.svd(rows - rows.mean(0), full_matrices=False)[2][:2]
+        found = np.linalg.qr(model.composition_.decoder.affine.weight.detach().numpy())[0]
+        assert np.linalg.svd(plane @ found)[1].min() > 0.9  # the cosine of the larger angle between the planes
 
 
 def test_training_in_bfloat16_learns_too():

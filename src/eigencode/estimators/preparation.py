@@ -29,7 +29,13 @@ from eigencode.parts.codes import Code, NestedDropout, Point
 from eigencode.parts.convolutional import ConvolutionalDecoder, ConvolutionalEncoder
 from eigencode.parts.corruptions import Corruption
 from eigencode.parts.discrete_likelihoods import BernoulliLikelihood, NegativeBinomialLikelihood, PoissonLikelihood
-from eigencode.parts.likelihoods import GaussianLikelihood, LaplaceLikelihood, Likelihood, StudentTLikelihood
+from eigencode.parts.likelihoods import (
+    GaussianLikelihood,
+    LaplaceLikelihood,
+    Likelihood,
+    StudentTLikelihood,
+    evenly_sampled,
+)
 from eigencode.parts.networks import MLP, LinearPath, Network, Tied, activation_module, as_network
 from eigencode.parts.penalties import Penalty
 from eigencode.parts.priors import Prior
@@ -62,6 +68,9 @@ FITTING = {"counts": "poisson", "unit interval": "bernoulli", "real": "gaussian"
 
 RESCALED = "Divide them by {largest} first, or use likelihood='poisson' if they are counts"
 """What to try for whole numbers that should be shares, as pixels are."""
+
+OUTLYING = 5.0
+"""Median deviations from the median, 3.4 standard deviations of normal cells, beyond which a cell is an outlier."""
 
 CALIBRATION_ROWS = 8192
 """Rows that settle a likelihood's own parameters at the start."""
@@ -245,7 +254,22 @@ def _views(likelihood: Likelihood, table: _Table, options: AutoencoderOptions, s
         is_plain = bool((inward == 1).all())
         rows = table.weighed if is_plain else table.weighed * inward.to(table.weighed)
         found.append(_View(inward, outward, spectrum(rows, _asked(options), seed)))
+        if ready.lets_outliers_go:
+            found.append(_View(inward, outward, spectrum(_without_outliers(table.typical), _asked(options), seed)))
     return found
+
+
+def _without_outliers(rows: Tensor) -> Tensor:
+    """Centred rows whose cells end at a few median deviations from their column's median.
+
+    A column of which more than half is one value has no such deviation, and stays as it is.
+    """
+    sample = evenly_sampled(rows)
+    median = sample.median(0).values
+    reach = OUTLYING * (sample - median).abs().median(0).values
+    reach = torch.where(reach > 0, reach, torch.inf)
+    kept = rows.clamp(median - reach, median + reach)
+    return kept.sub_(kept.mean(0))
 
 
 def _linear_start(

@@ -32,6 +32,9 @@ class Likelihood(Word):
     scales_logarithms : bool
         True where the decoder's output is the logarithm of a mean: columns are then scaled, and seen by the encoder,
         by log(x + 1/2), so that a linear encoder can say what a linear decoder needs to know.
+    lets_outliers_go : bool
+        True where the pull of a residual grows no further with its size. A model may then start at the principal
+        directions of rows without their outliers.
 
     Examples
     --------
@@ -62,6 +65,7 @@ class Likelihood(Word):
     own_units: bool = False
     support: ClassVar[str] = "real"
     scales_logarithms: bool = False
+    lets_outliers_go: bool = False
     in_logarithms: bool = False
     """Whether the scaled columns are those of logarithms, which a model's own loop may leave aside."""
 
@@ -286,6 +290,7 @@ class LaplaceLikelihood(SpreadLikelihood):
 
     spread_name = "scale"
     floor = 1e-3
+    lets_outliers_go = True
 
     def __init__(self, scale: float | str = 1.0) -> None:
         super().__init__()
@@ -331,6 +336,7 @@ class StudentTLikelihood(SpreadLikelihood):
 
     spread_name = "scale"
     floor = 1e-3
+    lets_outliers_go = True
 
     def __init__(self, degrees: float = 4.0, scale: float | str = "learned") -> None:
         super().__init__()
