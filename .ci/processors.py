@@ -1,6 +1,6 @@
 """Run the quick tests as other processors would, with one thread and two, and with every fixed seed moved.
 
-    python .ci/processors.py [--only NAME ...] [--all] [pytest's arguments]
+    python .ci/processors.py [--only NAME ...] [--paths PATH ...] [--all] [pytest's arguments]
 
 Each run takes place in a copy of the repository, made afresh, so the files may be edited meanwhile. A random outcome
 differs in its last bits from one processor to the next, and training makes much of them: a test which holds for one
@@ -115,11 +115,13 @@ def outcomes(report: Path) -> tuple[int, list[str]]:
 def main() -> None:
     """Print a table of all runs, and end with 1 if a test failed in one of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=RUNS, metavar="NAME", help=f"some of: {'; '.join(RUNS)}")
+    parser.add_argument(
+        "--only", nargs="+", action="extend", choices=RUNS, metavar="NAME", help=f"some of: {'; '.join(RUNS)}"
+    )
+    parser.add_argument("--paths", nargs="+", default=["src/eigencode", "tests"], help="what to test, in place of all")
     parser.add_argument("--all", action="store_true", help="the slow tests too")
     options, arguments = parser.parse_known_args()
-    if not any(not argument.startswith("-") for argument in arguments):
-        arguments += ["src/eigencode", "tests"]
+    arguments += options.paths
     if not options.all:
         arguments = ["-m", "not slow", *arguments]
     found = {}
