@@ -218,6 +218,7 @@ def with_gaps(frame, rows):
 
 
 DAYS = pd.date_range("2020-01-01", periods=40)
+NANOSECONDS = DAYS.to_numpy().astype("M8[ns]")  # which NumPy gives out as integers
 
 REFUSED = {
     "text": (lambda f: f.assign(b="Oslo"), r"not numbers. Got column 'b' \(as 'Oslo' in row 0\). Leave them out"),
@@ -316,7 +317,7 @@ def test_labels_that_cannot_be_read_are_refused_in_words(estimator, make, messag
 
 def test_labels_are_no_dates_and_a_regressors_are_numbers(rows):
     for estimator in (REGRESSOR, CLASSIFIER):
-        for days in (DAYS, pd.Series(DAYS), pl.Series(DAYS.to_list()), pa.array(DAYS), [d.date() for d in DAYS]):
+        for days in (DAYS, pd.Series(DAYS), pl.Series(DAYS.to_list()), pa.array(DAYS), [d.date() for d in DAYS], NANOSECONDS):
             with pytest.raises(DataError, match="y has columns of dates or times. Got a cell"):
                 estimator.fit(rows, days)
         for named in (pd.DataFrame({"when": DAYS}), pd.Series(DAYS, name="when"), pa.table({"when": DAYS})):

@@ -146,7 +146,9 @@ def read_classes(y: Any, n_rows: int, owner: str) -> np.ndarray:
     refuse_gaps(labels, role="y")
     if labels.dtype == object and (gaps := [row for row, cell in enumerate(labels) if is_missing(cell)]):
         raise DataError("y has gaps", got=f"{len(gaps)}, the first in row {gaps[0]}", hint="Drop their rows")
-    if labels.dtype.kind in "mMO" and any(isinstance(cell, DATES) for cell in labels[:1].tolist()):
+    # NumPy gives times in nanoseconds out as integers, so they are known by their type alone.
+    is_time = labels.dtype.kind in "mM"
+    if is_time or (labels.dtype == object and any(isinstance(cell, DATES) for cell in labels[:1].tolist())):
         stacked([labels], [label_of(y)], "y")  # says that dates are no classes
     try:
         check_classification_targets(labels)
