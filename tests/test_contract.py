@@ -317,7 +317,14 @@ def test_labels_that_cannot_be_read_are_refused_in_words(estimator, make, messag
 
 def test_labels_are_no_dates_and_a_regressors_are_numbers(rows):
     for estimator in (REGRESSOR, CLASSIFIER):
-        for days in (DAYS, pd.Series(DAYS), pl.Series(DAYS.to_list()), pa.array(DAYS), [d.date() for d in DAYS], NANOSECONDS):
+        for days in (
+            DAYS,
+            pd.Series(DAYS),
+            pl.Series(DAYS.to_list()),
+            pa.array(DAYS),
+            [d.date() for d in DAYS],
+            NANOSECONDS,
+        ):
             with pytest.raises(DataError, match="y has columns of dates or times. Got a cell"):
                 estimator.fit(rows, days)
         for named in (pd.DataFrame({"when": DAYS}), pd.Series(DAYS, name="when"), pa.table({"when": DAYS})):
