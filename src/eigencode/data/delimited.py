@@ -228,7 +228,8 @@ class Csv(TableFile):
     def _parsed_in_blocks(self, data: pa.Buffer, names: list[str], chosen: list[str], block: int) -> pa.Table:
         return pa.csv.read_csv(
             pa.BufferReader(data),
-            pa.csv.ReadOptions(column_names=names, block_size=block),
+            # Some versions of pyarrow wait for ever when threads read again after a line was longer than a block.
+            pa.csv.ReadOptions(column_names=names, block_size=block, use_threads=block == BLOCK),
             pa.csv.ParseOptions(delimiter=self._dialect.separator, newlines_in_values=True),
             pa.csv.ConvertOptions(
                 include_columns=chosen,
