@@ -203,7 +203,7 @@ def test_the_generator_alone_decides_the_weights(make):
     for one, other in zip(network.parameters(), again.parameters(), strict=True):
         assert torch.equal(one, other)
     other = clone(network)
-    other.setup(*((72, CODE) if make is encoder_for else (CODE, 72)), generator(1))
+    other.setup(*((72, CODE) if make is encoder_for else (CODE, 72)), generator(100))
     for name, weight in network.named_parameters():
         if name.endswith("weight"):
             assert (weight != dict(other.named_parameters())[name]).all()

@@ -89,14 +89,17 @@ def test_counts_start_no_worse_than_the_principal_components_of_their_logarithms
 
 
 def test_counts_of_thousands_learn_from_their_logarithms():
-    """On rows never seen: an encoder of the counts themselves explained 100 nats less, and its start 13,000."""
+    """On rows never seen: .98 to 1.24 times what PCA of the logarithms costs, over twelve fits; from the counts 12 times."""
     rng = np.random.default_rng(0)
 
     def draw(n):
         return np.round(np.exp(rng.normal(9, 1, (n, 1)) + rng.normal(0, 0.2, (n, 5))))
 
     X, new = draw(300), draw(2000)
-    for likelihood, worst in (("poisson", -1250), ("negative_binomial", -50)):
+    logs, mean = np.log(new + 0.5), np.log(X + 0.5).mean(0)
+    direction = np.linalg.svd(np.log(X + 0.5) - mean, full_matrices=False)[2][:1]
+    peer = stats.poisson.logpmf(new, np.exp(mean + (logs - mean) @ direction.T @ direction)).sum(1).mean()
+    for likelihood, worst in (("poisson", 1.4 * peer), ("negative_binomial", -50)):
         for seed in range(2):
             model = Autoencoder(1, likelihood=likelihood, random_state=seed, max_epochs=40).fit(X)
             assert model.score(new) > worst

@@ -137,13 +137,14 @@ def test_networks_that_draw_learn_the_same_in_threads_as_alone(make):
 
     with torch.random.fork_rng():
         network = make()
-    alone = [fit(seed) for seed in range(3)]
+    seeds = [0, 1, 2]
+    alone = {each: fit(each) for each in seeds}
     before = torch.get_rng_state()
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(fit, [0, 1, 2] * 4))
+        together = list(pool.map(fit, seeds * 4))
     assert torch.equal(torch.get_rng_state(), before)
-    for seed, codes in zip([0, 1, 2] * 4, together, strict=True):
-        np.testing.assert_array_equal(codes, alone[seed])
+    for each, codes in zip(seeds * 4, together, strict=True):
+        np.testing.assert_array_equal(codes, alone[each])
 
 
 # -- subclasses
