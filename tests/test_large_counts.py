@@ -89,7 +89,7 @@ def test_counts_start_no_worse_than_the_principal_components_of_their_logarithms
 
 
 def test_counts_of_thousands_learn_from_their_logarithms():
-    """On rows never seen: .98 to 1.24 times what PCA of the logarithms costs, over twelve fits; from the counts 12 times."""
+    """On rows never seen: .98 to 1.24 times what PCA of the logarithms costs (12 fits); from the counts 12 times."""
     rng = np.random.default_rng(0)
 
     def draw(n):
