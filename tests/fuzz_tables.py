@@ -54,7 +54,7 @@ def seeds() -> dict[str, bytes]:
         "comma.csv": frame.to_csv(index=False, sep=";", decimal=",").encode(),
         "tabs.tsv": frame.to_csv(index=False, sep="\t").encode(),
         "wide.csv": text.encode("utf-16"),
-        "packed.csv.gz": gzip.compress(text.encode()),
+        "packed.csv.gz": gzip.compress(text.encode(), mtime=0),
     }
     table = pa.Table.from_pandas(frame).append_column("s", pa.array([0.5, 2.0] * 20).dictionary_encode())
     for codec in ("snappy", "gzip", "zstd", "none"):
