@@ -25,7 +25,7 @@ FIT = "fit rows.npy --output model.safetensors --hidden 16 --n-components 4 --ma
 @pytest.fixture(autouse=True)
 def streams_stay_open(monkeypatch):
     """After SIGHUP a program's streams lead nowhere; those of the tests are pytest's."""
-    monkeypatch.setattr(entry, "_close", lambda stream: None)
+    monkeypatch.setattr(entry, "discard", lambda stream: None)
 
 
 @pytest.fixture(autouse=True)

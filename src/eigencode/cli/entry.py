@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
-import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TextIO
 
 from cyclopts import CycloptsError, MissingArgumentError, UnusedCliTokensError
@@ -16,7 +14,7 @@ from eigencode import progress
 from eigencode.cli.app import app
 from eigencode.cli.flags import advice_on_taken_words, in_flags
 from eigencode.cli.interruptions import Interruptions
-from eigencode.cli.streams import on_safe_streams
+from eigencode.cli.streams import discard, on_safe_streams
 from eigencode.errors import DataError, EigencodeError, FileError, InterruptedWarning
 
 
@@ -48,8 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             progress.say("Interrupted.")
             code = 1
     if interruptions.has_hung_up:
-        _close(sys.stdout)
-        _close(sys.stderr)
+        discard(sys.stdout)
+        discard(sys.stderr)
     return interruptions.exit_code or code
 
 
@@ -72,7 +70,7 @@ def _run(tokens: Sequence[str]) -> int:
         return 130
     except BrokenPipeError:
         # Whoever read the answer has all they wanted of it.
-        _close(sys.stdout)
+        discard(sys.stdout)
         return 0
     except (OSError, MemoryError) as error:
         print(_refused(error), file=sys.stderr)
@@ -119,9 +117,3 @@ def _plain_warnings() -> Iterator[list[Warning | str]]:
 
 def _is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and not stream.closed and stream.isatty()
-
-
-def _close(stream: TextIO) -> None:
-    """Let the rest go nowhere, so that Python does not complain at its end that it could not write it."""
-    with suppress(OSError, io.UnsupportedOperation):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -92,6 +92,15 @@ def _escaping(stream: Any) -> Iterator[None]:
             stream.reconfigure(errors=before)
 
 
+def discard(stream: Any) -> None:
+    """Let what is not written yet, and all that follows, go nowhere, or Python would complain of it at its end."""
+    with suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+        stream.flush()
+
+
 class _Stream:
     """A stream of text, which may be none."""
 
@@ -111,14 +120,6 @@ class _Stream:
     def closed(self) -> bool:
         """Whether there is nothing to write to."""
         return self._stream is None or self._stream.closed
-
-    def _discard(self) -> None:
-        """Let what is not written yet, and all that follows, go nowhere, or Python would complain of it at its end."""
-        with suppress(OSError, ValueError, AttributeError):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._stream.fileno())
-            os.close(nowhere)
-            self._stream.flush()
 
 
 class Answer(_Stream):
@@ -145,7 +146,7 @@ class Answer(_Stream):
         try:
             self.flush()
         except (OSError, ValueError):
-            self._discard()
+            discard(self._stream)
 
     def _try(self, name: str, *arguments: Any) -> Any:
         if self._stream is None:
@@ -192,4 +193,4 @@ class Messages(_Stream):
             try:
                 getattr(self._stream, name)(*arguments)
             except (OSError, ValueError):
-                self._discard()
+                discard(self._stream)

@@ -440,7 +440,7 @@ def numbers_only(answers: np.ndarray, hint: str = FAR_WEIGHTS) -> np.ndarray:
     return answers
 
 
-def _require_numbers(answers: np.ndarray, rows: np.ndarray, hint: str = FAR_WEIGHTS) -> None:
+def _require_numbers(answers: np.ndarray, rows: np.ndarray, hint: str) -> None:
     """Refuse answers that are no finite numbers; ``rows`` are the numbers of the rows that they belong to."""
     wild = ~np.isfinite(answers).all(tuple(range(1, answers.ndim)))
     if wild.any():
