@@ -39,7 +39,7 @@ def epochs(d, hidden, batch_size, precision, n_threads):
     chosen = execution.choose_execution
     try:
         # The rule is what is measured, so it is put aside here.
-        from eigencode.estimators import preparation
+        from eigencode.fitting import preparation
 
         preparation.choose_execution = lambda *_: execution.Execution("cpu", precision, n_threads)
         run = model.iter_fit(rows)

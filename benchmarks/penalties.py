@@ -23,7 +23,7 @@ ROWS = 256
 
 LAYER = {"n_components": 1000, "hidden": ()}
 DEEP = {"n_components": 32, "hidden": (512,)}
-SHARED = {"start": "plain", "scale": "none", "optimizer": "adam", "batch_size": ROWS, "random_state": 0}
+SHARED = {"init": "random", "scale": "none", "optimizer": "adam", "batch_size": ROWS, "random_state": 0}
 MODELS = {
     "sigmoid": Autoencoder(**LAYER, **SHARED, code=Point("sigmoid")),
     "closed form": ContractiveAutoencoder(**LAYER, **SHARED, code=Point("sigmoid"), estimate="exact"),

@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--draws", type=int, default=200)
     parser.add_argument("--test-rows", type=int, default=10_000)
-    parser.add_argument("--start", default="auto")
+    parser.add_argument("--init", default="auto")
     parser.add_argument("--activation", default="gelu")
     parser.add_argument("--batch-size", type=int, default=512)
     parser.add_argument("--learning-rate", type=float, default=4e-3)
@@ -43,7 +43,7 @@ def main() -> None:
         hidden=(400,),
         activation=arguments.activation,
         likelihood="bernoulli",
-        start=arguments.start,
+        init=arguments.init,
         batch_size=arguments.batch_size,
         learning_rate=arguments.learning_rate,
         # With large steps, pixels that are hardly ever on get large weights from a few rows, which a prior prevents.
@@ -57,7 +57,7 @@ def main() -> None:
     began = time.monotonic()
     for row in model.iter_fit(X):
         print(
-            f"{time.monotonic() - began:6.0f} s  epoch {row['epoch']:3d}  bound {row['held_out_objective']:.2f}",
+            f"{time.monotonic() - began:6.0f} s  epoch {row['epoch']:3d}  bound {row['validation_objective']:.2f}",
             flush=True,
         )
     # Every k-th row: the test rows are sorted by class.
@@ -68,7 +68,7 @@ def main() -> None:
         f"test: {-estimate.mean():.2f} nats (standard error {spread:.2f} over rows, {error.mean():.2f} a row by draws)"
     )
     print(f"target 91.5; {len(model.history_) - 1} epochs, {arguments.n_draws} draws a row")
-    print(f"start {model.history_[0]['held_out_objective']:.2f}, {model.execution_}")
+    print(f"start {model.history_[0]['validation_objective']:.2f}, {model.execution_}")
     sys.exit(int(-estimate.mean() > 91.5))
 
 

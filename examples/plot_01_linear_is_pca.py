@@ -33,7 +33,7 @@ for row in model.iter_fit(X):
     units = decoder / np.linalg.norm(decoder, axis=0)
     cosines = np.abs((units * principal / np.linalg.norm(principal, axis=0)).sum(0))
     columns.append(np.degrees(np.arccos(np.clip(cosines, 0, 1))).max())
-    losses.append(row["held_out_objective"])
+    losses.append(row["validation_objective"])
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
 left.semilogy(subspace, label="largest principal angle")

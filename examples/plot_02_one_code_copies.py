@@ -15,7 +15,7 @@ from eigencode import Autoencoder
 
 train, test = train_test_split(load_digits().data, train_size=20, random_state=0)
 model = Autoencoder(
-    1, hidden=(128,), start="plain", optimizer="lbfgs", validation_fraction=0, max_epochs=200, random_state=0
+    1, hidden=(128,), init="random", optimizer="lbfgs", validation_fraction=0, max_epochs=200, random_state=0
 ).fit(train)
 pca = Autoencoder(1, hidden=(), max_epochs=0).fit(train)
 

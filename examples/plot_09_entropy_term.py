@@ -17,12 +17,12 @@ import matplotlib.pyplot as plt
 from sklearn.datasets import load_digits
 
 from eigencode import Autoencoder
-from eigencode.parts import GaussianCode, GaussianLikelihood, StandardNormal
+from eigencode.parts import GaussianCode, GaussianLikelihood, StandardNormalPrior
 
 X = load_digits().data
 
 
-class WithoutEntropy(StandardNormal):
+class WithoutEntropy(StandardNormalPrior):
     """The cross-entropy -E log p(z) alone: the divergence without -H(q)."""
 
     def divergence(self, q, z):
@@ -32,8 +32,8 @@ class WithoutEntropy(StandardNormal):
         return None
 
 
-options = {"code": GaussianCode(), "likelihood": GaussianLikelihood("learned"), "start": "plain", "max_epochs": 120}
-whole = Autoencoder(4, prior=StandardNormal(), random_state=0, **options).fit(X)
+options = {"code": GaussianCode(), "likelihood": GaussianLikelihood("learned"), "init": "random", "max_epochs": 120}
+whole = Autoencoder(4, prior=StandardNormalPrior(), random_state=0, **options).fit(X)
 without = Autoencoder(4, prior=WithoutEntropy(), random_state=0, **options).fit(X)
 
 # %%

@@ -19,7 +19,7 @@ options = {"layers": (48, 24, 12, 6), "activation": "sigmoid", "max_epochs": 40,
 curves = {}
 for name, pretrain in [("pretrained layer by layer", True), ("random weights", False)]:
     model = StackedAutoencoder(pretrain=pretrain, **options)
-    curves[name] = [row["held_out_objective"] for row in model.iter_fit(train)]
+    curves[name] = [row["validation_objective"] for row in model.iter_fit(train)]
     print(f"{name:26s} {model.reconstruction_error(test).mean():.1f} squared error an image")
     if pretrain:
         layers = model.layers_
@@ -29,7 +29,7 @@ for name, pretrain in [("pretrained layer by layer", True), ("random weights", F
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained")
 for place, layer in enumerate(layers):
-    left.plot([row["held_out_objective"] for row in layer.history_], label=f"layer {place + 1}")
+    left.plot([row["validation_objective"] for row in layer.history_], label=f"layer {place + 1}")
 left.set(xlabel="epoch", ylabel="held-out objective of the layer, nats")
 left.legend()
 for name, curve in curves.items():

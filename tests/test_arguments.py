@@ -13,8 +13,8 @@ from eigencode.parts import (
     Custom,
     GaussianNoise,
     GaussianWeights,
-    Laplace,
     LaplaceLikelihood,
+    LaplacePrior,
     Point,
 )
 
@@ -30,28 +30,28 @@ class Lopsided(nn.Module):
     ("options", "message"),
     [
         ({"likelihood": None}, "'likelihood' parameter must be a name or a part"),
-        ({"likelihood": Laplace()}, "'likelihood' parameter must be a Likelihood part"),
+        ({"likelihood": LaplacePrior()}, "'likelihood' parameter must be a Likelihood part"),
         ({"likelihood": LaplaceLikelihood}, "'likelihood' parameter must be a Likelihood part"),
-        ({"code": Laplace()}, "'code' parameter must be a Code part"),
+        ({"code": LaplacePrior()}, "'code' parameter must be a Code part"),
         ({"corruption": Point()}, "'corruption' parameter must be a Corruption part"),
         ({"prior": GaussianNoise(0.1)}, "'prior' parameter must be a Prior part"),
-        ({"weight_prior": Laplace()}, "'weight_prior' parameter must be a WeightPrior part"),
-        ({"penalties": [Laplace()]}, "'penalties' parameter must be a Penalty part"),
-        ({"penalties": Laplace()}, "sequence of penalty parts"),
+        ({"weight_prior": LaplacePrior()}, "'weight_prior' parameter must be a WeightPrior part"),
+        ({"penalties": [LaplacePrior()]}, "'penalties' parameter must be a Penalty part"),
+        ({"penalties": LaplacePrior()}, "sequence of penalty parts"),
         ({"penalties": None}, "sequence of penalty parts"),
-        ({"encoder": Laplace()}, "Laplace cannot take rows of 30 numbers"),
+        ({"encoder": LaplacePrior()}, "LaplacePrior cannot take rows of 30 numbers"),
         ({"encoder": Custom(3)}, "'module' parameter of Custom must be a torch module"),
         ({"encoder": [3]}, "must be a part or a torch module"),
         ({"decoder": nn.ReLU}, "must be a part or a torch module"),
         ({"activation": nn.ReLU}, "elementwise torch module"),
         ({"activation": [1]}, "elementwise torch module"),
-        ({"activation": Laplace()}, "elementwise torch module"),
+        ({"activation": LaplacePrior()}, "elementwise torch module"),
         ({"activation": nn.Linear(3, 3, device="meta")}, "elementwise torch module"),
         ({"activation": Lopsided()}, "elementwise torch module"),
         ({"corruption": GaussianNoise(-1)}, "'variance' parameter of GaussianNoise must be a finite number"),
         ({"corruption": GaussianNoise(math.nan)}, "'variance' parameter of GaussianNoise must be a finite number"),
-        ({"prior": Laplace(0)}, "'rate' parameter of Laplace must be a finite number above 0"),
-        ({"prior": Laplace(math.inf)}, "'rate' parameter of Laplace must be a finite number above 0"),
+        ({"prior": LaplacePrior(0)}, "'rate' parameter of LaplacePrior must be a finite number above 0"),
+        ({"prior": LaplacePrior(math.inf)}, "'rate' parameter of LaplacePrior must be a finite number above 0"),
         ({"weight_prior": GaussianWeights("a")}, "variances of weights must be positive numbers"),
         ({"weight_prior": GaussianWeights([[1, 2], [3]])}, "variances of weights must be positive numbers"),
         ({"weight_prior": GaussianWeights(math.inf)}, "variances of weights must be positive numbers"),
@@ -86,7 +86,7 @@ def test_tensors_that_ask_for_a_gradient_are_rows_like_others(cancer):
 @pytest.mark.parametrize(
     "options",
     [
-        {"start": "plain"},
+        {"init": "random"},
         {"max_epochs": 3},
         {"optimizer": "adam"},
         {"learning_rate": 0.1},
@@ -100,4 +100,4 @@ def test_the_exact_solver_passes_over_nothing_in_silence(cancer, options):
     (name,) = options
     with pytest.raises(OptionError, match=f"no use for '{name}'.*Use solver='gradient'"):
         LinearAutoencoder(2, **options).fit(cancer)
-    assert LinearAutoencoder(2, max_epochs=0, start="linear").fit(cancer).start_ == "linear"
+    assert LinearAutoencoder(2, max_epochs=0, init="linear").fit(cancer).init_ == "linear"

@@ -17,7 +17,7 @@ import rich.style  # noqa: F401 (draws from the global generator when it is impo
 
 import eigencode
 from eigencode import Autoencoder
-from eigencode.cli import main, words
+from eigencode.cli import descriptions, main
 from eigencode.cli.flags import KINDS, options_class
 from eigencode.data.files import read_table, write_columns
 from eigencode.errors import InterruptedWarning, ResultWarning
@@ -74,12 +74,12 @@ def test_every_knob_for_it_is_a_flag(option, capsys):
     assert run("fit --help") == 0
     said = capsys.readouterr().out
     flag = f"--{option.name.replace('_', '-')}"
-    elsewhere = [own.knob.on_command_line for kind in KINDS.values() for own in options_of(options_class(kind))
+    elsewhere = [own.info.on_command_line for kind in KINDS.values() for own in options_of(options_class(kind))
                  if own.name == option.name]  # fmt: skip
     assert (f" {flag} " in said) == any(elsewhere)
-    if option.knob.on_command_line:
+    if option.info.on_command_line:
         _, words = " ".join(said.replace("│", " ").split()).split(f" {flag} ", 1)
-        assert " ".join(option.knob.help.split()[:3]) in words[:100]
+        assert " ".join(option.info.help.split()[:3]) in words[:100]
         assert option.default is None or words.partition("[default: ")[2].startswith(str(option.default))
 
 
@@ -93,7 +93,7 @@ def test_every_knob_for_it_is_a_flag(option, capsys):
         ("--hidden", {"hidden": ()}),
         ("--hidden auto --n-components auto", {"hidden": "auto", "n_components": "auto"}),
         ("--learning-rate 1e-3 --beta 2", {"learning_rate": 1e-3, "beta": 2.0}),
-        ("--scale none --start plain", {"scale": "none", "start": "plain"}),
+        ("--scale none --init random", {"scale": "none", "init": "random"}),
         ("--verbose --device cpu", {"verbose": True, "device": "cpu"}),
         ("--no-verbose --random-state 7", {"verbose": False, "random_state": 7}),
     ],
@@ -198,9 +198,9 @@ def test_fit_is_the_librarys_fit(folder, frame, capsys):
     assert list(model.feature_names_in_) == ["x", "y", "z"]
     np.testing.assert_array_equal(model.transform(frame[["x", "y", "z"]]), same.transform(frame[["x", "y", "z"]]))
     out = capsys.readouterr().out
-    kept = same.history_[same.best_epoch_]["held_out_objective"]
+    kept = same.history_[same.best_epoch_]["validation_objective"]
     assert f"held-out objective  {kept:.5g} nats a row" in out
-    assert f"linear baseline     {same.baseline_.history_[0]['held_out_objective']:.5g}\n" in out
+    assert f"linear baseline     {same.baseline_.history_[0]['validation_objective']:.5g}\n" in out
     printed = next(line for line in out.splitlines() if " transform " in line)
     words = shlex.split(printed)
     assert main(words[words.index("transform") :]) == 0
@@ -248,12 +248,12 @@ def test_describe_says_what_the_model_is(model, capsys):
     assert said["hidden layers"] == "8, mirrored in the decoder"
     assert said["likelihood"] == "GaussianLikelihood()"
     assert said["scale"].startswith(f"{model.scale_}: ")
-    assert said["start"].startswith("linear: ")
+    assert said["init"].startswith("linear: ")
     training = f"{model.history_[-1]['epoch']} epochs by {model.optimizer_}"
     assert said["training"] == f"{training}; the weights after epoch {model.best_epoch_} were kept"
-    kept = model.history_[model.best_epoch_]["held_out_objective"]
+    kept = model.history_[model.best_epoch_]["validation_objective"]
     assert said["held-out objective"].startswith(f"{kept:.5g} nats a row")
-    assert said["linear baseline"] == f"{model.baseline_.history_[0]['held_out_objective']:.5g}"
+    assert said["linear baseline"] == f"{model.baseline_.history_[0]['validation_objective']:.5g}"
     assert said["seed"] == "0"
     assert said["arithmetic"] == "float32 on cpu, 1 thread"
     assert said["columns"] == "x, y, z"
@@ -327,8 +327,8 @@ def test_fit_and_describe_print_one_object(folder, capsys):
     assert fitted.pop("model") == "model.safetensors"
     assert fitted["feature_names"] == ["x", "y", "z"]
     assert fitted["hidden"] == [8]
-    assert fitted["objective"] == model.history_[model.best_epoch_]["held_out_objective"]
-    assert fitted["baseline_objective"] == model.baseline_.history_[0]["held_out_objective"]
+    assert fitted["objective"] == model.history_[model.best_epoch_]["validation_objective"]
+    assert fitted["baseline_objective"] == model.baseline_.history_[0]["validation_objective"]
     assert (fitted["prior"], fitted["likelihood"]) == (None, "GaussianLikelihood()")
     assert run("describe model.safetensors --json") == 0
     assert strict(capsys.readouterr().out) == {**fitted, "version": eigencode.__version__}
@@ -345,7 +345,7 @@ def test_score_prints_one_object(model, frame, capsys):
 
 
 def test_a_number_that_is_none_is_null(capsys):
-    words.print_json({"a": math.nan, "b": -math.inf, "c": 1.5, "d": None})
+    descriptions.print_json({"a": math.nan, "b": -math.inf, "c": 1.5, "d": None})
     assert strict(capsys.readouterr().out) == {"a": None, "b": None, "c": 1.5, "d": None}
 
 

@@ -14,12 +14,12 @@ import pytest
 import eigencode
 from eigencode import Autoencoder, estimators
 from eigencode.cli import flags, main
-from eigencode.cli.words import description, own_options, summary
+from eigencode.cli.descriptions import description, own_options, summary
 from eigencode.data.files import read_table
-from eigencode.options import AutoencoderOptions, Knob, options_of
+from eigencode.options import AutoencoderOptions, OptionInfo, options_of
 from eigencode.parts import GaussianWeights, Penalty
 
-COMMON = {option.name for option in options_of(AutoencoderOptions) if option.knob.on_command_line}
+COMMON = {option.name for option in options_of(AutoencoderOptions) if option.info.on_command_line}
 QUICK = {"n_components": 3, "max_epochs": 2, "random_state": 0}
 
 
@@ -84,7 +84,7 @@ def test_the_knobs_of_a_kind_are_known_without_its_estimator(kind):
 def test_help_lists_the_options_of_each_kind_with_it(kind, capsys):
     said = panels(capsys)
     own = [
-        option for option in options_of(estimator(kind)) if option.name not in COMMON and option.knob.on_command_line
+        option for option in options_of(estimator(kind)) if option.name not in COMMON and option.info.on_command_line
     ]
     listed = re.findall(r"(?:^| )(--[a-z-]+) (?!linear)", said.pop(f"Options of --kind {kind}", ""))
     # A flag that several kinds share says with which of them it means what.
@@ -155,13 +155,13 @@ def test_what_a_kind_does_not_have_is_refused_with_those_that_do(folder, words, 
 
 
 class Rough(AutoencoderOptions):
-    level: Annotated[float, Knob("How rough.", low=0, high=1)] = 0.5
-    mode: Annotated[Literal["dry"], Knob("The way.")] = "dry"
+    level: Annotated[float, OptionInfo("How rough.", low=0, high=1)] = 0.5
+    mode: Annotated[Literal["dry"], OptionInfo("The way.")] = "dry"
 
 
 class Smooth(AutoencoderOptions):
-    level: Annotated[float | Literal["auto"], Knob("How smooth.", low=1)] = "auto"
-    mode: Annotated[Literal["dry", "wet"], Knob("The way.")] = "dry"
+    level: Annotated[float | Literal["auto"], OptionInfo("How smooth.", low=1)] = "auto"
+    mode: Annotated[Literal["dry", "wet"], OptionInfo("The way.")] = "dry"
 
 
 @pytest.fixture
@@ -190,15 +190,15 @@ def test_a_flag_of_several_kinds_says_each_ones_own(two_kinds):
 
 
 def test_a_flag_of_several_kinds_is_checked_as_the_kinds_own(two_kinds):
-    assert flags.knobs_given("rough", SimpleNamespace(level=0.25, mode=None, beta=None)) == {"level": 0.25}
-    assert flags.knobs_given("smooth", SimpleNamespace(level="auto", mode="wet")) == {"level": "auto", "mode": "wet"}
+    assert flags.options_given("rough", SimpleNamespace(level=0.25, mode=None, beta=None)) == {"level": 0.25}
+    assert flags.options_given("smooth", SimpleNamespace(level="auto", mode="wet")) == {"level": "auto", "mode": "wet"}
     for kind, name, value in [("rough", "level", "auto"), ("rough", "mode", "wet"), ("smooth", "level", 0.25)]:
         with pytest.raises(flags.FlagError, match=f"The '{name}' parameter of eigencode fit must be"):
-            flags.knobs_given(kind, SimpleNamespace(**{name: value}))
+            flags.options_given(kind, SimpleNamespace(**{name: value}))
     with pytest.raises(
         flags.FlagError, match="--level does not belong to --kind plain, but to --kind rough or smooth."
     ):
-        flags.knobs_given("plain", SimpleNamespace(level=1))
+        flags.options_given("plain", SimpleNamespace(level=1))
 
 
 # -- fits
@@ -235,7 +235,7 @@ def test_every_kind_through_the_shell_is_the_librarys(folder, rows, kind, capsys
 def test_options_of_a_kind_take_effect(folder, rows, capsys):
     line = f"fit rows.npy --kind linear --output m.safetensors --solver gradient {words_of(QUICK)}"
     assert run(line) == 0
-    assert eigencode.load("m.safetensors").start_ == "plain"
+    assert eigencode.load("m.safetensors").init_ == "random"
     capsys.readouterr()
     assert run("describe m.safetensors") == 0
     assert "options             solver='gradient'\n" in capsys.readouterr().out

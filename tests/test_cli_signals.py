@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 import eigencode
-from eigencode import Autoencoder, storage
+from eigencode import Autoencoder
 from eigencode.cli import entry, main, steps
 from eigencode.cli.interruptions import NAMES, Interruptions
+from eigencode.io import storage
 from eigencode.training import loop
 
 SIGNALS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
@@ -80,7 +81,7 @@ def test_what_was_learned_in_a_first_epoch_is_saved(number, folder, send, capsys
     assert err == "Warning: Training was interrupted; the best weights so far are kept.\n"
     model = eigencode.load("model.safetensors")
     assert (model.history_[-1]["epoch"], model.best_epoch_) == (1, 1)
-    assert model.best_objective_ < model.history_[0]["held_out_objective"]
+    assert model.best_objective_ < model.history_[0]["validation_objective"]
     assert "training was interrupted after" in out
     assert run("describe model.safetensors") == 0
     assert "training was interrupted after" in capsys.readouterr().out
@@ -180,6 +181,6 @@ def test_a_module_that_fails_because_it_was_interrupted_shows_no_traceback(monke
         except KeyboardInterrupt:
             raise AttributeError("partially initialized module") from None
 
-    monkeypatch.setattr("eigencode.storage.load", load)
+    monkeypatch.setattr("eigencode.io.storage.load", load)
     assert main(["describe", "m.safetensors"]) == 128 + signal.SIGTERM
     assert capsys.readouterr().err == "Interrupted.\n"

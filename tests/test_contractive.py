@@ -11,8 +11,9 @@ from sklearn.datasets import load_digits, load_wine
 import eigencode
 from eigencode import Autoencoder, Composition, ContractiveAutoencoder, DenoisingAutoencoder, LinearAutoencoder
 from eigencode.errors import OptionError, ResultWarning
-from eigencode.jacobians import squared_frobenius
-from eigencode.objectives import Objective
+from eigencode.model.initialization import linear_problem, spectrum
+from eigencode.model.jacobians import squared_frobenius
+from eigencode.model.objective import Objective
 from eigencode.parts import (
     MLP,
     Code,
@@ -21,14 +22,13 @@ from eigencode.parts import (
     GaussianLikelihood,
     GaussianNoise,
     GaussianWeights,
-    Laplace,
+    LaplacePrior,
     LinearPath,
     Masking,
     Penalty,
     Point,
     Tied,
 )
-from eigencode.starts import linear_problem, spectrum
 from eigencode.testing import check_penalty
 
 pytestmark = pytest.mark.slow
@@ -225,7 +225,7 @@ def test_tied_linear_maps_start_at_their_optimum(rows, weight, variance):
     assert (shares == 0).any() == (weight * variance > 0.1)
     encoder = model.composition_.encoder.affine.weight.detach().numpy()
     np.testing.assert_allclose(encoder.T @ encoder, vectors * shares @ vectors.T, atol=1e-10)
-    assert model.start_ == "linear"
+    assert model.init_ == "linear"
     named = LinearAutoencoder(5, tied=True, penalties=[Contractive(weight)], likelihood=likelihood, **EXACT).fit(rows)
     np.testing.assert_allclose(named.reconstruct(rows), model.reconstruct(rows), atol=1e-10)
 
@@ -294,11 +294,11 @@ NO_MINIMUM = {"hidden": (4,), "max_epochs": 1, "random_state": 0}
     "model",
     [
         ContractiveAutoencoder(2, tied=False, **NO_MINIMUM),
-        ContractiveAutoencoder(2, start="linear", **NO_MINIMUM),
+        ContractiveAutoencoder(2, init="linear", **NO_MINIMUM),
         Autoencoder(2, penalties=[Contractive()], **{**NO_MINIMUM, "hidden": ()}),
         Autoencoder(2, penalties=[Contractive()], tied=True, **NO_MINIMUM),
         Autoencoder(2, penalties=[Contractive()], code=Point("relu"), **NO_MINIMUM),
-        Autoencoder(2, penalties=[Contractive()], prior=Laplace(0.1), **NO_MINIMUM),
+        Autoencoder(2, penalties=[Contractive()], prior=LaplacePrior(0.1), **NO_MINIMUM),
     ],
     ids=repr,
 )
@@ -334,7 +334,7 @@ def test_a_closed_form_cannot_be_had_for_untied_maps(rows):
 
 
 def test_it_is_the_plain_one_with_one_word_changed(rows):
-    options = {"hidden": (8,), "tied": True, "start": "plain", "max_epochs": 3, "random_state": 0}
+    options = {"hidden": (8,), "tied": True, "init": "random", "max_epochs": 3, "random_state": 0}
     named = ContractiveAutoencoder(2, weight=0.4, hidden=(8,), max_epochs=3, random_state=0).fit(rows)
     general = Autoencoder(2, penalties=[Contractive(0.4)], **options).fit(rows)
     np.testing.assert_array_equal(named.transform(rows), general.transform(rows))
@@ -346,7 +346,7 @@ def test_it_is_the_plain_one_with_one_word_changed(rows):
 def test_larger_penalties_make_smaller_jacobians(digits):
     """By default most singular values on digits are below one, where the plain one's lie about it."""
     options = {"hidden": (64,), "max_epochs": 25, "random_state": 0}
-    plain = Autoencoder(12, tied=True, start="plain", **options).fit(digits)
+    plain = Autoencoder(12, tied=True, init="random", **options).fit(digits)
     models = [ContractiveAutoencoder(12, weight=w, **options).fit(digits) for w in (0.3, 3.0)]
     spectra = [model.jacobian_spectrum(digits) for model in (plain, *models)]
     norms = [np.square(s).sum(1).mean() for s in spectra]
@@ -367,10 +367,10 @@ def test_both_estimates_train_to_the_same_norm(digits):
 
 
 def test_sparse_denoising_and_contractive_at_once(digits):
-    words = {"prior": Laplace(0.05), "penalties": [Contractive(0.1)], "tied": True, "start": "plain"}
+    words = {"prior": LaplacePrior(0.05), "penalties": [Contractive(0.1)], "tied": True, "init": "random"}
     model = DenoisingAutoencoder(12, noise="masking", level=0.3, hidden=(32,), max_epochs=8, random_state=0, **words)
     model.fit(digits)
-    assert model.best_objective_ < model.history_[0]["held_out_objective"]
+    assert model.best_objective_ < model.history_[0]["validation_objective"]
     composition = model.composition_
     x = torch.from_numpy(model.scaler_.transform(digits)).float()
     trace = composition(x, composition.draw_noise(len(x), generator()))
@@ -450,7 +450,7 @@ def test_a_cell_past_the_clipping_limit_moves_no_code(rows):
 def test_large_answers_are_found_in_pieces(rows, monkeypatch):
     model = ContractiveAutoencoder(2, hidden=(4,), max_epochs=2, random_state=0).fit(rows)
     whole = model.jacobian_spectrum(rows)
-    monkeypatch.setattr(eigencode.jacobians, "NUMBERS_A_CHUNK", 50)
+    monkeypatch.setattr(eigencode.model.jacobians, "NUMBERS_A_CHUNK", 50)
     monkeypatch.setattr(eigencode.data.sources, "CHUNK_ROWS", 70)
     np.testing.assert_allclose(model.jacobian_spectrum(rows), whole, rtol=1e-12)
 

@@ -440,8 +440,8 @@ def test_an_autoencoder_of_convolutions_starts_at_pca_and_is_stored(digits, tmp_
         max_epochs=4,
         random_state=0,
     ).fit(digits[:600])
-    objectives = [row["held_out_objective"] for row in model.history_]
-    assert model.start_ == "linear"
+    objectives = [row["validation_objective"] for row in model.history_]
+    assert model.init_ == "linear"
     baseline = model.baseline_.reconstruction_error(digits[:600]).mean()
     assert min(objectives) < objectives[0]
     assert model.reconstruction_error(digits[:600]).mean() < baseline

@@ -313,7 +313,7 @@ def test_masked_constant_columns_are_rebuilt():
 def test_noise_and_level_name_a_corruption(rows, noise, level, expected):
     model = DenoisingAutoencoder(2, noise=noise, level=level, max_epochs=0, **EXACT).fit(rows)
     assert repr(model.composition_.corruption) == expected
-    assert model.start_ == "linear"
+    assert model.init_ == "linear"
 
 
 @pytest.mark.parametrize(

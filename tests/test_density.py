@@ -9,9 +9,9 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from eigencode import density
-from eigencode.density import Mixture, fit_mixture
 from eigencode.errors import DataError, OptionError
+from eigencode.model import density
+from eigencode.model.density import Mixture, fit_mixture
 
 
 def gaussian(n, k=3, seed=0):

@@ -9,10 +9,12 @@ import torch
 
 from eigencode import Autoencoder, SparseAutoencoder, VariationalAutoencoder
 from eigencode.parts import GaussianLikelihood, GaussianNoise
-from eigencode.training import feeding, loop, many
+from eigencode.training import batched as many
+from eigencode.training import loop
+from eigencode.training import prefetch as feeding
+from eigencode.training.cuda_graphs import WARM_UP, Recorded
 from eigencode.training.grouping import shared
 from eigencode.training.optimizers import ClippedAdam
-from eigencode.training.recording import WARM_UP, Recorded
 from eigencode.training.schedule import Schedule
 
 X = np.random.default_rng(0).normal(size=(230, 6))
@@ -152,7 +154,7 @@ def test_a_recorded_program_is_the_program(monkeypatch):
         models = [Autoencoder(k, random_state=seed, **OPTIONS) for k, seed in ((2, 0), (3, 1), (3, 2))]
         runs = [model._begin(X) for model in models]
         states, works = zip(*runs, strict=True)
-        program = many.Program(states, shared(works))
+        program = many.BatchedTraining(states, shared(works))
         if record is not None:
             program._update = Recorded(program._update_all, record)
         for _ in program.epochs():

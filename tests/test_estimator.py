@@ -30,7 +30,7 @@ from eigencode import (
     VariationalAutoencoder,
 )
 from eigencode.errors import DataError, OptionError, ResultWarning
-from eigencode.parts import MLP, GaussianLikelihood, GaussianNoise, Laplace, Penalty
+from eigencode.parts import MLP, GaussianLikelihood, GaussianNoise, LaplacePrior, Penalty
 
 ANSWERS = ["transform", "reconstruct", "reconstruction_error", "score_samples"]
 
@@ -254,13 +254,13 @@ def test_the_baseline_is_a_fitted_linear_model(cancer, fitted):
     expected = fitted.scaler_.inverse_transform(pca.inverse_transform(pca.transform(scaled)))
     np.testing.assert_allclose(baseline.reconstruct(cancer), expected, rtol=1e-3, atol=1e-4)
     assert (baseline.hidden_, baseline.baseline_) == ((), None)
-    assert fitted.history_[0]["held_out_objective"] == pytest.approx(baseline.history_[0]["held_out_objective"])
+    assert fitted.history_[0]["validation_objective"] == pytest.approx(baseline.history_[0]["validation_objective"])
 
 
 def test_a_plain_start_is_random_and_still_has_the_baseline(cancer):
-    model = Autoencoder(2, hidden=(8,), start="plain", max_epochs=0, random_state=0).fit(cancer)
-    assert model.start_ == "plain"
-    assert model.history_[0]["held_out_objective"] > model.baseline_.history_[0]["held_out_objective"]
+    model = Autoencoder(2, hidden=(8,), init="random", max_epochs=0, random_state=0).fit(cancer)
+    assert model.init_ == "random"
+    assert model.history_[0]["validation_objective"] > model.baseline_.history_[0]["validation_objective"]
 
 
 def test_overcomplete_codes_start_at_the_identity(cancer):
@@ -270,11 +270,11 @@ def test_overcomplete_codes_start_at_the_identity(cancer):
 
 
 def test_parts_without_a_closed_form_start_at_pca_and_say_that_it_is_not_their_optimum(cancer):
-    options = {"n_components": 2, "hidden": (4,), "prior": Laplace(0.1), "max_epochs": 1, "random_state": 0}
+    options = {"n_components": 2, "hidden": (4,), "prior": LaplacePrior(0.1), "max_epochs": 1, "random_state": 0}
     for start in ("auto", "linear"):
-        model = Autoencoder(**options, start=start).fit(cancer)
-        assert (model.start_, model.has_closed_form_) == ("linear", False)
-        assert model.history_[0]["held_out_objective"] == pytest.approx(model.baseline_.best_objective_, rel=1e-6)
+        model = Autoencoder(**options, init=start).fit(cancer)
+        assert (model.init_, model.has_closed_form_) == ("linear", False)
+        assert model.history_[0]["validation_objective"] == pytest.approx(model.baseline_.best_objective_, rel=1e-6)
     assert Autoencoder(2, hidden=(4,), max_epochs=1, random_state=0).fit(cancer).has_closed_form_
 
 
@@ -313,7 +313,7 @@ def test_networks_of_ones_own_are_copied_and_trained(cancer):
     before = copy.deepcopy(encoder.state_dict())
     model = Autoencoder(2, encoder=encoder, decoder=MLP((6,), "tanh"), max_epochs=30, random_state=0).fit(cancer)
     assert all(torch.equal(before[name], value) for name, value in encoder.state_dict().items())
-    assert model.history_[-1]["held_out_objective"] < model.history_[0]["held_out_objective"] - 5
+    assert model.history_[-1]["validation_objective"] < model.history_[0]["validation_objective"] - 5
     with pytest.raises(OptionError, match="must map rows of 30 numbers to rows of 3"):
         Autoencoder(3, encoder=encoder).fit(cancer)
 

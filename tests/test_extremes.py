@@ -39,7 +39,7 @@ def layer(n_inputs, n_outputs):
 FEW = {"max_epochs": 3, "random_state": 0}
 
 REAL = {
-    "plain": Autoencoder(2, hidden=(8,), start="plain", **FEW),
+    "plain": Autoencoder(2, hidden=(8,), init="random", **FEW),
     "linear path": Autoencoder(2, hidden=(8,), **FEW),
     "tied": Autoencoder(2, hidden=(8,), tied=True, **FEW),
     "ordered": Autoencoder(2, hidden=(8,), ordered=True, **FEW),

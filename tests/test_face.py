@@ -12,22 +12,24 @@ import scipy.stats
 import torch
 from torch import nn
 
-from eigencode import Autoencoder, LinearAutoencoder, starts
+from eigencode import Autoencoder, LinearAutoencoder
 from eigencode.data.scaling import ColumnStatistics
 from eigencode.data.sources import CHUNK_ROWS, ArraySource
 from eigencode.errors import DataError, OptionError, ResultWarning, TrainingError
-from eigencode.estimators.automatic import geometric_widths
-from eigencode.estimators.preparation import prepare
+from eigencode.fitting.defaults import geometric_widths
+from eigencode.fitting.preparation import prepare
+from eigencode.model import initialization as starts
 from eigencode.parts import (
     MLP,
     GaussianLikelihood,
     GaussianNoise,
     GaussianWeights,
-    Laplace,
+    LaplacePrior,
     LinearPath,
     Penalty,
 )
-from eigencode.training import loop, noise
+from eigencode.training import loop
+from eigencode.training import rng as noise
 
 # -- weights of rows
 
@@ -55,7 +57,7 @@ def test_the_weighted_gradient_is_unbiased(cancer):
     weights = np.random.default_rng(0).uniform(0.1, 5, size=320)
     weights /= weights.mean()
     rows = torch.from_numpy((cancer[:320] - cancer.mean(0)) / cancer.std(0))
-    model = Autoencoder(2, hidden=(4,), start="plain", batch_size=32, optimizer="adam", precision="float64",
+    model = Autoencoder(2, hidden=(4,), init="random", batch_size=32, optimizer="adam", precision="float64",
                         validation_fraction=0, random_state=0)  # fmt: skip
     run = prepare(model, rows, 0, None, weights)
     gradients = []
@@ -122,7 +124,7 @@ def test_tied_weights_are_tied_before_and_after_training(digits, hidden):
     if hidden:
         x = z @ encoder.linear.weight + decoder.gate * x
     torch.testing.assert_close(decoder(z), x + decoder.bias)
-    assert model.start_ == "linear"
+    assert model.init_ == "linear"
     assert model.best_epoch_ > 0 or not hidden
 
 
@@ -175,7 +177,7 @@ def test_only_an_ordered_code_can_be_cut(cancer, fitted):
 def test_the_exact_solver_needs_a_closed_form(cancer):
 
     with pytest.raises(OptionError, match="known in closed form"):
-        LinearAutoencoder(2, prior=Laplace()).fit(cancer)
+        LinearAutoencoder(2, prior=LaplacePrior()).fit(cancer)
     with pytest.raises(OptionError, match="no layers of its own"):
         LinearAutoencoder(2, hidden=(3,)).fit(cancer)
     with pytest.raises(OptionError, match="one variance of weights for each of the 2 components"):

@@ -10,6 +10,7 @@ from eigencode.parts import (
     MLP,
     AdaptiveKLSparsity,
     AdaptiveLaplace,
+    AuxiliaryLoss,
     BernoulliLikelihood,
     CallableCorruption,
     Contractive,
@@ -18,23 +19,23 @@ from eigencode.parts import (
     GaussianLikelihood,
     GaussianNoise,
     KLSparsity,
-    Laplace,
     LaplaceLikelihood,
+    LaplacePrior,
     LinearPath,
     Masking,
     NegativeBinomialLikelihood,
     NestedDropout,
     Point,
     PoissonLikelihood,
-    Rectified,
-    Revival,
     SaltAndPepper,
     Sigmoid,
-    StandardNormal,
+    StandardNormalPrior,
     StudentTLikelihood,
+    ThresholdedReLU,
     TopK,
 )
-from eigencode.parts.labels import CategoricalLikelihood, Reconstruction
+from eigencode.parts.likelihoods.categorical import CategoricalLikelihood
+from eigencode.parts.supervised import Reconstruction
 
 N, D, K = 12, 5, 4
 
@@ -54,19 +55,19 @@ def sparse(**words):
 MODELS = {
     "gaussian": lambda: Composition(LinearPath(mlp()), mlp()),
     "learned variance": lambda: Composition(mlp(), mlp(), likelihood=GaussianLikelihood("per_feature")),
-    "laplace": lambda: Composition(mlp(), mlp(), likelihood=LaplaceLikelihood(), prior=Laplace(0.3)),
+    "laplace": lambda: Composition(mlp(), mlp(), likelihood=LaplaceLikelihood(), prior=LaplacePrior(0.3)),
     "student": lambda: Composition(mlp(), mlp(), likelihood=StudentTLikelihood(), corruption=GaussianNoise(0.3)),
     "bernoulli": lambda: Composition(mlp(), mlp(), likelihood=BernoulliLikelihood(), corruption=Masking(0.3)),
     "poisson": lambda: Composition(mlp(), mlp(), likelihood=PoissonLikelihood(), corruption=SaltAndPepper(0.3)),
     "negative binomial": lambda: Composition(mlp(), mlp(), likelihood=NegativeBinomialLikelihood()),
     "categorical": lambda: Composition(mlp(), mlp(), likelihood=CategoricalLikelihood()),
     "function": lambda: Composition(mlp(), mlp(), corruption=CallableCorruption(lambda x, noise: x * 2 + noise)),
-    "variational": lambda: Composition(mlp(), mlp(), GaussianCode(), prior=StandardNormal(warmup=2.0)),
-    "importance": lambda: Composition(mlp(), mlp(), GaussianCode(n_draws=3), prior=StandardNormal()),
+    "variational": lambda: Composition(mlp(), mlp(), GaussianCode(), prior=StandardNormalPrior(warmup=2.0)),
+    "importance": lambda: Composition(mlp(), mlp(), GaussianCode(n_draws=3), prior=StandardNormalPrior()),
     "ordered": lambda: Composition(mlp(), mlp(), NestedDropout(), penalties=[Contractive(0.5)]),
     "contractive": lambda: Composition(MLP(), MLP(), Point("tanh"), penalties=[Contractive(0.5, "hutchinson")]),
-    "top-k": lambda: sparse(code=TopK(2), penalties=[Revival()]),
-    "l1": lambda: sparse(code=Rectified(2.0), prior=AdaptiveLaplace(2.0), penalties=[Revival(n_units=2)]),
+    "top-k": lambda: sparse(code=TopK(2), penalties=[AuxiliaryLoss()]),
+    "l1": lambda: sparse(code=ThresholdedReLU(2.0), prior=AdaptiveLaplace(2.0), penalties=[AuxiliaryLoss(n_units=2)]),
     "kl": lambda: Composition(MLP(), MLP(), Sigmoid(0.1), penalties=[KLSparsity(0.1), AdaptiveKLSparsity(0.1)]),
     "features": lambda: Composition(
         mlp(), mlp(), penalties=[Reconstruction(mlp(), LaplaceLikelihood(), n_columns=3, weight=0.5)]

@@ -38,9 +38,9 @@ def decoder_weight(model):
 
 
 @pytest.mark.parametrize("k", [1, 3, 5])
-@pytest.mark.parametrize("start", ["plain", "linear"])
-def test_linear_autoencoder_learns_the_subspace_of_pca(rows, k, start):
-    model = Autoencoder(k, hidden=(), optimizer="lbfgs", start=start, **EXACT).fit(rows)
+@pytest.mark.parametrize("init", ["random", "linear"])
+def test_linear_autoencoder_learns_the_subspace_of_pca(rows, k, init):
+    model = Autoencoder(k, hidden=(), optimizer="lbfgs", init=init, **EXACT).fit(rows)
     values, vectors = eigen(rows)
     loss = model.reconstruction_error(rows).mean()
     assert loss == pytest.approx(values[k:].sum(), rel=1e-8)
@@ -56,7 +56,7 @@ def test_the_start_alone_is_pca_to_rounding(rows):
 
 
 def test_principal_components_can_be_read_off_a_rotated_linear_decoder(rows):
-    model = Autoencoder(3, hidden=(), optimizer="lbfgs", start="plain", **EXACT).fit(rows)
+    model = Autoencoder(3, hidden=(), optimizer="lbfgs", init="random", **EXACT).fit(rows)
     q, _ = np.linalg.qr(decoder_weight(model))
     _, rotation = np.linalg.eigh(q.T @ np.cov(rows.T, ddof=0) @ q)
     found = q @ rotation[:, ::-1]
@@ -67,7 +67,7 @@ def test_principal_components_can_be_read_off_a_rotated_linear_decoder(rows):
 def test_a_linear_decoder_suffices(rows):
     """With squared error and a linear decoder, a nonlinear encoder gains nothing and the decoder spans PCA's space."""
     model = Autoencoder(
-        2, hidden=(16,), activation="tanh", decoder=MLP(hidden=()), optimizer="lbfgs", start="plain", max_epochs=300,
+        2, hidden=(16,), activation="tanh", decoder=MLP(hidden=()), optimizer="lbfgs", init="random", max_epochs=300,
         **EXACT,
     ).fit(rows)  # fmt: skip
     values, vectors = eigen(rows)
@@ -205,7 +205,7 @@ def test_nested_dropout_learns_every_prefix_of_pca(rows, max_epochs):
 
 def test_nested_dropout_orders_components_from_a_random_start(rows):
     """With enough noisy steps each prefix spans the leading directions, which a plain code's does not."""
-    options = {**EXACT, "hidden": (), "start": "plain", "max_epochs": 300, "batch_size": 50, "learning_rate": 1e-2}
+    options = {**EXACT, "hidden": (), "init": "random", "max_epochs": 300, "batch_size": 50, "learning_rate": 1e-2}
     model = Autoencoder(3, ordered=True, **options).fit(rows)
     values, _ = eigen(rows)
     expected = np.array([values[k:].sum() for k in range(1, 4)])

@@ -14,12 +14,12 @@ SMALL = {"image_shape": (1, 8, 8), "hidden": (8, 16), "max_epochs": 2, "random_s
 
 @pytest.mark.parametrize("kind", [Autoencoder, VariationalAutoencoder])
 def test_images_start_at_the_same_linear_optimum_and_learn(digits, kind):
-    start = kind(4, start="linear", **{**SMALL, "max_epochs": 0}).fit(digits)
-    assert start.start_ == "linear"
+    start = kind(4, init="linear", **{**SMALL, "max_epochs": 0}).fit(digits)
+    assert start.init_ == "linear"
     assert isinstance(start.composition_.encoder, LinearPath)
     flat = kind(4, hidden=(), max_epochs=0, random_state=0).fit(digits)
     np.testing.assert_allclose(start.reconstruct(digits), flat.reconstruct(digits), atol=1e-3)
-    model = kind(4, start="linear", **{**SMALL, "max_epochs": 8}).fit(digits)
+    model = kind(4, init="linear", **{**SMALL, "max_epochs": 8}).fit(digits)
     assert model.hidden_ == (8, 16)
     assert model.best_objective_ < start.best_objective_ - 0.3
     assert model.baseline_.best_objective_ == pytest.approx(start.best_objective_, rel=1e-5)
@@ -44,14 +44,14 @@ def test_depth_is_a_number_of_stages_and_wrong_shapes_are_refused(digits):
 
 def test_by_default_images_start_at_random_weights_with_the_path_kept(digits):
     model = Autoencoder(4, **SMALL).fit(digits)
-    assert model.start_ == "plain"
+    assert model.init_ == "random"
     assert isinstance(model.composition_.decoder, LinearPath)
-    assert model.best_objective_ < model.history_[0]["held_out_objective"]
+    assert model.best_objective_ < model.history_[0]["validation_objective"]
 
 
 def test_neighbouring_pixels_matter(digits):
     """The same pixels in a shuffled order are no images: convolutions then learn less."""
     order = torch.randperm(64, generator=torch.Generator().manual_seed(0)).numpy()
-    options = {**SMALL, "start": "plain", "max_epochs": 8}
+    options = {**SMALL, "init": "random", "max_epochs": 8}
     errors = [Autoencoder(8, **options).fit(rows).best_objective_ for rows in (digits, digits[:, order])]
     assert errors[0] < errors[1]

@@ -13,10 +13,10 @@ from eigencode import (
     StackedAutoencoder,
     fit_many,
 )
-from eigencode.composition import Composition
 from eigencode.errors import InterruptedWarning
+from eigencode.model.composition import Composition
 from eigencode.training import loop
-from eigencode.training.many import Program
+from eigencode.training.batched import BatchedTraining
 from eigencode.training.state import TrainingState
 
 OPTIONS = {"hidden": (16,), "max_epochs": 3, "batch_size": 32, "optimizer": "adam", "random_state": 0}
@@ -56,8 +56,8 @@ def test_what_a_first_epoch_has_learned_is_kept(X, interrupt):
         model.fit(X)
     start, last = model.history_
     assert (last["epoch"], last["step"], model.best_epoch_) == (1, 24, 1)
-    assert last["held_out_objective"] < start["held_out_objective"]
-    assert model.best_objective_ == last["held_out_objective"]
+    assert last["validation_objective"] < start["validation_objective"]
+    assert model.best_objective_ == last["validation_objective"]
     n_rows = round(24 * 810 / 26)
     assert f"training was interrupted after {n_rows} rows, in epoch 1 of at most 3" in model.notes_
     assert not any("would do" in note for note in model.notes_)
@@ -107,7 +107,7 @@ def test_every_moment_leaves_a_whole_model(owner_and_name, moment, X, interrupt)
         except KeyboardInterrupt:
             assert not hasattr(model, "history_")  # before the training: nothing is changed
             return
-    objectives = [row["held_out_objective"] for row in model.history_]
+    objectives = [row["validation_objective"] for row in model.history_]
     assert model.best_objective_ == min(objectives) == objectives[model.best_epoch_]
     assert not model.composition_.training
     assert np.isfinite(model.reconstruct(X[:5])).all()
@@ -152,7 +152,7 @@ def test_an_iterator_that_is_left_is_said_and_no_verdict_on_the_network(X):
 
 
 @pytest.mark.parametrize(
-    ("owner", "name", "call"), [(Program, "_step", 20), (Program, "_judge", 2), (loop, "record", 5)]
+    ("owner", "name", "call"), [(BatchedTraining, "_step", 20), (BatchedTraining, "_judge", 2), (loop, "record", 5)]
 )
 def test_many_models_keep_what_each_has_learned(owner, name, call, X, interrupt):
     interrupt(owner, name, call)
@@ -160,7 +160,7 @@ def test_many_models_keep_what_each_has_learned(owner, name, call, X, interrupt)
     with pytest.warns(InterruptedWarning):
         fit_many(models, X)
     for model in models:
-        objectives = [row["held_out_objective"] for row in model.history_]
+        objectives = [row["validation_objective"] for row in model.history_]
         assert len(objectives) == {"_step": 2, "_judge": 3, "record": 2}[name]
         assert model.best_objective_ == min(objectives) == objectives[model.best_epoch_]
         assert objectives[1] < objectives[0]
@@ -169,7 +169,7 @@ def test_many_models_keep_what_each_has_learned(owner, name, call, X, interrupt)
 
 
 def test_an_interrupted_search_has_no_choice(X, interrupt):
-    interrupt(Program, "_step", 20)
+    interrupt(BatchedTraining, "_step", 20)
     search = AutoencoderSearch(Autoencoder(4, **OPTIONS), {"n_components": [2, 4]}, cv=2, random_state=0)
     with pytest.raises(KeyboardInterrupt):
         search.fit(X)

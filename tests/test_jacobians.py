@@ -10,9 +10,10 @@ import torch
 from torch import nn
 from torch.func import functional_call, hessian, stack_module_state, vmap
 
-from eigencode import Composition, jacobians
+from eigencode import Composition
 from eigencode.errors import OptionError
-from eigencode.jacobians import (
+from eigencode.model import jacobians
+from eigencode.model.jacobians import (
     hutchinson,
     hutchinson_forward,
     is_one_layer,
@@ -26,7 +27,7 @@ from eigencode.jacobians import (
     squared_frobenius,
 )
 from eigencode.parts import MLP, Custom, LinearPath, NestedDropout, Point
-from eigencode.parts.codes import Code
+from eigencode.parts.codes.base import Code
 from eigencode.parts.distributions import Delta
 
 D, K, N = 6, 3, 5

@@ -82,7 +82,7 @@ def test_counts_start_no_worse_than_the_principal_components_of_their_logarithms
     directions = np.linalg.svd(logs - mean, full_matrices=False)[2][:k]
     rates = np.exp(mean + (logs - mean) @ directions.T @ directions)
     model = Autoencoder(k, likelihood="poisson", max_epochs=0, random_state=0).fit(X)
-    assert model.start_ == "linear"
+    assert model.init_ == "linear"
     peer = stats.poisson.logpmf(X, rates).sum(1).mean()
     assert model.score(X) >= peer - 1e-6 * abs(peer)
     assert np.isfinite(model.best_objective_)
@@ -139,5 +139,5 @@ def test_training_goes_on_from_the_start_of_large_counts(n, optimizer, gain):
     for seed in range(3):
         model = Autoencoder(2, likelihood="poisson", optimizer=optimizer, max_epochs=30, random_state=seed).fit(X)
         assert not any("blew up 6" in note or "blew up 7" in note for note in model.notes_)
-        shares.append(model.best_objective_ / model.history_[0]["held_out_objective"])
+        shares.append(model.best_objective_ / model.history_[0]["validation_objective"])
     assert np.median(shares) <= gain, shares

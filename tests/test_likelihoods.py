@@ -14,7 +14,7 @@ from eigencode import Autoencoder, Composition
 from eigencode.data.sources import ArraySource
 from eigencode.data.support import ColumnSupport, check_support
 from eigencode.errors import DataError, OptionError
-from eigencode.estimators.preparation import LIKELIHOODS
+from eigencode.fitting.preparation import LIKELIHOODS
 from eigencode.options import LikelihoodName
 from eigencode.parts import (
     MLP,
@@ -350,7 +350,7 @@ def test_the_knob_names_every_likelihood():
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_each_likelihood_learns_more_than_its_constant(fits, name):
     X, model = rows_for(name), fits[name]
-    kept = min(row["held_out_objective"] for row in model.history_)
+    kept = min(row["validation_objective"] for row in model.history_)
     likelihood = model.composition_.likelihood
     scaled = torch.from_numpy(model.scaler_.transform(X)).float()
     output = likelihood.constant(scaled).expand(len(X), -1)
@@ -360,8 +360,8 @@ def test_each_likelihood_learns_more_than_its_constant(fits, name):
     best.calibrate(scaled, output)
     constant = -best(output).log_prob(best.target(scaled)).sum(1).mean().item()
     assert kept < constant - 0.5
-    assert kept <= model.history_[0]["held_out_objective"]
-    jacobian = 0.0 if likelihood.own_units else model.scaler_.log_jacobian
+    assert kept <= model.history_[0]["validation_objective"]
+    jacobian = 0.0 if likelihood.in_data_units else model.scaler_.log_jacobian
     assert model.score(X) > -constant + jacobian + 0.5
 
 
@@ -395,7 +395,9 @@ def test_reconstruct_is_the_mean_in_the_data_s_units(fits, name):
     composition = Autoencoder._model_in(model, np.dtype(np.float64))
     with torch.no_grad():
         p = composition.reconstruct(scaled)
-    expected = p.mean.numpy() if composition.likelihood.own_units else model.scaler_.inverse_transform(p.mean.numpy())
+    expected = (
+        p.mean.numpy() if composition.likelihood.in_data_units else model.scaler_.inverse_transform(p.mean.numpy())
+    )
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
     if name == "bernoulli":
         assert ((found >= 0) & (found <= 1)).all()
@@ -434,7 +436,7 @@ def test_a_learned_variance_finds_the_noise(fits):
     X = eta + 0.3 * rng.normal(size=eta.shape)
     options = {"n_components": 2, "hidden": (), "max_epochs": 30, "random_state": 0, "scale": "none"}
     model = Autoencoder(likelihood=GaussianLikelihood("learned"), **options).fit(X)
-    assert model.start_ == "linear"
+    assert model.init_ == "linear"
     variance = model.composition_.likelihood.current_spread(torch.empty(0)).item()
     # Probabilistic PCA's maximum with the codes free: the discarded eigenvalues over all 8 columns, 6 / 8 of the noise.
     assert variance == pytest.approx(0.09 * 6 / 8, rel=0.05)
@@ -483,7 +485,7 @@ def test_training_in_bfloat16_learns_too():
     for seed in range(3):  # in one of them ten epochs may find nothing better than the start
         options = {"hidden": (16,), "max_epochs": 10, "precision": "bfloat16", "random_state": seed}
         objectives = [
-            row["held_out_objective"] for row in Autoencoder(2, likelihood="poisson", **options).fit(X).history_
+            row["validation_objective"] for row in Autoencoder(2, likelihood="poisson", **options).fit(X).history_
         ]
         gains.append(objectives[0] - min(objectives))
     assert np.median(gains) > 0

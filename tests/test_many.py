@@ -23,9 +23,9 @@ from eigencode import (
 from eigencode.errors import DataError, InterruptedWarning, OptionError
 from eigencode.parts import GaussianLikelihood, GaussianNoise, GaussianWeights, Penalty
 from eigencode.training import grouping
+from eigencode.training.batched import BatchedTraining
 from eigencode.training.execution import THREADS_FROM
 from eigencode.training.grouping import shared, together
-from eigencode.training.many import Program
 
 pytestmark = pytest.mark.slow
 
@@ -246,7 +246,7 @@ class Calls(TorchDispatchMode):
 def calls_of_a_step(n_models):
     runs = [m._begin(X) for m in models(Autoencoder, *({"random_state": s} for s in range(n_models)), n_components=4)]
     states, works = zip(*runs, strict=True)
-    program = Program(states, shared(works))
+    program = BatchedTraining(states, shared(works))
     places = [work.training[:32] for work in program.works]
     with Calls() as calls:
         program._step(places, [True] * n_models)
@@ -269,19 +269,19 @@ def test_one_table_is_kept_once():
 
 def test_an_interrupted_fit_keeps_the_best_of_each(monkeypatch):
     company = models(Autoencoder, *({"random_state": s} for s in (1, 2)), n_components=4)
-    untouched = Program._one_epoch
+    untouched = BatchedTraining._one_epoch
 
     def interrupted(self):
         if self.states[0].epoch == 3:
             raise KeyboardInterrupt
         return untouched(self)
 
-    monkeypatch.setattr(Program, "_one_epoch", interrupted)
+    monkeypatch.setattr(BatchedTraining, "_one_epoch", interrupted)
     with pytest.warns(InterruptedWarning):
         fit_many(company, X)
     for model in company:
         assert len(model.history_) == 4
-        assert model.best_objective_ == min(row["held_out_objective"] for row in model.history_)
+        assert model.best_objective_ == min(row["validation_objective"] for row in model.history_)
         assert np.isfinite(model.transform(X)).all()
 
 

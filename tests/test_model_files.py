@@ -17,10 +17,10 @@ from torch import nn
 
 import eigencode
 from eigencode import Autoencoder, SparseAutoencoder, StackedAutoencoder, VariationalAutoencoder
-from eigencode.allocation import FREE_NUMBERS, BoundedAllocation
 from eigencode.errors import FileError, FileIsFolderError, MissingFileError, OptionError, StorageError
+from eigencode.io.allocation import FREE_NUMBERS, BoundedAllocation
 from eigencode.parts import Penalty
-from eigencode.parts.networks import Linear
+from eigencode.parts.networks.base import Linear
 
 SCRIPT = Path(__file__).parent.parent / "benchmarks" / "fuzz_models.py"
 
@@ -173,7 +173,7 @@ WIDE = "composition.arguments.encoder.arguments.network.arguments.hidden"
         ("fitted.best_epoch_", -1),
         ("fitted.seed_", -1),
         ("fitted.hidden_", [-3]),
-        ("fitted.start_", "nowhere"),
+        ("fitted.init_", "nowhere"),
         ("fitted.optimizer_", "sgd"),
         ("fitted.explained_variance_ratio_", [{"float": "nan"}]),
         ("fitted.explained_variance_ratio_", [0.1] * 50),
@@ -406,8 +406,8 @@ def test_paths_of_models(saved, tmp_path):
 
 def test_a_baseline_without_its_objective_is_refused(tmp_path):
     X = np.random.default_rng(0).normal(size=(50, 4))
-    model = eigencode.Autoencoder(1, hidden=(3,), start="plain", max_epochs=1, random_state=0).fit(X)
-    del model.baseline_.history_[0]["held_out_objective"]
+    model = eigencode.Autoencoder(1, hidden=(3,), init="random", max_epochs=1, random_state=0).fit(X)
+    del model.baseline_.history_[0]["validation_objective"]
     model.save(tmp_path / "m.safetensors")
     with pytest.raises(eigencode.errors.StorageError, match="baseline"):
         eigencode.load(tmp_path / "m.safetensors")

@@ -197,7 +197,7 @@ class WithParameter(Autoencoder):
 
 @dataclass(eq=False, repr=False)
 class WithField(Autoencoder):
-    """A dataclass with a field more, which is no knob."""
+    """A dataclass with a field more, which is no option."""
 
     strength: float = 1.0
     max_epochs: int = 2

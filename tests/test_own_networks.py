@@ -84,7 +84,7 @@ def test_networks_that_fail_in_training_are_named(change, message):
 def test_networks_may_answer_in_another_float_type(change, precision):
     model = Autoencoder(2, encoder=Own(lambda y, training: change(y)), precision=precision, **QUICK).fit(X)
     assert model.transform(X).dtype == np.float64
-    assert np.isfinite(model.history_[-1]["held_out_objective"])
+    assert np.isfinite(model.history_[-1]["validation_objective"])
 
 
 @pytest.mark.parametrize("side", ["encoder", "decoder"])

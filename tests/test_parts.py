@@ -11,7 +11,17 @@ from torch import nn
 
 from eigencode import Composition, Objective
 from eigencode.errors import OptionError
-from eigencode.parts import MLP, Custom, GaussianLikelihood, GaussianNoise, Laplace, LinearPath, Part, Penalty, Point
+from eigencode.parts import (
+    MLP,
+    Custom,
+    GaussianLikelihood,
+    GaussianNoise,
+    LaplacePrior,
+    LinearPath,
+    Part,
+    Penalty,
+    Point,
+)
 
 PARTS = [
     MLP(hidden=(3, 2), activation="tanh"),
@@ -19,7 +29,7 @@ PARTS = [
     Point(),
     GaussianNoise(variance=0.3),
     GaussianLikelihood(variance=2.0),
-    Laplace(rate=3.0),
+    LaplacePrior(rate=3.0),
     Composition(MLP((4,)), MLP((4,)), likelihood=GaussianLikelihood(0.1)),
 ]
 
@@ -76,7 +86,7 @@ def test_variance_one_half_makes_the_loss_squared_error_plus_a_constant():
 def test_laplace_prior_is_scipys():
     z = np.random.default_rng(0).normal(size=(5, 3))
     expected = -scipy.stats.laplace(scale=1 / 2.5).logpdf(z).sum(1)
-    found = -Laplace(2.5).log_prob(torch.from_numpy(z)).numpy()
+    found = -LaplacePrior(2.5).log_prob(torch.from_numpy(z)).numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
@@ -139,7 +149,7 @@ class Twice(Penalty):
 
 @pytest.fixture
 def composition():
-    model = Composition(MLP((4,), "tanh"), MLP((4,), "tanh"), corruption=GaussianNoise(0.1), prior=Laplace(2.0))
+    model = Composition(MLP((4,), "tanh"), MLP((4,), "tanh"), corruption=GaussianNoise(0.1), prior=LaplacePrior(2.0))
     model.setup(3, 2, generator())
     return model.double()
 

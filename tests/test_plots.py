@@ -130,23 +130,23 @@ def test_codes_that_make_no_map():
 def test_the_curves_are_the_history(fitted, tmp_path):
     lines = lines_by_label(drawn(plot_history(fitted), tmp_path))
     epochs = [row["epoch"] for row in fitted.history_]
-    held_out = [row["held_out_objective"] for row in fitted.history_]
+    held_out = [row["validation_objective"] for row in fitted.history_]
     np.testing.assert_array_equal(lines["held-out rows, after the epoch"].get_xydata().T, [epochs, held_out])
     training = [row["training_objective"] for row in fitted.history_[1:]]
     np.testing.assert_array_equal(lines["training rows, during the epoch"].get_xydata().T, [epochs[1:], training])
-    assert set(lines["linear baseline"].get_ydata()) == {fitted.baseline_.history_[0]["held_out_objective"]}
+    assert set(lines["linear baseline"].get_ydata()) == {fitted.baseline_.history_[0]["validation_objective"]}
     best = fitted.best_epoch_
     assert lines["kept"].get_xydata().tolist() == [[best, held_out[best]]]
     assert best > 0
 
 
 def test_a_wild_beginning_does_not_flatten_the_curve(cancer):
-    model = Autoencoder(n_components=4, hidden=(16,), start="plain", max_epochs=30, random_state=0).fit(cancer)
-    held_out = [row["held_out_objective"] for row in model.history_]
+    model = Autoencoder(n_components=4, hidden=(16,), init="random", max_epochs=30, random_state=0).fit(cancer)
+    held_out = [row["validation_objective"] for row in model.history_]
     low, high = plot_history(model).axes[0].get_ylim()
     assert held_out[0] > high
     assert low < min(held_out)
-    assert low < model.baseline_.history_[0]["held_out_objective"] < high
+    assert low < model.baseline_.history_[0]["validation_objective"] < high
 
 
 @pytest.mark.parametrize("fraction", [0, 0.2])

@@ -19,24 +19,25 @@ from eigencode.parts import (
     MLP,
     AdaptiveKLSparsity,
     AdaptiveLaplace,
+    AuxiliaryLoss,
     Dictionary,
     GaussianLikelihood,
     GaussianNoise,
     KLSparsity,
-    Laplace,
+    LaplacePrior,
     OptimalCode,
     Point,
-    Rectified,
-    Revival,
-    Selection,
     Sigmoid,
     Sizes,
-    StandardNormal,
+    SparseDelta,
+    StandardNormalPrior,
+    ThresholdedReLU,
     TopK,
 )
-from eigencode.parts.dictionaries import principal_directions
-from eigencode.parts.sparse import bernoulli_divergence, exceeded_by
-from eigencode.parts.steering import mean_given
+from eigencode.parts.adaptive_sparsity import mean_given
+from eigencode.parts.codes.sparse import exceeded_by
+from eigencode.parts.networks.dictionaries import principal_directions
+from eigencode.parts.penalties.activity import bernoulli_divergence
 from eigencode.testing import check_code, check_penalty
 from eigencode.training.loop import evaluate
 
@@ -78,7 +79,7 @@ def blocks():
 
 
 def test_codes_pass_the_conformance_suite():
-    for code in (TopK(1), TopK(2), TopK(3, signed=True), Rectified(2.0), Sigmoid(0.3)):
+    for code in (TopK(1), TopK(2), TopK(3, signed=True), ThresholdedReLU(2.0), Sigmoid(0.3)):
         check_code(code)
 
 
@@ -103,7 +104,7 @@ def test_about_as_many_values_exceed_a_threshold_as_were_asked_for():
 
 
 def test_rectified_units_begin_equally_active_and_follow_the_shift():
-    model = built(code=Rectified(1.5), prior=AdaptiveLaplace(1.5))
+    model = built(code=ThresholdedReLU(1.5), prior=AdaptiveLaplace(1.5))
     x = noise(400, 4)
     model.begin(x)
     code, prior = model.code, model.prior
@@ -114,14 +115,14 @@ def test_rectified_units_begin_equally_active_and_follow_the_shift():
     expected = (model.encoder(x) - code.threshold - 0.3 * spread).relu()
     torch.testing.assert_close(model.encode(x).mean, expected)
     with pytest.raises(OptionError, match="needs a word that moves its thresholds"):
-        built(code=Rectified(1.0), prior=Laplace()).begin(x)
+        built(code=ThresholdedReLU(1.0), prior=LaplacePrior()).begin(x)
 
 
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
-        ({"code": Rectified(1.0), "prior": AdaptiveLaplace(1.0)}, 0.7),
-        ({"code": Rectified(1.0), "prior": AdaptiveLaplace(1.0)}, 2.4),
+        ({"code": ThresholdedReLU(1.0), "prior": AdaptiveLaplace(1.0)}, 0.7),
+        ({"code": ThresholdedReLU(1.0), "prior": AdaptiveLaplace(1.0)}, 2.4),
         ({"code": Sigmoid(0.1), "penalties": [AdaptiveKLSparsity(0.1)]}, 0.03),
         ({"code": Sigmoid(0.1), "penalties": [AdaptiveKLSparsity(0.1)]}, 0.9),
     ],
@@ -130,7 +131,7 @@ def test_a_shift_gives_exactly_the_activity_asked_for(words, wanted):
     model = built(**words)
     x = 3 * noise(500, 4)
     model.begin(x)
-    (steered,) = (word for word in model.words if hasattr(word, "threshold_shift"))
+    (steered,) = (word for word in model.terms if hasattr(word, "threshold_shift"))
     steered.threshold_shift += model.code.shift_for(model.encode(x), wanted).detach()
     found = steered.activity_of(model.encode(x).mean).mean().item()
     assert found == pytest.approx(wanted, abs=1.5 / 500 if words.get("prior") else 1e-6), "counts are whole"
@@ -177,24 +178,24 @@ def test_the_aim_is_what_the_rows_fitted_have_when_validation_rows_are_as_active
         active = (model(x[:n]).z != 0).double().sum(1)
         prior.fitted.copy_(active.mean() / 1.3)
         expected = mean_given(active, x[:n].norm(dim=1), x.norm(dim=1).mean())
-        aim = prior.held_out_state(model(x[:n]), model)["aim"].item()
+        aim = prior.validation_state(model(x[:n]), model)["aim"].item()
         assert aim == pytest.approx((prior.fitted / expected).item(), rel=1e-6)
     prior.fitted.fill_(1e-9)
-    assert prior.held_out_state(model(x), model)["aim"].item() == pytest.approx(0.2), "a gap has an end"
+    assert prior.validation_state(model(x), model)["aim"].item() == pytest.approx(0.2), "a gap has an end"
 
 
 @pytest.mark.parametrize("kind", ["l1", "kl"])
 def test_a_look_at_held_out_rows_sets_their_activity_and_its_own_judgement_sees_it(kind):
     """With the length of all rows, the mean activity of the validation rows is the one wanted after a look."""
     words = (
-        {"code": Rectified(1.2), "prior": AdaptiveLaplace(1.2)}
+        {"code": ThresholdedReLU(1.2), "prior": AdaptiveLaplace(1.2)}
         if kind == "l1"
         else {"code": Sigmoid(0.2), "penalties": [AdaptiveKLSparsity(0.2)]}
     )
     model = built(**words).eval()
     model.begin(noise(400, 4))
     x = 1.7 * noise(4000, 4, seed=1)
-    (steered,) = (word for word in model.words if hasattr(word, "threshold_shift"))
+    (steered,) = (word for word in model.terms if hasattr(word, "threshold_shift"))
     steered.length.copy_(x.norm(dim=1).mean())
     steered.fitted.copy_(steered.activity_of(model.encode(x).mean).mean())
     seen = []
@@ -237,9 +238,9 @@ def test_weights_are_judged_by_what_missing_the_activity_costs():
         prior.fitted.fill_(reached)
         assert Objective().terms(model, model(x))["divergence"].item() == pytest.approx(cost, rel=1e-5, abs=1e-9)
     prior.fitted.fill_(2.1)
-    assert prior.caution(model) is None
+    assert prior.warn_about(model) is None
     prior.fitted.fill_(2.5)
-    assert "about 2.5, not 2" in prior.caution(model)
+    assert "about 2.5, not 2" in prior.warn_about(model)
 
 
 def activities(rows, n_training, kind, active, n_seeds, **options):
@@ -350,11 +351,11 @@ def test_units_that_never_fire_come_back_with_revival_only(digits):
         return int((model.fit(digits[:800]).transform(digits) == 0).all(0).sum())
 
     assert n_dead(()) >= 32
-    assert n_dead([Revival()]) <= 16
+    assert n_dead([AuxiliaryLoss()]) <= 16
 
 
 def test_revival_is_the_squared_error_of_the_top_dead_units_on_the_residual():
-    penalty = Revival(weight=0.7, n_units=2)
+    penalty = AuxiliaryLoss(weight=0.7, n_units=2)
     model = built(4, 6, code=TopK(2), decoder=Dictionary(), penalties=[penalty])
     penalty.idle.copy_(torch.tensor([0.0, 1, 1, 0, 1, 1]))
     trace = model(noise(5, 4))
@@ -368,7 +369,7 @@ def test_revival_is_the_squared_error_of_the_top_dead_units_on_the_residual():
 
 
 def test_revival_says_who_is_dead_and_is_silent_where_nobody_is_or_nothing_is_learned():
-    penalty = Revival(window=2.0)
+    penalty = AuxiliaryLoss(window=2.0)
     model = built(4, 6, n_rows=10, code=TopK(2), decoder=Dictionary(), penalties=[penalty])
     assert (penalty.dead == 1).all(), "before the first step all are"
     ages = torch.full((6,), 20)
@@ -390,7 +391,7 @@ def test_revival_says_who_is_dead_and_is_silent_where_nobody_is_or_nothing_is_le
     model.eval()
     assert (penalty(trace, model) == 0).all()
     with pytest.raises(OptionError, match="says what it selected from"):
-        built(penalties=[Revival()]).begin(noise(5, 4))
+        built(penalties=[AuxiliaryLoss()]).begin(noise(5, 4))
 
 
 # -- dictionaries and the optimal code
@@ -430,7 +431,7 @@ def test_principal_directions_are_pcas_and_only_as_many_as_there_are(digits):
 
 
 def optimal(rate, n_features=6, n_components=9, variance=0.5, **words):
-    words = {"prior": Laplace(rate), "likelihood": GaussianLikelihood(variance), **words}
+    words = {"prior": LaplacePrior(rate), "likelihood": GaussianLikelihood(variance), **words}
     return built(n_features, n_components, encoder=OptimalCode(), decoder=Dictionary(), **words).eval()
 
 
@@ -507,12 +508,12 @@ def test_the_optimal_code_refuses_what_it_does_not_know():
     for words in (
         {"decoder": MLP()},
         {"prior": None},
-        {"prior": StandardNormal()},
+        {"prior": StandardNormalPrior()},
         {"code": Point("relu")},
         {"likelihood": GaussianLikelihood("learned")},
     ):
         with pytest.raises(OptionError, match="The optimal code is known for"):
-            built(**{"encoder": OptimalCode(), "decoder": Dictionary(), "prior": Laplace(1.0), **words})
+            built(**{"encoder": OptimalCode(), "decoder": Dictionary(), "prior": LaplacePrior(1.0), **words})
 
 
 # -- the estimator
@@ -609,9 +610,11 @@ def test_other_words_are_honoured(blocks):
     assert tied.decoder.is_tied
     own = SparseAutoencoder(14, decoder=MLP((5,)), sparsity="top_k", active=2, **options).fit(rows).composition_
     assert own.decoder.hidden == (5,)
-    several = SparseAutoencoder(14, sparsity="top_k", active=2, penalties=[Revival(window=9.0)], **options).fit(rows)
+    several = SparseAutoencoder(14, sparsity="top_k", active=2, penalties=[AuxiliaryLoss(window=9.0)], **options).fit(
+        rows
+    )
     assert [penalty.window for penalty in several.composition_.penalties] == [9.0, 1.0]
-    assert isinstance(several.composition_.encode(torch.zeros(1, 12)), Selection)
+    assert isinstance(several.composition_.encode(torch.zeros(1, 12)), SparseDelta)
 
 
 @pytest.mark.parametrize(
@@ -627,7 +630,7 @@ def test_other_words_are_honoured(blocks):
         ({"code": "optimal", "hidden": (5,)}, "has no encoder"),
         ({"code": "optimal", "tied": True}, "has no encoder"),
         ({"code": "optimal", "likelihood": "laplace"}, "The optimal code is known for"),
-        ({"prior": Laplace()}, "'l1' settles the prior"),
+        ({"prior": LaplacePrior()}, "'l1' settles the prior"),
         ({"beta": 2.0}, "'l1' settles the prior"),
         ({"ordered": True}, "'ordered' and 'code'"),
         ({"penalties": None}, "must be a sequence of parts"),
@@ -646,16 +649,16 @@ def test_contradictions_are_refused_in_words(blocks, options, message):
         (TopK(0), "'k' parameter"),
         (TopK(4), "'k' parameter"),
         (TopK(True), "'k' parameter"),
-        (Rectified(0.0), "'active' parameter"),
-        (Rectified(4.0), "'active' parameter"),
+        (ThresholdedReLU(0.0), "'active' parameter"),
+        (ThresholdedReLU(4.0), "'active' parameter"),
         (Sigmoid(1.0), "'activity' parameter"),
         (AdaptiveLaplace(-1.0), "'active' parameter"),
         (KLSparsity(0.0), "'activity' parameter"),
         (KLSparsity(0.5, weight=-1.0), "'weight' parameter"),
         (AdaptiveKLSparsity(1.5), "'activity' parameter"),
-        (Revival(weight=-1.0), "'weight' parameter"),
-        (Revival(n_units=0), "'n_units' parameter"),
-        (Revival(window=0.0), "'window' parameter"),
+        (AuxiliaryLoss(weight=-1.0), "'weight' parameter"),
+        (AuxiliaryLoss(n_units=0), "'n_units' parameter"),
+        (AuxiliaryLoss(window=0.0), "'window' parameter"),
     ],
     ids=repr,
 )
@@ -667,4 +670,4 @@ def test_parts_check_their_arguments(part, message):
 
 def test_steps_must_be_a_whole_number():
     with pytest.raises(OptionError, match="'n_steps' parameter"):
-        built(encoder=OptimalCode(0), decoder=Dictionary(), prior=Laplace(1.0))
+        built(encoder=OptimalCode(0), decoder=Dictionary(), prior=LaplacePrior(1.0))

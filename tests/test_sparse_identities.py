@@ -1,4 +1,4 @@
-"""Sparse codes against closed forms, and the promise of the one knob."""
+"""Sparse codes against closed forms, and the promise of the one option."""
 
 import math
 
@@ -12,7 +12,17 @@ from sklearn.model_selection import train_test_split
 import eigencode
 from eigencode import Composition, Objective, SparseAutoencoder
 from eigencode.errors import OptionError
-from eigencode.parts import MLP, Dictionary, GaussianNoise, KLSparsity, Laplace, OptimalCode, Revival, Sigmoid, TopK
+from eigencode.parts import (
+    MLP,
+    AuxiliaryLoss,
+    Dictionary,
+    GaussianNoise,
+    KLSparsity,
+    LaplacePrior,
+    OptimalCode,
+    Sigmoid,
+    TopK,
+)
 from eigencode.testing import check_code
 
 pytestmark = pytest.mark.slow
@@ -29,7 +39,7 @@ def halves(digits):
 
 
 def test_the_sparse_objective_is_the_joint_density():
-    model = Composition(MLP(), MLP(), prior=Laplace(0.7))
+    model = Composition(MLP(), MLP(), prior=LaplacePrior(0.7))
     model.setup(3, 2, torch.Generator().manual_seed(0))
     model.double()
     x = torch.randn(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
@@ -61,7 +71,7 @@ def test_the_best_k_numbers_of_an_orthonormal_dictionary_are_the_largest(digits)
 @pytest.mark.draws_globally  # scikit-learn's Lasso does
 def test_the_optimal_code_of_any_dictionary_is_the_lasso():
     rng = np.random.default_rng(0)
-    model = Composition(OptimalCode(), Dictionary(), prior=Laplace(0.8))
+    model = Composition(OptimalCode(), Dictionary(), prior=LaplacePrior(0.8))
     model.setup(6, 9, torch.Generator().manual_seed(0))
     model.double().eval()
     x = rng.normal(size=(4, 6)) * 2
@@ -130,9 +140,9 @@ def test_dead_units_are_revived_and_the_living_feel_nothing_of_it(digits):
         options = {"hidden": (), "max_epochs": 30, "learning_rate": 0.02, "random_state": seed}
         return (eigencode.Autoencoder(256, **options, **words).fit_transform(digits) != 0).any(0).sum()
 
-    used = [sum(n_used(penalties, seed) for seed in range(3)) for penalties in ([], [Revival()])]
+    used = [sum(n_used(penalties, seed) for seed in range(3)) for penalties in ([], [AuxiliaryLoss()])]
     assert used[1] > 1.15 * used[0]
-    penalty = Revival()
+    penalty = AuxiliaryLoss()
     model = Composition(MLP(), Dictionary(), code=TopK(1), penalties=[penalty])
     model.setup(3, 4, torch.Generator().manual_seed(0))
     with torch.no_grad():

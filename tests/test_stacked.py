@@ -42,7 +42,7 @@ class Gained(Likelihood):
 QUICK = {"max_epochs": 2, "batch_size": 64}
 LAYERS = {
     "sigmoid": [
-        Autoencoder(12, hidden=(), code=Point("sigmoid"), start="plain", **QUICK),
+        Autoencoder(12, hidden=(), code=Point("sigmoid"), init="random", **QUICK),
         Autoencoder(5, hidden=(), likelihood="bernoulli", **QUICK),
     ],
     "three kinds": [
@@ -142,7 +142,7 @@ def test_the_unrolled_network_is_the_layers_one_after_the_other(rows, kind, prec
     np.testing.assert_allclose(model.transform(rows), codes, **scale)
     np.testing.assert_allclose(model.reconstruct(rows), back, rtol=tolerance, atol=16 * tolerance)
     np.testing.assert_allclose(model.inverse_transform(codes), back, rtol=tolerance, atol=16 * tolerance)
-    assert model.start_ == "pretrained"
+    assert model.init_ == "pretrained"
     # It is one composition like any other, of the first layer's likelihood and the last one's code.
     first, last = model.layers_[0].composition_, model.layers_[-1].composition_
     assert repr(model.composition_.likelihood) == repr(first.likelihood)
@@ -172,7 +172,7 @@ def test_fine_tuning_starts_at_the_unrolled_network_and_improves_on_it(rows, kin
     tuned = stack(LAYERS[kind], max_epochs=6).fit(rows)
     assert len(start.history_) == 1
     assert tuned.history_[0] | {"learning_rate": 0} == start.history_[0] | {"learning_rate": 0}
-    assert tuned.best_objective_ == min(row["held_out_objective"] for row in tuned.history_)
+    assert tuned.best_objective_ == min(row["validation_objective"] for row in tuned.history_)
     assert tuned.best_objective_ < start.best_objective_
     assert [layer.history_ for layer in tuned.layers_] == [layer.history_ for layer in start.layers_]
 
@@ -195,7 +195,7 @@ def test_without_pretraining_it_is_the_same_network_at_random_weights(rows):
     pretrained, fresh = (stack(LAYERS["sigmoid"], pretrain=value).fit(rows) for value in (True, False))
     assert repr(fresh.composition_) == repr(pretrained.composition_)
     assert fresh.hidden_ == pretrained.hidden_ == (12,)
-    assert fresh.start_ == "plain"
+    assert fresh.init_ == "random"
     x = torch.randn(3, 12, generator=generator())
     torch.testing.assert_close(fresh.composition_.encoder.networks[1](x), x)
 

@@ -4,19 +4,20 @@ import numpy as np
 import pytest
 import torch
 
-from eigencode import Autoencoder, Composition, LinearAutoencoder, Objective, starts
+from eigencode import Autoencoder, Composition, LinearAutoencoder, Objective
 from eigencode.errors import OptionError
+from eigencode.model import initialization as starts
+from eigencode.model.initialization import linear_problem, linear_start, spectrum
 from eigencode.parts import (
     MLP,
     Contractive,
     GaussianCode,
     GaussianNoise,
     GaussianWeights,
-    Laplace,
+    LaplacePrior,
     Penalty,
-    StandardNormal,
+    StandardNormalPrior,
 )
-from eigencode.starts import linear_problem, linear_start, spectrum
 
 
 def centred(n, d, seed=0):
@@ -81,8 +82,8 @@ def test_a_closed_form_is_claimed_only_where_one_is_known():
 
     assert kept().tolist() == [1, 1]
     torch.testing.assert_close(kept(corruption=GaussianNoise(1.0)), torch.tensor([2 / 3, 1 / 2]).double())
-    assert kept(prior=Laplace()) is None
-    assert kept(corruption=GaussianNoise(1.0), prior=Laplace()) is None
+    assert kept(prior=LaplacePrior()) is None
+    assert kept(corruption=GaussianNoise(1.0), prior=LaplacePrior()) is None
     assert kept(corruption=GaussianNoise(1.0), weight_prior=GaussianWeights()) is None
 
 
@@ -106,8 +107,8 @@ def test_a_penalty_that_weighs_nothing_starts_at_pca():
     plain = Autoencoder(2, **NOW).fit(ROWS)
     assert plain.has_closed_form_
     for start in ("auto", "linear"):
-        model = Autoencoder(2, penalties=[Pull(1e-9)], start=start, **NOW).fit(ROWS)
-        assert (model.start_, model.has_closed_form_) == ("linear", False)
+        model = Autoencoder(2, penalties=[Pull(1e-9)], init=start, **NOW).fit(ROWS)
+        assert (model.init_, model.has_closed_form_) == ("linear", False)
         assert model.best_objective_ == pytest.approx(plain.best_objective_, abs=1e-6)
         assert model.baseline_.best_objective_ == pytest.approx(plain.best_objective_, abs=1e-6)
         np.testing.assert_allclose(model.reconstruct(ROWS), plain.reconstruct(ROWS), atol=1e-5)
@@ -119,12 +120,12 @@ def test_a_penalty_that_weighs_nothing_starts_at_pca():
     [
         {"likelihood": "laplace"},
         {"likelihood": "student_t"},
-        {"prior": Laplace(0.5)},
+        {"prior": LaplacePrior(0.5)},
         {"corruption": GaussianNoise(0.3), "weight_prior": GaussianWeights(1.0)},
         {"tied": True, "corruption": GaussianNoise(0.3), "penalties": [Contractive(0.1)]},
         {"tied": True, "likelihood": "laplace"},
-        {"code": GaussianCode(), "prior": StandardNormal(), "likelihood": "laplace"},
-        {"code": GaussianCode(n_draws=2), "prior": StandardNormal(), "penalties": [Pull(0.1)]},
+        {"code": GaussianCode(), "prior": StandardNormalPrior(), "likelihood": "laplace"},
+        {"code": GaussianCode(n_draws=2), "prior": StandardNormalPrior(), "penalties": [Pull(0.1)]},
         {"code": GaussianCode()},
         {"ordered": True, "corruption": GaussianNoise(0.3)},
         {"penalties": [Pull(30.0)]},
@@ -133,9 +134,9 @@ def test_a_penalty_that_weighs_nothing_starts_at_pca():
 )
 def test_every_composition_starts_at_a_linear_map_no_worse_than_at_random(words):
     model = Autoencoder(2, **words, **NOW).fit(ROWS)
-    plain = Autoencoder(2, **words, **NOW, start="plain").fit(ROWS)
-    assert (model.start_, model.has_closed_form_) == ("linear", False)
-    assert model.baseline_.start_ == "linear"
+    plain = Autoencoder(2, **words, **NOW, init="random").fit(ROWS)
+    assert (model.init_, model.has_closed_form_) == ("linear", False)
+    assert model.baseline_.init_ == "linear"
     assert model.best_objective_ <= plain.best_objective_
     # The model has layers beside its linear path, which a prior on weights charges for.
     assert model.baseline_.best_objective_ <= model.best_objective_ + 1e-4 * abs(model.best_objective_)
@@ -158,7 +159,7 @@ def test_a_penalty_on_networks_of_ones_own_has_no_linear_baseline():
     encoder = torch.nn.Sequential(torch.nn.Linear(6, 2))
     options = {"max_epochs": 1, "random_state": 0, "optimizer": "adam"}
     model = Autoencoder(2, encoder=encoder, penalties=[Inner()], **options).fit(ROWS)
-    assert (model.start_, model.baseline_) == ("plain", None)
+    assert (model.init_, model.baseline_) == ("random", None)
 
 
 @pytest.mark.parametrize("share", [0.001, 0.02, 0.5, 0.98])
@@ -168,6 +169,6 @@ def test_shares_and_rare_pixels_start_no_worse_than_at_random(share):
     p = 1 / (1 + np.exp(-logit))
     for X in (p, (rng.random(p.shape) < p).astype(float)):
         model = Autoencoder(2, likelihood="bernoulli", **NOW).fit(X)
-        plain = Autoencoder(2, likelihood="bernoulli", **NOW, start="plain").fit(X)
-        assert model.start_ == "linear"
+        plain = Autoencoder(2, likelihood="bernoulli", **NOW, init="random").fit(X)
+        assert model.init_ == "linear"
         assert model.score(X) >= plain.score(X)

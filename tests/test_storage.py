@@ -20,7 +20,7 @@ import eigencode
 from eigencode import Autoencoder
 from eigencode.errors import FileError, OptionError, StorageError
 from eigencode.estimators.base import BaseAutoencoder
-from eigencode.options import Knob, check_options
+from eigencode.options import OptionInfo, check_options
 from eigencode.parts import MLP, GaussianLikelihood, GaussianNoise, GaussianWeights, Penalty
 
 
@@ -40,7 +40,7 @@ def assert_same_model(one, other, rows):
     [
         {},
         {"precision": "float64", "scale": "none"},
-        {"activation": nn.LeakyReLU(0.3), "start": "plain"},
+        {"activation": nn.LeakyReLU(0.3), "init": "random"},
         {"corruption": GaussianNoise(0.3), "likelihood": GaussianLikelihood(0.1), "hidden": ()},
         {"encoder": MLP((5,), "tanh"), "decoder": MLP(())},
     ],
@@ -124,7 +124,7 @@ class Ranges:
 class Ranged(Autoencoder):
     """An estimator of the user's own, with an option and fitted attributes of its own."""
 
-    margin: Annotated[float, Knob("How far beyond.", low=0)] = 0.5
+    margin: Annotated[float, OptionInfo("How far beyond.", low=0)] = 0.5
 
     saved_attributes: ClassVar = {
         **Autoencoder.saved_attributes,
@@ -183,13 +183,13 @@ def test_a_density_of_codes_is_kept(cancer, tmp_path):
 def test_numbers_that_are_none_are_kept_in_valid_json(cancer, tmp_path):
     model = Autoencoder(2, hidden=(4,), max_epochs=1, random_state=0).fit(cancer)
     odd = [math.nan, math.inf, -math.inf, np.float32(math.nan), 0.1 + 0.2, 5e-324]
-    model.history_ = [{"epoch": place, "step": place, "held_out_objective": value} for place, value in enumerate(odd)]
+    model.history_ = [{"epoch": place, "step": place, "validation_objective": value} for place, value in enumerate(odd)]
     model.best_objective_ = math.nan
     path = tmp_path / "m.safetensors"
     model.save(path)
     rewritten(path, lambda header, tensors: None, parse_constant=lambda word: pytest.fail(word))
     again = eigencode.load(path)
-    found = [row["held_out_objective"] for row in again.history_]
+    found = [row["validation_objective"] for row in again.history_]
     np.testing.assert_array_equal(found, [float(value) for value in odd])
     assert math.isnan(again.best_objective_)
 
@@ -228,7 +228,7 @@ def test_the_file_is_weights_and_json_only(cancer, fitted, tmp_path):
     with safetensors.safe_open(tmp_path / "m.safetensors", "pt") as file:
         header = json.loads(file.metadata()["eigencode"], parse_constant=lambda word: pytest.fail(word))
         names = list(file.keys())
-    assert header["format"] == 1
+    assert header["format"] == 2
     assert header["version"] == eigencode.__version__
     assert header["model"]["parameters"]["n_components"] == 4
     assert "composition.encoder.linear.weight" in names

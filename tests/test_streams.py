@@ -11,8 +11,8 @@ from torch import nn
 import eigencode
 from eigencode import Autoencoder, LinearAutoencoder
 from eigencode.errors import DataError, OptionError, TrainingError
-from eigencode.estimators.answers import Answers
 from eigencode.estimators.base import BaseAutoencoder
+from eigencode.estimators.inference import Answers
 from eigencode.parts import GaussianNoise, Penalty
 from eigencode.training import loop
 

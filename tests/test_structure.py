@@ -1,4 +1,4 @@
-"""The house: imports point one way, the public page is lazy and true, knobs are said once."""
+"""The house: imports point one way, the public page is lazy and true, options are said once."""
 
 import ast
 import inspect
@@ -22,14 +22,10 @@ LAYERS = [
     {"_version", "errors", "options", "domains", "progress", "invocation"},
     {"parts"},
     {"data"},
-    {"composition"},
-    {"objectives"},
-    {"starts"},
+    {"model"},
     {"training"},
-    {"density", "jacobians"},
-    {"allocation"},
-    {"encoding"},
-    {"storage"},
+    {"io"},
+    {"fitting"},
     {"estimators"},
     {"search"},
     {"plots"},
@@ -121,13 +117,13 @@ def test_no_global_state_is_set_by_name():
 
 def test_every_knob_is_an_argument_with_a_type_a_default_and_help():
     arguments = inspect.signature(Autoencoder).parameters
-    knobs = options_of(AutoencoderOptions)
-    assert [option.name for option in knobs] == list(arguments)
-    for option in knobs:
+    options = options_of(AutoencoderOptions)
+    assert [option.name for option in options] == list(arguments)
+    for option in options:
         assert arguments[option.name].default == option.default
         assert f"{option.name} : {option.type_name}, default {option.default!r}" in Autoencoder.__doc__
-        assert option.knob.help[0].isupper() or option.knob.help[0] == "'"
-        assert option.knob.help.endswith(".")
+        assert option.info.help[0].isupper() or option.info.help[0] == "'"
+        assert option.info.help.endswith(".")
         option.check(option.default, "Autoencoder")
 
 
@@ -167,7 +163,7 @@ def test_errors_say_what_was_wrong_what_was_found_and_what_to_try():
     assert isinstance(error, EigencodeError)
     assert did_you_mean("relu6", ["relu", "tanh"]) == "Did you mean 'relu'?"
     assert did_you_mean("zzz", ["relu", "tanh"]) == "Known are: 'relu', 'tanh'"
-    assert options.Knob("", low=0, open_low=True, high=1).interval == "(0, 1]"
+    assert options.OptionInfo("", low=0, open_low=True, high=1).interval == "(0, 1]"
 
 
 def own_code(function):

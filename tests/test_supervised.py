@@ -127,7 +127,7 @@ def test_first_and_last_columns_see_no_others():
     torch.testing.assert_close(network(x), network.network(x[:, :2]))
     counts = torch.randint(9, (5, 2), generator=generator(2)).float()
     rows = torch.cat([x[:, :2], (counts - units.center[2:]) / units.divisor[2:]], 1)
-    assert likelihood.own_units
+    assert likelihood.in_data_units
     torch.testing.assert_close(likelihood.target(rows), counts)
     torch.testing.assert_close(likelihood.constant(rows), counts.mean(0).log())
     p = likelihood(likelihood.constant(rows).expand(5, 2))
@@ -229,7 +229,7 @@ def test_fine_tuning_reaches_more_than_logistic_regression_on_the_codes(images, 
     np.testing.assert_allclose(logits.softmax(1).detach().numpy(), model.predict_proba(X_test), rtol=1e-4, atol=1e-6)
     head.float()
     # Held-out rows chose the epoch, and the start was the classes' shares.
-    history = [row["held_out_objective"] for row in model.history_]
+    history = [row["validation_objective"] for row in model.history_]
     assert model.best_epoch_ == int(np.argmin(history)) > 0
     assert history[0] == pytest.approx(np.log(10), abs=0.02)
 
@@ -382,7 +382,7 @@ def test_iterating_and_fitting_are_the_same(small):
     fitted = AutoencoderClassifier(autoencoder, **QUICK).fit(rows, labels)
     model = AutoencoderClassifier(autoencoder, **QUICK)
     assert list(model.iter_fit(rows, labels)) == fitted.history_[1:]
-    assert model.best_objective_ == min(row["held_out_objective"] for row in fitted.history_)
+    assert model.best_objective_ == min(row["validation_objective"] for row in fitted.history_)
     assert model.baseline_ is None
     assert plot_history(model).axes[0].lines
     np.testing.assert_array_equal(model.predict_proba(rows), fitted.predict_proba(rows))

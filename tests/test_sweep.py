@@ -16,7 +16,7 @@ from sklearn.base import clone
 import eigencode
 from eigencode import Autoencoder, AutoencoderSearch, LinearAutoencoder
 from eigencode.cli import flags, main, sweeps
-from eigencode.cli.words import print_json
+from eigencode.cli.descriptions import print_json
 from eigencode.data.files import read_table, write_columns
 from eigencode.errors import DataError
 
@@ -325,7 +325,7 @@ def test_an_interrupted_search_writes_nothing(folder, monkeypatch, capsys):
         raise KeyboardInterrupt
         yield
 
-    monkeypatch.setattr("eigencode.estimators.many.together", interrupted)
+    monkeypatch.setattr("eigencode.estimators.fit_many.together", interrupted)
     before = sorted(folder.iterdir())
     with warnings.catch_warnings(action="default"):
         assert run(f"{SWEEP} --table t.csv --picture p.png") == 130

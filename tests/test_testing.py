@@ -30,8 +30,9 @@ from eigencode.parts import (
     PoissonLikelihood,
     StudentTLikelihood,
 )
-from eigencode.parts.chains import ActivatedLikelihood
-from eigencode.parts.labels import CategoricalLikelihood, LastColumns
+from eigencode.parts.likelihoods.activated import ActivatedLikelihood
+from eigencode.parts.likelihoods.categorical import CategoricalLikelihood
+from eigencode.parts.supervised import LastColumns
 from eigencode.testing import check_code, check_corruption, check_likelihood, check_penalty
 
 LIKELIHOODS = [
@@ -459,6 +460,6 @@ def test_a_penalty_written_for_one_code_a_row_works_for_several():
 def test_a_term_of_another_shape_is_refused_by_the_name_of_its_part():
     X = np.random.default_rng(0).normal(size=(60, 5))
     with pytest.raises(OptionError, match=r"AlongRows must give one number a row.*shape \(\d+, 2\)"):
-        Autoencoder(2, penalties=[AlongRows()], max_epochs=1, start="plain").fit(X)
+        Autoencoder(2, penalties=[AlongRows()], max_epochs=1, init="random").fit(X)
     with pytest.raises(AssertionError, match="AlongRows: a penalty is one number a row"):
         check_penalty(AlongRows())

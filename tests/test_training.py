@@ -11,14 +11,14 @@ from torch import nn
 
 from eigencode import Autoencoder
 from eigencode.errors import OptionError
-from eigencode.estimators import preparation
-from eigencode.estimators.automatic import RECIPES
-from eigencode.estimators.preparation import prepare
+from eigencode.fitting import preparation
+from eigencode.fitting.defaults import RECIPES
+from eigencode.fitting.preparation import prepare
 from eigencode.parts import GaussianLikelihood, GaussianNoise
 from eigencode.training import loop
 from eigencode.training.execution import choose_execution, has_bfloat16_units
-from eigencode.training.noise import generator, may_draw_globally, resolve_seed
 from eigencode.training.optimizers import BETAS, CLIP_FACTOR, EPSILON, ClippedAdam, ClippedAdamOfRows
+from eigencode.training.rng import generator, may_draw_globally, resolve_seed
 from eigencode.training.schedule import ENDLESS, Schedule
 from eigencode.training.state import AVERAGE_EVERY, MOST_RETREATS, FlatParameters
 
@@ -345,8 +345,8 @@ def test_before_the_decay_the_average_is_worth_more_than_the_last_weights(digits
         *_, row = itertools.islice(loop.epochs(run.state, run.work), n_epochs)
         run.state.show(average=False)
         last = loop.evaluate_mean(run.state.composition, run.work, seed)
-        start = run.state.history[0]["held_out_objective"]
-        assert start - row["held_out_objective"] > 1.04 * (start - last)
+        start = run.state.history[0]["validation_objective"]
+        assert start - row["validation_objective"] > 1.04 * (start - last)
 
 
 def test_lbfgs_keeps_its_last_weights():
@@ -378,10 +378,10 @@ def test_every_row_is_seen_once_an_epoch_in_batches_as_equal_as_can_be(monkeypat
 
 def test_the_best_weights_are_kept_and_never_worse_than_the_start():
     model = Autoencoder(2, hidden=(64,), learning_rate=0.5, max_epochs=8, random_state=0).fit(rows().numpy())
-    held_out = [row["held_out_objective"] for row in model.history_]
+    held_out = [row["validation_objective"] for row in model.history_]
     assert max(held_out[1:]) > held_out[0]  # so large a step does harm
     best = min(held_out)
-    assert model.history_[model.best_epoch_]["held_out_objective"] == best
+    assert model.history_[model.best_epoch_]["validation_objective"] == best
     order = torch.randperm(200, generator=generator(model.seed_, "split"))[:20]
     kept = -(model.score_samples(rows().numpy()[order]) - model.scaler_.log_jacobian).mean()
     assert kept == pytest.approx(best, rel=1e-5)
@@ -392,7 +392,7 @@ def test_the_best_epoch_is_chosen_by_weight():
     model = Autoencoder(2, hidden=(64,), learning_rate=0.1, max_epochs=8, random_state=0).fit(x, sample_weight=weights)
     order = torch.randperm(200, generator=generator(model.seed_, "split"))[:20]
     costs = model.scaler_.log_jacobian - model.score_samples(x[order])
-    best = min(row["held_out_objective"] for row in model.history_)
+    best = min(row["validation_objective"] for row in model.history_)
     assert best == model.best_objective_ == pytest.approx(np.average(costs, weights=weights[order]), rel=1e-5)
     assert best != pytest.approx(costs.mean(), rel=1e-2)
 
@@ -476,7 +476,7 @@ def test_a_row_without_a_gradient_or_a_step_size_stays_and_the_others_step(dtype
 @pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
 @pytest.mark.parametrize("harm", [math.nan, 1e6])
 def test_a_run_that_blows_up_goes_on_from_the_best_weights_with_half_the_step_size(optimizer, harm):
-    run = prepared(max_epochs=50, start="plain", patience=50, optimizer=optimizer)
+    run = prepared(max_epochs=50, init="random", patience=50, optimizer=optimizer)
     loop.begin(run.state, run.work)
     peak = run.state.schedule.peak
     for row in loop.epochs(run.state, run.work):
@@ -484,7 +484,7 @@ def test_a_run_that_blows_up_goes_on_from_the_best_weights_with_half_the_step_si
             for vector in (run.state.parameters.vector.data, run.state.aside):
                 vector.fill_(harm)
         if row["epoch"] == 6:
-            assert not row["held_out_objective"] < run.state.history[0]["held_out_objective"]
+            assert not row["validation_objective"] < run.state.history[0]["validation_objective"]
             assert torch.equal(run.state.parameters.vector, run.state.best.vector)
             assert (run.state.schedule.peak, run.state.n_retreats) == (peak / 2, 1)
     assert run.state.epoch == 50
@@ -492,7 +492,7 @@ def test_a_run_that_blows_up_goes_on_from_the_best_weights_with_half_the_step_si
 
 
 def test_a_run_that_always_blows_up_is_given_up():
-    run = prepared(max_epochs=50, start="plain")
+    run = prepared(max_epochs=50, init="random")
     loop.begin(run.state, run.work)
     for _ in loop.epochs(run.state, run.work):
         run.state.parameters.vector.data.fill_(math.nan)
@@ -506,7 +506,7 @@ def test_a_step_size_far_too_large_is_mended_and_said(digits):
     shares = []
     for seed in range(3):  # how far one run comes that was so wild is the last bit's choice
         wild = Autoencoder(8, learning_rate=1.0, max_epochs=30, random_state=seed).fit(digits)
-        shares.append(wild.best_objective_ / wild.history_[0]["held_out_objective"])
+        shares.append(wild.best_objective_ / wild.history_[0]["validation_objective"])
         assert any("half the step size" in note for note in wild.notes_)
     assert max(shares) < 1
     assert np.median(shares) < 0.95

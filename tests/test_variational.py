@@ -18,8 +18,8 @@ from eigencode.parts import (
     GaussianCode,
     GaussianLikelihood,
     GaussianNoise,
-    Laplace,
-    StandardNormal,
+    LaplacePrior,
+    StandardNormalPrior,
 )
 from eigencode.testing import check_code
 
@@ -140,7 +140,7 @@ def divergence_by_quadrature(mean, deviation):
 
 def test_the_divergence_is_scipys_integral():
     output = torch.tensor([[0.7, -1.1, -0.4, 0.9]], dtype=torch.float64)
-    q, prior = GaussianCode()(output), StandardNormal()
+    q, prior = GaussianCode()(output), StandardNormalPrior()
     means, deviations = output[0, :2].tolist(), output[0, 2:].mul(0.5).exp().tolist()
     expected = sum(divergence_by_quadrature(*pair) for pair in zip(means, deviations, strict=True))
     assert prior.divergence(q, q.mean).item() == pytest.approx(expected, abs=1e-9)
@@ -149,7 +149,7 @@ def test_the_divergence_is_scipys_integral():
     assert abs(terms.mean().item() - expected) < 4 * terms.std().item() / len(terms) ** 0.5
     assert q.entropy.item() == pytest.approx(-q.log_prob(z).mean().item(), abs=0.01)
     # Of a point the divergence is -log p.
-    assert Autoencoder(2, prior=StandardNormal()).prior.divergence(_point(z[0]), z[0]).item() == pytest.approx(
+    assert Autoencoder(2, prior=StandardNormalPrior()).prior.divergence(_point(z[0]), z[0]).item() == pytest.approx(
         -scipy.stats.norm.logpdf(z[0].numpy()).sum()
     )
 
@@ -161,7 +161,7 @@ def _point(z):
 
 
 def test_importance_weights_are_their_literal_formula():
-    model = Composition(MLP((5,)), MLP((5,)), code=GaussianCode(3), prior=StandardNormal())
+    model = Composition(MLP((5,)), MLP((5,)), code=GaussianCode(3), prior=StandardNormalPrior())
     model.setup(4, 2, torch.Generator().manual_seed(0))
     model.double()
     x = torch.randn(6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
@@ -237,9 +237,9 @@ def test_points_have_no_density_until_one_is_fitted(rows):
 
 
 def test_learning_beats_the_start_and_the_file_keeps_it(trained, rows, tmp_path):
-    assert trained.start_ == "linear"
+    assert trained.init_ == "linear"
     # Over seeds the first gain is 0.4 with a spread of 0.2, the second 0.5 with one of 0.15.
-    assert trained.best_objective_ < trained.history_[0]["held_out_objective"]
+    assert trained.best_objective_ < trained.history_[0]["validation_objective"]
     assert trained.log_likelihood(rows).mean() > trained.baseline_.log_likelihood(rows).mean() + 0.05
     trained.save(tmp_path / "m.safetensors")
     again = eigencode.load(tmp_path / "m.safetensors")
@@ -250,7 +250,7 @@ def test_learning_beats_the_start_and_the_file_keeps_it(trained, rows, tmp_path)
 
 def test_importance_weighting_trains_a_tighter_bound(rows):
     model = VariationalAutoencoder(2, hidden=(16,), n_draws=5, max_epochs=10, random_state=0).fit(rows)
-    assert model.best_objective_ < model.history_[0]["held_out_objective"]
+    assert model.best_objective_ < model.history_[0]["validation_objective"]
     single = VariationalAutoencoder(2, hidden=(16,), max_epochs=0, random_state=0).fit(rows)
     several = VariationalAutoencoder(2, hidden=(16,), max_epochs=0, n_draws=50, random_state=0).fit(rows)
     assert abs(several.best_objective_ - single.best_objective_) < 0.5  # one bound, at the exact posterior
@@ -263,10 +263,10 @@ def test_a_newton_step_starts_nearer_than_the_constant(digits):
     bits = (digits > 7).astype(float)
     common = {"likelihood": "bernoulli", "max_epochs": 0, "random_state": 0}
     stepped = VariationalAutoencoder(8, **common).fit(bits)
-    constant = VariationalAutoencoder(8, start="plain", hidden=(), **common).fit(bits)
+    constant = VariationalAutoencoder(8, init="random", hidden=(), **common).fit(bits)
     p = bits.mean(0).clip(1e-6, 1 - 1e-6)
     entropy = -(bits * np.log(p) + (1 - bits) * np.log(1 - p)).sum(1).mean()
-    assert stepped.start_ == "linear"
+    assert stepped.init_ == "linear"
     assert stepped.best_objective_ < entropy - 2
     assert stepped.best_objective_ < constant.best_objective_
 
@@ -290,7 +290,7 @@ def test_the_newton_step_is_the_literal_one():
 
 
 def test_the_warmup_raises_the_weight_in_training_only():
-    prior = StandardNormal(warmup=2.0)
+    prior = StandardNormalPrior(warmup=2.0)
     model = Composition(MLP(), MLP(), code=GaussianCode(), prior=prior)
     from eigencode.parts import Sizes
 
@@ -308,10 +308,10 @@ def test_the_warmup_raises_the_weight_in_training_only():
 def test_the_code_passes_the_suite_and_combines(rows):
     check_code(GaussianCode())
     model = VariationalAutoencoder(2, corruption=GaussianNoise(0.1), max_epochs=3, random_state=0).fit(rows)
-    assert model.start_ == "linear"
+    assert model.init_ == "linear"
     assert not model.has_closed_form_
-    assert model.best_objective_ < model.history_[0]["held_out_objective"]
-    sparse = Autoencoder(2, code=GaussianCode(), prior=Laplace(), max_epochs=3, random_state=0).fit(rows)
+    assert model.best_objective_ < model.history_[0]["validation_objective"]
+    sparse = Autoencoder(2, code=GaussianCode(), prior=LaplacePrior(), max_epochs=3, random_state=0).fit(rows)
     assert np.isfinite(sparse.best_objective_)
     with pytest.raises(OptionError, match="settles code and prior"):
         VariationalAutoencoder(2, ordered=True).fit(rows)

@@ -44,7 +44,7 @@ def fit(work, rows, epochs, mark, options):
         "precision": chosen.precision,
         "n_threads": chosen.n_threads,
         "n_epochs": n_epochs,
-        "start": model.start_,
+        "start": model.init_,
         "kept_error_is_of_epoch": model.best_epoch_,
     }
 
@@ -54,7 +54,7 @@ def steps(work, rows, epochs, options):
     warnings.simplefilter("ignore", ResultWarning)  # the code's size is the work's, not advice asked for
     torch.set_num_threads(options.threads)
     shared = {
-        "batch_size": work.batch, "precision": "float32", "start": "plain", "validation_fraction": 1 / len(rows),
+        "batch_size": work.batch, "precision": "float32", "init": "random", "validation_fraction": 1 / len(rows),
         "max_epochs": 1_000, "patience": 1_000, "random_state": 0,
     }  # fmt: skip
     sigmoid = {"hidden": (), "code": Point("sigmoid"), "tied": True}

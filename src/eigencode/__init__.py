@@ -7,37 +7,37 @@ from typing import TYPE_CHECKING
 from eigencode._version import __version__
 
 if TYPE_CHECKING:
-    from eigencode.composition import Composition, Noise, Trace
     from eigencode.estimators.autoencoder import Autoencoder
     from eigencode.estimators.contractive import ContractiveAutoencoder
     from eigencode.estimators.denoising import DenoisingAutoencoder
+    from eigencode.estimators.fit_many import fit_many
     from eigencode.estimators.linear import LinearAutoencoder
-    from eigencode.estimators.many import fit_many
     from eigencode.estimators.sparse import SparseAutoencoder
     from eigencode.estimators.stacked import StackedAutoencoder
     from eigencode.estimators.supervised import AutoencoderClassifier, AutoencoderRegressor
     from eigencode.estimators.variational import VariationalAutoencoder
-    from eigencode.objectives import Objective
+    from eigencode.io.storage import load
+    from eigencode.model.composition import Composition, Noise, Trace
+    from eigencode.model.objective import Objective
     from eigencode.search import AutoencoderSearch
-    from eigencode.storage import load
 
 _HOMES = {
     "Autoencoder": "eigencode.estimators.autoencoder",
     "AutoencoderClassifier": "eigencode.estimators.supervised",
     "AutoencoderRegressor": "eigencode.estimators.supervised",
     "AutoencoderSearch": "eigencode.search",
-    "Composition": "eigencode.composition",
+    "Composition": "eigencode.model.composition",
     "ContractiveAutoencoder": "eigencode.estimators.contractive",
     "DenoisingAutoencoder": "eigencode.estimators.denoising",
     "LinearAutoencoder": "eigencode.estimators.linear",
-    "Noise": "eigencode.composition",
-    "Objective": "eigencode.objectives",
+    "Noise": "eigencode.model.composition",
+    "Objective": "eigencode.model.objective",
     "SparseAutoencoder": "eigencode.estimators.sparse",
     "StackedAutoencoder": "eigencode.estimators.stacked",
-    "Trace": "eigencode.composition",
+    "Trace": "eigencode.model.composition",
     "VariationalAutoencoder": "eigencode.estimators.variational",
-    "fit_many": "eigencode.estimators.many",
-    "load": "eigencode.storage",
+    "fit_many": "eigencode.estimators.fit_many",
+    "load": "eigencode.io.storage",
 }
 
 __all__ = [

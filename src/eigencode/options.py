@@ -1,7 +1,7 @@
-"""The knobs: name, type, default, range and help of every option, said once.
+"""The options: name, type, default, range and help of every option, said once.
 
 The estimators inherit these fields as their constructor arguments, their docstrings and their checks;
-the command line reads the same fields for its flags. The knobs of a named estimator `XAutoencoder` are
+the command line reads the same fields for its flags. The options of a named estimator `XAutoencoder` are
 `XOptions`. Nothing here imports torch, so that a command's help is instant.
 """
 
@@ -21,7 +21,7 @@ from eigencode.errors import OptionError, did_you_mean
 
 
 @dataclass(frozen=True)
-class Knob:
+class OptionInfo:
     """What is to be said of one option beyond its type and default.
 
     Parameters
@@ -66,7 +66,7 @@ class Knob:
 Activation = Literal["gelu", "relu", "leaky_relu", "elu", "silu", "tanh", "sigmoid", "softplus", "identity"]
 Scale = Literal["auto", "common", "standard", "none"]
 LikelihoodName = Literal["gaussian", "laplace", "student_t", "bernoulli", "poisson", "negative_binomial"]
-Start = Literal["auto", "linear", "plain"]
+Init = Literal["auto", "linear", "random"]
 Estimate = Literal["auto", "exact", "hutchinson"]
 Precision = Literal["auto", "float32", "bfloat16", "float64"]
 Instance = TypeVar("Instance")
@@ -76,11 +76,11 @@ Object = Any
 
 @dataclass(eq=False, repr=False)
 class ModelOptions:
-    """The knobs that say what a model is."""
+    """The options that say what a model is."""
 
     n_components: Annotated[
         int | float | Literal["auto"],
-        Knob(
+        OptionInfo(
             "Size of the code. A float between 0 and 1 is the smallest number of principal components that keeps this "
             "share of the variance of the scaled rows; 'auto' is 0.9.",
             low=1,
@@ -90,7 +90,7 @@ class ModelOptions:
     _: KW_ONLY
     hidden: Annotated[
         int | tuple[int, ...] | Literal["auto"],
-        Knob(
+        OptionInfo(
             "Widths of the encoder's hidden layers, from the data to the code; the decoder mirrors them. () is a "
             "linear map; one number is a depth, with widths that fall geometrically from the data to the code. "
             "'auto': derived from the numbers of columns, rows and components.",
@@ -99,11 +99,11 @@ class ModelOptions:
     ] = "auto"
     activation: Annotated[
         Activation | Object,
-        Knob("Nonlinearity between the layers: a name, or any elementwise torch module."),
+        OptionInfo("Nonlinearity between the layers: a name, or any elementwise torch module."),
     ] = "gelu"
     image_shape: Annotated[
         tuple[int, ...] | Literal["auto"] | None,
-        Knob(
+        OptionInfo(
             "Channels, height and width of rows that are images, their cells in this order: the networks are then "
             "convolutional, and 'hidden' gives the channels of their stages, each of which halves the image. 'auto': "
             "the shape of the images fitted, of an array or of files.",
@@ -112,7 +112,7 @@ class ModelOptions:
     ] = None
     likelihood: Annotated[
         LikelihoodName | Object,
-        Knob(
+        OptionInfo(
             "Distribution p(x|z) of the columns given the code: a name or a part. 'gaussian' has variance 1/2, so that "
             "its negative log-likelihood is the squared error plus a constant; 'laplace' is the absolute error, "
             "'student_t' lets outliers go; 'bernoulli' is for columns from 0 to 1, 'poisson' and 'negative_binomial' "
@@ -121,63 +121,68 @@ class ModelOptions:
     ] = "gaussian"
     encoder: Annotated[
         Object,
-        Knob("A network of your own in place of the encoder: a part or any torch module.", on_command_line=False),
+        OptionInfo("A network of your own in place of the encoder: a part or any torch module.", on_command_line=False),
     ] = None
     decoder: Annotated[
         Object,
-        Knob("A network of your own in place of the decoder: a part or any torch module.", on_command_line=False),
+        OptionInfo("A network of your own in place of the decoder: a part or any torch module.", on_command_line=False),
     ] = None
-    tied: Annotated[bool, Knob("Let the decoder use the encoder's weights, transposed.")] = False
+    tied: Annotated[bool, OptionInfo("Let the decoder use the encoder's weights, transposed.")] = False
     code: Annotated[
-        Object, Knob("Distribution q(z|x) of the code; None is a point, z = f(x).", on_command_line=False)
+        Object, OptionInfo("Distribution q(z|x) of the code; None is a point, z = f(x).", on_command_line=False)
     ] = None
     ordered: Annotated[
         bool,
-        Knob(
+        OptionInfo(
             "Order the components by their worth (nested dropout), so that one fit serves every smaller size: see "
             "`n_components` of `transform` and `reconstruct`."
         ),
     ] = False
     corruption: Annotated[
-        Object, Knob("Corruption C(x~|x) of the network's input; None leaves it clean.", on_command_line=False)
+        Object, OptionInfo("Corruption C(x~|x) of the network's input; None leaves it clean.", on_command_line=False)
     ] = None
-    prior: Annotated[Object, Knob("Prior p(z) on the code; None has no such term.", on_command_line=False)] = None
-    beta: Annotated[float, Knob("Weight of the divergence between code and prior.", low=0)] = 1.0
+    prior: Annotated[Object, OptionInfo("Prior p(z) on the code; None has no such term.", on_command_line=False)] = None
+    beta: Annotated[float, OptionInfo("Weight of the divergence between code and prior.", low=0)] = 1.0
     penalties: Annotated[
         Object,
-        Knob("Further penalties, each one number a row.", on_command_line=False, object="a sequence of penalty parts"),
+        OptionInfo(
+            "Further penalties, each one number a row.", on_command_line=False, object="a sequence of penalty parts"
+        ),
     ] = ()
     weight_prior: Annotated[
-        Object, Knob("Prior p(w) on the weights, as `GaussianWeights`; None has no such term.", on_command_line=False)
+        Object,
+        OptionInfo("Prior p(w) on the weights, as `GaussianWeights`; None has no such term.", on_command_line=False),
     ] = None
     scale: Annotated[
         Scale,
-        Knob(
+        OptionInfo(
             "Division after centring. 'common': one scale for all columns, as for pixels; 'standard': each column by "
             "its standard deviation; 'auto': 'common' where the columns share one range, else 'standard'."
         ),
     ] = "auto"
-    start: Annotated[
-        Start,
-        Knob(
+    init: Annotated[
+        Init,
+        OptionInfo(
             "'linear': beside the nonlinear maps runs a linear path, set to the linear optimum of this kind of "
-            "autoencoder (PCA for the plain one); 'plain': random weights only; 'auto': 'linear' where a closed form "
-            "exists, but 'plain' for convolutional networks."
+            "autoencoder (PCA for the plain one); 'random': random weights only; 'auto': 'linear' where a closed form "
+            "exists, but 'random' for convolutional networks."
         ),
     ] = "auto"
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class TrainingOptions:
-    """The knobs of training, the same whatever is trained."""
+    """The options of training, the same whatever is trained."""
 
     optimizer: Annotated[
         Literal["auto", "adam", "lbfgs"],
-        Knob("'adam': mini-batches; 'lbfgs': all rows at once, for small tables and exact optima; 'auto': by size."),
+        OptionInfo(
+            "'adam': mini-batches; 'lbfgs': all rows at once, for small tables and exact optima; 'auto': by size."
+        ),
     ] = "auto"
     max_epochs: Annotated[
         int | Literal["auto"],
-        Knob(
+        OptionInfo(
             "Largest number of passes over the rows; 0 keeps the start. 'auto': enough for a useful number of steps "
             "whatever the number of rows.",
             low=0,
@@ -185,64 +190,66 @@ class TrainingOptions:
     ] = "auto"
     max_seconds: Annotated[
         float | None,
-        Knob(
+        OptionInfo(
             "Time that fitting may take; the decay of the step size is moved forward to end by then. Results then "
             "depend on the clock.",
             low=0,
             open_low=True,
         ),
     ] = None
-    batch_size: Annotated[int | Literal["auto"], Knob("Rows a step.", low=1)] = "auto"
+    batch_size: Annotated[int | Literal["auto"], OptionInfo("Rows a step.", low=1)] = "auto"
     learning_rate: Annotated[
-        float | Literal["auto"], Knob("Peak step size of Adam, or first step of L-BFGS.", low=0, open_low=True)
+        float | Literal["auto"], OptionInfo("Peak step size of Adam, or first step of L-BFGS.", low=0, open_low=True)
     ] = "auto"
     validation_fraction: Annotated[
         float,
-        Knob("Share of the rows held out to choose the best epoch; 0 judges by the training rows.", low=0, high=1,
+        OptionInfo("Share of the rows held out to choose the best epoch; 0 judges by the training rows.", low=0, high=1,
              open_high=True),
     ] = 0.1  # fmt: skip
     patience: Annotated[
         int | Literal["auto"],
-        Knob("Epochs without progress on the held-out rows before the step size decays and training ends.", low=1),
+        OptionInfo(
+            "Epochs without progress on the held-out rows before the step size decays and training ends.", low=1
+        ),
     ] = "auto"
     precision: Annotated[
         Precision,
-        Knob(
+        OptionInfo(
             "Arithmetic of the networks in training; weights are kept in float32 ('float64' keeps them in float64). "
             "'auto': the fastest that loses no quality, by a rule on the processor and the work a step."
         ),
     ] = "auto"
-    device: Annotated[str, Knob("'auto' (a GPU where there is one), or a torch device such as 'cpu' or 'cuda:1'.")] = (
-        "auto"
-    )
+    device: Annotated[
+        str, OptionInfo("'auto' (a GPU where there is one), or a torch device such as 'cpu' or 'cuda:1'.")
+    ] = "auto"
     random_state: Annotated[
         int | Object | None,
-        Knob(
+        OptionInfo(
             "Seed of every random choice; None takes fresh entropy, kept as `seed_`.",
             low=0,
             object="a NumPy random generator",
         ),
     ] = None
-    verbose: Annotated[bool, Knob("Show a progress bar, as commands do in a terminal.")] = False
+    verbose: Annotated[bool, OptionInfo("Show a progress bar, as commands do in a terminal.")] = False
 
 
 @dataclass(eq=False, repr=False)
 class AutoencoderOptions(TrainingOptions, ModelOptions):
-    """The knobs shared by every autoencoder: those of the model first, then those of its training."""
+    """The options shared by every autoencoder: those of the model first, then those of its training."""
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class LinearOptions(AutoencoderOptions):
-    """The knobs of `LinearAutoencoder`."""
+    """The options of `LinearAutoencoder`."""
 
-    hidden: Annotated[tuple[int, ...], Knob("() and nothing else: a linear map.", on_command_line=False)] = ()
-    precision: Annotated[Precision, Knob("Arithmetic; a linear map is cheap enough for 'float64'.")] = "float64"
+    hidden: Annotated[tuple[int, ...], OptionInfo("() and nothing else: a linear map.", on_command_line=False)] = ()
+    precision: Annotated[Precision, OptionInfo("Arithmetic; a linear map is cheap enough for 'float64'.")] = "float64"
     validation_fraction: Annotated[
-        float, Knob("Share of the rows held out to choose the best epoch.", low=0, high=1, open_high=True)
+        float, OptionInfo("Share of the rows held out to choose the best epoch.", low=0, high=1, open_high=True)
     ] = 0.0
     solver: Annotated[
         Literal["exact", "gradient"],
-        Knob(
+        OptionInfo(
             "'exact': the closed form, where there is one; 'gradient': L-BFGS from random weights, which finds the "
             "same subspace."
         ),
@@ -251,11 +258,11 @@ class LinearOptions(AutoencoderOptions):
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class DenoisingOptions(AutoencoderOptions):
-    """The knobs of `DenoisingAutoencoder`."""
+    """The options of `DenoisingAutoencoder`."""
 
     noise: Annotated[
         Literal["gaussian", "salt_and_pepper", "masking"] | Object,
-        Knob(
+        OptionInfo(
             "What is done to the network's input: 'gaussian' adds normal noise to all cells, 'salt_and_pepper' sets "
             "some to their column's smallest or largest value, 'masking' to its mean. Or a corruption part, or a "
             "function of scaled rows and uniform noise.",
@@ -264,7 +271,7 @@ class DenoisingOptions(AutoencoderOptions):
     ] = "gaussian"
     level: Annotated[
         float | Literal["auto"],
-        Knob(
+        OptionInfo(
             "How much: the standard deviation of Gaussian noise, in units of the scaled columns; the share of the "
             "cells otherwise. 'auto': 0.25.",
             low=0,
@@ -274,17 +281,18 @@ class DenoisingOptions(AutoencoderOptions):
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class ContractiveOptions(AutoencoderOptions):
-    """The knobs of `ContractiveAutoencoder`."""
+    """The options of `ContractiveAutoencoder`."""
 
     tied: Annotated[
-        bool, Knob("Let the decoder use the encoder's weights, transposed; if not, the penalty may have no minimum.")
+        bool,
+        OptionInfo("Let the decoder use the encoder's weights, transposed; if not, the penalty may have no minimum."),
     ] = True
     weight: Annotated[
-        float, Knob("lambda, the penalty's weight against the squared error of a row in scaled units.", low=0)
+        float, OptionInfo("lambda, the penalty's weight against the squared error of a row in scaled units.", low=0)
     ] = 0.3
     estimate: Annotated[
         Estimate,
-        Knob(
+        OptionInfo(
             "How the penalty is found: 'exact', or by 'hutchinson' as an unbiased estimate from one pass; 'auto': "
             "exact where that costs no more than 8 passes."
         ),
@@ -293,15 +301,15 @@ class ContractiveOptions(AutoencoderOptions):
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class SparseOptions(AutoencoderOptions):
-    """The knobs of `SparseAutoencoder`."""
+    """The options of `SparseAutoencoder`."""
 
     n_components: Annotated[
         int | Literal["auto"],
-        Knob("Units of the code, more than columns if you like. 'auto': twice as many as columns.", low=1),
+        OptionInfo("Units of the code, more than columns if you like. 'auto': twice as many as columns.", low=1),
     ] = dataclasses.field(default="auto", kw_only=False)
     hidden: Annotated[
         int | tuple[int, ...] | Literal["auto"],
-        Knob(
+        OptionInfo(
             "Widths of the encoder's hidden layers, or their number, as for `Autoencoder`. The decoder is linear, a "
             "dictionary, unless `decoder` says otherwise.",
             low=1,
@@ -309,14 +317,14 @@ class SparseOptions(AutoencoderOptions):
     ] = ()
     sparsity: Annotated[
         Literal["l1", "kl", "top_k"],
-        Knob(
+        OptionInfo(
             "'l1': a Laplace prior on rectified units; 'top_k': the largest units of each row and no others, with an "
             "auxiliary loss that brings dead units back; 'kl': sigmoid units kept at a mean activity."
         ),
     ] = "l1"
     active: Annotated[
         float | Literal["auto"],
-        Knob(
+        OptionInfo(
             "Active units a row, on average over rows never seen too; for 'kl' the units' mean activity, between 0 and "
             "1. 'auto': a tenth of the units, or an activity of 0.05.",
             low=0,
@@ -325,7 +333,7 @@ class SparseOptions(AutoencoderOptions):
     ] = "auto"
     weight: Annotated[
         float | Literal["auto"],
-        Knob(
+        OptionInfo(
             "The penalty's own weight, for experts: lambda for 'l1', beta for 'kl'. It is used as it is, whatever "
             "number of units is active then. 'auto': found, so that `active` is met.",
             low=0,
@@ -334,21 +342,21 @@ class SparseOptions(AutoencoderOptions):
     ] = "auto"
     code: Annotated[
         Literal["learned", "optimal"],
-        Knob(
+        OptionInfo(
             "'learned': an encoder gives the code; 'optimal': each row's code is the best one for the dictionary, "
             "found by iteration, and only the dictionary is learned. With no more units than columns it starts at the "
-            "principal directions, unless `start` is 'plain'."
+            "principal directions, unless `init` is 'random'."
         ),
     ] = "learned"
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class StackedOptions(AutoencoderOptions):
-    """The knobs of `StackedAutoencoder`."""
+    """The options of `StackedAutoencoder`."""
 
     layers: Annotated[
         tuple[int, ...] | Literal["auto"] | Object,
-        Knob(
+        OptionInfo(
             "The layers from the data to the code, each a width or an autoencoder of any kind, with its own noise and "
             "penalties on the codes below. A width is a layer of that many units with `activation`, `corruption` and "
             "the training options given here. 'auto': the widths in `hidden`, then `n_components`. The seed of every "
@@ -359,38 +367,40 @@ class StackedOptions(AutoencoderOptions):
     ] = "auto"
     activation: Annotated[
         Activation | Object,
-        Knob(
+        OptionInfo(
             "Nonlinearity of the units of layers given by width: a name, or any elementwise torch module. The code's "
             "own are linear, unless `code` says otherwise."
         ),
     ] = "gelu"
     pretrain: Annotated[
-        bool, Knob("Fit the layers one after the other first; else the same network starts at random weights.")
+        bool, OptionInfo("Fit the layers one after the other first; else the same network starts at random weights.")
     ] = True
-    fine_tune: Annotated[bool, Knob("Train the unrolled network as a whole in the end.")] = True
+    fine_tune: Annotated[bool, OptionInfo("Train the unrolled network as a whole in the end.")] = True
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class VariationalOptions(AutoencoderOptions):
-    """The knobs of `VariationalAutoencoder`."""
+    """The options of `VariationalAutoencoder`."""
 
     n_draws: Annotated[
         int,
-        Knob("Codes drawn for each row in training; more than one weighs them by importance, a tighter bound.", low=1),
+        OptionInfo(
+            "Codes drawn for each row in training; more than one weighs them by importance, a tighter bound.", low=1
+        ),
     ] = 1
     warmup: Annotated[
         float,
-        Knob("Epochs over which training raises the divergence's weight from 0.", low=0, high=1e9),
+        OptionInfo("Epochs over which training raises the divergence's weight from 0.", low=0, high=1e9),
     ] = 0.0
 
 
 @dataclass(eq=False, repr=False)
 class HeadOptions:
-    """The knobs that say what a supervised model is."""
+    """The options that say what a supervised model is."""
 
     autoencoder: Annotated[
         Object,
-        Knob(
+        OptionInfo(
             "The autoencoder whose code the labels are read from. One that is fitted already, as on more rows than "
             "have labels, is copied and taken as it is; one that is not is fitted to the rows first. None is "
             "`Autoencoder()`. Cloning forgets what was fitted, unless it is in scikit-learn's `FrozenEstimator`.",
@@ -401,15 +411,15 @@ class HeadOptions:
     _: KW_ONLY
     hidden: Annotated[
         tuple[int, ...],
-        Knob("Widths of the head's hidden layers, from the code to the labels; () is a linear head.", low=1),
+        OptionInfo("Widths of the head's hidden layers, from the code to the labels; () is a linear head.", low=1),
     ] = ()
     activation: Annotated[
         Activation | Object,
-        Knob("Nonlinearity between the head's layers: a name, or any elementwise torch module."),
+        OptionInfo("Nonlinearity between the head's layers: a name, or any elementwise torch module."),
     ] = "gelu"
     head_variance: Annotated[
         float | None,
-        Knob(
+        OptionInfo(
             "Variance of the normal prior on the head's weights, which counts once for all rows: what scikit-learn's "
             "`LogisticRegression` calls C. None has no such term.",
             low=0,
@@ -418,37 +428,39 @@ class HeadOptions:
         ),
     ] = 1.0
     fine_tune: Annotated[
-        bool, Knob("Train the encoder together with the head; else it stays as it is and the head alone learns.")
+        bool, OptionInfo("Train the encoder together with the head; else it stays as it is and the head alone learns.")
     ] = True
     alpha: Annotated[
         float,
-        Knob("Weight of the reconstruction's negative log-likelihood beside the labels' in fine-tuning.", low=0),
+        OptionInfo("Weight of the reconstruction's negative log-likelihood beside the labels' in fine-tuning.", low=0),
     ] = 0.0
 
 
 @dataclass(eq=False, repr=False)
 class SupervisedOptions(TrainingOptions, HeadOptions):
-    """The knobs shared by supervised models."""
+    """The options shared by supervised models."""
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class RegressorOptions(SupervisedOptions):
-    """The knobs of `AutoencoderRegressor`."""
+    """The options of `AutoencoderRegressor`."""
 
     likelihood: Annotated[
         LikelihoodName | Object,
-        Knob("Distribution p(y|z) of the labels given the code: a name or a part, as an autoencoder's of its columns."),
+        OptionInfo(
+            "Distribution p(y|z) of the labels given the code: a name or a part, as an autoencoder's of its columns."
+        ),
     ] = "gaussian"
 
 
 @dataclass(frozen=True)
 class Option:
-    """One knob with its name, type and default."""
+    """One option with its name, type and default."""
 
     name: str
     type: Any
     default: Any
-    knob: Knob
+    info: OptionInfo
 
     @property
     def alternatives(self) -> tuple[Any, ...]:
@@ -458,12 +470,12 @@ class Option:
     @property
     def type_name(self) -> str:
         """The type in words, as "an int or 'auto'"."""
-        *others, last = _type_words(self.type, self.knob)
+        *others, last = _type_words(self.type, self.info)
         return f"{', '.join(others)} or {last}" if others else last
 
     def check(self, value: object, owner: str) -> None:
-        """Raise `OptionError` where the value is outside the knob's domain."""
-        if any(_admits(alternative, value, self.knob) for alternative in self.alternatives):
+        """Raise `OptionError` where the value is outside the option's domain."""
+        if any(_admits(alternative, value, self.info) for alternative in self.alternatives):
             return
         words = [word for alternative in self.alternatives for word in _literals(alternative)]
         near = did_you_mean(value, words) if isinstance(value, str) else None
@@ -478,22 +490,22 @@ class Option:
 
 @cache
 def options_of(cls: type) -> tuple[Option, ...]:
-    """All knobs of an options class or estimator, in order."""
+    """All options of an options class or estimator, in order."""
     hints: dict[str, Any] = {}
     for base in reversed(cls.__mro__):
         with suppress(NameError):  # a subclass of the user's may name types that only its own function knows
             hints |= get_type_hints(base, include_extras=True)
     found = []
     for field in dataclasses.fields(cls):
-        inner, *knobs = get_args(hints.get(field.name))[:2] or (None,)
-        # A field of a subclass of the user's need not be a knob.
-        if knobs and isinstance(knobs[0], Knob):
-            found.append(Option(field.name, inner, field.default, knobs[0]))
+        inner, *infos = get_args(hints.get(field.name))[:2] or (None,)
+        # A field of a subclass of the user's need not be a info.
+        if infos and isinstance(infos[0], OptionInfo):
+            found.append(Option(field.name, inner, field.default, infos[0]))
     return tuple(found)
 
 
 def values_of(instance: Any, cls: type) -> dict[str, Any]:
-    """What an instance has for the knobs of an options class, by name."""
+    """What an instance has for the options of an options class, by name."""
     return {option.name: getattr(instance, option.name) for option in options_of(cls)}
 
 
@@ -508,22 +520,22 @@ def changed(options: Instance, **changes: Any) -> Instance:
 
 
 def check_options(instance: Any) -> None:
-    """Check every knob of an estimator against its own domain."""
+    """Check every option of an estimator against its own domain."""
     cls: type = type(instance)
     for option in options_of(cls):
         option.check(getattr(instance, option.name), cls.__name__)
 
 
 def parameters_section(cls: type) -> str:
-    """The numpydoc "Parameters" section of a class, written from its knobs."""
+    """The numpydoc "Parameters" section of a class, written from its options."""
     lines = ["Parameters", "----------"]
     for option in options_of(cls):
-        lines += [f"{option.name} : {option.type_name}, default {option.default!r}", f"    {option.knob.help}"]
+        lines += [f"{option.name} : {option.type_name}, default {option.default!r}", f"    {option.info.help}"]
     return "\n".join(lines)
 
 
 def documented(cls: type[Any]) -> type[Any]:
-    """Write the knobs into a class's docstring, in place of its line "{parameters}"."""
+    """Write the options into a class's docstring, in place of its line "{parameters}"."""
     section = parameters_section(cls).replace("\n", "\n    ")
     cls.__doc__ = (cls.__doc__ or "").replace("{parameters}", section)
     return cls
@@ -552,18 +564,18 @@ def _is_real(value: object) -> bool:
 _NUMBERS: dict[type, Callable[[object], bool]] = {int: _is_integer, float: _is_real}
 
 
-def _admits(annotation: Any, value: Any, knob: Knob) -> bool:
-    """Whether a value belongs to one alternative of a knob's type, and lies in the knob's range."""
+def _admits(annotation: Any, value: Any, info: OptionInfo) -> bool:
+    """Whether a value belongs to one alternative of a option's type, and lies in the option's range."""
     if words := _literals(annotation):
         return isinstance(value, str) and value in words
-    if annotation is float and knob.share:
+    if annotation is float and info.share:
         return _is_real(value) and not _is_integer(value) and 0 < value < 1
     if annotation in _NUMBERS:
-        return _NUMBERS[annotation](value) and knob.contains(value)
+        return _NUMBERS[annotation](value) and info.contains(value)
     if get_origin(annotation) is tuple:
         member = get_args(annotation)[0]
         is_sequence = isinstance(value, Sequence) and not isinstance(value, str)
-        return is_sequence and all(_admits(member, item, knob) for item in value)
+        return is_sequence and all(_admits(member, item, info) for item in value)
     if annotation is Any:
         # A part or module, where the estimator can say more than a type could. A word or number is none of these.
         return not isinstance(value, str | bytes | Real)
@@ -572,20 +584,20 @@ def _admits(annotation: Any, value: Any, knob: Knob) -> bool:
     return isinstance(value, annotation)
 
 
-def _type_words(annotation: Any, knob: Knob) -> Iterator[str]:
+def _type_words(annotation: Any, info: OptionInfo) -> Iterator[str]:
     for alternative in _alternatives(annotation):
         if words := _literals(alternative):
             yield from map(repr, words)
         elif alternative in _NUMBERS:
             name = "an int" if alternative is int else "a float"
-            if knob.share and alternative is float:
+            if info.share and alternative is float:
                 yield "a float in the range (0, 1)"
                 continue
-            yield name + (f" in the range {knob.interval}" if knob.interval != "(-inf, inf)" else "")
+            yield name + (f" in the range {info.interval}" if info.interval != "(-inf, inf)" else "")
         elif get_origin(alternative) is tuple:
-            yield "a sequence of " + next(_type_words(get_args(alternative)[0], knob)).removeprefix("an ") + " values"
+            yield "a sequence of " + next(_type_words(get_args(alternative)[0], info)).removeprefix("an ") + " values"
         elif alternative is Any:
-            yield knob.object
+            yield info.object
         elif alternative is type(None):
             yield "None"
         else:

@@ -212,9 +212,9 @@ def plot_history(model: BaseAutoencoder) -> Figure:
     'epoch'
     """
     epochs = np.array([row["epoch"] for row in model.history_])
-    judged = np.array([row.get("held_out_objective", np.nan) for row in model.history_])
+    judged = np.array([row.get("validation_objective", np.nan) for row in model.history_])
     during = np.array([row.get("training_objective", np.nan) for row in model.history_])
-    levels = [] if model.baseline_ is None else [model.baseline_.history_[0]["held_out_objective"]]
+    levels = [] if model.baseline_ is None else [model.baseline_.history_[0]["validation_objective"]]
     best = model.best_epoch_
     judge = "held-out rows" if model.validation_fraction > 0 else "training rows"
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")

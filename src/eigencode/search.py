@@ -1,4 +1,4 @@
-r"""AutoencoderSearch: choosing the size of a code, and any other knob, by rows held out.
+r"""AutoencoderSearch: choosing the size of a code, and any other option, by rows held out.
 
 All candidates, on all folds, are trained as few vectorised programs (`eigencode.fit_many`).
 """
@@ -25,10 +25,10 @@ from eigencode import progress
 from eigencode.data.containers import as_array
 from eigencode.errors import DataError, OptionError, did_you_mean
 from eigencode.estimators.base import BaseAutoencoder, unchanged_on_failure
+from eigencode.estimators.fit_many import Job, fit_jobs
 from eigencode.estimators.inputs import mean_of_rows, read_rows, read_weights
-from eigencode.estimators.many import Job, fit_jobs
 from eigencode.options import options_of
-from eigencode.training.noise import resolve_seed
+from eigencode.training.rng import resolve_seed
 
 Score = Callable[[BaseAutoencoder, Any], np.ndarray]
 
@@ -397,9 +397,9 @@ def _size(name: str, value: Any) -> float | None:
 def _ends(estimator: BaseAutoencoder, name: str, n_features: int) -> dict[str, tuple[float, ...]]:
     """Values beyond which there is nothing to try: the ends of an option's range, and a code as wide as the table."""
     kind: Any = type(estimator)
-    knobs = {option.name: option.knob for option in options_of(kind)}
-    knob = knobs.get(name)
-    low, high = (0.0, math.inf) if knob is None else (knob.low, knob.high)
+    options = {option.name: option.info for option in options_of(kind)}
+    option = options.get(name)
+    low, high = (0.0, math.inf) if option is None else (option.low, option.high)
     return {"smallest": (low,), "largest": (high, n_features) if name == "n_components" else (high,)}
 
 

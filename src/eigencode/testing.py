@@ -20,16 +20,17 @@ import torch
 from sklearn.base import clone
 from torch import Tensor, nn
 
-from eigencode.composition import Composition, Noise
-from eigencode.objectives import Objective, penalty_term
+from eigencode.model.composition import Composition, Noise
+from eigencode.model.objective import Objective, penalty_term
 from eigencode.parts.base import Part, Sizes, Units
-from eigencode.parts.codes import Code, GaussianCode
+from eigencode.parts.codes.base import Code
+from eigencode.parts.codes.gaussian import GaussianCode
 from eigencode.parts.corruptions import Corruption
 from eigencode.parts.distributions import Distribution
-from eigencode.parts.likelihoods import Likelihood
-from eigencode.parts.networks import MLP
-from eigencode.parts.penalties import Penalty
-from eigencode.training.noise import generator
+from eigencode.parts.likelihoods.base import Likelihood
+from eigencode.parts.networks.dense import MLP
+from eigencode.parts.penalties.base import Penalty
+from eigencode.training.rng import generator
 
 __all__ = ["check_code", "check_corruption", "check_likelihood", "check_penalty"]
 
@@ -393,7 +394,7 @@ def _check_units(part: Likelihood, outputs: Tensor) -> None:
 
 
 def _scaled(part: Likelihood, x: Tensor) -> Tensor:
-    return (x - part.center) / part.divisor if part.own_units else x
+    return (x - part.center) / part.divisor if part.in_data_units else x
 
 
 def _check_constant(part: Likelihood, output: Tensor) -> None:

@@ -122,9 +122,9 @@ def models() -> dict[str, Any]:
         "plain": eigencode.Autoencoder(**plain),
         "float64-linear": eigencode.Autoencoder(**{**plain, "hidden": (), "precision": "float64"}),
         "corruption": eigencode.Autoencoder(
-            **plain, corruption=parts.GaussianNoise(0.3), prior=parts.Laplace(), beta=0.1, activation="tanh"
+            **plain, corruption=parts.GaussianNoise(0.3), prior=parts.LaplacePrior(), beta=0.1, activation="tanh"
         ),
-        "names": eigencode.Autoencoder(**plain, scale="none", start="plain"),
+        "names": eigencode.Autoencoder(**plain, scale="none", init="random"),
     }
 
 

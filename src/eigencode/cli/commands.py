@@ -16,7 +16,16 @@ from cyclopts import CycloptsError, Parameter, validators
 from eigencode import progress
 from eigencode.cli import pictures, steps, sweeps
 from eigencode.cli.app import command
-from eigencode.cli.flags import FILES, KNOBS, NONE_GIVEN, PATHS, PLAIN, STREAM, Flags, Kind, knobs_given
+from eigencode.cli.descriptions import (
+    description,
+    is_supervised,
+    outcome,
+    predictions,
+    print_facts,
+    print_json,
+    summary,
+)
+from eigencode.cli.flags import FILES, KNOBS, NONE_GIVEN, PATHS, PLAIN, STREAM, Flags, Kind, options_given
 from eigencode.cli.pictures import RowsOutput
 from eigencode.cli.tables import (
     ALL,
@@ -28,15 +37,6 @@ from eigencode.cli.tables import (
     inputs_of,
     read_codes,
     write_rows,
-)
-from eigencode.cli.words import (
-    description,
-    is_supervised,
-    outcome,
-    predictions,
-    print_facts,
-    print_json,
-    summary,
 )
 from eigencode.errors import DataError, OptionError
 
@@ -110,7 +110,7 @@ def fit(
     Ctrl-C ends the training early: what was learned so far is saved, and the exit code is 130.
     """
     steps.hush(quiet)
-    knobs = knobs_given(kind, flags)
+    options = options_given(kind, flags)
 
     from eigencode.data.outputs import check_output
 
@@ -118,7 +118,7 @@ def fit(
     table = steps.table_of(rows, chosen)
     if len(table.rows) < 2:
         raise DataError("Fitting takes two rows at least", got=f"{len(table.rows)} in {shlex.join(map(str, rows))!r}")
-    model = steps.estimator_of(kind, knobs)
+    model = steps.estimator_of(kind, options)
     # What the fit itself has to say is no part of the answer.
     with redirect_stdout(sys.stderr):
         model.fit(table.frame)
@@ -157,12 +157,12 @@ def sweep(
     Ctrl-C ends it, and no model is written; when the choice is being fitted, its best weights so far are saved.
     """
     steps.hush(quiet)
-    knobs = knobs_given(kind, flags, "sweep")
-    grid = sweeps.grid_given(kind, plan.over, knobs)
+    options = options_given(kind, flags, "sweep")
+    grid = sweeps.grid_given(kind, plan.over, options)
 
     sweeps.check_outputs({output: [MODEL_ENDING], table: sweeps.TABLES, picture: sweeps.PICTURES}, inputs_of(rows))
     read = steps.table_of(rows, chosen)
-    estimator = steps.estimator_of(kind, knobs)
+    estimator = steps.estimator_of(kind, options)
     with redirect_stdout(sys.stderr):
         search = sweeps.searched(estimator, grid, plan, read.frame)
     sweeps.write_results(search, table, picture)
@@ -330,7 +330,7 @@ def predict(model: Model, rows: Rows, /, *, output: TableOutput, chosen: Chosen 
 @command(9, "describe MODEL [OPTIONS]")
 def describe(model: Model, /, *, as_json: AsJson = False) -> None:
     """Say what a model is and how its fit went."""
-    from eigencode.storage import load, version_of
+    from eigencode.io.storage import load, version_of
 
     facts = {**summary(load(model, device="cpu")), "version": version_of(model)}
     if as_json:

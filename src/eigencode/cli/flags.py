@@ -1,7 +1,7 @@
-"""Flags from knobs: what ``eigencode fit`` and ``sweep`` can be told is what the estimators can be told, said once.
+"""Flags from options: what ``eigencode fit`` and ``sweep`` can be told is what the estimators can be told, said once.
 
-A kind of autoencoder is one of the package's public names that end in "Autoencoder"; its knobs are those of its options
-class. Nothing here imports an estimator, which would import torch.
+A kind of autoencoder is one of the package's public names that end in "Autoencoder"; its options are those of
+its options class. Nothing here imports an estimator, which would import torch.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STREAM = Path("-")
 """In place of a table: standard input or standard output."""
 
 PLAIN = "plain"
-"""The kind whose knobs all kinds share."""
+"""The kind whose options all kinds share."""
 
 KINDS = {
     name.removesuffix("Autoencoder").lower() or PLAIN: name
@@ -49,14 +49,14 @@ PATHS = Parameter(converter=paths_typed)
 
 @dataclass(frozen=True)
 class Flag:
-    """A knob on the command line.
+    """A option on the command line.
 
     Parameters
     ----------
     name : str
-        The knob's name.
+        The option's name.
     options : mapping of str to Option
-        The knob as each kind has it that can be told it in a shell.
+        The option as each kind has it that can be told it in a shell.
     """
 
     name: str
@@ -90,7 +90,7 @@ class Flag:
 
     @property
     def help(self) -> str:
-        """The knob's own words; those of each kind where they differ."""
+        """The option's own words; those of each kind where they differ."""
         shared = {PLAIN: self.options[PLAIN]} if PLAIN in self.options else self.options
         said = {kind: _help(option) for kind, option in shared.items()}
         if len(set(said.values())) == 1:
@@ -114,13 +114,13 @@ def options_class(estimator: str) -> type[AutoencoderOptions]:
 
 
 def flags_of(kinds: Mapping[str, type]) -> dict[str, Flag]:
-    """One flag for each knob of some options classes that a command line can set, by name."""
+    """One flag for each option of some options classes that a command line can set, by name."""
     found: dict[str, dict[str, Option]] = {}
     for kind, cls in kinds.items():
         for option in options_of(cls):
-            if option.knob.on_command_line:
+            if option.info.on_command_line:
                 found.setdefault(option.name, {})[kind] = _without_objects(option)
-    return {name: Flag(name, knobs) for name, knobs in found.items()}
+    return {name: Flag(name, options) for name, options in found.items()}
 
 
 def flags_class(flags: Mapping[str, Flag]) -> type:
@@ -142,8 +142,8 @@ def _without_objects(option: Option) -> Option:
 
 
 def _help(option: Option) -> str:
-    interval = option.knob.interval
-    return option.knob.help if interval == "(-inf, inf)" else f"{option.knob.help} Range {interval}."
+    interval = option.info.interval
+    return option.info.help if interval == "(-inf, inf)" else f"{option.info.help} Range {interval}."
 
 
 def _parameter(flag: Flag) -> Parameter:
@@ -173,7 +173,7 @@ def value_of(word: str, flag: Flag) -> Any:
     """A value written as a single word, where several of them stand side by side.
 
     The words of a sequence have a slash between them, as 128/64, and / alone is the empty one; 'none', 'true' and
-    'false' are Python's, for knobs that take them. All else is as after the flag.
+    'false' are Python's, for options that take them. All else is as after the flag.
     """
     python: dict[str, Any] = {"none": None} if type(None) in flag.alternatives else {}
     python |= {"true": True, "false": False} if bool in flag.alternatives else {}
@@ -235,8 +235,8 @@ class FlagError(CycloptsError):
         self.word = word
 
 
-def knobs_given(kind: str, flags: Flags, command: str = "fit") -> dict[str, Any]:
-    """The flags that were given, each checked to be a knob of this kind and in its domain there.
+def options_given(kind: str, flags: Flags, command: str = "fit") -> dict[str, Any]:
+    """The flags that were given, each checked to be a option of this kind and in its domain there.
 
     Parameters
     ----------
@@ -250,7 +250,7 @@ def knobs_given(kind: str, flags: Flags, command: str = "fit") -> dict[str, Any]
     Returns
     -------
     dict
-        Values by the names of their knobs.
+        Values by the names of their options.
 
     Raises
     ------
@@ -267,7 +267,7 @@ def knobs_given(kind: str, flags: Flags, command: str = "fit") -> dict[str, Any]
 
 
 def check_flag(kind: str, name: str, value: Any, command: str) -> None:
-    """Raise `FlagError` where a kind does not have a knob, or the value is outside its domain there."""
+    """Raise `FlagError` where a kind does not have a option, or the value is outside its domain there."""
     flag = FLAGS[name]
     if kind not in flag.options:
         *others, last = flag.options

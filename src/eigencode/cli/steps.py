@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import eigencode
 from eigencode import progress
+from eigencode.cli.descriptions import fitted_names, is_supervised
 from eigencode.cli.flags import KINDS, STREAM
 from eigencode.cli.interruptions import held
 from eigencode.cli.tables import Choice, check_table_output, files_of, loaded, model_and_rows, read_rows, write
-from eigencode.cli.words import fitted_names, is_supervised
 from eigencode.errors import InterruptedWarning, OptionError
 from eigencode.invocation import command
 
@@ -42,10 +42,10 @@ def table_of(rows: Sequence[Path], chosen: Choice) -> Table | ImageRows:
         return read_rows(rows, chosen)
 
 
-def estimator_of(kind: str, knobs: Mapping[str, Any]) -> BaseAutoencoder:
+def estimator_of(kind: str, options: Mapping[str, Any]) -> BaseAutoencoder:
     """An estimator that is to be fitted."""
     with progress.stage(STARTING):
-        estimator: BaseAutoencoder = getattr(eigencode, KINDS[kind])(**knobs)
+        estimator: BaseAutoencoder = getattr(eigencode, KINDS[kind])(**options)
     return estimator
 
 

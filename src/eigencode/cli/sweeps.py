@@ -67,8 +67,8 @@ class Plan:
     ] = "log_likelihood"
 
 
-def grid_given(kind: str, over: Sequence[str], knobs: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """The values to try for each knob, checked to be the kind's and in their domain.
+def grid_given(kind: str, over: Sequence[str], options: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """The values to try for each option, checked to be the kind's and in their domain.
 
     Parameters
     ----------
@@ -76,13 +76,13 @@ def grid_given(kind: str, over: Sequence[str], knobs: Mapping[str, Any]) -> dict
         The autoencoder's kind.
     over : sequence of str
         As typed: NAME=VALUE,VALUE,... each.
-    knobs : mapping
-        The knobs that were given a single value.
+    options : mapping
+        The options that were given a single value.
 
     Returns
     -------
     dict of lists
-        Values by the names of their knobs, each once.
+        Values by the names of their options, each once.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def grid_given(kind: str, over: Sequence[str], knobs: Mapping[str, Any]) -> dict
             raise _refused(f"--over names no option of --kind {kind}", repr(typed_name), did_you_mean(name, known))
         if name in grid:
             raise _refused("--over takes all values of an option at once", f"{name!r} twice")
-        if name in knobs:
+        if name in options:
             raise _refused(f"{name!r} has one value or many", f"{FLAGS[name].word} and --over {typed}")
         grid[name] = list(dict.fromkeys(value_of(word, FLAGS[name]) for word in words.split(",")))
         for value in grid[name]:

@@ -13,9 +13,9 @@ from cyclopts import Parameter
 
 from eigencode import progress
 from eigencode.cli import pictures
+from eigencode.cli.descriptions import fitted_names
 from eigencode.cli.flags import FILES, PATHS, STREAM
 from eigencode.cli.pictures import ImageSize
-from eigencode.cli.words import fitted_names
 from eigencode.errors import DataError, OptionError
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ Chosen = Annotated[Choice, Parameter(name="*")]
 
 def loaded(path: Path, output: Path | None = None) -> BaseAutoencoder:
     """The model in a file, which must be one of images where the output is of pictures."""
-    from eigencode.storage import load
+    from eigencode.io.storage import load
 
     model = load(path)
     if output is not None and pictures.is_picture(output):

@@ -1,4 +1,4 @@
-"""Autoencoder: the plain one, and the general one for whoever gives it other words."""
+"""Autoencoder: the plain one, and the general one for whoever gives it other terms."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Autoencoder(BaseAutoencoder):
 
     for scaled rows x. Undercomplete and linear, it spans the subspace of the principal components (Baldi & Hornik,
     1989); its nonlinear layers generalise that. By default it starts at PCA exactly, and the weights it keeps are
-    never worse than that start on its held-out rows. Other words of the formula (code, likelihood, corruption, prior,
+    never worse than that start on its held-out rows. Other terms of the formula (code, likelihood, corruption, prior,
     penalties) make it any other autoencoder.
 
     {parameters}
@@ -28,12 +28,12 @@ class Autoencoder(BaseAutoencoder):
     ----------
     composition_ : Composition
         The trained network, a plain torch module on scaled rows.
-    n_components_, hidden_, scale_, start_, optimizer_ : int, tuple, str, str, str
+    n_components_, hidden_, scale_, init_, optimizer_ : int, tuple, str, str, str
         What was used where the option said 'auto'. ``hidden_`` has the widths of layers made here, and is () where
         both networks are the user's own.
     history_ : list of dict
         One row an epoch, the start's first: ``epoch``, ``step``, ``learning_rate``, ``training_objective``,
-        ``held_out_objective``, in nats a row of scaled data.
+        ``validation_objective``, in nats a row of scaled data.
     best_epoch_ : int
         The epoch whose weights were kept; 0 is the start.
     best_objective_ : float

@@ -19,19 +19,17 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clon
 from torch import Tensor
 
 from eigencode import progress
-from eigencode.composition import Composition
 from eigencode.data.memory import require_memory
 from eigencode.data.pictures import pixel_range
 from eigencode.data.scaling import Scaler
 from eigencode.data.sources import ArraySource
 from eigencode.domains import Count, Index, Positive
-from eigencode.encoding import is_optional
 from eigencode.errors import DataError, InterruptedWarning, OptionError, ResultWarning, TrainingError
-from eigencode.estimators.diagnosis import cautions, notes
 from eigencode.estimators.generation import Generation
 from eigencode.estimators.geometry import Geometry
 from eigencode.estimators.inputs import read_weights
-from eigencode.estimators.preparation import (
+from eigencode.fitting.diagnostics import notes, warnings_about
+from eigencode.fitting.preparation import (
     Decisions,
     Preparation,
     check_values,
@@ -40,12 +38,14 @@ from eigencode.estimators.preparation import (
     prepare,
     stream,
 )
+from eigencode.io.serialization import is_optional
+from eigencode.model.composition import Composition
 from eigencode.options import AutoencoderOptions, changed, check_options
 from eigencode.parts.base import Units
 from eigencode.training import loop
 from eigencode.training.execution import weights_dtype
-from eigencode.training.noise import resolve_seed
 from eigencode.training.progress import training
+from eigencode.training.rng import resolve_seed
 from eigencode.training.state import TrainingState
 
 HEAVIEST = 1e30
@@ -175,7 +175,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
             run = self._prepared(X, sample_weight, self._training_options)
             loop.begin(run.state, run.work)
             self.history_ = run.state.history
-            self.best_epoch_, self.best_objective_ = 0, run.state.history[0]["held_out_objective"]
+            self.best_epoch_, self.best_objective_ = 0, run.state.history[0]["validation_objective"]
             self.baseline_ = None if run.baseline is None else self._as_baseline(run.baseline, run.work)
         return run.state, run.work
 
@@ -249,7 +249,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         state.parameters.release()
         self.composition_, self.history_ = state.composition, state.history
         self.best_epoch_, self.best_objective_ = state.epoch, row["training_objective"]
-        self.notes_ = cautions(self.composition_)
+        self.notes_ = warnings_about(self.composition_)
         self._forget()
 
     @property
@@ -283,7 +283,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         self.execution_ = run.work.execution
         for name, value in vars(run.decisions).items():
             setattr(self, f"{name}_", value)
-        self.notes_ = cautions(self.composition_)
+        self.notes_ = warnings_about(self.composition_)
         for caution in self.notes_:
             warnings.warn(f"{type(self).__name__}: {caution}", ResultWarning, stacklevel=4)
         return run
@@ -351,14 +351,14 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
             self.best_epoch_, self.best_objective_ = state.best.epoch, state.best.objective
         is_linear = not self.hidden_ and self.encoder is None and self.decoder is None
         rival = None if is_linear else self.baseline_
-        baseline = None if rival is None else rival.history_[0]["held_out_objective"]
+        baseline = None if rival is None else rival.history_[0]["validation_objective"]
         wanted = kept_variance(self)
         explained = None if wanted is None else (sum(self.explained_variance_ratio_), wanted)
         self.notes_ = notes(state, work, baseline, explained)
 
     def _as_baseline(self, composition: Composition, work: loop.Work) -> BaseAutoencoder:
         """The linear model of the same kind as a fitted estimator of its own."""
-        options = {"hidden": (), "start": "linear", "max_epochs": 0}
+        options = {"hidden": (), "init": "linear", "max_epochs": 0}
         networks = dict.fromkeys(["image_shape", "encoder", "decoder"])
         # A subclass whose constructor fixes some options cannot be the linear model itself.
         classes = (cls for cls in type(self).__mro__ if issubclass(cls, BaseAutoencoder))
@@ -368,9 +368,9 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         shared = {name: value for name, value in vars(self).items() if name.endswith("_")}
         baseline.__dict__.update(shared)
         baseline.composition_ = composition.to(self.execution_.device)
-        baseline.hidden_, baseline.start_, baseline.baseline_ = (), "linear", None
+        baseline.hidden_, baseline.init_, baseline.baseline_ = (), "linear", None
         objective = loop.evaluate_mean(composition, work, self.seed_)
-        baseline.history_ = [{"epoch": 0, "step": 0, "held_out_objective": objective}]
+        baseline.history_ = [{"epoch": 0, "step": 0, "validation_objective": objective}]
         baseline.best_objective_ = objective
         return baseline
 
@@ -383,7 +383,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
             yield "the history"
         elif self.best_epoch_ > self.history_[-1]["epoch"]:
             yield "the best epoch"
-        if self.baseline_ is not None and "held_out_objective" not in self.baseline_.history_[0]:
+        if self.baseline_ is not None and "validation_objective" not in self.baseline_.history_[0]:
             yield "the objective of the linear baseline"
         if len(self.explained_variance_ratio_) > k:
             yield "the variance explained"

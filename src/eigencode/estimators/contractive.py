@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from eigencode.errors import OptionError
 from eigencode.estimators.base import BaseAutoencoder
 from eigencode.options import AutoencoderOptions, ContractiveOptions, changed, documented
-from eigencode.parts.contractive import Contractive
+from eigencode.parts.penalties.contractive import Contractive
 
 
 @documented
@@ -44,5 +44,5 @@ class ContractiveAutoencoder(ContractiveOptions, BaseAutoencoder):
             raise OptionError(
                 "The 'penalties' parameter must be a sequence of parts", got=f"{self.penalties!r} instead"
             )
-        start = "plain" if self.start == "auto" and self.hidden else self.start
-        return changed(self, start=start, penalties=(*self.penalties, Contractive(self.weight, self.estimate)))
+        init = "random" if self.init == "auto" and self.hidden else self.init
+        return changed(self, init=init, penalties=(*self.penalties, Contractive(self.weight, self.estimate)))

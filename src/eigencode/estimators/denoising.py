@@ -11,13 +11,13 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from eigencode.composition import Composition
 from eigencode.errors import OptionError
 from eigencode.estimators.base import BaseAutoencoder
+from eigencode.model.composition import Composition
 from eigencode.options import AutoencoderOptions, DenoisingOptions, changed, documented
 from eigencode.parts.base import Part
 from eigencode.parts.corruptions import CallableCorruption, Corruption, GaussianNoise, Masking, SaltAndPepper
-from eigencode.parts.likelihoods import LaplaceLikelihood, StudentTLikelihood
+from eigencode.parts.likelihoods.continuous import LaplaceLikelihood, StudentTLikelihood
 
 NOISES: dict[str, Callable[[float], Corruption]] = {
     "gaussian": lambda deviation: GaussianNoise(deviation**2),

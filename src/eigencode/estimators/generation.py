@@ -12,10 +12,10 @@ from torch import Tensor
 
 from eigencode.data.memory import require_memory
 from eigencode.data.sources import chunk_rows
-from eigencode.density import Mixture, fit_mixture
 from eigencode.errors import OptionError
-from eigencode.estimators.answers import Answers, filled, mean_in_own_units, numbers_only
-from eigencode.training.noise import generator, resolve_seed
+from eigencode.estimators.inference import Answers, filled, mean_in_own_units, numbers_only
+from eigencode.model.density import Mixture, fit_mixture
+from eigencode.training.rng import generator, resolve_seed
 
 
 class Generation(Answers):

@@ -11,10 +11,10 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from eigencode import jacobians
-from eigencode.composition import Composition
-from eigencode.estimators.answers import FAR_WEIGHTS, Answers, numbers_only
-from eigencode.jacobians import RowFunction
+from eigencode.estimators.inference import FAR_WEIGHTS, Answers, numbers_only
+from eigencode.model import jacobians
+from eigencode.model.composition import Composition
+from eigencode.model.jacobians import RowFunction
 from eigencode.parts.base import Units
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from eigencode.errors import OptionError
 from eigencode.estimators.base import BaseAutoencoder
-from eigencode.estimators.preparation import Preparation
+from eigencode.fitting.preparation import Preparation
 from eigencode.options import AutoencoderOptions, LinearOptions, TrainingOptions, changed, documented, options_of
 from eigencode.parts.base import Units
 
@@ -35,7 +35,7 @@ def _learns_by_gradient(model: LinearAutoencoder) -> bool:
 class LinearAutoencoder(LinearOptions, BaseAutoencoder):
     r"""Linear encoder and decoder: x^ = B A x, for centred and scaled x.
 
-    With squared error it spans the subspace of the first principal components (Baldi & Hornik, 1989). Every word of
+    With squared error it spans the subspace of the first principal components (Baldi & Hornik, 1989). Every term of
     the formula that shrinks has its optimum in closed form, one share s_i kept of each principal direction u_i:
 
     .. math:: \hat x = \sum_{i \le k} s_i \, u_i u_i^\top x
@@ -62,9 +62,9 @@ class LinearAutoencoder(LinearOptions, BaseAutoencoder):
             raise OptionError("A LinearAutoencoder has no layers of its own to choose", hint="Use Autoencoder for that")
         if self.solver == "exact":
             self._require_no_training()
-            return changed(self, start="linear", max_epochs=0)
+            return changed(self, init="linear", max_epochs=0)
         optimizer = "lbfgs" if self.optimizer == "auto" else self.optimizer
-        return changed(self, start="plain" if self.start == "auto" else self.start, optimizer=optimizer)
+        return changed(self, init="random" if self.init == "auto" else self.init, optimizer=optimizer)
 
     def _prepare(
         self, options: AutoencoderOptions, rows: Tensor, units: Units, weights: np.ndarray | None
@@ -84,7 +84,7 @@ class LinearAutoencoder(LinearOptions, BaseAutoencoder):
         harmless: dict[str, tuple[Any, ...]] = {
             option.name: (option.default,) for option in options_of(TrainingOptions) if option.name not in IN_ONE_STEP
         }
-        harmless |= {"start": ("auto", "linear"), "max_epochs": ("auto", 0)}
+        harmless |= {"init": ("auto", "linear"), "max_epochs": ("auto", 0)}
         for name, values in harmless.items():
             value = getattr(self, name)
             if value not in values:

@@ -9,12 +9,14 @@ from typing import Any
 from eigencode.errors import OptionError
 from eigencode.estimators.base import BaseAutoencoder
 from eigencode.options import AutoencoderOptions, SparseOptions, changed, documented
-from eigencode.parts.codes import Point
-from eigencode.parts.dictionaries import Dictionary, OptimalCode
-from eigencode.parts.networks import MLP
-from eigencode.parts.priors import Laplace
-from eigencode.parts.sparse import KLSparsity, Rectified, Revival, Sigmoid, TopK
-from eigencode.parts.steering import AdaptiveKLSparsity, AdaptiveLaplace
+from eigencode.parts.adaptive_sparsity import AdaptiveKLSparsity, AdaptiveLaplace
+from eigencode.parts.codes.point import Point
+from eigencode.parts.codes.sparse import Sigmoid, ThresholdedReLU, TopK
+from eigencode.parts.networks.dense import MLP
+from eigencode.parts.networks.dictionaries import Dictionary, OptimalCode
+from eigencode.parts.penalties.activity import KLSparsity
+from eigencode.parts.penalties.auxiliary import AuxiliaryLoss
+from eigencode.parts.priors import LaplacePrior
 
 USUAL_SHARE = 0.1
 """Share of the units that are active in a row where nothing is said."""
@@ -61,13 +63,13 @@ class SparseAutoencoder(SparseOptions, BaseAutoencoder):
     def _training_options(self) -> AutoencoderOptions:
         self._check_combination()
         size = 2 * self.n_features_in_ if self.n_components == "auto" else int(self.n_components)
-        words = KINDS[self.sparsity, self.code](self, size)
-        words["penalties"] = (*self.penalties, *words.get("penalties", ()))
+        terms = KINDS[self.sparsity, self.code](self, size)
+        terms["penalties"] = (*self.penalties, *terms.get("penalties", ()))
         if self.tied or self.decoder is not None:
-            del words["decoder"]
+            del terms["decoder"]
         # Thresholds, selections and weights that move are nothing for the line searches of L-BFGS.
         optimizer = "adam" if self.optimizer == "auto" else self.optimizer
-        return changed(self, **{"n_components": size, "optimizer": optimizer, "code": None, **words})
+        return changed(self, **{"n_components": size, "optimizer": optimizer, "code": None, **terms})
 
     def _check_combination(self) -> None:
         """Refuse what contradicts the kind."""
@@ -101,7 +103,7 @@ def _count(model: SparseAutoencoder, size: int) -> float:
     return count
 
 
-def _laplace(model: SparseAutoencoder, size: int) -> Laplace | AdaptiveLaplace:
+def _laplace(model: SparseAutoencoder, size: int) -> LaplacePrior | AdaptiveLaplace:
     """The prior with the rate given, or with the one that meets the number of active units."""
     if model.weight == "auto":
         return AdaptiveLaplace(_count(model, size))
@@ -110,12 +112,12 @@ def _laplace(model: SparseAutoencoder, size: int) -> Laplace | AdaptiveLaplace:
             "'active' and 'weight' are two ways to say how sparse an L1 penalty makes the code",
             got=f"active={model.active} and weight={model.weight}",
         )
-    return Laplace(model.weight)
+    return LaplacePrior(model.weight)
 
 
 def _l1(model: SparseAutoencoder, size: int) -> dict[str, Any]:
     prior = _laplace(model, size)
-    code = Rectified(prior.active) if isinstance(prior, AdaptiveLaplace) else Point("relu")
+    code = ThresholdedReLU(prior.active) if isinstance(prior, AdaptiveLaplace) else Point("relu")
     return {"code": code, "prior": prior, "decoder": Dictionary()}
 
 
@@ -135,7 +137,7 @@ def _whole(model: SparseAutoencoder, size: int) -> int:
 
 
 def _top_k(model: SparseAutoencoder, size: int) -> dict[str, Any]:
-    return {"code": TopK(_whole(model, size)), "decoder": Dictionary(), "penalties": (Revival(),)}
+    return {"code": TopK(_whole(model, size)), "decoder": Dictionary(), "penalties": (AuxiliaryLoss(),)}
 
 
 def _top_k_optimal(model: SparseAutoencoder, size: int) -> dict[str, Any]:
@@ -144,7 +146,7 @@ def _top_k_optimal(model: SparseAutoencoder, size: int) -> dict[str, Any]:
 
 def _optimal(model: SparseAutoencoder, size: int) -> dict[str, Any]:
     # In an overcomplete dictionary the directions of least variance would never be used.
-    is_principal = model.start != "plain" and size <= model.n_features_in_
+    is_principal = model.init != "random" and size <= model.n_features_in_
     return {"encoder": OptimalCode(), "decoder": Dictionary(is_principal)}
 
 
@@ -168,4 +170,4 @@ KINDS: dict[tuple[str, str], Callable[[SparseAutoencoder, int], dict[str, Any]]]
     ("top_k", "optimal"): _top_k_optimal,
     ("kl", "learned"): _kl,
 }
-"""The words that each kind fills in, given the options and the number of units."""
+"""The terms that each kind fills in, given the options and the number of units."""

@@ -14,21 +14,22 @@ import torch
 from sklearn.base import clone
 from torch import Tensor, nn
 
-from eigencode.composition import Composition
 from eigencode.data.scaling import Scaler
 from eigencode.errors import InterruptedWarning, OptionError
 from eigencode.estimators.autoencoder import Autoencoder
 from eigencode.estimators.base import INTERRUPTION, BaseAutoencoder
-from eigencode.estimators.diagnosis import INTERRUPTED
-from eigencode.estimators.preparation import Preparation, hidden_of, kept_variance, settle
+from eigencode.fitting.diagnostics import INTERRUPTED
+from eigencode.fitting.preparation import Preparation, hidden_of, kept_variance, settle
+from eigencode.model.composition import Composition
 from eigencode.options import AutoencoderOptions, StackedOptions, TrainingOptions, changed, documented, values_of
 from eigencode.parts.base import Units
-from eigencode.parts.chains import ActivatedLikelihood, Chain, Decoding, Encoding, Rescaling
-from eigencode.parts.codes import Point
-from eigencode.parts.likelihoods import Likelihood
-from eigencode.parts.networks import Network
+from eigencode.parts.codes.point import Point
+from eigencode.parts.likelihoods.activated import ActivatedLikelihood
+from eigencode.parts.likelihoods.base import Likelihood
+from eigencode.parts.networks.base import Network
+from eigencode.parts.networks.chains import Chain, Decoding, Encoding, Rescaling
 from eigencode.training import loop
-from eigencode.training.noise import generator
+from eigencode.training.rng import generator
 from eigencode.training.state import TrainingState
 
 LIKELIHOODS_OF_CODES = {"sigmoid": "bernoulli", "identity": "gaussian"}
@@ -77,7 +78,7 @@ class StackedAutoencoder(StackedOptions, BaseAutoencoder):
     >>> model = StackedAutoencoder(layers=layers, max_epochs=5, random_state=0).fit(X)
     >>> model.transform(X).shape
     (1797, 8)
-    >>> model.history_[-1]["held_out_objective"] < model.history_[0]["held_out_objective"]
+    >>> model.history_[-1]["validation_objective"] < model.history_[0]["validation_objective"]
     True
     """
 
@@ -137,7 +138,7 @@ class StackedAutoencoder(StackedOptions, BaseAutoencoder):
         if self.pretrain:
             _unroll(self.layers_, run.state.composition)
             settle(run.state.composition, run.work.rows, None, is_newton=False)
-            decisions = replace(decisions, start="pretrained")
+            decisions = replace(decisions, init="pretrained")
         else:
             self.layers_ = []
         run.state.interrupted = self._interrupted_in is not None
@@ -171,7 +172,7 @@ class StackedAutoencoder(StackedOptions, BaseAutoencoder):
             prior=options.prior if is_own else last.prior,
             beta=options.beta if is_own else self.layers_[-1].objective_.beta,
             penalties=options.penalties or last.penalties,
-            start="plain",
+            init="random",
             max_epochs=options.max_epochs if self.fine_tune and self._interrupted_in is None else 0,
             max_seconds=left,
         )
@@ -193,7 +194,7 @@ class StackedAutoencoder(StackedOptions, BaseAutoencoder):
     def _layers(self, n_rows: int, n_features: int) -> Iterator[BaseAutoencoder]:
         """The layers as estimators that are yet to be fitted."""
         given = self._given_layers(n_rows, n_features)
-        self._check_words(given)
+        self._check_terms(given)
         for place, item in enumerate(given):
             is_width = not isinstance(item, BaseAutoencoder)
             layer = self._of_width(item, place, len(given)) if is_width else clone(item)
@@ -220,7 +221,7 @@ class StackedAutoencoder(StackedOptions, BaseAutoencoder):
             )
         return self.layers
 
-    def _check_words(self, layers: Sequence[Any]) -> None:
+    def _check_terms(self, layers: Sequence[Any]) -> None:
         """Refuse what only a layer can say."""
         said = {name: getattr(self, name) for name in NETWORKS if getattr(self, name) is not None}
         said |= {"ordered": True} if self.ordered else {}
@@ -248,7 +249,7 @@ class StackedAutoencoder(StackedOptions, BaseAutoencoder):
             scale=self.scale if is_first else "common",  # the units of a layer are commensurate
             corruption=clone(self.corruption, safe=False),
             tied=self.tied,
-            start=self.start,
+            init=self.init,
             **values_of(self, TrainingOptions),
         )
 
@@ -296,7 +297,7 @@ def _unroll(layers: Sequence[BaseAutoencoder], composition: Composition) -> None
     for layer, before, after in zip(layers[1:], inward, outward, strict=True):
         units = [torch.from_numpy(values) for values in (layer.scaler_.center, layer.scaler_.divisor)]
         before.standardise(*units)
-        if not layer.composition_.likelihood.own_units:
+        if not layer.composition_.likelihood.in_data_units:
             after.restore(*units)
 
 

@@ -16,16 +16,14 @@ from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from eigencode.composition import Composition
 from eigencode.data.containers import Rows
 from eigencode.data.scaling import Scaler
 from eigencode.data.sources import ArraySource
 from eigencode.domains import Count
 from eigencode.errors import DataError, OptionError
-from eigencode.estimators.answers import mean_in_own_units
 from eigencode.estimators.autoencoder import Autoencoder
 from eigencode.estimators.base import BaseAutoencoder, unchanged_on_failure
-from eigencode.estimators.diagnosis import INTERRUPTED
+from eigencode.estimators.inference import mean_in_own_units
 from eigencode.estimators.inputs import (
     float_type,
     mean_of_rows,
@@ -34,7 +32,9 @@ from eigencode.estimators.inputs import (
     read_targets,
     read_weights_of_score,
 )
-from eigencode.estimators.preparation import CALIBRATION_ROWS, Preparation, check_values, likelihood_of, settle
+from eigencode.fitting.diagnostics import INTERRUPTED
+from eigencode.fitting.preparation import CALIBRATION_ROWS, Preparation, check_values, likelihood_of, settle
+from eigencode.model.composition import Composition
 from eigencode.options import (
     AutoencoderOptions,
     RegressorOptions,
@@ -45,12 +45,13 @@ from eigencode.options import (
     values_of,
 )
 from eigencode.parts.base import Units
-from eigencode.parts.chains import Chain, Encoding, Frozen, Rescaling
-from eigencode.parts.labels import CategoricalLikelihood, FirstColumns, HeadWeights, LastColumns, Reconstruction
-from eigencode.parts.likelihoods import Likelihood
-from eigencode.parts.networks import MLP
+from eigencode.parts.likelihoods.base import Likelihood
+from eigencode.parts.likelihoods.categorical import CategoricalLikelihood
+from eigencode.parts.networks.chains import Chain, Encoding, Frozen, Rescaling
+from eigencode.parts.networks.dense import MLP
+from eigencode.parts.supervised import FirstColumns, HeadWeights, LastColumns, Reconstruction
 from eigencode.training import loop
-from eigencode.training.noise import generator, resolve_seed
+from eigencode.training.rng import generator, resolve_seed
 from eigencode.training.state import TrainingState
 
 INTERRUPTED_BEFORE_LABELS = (
@@ -81,7 +82,7 @@ class LabelledAutoencoder(BaseAutoencoder):
 
         def finish(means: Tensor) -> np.ndarray:
             found = means.cpu().numpy()
-            if self.composition_.likelihood.own_units:
+            if self.composition_.likelihood.in_data_units:
                 return found.astype(dtype, copy=False)
             # In float64 on the way: beside a large centre, the network's own type may tell none of them from another.
             return labels.inverse_transform(found, dtype)
@@ -213,7 +214,7 @@ class SupervisedAutoencoder(SupervisedOptions, BaseEstimator):
         path : path-like
             Where to; an existing file is replaced.
         """
-        from eigencode.storage import save
+        from eigencode.io.storage import save
 
         save(self, path)
 
@@ -323,7 +324,7 @@ class SupervisedAutoencoder(SupervisedOptions, BaseEstimator):
             penalties=self._penalties(autoencoder),
             weight_prior=None if self.head_variance is None else HeadWeights(self.head_variance),
             scale="standard",
-            start="plain",
+            init="random",
             **training,
         )
 

@@ -13,15 +13,16 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from eigencode.composition import Composition, Trace
 from eigencode.errors import OptionError
 from eigencode.estimators.base import BaseAutoencoder
-from eigencode.objectives import logmeanexp, negative_log_likelihood
+from eigencode.model.composition import Composition, Trace
+from eigencode.model.objective import logmeanexp, negative_log_likelihood
 from eigencode.options import AutoencoderOptions, VariationalOptions, changed, documented
-from eigencode.parts.codes import DiagonalPosterior, GaussianCode
-from eigencode.parts.likelihoods import GaussianLikelihood, LaplaceLikelihood, Likelihood
-from eigencode.parts.priors import StandardNormal
-from eigencode.training.noise import generator, resolve_seed
+from eigencode.parts.codes.gaussian import DiagonalPosterior, GaussianCode
+from eigencode.parts.likelihoods.base import Likelihood
+from eigencode.parts.likelihoods.continuous import GaussianLikelihood, LaplaceLikelihood
+from eigencode.parts.priors import StandardNormalPrior
+from eigencode.training.rng import generator, resolve_seed
 
 LEARNED: dict[str, Callable[[], Likelihood]] = {
     "gaussian": partial(GaussianLikelihood, "learned"),
@@ -78,7 +79,9 @@ class VariationalAutoencoder(VariationalOptions, BaseAutoencoder):
                 hint="Use Autoencoder with code=GaussianCode() for other combinations",
             )
         likelihood = LEARNED[self.likelihood]() if self.likelihood in tuple(LEARNED) else self.likelihood
-        return changed(self, code=GaussianCode(self.n_draws), prior=StandardNormal(self.warmup), likelihood=likelihood)
+        return changed(
+            self, code=GaussianCode(self.n_draws), prior=StandardNormalPrior(self.warmup), likelihood=likelihood
+        )
 
     # -- the posterior
 

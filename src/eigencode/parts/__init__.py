@@ -1,49 +1,48 @@
-"""The words of the formula: one file per word, each part a plain torch module."""
+"""The terms of the formula: one file per term, each part a plain torch module."""
 
-from eigencode.parts.base import Part, Sizes, Units, Word
-from eigencode.parts.chains import ActivatedLikelihood, Chain, Decoding, Encoding, Frozen, Rescaling
-from eigencode.parts.codes import Code, DiagonalPosterior, GaussianCode, NestedDropout, Point, Posterior
-from eigencode.parts.contractive import Contractive
-from eigencode.parts.convolutional import ConvolutionalDecoder, ConvolutionalEncoder
+from eigencode.parts.adaptive_sparsity import AdaptiveKLSparsity, AdaptiveLaplace
+from eigencode.parts.base import Part, Sizes, Term, Units
+from eigencode.parts.codes.base import Code, Posterior
+from eigencode.parts.codes.gaussian import DiagonalPosterior, GaussianCode
+from eigencode.parts.codes.point import NestedDropout, Point
+from eigencode.parts.codes.sparse import Sigmoid, SparseDelta, ThresholdedReLU, TopK
 from eigencode.parts.corruptions import CallableCorruption, Corruption, GaussianNoise, Masking, SaltAndPepper
-from eigencode.parts.dictionaries import Dictionary, OptimalCode
-from eigencode.parts.discrete_likelihoods import (
-    BernoulliLikelihood,
-    NegativeBinomialLikelihood,
-    PoissonLikelihood,
-)
 from eigencode.parts.distributions import (
     Bernoulli,
     Delta,
     DiagonalGaussian,
     Distribution,
     Gaussian,
-    LaplaceDistribution,
+    Laplace,
     NegativeBinomial,
     Poisson,
     StudentT,
 )
-from eigencode.parts.labels import (
-    Categorical,
-    CategoricalLikelihood,
-    FirstColumns,
-    HeadWeights,
-    LastColumns,
-    Reconstruction,
-)
-from eigencode.parts.likelihoods import GaussianLikelihood, LaplaceLikelihood, Likelihood, StudentTLikelihood
-from eigencode.parts.networks import MLP, Custom, LinearPath, Network, Tied
-from eigencode.parts.penalties import Penalty
-from eigencode.parts.priors import Laplace, Prior, StandardNormal
-from eigencode.parts.sparse import KLSparsity, Rectified, Revival, Selection, Sigmoid, TopK
-from eigencode.parts.steering import AdaptiveKLSparsity, AdaptiveLaplace
-from eigencode.parts.weights import GaussianWeights, WeightPrior
+from eigencode.parts.likelihoods.activated import ActivatedLikelihood
+from eigencode.parts.likelihoods.base import Likelihood
+from eigencode.parts.likelihoods.categorical import Categorical, CategoricalLikelihood
+from eigencode.parts.likelihoods.continuous import GaussianLikelihood, LaplaceLikelihood, StudentTLikelihood
+from eigencode.parts.likelihoods.discrete import BernoulliLikelihood, NegativeBinomialLikelihood, PoissonLikelihood
+from eigencode.parts.networks.base import Network
+from eigencode.parts.networks.chains import Chain, Decoding, Encoding, Frozen, Rescaling
+from eigencode.parts.networks.convolutional import ConvolutionalDecoder, ConvolutionalEncoder
+from eigencode.parts.networks.custom import Custom
+from eigencode.parts.networks.dense import MLP, LinearPath, Tied
+from eigencode.parts.networks.dictionaries import Dictionary, OptimalCode
+from eigencode.parts.penalties.activity import KLSparsity
+from eigencode.parts.penalties.auxiliary import AuxiliaryLoss
+from eigencode.parts.penalties.base import Penalty
+from eigencode.parts.penalties.contractive import Contractive
+from eigencode.parts.priors import LaplacePrior, Prior, StandardNormalPrior
+from eigencode.parts.supervised import FirstColumns, HeadWeights, LastColumns, Reconstruction
+from eigencode.parts.weight_priors import GaussianWeights, WeightPrior
 
 __all__ = [
     "MLP",
     "ActivatedLikelihood",
     "AdaptiveKLSparsity",
     "AdaptiveLaplace",
+    "AuxiliaryLoss",
     "Bernoulli",
     "BernoulliLikelihood",
     "CallableCorruption",
@@ -73,8 +72,8 @@ __all__ = [
     "HeadWeights",
     "KLSparsity",
     "Laplace",
-    "LaplaceDistribution",
     "LaplaceLikelihood",
+    "LaplacePrior",
     "LastColumns",
     "Likelihood",
     "LinearPath",
@@ -92,19 +91,18 @@ __all__ = [
     "Posterior",
     "Prior",
     "Reconstruction",
-    "Rectified",
     "Rescaling",
-    "Revival",
     "SaltAndPepper",
-    "Selection",
     "Sigmoid",
     "Sizes",
-    "StandardNormal",
+    "SparseDelta",
+    "StandardNormalPrior",
     "StudentT",
     "StudentTLikelihood",
+    "Term",
+    "ThresholdedReLU",
     "Tied",
     "TopK",
     "Units",
     "WeightPrior",
-    "Word",
 ]

@@ -1,4 +1,4 @@
-"""Part: a module that knows nothing but its constructor's arguments; Word: a part that is a word of the formula."""
+"""Part: a module that knows nothing but its constructor's arguments; Term: a part that is a term of the formula."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from eigencode.errors import OptionError
 
 if TYPE_CHECKING:
-    from eigencode.composition import Composition, Trace
-    from eigencode.starts import LinearProblem, LinearStart
+    from eigencode.model.composition import Composition, Trace
+    from eigencode.model.initialization import LinearProblem, LinearStart
 
 
 HALF = 0.5
@@ -64,7 +64,7 @@ class Units:
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a word may know of the model and its data when its tensors are made.
+    """What a term may know of the model and its data when its tensors are made.
 
     Attributes
     ----------
@@ -93,7 +93,7 @@ class Sizes:
 
 
 class Part(nn.Module):
-    """A module made of its constructor's arguments: a network, or a word of the formula.
+    """A module made of its constructor's arguments: a network, or a term of the formula.
 
     A subclass stores each argument of its constructor under the argument's own name and does nothing else there;
     tensors appear in ``setup``, when the sizes are known. From that alone come ``clone``, ``repr``, nested
@@ -125,7 +125,7 @@ class Part(nn.Module):
         """Values of tensors, by name, that the rows themselves settle before training.
 
         ``x`` are scaled rows of shape (n, d), as many as it takes. The decoder is asked first, then the encoder, then
-        the words, each with the tensors of those before it in place.
+        the terms, each with the tensors of those before it in place.
         """
         return {}
 
@@ -159,15 +159,15 @@ class Part(nn.Module):
         return f"{type(self).__name__}({', '.join(said)})"
 
 
-class Word(Part):
-    """A word of the formula that is not a network: a code, likelihood, corruption, prior or penalty.
+class Term(Part):
+    """A term of the formula that is not a network: a code, likelihood, corruption, prior or penalty.
 
     Beyond its own method it may have tensors (made in ``setup``), a state that training moves (``next_state``) and a
     linear optimum (``shrinkage``, or ``linear_start`` where a share of each direction does not say it all).
     """
 
     reweights: bool = False
-    """Whether this word, though it shrinks nothing itself, changes what the others' shrinkage would have to be."""
+    """Whether this term, though it shrinks nothing itself, changes what the others' shrinkage would have to be."""
 
     ignores_idle_components: bool = False
     """Whether components of the code that are zero for every row, and reach nothing, would change nothing here."""
@@ -179,27 +179,27 @@ class Word(Part):
         """New values of buffers, by name, after a step of training that met this trace; the values are detached."""
         return {}
 
-    def held_out_state(self, trace: Trace, composition: Composition) -> Mapping[str, Tensor]:
+    def validation_state(self, trace: Trace, composition: Composition) -> Mapping[str, Tensor]:
         """New values of buffers, by name, after an epoch's look at rows held out, or at those fitted without any."""
         return {}
 
     def describe(self, composition: Composition) -> str | None:
-        """What the word chose by itself in a model, in words; None where it chose nothing."""
+        """What the term chose by itself in a model, in words; None where it chose nothing."""
         return None
 
-    def caution(self, composition: Composition) -> str | None:
-        """What a user should know of the word in the company of a model's others; None where all is well."""
+    def warn_about(self, composition: Composition) -> str | None:
+        """What a user should know of the term in the company of a model's others; None where all is well."""
         return None
 
     def shrinkage(self, eigenvalues: Tensor) -> Tensor | None:
-        """Share kept of each principal direction at the linear optimum of the objective with this word in it.
+        """Share kept of each principal direction at the linear optimum of the objective with this term in it.
 
         ``eigenvalues`` are those of the scaled rows' covariance, shape (k,). None where no closed form is known.
         """
         return None
 
     def linear_start(self, problem: LinearProblem) -> LinearStart | None:
-        """The linear optimum of the objective with this word in it, None where no closed form is known."""
+        """The linear optimum of the objective with this term in it, None where no closed form is known."""
         shares = self.shrinkage(problem.eigenvalues)
         return None if shares is None else problem.shrunk(shares)
 

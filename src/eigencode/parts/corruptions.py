@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from eigencode.errors import OptionError
-from eigencode.parts.base import Sizes, Word
+from eigencode.parts.base import Sizes, Term
 
 if TYPE_CHECKING:
-    from eigencode.starts import LinearProblem, LinearStart
+    from eigencode.model.initialization import LinearProblem, LinearStart
 
 
-class Corruption(Word):
+class Corruption(Term):
     """Damages the input from noise that is drawn outside."""
 
     ignores_idle_components = True

@@ -115,7 +115,7 @@ class DiagonalGaussian(Distribution):
 
 
 @dataclass(frozen=True)
-class LaplaceDistribution(Distribution):
+class Laplace(Distribution):
     r"""Laplace's first law of errors, the double exponential; m is its mean and its median.
 
     .. math:: \log p(x) = -\frac{|x - m|}{b} - \log(2 b)

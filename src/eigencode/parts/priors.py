@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from eigencode.parts.base import Sizes, Word
-from eigencode.parts.codes import Posterior
+from eigencode.parts.base import Sizes, Term
+from eigencode.parts.codes.base import Posterior
 
 if TYPE_CHECKING:
-    from eigencode.composition import Composition, Trace
-    from eigencode.starts import LinearProblem, LinearStart
+    from eigencode.model.composition import Composition, Trace
+    from eigencode.model.initialization import LinearProblem, LinearStart
 
 
-class Prior(Word):
+class Prior(Term):
     """A density of codes.
 
     The divergence is KL(q, p) for a stochastic code, estimated from the code drawn unless a subclass knows better, and
@@ -41,7 +41,7 @@ class Prior(Word):
         raise NotImplementedError(f"{type(self).__name__} does not say how to draw codes")
 
 
-class Laplace(Prior):
+class LaplacePrior(Prior):
     r"""Independent Laplace densities: the L1 penalty of the sparse autoencoder.
 
     .. math:: -\log p(h) = \lambda \sum_i |h_i| - k \log \frac{\lambda}{2}
@@ -55,7 +55,7 @@ class Laplace(Prior):
     --------
     >>> import torch
     >>> h = torch.tensor([[3.0, -1.0]])
-    >>> -Laplace(rate=2.0).log_prob(h)
+    >>> -LaplacePrior(rate=2.0).log_prob(h)
     tensor([8.])
     """
 
@@ -82,7 +82,7 @@ def soft_threshold(z: Tensor, threshold: Tensor | float) -> Tensor:
     return z - z.clamp(-threshold, threshold)
 
 
-class StandardNormal(Prior):
+class StandardNormalPrior(Prior):
     r"""Independent standard normal densities: the prior of the variational autoencoder.
 
     .. math:: KL(q, p) = \frac12 \sum_i \mu_i^2 + \sigma_i^2 - 1 - \log \sigma_i^2
@@ -101,7 +101,7 @@ class StandardNormal(Prior):
     >>> import torch
     >>> from eigencode.parts import GaussianCode
     >>> q = GaussianCode()(torch.tensor([[1.0, 0.0]]))  # mean 1, log-variance 0
-    >>> StandardNormal().divergence(q, q.mean)
+    >>> StandardNormalPrior().divergence(q, q.mean)
     tensor([0.5000])
     """
 

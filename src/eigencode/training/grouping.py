@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from eigencode.training import loop
+from eigencode.training.batched import TORCHS_OWN, BatchedTraining, NotBatchable, is_number
 from eigencode.training.loop import Work
-from eigencode.training.many import TORCHS_OWN, Program, Unlike, is_number
-from eigencode.training.noise import has_random_layers
 from eigencode.training.optimizers import ClippedAdam
+from eigencode.training.rng import has_random_layers
 from eigencode.training.state import TrainingState
 
 WIDTHS = ("hidden", "in_features", "out_features", "n_components")
@@ -33,7 +33,7 @@ class Together:
     """Some of many runs, and the program that trains them; or one run, and why it is trained by itself."""
 
     places: tuple[int, ...]
-    program: Program | None = None
+    program: BatchedTraining | None = None
     reason: str | None = None
 
     def epochs(
@@ -74,8 +74,8 @@ def _arranged(
             yield Together(chunk, None, obstacle or "no other is like it")
             continue
         try:
-            program = Program([states[k] for k in chunk], [works[k] for k in chunk])
-        except Unlike as why:
+            program = BatchedTraining([states[k] for k in chunk], [works[k] for k in chunk])
+        except NotBatchable as why:
             if obstacle is not None:
                 yield from (Together((k,), None, str(why)) for k in chunk)
                 continue
@@ -134,7 +134,7 @@ def shared(works: Sequence[Work]) -> list[Work]:
 def structure(state: TrainingState, work: Work) -> tuple[Any, ...]:
     """What models of one program have in common, as a value that can be compared."""
     composition = state.composition
-    has_idle = all(word.ignores_idle_components for word in composition.words)
+    has_idle = all(term.ignores_idle_components for term in composition.terms)
     modules = tuple(
         (name, type(module), tuple(sorted(_described(module, has_idle))))
         for name, module in composition.named_modules()

@@ -16,13 +16,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from eigencode.composition import SILENCE, Composition, Noise, Trace
-from eigencode.objectives import Objective
+from eigencode.model.composition import SILENCE, Composition, Noise, Trace
+from eigencode.model.objective import Objective
+from eigencode.training.cuda_graphs import Recorded
 from eigencode.training.execution import Execution
-from eigencode.training.feeding import feed
-from eigencode.training.noise import generator, may_draw_globally, own_global_generator
 from eigencode.training.optimizers import ClippedAdam
-from eigencode.training.recording import Recorded
+from eigencode.training.prefetch import feed
+from eigencode.training.rng import generator, may_draw_globally, own_global_generator
 from eigencode.training.state import TrainingState
 
 EVALUATION_ROWS = 8192
@@ -367,12 +367,12 @@ def record(
     row = {"epoch": state.epoch, "step": state.step, "learning_rate": state.schedule.rate(max(state.step - 1, 0))}
     if training_objective is not None:
         row["training_objective"] = training_objective
-    row["held_out_objective"] = objective
+    row["validation_objective"] = objective
     # In this order: a run that is interrupted in between has not recorded what it has not kept.
     if state.best is None or objective < state.best.objective or not math.isfinite(state.best.objective):
         state.best = state.snapshot(objective)
     state.history.append(row)
-    gained = state.history[0]["held_out_objective"] - state.progress_mark
+    gained = state.history[0]["validation_objective"] - state.progress_mark
     if not math.isfinite(gained) or objective < state.progress_mark - work.progress * gained:
         state.progress_mark, state.stale_epochs = objective, 0
     elif state.step >= state.schedule.warmup:
@@ -386,6 +386,6 @@ def record(
 
 def _has_blown_up(state: TrainingState, objective: float) -> bool:
     """Whether weights became far worse than the start was: by more than all that was gained, and than its own size."""
-    start = state.history[0].get("held_out_objective", math.nan)
+    start = state.history[0].get("validation_objective", math.nan)
     best = math.nan if state.best is None else state.best.objective
     return not objective <= start + max(start - best, abs(start))

@@ -113,4 +113,4 @@ class Look:
     def _facts_of_one(self, state: TrainingState) -> Iterator[str]:
         yield f"epoch {max(state.epoch, 1)}/{self._most_epochs}"
         if state.history:
-            yield f"held out {state.history[-1]['held_out_objective']:.5g}"
+            yield f"held out {state.history[-1]['validation_objective']:.5g}"

@@ -12,11 +12,11 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from eigencode.composition import Composition
 from eigencode.domains import Index, Interval
 from eigencode.errors import DataError
-from eigencode.training.noise import may_draw_globally
+from eigencode.model.composition import Composition
 from eigencode.training.optimizers import Optimizer, copy_alike
+from eigencode.training.rng import may_draw_globally
 from eigencode.training.schedule import Schedule
 
 MOST_RETREATS = 6

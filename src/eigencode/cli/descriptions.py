@@ -1,0 +1,217 @@
+"""Fitted models in words, and as JSON has them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TextIO, cast
+
+from eigencode.options import AutoencoderOptions, options_of
+from eigencode.progress import counted
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from eigencode.estimators.base import BaseAutoencoder
+    from eigencode.estimators.supervised import SupervisedAutoencoder
+    from eigencode.model.composition import Composition
+    from eigencode.parts.base import Term
+
+SCALES = {
+    "common": "one scale for all columns",
+    "standard": "each column by its standard deviation",
+    "none": "columns centred only",
+}
+TERMS = ("code", "likelihood", "corruption", "prior", "weight_prior")
+"""Terms of the formula that a model has one part for at most."""
+
+STARTS = {
+    "linear": "at the linear optimum of its kind",
+    "random": "from random weights",
+    "pretrained": "at layers fitted one after the other",
+}
+
+
+def print_facts(facts: Mapping[str, str], file: TextIO | None = None) -> None:
+    """Facts, each on a line of its own, or on as many as it has; on standard output by default."""
+    width = max(map(len, facts))
+    for name, fact in facts.items():
+        first, *others = fact.split("\n")
+        print(f"{name:<{width}}  {first}", file=file)
+        for line in others:
+            print(f"{'':<{width}}  {line}", file=file)
+
+
+def print_json(facts: Mapping[str, Any]) -> None:
+    """One line of strict JSON, in which a number that is none is null."""
+    print(json.dumps(_finite(facts), allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    """A value of JSON with null in place of each number that is none."""
+    if isinstance(value, Mapping):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def summary(model: BaseAutoencoder | SupervisedAutoencoder) -> dict[str, Any]:
+    """A fitted model, as JSON has it; objectives are nats a row of scaled data."""
+    if not is_supervised(model):
+        return _summary(cast("BaseAutoencoder", model))
+    supervised = cast("SupervisedAutoencoder", model)
+    facts = _summary(supervised.model_)
+    own = {
+        "kind": type(model).__name__,
+        "n_features_in": supervised.n_features_in_,
+        "feature_names": fitted_names(model),
+        "hidden": [int(width) for width in supervised.autoencoder_.hidden_],
+        "options": own_options(model),
+        "labels": _labels(supervised),
+        "autoencoder": type(supervised.autoencoder_).__name__,
+    }
+    return {**facts, **own}
+
+
+def is_supervised(model: object) -> bool:
+    """Whether a model predicts labels."""
+    return hasattr(model, "predict")
+
+
+def _labels(model: Any) -> list[Any] | int:
+    """The classes, or how many numbers are predicted."""
+    return model.classes_.tolist() if hasattr(model, "classes_") else model.n_outputs_
+
+
+def predictions(model: Any, X: Any) -> dict[str, np.ndarray]:
+    """What a model says of the labels of rows, by column: labels or numbers, and each class's probability."""
+    if not hasattr(model, "classes_"):
+        columns = model.predict(X).reshape(len(X), -1).T
+        names = ["prediction"] if len(columns) == 1 else [f"prediction{place}" for place in range(len(columns))]
+        return dict(zip(names, columns, strict=True))
+    shares = model.predict_proba(X)
+    named = {f"probability_{label}": share for label, share in zip(model.classes_, shares.T, strict=True)}
+    return {"prediction": model.classes_[shares.argmax(1)], **named}
+
+
+def _summary(model: BaseAutoencoder) -> dict[str, Any]:
+    composition, execution, baseline = model.composition_, model.execution_, model.baseline_
+    is_stream = hasattr(model, "stream_state_")
+    terms = {name: getattr(composition, name) for name in TERMS}
+    return {
+        "kind": type(model).__name__,
+        "n_components": model.n_components_,
+        "n_features_in": model.n_features_in_,
+        "feature_names": fitted_names(model),
+        "image_shape": list(model.image_shape_) or None,
+        "hidden": [int(width) for width in model.hidden_],
+        "n_weights": sum(weight.numel() for weight in composition.parameters()),
+        "options": own_options(model),
+        **{name: None if term is None else repr(term) for name, term in terms.items()},
+        "penalties": [_with_choice(penalty, composition) for penalty in composition.penalties],
+        "scale": model.scale_,
+        "init": model.init_,
+        "optimizer": model.optimizer_,
+        "n_epochs": model.history_[-1]["epoch"],
+        "best_epoch": model.best_epoch_,
+        "judged_by": "held-out" if model.validation_fraction > 0 and not is_stream else "training",
+        "objective": model.best_objective_,
+        "baseline_objective": None if baseline is None else baseline.history_[0]["validation_objective"],
+        "notes": list(model.notes_),
+        "seed": model.seed_,
+        "precision": execution.precision,
+        "device": execution.device,
+        "n_threads": execution.n_threads,
+    }
+
+
+def outcome(facts: Mapping[str, Any]) -> dict[str, str]:
+    """How a fit came out, beside the linear model of the same kind."""
+    linear = facts["baseline_objective"]
+    return {
+        f"{facts['judged_by']} objective": f"{facts['objective']:.5g} nats a row of scaled data (lower is better)",
+        "linear baseline": "there is none for this kind" if linear is None else f"{linear:.5g}",
+        **({"note": "\n".join(facts["notes"])} if facts["notes"] else {}),
+    }
+
+
+def description(facts: Mapping[str, Any]) -> dict[str, str]:
+    """A fitted model, fact by fact."""
+    hidden = " x ".join(map(str, facts["hidden"]))
+    threads = "1 thread" if facts["n_threads"] == 1 else f"{facts['n_threads']} threads"
+    return {
+        "kind": facts["kind"],
+        **({"options": _listed(facts["options"])} if facts["options"] else {}),
+        "code size": f"{facts['n_components']}, from {facts['n_features_in']} columns",
+        **({"images": _images(facts["image_shape"])} if facts["image_shape"] else {}),
+        "hidden layers": f"{hidden}, mirrored in the decoder" if hidden else "none",
+        **_of_labels(facts),
+        "weights": f"{facts['n_weights']:,}",
+        **{name.replace("_", " "): facts[name] for name in TERMS if facts[name] is not None},
+        **({"penalties": ", ".join(facts["penalties"])} if facts["penalties"] else {}),
+        "scale": f"{facts['scale']}: {SCALES[facts['scale']]}",
+        "init": f"{facts['init']}: {STARTS[facts['init']]}",
+        "training": f"{facts['n_epochs']} epochs by {facts['optimizer']}; the weights after epoch "
+        f"{facts['best_epoch']} were kept",
+        **outcome(facts),
+        "seed": f"{facts['seed']}",
+        "arithmetic": f"{facts['precision']} on {facts['device']}, {threads}",
+        "columns": _enumerated(facts["feature_names"]),
+        "written by": f"eigencode {facts['version']}",
+    }
+
+
+def _of_labels(facts: Mapping[str, Any]) -> dict[str, str]:
+    """What a model predicts, if anything."""
+    if "labels" not in facts:
+        return {}
+    labels = facts["labels"]
+    said = counted(labels, "number") if isinstance(labels, int) else _enumerated([str(label) for label in labels])
+    return {"predicts": said, "autoencoder": facts["autoencoder"]}
+
+
+def own_options(model: BaseAutoencoder | SupervisedAutoencoder) -> dict[str, Any]:
+    """The options that a model's kind has beyond the common ones, as JSON has them."""
+    cls: type = type(model)
+    common = {option.name for option in options_of(AutoencoderOptions)}
+    own = {option.name: getattr(model, option.name) for option in options_of(cls) if option.name not in common}
+    return {name: value if _is_plain(value) else repr(value) for name, value in own.items()}
+
+
+def fitted_names(model: object) -> list[str] | None:
+    """Names of the columns a model was fitted on, where they had any."""
+    names = getattr(model, "feature_names_in_", None)
+    return None if names is None else list(names)
+
+
+def _with_choice(term: Term, composition: Composition) -> str:
+    """A term as it is written, with what it chose by itself in a model."""
+    choice = term.describe(composition)
+    return repr(term) if choice is None else f"{term!r} ({choice})"
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether JSON can hold a value as it is; parts and functions of the user's it cannot."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _images(shape: list[int]) -> str:
+    n_channels, height, width = shape
+    return f"{width}x{height} pixels, {'1 channel' if n_channels == 1 else f'{n_channels} channels'}"
+
+
+def _listed(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in options.items())
+
+
+def _enumerated(names: list[str] | None, at_most: int = 8) -> str:
+    if names is None:
+        return "without names: matched by position"
+    more = f" and {len(names) - at_most} more" if len(names) > at_most else ""
+    return ", ".join(names[:at_most]) + more

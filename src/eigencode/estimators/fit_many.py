@@ -1,0 +1,139 @@
+"""Fitting many estimators as few programs."""
+
+from __future__ import annotations
+
+import warnings
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+from eigencode import progress
+from eigencode.errors import EigencodeError, InterruptedWarning, OptionError
+from eigencode.estimators.base import INTERRUPTION, BaseAutoencoder
+from eigencode.training.grouping import shared, together
+from eigencode.training.loop import Work
+from eigencode.training.progress import training
+from eigencode.training.state import TrainingState
+
+Estimator = TypeVar("Estimator", bound=BaseAutoencoder)
+
+
+@dataclass
+class Job:
+    """One estimator, what it is to be fitted to, and what became of it."""
+
+    model: BaseAutoencoder
+    X: Any
+    sample_weight: Any = None
+    error: EigencodeError | None = None
+    run: tuple[TrainingState, Work] | None = field(default=None, repr=False)
+
+    def attempt(self, action: Callable[[], Any]) -> Any:
+        """Do something that may fail for a reason of the user's, which is kept."""
+        try:
+            return action()
+        except EigencodeError as error:
+            self.error = error
+            return None
+
+
+def fit_many(estimators: Sequence[Estimator], X: Any, sample_weight: Any = None, *, verbose: bool = False) -> list[str]:
+    r"""Fit many estimators to one table, those of one structure as one vectorised program.
+
+    Models may differ in seed, step size, widths and code size, and in the numbers of their terms, as a noise level,
+    the weight of a penalty, or beta; each has its own early stop. Together they are what each would be by itself, up
+    to rounding, in a fraction of the time where networks are small. Other structures, large networks and L-BFGS, which
+    looks at one model at a time, are trained one by one.
+
+    Parameters
+    ----------
+    estimators : sequence of autoencoders
+        Not yet fitted; each is fitted in place.
+    X : array-like of shape (n, d)
+        As for an estimator's ``fit``.
+    sample_weight : array-like of shape (n,), optional
+        As for an estimator's ``fit``.
+    verbose : bool, default False
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    list of str
+        How the models were trained, in words.
+
+    Raises
+    ------
+    EigencodeError
+        What the first estimator that could not be fitted had to say; the others are fitted.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from eigencode import Autoencoder, fit_many
+    >>> models = [Autoencoder(k, hidden=(32,), max_epochs=5, random_state=0) for k in (2, 4, 8)]
+    >>> fit_many(models, load_digits().data)
+    ['3 models as one program']
+    >>> errors = [model.best_objective_ for model in models]
+    >>> errors == sorted(errors, reverse=True)
+    True
+    """
+    if not isinstance(estimators, list | tuple):
+        raise OptionError("The estimators must be a list of autoencoders", got=f"{estimators!r}")
+    for model in estimators:
+        if not isinstance(model, BaseAutoencoder):
+            raise OptionError("Only autoencoders can be fitted as one program", got=f"{model!r}")
+    if len({id(model) for model in estimators}) < len(estimators):
+        raise OptionError("Each estimator can be fitted once", got="one of them twice", hint="Use sklearn.base.clone")
+    jobs = [Job(model, X, sample_weight) for model in estimators]
+    said = []
+    try:
+        said = fit_jobs(jobs, verbose=verbose)
+    except KeyboardInterrupt:
+        warnings.warn(INTERRUPTION, InterruptedWarning, stacklevel=2)
+    for job in jobs:
+        if job.error is not None:
+            raise job.error
+    return said
+
+
+def fit_jobs(jobs: Sequence[Job], *, verbose: bool = False) -> list[str]:
+    """Do each job, or keep the reason why not; returns how, in words.
+
+    Whatever ends this early, every model that was begun has the best weights that it found.
+    """
+    done: list[tuple[int, str | None]] = []
+    try:
+        with progress.stage("preparing", verbose):
+            for job in jobs:
+                job.run = job.attempt(partial(job.model._begin, job.X, job.sample_weight))
+        begun = [job.run for job in jobs if job.run is not None]
+        states, works = [state for state, _ in begun], shared([work for _, work in begun])
+        with training("models", list(zip(states, works, strict=True)), verbose):
+            for group in together(states, works):
+                deque(group.epochs(states, works), maxlen=0)
+                done.append((len(group.places), group.reason))
+    except KeyboardInterrupt:
+        for job in jobs:
+            if job.run is not None and not job.run[0].finished:
+                job.run[0].interrupted = True
+        raise
+    finally:
+        for job in jobs:
+            if job.run is not None:
+                job.model._end(*job.run)
+                job.run = None
+                job.attempt(job.model._require_finite)
+    return _in_words(done)
+
+
+def _in_words(done: Sequence[tuple[int, str | None]]) -> list[str]:
+    """How models were trained: as programs of so many, or one by one for a reason."""
+    programs = [n for n, reason in done if reason is None]
+    alone: dict[str, int] = {}
+    for n, reason in done:
+        if reason is not None:
+            alone[reason] = alone.get(reason, 0) + n
+    said = [f"{n} models as one program" for n in programs]
+    return [*said, *(f"{n} by {'itself' if n == 1 else 'themselves'}: {reason}" for reason, n in alone.items())]

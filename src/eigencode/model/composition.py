@@ -1,0 +1,275 @@
+r"""Composition: one autoencoder, as a plain torch module made of the formula's terms.
+
+.. math::
+    \min_w \; E_x E_{\tilde x \sim C(\tilde x|x)} \left[ E_{z \sim q(z|\tilde x)} [ -\log p(x|z) ]
+    + \beta D(q(z|\tilde x), p(z)) + \Omega \right] - \frac1n \log p(w)
+
+Every classical autoencoder is this sentence with one or two terms changed. A composition is a pure function of its
+parameters, a batch and the noise, all given from outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from eigencode.parts.base import Part, Sizes, Term
+from eigencode.parts.codes.base import Code, Posterior
+from eigencode.parts.codes.point import Point
+from eigencode.parts.corruptions import Corruption
+from eigencode.parts.distributions import Distribution
+from eigencode.parts.likelihoods.base import Likelihood
+from eigencode.parts.likelihoods.continuous import GaussianLikelihood
+from eigencode.parts.networks.base import Network
+from eigencode.parts.penalties.base import Penalty
+from eigencode.parts.priors import Prior
+from eigencode.parts.weight_priors import WeightPrior
+
+
+@dataclass(frozen=True)
+class Noise:
+    """All randomness of one pass, drawn outside; None where a part is deterministic."""
+
+    corruption: Tensor | None = None
+    code: Tensor | None = None
+    penalties: tuple[Tensor | None, ...] = ()
+
+    @property
+    def leaves(self) -> tuple[Tensor | None, ...]:
+        """All of it in turn, as functions of tensors take it."""
+        return self.corruption, self.code, *self.penalties
+
+    @classmethod
+    def of(cls, corruption: Tensor | None = None, code: Tensor | None = None, *penalties: Tensor | None) -> Noise:
+        """The noise of such leaves."""
+        return cls(corruption, code, penalties)
+
+
+SILENCE = Noise()
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What happened to one batch.
+
+    Attributes
+    ----------
+    x : Tensor
+        The clean scaled rows, shape (n, d), with 0 in the cells that are missing.
+    observed : Tensor or None
+        True where a cell is known and False where it is missing, shape (n, d); None where all are known.
+    x_tilde : Tensor
+        What the encoder saw, shape (n, d), with 0 in the cells that are missing.
+    q : Posterior
+        Distribution of the codes given ``x_tilde``.
+    z : Tensor
+        The codes drawn, shape (n, k), or (m, n, k) for m draws a row.
+    p : Distribution
+        Distribution of the columns given ``z``.
+    target : Tensor
+        The clean rows in the units that ``p`` is over, shape (n, d): ``x`` itself for most likelihoods.
+    noise : Noise
+        What was drawn outside for this batch.
+    output : Tensor or None
+        What the encoder made of ``x_tilde``, of which the code makes ``q``.
+    """
+
+    x: Tensor
+    observed: Tensor | None
+    x_tilde: Tensor
+    q: Posterior
+    z: Tensor
+    p: Distribution
+    target: Tensor
+    noise: Noise = SILENCE
+    output: Tensor | None = None
+
+    @property
+    def n_draws(self) -> int:
+        """Codes drawn for each row."""
+        return len(self.z) if self.z.dim() > 2 else 1
+
+    def each_draw(self, composition: Composition) -> list[Trace]:
+        """One trace for each code drawn, in which ``z`` has shape (n, k) and ``p`` is of that code."""
+        if self.z.dim() == 2:
+            return [self]
+        return [replace(self, z=z, p=composition.decode(z)) for z in self.z]
+
+
+class Composition(Part):
+    """All terms of the formula as one module, usable in any training loop.
+
+    Parameters
+    ----------
+    encoder, decoder : Network
+        The maps f and g.
+    code : Code, default Point()
+        What the encoder's output means.
+    likelihood : Likelihood, default GaussianLikelihood()
+        What the decoder's output means.
+    corruption : Corruption, optional
+        What is done to the encoder's input in training.
+    prior : Prior, optional
+        Density of the codes.
+    penalties : sequence of Penalty
+        Further terms of the objective.
+    weight_prior : WeightPrior, optional
+        Density of the networks' weights.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from eigencode import Composition
+    >>> from eigencode.parts import MLP
+    >>> model = Composition(encoder=MLP(hidden=(8,)), decoder=MLP(hidden=(8,)))
+    >>> model.setup(n_features=5, n_components=2, generator=torch.Generator().manual_seed(0))
+    >>> trace = model(torch.zeros(3, 5))
+    >>> trace.z.shape, trace.p.mean.shape
+    (torch.Size([3, 2]), torch.Size([3, 5]))
+    """
+
+    def __init__(
+        self,
+        encoder: Network,
+        decoder: Network,
+        code: Code | None = None,
+        likelihood: Likelihood | None = None,
+        corruption: Corruption | None = None,
+        prior: Prior | None = None,
+        penalties: Sequence[Penalty] = (),
+        weight_prior: WeightPrior | None = None,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+        self.code = Point() if code is None else code
+        self.likelihood = GaussianLikelihood() if likelihood is None else likelihood
+        self.corruption = corruption
+        self.prior = prior
+        self.penalties = penalties
+        self.weight_prior = weight_prior
+        self._penalties = nn.ModuleList(penalties)  # what makes their tensors the model's own
+
+    def setup(self, n_features: int, n_components: int, generator: torch.Generator, sizes: Sizes | None = None) -> None:
+        """Make all tensors for rows of ``n_features`` columns and codes of ``n_components``."""
+        self.n_features, self.n_components = n_features, n_components
+        sizes = replace(sizes or Sizes(n_features, n_components), n_components=n_components)
+        for term in self.terms:
+            term.setup(sizes)
+        self.encoder.mirror(self.decoder)
+        self.encoder.setup(n_features, self.code.width(n_components), generator)
+        self.decoder.mirror(self.encoder)
+        self.decoder.setup(n_components, self.likelihood.width(n_features), generator)
+        if self.weight_prior is not None:
+            self.weight_prior.check(self)
+        for part in (self.encoder, self.decoder, *self.terms):
+            part.join(self)
+        # The last bits of a product depend on the order of a matrix in memory, which no file keeps.
+        for tensor in (*self.parameters(), *self.buffers()):
+            tensor.data = tensor.data.contiguous()
+
+    @property
+    def terms(self) -> list[Term]:
+        """The parts that say what kind of autoencoder this is, networks left out."""
+        return [term for _, term in self.named_terms()]
+
+    def named_terms(self) -> Iterator[tuple[str, Term]]:
+        """The terms, each with its name among the model's modules."""
+        for name in ("code", "likelihood", "corruption", "prior"):
+            if getattr(self, name) is not None:
+                yield name, getattr(self, name)
+        for place, penalty in enumerate(self.penalties):
+            yield f"_penalties.{place}", penalty
+        if self.weight_prior is not None:
+            yield "weight_prior", self.weight_prior
+
+    @torch.no_grad()
+    def begin(self, x: Tensor) -> None:
+        """Let every part settle by scaled rows, of shape (n, d), what it wants to before training."""
+        for part in (self.decoder, self.encoder, *self.terms):
+            for name, value in part.first_state(x, self).items():
+                getattr(part, name).copy_(value)
+
+    def next_state(self, trace: Trace) -> dict[str, Tensor]:
+        """Every term's state after one step of training that met this trace, by the buffer's name in the model."""
+        return self._states(lambda term: term.next_state(trace, self))
+
+    def validation_state(self, trace: Trace) -> dict[str, Tensor]:
+        """Every term's state after a look at rows held out, by the buffer's name in the model."""
+        return self._states(lambda term: term.validation_state(trace, self))
+
+    def _states(self, state_of: Callable[[Term], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        for term_name, term in self.named_terms():
+            found |= {f"{term_name}.{name}": value for name, value in state_of(term).items()}
+        return found
+
+    @torch.no_grad()
+    def advance(self, trace: Trace) -> None:
+        """Move every term's state by one step of training that met this trace."""
+        self._take(self.next_state(trace))
+
+    @torch.no_grad()
+    def review(self, trace: Trace) -> bool:
+        """Move every term's state by a look at rows held out; whether any term had something to move."""
+        state = self.validation_state(trace)
+        self._take(state)
+        return bool(state)
+
+    def _take(self, state: Mapping[str, Tensor]) -> None:
+        for name, value in state.items():
+            self.get_buffer(name).copy_(value)
+
+    @property
+    def is_stochastic(self) -> bool:
+        """Whether a training pass draws anything at random."""
+        penalties = any(penalty.draws_noise(self) for penalty in self.penalties)
+        return self.corruption is not None or self.code.is_stochastic or penalties
+
+    def draw_noise(self, n_rows: int, generator: torch.Generator) -> Noise:
+        """Draw the randomness of one pass over ``n_rows`` rows."""
+        return Noise(
+            None if self.corruption is None else self.corruption.draw_noise(n_rows, self.n_features, generator),
+            self.code.draw_noise(n_rows, self.n_components, generator),
+            tuple(penalty.draw_noise(n_rows, self, generator) for penalty in self.penalties),
+        )
+
+    def encode(self, x: Tensor, observed: Tensor | None = None) -> Posterior:
+        """The distribution q(z|x) of the codes of rows of shape (n, d); ``observed`` is 0 where a cell is missing."""
+        return self.code(_widened(self.encoder(selected(x, observed))))
+
+    def decode(self, z: Tensor) -> Distribution:
+        """The distribution p(x|z) of the scaled columns given codes of shape (n, k), or (m, n, k)."""
+        output = self.decoder(z.reshape(-1, z.shape[-1]))
+        return self.likelihood(_widened(output.reshape(*z.shape[:-1], -1)))
+
+    def reconstruct(self, x: Tensor) -> Distribution:
+        """The distribution of the columns at the mean code of clean rows of shape (n, d)."""
+        return self.decode(self.encode(x).mean)
+
+    def forward(self, x: Tensor, noise: Noise = SILENCE, observed: Tensor | None = None) -> Trace:
+        """Corrupt (where noise is given), encode, draw a code, decode.
+
+        ``observed``, of shape (n, d), is 0 where a cell is missing: whatever is written there changes nothing.
+        """
+        known = None if observed is None else observed != 0
+        x = x_tilde = selected(x, known)
+        if self.corruption is not None and noise.corruption is not None:
+            x_tilde = selected(self.corruption(x, noise.corruption), known)
+        output = _widened(self.encoder(x_tilde))
+        q = self.code(output)
+        z = q.draw(noise.code)
+        return Trace(x, known, x_tilde, q, z, self.decode(z), self.likelihood.target(x), noise, output)
+
+
+def selected(cells: Tensor, observed: Tensor | None) -> Tensor:
+    """Cells with 0 in the place of missing ones; selected and not multiplied, so that none of their bits is left."""
+    return cells if observed is None else torch.where(observed != 0, cells, 0.0)
+
+
+def _widened(output: Tensor) -> Tensor:
+    """Densities and penalties are computed in float32 at least, whatever the networks' precision."""
+    return output.float() if output.dtype in (torch.bfloat16, torch.float16) else output

@@ -1,0 +1,1 @@
+"""What the encoder's output means, q(z|x)."""

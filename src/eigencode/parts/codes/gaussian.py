@@ -1,0 +1,134 @@
+"""The Gaussian code of variational autoencoders."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from numbers import Integral
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from eigencode.errors import OptionError
+from eigencode.parts.base import Sizes
+from eigencode.parts.codes.base import Code
+
+if TYPE_CHECKING:
+    from eigencode.model.composition import Composition
+    from eigencode.model.initialization import LinearProblem, LinearStart
+
+
+WIDEST = 4.0
+"""Variance of a posterior, against that of its prior, that is not exceeded."""
+
+
+LOG_VARIANCE_BOUND = 30.0
+"""A posterior's log-variance is kept within this, far from where its exponential would be no number."""
+
+
+@dataclass(frozen=True)
+class DiagonalPosterior:
+    r"""A normal with independent components, q(z|x) = N(mu, diag(sigma^2)), drawn as z = mu + sigma * eps."""
+
+    location: Tensor
+    log_variance: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """The location mu, shape (n, k)."""
+        return self.location
+
+    @property
+    def variance(self) -> Tensor:
+        """sigma^2, shape (n, k)."""
+        return self.log_variance.exp()
+
+    @property
+    def entropy(self) -> Tensor:
+        """H(q) in nats, shape (n,)."""
+        return 0.5 * (self.log_variance + (1 + math.log(2 * math.pi))).sum(-1)
+
+    def draw(self, noise: Tensor | None) -> Tensor:
+        """Draw mu + sigma * eps for standard normal noise of shape (..., n, k); mu without noise."""
+        if noise is None:
+            return self.location
+        return self.location + (0.5 * self.log_variance).exp() * noise.to(self.location)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log q(z|x) in nats, for codes of shape (..., n, k); shape (..., n)."""
+        squares = (z - self.location).square() / self.variance
+        return -0.5 * (squares + self.log_variance + math.log(2 * math.pi)).sum(-1)
+
+
+class GaussianCode(Code):
+    r"""The variational autoencoder's stochastic code: the encoder gives each component a mean and a log-variance.
+
+    .. math:: q(z|x) = N(\mu(x), \mathrm{diag}(\sigma^2(x))), \qquad z = \mu + \sigma \epsilon, \quad
+        \epsilon \sim N(0, I)
+
+    Written so, a draw is differentiable in mu and sigma (Kingma & Welling, 2014). With several draws a row the
+    objective weighs them by importance and is a tighter bound on log p(x) (Burda, Grosse & Salakhutdinov, 2016).
+
+    Parameters
+    ----------
+    n_draws : int
+        Codes drawn for each row.
+
+    Examples
+    --------
+    >>> import torch
+    >>> q = GaussianCode()(torch.tensor([[2.0, -1.0, 0.0, 0.0]]))
+    >>> q.mean, q.variance
+    (tensor([[ 2., -1.]]), tensor([[1., 1.]]))
+    >>> q.draw(torch.tensor([[0.5, 0.5]]))
+    tensor([[ 2.5000, -0.5000]])
+    """
+
+    ignores_idle_components = True
+
+    is_stochastic = True
+    is_elementwise = True
+    is_identity = True
+
+    _ceiling: float = LOG_VARIANCE_BOUND
+
+    def __init__(self, n_draws: int = 1) -> None:
+        super().__init__()
+        self.n_draws = n_draws
+
+    def setup(self, sizes: Sizes) -> None:
+        """Check the number of draws."""
+        if not isinstance(self.n_draws, Integral) or self.n_draws < 1:
+            raise OptionError("The 'n_draws' parameter of GaussianCode must be a positive int", got=f"{self.n_draws!r}")
+
+    def join(self, composition: Composition) -> None:
+        """Bound the variance by a few times the prior's, beyond which no posterior has a reason to be.
+
+        A row can narrow its codes down but hardly widen them, and a variance that is an exponential of what the
+        encoder makes of an unusual row may be anything.
+        """
+        variance = None if composition.prior is None else composition.prior.variance
+        self._ceiling = LOG_VARIANCE_BOUND if variance is None else math.log(WIDEST * variance)
+
+    def width(self, n_components: int) -> int:
+        """Two numbers a component."""
+        return 2 * n_components
+
+    def draw_noise(self, n_rows: int, n_components: int, generator: torch.Generator) -> Tensor:
+        """Standard normal noise, shape (n, k), or (m, n, k) for m draws a row."""
+        draws = () if self.n_draws == 1 else (int(self.n_draws),)
+        return torch.randn((*draws, n_rows, n_components), generator=generator, device=generator.device)
+
+    def outputs_of_variance(self, variance: Tensor) -> Tensor:
+        """The logarithms, shape (k,)."""
+        return variance.log()
+
+    def linear_start(self, problem: LinearProblem) -> LinearStart | None:
+        """Nothing of its own beside a prior; without one the variance would fall to nothing."""
+        return None if problem.composition.prior is None else problem.shrunk(torch.ones_like(problem.eigenvalues))
+
+    def forward(self, output: Tensor) -> DiagonalPosterior:
+        """The normal with the output's first half as its mean and its second half as its log-variance."""
+        mean, log_variance = output.chunk(2, dim=-1)
+        return DiagonalPosterior(mean, log_variance.clamp(-LOG_VARIANCE_BOUND, self._ceiling))

@@ -1,0 +1,1 @@
+"""What the decoder's output means, p(x|z)."""

@@ -1,0 +1,213 @@
+"""Likelihood: what the decoder's output says of the columns, p(x|z)."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from eigencode.errors import OptionError, did_you_mean
+from eigencode.parts.base import HALF, Sizes, Term
+from eigencode.parts.distributions import Distribution
+
+SETTLING_CELLS = 2**20
+"""Cells that settle a number found by iteration, in less than a second."""
+
+
+class Likelihood(Term):
+    """Turns the decoder's un-activated output into a distribution of the scaled columns.
+
+    Attributes
+    ----------
+    in_data_units : bool
+        True where the distribution only makes sense in the data's own units, as counts and shares do: rows are then
+        brought back to them before they are judged.
+    support : str
+        Which values it can be asked about: 'real', 'unit interval' (from 0 to 1) or 'counts' (0, 1, 2, ...).
+    scales_logarithms : bool
+        True where the decoder's output is the logarithm of a mean: columns are then scaled, and seen by the encoder,
+        by log(x + 1/2), so that a linear encoder can say what a linear decoder needs to know.
+    lets_outliers_go : bool
+        True where the pull of a residual grows no further with its size. A model may then start at the principal
+        directions of rows without their outliers.
+
+    Examples
+    --------
+    A likelihood of your own is one method returning a distribution, here the hyperbolic secant's:
+
+    >>> import math, torch
+    >>> from eigencode.parts import Distribution, Likelihood
+    >>> class Secant(Distribution):
+    ...     def __init__(self, mean):
+    ...         self.location = mean
+    ...
+    ...     mean = property(lambda self: self.location)
+    ...
+    ...     def log_prob(self, x):
+    ...         u = math.pi / 2 * (x - self.location).abs()
+    ...         return -u - torch.log1p(torch.exp(-2 * u))
+    ...
+    ...     def sample(self, generator):
+    ...         u = torch.rand(self.location.shape, generator=generator)
+    ...         return self.location + 2 / math.pi * torch.log(torch.tan(math.pi / 2 * u))
+    >>> class SecantLikelihood(Likelihood):
+    ...     def forward(self, output):
+    ...         return Secant(output)
+    """
+
+    ignores_idle_components = True
+
+    in_data_units: bool = False
+    support: ClassVar[str] = "real"
+    scales_logarithms: bool = False
+    lets_outliers_go: bool = False
+    in_logarithms: bool = False
+    """Whether the scaled columns are those of logarithms, which a model's own loop may leave aside."""
+
+    center: Tensor
+    divisor: Tensor
+
+    def setup(self, sizes: Sizes) -> None:
+        """Make the tensors."""
+        if self.in_data_units:
+            self.register_buffer("center", sizes.units.center.double())
+            self.register_buffer("divisor", sizes.units.divisor.double())
+            self.in_logarithms = self.scales_logarithms and all(sizes.units.logarithmic or (False,))
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """Follow the module to a device, but keep the units in float64: a large count has more digits than float32."""
+        exact = {name: value for name, value in self.named_buffers(recurse=False) if name in ("center", "divisor")}
+        super()._apply(fn, recurse)
+        for name, value in exact.items():
+            setattr(self, name, value.to(getattr(self, name).device))
+        return self
+
+    def width(self, n_features: int) -> int:
+        """Numbers the decoder gives for each row."""
+        return n_features
+
+    def target(self, x: Tensor) -> Tensor:
+        """Scaled rows of shape (n, d) in the units that the distribution is over."""
+        if not self.in_data_units:
+            return x
+        found = torch.addcmul(self.center.to(x), x, self.divisor.to(x))
+        return found.exp_().sub_(HALF) if self.in_logarithms else found
+
+    def scaled_mean(self, p: Distribution) -> Tensor:
+        """The mean of a distribution in the model's units, shape (n, d)."""
+        if not self.in_data_units:
+            return p.mean
+        mean = (p.mean + HALF).log() if self.in_logarithms else p.mean
+        return (mean - self.center.to(mean)) / self.divisor.to(mean)
+
+    def calibrate(self, x: Tensor, output: Tensor) -> None:
+        """Set parameters of its own, such as a variance, to their best for the start's outputs of scaled rows."""
+
+    def set_spread(self, spread: float) -> None:
+        """Take a variance that a closed form has settled; nothing where there is none to learn."""
+
+    def constant(self, x: Tensor) -> Tensor:
+        """The decoder's best output that ignores the code, shape (width,): where its bias starts."""
+        return x.mean(0)
+
+    def intercept(self, x: Tensor, output: Tensor) -> Tensor | None:
+        """The best bias beside outputs that have none, shape (width,); None where the bias is to stay."""
+        return None
+
+    def working_units(self, x: Tensor) -> Sequence[tuple[Tensor, Tensor]]:
+        """Factors from centred scaled columns to working responses, and from these to outputs, each of shape (d,).
+
+        In working units the expansion of -log p(x|z) at the best constant is a squared error; both are 1 where it is
+        one anyway. For scaled rows of shape (n, d). Where there are several such pairs, the one that explains the rows
+        best is taken.
+        """
+        ones = torch.ones(x.shape[1], dtype=torch.float64)
+        return [(ones, ones)]
+
+    @property
+    def working_variance(self) -> float | None:
+        """Variance of the squared error in working units: 1 for an expansion. None where it is learned."""
+        return 1.0
+
+    @abstractmethod
+    def forward(self, output: Tensor) -> Distribution:
+        """The distribution p(x|z) of a decoder's output of shape (n, width)."""
+
+
+class SpreadLikelihood(Likelihood):
+    """A likelihood whose decoder says where each cell lies, with one more number for how far it spreads.
+
+    That number is fixed, or 'learned' (one for all columns), or learned 'per_feature'. A learned one is a floor plus
+    an exponential: however well a column is rebuilt, its density stays finite.
+    """
+
+    spread_name: ClassVar[str]
+    """The constructor's argument that holds it."""
+
+    floor: ClassVar[float]
+    """Below this a learned spread never falls; a nat or two is lost on columns that are rebuilt so well."""
+
+    @abstractmethod
+    def best_spread(self, x: Tensor, output: Tensor) -> Tensor:
+        """The spread that makes rows of shape (n, d) likeliest given the decoder's outputs, shape (1,) or (d,)."""
+
+    @property
+    def spread(self) -> float | str:
+        """What the constructor was given."""
+        return getattr(self, self.spread_name)
+
+    @property
+    def reweights(self) -> bool:  # type: ignore[override]
+        """A learned spread is settled by clean rows and whole codes, which is its optimum only without noise."""
+        return self.is_learned
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether the spread is a parameter that trains with the networks."""
+        return isinstance(self.spread, str)
+
+    def setup(self, sizes: Sizes) -> None:
+        """Make the tensors; a learned spread starts at 1."""
+        super().setup(sizes)
+        if self.is_learned:
+            widths = {"learned": 1, "per_feature": sizes.n_features}
+            if self.spread not in widths:
+                raise self._unfit(did_you_mean(self.spread, widths))
+            self.log_excess = nn.Parameter(torch.zeros(widths[str(self.spread)]))
+        elif not (isinstance(self.spread, Real) and 0 < self.spread < math.inf):
+            raise self._unfit(None)
+
+    def _unfit(self, hint: str | None) -> OptionError:
+        what = f"The {self.spread_name!r} parameter of {type(self).__name__} must be a positive number, 'learned' or "
+        return OptionError(f"{what}'per_feature'", got=f"{self.spread!r} instead", hint=hint)
+
+    def current_spread(self, like: Tensor) -> Tensor:
+        """The spread as a tensor that broadcasts over rows, of the type of another tensor."""
+        return self.floor + self.log_excess.exp() if self.is_learned else like.new_tensor(self.spread)
+
+    @torch.no_grad()
+    def calibrate(self, x: Tensor, output: Tensor) -> None:
+        """Set a learned spread to its best for the start's outputs."""
+        if self.is_learned:
+            excess = self.best_spread(self.target(x), output) - self.floor
+            self.log_excess.copy_(excess.clamp(min=self.floor).log())
+
+    @torch.no_grad()
+    def set_spread(self, spread: float) -> None:
+        """Set a learned spread."""
+        if self.is_learned:
+            self.log_excess.fill_(math.log(max(spread - self.floor, self.floor)))
+
+    def pooled(self, cells: Tensor) -> Tensor:
+        """The mean of cells of shape (n, d) over whatever shares one spread, shape (1,) or (d,)."""
+        return cells.mean(0) if self.spread == "per_feature" else cells.mean().reshape(1)
+
+
+def evenly_sampled(rows: Tensor, n_cells: int = SETTLING_CELLS) -> Tensor:
+    """Rows enough to settle a number, taken evenly."""
+    return rows[:: max(rows.numel() // n_cells, 1)]

@@ -1,0 +1,71 @@
+"""The categorical likelihood of one-hot columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from eigencode.parts.distributions import Distribution
+from eigencode.parts.likelihoods.base import Likelihood
+from eigencode.parts.likelihoods.discrete import SMALLEST_MEAN
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True)
+class Categorical(Distribution):
+    r"""One of d classes, written as a row with a 1 in the class's column and 0 in the others.
+
+    .. math:: \log p(x) = \sum_j x_j \log p_j, \qquad p = \mathrm{softmax}(l)
+
+    The columns exclude each other, so that only the sum over them is a log-probability.
+    """
+
+    logits: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """Probabilities of the classes, shape (n, d)."""
+        return self.logits.softmax(-1)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Each class's term, in nats, shape (n, d)."""
+        return x * self.logits.log_softmax(-1)
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        """One class for each row, as a row of zeros and a one, shape (n, d)."""
+        drawn = torch.multinomial(self.mean, 1, generator=generator)
+        return torch.zeros_like(self.logits).scatter_(-1, drawn, 1.0)
+
+
+class CategoricalLikelihood(Likelihood):
+    r"""One class out of several, with the decoder's outputs as logits: cross-entropy.
+
+    .. math:: -\log p(x|z) = -\sum_j x_j \log p_j, \qquad p = \mathrm{softmax}(g(z))
+
+    All columns together are one variable: zeros and a single one, or shares that add up to one.
+
+    Examples
+    --------
+    >>> import torch
+    >>> p = CategoricalLikelihood()(torch.tensor([[0.0, 0.0, 1000.0]]))
+    >>> p.mean
+    tensor([[0., 0., 1.]])
+    >>> p.log_prob(torch.tensor([[0.0, 1.0, 0.0]])).sum()
+    tensor(-1000.)
+    """
+
+    in_data_units = True
+    support = "unit interval"
+
+    def constant(self, x: Tensor) -> Tensor:
+        """The logarithms of the classes' shares."""
+        return self.target(x).mean(0).clamp(min=SMALLEST_MEAN).log()
+
+    def forward(self, output: Tensor) -> Categorical:
+        """A choice for each row of the output."""
+        return Categorical(output)

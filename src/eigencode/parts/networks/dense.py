@@ -1,0 +1,209 @@
+"""Networks of fully connected layers: MLP, the linear path beside another network, tied weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from eigencode.errors import OptionError
+from eigencode.parts.networks.base import Network, activation_module, linear_layer
+
+
+class MLP(Network):
+    r"""Layers of weights with an activation between them.
+
+    .. math:: f(x) = W_m \, a(W_{m-1} \cdots a(W_1 x + b_1) \cdots + b_{m-1}) + b_m
+
+    Parameters
+    ----------
+    hidden : sequence of int
+        Widths of the hidden layers; () is a linear map.
+    activation : str or torch.nn.Module
+        Elementwise nonlinearity.
+
+    Examples
+    --------
+    >>> import torch
+    >>> network = MLP(hidden=(5,), activation="tanh")
+    >>> network.setup(3, 2, torch.Generator().manual_seed(0))
+    >>> network(torch.zeros(4, 3)).shape
+    torch.Size([4, 2])
+    """
+
+    def __init__(self, hidden: Sequence[int] = (), activation: str | nn.Module = "gelu") -> None:
+        super().__init__()
+        self.hidden = hidden
+        self.activation = activation
+
+    def setup(self, n_inputs: int, n_outputs: int, generator: torch.Generator) -> None:
+        """Make the layers, input first."""
+        widths = [n_inputs, *self.hidden, n_outputs]
+        layers: list[nn.Module] = []
+        for before, after in pairwise(widths):
+            layers += [linear_layer(before, after, generator), activation_module(self.activation)]
+        self.layers = nn.Sequential(*layers[:-1])
+
+    @property
+    def has_linear_path(self) -> bool:  # type: ignore[override]
+        """Whether the whole map is linear."""
+        return not self.hidden
+
+    @property
+    def last(self) -> nn.Linear:
+        """The layer nearest the output."""
+        return self.layers[-1]  # type: ignore[return-value]
+
+    @property
+    def affine(self) -> nn.Linear | None:  # type: ignore[override]
+        """The single layer of a linear map; a deep network has no linear path of its own."""
+        return None if self.hidden else self.last
+
+    @property
+    def output_bias(self) -> Tensor:  # type: ignore[override]
+        """Bias of the last layer."""
+        return self.last.bias
+
+    def silence(self) -> None:
+        """Set the last layer to zero."""
+        nn.init.zeros_(self.last.weight)
+        if self.last.bias is not None:
+            nn.init.zeros_(self.last.bias)
+
+    def drop_output_bias(self) -> None:
+        """Leave the last layer without a bias."""
+        self.last.bias = None  # type: ignore[assignment]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the layers to rows of shape (n, n_inputs)."""
+        return self.layers(x)
+
+
+class LinearPath(Network):
+    r"""A linear map beside a nonlinear one.
+
+    .. math:: z = A x + b + f(x)
+
+    The nonlinear map starts silent, so that the whole starts as the linear map alone: set to the linear optimum,
+    training can only improve on it.
+
+    Parameters
+    ----------
+    network : Network
+        The nonlinear map f: layers, convolutions, or a network of the user's own.
+    gated : bool, default False
+        How f is silenced: by its last weights at zero (``Network.silence``), or by a factor at zero for each output
+        (Bachlechner et al., 2021). Tied networks need the latter: a mirrored zero layer would leave both maps at a
+        stationary point. It also serves networks that do not know their last weights, such as `Custom` ones.
+
+    Raises
+    ------
+    OptionError
+        In ``setup``, if the network is not gated and cannot be silenced.
+
+    Examples
+    --------
+    >>> import torch
+    >>> path = LinearPath(MLP(hidden=(5,)))
+    >>> path.setup(3, 2, torch.Generator().manual_seed(0))
+    >>> x = torch.ones(4, 3)
+    >>> bool((path(x) == path.affine(x)).all())
+    True
+    """
+
+    has_linear_path = True
+
+    def __init__(self, network: Network, gated: bool = False) -> None:
+        super().__init__()
+        self.network = network
+        self.gated = gated
+
+    def setup(self, n_inputs: int, n_outputs: int, generator: torch.Generator) -> None:
+        """Make both maps, the nonlinear one silent."""
+        self.linear = linear_layer(n_inputs, n_outputs, generator)
+        self.network.setup(n_inputs, n_outputs, generator)
+        if self.gated:
+            self.gate = nn.Parameter(torch.zeros(n_outputs))
+        else:
+            self.network.silence()
+        self.network.drop_output_bias()  # the linear map's is enough
+
+    @property
+    def multiply_adds(self) -> int:
+        """Those of both maps."""
+        return self.linear.weight.numel() + self.network.multiply_adds
+
+    @property
+    def affine(self) -> nn.Linear:  # type: ignore[override]
+        """The linear map."""
+        return self.linear
+
+    @property
+    def output_bias(self) -> Tensor:  # type: ignore[override]
+        """Bias of the linear map."""
+        return self.linear.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add both maps of rows of shape (n, n_inputs)."""
+        nonlinear = self.network(x)
+        return self.linear(x) + (self.gate * nonlinear if self.gated else nonlinear)
+
+
+class Tied(Network):
+    r"""The encoder's weights, transposed, with biases of its own: W_decoder = W_encoder'.
+
+    For an encoder of layers, a linear map, or a linear path with layers beside it; each is mirrored.
+    """
+
+    is_tied = True
+    has_linear_path = True
+
+    def mirror(self, encoder: Network) -> None:
+        """Keep the encoder in sight, without owning its weights."""
+        if not isinstance(_nonlinear(encoder), MLP):
+            raise OptionError("Only encoders made of layers can be mirrored by tied weights", got=f"{encoder!r}")
+        if isinstance(encoder, LinearPath) and not encoder.gated:
+            raise OptionError("A linear path that is mirrored must be gated", got=f"{encoder!r}", hint="Use gated=True")
+        self._encoder = (encoder,)  # in a tuple, or torch would count its weights as this network's
+
+    def setup(self, n_inputs: int, n_outputs: int, generator: torch.Generator) -> None:
+        """Make the biases."""
+        if self._layers[-1].out_features != n_inputs:
+            raise OptionError("Tied weights need a code of one number a component", got="a wider encoder output")
+        hidden = [layer.in_features for layer in self._layers[:0:-1]]
+        self.biases = nn.ParameterList(nn.Parameter(torch.zeros(width)) for width in hidden)
+        self.bias = nn.Parameter(torch.zeros(n_outputs))
+        if isinstance(self._encoder[0], LinearPath):
+            self.gate = nn.Parameter(torch.zeros(n_outputs))
+
+    @property
+    def _mlp(self) -> MLP:
+        """The encoder's layers, without a linear path beside them."""
+        return _nonlinear(self._encoder[0])  # type: ignore[return-value]
+
+    @property
+    def _layers(self) -> list[nn.Linear]:
+        return [layer for layer in self._mlp.layers if isinstance(layer, nn.Linear)]
+
+    @property
+    def output_bias(self) -> Tensor:  # type: ignore[override]
+        """The bias added last."""
+        return self.bias
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Apply the encoder's layers backwards to codes of shape (n, n_inputs)."""
+        (encoder,) = self._encoder
+        first, *others = self._layers[::-1]
+        x = nn.functional.linear(z, first.weight.T)
+        for layer, bias in zip(others, self.biases, strict=True):
+            x = nn.functional.linear(self._mlp.layers[1](x + bias), layer.weight.T)
+        if isinstance(encoder, LinearPath):
+            x = nn.functional.linear(z, encoder.linear.weight.T) + self.gate * x
+        return x + self.bias
+
+
+def _nonlinear(network: Network) -> Network:
+    """A network without the linear path beside it."""
+    return network.network if isinstance(network, LinearPath) else network

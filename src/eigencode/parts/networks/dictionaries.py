@@ -1,0 +1,269 @@
+r"""Dictionaries: linear decoders with columns of unit length, and the optimal code of one.
+
+Where a code is paid for by its size, long columns would make it cheap: sparse codes need a decoder whose columns
+cannot grow.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import torch
+from sklearn.utils.extmath import randomized_svd
+from torch import Tensor, nn
+from torch.nn.functional import linear, normalize
+
+from eigencode.errors import OptionError
+from eigencode.parts.codes.point import Point
+from eigencode.parts.codes.sparse import TopK
+from eigencode.parts.likelihoods.continuous import GaussianLikelihood
+from eigencode.parts.networks.base import Network
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from eigencode.model.composition import Composition
+
+EXACT_SIZE = 2048
+"""Up to this many columns principal directions come from a full eigendecomposition, about a second's work."""
+
+REFINEMENT = 5
+"""How many times more iterations an answer takes than a step of training."""
+
+
+class Dictionary(Network):
+    r"""A linear decoder of atoms, its columns, whose lengths are 1 at any time.
+
+    .. math:: \hat x = D h + b, \qquad D_j = v_j / \lVert v_j \rVert
+
+    The atoms' directions v are what is learned: a gradient has no part along a column, and there is no constraint to
+    restore after a step. Beside a linear encoder they start as its transpose.
+
+    Parameters
+    ----------
+    principal : bool, default False
+        Start at the rows' principal directions, as far as there are any: an orthonormal dictionary.
+
+    Examples
+    --------
+    >>> import torch
+    >>> decoder = Dictionary()
+    >>> decoder.setup(5, 3, torch.Generator().manual_seed(0))
+    >>> decoder.columns.shape, bool((decoder.columns.norm(dim=0) - 1).abs().max() < 1e-6)
+    (torch.Size([3, 5]), True)
+    """
+
+    _encoder: tuple[Network, ...] = ()
+
+    def __init__(self, principal: bool = False) -> None:
+        super().__init__()
+        self.principal = principal
+
+    def mirror(self, encoder: Network) -> None:
+        """Keep the encoder in sight, to start as the transpose of a linear one."""
+        self._encoder = (encoder,)  # in a tuple, or torch would count its weights as this network's
+
+    def setup(self, n_inputs: int, n_outputs: int, generator: torch.Generator) -> None:
+        """Draw the atoms' directions, evenly over the sphere."""
+        directions = torch.empty(n_outputs, n_inputs).normal_(generator=generator)
+        affine = self._encoder[0].affine if self._encoder else None
+        if affine is not None and affine.weight.T.shape == directions.shape:
+            directions = affine.weight.detach().T
+        self.directions = nn.Parameter(normalize(directions, dim=0))
+        self.bias = nn.Parameter(torch.zeros(n_outputs))
+
+    def first_state(self, x: Tensor, composition: Composition) -> Mapping[str, Tensor]:
+        """The principal directions of rows, in place of as many atoms."""
+        if not self.principal:
+            return {}
+        found = principal_directions(x, self.directions.shape[1])
+        directions = self.directions.detach().clone()
+        directions[:, : found.shape[1]] = found.to(directions)
+        return {"directions": directions}
+
+    @property
+    def lengths(self) -> Tensor:
+        """Lengths of the directions v as they are kept, shape (n_inputs,)."""
+        return _ColumnLengths.apply(self.directions)
+
+    @property
+    def columns(self) -> Tensor:
+        """D, of unit columns, shape (n_outputs, n_inputs)."""
+        return self.directions / self.lengths
+
+    @property
+    def output_bias(self) -> Tensor:  # type: ignore[override]
+        """The bias b."""
+        return self.bias
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Add up the atoms, for codes of shape (n, n_inputs)."""
+        # To divide the codes takes a fraction of the work of dividing the columns.
+        return linear(z / self.lengths, self.directions, self.bias)
+
+    def change_by(self, places: Tensor, values: Tensor, n_inputs: int) -> Tensor:
+        """The sum of a few atoms for each row, which are looked up, where a product would run through all."""
+        # Along the matrix's own rows, and so without a copy of all of it turned round for the gradient.
+        directions = self.directions.index_select(1, places.flatten())
+        atoms = directions * (values.flatten() / _rooted(directions.square().sum(0)))
+        return atoms.unflatten(1, places.shape).sum(-1).T
+
+
+class _ColumnLengths(torch.autograd.Function):
+    """Lengths of a matrix's columns, with a derivative in one pass over it; autograd's takes four.
+
+    torch's norm along the first axis goes through memory column by column, which takes several times as long again.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(matrix: Tensor) -> Tensor:
+        return _rooted(matrix.square().sum(0))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs, output)
+        ctx.save_for_forward(*inputs, output)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        matrix, lengths = ctx.saved_tensors
+        return matrix * (gradient / lengths)
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
+        matrix, lengths = ctx.saved_tensors
+        return (matrix * tangent).sum(0) / lengths
+
+
+def _rooted(squares: Tensor) -> Tensor:
+    """Lengths from their squares; those of nothing are not zero, since they divide."""
+    return squares.clamp(min=torch.finfo(squares.dtype).tiny).sqrt()
+
+
+def principal_directions(x: Tensor, n_directions: int) -> Tensor:
+    """Orthonormal principal directions of rows of shape (n, d), as many as the rows vary in; shape (d, m)."""
+    centred = x.double() - x.mean(0, dtype=torch.float64)
+    if x.shape[1] <= EXACT_SIZE:
+        squares, vectors = (found.flip(-1) for found in torch.linalg.eigh(centred.T @ centred))
+    else:
+        _, lengths, right = randomized_svd(centred.cpu().numpy(), min(n_directions, *x.shape), n_iter=4, random_state=0)
+        squares, vectors = torch.from_numpy(lengths).square(), torch.from_numpy(right.T.copy())
+    vectors = vectors[:, :n_directions][:, squares[:n_directions] > 1e-12 * squares[0]]
+    peaks = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
+    return vectors * torch.where(peaks < 0, -1.0, 1.0)
+
+
+@runtime_checkable
+class Proximal(Protocol):
+    """What makes a code sparse in a way that a step towards it is known for."""
+
+    def proximal(self, z: Tensor, step: Tensor) -> Tensor:
+        """The best code near z, argmin over h of |h - z|^2 / 2 + step * cost(h), shape (n, k)."""
+
+
+class OptimalCode(Network):
+    r"""In place of an encoder: the best code of each row for the present dictionary, found by iteration.
+
+    .. math:: h = \arg\min_h \; \lVert x - D h - b \rVert^2 + \lambda \lVert h \rVert_1
+
+    for a likelihood of variance 1/2; for another v, lambda counts 2 v times. FISTA (Beck & Teboulle, 2009), a gradient
+    step followed by the soft threshold, converges to it, with its momentum begun afresh in each row where it leads
+    uphill (O'Donoghue & Candes, 2015). With `TopK` in place of a prior the k largest numbers are kept after each step:
+    the best code where D is orthonormal, and else one that no step of the kind improves on.
+
+    At its optimum the objective does not change with the code to first order, so the dictionary is learned as if the
+    code were fixed, and training does not differentiate through the iterations; a trained model does.
+
+    Parameters
+    ----------
+    n_steps : int
+        Iterations in training; answers take five times as many, and are then exact to about 1e-6 of their size or
+        better. One is enough for an orthonormal dictionary.
+
+    Raises
+    ------
+    OptionError
+        If the decoder is no `Dictionary`, the likelihood no `GaussianLikelihood` of fixed variance, or nothing says
+        how sparse the code is to be: a `LaplacePrior` or `AdaptiveLaplace` prior of linear codes, or a `TopK` code.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from eigencode import Composition
+    >>> from eigencode.parts import LaplacePrior
+    >>> model = Composition(OptimalCode(), Dictionary(), prior=LaplacePrior(0.4))
+    >>> model.setup(n_features=2, n_components=2, generator=torch.Generator().manual_seed(0))
+    >>> with torch.no_grad():
+    ...     _ = model.decoder.directions.copy_(torch.eye(2))
+    >>> model.encode(torch.tensor([[1.0, -0.1]])).mean  # the soft threshold at 0.4 / 2
+    tensor([[0.8000, 0.0000]])
+    """
+
+    _dictionary: tuple[Dictionary]
+    _sparse: tuple[Proximal, ...]
+    _variance: float
+
+    def __init__(self, n_steps: int = 100) -> None:
+        super().__init__()
+        self.n_steps = n_steps
+
+    def setup(self, n_inputs: int, n_outputs: int, generator: torch.Generator) -> None:
+        """Check the number of steps; there are no weights."""
+        if not isinstance(self.n_steps, Integral) or isinstance(self.n_steps, bool) or self.n_steps < 1:
+            raise OptionError("The 'n_steps' parameter of OptimalCode must be a positive int", got=f"{self.n_steps!r}")
+
+    def join(self, composition: Composition) -> None:
+        """Keep in sight what decides the code: the dictionary, the noise, and the terms that make codes sparse."""
+        decoder, likelihood, code, prior = (
+            getattr(composition, name) for name in ("decoder", "likelihood", "code", "prior")
+        )
+        sparse = tuple(term for term in (prior, code) if isinstance(term, Proximal))
+        is_linear = isinstance(code, TopK) or (type(code) is Point and code.activation in (None, "identity"))
+        is_paid_for = bool(sparse) and (prior is None or prior in sparse)
+        variance = likelihood.working_variance if isinstance(likelihood, GaussianLikelihood) else None
+        if not (isinstance(decoder, Dictionary) and is_linear and is_paid_for) or variance is None:
+            raise OptionError(
+                "The optimal code is known for a Dictionary, a Gaussian likelihood of fixed variance, and a Laplace "
+                "prior on linear codes or a TopK code",
+                got=f"{composition!r}",
+            )
+        # In tuples, or torch would take them for parts of this network.
+        self._dictionary, self._sparse, self._variance = (decoder,), sparse, variance
+
+    @property
+    def multiply_adds(self) -> int:
+        """A product with D'D each step."""
+        n_features, n_components = self._dictionary[0].columns.shape
+        return n_components * (self.n_steps * n_components + n_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The optimal codes of rows of shape (n, n_inputs), shape (n, n_outputs)."""
+        with torch.no_grad() if self.training else nullcontext(), torch.autocast(x.device.type, enabled=False):
+            return self._iterated(x)
+
+    def _iterated(self, x: Tensor) -> Tensor:
+        (dictionary,) = self._dictionary
+        columns, bias = dictionary.columns, dictionary.bias
+        curvature = torch.linalg.matrix_norm(columns.detach(), 2).square()
+        step = self._variance / curvature
+        # A gradient step is h -> (1 - D'D / L) h + D'(x - b) / L.
+        kept = torch.eye(columns.shape[1]).to(columns) - columns.T @ columns / curvature
+        added = (x.to(columns) - bias) @ columns / curvature
+        h = ahead = torch.zeros_like(added)
+        momentum = torch.ones_like(added[:, :1])
+        for _ in range(int(self.n_steps) * (1 if self.training else REFINEMENT)):
+            new = torch.addmm(added, ahead, kept)
+            for term in self._sparse:
+                new = term.proximal(new, step)
+            move = new - h
+            # Past the minimum along the way: the momentum is begun afresh.
+            is_past = torch.linalg.vecdot(ahead - new, move).unsqueeze(1) > 0
+            momentum = torch.where(is_past, 1.0, momentum)
+            grown = 0.5 + (0.25 + momentum.square()).sqrt()
+            ahead = torch.addcmul(new, (momentum - 1) / grown, move)
+            h, momentum = new, grown
+        return h

@@ -1,0 +1,100 @@
+"""Penalties on the mean activity of units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from eigencode.parts.base import Sizes
+from eigencode.parts.codes.sparse import require_share
+from eigencode.parts.penalties.base import Penalty
+
+if TYPE_CHECKING:
+    from eigencode.model.composition import Composition, Trace
+
+
+MEMORY = 20
+"""Batches that a running activity looks back on."""
+
+
+class MeanActivity(Penalty):
+    """A penalty on each unit's mean activity over the rows, of which a batch alone shows little."""
+
+    running: Tensor
+    n_seen: Tensor
+
+    def setup(self, sizes: Sizes) -> None:
+        """Check the activity, and begin with no rows seen."""
+        require_share(self, "activity")
+        self.register_buffer("running", torch.zeros(sizes.n_components))
+        self.register_buffer("n_seen", torch.zeros(()))
+
+    def mean_activity(self, z: Tensor) -> Tensor:
+        """rho_j of each unit, shape (k,).
+
+        In training it is the running mean, this batch in it, with the derivative of the batch's own mean: what the
+        derivative of the mean over all rows is in expectation. Else it is that of the rows at hand.
+        """
+        batch = z.mean(0)
+        if not self.training:
+            return batch
+        share = len(z) / (self.n_seen + len(z)).clamp(max=MEMORY * len(z))
+        mixed = torch.lerp(self.running, batch, share)
+        return mixed + (1 - share) * (batch - batch.detach())
+
+    def next_state(self, trace: Trace, composition: Composition) -> Mapping[str, Tensor]:
+        """The running mean with this batch in it."""
+        z = trace.z.mean(0) if trace.n_draws > 1 else trace.z
+        n_seen = (self.n_seen + len(z)).clamp(max=MEMORY * len(z))
+        return {"running": self.mean_activity(z), "n_seen": n_seen}
+
+
+def bernoulli_divergence(p: Tensor | float, q: Tensor) -> Tensor:
+    """KL(p, q) of Bernoulli variables with these probabilities, in nats; q is kept off 0 and 1 by its rounding."""
+    p = torch.as_tensor(p, dtype=q.dtype, device=q.device)
+    q = q.clamp(torch.finfo(q.dtype).tiny, 1 - torch.finfo(q.dtype).eps)
+    return torch.xlogy(p, p / q) + torch.xlogy(1 - p, (1 - p) / (1 - q))
+
+
+class KLSparsity(MeanActivity):
+    r"""The KL sparsity of sigmoid units (Ng, 2011): each should be active at a given share of its range on average.
+
+    .. math:: \Omega = \beta \sum_j \rho \log \frac{\rho}{\rho_j} + (1 - \rho) \log \frac{1 - \rho}{1 - \rho_j}
+
+    with rho_j the mean activity of unit j, a running mean in training.
+
+    Parameters
+    ----------
+    activity : float
+        rho, above 0 and below 1.
+    weight : float
+        beta, in nats a row.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from eigencode import Composition
+    >>> from eigencode.parts import MLP, Sigmoid
+    >>> penalty = KLSparsity(activity=0.1, weight=3.0)
+    >>> model = Composition(MLP(), MLP(), code=Sigmoid(0.1), penalties=[penalty])
+    >>> model.setup(n_features=4, n_components=2, generator=torch.Generator().manual_seed(0))
+    >>> bool(penalty(model(torch.zeros(5, 4)), model) < 1e-6)  # at rest, both units are as active as they should be
+    True
+    """
+
+    def __init__(self, activity: float = 0.05, weight: float = 1.0) -> None:
+        super().__init__()
+        self.activity = activity
+        self.weight = weight
+
+    def setup(self, sizes: Sizes) -> None:
+        """Check the arguments."""
+        super().setup(sizes)
+        self.require_number("weight", closed=True)
+
+    def forward(self, trace: Trace, composition: Composition) -> Tensor:
+        """Beta times the divergence summed over the units, a scalar."""
+        return self.weight * bernoulli_divergence(self.activity, self.mean_activity(trace.z)).sum()

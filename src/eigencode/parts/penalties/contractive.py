@@ -1,0 +1,160 @@
+r"""The contractive penalty: codes that answer little to a move of their row."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, get_args
+
+import torch
+from torch import Tensor
+
+from eigencode.errors import OptionError, did_you_mean
+from eigencode.options import Estimate
+from eigencode.parts.base import Sizes
+from eigencode.parts.penalties.base import Penalty
+
+if TYPE_CHECKING:
+    from eigencode.model.composition import Composition, Trace
+    from eigencode.model.initialization import LinearProblem, LinearStart
+
+MOST_PASSES = 8
+"""Passes that 'auto' spends on the exact norm: about five times the work of a step without; an estimate doubles it."""
+
+
+class Contractive(Penalty):
+    r"""The squared norm of the encoder's Jacobian, J = dh/dx for the mean code h (Rifai et al., 2011).
+
+    .. math:: \Omega(x) = \lambda \lVert J(x) \rVert_F^2 = \lambda \sum_{ij} (\partial h_i / \partial x_j)^2
+
+    It is taken at the clean row, whatever corruption the encoder sees in training: a denoising and contractive
+    autoencoder learns to undo large noise, and is flat around the data itself. For one layer h = s(Wx + b) it is
+
+    .. math:: \lVert J \rVert_F^2 = \sum_j s'(a_j)^2 \lVert W_j \rVert^2
+
+    and one hidden layer has a closed form too. Other encoders take min(k, d) passes for it, or one for an unbiased
+    estimate from random signs v (Hutchinson, 1990), :math:`\lVert J^\top v \rVert^2`.
+
+    For linear maps it is weight decay on the encoder. If the decoder is tied, the optimum keeps
+
+    .. math:: s_i = (1 - \lambda / (2 l_i))_+
+
+    of the direction with eigenvalue l. If not, there is none: with every halving of the codes, which a decoder twice
+    as large makes up for, the penalty falls to a quarter. That is so for any units that halve with their input, and
+    for layers tied beside a linear path, whose factors of their own take the decoder's part; `warn_about` says so.
+
+    Parameters
+    ----------
+    weight : float
+        lambda, for columns in scaled units and the squared error, or nats, of a row.
+    estimate : {'auto', 'exact', 'hutchinson'}
+        'auto' is exact where there is a closed form or no more than 8 passes are needed, else Hutchinson's estimate.
+        `describe` says which it is.
+
+    Raises
+    ------
+    OptionError
+        In ``setup``, if the weight is negative or the estimate unknown.
+
+    Examples
+    --------
+    >>> from eigencode import Autoencoder
+    >>> from sklearn.datasets import load_wine
+    >>> X = load_wine().data
+    >>> options = {"tied": True, "init": "random", "max_epochs": 20, "random_state": 0}
+    >>> model = Autoencoder(2, penalties=[Contractive(weight=1.0)], **options).fit(X)
+    >>> norms = [(m.jacobian_spectrum(X) ** 2).sum() for m in (model, Autoencoder(2, **options).fit(X))]
+    >>> bool(norms[0] < norms[1])
+    True
+    """
+
+    ignores_idle_components = True
+    sees_draws = False
+
+    def __init__(self, weight: float = 0.1, estimate: Estimate = "auto") -> None:
+        super().__init__()
+        self.weight = weight
+        self.estimate = estimate
+
+    def setup(self, sizes: Sizes) -> None:
+        """Check the arguments."""
+        self.require_number("weight", closed=True)
+        known = get_args(Estimate)
+        if self.estimate not in known:
+            raise OptionError(
+                f"The 'estimate' parameter of Contractive must be one of {', '.join(map(repr, known))}",
+                got=f"{self.estimate!r} instead",
+                hint=did_you_mean(self.estimate, known),
+            )
+
+    def draws_noise(self, composition: Composition) -> bool:
+        """Whether the norm is estimated."""
+        if self.estimate == "auto":
+            return _n_passes(composition) > MOST_PASSES
+        return self.estimate == "hutchinson"
+
+    def draw_noise(self, n_rows: int, composition: Composition, generator: torch.Generator) -> Tensor | None:
+        """Random signs, shape (n, k), where the norm is estimated."""
+        if not self.draws_noise(composition):
+            return None
+        shape = (n_rows, composition.n_components)
+        return 2.0 * torch.randint(2, shape, generator=generator, device=generator.device) - 1.0
+
+    def forward(self, trace: Trace, composition: Composition, noise: Tensor | None = None) -> Tensor:
+        """The penalty of each row, shape (n,): estimated from noise, exact without."""
+        # Jacobians know compositions, and compositions are made of parts: this part can meet them in use only.
+        from eigencode.model.jacobians import hutchinson, squared_frobenius
+
+        if noise is not None:
+            return self.weight * hutchinson(composition, trace.x, noise)
+        output = trace.output if trace.x_tilde is trace.x else None
+        return self.weight * squared_frobenius(composition, trace.x, output=output)
+
+    def describe(self, composition: Composition) -> str:
+        """How the norm is found."""
+        if self.draws_noise(composition):
+            return "by Hutchinson's estimate, one pass a batch"
+        n_passes = _n_passes(composition)
+        return f"exact, in {n_passes} passes a batch" if n_passes else "exact, in closed form"
+
+    def warn_about(self, composition: Composition) -> str | None:
+        """Say so where the penalty has no minimum."""
+        is_settled = composition.weight_prior is not None or (
+            composition.prior is not None and composition.code.is_stochastic
+        )
+        if self.weight == 0 or is_settled or not _scales_with_its_input(composition):
+            return None
+        if not composition.decoder.is_tied:
+            remedy = "tied=True, a weight_prior, or a bounded code as Point('sigmoid')"
+        elif getattr(composition.encoder, "gated", False):
+            remedy = "init='random', or a weight_prior"
+        else:
+            return None
+        return (
+            "the contractive penalty has no minimum: codes can shrink without end while the decoder makes up for it; "
+            f"try {remedy}"
+        )
+
+    def linear_start(self, problem: LinearProblem) -> LinearStart | None:
+        """Keep (1 - lambda / 2l)+ of each direction in tied maps; others have no optimum."""
+        composition = problem.composition
+        variance = composition.likelihood.working_variance
+        if not composition.decoder.is_tied or variance is None or not problem.is_squared_error:
+            return None
+        # In units of the squared error, which weighs 1 / (2 variance), lambda / 2 is the weight times the variance.
+        shares = 1 - self.weight * variance / problem.eigenvalues.clamp(min=1e-300)
+        return problem.shrunk(shares.clamp(min=0))
+
+
+def _n_passes(composition: Composition) -> int:
+    """Passes that the exact norm takes for a batch of the usual size, 0 in closed form."""
+    from eigencode.model.jacobians import n_passes
+
+    return n_passes(composition, n_rows=256)
+
+
+@torch.no_grad()
+def _scales_with_its_input(composition: Composition) -> bool:
+    """Whether a code is twice as large for twice the encoder's output, as linear units are and rectified ones."""
+    like = next(composition.parameters())
+    output = torch.linspace(-2, 2, composition.code.width(composition.n_components)).to(like)[None]
+    once, twice = (composition.code(factor * output).mean for factor in (1, 2))
+    return torch.allclose(2 * once, twice)

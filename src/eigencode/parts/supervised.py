@@ -1,0 +1,192 @@
+"""Labels as further columns: the parts that make a supervised model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from eigencode.parts.base import Sizes
+from eigencode.parts.distributions import Distribution
+from eigencode.parts.likelihoods.base import Likelihood
+from eigencode.parts.networks.base import Network
+from eigencode.parts.networks.chains import Within
+from eigencode.parts.penalties.base import Penalty
+from eigencode.parts.weight_priors import GaussianWeights
+
+if TYPE_CHECKING:
+    from eigencode.model.composition import Composition, Trace
+    from eigencode.model.initialization import LinearProblem
+
+
+class FirstColumns(Within):
+    """A network that sees the first columns only: the encoder of a row's features, blind to its labels.
+
+    Parameters
+    ----------
+    network : Network
+        The network.
+    n_columns : int
+        How many columns it sees.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from eigencode.parts import MLP
+    >>> network = FirstColumns(MLP(), n_columns=2)
+    >>> network.setup(3, 1, torch.Generator().manual_seed(0))
+    >>> x = torch.tensor([[1.0, 2.0, 3.0], [1.0, 2.0, 9.0]])
+    >>> y = network(x)
+    >>> bool(y[0] == y[1])
+    True
+    """
+
+    def __init__(self, network: Network, n_columns: int) -> None:
+        super().__init__()
+        self.network = network
+        self.n_columns = n_columns
+
+    def setup(self, n_inputs: int, n_outputs: int, generator: torch.Generator) -> None:
+        """Make the network's tensors."""
+        self.network.setup(self.n_columns, n_outputs, generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the network to the first columns of rows of shape (n, n_inputs)."""
+        return self.network(x[:, : self.n_columns])
+
+
+class LastColumns(Likelihood):
+    """A likelihood of the last columns only: p(y|z), where the row is (x, y).
+
+    Parameters
+    ----------
+    likelihood : Likelihood
+        Of these columns.
+    n_columns : int
+        How many they are.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from eigencode.parts import GaussianLikelihood
+    >>> part = LastColumns(GaussianLikelihood(), n_columns=1)
+    >>> part.target(torch.tensor([[1.0, 2.0, 3.0]]))
+    tensor([[3.]])
+    """
+
+    def __init__(self, likelihood: Likelihood, n_columns: int) -> None:
+        super().__init__()
+        self.likelihood = likelihood
+        self.n_columns = n_columns
+
+    def setup(self, sizes: Sizes) -> None:
+        """Make the likelihood's tensors for its columns."""
+        self.likelihood.setup(_of_columns(sizes, slice(-self.n_columns, None)))
+
+    @property
+    def in_data_units(self) -> bool:  # type: ignore[override]
+        """Whether the columns are judged in the data's own units."""
+        return self.likelihood.in_data_units
+
+    @property
+    def scales_logarithms(self) -> bool:  # type: ignore[override]
+        """Whether the columns are scaled by their logarithms."""
+        return self.likelihood.scales_logarithms
+
+    def width(self, n_features: int) -> int:
+        """Numbers the decoder gives for each row."""
+        return self.likelihood.width(self.n_columns)
+
+    def target(self, x: Tensor) -> Tensor:
+        """The last columns of scaled rows of shape (n, d), in the units that the distribution is over."""
+        return self.likelihood.target(x[:, -self.n_columns :])
+
+    def scaled_mean(self, p: Distribution) -> Tensor:
+        """The mean of a distribution in the model's units, shape (n, n_columns)."""
+        return self.likelihood.scaled_mean(p)
+
+    def calibrate(self, x: Tensor, output: Tensor) -> None:
+        """Set the likelihood's own parameters to their best for outputs of scaled rows."""
+        self.likelihood.calibrate(x[:, -self.n_columns :], output)
+
+    def constant(self, x: Tensor) -> Tensor:
+        """The decoder's best output that ignores the code."""
+        return self.likelihood.constant(x[:, -self.n_columns :])
+
+    def forward(self, output: Tensor) -> Distribution:
+        """The distribution of the last columns."""
+        return self.likelihood(output)
+
+
+class HeadWeights(GaussianWeights):
+    r"""Independent normal weights of the decoder alone: ridge or logistic regression's penalty, for a linear head.
+
+    .. math:: -\log p(w) = \frac{\lVert w \rVert^2}{2 \sigma_w^2} + \mathrm{const}
+
+    Parameters
+    ----------
+    variance : float
+        sigma_w^2.
+    """
+
+    def __init__(self, variance: float = 1.0) -> None:
+        super().__init__(variance)
+
+    def linear_start(self, problem: LinearProblem) -> None:
+        """No closed form."""
+
+    def _squares(self, composition: Composition) -> Iterator[tuple[Tensor, Tensor]]:
+        """The decoder's squared weights with their variance."""
+        for p in composition.decoder.parameters():
+            if p.dim() > 1:
+                yield p.square(), p.new_tensor(self.variance)
+
+
+class Reconstruction(Penalty):
+    r"""The reconstruction of the first columns, beside what else is asked of the code.
+
+    .. math:: \Omega = -w \log p(x|z)
+
+    It keeps a code that is fine-tuned on labels one from which the features can be rebuilt.
+
+    Parameters
+    ----------
+    decoder : Network
+        From codes to features.
+    likelihood : Likelihood
+        Of the features.
+    n_columns : int
+        How many features there are.
+    weight : float
+        w.
+    """
+
+    def __init__(self, decoder: Network, likelihood: Likelihood, n_columns: int, weight: float = 1.0) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.likelihood = likelihood
+        self.n_columns = n_columns
+        self.weight = weight
+
+    def setup(self, sizes: Sizes) -> None:
+        """Check the weight and make the tensors; the decoder's weights are to be given afterwards."""
+        self.require_number("weight")
+        self.likelihood.setup(_of_columns(sizes, slice(self.n_columns)))
+        self.decoder.setup(sizes.n_components, self.likelihood.width(self.n_columns), torch.Generator())
+
+    def forward(self, trace: Trace, composition: Composition) -> Tensor:
+        """-w log p(x|z) of each row, in nats, shape (n,)."""
+        cells = self.likelihood(self.decoder(trace.z)).log_prob(self.likelihood.target(trace.x[:, : self.n_columns]))
+        if trace.observed is not None:
+            cells = torch.where(trace.observed[:, : self.n_columns], cells, 0.0)
+        return -self.weight * cells.sum(-1)
+
+
+def _of_columns(sizes: Sizes, columns: slice) -> Sizes:
+    """What is known of some of the columns."""
+    units = sizes.units.of_columns(columns)
+    low, high = sizes.low[columns], sizes.high[columns]
+    return replace(sizes, n_features=len(low), units=units, low=low, high=high)
