@@ -19,7 +19,7 @@ SOURCE = Path(eigencode.__file__).parent
 
 # A module may import from its own layer and from those before it.
 LAYERS = [
-    {"_version", "errors", "options", "domains", "progress", "invocation"},
+    {"_version", "errors", "options", "domains", "progress", "invocation", "batch"},
     {"parts"},
     {"data"},
     {"model"},

@@ -1,0 +1,62 @@
+"""Batch: some rows, which of their cells are known, and what each row weighs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Scaled rows as everything that is asked about rows takes them.
+
+    Attributes
+    ----------
+    x : Tensor
+        Scaled cells, shape (..., n, d), with 0 in hidden ones, whatever was given there: NaN, infinity, a number.
+    observed : Tensor or None
+        True where a cell is known, False where it is hidden, shape (..., n, d); None where all are known.
+    weight : Tensor or None
+        Weight of each row, with mean 1 over all rows, shape (..., n); None where all weigh the same.
+    """
+
+    x: Tensor
+    observed: Tensor | None = None
+    weight: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.observed is not None:
+            # Selected and not multiplied, so that no bit of a hidden cell goes any further.
+            object.__setattr__(self, "x", self.x.where(self.observed, 0.0))
+
+    def __len__(self) -> int:
+        return self.x.shape[-2]
+
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """All of it in turn, as functions of tensors take it."""
+        return self.x, self.observed, self.weight
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        """The batch that a function of tensors with an axis of rows makes of each of its own."""
+        x, observed, weight = (None if tensor is None else function(tensor) for tensor in self.tensors)
+        assert x is not None
+        return Batch(x, observed, weight)
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on a device, sent without waiting for it."""
+        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def split(self, n_rows: int) -> Iterator[Batch]:
+        """Rows of shape (n, d) in order, in blocks of at most so many that are as equal as can be."""
+        n_blocks = max(-(-len(self) // n_rows), 1)
+        first = 0
+        for number in range(n_blocks):
+            last = first + len(self) // n_blocks + (number < len(self) % n_blocks)
+            yield self.map(lambda tensor, rows=slice(first, last): tensor[rows])
+            first = last
