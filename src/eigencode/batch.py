@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -58,5 +59,5 @@ class Batch:
         first = 0
         for number in range(n_blocks):
             last = first + len(self) // n_blocks + (number < len(self) % n_blocks)
-            yield self.map(lambda tensor, rows=slice(first, last): tensor[rows])
+            yield self.map(itemgetter(slice(first, last)))
             first = last
