@@ -138,8 +138,7 @@ def test_noise_is_drawn_outside_and_reaches_the_penalty_through_the_objective():
 class Jitter(Penalty):
     """A penalty of a user's own that draws noise of its own."""
 
-    def draws_noise(self, composition):
-        return True
+    is_stochastic = True
 
     def draw_noise(self, n_rows, composition, generator):
         return torch.randn(n_rows, composition.n_components, generator=generator)
@@ -186,7 +185,9 @@ def test_auto_is_exact_where_that_is_cheap(encoder, k, code, expected):
         model.is_stochastic == ("Hutchinson" in expected) == (model.draw_noise(4, generator()).penalties[0] is not None)
     )
     assert Contractive(estimate="exact").describe(model).startswith("exact")
-    assert Contractive(estimate="hutchinson").draws_noise(model)
+    estimated = Contractive(estimate="hutchinson")
+    estimated.join(model)
+    assert estimated.is_stochastic
 
 
 def test_a_wide_code_of_few_columns_takes_as_many_passes_as_columns():

@@ -144,6 +144,8 @@ def test_a_model_that_breaks_leaves_the_others_alone():
 class Pointed(Penalty):
     """A penalty that looks at a value, which no vectorised pass can."""
 
+    numbers = ("weight",)
+
     def __init__(self, weight: float = 0.1) -> None:
         super().__init__()
         self.weight = weight
@@ -323,8 +325,10 @@ def test_narrow_models_go_on_when_the_widest_has_ended():
     assert [one.history_[-1]["epoch"] for one in together] == [6, 2]
 
 
-class Unannotated(Penalty):
+class Declared(Penalty):
     """A penalty of a user's, whose argument may be written in any type."""
+
+    numbers = ("weight",)
 
     def __init__(self, weight=0.1, squared=True):
         super().__init__()
@@ -341,7 +345,7 @@ def test_the_type_in_which_a_number_is_written_changes_nothing():
 
     def model(weight, **given):
         options = {"hidden": (4,), "optimizer": "adam", "max_epochs": 2, "random_state": 0}
-        return Autoencoder(3, penalties=[Unannotated(weight, **given)], **options)
+        return Autoencoder(3, penalties=[Declared(weight, **given)], **options)
 
     weights = [0.1, 0.2, 1, 2, np.float32(3), np.int64(4), np.float64(5)]
     models = [model(weight) for weight in weights]

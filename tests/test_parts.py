@@ -13,14 +13,21 @@ from eigencode import Composition, Objective
 from eigencode.errors import OptionError
 from eigencode.parts import (
     MLP,
+    BernoulliLikelihood,
+    Contractive,
     Custom,
+    Delta,
     GaussianLikelihood,
     GaussianNoise,
+    GaussianWeights,
+    KLSparsity,
     LaplacePrior,
     LinearPath,
+    Masking,
     Part,
     Penalty,
     Point,
+    SaltAndPepper,
 )
 
 PARTS = [
@@ -191,6 +198,54 @@ def test_unobserved_cells_count_for_nothing(composition):
     objective = Objective()
     losses = [objective(composition, composition(rows, observed=observed)) for rows in (x, other)]
     torch.testing.assert_close(losses[0], losses[1])
+
+
+class Shifted:
+    """Not a part: a method that a class may take before a part's own."""
+
+    def forward(self, output):
+        return Delta(output - output.mean(-1, keepdim=True))
+
+
+class Mixed(Shifted, Point):
+    """A part by a mixin."""
+
+
+class Silent(KLSparsity):
+    """A penalty that is computed in another way, and says nothing of it."""
+
+    def forward(self, trace, composition):
+        return self.weight * (trace.z.mean(0) - self.activity).abs().sum()
+
+
+class Said(Silent):
+    numbers = ("weight",)
+
+
+class Blurred(GaussianNoise):
+    """A subclass that computes what its parent does."""
+
+
+@pytest.mark.parametrize(
+    ("cls", "name", "expected"),
+    [
+        (Point, "is_elementwise", True),
+        (Mixed, "is_elementwise", False),
+        (Mixed, "is_identity", False),
+        (Mixed, "ignores_idle_components", False),
+        (KLSparsity, "numbers", ("activity", "weight")),
+        (Silent, "numbers", ()),
+        (Said, "numbers", ("weight",)),
+        (Blurred, "numbers", ("variance",)),
+        (Masking, "numbers", ("fraction", "value")),
+        (SaltAndPepper, "numbers", ("fraction",)),
+        (GaussianWeights, "ignores_idle_components", True),
+        (BernoulliLikelihood, "ignores_idle_components", True),
+        (type("Own", (Contractive,), {"forward": lambda *_: None}), "sees_draws", True),
+    ],
+)
+def test_what_is_declared_of_a_method_does_not_outlive_it(cls, name, expected):
+    assert getattr(cls(), name) == expected
 
 
 def test_all_public_parts_are_documented_with_an_example():

@@ -131,6 +131,8 @@ class Composition(Part):
     (torch.Size([3, 2]), torch.Size([3, 5]))
     """
 
+    paddable = ("n_components",)
+
     def __init__(
         self,
         encoder: Network,
@@ -226,8 +228,7 @@ class Composition(Part):
     @property
     def is_stochastic(self) -> bool:
         """Whether a training pass draws anything at random."""
-        penalties = any(penalty.draws_noise(self) for penalty in self.penalties)
-        return self.corruption is not None or self.code.is_stochastic or penalties
+        return any(term.is_stochastic for term in self.terms)
 
     def draw_noise(self, n_rows: int, generator: torch.Generator) -> Noise:
         """Draw the randomness of one pass over ``n_rows`` rows."""

@@ -27,7 +27,6 @@ from torch import Tensor
 from eigencode.model.composition import Composition
 from eigencode.model.objective import Objective
 from eigencode.parts.base import Term
-from eigencode.parts.codes.base import declares
 
 EXACT_SIZE = 2048
 """Up to this many columns or rows the spectrum is found by a full eigendecomposition, about a second's work."""
@@ -320,7 +319,7 @@ def _is_linear(problem: LinearProblem) -> bool:
     composition = problem.composition
     likelihood, d = composition.likelihood, len(problem.inward)
     is_placed = not likelihood.in_data_units or likelihood.linear_start(problem) is not None
-    return declares(composition.code, "is_identity") and likelihood.width(d) == d and is_placed
+    return composition.code.is_identity and likelihood.width(d) == d and is_placed
 
 
 def _plain(problem: LinearProblem) -> LinearStart:

@@ -33,7 +33,6 @@ from torch.func import jvp, vjp, vmap
 
 from eigencode.errors import OptionError
 from eigencode.model.composition import Composition
-from eigencode.parts.codes.base import declares
 from eigencode.parts.networks.base import is_elementwise
 from eigencode.parts.networks.dense import MLP, LinearPath
 
@@ -134,7 +133,7 @@ def is_one_layer(composition: Composition) -> bool:
     declares ``is_elementwise``.
     """
     encoder, code, k = composition.encoder, composition.code, composition.n_components
-    is_elementwise = code.width(k) == k and declares(code, "is_elementwise")
+    is_elementwise = code.width(k) == k and code.is_elementwise
     return is_elementwise and type(encoder) is MLP and not encoder.hidden
 
 
@@ -291,7 +290,7 @@ class _HiddenLayer:
         encoder = composition.encoder
         network = encoder.network if type(encoder) is LinearPath else encoder
         code, k = composition.code, composition.n_components
-        is_identity = code.width(k) == k and declares(code, "is_identity")
+        is_identity = code.width(k) == k and code.is_identity
         if not is_identity or type(network) is not MLP or len(network.hidden) != 1:
             return None
         if not is_elementwise(network.activation):

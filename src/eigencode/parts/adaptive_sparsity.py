@@ -159,6 +159,8 @@ class AdaptiveLaplace(TargetActivity, Prior):
     True
     """
 
+    numbers = ("active",)
+
     rate: Tensor
 
     def __init__(self, active: float = 1.0) -> None:
@@ -233,6 +235,8 @@ class AdaptiveKLSparsity(TargetActivity, MeanActivity):
     >>> bool(0.09 < model.transform(X).mean() < 0.11)
     True
     """
+
+    numbers = ("activity",)
 
     target: Tensor
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Real
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from sklearn.base import clone
@@ -92,6 +92,19 @@ class Sizes:
                 object.__setattr__(self, name, value)
 
 
+CLAIMS: Mapping[str, Any] = {
+    "numbers": (),
+    "paddable": (),
+    "is_elementwise": False,
+    "is_identity": False,
+    "ignores_idle_components": False,
+    "sees_draws": True,
+}
+"""What a class may declare of the methods below, and what holds where nothing is declared."""
+
+CLAIMED_OF = ("forward", "log_prob", "divergence", "cost")
+
+
 class Part(nn.Module):
     """A module made of its constructor's arguments: a network, or a term of the formula.
 
@@ -99,12 +112,38 @@ class Part(nn.Module):
     tensors appear in ``setup``, when the sizes are known. From that alone come ``clone``, ``repr``, nested
     parameters for grid searches, and saving as JSON.
 
+    What else is to be known of a part is declared by attributes of its class, and never guessed. What is not declared
+    is taken for the slower and safer case. A subclass that overrides ``forward``, ``log_prob``, ``divergence`` or
+    ``cost`` computes something else, and so declares anew: it does not inherit what was said of the method before.
+
     Examples
     --------
     >>> from eigencode.parts import MLP
     >>> MLP(hidden=(32, 16)).get_params()
     {'hidden': (32, 16), 'activation': 'gelu'}
+
+    >>> from eigencode.parts import Delta, Point
+    >>> class Softmax(Point):
+    ...     def forward(self, output):
+    ...         return Delta(output.softmax(-1))
+    >>> Point().is_elementwise, Softmax().is_elementwise
+    (True, False)
     """
+
+    numbers: ClassVar[tuple[str, ...]] = ()
+    """Arguments that, where they are numbers, are used in arithmetic on tensors alone, so that a tensor of no axes
+    could stand in their place. Models that are trained as one may differ in them; any other argument decides on what
+    is computed, and models that differ in one are trained apart."""
+
+    paddable: ClassVar[tuple[str, ...]] = ()
+    """Attributes that count units: a model with fewer of them may be trained as one of more, with weights at zero."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name, undeclared in CLAIMS.items():
+            claimant = next((base for base in cls.__mro__ if name in vars(base)), cls)
+            if any(_is_overridden(cls, claimant, method) for method in CLAIMED_OF):
+                setattr(cls, name, undeclared)
 
     @classmethod
     def _parameter_names(cls) -> list[str]:
@@ -159,6 +198,13 @@ class Part(nn.Module):
         return f"{type(self).__name__}({', '.join(said)})"
 
 
+def _is_overridden(cls: type, claimant: type, method: str) -> bool:
+    """Whether a class computes by another method than the class that made a claim; abstract ones compute nothing."""
+    known = getattr(claimant, method, None)
+    is_concrete = known is not None and known is not nn.Module.forward
+    return is_concrete and not getattr(known, "__isabstractmethod__", False) and getattr(cls, method) is not known
+
+
 class Term(Part):
     """A term of the formula that is not a network: a code, likelihood, corruption, prior or penalty.
 
@@ -168,6 +214,9 @@ class Term(Part):
 
     reweights: bool = False
     """Whether this term, though it shrinks nothing itself, changes what the others' shrinkage would have to be."""
+
+    is_stochastic: bool = False
+    """Whether a training pass draws noise for it, by ``draw_noise``."""
 
     ignores_idle_components: bool = False
     """Whether components of the code that are zero for every row, and reach nothing, would change nothing here."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ class Corruption(Term):
     """Damages the input from noise that is drawn outside."""
 
     ignores_idle_components = True
+    is_stochastic = True
 
     @abstractmethod
     def draw_noise(self, n_rows: int, n_features: int, generator: torch.Generator) -> Tensor:
@@ -64,6 +65,8 @@ class GaussianNoise(Corruption):
     tensor([[ 0.5000, -1.0000]])
     """
 
+    numbers = ("variance",)
+
     def __init__(self, variance: float = 0.1) -> None:
         super().__init__()
         self.variance = variance
@@ -93,6 +96,8 @@ class CellwiseCorruption(Corruption):
 
     A subclass has the argument ``fraction``, which is p, and says by what a cell is replaced.
     """
+
+    numbers: ClassVar[tuple[str, ...]] = ("fraction",)
 
     fraction: float
 
@@ -195,6 +200,8 @@ class Masking(CellwiseCorruption):
     >>> noise(torch.ones(1, 3), torch.tensor([[0.1, 0.4, 0.9]]))
     tensor([[0., 0., 1.]])
     """
+
+    numbers = ("fraction", "value")
 
     filling: Tensor
 

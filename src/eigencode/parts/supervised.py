@@ -164,6 +164,8 @@ class Reconstruction(Penalty):
         w.
     """
 
+    numbers = ("weight",)
+
     def __init__(self, decoder: Network, likelihood: Likelihood, n_columns: int, weight: float = 1.0) -> None:
         super().__init__()
         self.decoder = decoder

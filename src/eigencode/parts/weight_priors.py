@@ -67,6 +67,9 @@ class GaussianWeights(WeightPrior):
     True
     """
 
+    numbers = ("variance",)
+    ignores_idle_components = True
+
     def __init__(self, variance: float | Sequence[float] = 1.0) -> None:
         super().__init__()
         self.variance = variance

@@ -12,13 +12,12 @@ A narrower model is a wide one with weights at zero that never move: its own ini
 from __future__ import annotations
 
 import copy
-import inspect
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -472,22 +471,9 @@ def _one_each(parts: Sequence[Tensor], own: Sequence[Tensor]) -> list[Tensor]:
 
 
 def is_number(module: nn.Module, name: str, value: Any) -> bool:
-    """Whether a value is a number that arithmetic uses, and no count that decides on shapes.
-
-    An int may be either, and is a number where a float could stand: the constructor's annotation or default says so,
-    and where it says nothing, of a part that is not annotated, the probe finds out what it is. The type in which a
-    number is written so changes nothing, but a bool is none.
-    """
-    if not isinstance(value, Real) or isinstance(value, bool | np.bool_):
-        return False
-    if not isinstance(value, Integral):
-        return True
-    parameter = inspect.signature(type(module).__init__).parameters.get(name)
-    if parameter is None:
-        return False
-    if parameter.annotation is parameter.empty:
-        return isinstance(module, Part) or isinstance(parameter.default, float)
-    return "float" in str(parameter.annotation)
+    """Whether a value is a number that models of one program may differ in: its part declares so, in ``numbers``."""
+    is_real = isinstance(value, Real) and not isinstance(value, bool | np.bool_)
+    return is_real and isinstance(module, Part) and name in module.numbers
 
 
 def _differing(compositions: Sequence[Composition]) -> dict[tuple[str, str], Tensor]:

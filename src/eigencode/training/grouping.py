@@ -18,9 +18,6 @@ from eigencode.training.optimizers import ClippedAdam
 from eigencode.training.rng import has_random_layers
 from eigencode.training.state import TrainingState
 
-WIDTHS = ("hidden", "in_features", "out_features", "n_components")
-"""Attributes that say a width: models may differ in them, for their weights say it too."""
-
 ALONE_FROM = 5e7
 """Multiply-adds of a step from which arithmetic outweighs dispatch, so that company saves nothing."""
 
@@ -165,7 +162,7 @@ def _described(module: nn.Module, has_idle: bool) -> Iterator[tuple[str, str]]:
             continue
         if is_number(module, name, value):
             yield name, "a number"
-        elif name in WIDTHS and (has_idle or name != "n_components"):
+        elif name in getattr(type(module), "paddable", ()) and (has_idle or name != "n_components"):
             yield name, "a width" if isinstance(value, Integral) else f"{len(value)} widths"
         elif isinstance(value, Sequence) and any(isinstance(item, nn.Module) for item in value):
             yield name, f"{len(value)} modules"

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from eigencode.parts.base import Term
-
-if TYPE_CHECKING:
-    pass
 
 
 class Posterior(Protocol):
@@ -39,17 +36,13 @@ class Code(Term):
     distribution itself.
     """
 
-    is_stochastic: bool = False
-    """Whether a code is drawn, so that a pass takes noise."""
-
     is_ordered: bool = False
     """Whether the first components are worth the most, so that a shorter code is a prefix of a longer one."""
 
     is_elementwise: bool = False
     """Whether component j of the mean code is a function of number j of the encoder's output alone.
 
-    The Jacobian of an encoder of one layer is then known in closed form. A subclass with a ``forward`` of its own
-    declares it anew; see `declares`.
+    The Jacobian of an encoder of one layer is then known in closed form.
     """
 
     is_identity: bool = False
@@ -70,24 +63,3 @@ class Code(Term):
     @abstractmethod
     def forward(self, output: Tensor) -> Posterior:
         """The distribution q(z|x) of an encoder's output of shape (n, width)."""
-
-
-def declares(code: Code, name: str) -> bool:
-    """Whether a code says a property of its ``forward``, by an attribute that is at least as near as that method.
-
-    What a class says of itself is not taken for true of a subclass that computes something else.
-
-    Examples
-    --------
-    >>> from eigencode.parts import Point
-    >>> from eigencode.parts.distributions import Delta
-    >>> class Softmax(Point):
-    ...     def forward(self, output):
-    ...         return Delta(output.softmax(-1))
-    >>> declares(Point(), "is_elementwise"), declares(Softmax(), "is_elementwise")
-    (True, False)
-    """
-    if name in vars(code):
-        return bool(vars(code)[name])
-    said = next(cls for cls in type(code).__mro__ if name in vars(cls) or "forward" in vars(cls))
-    return name in vars(said) and bool(getattr(code, name))

@@ -86,7 +86,6 @@ class GaussianCode(Code):
     """
 
     ignores_idle_components = True
-
     is_stochastic = True
     is_elementwise = True
     is_identity = True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +11,6 @@ from eigencode.parts.base import Sizes
 from eigencode.parts.codes.base import Code
 from eigencode.parts.distributions import Delta
 from eigencode.parts.networks.base import activation_module, is_elementwise
-
-if TYPE_CHECKING:
-    pass
 
 
 class Point(Code):

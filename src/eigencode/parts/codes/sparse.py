@@ -138,6 +138,7 @@ class ThresholdedReLU(ThresholdedCode):
     """
 
     is_elementwise = True
+    numbers = ("active",)
 
     threshold: Tensor
     spread: Tensor
@@ -210,6 +211,7 @@ class Sigmoid(ThresholdedCode):
     """
 
     is_elementwise = True
+    numbers = ("activity",)
 
     def __init__(self, activity: float = 0.05) -> None:
         super().__init__()

@@ -48,14 +48,22 @@ ELEMENTWISE: tuple[type[nn.Module], ...] = (
 
 
 def is_elementwise(activation: str | nn.Module) -> bool:
-    """Whether an activation is known to be elementwise: by name or one of torch's, while a module of others may be any.
+    """Whether an activation is known to be elementwise: by name, one of torch's, or declared by a module's own class.
 
     Examples
     --------
     >>> is_elementwise("tanh"), is_elementwise(nn.Softmax(dim=1))
     (True, False)
+    >>> class Sine(nn.Module):
+    ...     is_elementwise = True
+    ...
+    ...     def forward(self, x):
+    ...         return x.sin()
+    >>> is_elementwise(Sine())
+    True
     """
-    return isinstance(activation, str) or type(activation) in ELEMENTWISE
+    kind = type(activation)
+    return isinstance(activation, str) or kind in ELEMENTWISE or vars(kind).get("is_elementwise", False) is True
 
 
 class Undrawn:
@@ -70,6 +78,8 @@ class Undrawn:
 
 class Linear(Undrawn, nn.Linear):
     """A linear layer, undrawn."""
+
+    paddable = ("in_features", "out_features")
 
 
 def linear_layer(n_inputs: int, n_outputs: int, generator: torch.Generator) -> nn.Linear:

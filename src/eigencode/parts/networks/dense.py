@@ -33,6 +33,8 @@ class MLP(Network):
     torch.Size([4, 2])
     """
 
+    paddable = ("hidden",)
+
     def __init__(self, hidden: Sequence[int] = (), activation: str | nn.Module = "gelu") -> None:
         super().__init__()
         self.hidden = hidden

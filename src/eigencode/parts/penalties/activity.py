@@ -85,6 +85,8 @@ class KLSparsity(MeanActivity):
     True
     """
 
+    numbers = ("activity", "weight")
+
     def __init__(self, activity: float = 0.05, weight: float = 1.0) -> None:
         super().__init__()
         self.activity = activity

@@ -50,6 +50,8 @@ class AuxiliaryLoss(Penalty):
     >>> model = Autoencoder(200, hidden=(), code=TopK(5), decoder=Dictionary(), penalties=[AuxiliaryLoss()])
     """
 
+    numbers = ("weight", "window")
+
     idle: Tensor
     patience: Tensor
 

@@ -24,6 +24,8 @@ class Penalty(Term):
     >>> from eigencode import Autoencoder
     >>> from eigencode.parts import Penalty
     >>> class Smoothness(Penalty):
+    ...     numbers = ("weight",)
+    ...
     ...     def __init__(self, weight=0.1):
     ...         super().__init__()
     ...         self.weight = weight
@@ -41,12 +43,8 @@ class Penalty(Term):
     one, and counts by the mean of its answers; any other is asked once.
     """
 
-    def draws_noise(self, composition: Composition) -> bool:
-        """Whether the penalty is an estimate in a model of this kind, which takes noise."""
-        return False
-
     def draw_noise(self, n_rows: int, composition: Composition, generator: torch.Generator) -> Tensor | None:
-        """The noise of one batch, or None where the penalty is deterministic."""
+        """The noise of one batch where the penalty declares ``is_stochastic``, else None."""
         return None
 
     @abstractmethod

@@ -68,6 +68,7 @@ class Contractive(Penalty):
 
     ignores_idle_components = True
     sees_draws = False
+    numbers = ("weight",)
 
     def __init__(self, weight: float = 0.1, estimate: Estimate = "auto") -> None:
         super().__init__()
@@ -85,15 +86,18 @@ class Contractive(Penalty):
                 hint=did_you_mean(self.estimate, known),
             )
 
-    def draws_noise(self, composition: Composition) -> bool:
-        """Whether the norm is estimated."""
+    def join(self, composition: Composition) -> None:
+        """Settle whether the norm of this model is estimated."""
+        self.is_stochastic = self._is_estimated(composition)
+
+    def _is_estimated(self, composition: Composition) -> bool:
         if self.estimate == "auto":
             return _n_passes(composition) > MOST_PASSES
         return self.estimate == "hutchinson"
 
     def draw_noise(self, n_rows: int, composition: Composition, generator: torch.Generator) -> Tensor | None:
         """Random signs, shape (n, k), where the norm is estimated."""
-        if not self.draws_noise(composition):
+        if not self._is_estimated(composition):
             return None
         shape = (n_rows, composition.n_components)
         return 2.0 * torch.randint(2, shape, generator=generator, device=generator.device) - 1.0
@@ -110,7 +114,7 @@ class Contractive(Penalty):
 
     def describe(self, composition: Composition) -> str:
         """How the norm is found."""
-        if self.draws_noise(composition):
+        if self._is_estimated(composition):
             return "by Hutchinson's estimate, one pass a batch"
         n_passes = _n_passes(composition)
         return f"exact, in {n_passes} passes a batch" if n_passes else "exact, in closed form"
