@@ -1,6 +1,6 @@
 """Flags from options: what ``eigencode fit`` and ``sweep`` can be told is what the estimators can be told, said once.
 
-A kind of autoencoder is one of the package's public names that end in "Autoencoder"; its options are those of
+A kind of autoencoder is one of the estimators whose names end in "Autoencoder"; its options are those of
 its options class. Nothing here imports an estimator, which would import torch.
 """
 
@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union, get
 
 from cyclopts import CycloptsError, Group, MissingArgumentError, Parameter, Token
 
-import eigencode
-from eigencode import options
+from eigencode import estimators, options
 from eigencode.errors import OptionError, as_path, did_you_mean
 from eigencode.options import AutoencoderOptions, Option, options_of
 
@@ -28,9 +27,7 @@ PLAIN = "plain"
 """The kind whose options all kinds share."""
 
 KINDS = {
-    name.removesuffix("Autoencoder").lower() or PLAIN: name
-    for name in eigencode.__all__
-    if name.endswith("Autoencoder")
+    name.removesuffix("Autoencoder").lower() or PLAIN: name for name in dir(estimators) if name.endswith("Autoencoder")
 }
 """The estimator of each kind."""
 

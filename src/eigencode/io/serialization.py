@@ -176,7 +176,7 @@ class Known:
     """
 
     def __init__(self, given: Iterable[Any], estimators: Mapping[str, type]) -> None:
-        own = {name: getattr(own_parts, name) for name in own_parts.__all__}
+        own = {name: getattr(own_parts, name) for name in dir(own_parts)}
         self.parts: dict[str, Any] = {name: part for name, part in own.items() if issubclass(part, Part)}
         self.parts["Composition"] = Composition
         self.estimators: dict[str, Any] = dict(estimators)

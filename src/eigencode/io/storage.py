@@ -177,7 +177,7 @@ def load(
     """
     from eigencode import estimators
 
-    own = {name: getattr(estimators, name) for name in estimators.__all__}
+    own = {name: getattr(estimators, name) for name in dir(estimators)}
     known = Known(parts, own | {"FrozenEstimator": FrozenEstimator})
     header, tensors = _read(as_path(path))
     loading = _Loading(tensors, known, resolve_device(device), BoundedAllocation(tensors.values()))

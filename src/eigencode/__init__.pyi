@@ -1,0 +1,10 @@
+"""The public names of the package, said once."""
+
+from eigencode._version import __version__ as __version__
+from eigencode.estimators import *
+from eigencode.io.storage import load as load
+from eigencode.model.composition import Composition as Composition
+from eigencode.model.composition import Noise as Noise
+from eigencode.model.composition import Trace as Trace
+from eigencode.model.objective import Objective as Objective
+from eigencode.search import AutoencoderSearch as AutoencoderSearch
