@@ -393,9 +393,12 @@ def test_weights_that_cannot_be_used_are_refused_in_words(rows):
 
 
 @pytest.mark.parametrize("x_type", ["uint8", "int16", "float16", "float32", "int64"])
-@pytest.mark.parametrize(("y_type", "worst"), [("float64", 1e-6), ("int64", 1e-6), ("float32", 1e-4)])
+@pytest.mark.parametrize(("y_type", "worst"), [("float64", 1e-5), ("int64", 1e-5), ("float32", 1e-4)])
 def test_labels_far_from_zero_are_told_apart(x_type, y_type, worst, tmp_path):
-    """Labels near 1.6e9, where float32 counts in steps of 128, differ by a few thousand."""
+    """Labels near 1.6e9, where float32 counts in steps of 128, differ by a few thousand.
+
+    Noise leaves 1e-7 of their variance, and twenty epochs 1e-7 to 2e-6 by the seed and the processor.
+    """
     rng = np.random.default_rng(0)
     X = rng.integers(0, 255, size=(200, 4)).astype(x_type)
     y = (1.6e9 + X.astype(float) @ [10, 20, 30, 40] + rng.normal(size=200)).astype(y_type)
