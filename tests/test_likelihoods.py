@@ -18,7 +18,9 @@ from eigencode.fitting.preparation import LIKELIHOODS
 from eigencode.options import LikelihoodName
 from eigencode.parts import (
     MLP,
+    ActivatedLikelihood,
     BernoulliLikelihood,
+    CategoricalLikelihood,
     GaussianLikelihood,
     LaplaceLikelihood,
     NegativeBinomial,
@@ -158,6 +160,44 @@ def test_a_count_s_mean_is_the_exponential_up_to_a_bound_and_then_a_line():
     output = torch.tensor([[-2.0, 29.0, 30.0, 32.0]], dtype=torch.float64)
     expected = [math.exp(-2), math.exp(29), math.exp(30), 3 * math.exp(30)]
     np.testing.assert_allclose(ready(PoissonLikelihood())(output).mean[0], expected)
+
+
+ALL = [*(part for part, _ in PEERS), ready(CategoricalLikelihood()), ready(ActivatedLikelihood("tanh"))]
+
+
+@pytest.mark.parametrize("part", ALL, ids=repr)
+def test_any_number_of_axes_may_come_before_rows_and_columns(part):
+    """Rows of shape (n, d) beside outputs of shape (m, n, d) are asked about each of the m."""
+    outputs = torch.randn(3, 5, D, dtype=torch.float64, generator=generator())
+    x = part(outputs[0]).sample(generator(1)).detach()
+    p, each = part(outputs), [part(output) for output in outputs]
+    torch.testing.assert_close(p.log_prob(x), torch.stack([one.log_prob(x) for one in each]))
+    torch.testing.assert_close(p.mean, torch.stack([one.mean for one in each]))
+    assert p.sample(generator(2)).shape == outputs.shape
+    torch.testing.assert_close(part.target(x.expand(3, 5, D)), part.target(x).expand(3, 5, D))
+
+
+def test_logarithms_may_be_taken_of_some_columns_only():
+    counts = torch.tensor([[0.0, 3.0, 7.0], [2.0, 0.0, 1000.0]], dtype=torch.float64)
+    units = Units(torch.tensor([0.5, 1.0, 2.0]), torch.tensor([2.0, 1.0, 0.7]), torch.tensor([True, False, True]))
+    logs = torch.stack([(counts[:, 0] + 0.5).log(), counts[:, 1], (counts[:, 2] + 0.5).log()], dim=1)
+    scaled = (logs - units.center) / units.divisor
+    part = PoissonLikelihood()
+    part.setup(Sizes(3, 2, units=units))
+    torch.testing.assert_close(part.target(scaled), counts, rtol=0, atol=0)
+    torch.testing.assert_close(part.scaled_mean(part(counts.log())), scaled, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(units.scaled(units.in_data_units(scaled)), scaled)
+
+
+@pytest.mark.parametrize(
+    ("part", "fill"), [(GaussianLikelihood(), 0.0), (BernoulliLikelihood(), 0.5), (PoissonLikelihood(), 0.0)], ids=repr
+)
+def test_a_hidden_cell_of_a_target_is_within_the_support(part, fill):
+    observed = torch.tensor([[True, False, True, False]])
+    part.setup(Sizes(D, 2, units=Units(torch.full((D,), 1.0), torch.full((D,), 1.0))))
+    found = part.target(torch.zeros(1, D), observed)
+    known = 1.0 if part.in_data_units else 0.0
+    assert found.tolist() == [[known, fill, known, fill]]
 
 
 # -- starts and floors

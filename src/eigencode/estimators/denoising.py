@@ -132,7 +132,7 @@ class DenoisingAutoencoder(DenoisingOptions, BaseAutoencoder):
                 got=f"a model fitted with {corruption!r}",
                 hint="Fit with noise='gaussian' and a level above 0",
             )
-        if isinstance(likelihood, LaplaceLikelihood | StudentTLikelihood) or likelihood.in_logarithms:
+        if isinstance(likelihood, LaplaceLikelihood | StudentTLikelihood) or any(self.scaler_.logarithmic):
             raise OptionError(
                 "The score is known from a reconstruction that is a mean of the scaled columns",
                 got=f"a model fitted with {likelihood!r}",

@@ -87,7 +87,8 @@ class Geometry(Answers):
         check_is_fitted(self)
         own = Units.of(self.scaler_)
         # A constant moves no derivative, and would round small differences; logarithms need theirs.
-        own = replace(own, center=torch.where(torch.tensor(own.logarithmic or (False,)), own.center, 0.0))
+        is_kept = torch.tensor(False) if own.logarithmic is None else own.logarithmic
+        own = replace(own, center=torch.where(is_kept, own.center, 0.0))
         units = Units(torch.zeros_like(own.center), torch.ones_like(own.center)) if scaled else own
 
         def answer(model: Composition, x: Tensor, clipped: Tensor) -> Tensor:

@@ -164,7 +164,7 @@ class Composition(Part):
         self.encoder.mirror(self.decoder)
         self.encoder.setup(n_features, self.code.width(n_components), generator)
         self.decoder.mirror(self.encoder)
-        self.decoder.setup(n_components, self.likelihood.width(n_features), generator)
+        self.decoder.setup(n_components, self.likelihood.n_outputs(n_features), generator)
         if self.weight_prior is not None:
             self.weight_prior.check(self)
         for part in (self.encoder, self.decoder, *self.terms):

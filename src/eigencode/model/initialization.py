@@ -319,7 +319,7 @@ def _is_linear(problem: LinearProblem) -> bool:
     composition = problem.composition
     likelihood, d = composition.likelihood, len(problem.inward)
     is_placed = not likelihood.in_data_units or likelihood.linear_start(problem) is not None
-    return composition.code.is_identity and likelihood.width(d) == d and is_placed
+    return composition.code.is_identity and likelihood.n_outputs(d) == d and is_placed
 
 
 def _plain(problem: LinearProblem) -> LinearStart:

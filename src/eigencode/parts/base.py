@@ -28,38 +28,38 @@ HALF = 0.5
 class Units:
     """The data's units seen from the model's: data = scaled * divisor + center, each of shape (d,).
 
-    Where ``logarithmic`` is true, of shape (d,), it is log(data + 1/2) that this holds for; () is nowhere.
+    Where ``logarithmic`` is true, of shape (d,), it is log(data + 1/2) that this holds for; None is nowhere.
     """
 
     center: Tensor
     divisor: Tensor
-    logarithmic: tuple[bool, ...] = ()
+    logarithmic: Tensor | None = None
 
     @classmethod
     def of(cls, scaler: Any) -> Units:
         """Those of a `Scaler`, whose centre and divisor are arrays."""
-        return cls(torch.from_numpy(scaler.center), torch.from_numpy(scaler.divisor), scaler.logarithmic)
+        logarithmic = torch.tensor(scaler.logarithmic) if any(scaler.logarithmic) else None
+        return cls(torch.from_numpy(scaler.center), torch.from_numpy(scaler.divisor), logarithmic)
 
     def in_data_units(self, x: Tensor) -> Tensor:
-        """Scaled rows of shape (n, d) in the data's units."""
+        """Scaled rows of shape (..., d) in the data's units."""
         linear = torch.addcmul(self.center.to(x), x, self.divisor.to(x))
-        if not any(self.logarithmic):
+        if self.logarithmic is None:
             return linear
-        return torch.where(self._is_logarithmic(x), linear.exp() - HALF, linear)
+        return torch.where(self.logarithmic.to(x.device), linear.exp() - HALF, linear)
 
     def scaled(self, rows: Tensor) -> Tensor:
-        """Rows in the data's units, of shape (n, d), scaled."""
-        if any(self.logarithmic):
+        """Rows in the data's units, of shape (..., d), scaled."""
+        if self.logarithmic is not None:
             # Bounded below 0 and not at it, where rounding would take the derivative away.
-            rows = torch.where(self._is_logarithmic(rows), (rows.clamp(min=-HALF / 2) + HALF).log(), rows)
+            logs = (rows.clamp(min=-HALF / 2) + HALF).log()
+            rows = torch.where(self.logarithmic.to(rows.device), logs, rows)
         return (rows - self.center.to(rows)) / self.divisor.to(rows)
 
     def of_columns(self, columns: slice) -> Units:
         """Those of some of the columns."""
-        return Units(self.center[columns], self.divisor[columns], self.logarithmic[columns])
-
-    def _is_logarithmic(self, like: Tensor) -> Tensor:
-        return torch.tensor(self.logarithmic, device=like.device)
+        logarithmic = None if self.logarithmic is None else self.logarithmic[columns]
+        return Units(self.center[columns], self.divisor[columns], logarithmic)
 
 
 @dataclass(frozen=True)

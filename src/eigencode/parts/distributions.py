@@ -1,7 +1,7 @@
 r"""Distributions of codes and of columns, as small as training needs them.
 
 ``torch.distributions`` validates arguments and recomputes constants at each call, which costs about a third of a
-small network's step; these keep one formula each. A distribution is over rows of shape (n, d): ``log_prob`` gives one
+small network's step; these keep one formula each. A distribution is over rows of shape (..., d): ``log_prob`` gives one
 number a cell, in nats, so that unobserved cells can be left out before summing.
 """
 
@@ -25,15 +25,15 @@ class Distribution(ABC):
     @property
     @abstractmethod
     def mean(self) -> Tensor:
-        """Expectation, shape (n, d)."""
+        """Expectation, shape (..., d)."""
 
     @abstractmethod
     def log_prob(self, x: Tensor) -> Tensor:
-        """Log-density (or log-probability) of each cell, in nats, shape (n, d)."""
+        """Log-density (or log-probability) of each cell, in nats, shape (..., d)."""
 
     @abstractmethod
     def sample(self, generator: torch.Generator) -> Tensor:
-        """One draw for each row, shape (n, d)."""
+        """One draw for each row, shape (..., d)."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Delta:
 
     @property
     def mean(self) -> Tensor:
-        """The point itself, shape (n, k)."""
+        """The point itself, shape (..., k)."""
         return self.value
 
     @property
@@ -72,18 +72,18 @@ class Gaussian(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """The location m, shape (n, d)."""
+        """The location m, shape (..., d)."""
         return self.location
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Log-density of each cell, in nats, shape (n, d)."""
+        """Log-density of each cell, in nats, shape (..., d)."""
         constant = self.location.new_tensor(-0.5 * math.log(2 * math.pi * self.variance))
         # Two passes over the cells each way; squares of a difference would be differentiated in six.
         squares = mse_loss(self.location, x.expand_as(self.location), reduction="none")
         return torch.add(constant, squares, alpha=-0.5 / self.variance)
 
     def sample(self, generator: torch.Generator) -> Tensor:
-        """Draw m + sqrt(v) * eps, shape (n, d)."""
+        """Draw m + sqrt(v) * eps, shape (..., d)."""
         noise = torch.empty_like(self.location).normal_(generator=generator)
         return self.location + math.sqrt(self.variance) * noise
 
@@ -100,16 +100,16 @@ class DiagonalGaussian(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """The location m, shape (n, d)."""
+        """The location m, shape (..., d)."""
         return self.location
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Log-density of each cell, in nats, shape (n, d)."""
+        """Log-density of each cell, in nats, shape (..., d)."""
         squares = (x - self.location).square() / self.variance
         return -0.5 * (squares + self.variance.log() + math.log(2 * math.pi))
 
     def sample(self, generator: torch.Generator) -> Tensor:
-        """Draw m + sqrt(v) * eps, shape (n, d)."""
+        """Draw m + sqrt(v) * eps, shape (..., d)."""
         noise = torch.empty_like(self.location).normal_(generator=generator)
         return self.location + self.variance.sqrt() * noise
 
@@ -126,15 +126,15 @@ class Laplace(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """The location m, shape (n, d)."""
+        """The location m, shape (..., d)."""
         return self.location
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Log-density of each cell, in nats, shape (n, d)."""
+        """Log-density of each cell, in nats, shape (..., d)."""
         return -(x - self.location).abs() / self.scale - self.scale.log() - math.log(2)
 
     def sample(self, generator: torch.Generator) -> Tensor:
-        """Draw m + b * (e1 - e2) from two exponential variables, shape (n, d)."""
+        """Draw m + b * (e1 - e2) from two exponential variables, shape (..., d)."""
         first, second = (torch.empty_like(self.location).exponential_(generator=generator) for _ in range(2))
         return self.location + self.scale * (first - second)
 
@@ -155,18 +155,18 @@ class StudentT(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """The location m, shape (n, d)."""
+        """The location m, shape (..., d)."""
         return self.location
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Log-density of each cell, in nats, shape (n, d)."""
+        """Log-density of each cell, in nats, shape (..., d)."""
         nu = self.degrees
         constant = math.lgamma((nu + 1) / 2) - math.lgamma(nu / 2) - 0.5 * math.log(math.pi * nu)
         tails = torch.log1p(((x - self.location) / self.scale).square() / nu)
         return constant - 0.5 * (nu + 1) * tails - self.scale.log()
 
     def sample(self, generator: torch.Generator) -> Tensor:
-        """Draw m + s * eps / sqrt(g), with g chi-squared over its degrees of freedom; shape (n, d)."""
+        """Draw m + s * eps / sqrt(g), with g chi-squared over its degrees of freedom; shape (..., d)."""
         noise = torch.empty_like(self.location).normal_(generator=generator)
         half = torch.full_like(self.location, self.degrees / 2)
         precision = torch._standard_gamma(half, generator=generator) / half
@@ -186,16 +186,16 @@ class Bernoulli(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """The probability p, shape (n, d)."""
+        """The probability p, shape (..., d)."""
         return self.logit.sigmoid()
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Log-probability of each cell, in nats, shape (n, d); finite at every finite logit."""
+        """Log-probability of each cell, in nats, shape (..., d); finite at every finite logit."""
         # One softplus is half the time of two log-sigmoids, and most of a step's outside of its products.
         return x * self.logit - softplus(self.logit, threshold=LINEAR_FROM)
 
     def sample(self, generator: torch.Generator) -> Tensor:
-        """Zeros and ones, shape (n, d)."""
+        """Zeros and ones, shape (..., d)."""
         return torch.bernoulli(self.mean, generator=generator)
 
 
@@ -213,11 +213,11 @@ class Poisson(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """The rate lambda, shape (n, d)."""
+        """The rate lambda, shape (..., d)."""
         return self.log_rate.exp()
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Log-probability of each cell, in nats, shape (n, d)."""
+        """Log-probability of each cell, in nats, shape (..., d)."""
         small = x.clamp(max=_STIRLING_FROM)
         direct = small * self.log_rate - self.log_rate.exp() - torch.lgamma(small + 1)
         large = x.clamp(min=_STIRLING_FROM)
@@ -226,7 +226,7 @@ class Poisson(Distribution):
         return torch.where(x < _STIRLING_FROM, direct, at_best - large * (away.expm1() - away))
 
     def sample(self, generator: torch.Generator) -> Tensor:
-        """Counts, shape (n, d)."""
+        """Counts, shape (..., d)."""
         return torch.poisson(self.mean, generator=generator)
 
 
@@ -248,11 +248,11 @@ class NegativeBinomial(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """The mean m, shape (n, d)."""
+        """The mean m, shape (..., d)."""
         return self.log_mean.exp()
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Log-probability of each cell, in nats, shape (n, d)."""
+        """Log-probability of each cell, in nats, shape (..., d)."""
         r = 1 / self.dispersion
         large = x.clamp(min=_STIRLING_FROM)
         away = self.log_mean - large.log()
@@ -268,7 +268,7 @@ class NegativeBinomial(Distribution):
         return _log_rising(x, r) - torch.lgamma(x + 1) + x * (self.log_mean - spread) - r * spread
 
     def sample(self, generator: torch.Generator) -> Tensor:
-        """Counts, from a rate drawn for each cell; shape (n, d)."""
+        """Counts, from a rate drawn for each cell; shape (..., d)."""
         shape = (1 / self.dispersion).expand_as(self.log_mean)
         rate = torch._standard_gamma(shape.contiguous(), generator=generator) * self.dispersion * self.mean
         return torch.poisson(rate, generator=generator)

@@ -55,7 +55,7 @@ class FirstColumns(Within):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the network to the first columns of rows of shape (n, n_inputs)."""
-        return self.network(x[:, : self.n_columns])
+        return self.network(x[..., : self.n_columns])
 
 
 class LastColumns(Likelihood):
@@ -92,17 +92,18 @@ class LastColumns(Likelihood):
         return self.likelihood.in_data_units
 
     @property
-    def scales_logarithms(self) -> bool:  # type: ignore[override]
+    def scales_logarithms(self) -> bool:
         """Whether the columns are scaled by their logarithms."""
         return self.likelihood.scales_logarithms
 
-    def width(self, n_features: int) -> int:
+    def n_outputs(self, n_features: int) -> int:
         """Numbers the decoder gives for each row."""
-        return self.likelihood.width(self.n_columns)
+        return self.likelihood.n_outputs(self.n_columns)
 
-    def target(self, x: Tensor) -> Tensor:
-        """The last columns of scaled rows of shape (n, d), in the units that the distribution is over."""
-        return self.likelihood.target(x[:, -self.n_columns :])
+    def target(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
+        """The last columns of scaled rows of shape (..., d), in the units that the distribution is over."""
+        last = (..., slice(-self.n_columns, None))
+        return self.likelihood.target(x[last], None if observed is None else observed[last])
 
     def scaled_mean(self, p: Distribution) -> Tensor:
         """The mean of a distribution in the model's units, shape (n, n_columns)."""
@@ -110,11 +111,11 @@ class LastColumns(Likelihood):
 
     def calibrate(self, x: Tensor, output: Tensor) -> None:
         """Set the likelihood's own parameters to their best for outputs of scaled rows."""
-        self.likelihood.calibrate(x[:, -self.n_columns :], output)
+        self.likelihood.calibrate(x[..., -self.n_columns :], output)
 
     def constant(self, x: Tensor) -> Tensor:
         """The decoder's best output that ignores the code."""
-        return self.likelihood.constant(x[:, -self.n_columns :])
+        return self.likelihood.constant(x[..., -self.n_columns :])
 
     def forward(self, output: Tensor) -> Distribution:
         """The distribution of the last columns."""
@@ -177,13 +178,13 @@ class Reconstruction(Penalty):
         """Check the weight and make the tensors; the decoder's weights are to be given afterwards."""
         self.require_number("weight")
         self.likelihood.setup(_of_columns(sizes, slice(self.n_columns)))
-        self.decoder.setup(sizes.n_components, self.likelihood.width(self.n_columns), torch.Generator())
+        self.decoder.setup(sizes.n_components, self.likelihood.n_outputs(self.n_columns), torch.Generator())
 
     def forward(self, trace: Trace, composition: Composition) -> Tensor:
         """-w log p(x|z) of each row, in nats, shape (n,)."""
-        cells = self.likelihood(self.decoder(trace.z)).log_prob(self.likelihood.target(trace.x[:, : self.n_columns]))
+        cells = self.likelihood(self.decoder(trace.z)).log_prob(self.likelihood.target(trace.x[..., : self.n_columns]))
         if trace.observed is not None:
-            cells = torch.where(trace.observed[:, : self.n_columns], cells, 0.0)
+            cells = torch.where(trace.observed[..., : self.n_columns], cells, 0.0)
         return -self.weight * cells.sum(-1)
 
 

@@ -12,8 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from eigencode.errors import OptionError, did_you_mean
-from eigencode.parts.base import HALF, Sizes, Term
+from eigencode.parts.base import Sizes, Term, Units
 from eigencode.parts.distributions import Distribution
+
+FILLS = {"real": 0.0, "unit interval": 0.5, "counts": 0.0}
+"""A number within each support, for cells that are hidden."""
 
 SETTLING_CELLS = 2**20
 """Cells that settle a number found by iteration, in less than a second."""
@@ -26,12 +29,11 @@ class Likelihood(Term):
     ----------
     in_data_units : bool
         True where the distribution only makes sense in the data's own units, as counts and shares do: rows are then
-        brought back to them before they are judged.
+        brought back to them before ``log_prob`` is asked.
     support : str
-        Which values it can be asked about: 'real', 'unit interval' (from 0 to 1) or 'counts' (0, 1, 2, ...).
-    scales_logarithms : bool
-        True where the decoder's output is the logarithm of a mean: columns are then scaled, and seen by the encoder,
-        by log(x + 1/2), so that a linear encoder can say what a linear decoder needs to know.
+        Which values it can be asked about: 'real', 'unit interval' (from 0 to 1) or 'counts' (0, 1, 2, ...). Counts in
+        the data's units are scaled, and seen by the encoder, by log(x + 1/2), so that a linear encoder can say what a
+        linear decoder of log-means needs to know.
     lets_outliers_go : bool
         True where the pull of a residual grows no further with its size. A model may then start at the principal
         directions of rows without their outliers.
@@ -64,20 +66,18 @@ class Likelihood(Term):
 
     in_data_units: bool = False
     support: ClassVar[str] = "real"
-    scales_logarithms: bool = False
     lets_outliers_go: bool = False
-    in_logarithms: bool = False
-    """Whether the scaled columns are those of logarithms, which a model's own loop may leave aside."""
 
     center: Tensor
     divisor: Tensor
+    logarithmic: Tensor | None
 
     def setup(self, sizes: Sizes) -> None:
         """Make the tensors."""
         if self.in_data_units:
             self.register_buffer("center", sizes.units.center.double())
             self.register_buffer("divisor", sizes.units.divisor.double())
-            self.in_logarithms = self.scales_logarithms and all(sizes.units.logarithmic or (False,))
+            self.register_buffer("logarithmic", sizes.units.logarithmic, persistent=False)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         """Follow the module to a device, but keep the units in float64: a large count has more digits than float32."""
@@ -87,23 +87,38 @@ class Likelihood(Term):
             setattr(self, name, value.to(getattr(self, name).device))
         return self
 
-    def width(self, n_features: int) -> int:
-        """Numbers the decoder gives for each row."""
+    def n_outputs(self, n_features: int) -> int:
+        """Numbers the decoder gives for each row; the first ``n_features`` say where the columns' values lie."""
         return n_features
 
-    def target(self, x: Tensor) -> Tensor:
-        """Scaled rows of shape (n, d) in the units that the distribution is over."""
-        if not self.in_data_units:
-            return x
-        found = torch.addcmul(self.center.to(x), x, self.divisor.to(x))
-        return found.exp_().sub_(HALF) if self.in_logarithms else found
+    @property
+    def scales_logarithms(self) -> bool:
+        """Whether columns are scaled by their logarithms."""
+        return self.in_data_units and self.support == "counts"
+
+    @property
+    def units(self) -> Units:
+        """The data's units, for a likelihood that is over them."""
+        return Units(self.center, self.divisor, self.logarithmic)
+
+    def target(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
+        """Scaled rows of shape (..., d) in the units that the distribution is over, scaling's rounding taken away.
+
+        In hidden cells is a number of the support, of which a density and its derivatives are finite.
+        """
+        if self.in_data_units:
+            x = self._rounded(self.units.in_data_units(x))
+        return x if observed is None else x.where(observed, FILLS[self.support])
+
+    def _rounded(self, x: Tensor) -> Tensor:
+        """Cells in the data's units without the rounding that scaling left, in the same memory."""
+        if self.support == "counts":
+            return x.round_().clamp_(min=0)
+        return x.clamp_(0, 1) if self.support == "unit interval" else x
 
     def scaled_mean(self, p: Distribution) -> Tensor:
-        """The mean of a distribution in the model's units, shape (n, d)."""
-        if not self.in_data_units:
-            return p.mean
-        mean = (p.mean + HALF).log() if self.in_logarithms else p.mean
-        return (mean - self.center.to(mean)) / self.divisor.to(mean)
+        """The mean of a distribution in the model's units, shape (..., d)."""
+        return self.units.scaled(p.mean) if self.in_data_units else p.mean
 
     def calibrate(self, x: Tensor, output: Tensor) -> None:
         """Set parameters of its own, such as a variance, to their best for the start's outputs of scaled rows."""
@@ -112,11 +127,11 @@ class Likelihood(Term):
         """Take a variance that a closed form has settled; nothing where there is none to learn."""
 
     def constant(self, x: Tensor) -> Tensor:
-        """The decoder's best output that ignores the code, shape (width,): where its bias starts."""
+        """The decoder's best output that ignores the code, shape (n_outputs,): where its bias starts."""
         return x.mean(0)
 
     def intercept(self, x: Tensor, output: Tensor) -> Tensor | None:
-        """The best bias beside outputs that have none, shape (width,); None where the bias is to stay."""
+        """The best bias beside outputs that have none, shape (n_outputs,); None where the bias is to stay."""
         return None
 
     def working_units(self, x: Tensor) -> Sequence[tuple[Tensor, Tensor]]:
@@ -136,7 +151,7 @@ class Likelihood(Term):
 
     @abstractmethod
     def forward(self, output: Tensor) -> Distribution:
-        """The distribution p(x|z) of a decoder's output of shape (n, width)."""
+        """The distribution p(x|z) of a decoder's output of shape (..., n_outputs)."""
 
 
 class SpreadLikelihood(Likelihood):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,9 +10,6 @@ from torch import Tensor
 from eigencode.parts.distributions import Distribution
 from eigencode.parts.likelihoods.base import Likelihood
 from eigencode.parts.likelihoods.discrete import SMALLEST_MEAN
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -29,17 +25,17 @@ class Categorical(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """Probabilities of the classes, shape (n, d)."""
+        """Probabilities of the classes, shape (..., d)."""
         return self.logits.softmax(-1)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Each class's term, in nats, shape (n, d)."""
+        """Each class's term, in nats, shape (..., d)."""
         return x * self.logits.log_softmax(-1)
 
     def sample(self, generator: torch.Generator) -> Tensor:
-        """One class for each row, as a row of zeros and a one, shape (n, d)."""
-        drawn = torch.multinomial(self.mean, 1, generator=generator)
-        return torch.zeros_like(self.logits).scatter_(-1, drawn, 1.0)
+        """One class for each row, as a row of zeros and a one, shape (..., d)."""
+        drawn = torch.multinomial(self.mean.flatten(0, -2), 1, generator=generator)
+        return torch.zeros_like(self.logits).scatter_(-1, drawn.reshape(*self.logits.shape[:-1], 1), 1.0)
 
 
 class CategoricalLikelihood(Likelihood):
@@ -65,6 +61,10 @@ class CategoricalLikelihood(Likelihood):
     def constant(self, x: Tensor) -> Tensor:
         """The logarithms of the classes' shares."""
         return self.target(x).mean(0).clamp(min=SMALLEST_MEAN).log()
+
+    def _rounded(self, x: Tensor) -> Tensor:
+        """As they are: a term linear in x needs no exact ones."""
+        return x
 
     def forward(self, output: Tensor) -> Categorical:
         """A choice for each row of the output."""

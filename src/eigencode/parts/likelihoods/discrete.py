@@ -51,10 +51,6 @@ class BernoulliLikelihood(Likelihood):
     in_data_units = True
     support = "unit interval"
 
-    def target(self, x: Tensor) -> Tensor:
-        """Scaled rows of shape (n, d) as shares, scaling's rounding clamped away."""
-        return super().target(x).clamp_(0, 1)
-
     def constant(self, x: Tensor) -> Tensor:
         """The logits of the columns' means."""
         return self.target(x).mean(0).clamp(SMALLEST_MEAN, 1 - SMALLEST_MEAN).logit()
@@ -88,13 +84,8 @@ class CountLikelihood(Likelihood):
 
     in_data_units = True
     support = "counts"
-    scales_logarithms = True
     overdispersed: ClassVar[bool] = False
     """Whether the variance may exceed the mean."""
-
-    def target(self, x: Tensor) -> Tensor:
-        """Scaled rows of shape (n, d) as counts, scaling's rounding rounded away."""
-        return super().target(x).round_().clamp_(min=0)
 
     def constant(self, x: Tensor) -> Tensor:
         """The logarithms of the columns' means, which are best for both of the kinds below."""
@@ -115,7 +106,7 @@ class CountLikelihood(Likelihood):
         mean = counts.mean(0).clamp(min=SMALLEST_MEAN)
         excess = (counts.var(0, correction=0) - mean).clamp(min=0) / mean.square()
         inflation = 1 + self.overdispersed * excess * mean
-        if not self.in_logarithms:
+        if self.logarithmic is None:
             return [_newton(self.divisor, mean / inflation, 1 / inflation)]
         root = (mean / inflation).sqrt()
         return [(self.divisor * root, 1 / root), (self.divisor, torch.ones_like(root))]

@@ -182,7 +182,7 @@ class Decoding(Within):
         """Make the tensors of both."""
         self.likelihood.setup(Sizes(n_outputs, n_inputs))
         self.likelihood.requires_grad_(False)
-        self.network.setup(n_inputs, self.likelihood.width(n_outputs), generator)
+        self.network.setup(n_inputs, self.likelihood.n_outputs(n_outputs), generator)
 
     def forward(self, z: Tensor) -> Tensor:
         """The mean rows of codes of shape (n, n_inputs)."""
