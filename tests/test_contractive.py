@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import eigencode
 from eigencode import Autoencoder, Composition, ContractiveAutoencoder, DenoisingAutoencoder, LinearAutoencoder
 from eigencode.errors import OptionError, ResultWarning
 from eigencode.model.initialization import linear_problem, spectrum
-from eigencode.model.jacobians import squared_frobenius
+from eigencode.model.jacobians import jacobian, squared_frobenius
 from eigencode.model.objective import Objective
 from eigencode.parts import (
     MLP,
@@ -163,8 +164,37 @@ def test_it_is_taken_at_the_clean_row_and_at_what_is_known_of_it():
     observed = (torch.rand(N, D, generator=generator(5)) < 0.6).double()
     other = torch.where(observed == 1, x, 99.0)
     found, same = (penalty(model(rows, observed=observed), model) for rows in (x, other))
-    torch.testing.assert_close(found, same)
-    torch.testing.assert_close(found, squared_frobenius(model, x * observed))
+    assert torch.equal(found, same)
+    known_columns = jacobian(model, x * observed) * observed[:, None]
+    torch.testing.assert_close(found, known_columns.square().sum((1, 2)))
+
+
+@pytest.mark.parametrize("encoder", ENCODERS, ids=repr)
+@pytest.mark.parametrize("code", [Point(), Point("sigmoid")], ids=repr)
+def test_hidden_columns_are_not_charged(encoder, code):
+    """The map is x -> f(x with zeros in hidden cells): its Jacobian by autograd, a row at a time."""
+    penalty = Contractive(0.7, "exact")
+    model, x = composed(encoder, code=code, penalties=[penalty]), batch()
+    observed = torch.rand(N, D, generator=generator(5)) < 0.6
+    observed[0] = False
+    expected = []
+    for row, known in zip(x, observed, strict=True):
+        code_of = partial(lambda k, r: model.encode(torch.where(k, r, 0.0)[None]).mean[0], known)
+        expected.append(0.7 * torch.autograd.functional.jacobian(code_of, row).square().sum())
+    found = penalty(model(torch.where(observed, x, torch.nan), observed=observed), model)
+    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-10, atol=1e-10)
+    assert found[0] == 0, "nothing is known of this row"
+
+
+def test_the_estimate_of_a_masked_norm_is_unbiased():
+    penalty = Contractive(0.5, "hutchinson")
+    model, x = composed(MLP((7, 5)), penalties=[penalty]), batch(5)
+    observed = torch.rand(5, D, generator=generator(5)) < 0.6
+    exact = penalty(model(x, observed=observed), model)
+    noise = penalty.draw_noise(5 * 4000, model, generator())
+    many = model(x.repeat(4000, 1), observed=observed.repeat(4000, 1))
+    draws = penalty(many, model, noise).reshape(4000, 5)
+    assert bool(((draws.mean(0) - exact).abs() < 4 * draws.std(0) / 4000**0.5 + 1e-12).all())
 
 
 @pytest.mark.parametrize(

@@ -4,20 +4,33 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 
+import eigencode.parts
 from eigencode import Composition, Objective
 from eigencode.parts import (
     MLP,
+    ActivatedLikelihood,
     AdaptiveKLSparsity,
     AdaptiveLaplace,
     AuxiliaryLoss,
     BernoulliLikelihood,
     CallableCorruption,
+    Chain,
     Contractive,
+    ConvolutionalDecoder,
+    ConvolutionalEncoder,
+    Custom,
+    Decoding,
     Dictionary,
+    Encoding,
+    FirstColumns,
+    Frozen,
     GaussianCode,
     GaussianLikelihood,
     GaussianNoise,
+    GaussianWeights,
+    HeadWeights,
     KLSparsity,
     LaplaceLikelihood,
     LaplacePrior,
@@ -25,13 +38,17 @@ from eigencode.parts import (
     Masking,
     NegativeBinomialLikelihood,
     NestedDropout,
+    OptimalCode,
+    Part,
     Point,
     PoissonLikelihood,
+    Rescaling,
     SaltAndPepper,
     Sigmoid,
     StandardNormalPrior,
     StudentTLikelihood,
     ThresholdedReLU,
+    Tied,
     TopK,
 )
 from eigencode.parts.likelihoods.categorical import CategoricalLikelihood
@@ -46,6 +63,15 @@ def generator(seed=0):
 
 def mlp():
     return MLP((6,), "tanh")
+
+
+def affine(n_inputs, n_outputs):
+    """A torch module of a user's."""
+    module = nn.utils.skip_init(nn.Linear, n_inputs, n_outputs)
+    with torch.no_grad():
+        module.weight.uniform_(-1, 1, generator=generator(7))
+        module.bias.zero_()
+    return module
 
 
 def sparse(**words):
@@ -69,6 +95,21 @@ MODELS = {
     "top-k": lambda: sparse(code=TopK(2), penalties=[AuxiliaryLoss()]),
     "l1": lambda: sparse(code=ThresholdedReLU(2.0), prior=AdaptiveLaplace(2.0), penalties=[AuxiliaryLoss(n_units=2)]),
     "kl": lambda: Composition(MLP(), MLP(), Sigmoid(0.1), penalties=[KLSparsity(0.1), AdaptiveKLSparsity(0.1)]),
+    "contractive, deep": lambda: Composition(LinearPath(MLP((6, 5))), mlp(), penalties=[Contractive(0.5, "exact")]),
+    "contractive, hidden layer": lambda: Composition(mlp(), mlp(), penalties=[Contractive(0.5)]),
+    "tied": lambda: Composition(MLP(), Tied(), weight_prior=GaussianWeights(2.0)),
+    "images": lambda: Composition(ConvolutionalEncoder((1, 1, D), (3,)), ConvolutionalDecoder((1, 1, D), (3,))),
+    "stack": lambda: Composition(
+        Chain([Rescaling(), Encoding(mlp(), Point("relu")), Frozen(MLP())], widths=(D, 3)),
+        Chain([MLP(), Decoding(mlp(), BernoulliLikelihood())], widths=(3,)),
+        likelihood=ActivatedLikelihood("softplus"),
+    ),
+    "own network": lambda: Composition(Custom(affine(D, K)), Custom(affine(K, D))),
+    "optimal": lambda: Composition(OptimalCode(20), Dictionary(), prior=LaplacePrior(0.4)),
+    "revival of logits": lambda: sparse(
+        code=TopK(2), likelihood=BernoulliLikelihood(), penalties=[AuxiliaryLoss()], corruption=Masking(0.2, 3.0)
+    ),
+    "head": lambda: Composition(FirstColumns(mlp(), 3), mlp(), weight_prior=HeadWeights(1.0)),
     "features": lambda: Composition(
         mlp(), mlp(), penalties=[Reconstruction(mlp(), LaplaceLikelihood(), n_columns=3, weight=0.5)]
     ),
@@ -112,3 +153,12 @@ def test_a_hidden_cell_changes_no_bit_of_anything(name, mask):
         assert found.keys() == expected.keys()
         for key, value in found.items():
             assert torch.equal(value, expected[key]), f"{key} with {wild} in the hidden cells"
+
+
+def test_no_part_is_left_out():
+    public = {getattr(eigencode.parts, name) for name in eigencode.parts.__all__}
+    parts = {kind for kind in public if isinstance(kind, type) and issubclass(kind, Part)}
+    abstract = {kind for kind in parts if any(issubclass(other, kind) and other is not kind for other in parts)}
+    tried = {type(module) for make in MODELS.values() for module in make().modules()}
+    # Labels stand in columns of their own, and its likelihood is of those alone.
+    assert parts - abstract - tried == {eigencode.parts.LastColumns}

@@ -184,6 +184,20 @@ def test_one_sigmoid_layer_is_rifais_formula():
     close(one_layer_squared_frobenius(weight, x @ weight.T + bias, torch.sigmoid), expected)
 
 
+def test_the_closed_form_of_one_layer_leaves_hidden_columns_out():
+    model, x = composed(MLP(), Point("sigmoid")), rows()
+    observed = torch.rand(N, D, generator=generator(3)) < 0.5
+    weight, bias = model.encoder.affine.weight, model.encoder.affine.bias
+    expected = torch.zeros(N, dtype=torch.float64)
+    for n, j, i in itertools.product(range(N), range(K), range(D)):
+        h = torch.sigmoid(sum(weight[j, c] * x[n, c] for c in range(D) if observed[n, c]) + bias[j])
+        expected[n] += (h * (1 - h)).square() * weight[j, i].square() * observed[n, i]
+    close(squared_frobenius(model, x, observed=observed), expected)
+    close(squared_frobenius(mean_code(model), x, observed=observed), expected)
+    linear = one_layer_squared_frobenius(weight, x @ weight.T, observed=observed.to(torch.int64))
+    close(linear, (observed * weight.square().sum(0)).sum(1))
+
+
 def test_a_linear_maps_norm_is_its_weights():
     model, x = composed(MLP()), rows()
     weight = model.encoder.affine.weight

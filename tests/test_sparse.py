@@ -20,13 +20,20 @@ from eigencode.parts import (
     AdaptiveKLSparsity,
     AdaptiveLaplace,
     AuxiliaryLoss,
+    BernoulliLikelihood,
+    CategoricalLikelihood,
+    DiagonalGaussian,
     Dictionary,
     GaussianLikelihood,
     GaussianNoise,
     KLSparsity,
+    LaplaceLikelihood,
     LaplacePrior,
+    Likelihood,
+    NegativeBinomialLikelihood,
     OptimalCode,
     Point,
+    PoissonLikelihood,
     Sigmoid,
     Sizes,
     SparseDelta,
@@ -52,6 +59,17 @@ KINDS = {
     "l1, optimal": {"code": "optimal", "active": 3},
     "top_k, optimal": {"code": "optimal", "sparsity": "top_k", "active": 3},
 }
+
+
+class TwoOutputs(Likelihood):
+    """A normal whose mean and log-variance are both the decoder's: two numbers a column."""
+
+    def width(self, n_features):
+        return 2 * n_features
+
+    def forward(self, output):
+        mean, log_variance = output.chunk(2, dim=-1)
+        return DiagonalGaussian(mean, log_variance.exp())
 
 
 def noise(*shape, seed=0, dtype=torch.float64):
@@ -114,7 +132,7 @@ def test_rectified_units_begin_equally_active_and_follow_the_shift():
     prior.threshold_shift.fill_(0.3)
     expected = (model.encoder(x) - code.threshold - 0.3 * spread).relu()
     torch.testing.assert_close(model.encode(x).mean, expected)
-    with pytest.raises(OptionError, match="needs a word that moves its thresholds"):
+    with pytest.raises(OptionError, match="needs a term that moves its thresholds"):
         built(code=ThresholdedReLU(1.0), prior=LaplacePrior()).begin(x)
 
 
@@ -366,6 +384,42 @@ def test_revival_is_the_squared_error_of_the_top_dead_units_on_the_residual():
         rebuilt = sum(trace.q.output[i, j] * columns[:, j] for j in dead)
         expected = 0.7 * (trace.x[i] - trace.p.mean[i] - rebuilt).square().sum()
         assert found[i] == pytest.approx(expected.item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("decoder", [Dictionary(), MLP((5,), "tanh")], ids=repr)
+@pytest.mark.parametrize(
+    "likelihood",
+    [
+        BernoulliLikelihood(),
+        PoissonLikelihood(),
+        NegativeBinomialLikelihood(),
+        LaplaceLikelihood("learned"),
+        CategoricalLikelihood(),
+        TwoOutputs(),
+    ],
+    ids=repr,
+)
+def test_revival_for_other_likelihoods_is_what_the_change_of_the_output_adds(likelihood, decoder):
+    """In the units of the likelihood, whatever the decoder's width; only the dead units and the decoder learn of it."""
+    penalty = AuxiliaryLoss(weight=0.7, n_units=2)
+    model = built(4, 6, code=TopK(2), decoder=copy.deepcopy(decoder), likelihood=likelihood, penalties=[penalty])
+    penalty.idle.copy_(torch.tensor([0.0, 1, 1, 0, 1, 1]))
+    x = (noise(5, 4) > 0).double()
+    observed = noise(5, 4, seed=3) > -0.5
+    trace = model(x, observed=observed)
+    found = penalty(trace, model)
+    change_by = model.decoder.change_by
+    for i in range(5):
+        dead = sorted((1, 2, 4, 5), key=lambda j: -trace.q.output[i, j])[:2]
+        change = change_by(torch.tensor([dead]), trace.q.output[i : i + 1, dead], 6)
+        output = model.decoder(trace.z[i : i + 1])
+        before, after = (model.likelihood(o).log_prob(trace.target[i : i + 1])[0] for o in (output, output + change))
+        expected = 0.7 * sum(before[j] - after[j] for j in range(4) if observed[i, j])
+        assert found[i].item() == pytest.approx(expected.item(), rel=1e-9, abs=1e-12)
+    own = list(likelihood.parameters())
+    gradients = torch.autograd.grad(found.sum(), [*own, model.encoder.last.weight], materialize_grads=True)
+    assert all((gradient == 0).all() for gradient in gradients[:-1])
+    assert (gradients[-1] != 0).any()
 
 
 def test_revival_says_who_is_dead_and_is_silent_where_nobody_is_or_nothing_is_learned():

@@ -15,6 +15,10 @@ one hidden layer               a quadratic form in s'(a) whose matrix is made on
 any                            min(k, d) passes exactly, or one pass for an unbiased estimate
 =============================  ====================================================================
 
+Where cells of a row are hidden, the map is x -> f(x with 0 in hidden cells), whose Jacobian has columns of zeros there:
+with o_i 1 for known cells and 0 for hidden ones, one layer has :math:`\sum_j s'(a_j)^2 \sum_i o_i W_{ji}^2`, and
+encoders with hidden layers take passes.
+
 All are pure functions of tensors that nest in ``torch.func``, work where gradients are off, and can be differentiated
 with respect to the parameters.
 """
@@ -25,6 +29,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -32,7 +37,7 @@ from torch import Tensor
 from torch.func import jvp, vjp, vmap
 
 from eigencode.errors import OptionError
-from eigencode.model.composition import Composition
+from eigencode.model.composition import Composition, selected
 from eigencode.parts.networks.base import is_elementwise
 from eigencode.parts.networks.dense import MLP, LinearPath
 
@@ -82,7 +87,9 @@ def reconstruction_jacobian(composition: Composition, x: Tensor) -> Tensor:
     return jacobian(lambda h: composition.decode(h).mean, codes) @ jacobian(composition, x)
 
 
-def squared_frobenius(f: Composition | RowFunction, x: Tensor, *, output: Tensor | None = None) -> Tensor:
+def squared_frobenius(
+    f: Composition | RowFunction, x: Tensor, *, output: Tensor | None = None, observed: Tensor | None = None
+) -> Tensor:
     r"""The squared norm of each row's Jacobian, exactly: the contractive penalty.
 
     .. math:: \lVert J \rVert_F^2 = \sum_{ij} (\partial h_i / \partial x_j)^2
@@ -96,6 +103,8 @@ def squared_frobenius(f: Composition | RowFunction, x: Tensor, *, output: Tensor
         Scaled rows.
     output : Tensor, optional
         The composition's encoder's output for x, where it is known already.
+    observed : Tensor of shape (n, d), optional
+        False, or 0, in hidden cells, which the norm does not count.
 
     Returns
     -------
@@ -117,13 +126,14 @@ def squared_frobenius(f: Composition | RowFunction, x: Tensor, *, output: Tensor
         if is_one_layer(f):
             return one_layer_squared_frobenius(
                 f.encoder.affine.weight,  # type: ignore[union-attr]
-                _wide(f.encoder(_usable(x)) if output is None else output),
+                _wide(f.encoder(selected(_usable(x), observed)) if output is None else output),
                 lambda output: f.code(output).mean,
+                observed,
             )
-        layers = _HiddenLayer.of(f)
+        layers = _HiddenLayer.of(f) if observed is None else None
         if layers is not None and layers.is_cheap_for(len(x)):
             return layers.squared_frobenius(_usable(x))
-    return torch.cat([jacobians.square().sum((1, 2)) for jacobians in _jacobians(f, x)])
+    return torch.cat([jacobians.square().sum((1, 2)) for jacobians in _jacobians(f, x, observed)])
 
 
 def is_one_layer(composition: Composition) -> bool:
@@ -138,14 +148,17 @@ def is_one_layer(composition: Composition) -> bool:
 
 
 def n_passes(composition: Composition, n_rows: int) -> int:
-    """Passes that `squared_frobenius` takes for a batch of ``n_rows``: none in closed form, else min(k, d)."""
+    """Passes that `squared_frobenius` takes for ``n_rows`` of known cells: none in closed form, else min(k, d)."""
     layers = _HiddenLayer.of(composition)
     is_closed = is_one_layer(composition) or (layers is not None and layers.is_cheap_for(n_rows))
     return 0 if is_closed else min(composition.n_components, composition.n_features)
 
 
 def one_layer_squared_frobenius(
-    weight: Tensor, pre_activation: Tensor, activation: RowFunction | None = None
+    weight: Tensor,
+    pre_activation: Tensor,
+    activation: RowFunction | None = None,
+    observed: Tensor | None = None,
 ) -> Tensor:
     r"""The squared norm of the Jacobian of one layer, h = s(W x + b), in closed form.
 
@@ -162,15 +175,17 @@ def one_layer_squared_frobenius(
         a = W x + b.
     activation : callable, optional
         Elementwise s; without one the layer is linear.
+    observed : Tensor of shape (n, d), optional
+        False, or 0, in hidden cells, whose columns of W do not count.
 
     Returns
     -------
     Tensor of shape (n,)
     """
-    lengths = weight.square().sum(1)
-    if activation is None:
-        return lengths.sum().expand(len(pre_activation))
-    return (slope(activation, pre_activation).square() * lengths).sum(1)
+    slopes = torch.ones_like(pre_activation) if activation is None else slope(activation, pre_activation)
+    if observed is not None:
+        return selected(slopes.square() @ weight.square(), observed).sum(1)
+    return (slopes.square() * weight.square().sum(1)).sum(1)
 
 
 def slope(activation: RowFunction, at: Tensor) -> Tensor:
@@ -181,7 +196,7 @@ def slope(activation: RowFunction, at: Tensor) -> Tensor:
     return pull_back(torch.ones_like(output))[0]
 
 
-def hutchinson(f: Composition | RowFunction, x: Tensor, noise: Tensor) -> Tensor:
+def hutchinson(f: Composition | RowFunction, x: Tensor, noise: Tensor, *, observed: Tensor | None = None) -> Tensor:
     r"""An unbiased estimate of each row's squared norm of J, from one backward pass.
 
     .. math:: E \lVert J^\top v \rVert^2 = \mathrm{tr}(J \, E[v v^\top] \, J^\top) = \lVert J \rVert_F^2
@@ -197,6 +212,8 @@ def hutchinson(f: Composition | RowFunction, x: Tensor, noise: Tensor) -> Tensor
         Scaled rows.
     noise : Tensor of shape (n, k)
         v, drawn outside: random signs or standard normal numbers.
+    observed : Tensor of shape (n, d), optional
+        False, or 0, in hidden cells, which the norm does not count.
 
     Returns
     -------
@@ -210,7 +227,7 @@ def hutchinson(f: Composition | RowFunction, x: Tensor, noise: Tensor) -> Tensor
     >>> hutchinson(lambda x: x**2, torch.tensor([[1.0, 3.0]]), signs)
     tensor([40.])
     """
-    output, pull_back = _with_pull_back(_row_function(f), _usable(x))
+    output, pull_back = _with_pull_back(_row_function(f, observed), _usable(x))
     _require_shape(noise, output)
     return pull_back(_usable(noise).to(output.dtype))[0].square().sum(1)
 
@@ -319,14 +336,16 @@ class _HiddenLayer:
         return norm + 2 * t @ (self.last * (self.path @ weight.T)).sum(0) + self.path.square().sum()
 
 
-def _jacobians(f: Composition | RowFunction, x: Tensor) -> Iterator[Tensor]:
+def _jacobians(f: Composition | RowFunction, x: Tensor, observed: Tensor | None = None) -> Iterator[Tensor]:
     """The Jacobians of chunks of rows, each of shape (rows, k, d)."""
-    function, x = _row_function(f), _usable(x)
+    x = _usable(x)
     d = x.shape[1]
-    k = f.n_components if isinstance(f, Composition) else function(x[:1]).shape[1]
+    k = f.n_components if isinstance(f, Composition) else f(x[:1]).shape[1]
     passes = _backward_passes if k <= d else _forward_passes
-    for rows in x.split(max(1, NUMBERS_A_CHUNK // (k * d))):
-        yield passes(function, rows)
+    size = max(1, NUMBERS_A_CHUNK // (k * d))
+    chunks = x.split(size)
+    for rows, known in zip(chunks, repeat(None) if observed is None else observed.split(size), strict=False):
+        yield passes(_row_function(f, known), rows)
 
 
 def _backward_passes(function: RowFunction, x: Tensor) -> Tensor:
@@ -367,9 +386,10 @@ def _load_forward_mode() -> None:
         jvp(torch.sin, (torch.zeros(1),), (torch.ones(1),))
 
 
-def _row_function(f: Composition | RowFunction) -> RowFunction:
-    """A composition's mean code as a function of rows; a function as it is."""
-    return (lambda x: f.encode(x).mean) if isinstance(f, Composition) else f
+def _row_function(f: Composition | RowFunction, observed: Tensor | None = None) -> RowFunction:
+    """A composition's mean code, or a function as it is, as a function of rows with 0 in hidden cells."""
+    function: RowFunction = (lambda x: f.encode(x).mean) if isinstance(f, Composition) else f
+    return function if observed is None else lambda x: function(selected(x, observed))
 
 
 def _wide(output: Tensor) -> Tensor:

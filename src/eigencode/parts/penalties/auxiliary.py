@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
 
 from eigencode.errors import OptionError
 from eigencode.parts.base import Sizes
 from eigencode.parts.codes.sparse import SparseDelta
+from eigencode.parts.distributions import Distribution
+from eigencode.parts.likelihoods.continuous import GaussianLikelihood
 from eigencode.parts.penalties.base import Penalty
 
 if TYPE_CHECKING:
@@ -24,14 +27,19 @@ class AuxiliaryLoss(Penalty):
     .. math:: \alpha \lVert e - D z' \rVert^2, \qquad e = x - \hat x \text{ (a constant here)}
 
     where z' holds the largest inputs of dead units, a few in each row and unrectified, so that a gradient reaches
-    their encoders wherever they stand, and D z' is the decoder's output without its bias. With one layer on each side
-    the living units and the bias feel nothing of it, so its weight need not be small; deeper networks share layers. A
-    unit is dead that was in no row's code for a while; before the first step all are. Weights are not judged by it.
+    their encoders whatever their inputs are, and D z' is the decoder's output without its bias. For likelihoods other
+    than the Gaussian it is what that change of the decoder's output adds to the reconstruction term,
+
+    .. math:: \alpha \left[ \log p(x | g(z)) - \log p(x | g(z) + D z') \right], \qquad g(z) \text{ a constant here}
+
+    With one layer on each side the active units and the bias have no gradient of it, so its weight need not be small;
+    deeper networks share layers. A unit is dead if it was in no row's code for a while; before the first step all are.
+    Hidden cells do not count. In evaluation the loss is 0.
 
     Parameters
     ----------
     weight : float
-        alpha, against the squared error of a row.
+        alpha, against the squared error, or nats, of a row.
     n_units : int
         Dead units a row that take up what is left over. One is best where many are dead: each of them then looks for
         rows of its own, and units that share a row's leavings never win a place among the living.
@@ -94,7 +102,7 @@ class AuxiliaryLoss(Penalty):
         return {"idle": torch.where((trace.z != 0).flatten(0, -2).any(0), torch.zeros_like(idle), idle)}
 
     def forward(self, trace: Trace, composition: Composition) -> Tensor:
-        """The squared error of the dead units' reconstruction of the residual in training, else 0; shape (n,)."""
+        """What the dead units' reconstruction of the residual costs in training, else 0; shape (n,)."""
         if not self.training:
             return trace.x.new_zeros(len(trace.x))
         assert isinstance(trace.q, SparseDelta)
@@ -104,9 +112,28 @@ class AuxiliaryLoss(Penalty):
         places = idle.argmax(-1, keepdim=True) if n_units == 1 else idle.topk(n_units, dim=-1).indices
         values = output.gather(-1, places) * dead[places]
         rebuilt = composition.decoder.change_by(places, values, output.shape[-1])
-        residual = (trace.x - composition.likelihood.scaled_mean(trace.p)).detach()
-        # Where no unit is dead there is nothing to rebuild, and nothing to pay.
-        missed = residual - rebuilt
+        cells = _squared_error if type(composition.likelihood) is GaussianLikelihood else _added_nats
+        missed = cells(trace, composition, rebuilt)
         if trace.observed is not None:
             missed = torch.where(trace.observed, missed, 0.0)
-        return self.weight * dead.amax() * missed.square().sum(-1)
+        # Where no unit is dead there is nothing to rebuild, and nothing to pay.
+        return self.weight * dead.amax() * missed.sum(-1)
+
+
+def _squared_error(trace: Trace, composition: Composition, rebuilt: Tensor) -> Tensor:
+    """The squared error of each cell, in scaled units: the decoder's output is the normal's mean."""
+    return ((trace.x - trace.p.mean).detach() - rebuilt).square()
+
+
+def _added_nats(trace: Trace, composition: Composition, rebuilt: Tensor) -> Tensor:
+    """What a change of the decoder's output adds to -log p(x|z), a number a cell; nothing else has a gradient."""
+    with torch.no_grad():
+        before = composition.decoder(trace.z).to(trace.z)
+    likelihood = composition.likelihood
+    constants = {name: parameter.detach() for name, parameter in likelihood.named_parameters()}
+
+    def log_prob(output: Tensor) -> Tensor:
+        p: Distribution = functional_call(likelihood, constants, (output,))
+        return p.log_prob(trace.target)
+
+    return log_prob(before) - log_prob(before + rebuilt.to(before))

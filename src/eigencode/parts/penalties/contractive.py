@@ -31,7 +31,7 @@ class Contractive(Penalty):
     .. math:: \lVert J \rVert_F^2 = \sum_j s'(a_j)^2 \lVert W_j \rVert^2
 
     and one hidden layer has a closed form too. Other encoders take min(k, d) passes for it, or one for an unbiased
-    estimate from random signs v (Hutchinson, 1990), :math:`\lVert J^\top v \rVert^2`.
+    estimate from random signs v (Hutchinson, 1990), :math:`\lVert J^\top v \rVert^2`. Hidden cells have no column in J.
 
     For linear maps it is weight decay on the encoder. If the decoder is tied, the optimum keeps
 
@@ -108,9 +108,9 @@ class Contractive(Penalty):
         from eigencode.model.jacobians import hutchinson, squared_frobenius
 
         if noise is not None:
-            return self.weight * hutchinson(composition, trace.x, noise)
+            return self.weight * hutchinson(composition, trace.x, noise, observed=trace.observed)
         output = trace.output if trace.x_tilde is trace.x else None
-        return self.weight * squared_frobenius(composition, trace.x, output=output)
+        return self.weight * squared_frobenius(composition, trace.x, output=output, observed=trace.observed)
 
     def describe(self, composition: Composition) -> str:
         """How the norm is found."""
