@@ -387,7 +387,7 @@ def test_fit_reads_a_stream(model, typed, frame, capsys):
     [
         (b"", "is empty"),
         (b"x,y\n1,w\n", "Leave it out with --exclude y"),
-        (b"x,y\n1\n", "Every line of '<stream>' must have 2 cells, as its first one. Got 1 in line 2."),
+        (b"x,y\n1\n", "Every line of '<stream>' must have 2 cells, as the first line has. Got 1 in line 2."),
         (b"\xff\xfex", "is not text in utf-16"),
         (b"x,y\n", "has no rows"),
         (b"x,x\n1,2\n", "more than one column of the same name"),
@@ -475,7 +475,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_fit(folder, outp
 def test_what_is_read_is_not_written_over(model, line, capsys):
     before = Path("rows.csv").read_bytes()
     assert run(f"{line} --output ./rows.csv") == 1
-    assert "it is what is read here. Give the result another name" in " ".join(capsys.readouterr().err.split())
+    assert "it is an input. Give the result another name" in " ".join(capsys.readouterr().err.split())
     assert Path("rows.csv").read_bytes() == before
 
 

@@ -108,7 +108,7 @@ def test_images_of_another_size_are_refused_or_resized(folder, tmp_path, capsys)
     Image.new("L", (16, 12)).save(tmp_path / "a.png")
     model = folder / "m.safetensors"
     assert run("score", model, tmp_path / "a.png") == 1
-    assert "as fitted. Got 16x12 in" in (said := capsys.readouterr().err)
+    assert "as in fit. Got 16x12 in" in (said := capsys.readouterr().err)
     assert "--image-size 8x8" in said
     assert run("score", model, tmp_path / "a.png", "--image-size", "8x8", "--json") == 0
     assert json.loads(capsys.readouterr().out)["n_rows"] == 1
@@ -121,15 +121,15 @@ def test_images_of_another_size_are_refused_or_resized(folder, tmp_path, capsys)
         (["reconstruct", "rows", "rows.npy", "--output", "out/"], "need a model of images"),
         (["transform", "m", "png", "--output", "c.png"], "does not name a format"),
         (["score", "m", "png", "--output", "c.png"], "does not name a format"),
-        (["reconstruct", "m", "png", "--output", "png/"], "it is what is read here"),
-        (["reconstruct", "m", "png/1.png", "--output", "png/1.png"], "it is what is read here"),
+        (["reconstruct", "m", "png", "--output", "png/"], "it is an input"),
+        (["reconstruct", "m", "png/1.png", "--output", "png/1.png"], "it is an input"),
         (["sample", "m", "--n-rows", 4, "--output", "none/s.png"], "there is no folder"),
         (["sample", "m", "--n-rows", 4, "--output", "s"], "does not name a format"),
         (["fit", "png", "--columns", "a", "--output", "n.safetensors"], "Images have no columns"),
         (["fit", "rows.npy", "--image-size", "8x8", "--output", "n.safetensors"], "--image-size is for image files"),
         (["fit", "png", "--image-size", "8", "--output", "n.safetensors"], "Try --image-size 28x28"),
         (["fit", "png/1.png", "--output", "n.safetensors"], "two rows at least"),
-        (["fit", "png/1.png", "rows.npy", "--output", "n.safetensors"], "is not an image file by its ending"),
+        (["fit", "png/1.png", "rows.npy", "--output", "n.safetensors"], "does not have the ending of an image file"),
         (["fit", "nothing/", "--output", "n.safetensors"], "There is no file or folder 'nothing'"),
         (["fit", "png/no.png", "--output", "n.safetensors"], "There is no file"),
         (["fit", "rows.npy", "--image-shape", "auto", "--output", "n.safetensors"], "--image-shape auto is for"),

@@ -1,4 +1,4 @@
-"""What callers pass in and get back, asked of every estimator."""
+"""Inputs that callers pass and outputs they get, for every estimator."""
 
 import re
 
@@ -250,7 +250,7 @@ REFUSED = {
         r"too large for 64 bits. Got column 1 \(as 1180591620717411303424 in row 0",
     ),
     "complex": (lambda f: f.to_numpy() + 1j, "complex numbers. Got column 0"),
-    "objects": (lambda f: [[1, {}], [2, {}]], r"no numbers. Got column 1 \(as \{\} in row 0\)"),
+    "objects": (lambda f: [[1, {}], [2, {}]], r"not numbers. Got column 1 \(as \{\} in row 0\)"),
     "ragged": (lambda f: [[1, 2], [3]], "1 cells in row 1, and 2 in row 0"),
     "twins": (lambda f: f.set_axis(["a", "a", "c"], axis=1), "Two columns have one name.*Got 'a'. Rename one"),
     "a query": (lambda f: pl.DataFrame(f).lazy(), r"Use X.collect\(\)"),
@@ -259,7 +259,7 @@ REFUSED = {
     "a generator": (lambda f: (row for row in f.to_numpy()), r"list\(X\)"),
     "a sparse matrix": (lambda f: scipy.sparse.csr_array(f.to_numpy()), r"toarray\(\)"),
     "a sparse tensor": (lambda f: torch.ones(3, 3).to_sparse(), r"to_dense\(\)"),
-    "a tensor without values": (lambda f: torch.ones(3, 3, device="meta"), "without readable values"),
+    "a tensor without values": (lambda f: torch.ones(3, 3, device="meta"), "whose values cannot be read"),
     "a path": (lambda f: "rows.csv", "Read the file first"),
     "a class": (lambda f: type(f), "a class, not a table"),
     "a mapping": (lambda f: {"a": [1, 2]}, "pandas.DataFrame"),
@@ -269,13 +269,13 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_what_cannot_be_read_is_refused_in_words(kind, frame):
+def test_unreadable_containers_are_refused_with_a_hint(kind, frame):
     make, message = REFUSED[kind]
     with pytest.raises(DataError, match=message):
         LinearAutoencoder(1).fit(make(frame))
 
 
-def test_names_of_a_hundred_thousand_columns_are_compared_in_no_time():
+def test_names_of_a_hundred_thousand_columns_are_compared_quickly():
     """A comparison of each with each would take minutes."""
     names = [f"column {j}" for j in range(100_000)]
     with pytest.raises(DataError, match="Got 'column 7'"):
@@ -285,7 +285,7 @@ def test_names_of_a_hundred_thousand_columns_are_compared_in_no_time():
 @pytest.mark.parametrize("kind", ["text", "polars times", "masked", "a query"])
 @pytest.mark.parametrize("estimator", [*TRANSFORMERS, CLASSIFIER, REGRESSOR], ids=by_class)
 @pytest.mark.filterwarnings("ignore:X does not have valid feature names")
-def test_every_estimator_and_answer_refuses_in_the_same_words(estimator, kind, frame):
+def test_every_estimator_and_method_raises_the_same_message(estimator, kind, frame):
     make, message = REFUSED[kind]
     bad = make(frame)
     with pytest.raises(DataError, match=message if kind != "masked" else "in column 1"):
@@ -310,12 +310,12 @@ def test_every_estimator_and_answer_refuses_in_the_same_words(estimator, kind, f
         (lambda y: pl.DataFrame({"y": y}).lazy(), r"X.collect\(\)"),
     ],
 )
-def test_labels_that_cannot_be_read_are_refused_in_words(estimator, make, message, rows):
+def test_unreadable_labels_are_refused_with_a_hint(estimator, make, message, rows):
     with pytest.raises(DataError, match=message):
         clone(estimator).fit(rows, make(labels(40)))
 
 
-def test_labels_are_no_dates_and_a_regressors_are_numbers(rows):
+def test_labels_must_not_be_dates_and_a_regressors_must_be_numbers(rows):
     for estimator in (REGRESSOR, CLASSIFIER):
         for days in (
             DAYS,
@@ -376,7 +376,7 @@ def test_every_estimator_takes_weights_from_other_containers(estimator, make, ro
     np.testing.assert_array_equal(getattr(model, answer)(rows), getattr(expected, answer)(rows))
 
 
-def test_weights_that_cannot_be_used_are_refused_in_words(rows):
+def test_unusable_weights_are_refused_with_a_hint(rows):
     for weights, message in [
         (np.ones(9), "inconsistent numbers"),
         (np.where(np.arange(40) == 3, np.nan, 1), "sample_weight has gaps.*row 3"),
@@ -394,7 +394,7 @@ def test_weights_that_cannot_be_used_are_refused_in_words(rows):
 
 @pytest.mark.parametrize("x_type", ["uint8", "int16", "float16", "float32", "int64"])
 @pytest.mark.parametrize(("y_type", "worst"), [("float64", 1e-5), ("int64", 1e-5), ("float32", 1e-4)])
-def test_labels_far_from_zero_are_told_apart(x_type, y_type, worst, tmp_path):
+def test_labels_far_from_zero_are_distinguished(x_type, y_type, worst, tmp_path):
     """Labels near 1.6e9, where float32 counts in steps of 128, differ by a few thousand.
 
     Noise leaves 1e-7 of their variance, and twenty epochs 1e-7 to 2e-6 by the seed and the processor.
@@ -410,7 +410,7 @@ def test_labels_far_from_zero_are_told_apart(x_type, y_type, worst, tmp_path):
     np.testing.assert_array_equal(eigencode.load(tmp_path / "m.safetensors").predict(X), model.predict(X))
 
 
-def test_codes_of_integers_far_from_zero_are_told_apart():
+def test_codes_of_integers_far_from_zero_are_distinguished():
     X = 1_600_000_000 + np.random.default_rng(0).integers(0, 50, size=(100, 3))
     model = LinearAutoencoder(3, scale="none").fit(X)
     np.testing.assert_allclose(model.inverse_transform(model.transform(X)), X, atol=1e-3)
@@ -421,7 +421,7 @@ def test_codes_of_integers_far_from_zero_are_told_apart():
 
 @pytest.mark.parametrize("factor", [2.0, 1e-3])
 @pytest.mark.parametrize("estimator", [CLASSIFIER, REGRESSOR, *AUTOENCODERS], ids=by_class)
-def test_of_weights_only_ratios_matter(estimator, factor, rows):
+def test_only_the_ratios_of_weights_matter(estimator, factor, rows):
     weights = np.random.default_rng(1).uniform(0.5, 2, size=40)
     one, other = (fit(estimator, rows, sample_weight=w) for w in (weights, factor * weights))
     answer = "predict" if hasattr(one, "predict") else "transform"
@@ -453,7 +453,7 @@ def test_a_score_counts_each_row_by_its_weight(estimator, rows):
         ({"n_components": 0.0}, "a float in the range (0, 1)"),
     ],
 )
-def test_options_that_are_nearly_right_are_told_what_is_meant(options, advice, rows):
+def test_options_that_are_nearly_right_get_a_hint(options, advice, rows):
     with pytest.raises(OptionError, match=re.escape(advice)):
         Autoencoder(**options).fit(rows)
 
@@ -472,7 +472,7 @@ def test_options_that_are_nearly_right_are_told_what_is_meant(options, advice, r
         ([[0, 70000], [3, 128]], "Got 3 there. Use likelihood='poisson'"),
     ],
 )
-def test_cells_that_are_no_shares_are_shown_with_all_their_digits(cells, words):
+def test_cells_that_are_not_shares_are_shown_with_all_digits(cells, words):
     with pytest.raises(DataError, match=re.escape(words)):
         Autoencoder(1, likelihood="bernoulli").fit(cells)
 

@@ -1,4 +1,4 @@
-"""Tables on disk: what is written reads back, columns are chosen and matched, and every refusal says what to do."""
+"""Tables on disk: reading back, choosing and matching columns, and errors with hints."""
 
 import os
 import warnings
@@ -44,13 +44,13 @@ def test_numbers_survive_to_the_last_bit(tmp_path, ending):
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_writing_leaves_nothing_but_the_file(tmp_path, ending):
+def test_writing_leaves_no_other_file(tmp_path, ending):
     for _ in range(2):
         write_columns(tmp_path / f"rows{ending}", NUMBERS)
     assert os.listdir(tmp_path) == [f"rows{ending}"]
 
 
-def test_types_are_the_narrowest_that_hold_all_columns(tmp_path):
+def test_the_type_is_the_narrowest_for_all_columns(tmp_path):
     path = tmp_path / "rows.parquet"
     columns = {"u": np.array([1, 255], np.uint8), "f": np.array([0.5, 2], np.float32), "t": np.array([True, False])}
     write_columns(path, columns)
@@ -61,18 +61,18 @@ def test_types_are_the_narrowest_that_hold_all_columns(tmp_path):
     np.testing.assert_array_equal(read_table(path).rows, [[1.0], [3.0]])
 
 
-def test_an_array_file_stays_on_disk(tmp_path):
+def test_an_npy_file_is_a_memory_map(tmp_path):
     np.save(tmp_path / "rows.npy", np.eye(3))
     assert not read_table(tmp_path / "rows.npy").rows.flags.owndata
 
 
-def test_a_file_is_as_open_as_others(tmp_path):
+def test_a_new_file_has_the_usual_mode(tmp_path):
     (tmp_path / "other").write_text("")
     write_columns(tmp_path / "rows.csv", NUMBERS)
     assert (tmp_path / "rows.csv").stat().st_mode == (tmp_path / "other").stat().st_mode
 
 
-# -- CSV as it comes
+# -- CSV
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_csv(text_file, content, names, rows):
     np.testing.assert_array_equal(table.rows, rows)
 
 
-def test_types_look_at_the_whole_file_and_not_at_its_beginning(text_file, monkeypatch):
+def test_types_are_inferred_from_the_whole_file(text_file, monkeypatch):
     monkeypatch.setattr(delimited, "BLOCK", 1 << 10)
     table = read_table(text_file("a\n" + "1\n" * 10_000 + "1.5\n"))
     assert len(table.rows) == 10_001
@@ -115,13 +115,13 @@ def test_types_look_at_the_whole_file_and_not_at_its_beginning(text_file, monkey
         read_table(text_file("a\n" + "1\n" * 10_000 + "late\n"))
 
 
-def test_a_cell_of_many_lines_may_lie_anywhere(text_file, monkeypatch):
+def test_a_cell_of_many_lines_may_be_anywhere(text_file, monkeypatch):
     monkeypatch.setattr(delimited, "BLOCK", 1 << 10)
     path = text_file("a,review\n" + '1,"good,\nbut not 2,3"\n' * 500)
     assert read_table(path, exclude=["review"]).rows.tolist() == [[1]] * 500
 
 
-def test_the_index_of_a_pandas_frame_is_no_column(tmp_path):
+def test_the_index_of_a_pandas_frame_is_not_read(tmp_path):
     pd.DataFrame({"a": [1, 2]}, index=[7, 9]).to_parquet(tmp_path / "rows.parquet")
     table = read_table(tmp_path / "rows.parquet")
     assert table.names == ["a"]
@@ -139,14 +139,14 @@ def test_choosing_columns(tmp_path, ending):
     assert chosen.rows.tolist() == [[3, 1]]
 
 
-def test_columns_without_names_are_chosen_by_place(tmp_path):
+def test_columns_without_names_are_chosen_by_number(tmp_path):
     np.save(tmp_path / "rows.npy", np.arange(6).reshape(2, 3))
     assert read_table(tmp_path / "rows.npy", exclude=["1"]).rows.tolist() == [[0, 2], [3, 5]]
     assert read_matching(tmp_path / "rows.npy", None, 2, columns=["2", "0"]).rows.tolist() == [[2, 0], [5, 3]]
 
 
 @pytest.mark.parametrize("ending", [".csv", ".parquet"])
-def test_names_are_matched_and_not_places(tmp_path, text_file, ending):
+def test_columns_are_matched_by_name(tmp_path, text_file, ending):
     frame = pd.DataFrame({"label": ["x", "y"], "b": [2, 20], "a": [1, 10]})
     path = tmp_path / f"rows{ending}"
     frame.to_csv(path) if ending == ".csv" else frame.to_parquet(path)
@@ -155,7 +155,7 @@ def test_names_are_matched_and_not_places(tmp_path, text_file, ending):
     assert table.rows.tolist() == [[1, 2], [10, 20]]
 
 
-def test_places_are_matched_where_a_side_has_no_names(text_file):
+def test_columns_are_matched_by_position_without_names(text_file):
     bare, named = text_file("1,2\n", "bare.csv"), text_file("x,y\n1,2\n", "named.csv")
     options = {bare: TextOptions(header=False), named: TextOptions()}
     assert read_matching(bare, ["a", "b"], 2, text=options[bare]).names == ["a", "b"]
@@ -170,7 +170,7 @@ def test_a_missing_column_is_named(text_file):
         read_matching(text_file("height,widht\n1,2\n"), ["height", "width"], 2)
 
 
-def test_frames_share_memory_and_carry_names(text_file):
+def test_frames_share_memory_and_have_names(text_file):
     table = read_table(text_file("a,b\n1,2\n3,4\n"))
     assert table.frame.column_names == ["a", "b"]
     before = table.frame["a"].to_pylist()
@@ -187,13 +187,13 @@ def test_an_estimator_learns_the_names(text_file):
     np.testing.assert_array_equal(codes, model.transform(pd.DataFrame(table.rows, columns=["a", "b"])))
 
 
-# -- refusing
+# -- errors
 
 
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("a,b\n1,2\n3\n", r"must have 2 cells, as its first one\. Got 1 in line 3\."),
+        ("a,b\n1,2\n3\n", r"must have 2 cells, as the first line has\. Got 1 in line 3\."),
         ('a,b\n1,"x\ny"\n3\n', r"Got 1 in line 4\."),
         ("", "is empty"),
         ("a,b\n", "has no rows"),
@@ -224,12 +224,12 @@ def test_csv_that_is_refused(text_file, content, says):
         read_table(text_file(content))
 
 
-def test_only_columns_in_use_are_refused(text_file):
+def test_only_columns_that_are_read_are_checked(text_file):
     path = text_file(",label,a\n0,x,1.5\n1,,2.5\n")
     assert read_table(path, exclude=["", "label"]).rows.tolist() == [[1.5], [2.5]]
 
 
-def test_many_refused_columns_are_counted(text_file):
+def test_errors_count_further_columns(text_file):
     names = [f"c{place}" for place in range(9)]
     path = text_file(",".join([*names, "d"]) + "\n" + ",".join("x" * 9) + ",1\n")
     with pytest.raises(
@@ -265,12 +265,12 @@ def test_pickles_are_not_read(tmp_path):
 
 
 @pytest.mark.parametrize("ending", [".parquet", ".npy"])
-def test_files_that_are_not_what_they_say(text_file, ending):
+def test_files_in_another_format_than_their_ending(text_file, ending):
     with pytest.raises(FileError, match="cannot be read as"):
         read_table(text_file("neither\1", f"rows{ending}"))
 
 
-def test_columns_that_are_not_there(text_file):
+def test_columns_that_do_not_exist(text_file):
     path = text_file("height,width\n1,2\n")
     with pytest.raises(DataError, match=r"has no column 'hight'\. Did you mean 'height'\?$"):
         read_table(path, columns=["hight"])
@@ -278,7 +278,7 @@ def test_columns_that_are_not_there(text_file):
         read_table(path, exclude=["width", "height"])
 
 
-def test_files_that_are_not_there(text_file, tmp_path):
+def test_files_that_do_not_exist(text_file, tmp_path):
     text_file("a\n1\n", "rows.csv")
     with pytest.raises(FileError, match=r"There is no file '.*rwos\.csv'\. Did you mean 'rows\.csv'\?$"):
         read_table(tmp_path / "rwos.csv")
@@ -292,14 +292,14 @@ def test_files_that_are_not_there(text_file, tmp_path):
     ):
         read_table(tmp_path / "rows")
     (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(FileError, match="The folder .*folder.csv' holds no table"):
+    with pytest.raises(FileError, match="The folder .*folder.csv' has no table"):
         read_table(tmp_path / "folder.csv")
 
 
 # -- writing
 
 
-def test_a_failure_on_the_way_leaves_the_old_file(tmp_path):
+def test_an_error_while_writing_keeps_the_old_file(tmp_path):
     path = tmp_path / "rows.bin"
     path.write_bytes(b"old")
 
@@ -315,7 +315,7 @@ def test_a_failure_on_the_way_leaves_the_old_file(tmp_path):
     assert os.listdir(tmp_path) == ["rows.bin"]
 
 
-def test_whoever_reads_the_old_file_keeps_it(tmp_path):
+def test_an_open_reader_keeps_the_old_file(tmp_path):
     path = tmp_path / "rows.npy"
     np.save(path, np.eye(2))
     mapped = read_table(path).rows
@@ -324,7 +324,7 @@ def test_whoever_reads_the_old_file_keeps_it(tmp_path):
     assert read_table(path).rows.tolist() == [[7], [8]]
 
 
-def test_outputs_are_refused_before_the_work(tmp_path, monkeypatch):
+def test_outputs_are_checked_before_the_work(tmp_path, monkeypatch):
     check_output(tmp_path / "rows.csv", ENDINGS)
     check_output(tmp_path / "model.safetensors", [".safetensors"])
     assert os.listdir(tmp_path) == []
@@ -344,6 +344,6 @@ def test_outputs_are_refused_before_the_work(tmp_path, monkeypatch):
         check_output(tmp_path / "rows.csv", ENDINGS)
 
 
-def test_a_failed_write_says_so(tmp_path):
+def test_a_failed_write_raises(tmp_path):
     with pytest.raises(FileError, match="Cannot write .*No such file or directory"):
         write_columns(tmp_path / "nowhere" / "rows.csv", NUMBERS)

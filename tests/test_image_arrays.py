@@ -22,7 +22,7 @@ def colour(grey):
     return np.stack([grey, 255 - grey, grey // 2], axis=-1)
 
 
-def test_images_are_rows_in_the_networks_order_and_are_given_back_as_images(grey, colour):
+def test_images_are_flattened_channels_first_and_returned_as_images(grey, colour):
     rows = grey.reshape(len(grey), -1)
     flat, model = Autoencoder(3, **QUICK).fit(rows), Autoencoder(3, **QUICK).fit(grey)
     assert (model.transform(grey) == flat.transform(rows)).all()
@@ -58,7 +58,7 @@ def test_forms_of_the_same_images(grey, colour, form):
     assert Autoencoder(2, **QUICK).fit(given).image_shape_ == (1, 8, 8)
 
 
-def test_numbers_of_other_types_are_images_where_the_shape_is_said(grey):
+def test_other_types_are_images_if_image_shape_is_given(grey):
     shares = grey / 255
     with pytest.raises(ValueError, match=r"(?i)3D|dim 3"):
         Autoencoder(2, **QUICK).fit(shares)
@@ -91,16 +91,16 @@ def test_images_of_another_shape_are_refused(colour, change, message):
         model.transform(change(colour))
 
 
-def test_one_image_is_told_how_to_be_an_array_of_images(grey, colour):
+def test_a_single_image_is_refused_with_a_hint(grey, colour):
     for images in (grey, colour):
         model = Autoencoder(2, **QUICK).fit(images)
         with pytest.raises(DataError, match=r"one image.*Pass X\[None\]"):
             model.transform(images[0])
-        # What one row gives may differ in the last bits from what it gives among many.
+        # The result of one row alone may differ in the last bits from its result among others.
         np.testing.assert_allclose(model.transform(images[0][None]), model.transform(images)[:1], rtol=1e-4, atol=1e-4)
 
 
-def test_a_model_of_rows_does_not_guess_the_order_of_colours(colour):
+def test_a_model_of_rows_refuses_images(colour):
     model = Autoencoder(2, **QUICK).fit(colour.reshape(len(colour), -1))
     with pytest.raises(DataError, match="fitted on rows, not on images"):
         model.transform(colour)
@@ -113,7 +113,7 @@ def test_images_of_several_shapes_are_refused(grey):
         Autoencoder(2, **QUICK).fit([grey[0], grey[1][:7]])
 
 
-def test_streams_searches_and_samples_know_the_images(grey):
+def test_streams_searches_and_samples_of_images(grey):
     stream = Autoencoder(2, **QUICK).partial_fit(grey).partial_fit(grey[:1])
     assert stream.image_shape_ == (1, 8, 8)
     assert stream.pixel_range_ == (0.0, 255.0)
@@ -153,7 +153,7 @@ def test_a_classifier_takes_images(grey, digits):
     assert model.autoencoder_.image_shape_ == (1, 8, 8)
 
 
-def test_hidden_pixels_are_gaps_and_are_refused(grey):
+def test_masked_pixels_are_refused_as_gaps(grey):
     with pytest.raises(DataError, match=r"gaps"):
         Autoencoder(2, **QUICK).fit(np.ma.masked_array(grey, grey > 200))
     images = grey / 255

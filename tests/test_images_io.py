@@ -11,7 +11,7 @@ from PIL import Image
 
 from eigencode.data.image_files import read_images
 from eigencode.data.image_paths import image_files, is_image
-from eigencode.data.images import ImageLayout, shown
+from eigencode.data.images import ImageLayout, rows_to_images
 from eigencode.data.pictures import as_pixels, check_pictures_output, grid, pixel_range, write_pictures
 from eigencode.errors import DataError, EigencodeError, FileError
 
@@ -28,7 +28,7 @@ def save(path, pixels, **options):
 # -- which files
 
 
-def test_a_folder_is_read_in_the_order_of_its_numbers_and_what_is_no_image_is_named(tmp_path):
+def test_a_folder_is_read_in_natural_order_with_a_note_on_other_files(tmp_path):
     for number in (10, 2, 1):
         save(tmp_path / f"img{number}.PNG", np.full((2, 3), number, np.uint8))
     (tmp_path / "labels.csv").write_text("a\n1\n")
@@ -39,10 +39,10 @@ def test_a_folder_is_read_in_the_order_of_its_numbers_and_what_is_no_image_is_na
     assert found.rows[:, 0].tolist() == [1, 2, 10]
     assert found.image_shape == (1, 2, 3)
     assert [file.name for file in found.files] == ["img1.PNG", "img2.PNG", "img10.PNG"]
-    assert found.notes == [f"Passed over in {str(tmp_path)!r}, not being images: 'labels.csv', 'more'."]
+    assert found.notes == [f"Skipped in {str(tmp_path)!r}: 'labels.csv', 'more' (not images)."]
 
 
-def test_folder_glob_and_a_shells_list_are_the_same_rows_and_an_order_of_ones_own_is_kept(tmp_path):
+def test_folder_glob_and_list_are_the_same_rows_and_a_given_order_is_kept(tmp_path):
     for number in (1, 2, 10):
         save(tmp_path / f"{number}.png", np.full((2, 2), number, np.uint8))
     listed = sorted(map(str, tmp_path.iterdir()))
@@ -52,19 +52,19 @@ def test_folder_glob_and_a_shells_list_are_the_same_rows_and_an_order_of_ones_ow
     assert read_images([listed[2], listed[0]]).rows[:, 0].tolist() == [2, 1]
 
 
-def test_a_glob_searches_folders_and_brackets_in_a_name_are_no_glob(tmp_path):
+def test_a_glob_searches_folders_and_a_name_may_have_brackets(tmp_path):
     (tmp_path / "a").mkdir()
     save(tmp_path / "a" / "x[1].png", noise(2, 2))
     files, notes = image_files([f"{tmp_path}/**/*.png"])
     assert [file.name for file in files] == ["x[1].png"]
     assert not notes
     assert read_images([tmp_path / "a" / "x[1].png"]).rows.shape == (1, 4)
-    assert is_image(tmp_path)  # so that it is said how to name what is in the folder
+    assert is_image(tmp_path)  # reading it raises an error with a hint
     with pytest.raises(FileError, match=r"no image in .*Got 1 folder.*Search the folders with '.*\*\*"):
         read_images([tmp_path])
 
 
-def test_what_is_taken_for_images(tmp_path):
+def test_which_paths_are_images(tmp_path):
     assert is_image("a.JPeG")
     assert not is_image("a.csv")
     assert not is_image(tmp_path)
@@ -99,13 +99,13 @@ def test_lossless_formats_give_the_pixels_back(tmp_path, ending):
         assert (found.rows.reshape(3, 5, 7) == np.moveaxis(colour, -1, 0)).all()
 
 
-def test_a_jpeg_is_nearly_what_was_saved(tmp_path):
+def test_a_jpeg_is_nearly_equal(tmp_path):
     smooth = np.tile(np.arange(0, 160, 10, dtype=np.uint8), (16, 1))
     save(tmp_path / "a.jpg", smooth, quality=95)
     assert np.abs(read_images([tmp_path]).rows.reshape(16, 16).astype(int) - smooth).max() <= 4
 
 
-def test_every_mode_becomes_pixels_of_8_bits_or_grey_ones_of_16(tmp_path):
+def test_every_mode_becomes_pixels_of_8_bits_or_grey_pixels_of_16(tmp_path):
     colour = Image.fromarray(noise(4, 4, 3))
     half = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
     cases = {
@@ -139,7 +139,7 @@ def test_big_endian_and_pgm_pixels_of_16_bits(tmp_path):
     assert (found.rows.reshape(3, 2) == deep).all()
 
 
-def test_a_photograph_is_turned_as_its_exif_data_say(tmp_path):
+def test_an_image_is_rotated_as_its_exif_data_say(tmp_path):
     image, exif = Image.fromarray(np.arange(6, dtype=np.uint8).reshape(2, 3)), Image.Exif()
     exif[0x0112] = 6  # to be turned clockwise by a quarter
     image.save(tmp_path / "a.png", exif=exif)
@@ -148,15 +148,15 @@ def test_a_photograph_is_turned_as_its_exif_data_say(tmp_path):
     assert found.rows.reshape(3, 2).tolist() == np.rot90(np.arange(6).reshape(2, 3), -1).tolist()
 
 
-def test_of_several_frames_the_first_is_read_and_it_is_said(tmp_path):
+def test_only_the_first_frame_is_read_with_a_note(tmp_path):
     frames = [Image.new("L", (2, 2), color) for color in (0, 255)]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     found = read_images([tmp_path])
     assert found.rows.tolist() == [[0] * found.rows.shape[1]]
-    assert found.notes == ["One image has more than one frame or page, of which the first was read."]
+    assert found.notes == ["One image has more than one frame or page; only the first was read."]
 
 
-def test_grey_images_beside_colour_or_for_a_model_of_colour_become_colour(tmp_path):
+def test_grey_images_become_colour_if_others_or_the_model_are(tmp_path):
     save(tmp_path / "a.png", np.full((2, 2), 5, np.uint8))
     assert read_images([tmp_path], like=(3, 2, 2)).rows.tolist() == [[5] * 12]
     save(tmp_path / "b.png", noise(2, 2, 3))
@@ -165,7 +165,7 @@ def test_grey_images_beside_colour_or_for_a_model_of_colour_become_colour(tmp_pa
         read_images([tmp_path], like=(1, 2, 2))
 
 
-def test_sizes_and_depths_that_differ_are_refused_by_name_and_sizes_can_be_made_one(tmp_path):
+def test_different_sizes_and_depths_are_refused_and_images_can_be_resized(tmp_path):
     save(tmp_path / "a.png", np.full((4, 6), 100, np.uint8))
     save(tmp_path / "b.png", np.full((4, 5), 100, np.uint8))
     with pytest.raises(DataError, match=r"6x4 in .*a\.png' and 5x4 in .*b\.png'.*--image-size 6x4"):
@@ -204,20 +204,20 @@ def test_a_damaged_image_is_refused_by_name(tmp_path, kind):
         read_images([tmp_path])
 
 
-def test_a_missing_file_is_one_for_python_too_and_its_neighbour_is_named(tmp_path):
+def test_a_missing_file_is_a_file_not_found_error_with_a_similar_name(tmp_path):
     save(tmp_path / "image1.png", noise(2, 2))
     with pytest.raises(FileNotFoundError, match=r"no file .*imagee1\.png'. Did you mean 'image1\.png'\?"):
         read_images([tmp_path / "imagee1.png"])
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
-def test_a_pipe_is_no_image_file_and_nobody_waits_for_it(tmp_path):
+def test_a_pipe_is_refused_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "a.png")
     with pytest.raises(FileError, match="no ordinary file"):
         read_images([tmp_path])
 
 
-def test_mutated_images_raise_only_errors_of_ours(tmp_path):
+def test_mutated_images_raise_only_errors_of_this_package(tmp_path):
     rng = np.random.default_rng(0)
     wholes = []
     for form in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM"):
@@ -233,10 +233,10 @@ def test_mutated_images_raise_only_errors_of_ours(tmp_path):
             assert read_images([tmp_path / "a.png"]).rows.dtype in (np.uint8, np.uint16)
 
 
-def test_memory_is_asked_before_pixels_are_read(tmp_path, monkeypatch):
+def test_memory_is_checked_before_pixels_are_read(tmp_path, monkeypatch):
     save(tmp_path / "a.png", np.zeros((100, 100), np.uint8))
     monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 1000}))
-    with pytest.raises(DataError, match=r"The images needs? about .*--image-size"):
+    with pytest.raises(DataError, match=r"Reading the images needs about .*--image-size"):
         read_images([tmp_path])
 
 
@@ -271,7 +271,7 @@ def test_the_layout_of_an_array(shape, known, image_shape, axes):
 
 
 @pytest.mark.parametrize(("shape", "known"), [((5, 8, 9, 2), None), ((5, 8, 9), (1, 9, 8)), ((2, 2, 2, 2, 2), None)])
-def test_arrays_that_are_no_images_are_refused(shape, known):
+def test_arrays_that_are_not_images_are_refused(shape, known):
     with pytest.raises(DataError, match="Images must form an array"):
         ImageLayout.of(shape, known)
 
@@ -279,7 +279,7 @@ def test_arrays_that_are_no_images_are_refused(shape, known):
 # -- pictures
 
 
-def test_a_grid_is_near_a_square_with_the_first_image_at_the_top_left():
+def test_a_grid_is_nearly_square_with_the_first_image_at_the_top_left():
     images = noise(10, 20, 20)
     found = grid(images)
     assert found.shape == (4 * 22 - 2, 3 * 22 - 2)
@@ -299,7 +299,7 @@ def test_pixels_are_rounded_and_clipped():
 
 @pytest.mark.parametrize("ending", [".png", ".bmp", ".tif", ".webp", ".jpg"])
 @pytest.mark.parametrize("shape", [(4, 5, 6), (4, 5, 6, 3), (4, 5, 6, 4), (4, 5, 6, 1)])
-def test_each_format_has_one_picture_or_one_file_each(tmp_path, ending, shape):
+def test_every_format_is_written_as_a_grid_or_as_files(tmp_path, ending, shape):
     images = noise(*shape)
     write_pictures(tmp_path / f"all{ending}", images)
     with Image.open(tmp_path / f"all{ending}") as image:
@@ -311,7 +311,7 @@ def test_each_format_has_one_picture_or_one_file_each(tmp_path, ending, shape):
         assert (read_images([tmp_path / "each"]).rows == ImageLayout.of(shape).rows(images)).all()
 
 
-def test_pixels_of_16_bits_are_written_as_they_are_where_the_format_has_them(tmp_path):
+def test_pixels_of_16_bits_are_kept_by_formats_that_have_them(tmp_path):
     images = noise(3, 4, 4, dtype=np.uint16)
     for ending in ("png", "tif"):
         write_pictures(tmp_path / f"*.{ending}", images)
@@ -320,7 +320,7 @@ def test_pixels_of_16_bits_are_written_as_they_are_where_the_format_has_them(tmp
     assert (read_images([f"{tmp_path}/*.bmp"]).rows.reshape(3, 4, 4) == images >> 8).all()
 
 
-def test_a_folder_is_made_whole_and_other_files_in_it_are_left_alone(tmp_path, monkeypatch):
+def test_a_folder_is_written_completely_and_keeps_other_files(tmp_path, monkeypatch):
     folder = tmp_path / "out"
     write_pictures(folder / "*.png", noise(2, 3, 3))
     (folder / "keep.txt").write_text("kept")
@@ -340,12 +340,12 @@ def test_a_folder_is_made_whole_and_other_files_in_it_are_left_alone(tmp_path, m
     assert [item.name for item in tmp_path.iterdir()] == ["out"]
 
 
-def test_outputs_that_could_not_be_written_are_refused_before_the_work(tmp_path):
+def test_outputs_are_checked_before_the_work(tmp_path):
     save(tmp_path / "a.png", noise(2, 2))
     for output, message in [
-        (tmp_path, "is what is read here"),
-        (tmp_path / "*.png", "is what is read here"),
-        (tmp_path / "a.png", "is what is read here"),
+        (tmp_path, "it is an input"),
+        (tmp_path / "*.png", "it is an input"),
+        (tmp_path / "a.png", "it is an input"),
         (tmp_path / "no" / "deeper" / "*.png", "no folder"),
         (tmp_path / "no" / "a.png", "no folder"),
         (tmp_path / "new" / "*.xyz", "does not name a format"),
@@ -356,7 +356,7 @@ def test_outputs_that_could_not_be_written_are_refused_before_the_work(tmp_path)
     assert [item.name for item in tmp_path.iterdir()] == ["a.png"]
 
 
-def test_grids_and_channels_that_no_picture_has_are_refused(tmp_path):
+def test_too_large_grids_and_odd_channels_are_refused(tmp_path):
     with pytest.raises(DataError, match="1, 3 or 4 channels"):
         write_pictures(tmp_path / "a.png", noise(1, 2, 2, 2))
     with pytest.raises(DataError, match="--output folder/"):
@@ -366,6 +366,6 @@ def test_grids_and_channels_that_no_picture_has_are_refused(tmp_path):
 
 def test_rows_are_shown_with_the_channels_last():
     rows = noise(2, 3 * 4 * 5)
-    assert shown((3, 4, 5), rows).shape == (2, 4, 5, 3)
-    assert shown((1, 4, 15), rows).shape == (2, 4, 15)
-    assert (shown((3, 4, 5), rows)[1, 2, 3] == rows[1].reshape(3, 4, 5)[:, 2, 3]).all()
+    assert rows_to_images((3, 4, 5), rows).shape == (2, 4, 5, 3)
+    assert rows_to_images((1, 4, 15), rows).shape == (2, 4, 15)
+    assert (rows_to_images((3, 4, 5), rows)[1, 2, 3] == rows[1].reshape(3, 4, 5)[:, 2, 3]).all()

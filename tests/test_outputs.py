@@ -1,4 +1,4 @@
-"""Outputs: whole or not at all, under their own name, with the mode they had."""
+"""Output files: written completely or not at all, under their own name, with the mode they had."""
 
 import errno
 import multiprocessing
@@ -15,7 +15,7 @@ import pytest
 
 import eigencode
 from eigencode.data import outputs
-from eigencode.data.outputs import atomic_file, check_apart, check_output, is_stream, temporary_names
+from eigencode.data.outputs import atomic_file, check_distinct, check_output, is_stream, temporary_names
 from eigencode.errors import (
     EigencodeError,
     FileAccessError,
@@ -46,7 +46,7 @@ def way(request, monkeypatch):
     return request.param
 
 
-def test_a_file_appears_whole_and_alone(tmp_path, way):
+def test_a_file_appears_complete_and_alone(tmp_path, way):
     path = tmp_path / "x.bin"
     for content in (b"first", b"second, and longer", b""):
         with atomic_file(path) as file:
@@ -58,7 +58,7 @@ def test_a_file_appears_whole_and_alone(tmp_path, way):
         assert list(tmp_path.iterdir()) == [path]
 
 
-def test_without_names_nothing_is_seen_on_the_way(tmp_path):
+def test_an_unnamed_file_is_invisible_until_it_is_complete(tmp_path):
     if not hasattr(os, "O_TMPFILE"):
         pytest.skip("this system has no files without a name")
     with atomic_file(tmp_path / "x") as file:
@@ -67,7 +67,7 @@ def test_without_names_nothing_is_seen_on_the_way(tmp_path):
 
 
 @pytest.mark.parametrize("failure", [RuntimeError("mine"), KeyboardInterrupt()], ids=repr)
-def test_a_failure_on_the_way_leaves_the_old_file_and_nothing_else(tmp_path, way, failure):
+def test_an_error_while_writing_leaves_only_the_old_file(tmp_path, way, failure):
     path = tmp_path / "x"
     written(path, b"old")
 
@@ -81,7 +81,7 @@ def test_a_failure_on_the_way_leaves_the_old_file_and_nothing_else(tmp_path, way
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_failure_at_the_end_leaves_the_old_file_and_nothing_else(tmp_path, way, monkeypatch):
+def test_an_error_at_the_end_leaves_only_the_old_file(tmp_path, way, monkeypatch):
     path = tmp_path / "x"
     written(path, b"old")
 
@@ -119,7 +119,7 @@ def test_a_new_file_has_the_mode_that_open_would_give(tmp_path, way, umask):
 
 
 @needs_modes
-def test_a_private_file_is_never_readable_by_others_on_the_way(tmp_path, way):
+def test_a_private_file_is_never_readable_by_others(tmp_path, way):
     path = tmp_path / "x"
     path.write_bytes(b"old")
     path.chmod(0o600)
@@ -199,11 +199,11 @@ def test_a_stream_needs_no_ending(tmp_path):
         outputs.known_ending(tmp_path / "x", [".csv", ".npy"])
 
 
-# -- what was left behind
+# -- unfinished files of killed processes
 
 
 @needs_modes
-def test_what_a_killed_process_left_is_removed_by_the_next_that_writes_the_same_file(tmp_path, way):
+def test_the_file_of_a_killed_process_is_removed_by_the_next(tmp_path, way):
     path, other = tmp_path / "x", tmp_path / "y"
     for name in (*temporary_names(str(path))[:3], temporary_names(str(other))[0], str(tmp_path / ".other.tmp")):
         Path(name).write_bytes(b"left")
@@ -214,7 +214,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next_that_writes_the_same_
 
 
 @needs_modes
-def test_what_somebody_is_writing_is_left_alone(tmp_path, monkeypatch):
+def test_a_file_that_is_being_written_is_not_removed(tmp_path, monkeypatch):
     monkeypatch.delattr(os, "O_TMPFILE", raising=False)
     path = tmp_path / "x"
     with atomic_file(path) as slow:
@@ -228,7 +228,7 @@ def test_what_somebody_is_writing_is_left_alone(tmp_path, monkeypatch):
 
 
 @needs_pipes
-def test_a_name_made_by_somebody_else_harms_nobody(tmp_path, way):
+def test_a_temporary_name_that_is_a_link_is_not_followed(tmp_path, way):
     path, victim = tmp_path / "x", tmp_path / "victim"
     victim.write_bytes(b"precious")
     first, second, third, *_ = temporary_names(str(path))
@@ -240,7 +240,7 @@ def test_a_name_made_by_somebody_else_harms_nobody(tmp_path, way):
     assert (victim.read_bytes(), path.read_bytes()) == (b"precious", b"new")
 
 
-def test_many_names_in_use_do_not_stop_anybody(tmp_path, way):
+def test_more_writers_than_temporary_names(tmp_path, way):
     path = tmp_path / "x"
     for name in temporary_names(str(path)):
         os.mkdir(name)
@@ -295,7 +295,7 @@ while True:
 
 @pytest.mark.slow
 @needs_modes
-def test_kills_while_writing_break_nothing_and_leave_nothing(tmp_path):
+def test_kills_while_writing_keep_a_complete_file_and_leave_no_other(tmp_path):
     path, n_left = tmp_path / "x", 0
     source = str(Path(eigencode.__file__).parent.parent)
     for number in range(30):
@@ -317,28 +317,28 @@ def test_kills_while_writing_break_nothing_and_leave_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("path", ["", "a\0b", b"", b"a\0"])
-def test_a_path_that_is_none_is_said(tmp_path, path):
+def test_empty_and_impossible_paths(tmp_path, path):
     for use in (written, as_path, eigencode.load, lambda path: check_output(path, [".csv"])):
         with pytest.raises(FileError, match="path of a file cannot"):
             use(path)
 
 
 @pytest.mark.parametrize("path", [None, 5, 2.5, ["x"], {}], ids=repr)
-def test_what_is_no_path_is_said(path):
+def test_objects_that_are_not_paths(path):
     for use in (written, as_path, eigencode.load, lambda path: check_output(path, [".csv"])):
-        with pytest.raises(OptionError, match="must be a text or a path"):
+        with pytest.raises(OptionError, match="must be a string or a path"):
             use(path)
 
 
 @pytest.mark.parametrize("name", [".", "folder", "folder/", "new/"])
-def test_a_folder_is_no_file(tmp_path, name):
+def test_a_folder_in_place_of_a_file(tmp_path, name):
     (tmp_path / "folder").mkdir()
     with pytest.raises(FileIsFolderError, match="Cannot write"):
         written(f"{tmp_path}/{name}")
     assert [item.name for item in tmp_path.iterdir()] == ["folder"]
 
 
-def test_a_missing_folder_is_said(tmp_path):
+def test_a_missing_folder(tmp_path):
     for use in (written, lambda path: check_output(path, [".csv"])):
         with pytest.raises(MissingFileError, match="Cannot write"):
             use(tmp_path / "no" / "x.csv")
@@ -346,7 +346,7 @@ def test_a_missing_folder_is_said(tmp_path):
         written(tmp_path / ("x" * 300))
 
 
-def test_errors_are_of_the_systems_classes_too():
+def test_errors_are_of_pythons_classes_too():
     for ours, theirs in [
         (MissingFileError, FileNotFoundError),
         (FileAccessError, PermissionError),
@@ -373,28 +373,28 @@ def test_a_protected_file_is_refused(tmp_path):
     assert path.read_bytes() == b"old"
 
 
-# -- results and what they are made of
+# -- results and inputs
 
 
-def test_no_result_takes_the_place_of_what_is_read(tmp_path):
+def test_no_result_overwrites_an_input(tmp_path):
     rows, link = tmp_path / "rows.csv", tmp_path / "link.csv"
     rows.write_bytes(b"x")
     (tmp_path / "other.csv").write_bytes(b"y")
     check_output(rows, [".csv"], [tmp_path / "other.csv", tmp_path / "none.csv"])
-    with pytest.raises(FileError, match="it is what is read here"):
+    with pytest.raises(FileError, match="it is an input"):
         check_output(rows, [".csv"], [tmp_path / "other.csv", rows])
-    with open(rows, "rb") as file, pytest.raises(FileError, match="it is what is read here"):
+    with open(rows, "rb") as file, pytest.raises(FileError, match="it is an input"):
         check_output(rows, [".csv"], [file.fileno()])
     if hasattr(os, "mkfifo"):
         link.symlink_to(rows)
         hard = tmp_path / "hard.csv"
         os.link(rows, hard)
         for output, read in [(link, rows), (rows, link), (hard, rows), (rows, hard)]:
-            with pytest.raises(FileError, match="it is what is read here"):
+            with pytest.raises(FileError, match="it is an input"):
                 check_output(output, [".csv"], [read])
 
 
-def test_no_two_results_are_one_file(tmp_path):
-    check_apart(tmp_path / "a", tmp_path / "b", None, None, os.devnull, os.devnull)
+def test_two_results_must_not_be_one_file(tmp_path):
+    check_distinct(tmp_path / "a", tmp_path / "b", None, None, os.devnull, os.devnull)
     with pytest.raises(FileError, match="Two results"):
-        check_apart(tmp_path / "a", None, f"{tmp_path}/./a")
+        check_distinct(tmp_path / "a", None, f"{tmp_path}/./a")

@@ -1,4 +1,4 @@
-"""Scaling: statistics, the rule for one scale or many, and the way back."""
+"""Scaling: statistics, the rule for one scale or many, and the inverse."""
 
 import numpy as np
 import pytest
@@ -60,7 +60,7 @@ def test_none_only_centres(cancer):
 
 
 @pytest.mark.parametrize("scale", ["common", "standard", "none"])
-def test_the_way_back_is_exact_and_the_jacobian_is_its_own(cancer, scale):
+def test_the_inverse_is_exact_and_has_the_jacobian(cancer, scale):
     scaler = fit(cancer, scale)
     np.testing.assert_allclose(scaler.inverse_transform(scaler.transform(cancer)), cancer, rtol=1e-12, atol=1e-15)
     assert scaler.log_jacobian == pytest.approx(-np.log(scaler.divisor).sum())
@@ -68,7 +68,7 @@ def test_the_way_back_is_exact_and_the_jacobian_is_its_own(cancer, scale):
 
 @pytest.mark.parametrize("value", [0.1, 1e6 + 0.1, 0.0, -3])
 @pytest.mark.parametrize("scale", ["auto", "common", "standard", "none"])
-def test_a_constant_column_is_divided_by_nothing_small(value, scale):
+def test_a_constant_column_is_not_divided_by_a_small_number(value, scale):
     array = np.column_stack([np.full(20_000, value), np.random.default_rng(0).normal(size=20_000)])
     assert statistics(array).constant.tolist() == [True, False]
     scaler = fit(array, scale)
@@ -77,7 +77,7 @@ def test_a_constant_column_is_divided_by_nothing_small(value, scale):
 
 
 @pytest.mark.parametrize("value", [3.0, -1e16, 1.7e18, 1e40, 1e300])
-def test_the_rounding_of_a_constant_column_is_no_part_of_a_common_divisor(value):
+def test_rounding_in_a_constant_column_does_not_change_a_common_divisor(value):
     array = np.random.default_rng(0).normal(size=(60, 5))
     array[:, 2] = 0.0
     divisor = fit(array, "common").divisor
@@ -134,7 +134,7 @@ def test_columns_of_very_different_sizes_are_scaled_together():
     np.testing.assert_allclose(scaler.transform(array).std(0), 1)
 
 
-def test_the_limit_leaves_every_fitted_row_alone(cancer):
+def test_the_limit_clips_no_fitted_row(cancer):
     scaler = fit(cancer)
     assert scaler.limit == pytest.approx(10 * np.abs(scaler.transform(cancer)).max())
     assert fit(np.zeros((5, 2))).limit == 10
@@ -157,7 +157,7 @@ def test_float32_rows_are_scaled_as_well_in_float32_as_in_float64(offset):
 
 
 @pytest.mark.parametrize("size", [1e-40, 1e36])
-def test_scales_beyond_float32s_range_are_divided_by_in_float64(size):
+def test_divisors_beyond_float32s_range_are_applied_in_float64(size):
     rows = (np.random.default_rng(0).normal(size=(50, 3)) * size).astype(np.float32)
     scaler = Scaler("standard", np.zeros(3), np.full(3, size), 10.0)
     got = np.concatenate(list(scaler.chunks(rows, np.float32)))
@@ -192,7 +192,7 @@ def test_rounding_in_a_constant_column_is_not_taken_for_a_value():
     assert scaler.limit < 100
 
 
-def test_a_column_that_varies_later_is_constant_no_more():
+def test_a_column_that_varies_later_is_no_longer_constant():
     rows = np.array([[1.0, 0.1, 3.0], [2.0, 0.1, 3.0]])
     scaler = fit(rows)
     assert scaler.constant == [1, 2]

@@ -67,7 +67,7 @@ SWEEP = (
 def test_the_rows_are_not_written_over(folder, capsys):
     before = (folder / "rows.csv").read_bytes()
     assert run(f"{SWEEP} --table rows.csv") == 1
-    assert "it is what is read here" in capsys.readouterr().err
+    assert "it is an input" in capsys.readouterr().err
     assert (folder / "rows.csv").read_bytes() == before
 
 

@@ -1,4 +1,4 @@
-"""Table files as people have them: what is found out, what is said of it, and which cell an error shows."""
+"""Table files as people have them: what is detected, what is noted, and which cell an error shows."""
 
 import bz2
 import gzip
@@ -64,14 +64,14 @@ def file(tmp_path):
         (f"a\n{2**70}\n", {}, ["a"], [[2.0**70]], None),
     ],
 )
-def test_text_is_read_by_what_is_in_it(file, content, text, names, rows, says):
+def test_the_dialect_of_text_is_detected(file, content, text, names, rows, says):
     table = read_table(file(content), text=TextOptions(**text))
     assert table.names == names
     np.testing.assert_array_equal(table.rows, rows)
     assert (says in table.notes[0]) if says else (table.notes == ())
 
 
-def test_a_separator_is_found_in_lines_of_many_cells(file):
+def test_the_separator_is_detected_in_lines_of_many_cells(file):
     frame = pd.DataFrame(
         np.random.default_rng(0).normal(size=(3000, 30)).round(2), columns=[f"c, {i}" for i in range(30)]
     )
@@ -89,7 +89,7 @@ def test_a_separator_is_found_in_lines_of_many_cells(file):
         ('a,b\n"1,234",2\n3,4\n', r"'1,234' in line 2\)\. Write numbers without commas between thousands"),
         ("a\tb\n1,234\t2\n", r"'1,234' in line 2\)\. Write numbers without commas"),
         ("a\n1,5\n2,5\n", r"must have 1 cell, .* Got 2 in line 2\. If a comma is the decimal mark, give --decimal ,\."),
-        ("a;b\n1;2;3\n", r"Got 3 in line 2\. If cells are not separated by a semicolon, name another"),
+        ("a;b\n1;2;3\n", r"Got 3 in line 2\. If the cells are not separated by a semicolon, name the separator"),
         ("a,b\n1,2,\n3,4,7\n", r"must have 2 cells.*Got 3 in line 2"),
         ("a,b\n" + "1,2,\n" * 3000 + "3,4,7\n", r"must have 2 cells.*Got one more in line 3002"),
         ('a,b\n1,2\n3,"4\n5,6\n', r"a cell whose quote is not closed\. Got line 3"),
@@ -109,7 +109,7 @@ def test_a_separator_is_found_in_lines_of_many_cells(file):
         ("a,b\n1,2\n# note\n3,4\n", r"Got 1 in line 3\. Remove lines of comments\.$"),
         (
             "a  b\n1  2\n3  4\n",
-            r"line 2\)\. Write one character between cells, as a comma, in place of several spaces\.$",
+            r"line 2\)\. Write one character, such as a comma, between cells instead of several spaces\.$",
         ),
         ("a:b\n1:2\n3:4\n", r"line 2\)\. Name the character between cells with --separator\.$"),
         ("x,y\nfoo,bar\n", r"'y' \(as 'bar' in line 2\)\.$"),
@@ -118,7 +118,7 @@ def test_a_separator_is_found_in_lines_of_many_cells(file):
         ("a,b\n", r"has no rows\.$"),
     ],
 )
-def test_what_text_holds_is_shown_where_it_stands(file, content, says):
+def test_errors_show_the_cell_and_its_line(file, content, says):
     with pytest.raises(DataError, match=says):
         read_table(file(content))
 
@@ -126,28 +126,28 @@ def test_what_text_holds_is_shown_where_it_stands(file, content, says):
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("c.parquet", b"a,b\n1,2\n", r"not what its ending says, '\.parquet'\. Got text\. .* as \.csv"),
-        ("c.npy", b"a,b\n1,2\n", r"ending says, '\.npy'\. Got text"),
-        ("c.arrow", b"a,b\n1,2\n", r"ending says, '\.arrow'\. Got text"),
-        ("p.arrow", b"PAR1\x15\x04", r"ending says, '\.arrow'\. Got Parquet"),
-        ("n.parquet", b"\x93NUMPY\x01\0", r"ending says, '\.parquet'\. Got NPY"),
-        ("s.npy", b"\xff\xff\xff\xff\0\0", r"ending says, '\.npy'\. Got Arrow"),
-        ("c.csv.gz", b"a,b\n1,2\n", r"is not compressed, though its name ends in '\.gz'"),
+        ("c.parquet", b"a,b\n1,2\n", r"not in the format of its ending, '\.parquet'\. Got text\. .* as \.csv"),
+        ("c.npy", b"a,b\n1,2\n", r"format of its ending, '\.npy'\. Got text"),
+        ("c.arrow", b"a,b\n1,2\n", r"format of its ending, '\.arrow'\. Got text"),
+        ("p.arrow", b"PAR1\x15\x04", r"format of its ending, '\.arrow'\. Got Parquet"),
+        ("n.parquet", b"\x93NUMPY\x01\0", r"format of its ending, '\.parquet'\. Got NPY"),
+        ("s.npy", b"\xff\xff\xff\xff\0\0", r"format of its ending, '\.npy'\. Got Arrow"),
+        ("c.csv.gz", b"a,b\n1,2\n", r"is not compressed, but its name ends in '\.gz'"),
         (
             "c.csv.gz",
             gzip.compress(gzip.compress(b"a\n1\n", mtime=0), mtime=0),
-            r"Got a compressed file in a compressed one\. Unpack",
+            r"Got a compressed file in a compressed file\. Unpack",
         ),
         ("j.csv", b'[{"a": 1}]', r"not text with a separator\. Got JSON\. Save the table as CSV"),
         ("z.csv", bytes(100), "is not text.* Got the byte 0x00 in line 1"),
     ],
 )
-def test_content_that_the_name_denies(file, name, content, says):
+def test_content_in_another_format_than_the_ending(file, name, content, says):
     with pytest.raises(FileError, match=says):
         read_table(file(content, name))
 
 
-def test_any_compression_is_read_under_the_name_of_another(file):
+def test_a_compression_is_detected_from_the_first_bytes(file):
     assert read_table(file(gzip.compress(b"a,b\n1,2\n", mtime=0), "c.csv.bz2")).rows.tolist() == [[1, 2]]
 
 
@@ -157,7 +157,7 @@ def test_an_array_without_columns(tmp_path):
         read_table(tmp_path / "x.npy")
 
 
-def test_no_column_that_a_model_reads_is_to_be_left_out(file):
+def test_no_hint_leaves_out_a_column_that_the_model_needs(file):
     path = file("a,b,c\n1,,x\n2,3,y\n")
     with pytest.raises(DataError, match=r"leave it out with --exclude b"):
         read_table(path, columns=["a", "b"])
@@ -170,14 +170,14 @@ def test_no_column_that_a_model_reads_is_to_be_left_out(file):
 
 
 @pytest.mark.parametrize("gap", ["", "?", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "-", "#N/A", " ?", "<NA>"])
-def test_gaps_are_called_gaps(file, gap):
+def test_all_ways_to_write_a_gap(file, gap):
     with pytest.raises(
         DataError, match=r"has gaps\. Got 1 in column 'b' \(the first in line 3\)\. Fill the gaps, drop th"
     ):
         read_table(file(f"a,b\n1,2\n3,{gap}\n"))
 
 
-def test_text_and_gaps_are_told_at_once(file):
+def test_text_and_gaps_are_reported_in_one_error(file):
     with pytest.raises(DataError) as caught:
         read_table(file("x,word,when,y\n1,a,2020-01-01,\n2,b,2021-01-01,3\n"))
     message = str(caught.value)
@@ -187,7 +187,7 @@ def test_text_and_gaps_are_told_at_once(file):
 
 
 @pytest.mark.parametrize("content", ["a,b\n1,\n,2\n", "a,b\nx,\ny,2\n"])
-def test_leaving_out_the_last_columns_is_no_advice(file, content):
+def test_no_hint_leaves_out_all_columns(file, content):
     with pytest.raises(
         DataError, match=r"Fill the gaps, or drop their rows \(as dropna of pandas does\); columns with"
     ):
@@ -213,7 +213,7 @@ def test_options_of_text_are_checked(file, options, says):
 
 
 @pytest.mark.parametrize("header", ["0,1", "400,401", '"400","401"', "7,x"])
-def test_the_first_line_is_the_header_and_numbers_in_it_are_told(file, header):
+def test_the_first_line_is_the_header_and_numbers_in_it_are_noted(file, header):
     rows = "".join(f"{i},{i + 0.5}\n" for i in range(100))
     table = read_table(file(f"{header}\n{rows}"))
     assert len(table.rows) == 100
@@ -223,16 +223,16 @@ def test_the_first_line_is_the_header_and_numbers_in_it_are_told(file, header):
     assert read_table(file(rows), text=TextOptions(names=["p,q"])).names == ["p", "q"]
 
 
-def test_headers_that_may_be_rows_are_hinted_at(file):
+def test_hints_for_headers_that_may_be_rows(file):
     with pytest.raises(
         DataError, match=r"same name\. Got '0'\. If the first line is a row, give --no-header or --names\."
     ):
         read_table(file("0,0\n1,2\n"))
     with pytest.raises(DataError, match=r"If the first line is a row, give --no-header or --names\. Leave it out with"):
         read_table(file("39,word\n40,b\n"))
-    with pytest.raises(DataError, match=r"as 'a' in line 1.*If the first line holds names, do without --no-header"):
+    with pytest.raises(DataError, match=r"as 'a' in line 1.*If the first line has names, leave out --no-header"):
         read_table(file("a,b\n1,2\n3,4\n5,6\n"), text=BARE)
-    with pytest.raises(DataError, match=r"has 2 columns, and takes as many names\. Got 1 in --names"):
+    with pytest.raises(DataError, match=r"has 2 columns, and needs as many names\. Got 1 in --names"):
         read_table(file("1,2\n"), text=TextOptions(names=["a"]))
 
 
@@ -249,11 +249,11 @@ def test_names_may_be_listed_with_commas(file):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
-def test_marked_encodings_are_read(file, encoding):
+def test_encodings_with_a_byte_order_mark_are_read(file, encoding):
     assert read_table(file("größe,b\n1,2\n".encode(encoding))).names == ["größe", "b"]
 
 
-def test_other_encodings_are_named(file):
+def test_errors_name_the_encoding(file):
     path = file("größe,b\n1,2\n".encode("latin-1"))
     with pytest.raises(
         FileError, match=r"byte 0xf6 in line 1, column 1, which is 'größe' in Latin-1\..*--encoding latin-1"
@@ -264,7 +264,7 @@ def test_other_encodings_are_named(file):
     assert len(read_table(file(far), columns=["a", "b"]).rows) == 5001
     with pytest.raises(FileError, match=r"the byte 0xe9 in line 5002, column 'c', which is 'é' in Latin-1"):
         read_table(file(far))
-    with pytest.raises(FileError, match="zeros between its letters.*--encoding utf-16-le"):
+    with pytest.raises(FileError, match="zeros between its characters.*--encoding utf-16-le"):
         read_table(file("a,b\n1,2\n".encode("utf-16-le")))
     with pytest.raises(FileError, match="is not text in utf-16"):
         read_table(file(b"\xff\xfea"))
@@ -306,7 +306,7 @@ IN_FORMATS = in_formats(FRAME)
 
 
 @pytest.mark.parametrize("ending", IN_FORMATS)
-def test_every_format_is_known_by_its_ending_and_in_a_stream_by_its_content(file, ending):
+def test_formats_are_found_by_ending_and_in_a_stream_by_content(file, ending):
     named = read_table(file(IN_FORMATS[ending], f"rows{ending}"))
     streamed = read_table(io.BytesIO(IN_FORMATS[ending]))
     for table in (named, streamed):
@@ -347,7 +347,7 @@ def test_a_pipe_is_read_once(tmp_path, ending, name):
     ],
 )
 @pytest.mark.parametrize("ending", [".parquet", ".arrow"])
-def test_types_of_columns_are_numbers_or_named(tmp_path, values, kind, right, ending):
+def test_columns_of_every_type_are_read_or_named_in_an_error(tmp_path, values, kind, right, ending):
     table = pa.table({"x": pa.array(values, kind), "y": pa.array([0.5])})
     path = tmp_path / f"rows{ending}"
     if ending == ".parquet":
@@ -403,7 +403,7 @@ def test_arrays_that_are_damaged(file, content, says):
 
 @pytest.mark.parametrize("name", ["rows.parquet", "rows.arrow", "rows.csv.gz", "rows.npy", "rows.csv"])
 def test_files_that_are_empty(file, name):
-    with pytest.raises(EigencodeError, match="is empty|cannot be unpacked"):
+    with pytest.raises(EigencodeError, match="is empty|cannot be decompressed"):
         read_table(file(b"", name))
 
 
@@ -418,18 +418,18 @@ def test_files_that_are_empty(file, name):
         ("rows", "Got no ending"),
     ],
 )
-def test_endings_of_other_kinds(file, name, says):
+def test_endings_of_other_formats(file, name, says):
     with pytest.raises(FileError, match=says):
         read_table(file("a\n1\n", name))
 
 
-def test_text_that_is_none(file):
+def test_binary_files_under_the_name_of_text(file):
     for content, kind in [(b"PK\x03\x04...", "zip"), (b"PAR1\x15\x00", "Parquet"), (b"\x89PNG\r\n", "PNG")]:
         with pytest.raises(FileError, match=rf"is not text\. Got .*{kind}"):
             read_table(file(content))
 
 
-def test_cells_may_be_long(file, monkeypatch):
+def test_long_cells_are_shortened_in_errors(file, monkeypatch):
     assert read_table(file(f'a,s\n1,"{"x" * 200_000}"\n'), exclude=["s"]).rows.tolist() == [[1]]
     with pytest.raises(DataError, match=r"as 'x{37}\.\.\.' in line 2"):
         read_table(file(f"a\n{'x' * 200_000}\n"))
@@ -440,18 +440,20 @@ def test_cells_may_be_long(file, monkeypatch):
 # -- memory
 
 
-def test_a_small_file_may_not_become_a_large_table(tmp_path, file):
+def test_a_small_file_must_not_decompress_to_a_large_table(tmp_path, file):
     path = tmp_path / "rows.parquet"
     pa.parquet.write_table(pa.table({"x": pa.array(np.zeros(12_000_000, np.int64))}), path, compression="zstd")
     assert path.stat().st_size < memory.SMALL_FILE
-    with pytest.raises(DataError, match=r"too small a file for what it unpacks to\. Got .* kB that become 96\.0 MB"):
+    with pytest.raises(
+        DataError, match=r"too small a file for what it decompresses to\. Got .* kB that become 96\.0 MB"
+    ):
         read_table(path)
-    with pytest.raises(DataError, match="too small a file for what it unpacks to"):
+    with pytest.raises(DataError, match="too small a file for what it decompresses to"):
         read_table(file(gzip.compress(b"a\n" + b"0\n" * 20_000_000, mtime=0), "rows.csv.gz"))
 
 
 @pytest.mark.parametrize("ending", [".csv", ".parquet", ".csv.gz"])
-def test_memory_is_asked_for_before_it_is_used(file, monkeypatch, ending):
+def test_memory_is_checked_before_it_is_used(file, monkeypatch, ending):
     path = file(IN_FORMATS[ending], f"rows{ending}")
     monkeypatch.setattr(memory, "available_memory", lambda: 400.0)
     with pytest.raises(DataError, match=r"Reading .* needs about .* kB\. Got 0\.4 kB of memory"):
@@ -461,7 +463,7 @@ def test_memory_is_asked_for_before_it_is_used(file, monkeypatch, ending):
 # -- several files
 
 
-def test_rows_of_several_files_come_one_after_the_other(file, tmp_path, monkeypatch):
+def test_rows_of_several_files_are_concatenated(file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     os.mkdir("many")
     file("a,b\n1,2\n", "many/1.csv")
@@ -472,7 +474,7 @@ def test_rows_of_several_files_come_one_after_the_other(file, tmp_path, monkeypa
         assert table.rows.tolist() == [[1, 2], [3, 4]]
     assert read_matching("many", ["b"], 1).rows.tolist() == [[2], [4]]
     file("b,a,c\n4,3,5\n", "many/3.csv")
-    with pytest.raises(DataError, match=r"'many/3.csv' has a column 'c' more, unlike 'many/1.csv'"):
+    with pytest.raises(DataError, match=r"'many/3.csv' has an extra column 'c', unlike 'many/1.csv'"):
         read_table("many")
     assert read_table("many", columns=["a"]).rows.tolist() == [[1], [3], [3]]
     file("b\n4\n", "many/3.csv")
@@ -488,7 +490,7 @@ def test_rows_of_several_files_come_one_after_the_other(file, tmp_path, monkeypa
 # -- the shell
 
 
-def test_the_shell_reads_what_it_is_told_to(file, tmp_path, monkeypatch, capsys):
+def test_the_flags_for_reading(file, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     rows = FRAME.to_csv(index=False, header=False, sep=";", decimal=",")
     file(rows, "one.csv"), file(rows, "two.csv")
@@ -505,7 +507,7 @@ def test_the_shell_reads_what_it_is_told_to(file, tmp_path, monkeypatch, capsys)
     assert "not numbers" in capsys.readouterr().err
 
 
-def test_damaged_tables_give_our_errors():
+def test_damaged_tables_raise_errors_of_this_package():
     """A few of the mutated tables that ``fuzz_tables.py`` reads by the thousand, under a limit of memory."""
     script = Path(__file__).with_name("fuzz_tables.py")
     found = subprocess.run([sys.executable, script, "150", "7"], capture_output=True, text=True, check=False)

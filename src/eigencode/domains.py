@@ -1,6 +1,6 @@
-"""Domains: which values of a type a field may have, written beside its type.
+"""Domains: the values that a field may have, written beside its type; values read from a file are checked against them.
 
-``Annotated[int, Interval(1)]`` is a whole number of at least 1. What reads values from a file checks them by these.
+``Annotated[int, Interval(1)]`` is a whole number of at least 1.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ class Interval:
     Parameters
     ----------
     low, high : float
-        The bounds, which belong to it.
+        The bounds, both included.
     open_low : bool
-        Leave the lower bound out.
+        Exclude the lower bound.
 
     Examples
     --------
@@ -42,7 +42,7 @@ class Interval:
 
 
 class OneOf(tuple[str, ...]):
-    """A few words.
+    """One of a few strings.
 
     Examples
     --------
@@ -57,7 +57,7 @@ class OneOf(tuple[str, ...]):
 
 
 MOST = 2**62
-"""The largest count there is: a stream has no last step."""
+"""The largest count; a stream has this many steps to go, since it has no last one."""
 
 Count = Annotated[int, Interval(1, MOST)]
 """A whole number of at least 1."""

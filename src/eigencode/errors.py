@@ -1,13 +1,13 @@
-"""Every failure a user can meet, in three sentences: what was wrong, what was found, what to try."""
+"""Errors and warnings. Each message says what was wrong, what was found, and what to try."""
 
 from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 LISTED_AT_MOST = 20
-"""Known words that a hint lists before it only counts: the columns of a table may be thousands."""
+"""Known names that a hint lists; it only counts the others, since a table may have thousands of columns."""
 
 
 class EigencodeError(Exception):
@@ -42,7 +42,7 @@ class DataError(EigencodeError, ValueError):
 
 
 class CellTypeError(DataError, TypeError):
-    """Cells are of a type that no number can be made of: text, dates, objects."""
+    """Cells have a type that cannot be converted to numbers: text, dates, objects."""
 
 
 class FileError(EigencodeError, OSError):
@@ -50,39 +50,39 @@ class FileError(EigencodeError, OSError):
 
 
 class MissingFileError(FileError, FileNotFoundError):
-    """There is no such file, or no such folder for it."""
+    """The file, or the folder that it should be in, does not exist."""
 
 
 class FileAccessError(FileError, PermissionError):
-    """The system does not allow a file to be read or written."""
+    """The operating system does not allow the file to be read or written."""
 
 
 class FileIsFolderError(FileError, IsADirectoryError):
-    """There is a folder where a file is needed."""
+    """The path of a file is that of a folder."""
 
 
 class StorageError(FileError, ValueError):
-    """A model file is damaged, foreign, or from a newer version."""
+    """A model file is damaged, was written by another program, or by a newer version."""
 
 
 class TrainingError(EigencodeError, RuntimeError):
-    """Training cannot go on, and no usable weights exist to fall back on."""
+    """Training failed, and there are no usable earlier weights to return to."""
 
 
 class NetworkError(EigencodeError, RuntimeError):
-    """A module given as a network fails, or returns what is no row of numbers for each row; the cause is kept."""
+    """A user's module fails as a network, or its output is not one row of numbers for each row; keeps the cause."""
 
 
 class ResultWarning(UserWarning):
-    """The fitted model is usable only with care; the message says why and what to try."""
+    """The fitted model may be unreliable; the message says why and what to try."""
 
 
 class InterruptedWarning(ResultWarning):
-    """Training was ended by Ctrl-C; the model has the best weights found until then."""
+    """Training was interrupted, as by Ctrl-C; the model has the best weights found before that."""
 
 
 def file_error(cause: OSError, what: str, *, got: object = None, hint: str | None = None) -> FileError:
-    """The error of this package for one of the system's, which is also of the system's own class where that is common.
+    """Convert an `OSError` to a `FileError` that is also a FileNotFoundError, PermissionError or IsADirectoryError.
 
     Examples
     --------
@@ -97,14 +97,14 @@ def file_error(cause: OSError, what: str, *, got: object = None, hint: str | Non
 
 
 def as_path(path: str | os.PathLike[str]) -> str:
-    """The path of a file as a text, refused where the system could have no such file.
+    """Convert a path to a string, and check that the system could have such a file.
 
     Raises
     ------
     OptionError
-        If it is no path.
+        If it is not a path.
     FileError
-        If it is empty or has a character that no path can have.
+        If it is empty, or has a character that no path can have.
 
     Examples
     --------
@@ -114,20 +114,33 @@ def as_path(path: str | os.PathLike[str]) -> str:
     try:
         found = os.fsdecode(path)
     except TypeError as error:
-        raise OptionError("The path of a file must be a text or a path", got=f"{path!r}") from error
+        raise OptionError("The path of a file must be a string or a path", got=f"{path!r}") from error
     except UnicodeError as error:
-        raise FileError("The path of a file has letters that this system cannot use", got=f"{path!r}") from error
+        raise FileError("The path of a file has characters that this system cannot use", got=f"{path!r}") from error
     if not found or "\0" in found:
         raise FileError(
-            "The path of a file cannot be empty" if not found else "The path of a file cannot have a zero character",
+            "The path of a file cannot be empty" if not found else "The path of a file cannot have a null character",
             got=f"{found!r}",
             hint="Name a file",
         )
     return found
 
 
-def did_you_mean(word: object, known: Iterable[str]) -> str | None:
-    """Return "Did you mean 'x'?" for the nearest known word, or a list of what is known, in the order given.
+def enumerated(items: Sequence[str], at_most: int = 5, n_items: int | None = None) -> str:
+    """The first items with commas between them, and how many more there are; ``n_items`` in all.
+
+    Examples
+    --------
+    >>> enumerated(["a", "b", "c"], at_most=2)
+    'a, b and 1 more'
+    """
+    n_items = n_items or len(items)
+    more = f" and {n_items - at_most} more" if n_items > at_most else ""
+    return ", ".join(items[:at_most]) + more
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str | None:
+    """Return "Did you mean 'x'?" for the known name nearest to ``name``, or a list of the known names in their order.
 
     Examples
     --------
@@ -135,9 +148,7 @@ def did_you_mean(word: object, known: Iterable[str]) -> str | None:
     "Did you mean 'gaussian'?"
     """
     known = sorted(known) if isinstance(known, set | frozenset) else list(known)
-    by_letters = {name.lower(): name for name in known}
-    near = difflib.get_close_matches(str(word).lower(), by_letters, n=1)
-    if near:
-        return f"Did you mean {by_letters[near[0]]!r}?"
-    more = f" and {len(known) - LISTED_AT_MOST} more" if len(known) > LISTED_AT_MOST else ""
-    return f"Known are: {', '.join(map(repr, known[:LISTED_AT_MOST]))}{more}" if known else None
+    by_lower_case = {each.lower(): each for each in known}
+    if near := difflib.get_close_matches(str(name).lower(), by_lower_case, n=1):
+        return f"Did you mean {by_lower_case[near[0]]!r}?"
+    return f"Known are: {enumerated([repr(each) for each in known], LISTED_AT_MOST)}" if known else None

@@ -114,12 +114,12 @@ def _refused(what: str, got: str, hint: str | None = None) -> FlagError:
 
 def check_outputs(endings: Mapping[Path | None, Iterable[str]], inputs: Sequence[Path | int]) -> None:
     """Find out before the work that a file could not be written; None is one that is not wanted."""
-    from eigencode.data.outputs import check_apart, check_output
+    from eigencode.data.outputs import check_distinct, check_output
 
     for path, known in endings.items():
         if path is not None:
             check_output(path, known, inputs)
-    check_apart(*endings)
+    check_distinct(*endings)
 
 
 def searched(estimator: BaseAutoencoder, grid: Mapping[str, list[Any]], plan: Plan, rows: Any) -> AutoencoderSearch:

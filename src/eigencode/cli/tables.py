@@ -122,7 +122,7 @@ def sources(paths: Sequence[Path]) -> list[Path | BinaryIO]:
 
 def files_of(paths: Sequence[Path]) -> list[Path]:
     """The files that are read, folders and patterns apart, as far as they can be known before."""
-    from eigencode.data.contents import expanded
+    from eigencode.data.contents import list_files
     from eigencode.data.formats import FOLDER_ENDINGS
     from eigencode.data.image_paths import image_files
 
@@ -130,7 +130,7 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
         return image_files(paths)[0]
 
     named = [path for path in paths if path != STREAM]
-    return [Path(cast(Path, file)) for file in expanded(named, FOLDER_ENDINGS)] if named else []
+    return [Path(cast(Path, file)) for file in list_files(named, FOLDER_ENDINGS)] if named else []
 
 
 def read_rows(rows: Sequence[Path], chosen: Choice) -> Table | ImageRows:

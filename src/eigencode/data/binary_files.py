@@ -12,8 +12,8 @@ import pyarrow.ipc
 import pyarrow.parquet
 
 from eigencode.data.contents import Content
-from eigencode.data.memory import require_room
-from eigencode.data.table_files import DEFAULT, TableFile, TextOptions, foreign_errors, named_or_refused
+from eigencode.data.memory import require_memory_to_decompress
+from eigencode.data.table_files import DEFAULT, TableFile, TextOptions, check_names, translated_errors
 from eigencode.errors import DataError, FileError, OptionError
 
 
@@ -23,21 +23,21 @@ class Parquet(TableFile):
     def __init__(self, content: Content, options: TextOptions = DEFAULT) -> None:
         self.name, self.notes, self._size = content.name, [], content.buffer.size
         refuse_text_options(self.name, "Parquet", options, is_named=True)
-        with foreign_errors(self.name, "Parquet"):
+        with translated_errors(self.name, "Parquet"):
             self._file = pa.parquet.ParquetFile(pa.BufferReader(content.buffer))
             self._schema = self._file.schema_arrow
-            # The index of a pandas frame is stored as a column, and is not one.
+            # The index of a pandas frame is stored as a column, but is not a column of the frame.
             index = (self._schema.pandas_metadata or {}).get("index_columns", [])
             self.names = [name for name in self._schema.names if name not in index]
         self.n_columns = len(self.names)
 
     def read(self, positions: Sequence[int]) -> pa.Table:
-        """Read the columns and no others."""
+        """Read these columns only."""
         chosen = [self.labels[position] for position in positions]
-        with foreign_errors(self.name, "Parquet"):
-            n_rows = self._file.metadata.num_rows
-            require_room(n_rows * sum(_width(self._schema.field(name).type) for name in chosen), self._size, self.name)
-            # A name with a point could be part of another column, which is read with it.
+        with translated_errors(self.name, "Parquet"):
+            n_bytes = self._file.metadata.num_rows * sum(_cell_bytes(self._schema.field(name).type) for name in chosen)
+            require_memory_to_decompress(n_bytes, self._size, self.name)
+            # Parquet also reads columns of which a name with a point would be a part.
             return self._file.read(columns=chosen).select(chosen)
 
     @staticmethod
@@ -47,12 +47,12 @@ class Parquet(TableFile):
 
 
 class Arrow(TableFile):
-    """Arrow's interprocess format, which Feather is too: a file or a stream."""
+    """Arrow's interprocess format, as a file or a stream; Feather is the same format."""
 
     def __init__(self, content: Content, options: TextOptions = DEFAULT) -> None:
         self.name, self.notes, self._content = content.name, [], content
         refuse_text_options(self.name, "Arrow", options, is_named=True)
-        with foreign_errors(self.name, "Arrow IPC"):
+        with translated_errors(self.name, "Arrow IPC"):
             schema = self._batches().schema
             index = (schema.pandas_metadata or {}).get("index_columns", [])
             self._positions = [i for i, name in enumerate(schema.names) if name not in index]
@@ -61,14 +61,14 @@ class Arrow(TableFile):
         self.n_columns = len(self.names)
 
     def read(self, positions: Sequence[int]) -> pa.Table:
-        """Read the columns and no others, a batch at a time, as memory for them lasts."""
+        """Read these columns only, a batch at a time, with a check of the memory for each."""
         fields = [self._positions[position] for position in positions]
         found, size = [], 0
-        with foreign_errors(self.name, "Arrow IPC"):
+        with translated_errors(self.name, "Arrow IPC"):
             for batch in self._each_batch(sorted(fields)):
                 batch.validate(full=True)
-                size += max(batch.nbytes, sum(_width(column.type) for column in batch.columns) * batch.num_rows)
-                require_room(size, self._content.buffer.size, self.name)
+                size += max(batch.nbytes, sum(_cell_bytes(column.type) for column in batch.columns) * batch.num_rows)
+                require_memory_to_decompress(size, self._content.buffer.size, self.name)
                 found.append(batch)
             chosen = [self._schema.field(i) for i in sorted(fields)]
             table = pa.Table.from_batches(found, pa.schema(chosen))
@@ -95,17 +95,17 @@ class Arrow(TableFile):
 
 
 class Npy(TableFile):
-    """NumPy's own format: one array, without names. It is mapped into memory, not read."""
+    """NumPy's format: one array without names, which is a memory map of the file."""
 
     def __init__(self, content: Content, options: TextOptions = DEFAULT) -> None:
         self.name, self.notes = content.name, []
         refuse_text_options(self.name, "NPY", options)
         if content.starts_with(b"PK\x03\x04"):
             raise FileError(f"{self.name} is not NPY", got="an .npz archive", hint="Save one array with numpy.save")
-        with foreign_errors(self.name, "an array of numbers"):
+        with translated_errors(self.name, "an array of numbers"):
             self._array = self._mapped(content.buffer)
         self.n_columns = self._array.shape[1]
-        self.names = named_or_refused(self.name, self.n_columns, options.names)
+        self.names = check_names(self.name, self.n_columns, options.names)
 
     def read(self, positions: Sequence[int]) -> np.ndarray:
         """The mapped array, or a copy of some columns."""
@@ -118,21 +118,21 @@ class Npy(TableFile):
         np.save(file, np.column_stack(list(columns.values())), allow_pickle=False)
 
     def _mapped(self, buffer: pa.Buffer) -> np.ndarray:
-        """The array over the file's own bytes."""
+        """The array over the file's own bytes, after checks of its header."""
         stream = pa.BufferReader(buffer)
         version = np.lib.format.read_magic(stream)
         reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, in_columns, dtype = reader(stream)
-        self._refuse(shape, dtype)
-        n_bytes, there = math.prod(shape) * dtype.itemsize, buffer.size - stream.tell()
-        if n_bytes > there:
-            raise FileError(f"{self.name} is cut off", got=f"{there} bytes of an array of {n_bytes}")
+        shape, fortran_order, dtype = reader(stream)
+        self._check_header(shape, dtype)
+        n_bytes, n_found = math.prod(shape) * dtype.itemsize, buffer.size - stream.tell()
+        if n_bytes > n_found:
+            raise FileError(f"{self.name} is cut off", got=f"{n_found} bytes of an array of {n_bytes}")
         array = np.frombuffer(buffer.slice(stream.tell(), n_bytes), dtype)
-        array = array.reshape(shape, order="F" if in_columns else "C")
+        array = array.reshape(shape, order="F" if fortran_order else "C")
         return array if dtype.isnative and dtype.itemsize <= 8 else array.astype(_native(dtype))
 
-    def _refuse(self, shape: tuple[int, ...], dtype: np.dtype) -> None:
-        """Refuse what is no table of real numbers."""
+    def _check_header(self, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        """Raise an error if the array is not a table of real numbers."""
         if dtype.kind not in "iufb":
             hint = None
             if dtype.names:
@@ -144,14 +144,14 @@ class Npy(TableFile):
             raise DataError(
                 f"{self.name} must hold an array of two dimensions, rows and columns",
                 got=f"the shape {shape}",
-                hint="Images are rows once reshaped: array.reshape(len(array), -1)" if len(shape) > 2 else None,
+                hint="Reshape images to rows: array.reshape(len(array), -1)" if len(shape) > 2 else None,
             )
         if min(shape) < 0:
             raise FileError(f"{self.name} is damaged", got=f"the shape {shape}")
 
 
 def refuse_text_options(name: str, format_name: str, options: TextOptions, *, is_named: bool = False) -> None:
-    """Refuse what is said of text about a file that is none."""
+    """Raise an error if options for text are given for a file of another format; ``is_named`` if it has names."""
     given = {"separator": options.separator, "decimal": options.decimal, "encoding": options.encoding}
     flags = [f"--{flag}" for flag, value in given.items() if value is not None]
     flags += ["--no-header"] if is_named and not options.header else []
@@ -160,8 +160,8 @@ def refuse_text_options(name: str, format_name: str, options: TextOptions, *, is
         raise OptionError(f"{flags[0]} is for text, or columns without names", got=f"{format_name} in {name}")
 
 
-def _width(kind: pa.DataType) -> int:
-    """Bytes of a cell, about."""
+def _cell_bytes(kind: pa.DataType) -> int:
+    """Bytes of a cell of an Arrow type, 8 where the width is not fixed."""
     try:
         return max(kind.bit_width // 8, 1)
     except ValueError:
@@ -169,5 +169,5 @@ def _width(kind: pa.DataType) -> int:
 
 
 def _native(dtype: np.dtype) -> np.dtype:
-    """The machine's own type of the same numbers, of 8 bytes at most."""
+    """The same type in the machine's byte order; float64 for wider ones."""
     return np.dtype(np.float64) if dtype.itemsize > 8 else dtype.newbyteorder("=")

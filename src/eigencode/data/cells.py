@@ -1,4 +1,4 @@
-"""Cells: columns of any type as numbers, or an error that names the column and shows a cell."""
+"""Columns of any type converted to numbers, and errors that name the columns that cannot be, each with a cell."""
 
 from __future__ import annotations
 
@@ -13,10 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from eigencode.data.sources import ArraySource
-from eigencode.errors import CellTypeError, DataError
-
-NAMED_AT_MOST = 5
-"""Columns that an error names before it only counts."""
+from eigencode.errors import CellTypeError, DataError, enumerated
 
 LARGEST_INTEGER = 2**64 - 1
 """The largest integer that an array can hold."""
@@ -27,7 +24,7 @@ KINDS = {
     "dates": ("columns of dates or times", "Turn them into numbers, as days since a first day, or leave them out"),
     "text": (
         "columns that are not numbers",
-        "Leave them out, or make numbers of them: one column for each category, as pandas.get_dummies does",
+        "Leave them out, or turn them into numbers: one column for each category, as pandas.get_dummies does",
     ),
     "numerals": ("columns of numbers written as text", "Turn them into numbers first, with .astype(float)"),
     "complex": (
@@ -35,23 +32,23 @@ KINDS = {
         "Give real and imaginary parts as two columns. Complex data not supported",
     ),
     "large": ("integers too large for 64 bits", "Give them as floats"),
-    "other": ("cells that are no numbers", "Make each a number: a float() argument must be a string or a real number"),
+    "other": ("cells that are not numbers", "Make each a number: a float() argument must be a string or a real number"),
 }
-"""What a column may hold that no autoencoder can read: what it is called, and what to try."""
+"""Kinds of columns that cannot be read as numbers: the description and the hint in the error."""
 
 
 @dataclass(frozen=True)
-class Misfit:
-    """A column that cannot be read as numbers.
+class NonNumeric:
+    """Why a column cannot be converted to numbers.
 
     Attributes
     ----------
     kind : str
-        Why, a key of ``KINDS``.
+        A key of ``KINDS``.
     cell : object
-        A cell that shows it.
+        The first cell that cannot be converted, None if it is not known.
     row : int or None
-        The cell's row, where it is known.
+        The row of this cell.
     """
 
     kind: str
@@ -59,8 +56,8 @@ class Misfit:
     row: int | None = None
 
 
-def as_numbers(column: Any) -> np.ndarray | Misfit:
-    """One column as an array of numbers, its gaps as NaN, or the reason why not.
+def as_numbers(column: Any) -> np.ndarray | NonNumeric:
+    """Convert one column to an array of numbers, with NaN for gaps, or say why that is not possible.
 
     Parameters
     ----------
@@ -69,7 +66,7 @@ def as_numbers(column: Any) -> np.ndarray | Misfit:
 
     Returns
     -------
-    ndarray of shape (n,) or Misfit
+    ndarray of shape (n,) or NonNumeric
         Numbers in the column's own type; float64 for integers with gaps and for Python objects.
 
     Examples
@@ -77,7 +74,7 @@ def as_numbers(column: Any) -> np.ndarray | Misfit:
     >>> as_numbers(np.array([1, None, True], dtype=object))
     array([ 1., nan,  1.])
     >>> as_numbers(np.array(["1", "?"]))
-    Misfit(kind='text', cell='?', row=1)
+    NonNumeric(kind='text', cell='?', row=1)
     """
     if isinstance(column, pa.ChunkedArray):
         return _from_arrow(column)
@@ -87,38 +84,38 @@ def as_numbers(column: Any) -> np.ndarray | Misfit:
     if kind in "biuf":
         return column.astype(column.dtype.newbyteorder("="), copy=False)
     if kind in "mM":
-        return _first("dates", column)
+        return _first_cell("dates", column)
     if kind == "c":
-        return _first("complex", column)
+        return _first_cell("complex", column)
     return _from_objects(column.tolist(), len(column))
 
 
-def stacked(columns: Sequence[Any], labels: Sequence[str], role: str) -> np.ndarray:
-    """Columns side by side, shape (n, d), in the narrowest type that holds them all.
+def stack_columns(columns: Sequence[Any], labels: Sequence[str], role: str) -> np.ndarray:
+    """Convert d columns of n cells to one array of shape (n, d), in the narrowest type that holds all of them.
 
     Raises
     ------
     DataError
-        Naming the columns that are no numbers, each with a cell.
+        If some columns are not numbers; the message names them by their ``labels``, and the table by its ``role``.
     """
     read = [as_numbers(column) for column in columns]
-    misfits = {label: found for label, found in zip(labels, read, strict=True) if isinstance(found, Misfit)}
-    if misfits:
-        raise _misfitting(misfits, role)
+    wrong = {label: found for label, found in zip(labels, read, strict=True) if isinstance(found, NonNumeric)}
+    if wrong:
+        raise _non_numeric_error(wrong, role)
     numbers = [found for found in read if isinstance(found, np.ndarray)]
     array = np.empty((len(numbers[0]), len(numbers)), np.result_type(*numbers), order="F")
-    for place, column in enumerate(numbers):
-        array[:, place] = column
+    for j, column in enumerate(numbers):
+        array[:, j] = column
     return array
 
 
-def labels_of(names: Sequence[object] | None, n_columns: int) -> list[str]:
-    """What messages call each column: by its name, else by its number."""
+def column_labels(names: Sequence[object] | None, n_columns: int) -> list[str]:
+    """What messages call each column: its name, or its number where columns have no names."""
     return [f"column {name!r}" for name in names] if names is not None else [f"column {j}" for j in range(n_columns)]
 
 
 def refuse_gaps(array: np.ndarray, names: Sequence[object] | None = None, role: str = "X") -> None:
-    """Raise `DataError` where a cell is NaN or infinite, naming its column and row.
+    """Raise `DataError` if an array has NaN or infinite cells; the message names their columns and first rows.
 
     Examples
     --------
@@ -128,16 +125,14 @@ def refuse_gaps(array: np.ndarray, names: Sequence[object] | None = None, role: 
     eigencode.errors.DataError: X has gaps (NaN). Got 1 in column 'age' (row 1, counted from 0). \
 Fill them, drop their rows, or leave the columns out.
     """
-    if array.dtype.kind != "f" or not array.size:
+    if array.dtype.kind != "f" or not array.size or _has_finite_sum(array):
         return
-    with np.errstate(all="ignore"):
-        if np.isfinite(array.sum(dtype=np.float64)):
-            return
     table = array.reshape(len(array), -1)
+    nonfinite = find_nonfinite(table)
     advice = "Fill them, drop their rows, or leave the columns out" if role == "X" else "Fill them, or drop their rows"
-    for what, test in (("gaps (NaN)", np.isnan), ("infinite cells (inf)", np.isinf)):
-        if counts := _counts(table, test):
-            labels = labels_of(names, table.shape[1])
+    for kind, what in (("gaps", "gaps (NaN)"), ("infinite", "infinite cells (inf)")):
+        if counts := nonfinite[kind]:
+            labels = column_labels(names, table.shape[1])
             found = [
                 f"{count}{f' in {labels[j]}' if array.ndim == 2 else ''} ({'first in ' if count > 1 else ''}row {row})"
                 for j, (count, row) in counts.items()
@@ -146,59 +141,69 @@ Fill them, drop their rows, or leave the columns out.
             raise DataError(f"{role} has {what}", got=enumerated(found), hint=advice)
 
 
-def enumerated(items: Sequence[str]) -> str:
-    """A few items, and how many more there are."""
-    more = f" and {len(items) - NAMED_AT_MOST} more" if len(items) > NAMED_AT_MOST else ""
-    return ", ".join(items[:NAMED_AT_MOST]) + more
+def find_nonfinite(table: np.ndarray) -> dict[str, dict[int, tuple[int, int]]]:
+    """Find the NaN and infinite cells of a table of shape (n, d), reading it a chunk at a time.
 
-
-def _counts(table: np.ndarray, test: Any) -> dict[int, tuple[int, int]]:
-    """For each column with cells that a test finds, how many and the first one's row."""
-    counts: dict[int, tuple[int, int]] = {}
-    done = 0
+    Returns
+    -------
+    dict
+        Under "gaps" (NaN) and "infinite", the count of such cells and the row of the first, by column number.
+        Columns without such cells are left out.
+    """
+    found: dict[str, dict[int, tuple[int, int]]] = {"gaps": {}, "infinite": {}}
+    if table.dtype.kind != "f" or _has_finite_sum(table):
+        return found
+    start = 0
     for chunk in ArraySource(table).chunks():
-        found = test(chunk)
-        for j in np.flatnonzero(found.any(0)).tolist():
-            count, row = counts.get(j, (0, done + int(found[:, j].argmax())))
-            counts[j] = (count + int(found[:, j].sum()), row)
-        done += len(chunk)
-    return dict(sorted(counts.items()))
+        for kind, mask in (("gaps", np.isnan(chunk)), ("infinite", np.isinf(chunk))):
+            counts, rows = mask.sum(0), mask.argmax(0)
+            for j in np.flatnonzero(counts).tolist():
+                count, row = found[kind].get(j, (0, start + int(rows[j])))
+                found[kind][j] = count + int(counts[j]), row
+        start += len(chunk)
+    return {kind: dict(sorted(counts.items())) for kind, counts in found.items()}
 
 
-def _misfitting(misfits: dict[str, Misfit], role: str) -> DataError:
-    """The error for columns that are no numbers, by the kind of the first."""
-    kind = next(iter(misfits.values())).kind
+def _has_finite_sum(array: np.ndarray) -> bool:
+    """A quick test: if the sum is finite, all cells are."""
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(array.sum(dtype=np.float64)))
+
+
+def _non_numeric_error(wrong: dict[str, NonNumeric], role: str) -> DataError:
+    """The error for columns that are not numbers, about all those of the first one's kind."""
+    kind = next(iter(wrong.values())).kind
     what, advice = KINDS[kind]
     shown = [
-        label if found.row is None else f"{label} (as {_shown(found.cell)} in row {found.row})"
-        for label, found in misfits.items()
+        label if found.row is None else f"{label} (as {_cell_text(found.cell)} in row {found.row})"
+        for label, found in wrong.items()
         if found.kind == kind
     ]
     return CellTypeError(f"{role} has {what}", got=enumerated(shown), hint=advice)
 
 
-def _shown(cell: object) -> str:
-    """A cell as a message shows it, long ones cut; dates as they are usually written."""
+def _cell_text(cell: object) -> str:
+    """A cell as a message shows it: at most 60 characters, dates as they are usually written."""
     text = str(cell) if isinstance(cell, DATES) else repr(cell)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _first(kind: str, cells: np.ndarray) -> Misfit:
-    """A misfit shown by the first cell that is there, if any."""
-    there = np.flatnonzero(~np.isnat(cells)) if kind == "dates" else np.arange(len(cells))
-    row = int(there[0]) if len(there) else None
-    return Misfit(kind, None if row is None else cells[row], row)
+def _first_cell(kind: str, cells: np.ndarray) -> NonNumeric:
+    """The first cell that is not missing, if there is one."""
+    rows = np.flatnonzero(~np.isnat(cells)) if kind == "dates" else np.arange(len(cells))
+    row = int(rows[0]) if len(rows) else None
+    return NonNumeric(kind, None if row is None else cells[row], row)
 
 
-def _from_arrow(column: pa.ChunkedArray) -> np.ndarray | Misfit:
-    """An Arrow column; nulls become NaN."""
+def _from_arrow(column: pa.ChunkedArray) -> np.ndarray | NonNumeric:
+    """Convert an Arrow column; nulls become NaN."""
     kind = column.type
     if isinstance(kind, pa.BaseExtensionType):
         return _from_arrow(pa.chunked_array([chunk.storage for chunk in column.chunks], kind.storage_type))
     if pa.types.is_dictionary(kind) and _is_number(kind.value_type):
         return _from_arrow(column.cast(kind.value_type))
     if pa.types.is_temporal(kind):
-        return _telling("dates", column)
+        return _first_valid("dates", column)
     if pa.types.is_decimal(kind) or pa.types.is_null(kind):
         column = column.cast(pa.float64())
     elif pa.types.is_boolean(kind):
@@ -214,16 +219,16 @@ def _is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
-def _telling(kind: str, column: pa.ChunkedArray) -> Misfit:
-    """A misfit shown by an Arrow column's first cell that is there."""
+def _first_valid(kind: str, column: pa.ChunkedArray) -> NonNumeric:
+    """The first cell of an Arrow column that is not null, if there is one."""
     for row, cell in enumerate(column):
         if cell.is_valid:
-            return Misfit(kind, str(cell), row)
-    return Misfit(kind, None)
+            return NonNumeric(kind, str(cell), row)
+    return NonNumeric(kind, None)
 
 
-def _from_series(column: Any) -> np.ndarray | Misfit:
-    """A column of a pandas frame."""
+def _from_series(column: Any) -> np.ndarray | NonNumeric:
+    """Convert a column of a pandas frame."""
     kind = column.dtype
     if type(kind).__name__ == "SparseDtype":
         column = column.sparse.to_dense()
@@ -232,22 +237,22 @@ def _from_series(column: Any) -> np.ndarray | Misfit:
         found = pa.array(column.array)
         return _from_arrow(found if isinstance(found, pa.ChunkedArray) else pa.chunked_array([found]))
     if hasattr(kind, "categories"):
-        # Categories of integers with gaps have no integer type to become.
+        # Integers have no value for gaps, so categories of integers with gaps become floats.
         is_number = kind.categories.dtype.kind in "biuf"
-        wanted = np.float64 if is_number and column.hasnans else kind.categories.dtype if is_number else object
-        return as_numbers(column.to_numpy(wanted))
+        dtype = np.float64 if is_number and column.hasnans else kind.categories.dtype if is_number else object
+        return as_numbers(column.to_numpy(dtype))
     if kind.kind in "mM" or type(kind).__name__ in ("PeriodDtype", "IntervalDtype"):
-        there = np.flatnonzero(column.notna())
-        return Misfit("dates", column.iloc[there[0]], int(there[0])) if len(there) else Misfit("dates", None)
+        rows = np.flatnonzero(column.notna())
+        return NonNumeric("dates", column.iloc[rows[0]], int(rows[0])) if len(rows) else NonNumeric("dates", None)
     if kind.kind in "biuf" and hasattr(kind, "numpy_dtype"):
         has_gaps = bool(column.isna().any())
-        wanted = np.dtype(np.float64) if has_gaps and kind.kind != "f" else kind.numpy_dtype
-        return column.to_numpy(wanted, na_value=np.nan) if has_gaps else column.to_numpy(wanted)
+        dtype = np.dtype(np.float64) if has_gaps and kind.kind != "f" else kind.numpy_dtype
+        return column.to_numpy(dtype, na_value=np.nan) if has_gaps else column.to_numpy(dtype)
     return as_numbers(np.asarray(column) if kind.kind in "biufc" else column.to_numpy(object))
 
 
-def _from_objects(cells: Iterable[Any], n_cells: int) -> np.ndarray | Misfit:
-    """Python objects as float64, None and pandas' NA as NaN; what cannot be one is shown."""
+def _from_objects(cells: Iterable[Any], n_cells: int) -> np.ndarray | NonNumeric:
+    """Convert Python objects to float64, with NaN for None and pandas' NA."""
     numbers, numeral = np.full(n_cells, np.nan), None
     for row, cell in enumerate(cells):
         if is_missing(cell):
@@ -256,14 +261,14 @@ def _from_objects(cells: Iterable[Any], n_cells: int) -> np.ndarray | Misfit:
         if isinstance(found, float):
             numbers[row] = found
         elif found != "numerals":
-            return Misfit(found, cell, row)
+            return NonNumeric(found, cell, row)
         elif numeral is None:
-            numeral = Misfit(found, cell, row)
+            numeral = NonNumeric(found, cell, row)
     return numbers if numeral is None else numeral
 
 
 def _number(cell: Any) -> float | str:
-    """A cell as a float, or the kind of misfit that it is."""
+    """A cell as a float, or the reason why it is none, a key of ``KINDS``."""
     if isinstance(cell, str | bytes):
         return "numerals" if _reads_as_number(cell) else "text"
     if isinstance(cell, DATES) or hasattr(cell, "ordinal"):
@@ -287,7 +292,7 @@ def _reads_as_number(cell: str | bytes) -> bool:
 
 
 def is_missing(cell: Any) -> bool:
-    """Whether a Python object stands for a gap: None, NaN, or pandas' marks."""
+    """Whether a Python object is a missing value: None, NaN, or pandas' NA and NaT."""
     pandas = sys.modules.get("pandas")
     is_nan = isinstance(cell, float | np.floating) and bool(np.isnan(cell))
     return cell is None or is_nan or (pandas is not None and (cell is pandas.NA or cell is pandas.NaT))

@@ -1,4 +1,4 @@
-"""Containers: whatever a caller passes as rows, labels or weights, as an array and the names of its columns."""
+"""Containers: rows, labels or weights of any common type, converted to an array and the names of its columns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from eigencode.data.cells import as_numbers, labels_of, refuse_gaps, stacked
+from eigencode.data.cells import as_numbers, column_labels, refuse_gaps, stack_columns
 from eigencode.data.images import ImageLayout
 from eigencode.errors import CellTypeError, DataError
 
@@ -23,7 +23,7 @@ WHAT_TO_PASS = "Pass a NumPy array, a pandas, polars or Arrow table, or a torch 
 
 
 @dataclass(frozen=True)
-class Rows:
+class NamedArray:
     """An array of numbers, and the names of its columns where they have any.
 
     Attributes
@@ -33,7 +33,7 @@ class Rows:
     names : list of str or None
         One for each column.
     layout : ImageLayout or None
-        What they were as images, where they were an array of these.
+        The layout of the images that the rows were, if they were images.
     """
 
     array: np.ndarray
@@ -41,8 +41,8 @@ class Rows:
     layout: ImageLayout | None = None
 
 
-def read(X: Any, role: str = "X") -> Rows:
-    """Rows as numbers, from any container.
+def read(X: Any, role: str = "X") -> NamedArray:
+    """Convert any container to an array of numbers and the names of its columns.
 
     Parameters
     ----------
@@ -53,13 +53,13 @@ def read(X: Any, role: str = "X") -> Rows:
 
     Returns
     -------
-    Rows
-        The array of whatever shape; it shares memory with ``X`` where it can.
+    NamedArray
+        The array, of any shape; it shares memory with ``X`` if possible.
 
     Raises
     ------
     DataError
-        If it is no table, or a column holds anything but numbers and gaps: dates, text, objects.
+        If it is not a table, or a column has anything but numbers and gaps: dates, text, objects.
 
     Examples
     --------
@@ -68,29 +68,29 @@ def read(X: Any, role: str = "X") -> Rows:
     >>> found.names, found.array.tolist()
     (['age', 'height'], [[30.0, 1.8], [nan, 1.6]])
     """
-    if isinstance(X, Rows):
+    if isinstance(X, NamedArray):
         return X
     if _is_frame(X):
         return _from_pandas(X, role)
     if isinstance(X, pa.RecordBatchReader):
         X = X.read_all()
-    refuse_strangers(X, role)
+    refuse_non_tables(X, role)
     if (table := _as_arrow(X)) is not None:
         return _from_arrow(table, role)
-    return Rows(_as_numeric(as_array(X, role), role, label_of(X)))
+    return NamedArray(_as_numeric(as_array(X, role), role, label_of(X)))
 
 
 def as_array(X: Any, role: str = "X") -> np.ndarray:
-    """Anything that is no frame of columns as an array of whatever type, text included.
+    """Convert anything but a data frame to an array of any type, which may be text.
 
     Raises
     ------
     DataError
-        If it cannot be one.
+        If that is not possible.
     """
     if isinstance(X, Tensor):
         return _from_tensor(X, role)
-    refuse_strangers(X, role)
+    refuse_non_tables(X, role)
     if isinstance(X, list | tuple) and len(X) and all(isinstance(row, Tensor) for row in X):
         X = [_from_tensor(row, role) for row in X]
     if isinstance(X, np.ma.MaskedArray):
@@ -102,29 +102,29 @@ def as_array(X: Any, role: str = "X") -> np.ndarray:
         return found if isinstance(found, np.ndarray) else np.array([*X.to_numpy(), None], dtype=object)[:-1]
     try:
         array = np.asarray(X)
-    except Exception as error:  # whatever a foreign container raises in its own conversion
+    except Exception as error:  # a container of another library can raise anything in its own conversion
         raise DataError(f"{role} cannot be read as an array", got=_why_not(X, error), hint=WHAT_TO_PASS) from error
-    # NumPy turns numbers into text beside text, and the cells themselves are wanted.
+    # NumPy turns numbers beside text into text; as objects, the cells stay what they are.
     return np.array(X, dtype=object) if array.dtype.kind in "US" and isinstance(X, list | tuple) else array
 
 
 def label_of(X: Any) -> str:
-    """What messages call a single column: by the name that a series or a frame has for it, if any."""
+    """What messages call a single column: the name that a series or a frame has for it, if it has one."""
     columns: Any = getattr(X, "column_names", getattr(X, "columns", ()))
     name = columns[0] if len(columns) == 1 else getattr(X, "name", None)
     return f"column {name!r}" if isinstance(name, str) and name else "a cell"
 
 
 def _as_numeric(array: np.ndarray, role: str, label: str = "a cell") -> np.ndarray:
-    """An array of numbers of one's own shape, or an error that names a cell."""
+    """Convert an array of any type to numbers in the same shape, or raise an error that names a cell."""
     if array.dtype.names is not None:
         hint = "Use numpy.lib.recfunctions.structured_to_unstructured, or a pandas DataFrame"
         raise CellTypeError(f"{role} is a structured array", got=f"the type {array.dtype}", hint=hint)
     if array.dtype.kind in "biuf":
         return array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.ndim == 2 and array.shape[1]:
-        return stacked(list(array.T), labels_of(None, array.shape[1]), role)
-    return stacked([array.ravel()], [label], role)[:, 0].reshape(array.shape)
+        return stack_columns(list(array.T), column_labels(None, array.shape[1]), role)
+    return stack_columns([array.ravel()], [label], role)[:, 0].reshape(array.shape)
 
 
 def _is_frame(X: Any) -> bool:
@@ -137,19 +137,19 @@ def _is_series(X: Any) -> bool:
     return pandas is not None and isinstance(X, pandas.Series)
 
 
-def _from_pandas(frame: Any, role: str) -> Rows:
+def _from_pandas(frame: Any, role: str) -> NamedArray:
     names = _names(list(frame.columns), role)
     kinds = set(frame.dtypes)
     if len(kinds) == 1 and isinstance(kind := kinds.pop(), np.dtype) and kind.kind in "biuf":
-        return Rows(_as_numeric(frame.to_numpy(), role), names)
+        return NamedArray(_as_numeric(frame.to_numpy(), role), names)
     if not frame.shape[1]:
-        return Rows(np.empty(frame.shape), names)
+        return NamedArray(np.empty(frame.shape), names)
     columns = [frame.iloc[:, j] for j in range(frame.shape[1])]
-    return Rows(stacked(columns, labels_of(list(frame.columns), len(columns)), role), names)
+    return NamedArray(stack_columns(columns, column_labels(list(frame.columns), len(columns)), role), names)
 
 
 def _names(columns: list[Any], role: str) -> list[str] | None:
-    """Names of columns by scikit-learn's rule: all of them strings, or none has a name."""
+    """Names of columns by scikit-learn's rule: all are strings, or the columns have no names."""
     n_strings = sum(isinstance(name, str) for name in columns)
     if 0 < n_strings < len(columns):
         odd = next(name for name in columns if not isinstance(name, str))
@@ -162,7 +162,7 @@ def _names(columns: list[Any], role: str) -> list[str] | None:
 
 
 def _as_arrow(X: Any) -> pa.Table | None:
-    """A table of columns in any other library as an Arrow table, over the same memory where it can be."""
+    """Convert a table of another library to an Arrow table, over the same memory if possible; None for other types."""
     if isinstance(X, pa.Table):
         return X
     if isinstance(X, np.ndarray | Tensor | pa.Array | pa.ChunkedArray) or not hasattr(X, "columns"):
@@ -179,15 +179,15 @@ def _as_arrow(X: Any) -> pa.Table | None:
     return None
 
 
-def _from_arrow(table: pa.Table, role: str) -> Rows:
+def _from_arrow(table: pa.Table, role: str) -> NamedArray:
     names = [str(name) for name in table.column_names]
     if not names:
-        return Rows(np.empty((table.num_rows, 0)), None)
-    return Rows(stacked(table.columns, labels_of(names, len(names)), role), names)
+        return NamedArray(np.empty((table.num_rows, 0)), None)
+    return NamedArray(stack_columns(table.columns, column_labels(names, len(names)), role), names)
 
 
 def _from_tensor(tensor: Tensor, role: str) -> np.ndarray:
-    """A tensor's values, wherever it lies and whatever it records."""
+    """Convert a tensor to an array, from any device and with or without a gradient."""
     if tensor.layout != torch.strided or tensor.is_nested:
         kind = "nested" if tensor.is_nested else str(tensor.layout).removeprefix("torch.")
         raise CellTypeError(
@@ -202,30 +202,30 @@ def _from_tensor(tensor: Tensor, role: str) -> np.ndarray:
         values = tensor.detach().cpu()
         if values.is_quantized:
             values = values.dequantize()
-        # NumPy has no narrower types than float16, and none with bfloat16's range.
+        # NumPy has no bfloat16, and no floats narrower than float16.
         if values.is_floating_point() and values.dtype not in (torch.float16, torch.float32, torch.float64):
             values = values.float()
         return values.resolve_neg().numpy()
     except (RuntimeError, TypeError, NotImplementedError) as error:
-        raise DataError(f"{role} is a tensor without readable values", got=f"the error {error}") from error
+        raise DataError(f"{role} is a tensor whose values cannot be read", got=f"the error {error}") from error
 
 
-def refuse_strangers(X: Any, role: str) -> None:
-    """Refuse what is no table, with what to do about it."""
+def refuse_non_tables(X: Any, role: str) -> None:
+    """Raise `DataError` for types that are not tables, with a hint for each."""
     if isinstance(X, Tensor | np.ndarray):
         return
-    found = next((advice for test, advice in STRANGERS if test(X)), None)
+    found = next((advice for test, advice in NON_TABLES if test(X)), None)
     if found is not None:
         what, hint = found
         raise CellTypeError(f"{role} is {what}, not a table of numbers", got=f"a {type(X).__name__}", hint=hint)
 
 
-STRANGERS: tuple[tuple[Any, tuple[str, str]], ...] = (
+NON_TABLES: tuple[tuple[Any, tuple[str, str]], ...] = (
     (lambda X: X is None, ("nothing", WHAT_TO_PASS)),
     (lambda X: isinstance(X, type), ("a class", WHAT_TO_PASS)),
     (
         lambda X: isinstance(X, str | bytes | os.PathLike),
-        ("a text or a path", "Read the file first, as with pandas.read_csv or numpy.load"),
+        ("a string or a path", "Read the file first, as with pandas.read_csv or numpy.load"),
     ),
     (lambda X: "LazyFrame" in type(X).__name__, ("a query that has not run", "Use X.collect()")),
     (
@@ -248,19 +248,18 @@ STRANGERS: tuple[tuple[Any, tuple[str, str]], ...] = (
     (lambda X: hasattr(X, "dask") or hasattr(X, "compute"), ("a query that has not run", "Use X.compute()")),
     (lambda X: hasattr(X, "toPandas"), ("a query that has not run", "Use X.toPandas()")),
 )
-"""What callers pass that is no table: how it is known, what it is, and what to try."""
+"""Types that are not tables: a test for each, what the message calls it, and the hint."""
 
 
 def _refuse_masked(X: np.ma.MaskedArray, role: str) -> None:
-    """Refuse hidden cells, as gaps are; a mask that hides nothing is passed over."""
-    hidden = np.ma.getmaskarray(X)
-    if not hidden.any():
-        return
-    refuse_gaps(np.where(hidden, np.nan, 0.0), None, role)
+    """Refuse masked cells as if they were gaps; an array whose mask is empty passes."""
+    masked = np.ma.getmaskarray(X)
+    if masked.any():
+        refuse_gaps(np.where(masked, np.nan, 0.0), None, role)
 
 
 def _why_not(X: Any, error: Exception) -> str:
-    """What keeps nested lists from being an array: a row of another length, else what was said."""
+    """Why nested lists cannot become an array: a row of another length, else NumPy's error."""
     lengths = [len(row) if isinstance(row, Sized) else 0 for row in X] if isinstance(X, list | tuple) else []
     odd = next((row for row, length in enumerate(lengths) if length != lengths[0]), None)
     return f"the error {error}" if odd is None else f"{lengths[odd]} cells in row {odd}, and {lengths[0]} in row 0"

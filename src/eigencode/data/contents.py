@@ -1,4 +1,4 @@
-"""Contents: the bytes of files, folders, pipes and streams, each read once, unpacked where they are compressed."""
+"""Contents of files: which files a path, folder or pattern names, and their bytes, decompressed."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 
-from eigencode.data.memory import available_memory, require_room
+from eigencode.data.memory import available_memory, require_memory_to_decompress
 from eigencode.errors import DataError, EigencodeError, FileError, MissingFileError, as_path, did_you_mean, file_error
 
-Source = str | os.PathLike[str] | BinaryIO
-"""What a table can be read from: a path, or a binary file that is open."""
+PathOrFile = str | os.PathLike[str] | BinaryIO
+"""A path, or an open binary file."""
 
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}
-"""Compressions by the ending that they add to a file's own."""
+"""Names of compressions by the endings of their files."""
 
 MAGICS = {b"\x1f\x8b": ".gz", b"BZh91AY&SY": ".bz2", b"\x28\xb5\x2f\xfd": ".zst", b"\x04\x22\x4d\x18": ".lz4"}
-"""Compressions by a content's first bytes."""
+"""Endings of compressed files by the first bytes of these."""
 
 BLOCK = 1 << 22
-"""Bytes that are read, or unpacked, at a time."""
+"""Bytes that are read or decompressed at a time."""
 
 TEXT_AT_MOST = 24e6
-"""Bytes that a small compressed file may unpack to: as numbers they can be eight times as many."""
+"""Bytes that a small compressed file may decompress to; as numbers, they can take eight times as many."""
 
 
 @dataclass(frozen=True)
@@ -38,27 +38,27 @@ class Content:
     Attributes
     ----------
     name : str
-        What messages call it, quoted.
+        What messages call it, in quotes.
     ending : str
-        The ending that names its format, in lower case; '' where it has none.
+        The ending that names its format, in lower case; '' if it has none.
     buffer : pa.Buffer
-        Its bytes, mapped from disk where they lie there as they are.
-    packing : str
-        The ending of the compression, where it is compressed.
+        Its bytes; those of an ordinary file are a memory map.
+    compression : str
+        The ending of its compression, '' if it is not compressed.
     """
 
     name: str
     ending: str
     buffer: pa.Buffer
-    packing: str = ""
+    compression: str = ""
 
     def starts_with(self, magic: bytes) -> bool:
-        """Whether these are the first bytes."""
+        """Whether the content starts with these bytes."""
         return self.buffer.slice(0, min(len(magic), self.buffer.size)).to_pybytes() == magic
 
     @property
     def is_plain_text(self) -> bool:
-        """Whether it begins as plain text does, with letters, spaces and ends of lines alone."""
+        """Whether the first 200 bytes are printable ASCII characters and ends of lines only."""
         head = self.buffer.slice(0, min(200, self.buffer.size)).to_pybytes()
         return all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head)
 
@@ -66,24 +66,24 @@ class Content:
 # -- which files
 
 
-def expanded(source: Source | Sequence[Source], endings: Iterable[str]) -> list[Source]:
-    """The files that are meant: paths as they are given; those of a folder or a pattern in sorted order.
+def list_files(source: PathOrFile | Sequence[PathOrFile], endings: Iterable[str]) -> list[PathOrFile]:
+    """List the files that paths, folders and patterns name; those of a folder or pattern are sorted by name.
 
     Parameters
     ----------
     source : path-like, binary file, or a sequence of these
-        Files, folders, or patterns with ``*``, ``?`` or ``[...]``, of which ``**`` goes through folders.
+        Files, folders, or patterns with ``*``, ``?``, ``[...]``, or ``**`` for folders at any depth.
     endings : iterable of str
-        Endings of the files of a folder that are tables.
+        Endings of the files in a folder that are tables.
     """
     sources: Sequence[Any] = source if isinstance(source, list | tuple) else [source]
-    found = [file for one in sources for file in _expanded(one, endings)]
+    found = [file for each in sources for file in _list_files(each, endings)]
     if not found:
         raise FileError("No file is named")
     return found
 
 
-def _expanded(source: Source, endings: Iterable[str]) -> list[Source]:
+def _list_files(source: PathOrFile, endings: Iterable[str]) -> list[PathOrFile]:
     if hasattr(source, "read"):
         return [source]
     path = as_path(cast(str, source))
@@ -97,8 +97,8 @@ def _expanded(source: Source, endings: Iterable[str]) -> list[Source]:
     return list(found)
 
 
-def _in_folder(folder: Path, endings: Iterable[str]) -> list[Source]:
-    """The tables of a folder, which have to be of one format: copies in another would count twice."""
+def _in_folder(folder: Path, endings: Iterable[str]) -> list[PathOrFile]:
+    """The tables in a folder, which must have one format: copies in another format would be read as more rows."""
     try:
         items = sorted(item for item in folder.iterdir() if not item.name.startswith("."))
     except OSError as error:
@@ -106,18 +106,18 @@ def _in_folder(folder: Path, endings: Iterable[str]) -> list[Source]:
     known = set(endings)
     found = [item for item in items if ending_of(item)[0] in known and os.path.isfile(item)]
     if not found:
-        raise FileError(f"The folder {str(folder)!r} holds no table, and no image", hint=did_you_mean("", known))
+        raise FileError(f"The folder {str(folder)!r} has no table and no image", hint=did_you_mean("", known))
     if len(several := sorted({"".join(ending_of(item)) for item in found})) > 1:
         raise FileError(
-            f"The folder {str(folder)!r} holds tables in several formats",
+            f"The folder {str(folder)!r} has tables in several formats",
             got=", ".join(map(repr, several)),
-            hint=f"Name those that are meant, as '{folder / ('*' + several[0])}'",
+            hint=f"Choose one format with a pattern, such as '{folder / ('*' + several[0])}'",
         )
     return list(found)
 
 
 def ending_of(path: PurePath) -> tuple[str, str]:
-    """The ending that names a format, and that of a compression after it, in lower case."""
+    """The ending that names the format, and the ending of a compression after it, both in lower case or ''."""
     last = path.suffix.lower()
     return (PurePath(path.stem).suffix.lower(), last) if last in COMPRESSIONS else (last, "")
 
@@ -125,8 +125,8 @@ def ending_of(path: PurePath) -> tuple[str, str]:
 # -- their bytes
 
 
-def content_of(source: Source) -> Content:
-    """Read a file, or map it, and unpack it.
+def read_content(source: PathOrFile) -> Content:
+    """Read or map a file, and decompress it.
 
     Raises
     ------
@@ -135,19 +135,19 @@ def content_of(source: Source) -> Content:
     DataError
         If it does not fit into memory.
     """
-    content = _stream(cast(BinaryIO, source)) if hasattr(source, "read") else _file(Path(cast(str, source)))
-    packing = next((ending for magic, ending in MAGICS.items() if content.starts_with(magic)), "")
-    if content.packing and content.buffer.size and not packing:
-        hint = "Give it a name without that ending, if it is as it should be"
-        raise FileError(f"{content.name} is not compressed, though its name ends in {content.packing!r}", hint=hint)
-    return _unpacked(content, packing) if packing else content
+    content = _read_stream(cast(BinaryIO, source)) if hasattr(source, "read") else _read_file(Path(cast(str, source)))
+    compression = next((ending for magic, ending in MAGICS.items() if content.starts_with(magic)), "")
+    if content.compression and content.buffer.size and not compression:
+        hint = "If the file is correct, give it a name without this ending"
+        raise FileError(f"{content.name} is not compressed, but its name ends in {content.compression!r}", hint=hint)
+    return _decompressed(content, compression) if compression else content
 
 
-def _stream(stream: BinaryIO) -> Content:
+def _read_stream(stream: BinaryIO) -> Content:
     name = getattr(stream, "name", "<stream>")
     shown = repr("standard input" if name in ("<stdin>", 0) else str(name))
     try:
-        buffer = _gathered(iter(lambda: stream.read(BLOCK), b""), shown)
+        buffer = _read_all(iter(lambda: stream.read(BLOCK), b""), shown)
     except EigencodeError:
         raise
     except (OSError, ValueError) as error:
@@ -155,26 +155,26 @@ def _stream(stream: BinaryIO) -> Content:
     return Content(shown, "", buffer)
 
 
-def _file(path: Path) -> Content:
-    """A file's content, as it lies there."""
-    ending, packing = ending_of(path)
+def _read_file(path: Path) -> Content:
+    """Map an ordinary file; read a pipe or another special file."""
+    ending, compression = ending_of(path)
     name = repr(str(path))
     try:
-        facts = os.stat(path)
-        if stat.S_ISREG(facts.st_mode) and facts.st_size:
-            with open(path, "rb"):  # Python says in fewer words why that cannot be done
+        status = os.stat(path)
+        if stat.S_ISREG(status.st_mode) and status.st_size:
+            with open(path, "rb"):  # if this fails, Python's error is shorter than pyarrow's
                 buffer = pa.memory_map(str(path)).read_buffer()
         else:
-            # A pipe can be read only once, and some files of the system say that they are empty.
+            # A pipe can be read only once, and some system files have content but the size 0.
             with open(path, "rb") as file:
-                buffer = _gathered(iter(lambda: file.read(BLOCK), b""), name)
+                buffer = _read_all(iter(lambda: file.read(BLOCK), b""), name)
     except EigencodeError:
         raise
     except FileNotFoundError as error:
         raise _missing(path) from error
     except OSError as error:
         raise cannot_read(path, error) from error
-    return Content(name, ending, buffer, packing)
+    return Content(name, ending, buffer, compression)
 
 
 def _missing(path: Path) -> FileError:
@@ -188,33 +188,35 @@ def _missing(path: Path) -> FileError:
 
 
 def cannot_read(path: Path, error: OSError) -> FileError:
-    """The error for a path that the system does not let us read."""
+    """The error for a path that the operating system does not let us read."""
     return file_error(error, f"Cannot read {str(path)!r}", got=f"the error {error.strerror or error}")
 
 
-def _unpacked(content: Content, packing: str) -> Content:
-    """What a compressed file holds."""
+def _decompressed(content: Content, compression: str) -> Content:
     try:
-        stream = pa.CompressedInputStream(pa.BufferReader(content.buffer), COMPRESSIONS[packing])
-        buffer = _gathered(iter(lambda: stream.read(BLOCK), b""), content.name, content.buffer.size)
+        stream = pa.CompressedInputStream(pa.BufferReader(content.buffer), COMPRESSIONS[compression])
+        buffer = _read_all(iter(lambda: stream.read(BLOCK), b""), content.name, content.buffer.size)
     except (OSError, pa.ArrowException, MemoryError) as error:
         raise FileError(
-            f"{content.name} cannot be unpacked as {packing}",
+            f"{content.name} cannot be decompressed as {compression}",
             got=f"the error {str(error).rstrip('.')}",
-            hint="It may be damaged, or cut off",
+            hint="It may be damaged or cut off",
         ) from error
-    return replace(content, buffer=buffer, packing="")
+    return replace(content, buffer=buffer, compression="")
 
 
-def _gathered(blocks: Iterator[bytes], name: str, n_packed: int | None = None) -> pa.Buffer:
-    """All blocks of a stream, as long as memory for them lasts: twice of it, while they are put together."""
+def _read_all(blocks: Iterator[bytes], name: str, n_compressed: int | None = None) -> pa.Buffer:
+    """Read all blocks and join them, which takes twice their memory; an error if they do not fit into it.
+
+    ``n_compressed`` is the size of the compressed file from which they come, if they come from one.
+    """
     found: list[bytes] = []
     size = 0
     for block in blocks:
         found.append(block)
         size += len(block)
-        if n_packed is not None:
-            require_room(size, n_packed, name, TEXT_AT_MOST)
+        if n_compressed is not None:
+            require_memory_to_decompress(size, n_compressed, name, TEXT_AT_MOST)
         if size > available_memory():
             raise DataError(f"{name} does not fit into memory", got=f"more than {size / 1e9:.1f} GB")
     return pa.py_buffer(found[0] if len(found) == 1 else b"".join(found))

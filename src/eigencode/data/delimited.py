@@ -15,14 +15,14 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from eigencode.data.contents import Content
-from eigencode.data.dialects import GAPS, SEPARATORS, dialect_of, gap_cells
+from eigencode.data.dialects import GAPS, SEPARATORS, detect_dialect, gap_cells
 from eigencode.data.memory import require_memory
 from eigencode.data.records import ANY_LINE_END, QUOTED, Record, lines, records, unquoted
-from eigencode.data.table_files import DEFAULT, SHOWN_AT_MOST, TableFile, TextOptions, foreign_errors, named_or_refused
+from eigencode.data.table_files import DEFAULT, SHOWN_AT_MOST, TableFile, TextOptions, check_names, translated_errors
 from eigencode.errors import DataError, FileError, OptionError, did_you_mean
 
 BLOCK = 1 << 24
-"""Bytes that text is parsed in. One line must fit: this is room for about a million columns."""
+"""Bytes of the blocks in which text is parsed. One line must fit into a block: about a million columns."""
 
 LARGEST_BLOCK = (1 << 31) - 1
 
@@ -33,7 +33,7 @@ BYTE_ORDER_MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-"""Encodings by the first bytes of a text; a mark that begins like another comes before it."""
+"""Encodings by the first bytes of a text; UTF-32 before UTF-16, whose mark is the beginning of UTF-32's."""
 
 ENCODINGS = (
     "utf-8",
@@ -47,7 +47,7 @@ ENCODINGS = (
     "shift-jis",
     "gb18030",
 )
-"""Encodings that a hint names."""
+"""Encodings that hints name."""
 
 BINARY = {
     b"PK\x03\x04": "a zip archive, as .xlsx and .npz files are",
@@ -60,13 +60,13 @@ BINARY = {
     b"\xff\xd8\xff": "a JPEG image",
     b"%PDF": "a PDF",
     b"SQLite format 3": "an SQLite database",
-    b"\x1f\x8b": "a compressed file in a compressed one",
-    b"BZh91AY&SY": "a compressed file in a compressed one",
-    b"\x28\xb5\x2f\xfd": "a compressed file in a compressed one",
+    b"\x1f\x8b": "a compressed file in a compressed file",
+    b"BZh91AY&SY": "a compressed file in a compressed file",
+    b"\x28\xb5\x2f\xfd": "a compressed file in a compressed file",
     b"\xfd7zXZ": "a file compressed by xz",
     b"\x7fELF": "a program",
 }
-"""What a file is that is no text, by its first bytes."""
+"""Files that are not text, by their first bytes."""
 
 MARKUP = {
     b'{"': "JSON",
@@ -75,27 +75,27 @@ MARKUP = {
     b"<!DOCTYPE": "a web page",
     b"<?xml": "XML",
 }
-"""What a text is that is no table, by its first bytes."""
+"""Texts that are not tables, by their first bytes."""
 
 WIDE = 1000
-"""Columns from which lists for each column take more memory than a search through the text."""
+"""Number of columns from which a list of gaps for each column takes more memory than a copy of the text."""
 
 CELL_BYTES = 8
-"""Bytes that a cell takes once it is parsed."""
+"""Bytes of a parsed cell."""
 
 
 class Csv(TableFile):
     """Text with a separator between cells, in any of the usual dialects."""
 
     separator = ","
-    """What the name of the file says of it."""
+    """The separator that the ending of the file stands for."""
 
     def __init__(self, content: Content, options: TextOptions = DEFAULT) -> None:
         self.name, self.notes = content.name, []
         self._refuse_binary(content)
         self._buffer = self._in_utf8(content, options.encoding)
         self._text = memoryview(self._buffer)
-        self._dialect = dialect_of(self._text, options, self.separator)
+        self._dialect = detect_dialect(self._text, options, self.separator)
         self._separator = self._dialect.separator.encode()
         first = next(self._records(), None)
         if first is None:
@@ -103,15 +103,15 @@ class Csv(TableFile):
         self._note_dialect(options, first)
         cells = first.cells
         if len(cells) == 1:
-            several = "write one character between cells, as a comma, in place of several spaces"
+            several = "write one character, such as a comma, between cells instead of several spaces"
             one = "name the character between cells with --separator"
             self.hint_on_cells = several if b"  " in cells[0].strip() else one
         has_extra_cell = self._dialect.trailing and not cells[-1]
         self.n_columns = len(cells) - has_extra_cell
-        self.names = named_or_refused(self.name, self.n_columns, options.names)
+        self.names = check_names(self.name, self.n_columns, options.names)
         if not options.header or options.names:
             if not any(self._dialect.is_number(unquoted(cell)) for cell in cells):
-                self.hint_on_header = "If the first line holds names, do without --no-header and --names"
+                self.hint_on_header = "If the first line has names, leave out --no-header and --names"
         elif self.names is None:
             self.names = [self._decoded(cell, first.line, i).strip() for i, cell in enumerate(cells[: self.n_columns])]
             self._note_numbers(cells[: self.n_columns], first.line)
@@ -128,14 +128,14 @@ class Csv(TableFile):
             raise FileError(f"{self.name} is not text with a separator", got=kind, hint="Save the table as CSV")
 
     def _in_utf8(self, content: Content, encoding: str | None) -> pa.Buffer:
-        """The text in UTF-8, without a mark before it."""
+        """The text in UTF-8, without a byte order mark."""
         buffer = content.buffer
         mark = next((mark for mark in BYTE_ORDER_MARKS if content.starts_with(mark)), b"")
         if encoding is None and BYTE_ORDER_MARKS.get(mark, "utf-8") != "utf-8":
             encoding = BYTE_ORDER_MARKS[mark]
             self.notes.append(f"read as text in {encoding.upper()}")
         if encoding is None or _is_utf8(encoding):
-            self._refuse_wide_letters(content)
+            self._refuse_utf16(content)
             return buffer.slice(len(mark) if mark == codecs.BOM_UTF8 else 0)
         require_memory(4 * buffer.size, f"Reading {self.name}", "Save it as text in UTF-8")
         try:
@@ -149,17 +149,17 @@ class Csv(TableFile):
                 hint=f"Try another --encoding: {', '.join(ENCODINGS[:4])}",
             ) from error
 
-    def _refuse_wide_letters(self, content: Content) -> None:
-        """UTF-16 without a mark has a zero beside every plain letter."""
+    def _refuse_utf16(self, content: Content) -> None:
+        """UTF-16 without a byte order mark has a zero byte beside every ASCII character."""
         head = content.buffer.slice(0, min(content.buffer.size, 4096)).to_pybytes()
-        for encoding, zeros, letters in (("utf-16-le", head[1::2], head[::2]), ("utf-16-be", head[::2], head[1::2])):
-            if zeros.count(0) > len(zeros) / 2 and not letters.count(0):
+        for encoding, zeros, others in (("utf-16-le", head[1::2], head[::2]), ("utf-16-be", head[::2], head[1::2])):
+            if zeros.count(0) > len(zeros) / 2 and not others.count(0):
                 hint = f"It seems to be UTF-16: read it with --encoding {encoding}"
-                raise FileError(f"{self.name} is not text in UTF-8", got="zeros between its letters", hint=hint)
+                raise FileError(f"{self.name} is not text in UTF-8", got="zeros between its characters", hint=hint)
 
     def _decoded(self, cell: bytes, line: int, position: int) -> str:
         if found := re.search(rb"[\x00-\x08\x0e-\x1f]", cell):
-            hint = "It may be damaged, or of another format"
+            hint = "It may be damaged, or have another format"
             raise FileError(f"{self.name} is not text", got=f"the byte {found[0][0]:#04x} in line {line}", hint=hint)
         try:
             return unquoted(cell).decode()
@@ -175,7 +175,7 @@ class Csv(TableFile):
         )
 
     def _note_dialect(self, options: TextOptions, first: Record) -> None:
-        """Say which separator and decimal mark were assumed."""
+        """Note the separator and the decimal mark that were detected."""
         dialect, found = self._dialect, []
         if options.separator is None and dialect.separator != self.separator and len(first.cells) > 1:
             found.append(f"separator {SEPARATORS.get(dialect.separator, repr(dialect.separator))}")
@@ -185,20 +185,20 @@ class Csv(TableFile):
             self.notes.append(f"read with {' and '.join(found)}")
 
     def _note_numbers(self, cells: Sequence[bytes], line: int) -> None:
-        """Say that a first line which may be a row was read as the header."""
+        """Note that the line of names has numbers, and so may be a row."""
         numbers = [cell for cell in map(unquoted, cells) if self._dialect.is_number(cell)]
         if numbers:
             self.hint_on_header = "If the first line is a row, give --no-header or --names"
             what = "numbers" if len(numbers) == len(cells) else f"a number ({numbers[0].decode().strip()})"
             self.notes.append(
-                f"line {line}, which holds {what}, was read as the names of the columns; "
+                f"line {line}, which has {what}, was read as the names of the columns; "
                 "if it is a row, give --no-header or --names"
             )
 
     # -- the rows
 
     def read(self, positions: Sequence[int]) -> pa.Table:
-        """Parse the columns, their types by what is in them."""
+        """Parse the columns; their types are inferred from their cells."""
         self._require_memory(len(positions))
         extra = [str(self.n_columns)] if self._dialect.trailing else []
         chosen = [str(position) for position in positions]
@@ -206,15 +206,15 @@ class Csv(TableFile):
         self._refuse_open_quote()
         if extra and table.num_columns and table[extra[0]].null_count < table.num_rows:
             raise DataError(
-                f"Every line of {self.name} must have {_cells(self.n_columns)}, as its first one",
-                got=f"one more in {self.where([_first_value(table[extra[0]])])[0]}",
+                f"Every line of {self.name} must have {_cells(self.n_columns)}, as the first line has",
+                got=f"one more in {self.where([_first_valid(table[extra[0]])])[0]}",
             )
         self._refuse_bytes(table, positions)
         return table.select(chosen).rename_columns([self.labels[position] for position in positions])
 
     def _parsed(self, names: list[str], chosen: list[str]) -> pa.Table:
         data = self._buffer.slice(self._dialect.start)
-        with foreign_errors(self.name, "CSV"):
+        with translated_errors(self.name, "CSV"):
             try:
                 return self._parsed_in_blocks(data, names, chosen, BLOCK)
             except pa.ArrowInvalid as error:
@@ -228,7 +228,7 @@ class Csv(TableFile):
     def _parsed_in_blocks(self, data: pa.Buffer, names: list[str], chosen: list[str], block: int) -> pa.Table:
         return pa.csv.read_csv(
             pa.BufferReader(data),
-            # Some versions of pyarrow wait for ever when threads read again after a line was longer than a block.
+            # Some versions of pyarrow never return if threads read again after a line was longer than a block.
             pa.csv.ReadOptions(column_names=names, block_size=block, use_threads=block == BLOCK),
             pa.csv.ParseOptions(delimiter=self._dialect.separator, newlines_in_values=True),
             pa.csv.ConvertOptions(
@@ -240,14 +240,14 @@ class Csv(TableFile):
         )
 
     def _gap_cells(self) -> list[str]:
-        """What is a gap; of a wide table what is in it, since pyarrow keeps a list for each column."""
+        """Cells that mean a gap; for a wide table, only those in the text, since pyarrow copies the list per column."""
         if self.n_columns < WIDE:
             return gap_cells()
         text = bytes(self._text)
         return gap_cells([gap for gap in GAPS if gap.encode() in text])
 
     def _require_memory(self, n_columns: int) -> None:
-        """Ask for the memory of the numbers: parsed, and once more as one array."""
+        """Check the memory for the parsed columns and for one array of them."""
         sampled = list(islice(self._records(), 100))
         if sampled:
             bytes_a_row = (sampled[-1].end - self._dialect.start) / len(sampled)
@@ -257,12 +257,12 @@ class Csv(TableFile):
             )
 
     def where(self, rows: Sequence[int]) -> list[str]:
-        """The lines in which these rows begin."""
-        wanted, found = set(rows), {}
+        """The lines in which these rows begin, as 'line 3'."""
+        asked, found = set(rows), {}
         for row, line in enumerate(self._first_lines()):
-            if row in wanted:
+            if row in asked:
                 found[row] = f"line {line}"
-                if len(found) == len(wanted):
+                if len(found) == len(asked):
                     break
         return [found.get(row, f"row {row + 1}") for row in rows]
 
@@ -278,21 +278,21 @@ class Csv(TableFile):
     def _n_quotes(self) -> int:
         return sum(bytes(self._text[i : i + BLOCK]).count(b'"') for i in range(0, len(self._text), BLOCK))
 
-    # -- refusing
+    # -- errors
 
     def _refuse_ragged(self) -> None:
-        """Name the first line whose number of cells is not the header's, which Arrow's threads do not know."""
+        """Raise an error that names the first line of another length; pyarrow's threads do not know its number."""
         n_cells = self.n_columns + self._dialect.trailing
         for record in self._records():
             if len(record.cells) != n_cells:
                 raise DataError(
-                    f"Every line of {self.name} must have {_cells(n_cells)}, as its first one",
+                    f"Every line of {self.name} must have {_cells(n_cells)}, as the first line has",
                     got=f"{len(record.cells)} in line {record.line}",
                     hint=self._hint_on_lines(record),
                 )
 
     def _hint_on_lines(self, record: Record) -> str:
-        """What to do about a line of another length: by which separator its cells were counted, or what it may be."""
+        """A hint for a line of another length: it may be no row, or the separator may be wrong."""
         is_number = all(self._dialect.is_number(unquoted(cell)) for cell in record.cells)
         if self.n_columns == 1 and not (is_number and len(record.cells) == 2):
             return "If the first line is a title or a comment, remove it"
@@ -301,10 +301,10 @@ class Csv(TableFile):
         if self.n_columns == 1 and self._dialect.separator == ",":
             return "If a comma is the decimal mark, give --decimal ,"
         mark = SEPARATORS.get(self._dialect.separator, repr(self._dialect.separator))
-        return f"If cells are not separated by a {mark}, name another mark with --separator"
+        return f"If the cells are not separated by a {mark}, name the separator with --separator"
 
     def _refuse_open_quote(self) -> None:
-        """A quote that is never closed takes all the lines after it into one cell."""
+        """Raise an error if a quote is never closed, since all lines after it are then read as one cell."""
         if self._n_quotes() % 2 == 0:
             return
         for record in self._records():
@@ -314,7 +314,7 @@ class Csv(TableFile):
                     raise DataError(f"{self.name} has a cell whose quote is not closed", got=f"line {record.line}")
 
     def _refuse_bytes(self, table: pa.Table, positions: Sequence[int]) -> None:
-        """Show the first cell that is not text in UTF-8."""
+        """Raise an error that shows the first cell that is not text in UTF-8."""
         for position in positions:
             column = table[str(position)]
             for row, cell in enumerate(column.to_pylist() if pa.types.is_binary(column.type) else ()):
@@ -337,7 +337,7 @@ class Tsv(Csv):
 
     @staticmethod
     def write(file: BinaryIO, columns: Mapping[str, np.ndarray]) -> None:
-        """Write as CSV, with tabs."""
+        """Write a header and rows with tabs between cells."""
         pa.csv.write_csv(pa.table(dict(columns)), file, pa.csv.WriteOptions(delimiter="\t"))
 
 
@@ -358,6 +358,6 @@ def _no_such_encoding(encoding: str) -> OptionError:
     return OptionError("There is no such encoding of text", got=repr(encoding), hint=hint)
 
 
-def _first_value(column: pa.ChunkedArray) -> int:
-    """The first row with a value."""
+def _first_valid(column: pa.ChunkedArray) -> int:
+    """The first row whose cell is not null."""
     return int(pc.index(pc.is_valid(column), True).as_py())

@@ -1,7 +1,7 @@
-"""Dialects: how a text is a table, found by a rule from its first lines, or as it is asked for.
+"""Dialects of delimited text: the separator and the decimal mark, as given or as detected from the first lines.
 
-The separator is the one that gives every line the same number of cells, more than one. The decimal mark is a comma
-where more cells look like 1,5 than like 1.5.
+The separator is the one that gives all lines the same number of cells, more than one. The decimal mark is a comma if
+more cells look like 1,5 than like 1.5.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from eigencode.data.table_files import TextOptions
 from eigencode.errors import OptionError
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe", " ": "space"}
-"""What separates cells, the likeliest first."""
+"""Names of the separators that are tried, the most likely first."""
 
 SAMPLE = 1 << 18
-"""Bytes that are looked at; always one whole line at least."""
+"""Bytes from which the dialect is detected, and the rest of the line after them."""
 
 SAMPLE_LINES, SAMPLE_CELLS = 2000, 100_000
 
@@ -45,8 +45,7 @@ GAPS = (
     ),
     *("-NaN", "-nan", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN", "NULL", "Null", "null", "None", "none", "nil"),
 )
-"""What a cell says that has no value."""
-
+"""Cells that mean a missing value."""
 
 NUMBER = r"[ \t]*[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?[ \t]*"
 """A number with a decimal point, as a regular expression."""
@@ -61,16 +60,16 @@ _GAPS = frozenset(gap.encode() for gap in GAPS)
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a text is a table.
+    """How to read a text as a table.
 
     Attributes
     ----------
     separator, decimal : str
-        The characters between cells and within numbers.
+        The separator of cells and the decimal mark of numbers.
     start : int
-        Offset of the header, or of the first row where there is none.
+        Offset of the header, or of the first row if there is no header.
     line : int
-        Number of the line that begins there.
+        Number of the line that begins there, counted from 1.
     trailing : bool
         Whether every line ends with a separator, after which there is no cell.
     """
@@ -82,103 +81,104 @@ class Dialect:
     trailing: bool = False
 
     def is_number(self, cell: bytes) -> bool:
-        """Whether a cell reads as a number."""
+        """Whether a cell is a number."""
         return bool(_NUMBER.fullmatch(cell.replace(b",", b".", 1) if self.decimal == "," else cell))
 
 
-def dialect_of(text: memoryview, options: TextOptions, plain: str) -> Dialect:
-    r"""Find out how a text is a table.
+def detect_dialect(text: memoryview, options: TextOptions, default: str) -> Dialect:
+    r"""Detect the dialect of a text.
 
     Parameters
     ----------
     text : memoryview
         The text, in UTF-8.
     options : TextOptions
-        What is known of it.
-    plain : str
-        The separator where none is found.
+        The separator and the decimal mark, if they are given.
+    default : str
+        The separator if none can be detected.
 
     Examples
     --------
-    >>> dialect_of(memoryview(b"a;b\n1,5;2\n"), TextOptions(), ",")
+    >>> detect_dialect(memoryview(b"a;b\n1,5;2\n"), TextOptions(), ",")
     Dialect(separator=';', decimal=',', start=0, line=1, trailing=False)
     """
-    separator, decimal = separator_named(options.separator), decimal_named(options.decimal)
+    separator, decimal = parse_separator(options.separator), parse_decimal(options.decimal)
     start = 0
-    # Excel names the separator in a line of its own.
+    # Excel may write the separator in a line before the header.
     if match := re.match(rb'"?sep=(.)"?(?:\r\n|\r|\n)', text):
         start, separator = match.end(), separator or match[1].decode("latin-1")
     lines = _sample_lines(text, start)
     if separator is None:
-        # Where commas are decimal marks they separate only if numbers stand in quotes.
-        unlikely = decimal if not QUOTED_COMMA.search(text, start, start + SAMPLE) else None
-        separator = _found(lines, unlikely, plain)
-    decimal = decimal or _decimal(text, start, separator)
+        # A decimal comma can be the separator too only if such numbers are in quotes.
+        excluded = decimal if not QUOTED_COMMA.search(text, start, start + SAMPLE) else None
+        separator = _detect_separator(lines, excluded, default)
+    decimal = decimal or _detect_decimal(text, start, separator)
     return Dialect(separator, decimal, start, 2 if start else 1, _is_trailing(lines, separator.encode()))
 
 
-def separator_named(word: str | None) -> str | None:
-    """The separator that a word is or names."""
-    named = {**{name: mark for mark, name in SEPARATORS.items()}, "\\t": "\t"}
-    found = named.get(word or "", word)
+def parse_separator(text: str | None) -> str | None:
+    """The separator for a character or a name, such as 'tab'."""
+    by_name = {**{name: mark for mark, name in SEPARATORS.items()}, "\\t": "\t"}
+    found = by_name.get(text or "", text)
     if found is not None and (len(found) != 1 or not found.isascii() or found in '"\r\n\0'):
-        raise OptionError(
-            "A separator is one character", got=repr(word), hint=f"Known by name are {', '.join(SEPARATORS.values())}"
-        )
+        hint = f"Names are {', '.join(SEPARATORS.values())}"
+        raise OptionError("A separator is one character or its name", got=repr(text), hint=hint)
     return found
 
 
-def decimal_named(word: str | None) -> str | None:
-    """The decimal mark that a word is or names."""
-    found = {"point": ".", "comma": ","}.get(word or "", word)
+def parse_decimal(text: str | None) -> str | None:
+    """The decimal mark for a character or a name."""
+    found = {"point": ".", "comma": ","}.get(text or "", text)
     if found not in (None, ".", ","):
-        raise OptionError("A decimal mark is a point or a comma", got=repr(word))
+        raise OptionError("A decimal mark is a point or a comma", got=repr(text))
     return found
 
 
 def gap_cells(gaps: Sequence[str] = GAPS) -> list[str]:
-    """Gaps as pyarrow compares cells: with the spaces that may stand around them."""
+    """Cells that pyarrow reads as missing: these values, also with a space before or after them."""
     return [before + gap + after for gap in gaps for before in ("", " ") for after in ("", " ")]
 
 
-# -- the rule
+# -- detection
 
 
 def _sample_lines(text: memoryview, start: int) -> list[bytes]:
-    """The first lines that are not blank; what quotes hold is put in one word where it could be misread."""
+    """The first lines that are not blank; a quoted cell with separators in it is replaced by x."""
     cut = ANY_LINE_END.search(text, start + SAMPLE)
-    sample = OPENING.sub(_plain, bytes(text[start : cut.end() if cut else len(text)]))
+    sample = OPENING.sub(_without_separators, bytes(text[start : cut.end() if cut else len(text)]))
     return [line for line in ANY_LINE_END.split(sample) if line][:SAMPLE_LINES]
 
 
-def _plain(quoted: re.Match[bytes]) -> bytes:
+def _without_separators(quoted: re.Match[bytes]) -> bytes:
     return b"x" if re.search(rb"[\r\n,;\t| ]", quoted[1]) or not quoted[1] else quoted[1]
 
 
-def _found(lines: Sequence[bytes], unlikely: str | None, plain: str) -> str:
-    """The separator of some lines: the same number of cells in all, then most numbers, then the likeliest."""
-    candidates = [mark for mark in dict.fromkeys([plain, *SEPARATORS]) if mark != unlikely]
+def _detect_separator(lines: Sequence[bytes], excluded: str | None, default: str) -> str:
+    """The separator with the same number of cells in all lines; of several, the one with the most numbers."""
+    candidates = [mark for mark in dict.fromkeys([default, *SEPARATORS]) if mark != excluded]
     fitting = [mark for mark in candidates if _agreement(lines, mark.encode()) == 1]
     if fitting:
         return max(fitting, key=lambda mark: _share_of_numbers(lines, mark.encode())) if fitting[1:] else fitting[0]
-    # Lines of different lengths are refused later, by number; all or most of them still show the separator.
-    shown = [mark for mark in candidates[:-1] if all(mark.encode() in line for line in lines) and lines]
-    shown += [mark for mark in candidates[:-1] if _agreement(lines, mark.encode()) > 0.5]
-    return max(shown, key=lambda mark: _agreement(lines, mark.encode()), default=candidates[0])
+    # Lines of different lengths are an error, which the parser raises; all or most of them still have the separator.
+    likely = [mark for mark in candidates[:-1] if all(mark.encode() in line for line in lines) and lines]
+    likely += [mark for mark in candidates[:-1] if _agreement(lines, mark.encode()) > 0.5]
+    return max(likely, key=lambda mark: _agreement(lines, mark.encode()), default=candidates[0])
 
 
 def _agreement(lines: Sequence[bytes], mark: bytes) -> float:
-    """Share of lines with as many cells as the first one, if those are more than one."""
+    """Share of lines with as many cells as the first line, 0 if the first line has one cell only."""
     if not lines or not (n_marks := lines[0].count(mark)):
-        # A separator at each line's end but the header's makes one column of two.
-        return 1.0 if len(lines) > 1 and mark != b" " and all(_closes(line, mark, 1) for line in lines[1:]) else 0.0
+        # If all lines but the header end with a separator, the table has one column.
+        is_one_column = len(lines) > 1 and mark != b" " and all(_ends_with(line, mark, 1) for line in lines[1:])
+        return float(is_one_column)
     if mark == b" " and (lines[0].startswith(mark) or any(mark * 2 in line for line in lines)):
         return 0.0
-    agreeing = sum(line.count(mark) == n_marks or _closes(line, mark, n_marks + 1) for line in lines)
+    agreeing = sum(line.count(mark) == n_marks or _ends_with(line, mark, n_marks + 1) for line in lines)
     return agreeing / len(lines)
 
 
-def _closes(line: bytes, mark: bytes, n_marks: int) -> bool:
+def _ends_with(line: bytes, mark: bytes, n_marks: int) -> bool:
+    """Whether a line ends with a separator, the last of ``n_marks``."""
     return line.endswith(mark) and line.count(mark) == n_marks
 
 
@@ -189,7 +189,7 @@ def _share_of_numbers(lines: Sequence[bytes], mark: bytes) -> float:
 
 
 def _is_trailing(lines: Sequence[bytes], mark: bytes) -> bool:
-    """Whether every row ends with a separator; the header may do without."""
+    """Whether every row ends with a separator; the header may or may not."""
     rows = lines[1:] or lines
     if not rows or not all(line.endswith(mark) for line in rows):
         return False
@@ -197,8 +197,8 @@ def _is_trailing(lines: Sequence[bytes], mark: bytes) -> bool:
     return all(line.count(mark) == n_marks for line in rows) and (lines[0].endswith(mark) or len(lines) > 1)
 
 
-def _decimal(text: memoryview, start: int, separator: str) -> str:
-    """A comma where cells look like 1,5 and fewer like 1.5, and it cannot stand between thousands."""
+def _detect_decimal(text: memoryview, start: int, separator: str) -> str:
+    """A comma if more cells look like 1,5 than like 1.5, and if these commas cannot be separators of thousands."""
     if separator == "," and not QUOTED_COMMA.search(text, start, start + SAMPLE):
         return "."
     cells = [
@@ -208,7 +208,7 @@ def _decimal(text: memoryview, start: int, separator: str) -> str:
     ][:SAMPLE_CELLS]
     commas = [cell for cell in cells if _COMMA.fullmatch(cell)]
     points = sum(bool(_POINT.fullmatch(cell)) for cell in cells)
-    # Where semicolons separate, commas are decimal marks; elsewhere 1,234 may be a thousand.
+    # With semicolons between cells, commas are decimal marks; with another separator, 1,234 may mean 1234.
     if separator != ";" and all(_THOUSANDS.fullmatch(cell) for cell in commas):
         return "."
     return "," if len(commas) > points else "."

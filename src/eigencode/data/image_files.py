@@ -1,4 +1,4 @@
-"""Image files: folders, globs and lists of them read into rows of pixels, with one shape for all."""
+"""Reading image files, from folders, globs and lists, into rows of pixels with one shape."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eigencode.data.image_paths import image_files, known_endings
-from eigencode.data.images import PIXEL_TYPES, ImageLayout, shown
+from eigencode.data.images import PIXEL_TYPES, ImageLayout, rows_to_images
 from eigencode.data.memory import require_memory
 from eigencode.errors import DataError, EigencodeError, FileError, did_you_mean, file_error
 
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "TIFF", "WEBP", "PPM")
-"""Pillow's names of their formats: no other of its readers is tried, whatever a file holds."""
+"""Pillow's names of the formats that are read; its other readers are never used."""
 
 GREY_MODES = frozenset({"1", "L", "LA", "La"})
 DEEP_MODES = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
 COLOUR_MODES = frozenset({"P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"})
 
 SIDEWAYS = frozenset({5, 6, 7, 8})
-"""Values of the EXIF tag 'orientation' with which width and height change places."""
+"""Values of the EXIF tag 'orientation' for which width and height are swapped."""
 
 PLAUSIBLE = 2**24
-"""Pixels that any file may hold, however small it is."""
+"""Pixels that a file of any size may have."""
 
 DENSEST = 1100
-"""Pixels a byte in a larger one: what the compression of PNG can reach."""
+"""Pixels that a larger file may have for each of its bytes, by the limit of PNG's compression."""
 
 ORIENTATION = 0x0112
-"""The EXIF tag."""
+"""The EXIF tag 'orientation'."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,13 @@ class ImageRows:
     Attributes
     ----------
     rows : ndarray of shape (n, c h w)
-        Of type uint8, or uint16 for grey images of 16 bits. The order of a row is (channels, height, width).
+        Of type uint8, or uint16 for grey images of 16 bits. A row is in the order (channels, height, width).
     image_shape : (int, int, int)
         Channels, height and width.
     files : list of Path
         The file of each row.
     notes : list of str
-        What was passed over or changed, in sentences.
+        Sentences on what was skipped or changed.
     """
 
     rows: np.ndarray
@@ -67,7 +67,7 @@ class ImageRows:
     @property
     def frame(self) -> np.ndarray:
         """The images as an array of shape (n, h, w) or (n, h, w, c), over the same memory."""
-        return shown(self.image_shape, self.rows)
+        return rows_to_images(self.image_shape, self.rows)
 
 
 def read_images(
@@ -78,19 +78,20 @@ def read_images(
 ) -> ImageRows:
     """Read image files into rows of pixels.
 
-    Grey images beside images in colour become images in colour. Palettes, CMYK and the like become red, green and
-    blue; images of one bit become grey ones of 0 and 255; grey images of 16 bits stay so. Transparent parts are put on
-    white. A photograph is turned as its EXIF data say. Of several frames or pages the first is read.
+    If some images are in colour, grey images become colour images. Images with a palette, CMYK and other colour spaces
+    are converted to RGB, images of one bit to grey with the values 0 and 255; grey images of 16 bits are not changed.
+    Transparent pixels are drawn on white. Images are rotated as their EXIF data say. Only the first frame or page is
+    read.
 
     Parameters
     ----------
     paths : iterable of path-like
         Files, folders and globs, as for `image_files`.
     size : (int, int), optional
-        Width and height that all images are resized to; by default they must have one size.
+        Width and height to which all images are resized; by default, they must have one size.
     like : sequence of int
-        Channels, height and width that they must have, as a model was fitted on them, if there is one; grey images
-        become colour ones for a model of colour.
+        Channels, height and width that the images must have, such as a model's; () for any. Grey images become colour
+        images if three channels are needed.
 
     Returns
     -------
@@ -100,9 +101,9 @@ def read_images(
     Raises
     ------
     FileError
-        If a file is missing, damaged or no image.
+        If a file is missing, damaged or not an image.
     DataError
-        If the images differ in size or depth, are not as they must be, or would not fit into memory.
+        If the images differ in size or depth, have another shape than ``like``, or would not fit into memory.
 
     Examples
     --------
@@ -125,48 +126,50 @@ def read_images(
     channels, dtype = 3 if mode == "RGB" else 1, np.uint16 if mode == "I" else np.uint8
     if like and (channels, height, width) != tuple(like):
         raise DataError(
-            f"Images must be as fitted, of (channels, height, width) = {tuple(like)}",
+            f"Images must have (channels, height, width) = {tuple(like)}, as in fit",
             got=f"{(channels, height, width)}",
         )
     largest = max(header.width * header.height for header in headers)
     cells = len(files) * channels * height * width
     require_memory(
-        cells * np.dtype(dtype).itemsize + 8 * largest, "The images", "Read fewer, or smaller ones with --image-size"
+        cells * np.dtype(dtype).itemsize + 8 * largest,
+        "Reading the images",
+        "Read fewer, or smaller ones with --image-size",
     )
     rows = np.empty((len(files), channels, height, width), dtype)
-    on_white = several = 0
+    n_transparent = n_several_frames = 0
     for row, file, header in zip(rows, files, headers, strict=True):
         image, is_transparent = _read(file, lambda image: _pixels(image, mode, (width, height)))
         row[:] = np.moveaxis(image.reshape(height, width, channels), -1, 0)
-        on_white += is_transparent
-        several += header.n_frames > 1
-    if on_white:
-        notes.append(f"{_counted(on_white)} transparent parts, which were put on white.")
-    if several:
-        notes.append(f"{_counted(several)} more than one frame or page, of which the first was read.")
+        n_transparent += is_transparent
+        n_several_frames += header.n_frames > 1
+    if n_transparent:
+        notes.append(f"{_images_have(n_transparent)} transparent pixels, which were drawn on white.")
+    if n_several_frames:
+        notes.append(f"{_images_have(n_several_frames)} more than one frame or page; only the first was read.")
     return ImageRows(rows.reshape(len(files), -1), (channels, height, width), files, notes)
 
 
 def is_image_array(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is an .npy array of images: pixels in more dimensions than a table has."""
+    """Whether a file is an .npy array of images: of a type of pixels, with three or four dimensions."""
     array = _mapped(Path(path))
     return array is not None and array.ndim in (3, 4) and str(array.dtype) in PIXEL_TYPES
 
 
 def read_image_arrays(paths: Iterable[str | os.PathLike[str]], *, like: Sequence[int] = ()) -> ImageRows:
-    """Read .npy files of images, of type uint8 or uint16 and of shape (n, h, w) or (n, h, w, c).
+    """Read .npy files of images, of a type of pixels and of shape (n, h, w) or (n, h, w, c).
 
     Parameters
     ----------
     paths : iterable of path-like
         The files; their images must have one shape.
     like : sequence of int
-        Channels, height and width that they must have, if there are such.
+        Channels, height and width that they must have; () for any.
 
     Returns
     -------
     ImageRows
-        The rows of all files, one after the other; of a single file that allows it, mapped and not read.
+        The rows of all files, concatenated; those of a single file are a memory map if possible.
     """
     files = [Path(path) for path in paths]
     found: list[np.ndarray] = []
@@ -174,23 +177,23 @@ def read_image_arrays(paths: Iterable[str | os.PathLike[str]], *, like: Sequence
     for file in files:
         array = _mapped(file)
         if array is None:
-            raise FileError(f"{str(file)!r} is not an array of images, as the others are")
+            raise FileError(f"{str(file)!r} is not an array of images, but the other files are")
         layout = ImageLayout.of(array.shape, shape or None)
         shape = layout.image_shape
         found.append(layout.rows(array))
-    require_memory(2 * sum(rows.nbytes for rows in found), "The images", "Read fewer")
+    require_memory(2 * sum(rows.nbytes for rows in found), "Reading the images", "Read fewer")
     n_channels, height, width = shape
-    every = [file for file, rows in zip(files, found, strict=True) for _ in rows]
-    return ImageRows(found[0] if len(found) == 1 else np.concatenate(found), (n_channels, height, width), every)
+    file_of_row = [file for file, rows in zip(files, found, strict=True) for _ in rows]
+    return ImageRows(found[0] if len(found) == 1 else np.concatenate(found), (n_channels, height, width), file_of_row)
 
 
 def _mapped(path: Path) -> np.ndarray | None:
-    """An .npy file's array, mapped; None where it is none."""
+    """The memory map of an .npy file; None for other files."""
     if path.suffix.lower() != ".npy" or not os.path.isfile(path):
         return None
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception:  # what is wrong with it is for the reader of tables to say
+    except Exception:  # the file is then read as a table, with an error for what is wrong
         return None
     return array if isinstance(array, np.ndarray) else None
 
@@ -200,7 +203,7 @@ def _mapped(path: Path) -> np.ndarray | None:
 
 @dataclass(frozen=True)
 class _Header:
-    """What is known of an image before its pixels are read."""
+    """Facts about an image that need none of its pixels."""
 
     width: int
     height: int
@@ -209,38 +212,34 @@ class _Header:
 
 
 def _read(path: Path, function: Callable[[Image], Any]) -> Any:
-    """What a function says of an open image; whatever Pillow makes of a damaged file is an error of ours."""
+    """Open an image and return what a function returns for it; any error of Pillow is raised as a `FileError`."""
     from PIL import Image, UnidentifiedImageError
 
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe can be read only once, and might never end
-            raise FileError(f"{str(path)!r} cannot be read as an image", got="no ordinary file", hint=_without(path))
-        with _silent(), Image.open(path, formats=_known_formats()) as image:
+            raise FileError(f"{str(path)!r} cannot be read as an image", got="no ordinary file", hint=_hint(path))
+        with _without_warnings(), Image.open(path, formats=_known_formats()) as image:
             return function(image)
     except EigencodeError:
         raise
     except (FileNotFoundError, PermissionError) as error:
-        what = (
-            f"There is no file {str(path)!r}" if isinstance(error, FileNotFoundError) else f"Cannot read {str(path)!r}"
-        )
-        raise file_error(error, what, hint=_neighbour(path)) from error
+        what = "There is no file" if isinstance(error, FileNotFoundError) else "Cannot read"
+        raise file_error(error, f"{what} {str(path)!r}", hint=_similar_name(path)) from error
     except UnidentifiedImageError as error:
-        found = "an empty file" if path.stat().st_size == 0 else "a file of another kind"
-        raise FileError(f"{str(path)!r} is not an image that can be read", got=found, hint=_without(path)) from error
+        found = "an empty file" if path.stat().st_size == 0 else "a file of another format"
+        raise FileError(f"{str(path)!r} is not an image that can be read", got=found, hint=_hint(path)) from error
     except Image.DecompressionBombError as error:
-        raise FileError(
-            f"{str(path)!r} is too large an image", got=f"the error {error}", hint=_without(path)
-        ) from error
-    except Exception as error:  # each of Pillow's readers has errors of its own: SyntaxError, struct.error, ValueError
+        raise FileError(f"{str(path)!r} is too large an image", got=f"the error {error}", hint=_hint(path)) from error
+    except Exception as error:  # Pillow's readers raise many types of errors: SyntaxError, struct.error, ValueError
         raise FileError(
             f"{str(path)!r} cannot be read as an image, or is damaged",
             got=f"the error {_reason(error)}",
-            hint=_without(path),
+            hint=_hint(path),
         ) from error
 
 
-def _neighbour(path: Path) -> str | None:
-    """An image in the same folder with nearly the same name."""
+def _similar_name(path: Path) -> str | None:
+    """A hint with the name of an image in the same folder, if one has nearly the same name."""
     with suppress(OSError):
         names = [item.name for item in path.parent.iterdir() if item.suffix.lower() == path.suffix.lower()]
         near = did_you_mean(path.name, [name for name in names if name != path.name])
@@ -248,7 +247,7 @@ def _neighbour(path: Path) -> str | None:
     return None
 
 
-def _without(path: Path) -> str:
+def _hint(path: Path) -> str:
     return f"Replace or remove {path.name!r}"
 
 
@@ -257,15 +256,15 @@ def _reason(error: Exception) -> str:
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
-    """Without Pillow's warnings: of odd EXIF data, which do not matter here, and of large images."""
+def _without_warnings() -> Iterator[None]:
+    """Without Pillow's warnings about EXIF data, which do not matter here, and about large images."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def _known_formats() -> list[str]:
-    """Those of our formats that this build of Pillow reads."""
+    """The formats of ``FORMATS`` that this build of Pillow can read."""
     from PIL import Image
 
     Image.init()
@@ -277,9 +276,9 @@ def _header(image: Image) -> _Header:
     n_bytes = os.path.getsize(image.filename)  # type: ignore[attr-defined]
     if width * height > max(PLAUSIBLE, DENSEST * n_bytes):
         raise FileError(
-            f"{str(image.filename)!r} is damaged, or a trap",  # type: ignore[attr-defined]
+            f"{str(image.filename)!r} is damaged or malicious",  # type: ignore[attr-defined]
             got=f"{width} x {height} pixels in {n_bytes:,} bytes",
-            hint=_without(Path(image.filename)),  # type: ignore[attr-defined]
+            hint=_hint(Path(image.filename)),  # type: ignore[attr-defined]
         )
     if image.getexif().get(ORIENTATION) in SIDEWAYS:
         width, height = height, width
@@ -326,30 +325,30 @@ def _deep_pixels(image: Image, size: tuple[int, int]) -> np.ndarray:
 
 def _common_mode(files: Sequence[Path], headers: Sequence[_Header], n_channels: int | None = None) -> str:
     """'L', 'RGB' or 'I': grey, colour, or grey of 16 bits."""
-    kinds = [_kind(file, header) for file, header in zip(files, headers, strict=True)]
-    first = {kind: files[place] for place, kind in reversed(list(enumerate(kinds)))}
+    modes = [_mode(file, header) for file, header in zip(files, headers, strict=True)]
+    first = dict(reversed(list(zip(modes, files, strict=True))))
     if "I" in first and len(first) > 1:
-        other = next(kind for kind in first if kind != "I")
+        other = next(mode for mode in first if mode != "I")
         raise DataError(
             "Images must have one depth",
             got=f"16 bits in {str(first['I'])!r} and 8 bits in {str(first[other])!r}",
-            hint="Convert one kind, or read them apart",
+            hint="Convert one kind, or read them separately",
         )
     if n_channels == 1 and "RGB" in first:
         raise DataError(
-            "Images must be grey, as fitted", got=f"colours in {str(first['RGB'])!r}", hint="Convert them to grey first"
+            "Images must be grey, as in fit", got=f"colours in {str(first['RGB'])!r}", hint="Convert them to grey first"
         )
     if "I" in first:
         return "I"
     return "RGB" if "RGB" in first or n_channels == 3 else "L"
 
 
-def _kind(file: Path, header: _Header) -> str:
-    for modes, kind in ((GREY_MODES, "L"), (COLOUR_MODES, "RGB"), (DEEP_MODES, "I")):
+def _mode(file: Path, header: _Header) -> str:
+    for modes, mode in ((GREY_MODES, "L"), (COLOUR_MODES, "RGB"), (DEEP_MODES, "I")):
         if header.mode in modes:
-            return kind
+            return mode
     raise DataError(
-        f"The pixels of {str(file)!r} are of a type that is not read",
+        f"The pixels of {str(file)!r} have a type that cannot be read",
         got=f"Pillow's mode {header.mode!r}",
         hint="Save the images as an .npy array of rows",
     )
@@ -358,21 +357,21 @@ def _kind(file: Path, header: _Header) -> str:
 def _common_size(
     files: Sequence[Path], headers: Sequence[_Header], fitted: tuple[int, int] | None = None
 ) -> tuple[int, int]:
-    """Width and height, the same for all."""
-    wanted = fitted or (headers[0].width, headers[0].height)
-    told = f"{wanted[0]}x{wanted[1]}"
+    """Width and height of all images, which must be the same; those in fit if a model was fitted on images."""
+    expected = fitted or (headers[0].width, headers[0].height)
+    size = f"{expected[0]}x{expected[1]}"
     for file, header in zip(files, headers, strict=True):
-        if (header.width, header.height) != wanted:
-            first = "" if fitted else f"{told} in {str(files[0])!r} and "
+        if (header.width, header.height) != expected:
+            first = "" if fitted else f"{size} in {str(files[0])!r} and "
             raise DataError(
-                f"Images must be of {told} pixels (width x height), as fitted"
+                f"Images must have {size} pixels (width x height), as in fit"
                 if fitted
                 else "Images must have one size (width x height)",
                 got=f"{first}{header.width}x{header.height} in {str(file)!r}",
-                hint=f"Resize them all with --image-size {told}",
+                hint=f"Resize them all with --image-size {size}",
             )
-    return wanted
+    return expected
 
 
-def _counted(n_images: int) -> str:
+def _images_have(n_images: int) -> str:
     return "One image has" if n_images == 1 else f"{n_images} images have"

@@ -1,4 +1,4 @@
-"""Image paths: which files a folder, a glob or a list of files stands for, in which order."""
+"""Paths of images: the files of a folder, a glob or a list of files, and their order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from eigencode.errors import FileError
+from eigencode.errors import FileError, enumerated
 
 READ_ENDINGS = frozenset(
     [
@@ -34,17 +34,14 @@ READ_ENDINGS = frozenset(
 """Endings of the files that are read as images, in lower case."""
 
 SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "icon\r", "ehthumbs.db"})
-"""What operating systems leave in folders of images, in lower case; hidden files are passed over as well."""
+"""Files that operating systems put into folders, in lower case; they are skipped, as hidden files are."""
 
 TABLE_ENDINGS = frozenset({".csv", ".tsv", ".parquet", ".npy", ".arrow", ".feather"})
-"""Endings of files that make a folder one of tables, where they are more."""
-
-NAMED_AT_MOST = 3
-"""Files that a message names before it only counts."""
+"""Endings of tables: a folder with more tables than images is a folder of tables."""
 
 
 def is_image(path: str | os.PathLike[str]) -> bool:
-    """Whether a path names images: a file by its ending, a folder or a glob by what is in it.
+    """Whether a path names images: a file by its ending, a folder or a glob by its files.
 
     Examples
     --------
@@ -57,49 +54,49 @@ def is_image(path: str | os.PathLike[str]) -> bool:
     found = _visible(path)
     n_images = sum(map(_is_image_file, found))
     n_tables = sum(item.suffix.lower() in TABLE_ENDINGS for item in found)
-    # Folders alone may hold images, one folder a class: how to name these is said when they are read.
-    return n_images > n_tables or (not n_tables and any(os.path.isdir(item) and _holds_image(item) for item in found))
+    # Images may be in subfolders, one for each class; reading such a folder raises an error with a hint.
+    return n_images > n_tables or (not n_tables and any(os.path.isdir(item) and _has_image(item) for item in found))
 
 
 def image_files(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Path], list[str]]:
-    """The image files that some paths name, and sentences on what was passed over.
+    """List the image files that some paths name, and notes on other files that were skipped.
 
     Parameters
     ----------
     paths : iterable of path-like
-        Files, folders and globs. Folders are not searched for folders; the glob ``'folder/**/*.png'`` does.
+        Files, folders and globs. Subfolders are not searched; the glob ``'folder/**/*.png'`` searches them.
 
     Returns
     -------
     files : list of Path
-        In the order given, what a folder or a glob holds in the natural order of names (img2 before img10). Files in
-        the order in which a shell lists them are brought into the natural one too.
+        In the order given; those of a folder or a glob in the natural order of names (img2 before img10). Files given
+        in the order in which a shell lists them are sorted in the natural order too.
     notes : list of str
-        One sentence for each folder or glob of which something was passed over.
+        One sentence for each folder or glob with files that were skipped.
 
     Raises
     ------
     FileError
-        If a path names nothing, or no image.
+        If a path does not exist, or names no image.
     """
-    typed = [Path(path) for path in paths]
-    in_shell_order = typed in (sorted(typed), sorted(typed, key=lambda path: str(path).casefold()))
+    given = [Path(path) for path in paths]
+    in_shell_order = given in (sorted(given), sorted(given, key=lambda path: str(path).casefold()))
     files: list[Path] = []
     notes: list[str] = []
-    for path in sorted(typed, key=natural_order) if in_shell_order else typed:
+    for path in sorted(given, key=natural_order) if in_shell_order else given:
         if _names_several(path):
-            found, left_out = _searched(path)
+            found, skipped = _search(path)
             files += found
-            notes += left_out
+            notes += skipped
         elif _is_image_file(path):
             files.append(path)
         elif path.name.lower() not in SYSTEM_FILES:
-            raise FileError(f"{str(path)!r} is not an image file by its ending", hint=known_endings())
+            raise FileError(f"{str(path)!r} does not have the ending of an image file", hint=known_endings())
     return files, notes
 
 
 def natural_order(path: str | os.PathLike[str]) -> tuple[Any, str]:
-    """A sorting key of names in which numbers count as numbers.
+    """A sorting key by which numbers in names are compared as numbers.
 
     Examples
     --------
@@ -107,15 +104,15 @@ def natural_order(path: str | os.PathLike[str]) -> tuple[Any, str]:
     ['Img1.png', 'img2.png', 'img10.png']
     """
     name = os.fspath(path)
-    words = re.split(r"(\d+)", name.casefold())
-    return [int(word) if place % 2 else word for place, word in enumerate(words)], name
+    parts = re.split(r"(\d+)", name.casefold())
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
 
 
 def _names_several(path: Path) -> bool:
     return os.path.isdir(path) or (glob.has_magic(str(path)) and not os.path.exists(path))
 
 
-def _holds_image(folder: Path) -> bool:
+def _has_image(folder: Path) -> bool:
     with suppress(FileError):
         return any(map(_is_image_file, _visible(folder)))
     return False
@@ -126,7 +123,7 @@ def _is_image_file(path: Path) -> bool:
 
 
 def _visible(path: Path) -> list[Path]:
-    """What is in a folder, or fits a glob, system files and hidden ones apart; in natural order."""
+    """The files and folders in a folder or of a glob, without hidden and system files; in natural order."""
     try:
         found = (
             list(path.iterdir())
@@ -139,8 +136,8 @@ def _visible(path: Path) -> list[Path]:
     return sorted(kept, key=natural_order)
 
 
-def _searched(path: Path) -> tuple[list[Path], list[str]]:
-    """The images of a folder or a glob, and a sentence on what else there is."""
+def _search(path: Path) -> tuple[list[Path], list[str]]:
+    """The images of a folder or a glob, and a note on other files, if there are any."""
     found = _visible(path)
     images = [item for item in found if _is_image_file(item) and not os.path.isdir(item)]
     others = [item for item in found if item not in set(images)]
@@ -148,21 +145,15 @@ def _searched(path: Path) -> tuple[list[Path], list[str]]:
         folders = [item for item in others if os.path.isdir(item)]
         inner = path / "**" / "*.*" if os.path.isdir(path) and folders else None
         raise FileError(
-            f"There is no image in {str(path)!r}" if os.path.isdir(path) else f"No image fits {str(path)!r}",
+            f"There is no image in {str(path)!r}" if os.path.isdir(path) else f"No image matches {str(path)!r}",
             got=("1 folder" if len(folders) == 1 else f"{len(folders)} folders") if folders else None,
             hint=known_endings() if inner is None else f"Search the folders with '{inner}'",
         )
     if not others:
         return images, []
-    return images, [f"Passed over in {str(path)!r}, not being images: {_listed(item.name for item in others)}."]
+    return images, [f"Skipped in {str(path)!r}: {enumerated([repr(item.name) for item in others], 3)} (not images)."]
 
 
 def known_endings() -> str:
-    """A hint that lists them."""
+    """A hint that lists the endings of image files."""
     return f"Images end in {', '.join(sorted(READ_ENDINGS))}"
-
-
-def _listed(names: Iterable[str]) -> str:
-    found = list(names)
-    more = f" and {len(found) - NAMED_AT_MOST} more" if len(found) > NAMED_AT_MOST else ""
-    return ", ".join(map(repr, found[:NAMED_AT_MOST])) + more

@@ -1,6 +1,6 @@
-"""Images: arrays of shape (n, h, w) or (n, h, w, c) as rows of numbers, and rows as images again.
+"""Conversion of images, arrays of shape (n, h, w) or (n, h, w, c), to rows of numbers, and back.
 
-A row holds an image's numbers in the order (channels, height, width), which is what the networks for images expect.
+A row has an image's numbers in the order (channels, height, width), as the networks for images need it.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ import numpy as np
 from eigencode.errors import DataError
 
 PIXEL_TYPES = ("bool", "uint8", "uint16")
-"""Types whose arrays of three or four dimensions are taken for images."""
+"""Types of arrays that are images if they have three or four dimensions."""
 
 CHANNELS = (1, 3, 4)
-"""Grey, colour, colour with opacity."""
+"""Numbers of channels: grey, colour, colour with opacity."""
 
 
 @dataclass(frozen=True)
 class ImageLayout:
-    """What an array of images looks like.
+    """The order of the axes of an array of images.
 
     Attributes
     ----------
     image_shape : (int, int, int)
         Channels, height and width.
     axes : str
-        The axes behind the first: 'hw', 'hwc' or 'chw'.
+        The axes after the first: 'hw', 'hwc' or 'chw'.
 
     Examples
     --------
@@ -45,14 +45,14 @@ class ImageLayout:
 
     @classmethod
     def of(cls, shape: Sequence[int], image_shape: Sequence[int] | None = None) -> ImageLayout:
-        """The layout of an array of this shape; its channels are last, or first where they cannot be last.
+        """The layout of an array of this shape; its channels are last, or first if they cannot be last.
 
         Parameters
         ----------
         shape : sequence of int
-            The array's, (n, h, w), (n, h, w, c) or (n, c, h, w).
+            The array's shape: (n, h, w), (n, h, w, c) or (n, c, h, w).
         image_shape : sequence of int, optional
-            Channels, height and width, where they are known: the images must have them.
+            Channels, height and width that the images must have.
 
         Raises
         ------
@@ -72,20 +72,20 @@ class ImageLayout:
         return fitting[0]
 
     def rows(self, images: np.ndarray) -> np.ndarray:
-        """Images as rows of shape (n, c h w); a view where their memory allows it."""
-        first = np.moveaxis(images, -1, 1) if self.axes == "hwc" else images
-        return first.reshape(len(images), math.prod(self.image_shape))
+        """Convert images in this layout to rows of shape (n, c h w), a view if possible."""
+        channels_first = np.moveaxis(images, -1, 1) if self.axes == "hwc" else images
+        return channels_first.reshape(len(images), math.prod(self.image_shape))
 
     def images(self, rows: np.ndarray) -> np.ndarray:
-        """Rows of shape (n, c h w) as images in this layout, a view."""
+        """Convert rows of shape (n, c h w) to images in this layout, a view."""
         images = rows.reshape(len(rows), *self.image_shape)
-        return {"hw": lambda: images[:, 0], "hwc": lambda: np.moveaxis(images, 1, -1), "chw": lambda: images}[
-            self.axes
-        ]()
+        if self.axes == "hw":
+            return images[:, 0]
+        return np.moveaxis(images, 1, -1) if self.axes == "hwc" else images
 
 
 def _layouts(shape: tuple[int, ...]) -> list[ImageLayout]:
-    """What the axes behind the first may be, the likeliest first; known channels are no condition of the last two."""
+    """The possible layouts of images whose axes after the first have this shape, the most likely first."""
     if len(shape) == 2:
         return [ImageLayout((1, *shape), "hw")]
     if len(shape) != 3:
@@ -94,7 +94,7 @@ def _layouts(shape: tuple[int, ...]) -> list[ImageLayout]:
     return [layout for layout in (last, first) if layout.image_shape[0] in CHANNELS]
 
 
-def shown(image_shape: Sequence[int], rows: np.ndarray) -> np.ndarray:
-    """Rows as images of shape (n, h, w), or (n, h, w, c) where they have more than one channel."""
+def rows_to_images(image_shape: Sequence[int], rows: np.ndarray) -> np.ndarray:
+    """Convert rows to images of shape (n, h, w), or (n, h, w, c) if they have more than one channel."""
     n_channels, height, width = image_shape
     return ImageLayout((n_channels, height, width), "hw" if n_channels == 1 else "hwc").images(rows)

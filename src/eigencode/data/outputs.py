@@ -1,4 +1,4 @@
-"""Outputs: files that are refused before the work, or written whole."""
+"""Output files: checks before the work that they can be written, and writing without ever leaving half a file."""
 
 from __future__ import annotations
 
@@ -21,35 +21,35 @@ from eigencode.errors import file_error as system_error
 
 try:
     from fcntl import LOCK_EX, LOCK_NB, flock
-except ImportError:  # Windows, where a file that is open cannot be removed: no lock is needed
+except ImportError:  # Windows does not remove files that are open, so no lock is needed
     flock = None  # type: ignore[assignment]
 
 TEMPORARY_NAMES = 16
-"""Names that an unfinished output may have: as many processes can write the same file at the same time."""
+"""Names for unfinished files, and so the number of processes that can write the same file at the same time."""
 
 DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")
-"""Path of a file that this process has open already."""
+"""Path of a file that this process has already opened."""
 
 STANDARD = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
-"""Other paths of such files."""
+"""Other paths of such files, and their descriptors."""
 
 
 @contextmanager
 def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a file for writing that takes its place only once it is whole.
+    """Open a file for writing; it replaces an existing file only when it is complete.
 
-    A reader sees the old file or the new one, and a failure on the way leaves the old one. Until it is whole the new
-    file has no name at all where the system can do that (Linux), else a name in the same folder. What a process that
-    was killed left under such a name is removed by the next one that writes the same file.
+    Readers see the old file or the new one, and an error keeps the old one. On Linux, the unfinished file has no name;
+    on other systems it has a temporary name in the same folder. If a process is killed, the file under its temporary
+    name is removed by the next process that writes the same file.
 
-    An existing file keeps its mode, and its owner where that is allowed. A symbolic link stays, and the file that it
-    leads to is written. Other hard links keep the old file. What is no ordinary file, such as a named pipe, is written
-    into.
+    An existing file keeps its mode, and its owner if that is allowed. If the path is a symbolic link, the file it
+    points to is written. Other hard links keep the old file. Pipes, devices and other special files are written to
+    directly.
 
     Parameters
     ----------
     path : path-like
-        Where to.
+        The file.
 
     Yields
     ------
@@ -61,18 +61,18 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     FileError
         If it cannot be written.
     OptionError
-        If the path is none.
+        If the path is not a path.
     """
     path = as_path(path)
-    with _said(path):
-        write = _into_stream if is_stream(path) else _into_file
+    with _system_errors(path):
+        write = _write_stream if is_stream(path) else _write_file
         with write(path) as file:
             yield file
 
 
 @contextmanager
-def _said(path: str) -> Iterator[None]:
-    """Errors of the system as ours."""
+def _system_errors(path: str) -> Iterator[None]:
+    """Raise errors of the operating system as errors of this package."""
     try:
         yield
     except FileError:
@@ -82,11 +82,11 @@ def _said(path: str) -> Iterator[None]:
         raise system_error(error, f"Cannot write {path!r}", got=got) from error
 
 
-# -- what is no ordinary file
+# -- special files
 
 
 def is_stream(path: str | os.PathLike[str]) -> bool:
-    """Whether what is written there goes on its way at once: into a pipe, a device, or a file that is open already."""
+    """Whether a path is that of a pipe, a device or an open file, which cannot be replaced but only written to."""
     path = as_path(path)
     try:
         return _descriptor(path) is not None or not _is_plain(os.stat(path).st_mode)
@@ -99,7 +99,7 @@ def _is_plain(mode: int) -> bool:
 
 
 def _descriptor(path: str) -> int | None:
-    """The number of an open file, where the path says one."""
+    """The descriptor of an open file, None for other paths."""
     if os.name == "nt":
         return None
     found = DESCRIPTOR.fullmatch(path)
@@ -107,8 +107,8 @@ def _descriptor(path: str) -> int | None:
 
 
 @contextmanager
-def _into_stream(path: str) -> Iterator[BinaryIO]:
-    """Write at once all that there is, since a stream cannot be gone back in."""
+def _write_stream(path: str) -> Iterator[BinaryIO]:
+    """Write everything at the end, since writers of files may need to go back, which a stream cannot."""
     content = io.BytesIO()
     yield content
     number = _descriptor(path)
@@ -120,24 +120,24 @@ def _into_stream(path: str) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _into_file(path: str) -> Iterator[BinaryIO]:
-    """Write beside the file, and put it in its place at the end."""
+def _write_file(path: str) -> Iterator[BinaryIO]:
+    """Write a new file in the same folder, and replace the old one with it at the end."""
     target = os.path.realpath(path)
     before = _status(target)
     if path.endswith(("/", os.sep)) or (before is not None and stat.S_ISDIR(before.st_mode)):
         raise IsADirectoryError(errno.EISDIR, "It is a folder")
     if before is not None and not os.access(target, os.W_OK):
         raise PermissionError(errno.EACCES, "Permission denied")
-    mode = 0o666 if before is None else 0o600  # nobody else may read a private file before its mode is set
+    mode = 0o666 if before is None else 0o600  # other users must not read a private file before its mode is set
     names = temporary_names(target)
     for name in names:
-        _remove_left_behind(name)
+        _remove_abandoned(name)
     file = _unfinished(target, mode, names)
     try:
         yield file.binary
         file.binary.flush()
         if before is not None:
-            _take_over(file.binary.fileno(), before)
+            _copy_owner_and_mode(file.binary.fileno(), before)
         os.fsync(file.binary.fileno())
         file.finish(target, names)
     finally:
@@ -145,15 +145,15 @@ def _into_file(path: str) -> Iterator[BinaryIO]:
 
 
 def _status(path: str) -> os.stat_result | None:
-    """What the system says of a file, None where there is none."""
+    """The status of a file, None if it does not exist."""
     try:
         return os.stat(path)
     except FileNotFoundError:
         return None
 
 
-def _take_over(descriptor: int, before: os.stat_result) -> None:
-    """Give a new file the owner and the mode of the old one, as far as that is allowed."""
+def _copy_owner_and_mode(descriptor: int, before: os.stat_result) -> None:
+    """Give a new file the owner and the mode of the old one, if that is allowed."""
     if hasattr(os, "fchown"):
         with suppress(OSError):
             os.fchown(descriptor, before.st_uid, before.st_gid)
@@ -162,14 +162,14 @@ def _take_over(descriptor: int, before: os.stat_result) -> None:
 
 
 def temporary_names(target: str) -> list[str]:
-    """The names that an unfinished output may have, which are the same for every process."""
+    """Names for the unfinished file, which are the same in every process."""
     folder, name = os.path.split(target)
     digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
     return [os.path.join(folder, f".eigencode-{digest}-{number}.tmp") for number in range(TEMPORARY_NAMES)]
 
 
-def _remove_left_behind(name: str) -> None:
-    """Remove what a process that was killed left behind; whoever is still writing holds a lock on it."""
+def _remove_abandoned(name: str) -> None:
+    """Remove the unfinished file of a process that was killed; a process that is still writing holds a lock on it."""
     with suppress(OSError):
         if flock is None:
             os.unlink(name)
@@ -177,19 +177,19 @@ def _remove_left_behind(name: str) -> None:
         descriptor = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             flock(descriptor, LOCK_EX | LOCK_NB)
-            if _leads_to(name, descriptor):  # else its writer has just come to its end, and the name may be another's
+            if _is_name_of(name, descriptor):  # else its writer has just finished, and the name may be in use again
                 os.unlink(name)
         finally:
             os.close(descriptor)
 
 
 class _Unfinished(ABC):
-    """An output that is being written.
+    """A file that is being written.
 
     Parameters
     ----------
     descriptor : int
-        Number of the open file, which is locked.
+        Descriptor of the open file, which is locked.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -197,19 +197,19 @@ class _Unfinished(ABC):
 
     @abstractmethod
     def finish(self, target: str, names: Iterable[str]) -> None:
-        """Take the whole file to its name."""
+        """Give the complete file its name."""
 
     def clear(self) -> None:
-        """Remove what did not come to its end."""
-        with suppress(OSError):  # what matters was flushed, or has failed already
+        """Close the file; remove it if it was not finished."""
+        with suppress(OSError):  # a finished file was flushed before; an error of another was raised before
             self.binary.close()
 
 
 class _Unnamed(_Unfinished):
-    """A file that has no name until it is whole: where its process ends, nothing is left of it."""
+    """A file without a name until it is complete; if its process ends before, nothing remains of it."""
 
     def finish(self, target: str, names: Iterable[str]) -> None:
-        """Link the file to its name, or rename it over the old file, for which it needs another name for a moment."""
+        """Link the file to its name; if that exists, link it to a temporary name and rename it over the old file."""
         with suppress(FileExistsError):
             self._link(target)
             return
@@ -222,12 +222,12 @@ class _Unnamed(_Unfinished):
 
     def _link(self, name: str) -> None:
         number = self.binary.fileno()
-        # The folder is there for its own sake: with one, Python makes the call that follows the link to the open file.
+        # With any src_dir_fd, Python uses linkat, which can follow the symbolic link to the open file.
         os.link(f"/proc/self/fd/{number}", name, src_dir_fd=number, follow_symlinks=True)
 
 
 class _Named(_Unfinished):
-    """A file under a name of its own."""
+    """A file under a temporary name."""
 
     def __init__(self, descriptor: int, name: str) -> None:
         super().__init__(descriptor)
@@ -237,14 +237,14 @@ class _Named(_Unfinished):
         """Rename the file over the old one."""
         assert self._name is not None
         if flock is None:
-            self.binary.close()  # Windows moves closed files only
+            self.binary.close()  # Windows renames closed files only
         os.replace(self._name, target)
         self._name = None
 
     def clear(self) -> None:
-        """Remove what did not come to its end."""
+        """Close the file; remove it if it was not finished."""
         if flock is None:
-            super().clear()  # and removes closed files only
+            super().clear()  # Windows removes closed files only
         if self._name is not None:
             with suppress(OSError):
                 os.unlink(self._name)
@@ -252,7 +252,7 @@ class _Named(_Unfinished):
 
 
 def _first_free(use: Callable[[str], None], names: Iterable[str]) -> str:
-    """The first name under which there is no file yet; where all usual ones are taken, one that nobody else has."""
+    """Use the first name under which no file exists, else a random one; return the name."""
     folder = os.path.dirname(next(iter(names)))
     for name in [*names, os.path.join(folder, f".eigencode-{uuid.uuid4().hex}.tmp")]:
         with suppress(FileExistsError):
@@ -262,60 +262,60 @@ def _first_free(use: Callable[[str], None], names: Iterable[str]) -> str:
 
 
 def _unfinished(target: str, mode: int, names: Iterable[str]) -> _Unfinished:
-    """A new file in the target's folder, without a name where the system has such files."""
+    """Create a file in the target's folder, without a name if the system supports that."""
     if hasattr(os, "O_TMPFILE") and os.path.isdir("/proc/self/fd"):
         try:
             descriptor = os.open(os.path.dirname(target), os.O_TMPFILE | os.O_RDWR, mode)
         except (FileNotFoundError, PermissionError):
             raise
-        except OSError:  # not on this kind of disk
+        except OSError:  # this file system does not support it
             pass
         else:
             _lock(descriptor)
             return _Unnamed(descriptor)
-    made: list[int] = []
-    name = _first_free(lambda name: made.append(_new(name, mode)), names)
-    return _Named(made[0], name)
+    created: list[int] = []
+    name = _first_free(lambda name: created.append(_create(name, mode)), names)
+    return _Named(created[0], name)
 
 
-def _new(name: str, mode: int) -> int:
-    """A new file under a name, locked."""
+def _create(name: str, mode: int) -> int:
+    """Create and lock a file with this name; return its descriptor."""
     descriptor = os.open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_BINARY", 0), mode)
     _lock(descriptor)
-    if _leads_to(name, descriptor):
+    if _is_name_of(name, descriptor):
         return descriptor
-    os.close(descriptor)  # another process came before the lock, and took it for one left behind
+    os.close(descriptor)  # another process removed it before it was locked, as if it were abandoned
     raise FileExistsError(errno.EEXIST, "Another process removed it")
 
 
 def _lock(descriptor: int) -> None:
     if flock is not None:
-        with suppress(OSError):  # not on this kind of disk, where nothing is ever taken for left behind either
+        with suppress(OSError):  # this file system has no locks; then no file is ever removed as abandoned either
             flock(descriptor, LOCK_EX)
 
 
-def _leads_to(name: str, descriptor: int) -> bool:
-    """Whether a name is that of an open file."""
+def _is_name_of(name: str, descriptor: int) -> bool:
+    """Whether the name is that of the open file with this descriptor."""
     found = _status(name)
     return found is not None and os.path.samestat(found, os.fstat(descriptor))
 
 
-# -- before the work
+# -- checks
 
 
 def check_output(
     path: str | os.PathLike[str], endings: Iterable[str], inputs: Iterable[str | int | os.PathLike[str]] = ()
 ) -> None:
-    """Find out before the work, not after it, that its result could not be written.
+    """Raise an error, before other work is done, if its result could not be written.
 
     Parameters
     ----------
     path : path-like
-        Where a result is to go.
+        The file for the result.
     endings : iterable of str
         Endings of the formats that it may have.
     inputs : iterable of path-like or int
-        What the work reads, which its result must not take the place of; a number is that of an open file.
+        Files that are read, and so must not be overwritten; a number is the descriptor of an open file.
 
     Raises
     ------
@@ -333,20 +333,20 @@ def check_output(
     try:
         if not stat.S_ISDIR(os.stat(folder).st_mode):
             raise NotADirectoryError
-        os.stat(target)  # a name can be too long, or its folder closed to us
+        os.stat(target)  # fails if the name is too long, or the folder cannot be read
     except (FileNotFoundError, NotADirectoryError) as error:
         if not os.path.isdir(folder):
-            raise MissingFileError(f"{what}: there is no folder {str(folder)!r}", hint="Make it first") from error
+            raise MissingFileError(f"{what}: there is no folder {str(folder)!r}", hint="Create it first") from error
     except OSError as error:
         raise system_error(error, what, got=f"the error {error.strerror or error}") from error
     if os.path.isdir(path):
         raise FileIsFolderError(f"{what}: it is a folder", hint="Name a file in it")
     if any(_is_same(target, read) for read in inputs):
-        raise FileError(f"{what}: it is what is read here", hint="Give the result another name")
+        raise FileError(f"{what}: it is an input", hint="Give the result another name")
     if os.path.exists(target) and not os.access(target, os.W_OK):
-        raise FileAccessError(f"{what}: it is protected", hint="Give the result another name")
+        raise FileAccessError(f"{what}: it is write-protected", hint="Give the result another name")
     try:
-        # Permissions, quotas and read-only disks answer to an attempt, and to nothing less.
+        # Only an attempt shows whether permissions, quotas or a read-only disk prevent writing.
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
@@ -358,12 +358,12 @@ def _is_same(path: Path, other: str | int | os.PathLike[str]) -> bool:
     """Whether two paths, or a path and an open file, are one file."""
     try:
         return os.path.samestat(os.stat(path), os.stat(other))
-    except (OSError, ValueError, TypeError):  # one of them is not there
+    except (OSError, ValueError, TypeError):  # one of them does not exist
         return False
 
 
-def check_apart(*paths: str | os.PathLike[str] | None) -> None:
-    """Refuse results that would take each other's place; None is one that is not wanted."""
+def check_distinct(*paths: str | os.PathLike[str] | None) -> None:
+    """Raise `FileError` if two results would be written to the same file; None is a result that is not written."""
     real = [os.path.realpath(as_path(path)) for path in paths if path is not None and not is_stream(path)]
     for number, path in enumerate(real):
         if path in real[:number] or any(_is_same(Path(path), other) for other in real[:number]):
@@ -371,7 +371,7 @@ def check_apart(*paths: str | os.PathLike[str] | None) -> None:
 
 
 def known_ending(path: Path, endings: Iterable[str]) -> str:
-    """The ending of a path, in lower case, checked to be one of some formats; a stream without one has the first."""
+    """The ending of a path in lower case, checked to be one of ``endings``; a stream without one gets the first."""
     endings = list(endings)
     ending = path.suffix.lower()
     if ending in endings:
@@ -379,7 +379,7 @@ def known_ending(path: Path, endings: Iterable[str]) -> str:
     if is_stream(path):
         return endings[0]
     raise FileError(
-        f"The ending of {str(path)!r} does not name a format for this",
+        f"The ending of {str(path)!r} does not name a format that can be written here",
         got=repr(path.suffix) if ending else "no ending",
         hint=did_you_mean(ending, endings),
     )

@@ -1,4 +1,4 @@
-"""Pictures: images written as one grid, or as one file each."""
+"""Writing images as picture files: as one grid, or as one file for each."""
 
 from __future__ import annotations
 
@@ -34,20 +34,21 @@ WITH_OPACITY = frozenset({"PNG", "TIFF", "WEBP"})
 WITH_16_BITS = frozenset({"PNG", "TIFF"})
 
 QUALITY = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True}}
-"""How formats that may lose something are written."""
+"""Options of Pillow for formats with lossy compression."""
 
 LARGEST_SIDE = {"JPEG": 65500, "WEBP": 16383}
-"""Pixels of a side at most, in the formats that have a limit below the others'."""
+"""Most pixels of a side, in formats that have such a limit."""
 
 LARGEST_GRID = 2**28
-"""Pixels of a grid at most: beyond, few programs would open it."""
+"""Most pixels of a grid: few programs can open a larger picture."""
 
 
 def pixel_range(array: np.ndarray) -> tuple[float, float]:
-    """The values that are black and white in pictures of rows like these.
+    """The values that pictures of these rows show as black and as white.
 
-    For pixels of 8 or 16 bits these are the type's ends, unless all are so dark that nothing would be seen (below an
-    eighth of the range), as digits of 0 to 16 are; otherwise the smallest and the largest value.
+    For pixels of 8 or 16 bits, black is 0, and white the largest value of the type, or the largest pixel if that is
+    below an eighth of the type's largest value, as for digits from 0 to 16. Otherwise black is the smallest value, and
+    white the largest.
 
     Examples
     --------
@@ -64,7 +65,7 @@ def pixel_range(array: np.ndarray) -> tuple[float, float]:
 
 
 def as_pixels(images: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
-    """Numbers as pixels: rounded and clipped, in 16 bits where white is 65535, else scaled to 8.
+    """Convert numbers to pixels: rounded and clipped, with 16 bits if white is 65535, else scaled to 8 bits.
 
     Examples
     --------
@@ -79,25 +80,25 @@ def as_pixels(images: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
 
 
 def is_picture_output(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is where pictures go: a picture by its ending, a folder, or a pattern ``folder/*.png``."""
+    """Whether an output path is one for pictures: a picture by its ending, a folder, or a pattern ``folder/*.png``."""
     path = Path(path)
     return path.suffix.lower() in PICTURES or os.path.isdir(path)
 
 
 def check_pictures_output(path: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]] = ()) -> None:
-    """Find out before the work that pictures could not be written.
+    """Raise an error, before other work is done, if pictures could not be written.
 
     Parameters
     ----------
     path : path-like
         As for `write_pictures`.
     inputs : iterable of path-like
-        What the work reads: files, and folders, which pictures must not be written over.
+        Files and folders that are read, and so must not be overwritten.
 
     Raises
     ------
     FileError
-        If the ending is unknown, a folder is missing, cannot be written to, or is what is read.
+        If the ending is unknown, a folder is missing or cannot be written to, or an input would be overwritten.
     """
     folder, ending = _folder_and_ending(Path(path))
     sources = [Path(read) for read in inputs]
@@ -107,21 +108,21 @@ def check_pictures_output(path: str | os.PathLike[str], inputs: Iterable[str | o
     folders = {read if os.path.isdir(read) else read.parent for read in sources}
     if os.path.exists(folder) and any(os.path.exists(read) and os.path.samefile(folder, read) for read in folders):
         raise FileError(
-            f"Cannot write into {str(folder)!r}: it is what is read here", hint="Give the pictures another folder"
+            f"Cannot write into {str(folder)!r}: it is an input", hint="Choose another folder for the pictures"
         )
     check_output((folder if os.path.isdir(folder) else folder.parent) / f"0001{ending}", PICTURES)
 
 
 def write_pictures(path: str | os.PathLike[str], images: np.ndarray) -> list[Path]:
-    """Write images as one picture, or as one file each.
+    """Write images as one picture, or as one file for each.
 
     Parameters
     ----------
     path : path-like
-        A file by its ending: one picture, in which the images form a grid. A folder, or a pattern such as
-        ``'folder/*.jpg'``: one file each, named 0001.png and so on; the folder is made where it is missing.
+        A file: one picture, in which the images form a grid. A folder, or a pattern such as ``'folder/*.jpg'``: one
+        file for each image, named 0001.png and so on; a missing folder is created.
     images : ndarray of shape (n, h, w) or (n, h, w, c)
-        Of type uint8, or uint16 for grey images of 16 bits; 1, 3 or 4 channels.
+        Of type uint8, or of uint16 for grey images of 16 bits; with 1, 3 or 4 channels.
 
     Returns
     -------
@@ -159,14 +160,14 @@ def write_pictures(path: str | os.PathLike[str], images: np.ndarray) -> list[Pat
 
 
 def grid(images: np.ndarray, largest_side: int | None = None) -> np.ndarray:
-    """Images in rows and columns, as near to a square as can be, with white lines between them.
+    """Arrange images in rows and columns, nearly a square, with white lines between them.
 
     Parameters
     ----------
     images : ndarray of shape (n, h, w) or (n, h, w, c)
         Pixels.
     largest_side : int, optional
-        Refuse a larger grid.
+        Raise an error for a larger grid.
 
     Returns
     -------
@@ -187,9 +188,10 @@ def grid(images: np.ndarray, largest_side: int | None = None) -> np.ndarray:
         raise DataError(
             f"A grid of {n_images} images would be too large a picture",
             got=f"{size[1]} x {size[0]} pixels",
-            hint="Write fewer, or one file each into a folder: --output folder/",
+            hint="Write fewer images, or one file for each into a folder: --output folder/",
         )
-    require_memory(2 * math.prod(size) * images[0, 0, 0].nbytes, "The grid", "Write one file each: --output folder/")
+    n_bytes = 2 * math.prod(size) * images[0, 0, 0].nbytes
+    require_memory(n_bytes, "The grid", "Write one file for each image: --output folder/")
     found = np.full((*size, *images.shape[3:]), np.iinfo(images.dtype).max, images.dtype)
     for number, image in enumerate(images):
         down, across = divmod(number, n_across)
@@ -199,14 +201,14 @@ def grid(images: np.ndarray, largest_side: int | None = None) -> np.ndarray:
 
 
 def _folder_and_ending(path: Path) -> tuple[Path | None, str]:
-    """The folder that gets one file for each image, or None, and their ending."""
+    """The folder for one file for each image, None for one picture; and the ending of the files."""
     if os.path.isdir(path):
         return path, ".png"
     return (path.parent if path.stem == "*" else None), path.suffix.lower()
 
 
 def _write_each(folder: Path, ending: str, images: np.ndarray) -> list[Path]:
-    """One file for each image, all written under another name before the first takes its place."""
+    """Write one file for each image, all into a temporary folder before the first is moved."""
     n_digits = max(4, len(str(len(images))))
     names = [f"{number:0{n_digits}}{ending}" for number in range(1, len(images) + 1)]
     try:
@@ -224,17 +226,17 @@ def _write_each(folder: Path, ending: str, images: np.ndarray) -> list[Path]:
 
 
 def _encoded(path: Path, pixels: np.ndarray, form: str) -> bytes:
-    """A picture's file."""
+    """The bytes of a picture's file."""
     file = io.BytesIO()
     try:
         _picture(pixels, form).save(file, format=form, **QUALITY.get(form, {}))  # type: ignore[arg-type]
-    except Exception as error:  # each of Pillow's writers has errors of its own
+    except Exception as error:  # Pillow's writers raise many types of errors
         raise FileError(f"Cannot write {str(path)!r}", got=f"the error {str(error).rstrip('.')}") from error
     return file.getvalue()
 
 
 def _picture(pixels: np.ndarray, form: str) -> Image:
-    """An image for a format; what the format has not is left out: opacity, and bits beyond the eighth."""
+    """A Pillow image for a format, without opacity and reduced to 8 bits if the format does not support them."""
     from PIL import Image
 
     if pixels.dtype == np.uint16 and form not in WITH_16_BITS:

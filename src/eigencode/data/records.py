@@ -1,6 +1,6 @@
-"""Records: the lines and cells of delimited text, as pyarrow's parser takes them, for headers and for messages.
+"""Records: the lines and cells of delimited text, by the rules of pyarrow's parser, for headers and error messages.
 
-Rows are never read this way: pyarrow parses them.
+The rows themselves are parsed by pyarrow.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ LINE_END = rb"\r\n|\r|\n"
 ANY_LINE_END = re.compile(LINE_END)
 LINE = re.compile(rb"([^\r\n]*+)(" + LINE_END + rb"|\Z)")
 QUOTED = re.compile(rb'"([^"]*+(?:""[^"]*+)*+)("|\Z)')
-"""A cell in quotes, in which two of them are one of its letters, and which may not end."""
+"""A cell in quotes, in which "" stands for one quote; the closing quote may be missing."""
 
 OPENING = re.compile(rb"(?<![^\r\n,;\t| ])" + QUOTED.pattern)
-"""A quoted cell, whatever the separator may be."""
+"""A quoted cell after any of the separators."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """One row of text: the raw cells, the number of its first line, and where the next one begins.
+    """One row of text.
 
     Attributes
     ----------
     cells : list of bytes
-        As they are written, quotes and all.
+        The raw cells, with their quotes.
     line : int
-        Number of its first line, counted from 1.
+        Number of the record's first line, counted from 1.
     end : int
-        Offset of the first byte after it.
+        Offset of the first byte after the record.
     """
 
     cells: list[bytes]
@@ -40,7 +40,7 @@ class Record:
 
 
 def records(text: memoryview, separator: bytes, start: int = 0, line: int = 1) -> Iterator[Record]:
-    r"""The records of a text from an offset on, without its blank lines.
+    r"""Yield the records of a text that begin at or after the offset ``start``, without blank lines.
 
     Examples
     --------
@@ -65,7 +65,7 @@ def records(text: memoryview, separator: bytes, start: int = 0, line: int = 1) -
 
 
 def lines(text: memoryview, start: int = 0, line: int = 1) -> Iterator[tuple[int, bytes]]:
-    """The lines of a text from an offset on that are not blank, with their numbers."""
+    """Yield the lines that begin at or after the offset ``start`` and are not blank, with their numbers."""
     for number, match in enumerate(LINE.finditer(text, start), line):
         if match[1]:
             yield number, match[1]
@@ -73,20 +73,15 @@ def lines(text: memoryview, start: int = 0, line: int = 1) -> Iterator[tuple[int
 
 @cache
 def _cell(separator: bytes) -> re.Pattern[bytes]:
-    """A cell and what ends it. Nothing in it is tried twice, so that no text takes long."""
-    plain = rb"[^" + re.escape(separator) + rb"\r\n]*+"
-    return re.compile(
-        b"(" + _whole(QUOTED.pattern) + plain + b"|" + plain + b")(" + re.escape(separator) + b"|" + LINE_END + rb"|\Z)"
-    )
-
-
-def _whole(pattern: bytes) -> bytes:
-    """A pattern without its groups."""
-    return pattern.replace(b'"(', b'"(?:', 1).replace(b'("|', b'(?:"|')
+    """The pattern of a cell and what ends it; it never backtracks, so that no text takes long."""
+    mark = re.escape(separator)
+    quoted = QUOTED.pattern.replace(b'"(', b'"(?:', 1).replace(b'("|', b'(?:"|')  # without its groups
+    plain = rb"[^" + mark + rb"\r\n]*+"
+    return re.compile(b"(" + quoted + plain + b"|" + plain + b")(" + mark + b"|" + LINE_END + rb"|\Z)")
 
 
 def unquoted(cell: bytes) -> bytes:
-    """What a raw cell says.
+    """The text of a raw cell, without quotes.
 
     Examples
     --------
@@ -97,15 +92,15 @@ def unquoted(cell: bytes) -> bytes:
     return match[1].replace(b'""', b'"') + cell[match.end() :] if match else cell
 
 
-def split_words(word: str) -> list[str]:
-    """The names in a list with commas, in which quotes keep a comma from separating.
+def split_names(text: str) -> list[str]:
+    """Split a list of names at its commas; a name in quotes may have commas.
 
     Examples
     --------
-    >>> split_words("a, b"), split_words('a,"b,c"')
+    >>> split_names("a, b"), split_names('a,"b,c"')
     (['a', 'b'], ['a', 'b,c'])
     """
-    if not word:
+    if not text:
         return [""]
-    found = re.sub(r"\s*,\s*", ",", word).encode()
+    found = re.sub(r"\s*,\s*", ",", text).encode()
     return [unquoted(cell).decode() for record in records(memoryview(found), b",") for cell in record.cells]

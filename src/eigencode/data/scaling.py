@@ -1,4 +1,4 @@
-"""Scaling: always centred, then divided by one number or by one for each column; counts by their logarithms."""
+"""Scaling: columns are centred, then divided by one number or by one for each column; counts by their logarithms."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from eigencode.domains import OneOf, Positive
 from eigencode.errors import DataError
 
 CACHED_CELLS = 2**16
-"""Cells that stay in the processor's cache while they are scaled."""
+"""Cells that are scaled at a time, so that they stay in the processor's cache."""
 
 SAFE_EXPONENT = 400
-"""Squares of numbers between 2^-400 and 2^400, and of their smallest differences, are numbers of full precision."""
+"""Squares of numbers between 2^-400 and 2^400, and of their smallest differences, have full precision in float64."""
 
 SMALLEST_SQUARED = 1e-150
-"""Errors of columns of a smaller spread, or of a larger one than its inverse, have squares that float64 lacks."""
+"""Squared errors of columns with a smaller spread underflow in float64; those above its inverse overflow."""
 
 LARGEST_DIVISOR = 2.0**1000
-"""Columns of a larger spread are centred by halves."""
+"""With a larger divisor, a column and its centre are halved before they are subtracted, to avoid an overflow."""
 
 HALF = 0.5
-"""What is added to a count before its logarithm is taken, so that zero has one too."""
+"""Added to a count before its logarithm is taken, so that the logarithm of zero is finite."""
 
 
 @dataclass(frozen=True)
 class ColumnStatistics:
     """Count, mean, standard deviation (of n, not n - 1), minimum and maximum of each column, in float64.
 
-    Mean and deviation may be weighted. They are right for columns of any size that float64 has: the squares of very
-    large and of very small columns are summed in units of a power of two of the column's own size.
+    Mean and deviation may be weighted. They are exact for very large and very small columns too: their squares are
+    summed in units of a power of two of about the column's size, which prevents overflow and underflow.
     """
 
     n_rows: int
@@ -49,9 +49,9 @@ class ColumnStatistics:
     def of(
         cls, source: Source, weights: np.ndarray | None = None, logarithmic: Sequence[bool] = ()
     ) -> ColumnStatistics:
-        """Read the source once, merging exact statistics of its chunks (Chan, Golub & LeVeque, 1983).
+        """Read the source once and merge the exact statistics of its chunks (Chan, Golub & LeVeque, 1983).
 
-        Chunks are brought into one layout first, since NumPy's sums round differently by rows and by columns.
+        Every chunk is in C order, since NumPy's sums are rounded differently in another order.
         """
         n, done = 0.0, 0
         mean = squares = np.zeros(source.shape[1])
@@ -80,26 +80,26 @@ class ColumnStatistics:
 
     @property
     def constant(self) -> np.ndarray:
-        """Whether a column has one value only, up to float64's rounding."""
+        """Whether each column has only one value, up to rounding in float64; shape (d,)."""
         with np.errstate(over="ignore"):
             spread = self.maximum - self.minimum
         return (spread <= _rounding(self.minimum, self.maximum)) | (self.deviation == 0)
 
 
 def _exponent(size: np.ndarray) -> np.ndarray:
-    """A power of two that brings a column of such a size near 1: 0, and nothing is done, where squares are safe."""
+    """The exponent of the power of two that is about a column's size; 0 if its squares neither over- nor underflow."""
     is_safe = (size == 0) | (size >= 2.0**-SAFE_EXPONENT) & (size <= 2.0**SAFE_EXPONENT)
     return np.where(is_safe, 0, np.frexp(size)[1])
 
 
 def _rounding(*values: np.ndarray, dtype: np.dtype | type = np.float64) -> np.ndarray:
-    """How far apart values of such sizes may be that are one but for rounding."""
+    """The largest difference between values of these sizes that rounding can explain."""
     found: np.ndarray = 16 * float(np.finfo(dtype).eps) * np.max(np.abs(values), axis=0)
     return found
 
 
 def take_logarithms(rows: np.ndarray, logarithmic: Sequence[bool]) -> np.ndarray:
-    """Replace counts by log(count + 1/2) in some columns of rows of shape (n, d), in place; numbers below 0 count as 0.
+    """Replace counts by log(count + 1/2) in some columns of rows of shape (n, d), in place; negative numbers are 0.
 
     Examples
     --------
@@ -133,7 +133,7 @@ def columns_are_commensurate(statistics: ColumnStatistics) -> bool:
 
 @dataclass(frozen=True)
 class Scaler:
-    """The map between the data's units and the model's.
+    """The map between the data's units and the model's scaled units.
 
     Attributes
     ----------
@@ -142,14 +142,13 @@ class Scaler:
     center, divisor : ndarray of shape (d,)
         Scaled = (x - center) / divisor, in float64.
     limit : float
-        Size beyond which a scaled cell is extreme: the network's input is clipped there, targets and scores never.
-        It is ten times the largest scaled cell seen in fitting, and at least 10.
+        The input of the network is clipped to [-limit, limit]; targets and scores are not clipped. It is ten times
+        the largest scaled cell seen in fitting, and at least 10.
     constant : list of int
-        Numbers of the columns that had one value only, which is their center. On the way back they have that value,
-        whatever their scaled one.
+        Numbers of the columns that had only one value, their center. The inverse transform sets them to this value.
     logarithmic : tuple of bool
-        For each column, whether x is the logarithm of (count + 1/2) here, as it is for likelihoods with a log link;
-        () where no column is.
+        For each column, whether x is the logarithm of (count + 1/2), as for likelihoods with a log link; () if no
+        column is.
 
     Examples
     --------
@@ -172,27 +171,27 @@ class Scaler:
         shapes = {(self.center.ndim, self.center.shape), (1, self.divisor.shape)}
         if len(shapes) > 1 or not all(values.dtype == np.float64 for values in (self.center, self.divisor)):
             raise DataError(
-                "Centre and divisor of a scale must be float64 numbers, one for each column",
+                "Center and divisor of a scaler must be float64 arrays with one number for each column",
                 got=f"shapes {self.center.shape} and {self.divisor.shape}",
             )
         if len(self.logarithmic) not in (0, len(self.center)):
             raise DataError(
-                "A scale says of each column whether it is logarithmic, or of none",
+                "A scaler must have one 'logarithmic' for each column, or none",
                 got=f"{len(self.logarithmic)} of {len(self.center)}",
             )
         if not np.isfinite(self.center).all() or not ((self.divisor > 0) & np.isfinite(self.divisor)).all():
-            raise DataError("The centres of a scale must be finite, its divisors finite and above zero")
+            raise DataError("The centers of a scaler must be finite, its divisors finite and above zero")
         if not set(self.constant) <= set(range(len(self.center))):
-            raise DataError("The constant columns of a scale must be some of its own", got=f"{self.constant}")
+            raise DataError("The constant columns of a scaler must be numbers of its columns", got=f"{self.constant}")
 
     @classmethod
     def fit(
         cls, source: Source, scale: str, weights: np.ndarray | None = None, logarithmic: Sequence[bool] = ()
     ) -> Scaler:
-        """Measure the source's columns and choose the scale, 'auto' by `columns_are_commensurate`.
+        """Compute the statistics of the source's columns and choose the scale, 'auto' by `columns_are_commensurate`.
 
-        ``weights``, of shape (n,), count each row by its own; ``logarithmic`` says which columns are counts to be
-        scaled by their logarithms.
+        ``weights``, of shape (n,), are those of the rows; ``logarithmic`` says which columns are counts, to be scaled
+        by their logarithms.
         """
         found = ColumnStatistics.of(source, weights, logarithmic)
         if scale == "auto":
@@ -207,13 +206,13 @@ class Scaler:
         return replace(scaler, limit=min(max(10.0, 10.0 * float(largest)), sys.float_info.max))
 
     def transform(self, rows: np.ndarray) -> np.ndarray:
-        """Scale rows, in float64."""
+        """Scale rows of shape (n, d), in float64."""
         return self._centred(take_logarithms(rows.astype(np.float64, order="C"), self.logarithmic))
 
     def _centred(self, scaled: np.ndarray) -> np.ndarray:
         """Centre and divide in place."""
         half = np.where(self.divisor > LARGEST_DIVISOR, 0.5, 1.0)
-        if (half < 1).any():  # the difference of two of the largest numbers is none
+        if (half < 1).any():  # the difference of two of the largest numbers overflows
             scaled *= half
         scaled -= half * self.center
         scaled /= half * self.divisor
@@ -222,16 +221,16 @@ class Scaler:
         return scaled
 
     def _round_off(self, scaled: np.ndarray) -> None:
-        """Take rounding for what it is in constant columns, where it is not to be divided by another's spread."""
+        """Set differences in constant columns to zero if rounding explains them: divided, they could be large."""
         cells, center = scaled[:, self.constant], self.center[self.constant]
         with np.errstate(over="ignore"):
             cells[np.abs(cells) <= _rounding(center) / self.divisor[self.constant]] = 0
         scaled[:, self.constant] = cells
 
     def chunks(self, array: np.ndarray, dtype: np.dtype | type) -> Iterator[np.ndarray]:
-        """Scaled blocks of an array's rows for a network, of the given type and centred without loss.
+        """Yield scaled blocks of an array's rows for a network, in a type; centring loses no precision.
 
-        float32 stays what it is, on all threads; any other type goes by way of float64.
+        float32 is scaled in float32, with all threads; any other type in float64.
         """
         is_single = array.dtype == dtype == np.float32 and self._suits_float32
         scale = self._in_float32() if is_single else partial(self._in_float64, dtype=dtype)
@@ -239,17 +238,17 @@ class Scaler:
             yield scale(chunk)
 
     def _in_float64(self, rows: np.ndarray, dtype: np.dtype | type) -> np.ndarray:
-        """A few rows at a time, which stay in the processor's cache meanwhile."""
+        """Scale in float64, a few rows at a time, so that they stay in the processor's cache."""
         scaled = np.empty(rows.shape, dtype)
         n_rows = max(CACHED_CELLS // max(rows.shape[1], 1), 1)
         for first in range(0, len(rows), n_rows):
             part = slice(first, first + n_rows)
-            with np.errstate(over="ignore"):  # infinities in a narrower type are for the caller to find
+            with np.errstate(over="ignore"):  # the caller looks for infinities in a narrower type
                 scaled[part] = self.transform(rows[part])
         return scaled
 
     def _in_float32(self) -> Callable[[np.ndarray], np.ndarray]:
-        """Centre by the leading digits of the centre, then by its rest: both steps round the result alone."""
+        """A function that subtracts the centre's leading digits, then the rest of them: only the result is rounded."""
         center = self.center.astype(np.float32)
         rest, factor = (self.center - center) / -self.divisor, 1 / self.divisor
         leading, rest_, factor_ = (torch.from_numpy(values.astype(np.float32)) for values in (center, rest, factor))
@@ -262,13 +261,13 @@ class Scaler:
 
     @property
     def _suits_float32(self) -> bool:
-        """Whether centre and divisor are numbers of full precision in float32."""
+        """Whether centre and divisor neither overflow nor underflow in float32."""
         return not any(self.logarithmic) and bool(
             (np.abs(self.center) < 1e30).all() and (self.divisor > 1e-30).all() and (self.divisor < 1e30).all()
         )
 
     def inverse_transform(self, rows: np.ndarray, dtype: np.dtype | type = np.float64) -> np.ndarray:
-        """Bring scaled rows back to the data's units, in float64 or rounded to another type."""
+        """Convert scaled rows to the data's units, in float64 or rounded to another type."""
         restored, range_ = np.empty(rows.shape, dtype), np.finfo(dtype)
         factor = self.divisor.copy()
         factor[self.constant] = 0
@@ -279,12 +278,12 @@ class Scaler:
                 block = rows[part] * factor
                 block += self.center
                 _take_exponentials(block, self.logarithmic)
-                # Rows at the very end of their type's range may be rebuilt a rounding beyond it.
+                # Rounding can take rows just beyond the range of their type.
                 restored[part] = block.clip(range_.min, range_.max, out=block)
         return restored
 
     def varying_with(self, rows: np.ndarray) -> Scaler:
-        """The scaler for which columns that have another value in these rows, of shape (n, d), are constant no more."""
+        """A scaler in which columns with another value in these rows, of shape (n, d), are no longer constant."""
         if not self.constant:
             return self
         center, dtype = self.center[self.constant], rows.dtype if rows.dtype.kind == "f" else np.float64
@@ -302,13 +301,13 @@ class Scaler:
             self,
             center=self.center[which],
             divisor=self.divisor[which],
-            constant=[place for place, column in enumerate(numbers) if column in constant],
+            constant=[j for j, column in enumerate(numbers) if column in constant],
             logarithmic=self.logarithmic[which],
         )
 
     @property
     def constant_values(self) -> np.ndarray:
-        """The one value of each constant column, in the data's units."""
+        """The value of each constant column, in the data's units."""
         rows = self.center[None].copy()
         _take_exponentials(rows, self.logarithmic)
         values = np.where(self.logarithmic, rows[0].round(), rows[0]) if self.logarithmic else rows[0]
@@ -316,17 +315,17 @@ class Scaler:
 
     @property
     def has_squares(self) -> bool:
-        """Whether squares of errors in the data's units are numbers of float64."""
+        """Whether squared errors in the data's units neither overflow nor underflow in float64."""
         sizes = np.delete(self.divisor, self.constant)
         return not len(sizes) or SMALLEST_SQUARED < sizes.max() < 1 / SMALLEST_SQUARED
 
     @property
     def log_jacobian(self) -> float:
-        """Sum of the log-derivatives: what a log-density in scaled units gains in the data's."""
+        """Sum of the logarithms of the scaling's derivatives: log-density in data units minus that in scaled units."""
         return -float(np.log(self.divisor).sum())
 
 
 def _root_mean_square(values: np.ndarray) -> float:
-    """The root of the mean of squares, of numbers of any size."""
+    """The root of the mean of squares, without overflow or underflow."""
     exponent = np.frexp(values.max())[1]
     return float(np.ldexp(np.sqrt(np.square(np.ldexp(values, -exponent)).mean()), exponent))

@@ -1,4 +1,4 @@
-"""Sources: where rows come from, read a chunk at a time."""
+"""Sources of rows, which are read a chunk at a time."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Protocol
 import numpy as np
 
 CHUNK_ROWS = 8192
-"""Rows of a chunk at most."""
+"""Most rows of a chunk."""
 
 CHUNK_CELLS = 2**20
-"""Cells of a chunk at most, unless its rows are very wide: what stays near the processor, to be read several times."""
+"""Most cells of a chunk, unless its rows are very wide; they stay in the processor's cache while they are reread."""
 
 NETWORK_CELLS = 2**22
-"""Cells of a chunk for a network at most: products of matrices are at their best with thousands of rows."""
+"""Most cells of a chunk for a network: matrix products are fastest with thousands of rows."""
 
 
 class Source(Protocol):
-    """Rows of numbers that can be read in order, as often as needed."""
+    """Rows of numbers that can be read in order, and more than once."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -31,14 +31,14 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class ArraySource:
-    """Rows of an array in memory (or mapped into it), of any numeric type and layout.
+    """Rows of an array, which may be a memory map, of any numeric type and layout.
 
     Parameters
     ----------
     array : ndarray of shape (n, d)
         The rows.
     n_cells : int, default CHUNK_CELLS
-        Cells of a chunk.
+        Most cells of a chunk.
 
     Examples
     --------
@@ -64,5 +64,5 @@ class ArraySource:
 
 
 def chunk_rows(n_columns: int, n_cells: int = NETWORK_CELLS) -> int:
-    """Rows of a chunk of so many columns."""
+    """Number of rows in a chunk of this many columns."""
     return min(CHUNK_ROWS, max(n_cells // max(n_columns, 1), 256))

@@ -1,4 +1,4 @@
-"""Support: which values columns take, and words for one that a model cannot be asked about."""
+"""Support: which kinds of values columns have, and the error for a value outside a model's support."""
 
 from __future__ import annotations
 
@@ -15,24 +15,23 @@ SUPPORTS = {
     "unit interval": "numbers from 0 to 1",
     "counts": "counts (0, 1, 2, ...)",
 }
-"""Kinds of values by name, with words for them."""
-
+"""Kinds of values by name, and what messages call them."""
 
 PIXEL_ENDS = (255, 65_535)
 """The largest pixels of 8 and of 16 bits."""
 
 CLOSE = 1e-3
-"""How far rounding may have taken shares out of their range."""
+"""Shares this far outside the range from 0 to 1 are taken for rounding errors."""
 
 
 @dataclass(frozen=True)
 class ColumnSupport:
-    """Which kinds of values each column takes.
+    """Which kinds of values each column has.
 
     Attributes
     ----------
     outside : dict of str to ndarray of shape (d,)
-        For each name in ``SUPPORTS``, the first value of each column that is not of that kind, NaN where all are.
+        For each name in ``SUPPORTS``, the first value of each column that is not of that kind, NaN if all are.
 
     Examples
     --------
@@ -58,7 +57,7 @@ class ColumnSupport:
         return cls(outside)
 
     def within(self, support: str) -> np.ndarray:
-        """Whether all values of each column are of a kind, shape (d,)."""
+        """Whether all values of each column are of this kind, shape (d,)."""
         return np.isnan(self.outside[support])
 
 
@@ -71,7 +70,7 @@ def check_support(
     advice: Mapping[str, str] | None = None,
     shares: str | None = None,
 ) -> None:
-    """Raise `DataError` for the first column with a value that is not of a kind.
+    """Raise `DataError` if a column has a value that is not of a kind; the message names the first such column.
 
     Parameters
     ----------
@@ -82,12 +81,12 @@ def check_support(
     names : sequence of str, optional
         The columns' names.
     owner : str
-        What needs values of that kind, to begin the message with.
+        What needs values of that kind; the message begins with it.
     advice : mapping of str to str, optional
-        For each kind, what to try where all the columns are of it; the first that fits is said.
+        For each kind, a hint if all columns are of this kind; the first that applies is used.
     shares : str, optional
-        What to try instead where whole numbers from 0 to 255 should be shares, as pixels; "{largest}" in it is what
-        would make them shares.
+        The hint instead if shares are needed and all columns are whole numbers, such as pixels from 0 to 255;
+        "{largest}" in it is replaced by the number to divide by.
 
     Examples
     --------
@@ -130,12 +129,12 @@ def _range(source: Source) -> tuple[float, float]:
 
 
 def _digits(value: float) -> str:
-    """A number with all the digits that it has."""
+    """A number with all its digits."""
     return repr(float(value)).removesuffix(".0")
 
 
 def _outside(chunk: np.ndarray) -> dict[str, np.ndarray]:
-    """Where the cells of a chunk are not of each kind; comparisons with NaN are false, so it is never outside."""
+    """Which cells of a chunk are not of each kind. NaN counts as of every kind, since comparisons with it are false."""
     if chunk.dtype.kind == "b":
         chunk = chunk.astype(np.uint8)
     negative = chunk < 0

@@ -1,4 +1,4 @@
-"""Table files: the few questions that a file of any format answers, so that all else is written once."""
+"""Table files: the interface that files of every format have in common."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from eigencode.data.contents import Content
 from eigencode.errors import DataError, EigencodeError, FileError
 
 SHOWN_AT_MOST = 200
-"""Letters that an error shows of another library's message."""
+"""Characters that an error shows of another library's message."""
 
 
 @dataclass(frozen=True)
 class TextOptions:
-    """How text is to be read as a table, where that is not to be found out.
+    """How to read text as a table; what is None is detected.
 
     Attributes
     ----------
@@ -30,11 +30,11 @@ class TextOptions:
     decimal : str, optional
         The decimal mark, a point or a comma.
     encoding : str, optional
-        How letters are bytes: 'utf-8', 'latin-1' and so on.
+        The encoding of the text: 'utf-8', 'latin-1' and so on.
     header : bool, default True
         Whether the first line holds the names of the columns.
     names : sequence of str
-        Names of the columns; the first line is a row then.
+        Names of the columns; if given, the first line is a row.
     """
 
     separator: str | None = None
@@ -48,24 +48,24 @@ DEFAULT = TextOptions()
 
 
 class TableFile(ABC):
-    """A file of some format, of which only the header has been read.
+    """A table file of any format; its header has been read, its rows have not.
 
     Attributes
     ----------
     name : str
-        What messages call it, quoted.
+        What messages call it, in quotes.
     names : list of str or None
-        Names of its columns, where it has them.
+        Names of its columns, if it has names.
     n_columns : int
-        Their number.
+        Number of columns.
     notes : list of str
-        What was assumed about it, where that was not plain.
+        What was assumed in reading it, if that was not certain.
     hint_on_header : str or None
-        What to do where names may be a row, or a row names.
+        What to try if the names may be a row, or the first row may be names.
     hint_on_cells : str or None
-        What to do where no column is one of numbers.
-    is_needed_whole : bool
-        Whether a model reads all columns that are asked for, so that none can be left out.
+        What to try if no column has numbers.
+    needs_all_columns : bool
+        Whether a model needs all columns that are read, so that none can be left out.
     """
 
     name: str
@@ -74,7 +74,7 @@ class TableFile(ABC):
     notes: list[str]
     hint_on_header: str | None = None
     hint_on_cells: str | None = None
-    is_needed_whole: bool = False
+    needs_all_columns: bool = False
 
     @abstractmethod
     def __init__(self, content: Content, options: TextOptions = DEFAULT) -> None:
@@ -82,15 +82,15 @@ class TableFile(ABC):
 
     @cached_property
     def labels(self) -> list[str]:
-        """What the columns are called: their names, or else their positions."""
+        """What messages call the columns: their names, or their numbers if they have no names."""
         return self.names if self.names is not None else [str(position) for position in range(self.n_columns)]
 
     @abstractmethod
     def read(self, positions: Sequence[int]) -> pa.Table | np.ndarray:
-        """The columns at these positions, whatever their type."""
+        """Read the columns with these numbers, of any type."""
 
     def where(self, rows: Sequence[int]) -> list[str]:
-        """How a person finds these rows in the file."""
+        """What messages call these rows: a line or row of the file, counted from 1."""
         return [f"row {row + 1}" for row in rows]
 
     @staticmethod
@@ -100,8 +100,8 @@ class TableFile(ABC):
 
 
 @contextmanager
-def foreign_errors(name: str, format_name: str) -> Iterator[None]:
-    """Say in our words what goes wrong in another library while a file is read."""
+def translated_errors(name: str, format_name: str) -> Iterator[None]:
+    """Raise errors of another library, which reads a file, as errors of this package."""
     try:
         yield
     except EigencodeError:
@@ -111,15 +111,15 @@ def foreign_errors(name: str, format_name: str) -> Iterator[None]:
             f"Reading {name} needs more memory than there is", hint="Read fewer columns, or a part of the rows"
         ) from error
     except Exception as error:
-        # A damaged file can fail anywhere in a reader, with any of Python's errors.
-        said = " ".join(str(error).split()).rstrip(".")[:SHOWN_AT_MOST] or type(error).__name__
+        # A damaged file can make a reader fail anywhere, with any type of error.
+        message = " ".join(str(error).split()).rstrip(".")[:SHOWN_AT_MOST] or type(error).__name__
         raise FileError(
-            f"{name} cannot be read as {format_name}", got=f"the error {said}", hint="It may be damaged, or cut off"
+            f"{name} cannot be read as {format_name}", got=f"the error {message}", hint="It may be damaged or cut off"
         ) from error
 
 
-def named_or_refused(name: str, n_columns: int, names: Sequence[str]) -> list[str] | None:
-    """Names given for columns that have none, checked to be as many; None where none are given."""
+def check_names(name: str, n_columns: int, names: Sequence[str]) -> list[str] | None:
+    """Names given for the columns of a file without names, one for each; None if none are given."""
     if names and len(names) != n_columns:
-        raise DataError(f"{name} has {n_columns} columns, and takes as many names", got=f"{len(names)} in --names")
+        raise DataError(f"{name} has {n_columns} columns, and needs as many names", got=f"{len(names)} in --names")
     return list(names) or None

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from eigencode.data.cells import refuse_gaps
-from eigencode.data.images import shown
+from eigencode.data.images import rows_to_images
 from eigencode.data.scaling import Scaler
 from eigencode.data.sources import ArraySource, chunk_rows
 from eigencode.errors import DataError, OptionError, ResultWarning
@@ -176,7 +176,7 @@ class Answers(BaseEstimator):
         array = np.asarray(rows)
         if array.ndim != 2 or array.shape[1] != self.n_features_in_:
             raise DataError(f"Rows of {self.n_features_in_} columns are needed", got=f"the shape {array.shape}")
-        return shown(shape, array)
+        return rows_to_images(shape, array)
 
     def reconstruction_error(self, X: Any, *, scaled: bool = False) -> np.ndarray:
         """Squared error of each row's reconstruction, summed over the columns.

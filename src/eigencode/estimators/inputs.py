@@ -12,13 +12,13 @@ import pyarrow as pa
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
-from eigencode.data.cells import DATES, is_missing, refuse_gaps, stacked
-from eigencode.data.containers import Rows, as_array, label_of, read, refuse_strangers
+from eigencode.data.cells import DATES, is_missing, refuse_gaps, stack_columns
+from eigencode.data.containers import NamedArray, as_array, label_of, read, refuse_non_tables
 from eigencode.data.images import PIXEL_TYPES, ImageLayout
 from eigencode.errors import DataError
 
 
-def read_rows(estimator: Any, X: Any, *, reset: bool = False, finite: bool = True) -> Rows:
+def read_rows(estimator: Any, X: Any, *, reset: bool = False, finite: bool = True) -> NamedArray:
     """Rows as numbers with the columns that the estimator was fitted on, or, with ``reset``, is going to be.
 
     Parameters
@@ -34,7 +34,7 @@ def read_rows(estimator: Any, X: Any, *, reset: bool = False, finite: bool = Tru
 
     Returns
     -------
-    Rows
+    NamedArray
         In the numeric type that they came in.
     """
     rows = _flattened(estimator, read(X), reset)
@@ -54,7 +54,7 @@ def shape_asked_for(estimator: Any) -> tuple[int, ...]:
     return tuple(shape) if isinstance(shape, list | tuple) and len(shape) == 3 else ()
 
 
-def _flattened(estimator: Any, rows: Rows, reset: bool) -> Rows:
+def _flattened(estimator: Any, rows: NamedArray, reset: bool) -> NamedArray:
     """Images as rows, if they are images; what the estimator knows of these is compared or, with ``reset``, set."""
     known = (() if reset else getattr(estimator, "image_shape_", ())) or shape_asked_for(estimator)
     if known and not reset:
@@ -69,7 +69,7 @@ def _flattened(estimator: Any, rows: Rows, reset: bool) -> Rows:
                 got=f"an array of shape {rows.array.shape}",
                 hint="Flatten the images as they were then, or fit on an array of images",
             )
-        rows = Rows(layout.rows(rows.array), None, layout)
+        rows = NamedArray(layout.rows(rows.array), None, layout)
     if reset:
         estimator.image_shape_ = shape_asked_for(estimator) if rows.layout is None else rows.layout.image_shape
     return rows
@@ -140,7 +140,7 @@ def read_classes(y: Any, n_rows: int, owner: str) -> np.ndarray:
     """The class of each row, numbers or text, shape (n,); gaps are refused."""
     labels = _labels(y, owner)
     if labels.dtype.kind == "c":
-        stacked([labels.ravel()], [label_of(y)], "y")  # says that complex numbers are no classes
+        stack_columns([labels.ravel()], [label_of(y)], "y")  # says that complex numbers are no classes
     labels = _one_column(labels)
     check_lengths(labels, n_rows, "y")
     refuse_gaps(labels, role="y")
@@ -149,7 +149,7 @@ def read_classes(y: Any, n_rows: int, owner: str) -> np.ndarray:
     # NumPy gives times in nanoseconds out as integers, so they are known by their type alone.
     is_time = labels.dtype.kind in "mM"
     if is_time or (labels.dtype == object and any(isinstance(cell, DATES) for cell in labels[:1].tolist())):
-        stacked([labels], [label_of(y)], "y")  # says that dates are no classes
+        stack_columns([labels], [label_of(y)], "y")  # says that dates are no classes
     try:
         check_classification_targets(labels)
         np.unique(labels)
@@ -185,7 +185,7 @@ def _labels(y: Any, owner: str) -> np.ndarray:
     """Labels in any type, from any container."""
     if y is None:
         raise DataError(f"{owner} requires y to be passed, but the target y is None")
-    refuse_strangers(y, "y")
+    refuse_non_tables(y, "y")
     if hasattr(y, "columns") and len(y.columns) == 1:
         y = y[y.columns[0]] if not isinstance(y, pa.RecordBatch | pa.Table) else y.columns[0]
     return read(y, "y").array if hasattr(y, "columns") else as_array(y, "y")

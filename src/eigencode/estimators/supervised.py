@@ -16,7 +16,7 @@ from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from eigencode.data.containers import Rows
+from eigencode.data.containers import NamedArray
 from eigencode.data.scaling import Scaler
 from eigencode.data.sources import ArraySource
 from eigencode.domains import Count
@@ -289,7 +289,7 @@ class SupervisedAutoencoder(SupervisedOptions, BaseEstimator):
             raise OptionError("The 'autoencoder' parameter must be an autoencoder of this package", got=f"{given!r}")
         return given
 
-    def _fitted_autoencoder(self, rows: Rows, sample_weight: Any, seed: int) -> tuple[BaseAutoencoder, bool]:
+    def _fitted_autoencoder(self, rows: NamedArray, sample_weight: Any, seed: int) -> tuple[BaseAutoencoder, bool]:
         """A copy of the autoencoder given, fitted if it was not, and whether an interruption ended that."""
         given = self._given
         if given.__sklearn_is_fitted__():
