@@ -11,6 +11,7 @@ from sklearn.datasets import load_digits, load_wine
 
 import eigencode
 from eigencode import Autoencoder, Composition, ContractiveAutoencoder, DenoisingAutoencoder, LinearAutoencoder
+from eigencode.batch import Batch
 from eigencode.errors import OptionError, ResultWarning
 from eigencode.model.initialization import linear_problem, spectrum
 from eigencode.model.jacobians import jacobian, squared_frobenius
@@ -280,7 +281,9 @@ def test_no_optimum_is_claimed_where_none_is_known(rows):
     def start(decoder, likelihood=None):
         model = composed(MLP(), decoder, d=8, penalties=[Contractive(0.1)], likelihood=likelihood)
         ones = torch.ones(8)
-        return model.penalties[0].linear_start(linear_problem(x, spectrum(x, 3, 0), model, Objective(), (ones, ones)))
+        batch = Batch(x)
+        problem = linear_problem(batch, spectrum(batch, 3, 0), model, Objective(), (ones, ones))
+        return model.penalties[0].linear_start(problem)
 
     assert start(Tied()) is not None
     assert start(MLP()) is None

@@ -11,6 +11,7 @@ import torch
 
 import eigencode
 from eigencode import Autoencoder, Composition
+from eigencode.batch import Batch
 from eigencode.data.sources import ArraySource
 from eigencode.data.support import ColumnSupport, check_support
 from eigencode.errors import DataError, OptionError
@@ -210,8 +211,8 @@ SKEWED = torch.from_numpy(np.random.default_rng(3).gamma(0.7, size=(301, D)) * [
 def test_the_start_on_the_line_is_the_optimum_that_scipy_finds(kind, spread):
     part = kind(**{kind.spread_name: 0.8 if spread == "fixed" else spread})
     ready(part)
-    constant = part.constant(SKEWED)
-    part.calibrate(SKEWED, constant.expand(len(SKEWED), -1))
+    constant = part.expansion.constant(Batch(SKEWED))
+    part.expansion.calibrate(Batch(SKEWED), constant.expand(len(SKEWED), -1))
     width = {"fixed": 0, "learned": 1, "per_feature": D}[spread]
 
     def loss(v):
@@ -236,7 +237,9 @@ def test_the_start_of_counts_and_shares_is_the_link_of_the_mean():
     ]:
         part.setup(Sizes(D, 2, units=units))
         part.double()
-        torch.testing.assert_close(part.constant((data - units.center) / units.divisor), link(data.mean(0)))
+        torch.testing.assert_close(
+            part.expansion.constant(Batch((data - units.center) / units.divisor)), link(data.mean(0))
+        )
 
 
 def test_the_dispersion_is_calibrated_to_the_counts():
@@ -244,7 +247,7 @@ def test_the_dispersion_is_calibrated_to_the_counts():
     true = np.array([0.01, 0.3, 1.0, 4.0])
     counts = torch.from_numpy(rng.negative_binomial(1 / true, 1 / (1 + 20 * true), size=(20_000, D)).astype(float))
     part = ready(NegativeBinomialLikelihood())
-    part.calibrate(counts, counts.mean(0).log().expand(len(counts), -1))
+    part.expansion.calibrate(Batch(counts), counts.mean(0).log().expand(len(counts), -1))
     np.testing.assert_allclose(part.current_spread(counts).detach(), true, rtol=0.15)
 
 
@@ -254,7 +257,7 @@ def test_a_column_rebuilt_to_the_last_bit_stays_finite(name, spread):
     part = LIKELIHOODS[name]()
     ready(part.set_params(**{part.spread_name: spread}), dtype=torch.float32)
     x = torch.randn(50, D, generator=generator())
-    part.calibrate(x, x)
+    part.expansion.calibrate(Batch(x), x)
     with torch.no_grad():
         part.log_excess.sub_(100.0)  # however far training goes on
     cells = part(x).log_prob(x)
@@ -266,7 +269,7 @@ def test_a_column_rebuilt_to_the_last_bit_stays_finite(name, spread):
 
 def test_constant_columns_of_counts_and_shares_start_finite():
     for part, value in [(PoissonLikelihood(), 0.0), (BernoulliLikelihood(), 0.0), (BernoulliLikelihood(), 1.0)]:
-        constant = ready(part, dtype=torch.float32).constant(torch.full((9, D), value))
+        constant = ready(part, dtype=torch.float32).expansion.constant(Batch(torch.full((9, D), value)))
         assert constant.isfinite().all()
         assert part(constant.expand(1, -1)).log_prob(torch.full((1, D), value)).min() > -1e-5
 
@@ -393,11 +396,11 @@ def test_each_likelihood_learns_more_than_its_constant(fits, name):
     kept = min(row["validation_objective"] for row in model.history_)
     likelihood = model.composition_.likelihood
     scaled = torch.from_numpy(model.scaler_.transform(X)).float()
-    output = likelihood.constant(scaled).expand(len(X), -1)
+    output = likelihood.expansion.constant(Batch(scaled)).expand(len(X), -1)
     best = type(likelihood)(**likelihood.get_params())
     best.setup(Sizes(X.shape[1], 2, units=Units.of(model.scaler_)))
     best.float()
-    best.calibrate(scaled, output)
+    best.expansion.calibrate(Batch(scaled), output)
     constant = -best(output).log_prob(best.target(scaled)).sum(1).mean().item()
     assert kept < constant - 0.5
     assert kept <= model.history_[0]["validation_objective"]

@@ -27,6 +27,7 @@ from eigencode import (
     StackedAutoencoder,
     VariationalAutoencoder,
 )
+from eigencode.batch import Batch
 from eigencode.errors import DataError, OptionError
 from eigencode.parts import (
     MLP,
@@ -115,7 +116,7 @@ def test_the_best_constant_is_the_classes_shares():
     x = torch.eye(3)[[0, 0, 1, 2, 2, 2]]
     scaled = (x - 0.3) / 2
     torch.testing.assert_close(part.target(scaled), x)
-    torch.testing.assert_close(part(part.constant(scaled)).mean, x.mean(0))
+    torch.testing.assert_close(part(part.expansion.constant(Batch(scaled))).mean, x.mean(0))
 
 
 def test_first_and_last_columns_see_no_others():
@@ -129,8 +130,8 @@ def test_first_and_last_columns_see_no_others():
     rows = torch.cat([x[:, :2], (counts - units.center[2:]) / units.divisor[2:]], 1)
     assert likelihood.in_data_units
     torch.testing.assert_close(likelihood.target(rows), counts)
-    torch.testing.assert_close(likelihood.constant(rows), counts.mean(0).log())
-    p = likelihood(likelihood.constant(rows).expand(5, 2))
+    torch.testing.assert_close(likelihood.expansion.constant(Batch(rows)), counts.mean(0).log())
+    p = likelihood(likelihood.expansion.constant(Batch(rows)).expand(5, 2))
     torch.testing.assert_close(likelihood.scaled_mean(p), ((p.mean - units.center[2:]) / units.divisor[2:]))
 
 

@@ -32,6 +32,8 @@ from eigencode.parts import (
 )
 from eigencode.parts.likelihoods.activated import ActivatedLikelihood
 from eigencode.parts.likelihoods.categorical import CategoricalLikelihood
+from eigencode.parts.likelihoods.closed_forms import CountExpansion, GaussianExpansion
+from eigencode.parts.likelihoods.expansion import Expansion
 from eigencode.parts.supervised import LastColumns
 from eigencode.testing import check_code, check_corruption, check_likelihood, check_penalty
 
@@ -140,7 +142,7 @@ BROKEN_DISTRIBUTIONS = {
     "must run under torch.func.vmap": {"log_prob_of": clipped},
     "a gradient must flow through log_prob": {"log_prob_of": lambda p, x: p.log_prob(x).detach()},
     "the mean of float32 outputs must be float32": {"mean_of": lambda p: p.mean.double()},
-    "constant must be the best output": {"log_prob_of": lambda p, x: p.log_prob(x - 0.5)},
+    "log_prob must be of the draws' distribution": {"log_prob_of": lambda p, x: p.log_prob(x - 0.5)},
 }  # fmt: skip
 
 
@@ -188,18 +190,24 @@ def test_a_density_may_be_declared_unnormalised():
 
 
 def test_a_wrong_constant_for_counts_is_caught():
+    class Means(CountExpansion):
+        def constant(self, batch):
+            return self.target(batch).x.mean(0)
+
     class Forgets(PoissonLikelihood):
-        def constant(self, x):
-            return self.target(x).mean(0)
+        expansion_type = Means
 
     with pytest.raises(AssertionError, match="constant must be the best output"):
         check_likelihood(Forgets())
 
 
 def test_a_forgotten_calibration_is_caught():
-    class Forgets(GaussianLikelihood):
-        def calibrate(self, x, output):
+    class Idle(GaussianExpansion):
+        def calibrate(self, batch, output):
             pass
+
+    class Forgets(GaussianLikelihood):
+        expansion_type = Idle
 
     check_likelihood(Forgets())
     with pytest.raises(AssertionError, match="calibrate must set parameters to their best; 'log_excess'"):
@@ -207,14 +215,17 @@ def test_a_forgotten_calibration_is_caught():
 
 
 def test_a_variance_without_a_floor_is_caught():
+    class Residuals(Expansion):
+        @torch.no_grad()
+        def calibrate(self, batch, output):
+            self.likelihood.log_variance.copy_((batch.x - output).square().mean(0).log())
+
     class Floorless(Likelihood):
+        expansion_type = Residuals
+
         def setup(self, sizes):
             super().setup(sizes)
             self.log_variance = torch.nn.Parameter(torch.zeros(sizes.n_features))
-
-        @torch.no_grad()
-        def calibrate(self, x, output):
-            self.log_variance.copy_((x - output).square().mean(0).log())
 
         def forward(self, output):
             return DiagonalGaussian(output, self.log_variance.exp())
@@ -227,9 +238,6 @@ def test_an_unbounded_exponent_is_caught():
     class Unbounded(PoissonLikelihood):
         def forward(self, output):
             return Poisson(3 * output)
-
-        def constant(self, x):
-            return super().constant(x) / 3
 
     with pytest.raises(AssertionError, match="log_prob must be finite for constant columns, at outputs 60"):
         check_likelihood(Unbounded())

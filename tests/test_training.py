@@ -15,6 +15,7 @@ from eigencode.fitting import preparation
 from eigencode.fitting.defaults import RECIPES
 from eigencode.fitting.preparation import prepare
 from eigencode.parts import GaussianLikelihood, GaussianNoise
+from eigencode.parts.likelihoods.closed_forms import GaussianExpansion
 from eigencode.training import loop
 from eigencode.training.execution import choose_execution, has_bfloat16_units
 from eigencode.training.optimizers import BETAS, CLIP_FACTOR, EPSILON, ClippedAdam, ClippedAdamOfRows
@@ -400,10 +401,12 @@ def test_the_best_epoch_is_chosen_by_weight():
 @pytest.mark.parametrize("n", [30, 99, 1000, 1049])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_a_bounded_sample_settles_a_likelihood(monkeypatch, n, weighted):
-    seen, calibrate = [], GaussianLikelihood.calibrate
+    seen, calibrate = [], GaussianExpansion.calibrate
     monkeypatch.setattr(preparation, "CALIBRATION_ROWS", 50)
     monkeypatch.setattr(
-        GaussianLikelihood, "calibrate", lambda self, x, output: (seen.append(len(x)), calibrate(self, x, output))
+        GaussianExpansion,
+        "calibrate",
+        lambda self, batch, output: (seen.append(len(batch)), calibrate(self, batch, output)),
     )
     weights = np.random.default_rng(0).uniform(0.5, 1.5, size=n) if weighted else None
     prepare(Autoencoder(2, hidden=(4,), likelihood=GaussianLikelihood("learned")), rows(n), 0, None, weights)

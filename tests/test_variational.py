@@ -11,6 +11,7 @@ from sklearn.decomposition import PCA
 
 import eigencode
 from eigencode import Autoencoder, Composition, Noise, Objective, VariationalAutoencoder
+from eigencode.batch import Batch
 from eigencode.errors import OptionError
 from eigencode.parts import (
     MLP,
@@ -279,7 +280,7 @@ def test_the_newton_step_is_the_literal_one():
 
     center, divisor = torch.from_numpy(x.mean(0)), torch.from_numpy(x.std(0))
     part.setup(Sizes(5, 2, units=Units(center, divisor)))
-    ((inward, outward),) = part.working_units((torch.from_numpy(x) - center) / divisor)
+    ((inward, outward),) = part.expansion.working_units(Batch((torch.from_numpy(x) - center) / divisor))
     p = x.mean(0)
     residual = (x - p) / x.std(0)  # scaled
     # gradient / curvature = the Newton step in each logit alone

@@ -20,6 +20,7 @@ import torch
 from sklearn.base import clone
 from torch import Tensor, nn
 
+from eigencode.batch import Batch
 from eigencode.model.composition import Composition, Noise
 from eigencode.model.objective import Objective, penalty_term
 from eigencode.parts.base import Part, Sizes, Units
@@ -83,6 +84,7 @@ def check_likelihood(likelihood: Likelihood, *, n_features: int = 3, normalised:
         _check_gradients(part, outputs)
         _check_moments(part, outputs[:1])
         if normalised:
+            _check_score(part, outputs[:1])
             _check_normalised(part, outputs[:1])
         _check_units(part, outputs)
         _check_constant(part, outputs[:1])
@@ -345,6 +347,19 @@ def _check_moments(part: Likelihood, output: Tensor) -> None:
     _that(bool((gap <= allowed).all()), part, message, f"gaps {_short(gap)}, allowed {_short(allowed)}")
 
 
+def _check_score(part: Likelihood, output: Tensor) -> None:
+    """The expected gradient of a log-density in its parameters is zero under the density itself."""
+    outputs = output.repeat(N_DRAWS, 1).requires_grad_()
+    p = part(outputs)
+    (score,) = torch.autograd.grad(p.log_prob(p.sample(_source(7)).detach()).sum(), outputs)
+    allowed = STANDARD_ERRORS * score.std(0) / math.sqrt(N_DRAWS) + 1e-9
+    message = (
+        f"log_prob must be of the draws' distribution: its mean gradient 0 within {STANDARD_ERRORS} standard errors"
+    )
+    gap = score.mean(0).abs()
+    _that(bool((gap <= allowed).all()), part, message, f"gaps {_short(gap)}, allowed {_short(allowed)}")
+
+
 def _check_normalised(part: Likelihood, output: Tensor) -> None:
     """Sum or integrate exp(log_prob) over the support of each column."""
     draws = part(output.expand(N_DRAWS, -1)).sample(_source(4))
@@ -401,10 +416,10 @@ def _check_constant(part: Likelihood, output: Tensor) -> None:
     """No output near the constant start does better, nor a value near the calibrated parameters."""
     x = _scaled(part, part(output.expand(500, -1)).sample(_source(6)))
     before = x.clone()
-    constant = part.constant(x)
+    constant = part.expansion.constant(Batch(x))
     _check_shape(part, "constant", constant, tuple(output.shape[1:]))
     _that(bool(constant.isfinite().all()), part, "constant must be finite", constant)
-    part.calibrate(x, constant.expand(len(x), -1))
+    part.expansion.calibrate(Batch(x), constant.expand(len(x), -1))
     _same(part, "constant and calibrate must leave the rows as they are", before, x)
     target = part.target(x)
 
@@ -436,10 +451,10 @@ def _check_finite(part: Likelihood, n_features: int) -> None:
     part = copy.deepcopy(part).float()
     for value in (0.0, 1.0):
         x = _scaled(part, torch.full((50, n_features), value)).float()
-        constant = part.constant(x)
+        constant = part.expansion.constant(Batch(x))
         _that(bool(constant.isfinite().all()), part, "constant must be finite for a constant column", constant)
         output = constant.expand(len(x), -1)
-        part.calibrate(x, output)
+        part.expansion.calibrate(Batch(x), output)
         for shift in (0.0, 60.0, -60.0):
             shifted = (output + shift).requires_grad_()
             cells = part(shifted).log_prob(part.target(x))

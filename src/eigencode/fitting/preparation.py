@@ -16,6 +16,7 @@ import torch
 from sklearn.base import clone
 from torch import Tensor, nn
 
+from eigencode.batch import Batch
 from eigencode.data.memory import require_memory
 from eigencode.data.sources import Source
 from eigencode.data.support import check_support
@@ -24,10 +25,10 @@ from eigencode.errors import OptionError
 from eigencode.fitting.defaults import RECIPES, choose_optimizer, geometric_widths, hidden_widths
 from eigencode.model.composition import Composition
 from eigencode.model.initialization import (
-    LinearProblem,
     LinearStart,
     Spectrum,
     backtrack,
+    linear_problem,
     linear_starts,
     set_linear,
     spectrum,
@@ -37,9 +38,10 @@ from eigencode.parts.base import Part, Sizes, Units
 from eigencode.parts.codes.base import Code
 from eigencode.parts.codes.point import NestedDropout, Point
 from eigencode.parts.corruptions import Corruption
-from eigencode.parts.likelihoods.base import Likelihood, evenly_sampled
+from eigencode.parts.likelihoods.base import Likelihood
 from eigencode.parts.likelihoods.continuous import GaussianLikelihood, LaplaceLikelihood, StudentTLikelihood
 from eigencode.parts.likelihoods.discrete import BernoulliLikelihood, NegativeBinomialLikelihood, PoissonLikelihood
+from eigencode.parts.likelihoods.observed import evenly_sampled
 from eigencode.parts.networks.base import Network, activation_module
 from eigencode.parts.networks.convolutional import ConvolutionalDecoder, ConvolutionalEncoder
 from eigencode.parts.networks.custom import as_network
@@ -254,14 +256,15 @@ def _views(likelihood: Likelihood, table: _Table, options: AutoencoderOptions, s
     ready = clone(likelihood)
     ready.setup(table.sizes)
     found = []
-    for inward, outward in ready.working_units(table.sample):
+    for inward, outward in ready.expansion.working_units(Batch(table.sample)):
         if options.tied and not torch.equal(inward, outward):
             inward = outward = (inward * outward).sqrt()  # so that what leads out is what leads in, transposed
         is_plain = bool((inward == 1).all())
         rows = table.weighed if is_plain else table.weighed * inward.to(table.weighed)
-        found.append(_View(inward, outward, spectrum(rows, _asked(options), seed)))
-        if ready.lets_outliers_go:
-            found.append(_View(inward, outward, spectrum(_without_outliers(table.typical), _asked(options), seed)))
+        found.append(_View(inward, outward, spectrum(Batch(rows), _asked(options), seed)))
+        if ready.expansion.is_robust:
+            kept = Batch(_without_outliers(table.typical))
+            found.append(_View(inward, outward, spectrum(kept, _asked(options), seed)))
     return found
 
 
@@ -270,7 +273,7 @@ def _without_outliers(rows: Tensor) -> Tensor:
 
     A column of which more than half is one value has no such deviation, and stays as it is.
     """
-    sample = evenly_sampled(rows)
+    sample = evenly_sampled(Batch(rows)).x
     median = sample.median(0).values
     reach = OUTLYING * (sample - median).abs().median(0).values
     reach = torch.where(reach > 0, reach, torch.inf)
@@ -286,7 +289,7 @@ def _linear_start(
         start
         for view in views
         for start in linear_starts(
-            LinearProblem(table.weighed, view.spectrum, linear, objective, view.inward.double(), view.outward.double())
+            linear_problem(Batch(table.weighed), view.spectrum, linear, objective, (view.inward, view.outward))
         )
     ]
     if len(starts) == 1 and starts[0].is_optimum:
@@ -603,7 +606,7 @@ def _build(composition: Composition, table: _Table, n_components: int, seed: int
     bias = composition.decoder.output_bias
     if bias is not None:
         with torch.no_grad():
-            bias.copy_(composition.likelihood.constant(rows))
+            bias.copy_(composition.likelihood.expansion.constant(Batch(rows)))
 
 
 @torch.no_grad()
@@ -611,14 +614,14 @@ def settle(composition: Composition, rows: Tensor, start: LinearStart | None, is
     """Settle what a start leaves open, by as many rows as it takes: a linear one's step length, states, a spread."""
     device = next(composition.parameters(), rows).device
     sample = rows[:: max(len(rows) // CALIBRATION_ROWS, 1)].to(device)
-    likelihood = composition.likelihood
+    expansion = composition.likelihood.expansion
     if start is not None and is_newton:
-        backtrack(composition, sample)
+        backtrack(composition, Batch(sample))
     composition.begin(sample)
     if start is not None and start.noise_variance is not None:
-        likelihood.set_spread(start.noise_variance)
+        expansion.set_spread(start.noise_variance)
     else:
-        likelihood.calibrate(sample, composition.decoder(composition.encode(sample).mean))
+        expansion.calibrate(Batch(sample), composition.decoder(composition.encode(sample).mean))
 
 
 def _choose_init(options: AutoencoderOptions, composition: Composition, best: LinearStart | None) -> str:

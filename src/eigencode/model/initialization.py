@@ -24,7 +24,8 @@ import torch
 from sklearn.utils.extmath import randomized_svd
 from torch import Tensor
 
-from eigencode.model.composition import Composition
+from eigencode.batch import Batch
+from eigencode.model.composition import Composition, selected
 from eigencode.model.objective import Objective
 from eigencode.parts.base import Term
 
@@ -81,18 +82,23 @@ class Spectrum:
         return (self.eigenvalues[:n_components] / (self.total or 1.0)).tolist()
 
 
-def spectrum(rows: Tensor, n_components: int | None, seed: int) -> Spectrum:
+def spectrum(batch: Batch, n_components: int | None, seed: int) -> Spectrum:
     """Principal directions of centred rows of shape (n, d), in float64.
 
     Small problems are solved exactly from the covariance (or, with fewer rows than columns, from the rows' inner
-    products); large ones by randomised SVD (Halko et al., 2011) with its own seed.
+    products); large ones by randomised SVD (Halko et al., 2011) with its own seed. Of rows with gaps a covariance is
+    that of the rows which know both cells; inner products are of columns raised to their observed variance.
     """
+    rows = batch.x
     n_rows, n_features = rows.shape
     if n_features <= min(EXACT_SIZE, max(n_rows, 256)):
-        values, vectors = torch.linalg.eigh(_second_moment(rows))
+        values, vectors = torch.linalg.eigh(_second_moment(rows, batch.observed))
         values, vectors = values.flip(0), vectors.flip(1)
         total = float(values.clamp(min=0).sum())
-    elif n_rows <= EXACT_SIZE:
+        return Spectrum(values.clamp(min=0), _with_positive_peaks(vectors), total)
+    if batch.observed is not None:
+        rows = rows / observed_shares(batch).sqrt().to(rows)
+    if n_rows <= EXACT_SIZE:
         values, left = torch.linalg.eigh(_second_moment(rows.T) * (n_features / n_rows))
         keep = values > values.max().clamp(min=torch.finfo(values.dtype).tiny) * 1e-12
         values, left = values[keep].flip(0), left[:, keep].flip(1)
@@ -152,7 +158,7 @@ class LinearProblem:
 
     Attributes
     ----------
-    rows : Tensor
+    batch : Batch
         Scaled rows, shape (n, d), each times the root of its weight.
     spectrum : Spectrum
         Principal directions of the rows in working units.
@@ -165,7 +171,7 @@ class LinearProblem:
         the decoder's outputs; shape (d,), all 1 for a likelihood that is one.
     """
 
-    rows: Tensor
+    batch: Batch
     spectrum: Spectrum
     composition: Composition
     objective: Objective
@@ -184,8 +190,14 @@ class LinearProblem:
 
     @cached_property
     def covariance(self) -> Tensor:
-        """X'X / n of the scaled rows, shape (d, d), in float64."""
-        return _second_moment(self.rows)
+        """X'X / n of the scaled rows, over the cells that both columns know, shape (d, d), in float64."""
+        return _second_moment(self.batch.x, self.batch.observed)
+
+    @property
+    def mean_squares(self) -> Tensor:
+        """Mean squares of the columns' observed cells, shape (d,), in float64."""
+        found = self.batch.x.square().mean(0, dtype=torch.float64)
+        return found if self.batch.observed is None else found / observed_shares(self.batch)
 
     def of_natural_length(self, start: LinearStart) -> LinearStart:
         """The same map by codes as long as the scaled rows are in the directions kept, unless a length is settled.
@@ -198,10 +210,10 @@ class LinearProblem:
         is_settled = composition.prior is not None or composition.decoder.is_tied or composition.code.width(1) > 1
         if self.is_squared_error or is_settled:
             return start
-        found = _mean_square(self.rows @ start.encoder.T.to(self.rows))
+        found = _mean_square(self.batch.x @ start.encoder.T.to(self.batch.x))
         if found == 0:
             return start
-        wanted = _mean_square(self.rows) * float(self.eigenvalues.sum()) / total
+        wanted = _mean_square(self.batch.x) * float(self.eigenvalues.sum()) / total
         return start.with_codes_times(math.sqrt(wanted / found))
 
     @property
@@ -226,21 +238,30 @@ class LinearProblem:
             noise_variance,
         )
 
-    def denoised(self, gain: float, offset: Tensor, variance: Tensor) -> LinearStart | None:
+    @property
+    def filled_in(self) -> LinearStart | None:
+        """The best map of rank k from rows with 0 in their gaps to whole ones, were the gaps anywhere at random."""
+        shares = observed_shares(self.batch)
+        return self.denoised(shares, torch.zeros_like(shares), shares * (1 - shares) * self.mean_squares)
+
+    def denoised(self, gain: float | Tensor, offset: Tensor, variance: Tensor) -> LinearStart | None:
         r"""The best map of rank k from independently corrupted cells to clean rows, balanced.
 
         With E[x~ | x] = q x + c and residual variances D, and S the rows' covariance, it is the reduced-rank
         regression (Izenman, 1975) on Q = q^2 S + D: A = U' W and B = U, for W = q S Q^-1 and U the leading
-        eigenvectors of W Q W'. Without a limit of rank it is the marginalised denoiser of Chen et al. (2012).
+        eigenvectors of W Q W'. Without a limit of rank it is the marginalised denoiser of Chen et al.
+        (2012). A gain of shape (d,) is one for each column.
         """
-        is_isotropic = gain == 1 and bool((offset == 0).all() and (variance == variance[0]).all())
+        is_plain = not isinstance(gain, Tensor) and gain == 1
+        is_isotropic = is_plain and bool((offset == 0).all() and (variance == variance[0]).all())
         if is_isotropic and self.is_squared_error:
             # Without noise, directions of no variance are not to be divided by.
             return self.shrunk(self.eigenvalues / (self.eigenvalues + variance[0]).clamp(min=TINY))
         if len(self.inward) > EXACT_SIZE:
             return None
         cross = gain * self.inward[:, None] * self.covariance
-        noisy = gain**2 * self.covariance + torch.diag(variance)
+        squared = torch.outer(gain, gain) if isinstance(gain, Tensor) else gain**2
+        noisy = squared * self.covariance + torch.diag(variance)
         # A column that never varies is not to be divided by.
         noisy.diagonal().add_(noisy.diagonal().max() * 1e-12 + TINY)
         regression = torch.linalg.solve(noisy, cross.T).T
@@ -253,11 +274,11 @@ class LinearProblem:
 
 
 def linear_problem(
-    rows: Tensor, spectrum: Spectrum, composition: Composition, objective: Objective, working: tuple[Tensor, Tensor]
+    batch: Batch, spectrum: Spectrum, composition: Composition, objective: Objective, working: tuple[Tensor, Tensor]
 ) -> LinearProblem:
     """The problem in float64, for rows of shape (n, d) and their spectrum in working units."""
     inward, outward = (factors.double() for factors in working)
-    return LinearProblem(rows, spectrum, composition, objective, inward, outward)
+    return LinearProblem(batch, spectrum, composition, objective, inward, outward)
 
 
 def linear_starts(problem: LinearProblem) -> list[LinearStart]:
@@ -273,17 +294,20 @@ def linear_starts(problem: LinearProblem) -> list[LinearStart]:
     if not _is_linear(problem):
         return []
     principal = _principal(problem)
+    filled_in = None if problem.batch.observed is None else problem.filled_in
     found = [start for _, start in _special(_starts_of_terms(problem), problem)]
-    candidates = [principal, *found, *(principal.with_codes_times(factor) for factor in SHORTER_CODES)]
-    return [replace(start, is_optimum=False) for start in candidates if start.fits(composition)]
+    candidates = [filled_in, principal, *found, *(principal.with_codes_times(factor) for factor in SHORTER_CODES)]
+    return [replace(start, is_optimum=False) for start in candidates if start and start.fits(composition)]
 
 
 def linear_start(problem: LinearProblem) -> LinearStart | None:
     """The linear optimum of the whole objective, or None where no closed form is known.
 
     A closed form is known where at most one term of the formula shrinks at all, or weighs directions by itself: two
-    shrinkages do not multiply.
+    shrinkages do not multiply. None is known where cells are missing.
     """
+    if problem.batch.observed is not None:
+        return None
     starts = _starts_of_terms(problem)
     if any(start is None for _, start in starts):
         return None
@@ -316,10 +340,8 @@ def _special(starts: list[tuple[Term, LinearStart | None]], problem: LinearProbl
 
 def _is_linear(problem: LinearProblem) -> bool:
     """Whether linear networks make a linear map of rows to the space of the columns."""
-    composition = problem.composition
-    likelihood, d = composition.likelihood, len(problem.inward)
-    is_placed = not likelihood.in_data_units or likelihood.linear_start(problem) is not None
-    return composition.code.is_identity and likelihood.n_outputs(d) == d and is_placed
+    code, likelihood, d = problem.composition.code, problem.composition.likelihood, len(problem.inward)
+    return code.is_identity and likelihood.n_outputs(d) >= d and likelihood.expansion.has_linear_start
 
 
 def _plain(problem: LinearProblem) -> LinearStart:
@@ -332,7 +354,7 @@ def _principal(problem: LinearProblem) -> LinearStart:
     ones, composition = torch.ones_like(problem.eigenvalues), problem.composition
     if composition.code.width(1) == 1:
         return _plain(problem)
-    noise = composition.likelihood.working_variance
+    noise = composition.likelihood.expansion.variance
     if noise is None:
         left = problem.spectrum.total - float(problem.eigenvalues.sum())
         noise = max(left, 0.0) / len(problem.inward)
@@ -363,21 +385,21 @@ def set_linear(composition: Composition, start: LinearStart) -> None:
         encoder.bias[k:] = composition.code.outputs_of_variance(spread).to(encoder.bias)
     bias = composition.decoder.output_bias
     if bias is not None and not composition.likelihood.in_data_units:
-        bias.zero_()  # the rows are centred
+        bias[: len(start.decoder)] = 0  # the rows are centred
     if decoder is not None:  # tied ones follow by themselves
         decoder.weight.zero_()
-        decoder.weight[:, :n_known] = start.decoder.to(decoder.weight)
+        decoder.weight[: len(start.decoder), :n_known] = start.decoder.to(decoder.weight)
 
 
 @torch.no_grad()
-def backtrack(composition: Composition, rows: Tensor) -> None:
+def backtrack(composition: Composition, batch: Batch) -> None:
     """Take as much of the step from the best constant to the linear start as explains the rows best.
 
     A Newton step is as long as the expansion says, which may be far beyond where the expansion holds. The decoder's
     bias is the best one beside each step.
     """
     likelihood, bias = composition.likelihood, composition.decoder.output_bias
-    target = likelihood.target(rows)
+    target = likelihood.target(batch.x, batch.observed)
     decoder, encoder = composition.decoder.affine, composition.encoder.affine
     # Tied maps have one matrix, and so take the root of the step twice.
     affine, power = (encoder, 0.5) if decoder is None else (decoder, 1.0)
@@ -387,13 +409,14 @@ def backtrack(composition: Composition, rows: Tensor) -> None:
 
     def worth(share: float) -> float:
         affine.weight.copy_(share**power * step)
-        output = composition.decoder(composition.encode(rows).mean)
-        best = likelihood.intercept(rows, output - bias)
-        if best is not None:
+        output = composition.decoder(composition.encode(batch.x, batch.observed).mean)
+        best = likelihood.expansion.intercept(batch, output - bias, bias)
+        if best is not bias:
             output = output - bias + best
             bias.copy_(best)
-        likelihood.calibrate(rows, output)
-        found = float(likelihood(output).log_prob(target).sum(1, dtype=torch.float64).mean())
+        likelihood.expansion.calibrate(batch, output)
+        cells = selected(likelihood(output).log_prob(target), batch.observed)
+        found = float(cells.sum(1, dtype=torch.float64).mean())
         return found if math.isfinite(found) else -math.inf
 
     shares = STEPS if decoder is None else (*STEPS, 0.0)
@@ -405,14 +428,26 @@ def _mean_square(rows: Tensor) -> float:
     return float(rows.square().sum(1, dtype=torch.float64).mean())
 
 
-def _second_moment(rows: Tensor, chunk: int = 16_384) -> Tensor:
-    """X'X / n in float64; large products in the rows' own precision, summed over chunks in float64."""
+def observed_shares(batch: Batch) -> Tensor:
+    """Share of each column's cells that is observed, shape (d,), in float64; of none, as if one was."""
+    assert batch.observed is not None
+    return batch.observed.sum(0).clamp(min=1).double() / len(batch)
+
+
+def _second_moment(rows: Tensor, observed: Tensor | None = None, chunk: int = 16_384) -> Tensor:
+    """X'X / n in float64; large products in the rows' own precision, summed over chunks in float64.
+
+    Where some cells are missing, n is for each two columns the number of rows that know both.
+    """
     n_rows, n_features = rows.shape
     moment = torch.zeros(n_features, n_features, dtype=torch.float64)
     for part in rows.split(chunk):
         wide = part.double() if n_rows * n_features**2 < EXACT_PRODUCTS else part
         moment += wide.T @ wide
-    return moment / rows.shape[0]
+    if observed is None:
+        return moment / n_rows
+    counts = sum(part.float().T @ part.float() for part in observed.split(chunk))
+    return moment / counts.double().clamp(min=1)
 
 
 def _with_positive_peaks(vectors: Tensor) -> Tensor:

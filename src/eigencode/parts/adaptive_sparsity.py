@@ -83,7 +83,7 @@ class TargetActivity(Term):
 
     def first_state(self, x: Tensor, composition: Composition) -> Mapping[str, Tensor]:
         """What all the rows' variance is worth, in nats, and how long the rows are."""
-        variance = composition.likelihood.working_variance
+        variance = composition.likelihood.expansion.variance
         worth = 0.5 * x.shape[1] if variance is None else x.square().sum(1).mean() / (2 * variance)
         return {"stake": torch.as_tensor(worth), "length": x.norm(dim=1).mean()}
 

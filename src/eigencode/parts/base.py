@@ -99,6 +99,7 @@ CLAIMS: Mapping[str, Any] = {
     "is_identity": False,
     "ignores_idle_components": False,
     "sees_draws": True,
+    "expansion_type": None,
 }
 """What a class may declare of the methods below, and what holds where nothing is declared."""
 

@@ -40,7 +40,7 @@ class Corruption(Term):
 
     def linear_start(self, problem: LinearProblem) -> LinearStart | None:
         """The best linear denoiser of its rank, where the corruption's moments are known."""
-        variance = problem.rows.square().mean(0, dtype=torch.float64)
+        variance = problem.mean_squares
         moments = self.cell_moments(variance)
         return None if moments is None else problem.denoised(*moments)
 

@@ -150,7 +150,7 @@ class StandardNormalPrior(Prior):
         if composition.code.width(1) == 1:
             return None
         beta, eigenvalues = problem.objective.beta, problem.eigenvalues
-        noise = composition.likelihood.working_variance
+        noise = composition.likelihood.expansion.variance
         if noise is None:
             noise = _learned_noise(problem, beta)
         threshold = max(beta * noise, 1e-12)

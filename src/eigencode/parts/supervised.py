@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from eigencode.batch import Batch
 from eigencode.parts.base import Sizes
 from eigencode.parts.distributions import Distribution
 from eigencode.parts.likelihoods.base import Likelihood
+from eigencode.parts.likelihoods.expansion import Expansion
 from eigencode.parts.networks.base import Network
 from eigencode.parts.networks.chains import Within
 from eigencode.parts.penalties.base import Penalty
@@ -58,6 +60,25 @@ class FirstColumns(Within):
         return self.network(x[..., : self.n_columns])
 
 
+class LastColumnsExpansion(Expansion):
+    """Of a likelihood of the last columns: a map of all columns to labels is no linear autoencoder."""
+
+    has_linear_start = False
+    likelihood: LastColumns
+
+    def constant(self, batch: Batch) -> Tensor:
+        """The decoder's best output that ignores the code."""
+        return self.likelihood.likelihood.expansion.constant(self._last(batch))
+
+    def calibrate(self, batch: Batch, output: Tensor) -> None:
+        """Set the likelihood's own parameters to their best for outputs of scaled rows."""
+        self.likelihood.likelihood.expansion.calibrate(self._last(batch), output)
+
+    def _last(self, batch: Batch) -> Batch:
+        last = (..., slice(-self.likelihood.n_columns, None))
+        return Batch(batch.x[last], None if batch.observed is None else batch.observed[last], batch.weight)
+
+
 class LastColumns(Likelihood):
     """A likelihood of the last columns only: p(y|z), where the row is (x, y).
 
@@ -76,6 +97,8 @@ class LastColumns(Likelihood):
     >>> part.target(torch.tensor([[1.0, 2.0, 3.0]]))
     tensor([[3.]])
     """
+
+    expansion_type = LastColumnsExpansion
 
     def __init__(self, likelihood: Likelihood, n_columns: int) -> None:
         super().__init__()
@@ -108,14 +131,6 @@ class LastColumns(Likelihood):
     def scaled_mean(self, p: Distribution) -> Tensor:
         """The mean of a distribution in the model's units, shape (n, n_columns)."""
         return self.likelihood.scaled_mean(p)
-
-    def calibrate(self, x: Tensor, output: Tensor) -> None:
-        """Set the likelihood's own parameters to their best for outputs of scaled rows."""
-        self.likelihood.calibrate(x[..., -self.n_columns :], output)
-
-    def constant(self, x: Tensor) -> Tensor:
-        """The decoder's best output that ignores the code."""
-        return self.likelihood.constant(x[..., -self.n_columns :])
 
     def forward(self, output: Tensor) -> Distribution:
         """The distribution of the last columns."""

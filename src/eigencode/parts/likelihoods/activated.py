@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from eigencode.parts.base import Sizes
 from eigencode.parts.distributions import Gaussian
 from eigencode.parts.likelihoods.base import Likelihood
+from eigencode.parts.likelihoods.closed_forms import ActivatedExpansion
 from eigencode.parts.networks.base import activation_module
-
-FARTHEST = 8.0
-"""Where bounded activations have come to their ends, but for a thousandth."""
 
 
 class ActivatedLikelihood(Likelihood):
@@ -39,6 +36,7 @@ class ActivatedLikelihood(Likelihood):
     """
 
     in_data_units = True
+    expansion_type = ActivatedExpansion
 
     def __init__(self, activation: str | nn.Module = "relu") -> None:
         super().__init__()
@@ -48,16 +46,6 @@ class ActivatedLikelihood(Likelihood):
         """Make the nonlinearity."""
         super().setup(sizes)
         self.nonlinearity = activation_module(self.activation)
-
-    def constant(self, x: Tensor) -> Tensor:
-        """Where the activation takes the columns' means, by bisection: activations rise."""
-        mean = self.target(x).mean(0)
-        low, high = torch.full_like(mean, -FARTHEST), torch.maximum(mean, mean.new_tensor(FARTHEST))
-        for _ in range(60):
-            middle = (low + high) / 2
-            is_below = self.nonlinearity(middle) < mean
-            low, high = torch.where(is_below, middle, low), torch.where(is_below, high, middle)
-        return (low + high) / 2
 
     def forward(self, output: Tensor) -> Gaussian:
         """A normal around each activated cell of the output."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
 from numbers import Real
 from typing import Any, ClassVar, Self
 
@@ -14,12 +13,10 @@ from torch import Tensor, nn
 from eigencode.errors import OptionError, did_you_mean
 from eigencode.parts.base import Sizes, Term, Units
 from eigencode.parts.distributions import Distribution
+from eigencode.parts.likelihoods.expansion import Expansion, FittedExpansion
 
 FILLS = {"real": 0.0, "unit interval": 0.5, "counts": 0.0}
 """A number within each support, for cells that are hidden."""
-
-SETTLING_CELLS = 2**20
-"""Cells that settle a number found by iteration, in less than a second."""
 
 
 class Likelihood(Term):
@@ -34,9 +31,6 @@ class Likelihood(Term):
         Which values it can be asked about: 'real', 'unit interval' (from 0 to 1) or 'counts' (0, 1, 2, ...). Counts in
         the data's units are scaled, and seen by the encoder, by log(x + 1/2), so that a linear encoder can say what a
         linear decoder of log-means needs to know.
-    lets_outliers_go : bool
-        True where the pull of a residual grows no further with its size. A model may then start at the principal
-        directions of rows without their outliers.
 
     Examples
     --------
@@ -66,7 +60,8 @@ class Likelihood(Term):
 
     in_data_units: bool = False
     support: ClassVar[str] = "real"
-    lets_outliers_go: bool = False
+    expansion_type: ClassVar[type[Expansion] | None] = None
+    """What is known of the likelihood in closed form; None has it fitted."""
 
     center: Tensor
     divisor: Tensor
@@ -120,34 +115,19 @@ class Likelihood(Term):
         """The mean of a distribution in the model's units, shape (..., d)."""
         return self.units.scaled(p.mean) if self.in_data_units else p.mean
 
-    def calibrate(self, x: Tensor, output: Tensor) -> None:
-        """Set parameters of its own, such as a variance, to their best for the start's outputs of scaled rows."""
-
-    def set_spread(self, spread: float) -> None:
-        """Take a variance that a closed form has settled; nothing where there is none to learn."""
-
-    def constant(self, x: Tensor) -> Tensor:
-        """The decoder's best output that ignores the code, shape (n_outputs,): where its bias starts."""
-        return x.mean(0)
-
-    def intercept(self, x: Tensor, output: Tensor) -> Tensor | None:
-        """The best bias beside outputs that have none, shape (n_outputs,); None where the bias is to stay."""
-        return None
-
-    def working_units(self, x: Tensor) -> Sequence[tuple[Tensor, Tensor]]:
-        """Factors from centred scaled columns to working responses, and from these to outputs, each of shape (d,).
-
-        In working units the expansion of -log p(x|z) at the best constant is a squared error; both are 1 where it is
-        one anyway. For scaled rows of shape (n, d). Where there are several such pairs, the one that explains the rows
-        best is taken.
-        """
-        ones = torch.ones(x.shape[1], dtype=torch.float64)
-        return [(ones, ones)]
+    @property
+    def expansion(self) -> Expansion:
+        """What a start asks of the likelihood."""
+        return (self.expansion_type or FittedExpansion)(self)
 
     @property
-    def working_variance(self) -> float | None:
-        """Variance of the squared error in working units: 1 for an expansion. None where it is learned."""
-        return 1.0
+    def reweights(self) -> bool:  # type: ignore[override]
+        """Whether it changes what the other terms' shrinkage would have to be."""
+        return self.expansion.reweights
+
+    def shrinkage(self, eigenvalues: Tensor) -> Tensor | None:
+        """All of every direction of the working columns, where that is the linear optimum."""
+        return torch.ones_like(eigenvalues) if self.expansion.is_exact else None
 
     @abstractmethod
     def forward(self, output: Tensor) -> Distribution:
@@ -167,19 +147,10 @@ class SpreadLikelihood(Likelihood):
     floor: ClassVar[float]
     """Below this a learned spread never falls; a nat or two is lost on columns that are rebuilt so well."""
 
-    @abstractmethod
-    def best_spread(self, x: Tensor, output: Tensor) -> Tensor:
-        """The spread that makes rows of shape (n, d) likeliest given the decoder's outputs, shape (1,) or (d,)."""
-
     @property
     def spread(self) -> float | str:
         """What the constructor was given."""
         return getattr(self, self.spread_name)
-
-    @property
-    def reweights(self) -> bool:  # type: ignore[override]
-        """A learned spread is settled by clean rows and whole codes, which is its optimum only without noise."""
-        return self.is_learned
 
     @property
     def is_learned(self) -> bool:
@@ -204,25 +175,3 @@ class SpreadLikelihood(Likelihood):
     def current_spread(self, like: Tensor) -> Tensor:
         """The spread as a tensor that broadcasts over rows, of the type of another tensor."""
         return self.floor + self.log_excess.exp() if self.is_learned else like.new_tensor(self.spread)
-
-    @torch.no_grad()
-    def calibrate(self, x: Tensor, output: Tensor) -> None:
-        """Set a learned spread to its best for the start's outputs."""
-        if self.is_learned:
-            excess = self.best_spread(self.target(x), output) - self.floor
-            self.log_excess.copy_(excess.clamp(min=self.floor).log())
-
-    @torch.no_grad()
-    def set_spread(self, spread: float) -> None:
-        """Set a learned spread."""
-        if self.is_learned:
-            self.log_excess.fill_(math.log(max(spread - self.floor, self.floor)))
-
-    def pooled(self, cells: Tensor) -> Tensor:
-        """The mean of cells of shape (n, d) over whatever shares one spread, shape (1,) or (d,)."""
-        return cells.mean(0) if self.spread == "per_feature" else cells.mean().reshape(1)
-
-
-def evenly_sampled(rows: Tensor, n_cells: int = SETTLING_CELLS) -> Tensor:
-    """Rows enough to settle a number, taken evenly."""
-    return rows[:: max(rows.numel() // n_cells, 1)]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from eigencode.parts.distributions import Distribution
 from eigencode.parts.likelihoods.base import Likelihood
-from eigencode.parts.likelihoods.discrete import SMALLEST_MEAN
+from eigencode.parts.likelihoods.closed_forms import CategoricalExpansion
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,7 @@ class CategoricalLikelihood(Likelihood):
     in_data_units = True
     support = "unit interval"
 
-    def constant(self, x: Tensor) -> Tensor:
-        """The logarithms of the classes' shares."""
-        return self.target(x).mean(0).clamp(min=SMALLEST_MEAN).log()
+    expansion_type = CategoricalExpansion
 
     def _rounded(self, x: Tensor) -> Tensor:
         """As they are: a term linear in x needs no exact ones."""

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
 from numbers import Real
 
-import torch
 from torch import Tensor
 
 from eigencode.errors import OptionError
 from eigencode.parts.base import Sizes
 from eigencode.parts.distributions import DiagonalGaussian, Gaussian, Laplace, StudentT
-from eigencode.parts.likelihoods.base import SpreadLikelihood, evenly_sampled
+from eigencode.parts.likelihoods.base import SpreadLikelihood
+from eigencode.parts.likelihoods.closed_forms import GaussianExpansion, LaplaceExpansion, StudentTExpansion
 
 
 class GaussianLikelihood(SpreadLikelihood):
@@ -41,6 +40,7 @@ class GaussianLikelihood(SpreadLikelihood):
 
     spread_name = "variance"
     floor = 1e-6
+    expansion_type = GaussianExpansion
 
     def __init__(self, variance: float | str = 0.5) -> None:
         super().__init__()
@@ -51,27 +51,6 @@ class GaussianLikelihood(SpreadLikelihood):
         if isinstance(self.variance, str):
             return DiagonalGaussian(output, self.current_spread(output))
         return Gaussian(output, self.variance)
-
-    def best_spread(self, x: Tensor, output: Tensor) -> Tensor:
-        """The mean squared residual."""
-        return self.pooled((x - output).square())
-
-    def working_units(self, x: Tensor) -> Sequence[tuple[Tensor, Tensor]]:
-        """Columns by their own spread where each has a variance to learn, which the best constant leaves at that."""
-        if self.variance != "per_feature":
-            return super().working_units(x)
-        spread = x.double().std(0, correction=0)
-        spread = spread.where(spread > 0, 1.0)
-        return [(1 / spread, spread)]
-
-    @property
-    def working_variance(self) -> float | None:
-        """v, where it is fixed."""
-        return None if self.variance == "learned" else 1.0 if isinstance(self.variance, str) else float(self.variance)
-
-    def shrinkage(self, eigenvalues: Tensor) -> Tensor:
-        """All of every direction, whatever the variance."""
-        return torch.ones_like(eigenvalues)
 
 
 class LaplaceLikelihood(SpreadLikelihood):
@@ -97,7 +76,7 @@ class LaplaceLikelihood(SpreadLikelihood):
 
     spread_name = "scale"
     floor = 1e-3
-    lets_outliers_go = True
+    expansion_type = LaplaceExpansion
 
     def __init__(self, scale: float | str = 1.0) -> None:
         super().__init__()
@@ -106,14 +85,6 @@ class LaplaceLikelihood(SpreadLikelihood):
     def forward(self, output: Tensor) -> Laplace:
         """A Laplace density around each cell of the output."""
         return Laplace(output, self.current_spread(output))
-
-    def best_spread(self, x: Tensor, output: Tensor) -> Tensor:
-        """The mean absolute residual."""
-        return self.pooled((x - output).abs())
-
-    def constant(self, x: Tensor) -> Tensor:
-        """The columns' medians."""
-        return x.median(0).values
 
 
 class StudentTLikelihood(SpreadLikelihood):
@@ -143,7 +114,7 @@ class StudentTLikelihood(SpreadLikelihood):
 
     spread_name = "scale"
     floor = 1e-3
-    lets_outliers_go = True
+    expansion_type = StudentTExpansion
 
     def __init__(self, degrees: float = 4.0, scale: float | str = "learned") -> None:
         super().__init__()
@@ -163,34 +134,3 @@ class StudentTLikelihood(SpreadLikelihood):
     def forward(self, output: Tensor) -> StudentT:
         """A Student's t around each cell of the output."""
         return StudentT(output, self.current_spread(output), self.degrees)
-
-    def best_spread(self, x: Tensor, output: Tensor) -> Tensor:
-        """The likeliest scale, by reweighting."""
-        *_, (_, scale) = self._reweighted(evenly_sampled(x), evenly_sampled(output), moving=False)
-        return scale
-
-    def constant(self, x: Tensor) -> Tensor:
-        """The likeliest locations, together with the scale where that is learned, by reweighting from the medians."""
-        rows = evenly_sampled(x)
-        *_, (location, _) = self._reweighted(rows, rows.median(0).values, moving=True)
-        return location
-
-    def _reweighted(self, x: Tensor, location: Tensor, moving: bool) -> Iterator[tuple[Tensor, Tensor]]:
-        """Expectation-maximisation with the normal's hidden variances (Kent, Tyler & Vardi, 1994), until it rests."""
-        nu, scale = self.degrees, x.new_ones(1)
-        if self.is_learned:
-            scale = self.pooled((x - location).abs()).clamp(min=self.floor)
-        else:
-            scale = scale * float(self.spread)
-        for _ in range(200):
-            before = location, scale
-            weight = (nu + 1) / (nu + ((x - location) / scale).square())
-            if moving:
-                location = (weight * x).sum(0) / weight.sum(0)
-            if self.is_learned:
-                square = self.pooled(weight * (x - location).square()) / self.pooled(weight)
-                scale = square.sqrt().clamp(min=self.floor)
-            yield location, scale
-            moves = (((new - old) / scale).abs().max() for new, old in zip((location, scale), before, strict=True))
-            if max(moves) < 8 * torch.finfo(x.dtype).eps:
-                break

@@ -224,7 +224,7 @@ class OptimalCode(Network):
         sparse = tuple(term for term in (prior, code) if isinstance(term, Proximal))
         is_linear = isinstance(code, TopK) or (type(code) is Point and code.activation in (None, "identity"))
         is_paid_for = bool(sparse) and (prior is None or prior in sparse)
-        variance = likelihood.working_variance if isinstance(likelihood, GaussianLikelihood) else None
+        variance = likelihood.expansion.variance if isinstance(likelihood, GaussianLikelihood) else None
         if not (isinstance(decoder, Dictionary) and is_linear and is_paid_for) or variance is None:
             raise OptionError(
                 "The optimal code is known for a Dictionary, a Gaussian likelihood of fixed variance, and a Laplace "

@@ -140,7 +140,7 @@ class Contractive(Penalty):
     def linear_start(self, problem: LinearProblem) -> LinearStart | None:
         """Keep (1 - lambda / 2l)+ of each direction in tied maps; others have no optimum."""
         composition = problem.composition
-        variance = composition.likelihood.working_variance
+        variance = composition.likelihood.expansion.variance
         if not composition.decoder.is_tied or variance is None or not problem.is_squared_error:
             return None
         # In units of the squared error, which weighs 1 / (2 variance), lambda / 2 is the weight times the variance.

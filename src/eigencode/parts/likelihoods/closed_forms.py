@@ -1,0 +1,300 @@
+"""What is known in closed form, or nearly, of the likelihoods here: best constants, spreads, working units."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+
+from eigencode.batch import Batch
+from eigencode.parts.distributions import NegativeBinomial
+from eigencode.parts.likelihoods.expansion import SMALLEST_MEAN, Expansion, FittedExpansion
+from eigencode.parts.likelihoods.observed import (
+    SETTLING_CELLS,
+    evenly_sampled,
+    mean,
+    median,
+    overall_mean,
+    stride,
+    variance,
+)
+
+if TYPE_CHECKING:
+    from eigencode.parts.likelihoods.activated import ActivatedLikelihood
+    from eigencode.parts.likelihoods.base import SpreadLikelihood
+    from eigencode.parts.likelihoods.continuous import GaussianLikelihood, StudentTLikelihood
+
+INTERCEPT_STEPS = 8
+"""Newton's steps to a bias, from the best one without a code."""
+
+SMALLEST_CURVATURE = 0.5
+"""Share of the largest curvature that every column has at least: steps along flat ones would leave the expansion.
+
+At 1 the expansion of a Bernoulli would bound it from above (Boehning & Lindsay, 1988), and no step be too long.
+"""
+
+FARTHEST = 8.0
+"""Where bounded activations have come to their ends, but for a thousandth."""
+
+
+class SpreadExpansion(Expansion):
+    """Of a likelihood with one more number, which may be learned, for how far cells spread around the output."""
+
+    likelihood: SpreadLikelihood
+
+    @property
+    def reweights(self) -> bool:  # type: ignore[override]
+        """A learned spread does."""
+        return self.likelihood.is_learned
+
+    @abstractmethod
+    def best_spread(self, target: Batch, output: Tensor) -> Tensor:
+        """The spread that makes rows in the distribution's units likeliest, shape (1,) or (d,)."""
+
+    @torch.no_grad()
+    def calibrate(self, batch: Batch, output: Tensor) -> None:
+        """Set a learned spread to its best for the start's outputs; of a column without observed cells it is 1."""
+        part = self.likelihood
+        if not part.is_learned:
+            return
+        spread = self.best_spread(self.target(batch), output)
+        if batch.observed is not None:
+            spread = spread.where(self.pooled(batch.observed.to(spread), None) > 0, 1.0)
+        part.log_excess.copy_((spread - part.floor).clamp(min=part.floor).log())
+
+    @torch.no_grad()
+    def set_spread(self, spread: float) -> None:
+        """Set a learned spread."""
+        part = self.likelihood
+        if part.is_learned:
+            part.log_excess.fill_(math.log(max(spread - part.floor, part.floor)))
+
+    def pooled(self, cells: Tensor, observed: Tensor | None) -> Tensor:
+        """The mean of cells of shape (n, d) over whatever shares one spread, shape (1,) or (d,)."""
+        if self.likelihood.spread == "per_feature":
+            return mean(cells, observed)
+        return overall_mean(cells, observed).reshape(1)
+
+
+class GaussianExpansion(SpreadExpansion):
+    """The squared error itself."""
+
+    is_exact = True
+    likelihood: GaussianLikelihood
+
+    def best_spread(self, target: Batch, output: Tensor) -> Tensor:
+        """The mean squared residual."""
+        return self.pooled((target.x - output).square(), target.observed)
+
+    def working_units(self, batch: Batch) -> Sequence[tuple[Tensor, Tensor]]:
+        """Columns by their own spread where each has a variance to learn, which the best constant leaves at that."""
+        if self.likelihood.variance != "per_feature":
+            return super().working_units(batch)
+        spread = variance(batch.x.double(), batch.observed).sqrt()
+        spread = spread.where(spread > 0, 1.0)
+        return [(1 / spread, spread)]
+
+    @property
+    def variance(self) -> float | None:
+        """v, where it is fixed."""
+        given = self.likelihood.variance
+        return None if given == "learned" else 1.0 if isinstance(given, str) else float(given)
+
+
+class LaplaceExpansion(SpreadExpansion):
+    """Medians and absolute residuals."""
+
+    is_robust = True
+
+    def best_spread(self, target: Batch, output: Tensor) -> Tensor:
+        """The mean absolute residual."""
+        return self.pooled((target.x - output).abs(), target.observed)
+
+    def constant(self, batch: Batch) -> Tensor:
+        """The columns' medians."""
+        return median(batch.x, batch.observed)
+
+
+class StudentTExpansion(SpreadExpansion):
+    """Expectation-maximisation, with the normal's hidden variances (Kent, Tyler & Vardi, 1994)."""
+
+    is_robust = True
+    likelihood: StudentTLikelihood
+
+    def best_spread(self, target: Batch, output: Tensor) -> Tensor:
+        """The likeliest scale, by reweighting."""
+        *_, (_, scale) = self._reweighted(evenly_sampled(target), output[:: stride(target)], moving=False)
+        return scale
+
+    def constant(self, batch: Batch) -> Tensor:
+        """The likeliest locations, together with the scale where that is learned, by reweighting from the medians."""
+        rows = evenly_sampled(batch)
+        *_, (location, _) = self._reweighted(rows, median(rows.x, rows.observed), moving=True)
+        return location
+
+    def _reweighted(self, batch: Batch, location: Tensor, moving: bool) -> Iterator[tuple[Tensor, Tensor]]:
+        """Steps until they rest."""
+        part, x, observed = self.likelihood, batch.x, batch.observed
+        nu, scale = part.degrees, x.new_ones(1)
+        if part.is_learned:
+            scale = self.pooled((x - location).abs(), observed).clamp(min=part.floor)
+        else:
+            scale = scale * float(part.spread)
+        for _ in range(200):
+            before = location, scale
+            weight = (nu + 1) / (nu + ((x - location) / scale).square())
+            if observed is not None:
+                weight = weight.where(observed, 0.0)
+            if moving:
+                location = (weight * x).sum(0) / _not_none(weight.sum(0))
+            if part.is_learned:
+                square = self.pooled(weight * (x - location).square(), observed)
+                square = square / _not_none(self.pooled(weight, observed))
+                scale = square.sqrt().clamp(min=part.floor)
+            yield location, scale
+            moves = (((new - old) / scale).abs().max() for new, old in zip((location, scale), before, strict=True))
+            if max(moves) < 8 * torch.finfo(x.dtype).eps:
+                break
+
+
+class BernoulliExpansion(Expansion):
+    """Logits."""
+
+    is_exact = True
+
+    def constant(self, batch: Batch) -> Tensor:
+        """The logits of the columns' means."""
+        return self._mean(batch).logit()
+
+    def _mean(self, batch: Batch) -> Tensor:
+        return mean(self.target(batch).x, batch.observed).clamp(SMALLEST_MEAN, 1 - SMALLEST_MEAN)
+
+    def intercept(self, batch: Batch, output: Tensor, bias: Tensor) -> Tensor:
+        """The logits beside these outputs that give each column its mean, by Newton's steps."""
+        wanted = self._mean(batch)
+        bias = wanted.logit()
+        for _ in range(INTERCEPT_STEPS):
+            p = (output + bias).sigmoid()
+            curvature = mean(p * (1 - p), batch.observed).clamp(min=SMALLEST_MEAN)
+            bias = bias + ((wanted - mean(p, batch.observed)) / curvature).clamp(-1, 1)
+        return bias
+
+    def working_units(self, batch: Batch) -> Sequence[tuple[Tensor, Tensor]]:
+        """A column's curvature in its logit is p (1 - p)."""
+        p = mean(self.likelihood.target(batch.x.double()), batch.observed)
+        return [_newton(self.likelihood.divisor, p * (1 - p), torch.ones_like(p))]
+
+
+class CountExpansion(Expansion):
+    """Logarithms of means."""
+
+    is_exact = True
+    is_overdispersed: ClassVar[bool] = False
+    """Whether the variance may exceed the mean."""
+
+    def constant(self, batch: Batch) -> Tensor:
+        """The logarithms of the columns' means, which are best for both kinds of counts."""
+        return self._mean(batch).log()
+
+    def _mean(self, batch: Batch) -> Tensor:
+        return mean(self.target(batch).x, batch.observed).clamp(min=SMALLEST_MEAN)
+
+    def intercept(self, batch: Batch, output: Tensor, bias: Tensor) -> Tensor:
+        """The logarithms beside these outputs that give each column its mean."""
+        wanted = self._mean(batch).log()
+        if batch.observed is None:
+            return wanted - output.logsumexp(0) + math.log(len(output))
+        count = batch.observed.sum(0)
+        found = wanted - output.where(batch.observed, -torch.inf).logsumexp(0) + count.log()
+        return found.where(count > 0, wanted)
+
+    def working_units(self, batch: Batch) -> Sequence[tuple[Tensor, Tensor]]:
+        """A column's curvature in its log mean m is m / (1 + a m), a the dispersion that the rows show.
+
+        Scaled logarithms are responses as they are, with that curvature as the columns' weight or without weights;
+        of scaled counts themselves there is one Newton step.
+        """
+        part, observed = self.likelihood, batch.observed
+        counts = part.target(batch.x.double())
+        m = mean(counts, observed).clamp(min=SMALLEST_MEAN)
+        excess = (variance(counts, observed) - m).clamp(min=0) / m.square()
+        inflation = 1 + self.is_overdispersed * excess * m
+        if part.logarithmic is None:
+            return [_newton(part.divisor, m / inflation, 1 / inflation)]
+        root = (m / inflation).sqrt()
+        return [(part.divisor * root, 1 / root), (part.divisor, torch.ones_like(root))]
+
+
+class NegativeBinomialExpansion(CountExpansion, SpreadExpansion):
+    """Counts with a dispersion."""
+
+    is_overdispersed = True
+
+    def best_spread(self, target: Batch, output: Tensor) -> Tensor:
+        """The likeliest dispersion, by golden sections of its logarithm."""
+        # Each trial takes two log-gammas a cell, so that fewer cells than usual have to do: training goes on from here.
+        few = SETTLING_CELLS // 4
+        rows, outputs = evenly_sampled(target, few), output[:: stride(target, few)]
+        counts, log_mean = rows.x.double(), self.likelihood(outputs).log_mean.double()
+        width = counts.shape[1] if self.likelihood.spread == "per_feature" else 1
+
+        def worth(log_dispersion: Tensor) -> Tensor:
+            return self.pooled(NegativeBinomial(log_mean, log_dispersion.exp()).log_prob(counts), rows.observed)
+
+        low, high = (counts.new_full((width,), bound).log() for bound in (self.likelihood.floor, 1e3))
+        return _golden_section(worth, low, high).exp().to(output.dtype)
+
+
+class CategoricalExpansion(FittedExpansion):
+    """Shares of classes."""
+
+    def constant(self, batch: Batch) -> Tensor:
+        """The logarithms of the classes' shares."""
+        return mean(self.target(batch).x, batch.observed).clamp(min=SMALLEST_MEAN).log()
+
+
+class ActivatedExpansion(Expansion):
+    """Of outputs that an activation bends: the codes of a stack's layers, which start as they are made."""
+
+    has_linear_start = False
+    likelihood: ActivatedLikelihood
+
+    def constant(self, batch: Batch) -> Tensor:
+        """Where the activation takes the columns' means, by bisection: activations rise."""
+        wanted = mean(self.target(batch).x, batch.observed)
+        low, high = torch.full_like(wanted, -FARTHEST), torch.maximum(wanted, wanted.new_tensor(FARTHEST))
+        for _ in range(60):
+            middle = (low + high) / 2
+            is_below = self.likelihood.nonlinearity(middle) < wanted
+            low, high = torch.where(is_below, middle, low), torch.where(is_below, high, middle)
+        return (low + high) / 2
+
+
+def _not_none(total: Tensor) -> Tensor:
+    """Sums of weights by which one may divide where nothing was observed."""
+    return total.clamp(min=torch.finfo(total.dtype).tiny)
+
+
+def _newton(divisor: Tensor, curvature: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+    """Working units of outputs with a curvature, and a gradient of slope times the residual in the data's units."""
+    root = curvature.clamp(min=SMALLEST_CURVATURE * curvature.max().clamp(min=1e-12)).sqrt()
+    return divisor * slope / root, 1 / root
+
+
+def _golden_section(worth: Callable[[Tensor], Tensor], low: Tensor, high: Tensor, n_steps: int = 28) -> Tensor:
+    """Where each of several functions is largest between two bounds, for functions that only rise and then fall."""
+    share = (5**0.5 - 1) / 2
+    left, right = high - share * (high - low), low + share * (high - low)
+    at_left, at_right = worth(left), worth(right)
+    for _ in range(n_steps):
+        leftward = at_left > at_right
+        low, high = torch.where(leftward, low, left), torch.where(leftward, right, high)
+        new = torch.where(leftward, high - share * (high - low), low + share * (high - low))
+        at_new = worth(new)
+        left, right = torch.where(leftward, new, right), torch.where(leftward, left, new)
+        at_left, at_right = torch.where(leftward, at_new, at_right), torch.where(leftward, at_left, at_new)
+    return (low + high) / 2
