@@ -172,8 +172,7 @@ def two_kinds(monkeypatch):
         "rough": dataclasses.dataclass(Rough),
         "smooth": dataclasses.dataclass(Smooth),
     }
-    for name in kinds:
-        monkeypatch.setitem(flags.OWN_KNOBS, name, name)
+    monkeypatch.setattr(flags, "own_knobs", lambda kind: kind)
     monkeypatch.setattr(flags, "KINDS", {name: name for name in kinds})
     monkeypatch.setattr(flags, "FLAGS", flags.flags_of(kinds))
     return flags.FLAGS

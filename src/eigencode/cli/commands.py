@@ -14,7 +14,7 @@ from typing import Annotated
 from cyclopts import CycloptsError, Parameter, validators
 
 from eigencode import progress
-from eigencode.cli import pictures, steps, sweeps
+from eigencode.cli import flags, pictures, steps, sweeps
 from eigencode.cli.app import command
 from eigencode.cli.descriptions import (
     description,
@@ -25,7 +25,8 @@ from eigencode.cli.descriptions import (
     print_json,
     summary,
 )
-from eigencode.cli.flags import FILES, KNOBS, NONE_GIVEN, PATHS, PLAIN, STREAM, Flags, Kind, options_given
+from eigencode.cli.flags import FILES, KNOBS, NONE_GIVEN, PATHS, PLAIN, STREAM, options_given
+from eigencode.cli.own_parts import OWN, Parts
 from eigencode.cli.pictures import RowsOutput
 from eigencode.cli.tables import (
     ALL,
@@ -100,9 +101,10 @@ def fit(
     output: ModelOutput,
     chosen: Chosen = ALL,
     as_json: AsJson = False,
+    parts: Parts = (),
     quiet: Quiet = False,
-    kind: Kind = PLAIN,
-    flags: Annotated[Flags, Parameter(name="*")] = NONE_GIVEN,
+    kind: flags.Kind = PLAIN,
+    given: Annotated[flags.Flags, Parameter(name="*")] = NONE_GIVEN,
     density: WithDensity = False,
 ) -> None:
     """Fit an autoencoder to the rows of a table.
@@ -110,7 +112,7 @@ def fit(
     Ctrl-C ends the training early: what was learned so far is saved, and the exit code is 130.
     """
     steps.hush(quiet)
-    options = options_given(kind, flags)
+    options = options_given(kind, given)
 
     from eigencode.data.outputs import check_output
 
@@ -143,9 +145,10 @@ def sweep(
     picture: PictureOutput = None,
     chosen: Chosen = ALL,
     as_json: AsJson = False,
+    parts: Parts = (),
     quiet: Quiet = False,
-    kind: Kind = PLAIN,
-    flags: Annotated[Flags, Parameter(name="*")] = NONE_GIVEN,
+    kind: flags.Kind = PLAIN,
+    given: Annotated[flags.Flags, Parameter(name="*")] = NONE_GIVEN,
 ) -> None:
     """Fit an autoencoder with each of many settings, and keep the simplest that is as good as the best.
 
@@ -157,7 +160,7 @@ def sweep(
     Ctrl-C ends it, and no model is written; when the choice is being fitted, its best weights so far are saved.
     """
     steps.hush(quiet)
-    options = options_given(kind, flags, "sweep")
+    options = options_given(kind, given, "sweep")
     grid = sweeps.grid_given(kind, plan.over, options)
 
     sweeps.check_outputs({output: [MODEL_ENDING], table: sweeps.TABLES, picture: sweeps.PICTURES}, inputs_of(rows))
@@ -188,6 +191,7 @@ def transform(
     output: TableOutput,
     chosen: Chosen = ALL,
     n_components: FirstComponents = None,
+    parts: Parts = (),
     quiet: Quiet = False,
 ) -> None:
     """Encode the rows of a table: one line of codes for each row.
@@ -203,7 +207,9 @@ def transform(
 
 
 @command(4, "decode MODEL CODES... --output TABLE [OPTIONS]")
-def decode(model: Model, codes: Codes, /, *, output: RowsOutput, chosen: Chosen = ALL, quiet: Quiet = False) -> None:
+def decode(
+    model: Model, codes: Codes, /, *, output: RowsOutput, chosen: Chosen = ALL, parts: Parts = (), quiet: Quiet = False
+) -> None:
     """Decode a table of codes: one row in the data's columns and units for each line of codes."""
     steps.hush(quiet)
     check_rows_output(output, *codes, model=model)
@@ -223,6 +229,7 @@ def reconstruct(
     output: RowsOutput,
     chosen: Chosen = ALL,
     n_components: FirstComponents = None,
+    parts: Parts = (),
     quiet: Quiet = False,
 ) -> None:
     """Encode and decode the rows of a table: what the model keeps of them.
@@ -247,6 +254,7 @@ def score(
     output: TableOutput | None = None,
     chosen: Chosen = ALL,
     as_json: AsJson = False,
+    parts: Parts = (),
     quiet: Quiet = False,
 ) -> None:
     """Say how well a model explains the rows of a table: the mean over them and, with --output, each row's own.
@@ -294,6 +302,7 @@ def sample(
     output: RowsOutput,
     mean: OfMean = None,
     random_state: Seed = None,
+    parts: Parts = (),
     quiet: Quiet = False,
 ) -> None:
     """Draw new rows from a model fitted with --density, or of the variational kind."""
@@ -312,7 +321,9 @@ def sample(
 
 
 @command(8, "predict MODEL ROWS... --output TABLE [OPTIONS]")
-def predict(model: Model, rows: Rows, /, *, output: TableOutput, chosen: Chosen = ALL, quiet: Quiet = False) -> None:
+def predict(
+    model: Model, rows: Rows, /, *, output: TableOutput, chosen: Chosen = ALL, parts: Parts = (), quiet: Quiet = False
+) -> None:
     """Predict the label of each row, by a classifier or regressor that was saved in Python.
 
     A classifier also gives the probability of each class.
@@ -328,11 +339,11 @@ def predict(model: Model, rows: Rows, /, *, output: TableOutput, chosen: Chosen 
 
 
 @command(9, "describe MODEL [OPTIONS]")
-def describe(model: Model, /, *, as_json: AsJson = False) -> None:
+def describe(model: Model, /, *, parts: Parts = (), as_json: AsJson = False) -> None:
     """Say what a model is and how its fit went."""
     from eigencode.io.storage import load, version_of
 
-    facts = {**summary(load(model, device="cpu")), "version": version_of(model)}
+    facts = {**summary(load(model, OWN.known, device="cpu")), "version": version_of(model)}
     if as_json:
         print_json(facts)
     else:

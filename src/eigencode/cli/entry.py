@@ -14,6 +14,7 @@ from eigencode import progress
 from eigencode.cli.app import app
 from eigencode.cli.flags import advice_on_taken_words, in_flags
 from eigencode.cli.interruptions import Interruptions
+from eigencode.cli.own_parts import OWN
 from eigencode.cli.streams import discard, on_safe_streams
 from eigencode.errors import DataError, EigencodeError, FileError, InterruptedWarning
 
@@ -45,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise
             progress.say("Interrupted.")
             code = 1
+        finally:
+            OWN.forget()
     if interruptions.has_hung_up:
         discard(sys.stdout)
         discard(sys.stderr)
@@ -55,6 +58,7 @@ def _run(tokens: Sequence[str]) -> int:
     """Run a command; returns its exit code."""
     try:
         with _plain_warnings() as warned, progress.shown_by_default(_is_terminal(sys.stderr)):
+            OWN.take(tokens)
             app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
     except CycloptsError as error:
@@ -74,6 +78,12 @@ def _run(tokens: Sequence[str]) -> int:
         return 0
     except (OSError, MemoryError) as error:
         print(_refused(error), file=sys.stderr)
+        return 1
+    except Exception as error:
+        failure = OWN.failure(error)
+        if failure is None:
+            raise
+        print(in_flags(str(failure)), file=sys.stderr)
         return 1
     return 130 if any(isinstance(warning, InterruptedWarning) for warning in warned) else 0
 

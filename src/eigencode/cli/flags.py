@@ -10,6 +10,7 @@ import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
 
@@ -26,13 +27,18 @@ STREAM = Path("-")
 PLAIN = "plain"
 """The kind whose options all kinds share."""
 
-KINDS = {
+KINDS: dict[str, str | type] = {
     name.removesuffix("Autoencoder").lower() or PLAIN: name for name in dir(estimators) if name.endswith("Autoencoder")
 }
-"""The estimator of each kind."""
+"""The estimator of each kind: a public name of the package, or a class of the user's own."""
 
 FILES, SEARCH, KNOBS = Group("Files", sort_key=1), Group("Search", sort_key=2), Group("Autoencoder", sort_key=3)
-OWN_KNOBS = {kind: Group(f"Options of --kind {kind}", sort_key=4 + place) for place, kind in enumerate(KINDS)}
+
+
+@cache
+def own_knobs(kind: str) -> Group:
+    """The group of a kind's own options."""
+    return Group(f"Options of --kind {kind}", sort_key=4 + list(KINDS).index(kind))
 
 
 def paths_typed(kind: Any, tokens: Sequence[Token]) -> Path | tuple[Path, ...]:
@@ -83,7 +89,7 @@ class Flag:
     @property
     def groups(self) -> tuple[Group, ...]:
         """Where help lists it: once among the common flags, or with each kind that has it."""
-        return (KNOBS,) if PLAIN in self.options else tuple(OWN_KNOBS[kind] for kind in self.options)
+        return (KNOBS,) if PLAIN in self.options else tuple(own_knobs(kind) for kind in self.options)
 
     @property
     def help(self) -> str:
@@ -103,8 +109,13 @@ class Flag:
         return None if [first, *others] == ["None"] else "; ".join([first, *others])
 
 
-def options_class(estimator: str) -> type[AutoencoderOptions]:
-    """The options class of an estimator, by name: `XOptions` of `XAutoencoder`, or the common one."""
+def options_class(estimator: str | type) -> type:
+    """The options class of an estimator, by name: `XOptions` of `XAutoencoder`, or the common one.
+
+    A class of the user's own has its options itself.
+    """
+    if isinstance(estimator, type):
+        return estimator
     own = f"{estimator.removesuffix('Autoencoder')}Options"
     found: type[AutoencoderOptions] = getattr(options, own, AutoencoderOptions)
     return found
@@ -115,7 +126,7 @@ def flags_of(kinds: Mapping[str, type]) -> dict[str, Flag]:
     found: dict[str, dict[str, Option]] = {}
     for kind, cls in kinds.items():
         for option in options_of(cls):
-            if option.info.on_command_line:
+            if option.info.on_command_line and option.alternatives != (Any,):
                 found.setdefault(option.name, {})[kind] = _without_objects(option)
     return {name: Flag(name, options) for name, options in found.items()}
 
@@ -206,7 +217,10 @@ def _number(word: str, flag: Flag) -> Any:
     return word
 
 
-FLAGS = flags_of({kind: options_class(name) for kind, name in KINDS.items()})
+BUILT_IN = dict(KINDS)
+"""The package's own kinds."""
+
+FLAGS = flags_of({kind: options_class(name) for kind, name in BUILT_IN.items()})
 
 KIND = Parameter(
     help="Kind of autoencoder. Options that one kind alone has are listed below.",
@@ -222,6 +236,15 @@ else:
     Kind = Annotated[Literal[tuple(KINDS)], KIND]
 
 NONE_GIVEN = Flags()
+
+
+def set_own_kinds(own: Mapping[str, str | type]) -> None:
+    """Let these kinds be known beside the package's own, and no others, with their options as flags."""
+    KINDS.clear()
+    KINDS.update({**BUILT_IN, **own})
+    FLAGS.clear()
+    FLAGS.update(flags_of({kind: options_class(name) for kind, name in KINDS.items()}))
+    globals().update(Flags=flags_class(FLAGS), Kind=Annotated[Literal[tuple(KINDS)], KIND])
 
 
 class FlagError(CycloptsError):
@@ -277,10 +300,6 @@ def check_flag(kind: str, name: str, value: Any, command: str) -> None:
         raise FlagError(flag.word, str(error), command) from error
 
 
-_SETTING = re.compile(rf"\b({'|'.join(FLAGS)})=(True\b|False\b|'[^']*'|\([^()]+\)|[\w+-]+(?:\.\w+)?)")
-"""An argument in Python's words."""
-
-
 def in_flags(message: str) -> str:
     """What the library says of arguments, in the words of a shell: of ``scale='none'``, --scale none.
 
@@ -296,11 +315,12 @@ def in_flags(message: str) -> str:
             return flag if value == "True" else f"--no-{flag.removeprefix('--')}"
         return f"{flag} {' '.join(value.strip('()').replace(',', ' ').replace(chr(39), '').split())}"
 
-    return _SETTING.sub(as_typed, message)
+    settings = rf"\b({'|'.join(FLAGS)})=(True\b|False\b|'[^']*'|\([^()]+\)|[\w+-]+(?:\.\w+)?)"
+    in_shell = re.sub(r"load with parts=\[.*?\](?=[. ])", "name the module that has it with --parts", message)
+    return re.sub(settings, as_typed, in_shell)
 
 
 SHORT_FLAGS = {"-o", "-q"}
-FLAGS_OF_SEVERAL_WORDS = {"--columns", "--exclude", "--names"} | {flag.word for flag in FLAGS.values() if flag.sequence}
 
 
 def advice_on_taken_words(tokens: Sequence[str], error: CycloptsError) -> str:
@@ -315,7 +335,8 @@ def advice_on_taken_words(tokens: Sequence[str], error: CycloptsError) -> str:
             taken[flag].append(STREAM.name if Path(token) == STREAM else token)
     name = error.word if isinstance(error, FlagError) else "" if error.argument is None else error.argument.name
     missing = isinstance(error, MissingArgumentError) and not name.startswith("--")
-    suspects = [flag for flag in taken if flag in FLAGS_OF_SEVERAL_WORDS and taken[flag] and (missing or flag == name)]
+    greedy = {"--columns", "--exclude", "--names"} | {flag.word for flag in FLAGS.values() if flag.sequence}
+    suspects = [flag for flag in taken if flag in greedy and taken[flag] and (missing or flag == name)]
     if not suspects:
         return ""
     flag, words = suspects[-1], taken[suspects[-1]]

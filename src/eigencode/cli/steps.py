@@ -12,6 +12,7 @@ from eigencode import progress
 from eigencode.cli.descriptions import fitted_names, is_supervised
 from eigencode.cli.flags import KINDS, STREAM
 from eigencode.cli.interruptions import held
+from eigencode.cli.own_parts import OWN
 from eigencode.cli.tables import Choice, check_table_output, files_of, loaded, model_and_rows, read_rows, write
 from eigencode.errors import InterruptedWarning, OptionError
 from eigencode.invocation import command
@@ -45,7 +46,8 @@ def table_of(rows: Sequence[Path], chosen: Choice) -> Table | ImageRows:
 def estimator_of(kind: str, options: Mapping[str, Any]) -> BaseAutoencoder:
     """An estimator that is to be fitted."""
     with progress.stage(STARTING):
-        estimator: BaseAutoencoder = getattr(eigencode, KINDS[kind])(**options)
+        known = KINDS[kind]
+        estimator: BaseAutoencoder = (known if isinstance(known, type) else getattr(eigencode, known))(**options)
     return estimator
 
 
@@ -110,10 +112,18 @@ def say_what_next(fitted: BaseAutoencoder, model: Path, rows: Sequence[Path], ch
     """Where the model is, and a command that uses it, as it can be typed."""
     print(f"\nThe model is in {model}. ", end="")
     if STREAM in rows:  # it has been read
-        print(f"Look at it with:\n\n  {command(['describe', str(model)])}")
+        print(f"Look at it with:\n\n  {command(['describe', str(model), *OWN.typed])}")
         return
     taken = {path.resolve() for path in files_of(rows)}
     codes = next(name for name in ("codes.parquet", "new_codes.parquet") if Path(name).resolve() not in taken)
     few = rows if len(rows) <= NAMED_AT_MOST else rows[:1]
-    words = ["transform", str(model), *map(str, few), "--output", codes, *chosen.typed(fitted_names(fitted))]
+    words = [
+        "transform",
+        str(model),
+        *map(str, few),
+        "--output",
+        codes,
+        *chosen.typed(fitted_names(fitted)),
+        *OWN.typed,
+    ]
     print(f"Encode rows with:\n\n  {command(words)}")

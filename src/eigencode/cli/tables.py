@@ -15,6 +15,7 @@ from eigencode import progress
 from eigencode.cli import pictures
 from eigencode.cli.descriptions import fitted_names
 from eigencode.cli.flags import FILES, PATHS, STREAM
+from eigencode.cli.own_parts import OWN
 from eigencode.cli.pictures import ImageSize
 from eigencode.errors import DataError, OptionError
 
@@ -109,7 +110,7 @@ def loaded(path: Path, output: Path | None = None) -> BaseAutoencoder:
     """The model in a file, which must be one of images where the output is of pictures."""
     from eigencode.io.storage import load
 
-    model = load(path)
+    model = load(path, parts=OWN.known)
     if output is not None and pictures.is_picture(output):
         pictures.require_image_model(model, output)
     return model

@@ -1,0 +1,195 @@
+"""Parts and estimators written outside the package, by what docs/extending.md says: trained, saved, loaded, swept."""
+
+import importlib.util
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import eigencode
+from eigencode import Autoencoder, AutoencoderSearch, fit_many
+from eigencode.cli import flags, main
+from eigencode.errors import OptionError
+from eigencode.testing import check_code, check_likelihood, check_penalty
+
+PAGE = Path(__file__).parent.parent / "docs" / "extending.md"
+QUICK = {"hidden": (8,), "max_epochs": 30, "random_state": 0}
+
+
+def run(line):
+    return main(shlex.split(line))
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """The page's examples as a file of a user's, in the current folder, beside a table."""
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"```python\n(# mine\.py\n.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    Path("mine.py").write_text(block)
+    rows = np.random.default_rng(0).normal(size=(150, 5)) @ np.diag([3.0, 2, 1, 0.5, 0.2])
+    pd.DataFrame(rows, columns=list("abcde")).to_csv("rows.csv", index=False)
+    spec = importlib.util.spec_from_file_location("mine", "mine.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["mine"] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["mine"]
+
+
+@pytest.fixture
+def rows(mine):
+    return pd.read_csv("rows.csv").to_numpy()
+
+
+def test_each_is_written_in_ten_to_twenty_lines():
+    (block,) = re.findall(r"```python\n(# mine\.py\n.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    classes = [f"class {text}" for text in re.split(r"^class ", block, flags=re.MULTILINE)[1:]]
+    assert len(classes) >= 4
+    assert all(len([line for line in text.splitlines() if line.strip()]) <= 20 for text in classes)
+
+
+def test_they_keep_the_promises_of_their_kinds(mine):
+    check_penalty(mine.OnSphere(0.5))
+    check_code(mine.Softsign())
+    check_likelihood(mine.NoisyRows())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["penalty", "code", "likelihood", "estimator"])
+def test_they_are_trained_saved_loaded_and_swept(mine, rows, name):
+    made, grid = {
+        "penalty": (
+            Autoencoder(2, penalties=[mine.OnSphere()], **QUICK),
+            {"penalties": [[mine.OnSphere(0.1)], [mine.OnSphere(3.0)]]},
+        ),
+        "code": (Autoencoder(2, code=mine.Softsign(), **QUICK), {"code__slope": [0.5, 2.0]}),
+        "likelihood": (Autoencoder(2, likelihood=mine.NoisyRows(), **QUICK), {"n_components": [1, 2]}),
+        "estimator": (mine.SphericalAutoencoder(2, weight=3.0, **QUICK), {"weight": [0.1, 3.0]}),
+    }[name]
+    model = made.fit(rows)
+    assert model.best_objective_ < model.history_[0]["validation_objective"]
+    model.save("model.safetensors")
+    own = [mine.OnSphere, mine.Softsign, mine.NoisyRows, mine.SphericalAutoencoder]
+    again = eigencode.load("model.safetensors", parts=own)
+    np.testing.assert_array_equal(again.transform(rows), model.transform(rows))
+    np.testing.assert_array_equal(again.score_samples(rows), model.score_samples(rows))
+    search = AutoencoderSearch(made, grid, cv=2, random_state=0).fit(rows)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+def test_models_that_differ_in_a_declared_number_are_trained_as_one(mine, rows):
+    models = [Autoencoder(2, penalties=[mine.OnSphere(w)], optimizer="adam", **QUICK) for w in (0.1, 3.0)]
+    assert fit_many(models, rows) == ["2 models as one program"]
+
+
+# -- on the command line
+
+
+def test_a_named_estimator_on_the_command_line(mine, capsys):
+    options = "--n-components 2 --hidden 8 --max-epochs 2 --random-state 0"
+    assert run(f"fit rows.csv --parts mine.py --kind spherical --weight 3 {options} -o m.safetensors") == 0
+    assert "transform m.safetensors rows.csv --output codes.parquet --parts mine.py" in capsys.readouterr().out
+    assert run("describe m.safetensors --parts mine.py") == 0
+    assert re.search(r"SphericalAutoencoder\noptions +weight=3.0", capsys.readouterr().out)
+    for line in (
+        "transform m.safetensors rows.csv -o codes.csv",
+        "decode m.safetensors codes.csv -o decoded.csv",
+        "reconstruct m.safetensors rows.csv -o rebuilt.csv",
+        "score m.safetensors rows.csv",
+    ):
+        assert run(f"{line} --parts=mine.py") == 0
+    np.testing.assert_array_equal(pd.read_csv("decoded.csv").columns, list("abcde"))
+    assert "spherical" not in flags.KINDS, "a kind is known while its command runs"
+    assert "weight=0.1" not in capsys.readouterr().out
+    assert (
+        run(f"sweep rows.csv --parts mine.py --kind spherical --over weight=0.1,3 --folds 2 {options} -o s.safetensors")
+        == 0
+    )
+    assert re.search(r"chosen +weight=", capsys.readouterr().out)
+
+
+def test_help_shows_the_options_of_an_own_kind(mine, capsys):
+    assert run("fit --help --parts mine.py") == 0
+    assert "Options of --kind spherical" in capsys.readouterr().out
+    assert run("fit --help") == 0
+    assert "spherical" not in capsys.readouterr().out
+
+
+def test_a_module_is_found_by_its_name_and_imports_those_beside_it(mine, capsys):
+    Path("beside_mine.py").write_text("from mine_too import *\n")
+    Path("mine_too.py").write_text(Path("mine.py").read_text())
+    fit = "fit rows.csv --kind spherical --n-components 2 --hidden 8 --max-epochs 1 -o m.safetensors"
+    before = list(sys.path)
+    assert run(f"{fit} --parts beside_mine") == 0
+    assert run("describe m.safetensors --parts beside_mine.py") == 0
+    assert sys.path == before
+
+
+def test_nothing_is_imported_because_a_file_says_so(mine, capsys):
+    assert run("fit rows.csv --parts mine.py --kind spherical --n-components 2 --max-epochs 1 -o m.safetensors") == 0
+    assert run("describe m.safetensors") == 1
+    said = capsys.readouterr().err
+    assert "uses the estimator 'SphericalAutoencoder'" in said
+    assert "name the module that has it with --parts" in said
+    assert run("fit rows.csv --kind spherical -o m.safetensors") == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "word", "said"),
+    [
+        (None, "lost.py", "--parts names a file that is not there. Got 'lost.py'."),
+        (
+            None,
+            "no.such.module",
+            "Cannot import 'no.such.module' for --parts. Got the error ModuleNotFoundError: No mod",
+        ),
+        ("import nosuchlibrary", "own.py", "Got the error ModuleNotFoundError: No module named 'nosuchlibrary'."),
+        ("x = 1", "own.py", "There are no parts and no estimators in 'own.py'"),
+        ("from eigencode.parts import Penalty", "own.py", "There are no parts and no estimators in 'own.py'"),
+        ("x = 1\nx = = 2", "own.py", "Got the error SyntaxError: invalid syntax (line 2)."),
+        ("1 / 0", "own.py", "Cannot import 'own.py' for --parts. Got the error ZeroDivisionError: division by zero."),
+        ("raise SystemExit(3)", "own.py", "Cannot import 'own.py' for --parts. Got the error SystemExit: 3."),
+        (
+            "from eigencode import Autoencoder\nclass SparseAutoencoder(Autoencoder): pass",
+            "own.py",
+            "--kind sparse is a kind of eigencode's own. Got the class SparseAutoencoder in --parts. Rename the class.",
+        ),
+    ],
+)
+def test_a_module_that_cannot_be_taken_is_refused_in_words(mine, capsys, code, word, said):
+    if code is not None:
+        Path(word).write_text(code)
+    for line in (f"fit rows.csv --parts {word} -o m.safetensors", f"describe m.safetensors --parts {word}"):
+        assert run(line) == 1
+        assert said in capsys.readouterr().err
+    assert list(flags.KINDS) == list(flags.BUILT_IN)
+
+
+def test_code_of_ones_own_that_fails_in_training_is_named_with_its_line(mine, capsys):
+    text = (
+        Path("mine.py").read_text().replace("return self.weight * (trace.z.norm(dim=-1)", "return self.wait * (trace.z")
+    )
+    Path("mine.py").write_text(text)
+    assert run("fit rows.csv --parts mine.py --kind spherical --n-components 2 --max-epochs 1 -o m.safetensors") == 1
+    said = capsys.readouterr().err
+    assert re.search(r"A part or estimator of your own failed: mine.py, line \d+, in forward. Got the error Attr", said)
+
+
+def test_help_without_own_parts_imports_no_torch():
+    program = "import sys; from eigencode.cli import main; main(['fit', '--help']); print('torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert "--parts" in found
+    assert found.strip().endswith("False")
+
+
+def test_two_modules_may_be_named(mine):
+    Path("other.py").write_text("from eigencode.parts import Point\nclass Mine(Point): pass\n")
+    with pytest.raises(OptionError, match="Mine"):
+        eigencode.load("none.safetensors", parts=["Mine"])
+    fit = "fit rows.csv --kind spherical --n-components 2 --max-epochs 1 -o m.safetensors"
+    assert run(f"{fit} --parts other.py --parts mine.py") == 0
