@@ -43,10 +43,11 @@ from eigencode.model.composition import Composition
 from eigencode.options import AutoencoderOptions, changed, check_options
 from eigencode.parts.base import Units
 from eigencode.training import loop
+from eigencode.training.evaluation import EVALUATION_ROWS, evaluate
 from eigencode.training.execution import weights_dtype
 from eigencode.training.progress import training
 from eigencode.training.rng import resolve_seed
-from eigencode.training.state import TrainingState
+from eigencode.training.run import TrainingRun
 
 HEAVIEST = 1e30
 """Weight, beside the mean, up to which float32 can count a row."""
@@ -109,7 +110,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         """
         with progress.stage("preparing", self.verbose):
             run = self._begin(X, sample_weight)
-        self._train_to_the_end(*run, title=type(self).__name__, verbose=self.verbose)
+        self._train_to_the_end(run, title=type(self).__name__, verbose=self.verbose)
         if self.verbose:
             for note in self.notes_:
                 progress.say(f"note: {note}")
@@ -136,7 +137,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
             ``epoch``, ``step``, ``learning_rate``, and the mean objective a row (in the model's units) on the
             training rows during the epoch and on the held-out rows after it.
         """
-        epochs = self._train(*self._begin(X, sample_weight))
+        epochs = self._train(self._begin(X, sample_weight))
         _UNFINISHED.add(epochs)
         return epochs
 
@@ -169,38 +170,39 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
                 self._learn(rows, weights)
         return self
 
-    def _begin(self, X: Any, sample_weight: Any = None) -> tuple[TrainingState, loop.Work]:
+    def _begin(self, X: Any, sample_weight: Any = None) -> TrainingRun:
         """Check everything and stand at the start: what a training loop takes, to be followed by `_end`."""
         with unchanged_on_failure(self):
-            run = self._prepared(X, sample_weight, self._training_options)
-            loop.begin(run.state, run.work)
-            self.history_ = run.state.history
-            self.best_epoch_, self.best_objective_ = 0, run.state.history[0]["validation_objective"]
-            self.baseline_ = None if run.baseline is None else self._as_baseline(run.baseline, run.work)
-        return run.state, run.work
+            found = self._prepared(X, sample_weight, self._training_options)
+            loop.begin(found.run)
+            self.history_ = found.run.state.history
+            self.best_epoch_, self.best_objective_ = 0, self.history_[0]["validation_objective"]
+            self.baseline_ = None if found.baseline is None else self._as_baseline(found.baseline, found.run)
+        return found.run
 
-    def _train_to_the_end(self, state: TrainingState, work: loop.Work, title: str, verbose: bool) -> None:
+    def _train_to_the_end(self, run: TrainingRun, title: str, verbose: bool) -> None:
         """Train what `_begin` began, and show it; an interruption ends it with the best weights, and is a warning."""
+        state = run.state
         was_interrupted = state.interrupted
         try:
-            with training(title, [(state, work)], verbose), closing(self._train(state, work)) as epochs:
+            with training(title, [run], verbose), closing(self._train(run)) as epochs:
                 deque(epochs, maxlen=0)
         except KeyboardInterrupt:
             state.interrupted = True
-            self._end(state, work)  # again, if it was this that was interrupted
+            self._end(run)  # again, if it was this that was interrupted
         if state.interrupted and not was_interrupted:
             warnings.warn(INTERRUPTION, InterruptedWarning, stacklevel=3)
 
-    def _end(self, state: TrainingState, work: loop.Work) -> None:
+    def _end(self, run: TrainingRun) -> None:
         """Take the best weights of a run that `_begin` began, and say what there is to say of it."""
-        state.restore_best()
-        state.parameters.release()
-        if self._is_of(state):
-            self._conclude(state, work)
+        run.state.restore_best()
+        run.state.parameters.release()
+        if self._is_of(run):
+            self._conclude(run)
 
-    def _is_of(self, state: TrainingState) -> bool:
+    def _is_of(self, run: TrainingRun) -> bool:
         """Whether this run's model is the present one: no later fit, block or iterator has taken its place."""
-        return self.composition_ is state.composition
+        return self.composition_ is run.state.composition
 
     def _require_finite(self) -> None:
         """Raise `TrainingError` where training found no weights that are worth anything."""
@@ -218,9 +220,9 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
             given = self._training_options()
             return changed(given, validation_fraction=0.0, max_seconds=None, optimizer=self._stream_optimizer)
 
-        work = self._prepared(X, sample_weight, options).work
+        run = self._prepared(X, sample_weight, options).run
         self.history_, self.baseline_ = [], None
-        return work.rows, work.weights
+        return run.rows.every.x, run.rows.every.weight  # type: ignore[attr-defined]
 
     def _block(self, X: Any, sample_weight: Any) -> tuple[Tensor, Tensor | None]:
         """The scaled rows of a later block, and their weights; no rows where nothing weighs anything."""
@@ -237,8 +239,8 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         saved = vars(self).get("stream_state_")
         if saved is None:
             self.optimizer_ = self._stream_optimizer
-        state, work = stream(self, self._training_options(), rows, weights, saved)
-        row = loop.one_pass(state, work)
+        run = stream(self, self._training_options(), rows, weights, saved)
+        row, state = loop.one_pass(run), run.state
         if not state.parameters.vector.isfinite().all():
             raise TrainingError(
                 "The block left weights that are no numbers",
@@ -277,16 +279,16 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         self.scaler_ = self._fit_scaler(array, weights)
         self.pixel_range_ = pixel_range(array) if self.image_shape_ else ()
         rows = self._scaled(array, weights_dtype(self.precision))
-        run = self._prepare(self._shaped(options()), rows, Units.of(self.scaler_), weights)
-        self.composition_ = run.state.composition
-        self.objective_ = run.work.objective
-        self.execution_ = run.work.execution
-        for name, value in vars(run.decisions).items():
+        found = self._prepare(self._shaped(options()), rows, Units.of(self.scaler_), weights)
+        self.composition_ = found.run.state.composition
+        self.objective_ = found.run.objective
+        self.execution_ = found.run.execution
+        for name, value in vars(found.decisions).items():
             setattr(self, f"{name}_", value)
         self.notes_ = warnings_about(self.composition_)
         for caution in self.notes_:
             warnings.warn(f"{type(self).__name__}: {caution}", ResultWarning, stacklevel=4)
-        return run
+        return found
 
     def _shaped(self, options: AutoencoderOptions) -> AutoencoderOptions:
         """The options with the shape of the images fitted where they ask for it."""
@@ -331,22 +333,23 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
             )
         return rows
 
-    def _train(self, state: TrainingState, work: loop.Work) -> Generator[dict[str, float]]:
+    def _train(self, run: TrainingRun) -> Generator[dict[str, float]]:
         # An iterator that is never begun leaves nothing to put right: the start is the model.
         try:
-            for row in loop.epochs(state, work):
-                if not self._is_of(state):
+            for row in loop.train(run):
+                if not self._is_of(run):
                     return
-                self.best_epoch_ = state.epoch  # the weights that answer inside the loop
+                self.best_epoch_ = run.state.epoch  # the weights that answer inside the loop
                 yield row
-                if not self._is_of(state):
+                if not self._is_of(run):
                     return
         finally:
-            self._end(state, work)
+            self._end(run)
         self._require_finite()
 
-    def _conclude(self, state: TrainingState, work: loop.Work) -> None:
+    def _conclude(self, run: TrainingRun) -> None:
         """Set what is known after training only."""
+        state = run.state
         if state.best is not None:
             self.best_epoch_, self.best_objective_ = state.best.epoch, state.best.objective
         is_linear = not self.hidden_ and self.encoder is None and self.decoder is None
@@ -354,9 +357,9 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         baseline = None if rival is None else rival.history_[0]["validation_objective"]
         wanted = kept_variance(self)
         explained = None if wanted is None else (sum(self.explained_variance_ratio_), wanted)
-        self.notes_ = notes(state, work, baseline, explained)
+        self.notes_ = notes(run, baseline, explained)
 
-    def _as_baseline(self, composition: Composition, work: loop.Work) -> BaseAutoencoder:
+    def _as_baseline(self, composition: Composition, run: TrainingRun) -> BaseAutoencoder:
         """The linear model of the same kind as a fitted estimator of its own."""
         options = {"hidden": (), "init": "linear", "max_epochs": 0}
         networks = dict.fromkeys(["image_shape", "encoder", "decoder"])
@@ -369,7 +372,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         baseline.__dict__.update(shared)
         baseline.composition_ = composition.to(self.execution_.device)
         baseline.hidden_, baseline.init_, baseline.baseline_ = (), "linear", None
-        objective = loop.evaluate_mean(composition, work, self.seed_)
+        objective = evaluate(composition, run.objective, run.rows.validation(EVALUATION_ROWS), self.seed_)
         baseline.history_ = [{"epoch": 0, "step": 0, "validation_objective": objective}]
         baseline.best_objective_ = objective
         return baseline

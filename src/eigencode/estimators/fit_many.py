@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 from eigencode import progress
 from eigencode.errors import EigencodeError, InterruptedWarning, OptionError
 from eigencode.estimators.base import INTERRUPTION, BaseAutoencoder
+from eigencode.training import loop
 from eigencode.training.grouping import shared, together
-from eigencode.training.loop import Work
 from eigencode.training.progress import training
-from eigencode.training.state import TrainingState
+from eigencode.training.run import TrainingRun
 
 Estimator = TypeVar("Estimator", bound=BaseAutoencoder)
 
@@ -28,7 +28,7 @@ class Job:
     X: Any
     sample_weight: Any = None
     error: EigencodeError | None = None
-    run: tuple[TrainingState, Work] | None = field(default=None, repr=False)
+    run: TrainingRun | None = field(default=None, repr=False)
 
     def attempt(self, action: Callable[[], Any]) -> Any:
         """Do something that may fail for a reason of the user's, which is kept."""
@@ -108,21 +108,21 @@ def fit_jobs(jobs: Sequence[Job], *, verbose: bool = False) -> list[str]:
         with progress.stage("preparing", verbose):
             for job in jobs:
                 job.run = job.attempt(partial(job.model._begin, job.X, job.sample_weight))
-        begun = [job.run for job in jobs if job.run is not None]
-        states, works = [state for state, _ in begun], shared([work for _, work in begun])
-        with training("models", list(zip(states, works, strict=True)), verbose):
-            for group in together(states, works):
-                deque(group.epochs(states, works), maxlen=0)
-                done.append((len(group.places), group.reason))
+        runs = shared([job.run for job in jobs if job.run is not None])
+        with training("models", runs, verbose):
+            for group in together(runs):
+                n_models = len(group.runner.runs)
+                deque(loop.train_all(group.runner), maxlen=0)
+                done.append((n_models, group.reason))
     except KeyboardInterrupt:
         for job in jobs:
-            if job.run is not None and not job.run[0].finished:
-                job.run[0].interrupted = True
+            if job.run is not None and not job.run.state.finished:
+                job.run.state.interrupted = True
         raise
     finally:
         for job in jobs:
             if job.run is not None:
-                job.model._end(*job.run)
+                job.model._end(job.run)
                 job.run = None
                 job.attempt(job.model._require_finite)
     return _in_words(done)

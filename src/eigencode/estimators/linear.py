@@ -70,14 +70,14 @@ class LinearAutoencoder(LinearOptions, BaseAutoencoder):
         self, options: AutoencoderOptions, rows: Tensor, units: Units, weights: np.ndarray | None
     ) -> Preparation:
         """The run; the exact solver refuses what has no exact solution."""
-        run = super()._prepare(options, rows, units, weights)
-        if self.solver == "exact" and not run.decisions.has_closed_form:
+        found = super()._prepare(options, rows, units, weights)
+        if self.solver == "exact" and not found.decisions.has_closed_form:
             raise OptionError(
                 "The exact solver needs a kind of autoencoder whose linear optimum is known in closed form",
-                got=f"{run.state.composition!r}",
+                got=f"{found.run.state.composition!r}",
                 hint="Use solver='gradient'",
             )
-        return run
+        return found
 
     def _require_no_training(self) -> None:
         """Refuse options that the closed form would pass over in silence."""

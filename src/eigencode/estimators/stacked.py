@@ -28,9 +28,8 @@ from eigencode.parts.likelihoods.activated import ActivatedLikelihood
 from eigencode.parts.likelihoods.base import Likelihood
 from eigencode.parts.networks.base import Network
 from eigencode.parts.networks.chains import Chain, Decoding, Encoding, Rescaling
-from eigencode.training import loop
 from eigencode.training.rng import generator
-from eigencode.training.state import TrainingState
+from eigencode.training.run import TrainingRun
 
 LIKELIHOODS_OF_CODES = {"sigmoid": "bernoulli", "identity": "gaussian"}
 """For units whose activities are shares, or any numbers; all others have a range of their own."""
@@ -87,7 +86,7 @@ class StackedAutoencoder(StackedOptions, BaseAutoencoder):
         "layers_": list[BaseAutoencoder],
     }
 
-    def _begin(self, X: Any, sample_weight: Any = None) -> tuple[TrainingState, loop.Work]:
+    def _begin(self, X: Any, sample_weight: Any = None) -> TrainingRun:
         """Stand at the start, which the layers make; an interruption costs none that was learned."""
         self._learned: list[BaseAutoencoder] = []  # in place, so that a failure leaves it as it is
         try:
@@ -123,9 +122,9 @@ class StackedAutoencoder(StackedOptions, BaseAutoencoder):
         layer.set_params(random_state=generator(self.seed_, "layer", place).initial_seed())
         if self._interrupted_in is not None:
             layer.max_epochs = 0
-        state, work = layer._begin(codes, weights)
-        layer._train_to_the_end(state, work, title=f"layer {place + 1}", verbose=self.verbose)
-        if state.interrupted:
+        run = layer._begin(codes, weights)
+        layer._train_to_the_end(run, title=f"layer {place + 1}", verbose=self.verbose)
+        if run.state.interrupted:
             self._interrupted_in = place
 
     def _prepare(
@@ -133,19 +132,20 @@ class StackedAutoencoder(StackedOptions, BaseAutoencoder):
     ) -> Preparation:
         """The run of the deep network, which starts where the layers ended."""
         layers = [layer.composition_ for layer in self.layers_]
-        run = super()._prepare(self._unrolled(options, layers), rows, units, weights)
-        decisions = replace(run.decisions, hidden=tuple(layer.n_components for layer in layers[:-1]))
+        found = super()._prepare(self._unrolled(options, layers), rows, units, weights)
+        state, decisions = found.run.state, found.decisions
+        decisions = replace(decisions, hidden=tuple(layer.n_components for layer in layers[:-1]))
         if self.pretrain:
-            _unroll(self.layers_, run.state.composition)
-            settle(run.state.composition, run.work.rows, None, is_newton=False)
+            _unroll(self.layers_, state.composition)
+            settle(state.composition, rows, None, is_newton=False)
             decisions = replace(decisions, init="pretrained")
         else:
             self.layers_ = []
-        run.state.interrupted = self._interrupted_in is not None
-        return replace(run, decisions=decisions)
+        state.interrupted = self._interrupted_in is not None
+        return replace(found, decisions=decisions)
 
-    def _conclude(self, state: TrainingState, work: loop.Work) -> None:
-        super()._conclude(state, work)
+    def _conclude(self, run: TrainingRun) -> None:
+        super()._conclude(run)
         if self._interrupted_in is not None:
             last, n = self._interrupted_in + 1, len(self.layers_)
             where = f"in layer {last} of {n}" if last <= n else "after the last layer"
@@ -184,8 +184,8 @@ class StackedAutoencoder(StackedOptions, BaseAutoencoder):
         if sizes and (widths[:-1] != [d for d, _ in sizes] or widths[-1] != self.n_components_):
             yield "a layer"
 
-    def _as_baseline(self, composition: Composition, work: loop.Work) -> BaseAutoencoder:
-        baseline = super()._as_baseline(composition, work)
+    def _as_baseline(self, composition: Composition, run: TrainingRun) -> BaseAutoencoder:
+        baseline = super()._as_baseline(composition, run)
         baseline.__dict__["layers_"] = []
         return baseline
 

@@ -50,9 +50,8 @@ from eigencode.parts.likelihoods.categorical import CategoricalLikelihood
 from eigencode.parts.networks.chains import Chain, Encoding, Frozen, Rescaling
 from eigencode.parts.networks.dense import MLP
 from eigencode.parts.supervised import FirstColumns, HeadWeights, LastColumns, Reconstruction
-from eigencode.training import loop
 from eigencode.training.rng import generator, resolve_seed
-from eigencode.training.state import TrainingState
+from eigencode.training.run import TrainingRun
 
 INTERRUPTED_BEFORE_LABELS = (
     f"{INTERRUPTED} in the autoencoder, before the labels were learned: every answer is the same; to go on from there, "
@@ -107,10 +106,10 @@ class LabelledAutoencoder(BaseAutoencoder):
         """The run, from the autoencoder's encoder and the best constant label."""
         if self._is_interrupted:
             options = replace(options, max_epochs=0)
-        run = super()._prepare(options, rows, units, weights)
-        run.state.interrupted = self._is_interrupted
-        self._begin_at(run.state.composition, run.work.rows)
-        return run
+        found = super()._prepare(options, rows, units, weights)
+        found.run.state.interrupted = self._is_interrupted
+        self._begin_at(found.run.state.composition, rows)
+        return found
 
     @torch.no_grad()
     def _begin_at(self, composition: Composition, rows: Tensor) -> None:
@@ -124,14 +123,14 @@ class LabelledAutoencoder(BaseAutoencoder):
         settle(composition, rows, None, is_newton=False)
 
     @torch.no_grad()
-    def _conclude(self, state: TrainingState, work: loop.Work) -> None:
-        super()._conclude(state, work)
+    def _conclude(self, run: TrainingRun) -> None:
+        super()._conclude(run)
         # Whether the code could copy its row does not matter to labels.
         self.notes_ = [note for note in self.notes_ if not note.startswith("overcomplete")]
         if self._is_interrupted:
             others = [note for note in self.notes_ if not note.startswith(INTERRUPTED)]
             self.notes_ = [INTERRUPTED_BEFORE_LABELS, *others]
-        for source, target in _shared(state.composition, self._autoencoder.composition_):
+        for source, target in _shared(run.state.composition, self._autoencoder.composition_):
             if any(weights.requires_grad for weights in source.parameters()):
                 target.load_state_dict(source.state_dict())
                 self._autoencoder.__dict__.pop("stream_state_", None)
@@ -301,9 +300,9 @@ class SupervisedAutoencoder(SupervisedOptions, BaseEstimator):
             fresh.random_state = generator(seed, "autoencoder").initial_seed()
         if self.max_seconds is not None and fresh.max_seconds is None:
             fresh.max_seconds = self.max_seconds / 2
-        state, work = fresh._begin(rows, sample_weight)
-        fresh._train_to_the_end(state, work, title=type(fresh).__name__, verbose=fresh.verbose)
-        return fresh, state.interrupted
+        run = fresh._begin(rows, sample_weight)
+        fresh._train_to_the_end(run, title=type(fresh).__name__, verbose=fresh.verbose)
+        return fresh, run.state.interrupted
 
     def _model(self, autoencoder: Composition, targets: np.ndarray, seed: int) -> LabelledAutoencoder:
         """What is to be trained on the labels, in words."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
 
+from eigencode.batch import Batch
 from eigencode.model.composition import Composition
 from eigencode.model.initialization import SEARCHED_DIRECTIONS
 from eigencode.parts.codes.point import Point
-from eigencode.training.loop import Work
+from eigencode.training.run import TrainingRun
 from eigencode.training.state import TrainingState
 
 NOTHING = 1e-4
@@ -33,27 +33,24 @@ INTERRUPTED = "training was interrupted"
 """What a note of an interruption begins with."""
 
 
-def notes(
-    state: TrainingState, work: Work, gained_over: float | None, explained: tuple[float, float] | None
-) -> list[str]:
+def notes(run: TrainingRun, gained_over: float | None, explained: tuple[float, float] | None) -> list[str]:
     """Sentences about a finished run.
 
     Parameters
     ----------
-    state : TrainingState
-        With the best weights in place.
-    work : Work
-        What it was trained on: a sample of its scaled rows is encoded.
+    run : TrainingRun
+        With the best weights in place; a sample of its rows is encoded.
     gained_over : float or None
         The baseline's objective on the rows that judged.
     explained : (float, float) or None
         Share of the variance along the code's principal directions, and the share asked for, if one was.
     """
+    state = run.state
     found = [
         _divergence(state),
-        _cut_off(state, work),
-        _convergence(state, work),
-        _dead_units(state.composition, work.rows[:SAMPLE_ROWS]),
+        _cut_off(run),
+        _convergence(run),
+        _dead_units(state.composition, run.rows.sample(SAMPLE_ROWS).to(run.device)),
         _overcomplete(state.composition),
         _too_few_directions(state.composition.n_components, explained),
         _linear_would_do(state, gained_over),
@@ -79,12 +76,13 @@ def _divergence(state: TrainingState) -> str | None:
     )
 
 
-def _cut_off(state: TrainingState, work: Work) -> str | None:
+def _cut_off(run: TrainingRun) -> str | None:
     """Training that something outside ended: an interruption, the time limit, whoever iterates."""
+    state = run.state
     if not is_cut_off(state):
         return None
-    n_rows = round(state.step * len(work.training) / work.n_batches)
-    so_far = f"after {n_rows:,} rows, in epoch {state.epoch} of at most {state.schedule.n_steps // work.n_batches}"
+    n_rows = round(state.step * run.rows.n_training / run.n_batches)
+    so_far = f"after {n_rows:,} rows, in epoch {state.epoch} of at most {state.schedule.n_steps // run.n_batches}"
     if state.interrupted:
         return f"{INTERRUPTED} {so_far if state.step else 'before its first step'}"
     if state.ended_by == "time":
@@ -97,8 +95,9 @@ def is_cut_off(state: TrainingState) -> bool:
     return state.interrupted or state.ended_by == "time" or not state.finished
 
 
-def _convergence(state: TrainingState, work: Work) -> str | None:
+def _convergence(run: TrainingRun) -> str | None:
     """Training that was cut off by its largest number of epochs while it still made progress."""
+    state = run.state
     if state.epoch == 0 or state.best is None or is_cut_off(state) or state.ended_by != "epochs":
         return None
     met = [row["validation_objective"] for row in state.history]
@@ -111,7 +110,7 @@ def _convergence(state: TrainingState, work: Work) -> str | None:
             f"{(late[0] - min(late)) / gained:.0%} of the whole gain; try a larger max_epochs"
         )
     # The decay of the step size always brings something in the end, so what counts is the time before it.
-    n_before = state.schedule.decay_from // work.n_batches
+    n_before = state.schedule.decay_from // run.n_batches
     steady = min(met[: 3 * n_before // 4 + 1]) - min(met[: n_before + 1])
     if state.best.epoch < 0.9 * state.epoch or steady < STEADY_GAIN * gained:
         return None
@@ -121,9 +120,9 @@ def _convergence(state: TrainingState, work: Work) -> str | None:
     )
 
 
-def _dead_units(composition: Composition, rows: Tensor) -> str | None:
+def _dead_units(composition: Composition, sample: Batch) -> str | None:
     with torch.inference_mode():
-        spread = composition.encode(rows).mean.std(0, correction=0)
+        spread = composition.encode(sample.x, sample.observed).mean.std(0, correction=0)
     dead = torch.nonzero(spread <= DEAD * spread.max()).flatten().tolist()
     if not dead:
         return None

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from eigencode.batch import Batch
 from eigencode.data.memory import require_memory
+from eigencode.data.rows import ResidentRows
 from eigencode.data.sources import Source
 from eigencode.data.support import check_support
 from eigencode.domains import Count, Interval, OneOf
@@ -49,12 +50,12 @@ from eigencode.parts.networks.dense import MLP, LinearPath, Tied
 from eigencode.parts.penalties.base import Penalty
 from eigencode.parts.priors import Prior
 from eigencode.parts.weight_priors import WeightPrior
-from eigencode.training import loop
+from eigencode.training.evaluation import EVALUATION_ROWS, evaluate
 from eigencode.training.execution import Execution, choose_execution
-from eigencode.training.loop import Clock, Work
 from eigencode.training.optimizers import OPTIMIZERS
 from eigencode.training.prefetch import fit_on
 from eigencode.training.rng import generator, has_random_layers
+from eigencode.training.run import Clock, TrainingRun
 from eigencode.training.schedule import Schedule
 from eigencode.training.state import FlatParameters, TrainingState
 
@@ -142,7 +143,7 @@ class Preparation:
 
     Attributes
     ----------
-    state, work
+    run : TrainingRun
         What the training loop takes.
     baseline : Composition or None
         The linear model of the same kind, where there is one.
@@ -150,8 +151,7 @@ class Preparation:
         What was 'auto', settled.
     """
 
-    state: TrainingState
-    work: Work
+    run: TrainingRun
     baseline: Composition | None
     decisions: Decisions
 
@@ -168,7 +168,7 @@ def prepare(
     n_rows, n_features = rows.shape
     weights = None if sample_weight is None else torch.from_numpy(sample_weight).to(rows.dtype)
     terms = _terms(options)
-    training, held_out = _split(n_rows, options.validation_fraction, seed)
+    training, validation = _split(n_rows, options.validation_fraction, seed)
     units = units or Units(torch.zeros(n_features), torch.ones(n_features))
     table = _Table.of(rows, weights, units, len(training))
     views = _views(terms["likelihood"], table, options, seed)
@@ -187,12 +187,13 @@ def prepare(
     for model in (composition,) if best is None else (linear, composition):
         is_linear = best is not None and (init == "linear" or model is linear)
         _begin_at(model, table, best if is_linear else None, is_newton=not views[0].is_plain)
-    state, work, optimizer = _run(options, composition, objective, rows, weights, (training, held_out), seed, began)
+    split = ResidentRows(Batch(rows, weight=weights), training, validation)
+    run, optimizer = _run(options, composition, objective, split, seed, began)
     baseline = linear if best is not None else None
     explained = views[0].spectrum.explained_variance_ratio(n_components)
     is_optimum = best is not None and best.is_optimum
     decisions = Decisions(n_components, hidden, init, optimizer, seed, explained, is_optimum)
-    return Preparation(state, work, baseline, decisions)
+    return Preparation(run, baseline, decisions)
 
 
 @dataclass(frozen=True)
@@ -298,7 +299,7 @@ def _linear_start(
     def cost(start: LinearStart) -> float:
         try:
             _begin_at(linear, table, start, is_newton=not views[0].is_plain)
-            found = float(loop.evaluate(linear, objective, table.sample, seed).mean(dtype=torch.float64))
+            found = evaluate(linear, objective, Batch(table.sample).split(EVALUATION_ROWS), seed)
         except Exception:  # a part of others may rest on networks that are not linear
             return math.inf
         return found if math.isfinite(found) else math.inf
@@ -360,26 +361,27 @@ def _run(
     options: AutoencoderOptions,
     composition: Composition,
     objective: Objective,
-    rows: Tensor,
-    weights: Tensor | None,
-    split: tuple[Tensor, Tensor],
+    rows: ResidentRows,
     seed: int,
     began: float,
-) -> tuple[TrainingState, Work, str]:
-    """The state and the work of training a composition that stands at its start."""
+) -> tuple[TrainingRun, str]:
+    """The run that trains a composition from its start, and its optimiser."""
     is_noisy = composition.is_stochastic or has_random_layers(composition) or options.precision == "bfloat16"
-    optimizer = _or(options.optimizer, choose_optimizer(len(split[0]), is_noisy))
+    optimizer = _or(options.optimizer, choose_optimizer(rows.n_training, is_noisy))
     recipe = RECIPES[optimizer]
     precision = "float32" if options.precision == "auto" and optimizer == "lbfgs" else options.precision
-    batch_size = _or(options.batch_size, recipe.batch_size(len(split[0])))
+    batch_size = _or(options.batch_size, recipe.batch_size(rows.n_training))
     work_a_row = composition.encoder.multiply_adds + composition.decoder.multiply_adds
     step_work = batch_size * work_a_row
     execution = choose_execution(options.device, precision, step_work)
     clock = Clock.starting_at(began, options.max_seconds, recipe.decay_share)
-    work = replace(_work(options, optimizer, objective, rows, weights, split, execution, clock), step_work=step_work)
-    n_steps = work.n_batches * int(_or(options.max_epochs, recipe.n_epochs(work.n_batches)))
-    schedule = Schedule.over(n_steps, _peak(options, optimizer, work, composition), recipe.warmup, recipe.decay_share)
-    return _state(composition, optimizer, schedule, seed, execution), work, optimizer
+    n_batches = math.ceil(rows.n_training / batch_size)
+    n_steps = n_batches * int(_or(options.max_epochs, recipe.n_epochs(n_batches)))
+    peak = _peak(options, optimizer, batch_size, composition)
+    schedule = Schedule.over(n_steps, peak, recipe.warmup, recipe.decay_share)
+    state = _state(composition, optimizer, schedule, seed, execution)
+    run = _training_run(options, optimizer, state, objective, rows, execution, clock)
+    return replace(run, step_work=step_work), optimizer
 
 
 def stream(
@@ -388,18 +390,17 @@ def stream(
     rows: Tensor,
     weights: Tensor | None,
     saved: dict[str, Any] | None = None,
-) -> tuple[TrainingState, Work]:
-    """The state and the work of one pass over a block of scaled rows, by a copy of a fitted model's composition.
+) -> TrainingRun:
+    """The run of one pass over a block of scaled rows, by a copy of a fitted model's composition.
 
     ``saved`` is the ``state_dict`` that earlier blocks of the stream left, None at its beginning. Batch size and step
     size are the options', block by block. Adam moves as far for small gradients as for large ones, so a block of light
     rows takes smaller steps too.
     """
-    everything = torch.arange(len(rows)), torch.empty(0, dtype=torch.int64)
     optimizer, execution, past = model.optimizer_, model.execution_, model.history_
-    work = _work(options, optimizer, model.objective_, rows, weights, everything, execution, Clock())
+    batch_size = _or(options.batch_size, RECIPES[optimizer].batch_size(len(rows)))
     heaviness = 1.0 if weights is None else min(float(weights.mean()), 1.0)
-    peak = _peak(options, optimizer, work, model.composition_) * heaviness
+    peak = _peak(options, optimizer, batch_size, model.composition_) * heaviness
     epoch, begins = (int(past[-1]["epoch"]), int(past[-1]["step"])) if past else (0, 0)
     schedule = Schedule.endless(peak, RECIPES[optimizer].warmup, begins)
     state = _state(copy.deepcopy(model.composition_), optimizer, schedule, model.seed_, execution)
@@ -409,42 +410,37 @@ def stream(
     elif past:
         state.epoch, state.step, state.history = epoch, begins, [row.copy() for row in past]
         state.averaged_from = state.averaged_to = begins
-    return state, work
+    block = ResidentRows.of(rows, weights)
+    return _training_run(options, optimizer, state, model.objective_, block, execution, Clock())
 
 
-def _work(
+def _training_run(
     options: AutoencoderOptions,
     optimizer: str,
+    state: TrainingState,
     objective: Objective,
-    rows: Tensor,
-    weights: Tensor | None,
-    split: tuple[Tensor, Tensor],
+    rows: ResidentRows,
     execution: Execution,
     clock: Clock,
-) -> Work:
-    """What a run trains on and how; rows and weights go to its device where they fit."""
-    recipe = RECIPES[optimizer]
-    training, held_out = split
-    device = torch.device(execution.device)
-    home = device if fit_on(device, rows.nbytes) else rows.device
-    return Work(
-        rows=rows.to(home),
-        training=training,
-        held_out=held_out.to(home),
+) -> TrainingRun:
+    """What a run trains on and how; rows go to its device where they fit."""
+    recipe, device = RECIPES[optimizer], torch.device(execution.device)
+    return TrainingRun(
+        state=state,
+        rows=rows.to(device) if fit_on(device, rows.every.x.nbytes) else rows,
         objective=objective,
         execution=execution,
-        batch_size=_or(options.batch_size, recipe.batch_size(len(training))),
+        batch_size=_or(options.batch_size, recipe.batch_size(rows.n_training)),
         patience=_or(options.patience, recipe.patience),
         progress=recipe.progress,
         clock=clock,
-        weights=None if weights is None else weights.to(home),
     )
 
 
-def _peak(options: AutoencoderOptions, optimizer: str, work: Work, composition: Composition) -> float:
+def _peak(options: AutoencoderOptions, optimizer: str, batch_size: int, composition: Composition) -> float:
     """The largest step size of a run."""
     n_weights = sum(p.numel() for p in composition.parameters() if p.requires_grad)
-    return float(_or(options.learning_rate, RECIPES[optimizer].learning_rate(work.batch_size, max(n_weights, 1))))
+    return float(_or(options.learning_rate, RECIPES[optimizer].learning_rate(batch_size, max(n_weights, 1))))
 
 
 def _state(

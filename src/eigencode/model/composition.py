@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from eigencode.batch import Batch
 from eigencode.parts.base import Part, Sizes, Term
 from eigencode.parts.codes.base import Code, Posterior
 from eigencode.parts.codes.point import Point
@@ -195,33 +196,45 @@ class Composition(Part):
             for name, value in part.first_state(x, self).items():
                 getattr(part, name).copy_(value)
 
-    def next_state(self, trace: Trace) -> dict[str, Tensor]:
-        """Every term's state after one step of training that met this trace, by the buffer's name in the model."""
-        return self._states(lambda term: term.next_state(trace, self))
+    def statistics(self, trace: Trace) -> dict[str, Tensor]:
+        """What every term wants to know of a batch that a step was made with: sums over its rows, by name."""
+        return self._of_terms(lambda term: term.statistics(trace, self))
 
-    def validation_state(self, trace: Trace) -> dict[str, Tensor]:
-        """Every term's state after a look at rows held out, by the buffer's name in the model."""
-        return self._states(lambda term: term.validation_state(trace, self))
+    def next_state(self, statistics: Mapping[str, Tensor], n_rows: int) -> dict[str, Tensor]:
+        """Every term's state after a step on so many rows, by the buffer's name in the model."""
+        return self._of_terms(lambda term, own: term.next_state(own, n_rows), statistics)
 
-    def _states(self, state_of: Callable[[Term], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    @torch.no_grad()
+    def advance(self, statistics: Mapping[str, Tensor], n_rows: int) -> None:
+        """Move every term's state by a step on so many rows."""
+        self.take(self.next_state(statistics, n_rows))
+
+    @property
+    def learns_from_validation(self) -> bool:
+        """Whether any term moves its state by the rows for validation."""
+        return any(term.learns_from_validation for term in self.terms)
+
+    def validation_statistics(self, trace: Trace) -> dict[str, Tensor]:
+        """What every term wants to know of some rows for validation, by name; each tensor has an axis of rows first."""
+        return self._of_terms(lambda term: term.validation_statistics(trace, self))
+
+    def validation_state(self, statistics: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Every term's state after a look at all rows for validation, by the buffer's name in the model."""
+        return self._of_terms(lambda term, own: term.validation_state(own, self), statistics)
+
+    def _of_terms(
+        self, function: Callable[..., Mapping[str, Tensor]], given: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """What a function makes of every term, and of those of the tensors given that are its own, by full names."""
         found: dict[str, Tensor] = {}
-        for term_name, term in self.named_terms():
-            found |= {f"{term_name}.{name}": value for name, value in state_of(term).items()}
+        for name, term in self.named_terms():
+            own = () if given is None else (_within(name, given),)
+            found |= {f"{name}.{inner}": value for inner, value in function(term, *own).items()}
         return found
 
     @torch.no_grad()
-    def advance(self, trace: Trace) -> None:
-        """Move every term's state by one step of training that met this trace."""
-        self._take(self.next_state(trace))
-
-    @torch.no_grad()
-    def review(self, trace: Trace) -> bool:
-        """Move every term's state by a look at rows held out; whether any term had something to move."""
-        state = self.validation_state(trace)
-        self._take(state)
-        return bool(state)
-
-    def _take(self, state: Mapping[str, Tensor]) -> None:
+    def take(self, state: Mapping[str, Tensor]) -> None:
+        """Copy values into buffers, by name."""
         for name, value in state.items():
             self.get_buffer(name).copy_(value)
 
@@ -251,19 +264,22 @@ class Composition(Part):
         """The distribution of the columns at the mean code of clean rows of shape (n, d)."""
         return self.decode(self.encode(x).mean)
 
-    def forward(self, x: Tensor, noise: Noise = SILENCE, observed: Tensor | None = None) -> Trace:
-        """Corrupt (where noise is given), encode, draw a code, decode.
-
-        ``observed``, of shape (n, d), is 0 where a cell is missing: whatever is written there changes nothing.
-        """
-        known = None if observed is None else observed != 0
-        x = x_tilde = selected(x, known)
+    def forward(self, batch: Batch | Tensor, noise: Noise = SILENCE) -> Trace:
+        """Corrupt a batch, or scaled rows of shape (n, d), where noise is given; encode; draw a code; decode."""
+        batch = batch if isinstance(batch, Batch) else Batch(batch)
+        x, known = x_tilde, _ = batch.x, batch.observed
         if self.corruption is not None and noise.corruption is not None:
             x_tilde = selected(self.corruption(x, noise.corruption), known)
         output = _widened(self.encoder(x_tilde))
         q = self.code(output)
         z = q.draw(noise.code)
         return Trace(x, known, x_tilde, q, z, self.decode(z), self.likelihood.target(x), noise, output)
+
+
+def _within(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those of some tensors whose names begin with a part's, without that."""
+    prefix = f"{name}."
+    return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
 
 
 def selected(cells: Tensor, observed: Tensor | None) -> Tensor:

@@ -67,6 +67,14 @@ class Objective:
         first, *others = self.terms(composition, trace).values()
         return sum(others, start=first)
 
+    def mean(self, composition: Composition, trace: Trace, weight: Tensor | None = None) -> Tensor:
+        """The mean over a batch, a scalar.
+
+        Weights have mean 1 over all rows, so that the gradient of each batch is unbiased.
+        """
+        per_row = self(composition, trace)
+        return per_row.mean() if weight is None else (per_row * weight).mean()
+
 
 def penalty_term(
     penalty: Penalty, draws: Sequence[Trace], composition: Composition, noise: Tensor | None = None

@@ -57,6 +57,8 @@ class TargetActivity(Term):
     fifteen is as much as all the rows' variance.
     """
 
+    learns_from_validation = True
+
     wanted: Tensor
     aim: Tensor
     fitted: Tensor
@@ -76,10 +78,9 @@ class TargetActivity(Term):
     def activity_of(self, z: Tensor) -> Tensor:
         """How active each row's code is, for codes of shape (..., k); shape (...)."""
 
-    def log_push(self, z: Tensor) -> Tensor:
+    def log_push(self, mean_activity: Tensor) -> Tensor:
         """The logarithm of the factor for the strength after a batch of codes: above 0 where they are too active."""
-        mean = self.activity_of(z).mean().clamp(min=SMALLEST)
-        return GAIN * (mean / self.aim).log().clamp(-1, 1)
+        return GAIN * (mean_activity.clamp(min=SMALLEST) / self.aim).log().clamp(-1, 1)
 
     def first_state(self, x: Tensor, composition: Composition) -> Mapping[str, Tensor]:
         """What all the rows' variance is worth, in nats, and how long the rows are."""
@@ -87,21 +88,35 @@ class TargetActivity(Term):
         worth = 0.5 * x.shape[1] if variance is None else x.square().sum(1).mean() / (2 * variance)
         return {"stake": torch.as_tensor(worth), "length": x.norm(dim=1).mean()}
 
-    def next_state(self, trace: Trace, composition: Composition) -> Mapping[str, Tensor]:
-        """The running activity of the rows fitted, before any corruption."""
-        z = trace.z if trace.x_tilde is trace.x else composition.encode(trace.x, trace.observed).mean
-        return {"fitted": torch.lerp(self.fitted, self.activity_of(z).mean(), 1 / MEMORY)}
+    def statistics(self, trace: Trace, composition: Composition) -> Mapping[str, Tensor]:
+        """The activity of the codes drawn and of clean rows' codes, summed over the batch; scalars."""
+        drawn = self.activity_of(trace.z)
+        drawn = drawn if drawn.dim() == 1 else drawn.mean(0)
+        clean = drawn
+        if trace.x_tilde is not trace.x:
+            clean = self.activity_of(composition.encode(trace.x, trace.observed).mean)
+        return {"drawn": drawn.sum(), "clean": clean.sum()}
 
-    def validation_state(self, trace: Trace, composition: Composition) -> Mapping[str, Tensor]:
-        """Thresholds for clean rows to be as active as wanted, and what to aim at on the rows fitted."""
+    def next_state(self, statistics: Mapping[str, Tensor], n_rows: int) -> Mapping[str, Tensor]:
+        """The running activity of the rows fitted, before any corruption."""
+        return {"fitted": torch.lerp(self.fitted, statistics["clean"] / n_rows, 1 / MEMORY)}
+
+    def validation_statistics(self, trace: Trace, composition: Composition) -> Mapping[str, Tensor]:
+        """How active each clean row is, how long it is, and the inputs of its units where thresholds can be moved."""
         q = composition.encode(trace.x, trace.observed)
-        active = self.activity_of(q.mean)
-        expected = mean_given(active, trace.x.norm(dim=1), self.length).clamp(min=SMALLEST)
+        found = {"active": self.activity_of(q.mean), "length": trace.x.norm(dim=-1)}
+        code = composition.code
+        return found | ({"inputs": code.inputs_of(q)} if isinstance(code, ThresholdedCode) else {})
+
+    def validation_state(self, statistics: Mapping[str, Tensor], composition: Composition) -> Mapping[str, Tensor]:
+        """Thresholds for clean rows to be as active as wanted, and what to aim at on the rows fitted."""
+        active = statistics["active"]
+        expected = mean_given(active, statistics["length"], self.length).clamp(min=SMALLEST)
         change = self.wanted / expected
         aim = self.wanted * (self.fitted / expected).clamp(1 / FARTHEST, FARTHEST)
         if not isinstance(composition.code, ThresholdedCode):
             return {"aim": aim}
-        shift = composition.code.shift_for(q, active.mean() * change)
+        shift = composition.code.shift_for(statistics["inputs"], active.mean() * change)
         return {"aim": aim, "fitted": self.fitted * change, "threshold_shift": self.threshold_shift + shift}
 
     @property
@@ -186,12 +201,12 @@ class AdaptiveLaplace(TargetActivity, Prior):
         rate = exceeded_by(slopes.abs().flatten(), self.active * len(x)).clamp(SMALLEST, LARGEST)
         return {**super().first_state(x, composition), "rate": rate}
 
-    def next_state(self, trace: Trace, composition: Composition) -> Mapping[str, Tensor]:
+    def next_state(self, statistics: Mapping[str, Tensor], n_rows: int) -> Mapping[str, Tensor]:
         """Raise the rate where too many units were active, lower it where too few."""
-        push = self.log_push(trace.z)
+        push = self.log_push(statistics["drawn"] / n_rows)
         rate = (self.rate * push.exp()).clamp(SMALLEST, LARGEST)
         shift = self.threshold_shift + push
-        return {**super().next_state(trace, composition), "rate": rate, "threshold_shift": shift}
+        return {**super().next_state(statistics, n_rows), "rate": rate, "threshold_shift": shift}
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log p(z) at the present rate, shape (...)."""
@@ -254,11 +269,17 @@ class AdaptiveKLSparsity(TargetActivity, MeanActivity):
         """Mean over the units of each row."""
         return z.mean(-1)
 
-    def next_state(self, trace: Trace, composition: Composition) -> Mapping[str, Tensor]:
+    def statistics(self, trace: Trace, composition: Composition) -> Mapping[str, Tensor]:
+        """How active the batch is, as a whole and each unit."""
+        of_units = MeanActivity.statistics(self, trace, composition)
+        return {**TargetActivity.statistics(self, trace, composition), **of_units}
+
+    def next_state(self, statistics: Mapping[str, Tensor], n_rows: int) -> Mapping[str, Tensor]:
         """Lower the target where the units were too active, raise it where too little."""
-        target = (self.target * (-self.log_push(trace.z)).exp()).clamp(SMALLEST, 1 - torch.finfo(trace.z.dtype).eps)
-        steered = TargetActivity.next_state(self, trace, composition)
-        return {**steered, **MeanActivity.next_state(self, trace, composition), "target": target}
+        push = self.log_push(statistics["drawn"] / n_rows)
+        target = (self.target * (-push).exp()).clamp(SMALLEST, 1 - torch.finfo(push.dtype).eps)
+        running = MeanActivity.next_state(self, statistics, n_rows)
+        return {**TargetActivity.next_state(self, statistics, n_rows), **running, "target": target}
 
     def forward(self, trace: Trace, composition: Composition) -> Tensor:
         """The weighed divergence in training; where weights are judged, what it costs to miss the activity wanted."""

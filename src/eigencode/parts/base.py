@@ -209,8 +209,9 @@ def _is_overridden(cls: type, claimant: type, method: str) -> bool:
 class Term(Part):
     """A term of the formula that is not a network: a code, likelihood, corruption, prior or penalty.
 
-    Beyond its own method it may have tensors (made in ``setup``), a state that training moves (``next_state``) and a
-    linear optimum (``shrinkage``, or ``linear_start`` where a share of each direction does not say it all).
+    Beyond its own method it may have tensors (made in ``setup``), a state that training moves (``statistics`` of each
+    batch, and ``next_state``) and a linear optimum (``shrinkage``, or ``linear_start`` where a share of each direction
+    does not say it all).
     """
 
     reweights: bool = False
@@ -225,12 +226,23 @@ class Term(Part):
     def setup(self, sizes: Sizes) -> None:
         """Check the arguments and make the tensors."""
 
-    def next_state(self, trace: Trace, composition: Composition) -> Mapping[str, Tensor]:
-        """New values of buffers, by name, after a step of training that met this trace; the values are detached."""
+    def statistics(self, trace: Trace, composition: Composition) -> Mapping[str, Tensor]:
+        """What ``next_state`` wants to know of a batch: sums over its rows, by name, so that batches add up."""
         return {}
 
-    def validation_state(self, trace: Trace, composition: Composition) -> Mapping[str, Tensor]:
-        """New values of buffers, by name, after an epoch's look at rows held out, or at those fitted without any."""
+    def next_state(self, statistics: Mapping[str, Tensor], n_rows: int) -> Mapping[str, Tensor]:
+        """New values of buffers, by name, after a step of training on so many rows with these statistics."""
+        return {}
+
+    learns_from_validation: bool = False
+    """Whether the term moves its state by the rows for validation (by those fitted without any)."""
+
+    def validation_statistics(self, trace: Trace, composition: Composition) -> Mapping[str, Tensor]:
+        """What ``validation_state`` wants to know of some rows, by name, each tensor with an axis of rows first."""
+        return {}
+
+    def validation_state(self, statistics: Mapping[str, Tensor], composition: Composition) -> Mapping[str, Tensor]:
+        """New values of buffers, by name, after a look at all rows for validation."""
         return {}
 
     def describe(self, composition: Composition) -> str | None:

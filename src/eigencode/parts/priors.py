@@ -14,7 +14,6 @@ from eigencode.parts.base import Sizes, Term
 from eigencode.parts.codes.base import Posterior
 
 if TYPE_CHECKING:
-    from eigencode.model.composition import Composition, Trace
     from eigencode.model.initialization import LinearProblem, LinearStart
 
 
@@ -121,9 +120,9 @@ class StandardNormalPrior(Prior):
         self.register_buffer("rows_seen", torch.zeros(()))
         self.register_buffer("warmup_rows", torch.tensor(float(self.warmup) * sizes.n_rows))
 
-    def next_state(self, trace: Trace, composition: Composition) -> Mapping[str, Tensor]:
+    def next_state(self, statistics: Mapping[str, Tensor], n_rows: int) -> Mapping[str, Tensor]:
         """Count the rows."""
-        return {"rows_seen": self.rows_seen + len(trace.x)} if self.warmup else {}
+        return {"rows_seen": self.rows_seen + n_rows} if self.warmup else {}
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log p(z), shape (...)."""

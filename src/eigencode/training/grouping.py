@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from eigencode.training import loop
+from eigencode.batch import Batch
+from eigencode.data.rows import NumberedRows, ResidentRows, Rows
 from eigencode.training.batched import TORCHS_OWN, BatchedTraining, NotBatchable, is_number
-from eigencode.training.loop import Work
 from eigencode.training.optimizers import ClippedAdam
 from eigencode.training.rng import has_random_layers
-from eigencode.training.state import TrainingState
+from eigencode.training.run import TrainingRun
+from eigencode.training.runner import Runner, SingleRunner
 
 ALONE_FROM = 5e7
 """Multiply-adds of a step from which arithmetic outweighs dispatch, so that company saves nothing."""
@@ -29,72 +30,62 @@ PROGRAM_WORK = 1e9
 class Together:
     """Some of many runs, and the program that trains them; or one run, and why it is trained by itself."""
 
-    places: tuple[int, ...]
-    program: BatchedTraining | None = None
+    runner: Runner
     reason: str | None = None
 
-    def epochs(
-        self, states: Sequence[TrainingState], works: Sequence[Work]
-    ) -> Iterator[list[tuple[TrainingState, dict[str, float]]]]:
-        """Train to the end; an epoch gives the row of history of each model that made it."""
-        if self.program is not None:
-            yield from self.program.epochs()
-            return
-        for place in self.places:
-            work = replace(works[place], clock=works[place].clock.restarted())
-            for row in loop.epochs(states[place], work):
-                yield [(states[place], row)]
 
-
-def together(states: Sequence[TrainingState], works: Sequence[Work]) -> Iterator[Together]:
+def together(runs: Sequence[TrainingRun]) -> Iterator[Together]:
     """Arrange many runs, all at their beginning, into as few programs as can be.
 
     A program is made when it is asked for, so that those that are done with do not take memory.
     """
-    alike: dict[Any, list[int]] = {}
-    for place, (state, work) in enumerate(zip(states, works, strict=True)):
-        reason = obstacle(state, work)
+    alike: dict[Any, list[TrainingRun]] = {}
+    for run in runs:
+        reason = obstacle(run)
         if reason is not None:
-            yield Together((place,), None, reason)
+            yield _alone(run, reason)
         else:
-            alike.setdefault(structure(state, work), []).append(place)
-    for places in alike.values():
-        yield from _arranged(places, states, works)
+            alike.setdefault(structure(run), []).append(run)
+    for group in alike.values():
+        yield from _arranged(group)
 
 
-def _arranged(
-    places: Sequence[int], states: Sequence[TrainingState], works: Sequence[Work], obstacle: str | None = None
-) -> Iterator[Together]:
+def _alone(run: TrainingRun, reason: str) -> Together:
+    """A run that is trained by itself, from now on."""
+    return Together(SingleRunner(replace(run, clock=run.clock.restarted())), reason)
+
+
+def _arranged(runs: Sequence[TrainingRun], obstacle: str | None = None) -> Iterator[Together]:
     """Runs of one structure as one program, or else as one for each of their shapes, or else one by one."""
-    for chunk in _chunks(places, works):
+    for chunk in _chunks(runs):
         if len(chunk) == 1:
-            yield Together(chunk, None, obstacle or "no other is like it")
+            yield _alone(chunk[0], obstacle or "no other is like it")
             continue
         try:
-            program = BatchedTraining([states[k] for k in chunk], [works[k] for k in chunk])
+            program = BatchedTraining(chunk)
         except NotBatchable as why:
             if obstacle is not None:
-                yield from (Together((k,), None, str(why)) for k in chunk)
+                yield from (_alone(run, str(why)) for run in chunk)
                 continue
-            same: dict[Any, list[int]] = {}
-            for k in chunk:
-                same.setdefault(_in_full(states[k], works[k]), []).append(k)
+            same: dict[Any, list[TrainingRun]] = {}
+            for run in chunk:
+                same.setdefault(_in_full(run), []).append(run)
             for fewer in same.values():
-                yield from _arranged(fewer, states, works, str(why))
+                yield from _arranged(fewer, str(why))
         else:
-            yield Together(chunk, program)
+            yield Together(program)
 
 
-def _chunks(places: Sequence[int], works: Sequence[Work]) -> Iterator[tuple[int, ...]]:
+def _chunks(runs: Sequence[TrainingRun]) -> Iterator[Sequence[TrainingRun]]:
     """As many runs at a time as a program takes."""
-    size = max(int(PROGRAM_WORK / max(works[places[0]].step_work, 1)), 1)
-    for first in range(0, len(places), size):
-        yield tuple(places[first : first + size])
+    size = max(int(PROGRAM_WORK / max(runs[0].step_work, 1)), 1)
+    for first in range(0, len(runs), size):
+        yield runs[first : first + size]
 
 
-def _in_full(state: TrainingState, work: Work) -> tuple[Any, ...]:
+def _in_full(run: TrainingRun) -> tuple[Any, ...]:
     """The structure, the shapes and every number of a run."""
-    composition = state.composition
+    composition = run.state.composition
     shapes = tuple(tuple(p.shape) for p in composition.parameters())
     numbers = tuple(
         (name, attribute, float(value))
@@ -102,35 +93,42 @@ def _in_full(state: TrainingState, work: Work) -> tuple[Any, ...]:
         for attribute, value in vars(module).items()
         if attribute not in TORCHS_OWN and is_number(module, attribute, value)
     )
-    return shapes, numbers, tuple(vars(work.objective).values())
+    return shapes, numbers, tuple(vars(run.objective).values())
 
 
-def shared(works: Sequence[Work]) -> list[Work]:
+def shared(runs: Sequence[TrainingRun]) -> list[TrainingRun]:
     """The same, with one tensor in the place of equal ones: many runs on one table keep it once."""
-    kept: list[Tensor] = []
+    tensors: list[Tensor] = []
+    batches: list[Batch] = []
 
-    def same(tensor: Tensor) -> Tensor:
-        for other in kept:
-            if other is tensor or (other.dtype == tensor.dtype and torch.equal(other, tensor)):
+    def same(tensor: Tensor | None) -> Tensor | None:
+        if tensor is None:
+            return None
+        found = next((t for t in tensors if t is tensor or (t.dtype == tensor.dtype and torch.equal(t, tensor))), None)
+        if found is None:
+            tensors.append(tensor)
+        return tensor if found is None else found
+
+    def same_batch(batch: Batch) -> Batch:
+        own = [same(tensor) for tensor in batch.tensors]
+        for other in batches:
+            if all(mine is theirs for mine, theirs in zip(own, other.tensors, strict=True)):
                 return other
-        kept.append(tensor)
-        return tensor
+        batches.append(batch)
+        return batch
 
-    return [
-        replace(
-            work,
-            rows=same(work.rows),
-            training=same(work.training),
-            held_out=same(work.held_out),
-            weights=None if work.weights is None else same(work.weights),
-        )
-        for work in works
-    ]
+    def of(rows: Rows) -> Rows:
+        if not isinstance(rows, ResidentRows):
+            return rows
+        numbers = {"training": same(rows.training), "validation_numbers": same(rows.validation_numbers)}
+        return replace(rows, every=same_batch(rows.every), **numbers)  # type: ignore[arg-type]
+
+    return [replace(run, rows=of(run.rows)) for run in runs]
 
 
-def structure(state: TrainingState, work: Work) -> tuple[Any, ...]:
+def structure(run: TrainingRun) -> tuple[Any, ...]:
     """What models of one program have in common, as a value that can be compared."""
-    composition = state.composition
+    composition, rows = run.state.composition, run.rows
     has_idle = all(term.ignores_idle_components for term in composition.terms)
     modules = tuple(
         (name, type(module), tuple(sorted(_described(module, has_idle))))
@@ -138,21 +136,24 @@ def structure(state: TrainingState, work: Work) -> tuple[Any, ...]:
     )
     parameters = tuple((name, p.dim(), p.requires_grad) for name, p in composition.named_parameters())
     buffers = tuple((name, tuple(b.shape)) for name, b in composition.named_buffers())
-    place = (work.execution.device, work.execution.precision)
-    run = (*place, work.batch_size, len(work.training), len(work.held_out), work.rows.shape)
-    return modules, parameters, buffers, run, type(work.objective), work.weights is None, state.step
+    device = run.execution.device, run.execution.precision
+    sizes = run.batch_size, rows.n_training, rows.n_validation, rows.n_features
+    kinds = [tensor is None for tensor in rows.sample(1).tensors]
+    return modules, parameters, buffers, device, sizes, type(run.objective), *kinds, run.state.step
 
 
-def obstacle(state: TrainingState, work: Work) -> str | None:
+def obstacle(run: TrainingRun) -> str | None:
     """Why a run should not be part of any program, None where nothing stands against it."""
-    if state.finished:
+    if run.state.finished:
         return "there is nothing to train"
-    if work.step_work > ALONE_FROM:
+    if run.step_work > ALONE_FROM:
         return "its steps are large enough to fill the processor"
-    if not isinstance(state.optimizer, ClippedAdam):
+    if not isinstance(run.state.optimizer, ClippedAdam):
         return "L-BFGS looks at one model at a time"
+    if not isinstance(run.rows, NumberedRows):
+        return "its rows come in an order of their own"
     # Code of others that draws is found out by the probe, where no draw is allowed.
-    return "its networks draw noise of their own" if has_random_layers(state.composition) else None
+    return "its networks draw noise of their own" if has_random_layers(run.state.composition) else None
 
 
 def _described(module: nn.Module, has_idle: bool) -> Iterator[tuple[str, str]]:

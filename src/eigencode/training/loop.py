@@ -1,370 +1,171 @@
-"""The loop: a thin generator over an explicit state. It knows no kind of autoencoder.
+"""The loop: a thin generator over runners. It knows no kind of autoencoder, and not how many models are in training.
 
-One epoch is a shuffle, one gather and one optimiser's step a batch, and one look at the held-out rows. Nothing waits
-for the device before the epoch's end.
+Steps are made until the next evaluation is due; the average over recent weights takes their place, the validation rows
+are evaluated with it, and the best weights so far are kept. Nothing waits for the device in between.
 """
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from eigencode.model.composition import SILENCE, Composition, Noise, Trace
-from eigencode.model.objective import Objective
-from eigencode.training.cuda_graphs import Recorded
-from eigencode.training.execution import Execution
-from eigencode.training.optimizers import ClippedAdam
-from eigencode.training.prefetch import feed
-from eigencode.training.rng import generator, may_draw_globally, own_global_generator
+from eigencode.training.prefetch import on_device
+from eigencode.training.run import TrainingRun
+from eigencode.training.runner import Runner, SingleRunner
 from eigencode.training.state import TrainingState
 
-EVALUATION_ROWS = 8192
-"""Rows a pass when nothing is learned: bounds the memory that activations take."""
-
-Step = Callable[[Tensor, Tensor | None], Tensor]
-"""From the rows of a batch and their weights to the mean objective before the step that they caused."""
-
-
-@dataclass(frozen=True)
-class Clock:
-    """The time a run may take; without a limit no clock is read.
-
-    Attributes
-    ----------
-    ends : float or None
-        ``time.monotonic()`` at which the run must be over.
-    decay_begins : float
-        When the decay of the step size has to begin to be whole by then.
-    begins : float
-        When the training begins.
-    """
-
-    ends: float | None = None
-    decay_begins: float = math.inf
-    begins: float = 0.0
-
-    def restarted(self) -> Clock:
-        """The same time from now on, for a run that had to wait for others."""
-        if self.ends is None:
-            return self
-        now = time.monotonic()
-        return Clock(self.ends + now - self.begins, self.decay_begins + now - self.begins, now)
-
-    @classmethod
-    def starting_at(cls, began: float, max_seconds: float | None, decay_share: float) -> Clock:
-        """The clock of a run whose preparation began at a time and has just ended."""
-        if max_seconds is None:
-            return cls()
-        now, ends = time.monotonic(), began + max_seconds
-        return cls(ends, now + (1 - decay_share) * (ends - now), now)
-
-    def is_time_to_end(self) -> bool:
-        """Whether the decay has to begin now."""
-        return self.ends is not None and time.monotonic() >= self.decay_begins
-
-    def is_up(self) -> bool:
-        """Whether the run must stop."""
-        return self.ends is not None and time.monotonic() >= self.ends
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a run trains on and how, fixed from beginning to end.
-
-    Attributes
-    ----------
-    rows : Tensor
-        All scaled rows, shape (n, d): on the device where they fit, else on the host.
-    training, held_out : Tensor
-        Row numbers. Without held-out rows the training rows judge.
-    objective : Objective
-        What is minimised.
-    execution : Execution
-        Device, precision, threads.
-    batch_size : int
-        Rows a step.
-    patience : int
-        Epochs without progress before the decay; twice as many where the start was not improved on yet, since the way
-        from a good start may lead over worse weights.
-    progress : float
-        What counts as progress: an improvement by more than this share of all that was gained since the start.
-    clock : Clock
-        When time is up.
-    weights : Tensor or None
-        Weight of each row, mean 1, shape (n,), beside the rows.
-    step_work : float
-        Multiply-adds of one step's forward pass.
-    """
-
-    rows: Tensor
-    training: Tensor
-    held_out: Tensor
-    objective: Objective
-    execution: Execution
-    batch_size: int
-    patience: int
-    progress: float
-    clock: Clock
-    weights: Tensor | None = None
-    step_work: float = 0.0
-
-    @property
-    def n_batches(self) -> int:
-        """Steps an epoch."""
-        return math.ceil(len(self.training) / self.batch_size)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the arithmetic runs."""
-        return torch.device(self.execution.device)
-
-    def rows_of(self, batch: Tensor) -> Tensor:
-        """Some rows, on the device."""
-        return self.rows.index_select(0, batch).to(self.device, non_blocking=True)
-
-    def weights_of(self, batch: Tensor) -> Tensor | None:
-        """The weights of some rows, on the device, or None."""
-        if self.weights is None:
-            return None
-        return self.weights.index_select(0, batch).to(self.device, non_blocking=True)
-
-    @property
-    def judges(self) -> Tensor:
-        """Numbers of the rows that judge, on the rows' device."""
-        return (self.held_out if len(self.held_out) else self.training).to(self.rows.device)
-
-    def batches(self, seed: int, epoch: int) -> Sequence[Tensor]:
-        """The row numbers of each step of an epoch, in an order of the epoch's own.
-
-        Batches are as equal as can be: a last one of a few rows would step on noise.
-        """
-        shuffle = torch.randperm(len(self.training), generator=generator(seed, "shuffle", epoch))
-        return self.training[shuffle].to(self.rows.device).tensor_split(self.n_batches)
-
-
-def begin(state: TrainingState, work: Work) -> None:
-    """Judge the start, so that it is kept unless training improves on it."""
-    with work.execution.threads():
-        _judge(state, work, training_objective=None)
+Row = dict[str, Any]
+"""A row of history."""
 
 
 @dataclass
 class Tally:
-    """What one pass over the rows has met so far: the sum of the objectives, in float64, and the number of rows."""
+    """What the steps since the last evaluation have met: for each model the sum of the objectives, and the rows.
 
-    total: Tensor
-    n_rows: int = 0
+    Attributes
+    ----------
+    totals : Tensor
+        Shape (K,), in float64, on the device, so that no step waits for it.
+    n_rows : list of int
+        Of each model.
+    """
+
+    totals: Tensor
+    n_rows: list[int]
 
     @classmethod
-    def on(cls, device: torch.device) -> Tally:
-        """Nothing yet; the sum is on the device, so that no step waits for it."""
-        return cls(torch.zeros((), dtype=torch.float64, device=device))
+    def of(cls, runner: Runner) -> Tally:
+        """Nothing yet."""
+        n_models = len(runner.runs)
+        return cls(torch.zeros(n_models, dtype=torch.float64, device=runner.device), [0] * n_models)
+
+    def add(self, losses: Tensor, n_rows: int, active: Sequence[bool]) -> None:
+        """Take in the mean objective of each active model's batch, shape (K,)."""
+        if not all(active):
+            losses = torch.where(on_device(active, torch.bool, losses.device), losses, 0.0)
+        self.totals += losses * n_rows
+        self.n_rows = [n + n_rows * is_active for n, is_active in zip(self.n_rows, active, strict=True)]
 
     @property
-    def mean(self) -> float:
-        """The mean objective of the rows met."""
-        return float(self.total) / max(self.n_rows, 1)
+    def means(self) -> list[float]:
+        """The mean objective of the rows that each model met."""
+        return [total / max(n, 1) for total, n in zip(self.totals.tolist(), self.n_rows, strict=True)]
 
 
-def epochs(state: TrainingState, work: Work) -> Iterator[dict[str, float]]:
-    """Train until the schedule ends, yielding one row of history an epoch.
+def begin(run: TrainingRun) -> None:
+    """Evaluate the start, so that it is kept unless training improves on it."""
+    with run.execution.threads():
+        _evaluate(SingleRunner(run), None)
 
-    Whatever moment a `KeyboardInterrupt` comes at, what was learned since the last row of history is evaluated and kept
-    if it is the best, before the interruption goes on to the caller. A second one ends that evaluation.
+
+def train(run: TrainingRun) -> Iterator[Row]:
+    """Train one model until its schedule ends, yielding each row of history."""
+    for rows in train_all(SingleRunner(run)):
+        yield from rows
+
+
+def train_all(runner: Runner) -> Iterator[list[Row]]:
+    """Train until every schedule ends, yielding at each evaluation the row of history of every model still in training.
+
+    Whatever moment a `KeyboardInterrupt` comes at, what was learned since the last evaluation is evaluated and kept if
+    it is the best, before the interruption goes on to the caller. A second one ends that evaluation.
     """
-    step = stepper(state, work)
-    while not state.finished:
-        tally = Tally.on(work.device)
+    while runner.keep_unfinished():
+        tally = Tally.of(runner)
         try:
-            with work.execution.threads():
-                _pass_over(state, work, step, tally)
-                row = _judge(state, work, tally.mean)
+            with runner.execution.threads():
+                _advance(runner, tally)
+                rows = _evaluate(runner, tally.means)
         except KeyboardInterrupt:
-            state.interrupted = True
-            with suppress(KeyboardInterrupt), work.execution.threads():
-                _judge_what_was_learned(state, work, tally)
+            for run in runner.runs:
+                run.state.interrupted = True
+            with suppress(KeyboardInterrupt), runner.execution.threads():
+                _evaluate_what_was_learned(runner, tally)
             raise
-        yield row
+        yield rows
 
 
-def _judge_what_was_learned(state: TrainingState, work: Work, tally: Tally) -> None:
-    """Evaluate the average of an epoch that was interrupted, unless there is nothing new."""
-    if state.is_recorded:
-        return
-    if not state.shows_average:
-        state.average()
-        state.show(average=True)
-    _judge(state, work, tally.mean)
-
-
-def one_pass(state: TrainingState, work: Work) -> dict[str, float]:
-    """One pass over the rows without a judge: the step of a stream, whose last average is what to keep."""
-    tally = Tally.on(work.device)
-    with work.execution.threads():
-        _pass_over(state, work, stepper(state, work), tally)
-    row = {"epoch": state.epoch, "step": state.step, "training_objective": tally.mean}
-    state.history.append(row)
+def one_pass(run: TrainingRun) -> Row:
+    """One pass over the rows without an evaluation: the step of a stream, whose last average is what to keep."""
+    runner = SingleRunner(run)
+    tally = Tally.of(runner)
+    with run.execution.threads():
+        _advance(runner, tally)
+    row = {"epoch": run.state.epoch, "step": run.state.step, "training_objective": tally.means[0]}
+    run.state.history.append(row)
     return row
 
 
-def evaluate(
-    composition: Composition,
-    objective: Objective,
-    rows: Tensor,
-    seed: int,
-    witness: Callable[[Trace], bool] | None = None,
-) -> Tensor:
-    """The objective of each row, shape (n,), under noise that is the same at every call.
-
-    A witness is shown what happened to each block of rows, before it is judged, and says whether it changed the model.
-    """
-    composition.eval()
-    found = []
-    device = next(composition.parameters(), rows).device
-    with torch.inference_mode(), _global_draws(may_draw_globally(composition), device, seed, "evaluation"):
-        for place, block in enumerate(blocks_of(rows)):
-            part = block.to(device, non_blocking=True)
-            source = partial(generator, seed, "evaluation", place, device=device)
-            noise = draw_noise(composition, len(part), source)
-            trace = composition(part, noise)
-            if witness is not None and witness(trace):
-                trace = composition(part, noise)
-            found.append(objective(composition, trace).expand(len(part)))
-    return torch.cat(found)
-
-
-def blocks_of(rows: Tensor) -> Sequence[Tensor]:
-    """Rows as the passes of an evaluation take them, in blocks as equal as can be: one of a few rows shows little."""
-    return rows.tensor_split(max(math.ceil(len(rows) / EVALUATION_ROWS), 1))
-
-
-def evaluate_mean(
-    composition: Composition, work: Work, seed: int, witness: Callable[[Trace], bool] | None = None
-) -> float:
-    """The mean objective of the rows that judge a run, and what a witness makes of them."""
-    rows = work.rows.index_select(0, work.judges)
-    return weighted_mean(evaluate(composition, work.objective, rows, seed, witness), work.weights, work.judges)
-
-
-def weighted_mean(objectives: Tensor, weights: Tensor | None, places: Tensor) -> float:
-    """The mean over rows at some places, in float64, each by its weight if it has one."""
-    objectives = objectives.double()
-    if weights is None:
-        return float(objectives.mean())
-    weights = weights.index_select(0, places).to(objectives)
-    return float((objectives * weights).sum() / weights.sum())
-
-
-def draw_noise(composition: Composition, n_rows: int, source: Callable[[], torch.Generator]) -> Noise:
-    """The noise of one pass; no generator is made where nothing is random."""
-    return composition.draw_noise(n_rows, source()) if composition.is_stochastic else SILENCE
-
-
-def _global_draws(
-    expected: bool, device: torch.device, seed: int, purpose: str, *counters: int
-) -> AbstractContextManager[None]:
-    """What modules draw that take no generator as an argument; nothing is done where none is expected."""
-    return own_global_generator(device, seed, purpose, *counters) if expected else nullcontext()
-
-
-def _pass_over(state: TrainingState, work: Work, step: Step, tally: Tally) -> None:
-    """Train on every row once, in an order of the epoch's own; the tally takes in what is met on the way."""
-    state.epoch += 1
-    state.show(average=False)
-    state.composition.train()
-    batches = work.batches(state.seed, state.epoch)
-    for batch, x in zip(batches, feed(work.rows, batches, work.device), strict=True):
-        if state.finished:
+def _advance(runner: Runner, tally: Tally) -> None:
+    """Make the steps up to the next evaluation, and let the averages be shown; the tally takes in what is met."""
+    runner.show(average=False)
+    for _ in range(runner.runs[0].period):
+        active = [not run.state.finished for run in runner.runs]
+        if not any(active):
             break
-        tally.total += step(x, work.weights_of(batch)) * len(batch)
-        tally.n_rows += len(batch)
-        obey(state, work.clock)
-    state.average()
-    state.show(average=True)
+        losses, n_rows = runner.step(active)
+        stepped = [run for run, is_active in zip(runner.runs, active, strict=True) if is_active]
+        for run in stepped:
+            run.state.step += 1
+        if any(run.state.is_average_due for run in stepped):
+            runner.take_average()
+        tally.add(losses, n_rows, active)
+        for run in stepped:
+            _obey_clock(run)
+    runner.take_average()
+    runner.show(average=True)
 
 
-def obey(state: TrainingState, clock: Clock) -> None:
+def _obey_clock(run: TrainingRun) -> None:
     """Let the time limit, if there is one, call for the decay or the end."""
-    if clock.is_time_to_end():
-        state.decay("time")
-    if clock.is_up() and not state.finished:
-        state.schedule.end = state.step
-        state.ended_by = "time"
+    if run.clock.is_time_to_end():
+        run.state.decay("time")
+    if run.clock.is_up() and not run.state.finished:
+        run.state.schedule.end = run.state.step
+        run.state.ended_by = "time"
 
 
-def stepper(state: TrainingState, work: Work) -> Step:
-    """One optimiser's step of a run, from a batch's rows and their weights to its mean objective before it."""
-    update: Callable[..., Tensor] = partial(_update, state, work)
-    if _may_record(state, work):
-        update = Recorded(update)
+def _evaluate(runner: Runner, met: Sequence[float] | None) -> list[Row]:
+    """Evaluate the weights shown, keep the best of each model, and record what they are worth.
 
-    def step(x: Tensor, weights: Tensor | None) -> Tensor:
-        source = partial(generator, state.seed, "step", state.step, device=x.device)
-        noise = draw_noise(state.composition, len(x), source)
-        loss = update(x, weights, state.schedule.rate(state.step), *noise.leaves)
-        state.step += 1
-        if state.is_average_due:
-            state.average()
-        return loss
-
-    return step
-
-
-def _may_record(state: TrainingState, work: Work) -> bool:
-    """Whether a GPU may replay the step: not if it looks at its numbers, as L-BFGS does, or draws by itself."""
-    is_blind = isinstance(state.optimizer, ClippedAdam) and not state.may_draw_globally
-    return work.device.type == "cuda" and is_blind
+    Models that go back to earlier weights go on from there.
+    """
+    # The start is evaluated only: nothing is known yet of the training rows that validation rows could add to.
+    objectives = runner.evaluate(is_validation=met is not None)
+    runner.write_back()
+    before = [run.state.n_retreats for run in runner.runs]
+    means: Sequence[float | None] = [None] * len(objectives) if met is None else met
+    rows = [
+        run.state.history[-1] if run.state.is_recorded else record(run, objective, mean)
+        for run, objective, mean in zip(runner.runs, objectives, means, strict=True)
+    ]
+    runner.take_back([k for k, run in enumerate(runner.runs) if run.state.n_retreats > before[k]])
+    return rows
 
 
-def _update(
-    state: TrainingState, work: Work, x: Tensor, weights: Tensor | None, rate: float, *noise: Tensor | None
-) -> Tensor:
-    """Move weights and states by one batch, whose randomness is given, in place and without waiting for the device."""
-    drawn = Noise.of(*noise)
-    trace: Trace
-
-    def closure() -> Tensor:
-        nonlocal trace
-        # Every evaluation of one step draws the same, so that a line search compares like with like.
-        with _global_draws(state.may_draw_globally, x.device, state.seed, "layers", state.step):
-            with work.execution.autocast():
-                trace = state.composition(x, drawn)
-            loss = mean_of_rows(work.objective(state.composition, trace), weights)
-            state.parameters.differentiate(loss)
-        return loss.detach()
-
-    loss = state.optimizer.step(closure, rate)
-    state.composition.advance(trace)
-    return loss
+def _evaluate_what_was_learned(runner: Runner, tally: Tally) -> None:
+    """Evaluate the averages of steps that were interrupted, unless there is nothing new."""
+    if all(run.state.is_recorded for run in runner.runs):
+        return
+    if not runner.shows_average:
+        runner.take_average()
+        runner.show(average=True)
+    _evaluate(runner, tally.means)
 
 
-def mean_of_rows(per_row: Tensor, weights: Tensor | None) -> Tensor:
-    """The batch's mean objective. Weights have mean 1 over all rows, so each batch's gradient is unbiased."""
-    return per_row.mean() if weights is None else (per_row * weights).mean()
-
-
-def _judge(state: TrainingState, work: Work, training_objective: float | None) -> dict[str, float]:
-    """Evaluate the present weights and record what they are worth."""
-    # The start is judged only: nothing is known yet of the rows fitted that the judges could add to.
-    witness = None if training_objective is None else state.composition.review
-    return record(state, work, evaluate_mean(state.composition, work, state.seed, witness), training_objective)
-
-
-def record(
-    state: TrainingState, work: Work, objective: float, training_objective: float | None = None
-) -> dict[str, float]:
+def record(run: TrainingRun, objective: float, training_objective: float | None = None) -> Row:
     """Keep the best weights, and call for the decay where progress has stopped; returns the row of history.
 
     A run whose weights have become far worse than its start goes back to the best ones, with half the step size.
     """
-    row = {"epoch": state.epoch, "step": state.step, "learning_rate": state.schedule.rate(max(state.step - 1, 0))}
+    state = run.state
+    row: Row = {"epoch": state.epoch, "step": state.step, "learning_rate": state.schedule.rate(max(state.step - 1, 0))}
     if training_objective is not None:
         row["training_objective"] = training_objective
     row["validation_objective"] = objective
@@ -373,13 +174,13 @@ def record(
         state.best = state.snapshot(objective)
     state.history.append(row)
     gained = state.history[0]["validation_objective"] - state.progress_mark
-    if not math.isfinite(gained) or objective < state.progress_mark - work.progress * gained:
-        state.progress_mark, state.stale_epochs = objective, 0
+    if not math.isfinite(gained) or objective < state.progress_mark - run.progress * gained:
+        state.progress_mark, state.n_stale = objective, 0
     elif state.step >= state.schedule.warmup:
-        state.stale_epochs += 1
+        state.n_stale += 1
     if _has_blown_up(state, objective):
         state.retreat()
-    elif state.stale_epochs >= (work.patience if state.best.epoch else 2 * work.patience):
+    elif state.n_stale >= (run.patience if state.best.epoch else 2 * run.patience):
         state.decay("plateau")
     return row
 

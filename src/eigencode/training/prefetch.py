@@ -6,12 +6,13 @@ batch, the next is gathered into the other and sent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import cycle, pairwise
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import count
 
 import torch
 from torch import Tensor
+
+from eigencode.batch import Batch
 
 RESIDENT_SHARE = 0.6
 """Share of a device's free memory that rows may take for good; the rest is for weights and activations."""
@@ -48,76 +49,75 @@ def on_device(numbers: Sequence[float], dtype: torch.dtype, device: torch.device
     return found if device.type == "cpu" else found.pin_memory().to(device, non_blocking=True)
 
 
-class Lane(Protocol):
-    """One way to the device."""
-
-    def send(self, rows: Tensor, places: Tensor) -> None:
-        """Gather rows and begin to send them, after what was sent before has arrived."""
-
-    def receive(self) -> Tensor:
-        """What was sent, on the device, for use by what is asked of it from now on."""
-
-
 class PinnedLane:
-    """A pinned buffer and a stream of copies out of it.
+    """A pinned buffer for each tensor of a batch, and a stream of copies out of them.
 
     Parameters
     ----------
     device : torch.device
-        Where the rows go.
+        Where the batches go.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._stream, self._sent = torch.cuda.Stream(device), torch.cuda.Event()
-        self._buffer: Tensor | None = None
-        self._on_device: Tensor | None = None
+        self._buffers: dict[int, Tensor] = {}
+        self._on_device: Batch | None = None
 
-    def send(self, rows: Tensor, places: Tensor) -> None:
-        """Gather on the host and begin the copy. The buffer is written to only after its last copy has ended."""
-        shape = (len(places), *rows.shape[1:])
-        if self._buffer is None or len(self._buffer) < len(places):
-            self._buffer = torch.empty(shape, dtype=rows.dtype, pin_memory=True)
+    def send(self, batch: Batch) -> None:
+        """Begin the copy. A buffer is written to only after its last copy has ended."""
         self._sent.synchronize()
-        gathered = torch.index_select(rows, 0, places, out=self._buffer[: len(places)])
+        numbers = count()
+        pinned = batch.map(lambda tensor: self._pinned(next(numbers), tensor))
         with torch.cuda.stream(self._stream):
-            self._on_device = gathered.to(self._device, non_blocking=True)
+            self._on_device = pinned.to(self._device)
             self._sent.record(self._stream)
 
-    def receive(self) -> Tensor:
-        """The rows; the device's present stream waits for them, the host does not."""
+    def _pinned(self, number: int, tensor: Tensor) -> Tensor:
+        """The tensor in the buffer of its number."""
+        buffer = self._buffers.get(number)
+        if buffer is None or len(buffer) < len(tensor):
+            buffer = self._buffers[number] = torch.empty_like(tensor, pin_memory=True)
+        return buffer[: len(tensor)].copy_(tensor)
+
+    def receive(self) -> Batch:
+        """What was sent; the device's present stream waits for it, the host does not."""
         assert self._on_device is not None  # something was sent before
         current = torch.cuda.current_stream(self._device)
         current.wait_event(self._sent)
         # Their memory must not be given away before the present stream is done with it.
-        self._on_device.record_stream(current)
+        for tensor in self._on_device.tensors:
+            if tensor is not None:
+                tensor.record_stream(current)
         return self._on_device
 
 
 def feed(
-    rows: Tensor, batches: Sequence[Tensor], device: torch.device, lane: Callable[[torch.device], Lane] = PinnedLane
-) -> Iterator[Tensor]:
-    """The rows of each batch in turn, on the device.
+    batches: Iterable[Batch], device: torch.device, lane: Callable[[torch.device], PinnedLane] = PinnedLane
+) -> Iterator[Batch]:
+    """Each batch in turn, on the device: at once where it is there, else sent while the one before it is worked on.
 
     Parameters
     ----------
-    rows : Tensor of shape (n, d)
+    batches : iterable of Batch
         On the device, or on the host.
-    batches : sequence of Tensor
-        Row numbers, on the device of the rows.
     device : torch.device
         Where they are wanted.
     lane : callable
         Makes a way from the host to the device.
     """
-    if is_same(rows.device, device):
-        yield from (rows.index_select(0, batch) for batch in batches)
-    elif len(batches):
-        lanes = cycle([lane(device), lane(device)])
-        following = [*zip(lanes, batches, strict=False)]
-        first, places = following[0]
-        first.send(rows, places)
-        for (present, _), (ahead, places) in pairwise(following):
-            ahead.send(rows, places)
-            yield present.receive()
-        yield following[-1][0].receive()
+    following = iter(batches)
+    first = next(following, None)
+    if first is None:
+        return
+    if is_same(first.x.device, device):
+        yield first
+        yield from following
+        return
+    present, ahead = lane(device), lane(device)
+    present.send(first)
+    for batch in following:
+        ahead.send(batch)
+        yield present.receive()
+        present, ahead = ahead, present
+    yield present.receive()

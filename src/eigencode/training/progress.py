@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from eigencode.progress import Line, clock, counted, in_words, is_shown, leaves, say
 
 if TYPE_CHECKING:
-    from eigencode.training.loop import Work
+    from eigencode.training.run import TrainingRun
     from eigencode.training.state import TrainingState
 
 MEASURED = 1.0
@@ -24,9 +24,7 @@ SHORT = 5.0
 """Seconds up to which nothing is said of how long training will take."""
 
 
-def training(
-    title: str, runs: Sequence[tuple[TrainingState, Work]], verbose: bool = False
-) -> AbstractContextManager[Any]:
+def training(title: str, runs: Sequence[TrainingRun], verbose: bool = False) -> AbstractContextManager[Any]:
     """Show how far the training of one or more models is, while it lasts."""
     if not is_shown(verbose) or not runs:
         return nullcontext()
@@ -40,20 +38,20 @@ class Look:
 
     Attributes
     ----------
-    runs : sequence of (TrainingState, Work)
+    runs : sequence of TrainingRun
         The models.
     tells : bool
         Whether to say once how long the training is expected to take.
     """
 
-    runs: Sequence[tuple[TrainingState, Work]]
+    runs: Sequence[TrainingRun]
     tells: bool = True
     _first: tuple[float, int] | None = None
     _is_told: bool = False
 
     def __call__(self, bar: Any) -> None:
         """Set the numbers of a tqdm bar, and say once how long the training is expected to take."""
-        elapsed, made = bar.format_dict["elapsed"], sum(state.step for state, _ in self.runs)
+        elapsed, made = bar.format_dict["elapsed"], sum(run.state.step for run in self.runs)
         pace = self._pace(elapsed, made)
         end = max(self._end(made, pace), made, 1)
         left = None if pace is None else (end - made) / pace
@@ -75,39 +73,39 @@ class Look:
 
     def _end(self, made: int, pace: float | None) -> float:
         """Steps in all: those allowed, or those for which the time limit leaves time."""
-        end = sum(state.schedule.end for state, _ in self.runs)
+        end = sum(run.state.schedule.end for run in self.runs)
         limit = self._limit
         return end if limit is None or pace is None else min(end, made + max(limit - time.monotonic(), 0) * pace)
 
     @property
     def _limit(self) -> float | None:
         """When time is up, for a single model with a time limit."""
-        return self.runs[0][1].clock.ends if len(self.runs) == 1 else None
+        return self.runs[0].clock.ends if len(self.runs) == 1 else None
 
     def _plan(self) -> str:
         """What is allowed."""
         if len(self.runs) > 1:
             return counted(len(self.runs), "model")
-        plan = f"at most {counted(self._most_epochs, 'epoch')} of {counted(self.runs[0][1].n_batches, 'step')}"
+        plan = f"at most {counted(self._most_epochs, 'epoch')} of {counted(self.runs[0].n_batches, 'step')}"
         return plan if self._limit is None else f"{plan}, as far as the time limit allows"
 
     @property
     def _most_epochs(self) -> int:
-        state, work = self.runs[0]
-        return -(-state.schedule.n_steps // work.n_batches)
+        run = self.runs[0]
+        return -(-run.state.schedule.n_steps // run.n_batches)
 
     def _facts(self, made: int, elapsed: float, left: float | None) -> Iterator[str]:
-        if any(state.interrupted for state, _ in self.runs):
+        if any(run.state.interrupted for run in self.runs):
             yield "interrupted: evaluating what was learned"
             return
         if left:
             yield f"{clock(left)} left"
         if len(self.runs) > 1:
-            yield f"{sum(state.finished for state, _ in self.runs)} of {counted(len(self.runs), 'model')} done"
+            yield f"{sum(run.state.finished for run in self.runs)} of {counted(len(self.runs), 'model')} done"
         else:
-            yield from self._facts_of_one(self.runs[0][0])
+            yield from self._facts_of_one(self.runs[0].state)
         if made and elapsed > 0:
-            rows = sum(state.step * len(work.training) / work.n_batches for state, work in self.runs)
+            rows = sum(run.state.step * run.rows.n_training / run.n_batches for run in self.runs)
             yield f"{rows / elapsed:,.0f} rows/s"
 
     def _facts_of_one(self, state: TrainingState) -> Iterator[str]:

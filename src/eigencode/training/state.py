@@ -78,7 +78,7 @@ class SavedCounters:
     seed: Annotated[int, Interval(0)]
     epoch: Index
     step: Index
-    stale_epochs: Index
+    n_stale: Index
     n_retreats: Index
     progress_mark: float
     shows_average: bool
@@ -126,8 +126,8 @@ class TrainingState:
         Names every random draw of the run.
     epoch, step : int
         Counters of what has been done.
-    stale_epochs : int
-        Epochs since the held-out objective last made progress.
+    n_stale : int
+        Evaluations since the held-out objective last made progress.
     n_retreats : int
         Times that the run went back to its best weights, with half the step size.
     progress_mark : float
@@ -155,7 +155,7 @@ class TrainingState:
     seed: int
     epoch: int = 0
     step: int = 0
-    stale_epochs: int = 0
+    n_stale: int = 0
     n_retreats: int = 0
     progress_mark: float = math.inf
     best: Snapshot | None = None
@@ -276,6 +276,6 @@ class TrainingState:
             copy_alike(value, saved[name], name, finite=False)
 
     _COUNTERS = (
-        *("seed", "epoch", "step", "stale_epochs", "n_retreats", "progress_mark"),
+        *("seed", "epoch", "step", "n_stale", "n_retreats", "progress_mark"),
         *("shows_average", "averaged_from", "averaged_to"),
     )

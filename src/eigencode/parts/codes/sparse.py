@@ -108,8 +108,12 @@ class ThresholdedCode(Code):
         return self._shifted_by[0].threshold_shift if self._shifted_by else 0.0
 
     @abstractmethod
-    def shift_for(self, q: Posterior, activity: Tensor | float) -> Tensor:
-        """How much further to move all thresholds for the codes q of some rows to have a mean activity; a scalar."""
+    def inputs_of(self, q: Posterior) -> Tensor:
+        """What ``shift_for`` wants to know of the codes q of some rows, shape (n, k)."""
+
+    @abstractmethod
+    def shift_for(self, inputs: Tensor, activity: Tensor | float) -> Tensor:
+        """How much further to move all thresholds for some rows to have a mean activity; a scalar."""
 
 
 class ThresholdedReLU(ThresholdedCode):
@@ -170,10 +174,14 @@ class ThresholdedReLU(ThresholdedCode):
         above = output - (self.threshold + self.spread * self.shift)
         return SparseDelta(above.relu(), above)
 
-    def shift_for(self, q: Posterior, activity: Tensor | float) -> Tensor:
-        """The shift that as many units of all rows would exceed as are to be active."""
+    def inputs_of(self, q: Posterior) -> Tensor:
+        """How far each unit's input is above its threshold, in the unit's spreads."""
         assert isinstance(q, SparseDelta)
-        return exceeded_by((q.output / self.spread).flatten(), len(q.output) * torch.as_tensor(activity))
+        return q.output / self.spread
+
+    def shift_for(self, inputs: Tensor, activity: Tensor | float) -> Tensor:
+        """The shift that as many units of all rows would exceed as are to be active."""
+        return exceeded_by(inputs.flatten(), len(inputs) * torch.as_tensor(activity))
 
 
 def exceeded_by(values: Tensor, number: Tensor | float) -> Tensor:
@@ -225,9 +233,12 @@ class Sigmoid(ThresholdedCode):
         """A point mass at the units' activities, for an output of shape (n, k)."""
         return Delta((output + (torch.as_tensor(self.activity, dtype=output.dtype).logit() - self.shift)).sigmoid())
 
-    def shift_for(self, q: Posterior, activity: Tensor | float) -> Tensor:
+    def inputs_of(self, q: Posterior) -> Tensor:
+        """The logits of the activities."""
+        return q.mean.logit(torch.finfo(q.mean.dtype).eps)
+
+    def shift_for(self, inputs: Tensor, activity: Tensor | float) -> Tensor:
         """The root of mean(sigmoid(inputs - c)) = activity, by Newton's steps for its logarithm."""
-        inputs = q.mean.logit(torch.finfo(q.mean.dtype).eps)
         shift = inputs.new_zeros(())
         for _ in range(NEWTON_STEPS):
             h = (inputs - shift).sigmoid()

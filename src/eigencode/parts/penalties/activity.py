@@ -45,11 +45,14 @@ class MeanActivity(Penalty):
         mixed = torch.lerp(self.running, batch, share)
         return mixed + (1 - share) * (batch - batch.detach())
 
-    def next_state(self, trace: Trace, composition: Composition) -> Mapping[str, Tensor]:
+    def statistics(self, trace: Trace, composition: Composition) -> Mapping[str, Tensor]:
+        """The sum of each unit's activity, shape (k,)."""
+        return {"code": (trace.z.mean(0) if trace.n_draws > 1 else trace.z).sum(0)}
+
+    def next_state(self, statistics: Mapping[str, Tensor], n_rows: int) -> Mapping[str, Tensor]:
         """The running mean with this batch in it."""
-        z = trace.z.mean(0) if trace.n_draws > 1 else trace.z
-        n_seen = (self.n_seen + len(z)).clamp(max=MEMORY * len(z))
-        return {"running": self.mean_activity(z), "n_seen": n_seen}
+        n_seen = (self.n_seen + n_rows).clamp(max=MEMORY * n_rows)
+        return {"running": torch.lerp(self.running, statistics["code"] / n_rows, n_rows / n_seen), "n_seen": n_seen}
 
 
 def bernoulli_divergence(p: Tensor | float, q: Tensor) -> Tensor:

@@ -96,10 +96,14 @@ class AuxiliaryLoss(Penalty):
         """1 for dead units and 0 for the others, shape (k,)."""
         return (self.idle >= self.patience).to(self.idle.dtype)
 
-    def next_state(self, trace: Trace, composition: Composition) -> Mapping[str, Tensor]:
+    def statistics(self, trace: Trace, composition: Composition) -> Mapping[str, Tensor]:
+        """How often each unit was active, shape (k,)."""
+        return {"uses": (trace.z != 0).flatten(0, -2).sum(0)}
+
+    def next_state(self, statistics: Mapping[str, Tensor], n_rows: int) -> Mapping[str, Tensor]:
         """Rows since each unit was active, as far as that matters."""
-        idle = torch.minimum(self.idle + len(trace.x), self.patience)
-        return {"idle": torch.where((trace.z != 0).flatten(0, -2).any(0), torch.zeros_like(idle), idle)}
+        idle = torch.minimum(self.idle + n_rows, self.patience)
+        return {"idle": torch.where(statistics["uses"] > 0, torch.zeros_like(idle), idle)}
 
     def forward(self, trace: Trace, composition: Composition) -> Tensor:
         """What the dead units' reconstruction of the residual costs in training, else 0; shape (n,)."""

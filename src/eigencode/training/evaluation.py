@@ -1,0 +1,77 @@
+"""What weights are worth: the objective of rows, under noise that is the same at every call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from eigencode.batch import Batch
+from eigencode.model.composition import SILENCE, Composition, Noise
+from eigencode.model.objective import Objective
+from eigencode.training.rng import generator, may_draw_globally, own_global_generator
+
+EVALUATION_ROWS = 8192
+"""Rows a pass when nothing is learned: bounds the memory that activations take."""
+
+
+def row_objectives(composition: Composition, objective: Objective, batch: Batch, noise: Noise) -> Tensor:
+    """The objective of each row of a batch, shape (n,)."""
+    return objective(composition, composition(batch, noise)).expand(len(batch))
+
+
+def evaluate(
+    composition: Composition, objective: Objective, blocks: Iterable[Batch], seed: int, is_validation: bool = False
+) -> float:
+    """The mean objective of rows, each by its weight if it has one, under noise that is the same at every call.
+
+    Rows for validation may first move the states of the model's terms, which see all of them before any is evaluated.
+    """
+    composition.eval()
+    device = next(composition.parameters(), torch.empty(0)).device
+    with torch.inference_mode(), global_draws(may_draw_globally(composition), device, seed, "evaluation"):
+        given: Iterable[tuple[Batch, Noise]] = _with_noise(composition, blocks, seed, device)
+        if is_validation and composition.learns_from_validation:
+            given = list(given)
+            seen = [composition.validation_statistics(composition(*block)) for block in given]
+            composition.take(composition.validation_state(joined(seen)))
+        return weighted_mean((row_objectives(composition, objective, *block), block[0].weight) for block in given)
+
+
+def _with_noise(
+    composition: Composition, blocks: Iterable[Batch], seed: int, device: torch.device
+) -> Iterator[tuple[Batch, Noise]]:
+    """Each block on the device, with its noise."""
+    for number, block in enumerate(blocks):
+        source = partial(generator, seed, "evaluation", number, device=device)
+        yield block.to(device), draw_noise(composition, len(block), source)
+
+
+def joined(seen: Sequence[Mapping[str, Tensor]], dim: int = 0) -> dict[str, Tensor]:
+    """What terms have seen of several blocks, as one: tensors joined along their axis of rows."""
+    return {name: torch.cat([statistics[name] for statistics in seen], dim) for name in seen[0]}
+
+
+def weighted_mean(blocks: Iterable[tuple[Tensor, Tensor | None]]) -> float:
+    """The mean of the objectives of all rows, in float64, each by its weight if it has one."""
+    objectives, weights = zip(*blocks, strict=True)
+    found = torch.cat(objectives).double()
+    if weights[0] is None:
+        return float(found.mean())
+    weight = torch.cat(weights).to(found)
+    return float((found * weight).sum() / weight.sum())
+
+
+def draw_noise(composition: Composition, n_rows: int, source: Callable[[], torch.Generator]) -> Noise:
+    """The noise of one pass; no generator is made where nothing is random."""
+    return composition.draw_noise(n_rows, source()) if composition.is_stochastic else SILENCE
+
+
+def global_draws(
+    expected: bool, device: torch.device, seed: int, purpose: str, *counters: int
+) -> AbstractContextManager[None]:
+    """What modules draw that take no generator as an argument; nothing is done where none is expected."""
+    return own_global_generator(device, seed, purpose, *counters) if expected else nullcontext()
