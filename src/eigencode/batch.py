@@ -53,6 +53,19 @@ class Batch:
         """The batch on a device, sent without waiting for it."""
         return self.map(lambda tensor: tensor.to(device, non_blocking=True))
 
+    def thinned(self, n_rows: int) -> Batch:
+        """Rows evenly spread over those of shape (n, d): at least so many if there are, and less than twice as many."""
+        return self.map(itemgetter(slice(None, None, max(len(self) // n_rows, 1))))
+
+    def range(self) -> tuple[Tensor, Tensor]:
+        """The smallest and the largest known cell of each column, each of shape (d,); 0 where none is known."""
+        if self.observed is None:
+            return self.x.amin(0), self.x.amax(0)
+        infinity = float("inf")
+        low, high = (self.x.where(self.observed, end) for end in (infinity, -infinity))
+        is_known = self.observed.any(0)
+        return low.amin(0).where(is_known, 0.0), high.amax(0).where(is_known, 0.0)
+
     def split(self, n_rows: int) -> Iterator[Batch]:
         """Rows of shape (n, d) in order, in blocks of at most so many that are as equal as can be."""
         n_blocks = max(-(-len(self) // n_rows), 1)

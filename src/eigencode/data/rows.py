@@ -44,8 +44,12 @@ class Rows(Protocol):
     def home(self) -> torch.device:
         """The device on which batches are gathered."""
 
+    @property
+    def n_bytes(self) -> int:
+        """What all cells take."""
+
     def to(self, device: torch.device) -> Rows:
-        """The same rows on a device, where they fit there and can be moved; else as they are."""
+        """The same rows on a device, where they can be moved; else as they are."""
 
     def batches(self, generator: torch.Generator, batch_size: int) -> Iterator[Batch]:
         """All rows to learn from, once, in a random order."""
@@ -58,6 +62,9 @@ class Rows(Protocol):
 
     def sample(self, n_rows: int) -> Batch:
         """Rows evenly spread over all, about so many at most."""
+
+    def representative(self) -> Batch:
+        """What a start is made of: all rows where they lie in memory, else as many as can stand for them."""
 
 
 class NumberedRows(ABC):
@@ -125,6 +132,8 @@ class ResidentRows(NumberedRows):
         All rows, x of shape (n, d).
     training, validation_numbers : Tensor
         Numbers of the rows to learn from, and of those for validation.
+    is_apart : bool
+        Whether nothing at all is to be learned from the rows for validation, not even a start.
 
     Examples
     --------
@@ -137,6 +146,7 @@ class ResidentRows(NumberedRows):
     every: Batch
     training: Tensor
     validation_numbers: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    is_apart: bool = False
 
     @classmethod
     def of(cls, x: Tensor, weight: Tensor | None = None) -> ResidentRows:
@@ -163,6 +173,11 @@ class ResidentRows(NumberedRows):
         """The device of the cells."""
         return self.every.x.device
 
+    @property
+    def n_bytes(self) -> int:
+        """What all cells take."""
+        return self.every.x.nbytes
+
     def to(self, device: torch.device) -> Self:
         """The same rows on a device."""
         numbers = self.validation_numbers.to(device)
@@ -181,5 +196,8 @@ class ResidentRows(NumberedRows):
 
     def sample(self, n_rows: int) -> Batch:
         """Every so-many-th row."""
-        every = slice(None, None, max(len(self.every) // n_rows, 1))
-        return self.every.map(lambda tensor: tensor[every])
+        return self.every.thinned(n_rows)
+
+    def representative(self) -> Batch:
+        """All rows, but for those for validation where these are apart."""
+        return self.gather(self.training.to(self.home)) if self.is_apart else self.every

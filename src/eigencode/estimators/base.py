@@ -7,7 +7,7 @@ import copy
 import math
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self, get_type_hints
@@ -19,8 +19,10 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clon
 from torch import Tensor
 
 from eigencode import progress
+from eigencode.batch import Batch
 from eigencode.data.memory import require_memory
 from eigencode.data.pictures import pixel_range
+from eigencode.data.rows import ResidentRows, Rows
 from eigencode.data.scaling import Scaler
 from eigencode.data.sources import ArraySource
 from eigencode.domains import Count, Index, Positive
@@ -28,16 +30,13 @@ from eigencode.errors import DataError, InterruptedWarning, OptionError, ResultW
 from eigencode.estimators.generation import Generation
 from eigencode.estimators.geometry import Geometry
 from eigencode.estimators.inputs import read_weights
+from eigencode.fitting.data import Data, split
 from eigencode.fitting.diagnostics import notes, warnings_about
-from eigencode.fitting.preparation import (
-    Decisions,
-    Preparation,
-    check_values,
-    kept_variance,
-    likelihood_of,
-    prepare,
-    stream,
-)
+from eigencode.fitting.model import Model, find_start, kept_variance
+from eigencode.fitting.preparation import Decisions, Preparation, prepare
+from eigencode.fitting.run import stream
+from eigencode.fitting.start import Start
+from eigencode.fitting.terms import check_values, likelihood_of
 from eigencode.io.serialization import is_optional
 from eigencode.model.composition import Composition
 from eigencode.options import AutoencoderOptions, changed, check_options
@@ -165,19 +164,22 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         """
         with unchanged_on_failure(self):
             block = self._block if self.__sklearn_is_fitted__() else self._first_block
-            rows, weights = block(X, sample_weight)
-            if len(rows):
-                self._learn(rows, weights)
+            rows = block(X, sample_weight)
+            if rows.n_training:
+                self._learn(rows)
         return self
 
     def _begin(self, X: Any, sample_weight: Any = None) -> TrainingRun:
         """Check everything and stand at the start: what a training loop takes, to be followed by `_end`."""
         with unchanged_on_failure(self):
-            found = self._prepared(X, sample_weight, self._training_options)
+            array, weights = self._checked(X, sample_weight)
+            found = self._prepared(array, weights, self._training_options())
+            found.run.state.interrupted = self._was_interrupted
             loop.begin(found.run)
             self.history_ = found.run.state.history
             self.best_epoch_, self.best_objective_ = 0, self.history_[0]["validation_objective"]
-            self.baseline_ = None if found.baseline is None else self._as_baseline(found.baseline, found.run)
+            baseline = found.model.baseline
+            self.baseline_ = None if baseline is None else self._as_baseline(baseline.composition, found.run)
         return found.run
 
     def _train_to_the_end(self, run: TrainingRun, title: str, verbose: bool) -> None:
@@ -213,33 +215,30 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
                 hint="Look for extreme weights, penalties or learning rates",
             )
 
-    def _first_block(self, X: Any, sample_weight: Any) -> tuple[Tensor, Tensor | None]:
-        """Settle everything by the first block, and give its scaled rows and their weights."""
-
-        def options() -> AutoencoderOptions:
-            given = self._training_options()
-            return changed(given, validation_fraction=0.0, max_seconds=None, optimizer=self._stream_optimizer)
-
-        run = self._prepared(X, sample_weight, options).run
+    def _first_block(self, X: Any, sample_weight: Any) -> Rows:
+        """Decide everything by the first block, and give its scaled rows."""
+        array, weights = self._checked(X, sample_weight)
+        given = self._training_options()
+        options = changed(given, validation_fraction=0.0, max_seconds=None, optimizer=self._stream_optimizer)
+        found = self._prepared(array, weights, options)
         self.history_, self.baseline_ = [], None
-        return run.rows.every.x, run.rows.every.weight  # type: ignore[attr-defined]
+        return found.data.rows
 
-    def _block(self, X: Any, sample_weight: Any) -> tuple[Tensor, Tensor | None]:
-        """The scaled rows of a later block, and their weights; no rows where nothing weighs anything."""
+    def _block(self, X: Any, sample_weight: Any) -> Rows:
+        """The scaled rows of a later block; none where nothing weighs anything."""
         check_options(self)
         array = self._numbers(X)
         self._check_values(array)
         array, weights, _ = _weighted(array, sample_weight, getattr(self, "mean_weight_", 1.0))
         self.scaler_ = self.scaler_.varying_with(array)
-        rows = self._scaled(array, self.execution_.dtype)
-        return rows, None if weights is None else torch.from_numpy(weights).to(rows.dtype)
+        return ResidentRows.of(self._scaled(array, self.execution_.dtype), _as_tensor(weights, self.execution_.dtype))
 
-    def _learn(self, rows: Tensor, weights: Tensor | None) -> None:
+    def _learn(self, rows: Rows) -> None:
         """One pass over a block, by a copy of the model that takes its place."""
         saved = vars(self).get("stream_state_")
         if saved is None:
             self.optimizer_ = self._stream_optimizer
-        run = stream(self, self._training_options(), rows, weights, saved)
+        run = stream(self, self._training_options(), rows, saved)
         row, state = loop.one_pass(run), run.state
         if not state.parameters.vector.isfinite().all():
             raise TrainingError(
@@ -265,8 +264,8 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
             if is_optional(kind):
                 self.__dict__.pop(name, None)
 
-    def _prepared(self, X: Any, sample_weight: Any, options: Callable[[], AutoencoderOptions]) -> Preparation:
-        """The run, and every attribute known before the training."""
+    def _checked(self, X: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        """The rows to fit, as numbers that the likelihood can be asked about, and what each weighs."""
         check_options(self)
         self.__dict__.pop("stream_state_", None)
         self._forget()
@@ -275,11 +274,17 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         array, weights, self.mean_weight_ = _weighted(array, sample_weight)
         if len(array) < 2:
             raise DataError("Fitting takes at least two rows of positive weight", got=f"{len(array)}")
+        return array, weights
+
+    def _prepared(self, array: np.ndarray, weights: np.ndarray | None, options: AutoencoderOptions) -> Preparation:
+        """The four stages of a fit, and every attribute known before the training."""
         self.seed_ = resolve_seed(self.random_state)
-        self.scaler_ = self._fit_scaler(array, weights)
+        self._pretrain(array, weights)
+        self.scaler_ = self._measured(array, weights)
         self.pixel_range_ = pixel_range(array) if self.image_shape_ else ()
-        rows = self._scaled(array, weights_dtype(self.precision))
-        found = self._prepare(self._shaped(options()), rows, Units.of(self.scaler_), weights)
+        data = self._data(array, weights, options.validation_fraction)
+        found = prepare(self._network_options(options), data, self.seed_, self._start)
+        self._check_model(found.model)
         self.composition_ = found.run.state.composition
         self.objective_ = found.run.objective
         self.execution_ = found.run.execution
@@ -290,7 +295,36 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
             warnings.warn(f"{type(self).__name__}: {caution}", ResultWarning, stacklevel=4)
         return found
 
-    def _shaped(self, options: AutoencoderOptions) -> AutoencoderOptions:
+    def _data(self, array: np.ndarray, weights: np.ndarray | None, validation_fraction: float) -> Data:
+        """The scaled rows, split into those to learn from and those for validation."""
+        x = self._scaled(array, weights_dtype(self.precision))
+        training, validation = split(len(x), validation_fraction, self.seed_)
+        batch = Batch(x, weight=_as_tensor(weights, x.dtype))
+        return Data(ResidentRows(batch, training, validation), Units.of(self.scaler_))
+
+    # -- hooks of models that learn something before
+
+    def _pretrain(self, array: np.ndarray, weights: np.ndarray | None) -> None:
+        """Learn what comes before the model: nothing, but for stacks."""
+
+    def _measured(self, array: np.ndarray, weights: np.ndarray | None) -> Scaler:
+        """The scale of the rows."""
+        logarithmic = (True,) * array.shape[1] if likelihood_of(self).scales_logarithms else ()
+        return Scaler.fit(ArraySource(array), self.scale, weights, logarithmic)
+
+    def _start(self, options: AutoencoderOptions, model: Model, data: Data, seed: int) -> Start:
+        """The weights that training begins with."""
+        return find_start(options, model, data, seed)
+
+    @property
+    def _was_interrupted(self) -> bool:
+        """Whether an interruption ended what comes before the model."""
+        return False
+
+    def _check_model(self, model: Model) -> None:
+        """Refuse a model that cannot be fitted as asked for."""
+
+    def _network_options(self, options: AutoencoderOptions) -> AutoencoderOptions:
         """The options with the shape of the images fitted where they ask for it."""
         if options.image_shape != "auto":
             return options
@@ -301,17 +335,6 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
                 hint="Give image_shape as (channels, height, width) of the rows",
             )
         return changed(options, image_shape=self.image_shape_)
-
-    def _fit_scaler(self, array: np.ndarray, weights: np.ndarray | None) -> Scaler:
-        """Measure the rows; models with a past of their own learn it here, or bring its scale along."""
-        logarithmic = (True,) * array.shape[1] if likelihood_of(self).scales_logarithms else ()
-        return Scaler.fit(ArraySource(array), self.scale, weights, logarithmic)
-
-    def _prepare(
-        self, options: AutoencoderOptions, rows: Tensor, units: Units, weights: np.ndarray | None
-    ) -> Preparation:
-        """The run for scaled rows; models with a past of their own bring its weights along."""
-        return prepare(options, rows, self.seed_, units, weights)
 
     def _training_options(self) -> AutoencoderOptions:
         """The options as training is to read them; named autoencoders may settle some."""
@@ -425,6 +448,11 @@ def _is_counted(row: Mapping[str, float]) -> bool:
     """Whether a row of history says its epoch and its step."""
     counters = row.get("epoch"), row.get("step")
     return all(isinstance(value, int) and value >= 0 for value in counters)
+
+
+def _as_tensor(weights: np.ndarray | None, dtype: torch.dtype) -> Tensor | None:
+    """Weights of rows in the rows' type."""
+    return None if weights is None else torch.from_numpy(weights).to(dtype)
 
 
 @contextmanager

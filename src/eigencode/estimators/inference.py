@@ -23,7 +23,7 @@ from eigencode.data.scaling import Scaler
 from eigencode.data.sources import ArraySource, chunk_rows
 from eigencode.errors import DataError, OptionError, ResultWarning
 from eigencode.estimators.inputs import float_type, mean_of_rows, read_codes, read_rows, shape_asked_for
-from eigencode.fitting.preparation import check_values
+from eigencode.fitting.terms import check_values
 from eigencode.model.composition import Composition
 from eigencode.parts.distributions import Distribution
 from eigencode.training.execution import Execution

@@ -5,15 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Self
 
-import numpy as np
 from sklearn.utils.metaestimators import available_if
-from torch import Tensor
 
 from eigencode.errors import OptionError
 from eigencode.estimators.base import BaseAutoencoder
-from eigencode.fitting.preparation import Preparation
+from eigencode.fitting.model import Model
 from eigencode.options import AutoencoderOptions, LinearOptions, TrainingOptions, changed, documented, options_of
-from eigencode.parts.base import Units
 
 IN_ONE_STEP = ("precision", "device", "random_state", "validation_fraction", "verbose")
 """Options of training that the closed form has a use for, or that promise nothing."""
@@ -66,18 +63,14 @@ class LinearAutoencoder(LinearOptions, BaseAutoencoder):
         optimizer = "lbfgs" if self.optimizer == "auto" else self.optimizer
         return changed(self, init="random" if self.init == "auto" else self.init, optimizer=optimizer)
 
-    def _prepare(
-        self, options: AutoencoderOptions, rows: Tensor, units: Units, weights: np.ndarray | None
-    ) -> Preparation:
-        """The run; the exact solver refuses what has no exact solution."""
-        found = super()._prepare(options, rows, units, weights)
-        if self.solver == "exact" and not found.decisions.has_closed_form:
+    def _check_model(self, model: Model) -> None:
+        """The exact solver refuses what has no exact solution."""
+        if self.solver == "exact" and not model.has_closed_form:
             raise OptionError(
                 "The exact solver needs a kind of autoencoder whose linear optimum is known in closed form",
-                got=f"{found.run.state.composition!r}",
+                got=f"{model.composition!r}",
                 hint="Use solver='gradient'",
             )
-        return found
 
     def _require_no_training(self) -> None:
         """Refuse options that the closed form would pass over in silence."""

@@ -5,24 +5,27 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from sklearn.base import clone
-from torch import Tensor, nn
+from torch import nn
 
 from eigencode.data.scaling import Scaler
 from eigencode.errors import InterruptedWarning, OptionError
 from eigencode.estimators.autoencoder import Autoencoder
 from eigencode.estimators.base import INTERRUPTION, BaseAutoencoder
+from eigencode.fitting.architecture import hidden_of
+from eigencode.fitting.data import Data
 from eigencode.fitting.diagnostics import INTERRUPTED
-from eigencode.fitting.preparation import Preparation, hidden_of, kept_variance, settle
+from eigencode.fitting.model import Model, kept_variance
+from eigencode.fitting.preparation import Preparation
+from eigencode.fitting.start import Start, calibrate
 from eigencode.model.composition import Composition
 from eigencode.options import AutoencoderOptions, StackedOptions, TrainingOptions, changed, documented, values_of
-from eigencode.parts.base import Units
 from eigencode.parts.codes.point import Point
 from eigencode.parts.likelihoods.activated import ActivatedLikelihood
 from eigencode.parts.likelihoods.base import Likelihood
@@ -99,22 +102,25 @@ class StackedAutoencoder(StackedOptions, BaseAutoencoder):
         finally:
             del self._learned
 
-    def _fit_scaler(self, array: np.ndarray, weights: np.ndarray | None) -> Scaler:
-        """Fit the layers; the first one's scale is the stack's."""
+    def _pretrain(self, array: np.ndarray, weights: np.ndarray | None) -> None:
+        """Fit the layers, each to the codes of those below."""
         self._began = time.monotonic()
         kept: list[BaseAutoencoder] = vars(self).get("_learned", [])
         n_learned = len(kept)  # before an interruption
         self._interrupted_in = n_learned or None
         self.layers_: list[BaseAutoencoder] = []
         codes = array
-        for place, layer in enumerate(self._layers(*array.shape)):
-            if place < n_learned:
-                layer = kept[place]
+        for index, layer in enumerate(self._layers(*array.shape)):
+            if index < n_learned:
+                layer = kept[index]
             else:
-                self._fit_layer(layer, codes, weights, place)
+                self._fit_layer(layer, codes, weights, index)
                 kept.append(layer)
             self.layers_.append(layer)
             codes = layer._codes(codes)
+
+    def _measured(self, array: np.ndarray, weights: np.ndarray | None) -> Scaler:
+        """The first layer's scale."""
         return self.layers_[0].scaler_
 
     def _fit_layer(self, layer: BaseAutoencoder, codes: np.ndarray, weights: np.ndarray | None, place: int) -> None:
@@ -127,22 +133,30 @@ class StackedAutoencoder(StackedOptions, BaseAutoencoder):
         if run.state.interrupted:
             self._interrupted_in = place
 
-    def _prepare(
-        self, options: AutoencoderOptions, rows: Tensor, units: Units, weights: np.ndarray | None
-    ) -> Preparation:
-        """The run of the deep network, which starts where the layers ended."""
-        layers = [layer.composition_ for layer in self.layers_]
-        found = super()._prepare(self._unrolled(options, layers), rows, units, weights)
-        state, decisions = found.run.state, found.decisions
-        decisions = replace(decisions, hidden=tuple(layer.n_components for layer in layers[:-1]))
-        if self.pretrain:
-            _unroll(self.layers_, state.composition)
-            settle(state.composition, rows, None, is_newton=False)
-            decisions = replace(decisions, init="pretrained")
-        else:
+    def _network_options(self, options: AutoencoderOptions) -> AutoencoderOptions:
+        """The options of the deep network that the layers make."""
+        return self._unrolled(super()._network_options(options), [layer.composition_ for layer in self.layers_])
+
+    def _start(self, options: AutoencoderOptions, model: Model, data: Data, seed: int) -> Start:
+        """The weights of the layers, or random ones without pretraining."""
+        if not self.pretrain:
+            return super()._start(options, model, data, seed)
+        composition = model.built(data, seed)
+        _unroll(self.layers_, composition)
+        calibrate(composition, data.typical)
+        return Start(composition.state_dict(), "pretrained")
+
+    def _prepared(self, array: np.ndarray, weights: np.ndarray | None, options: AutoencoderOptions) -> Preparation:
+        found = super()._prepared(array, weights, options)
+        self.hidden_ = tuple(layer.n_components_ for layer in self.layers_[:-1])
+        if not self.pretrain:
             self.layers_ = []
-        state.interrupted = self._interrupted_in is not None
-        return replace(found, decisions=decisions)
+        return found
+
+    @property
+    def _was_interrupted(self) -> bool:
+        """Whether an interruption ended the training of a layer."""
+        return self._interrupted_in is not None
 
     def _conclude(self, run: TrainingRun) -> None:
         super()._conclude(run)

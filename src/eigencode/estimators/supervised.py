@@ -32,8 +32,11 @@ from eigencode.estimators.inputs import (
     read_targets,
     read_weights_of_score,
 )
+from eigencode.fitting.data import CALIBRATION_ROWS, Data
 from eigencode.fitting.diagnostics import INTERRUPTED
-from eigencode.fitting.preparation import CALIBRATION_ROWS, Preparation, check_values, likelihood_of, settle
+from eigencode.fitting.model import Model
+from eigencode.fitting.start import Start, calibrate
+from eigencode.fitting.terms import check_values, likelihood_of
 from eigencode.model.composition import Composition
 from eigencode.options import (
     AutoencoderOptions,
@@ -44,7 +47,6 @@ from eigencode.options import (
     documented,
     values_of,
 )
-from eigencode.parts.base import Units
 from eigencode.parts.likelihoods.base import Likelihood
 from eigencode.parts.likelihoods.categorical import CategoricalLikelihood
 from eigencode.parts.networks.chains import Chain, Encoding, Frozen, Rescaling
@@ -90,29 +92,24 @@ class LabelledAutoencoder(BaseAutoencoder):
             features, lambda model, x, clipped: mean_in_own_units(model, model.reconstruct(clipped)), finish
         )
 
-    def _fit_scaler(self, array: np.ndarray, weights: np.ndarray | None) -> Scaler:
+    def _measured(self, array: np.ndarray, weights: np.ndarray | None) -> Scaler:
         """Scale x as the autoencoder does, and y by itself."""
         features = self._autoencoder.scaler_
-        labels = super()._fit_scaler(array[:, len(features.center) :], weights)
+        labels = super()._measured(array[:, len(features.center) :], weights)
         center, divisor = (np.append(getattr(features, name), getattr(labels, name)) for name in ("center", "divisor"))
         columns = [scaler.logarithmic or (False,) * len(scaler.center) for scaler in (features, labels)]
         logarithmic = (*columns[0], *columns[1]) if any(map(any, columns)) else ()
         constant = [*features.constant, *(len(features.center) + column for column in labels.constant)]
         return replace(features, center=center, divisor=divisor, constant=constant, logarithmic=logarithmic)
 
-    def _prepare(
-        self, options: AutoencoderOptions, rows: Tensor, units: Units, weights: np.ndarray | None
-    ) -> Preparation:
-        """The run, from the autoencoder's encoder and the best constant label."""
-        if self._is_interrupted:
-            options = replace(options, max_epochs=0)
-        found = super()._prepare(options, rows, units, weights)
-        found.run.state.interrupted = self._is_interrupted
-        self._begin_at(found.run.state.composition, rows)
-        return found
+    def _network_options(self, options: AutoencoderOptions) -> AutoencoderOptions:
+        options = super()._network_options(options)
+        return replace(options, max_epochs=0) if self._is_interrupted else options
 
     @torch.no_grad()
-    def _begin_at(self, composition: Composition, rows: Tensor) -> None:
+    def _start(self, options: AutoencoderOptions, model: Model, data: Data, seed: int) -> Start:
+        """The autoencoder's encoder and the best constant label."""
+        composition, rows = model.built(data, seed), data.typical
         for target, source in _shared(composition, self._autoencoder.composition_):
             target.load_state_dict(source.state_dict())
         codes = composition.encode(rows[:: max(len(rows) // CALIBRATION_ROWS, 1)]).mean
@@ -120,7 +117,13 @@ class LabelledAutoencoder(BaseAutoencoder):
         scaling, head = composition.decoder.networks  # type: ignore[misc]
         scaling.standardise(codes.mean(0), spread.where(spread > 0, 1.0))
         nn.init.zeros_(head.last.weight)
-        settle(composition, rows, None, is_newton=False)
+        calibrate(composition, rows)
+        return Start(composition.state_dict(), "random")
+
+    @property
+    def _was_interrupted(self) -> bool:
+        """Whether an interruption ended the training of the autoencoder."""
+        return self._is_interrupted
 
     @torch.no_grad()
     def _conclude(self, run: TrainingRun) -> None:

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from eigencode._version import __version__
 from eigencode.data.outputs import atomic_file
+from eigencode.data.rows import ResidentRows
 from eigencode.data.scaling import Scaler
 from eigencode.domains import Count
 from eigencode.errors import FileError, FileIsFolderError, MissingFileError, StorageError, as_path, file_error
@@ -400,9 +401,11 @@ def _try_out(composition: Composition) -> None:
 
 def _restore_stream(model: BaseAutoencoder, saved: dict[str, Any]) -> None:
     """The state of a stream, tried out on a copy of the model."""
-    from eigencode.fitting.preparation import stream
+    from eigencode.fitting.run import stream
 
     typed(SavedState, saved, "stream")
     dtype = model.execution_.dtype
-    stream(model, model, torch.zeros(1, model.n_features_in_, dtype=dtype), None, saved)  # refuses what does not fit
+    stream(
+        model, model, ResidentRows.of(torch.zeros(1, model.n_features_in_, dtype=dtype)), saved
+    )  # refuses what does not fit
     model.stream_state_ = saved

@@ -190,10 +190,11 @@ class Composition(Part):
             yield "weight_prior", self.weight_prior
 
     @torch.no_grad()
-    def begin(self, x: Tensor) -> None:
-        """Let every part settle by scaled rows, of shape (n, d), what it wants to before training."""
+    def begin(self, batch: Batch | Tensor) -> None:
+        """Let every part set its tensors by some rows before training, as far as it wants to."""
+        batch = batch if isinstance(batch, Batch) else Batch(batch)
         for part in (self.decoder, self.encoder, *self.terms):
-            for name, value in part.first_state(x, self).items():
+            for name, value in part.first_state(batch, self).items():
                 getattr(part, name).copy_(value)
 
     def statistics(self, trace: Trace) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ from eigencode.parts.penalties.activity import MeanActivity, bernoulli_divergenc
 from eigencode.parts.priors import Prior, soft_threshold
 
 if TYPE_CHECKING:
+    from eigencode.batch import Batch
     from eigencode.model.composition import Composition, Trace
 
 GAIN = 0.05
@@ -82,9 +83,9 @@ class TargetActivity(Term):
         """The logarithm of the factor for the strength after a batch of codes: above 0 where they are too active."""
         return GAIN * (mean_activity.clamp(min=SMALLEST) / self.aim).log().clamp(-1, 1)
 
-    def first_state(self, x: Tensor, composition: Composition) -> Mapping[str, Tensor]:
+    def first_state(self, batch: Batch, composition: Composition) -> Mapping[str, Tensor]:
         """What all the rows' variance is worth, in nats, and how long the rows are."""
-        variance = composition.likelihood.expansion.variance
+        variance, x = composition.likelihood.expansion.variance, batch.x
         worth = 0.5 * x.shape[1] if variance is None else x.square().sum(1).mean() / (2 * variance)
         return {"stake": torch.as_tensor(worth), "length": x.norm(dim=1).mean()}
 
@@ -192,14 +193,15 @@ class AdaptiveLaplace(TargetActivity, Prior):
         """Active units of each row."""
         return (z != 0).to(z.dtype).sum(-1)
 
-    def first_state(self, x: Tensor, composition: Composition) -> Mapping[str, Tensor]:
+    def first_state(self, batch: Batch, composition: Composition) -> Mapping[str, Tensor]:
         """The rate that as many slopes exceed as units are to be active."""
         with torch.enable_grad():
-            z = x.new_zeros(len(x), composition.n_components, requires_grad=True)
-            log_likelihood = composition.decode(z).log_prob(composition.likelihood.target(x)).sum()
-            (slopes,) = torch.autograd.grad(log_likelihood, z)
-        rate = exceeded_by(slopes.abs().flatten(), self.active * len(x)).clamp(SMALLEST, LARGEST)
-        return {**super().first_state(x, composition), "rate": rate}
+            z = batch.x.new_zeros(len(batch), composition.n_components, requires_grad=True)
+            cells = composition.decode(z).log_prob(composition.likelihood.target(batch.x, batch.observed))
+            cells = cells if batch.observed is None else cells.where(batch.observed, 0.0)
+            (slopes,) = torch.autograd.grad(cells.sum(), z)
+        rate = exceeded_by(slopes.abs().flatten(), self.active * len(batch)).clamp(SMALLEST, LARGEST)
+        return {**super().first_state(batch, composition), "rate": rate}
 
     def next_state(self, statistics: Mapping[str, Tensor], n_rows: int) -> Mapping[str, Tensor]:
         """Raise the rate where too many units were active, lower it where too few."""

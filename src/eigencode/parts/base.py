@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from eigencode.errors import OptionError
 
 if TYPE_CHECKING:
+    from eigencode.batch import Batch
     from eigencode.model.composition import Composition, Trace
     from eigencode.model.initialization import LinearProblem, LinearStart
 
@@ -161,11 +162,11 @@ class Part(nn.Module):
                     params |= {f"{name}__{inner}": item for inner, item in value.get_params().items()}
         return params
 
-    def first_state(self, x: Tensor, composition: Composition) -> Mapping[str, Tensor]:
-        """Values of tensors, by name, that the rows themselves settle before training.
+    def first_state(self, batch: Batch, composition: Composition) -> Mapping[str, Tensor]:
+        """Values of tensors, by name, that depend on the rows, before training.
 
-        ``x`` are scaled rows of shape (n, d), as many as it takes. The decoder is asked first, then the encoder, then
-        the terms, each with the tensors of those before it in place.
+        The batch has as many rows as it takes. The decoder is asked first, then the encoder, then the terms, each when
+        the tensors of those before it have been set.
         """
         return {}
 

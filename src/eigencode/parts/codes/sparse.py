@@ -18,6 +18,7 @@ from eigencode.parts.codes.base import Code, Posterior
 from eigencode.parts.distributions import Delta
 
 if TYPE_CHECKING:
+    from eigencode.batch import Batch
     from eigencode.model.composition import Composition
 
 
@@ -157,7 +158,7 @@ class ThresholdedReLU(ThresholdedCode):
         self.register_buffer("threshold", torch.zeros(sizes.n_components))
         self.register_buffer("spread", torch.ones(sizes.n_components))
 
-    def first_state(self, x: Tensor, composition: Composition) -> Mapping[str, Tensor]:
+    def first_state(self, batch: Batch, composition: Composition) -> Mapping[str, Tensor]:
         """Thresholds that each unit passes equally often, and the spread of each unit's input."""
         if not self._shifted_by:
             raise OptionError(
@@ -165,8 +166,8 @@ class ThresholdedReLU(ThresholdedCode):
                 got=f"prior={composition.prior!r}",
                 hint="Use an AdaptiveLaplace prior, or Point('relu')",
             )
-        output = composition.encoder(x)
-        threshold = exceeded_by(output, self.active / output.shape[1] * len(x))
+        output = composition.encoder(batch.x)
+        threshold = exceeded_by(output, self.active / output.shape[1] * len(batch))
         return {"threshold": threshold, "spread": output.std(0, correction=0).clamp(min=SMALLEST_SPREAD)}
 
     def forward(self, output: Tensor) -> SparseDelta:

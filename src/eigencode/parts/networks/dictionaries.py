@@ -22,6 +22,7 @@ from eigencode.parts.likelihoods.continuous import GaussianLikelihood
 from eigencode.parts.networks.base import Network
 
 if TYPE_CHECKING:
+    from eigencode.batch import Batch
     from collections.abc import Mapping
 
     from eigencode.model.composition import Composition
@@ -74,11 +75,11 @@ class Dictionary(Network):
         self.directions = nn.Parameter(normalize(directions, dim=0))
         self.bias = nn.Parameter(torch.zeros(n_outputs))
 
-    def first_state(self, x: Tensor, composition: Composition) -> Mapping[str, Tensor]:
+    def first_state(self, batch: Batch, composition: Composition) -> Mapping[str, Tensor]:
         """The principal directions of rows, in place of as many atoms."""
         if not self.principal:
             return {}
-        found = principal_directions(x, self.directions.shape[1])
+        found = principal_directions(batch.x, self.directions.shape[1])
         directions = self.directions.detach().clone()
         directions[:, : found.shape[1]] = found.to(directions)
         return {"directions": directions}

@@ -18,6 +18,7 @@ from eigencode.parts.likelihoods.continuous import GaussianLikelihood
 from eigencode.parts.penalties.base import Penalty
 
 if TYPE_CHECKING:
+    from eigencode.batch import Batch
     from eigencode.model.composition import Composition, Trace
 
 
@@ -81,9 +82,9 @@ class AuxiliaryLoss(Penalty):
         self.register_buffer("patience", torch.tensor(patience))
         self.register_buffer("idle", torch.full((sizes.n_components,), patience))
 
-    def first_state(self, x: Tensor, composition: Composition) -> Mapping[str, Tensor]:
+    def first_state(self, batch: Batch, composition: Composition) -> Mapping[str, Tensor]:
         """Nothing but a check of the code."""
-        if not isinstance(composition.encode(x[:1]), SparseDelta):
+        if not isinstance(composition.encode(batch.x[:1]), SparseDelta):
             raise OptionError(
                 "AuxiliaryLoss needs a code that says what it selected from",
                 got=f"{composition.code!r}",

@@ -1,0 +1,148 @@
+"""Encoders and decoders that options ask for, as networks without tensors."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from numbers import Integral
+from typing import TYPE_CHECKING, Any
+
+import torch
+from sklearn.base import clone
+from torch import Tensor, nn
+
+from eigencode.data.memory import require_memory
+from eigencode.errors import OptionError
+from eigencode.fitting.defaults import geometric_widths, hidden_widths
+from eigencode.parts.networks.base import Network, activation_module
+from eigencode.parts.networks.convolutional import ConvolutionalDecoder, ConvolutionalEncoder
+from eigencode.parts.networks.custom import as_network
+from eigencode.parts.networks.dense import MLP, LinearPath, Tied
+
+if TYPE_CHECKING:
+    from eigencode.options import AutoencoderOptions
+
+DEEPEST = 16
+"""More layers than that are a width that lost its brackets."""
+
+STAGES, FIRST_CHANNELS = 2, 32
+"""Convolutional stages, and channels of the first, which doubles from stage to stage."""
+
+PATH_WEIGHTS = 2**23
+"""Weights that a linear path beside other layers may have: with 10 codes, for images of 500 x 500 in 3 channels."""
+
+
+def networks_of(
+    options: AutoencoderOptions, hidden: tuple[int, ...], sizes: tuple[int, int], starts_linear: bool
+) -> tuple[Network, Network]:
+    """Encoder and decoder as asked for, with linear paths beside their layers where they can start as a linear map.
+
+    Parameters
+    ----------
+    options : AutoencoderOptions
+        What was asked for.
+    hidden : tuple of int
+        Widths of the hidden layers, from the data to the code.
+    sizes : (int, int)
+        Columns and components.
+    starts_linear : bool
+        Whether the model has a linear start.
+    """
+    is_small = sizes[0] * sizes[1] <= PATH_WEIGHTS or not hidden
+    path = starts_linear and options.init != "random" and is_small
+    encoder = _network(options.encoder, _layers(options, hidden, ConvolutionalEncoder), path, gated=options.tied)
+    if options.tied:
+        return encoder, Tied()
+    return encoder, _network(options.decoder, _layers(options, hidden[::-1], ConvolutionalDecoder), path)
+
+
+def _has_own_networks(options: AutoencoderOptions) -> bool:
+    """Whether no layers are made here, both networks being the user's."""
+    return options.encoder is not None and (options.decoder is not None or options.tied)
+
+
+def hidden_widths_of(options: AutoencoderOptions, n_features: int, n_components: int, n_rows: int) -> tuple[int, ...]:
+    """Widths of the hidden layers, or channels of the stages for images."""
+    if _has_own_networks(options):
+        return ()
+    if options.image_shape is None:
+        return hidden_of(options.hidden, n_features, n_components, n_rows)
+    n_stages = STAGES if options.hidden == "auto" else options.hidden
+    return (
+        tuple(FIRST_CHANNELS * 2**stage for stage in range(n_stages))
+        if isinstance(n_stages, int)
+        else hidden_of(options.hidden, n_features, n_components, n_rows)
+    )
+
+
+def hidden_of(asked: Any, n_features: int, n_components: int, n_rows: int) -> tuple[int, ...]:
+    """Widths of the hidden layers: those asked for, of the depth asked for, or derived from the data."""
+    if asked == "auto":
+        return hidden_widths(n_features, n_components, n_rows)
+    if isinstance(asked, Integral):
+        if int(asked) > DEEPEST:
+            raise OptionError(
+                "One number for 'hidden' is a depth",
+                got=f"{asked} layers",
+                hint=f"For one layer write hidden=({asked},)",
+            )
+        return geometric_widths(n_features, n_components, int(asked))
+    return tuple(int(width) for width in asked)
+
+
+def _layers(
+    options: AutoencoderOptions,
+    hidden: tuple[int, ...],
+    convolutional: type[ConvolutionalEncoder | ConvolutionalDecoder],
+) -> Network:
+    """Layers of the given widths, convolutional ones for images."""
+    for width in hidden:
+        _require_elementwise(options.activation, width)
+    if options.image_shape is None or not hidden:
+        return MLP(hidden, options.activation)
+    return convolutional(tuple(options.image_shape), hidden, options.activation)  # type: ignore[arg-type]
+
+
+def _network(given: Any, layers: Network, linear_path: bool, gated: bool = False) -> Network:
+    """The user's network, or layers of our own, with a linear path beside them where wanted."""
+    if given is not None:
+        if not isinstance(given, nn.Module):
+            raise OptionError("A network must be a part or a torch module", got=f"{given!r} instead")
+        return as_network(clone(given, safe=False))
+    return LinearPath(layers, gated=gated) if linear_path and not layers.has_linear_path else layers
+
+
+def _require_elementwise(activation: Any, width: int) -> None:
+    """Refuse what cannot stand behind a layer of a width."""
+    if isinstance(activation, str):
+        return  # a name, and the options know them
+    found: Any = None
+    try:
+        if isinstance(activation, nn.Module):
+            probe = torch.zeros(2, width, dtype=next((p.dtype for p in activation.parameters()), torch.float32))
+            with torch.no_grad():
+                found = activation_module(activation).eval()(probe)
+    except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+        found = error
+    if not isinstance(found, Tensor) or found.shape != (2, width):
+        raise OptionError(
+            "The activation must be a known name or an elementwise torch module",
+            got=f"{activation!r} instead" + (f", and the error {found}" if isinstance(found, Exception) else ""),
+        )
+
+
+def require_memory_for(
+    options: AutoencoderOptions, hidden: tuple[int, ...], sizes: tuple[int, int], bytes_a_weight: int
+) -> None:
+    """Refuse networks whose weights, with all that training keeps of each, would not fit into memory."""
+    widths = [sizes[0], *hidden, sizes[1]]
+    layers = sum(a * b for a, b in pairwise(widths)) + widths[0] * widths[-1]
+    # The weights, their gradient, two moments or the history of L-BFGS, the best ones, and the making of each.
+    copies = 8 if options.optimizer != "lbfgs" else 110
+    activations = 4 * sum(widths) * given_or(options.batch_size, 256)
+    n_bytes = bytes_a_weight * (2 * layers * copies + activations)
+    require_memory(n_bytes, "The network", "Try narrower hidden layers, or smaller batches")
+
+
+def given_or(option: Any, automatic: Any) -> Any:
+    """The option, or what 'auto' means for it."""
+    return automatic if option == "auto" else option

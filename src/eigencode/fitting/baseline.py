@@ -1,0 +1,129 @@
+"""The linear autoencoder of a model's own kind: where the model may start, and what it has to beat."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from sklearn.base import clone
+from torch import Tensor
+
+from eigencode.batch import Batch
+from eigencode.fitting.data import Data
+from eigencode.fitting.start import begin_at, build
+from eigencode.model.composition import Composition
+from eigencode.model.initialization import LinearStart, Spectrum, linear_problem, linear_starts, spectrum
+from eigencode.model.objective import Objective
+from eigencode.parts.likelihoods.base import Likelihood
+from eigencode.parts.likelihoods.observed import evenly_sampled, mean, median
+from eigencode.training.evaluation import EVALUATION_ROWS, evaluate
+
+OUTLYING = 5.0
+"""Median deviations from the median, 3.4 standard deviations of normal cells, beyond which a cell is an outlier."""
+
+NOTICEABLE = 0.01
+"""Share of the objective by which one linear start has to be better than another that is tried before it."""
+
+
+@dataclass(frozen=True)
+class View:
+    """Working units, and the principal directions of the rows in them."""
+
+    inward: Tensor
+    outward: Tensor
+    spectrum: Spectrum
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether they are the scaled columns' own."""
+        return bool((self.inward == 1).all() and (self.outward == 1).all())
+
+
+def views_of(likelihood: Likelihood, data: Data, n_components: int | None, is_tied: bool, seed: int) -> list[View]:
+    """The likelihood's working units for scaled rows, with the principal directions in each.
+
+    As many directions as components, or as are worth having where ``n_components`` is None.
+    """
+    ready = clone(likelihood)
+    ready.setup(data.sizes)
+    found = []
+    for inward, outward in ready.expansion.working_units(data.sample):
+        if is_tied and not torch.equal(inward, outward):
+            inward = outward = (inward * outward).sqrt()  # so that what leads out is what leads in, transposed
+        is_plain = bool((inward == 1).all())
+        rows = data.weighed if is_plain else replace(data.weighed, x=data.weighed.x * inward.to(data.weighed.x))
+        found.append(View(inward, outward, spectrum(rows, n_components, seed)))
+        if ready.expansion.is_robust:
+            found.append(View(inward, outward, spectrum(_without_outliers(data.typical), n_components, seed)))
+    return found
+
+
+def _without_outliers(batch: Batch) -> Batch:
+    """Centred rows whose cells end at a few median deviations from their column's median.
+
+    A column of which more than half is one value has no such deviation, and stays as it is.
+    """
+    sample = evenly_sampled(batch)
+    middle = median(sample.x, sample.observed)
+    reach = OUTLYING * median((sample.x - middle).abs(), sample.observed)
+    reach = torch.where(reach > 0, reach, torch.inf)
+    kept = batch.x.clamp(middle - reach, middle + reach)
+    return Batch(kept.sub_(mean(kept, batch.observed)), batch.observed)
+
+
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """The best of the linear maps that a model may start as.
+
+    Attributes
+    ----------
+    composition : Composition
+        The linear model, at its start.
+    start : LinearStart
+        The map.
+    """
+
+    composition: Composition
+    start: LinearStart
+
+
+def find_baseline(
+    linear: Composition, views: Sequence[View], data: Data, objective: Objective, n_components: int, seed: int
+) -> Baseline | None:
+    """The best of the starts as a linear map, by the model's own objective; None where there is none."""
+    build(linear, data, n_components, seed)
+    starts = [
+        start
+        for view in views
+        for start in linear_starts(
+            linear_problem(data.weighed, view.spectrum, linear, objective, (view.inward, view.outward))
+        )
+    ]
+    is_newton = not views[0].is_plain
+    best = (
+        starts[0]
+        if len(starts) == 1 and starts[0].is_optimum
+        else _best(linear, starts, data, objective, is_newton, seed)
+    )
+    if best is None:
+        return None
+    begin_at(linear, data, best, is_newton)
+    return Baseline(linear, best)
+
+
+def _best(
+    linear: Composition, starts: Sequence[LinearStart], data: Data, objective: Objective, is_newton: bool, seed: int
+) -> LinearStart | None:
+    """The start with the least objective; PCA, which comes first, unless another is better by more than a trace."""
+    best, least = None, math.inf
+    for start in starts:
+        try:
+            begin_at(linear, data, start, is_newton)
+            found = evaluate(linear, objective, data.sample.split(EVALUATION_ROWS), seed)
+        except Exception:  # a part of others may rest on networks that are not linear
+            continue
+        if math.isfinite(found) and found < (least if math.isinf(least) else least - NOTICEABLE * abs(least)):
+            best, least = start, found
+    return best

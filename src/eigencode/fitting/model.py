@@ -1,0 +1,133 @@
+"""Model: what is fitted, as a description without weights, and its linear baseline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from numbers import Integral
+from typing import TYPE_CHECKING
+
+from sklearn.base import clone
+
+from eigencode.errors import OptionError
+from eigencode.fitting.architecture import hidden_widths_of, networks_of, require_memory_for
+from eigencode.fitting.baseline import Baseline, find_baseline, views_of
+from eigencode.fitting.data import Data
+from eigencode.fitting.start import Start, begin_at, build
+from eigencode.fitting.terms import terms_of
+from eigencode.model.composition import Composition
+from eigencode.model.objective import Objective
+from eigencode.parts.networks.dense import MLP, Tied
+
+if TYPE_CHECKING:
+    from eigencode.options import AutoencoderOptions
+
+AUTO_VARIANCE = 0.9
+"""Share of the variance that ``n_components="auto"`` keeps."""
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """What is fitted.
+
+    Attributes
+    ----------
+    composition : Composition
+        The formula with its terms filled in, without tensors.
+    objective : Objective
+        What is minimised.
+    n_components : int
+        Size of the code.
+    hidden : tuple of int
+        Widths of the hidden layers made here, from the data to the code.
+    baseline : Baseline or None
+        The linear model of the same kind, where there is one.
+    explained_variance_ratio : list of float
+        Share of the scaled rows' variance along each of the first ``n_components`` principal directions.
+    has_working_units : bool
+        Whether a linear start is a step of an expansion, of which the length is to be found.
+    """
+
+    composition: Composition
+    objective: Objective
+    n_components: int
+    hidden: tuple[int, ...]
+    baseline: Baseline | None
+    explained_variance_ratio: list[float]
+    has_working_units: bool
+
+    def __repr__(self) -> str:
+        return f"Model({self.composition!r}, n_components={self.n_components})"
+
+    @property
+    def has_closed_form(self) -> bool:
+        """Whether the baseline is the optimum of linear maps for the whole objective."""
+        return self.baseline is not None and self.baseline.start.is_optimum
+
+    def built(self, data: Data, seed: int) -> Composition:
+        """The composition with tensors, at random weights and the best constant."""
+        composition = clone(self.composition)
+        build(composition, data, self.n_components, seed)
+        return composition
+
+
+def describe(options: AutoencoderOptions, data: Data, seed: int) -> Model:
+    """Everything about a model that 'auto' leaves open, decided by the data."""
+    if options.tied and options.decoder is not None:
+        raise OptionError("Set either 'tied' or 'decoder', not both", got=f"tied=True and decoder={options.decoder!r}")
+    terms, rows = terms_of(options), data.rows
+    views = views_of(terms["likelihood"], data, asked_components(options), options.tied, seed)
+    n_components = asked_components(options) or views[0].spectrum.n_components_for(kept_variance(options) or 1.0)
+    n_rows = rows.n_training + rows.n_validation
+    hidden = hidden_widths_of(options, rows.n_features, n_components, n_rows)
+    sizes = rows.n_features, n_components
+    require_memory_for(options, hidden, sizes, rows.dtype.itemsize)
+    objective = Objective(beta=options.beta, n_rows=rows.n_training)
+    linear = Composition(MLP(), Tied() if options.tied else MLP(), **terms)
+    baseline = find_baseline(linear, views, data, objective, n_components, seed)
+    networks = networks_of(options, hidden, sizes, starts_linear=baseline is not None)
+    return Model(
+        composition=Composition(*networks, **terms_of(options)),
+        objective=objective,
+        n_components=n_components,
+        hidden=hidden,
+        baseline=baseline,
+        explained_variance_ratio=views[0].spectrum.explained_variance_ratio(n_components),
+        has_working_units=not views[0].is_plain,
+    )
+
+
+def asked_components(options: AutoencoderOptions) -> int | None:
+    """The size of the code asked for, None where a share of the variance decides it."""
+    return None if kept_variance(options) else int(options.n_components)
+
+
+def kept_variance(options: AutoencoderOptions) -> float | None:
+    """The share of the variance that decides the size of the code, None where the size is given."""
+    if options.n_components == "auto":
+        return AUTO_VARIANCE
+    return None if isinstance(options.n_components, Integral) else float(options.n_components)
+
+
+def find_start(options: AutoencoderOptions, model: Model, data: Data, seed: int) -> Start:
+    """The baseline's linear map where the model can start as one, else random weights around the best constant."""
+    composition = model.built(data, seed)
+    init = _choose_init(options, composition, model.baseline)
+    linear = model.baseline.start if model.baseline is not None and init == "linear" else None
+    begin_at(composition, data, linear, model.has_working_units)
+    return Start(composition.state_dict(), init)
+
+
+def _choose_init(options: AutoencoderOptions, composition: Composition, baseline: Baseline | None) -> str:
+    """What 'auto' becomes; a linear start that cannot be had is refused with the reason."""
+    has_paths = composition.encoder.has_linear_path and composition.decoder.has_linear_path
+    # Convolutions learn less from the linear start than from random weights (docs/log.md), so it is theirs on request.
+    if baseline is not None and has_paths and (options.init == "linear" or options.image_shape is None):
+        return "random" if options.init == "random" else "linear"
+    if options.init == "linear":
+        raise OptionError(
+            "init='linear' needs a code that is the encoder's output, a likelihood whose output lies among the "
+            "columns, and networks with a linear path",
+            got=f"{composition!r}",
+            hint="Use init='auto' or init='random'",
+        )
+    return "random"

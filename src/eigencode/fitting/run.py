@@ -1,0 +1,135 @@
+"""Run: a model at its start, with all that training takes."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from eigencode.data.rows import Rows
+from eigencode.errors import OptionError
+from eigencode.fitting.architecture import given_or
+from eigencode.fitting.data import Data
+from eigencode.fitting.defaults import RECIPES, choose_optimizer
+from eigencode.fitting.model import Model
+from eigencode.fitting.start import Start
+from eigencode.model.composition import Composition
+from eigencode.training.execution import Execution, choose_execution
+from eigencode.training.optimizers import OPTIMIZERS
+from eigencode.training.prefetch import fit_on
+from eigencode.training.rng import has_random_layers
+from eigencode.training.run import Clock, TrainingRun
+from eigencode.training.schedule import Schedule
+from eigencode.training.state import FlatParameters, TrainingState
+
+if TYPE_CHECKING:
+    from eigencode.estimators.base import BaseAutoencoder
+    from eigencode.options import AutoencoderOptions
+
+
+def begin(
+    options: AutoencoderOptions, data: Data, model: Model, start: Start, seed: int, began: float
+) -> tuple[TrainingRun, str]:
+    """The run that trains a model from its start, and the name of its optimiser.
+
+    ``began`` is the time at which the preparation began, from which a time limit counts.
+    """
+    composition = model.built(data, seed)
+    composition.load_state_dict(start.tensors)
+    is_noisy = composition.is_stochastic or has_random_layers(composition) or options.precision == "bfloat16"
+    n_rows = data.rows.n_training
+    optimizer = given_or(options.optimizer, choose_optimizer(n_rows, is_noisy))
+    recipe = RECIPES[optimizer]
+    precision = "float32" if options.precision == "auto" and optimizer == "lbfgs" else options.precision
+    batch_size = given_or(options.batch_size, recipe.batch_size(n_rows))
+    step_work = batch_size * (composition.encoder.multiply_adds + composition.decoder.multiply_adds)
+    execution = choose_execution(options.device, precision, step_work)
+    clock = Clock.starting_at(began, options.max_seconds, recipe.decay_share)
+    n_batches = math.ceil(n_rows / batch_size)
+    n_steps = n_batches * int(given_or(options.max_epochs, recipe.n_epochs(n_batches)))
+    peak = _peak(options, optimizer, batch_size, composition)
+    schedule = Schedule.over(n_steps, peak, recipe.warmup, recipe.decay_share)
+    device = torch.device(execution.device)
+    run = TrainingRun(
+        state=_state(composition, optimizer, schedule, seed, execution),
+        rows=_near(data.rows, device),
+        objective=model.objective,
+        execution=execution,
+        batch_size=batch_size,
+        patience=given_or(options.patience, recipe.patience),
+        progress=recipe.progress,
+        clock=clock,
+        step_work=step_work,
+    )
+    return run, optimizer
+
+
+def stream(
+    model: BaseAutoencoder,
+    options: AutoencoderOptions,
+    block: Rows,
+    saved: dict[str, Any] | None = None,
+) -> TrainingRun:
+    """The run of one pass over a block of scaled rows, by a copy of a fitted model's composition.
+
+    ``saved`` is the ``state_dict`` that earlier blocks of the stream left, None at its beginning. Batch size and step
+    size are the options', block by block. Adam moves as far for small gradients as for large ones, so a block of light
+    rows takes smaller steps too.
+    """
+    optimizer, execution, past = model.optimizer_, model.execution_, model.history_
+    batch_size = given_or(options.batch_size, RECIPES[optimizer].batch_size(block.n_training))
+    heaviness = _heaviness(block)
+    peak = _peak(options, optimizer, batch_size, model.composition_) * heaviness
+    epoch, begins = (int(past[-1]["epoch"]), int(past[-1]["step"])) if past else (0, 0)
+    schedule = Schedule.endless(peak, RECIPES[optimizer].warmup, begins)
+    state = _state(copy.deepcopy(model.composition_), optimizer, schedule, model.seed_, execution)
+    if saved is not None:
+        state.load_state_dict(saved)
+        state.schedule.peak = peak
+    elif past:
+        state.epoch, state.step, state.history = epoch, begins, [row.copy() for row in past]
+        state.averaged_from = state.averaged_to = begins
+    recipe = RECIPES[optimizer]
+    return TrainingRun(
+        state=state,
+        rows=_near(block, torch.device(execution.device)),
+        objective=model.objective_,
+        execution=execution,
+        batch_size=batch_size,
+        patience=given_or(options.patience, recipe.patience),
+        progress=recipe.progress,
+        clock=Clock(),
+    )
+
+
+def _heaviness(block: Rows) -> float:
+    """The mean weight of a block's rows, at most 1."""
+    weight = block.representative().weight
+    return 1.0 if weight is None else min(float(weight.mean()), 1.0)
+
+
+def _near(rows: Rows, device: torch.device) -> Rows:
+    """Rows on the device that works on them, where they fit."""
+    return rows.to(device) if fit_on(device, rows.n_bytes) else rows
+
+
+def _peak(options: AutoencoderOptions, optimizer: str, batch_size: int, composition: Composition) -> float:
+    """The largest step size of a run."""
+    n_weights = sum(p.numel() for p in composition.parameters() if p.requires_grad)
+    return float(given_or(options.learning_rate, RECIPES[optimizer].learning_rate(batch_size, max(n_weights, 1))))
+
+
+def _state(
+    composition: Composition, optimizer: str, schedule: Schedule, seed: int, execution: Execution
+) -> TrainingState:
+    """A training state without a past."""
+    if not any(parameter.requires_grad for parameter in composition.parameters()):
+        raise OptionError(
+            "There are no weights to learn",
+            got=f"the encoder {composition.encoder!r} and the decoder {composition.decoder!r}",
+            hint="Give one of them layers, or leave one to 'hidden'",
+        )
+    parameters = FlatParameters(composition.to(execution.device))
+    return TrainingState(composition, parameters, OPTIMIZERS[optimizer](parameters.vector), schedule, seed)

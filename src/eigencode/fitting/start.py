@@ -1,0 +1,68 @@
+"""Start: the weights that training begins with, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from eigencode.batch import Batch
+from eigencode.fitting.data import CALIBRATION_ROWS, Data
+from eigencode.model.composition import Composition
+from eigencode.model.initialization import LinearStart, backtrack, set_linear
+from eigencode.training.rng import generator
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """The weights that training begins with, and why.
+
+    Attributes
+    ----------
+    tensors : dict of str to Tensor
+        Weights and states of the composition, by name.
+    init : {"linear", "random", "pretrained"}
+        Where they come from: a linear map, random numbers, or models that were trained before.
+    """
+
+    tensors: Mapping[str, Tensor]
+    init: str
+
+    def __repr__(self) -> str:
+        n_weights = sum(tensor.numel() for tensor in self.tensors.values())
+        return f"Start({self.init}, {n_weights} numbers)"
+
+
+def build(composition: Composition, data: Data, n_components: int, seed: int) -> None:
+    """Make the composition's tensors, in the rows' precision, its decoder's bias at the best constant."""
+    composition.setup(data.rows.n_features, n_components, generator(seed, "weights"), data.sizes)
+    composition.to(data.rows.dtype).eval()
+    bias = composition.decoder.output_bias
+    if bias is not None:
+        with torch.no_grad():
+            bias.copy_(composition.likelihood.expansion.constant(data.typical))
+
+
+def begin_at(composition: Composition, data: Data, start: LinearStart | None, is_newton: bool) -> None:
+    """Set a model to a start, and find what that leaves open."""
+    if start is not None:
+        set_linear(composition, start)
+    calibrate(composition, data.typical, start, is_newton)
+
+
+@torch.no_grad()
+def calibrate(
+    composition: Composition, batch: Batch, start: LinearStart | None = None, is_newton: bool = False
+) -> None:
+    """Find what a start leaves open, by as many rows as it takes: a linear one's step length, states, a spread."""
+    sample = batch.thinned(CALIBRATION_ROWS).to(next(composition.parameters(), batch.x).device)
+    expansion = composition.likelihood.expansion
+    if start is not None and is_newton:
+        backtrack(composition, sample)
+    composition.begin(sample)
+    if start is not None and start.noise_variance is not None:
+        expansion.set_spread(start.noise_variance)
+    else:
+        expansion.calibrate(sample, composition.decoder(composition.encode(sample.x, sample.observed).mean))

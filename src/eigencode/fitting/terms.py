@@ -1,0 +1,92 @@
+"""The terms of the formula that options ask for, as parts without tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from sklearn.base import clone
+
+from eigencode.data.sources import Source
+from eigencode.data.support import check_support
+from eigencode.errors import OptionError
+from eigencode.parts.base import Part
+from eigencode.parts.codes.base import Code
+from eigencode.parts.codes.point import NestedDropout, Point
+from eigencode.parts.corruptions import Corruption
+from eigencode.parts.likelihoods.base import Likelihood
+from eigencode.parts.likelihoods.continuous import GaussianLikelihood, LaplaceLikelihood, StudentTLikelihood
+from eigencode.parts.likelihoods.discrete import BernoulliLikelihood, NegativeBinomialLikelihood, PoissonLikelihood
+from eigencode.parts.penalties.base import Penalty
+from eigencode.parts.priors import Prior
+from eigencode.parts.weight_priors import WeightPrior
+
+if TYPE_CHECKING:
+    from eigencode.options import AutoencoderOptions
+
+LIKELIHOODS: dict[str, type[Likelihood]] = {
+    "gaussian": GaussianLikelihood,
+    "laplace": LaplaceLikelihood,
+    "student_t": StudentTLikelihood,
+    "bernoulli": BernoulliLikelihood,
+    "poisson": PoissonLikelihood,
+    "negative_binomial": NegativeBinomialLikelihood,
+}
+
+FITTING = {"counts": "poisson", "unit interval": "bernoulli", "real": "gaussian"}
+"""The likelihood to suggest for columns of each kind, the narrowest first."""
+
+RESCALED = "Divide them by {largest} first, or use likelihood='poisson' if they are counts"
+"""What to try for whole numbers that should be shares, as pixels are."""
+
+
+def terms_of(options: AutoencoderOptions) -> dict[str, Any]:
+    """The parts that say which kind of autoencoder this is."""
+    return {
+        "code": _code(options),
+        "likelihood": likelihood_of(options),
+        "corruption": _part(options.corruption, Corruption, "corruption"),
+        "prior": _part(options.prior, Prior, "prior"),
+        "penalties": _penalties(options.penalties),
+        "weight_prior": _part(options.weight_prior, WeightPrior, "weight_prior"),
+    }
+
+
+def likelihood_of(options: AutoencoderOptions) -> Likelihood:
+    """A fresh likelihood, given by name or as a part."""
+    given = options.likelihood
+    if given is None:
+        raise OptionError("The 'likelihood' parameter must be a name or a part", got="None", hint="Try 'gaussian'")
+    return LIKELIHOODS[given]() if isinstance(given, str) else _part(given, Likelihood, "likelihood")
+
+
+def check_values(likelihood: Likelihood, source: Source, names: Any = None) -> None:
+    """Raise `DataError` where a likelihood cannot be asked about the values of a column."""
+    advice = {kind: f"Use likelihood={name!r}" for kind, name in FITTING.items()}
+    owner = type(likelihood).__name__
+    check_support(source, likelihood.support, names, owner=owner, advice=advice, shares=RESCALED)
+
+
+def _code(options: AutoencoderOptions) -> Code:
+    """The code asked for, by a part or by the wish for an ordered one."""
+    if options.ordered and options.code is not None:
+        raise OptionError(
+            "'ordered' and 'code' are two words for one thing", got=f"ordered=True and code={options.code!r}"
+        )
+    return NestedDropout() if options.ordered else _part(options.code, Code, "code") or Point()
+
+
+def _penalties(option: Any) -> tuple[Penalty, ...]:
+    if not isinstance(option, Sequence):
+        raise OptionError("The 'penalties' parameter must be a sequence of penalty parts", got=f"{option!r} instead")
+    return tuple(_part(item, Penalty, "penalties") for item in option)
+
+
+def _part(option: Any, kind: type[Part], name: str) -> Any:
+    """A fresh copy of a part, checked to be of its kind."""
+    if option is not None and not isinstance(option, kind):
+        raise OptionError(
+            f"The {name!r} parameter must be a {kind.__name__} part from eigencode.parts, or your own subclass",
+            got=f"{option!r} instead",
+        )
+    return None if option is None else clone(option)
