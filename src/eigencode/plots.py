@@ -211,14 +211,16 @@ def plot_history(model: BaseAutoencoder) -> Figure:
     >>> plot_history(model).axes[0].get_xlabel()
     'epoch'
     """
-    epochs = np.array([row["epoch"] for row in model.history_])
+    epochs, unit = np.array([row["epoch"] for row in model.history_]), "epoch"
+    if len(set(epochs.tolist())) < len(epochs):  # evaluated several times in an epoch
+        epochs, unit = np.array([row["rows"] for row in model.history_]), "rows seen"
     judged = np.array([row.get("validation_objective", np.nan) for row in model.history_])
     during = np.array([row.get("training_objective", np.nan) for row in model.history_])
     levels = [] if model.baseline_ is None else [model.baseline_.history_[0]["validation_objective"]]
-    best = model.best_epoch_
+    at_best = int(np.nanargmin(judged)) if np.isfinite(judged).any() else len(judged) - 1
     judge = "held-out rows" if model.validation_fraction > 0 else "training rows"
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
-    axes = _axes(figure, "epoch", "objective (nats a row, scaled units)")
+    axes = _axes(figure, unit, "objective (nats a row, scaled units)")
     for level in levels:
         axes.axhline(level, color=GREY, linestyle=(0, (4, 2)), linewidth=1.2, label=f"linear baseline: {level:.4g}")
     if np.isfinite(during).any():
@@ -227,9 +229,16 @@ def plot_history(model: BaseAutoencoder) -> Figure:
         axes.plot(epochs[met], during[met], color=PALETTE[1], linewidth=1.5, label=label)
         if np.isfinite(judged).any():  # a stream has no judge
             axes.plot(epochs, judged, color=PALETTE[0], linewidth=2, label=f"{judge}, after the epoch")
-    kept = f"kept: epoch {best}, {model.best_objective_:.4g}"
+    kept = f"kept: epoch {model.best_epoch_}, {model.best_objective_:.4g}"
     axes.plot(
-        best, model.best_objective_, "o", color=PALETTE[2], markersize=7, markeredgecolor="white", zorder=5, label=kept
+        epochs[at_best],
+        model.best_objective_,
+        "o",
+        color=PALETTE[2],
+        markersize=7,
+        markeredgecolor="white",
+        zorder=5,
+        label=kept,
     )
     axes.set_ylim(_readable_limits(np.concatenate([judged[len(judged) // 4 :], during[len(during) // 4 :], levels])))
     axes.set_xlim(-0.02 * max(epochs[-1], 10), epochs[-1] + 0.02 * max(epochs[-1], 10))

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from eigencode import progress
 from eigencode.batch import Batch
+from eigencode.data.mapped_rows import MappedRows, is_mapped
 from eigencode.data.memory import require_memory
 from eigencode.data.pictures import pixel_range
 from eigencode.data.rows import ResidentRows, Rows
@@ -30,7 +31,7 @@ from eigencode.errors import DataError, InterruptedWarning, OptionError, ResultW
 from eigencode.estimators.generation import Generation
 from eigencode.estimators.geometry import Geometry
 from eigencode.estimators.inputs import read_weights
-from eigencode.fitting.data import Data, split
+from eigencode.fitting.data import Data, split, validation_size
 from eigencode.fitting.diagnostics import notes, warnings_about
 from eigencode.fitting.model import Model, find_start, kept_variance
 from eigencode.fitting.preparation import Decisions, Preparation, prepare
@@ -297,7 +298,12 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
 
     def _data(self, array: np.ndarray, weights: np.ndarray | None, validation_fraction: float) -> Data:
         """The scaled rows, split into those to learn from and those for validation."""
-        x = self._scaled(array, weights_dtype(self.precision))
+        dtype = weights_dtype(self.precision)
+        if is_mapped(array):
+            n_validation = validation_size(len(array), validation_fraction)
+            rows = MappedRows(array, self.scaler_, dtype, n_validation, self.seed_, _as_tensor(weights, dtype))
+            return Data(rows, Units.of(self.scaler_))
+        x = self._scaled(array, dtype)
         training, validation = split(len(x), validation_fraction, self.seed_)
         batch = Batch(x, weight=_as_tensor(weights, x.dtype))
         return Data(ResidentRows(batch, training, validation), Units.of(self.scaler_))

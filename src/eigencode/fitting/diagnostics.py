@@ -81,7 +81,7 @@ def _cut_off(run: TrainingRun) -> str | None:
     state = run.state
     if not is_cut_off(state):
         return None
-    n_rows = round(state.step * run.rows.n_training / run.n_batches)
+    n_rows = state.rows
     so_far = f"after {n_rows:,} rows, in epoch {state.epoch} of at most {state.schedule.n_steps // run.n_batches}"
     if state.interrupted:
         return f"{INTERRUPTED} {so_far if state.step else 'before its first step'}"
@@ -101,7 +101,8 @@ def _convergence(run: TrainingRun) -> str | None:
     if state.epoch == 0 or state.best is None or is_cut_off(state) or state.ended_by != "epochs":
         return None
     met = [row["validation_objective"] for row in state.history]
-    gained, late = met[0] - state.best.objective, met[int(0.9 * state.epoch) :]
+    n = len(met) - 1
+    gained, late = met[0] - state.best.objective, met[int(0.9 * n) :]
     if gained <= 0 or not late:
         return None
     if late[0] - min(late) >= LATE_GAIN * gained:
@@ -110,9 +111,9 @@ def _convergence(run: TrainingRun) -> str | None:
             f"{(late[0] - min(late)) / gained:.0%} of the whole gain; try a larger max_epochs"
         )
     # The decay of the step size always brings something in the end, so what counts is the time before it.
-    n_before = state.schedule.decay_from // run.n_batches
+    n_before = sum(0 < row["step"] <= state.schedule.decay_from for row in state.history)
     steady = min(met[: 3 * n_before // 4 + 1]) - min(met[: n_before + 1])
-    if state.best.epoch < 0.9 * state.epoch or steady < STEADY_GAIN * gained:
+    if state.best.step < 0.9 * state.step or steady < STEADY_GAIN * gained:
         return None
     return (
         f"perhaps not converged: of the {state.epoch} epochs allowed, {state.best.epoch} was the best, and progress "

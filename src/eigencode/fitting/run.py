@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,6 +28,10 @@ from eigencode.training.state import FlatParameters, TrainingState
 if TYPE_CHECKING:
     from eigencode.estimators.base import BaseAutoencoder
     from eigencode.options import AutoencoderOptions
+
+MOST_STEPS = 1024
+"""Steps between two evaluations at most: a quarter of a million rows, for batches of 256. Smaller data are evaluated
+after each epoch."""
 
 
 def begin(
@@ -58,6 +63,7 @@ def begin(
         objective=model.objective,
         execution=execution,
         batch_size=batch_size,
+        period=min(n_batches, MOST_STEPS),
         patience=given_or(options.patience, recipe.patience),
         progress=recipe.progress,
         clock=clock,
@@ -90,6 +96,7 @@ def stream(
         state.schedule.peak = peak
     elif past:
         state.epoch, state.step, state.history = epoch, begins, [row.copy() for row in past]
+        state.rows = int(past[-1].get("rows", 0))
         state.averaged_from = state.averaged_to = begins
     recipe = RECIPES[optimizer]
     return TrainingRun(
@@ -98,9 +105,10 @@ def stream(
         objective=model.objective_,
         execution=execution,
         batch_size=batch_size,
+        period=math.ceil(block.n_training / batch_size),
         patience=given_or(options.patience, recipe.patience),
         progress=recipe.progress,
-        clock=Clock(),
+        clock=Clock(begins=time.monotonic()),
     )
 
 

@@ -25,6 +25,9 @@ ATTRIBUTES = {"start_": "init_"}
 HISTORY = {"held_out_objective": "validation_objective"}
 """Keys of a row of history."""
 
+COUNTERS = {"stale_epochs": "n_stale"}
+"""Counters of a training state."""
+
 VALUES = {("init", "plain"): "random", ("init_", "plain"): "random"}
 """Values of parameters and fitted attributes, by the present name of these."""
 
@@ -49,6 +52,8 @@ def _upgraded(value: Any, is_baseline: bool = False) -> Any:
     match found:
         case {"part": str(name)}:
             found["part"] = CLASSES.get(name, name)
+        case {"counters": dict(counters), "aside": dict()}:
+            found["counters"] = {"rows": 0} | _renamed(counters, COUNTERS)
         case {"estimator": str(), "arguments": dict(arguments)}:
             found["arguments"] = _renamed(arguments, PARAMETERS)
         case {"class": str(), "parameters": dict(parameters), "fitted": dict(fitted)}:

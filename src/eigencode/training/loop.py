@@ -97,8 +97,10 @@ def one_pass(run: TrainingRun) -> Row:
     tally = Tally.of(runner)
     with run.execution.threads():
         _advance(runner, tally)
-    row = {"epoch": run.state.epoch, "step": run.state.step, "training_objective": tally.means[0]}
-    run.state.history.append(row)
+    state = run.state
+    row: Row = {"epoch": state.epoch, "step": state.step, "rows": state.rows, "seconds": run.clock.elapsed}
+    row["training_objective"] = tally.means[0]
+    state.history.append(row)
     return row
 
 
@@ -113,6 +115,7 @@ def _advance(runner: Runner, tally: Tally) -> None:
         stepped = [run for run, is_active in zip(runner.runs, active, strict=True) if is_active]
         for run in stepped:
             run.state.step += 1
+            run.state.rows += n_rows
         if any(run.state.is_average_due for run in stepped):
             runner.take_average()
         tally.add(losses, n_rows, active)
@@ -165,7 +168,9 @@ def record(run: TrainingRun, objective: float, training_objective: float | None 
     A run whose weights have become far worse than its start goes back to the best ones, with half the step size.
     """
     state = run.state
-    row: Row = {"epoch": state.epoch, "step": state.step, "learning_rate": state.schedule.rate(max(state.step - 1, 0))}
+    row: Row = {"epoch": state.epoch, "step": state.step, "rows": state.rows}
+    row["seconds"] = run.clock.elapsed
+    row["learning_rate"] = state.schedule.rate(max(state.step - 1, 0))
     if training_objective is not None:
         row["training_objective"] = training_objective
     row["validation_objective"] = objective

@@ -105,7 +105,7 @@ class Look:
         else:
             yield from self._facts_of_one(self.runs[0].state)
         if made and elapsed > 0:
-            rows = sum(run.state.step * run.rows.n_training / run.n_batches for run in self.runs)
+            rows = sum(run.state.rows for run in self.runs)
             yield f"{rows / elapsed:,.0f} rows/s"
 
     def _facts_of_one(self, state: TrainingState) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -16,7 +16,7 @@ from eigencode.training.state import TrainingState
 
 @dataclass(frozen=True)
 class Clock:
-    """The time a run may take; without a limit no clock is read.
+    """The time a run takes, and may take; without a limit nothing depends on it.
 
     Attributes
     ----------
@@ -34,18 +34,24 @@ class Clock:
 
     def restarted(self) -> Clock:
         """The same time from now on, for a run that had to wait for others."""
-        if self.ends is None:
-            return self
         now = time.monotonic()
+        if self.ends is None:
+            return replace(self, begins=now)
         return Clock(self.ends + now - self.begins, self.decay_begins + now - self.begins, now)
 
     @classmethod
     def starting_at(cls, began: float, max_seconds: float | None, decay_share: float) -> Clock:
         """The clock of a run whose preparation began at a time and has just ended."""
+        now = time.monotonic()
         if max_seconds is None:
-            return cls()
-        now, ends = time.monotonic(), began + max_seconds
+            return cls(begins=now)
+        ends = began + max_seconds
         return cls(ends, now + (1 - decay_share) * (ends - now), now)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the training began, to be told and not to decide anything by."""
+        return round(time.monotonic() - self.begins, 3)
 
     def is_time_to_end(self) -> bool:
         """Whether the decay has to begin now."""
@@ -72,6 +78,8 @@ class TrainingRun:
         Device, precision, threads.
     batch_size : int
         Rows a step.
+    period : int
+        Steps from one evaluation to the next.
     patience : int
         Evaluations without progress before the decay; twice as many where the start was not improved on yet, since the
         way from a good start may lead over worse weights.
@@ -88,6 +96,7 @@ class TrainingRun:
     objective: Objective
     execution: Execution
     batch_size: int
+    period: int
     patience: int
     progress: float
     clock: Clock
@@ -97,11 +106,6 @@ class TrainingRun:
     def n_batches(self) -> int:
         """Steps an epoch."""
         return math.ceil(self.rows.n_training / self.batch_size)
-
-    @property
-    def period(self) -> int:
-        """Steps from one evaluation to the next."""
-        return self.n_batches
 
     @property
     def device(self) -> torch.device:

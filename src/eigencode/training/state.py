@@ -67,6 +67,7 @@ class Snapshot:
 
     objective: float
     epoch: int
+    step: int
     vector: Tensor
     buffers: dict[str, Tensor]
 
@@ -78,6 +79,7 @@ class SavedCounters:
     seed: Annotated[int, Interval(0)]
     epoch: Index
     step: Index
+    rows: Index
     n_stale: Index
     n_retreats: Index
     progress_mark: float
@@ -124,8 +126,8 @@ class TrainingState:
         Step size by step.
     seed : int
         Names every random draw of the run.
-    epoch, step : int
-        Counters of what has been done.
+    epoch, step, rows : int
+        Epochs begun, steps made, and rows seen in these.
     n_stale : int
         Evaluations since the held-out objective last made progress.
     n_retreats : int
@@ -155,6 +157,7 @@ class TrainingState:
     seed: int
     epoch: int = 0
     step: int = 0
+    rows: int = 0
     n_stale: int = 0
     n_retreats: int = 0
     progress_mark: float = math.inf
@@ -220,7 +223,7 @@ class TrainingState:
     def snapshot(self, objective: float) -> Snapshot:
         """A copy of the present weights."""
         buffers = {name: value.clone() for name, value in self.composition.named_buffers()}
-        return Snapshot(objective, self.epoch, self.parameters.vector.detach().clone(), buffers)
+        return Snapshot(objective, self.epoch, self.step, self.parameters.vector.detach().clone(), buffers)
 
     @torch.no_grad()
     def restore_best(self) -> None:
@@ -276,6 +279,6 @@ class TrainingState:
             copy_alike(value, saved[name], name, finite=False)
 
     _COUNTERS = (
-        *("seed", "epoch", "step", "n_stale", "n_retreats", "progress_mark"),
+        *("seed", "epoch", "step", "rows", "n_stale", "n_retreats", "progress_mark"),
         *("shows_average", "averaged_from", "averaged_to"),
     )
