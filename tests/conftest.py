@@ -10,6 +10,22 @@ import torch
 from sklearn.datasets import load_breast_cancer, load_digits
 
 from eigencode import Autoencoder
+from eigencode.fitting.preparation import Preparation, prepare
+from eigencode.options import AutoencoderOptions
+from eigencode.training.evaluation import EVALUATION_ROWS, evaluate
+from eigencode.training.run import TrainingRun
+
+
+def prepared(
+    model: AutoencoderOptions, rows: torch.Tensor, seed: int = 0, weights: np.ndarray | None = None
+) -> Preparation:
+    """A run on scaled rows that is ready to begin."""
+    return prepare(model, rows, seed, None, weights)
+
+
+def evaluated(run: TrainingRun, seed: int = 0) -> float:
+    """The objective of the rows for validation with a run's present weights."""
+    return evaluate(run.state.composition, run.objective, run.rows.validation(EVALUATION_ROWS), seed)
 
 
 @pytest.fixture(scope="session")

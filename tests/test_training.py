@@ -7,19 +7,23 @@ import math
 import numpy as np
 import pytest
 import torch
+from conftest import evaluated, prepared
 from torch import nn
 
 from eigencode import Autoencoder
+from eigencode.batch import Batch
 from eigencode.errors import OptionError
 from eigencode.fitting import preparation
 from eigencode.fitting.defaults import RECIPES
-from eigencode.fitting.preparation import prepare
 from eigencode.parts import GaussianLikelihood, GaussianNoise
 from eigencode.parts.likelihoods.closed_forms import GaussianExpansion
 from eigencode.training import loop
+from eigencode.training import evaluation, loop
+from eigencode.training.batched import BatchedTraining
 from eigencode.training.execution import choose_execution, has_bfloat16_units
 from eigencode.training.optimizers import BETAS, CLIP_FACTOR, EPSILON, ClippedAdam, ClippedAdamOfRows
 from eigencode.training.rng import generator, may_draw_globally, resolve_seed
+from eigencode.training.runner import SingleRunner
 from eigencode.training.schedule import ENDLESS, Schedule
 from eigencode.training.state import AVERAGE_EVERY, MOST_RETREATS, FlatParameters
 
@@ -31,8 +35,21 @@ def rows(n=200):
     return torch.from_numpy(curve - curve.mean(0)).float()
 
 
-def prepared(**options):
-    return prepare(Autoencoder(2, **{"hidden": (8,), "batch_size": 32, "random_state": 0, **options}), rows(), seed=0)
+def ready(**options):
+    """A run of a small model."""
+    return prepared(Autoencoder(2, **{"hidden": (8,), "batch_size": 32, "random_state": 0, **options}), rows()).run
+
+
+def train_to_the_end(run):
+    """Evaluate the start, and train."""
+    loop.begin(run)
+    list(loop.train(run))
+
+
+RUNNERS = {"alone": SingleRunner, "in a program": lambda run: BatchedTraining([run])}
+
+each_runner = pytest.mark.parametrize("runner_of", RUNNERS.values(), ids=RUNNERS)
+"""What the loop promises holds for one model as for many."""
 
 
 # -- schedule
@@ -71,11 +88,12 @@ def test_a_stream_warms_up_from_where_it_begins_and_never_decays():
     assert Schedule.endless(2.0, 9).rate(0) == pytest.approx(0.2)
 
 
-def test_a_plateau_during_the_warm_up_starts_no_decay():
-    run = prepared(batch_size=200, optimizer="adam", patience=1, learning_rate=1e-12, max_epochs=1000)
-    assert (run.work.n_batches, run.state.schedule.warmup) == (1, 50)
-    loop.begin(run.state, run.work)
-    list(loop.epochs(run.state, run.work))
+@each_runner
+def test_a_plateau_during_the_warm_up_starts_no_decay(runner_of):
+    run = ready(batch_size=200, optimizer="adam", patience=1, learning_rate=1e-12, max_epochs=1000)
+    assert (run.n_batches, run.state.schedule.warmup) == (1, 50)
+    loop.begin(run)
+    list(loop.train_all(runner_of(run)))
     assert 50 <= run.state.schedule.decay_from <= 52
     assert run.state.step == run.state.schedule.end < 100
 
@@ -128,9 +146,9 @@ def test_layers_that_draw_are_given_noise_of_the_runs_own(layer, optimizer):
         with torch.random.fork_rng([]):
             torch.default_generator.manual_seed(state)
             before = torch.get_rng_state()
-            run = prepare(Autoencoder(2, max_epochs=2, optimizer=optimizer, **options), rows(60), seed)
-            loop.begin(run.state, run.work)
-            list(loop.epochs(run.state, run.work))
+            run = prepared(Autoencoder(2, max_epochs=2, optimizer=optimizer, **options), rows(60), seed).run
+            loop.begin(run)
+            list(loop.train(run))
             assert torch.equal(torch.get_rng_state(), before)
         return run.state.parameters.vector
 
@@ -140,27 +158,26 @@ def test_layers_that_draw_are_given_noise_of_the_runs_own(layer, optimizer):
 
 
 def test_each_step_has_a_draw_of_its_own_and_each_evaluation_of_a_step_the_same():
-    run = prepare(Autoencoder(2, encoder=layers_with(nn.Dropout(0.4)), batch_size=200), rows(), seed=0)
+    run = prepared(Autoencoder(2, encoder=layers_with(nn.Dropout(0.4)), batch_size=200), rows()).run
     losses = []
     run.state.optimizer.step = lambda closure, rate: (
         losses.append([closure().item(), closure().item()]) or torch.zeros(())
     )
-    run.state.composition.train()
-    step = loop.stepper(run.state, run.work)
-    for _ in range(3):
-        step(run.work.rows_of(run.work.training), None)
+    runner = SingleRunner(run)
+    for step in range(3):
+        run.state.step = step
+        runner.step_on(Batch(rows()))
     assert all(one == again for one, again in losses)
     assert len({one for one, _ in losses}) == 3
 
 
 def test_models_without_such_layers_pay_nothing_for_them(monkeypatch):
-    run = prepared(max_epochs=1)
-    monkeypatch.setattr(loop, "own_global_generator", None)
-    loop.begin(run.state, run.work)
-    list(loop.epochs(run.state, run.work))
+    run = ready(max_epochs=1)
+    monkeypatch.setattr(evaluation, "own_global_generator", None)
+    train_to_the_end(run)
     assert not may_draw_globally(layers_with(nn.PReLU(), nn.BatchNorm1d(8)))
-    assert prepare(Autoencoder(2, encoder=layers_with(nn.Dropout(0.1))), rows(60), 0).decisions.optimizer == "adam"
-    assert prepare(Autoencoder(2, encoder=layers_with(nn.Tanh())), rows(60), 0).decisions.optimizer == "lbfgs"
+    assert prepared(Autoencoder(2, encoder=layers_with(nn.Dropout(0.1))), rows(60)).decisions.optimizer == "adam"
+    assert prepared(Autoencoder(2, encoder=layers_with(nn.Tanh())), rows(60)).decisions.optimizer == "lbfgs"
 
 
 # -- weights as one vector
@@ -277,18 +294,17 @@ def test_gradients_of_zero_move_nothing():
 
 def test_a_resumed_run_is_the_same_run_bit_for_bit():
     options = {"max_epochs": 6, "corruption": GaussianNoise(0.2)}
-    whole = prepared(**options)
-    loop.begin(whole.state, whole.work)
-    list(loop.epochs(whole.state, whole.work))
+    whole = ready(**options)
+    train_to_the_end(whole)
 
-    first = prepared(**options)
-    loop.begin(first.state, first.work)
-    for _ in itertools.islice(loop.epochs(first.state, first.work), 3):
+    first = ready(**options)
+    loop.begin(first)
+    for _ in itertools.islice(loop.train(first), 3):
         pass
     saved = copy.deepcopy(first.state.state_dict())
-    second = prepared(**options)
+    second = ready(**options)
     second.state.load_state_dict(saved)
-    list(loop.epochs(second.state, second.work))
+    list(loop.train(second))
 
     assert second.state.history == whole.state.history
     assert torch.equal(second.state.parameters.vector, whole.state.parameters.vector)
@@ -296,37 +312,47 @@ def test_a_resumed_run_is_the_same_run_bit_for_bit():
     assert first.state.history != whole.state.history
 
 
-def test_the_average_is_over_the_steps_and_recent_ones_count_most():
-    run = prepared(max_epochs=9, optimizer="adam")  # 6 batches an epoch: every second one ends between two looks
-    taken = [run.state.parameters.vector.detach().clone()]
-    step = run.state.optimizer.step
+@each_runner
+def test_the_average_is_over_the_steps_and_recent_ones_count_most(runner_of, monkeypatch):
+    run = ready(max_epochs=9, optimizer="adam")  # 6 batches an epoch: every second one ends between two looks
+    loop.begin(run)
+    runner = runner_of(run)
 
-    def watched(closure, rate):
-        loss = step(closure, rate)
-        taken.append(run.state.parameters.vector.detach().clone())
-        return loss
+    def weights():
+        runner.write_back()
+        return run.state.parameters.vector.detach().clone()
 
-    run.state.optimizer.step = watched
-    loop.begin(run.state, run.work)
-    list(loop.epochs(run.state, run.work))
+    taken, step = [weights()], runner.step
+
+    def watched(active):
+        found = step(active)
+        taken.append(weights())
+        return found
+
+    monkeypatch.setattr(runner, "step", watched)
+    list(loop.train_all(runner))
     n_steps, looks = len(taken) - 1, sorted({*range(0, len(taken), AVERAGE_EVERY), *range(0, len(taken), 6)})
     power = 1 / run.state.optimizer.memory
     expected = sum(
         ((look / n_steps) ** power - (before / n_steps) ** power) * taken[look].double()
         for before, look in itertools.pairwise(looks)
     )
-    assert (run.work.n_batches, n_steps) == (6, 54)
-    assert run.state.shows_average
-    torch.testing.assert_close(run.state.parameters.vector.detach().double(), expected, rtol=1e-6, atol=1e-6)
-    assert torch.equal(run.state.aside, taken[-1])
+    assert (run.n_batches, n_steps) == (6, 54)
+    assert runner.shows_average
+    torch.testing.assert_close(weights().double(), expected, rtol=1e-6, atol=1e-6)
+    runner.show(average=False)
+    assert torch.equal(weights(), taken[-1])
 
 
-def test_an_epoch_goes_on_from_the_last_weights_and_not_from_their_average(monkeypatch):
+@each_runner
+def test_an_epoch_goes_on_from_the_last_weights_and_not_from_their_average(runner_of, monkeypatch):
     def last_weights():
-        run = prepared(max_epochs=4, optimizer="adam")
-        loop.begin(run.state, run.work)
-        list(loop.epochs(run.state, run.work))
-        run.state.show(average=False)
+        run = ready(max_epochs=4, optimizer="adam")
+        loop.begin(run)
+        runner = runner_of(run)
+        list(loop.train_all(runner))
+        runner.show(average=False)
+        runner.write_back()
         return run.state.parameters.vector.detach().clone()
 
     averaged = last_weights()
@@ -337,44 +363,36 @@ def test_an_epoch_goes_on_from_the_last_weights_and_not_from_their_average(monke
 @pytest.mark.parametrize("n_epochs", [5, 10])
 def test_before_the_decay_the_average_is_worth_more_than_the_last_weights(digits, n_epochs):
     for seed in range(3):
-        run = prepare(
-            Autoencoder(8, hidden=(128,), max_epochs=100),
-            torch.from_numpy((digits - digits.mean(0)) / digits.std()).float(),
-            seed=seed,
-        )
-        loop.begin(run.state, run.work)
-        *_, row = itertools.islice(loop.epochs(run.state, run.work), n_epochs)
+        scaled = torch.from_numpy((digits - digits.mean(0)) / digits.std()).float()
+        run = prepared(Autoencoder(8, hidden=(128,), max_epochs=100), scaled, seed).run
+        loop.begin(run)
+        *_, row = itertools.islice(loop.train(run), n_epochs)
         run.state.show(average=False)
-        last = loop.evaluate_mean(run.state.composition, run.work, seed)
+        last = evaluated(run, seed)
         start = run.state.history[0]["validation_objective"]
         assert start - row["validation_objective"] > 1.04 * (start - last)
 
 
 def test_lbfgs_keeps_its_last_weights():
-    run = prepared(max_epochs=5, optimizer="lbfgs")
-    loop.begin(run.state, run.work)
-    list(loop.epochs(run.state, run.work))
+    run = ready(max_epochs=5, optimizer="lbfgs")
+    train_to_the_end(run)
     assert torch.equal(run.state.aside, run.state.parameters.vector)
 
 
-def test_every_row_is_seen_once_an_epoch_in_batches_as_equal_as_can_be(monkeypatch):
-    run = prepared(max_epochs=1, validation_fraction=0.1)
-    seen = []
-    feed = loop.feed
-
-    def recording(rows, batches, device):
-        for batch, x in zip(batches, feed(rows, batches, device), strict=True):
-            seen.append(batch)
-            yield x
-
-    monkeypatch.setattr(loop, "feed", recording)
-    loop.begin(run.state, run.work)
-    list(loop.epochs(run.state, run.work))
-    assert torch.cat(seen).sort().values.tolist() == run.work.training.tolist()
-    assert {len(batch) for batch in seen} <= {30, 31, 32}
-    everything = torch.cat([run.work.training, run.work.held_out])
+@each_runner
+def test_every_row_is_seen_once_an_epoch_in_batches_as_equal_as_can_be(runner_of, monkeypatch):
+    run, seen = ready(max_epochs=1, validation_fraction=0.1, optimizer="adam"), []
+    loop.begin(run)
+    runner = runner_of(run)
+    move = runner._update
+    monkeypatch.setattr(runner, "_update", lambda x, *others: (seen.append(x), move(x, *others))[1])
+    list(loop.train_all(runner))
+    fitted = run.rows.every.x[run.rows.training]
+    assert sorted(torch.cat(seen).tolist()) == sorted(fitted.tolist())
+    assert {len(batch) for batch in seen} == {30}
+    everything = torch.cat([run.rows.training, run.rows.validation_numbers])
     assert everything.sort().values.tolist() == list(range(200))
-    assert len(run.work.held_out) == 20
+    assert run.rows.n_validation == 20
 
 
 def test_the_best_weights_are_kept_and_never_worse_than_the_start():
@@ -409,7 +427,7 @@ def test_a_bounded_sample_settles_a_likelihood(monkeypatch, n, weighted):
         lambda self, batch, output: (seen.append(len(batch)), calibrate(self, batch, output)),
     )
     weights = np.random.default_rng(0).uniform(0.5, 1.5, size=n) if weighted else None
-    prepare(Autoencoder(2, hidden=(4,), likelihood=GaussianLikelihood("learned")), rows(n), 0, None, weights)
+    prepared(Autoencoder(2, hidden=(4,), likelihood=GaussianLikelihood("learned")), rows(n), weights=weights)
     assert seen
     assert min(n, 50) <= max(seen) < 100
 
@@ -426,13 +444,13 @@ def test_a_plateau_starts_the_decay_and_ends_the_run_early():
 
 def test_small_tables_get_a_useful_number_of_steps():
     for n in (10, 200, 5000):
-        run = prepare(Autoencoder(2, optimizer="adam", random_state=0), rows(n), seed=0)
+        run = prepared(Autoencoder(2, optimizer="adam", random_state=0), rows(n)).run
         assert run.state.schedule.end >= 2000
 
 
 def test_small_tables_without_noise_are_fitted_all_rows_at_once():
     def optimizer(n, **options):
-        return prepare(Autoencoder(2, random_state=0, **options), rows(n), seed=0).decisions.optimizer
+        return prepared(Autoencoder(2, random_state=0, **options), rows(n)).decisions.optimizer
 
     assert optimizer(100) == "lbfgs"
     assert optimizer(1000) == "adam"
@@ -454,7 +472,7 @@ def test_the_peak_step_size_grows_with_the_batch_and_falls_with_the_weights(batc
 
 
 def test_the_peak_step_size_is_by_the_weights_that_learn():
-    run = prepared(optimizer="adam")
+    run = ready(optimizer="adam")
     assert run.state.schedule.peak == RECIPES["adam"].learning_rate(32, len(run.state.parameters.vector))
     assert run.state.schedule.peak < RECIPES["adam"].largest_rate
 
@@ -476,29 +494,43 @@ def test_a_row_without_a_gradient_or_a_step_size_stays_and_the_others_step(dtype
     assert torch.equal(matrix[2], torch.ones(5, dtype=dtype))
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def spoil(runner, harm):
+    """Let a runner's one model, and its average, be nothing but one number."""
+    (run,) = runner.runs
+    for vector in (run.state.parameters.vector.data, run.state.aside):
+        vector.fill_(harm)
+    runner.take_back([0])
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "runner_of"),
+    [("adam", SingleRunner), ("lbfgs", SingleRunner), ("adam", RUNNERS["in a program"])],
+    ids=["adam", "lbfgs", "in a program"],
+)
 @pytest.mark.parametrize("harm", [math.nan, 1e6])
-def test_a_run_that_blows_up_goes_on_from_the_best_weights_with_half_the_step_size(optimizer, harm):
-    run = prepared(max_epochs=50, init="random", patience=50, optimizer=optimizer)
-    loop.begin(run.state, run.work)
-    peak = run.state.schedule.peak
-    for row in loop.epochs(run.state, run.work):
+def test_a_run_that_blows_up_goes_on_from_the_best_weights_with_half_the_step_size(optimizer, harm, runner_of):
+    run = ready(max_epochs=50, init="random", patience=50, optimizer=optimizer)
+    loop.begin(run)
+    peak, runner = run.state.schedule.peak, runner_of(run)
+    for (row,) in loop.train_all(runner):
         if row["epoch"] == 5:
-            for vector in (run.state.parameters.vector.data, run.state.aside):
-                vector.fill_(harm)
+            spoil(runner, harm)
         if row["epoch"] == 6:
             assert not row["validation_objective"] < run.state.history[0]["validation_objective"]
+            runner.write_back()
             assert torch.equal(run.state.parameters.vector, run.state.best.vector)
             assert (run.state.schedule.peak, run.state.n_retreats) == (peak / 2, 1)
     assert run.state.epoch == 50
     assert run.state.best.epoch > 6
 
 
-def test_a_run_that_always_blows_up_is_given_up():
-    run = prepared(max_epochs=50, init="random")
-    loop.begin(run.state, run.work)
-    for _ in loop.epochs(run.state, run.work):
-        run.state.parameters.vector.data.fill_(math.nan)
+@each_runner
+def test_a_run_that_always_blows_up_is_given_up(runner_of):
+    run = ready(max_epochs=50, init="random", optimizer="adam")
+    loop.begin(run)
+    runner = runner_of(run)
+    for _ in loop.train_all(runner):
+        spoil(runner, math.nan)
     assert run.state.n_retreats == MOST_RETREATS + 1
     assert run.state.epoch == 1 + MOST_RETREATS + 1
     run.state.restore_best()
@@ -562,10 +594,3 @@ def test_bfloat16_trains_networks_fast_and_keeps_weights_in_float32():
     assert not np.array_equal(exact[0].transform(x), fast[0].transform(x))
     losses = [np.mean([model.reconstruction_error(x).mean() for model in models]) for models in (exact, fast)]
     assert losses[1] == pytest.approx(losses[0], rel=0.05)
-
-
-def test_an_evaluation_ends_with_no_small_block():
-    """States are set by a look at each block, the last one's stay: of 8193 rows it must not be a single one."""
-    assert [len(block) for block in loop.blocks_of(torch.zeros(8193, 1))] == [4097, 4096]
-    assert [len(block) for block in loop.blocks_of(torch.zeros(8192, 1))] == [8192]
-    assert [len(block) for block in loop.blocks_of(torch.zeros(0, 1))] == [0]
