@@ -32,16 +32,15 @@ def runs(seeds, batch_size):
 
 def one_by_one(begun):
     """Train them in turn."""
-    for state, work in begun:
-        for _ in loop.epochs(state, work):
+    for run in begun:
+        for _ in loop.train(run):
             pass
 
 
 def as_one(begun):
     """Train them as one program."""
-    states, works = [state for state, _ in begun], shared([work for _, work in begun])
-    (group,) = together(states, works)
-    for _ in group.epochs(states, works):
+    (group,) = together(shared(begun))
+    for _ in loop.train_all(group.runner):
         pass
 
 
@@ -105,14 +104,15 @@ def main():
             times["one by one"].append(seconds(one_by_one, alone))
             times["two processes"].append(processes.seconds())
             times["one program"].append(seconds(as_one, company))
-            gaps = [a.parameters.vector - b.parameters.vector for (a, _), (b, _) in zip(alone, company, strict=True)]
+            vectors = [[run.state.parameters.vector for run in begun] for begun in (alone, company)]
+            gaps = [a - b for a, b in zip(*vectors, strict=True)]
             apart = max(float(gap.detach().abs().max()) for gap in gaps)
         processes.end()
         medians = {name: statistics.median(values) for name, values in times.items()}
-        steps = alone[0][0].step * options.models
+        steps = alone[0].state.step * options.models
         said = ", ".join(f"{name} {1e6 * value / steps:.0f}" for name, value in medians.items())
         print(
-            f"batch size {alone[0][1].batch_size}: us a step and model: {said}; program against one by one "
+            f"batch size {alone[0].batch_size}: us a step and model: {said}; program against one by one "
             f"{medians['one by one'] / medians['one program']:.1f} (target 5), against two processes "
             f"{medians['two processes'] / medians['one program']:.1f} (target 2.5); weights apart by {apart:.1e}",
             flush=True,

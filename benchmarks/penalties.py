@@ -17,7 +17,7 @@ import torch
 
 from eigencode import Autoencoder, ContractiveAutoencoder, SparseAutoencoder
 from eigencode.parts import Point, TopK
-from eigencode.training import loop
+from eigencode.training.runner import SingleRunner
 
 ROWS = 256
 
@@ -53,14 +53,13 @@ def main():
     torch.set_num_threads(1)
     X = np.random.default_rng(0).normal(size=(3000, 784)).astype(np.float32)
     runs = {name: model._begin(X) for name, model in MODELS.items()}
-    steps = {name: loop.stepper(state, work) for name, (state, work) in runs.items()}
+    runners = {name: SingleRunner(run) for name, run in runs.items()}
     seconds = {name: [] for name in runs}
     for _ in range(options.rounds):
-        for name, (state, work) in runs.items():
-            state.composition.train()
-            for place in range(3):
+        for name, run in runs.items():
+            for numbers in run.rows.training[: 3 * ROWS].split(ROWS):
                 began = time.process_time()
-                steps[name](work.rows_of(work.training[place * ROWS : (place + 1) * ROWS]), None)
+                runners[name].step_on(run.rows.gather(numbers))
                 seconds[name].append(time.process_time() - began)
     medians = {name: statistics.median(values[3:]) for name, values in seconds.items()}
     print(f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, 1 thread")

@@ -17,7 +17,8 @@ from eigencode import Autoencoder
 from eigencode.cli import entry, main, steps
 from eigencode.cli.interruptions import NAMES, Interruptions
 from eigencode.io import storage
-from eigencode.training import loop
+from eigencode.training import loop, runner
+from eigencode.training.runner import SingleRunner
 
 SIGNALS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
 FIT = "fit rows.npy --output model.safetensors --hidden 16 --n-components 4 --max-epochs 3 --batch-size 32"
@@ -75,7 +76,7 @@ def run(line):
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_what_was_learned_in_a_first_epoch_is_saved(number, folder, send, capsys):
-    send(loop, "draw_noise", 22, number)
+    send(runner, "draw_noise", 20, number)
     assert run(f"{FIT} --optimizer adam --random-state 0") == 128 + number
     out, err = capsys.readouterr()
     assert err == "Warning: Training was interrupted; the best weights so far are kept.\n"
@@ -88,7 +89,7 @@ def test_what_was_learned_in_a_first_epoch_is_saved(number, folder, send, capsys
 
 
 def test_in_the_last_epoch_the_code_is_the_signals_too(folder, send):
-    send(loop, "evaluate", 5, signal.SIGTERM)  # the start, its baseline, and the third epoch
+    send(SingleRunner, "evaluate", 4, signal.SIGTERM)  # the start, and the third epoch
     assert run(f"{FIT} --optimizer adam") == 143
     assert eigencode.load("model.safetensors").history_[-1]["epoch"] == 3
 
@@ -113,15 +114,15 @@ def test_a_model_that_is_being_written_is_written(number, folder, send):
 def test_only_a_second_ctrl_c_ends_the_evaluation(folder, send):
     """A terminal that closes sends several signals; whoever types Ctrl-C again does not want to wait."""
     several = [number for number in SIGNALS if number != signal.SIGINT] * 2
-    send(loop, "draw_noise", 22, several[0])
-    send(loop, "evaluate", 3, *several)
+    send(runner, "draw_noise", 20, several[0])
+    send(SingleRunner, "evaluate", 2, *several)
     assert run(f"{FIT} --optimizer adam") == 128 + several[0]
     assert eigencode.load("model.safetensors").history_[-1]["epoch"] == 1
 
 
 def test_a_second_ctrl_c_ends_at_once(folder, send):
-    send(loop, "draw_noise", 22, signal.SIGINT)
-    send(loop, "evaluate", 3, signal.SIGINT)
+    send(runner, "draw_noise", 20, signal.SIGINT)
+    send(SingleRunner, "evaluate", 2, signal.SIGINT)
     assert run(f"{FIT} --optimizer adam") == 130
     model = eigencode.load("model.safetensors")
     assert len(model.history_) == 1

@@ -162,9 +162,9 @@ def test_it_is_taken_at_the_clean_row_and_at_what_is_known_of_it():
     (penalty,) = model.penalties
     noise = model.draw_noise(N, generator())
     torch.testing.assert_close(penalty(model(x, noise), model), squared_frobenius(model, x))
-    observed = (torch.rand(N, D, generator=generator(5)) < 0.6).double()
-    other = torch.where(observed == 1, x, 99.0)
-    found, same = (penalty(model(rows, observed=observed), model) for rows in (x, other))
+    observed = torch.rand(N, D, generator=generator(5)) < 0.6
+    other = torch.where(observed, x, 99.0)
+    found, same = (penalty(model(Batch(rows, observed)), model) for rows in (x, other))
     assert torch.equal(found, same)
     known_columns = jacobian(model, x * observed) * observed[:, None]
     torch.testing.assert_close(found, known_columns.square().sum((1, 2)))
@@ -182,7 +182,7 @@ def test_hidden_columns_are_not_charged(encoder, code):
     for row, known in zip(x, observed, strict=True):
         code_of = partial(lambda k, r: model.encode(torch.where(k, r, 0.0)[None]).mean[0], known)
         expected.append(0.7 * torch.autograd.functional.jacobian(code_of, row).square().sum())
-    found = penalty(model(torch.where(observed, x, torch.nan), observed=observed), model)
+    found = penalty(model(Batch(torch.where(observed, x, torch.nan), observed)), model)
     torch.testing.assert_close(found, torch.stack(expected), rtol=1e-10, atol=1e-10)
     assert found[0] == 0, "nothing is known of this row"
 
@@ -191,9 +191,9 @@ def test_the_estimate_of_a_masked_norm_is_unbiased():
     penalty = Contractive(0.5, "hutchinson")
     model, x = composed(MLP((7, 5)), penalties=[penalty]), batch(5)
     observed = torch.rand(5, D, generator=generator(5)) < 0.6
-    exact = penalty(model(x, observed=observed), model)
+    exact = penalty(model(Batch(x, observed)), model)
     noise = penalty.draw_noise(5 * 4000, model, generator())
-    many = model(x.repeat(4000, 1), observed=observed.repeat(4000, 1))
+    many = model(Batch(x.repeat(4000, 1), observed.repeat(4000, 1)))
     draws = penalty(many, model, noise).reshape(4000, 5)
     assert bool(((draws.mean(0) - exact).abs() < 4 * draws.std(0) / 4000**0.5 + 1e-12).all())
 

@@ -18,6 +18,8 @@ from eigencode import (
     VariationalAutoencoder,
 )
 from eigencode.training import loop
+from eigencode.training.batched import BatchedTraining
+from eigencode.training.runner import SingleRunner
 
 X = np.random.default_rng(0).normal(size=(640, 20)).astype(np.float32)
 OPTIONS = {"hidden": (16,), "optimizer": "adam", "batch_size": 64, "max_epochs": 1000, "random_state": 0}
@@ -42,15 +44,11 @@ class Calls(TorchDispatchMode):
         return sum(self.counts[name] for name in WAITS)
 
 
-def step_on(state, work, batch):
-    return loop.stepper(state, work)(work.rows_of(batch), work.weights_of(batch))
-
-
-def begun(cls, **options):
-    state, work = cls(4, **{**OPTIONS, **options})._begin(X)
-    state.composition.train()
-    step_on(state, work, work.training[:64])
-    return state, work
+def begun(cls, n_components=4, runner_of=SingleRunner, **options):
+    """A runner that has made a step."""
+    runner = runner_of(cls(n_components, **{**OPTIONS, **options})._begin(X))
+    runner.step([True])
+    return runner
 
 
 def bare_step(hidden=16, k=4, d=20):
@@ -77,16 +75,15 @@ KINDS = {
     DenoisingAutoencoder: {},
     VariationalAutoencoder: {},
     ContractiveAutoencoder: {"hidden": ()},
-    SparseAutoencoder: {"n_components": 16, "hidden": (), "sparsity": "top_k"},
+    SparseAutoencoder: {"n_components": 16, "hidden": (), "sparsity": "top_k", "active": 2},
 }
 
 
 @pytest.mark.draws_globally  # the layers of the loop written by hand
 def test_a_step_takes_as_few_operations_as_one_written_by_hand():
-    state, work = begun(Autoencoder)
-    batch, by_hand = work.training[:64], bare_step()
+    runner, by_hand = begun(Autoencoder), bare_step()
     with Calls() as ours:
-        step_on(state, work, batch)
+        runner.step([True])
     with Calls() as theirs:
         by_hand()
     assert ours.counts.total() <= 1.15 * theirs.counts.total()
@@ -95,35 +92,34 @@ def test_a_step_takes_as_few_operations_as_one_written_by_hand():
     assert ours.counts["aten.linalg_vector_norm"] == 1
 
 
+# On a processor, where it costs nothing, the step of a program asks whether all gradients are numbers.
+@pytest.mark.parametrize(
+    ("runner_of", "n_waits"),
+    [(SingleRunner, 0), (lambda run: BatchedTraining([run]), 1)],
+    ids=["alone", "in a program"],
+)
 @pytest.mark.parametrize("cls", KINDS)
-def test_nothing_waits_for_the_device_before_the_epochs_end(cls):
-    options = dict(KINDS[cls])
-    state, work = begun(cls, **options) if "n_components" not in options else _of_size(cls, **options)
-    with Calls() as step:
-        step_on(state, work, work.training[:64])
-    assert step.n_waits == 0
-    with Calls() as epoch:
-        tally = loop.Tally.on(work.device)
-        loop._pass_over(state, work, loop.stepper(state, work), tally)
-        assert np.isfinite(tally.mean)
-    assert epoch.n_waits == 1  # the mean objective met on the way
-
-
-def _of_size(cls, n_components, **options):
-    state, work = cls(n_components, active=2, **{**OPTIONS, **options})._begin(X)
-    state.composition.train()
-    step_on(state, work, work.training[:64])
-    return state, work
+def test_nothing_waits_for_the_device_before_the_epochs_end(cls, runner_of, n_waits, monkeypatch):
+    runner = begun(cls, runner_of=runner_of, **KINDS[cls])
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.Tensor, "tolist", None)  # it waits too, and is no operator
+        with Calls() as step:
+            runner.step([True])
+        assert step.n_waits == n_waits
+        with Calls() as epoch:
+            tally = loop.Tally.of(runner)
+            loop._advance(runner, tally)
+        assert epoch.n_waits == n_waits * runner.runs[0].n_batches
+    assert np.isfinite(tally.means).all()
 
 
 def test_a_step_allocates_little_beyond_what_the_gradient_needs():
     """In bytes, for a network whose weights outweigh its activations."""
-    state, work = begun(Autoencoder, hidden=(512,))
-    batch = work.training[:64]
+    runner = begun(Autoencoder, hidden=(512,))
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
-        step_on(state, work, batch)
+        runner.step([True])
     allocated = sum(max(event.self_cpu_memory_usage, 0) for event in seen.key_averages())
-    weights = state.parameters.vector.numel() * 4
+    weights = runner.runs[0].state.parameters.vector.numel() * 4
     # The layers' own gradients once, before they are laid into the vector that is there.
     activations = 64 * (512 * 2) * 4
     assert allocated < 1.3 * weights + 8 * activations

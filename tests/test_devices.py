@@ -8,13 +8,15 @@ import pytest
 import torch
 
 from eigencode import Autoencoder, SparseAutoencoder, VariationalAutoencoder
+from eigencode.batch import Batch
+from eigencode.data.rows import ResidentRows
 from eigencode.parts import GaussianLikelihood, GaussianNoise
-from eigencode.training import batched as many
-from eigencode.training import loop
-from eigencode.training import prefetch as feeding
+from eigencode.training import loop, prefetch, runner
+from eigencode.training.batched import BatchedTraining
 from eigencode.training.cuda_graphs import WARM_UP, Recorded
 from eigencode.training.grouping import shared
 from eigencode.training.optimizers import ClippedAdam
+from eigencode.training.runner import SingleRunner
 from eigencode.training.schedule import Schedule
 
 X = np.random.default_rng(0).normal(size=(230, 6))
@@ -60,13 +62,10 @@ KINDS = {
 }
 
 
-def trained(model, weights=None, step_of=None):
-    state, work = model._begin(X, weights)
-    step = loop.stepper(state, work) if step_of is None else step_of(state, work)
-    for _ in range(3):
-        state.composition.train()
-        loop._pass_over(state, work, step, loop.Tally.on(work.device))
-    return state
+def trained(model, weights=None):
+    run = model._begin(X, weights)
+    list(loop.train(run))
+    return run.state
 
 
 # -- recordings
@@ -82,13 +81,10 @@ def test_a_recorded_step_is_the_step(kind, is_weighted, monkeypatch):
     weights = np.random.default_rng(1).uniform(0.5, 2.0, len(X)) if is_weighted else None
     plainly = trained(KINDS[kind](), weights)
     recorder = Recorder()
-
-    def recorded(state, work):
-        monkeypatch.setattr(loop, "_may_record", lambda state, work: True)
-        monkeypatch.setattr(loop, "Recorded", lambda update: Recorded(update, recorder))
-        return loop.stepper(state, work)
-
-    state = trained(KINDS[kind](), weights, recorded)
+    model = KINDS[kind]()
+    monkeypatch.setattr(SingleRunner, "_may_be_recorded", True)
+    monkeypatch.setattr(runner, "Recorded", lambda update: Recorded(update, recorder))
+    state = trained(model, weights)
     assert recorder.n_replays == state.step - 2 * WARM_UP  # of each size a few are not
     assert is_near(state.parameters.vector, plainly.parameters.vector)
     assert is_near(state.optimizer.square, plainly.optimizer.square)
@@ -127,14 +123,16 @@ def test_what_cannot_be_recorded_is_called_as_it_is_and_said_once():
 
 
 def test_recording_is_for_gpus_and_for_steps_that_can_be():
-    state, work = KINDS["plain"]()._begin(X)
-    assert not loop._may_record(state, work)
-    on_gpu = replace(work, execution=replace(work.execution, device="cuda"))
-    assert loop._may_record(state, on_gpu)
-    state.__dict__["may_draw_globally"] = True
-    assert not loop._may_record(state, on_gpu)
-    state, work = Autoencoder(3, **{**OPTIONS, "optimizer": "lbfgs"})._begin(X)
-    assert not loop._may_record(state, replace(work, execution=on_gpu.execution))
+
+    def is_recorded(run, device="cuda"):
+        return isinstance(SingleRunner(replace(run, execution=replace(run.execution, device=device)))._update, Recorded)
+
+    run = KINDS["plain"]()._begin(X)
+    assert is_recorded(run)
+    assert not is_recorded(run, "cpu")
+    run.state.__dict__["may_draw_globally"] = True
+    assert not is_recorded(run)
+    assert not is_recorded(Autoencoder(3, **{**OPTIONS, "optimizer": "lbfgs"})._begin(X))
 
 
 def test_a_step_size_may_be_a_tensor():
@@ -152,14 +150,12 @@ def test_a_step_size_may_be_a_tensor():
 def test_a_recorded_program_is_the_program(monkeypatch):
     def end(record):
         models = [Autoencoder(k, random_state=seed, **OPTIONS) for k, seed in ((2, 0), (3, 1), (3, 2))]
-        runs = [model._begin(X) for model in models]
-        states, works = zip(*runs, strict=True)
-        program = many.BatchedTraining(states, shared(works))
+        runs = shared([model._begin(X) for model in models])
+        program = BatchedTraining(runs)
         if record is not None:
-            program._update = Recorded(program._update_all, record)
-        for _ in program.epochs():
-            pass
-        return torch.cat([state.parameters.vector for state in states])
+            program._update = Recorded(program._move, record)
+        list(loop.train_all(program))
+        return torch.cat([run.state.parameters.vector for run in runs])
 
     recorder = Recorder()
     assert is_near(end(recorder), end(None))
@@ -175,28 +171,33 @@ class Line:
     def __init__(self, events):
         self.events, self.sent = events, None
 
-    def send(self, rows, places):
+    def send(self, batch):
         assert self.sent is None, "a buffer was written to before its rows were received"
-        self.events.append(("send", int(places[0])))
-        self.sent = rows.index_select(0, places), int(places[0])
+        self.events.append(("send", first_of(batch)))
+        self.sent = batch
 
     def receive(self):
-        (rows, first), self.sent = self.sent, None
-        self.events.append(("receive", first))
-        return rows
+        batch, self.sent = self.sent, None
+        self.events.append(("receive", first_of(batch)))
+        return batch
+
+
+def first_of(batch):
+    """The cell that a batch is told by."""
+    return float(batch.x[0, 0])
 
 
 @pytest.mark.parametrize("n_batches", [0, 1, 2, 3, 6])
 def test_rows_are_sent_one_batch_ahead(n_batches):
     rows = torch.arange(40.0).view(20, 2)
-    batches = torch.arange(3 * n_batches).split(3) if n_batches else ()
+    batches = [Batch(rows[numbers], weight=rows[numbers, 1]) for numbers in torch.arange(3 * n_batches).view(-1, 3)]
     events = []
     # A device of another name, so that the rows are not where they are wanted.
-    fed = feeding.feed(rows, batches, torch.device("meta"), lane=lambda device: Line(events))
-    for x, batch in zip(fed, batches, strict=True):
-        assert torch.equal(x, rows[batch])
-        events.append(("work", int(batch[0])))
-    firsts = [int(batch[0]) for batch in batches]
+    fed = prefetch.feed(iter(batches), torch.device("meta"), lane=lambda device: Line(events))
+    for found, batch in zip(fed, batches, strict=True):
+        assert found is batch
+        events.append(("work", first_of(batch)))
+    firsts = list(map(first_of, batches))
     for first, following in itertools.pairwise(firsts):
         assert events.index(("send", following)) < events.index(("work", first))
     for first, after_next in zip(firsts, firsts[2:], strict=False):
@@ -204,14 +205,14 @@ def test_rows_are_sent_one_batch_ahead(n_batches):
 
 
 def test_rows_that_are_there_are_gathered_and_nothing_else():
-    rows, batches = torch.arange(8.0).view(4, 2), (torch.tensor([3, 1]), torch.tensor([0]))
-    found = [*feeding.feed(rows, batches, rows.device, lane=None)]
-    assert [x.tolist() for x in found] == [[[6, 7], [2, 3]], [[0, 1]]]
+    rows, numbers = ResidentRows.of(torch.arange(8.0).view(4, 2)), (torch.tensor([3, 1]), torch.tensor([0]))
+    found = [*prefetch.feed(map(rows.gather, numbers), rows.home, lane=None)]
+    assert [batch.x.tolist() for batch in found] == [[[6, 7], [2, 3]], [[0, 1]]]
 
 
 def test_rows_stay_on_the_host_where_they_do_not_fit(monkeypatch):
     device = torch.device("cuda")
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 2000))
-    assert feeding.fit_on(device, 1000 * feeding.RESIDENT_SHARE)
-    assert not feeding.fit_on(device, 1000 * feeding.RESIDENT_SHARE + 1)
-    assert feeding.fit_on(torch.device("cpu"), 1e18)
+    assert prefetch.fit_on(device, 1000 * prefetch.RESIDENT_SHARE)
+    assert not prefetch.fit_on(device, 1000 * prefetch.RESIDENT_SHARE + 1)
+    assert prefetch.fit_on(torch.device("cpu"), 1e18)

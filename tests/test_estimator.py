@@ -421,14 +421,14 @@ def test_an_interrupted_fit_keeps_the_best_so_far(cancer, monkeypatch):
     model = Autoencoder(2, hidden=(8,), max_epochs=50, random_state=0)
     from eigencode.training import loop
 
-    judge = loop._judge
+    record = loop.record
 
-    def interrupted(state, work, training_objective):
-        if state.epoch == 4:
+    def interrupted(run, objective, training_objective):
+        if run.state.epoch == 4:
             raise KeyboardInterrupt
-        return judge(state, work, training_objective)
+        return record(run, objective, training_objective)
 
-    monkeypatch.setattr(loop, "_judge", interrupted)
+    monkeypatch.setattr(loop, "record", interrupted)
     with pytest.warns(ResultWarning, match="interrupted"):
         model.fit(cancer)
     assert len(model.history_) == 4

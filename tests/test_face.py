@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+from conftest import evaluated, prepared
 from torch import nn
 
 from eigencode import Autoencoder, LinearAutoencoder
@@ -17,7 +18,6 @@ from eigencode.data.scaling import ColumnStatistics
 from eigencode.data.sources import CHUNK_ROWS, ArraySource
 from eigencode.errors import DataError, OptionError, ResultWarning, TrainingError
 from eigencode.fitting.defaults import geometric_widths
-from eigencode.fitting.preparation import prepare
 from eigencode.model import initialization as starts
 from eigencode.parts import (
     MLP,
@@ -30,6 +30,7 @@ from eigencode.parts import (
 )
 from eigencode.training import loop
 from eigencode.training import rng as noise
+from eigencode.training.runner import SingleRunner
 
 # -- weights of rows
 
@@ -59,12 +60,12 @@ def test_the_weighted_gradient_is_unbiased(cancer):
     rows = torch.from_numpy((cancer[:320] - cancer.mean(0)) / cancer.std(0))
     model = Autoencoder(2, hidden=(4,), init="random", batch_size=32, optimizer="adam", precision="float64",
                         validation_fraction=0, random_state=0)  # fmt: skip
-    run = prepare(model, rows, 0, None, weights)
+    run = prepared(model, rows, weights=weights).run
     gradients = []
     parameters = run.state.parameters
     run.state.optimizer.step = lambda closure, rate: (closure(), gradients.append(parameters.gradient.clone()))[0]
-    loop.one_pass(run.state, run.work)
-    losses = run.work.objective(run.state.composition, run.state.composition(rows))
+    loop.one_pass(run)
+    losses = run.objective(run.state.composition, run.state.composition(rows))
     run.state.parameters.differentiate((losses * torch.from_numpy(weights)).sum().div(len(rows)))
     assert len(gradients) == 10
     torch.testing.assert_close(torch.stack(gradients).mean(0), run.state.parameters.gradient)
@@ -329,22 +330,18 @@ class Shaky(nn.Module):
 
 def test_an_interruption_ends_the_training_mode_and_restores_buffers(cancer, monkeypatch):
     model = Autoencoder(2, encoder=Shaky(), max_epochs=9, optimizer="adam", random_state=0)
-    buffers, stepper = {}, loop.stepper
+    buffers, step_on = {}, SingleRunner.step_on
 
-    def interrupted(state, work):
-        step = stepper(state, work)
+    def interrupted(self, batch):
+        state = self.runs[0].state
+        if state.epoch == 3:
+            state.best = state.snapshot(-1e9)
+            buffers.update({name: value.clone() for name, value in state.composition.named_buffers()})
+        if state.epoch == 5:
+            raise KeyboardInterrupt
+        return step_on(self, batch)
 
-        def interrupts(x, weights):
-            if state.epoch == 3:
-                state.best = state.snapshot(-1e9)
-                buffers.update({name: value.clone() for name, value in state.composition.named_buffers()})
-            if state.epoch == 5:
-                raise KeyboardInterrupt
-            return step(x, weights)
-
-        return interrupts
-
-    monkeypatch.setattr(loop, "stepper", interrupted)
+    monkeypatch.setattr(SingleRunner, "step_on", interrupted)
     threads = torch.get_num_threads()
     with pytest.warns(ResultWarning, match="interrupted"):
         model.fit(cancer)
@@ -384,10 +381,10 @@ def test_training_without_a_finite_objective_is_an_error_and_divergence_a_note(c
 def test_each_epoch_has_an_order_of_its_own_and_every_judgement_the_same_noise(cancer):
     rows = torch.from_numpy(cancer - cancer.mean(0)).float()
     model = Autoencoder(2, hidden=(4,), corruption=GaussianNoise(1.0), max_epochs=2, random_state=0)
-    run = prepare(model, rows, 0)
-    judged = [loop.evaluate_mean(run.state.composition, run.work, 0) for _ in range(2)]
+    run = prepared(model, rows).run
+    judged = [evaluated(run) for _ in range(2)]
     assert judged[0] == judged[1]
-    assert judged[0] != loop.evaluate_mean(run.state.composition, run.work, 1)
+    assert judged[0] != evaluated(run, 1)
     epochs = [
         torch.randperm(50, generator=noise.generator(run.state.seed, "shuffle", epoch)).tolist() for epoch in (1, 2)
     ]

@@ -15,8 +15,9 @@ from eigencode import (
 )
 from eigencode.errors import InterruptedWarning
 from eigencode.model.composition import Composition
-from eigencode.training import loop
+from eigencode.training import loop, runner
 from eigencode.training.batched import BatchedTraining
+from eigencode.training.runner import SingleRunner
 from eigencode.training.state import TrainingState
 
 OPTIONS = {"hidden": (16,), "max_epochs": 3, "batch_size": 32, "optimizer": "adam", "random_state": 0}
@@ -65,16 +66,16 @@ def test_what_a_first_epoch_has_learned_is_kept(X, interrupt):
 
 
 def test_the_weights_kept_are_the_average_that_was_evaluated(X, interrupt, monkeypatch):
-    interrupt(loop, "draw_noise", 40)  # within a step of the second epoch
+    interrupt(runner, "draw_noise", 38)  # within a step of the second epoch
     kept = []
-    judge = loop._judge
+    record = loop.record
 
-    def judging(state, work, training_objective):
-        row = judge(state, work, training_objective)
-        kept.append(state.snapshot(0))
+    def recording(run, objective, training_objective):
+        row = record(run, objective, training_objective)
+        kept.append(run.state.snapshot(0))
         return row
 
-    monkeypatch.setattr(loop, "_judge", judging)
+    monkeypatch.setattr(loop, "record", recording)
     model = Autoencoder(4, **OPTIONS)
     with pytest.warns(InterruptedWarning):
         model.fit(X)
@@ -84,7 +85,7 @@ def test_the_weights_kept_are_the_average_that_was_evaluated(X, interrupt, monke
 
 
 def test_a_second_interruption_ends_at_once_with_the_best_so_far(X, interrupt):
-    interrupt(loop, "evaluate", 4, times=2)  # after the start, its baseline and epoch 1
+    interrupt(SingleRunner, "evaluate", 3, times=2)  # after the start and epoch 1
     model = Autoencoder(4, **OPTIONS)
     with pytest.warns(InterruptedWarning):
         model.fit(X)
@@ -133,7 +134,7 @@ def test_between_two_epochs_it_is_said_too(X, monkeypatch):
 
 
 def test_an_iterator_tells_its_caller_and_leaves_a_whole_model(X, interrupt):
-    interrupt(loop, "draw_noise", 40)
+    interrupt(runner, "draw_noise", 38)
     model = Autoencoder(4, **OPTIONS)
     with pytest.raises(KeyboardInterrupt):
         list(model.iter_fit(X))
@@ -152,16 +153,24 @@ def test_an_iterator_that_is_left_is_said_and_no_verdict_on_the_network(X):
 
 
 @pytest.mark.parametrize(
-    ("owner", "name", "call"), [(BatchedTraining, "_step", 20), (BatchedTraining, "_judge", 2), (loop, "record", 5)]
+    ("owner", "name", "call", "n_models"),
+    [
+        (BatchedTraining, "step", 20, 3),
+        (BatchedTraining, "evaluate", 2, 3),
+        (loop, "record", 5, 3),
+        (SingleRunner, "step", 20, 1),
+        (SingleRunner, "evaluate", 3, 1),
+        (loop, "record", 2, 1),
+    ],
 )
-def test_many_models_keep_what_each_has_learned(owner, name, call, X, interrupt):
+def test_each_of_some_models_keeps_what_it_has_learned(owner, name, call, n_models, X, interrupt):
     interrupt(owner, name, call)
-    models = [Autoencoder(4, **{**OPTIONS, "learning_rate": rate}) for rate in (1e-3, 3e-3, 6e-3)]
+    models = [Autoencoder(4, **{**OPTIONS, "learning_rate": rate}) for rate in (1e-3, 3e-3, 6e-3)[:n_models]]
     with pytest.warns(InterruptedWarning):
         fit_many(models, X)
     for model in models:
         objectives = [row["validation_objective"] for row in model.history_]
-        assert len(objectives) == {"_step": 2, "_judge": 3, "record": 2}[name]
+        assert len(objectives) == {"step": 2, "evaluate": 3, "record": 2}[name]
         assert model.best_objective_ == min(objectives) == objectives[model.best_epoch_]
         assert objectives[1] < objectives[0]
         assert is_said(model)
@@ -169,7 +178,7 @@ def test_many_models_keep_what_each_has_learned(owner, name, call, X, interrupt)
 
 
 def test_an_interrupted_search_has_no_choice(X, interrupt):
-    interrupt(BatchedTraining, "_step", 20)
+    interrupt(BatchedTraining, "step", 20)
     search = AutoencoderSearch(Autoencoder(4, **OPTIONS), {"n_components": [2, 4]}, cv=2, random_state=0)
     with pytest.raises(KeyboardInterrupt):
         search.fit(X)
@@ -177,7 +186,7 @@ def test_an_interrupted_search_has_no_choice(X, interrupt):
 
 
 def test_a_stack_that_is_interrupted_in_its_first_layer(X, interrupt):
-    interrupt(loop, "draw_noise", 40)
+    interrupt(runner, "draw_noise", 38)
     model = StackedAutoencoder(layers=(20, 8), max_epochs=3, batch_size=32, optimizer="adam", random_state=0)
     with pytest.warns(InterruptedWarning) as warned:
         model.fit(X)
@@ -204,7 +213,7 @@ def test_a_stack_that_is_interrupted_before_a_training_begins(call, epochs, says
 
 
 def test_labels_are_not_begun_after_an_interruption_in_the_autoencoder(digits, interrupt):
-    interrupt(loop, "draw_noise", 40)
+    interrupt(runner, "draw_noise", 38)
     autoencoder = Autoencoder(4, **OPTIONS)
     model = AutoencoderClassifier(autoencoder=autoencoder, max_epochs=3, random_state=0)
     with pytest.warns(InterruptedWarning) as warned:
@@ -219,7 +228,7 @@ def test_labels_are_not_begun_after_an_interruption_in_the_autoencoder(digits, i
 
 def test_labels_keep_what_was_learned(digits, interrupt):
     autoencoder = Autoencoder(4, **OPTIONS).fit(digits[:900])
-    interrupt(loop, "draw_noise", 40)
+    interrupt(runner, "draw_noise", 38)
     model = AutoencoderClassifier(autoencoder=autoencoder, max_epochs=9, batch_size=32, random_state=0)
     with pytest.warns(InterruptedWarning):
         model.fit(digits[:900], np.arange(900) % 3)

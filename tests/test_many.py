@@ -20,9 +20,9 @@ from eigencode import (
     VariationalAutoencoder,
     fit_many,
 )
-from eigencode.errors import DataError, InterruptedWarning, OptionError
+from eigencode.errors import DataError, OptionError
 from eigencode.parts import GaussianLikelihood, GaussianNoise, GaussianWeights, Penalty
-from eigencode.training import grouping
+from eigencode.training import grouping, loop
 from eigencode.training.batched import BatchedTraining
 from eigencode.training.execution import THREADS_FROM
 from eigencode.training.grouping import shared, together
@@ -221,15 +221,17 @@ def test_large_steps_and_full_programs_are_told_apart(monkeypatch):
 
 def test_threads_go_by_the_work_of_the_whole_program(monkeypatch):
     """The steps of three models are one step of three times the work."""
-    runs = [model._begin(X) for model in FAMILIES["seeds"]()]
-    works = [replace(work, step_work=0.4 * THREADS_FROM) for work in shared([work for _, work in runs])]
+    runs = shared([model._begin(X) for model in FAMILIES["seeds"]()])
+    runs = [replace(run, step_work=0.4 * THREADS_FROM) for run in runs]
     # Models of one structure keep company, whatever each would have had by itself.
-    works[0] = replace(works[0], execution=replace(works[0].execution, n_threads=7))
-    (group,) = together([state for state, _ in runs], works)
+    runs[0] = replace(runs[0], execution=replace(runs[0].execution, n_threads=7))
+    (group,) = together(runs)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
-    assert group.program.execution.n_threads == 4
-    group.program._keep([0, 2])
-    assert group.program.execution.n_threads == 1
+    assert group.runner.execution.n_threads == 4
+    group.runner.runs[1].state.schedule.end = 0
+    assert group.runner.keep_unfinished()
+    assert [run.state.seed for run in group.runner.runs] == [0, 2]
+    assert group.runner.execution.n_threads == 1
 
 
 def test_stacked_models_fine_tune_together():
@@ -247,11 +249,9 @@ class Calls(TorchDispatchMode):
 
 def calls_of_a_step(n_models):
     runs = [m._begin(X) for m in models(Autoencoder, *({"random_state": s} for s in range(n_models)), n_components=4)]
-    states, works = zip(*runs, strict=True)
-    program = BatchedTraining(states, shared(works))
-    places = [work.training[:32] for work in program.works]
+    program = BatchedTraining(shared(runs))
     with Calls() as calls:
-        program._step(places, [True] * n_models)
+        program.step([True] * n_models)
     return calls.count
 
 
@@ -262,29 +262,10 @@ def test_a_step_of_many_models_takes_as_many_operations_as_one_of_few():
 
 
 def test_one_table_is_kept_once():
-    runs = [model._begin(X) for model in FAMILIES["step sizes"]()]
-    works = shared([work for _, work in runs])
-    assert len({id(work.rows) for work in works}) == len({id(work.training) for work in works}) == 1
-    other = shared([works[0], Autoencoder(4, **OPTIONS)._begin(X[::-1].copy())[1]])
-    assert other[0].rows is not other[1].rows
-
-
-def test_an_interrupted_fit_keeps_the_best_of_each(monkeypatch):
-    company = models(Autoencoder, *({"random_state": s} for s in (1, 2)), n_components=4)
-    untouched = BatchedTraining._one_epoch
-
-    def interrupted(self):
-        if self.states[0].epoch == 3:
-            raise KeyboardInterrupt
-        return untouched(self)
-
-    monkeypatch.setattr(BatchedTraining, "_one_epoch", interrupted)
-    with pytest.warns(InterruptedWarning):
-        fit_many(company, X)
-    for model in company:
-        assert len(model.history_) == 4
-        assert model.best_objective_ == min(row["validation_objective"] for row in model.history_)
-        assert np.isfinite(model.transform(X)).all()
+    runs = shared([model._begin(X) for model in FAMILIES["step sizes"]()])
+    assert len({id(run.rows.source) for run in runs}) == len({id(run.rows.training) for run in runs}) == 1
+    other = shared([runs[0], Autoencoder(4, **OPTIONS)._begin(X[::-1].copy())])
+    assert other[0].rows.source is not other[1].rows.source
 
 
 def test_a_fit_that_cannot_begin_is_said_and_the_others_are_made():
@@ -305,13 +286,13 @@ def test_time_limits_begin_with_the_program(monkeypatch, ticking):
     company = models(Autoencoder, *({"random_state": s} for s in range(2)), n_components=4, max_seconds=0.5)
     for model in company:
         model.set_params(max_epochs=100_000, patience=100_000)
-    states, works = zip(*[model._begin(X) for model in company], strict=True)
+    runs = [model._begin(X) for model in company]
     monkeypatch.setattr(time, "monotonic", lambda: ticking() + 1000)
-    (group,) = together(states, works)
+    (group,) = together(runs)
     began = ticking()
-    assert sum(1 for _ in group.epochs(states, works)) >= 1
+    assert sum(1 for _ in loop.train_all(group.runner)) >= 1
     assert 0.4 < ticking() - began < 0.6
-    assert all(state.finished for state in states)
+    assert all(run.state.finished for run in runs)
 
 
 def test_narrow_models_go_on_when_the_widest_has_ended():

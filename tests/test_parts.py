@@ -10,6 +10,7 @@ from sklearn.base import clone
 from torch import nn
 
 from eigencode import Composition, Objective
+from eigencode.batch import Batch
 from eigencode.errors import OptionError
 from eigencode.parts import (
     MLP,
@@ -191,12 +192,12 @@ def test_without_noise_nothing_is_corrupted_and_the_loss_looks_at_the_clean_row(
 
 def test_unobserved_cells_count_for_nothing(composition):
     x = torch.randn(6, 3, dtype=torch.float64, generator=generator(1))
-    observed = torch.ones_like(x)
-    observed[:, 1] = 0
+    observed = torch.ones_like(x, dtype=torch.bool)
+    observed[:, 1] = False
     other = x.clone()
     other[:, 1] = 99.0
     objective = Objective()
-    losses = [objective(composition, composition(rows, observed=observed)) for rows in (x, other)]
+    losses = [objective(composition, composition(Batch(rows, observed))) for rows in (x, other)]
     torch.testing.assert_close(losses[0], losses[1])
 
 

@@ -11,8 +11,8 @@ import pytest
 import eigencode
 from eigencode import Autoencoder, StackedAutoencoder, fit_many, progress
 from eigencode.cli import main
-from eigencode.training import loop
 from eigencode.training.progress import Look
+from eigencode.training.runner import SingleRunner
 
 OPTIONS = {"hidden": (16,), "max_epochs": 3, "batch_size": 32, "optimizer": "adam", "random_state": 0}
 
@@ -72,18 +72,13 @@ def test_a_default_for_work_inside(X, shown):
 
 def test_it_moves_within_an_epoch(X, shown, monkeypatch):
     """Steps are counted while the first epoch runs."""
-    step = loop.stepper
+    step_on = SingleRunner.step_on
 
-    def slow(state, work):
-        made = step(state, work)
+    def slow(self, batch):
+        time.sleep(0.02)
+        return step_on(self, batch)
 
-        def waits(x, weights):
-            time.sleep(0.02)
-            return made(x, weights)
-
-        return waits
-
-    monkeypatch.setattr(loop, "stepper", slow)
+    monkeypatch.setattr(SingleRunner, "step_on", slow)
     Autoencoder(4, **{**OPTIONS, "max_epochs": 1}, verbose=True).fit(X)
     looks = [part for part in shown.getvalue().split("\r") if "epoch 1/1" in part]
     percents = sorted({int(look.partition("%")[0].rpartition(":")[2]) for look in looks})
@@ -144,16 +139,14 @@ class Bar:
 
 def test_the_time_it_takes_is_said_from_the_first_steps(X, shown):
     run = Autoencoder(4, **{**OPTIONS, "max_epochs": 200})._begin(X)
-    state, work = run
+    state = run.state
     bar, look = Bar(), Look([run])
     for elapsed, step in [(0.0, 0), (2.0, 1), (3.5, 4), (4.0, 5)]:
         bar.format_dict, state.step, state.epoch = {"elapsed": elapsed}, step, 1
         look(bar)
-    steps = 200 * work.n_batches
+    steps = 200 * run.n_batches
     # Two steps a second since the first one.
-    assert (
-        shown.getvalue() == f"about {round((steps - 4) / 2 / 60)} min: at most 200 epochs of {work.n_batches} steps\n"
-    )
+    assert shown.getvalue() == f"about {round((steps - 4) / 2 / 60)} min: at most 200 epochs of {run.n_batches} steps\n"
     assert (bar.n, bar.total) == (5, steps)
     left = round((steps - 5) / 2)
     assert f"{left // 60:02}:{left % 60:02} left" in bar.postfix
@@ -166,7 +159,7 @@ def test_a_time_limit_is_the_end_that_is_shown(X, shown):
     run = Autoencoder(4, **{**OPTIONS, "max_epochs": 10**6}, max_seconds=60)._begin(X)
     bar, look = Bar(), Look([run])
     for elapsed, step in [(0.0, 0), (2.0, 1), (4.0, 5)]:
-        bar.format_dict, run[0].step = {"elapsed": elapsed}, step
+        bar.format_dict, run.state.step = {"elapsed": elapsed}, step
         look(bar)
     assert 5 + 2 * 50 < bar.total <= 5 + 2 * 60
     assert "as far as the time limit allows" in shown.getvalue()

@@ -14,7 +14,7 @@ from eigencode.errors import DataError, OptionError, TrainingError
 from eigencode.estimators.base import BaseAutoencoder
 from eigencode.estimators.inference import Answers
 from eigencode.parts import GaussianNoise, Penalty
-from eigencode.training import loop
+from eigencode.training.runner import SingleRunner
 
 QUICK = {"hidden": (8,), "batch_size": 32, "random_state": 0}
 
@@ -27,18 +27,14 @@ def vector(model):
 @pytest.fixture
 def steps(monkeypatch):
     """Each step taken: its size, and the rows it was taken on."""
-    taken, stepper = [], loop.stepper
+    taken, step_on = [], SingleRunner.step_on
 
-    def recording(state, work):
-        step = stepper(state, work)
+    def recording(self, batch):
+        (run,) = self.runs
+        taken.append((run.state.schedule.rate(run.state.step), batch.x))
+        return step_on(self, batch)
 
-        def recorded(x, weights):
-            taken.append((state.schedule.rate(state.step), x))
-            return step(x, weights)
-
-        return recorded
-
-    monkeypatch.setattr(loop, "stepper", recording)
+    monkeypatch.setattr(SingleRunner, "step_on", recording)
     return taken
 
 
@@ -312,20 +308,15 @@ def test_a_block_that_fails_on_the_way_changes_nothing(digits, monkeypatch, begi
     options = {"hidden": (8,), "max_epochs": 2, "random_state": 0}
     model = begin(Autoencoder(2, encoder=encoder, **options), digits[:300])
     model.set_params(batch_size=16)
-    before, stepper = copy.deepcopy(model), loop.stepper
+    before, step_on = copy.deepcopy(model), SingleRunner.step_on
 
-    def failing(state, work):
-        step = stepper(state, work)
-
-        def fails(x, weights):
-            if state.step % 10 == 7:
-                raise error
-            return step(x, weights)
-
-        return fails
+    def failing(self, batch):
+        if self.runs[0].state.step % 10 == 7:
+            raise error
+        return step_on(self, batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "stepper", failing)
+        patch.setattr(SingleRunner, "step_on", failing)
         with pytest.raises(error):
             model.partial_fit(digits[300:800])
         unfitted = Autoencoder(2, encoder=encoder, batch_size=16)
