@@ -10,8 +10,12 @@ import torch
 from sklearn.datasets import load_breast_cancer, load_digits
 
 from eigencode import Autoencoder
+from eigencode.batch import Batch
+from eigencode.data.rows import ResidentRows
+from eigencode.fitting.data import Data, split
 from eigencode.fitting.preparation import Preparation, prepare
 from eigencode.options import AutoencoderOptions
+from eigencode.parts import Units
 from eigencode.training.evaluation import EVALUATION_ROWS, evaluate
 from eigencode.training.run import TrainingRun
 
@@ -20,7 +24,10 @@ def prepared(
     model: AutoencoderOptions, rows: torch.Tensor, seed: int = 0, weights: np.ndarray | None = None
 ) -> Preparation:
     """A run on scaled rows that is ready to begin."""
-    return prepare(model, rows, seed, None, weights)
+    training, validation = split(len(rows), model.validation_fraction, seed)
+    weight = None if weights is None else torch.from_numpy(weights).to(rows.dtype)
+    units = Units(torch.zeros(rows.shape[1]), torch.ones(rows.shape[1]))
+    return prepare(model, Data(ResidentRows(Batch(rows, weight=weight), training, validation), units), seed)
 
 
 def evaluated(run: TrainingRun, seed: int = 0) -> float:

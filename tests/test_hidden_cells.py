@@ -119,7 +119,7 @@ MODELS = {
 def everything(model, x, observed):
     """Terms, gradients, and states of a step of training and of a look at held-out rows."""
     model = copy.deepcopy(model).train()
-    trace = model(x, model.draw_noise(N, generator(3)), observed=observed)
+    trace = model(Batch(x, observed), model.draw_noise(N, generator(3)))
     objective = Objective()
     found = objective.terms(model, trace) | {"x": trace.x, "x_tilde": trace.x_tilde, "z": trace.z}
     weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -130,7 +130,7 @@ def everything(model, x, observed):
     model.advance(trace)
     model.review(trace)
     model.eval()
-    clean = model(x, observed=observed)
+    clean = model(Batch(x, observed))
     found |= {f"judged {name}": term for name, term in objective.terms(model, clean).items()}
     found |= {f"state {name}": value for name, value in model.named_buffers()}
     found["codes"] = model.encode(x, observed).mean

@@ -407,7 +407,7 @@ def test_revival_for_other_likelihoods_is_what_the_change_of_the_output_adds(lik
     penalty.idle.copy_(torch.tensor([0.0, 1, 1, 0, 1, 1]))
     x = (noise(5, 4) > 0).double()
     observed = noise(5, 4, seed=3) > -0.5
-    trace = model(x, observed=observed)
+    trace = model(Batch(x, observed))
     found = penalty(trace, model)
     change_by = model.decoder.change_by
     for i in range(5):
