@@ -30,6 +30,11 @@ def prepared(
     return prepare(model, Data(ResidentRows(Batch(rows, weight=weight), training, validation), units), seed)
 
 
+def untimed(history: list[dict[str, float]]) -> list[dict[str, float]]:
+    """Rows of history without the seconds, which no two runs have alike."""
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in history]
+
+
 def evaluated(run: TrainingRun, seed: int = 0) -> float:
     """The objective of the rows for validation with a run's present weights."""
     return evaluate(run.state.composition, run.objective, run.rows.validation(EVALUATION_ROWS), seed)

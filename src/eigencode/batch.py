@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
+from eigencode.errors import OptionError
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -32,6 +34,8 @@ class Batch:
 
     def __post_init__(self) -> None:
         if self.observed is not None:
+            if str(self.observed.dtype) != "torch.bool":
+                raise OptionError("The mask of observed cells must be of type bool", got=f"{self.observed.dtype}")
             # Selected and not multiplied, so that no bit of a hidden cell goes any further.
             object.__setattr__(self, "x", self.x.where(self.observed, 0.0))
 
