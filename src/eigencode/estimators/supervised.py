@@ -32,7 +32,7 @@ from eigencode.estimators.inputs import (
     read_targets,
     read_weights_of_score,
 )
-from eigencode.fitting.data import CALIBRATION_ROWS, Data
+from eigencode.fitting.data import Data
 from eigencode.fitting.diagnostics import INTERRUPTED
 from eigencode.fitting.model import Model
 from eigencode.fitting.start import Start, calibrate
@@ -109,15 +109,15 @@ class LabelledAutoencoder(BaseAutoencoder):
     @torch.no_grad()
     def _start(self, options: AutoencoderOptions, model: Model, data: Data, seed: int) -> Start:
         """The autoencoder's encoder and the best constant label."""
-        composition, rows = model.built(data, seed), data.typical
+        composition = model.built(data, seed)
         for target, source in _shared(composition, self._autoencoder.composition_):
             target.load_state_dict(source.state_dict())
-        codes = composition.encode(rows[:: max(len(rows) // CALIBRATION_ROWS, 1)]).mean
+        codes = composition.encode(data.sample.x).mean
         spread = codes.std(0, correction=0)
         scaling, head = composition.decoder.networks  # type: ignore[misc]
         scaling.standardise(codes.mean(0), spread.where(spread > 0, 1.0))
         nn.init.zeros_(head.last.weight)
-        calibrate(composition, rows)
+        calibrate(composition, data.typical)
         return Start(composition.state_dict(), "random")
 
     @property

@@ -22,9 +22,9 @@ from eigencode.parts.likelihoods.continuous import GaussianLikelihood
 from eigencode.parts.networks.base import Network
 
 if TYPE_CHECKING:
-    from eigencode.batch import Batch
     from collections.abc import Mapping
 
+    from eigencode.batch import Batch
     from eigencode.model.composition import Composition
 
 EXACT_SIZE = 2048
