@@ -66,7 +66,7 @@ KINDS = {
 class TwoOutputs(Likelihood):
     """A normal whose mean and log-variance are both the decoder's: two numbers a column."""
 
-    def width(self, n_features):
+    def n_outputs(self, n_features):
         return 2 * n_features
 
     def forward(self, output):

@@ -176,6 +176,8 @@ def test_a_wrong_gradient_is_caught():
 @pytest.mark.draws_globally
 def test_draws_from_a_global_generator_are_caught_even_where_they_do_no_harm():
     class Reads(GaussianLikelihood):
+        numbers = ()
+
         def forward(self, output):
             np.random.random()  # noqa: NPY002
             return super().forward(output)
@@ -282,7 +284,7 @@ class Noisy:
 
 
 class NoisyCode(Code):
-    is_stochastic = True
+    is_stochastic = is_elementwise = is_identity = True
     changes: dict = {}  # noqa: RUF012
 
     def draw_noise(self, n_rows, n_components, generator):
@@ -329,6 +331,76 @@ def test_a_code_that_hides_its_noise_is_caught():
 
     with pytest.raises(AssertionError, match="must say is_stochastic = True"):
         check_code(Hides())
+
+
+class Squashed(Code):
+    """A code by the function given to the test, of which nothing is declared."""
+
+    function = staticmethod(torch.tanh)
+
+    def forward(self, output):
+        return Delta(self.function(output))
+
+
+class Sloped(Squashed):
+    """A code with a slope that is used as the test says."""
+
+    is_elementwise = True
+
+    def __init__(self, slope=0.5):
+        super().__init__()
+        self.slope = slope
+
+    def forward(self, output):
+        return Delta(output.sign() * output.abs() ** self.slope)
+
+
+WRONG_DECLARATIONS = {
+    r"is_elementwise = True says that component j of the mean follows from output j": (
+        Squashed,
+        {"function": staticmethod(lambda a: a.softmax(-1)), "is_elementwise": True},
+    ),
+    "is_identity = True says that the mean is the first outputs as they are": (
+        Squashed,
+        {"is_identity": True, "is_elementwise": True},
+    ),
+    r"declare is_elementwise = True \(or False\), since component j": (Squashed, {}),
+    r"declare is_identity = True \(or False\), since the mean is": (
+        Squashed,
+        {"function": staticmethod(lambda a: a * 1), "is_elementwise": True},
+    ),
+    "the mean must keep any number of axes before the last": (
+        Squashed,
+        {"function": staticmethod(lambda a: torch.einsum("ij->ij", a).tanh()), "is_elementwise": True},
+    ),
+    "the mean must be the same for rows with another axis before them": (
+        Squashed,
+        {"function": staticmethod(lambda a: a.softmax(1))},
+    ),
+    r"declare in numbers the arguments .* Got nothing said of slope": (Sloped, {}),
+    r"numbers must name arguments of the constructor. Got \['slop'\]": (Sloped, {"numbers": ("slop",)}),
+    "'slope' is declared in numbers, so it must be used in arithmetic on tensors alone": (
+        Sloped,
+        {"numbers": ("slope",), "is_elementwise": True, "forward": lambda self, o: Delta(o * math.exp(self.slope))},
+    ),
+}
+
+
+@pytest.mark.parametrize("promise", WRONG_DECLARATIONS)
+def test_a_declaration_that_is_wrong_or_missing_is_caught(promise):
+    parent, members = WRONG_DECLARATIONS[promise]
+    with pytest.raises(AssertionError, match=f"Own: {promise}"):
+        check_code(type("Own", (parent,), members)())
+
+
+def test_declared_codes_pass():
+    for parent, members in [
+        (Squashed, {"is_elementwise": True}),
+        (Squashed, {"is_elementwise": False}),
+        (Sloped, {"numbers": ("slope",)}),
+        (Sloped, {"numbers": ()}),
+    ]:
+        check_code(type("Own", (parent,), members)())
 
 
 # -- broken corruptions
@@ -451,6 +523,43 @@ class FirstAxis(Penalty):
 
     def forward(self, trace, composition):
         return trace.z.diff(dim=1).square().sum(1)
+
+
+class Weighed(Penalty):
+    """A penalty with a weight, and noise where the test says so."""
+
+    def __init__(self, weight=0.5):
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, trace, composition, noise=None):
+        return self.weight * trace.z.square().sum(-1)
+
+
+WRONG_PENALTIES = {
+    "declare in numbers the arguments": {},
+    "a penalty that draws noise must declare is_stochastic = True, and no other": {
+        "numbers": ("weight",),
+        "draw_noise": lambda self, n, model, source: torch.randn(n, generator=source),
+    },
+    "a penalty that draws noise must declare is_stochastic = True": {"numbers": ("weight",), "is_stochastic": True},
+    "'weight' is declared in numbers, so it must": {
+        "numbers": ("weight",),
+        "forward": lambda self, trace, model: trace.z.square().sum(-1) * (2 if self.weight > 1 else 1),
+    },
+    "ignores_idle_components = True says": {
+        "numbers": ("weight",),
+        "ignores_idle_components": True,
+        "forward": lambda self, trace, model: self.weight * (trace.z - 1).square().sum(-1),
+    },
+}
+
+
+@pytest.mark.parametrize(("promise", "members"), WRONG_PENALTIES.items())
+def test_a_penalty_with_a_wrong_declaration_is_caught(promise, members):
+    with pytest.raises(AssertionError, match=f"Own: {promise}"):
+        check_penalty(type("Own", (Weighed,), members)())
+    check_penalty(type("Right", (Weighed,), {"numbers": ("weight",), "ignores_idle_components": True})())
 
 
 def test_a_penalty_written_for_one_code_a_row_works_for_several():

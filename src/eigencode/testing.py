@@ -13,6 +13,7 @@ import math
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from numbers import Real
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from eigencode.batch import Batch
 from eigencode.model.composition import Composition, Noise
 from eigencode.model.objective import Objective, penalty_term
-from eigencode.parts.base import Part, Sizes, Units
+from eigencode.parts.base import Part, Sizes, Units, is_declared
 from eigencode.parts.codes.base import Code
 from eigencode.parts.codes.gaussian import GaussianCode
 from eigencode.parts.corruptions import Corruption
@@ -81,6 +82,7 @@ def check_likelihood(likelihood: Likelihood, *, n_features: int = 3, normalised:
         outputs = 0.7 * torch.randn(6, width, dtype=torch.float64, generator=_source(0))
         _check_distribution(part, outputs, n_features)
         _check_rows_and_models_apart(part, outputs)
+        _check_numbers(part, lambda: part(outputs).log_prob(part(outputs).mean.detach()))
         _check_gradients(part, outputs)
         _check_moments(part, outputs[:1])
         if normalised:
@@ -134,6 +136,9 @@ def check_code(code: Code, *, n_components: int = 4, n_rows: int = 5, unbiased: 
         for some in (torch.arange(n_rows).flip(0), torch.arange(1)):
             own = None if first is None else first[some] if len(first) == n_rows else first
             _same(part, "row i must depend on row i alone", draws[some], part(output[some]).draw(own))
+        _check_batch_axes(part, "the mean", lambda o: part(o).mean, output)
+        _check_components(part, output, n_components)
+        _check_numbers(part, lambda: part(output).mean)
         _check_derivative(part, "a draw", lambda o: part(o).draw(first), output)
         if part.is_stochastic and unbiased:
             _check_code_mean(part, output[:1], n_components)
@@ -179,6 +184,8 @@ def check_corruption(corruption: Corruption, *, n_features: int = 4, n_rows: int
         for some in (torch.randperm(n, generator=_source(3)), torch.arange(n // 3)):
             alone = part(x[some], first[some])
             _same(part, "row i must depend on row i and its noise alone", corrupted[some], alone)
+        _check_batch_axes(part, "the corrupted rows", part, x, first)
+        _check_numbers(part, lambda: part(x, first))
         for dtype in (torch.float64, torch.float32):
             found = part(x.to(dtype), first).dtype
             _that(found == dtype, part, f"rows in {dtype} must stay so", found)
@@ -217,11 +224,15 @@ def check_penalty(
     with _no_global_draws(part):
         model.setup(n_features, n_components, _source(0))
         part.setup(Sizes(n_features, n_components))
+        part.join(model)
         model.double()
         part.double()
         n = 6
         x = torch.randn(n, n_features, dtype=torch.float64, generator=_source(1))
-        term = _Term(model, part, model.draw_noise(n, _source(2)), part.draw_noise(n, model, _source(6)))
+        noise = part.draw_noise(n, model, _source(6))
+        message = "a penalty that draws noise must declare is_stochastic = True, and no other one"
+        _that(part.is_stochastic == (noise is not None), part, message, f"is_stochastic = {part.is_stochastic}")
+        term = _Term(model, part, model.draw_noise(n, _source(2)), noise)
         value = term(x)
         shapes = [(n,), ()]
         _that(tuple(value.shape) in shapes, part, "a penalty is one number a row, or a scalar", f"shape {value.shape}")
@@ -233,8 +244,10 @@ def check_penalty(
             _same(part, "row i must depend on row i alone", value[0], term(changed)[0])
         _check_penalty_gradient(part, term, x)
         _check_many_models(part, "a penalty", term, (x,))
+        _check_numbers(part, lambda: term(x))
         if composition is None:
             _check_two_draws(part, x, n_components)
+            _check_idle_component(part, model, x)
 
 
 # -- what all parts promise
@@ -252,7 +265,49 @@ def _fresh(part: AnyPart) -> AnyPart:
         rebuilt = type(part)(**part.get_params(deep=False))
     _that(repr(again) == repr(part) == repr(rebuilt), part, "a copy must have the same repr", repr(again))
     _that(repr(part).startswith(f"{name}("), part, "repr must read like the constructor's call", repr(part))
+    _check_declared_numbers(part)
     return again
+
+
+def _check_declared_numbers(part: Part) -> None:
+    """What ``numbers`` names are arguments, and of each float something is said."""
+    arguments = part.get_params(deep=False)
+    strange = [name for name in part.numbers if name not in arguments]
+    _that(not strange, part, "numbers must name arguments of the constructor", f"{strange}")
+    unsaid = [name for name, value in arguments.items() if isinstance(value, float) and name not in part.numbers]
+    message = "declare in numbers the arguments that are used in arithmetic on tensors alone, or numbers = () for none"
+    _that(not unsaid or is_declared(part, "numbers"), part, message, f"nothing said of {', '.join(unsaid)}")
+
+
+def _check_numbers(part: Part, function: Callable[[], Tensor]) -> None:
+    """Two models that differ in a declared number give as one program what each gives alone."""
+    for name in part.numbers:
+        value = getattr(part, name)
+        if not isinstance(value, Real) or isinstance(value, bool):
+            continue
+        values = torch.tensor([1.0, 0.9], dtype=torch.float64) * float(value)
+
+        def of(number: Any, name: str = name) -> Tensor:
+            before = getattr(part, name)
+            setattr(part, name, number)
+            try:
+                return function()
+            finally:
+                setattr(part, name, before)
+
+        promise = f"{name!r} is declared in numbers, so it must be used in arithmetic on tensors alone"
+        with _words(part, promise):
+            together = torch.func.vmap(of)(values)
+        for alone, one in zip(map(of, values.tolist()), together, strict=True):
+            _close(part, promise, alone, one)
+
+
+def _check_batch_axes(part: Part, name: str, function: Callable[..., Tensor], *arguments: Tensor) -> None:
+    """Another axis before the rows is another batch."""
+    with _words(part, f"{name} must keep any number of axes before the last"):
+        several = function(*(torch.stack([a, a.flip(0)]) for a in arguments))
+    expected = torch.stack([function(*arguments), function(*(a.flip(0) for a in arguments))])
+    _same(part, f"{name} must be the same for rows with another axis before them", expected, several)
 
 
 def _storable(value: Any) -> bool:
@@ -477,6 +532,27 @@ def _check_noise_of_code(part: Code, noise: Tensor | None, again: Tensor | None,
     _same(part, "noise must be the same from the same generator", noise, again)
 
 
+def _check_components(part: Code, output: Tensor, n_components: int) -> None:
+    """What is declared of the mean code as a function of the encoder's output."""
+    mean, others = part(output).mean, torch.ones(n_components, dtype=torch.bool)
+    is_elementwise = n_components > 1
+    for place in range(output.shape[1]):
+        moved = output.clone()
+        moved[:, place] += 10.0
+        kept = others.clone()
+        kept[place : place + 1] = False
+        is_elementwise &= torch.equal(part(moved).mean[:, kept], mean[:, kept])
+    is_identity = torch.equal(mean, output[:, :n_components])
+    for name, holds, said in [
+        ("is_elementwise", is_elementwise, "component j of the mean follows from output j alone"),
+        ("is_identity", is_identity, "the mean is the first outputs as they are"),
+    ]:
+        claimed = getattr(part, name)
+        _that(not claimed or holds or n_components == 1, part, f"{name} = True says that {said}", "another mean")
+        message = f"declare {name} = True (or False), since {said}"
+        _that(claimed or not holds or is_declared(part, name), part, message, "nothing said")
+
+
 def _check_code_mean(part: Code, output: Tensor, n_components: int) -> None:
     many = output.expand(N_DRAWS, -1)
     draws = part(many).draw(part.draw_noise(N_DRAWS, n_components, _source(4)))
@@ -503,6 +579,24 @@ def _check_two_draws(part: Penalty, x: Tensor, n_components: int) -> None:
     _same(
         part, "a penalty of two draws must be the mean of both", sum(alone[1:], alone[0]) / 2, terms[type(own).__name__]
     )
+
+
+def _check_idle_component(part: Penalty, model: Composition, x: Tensor) -> None:
+    """Where idle components are said to be nothing to it, one more of them changes nothing."""
+    if not part.ignores_idle_components or part.is_stochastic:
+        return
+    wide, own = clone(model), _fresh(part)
+    wide.setup(model.n_features, model.n_components + 1, _source(0))
+    own.setup(Sizes(model.n_features, model.n_components + 1))
+    own.join(wide.double())
+    narrow = model.state_dict()
+    for name, weights in wide.state_dict().items():
+        weights.zero_()[tuple(map(slice, narrow[name].shape))] = narrow[name]
+    with torch.no_grad():
+        message = (
+            "ignores_idle_components = True says that a component of zeros, which reaches nothing, changes nothing"
+        )
+        _same(part, message, part(model(x), model), own.double()(wide(x), wide))
 
 
 class _Term(nn.Module):

@@ -140,12 +140,17 @@ class Part(nn.Module):
     paddable: ClassVar[tuple[str, ...]] = ()
     """Attributes that count units: a model with fewer of them may be trained as one of more, with weights at zero."""
 
+    _withdrawn: ClassVar[frozenset[str]] = frozenset()
+    """What was declared of a method that the class overrides, and is not declared again."""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for name, undeclared in CLAIMS.items():
-            claimant = next((base for base in cls.__mro__ if name in vars(base)), cls)
-            if any(_is_overridden(cls, claimant, method) for method in CLAIMED_OF):
-                setattr(cls, name, undeclared)
+        claimants = {name: _claimant(cls, name) for name in CLAIMS}
+        cls._withdrawn = frozenset(
+            name for name, base in claimants.items() if any(_is_overridden(cls, base, m) for m in CLAIMED_OF)
+        )
+        for name in cls._withdrawn:
+            setattr(cls, name, CLAIMS[name])
 
     @classmethod
     def _parameter_names(cls) -> list[str]:
@@ -200,11 +205,37 @@ class Part(nn.Module):
         return f"{type(self).__name__}({', '.join(said)})"
 
 
+def _claimant(cls: type, name: str) -> type:
+    """The class that a declaration is taken from."""
+    return next((base for base in cls.__mro__ if name in vars(base)), cls)
+
+
+def _is_concrete(cls: type, method: str) -> bool:
+    """Whether a class has a method that computes something."""
+    known = getattr(cls, method, None)
+    return known not in (None, nn.Module.forward) and not getattr(known, "__isabstractmethod__", False)
+
+
 def _is_overridden(cls: type, claimant: type, method: str) -> bool:
     """Whether a class computes by another method than the class that made a claim; abstract ones compute nothing."""
-    known = getattr(claimant, method, None)
-    is_concrete = known is not None and known is not nn.Module.forward
-    return is_concrete and not getattr(known, "__isabstractmethod__", False) and getattr(cls, method) is not known
+    return _is_concrete(claimant, method) and getattr(cls, method) is not getattr(claimant, method)
+
+
+def is_declared(part: Part, name: str) -> bool:
+    """Whether a part's class says something of a name in `CLAIMS`, be it what holds without a declaration.
+
+    Examples
+    --------
+    >>> from eigencode.parts import Penalty
+    >>> class Own(Penalty):
+    ...     def forward(self, trace, composition):
+    ...         return trace.z.sum(-1)
+    >>> is_declared(Own(), "numbers")
+    False
+    """
+    claimant = _claimant(type(part), name)
+    is_base = not any(_is_concrete(claimant, method) for method in CLAIMED_OF)
+    return getattr(part, name) != CLAIMS[name] or not (is_base or name in vars(claimant).get("_withdrawn", ()))
 
 
 class Term(Part):

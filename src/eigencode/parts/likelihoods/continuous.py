@@ -39,6 +39,7 @@ class GaussianLikelihood(SpreadLikelihood):
     """
 
     spread_name = "variance"
+    numbers = ()  # its logarithm is no tensor
     floor = 1e-6
     expansion_type = GaussianExpansion
 
@@ -75,6 +76,7 @@ class LaplaceLikelihood(SpreadLikelihood):
     """
 
     spread_name = "scale"
+    numbers = ()  # its logarithm is no tensor
     floor = 1e-3
     expansion_type = LaplaceExpansion
 
@@ -113,6 +115,7 @@ class StudentTLikelihood(SpreadLikelihood):
     """
 
     spread_name = "scale"
+    numbers = ()  # its logarithm is no tensor
     floor = 1e-3
     expansion_type = StudentTExpansion
 

@@ -97,6 +97,7 @@ class NegativeBinomialLikelihood(CountLikelihood, SpreadLikelihood):
     """
 
     spread_name = "dispersion"
+    numbers = ()  # its logarithm is no tensor
     floor = 1e-6
     expansion_type = NegativeBinomialExpansion
 
