@@ -23,7 +23,7 @@ from eigencode.data.files import read_table, write_columns
 from eigencode.errors import InterruptedWarning, ResultWarning
 from eigencode.options import AutoencoderOptions, options_of
 
-KNOBS = options_of(AutoencoderOptions)
+OPTIONS = options_of(AutoencoderOptions)
 QUICK = ["--n-components", "2", "--hidden", "8", "--max-epochs", "2", "--random-state", "0"]
 
 
@@ -45,10 +45,10 @@ def typed(monkeypatch):
 
 @pytest.fixture(scope="session")
 def frame():
-    """Two hundred rows along a parabola, and a column of words."""
+    """Two hundred rows along a parabola, and a column of text."""
     z = np.random.default_rng(0).normal(size=(200, 1))
     rows = np.hstack([z, z**2, -z])
-    return pd.DataFrame(rows, columns=["x", "y", "z"]).assign(label="word")
+    return pd.DataFrame(rows, columns=["x", "y", "z"]).assign(label="text")
 
 
 @pytest.fixture
@@ -69,8 +69,8 @@ def model(folder):
 # -- flags
 
 
-@pytest.mark.parametrize("option", KNOBS, ids=lambda option: option.name)
-def test_every_knob_for_it_is_a_flag(option, capsys):
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+def test_every_option_for_the_command_line_is_a_flag(option, capsys):
     assert run("fit --help") == 0
     said = capsys.readouterr().out
     flag = f"--{option.name.replace('_', '-')}"
@@ -78,13 +78,13 @@ def test_every_knob_for_it_is_a_flag(option, capsys):
                  if own.name == option.name]  # fmt: skip
     assert (f" {flag} " in said) == any(elsewhere)
     if option.info.on_command_line:
-        _, words = " ".join(said.replace("│", " ").split()).split(f" {flag} ", 1)
-        assert " ".join(option.info.help.split()[:3]) in words[:100]
-        assert option.default is None or words.partition("[default: ")[2].startswith(str(option.default))
+        _, text = " ".join(said.replace("│", " ").split()).split(f" {flag} ", 1)
+        assert " ".join(option.info.help.split()[:3]) in text[:100]
+        assert option.default is None or text.partition("[default: ")[2].startswith(str(option.default))
 
 
 @pytest.mark.parametrize(
-    ("words", "given"),
+    ("arguments", "given"),
     [
         ("", {}),
         ("--n-components 8 --hidden 128 64", {"n_components": 8, "hidden": (128, 64)}),
@@ -98,7 +98,7 @@ def test_every_knob_for_it_is_a_flag(option, capsys):
         ("--no-verbose --random-state 7", {"verbose": False, "random_state": 7}),
     ],
 )
-def test_flags_reach_the_estimator(folder, monkeypatch, words, given):
+def test_flags_reach_the_estimator(folder, monkeypatch, arguments, given):
     class Reached(Exception):
         pass
 
@@ -107,26 +107,26 @@ def test_flags_reach_the_estimator(folder, monkeypatch, words, given):
 
     monkeypatch.setattr(Autoencoder, "fit", fit)
     with pytest.raises(Reached) as reached:
-        run(f"fit rows.csv --output model.safetensors --columns x y {words}")
+        run(f"fit rows.csv --output model.safetensors --columns x y {arguments}")
     assert reached.value.args[0] == {**Autoencoder().get_params(), **given}
 
 
-def test_advice_is_given_only_where_it_helps(capsys):
+def test_the_hint_on_consumed_arguments_appears_only_if_it_helps(capsys):
     for line in [
         "fit rows.csv --hidden 8 0 --output m.safetensors",
         "fit rows.csv --exclude label",
         "fit --scale none",
     ]:
         assert run(line) == 2
-        assert "takes every word" not in capsys.readouterr().err
+        assert "takes every argument" not in capsys.readouterr().err
 
 
-def test_help_tells_the_exit_codes(capsys):
+def test_help_lists_the_exit_codes(capsys):
     for line in ["--help", "fit --help", "score --help"]:
         assert run(line) == 0
         said = " ".join(capsys.readouterr().out.split())
-        assert "Exit codes: 0 if done; 1 if a command failed" in said
-        assert "130, 143 or 129 if Ctrl-C, SIGTERM or SIGHUP interrupted it" in said
+        assert "Exit codes: 0 if done; 1 if the command failed" in said
+        assert "130, 143 or 129 if it was interrupted by Ctrl-C, SIGTERM or SIGHUP" in said
 
 
 @pytest.mark.parametrize(
@@ -148,17 +148,20 @@ def test_help_tells_the_exit_codes(capsys):
         ("describe a b", "'b'"),
         (
             "fit --output m.safetensors --exclude label rows.csv",
-            "--exclude takes every word up to the next flag, here label rows.csv: put ROWS before it.",
+            "--exclude takes every argument up to the next flag, here label rows.csv: put ROWS before it.",
         ),
         ("fit --columns x rows.csv --output m.safetensors", "here x rows.csv: put ROWS before it."),
-        ("fit --exclude=label --hidden 8 - --output m.safetensors", "--hidden takes every word up to the next flag"),
+        (
+            "fit --exclude=label --hidden 8 - --output m.safetensors",
+            "--hidden takes every argument up to the next",
+        ),
         ("transform --columns x m.safetensors rows.csv --output -", "here x m.safetensors rows.csv: put MODEL before"),
         ("fit rows.csv --hidden 8 more.csv --output m.safetensors", "here 8 more.csv: put files before it."),
         ("fit rows.csv --output -- m.safetensors", "--output requires an argument"),
         ("score model.safetensors rows.csv --jsno", "Did you mean --json?"),
     ],
 )
-def test_what_is_not_understood_is_refused_with_advice(line, says, capsys):
+def test_wrong_arguments_are_refused_with_a_hint(line, says, capsys):
     assert run(line) == 2
     out, err = capsys.readouterr()
     assert says in err
@@ -167,7 +170,7 @@ def test_what_is_not_understood_is_refused_with_advice(line, says, capsys):
     assert out == ""
 
 
-def test_help_needs_nothing_heavy():
+def test_help_imports_no_large_package():
     program = """
 import sys
 from eigencode.cli import main
@@ -183,7 +186,7 @@ print(*sorted({name.partition(".")[0] for name in sys.modules}))
 
 
 @pytest.mark.parametrize("flag", ["--version", "-V"])
-def test_the_version_is_said(flag, capsys):
+def test_the_version_is_printed(flag, capsys):
     assert run(flag) == 0
     assert capsys.readouterr().out.strip() == eigencode.__version__
 
@@ -199,11 +202,11 @@ def test_fit_is_the_librarys_fit(folder, frame, capsys):
     np.testing.assert_array_equal(model.transform(frame[["x", "y", "z"]]), same.transform(frame[["x", "y", "z"]]))
     out = capsys.readouterr().out
     kept = same.history_[same.best_epoch_]["validation_objective"]
-    assert f"held-out objective  {kept:.5g} nats a row" in out
-    assert f"linear baseline     {same.baseline_.history_[0]['validation_objective']:.5g}\n" in out
+    assert f"validation objective  {kept:.5g} nats a row" in out
+    assert f"linear baseline       {same.baseline_.history_[0]['validation_objective']:.5g}\n" in out
     printed = next(line for line in out.splitlines() if " transform " in line)
-    words = shlex.split(printed)
-    assert main(words[words.index("transform") :]) == 0
+    arguments = shlex.split(printed)
+    assert main(arguments[arguments.index("transform") :]) == 0
     np.testing.assert_array_equal(read_table("codes.parquet").rows, same.transform(frame[["x", "y", "z"]]))
 
 
@@ -225,7 +228,7 @@ def test_answers_are_the_librarys(model, frame, source, ending, capsys):
     assert f"200 rows of 3 columns are in back{ending}." in capsys.readouterr().out
 
 
-def test_columns_without_names_are_chosen_by_place(folder, frame):
+def test_columns_without_names_are_chosen_by_number(folder, frame):
     np.save("rows.npy", frame[["x", "y", "z"]].assign(constant=0.0).to_numpy())
     assert run("fit rows.npy --output model.safetensors --exclude 3", *QUICK) == 0
     assert run("transform model.safetensors rows.npy --output codes.csv --exclude 3") == 0
@@ -252,7 +255,7 @@ def test_describe_says_what_the_model_is(model, capsys):
     training = f"{model.history_[-1]['epoch']} epochs by {model.optimizer_}"
     assert said["training"] == f"{training}; the weights after epoch {model.best_epoch_} were kept"
     kept = model.history_[model.best_epoch_]["validation_objective"]
-    assert said["held-out objective"].startswith(f"{kept:.5g} nats a row")
+    assert said["validation objective"].startswith(f"{kept:.5g} nats a row")
     assert said["linear baseline"] == f"{model.baseline_.history_[0]['validation_objective']:.5g}"
     assert said["seed"] == "0"
     assert said["arithmetic"] == "float32 on cpu, 1 thread"
@@ -260,7 +263,7 @@ def test_describe_says_what_the_model_is(model, capsys):
     assert said["written by"] == f"eigencode {eigencode.__version__}"
 
 
-def test_notes_of_the_fit_are_told(folder, monkeypatch, capsys):
+def test_notes_of_the_fit_are_printed(folder, monkeypatch, capsys):
     fit = Autoencoder.fit
 
     def noted(self, X):
@@ -271,7 +274,7 @@ def test_notes_of_the_fit_are_told(folder, monkeypatch, capsys):
     monkeypatch.setattr(Autoencoder, "fit", noted)
     assert run("fit rows.csv --output model.safetensors --exclude label", *QUICK) == 0
     out, err = capsys.readouterr()
-    assert f"note                a linear model would do\n{' ' * 20}take care\n" in out
+    assert f"note                  a linear model would do\n{' ' * 22}take care\n" in out
     assert err == "chatter\n"
 
 
@@ -281,7 +284,7 @@ def test_decode_is_the_librarys_inverse(model, frame, capsys):
     back = read_table("back.parquet")
     assert back.names == ["x", "y", "z"]
     np.testing.assert_array_equal(back.rows, model.inverse_transform(model.transform(frame[["x", "y", "z"]])))
-    # Codes without names are taken by place, and those of another name are not.
+    # Codes without names are matched by position; those with other names are refused.
     np.save("codes.npy", read_table("codes.csv").rows)
     assert run("decode model.safetensors codes.npy --output again.parquet") == 0
     np.testing.assert_array_equal(read_table("again.parquet").rows, back.rows)
@@ -314,8 +317,8 @@ def strict(text):
     """One line of strict JSON."""
     assert text.count("\n") == 1
 
-    def refuse(word):
-        pytest.fail(f"{word} is no JSON")
+    def refuse(constant):
+        pytest.fail(f"{constant} is not JSON")
 
     return json.loads(text, parse_constant=refuse)
 
@@ -344,7 +347,7 @@ def test_score_prints_one_object(model, frame, capsys):
     assert len(read_table("scores.csv").rows) == 200
 
 
-def test_a_number_that_is_none_is_null(capsys):
+def test_nan_is_null(capsys):
     descriptions.print_json({"a": math.nan, "b": -math.inf, "c": 1.5, "d": None})
     assert strict(capsys.readouterr().out) == {"a": None, "b": None, "c": 1.5, "d": None}
 
@@ -393,7 +396,7 @@ def test_fit_reads_a_stream(model, typed, frame, capsys):
         (b"x,x\n1,2\n", "more than one column of the same name"),
     ],
 )
-def test_what_a_stream_holds_is_checked_as_a_file(folder, typed, content, says, capsys):
+def test_a_stream_is_checked_like_a_file(folder, typed, content, says, capsys):
     typed(content)
     assert run("fit - --output model.safetensors") == 1
     out, err = capsys.readouterr()
@@ -411,7 +414,7 @@ def test_two_answers_cannot_share_standard_output(model, capsys):
 
 
 @pytest.mark.parametrize("line", ["transform model.safetensors rows.csv --output -", "describe model.safetensors"])
-def test_a_reader_that_leaves_early_is_no_failure(model, line, monkeypatch, capsys):
+def test_a_reader_that_closes_early_is_not_a_failure(model, line, monkeypatch, capsys):
     capsys.readouterr()
     reading, writing = os.pipe()
     os.close(reading)
@@ -442,14 +445,14 @@ def test_a_pipeline_of_processes(model):
         ("fit rows.csv --output m.safetensors --exclude lable", "Did you mean 'label'?"),
         ("fit rows.csv --output rows.csv", "Known are: '.safetensors'."),
         ("fit rows.csv --output no/m.safetensors", "there is no folder 'no'"),
-        ("fit one.csv --output m.safetensors", "Fitting takes two rows at least. Got 1 in 'one.csv'."),
+        ("fit one.csv --output m.safetensors", "Fitting needs at least two rows. Got 1 in 'one.csv'."),
         ("fit rows.csv --output m.safetensors --columns x y --device tpu9", "The device 'tpu9' cannot be used"),
         ("transform model.safetensors rows.csv --output codes.txt", "Got '.txt'"),
         ("transform model.safetensors rows.csv --output no/codes.csv", "there is no folder 'no'"),
         ("transform model.safetensors other.csv --output codes.csv", "none named 'z'"),
         ("reconstruct nothing.safetensors rows.csv --output back.csv", "There is no model file 'nothing.safetensors'"),
         ("describe rows.csv", "is not a whole safetensors file. Name a file that eigencode fit or model.save wrote"),
-        ("demo --output rows.csv/demo", "Cannot make the folder 'rows.csv/demo'"),
+        ("demo --output rows.csv/demo", "Cannot create the folder 'rows.csv/demo'"),
     ],
 )
 def test_failures_are_one_message(model, line, says, capsys):
@@ -472,14 +475,14 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_fit(folder, outp
 
 
 @pytest.mark.parametrize("line", ["transform model.safetensors rows.csv", "reconstruct model.safetensors rows.csv"])
-def test_what_is_read_is_not_written_over(model, line, capsys):
+def test_inputs_are_not_overwritten(model, line, capsys):
     before = Path("rows.csv").read_bytes()
     assert run(f"{line} --output ./rows.csv") == 1
     assert "it is an input. Give the result another name" in " ".join(capsys.readouterr().err.split())
     assert Path("rows.csv").read_bytes() == before
 
 
-def test_an_old_output_stays_until_the_new_one_is_whole(model, capsys):
+def test_an_old_output_stays_until_the_new_one_is_complete(model, capsys):
     write_columns("codes.csv", {"old": np.array([1.0])})
     write_columns("gaps.csv", {"x": np.array([np.nan]), "y": np.array([1.0]), "z": np.array([1.0])})
     assert run("transform model.safetensors gaps.csv --output codes.csv") == 1
@@ -488,7 +491,7 @@ def test_an_old_output_stays_until_the_new_one_is_whole(model, capsys):
     assert read_table("codes.csv").names == ["autoencoder0", "autoencoder1"]
 
 
-def test_an_interrupted_fit_keeps_what_it_has_and_says_so_in_a_line(folder, monkeypatch, capsys):
+def test_an_interrupted_fit_saves_its_best_weights_with_one_message(folder, monkeypatch, capsys):
     train = Autoencoder._train
 
     def interrupted(self, *run):
@@ -505,7 +508,7 @@ def test_an_interrupted_fit_keeps_what_it_has_and_says_so_in_a_line(folder, monk
     assert eigencode.load("model.safetensors").history_[-1]["epoch"] == 1
 
 
-def test_an_interrupted_density_costs_no_model(folder, monkeypatch, capsys):
+def test_an_interrupted_density_leaves_the_model(folder, monkeypatch, capsys):
     def interrupted(self, X):
         raise KeyboardInterrupt
 
@@ -517,7 +520,7 @@ def test_an_interrupted_density_costs_no_model(folder, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(("kind", "code"), [(InterruptedWarning, 130), (ResultWarning, 0)])
-def test_an_interruption_is_known_by_its_kind_and_not_by_its_words(folder, monkeypatch, kind, code):
+def test_an_interruption_is_known_by_its_class_and_not_by_its_message(folder, monkeypatch, kind, code):
     fit = Autoencoder.fit
 
     def warned(self, X):
@@ -529,7 +532,7 @@ def test_an_interruption_is_known_by_its_kind_and_not_by_its_words(folder, monke
         assert run("fit rows.csv --output model.safetensors --exclude label", *QUICK) == code
 
 
-def test_an_interruption_elsewhere_is_a_word_and_leaves_no_file(model, monkeypatch, capsys):
+def test_an_interruption_elsewhere_is_one_line_and_leaves_no_file(model, monkeypatch, capsys):
     def interrupted(self, X, **options):
         raise KeyboardInterrupt
 

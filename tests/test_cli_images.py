@@ -26,8 +26,8 @@ def folder(digits, tmp_path_factory):
     return folder
 
 
-def run(*words):
-    return main([str(word) for word in words])
+def run(*args):
+    return main([str(arg) for arg in args])
 
 
 def pixels(path):
@@ -64,11 +64,11 @@ def test_pictures_are_the_rows_rounded(folder, tmp_path, capsys):
     assert (grid[:8, 9:17] == expected[1]).all()
 
 
-def test_samples_as_pictures_have_no_noise_unless_it_is_asked_for(folder, tmp_path, capsys):
-    def sampled(name, *words):
+def test_samples_as_pictures_have_no_noise_by_default(folder, tmp_path, capsys):
+    def sampled(name, *args):
         output = tmp_path / name
         assert (
-            run("sample", folder / "m.safetensors", "--n-rows", 9, "--random-state", 0, "--output", output, *words) == 0
+            run("sample", folder / "m.safetensors", "--n-rows", 9, "--random-state", 0, "--output", output, *args) == 0
         )
         return pixels(output) if output.suffix == ".png" else np.load(output)
 
@@ -115,7 +115,7 @@ def test_images_of_another_size_are_refused_or_resized(folder, tmp_path, capsys)
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("args", "message"),
     [
         (["sample", "rows", "--n-rows", 4, "--output", "s.png"], "need a model of images"),
         (["reconstruct", "rows", "rows.npy", "--output", "out/"], "need a model of images"),
@@ -125,33 +125,33 @@ def test_images_of_another_size_are_refused_or_resized(folder, tmp_path, capsys)
         (["reconstruct", "m", "png/1.png", "--output", "png/1.png"], "it is an input"),
         (["sample", "m", "--n-rows", 4, "--output", "none/s.png"], "there is no folder"),
         (["sample", "m", "--n-rows", 4, "--output", "s"], "does not name a format"),
-        (["fit", "png", "--columns", "a", "--output", "n.safetensors"], "Images have no columns"),
+        (["fit", "png", "--columns", "a", "--output", "n.safetensors"], "Flags for tables cannot be used for images"),
         (["fit", "rows.npy", "--image-size", "8x8", "--output", "n.safetensors"], "--image-size is for image files"),
         (["fit", "png", "--image-size", "8", "--output", "n.safetensors"], "Try --image-size 28x28"),
-        (["fit", "png/1.png", "--output", "n.safetensors"], "two rows at least"),
+        (["fit", "png/1.png", "--output", "n.safetensors"], "at least two rows"),
         (["fit", "png/1.png", "rows.npy", "--output", "n.safetensors"], "does not have the ending of an image file"),
         (["fit", "nothing/", "--output", "n.safetensors"], "There is no file or folder 'nothing'"),
         (["fit", "png/no.png", "--output", "n.safetensors"], "There is no file"),
         (["fit", "rows.npy", "--image-shape", "auto", "--output", "n.safetensors"], "--image-shape auto is for"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line(folder, monkeypatch, capsys, words, message):
+def test_impossible_requests_are_refused_in_one_line(folder, monkeypatch, capsys, args, message):
     monkeypatch.chdir(folder)
     if not (folder / "rows.safetensors").exists():
         assert run("fit", "rows.npy", "--output", "rows.safetensors", "--density", *QUICK) == 0
     before = sorted(folder.rglob("*"))
     capsys.readouterr()
-    words = [f"{word}.safetensors" if word in ("m", "rows") and words[0] != "fit" else word for word in words]
-    assert run(*words) == 1
+    args = [f"{arg}.safetensors" if arg in ("m", "rows") and args[0] != "fit" else arg for arg in args]
+    assert run(*args) == 1
     said = capsys.readouterr().err
     assert message in said
     assert len(said.splitlines()) == 1
     assert sorted(folder.rglob("*")) == before
 
 
-def test_a_model_of_images_says_so(folder, capsys):
+def test_describe_shows_the_shape_of_images(folder, capsys):
     assert run("describe", folder / "m.safetensors") == 0
-    assert "images              8x8 pixels, 1 channel" in capsys.readouterr().out
+    assert "images                8x8 pixels, 1 channel" in capsys.readouterr().out
     assert run("describe", folder / "m.safetensors", "--json") == 0
     assert json.loads(capsys.readouterr().out)["image_shape"] == [1, 8, 8]
 
@@ -162,7 +162,7 @@ def test_a_sweep_takes_images(folder, tmp_path):
     assert eigencode.load(tmp_path / "m.safetensors").image_shape_ == (1, 8, 8)
 
 
-def test_the_command_to_go_on_with_names_no_hundred_files(tmp_path, digits, monkeypatch, capsys):
+def test_the_proposed_command_does_not_name_a_hundred_files(tmp_path, digits, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names = [f"{number:03}.png" for number in range(40)]
     for name, row in zip(names, digits[:40].reshape(-1, 8, 8) * 15, strict=True):

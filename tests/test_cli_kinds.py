@@ -76,7 +76,7 @@ def test_every_autoencoder_is_a_kind():
 
 
 @pytest.mark.parametrize("kind", flags.KINDS)
-def test_the_knobs_of_a_kind_are_known_without_its_estimator(kind):
+def test_the_options_of_a_kind_are_known_without_its_estimator(kind):
     assert options_of(flags.options_class(flags.KINDS[kind])) == options_of(estimator(kind))
 
 
@@ -88,13 +88,13 @@ def test_help_lists_the_options_of_each_kind_with_it(kind, capsys):
     ]
     listed = re.findall(r"(?:^| )(--[a-z-]+) (?!linear)", said.pop(f"Options of --kind {kind}", ""))
     # A flag that several kinds share says with which of them it means what.
-    found = {word for word in listed if word != "--kind" and not word.startswith("--no-")}
+    found = {flag for flag in listed if flag != "--kind" and not flag.startswith("--no-")}
     assert {f"--{option.name.replace('_', '-')}" for option in own} == found
     for option in own:
         assert f"--{option.name.replace('_', '-')} " not in said["Autoencoder"]
 
 
-def test_help_tells_defaults_that_differ_by_kind(capsys):
+def test_help_lists_defaults_that_differ_by_kind(capsys):
     said = panels(capsys)
     assert "--precision CHOICE" in said["Autoencoder"]
     assert re.search(r"\[default: auto;[^\]]* float64 for --kind linear", said["Autoencoder"])
@@ -102,7 +102,7 @@ def test_help_tells_defaults_that_differ_by_kind(capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "given"),
+    ("arguments", "given"),
     [
         ("", {}),
         ("--kind plain --n-components 4", {"n_components": 4}),
@@ -113,41 +113,41 @@ def test_help_tells_defaults_that_differ_by_kind(capsys):
         ("--kind denoising --noise masking --level 0.3", {"noise": "masking", "level": 0.3}),
     ],
 )
-def test_what_is_not_given_has_the_kinds_own_default(folder, monkeypatch, words, given):
+def test_options_not_given_have_the_defaults_of_the_kind(folder, monkeypatch, arguments, given):
     class Reached(Exception):
         pass
 
     def fit(self, X):
         raise Reached(self)
 
-    kind = re.search(r"--kind (\w+)", words + " --kind plain")[1]
+    kind = re.search(r"--kind (\w+)", arguments + " --kind plain")[1]
     monkeypatch.setattr(estimator(kind), "fit", fit)
     with pytest.raises(Reached) as reached:
-        run(f"fit rows.npy --output m.safetensors {words}")
+        run(f"fit rows.npy --output m.safetensors {arguments}")
     (model,) = reached.value.args
     assert type(model) is estimator(kind)
     assert model.get_params() == {**estimator(kind)().get_params(), **given}
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("arguments", "says"),
     [
         ("--kind linaer", "There is no such --kind. Got 'linaer'. Did you mean 'linear'?"),
         ("--kind quantum", "There is no such --kind. Got 'quantum'. Known are: "),
         ("--kind", "--kind requires an argument"),
-        ("--solver exact", "--solver does not belong to --kind plain, but to --kind linear."),
-        ("--kind linear --hidden 8", "--hidden does not belong to --kind linear, but to --kind plain, "),
+        ("--solver exact", "--solver is not an option of --kind plain, but of --kind linear."),
+        ("--kind linear --hidden 8", "--hidden is not an option of --kind linear, but of --kind plain, "),
         ("--kind linear --solver exct", "must be 'exact' or 'gradient'. Got 'exct' instead. Did you mean 'exact'?"),
         (
             "--kind linear --tied --no-ordered --n-draws 2",
-            "--n-draws does not belong to --kind linear, but to --kind v",
+            "--n-draws is not an option of --kind linear, but of --kind v",
         ),
         ("--kind variational --n-draws 0", "in the range [1, inf). Got 0 instead."),
         ("--kind linear --solvr exact", "Did you mean --solver?"),
     ],
 )
-def test_what_a_kind_does_not_have_is_refused_with_those_that_do(folder, words, says, capsys):
-    assert run(f"fit rows.npy --output m.safetensors {words}") == 2
+def test_an_option_of_other_kinds_is_refused_with_their_names(folder, arguments, says, capsys):
+    assert run(f"fit rows.npy --output m.safetensors {arguments}") == 2
     out, err = capsys.readouterr()
     assert says in err
     assert (out, err.count("\n"), err.splitlines()[-1]) == ("", 2, "See eigencode fit --help")
@@ -172,30 +172,30 @@ def two_kinds(monkeypatch):
         "rough": dataclasses.dataclass(Rough),
         "smooth": dataclasses.dataclass(Smooth),
     }
-    monkeypatch.setattr(flags, "own_knobs", lambda kind: kind)
+    monkeypatch.setattr(flags, "kind_group", lambda kind: kind)
     monkeypatch.setattr(flags, "KINDS", {name: name for name in kinds})
     monkeypatch.setattr(flags, "FLAGS", flags.flags_of(kinds))
     return flags.FLAGS
 
 
-def test_a_flag_of_several_kinds_says_each_ones_own(two_kinds):
+def test_a_flag_of_several_kinds_describes_each(two_kinds):
     level, mode = two_kinds["level"], two_kinds["mode"]
     assert level.groups == mode.groups == ("rough", "smooth")
     assert level.help == "With --kind rough: How rough. Range [0, 1]. With --kind smooth: How smooth. Range [1, inf)."
     assert level.default == "0.5; auto for --kind smooth"
     assert (mode.help, mode.default) == ("The way.", "dry")
     assert set(mode.alternatives) == {Literal["dry"], Literal["dry", "wet"]}
-    assert two_kinds["beta"].groups == (flags.KNOBS,)
+    assert two_kinds["beta"].groups == (flags.AUTOENCODER,)
 
 
-def test_a_flag_of_several_kinds_is_checked_as_the_kinds_own(two_kinds):
+def test_a_flag_of_several_kinds_is_checked_by_the_kind(two_kinds):
     assert flags.options_given("rough", SimpleNamespace(level=0.25, mode=None, beta=None)) == {"level": 0.25}
     assert flags.options_given("smooth", SimpleNamespace(level="auto", mode="wet")) == {"level": "auto", "mode": "wet"}
     for kind, name, value in [("rough", "level", "auto"), ("rough", "mode", "wet"), ("smooth", "level", 0.25)]:
         with pytest.raises(flags.FlagError, match=f"The '{name}' parameter of eigencode fit must be"):
             flags.options_given(kind, SimpleNamespace(**{name: value}))
     with pytest.raises(
-        flags.FlagError, match="--level does not belong to --kind plain, but to --kind rough or smooth."
+        flags.FlagError, match="--level is not an option of --kind plain, but of --kind rough or smooth."
     ):
         flags.options_given("plain", SimpleNamespace(level=1))
 
@@ -240,7 +240,7 @@ def test_options_of_a_kind_take_effect(folder, rows, capsys):
     assert "options             solver='gradient'\n" in capsys.readouterr().out
 
 
-def test_refusals_speak_of_flags(folder, rows, capsys):
+def test_errors_name_flags(folder, rows, capsys):
     assert run("fit rows.npy --kind linear --max-epochs 5 --output m.safetensors") == 1
     said = capsys.readouterr().err
     assert "Got --max-epochs 5 and --solver exact. Use --solver gradient." in said
@@ -258,15 +258,15 @@ def test_refusals_speak_of_flags(folder, rows, capsys):
         ("a column x=3 and my_beta=2", "a column x=3 and my_beta=2"),
     ],
 )
-def test_python_arguments_are_said_as_flags(said, typed):
-    assert flags.in_flags(said) == typed
+def test_python_arguments_are_printed_as_flags(said, typed):
+    assert flags.with_flags(said) == typed
 
 
-def test_kinds_combine_with_the_words_a_shell_has(folder, rows):
+def test_kinds_combine_with_options_of_the_command_line(folder, rows):
     line = f"fit rows.npy --kind denoising --likelihood poisson --ordered --output m.safetensors {words_of(QUICK)}"
     assert run(line) == 0
     composition = eigencode.load("m.safetensors").composition_
-    names = [type(word).__name__ for word in (composition.likelihood, composition.code, composition.corruption)]
+    names = [type(term).__name__ for term in (composition.likelihood, composition.code, composition.corruption)]
     assert names == ["PoissonLikelihood", "NestedDropout", "GaussianNoise"]
 
 
@@ -279,9 +279,9 @@ class Shortness(Penalty):
         return self.weight * trace.z.square().sum(1)
 
 
-def test_every_word_of_the_formula_is_described(rows):
-    words = {"penalties": [Shortness(0.5)], "weight_prior": GaussianWeights(0.01)}
-    facts = {**summary(Autoencoder(hidden=(4,), **words, **QUICK).fit(rows)), "version": "0"}
+def test_every_term_of_the_formula_is_described(rows):
+    terms = {"penalties": [Shortness(0.5)], "weight_prior": GaussianWeights(0.01)}
+    facts = {**summary(Autoencoder(hidden=(4,), **terms, **QUICK).fit(rows)), "version": "0"}
     said = description(facts)
     assert said["penalties"] == "Shortness(weight=0.5)"
     assert said["weight prior"] == repr(GaussianWeights(0.01))
@@ -289,7 +289,7 @@ def test_every_word_of_the_formula_is_described(rows):
     assert json.loads(json.dumps(facts)) == facts
 
 
-def test_options_that_are_objects_are_described_by_their_words():
+def test_options_that_are_objects_are_described_by_their_repr():
     model = eigencode.DenoisingAutoencoder(noise=eigencode.parts.GaussianNoise(0.5))
     assert own_options(model) == {"noise": repr(eigencode.parts.GaussianNoise(0.5)), "level": "auto"}
 
@@ -333,12 +333,12 @@ def test_rows_are_drawn_from_a_density_fitted_to_the_codes(folder):
     np.testing.assert_array_equal(read_table("drawn.csv").rows, same.sample(5, random_state=0))
 
 
-def test_a_model_without_a_density_says_what_would_have_one(folder, capsys):
+def test_sampling_without_a_density_has_a_hint(folder, capsys):
     assert run(f"fit rows.csv --output m.safetensors {words_of(QUICK)}") == 0
     capsys.readouterr()
     assert run("sample m.safetensors --n-rows 5 --output drawn.csv") == 1
     out, err = capsys.readouterr()
-    assert err.endswith("Fit it with --density, or another with --kind variational.\n")
+    assert err.endswith("Fit it with --density, or fit another with --kind variational.\n")
     assert (out, err.count("\n")) == ("", 1)
     assert not (folder / "drawn.csv").exists()
 
@@ -354,7 +354,7 @@ def test_a_model_without_a_density_says_what_would_have_one(folder, capsys):
         ("sample w.safetensors --n-rows 1 --output drawn.csv", 1, "There is no model file 'w.safetensors'"),
     ],
 )
-def test_draws_that_cannot_be_had_are_refused(folder, line, code, says, capsys):
+def test_impossible_draws_are_refused(folder, line, code, says, capsys):
     assert run(line) == code
     out, err = capsys.readouterr()
     assert says in err

@@ -44,7 +44,7 @@ def searched(X):
     return AutoencoderSearch(Autoencoder(hidden=(8,), **QUICK), {"n_components": [1, 2]}, cv=2).fit(X).best_estimator_
 
 
-def of_words(X):
+def of_text(X):
     return np.where(X["a"] > 0, "high", "low")
 
 
@@ -63,7 +63,7 @@ MODELS = {
     "a stream": streamed,
     "a choice": searched,
     "classifier": labelled(AutoencoderClassifier, lambda X: (X["a"] > 0).to_numpy()),
-    "classifier of words": labelled(AutoencoderClassifier, of_words),
+    "classifier of text": labelled(AutoencoderClassifier, of_text),
     "regressor": labelled(AutoencoderRegressor, lambda X: X["a"] + X["b"]),
     "regressor of two": labelled(AutoencoderRegressor, lambda X: X[["a", "b"]].to_numpy()),
 }
@@ -129,13 +129,13 @@ def test_every_command_with_every_model(command, kind, folders, monkeypatch, cap
 
 @pytest.mark.filterwarnings("ignore::eigencode.errors.ResultWarning")
 def test_labels_are_the_librarys(folders, monkeypatch, capsys):
-    for kind in ["classifier of words", "regressor", "regressor of two"]:
+    for kind in ["classifier of text", "regressor", "regressor of two"]:
         monkeypatch.chdir(folders(kind))
         model, X = eigencode.load("m.safetensors"), pd.read_csv("rows.csv")
         assert main(["predict", "m.safetensors", "rows.csv", "--output", "labels.csv"]) == 0
         labels = pd.read_csv("labels.csv")
         predicted = model.predict(X)
-        if kind == "classifier of words":
+        if kind == "classifier of text":
             assert labels["prediction"].tolist() == predicted.tolist()
             shares = labels[["probability_high", "probability_low"]].to_numpy()
             np.testing.assert_allclose(shares, model.predict_proba(X), rtol=1e-6)
@@ -147,6 +147,6 @@ def test_labels_are_the_librarys(folders, monkeypatch, capsys):
         assert main(["describe", "m.safetensors"]) == 0
         said = " ".join(capsys.readouterr().out.split())
         assert f"kind {type(model).__name__}" in said
-        told = {"classifier of words": "high, low", "regressor": "1 number", "regressor of two": "2 numbers"}
+        told = {"classifier of text": "high, low", "regressor": "1 number", "regressor of two": "2 numbers"}
         assert f"predicts {told[kind]} autoencoder Autoencoder" in said
         assert "columns a, b, c, d" in said

@@ -75,7 +75,7 @@ def run(line):
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_what_was_learned_in_a_first_epoch_is_saved(number, folder, send, capsys):
+def test_the_weights_of_an_interrupted_first_epoch_are_saved(number, folder, send, capsys):
     send(runner, "draw_noise", 20, number)
     assert run(f"{FIT} --optimizer adam --random-state 0") == 128 + number
     out, err = capsys.readouterr()
@@ -88,14 +88,14 @@ def test_what_was_learned_in_a_first_epoch_is_saved(number, folder, send, capsys
     assert "training was interrupted after" in capsys.readouterr().out
 
 
-def test_in_the_last_epoch_the_code_is_the_signals_too(folder, send):
+def test_the_exit_code_in_the_last_epoch_is_the_signals(folder, send):
     send(SingleRunner, "evaluate", 4, signal.SIGTERM)  # the start, and the third epoch
     assert run(f"{FIT} --optimizer adam") == 143
     assert eigencode.load("model.safetensors").history_[-1]["epoch"] == 3
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_before_the_training_nothing_is_written(number, folder, send, capsys):
+def test_an_interruption_before_training_writes_nothing(number, folder, send, capsys):
     for owner, name in [(steps, "read_rows"), (loop, "begin")]:
         with pytest.MonkeyPatch.context():
             send(owner, name, 1, number)
@@ -136,14 +136,14 @@ def test_a_sweep_saves_the_choice_that_was_being_fitted(folder, send):
     assert any(note.startswith("training was interrupted") for note in eigencode.load("model.safetensors").notes_)
 
 
-def test_a_density_that_is_interrupted_costs_no_model(folder, send):
+def test_an_interrupted_density_leaves_the_model(folder, send):
     send(Autoencoder, "fit_density", 1, signal.SIGTERM)
     assert run(f"{FIT} --density") == 143
     assert not hasattr(eigencode.load("model.safetensors"), "mixture_")
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
-def test_what_the_parent_ignores_stays_ignored():
+def test_signals_that_the_parent_ignores_stay_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with Interruptions() as interruptions:
@@ -156,7 +156,7 @@ def test_what_the_parent_ignores_stays_ignored():
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="the signals are POSIX's")
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_a_process_that_is_killed_keeps_what_it_learned(name, tmp_path):
+def test_an_interrupted_process_saves_its_best_weights(name, tmp_path):
     """In the middle of a first epoch of minutes, from outside."""
     np.save(tmp_path / "rows.npy", np.random.default_rng(0).normal(size=(400_000, 20)).astype(np.float32))
     line = [sys.executable, "-m", "eigencode", "fit", "rows.npy", "--output", "m.safetensors", "--batch-size", "32"]
@@ -174,7 +174,7 @@ def test_a_process_that_is_killed_keeps_what_it_learned(name, tmp_path):
     assert 0 < model.history_[-1]["step"] < 360_000 / 32
 
 
-def test_a_module_that_fails_because_it_was_interrupted_shows_no_traceback(monkeypatch, capsys):
+def test_an_interrupted_import_shows_no_traceback(monkeypatch, capsys):
     def load(*_, **__):
         # As extension modules do, whose loading a signal stops in the middle.
         try:

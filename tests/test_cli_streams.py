@@ -79,12 +79,12 @@ def test_an_answer_that_cannot_be_written_is_one_line_and_exit_code_1(folder, mo
 
 @needs_shell
 @pytest.mark.parametrize("stream", ["full", "none"])
-def test_a_fit_goes_on_where_nobody_reads_its_messages(folder, monkeypatch, capsys, stream):
+def test_a_fit_continues_if_its_messages_cannot_be_written(folder, monkeypatch, capsys, stream):
     monkeypatch.chdir(folder)
     with open("/dev/full", "w", encoding="utf-8") as full:
         monkeypatch.setattr(sys, "stderr", full if stream == "full" else None)
-        words = f"fit rows.csv --output {stream}.safetensors --max-epochs 2 --verbose".split()
-        assert main(words) == 0
+        arguments = f"fit rows.csv --output {stream}.safetensors --max-epochs 2 --verbose".split()
+        assert main(arguments) == 0
         assert main(["describe", "none.safetensors.x"]) == 1
         assert main(["fit", "--nonsense"]) == 2
     assert (folder / f"{stream}.safetensors").exists()
@@ -103,13 +103,13 @@ def test_a_process_ends_without_a_traceback(folder, redirection, code):
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437"])
-def test_letters_that_a_terminal_lacks_are_escaped(folder, monkeypatch, encoding):
+def test_characters_that_a_terminal_lacks_are_escaped(folder, monkeypatch, encoding):
     monkeypatch.chdir(folder)
 
-    def said(words):
+    def said(arguments):
         stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict")
         monkeypatch.setattr(sys, "stdout", stream)
-        assert main(words.split()) == 0
+        assert main(arguments.split()) == 0
         assert stream.errors == "strict"
         return stream.buffer.getvalue().decode(encoding)
 
@@ -121,7 +121,7 @@ def test_letters_that_a_terminal_lacks_are_escaped(folder, monkeypatch, encoding
 
 @needs_shell
 @pytest.mark.slow
-def test_letters_that_a_process_s_terminal_lacks_are_escaped(folder):
+def test_characters_that_a_process_s_terminal_lacks_are_escaped(folder):
     found = shell(folder, "describe m.safetensors", PYTHONIOENCODING="ascii")
     assert rb"gr\xf6\xdfe, \u540d, x" in found.stdout
     found = shell(folder, "describe größe", LC_ALL="C", PYTHONCOERCECLOCALE="0", PYTHONUTF8="0")
@@ -129,7 +129,7 @@ def test_letters_that_a_process_s_terminal_lacks_are_escaped(folder):
     assert found.stderr.startswith(b"There is no model file")
 
 
-def test_a_closed_input_is_an_empty_one(folder, monkeypatch, capsys):
+def test_a_closed_standard_input_is_empty(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "stdin", None)
     assert main(["transform", "m.safetensors", "-", "--output", "-"]) == 1
@@ -138,7 +138,7 @@ def test_a_closed_input_is_an_empty_one(folder, monkeypatch, capsys):
 
 @needs_shell
 @pytest.mark.slow
-def test_an_answer_goes_into_pipes_and_open_files(folder):
+def test_answers_are_written_to_pipes_and_open_files(folder):
     wanted = shell(folder, "transform m.safetensors rows.csv --output -").stdout
     assert wanted.count(b"\n") == 31
     assert shell(folder, "transform m.safetensors rows.csv --output /dev/stdout", "| cat").stdout == wanted
@@ -154,7 +154,7 @@ def test_an_answer_goes_into_pipes_and_open_files(folder):
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         "transform m.safetensors rows.csv --output {model}",
         "reconstruct m.safetensors rows.csv --output {model}",
@@ -169,7 +169,7 @@ def test_an_answer_goes_into_pipes_and_open_files(folder):
         "sweep rows.csv --over n-components=1,2 --output {as_model}",
     ],
 )
-def test_no_command_writes_over_what_it_reads(folder, monkeypatch, capsys, words):
+def test_no_command_overwrites_its_inputs(folder, monkeypatch, capsys, arguments):
     monkeypatch.chdir(folder)
     links = {
         "model": ("m.safetensors", "to_model.csv"),
@@ -180,14 +180,14 @@ def test_no_command_writes_over_what_it_reads(folder, monkeypatch, capsys, words
         if not os.path.lexists(link):
             os.symlink(target, link)
     before = {name: (folder / name).read_bytes() for name in ("m.safetensors", "rows.csv", "codes.csv")}
-    assert main(words.format(**{name: link for name, (_, link) in links.items()}).split()) == 1
+    assert main(arguments.format(**{name: link for name, (_, link) in links.items()}).split()) == 1
     assert "it is an input" in capsys.readouterr().err
     assert before == {name: (folder / name).read_bytes() for name in before}
 
 
 @needs_shell
 @pytest.mark.slow
-def test_not_even_what_comes_by_standard_input(folder):
+def test_no_command_overwrites_its_standard_input(folder):
     found = shell(folder, "transform m.safetensors - --output rows.csv", "< rows.csv")
     assert found.returncode == 1
     assert b"it is an input" in found.stderr
@@ -208,11 +208,11 @@ class Broken:
     flush = property(lambda self: lambda: self.write(""))
 
 
-def test_answers_fail_with_an_error_of_ours_and_messages_not_at_all():
+def test_answers_fail_with_an_error_and_messages_without():
     for stream in (Broken(), None):
         with pytest.raises(FileError, match="Cannot write to standard output"):
             Answer(stream).write("x")
-        Answer(stream).settle()
+        Answer(stream).flush_or_discard()
         messages = Messages(stream)
         assert messages.write("abc") == 3
         messages.flush()
@@ -233,7 +233,7 @@ def test_answers_fail_with_an_error_of_ours_and_messages_not_at_all():
         "sweep rows.csv --output new.safetensors --over n_components=1,2 --table {long}.csv",
     ],
 )
-def test_what_the_system_refuses_is_one_line(folder, monkeypatch, capsys, command):
+def test_errors_of_the_system_are_one_line(folder, monkeypatch, capsys, command):
     monkeypatch.chdir(folder)
     assert main(command.format(long="x" * 300).split()) == 1
     said = capsys.readouterr().err
@@ -264,8 +264,8 @@ def test_an_empty_path_is_not_the_current_folder(folder, monkeypatch, capsys, co
 def test_other_errors_of_the_system_are_one_line(monkeypatch, capsys):
     for error, says in [
         (OSError(5, "Input/output error", "disk"), "Cannot use 'disk'. Got the error Input/output error.\n"),
-        (OSError("no more threads"), "The system refused. Got the error no more threads.\n"),
-        (MemoryError(), "This needs more memory than there is. Give it fewer rows or columns.\n"),
+        (OSError("no more threads"), "The operating system refused. Got the error no more threads.\n"),
+        (MemoryError(), "This needs more memory than there is. Use fewer rows or columns.\n"),
     ]:
 
         def fail(*_, error=error, **__):
@@ -277,13 +277,13 @@ def test_other_errors_of_the_system_are_one_line(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("n_rows", ["99999999999999", "99999999999999999999999"])
-def test_more_rows_than_memory_holds_are_not_drawn(folder, monkeypatch, capsys, n_rows):
+def test_more_rows_than_fit_into_memory_are_refused(folder, monkeypatch, capsys, n_rows):
     monkeypatch.chdir(folder)
     assert main(["sample", "m.safetensors", "--n-rows", n_rows, "--output", "new.csv"]) == 1
     assert f"{n_rows} rows of 3 columns needs about" in capsys.readouterr().err
 
 
-def test_an_answer_to_a_stream_of_text_alone(folder, monkeypatch):
+def test_an_answer_to_a_stream_that_takes_only_text(folder, monkeypatch):
     monkeypatch.chdir(folder)
     with redirect_stdout(io.StringIO()) as said:
         assert main(["reconstruct", "m.safetensors", "rows.csv", "--output", "-"]) == 0

@@ -37,7 +37,7 @@ def after_the_demo(tmp_path_factory):
     return current / "my demo", printed.getvalue()
 
 
-def test_the_table_is_true(after_the_demo):
+def test_the_printed_table_is_correct(after_the_demo):
     folder, printed = after_the_demo
     images, classes = load_digits(return_X_y=True)
     training, held_out = train_test_split(images, test_size=0.2, stratify=classes, random_state=0)
@@ -54,11 +54,11 @@ def test_the_table_is_true(after_the_demo):
     model = eigencode.load(folder / "model.safetensors")
     assert model.seed_ == 0
     error = np.square(model.reconstruct(read_table(folder / "digits.parquet").frame) - images).sum(1)
-    _, places = train_test_split(np.arange(len(images)), test_size=0.2, stratify=classes, random_state=0)
-    assert error[places].mean() == pytest.approx(table[-1, 2], abs=0.05)
+    _, held_out = train_test_split(np.arange(len(images)), test_size=0.2, stratify=classes, random_state=0)
+    assert error[held_out].mean() == pytest.approx(table[-1, 2], abs=0.05)
 
 
-def test_what_it_leaves(after_the_demo):
+def test_the_files_that_it_writes(after_the_demo):
     folder, _ = after_the_demo
     left = {path.name for path in folder.iterdir()} - {"codes.csv", "own.safetensors"}
     assert left == {"codes.parquet", "digits.parquet", "model.safetensors", *PICTURES}
@@ -81,8 +81,8 @@ def test_the_printed_commands_run_as_printed(after_the_demo, monkeypatch, capsys
     commands = [line.strip() for line in printed.splitlines() if line.startswith("  ") and "safetensors" in line]
     assert len(commands) == 3
     for line, name in zip(commands, ["describe", "transform", "fit"], strict=True):
-        words = shlex.split(line)
-        assert cli.main(words[words.index(name) :]) == 0, capsys.readouterr().err
+        arguments = shlex.split(line)
+        assert cli.main(arguments[arguments.index(name) :]) == 0, capsys.readouterr().err
     np.testing.assert_array_equal(
         read_table(folder / "codes.csv").rows, read_table(folder / "codes.parquet", exclude=["label"]).rows
     )
@@ -90,9 +90,9 @@ def test_the_printed_commands_run_as_printed(after_the_demo, monkeypatch, capsys
     assert (own.n_components_, own.hidden_) == (4, (64, 32))
 
 
-def test_a_folder_that_cannot_be_made(tmp_path):
+def test_a_folder_that_cannot_be_created(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(FileError, match="Cannot make the folder .*Not a directory"):
+    with pytest.raises(FileError, match="Cannot create the folder .*Not a directory"):
         demo.run_demo(tmp_path / "file" / "demo")
 
 

@@ -142,7 +142,7 @@ def test_nothing_is_imported_because_a_file_says_so(mine, capsys):
 @pytest.mark.parametrize(
     ("code", "word", "said"),
     [
-        (None, "lost.py", "--parts names a file that is not there. Got 'lost.py'."),
+        (None, "lost.py", "--parts names a file that does not exist. Got 'lost.py'."),
         (
             None,
             "no.such.module",
@@ -157,7 +157,7 @@ def test_nothing_is_imported_because_a_file_says_so(mine, capsys):
         (
             "from eigencode import Autoencoder\nclass SparseAutoencoder(Autoencoder): pass",
             "own.py",
-            "--kind sparse is a kind of eigencode's own. Got the class SparseAutoencoder in --parts. Rename the class.",
+            "--kind sparse is a kind of eigencode. Got the class SparseAutoencoder in --parts. Rename the class.",
         ),
     ],
 )

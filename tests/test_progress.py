@@ -42,7 +42,7 @@ def shown(monkeypatch, capsys):
     return Shown(capsys)
 
 
-def test_nothing_is_shown_where_nothing_is_said(X, shown):
+def test_nothing_is_shown_by_default(X, shown):
     before = threading.active_count()
     Autoencoder(2, **OPTIONS).fit(X)
     assert shown.getvalue() == ""
@@ -71,7 +71,7 @@ def test_a_default_for_work_inside(X, shown):
     assert shown.getvalue().count("Autoencoder: 100%") == shown.getvalue().split("\n")[0].count("Autoencoder: 100%")
 
 
-def test_it_moves_within_an_epoch(X, shown, monkeypatch):
+def test_it_is_updated_within_an_epoch(X, shown, monkeypatch):
     """Steps are counted while the first epoch runs."""
     step_on = SingleRunner.step_on
 
@@ -103,7 +103,7 @@ def test_many_models_have_one_line(X, shown):
     assert "2 of 2 models done" in shown.getvalue()
 
 
-def test_a_terminal_that_is_gone_costs_nothing(X, monkeypatch):
+def test_a_closed_terminal_does_not_stop_the_fit(X, monkeypatch):
     class Gone(io.StringIO):
         def write(self, text):
             raise OSError(5, "Input/output error")
@@ -114,7 +114,7 @@ def test_a_terminal_that_is_gone_costs_nothing(X, monkeypatch):
     assert len(model.history_) == 4
 
 
-def test_an_inner_line_takes_the_place_of_the_outer(shown):
+def test_an_inner_line_hides_the_outer(shown):
     with progress.shown_by_default(True), progress.stage("outer"):
         time.sleep(0.05)
         with progress.stage("inner"):
@@ -138,7 +138,7 @@ class Bar:
         self.postfix = text
 
 
-def test_the_time_it_takes_is_said_from_the_first_steps(X, shown):
+def test_the_time_left_is_shown_from_the_first_steps(X, shown):
     run = Autoencoder(4, **{**OPTIONS, "max_epochs": 200})._begin(X)
     state = run.state
     bar, look = Bar(), Look([run])
@@ -156,7 +156,7 @@ def test_the_time_it_takes_is_said_from_the_first_steps(X, shown):
     assert bar.postfix.endswith("interrupted: evaluating what was learned")
 
 
-def test_a_time_limit_is_the_end_that_is_shown(X, shown):
+def test_the_time_left_regards_the_time_limit(X, shown):
     run = Autoencoder(4, **{**OPTIONS, "max_epochs": 10**6}, max_seconds=60)._begin(X)
     bar, look = Bar(), Look([run])
     for elapsed, step in [(0.0, 0), (2.0, 1), (4.0, 5)]:
@@ -169,7 +169,7 @@ def test_a_time_limit_is_the_end_that_is_shown(X, shown):
 @pytest.mark.parametrize(
     ("is_terminal", "flag", "is_shown"), [(True, "", True), (True, "-q", False), (False, "", False)]
 )
-def test_a_command_shows_itself_in_a_terminal(is_terminal, flag, is_shown, X, shown, tmp_path, monkeypatch):
+def test_a_command_shows_progress_in_a_terminal(is_terminal, flag, is_shown, X, shown, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     np.save("rows.npy", X)
     monkeypatch.setattr("eigencode.cli.entry._is_terminal", lambda stream: is_terminal)

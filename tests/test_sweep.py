@@ -32,7 +32,7 @@ def run(line):
 def strict(text):
     """One line of strict JSON."""
     assert text.count("\n") == 1
-    return json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    return json.loads(text, parse_constant=lambda constant: pytest.fail(f"{constant} is not JSON"))
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def frame():
 def folder(tmp_path, monkeypatch, frame):
     """The current folder, with rows.csv in it."""
     monkeypatch.chdir(tmp_path)
-    frame.assign(word="w").to_csv("rows.csv", index=False)
+    frame.assign(label="w").to_csv("rows.csv", index=False)
     return tmp_path
 
 
@@ -59,12 +59,12 @@ def searched(frame):
 
 
 SWEEP = (
-    "sweep rows.csv --exclude word --output m.safetensors --over n_components=1,2,3 --over activation=gelu,tanh "
+    "sweep rows.csv --exclude label --output m.safetensors --over n_components=1,2,3 --over activation=gelu,tanh "
     f"--folds 3 {FIXED}"
 )
 
 
-def test_the_rows_are_not_written_over(folder, capsys):
+def test_the_input_is_not_overwritten(folder, capsys):
     before = (folder / "rows.csv").read_bytes()
     assert run(f"{SWEEP} --table rows.csv") == 1
     assert "it is an input" in capsys.readouterr().err
@@ -84,14 +84,14 @@ def test_the_answer_is_the_librarys(searched, frame, capsys):
     assert found["candidates"] == [
         {
             "params": params,
-            "test_scores": [pytest.approx(results[f"split{fold}_test_score"][place], rel=1e-9) for fold in range(3)],
-            "mean_test_score": pytest.approx(results["mean_test_score"][place], rel=1e-9),
-            "standard_error": pytest.approx(results["standard_error"][place], rel=1e-7),
-            "rank_test_score": results["rank_test_score"][place],
+            "test_scores": [pytest.approx(results[f"split{fold}_test_score"][i], rel=1e-9) for fold in range(3)],
+            "mean_test_score": pytest.approx(results["mean_test_score"][i], rel=1e-9),
+            "standard_error": pytest.approx(results["standard_error"][i], rel=1e-7),
+            "rank_test_score": results["rank_test_score"][i],
             "n_components": params["n_components"],
-            "n_weights": results["n_weights"][place],
+            "n_weights": results["n_weights"][i],
         }
-        for place, params in enumerate(results["params"])
+        for i, params in enumerate(results["params"])
     ]
     assert found["best_index"] == searched.best_index_
     assert found["best_params"] == searched.best_params_
@@ -104,7 +104,7 @@ def test_the_answer_is_the_librarys(searched, frame, capsys):
 
 
 def test_rule_scoring_and_kind_reach_the_search(frame, capsys):
-    line = "sweep rows.csv --exclude word --output m.safetensors --kind linear --over n-components=1,3,5 --folds 2"
+    line = "sweep rows.csv --exclude label --output m.safetensors --kind linear --over n-components=1,3,5 --folds 2"
     assert run(f"{line} --rule best --scoring reconstruction --random-state 4 --json") == 0
     found = strict(capsys.readouterr().out)["search"]
     linear = LinearAutoencoder(random_state=4)
@@ -116,7 +116,7 @@ def test_rule_scoring_and_kind_reach_the_search(frame, capsys):
     assert type(eigencode.load("m.safetensors")) is LinearAutoencoder
 
 
-def test_words_tell_the_candidates_and_the_choice(searched, capsys):
+def test_the_printed_candidates_and_choice(searched, capsys):
     assert run(SWEEP) == 0
     out, err = capsys.readouterr()
     head, *rows = out.split("\n\n")[0].splitlines()
@@ -126,26 +126,26 @@ def test_words_tell_the_candidates_and_the_choice(searched, capsys):
         "activation", "n_components", "score", "std. error", "components", "weights",
     ]  # fmt: skip
     assert len(rows) == 6
-    for place, row in enumerate(rows):
-        params, score = results["params"][place], results["mean_test_score"][place]
-        error = results["standard_error"][place]
+    for i, row in enumerate(rows):
+        params, score = results["params"][i], results["mean_test_score"][i]
+        error = results["standard_error"][i]
         cells = [params["activation"], str(params["n_components"]), f"{score:.5g}", f"{error:.2g}"]
-        cells += [str(params["n_components"]), str(int(results["n_weights"][place]))]
+        cells += [str(params["n_components"]), str(int(results["n_weights"][i]))]
         assert row.split()[:6] == cells
-        assert ("best" in row) == (results["rank_test_score"][place] == 1)
-        assert ("chosen" in row) == (place == searched.best_index_)
+        assert ("best" in row) == (results["rank_test_score"][i] == 1)
+        assert ("chosen" in row) == (i == searched.best_index_)
     assert f"\ntrained  {'; '.join(searched.trained_)}\n" in out
     best = searched.best_params_
     said = f"chosen   activation={best['activation']}, n_components={best['n_components']}: the fewest components with"
     assert said in out
-    assert "mean over 3 folds held out, larger is better" in out
+    assert "mean over 3 validation folds, larger is better" in out
     assert "The model is in m.safetensors." in out
     assert "eigencode transform m.safetensors rows.csv --output codes.parquet" in out
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 def test_the_table_is_the_results_in_plain_columns(ending, frame, capsys):
-    line = f"sweep rows.csv --exclude word --output m.safetensors --table t.{ending} --folds 2 --max-epochs 1"
+    line = f"sweep rows.csv --exclude label --output m.safetensors --table t.{ending} --folds 2 --max-epochs 1"
     over = "--over hidden=/,4,6/4 --over learning_rate=1e-3,auto --over tied=false,true --over n_components=1"
     assert run(f"{line} {over} --optimizer adam --random-state 0 --json") == 0
     found = strict(capsys.readouterr().out)
@@ -175,7 +175,7 @@ def test_the_table_is_the_results_in_plain_columns(ending, frame, capsys):
 
 @pytest.mark.parametrize("ending", ["png", "svg"])
 def test_the_picture_is_drawn(ending, capsys):
-    line = f"sweep rows.csv --exclude word --output m.safetensors --over n_components=1,2 --folds 2 {FIXED}"
+    line = f"sweep rows.csv --exclude label --output m.safetensors --over n_components=1,2 --folds 2 {FIXED}"
     assert run(f"{line} --picture p.{ending}") == 0
     with open(f"p.{ending}", "rb") as file:
         start = file.read(100)
@@ -187,8 +187,8 @@ def test_the_picture_is_drawn(ending, capsys):
         assert start.startswith(b"<?xml")
 
 
-def test_candidates_that_cannot_be_fitted_are_said_and_null(capsys):
-    line = "sweep rows.csv --exclude word --output m.safetensors --over likelihood=gaussian,poisson --n-components 1"
+def test_candidates_that_cannot_be_fitted_are_reported_and_null(capsys):
+    line = "sweep rows.csv --exclude label --output m.safetensors --over likelihood=gaussian,poisson --n-components 1"
     with warnings.catch_warnings(action="default"):
         assert run(f"{line} --folds 2 {FIXED} --json --picture p.png --table t.csv") == 0
     out, err = capsys.readouterr()
@@ -198,13 +198,13 @@ def test_candidates_that_cannot_be_fitted_are_said_and_null(capsys):
     assert err.startswith("Warning: 2 of 4 fits failed and are scored NaN; the first said: ")
     assert err.count("\n") == 1
     assert list(pd.read_csv("t.csv")["chosen"]) == [True, False]
-    line = "sweep rows.csv --exclude word --output n.safetensors --over likelihood=bernoulli,poisson --folds 2"
+    line = "sweep rows.csv --exclude label --output n.safetensors --over likelihood=bernoulli,poisson --folds 2"
     assert run(line) == 1
     assert capsys.readouterr().out == ""
 
 
 def test_a_bar_of_all_models_is_shown_when_asked_for(capsys):
-    line = f"sweep rows.csv --exclude word --output m.safetensors --over n_components=1,2 --folds 2 {FIXED}"
+    line = f"sweep rows.csv --exclude label --output m.safetensors --over n_components=1,2 --folds 2 {FIXED}"
     assert run(f"{line} --verbose --json") == 0
     out, err = capsys.readouterr()
     strict(out)
@@ -237,20 +237,20 @@ def test_values_are_those_of_the_flags(kind, typed, values):
     assert found == (name, values)
     assert [type(value) for value in found[1]] == [type(value) for value in values]
     # What is written can be read back.
-    again = f"{name}={','.join(map(flags.word_of, values))}"
+    again = f"{name}={','.join(map(flags.format_value, values))}"
     assert sweeps.grid_given(kind, [again], {}) == {name: values}
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("arguments", "says"),
     [
         ("", "--over requires an argument"),
         ("--over n_components", "--over takes NAME=VALUE,VALUE,.... Got 'n_components'."),
         ("--over n_component=2,3", "names no option of --kind plain. Got 'n_component'. Did you mean 'n_components'?"),
         ("--over encoder=1", "--over names no option of --kind plain. Got 'encoder'."),
         ("--over =1,2", "--over names no option of --kind plain. Got ''."),
-        ("--over solver=exact", "--solver does not belong to --kind plain, but to --kind linear."),
-        ("--kind linear --over hidden=8", "--hidden does not belong to --kind linear, but to "),
+        ("--over solver=exact", "--solver is not an option of --kind plain, but of --kind linear."),
+        ("--kind linear --over hidden=8", "--hidden is not an option of --kind linear, but of "),
         (
             "--over n_components=2,0",
             "eigencode sweep must be an int in the range [1, inf), a float in the range (0, 1) or 'auto'. Got 0",
@@ -267,7 +267,10 @@ def test_values_are_those_of_the_flags(kind, typed, values):
         ("--over activation=relo,tanh", "Did you mean 'relu'?"),
         ("--over beta=nan", "in the range [0, inf). Got nan instead."),
         ("--over beta=1,2 --over beta=3", "--over takes all values of an option at once. Got 'beta' twice."),
-        ("--over n_components=2,3 --n-components 2", "'n_components' has one value or many. Got --n-components and"),
+        (
+            "--over n_components=2,3 --n-components 2",
+            "'n_components' cannot have both one value and several. Got --n-comp",
+        ),
         ("--over beta=1,2 --scale comon", "Did you mean 'common'?"),
         ("--over beta=1,2 --kind linaer", "Did you mean 'linear'?"),
         ("--over beta=1,2 --folds 1", "Must be >= 2"),
@@ -277,9 +280,9 @@ def test_values_are_those_of_the_flags(kind, typed, values):
         ("--over beta=1,2 --flods 3", "Did you mean --folds?"),
     ],
 )
-def test_what_is_not_understood_is_refused_with_advice(folder, words, says, capsys):
+def test_wrong_arguments_are_refused_with_a_hint(folder, arguments, says, capsys):
     before = sorted(folder.iterdir())
-    assert run(f"sweep rows.csv --exclude word --output m.safetensors {words}") == 2
+    assert run(f"sweep rows.csv --exclude label --output m.safetensors {arguments}") == 2
     out, err = capsys.readouterr()
     assert says in err
     assert (out, err.count("\n"), err.splitlines()[-1]) == ("", 2, "See eigencode sweep --help")
@@ -290,7 +293,7 @@ def test_what_is_not_understood_is_refused_with_advice(folder, words, says, caps
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("arguments", "says"),
     [
         ("--output no/m.safetensors", "there is no folder 'no'"),
         ("--output m.csv", "Known are: '.safetensors'."),
@@ -299,13 +302,13 @@ def test_what_is_not_understood_is_refused_with_advice(folder, words, says, caps
         ("--output m.safetensors --table -", "Got no ending."),
         ("--output m.safetensors --picture no/p.png", "there is no folder 'no'"),
         ("--output m.safetensors --picture p.jpg", "Got '.jpg'."),
-        ("--output m.safetensors --folds 91", "91 folds take as many rows at least. Got 90."),
+        ("--output m.safetensors --folds 91", "91 folds need at least as many rows. Got 90."),
     ],
 )
-def test_what_cannot_be_written_or_split_is_refused_before_the_work(folder, monkeypatch, words, says, capsys):
+def test_outputs_and_folds_are_checked_before_the_work(folder, monkeypatch, arguments, says, capsys):
     monkeypatch.setattr(AutoencoderSearch, "fit", lambda *_: pytest.fail("the work began"))
     before = sorted(folder.iterdir())
-    assert run(f"sweep rows.csv --exclude word --over n_components=1,2 {words}") == 1
+    assert run(f"sweep rows.csv --exclude label --over n_components=1,2 {arguments}") == 1
     out, err = capsys.readouterr()
     assert says in err
     assert (out, err.count("\n")) == ("", 1)
@@ -333,7 +336,7 @@ def test_an_interrupted_search_writes_nothing(folder, monkeypatch, capsys):
     assert sorted(folder.iterdir()) == before
 
 
-def test_an_interrupted_fit_of_the_choice_keeps_what_it_has(monkeypatch, capsys):
+def test_an_interrupted_fit_of_the_choice_saves_its_best_weights(monkeypatch, capsys):
     train = Autoencoder._train
 
     def interrupted(self, *run):
@@ -351,7 +354,7 @@ def test_an_interrupted_fit_of_the_choice_keeps_what_it_has(monkeypatch, capsys)
     assert len(read_table("t.csv", exclude=["param_activation"]).rows) == 6
 
 
-def test_a_failure_in_the_end_leaves_old_files_as_they_were(monkeypatch, capsys):
+def test_an_error_at_the_end_keeps_the_old_files(monkeypatch, capsys):
     def failing(*_):
         raise DataError("The rows cannot be used")
 
@@ -366,13 +369,13 @@ def test_a_failure_in_the_end_leaves_old_files_as_they_were(monkeypatch, capsys)
 
 
 def test_the_choice_has_its_settings_and_no_fit(searched):
-    model = sweeps.choice(searched)
+    model = sweeps.best_estimator(searched)
     assert model.get_params() == {**Autoencoder(**QUICK).get_params(), **searched.best_params_}
     assert not hasattr(model, "history_")
     assert clone(searched.estimator).get_params() == Autoencoder(**QUICK).get_params()
 
 
-def test_numbers_that_are_none_are_null_at_any_depth(capsys):
+def test_nan_is_null_at_any_depth(capsys):
     print_json({"a": [{"b": np.nan, "c": (1.5, np.inf)}], "d": "nan"})
     assert strict(capsys.readouterr().out) == {"a": [{"b": None, "c": [1.5, None]}], "d": "nan"}
 
@@ -385,12 +388,12 @@ def test_help_shows_the_command(capsys):
     assert run("sweep --help") == 0
     said = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "Usage: eigencode sweep ROWS... --output MODEL --over NAME=VALUE,... [OPTIONS]" in said
-    for word in ["--over", "--folds", "--rule", "--scoring", "--table", "--picture", "--json", "--n-components"]:
-        assert f" {word} " in said
-    assert "hidden=64,128/64; / alone is the empty one" in said
+    for flag in ["--over", "--folds", "--rule", "--scoring", "--table", "--picture", "--json", "--n-components"]:
+        assert f" {flag} " in said
+    assert "hidden=64,128/64; / is the empty sequence" in said
 
 
-def test_help_and_refusals_need_nothing_heavy():
+def test_help_and_usage_errors_import_no_large_package():
     program = """
 import sys
 from eigencode.cli import main

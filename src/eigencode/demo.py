@@ -1,6 +1,6 @@
-"""The demonstration: handwritten digits in a few numbers each, against principal components.
+"""The demonstration: autoencoders of handwritten digits, compared with PCA.
 
-The data come with scikit-learn: 1797 grey images of 8 x 8 pixels with values from 0 to 16 (Alpaydin & Kaynak, 1998).
+The data are part of scikit-learn: 1797 grey images of 8 x 8 pixels with values from 0 to 16 (Alpaydin & Kaynak, 1998).
 """
 
 from __future__ import annotations
@@ -30,56 +30,56 @@ DPI = 200
 
 @dataclass(frozen=True)
 class Digits:
-    """The images as rows, their classes, and which of them are kept from fitting."""
+    """The images as rows, their classes, the names of the pixels, and the row numbers for training and testing."""
 
     rows: np.ndarray
     classes: np.ndarray
     names: list[str]
     training: np.ndarray
-    held_out: np.ndarray
+    test: np.ndarray
 
     @classmethod
     def load(cls) -> Digits:
-        """Hold a fifth of each class out."""
+        """Load the digits, with a fifth of each class for testing."""
         data = load_digits()
-        training, held_out = train_test_split(
+        training, test = train_test_split(
             np.arange(len(data.data)), test_size=0.2, stratify=data.target, random_state=0
         )
-        return cls(data.data, data.target, list(data.feature_names), training, held_out)
+        return cls(data.data, data.target, list(data.feature_names), training, test)
 
-    def frame(self, places: np.ndarray | slice) -> object:
+    def frame(self, index: np.ndarray | slice) -> object:
         """Some of the images, with the names of their pixels."""
-        return Table(self.rows[places], self.names).frame
+        return Table(self.rows[index], self.names).frame
 
 
 def run_demo(folder: str | os.PathLike[str]) -> None:
-    """Fit autoencoders to images of digits, compare them with PCA, and leave model, data and pictures in a folder.
+    """Fit autoencoders to images of digits, compare them with PCA, and write model, data and pictures into a folder.
 
     Parameters
     ----------
     folder : path-like
-        Where to; it is made if it is not there. Files of an earlier run are replaced.
+        The folder, which is created if it does not exist. Files of an earlier run are replaced.
 
     Raises
     ------
     FileError
-        If the folder cannot be made or written to.
+        If the folder cannot be created or written to.
     """
-    folder = _made(Path(folder))
+    folder = _create_folder(Path(folder))
     digits = Digits.load()
-    print(f"Squared error an image on {len(digits.held_out)} digits held out; {len(digits.training)} were fitted.\n")
+    print(f"Squared error per image on {len(digits.test)} held-out digits; {len(digits.training)} were fitted.\n")
     print("codes      PCA   autoencoder    gain")
-    with progress.leaving_nothing():  # the table is what stays
-        models = {size: _compared(digits, size) for size in CODE_SIZES}
+    with progress.leaving_nothing():  # only the table stays
+        models = {size: _compare(digits, size) for size in CODE_SIZES}
     with progress.stage("drawing"):
-        _leave(folder, digits, models[8], models[2])
-    print(f"\n{folder} holds the model of 8 codes, the digits, their codes and three pictures. Go on with:\n")
+        _write_files(folder, digits, models[8], models[2])
+    print(f"\n{folder} has the model with 8 codes, the digits, their codes and three pictures. Next commands to try:\n")
     for line in next_commands(folder):
         print(f"  {line}")
 
 
 def next_commands(folder: Path) -> list[str]:
-    """Three commands to try next, as typed into a shell."""
+    """Three shell commands to try next."""
     model, rows, codes, own = (
         str(folder / name) for name in ("model.safetensors", "digits.parquet", "codes.csv", "own.safetensors")
     )
@@ -90,52 +90,52 @@ def next_commands(folder: Path) -> list[str]:
     ]
 
 
-def _made(folder: Path) -> Path:
-    """The folder, known to be writable before any work is done."""
+def _create_folder(folder: Path) -> Path:
+    """Create the folder, and check before other work that it can be written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FileError(f"Cannot make the folder {str(folder)!r}", got=f"the error {error.strerror}") from error
+        raise FileError(f"Cannot create the folder {str(folder)!r}", got=f"the error {error.strerror}") from error
     check_output(folder / "digits.parquet", [".parquet"])
     return folder
 
 
-def _compared(digits: Digits, size: int) -> Autoencoder:
-    """An autoencoder of some code size, after a line on what it makes of the held-out images, and what PCA does."""
+def _compare(digits: Digits, size: int) -> Autoencoder:
+    """Fit an autoencoder with this code size, and print its error on the test images beside PCA's."""
     model = Autoencoder(n_components=size, random_state=0).fit(digits.frame(digits.training))
-    error = model.reconstruction_error(digits.frame(digits.held_out)).mean()
-    linear = np.square(digits.rows[digits.held_out] - _by_pca(digits, size)).sum(1).mean()
-    print(f"{size:5} {linear:8.1f} {error:13.1f} {1 - error / linear:6.0%}", flush=True)
+    error = model.reconstruction_error(digits.frame(digits.test)).mean()
+    pca_error = np.square(digits.rows[digits.test] - _pca_reconstructions(digits, size)).sum(1).mean()
+    print(f"{size:5} {pca_error:8.1f} {error:13.1f} {1 - error / pca_error:6.0%}", flush=True)
     return model
 
 
-def _by_pca(digits: Digits, size: int) -> np.ndarray:
-    """The held-out images, reconstructed from principal components of the same training images."""
+def _pca_reconstructions(digits: Digits, size: int) -> np.ndarray:
+    """The test images, reconstructed from principal components of the same training images."""
     pca = PCA(size, svd_solver="full").fit(digits.rows[digits.training])
-    return pca.inverse_transform(pca.transform(digits.rows[digits.held_out]))
+    return pca.inverse_transform(pca.transform(digits.rows[digits.test]))
 
 
-def _leave(folder: Path, digits: Digits, model: Autoencoder, flat: Autoencoder) -> None:
-    """Write the model with its data and codes, and the pictures; the map is of the model with two codes."""
+def _write_files(folder: Path, digits: Digits, model: Autoencoder, two_codes: Autoencoder) -> None:
+    """Write a model, its data and codes, and three pictures; the map of codes is of the model with two codes."""
     model.save(folder / "model.safetensors")
     write_columns(folder / "digits.parquet", dict(zip(digits.names, digits.rows.T, strict=True)))
     everything = digits.frame(slice(None))
     codes = dict(zip(model.get_feature_names_out(), model.transform(everything).T, strict=True))
     write_columns(folder / "codes.parquet", {**codes, "label": digits.classes})
     _draw(folder / "reconstructions.png", _reconstructions(digits, model))
-    _draw(folder / "codes.png", plot_codes(flat.transform(everything), digits.classes))
+    _draw(folder / "codes.png", plot_codes(two_codes.transform(everything), digits.classes))
     _draw(folder / "training.png", plot_history(model))
 
 
 def _reconstructions(digits: Digits, model: Autoencoder) -> Figure:
-    """The first held-out image of each class."""
-    _, first = np.unique(digits.classes[digits.held_out], return_index=True)
-    shown = digits.held_out[first]
+    """A picture of the first test image of each class and its reconstructions."""
+    _, first = np.unique(digits.classes[digits.test], return_index=True)
+    shown = digits.test[first]
     return plot_reconstructions(
         digits.rows[shown],
         model.reconstruct(digits.frame(shown)),
         SHAPE,
-        baseline=_by_pca(digits, model.n_components_)[first],
+        baseline=_pca_reconstructions(digits, model.n_components_)[first],
         names=("original", "autoencoder", "PCA"),
     )
 

@@ -1,4 +1,4 @@
-"""How this program is called from the shell that the user types into: for commands that are printed to be tried."""
+"""Commands of this program as the user's shell runs them, for commands that are printed."""
 
 from __future__ import annotations
 
@@ -13,42 +13,36 @@ from pathlib import Path
 NAME = "eigencode"
 
 
-def command(words: Sequence[str]) -> str:
-    """A command line that runs as it is printed, in the present folder.
+def command(arguments: Sequence[str]) -> str:
+    """A command line that can be run as printed, in the current folder.
 
     Parameters
     ----------
-    words : sequence of str
-        What follows the program's name.
+    arguments : sequence of str
+        The arguments after the program's name.
 
     Returns
     -------
     str
-        With the program's path where its name alone would not find it, and quoted for the system's usual shell.
+        The command, quoted for the system's usual shell, with the path of the program if the shell would not find it.
     """
-    line = [*program(), *words]
+    line = [*program(), *arguments]
     return subprocess.list2cmdline(line) if os.name == "nt" else shlex.join(line)
 
 
 def program() -> list[str]:
-    """The words that call this program: its name, the path of its script, or a Python with ``-m``."""
+    """The start of a command line: the program's name, the path of its script, or Python with ``-m``."""
     script = _running_script() or _own_script()
     if script is None:
         return [_python(), "-m", NAME]
     found = shutil.which(NAME)
     if found is not None and os.path.exists(found) and os.path.samefile(found, script):
         return [NAME]
-    return [near(script)] if _running_script() else [_python(), "-m", NAME]
+    return [_short_path(script)] if _running_script() else [_python(), "-m", NAME]
 
 
-def near(path: Path) -> str:
-    """A path as it is typed: from the present folder on where it lies below it, else in full.
-
-    Examples
-    --------
-    >>> near(Path.cwd() / ".venv" / "bin" / "eigencode") == os.path.join(".venv", "bin", "eigencode")
-    True
-    """
+def _short_path(path: Path) -> str:
+    """A path relative to the current folder if it is inside it, else the absolute path."""
     full = Path(os.path.abspath(path))
     if not full.is_relative_to(Path.cwd()):
         return str(full)
@@ -65,7 +59,7 @@ def _running_script() -> Path | None:
 
 
 def _own_script() -> Path | None:
-    """The console script beside the Python that runs now, unless that runs the package itself."""
+    """The console script in the folder of the Python that runs now, unless that runs the package with -m."""
     if Path(sys.argv[0] if sys.argv else "").name == "__main__.py":
         return None
     folder = Path(sys.executable).parent
@@ -73,10 +67,10 @@ def _own_script() -> Path | None:
 
 
 def _python() -> str:
-    """The Python that runs now, by its name where that finds it."""
+    """The Python that runs now, by its name if the shell finds it by name."""
     for name in ("python", "python3"):
         found = shutil.which(name)
-        # A virtual environment's Python is a link to another one, so paths are compared as they are written.
+        # A virtual environment's Python is a link to another one, so paths are compared without following links.
         if found is not None and os.path.abspath(found) == os.path.abspath(sys.executable):
             return name
-    return near(Path(sys.executable))
+    return _short_path(Path(sys.executable))

@@ -1,7 +1,7 @@
-"""What long work shows while it runs: one line that moves.
+"""Progress of long work, shown as one line that is updated.
 
-A thread of its own looks at plain numbers a few times a second and draws them. So the work never waits for the line,
-knows nothing of it, and comes out the same with and without it. Where nothing is shown there is no thread.
+A thread reads plain numbers a few times a second and draws them. So the work does not wait for the line, has no code
+for it, and has the same results with and without it. If nothing is shown, there is no thread.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from contextvars import ContextVar
 from typing import Any
 
 INTERVAL = 0.2
-"""Seconds between two looks."""
+"""Seconds between two updates."""
 
 DELAY = 0.5
-"""Seconds after which a stage is shown; shorter ones would only flicker."""
+"""Seconds after which a stage is shown; shorter stages would only flicker."""
 
 _BY_DEFAULT: ContextVar[bool] = ContextVar("shown by default", default=False)
 _LEAVES: ContextVar[bool] = ContextVar("leaves its last state", default=True)
@@ -28,7 +28,7 @@ _THREAD = threading.local()
 
 @contextmanager
 def shown_by_default(shown: bool) -> Iterator[None]:
-    """Let work inside show itself, or not, where nothing else is said."""
+    """Show the progress of work inside, or hide it, unless the work itself is verbose."""
     before = _BY_DEFAULT.set(shown)
     try:
         yield
@@ -38,7 +38,7 @@ def shown_by_default(shown: bool) -> Iterator[None]:
 
 @contextmanager
 def leaving_nothing() -> Iterator[None]:
-    """Let lines inside vanish when their work is done."""
+    """Remove lines inside when their work is done."""
     before = _LEAVES.set(False)
     try:
         yield
@@ -46,31 +46,31 @@ def leaving_nothing() -> Iterator[None]:
         _LEAVES.reset(before)
 
 
-def hush() -> None:
-    """Let nothing more be shown by default, to the end of what `shown_by_default` began."""
+def hide() -> None:
+    """Hide progress by default, until the context of `shown_by_default` ends."""
     _BY_DEFAULT.set(False)
 
 
 def is_shown(verbose: bool = False) -> bool:
-    """Whether work shows itself: where it is verbose, or where that is the default now."""
+    """Whether progress is shown: if the work is verbose, or by default."""
     return bool(verbose) or _BY_DEFAULT.get()
 
 
 def leaves() -> bool:
-    """Whether a line's last state stays when the work is done."""
+    """Whether lines stay in the terminal when their work is done."""
     return _LEAVES.get()
 
 
 def stage(what: str, verbose: bool = False) -> AbstractContextManager[Any]:
-    """Say what is being done and for how long, while it is being done."""
+    """Show what the work inside does, and for how long, until it ends."""
     if not is_shown(verbose):
         return nullcontext()
     return Line(lambda _: None, DELAY, desc=what, leave=False, bar_format="{desc} {elapsed}")
 
 
 def say(message: str) -> None:
-    """Print a line on standard error, above the line that moves if there is one."""
-    with suppress(OSError, ValueError):  # the terminal may be gone, which is no reason to lose the work
+    """Print a line on standard error, above the progress line if there is one."""
+    with suppress(OSError, ValueError):  # the terminal may be closed, and the work goes on
         if "tqdm" in sys.modules:
             sys.modules["tqdm"].tqdm.write(message, file=sys.stderr)
         else:
@@ -78,16 +78,16 @@ def say(message: str) -> None:
 
 
 class Line:
-    """A bar that a thread brings up to date, as long as no line that was begun inside is open.
+    """A context with a progress bar that a thread updates; it is hidden while a line inside it is open.
 
     Parameters
     ----------
     look : callable
-        Sets the numbers of a tqdm bar.
+        Called with the tqdm bar for each update; sets its numbers.
     delay : float
-        Seconds after which it is shown.
+        Seconds after which the bar is shown.
     **options
-        Of the tqdm bar.
+        Options of the tqdm bar.
     """
 
     def __init__(self, look: Callable[[Any], None], delay: float, **options: Any) -> None:
@@ -141,7 +141,7 @@ class Line:
 
 
 def _width() -> dict[str, Any]:
-    """How wide a line may be: as the terminal is now, or 80 columns where it does not say, in which nothing fits."""
+    """The width of a line, as an option of tqdm: the terminal's, or 80 columns if the terminal reports 0."""
     with suppress(OSError, ValueError, AttributeError):
         if os.get_terminal_size(sys.stderr.fileno()).columns == 0:
             return {"ncols": 80}
@@ -149,7 +149,7 @@ def _width() -> dict[str, Any]:
 
 
 def in_words(seconds: float) -> str:
-    """A duration as one says it.
+    """A duration, rounded for reading.
 
     Examples
     --------
@@ -162,7 +162,7 @@ def in_words(seconds: float) -> str:
 
 
 def clock(seconds: float) -> str:
-    """A duration in minutes and seconds.
+    """A duration as minutes and seconds.
 
     Examples
     --------
@@ -175,7 +175,7 @@ def clock(seconds: float) -> str:
 
 
 def counted(n: int, noun: str) -> str:
-    """A number of things.
+    """A number and a noun, in the plural if it is not 1.
 
     Examples
     --------

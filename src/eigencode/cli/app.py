@@ -1,4 +1,4 @@
-"""The application: its name, its help, and how a function becomes one of its commands."""
+"""The command-line application, and the decorator that adds a command to it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from eigencode.cli.examples import example
 F = TypeVar("F", bound=Callable[..., Any])
 
 EXIT_CODES = (
-    "Exit codes: 0 if done; 1 if a command failed for a reason that its message says; 2 if it was not understood; "
-    "130, 143 or 129 if Ctrl-C, SIGTERM or SIGHUP interrupted it (fit saves what was learned so far)."
+    "Exit codes: 0 if done; 1 if the command failed, with a message that says why; 2 if the arguments are wrong; "
+    "130, 143 or 129 if it was interrupted by Ctrl-C, SIGTERM or SIGHUP (fit saves the best weights so far)."
 )
 
 app = App(
@@ -31,7 +31,7 @@ app.register_install_completion_command(
 )
 
 
-def command(place: int, usage: str) -> Callable[[F], F]:
-    """Make a function a command: at a place among the others, with its usage, and with an example in its help."""
-    shown = f"{example(usage.split()[0])}\n\n{EXIT_CODES}"
-    return app.command(sort_key=place, usage=f"Usage: eigencode {usage}", help_epilogue=shown)
+def command(order: int, usage: str) -> Callable[[F], F]:
+    """Decorate a function as a command; its help, sorted by ``order``, shows the usage and an example."""
+    epilogue = f"{example(usage.split()[0])}\n\n{EXIT_CODES}"
+    return app.command(sort_key=order, usage=f"Usage: eigencode {usage}", help_epilogue=epilogue)

@@ -1,6 +1,6 @@
-"""The commands: what they are told, what they do, and what they answer on standard output.
+"""The commands: their arguments, their work, and what they print on standard output.
 
-What takes seconds to import is imported inside the commands, so that help, usage errors and completion answer at once.
+Modules that take seconds to import are imported inside the commands, so that help and usage errors appear at once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from eigencode.cli.descriptions import (
     print_json,
     summary,
 )
-from eigencode.cli.flags import FILES, KNOBS, NONE_GIVEN, PATHS, PLAIN, STREAM, options_given
+from eigencode.cli.flags import AUTOENCODER, FILES, NONE_GIVEN, PATHS, PLAIN, STREAM, options_given
 from eigencode.cli.own_parts import OWN, Parts
 from eigencode.cli.pictures import RowsOutput
 from eigencode.cli.tables import (
@@ -44,39 +44,39 @@ from eigencode.errors import DataError, OptionError
 MODEL_ENDING = ".safetensors"
 
 Model = Annotated[
-    Path, PATHS, Parameter(help="Model file that fit or sweep wrote, or model.save in Python.", group=FILES)
+    Path, PATHS, Parameter(help="Model file, written by fit or sweep, or by model.save in Python.", group=FILES)
 ]
-DemoOutput = Annotated[Path, PATHS, Parameter(alias="-o", help="Folder to leave model, data and pictures in.")]
-FirstComponents = Annotated[int | None, Parameter(help="Use the first components of an ordered code only.")]
+DemoOutput = Annotated[Path, PATHS, Parameter(alias="-o", help="Folder for the model, the data and the pictures.")]
+FirstComponents = Annotated[int | None, Parameter(help="Use only the first components of an ordered code.")]
 SWITCH = Parameter(negative=(), show_default=False)
 Quiet = Annotated[
-    bool, SWITCH, Parameter(name=["--quiet", "-q"], help="Do not show in a terminal what is being done.", group=FILES)
+    bool, SWITCH, Parameter(name=["--quiet", "-q"], help="Do not show the progress in a terminal.", group=FILES)
 ]
-AsJson = Annotated[bool, SWITCH, Parameter(name="--json", help="Print one JSON object in place of words.", group=FILES)]
+AsJson = Annotated[bool, SWITCH, Parameter(name="--json", help="Print one JSON object instead of text.", group=FILES)]
 ModelOutput = Annotated[
-    Path, PATHS, Parameter(alias="-o", help="Where the model goes: a .safetensors file.", group=FILES)
+    Path, PATHS, Parameter(alias="-o", help="File for the model: a .safetensors file.", group=FILES)
 ]
 WithDensity = Annotated[
     bool,
     SWITCH,
-    Parameter(help="Fit a density to the codes as well, from which sample draws rows of any kind.", group=KNOBS),
+    Parameter(help="Also fit a density to the codes, so that sample works for every kind.", group=AUTOENCODER),
 ]
 
 ResultsOutput = Annotated[
-    Path | None, PATHS, Parameter(help="Where the scores of all candidates go: a .csv or .parquet file.", group=FILES)
+    Path | None, PATHS, Parameter(help="File for the scores of all candidates: a .csv or .parquet file.", group=FILES)
 ]
 PictureOutput = Annotated[
-    Path | None, PATHS, Parameter(help="Where a picture of the scores goes: a .png, .svg or .pdf file.", group=FILES)
+    Path | None, PATHS, Parameter(help="File for a picture of the scores: a .png, .svg or .pdf file.", group=FILES)
 ]
 
 NRows = Annotated[int, Parameter(help="Number of rows to draw.", validator=validators.Number(gte=1))]
 OfMean = Annotated[
     bool | None,
-    Parameter(help="Give the mean of each row drawn, without its noise; pictures have it unless --no-mean is given."),
+    Parameter(help="Write the mean of each drawn row, without noise; the default for pictures."),
 ]
 Seed = Annotated[
     int | None,
-    Parameter(help="Seed of the draws; without one, others come each time.", validator=validators.Number(gte=0)),
+    Parameter(help="Seed of the draws; without it, each call draws other rows.", validator=validators.Number(gte=0)),
 ]
 
 
@@ -86,8 +86,8 @@ Seed = Annotated[
 @command(0, "demo [OPTIONS]")
 def demo(*, output: DemoOutput = Path("demo"), quiet: Quiet = False) -> None:
     """Fit autoencoders to images of digits and compare them with PCA, in seconds to minutes."""
-    steps.hush(quiet)
-    with progress.stage(steps.STARTING):
+    steps.set_quiet(quiet)
+    with progress.stage(steps.LOADING):
         from eigencode.demo import run_demo
 
     run_demo(output)
@@ -109,9 +109,9 @@ def fit(
 ) -> None:
     """Fit an autoencoder to the rows of a table.
 
-    Ctrl-C ends the training early: what was learned so far is saved, and the exit code is 130.
+    Ctrl-C ends the training early: the best weights so far are saved, and the exit code is 130.
     """
-    steps.hush(quiet)
+    steps.set_quiet(quiet)
     options = options_given(kind, given)
 
     from eigencode.data.outputs import check_output
@@ -119,9 +119,9 @@ def fit(
     check_output(output, [MODEL_ENDING], inputs_of(rows))
     table = steps.table_of(rows, chosen)
     if len(table.rows) < 2:
-        raise DataError("Fitting takes two rows at least", got=f"{len(table.rows)} in {shlex.join(map(str, rows))!r}")
+        raise DataError("Fitting needs at least two rows", got=f"{len(table.rows)} in {shlex.join(map(str, rows))!r}")
     model = steps.estimator_of(kind, options)
-    # What the fit itself has to say is no part of the answer.
+    # What the fit prints is not part of the answer.
     with redirect_stdout(sys.stderr):
         model.fit(table.frame)
         if density:
@@ -131,7 +131,7 @@ def fit(
         print_json({**summary(model), "model": str(output)})
         return
     print_facts(outcome(summary(model)))
-    steps.say_what_next(model, output, rows, chosen)
+    steps.print_next_command(model, output, rows, chosen)
 
 
 @command(2, "sweep ROWS... --output MODEL --over NAME=VALUE,... [OPTIONS]")
@@ -152,14 +152,14 @@ def sweep(
 ) -> None:
     """Fit an autoencoder with each of many settings, and keep the simplest that is as good as the best.
 
-    The rows are divided into folds. For each fold, each combination of the values of --over is fitted on the other
-    folds and scored on this one.
+    The rows are divided into folds. Each combination of the values of --over is fitted on all folds but one and scored
+    on that one, for each fold.
 
-    The combination chosen is then fitted to all rows, and written.
+    The chosen combination is then fitted to all rows and saved.
 
-    Ctrl-C ends it, and no model is written; when the choice is being fitted, its best weights so far are saved.
+    Ctrl-C ends the sweep without a model; during the last fit, the best weights so far are saved.
     """
-    steps.hush(quiet)
+    steps.set_quiet(quiet)
     options = options_given(kind, given, "sweep")
     grid = sweeps.grid_given(kind, plan.over, options)
 
@@ -172,14 +172,14 @@ def sweep(
     if not as_json:
         print("\n".join(sweeps.lines(search)), end="\n\n", flush=True)
     with redirect_stdout(sys.stderr):
-        model = sweeps.choice(search).fit(read.frame)
+        model = sweeps.best_estimator(search).fit(read.frame)
     steps.save(model, output)
     if as_json:
         files = {name: None if path is None else str(path) for name, path in [("table", table), ("picture", picture)]}
         print_json({**summary(model), "model": str(output), **files, "search": sweeps.facts(search)})
         return
     print_facts(outcome(summary(model)))
-    steps.say_what_next(model, output, rows, chosen)
+    steps.print_next_command(model, output, rows, chosen)
 
 
 @command(3, "transform MODEL ROWS... --output CODES [OPTIONS]")
@@ -196,9 +196,9 @@ def transform(
 ) -> None:
     """Encode the rows of a table: one line of codes for each row.
 
-    Columns are matched to those fitted by their names; choosing them is needed only where they have none.
+    Columns are matched to the model's by their names; they need to be chosen only if they have no names.
     """
-    steps.hush(quiet)
+    steps.set_quiet(quiet)
     fitted, X = steps.model_for(model, rows, chosen, output)
     encoder = fitted.autoencoder_ if is_supervised(fitted) else fitted
     with progress.stage("encoding"):
@@ -211,7 +211,7 @@ def decode(
     model: Model, codes: Codes, /, *, output: RowsOutput, chosen: Chosen = ALL, parts: Parts = (), quiet: Quiet = False
 ) -> None:
     """Decode a table of codes: one row in the data's columns and units for each line of codes."""
-    steps.hush(quiet)
+    steps.set_quiet(quiet)
     check_rows_output(output, *codes, model=model)
     fitted = steps.loaded_autoencoder(model, "decode", output)
     with progress.stage("decoding"):
@@ -232,11 +232,11 @@ def reconstruct(
     parts: Parts = (),
     quiet: Quiet = False,
 ) -> None:
-    """Encode and decode the rows of a table: what the model keeps of them.
+    """Encode and decode the rows of a table: write their reconstructions.
 
-    Columns are matched to those fitted by their names; choosing them is needed only where they have none.
+    Columns are matched to the model's by their names; they need to be chosen only if they have no names.
     """
-    steps.hush(quiet)
+    steps.set_quiet(quiet)
     read, X = steps.model_for(model, rows, chosen, output, check_rows_output)
     fitted = steps.as_autoencoder(read, "reconstruct", model)
     with progress.stage("encoding and decoding"):
@@ -257,18 +257,18 @@ def score(
     parts: Parts = (),
     quiet: Quiet = False,
 ) -> None:
-    """Say how well a model explains the rows of a table: the mean over them and, with --output, each row's own.
+    """Print how well a model fits the rows of a table, as means over the rows; --output writes each row's scores.
 
-    log_likelihood is in nats and in the data's units: a row's, given its own code; a lower bound of it, if variational.
+    log_likelihood is in nats, of the row in the data's units given its code; a lower bound for variational models.
 
-    reconstruction_error is the squared error summed over the columns, in their own units or scaled as in the model.
+    reconstruction_error is the squared error summed over the columns, in their units or scaled as in the model.
 
-    Odd rows are those with the largest scaled_reconstruction_error. Scores are in the order of the rows.
+    Unusual rows have the largest scaled_reconstruction_error. Scores are in the order of the rows.
     """
     if as_json and output == STREAM:
-        message = "--json and --output - would both write to standard output: name a file for --output."
+        message = "--json and --output - both write to standard output: name a file for --output."
         raise CycloptsError(msg=message, command_chain=["score"])
-    steps.hush(quiet)
+    steps.set_quiet(quiet)
     read, X = steps.model_for(model, rows, chosen, output)
     fitted = steps.as_autoencoder(read, "score", model)
     with progress.stage("scoring"):
@@ -283,14 +283,14 @@ def score(
             {**means, "n_rows": len(scores["log_likelihood"]), "output": None if output is None else str(output)}
         )
     else:
-        words = {
+        facts = {
             "log-likelihood": f"{means['log_likelihood']:.5g} nats a row",
             "reconstruction error": f"{means['reconstruction_error']:.5g} a row, in the data's units",
             "scaled": f"{means['scaled_reconstruction_error']:.5g} a row, in the model's units",
         }
-        print_facts(words, file=sys.stderr if output == STREAM else sys.stdout)
+        print_facts(facts, file=sys.stderr if output == STREAM else sys.stdout)
     if output is not None:
-        steps.write_answer(output, scores, said=not as_json)
+        steps.write_answer(output, scores, reported=not as_json)
 
 
 @command(7, "sample MODEL --n-rows N --output TABLE [OPTIONS]")
@@ -305,8 +305,8 @@ def sample(
     parts: Parts = (),
     quiet: Quiet = False,
 ) -> None:
-    """Draw new rows from a model fitted with --density, or of the variational kind."""
-    steps.hush(quiet)
+    """Draw new rows from a model that was fitted with --density or is variational."""
+    steps.set_quiet(quiet)
     check_rows_output(output, model=model)
     fitted = steps.loaded_autoencoder(model, "sample", output)
     mean = pictures.is_picture(output) if mean is None else mean
@@ -314,8 +314,8 @@ def sample(
         with progress.stage("drawing"):
             drawn = fitted.sample(n_rows, mean=mean, random_state=random_state)
     except OptionError as error:
-        # The flags are checked by now: it has nothing to draw from, for which a shell has advice of its own.
-        hint = "Fit it with --density, or another with --kind variational"
+        # The flags were checked before, so the model has no density; the hint for Python does not fit a shell.
+        hint = "Fit it with --density, or fit another with --kind variational"
         raise OptionError(error.what, got=error.got, hint=hint) from error
     write_rows(output, fitted, drawn)
 
@@ -326,13 +326,13 @@ def predict(
 ) -> None:
     """Predict the label of each row, by a classifier or regressor that was saved in Python.
 
-    A classifier also gives the probability of each class.
+    A classifier also writes the probability of each class.
     """
-    steps.hush(quiet)
+    steps.set_quiet(quiet)
     fitted, X = steps.model_for(model, rows, chosen, output)
     if not is_supervised(fitted):
-        got = f"{steps.of_kind(fitted)} in {str(model)!r}"
-        raise OptionError("predict takes a classifier or a regressor", got=got, hint="Try transform for its codes")
+        got = f"{steps.class_with_article(fitted)} in {str(model)!r}"
+        raise OptionError("predict needs a classifier or a regressor", got=got, hint="Try transform for its codes")
     with progress.stage("predicting"):
         answers = predictions(fitted, X)
     steps.write_answer(output, answers)

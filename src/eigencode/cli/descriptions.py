@@ -1,4 +1,4 @@
-"""Fitted models in words, and as JSON has them."""
+"""Descriptions of fitted models, as printed facts and as JSON."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
+from eigencode.errors import enumerated
 from eigencode.options import AutoencoderOptions, options_of
 from eigencode.progress import counted
 
@@ -23,18 +24,21 @@ SCALES = {
     "standard": "each column by its standard deviation",
     "none": "columns centred only",
 }
-TERMS = ("code", "likelihood", "corruption", "prior", "weight_prior")
-"""Terms of the formula that a model has one part for at most."""
+LISTED_AT_MOST = 8
+"""Names of columns or classes that are printed."""
 
-STARTS = {
-    "linear": "at the linear optimum of its kind",
-    "random": "from random weights",
-    "pretrained": "at layers fitted one after the other",
+TERMS = ("code", "likelihood", "corruption", "prior", "weight_prior")
+"""Terms of the formula for which a model has at most one part."""
+
+INITS = {
+    "linear": "the linear optimum of its kind",
+    "random": "random weights",
+    "pretrained": "layers fitted one after the other",
 }
 
 
 def print_facts(facts: Mapping[str, str], file: TextIO | None = None) -> None:
-    """Facts, each on a line of its own, or on as many as it has; on standard output by default."""
+    """Print each fact after its name, with all its lines aligned; on standard output by default."""
     width = max(map(len, facts))
     for name, fact in facts.items():
         first, *others = fact.split("\n")
@@ -44,12 +48,12 @@ def print_facts(facts: Mapping[str, str], file: TextIO | None = None) -> None:
 
 
 def print_json(facts: Mapping[str, Any]) -> None:
-    """One line of strict JSON, in which a number that is none is null."""
+    """Print one line of strict JSON, in which NaN and infinite numbers are null."""
     print(json.dumps(_finite(facts), allow_nan=False))
 
 
 def _finite(value: Any) -> Any:
-    """A value of JSON with null in place of each number that is none."""
+    """A JSON value with null for NaN and infinite numbers."""
     if isinstance(value, Mapping):
         return {name: _finite(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
@@ -58,7 +62,7 @@ def _finite(value: Any) -> Any:
 
 
 def summary(model: BaseAutoencoder | SupervisedAutoencoder) -> dict[str, Any]:
-    """A fitted model, as JSON has it; objectives are nats a row of scaled data."""
+    """A fitted model as a JSON object; objectives are in nats per row of scaled data."""
     if not is_supervised(model):
         return _summary(cast("BaseAutoencoder", model))
     supervised = cast("SupervisedAutoencoder", model)
@@ -81,15 +85,15 @@ def is_supervised(model: object) -> bool:
 
 
 def _labels(model: Any) -> list[Any] | int:
-    """The classes, or how many numbers are predicted."""
+    """The classes of a classifier, or the number of a regressor's outputs."""
     return model.classes_.tolist() if hasattr(model, "classes_") else model.n_outputs_
 
 
 def predictions(model: Any, X: Any) -> dict[str, np.ndarray]:
-    """What a model says of the labels of rows, by column: labels or numbers, and each class's probability."""
+    """Columns of predictions for rows: labels or numbers, and the probability of each class."""
     if not hasattr(model, "classes_"):
         columns = model.predict(X).reshape(len(X), -1).T
-        names = ["prediction"] if len(columns) == 1 else [f"prediction{place}" for place in range(len(columns))]
+        names = ["prediction"] if len(columns) == 1 else [f"prediction{j}" for j in range(len(columns))]
         return dict(zip(names, columns, strict=True))
     shares = model.predict_proba(X)
     named = {f"probability_{label}": share for label, share in zip(model.classes_, shares.T, strict=True)}
@@ -116,7 +120,7 @@ def _summary(model: BaseAutoencoder) -> dict[str, Any]:
         "optimizer": model.optimizer_,
         "n_epochs": model.history_[-1]["epoch"],
         "best_epoch": model.best_epoch_,
-        "judged_by": "held-out" if model.validation_fraction > 0 and not is_stream else "training",
+        "objective_of": "validation" if model.validation_fraction > 0 and not is_stream else "training",
         "objective": model.best_objective_,
         "baseline_objective": None if baseline is None else baseline.history_[0]["validation_objective"],
         "notes": list(model.notes_),
@@ -128,17 +132,17 @@ def _summary(model: BaseAutoencoder) -> dict[str, Any]:
 
 
 def outcome(facts: Mapping[str, Any]) -> dict[str, str]:
-    """How a fit came out, beside the linear model of the same kind."""
+    """The result of a fit, and of the linear model of the same kind."""
     linear = facts["baseline_objective"]
     return {
-        f"{facts['judged_by']} objective": f"{facts['objective']:.5g} nats a row of scaled data (lower is better)",
+        f"{facts['objective_of']} objective": f"{facts['objective']:.5g} nats a row of scaled data (lower is better)",
         "linear baseline": "there is none for this kind" if linear is None else f"{linear:.5g}",
         **({"note": "\n".join(facts["notes"])} if facts["notes"] else {}),
     }
 
 
 def description(facts: Mapping[str, Any]) -> dict[str, str]:
-    """A fitted model, fact by fact."""
+    """A fitted model as named facts, for printing."""
     hidden = " x ".join(map(str, facts["hidden"]))
     threads = "1 thread" if facts["n_threads"] == 1 else f"{facts['n_threads']} threads"
     return {
@@ -147,33 +151,33 @@ def description(facts: Mapping[str, Any]) -> dict[str, str]:
         "code size": f"{facts['n_components']}, from {facts['n_features_in']} columns",
         **({"images": _images(facts["image_shape"])} if facts["image_shape"] else {}),
         "hidden layers": f"{hidden}, mirrored in the decoder" if hidden else "none",
-        **_of_labels(facts),
+        **_label_facts(facts),
         "weights": f"{facts['n_weights']:,}",
         **{name.replace("_", " "): facts[name] for name in TERMS if facts[name] is not None},
         **({"penalties": ", ".join(facts["penalties"])} if facts["penalties"] else {}),
         "scale": f"{facts['scale']}: {SCALES[facts['scale']]}",
-        "init": f"{facts['init']}: {STARTS[facts['init']]}",
+        "init": f"{facts['init']}: {INITS[facts['init']]}",
         "training": f"{facts['n_epochs']} epochs by {facts['optimizer']}; the weights after epoch "
         f"{facts['best_epoch']} were kept",
         **outcome(facts),
         "seed": f"{facts['seed']}",
         "arithmetic": f"{facts['precision']} on {facts['device']}, {threads}",
-        "columns": _enumerated(facts["feature_names"]),
+        "columns": enumerated(facts["feature_names"] or ["without names: matched by position"], LISTED_AT_MOST),
         "written by": f"eigencode {facts['version']}",
     }
 
 
-def _of_labels(facts: Mapping[str, Any]) -> dict[str, str]:
-    """What a model predicts, if anything."""
+def _label_facts(facts: Mapping[str, Any]) -> dict[str, str]:
+    """What a model predicts, if it predicts labels."""
     if "labels" not in facts:
         return {}
     labels = facts["labels"]
-    said = counted(labels, "number") if isinstance(labels, int) else _enumerated([str(label) for label in labels])
-    return {"predicts": said, "autoencoder": facts["autoencoder"]}
+    predicted = [counted(labels, "number")] if isinstance(labels, int) else [str(label) for label in labels]
+    return {"predicts": enumerated(predicted, LISTED_AT_MOST), "autoencoder": facts["autoencoder"]}
 
 
 def own_options(model: BaseAutoencoder | SupervisedAutoencoder) -> dict[str, Any]:
-    """The options that a model's kind has beyond the common ones, as JSON has them."""
+    """The options that a model's kind has beyond the common ones, as JSON values."""
     cls: type = type(model)
     common = {option.name for option in options_of(AutoencoderOptions)}
     own = {option.name: getattr(model, option.name) for option in options_of(cls) if option.name not in common}
@@ -181,19 +185,19 @@ def own_options(model: BaseAutoencoder | SupervisedAutoencoder) -> dict[str, Any
 
 
 def fitted_names(model: object) -> list[str] | None:
-    """Names of the columns a model was fitted on, where they had any."""
+    """Names of the columns that a model was fitted on, None if they had no names."""
     names = getattr(model, "feature_names_in_", None)
     return None if names is None else list(names)
 
 
 def _with_choice(term: Term, composition: Composition) -> str:
-    """A term as it is written, with what it chose by itself in a model."""
+    """The repr of a term, with the values that it chose in fitting."""
     choice = term.describe(composition)
     return repr(term) if choice is None else f"{term!r} ({choice})"
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether JSON can hold a value as it is; parts and functions of the user's it cannot."""
+    """Whether a value is one of JSON; parts and functions of users are not."""
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError):
@@ -208,10 +212,3 @@ def _images(shape: list[int]) -> str:
 
 def _listed(options: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in options.items())
-
-
-def _enumerated(names: list[str] | None, at_most: int = 8) -> str:
-    if names is None:
-        return "without names: matched by position"
-    more = f" and {len(names) - at_most} more" if len(names) > at_most else ""
-    return ", ".join(names[:at_most]) + more

@@ -1,4 +1,4 @@
-"""How a command is run and how it ends: messages on standard error, an exit code, never a traceback."""
+"""Running a command: messages go to standard error, and it ends with an exit code, never with a traceback."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cyclopts import CycloptsError, MissingArgumentError, UnusedCliTokensError
 
 from eigencode import progress
 from eigencode.cli.app import app
-from eigencode.cli.flags import advice_on_taken_words, in_flags
+from eigencode.cli.flags import hint_on_consumed_arguments, with_flags
 from eigencode.cli.interruptions import Interruptions
 from eigencode.cli.own_parts import OWN
 from eigencode.cli.streams import discard, on_safe_streams
@@ -26,22 +26,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     arguments : sequence of str, optional
-        The words after "eigencode"; those of the process by default.
+        The arguments after "eigencode"; those of the process by default.
 
     Returns
     -------
     int
-        The exit code: 0, or 1 where a command failed for a reason that its message says, or 2 where it was not
-        understood, or 128 and the signal's number where one interrupted it: 130 for Ctrl-C.
+        The exit code: 0 if done, 1 if the command failed, 2 if the arguments are wrong, or 128 plus the number of the
+        signal that interrupted it, which is 130 for Ctrl-C.
     """
     tokens = sys.argv[1:] if arguments is None else list(arguments)
-    # A bare hyphen would pass for a flag; this is the same path.
+    # A single hyphen would be read as a flag; this is the same path.
     tokens = ["./-" if token == "-" else token for token in tokens]
     with Interruptions() as interruptions:
         try:
             code = _run(tokens)
         except Exception:
-            # A module that is interrupted while it is loaded can fail in any way; and nobody may be left to read.
+            # An import that is interrupted can raise any error, and the terminal may be closed.
             if not interruptions.received:
                 raise
             progress.say("Interrupted.")
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(tokens: Sequence[str]) -> int:
-    """Run a command; returns its exit code."""
+    """Run a command, and return its exit code."""
     try:
         with _plain_warnings() as warned, progress.shown_by_default(_is_terminal(sys.stderr)):
             OWN.take(tokens)
@@ -63,49 +63,49 @@ def _run(tokens: Sequence[str]) -> int:
         sys.stdout.flush()
     except CycloptsError as error:
         command = " ".join(["eigencode", *(error.command_chain or ())])
-        advice = advice_on_taken_words(tokens, error)
-        print(f"{_understood(error)}{advice}{_usage(error)}\nSee {command} --help", file=sys.stderr)
+        hint = hint_on_consumed_arguments(tokens, error)
+        print(f"{_usage_error(error)}{hint}{_usage(error)}\nSee {command} --help", file=sys.stderr)
         return 2
     except EigencodeError as error:
-        print(in_flags(str(error)), file=sys.stderr)
+        print(with_flags(str(error)), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         progress.say("Interrupted.")
         return 130
     except BrokenPipeError:
-        # Whoever read the answer has all they wanted of it.
+        # The reader of the output, such as head, has closed it.
         discard(sys.stdout)
         return 0
     except (OSError, MemoryError) as error:
-        print(_refused(error), file=sys.stderr)
+        print(_system_error(error), file=sys.stderr)
         return 1
     except Exception as error:
         failure = OWN.failure(error)
         if failure is None:
             raise
-        print(in_flags(str(failure)), file=sys.stderr)
+        print(with_flags(str(failure)), file=sys.stderr)
         return 1
     return 130 if any(isinstance(warning, InterruptedWarning) for warning in warned) else 0
 
 
-def _refused(error: OSError | MemoryError) -> EigencodeError:
-    """What the system refused, where no reader or writer had words of its own for it."""
+def _system_error(error: OSError | MemoryError) -> EigencodeError:
+    """The error of this package for one of the operating system that no reader or writer has caught."""
     if isinstance(error, MemoryError):
-        return DataError("This needs more memory than there is", hint="Give it fewer rows or columns")
-    what = f"Cannot use {str(error.filename)!r}" if error.filename else "The system refused"
+        return DataError("This needs more memory than there is", hint="Use fewer rows or columns")
+    what = f"Cannot use {str(error.filename)!r}" if error.filename else "The operating system refused"
     return FileError(what, got=f"the error {error.strerror or error}")
 
 
-def _understood(error: CycloptsError) -> str:
-    """What was not understood, in a sentence."""
+def _usage_error(error: CycloptsError) -> str:
+    """The message for wrong arguments."""
     if isinstance(error, UnusedCliTokensError):
-        words = [token.removeprefix("./") if token == "./-" else token for token in error.unused_tokens or ()]
-        return f"There is no use here for {', '.join(map(repr, words))}."
+        unused = [token.removeprefix("./") if token == "./-" else token for token in error.unused_tokens or ()]
+        return f"Unexpected arguments: {', '.join(map(repr, unused))}."
     return str(error)
 
 
 def _usage(error: CycloptsError) -> str:
-    """How the command is written, where something that it needs was not given."""
+    """The command's usage, if an argument is missing."""
     if not isinstance(error, MissingArgumentError) or not error.command_chain:
         return ""
     return f" {app[error.command_chain[0]].usage}"
@@ -113,16 +113,16 @@ def _usage(error: CycloptsError) -> str:
 
 @contextmanager
 def _plain_warnings() -> Iterator[list[Warning | str]]:
-    """Warnings as one line each, without the place in the source that raised them; yields a list of them."""
-    said: list[Warning | str] = []
+    """Print each warning as one line, without the file and line of the source; yields a list of them."""
+    warned: list[Warning | str] = []
 
-    def say(message: Warning | str, *_: object, **__: object) -> None:
-        said.append(message)
-        progress.say(f"Warning: {in_flags(str(message))}")
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        warned.append(message)
+        progress.say(f"Warning: {with_flags(str(message))}")
 
     with warnings.catch_warnings():
-        warnings.showwarning = say
-        yield said
+        warnings.showwarning = show
+        yield warned
 
 
 def _is_terminal(stream: TextIO | None) -> bool:

@@ -1,4 +1,4 @@
-"""One worked example for each command's help. They run as they are printed, one after the other."""
+"""An example for the help of each command; they can be run as printed, in this order."""
 
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "demo": ("eigencode demo --output demo",),
@@ -15,12 +15,12 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "predict": ("eigencode predict classifier.safetensors rows.csv --output labels.csv",),
     "describe": ("eigencode describe model.safetensors",),
 }
-"""The lines to type, by command; none is longer than a terminal of 80 columns, where it would be broken.
+"""Lines to type, by command. None is longer than 80 columns, so that no terminal breaks it.
 
-The classifier that predict reads is one that Python saved.
+The classifier that predict reads was saved in Python.
 """
 
 
 def example(command: str) -> str:
-    """A command's example, as its help shows it."""
+    """The example in the help of a command."""
     return "Example:\n\n" + "\n".join(f"  {line}" for line in EXAMPLES[command])

@@ -1,4 +1,4 @@
-"""Signals that end a command, all as `KeyboardInterrupt`: Ctrl-C, SIGTERM and, where the system has it, SIGHUP."""
+"""Ctrl-C, SIGTERM and SIGHUP, all raised as `KeyboardInterrupt` while a command runs."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from types import FrameType
 from typing import Any, Self
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
-"""Not every system has all of them."""
+"""Names of the signals; not every system has all of them."""
 
 
 class Interruptions:
-    """Handlers of these signals for as long as a command runs, in the main thread; those before are put back.
+    """A context with handlers for these signals in the main thread; the earlier handlers are restored at its end.
 
-    The first signal raises `KeyboardInterrupt` in whatever is running. After it only a second Ctrl-C does, which ends
-    what is still done after the first: a terminal that closes, or a system that shuts down, sends more than one signal.
-    A signal that the parent process had ignored, as nohup does, stays ignored.
+    The first signal raises `KeyboardInterrupt`. After it, only Ctrl-C does, which ends the work that follows the first
+    one: a terminal that closes, or a system that shuts down, sends more than one signal. Signals that the parent
+    process had ignored, as nohup does, stay ignored.
 
     Attributes
     ----------
     received : list of int
-        Numbers of the signals that came.
+        Numbers of the signals received.
     """
 
     def __init__(self) -> None:
@@ -33,12 +33,12 @@ class Interruptions:
 
     @property
     def exit_code(self) -> int | None:
-        """What a shell calls a command that the first of these signals ended; None where none came."""
+        """The exit code for the first signal received, 128 plus its number; None if there was none."""
         return 128 + self.received[0] if self.received else None
 
     @property
     def has_hung_up(self) -> bool:
-        """Whether the terminal is gone, and with it those who would read."""
+        """Whether the terminal was closed, so that nothing can be written to it."""
         return hasattr(signal, "SIGHUP") and signal.SIGHUP in self.received
 
     def __enter__(self) -> Self:
@@ -55,9 +55,9 @@ class Interruptions:
             signal.signal(number, handler)
 
     def _handle(self, number: int, _: FrameType | None) -> None:
-        counts = number == signal.SIGINT if self.received else not self._is_held
+        interrupts = number == signal.SIGINT if self.received else not self._is_held
         self.received.append(number)
-        if counts:
+        if interrupts:
             raise KeyboardInterrupt
 
 
@@ -66,7 +66,7 @@ _OPEN: list[Interruptions] = []
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Let a first signal wait until what is inside is done, as writing a model that took long to fit."""
+    """Ignore the first signal inside, such as while a model is written that took long to fit."""
     for interruptions in _OPEN:
         interruptions._is_held = True
     try:

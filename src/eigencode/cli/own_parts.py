@@ -1,7 +1,7 @@
-"""Parts and estimators of the user's own: the modules that ``--parts`` names, imported because the user says so.
+"""The user's own parts and estimators, from the modules that ``--parts`` names.
 
-They are imported before the command line is read, since their estimators are kinds with flags of their own. Without
-``--parts`` nothing is imported here.
+The modules are imported before the command line is parsed, since their estimators are kinds with their own flags.
+Without ``--parts``, nothing is imported.
 """
 
 from __future__ import annotations
@@ -38,23 +38,23 @@ Parts = Annotated[
 
 @dataclass
 class OwnParts:
-    """What the modules of the present command have, by the words that name them."""
+    """The modules of the current command, by their names as typed, and the folders added to ``sys.path``."""
 
     modules: dict[str, ModuleType] = field(default_factory=dict)
     folders: list[str] = field(default_factory=list)
 
     def take(self, tokens: Sequence[str]) -> None:
-        """Import the modules that a command line names, and let their estimators be kinds."""
-        for word in _named(tokens):
-            self.modules[word] = self._imported(word)
-            if not list(_members(self.modules[word])):
+        """Import the modules that a command line names, and add their estimators to the kinds."""
+        for name in _named(tokens):
+            self.modules[name] = self._imported(name)
+            if not list(_members(self.modules[name])):
                 hint = "Define a subclass of a part or of an autoencoder in it"
-                raise OptionError(f"There are no parts and no estimators in {word!r}", got="none", hint=hint)
+                raise OptionError(f"There are no parts and no estimators in {name!r}", got="none", hint=hint)
         if self.modules:
             set_own_kinds(self._kinds())
 
     def forget(self) -> None:
-        """Know no more of them."""
+        """Remove the modules, their folders and their kinds."""
         for folder in self.folders:
             sys.path.remove(folder)
         self.folders.clear()
@@ -62,42 +62,42 @@ class OwnParts:
             self.modules.clear()
             set_own_kinds({})
 
-    def _imported(self, word: str) -> ModuleType:
-        """A module by its file or its name; those beside it can be imported as where Python runs a file."""
-        is_file = word.endswith(".py") or "/" in word or "\\" in word
-        if is_file and not Path(word).is_file():
-            raise OptionError(f"{FLAG} names a file that is not there", got=repr(word))
-        self.folders.append(str(Path(word).resolve().parent if is_file else Path.cwd()))
+    def _imported(self, name: str) -> ModuleType:
+        """Import a module by its file or its name; it can import modules in its folder, as if Python ran the file."""
+        is_file = name.endswith(".py") or "/" in name or "\\" in name
+        if is_file and not Path(name).is_file():
+            raise OptionError(f"{FLAG} names a file that does not exist", got=repr(name))
+        self.folders.append(str(Path(name).resolve().parent if is_file else Path.cwd()))
         sys.path.insert(0, self.folders[-1])
         try:
-            return _run_file(Path(word), len(self.modules)) if is_file else importlib.import_module(word)
-        except (Exception, SystemExit) as error:  # whatever code of the user's raises
+            return _run_file(Path(name), len(self.modules)) if is_file else importlib.import_module(name)
+        except (Exception, SystemExit) as error:  # the user's code can raise anything
             hint = None
-            if isinstance(error, ModuleNotFoundError) and error.name == word.partition(".")[0]:
+            if isinstance(error, ModuleNotFoundError) and error.name == name.partition(".")[0]:
                 hint = "Name a file that ends in .py, or a module in this folder or installed"
-            raise OptionError(f"Cannot import {word!r} for {FLAG}", got=_said(error), hint=hint) from error
+            raise OptionError(f"Cannot import {name!r} for {FLAG}", got=_described(error), hint=hint) from error
 
     @property
     def known(self) -> list[Any]:
-        """Classes of parts and estimators, and torch modules, as `load` takes them."""
+        """Classes of parts and estimators, and torch modules, for the argument ``parts`` of `load`."""
         return [member for module in self.modules.values() for member in _members(module)]
 
     @property
     def typed(self) -> list[str]:
-        """The flags with which the same modules are named again."""
-        return [word for name in self.modules for word in (FLAG, name)]
+        """The flags that name the same modules."""
+        return [text for name in self.modules for text in (FLAG, name)]
 
     def failure(self, error: Exception) -> EigencodeError | None:
-        """An error that code of these modules raised, with its line; None for one that comes from elsewhere."""
-        files = {module.__file__: word for word, module in self.modules.items()}
+        """The error for one that code of these modules raised, with its line; None for other errors."""
+        files = {module.__file__: name for name, module in self.modules.items()}
         for frame in reversed(traceback.extract_tb(error.__traceback__)):
             if frame.filename in files:
                 line = f"{files[frame.filename]}, line {frame.lineno}, in {frame.name}"
-                return OptionError(f"A part or estimator of your own failed: {line}", got=_said(error))
+                return OptionError(f"A part or estimator of your own failed: {line}", got=_described(error))
         return None
 
     def _kinds(self) -> dict[str, type]:
-        """The estimators among them that are autoencoders, by the names of their kinds."""
+        """The modules' autoencoders, by the names of their kinds."""
         from eigencode.estimators.base import BaseAutoencoder
 
         found: dict[str, type] = {}
@@ -106,7 +106,7 @@ class OwnParts:
                 kind = (member.__name__.removesuffix("Autoencoder") or member.__name__).lower()
                 if kind in KINDS:
                     got = f"the class {member.__name__} in {FLAG}"
-                    raise OptionError(f"--kind {kind} is a kind of eigencode's own", got=got, hint="Rename the class")
+                    raise OptionError(f"--kind {kind} is a kind of eigencode", got=got, hint="Rename the class")
                 found[kind] = member
         return found
 
@@ -115,17 +115,17 @@ OWN = OwnParts()
 
 
 def _named(tokens: Sequence[str]) -> Iterator[str]:
-    """The words after the flag."""
+    """The values of the flag."""
     for token, following in zip(tokens, [*tokens[1:], ""], strict=True):
         flag, equals, value = token.partition("=")
-        word = value if equals else following
-        if flag == FLAG and word and not word.startswith("-"):
-            yield word
+        name = value if equals else following
+        if flag == FLAG and name and not name.startswith("-"):
+            yield name
 
 
-def _run_file(path: Path, place: int) -> ModuleType:
-    """A file as a module, under a name that no other module has; dataclasses look up their module by its name."""
-    name = f"eigencode_parts_{place}_{path.stem}"
+def _run_file(path: Path, number: int) -> ModuleType:
+    """Import a file as a module with a unique name, by which dataclasses look it up."""
+    name = f"eigencode_parts_{number}_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     assert spec is not None
     assert spec.loader is not None
@@ -136,7 +136,7 @@ def _run_file(path: Path, place: int) -> ModuleType:
 
 
 def _members(module: ModuleType) -> Iterator[Any]:
-    """The classes of parts and estimators that are not a library's, and the torch modules."""
+    """The classes of parts and estimators that are not of a library, and the torch modules."""
     from sklearn.base import BaseEstimator
     from torch import nn
 
@@ -147,8 +147,8 @@ def _members(module: ModuleType) -> Iterator[Any]:
             yield member
 
 
-def _said(error: BaseException) -> str:
-    """An error in one line, with the line of the file where it was found by the parser."""
-    place = f" (line {error.lineno})" if isinstance(error, SyntaxError) else ""
+def _described(error: BaseException) -> str:
+    """An error in one line, with the line number of a syntax error."""
+    line = f" (line {error.lineno})" if isinstance(error, SyntaxError) else ""
     first = (error.msg if isinstance(error, SyntaxError) else str(error)).strip().partition("\n")[0]
-    return f"the error {type(error).__name__}: {first}{place}"
+    return f"the error {type(error).__name__}: {first}{line}"

@@ -1,4 +1,4 @@
-"""Images on the command line: what is read as images, and where pictures go."""
+"""Images on the command line: reading them, and writing pictures."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 IMAGES = "a folder, a pattern or several files of them, or an .npy array of pixels"
 
 EACH = "*.png"
-"""What a folder that pictures go to stands for: one file for each image."""
+"""Added to an output folder that does not exist yet: one file for each image."""
 
 
 def output_path(_: Any, tokens: Sequence[Token]) -> Path:
-    """A path in which a folder that is not there yet can be told from a file, by its last character."""
+    """Parse an output path; a path that ends with a slash is a folder, even if it does not exist yet."""
     typed = as_path(tokens[0].value)
     is_folder = typed.endswith(("/", os.sep)) and not os.path.isdir(typed)
     return Path(typed) / EACH if is_folder else Path(typed)
@@ -36,32 +36,32 @@ RowsOutput = Annotated[
     Path,
     Parameter(
         alias="-o",
-        help="Where to: a .csv, .parquet or .npy file, or - for CSV to standard output. A model of images writes "
-        "pictures too: a .png, .jpg, .bmp, .tif or .webp file is a grid of all, a folder/ has a file for each.",
+        help="Output: a .csv, .parquet or .npy file, or - for CSV to standard output. A model of images can also write "
+        "pictures: a .png, .jpg, .bmp, .tif or .webp file for a grid of all, a folder/ for a file for each.",
         group=FILES,
         converter=output_path,
     ),
 ]
 ImageSize = Annotated[
     str | None,
-    Parameter(help="Resize images to this width and height, as 28x28.", show_default=False, group=FILES),
+    Parameter(help="Resize images to this width and height, such as 28x28.", show_default=False, group=FILES),
 ]
 
 
-def size_given(text: str | None) -> tuple[int, int] | None:
-    """Width and height as typed."""
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """Width and height from a text such as 28x28."""
     if text is None:
         return None
     found = re.fullmatch(r"([1-9]\d{0,4})[xX]([1-9]\d{0,4})", text.strip())
     if found is None:
         raise OptionError(
-            "--image-size is a width and a height in pixels", got=repr(text), hint="Try --image-size 28x28"
+            "--image-size must be a width and a height in pixels", got=repr(text), hint="Try --image-size 28x28"
         )
     return int(found[1]), int(found[2])
 
 
 def are_images(paths: Sequence[Path]) -> bool:
-    """Whether what is to be read are images: files of them, or an array."""
+    """Whether any of the inputs are images: files of images, or an array of them."""
     from eigencode.data.image_files import is_image_array
     from eigencode.data.image_paths import is_image
 
@@ -76,47 +76,47 @@ def is_array(path: Path) -> bool:
 
 
 def shape_of(model: BaseAutoencoder) -> tuple[int, ...]:
-    """Channels, height and width of the images that a model was fitted on, () where it was on rows."""
+    """Channels, height and width of the images that a model was fitted on, () for a model of rows."""
     return tuple(getattr(model, "image_shape_", ())) or tuple(getattr(model, "image_shape", None) or ())
 
 
 def read(paths: Sequence[Path], size: str | None = None, like: Sequence[int] = ()) -> ImageRows:
-    """The images in some files, with a word on standard error for what was passed over or changed."""
+    """Read image files, resized if a size is given, or arrays of images."""
     from eigencode.data.image_files import is_image_array, read_image_arrays, read_images
 
-    wanted = size_given(size)
+    parsed_size = parse_size(size)
     if is_image_array(paths[0]):
-        if wanted:
+        if parsed_size:
             raise OptionError("--image-size is for image files", got=f"the array {str(paths[0])!r}")
         return read_image_arrays(paths, like=like)
-    return read_images(paths, size=wanted, like=like)
+    return read_images(paths, size=parsed_size, like=like)
 
 
 def is_picture(output: Path) -> bool:
-    """Whether an output is of pictures."""
+    """Whether an output path is one for pictures."""
     from eigencode.data.pictures import is_picture_output
 
     return output != STREAM and is_picture_output(output)
 
 
 def check(output: Path, inputs: Sequence[Path]) -> None:
-    """Find out before the work that pictures could not be written."""
+    """Raise an error, before other work is done, if pictures could not be written."""
     from eigencode.data.pictures import check_pictures_output
 
     check_pictures_output(output, inputs)
 
 
 def require_image_model(model: BaseAutoencoder, output: Path) -> None:
-    """Refuse pictures of a model that knows no images."""
+    """Raise `DataError` if pictures are to be written, but the model was not fitted on images."""
     if not shape_of(model):
         raise DataError(
-            f"Pictures in {str(output)!r} need a model of images, and this one was fitted on a table",
+            f"Pictures in {str(output)!r} need a model of images, but this one was fitted on a table",
             hint="Fit it on image files, or with --image-shape; or write a .csv, .parquet or .npy file",
         )
 
 
 def write(output: Path, model: BaseAutoencoder, rows: np.ndarray) -> None:
-    """Write rows as pictures."""
+    """Write rows as pictures, and print where they are."""
     from eigencode.data.pictures import as_pixels, pixel_range, write_pictures
 
     low, high = model.pixel_range_ or pixel_range(rows)
@@ -124,6 +124,5 @@ def write(output: Path, model: BaseAutoencoder, rows: np.ndarray) -> None:
     files = write_pictures(output, as_pixels(images, (low, high)))
     height, width = images.shape[1:3]
     where = files[0] if len(files) == 1 and files[0] == output else f"{files[0]} ... {files[-1].name}"
-    said = "1 image" if len(rows) == 1 else f"{len(rows)} images"
-    verb = "is" if len(rows) == 1 else "are"
-    print(f"{said} of {width}x{height} pixels {verb} in {where} ({low:g} is black, {high:g} is white).")
+    count, verb = ("1 image", "is") if len(rows) == 1 else (f"{len(rows)} images", "are")
+    print(f"{count} of {width}x{height} pixels {verb} in {where} ({low:g} is black, {high:g} is white).")

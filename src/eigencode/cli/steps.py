@@ -1,4 +1,4 @@
-"""Steps that several commands share, each shown in a terminal while it takes more than a moment."""
+"""Steps that several commands share; a terminal shows each step that takes long."""
 
 from __future__ import annotations
 
@@ -24,35 +24,35 @@ if TYPE_CHECKING:
     from eigencode.data.image_files import ImageRows
     from eigencode.estimators.base import BaseAutoencoder
 
-STARTING = "loading PyTorch"
-"""What is done before anything else, for some seconds."""
+LOADING = "loading PyTorch"
+"""The first step, which takes some seconds."""
 
 NAMED_AT_MOST = 5
-"""Files that the command to go on with names all; of more, as of a pattern that the shell expanded, only the first."""
+"""Files up to which the proposed next command names all; it names only the first of more."""
 
 
-def hush(quiet: bool) -> None:
-    """Show nothing of what is being done, where that is asked for."""
+def set_quiet(quiet: bool) -> None:
+    """Show no progress if ``quiet``."""
     if quiet:
-        progress.hush()
+        progress.hide()
 
 
 def table_of(rows: Sequence[Path], chosen: Choice) -> Table | ImageRows:
-    """Read tables, or images."""
+    """Read tables or images."""
     with progress.stage("reading"):
         return read_rows(rows, chosen)
 
 
 def estimator_of(kind: str, options: Mapping[str, Any]) -> BaseAutoencoder:
-    """An estimator that is to be fitted."""
-    with progress.stage(STARTING):
+    """An unfitted estimator of this kind."""
+    with progress.stage(LOADING):
         known = KINDS[kind]
         estimator: BaseAutoencoder = (known if isinstance(known, type) else getattr(eigencode, known))(**options)
     return estimator
 
 
 def fit_density(model: BaseAutoencoder, rows: Any) -> None:
-    """Fit a density to the codes; an interruption costs no more than that."""
+    """Fit a density to the codes; if it is interrupted, the model stays without one."""
     try:
         with progress.stage("fitting the density"):
             model.fit_density(rows)
@@ -62,7 +62,7 @@ def fit_density(model: BaseAutoencoder, rows: Any) -> None:
 
 
 def save(model: BaseAutoencoder, output: Path) -> None:
-    """Write a model, which no first signal stops."""
+    """Write a model; a first signal does not interrupt this."""
     with held(), progress.stage(f"writing {output}"):
         model.save(output)
 
@@ -74,56 +74,48 @@ def model_for(
     output: Path | None,
     check: Callable[..., None] = check_table_output,
 ) -> tuple[Any, Any]:
-    """A model, and tables as it takes them, once ``check`` has seen the output fit."""
+    """Load a model, and read tables or images for it, after ``check`` has checked the output."""
     with progress.stage("reading"):
         return model_and_rows(model, rows, chosen, output, check)
 
 
 def loaded_autoencoder(model: Path, purpose: str, output: Path) -> BaseAutoencoder:
-    """The model in a file, for a command that needs an autoencoder."""
-    with progress.stage(STARTING):
+    """Load the model in a file, for a command that needs an autoencoder."""
+    with progress.stage(LOADING):
         return as_autoencoder(loaded(model, output), purpose, model)
 
 
 def as_autoencoder(fitted: Any, purpose: str, path: Path) -> BaseAutoencoder:
-    """A model that is an autoencoder, which some commands need."""
+    """The same model, checked to be an autoencoder, which some commands need."""
     if is_supervised(fitted):
         raise OptionError(
-            f"{purpose} takes an autoencoder",
-            got=f"{of_kind(fitted)} in {str(path)!r}, which predicts labels",
+            f"{purpose} needs an autoencoder",
+            got=f"{class_with_article(fitted)} in {str(path)!r}, which predicts labels",
             hint="Try predict, or transform for its codes",
         )
     return cast("BaseAutoencoder", fitted)
 
 
-def of_kind(fitted: object) -> str:
-    """A model's class with its article."""
+def class_with_article(fitted: object) -> str:
+    """The name of a model's class with its article."""
     name = type(fitted).__name__
     return f"{'an' if name[0] in 'AEIOU' else 'a'} {name}"
 
 
-def write_answer(output: Path, columns: Mapping[str, np.ndarray], *, said: bool = True) -> None:
-    """Write columns to a file, or to standard output."""
+def write_answer(output: Path, columns: Mapping[str, np.ndarray], *, reported: bool = True) -> None:
+    """Write columns to a file, and print where if ``reported``; or write them to standard output."""
     with progress.stage(f"writing {output}"):
-        write(output, columns, said=said)
+        write(output, columns, reported=reported)
 
 
-def say_what_next(fitted: BaseAutoencoder, model: Path, rows: Sequence[Path], chosen: Choice) -> None:
-    """Where the model is, and a command that uses it, as it can be typed."""
+def print_next_command(fitted: BaseAutoencoder, model: Path, rows: Sequence[Path], chosen: Choice) -> None:
+    """Print where the model is, and a command that uses it."""
     print(f"\nThe model is in {model}. ", end="")
-    if STREAM in rows:  # it has been read
-        print(f"Look at it with:\n\n  {command(['describe', str(model), *OWN.typed])}")
+    if STREAM in rows:  # which can be read only once
+        print(f"Describe it with:\n\n  {command(['describe', str(model), *OWN.typed])}")
         return
-    taken = {path.resolve() for path in files_of(rows)}
-    codes = next(name for name in ("codes.parquet", "new_codes.parquet") if Path(name).resolve() not in taken)
+    inputs = {path.resolve() for path in files_of(rows)}
+    codes = next(name for name in ("codes.parquet", "new_codes.parquet") if Path(name).resolve() not in inputs)
     few = rows if len(rows) <= NAMED_AT_MOST else rows[:1]
-    words = [
-        "transform",
-        str(model),
-        *map(str, few),
-        "--output",
-        codes,
-        *chosen.typed(fitted_names(fitted)),
-        *OWN.typed,
-    ]
-    print(f"Encode rows with:\n\n  {command(words)}")
+    flags = [*chosen.flags(fitted_names(fitted)), *OWN.typed]
+    print(f"Encode rows with:\n\n  {command(['transform', str(model), *map(str, few), '--output', codes, *flags])}")

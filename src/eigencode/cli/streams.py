@@ -1,4 +1,4 @@
-"""Standard input, output and error as commands find them: closed, full, or without the letters that a name has."""
+"""Standard input, output and error, made safe to use if they are closed, full, or lack some characters."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ P = ParamSpec("P")
 
 
 def on_safe_streams(main: Callable[P, int]) -> Callable[P, int]:
-    """Let a program end with one line and exit code 1 where its answer cannot be written.
+    """Decorate a main function: it ends with one line and the exit code 1 if standard output cannot be written.
 
-    What it has to say on standard error is dropped where nobody can read it. Letters that an output's encoding lacks
-    are escaped.
+    Messages are dropped if standard error cannot be written. Characters that an encoding lacks are escaped.
     """
 
     @wraps(main)
@@ -30,45 +29,42 @@ def on_safe_streams(main: Callable[P, int]) -> Callable[P, int]:
             try:
                 output.flush()
             except FileError as error:
-                code = code or _said(error)
-            except BrokenPipeError:  # whoever read the answer has all they wanted of it
+                if code == 0:
+                    print(error, file=sys.stderr)
+                    code = 1
+            except BrokenPipeError:  # the reader of the output, such as head, has closed it
                 pass
         return code
 
     return run
 
 
-def _said(error: FileError) -> int:
-    print(error, file=sys.stderr)
-    return 1
-
-
 @contextmanager
 def _safe_streams() -> Iterator[Any]:
-    """Streams that can be written to for a while; gives the output."""
-    _fill_gaps()
+    """Replace the standard streams by safe ones inside; yields the output."""
+    _open_missing_descriptors()
     before = sys.stdin, sys.stdout, sys.stderr
-    # On Windows as elsewhere, there may be no streams at all.
-    sys.stdin = before[0] or _nothing()
+    # A process can have no standard streams at all.
+    sys.stdin = before[0] or _empty_input()
     output = Answer(before[1])
     try:
         with _escaping(before[1]), _escaping(before[2]):
             sys.stdout, sys.stderr = output, Messages(before[2])
             yield output
     finally:
-        output.settle()
+        output.flush_or_discard()
         sys.stdin, sys.stdout, sys.stderr = before
 
 
-def _nothing() -> io.TextIOWrapper:
-    """A standard input that is empty."""
+def _empty_input() -> io.TextIOWrapper:
+    """An empty standard input."""
     content = io.BytesIO()
     content.name = "<stdin>"
     return io.TextIOWrapper(content)
 
 
-def _fill_gaps() -> None:
-    """Let the numbers of streams that are closed be no other file's, which would get what is meant for them."""
+def _open_missing_descriptors() -> None:
+    """Open the null device for closed streams; else the next file opened would get their descriptor."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -79,7 +75,7 @@ def _fill_gaps() -> None:
 
 @contextmanager
 def _escaping(stream: Any) -> Iterator[None]:
-    """Let letters that an encoding lacks be written as their numbers."""
+    """Write characters that an encoding lacks as escapes."""
     if not hasattr(stream, "reconfigure") or stream.closed:
         yield
         return
@@ -93,16 +89,16 @@ def _escaping(stream: Any) -> Iterator[None]:
 
 
 def discard(stream: Any) -> None:
-    """Let what is not written yet, and all that follows, go nowhere, or Python would complain of it at its end."""
+    """Redirect a stream to the null device, with its unwritten text; else Python reports an error when it exits."""
     with suppress(OSError, ValueError, AttributeError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
         stream.flush()
 
 
 class _Stream:
-    """A stream of text, which may be none."""
+    """A wrapper of a text stream, or of None."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -113,36 +109,36 @@ class _Stream:
         return getattr(self._stream, name)
 
     def isatty(self) -> bool:
-        """Whether somebody is looking."""
+        """Whether it is a terminal."""
         return self._stream is not None and not self._stream.closed and self._stream.isatty()
 
     @property
     def closed(self) -> bool:
-        """Whether there is nothing to write to."""
+        """Whether it is closed, or None."""
         return self._stream is None or self._stream.closed
 
 
 class Answer(_Stream):
-    """Standard output: what cannot be written is an error of this package."""
+    """Standard output; a failed write raises a `FileError`."""
 
-    closed = property(lambda self: False)  # it says what is wrong when it is written to
+    closed = property(lambda self: False)  # writing to a closed stream raises the error
 
     def write(self, text: Any) -> int:
         """Write text, or bytes where the stream takes them."""
         return int(self._try("write", text))
 
     def flush(self) -> None:
-        """Write what waits."""
+        """Write buffered text."""
         if self._stream is not None:
             self._try("flush")
 
     @property
     def buffer(self) -> Answer:
-        """The same for bytes, which a stream that takes text alone, as a notebook's, is given as text."""
+        """The same stream for bytes; they are decoded if it takes only text, as in a notebook."""
         return Answer(getattr(self._stream, "buffer", None) or (self._stream and _Decoded(self._stream)))
 
-    def settle(self) -> None:
-        """Leave nothing waiting that cannot be written."""
+    def flush_or_discard(self) -> None:
+        """Write buffered text, or discard it if that fails."""
         try:
             self.flush()
         except (OSError, ValueError):
@@ -161,31 +157,31 @@ class Answer(_Stream):
 
 
 class _Decoded:
-    """Bytes for a stream that takes text alone."""
+    """A binary stream over one that takes only text."""
 
     def __init__(self, stream: Any) -> None:
         self._stream, self._decoder = stream, codecs.getincrementaldecoder("utf-8")()
 
     def write(self, content: Any) -> int:
-        """Write bytes of UTF-8 as text; letters may be divided between calls."""
+        """Write bytes of UTF-8 as text; a character may be split between two calls."""
         self._stream.write(self._decoder.decode(bytes(content)))
         return len(content)
 
     def flush(self) -> None:
-        """Write what waits."""
+        """Write buffered text."""
         self._stream.flush()
 
 
 class Messages(_Stream):
-    """Standard error: what cannot be written is dropped, and the work goes on."""
+    """Standard error; text that cannot be written is dropped."""
 
     def write(self, text: str) -> int:
-        """Write text if that can be done."""
+        """Write text if possible."""
         self._try("write", text)
         return len(text)
 
     def flush(self) -> None:
-        """Write what waits, if that can be done."""
+        """Write buffered text if possible."""
         self._try("flush")
 
     def _try(self, name: str, *arguments: Any) -> None:

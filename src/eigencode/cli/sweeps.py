@@ -1,4 +1,4 @@
-"""Sweeps: settings side by side as typed, and what a search over them found, as lines, columns and JSON."""
+"""Sweeps: the settings to try, the search over them, and its results as text, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter, validators
 
-from eigencode.cli.flags import FLAGS, SEARCH, FlagError, check_flag, value_of, word_of
+from eigencode.cli.flags import FLAGS, SEARCH, FlagError, check_flag, format_value, parse_value
 from eigencode.errors import DataError, OptionError, did_you_mean
 
 if TYPE_CHECKING:
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from eigencode.search import AutoencoderSearch
 
 TABLES, PICTURES = (".csv", ".parquet"), (".png", ".svg", ".pdf")
-"""Endings of the files that a sweep leaves beside the model."""
+"""Endings of the files that a sweep can write in addition to the model."""
 
 UNITS = {"log_likelihood": "log-likelihood of a row, in nats", "reconstruction": "minus the squared error of a row"}
-"""What each kind of score is."""
+"""The meaning of each kind of score."""
 
 RULES = {
     "one_standard_error": "the fewest components within one standard error of the best",
     "best": "the best",
 }
-"""What each rule chooses."""
+"""The choice by each rule."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Plan:
         tuple[str, ...],
         Parameter(
             help="NAME=VALUE,VALUE,...: an option of the autoencoder and the values to try, as n_components=2,4,8. "
-            "Give it once for each option. The words of a sequence have a slash between them, as in "
-            "hidden=64,128/64; / alone is the empty one. 'none', 'true' and 'false' are written so.",
+            "Give it once for each option. The items of a sequence are separated by slashes, as in hidden=64,128/64; "
+            "/ is the empty sequence. None, True and False are written as none, true and false.",
             negative_iterable=(),
             show_default=False,
             group=SEARCH,
@@ -48,7 +48,7 @@ class Plan:
     ]
     folds: Annotated[
         int,
-        Parameter(help="Parts that the rows are shuffled into.", validator=validators.Number(gte=2), group=SEARCH),
+        Parameter(help="Number of folds of the shuffled rows.", validator=validators.Number(gte=2), group=SEARCH),
     ] = 5
     rule: Annotated[
         Literal["one_standard_error", "best"],
@@ -61,59 +61,60 @@ class Plan:
     scoring: Annotated[
         Literal["log_likelihood", "reconstruction"],
         Parameter(
-            help="What a held-out row is worth: its log-likelihood, or minus its squared error in the data's units.",
+            help="Score of a held-out row: its log-likelihood, or minus its squared error in the data's units.",
             group=SEARCH,
         ),
     ] = "log_likelihood"
 
 
 def grid_given(kind: str, over: Sequence[str], options: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """The values to try for each option, checked to be the kind's and in their domain.
+    """Parse the values to try for each option, and check that the kind has the option and its domain the values.
 
     Parameters
     ----------
     kind : str
         The autoencoder's kind.
     over : sequence of str
-        As typed: NAME=VALUE,VALUE,... each.
+        The arguments of --over, each NAME=VALUE,VALUE,...
     options : mapping
-        The options that were given a single value.
+        The options that were given a single value by other flags.
 
     Returns
     -------
     dict of lists
-        Values by the names of their options, each once.
+        Values by the names of their options, without repetitions.
 
     Raises
     ------
     FlagError
-        Where a word is none of these.
+        If an argument has another form, or an option or a value is wrong.
     """
     grid: dict[str, list[Any]] = {}
-    for typed in over:
-        typed_name, equals, words = typed.partition("=")
+    for argument in over:
+        typed_name, equals, values = argument.partition("=")
         name = typed_name.removeprefix("--").replace("-", "_")
         if not equals:
-            raise _refused("--over takes NAME=VALUE,VALUE,...", repr(typed), "Try --over n_components=2,4,8")
+            raise _over_error("--over takes NAME=VALUE,VALUE,...", repr(argument), "Try --over n_components=2,4,8")
         if name not in FLAGS:
             known = [name for name, flag in FLAGS.items() if kind in flag.options]
-            raise _refused(f"--over names no option of --kind {kind}", repr(typed_name), did_you_mean(name, known))
+            raise _over_error(f"--over names no option of --kind {kind}", repr(typed_name), did_you_mean(name, known))
         if name in grid:
-            raise _refused("--over takes all values of an option at once", f"{name!r} twice")
+            raise _over_error("--over takes all values of an option at once", f"{name!r} twice")
         if name in options:
-            raise _refused(f"{name!r} has one value or many", f"{FLAGS[name].word} and --over {typed}")
-        grid[name] = list(dict.fromkeys(value_of(word, FLAGS[name]) for word in words.split(",")))
+            got = f"{FLAGS[name].option_string} and --over {argument}"
+            raise _over_error(f"{name!r} cannot have both one value and several", got)
+        grid[name] = list(dict.fromkeys(parse_value(text, FLAGS[name]) for text in values.split(",")))
         for value in grid[name]:
             check_flag(kind, name, value, "sweep")
     return grid
 
 
-def _refused(what: str, got: str, hint: str | None = None) -> FlagError:
+def _over_error(what: str, got: str, hint: str | None = None) -> FlagError:
     return FlagError("--over", str(OptionError(what, got=got, hint=hint)), "sweep")
 
 
 def check_outputs(endings: Mapping[Path | None, Iterable[str]], inputs: Sequence[Path | int]) -> None:
-    """Find out before the work that a file could not be written; None is one that is not wanted."""
+    """Raise an error, before other work is done, if a file could not be written; None is a file not asked for."""
     from eigencode.data.outputs import check_distinct, check_output
 
     for path, known in endings.items():
@@ -123,11 +124,11 @@ def check_outputs(endings: Mapping[Path | None, Iterable[str]], inputs: Sequence
 
 
 def searched(estimator: BaseAutoencoder, grid: Mapping[str, list[Any]], plan: Plan, rows: Any) -> AutoencoderSearch:
-    """The search over a grid, without a fit of its choice."""
+    """A fitted search over a grid, which does not fit its choice to all rows."""
     from eigencode.search import AutoencoderSearch
 
     if len(rows) < plan.folds:
-        raise DataError(f"{plan.folds} folds take as many rows at least", got=str(len(rows)))
+        raise DataError(f"{plan.folds} folds need at least as many rows", got=str(len(rows)))
     search = AutoencoderSearch(
         estimator,
         grid,
@@ -141,8 +142,8 @@ def searched(estimator: BaseAutoencoder, grid: Mapping[str, list[Any]], plan: Pl
     return search.fit(rows)
 
 
-def choice(search: AutoencoderSearch) -> BaseAutoencoder:
-    """The estimator with the settings chosen, not yet fitted."""
+def best_estimator(search: AutoencoderSearch) -> BaseAutoencoder:
+    """An unfitted estimator with the chosen settings."""
     from sklearn.base import clone
 
     chosen: BaseAutoencoder = clone(search.estimator).set_params(**search.best_params_)
@@ -150,7 +151,7 @@ def choice(search: AutoencoderSearch) -> BaseAutoencoder:
 
 
 def write_results(search: AutoencoderSearch, table: Path | None, picture: Path | None) -> None:
-    """Write the table and the picture that are asked for."""
+    """Write the table and the picture of the scores, if they are asked for."""
     from eigencode.data.files import write_columns
     from eigencode.data.outputs import atomic_file
 
@@ -165,9 +166,9 @@ def write_results(search: AutoencoderSearch, table: Path | None, picture: Path |
 
 
 def columns(search: AutoencoderSearch) -> dict[str, np.ndarray]:
-    """The search's ``cv_results_`` as plain columns of numbers or words, and which row was chosen.
+    """The search's ``cv_results_`` as columns of numbers or text, and a column that marks the chosen row.
 
-    A parameter's column is of numbers where all its values are, and else of words as they are typed. Times are left
+    A parameter's column has numbers if all its values are numbers, else text in the form of --over. Times are left
     out, so that the same search writes the same table.
     """
     import numpy as np
@@ -183,27 +184,27 @@ def columns(search: AutoencoderSearch) -> dict[str, np.ndarray]:
 
 
 def _plain(values: Iterable[Any]) -> np.ndarray:
-    """Values of a parameter as an array that a file can hold."""
+    """Values of a parameter as an array of numbers or text."""
     import numpy as np
 
     found = list(values)
     if all(isinstance(value, bool) for value in found) or all(type(value) in (int, float) for value in found):
         return np.array(found)
-    return np.array([word_of(value) for value in found])
+    return np.array([format_value(value) for value in found])
 
 
 def facts(search: AutoencoderSearch) -> dict[str, Any]:
-    """A search, as JSON has it."""
+    """A search as a JSON object."""
     results = search.cv_results_
     scores = [f"split{fold}_test_score" for fold in range(search.n_splits_)]
     others = ("mean_test_score", "standard_error", "rank_test_score", "n_components", "n_weights")
     candidates = [
         {
             "params": params,
-            "test_scores": [float(results[name][place]) for name in scores],
-            **{name: results[name][place].item() for name in others},
+            "test_scores": [float(results[name][i]) for name in scores],
+            **{name: results[name][i].item() for name in others},
         }
-        for place, params in enumerate(results["params"])
+        for i, params in enumerate(results["params"])
     ]
     return {
         "rule": search.rule,
@@ -217,25 +218,25 @@ def facts(search: AutoencoderSearch) -> dict[str, Any]:
 
 
 def lines(search: AutoencoderSearch) -> list[str]:
-    """A search in words: a line for each candidate, how they were trained, and what was chosen by which rule."""
+    """A search as text: a line for each candidate, how they were trained, and the choice with its rule."""
     results = search.cv_results_
     settings = [name.removeprefix("param_") for name in results if name.startswith("param_")]
     best = int((results["rank_test_score"] == 1).argmax())
     table = [[*settings, "score", "std. error", "components", "weights", ""]]
-    for place, params in enumerate(results["params"]):
-        marks = [word for word, marked in (("best", best), ("chosen", search.best_index_)) if marked == place]
-        numbers = [results[name][place] for name in ("mean_test_score", "standard_error", "n_components", "n_weights")]
+    for i, params in enumerate(results["params"]):
+        marks = [mark for mark, index in (("best", best), ("chosen", search.best_index_)) if index == i]
+        numbers = [results[name][i] for name in ("mean_test_score", "standard_error", "n_components", "n_weights")]
         formats = (".5g", ".2g", ",.4g", ",.0f")
-        said = [format(number, style) for number, style in zip(numbers, formats, strict=True)]
-        table.append([*(word_of(params[name]) for name in settings), *said, ", ".join(marks)])
+        formatted = [format(number, style) for number, style in zip(numbers, formats, strict=True)]
+        table.append([*(format_value(params[name]) for name in settings), *formatted, ", ".join(marks)])
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     rows = ["  ".join(f"{cell:>{width}}" for cell, width in zip(row[:-1], widths, strict=False)) for row in table]
     return [
         *(f"{text}  {row[-1]}".rstrip() for text, row in zip(rows, table, strict=True)),
         "",
-        f"score    {UNITS[str(search.scoring)]}: mean over {search.n_splits_} folds held out, larger is better",
+        f"score    {UNITS[str(search.scoring)]}: mean over {search.n_splits_} validation folds, larger is better",
         f"trained  {'; '.join(search.trained_)}",
-        f"chosen   {', '.join(f'{name}={word_of(value)}' for name, value in search.best_params_.items())}: "
+        f"chosen   {', '.join(f'{name}={format_value(value)}' for name, value in search.best_params_.items())}: "
         f"{RULES[search.rule]}",
         *(f"note     {note}" for note in search.notes_[len(search.trained_) :]),
     ]

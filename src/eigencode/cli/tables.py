@@ -1,11 +1,12 @@
-"""Tables on the command line: which flags say what is read, and where answers go."""
+"""Tables on the command line: the flags for reading them, reading, checking outputs, and writing."""
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TypeVar, cast
 
@@ -29,21 +30,19 @@ if TYPE_CHECKING:
 Read = TypeVar("Read", "Table", "ImageRows")
 
 TABLES = (
-    "a .csv, .tsv, .parquet, .arrow or .npy file, packed as .gz or not; a folder or a pattern of such files, or "
-    "several, for rows one after the other; - is standard input"
+    "a .csv, .tsv, .parquet, .arrow or .npy file, compressed (.gz) or not; a folder, a pattern or several such files, "
+    "whose rows are concatenated; - is standard input"
 )
 Rows = Annotated[
     tuple[Path, ...], PATHS, Parameter(help=f"Tables of numbers: {TABLES}. Or images: {pictures.IMAGES}.", group=FILES)
 ]
 Codes = Annotated[
-    tuple[Path, ...], PATHS, Parameter(help="Tables of codes, as transform wrote them: files, or -.", group=FILES)
+    tuple[Path, ...], PATHS, Parameter(help="Tables of codes, as written by transform: files, or -.", group=FILES)
 ]
 TableOutput = Annotated[
     Path,
     PATHS,
-    Parameter(
-        alias="-o", help="Where to: a .csv, .parquet or .npy file, or - for CSV to standard output.", group=FILES
-    ),
+    Parameter(alias="-o", help="Output: a .csv, .parquet or .npy file, or - for CSV to standard output.", group=FILES),
 ]
 SEVERAL = Parameter(consume_multiple=True, negative_iterable=(), show_default=False, group=FILES)
 ONE = Parameter(show_default=False, group=FILES)
@@ -51,16 +50,16 @@ ONE = Parameter(show_default=False, group=FILES)
 
 @dataclass(frozen=True)
 class Choice:
-    """Which columns of a table to use, and how text is read as a table."""
+    """Which columns of a table to use, and how to read text as a table."""
 
     columns: Annotated[
         tuple[str, ...],
         SEVERAL,
-        Parameter(help="Columns to use, instead of all: a b c, or a,b,c."),
+        Parameter(help="Columns to use; all by default: a b c, or a,b,c."),
     ] = ()
     exclude: Annotated[tuple[str, ...], SEVERAL, Parameter(help="Columns to leave out: a b c, or a,b,c.")] = ()
     no_header: Annotated[
-        bool, ONE, Parameter(negative=(), help="The first line of a CSV is a row, and holds no names.")
+        bool, ONE, Parameter(negative=(), help="The first line of a CSV is a row and not the names.")
     ] = False
     names: Annotated[
         tuple[str, ...],
@@ -70,16 +69,16 @@ class Choice:
     separator: Annotated[
         str | None,
         ONE,
-        Parameter(help="Character between the cells of a CSV, or its name, as tab; else guessed."),
+        Parameter(help="Character between the cells of a CSV, or its name, such as tab; detected by default."),
     ] = None
-    decimal: Annotated[str | None, ONE, Parameter(help="Decimal mark of a CSV, . or , ; else guessed.")] = None
-    encoding: Annotated[str | None, ONE, Parameter(help="Encoding of a CSV, as latin-1; UTF-8 if not given.")] = None
+    decimal: Annotated[str | None, ONE, Parameter(help="Decimal mark of a CSV, . or , ; detected by default.")] = None
+    encoding: Annotated[str | None, ONE, Parameter(help="Encoding of a CSV, such as latin-1; UTF-8 by default.")] = None
 
     image_size: ImageSize = None
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The same, as `read_table` takes it."""
+        """The keyword arguments of `read_table`."""
         from eigencode.data.formats import TextOptions
 
         text = TextOptions(
@@ -87,8 +86,8 @@ class Choice:
         )
         return {"columns": self.columns, "exclude": self.exclude, "text": text}
 
-    def typed(self, names: Sequence[str] | None) -> list[str]:
-        """The flags with which the same rows are read for a model whose columns have these names, if any."""
+    def flags(self, names: Sequence[str] | None) -> list[str]:
+        """The flags that read the same rows for a model whose columns have these names, None for none."""
         flags = ["--no-header"] if self.no_header else []
         one = {
             "--separator": self.separator,
@@ -96,10 +95,10 @@ class Choice:
             "--encoding": self.encoding,
             "--image-size": self.image_size,
         }
-        flags += [word for flag, value in one.items() if value is not None for word in (flag, value)]
+        flags += [text for flag, value in one.items() if value is not None for text in (flag, value)]
         chosen = {} if names else {"--columns": self.columns, "--exclude": self.exclude}
         several = {"--names": self.names, **chosen}
-        return flags + [word for flag, values in several.items() if values for word in (flag, *values)]
+        return flags + [text for flag, values in several.items() if values for text in (flag, *values)]
 
 
 ALL = Choice()
@@ -107,7 +106,7 @@ Chosen = Annotated[Choice, Parameter(name="*")]
 
 
 def loaded(path: Path, output: Path | None = None) -> BaseAutoencoder:
-    """The model in a file, which must be one of images where the output is of pictures."""
+    """Load a model; it must be one of images if the output is pictures."""
     from eigencode.io.storage import load
 
     model = load(path, parts=OWN.known)
@@ -117,12 +116,12 @@ def loaded(path: Path, output: Path | None = None) -> BaseAutoencoder:
 
 
 def sources(paths: Sequence[Path]) -> list[Path | BinaryIO]:
-    """What to read tables from."""
+    """The paths, with standard input in place of -."""
     return [sys.stdin.buffer if path == STREAM else path for path in paths]
 
 
 def files_of(paths: Sequence[Path]) -> list[Path]:
-    """The files that are read, folders and patterns apart, as far as they can be known before."""
+    """The files that are read, with those of folders and patterns, and without standard input."""
     from eigencode.data.contents import list_files
     from eigencode.data.formats import FOLDER_ENDINGS
     from eigencode.data.image_paths import image_files
@@ -135,21 +134,21 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
 
 
 def read_rows(rows: Sequence[Path], chosen: Choice) -> Table | ImageRows:
-    """The columns chosen of some tables, or images."""
+    """Read the chosen columns of tables, or images."""
     from eigencode.data.files import read_table
 
     if pictures.are_images(rows):
         return _images(rows, chosen)
     _refuse_image_size(rows, chosen)
-    return _said(read_table(sources(rows), **chosen.arguments))
+    return _with_notes(read_table(sources(rows), **chosen.arguments))
 
 
 def read_codes(codes: Sequence[Path], chosen: Choice, model: BaseAutoencoder) -> np.ndarray:
-    """The codes of a model in some tables."""
+    """Read tables of codes of a model, shape (n, k)."""
     from eigencode.data.files import read_matching
 
     names = list(model.get_feature_names_out())
-    return _said(read_matching(sources(codes), names, model.n_components_, **chosen.arguments)).rows
+    return _with_notes(read_matching(sources(codes), names, model.n_components_, **chosen.arguments)).rows
 
 
 def model_and_rows(
@@ -159,7 +158,7 @@ def model_and_rows(
     output: Path | None = None,
     check: Callable[..., None] | None = None,
 ) -> tuple[BaseAutoencoder, Any]:
-    """A model and the columns of tables that it was fitted on, as it takes them, once the output is seen fit."""
+    """Check the output, load a model, and read the columns that it was fitted on, or images."""
     from eigencode.data.files import read_matching
 
     if output is not None:
@@ -169,17 +168,17 @@ def model_and_rows(
     if pictures.are_images(rows):
         return fitted, _images(rows, chosen, fitted).rows
     _refuse_image_size(rows, chosen)
-    table = _said(read_matching(sources(rows), names, fitted.n_features_in_, **chosen.arguments))
+    table = _with_notes(read_matching(sources(rows), names, fitted.n_features_in_, **chosen.arguments))
     return fitted, table.rows if names is None else table.frame
 
 
 def _images(rows: Sequence[Path], chosen: Choice, model: BaseAutoencoder | None = None) -> ImageRows:
-    """The images in some files, as a model was fitted on them if there is one."""
-    if chosen != Choice(image_size=chosen.image_size):
-        raise OptionError("Images have no columns to choose, and no text", got="flags that are for tables")
+    """Read images, of the shape that a model was fitted on if there is one."""
+    if table_flags := replace(chosen, image_size=None).flags(None):
+        raise OptionError("Flags for tables cannot be used for images", got=shlex.join(table_flags))
     if model is None:
-        return _said(pictures.read(rows, chosen.image_size))
-    images = _said(pictures.read(rows, chosen.image_size, pictures.shape_of(model)))
+        return _with_notes(pictures.read(rows, chosen.image_size))
+    images = _with_notes(pictures.read(rows, chosen.image_size, pictures.shape_of(model)))
     if images.rows.shape[1] != model.n_features_in_ or fitted_names(model):
         raise DataError(
             "The model was fitted on a table, not on images",
@@ -189,30 +188,30 @@ def _images(rows: Sequence[Path], chosen: Choice, model: BaseAutoencoder | None 
 
 
 def _refuse_image_size(rows: Sequence[Path], chosen: Choice) -> None:
-    """Refuse a flag for images, once it is known that there are files, and that they are not images."""
+    """Raise an error if --image-size is given for tables; missing files raise theirs first."""
     if chosen.image_size is not None:
         files_of(rows)
         raise OptionError("--image-size is for image files", got="a table")
 
 
-def _said(table: Read) -> Read:
-    """Say on standard error what was assumed in reading."""
+def _with_notes(table: Read) -> Read:
+    """The same table, after its notes are printed on standard error."""
     for note in table.notes:
         progress.say(note)
     return table
 
 
 def inputs_of(tables: Sequence[Path], model: Path | None = None) -> list[Path | int]:
-    """The files that are read, which no result must take the place of; standard input by its number."""
+    """The files that are read, which no result must overwrite; standard input by its descriptor."""
     other: list[Path | int] = [] if model is None else [model]
     if STREAM in tables:
-        with suppress(OSError, ValueError, AttributeError):  # it may be no file of the system
+        with suppress(OSError, ValueError, AttributeError):  # standard input may have no descriptor
             other.append(sys.stdin.fileno())
     return [*files_of(tables), *other]
 
 
 def check_table_output(output: Path, *tables: Path, model: Path | None = None) -> None:
-    """Find out before the work that a table could not be written, or would take the place of what is read."""
+    """Raise an error, before other work is done, if a table could not be written or would overwrite an input."""
     from eigencode.data.formats import FORMATS
     from eigencode.data.outputs import check_output
 
@@ -221,7 +220,7 @@ def check_table_output(output: Path, *tables: Path, model: Path | None = None) -
 
 
 def check_rows_output(output: Path, *tables: Path, model: Path | None = None) -> None:
-    """Find out before the work that rows in the data's space could not be written, as a table or as pictures."""
+    """Raise an error, before other work is done, if rows could not be written as a table or as pictures."""
     from eigencode.data.formats import FORMATS
     from eigencode.data.outputs import check_output
     from eigencode.data.pictures import PICTURES
@@ -233,16 +232,16 @@ def check_rows_output(output: Path, *tables: Path, model: Path | None = None) ->
 
 
 def write_rows(output: Path, model: BaseAutoencoder, answer: np.ndarray) -> None:
-    """Write rows in the data's space, under the names fitted, or as pictures."""
+    """Write rows in the data's space, with the names of the model's columns, or as pictures."""
     if pictures.is_picture(output):
         pictures.write(output, model, answer)
         return
-    names = fitted_names(model) or [f"x{place}" for place in range(model.n_features_in_)]
+    names = fitted_names(model) or [f"x{j}" for j in range(model.n_features_in_)]
     write(output, dict(zip(names, answer.T, strict=True)))
 
 
-def write(output: Path, columns: Mapping[str, np.ndarray], *, said: bool = True) -> None:
-    """Write columns to a file, or as CSV to standard output."""
+def write(output: Path, columns: Mapping[str, np.ndarray], *, reported: bool = True) -> None:
+    """Write columns to a file, and print where if ``reported``; or write them as CSV to standard output."""
     from eigencode.data.files import write_columns
     from eigencode.data.formats import Csv
     from eigencode.data.outputs import is_stream
@@ -251,6 +250,6 @@ def write(output: Path, columns: Mapping[str, np.ndarray], *, said: bool = True)
         Csv.write(sys.stdout.buffer, columns)
         return
     write_columns(output, columns)
-    if said and not is_stream(output):
+    if reported and not is_stream(output):
         n_rows = len(next(iter(columns.values())))
         print(f"{n_rows} rows of {len(columns)} columns are in {output}.")
