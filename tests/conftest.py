@@ -12,7 +12,8 @@ from sklearn.datasets import load_breast_cancer, load_digits
 from eigencode import Autoencoder
 from eigencode.batch import Batch
 from eigencode.data.rows import ResidentRows
-from eigencode.fitting.data import Data, split
+from eigencode.fitting import splits
+from eigencode.fitting.data import Data
 from eigencode.fitting.preparation import Preparation, prepare
 from eigencode.options import AutoencoderOptions
 from eigencode.parts import Units
@@ -24,7 +25,7 @@ def prepared(
     model: AutoencoderOptions, rows: torch.Tensor, seed: int = 0, weights: np.ndarray | None = None
 ) -> Preparation:
     """A run on scaled rows that is ready to begin."""
-    training, validation = split(len(rows), model.validation_fraction, seed)
+    training, validation = splits.at_random(len(rows), model.validation_fraction, seed)
     weight = None if weights is None else torch.from_numpy(weights).to(rows.dtype)
     units = Units(torch.zeros(rows.shape[1]), torch.ones(rows.shape[1]))
     return prepare(model, Data(ResidentRows(Batch(rows, weight=weight), training, validation), units), seed)

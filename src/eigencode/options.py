@@ -206,6 +206,10 @@ class TrainingOptions:
         OptionInfo("Share of the rows held out to choose the best epoch; 0 judges by the training rows.", low=0, high=1,
              open_high=True),
     ] = 0.1  # fmt: skip
+    validation: Annotated[
+        Literal["random", "last"],
+        OptionInfo("Which rows these are: drawn at random, or the last ones, for rows in order of time."),
+    ] = "random"
     patience: Annotated[
         int | Literal["auto"],
         OptionInfo(

@@ -13,15 +13,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self, get_type_hints
 from weakref import WeakSet
 
-import numpy as np
 import torch
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
-from torch import Tensor
 
 from eigencode import progress
-from eigencode.batch import Batch
-from eigencode.data.mapped_rows import MappedRows, is_mapped
-from eigencode.data.memory import require_memory
 from eigencode.data.pictures import pixel_range
 from eigencode.data.rows import ResidentRows, Rows
 from eigencode.data.scaling import Scaler
@@ -30,27 +25,24 @@ from eigencode.domains import Count, Index, Positive
 from eigencode.errors import DataError, InterruptedWarning, OptionError, ResultWarning, TrainingError
 from eigencode.estimators.generation import Generation
 from eigencode.estimators.geometry import Geometry
-from eigencode.estimators.inputs import read_weights
-from eigencode.fitting.data import Data, split, validation_size
+from eigencode.estimators.inputs import read_groups, read_weights
+from eigencode.fitting.data import Data, scaled
 from eigencode.fitting.diagnostics import notes, warnings_about
 from eigencode.fitting.model import Model, find_start, kept_variance
 from eigencode.fitting.preparation import Decisions, Preparation, prepare
 from eigencode.fitting.run import stream
 from eigencode.fitting.start import Start
+from eigencode.fitting.table import TrainingTable
 from eigencode.fitting.terms import check_values, likelihood_of
 from eigencode.io.serialization import is_optional
 from eigencode.model.composition import Composition
 from eigencode.options import AutoencoderOptions, changed, check_options
-from eigencode.parts.base import Units
 from eigencode.training import loop
 from eigencode.training.evaluation import EVALUATION_ROWS, evaluate
 from eigencode.training.execution import weights_dtype
 from eigencode.training.progress import training
 from eigencode.training.rng import resolve_seed
 from eigencode.training.run import TrainingRun
-
-HEAVIEST = 1e30
-"""Weight, beside the mean, up to which float32 can count a row."""
 
 INTERRUPTION = "Training was interrupted; the best weights so far are kept."
 """The warning of a fit that an interruption ended."""
@@ -89,7 +81,9 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
 
     # -- fitting
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+    def fit(
+        self, X: Any, y: Any = None, sample_weight: Any = None, *, validation_data: Any = None, groups: Any = None
+    ) -> Self:
         """Fit the autoencoder to rows.
 
         Parameters
@@ -102,6 +96,10 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         sample_weight : array-like of shape (n,), optional
             Weight of each row in scale, start, objective and choice of the best epoch. Only their ratios matter; a row
             of weight zero is left out.
+        validation_data : array-like of shape (m, d), optional
+            Rows that decide which weights are kept, and of which nothing is learned; in place of a share of X.
+        groups : array-like of shape (n,), optional
+            The group of each row, as a patient or a document: rows of one group are all held out, or none is.
 
         Returns
         -------
@@ -109,18 +107,21 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
             The fitted estimator, with the best weights found.
         """
         with progress.stage("preparing", self.verbose):
-            run = self._begin(X, sample_weight)
+            run = self._begin(X, sample_weight, validation_data, groups)
         self._train_to_the_end(run, title=type(self).__name__, verbose=self.verbose)
         if self.verbose:
             for note in self.notes_:
                 progress.say(f"note: {note}")
         return self
 
-    def iter_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Iterator[dict[str, float]]:
-        """Fit step by step: an iterator that trains one epoch for each row of history it yields.
+    def iter_fit(
+        self, X: Any, y: Any = None, sample_weight: Any = None, *, validation_data: Any = None, groups: Any = None
+    ) -> Iterator[dict[str, float]]:
+        """Fit step by step: an iterator that trains until the next evaluation for each row of history it yields.
 
-        Options and rows are checked at once, before the first epoch. Inside the loop the epoch's weights answer, which
-        are an average over recent steps; when the iterator ends, or is left by ``break`` and dropped, the best ones do.
+        Evaluations come after each epoch, or after each 1,024 steps where an epoch has more. Options and rows are
+        checked at once, before the first step. Inside the loop the model has an average over recent weights; when the
+        iterator ends, or is left by ``break`` and dropped, it has the best ones.
 
         Parameters
         ----------
@@ -128,16 +129,17 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
             As for ``fit``.
         y : None
             Ignored.
-        sample_weight : array-like of shape (n,), optional
+        sample_weight, validation_data, groups : array-like, optional
             As for ``fit``.
 
         Returns
         -------
         iterator of dict
-            ``epoch``, ``step``, ``learning_rate``, and the mean objective a row (in the model's units) on the
-            training rows during the epoch and on the held-out rows after it.
+            ``epoch``, ``step``, ``rows`` (seen so far), ``seconds`` (since training began), ``learning_rate``, and the
+            mean objective a row (in the model's units) on the training rows since the last evaluation and on the
+            held-out rows now.
         """
-        epochs = self._train(self._begin(X, sample_weight))
+        epochs = self._train(self._begin(X, sample_weight, validation_data, groups))
         _UNFINISHED.add(epochs)
         return epochs
 
@@ -170,11 +172,11 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
                 self._learn(rows)
         return self
 
-    def _begin(self, X: Any, sample_weight: Any = None) -> TrainingRun:
-        """Check everything and stand at the start: what a training loop takes, to be followed by `_end`."""
+    def _begin(self, X: Any, sample_weight: Any = None, validation_data: Any = None, groups: Any = None) -> TrainingRun:
+        """Check everything, and make the run of a fit, at its start; to be followed by `_end`."""
         with unchanged_on_failure(self):
-            array, weights = self._checked(X, sample_weight)
-            found = self._prepared(array, weights, self._training_options())
+            table = self._checked(X, sample_weight, validation_data, groups)
+            found = self._prepared(table, self._training_options())
             found.run.state.interrupted = self._was_interrupted
             loop.begin(found.run)
             self.history_ = found.run.state.history
@@ -218,10 +220,10 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
 
     def _first_block(self, X: Any, sample_weight: Any) -> Rows:
         """Decide everything by the first block, and give its scaled rows."""
-        array, weights = self._checked(X, sample_weight)
+        table = self._checked(X, sample_weight)
         given = self._training_options()
         options = changed(given, validation_fraction=0.0, max_seconds=None, optimizer=self._stream_optimizer)
-        found = self._prepared(array, weights, options)
+        found = self._prepared(table, options)
         self.history_, self.baseline_ = [], None
         return found.data.rows
 
@@ -230,9 +232,12 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         check_options(self)
         array = self._numbers(X)
         self._check_values(array)
-        array, weights, _ = _weighted(array, sample_weight, getattr(self, "mean_weight_", 1.0))
-        self.scaler_ = self.scaler_.varying_with(array)
-        return ResidentRows.of(self._scaled(array, self.execution_.dtype), _as_tensor(weights, self.execution_.dtype))
+        weights = None if sample_weight is None else read_weights(sample_weight, len(array))
+        table, _ = TrainingTable(array).weighted(weights, getattr(self, "mean_weight_", 1.0))
+        self.scaler_ = self.scaler_.varying_with(table.array)
+        dtype = self.execution_.dtype
+        weight = None if table.weights is None else torch.from_numpy(table.weights).to(dtype)
+        return ResidentRows.of(scaled(table.array, self.scaler_, dtype), weight)
 
     def _learn(self, rows: Rows) -> None:
         """One pass over a block, by a copy of the model that takes its place."""
@@ -265,25 +270,33 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
             if is_optional(kind):
                 self.__dict__.pop(name, None)
 
-    def _checked(self, X: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray | None]:
-        """The rows to fit, as numbers that the likelihood can be asked about, and what each weighs."""
+    def _checked(
+        self, X: Any, sample_weight: Any = None, validation_data: Any = None, groups: Any = None
+    ) -> TrainingTable:
+        """The rows to fit, as numbers that the likelihood can be asked about, and what is given beside them."""
         check_options(self)
         self.__dict__.pop("stream_state_", None)
         self._forget()
         array = self._numbers(X, reset=True)
-        check_values(likelihood_of(self), ArraySource(array), getattr(self, "feature_names_in_", None))
-        array, weights, self.mean_weight_ = _weighted(array, sample_weight)
-        if len(array) < 2:
-            raise DataError("Fitting takes at least two rows of positive weight", got=f"{len(array)}")
-        return array, weights
+        apart = None if validation_data is None else self._numbers(validation_data)
+        for rows in (array,) if apart is None else (array, apart):
+            check_values(likelihood_of(self), ArraySource(rows), getattr(self, "feature_names_in_", None))
+        weights = None if sample_weight is None else read_weights(sample_weight, len(array))
+        if groups is not None and apart is not None:
+            raise OptionError("Give either 'validation_data' or 'groups', not both", got="both")
+        groups = None if groups is None else read_groups(groups, len(array))
+        table, self.mean_weight_ = TrainingTable(array, validation=apart, groups=groups).weighted(weights)
+        if len(table.array) < 2:
+            raise DataError("Fitting takes at least two rows of positive weight", got=f"{len(table.array)}")
+        return table
 
-    def _prepared(self, array: np.ndarray, weights: np.ndarray | None, options: AutoencoderOptions) -> Preparation:
+    def _prepared(self, table: TrainingTable, options: AutoencoderOptions) -> Preparation:
         """The four stages of a fit, and every attribute known before the training."""
         self.seed_ = resolve_seed(self.random_state)
-        self._pretrain(array, weights)
-        self.scaler_ = self._measured(array, weights)
-        self.pixel_range_ = pixel_range(array) if self.image_shape_ else ()
-        data = self._data(array, weights, options.validation_fraction)
+        self._pretrain(table)
+        self.scaler_ = self._measured(table)
+        self.pixel_range_ = pixel_range(table.array) if self.image_shape_ else ()
+        data = Data.of(table, self.scaler_, options, weights_dtype(self.precision), self.seed_)
         found = prepare(self._network_options(options), data, self.seed_, self._start)
         self._check_model(found.model)
         self.composition_ = found.run.state.composition
@@ -296,27 +309,15 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
             warnings.warn(f"{type(self).__name__}: {caution}", ResultWarning, stacklevel=4)
         return found
 
-    def _data(self, array: np.ndarray, weights: np.ndarray | None, validation_fraction: float) -> Data:
-        """The scaled rows, split into those to learn from and those for validation."""
-        dtype = weights_dtype(self.precision)
-        if is_mapped(array):
-            n_validation = validation_size(len(array), validation_fraction)
-            rows = MappedRows(array, self.scaler_, dtype, n_validation, self.seed_, _as_tensor(weights, dtype))
-            return Data(rows, Units.of(self.scaler_))
-        x = self._scaled(array, dtype)
-        training, validation = split(len(x), validation_fraction, self.seed_)
-        batch = Batch(x, weight=_as_tensor(weights, x.dtype))
-        return Data(ResidentRows(batch, training, validation), Units.of(self.scaler_))
-
     # -- hooks of models that learn something before
 
-    def _pretrain(self, array: np.ndarray, weights: np.ndarray | None) -> None:
+    def _pretrain(self, table: TrainingTable) -> None:
         """Learn what comes before the model: nothing, but for stacks."""
 
-    def _measured(self, array: np.ndarray, weights: np.ndarray | None) -> Scaler:
+    def _measured(self, table: TrainingTable) -> Scaler:
         """The scale of the rows."""
-        logarithmic = (True,) * array.shape[1] if likelihood_of(self).scales_logarithms else ()
-        return Scaler.fit(ArraySource(array), self.scale, weights, logarithmic)
+        logarithmic = (True,) * table.array.shape[1] if likelihood_of(self).scales_logarithms else ()
+        return Scaler.fit(ArraySource(table.array), self.scale, table.weights, logarithmic)
 
     def _start(self, options: AutoencoderOptions, model: Model, data: Data, seed: int) -> Start:
         """The weights that training begins with."""
@@ -345,22 +346,6 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
     def _training_options(self) -> AutoencoderOptions:
         """The options as training is to read them; named autoencoders may settle some."""
         return self
-
-    def _scaled(self, array: np.ndarray, dtype: torch.dtype) -> Tensor:
-        """Scaled rows as one tensor in the weights' precision, filled a chunk at a time."""
-        require_memory(array.size * dtype.itemsize, "The scaled table", "Try fewer rows at a time with partial_fit")
-        rows = torch.empty(array.shape, dtype=dtype)
-        first = 0
-        for chunk in self.scaler_.chunks(array, np.float64 if dtype == torch.float64 else np.float32):
-            rows[first : first + len(chunk)] = torch.from_numpy(chunk)
-            first += len(chunk)
-        # The extremes are no numbers where a cell is none.
-        if len(rows) and not torch.stack(rows.aminmax()).isfinite().all():
-            raise DataError(
-                f"Some values are too large for {str(dtype).removeprefix('torch.')} beside the scale of their columns",
-                hint="Use scale='standard' or precision='float64', or divide those columns by a constant first",
-            )
-        return rows
 
     def _train(self, run: TrainingRun) -> Generator[dict[str, float]]:
         # An iterator that is never begun leaves nothing to put right: the start is the model.
@@ -456,11 +441,6 @@ def _is_counted(row: Mapping[str, float]) -> bool:
     return all(isinstance(value, int) and value >= 0 for value in counters)
 
 
-def _as_tensor(weights: np.ndarray | None, dtype: torch.dtype) -> Tensor | None:
-    """Weights of rows in the rows' type."""
-    return None if weights is None else torch.from_numpy(weights).to(dtype)
-
-
 @contextmanager
 def unchanged_on_failure(estimator: object) -> Iterator[None]:
     """Leave an estimator as it was where what is tried fails."""
@@ -471,30 +451,3 @@ def unchanged_on_failure(estimator: object) -> Iterator[None]:
         estimator.__dict__.clear()
         estimator.__dict__.update(before)
         raise
-
-
-def _weighted(
-    array: np.ndarray, sample_weight: Any, unit: float | None = None
-) -> tuple[np.ndarray, np.ndarray | None, float]:
-    """Rows that weigh anything, what each weighs in a unit, and the unit: by default their mean weight.
-
-    There are no weights at all where all are 1.
-    """
-    if sample_weight is None and unit in (None, 1.0):
-        return array, None, 1.0
-    weights = np.ones(len(array)) if sample_weight is None else read_weights(sample_weight, len(array))
-    largest = weights.max(initial=0.0)
-    if unit is None and largest == 0:
-        raise DataError("All sample weights are zero", hint="Give some rows a positive weight")
-    if unit is None:
-        # Divided first, the sum of the largest numbers is a number too.
-        unit = float(largest * (weights[weights > 0] / largest).mean())
-    with np.errstate(over="ignore"):
-        weights = weights / (unit or 1.0)
-    if largest > 0 and weights.max() > HEAVIEST:
-        raise DataError(
-            "The weights of a block must be comparable with those of the first",
-            got=f"{largest:g} beside a mean of {unit:g}",
-        )
-    array, weights = array[weights > 0], weights[weights > 0]
-    return array, None if (weights == 1).all() else weights, unit or 1.0

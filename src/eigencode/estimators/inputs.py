@@ -119,6 +119,16 @@ def read_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
     return weights.astype(np.float64)
 
 
+def read_groups(groups: Any, n_rows: int) -> np.ndarray:
+    """The group of each row, numbers or text, shape (n,)."""
+    found = _one_column(np.asarray(groups))
+    check_lengths(found, n_rows, "groups")
+    missing = [row for row, cell in enumerate(found.tolist()) if is_missing(cell)]
+    if missing:
+        raise DataError("groups has gaps", got=f"{len(missing)}, the first in row {missing[0]}", hint="Name each group")
+    return found if found.dtype.kind in "biufUS" else found.astype(str)
+
+
 def mean_of_rows(values: Any, sample_weight: Any = None) -> float:
     """The mean of one number a row, in float64, each by its weight if it has one."""
     values = np.asarray(values, dtype=np.float64)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from sklearn.base import clone
 from torch import nn
@@ -24,6 +23,7 @@ from eigencode.fitting.diagnostics import INTERRUPTED
 from eigencode.fitting.model import Model, kept_variance
 from eigencode.fitting.preparation import Preparation
 from eigencode.fitting.start import Start, calibrate
+from eigencode.fitting.table import TrainingTable
 from eigencode.model.composition import Composition
 from eigencode.options import AutoencoderOptions, StackedOptions, TrainingOptions, changed, documented, values_of
 from eigencode.parts.codes.point import Point
@@ -89,49 +89,50 @@ class StackedAutoencoder(StackedOptions, BaseAutoencoder):
         "layers_": list[BaseAutoencoder],
     }
 
-    def _begin(self, X: Any, sample_weight: Any = None) -> TrainingRun:
+    def _begin(self, X: Any, sample_weight: Any = None, validation_data: Any = None, groups: Any = None) -> TrainingRun:
         """Stand at the start, which the layers make; an interruption costs none that was learned."""
         self._learned: list[BaseAutoencoder] = []  # in place, so that a failure leaves it as it is
         try:
-            return super()._begin(X, sample_weight)
+            return super()._begin(X, sample_weight, validation_data, groups)
         except KeyboardInterrupt:
             if not self._learned:
                 raise
             warnings.warn(INTERRUPTION, InterruptedWarning, stacklevel=3)
-            return super()._begin(X, sample_weight)
+            return super()._begin(X, sample_weight, validation_data, groups)
         finally:
             del self._learned
 
-    def _pretrain(self, array: np.ndarray, weights: np.ndarray | None) -> None:
+    def _pretrain(self, table: TrainingTable) -> None:
         """Fit the layers, each to the codes of those below."""
         self._began = time.monotonic()
         kept: list[BaseAutoencoder] = vars(self).get("_learned", [])
         n_learned = len(kept)  # before an interruption
         self._interrupted_in = n_learned or None
         self.layers_: list[BaseAutoencoder] = []
-        codes = array
-        for index, layer in enumerate(self._layers(*array.shape)):
+        codes = table
+        for index, layer in enumerate(self._layers(*table.array.shape)):
             if index < n_learned:
                 layer = kept[index]
             else:
-                self._fit_layer(layer, codes, weights, index)
+                self._fit_layer(layer, codes, index)
                 kept.append(layer)
             self.layers_.append(layer)
-            codes = layer._codes(codes)
+            apart = None if codes.validation is None else layer._codes(codes.validation)
+            codes = replace(codes, array=layer._codes(codes.array), validation=apart)
 
-    def _measured(self, array: np.ndarray, weights: np.ndarray | None) -> Scaler:
+    def _measured(self, table: TrainingTable) -> Scaler:
         """The first layer's scale."""
         return self.layers_[0].scaler_
 
-    def _fit_layer(self, layer: BaseAutoencoder, codes: np.ndarray, weights: np.ndarray | None, place: int) -> None:
+    def _fit_layer(self, layer: BaseAutoencoder, codes: TrainingTable, index: int) -> None:
         """Fit a layer; after an interruption there is no training, but a whole model of what was learned."""
-        layer.set_params(random_state=generator(self.seed_, "layer", place).initial_seed())
+        layer.set_params(random_state=generator(self.seed_, "layer", index).initial_seed())
         if self._interrupted_in is not None:
             layer.max_epochs = 0
-        run = layer._begin(codes, weights)
-        layer._train_to_the_end(run, title=f"layer {place + 1}", verbose=self.verbose)
+        run = layer._begin(codes.array, codes.weights, codes.validation, codes.groups)
+        layer._train_to_the_end(run, title=f"layer {index + 1}", verbose=self.verbose)
         if run.state.interrupted:
-            self._interrupted_in = place
+            self._interrupted_in = index
 
     def _network_options(self, options: AutoencoderOptions) -> AutoencoderOptions:
         """The options of the deep network that the layers make."""
@@ -146,8 +147,8 @@ class StackedAutoencoder(StackedOptions, BaseAutoencoder):
         calibrate(composition, data.typical)
         return Start(composition.state_dict(), "pretrained")
 
-    def _prepared(self, array: np.ndarray, weights: np.ndarray | None, options: AutoencoderOptions) -> Preparation:
-        found = super()._prepared(array, weights, options)
+    def _prepared(self, table: TrainingTable, options: AutoencoderOptions) -> Preparation:
+        found = super()._prepared(table, options)
         self.hidden_ = tuple(layer.n_components_ for layer in self.layers_[:-1])
         if not self.pretrain:
             self.layers_ = []

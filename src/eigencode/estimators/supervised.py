@@ -36,6 +36,7 @@ from eigencode.fitting.data import Data
 from eigencode.fitting.diagnostics import INTERRUPTED
 from eigencode.fitting.model import Model
 from eigencode.fitting.start import Start, calibrate
+from eigencode.fitting.table import TrainingTable
 from eigencode.fitting.terms import check_values, likelihood_of
 from eigencode.model.composition import Composition
 from eigencode.options import (
@@ -92,10 +93,10 @@ class LabelledAutoencoder(BaseAutoencoder):
             features, lambda model, x, clipped: mean_in_own_units(model, model.reconstruct(clipped)), finish
         )
 
-    def _measured(self, array: np.ndarray, weights: np.ndarray | None) -> Scaler:
+    def _measured(self, table: TrainingTable) -> Scaler:
         """Scale x as the autoencoder does, and y by itself."""
         features = self._autoencoder.scaler_
-        labels = super()._measured(array[:, len(features.center) :], weights)
+        labels = super()._measured(replace(table, array=table.array[:, len(features.center) :]))
         center, divisor = (np.append(getattr(features, name), getattr(labels, name)) for name in ("center", "divisor"))
         columns = [scaler.logarithmic or (False,) * len(scaler.center) for scaler in (features, labels)]
         logarithmic = (*columns[0], *columns[1]) if any(map(any, columns)) else ()
@@ -163,7 +164,9 @@ class SupervisedAutoencoder(SupervisedOptions, BaseEstimator):
         "model_": LabelledAutoencoder,
     }
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None, groups: Any = None
+    ) -> Self:
         """Fit the autoencoder, unless it is fitted, and the head.
 
         Parameters
@@ -174,6 +177,10 @@ class SupervisedAutoencoder(SupervisedOptions, BaseEstimator):
             Their labels; for a regressor also of shape (n, c).
         sample_weight : array-like of shape (n,), optional
             Weight of each row.
+        validation_data : (array-like of shape (m, d), array-like of shape (m,)), optional
+            Rows and labels that decide which weights are kept, and of which nothing is learned.
+        groups : array-like of shape (n,), optional
+            The group of each row: rows of one group are all held out, or none is.
 
         Returns
         -------
@@ -181,12 +188,14 @@ class SupervisedAutoencoder(SupervisedOptions, BaseEstimator):
             The fitted estimator, with the best weights found.
         """
         with unchanged_on_failure(self):
-            rows = self._begin(X, y, sample_weight)
-            self.model_.fit(rows, sample_weight=sample_weight)
+            rows, apart = self._begin(X, y, sample_weight, validation_data, groups)
+            self.model_.fit(rows, sample_weight=sample_weight, validation_data=apart, groups=groups)
         return self
 
-    def iter_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Iterator[dict[str, float]]:
-        """Fit step by step: an iterator that trains head and encoder for one epoch for each row that it yields.
+    def iter_fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None, groups: Any = None
+    ) -> Iterator[dict[str, float]]:
+        """Fit step by step: an iterator that trains head and encoder until the next evaluation for each row it yields.
 
         The autoencoder, unless it is fitted, is fitted before the first.
 
@@ -196,7 +205,7 @@ class SupervisedAutoencoder(SupervisedOptions, BaseEstimator):
             As for ``fit``.
         y : array-like
             As for ``fit``.
-        sample_weight : array-like of shape (n,), optional
+        sample_weight, validation_data, groups : array-like, optional
             As for ``fit``.
 
         Returns
@@ -205,8 +214,8 @@ class SupervisedAutoencoder(SupervisedOptions, BaseEstimator):
             As an autoencoder's, with the objective of the labels.
         """
         with unchanged_on_failure(self):
-            rows = self._begin(X, y, sample_weight)
-            return self.model_.iter_fit(rows, sample_weight=sample_weight)
+            rows, apart = self._begin(X, y, sample_weight, validation_data, groups)
+            return self.model_.iter_fit(rows, sample_weight=sample_weight, validation_data=apart, groups=groups)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted model to one ``.safetensors`` file, whole or not at all; `eigencode.load` reads it.
@@ -270,16 +279,28 @@ class SupervisedAutoencoder(SupervisedOptions, BaseEstimator):
 
     # -- what is learned
 
-    def _begin(self, X: Any, y: Any, sample_weight: Any) -> np.ndarray:
-        """Fit what comes before the head; returns rows (x, y), in float64 as labels may be large."""
+    def _begin(
+        self, X: Any, y: Any, sample_weight: Any, validation_data: Any, groups: Any
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Fit what comes before the head; returns rows (x, y), and those given apart for validation."""
         check_options(self)
         rows = read_rows(self, X, reset=True)
         targets = self._targets(y, len(rows.array))
+        apart = labelled = None
+        if validation_data is not None:
+            apart, labels = _pair(validation_data)
+            apart = read_rows(self, apart)
+            labelled = _labelled(apart.array, self._known_targets(labels, len(apart.array)))
         seed = resolve_seed(self.random_state)
-        self.autoencoder_, interrupted = self._fitted_autoencoder(rows, sample_weight, seed)
+        beside = {"validation_data": apart, "groups": groups}
+        self.autoencoder_, interrupted = self._fitted_autoencoder(rows, sample_weight, seed, beside)
         model = self._model(self.autoencoder_.composition_, targets, seed)
         self.model_ = model.begin_from(self.autoencoder_, interrupted=interrupted)
-        return np.hstack([rows.array, targets.astype(np.float64)])
+        return _labelled(rows.array, targets), labelled
+
+    def _known_targets(self, y: Any, n_rows: int) -> np.ndarray:
+        """Labels like those fitted, as columns of numbers."""
+        raise NotImplementedError
 
     @property
     def _given(self) -> BaseAutoencoder:
@@ -291,7 +312,9 @@ class SupervisedAutoencoder(SupervisedOptions, BaseEstimator):
             raise OptionError("The 'autoencoder' parameter must be an autoencoder of this package", got=f"{given!r}")
         return given
 
-    def _fitted_autoencoder(self, rows: NamedArray, sample_weight: Any, seed: int) -> tuple[BaseAutoencoder, bool]:
+    def _fitted_autoencoder(
+        self, rows: NamedArray, sample_weight: Any, seed: int, beside: dict[str, Any]
+    ) -> tuple[BaseAutoencoder, bool]:
         """A copy of the autoencoder given, fitted if it was not, and whether an interruption ended that."""
         given = self._given
         if given.__sklearn_is_fitted__():
@@ -303,7 +326,7 @@ class SupervisedAutoencoder(SupervisedOptions, BaseEstimator):
             fresh.random_state = generator(seed, "autoencoder").initial_seed()
         if self.max_seconds is not None and fresh.max_seconds is None:
             fresh.max_seconds = self.max_seconds / 2
-        run = fresh._begin(rows, sample_weight)
+        run = fresh._begin(rows, sample_weight, **beside)
         fresh._train_to_the_end(run, title=type(fresh).__name__, verbose=fresh.verbose)
         return fresh, run.state.interrupted
 
@@ -356,6 +379,22 @@ class SupervisedAutoencoder(SupervisedOptions, BaseEstimator):
     def _answer_type(self, dtype: np.dtype) -> np.dtype:
         """The type of answers about rows of a type."""
         return float_type(dtype)
+
+
+def _labelled(features: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Rows (x, y), in float64 as labels may be large."""
+    return np.hstack([features, targets.astype(np.float64)])
+
+
+def _pair(validation_data: Any) -> tuple[Any, Any]:
+    """Rows and labels for validation."""
+    if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
+        raise OptionError(
+            "The 'validation_data' of a supervised model must be a pair of rows and labels",
+            got=type(validation_data).__name__,
+            hint="Give validation_data=(X_val, y_val)",
+        )
+    return validation_data[0], validation_data[1]
 
 
 @documented
@@ -451,6 +490,13 @@ class AutoencoderClassifier(ClassifierMixin, SupervisedAutoencoder):
         found = self.predict(X)
         classes = read_classes(y, len(found), type(self).__name__)
         return mean_of_rows(classes == found, sample_weight)
+
+    def _known_targets(self, y: Any, n_rows: int) -> np.ndarray:
+        y = read_classes(y, n_rows, type(self).__name__)
+        unknown = sorted(set(y.tolist()) - set(self.classes_.tolist()))
+        if unknown:
+            raise DataError("validation_data has labels that y has not", got=f"{unknown[0]!r}")
+        return np.eye(len(self.classes_))[np.searchsorted(self.classes_, y)]
 
     def _targets(self, y: Any, n_rows: int) -> np.ndarray:
         y = read_classes(y, n_rows, type(self).__name__)
@@ -555,6 +601,14 @@ class AutoencoderRegressor(RegressorOptions, RegressorMixin, SupervisedAutoencod
 
     def _answer_type(self, dtype: np.dtype) -> np.dtype:
         return float_type(dtype) if getattr(self, "labels_fit_float32_", None) else np.dtype(np.float64)
+
+    def _known_targets(self, y: Any, n_rows: int) -> np.ndarray:
+        columns = read_targets(y, n_rows, type(self).__name__)
+        if columns.shape[1] != self.n_outputs_:
+            raise DataError(
+                f"The labels of validation_data must have {self.n_outputs_} columns", got=f"{columns.shape[1]}"
+            )
+        return columns
 
     def _targets(self, y: Any, n_rows: int) -> np.ndarray:
         columns = read_targets(y, n_rows, type(self).__name__)

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from eigencode.batch import Batch
-from eigencode.data.rows import Rows
+from eigencode.data.mapped_rows import MappedRows, is_mapped
+from eigencode.data.memory import require_memory
+from eigencode.data.rows import ResidentRows, Rows
+from eigencode.data.scaling import Scaler
+from eigencode.errors import DataError
+from eigencode.fitting import splits
+from eigencode.fitting.table import TrainingTable
 from eigencode.parts.base import Sizes, Units
-from eigencode.training.rng import generator
+
+if TYPE_CHECKING:
+    from eigencode.options import AutoencoderOptions
 
 CALIBRATION_ROWS = 8192
 """Rows that determine a likelihood's own parameters at the start."""
-
-MOST_VALIDATION_ROWS = 50_000
-"""Rows for validation at most: with these the error of a mean is half a per cent of the rows' spread."""
 
 TYPICAL_CELLS, TYPICAL_ROWS = 2**21, 256
 """Cells of the rows that represent weighted ones, a few megabytes, but at least so many rows."""
@@ -37,6 +44,31 @@ class Data:
 
     rows: Rows
     units: Units
+
+    @classmethod
+    def of(
+        cls, table: TrainingTable, scaler: Scaler, options: AutoencoderOptions, dtype: torch.dtype, seed: int
+    ) -> Data:
+        """The rows of a table, scaled, and split as the options and the table say."""
+        units = Units.of(scaler)
+        fraction, is_last = options.validation_fraction, options.validation == "last"
+        weight = None if table.weights is None else torch.from_numpy(table.weights).to(dtype)
+        if is_mapped(table.array) and table.validation is None and table.groups is None and not is_last:
+            n_validation = splits.validation_size(len(table.array), fraction)
+            return cls(MappedRows(table.array, scaler, dtype, n_validation, seed, weight), units)
+        x, n_rows = scaled(table.array, scaler, dtype), len(table.array)
+        if table.validation is not None:
+            x = torch.cat([x, scaled(table.validation, scaler, dtype)])
+            weight = None if weight is None else torch.cat([weight, weight.new_ones(len(x) - n_rows)])
+            training, validation = torch.arange(len(x)).tensor_split([n_rows])
+        elif table.groups is not None:
+            training, validation = splits.by_groups(table.groups, fraction, seed)
+        elif is_last:
+            training, validation = splits.last(n_rows, fraction)
+        else:
+            training, validation = splits.at_random(n_rows, fraction, seed)
+        is_apart = table.validation is not None or table.groups is not None or is_last
+        return cls(ResidentRows(Batch(x, weight=weight), training, validation, is_apart and len(validation) > 0), units)
 
     def __repr__(self) -> str:
         rows = self.rows
@@ -82,13 +114,18 @@ def _systematic_sample(weights: Tensor, n_columns: int) -> Tensor:
     return torch.searchsorted(cumulative, positions).clamp_(max=len(weights) - 1)
 
 
-def validation_size(n_rows: int, fraction: float) -> int:
-    """How many rows are for validation: a share, but enough stay to learn from, and no more than show all there is."""
-    return min(round(n_rows * fraction), n_rows - 1, MOST_VALIDATION_ROWS)
-
-
-def split(n_rows: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Numbers of the rows to learn from and of those for validation, at random; at least one stays to learn from."""
-    order = torch.randperm(n_rows, generator=generator(seed, "split"))
-    n_validation = validation_size(n_rows, fraction)
-    return order[n_validation:].sort().values, order[:n_validation].sort().values
+def scaled(array: np.ndarray, scaler: Scaler, dtype: torch.dtype) -> Tensor:
+    """Scaled rows as one tensor in the weights' precision, filled a chunk at a time."""
+    require_memory(array.size * dtype.itemsize, "The scaled table", "Try fewer rows at a time with partial_fit")
+    rows = torch.empty(array.shape, dtype=dtype)
+    first = 0
+    for chunk in scaler.chunks(array, np.float64 if dtype == torch.float64 else np.float32):
+        rows[first : first + len(chunk)] = torch.from_numpy(chunk)
+        first += len(chunk)
+    # The extremes are no numbers where a cell is none.
+    if len(rows) and not torch.stack(rows.aminmax()).isfinite().all():
+        raise DataError(
+            f"Some values are too large for {str(dtype).removeprefix('torch.')} beside the scale of their columns",
+            hint="Use scale='standard' or precision='float64', or divide those columns by a constant first",
+        )
+    return rows

@@ -106,10 +106,11 @@ class Likelihood(Term):
         return x if observed is None else x.where(observed, FILLS[self.support])
 
     def _rounded(self, x: Tensor) -> Tensor:
-        """Cells in the data's units without the rounding that scaling left, in the same memory."""
+        """Cells in the data's units without the rounding that scaling left."""
+        # Not clamp_, which vmap can only do model by model, with a warning to the user.
         if self.support == "counts":
-            return x.round_().clamp_(min=0)
-        return x.clamp_(0, 1) if self.support == "unit interval" else x
+            return x.round_().clamp(min=0)
+        return x.clamp(0, 1) if self.support == "unit interval" else x
 
     def scaled_mean(self, p: Distribution) -> Tensor:
         """The mean of a distribution in the model's units, shape (..., d)."""

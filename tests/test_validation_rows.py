@@ -1,0 +1,130 @@
+"""Which rows are for validation: a share drawn at random, the last ones, whole groups, or rows given apart."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import untimed
+
+from eigencode import (
+    Autoencoder,
+    AutoencoderClassifier,
+    AutoencoderRegressor,
+    LinearAutoencoder,
+    StackedAutoencoder,
+    VariationalAutoencoder,
+)
+from eigencode.errors import DataError, OptionError
+from eigencode.fitting import splits
+
+OPTIONS = {"hidden": (6,), "max_epochs": 3, "optimizer": "adam", "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def X():
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(120, 2)) @ rng.normal(size=(2, 5)) + 0.1 * rng.normal(size=(120, 5))
+
+
+def fitted_split(model, *args, **given):
+    """A model's fit, with the rows of its run: scaled, to learn from and for validation."""
+    rows = model._begin(*args, **given).rows
+    return rows.every.x[rows.training], rows.every.x[rows.validation_numbers]
+
+
+def test_the_last_rows_are_for_validation(X):
+    model = Autoencoder(2, **OPTIONS, validation="last", validation_fraction=0.25)
+    training, validation = fitted_split(model, X)
+    scaled = torch.from_numpy(model.scaler_.transform(X)).float()
+    torch.testing.assert_close(training, scaled[:90])
+    torch.testing.assert_close(validation, scaled[90:])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_groups_stay_together(X, seed):
+    groups = np.repeat(np.arange(12), 10)[np.random.default_rng(seed).permutation(120)]
+    training, validation = splits.by_groups(groups, 0.25, seed)
+    held_out = set(groups[validation.numpy()])
+    assert not held_out & set(groups[training.numpy()])
+    assert len(held_out) == 3
+    assert sorted([*training.tolist(), *validation.tolist()]) == list(range(120))
+
+
+def test_groups_of_any_size_leave_some_to_learn_from():
+    training, validation = splits.by_groups(np.array(["a"] * 99 + ["b"]), 0.1, seed=0)
+    assert {len(training), len(validation)} == {1, 99}
+    with pytest.raises(DataError, match="Groups must be two at least"):
+        splits.by_groups(np.array(["a"] * 9), 0.1, seed=0)
+    training, validation = splits.by_groups(np.array(["a"] * 9), 0.0, seed=0)
+    assert (len(training), len(validation)) == (9, 0)
+
+
+def test_groups_reach_the_fit_by_name_and_follow_rows_without_weight(X):
+    groups = np.array([f"g{i % 4}" for i in range(120)])
+    weights = np.ones(120)
+    weights[groups == "g1"] = 0
+    model = Autoencoder(2, **OPTIONS, validation_fraction=0.3)
+    run = model._begin(X, weights, groups=groups)
+    left = groups[weights > 0]
+    assert len(set(left[run.rows.validation_numbers.numpy()])) == 1
+    assert len(set(left[run.rows.training.numpy()])) == 2
+
+
+@pytest.mark.parametrize("cls", [Autoencoder, VariationalAutoencoder, LinearAutoencoder, StackedAutoencoder])
+def test_nothing_is_learned_from_validation_data(X, cls):
+    """Other rows for validation change what is kept at most: scale, start and the objective met in training are the
+    same."""
+    given = {"max_epochs": 3, "random_state": 0, "optimizer": "adam"}
+    options = {"solver": "gradient"} if cls is LinearAutoencoder else {}
+    first, other = (cls(2, **given, **options).fit(X[:80], validation_data=apart) for apart in (X[80:100], 5 * X[100:]))
+    np.testing.assert_array_equal(first.scaler_.center, other.scaler_.center)
+    np.testing.assert_array_equal(first.scaler_.divisor, other.scaler_.divisor)
+    met = [[row.get("training_objective") for row in model.history_] for model in (first, other)]
+    assert met[0][:2] == met[1][:2]
+    assert first.history_[0]["validation_objective"] != other.history_[0]["validation_objective"]
+    if cls is not StackedAutoencoder:
+        rows = cls(2, **given, **options)._begin(X[:80], validation_data=X[80:100]).rows
+        assert (rows.n_training, rows.n_validation) == (80, 20)
+
+
+def test_the_weights_kept_are_the_best_on_validation_data(X):
+    model = Autoencoder(2, **{**OPTIONS, "max_epochs": 8, "learning_rate": 0.05}).fit(X[:60], validation_data=X[60:])
+    best = min(model.history_, key=lambda row: row["validation_objective"])
+    assert model.best_objective_ == best["validation_objective"]
+    x = torch.from_numpy(model.scaler_.transform(X[60:])).float()
+    with torch.no_grad():
+        found = model.objective_(model.composition_.eval(), model.composition_(x)).mean().item()
+    assert found == pytest.approx(model.best_objective_, rel=1e-5)
+
+
+def test_iter_fit_takes_the_same(X):
+    given = {"validation_data": X[100:]}
+    rows = list(Autoencoder(2, **OPTIONS).iter_fit(X[:100], **given))
+    assert untimed(rows) == untimed(Autoencoder(2, **OPTIONS).fit(X[:100], **given).history_[1:])
+
+
+def test_columns_of_validation_data_are_checked(X):
+    with pytest.raises(ValueError, match="4 features"):
+        Autoencoder(2, **OPTIONS).fit(X, validation_data=X[:, :4])
+    with pytest.raises(DataError, match="NaN"):
+        Autoencoder(2, **OPTIONS).fit(X, validation_data=np.full((3, 5), np.nan))
+    with pytest.raises(OptionError, match="not both"):
+        Autoencoder(2, **OPTIONS).fit(X, validation_data=X, groups=np.arange(120))
+    with pytest.raises(DataError, match="groups"):
+        Autoencoder(2, **OPTIONS).fit(X, groups=np.arange(119))
+    with pytest.raises(DataError, match="groups has gaps"):
+        Autoencoder(2, **OPTIONS).fit(X, groups=[None, *range(119)])
+
+
+def test_supervised_models_take_rows_with_labels(X):
+    labels = np.array(["a", "b"])[(X[:, 0] > 0).astype(int)]
+    model = AutoencoderClassifier(Autoencoder(2, **OPTIONS), max_epochs=3, random_state=0)
+    model.fit(X[:80], labels[:80], validation_data=(X[80:], labels[80:]))
+    p = model.predict_proba(X[80:])[np.arange(40), (labels[80:] == "b").astype(int)]
+    assert model.best_objective_ == pytest.approx(-np.log(p).mean(), rel=1e-4)
+    with pytest.raises(DataError, match="labels that y has not"):
+        model.fit(X[:80], labels[:80], validation_data=(X[80:], np.full(40, "c")))
+    with pytest.raises(OptionError, match="pair of rows and labels"):
+        model.fit(X[:80], labels[:80], validation_data=X[80:])
+    regressor = AutoencoderRegressor(LinearAutoencoder(2), max_epochs=2, random_state=0)
+    regressor.fit(X[:80], X[:80, 0], groups=np.arange(80) // 8)
+    assert len(regressor.history_) >= 2
