@@ -76,17 +76,6 @@ def jacobian(f: Composition | RowFunction, x: Tensor) -> Tensor:
     return torch.cat(list(_jacobians(f, x)))
 
 
-def reconstruction_jacobian(composition: Composition, x: Tensor) -> Tensor:
-    r"""The Jacobian of the reconstruction r(x), by the chain rule through the code, shape (n, d, d).
-
-    .. math:: J_r(x) = J_g(h) \, J_f(x)
-
-    A code of k numbers takes 2k passes here, where `jacobian` of the whole map takes d.
-    """
-    codes = composition.encode(_usable(x)).mean
-    return jacobian(lambda h: composition.decode(h).mean, codes) @ jacobian(composition, x)
-
-
 def squared_frobenius(
     f: Composition | RowFunction, x: Tensor, *, output: Tensor | None = None, observed: Tensor | None = None
 ) -> Tensor:
@@ -230,17 +219,6 @@ def hutchinson(f: Composition | RowFunction, x: Tensor, noise: Tensor, *, observ
     output, pull_back = _with_pull_back(_row_function(f, observed), _usable(x))
     _require_shape(noise, output)
     return pull_back(_usable(noise).to(output.dtype))[0].square().sum(1)
-
-
-def hutchinson_forward(f: Composition | RowFunction, x: Tensor, noise: Tensor) -> Tensor:
-    r"""The estimate of `hutchinson` from one forward pass, with noise of shape (n, d).
-
-    .. math:: E \lVert J v \rVert^2 = \lVert J \rVert_F^2
-
-    The forward pass keeps no activations of its own; the variance has :math:`J^\top J` for :math:`JJ^\top`.
-    """
-    _require_shape(noise, x)
-    return _push_forward(_row_function(f), _usable(x), _usable(noise).to(x.dtype)).square().sum(1)
 
 
 def singular_values(f: Composition | RowFunction, x: Tensor) -> Tensor:
