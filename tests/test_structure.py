@@ -20,7 +20,7 @@ from eigencode.options import AutoencoderOptions, options_of
 SOURCE = Path(eigencode.__file__).parent
 ROOT = SOURCE.parent.parent
 
-PAGES = ["eigencode", "eigencode.estimators", "eigencode.parts"]
+PAGES = ["eigencode", "eigencode.estimators", "eigencode.parts", "eigencode.testing"]
 
 # A module may import from its own layer and from those before it.
 LAYERS = [

@@ -1,0 +1,116 @@
+"""Conformance tests of codes."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from eigencode.parts.base import Sizes, is_declared
+from eigencode.parts.codes.base import Code
+from eigencode.testing.promises import (
+    N_DRAWS,
+    STANDARD_ERRORS,
+    check_batch_axes,
+    check_derivative,
+    check_numbers,
+    fresh,
+    no_global_draws,
+    require,
+    require_equal,
+    require_shape,
+    short,
+    source,
+)
+
+
+def check_code(code: Code, *, n_components: int = 4, n_rows: int = 5, unbiased: bool = True) -> None:
+    """Test a code: its width, its draws given their noise, their mean and their gradient.
+
+    Parameters
+    ----------
+    code : Code
+        An instance; it is copied and left as it is.
+    n_components, n_rows : int
+        Sizes to try it with.
+    unbiased : bool
+        Whether the mean is the draws'; False for a code that only training truncates or drops.
+
+    Raises
+    ------
+    AssertionError
+        If a promise is not kept.
+
+    Examples
+    --------
+    >>> from eigencode.parts import Point
+    >>> from eigencode.testing import check_code
+    >>> check_code(Point())
+    """
+    part = fresh(code)
+    with no_global_draws(part):
+        part.setup(Sizes(n_components + 1, n_components))
+        width = part.width(n_components)
+        require(isinstance(width, int) and width > 0, part, "width must be a positive int", width)
+        output = torch.randn(n_rows, width, dtype=torch.float64, generator=source(0))
+        first, again, other = (part.draw_noise(n_rows, n_components, source(seed)) for seed in (1, 1, 2))
+        _check_noise_of_code(part, first, again, n_rows)
+        q = part(output)
+        draws = q.draw(first)
+        require_shape(part, "the mean", q.mean, (n_rows, n_components))
+        require_shape(part, "a draw", draws, (n_rows, n_components))
+        require(bool(draws.isfinite().all()), part, "a draw must be finite", draws)
+        require_equal(part, "two draws with the same noise must be equal", draws, part(output).draw(again))
+        require_equal(part, "without noise the draw must be the mean", q.mean, q.draw(None))
+        if part.is_stochastic:
+            require(not torch.equal(draws, q.draw(other)), part, "fresh noise must give another draw", "the same")
+        for some in (torch.arange(n_rows).flip(0), torch.arange(1)):
+            own = None if first is None else first[some] if len(first) == n_rows else first
+            require_equal(part, "row i must depend on row i alone", draws[some], part(output[some]).draw(own))
+        check_batch_axes(part, "the mean", lambda o: part(o).mean, output)
+        _check_components(part, output, n_components)
+        check_numbers(part, lambda: part(output).mean)
+        check_derivative(part, "a draw", lambda o: part(o).draw(first), output)
+        if part.is_stochastic and unbiased:
+            _check_code_mean(part, output[:1], n_components)
+
+
+def _check_noise_of_code(part: Code, noise: Tensor | None, again: Tensor | None, n_rows: int) -> None:
+    if noise is None:
+        require(not part.is_stochastic, part, "a stochastic code must draw noise", None)
+        return
+    require(part.is_stochastic, part, "a code with noise must say is_stochastic = True", part.is_stochastic)
+    require(isinstance(noise, Tensor), part, "noise must be a tensor", noise)
+    assert again is not None
+    require_equal(part, "noise must be the same from the same generator", noise, again)
+
+
+def _check_components(part: Code, output: Tensor, n_components: int) -> None:
+    """What is declared of the mean code as a function of the encoder's output."""
+    mean, others = part(output).mean, torch.ones(n_components, dtype=torch.bool)
+    is_elementwise = n_components > 1
+    for place in range(output.shape[1]):
+        moved = output.clone()
+        moved[:, place] += 10.0
+        kept = others.clone()
+        kept[place : place + 1] = False
+        is_elementwise &= torch.equal(part(moved).mean[:, kept], mean[:, kept])
+    is_identity = torch.equal(mean, output[:, :n_components])
+    for name, holds, said in [
+        ("is_elementwise", is_elementwise, "component j of the mean follows from output j alone"),
+        ("is_identity", is_identity, "the mean is the first outputs as they are"),
+    ]:
+        claimed = getattr(part, name)
+        require(not claimed or holds or n_components == 1, part, f"{name} = True says that {said}", "another mean")
+        message = f"declare {name} = True (or False), since {said}"
+        require(claimed or not holds or is_declared(part, name), part, message, "nothing said")
+
+
+def _check_code_mean(part: Code, output: Tensor, n_components: int) -> None:
+    many = output.expand(N_DRAWS, -1)
+    draws = part(many).draw(part.draw_noise(N_DRAWS, n_components, source(4)))
+    gap = (draws.mean(0) - part(output).mean[0]).abs()
+    allowed = STANDARD_ERRORS * draws.std(0) / math.sqrt(N_DRAWS) + 1e-6
+    message = f"the mean must be the draws' within {STANDARD_ERRORS} standard errors"
+    require(bool((gap <= allowed).all()), part, message, f"gaps {short(gap)}, allowed {short(allowed)}")

@@ -1,0 +1,68 @@
+"""Conformance tests of corruptions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from eigencode.parts.base import Sizes
+from eigencode.parts.corruptions import Corruption
+from eigencode.testing.promises import (
+    check_batch_axes,
+    check_numbers,
+    fresh,
+    no_global_draws,
+    require,
+    require_equal,
+    require_shape,
+    source,
+)
+
+
+def check_corruption(corruption: Corruption, *, n_features: int = 4, n_rows: int = 6) -> None:
+    """Test a corruption: it keeps the shape, uses the noise it is given and no other, and does not mix rows.
+
+    Parameters
+    ----------
+    corruption : Corruption
+        An instance; it is copied and left as it is.
+    n_features, n_rows : int
+        Sizes to try it with; enough cells that noise would show.
+
+    Raises
+    ------
+    AssertionError
+        If a promise is not kept.
+
+    Examples
+    --------
+    >>> from eigencode.parts import GaussianNoise
+    >>> from eigencode.testing import check_corruption
+    >>> check_corruption(GaussianNoise(variance=0.1))
+    """
+    part = fresh(corruption)
+    n_rows = max(n_rows, 2)
+    with no_global_draws(part):
+        part.setup(Sizes(n_features, 2))
+        x = torch.randn(64 * n_rows, n_features, generator=source(0))
+        n = len(x)
+        first, again, other = (part.draw_noise(n, n_features, source(seed)) for seed in (1, 1, 2))
+        require(
+            isinstance(first, Tensor) and len(first) == n, part, "the noise must be a tensor with a row a row", first
+        )
+        require_equal(part, "noise must be the same from the same generator", first, again)
+        before = x.clone()
+        corrupted = part(x, first)
+        require_equal(part, "the clean rows must be left as they are", before, x)
+        require_shape(part, "the corrupted rows", corrupted, tuple(x.shape))
+        require(bool(corrupted.isfinite().all()), part, "the corrupted rows must be finite", corrupted)
+        require_equal(part, "the same noise must do the same damage", corrupted, part(x, again))
+        require(not torch.equal(corrupted, part(x, other)), part, "fresh noise must do other damage", "the same damage")
+        for some in (torch.randperm(n, generator=source(3)), torch.arange(n // 3)):
+            alone = part(x[some], first[some])
+            require_equal(part, "row i must depend on row i and its noise alone", corrupted[some], alone)
+        check_batch_axes(part, "the corrupted rows", part, x, first)
+        check_numbers(part, lambda: part(x, first))
+        for dtype in (torch.float64, torch.float32):
+            found = part(x.to(dtype), first).dtype
+            require(found == dtype, part, f"rows in {dtype} must stay so", found)

@@ -1,0 +1,261 @@
+"""Conformance tests of likelihoods."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from torch import Tensor, nn
+
+from eigencode.batch import Batch
+from eigencode.parts.base import Sizes, Units
+from eigencode.parts.distributions import Distribution
+from eigencode.parts.likelihoods.base import Likelihood
+from eigencode.testing.promises import (
+    N_DRAWS,
+    STANDARD_ERRORS,
+    check_derivative,
+    check_many_models,
+    check_numbers,
+    fresh,
+    no_global_draws,
+    require,
+    require_close,
+    require_equal,
+    require_shape,
+    short,
+    source,
+)
+
+
+def check_likelihood(likelihood: Likelihood, *, n_features: int = 3, normalised: bool = True) -> None:
+    """Test a likelihood against everything that training, saving and scoring rely on.
+
+    It is its arguments (clone, ``repr``, JSON); its distributions have one number a cell, and draw from the generator
+    given and from no other; densities integrate to 1 and agree with numerical gradients; the mean is the draws'; the
+    constant start is the best; learned parameters are calibrated and stay finite for constant columns; rows do not mix,
+    and ``torch.func.vmap`` runs through.
+
+    Parameters
+    ----------
+    likelihood : Likelihood
+        An instance; it is copied and left as it is.
+    n_features : int
+        Columns to try it with.
+    normalised : bool
+        Whether probabilities are to add up to 1; False for a pseudo-likelihood.
+
+    Raises
+    ------
+    AssertionError
+        If a promise is not kept.
+
+    Examples
+    --------
+    >>> from eigencode.parts import PoissonLikelihood
+    >>> from eigencode.testing import check_likelihood
+    >>> check_likelihood(PoissonLikelihood())
+    """
+    part = fresh(likelihood)
+    with no_global_draws(part):
+        units = Units(torch.full((n_features,), 0.5), torch.full((n_features,), 2.0))
+        part.setup(Sizes(n_features, 2, units=units))
+        part.double()
+        width = part.n_outputs(n_features)
+        require(isinstance(width, int) and width > 0, part, "n_outputs must be a positive int", width)
+        outputs = 0.7 * torch.randn(6, width, dtype=torch.float64, generator=source(0))
+        _check_distribution(part, outputs, n_features)
+        _check_rows_and_models_apart(part, outputs)
+        check_numbers(part, lambda: part(outputs).log_prob(part(outputs).mean.detach()))
+        _check_gradients(part, outputs)
+        _check_moments(part, outputs[:1])
+        if normalised:
+            _check_score(part, outputs[:1])
+            _check_normalised(part, outputs[:1])
+        _check_units(part, outputs)
+        _check_constant(part, outputs[:1])
+        _check_finite(part, n_features)
+
+
+def _check_distribution(part: Likelihood, outputs: Tensor, n_features: int) -> None:
+    """Shapes, types, and draws from the generator given."""
+    shape = (len(outputs), n_features)
+    p = part(outputs)
+    draws, again = (p.sample(source(1)) for _ in range(2))
+    for name, found in {"the mean": p.mean, "a draw": draws, "log_prob": p.log_prob(draws)}.items():
+        require_shape(part, name, found, shape)
+        require(bool(found.isfinite().all()), part, f"{name} must be finite", found)
+        require(found.dtype == torch.float64, part, f"{name} of float64 outputs must be float64", found.dtype)
+    require_equal(part, "draws from equal generators must be equal", draws, again)
+    many = part(outputs[:1].expand(64, -1))
+    differ = not torch.equal(many.sample(source(1)), many.sample(source(2)))
+    require(differ, part, "draws from different generators must differ", "the same draws")
+    p32 = copy.deepcopy(part).float()(outputs.float())
+    for name, found in {"the mean": p32.mean, "log_prob": p32.log_prob(draws.float())}.items():
+        require(found.dtype == torch.float32, part, f"{name} of float32 outputs must be float32", found.dtype)
+        require(bool(found.isfinite().all()), part, f"{name} must be finite in float32", found)
+
+
+def _check_rows_and_models_apart(part: Likelihood, outputs: Tensor) -> None:
+    """Rows, cells and models do not see each other."""
+    x = part(outputs).sample(source(1))
+    together = part(outputs).log_prob(x)
+    apart = torch.cat([part(outputs[i : i + 1]).log_prob(x[i : i + 1]) for i in range(len(x))])
+    require_equal(part, "row i of log_prob must depend on row i alone", together, apart)
+    changed = x.clone()
+    changed[:, 0] = x[:, 0].flip(0)
+    cells = part(outputs).log_prob(changed)[:, 1:]
+    require_equal(
+        part, "log_prob of a cell must not depend on other cells, which may be missing", together[:, 1:], cells
+    )
+    check_many_models(part, "log_prob", _LogProb(part), (outputs, x))
+
+
+class _LogProb(nn.Module):
+    """log_prob as a module, whose parameters are the likelihood's."""
+
+    def __init__(self, part: Likelihood) -> None:
+        super().__init__()
+        self.part = part
+
+    def forward(self, output: Tensor, x: Tensor) -> Tensor:
+        return self.part(output).log_prob(x)
+
+
+def _check_gradients(part: Likelihood, outputs: Tensor) -> None:
+    x = part(outputs).sample(source(1))
+    check_derivative(part, "log_prob", lambda o: part(o).log_prob(x), outputs)
+    for name, parameter in part.named_parameters():
+
+        def as_function(value: Tensor, name: str = name) -> Tensor:
+            return torch.func.functional_call(part, {name: value}, (outputs,)).log_prob(x)
+
+        check_derivative(part, f"log_prob by its parameter {name!r}", as_function, parameter.detach())
+
+
+def _check_moments(part: Likelihood, output: Tensor) -> None:
+    p = part(output.expand(N_DRAWS, -1))
+    draws, mean = p.sample(source(3)), p.mean[0]
+    error = draws.std(0) / math.sqrt(N_DRAWS)
+    gap = (draws.mean(0) - mean).abs()
+    allowed = STANDARD_ERRORS * error + 1e-9 * (1 + mean.abs())
+    message = f"the mean must be the draws' within {STANDARD_ERRORS} standard errors"
+    require(bool((gap <= allowed).all()), part, message, f"gaps {short(gap)}, allowed {short(allowed)}")
+
+
+def _check_score(part: Likelihood, output: Tensor) -> None:
+    """The expected gradient of a log-density in its parameters is zero under the density itself."""
+    outputs = output.repeat(N_DRAWS, 1).requires_grad_()
+    p = part(outputs)
+    (score,) = torch.autograd.grad(p.log_prob(p.sample(source(7)).detach()).sum(), outputs)
+    allowed = STANDARD_ERRORS * score.std(0) / math.sqrt(N_DRAWS) + 1e-9
+    message = (
+        f"log_prob must be of the draws' distribution: its mean gradient 0 within {STANDARD_ERRORS} standard errors"
+    )
+    gap = score.mean(0).abs()
+    require(bool((gap <= allowed).all()), part, message, f"gaps {short(gap)}, allowed {short(allowed)}")
+
+
+def _check_normalised(part: Likelihood, output: Tensor) -> None:
+    """Sum or integrate exp(log_prob) over the support of each column."""
+    draws = part(output.expand(N_DRAWS, -1)).sample(source(4))
+    if part.support == "counts":
+        total = _summed(part, output, torch.arange(4 * int(draws.max()) + 1000, dtype=torch.float64))
+    elif part.support == "unit interval" and bool(((draws == 0) | (draws == 1)).all()):
+        total = _summed(part, output, torch.tensor([0.0, 1.0], dtype=torch.float64))
+    else:
+        total = _integrated(part, output, draws)
+    allowed = (total - 1).abs() <= 1e-4
+    require(bool(allowed.all()), part, "probabilities must add up to 1 in each column", f"totals {short(total)}")
+
+
+def _summed(part: Likelihood, output: Tensor, values: Tensor) -> Tensor:
+    cells = _at(part, output, values[:, None])
+    return cells.exp().sum(0)
+
+
+def _integrated(part: Likelihood, output: Tensor, draws: Tensor) -> Tensor:
+    """The double-exponential rule of Takahasi & Mori (1974), centred where the draws are."""
+    t = torch.linspace(-3.6, 3.6, 20_001, dtype=torch.float64)[:, None]
+    step, inner = float(t[1] - t[0]), math.pi / 2 * t.sinh()
+    if part.support == "unit interval":
+        x, slope = inner.tanh() / 2 + 0.5, 0.5 / inner.cosh().square()
+        inside = (x > 0) & (x < 1)
+        x, slope = x.clamp(1e-300, 1 - 1e-16), slope * inside
+    else:
+        low, middle, high = draws.quantile(torch.tensor([0.25, 0.5, 0.75], dtype=draws.dtype), dim=0)
+        spread = (high - low).clamp(min=1e-12)
+        x, slope = middle + spread * inner.sinh(), spread * inner.cosh()
+    return (_at(part, output, x).exp() * slope * math.pi / 2 * t.cosh()).sum(0) * step
+
+
+def _at(part: Likelihood, output: Tensor, x: Tensor) -> Tensor:
+    """log_prob of many rows under one output; ``x`` is of shape (m, d), or (m, 1) for the same in each column."""
+    p = part(output.expand(len(x), -1))
+    return p.log_prob(x.expand(p.mean.shape)).detach()
+
+
+def _check_units(part: Likelihood, outputs: Tensor) -> None:
+    """The way between the model's units and the distribution's."""
+    p = part(outputs)
+    draws = p.sample(source(5))
+    scaled = _scaled(part, draws)
+    require_close(part, "target must bring scaled rows to the units of log_prob", draws, part.target(scaled))
+    require_close(part, "scaled_mean must be the mean in scaled units", _scaled(part, p.mean), part.scaled_mean(p))
+
+
+def _scaled(part: Likelihood, x: Tensor) -> Tensor:
+    return (x - part.center) / part.divisor if part.in_data_units else x
+
+
+def _check_constant(part: Likelihood, output: Tensor) -> None:
+    """No output near the constant start does better, nor a value near the calibrated parameters."""
+    x = _scaled(part, part(output.expand(500, -1)).sample(source(6)))
+    before = x.clone()
+    constant = part.expansion.constant(Batch(x))
+    require_shape(part, "constant", constant, tuple(output.shape[1:]))
+    require(bool(constant.isfinite().all()), part, "constant must be finite", constant)
+    part.expansion.calibrate(Batch(x), constant.expand(len(x), -1))
+    require_equal(part, "constant and calibrate must leave the rows as they are", before, x)
+    target = part.target(x)
+
+    def worth(o: Tensor, parameters: dict[str, Tensor]) -> float:
+        with torch.no_grad():
+            p: Distribution = torch.func.functional_call(part, parameters, (o.expand(len(x), -1),))
+            return float(p.log_prob(target).mean())
+
+    best = worth(constant, {})
+    tolerance = 1e-7 * (1 + abs(best))
+    for step in (1e-2, -1e-2, 0.3, -0.3):
+        for place in range(len(constant)):
+            near = constant.clone()
+            near[place] += step
+            message = f"constant must be the best output that ignores the code; number {place} moved by {step} is"
+            gain = worth(near, {}) - best
+            require(gain <= tolerance, part, message, f"better by {gain:.3g} nats a cell")
+        if abs(step) > 0.1:
+            continue
+        for name, parameter in part.named_parameters():
+            moved = {name: parameter.detach() + step}
+            gain = worth(constant, moved) - best
+            message = f"calibrate must set parameters to their best; {name!r} moved by {step} is"
+            require(gain <= 1e-5 * (1 + abs(best)), part, message, f"better by {gain:.3g} nats a cell")
+
+
+def _check_finite(part: Likelihood, n_features: int) -> None:
+    """Constant columns, rebuilt to the last bit, and outputs far away must not reach infinity, in float32 either."""
+    part = copy.deepcopy(part).float()
+    for value in (0.0, 1.0):
+        x = _scaled(part, torch.full((50, n_features), value)).float()
+        constant = part.expansion.constant(Batch(x))
+        require(bool(constant.isfinite().all()), part, "constant must be finite for a constant column", constant)
+        output = constant.expand(len(x), -1)
+        part.expansion.calibrate(Batch(x), output)
+        for shift in (0.0, 60.0, -60.0):
+            shifted = (output + shift).requires_grad_()
+            cells = part(shifted).log_prob(part.target(x))
+            (gradient,) = torch.autograd.grad(cells.sum(), shifted)
+            for name, found in {"log_prob": cells, "its gradient": gradient}.items():
+                message = f"{name} must be finite for constant columns, at outputs {shift:g} from the best"
+                require(bool(found.isfinite().all()), part, message, short(found[0]))
