@@ -46,7 +46,7 @@ def test_the_density_is_scipys(three):
     np.testing.assert_allclose(three.log_prob(codes), scipy.special.logsumexp(each, axis=0), rtol=1e-10)
 
 
-def test_the_density_far_from_all_components_is_still_a_number(three):
+def test_the_density_far_from_all_components_is_finite(three):
     assert np.isfinite(three.log_prob(np.full((1, 4), 1e6))).all()
     impossible = Mixture([1.0, 0.0], [[0.0], [5.0]], [[[1.0]], [[1.0]]])
     np.testing.assert_allclose(impossible.log_prob([[5.0]]), scipy.stats.norm.logpdf(5.0), rtol=1e-12)
@@ -63,21 +63,21 @@ def test_samples_have_the_mixtures_mean_and_covariance(three):
     assert (abs(products.mean(0) - covariance) < 4 * products.std(0) / math.sqrt(n)).all()
 
 
-def test_samples_come_in_no_order_and_as_often_as_the_weights_say():
+def test_samples_are_shuffled_and_in_proportion_to_the_weights():
     mixture = Mixture([0.25, 0.75], [[-50.0], [50.0]], np.ones((2, 1, 1)))
     first = mixture.sample(4000, np.random.default_rng(0))[:, 0] < 0
     assert abs(first.mean() - 0.25) < 4 * math.sqrt(0.25 * 0.75 / 4000)
     assert abs(np.corrcoef(first[:-1], first[1:])[0, 1]) < 4 / math.sqrt(4000)
 
 
-def test_a_sample_is_its_generators(three):
+def test_a_sample_is_determined_by_its_generator(three):
     first, again, other = (three.sample(5, np.random.default_rng(seed)) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert (first != other).all()
     assert three.sample(0, np.random.default_rng(0)).shape == (0, 4)
 
 
-def test_a_mixture_is_its_fields(three):
+def test_a_mixture_is_restored_from_its_fields(three):
     codes = three.means + 0.5
     as_json = json.loads(json.dumps({name: value.tolist() for name, value in dataclasses.asdict(three).items()}))
     np.testing.assert_array_equal(Mixture(**as_json).log_prob(codes), three.log_prob(codes))
@@ -96,7 +96,7 @@ def test_a_mixture_is_its_fields(three):
         (([1.0], [[math.nan]], [[[1.0]]]), "finite"),
     ],
 )
-def test_fields_that_are_no_mixture_are_refused(fields, message):
+def test_fields_that_are_not_a_mixture_are_refused(fields, message):
     with pytest.raises(DataError, match=message):
         Mixture(*fields)
 
@@ -121,13 +121,13 @@ def test_one_component_is_the_mean_and_covariance_of_all_rows(monkeypatch, choic
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_gaussian_codes_want_one_component(seed):
+def test_gaussian_codes_get_one_component(seed):
     assert fit_mixture(gaussian(600, seed=seed), seed).n_components == 1
 
 
 @pytest.mark.parametrize("m", [2, 4, 8])
-def test_well_separated_clusters_are_counted_and_found(m):
-    """In two of three draws at least: in one of some thirty, held-out codes speak for a component too many."""
+def test_well_separated_clusters_are_found(m):
+    """In at least two of three draws: in about one of thirty, the validation codes favour one component more."""
     n_counted = 0
     for seed in range(3):
         codes, cluster = clusters(m, seed=seed)
@@ -143,10 +143,10 @@ def check_found(mixture, codes, cluster):
     """Each cluster's own mean, covariance and share are those of a component."""
     for c in np.unique(cluster):
         own = codes[cluster == c]
-        place = np.linalg.norm(mixture.means - own.mean(0), axis=1).argmin()
-        np.testing.assert_allclose(mixture.means[place], own.mean(0), atol=1e-3)
-        np.testing.assert_allclose(mixture.covariances[place], np.cov(own.T, ddof=0), atol=1e-2)
-        assert mixture.weights[place] == pytest.approx(len(own) / len(codes), abs=1e-4)
+        c = np.linalg.norm(mixture.means - own.mean(0), axis=1).argmin()
+        np.testing.assert_allclose(mixture.means[c], own.mean(0), atol=1e-3)
+        np.testing.assert_allclose(mixture.covariances[c], np.cov(own.T, ddof=0), atol=1e-2)
+        assert mixture.weights[c] == pytest.approx(len(own) / len(codes), abs=1e-4)
 
 
 def test_a_mixture_is_likelier_than_one_gaussian_on_unseen_codes():
@@ -156,7 +156,7 @@ def test_a_mixture_is_likelier_than_one_gaussian_on_unseen_codes():
     assert eight.log_prob(unseen).mean() > single.log_prob(unseen).mean() + 1
 
 
-def test_copies_of_a_row_do_not_judge_it():
+def test_copies_of_a_row_are_not_split():
     """Each row ten times: were copies split between both sides, components on single rows would win.
 
     One draw in eight looks like two components, with copies or without.
@@ -166,7 +166,7 @@ def test_copies_of_a_row_do_not_judge_it():
         assert np.median([fit_mixture(each, 0).n_components for each in rows]) == 1
 
 
-def test_a_fit_is_its_seeds():
+def test_a_fit_is_determined_by_its_seed():
     codes, _ = clusters(4, n=200, gap=2)
     first, again = (fit_mixture(codes, 7, n_components=4) for _ in range(2))
     for name in ("weights", "means", "covariances"):
@@ -186,7 +186,7 @@ def test_the_codes_units_do_not_matter(scale):
     np.testing.assert_allclose(scaled.log_prob(scale * codes), mixture.log_prob(codes) - shift, rtol=1e-6)
 
 
-def test_full_covariances_are_for_rows_that_can_carry_them(monkeypatch):
+def test_full_covariances_need_enough_rows(monkeypatch):
     def is_full(codes, m):
         covariances = fit_mixture(codes, 0, n_components=m).covariances
         return bool((abs(covariances - covariances * np.eye(covariances.shape[1])) > 0).any())
@@ -216,7 +216,7 @@ def test_equal_weights_change_nothing():
         np.testing.assert_array_equal(getattr(plain, name), getattr(weighted, name))
 
 
-def test_rows_without_weight_are_as_if_they_were_not_there():
+def test_rows_without_weight_are_ignored():
     codes, cluster = clusters(2, n=200)
     for name in ("weights", "means", "covariances"):
         without = fit_mixture(codes[cluster == 1], 0, 2)
@@ -269,7 +269,7 @@ HARD = {
 
 @pytest.mark.parametrize("codes", HARD.values(), ids=HARD)
 @pytest.mark.parametrize("n_components", ["auto", 4])
-def test_hard_codes_have_a_mixture(codes, n_components):
+def test_degenerate_codes_have_a_mixture(codes, n_components):
     """A warning is an error here, and a draw from a global generator too."""
     codes = codes()
     mixture = fit_mixture(codes, 0, n_components)
@@ -283,7 +283,7 @@ def test_hard_codes_have_a_mixture(codes, n_components):
     np.testing.assert_allclose(mean, codes.mean(0), atol=1e-6 * abs(codes).max() + nothing)
 
 
-def test_a_constant_column_stays_as_good_as_constant():
+def test_a_constant_column_stays_nearly_constant():
     codes = np.column_stack([gaussian(200), np.full(200, 3.0)])
     samples = fit_mixture(codes, 0).sample(500, np.random.default_rng(0))
     assert abs(samples[:, 3] - 3).max() < 1e-4
@@ -314,13 +314,13 @@ def test_large_numbers_of_components_are_bounded_by_the_rows():
         (np.full((3, 2), 1e200), "finite numbers"),
     ],
 )
-def test_what_is_no_table_of_codes_is_refused(codes, message):
+def test_codes_that_are_not_a_table_are_refused(codes, message):
     with pytest.raises(DataError, match=message):
         fit_mixture(codes, 0)
 
 
 @pytest.mark.parametrize("weights", [np.ones(2), -np.ones(3), np.zeros(3), [1, 2, np.nan]])
-def test_what_are_no_weights_is_refused(weights):
+def test_wrong_weights_are_refused(weights):
     with pytest.raises(DataError, match="sample_weight must be 3 finite numbers"):
         fit_mixture(np.zeros((3, 1)), 0, sample_weight=weights)
 

@@ -39,22 +39,22 @@ def lines_by_label(figure):
 # -- reconstructions
 
 
-def test_each_image_stands_over_its_reconstructions(digits, tmp_path):
+def test_each_image_is_above_its_reconstructions(digits, tmp_path):
     originals, model, baseline = digits[:12], digits[:12] + 1.0, digits[:12] - 2.0
     figure = drawn(plot_reconstructions(originals, model, (8, 8), baseline=baseline, n_images=5), tmp_path)
     assert len(figure.axes) == 15
-    for place, stack in enumerate([originals, model, baseline]):
+    for i, stack in enumerate([originals, model, baseline]):
         for column in range(5):
-            (image,) = figure.axes[5 * place + column].get_images()
+            (image,) = figure.axes[5 * i + column].get_images()
             np.testing.assert_array_equal(image.get_array(), stack[column].reshape(8, 8))
             assert (image.norm.vmin, image.norm.vmax) == (originals[:5].min(), originals[:5].max())
-    heights = [figure.axes[place].get_position().y0 for place in (0, 5, 10)]
+    heights = [figure.axes[i].get_position().y0 for i in (0, 5, 10)]
     assert heights == sorted(heights, reverse=True)
 
 
-def test_rows_of_pictures_say_their_error(digits):
+def test_rows_of_pictures_show_their_error(digits):
     figure = plot_reconstructions(digits[:4], digits[:4] + 0.5, (8, 8), baseline=digits[:4] * 0, n_images=3)
-    said = [figure.axes[place].get_ylabel() for place in (0, 3, 6)]
+    said = [figure.axes[i].get_ylabel() for i in (0, 3, 6)]
     nothing = np.square(digits[:3]).sum(1).mean()
     assert said == ["original", "autoencoder\nerror 16", f"baseline\nerror {nothing:.4g}"]
 
@@ -66,7 +66,7 @@ def test_images_need_not_be_square(tmp_path):
 
 
 @pytest.mark.parametrize(("other", "shape"), [((3, 64), (8, 8)), ((4, 64), (8, 7)), ((4, 32), (8, 8))])
-def test_images_that_do_not_fit(other, shape):
+def test_images_of_wrong_shapes(other, shape):
     with pytest.raises(DataError, match=r"Rows of images of shape .* must form arrays of"):
         plot_reconstructions(np.zeros((4, 64)), np.zeros(other), shape)
 
@@ -74,7 +74,7 @@ def test_images_that_do_not_fit(other, shape):
 # -- codes
 
 
-def test_each_class_has_its_places_its_colour_and_its_name(tmp_path):
+def test_each_class_has_its_points_colour_and_name(tmp_path):
     codes = np.random.default_rng(0).normal(size=(60, 2))
     labels = np.repeat(["ant", "bee", "cat"], 20)
     figure = drawn(plot_codes(codes, labels), tmp_path)
@@ -89,7 +89,7 @@ def test_each_class_has_its_places_its_colour_and_its_name(tmp_path):
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("code 1", "code 2")
 
 
-def test_longer_codes_are_seen_along_their_principal_axes():
+def test_longer_codes_are_projected_onto_their_principal_axes():
     rng = np.random.default_rng(0)
     codes = rng.normal(size=(200, 5)) @ rng.normal(size=(5, 5)) + 3
     (axes,) = plot_codes(codes).axes
@@ -101,7 +101,7 @@ def test_longer_codes_are_seen_along_their_principal_axes():
     assert axes.get_ylabel() == f"second principal axis of the 5 codes ({second:.0%})"
 
 
-def test_more_classes_than_colours_are_told_apart_by_markers():
+def test_more_classes_than_colours_have_different_markers():
     codes = np.random.default_rng(0).normal(size=(24, 2))
     (axes,) = plot_codes(codes, np.arange(24) // 2).axes
     looks = {(tuple(cloud.get_facecolor()[0]), len(cloud.get_paths()[0].vertices)) for cloud in axes.collections}
@@ -110,14 +110,14 @@ def test_more_classes_than_colours_are_told_apart_by_markers():
     assert len(set(MARKERS)) == len(MARKERS)
 
 
-def test_one_unit_is_as_long_across_as_it_is_up(tmp_path):
+def test_both_axes_have_one_scale(tmp_path):
     codes = np.random.default_rng(0).normal(size=(50, 2)) * [100, 1]
     (axes,) = drawn(plot_codes(codes), tmp_path).axes
     (x0, y0), (x1, y1) = axes.transData.transform([(0, 0), (1, 1)])
     assert x1 - x0 == pytest.approx(y1 - y0)
 
 
-def test_codes_that_make_no_map():
+def test_codes_that_cannot_be_drawn():
     with pytest.raises(DataError, match=r"at least two components\. Got the shape \(5, 1\)"):
         plot_codes(np.zeros((5, 1)))
     with pytest.raises(DataError, match=r"one label for each code\. Got \(4,\) for 5 codes"):
@@ -131,7 +131,7 @@ def test_the_curves_are_the_history(fitted, tmp_path):
     lines = lines_by_label(drawn(plot_history(fitted), tmp_path))
     epochs = [row["epoch"] for row in fitted.history_]
     held_out = [row["validation_objective"] for row in fitted.history_]
-    np.testing.assert_array_equal(lines["held-out rows, after the epoch"].get_xydata().T, [epochs, held_out])
+    np.testing.assert_array_equal(lines["validation rows, after the epoch"].get_xydata().T, [epochs, held_out])
     training = [row["training_objective"] for row in fitted.history_[1:]]
     np.testing.assert_array_equal(lines["training rows, during the epoch"].get_xydata().T, [epochs[1:], training])
     assert set(lines["linear baseline"].get_ydata()) == {fitted.baseline_.history_[0]["validation_objective"]}
@@ -140,7 +140,7 @@ def test_the_curves_are_the_history(fitted, tmp_path):
     assert best > 0
 
 
-def test_a_wild_beginning_does_not_flatten_the_curve(cancer):
+def test_high_first_epochs_do_not_flatten_the_curve(cancer):
     model = Autoencoder(n_components=4, hidden=(16,), init="random", max_epochs=30, random_state=0).fit(cancer)
     held_out = [row["validation_objective"] for row in model.history_]
     low, high = plot_history(model).axes[0].get_ylim()
@@ -157,7 +157,7 @@ def test_an_untrained_model_is_a_point_on_its_baseline(cancer, fraction, tmp_pat
     assert lines["kept"].get_ydata() == pytest.approx(lines["linear baseline"].get_ydata()[0])
 
 
-def test_the_judge_is_named(cancer):
+def test_the_curve_names_its_rows(cancer):
     model = Autoencoder(n_components=2, max_epochs=1, validation_fraction=0, random_state=0).fit(cancer)
     assert "training rows, after the epoch" in lines_by_label(plot_history(model))
 
@@ -165,7 +165,7 @@ def test_the_judge_is_named(cancer):
 # -- neighbours
 
 
-def test_settings_of_matplotlib_stay_as_they_are(digits, fitted, tmp_path):
+def test_settings_of_matplotlib_are_not_changed(digits, fitted, tmp_path):
     before = dict(matplotlib.rcParams)
     for figure in (
         plot_reconstructions(digits[:3], digits[:3], (8, 8)),
@@ -191,7 +191,7 @@ def test_sizes_are_drawn_as_they_are(digits):
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["linear baseline", "Autoencoder"]
 
 
-def test_a_streams_history_is_drawn_without_a_judge(digits):
+def test_a_streams_history_has_no_validation_curve(digits):
     model = Autoencoder(2, hidden=(8,), random_state=0)
     for block in np.array_split(digits, 4):
         model.partial_fit(block)
@@ -242,9 +242,9 @@ def test_a_search_is_its_means_and_errors_in_lines_of_the_other_parameters(tmp_p
     lines, unnamed = curves(axes)
     assert unnamed == []
     assert list(lines) == ["activation='gelu'", "activation='tanh'"]
-    for number, (places, heights, color) in enumerate(lines.values()):
+    for number, (x, heights, color) in enumerate(lines.values()):
         order = 3 * number + np.array([1, 2, 0])  # from two components to four
-        np.testing.assert_array_equal(places, np.stack([[2, 3, 4], np.array(means)[order]], axis=1))
+        np.testing.assert_array_equal(x, np.stack([[2, 3, 4], np.array(means)[order]], axis=1))
         np.testing.assert_allclose(heights, np.array(errors)[order])
         assert color == LINE_COLORS[number]
     assert mark(axes, "best").get_xydata().tolist() == [[4, -2.5]]
@@ -254,17 +254,18 @@ def test_a_search_is_its_means_and_errors_in_lines_of_the_other_parameters(tmp_p
     assert set(said[:2]) == set(lines)
     assert {"best: -2.5", "chosen: -3", "one standard error below the best"} == set(said[2:])
     assert (axes.get_xlabel(), axes.get_xscale()) == ("n_components", "linear")
-    assert axes.get_ylabel() == "held-out log-likelihood (nats a row)"
+    assert axes.get_ylabel() == "validation log-likelihood (nats per row)"
 
 
-def test_marks_stand_on_the_line_of_their_candidate(tmp_path):
+def test_marks_are_on_the_line_of_their_candidate(tmp_path):
     grid = {"activation": ["gelu", "tanh"], "n_components": [1, 2, 3]}
     (axes,) = drawn(plot_search(searched(grid, [-3, -2, -1, -4, -3, -0.5], chosen=2)), tmp_path).axes
     for name, own in [("best", "activation='tanh'"), ("chosen", "activation='gelu'")]:
-        place = mark(axes, name)
+        drawn_mark = mark(axes, name)
         (line,) = (container[0] for container in axes.containers if container.get_label() == own)
         np.testing.assert_allclose(
-            place.get_transform().transform(place.get_xydata()), line.get_transform().transform(line.get_xydata()[-1:])
+            drawn_mark.get_transform().transform(drawn_mark.get_xydata()),
+            line.get_transform().transform(line.get_xydata()[-1:]),
         )
     low, high = axes.get_ylim()
     assert low < -4.5
@@ -283,20 +284,20 @@ def test_marks_stand_on_the_line_of_their_candidate(tmp_path):
         ([2, "auto"], "linear", ["2", "auto"]),
     ],
 )
-def test_the_axis_is_that_of_the_values(values, scale, ticks, tmp_path):
+def test_the_axis_fits_the_values(values, scale, ticks, tmp_path):
     search = searched({"value": values}, -np.arange(1.0, 1 + len(values)))
     (axes,) = drawn(plot_search(search), tmp_path).axes
     assert (axes.get_xlabel(), axes.get_xscale()) == ("value", scale)
-    ((places, _, _),) = curves(axes)[0].values()
+    ((x, _, _),) = curves(axes)[0].values()
     if ticks is None:
-        assert places[:, 0].tolist() == values
+        assert x[:, 0].tolist() == values
         return
     assert [label.get_text() for label in axes.get_xticklabels()] == ticks
     expected = values if scale == "log" else list(range(len(values)))
-    assert places[:, 0].tolist() == axes.get_xticks().tolist() == expected
+    assert x[:, 0].tolist() == axes.get_xticks().tolist() == expected
 
 
-def test_the_parameter_with_most_values_lies_across():
+def test_the_parameter_with_most_values_is_horizontal():
     grid = {"activation": ["gelu", "tanh", "relu"], "beta": [1.0], "n_components": [2, 3]}
     (axes,) = plot_search(searched(grid, np.arange(6.0))).axes
     assert axes.get_xlabel() == "activation"
@@ -305,7 +306,7 @@ def test_the_parameter_with_most_values_lies_across():
     assert axes.get_xlabel() == "beta"
 
 
-def test_of_many_lines_the_best_and_the_choice_are_told_apart(tmp_path):
+def test_of_many_lines_the_best_and_the_choice_are_coloured(tmp_path):
     grid = {"n_components": list(range(12, 0, -1)), "seed": list(range(11))}
     means = -np.array([seed + size / 100 for size in grid["n_components"] for seed in grid["seed"]])
     (axes,) = drawn(plot_search(searched(grid, means, chosen=10)), tmp_path).axes
@@ -317,7 +318,7 @@ def test_of_many_lines_the_best_and_the_choice_are_told_apart(tmp_path):
     assert PALETTE[2] not in {color for *_, color in named.values()}
 
 
-def test_several_grids_meet_on_the_estimators_own_values():
+def test_several_grids_share_the_estimators_values():
     grids = [{"n_components": [2, 3, 4]}, {"n_components": [2, 3, 4], "activation": ["tanh"]}]
     (axes,) = plot_search(searched(grids, np.arange(6.0))).axes
     lines, _ = curves(axes)
@@ -336,10 +337,10 @@ def test_searches_with_gaps_or_of_one_candidate(tmp_path):
 
 
 def test_the_score_of_a_search_is_named():
-    named = {"reconstruction": "minus the held-out squared error a row"}
+    named = {"reconstruction": "minus the validation squared error per row"}
     for scoring in ("reconstruction", lambda model, X: np.zeros(len(X))):
         (axes,) = plot_search(searched({"beta": [1.0, 2.0]}, [-2, -1], scoring=scoring)).axes
-        assert axes.get_ylabel() == (named[scoring] if isinstance(scoring, str) else "held-out score")
+        assert axes.get_ylabel() == (named[scoring] if isinstance(scoring, str) else "validation score")
 
 
 def test_a_real_search_is_drawn(cancer, tmp_path):
@@ -349,7 +350,7 @@ def test_a_real_search_is_drawn(cancer, tmp_path):
         plot_search(search)
     search.fit(cancer[:60])
     (axes,) = drawn(plot_search(search), tmp_path).axes
-    ((places, heights, _),) = curves(axes)[0].values()
-    np.testing.assert_array_equal(places, np.stack([[1, 2, 3], search.cv_results_["mean_test_score"]], axis=1))
+    ((x, heights, _),) = curves(axes)[0].values()
+    np.testing.assert_array_equal(x, np.stack([[1, 2, 3], search.cv_results_["mean_test_score"]], axis=1))
     np.testing.assert_allclose(heights, search.cv_results_["standard_error"])
     assert mark(axes, "chosen").get_xydata()[0, 0] == search.best_params_["n_components"]

@@ -28,12 +28,12 @@ def search():
 
 def test_scores_are_those_of_single_fits_on_the_same_folds(search):
     folds = list(KFold(3, shuffle=True, random_state=1).split(X))
-    for place, params in enumerate(search.cv_results_["params"]):
+    for i, params in enumerate(search.cv_results_["params"]):
         scores = [Autoencoder(**QUICK, **params).fit(X[a]).score(X[b]) for a, b in folds]
-        found = [search.cv_results_[f"split{fold}_test_score"][place] for fold in range(3)]
+        found = [search.cv_results_[f"split{fold}_test_score"][i] for fold in range(3)]
         np.testing.assert_allclose(found, scores, rtol=1e-8)
-        assert search.cv_results_["mean_test_score"][place] == pytest.approx(np.mean(scores))
-        assert search.cv_results_["standard_error"][place] == pytest.approx(np.std(scores, ddof=1) / 3**0.5)
+        assert search.cv_results_["mean_test_score"][i] == pytest.approx(np.mean(scores))
+        assert search.cv_results_["standard_error"][i] == pytest.approx(np.std(scores, ddof=1) / 3**0.5)
     assert search.trained_ == ["18 models as one program"]
     assert search.n_splits_ == 3
 
@@ -49,7 +49,7 @@ def test_results_are_a_table(search):
     assert (table["mean_fit_time"] > 0).all()
 
 
-def test_the_choice_is_fitted_to_all_rows_and_answers(search):
+def test_the_choice_is_fitted_to_all_rows(search):
     alone = Autoencoder(**QUICK, **search.best_params_).fit(X)
     np.testing.assert_array_equal(search.transform(X), alone.transform(X))
     np.testing.assert_array_equal(search.reconstruct(X), alone.reconstruct(X))
@@ -83,7 +83,7 @@ def test_the_rule_takes_the_simplest_within_one_standard_error(rule, changed, ch
     assert search._choose({**RESULTS, **changed}) == chosen
 
 
-def test_one_split_is_judged_by_its_rows():
+def test_the_standard_error_of_one_split_is_over_its_rows():
     search = AutoencoderSearch(
         Autoencoder(**QUICK), {"n_components": [3]}, cv=ShuffleSplit(1, test_size=0.2, random_state=0)
     ).fit(X)
@@ -93,7 +93,7 @@ def test_one_split_is_judged_by_its_rows():
     assert search.cv_results_["standard_error"][0] == pytest.approx(scores.std() / len(scores) ** 0.5)
 
 
-def test_weights_count_in_fits_and_scores():
+def test_weights_apply_to_fits_and_scores():
     weights = np.where(np.arange(len(X)) % 3 == 0, 0.0, 2.0)
     kept = np.flatnonzero(weights)
     given = AutoencoderSearch(Autoencoder(**QUICK), {"n_components": [3]}, cv=[(np.arange(200), np.arange(200, 300))])
@@ -113,7 +113,7 @@ def test_scores_other_than_the_likelihood():
     assert halves.fit(X).best_score_ == pytest.approx(0.5)
 
 
-def test_arguments_of_parts_are_searched_and_the_estimator_stays_as_it_was():
+def test_arguments_of_parts_are_searched_without_changing_the_estimator():
     noise = GaussianNoise(0.1)
     estimator = Autoencoder(**QUICK, n_components=3, corruption=noise)
     search = AutoencoderSearch(estimator, {"corruption__variance": [0.01, 2.0]}, cv=2, random_state=0).fit(X)
@@ -125,7 +125,7 @@ def test_arguments_of_parts_are_searched_and_the_estimator_stays_as_it_was():
 
 
 def test_several_grids_and_frames():
-    frame = pd.DataFrame(X[:, 10:20], columns=[f"pixel{place}" for place in range(10)])
+    frame = pd.DataFrame(X[:, 10:20], columns=[f"pixel{i}" for i in range(10)])
     grids = [{"n_components": [2]}, {"n_components": [3], "activation": ["tanh"]}]
     search = AutoencoderSearch(Autoencoder(**QUICK), grids, cv=2, random_state=0).fit(frame)
     assert list(search.cv_results_["param_activation"].mask) == [True, False]
@@ -159,10 +159,10 @@ def test_candidates_that_cannot_be_fitted_are_scored_nan():
         ({"cv": 1}, "cv=1"),
         ({"cv": 301}, "cv=301"),
         ({"cv": "three"}, "cannot split"),
-        ({"cv": [(np.arange(200), np.arange(0))]}, "held out"),
+        ({"cv": [(np.arange(200), np.arange(0))]}, "validation rows"),
     ],
 )
-def test_bad_arguments_are_said(options, said):
+def test_bad_arguments_are_refused(options, said):
     given = {"estimator": Autoencoder(**QUICK, n_components=2), "param_grid": {"n_components": [2]}, "cv": 2, **options}
     search = AutoencoderSearch(**given)
     if said is None:  # a grid of nothing is the estimator as it is
@@ -172,7 +172,7 @@ def test_bad_arguments_are_said(options, said):
         search.fit(X)
 
 
-def test_an_interrupted_search_is_no_search(monkeypatch):
+def test_an_interrupted_search_is_not_fitted(monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
@@ -183,7 +183,7 @@ def test_an_interrupted_search_is_no_search(monkeypatch):
     assert not [name for name in vars(search) if name.endswith("_")]
 
 
-def test_without_a_refit_there_is_a_choice_but_no_answer():
+def test_without_a_refit_there_is_a_choice_but_no_model():
     search = AutoencoderSearch(Autoencoder(**QUICK), {"n_components": [2]}, cv=2, refit=False)
     with pytest.raises(NotFittedError):
         search.transform(X)
@@ -198,7 +198,7 @@ def test_scikit_learns_own_checks(estimator, check):
     check(estimator)
 
 
-def test_the_choice_answers_all_that_an_autoencoder_does(search, tmp_path):
+def test_the_search_has_all_methods_of_the_choice(search, tmp_path):
     best = search.best_estimator_
     for name in ("reconstruction_error", "jacobian_spectrum", "local_dimension", "jacobian"):
         np.testing.assert_array_equal(getattr(search, name)(X[:20]), getattr(best, name)(X[:20]))
@@ -222,7 +222,7 @@ def test_groups_stay_together():
         AutoencoderSearch(LinearAutoencoder(), {"n_components": [2]}, cv=GroupKFold(3)).fit(X)
 
 
-def test_a_refused_fit_leaves_a_search_as_it_was(search):
+def test_a_refused_fit_does_not_change_a_search(search):
     before = dict(vars(search))
     with pytest.raises(DataError, match="gaps"):
         search.fit(np.where(X > 15, np.nan, X))
@@ -253,7 +253,7 @@ def test_a_refused_fit_leaves_a_search_as_it_was(search):
         ("corruption__variance", [0.0, 0.1], 0.1, "corruption__variance=0.1 is the largest"),
     ],
 )
-def test_a_choice_at_the_edge_of_what_was_tried_is_said(name, values, chosen, says):
+def test_a_choice_at_the_edge_of_the_grid_is_noted(name, values, chosen, says):
     from eigencode.search import _edges
 
     candidates = [{name: value} for value in values]

@@ -1,7 +1,7 @@
-"""Plots: reconstructions, maps of codes, the course of training, and searches, as matplotlib figures.
+"""Plots of reconstructions, codes, training and searches, as matplotlib figures.
 
-Every function returns a `matplotlib.figure.Figure` of its own. Nothing here touches pyplot or matplotlib's settings,
-so plotting works the same in scripts, servers and threads; a notebook shows the figure that a cell ends with.
+Every function returns a new `matplotlib.figure.Figure`. Nothing here uses pyplot or changes matplotlib's settings, so
+plotting works the same in scripts, servers and threads; a notebook shows a figure that is the last value of a cell.
 """
 
 from __future__ import annotations
@@ -40,34 +40,34 @@ PALETTE = (
     "#717581",
     "#92dadd",
 )
-"""Ten colours, and any first few of them, that stay apart under colour-vision deficiencies (Petroff, 2021)."""
+"""Ten colours that can be distinguished with colour-vision deficiencies, as can the first few (Petroff, 2021)."""
 
 MARKERS = "osD^vPX*"
-"""One marker for every ten classes, where there are more classes than colours."""
+"""One marker for every ten classes, if there are more classes than colours."""
 
 LINE_COLORS = tuple(color for color in PALETTE if color != PALETTE[2])
-"""Colours of a search's lines; the red one is its choice."""
+"""Colours of a search's lines; red marks its choice."""
 
 NAMED_LINES = 8
-"""Lines of a search that are told apart; the eye follows no more."""
+"""Most lines of a search that have a colour and a name."""
 
 NAMED_VALUES = 10
-"""Values that a logarithmic axis names."""
+"""Most values that a logarithmic axis labels."""
 
 DECADE = 10
-"""Ratio of the largest to the smallest value from which an axis is logarithmic."""
+"""An axis is logarithmic if the ratio of its largest to its smallest value is larger."""
 
 SCORES = {
-    "log_likelihood": "held-out log-likelihood (nats a row)",
-    "reconstruction": "minus the held-out squared error a row",
+    "log_likelihood": "validation log-likelihood (nats per row)",
+    "reconstruction": "minus the validation squared error per row",
 }
-"""What the scores of a search are, as an axis says it."""
+"""Labels of the axis for the scores of a search."""
 
 INK, GREY, PALE = "#222222", "#6b6b6b", "#e4e4e4"
 
 BEST = {"marker": "o", "color": INK, "fillstyle": "none", "markersize": 13, "zorder": 4}
 CHOSEN = {"marker": "*", "color": PALETTE[2], "markersize": 13, "markeredgecolor": "white", "zorder": 5}
-"""How a search's best candidate and its choice look."""
+"""Markers of a search's best candidate and of its choice."""
 
 
 def plot_reconstructions(
@@ -86,26 +86,26 @@ def plot_reconstructions(
     Parameters
     ----------
     originals, reconstructions : array-like of shape (n, d) or (n, height, width)
-        Rows or images, and what a model makes of them.
+        Rows or images, and their reconstructions.
     shape : (height, width)
         Shape of one image, with height times width = d.
     baseline : array-like of shape (n, d) or (n, height, width), optional
-        What another model makes of them, as a third row.
+        The reconstructions of another model, as a third row.
     names : sequence of str
-        What the rows of pictures are called.
+        Labels of the rows of pictures.
     n_images : int, default 10
-        Pictures a row; the first rows given are shown.
+        Number of images; the first ones are shown.
 
     Returns
     -------
     Figure
-        The figure. Beside the name of each row of reconstructions stands its mean squared error an image, over the
-        images shown.
+        The figure. The label of each row of reconstructions has the mean squared error per image, over the images
+        shown.
 
     Raises
     ------
     DataError
-        If the arrays do not fit each other or the shape.
+        If the arrays differ in shape, or do not have the shape given.
 
     Examples
     --------
@@ -121,21 +121,20 @@ def plot_reconstructions(
     figure = Figure(figsize=size, layout=layout)
     grid = figure.subplots(n_stacks, n_shown, squeeze=False)
     errors = np.square(images - images[0]).sum((2, 3)).mean(1)
-    for place, (row, stack) in enumerate(zip(grid, images, strict=True)):
+    for i, (row, stack) in enumerate(zip(grid, images, strict=True)):
         for axes, image in zip(row, stack, strict=True):
             axes.imshow(image, cmap="gray", vmin=images[0].min(), vmax=images[0].max(), interpolation="nearest")
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
-        said = names[place] if place == 0 else f"{names[place]}\nerror {errors[place]:.4g}"
-        row[0].set_ylabel(said, rotation=0, ha="right", va="center", labelpad=8, color=INK, fontsize=9)
+        label = names[i] if i == 0 else f"{names[i]}\nerror {errors[i]:.4g}"
+        row[0].set_ylabel(label, rotation=0, ha="right", va="center", labelpad=8, color=INK, fontsize=9)
     return figure
 
 
 def plot_codes(codes: Any, labels: Any = None) -> Figure:
-    """Draw a map of codes, coloured by class.
+    """Draw codes as points in a plane, coloured by class.
 
-    Codes of more than two components are shown along the two principal axes of the codes, which keep the most of
-    their variance that a plane can keep.
+    Codes of more than two components are projected onto their first two principal axes.
 
     Parameters
     ----------
@@ -147,12 +146,12 @@ def plot_codes(codes: Any, labels: Any = None) -> Figure:
     Returns
     -------
     Figure
-        The figure. Each class stands in the legend, and is named at the median of its codes.
+        The figure. Each class is in the legend, and its name at the median of its codes.
 
     Raises
     ------
     DataError
-        If there are fewer than two components, or not one label for each code.
+        If there are fewer than two components, or another number of labels than codes.
 
     Examples
     --------
@@ -161,25 +160,25 @@ def plot_codes(codes: Any, labels: Any = None) -> Figure:
     >>> [text.get_text() for text in figure.legends[0].get_texts()]
     ['a', 'b']
     """
-    places, axis_names = _plane(read(codes, "codes").array.astype(float))
+    points, axis_names = _plane(read(codes, "codes").array.astype(float))
     figure = Figure(figsize=(6.4, 5.2), layout="constrained")
     axes = _axes(figure, *axis_names)
     axes.grid(False)
-    # Distances are what a map shows: one unit is as long across as it is up.
+    # Distances can be compared only if both axes have the same scale.
     axes.set_aspect("equal", adjustable="datalim")
-    size = float(np.clip(3e4 / len(places), 4, 30))
+    size = float(np.clip(3e4 / len(points), 4, 30))
     if labels is None:
-        axes.scatter(places[:, 0], places[:, 1], s=size, c=PALETTE[0], alpha=0.7, linewidths=0)
+        axes.scatter(points[:, 0], points[:, 1], s=size, c=PALETTE[0], alpha=0.7, linewidths=0)
         return figure
     labels = as_array(labels, "labels")
-    if labels.shape != (len(places),):
-        raise DataError("There must be one label for each code", got=f"{labels.shape} for {len(places)} codes")
+    if labels.shape != (len(points),):
+        raise DataError("There must be one label for each code", got=f"{labels.shape} for {len(points)} codes")
     classes = np.unique(labels)
     for number, name in enumerate(classes):
         color, marker = PALETTE[number % len(PALETTE)], MARKERS[number // len(PALETTE) % len(MARKERS)]
-        own = places[labels == name]
-        axes.scatter(own[:, 0], own[:, 1], s=size, c=color, marker=marker, alpha=0.7, linewidths=0, label=str(name))
-        _name_at(axes, float(np.median(own[:, 0])), float(np.median(own[:, 1])), str(name))
+        x, y = points[labels == name].T
+        axes.scatter(x, y, s=size, c=color, marker=marker, alpha=0.7, linewidths=0, label=str(name))
+        _draw_name(axes, float(np.median(x)), float(np.median(y)), str(name))
     legend = figure.legend(loc="outside right center", frameon=False, handletextpad=0.1, labelcolor=INK)
     for handle in legend.legend_handles:
         handle.set(alpha=1, sizes=[40])  # type: ignore[union-attr]
@@ -187,10 +186,10 @@ def plot_codes(codes: Any, labels: Any = None) -> Figure:
 
 
 def plot_history(model: BaseAutoencoder) -> Figure:
-    """Draw the objective by epoch: on the training rows, on the held-out rows, and the linear baseline's.
+    """Draw the objective by epoch, on the training rows and on the validation rows, and that of the linear baseline.
 
-    The first epochs of a random start lie far above all that follows; where they would flatten the rest of the curve,
-    the axis leaves them out.
+    The objective is far higher in the first epochs after a random start; the axis leaves these out, so that the rest
+    of the curve can be seen.
 
     Parameters
     ----------
@@ -200,8 +199,8 @@ def plot_history(model: BaseAutoencoder) -> Figure:
     Returns
     -------
     Figure
-        The figure, with the epoch whose weights were kept marked. Where no rows were held out, the training rows
-        were the judge, and the curve says so.
+        The figure, with a mark at the epoch whose weights were kept. Without validation rows, the second curve is the
+        objective on the training rows after each epoch.
 
     Examples
     --------
@@ -211,58 +210,50 @@ def plot_history(model: BaseAutoencoder) -> Figure:
     >>> plot_history(model).axes[0].get_xlabel()
     'epoch'
     """
-    epochs, unit = np.array([row["epoch"] for row in model.history_]), "epoch"
-    if len(set(epochs.tolist())) < len(epochs):  # evaluated several times in an epoch
-        epochs, unit = np.array([row["rows"] for row in model.history_]), "rows seen"
-    judged = np.array([row.get("validation_objective", np.nan) for row in model.history_])
+    x, unit = np.array([row["epoch"] for row in model.history_]), "epoch"
+    if len(set(x.tolist())) < len(x):  # evaluated several times in an epoch
+        x, unit = np.array([row["rows"] for row in model.history_]), "rows seen"
+    after = np.array([row.get("validation_objective", np.nan) for row in model.history_])
     during = np.array([row.get("training_objective", np.nan) for row in model.history_])
     levels = [] if model.baseline_ is None else [model.baseline_.history_[0]["validation_objective"]]
-    at_best = int(np.nanargmin(judged)) if np.isfinite(judged).any() else len(judged) - 1
-    judge = "held-out rows" if model.validation_fraction > 0 else "training rows"
+    best = int(np.nanargmin(after)) if np.isfinite(after).any() else len(after) - 1
+    rows = "validation rows" if model.validation_fraction > 0 else "training rows"
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
-    axes = _axes(figure, unit, "objective (nats a row, scaled units)")
+    axes = _axes(figure, unit, "objective (nats per row, scaled units)")
     for level in levels:
         axes.axhline(level, color=GREY, linestyle=(0, (4, 2)), linewidth=1.2, label=f"linear baseline: {level:.4g}")
     if np.isfinite(during).any():
-        met = np.isfinite(during)  # the start has no epoch behind it
+        is_epoch = np.isfinite(during)  # the start is before the first epoch
         label = "training rows, during the epoch"
-        axes.plot(epochs[met], during[met], color=PALETTE[1], linewidth=1.5, label=label)
-        if np.isfinite(judged).any():  # a stream has no judge
-            axes.plot(epochs, judged, color=PALETTE[0], linewidth=2, label=f"{judge}, after the epoch")
+        axes.plot(x[is_epoch], during[is_epoch], color=PALETTE[1], linewidth=1.5, label=label)
+        if np.isfinite(after).any():  # a stream is not evaluated
+            axes.plot(x, after, color=PALETTE[0], linewidth=2, label=f"{rows}, after the epoch")
     kept = f"kept: epoch {model.best_epoch_}, {model.best_objective_:.4g}"
-    axes.plot(
-        epochs[at_best],
-        model.best_objective_,
-        "o",
-        color=PALETTE[2],
-        markersize=7,
-        markeredgecolor="white",
-        zorder=5,
-        label=kept,
-    )
-    axes.set_ylim(_readable_limits(np.concatenate([judged[len(judged) // 4 :], during[len(during) // 4 :], levels])))
-    axes.set_xlim(-0.02 * max(epochs[-1], 10), epochs[-1] + 0.02 * max(epochs[-1], 10))
+    style: dict[str, Any] = {"color": PALETTE[2], "markersize": 7, "markeredgecolor": "white", "zorder": 5}
+    axes.plot(x[best], model.best_objective_, "o", label=kept, **style)
+    axes.set_ylim(_readable_limits(np.concatenate([after[len(after) // 4 :], during[len(during) // 4 :], levels])))
+    axes.set_xlim(-0.02 * max(x[-1], 10), x[-1] + 0.02 * max(x[-1], 10))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.legend(frameon=False, fontsize=9, labelcolor=INK)
     return figure
 
 
 def plot_sizes(model: BaseAutoencoder, X: Any, *, scaled: bool = False) -> Figure:
-    """Draw the error of an ordered code against the number of components used, beside the linear baseline's.
+    """Draw the error of an ordered code against the number of components used, and that of the linear baseline.
 
     Parameters
     ----------
     model : fitted autoencoder
-        With an ordered code (``ordered=True``), or linear and solved exactly.
+        A model with an ordered code (``ordered=True``), or a linear one that was solved exactly.
     X : array-like of shape (n, d)
-        Rows to reconstruct, best ones that were not fitted.
+        Rows to reconstruct, preferably not those of the fit.
     scaled : bool, default False
-        Measure in the model's scaled units.
+        Whether errors are in the model's scaled units.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Mean squared error a row against 1, 2, ... components.
+        Mean squared error per row against 1, 2, ... components.
 
     Examples
     --------
@@ -275,7 +266,7 @@ def plot_sizes(model: BaseAutoencoder, X: Any, *, scaled: bool = False) -> Figur
     'components used'
     """
     figure = Figure(figsize=(6.4, 4.0), dpi=200, layout="constrained")
-    axes = _axes(figure, "components used", "squared error a row")
+    axes = _axes(figure, "components used", "squared error per row")
     sizes = np.arange(1, model.n_components_ + 1)
     if model.baseline_ is not None:
         errors = model.baseline_.reconstruction_error_by_size(X, scaled=scaled)
@@ -289,20 +280,20 @@ def plot_sizes(model: BaseAutoencoder, X: Any, *, scaled: bool = False) -> Figur
 
 
 def plot_search(search: AutoencoderSearch) -> Figure:
-    """Draw the held-out scores of a search, with their standard errors, against the parameter that varies most.
+    """Draw the validation scores of a search, with their standard errors, against the parameter with the most values.
 
-    Each combination of the other parameters that vary is a line. Where there are more than eight, those whose best
-    score is lowest are grey; the line of the choice never is.
+    Each combination of the other parameters that vary is a line. Of more than eight lines, those with the lowest best
+    scores are grey; the line of the choice is always coloured.
 
     Parameters
     ----------
     search : fitted AutoencoderSearch
-        With or without a fit of its choice.
+        The search, with or without ``refit``.
 
     Returns
     -------
     Figure
-        The figure. A ring marks the best candidate, a star the one chosen; the dashed line lies one standard error
+        The figure. A ring marks the best candidate, a star the chosen one; the dashed line is one standard error
         below the best score. An axis of numbers that span more than a decade is logarithmic.
 
     Examples
@@ -320,32 +311,32 @@ def plot_search(search: AutoencoderSearch) -> Figure:
     """
     check_is_fitted(search, "cv_results_")
     means, errors = (search.cv_results_[name] for name in ("mean_test_score", "standard_error"))
-    across, lines = _lines_of(search)
+    x_axis, lines = _lines_of(search)
     figure = Figure(figsize=(6.4, 4.0), dpi=200, layout="constrained")
-    axes = _axes(figure, across.name, SCORES.get(search.scoring, "held-out score"))  # type: ignore[arg-type]
-    _mark_values(axes, across)
+    axes = _axes(figure, x_axis.name, SCORES.get(search.scoring, "validation score"))  # type: ignore[arg-type]
+    _set_ticks(axes, x_axis)
     best, chosen = int(np.nanargmax(means)), search.best_index_
-    worth = {name: np.nan_to_num(means[places], nan=-np.inf).max() for name, places in lines.items()}
-    by_worth = sorted(lines, key=lambda name: (chosen not in lines[name], -worth[name]))
-    looks = dict(zip([name for name in lines if name in by_worth[:NAMED_LINES]], LINE_COLORS, strict=False))
-    for number, (name, places) in enumerate(lines.items()):
-        beside = _beside(figure, axes, number, len(lines))
-        look = {"color": looks[name], "label": name} if name in looks else {"color": PALE, "zorder": 1}
-        _draw_line(axes, across.places[places], means[places], errors[places], beside, **look)
-        if best in places:
-            _mark(axes, across.places[best], means[best], "best", BEST, beside)
-        if chosen in places:
-            _mark(axes, across.places[chosen], means[chosen], "chosen", CHOSEN, beside)
+    line_scores = {name: np.nan_to_num(means[index], nan=-np.inf).max() for name, index in lines.items()}
+    ranked = sorted(lines, key=lambda name: (chosen not in lines[name], -line_scores[name]))
+    colors = dict(zip([name for name in lines if name in ranked[:NAMED_LINES]], LINE_COLORS, strict=False))
+    for number, (name, index) in enumerate(lines.items()):
+        offset = _offset(figure, axes, number, len(lines))
+        style = {"color": colors[name], "label": name} if name in colors else {"color": PALE, "zorder": 1}
+        _draw_line(axes, x_axis.x[index], means[index], errors[index], offset, **style)
+        if best in index:
+            _mark(axes, x_axis.x[best], means[best], "best", BEST, offset)
+        if chosen in index:
+            _mark(axes, x_axis.x[chosen], means[chosen], "chosen", CHOSEN, offset)
     label = "one standard error below the best"
     axes.axhline(means[best] - errors[best], color=GREY, linestyle=(0, (4, 2)), linewidth=1.2, zorder=1.5, label=label)
-    # What is on the lines is named after them.
+    # In the legend, the marks come after the lines.
     named = sorted(zip(*axes.get_legend_handles_labels(), strict=True), key=lambda pair: isinstance(pair[0], Line2D))
     axes.legend(*zip(*named, strict=True), frameon=False, fontsize=9, labelcolor=INK)
     return figure
 
 
 def _as_images(stacks: Sequence[Any], shape: tuple[int, int]) -> np.ndarray:
-    """Stacks of rows as stacks of images, shape (stacks, n, height, width)."""
+    """Several arrays of rows or images as one array of images, shape (arrays, n, height, width)."""
     arrays = [read(stack, "images").array.astype(float) for stack in stacks]
     expected = (len(arrays[0]), shape[0] * shape[1])
     for array in arrays:
@@ -355,19 +346,19 @@ def _as_images(stacks: Sequence[Any], shape: tuple[int, int]) -> np.ndarray:
 
 
 def _plane(codes: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """Places of codes in a plane, shape (n, 2), and the names of its axes."""
+    """Codes projected onto a plane, shape (n, 2), and the names of its axes."""
     if codes.ndim != 2 or codes.shape[1] < 2:
-        raise DataError("A map needs codes of at least two components", got=f"the shape {codes.shape}")
+        raise DataError("A plot of codes needs at least two components", got=f"the shape {codes.shape}")
     if codes.shape[1] == 2:
         return codes, ["code 1", "code 2"]
     centred = codes - codes.mean(0)
     _, singular, directions = np.linalg.svd(centred, full_matrices=False)
     shares = singular[:2] ** 2 / max((singular**2).sum(), np.finfo(float).tiny)
-    # Turned so that each axis points along its largest entry: the same map on every machine.
-    peaks = directions[:2, :][[0, 1], np.abs(directions[:2]).argmax(1)]
-    turned = directions[:2] * np.where(peaks < 0, -1.0, 1.0)[:, None]
+    # The largest entry of each axis is positive, so that the plot is the same on every machine.
+    largest = directions[:2, :][[0, 1], np.abs(directions[:2]).argmax(1)]
+    directions = directions[:2] * np.where(largest < 0, -1.0, 1.0)[:, None]
     names = [f"{nth} principal axis of the {codes.shape[1]} codes" for nth in ("first", "second")]
-    return centred @ turned.T, [f"{name} ({share:.0%})" for name, share in zip(names, shares, strict=True)]
+    return centred @ directions.T, [f"{name} ({share:.0%})" for name, share in zip(names, shares, strict=True)]
 
 
 def _readable_limits(values: np.ndarray) -> tuple[float, float]:
@@ -378,7 +369,7 @@ def _readable_limits(values: np.ndarray) -> tuple[float, float]:
 
 
 def _axes(figure: Figure, x_name: str, y_name: str) -> Axes:
-    """Axes without ornament: a pale grid, and no frame at the top and right."""
+    """Axes with a pale grid, and without lines at the top and right."""
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[:].set_color(GREY)
@@ -390,86 +381,86 @@ def _axes(figure: Figure, x_name: str, y_name: str) -> Axes:
     return axes
 
 
-def _name_at(axes: Axes, x: float, y: float, name: str) -> None:
-    """A class's name over its codes, in ink with a white rim, so that colour is not all that tells classes apart."""
+def _draw_name(axes: Axes, x: float, y: float, name: str) -> None:
+    """Draw a class's name over its codes, so that classes are distinguished by more than their colours."""
     rim = [withStroke(linewidth=3, foreground="white")]
     axes.text(x, y, name, color=INK, fontsize=12, weight="bold", ha="center", va="center", path_effects=rim)
 
 
 @dataclass(frozen=True)
-class _Across:
-    """What lies along the horizontal axis of a search: a name, and each candidate's value and place."""
+class _XAxis:
+    """The horizontal axis of a search: the parameter's name, and each candidate's value and x coordinate."""
 
     name: str
     values: list[Any]
-    places: np.ndarray
+    x: np.ndarray
 
     @property
     def is_numeric(self) -> bool:
-        """Whether places are the values themselves."""
+        """Whether the coordinates are the values themselves."""
         return _are_numbers(self.values)
 
 
-def _lines_of(search: AutoencoderSearch) -> tuple[_Across, dict[str, np.ndarray]]:
-    """What lies across, and the candidates of each line from left to right, by what they have in common."""
+def _lines_of(search: AutoencoderSearch) -> tuple[_XAxis, dict[str, np.ndarray]]:
+    """The horizontal axis, and the row numbers of each line's candidates from left to right, by the line's name."""
     candidates = search.cv_results_["params"]
-    own = search.estimator.get_params()
+    estimator_params = search.estimator.get_params()
     names = dict.fromkeys(name for params in candidates for name in params)
-    # A candidate of a grid that leaves a parameter alone has the estimator's own.
-    values = {name: [params.get(name, own.get(name)) for params in candidates] for name in names}
+    # A parameter that a candidate's grid does not have is the estimator's.
+    values = {name: [params.get(name, estimator_params.get(name)) for params in candidates] for name in names}
     n_values = {name: len(set(map(repr, found))) for name, found in values.items()}
     varying = [name for name in names if n_values[name] > 1]
     first = max(varying or names, key=lambda name: (n_values[name], _are_numbers(values[name])), default="candidate")
     found = values.get(first, [""] * len(candidates))
-    kinds = list(dict.fromkeys(map(repr, found)))
-    places = found if _are_numbers(found) else [kinds.index(repr(value)) for value in found]
-    across = _Across(first, found, np.array(places, dtype=float))
+    categories = list(dict.fromkeys(map(repr, found)))
+    x = found if _are_numbers(found) else [categories.index(repr(value)) for value in found]
+    x_axis = _XAxis(first, found, np.array(x, dtype=float))
     lines: dict[str, list[int]] = {}
-    for place in np.argsort(across.places, kind="stable"):
-        common = ", ".join(f"{name}={values[name][place]!r}" for name in varying if name != first)
-        lines.setdefault(common or type(search.estimator).__name__, []).append(int(place))
-    return across, {name: np.array(lines[name]) for name in sorted(lines, key=lambda name: min(lines[name]))}
+    for i in np.argsort(x_axis.x, kind="stable"):
+        common = ", ".join(f"{name}={values[name][i]!r}" for name in varying if name != first)
+        lines.setdefault(common or type(search.estimator).__name__, []).append(int(i))
+    return x_axis, {name: np.array(lines[name]) for name in sorted(lines, key=lambda name: min(lines[name]))}
 
 
 def _are_numbers(values: Sequence[Any]) -> bool:
     return all(isinstance(value, Real) and not isinstance(value, bool) for value in values)
 
 
-def _mark_values(axes: Axes, across: _Across) -> None:
-    """Choose the horizontal axis: logarithmic or not for numbers, a place for each value of other kinds."""
-    ticks = dict(zip(across.places, across.values, strict=True))
-    if not across.is_numeric:
+def _set_ticks(axes: Axes, x_axis: _XAxis) -> None:
+    """Set the horizontal axis: logarithmic or linear for numbers, one tick for each value of other types."""
+    ticks = dict(zip(x_axis.x, x_axis.values, strict=True))
+    if not x_axis.is_numeric:
         axes.set_xticks(list(ticks), [str(value) for value in ticks.values()])
         axes.set_xlim(-0.5, len(ticks) - 0.5)
         return
-    low, high = across.places.min(), across.places.max()
+    low, high = x_axis.x.min(), x_axis.x.max()
     if low > 0 and high > DECADE * low:
         axes.set_xscale("log")
         if len(ticks) <= NAMED_VALUES:
-            axes.set_xticks(list(ticks), [f"{place:g}" for place in ticks])
+            axes.set_xticks(list(ticks), [f"{x:g}" for x in ticks])
             axes.minorticks_off()
-    elif all(isinstance(value, Integral) for value in across.values):
+    elif all(isinstance(value, Integral) for value in x_axis.values):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
-def _beside(figure: Figure, axes: Axes, number: int, n_lines: int) -> Transform:
-    """Where a line is drawn: a little beside the others, so that errors at the same value can be told apart."""
+def _offset(figure: Figure, axes: Axes, number: int, n_lines: int) -> Transform:
+    """A transform that moves a line sideways by a few points, so that errors at the same value do not overlap."""
     points = 3.0 * (number - (n_lines - 1) / 2) if n_lines <= NAMED_LINES else 0.0
     return offset_copy(axes.transData, figure, x=points, units="points")
 
 
 def _draw_line(
-    axes: Axes, x: np.ndarray, means: np.ndarray, errors: np.ndarray, beside: Transform, **look: Any
+    axes: Axes, x: np.ndarray, means: np.ndarray, errors: np.ndarray, offset: Transform, **style: Any
 ) -> None:
-    """Means joined by a line, each with its standard error up and down."""
+    """Draw means with a line, and bars of one standard error up and down."""
     drawn = axes.errorbar(
-        x, means, yerr=errors, linewidth=1.8, marker="o", markersize=4, capsize=3, elinewidth=1.2, **look
+        x, means, yerr=errors, linewidth=1.8, marker="o", markersize=4, capsize=3, elinewidth=1.2, **style
     )
-    # The limits of the axes count what is drawn in their own units only.
+    # Set afterwards, since the limits of the axes take account only of what is drawn in data coordinates.
     for artist in drawn.get_children():
-        artist.set_transform(beside)
+        artist.set_transform(offset)
 
 
-def _mark(axes: Axes, x: float, mean: float, name: str, look: Mapping[str, Any], beside: Transform) -> None:
+def _mark(axes: Axes, x: float, mean: float, name: str, style: Mapping[str, Any], offset: Transform) -> None:
     """Mark a candidate, with its score in the legend."""
-    axes.plot(x, mean, linestyle="none", label=f"{name}: {mean:.5g}", transform=beside, **look)
+    axes.plot(x, mean, linestyle="none", label=f"{name}: {mean:.5g}", transform=offset, **style)

@@ -1,6 +1,6 @@
-r"""AutoencoderSearch: choosing the size of a code, and any other option, by rows held out.
+r"""AutoencoderSearch: choosing the size of a code, and any other option, by cross-validation.
 
-All candidates, on all folds, are trained as few vectorised programs (`eigencode.fit_many`).
+The models of all candidates and folds are trained in a few batches (`eigencode.fit_many`).
 """
 
 from __future__ import annotations
@@ -36,65 +36,65 @@ SCORES: dict[str, Score] = {
     "log_likelihood": lambda model, X: model.score_samples(X),
     "reconstruction": lambda model, X: -model.reconstruction_error(X),
 }
-"""What a row of each kind of score is worth; larger is better."""
+"""The score of each row, shape (n,), by the name of the scoring; larger is better."""
 
 
 @dataclass(frozen=True)
 class Fold:
-    """Row numbers to learn from and to judge by."""
+    """Row numbers for training and validation."""
 
     training: np.ndarray
-    held_out: np.ndarray
+    validation: np.ndarray
 
 
 class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
     r"""Fit an autoencoder with each of many settings, and keep the simplest that is as good as the best.
 
-    Every candidate is fitted on each fold's training rows and scored on the rows held out. With the
-    one-standard-error rule (Breiman et al., 1984) the choice is the candidate with the fewest components, and then the
+    Every candidate is fitted on each fold's training rows and scored on its validation rows. With the
+    one-standard-error rule (Breiman et al., 1984), the choice is the candidate with the fewest components, and then the
     fewest weights, whose mean score is within one standard error of the best candidate's:
 
     .. math:: \bar s_c \ge \bar s_{best} - \mathrm{SE}(\bar s_{best})
 
-    The standard error is that of the mean over folds or, with a single one, over its rows. Candidates of one structure,
-    on all folds, are trained as one vectorised program, so that thirty small models cost a few times one.
+    The standard error is that of the mean over folds or, with a single fold, over its rows. Candidates of the same
+    structure are trained in one batch, on all folds, so that thirty small models take only a few times as long as one.
 
     Parameters
     ----------
     estimator : autoencoder
-        What to fit; it is cloned, never fitted itself.
+        The estimator, which is cloned and never fitted itself.
     param_grid : dict or list of dict
         Lists of values for each parameter, nested ones as ``outer__inner``; every combination is a candidate.
     cv : int, cross-validation generator or iterable, default 5
-        Number of folds, shuffled by ``random_state``, or anything scikit-learn takes, as ``ShuffleSplit(1)``.
+        Number of folds, shuffled by ``random_state``, or any other ``cv`` of scikit-learn, such as ``ShuffleSplit(1)``.
     rule : {"one_standard_error", "best"}, default "one_standard_error"
         How the choice is made.
     scoring : {"log_likelihood", "reconstruction"} or callable, default "log_likelihood"
-        What a held-out row is worth: its log-likelihood in nats (``score_samples``), minus its squared error
-        (``reconstruction_error``), or what ``scoring(model, X)`` returns, of shape (n,); larger is better.
+        The score of a validation row: its log-likelihood in nats (``score_samples``), minus its squared error
+        (``reconstruction_error``), or the result of ``scoring(model, X)``, of shape (n,); larger is better.
     refit : bool, default True
         Whether to fit the choice to all rows.
     random_state : int or None, default None
-        Seed of the folds. That of the models is the estimator's own.
+        Seed of the folds. The seed of the models is the estimator's.
     verbose : bool, default False
         Whether to show a progress bar.
 
     Attributes
     ----------
     cv_results_ : dict of arrays
-        A row a candidate, as in scikit-learn's searches: ``params``, ``param_*``, ``split*_test_score``,
-        ``mean_test_score``, ``std_test_score``, ``rank_test_score``, and ``standard_error``, ``n_components``,
-        ``n_weights``, ``mean_fit_time`` (of a program, shared evenly among its models).
+        One row for each candidate, as in scikit-learn's searches: ``params``, ``param_*``, ``split*_test_score``,
+        ``mean_test_score``, ``std_test_score``, ``rank_test_score``; and ``standard_error``, ``n_components``,
+        ``n_weights``, ``mean_fit_time`` (seconds of all fits, divided by their number).
     best_index_, best_params_, best_score_
         The choice: its row, its settings, its mean score.
     best_estimator_ : autoencoder
         The choice, fitted to all rows.
     n_splits_ : int
-        Folds.
+        Number of folds.
     trained_ : list of str
-        How the candidates were trained, in words.
+        Sentences on how the candidates were trained.
     notes_ : list of str
-        The same, and then what deserves a look: each number chosen that is the largest or the smallest of those tried.
+        The same sentences, and one for each chosen number that is the largest or the smallest of those tried.
 
     Examples
     --------
@@ -139,11 +139,11 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         X : array-like of shape (n, d)
             As for the estimator's ``fit``.
         y : None
-            Used by ``cv`` alone, where it stratifies.
+            Used only by a ``cv`` that stratifies.
         sample_weight : array-like of shape (n,), optional
             Weight of each row, in fits and scores.
         groups : array-like of shape (n,), optional
-            Used by ``cv`` alone, where it keeps groups of rows together, as ``GroupKFold`` does.
+            Used only by a ``cv`` that keeps groups of rows together, such as ``GroupKFold``.
 
         Returns
         -------
@@ -152,15 +152,15 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         Raises
         ------
         EigencodeError
-            What the first candidate had to say, where none could be fitted. Those that cannot be beside others that
-            can are scored NaN, with a warning.
+            The first candidate's error, if none could be fitted. If only some fail, they are scored NaN, with a
+            warning.
         """
         with unchanged_on_failure(self):
             self._fit(X, y, sample_weight, groups)
         return self
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any) -> None:
-        """Fit and choose; what fails on the way is for the caller to undo."""
+        """Fit and choose; the caller undoes changes if this fails."""
         score, candidates = self._checked()
         fresh = clone(self.estimator)
         rows = read_rows(fresh, X, reset=True)
@@ -182,7 +182,7 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
             self.best_estimator_.fit(rows, sample_weight=weights)
 
     def _checked(self) -> tuple[Score, list[dict[str, Any]]]:
-        """The score and the candidates' settings, once all arguments are seen fit."""
+        """Check all arguments; return the score and the candidates' settings."""
         if not isinstance(self.estimator, BaseAutoencoder):
             raise OptionError(
                 "AutoencoderSearch searches among autoencoders",
@@ -217,8 +217,8 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
             folds = [Fold(*map(np.asarray, split)) for split in check_cv(cv).split(array, *given)]
         except (TypeError, ValueError) as error:
             raise OptionError("The 'cv' cannot split the rows", got=f"the error {error}") from error
-        if not folds or min(len(fold.held_out) for fold in folds) == 0:
-            raise DataError("Every fold needs rows held out", got=f"{len(folds)} folds")
+        if not folds or min(len(fold.validation) for fold in folds) == 0:
+            raise DataError("Every fold needs validation rows", got=f"{len(folds)} folds")
         return folds
 
     def _evaluate(
@@ -229,33 +229,32 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         weights: np.ndarray | None,
         score: Score,
     ) -> dict[str, Any]:
-        """Fit and score everything; one row a candidate."""
+        """Fit and score all candidates on all folds; return ``cv_results_``."""
         tables = [(array[f.training], None if weights is None else weights[f.training]) for f in folds]
         models = [clone(self.estimator).set_params(**clone(params, safe=False)) for params in candidates for _ in folds]
-        jobs = [Job(model, *tables[place % len(folds)]) for place, model in enumerate(models)]
+        jobs = [Job(model, *tables[i % len(folds)]) for i, model in enumerate(models)]
         began = time.perf_counter()
         trained = fit_jobs(jobs, verbose=self.verbose)
         seconds = (time.perf_counter() - began) / len(jobs)
         scores = np.full((len(jobs), 2), np.nan)
         with progress.stage("scoring", self.verbose):
-            for place, job in enumerate(jobs):
+            for i, job in enumerate(jobs):
                 if job.error is None:
-                    held_out = folds[place % len(folds)].held_out
-                    scores[place] = _mean_and_error(
-                        score(job.model, array[held_out]), None if weights is None else weights[held_out]
+                    validation = folds[i % len(folds)].validation
+                    scores[i] = _mean_and_error(
+                        score(job.model, array[validation]), None if weights is None else weights[validation]
                     )
         self._report(jobs)
         self.trained_ = trained
-        by_fold, errors = (scores[:, side].reshape(len(candidates), len(folds)) for side in (0, 1))
-        fitted = [
-            [job for job in jobs[first : first + len(folds)] if job.error is None] for first in _firsts(jobs, folds)
-        ]
+        by_fold, errors = (scores[:, j].reshape(len(candidates), len(folds)) for j in (0, 1))
+        starts = range(0, len(jobs), len(folds))
+        fitted = [[job for job in jobs[start : start + len(folds)] if job.error is None] for start in starts]
         mean, spread = by_fold.mean(1), by_fold.std(1)
         over_folds = spread / np.sqrt(max(len(folds) - 1, 1))
         return {
             "params": list(candidates),
             **_columns(candidates),
-            **{f"split{place}_test_score": by_fold[:, place] for place in range(len(folds))},
+            **{f"split{i}_test_score": by_fold[:, i] for i in range(len(folds))},
             "mean_test_score": mean,
             "std_test_score": spread,
             "standard_error": errors[:, 0] if len(folds) == 1 else over_folds,
@@ -267,7 +266,7 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
 
     @staticmethod
     def _report(jobs: Sequence[Job]) -> None:
-        """Warn of fits that failed; where all did, raise what the first had to say."""
+        """Warn of fits that failed; if all did, raise the first error."""
         failed = [job for job in jobs if job.error is not None]
         if len(failed) == len(jobs):
             raise failed[0].error  # type: ignore[misc]
@@ -289,7 +288,7 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         near = np.flatnonzero(means >= means[best] - results["standard_error"][best])
         return int(min(near, key=lambda c: (results["n_components"][c], results["n_weights"][c], -means[c])))
 
-    # -- answers, by the choice
+    # -- methods of the choice
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -304,74 +303,74 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         return self.best_estimator_
 
     def transform(self, X: Any, *, n_components: int | None = None) -> Any:
-        """The codes of rows, of shape (n, k), by the choice; see `Autoencoder.transform`."""
+        """The codes of rows, of shape (n, k), by the chosen model; see `Autoencoder.transform`."""
         return self._chosen().transform(X, n_components=n_components)
 
     def inverse_transform(self, X: Any) -> Any:
-        """Rows of shape (n, d), in the data's units, from codes, by the choice."""
+        """Rows of shape (n, d), in the data's units, from codes, by the chosen model."""
         return self._chosen().inverse_transform(X)
 
     def reconstruct(self, X: Any, *, n_components: int | None = None) -> Any:
-        """What the choice keeps of rows, of shape (n, d)."""
+        """The reconstructions of rows, of shape (n, d), by the chosen model."""
         return self._chosen().reconstruct(X, n_components=n_components)
 
     def reconstruction_error(self, X: Any, *, scaled: bool = False) -> Any:
-        """Squared error of each row's reconstruction by the choice, of shape (n,)."""
+        """Squared error of each row's reconstruction by the chosen model, of shape (n,)."""
         return self._chosen().reconstruction_error(X, scaled=scaled)
 
     def reconstruction_error_by_size(self, X: Any, *, scaled: bool = False) -> Any:
-        """Mean squared error a row with the first 1, 2, ... components of an ordered code, by the choice."""
+        """Mean squared error per row with the first 1, 2, ... components of an ordered code, by the chosen model."""
         return self._chosen().reconstruction_error_by_size(X, scaled=scaled)
 
     def score_samples(self, X: Any) -> Any:
-        """The log-likelihood of rows in nats, of shape (n,), by the choice."""
+        """The log-likelihood of rows in nats, of shape (n,), by the chosen model."""
         return self._chosen().score_samples(X)
 
     def jacobian(self, X: Any, *, scaled: bool = False) -> Any:
-        """The Jacobian of the choice's code at each row, of shape (n, k, d)."""
+        """The Jacobian of the chosen model's encoder at each row, of shape (n, k, d)."""
         return self._chosen().jacobian(X, scaled=scaled)
 
     def jacobian_spectrum(self, X: Any, *, scaled: bool = True) -> Any:
-        """The singular values of the Jacobian at each row, largest first, by the choice."""
+        """The singular values of the Jacobian at each row, largest first, by the chosen model."""
         return self._chosen().jacobian_spectrum(X, scaled=scaled)
 
     def local_dimension(self, X: Any, *, share: float = 0.95) -> Any:
-        """How many directions the choice's code answers to around each row, of shape (n,)."""
+        """The number of directions in which the chosen model's code varies around each row, of shape (n,)."""
         return self._chosen().local_dimension(X, share=share)
 
     def fit_density(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
-        """Fit a mixture of Gaussians to the choice's codes of rows, from which ``sample`` then draws."""
+        """Fit a mixture of Gaussians to the chosen model's codes of rows, from which ``sample`` then draws."""
         self._chosen().fit_density(X, y, sample_weight)
         return self
 
     def sample(self, n_rows: int = 1, *, mean: bool = False, random_state: Any = None) -> Any:
-        """New rows, of shape (n_rows, d), drawn by the choice."""
+        """New rows, of shape (n_rows, d), drawn from the chosen model."""
         return self._chosen().sample(n_rows, mean=mean, random_state=random_state)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """The mean of the search's own score over rows, by the choice, each by its weight if it has one."""
+        """The mean of the search's score over rows, weighted by ``sample_weight``, by the chosen model."""
         score = self.scoring if callable(self.scoring) else SCORES[self.scoring]
         return mean_of_rows(score(self._chosen(), X), sample_weight)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the choice to one ``.safetensors`` file, from which `eigencode.load` gives it back, without the search.
+        """Write the chosen model, without the search, to one ``.safetensors`` file, which `eigencode.load` reads.
 
         Parameters
         ----------
         path : path-like
-            Where to; an existing file is replaced.
+            The file, replaced if it exists.
         """
         self._chosen().save(path)
 
     def get_feature_names_out(self, input_features: Any = None) -> Any:
-        """Names of the choice's components."""
+        """Names of the chosen model's components."""
         return self._chosen().get_feature_names_out(input_features)
 
 
 def _edges(
     estimator: BaseAutoencoder, candidates: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any], n_features: int
 ) -> list[str]:
-    """A sentence for each number chosen that lies at the edge of those tried, where it could have gone on."""
+    """A sentence for each chosen number that is the largest or smallest of those tried, if others could be tried."""
     found = []
     for name, chosen_value in chosen.items():
         sizes = [_size(name, params[name]) for params in candidates if name in params]
@@ -387,7 +386,7 @@ def _edges(
 
 
 def _size(name: str, value: Any) -> float | None:
-    """A parameter's value as a number of which there may be more or less; a seed is none, a sequence of one is."""
+    """A parameter's value as a float if it is a number, or a sequence of one, and not a seed; else None."""
     if isinstance(value, tuple | list) and len(value) == 1:
         value = value[0]
     is_number = isinstance(value, Real) and not isinstance(value, bool | np.bool_)
@@ -395,16 +394,12 @@ def _size(name: str, value: Any) -> float | None:
 
 
 def _ends(estimator: BaseAutoencoder, name: str, n_features: int) -> dict[str, tuple[float, ...]]:
-    """Values beyond which there is nothing to try: the ends of an option's range, and a code as wide as the table."""
+    """Values beyond which none can be tried: the ends of an option's range, and a code as wide as the table."""
     kind: Any = type(estimator)
     options = {option.name: option.info for option in options_of(kind)}
     option = options.get(name)
     low, high = (0.0, math.inf) if option is None else (option.low, option.high)
     return {"smallest": (low,), "largest": (high, n_features) if name == "n_components" else (high,)}
-
-
-def _firsts(jobs: Sequence[Job], folds: Sequence[Fold]) -> range:
-    return range(0, len(jobs), len(folds))
 
 
 def _mean_and_error(values: np.ndarray, weights: np.ndarray | None) -> tuple[float, float]:
@@ -420,20 +415,20 @@ def _mean_and_error(values: np.ndarray, weights: np.ndarray | None) -> tuple[flo
 
 
 def _columns(candidates: Sequence[Mapping[str, Any]]) -> dict[str, np.ma.MaskedArray]:
-    """A column for each parameter, masked where a candidate does not set it."""
+    """A column for each parameter, masked for candidates that do not set it."""
     names = dict.fromkeys(name for params in candidates for name in params)
     columns = {}
     for name in names:
         values = np.ma.MaskedArray(np.empty(len(candidates), dtype=object), mask=True)
-        for place, params in enumerate(candidates):
+        for i, params in enumerate(candidates):
             if name in params:
-                values[place] = params[name]
+                values[i] = params[name]
         columns[f"param_{name}"] = values
     return columns
 
 
 def _mean(values: Any) -> float:
-    """The mean of some numbers, NaN of none."""
+    """The mean of some numbers, NaN if there are none."""
     found = list(values)
     return sum(found) / len(found) if found else np.nan
 

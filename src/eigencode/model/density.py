@@ -2,8 +2,8 @@ r"""Density of the codes: a mixture of Gaussians, which makes any autoencoder ge
 
 .. math:: p(z) = \sum_{c=1}^m \pi_c \, N(z; \mu_c, \Sigma_c)
 
-An autoencoder with a point code says nothing of which codes occur. A mixture fitted to the codes of the training rows
-afterwards does, and for deterministic encoders its samples decode at least as well as those of a variational one
+An autoencoder with a point code has no distribution of codes. A mixture fitted to the codes of the training rows is
+one; for deterministic encoders, its decoded samples are at least as good as those of a variational autoencoder
 (Ghosh et al., 2020, who call it ex-post density estimation).
 """
 
@@ -27,17 +27,17 @@ CANDIDATES = (1, 2, 4, 8, 16, 32)
 """Numbers of components that are tried, in this order."""
 
 CHOICE_ROWS = 10_000
-"""Rows that the number of components is chosen on; all rows are fitted afterwards."""
+"""Most rows from which the number of components is chosen; all rows are fitted afterwards."""
 
 ROWS_A_COMPONENT = 5
-"""Rows that a component must have on average, or it is not tried."""
+"""Fewest rows per component for which a number of components is tried."""
 
 ROWS_A_COLUMN = 5
-"""Rows a column that a component with a full covariance must have on average: then each of its k (k + 1) / 2 numbers
-is estimated from ten of the rows' numbers."""
+"""Fewest rows per component and column for full covariances: each of the k (k + 1) / 2 numbers of a covariance is then
+estimated from ten of the rows' numbers."""
 
 FULL_PRODUCTS = 2e10
-"""Multiply-adds that one iteration over full covariances may cost, n m k^2: a few seconds' work."""
+"""Most multiplications n m k^2 of one iteration over full covariances, which take a few seconds."""
 
 REGULARISATION = 1e-6
 """Added to the variances of standardised codes, as a share of their variance."""
@@ -50,15 +50,14 @@ LEVEL_FLOOR = 1e-4
 mean, which is float32's rounding."""
 
 LARGEST_CODE = 1e100
-"""Codes of larger size are refused, and those of less than its inverse are zero: their squares must be numbers too."""
+"""Larger codes are refused, and codes below its inverse are taken as zero, since squares would over- or underflow."""
 
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
     """A mixture of Gaussians over codes of k numbers.
 
-    Its fields are all there is to it: plain float64 arrays (or nested lists, as JSON has them), so that
-    ``Mixture(**fields)`` restores it.
+    Its fields define it: float64 arrays, or nested lists as in JSON, so that ``Mixture(**fields)`` restores it.
 
     Parameters
     ----------
@@ -153,30 +152,30 @@ def fit_mixture(
 ) -> Mixture:
     r"""Fit a mixture of Gaussians to codes by expectation-maximisation.
 
-    The codes are standardised first, so that codes in other units give the same mixture in those units, and variances
-    are regularised relative to the codes'. A column without spread becomes a very narrow one.
+    The codes are standardised first, so that codes in other units give the same mixture in those units; variances are
+    regularised in proportion to the codes' variances. A constant column gets a very small variance.
 
-    With ``n_components="auto"``, 1, 2, 4, 8, 16 and 32 components are tried on a part of the rows, and one number
-    replaces a smaller one where the log-likelihood of the other rows is higher by more than one standard error of the
-    difference. The search ends when two in a row have failed to. The mixture chosen is then fitted to all rows, from
-    where it is. Equal rows stay on the same side, so that no row is judged by its own copy.
+    With ``n_components="auto"``, 1, 2, 4, 8, 16 and 32 components are tried on the training rows, and a number replaces
+    a smaller one if the log-likelihood of the validation rows is higher by more than one standard error of the
+    difference. The search ends when two numbers in a row are not better. The chosen mixture is then fitted further to
+    all rows. Equal rows are all in training or all in validation.
 
-    Covariances are full where the rows are at least 5 k a component and an iteration costs at most 2e10 products
-    (n m k^2), and diagonal otherwise.
+    Covariances are full if there are at least 5 k rows per component and an iteration takes at most 2e10
+    multiplications (n m k^2), and diagonal otherwise.
 
     Parameters
     ----------
     codes : array of shape (n, k)
         Finite numbers; at least one row.
     seed : int
-        Of the split and of the starts.
+        Seed of the split and of the starts.
     n_components : int or 'auto'
-        m; never more than there are different rows.
+        The number m of components, reduced to the number of different rows if that is smaller.
     sample_weight : array of shape (n,), optional
-        Weight of each row, not negative. Rows are repeated or left out in proportion: of n rows with any weight, row i
-        occurs :math:`n w_i / \sum w` times, rounded up or down by systematic resampling, which draws nothing.
+        Weight of each row, not negative. Rows are repeated or left out in proportion: of n rows with positive weight,
+        row i occurs :math:`n w_i / \sum w` times, rounded up or down by deterministic systematic resampling.
     validation_fraction : float in (0, 1)
-        Share of the rows that judge the number of components.
+        Share of the rows for validation, by which the number of components is chosen.
 
     Returns
     -------
@@ -186,9 +185,9 @@ def fit_mixture(
     Raises
     ------
     DataError
-        Where the codes are not a table of finite numbers, or the weights do not fit.
+        If the codes are not a table of finite numbers, or the weights are wrong.
     OptionError
-        Where an option is outside its domain.
+        If an option is outside its domain.
 
     Examples
     --------
@@ -220,16 +219,16 @@ def fit_mixture(
 def _choose(
     rows: np.ndarray, copy_of: np.ndarray, n_all: int, seed: int, validation_fraction: float
 ) -> GaussianMixture:
-    """The mixture with the number of components that held-out rows ask for, fitted to the other rows."""
-    is_held_out = _held_out(copy_of, seed, validation_fraction)
-    training, held_out = rows[~is_held_out], rows[is_held_out]
-    n_different = len(np.unique(copy_of[~is_held_out]))
+    """Choose the number of components on validation rows; return its mixture, fitted to the training rows."""
+    is_validation = _validation_mask(copy_of, seed, validation_fraction)
+    training, validation = rows[~is_validation], rows[is_validation]
+    n_different = len(np.unique(copy_of[~is_validation]))
     best, failures = _fitted(training, 1, n_all, seed), 0
     for m in CANDIDATES[1:]:
         if n_different < m * ROWS_A_COMPONENT or failures == 2:
             break
         candidate = _fitted(training, m, n_all, seed)
-        gain = candidate.score_samples(held_out) - best.score_samples(held_out)
+        gain = candidate.score_samples(validation) - best.score_samples(validation)
         if gain.mean() > gain.std() / math.sqrt(len(gain)):
             best, failures = candidate, 0
         else:
@@ -237,17 +236,17 @@ def _choose(
     return best
 
 
-def _held_out(copy_of: np.ndarray, seed: int, fraction: float) -> np.ndarray:
-    """Whether each row is held out, copies of a row alike; one row at least is not, and one is if there are two."""
+def _validation_mask(copy_of: np.ndarray, seed: int, fraction: float) -> np.ndarray:
+    """Whether each row is for validation, the same for equal rows; of two different rows, at least one of each."""
     different = np.random.default_rng(seed).permutation(np.unique(copy_of))
-    n_held_out = min(max(1, round(fraction * len(different))), len(different) - 1)
-    return np.isin(copy_of, different[:n_held_out])
+    n_validation = min(max(1, round(fraction * len(different))), len(different) - 1)
+    return np.isin(copy_of, different[:n_validation])
 
 
 def _fitted(rows: np.ndarray, m: int, n_all: int, seed: int) -> GaussianMixture:
-    """A mixture of m components; ``n_all`` rows are to be fitted later.
+    """Fit a mixture of m components to these rows; ``n_all`` rows are to be fitted later.
 
-    Of a few short runs, each from its own k-means, the likeliest goes on (Biernacki, Celeux & Govaert, 2003).
+    Of a few short runs from different k-means, the most likely one is continued (Biernacki, Celeux & Govaert, 2003).
     """
     short = GaussianMixture(
         m,
@@ -261,17 +260,17 @@ def _fitted(rows: np.ndarray, m: int, n_all: int, seed: int) -> GaussianMixture:
 
 
 def _can_be_full(n: int, m: int, k: int, n_all: int) -> bool:
-    """Whether m full covariances of k columns can be estimated from n rows, and afforded for all rows."""
+    """Whether n rows are enough for m full covariances of k columns, and fitting ``n_all`` rows is fast enough."""
     return n >= ROWS_A_COLUMN * k * m and n_all * m * k**2 <= FULL_PRODUCTS
 
 
 def _fitted_further(estimator: GaussianMixture, rows: np.ndarray) -> GaussianMixture:
-    """The same components fitted to these rows, from where they are."""
+    """Continue the fit of the components with these rows."""
     return _quietly_fitted(estimator.set_params(warm_start=True, max_iter=100), rows)
 
 
 def _quietly_fitted(estimator: GaussianMixture, rows: np.ndarray) -> GaussianMixture:
-    """A fitted mixture. That it could still gain a little, or that k-means met equal rows, is no reason to warn."""
+    """Fit without warnings that it could still improve a little, or that k-means has found equal rows."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return estimator.fit(rows if len(rows) > 1 else np.repeat(rows, 2, axis=0))
@@ -290,18 +289,18 @@ def _in_units(estimator: GaussianMixture, center: np.ndarray, divisor: np.ndarra
 
 
 def _standards(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Center and divisor of each column; a column of (nearly) one value is divided by a small share of the others'."""
+    """Center and divisor of each column; (nearly) constant columns have a small share of the others' divisor."""
     center, deviation = rows.mean(0), rows.std(0)
     floor = np.maximum(SPREAD_FLOOR * math.sqrt(np.square(deviation).mean()), LEVEL_FLOOR * np.abs(center))
     divisor = np.maximum(deviation, floor)
-    divisor[divisor == 0] = divisor.max() or LEVEL_FLOOR  # zeros alone have no size: one is as good as another
+    divisor[divisor == 0] = divisor.max() or LEVEL_FLOOR  # for a column of zeros, any divisor will do
     return center, np.maximum(divisor, 1 / LARGEST_CODE)
 
 
 def _systematic(weights: np.ndarray) -> np.ndarray:
-    """Row numbers in proportion to weights: where evenly spaced points fall among the cumulated weights.
+    """Row numbers in proportion to weights: the rows in whose part of the cumulative weights equidistant points lie.
 
-    There are as many points as rows of any weight, so that rows of equal weight are the rows themselves.
+    There are as many points as rows with positive weight, so that with equal weights each row occurs once.
     """
     cumulated = np.cumsum(weights / weights.max())
     n = np.count_nonzero(weights)
