@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral, Real
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from eigencode.batch import Batch
 from eigencode.data.rows import NumberedRows, ResidentRows, Rows
-from eigencode.training.batched import TORCHS_OWN, BatchedTraining, NotBatchable, is_number
+from eigencode.training.batched import BatchedTraining
 from eigencode.training.optimizers import ClippedAdam
+from eigencode.training.padding import NotBatchable
 from eigencode.training.rng import has_random_layers
 from eigencode.training.run import TrainingRun
 from eigencode.training.runner import Runner, SingleRunner
+from eigencode.training.structure import in_full, structure
 
 ALONE_FROM = 5e7
 """Multiply-adds of a step from which arithmetic outweighs dispatch, so that company saves nothing."""
@@ -69,7 +69,7 @@ def _arranged(runs: Sequence[TrainingRun], obstacle: str | None = None) -> Itera
                 continue
             same: dict[Any, list[TrainingRun]] = {}
             for run in chunk:
-                same.setdefault(_in_full(run), []).append(run)
+                same.setdefault(in_full(run), []).append(run)
             for fewer in same.values():
                 yield from _arranged(fewer, str(why))
         else:
@@ -81,19 +81,6 @@ def _chunks(runs: Sequence[TrainingRun]) -> Iterator[Sequence[TrainingRun]]:
     size = max(int(PROGRAM_WORK / max(runs[0].step_work, 1)), 1)
     for first in range(0, len(runs), size):
         yield runs[first : first + size]
-
-
-def _in_full(run: TrainingRun) -> tuple[Any, ...]:
-    """The structure, the shapes and every number of a run."""
-    composition = run.state.composition
-    shapes = tuple(tuple(p.shape) for p in composition.parameters())
-    numbers = tuple(
-        (name, attribute, float(value))
-        for name, module in composition.named_modules()
-        for attribute, value in vars(module).items()
-        if attribute not in TORCHS_OWN and is_number(module, attribute, value)
-    )
-    return shapes, numbers, tuple(vars(run.objective).values())
 
 
 def shared(runs: Sequence[TrainingRun]) -> list[TrainingRun]:
@@ -126,22 +113,6 @@ def shared(runs: Sequence[TrainingRun]) -> list[TrainingRun]:
     return [replace(run, rows=of(run.rows)) for run in runs]
 
 
-def structure(run: TrainingRun) -> tuple[Any, ...]:
-    """What models of one program have in common, as a value that can be compared."""
-    composition, rows = run.state.composition, run.rows
-    has_idle = all(term.ignores_idle_components for term in composition.terms)
-    modules = tuple(
-        (name, type(module), tuple(sorted(_described(module, has_idle))))
-        for name, module in composition.named_modules()
-    )
-    parameters = tuple((name, p.dim(), p.requires_grad) for name, p in composition.named_parameters())
-    buffers = tuple((name, tuple(b.shape)) for name, b in composition.named_buffers())
-    device = run.execution.device, run.execution.precision
-    sizes = run.batch_size, rows.n_training, rows.n_validation, rows.n_features
-    kinds = [tensor is None for tensor in rows.sample(1).tensors]
-    return modules, parameters, buffers, device, sizes, type(run.objective), *kinds, run.state.step
-
-
 def obstacle(run: TrainingRun) -> str | None:
     """Why a run should not be part of any program, None where nothing stands against it."""
     if run.state.finished:
@@ -154,29 +125,3 @@ def obstacle(run: TrainingRun) -> str | None:
         return "its rows come in an order of their own"
     # Code of others that draws is found out by the probe, where no draw is allowed.
     return "its networks draw noise of their own" if has_random_layers(run.state.composition) else None
-
-
-def _described(module: nn.Module, has_idle: bool) -> Iterator[tuple[str, str]]:
-    """A module's own attributes in words; of those that models may differ in, the kind only."""
-    for name, value in vars(module).items():
-        if name in TORCHS_OWN or isinstance(value, nn.Module):
-            continue
-        if is_number(module, name, value):
-            yield name, "a number"
-        elif name in getattr(type(module), "paddable", ()) and (has_idle or name != "n_components"):
-            yield name, "a width" if isinstance(value, Integral) else f"{len(value)} widths"
-        elif isinstance(value, Sequence) and any(isinstance(item, nn.Module) for item in value):
-            yield name, f"{len(value)} modules"
-        else:
-            yield name, repr(_plain(value))
-
-
-def _plain(value: Any) -> Any:
-    """A value with every number in it as a float, whatever the type it was written in; bools are no numbers."""
-    if isinstance(value, Real) and not isinstance(value, bool | np.bool_):
-        return float(value)
-    if isinstance(value, np.ndarray | Tensor):
-        return type(value).__name__, str(value.dtype), value.tolist()
-    if isinstance(value, list | tuple):
-        return type(value).__name__, [_plain(item) for item in value]
-    return value

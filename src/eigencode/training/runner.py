@@ -128,9 +128,13 @@ class SingleRunner(Runner):
         """Move the model by a batch; returns its mean objective before the step."""
         state = self._run.state
         state.composition.train()
+        return self._update(*batch.tensors, state.schedule.rate(state.step), *self.draw(batch).leaves)
+
+    def draw(self, batch: Batch) -> Noise:
+        """The noise of the next step."""
+        state = self._run.state
         source = partial(generator, state.seed, "step", state.step, device=batch.x.device)
-        noise = draw_noise(state.composition, len(batch), source)
-        return self._update(*batch.tensors, state.schedule.rate(state.step), *noise.leaves)
+        return draw_noise(state.composition, len(batch), source)
 
     def _move(
         self, x: Tensor, observed: Tensor | None, weight: Tensor | None, rate: float, *noise: Tensor | None
@@ -141,19 +145,27 @@ class SingleRunner(Runner):
 
         def closure() -> Tensor:
             nonlocal statistics
-            # Every evaluation of one step draws the same, so that a line search compares like with like.
-            with global_draws(state.may_draw_globally, x.device, state.seed, "layers", state.step):
-                with self.execution.autocast():
-                    trace = state.composition(batch, drawn)
-                loss = self._run.objective.mean(state.composition, trace, batch.weight)
-                with torch.no_grad():
-                    statistics = state.composition.statistics(trace)
-                state.parameters.differentiate(loss)
-            return loss.detach()
+            loss, statistics = self.differentiate(batch, drawn)
+            return loss
 
         loss = state.optimizer.step(closure, rate)
         state.composition.advance(statistics, len(batch))
         return loss
+
+    def differentiate(self, batch: Batch, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
+        """The mean objective, its gradient left in the state's, and what the terms' states want to know.
+
+        Every call for one step draws the same, so that a line search compares like with like.
+        """
+        state = self._run.state
+        with global_draws(state.may_draw_globally, batch.x.device, state.seed, "layers", state.step):
+            with self.execution.autocast():
+                trace = state.composition(batch, noise)
+            loss = self._run.objective.mean(state.composition, trace, batch.weight)
+            with torch.no_grad():
+                statistics = state.composition.statistics(trace)
+            state.parameters.differentiate(loss)
+        return loss.detach(), statistics
 
     def take_average(self) -> None:
         """Take the present weights into the average."""

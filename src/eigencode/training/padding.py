@@ -1,0 +1,107 @@
+"""Models of several widths as the rows of one matrix: the weights of each, and zeros that never move."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from eigencode.model.composition import Composition
+
+
+class NotBatchable(Exception):
+    """Models that cannot be one program, and why."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which columns of the matrix hold which weights.
+
+    Attributes
+    ----------
+    shapes : dict of str to tuple
+        The largest shape of each trained parameter, by name, in the order of the columns.
+    columns : list of Tensor
+        For each model the columns of its own weights.
+    is_padded : bool
+        Whether some model is narrower than another.
+    """
+
+    shapes: Mapping[str, tuple[int, ...]]
+    columns: Sequence[Tensor]
+    is_padded: bool
+
+    @classmethod
+    def of(cls, compositions: Sequence[Composition]) -> Layout:
+        """The smallest matrix that holds all models."""
+        named = [dict(c.named_parameters()) for c in compositions]
+        trained = [name for name, p in named[0].items() if p.requires_grad]
+        shapes = {name: _hull([n[name].shape for n in named]) for name in trained}
+        columns = [_columns(c, shapes) for c in compositions]
+        is_padded = any(len(own) < sum(map(math.prod, shapes.values())) for own in columns)
+        return cls(shapes, columns, is_padded)
+
+    def of_models(self, chosen: Sequence[int]) -> Layout:
+        """That of some of the models, in the same matrix."""
+        return replace(self, columns=[self.columns[k] for k in chosen])
+
+    def filled(self, vectors: Sequence[Tensor]) -> Tensor:
+        """The matrix of the models' weights, each given as one vector."""
+        width = sum(map(math.prod, self.shapes.values()))
+        matrix = vectors[0].detach().new_zeros(len(vectors), width)
+        for row, own, vector in zip(matrix, self.columns, vectors, strict=True):
+            row[own] = vector.detach()
+        return matrix
+
+    def views(self, matrix: Tensor) -> dict[str, Tensor]:
+        """Each parameter of all models, as a view of the matrix that gradients are taken of."""
+        pieces = matrix.split([math.prod(shape) for shape in self.shapes.values()], dim=1)
+        shaped = zip(self.shapes.items(), pieces, strict=True)
+        return {name: piece.unflatten(1, shape).detach().requires_grad_() for (name, shape), piece in shaped}
+
+    def mask(self, matrix: Tensor) -> Tensor | None:
+        """One where a model has a weight and zero around them; None where every model fills its row."""
+        return self.filled([matrix.new_ones(len(own)) for own in self.columns]) if self.is_padded else None
+
+
+def stacked(leaves: Sequence[Tensor | None], width: int) -> Tensor | None:
+    """Noise of all models along a new first axis, at least so wide; what narrower ones lack is zero."""
+    drawn = [leaf for leaf in leaves if leaf is not None]
+    if not drawn:
+        return None
+    if len(drawn) < len(leaves):
+        raise NotBatchable("some draw noise and others do not")
+    *lengths, widest = _hull([leaf.shape for leaf in drawn])
+    shape = (*lengths, max(widest, width))
+    padding = [
+        [p for axis in (-1 - i for i in range(len(shape))) for p in (0, shape[axis] - leaf.shape[axis])]
+        for leaf in drawn
+    ]
+    return torch.stack([nn.functional.pad(leaf, room) for leaf, room in zip(drawn, padding, strict=True)])
+
+
+def _hull(shapes: Sequence[torch.Size]) -> tuple[int, ...]:
+    """The smallest shape that holds all."""
+    return tuple(max(sizes) for sizes in zip(*shapes, strict=True))
+
+
+def _columns(composition: Composition, shapes: Mapping[str, tuple[int, ...]]) -> Tensor:
+    """The columns of a model's weights in the row of a matrix that holds weights of the given shapes."""
+    device = next(composition.parameters()).device
+    found, offset = [], 0
+    n_blocks = composition.code.width(1)
+    for name, shape in shapes.items():
+        index = torch.arange(math.prod(shape), device=device).view(shape) + offset
+        offset += index.numel()
+        own = composition.get_parameter(name).shape
+        for axis, (size, full) in enumerate(zip(own, shape, strict=True)):
+            # An encoder's output of several numbers a component is laid out in blocks, each with room at its end.
+            is_code = name.startswith("encoder") and size == composition.code.width(composition.n_components)
+            blocks = n_blocks if is_code and size < full else 1
+            kept = torch.arange(full, device=device).view(blocks, -1)[:, : size // blocks].reshape(-1)
+            index = index.index_select(axis, kept)
+        found.append(index.reshape(-1))
+    return torch.cat(found)

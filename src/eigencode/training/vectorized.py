@@ -1,0 +1,125 @@
+"""One vectorised pass for many models of one structure (``torch.func.vmap``)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from eigencode.batch import Batch
+from eigencode.model.composition import Composition, Noise
+from eigencode.model.objective import Objective
+from eigencode.training.evaluation import row_objectives
+
+Leaves = tuple[Tensor | None, ...]
+"""The tensors of a batch, or of its noise, as vectorised functions take them."""
+
+Axes = tuple[int | None, ...]
+"""The axis of models of each of these, None where all models share it."""
+
+
+class Pass(nn.Module):
+    """What is done with a composition and its objective in one pass, as one module.
+
+    Parameters
+    ----------
+    composition : Composition
+        The structure of all models; it is copied.
+    objective : Objective
+        What is minimised.
+    """
+
+    def __init__(self, composition: Composition, objective: Objective) -> None:
+        super().__init__()
+        self.composition = copy.deepcopy(composition)
+        self.objective = objective
+        self._by_name = dict(self.composition.named_modules())
+
+    def for_all(
+        self,
+        method: Callable[..., Any],
+        tensors: Mapping[str, Tensor],
+        numbers: Mapping[tuple[str, str], Tensor],
+        *inputs: tuple[Any, Any],
+    ) -> Any:
+        """Apply a method of this class to all models.
+
+        Parameters
+        ----------
+        method : callable
+            The method.
+        tensors : mapping of str to Tensor
+            The composition's parameters and buffers by name, with a first axis of models.
+        numbers : mapping of (str, str) to Tensor
+            The parts' numbers that differ, by module and attribute, each of shape (K,).
+        *inputs : tuple
+            Each argument and its axes of models, None where all models share it.
+        """
+        named = {f"module.composition.{name}": value for name, value in tensors.items()}
+
+        def of_one(own: Any, own_numbers: Any, *given: Any) -> Any:
+            with self._in_use(own_numbers):
+                return functional_call(_Calling(self, method), own, given)
+
+        values, axes = zip(*inputs, strict=True)
+        return vmap(of_one, in_dims=(0, 0, *axes))(named, numbers, *values)
+
+    @contextmanager
+    def _in_use(self, numbers: Mapping[tuple[str, str], Tensor]) -> Iterator[None]:
+        """Let one model's numbers be those of the parts."""
+        before = {key: getattr(self._by_name[key[0]], key[1]) for key in numbers}
+        try:
+            for (module, name), value in numbers.items():
+                setattr(self._by_name[module], name, value)
+            yield
+        finally:
+            for (module, name), value in before.items():
+                setattr(self._by_name[module], name, value)
+
+    # -- what is done for one model
+
+    def step(self, batch: Leaves, noise: Leaves, differing: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The batch's mean objective, and every term's state after the step."""
+        given = Batch(*batch)  # type: ignore[arg-type]
+        trace = self.composition(given, Noise.of(*noise))
+        with torch.no_grad():
+            state = self.composition.next_state(self.composition.statistics(trace), len(given))
+        objective = replace(self.objective, **differing)
+        return objective.mean(self.composition, trace, given.weight), {name: t.detach() for name, t in state.items()}
+
+    def validation_statistics(self, batch: Leaves, noise: Leaves) -> dict[str, Tensor]:
+        """What the terms want to know of rows for validation."""
+        return self.composition.validation_statistics(self.composition(Batch(*batch), Noise.of(*noise)))  # type: ignore[arg-type]
+
+    def validation_state(self, statistics: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The terms' states after all rows for validation."""
+        return self.composition.validation_state(statistics)
+
+    def evaluate(self, batch: Leaves, noise: Leaves, differing: Mapping[str, Any]) -> Tensor:
+        """The objective of each row."""
+        objective = replace(self.objective, **differing)
+        return row_objectives(self.composition, objective, Batch(*batch), Noise.of(*noise))  # type: ignore[arg-type]
+
+
+class _Calling(nn.Module):
+    """A module whose forward pass is one of another's methods, as ``functional_call`` wants it."""
+
+    def __init__(self, module: nn.Module, method: Callable[..., Any]) -> None:
+        super().__init__()
+        self.module, self._method = module, method
+
+    def forward(self, *inputs: Any) -> Any:
+        """Call the method."""
+        return self._method(self.module, *inputs)
+
+
+def with_axes(x: Tensor, *others: Tensor | None) -> tuple[Leaves, Axes]:
+    """The tensors of a batch, each with its axis of models if every model has a batch of its own."""
+    own = 0 if x.dim() > 2 else None
+    return (x, *others), (own, *(None if tensor is None else own for tensor in others))
