@@ -117,7 +117,7 @@ def test_columns_of_validation_data_are_checked(X):
 
 def test_supervised_models_take_rows_with_labels(X):
     labels = np.array(["a", "b"])[(X[:, 0] > 0).astype(int)]
-    model = AutoencoderClassifier(Autoencoder(2, **OPTIONS), max_epochs=3, random_state=0)
+    model = AutoencoderClassifier(Autoencoder(2, **OPTIONS), max_epochs=3, head_variance=None, random_state=0)
     model.fit(X[:80], labels[:80], validation_data=(X[80:], labels[80:]))
     p = model.predict_proba(X[80:])[np.arange(40), (labels[80:] == "b").astype(int)]
     assert model.best_objective_ == pytest.approx(-np.log(p).mean(), rel=1e-4)

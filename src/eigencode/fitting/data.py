@@ -18,6 +18,7 @@ from eigencode.data.scaling import Scaler
 from eigencode.errors import DataError
 from eigencode.fitting import splits
 from eigencode.fitting.table import TrainingTable
+from eigencode.model.initialization import EXACT_SIZE
 from eigencode.parts.base import Sizes, Units
 
 if TYPE_CHECKING:
@@ -87,8 +88,21 @@ class Data:
     @cached_property
     def weighed(self) -> Batch:
         """Rows each times the root of its weight, whose second moments are the weighted ones."""
-        every = self.rows.representative()
+        every, n_rows = self.rows.representative(), self.rows.n_training + self.rows.n_validation
+        if len(every) < n_rows and self.rows.n_features <= EXACT_SIZE and every.observed is None:
+            return self._rows_of_moment()
         return every if every.weight is None else Batch(every.x * every.weight.sqrt()[:, None], every.observed)
+
+    def _rows_of_moment(self) -> Batch:
+        """As few rows as there are columns, with the second moments of all rows, by one pass over these; in float64."""
+        d, total = self.rows.n_features, 0.0
+        moment = torch.zeros(d, d, dtype=torch.float64)
+        for block in self.rows.blocks():
+            weight = torch.ones(len(block)) if block.weight is None else block.weight
+            moment += (block.x.double() * weight.double()[:, None]).T @ block.x.double()
+            total += float(weight.sum(dtype=torch.float64))
+        values, vectors = torch.linalg.eigh(moment / total)
+        return Batch((d * values.clamp(min=0)).sqrt()[:, None] * vectors.T)
 
     @property
     def sample(self) -> Batch:

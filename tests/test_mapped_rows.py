@@ -1,0 +1,148 @@
+"""Rows of a memory map: read a batch at a time, scaled on the way, never as a whole."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import torch
+
+from eigencode import Autoencoder, LinearAutoencoder, fit_many
+from eigencode.data import mapped_rows
+from eigencode.data.mapped_rows import MappedRows, is_mapped
+from eigencode.data.permutation import Permutation
+from eigencode.data.scaling import Scaler
+from eigencode.data.sources import ArraySource
+from eigencode.training.rng import generator
+
+
+@pytest.fixture
+def table(tmp_path, monkeypatch):
+    """A memory map of 3,000 rows that counts as a large one, of which a start sees 1,000."""
+    monkeypatch.setattr(mapped_rows, "MAPPED_FROM", 1000)
+    monkeypatch.setattr(mapped_rows, "REPRESENTATIVE_CELLS", 6000)
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(3000, 2)) @ rng.normal(size=(2, 6)) + 0.3 * rng.normal(size=(3000, 6)) + 5
+    np.save(tmp_path / "rows.npy", rows.astype(np.float32))
+    return np.load(tmp_path / "rows.npy", mmap_mode="r")
+
+
+def rows_of(table, **options):
+    given = {"dtype": torch.float32, "n_validation": 300, "seed": 1, **options}
+    return MappedRows(table, Scaler.fit(ArraySource(table), "standard"), **given)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 10, 97, 1000])
+def test_a_permutation_has_every_number_once(n):
+    for key in (0, 1, 2**40):
+        found = Permutation(n, key)(torch.arange(n))
+        assert sorted(found.tolist()) == list(range(n))
+
+
+def test_permutations_of_different_keys_are_unlike_each_other_and_the_order():
+    """The correlation of two random orders of n is normal with a deviation of n^-1/2."""
+    n = 2500
+    orders = [torch.arange(n).double(), *(Permutation(n, key)(torch.arange(n)).double() for key in range(20))]
+    correlations = torch.corrcoef(torch.stack(orders)).fill_diagonal_(0)
+    assert correlations.abs().max() < 5 / n**0.5
+    steps = torch.stack([order.diff().abs().mean() for order in orders[1:]])
+    assert (steps / n - 1 / 3).abs().max() < 0.03, "neighbours are a third of the range apart"
+
+
+def test_each_row_comes_up_once_an_epoch_and_rows_for_validation_never(table):
+    rows = rows_of(table)
+    scaled = torch.from_numpy(rows.scaler.transform(np.asarray(table))).float()
+    number = {tuple(row.tolist()): i for i, row in enumerate(rows._gathered(torch.arange(3000)).x)}
+    epochs = [list(rows.batches(generator(0, "shuffle", epoch), 128)) for epoch in (1, 2)]
+    met = [[number[tuple(row.tolist())] for batch in epoch for row in batch.x] for epoch in epochs]
+    held_out = [number[tuple(row.tolist())] for block in rows.validation(100) for row in block.x]
+    assert sorted(met[0] + held_out) == list(range(3000))
+    assert set(met[0]) == set(met[1])
+    assert met[0] != met[1]
+    assert {len(batch) for batch in epochs[0]} <= {122, 123}
+    torch.testing.assert_close(torch.cat([block.x for block in rows.blocks()]), scaled, rtol=1e-5, atol=1e-5)
+
+
+def test_weights_go_with_their_rows(table):
+    weight = torch.arange(3000.0)
+    rows = rows_of(table, weight=weight)
+    first = rows._gathered(torch.arange(3000)).x[:, 0]
+    for batch in rows.batches(generator(0, "shuffle", 1), 500):
+        torch.testing.assert_close(batch.x[:, 0], first[batch.weight.long()])
+
+
+def test_the_linear_optimum_is_that_of_all_rows(table):
+    """The start is made of a sample, but second moments are of every row."""
+    found = LinearAutoencoder(2).fit(table)
+    usual = LinearAutoencoder(2).fit(np.array(table))
+    assert found.has_closed_form_
+    assert found.best_objective_ == pytest.approx(usual.best_objective_, rel=1e-9)
+    np.testing.assert_allclose(np.abs(found.transform(table)), np.abs(usual.transform(table)), rtol=1e-6, atol=1e-6)
+
+
+def test_a_map_is_learned_as_an_array_is(table):
+    """The rows for validation differ, and so do the batches: what is reached is the same within a few per cent."""
+    options = {"hidden": (8,), "max_epochs": 10, "optimizer": "adam"}
+    errors = {"map": [], "array": []}
+    for seed in range(3):
+        for name, rows in (("map", table), ("array", np.array(table))):
+            model = Autoencoder(2, random_state=seed, **options).fit(rows)
+            errors[name].append(model.reconstruction_error(table).mean())
+    assert np.mean(errors["map"]) == pytest.approx(np.mean(errors["array"]), rel=0.1)
+    again = Autoencoder(2, random_state=2, **options).fit(table)
+    assert again.reconstruction_error(table).mean() == errors["map"][2]
+
+
+def test_many_models_learn_a_map_one_by_one(table):
+    models = [Autoencoder(k, hidden=(4,), max_epochs=1, random_state=0) for k in (1, 2)]
+    assert fit_many(models, table) == ["2 by themselves: its rows come in an order of their own"]
+
+
+def test_small_maps_and_arrays_are_read_as_a_whole(tmp_path, monkeypatch):
+    np.save(tmp_path / "rows.npy", np.zeros((10, 2)))
+    table = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    assert not is_mapped(table)
+    monkeypatch.setattr(mapped_rows, "MAPPED_FROM", 20)
+    assert is_mapped(table)
+    assert (
+        is_mapped(
+            np.asarray(table)[2:],
+        )
+        is False
+    )
+    assert is_mapped(np.asarray(table))
+    assert not is_mapped(np.array(table))
+
+
+PROGRAM = """
+    import os, sys, numpy as np
+    def own():
+        with open("/proc/self/status") as file:
+            return sum(int(line.split()[1]) for line in file if line.startswith(("RssAnon", "VmSwap"))) / 1e3
+    from eigencode import Autoencoder
+    n, d = int(sys.argv[2]), 20
+    table = np.lib.format.open_memmap(sys.argv[1], "w+", np.float32, (n, d))
+    rng = np.random.default_rng(0)
+    for first in range(0, n, 2**16):
+        rows = table[first : first + 2**16]
+        rows[:] = rng.normal(size=(len(rows), d))
+    del table, rows
+    table = np.load(sys.argv[1], mmap_mode="r")
+    model = Autoencoder(4, max_epochs=1, max_seconds=float(sys.argv[3]), random_state=0)
+    before, most = own(), 0
+    for row in model.iter_fit(table):
+        most = max(most, own())
+    print(before, most, table.nbytes / 1e6)
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads Linux's account of a process")
+def test_memory_does_not_grow_with_the_file(tmp_path):
+    """A file of 320 MB, whose scaled copy would take as much: 60 MB for a start's sample and a step's tensors."""
+    command = [sys.executable, "-c", textwrap.dedent(PROGRAM), str(tmp_path / "rows.npy"), "4000000", "20"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    before, most, size = map(float, found)
+    assert size > 300
+    assert most - before < 160
