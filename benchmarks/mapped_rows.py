@@ -62,7 +62,8 @@ def main() -> None:
         done.set()
         history = model.history_
         print(f"{table.shape[0]:,} x {table.shape[1]}, {table.nbytes / 1e9:.1f} GB: {seconds:.0f} s in all")
-        print(f"validation objective {history[0]['validation_objective']:.3f} at the start, {model.best_objective_:.3f}")
+        start = history[0]["validation_objective"]
+        print(f"validation objective {start:.3f} at the start, {model.best_objective_:.3f} at best")
         print(f"{history[-1]['rows'] / history[-1]['seconds']:,.0f} rows/s while training")
         print(f"own memory {most[0]:.0f} MB at most: {'within' if most[0] < BOUND else 'beyond'} {BOUND:.0f} MB")
 
