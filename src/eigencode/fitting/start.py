@@ -62,7 +62,7 @@ def calibrate(
     if start is not None and is_newton:
         backtrack(composition, sample)
     composition.begin(sample)
-    if start is not None and start.noise_variance is not None:
+    if start is not None and start.noise_variance is not None and expansion.variance is None:
         expansion.set_spread(start.noise_variance)
     else:
         expansion.calibrate(sample, composition.decoder(composition.encode(sample.x, sample.observed).mean))

@@ -191,7 +191,11 @@ class LinearProblem:
     @cached_property
     def covariance(self) -> Tensor:
         """X'X / n of the scaled rows, over the cells that both columns know, shape (d, d), in float64."""
-        return _second_moment(self.batch.x, self.batch.observed)
+        found = _second_moment(self.batch.x, self.batch.observed)
+        if self.batch.observed is None:
+            return found
+        values, vectors = torch.linalg.eigh(found)  # each cell over rows of its own, it may have values below 0
+        return vectors * values.clamp(min=0) @ vectors.T
 
     @property
     def mean_squares(self) -> Tensor:
@@ -331,10 +335,11 @@ def _starts_of_terms(problem: LinearProblem) -> list[tuple[Term, LinearStart | N
 def _special(starts: list[tuple[Term, LinearStart | None]], problem: LinearProblem) -> list[tuple[Term, LinearStart]]:
     """The terms, with their starts, that shrink directions or weigh them by themselves."""
     # A learned variance is no term of its own where another's closed form settles it too.
-    settled = any(start is not None and start.noise_variance is not None for _, start in starts)
+    likelihood = problem.composition.likelihood
+    is_settled = any(start is not None and start.noise_variance is not None for _, start in starts)
     weighing = {id(term) for term, _ in starts if term.reweights}
-    if settled:
-        weighing.discard(id(problem.composition.likelihood))
+    if is_settled and likelihood.expansion.variance is None:
+        weighing.discard(id(likelihood))
     return [(term, start) for term, start in starts if start is not None and (start.shrinks or id(term) in weighing)]
 
 

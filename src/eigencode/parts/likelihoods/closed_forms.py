@@ -223,10 +223,13 @@ class CountExpansion(Expansion):
         m = mean(counts, observed).clamp(min=SMALLEST_MEAN)
         excess = (variance(counts, observed) - m).clamp(min=0) / m.square()
         inflation = 1 + self.is_overdispersed * excess * m
+        newton = _newton(part.divisor, m / inflation, 1 / inflation)
         if part.logarithmic is None:
-            return [_newton(part.divisor, m / inflation, 1 / inflation)]
+            return [newton]
         root = (m / inflation).sqrt()
-        return [(part.divisor * root, 1 / root), (part.divisor, torch.ones_like(root))]
+        inward = (torch.where(part.logarithmic, weight * part.divisor, newton[0]) for weight in (root, 1.0))
+        outward = (torch.where(part.logarithmic, 1 / weight, newton[1]) for weight in (root, torch.ones_like(root)))
+        return list(zip(inward, outward, strict=True))
 
 
 class NegativeBinomialExpansion(CountExpansion, SpreadExpansion):

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 RESOLUTION = 1e-3
 """Real cells are known to this much of a scaled unit, so that no density of one's own is infinitely narrow."""
 
+STEP = 0.1
+"""Of an output, in scaled units, over which its curvature is measured."""
+
 BIAS = ""
 """What the bias is called beside a likelihood's own parameters, none of which has this name."""
 
@@ -109,21 +112,30 @@ class FittedExpansion(Expansion):
         return self._fitted(few, output.detach(), bias.detach(), n_steps=10)[0]
 
     def working_units(self, batch: Batch) -> Sequence[tuple[Tensor, Tensor]]:
-        """One step of scoring, which takes the variance of a cell's pull on the output for the curvature; or PCA."""
+        """A Newton step, with the mean curvature of each column; or PCA.
+
+        Where the density has no curvature at the constant, it is the variance of the cells' pull, as for Fisher's.
+        """
         batch = evenly_sampled(batch, FEW_CELLS)
         x, observed = batch.x.double(), batch.observed
-        n_features = x.shape[-1]
-        constant, own = self._constant(batch)
-        with torch.enable_grad():
-            output = constant.expand(len(batch), -1).clone().requires_grad_()
-            (pull,) = torch.autograd.grad(self._cells(batch, output, own).sum(), output)
-        pull = pull[..., :n_features].double()
-        curvature, spread = mean(pull.square(), observed), variance(x, observed)
-        covariance = mean(pull * (x - mean(x, observed)), observed)
+        n_features, (constant, own) = x.shape[-1], self._constant(batch)
+        step = torch.zeros_like(constant)
+        step[:n_features] = STEP * self._scale(batch.x)
+        below, pull, above = (self._pull(batch, constant + side * step, own)[..., :n_features] for side in (-1, 0, 1))
+        curvature = mean(below - above, observed) / (2 * step[:n_features])
+        curvature = curvature.where(curvature > 0, variance(pull, observed))
+        covariance, spread = mean(pull * (x - mean(x, observed)), observed), variance(x, observed)
         slope = torch.where(spread > 0, covariance / spread, 0.0).clamp(min=0)
         root = curvature.where(curvature > 0, 1.0).sqrt()
         found = [(slope / root, 1 / root)]
         return found if self.likelihood.in_data_units else [*found, *super().working_units(batch)]
+
+    def _pull(self, batch: Batch, constant: Tensor, own: Mapping[str, Tensor]) -> Tensor:
+        """The derivative of each cell's log-density in the output."""
+        with torch.enable_grad():
+            output = constant.expand(len(batch), -1).clone().requires_grad_()
+            (found,) = torch.autograd.grad(self._cells(batch, output, own).sum(), output)
+        return found.double()
 
     def _constant(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The best constant and parameters, from the better of two guesses."""
