@@ -233,7 +233,7 @@ def test_a_start_with_gaps_is_better_than_pca_of_the_filled_rows(n_columns):
     def cost(principal, number):
         problem = linear_problem(batch, principal, model, Objective(), (ones, ones))
         set_linear(model, linear_starts(problem)[number])
-        return float(Objective()(model, model(batch.x, observed=observed)).mean().detach())
+        return float(Objective()(model, model(batch)).mean().detach())
 
     filled = cost(spectrum(Batch(batch.x), 3, 0), 1)
     best = cost(spectrum(batch, 3, 0), 0)

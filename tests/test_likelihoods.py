@@ -15,7 +15,7 @@ from eigencode.batch import Batch
 from eigencode.data.sources import ArraySource
 from eigencode.data.support import ColumnSupport, check_support
 from eigencode.errors import DataError, OptionError
-from eigencode.fitting.preparation import LIKELIHOODS
+from eigencode.fitting.terms import LIKELIHOODS
 from eigencode.options import LikelihoodName
 from eigencode.parts import (
     MLP,

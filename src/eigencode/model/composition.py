@@ -274,7 +274,7 @@ class Composition(Part):
         output = _widened(self.encoder(x_tilde))
         q = self.code(output)
         z = q.draw(noise.code)
-        return Trace(x, known, x_tilde, q, z, self.decode(z), self.likelihood.target(x), noise, output)
+        return Trace(x, known, x_tilde, q, z, self.decode(z), self.likelihood.target(x, known), noise, output)
 
 
 def _within(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

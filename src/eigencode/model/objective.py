@@ -99,7 +99,11 @@ def _require_shapes(terms: Mapping[str, Tensor], n_rows: int) -> None:
 
 def negative_log_likelihood(trace: Trace) -> Tensor:
     """-log p(x|z) of each row, in nats, over its observed cells; shape (n,), or (m, n) for m draws a row."""
-    return -selected(trace.p.log_prob(trace.target), trace.observed).sum(-1)
+    cells = trace.p.log_prob(trace.target)
+    if trace.observed is None:
+        return -cells.sum(-1)
+    # A likelihood of the last columns only, as of labels, has the last columns' gaps.
+    return -selected(cells, trace.observed[..., -cells.shape[-1] :]).sum(-1)
 
 
 def logmeanexp(values: Tensor) -> Tensor:

@@ -197,10 +197,10 @@ class Reconstruction(Penalty):
 
     def forward(self, trace: Trace, composition: Composition) -> Tensor:
         """-w log p(x|z) of each row, in nats, shape (n,)."""
-        cells = self.likelihood(self.decoder(trace.z)).log_prob(self.likelihood.target(trace.x[..., : self.n_columns]))
-        if trace.observed is not None:
-            cells = torch.where(trace.observed[..., : self.n_columns], cells, 0.0)
-        return -self.weight * cells.sum(-1)
+        first = (..., slice(self.n_columns))
+        observed = None if trace.observed is None else trace.observed[first]
+        cells = self.likelihood(self.decoder(trace.z)).log_prob(self.likelihood.target(trace.x[first], observed))
+        return -self.weight * (cells if observed is None else cells.where(observed, 0.0)).sum(-1)
 
 
 def _of_columns(sizes: Sizes, columns: slice) -> Sizes:
