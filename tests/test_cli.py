@@ -18,7 +18,7 @@ import rich.style  # noqa: F401 (draws from the global generator when it is impo
 import eigencode
 from eigencode import Autoencoder
 from eigencode.cli import descriptions, main
-from eigencode.cli.flags import KINDS, options_class
+from eigencode.cli.flags import KINDS
 from eigencode.data.files import read_table, write_columns
 from eigencode.errors import InterruptedWarning, ResultWarning
 from eigencode.options import AutoencoderOptions, options_of
@@ -74,7 +74,7 @@ def test_every_option_for_the_command_line_is_a_flag(option, capsys):
     assert run("fit --help") == 0
     said = capsys.readouterr().out
     flag = f"--{option.name.replace('_', '-')}"
-    elsewhere = [own.info.on_command_line for kind in KINDS.values() for own in options_of(options_class(kind))
+    elsewhere = [own.info.on_command_line for kind in KINDS.values() for own in options_of(getattr(eigencode, kind))
                  if own.name == option.name]  # fmt: skip
     assert (f" {flag} " in said) == any(elsewhere)
     if option.info.on_command_line:
@@ -170,19 +170,34 @@ def test_wrong_arguments_are_refused_with_a_hint(line, says, capsys):
     assert out == ""
 
 
-def test_help_imports_no_large_package():
-    program = """
-import sys
-from eigencode.cli import main
-assert main(["--help"]) == main(["fit", "--help"]) == 0
+HELP = """
+assert main(["--help"]) == main(["transform", "--help"]) == 0
+assert main(["transform", "model.safetensors"]) == 2
+"""
+HELP_OF_FIT = """
+assert main(["fit", "--help"]) == main(["sweep", "--help"]) == 0
 fit = ["fit", "rows.csv", "--output", "model.safetensors"]
 assert main([*fit, "--scale", "comon"]) == main([*fit, "--kind", "linear", "--hidden", "8"]) == main(fit[:2]) == 2
-print(*sorted({name.partition(".")[0] for name in sys.modules}))
+assert main(["sweep", "rows.csv", "--output", "m.safetensors", "--over", "n_components=0"]) == 2
+"""
+FAR = {"torch", "matplotlib", "safetensors"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "large"), [(HELP, FAR | {"numpy", "sklearn", "scipy", "pyarrow", "tqdm"}), (HELP_OF_FIT, FAR)]
+)
+def test_help_and_usage_errors_import_no_large_package(lines, large):
+    """Those of fit and sweep import the estimators, for their options, but not torch."""
+    program = f"""
+import sys
+from eigencode.cli import main
+{lines}
+print(*sorted({{name.partition(".")[0] for name in sys.modules}}))
 """
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     modules = found.stdout.splitlines()[-1].split()
     assert "cyclopts" in modules
-    assert not {"torch", "numpy", "sklearn", "scipy", "pyarrow", "matplotlib", "safetensors", "tqdm"} & set(modules)
+    assert not large & set(modules)
 
 
 @pytest.mark.parametrize("flag", ["--version", "-V"])

@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 
 import eigencode
-from eigencode import Autoencoder
+from eigencode import Autoencoder, io
 from eigencode.cli import entry, main, steps
 from eigencode.cli.interruptions import NAMES, Interruptions
-from eigencode.io import storage
 from eigencode.training import loop, runner
 from eigencode.training.runner import SingleRunner
 
@@ -106,7 +105,7 @@ def test_an_interruption_before_training_writes_nothing(number, folder, send, ca
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_model_that_is_being_written_is_written(number, folder, send):
-    send(storage, "save", 1, number)
+    send(io, "save", 1, number)
     assert run(FIT) == 128 + number
     assert eigencode.load("model.safetensors").history_[-1]["epoch"] == 3
 
@@ -182,6 +181,6 @@ def test_an_interrupted_import_shows_no_traceback(monkeypatch, capsys):
         except KeyboardInterrupt:
             raise AttributeError("partially initialized module") from None
 
-    monkeypatch.setattr("eigencode.io.storage.load", load)
+    monkeypatch.setattr("eigencode.io.read", load)
     assert main(["describe", "m.safetensors"]) == 128 + signal.SIGTERM
     assert capsys.readouterr().err == "Interrupted.\n"

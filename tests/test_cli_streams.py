@@ -271,7 +271,7 @@ def test_other_errors_of_the_system_are_one_line(monkeypatch, capsys):
         def fail(*_, error=error, **__):
             raise error
 
-        monkeypatch.setattr("eigencode.io.storage.load", fail)
+        monkeypatch.setattr("eigencode.io.read", fail)
         assert main(["describe", "m.safetensors"]) == 1
         assert capsys.readouterr().err == says
 

@@ -6,7 +6,7 @@ import json
 import math
 import os
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import numpy as np
 import pytest
@@ -126,13 +126,10 @@ class Ranged(Autoencoder):
 
     margin: Annotated[float, OptionInfo("How far beyond.", low=0)] = 0.5
 
-    saved_attributes: ClassVar = {
-        **Autoencoder.saved_attributes,
-        "ranges_": Ranges,
-        "labels_": np.ndarray,
-        "table_": dict,
-        "inner_": list[BaseAutoencoder] | None,
-    }
+    @classmethod
+    def saved_attributes(cls):
+        own = {"ranges_": Ranges, "labels_": np.ndarray, "table_": dict, "inner_": list[BaseAutoencoder] | None}
+        return super().saved_attributes() | own
 
     def fit(self, X, y=None, sample_weight=None):
         super().fit(X, y, sample_weight)

@@ -3,8 +3,6 @@
 import json
 import re
 import shlex
-import subprocess
-import sys
 import warnings
 
 import numpy as np
@@ -391,16 +389,3 @@ def test_help_shows_the_command(capsys):
     for flag in ["--over", "--folds", "--rule", "--scoring", "--table", "--picture", "--json", "--n-components"]:
         assert f" {flag} " in said
     assert "hidden=64,128/64; / is the empty sequence" in said
-
-
-def test_help_and_usage_errors_import_no_large_package():
-    program = """
-import sys
-from eigencode.cli import main
-assert main(["sweep", "--help"]) == 0
-assert main(["sweep", "rows.csv", "--output", "m.safetensors", "--over", "n_components=0"]) == 2
-print(*sorted({name.partition(".")[0] for name in sys.modules}))
-"""
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    modules = found.stdout.splitlines()[-1].split()
-    assert not {"torch", "numpy", "sklearn", "scipy", "pyarrow", "matplotlib", "safetensors", "tqdm"} & set(modules)

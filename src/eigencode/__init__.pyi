@@ -2,7 +2,6 @@
 
 from eigencode._version import __version__ as __version__
 from eigencode.estimators import *
-from eigencode.io.storage import load as load
 from eigencode.model.composition import Composition as Composition
 from eigencode.model.composition import Noise as Noise
 from eigencode.model.composition import Trace as Trace

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any, get_args
 
 
 @dataclass(frozen=True)
@@ -73,3 +73,8 @@ NotNegative = Annotated[float, Interval(0)]
 
 Share = Annotated[float, Interval(0, 1)]
 """A number from 0 to 1."""
+
+
+def is_optional(kind: Any) -> bool:
+    """Whether a type admits None."""
+    return type(None) in get_args(kind)

@@ -1,14 +1,16 @@
-"""The options: name, type, default, range and help of every option, said once.
+"""Options: name, type, default, range and help of each, said once.
 
-The estimators inherit these fields as their constructor arguments, their docstrings and their checks;
-the command line reads the same fields for its flags. The options of a named estimator `XAutoencoder` are
-`XOptions`. Nothing here imports torch, so that a command's help is instant.
+The fields of an estimator are its constructor's arguments, its docstring, its checks, and the flags of the command
+line. Those that all autoencoders share are here; a named autoencoder has its own fields beside its docstring. Nothing
+here imports torch.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
+import sys
 import types
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -242,221 +244,6 @@ class AutoencoderOptions(TrainingOptions, ModelOptions):
     """The options shared by every autoencoder: those of the model first, then those of its training."""
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
-class LinearOptions(AutoencoderOptions):
-    """The options of `LinearAutoencoder`."""
-
-    hidden: Annotated[tuple[int, ...], OptionInfo("() and nothing else: a linear map.", on_command_line=False)] = ()
-    precision: Annotated[Precision, OptionInfo("Arithmetic; a linear map is cheap enough for 'float64'.")] = "float64"
-    validation_fraction: Annotated[
-        float, OptionInfo("Share of the rows held out to choose the best epoch.", low=0, high=1, open_high=True)
-    ] = 0.0
-    solver: Annotated[
-        Literal["exact", "gradient"],
-        OptionInfo(
-            "'exact': the closed form, where there is one; 'gradient': L-BFGS from random weights, which finds the "
-            "same subspace."
-        ),
-    ] = "exact"
-
-
-@dataclass(eq=False, repr=False, kw_only=True)
-class DenoisingOptions(AutoencoderOptions):
-    """The options of `DenoisingAutoencoder`."""
-
-    noise: Annotated[
-        Literal["gaussian", "salt_and_pepper", "masking"] | Object,
-        OptionInfo(
-            "What is done to the network's input: 'gaussian' adds normal noise to all cells, 'salt_and_pepper' sets "
-            "some to their column's smallest or largest value, 'masking' to its mean. Or a corruption part, or a "
-            "function of scaled rows and uniform noise.",
-            object="a Corruption part or a function",
-        ),
-    ] = "gaussian"
-    level: Annotated[
-        float | Literal["auto"],
-        OptionInfo(
-            "How much: the standard deviation of Gaussian noise, in units of the scaled columns; the share of the "
-            "cells otherwise. 'auto': 0.25.",
-            low=0,
-        ),
-    ] = "auto"
-
-
-@dataclass(eq=False, repr=False, kw_only=True)
-class ContractiveOptions(AutoencoderOptions):
-    """The options of `ContractiveAutoencoder`."""
-
-    tied: Annotated[
-        bool,
-        OptionInfo("Let the decoder use the encoder's weights, transposed; if not, the penalty may have no minimum."),
-    ] = True
-    weight: Annotated[
-        float, OptionInfo("lambda, the penalty's weight against the squared error of a row in scaled units.", low=0)
-    ] = 0.3
-    estimate: Annotated[
-        Estimate,
-        OptionInfo(
-            "How the penalty is found: 'exact', or by 'hutchinson' as an unbiased estimate from one pass; 'auto': "
-            "exact where that costs no more than 8 passes."
-        ),
-    ] = "auto"
-
-
-@dataclass(eq=False, repr=False, kw_only=True)
-class SparseOptions(AutoencoderOptions):
-    """The options of `SparseAutoencoder`."""
-
-    n_components: Annotated[
-        int | Literal["auto"],
-        OptionInfo("Units of the code, more than columns if you like. 'auto': twice as many as columns.", low=1),
-    ] = dataclasses.field(default="auto", kw_only=False)
-    hidden: Annotated[
-        int | tuple[int, ...] | Literal["auto"],
-        OptionInfo(
-            "Widths of the encoder's hidden layers, or their number, as for `Autoencoder`. The decoder is linear, a "
-            "dictionary, unless `decoder` says otherwise.",
-            low=1,
-        ),
-    ] = ()
-    sparsity: Annotated[
-        Literal["l1", "kl", "top_k"],
-        OptionInfo(
-            "'l1': a Laplace prior on rectified units; 'top_k': the largest units of each row and no others, with an "
-            "auxiliary loss that brings dead units back; 'kl': sigmoid units kept at a mean activity."
-        ),
-    ] = "l1"
-    active: Annotated[
-        float | Literal["auto"],
-        OptionInfo(
-            "Active units a row, on average over rows never seen too; for 'kl' the units' mean activity, between 0 and "
-            "1. 'auto': a tenth of the units, or an activity of 0.05.",
-            low=0,
-            open_low=True,
-        ),
-    ] = "auto"
-    weight: Annotated[
-        float | Literal["auto"],
-        OptionInfo(
-            "The penalty's own weight, for experts: lambda for 'l1', beta for 'kl'. It is used as it is, whatever "
-            "number of units is active then. 'auto': found, so that `active` is met.",
-            low=0,
-            open_low=True,
-        ),
-    ] = "auto"
-    code: Annotated[
-        Literal["learned", "optimal"],
-        OptionInfo(
-            "'learned': an encoder gives the code; 'optimal': each row's code is the best one for the dictionary, "
-            "found by iteration, and only the dictionary is learned. With no more units than columns it starts at the "
-            "principal directions, unless `init` is 'random'."
-        ),
-    ] = "learned"
-
-
-@dataclass(eq=False, repr=False, kw_only=True)
-class StackedOptions(AutoencoderOptions):
-    """The options of `StackedAutoencoder`."""
-
-    layers: Annotated[
-        tuple[int, ...] | Literal["auto"] | Object,
-        OptionInfo(
-            "The layers from the data to the code, each a width or an autoencoder of any kind, with its own noise and "
-            "penalties on the codes below. A width is a layer of that many units with `activation`, `corruption` and "
-            "the training options given here. 'auto': the widths in `hidden`, then `n_components`. The seed of every "
-            "layer comes from `random_state`.",
-            low=1,
-            object="a sequence of widths and autoencoders",
-        ),
-    ] = "auto"
-    activation: Annotated[
-        Activation | Object,
-        OptionInfo(
-            "Nonlinearity of the units of layers given by width: a name, or any elementwise torch module. The code's "
-            "own are linear, unless `code` says otherwise."
-        ),
-    ] = "gelu"
-    pretrain: Annotated[
-        bool, OptionInfo("Fit the layers one after the other first; else the same network starts at random weights.")
-    ] = True
-    fine_tune: Annotated[bool, OptionInfo("Train the unrolled network as a whole in the end.")] = True
-
-
-@dataclass(eq=False, repr=False, kw_only=True)
-class VariationalOptions(AutoencoderOptions):
-    """The options of `VariationalAutoencoder`."""
-
-    n_draws: Annotated[
-        int,
-        OptionInfo(
-            "Codes drawn for each row in training; more than one weighs them by importance, a tighter bound.", low=1
-        ),
-    ] = 1
-    warmup: Annotated[
-        float,
-        OptionInfo("Epochs over which training raises the divergence's weight from 0.", low=0, high=1e9),
-    ] = 0.0
-
-
-@dataclass(eq=False, repr=False)
-class HeadOptions:
-    """The options that say what a supervised model is."""
-
-    autoencoder: Annotated[
-        Object,
-        OptionInfo(
-            "The autoencoder whose code the labels are read from. One that is fitted already, as on more rows than "
-            "have labels, is copied and taken as it is; one that is not is fitted to the rows first. None is "
-            "`Autoencoder()`. Cloning forgets what was fitted, unless it is in scikit-learn's `FrozenEstimator`.",
-            on_command_line=False,
-            object="an autoencoder",
-        ),
-    ] = None
-    _: KW_ONLY
-    hidden: Annotated[
-        tuple[int, ...],
-        OptionInfo("Widths of the head's hidden layers, from the code to the labels; () is a linear head.", low=1),
-    ] = ()
-    activation: Annotated[
-        Activation | Object,
-        OptionInfo("Nonlinearity between the head's layers: a name, or any elementwise torch module."),
-    ] = "gelu"
-    head_variance: Annotated[
-        float | None,
-        OptionInfo(
-            "Variance of the normal prior on the head's weights, which counts once for all rows: what scikit-learn's "
-            "`LogisticRegression` calls C. None has no such term.",
-            low=0,
-            open_low=True,
-            open_high=True,
-        ),
-    ] = 1.0
-    fine_tune: Annotated[
-        bool, OptionInfo("Train the encoder together with the head; else it stays as it is and the head alone learns.")
-    ] = True
-    alpha: Annotated[
-        float,
-        OptionInfo("Weight of the reconstruction's negative log-likelihood beside the labels' in fine-tuning.", low=0),
-    ] = 0.0
-
-
-@dataclass(eq=False, repr=False)
-class SupervisedOptions(TrainingOptions, HeadOptions):
-    """The options shared by supervised models."""
-
-
-@dataclass(eq=False, repr=False, kw_only=True)
-class RegressorOptions(SupervisedOptions):
-    """The options of `AutoencoderRegressor`."""
-
-    likelihood: Annotated[
-        LikelihoodName | Object,
-        OptionInfo(
-            "Distribution p(y|z) of the labels given the code: a name or a part, as an autoencoder's of its columns."
-        ),
-    ] = "gaussian"
-
-
 @dataclass(frozen=True)
 class Option:
     """One option with its name, type and default."""
@@ -497,15 +284,25 @@ def options_of(cls: type) -> tuple[Option, ...]:
     """All options of an options class or estimator, in order."""
     hints: dict[str, Any] = {}
     for base in reversed(cls.__mro__):
-        with suppress(NameError):  # a subclass of the user's may name types that only its own function knows
-            hints |= get_type_hints(base, include_extras=True)
+        hints |= _hints(base)
     found = []
     for field in dataclasses.fields(cls):
         inner, *infos = get_args(hints.get(field.name))[:2] or (None,)
-        # A field of a subclass of the user's need not be a info.
+        # A field of a subclass of the user's need not be an option.
         if infos and isinstance(infos[0], OptionInfo):
             found.append(Option(field.name, inner, field.default, infos[0]))
     return tuple(found)
+
+
+def _hints(cls: type) -> dict[str, Any]:
+    """The types of a class's own fields, but for those that a user's function defines."""
+    found: dict[str, Any] = {}
+    own = inspect.get_annotations(cls)
+    for name in own.keys() & getattr(cls, "__dataclass_fields__", {}).keys():
+        holder = types.SimpleNamespace(__annotations__={name: own[name]})
+        with suppress(NameError):
+            found |= get_type_hints(holder, vars(sys.modules[cls.__module__]), vars(cls), include_extras=True)
+    return found
 
 
 def values_of(instance: Any, cls: type) -> dict[str, Any]:

@@ -85,7 +85,11 @@ def _called(name: str, function: Any) -> Iterator[str]:
         arguments = list(inspect.signature(function).parameters.values())
     except ValueError:
         arguments = []
-    bare = [argument.replace(annotation=inspect.Parameter.empty) for argument in arguments if argument.name != "self"]
+    bare = [
+        argument.replace(annotation=inspect.Parameter.empty)
+        for argument in arguments
+        if argument.name not in ("self", "cls")
+    ]
     line = name + str(inspect.Signature(bare))
     if len(line) <= 120:
         yield line

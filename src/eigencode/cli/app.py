@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import cleandoc
 from typing import Any, TypeVar
 
 from cyclopts import App
@@ -32,6 +33,16 @@ app.register_install_completion_command(
 
 
 def command(order: int, usage: str) -> Callable[[F], F]:
-    """Decorate a function as a command; its help, sorted by ``order``, shows the usage and an example."""
+    """Decorate a function as a command; its help, sorted by ``order``, shows the usage and an example.
+
+    Its parameters are looked at when they are first needed: those of fit and sweep are the estimators' options.
+    """
     epilogue = f"{example(usage.split()[0])}\n\n{EXIT_CODES}"
-    return app.command(sort_key=order, usage=f"Usage: eigencode {usage}", help_epilogue=epilogue)
+
+    def register(function: F) -> F:
+        name, text = function.__name__, cleandoc(function.__doc__ or "")
+        path, shown = f"{function.__module__}:{name}", f"Usage: eigencode {usage}"
+        app.command(path, name=name, help=text, sort_key=order, usage=shown, help_epilogue=epilogue)
+        return function
+
+    return register

@@ -25,7 +25,7 @@ from eigencode.cli.descriptions import (
     print_json,
     summary,
 )
-from eigencode.cli.flags import AUTOENCODER, FILES, NONE_GIVEN, PATHS, PLAIN, STREAM, options_given
+from eigencode.cli.flags import AUTOENCODER, FILES, PATHS, PLAIN, STREAM, options_given
 from eigencode.cli.own_parts import OWN, Parts
 from eigencode.cli.pictures import RowsOutput
 from eigencode.cli.tables import (
@@ -104,7 +104,7 @@ def fit(
     parts: Parts = (),
     quiet: Quiet = False,
     kind: flags.Kind = PLAIN,
-    given: Annotated[flags.Flags, Parameter(name="*")] = NONE_GIVEN,
+    given: Annotated[flags.Flags, Parameter(name="*")] = None,
     density: WithDensity = False,
 ) -> None:
     """Fit an autoencoder to the rows of a table.
@@ -148,7 +148,7 @@ def sweep(
     parts: Parts = (),
     quiet: Quiet = False,
     kind: flags.Kind = PLAIN,
-    given: Annotated[flags.Flags, Parameter(name="*")] = NONE_GIVEN,
+    given: Annotated[flags.Flags, Parameter(name="*")] = None,
 ) -> None:
     """Fit an autoencoder with each of many settings, and keep the simplest that is as good as the best.
 
@@ -341,7 +341,8 @@ def predict(
 @command(9, "describe MODEL [OPTIONS]")
 def describe(model: Model, /, *, parts: Parts = (), as_json: AsJson = False) -> None:
     """Say what a model is and how its fit went."""
-    from eigencode.io.storage import load, version_of
+    from eigencode import load
+    from eigencode.io import version_of
 
     facts = {**summary(load(model, OWN.known, device="cpu")), "version": version_of(model)}
     if as_json:

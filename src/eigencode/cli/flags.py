@@ -1,7 +1,7 @@
 """Flags of ``eigencode fit`` and ``sweep``, made from the options of the estimators.
 
-A kind of autoencoder is an estimator whose name ends in "Autoencoder"; its options are those of its options class.
-Nothing here imports an estimator, since that would import torch.
+A kind of autoencoder is an estimator whose name ends in "Autoencoder". The estimators are imported when the flags are
+first needed, and torch is not.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union, get
 
 from cyclopts import CycloptsError, Group, MissingArgumentError, Parameter, Token
 
-from eigencode import estimators, options
+from eigencode import estimators
 from eigencode.errors import OptionError, as_path, did_you_mean
-from eigencode.options import AutoencoderOptions, Option, options_of
+from eigencode.options import Option, options_of
 
 STREAM = Path("-")
 """Standard input or standard output instead of a file."""
@@ -110,20 +110,20 @@ class Flag:
         return None if [first, *others] == ["None"] else "; ".join([first, *others])
 
 
-def options_class(estimator: str | type) -> type:
-    """The options class of an estimator: `XOptions` for the name `XAutoencoder`, or the common one.
+@cache
+def known_flags() -> Mapping[str, Flag]:
+    """The flags of all kinds, by the names of their options."""
+    return flags_of({kind: estimator_class(kind) for kind in KINDS})
 
-    A class of the user's has its options itself.
-    """
-    if isinstance(estimator, type):
-        return estimator
-    own = f"{estimator.removesuffix('Autoencoder')}Options"
-    found: type[AutoencoderOptions] = getattr(options, own, AutoencoderOptions)
-    return found
+
+def estimator_class(kind: str) -> Any:
+    """The estimator of a kind."""
+    known = KINDS[kind]
+    return known if isinstance(known, type) else getattr(estimators, known)
 
 
 def flags_of(kinds: Mapping[str, type]) -> dict[str, Flag]:
-    """One flag for each option that can be set on the command line, by name, from the options class of each kind."""
+    """One flag for each option that can be set on the command line, by name, from the estimator of each kind."""
     found: dict[str, dict[str, Option]] = {}
     for kind, cls in kinds.items():
         for option in options_of(cls):
@@ -216,8 +216,6 @@ def _parse_number(text: str, flag: Flag) -> Any:
 BUILT_IN = dict(KINDS)
 """The package's own kinds."""
 
-FLAGS = flags_of({kind: options_class(name) for kind, name in BUILT_IN.items()})
-
 KIND = Parameter(
     help="Kind of autoencoder. Options that only one kind has are listed below.",
     group=AUTOENCODER,
@@ -227,20 +225,22 @@ KIND = Parameter(
 if TYPE_CHECKING:
     Flags: TypeAlias = Any
     Kind: TypeAlias = str
-else:
-    Flags = flags_class(FLAGS)
-    Kind = Annotated[Literal[tuple(KINDS)], KIND]
 
-NONE_GIVEN = Flags()
+
+def __getattr__(name: str) -> Any:
+    """The types of the flags of ``fit`` and ``sweep``, made when they are needed, which imports the estimators."""
+    if name == "Flags":
+        return flags_class(known_flags())
+    if name == "Kind":
+        return Annotated[Literal[tuple(KINDS)], KIND]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def set_own_kinds(own: Mapping[str, str | type]) -> None:
     """Set the user's own kinds, which are known in addition to the package's, with their options as flags."""
     KINDS.clear()
     KINDS.update({**BUILT_IN, **own})
-    FLAGS.clear()
-    FLAGS.update(flags_of({kind: options_class(name) for kind, name in KINDS.items()}))
-    globals().update(Flags=flags_class(FLAGS), Kind=Annotated[Literal[tuple(KINDS)], KIND])
+    known_flags.cache_clear()
 
 
 class FlagError(CycloptsError):
@@ -251,15 +251,15 @@ class FlagError(CycloptsError):
         self.option_string = option_string
 
 
-def options_given(kind: str, flags: Flags, command: str = "fit") -> dict[str, Any]:
+def options_given(kind: str, flags: Any, command: str = "fit") -> dict[str, Any]:
     """The flags that were given, each checked to be an option of this kind with a value in its domain.
 
     Parameters
     ----------
     kind : str
         The kind's name.
-    flags : Flags
-        The parsed flags.
+    flags : Flags or None
+        The parsed flags; None if there are none.
     command : str, default "fit"
         The command, for messages.
 
@@ -276,7 +276,8 @@ def options_given(kind: str, flags: Flags, command: str = "fit") -> dict[str, An
     if kind not in KINDS:
         error = OptionError("There is no such --kind", got=repr(kind), hint=did_you_mean(kind, KINDS))
         raise FlagError("--kind", str(error), command)
-    values = {name: value for name, value in vars(flags).items() if value is not None}
+    given = {} if flags is None else vars(flags)
+    values = {name: value for name, value in given.items() if value is not None}
     for name, value in values.items():
         check_flag(kind, name, value, command)
     return values
@@ -284,7 +285,7 @@ def options_given(kind: str, flags: Flags, command: str = "fit") -> dict[str, An
 
 def check_flag(kind: str, name: str, value: Any, command: str) -> None:
     """Raise `FlagError` if a kind does not have an option, or the value is outside its domain."""
-    flag = FLAGS[name]
+    flag = known_flags()[name]
     if kind not in flag.options:
         *others, last = flag.options
         owners = f"{', '.join(others)} or {last}" if others else last
@@ -306,13 +307,15 @@ def with_flags(message: str) -> str:
     """
 
     def as_flag(setting: re.Match[str]) -> str:
-        flag, value = FLAGS[setting[1]].option_string, setting[2]
+        flag, value = known_flags()[setting[1]].option_string, setting[2]
         if value in ("True", "False"):
             return flag if value == "True" else f"--no-{flag.removeprefix('--')}"
         return f"{flag} {' '.join(value.strip('()').replace(',', ' ').replace(chr(39), '').split())}"
 
-    settings = rf"\b({'|'.join(FLAGS)})=(True\b|False\b|'[^']*'|\([^()]+\)|[\w+-]+(?:\.\w+)?)"
     message = re.sub(r"load with parts=\[.*?\](?=[. ])", "name the module that has it with --parts", message)
+    if "=" not in message:
+        return message
+    settings = rf"\b({'|'.join(known_flags())})=(True\b|False\b|'[^']*'|\([^()]+\)|[\w+-]+(?:\.\w+)?)"
     return re.sub(settings, as_flag, message)
 
 
@@ -332,7 +335,8 @@ def hint_on_consumed_arguments(tokens: Sequence[str], error: CycloptsError) -> s
     argument = "" if error.argument is None else error.argument.name
     name = error.option_string if isinstance(error, FlagError) else argument
     missing = isinstance(error, MissingArgumentError) and not name.startswith("--")
-    of_several = {"--columns", "--exclude", "--names", *(f.option_string for f in FLAGS.values() if f.sequence)}
+    options = known_flags().values() if tokens[:1] in (["fit"], ["sweep"]) else ()
+    of_several = {"--columns", "--exclude", "--names", *(flag.option_string for flag in options if flag.sequence)}
     suspects = [flag for flag in consumed if flag in of_several and consumed[flag] and (missing or flag == name)]
     if not suspects:
         return ""

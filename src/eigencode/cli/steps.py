@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import eigencode
 from eigencode import progress
 from eigencode.cli.descriptions import fitted_names, is_supervised
-from eigencode.cli.flags import KINDS, STREAM
+from eigencode.cli.flags import STREAM, estimator_class
 from eigencode.cli.interruptions import held
 from eigencode.cli.own_parts import OWN
 from eigencode.cli.tables import Choice, check_table_output, files_of, loaded, model_and_rows, read_rows, write
@@ -46,8 +45,7 @@ def table_of(rows: Sequence[Path], chosen: Choice) -> Table | ImageRows:
 def estimator_of(kind: str, options: Mapping[str, Any]) -> BaseAutoencoder:
     """An unfitted estimator of this kind."""
     with progress.stage(LOADING):
-        known = KINDS[kind]
-        estimator: BaseAutoencoder = (known if isinstance(known, type) else getattr(eigencode, known))(**options)
+        estimator: BaseAutoencoder = estimator_class(kind)(**options)
     return estimator
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter, validators
 
-from eigencode.cli.flags import FLAGS, SEARCH, FlagError, check_flag, format_value, parse_value
+from eigencode.cli.flags import SEARCH, FlagError, check_flag, format_value, known_flags, parse_value
 from eigencode.errors import DataError, OptionError, did_you_mean
 
 if TYPE_CHECKING:
@@ -89,21 +89,21 @@ def grid_given(kind: str, over: Sequence[str], options: Mapping[str, Any]) -> di
     FlagError
         If an argument has another form, or an option or a value is wrong.
     """
-    grid: dict[str, list[Any]] = {}
+    flags, grid = known_flags(), dict[str, list[Any]]()
     for argument in over:
         typed_name, equals, values = argument.partition("=")
         name = typed_name.removeprefix("--").replace("-", "_")
         if not equals:
             raise _over_error("--over takes NAME=VALUE,VALUE,...", repr(argument), "Try --over n_components=2,4,8")
-        if name not in FLAGS:
-            known = [name for name, flag in FLAGS.items() if kind in flag.options]
+        if name not in flags:
+            known = [name for name, flag in flags.items() if kind in flag.options]
             raise _over_error(f"--over names no option of --kind {kind}", repr(typed_name), did_you_mean(name, known))
         if name in grid:
             raise _over_error("--over takes all values of an option at once", f"{name!r} twice")
         if name in options:
-            got = f"{FLAGS[name].option_string} and --over {argument}"
+            got = f"{flags[name].option_string} and --over {argument}"
             raise _over_error(f"{name!r} cannot have both one value and several", got)
-        grid[name] = list(dict.fromkeys(parse_value(text, FLAGS[name]) for text in values.split(",")))
+        grid[name] = list(dict.fromkeys(parse_value(text, flags[name]) for text in values.split(",")))
         for value in grid[name]:
             check_flag(kind, name, value, "sweep")
     return grid

@@ -107,7 +107,7 @@ Chosen = Annotated[Choice, Parameter(name="*")]
 
 def loaded(path: Path, output: Path | None = None) -> BaseAutoencoder:
     """Load a model; it must be one of images if the output is pictures."""
-    from eigencode.io.storage import load
+    from eigencode import load
 
     model = load(path, parts=OWN.known)
     if output is not None and pictures.is_picture(output):

@@ -6,18 +6,19 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sized
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import scipy.sparse
-import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from eigencode.data.cells import as_numbers, column_labels, refuse_gaps, stack_columns
 from eigencode.data.images import ImageLayout
 from eigencode.errors import CellTypeError, DataError
+from eigencode.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 WHAT_TO_PASS = "Pass a NumPy array, a pandas, polars or Arrow table, or a torch tensor"
 
@@ -88,10 +89,10 @@ def as_array(X: Any, role: str = "X") -> np.ndarray:
     DataError
         If that is not possible.
     """
-    if isinstance(X, Tensor):
+    if isinstance(X, torch.Tensor):
         return _from_tensor(X, role)
     refuse_non_tables(X, role)
-    if isinstance(X, list | tuple) and len(X) and all(isinstance(row, Tensor) for row in X):
+    if isinstance(X, list | tuple) and len(X) and all(isinstance(row, torch.Tensor) for row in X):
         X = [_from_tensor(row, role) for row in X]
     if isinstance(X, np.ma.MaskedArray):
         _refuse_masked(X, role)
@@ -165,7 +166,7 @@ def _as_arrow(X: Any) -> pa.Table | None:
     """Convert a table of another library to an Arrow table, over the same memory if possible; None for other types."""
     if isinstance(X, pa.Table):
         return X
-    if isinstance(X, np.ndarray | Tensor | pa.Array | pa.ChunkedArray) or not hasattr(X, "columns"):
+    if isinstance(X, np.ndarray | torch.Tensor | pa.Array | pa.ChunkedArray) or not hasattr(X, "columns"):
         return pa.Table.from_batches([X]) if isinstance(X, pa.RecordBatch) else None
     try:
         if hasattr(X, "__arrow_c_stream__") or hasattr(X, "__arrow_c_array__"):
@@ -212,7 +213,7 @@ def _from_tensor(tensor: Tensor, role: str) -> np.ndarray:
 
 def refuse_non_tables(X: Any, role: str) -> None:
     """Raise `DataError` for types that are not tables, with a hint for each."""
-    if isinstance(X, Tensor | np.ndarray):
+    if isinstance(X, torch.Tensor | np.ndarray):
         return
     found = next((advice for test, advice in NON_TABLES if test(X)), None)
     if found is not None:
@@ -229,7 +230,7 @@ NON_TABLES: tuple[tuple[Any, tuple[str, str]], ...] = (
     ),
     (lambda X: "LazyFrame" in type(X).__name__, ("a query that has not run", "Use X.collect()")),
     (
-        lambda X: isinstance(X, Dataset | DataLoader),
+        lambda X: isinstance(X, torch.utils.data.Dataset | torch.utils.data.DataLoader),
         (
             "a source of blocks",
             "Give each block to partial_fit, as in `for block in loader: model.partial_fit(block)`, or stack them all "

@@ -6,15 +6,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from eigencode.batch import Batch
 from eigencode.data.permutation import Permutation
 from eigencode.data.rows import BLOCK_CELLS
 from eigencode.data.scaling import Scaler
+from eigencode.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MAPPED_FROM = 2**26
 """Cells of a memory map from which its rows stay in the file; a smaller one is read as a whole, 256 MB at most."""
@@ -53,7 +56,10 @@ class MappedRows:
     seed: int
     weight: Tensor | None = None
 
-    home = torch.device("cpu")
+    @property
+    def home(self) -> torch.device:
+        """Where batches are made."""
+        return torch.device("cpu")
 
     @property
     def n_features(self) -> int:

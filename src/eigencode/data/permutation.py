@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from eigencode.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 ROUNDS = 4
 """Rounds after which a Feistel network is a random permutation for all purposes of shuffling (Luby & Rackoff, 1988)."""

@@ -6,12 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil
-from typing import Protocol, Self
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Protocol, Self
 
 from eigencode.batch import Batch
+from eigencode.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BLOCK_CELLS = 2**22
 """Cells of a block at most, where all rows are passed over in order."""

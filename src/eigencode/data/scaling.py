@@ -9,11 +9,11 @@ from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 
 from eigencode.data.sources import NETWORK_CELLS, ArraySource, Source
 from eigencode.domains import OneOf, Positive
 from eigencode.errors import DataError
+from eigencode.lazy import torch
 
 CACHED_CELLS = 2**16
 """Cells that are scaled at a time, so that they stay in the processor's cache."""

@@ -5,6 +5,7 @@ from eigencode.estimators.contractive import ContractiveAutoencoder as Contracti
 from eigencode.estimators.denoising import DenoisingAutoencoder as DenoisingAutoencoder
 from eigencode.estimators.fit_many import fit_many as fit_many
 from eigencode.estimators.linear import LinearAutoencoder as LinearAutoencoder
+from eigencode.estimators.loading import load as load
 from eigencode.estimators.sparse import SparseAutoencoder as SparseAutoencoder
 from eigencode.estimators.stacked import StackedAutoencoder as StackedAutoencoder
 from eigencode.estimators.supervised import AutoencoderClassifier as AutoencoderClassifier

@@ -10,39 +10,29 @@ from collections import deque
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, Self
 from weakref import WeakSet
 
-import torch
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 
-from eigencode import progress
+from eigencode import fitting, progress, training
 from eigencode.data.pictures import pixel_range
 from eigencode.data.rows import ResidentRows, Rows
 from eigencode.data.scaling import Scaler
 from eigencode.data.sources import ArraySource
-from eigencode.domains import Count, Index, Positive
+from eigencode.domains import is_optional
 from eigencode.errors import DataError, InterruptedWarning, OptionError, ResultWarning, TrainingError
 from eigencode.estimators.generation import Generation
 from eigencode.estimators.geometry import Geometry
 from eigencode.estimators.inputs import read_groups, read_weights
-from eigencode.fitting.data import Data, scaled
-from eigencode.fitting.diagnostics import notes, warnings_about
-from eigencode.fitting.model import Model, find_start, kept_variance
-from eigencode.fitting.preparation import Decisions, Preparation, prepare
-from eigencode.fitting.run import stream
-from eigencode.fitting.start import Start
-from eigencode.fitting.table import TrainingTable
-from eigencode.fitting.terms import check_values, likelihood_of
-from eigencode.io.serialization import is_optional
-from eigencode.model.composition import Composition
+from eigencode.estimators.persistence import SavedAutoencoder
+from eigencode.lazy import torch
 from eigencode.options import AutoencoderOptions, changed, check_options
-from eigencode.training import loop
-from eigencode.training.evaluation import EVALUATION_ROWS, evaluate
-from eigencode.training.execution import weights_dtype
-from eigencode.training.progress import training
-from eigencode.training.rng import resolve_seed
-from eigencode.training.run import TrainingRun
+
+if TYPE_CHECKING:
+    from eigencode.fitting import Data, Model, Preparation, Start, TrainingTable
+    from eigencode.model import Composition
+    from eigencode.training import TrainingRun
 
 INTERRUPTION = "Training was interrupted; the best weights so far are kept."
 """The warning of a fit that an interruption ended."""
@@ -58,26 +48,10 @@ def _close_unfinished() -> None:
 
 
 @dataclass(eq=False, repr=False)
-class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Generation, Geometry):
+class BaseAutoencoder(
+    AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Generation, Geometry, SavedAutoencoder
+):
     """Fits a composition to rows, and answers with it."""
-
-    saved_attributes: ClassVar[Mapping[str, Any]] = {
-        **Generation.saved_attributes,
-        **{f"{name}_": kind for name, kind in get_type_hints(Decisions, include_extras=True).items()},
-        "n_features_in_": Count,
-        "history_": list[dict[str, float]],
-        "best_epoch_": Index,
-        "best_objective_": float,
-        "notes_": list[str],
-        "mean_weight_": Positive,
-        "image_shape_": tuple[Count, ...],
-        "pixel_range_": tuple[float, ...],
-    }
-    """Fitted attributes that a file keeps, with their types; a subclass lists its own beside these.
-
-    A type may be plain, an array or tensor, a dataclass, an autoencoder, or a list, tuple or dict of such. An attribute
-    whose type admits None need not be there, and is forgotten when the weights change.
-    """
 
     # -- fitting
 
@@ -178,7 +152,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
             table = self._checked(X, sample_weight, validation_data, groups)
             found = self._prepared(table, self._training_options())
             found.run.state.interrupted = self._was_interrupted
-            loop.begin(found.run)
+            training.begin(found.run)
             self.history_ = found.run.state.history
             self.best_epoch_, self.best_objective_ = 0, self.history_[0]["validation_objective"]
             baseline = found.model.baseline
@@ -190,7 +164,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         state = run.state
         was_interrupted = state.interrupted
         try:
-            with training(title, [run], verbose), closing(self._train(run)) as epochs:
+            with training.show(title, [run], verbose), closing(self._train(run)) as epochs:
                 deque(epochs, maxlen=0)
         except KeyboardInterrupt:
             state.interrupted = True
@@ -233,19 +207,19 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         array = self._numbers(X)
         self._check_values(array)
         weights = None if sample_weight is None else read_weights(sample_weight, len(array))
-        table, _ = TrainingTable(array).weighted(weights, getattr(self, "mean_weight_", 1.0))
+        table, _ = fitting.TrainingTable(array).weighted(weights, getattr(self, "mean_weight_", 1.0))
         self.scaler_ = self.scaler_.varying_with(table.array)
         dtype = self.execution_.dtype
         weight = None if table.weights is None else torch.from_numpy(table.weights).to(dtype)
-        return ResidentRows.of(scaled(table.array, self.scaler_, dtype), weight)
+        return ResidentRows.of(fitting.scaled(table.array, self.scaler_, dtype), weight)
 
     def _learn(self, rows: Rows) -> None:
         """One pass over a block, by a copy of the model that takes its place."""
         saved = vars(self).get("stream_state_")
         if saved is None:
             self.optimizer_ = self._stream_optimizer
-        run = stream(self, self._training_options(), rows, saved)
-        row, state = loop.one_pass(run), run.state
+        run = fitting.stream(self, self._training_options(), rows, saved)
+        row, state = training.one_pass(run), run.state
         if not state.parameters.vector.isfinite().all():
             raise TrainingError(
                 "The block left weights that are no numbers",
@@ -256,7 +230,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         state.parameters.release()
         self.composition_, self.history_ = state.composition, state.history
         self.best_epoch_, self.best_objective_ = state.epoch, row["training_objective"]
-        self.notes_ = warnings_about(self.composition_)
+        self.notes_ = fitting.warnings_about(self.composition_)
         self._forget()
 
     @property
@@ -266,7 +240,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
 
     def _forget(self) -> None:
         """Drop what was made of other weights than the present ones."""
-        for name, kind in self.saved_attributes.items():
+        for name, kind in self.saved_attributes().items():
             if is_optional(kind):
                 self.__dict__.pop(name, None)
 
@@ -280,31 +254,33 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         array = self._numbers(X, reset=True)
         apart = None if validation_data is None else self._numbers(validation_data)
         for rows in (array,) if apart is None else (array, apart):
-            check_values(likelihood_of(self), ArraySource(rows), getattr(self, "feature_names_in_", None))
+            fitting.check_values(
+                fitting.likelihood_of(self), ArraySource(rows), getattr(self, "feature_names_in_", None)
+            )
         weights = None if sample_weight is None else read_weights(sample_weight, len(array))
         if groups is not None and apart is not None:
             raise OptionError("Give either 'validation_data' or 'groups', not both", got="both")
         groups = None if groups is None else read_groups(groups, len(array))
-        table, self.mean_weight_ = TrainingTable(array, validation=apart, groups=groups).weighted(weights)
+        table, self.mean_weight_ = fitting.TrainingTable(array, validation=apart, groups=groups).weighted(weights)
         if len(table.array) < 2:
             raise DataError("Fitting takes at least two rows of positive weight", got=f"{len(table.array)}")
         return table
 
     def _prepared(self, table: TrainingTable, options: AutoencoderOptions) -> Preparation:
         """The four stages of a fit, and every attribute known before the training."""
-        self.seed_ = resolve_seed(self.random_state)
+        self.seed_ = training.resolve_seed(self.random_state)
         self._pretrain(table)
         self.scaler_ = self._measured(table)
         self.pixel_range_ = pixel_range(table.array) if self.image_shape_ else ()
-        data = Data.of(table, self.scaler_, options, weights_dtype(self.precision), self.seed_)
-        found = prepare(self._network_options(options), data, self.seed_, self._start)
+        data = fitting.Data.of(table, self.scaler_, options, training.weights_dtype(self.precision), self.seed_)
+        found = fitting.prepare(self._network_options(options), data, self.seed_, self._start)
         self._check_model(found.model)
         self.composition_ = found.run.state.composition
         self.objective_ = found.run.objective
         self.execution_ = found.run.execution
         for name, value in vars(found.decisions).items():
             setattr(self, f"{name}_", value)
-        self.notes_ = warnings_about(self.composition_)
+        self.notes_ = fitting.warnings_about(self.composition_)
         for caution in self.notes_:
             warnings.warn(f"{type(self).__name__}: {caution}", ResultWarning, stacklevel=4)
         return found
@@ -316,12 +292,12 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
 
     def _measured(self, table: TrainingTable) -> Scaler:
         """The scale of the rows."""
-        logarithmic = (True,) * table.array.shape[1] if likelihood_of(self).scales_logarithms else ()
+        logarithmic = (True,) * table.array.shape[1] if fitting.likelihood_of(self).scales_logarithms else ()
         return Scaler.fit(ArraySource(table.array), self.scale, table.weights, logarithmic)
 
     def _start(self, options: AutoencoderOptions, model: Model, data: Data, seed: int) -> Start:
         """The weights that training begins with."""
-        return find_start(options, model, data, seed)
+        return fitting.find_start(options, model, data, seed)
 
     @property
     def _was_interrupted(self) -> bool:
@@ -350,7 +326,7 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
     def _train(self, run: TrainingRun) -> Generator[dict[str, float]]:
         # An iterator that is never begun leaves nothing to put right: the start is the model.
         try:
-            for row in loop.train(run):
+            for row in training.train(run):
                 if not self._is_of(run):
                     return
                 self.best_epoch_ = run.state.epoch  # the weights that answer inside the loop
@@ -369,9 +345,9 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         is_linear = not self.hidden_ and self.encoder is None and self.decoder is None
         rival = None if is_linear else self.baseline_
         baseline = None if rival is None else rival.history_[0]["validation_objective"]
-        wanted = kept_variance(self)
+        wanted = fitting.kept_variance(self)
         explained = None if wanted is None else (sum(self.explained_variance_ratio_), wanted)
-        self.notes_ = notes(run, baseline, explained)
+        self.notes_ = fitting.notes(run, baseline, explained)
 
     def _as_baseline(self, composition: Composition, run: TrainingRun) -> BaseAutoencoder:
         """The linear model of the same kind as a fitted estimator of its own."""
@@ -386,7 +362,9 @@ class BaseAutoencoder(AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, Trans
         baseline.__dict__.update(shared)
         baseline.composition_ = composition.to(self.execution_.device)
         baseline.hidden_, baseline.init_, baseline.baseline_ = (), "linear", None
-        objective = evaluate(composition, run.objective, run.rows.validation(EVALUATION_ROWS), self.seed_)
+        objective = training.evaluate(
+            composition, run.objective, run.rows.validation(training.EVALUATION_ROWS), self.seed_
+        )
         baseline.history_ = [{"epoch": 0, "step": 0, "validation_objective": objective}]
         baseline.best_objective_ = objective
         return baseline

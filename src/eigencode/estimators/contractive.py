@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
+from eigencode import parts
 from eigencode.errors import OptionError
 from eigencode.estimators.base import BaseAutoencoder
-from eigencode.options import AutoencoderOptions, ContractiveOptions, changed, documented
-from eigencode.parts.penalties.contractive import Contractive
+from eigencode.options import AutoencoderOptions, Estimate, OptionInfo, changed, documented
 
 
 @documented
-@dataclass(eq=False, repr=False)
-class ContractiveAutoencoder(ContractiveOptions, BaseAutoencoder):
+@dataclass(eq=False, repr=False, kw_only=True)
+class ContractiveAutoencoder(BaseAutoencoder):
     r"""An autoencoder whose encoder is as flat as the reconstruction allows (Rifai et al., 2011).
 
     It minimises the mean over rows of
@@ -39,10 +40,25 @@ class ContractiveAutoencoder(ContractiveOptions, BaseAutoencoder):
     True
     """
 
+    tied: Annotated[
+        bool,
+        OptionInfo("Let the decoder use the encoder's weights, transposed; if not, the penalty may have no minimum."),
+    ] = True
+    weight: Annotated[
+        float, OptionInfo("lambda, the penalty's weight against the squared error of a row in scaled units.", low=0)
+    ] = 0.3
+    estimate: Annotated[
+        Estimate,
+        OptionInfo(
+            "How the penalty is found: 'exact', or by 'hutchinson' as an unbiased estimate from one pass; 'auto': "
+            "exact where that costs no more than 8 passes."
+        ),
+    ] = "auto"
+
     def _training_options(self) -> AutoencoderOptions:
         if not isinstance(self.penalties, Sequence):
             raise OptionError(
                 "The 'penalties' parameter must be a sequence of parts", got=f"{self.penalties!r} instead"
             )
         init = "random" if self.init == "auto" and self.hidden else self.init
-        return changed(self, init=init, penalties=(*self.penalties, Contractive(self.weight, self.estimate)))
+        return changed(self, init=init, penalties=(*self.penalties, parts.Contractive(self.weight, self.estimate)))

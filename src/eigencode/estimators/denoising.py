@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-import torch
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
 
+from eigencode import parts
 from eigencode.errors import OptionError
 from eigencode.estimators.base import BaseAutoencoder
-from eigencode.model.composition import Composition
-from eigencode.options import AutoencoderOptions, DenoisingOptions, changed, documented
-from eigencode.parts.base import Part
-from eigencode.parts.corruptions import CallableCorruption, Corruption, GaussianNoise, Masking, SaltAndPepper
-from eigencode.parts.likelihoods.continuous import LaplaceLikelihood, StudentTLikelihood
+from eigencode.lazy import torch
+from eigencode.options import AutoencoderOptions, Object, OptionInfo, changed, documented
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from eigencode.model import Composition
+    from eigencode.parts import Corruption
 
 NOISES: dict[str, Callable[[float], Corruption]] = {
-    "gaussian": lambda deviation: GaussianNoise(deviation**2),
-    "salt_and_pepper": SaltAndPepper,
-    "masking": Masking,
+    "gaussian": lambda deviation: parts.GaussianNoise(deviation**2),
+    "salt_and_pepper": lambda share: parts.SaltAndPepper(share),
+    "masking": lambda share: parts.Masking(share),
 }
 
 USUAL_LEVEL = 0.25
@@ -30,8 +32,8 @@ USUAL_LEVEL = 0.25
 
 
 @documented
-@dataclass(eq=False, repr=False)
-class DenoisingAutoencoder(DenoisingOptions, BaseAutoencoder):
+@dataclass(eq=False, repr=False, kw_only=True)
+class DenoisingAutoencoder(BaseAutoencoder):
     r"""An autoencoder that rebuilds clean rows from corrupted ones (Vincent et al., 2008).
 
     It minimises the mean over rows x, and over fresh noise at each step, of
@@ -58,6 +60,24 @@ class DenoisingAutoencoder(DenoisingOptions, BaseAutoencoder):
     True
     """
 
+    noise: Annotated[
+        Literal["gaussian", "salt_and_pepper", "masking"] | Object,
+        OptionInfo(
+            "What is done to the network's input: 'gaussian' adds normal noise to all cells, 'salt_and_pepper' sets "
+            "some to their column's smallest or largest value, 'masking' to its mean. Or a corruption part, or a "
+            "function of scaled rows and uniform noise.",
+            object="a Corruption part or a function",
+        ),
+    ] = "gaussian"
+    level: Annotated[
+        float | Literal["auto"],
+        OptionInfo(
+            "How much: the standard deviation of Gaussian noise, in units of the scaled columns; the share of the "
+            "cells otherwise. 'auto': 0.25.",
+            low=0,
+        ),
+    ] = "auto"
+
     def _training_options(self) -> AutoencoderOptions:
         if self.corruption is not None:
             raise OptionError(
@@ -73,15 +93,15 @@ class DenoisingAutoencoder(DenoisingOptions, BaseAutoencoder):
             return NOISES[self.noise](USUAL_LEVEL if self.level == "auto" else self.level)
         if self.level != "auto":
             raise OptionError("'level' belongs to a noise given by name", got=f"level={self.level} and {self.noise!r}")
-        if isinstance(self.noise, Corruption):
+        if isinstance(self.noise, parts.Corruption):
             return self.noise
-        if not callable(self.noise) or isinstance(self.noise, Part | type):
+        if not callable(self.noise) or isinstance(self.noise, parts.Part | type):
             raise OptionError(
                 "The 'noise' parameter must be a name, a Corruption part from eigencode.parts, or a function of rows "
                 "and uniform noise",
                 got=f"{self.noise!r} instead",
             )
-        return CallableCorruption(self.noise)
+        return parts.CallableCorruption(self.noise)
 
     def denoise(self, X: Any) -> np.ndarray:
         """Clean rows from noisy ones: the mean of p(x|z) at their codes, in the data's units.
@@ -126,13 +146,13 @@ class DenoisingAutoencoder(DenoisingOptions, BaseAutoencoder):
         """
         check_is_fitted(self)
         corruption, likelihood = self.composition_.corruption, self.composition_.likelihood
-        if not isinstance(corruption, GaussianNoise) or not corruption.variance > 0:
+        if not isinstance(corruption, parts.GaussianNoise) or not corruption.variance > 0:
             raise OptionError(
                 "The score is known from denoising for Gaussian noise only",
                 got=f"a model fitted with {corruption!r}",
                 hint="Fit with noise='gaussian' and a level above 0",
             )
-        if isinstance(likelihood, LaplaceLikelihood | StudentTLikelihood) or any(self.scaler_.logarithmic):
+        if isinstance(likelihood, parts.LaplaceLikelihood | parts.StudentTLikelihood) or any(self.scaler_.logarithmic):
             raise OptionError(
                 "The score is known from a reconstruction that is a mean of the scaled columns",
                 got=f"a model fitted with {likelihood!r}",

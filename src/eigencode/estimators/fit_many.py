@@ -14,7 +14,7 @@ from eigencode.errors import EigencodeError, InterruptedWarning, OptionError
 from eigencode.estimators.base import INTERRUPTION, BaseAutoencoder
 from eigencode.training import loop
 from eigencode.training.grouping import shared, together
-from eigencode.training.progress import training
+from eigencode.training.progress import show
 from eigencode.training.run import TrainingRun
 
 Estimator = TypeVar("Estimator", bound=BaseAutoencoder)
@@ -109,7 +109,7 @@ def fit_jobs(jobs: Sequence[Job], *, verbose: bool = False) -> list[str]:
             for job in jobs:
                 job.run = job.attempt(partial(job.model._begin, job.X, job.sample_weight))
         runs = shared([job.run for job in jobs if job.run is not None])
-        with training("models", runs, verbose):
+        with show("models", runs, verbose):
             for group in together(runs):
                 n_models = len(group.runner.runs)
                 deque(loop.train_all(group.runner), maxlen=0)

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Self
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import torch
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
 
+from eigencode import model, training
 from eigencode.data.memory import require_memory
 from eigencode.data.sources import chunk_rows
 from eigencode.errors import OptionError
 from eigencode.estimators.inference import Answers, filled, mean_in_own_units, numbers_only
-from eigencode.model.density import Mixture, fit_mixture
-from eigencode.training.rng import generator, resolve_seed
+from eigencode.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from eigencode.model import Mixture
 
 
 class Generation(Answers):
     """Autoencoders as generative models: z from a density of codes, x from p(x|z)."""
 
-    saved_attributes: ClassVar[Mapping[str, Any]] = {**Answers.saved_attributes, "mixture_": Mixture | None}
+    @classmethod
+    def saved_attributes(cls) -> dict[str, Any]:
+        """The fitted attributes that a file keeps, with their types."""
+        return super().saved_attributes() | {"mixture_": model.Mixture | None}
 
     def fit_density(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit a mixture of Gaussians to the codes of rows, from which ``sample`` then draws.
@@ -42,7 +48,7 @@ class Generation(Answers):
         self
         """
         check_is_fitted(self)
-        self.mixture_ = fit_mixture(self._codes(X), self.seed_, sample_weight=sample_weight)
+        self.mixture_ = model.fit_mixture(self._codes(X), self.seed_, sample_weight=sample_weight)
         return self
 
     def sample(self, n_rows: int = 1, *, mean: bool = False, random_state: Any = None) -> np.ndarray:
@@ -69,14 +75,14 @@ class Generation(Answers):
             raise OptionError("The number of rows to draw must be a positive int", got=f"{n_rows!r}")
         n_columns = len(self.scaler_.center)
         require_memory(8.0 * int(n_rows) * n_columns, f"{n_rows} rows of {n_columns} columns", "Draw fewer at a time")
-        seed = resolve_seed(random_state)
-        model = self._model_in(np.dtype(np.float64))
+        seed = training.resolve_seed(random_state)
+        composition = self._model_in(np.dtype(np.float64))
 
         def blocks() -> Iterator[np.ndarray]:
             for place, codes in enumerate(self._drawn_codes(int(n_rows), seed)):
-                p = model.decode(codes.to(self.execution_.device))
-                source = generator(seed, "sample", place, device=self.execution_.device)
-                yield self._in_data_units(mean_in_own_units(model, p) if mean else p.sample(source))
+                p = composition.decode(codes.to(self.execution_.device))
+                source = training.generator(seed, "sample", place, device=self.execution_.device)
+                yield self._in_data_units(mean_in_own_units(composition, p) if mean else p.sample(source))
 
         return numbers_only(filled(int(n_rows), blocks()))
 
@@ -88,12 +94,12 @@ class Generation(Answers):
         if mixture is not None:
             rng = np.random.default_rng(seed)
             return (torch.from_numpy(mixture.sample(size, rng)) for size in sizes)
-        model = self.composition_
-        if model.prior is None or model.code.width(1) == 1:
+        composition = self.composition_
+        if composition.prior is None or composition.code.width(1) == 1:
             raise OptionError(
                 f"This {type(self).__name__} has no density of codes to draw from",
                 got="a point code",
                 hint="Call fit_density(X) first, or fit a VariationalAutoencoder",
             )
-        prior, source = model.prior, generator(seed, "codes")
+        prior, source = composition.prior, training.generator(seed, "codes")
         return (prior.sample(size, self.n_components_, source).double() for size in sizes)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
 
+from eigencode import model, parts
 from eigencode.estimators.inference import FAR_WEIGHTS, Answers, numbers_only
-from eigencode.model import jacobians
-from eigencode.model.composition import Composition
-from eigencode.model.jacobians import RowFunction
-from eigencode.parts.base import Units
+from eigencode.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from eigencode.model import Composition, RowFunction
 
 
 class Geometry(Answers):
@@ -40,7 +41,7 @@ class Geometry(Answers):
         ndarray of shape (n, k, d)
             Code per unit of each column, in X's float type.
         """
-        return self._of_code(X, jacobians.jacobian, scaled)
+        return self._of_code(X, model.jacobian, scaled)
 
     def jacobian_spectrum(self, X: Any, *, scaled: bool = True) -> np.ndarray:
         """The singular values of the Jacobian at each row, largest first.
@@ -61,7 +62,7 @@ class Geometry(Answers):
         ndarray of shape (n, min(k, d))
             In X's float type.
         """
-        return self._of_code(X, jacobians.singular_values, scaled)
+        return self._of_code(X, model.singular_values, scaled)
 
     def local_dimension(self, X: Any, *, share: float = 0.95) -> np.ndarray:
         """How many directions the code answers to around each row.
@@ -80,21 +81,21 @@ class Geometry(Answers):
         ndarray of int of shape (n,)
             0 where the code does not move at all.
         """
-        return jacobians.local_dimension(torch.from_numpy(self.jacobian_spectrum(X)), share).numpy()
+        return model.local_dimension(torch.from_numpy(self.jacobian_spectrum(X)), share).numpy()
 
     def _of_code(self, X: Any, question: Callable[[RowFunction, Tensor], Tensor], scaled: bool) -> np.ndarray:
         """Ask about the mean code as a function of rows, in scaled units or the data's."""
         check_is_fitted(self)
-        own = Units.of(self.scaler_)
+        own = parts.Units.of(self.scaler_)
         # A constant moves no derivative, and would round small differences; logarithms need theirs.
         is_kept = torch.tensor(False) if own.logarithmic is None else own.logarithmic
         own = replace(own, center=torch.where(is_kept, own.center, 0.0))
-        units = Units(torch.zeros_like(own.center), torch.ones_like(own.center)) if scaled else own
+        units = parts.Units(torch.zeros_like(own.center), torch.ones_like(own.center)) if scaled else own
 
-        def answer(model: Composition, x: Tensor, clipped: Tensor) -> Tensor:
+        def answer(composition: Composition, x: Tensor, clipped: Tensor) -> Tensor:
             # Rows are clipped inside, so that the derivative is that of ``transform``.
             def code(rows: Tensor) -> Tensor:
-                return model.encode(self._seen(units.scaled(rows))).mean
+                return composition.encode(self._seen(units.scaled(rows))).mean
 
             return question(code, units.in_data_units(x))
 

@@ -4,29 +4,37 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from sklearn.base import BaseEstimator
 from sklearn.utils._set_output import _wrap_data_with_container
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor, nn
 
+from eigencode import fitting
 from eigencode.data.cells import refuse_gaps
 from eigencode.data.images import rows_to_images
 from eigencode.data.scaling import Scaler
 from eigencode.data.sources import ArraySource, chunk_rows
 from eigencode.errors import DataError, OptionError, ResultWarning
 from eigencode.estimators.inputs import float_type, mean_of_rows, read_codes, read_rows, shape_asked_for
-from eigencode.fitting.terms import check_values
-from eigencode.model.composition import Composition
-from eigencode.parts.distributions import Distribution
-from eigencode.training.execution import Execution
+from eigencode.estimators.persistence import Saved
+from eigencode.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from eigencode.model import Composition
+    from eigencode.parts import Distribution
+    from eigencode.training import Execution
+
+    Question = Callable[[Composition, Tensor, Tensor], Tensor]
+    """A function of the model, of scaled rows, and of these rows as the encoder sees them."""
+
+    Finish = Callable[[Tensor], np.ndarray]
+    """What makes an answer's part for a chunk of rows of what a question gave."""
 
 FARTHEST_SQUARED = 1e100
 """Scaled cells of smaller size have squares that are numbers of float64, and so have sums of them."""
@@ -42,19 +50,13 @@ LONGEST = 80
 FAR_WEIGHTS = "Its weights are far from those that a fit gives: fit it again"
 """Why a model has no finite answer, where its columns are of usual sizes."""
 
-Question = Callable[[Composition, Tensor, Tensor], Tensor]
-"""A function of the model, of scaled rows, and of these rows as the encoder sees them."""
-
-Finish = Callable[[Tensor], np.ndarray]
-"""What makes an answer's part for a chunk of rows of what a question gave."""
-
 
 def to_array(found: Tensor) -> np.ndarray:
     """A tensor's numbers as they are."""
     return found.cpu().numpy()
 
 
-class Answers(BaseEstimator):
+class Answers(Saved):
     """The questions to a fitted composition: rows in the data's units in, answers in them out."""
 
     composition_: Composition
@@ -70,9 +72,6 @@ class Answers(BaseEstimator):
     best_epoch_: int
     best_objective_: float
     notes_: list[str]
-
-    saved_attributes: ClassVar[Mapping[str, Any]] = {}
-    """Fitted attributes that a file keeps, with their types."""
 
     image_shape: Any
     image_shape_: tuple[int, ...]
@@ -237,18 +236,6 @@ class Answers(BaseEstimator):
         """
         return mean_of_rows(self.score_samples(X), sample_weight)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the fitted model to one ``.safetensors`` file, whole or not at all.
-
-        Parameters
-        ----------
-        path : path-like
-            Where to; an existing file is replaced.
-        """
-        from eigencode.io.storage import save
-
-        save(self, path)
-
     def reconstruction_error_by_size(self, X: Any, *, scaled: bool = False) -> np.ndarray:
         """Mean squared error a row with the first 1, 2, ... components of an ordered code.
 
@@ -389,7 +376,7 @@ class Answers(BaseEstimator):
 
     def _check_values(self, array: np.ndarray) -> None:
         """Refuse rows with values that the likelihood cannot be asked about."""
-        check_values(self.composition_.likelihood, ArraySource(array), getattr(self, "feature_names_in_", None))
+        fitting.check_values(self.composition_.likelihood, ArraySource(array), getattr(self, "feature_names_in_", None))
 
     def _numbers(self, X: Any, reset: bool = False, finite: bool = True) -> np.ndarray:
         """Rows checked against what was fitted, in the numeric type they came in."""
@@ -426,7 +413,7 @@ def _reconstruction(model: Composition, x: Tensor, n_components: int) -> Distrib
     """p(x|z) at the first components of the mean code, the others zero."""
     z = model.encode(x).mean
     if n_components < z.shape[1]:
-        z = nn.functional.pad(z[:, :n_components], (0, z.shape[1] - n_components))
+        z = torch.nn.functional.pad(z[:, :n_components], (0, z.shape[1] - n_components))
     return model.decode(z)
 
 

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from sklearn.utils.metaestimators import available_if
 
 from eigencode.errors import OptionError
 from eigencode.estimators.base import BaseAutoencoder
-from eigencode.fitting.model import Model
-from eigencode.options import AutoencoderOptions, LinearOptions, TrainingOptions, changed, documented, options_of
+from eigencode.options import (
+    AutoencoderOptions,
+    OptionInfo,
+    Precision,
+    TrainingOptions,
+    changed,
+    documented,
+    options_of,
+)
+
+if TYPE_CHECKING:
+    from eigencode.fitting import Model
 
 IN_ONE_STEP = ("precision", "device", "random_state", "validation_fraction", "verbose")
 """Options of training that the closed form has a use for, or that promise nothing."""
@@ -28,8 +38,8 @@ def _learns_by_gradient(model: LinearAutoencoder) -> bool:
 
 
 @documented
-@dataclass(eq=False, repr=False)
-class LinearAutoencoder(LinearOptions, BaseAutoencoder):
+@dataclass(eq=False, repr=False, kw_only=True)
+class LinearAutoencoder(BaseAutoencoder):
     r"""Linear encoder and decoder: x^ = B A x, for centred and scaled x.
 
     With squared error it spans the subspace of the first principal components (Baldi & Hornik, 1989). Every term of
@@ -53,6 +63,19 @@ class LinearAutoencoder(LinearOptions, BaseAutoencoder):
     >>> bool(abs(model.reconstruct(X) - pca.inverse_transform(pca.transform(X))).max() < 1e-8)
     True
     """
+
+    hidden: Annotated[tuple[int, ...], OptionInfo("() and nothing else: a linear map.", on_command_line=False)] = ()
+    precision: Annotated[Precision, OptionInfo("Arithmetic; a linear map is cheap enough for 'float64'.")] = "float64"
+    validation_fraction: Annotated[
+        float, OptionInfo("Share of the rows held out to choose the best epoch.", low=0, high=1, open_high=True)
+    ] = 0.0
+    solver: Annotated[
+        Literal["exact", "gradient"],
+        OptionInfo(
+            "'exact': the closed form, where there is one; 'gradient': L-BFGS from random weights, which finds the "
+            "same subspace."
+        ),
+    ] = "exact"
 
     def _training_options(self) -> AutoencoderOptions:
         if self.hidden or self.encoder is not None or self.decoder is not None:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from eigencode import parts
 from eigencode.errors import OptionError
 from eigencode.estimators.base import BaseAutoencoder
-from eigencode.options import AutoencoderOptions, SparseOptions, changed, documented
-from eigencode.parts.adaptive_sparsity import AdaptiveKLSparsity, AdaptiveLaplace
-from eigencode.parts.codes.point import Point
-from eigencode.parts.codes.sparse import Sigmoid, ThresholdedReLU, TopK
-from eigencode.parts.networks.dense import MLP
-from eigencode.parts.networks.dictionaries import Dictionary, OptimalCode
-from eigencode.parts.penalties.activity import KLSparsity
-from eigencode.parts.penalties.auxiliary import AuxiliaryLoss
-from eigencode.parts.priors import LaplacePrior
+from eigencode.options import AutoencoderOptions, OptionInfo, changed, documented
+
+if TYPE_CHECKING:
+    from eigencode.parts import AdaptiveLaplace, LaplacePrior
 
 USUAL_SHARE = 0.1
 """Share of the units that are active in a row where nothing is said."""
@@ -26,8 +22,8 @@ USUAL_ACTIVITY = 0.05
 
 
 @documented
-@dataclass(eq=False, repr=False)
-class SparseAutoencoder(SparseOptions, BaseAutoencoder):
+@dataclass(eq=False, repr=False, kw_only=True)
+class SparseAutoencoder(BaseAutoencoder):
     r"""An autoencoder with many units, few of them active in a row: features instead of coordinates.
 
     With ``sparsity="l1"`` it minimises the mean over rows of
@@ -59,6 +55,52 @@ class SparseAutoencoder(SparseOptions, BaseAutoencoder):
     >>> bool(model.reconstruction_error(X).mean() < 0.8 * LinearAutoencoder(10).fit(X).reconstruction_error(X).mean())
     True
     """
+
+    n_components: Annotated[
+        int | Literal["auto"],
+        OptionInfo("Units of the code, more than columns if you like. 'auto': twice as many as columns.", low=1),
+    ] = field(default="auto", kw_only=False)
+    hidden: Annotated[
+        int | tuple[int, ...] | Literal["auto"],
+        OptionInfo(
+            "Widths of the encoder's hidden layers, or their number, as for `Autoencoder`. The decoder is linear, a "
+            "dictionary, unless `decoder` says otherwise.",
+            low=1,
+        ),
+    ] = ()
+    sparsity: Annotated[
+        Literal["l1", "kl", "top_k"],
+        OptionInfo(
+            "'l1': a Laplace prior on rectified units; 'top_k': the largest units of each row and no others, with an "
+            "auxiliary loss that brings dead units back; 'kl': sigmoid units kept at a mean activity."
+        ),
+    ] = "l1"
+    active: Annotated[
+        float | Literal["auto"],
+        OptionInfo(
+            "Active units a row, on average over rows never seen too; for 'kl' the units' mean activity, between 0 and "
+            "1. 'auto': a tenth of the units, or an activity of 0.05.",
+            low=0,
+            open_low=True,
+        ),
+    ] = "auto"
+    weight: Annotated[
+        float | Literal["auto"],
+        OptionInfo(
+            "The penalty's own weight, for experts: lambda for 'l1', beta for 'kl'. It is used as it is, whatever "
+            "number of units is active then. 'auto': found, so that `active` is met.",
+            low=0,
+            open_low=True,
+        ),
+    ] = "auto"
+    code: Annotated[
+        Literal["learned", "optimal"],
+        OptionInfo(
+            "'learned': an encoder gives the code; 'optimal': each row's code is the best one for the dictionary, "
+            "found by iteration, and only the dictionary is learned. With no more units than columns it starts at the "
+            "principal directions, unless `init` is 'random'."
+        ),
+    ] = "learned"
 
     def _training_options(self) -> AutoencoderOptions:
         self._check_combination()
@@ -106,19 +148,19 @@ def _count(model: SparseAutoencoder, size: int) -> float:
 def _laplace(model: SparseAutoencoder, size: int) -> LaplacePrior | AdaptiveLaplace:
     """The prior with the rate given, or with the one that meets the number of active units."""
     if model.weight == "auto":
-        return AdaptiveLaplace(_count(model, size))
+        return parts.AdaptiveLaplace(_count(model, size))
     if model.active != "auto":
         raise OptionError(
             "'active' and 'weight' are two ways to say how sparse an L1 penalty makes the code",
             got=f"active={model.active} and weight={model.weight}",
         )
-    return LaplacePrior(model.weight)
+    return parts.LaplacePrior(model.weight)
 
 
 def _l1(model: SparseAutoencoder, size: int) -> dict[str, Any]:
     prior = _laplace(model, size)
-    code = ThresholdedReLU(prior.active) if isinstance(prior, AdaptiveLaplace) else Point("relu")
-    return {"code": code, "prior": prior, "decoder": Dictionary()}
+    code = parts.ThresholdedReLU(prior.active) if isinstance(prior, parts.AdaptiveLaplace) else parts.Point("relu")
+    return {"code": code, "prior": prior, "decoder": parts.Dictionary()}
 
 
 def _l1_optimal(model: SparseAutoencoder, size: int) -> dict[str, Any]:
@@ -137,17 +179,21 @@ def _whole(model: SparseAutoencoder, size: int) -> int:
 
 
 def _top_k(model: SparseAutoencoder, size: int) -> dict[str, Any]:
-    return {"code": TopK(_whole(model, size)), "decoder": Dictionary(), "penalties": (AuxiliaryLoss(),)}
+    return {
+        "code": parts.TopK(_whole(model, size)),
+        "decoder": parts.Dictionary(),
+        "penalties": (parts.AuxiliaryLoss(),),
+    }
 
 
 def _top_k_optimal(model: SparseAutoencoder, size: int) -> dict[str, Any]:
-    return {**_optimal(model, size), "code": TopK(_whole(model, size), signed=True)}
+    return {**_optimal(model, size), "code": parts.TopK(_whole(model, size), signed=True)}
 
 
 def _optimal(model: SparseAutoencoder, size: int) -> dict[str, Any]:
     # In an overcomplete dictionary the directions of least variance would never be used.
     is_principal = model.init != "random" and size <= model.n_features_in_
-    return {"encoder": OptimalCode(), "decoder": Dictionary(is_principal)}
+    return {"encoder": parts.OptimalCode(), "decoder": parts.Dictionary(is_principal)}
 
 
 def _kl(model: SparseAutoencoder, size: int) -> dict[str, Any]:
@@ -158,9 +204,9 @@ def _kl(model: SparseAutoencoder, size: int) -> dict[str, Any]:
             got=f"active={activity:g}",
             hint=f"For {activity:g} units of {size}, try active={min(activity / size, 0.5):.2g}",
         )
-    penalty = AdaptiveKLSparsity(activity) if model.weight == "auto" else KLSparsity(activity, model.weight)
+    penalty = parts.AdaptiveKLSparsity(activity) if model.weight == "auto" else parts.KLSparsity(activity, model.weight)
     # Activities are bounded, so long columns make nothing cheap, and are needed.
-    return {"code": Sigmoid(activity), "penalties": (penalty,), "decoder": MLP()}
+    return {"code": parts.Sigmoid(activity), "penalties": (penalty,), "decoder": parts.MLP()}
 
 
 KINDS: dict[tuple[str, str], Callable[[SparseAutoencoder, int], dict[str, Any]]] = {

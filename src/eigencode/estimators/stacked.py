@@ -4,35 +4,37 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import torch
 from sklearn.base import clone
-from torch import nn
 
+from eigencode import fitting, parts, training
 from eigencode.data.scaling import Scaler
 from eigencode.errors import InterruptedWarning, OptionError
 from eigencode.estimators.autoencoder import Autoencoder
 from eigencode.estimators.base import INTERRUPTION, BaseAutoencoder
-from eigencode.fitting.architecture import hidden_of
-from eigencode.fitting.data import Data
-from eigencode.fitting.diagnostics import INTERRUPTED
-from eigencode.fitting.model import Model, kept_variance
-from eigencode.fitting.preparation import Preparation
-from eigencode.fitting.start import Start, calibrate
-from eigencode.fitting.table import TrainingTable
-from eigencode.model.composition import Composition
-from eigencode.options import AutoencoderOptions, StackedOptions, TrainingOptions, changed, documented, values_of
-from eigencode.parts.codes.point import Point
-from eigencode.parts.likelihoods.activated import ActivatedLikelihood
-from eigencode.parts.likelihoods.base import Likelihood
-from eigencode.parts.networks.base import Network
-from eigencode.parts.networks.chains import Chain, Decoding, Encoding, Rescaling
-from eigencode.training.rng import generator
-from eigencode.training.run import TrainingRun
+from eigencode.lazy import torch
+from eigencode.options import (
+    Activation,
+    AutoencoderOptions,
+    Object,
+    OptionInfo,
+    TrainingOptions,
+    changed,
+    documented,
+    values_of,
+)
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from eigencode.fitting import Data, Model, Preparation, Start, TrainingTable
+    from eigencode.model import Composition
+    from eigencode.parts import Likelihood, Network
+    from eigencode.training import TrainingRun
 
 LIKELIHOODS_OF_CODES = {"sigmoid": "bernoulli", "identity": "gaussian"}
 """For units whose activities are shares, or any numbers; all others have a range of their own."""
@@ -46,7 +48,7 @@ SHORTEST_RUN = 1e-3
 
 @documented
 @dataclass(eq=False, repr=False, kw_only=True)
-class StackedAutoencoder(StackedOptions, BaseAutoencoder):
+class StackedAutoencoder(BaseAutoencoder):
     r"""A deep autoencoder that is learned layer by layer first, and then as a whole.
 
     Layer j is a shallow autoencoder (f_j, g_j) of the codes of the layers below (Bengio et al., 2007; with corrupted
@@ -84,10 +86,35 @@ class StackedAutoencoder(StackedOptions, BaseAutoencoder):
     True
     """
 
-    saved_attributes: ClassVar[Mapping[str, Any]] = {
-        **BaseAutoencoder.saved_attributes,
-        "layers_": list[BaseAutoencoder],
-    }
+    layers: Annotated[
+        tuple[int, ...] | Literal["auto"] | Object,
+        OptionInfo(
+            "The layers from the data to the code, each a width or an autoencoder of any kind, with its own noise and "
+            "penalties on the codes below. A width is a layer of that many units with `activation`, `corruption` and "
+            "the training options given here. 'auto': the widths in `hidden`, then `n_components`. The seed of every "
+            "layer comes from `random_state`.",
+            low=1,
+            object="a sequence of widths and autoencoders",
+        ),
+    ] = "auto"
+    activation: Annotated[
+        Activation | Object,
+        OptionInfo(
+            "Nonlinearity of the units of layers given by width: a name, or any elementwise torch module. The code's "
+            "own are linear, unless `code` says otherwise."
+        ),
+    ] = "gelu"
+    pretrain: Annotated[
+        bool, OptionInfo("Fit the layers one after the other first; else the same network starts at random weights.")
+    ] = True
+    fine_tune: Annotated[bool, OptionInfo("Train the unrolled network as a whole in the end.")] = True
+
+    @classmethod
+    def saved_attributes(cls) -> dict[str, Any]:
+        """The fitted attributes that a file keeps, with their types."""
+        return super().saved_attributes() | {
+            "layers_": list[BaseAutoencoder],
+        }
 
     def _begin(self, X: Any, sample_weight: Any = None, validation_data: Any = None, groups: Any = None) -> TrainingRun:
         """Stand at the start, which the layers make; an interruption costs none that was learned."""
@@ -126,7 +153,7 @@ class StackedAutoencoder(StackedOptions, BaseAutoencoder):
 
     def _fit_layer(self, layer: BaseAutoencoder, codes: TrainingTable, index: int) -> None:
         """Fit a layer; after an interruption there is no training, but a whole model of what was learned."""
-        layer.set_params(random_state=generator(self.seed_, "layer", index).initial_seed())
+        layer.set_params(random_state=training.generator(self.seed_, "layer", index).initial_seed())
         if self._interrupted_in is not None:
             layer.max_epochs = 0
         run = layer._begin(codes.array, codes.weights, codes.validation, codes.groups)
@@ -143,9 +170,10 @@ class StackedAutoencoder(StackedOptions, BaseAutoencoder):
         if not self.pretrain:
             return super()._start(options, model, data, seed)
         composition = model.built(data, seed)
-        _unroll(self.layers_, composition)
-        calibrate(composition, data.typical)
-        return Start(composition.state_dict(), "pretrained")
+        with torch.no_grad():
+            _unroll(self.layers_, composition)
+        fitting.calibrate(composition, data.typical)
+        return fitting.Start(composition.state_dict(), "pretrained")
 
     def _prepared(self, table: TrainingTable, options: AutoencoderOptions) -> Preparation:
         found = super()._prepared(table, options)
@@ -166,8 +194,8 @@ class StackedAutoencoder(StackedOptions, BaseAutoencoder):
             where = f"in layer {last} of {n}" if last <= n else "after the last layer"
             left = "neither the layers above it nor the network as a whole were trained"
             left = left if last < n else "the network as a whole was not trained"
-            others = [note for note in self.notes_ if not note.startswith(INTERRUPTED)]
-            self.notes_ = [f"{INTERRUPTED} {where}; {left}", *others]
+            others = [note for note in self.notes_ if not note.startswith(fitting.INTERRUPTED)]
+            self.notes_ = [f"{fitting.INTERRUPTED} {where}; {left}", *others]
 
     def _unrolled(self, options: AutoencoderOptions, layers: Sequence[Composition]) -> AutoencoderOptions:
         """The options of the deep network that the layers make."""
@@ -222,8 +250,8 @@ class StackedAutoencoder(StackedOptions, BaseAutoencoder):
     def _given_layers(self, n_rows: int, n_features: int) -> Sequence[Any]:
         """Widths and estimators, the last width perhaps 'auto'."""
         if isinstance(self.layers, str):
-            n_components = int(self.n_components) if kept_variance(self) is None else min(n_features, 16)
-            return [*hidden_of(self.hidden, n_features, n_components, n_rows), self.n_components]
+            n_components = int(self.n_components) if fitting.kept_variance(self) is None else min(n_features, 16)
+            return [*fitting.hidden_of(self.hidden, n_features, n_components, n_rows), self.n_components]
         if not isinstance(self.layers, Sequence) or not len(self.layers):
             raise OptionError("The layers must be a sequence of widths and autoencoders", got=f"{self.layers!r}")
         for item in self.layers:
@@ -259,7 +287,7 @@ class StackedAutoencoder(StackedOptions, BaseAutoencoder):
         return Autoencoder(
             width,
             hidden=(),
-            code=clone(self.code, safe=False) if is_last else Point(clone(self.activation, safe=False)),
+            code=clone(self.code, safe=False) if is_last else parts.Point(clone(self.activation, safe=False)),
             likelihood=clone(self.likelihood, safe=False) if is_first else self._likelihood_of_codes(),
             scale=self.scale if is_first else "common",  # the units of a layer are commensurate
             corruption=clone(self.corruption, safe=False),
@@ -270,7 +298,8 @@ class StackedAutoencoder(StackedOptions, BaseAutoencoder):
 
     def _likelihood_of_codes(self) -> Likelihood | str:
         """What layers given by width, above the first, rebuild the codes below by."""
-        return LIKELIHOODS_OF_CODES.get(self.activation) or ActivatedLikelihood(clone(self.activation, safe=False))
+        named = LIKELIHOODS_OF_CODES.get(self.activation)
+        return named or parts.ActivatedLikelihood(clone(self.activation, safe=False))
 
 
 def _encoder(layers: Sequence[Composition]) -> Network:
@@ -278,8 +307,8 @@ def _encoder(layers: Sequence[Composition]) -> Network:
     *below, last = layers
     stages: list[Network] = []
     for layer in below:
-        stages += [Encoding(clone(layer.encoder), clone(layer.code)), Rescaling()]
-    return Chain([*stages, clone(last.encoder)], _twice(layers))
+        stages += [parts.Encoding(clone(layer.encoder), clone(layer.code)), parts.Rescaling()]
+    return parts.Chain([*stages, clone(last.encoder)], _twice(layers))
 
 
 def _decoder(layers: Sequence[Composition]) -> Network:
@@ -287,8 +316,8 @@ def _decoder(layers: Sequence[Composition]) -> Network:
     first, *above = layers
     stages: list[Network] = []
     for layer in reversed(above):
-        stages += [Decoding(clone(layer.decoder), clone(layer.likelihood)), Rescaling()]
-    return Chain([*stages, clone(first.decoder)], _twice(layers)[::-1])
+        stages += [parts.Decoding(clone(layer.decoder), clone(layer.likelihood)), parts.Rescaling()]
+    return parts.Chain([*stages, clone(first.decoder)], _twice(layers)[::-1])
 
 
 def _twice(layers: Sequence[Composition]) -> list[int]:
@@ -296,7 +325,6 @@ def _twice(layers: Sequence[Composition]) -> list[int]:
     return [layer.n_components for layer in layers[:-1] for _ in range(2)]
 
 
-@torch.no_grad()
 def _unroll(layers: Sequence[BaseAutoencoder], composition: Composition) -> None:
     """Copy the layers' weights, and the scales of the codes between them, into the deep network."""
     deep: Any = composition

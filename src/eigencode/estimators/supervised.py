@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import copy
-import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from collections.abc import Iterator
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
-import torch
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
+from sklearn.base import ClassifierMixin, RegressorMixin, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor, nn
 
+from eigencode import fitting, parts, training
 from eigencode.data.containers import NamedArray
 from eigencode.data.scaling import Scaler
 from eigencode.data.sources import ArraySource
@@ -32,33 +30,31 @@ from eigencode.estimators.inputs import (
     read_targets,
     read_weights_of_score,
 )
-from eigencode.fitting.data import Data
-from eigencode.fitting.diagnostics import INTERRUPTED
-from eigencode.fitting.model import Model
-from eigencode.fitting.start import Start, calibrate
-from eigencode.fitting.table import TrainingTable
-from eigencode.fitting.terms import check_values, likelihood_of
-from eigencode.model.composition import Composition
+from eigencode.estimators.persistence import Saved
+from eigencode.lazy import torch
 from eigencode.options import (
+    Activation,
     AutoencoderOptions,
-    RegressorOptions,
-    SupervisedOptions,
+    LikelihoodName,
+    Object,
+    OptionInfo,
     TrainingOptions,
     check_options,
     documented,
     values_of,
 )
-from eigencode.parts.likelihoods.base import Likelihood
-from eigencode.parts.likelihoods.categorical import CategoricalLikelihood
-from eigencode.parts.networks.chains import Chain, Encoding, Frozen, Rescaling
-from eigencode.parts.networks.dense import MLP
-from eigencode.parts.supervised import FirstColumns, HeadWeights, LastColumns, Reconstruction
-from eigencode.training.rng import generator, resolve_seed
-from eigencode.training.run import TrainingRun
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from eigencode.fitting import Data, Model, Start, TrainingTable
+    from eigencode.model import Composition
+    from eigencode.parts import Likelihood, Reconstruction
+    from eigencode.training import TrainingRun
 
 INTERRUPTED_BEFORE_LABELS = (
-    f"{INTERRUPTED} in the autoencoder, before the labels were learned: every answer is the same; to go on from there, "
-    "fit another with autoencoder=model.autoencoder_"
+    f"{fitting.INTERRUPTED} in the autoencoder, before the labels were learned: every answer is the same; to go on "
+    "from there, fit another with autoencoder=model.autoencoder_"
 )
 
 
@@ -117,9 +113,9 @@ class LabelledAutoencoder(BaseAutoencoder):
         spread = codes.std(0, correction=0)
         scaling, head = composition.decoder.networks  # type: ignore[misc]
         scaling.standardise(codes.mean(0), spread.where(spread > 0, 1.0))
-        nn.init.zeros_(head.last.weight)
-        calibrate(composition, data.typical)
-        return Start(composition.state_dict(), "random")
+        torch.nn.init.zeros_(head.last.weight)
+        fitting.calibrate(composition, data.typical)
+        return fitting.Start(composition.state_dict(), "random")
 
     @property
     def _was_interrupted(self) -> bool:
@@ -132,7 +128,7 @@ class LabelledAutoencoder(BaseAutoencoder):
         # Whether the code could copy its row does not matter to labels.
         self.notes_ = [note for note in self.notes_ if not note.startswith("overcomplete")]
         if self._is_interrupted:
-            others = [note for note in self.notes_ if not note.startswith(INTERRUPTED)]
+            others = [note for note in self.notes_ if not note.startswith(fitting.INTERRUPTED)]
             self.notes_ = [INTERRUPTED_BEFORE_LABELS, *others]
         for source, target in _shared(run.state.composition, self._autoencoder.composition_):
             if any(weights.requires_grad for weights in source.parameters()):
@@ -143,26 +139,71 @@ class LabelledAutoencoder(BaseAutoencoder):
 
 def _shared(composition: Composition, autoencoder: Composition) -> Iterator[tuple[nn.Module, nn.Module]]:
     """The parts of a labelled autoencoder that are an autoencoder's, each with its twin there."""
-    encoding = next(part for part in composition.encoder.modules() if isinstance(part, Encoding))
+    encoding = next(part for part in composition.encoder.modules() if isinstance(part, parts.Encoding))
     yield encoding.network, autoencoder.encoder
     yield encoding.code, autoencoder.code
     for penalty in composition.penalties:
-        if isinstance(penalty, Reconstruction):
+        if isinstance(penalty, parts.Reconstruction):
             yield penalty.decoder, autoencoder.decoder
             yield penalty.likelihood, autoencoder.likelihood
 
 
 @dataclass(eq=False, repr=False)
-class SupervisedAutoencoder(SupervisedOptions, BaseEstimator):
+class HeadOptions:
+    """The options that say what a supervised model is."""
+
+    autoencoder: Annotated[
+        Object,
+        OptionInfo(
+            "The autoencoder whose code the labels are read from. One that is fitted already, as on more rows than "
+            "have labels, is copied and taken as it is; one that is not is fitted to the rows first. None is "
+            "`Autoencoder()`. Cloning forgets what was fitted, unless it is in scikit-learn's `FrozenEstimator`.",
+            on_command_line=False,
+            object="an autoencoder",
+        ),
+    ] = None
+    _: KW_ONLY
+    hidden: Annotated[
+        tuple[int, ...],
+        OptionInfo("Widths of the head's hidden layers, from the code to the labels; () is a linear head.", low=1),
+    ] = ()
+    activation: Annotated[
+        Activation | Object,
+        OptionInfo("Nonlinearity between the head's layers: a name, or any elementwise torch module."),
+    ] = "gelu"
+    head_variance: Annotated[
+        float | None,
+        OptionInfo(
+            "Variance of the normal prior on the head's weights, which counts once for all rows: what scikit-learn's "
+            "`LogisticRegression` calls C. None has no such term.",
+            low=0,
+            open_low=True,
+            open_high=True,
+        ),
+    ] = 1.0
+    fine_tune: Annotated[
+        bool, OptionInfo("Train the encoder together with the head; else it stays as it is and the head alone learns.")
+    ] = True
+    alpha: Annotated[
+        float,
+        OptionInfo("Weight of the reconstruction's negative log-likelihood beside the labels' in fine-tuning.", low=0),
+    ] = 0.0
+
+
+@dataclass(eq=False, repr=False)
+class SupervisedAutoencoder(TrainingOptions, HeadOptions, Saved):
     """What the classifier and the regressor share: an autoencoder, a head, and their training on labels."""
 
-    saved_attributes: ClassVar[Mapping[str, Any]] = {
-        "n_features_in_": Count,
-        "feature_names_in_": np.ndarray | None,
-        "image_shape_": tuple[Count, ...],
-        "autoencoder_": BaseAutoencoder,
-        "model_": LabelledAutoencoder,
-    }
+    @classmethod
+    def saved_attributes(cls) -> dict[str, Any]:
+        """The fitted attributes that a file keeps, with their types."""
+        return {
+            "n_features_in_": Count,
+            "feature_names_in_": np.ndarray | None,
+            "image_shape_": tuple[Count, ...],
+            "autoencoder_": BaseAutoencoder,
+            "model_": LabelledAutoencoder,
+        }
 
     def fit(
         self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None, groups: Any = None
@@ -216,18 +257,6 @@ class SupervisedAutoencoder(SupervisedOptions, BaseEstimator):
         with unchanged_on_failure(self):
             rows, apart = self._begin(X, y, sample_weight, validation_data, groups)
             return self.model_.iter_fit(rows, sample_weight=sample_weight, validation_data=apart, groups=groups)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the fitted model to one ``.safetensors`` file, whole or not at all; `eigencode.load` reads it.
-
-        Parameters
-        ----------
-        path : path-like
-            Where to; an existing file is replaced.
-        """
-        from eigencode.io.storage import save
-
-        save(self, path)
 
     @property
     def composition_(self) -> Composition:
@@ -291,7 +320,7 @@ class SupervisedAutoencoder(SupervisedOptions, BaseEstimator):
             apart, labels = _pair(validation_data)
             apart = read_rows(self, apart)
             labelled = _labelled(apart.array, self._known_targets(labels, len(apart.array)))
-        seed = resolve_seed(self.random_state)
+        seed = training.resolve_seed(self.random_state)
         beside = {"validation_data": apart, "groups": groups}
         self.autoencoder_, interrupted = self._fitted_autoencoder(rows, sample_weight, seed, beside)
         model = self._model(self.autoencoder_.composition_, targets, seed)
@@ -323,7 +352,7 @@ class SupervisedAutoencoder(SupervisedOptions, BaseEstimator):
             return fitted, False
         fresh: BaseAutoencoder = clone(given)
         if fresh.random_state is None:
-            fresh.random_state = generator(seed, "autoencoder").initial_seed()
+            fresh.random_state = training.generator(seed, "autoencoder").initial_seed()
         if self.max_seconds is not None and fresh.max_seconds is None:
             fresh.max_seconds = self.max_seconds / 2
         run = fresh._begin(rows, sample_weight, **beside)
@@ -333,8 +362,8 @@ class SupervisedAutoencoder(SupervisedOptions, BaseEstimator):
     def _model(self, autoencoder: Composition, targets: np.ndarray, seed: int) -> LabelledAutoencoder:
         """What is to be trained on the labels, in words."""
         likelihood = self._label_likelihood()
-        check_values(likelihood, ArraySource(targets))
-        encoding = Encoding(clone(autoencoder.encoder), clone(autoencoder.code))
+        fitting.check_values(likelihood, ArraySource(targets))
+        encoding = parts.Encoding(clone(autoencoder.encoder), clone(autoencoder.code))
         d, k = autoencoder.n_features, autoencoder.n_components
         training = values_of(self, TrainingOptions) | {"random_state": seed}
         if self.precision == "auto" and next(autoencoder.parameters()).dtype == torch.float64:
@@ -343,11 +372,11 @@ class SupervisedAutoencoder(SupervisedOptions, BaseEstimator):
             training["max_seconds"] = self.max_seconds / 2
         return LabelledAutoencoder(
             k,
-            encoder=FirstColumns(encoding if self.fine_tune else Frozen(encoding), d),
-            decoder=Chain([Rescaling(), MLP(tuple(self.hidden), self.activation)], [k]),
-            likelihood=LastColumns(likelihood, targets.shape[1]),
+            encoder=parts.FirstColumns(encoding if self.fine_tune else parts.Frozen(encoding), d),
+            decoder=parts.Chain([parts.Rescaling(), parts.MLP(tuple(self.hidden), self.activation)], [k]),
+            likelihood=parts.LastColumns(likelihood, targets.shape[1]),
             penalties=self._penalties(autoencoder),
-            weight_prior=None if self.head_variance is None else HeadWeights(self.head_variance),
+            weight_prior=None if self.head_variance is None else parts.HeadWeights(self.head_variance),
             scale="standard",
             init="random",
             **training,
@@ -360,7 +389,7 @@ class SupervisedAutoencoder(SupervisedOptions, BaseEstimator):
         if autoencoder.decoder.is_tied:
             raise OptionError("A tied decoder cannot be kept beside a head", got=f"alpha={self.alpha}", hint="Use 0")
         decoder, likelihood = clone(autoencoder.decoder), clone(autoencoder.likelihood)
-        return [Reconstruction(decoder, likelihood, autoencoder.n_features, float(self.alpha))]
+        return [parts.Reconstruction(decoder, likelihood, autoencoder.n_features, float(self.alpha))]
 
     def _targets(self, y: Any, n_rows: int) -> np.ndarray:
         """Labels as columns of numbers, shape (n, c)."""
@@ -434,10 +463,12 @@ class AutoencoderClassifier(ClassifierMixin, SupervisedAutoencoder):
     (45, 3)
     """
 
-    saved_attributes: ClassVar[Mapping[str, Any]] = {
-        **SupervisedAutoencoder.saved_attributes,
-        "classes_": np.ndarray,
-    }
+    @classmethod
+    def saved_attributes(cls) -> dict[str, Any]:
+        """The fitted attributes that a file keeps, with their types."""
+        return super().saved_attributes() | {
+            "classes_": np.ndarray,
+        }
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probability of each class.
@@ -506,7 +537,7 @@ class AutoencoderClassifier(ClassifierMixin, SupervisedAutoencoder):
         return np.eye(len(self.classes_))[places]
 
     def _label_likelihood(self) -> Likelihood:
-        return CategoricalLikelihood()
+        return parts.CategoricalLikelihood()
 
     @property
     def _n_label_columns(self) -> int:
@@ -520,8 +551,8 @@ class AutoencoderClassifier(ClassifierMixin, SupervisedAutoencoder):
 
 
 @documented
-@dataclass(eq=False, repr=False)
-class AutoencoderRegressor(RegressorOptions, RegressorMixin, SupervisedAutoencoder):
+@dataclass(eq=False, repr=False, kw_only=True)
+class AutoencoderRegressor(RegressorMixin, SupervisedAutoencoder):
     r"""A regressor on an autoencoder's code: y = head(f(x)).
 
     As `AutoencoderClassifier`, with numbers for labels: it minimises the mean over rows of
@@ -553,11 +584,20 @@ class AutoencoderRegressor(RegressorOptions, RegressorMixin, SupervisedAutoencod
     True
     """
 
-    saved_attributes: ClassVar[Mapping[str, Any]] = {
-        **SupervisedAutoencoder.saved_attributes,
-        "n_outputs_": Count,
-        "labels_fit_float32_": bool | None,
-    }
+    likelihood: Annotated[
+        LikelihoodName | Object,
+        OptionInfo(
+            "Distribution p(y|z) of the labels given the code: a name or a part, as an autoencoder's of its columns."
+        ),
+    ] = "gaussian"
+
+    @classmethod
+    def saved_attributes(cls) -> dict[str, Any]:
+        """The fitted attributes that a file keeps, with their types."""
+        return super().saved_attributes() | {
+            "n_outputs_": Count,
+            "labels_fit_float32_": bool | None,
+        }
 
     def predict(self, X: Any) -> np.ndarray:
         """The mean of p(y|z) for each row.
@@ -617,7 +657,7 @@ class AutoencoderRegressor(RegressorOptions, RegressorMixin, SupervisedAutoencod
         return columns
 
     def _label_likelihood(self) -> Likelihood:
-        return likelihood_of(AutoencoderOptions(likelihood=self.likelihood))
+        return fitting.likelihood_of(AutoencoderOptions(likelihood=self.likelihood))
 
     @property
     def _n_label_columns(self) -> int:

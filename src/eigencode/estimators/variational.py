@@ -5,28 +5,26 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-import torch
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
 
+from eigencode import model, parts, training
 from eigencode.errors import OptionError
 from eigencode.estimators.base import BaseAutoencoder
-from eigencode.model.composition import Composition, Trace
-from eigencode.model.objective import logmeanexp, negative_log_likelihood
-from eigencode.options import AutoencoderOptions, VariationalOptions, changed, documented
-from eigencode.parts.codes.gaussian import DiagonalPosterior, GaussianCode
-from eigencode.parts.likelihoods.base import Likelihood
-from eigencode.parts.likelihoods.continuous import GaussianLikelihood, LaplaceLikelihood
-from eigencode.parts.priors import StandardNormalPrior
-from eigencode.training.rng import generator, resolve_seed
+from eigencode.lazy import torch
+from eigencode.options import AutoencoderOptions, OptionInfo, changed, documented
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from eigencode.model import Composition, Trace
+    from eigencode.parts import Likelihood
 
 LEARNED: dict[str, Callable[[], Likelihood]] = {
-    "gaussian": partial(GaussianLikelihood, "learned"),
-    "laplace": partial(LaplaceLikelihood, "learned"),
+    "gaussian": lambda: parts.GaussianLikelihood("learned"),
+    "laplace": lambda: parts.LaplaceLikelihood("learned"),
 }
 """Likelihoods whose spread is learned here: against a fixed one the posterior collapses, or copies its row."""
 
@@ -44,8 +42,8 @@ ACTIVE = 0.01
 
 
 @documented
-@dataclass(eq=False, repr=False)
-class VariationalAutoencoder(VariationalOptions, BaseAutoencoder):
+@dataclass(eq=False, repr=False, kw_only=True)
+class VariationalAutoencoder(BaseAutoencoder):
     r"""An autoencoder with a stochastic code, whose decoder is a generative model of the rows.
 
     It maximises the evidence lower bound (Kingma & Welling, 2014), the mean over rows of
@@ -71,6 +69,17 @@ class VariationalAutoencoder(VariationalOptions, BaseAutoencoder):
     True
     """
 
+    n_draws: Annotated[
+        int,
+        OptionInfo(
+            "Codes drawn for each row in training; more than one weighs them by importance, a tighter bound.", low=1
+        ),
+    ] = 1
+    warmup: Annotated[
+        float,
+        OptionInfo("Epochs over which training raises the divergence's weight from 0.", low=0, high=1e9),
+    ] = 0.0
+
     def _training_options(self) -> AutoencoderOptions:
         if self.code is not None or self.prior is not None or self.ordered:
             raise OptionError(
@@ -80,7 +89,10 @@ class VariationalAutoencoder(VariationalOptions, BaseAutoencoder):
             )
         likelihood = LEARNED[self.likelihood]() if self.likelihood in tuple(LEARNED) else self.likelihood
         return changed(
-            self, code=GaussianCode(self.n_draws), prior=StandardNormalPrior(self.warmup), likelihood=likelihood
+            self,
+            code=parts.GaussianCode(self.n_draws),
+            prior=parts.StandardNormalPrior(self.warmup),
+            likelihood=likelihood,
         )
 
     # -- the posterior
@@ -117,7 +129,7 @@ class VariationalAutoencoder(VariationalOptions, BaseAutoencoder):
         ndarray of shape (n_draws, n, k)
         """
         mean, deviation = self.posterior(X)
-        rng = np.random.default_rng(resolve_seed(random_state))
+        rng = np.random.default_rng(training.resolve_seed(random_state))
         return mean + deviation * rng.standard_normal((_positive(n_draws), *mean.shape)).astype(mean.dtype)
 
     def active_units(self, X: Any, threshold: float = ACTIVE) -> np.ndarray:
@@ -211,7 +223,7 @@ class VariationalAutoencoder(VariationalOptions, BaseAutoencoder):
         """
         check_is_fitted(self)
         k = self.n_components_
-        source = generator(self.seed_, "score")
+        source = training.generator(self.seed_, "score")
         directions, _ = torch.linalg.qr(torch.randn((k, min(k, SCORE_DIRECTIONS)), generator=source).double())
         noise = k**0.5 * torch.cat([directions.T, -directions.T])[:, None, :]
         bounds = self._judged(X, lambda model, x, clipped: _bound(model, _drawn(model, x, clipped, noise)).mean(0))
@@ -227,7 +239,7 @@ class VariationalAutoencoder(VariationalOptions, BaseAutoencoder):
     ) -> np.ndarray:
         """Summarise a value of every code drawn, shape (m, n), over a row's draws; a bounded number at a time."""
         n_draws = _positive(n_draws)
-        seed = self.seed_ if random_state is None else resolve_seed(random_state)
+        seed = self.seed_ if random_state is None else training.resolve_seed(random_state)
         counter = itertools.count()
 
         def over_rows(model: Composition, x: Tensor, clipped: Tensor) -> Tensor:
@@ -238,7 +250,7 @@ class VariationalAutoencoder(VariationalOptions, BaseAutoencoder):
         def values(model: Composition, x: Tensor, clipped: Tensor) -> Iterator[Tensor]:
             for first in range(0, n_draws, DRAWS_A_PASS):
                 shape = (min(DRAWS_A_PASS, n_draws - first), len(x), self.n_components_)
-                source = generator(seed, "draws", next(counter), device=x.device)
+                source = training.generator(seed, "draws", next(counter), device=x.device)
                 noise = torch.randn(shape, generator=source, device=x.device, dtype=x.dtype)
                 yield value(model, _drawn(model, x, clipped, noise))
 
@@ -252,30 +264,30 @@ def _moments(model: Composition, x: Tensor) -> Tensor:
     return torch.cat([q.mean, q.variance.sqrt()], dim=1)
 
 
-def _drawn(model: Composition, x: Tensor, clipped: Tensor, noise: Tensor) -> Trace:
+def _drawn(composition: Composition, x: Tensor, clipped: Tensor, noise: Tensor) -> Trace:
     """What happens to clean rows for noise of shape (m, n, k)."""
-    q = model.encode(clipped)
+    q = composition.encode(clipped)
     z = q.draw(noise)
-    return Trace(x, None, clipped, q, z, model.decode(z), model.likelihood.target(x))
+    return model.Trace(x, None, clipped, q, z, composition.decode(z), composition.likelihood.target(x))
 
 
-def _log_weights(model: Composition, trace: Trace) -> Tensor:
+def _log_weights(composition: Composition, trace: Trace) -> Tensor:
     """The logarithm of p(x|z) p(z) / q(z|x), shape (m, n)."""
-    assert model.prior is not None
-    return model.prior.log_prob(trace.z) - trace.q.log_prob(trace.z) - negative_log_likelihood(trace)
+    assert composition.prior is not None
+    return composition.prior.log_prob(trace.z) - trace.q.log_prob(trace.z) - model.negative_log_likelihood(trace)
 
 
-def _bound(model: Composition, trace: Trace) -> Tensor:
+def _bound(composition: Composition, trace: Trace) -> Tensor:
     """The evidence lower bound with its divergence in closed form, for each draw; shape (m, n)."""
-    assert model.prior is not None
-    return -negative_log_likelihood(trace) - model.prior.divergence(trace.q, trace.z)
+    assert composition.prior is not None
+    return -model.negative_log_likelihood(trace) - composition.prior.divergence(trace.q, trace.z)
 
 
-def _joint_bound(model: Composition, trace: Trace) -> Tensor:
+def _joint_bound(composition: Composition, trace: Trace) -> Tensor:
     """The evidence lower bound with the posterior's entropy in closed form, for each draw; shape (m, n)."""
-    assert model.prior is not None
-    assert isinstance(trace.q, DiagonalPosterior)
-    return model.prior.log_prob(trace.z) - negative_log_likelihood(trace) + trace.q.entropy
+    assert composition.prior is not None
+    assert isinstance(trace.q, parts.DiagonalPosterior)
+    return composition.prior.log_prob(trace.z) - model.negative_log_likelihood(trace) + trace.q.entropy
 
 
 BOUNDS = {"divergence": _bound, "joint": _joint_bound}
@@ -286,7 +298,7 @@ def _mean_and_error(log_weights: Tensor) -> Tensor:
     m = len(log_weights)
     relative = (log_weights - log_weights.amax(0)).exp()
     error = relative.std(0, correction=min(m - 1, 1)) / (relative.mean(0) * m**0.5)
-    return torch.stack([logmeanexp(log_weights), error], dim=1)
+    return torch.stack([model.logmeanexp(log_weights), error], dim=1)
 
 
 def _positive(n_draws: Any) -> int:

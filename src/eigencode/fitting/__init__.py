@@ -1,1 +1,5 @@
 """From options and rows to a run that is ready to begin: data, model, start, run."""
+
+from eigencode.lazy import page
+
+__getattr__, __dir__, __all__ = page(__name__)

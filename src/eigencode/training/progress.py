@@ -24,7 +24,7 @@ SHORT = 5.0
 """Seconds up to which nothing is said of how long training will take."""
 
 
-def training(title: str, runs: Sequence[TrainingRun], verbose: bool = False) -> AbstractContextManager[Any]:
+def show(title: str, runs: Sequence[TrainingRun], verbose: bool = False) -> AbstractContextManager[Any]:
     """Show how far the training of one or more models is, while it lasts."""
     if not is_shown(verbose) or not runs:
         return nullcontext()

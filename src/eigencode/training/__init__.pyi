@@ -1,0 +1,12 @@
+from eigencode.training.evaluation import EVALUATION_ROWS as EVALUATION_ROWS
+from eigencode.training.evaluation import evaluate as evaluate
+from eigencode.training.execution import Execution as Execution
+from eigencode.training.execution import weights_dtype as weights_dtype
+from eigencode.training.loop import begin as begin
+from eigencode.training.loop import one_pass as one_pass
+from eigencode.training.loop import train as train
+from eigencode.training.progress import show as show
+from eigencode.training.rng import generator as generator
+from eigencode.training.rng import resolve_seed as resolve_seed
+from eigencode.training.run import TrainingRun as TrainingRun
+from eigencode.training.state import SavedState as SavedState
