@@ -201,6 +201,31 @@ def test_a_hidden_cell_changes_no_bit_of_anything(name, mask):
             assert torch.equal(value, expected[key]), f"{key} with {wild} in the hidden cells"
 
 
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", ["kl", "l1"])
+def test_rows_that_are_hidden_whole_have_no_part_in_a_mean_activity(name, training):
+    model = MODELS[name]()
+    model.setup(D, K, generator())
+    model.double().train(training)
+    x = torch.randn(N, D, dtype=torch.float64, generator=generator(1))
+    model.eval().begin(Batch(x))
+    model.train(training)
+    observed = torch.rand(N, D, generator=generator(2)) < 0.6
+    observed[:, 0] = True
+    rows = model(Batch(x, observed))
+    more = model(Batch(torch.cat([x, x]), torch.cat([observed, torch.zeros_like(observed)])))
+    for penalty in model.penalties:
+        if isinstance(penalty, KLSparsity | AdaptiveKLSparsity):
+            torch.testing.assert_close(penalty(more, model), penalty(rows, model))
+    few, many = (model.next_state(model.statistics(t), len(t.x)) for t in (rows, more))
+    for key in few:
+        if "idle" not in key:
+            torch.testing.assert_close(many[key], few[key])
+    nothing = model(Batch(x, torch.zeros_like(observed)))
+    for key, value in model.next_state(model.statistics(nothing), N).items():
+        assert value.isfinite().all(), key
+
+
 def test_no_part_is_left_out():
     public = {getattr(eigencode.parts, name) for name in eigencode.parts.__all__}
     parts = {kind for kind in public if isinstance(kind, type) and issubclass(kind, Part)}

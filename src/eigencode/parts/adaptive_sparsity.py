@@ -17,7 +17,7 @@ from torch import Tensor
 from eigencode.parts.base import Sizes, Term
 from eigencode.parts.codes.base import Posterior
 from eigencode.parts.codes.sparse import ThresholdedCode, exceeded_by
-from eigencode.parts.penalties.activity import MeanActivity, bernoulli_divergence
+from eigencode.parts.penalties.activity import MeanActivity, bernoulli_divergence, known_rows, mean_of, n_known
 from eigencode.parts.priors import Prior, soft_threshold
 
 if TYPE_CHECKING:
@@ -96,11 +96,12 @@ class TargetActivity(Term):
         clean = drawn
         if trace.x_tilde is not trace.x:
             clean = self.activity_of(composition.encode(trace.x, trace.observed).mean)
-        return {"drawn": drawn.sum(), "clean": clean.sum()}
+        drawn, clean = (known_rows(values, trace.observed).sum() for values in (drawn, clean))
+        return {"drawn": drawn, "clean": clean, **n_known(trace)}
 
     def next_state(self, statistics: Mapping[str, Tensor], n_rows: int) -> Mapping[str, Tensor]:
         """The running activity of the rows fitted, before any corruption."""
-        return {"fitted": torch.lerp(self.fitted, statistics["clean"] / n_rows, 1 / MEMORY)}
+        return {"fitted": torch.lerp(self.fitted, mean_of("clean", statistics, n_rows), 1 / MEMORY)}
 
     def validation_statistics(self, trace: Trace, composition: Composition) -> Mapping[str, Tensor]:
         """How active each clean row is, how long it is, and the inputs of its units where thresholds can be moved."""
@@ -205,7 +206,7 @@ class AdaptiveLaplace(TargetActivity, Prior):
 
     def next_state(self, statistics: Mapping[str, Tensor], n_rows: int) -> Mapping[str, Tensor]:
         """Raise the rate where too many units were active, lower it where too few."""
-        push = self.log_push(statistics["drawn"] / n_rows)
+        push = self.log_push(mean_of("drawn", statistics, n_rows))
         rate = (self.rate * push.exp()).clamp(SMALLEST, LARGEST)
         shift = self.threshold_shift + push
         return {**super().next_state(statistics, n_rows), "rate": rate, "threshold_shift": shift}
@@ -278,7 +279,7 @@ class AdaptiveKLSparsity(TargetActivity, MeanActivity):
 
     def next_state(self, statistics: Mapping[str, Tensor], n_rows: int) -> Mapping[str, Tensor]:
         """Lower the target where the units were too active, raise it where too little."""
-        push = self.log_push(statistics["drawn"] / n_rows)
+        push = self.log_push(mean_of("drawn", statistics, n_rows))
         target = (self.target * (-push).exp()).clamp(SMALLEST, 1 - torch.finfo(push.dtype).eps)
         running = MeanActivity.next_state(self, statistics, n_rows)
         return {**TargetActivity.next_state(self, statistics, n_rows), **running, "target": target}
@@ -287,4 +288,4 @@ class AdaptiveKLSparsity(TargetActivity, MeanActivity):
         """The weighed divergence in training; where weights are judged, what it costs to miss the activity wanted."""
         if not self.training:
             return self.cost_of_missing
-        return 0.5 * self.stake * bernoulli_divergence(self.target, self.mean_activity(trace.z)).sum()
+        return 0.5 * self.stake * bernoulli_divergence(self.target, self.mean_activity(trace.z, trace.observed)).sum()

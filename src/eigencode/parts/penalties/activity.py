@@ -21,7 +21,10 @@ MEMORY = 20
 
 
 class MeanActivity(Penalty):
-    """A penalty on each unit's mean activity over the rows, of which a batch alone shows little."""
+    """A penalty on each unit's mean activity over the rows, of which a batch alone shows little.
+
+    Rows of which no cell is known have no part in it.
+    """
 
     running: Tensor
     n_seen: Tensor
@@ -32,27 +35,52 @@ class MeanActivity(Penalty):
         self.register_buffer("running", torch.zeros(sizes.n_components))
         self.register_buffer("n_seen", torch.zeros(()))
 
-    def mean_activity(self, z: Tensor) -> Tensor:
+    def mean_activity(self, z: Tensor, observed: Tensor | None = None) -> Tensor:
         """rho_j of each unit, shape (k,).
 
         In training it is the running mean, this batch in it, with the derivative of the batch's own mean: what the
         derivative of the mean over all rows is in expectation. Else it is that of the rows at hand.
         """
-        batch = z.mean(0)
+        n_rows: Tensor | int = len(z) if observed is None else observed.any(-1).sum()
+        batch = z.mean(0) if isinstance(n_rows, int) else known_rows(z, observed).sum(0) / n_rows.clamp(min=1)
         if not self.training:
             return batch
-        share = len(z) / (self.n_seen + len(z)).clamp(max=MEMORY * len(z))
+        share = n_rows / self._seen_after(n_rows).clamp(min=1)
         mixed = torch.lerp(self.running, batch, share)
         return mixed + (1 - share) * (batch - batch.detach())
 
     def statistics(self, trace: Trace, composition: Composition) -> Mapping[str, Tensor]:
-        """The sum of each unit's activity, shape (k,)."""
-        return {"code": (trace.z.mean(0) if trace.n_draws > 1 else trace.z).sum(0)}
+        """The sum of each unit's activity, shape (k,), and the number of rows where some are hidden."""
+        z = trace.z.mean(0) if trace.n_draws > 1 else trace.z
+        return {"code": known_rows(z, trace.observed).sum(0), **n_known(trace)}
 
     def next_state(self, statistics: Mapping[str, Tensor], n_rows: int) -> Mapping[str, Tensor]:
         """The running mean with this batch in it."""
-        n_seen = (self.n_seen + n_rows).clamp(max=MEMORY * n_rows)
-        return {"running": torch.lerp(self.running, statistics["code"] / n_rows, n_rows / n_seen), "n_seen": n_seen}
+        mean, known = mean_of("code", statistics, n_rows), statistics.get("n_known", n_rows)
+        n_seen = self._seen_after(known)
+        return {"running": torch.lerp(self.running, mean, known / n_seen.clamp(min=1)), "n_seen": n_seen}
+
+    def _seen_after(self, n_rows: Tensor | int) -> Tensor:
+        """Rows that the running mean stands for with these in it, a few batches of them at most."""
+        return (self.n_seen + n_rows).clamp(max=MEMORY * n_rows)
+
+
+def known_rows(values: Tensor, observed: Tensor | None) -> Tensor:
+    """Values of shape (n, ...), with 0 for rows of which no cell is known."""
+    if observed is None:
+        return values
+    return values.where(observed.any(-1).view(-1, *[1] * (values.dim() - 1)), 0.0)
+
+
+def n_known(trace: Trace) -> dict[str, Tensor]:
+    """The number of rows of which some cell is known, as a term's statistics have it; nothing where all are."""
+    return {} if trace.observed is None else {"n_known": trace.observed.any(-1).sum()}
+
+
+def mean_of(name: str, statistics: Mapping[str, Tensor], n_rows: int) -> Tensor:
+    """The mean over rows of what statistics have the sum of; 0 without any rows."""
+    known = statistics.get("n_known")
+    return statistics[name] / (n_rows if known is None else known.clamp(min=1))
 
 
 def bernoulli_divergence(p: Tensor | float, q: Tensor) -> Tensor:
@@ -102,4 +130,4 @@ class KLSparsity(MeanActivity):
 
     def forward(self, trace: Trace, composition: Composition) -> Tensor:
         """Beta times the divergence summed over the units, a scalar."""
-        return self.weight * bernoulli_divergence(self.activity, self.mean_activity(trace.z)).sum()
+        return self.weight * bernoulli_divergence(self.activity, self.mean_activity(trace.z, trace.observed)).sum()
