@@ -7,7 +7,7 @@ With linear maps and squared error,
 .. math:: \min_{A, B} \; E \lVert x - B A x \rVert^2 = \sum_{i > k} l_i ,
 
 the sum of the covariance's discarded eigenvalues, and the decoder spans the leading principal directions (Baldi &
-Hornik, 1989). Its single columns are *not* principal directions: any invertible mixing of the code costs the same.
+Hornik, 1989). Its columns are *not* principal directions: any invertible linear map of the code has the same loss.
 """
 
 import matplotlib.pyplot as plt
@@ -21,8 +21,8 @@ X = load_digits().data
 model = LinearAutoencoder(8, scale="common", solver="gradient", random_state=0)
 
 # %%
-# Trained by gradient from random weights, the decoder turns into PCA's subspace: the largest of the eight principal
-# angles between the two falls to nothing, while the angles between their columns in order stay where they were.
+# Trained by gradient from random weights, the decoder rotates into PCA's subspace: the largest of the eight principal
+# angles between the two becomes zero, while the angles between their columns stay large.
 
 exact = LinearAutoencoder(8, scale="common").fit(X)
 principal = exact.composition_.decoder.affine.weight.detach().numpy()
@@ -41,10 +41,10 @@ left.semilogy(columns, label="largest angle between columns")
 left.set(xlabel="epoch", ylabel="degrees")
 left.legend()
 right.semilogy(np.array(losses) - exact.best_objective_ + 1e-12)
-right.set(xlabel="epoch", ylabel="loss above PCA's, squared error a row")
+right.set(xlabel="epoch", ylabel="loss minus PCA's, squared error per row")
 
 # %%
-# The loss is PCA's to many digits.
+# The two losses agree to many digits.
 
 errors = [fitted.reconstruction_error(X, scaled=True).mean() for fitted in (model, exact)]
 print(f"by gradient {errors[0]:.10f}, PCA {errors[1]:.10f}")

@@ -2,9 +2,9 @@ r"""
 One number is enough to copy the training rows
 ==============================================
 
-A code of one number forces nothing if encoder and decoder are rich enough: the encoder may give row i the number i and
-the decoder may look the row up. Such an autoencoder is undercomplete, reconstructs what it was trained on, and has
-learned nothing about the data: on other rows it is worse than a line through the cloud, PCA with one component.
+A code of one number is no restriction if encoder and decoder are flexible enough: the encoder can map row i to the
+number i, and the decoder can map this number to the row. Such an autoencoder is undercomplete and reconstructs the
+training rows, but has learned nothing about the data: on other rows it is worse than PCA with one component.
 """
 
 import matplotlib.pyplot as plt
@@ -20,8 +20,8 @@ model = Autoencoder(
 pca = Autoencoder(1, hidden=(), max_epochs=0).fit(train)
 
 # %%
-# Nothing was held out here, so nothing stopped the network. By default a tenth of the rows is, and the start, which is
-# PCA, is kept where the network does not beat it there.
+# There are no validation rows here, so training did not stop early. By default, a tenth of the rows are for validation,
+# and the start, which is PCA, is kept if the network is not better on them.
 
 figure, axes = plt.subplots(3, 9, figsize=(9, 3.4), layout="constrained", width_ratios=[1] * 4 + [0.4] + [1] * 4)
 names = ["row", "one code", "PCA, one code"]
@@ -36,7 +36,7 @@ for line, name in enumerate(names):
     axes[line, 0].text(-1.5, 4, name, ha="right", va="center")
 
 # %%
-# The squared error of an image:
+# The squared error per image:
 
 for name, rows in [("trained on", train), ("other rows", test)]:
     errors = [fitted.reconstruction_error(rows).mean() for fitted in (model, pca)]

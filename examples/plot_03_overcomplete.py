@@ -1,10 +1,11 @@
 r"""
-Overcomplete codes copy, unless something stops them
-====================================================
+Overcomplete codes copy without a regulariser
+=============================================
 
-With as many code units as columns an autoencoder can be the identity: its reconstruction is perfect and says nothing
-about the data, since it rebuilds noise just as well. What stops it is not the size of the code but a regulariser: here
-corrupted inputs (Vincent et al., 2008), or an exact number of active units in each code (Makhzani & Frey, 2013).
+With as many code units as columns, an autoencoder can be the identity: its reconstruction is perfect, but it has
+learned nothing about the data, since it reconstructs noise equally well. Not the size of the code but a regulariser
+prevents this: here corrupted inputs (Vincent et al., 2008), or a fixed number of active units in each code (Makhzani &
+Frey, 2013).
 """
 
 import matplotlib.pyplot as plt
@@ -15,7 +16,7 @@ from sklearn.model_selection import train_test_split
 from eigencode import Autoencoder, DenoisingAutoencoder, SparseAutoencoder
 
 train, test = train_test_split(load_digits().data, test_size=0.25, random_state=0)
-noise = np.random.default_rng(0).permuted(test, axis=0)  # each pixel from another image: no digit is left
+noise = np.random.default_rng(0).permuted(test, axis=0)  # each pixel from another image
 
 models = {
     "no regulariser": Autoencoder(100, hidden=(), max_epochs=60, random_state=0),
@@ -26,7 +27,7 @@ for model in models.values():
     model.fit(train)
 
 # %%
-# Each image above its reconstructions: four digits that no model has seen, and four images of shuffled pixels.
+# Each image above its reconstructions: four digits that were not in training, and four images of shuffled pixels.
 
 figure, axes = plt.subplots(4, 8, figsize=(8, 4.2), layout="constrained")
 shown = np.concatenate([test[:4], noise[:4]])
@@ -39,7 +40,7 @@ for line, (name, images) in zip(
         axis.axis("off")
 
 # %%
-# How much worse shuffled pixels are rebuilt than digits: the copying model cannot tell them apart.
+# The errors on digits and on shuffled pixels: the model that copies has small errors on both.
 
 for name, model in models.items():
     digits, shuffled = (model.reconstruction_error(rows).mean() for rows in (test, noise))

@@ -2,12 +2,12 @@ r"""
 Filters of a sparse code
 ========================
 
-A sparse autoencoder explains each row by few of many units. With top-k units,
+A sparse autoencoder reconstructs each row with few of many units. With top-k units,
 
 .. math:: h = \mathrm{top}_k(W x + b), \qquad \hat x = D h + c,
 
-each unit becomes a stroke, and fewer active units make larger strokes (Makhzani & Frey, 2013). The L1 penalty
-lambda \|h\|_1 is the same idea as a prior: it is -log p(h) for a Laplace density (Olshausen & Field, 1996).
+each unit becomes a stroke, and with fewer active units the strokes are larger (Makhzani & Frey, 2013). The L1 penalty
+lambda \|h\|_1 corresponds to a prior: it is -log p(h) for a Laplace density (Olshausen & Field, 1996).
 """
 
 import matplotlib.pyplot as plt
@@ -26,8 +26,8 @@ for model in models.values():
     model.fit(X)
 
 # %%
-# What a unit adds to the image, g(e_j) - g(0), for the 16 units that most rows use. The figures are of rows never
-# seen, for which the number of active units is meant; the rows fitted need fewer.
+# The contribution of a unit to the image, g(e_j) - g(0), for the 16 units that most rows use. The numbers are of test
+# rows, for which the number of active units is meant; the training rows need fewer.
 
 figure, axes = plt.subplots(4, 16, figsize=(10, 3), layout="constrained")
 for line, (name, model) in zip(axes, models.items(), strict=True):
@@ -39,4 +39,4 @@ for line, (name, model) in zip(axes, models.items(), strict=True):
         axis.imshow(stroke.reshape(8, 8), cmap="RdBu_r", vmin=-1, vmax=1)
         axis.axis("off")
     error = model.reconstruction_error(X_test).mean()
-    print(f"{name:18s} {active.sum(1).mean():5.1f} active a row, {active.any(0).sum()} of 96 in use, error {error:.0f}")
+    print(f"{name:18s} {active.sum(1).mean():5.1f} active per row, {active.any(0).sum()} of 96 used, error {error:.0f}")

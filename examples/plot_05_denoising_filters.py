@@ -2,12 +2,12 @@ r"""
 Denoising filters by the level of noise
 =======================================
 
-A denoising autoencoder rebuilds the clean row from a corrupted one,
+A denoising autoencoder reconstructs the clean row from a corrupted one,
 
 .. math:: \min \; E_{x} E_{\tilde x \sim C(\tilde x | x)} \lVert x - g(f(\tilde x)) \rVert^2 ,
 
-so that it has to know how pixels go together. The more noise there is, the larger the neighbourhood it must look at,
-and the wider its filters become (Vincent et al., 2010).
+so that it must learn the correlations of pixels. With more noise, it needs a larger neighbourhood of each pixel, and
+its filters become wider (Vincent et al., 2010).
 """
 
 import matplotlib.pyplot as plt
@@ -27,7 +27,7 @@ models = [DenoisingAutoencoder(32, level=level, **options).fit(X) for level in l
 
 
 def filters(model):
-    """The encoder's weights, one row a unit, each divided by its largest."""
+    """The encoder's weights, one row for each unit, divided by its largest absolute value."""
     weights = model.composition_.encoder.affine.weight.detach().numpy()
     return weights / abs(weights).max(axis=1, keepdims=True)
 
@@ -40,9 +40,9 @@ for line, level, model in zip(axes, levels, models, strict=True):
         axis.axis("off")
 
 # %%
-# How wide a filter is, by the correlation of neighbouring weights:
+# The width of the filters, measured by the correlation of neighbouring weights:
 
 for level, model in zip(levels, models, strict=True):
     images = filters(model).reshape(-1, 8, 8)
     pairs = np.corrcoef(images[:, :, 1:].ravel(), images[:, :, :-1].ravel())[0, 1]
-    print(f"noise {level:3.1f}: neighbours correlate by {pairs:.2f}")
+    print(f"noise {level:3.1f}: correlation of neighbours {pairs:.2f}")

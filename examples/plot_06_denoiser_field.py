@@ -1,13 +1,13 @@
 r"""
-The field of a denoiser points to the data
-==========================================
+A denoiser moves rows towards the data
+======================================
 
-The best reconstruction of a noisy row is the mean of the clean one, and Tweedie's formula says that the step towards
-it is the gradient of the noisy density's logarithm (Alain & Bengio, 2014):
+The optimal reconstruction of a noisy row is the mean of the clean row given the noisy one; by Tweedie's formula, the
+difference is the gradient of the noisy density's logarithm (Alain & Bengio, 2014):
 
 .. math:: r(x) - x = \sigma^2 \, \nabla_x \log p_\sigma(x) .
 
-``score_function`` gives that gradient. Around rows on a curve its arrows point to the curve, and vanish on it.
+``score_function`` returns this gradient. For rows on a curve, its arrows point to the curve and are zero on it.
 """
 
 import matplotlib.pyplot as plt
@@ -31,7 +31,7 @@ axis.quiver(*grid.T, *(arrows / lengths[:, None] ** 0.5).T, lengths, cmap="virid
 axis.set(aspect="equal")
 
 # %%
-# A row moved off the curve is brought back to it: the mean distance from the curve before and after.
+# Denoising moves rows back to the curve: their mean distance from it before and after.
 
 moved = X + 0.25 * model.scaler_.divisor * rng.normal(size=X.shape)
 

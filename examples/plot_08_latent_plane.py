@@ -6,8 +6,8 @@ A variational autoencoder maximises
 
 .. math:: E_{q(z|x)} [ \log p(x|z) ] - KL(q(z|x), N(0, I)),
 
-so that its codes fill the plane as a standard normal does, without holes (Kingma & Welling, 2014). Decoding a grid of
-that normal's quantiles shows what it has learned to draw.
+so that its codes are distributed nearly as a standard normal, without gaps (Kingma & Welling, 2014). Here a grid of the
+normal distribution's quantiles is decoded.
 """
 
 import matplotlib.pyplot as plt
@@ -21,7 +21,7 @@ X, y = load_digits(return_X_y=True)
 model = VariationalAutoencoder(2, hidden=(128, 64), max_epochs=80, random_state=0).fit(X)
 
 # %%
-# Left: the means of the digits' codes, by class, which the model never saw. Right: g(z) over the plane.
+# Left: the means of the digits' codes, coloured by class, which was not used in training. Right: g(z) over the plane.
 
 codes = model.transform(X)
 quantiles = norm.ppf(np.linspace(0.03, 0.97, 14))
@@ -36,8 +36,8 @@ right.imshow(images.transpose(0, 2, 1, 3).reshape(112, 112), cmap="gray_r", vmin
 right.axis("off")
 
 # %%
-# Together the codes are about as wide as the prior, whose variance is 1: the variance of the means and the mean
-# variance of the posteriors add up to that of all codes drawn.
+# The variance of all codes is about that of the prior, which is 1: it is the variance of the means plus the mean
+# variance of the posteriors.
 
 mean, deviation = model.posterior(X)
 total = mean.var(0) + (deviation**2).mean(0)

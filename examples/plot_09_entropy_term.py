@@ -1,14 +1,14 @@
 r"""
-What the entropy term does
-==========================
+The effect of the entropy term
+==============================
 
 The bound can be written with the posterior's entropy,
 
 .. math:: E_q [ \log p(x, z) ] + H(q(z|x)).
 
-Without H(q) nothing rewards a wide posterior: the best q is a point, and the variational autoencoder turns into an
-ordinary one with a quadratic penalty on its codes. The entropy is what keeps codes blurred, as far as the
-reconstruction can bear it.
+Without H(q), a wide posterior has no advantage: the best q is a point, and the variational autoencoder becomes an
+ordinary one with a quadratic penalty on its codes. The entropy makes the posterior as wide as the reconstruction
+allows.
 """
 
 import math
@@ -23,7 +23,7 @@ X = load_digits().data
 
 
 class WithoutEntropy(StandardNormalPrior):
-    """The cross-entropy -E log p(z) alone: the divergence without -H(q)."""
+    """The cross-entropy -E log p(z): the divergence without -H(q)."""
 
     def divergence(self, q, z):
         return 0.5 * (q.mean.square() + q.variance + math.log(2 * math.pi)).sum(-1)

@@ -2,9 +2,9 @@ r"""
 Drawing new rows
 ================
 
-A variational autoencoder draws from its own density, z ~ N(0, I), x ~ p(x|z). Any other autoencoder can draw too, once
-a density is fitted to its codes: ``fit_density`` puts a mixture of Gaussians there, of a size chosen by held-out
-likelihood (Ghosh et al., 2020).
+A variational autoencoder draws from its density, z ~ N(0, I), x ~ p(x|z). Other autoencoders can draw after a density
+is fitted to their codes: ``fit_density`` fits a mixture of Gaussians, and chooses the number of components by the
+likelihood of validation rows (Ghosh et al., 2020).
 """
 
 import matplotlib.pyplot as plt
@@ -20,8 +20,8 @@ models = {
 }
 
 # %%
-# Each line shows ``sample(12, mean=True)``, the mean of p(x|z), beside twelve real digits. With its noise a draw is
-# grainy, since p(x|z) takes pixels as independent given the code.
+# Twelve real digits, and ``sample(12, mean=True)`` of each model, the mean of p(x|z). With noise, the images are
+# grainy, since the pixels are independent given the code.
 
 figure, axes = plt.subplots(4, 12, figsize=(10, 3.6), layout="constrained")
 lines = {"real": X[:12]} | {name: model.sample(12, mean=True, random_state=3) for name, model in models.items()}
@@ -32,7 +32,7 @@ for line, (name, images) in zip(axes, lines.items(), strict=True):
         axis.axis("off")
 
 # %%
-# How far a drawn image is from the nearest real one, which should be about how far real ones are from each other.
+# The distance of a drawn image from the nearest real one, which should be about the distance between real ones.
 
 from sklearn.neighbors import NearestNeighbors
 

@@ -1,9 +1,10 @@
 r"""
-Deep against shallow, at equal numbers of weights
-=================================================
+Deep and shallow networks with the same number of weights
+=========================================================
 
-One hidden layer can approximate any map, but may need very many units for it; several layers can need far fewer. Here
-both have the same number of weights, the same step and the same linear start, and differ in depth alone.
+One hidden layer can approximate any map, but may need very many units for it; several layers may need far fewer. Here
+all networks have the same number of weights, the same learning rate and the same linear start, and differ only in
+depth.
 """
 
 import matplotlib.pyplot as plt
@@ -16,7 +17,7 @@ train, test = train_test_split(load_digits().data, test_size=0.25, random_state=
 
 
 def fitted(hidden):
-    """A model that shows, epoch by epoch, what it makes of other rows."""
+    """A fitted model, its error on the test rows after each epoch, and its number of weights."""
     model = Autoencoder(4, hidden=hidden, max_epochs=60, random_state=0)
     curve = [model.reconstruction_error(test).mean() for _ in model.iter_fit(train)]
     return model, curve, sum(p.numel() for p in model.composition_.parameters())
@@ -31,7 +32,7 @@ for name, (_, curve, n_weights) in results.items():
     axis.plot(curve, label=f"{name}: {n_weights:,} weights")
 axis.axhline(results["two of 159 and 59"][0].baseline_.reconstruction_error(test).mean(), color="gray", ls=":")
 axis.annotate("PCA", (2, axis.lines[-1].get_ydata()[0]), va="bottom", color="gray")
-axis.set(xlabel="epoch", ylabel="squared error an image, other rows")
+axis.set(xlabel="epoch", ylabel="squared error per test image")
 axis.legend()
 
 for name, (model, _, n_weights) in results.items():

@@ -2,9 +2,9 @@ r"""
 Greedy pretraining by a stack of shallow autoencoders
 =====================================================
 
-Deep networks of sigmoid units hardly learned from random weights: the gradient that reaches the first layers is too
-faint. Pretraining fits one shallow autoencoder after the other, each on the codes of the one below; unrolled, they are
-one deep network that starts where it can learn (Hinton & Salakhutdinov, 2006; Bengio et al., 2007).
+Deep networks of sigmoid units learn badly from random weights, since the gradient in the first layers is too small.
+Pretraining fits one shallow autoencoder after the other, each to the codes of the one before; together they are the
+start of one deep network (Hinton & Salakhutdinov, 2006; Bengio et al., 2007).
 """
 
 import matplotlib.pyplot as plt
@@ -20,20 +20,20 @@ curves = {}
 for name, pretrain in [("pretrained layer by layer", True), ("random weights", False)]:
     model = StackedAutoencoder(pretrain=pretrain, **options)
     curves[name] = [row["validation_objective"] for row in model.iter_fit(train)]
-    print(f"{name:26s} {model.reconstruction_error(test).mean():.1f} squared error an image")
+    print(f"{name:26s} {model.reconstruction_error(test).mean():.1f} squared error per image")
     if pretrain:
         layers = model.layers_
 
 # %%
-# Left: the layers' own curves. Right: the whole network's, with the same number of epochs.
+# Left: the curves of the layers. Right: those of the whole network, with the same number of epochs.
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained")
-for place, layer in enumerate(layers):
-    left.plot([row["validation_objective"] for row in layer.history_], label=f"layer {place + 1}")
-left.set(xlabel="epoch", ylabel="held-out objective of the layer, nats")
+for number, layer in enumerate(layers, 1):
+    left.plot([row["validation_objective"] for row in layer.history_], label=f"layer {number}")
+left.set(xlabel="epoch", ylabel="validation objective of the layer, nats")
 left.legend()
 for name, curve in curves.items():
     right.plot(curve, label=name)
-right.set(xlabel="epoch of fine-tuning", ylabel="held-out objective, nats")
+right.set(xlabel="epoch of fine-tuning", ylabel="validation objective, nats")
 right.legend()
 assert min(curves["pretrained layer by layer"]) < min(curves["random weights"])

@@ -1,14 +1,14 @@
 r"""
-Generative against discriminative
-=================================
+Generative and discriminative classifiers
+=========================================
 
-A generative classifier learns a density for each class and decides by Bayes' rule,
+A generative classifier learns a density for each class and classifies by Bayes' rule,
 
 .. math:: p(c | x) \propto p(c) \, p(z | c), \qquad z = f(x),
 
-a discriminative one learns p(c | x) alone. With few labels the first is often better, since its assumptions stand in
-for the labels that are missing; with many the second catches up (Ng & Jordan, 2002). Both stand on the same codes here,
-learned from all rows without labels.
+a discriminative one learns only p(c | x). With few labels, the first is often better, since its assumptions replace
+missing labels; with many labels, the second is as good or better (Ng & Jordan, 2002). Here both use the same codes,
+learned from all training rows without labels.
 """
 
 import copy
@@ -28,11 +28,11 @@ train, test, y_train, y_test = train_test_split(X, y, test_size=0.4, stratify=y,
 model = Autoencoder(10, hidden=(64,), max_epochs=40, random_state=0).fit(train)
 
 # %%
-# One mixture of Gaussians on the codes of each class is ``fit_density`` ten times.
+# ``fit_density`` is called ten times, for one mixture of Gaussians on the codes of each class.
 
 
 def bayes(rows, labels):
-    """A classifier by class densities on the codes."""
+    """A classifier with a density of codes for each class."""
     densities = [copy.deepcopy(model).fit_density(rows[labels == c]).mixture_ for c in range(10)]
     priors = np.log(np.bincount(labels, minlength=10) / len(labels))
 
@@ -61,7 +61,7 @@ for size in sizes:
 figure, axis = plt.subplots(figsize=(7, 3.4), layout="constrained")
 for name, errors in curves.items():
     axis.plot(sizes, errors, marker="o", label=name)
-axis.set(xscale="log", xlabel="labelled rows a class", ylabel="error on other rows, %")
+axis.set(xscale="log", xlabel="labelled rows per class", ylabel="error on test rows, %")
 axis.legend()
 for name, errors in curves.items():
     print(f"{name:40s}", " ".join(f"{error:5.1f}" for error in errors))

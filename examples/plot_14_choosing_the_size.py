@@ -2,12 +2,12 @@ r"""
 Choosing the size of the code
 =============================
 
-The larger a code, the more of a row passes through it: reconstructions go on improving, and say nothing about where
-to stop. A density does: each component has to be worth its share of the divergence :math:`D_{KL}(q(z|x), p(z))`, and
-the bound on :math:`\log p(x)` of rows held out stops growing where the next one is not.
+With a larger code, reconstructions always improve, and so do not show which size is enough. A density does: each
+component adds to the divergence :math:`D_{KL}(q(z|x), p(z))`, and the bound on :math:`\log p(x)` of validation rows
+stops growing when a further component improves the reconstruction by less than this.
 
-Its mean :math:`\bar s_k` over folds has an error of its own, :math:`SE(\bar s_k)`. The one-standard-error rule (Breiman
-et al., 1984) takes the smallest code that cannot be told from the best one:
+The mean :math:`\bar s_k` over folds has a standard error :math:`SE(\bar s_k)`. The one-standard-error rule (Breiman et
+al., 1984) takes the smallest code whose mean is within one standard error of the best one:
 
 .. math:: \hat k = \min \{ k : \bar s_k \ge \bar s_{k^*} - SE(\bar s_{k^*}) \} ,
    \qquad k^* = \operatorname{argmax}_k \bar s_k .
@@ -28,8 +28,8 @@ search = AutoencoderSearch(deep, sizes, cv=3, random_state=0).fit(X)
 print(search.notes_, search.best_params_)
 
 # %%
-# Without layers and epochs it stays at its linear start, PCA's directions with the same noise. It is searched on the
-# same folds, and needs more components to say less.
+# Without hidden layers and epochs, the model stays at its linear start, PCA's directions with the same noise. A search
+# on the same folds chooses more components, with a lower bound.
 
 linear = VariationalAutoencoder(hidden=(), max_epochs=0, **options)
 baseline = AutoencoderSearch(linear, sizes, cv=3, random_state=0).fit(X)
@@ -44,7 +44,7 @@ for name, one in {"variational autoencoder": search, "PCA": baseline}.items():
     best = np.argmax(scores)
     axis.axhline(scores[best] - errors[best], color=line.get_color(), ls="--", lw=0.8)
     axis.plot(one.best_params_["n_components"], one.best_score_, "*", color=line.get_color(), markersize=14)
-    print(f"{name:24s} {one.best_params_['n_components']:2d} components, {one.best_score_:.1f} nats an image")
-axis.set(xlabel="components", ylabel="bound on log p(x), nats an image")
+    print(f"{name:24s} {one.best_params_['n_components']:2d} components, {one.best_score_:.1f} nats per image")
+axis.set(xlabel="components", ylabel="bound on log p(x), nats per image")
 axis.annotate("star: the choice", (0.98, 0.45), xycoords="axes fraction", ha="right", color="gray")
 axis.legend(loc="lower right")
