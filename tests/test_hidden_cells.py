@@ -226,6 +226,28 @@ def test_rows_that_are_hidden_whole_have_no_part_in_a_mean_activity(name, traini
         assert value.isfinite().all(), key
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_a_further_axis_before_the_rows_is_another_batch(name):
+    """Networks, codes, likelihoods and priors look at the last axis, and keep those before it."""
+    model = MODELS[name]()
+    model.setup(D, K, generator())
+    model.double().eval()
+    x = torch.randint(0, 2, (2, N, D), generator=generator(1)).double()
+    model.begin(Batch(x[0]))
+    outputs = torch.stack([model.encoder(rows) for rows in x])
+    codes = torch.stack([model.code(output).mean for output in outputs])
+    decoded = torch.stack([model.decoder(z) for z in codes])
+    for part, function, given in [
+        ("encoder", model.encoder, x),
+        ("code", lambda output: model.code(output).mean, outputs),
+        ("decoder", model.decoder, codes),
+        ("likelihood", lambda output: model.likelihood(output).mean, decoded),
+        *([] if model.prior is None else [("prior", model.prior.log_prob, codes)]),
+    ]:
+        expected = torch.stack([function(each) for each in given])
+        torch.testing.assert_close(function(given), expected, rtol=1e-9, atol=1e-9, msg=part)
+
+
 def test_no_part_is_left_out():
     public = {getattr(eigencode.parts, name) for name in eigencode.parts.__all__}
     parts = {kind for kind in public if isinstance(kind, type) and issubclass(kind, Part)}

@@ -242,9 +242,9 @@ class OptimalCode(Network):
         return n_components * (self.n_steps * n_components + n_features)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The optimal codes of rows of shape (n, n_inputs), shape (n, n_outputs)."""
+        """The optimal codes of rows of shape (..., n_inputs), shape (..., n_outputs)."""
         with torch.no_grad() if self.training else nullcontext(), torch.autocast(x.device.type, enabled=False):
-            return self._iterated(x)
+            return self._iterated(x.reshape(-1, x.shape[-1])).unflatten(0, x.shape[:-1])
 
     def _iterated(self, x: Tensor) -> Tensor:
         (dictionary,) = self._dictionary
