@@ -58,6 +58,7 @@ FAMILIES = {
         ContractiveAutoencoder, *({"n_components": k, "hidden": (12, 9)} for k in (3, 5)), max_epochs=10
     ),
     "sparsity": lambda: models(SparseAutoencoder, *({"active": a} for a in (2, 4)), n_components=16),
+    "rates": lambda: models(SparseAutoencoder, *({"weight": w} for w in (0.5, 2.0)), n_components=16),
     "top-k": lambda: models(
         SparseAutoencoder, *({"random_state": s} for s in (1, 2)), n_components=16, sparsity="top_k"
     ),

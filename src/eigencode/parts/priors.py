@@ -58,6 +58,8 @@ class LaplacePrior(Prior):
     tensor([8.])
     """
 
+    numbers = ("rate",)
+
     def __init__(self, rate: float = 1.0) -> None:
         super().__init__()
         self.rate = rate
@@ -68,7 +70,9 @@ class LaplacePrior(Prior):
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log p(z), shape (...)."""
-        return z.shape[-1] * math.log(self.rate / 2) - self.rate * z.abs().sum(-1)
+        half = self.rate / 2
+        log_half = half.log() if isinstance(half, Tensor) else math.log(half)
+        return z.shape[-1] * log_half - self.rate * z.abs().sum(-1)
 
     def proximal(self, z: Tensor, step: Tensor | float) -> Tensor:
         """The soft threshold at step * rate: argmin over h of ``|h - z|^2 / 2 + step * rate * |h|_1``."""
