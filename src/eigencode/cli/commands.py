@@ -13,7 +13,8 @@ from typing import Annotated
 
 from cyclopts import CycloptsError, Parameter, validators
 
-from eigencode import progress
+import eigencode
+from eigencode import data, io, progress
 from eigencode.cli import flags, pictures, steps, sweeps
 from eigencode.cli.app import command
 from eigencode.cli.descriptions import (
@@ -114,9 +115,7 @@ def fit(
     steps.set_quiet(quiet)
     options = options_given(kind, given)
 
-    from eigencode.data.outputs import check_output
-
-    check_output(output, [MODEL_ENDING], inputs_of(rows))
+    data.check_output(output, [MODEL_ENDING], inputs_of(rows))
     table = steps.table_of(rows, chosen)
     if len(table.rows) < 2:
         raise DataError("Fitting needs at least two rows", got=f"{len(table.rows)} in {shlex.join(map(str, rows))!r}")
@@ -341,10 +340,7 @@ def predict(
 @command(9, "describe MODEL [OPTIONS]")
 def describe(model: Model, /, *, parts: Parts = (), as_json: AsJson = False) -> None:
     """Say what a model is and how its fit went."""
-    from eigencode import load
-    from eigencode.io import version_of
-
-    facts = {**summary(load(model, OWN.known, device="cpu")), "version": version_of(model)}
+    facts = {**summary(eigencode.load(model, OWN.known, device="cpu")), "version": io.version_of(model)}
     if as_json:
         print_json(facts)
     else:

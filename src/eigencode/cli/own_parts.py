@@ -20,6 +20,8 @@ from cyclopts import Parameter
 
 from eigencode.cli.flags import FILES, KINDS, set_own_kinds
 from eigencode.errors import EigencodeError, OptionError
+from eigencode.lazy import torch
+from eigencode.options import AutoencoderOptions
 
 FLAG = "--parts"
 
@@ -98,11 +100,9 @@ class OwnParts:
 
     def _kinds(self) -> dict[str, type]:
         """The modules' autoencoders, by the names of their kinds."""
-        from eigencode.estimators.base import BaseAutoencoder
-
         found: dict[str, type] = {}
         for member in self.known:
-            if isinstance(member, type) and issubclass(member, BaseAutoencoder):
+            if isinstance(member, type) and issubclass(member, AutoencoderOptions):
                 kind = (member.__name__.removesuffix("Autoencoder") or member.__name__).lower()
                 if kind in KINDS:
                     got = f"the class {member.__name__} in {FLAG}"
@@ -138,12 +138,11 @@ def _run_file(path: Path, number: int) -> ModuleType:
 def _members(module: ModuleType) -> Iterator[Any]:
     """The classes of parts and estimators that are not of a library, and the torch modules."""
     from sklearn.base import BaseEstimator
-    from torch import nn
 
     for member in vars(module).values():
-        is_kind = isinstance(member, type) and issubclass(member, nn.Module | BaseEstimator)
+        is_kind = isinstance(member, type) and issubclass(member, torch.nn.Module | BaseEstimator)
         is_own = is_kind and member.__module__.partition(".")[0] not in ("torch", "eigencode", "sklearn")
-        if is_own or isinstance(member, nn.Module):
+        if is_own or isinstance(member, torch.nn.Module):
             yield member
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter, Token
 
+from eigencode import data
 from eigencode.cli.flags import FILES, STREAM
 from eigencode.errors import DataError, OptionError, as_path
 
@@ -62,17 +63,12 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
 
 def are_images(paths: Sequence[Path]) -> bool:
     """Whether any of the inputs are images: files of images, or an array of them."""
-    from eigencode.data.image_files import is_image_array
-    from eigencode.data.image_paths import is_image
-
-    return STREAM not in paths and any(is_image(path) or is_image_array(path) for path in paths)
+    return STREAM not in paths and any(data.is_image(path) or data.is_image_array(path) for path in paths)
 
 
 def is_array(path: Path) -> bool:
     """Whether a file is an array of images."""
-    from eigencode.data.image_files import is_image_array
-
-    return is_image_array(path)
+    return data.is_image_array(path)
 
 
 def shape_of(model: BaseAutoencoder) -> tuple[int, ...]:
@@ -82,28 +78,22 @@ def shape_of(model: BaseAutoencoder) -> tuple[int, ...]:
 
 def read(paths: Sequence[Path], size: str | None = None, like: Sequence[int] = ()) -> ImageRows:
     """Read image files, resized if a size is given, or arrays of images."""
-    from eigencode.data.image_files import is_image_array, read_image_arrays, read_images
-
     parsed_size = parse_size(size)
-    if is_image_array(paths[0]):
+    if data.is_image_array(paths[0]):
         if parsed_size:
             raise OptionError("--image-size is for image files", got=f"the array {str(paths[0])!r}")
-        return read_image_arrays(paths, like=like)
-    return read_images(paths, size=parsed_size, like=like)
+        return data.read_image_arrays(paths, like=like)
+    return data.read_images(paths, size=parsed_size, like=like)
 
 
 def is_picture(output: Path) -> bool:
     """Whether an output path is one for pictures."""
-    from eigencode.data.pictures import is_picture_output
-
-    return output != STREAM and is_picture_output(output)
+    return output != STREAM and data.is_picture_output(output)
 
 
 def check(output: Path, inputs: Sequence[Path]) -> None:
     """Raise an error, before other work is done, if pictures could not be written."""
-    from eigencode.data.pictures import check_pictures_output
-
-    check_pictures_output(output, inputs)
+    data.check_pictures_output(output, inputs)
 
 
 def require_image_model(model: BaseAutoencoder, output: Path) -> None:
@@ -117,11 +107,9 @@ def require_image_model(model: BaseAutoencoder, output: Path) -> None:
 
 def write(output: Path, model: BaseAutoencoder, rows: np.ndarray) -> None:
     """Write rows as pictures, and print where they are."""
-    from eigencode.data.pictures import as_pixels, pixel_range, write_pictures
-
-    low, high = model.pixel_range_ or pixel_range(rows)
+    low, high = model.pixel_range_ or data.pixel_range(rows)
     images = model.as_images(rows)
-    files = write_pictures(output, as_pixels(images, (low, high)))
+    files = data.write_pictures(output, data.as_pixels(images, (low, high)))
     height, width = images.shape[1:3]
     where = files[0] if len(files) == 1 and files[0] == output else f"{files[0]} ... {files[-1].name}"
     count, verb = ("1 image", "is") if len(rows) == 1 else (f"{len(rows)} images", "are")

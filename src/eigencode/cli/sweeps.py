@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter, validators
 
+import eigencode
+from eigencode import data
 from eigencode.cli.flags import SEARCH, FlagError, check_flag, format_value, known_flags, parse_value
 from eigencode.errors import DataError, OptionError, did_you_mean
 
@@ -115,21 +117,17 @@ def _over_error(what: str, got: str, hint: str | None = None) -> FlagError:
 
 def check_outputs(endings: Mapping[Path | None, Iterable[str]], inputs: Sequence[Path | int]) -> None:
     """Raise an error, before other work is done, if a file could not be written; None is a file not asked for."""
-    from eigencode.data.outputs import check_distinct, check_output
-
     for path, known in endings.items():
         if path is not None:
-            check_output(path, known, inputs)
-    check_distinct(*endings)
+            data.check_output(path, known, inputs)
+    data.check_distinct(*endings)
 
 
 def searched(estimator: BaseAutoencoder, grid: Mapping[str, list[Any]], plan: Plan, rows: Any) -> AutoencoderSearch:
     """A fitted search over a grid, which does not fit its choice to all rows."""
-    from eigencode.search import AutoencoderSearch
-
     if len(rows) < plan.folds:
         raise DataError(f"{plan.folds} folds need at least as many rows", got=str(len(rows)))
-    search = AutoencoderSearch(
+    search = eigencode.AutoencoderSearch(
         estimator,
         grid,
         cv=plan.folds,
@@ -152,16 +150,13 @@ def best_estimator(search: AutoencoderSearch) -> BaseAutoencoder:
 
 def write_results(search: AutoencoderSearch, table: Path | None, picture: Path | None) -> None:
     """Write the table and the picture of the scores, if they are asked for."""
-    from eigencode.data.files import write_columns
-    from eigencode.data.outputs import atomic_file
-
     if table is not None:
-        write_columns(table, columns(search))
+        data.write_columns(table, columns(search))
     if picture is not None:
         from eigencode.plots import plot_search
 
         figure = plot_search(search)
-        with atomic_file(picture) as file:
+        with data.atomic_file(picture) as file:
             figure.savefig(file, format=picture.suffix[1:].lower(), dpi=200)
 
 

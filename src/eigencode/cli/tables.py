@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TypeVar, cast
 
 from cyclopts import Parameter
 
-from eigencode import progress
+import eigencode
+from eigencode import data, progress
 from eigencode.cli import pictures
 from eigencode.cli.descriptions import fitted_names
 from eigencode.cli.flags import FILES, PATHS, STREAM
@@ -79,9 +80,7 @@ class Choice:
     @property
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments of `read_table`."""
-        from eigencode.data.formats import TextOptions
-
-        text = TextOptions(
+        text = data.TextOptions(
             self.separator, self.decimal, self.encoding, not (self.no_header or self.names), tuple(self.names)
         )
         return {"columns": self.columns, "exclude": self.exclude, "text": text}
@@ -107,9 +106,7 @@ Chosen = Annotated[Choice, Parameter(name="*")]
 
 def loaded(path: Path, output: Path | None = None) -> BaseAutoencoder:
     """Load a model; it must be one of images if the output is pictures."""
-    from eigencode import load
-
-    model = load(path, parts=OWN.known)
+    model = eigencode.load(path, parts=OWN.known)
     if output is not None and pictures.is_picture(output):
         pictures.require_image_model(model, output)
     return model
@@ -122,33 +119,25 @@ def sources(paths: Sequence[Path]) -> list[Path | BinaryIO]:
 
 def files_of(paths: Sequence[Path]) -> list[Path]:
     """The files that are read, with those of folders and patterns, and without standard input."""
-    from eigencode.data.contents import list_files
-    from eigencode.data.formats import FOLDER_ENDINGS
-    from eigencode.data.image_paths import image_files
-
     if pictures.are_images(paths) and not pictures.is_array(paths[0]):
-        return image_files(paths)[0]
+        return data.image_files(paths)[0]
 
     named = [path for path in paths if path != STREAM]
-    return [Path(cast(Path, file)) for file in list_files(named, FOLDER_ENDINGS)] if named else []
+    return [Path(cast(Path, file)) for file in data.list_files(named, data.FOLDER_ENDINGS)] if named else []
 
 
 def read_rows(rows: Sequence[Path], chosen: Choice) -> Table | ImageRows:
     """Read the chosen columns of tables, or images."""
-    from eigencode.data.files import read_table
-
     if pictures.are_images(rows):
         return _images(rows, chosen)
     _refuse_image_size(rows, chosen)
-    return _with_notes(read_table(sources(rows), **chosen.arguments))
+    return _with_notes(data.read_table(sources(rows), **chosen.arguments))
 
 
 def read_codes(codes: Sequence[Path], chosen: Choice, model: BaseAutoencoder) -> np.ndarray:
     """Read tables of codes of a model, shape (n, k)."""
-    from eigencode.data.files import read_matching
-
     names = list(model.get_feature_names_out())
-    return _with_notes(read_matching(sources(codes), names, model.n_components_, **chosen.arguments)).rows
+    return _with_notes(data.read_matching(sources(codes), names, model.n_components_, **chosen.arguments)).rows
 
 
 def model_and_rows(
@@ -159,8 +148,6 @@ def model_and_rows(
     check: Callable[..., None] | None = None,
 ) -> tuple[BaseAutoencoder, Any]:
     """Check the output, load a model, and read the columns that it was fitted on, or images."""
-    from eigencode.data.files import read_matching
-
     if output is not None:
         (check or check_table_output)(output, *rows, model=model)
     fitted = loaded(model, output)
@@ -168,7 +155,7 @@ def model_and_rows(
     if pictures.are_images(rows):
         return fitted, _images(rows, chosen, fitted).rows
     _refuse_image_size(rows, chosen)
-    table = _with_notes(read_matching(sources(rows), names, fitted.n_features_in_, **chosen.arguments))
+    table = _with_notes(data.read_matching(sources(rows), names, fitted.n_features_in_, **chosen.arguments))
     return fitted, table.rows if names is None else table.frame
 
 
@@ -212,23 +199,16 @@ def inputs_of(tables: Sequence[Path], model: Path | None = None) -> list[Path | 
 
 def check_table_output(output: Path, *tables: Path, model: Path | None = None) -> None:
     """Raise an error, before other work is done, if a table could not be written or would overwrite an input."""
-    from eigencode.data.formats import FORMATS
-    from eigencode.data.outputs import check_output
-
     if output != STREAM:
-        check_output(output, FORMATS, inputs_of(tables, model))
+        data.check_output(output, data.FORMATS, inputs_of(tables, model))
 
 
 def check_rows_output(output: Path, *tables: Path, model: Path | None = None) -> None:
     """Raise an error, before other work is done, if rows could not be written as a table or as pictures."""
-    from eigencode.data.formats import FORMATS
-    from eigencode.data.outputs import check_output
-    from eigencode.data.pictures import PICTURES
-
     if pictures.is_picture(output):
         pictures.check(output, [*tables, *files_of(tables), *([] if model is None else [model])])
     elif output != STREAM:
-        check_output(output, [*FORMATS, *PICTURES], inputs_of(tables, model))
+        data.check_output(output, [*data.FORMATS, *data.PICTURES], inputs_of(tables, model))
 
 
 def write_rows(output: Path, model: BaseAutoencoder, answer: np.ndarray) -> None:
@@ -242,14 +222,10 @@ def write_rows(output: Path, model: BaseAutoencoder, answer: np.ndarray) -> None
 
 def write(output: Path, columns: Mapping[str, np.ndarray], *, reported: bool = True) -> None:
     """Write columns to a file, and print where if ``reported``; or write them as CSV to standard output."""
-    from eigencode.data.files import write_columns
-    from eigencode.data.formats import Csv
-    from eigencode.data.outputs import is_stream
-
     if output == STREAM:
-        Csv.write(sys.stdout.buffer, columns)
+        data.Csv.write(sys.stdout.buffer, columns)
         return
-    write_columns(output, columns)
-    if reported and not is_stream(output):
+    data.write_columns(output, columns)
+    if reported and not data.is_stream(output):
         n_rows = len(next(iter(columns.values())))
         print(f"{n_rows} rows of {len(columns)} columns are in {output}.")

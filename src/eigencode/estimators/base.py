@@ -16,10 +16,7 @@ from weakref import WeakSet
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 
 from eigencode import fitting, progress, training
-from eigencode.data.pictures import pixel_range
-from eigencode.data.rows import ResidentRows, Rows
-from eigencode.data.scaling import Scaler
-from eigencode.data.sources import ArraySource
+from eigencode.data import ArraySource, ResidentRows, Rows, Scaler, pixel_range
 from eigencode.domains import is_optional
 from eigencode.errors import DataError, InterruptedWarning, OptionError, ResultWarning, TrainingError
 from eigencode.estimators.generation import Generation

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
@@ -14,14 +14,11 @@ from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
 
 from eigencode import fitting, parts, training
-from eigencode.data.containers import NamedArray
-from eigencode.data.scaling import Scaler
-from eigencode.data.sources import ArraySource
+from eigencode.data import ArraySource, NamedArray
 from eigencode.domains import Count
 from eigencode.errors import DataError, OptionError
 from eigencode.estimators.autoencoder import Autoencoder
 from eigencode.estimators.base import BaseAutoencoder, unchanged_on_failure
-from eigencode.estimators.inference import mean_in_own_units
 from eigencode.estimators.inputs import (
     float_type,
     mean_of_rows,
@@ -30,8 +27,8 @@ from eigencode.estimators.inputs import (
     read_targets,
     read_weights_of_score,
 )
+from eigencode.estimators.labelled import LabelledAutoencoder
 from eigencode.estimators.persistence import Saved
-from eigencode.lazy import torch
 from eigencode.options import (
     Activation,
     AutoencoderOptions,
@@ -45,107 +42,8 @@ from eigencode.options import (
 )
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from eigencode.fitting import Data, Model, Start, TrainingTable
     from eigencode.model import Composition
     from eigencode.parts import Likelihood, Reconstruction
-    from eigencode.training import TrainingRun
-
-INTERRUPTED_BEFORE_LABELS = (
-    f"{fitting.INTERRUPTED} in the autoencoder, before the labels were learned: every answer is the same; to go on "
-    "from there, fit another with autoencoder=model.autoencoder_"
-)
-
-
-@dataclass(eq=False, repr=False)
-class LabelledAutoencoder(BaseAutoencoder):
-    r"""An autoencoder of rows (x, y) whose encoder sees x alone and whose decoder says y.
-
-    It is what the supervised estimators train: -log p(y|z) in the place of -log p(x|z), and all else as ever. Its
-    encoder is that of a fitted autoencoder, with which it begins and to which it gives its weights back.
-    """
-
-    def begin_from(self, autoencoder: BaseAutoencoder, *, interrupted: bool = False) -> Self:
-        """Take the encoder's weights, and the scale of x, from a fitted autoencoder.
-
-        If an interruption ended its training, there is none to follow.
-        """
-        self._autoencoder, self._is_interrupted = autoencoder, interrupted
-        return self
-
-    def label_means(self, features: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        """The mean of p(y|z) for features of shape (n, d), in the labels' own units and a type."""
-        labels = self.scaler_.of_columns(slice(features.shape[1], None))
-
-        def finish(means: Tensor) -> np.ndarray:
-            found = means.cpu().numpy()
-            if self.composition_.likelihood.in_data_units:
-                return found.astype(dtype, copy=False)
-            # In float64 on the way: beside a large centre, the network's own type may tell none of them from another.
-            return labels.inverse_transform(found, dtype)
-
-        return self._answer_of(
-            features, lambda model, x, clipped: mean_in_own_units(model, model.reconstruct(clipped)), finish
-        )
-
-    def _measured(self, table: TrainingTable) -> Scaler:
-        """Scale x as the autoencoder does, and y by itself."""
-        features = self._autoencoder.scaler_
-        labels = super()._measured(replace(table, array=table.array[:, len(features.center) :]))
-        center, divisor = (np.append(getattr(features, name), getattr(labels, name)) for name in ("center", "divisor"))
-        columns = [scaler.logarithmic or (False,) * len(scaler.center) for scaler in (features, labels)]
-        logarithmic = (*columns[0], *columns[1]) if any(map(any, columns)) else ()
-        constant = [*features.constant, *(len(features.center) + column for column in labels.constant)]
-        return replace(features, center=center, divisor=divisor, constant=constant, logarithmic=logarithmic)
-
-    def _network_options(self, options: AutoencoderOptions) -> AutoencoderOptions:
-        options = super()._network_options(options)
-        return replace(options, max_epochs=0) if self._is_interrupted else options
-
-    @torch.no_grad()
-    def _start(self, options: AutoencoderOptions, model: Model, data: Data, seed: int) -> Start:
-        """The autoencoder's encoder and the best constant label."""
-        composition = model.built(data, seed)
-        for target, source in _shared(composition, self._autoencoder.composition_):
-            target.load_state_dict(source.state_dict())
-        codes = composition.encode(data.sample.x).mean
-        spread = codes.std(0, correction=0)
-        scaling, head = composition.decoder.networks  # type: ignore[misc]
-        scaling.standardise(codes.mean(0), spread.where(spread > 0, 1.0))
-        torch.nn.init.zeros_(head.last.weight)
-        fitting.calibrate(composition, data.typical)
-        return fitting.Start(composition.state_dict(), "random")
-
-    @property
-    def _was_interrupted(self) -> bool:
-        """Whether an interruption ended the training of the autoencoder."""
-        return self._is_interrupted
-
-    @torch.no_grad()
-    def _conclude(self, run: TrainingRun) -> None:
-        super()._conclude(run)
-        # Whether the code could copy its row does not matter to labels.
-        self.notes_ = [note for note in self.notes_ if not note.startswith("overcomplete")]
-        if self._is_interrupted:
-            others = [note for note in self.notes_ if not note.startswith(fitting.INTERRUPTED)]
-            self.notes_ = [INTERRUPTED_BEFORE_LABELS, *others]
-        for source, target in _shared(run.state.composition, self._autoencoder.composition_):
-            if any(weights.requires_grad for weights in source.parameters()):
-                target.load_state_dict(source.state_dict())
-                self._autoencoder.__dict__.pop("stream_state_", None)
-                self._autoencoder._forget()
-
-
-def _shared(composition: Composition, autoencoder: Composition) -> Iterator[tuple[nn.Module, nn.Module]]:
-    """The parts of a labelled autoencoder that are an autoencoder's, each with its twin there."""
-    encoding = next(part for part in composition.encoder.modules() if isinstance(part, parts.Encoding))
-    yield encoding.network, autoencoder.encoder
-    yield encoding.code, autoencoder.code
-    for penalty in composition.penalties:
-        if isinstance(penalty, parts.Reconstruction):
-            yield penalty.decoder, autoencoder.decoder
-            yield penalty.likelihood, autoencoder.likelihood
 
 
 @dataclass(eq=False, repr=False)
@@ -366,7 +264,7 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Saved):
         encoding = parts.Encoding(clone(autoencoder.encoder), clone(autoencoder.code))
         d, k = autoencoder.n_features, autoencoder.n_components
         training = values_of(self, TrainingOptions) | {"random_state": seed}
-        if self.precision == "auto" and next(autoencoder.parameters()).dtype == torch.float64:
+        if self.precision == "auto" and next(autoencoder.parameters()).dtype.itemsize == 8:
             training["precision"] = "float64"  # what was learned in it is not to be rounded
         if self.max_seconds is not None and not self._given.__sklearn_is_fitted__():
             training["max_seconds"] = self.max_seconds / 2

@@ -17,13 +17,18 @@ from eigencode.fitting.defaults import RECIPES, choose_optimizer
 from eigencode.fitting.model import Model
 from eigencode.fitting.start import Start
 from eigencode.model.composition import Composition
-from eigencode.training.execution import Execution, choose_execution
-from eigencode.training.optimizers import OPTIMIZERS
-from eigencode.training.prefetch import fit_on
-from eigencode.training.rng import has_random_layers
-from eigencode.training.run import Clock, TrainingRun
-from eigencode.training.schedule import Schedule
-from eigencode.training.state import FlatParameters, TrainingState
+from eigencode.training import (
+    OPTIMIZERS,
+    Clock,
+    Execution,
+    FlatParameters,
+    Schedule,
+    TrainingRun,
+    TrainingState,
+    choose_execution,
+    fit_on,
+    has_random_layers,
+)
 
 if TYPE_CHECKING:
     from eigencode.estimators.base import BaseAutoencoder

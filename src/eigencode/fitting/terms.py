@@ -10,16 +10,23 @@ from sklearn.base import clone
 from eigencode.data.sources import Source
 from eigencode.data.support import check_support
 from eigencode.errors import OptionError
-from eigencode.parts.base import Part
-from eigencode.parts.codes.base import Code
-from eigencode.parts.codes.point import NestedDropout, Point
-from eigencode.parts.corruptions import Corruption
-from eigencode.parts.likelihoods.base import Likelihood
-from eigencode.parts.likelihoods.continuous import GaussianLikelihood, LaplaceLikelihood, StudentTLikelihood
-from eigencode.parts.likelihoods.discrete import BernoulliLikelihood, NegativeBinomialLikelihood, PoissonLikelihood
-from eigencode.parts.penalties.base import Penalty
-from eigencode.parts.priors import Prior
-from eigencode.parts.weight_priors import WeightPrior
+from eigencode.parts import (
+    BernoulliLikelihood,
+    Code,
+    Corruption,
+    GaussianLikelihood,
+    LaplaceLikelihood,
+    Likelihood,
+    NegativeBinomialLikelihood,
+    NestedDropout,
+    Part,
+    Penalty,
+    Point,
+    PoissonLikelihood,
+    Prior,
+    StudentTLikelihood,
+    WeightPrior,
+)
 
 if TYPE_CHECKING:
     from eigencode.options import AutoencoderOptions

@@ -3,9 +3,12 @@ from eigencode.model.composition import Trace as Trace
 from eigencode.model.density import Mixture as Mixture
 from eigencode.model.density import fit_mixture as fit_mixture
 from eigencode.model.jacobians import RowFunction as RowFunction
+from eigencode.model.jacobians import hutchinson as hutchinson
 from eigencode.model.jacobians import jacobian as jacobian
 from eigencode.model.jacobians import local_dimension as local_dimension
+from eigencode.model.jacobians import n_passes as n_passes
 from eigencode.model.jacobians import singular_values as singular_values
+from eigencode.model.jacobians import squared_frobenius as squared_frobenius
 from eigencode.model.objective import Objective as Objective
 from eigencode.model.objective import logmeanexp as logmeanexp
 from eigencode.model.objective import negative_log_likelihood as negative_log_likelihood

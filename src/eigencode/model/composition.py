@@ -16,18 +16,24 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from eigencode import model
 from eigencode.batch import Batch
-from eigencode.parts.base import Part, Sizes, Term
-from eigencode.parts.codes.base import Code, Posterior
-from eigencode.parts.codes.point import Point
-from eigencode.parts.corruptions import Corruption
-from eigencode.parts.distributions import Distribution
-from eigencode.parts.likelihoods.base import Likelihood
-from eigencode.parts.likelihoods.continuous import GaussianLikelihood
-from eigencode.parts.networks.base import Network
-from eigencode.parts.penalties.base import Penalty
-from eigencode.parts.priors import Prior
-from eigencode.parts.weight_priors import WeightPrior
+from eigencode.parts import (
+    Code,
+    Corruption,
+    Distribution,
+    GaussianLikelihood,
+    Likelihood,
+    Network,
+    Part,
+    Penalty,
+    Point,
+    Posterior,
+    Prior,
+    Sizes,
+    Term,
+    WeightPrior,
+)
 
 
 @dataclass(frozen=True)
@@ -264,6 +270,17 @@ class Composition(Part):
     def reconstruct(self, x: Tensor) -> Distribution:
         """The distribution of the columns at the mean code of clean rows of shape (n, d)."""
         return self.decode(self.encode(x).mean)
+
+    def squared_jacobian(self, trace: Trace, noise: Tensor | None = None) -> Tensor:
+        """The squared norm of the encoder's Jacobian at each row, shape (n,): estimated from noise, exact without."""
+        if noise is not None:
+            return model.hutchinson(self, trace.x, noise, observed=trace.observed)
+        output = trace.output if trace.x_tilde is trace.x else None
+        return model.squared_frobenius(self, trace.x, output=output, observed=trace.observed)
+
+    def n_jacobian_passes(self, n_rows: int) -> int:
+        """Passes that the exact norm takes for a batch of so many rows, 0 in closed form."""
+        return model.n_passes(self, n_rows)
 
     def forward(self, batch: Batch | Tensor, noise: Noise = SILENCE) -> Trace:
         """Corrupt a batch, or scaled rows of shape (n, d), where noise is given; encode; draw a code; decode."""

@@ -92,7 +92,7 @@ class Contractive(Penalty):
 
     def _is_estimated(self, composition: Composition) -> bool:
         if self.estimate == "auto":
-            return _n_passes(composition) > MOST_PASSES
+            return composition.n_jacobian_passes(USUAL_BATCH) > MOST_PASSES
         return self.estimate == "hutchinson"
 
     def draw_noise(self, n_rows: int, composition: Composition, generator: torch.Generator) -> Tensor | None:
@@ -104,19 +104,13 @@ class Contractive(Penalty):
 
     def forward(self, trace: Trace, composition: Composition, noise: Tensor | None = None) -> Tensor:
         """The penalty of each row, shape (n,): estimated from noise, exact without."""
-        # Jacobians know compositions, and compositions are made of parts: this part can meet them in use only.
-        from eigencode.model.jacobians import hutchinson, squared_frobenius
-
-        if noise is not None:
-            return self.weight * hutchinson(composition, trace.x, noise, observed=trace.observed)
-        output = trace.output if trace.x_tilde is trace.x else None
-        return self.weight * squared_frobenius(composition, trace.x, output=output, observed=trace.observed)
+        return self.weight * composition.squared_jacobian(trace, noise)
 
     def describe(self, composition: Composition) -> str:
         """How the norm is found."""
         if self._is_estimated(composition):
             return "by Hutchinson's estimate, one pass a batch"
-        n_passes = _n_passes(composition)
+        n_passes = composition.n_jacobian_passes(USUAL_BATCH)
         return f"exact, in {n_passes} passes a batch" if n_passes else "exact, in closed form"
 
     def warn_about(self, composition: Composition) -> str | None:
@@ -148,13 +142,6 @@ class Contractive(Penalty):
         return problem.shrunk(shares.clamp(min=0))
 
 
-def _n_passes(composition: Composition) -> int:
-    """Passes that the exact norm takes for a batch of the usual size, 0 in closed form."""
-    from eigencode.model.jacobians import n_passes
-
-    return n_passes(composition, n_rows=256)
-
-
 @torch.no_grad()
 def _scales_with_its_input(composition: Composition) -> bool:
     """Whether a code is twice as large for twice the encoder's output, as linear units are and rectified ones."""
@@ -162,3 +149,7 @@ def _scales_with_its_input(composition: Composition) -> bool:
     output = torch.linspace(-2, 2, composition.code.width(composition.n_components)).to(like)[None]
     once, twice = (composition.code(factor * output).mean for factor in (1, 2))
     return torch.allclose(2 * once, twice)
+
+
+USUAL_BATCH = 256
+"""Rows of a batch for which passes are counted."""
