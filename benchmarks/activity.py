@@ -1,12 +1,12 @@
-"""Claim: sparse codes of rows never seen are as active as asked, without bias: with 300 training rows or more the mean
+"""Claim: sparse codes of test rows have the requested number of active units: with 300 training rows or more, the mean
 over seeds is within 3 % for "l1" and "kl" ("top_k" is exact).
 
     python benchmarks/activity.py [FOLDER] [--seeds 10] [--epochs 30] [--sets digits wine]
 
-Rows are shuffled and split with another seed each time, so the rows never seen are of the distribution of those fitted.
-Printed for each set and kind: the mean over seeds of (mean activity on the rows never seen / asked), less one; its
-standard error; the spread over seeds; and the squared error of the rows never seen over their variance. FOLDER, if
-given, holds more sets: .npz files with an array `X`, of which 2000 rows are taken.
+Rows are shuffled and split with another seed each time, so that test and training rows have the same distribution.
+Printed for each set and kind: the mean over seeds of (mean activity on the test rows / requested activity) - 1; its
+standard error; the standard deviation over seeds; and the squared error of the test rows over their variance. FOLDER
+may have more sets: .npz files with an array `X`, of which 2000 rows are used.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from eigencode import SparseAutoencoder
 
 KINDS = ("l1", "kl")
 ENOUGH = 300
-"""Training rows from which the claim is made."""
+"""Fewest training rows for which the claim is made."""
 
 
 def low_rank(rng, n):
@@ -63,11 +63,11 @@ MADE = {
     "low_rank_3000": (low_rank, 3000),
 }
 N_TEST = 3000
-"""Rows never seen of the sets that are made."""
+"""Test rows of the generated sets."""
 
 
 def split(name, seed, folder):
-    """Training rows and rows never seen."""
+    """Training rows and test rows."""
     rng = np.random.default_rng([seed, 1])
     if name in MADE:
         make, n = MADE[name]
@@ -84,7 +84,7 @@ def split(name, seed, folder):
 
 
 def measure(name, kind, seed, epochs, folder=None):
-    """Activity over what was asked, and error over variance, on the rows never seen; and the number of rows fitted."""
+    """Activity over requested activity, and error over variance, on the test rows; and the number of training rows."""
     training, test = split(name, seed, folder)
     size = min(2 * training.shape[1], 40)
     active = round(0.2 * size, 1) if kind == "l1" else 0.1
@@ -96,7 +96,7 @@ def measure(name, kind, seed, epochs, folder=None):
 
 
 def main():
-    """Print a line a set and kind, and say whether the claim holds."""
+    """Print a line for each set and kind, and whether the claim holds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?")
     parser.add_argument("--seeds", type=int, default=10)

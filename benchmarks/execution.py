@@ -1,9 +1,9 @@
-"""What the rule for threads and bfloat16 rests on: microseconds a training step by the multiply-adds it takes.
+"""Microseconds per training step by its number of multiplications, for the rule on threads and bfloat16.
 
     python benchmarks/execution.py
 
 For each network and batch, a step in float32 on one thread and on all, and in bfloat16 on all. The thresholds in
-`eigencode.training.execution` should stand where the faster side changes.
+`eigencode.training.execution` should be where another choice becomes faster.
 """
 
 import statistics
@@ -29,7 +29,7 @@ WORK = [
 
 
 def epochs(d, hidden, batch_size, precision, n_threads):
-    """Seconds a step, epoch by epoch."""
+    """Seconds per step, for each epoch."""
     n = batch_size * 8
     rows = np.random.default_rng(0).normal(size=(n, d)).astype(np.float32)
     model = Autoencoder(
@@ -38,7 +38,7 @@ def epochs(d, hidden, batch_size, precision, n_threads):
     )  # fmt: skip
     chosen = execution.choose_execution
     try:
-        # The rule is what is measured, so it is put aside here.
+        # The rule is what is measured, so it is not used here.
         from eigencode.fitting import preparation
 
         preparation.choose_execution = lambda *_: execution.Execution("cpu", precision, n_threads)
@@ -53,7 +53,7 @@ def epochs(d, hidden, batch_size, precision, n_threads):
 
 
 def main():
-    """Print a row for each piece of work."""
+    """Print a row for each network and batch."""
     threads = torch.get_num_threads()
     print(f"{threads} threads, bfloat16 units: {execution.has_bfloat16_units('cpu')}")
     print(f"{'multiply-adds':>14} {'1 thread':>10} {f'{threads} threads':>10} {'bfloat16':>10}  the rule")

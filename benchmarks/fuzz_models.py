@@ -1,10 +1,10 @@
-"""Model files that are damaged at random: each is refused by an error of this package, or answers finite numbers.
+"""Randomly damaged model files: each must be refused by an error of this package, or give finite numbers.
 
     python benchmarks/fuzz_models.py 20000
 
 Every file is one of a few small models of all kinds, changed in its bytes, in its description, in its table of tensors
-or in the tensors' numbers. All are loaded in one process that may take 1 GB more than at its start; the slowest, the
-largest and all failures are printed, each with the seed that makes it again.
+or in the tensors' numbers. All are loaded in one process, which may use 1 GB more memory than at its start; the
+slowest, the largest and all failures are printed, each with the seed that reproduces it.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ SMALL = {"max_epochs": 1, "random_state": 0, "hidden": (4,)}
 
 
 def rows(dtype: type = np.float64) -> np.ndarray:
-    """Rows of counts, which every likelihood of numbers takes."""
+    """Rows of counts, which every likelihood accepts."""
     return np.random.default_rng(0).poisson(3.0, (N_ROWS, N_COLUMNS)).astype(dtype)
 
 
 def models() -> Iterator[tuple[Any, np.ndarray]]:
-    """Small fitted models of all kinds, with rows to ask them about."""
+    """Small fitted models of all kinds, with rows for their methods."""
     X = rows()
     single, shares, images = rows(np.float32), X / X.max(), np.random.default_rng(1).random((N_ROWS, 64))
     labels = np.arange(N_ROWS) % 3
@@ -133,7 +133,7 @@ STRANGE: list[Callable[[], Any]] = [
     *(lambda value=value: value for value in (10**6, 10**8, 10**12, 2**31, 2**63, 2**64, 10**30, 10**400, -(10**9))),
     *(lambda value=value: value for value in (float("nan"), float("inf"), -float("inf"))),
     *(lambda value=value: value for value in ([], {}, [[]], [0], [1, 2, 3], ["a"], {"a": 1}, {"part": "MLP"})),
-    *(lambda word=word: {"float": word} for word in ("nan", "inf", "-inf", "1e999", "x", "3")),
+    *(lambda text=text: {"float": text} for text in ("nan", "inf", "-inf", "1e999", "x", "3")),
     lambda: [10**8, 10**8],
     lambda: [3] * 20_000,
     lambda: [{}] * 5000,
@@ -153,7 +153,7 @@ STRANGE: list[Callable[[], Any]] = [
     lambda: {"items": [[[], 1]]},
     lambda: "a" * 100_000,
 ]
-"""Values that no file should have in most places."""
+"""Values that are wrong at most paths."""
 
 
 def holder_of(value: Any, path: tuple[Any, ...]) -> Any:
@@ -164,7 +164,7 @@ def holder_of(value: Any, path: tuple[Any, ...]) -> Any:
 
 
 def change_description(file: ModelFile, generator: np.random.Generator) -> None:
-    """Another value, none, one from elsewhere, or a number that is a little or very different."""
+    """Another value, no value, one from another path, or a number that differs a little or much."""
     found = list(paths(file.description))
     path = found[generator.integers(len(found))]
     holder, key = holder_of(file.description, path), path[-1]
@@ -210,7 +210,7 @@ def change_table(file: ModelFile, generator: np.random.Generator) -> None:
 
 
 def change_numbers(file: ModelFile, generator: np.random.Generator) -> None:
-    """Other numbers in a tensor, or those of another one."""
+    """Other numbers in a tensor, or those of another tensor."""
     name, other = (str(item) for item in generator.choice(list(file.table), 2))
     numbers, others = file.numbers(name), file.numbers(other)
     if not len(numbers):
@@ -231,24 +231,24 @@ def change_numbers(file: ModelFile, generator: np.random.Generator) -> None:
 
 
 def change_bytes(content: bytes, generator: np.random.Generator) -> bytes:
-    """Bytes changed, left out, put in or cut off; more often in the table than in the numbers."""
+    """Bytes changed, removed, inserted or cut off; more often in the table than in the numbers."""
     changed = bytearray(content)
     for _ in range(generator.integers(1, 5)):
         end = len(changed) if generator.random() < 0.3 else min(len(changed), 4000)
-        place, size = int(generator.integers(max(end, 1))), int(generator.integers(1, 9))
+        start, size = int(generator.integers(max(end, 1))), int(generator.integers(1, 9))
         match generator.integers(5):
             case 0:
-                changed[place : place + size] = generator.bytes(size)
+                changed[start : start + size] = generator.bytes(size)
             case 1:
-                del changed[place : place + size]
+                del changed[start : start + size]
             case 2:
-                changed[place:place] = generator.bytes(size)
+                changed[start:start] = generator.bytes(size)
             case 3:
-                changed[place : place + size] = bytes(size)
+                changed[start : start + size] = bytes(size)
             case _ if generator.random() < 0.2:
-                del changed[place:]
-            case _ if place < len(changed):
-                changed[place] ^= 1 << int(generator.integers(8))
+                del changed[start:]
+            case _ if start < len(changed):
+                changed[start] ^= 1 << int(generator.integers(8))
     return bytes(changed)
 
 
@@ -266,11 +266,11 @@ def mutated(content: bytes, seed: int) -> bytes:
     return file.written()
 
 
-# -- what becomes of them
+# -- results
 
 
 def answers(model: Any, X: np.ndarray, seed: int) -> Iterator[tuple[str, Any]]:
-    """What a model says of rows, by the name of the question."""
+    """A model's results for rows, by the name of the method."""
     names = ("transform", "reconstruct", "score_samples", "reconstruction_error", "predict", "predict_proba")
     questions: dict[str, Callable[[], Any]] = {
         name: (lambda name=name: getattr(model, name)(X)) for name in names if hasattr(model, name)
@@ -285,14 +285,14 @@ def answers(model: Any, X: np.ndarray, seed: int) -> Iterator[tuple[str, Any]]:
     for name, question in questions.items():
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("error", ResultWarning)  # which says of an answer that it is infinite
+                warnings.simplefilter("error", ResultWarning)  # the warning that a result is infinite
                 yield name, question()
         except (EigencodeError, ResultWarning):
             yield name, 0.0
 
 
 def save_again(model: Any) -> float:
-    """A model that was loaded can be saved, and loaded again."""
+    """Check that a loaded model can be saved and loaded again."""
     with tempfile.TemporaryDirectory() as folder:
         model.save(f"{folder}/m.safetensors")
         eigencode.load(f"{folder}/m.safetensors")
@@ -300,7 +300,7 @@ def save_again(model: Any) -> float:
 
 
 def outcome(path: Path, X: np.ndarray, seed: int) -> str:
-    """'refused' or 'answered', or what went wrong."""
+    """'refused' or 'answered', or what failed."""
     try:
         model = eigencode.load(path)
     except EigencodeError:
@@ -312,7 +312,7 @@ def outcome(path: Path, X: np.ndarray, seed: int) -> str:
 
 
 def memory(name: str) -> int:
-    """A figure of the process's memory, in bytes; 0 on systems without such figures."""
+    """A number of the process's memory, in bytes; 0 on systems without such numbers."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
@@ -321,13 +321,13 @@ def memory(name: str) -> int:
 
 
 def forget_peak() -> None:
-    """Let the peak of memory be the present figure."""
+    """Reset the peak of memory to the current value."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def saved_models(folder: Path) -> list[tuple[bytes, np.ndarray]]:
-    """The files' bytes, with rows to ask the models about."""
+    """The files' bytes, with rows for the models."""
     found = []
     for model, X in models():
         model.save(folder / "m.safetensors")
@@ -336,7 +336,7 @@ def saved_models(folder: Path) -> list[tuple[bytes, np.ndarray]]:
 
 
 def run(n_files: int, first: int = 0, out: io.TextIOBase | Any = sys.stdout) -> Counter[str]:
-    """Load and ask as many files; returns how many came out in which way."""
+    """Load and use this many files; return the number of each result."""
     found: Counter[str] = Counter()
     figures = []
     with tempfile.TemporaryDirectory() as name, warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -370,7 +370,7 @@ def run(n_files: int, first: int = 0, out: io.TextIOBase | Any = sys.stdout) -> 
 
 
 def report(figures: list[tuple[float, float, int, int, int]], found: Counter[str], out: Any) -> None:
-    """The slowest and the largest."""
+    """Print the slowest and the largest."""
     for column, label, unit in ((0, "seconds", 1.0), (1, "seconds of work", 1.0), (2, "MB beyond the start", 1e6)):
         worst = sorted(figures, key=lambda row: row[column], reverse=True)[:3]
         shown = ", ".join(f"{row[column] / unit:.3g} (seed {row[-1]}, a file of {row[3]} bytes)" for row in worst)

@@ -1,10 +1,10 @@
-"""Thirteen fits whose weights and answers are kept, to show that a change of the code changes no bit of them.
+"""Thirteen fits whose weights and results are stored, to check that a change of the code does not change them.
 
     python benchmarks/golden.py --write FILE.npz      before the change
-    python benchmarks/golden.py --compare FILE.npz    after it, on the same machine: lists what differs, and by how much
+    python benchmarks/golden.py --compare FILE.npz    after it, on the same machine: lists the differences
 
 The seven kinds at their defaults; `Autoencoder` ordered, tied, with counts and with L-BFGS; a classifier and a
-regressor. Rows and labels ship with scikit-learn.
+regressor. Rows and labels are scikit-learn's.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ OPTIONS = {"ordered": {"ordered": True}, "tied": {"tied": True}, "lbfgs": {"opti
 
 
 def fits() -> dict[str, Callable[[], tuple[Any, np.ndarray]]]:
-    """Each fit by name, as a function that gives the fitted model and rows to ask it about."""
+    """Each fit by name, as a function that returns the fitted model and rows for its methods."""
     table = load_breast_cancer().data[:400]
     counts = np.random.default_rng(0).poisson(np.exp(table[:, :8] / table[:, :8].max(0) * 2)).astype(float)
 
@@ -53,12 +53,12 @@ def fits() -> dict[str, Callable[[], tuple[Any, np.ndarray]]]:
 
 
 def answers(name: str, fit: Callable[[], tuple[Any, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The weights of a fit, its objectives and what it says of rows, by name."""
+    """The weights of a fit, its objectives and its results for rows, by name."""
     model, rows = fit()
     inner = getattr(model, "model_", model)
     found = {
-        f"{name}/weight {place}": value.detach().cpu().numpy()
-        for place, value in enumerate(inner.composition_.state_dict().values())
+        f"{name}/weight {i}": value.detach().cpu().numpy()
+        for i, value in enumerate(inner.composition_.state_dict().values())
     }
     found[f"{name}/objectives"] = np.array([list(row.values())[-1] for row in inner.history_])
     methods = ["predict"] if inner is not model else ["transform", "reconstruct", "score_samples"]
@@ -67,8 +67,8 @@ def answers(name: str, fit: Callable[[], tuple[Any, np.ndarray]]) -> dict[str, n
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", metavar="FILE", help="keep the answers of the present code")
-    parser.add_argument("--compare", metavar="FILE", help="compare with those kept")
+    parser.add_argument("--write", metavar="FILE", help="store the results of the current code")
+    parser.add_argument("--compare", metavar="FILE", help="compare with stored results")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="some of the fits")
     given = parser.parse_args()
     warnings.simplefilter("ignore")

@@ -1,11 +1,11 @@
-"""Claims for a GPU: 20 times pythae's rows a second, 35 % of its bfloat16 rate at batches of 8192 rows, and 256 small
-models as one program 50 times as fast as one by one.
+"""Claims for a GPU: 20 times pythae's rows per second, 35 % of its bfloat16 rate at batches of 8192 rows, and 256 small
+models trained together 50 times as fast as one after the other.
 
     python benchmarks/gpu.py [--data FOLDER] [--rounds 3] [--output gpu.md]
 
-FOLDER has Fashion-MNIST, as for ``images.py``; without it the rows are random, whose times are the same. pythae is
-measured where it is installed, beside the two hand-written loops of ``speed.py``. Rows a second are those of the
-median epoch after the first; what a first epoch takes longer, as recording the step, is given beside them.
+FOLDER has Fashion-MNIST, as for ``images.py``; without it the rows are random, and the times are the same. pythae is
+measured if it is installed, and the two hand-written loops of ``speed.py``. Rows per second are those of the median
+epoch after the first; the additional time of the first epoch, such as for recording the step, is printed too.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def fashion(folder):
 
 
 def rate(device, size=8192, rounds=20):
-    """Operations a second of a bfloat16 product."""
+    """Operations per second of a bfloat16 product."""
     a, b = torch.randn(2, size, size, device=device, dtype=torch.bfloat16)
     found = []
     for _ in range(rounds):
@@ -55,13 +55,13 @@ def rate(device, size=8192, rounds=20):
 
 
 def wait(device):
-    """Until the device has done what it was asked for."""
+    """Wait until the device has finished."""
     if device == "cuda":
         torch.cuda.synchronize()
 
 
 def measured(peer, work, rows, epochs, options):
-    """Rows a second of a peer, and the seconds that its first epoch takes longer."""
+    """Rows per second of a peer, and the additional seconds of its first epoch."""
     ends = []
 
     def mark(reconstruct):
@@ -82,10 +82,10 @@ def medians(peer, work, rows, epochs, options):
 
 
 def many(n_models, device):
-    """Seconds of many small models one by one, and as one program."""
+    """Seconds of many small models one after the other, and together."""
     found = {}
     for train, count in ((one_by_one, max(n_models // 16, 1)), (as_one, n_models)):
-        # One by one, a share of them will do.
+        # One after the other, some of them are enough.
         begun = runs(range(count), batch_size=32)
         assert begun[0][1].device.type == device
         found[train] = seconds(train, begun) * n_models / count
@@ -127,8 +127,8 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--models", type=int, default=256)
-    parser.add_argument("--rows", type=int, help="fewer rows, to see that it runs")
-    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help="cpu: only to see that it runs")
+    parser.add_argument("--rows", type=int, help="fewer rows, for a test of the script")
+    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help="cpu: only for a test of the script")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():

@@ -1,9 +1,9 @@
-"""Claim: a process that is killed while it saves a model leaves the old file or the new one, whole, and nothing else.
+"""Claim: a process that is killed while it saves a model leaves the old file or the new one, and no other file.
 
     python benchmarks/kills.py [--kills 200]
 
-A process saves two models in turn under one name, as fast as it can, and is killed at a random moment; another takes
-its place. After each kill the file is read, and what else is in the folder is counted. It needs a system that forks.
+A process saves two models in turn under one name, as fast as possible, and is killed at a random time; then another is
+started. After each kill, the file is read, and other files in the folder are counted. It needs a system with fork.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from eigencode import Autoencoder
 
 
 def main():
-    """Kill as often, and say what was found."""
+    """Kill processes, and print what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200)
     n_kills = parser.parse_args().kills
@@ -49,7 +49,7 @@ def main():
 
 
 def saving(models, target):
-    """The number of a process that saves again and again."""
+    """The id of a process that saves repeatedly."""
     process = os.fork()
     if process:
         return process
@@ -59,7 +59,7 @@ def saving(models, target):
 
 
 def others(target):
-    """How many files there are beside the one saved."""
+    """The number of files other than the saved one."""
     return sum(item != target for item in target.parent.iterdir())
 
 

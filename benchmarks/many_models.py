@@ -1,11 +1,11 @@
-"""Claim: thirty-two small models as one program take a fifth of the time of one by one, and two fifths of that of two
-processes, and come out the same.
+"""Claim: training thirty-two small models together takes a fifth of the time of one after the other, and two fifths of
+that of two processes, with the same results.
 
     python benchmarks/many_models.py [--models 32] [--rounds 3]
 
-Each is 64-32-8 on the 1797 digits that scikit-learn ships, with its own seed, batch size 32 and by rule, for about 200
-steps. What is timed is the training alone: starts, PCA and scaling are made before, for all alike. With two processes
-each trains half of the models one by one.
+Each is 64-32-8 on scikit-learn's 1797 digits, with its own seed, with batch size 32 and 'auto', for about 200 steps.
+Only the training is timed, not starts, PCA and scaling. Each of two processes trains half of the models one after the
+other.
 """
 
 import argparse
@@ -20,39 +20,39 @@ from eigencode.training import loop
 from eigencode.training.grouping import shared, together
 
 EPOCHS = {32: 4, "auto": 15}
-"""Passes that make about 200 steps, by the rows a step; by rule these are 128."""
+"""Epochs of about 200 steps, by the batch size; 'auto' is 128."""
 
 
 def runs(seeds, batch_size):
-    """Models at their beginning."""
+    """Prepared models before the first step."""
     options = {"hidden": (32,), "batch_size": batch_size, "max_epochs": EPOCHS[batch_size]}
     models = [Autoencoder(8, random_state=seed, **options) for seed in seeds]
     return [model._begin(load_digits().data) for model in models]
 
 
 def one_by_one(begun):
-    """Train them in turn."""
+    """Train them one after the other."""
     for run in begun:
         for _ in loop.train(run):
             pass
 
 
 def as_one(begun):
-    """Train them as one program."""
+    """Train them together."""
     (group,) = together(shared(begun))
     for _ in loop.train_all(group.runner):
         pass
 
 
 def seconds(train, begun):
-    """How long a way of training takes."""
+    """Seconds that a function takes."""
     began = time.perf_counter()
     train(begun)
     return time.perf_counter() - began
 
 
 def half(connection, seeds, batch_size):
-    """What one of two processes does: prepare and train when it is told to, and nothing beside others' turns."""
+    """The work of one of two processes: prepare and train when told to, and wait otherwise."""
     while connection.recv():
         begun = runs(seeds, batch_size)
         connection.send("ready")
@@ -72,7 +72,7 @@ class TwoProcesses:
             context.Process(target=half, args=(theirs, share, batch_size), daemon=True).start()
 
     def seconds(self):
-        """How long both take, beginning together."""
+        """Seconds that both take, started at the same time."""
         for ours, _ in self.pipes:
             ours.send(True)
         for ours, _ in self.pipes:
@@ -85,13 +85,13 @@ class TwoProcesses:
         return time.perf_counter() - began
 
     def end(self):
-        """Let both go."""
+        """End both processes."""
         for ours, _ in self.pipes:
             ours.send(False)
 
 
 def main():
-    """Print the ratios, and how far the weights are apart."""
+    """Print the ratios of times, and the largest difference of weights."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)

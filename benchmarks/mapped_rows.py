@@ -1,9 +1,9 @@
-"""A table in a file of 4 GB, learned from where it lies: memory of the process's own, without pages of the file.
+"""The memory of a process that fits a memory-mapped table of 4 GB, without the pages of the file.
 
     python benchmarks/mapped_rows.py [--gigabytes 4] [--columns 20] [--seconds 120] [--folder DIR]
 
-Prints the largest sum of anonymous and swapped memory seen, sampled ten times a second, and the rows a second. Linux
-only. The bound: 700 MB.
+Prints the largest sum of anonymous and swapped memory seen, sampled ten times a second, and the rows per
+second. The bound is 700 MB. Linux only.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ BOUND = 700.0
 
 
 def own_memory() -> float:
-    """MB of this process that are no pages of files."""
+    """MB of this process without pages of files."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith(("RssAnon", "VmSwap"))) / 1e3
 
 
 def write(path: Path, n_rows: int, n_columns: int) -> None:
-    """Rows on a curved surface of four dimensions, a block at a time."""
+    """Write rows near a curved surface of four dimensions, a block at a time."""
     table = np.lib.format.open_memmap(path, "w+", np.float32, (n_rows, n_columns))
     rng = np.random.default_rng(0)
     weights = rng.normal(size=(4, n_columns))
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--gigabytes", type=float, default=4.0)
     parser.add_argument("--columns", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=120.0, help="time limit of the training")
-    parser.add_argument("--folder", help="where the file is written; the system's folder for such files by default")
+    parser.add_argument("--folder", help="folder of the file; the system's temporary folder by default")
     given = parser.parse_args()
     most, done = [own_memory()], threading.Event()
 

@@ -1,7 +1,7 @@
-"""Claim: the training loop costs little over a bare hand-written one.
+"""Claim: the training loop takes little more time than a minimal hand-written one.
 
-Both train the same network (nonlinear layers beside a linear path) on the same rows with the same batches, precision,
-threads, clipping by norm, and a step size set at each step; rounds alternate, and the medians' ratio is printed.
+Both train the same network (nonlinear layers and a linear path) on the same rows with the same batches, precision,
+threads, clipping by norm, and a learning rate set at each step; rounds alternate, and the ratio of medians is printed.
 
     python benchmarks/overhead.py
 """
@@ -40,7 +40,7 @@ class Network(nn.Module):
 
 
 def bare_epochs(rows, d, hidden, k, batch_size, precision):
-    """Seconds an epoch of the bare loop, one after the other."""
+    """Seconds per epoch of the minimal loop, for each epoch."""
     model = Network(d, hidden, k)
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3, fused=True)
     cast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")
@@ -64,7 +64,7 @@ def bare_epochs(rows, d, hidden, k, batch_size, precision):
 
 
 def our_epochs(rows, d, hidden, k, batch_size, precision):
-    """Seconds an epoch of the library's loop, its history and choice of the best weights included."""
+    """Seconds per epoch of the library's loop, with its history and its choice of the best weights."""
     model = Autoencoder(
         k, hidden=hidden, batch_size=batch_size, max_epochs=10_000, patience=10_000, validation_fraction=1 / len(rows),
         precision=precision, random_state=0,
@@ -89,7 +89,7 @@ def main():
         torch.set_num_threads(threads)
         rows = torch.from_numpy(np.random.default_rng(0).normal(size=(n, d)).astype(np.float32))
         sides = [our_epochs, bare_epochs]
-        # Ours is made first: it chooses precision and threads by its rule, and the bare loop is given the same.
+        # The library's loop comes first: it chooses precision and threads, and the minimal loop uses the same.
         runs = [side(rows, d, hidden, k, options.batch_size, "float32") for side in sides]
         times = [[], []]
         for _ in range(options.rounds):

@@ -1,11 +1,11 @@
-"""Claim: penalties and sparse codes cost little beside the step they belong to.
+"""Claim: penalties and sparse codes take little time compared with the rest of a step.
 
     python benchmarks/penalties.py [--rounds 9]
 
 Ratios of the processor's time for a training step of 256 rows of 784 columns on one thread, in float32: the contractive
 penalty of one layer of 1000 sigmoid units in closed form (target 1.3) and by Hutchinson's estimate (2.5), of a deep
-encoder 784-512-32 (reported), and the top 25 of 1000 units beside ReLU (1.15), alone and with what
-`SparseAutoencoder` adds: atoms of unit length and the revival of dead units (reported).
+encoder 784-512-32 (reported), and the top 25 of 1000 units compared with ReLU (1.15), alone and with the other terms of
+`SparseAutoencoder`: atoms of unit length and the auxiliary loss for dead units (reported).
 """
 
 import argparse
@@ -46,7 +46,7 @@ CLAIMS = [
 
 
 def main():
-    """Print the ratios beside their targets."""
+    """Print the ratios and their targets."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args()
@@ -64,8 +64,8 @@ def main():
     medians = {name: statistics.median(values[3:]) for name, values in seconds.items()}
     print(f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, 1 thread")
     for name, plain, target in CLAIMS:
-        beside = "reported" if target is None else f"target {target}"
-        print(f"{name:>27} over {plain:8} {medians[name] / medians[plain]:5.2f} ({beside})")
+        bound = "reported" if target is None else f"target {target}"
+        print(f"{name:>27} over {plain:8} {medians[name] / medians[plain]:5.2f} ({bound})")
 
 
 if __name__ == "__main__":

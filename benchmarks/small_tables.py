@@ -1,5 +1,5 @@
-"""Claim: on digits, breast cancer, wine and diabetes, at 2, 4 and 8 codes, the held-out error is at most that of PCA
-on the same scaled training rows, mean over ten splits.
+"""Claim: on digits, breast cancer, wine and diabetes, with 2, 4 and 8 components, the test error is at most that of PCA
+on the same scaled training rows, in the mean over ten splits.
 
     python benchmarks/small_tables.py [--splits 10]
 """
@@ -17,7 +17,7 @@ from eigencode import Autoencoder
 
 
 def errors(rows, n_components, split):
-    """Squared error a held-out row of the autoencoder and of PCA, in scaled units, and seconds to fit the former."""
+    """Squared error per test row of the autoencoder and of PCA, in scaled units, and seconds to fit the former."""
     training, test = train_test_split(rows, test_size=0.2, random_state=split)
     began = time.perf_counter()
     model = Autoencoder(n_components, random_state=split).fit(training)
@@ -42,7 +42,7 @@ def main():
             worst = (found[:, 0] / found[:, 1]).max()
             name = load.__name__.removeprefix("load_")
             print(f"{name:>14} {n_components:5d} {ours:9.4f} {pca:9.4f} {ours / pca:6.3f} {worst:6.3f} {seconds:7.2f}")
-            # Where the start is kept both are PCA, apart from float32's rounding.
+            # If the start is kept, both are PCA, except for rounding in float32.
             passed &= ours <= pca * (1 + 1e-5)
     sys.exit(0 if passed else 1)
 

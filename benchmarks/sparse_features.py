@@ -1,11 +1,11 @@
-"""Claim: the k largest of 1000 units are features of MNIST that a linear classifier does with less than half the error
-of pixels, best at a k in between: too few say too little, too many say nothing in particular (Makhzani & Frey, 2014).
+"""Claim: with the k largest of 1000 units as features of MNIST, a linear classifier has less than half the error that
+it has with pixels; the best k is neither the smallest nor the largest (Makhzani & Frey, 2014).
 
     python benchmarks/sparse_features.py mnist.npz [--rows 20000] [--ks 10 25 40 100 400] [--epochs 15]
 
-The file has `xtr`, `ytr`, `xte`, `yte`. As in the paper more units are kept for the classifier than in training
-(--spread times as many). The classifier's penalty is chosen on a fifth of the training rows, for pixels too. With all
-60,000 rows the paper has 1.35 % at k = 25, and 7.20 % for pixels.
+The file has `xtr`, `ytr`, `xte`, `yte`. As in the paper, the classifier gets more active units than training (--spread
+times as many). Its penalty is chosen on a fifth of the training rows, also for pixels. With all 60,000 rows, the paper
+reports 1.35 % for k = 25, and 7.20 % for pixels.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def error(training, labels, test, answers):
 
 
 def features(model, rows, k):
-    """Codes with k active units, whatever number the model was fitted with."""
+    """Codes with k active units, for any number in training."""
     code = model.composition_.code
     fitted_with = code.k
     code.set_params(k=k)
@@ -54,7 +54,7 @@ def features(model, rows, k):
 
 
 def main():
-    """Print the errors, and say whether the claim holds."""
+    """Print the errors, and whether the claim holds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file")
     parser.add_argument("--rows", type=int, default=20_000)

@@ -1,21 +1,21 @@
 """Claims: the library trains 3 times as fast as the fastest peer library at batches of 256 rows and 4 times at 1024, 2
-times as fast as a loop over a DataLoader, and reaches in a tenth of a peer's time the error that the peer ends with.
+times as fast as a loop over a DataLoader, and reaches each peer's final error in a tenth of the peer's time.
 
     python benchmarks/speed.py --data mnist=FOLDER fashion=FOLDER [--rounds 3] [--work a b] [--quick] [--output DIR]
 
-It makes an environment for the peers (pythae, PyOD, skorch and scikit-learn share one, Keras on JAX has its own), runs
-each piece of work in a process of its own for each peer in turn, several rounds, and writes the medians: ``table.md``,
-``results.json`` and ``speed.png``. The folders are those of ``images.py``. Work whose rows are not given is left out.
+It creates environments for the peers (one for pythae, PyOD, skorch and scikit-learn, another for Keras on JAX), runs
+each task in a separate process for each peer in turn, several rounds, and writes the medians: ``table.md``,
+``results.json`` and ``speed.png``. The folders are those of ``images.py``. Tasks whose rows are not given are left out.
 
     a  Fashion-MNIST, 784-512-256-32, batch 256 and 1024      e  a variational autoencoder, 784-400-40
-    b  MNIST, 784-1000-500-250-30, batch 1024                 f  contractive and top-k beside plain steps
-    c  breast cancer, and a made table of 10,000 x 20         g  encoding a million rows
+    b  MNIST, 784-1000-500-250-30, batch 1024                 f  contractive, top-k and plain steps
+    c  breast cancer, and a random table of 10,000 x 20       g  encoding a million rows
     d  a convolutional network
 
-Rows a second are rows trained on over the median epoch after the first. The time to an error counts everything from
-the rows in memory on, as scaling, PCA, compilation and what is loaded at a first step, but not imports; held-out rows
-are judged off the clock. Errors are mean squares a cell, for tables in units of each column's standard deviation. All
-rounds of all peers take about two hours on two cores; run nothing else beside them.
+Rows per second are training rows over the time of the median epoch after the first. The time to an error is measured
+from the rows in memory on, with scaling, PCA, compilation and modules loaded at the first step, but without imports and
+without the evaluation of validation rows. Errors are mean squares per cell, for tables in units of each column's
+standard deviation. All rounds of all peers take about two hours on two cores; run nothing else at the same time.
 """
 
 import argparse
@@ -74,14 +74,14 @@ QUICK = {
     "a-256": (2, 4_000), "a-1024": (2, 4_000), "b": (2, 4_000), "c-cancer": (10, None), "c-table": (3, None),
     "d": (2, 1_000), "e": (2, 4_000), "f": (3, 1_024), "g": (2, 50_000),
 }  # fmt: skip
-"""Epochs and rows that show that everything runs; their times mean little."""
+"""Epochs and rows for a test of the script; the times are meaningless."""
 
 
 # -- environments
 
 
 def pip(environment, requirements):
-    """Install a list of requirements into an environment; returns why not, or None."""
+    """Install a list of requirements into an environment; return the reason if that fails, else None."""
     scripts = environment / ("Scripts" if os.name == "nt" else "bin")
     constraints = (ROOT / "constraints.txt") if environment.name == "torch" else (WORKERS / "keras.txt")
     text = requirements.read_text() + constraints.read_text()
@@ -100,21 +100,22 @@ def pip(environment, requirements):
 
 
 def environments(folder, peers):
-    """The Python of each peer, and why there is none for the others."""
+    """The Python of each peer whose environment could be installed, and the reasons for the others."""
     pythons, reasons = {}, {}
     for peer in peers:
-        place = folder / PEERS[peer]
+        environment = folder / PEERS[peer]
         try:
-            if not (place / "pyvenv.cfg").exists():
-                venv.create(place, with_pip=True)
-            lists = [f"{place.name}.txt", *filter(None, [REQUIREMENTS.get(peer)])]
-            reason = next(filter(None, (pip(place, WORKERS / name) for name in lists)), None)
+            if not (environment / "pyvenv.cfg").exists():
+                venv.create(environment, with_pip=True)
+            lists = [f"{environment.name}.txt", *filter(None, [REQUIREMENTS.get(peer)])]
+            reason = next(filter(None, (pip(environment, WORKERS / name) for name in lists)), None)
         except (OSError, subprocess.SubprocessError) as error:
             reason = f"{type(error).__name__}: {error}"
         if reason:
             reasons[peer] = reason
         else:
-            pythons[peer] = next(path for path in (place / "bin/python", place / "Scripts/python.exe") if path.exists())
+            paths = (environment / "bin/python", environment / "Scripts/python.exe")
+            pythons[peer] = next(path for path in paths if path.exists())
     return pythons, reasons
 
 
@@ -122,12 +123,12 @@ def environments(folder, peers):
 
 
 def write_rows(folder, given, chosen, n_encoded):
-    """The rows of each piece of work as arrays on disk, for workers that know nothing of formats."""
+    """The rows of each task as arrays on disk, for the workers."""
     makers = {
         "cancer": lambda: split(load_breast_cancer().data),
         "table": lambda: split(made_table()),
         "random": lambda: (np.random.default_rng(0).random((n_encoded, 784), dtype=np.float32), np.zeros((1, 784))),
-        **{name: lambda place=place: images(place) for name, place in given.items()},
+        **{name: lambda folder=folder: images(folder) for name, folder in given.items()},
     }
     wanted = {WORKS[name].data for name in chosen}
     for name in wanted & makers.keys():
@@ -140,7 +141,7 @@ def write_rows(folder, given, chosen, n_encoded):
 
 
 def measured(python, options, name, peer, folder, precision):
-    """What one worker says."""
+    """The result of one worker."""
     command = [python, WORKERS / "worker.py", name, peer, folder, "--threads", options.threads]
     command += ["--precision", precision]
     if options.quick:
@@ -151,7 +152,7 @@ def measured(python, options, name, peer, folder, precision):
     environment.pop("PYTHONPATH", None)
     try:
         done = subprocess.run(
-            [str(word) for word in command],
+            [str(argument) for argument in command],
             env=environment, cwd=folder, capture_output=True, text=True, timeout=options.timeout,
         )  # fmt: skip
         return json.loads(done.stdout.splitlines()[-1])
@@ -162,7 +163,7 @@ def measured(python, options, name, peer, folder, precision):
 
 
 def rounds(options, chosen, peers, folder):
-    """Everything measured: lists over the rounds by work and peer, and the machine's rates of each round."""
+    """All measurements: lists over the rounds by task and peer, and the machine's rates of each round."""
     pythons, reasons = environments(options.environments, peers)
     found = {name: {peer: [] for peer in peers if peer in ASKED.get(WORKS[name].kind, peers)} for name in chosen}
     rates = []
@@ -187,7 +188,7 @@ def rounds(options, chosen, peers, folder):
 
 
 def save(folder, found, rates):
-    """All that was measured so far, so that a run that is stopped is not lost."""
+    """Write the measurements so far, so that they are not lost if the run is stopped."""
     (folder / "results.json").write_text(json.dumps({"rates": rates, "work": found}, indent=1))
 
 
@@ -195,28 +196,28 @@ def save(folder, found, rates):
 
 
 def succeeded(results):
-    """The rounds in which a peer answered."""
+    """The rounds in which a peer succeeded."""
     return [result for result in results if "failure" not in result]
 
 
 def median(results, key):
-    """Median of a number over the rounds, NaN where nobody has it."""
+    """Median of a number over the rounds, NaN if no round has it."""
     numbers = [result[key] for result in succeeded(results) if key in result]
     return statistics.median(numbers) if numbers else math.nan
 
 
 def last_error(result):
-    """Held-out error after the last epoch."""
+    """Validation error after the last epoch."""
     return result["curve"][-1][1]
 
 
 def seconds_to(result, error):
-    """Seconds until a held-out error was reached, infinity where it never was."""
+    """Seconds until a validation error was reached, infinity if it never was."""
     return next((seconds for seconds, reached in result["curve"] if reached <= error), math.inf)
 
 
 def time_ratio(ours, theirs):
-    """Our time to a peer's final error over the peer's own, median over rounds."""
+    """Our time to a peer's final error over the peer's time, median over rounds."""
     found = [
         seconds_to(mine, last_error(other)) / other["curve"][-1][0]
         for mine, other in zip(ours, theirs, strict=False)  # a peer left out has no rounds
@@ -237,16 +238,16 @@ def share_of_rate(name, results, rates, n_features=784):
 
 @dataclass(frozen=True)
 class Claim:
-    """A number beside its target."""
+    """A number and its target."""
 
-    words: str
+    text: str
     value: float
     target: float
     at_least: bool = False
 
     @property
     def verdict(self):
-        """Whether the number is within its target; a target without a bound is none."""
+        """'met', 'missed', 'reported' without a target, or 'not measured'."""
         if math.isnan(self.value):
             return "not measured"
         if math.isinf(self.target):
@@ -256,20 +257,20 @@ class Claim:
 
     @property
     def row(self):
-        """As the table has it."""
+        """The cells of the table."""
         bound = "-" if math.isinf(self.target) else f"at {'least' if self.at_least else 'most'} {self.target:g}"
-        return self.words, number(self.value, ".3f"), bound, self.verdict
+        return self.text, number(self.value, ".3f"), bound, self.verdict
 
 
 def claims(found, rates):
-    """Every target's claim."""
+    """All claims."""
     for name, peers in found.items():
         for make in CLAIMS.get(name[0], ()):
             yield from make(name, peers, rates)
 
 
 def speed_claims(name, peers, rates):
-    """Rows a second beside the fastest library's and the usual loop's."""
+    """Rows per second over the fastest library's and the usual loop's."""
     speeds = {peer: median(results, "rows_per_second") for peer, results in peers.items() if succeeded(results)}
     ours = speeds.get("eigencode", math.nan)
     fastest = max(speeds.keys() & set(LIBRARIES), key=speeds.get, default=None)
@@ -293,14 +294,14 @@ def time_claims(name, peers, rates):
 
 
 def step_claims(name, peers, rates):
-    """Steps with a penalty or a sparse code beside plain ones."""
-    for words, target in STEPS.items():
-        ratios = [result["ratios"][words] for result in succeeded(peers.get("eigencode", []))]
-        yield Claim(f"{name}: {words}, step over plain", statistics.median(ratios) if ratios else math.nan, target)
+    """Steps with a penalty or a sparse code over plain ones."""
+    for step, target in STEPS.items():
+        ratios = [result["ratios"][step] for result in succeeded(peers.get("eigencode", []))]
+        yield Claim(f"{name}: {step}, step over plain", statistics.median(ratios) if ratios else math.nan, target)
 
 
 def encoding_claims(name, peers, rates):
-    """Answers beside the arithmetic they take."""
+    """Times of results over those of the arithmetic that they need."""
     ours = peers.get("eigencode", [])
     share = median(ours, "rows_per_second") / median(ours, "bare_rows_per_second")
     yield Claim(f"{name}: rows/s over a bare forward pass", share, 0.9, True)
@@ -313,14 +314,14 @@ CLAIMS = {
     "f": (step_claims,),
     "g": (encoding_claims,),
 }
-"""What is claimed of each piece of work; the others are reported."""
+"""The claims for each task; other numbers are only reported."""
 
 SHARES = {
     "a": {**dict.fromkeys(LIBRARIES, 0.1), "lean loop": 0.5},
     "b": {**dict.fromkeys(LIBRARIES, 0.2), "lean loop": 0.5},
     "c": {"pyod": 0.1, "keras": 0.1},
 }
-"""The largest share of a peer's time in which its error has to be reached."""
+"""The largest share of a peer's time in which its error must be reached."""
 
 STEPS = {
     "contractive, closed form, one layer of 1000 sigmoids": 1.3,
@@ -329,14 +330,14 @@ STEPS = {
     "contractive, exact, 784-512-256-32": math.inf,
     "top-k 25 against ReLU, 784-1000": 1.15,
 }
-"""Longest step beside the plain one; the exact norm of a deep encoder is only reported."""
+"""The longest step over a plain one; the exact norm of a deep encoder is only reported."""
 
 
 # -- the table and the picture
 
 
 def number(value, form):
-    """A number, or a dash where there is none."""
+    """A number, or a dash for NaN."""
     return "-" if math.isnan(value) else format(value, form)
 
 
@@ -346,8 +347,8 @@ def lines(heading, rows):
 
 
 def table(options, found, rates):
-    """What was found, as Markdown."""
-    yield "# Speed beside peers\n"
+    """The results, as Markdown."""
+    yield "# Speed compared with peers\n"
     yield (
         f"{platform.processor() or platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, {options.threads} "
         f"threads, torch {torch.__version__}, Python {platform.python_version()}; "
@@ -404,7 +405,7 @@ COLOURS = {
 
 
 def picture(found, path):
-    """Bars of rows a second, and error against time where there is one."""
+    """Bars of rows per second, and error against time if there is one."""
     names = [name for name in found if WORKS[name].kind != "steps"]
     names = [name for name in names if any(succeeded(results) for results in found[name].values())]
     figure, axes = plt.subplots(
@@ -420,7 +421,7 @@ def picture(found, path):
         left.margins(x=0.2)
         left.locator_params(axis="x", nbins=5)
         left.set_title(f"{name}: {WORKS[name].title}", loc="left", fontsize=10)
-        left.set_xlabel("rows a second")
+        left.set_xlabel("rows per second")
         left.spines[["top", "right"]].set_visible(False)
         for peer, results in peers.items():
             curves = [result["curve"] for result in succeeded(results) if "curve" in result]
@@ -443,22 +444,22 @@ def picture(found, path):
 
 
 def arguments():
-    """What was asked for."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="+", default=[], metavar="SET=FOLDER", help="mnist=FOLDER, fashion=FOLDER")
     parser.add_argument("--work", nargs="+", help="letters, or names as a-256; all, with --quick a few")
     parser.add_argument("--peers", nargs="+", default=[*PEERS], choices=PEERS, metavar="PEER")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--timeout", type=int, default=3600, help="seconds for one peer and piece of work")
+    parser.add_argument("--timeout", type=int, default=3600, help="seconds for one peer and task")
     parser.add_argument(
-        "--quick", action="store_true", help="one round of a few rows of some work, to see that it runs"
+        "--quick", action="store_true", help="one round of a few rows of some tasks, for a test of the script"
     )
     parser.add_argument("--environments", type=Path, default=HERE / ".environments")
     parser.add_argument("--output", type=Path, default=Path("speed-results"))
     options = parser.parse_args()
     options.work = options.work or (["a-256", "c-cancer", "f", "g"] if options.quick else [*"abcdefg"])
-    unknown = [word for word in options.work if word not in WORKS and word not in "abcdefg"]
+    unknown = [name for name in options.work if name not in WORKS and name not in "abcdefg"]
     if unknown:
         parser.error(f"no such work: {', '.join(unknown)}")
     given = dict(pair.partition("=")[::2] for pair in options.data)
@@ -471,7 +472,7 @@ def arguments():
 
 
 def main():
-    """Measure, write, and exit with 1 where a target is missed."""
+    """Measure, write, and exit with 1 if a target is missed."""
     options = arguments()
     options.environments, options.output = options.environments.resolve(), options.output.resolve()
     options.output.mkdir(parents=True, exist_ok=True)

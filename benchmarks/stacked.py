@@ -1,12 +1,13 @@
-"""Claim: a network of sigmoid units errs least after stacked denoising, more after plain stacking, and most without
-pretraining. On 10,000 digits Vincent et al. (2010) have 2.84 % for the first and 3.46 % for the second.
+"""Claim: a network of sigmoid units has the smallest error after stacked denoising, a larger one after plain stacking,
+and the largest without pretraining. For 10,000 digits, Vincent et al. (2010) report 2.84 % and 3.46 % for the first
+two.
 
     python benchmarks/stacked.py FILE [--full]
 
-FILE is MNIST as `mnist.npz` with `xtr`, `ytr`, `xte` and `yte`. The first 10,000 training images, with their labels,
-are all that is learned from; the 10,000 test images are judged. The layers are 256 units wide, and 1,000 with --full,
-which takes hours. Every network is trained to the end of its schedule, without held-out rows; the one that is not
-pretrained has twice the epochs, by when its training error is gone.
+FILE is MNIST as `mnist.npz` with `xtr`, `ytr`, `xte` and `yte`. Training uses only the first 10,000 training images and
+their labels; the error is that of the 10,000 test images. The layers have 256 units, and 1,000 with --full, which takes
+hours. Every network is trained to the end of its schedule, without validation rows; the one without pretraining has
+twice the epochs, after which its training error is zero.
 """
 
 import argparse
@@ -26,14 +27,14 @@ KINDS = {
 
 
 def digits(path, n_rows):
-    """Training rows of pixels in [0, 1] and labels, and test ones."""
+    """Training rows of pixels in [0, 1] with their labels, and test rows with theirs."""
     with np.load(path) as arrays:
         x, x_test = (arrays[name].reshape(-1, 784) / np.float32(255) for name in ("xtr", "xte"))
         return x[:n_rows], arrays["ytr"][:n_rows], x_test, arrays["yte"]
 
 
 def test_error(data, kind, widths, epochs, seed):
-    """Percentage of test images classified wrongly by sigmoid layers and a softmax, all fine-tuned."""
+    """Percentage of test images that fine-tuned sigmoid layers and a softmax classify wrongly."""
     x, y, x_test, y_test = data
     shared = {"batch_size": 100, "learning_rate": 1e-3, "precision": "float32", "random_state": seed}
     stack = StackedAutoencoder(
@@ -54,7 +55,7 @@ def test_error(data, kind, widths, epochs, seed):
 
 
 def main():
-    """Print a table, and exit with 1 where the order does not hold."""
+    """Print a table, and exit with 1 if the order does not hold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file")
     parser.add_argument("--full", action="store_true")
