@@ -64,9 +64,7 @@ def main() -> None:
     test = parts["test"][:: max(10_000 // arguments.test_rows, 1)]
     estimate, error = model.log_likelihood(test, arguments.draws, return_error=True)
     spread = estimate.std() / len(test) ** 0.5
-    print(
-        f"test: {-estimate.mean():.2f} nats (standard error {spread:.2f} over rows, {error.mean():.2f} per row by draws)"
-    )
+    print(f"test: {-estimate.mean():.2f} nats (standard error {spread:.2f}; {error.mean():.2f} per row from draws)")
     print(f"target 91.5; {len(model.history_) - 1} epochs, {arguments.n_draws} draws per row")
     print(f"start {model.history_[0]['validation_objective']:.2f}, {model.execution_}")
     sys.exit(int(-estimate.mean() > 91.5))
