@@ -14,6 +14,7 @@ from eigencode.parts import (
     BernoulliLikelihood,
     CategoricalLikelihood,
     DiagonalGaussian,
+    Gaussian,
     GaussianLikelihood,
     LaplaceLikelihood,
     LastColumns,
@@ -24,10 +25,12 @@ from eigencode.parts import (
     StudentTLikelihood,
     Units,
 )
+from eigencode.parts.likelihoods.closed_forms import GaussianExpansion
 from eigencode.parts.likelihoods.discrete import CountLikelihood
 from eigencode.parts.likelihoods.observed import evenly_sampled
 
 D, K, ROWS = 5, 2, 40
+SPREAD_KINDS = [GaussianLikelihood, LaplaceLikelihood, StudentTLikelihood, NegativeBinomialLikelihood]
 
 
 def generator(seed=0):
@@ -238,3 +241,50 @@ def test_a_start_with_gaps_is_better_than_pca_of_the_filled_rows(n_columns):
     filled = cost(spectrum(Batch(batch.x), 3, 0), 1)
     best = cost(spectrum(batch, 3, 0), 0)
     assert best < filled - 0.05 * abs(filled)
+
+
+SPREADS = [kind(**{kind.spread_name: "per_feature"}) for kind in SPREAD_KINDS]
+
+
+@pytest.mark.parametrize("likelihood", SPREADS, ids=repr)
+def test_a_column_of_which_nothing_is_known_has_a_spread_of_one(likelihood):
+    part = made(likelihood)
+    x, observed = gappy(part)
+    observed[:, 2] = False
+    batch = Batch(x, observed)
+    constant = part.expansion.constant(batch)
+    part.expansion.calibrate(batch, constant.expand(x.shape))
+    spread = part.current_spread(x).detach()
+    assert constant.isfinite().all()
+    assert spread.isfinite().all()
+    assert float(spread[2]) == pytest.approx(1, rel=1e-5)
+
+
+class Trap(Gaussian):
+    """A normal that finds cells of exactly 0, which only hidden ones are here, the likelier the longer the step."""
+
+    def log_prob(self, x):
+        return super().log_prob(x) + torch.where(x == 0, 1e3 * self.location.square(), 0.0)
+
+
+class Trapped(GaussianLikelihood):
+    expansion_type = GaussianExpansion
+
+    def forward(self, output):
+        return Trap(output, 0.5)
+
+
+def test_the_length_of_a_step_is_settled_by_observed_cells():
+    lengths = []
+    for likelihood in (GaussianLikelihood(), Trapped()):
+        x, observed = gappy(made(likelihood))
+        batch = Batch(x, observed)
+        model = Composition(MLP(), MLP(), likelihood=likelihood)
+        model.setup(D, K, generator())
+        model.double()
+        ones = torch.ones(D)
+        problem = linear_problem(batch, spectrum(batch, K, 0), model, Objective(), (ones, ones))
+        set_linear(model, linear_starts(problem)[0])
+        backtrack(model, batch)
+        lengths.append(float(model.decoder.affine.weight.detach().norm()))
+    assert lengths[0] == lengths[1]
