@@ -11,6 +11,7 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +19,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from eigencode import progress
 from eigencode.cli.flags import FILES, KINDS, set_own_kinds
 from eigencode.errors import EigencodeError, OptionError
 from eigencode.lazy import torch
@@ -47,8 +49,10 @@ class OwnParts:
 
     def take(self, tokens: Sequence[str]) -> None:
         """Import the modules that a command line names, and add their estimators to the kinds."""
+        is_quiet = not {"--quiet", "-q"}.isdisjoint(tokens)
         for name in _named(tokens):
-            self.modules[name] = self._imported(name)
+            with nullcontext() if is_quiet else progress.stage(f"importing {name}"):
+                self.modules[name] = self._imported(name)
             if not list(_members(self.modules[name])):
                 hint = "Define a subclass of a part or of an autoencoder in it"
                 raise OptionError(f"There are no parts and no estimators in {name!r}", got="none", hint=hint)
@@ -58,7 +62,8 @@ class OwnParts:
     def forget(self) -> None:
         """Remove the modules, their folders and their kinds."""
         for folder in self.folders:
-            sys.path.remove(folder)
+            if folder in sys.path:  # the module may have changed it
+                sys.path.remove(folder)
         self.folders.clear()
         if self.modules:
             self.modules.clear()
