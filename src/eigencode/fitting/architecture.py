@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from eigencode.data.memory import require_memory
 from eigencode.errors import OptionError
-from eigencode.fitting.defaults import geometric_widths, hidden_widths
+from eigencode.fitting.defaults import geometric_widths, given_or, hidden_widths
 from eigencode.parts.networks.base import Network, activation_module
 from eigencode.parts.networks.convolutional import ConvolutionalDecoder, ConvolutionalEncoder
 from eigencode.parts.networks.custom import as_network
@@ -141,8 +141,3 @@ def require_memory_for(
     activations = 4 * sum(widths) * given_or(options.batch_size, 256)
     n_bytes = bytes_a_weight * (2 * layers * copies + activations)
     require_memory(n_bytes, "The network", "Try narrower hidden layers, or smaller batches")
-
-
-def given_or(option: Any, automatic: Any) -> Any:
-    """The option, or what 'auto' means for it."""
-    return automatic if option == "auto" else option

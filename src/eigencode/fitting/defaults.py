@@ -7,6 +7,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
+
+
+def given_or(option: Any, automatic: Any) -> Any:
+    """The option, or what 'auto' means for it."""
+    return automatic if option == "auto" else option
 
 
 def geometric_widths(n_features: int, n_components: int, depth: int) -> tuple[int, ...]:

@@ -10,18 +10,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from eigencode.data.rows import Rows
-from eigencode.errors import OptionError
-from eigencode.fitting.architecture import given_or
 from eigencode.fitting.data import Data
-from eigencode.fitting.defaults import RECIPES, choose_optimizer
+from eigencode.fitting.defaults import RECIPES, choose_optimizer, given_or
 from eigencode.fitting.model import Model
 from eigencode.fitting.start import Start
 from eigencode.model.composition import Composition
 from eigencode.training import (
-    OPTIMIZERS,
     Clock,
-    Execution,
-    FlatParameters,
     Schedule,
     TrainingRun,
     TrainingState,
@@ -63,7 +58,7 @@ def begin(
     schedule = Schedule.over(n_steps, peak, recipe.warmup, recipe.decay_share)
     device = torch.device(execution.device)
     run = TrainingRun(
-        state=_state(composition, optimizer, schedule, seed, execution),
+        state=TrainingState.beginning(composition, optimizer, schedule, seed, execution.device),
         rows=_near(data.rows, device),
         objective=model.objective,
         execution=execution,
@@ -95,7 +90,9 @@ def stream(
     peak = _peak(options, optimizer, batch_size, model.composition_) * heaviness
     epoch, begins = (int(past[-1]["epoch"]), int(past[-1]["step"])) if past else (0, 0)
     schedule = Schedule.endless(peak, RECIPES[optimizer].warmup, begins)
-    state = _state(copy.deepcopy(model.composition_), optimizer, schedule, model.seed_, execution)
+    state = TrainingState.beginning(
+        copy.deepcopy(model.composition_), optimizer, schedule, model.seed_, execution.device
+    )
     if saved is not None:
         state.load_state_dict(saved)
         state.schedule.peak = peak
@@ -132,17 +129,3 @@ def _peak(options: AutoencoderOptions, optimizer: str, batch_size: int, composit
     """The largest step size of a run."""
     n_weights = sum(p.numel() for p in composition.parameters() if p.requires_grad)
     return float(given_or(options.learning_rate, RECIPES[optimizer].learning_rate(batch_size, max(n_weights, 1))))
-
-
-def _state(
-    composition: Composition, optimizer: str, schedule: Schedule, seed: int, execution: Execution
-) -> TrainingState:
-    """A training state without a past."""
-    if not any(parameter.requires_grad for parameter in composition.parameters()):
-        raise OptionError(
-            "There are no weights to learn",
-            got=f"the encoder {composition.encoder!r} and the decoder {composition.decoder!r}",
-            hint="Give one of them layers, or leave one to 'hidden'",
-        )
-    parameters = FlatParameters(composition.to(execution.device))
-    return TrainingState(composition, parameters, OPTIMIZERS[optimizer](parameters.vector), schedule, seed)

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from eigencode.domains import Index, Interval
-from eigencode.errors import DataError
+from eigencode.errors import DataError, OptionError
 from eigencode.model.composition import Composition
-from eigencode.training.optimizers import Optimizer, copy_alike
+from eigencode.training.optimizers import OPTIMIZERS, Optimizer, copy_alike
 from eigencode.training.rng import may_draw_globally
 from eigencode.training.schedule import Schedule
 
@@ -172,6 +172,20 @@ class TrainingState:
 
     def __post_init__(self) -> None:
         self.aside = self.parameters.vector.detach().clone()
+
+    @classmethod
+    def beginning(
+        cls, composition: Composition, optimizer: str, schedule: Schedule, seed: int, device: str
+    ) -> TrainingState:
+        """A state without a past, on a device."""
+        if not any(parameter.requires_grad for parameter in composition.parameters()):
+            raise OptionError(
+                "There are no weights to learn",
+                got=f"the encoder {composition.encoder!r} and the decoder {composition.decoder!r}",
+                hint="Give one of them layers, or leave one to 'hidden'",
+            )
+        parameters = FlatParameters(composition.to(device))
+        return cls(composition, parameters, OPTIMIZERS[optimizer](parameters.vector), schedule, seed)
 
     @property
     def finished(self) -> bool:
