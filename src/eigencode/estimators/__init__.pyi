@@ -1,13 +1,13 @@
 """The estimators, said once: one line for each."""
 
 from eigencode.estimators.autoencoder import Autoencoder as Autoencoder
+from eigencode.estimators.classifier import AutoencoderClassifier as AutoencoderClassifier
 from eigencode.estimators.contractive import ContractiveAutoencoder as ContractiveAutoencoder
 from eigencode.estimators.denoising import DenoisingAutoencoder as DenoisingAutoencoder
 from eigencode.estimators.fit_many import fit_many as fit_many
 from eigencode.estimators.linear import LinearAutoencoder as LinearAutoencoder
 from eigencode.estimators.loading import load as load
+from eigencode.estimators.regressor import AutoencoderRegressor as AutoencoderRegressor
 from eigencode.estimators.sparse import SparseAutoencoder as SparseAutoencoder
 from eigencode.estimators.stacked import StackedAutoencoder as StackedAutoencoder
-from eigencode.estimators.supervised import AutoencoderClassifier as AutoencoderClassifier
-from eigencode.estimators.supervised import AutoencoderRegressor as AutoencoderRegressor
 from eigencode.estimators.variational import VariationalAutoencoder as VariationalAutoencoder

@@ -10,20 +10,19 @@ from collections import deque
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakSet
 
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 
 from eigencode import fitting, progress, training
-from eigencode.data import ArraySource, ResidentRows, Rows, Scaler, pixel_range
-from eigencode.domains import is_optional
+from eigencode.data import Scaler, pixel_range
 from eigencode.errors import DataError, InterruptedWarning, OptionError, ResultWarning, TrainingError
 from eigencode.estimators.generation import Generation
 from eigencode.estimators.geometry import Geometry
 from eigencode.estimators.inputs import read_groups, read_weights
 from eigencode.estimators.persistence import SavedAutoencoder
-from eigencode.lazy import torch
+from eigencode.estimators.streaming import learn_block
 from eigencode.options import AutoencoderOptions, changed, check_options
 
 if TYPE_CHECKING:
@@ -137,10 +136,7 @@ class BaseAutoencoder(
         self
         """
         with unchanged_on_failure(self):
-            block = self._block if self.__sklearn_is_fitted__() else self._first_block
-            rows = block(X, sample_weight)
-            if rows.n_training:
-                self._learn(rows)
+            learn_block(self, X, sample_weight)
         return self
 
     def _begin(self, X: Any, sample_weight: Any = None, validation_data: Any = None, groups: Any = None) -> TrainingRun:
@@ -189,58 +185,6 @@ class BaseAutoencoder(
                 hint="Look for extreme weights, penalties or learning rates",
             )
 
-    def _first_block(self, X: Any, sample_weight: Any) -> Rows:
-        """Decide everything by the first block, and give its scaled rows."""
-        table = self._checked(X, sample_weight)
-        given = self._training_options()
-        options = changed(given, validation_fraction=0.0, max_seconds=None, optimizer=self._stream_optimizer)
-        found = self._prepared(table, options)
-        self.history_, self.baseline_ = [], None
-        return found.data.rows
-
-    def _block(self, X: Any, sample_weight: Any) -> Rows:
-        """The scaled rows of a later block; none where nothing weighs anything."""
-        check_options(self)
-        array = self._numbers(X)
-        self._check_values(array)
-        weights = None if sample_weight is None else read_weights(sample_weight, len(array))
-        table, _ = fitting.TrainingTable(array).weighted(weights, getattr(self, "mean_weight_", 1.0))
-        self.scaler_ = self.scaler_.varying_with(table.array)
-        dtype = self.execution_.dtype
-        weight = None if table.weights is None else torch.from_numpy(table.weights).to(dtype)
-        return ResidentRows.of(fitting.scaled(table.array, self.scaler_, dtype), weight)
-
-    def _learn(self, rows: Rows) -> None:
-        """One pass over a block, by a copy of the model that takes its place."""
-        saved = vars(self).get("stream_state_")
-        if saved is None:
-            self.optimizer_ = self._stream_optimizer
-        run = fitting.stream(self, self._training_options(), rows, saved)
-        row, state = training.one_pass(run), run.state
-        if not state.parameters.vector.isfinite().all():
-            raise TrainingError(
-                "The block left weights that are no numbers",
-                got=f"a mean objective of {row['training_objective']}",
-                hint="Look for extreme rows, or try a smaller learning_rate",
-            )
-        self.stream_state_ = state.state_dict()
-        state.parameters.release()
-        self.composition_, self.history_ = state.composition, state.history
-        self.best_epoch_, self.best_objective_ = state.epoch, row["training_objective"]
-        self.notes_ = fitting.warnings_about(self.composition_)
-        self._forget()
-
-    @property
-    def _stream_optimizer(self) -> Literal["adam", "lbfgs"]:
-        """The optimiser of blocks: L-BFGS would carry one block's curvature over to the next."""
-        return "adam" if self.optimizer == "auto" else self.optimizer
-
-    def _forget(self) -> None:
-        """Drop what was made of other weights than the present ones."""
-        for name, kind in self.saved_attributes().items():
-            if is_optional(kind):
-                self.__dict__.pop(name, None)
-
     def _checked(
         self, X: Any, sample_weight: Any = None, validation_data: Any = None, groups: Any = None
     ) -> TrainingTable:
@@ -251,9 +195,7 @@ class BaseAutoencoder(
         array = self._numbers(X, reset=True)
         apart = None if validation_data is None else self._numbers(validation_data)
         for rows in (array,) if apart is None else (array, apart):
-            fitting.check_values(
-                fitting.likelihood_of(self), ArraySource(rows), getattr(self, "feature_names_in_", None)
-            )
+            fitting.check_values(fitting.likelihood_of(self), rows, getattr(self, "feature_names_in_", None))
         weights = None if sample_weight is None else read_weights(sample_weight, len(array))
         if groups is not None and apart is not None:
             raise OptionError("Give either 'validation_data' or 'groups', not both", got="both")
@@ -290,7 +232,7 @@ class BaseAutoencoder(
     def _measured(self, table: TrainingTable) -> Scaler:
         """The scale of the rows."""
         logarithmic = (True,) * table.array.shape[1] if fitting.likelihood_of(self).scales_logarithms else ()
-        return Scaler.fit(ArraySource(table.array), self.scale, table.weights, logarithmic)
+        return Scaler.fit(table.source, self.scale, table.weights, logarithmic)
 
     def _start(self, options: AutoencoderOptions, model: Model, data: Data, seed: int) -> Start:
         """The weights that training begins with."""

@@ -17,7 +17,7 @@ from eigencode import fitting
 from eigencode.data.cells import refuse_gaps
 from eigencode.data.images import rows_to_images
 from eigencode.data.scaling import Scaler
-from eigencode.data.sources import ArraySource, chunk_rows
+from eigencode.data.sources import chunk_rows
 from eigencode.errors import DataError, OptionError, ResultWarning
 from eigencode.estimators.inputs import float_type, mean_of_rows, read_codes, read_rows, shape_asked_for
 from eigencode.estimators.persistence import Saved
@@ -376,7 +376,7 @@ class Answers(Saved):
 
     def _check_values(self, array: np.ndarray) -> None:
         """Refuse rows with values that the likelihood cannot be asked about."""
-        fitting.check_values(self.composition_.likelihood, ArraySource(array), getattr(self, "feature_names_in_", None))
+        fitting.check_values(self.composition_.likelihood, array, getattr(self, "feature_names_in_", None))
 
     def _numbers(self, X: Any, reset: bool = False, finite: bool = True) -> np.ndarray:
         """Rows checked against what was fitted, in the numeric type they came in."""

@@ -13,9 +13,7 @@ from eigencode.data import Scaler
 from eigencode.estimators.base import BaseAutoencoder
 from eigencode.estimators.inference import mean_in_own_units
 from eigencode.lazy import torch
-from eigencode.options import (
-    AutoencoderOptions,
-)
+from eigencode.options import AutoencoderOptions
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator
 from eigencode import fitting, io, model, parts, training
 from eigencode.data.rows import ResidentRows
 from eigencode.data.scaling import Scaler
-from eigencode.domains import Count, Index, Positive
+from eigencode.domains import Count, Index, Positive, is_optional
 from eigencode.errors import StorageError
 from eigencode.lazy import torch
 
@@ -48,6 +48,12 @@ class Saved(BaseEstimator):
     def _misfits(self) -> Iterator[str]:
         """Fitted attributes that do not fit each other, in words; in a model that was fitted there are none."""
         return iter(())
+
+    def _forget(self) -> None:
+        """Drop what was made of other weights than the present ones."""
+        for name, kind in self.saved_attributes().items():
+            if is_optional(kind):
+                self.__dict__.pop(name, None)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted model to one ``.safetensors`` file, whole or not at all.

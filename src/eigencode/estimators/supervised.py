@@ -1,4 +1,4 @@
-"""AutoencoderClassifier and AutoencoderRegressor: an autoencoder's code with a head that says the labels."""
+"""SupervisedAutoencoder: an autoencoder's code with a head that says the labels, for classes and for numbers."""
 
 from __future__ import annotations
 
@@ -8,40 +8,22 @@ from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
-from sklearn.base import ClassifierMixin, RegressorMixin, clone
+from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
 
 from eigencode import fitting, parts, training
-from eigencode.data import ArraySource, NamedArray
 from eigencode.domains import Count
-from eigencode.errors import DataError, OptionError
+from eigencode.errors import OptionError
 from eigencode.estimators.autoencoder import Autoencoder
 from eigencode.estimators.base import BaseAutoencoder, unchanged_on_failure
-from eigencode.estimators.inputs import (
-    float_type,
-    mean_of_rows,
-    read_classes,
-    read_rows,
-    read_targets,
-    read_weights_of_score,
-)
+from eigencode.estimators.inputs import float_type, read_rows
 from eigencode.estimators.labelled import LabelledAutoencoder
 from eigencode.estimators.persistence import Saved
-from eigencode.options import (
-    Activation,
-    AutoencoderOptions,
-    LikelihoodName,
-    Object,
-    OptionInfo,
-    TrainingOptions,
-    check_options,
-    documented,
-    values_of,
-)
+from eigencode.options import Activation, Object, OptionInfo, TrainingOptions, check_options, values_of
 
 if TYPE_CHECKING:
+    from eigencode.data.containers import NamedArray
     from eigencode.model import Composition
     from eigencode.parts import Likelihood, Reconstruction
 
@@ -260,7 +242,7 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Saved):
     def _model(self, autoencoder: Composition, targets: np.ndarray, seed: int) -> LabelledAutoencoder:
         """What is to be trained on the labels, in words."""
         likelihood = self._label_likelihood()
-        fitting.check_values(likelihood, ArraySource(targets))
+        fitting.check_values(likelihood, targets)
         encoding = parts.Encoding(clone(autoencoder.encoder), clone(autoencoder.code))
         d, k = autoencoder.n_features, autoencoder.n_components
         training = values_of(self, TrainingOptions) | {"random_state": seed}
@@ -322,246 +304,3 @@ def _pair(validation_data: Any) -> tuple[Any, Any]:
             hint="Give validation_data=(X_val, y_val)",
         )
     return validation_data[0], validation_data[1]
-
-
-@documented
-@dataclass(eq=False, repr=False)
-class AutoencoderClassifier(ClassifierMixin, SupervisedAutoencoder):
-    r"""A classifier on an autoencoder's code: p(y|x) = softmax(head(f(x))).
-
-    The encoder is learned without labels, from as many rows as there are, and then fine-tuned with the head on the
-    labelled ones (Hinton & Salakhutdinov, 2006; Vincent et al., 2010), to minimise the mean over rows of
-
-    .. math:: -\log p(y \mid z = f(x)) - \alpha \log p(x \mid z = f(x))
-
-    Held-out rows choose the epoch whose weights are kept; training starts at the classes' shares.
-
-    {parameters}
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (c,)
-        The labels met, sorted.
-    autoencoder_ : estimator
-        The fitted autoencoder with the encoder as it is now: ``autoencoder_.transform`` gives the fine-tuned codes.
-    model_ : LabelledAutoencoder
-        What was trained on the labels, with its ``seed_``, ``execution_`` and so on.
-
-    Examples
-    --------
-    >>> from sklearn.datasets import load_wine
-    >>> from sklearn.model_selection import train_test_split
-    >>> from eigencode import Autoencoder, AutoencoderClassifier
-    >>> X, X_test, y, y_test = train_test_split(*load_wine(return_X_y=True), random_state=0)
-    >>> autoencoder = Autoencoder(4, max_epochs=20, random_state=0).fit(X)
-    >>> model = AutoencoderClassifier(autoencoder=autoencoder, random_state=0).fit(X, y)
-    >>> model.score(X_test, y_test) > 0.9
-    True
-    >>> model.predict_proba(X_test).shape
-    (45, 3)
-    """
-
-    @classmethod
-    def saved_attributes(cls) -> dict[str, Any]:
-        """The fitted attributes that a file keeps, with their types."""
-        return super().saved_attributes() | {
-            "classes_": np.ndarray,
-        }
-
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Probability of each class.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, d)
-            Rows like those fitted.
-
-        Returns
-        -------
-        ndarray of shape (n, c)
-            In the order of ``classes_``, in X's float type.
-        """
-        return self._label_means(X)
-
-    def predict(self, X: Any) -> np.ndarray:
-        """The likeliest class of each row.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, d)
-            Rows like those fitted.
-
-        Returns
-        -------
-        ndarray of shape (n,)
-            Labels.
-        """
-        places = self._label_means(X).argmax(1)
-        return self.classes_[places]
-
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """The share of rows whose class ``predict`` says.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, d)
-            Rows like those fitted.
-        y : array-like of shape (n,)
-            Their labels.
-        sample_weight : array-like of shape (n,), optional
-            Weight of each row.
-
-        Returns
-        -------
-        float
-            From 0 to 1.
-        """
-        found = self.predict(X)
-        classes = read_classes(y, len(found), type(self).__name__)
-        return mean_of_rows(classes == found, sample_weight)
-
-    def _known_targets(self, y: Any, n_rows: int) -> np.ndarray:
-        y = read_classes(y, n_rows, type(self).__name__)
-        unknown = sorted(set(y.tolist()) - set(self.classes_.tolist()))
-        if unknown:
-            raise DataError("validation_data has labels that y has not", got=f"{unknown[0]!r}")
-        return np.eye(len(self.classes_))[np.searchsorted(self.classes_, y)]
-
-    def _targets(self, y: Any, n_rows: int) -> np.ndarray:
-        y = read_classes(y, n_rows, type(self).__name__)
-        self.classes_, places = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise DataError("A classifier needs labels of at least two classes", got=f"one class, {self.classes_[0]!r}")
-        return np.eye(len(self.classes_))[places]
-
-    def _label_likelihood(self) -> Likelihood:
-        return parts.CategoricalLikelihood()
-
-    @property
-    def _n_label_columns(self) -> int:
-        return len(self.classes_)
-
-    def _misfits(self) -> Iterator[str]:
-        if self.classes_.ndim != 1 or len(np.unique(self.classes_)) != self.classes_.size or self.classes_.size < 2:
-            yield "a class"
-        else:
-            yield from super()._misfits()
-
-
-@documented
-@dataclass(eq=False, repr=False, kw_only=True)
-class AutoencoderRegressor(RegressorMixin, SupervisedAutoencoder):
-    r"""A regressor on an autoencoder's code: y = head(f(x)).
-
-    As `AutoencoderClassifier`, with numbers for labels: it minimises the mean over rows of
-
-    .. math:: -\log p(y \mid z = f(x)) - \alpha \log p(x \mid z = f(x))
-
-    where p(y|z) is any likelihood: Gaussian for squared, Laplace for absolute, Student's t for robust errors, Poisson
-    for counts. Labels with units of their own are standardised on the way. Training starts at the best constant.
-
-    {parameters}
-
-    Attributes
-    ----------
-    autoencoder_ : estimator
-        The fitted autoencoder with the encoder as it is now: ``autoencoder_.transform`` gives the fine-tuned codes.
-    model_ : LabelledAutoencoder
-        What was trained on the labels, with its ``seed_``, ``execution_`` and so on.
-    n_outputs_ : int
-        Columns of y.
-
-    Examples
-    --------
-    >>> from sklearn.datasets import load_diabetes
-    >>> from sklearn.model_selection import train_test_split
-    >>> from eigencode import AutoencoderRegressor
-    >>> X, X_test, y, y_test = train_test_split(*load_diabetes(return_X_y=True), random_state=0)
-    >>> model = AutoencoderRegressor(random_state=0).fit(X, y)
-    >>> model.score(X_test, y_test) > 0.3
-    True
-    """
-
-    likelihood: Annotated[
-        LikelihoodName | Object,
-        OptionInfo(
-            "Distribution p(y|z) of the labels given the code: a name or a part, as an autoencoder's of its columns."
-        ),
-    ] = "gaussian"
-
-    @classmethod
-    def saved_attributes(cls) -> dict[str, Any]:
-        """The fitted attributes that a file keeps, with their types."""
-        return super().saved_attributes() | {
-            "n_outputs_": Count,
-            "labels_fit_float32_": bool | None,
-        }
-
-    def predict(self, X: Any) -> np.ndarray:
-        """The mean of p(y|z) for each row.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, d)
-            Rows like those fitted.
-
-        Returns
-        -------
-        ndarray of shape (n,), or (n, c) for c > 1 columns of y
-            In y's units; in float32 where X and y both came in types that fit into it, else in float64.
-        """
-        means = self._label_means(X)
-        return means[:, 0] if self.n_outputs_ == 1 else means
-
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """The coefficient of determination of ``predict``, R^2; 1 is best.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, d)
-            Rows like those fitted.
-        y : array-like of shape (n,) or (n, c)
-            Their labels.
-        sample_weight : array-like of shape (n,), optional
-            Weight of each row.
-
-        Returns
-        -------
-        float
-            R^2, the mean over the columns of y.
-        """
-        found = self.predict(X)
-        targets = read_targets(y, len(found), type(self).__name__)
-        weights = None if sample_weight is None else read_weights_of_score(sample_weight, len(found))
-        if targets.shape[1] != self.n_outputs_:
-            raise DataError(f"y must have {self.n_outputs_} columns, as fitted", got=f"{targets.shape[1]}")
-        return float(r2_score(targets, found, sample_weight=weights))
-
-    def _answer_type(self, dtype: np.dtype) -> np.dtype:
-        return float_type(dtype) if getattr(self, "labels_fit_float32_", None) else np.dtype(np.float64)
-
-    def _known_targets(self, y: Any, n_rows: int) -> np.ndarray:
-        columns = read_targets(y, n_rows, type(self).__name__)
-        if columns.shape[1] != self.n_outputs_:
-            raise DataError(
-                f"The labels of validation_data must have {self.n_outputs_} columns", got=f"{columns.shape[1]}"
-            )
-        return columns
-
-    def _targets(self, y: Any, n_rows: int) -> np.ndarray:
-        columns = read_targets(y, n_rows, type(self).__name__)
-        self.n_outputs_ = columns.shape[1]
-        self.labels_fit_float32_ = float_type(columns.dtype) == np.float32
-        return columns
-
-    def _label_likelihood(self) -> Likelihood:
-        return fitting.likelihood_of(AutoencoderOptions(likelihood=self.likelihood))
-
-    @property
-    def _n_label_columns(self) -> int:
-        return self.n_outputs_
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        return tags

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from eigencode.data.sources import ArraySource
 from eigencode.errors import DataError
 
 HEAVIEST = 1e30
@@ -32,6 +33,11 @@ class TrainingTable:
     weights: np.ndarray | None = None
     validation: np.ndarray | None = None
     groups: np.ndarray | None = None
+
+    @property
+    def source(self) -> ArraySource:
+        """The rows, a chunk at a time."""
+        return ArraySource(self.array)
 
     def weighted(self, sample_weight: np.ndarray | None, unit: float | None = None) -> tuple[TrainingTable, float]:
         """Those rows that weigh anything, with their weights in a unit, and the unit: by default the mean weight.

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from sklearn.base import clone
 
-from eigencode.data.sources import Source
+from eigencode.data.sources import ArraySource
 from eigencode.data.support import check_support
 from eigencode.errors import OptionError
 from eigencode.parts import (
@@ -67,11 +68,11 @@ def likelihood_of(options: AutoencoderOptions) -> Likelihood:
     return LIKELIHOODS[given]() if isinstance(given, str) else _part(given, Likelihood, "likelihood")
 
 
-def check_values(likelihood: Likelihood, source: Source, names: Any = None) -> None:
+def check_values(likelihood: Likelihood, array: np.ndarray, names: Any = None) -> None:
     """Raise `DataError` where a likelihood cannot be asked about the values of a column."""
     advice = {kind: f"Use likelihood={name!r}" for kind, name in FITTING.items()}
     owner = type(likelihood).__name__
-    check_support(source, likelihood.support, names, owner=owner, advice=advice, shares=RESCALED)
+    check_support(ArraySource(array), likelihood.support, names, owner=owner, advice=advice, shares=RESCALED)
 
 
 def _code(options: AutoencoderOptions) -> Code:

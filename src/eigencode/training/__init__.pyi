@@ -6,7 +6,6 @@ from eigencode.training.execution import weights_dtype as weights_dtype
 from eigencode.training.loop import begin as begin
 from eigencode.training.loop import one_pass as one_pass
 from eigencode.training.loop import train as train
-from eigencode.training.optimizers import OPTIMIZERS as OPTIMIZERS
 from eigencode.training.prefetch import fit_on as fit_on
 from eigencode.training.progress import show as show
 from eigencode.training.rng import generator as generator
@@ -15,6 +14,5 @@ from eigencode.training.rng import resolve_seed as resolve_seed
 from eigencode.training.run import Clock as Clock
 from eigencode.training.run import TrainingRun as TrainingRun
 from eigencode.training.schedule import Schedule as Schedule
-from eigencode.training.state import FlatParameters as FlatParameters
 from eigencode.training.state import SavedState as SavedState
 from eigencode.training.state import TrainingState as TrainingState

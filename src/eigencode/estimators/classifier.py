@@ -1,0 +1,143 @@
+"""AutoencoderClassifier: an autoencoder's code with a head that says the class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import ClassifierMixin
+
+from eigencode import parts
+from eigencode.errors import DataError
+from eigencode.estimators.inputs import mean_of_rows, read_classes
+from eigencode.estimators.supervised import SupervisedAutoencoder
+from eigencode.options import documented
+
+if TYPE_CHECKING:
+    from eigencode.parts import Likelihood
+
+
+@documented
+@dataclass(eq=False, repr=False)
+class AutoencoderClassifier(ClassifierMixin, SupervisedAutoencoder):
+    r"""A classifier on an autoencoder's code: p(y|x) = softmax(head(f(x))).
+
+    The encoder is learned without labels, from as many rows as there are, and then fine-tuned with the head on the
+    labelled ones (Hinton & Salakhutdinov, 2006; Vincent et al., 2010), to minimise the mean over rows of
+
+    .. math:: -\log p(y \mid z = f(x)) - \alpha \log p(x \mid z = f(x))
+
+    Held-out rows choose the epoch whose weights are kept; training starts at the classes' shares.
+
+    {parameters}
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (c,)
+        The labels met, sorted.
+    autoencoder_ : estimator
+        The fitted autoencoder with the encoder as it is now: ``autoencoder_.transform`` gives the fine-tuned codes.
+    model_ : LabelledAutoencoder
+        What was trained on the labels, with its ``seed_``, ``execution_`` and so on.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_wine
+    >>> from sklearn.model_selection import train_test_split
+    >>> from eigencode import Autoencoder, AutoencoderClassifier
+    >>> X, X_test, y, y_test = train_test_split(*load_wine(return_X_y=True), random_state=0)
+    >>> autoencoder = Autoencoder(4, max_epochs=20, random_state=0).fit(X)
+    >>> model = AutoencoderClassifier(autoencoder=autoencoder, random_state=0).fit(X, y)
+    >>> model.score(X_test, y_test) > 0.9
+    True
+    >>> model.predict_proba(X_test).shape
+    (45, 3)
+    """
+
+    @classmethod
+    def saved_attributes(cls) -> dict[str, Any]:
+        """The fitted attributes that a file keeps, with their types."""
+        return super().saved_attributes() | {
+            "classes_": np.ndarray,
+        }
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probability of each class.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Rows like those fitted.
+
+        Returns
+        -------
+        ndarray of shape (n, c)
+            In the order of ``classes_``, in X's float type.
+        """
+        return self._label_means(X)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The likeliest class of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Rows like those fitted.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Labels.
+        """
+        places = self._label_means(X).argmax(1)
+        return self.classes_[places]
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """The share of rows whose class ``predict`` says.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Rows like those fitted.
+        y : array-like of shape (n,)
+            Their labels.
+        sample_weight : array-like of shape (n,), optional
+            Weight of each row.
+
+        Returns
+        -------
+        float
+            From 0 to 1.
+        """
+        found = self.predict(X)
+        classes = read_classes(y, len(found), type(self).__name__)
+        return mean_of_rows(classes == found, sample_weight)
+
+    def _known_targets(self, y: Any, n_rows: int) -> np.ndarray:
+        y = read_classes(y, n_rows, type(self).__name__)
+        unknown = sorted(set(y.tolist()) - set(self.classes_.tolist()))
+        if unknown:
+            raise DataError("validation_data has labels that y has not", got=f"{unknown[0]!r}")
+        return np.eye(len(self.classes_))[np.searchsorted(self.classes_, y)]
+
+    def _targets(self, y: Any, n_rows: int) -> np.ndarray:
+        y = read_classes(y, n_rows, type(self).__name__)
+        self.classes_, places = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise DataError("A classifier needs labels of at least two classes", got=f"one class, {self.classes_[0]!r}")
+        return np.eye(len(self.classes_))[places]
+
+    def _label_likelihood(self) -> Likelihood:
+        return parts.CategoricalLikelihood()
+
+    @property
+    def _n_label_columns(self) -> int:
+        return len(self.classes_)
+
+    def _misfits(self) -> Iterator[str]:
+        if self.classes_.ndim != 1 or len(np.unique(self.classes_)) != self.classes_.size or self.classes_.size < 2:
+            yield "a class"
+        else:
+            yield from super()._misfits()

@@ -1,0 +1,74 @@
+"""Streams: what ``partial_fit`` learns of one block of rows after the other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from eigencode import fitting, training
+from eigencode.data.rows import ResidentRows
+from eigencode.errors import TrainingError
+from eigencode.estimators.inputs import read_weights
+from eigencode.lazy import torch
+from eigencode.options import changed, check_options
+
+if TYPE_CHECKING:
+    from eigencode.data.rows import Rows
+    from eigencode.estimators.base import BaseAutoencoder
+
+
+def learn_block(model: BaseAutoencoder, X: Any, sample_weight: Any) -> None:
+    """Let a model learn from a block of rows; the first one decides everything that 'auto' leaves open."""
+    block = _later_block if model.__sklearn_is_fitted__() else _first_block
+    rows = block(model, X, sample_weight)
+    if rows.n_training:
+        _one_pass(model, rows)
+
+
+def _first_block(model: BaseAutoencoder, X: Any, sample_weight: Any) -> Rows:
+    """The scaled rows of a block that prepares the model."""
+    table = model._checked(X, sample_weight)
+    options = changed(
+        model._training_options(), validation_fraction=0.0, max_seconds=None, optimizer=_optimizer_of(model)
+    )
+    found = model._prepared(table, options)
+    model.history_, model.baseline_ = [], None
+    return found.data.rows
+
+
+def _later_block(model: BaseAutoencoder, X: Any, sample_weight: Any) -> Rows:
+    """The scaled rows of a later block; none where nothing weighs anything."""
+    check_options(model)
+    array = model._numbers(X)
+    model._check_values(array)
+    weights = None if sample_weight is None else read_weights(sample_weight, len(array))
+    table, _ = fitting.TrainingTable(array).weighted(weights, getattr(model, "mean_weight_", 1.0))
+    model.scaler_ = model.scaler_.varying_with(table.array)
+    dtype = model.execution_.dtype
+    weight = None if table.weights is None else torch.from_numpy(table.weights).to(dtype)
+    return ResidentRows.of(fitting.scaled(table.array, model.scaler_, dtype), weight)
+
+
+def _one_pass(model: BaseAutoencoder, rows: Rows) -> None:
+    """One pass over a block, by a copy of the model that takes its place."""
+    saved = vars(model).get("stream_state_")
+    if saved is None:
+        model.optimizer_ = _optimizer_of(model)
+    run = fitting.stream(model, model._training_options(), rows, saved)
+    row, state = training.one_pass(run), run.state
+    if not state.parameters.vector.isfinite().all():
+        raise TrainingError(
+            "The block left weights that are no numbers",
+            got=f"a mean objective of {row['training_objective']}",
+            hint="Look for extreme rows, or try a smaller learning_rate",
+        )
+    model.stream_state_ = state.state_dict()
+    state.parameters.release()
+    model.composition_, model.history_ = state.composition, state.history
+    model.best_epoch_, model.best_objective_ = state.epoch, row["training_objective"]
+    model.notes_ = fitting.warnings_about(model.composition_)
+    model._forget()
+
+
+def _optimizer_of(model: BaseAutoencoder) -> str:
+    """The optimiser of blocks: L-BFGS would carry one block's curvature over to the next."""
+    return "adam" if model.optimizer == "auto" else model.optimizer
