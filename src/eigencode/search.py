@@ -234,35 +234,12 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         models = [clone(self.estimator).set_params(**clone(params, safe=False)) for params in candidates for _ in folds]
         jobs = [Job(model, *tables[i % len(folds)]) for i, model in enumerate(models)]
         began = time.perf_counter()
-        trained = fit_jobs(jobs, verbose=self.verbose)
+        self.trained_ = fit_jobs(jobs, verbose=self.verbose)
         seconds = (time.perf_counter() - began) / len(jobs)
-        scores = np.full((len(jobs), 2), np.nan)
         with progress.stage("scoring", self.verbose):
-            for i, job in enumerate(jobs):
-                if job.error is None:
-                    validation = folds[i % len(folds)].validation
-                    scores[i] = _mean_and_error(
-                        score(job.model, array[validation]), None if weights is None else weights[validation]
-                    )
+            scores = [_score(job, folds[i % len(folds)], array, weights, score) for i, job in enumerate(jobs)]
         self._report(jobs)
-        self.trained_ = trained
-        by_fold, errors = (scores[:, j].reshape(len(candidates), len(folds)) for j in (0, 1))
-        starts = range(0, len(jobs), len(folds))
-        fitted = [[job for job in jobs[start : start + len(folds)] if job.error is None] for start in starts]
-        mean, spread = by_fold.mean(1), by_fold.std(1)
-        over_folds = spread / np.sqrt(max(len(folds) - 1, 1))
-        return {
-            "params": list(candidates),
-            **_columns(candidates),
-            **{f"split{i}_test_score": by_fold[:, i] for i in range(len(folds))},
-            "mean_test_score": mean,
-            "std_test_score": spread,
-            "standard_error": errors[:, 0] if len(folds) == 1 else over_folds,
-            "rank_test_score": rankdata(np.where(np.isnan(mean), np.inf, -mean), method="min").astype(np.int32),
-            "mean_fit_time": np.full(len(candidates), seconds),
-            "n_components": np.array([_mean(job.model.n_components_ for job in group) for group in fitted]),
-            "n_weights": np.array([_mean(_n_weights(job.model) for job in group) for group in fitted]),
-        }
+        return _results(candidates, jobs, np.array(scores).reshape(len(candidates), len(folds), 2), seconds)
 
     @staticmethod
     def _report(jobs: Sequence[Job]) -> None:
@@ -400,6 +377,36 @@ def _ends(estimator: BaseAutoencoder, name: str, n_features: int) -> dict[str, t
     option = options.get(name)
     low, high = (0.0, math.inf) if option is None else (option.low, option.high)
     return {"smallest": (low,), "largest": (high, n_features) if name == "n_components" else (high,)}
+
+
+def _score(job: Job, fold: Fold, array: np.ndarray, weights: np.ndarray | None, score: Score) -> tuple[float, float]:
+    """The mean score of the fold's validation rows and its standard error, NaN if the fit failed."""
+    if job.error is not None:
+        return np.nan, np.nan
+    rows = fold.validation
+    return _mean_and_error(score(job.model, array[rows]), None if weights is None else weights[rows])
+
+
+def _results(
+    candidates: Sequence[dict[str, Any]], jobs: Sequence[Job], scores: np.ndarray, seconds: float
+) -> dict[str, Any]:
+    """``cv_results_`` from mean scores and standard errors, of shape (candidates, folds, 2)."""
+    by_fold, errors, n_folds = scores[..., 0], scores[..., 1], scores.shape[1]
+    starts = range(0, len(jobs), n_folds)
+    fitted = [[job for job in jobs[start : start + n_folds] if job.error is None] for start in starts]
+    mean, spread = by_fold.mean(1), by_fold.std(1)
+    return {
+        "params": list(candidates),
+        **_columns(candidates),
+        **{f"split{i}_test_score": by_fold[:, i] for i in range(n_folds)},
+        "mean_test_score": mean,
+        "std_test_score": spread,
+        "standard_error": errors[:, 0] if n_folds == 1 else spread / np.sqrt(n_folds - 1),
+        "rank_test_score": rankdata(np.where(np.isnan(mean), np.inf, -mean), method="min").astype(np.int32),
+        "mean_fit_time": np.full(len(candidates), seconds),
+        "n_components": np.array([_mean(job.model.n_components_ for job in group) for group in fitted]),
+        "n_weights": np.array([_mean(_n_weights(job.model) for job in group) for group in fitted]),
+    }
 
 
 def _mean_and_error(values: np.ndarray, weights: np.ndarray | None) -> tuple[float, float]:

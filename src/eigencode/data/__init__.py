@@ -1,4 +1,4 @@
-"""Data: rows in, numbers out. Knows no autoencoder."""
+"""Reading, checking, scaling and writing data. Nothing here depends on autoencoders."""
 
 from eigencode.lazy import page
 

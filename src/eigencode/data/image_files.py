@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 import warnings
@@ -123,31 +124,27 @@ def read_images(
     mode = _common_mode(files, headers, *like[:1])
     fitted = (like[2], like[1]) if like else None
     width, height = size or _common_size(files, headers, fitted)
-    channels, dtype = 3 if mode == "RGB" else 1, np.uint16 if mode == "I" else np.uint8
-    if like and (channels, height, width) != tuple(like):
-        raise DataError(
-            f"Images must have (channels, height, width) = {tuple(like)}, as in fit",
-            got=f"{(channels, height, width)}",
-        )
-    largest = max(header.width * header.height for header in headers)
-    cells = len(files) * channels * height * width
-    require_memory(
-        cells * np.dtype(dtype).itemsize + 8 * largest,
-        "Reading the images",
-        "Read fewer, or smaller ones with --image-size",
-    )
-    rows = np.empty((len(files), channels, height, width), dtype)
-    n_transparent = n_several_frames = 0
-    for row, file, header in zip(rows, files, headers, strict=True):
-        image, is_transparent = _read(file, lambda image: _pixels(image, mode, (width, height)))
-        row[:] = np.moveaxis(image.reshape(height, width, channels), -1, 0)
-        n_transparent += is_transparent
-        n_several_frames += header.n_frames > 1
+    shape = (3 if mode == "RGB" else 1, height, width)
+    if like and shape != tuple(like):
+        raise DataError(f"Images must have (channels, height, width) = {tuple(like)}, as in fit", got=f"{shape}")
+    dtype = np.dtype(np.uint16 if mode == "I" else np.uint8)
+    n_bytes = len(files) * math.prod(shape) * dtype.itemsize + 8 * max(h.width * h.height for h in headers)
+    require_memory(n_bytes, "Reading the images", "Read fewer, or smaller ones with --image-size")
+    rows = np.empty((len(files), *shape), dtype)
+    n_transparent = sum([_read_pixels(row, file, mode) for row, file in zip(rows, files, strict=True)])
     if n_transparent:
         notes.append(f"{_images_have(n_transparent)} transparent pixels, which were drawn on white.")
-    if n_several_frames:
+    if n_several_frames := sum(header.n_frames > 1 for header in headers):
         notes.append(f"{_images_have(n_several_frames)} more than one frame or page; only the first was read.")
-    return ImageRows(rows.reshape(len(files), -1), (channels, height, width), files, notes)
+    return ImageRows(rows.reshape(len(files), -1), shape, files, notes)
+
+
+def _read_pixels(row: np.ndarray, file: Path, mode: str) -> bool:
+    """Read an image into an array of shape (c, h, w); return whether some pixels were transparent."""
+    channels, height, width = row.shape
+    pixels, is_transparent = _read(file, lambda image: _pixels(image, mode, (width, height)))
+    row[:] = np.moveaxis(pixels.reshape(height, width, channels), -1, 0)
+    return bool(is_transparent)
 
 
 def is_image_array(path: str | os.PathLike[str]) -> bool:

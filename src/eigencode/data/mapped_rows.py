@@ -1,4 +1,4 @@
-"""Rows that stay in a file: a memory map of which each batch is read, and scaled, when it is asked for."""
+"""Rows in a memory-mapped file; each batch is read and scaled when it is needed."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MAPPED_FROM = 2**26
-"""Cells of a memory map from which its rows stay in the file; a smaller one is read as a whole, 256 MB at most."""
+"""Cells of a memory map from which its rows stay in the file; a smaller map is read completely, at most 256 MB."""
 
 REPRESENTATIVE_CELLS = 2**23
-"""Cells of the rows that a start is made of: 32 MB."""
+"""Cells of the rows from which a start is computed: 32 MB."""
 
 
 @dataclass(frozen=True, eq=False)
 class MappedRows:
-    """Rows of a memory map, scaled a batch at a time. They are never read as a whole.
+    """Rows of a memory map, which are read and scaled a batch at a time, and never all at once.
 
-    Which rows are for validation, and the order of each epoch, are computed and not stored, so that memory does not
-    grow with the number of rows.
+    The choice of validation rows and the order of each epoch are computed and not stored, so that memory does not grow
+    with the number of rows.
 
     Attributes
     ----------
     array : ndarray of shape (n, d)
-        The map.
+        The memory map.
     scaler : Scaler
-        What scales its rows.
+        The scaler of its rows.
     dtype : torch.dtype
-        Of the scaled cells.
+        Type of the scaled cells.
     n_validation : int
-        Rows for validation.
+        Number of validation rows.
     seed : int
-        Names which they are.
+        Seed of the choice of validation rows.
     weight : Tensor or None
         Weight of each row, shape (n,), mean 1.
     """
@@ -58,41 +58,41 @@ class MappedRows:
 
     @property
     def home(self) -> torch.device:
-        """Where batches are made."""
+        """The device on which batches are made."""
         return torch.device("cpu")
 
     @property
     def n_features(self) -> int:
-        """Columns."""
+        """Number of columns."""
         return self.array.shape[1]
 
     @property
     def n_training(self) -> int:
-        """Rows to learn from."""
+        """Number of training rows."""
         return len(self.array) - self.n_validation
 
     @property
     def n_bytes(self) -> int:
-        """What all cells take."""
+        """Bytes of all scaled cells."""
         return self.array.size * self.dtype.itemsize
 
     def to(self, device: torch.device) -> MappedRows:
-        """The same: they stay in the file."""
+        """The same rows, which stay in the file."""
         return self
 
     @cached_property
     def _split(self) -> Permutation:
-        """The order in which the rows for validation come first."""
+        """A random order of the rows, of which the first are for validation."""
         return Permutation(len(self.array), self.seed)
 
     def batches(self, generator: torch.Generator, batch_size: int) -> Iterator[Batch]:
-        """All rows to learn from, once, in a random order."""
+        """All training rows, once, in a random order."""
         order = Permutation(self.n_training, int(torch.randint(2**31, (1,), generator=generator)))
         for positions in _ranges(self.n_training, ceil(self.n_training / batch_size)):
             yield self._gathered(self._split(order(positions) + self.n_validation))
 
     def validation(self, n_rows: int) -> Iterator[Batch]:
-        """The rows for validation, or else those to learn from."""
+        """The validation rows, or the training rows if there are none."""
         n = self.n_validation or self.n_training
         for positions in _ranges(n, ceil(n / n_rows)):
             yield self._gathered(self._split(positions))
@@ -104,15 +104,15 @@ class MappedRows:
             yield self._gathered(rows)
 
     def sample(self, n_rows: int) -> Batch:
-        """Every so-many-th row."""
+        """About ``n_rows`` rows at equal distances."""
         return self._gathered(torch.arange(0, len(self.array), max(ceil(len(self.array) / n_rows), 1)))
 
     def representative(self) -> Batch:
-        """Rows evenly spread over all, as many as take little memory."""
+        """Rows at equal distances, as many as take little memory."""
         return self.sample(max(REPRESENTATIVE_CELLS // self.n_features, 256))
 
     def _gathered(self, numbers: Tensor) -> Batch:
-        """The rows of some numbers, in the file's order, scaled."""
+        """The rows with these numbers, in the order of the file, scaled."""
         numbers = numbers.sort().values
         kind = np.float64 if self.dtype == torch.float64 else np.float32
         chunks = list(self.scaler.chunks(self.array[numbers.numpy()], kind))
@@ -121,7 +121,7 @@ class MappedRows:
 
 
 def is_mapped(array: np.ndarray) -> bool:
-    """Whether an array is so large a part of a file that its rows are to stay there."""
+    """Whether an array is a memory map that is so large that its rows should stay in the file."""
     base: object = array
     while isinstance(base, np.ndarray) and not isinstance(base, np.memmap):
         base = base.base
@@ -129,6 +129,6 @@ def is_mapped(array: np.ndarray) -> bool:
 
 
 def _ranges(n: int, n_parts: int) -> Iterator[Tensor]:
-    """0, ..., n - 1 in order, in parts as equal as can be."""
+    """The numbers 0, ..., n - 1 in order, in parts of nearly equal size."""
     for part in range(n_parts):
         yield torch.arange(n * part // n_parts, n * (part + 1) // n_parts)

@@ -1,4 +1,4 @@
-"""A random order of any number of rows that needs no memory: each row's number is computed from its position."""
+"""A random order of rows that needs no memory: each row's number is computed from its position."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ if TYPE_CHECKING:
 
 
 ROUNDS = 4
-"""Rounds after which a Feistel network is a random permutation for all purposes of shuffling (Luby & Rackoff, 1988)."""
+"""Rounds after which a Feistel network is random enough for shuffling (Luby & Rackoff, 1988)."""
 
 MULTIPLIER = 0x9E3779B97F4A7C15 - 2**64
-"""An odd number whose multiples are spread evenly, as a signed one of 64 bits."""
+"""An odd number whose multiples are evenly distributed, as a signed integer of 64 bits."""
 
 
 @dataclass(frozen=True)
 class Permutation:
     """A random permutation of 0, ..., n - 1, by a Feistel network on pairs of digits.
 
-    The two digits, each below the root of the smallest square that holds n, are mixed in turn; a number that comes out
-    as n or more is sent through again, which ends since the map is one to one.
+    A number has two digits in the base b, the smallest number with b^2 >= n; they are mixed in turn. A result of n or
+    more is mapped again, which ends since the map is one to one.
 
     Attributes
     ----------
     n : int
-        How many numbers.
+        The number of elements.
     key : int
-        Names the permutation.
+        The seed of the permutation.
 
     Examples
     --------
@@ -43,7 +43,7 @@ class Permutation:
     key: int
 
     def __call__(self, positions: Tensor) -> Tensor:
-        """The numbers at some positions, as int64 of their shape."""
+        """The numbers at these positions, as int64 of the same shape."""
         found = self._mixed(positions.to(torch.int64))
         while (outside := found >= self.n).any():
             found = torch.where(outside, self._mixed(found), found)
@@ -58,14 +58,14 @@ class Permutation:
         return left * base + right
 
     def _hashed(self, digits: Tensor, number: int) -> Tensor:
-        """Numbers from 0 to 2^31 that look random, for digits and a round."""
+        """Pseudorandom numbers from 0 to 2^31 - 1, for digits and the number of the round."""
         mixed = (digits + (self.key + 1) * (number + 1)) * MULTIPLIER
         mixed = (mixed ^ (mixed >> 29)) * MULTIPLIER
         return (mixed ^ (mixed >> 32)) & 0x7FFFFFFF
 
     @property
     def _base(self) -> int:
-        """The smallest number whose square is n at least."""
+        """The smallest number whose square is at least n."""
         base = int(self.n**0.5)
         while base * base < self.n:
             base += 1
