@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from eigencode.data.image_files import read_images
-from eigencode.data.image_paths import image_files, is_image
+from eigencode.data.image_paths import is_image, list_image_files
 from eigencode.data.images import ImageLayout, rows_to_images
 from eigencode.data.pictures import as_pixels, check_pictures_output, grid, pixel_range, write_pictures
 from eigencode.errors import DataError, EigencodeError, FileError
@@ -55,7 +55,7 @@ def test_folder_glob_and_list_are_the_same_rows_and_a_given_order_is_kept(tmp_pa
 def test_a_glob_searches_folders_and_a_name_may_have_brackets(tmp_path):
     (tmp_path / "a").mkdir()
     save(tmp_path / "a" / "x[1].png", noise(2, 2))
-    files, notes = image_files([f"{tmp_path}/**/*.png"])
+    files, notes = list_image_files([f"{tmp_path}/**/*.png"])
     assert [file.name for file in files] == ["x[1].png"]
     assert not notes
     assert read_images([tmp_path / "a" / "x[1].png"]).rows.shape == (1, 4)

@@ -13,7 +13,7 @@ import eigencode
 from eigencode import Autoencoder, LinearAutoencoder
 from eigencode.errors import DataError, OptionError, TrainingError
 from eigencode.estimators.base import BaseAutoencoder
-from eigencode.estimators.inference import Answers
+from eigencode.estimators.inference import Inference
 from eigencode.parts import GaussianNoise, Penalty
 from eigencode.training.runner import SingleRunner
 
@@ -349,13 +349,13 @@ def test_a_block_that_leaves_no_numbers_is_refused(cancer):
 
 
 def test_rows_are_converted_once_where_their_values_are_checked(digits, monkeypatch):
-    calls, numbers = [], Answers._numbers
+    calls, numbers = [], Inference._numbers
 
     def counted(self, X, reset=False):
         calls.append(reset)
         return numbers(self, X, reset)
 
-    monkeypatch.setattr(Answers, "_numbers", counted)
+    monkeypatch.setattr(Inference, "_numbers", counted)
     model = Autoencoder(2, likelihood="bernoulli", **QUICK)
     for ask in (model.partial_fit, model.partial_fit, model.score_samples):
         calls.clear()

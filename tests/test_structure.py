@@ -102,6 +102,8 @@ def test_each_name_of_a_page_is_there(name):
     """A page's names are said in its ``__init__.pyi`` alone."""
     module = importlib.import_module(name)
     assert module.__all__ == dir(module) == sorted(set(dir(module)))
+    modules = {path.stem for path in Path(module.__file__).parent.iterdir()}
+    assert not modules & set(dir(module)), "a module of this name would take the place of what is meant"
     for public in module.__all__:
         assert getattr(module, public) is not None
     with pytest.raises(AttributeError, match=f"module '{name}' has no attribute 'Autoencodre'"):

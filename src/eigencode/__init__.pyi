@@ -2,6 +2,7 @@
 
 from eigencode._version import __version__ as __version__
 from eigencode.estimators import *
+from eigencode.estimators.fit_many import fit_many as fit_many
 from eigencode.model.composition import Composition as Composition
 from eigencode.model.composition import Noise as Noise
 from eigencode.model.composition import Trace as Trace

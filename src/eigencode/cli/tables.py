@@ -120,7 +120,7 @@ def sources(paths: Sequence[Path]) -> list[Path | BinaryIO]:
 def files_of(paths: Sequence[Path]) -> list[Path]:
     """The files that are read, with those of folders and patterns, and without standard input."""
     if pictures.are_images(paths) and not pictures.is_array(paths[0]):
-        return data.image_files(paths)[0]
+        return data.list_image_files(paths)[0]
 
     named = [path for path in paths if path != STREAM]
     return [Path(cast(Path, file)) for file in data.list_files(named, data.FOLDER_ENDINGS)] if named else []

@@ -10,8 +10,8 @@ from eigencode.data.formats import TextOptions as TextOptions
 from eigencode.data.image_files import is_image_array as is_image_array
 from eigencode.data.image_files import read_image_arrays as read_image_arrays
 from eigencode.data.image_files import read_images as read_images
-from eigencode.data.image_paths import image_files as image_files
 from eigencode.data.image_paths import is_image as is_image
+from eigencode.data.image_paths import list_image_files as list_image_files
 from eigencode.data.outputs import atomic_file as atomic_file
 from eigencode.data.outputs import check_distinct as check_distinct
 from eigencode.data.outputs import check_output as check_output

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eigencode.data.image_paths import image_files, known_endings
+from eigencode.data.image_paths import known_endings, list_image_files
 from eigencode.data.images import PIXEL_TYPES, ImageLayout, rows_to_images
 from eigencode.data.memory import require_memory
 from eigencode.errors import DataError, EigencodeError, FileError, did_you_mean, file_error
@@ -117,7 +117,7 @@ def read_images(
     >>> images.image_shape, images.rows.shape, images.rows[:, 0].tolist()
     ((1, 2, 4), (3, 8), [0, 1, 2])
     """
-    files, notes = image_files(paths)
+    files, notes = list_image_files(paths)
     if not files:
         raise FileError("There are no image files to read", hint=known_endings())
     headers = [_read(file, _header) for file in files]

@@ -58,7 +58,7 @@ def is_image(path: str | os.PathLike[str]) -> bool:
     return n_images > n_tables or (not n_tables and any(os.path.isdir(item) and _has_image(item) for item in found))
 
 
-def image_files(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Path], list[str]]:
+def list_image_files(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Path], list[str]]:
     """List the image files that some paths name, and notes on other files that were skipped.
 
     Parameters

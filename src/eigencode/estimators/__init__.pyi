@@ -4,7 +4,6 @@ from eigencode.estimators.autoencoder import Autoencoder as Autoencoder
 from eigencode.estimators.classifier import AutoencoderClassifier as AutoencoderClassifier
 from eigencode.estimators.contractive import ContractiveAutoencoder as ContractiveAutoencoder
 from eigencode.estimators.denoising import DenoisingAutoencoder as DenoisingAutoencoder
-from eigencode.estimators.fit_many import fit_many as fit_many
 from eigencode.estimators.linear import LinearAutoencoder as LinearAutoencoder
 from eigencode.estimators.loading import load as load
 from eigencode.estimators.regressor import AutoencoderRegressor as AutoencoderRegressor

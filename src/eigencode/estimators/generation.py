@@ -12,7 +12,8 @@ from eigencode import model, training
 from eigencode.data.memory import require_memory
 from eigencode.data.sources import chunk_rows
 from eigencode.errors import OptionError
-from eigencode.estimators.inference import Answers, filled, mean_in_own_units, numbers_only
+from eigencode.estimators.evaluation import filled, mean_in_own_units, numbers_only
+from eigencode.estimators.inference import Inference
 from eigencode.lazy import torch
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from eigencode.model import Mixture
 
 
-class Generation(Answers):
+class Generation(Inference):
     """Autoencoders as generative models: z from a density of codes, x from p(x|z)."""
 
     @classmethod

@@ -10,7 +10,8 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from eigencode import model, parts
-from eigencode.estimators.inference import FAR_WEIGHTS, Answers, numbers_only
+from eigencode.estimators.evaluation import FAR_WEIGHTS, numbers_only
+from eigencode.estimators.inference import Inference
 from eigencode.lazy import torch
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from eigencode.model import Composition, RowFunction
 
 
-class Geometry(Answers):
+class Geometry(Inference):
     """The encoder as a map: its Jacobian at each row, and what that says of the data around it."""
 
     n_features_in_: int

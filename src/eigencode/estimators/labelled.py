@@ -11,7 +11,7 @@ import numpy as np
 from eigencode import fitting, parts
 from eigencode.data import Scaler
 from eigencode.estimators.base import BaseAutoencoder
-from eigencode.estimators.inference import mean_in_own_units
+from eigencode.estimators.evaluation import mean_in_own_units
 from eigencode.lazy import torch
 from eigencode.options import AutoencoderOptions
 

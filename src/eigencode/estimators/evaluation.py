@@ -1,0 +1,184 @@
+"""Evaluation: a function of a fitted model at rows in the data's units, a chunk of them at a time."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from eigencode import fitting
+from eigencode.data.cells import refuse_gaps
+from eigencode.data.scaling import Scaler
+from eigencode.errors import DataError
+from eigencode.estimators.inputs import float_type, read_rows
+from eigencode.estimators.persistence import Saved
+from eigencode.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from eigencode.model import Composition
+    from eigencode.parts import Distribution
+    from eigencode.training import Execution
+
+    Question = Callable[[Composition, Tensor, Tensor], Tensor]
+    """A function of the model, of scaled rows, and of these rows as the encoder sees them."""
+
+    Finish = Callable[[Tensor], np.ndarray]
+    """What makes an answer's part for a chunk of rows of what a question gave."""
+
+
+FARTHEST_SQUARED = 1e100
+"""Scaled cells of smaller size have squares that are numbers of float64, and so have sums of them."""
+
+FAR_CELL = "Look for a wrong cell there: it is more than 1e100 times its column's spread away from the rows fitted"
+
+LONGEST = 80
+"""Letters of an answer that are shown."""
+
+FAR_WEIGHTS = "Its weights are far from those that a fit gives: fit it again"
+"""Why a model has no finite answer, where its columns are of usual sizes."""
+
+
+def to_array(found: Tensor) -> np.ndarray:
+    """A tensor's numbers as they are."""
+    return found.cpu().numpy()
+
+
+class Evaluation(Saved):
+    """A fitted composition, and how it is asked: rows are checked, scaled and clipped, and answers are finite."""
+
+    composition_: Composition
+    scaler_: Scaler
+    execution_: Execution
+    n_components_: int
+    hidden_: tuple[int, ...]
+    init_: str
+    optimizer_: str
+    seed_: int
+    explained_variance_ratio_: list[float]
+    history_: list[dict[str, float]]
+    best_epoch_: int
+    best_objective_: float
+    notes_: list[str]
+    image_shape: Any
+    image_shape_: tuple[int, ...]
+    pixel_range_: tuple[float, ...]
+
+    def _answer(self, X: Any, function: Question, finish: Finish = to_array) -> np.ndarray:
+        """Apply a function of the model, scaled rows, and these rows as the encoder sees them, a chunk at a time."""
+        check_is_fitted(self)
+        return numbers_only(self._answer_of(self._numbers(X, finite=False), function, finish))
+
+    def _answer_of(self, array: np.ndarray, function: Question, finish: Finish = to_array) -> np.ndarray:
+        """The same for an array of numbers; what ``finish`` makes of each chunk's answer is the whole's.
+
+        Where the array has the first columns only, the function sees no others.
+        """
+        dtype, scaler = float_type(array.dtype), self.scaler_.of_columns(slice(array.shape[1]))
+        model = self._model_in(dtype)
+
+        def blocks() -> Iterator[np.ndarray]:
+            for chunk in scaler.chunks(array, dtype):
+                x = self._tensor(chunk)
+                low, high = map(float, x.aminmax())
+                if not (math.isfinite(low) and math.isfinite(high)):
+                    refuse_gaps(array, getattr(self, "feature_names_in_", None))
+                limit, constant = scaler.limit, scaler.constant
+                is_usual = -limit <= low and high <= limit and not (constant and x[:, constant].any())
+                yield finish(function(model, x, x if is_usual else self._seen(x)))
+
+        return filled(len(array), blocks())
+
+    def _seen(self, x: Tensor) -> Tensor:
+        """Scaled rows as the encoder sees them: extreme cells clipped, and nothing in columns that were constant.
+
+        No weight was ever learned for such a column, so that another value there would say something at random.
+        """
+        limit = self.scaler_.limit
+        constant = [column for column in self.scaler_.constant if column < x.shape[-1]]
+        seen = x.clamp(-limit, limit)
+        return seen.index_fill(-1, torch.tensor(constant, device=x.device), 0) if constant else seen
+
+    def _in_float64(self, array: np.ndarray, function: Question) -> np.ndarray:
+        """An answer as float64; where float32 has no such squares, as for rows far from all that were fitted, by it."""
+        found = self._answer_of(array, function).astype(np.float64, copy=False)
+        wild = ~np.isfinite(found.reshape(len(found), -1)).all(1)
+        if wild.any() and float_type(array.dtype) == np.float32:
+            found[wild] = self._answer_of(array[wild].astype(np.float64), function)
+        with np.errstate(over="ignore"):
+            far = np.abs(self.scaler_.transform(array[wild])).max(initial=0.0)
+        hint = FAR_CELL if far > FARTHEST_SQUARED else FAR_WEIGHTS
+        _require_numbers(found[wild], np.flatnonzero(wild), hint)
+        return found
+
+    def _check_values(self, array: np.ndarray) -> None:
+        """Refuse rows with values that the likelihood cannot be asked about."""
+        fitting.check_values(self.composition_.likelihood, array, getattr(self, "feature_names_in_", None))
+
+    def _numbers(self, X: Any, reset: bool = False, finite: bool = True) -> np.ndarray:
+        """Rows checked against what was fitted, in the numeric type they came in."""
+        return read_rows(self, X, reset=reset, finite=finite).array
+
+    def _tensor(self, rows: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.require(rows, requirements=("C", "W"))).to(self.execution_.device)
+
+    def _model_in(self, dtype: np.dtype) -> Composition:
+        """The composition in a precision: itself where it is kept so, else a copy."""
+        wanted = torch.float64 if dtype == np.float64 else torch.float32
+        if all(p.dtype == wanted for p in self.composition_.parameters()):
+            return self.composition_
+        return copy.deepcopy(self.composition_).to(wanted)
+
+    def _in_data_units(self, means: Tensor) -> np.ndarray:
+        """What `mean_in_own_units` or a draw gave, as rows in the data's units."""
+        rows = means.cpu().numpy()
+        if not self.composition_.likelihood.in_data_units:
+            return self.scaler_.inverse_transform(rows, rows.dtype)
+        constant = self.scaler_.constant
+        if constant:
+            rows = rows.copy()
+            rows[:, constant] = self.scaler_.constant_values
+        return rows
+
+
+def mean_in_own_units(model: Composition, p: Distribution) -> Tensor:
+    """The mean of p(x|z) in the units that p is over, where no rounding takes a rate or a share out of its range."""
+    return p.mean if model.likelihood.in_data_units else model.likelihood.scaled_mean(p)
+
+
+def numbers_only(answers: np.ndarray, hint: str = FAR_WEIGHTS) -> np.ndarray:
+    """The answers, which are finite numbers for all rows."""
+    # A sum needs no memory of its own; that of the largest numbers alone may be none.
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = float(answers.sum(dtype=np.float64))
+    if not math.isfinite(total):
+        _require_numbers(answers, np.arange(len(answers)), hint)
+    return answers
+
+
+def _require_numbers(answers: np.ndarray, rows: np.ndarray, hint: str) -> None:
+    """Refuse answers that are no finite numbers; ``rows`` are the numbers of the rows that they belong to."""
+    wild = ~np.isfinite(answers).all(tuple(range(1, answers.ndim)))
+    if wild.any():
+        raise DataError(
+            "The model has no finite answer to some rows",
+            got=f"{answers[wild][0]} for row {rows[wild][0]}"[:LONGEST],
+            hint=hint,
+        )
+
+
+def filled(n_rows: int, blocks: Iterator[np.ndarray]) -> np.ndarray:
+    """An array of so many rows, made once and filled a block at a time; the blocks are computed without gradients."""
+    answer, n_done = np.empty(0), 0
+    with torch.inference_mode():
+        for block in blocks:
+            if not n_done:
+                answer = np.empty((n_rows, *block.shape[1:]), block.dtype)
+            answer[n_done : n_done + len(block)] = block
+            n_done += len(block)
+    return answer
