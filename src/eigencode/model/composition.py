@@ -162,6 +162,9 @@ class Composition(Part):
         self.weight_prior = weight_prior
         self._penalties = nn.ModuleList(penalties)  # what makes their tensors the model's own
 
+    _moving: tuple[str, ...] = ()
+    """Names of the terms whose state training moves: a step asks no others."""
+
     def setup(self, n_features: int, n_components: int, generator: torch.Generator, sizes: Sizes | None = None) -> None:
         """Make all tensors for rows of ``n_features`` columns and codes of ``n_components``."""
         self.n_features, self.n_components = n_features, n_components
@@ -176,6 +179,7 @@ class Composition(Part):
             self.weight_prior.check(self)
         for part in (self.encoder, self.decoder, *self.terms):
             part.join(self)
+        self._moving = tuple(name for name, term in self.named_terms() if type(term).next_state is not Term.next_state)
         # The last bits of a product depend on the order of a matrix in memory, which no file keeps.
         for tensor in (*self.parameters(), *self.buffers()):
             tensor.data = tensor.data.contiguous()
@@ -190,8 +194,8 @@ class Composition(Part):
         for name in ("code", "likelihood", "corruption", "prior"):
             if getattr(self, name) is not None:
                 yield name, getattr(self, name)
-        for place, penalty in enumerate(self.penalties):
-            yield f"_penalties.{place}", penalty
+        for index, penalty in enumerate(self.penalties):
+            yield f"_penalties.{index}", penalty
         if self.weight_prior is not None:
             yield "weight_prior", self.weight_prior
 
@@ -232,9 +236,10 @@ class Composition(Part):
     def _of_terms(
         self, function: Callable[..., Mapping[str, Tensor]], given: Mapping[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """What a function makes of every term, and of those of the tensors given that are its own, by full names."""
+        """What a function makes of each term with a state, and of those of the given tensors that are its own."""
         found: dict[str, Tensor] = {}
-        for name, term in self.named_terms():
+        for name in self._moving:
+            term = self.get_submodule(name)
             own = () if given is None else (_within(name, given),)
             found |= {f"{name}.{inner}": value for inner, value in function(term, *own).items()}
         return found

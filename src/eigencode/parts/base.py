@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -153,10 +154,9 @@ class Part(nn.Module):
             setattr(cls, name, CLAIMS[name])
 
     @classmethod
-    def _parameter_names(cls) -> list[str]:
-        if cls.__init__ is nn.Module.__init__:
-            return []
-        return list(inspect.signature(cls).parameters)
+    @lru_cache
+    def _parameter_names(cls) -> tuple[str, ...]:
+        return () if cls.__init__ is nn.Module.__init__ else tuple(inspect.signature(cls).parameters)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the constructor's arguments, with those of nested parts as ``outer__inner``."""

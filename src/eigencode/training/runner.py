@@ -127,7 +127,8 @@ class SingleRunner(Runner):
     def step_on(self, batch: Batch) -> Tensor:
         """Move the model by a batch; returns its mean objective before the step."""
         state = self._run.state
-        state.composition.train()
+        if not state.composition.training:
+            state.composition.train()
         return self._update(*batch.tensors, state.schedule.rate(state.step), *self.draw(batch).leaves)
 
     def draw(self, batch: Batch) -> Noise:
