@@ -13,9 +13,10 @@ import eigencode
 from eigencode import Autoencoder, Composition, ContractiveAutoencoder, DenoisingAutoencoder, LinearAutoencoder
 from eigencode.batch import Batch
 from eigencode.errors import OptionError, ResultWarning
-from eigencode.model.initialization import linear_problem, spectrum
+from eigencode.model.initialization import linear_problem
 from eigencode.model.jacobians import jacobian, squared_frobenius
 from eigencode.model.objective import Objective
+from eigencode.model.pca import spectrum
 from eigencode.parts import (
     MLP,
     Code,

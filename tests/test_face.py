@@ -18,7 +18,7 @@ from eigencode.data.scaling import ColumnStatistics
 from eigencode.data.sources import CHUNK_ROWS, ArraySource
 from eigencode.errors import DataError, OptionError, ResultWarning, TrainingError
 from eigencode.fitting.defaults import geometric_widths
-from eigencode.model import initialization as starts
+from eigencode.model import pca
 from eigencode.parts import (
     MLP,
     GaussianLikelihood,
@@ -226,7 +226,7 @@ def test_notes_say_what_to_try(cancer, digits):
 
 def test_a_size_that_a_bounded_search_cut_short_is_noted(monkeypatch):
     """Where rows and columns are many, 'auto' sees the leading directions only."""
-    monkeypatch.setattr(starts, "EXACT_SIZE", 16)
+    monkeypatch.setattr(pca, "EXACT_SIZE", 16)
     rows = np.random.default_rng(0).normal(size=(2500, 400)).astype(np.float32)
     model = LinearAutoencoder(precision="float32").fit(rows)
     kept = sum(model.explained_variance_ratio_)

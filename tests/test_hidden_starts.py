@@ -7,7 +7,8 @@ from torch.nn.functional import softplus
 
 from eigencode import Composition, Objective
 from eigencode.batch import Batch
-from eigencode.model.initialization import backtrack, linear_problem, linear_starts, set_linear, spectrum
+from eigencode.model.initialization import backtrack, linear_problem, linear_starts, set_linear
+from eigencode.model.pca import spectrum
 from eigencode.parts import (
     MLP,
     ActivatedLikelihood,

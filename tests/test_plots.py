@@ -13,17 +13,9 @@ from sklearn.model_selection import ParameterGrid
 
 from eigencode import Autoencoder, AutoencoderSearch
 from eigencode.errors import DataError
-from eigencode.plots import (
-    LINE_COLORS,
-    MARKERS,
-    PALE,
-    PALETTE,
-    plot_codes,
-    plot_history,
-    plot_reconstructions,
-    plot_search,
-    plot_sizes,
-)
+from eigencode.plots import plot_codes, plot_history, plot_reconstructions, plot_search, plot_sizes
+from eigencode.plots.searches import LINE_COLORS
+from eigencode.plots.style import MARKERS, PALE, PALETTE
 
 
 def drawn(figure, tmp_path):
@@ -177,7 +169,7 @@ def test_settings_of_matplotlib_are_not_changed(digits, fitted, tmp_path):
 
 
 def test_pyplot_is_not_imported():
-    program = "import sys, eigencode.plots; print('matplotlib.pyplot' in sys.modules)"
+    program = "import sys, eigencode.plots as p; p.plot_codes, p.plot_search; print('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout.strip() == "False"
 
 

@@ -7,8 +7,9 @@ import torch
 from eigencode import Autoencoder, Composition, LinearAutoencoder, Objective
 from eigencode.batch import Batch
 from eigencode.errors import OptionError
-from eigencode.model import initialization as starts
-from eigencode.model.initialization import linear_problem, linear_start, spectrum
+from eigencode.model import pca
+from eigencode.model.initialization import linear_problem, linear_start
+from eigencode.model.pca import spectrum
 from eigencode.parts import (
     MLP,
     Contractive,
@@ -43,7 +44,7 @@ def test_the_spectrum_is_numpys_svd(n, d):
 def test_a_large_problem_is_solved_at_random_and_agrees(monkeypatch):
     rows = centred(300, 40)
     exact = spectrum(Batch(rows), 5, seed=0)
-    monkeypatch.setattr(starts, "EXACT_SIZE", 10)
+    monkeypatch.setattr(pca, "EXACT_SIZE", 10)
     found = spectrum(Batch(rows), 5, seed=0)
     assert len(found.eigenvalues) == 5
     np.testing.assert_allclose(found.eigenvalues, exact.eigenvalues[:5], rtol=1e-6)
@@ -54,7 +55,7 @@ def test_a_large_problem_is_solved_at_random_and_agrees(monkeypatch):
 def test_large_covariances_are_accumulated_in_the_rows_precision_and_agree(monkeypatch):
     rows = centred(500, 20)
     exact = spectrum(Batch(rows), None, seed=0)
-    monkeypatch.setattr(starts, "EXACT_PRODUCTS", 0)
+    monkeypatch.setattr(pca, "EXACT_PRODUCTS", 0)
     np.testing.assert_allclose(
         spectrum(Batch(rows.float()), None, 0).eigenvalues, exact.eigenvalues, rtol=1e-4, atol=1e-7
     )

@@ -50,6 +50,15 @@ def parse_paths(type_: Any, tokens: Sequence[Token]) -> Path | tuple[Path, ...]:
 
 PATHS = Parameter(converter=parse_paths)
 
+Model = Annotated[
+    Path, PATHS, Parameter(help="Model file, written by fit or sweep, or by model.save in Python.", group=FILES)
+]
+SWITCH = Parameter(negative=(), show_default=False)
+Quiet = Annotated[
+    bool, SWITCH, Parameter(name=["--quiet", "-q"], help="Do not show the progress in a terminal.", group=FILES)
+]
+AsJson = Annotated[bool, SWITCH, Parameter(name="--json", help="Print one JSON object instead of text.", group=FILES)]
+
 
 @dataclass(frozen=True)
 class Flag:

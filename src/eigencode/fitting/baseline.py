@@ -14,8 +14,9 @@ from eigencode.batch import Batch
 from eigencode.fitting.data import Data
 from eigencode.fitting.start import begin_at, build
 from eigencode.model.composition import Composition
-from eigencode.model.initialization import LinearStart, Spectrum, linear_problem, linear_starts, spectrum
+from eigencode.model.initialization import LinearStart, linear_problem, linear_starts
 from eigencode.model.objective import Objective
+from eigencode.model.pca import Spectrum, spectrum
 from eigencode.parts.likelihoods.base import Likelihood
 from eigencode.parts.likelihoods.observed import evenly_sampled, mean, median
 from eigencode.training.evaluation import EVALUATION_ROWS, evaluate

@@ -18,7 +18,7 @@ from eigencode.data.scaling import Scaler
 from eigencode.errors import DataError
 from eigencode.fitting import splits
 from eigencode.fitting.table import TrainingTable
-from eigencode.model.initialization import EXACT_SIZE
+from eigencode.model.pca import EXACT_SIZE
 from eigencode.parts.base import Sizes, Units
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import torch
 
 from eigencode.batch import Batch
 from eigencode.model.composition import Composition
-from eigencode.model.initialization import SEARCHED_DIRECTIONS
+from eigencode.model.pca import SEARCHED_DIRECTIONS
 from eigencode.parts.codes.point import Point
 from eigencode.training.run import TrainingRun
 from eigencode.training.state import TrainingState

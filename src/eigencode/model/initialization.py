@@ -21,19 +21,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
-from sklearn.utils.extmath import randomized_svd
 from torch import Tensor
 
 from eigencode.batch import Batch
 from eigencode.model.composition import Composition, selected
 from eigencode.model.objective import Objective
+from eigencode.model.pca import EXACT_SIZE, Spectrum, observed_shares, second_moment, with_positive_peaks
 from eigencode.parts.base import Term
-
-EXACT_SIZE = 2048
-"""Up to this many columns or rows the spectrum is found by a full eigendecomposition, about a second's work."""
-
-SEARCHED_DIRECTIONS = 256
-"""Directions that are found of larger problems where no number is asked for."""
 
 STEPS = (2.0, *(0.5**halvings for halvings in range(7)))
 """Lengths of a step from the best constant that are tried."""
@@ -46,71 +40,6 @@ SMALLEST_VARIANCE = 1e-4
 
 TINY = 1e-150
 """A variance that is none, and that may still be divided by."""
-
-EXACT_PRODUCTS = 1e10
-"""Up to this many multiply-adds the covariance is accumulated in float64 throughout, a fraction of a second's work."""
-
-
-@dataclass(frozen=True)
-class Spectrum:
-    """Principal directions of centred rows.
-
-    Attributes
-    ----------
-    eigenvalues : Tensor
-        Variances along the leading directions, largest first, shape (m,).
-    directions : Tensor
-        Orthonormal columns, each with its largest entry positive, shape (d, m).
-    total : float
-        Variance over all directions.
-    """
-
-    eigenvalues: Tensor
-    directions: Tensor
-    total: float
-
-    def n_components_for(self, share: float) -> int:
-        """The smallest number of directions that keeps a share of the variance; at least 1."""
-        if self.total == 0:
-            return 1
-        kept = self.eigenvalues.cumsum(0) / self.total
-        # A share met to rounding is met: a full basis keeps all of the variance, not 1 - 1e-16 of it.
-        return min(int((kept < share - 1e-9).sum()) + 1, len(kept))
-
-    def explained_variance_ratio(self, n_components: int) -> list[float]:
-        """Share of the variance along each of the leading directions."""
-        return (self.eigenvalues[:n_components] / (self.total or 1.0)).tolist()
-
-
-def spectrum(batch: Batch, n_components: int | None, seed: int) -> Spectrum:
-    """Principal directions of centred rows of shape (n, d), in float64.
-
-    Small problems are solved exactly from the covariance (or, with fewer rows than columns, from the rows' inner
-    products); large ones by randomised SVD (Halko et al., 2011) with its own seed. Of rows with gaps a covariance is
-    that of the rows which know both cells; inner products are of columns raised to their observed variance.
-    """
-    rows = batch.x
-    n_rows, n_features = rows.shape
-    if n_features <= min(EXACT_SIZE, max(n_rows, 256)):
-        values, vectors = torch.linalg.eigh(_second_moment(rows, batch.observed))
-        values, vectors = values.flip(0), vectors.flip(1)
-        total = float(values.clamp(min=0).sum())
-        return Spectrum(values.clamp(min=0), _with_positive_peaks(vectors), total)
-    if batch.observed is not None:
-        rows = rows / observed_shares(batch).sqrt().to(rows)
-    if n_rows <= EXACT_SIZE:
-        values, left = torch.linalg.eigh(_second_moment(rows.T) * (n_features / n_rows))
-        keep = values > values.max().clamp(min=torch.finfo(values.dtype).tiny) * 1e-12
-        values, left = values[keep].flip(0), left[:, keep].flip(1)
-        vectors = (rows.double().T @ left) / (values * n_rows).sqrt()
-        total = float(values.sum())
-    else:
-        wanted = min(n_components or SEARCHED_DIRECTIONS, *rows.shape)
-        _, singular, right = randomized_svd(rows.numpy(), wanted, n_iter=4, random_state=seed % 2**32)
-        values = torch.from_numpy(singular).double().square() / n_rows
-        vectors = torch.from_numpy(right.T.copy()).double()
-        total = float(rows.square().sum(1, dtype=torch.float64).sum() / n_rows)
-    return Spectrum(values.clamp(min=0), _with_positive_peaks(vectors), total)
 
 
 @dataclass(frozen=True)
@@ -191,7 +120,7 @@ class LinearProblem:
     @cached_property
     def covariance(self) -> Tensor:
         """X'X / n of the scaled rows, over the cells that both columns know, shape (d, d), in float64."""
-        found = _second_moment(self.batch.x, self.batch.observed)
+        found = second_moment(self.batch.x, self.batch.observed)
         if self.batch.observed is None:
             return found
         values, vectors = torch.linalg.eigh(found)  # each cell over rows of its own, it may have values below 0
@@ -270,7 +199,7 @@ class LinearProblem:
         noisy.diagonal().add_(noisy.diagonal().max() * 1e-12 + TINY)
         regression = torch.linalg.solve(noisy, cross.T).T
         _, vectors = torch.linalg.eigh(regression @ cross.T)
-        directions = _with_positive_peaks(vectors.flip(1)[:, : len(self.eigenvalues)])
+        directions = with_positive_peaks(vectors.flip(1)[:, : len(self.eigenvalues)])
         encoder = directions.T @ regression
         root = encoder.norm(dim=1).sqrt().clamp(min=torch.finfo(encoder.dtype).tiny)
         balanced = encoder / root[:, None]
@@ -431,31 +360,3 @@ def backtrack(composition: Composition, batch: Batch) -> None:
 def _mean_square(rows: Tensor) -> float:
     """Mean squared length of rows of shape (n, m)."""
     return float(rows.square().sum(1, dtype=torch.float64).mean())
-
-
-def observed_shares(batch: Batch) -> Tensor:
-    """Share of each column's cells that is observed, shape (d,), in float64; of none, as if one was."""
-    assert batch.observed is not None
-    return batch.observed.sum(0).clamp(min=1).double() / len(batch)
-
-
-def _second_moment(rows: Tensor, observed: Tensor | None = None, chunk: int = 16_384) -> Tensor:
-    """X'X / n in float64; large products in the rows' own precision, summed over chunks in float64.
-
-    Where some cells are missing, n is for each two columns the number of rows that know both.
-    """
-    n_rows, n_features = rows.shape
-    moment = torch.zeros(n_features, n_features, dtype=torch.float64)
-    for part in rows.split(chunk):
-        wide = part.double() if n_rows * n_features**2 < EXACT_PRODUCTS else part
-        moment += wide.T @ wide
-    if observed is None:
-        return moment / n_rows
-    counts = sum(part.float().T @ part.float() for part in observed.split(chunk))
-    return moment / counts.double().clamp(min=1)
-
-
-def _with_positive_peaks(vectors: Tensor) -> Tensor:
-    """Flip each column so that its entry of largest size is positive."""
-    peaks = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
-    return vectors * torch.where(peaks < 0, -1.0, 1.0)

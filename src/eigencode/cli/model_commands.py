@@ -1,32 +1,25 @@
-"""The commands: their arguments, their work, and what they print on standard output.
-
-Modules that take seconds to import are imported inside the commands, so that help and usage errors appear at once.
-"""
+"""The commands that ask a fitted model: transform, decode, reconstruct, score, sample, predict and describe."""
 
 from __future__ import annotations
 
-import shlex
 import sys
-from contextlib import redirect_stdout
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import CycloptsError, Parameter, validators
 
 import eigencode
-from eigencode import data, io, progress
-from eigencode.cli import flags, pictures, steps, sweeps
+from eigencode import io, progress
+from eigencode.cli import pictures, steps
 from eigencode.cli.app import command
 from eigencode.cli.descriptions import (
     description,
     is_supervised,
-    outcome,
     predictions,
     print_facts,
     print_json,
     summary,
 )
-from eigencode.cli.flags import AUTOENCODER, FILES, PATHS, PLAIN, STREAM, options_given
+from eigencode.cli.flags import STREAM, AsJson, Model, Quiet
 from eigencode.cli.own_parts import OWN, Parts
 from eigencode.cli.pictures import RowsOutput
 from eigencode.cli.tables import (
@@ -36,40 +29,12 @@ from eigencode.cli.tables import (
     Rows,
     TableOutput,
     check_rows_output,
-    inputs_of,
     read_codes,
     write_rows,
 )
-from eigencode.errors import DataError, OptionError
+from eigencode.errors import OptionError
 
-MODEL_ENDING = ".safetensors"
-
-Model = Annotated[
-    Path, PATHS, Parameter(help="Model file, written by fit or sweep, or by model.save in Python.", group=FILES)
-]
-DemoOutput = Annotated[Path, PATHS, Parameter(alias="-o", help="Folder for the model, the data and the pictures.")]
 FirstComponents = Annotated[int | None, Parameter(help="Use only the first components of an ordered code.")]
-SWITCH = Parameter(negative=(), show_default=False)
-Quiet = Annotated[
-    bool, SWITCH, Parameter(name=["--quiet", "-q"], help="Do not show the progress in a terminal.", group=FILES)
-]
-AsJson = Annotated[bool, SWITCH, Parameter(name="--json", help="Print one JSON object instead of text.", group=FILES)]
-ModelOutput = Annotated[
-    Path, PATHS, Parameter(alias="-o", help="File for the model: a .safetensors file.", group=FILES)
-]
-WithDensity = Annotated[
-    bool,
-    SWITCH,
-    Parameter(help="Also fit a density to the codes, so that sample works for every kind.", group=AUTOENCODER),
-]
-
-ResultsOutput = Annotated[
-    Path | None, PATHS, Parameter(help="File for the scores of all candidates: a .csv or .parquet file.", group=FILES)
-]
-PictureOutput = Annotated[
-    Path | None, PATHS, Parameter(help="File for a picture of the scores: a .png, .svg or .pdf file.", group=FILES)
-]
-
 NRows = Annotated[int, Parameter(help="Number of rows to draw.", validator=validators.Number(gte=1))]
 OfMean = Annotated[
     bool | None,
@@ -79,106 +44,6 @@ Seed = Annotated[
     int | None,
     Parameter(help="Seed of the draws; without it, each call draws other rows.", validator=validators.Number(gte=0)),
 ]
-
-
-# -- commands
-
-
-@command(0, "demo [OPTIONS]")
-def demo(*, output: DemoOutput = Path("demo"), quiet: Quiet = False) -> None:
-    """Fit autoencoders to images of digits and compare them with PCA, in seconds to minutes."""
-    steps.set_quiet(quiet)
-    with progress.stage(steps.LOADING):
-        from eigencode.demo import run_demo
-
-    run_demo(output)
-
-
-@command(1, "fit ROWS... --output MODEL [OPTIONS]")
-def fit(
-    rows: Rows,
-    /,
-    *,
-    output: ModelOutput,
-    chosen: Chosen = ALL,
-    as_json: AsJson = False,
-    parts: Parts = (),
-    quiet: Quiet = False,
-    kind: flags.Kind = PLAIN,
-    given: Annotated[flags.Flags, Parameter(name="*")] = None,
-    density: WithDensity = False,
-) -> None:
-    """Fit an autoencoder to the rows of a table.
-
-    Ctrl-C ends the training early: the best weights so far are saved, and the exit code is 130.
-    """
-    steps.set_quiet(quiet)
-    options = options_given(kind, given)
-
-    data.check_output(output, [MODEL_ENDING], inputs_of(rows))
-    table = steps.table_of(rows, chosen)
-    if len(table.rows) < 2:
-        raise DataError("Fitting needs at least two rows", got=f"{len(table.rows)} in {shlex.join(map(str, rows))!r}")
-    model = steps.estimator_of(kind, options)
-    # What the fit prints is not part of the answer.
-    with redirect_stdout(sys.stderr):
-        model.fit(table.frame)
-        if density:
-            steps.fit_density(model, table.frame)
-    steps.save(model, output)
-    if as_json:
-        print_json({**summary(model), "model": str(output)})
-        return
-    print_facts(outcome(summary(model)))
-    steps.print_next_command(model, output, rows, chosen)
-
-
-@command(2, "sweep ROWS... --output MODEL --over NAME=VALUE,... [OPTIONS]")
-def sweep(
-    rows: Rows,
-    /,
-    *,
-    output: ModelOutput,
-    plan: Annotated[sweeps.Plan, Parameter(name="*")],
-    table: ResultsOutput = None,
-    picture: PictureOutput = None,
-    chosen: Chosen = ALL,
-    as_json: AsJson = False,
-    parts: Parts = (),
-    quiet: Quiet = False,
-    kind: flags.Kind = PLAIN,
-    given: Annotated[flags.Flags, Parameter(name="*")] = None,
-) -> None:
-    """Fit an autoencoder with each of many settings, and keep the simplest that is as good as the best.
-
-    The rows are divided into folds. Each combination of the values of --over is fitted on all folds but one and scored
-    on that one, for each fold.
-
-    The chosen combination is then fitted to all rows and saved.
-
-    Ctrl-C ends the sweep without a model; during the last fit, the best weights so far are saved.
-    """
-    steps.set_quiet(quiet)
-    options = options_given(kind, given, "sweep")
-    grid = sweeps.grid_given(kind, plan.over, options)
-
-    sweeps.check_outputs({output: [MODEL_ENDING], table: sweeps.TABLES, picture: sweeps.PICTURES}, inputs_of(rows))
-    read = steps.table_of(rows, chosen)
-    estimator = steps.estimator_of(kind, options)
-    with redirect_stdout(sys.stderr):
-        search = sweeps.searched(estimator, grid, plan, read.frame)
-    sweeps.write_results(search, table, picture)
-    if not as_json:
-        print("\n".join(sweeps.lines(search)), end="\n\n", flush=True)
-    with redirect_stdout(sys.stderr):
-        model = sweeps.best_estimator(search).fit(read.frame)
-    steps.save(model, output)
-    if as_json:
-        files = {name: None if path is None else str(path) for name, path in [("table", table), ("picture", picture)]}
-        print_json({**summary(model), "model": str(output), **files, "search": sweeps.facts(search)})
-        return
-    print_facts(outcome(summary(model)))
-    steps.print_next_command(model, output, rows, chosen)
 
 
 @command(3, "transform MODEL ROWS... --output CODES [OPTIONS]")

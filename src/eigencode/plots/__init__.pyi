@@ -1,0 +1,5 @@
+from eigencode.plots.models import plot_codes as plot_codes
+from eigencode.plots.models import plot_history as plot_history
+from eigencode.plots.models import plot_reconstructions as plot_reconstructions
+from eigencode.plots.models import plot_sizes as plot_sizes
+from eigencode.plots.searches import plot_search as plot_search
