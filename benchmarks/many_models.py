@@ -100,11 +100,11 @@ def main():
         processes = TwoProcesses(options.models, batch_size)
         times = {"one by one": [], "two processes": [], "one program": []}
         for _ in range(options.rounds):
-            alone, company = (runs(range(options.models), batch_size) for _ in range(2))
+            alone, together = (runs(range(options.models), batch_size) for _ in range(2))
             times["one by one"].append(seconds(one_by_one, alone))
             times["two processes"].append(processes.seconds())
-            times["one program"].append(seconds(as_one, company))
-            vectors = [[run.state.parameters.vector for run in begun] for begun in (alone, company)]
+            times["one program"].append(seconds(as_one, together))
+            vectors = [[run.state.parameters.vector for run in begun] for begun in (alone, together)]
             gaps = [a - b for a, b in zip(*vectors, strict=True)]
             apart = max(float(gap.detach().abs().max()) for gap in gaps)
         processes.end()
