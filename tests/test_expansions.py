@@ -150,6 +150,28 @@ def test_a_forward_of_its_own_leaves_what_was_known_of_the_other_behind():
     )
 
 
+class Gained(Likelihood):
+    """A factor in the mean, which is a weight, and a variance."""
+
+    def setup(self, sizes):
+        super().setup(sizes)
+        self.gain = torch.nn.Parameter(torch.full((sizes.n_features,), 2.0))
+        self.log_variance = torch.nn.Parameter(torch.zeros(sizes.n_features))
+
+    def forward(self, output):
+        return DiagonalGaussian(self.gain * output, self.log_variance.exp() + 1e-6)
+
+
+def test_parameters_that_move_the_mean_are_left_to_training():
+    part = made(Gained())
+    x = rows_for(part)
+    constant = part.expansion.constant(Batch(x))
+    torch.testing.assert_close(2 * constant, x.mean(0), rtol=1e-3, atol=1e-3)
+    part.expansion.calibrate(Batch(x), constant.expand(x.shape))
+    assert (part.gain == 2).all()
+    torch.testing.assert_close(part.log_variance.detach().exp(), x.var(0, correction=0), rtol=1e-2, atol=0)
+
+
 def table(n=200, seed=0):
     rng = np.random.default_rng(seed)
     rows = rng.normal(size=(n, 2)) @ rng.normal(size=(2, 6)) + 0.2 * rng.normal(size=(n, 6))

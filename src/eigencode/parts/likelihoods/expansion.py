@@ -97,8 +97,8 @@ class FittedExpansion(Expansion):
         return self._constant(evenly_sampled(batch, FEW_CELLS))[0]
 
     def calibrate(self, batch: Batch, output: Tensor) -> None:
-        """Set all parameters of the likelihood's own."""
-        if not self._own():
+        """Set all parameters of the likelihood's own that leave the mean as it is."""
+        if not self._own(batch):
             return
         few, output = evenly_sampled(batch, FEW_CELLS), output[:: stride(batch, FEW_CELLS)]
         _, found = self._fitted(few, output.detach(), None)
@@ -164,10 +164,17 @@ class FittedExpansion(Expansion):
         is_apart = self.likelihood.in_data_units and self.likelihood.support == "real"
         return self.likelihood.divisor.to(like) if is_apart else torch.ones_like(like[0])
 
-    def _own(self) -> dict[str, Tensor]:
-        """The likelihood's own parameters, as they are."""
-        named = self.likelihood.named_parameters()
-        return {name: value.detach().clone() for name, value in named if value.requires_grad}
+    def _own(self, batch: Batch) -> dict[str, Tensor]:
+        """The likelihood's own parameters, as they are, but for those that move the mean: these are weights."""
+        part, like = self.likelihood, batch.x
+        own = {name: value for name, value in part.named_parameters() if value.requires_grad}
+        output = torch.linspace(-1, 1, part.n_outputs(like.shape[-1])).to(like)[None]
+        with torch.enable_grad():
+            total = part(output).mean.sum()
+        if own and total.requires_grad:
+            slopes = torch.autograd.grad(total, list(own.values()), allow_unused=True)
+            own = {name: own[name] for name, slope in zip(own, slopes, strict=True) if slope is None or not slope.any()}
+        return {name: value.detach().clone() for name, value in own.items()}
 
     def _cells(self, batch: Batch, output: Tensor, own: Mapping[str, Tensor]) -> Tensor:
         """Log-densities of observed cells, and 0 in hidden ones."""
@@ -186,13 +193,13 @@ class FittedExpansion(Expansion):
         return self._cells(batch, output, own).sum() / len(batch)
 
     def _worth(self, batch: Batch, output: Tensor) -> float:
-        return float(self._mean(batch, output, self._own()).detach().nan_to_num(-torch.inf))
+        return float(self._mean(batch, output, self._own(batch)).detach().nan_to_num(-torch.inf))
 
     def _fitted(
         self, batch: Batch, output: Tensor, bias: Tensor | None, n_steps: int = 60
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The likeliest bias beside outputs, where one is given to begin with, and parameters; by L-BFGS."""
-        first = self._own() | ({} if bias is None else {BIAS: bias})
+        first = self._own(batch) | ({} if bias is None else {BIAS: bias})
         sizes = {name: value.abs().clamp(min=1.0) for name, value in first.items()}
         if bias is not None and len(bias) >= batch.x.shape[-1]:
             sizes[BIAS][: batch.x.shape[-1]] = self._scale(batch.x)
