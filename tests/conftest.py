@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn.datasets import load_breast_cancer, load_digits
 
-from eigencode import Autoencoder
+from eigencode import Autoencoder, estimators
 from eigencode.batch import Batch
 from eigencode.data.rows import ResidentRows
 from eigencode.fitting import splits
@@ -19,6 +19,9 @@ from eigencode.options import AutoencoderOptions
 from eigencode.parts import Units
 from eigencode.training.evaluation import EVALUATION_ROWS, evaluate
 from eigencode.training.run import TrainingRun
+
+AUTOENCODERS = [getattr(estimators, name) for name in dir(estimators) if name.endswith("Autoencoder")]
+"""The named autoencoders, as classes."""
 
 
 def prepared(

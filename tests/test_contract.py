@@ -2,6 +2,7 @@
 
 import re
 
+import conftest
 import narwhals as nw
 import numpy as np
 import pandas as pd
@@ -33,15 +34,9 @@ from eigencode import (
 from eigencode.cli import main
 from eigencode.errors import DataError, OptionError
 
-AUTOENCODERS = [
-    Autoencoder(2, hidden=(4,), max_epochs=2, random_state=0),
-    LinearAutoencoder(2),
-    DenoisingAutoencoder(2, hidden=(4,), max_epochs=2, random_state=0),
-    ContractiveAutoencoder(2, hidden=(4,), max_epochs=2, random_state=0),
-    VariationalAutoencoder(2, hidden=(4,), max_epochs=2, random_state=0),
-    SparseAutoencoder(4, active=1, max_epochs=2, random_state=0),
-    StackedAutoencoder(2, hidden=(4,), max_epochs=2, random_state=0),
-]
+SMALL = {"max_epochs": 2, "random_state": 0}
+OWN = {LinearAutoencoder: {}, SparseAutoencoder: {"n_components": 4, "active": 1, **SMALL}}
+AUTOENCODERS = [cls(**{"n_components": 2, **OWN.get(cls, {"hidden": (4,), **SMALL})}) for cls in conftest.AUTOENCODERS]
 SEARCH = AutoencoderSearch(LinearAutoencoder(), {"n_components": [1, 2]}, cv=2, random_state=0)
 
 TRANSFORMERS = [*AUTOENCODERS, SEARCH]

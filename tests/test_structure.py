@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import AUTOENCODERS
 
 import eigencode
 from eigencode import Autoencoder, options
@@ -219,6 +220,22 @@ def own_code(function):
     tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
     body = tree.body[1:] if ast.get_docstring(tree) else tree.body
     return sum(node.end_lineno - node.lineno + 1 for node in body)
+
+
+@pytest.mark.parametrize("cls", AUTOENCODERS)
+def test_a_named_autoencoder_says_its_options_beside_its_docstring(cls):
+    """One file is to be read, and written, for one of them."""
+    common = {option.name: option for option in options_of(AutoencoderOptions)}
+    own = {option.name for option in options_of(cls) if common.get(option.name) != option}
+    assert own == set(inspect.get_annotations(cls))
+    assert cls.__doc__.strip()
+
+
+def test_importing_the_estimators_imports_no_torch():
+    """Their options are read for a command's help."""
+    program = "import sys, eigencode.estimators as e; [getattr(e, n) for n in dir(e)]; print('torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert found == "False\n"
 
 
 @pytest.mark.parametrize("name", [n for n in eigencode.__all__ if n.endswith("Autoencoder")])

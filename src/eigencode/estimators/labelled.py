@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from eigencode.model import Composition
     from eigencode.training import TrainingRun
 
-INTERRUPTED_BEFORE_LABELS = (
-    f"{fitting.INTERRUPTED} in the autoencoder, before the labels were learned: every answer is the same; to go on "
-    "from there, fit another with autoencoder=model.autoencoder_"
+BEFORE_LABELS = (
+    "in the autoencoder, before the labels were learned: every answer is the same; to go on from there, fit another "
+    "with autoencoder=model.autoencoder_"
 )
+"""Where training was interrupted."""
 
 
 @dataclass(eq=False, repr=False)
@@ -73,38 +74,38 @@ class LabelledAutoencoder(BaseAutoencoder):
         options = super()._network_options(options)
         return replace(options, max_epochs=0) if self._is_interrupted else options
 
-    @torch.no_grad()
     def _start(self, options: AutoencoderOptions, model: Model, data: Data, seed: int) -> Start:
         """The autoencoder's encoder and the best constant label."""
-        composition = model.built(data, seed)
-        for target, source in _shared(composition, self._autoencoder.composition_):
-            target.load_state_dict(source.state_dict())
-        codes = composition.encode(data.sample.x).mean
-        spread = codes.std(0, correction=0)
-        scaling, head = composition.decoder.networks  # type: ignore[misc]
-        scaling.standardise(codes.mean(0), spread.where(spread > 0, 1.0))
-        torch.nn.init.zeros_(head.last.weight)
-        fitting.calibrate(composition, data.typical)
-        return fitting.Start(composition.state_dict(), "random")
+        with torch.no_grad():
+            composition = model.built(data, seed)
+            for target, source in _shared(composition, self._autoencoder.composition_):
+                target.load_state_dict(source.state_dict())
+            codes = composition.encode(data.sample.x).mean
+            spread = codes.std(0, correction=0)
+            scaling, head = composition.decoder.networks  # type: ignore[misc]
+            scaling.standardise(codes.mean(0), spread.where(spread > 0, 1.0))
+            torch.nn.init.zeros_(head.last.weight)
+            fitting.calibrate(composition, data.typical)
+            return fitting.Start(composition.state_dict(), "random")
 
     @property
     def _was_interrupted(self) -> bool:
         """Whether an interruption ended the training of the autoencoder."""
         return self._is_interrupted
 
-    @torch.no_grad()
     def _conclude(self, run: TrainingRun) -> None:
-        super()._conclude(run)
-        # Whether the code could copy its row does not matter to labels.
-        self.notes_ = [note for note in self.notes_ if not note.startswith("overcomplete")]
-        if self._is_interrupted:
-            others = [note for note in self.notes_ if not note.startswith(fitting.INTERRUPTED)]
-            self.notes_ = [INTERRUPTED_BEFORE_LABELS, *others]
-        for source, target in _shared(run.state.composition, self._autoencoder.composition_):
-            if any(weights.requires_grad for weights in source.parameters()):
-                target.load_state_dict(source.state_dict())
-                self._autoencoder.__dict__.pop("stream_state_", None)
-                self._autoencoder._forget()
+        with torch.no_grad():
+            super()._conclude(run)
+            # Whether the code could copy its row does not matter to labels.
+            self.notes_ = [note for note in self.notes_ if not note.startswith("overcomplete")]
+            if self._is_interrupted:
+                others = [note for note in self.notes_ if not note.startswith(fitting.INTERRUPTED)]
+                self.notes_ = [f"{fitting.INTERRUPTED} {BEFORE_LABELS}", *others]
+            for source, target in _shared(run.state.composition, self._autoencoder.composition_):
+                if any(weights.requires_grad for weights in source.parameters()):
+                    target.load_state_dict(source.state_dict())
+                    self._autoencoder.__dict__.pop("stream_state_", None)
+                    self._autoencoder._forget()
 
 
 def _shared(composition: Composition, autoencoder: Composition) -> Iterator[tuple[nn.Module, nn.Module]]:
