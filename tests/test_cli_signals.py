@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 import eigencode
-from eigencode import Autoencoder, io
+from eigencode import Autoencoder, io, training
 from eigencode.cli import entry, main, steps
 from eigencode.cli.interruptions import NAMES, Interruptions
-from eigencode.training import loop, runner
+from eigencode.training import runner
 from eigencode.training.runner import SingleRunner
 
 SIGNALS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
@@ -95,7 +95,7 @@ def test_the_exit_code_in_the_last_epoch_is_the_signals(folder, send):
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_an_interruption_before_training_writes_nothing(number, folder, send, capsys):
-    for owner, name in [(steps, "read_rows"), (loop, "begin")]:
+    for owner, name in [(steps, "read_rows"), (training, "begin")]:
         with pytest.MonkeyPatch.context():
             send(owner, name, 1, number)
             assert run(FIT) == 128 + number
