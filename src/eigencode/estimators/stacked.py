@@ -172,7 +172,7 @@ class StackedAutoencoder(BaseAutoencoder):
         composition = model.built(data, seed)
         with torch.no_grad():
             _unroll(self.layers_, composition)
-        fitting.calibrate(composition, data.typical)
+        fitting.calibrate(composition, data.typical, is_pretrained=True)
         return fitting.Start(composition.state_dict(), "pretrained")
 
     def _prepared(self, table: TrainingTable, options: AutoencoderOptions) -> Preparation:

@@ -54,9 +54,16 @@ def begin_at(composition: Composition, data: Data, start: LinearStart | None, is
 
 @torch.no_grad()
 def calibrate(
-    composition: Composition, batch: Batch, start: LinearStart | None = None, is_newton: bool = False
+    composition: Composition,
+    batch: Batch,
+    start: LinearStart | None = None,
+    is_newton: bool = False,
+    is_pretrained: bool = False,
 ) -> None:
-    """Find what a start leaves open, by as many rows as it takes: a linear one's step length, states, a spread."""
+    """Find what a start leaves open, by as many rows as it takes: a linear one's step length, states, a spread.
+
+    Parameters of a pretrained likelihood stay as they are, unless they say nothing but how far cells spread.
+    """
     sample = batch.thinned(CALIBRATION_ROWS).to(next(composition.parameters(), batch.x).device)
     expansion = composition.likelihood.expansion
     if start is not None and is_newton:
@@ -64,5 +71,5 @@ def calibrate(
     composition.begin(sample)
     if start is not None and start.noise_variance is not None and expansion.variance is None:
         expansion.set_spread(start.noise_variance)
-    else:
+    elif not (is_pretrained and expansion.moves_means):
         expansion.calibrate(sample, composition.decoder(composition.encode(sample.x, sample.observed).mean))

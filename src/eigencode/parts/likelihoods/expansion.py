@@ -42,6 +42,9 @@ class Expansion:
     is_exact: ClassVar[bool] = False
     """Whether PCA in working units is the linear optimum, or counts as it: models then have a closed form."""
 
+    moves_means: ClassVar[bool] = False
+    """Whether calibrating may move the means of cells, and not only how far these spread."""
+
     is_robust: ClassVar[bool] = False
     """Whether the pull of a residual grows no further with its size. A model may then start at the principal
     directions of rows without their outliers."""
@@ -91,6 +94,8 @@ class FittedExpansion(Expansion):
     """The expansion of any likelihood, from its density alone: fitted by L-BFGS, with derivatives from autograd."""
 
     likelihood: Likelihood
+
+    moves_means = True
 
     def constant(self, batch: Batch) -> Tensor:
         """The best output of the likelihood with its own parameters at their best."""
