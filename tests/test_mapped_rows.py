@@ -130,6 +130,7 @@ PROGRAM = """
         rows[:] = rng.normal(size=(len(rows), d))
     del table, rows
     table = np.load(sys.argv[1], mmap_mode="r")
+    Autoencoder(4, max_epochs=1, optimizer="adam").fit(table[:1000].copy())  # imports what a fit needs
     model = Autoencoder(4, max_epochs=1, max_seconds=float(sys.argv[3]), random_state=0)
     before, most = own(), 0
     for row in model.iter_fit(table):

@@ -25,7 +25,7 @@ from eigencode.parts import (
     ThresholdedReLU,
     TopK,
 )
-from eigencode.training import batched, loop, runner
+from eigencode.training import batched_inputs, loop, runner
 from eigencode.training.batched import BatchedTraining
 from eigencode.training.runner import SingleRunner
 
@@ -120,8 +120,11 @@ def test_the_activity_fitted_is_of_clean_rows_by_the_weights_before_the_step(kin
         active = target.activity_of(composition.encode(batch.x).mean).mean()
         expected = 0.8 * target.fitted + 0.2 * active  # five batches are remembered
         one = runner_of(run)
-        one._gathered = lambda numbers, batch=batch: batch  # a program takes the same rows
-        one.step_on(batch) if name == "alone" else one.step([True])
+        if name == "alone":
+            one.step_on(batch)
+        else:
+            one._inputs.next_batch = lambda batch=batch: batch  # a program takes the same rows
+            one.step([True])
         one.write_back()
         torch.testing.assert_close(target.fitted, expected.detach(), rtol=1e-10, atol=0)
         runs[name] = TARGETS[kind](corruption=GaussianNoise(0.5), max_epochs=3)._begin(X)
@@ -148,7 +151,7 @@ def test_what_is_learned_from_validation_rows_does_not_depend_on_blocks(kind, ru
     before, found = buffers(run), []
     for n_rows in (8192, 30):
         monkeypatch.setattr(runner, "EVALUATION_ROWS", n_rows)
-        monkeypatch.setattr(batched, "EVALUATION_ROWS", n_rows)
+        monkeypatch.setattr(batched_inputs, "EVALUATION_ROWS", n_rows)
         run.state.composition.take(copy.deepcopy(before))
         one.take_back([0])
         objectives = one.evaluate(is_validation=True)

@@ -107,9 +107,23 @@ class MappedRows:
         """About ``n_rows`` rows at equal distances."""
         return self._gathered(torch.arange(0, len(self.array), max(ceil(len(self.array) / n_rows), 1)))
 
+    @property
+    def _n_representative(self) -> int:
+        """Rows that represent all."""
+        return max(REPRESENTATIVE_CELLS // self.n_features, 256)
+
     def representative(self) -> Batch:
-        """Rows at equal distances, as many as take little memory."""
-        return self.sample(max(REPRESENTATIVE_CELLS // self.n_features, 256))
+        """Rows evenly spread over all, as many as take little memory."""
+        return self._representative
+
+    @cached_property
+    def _representative(self) -> Batch:
+        return self.sample(self._n_representative)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether the file has more rows than are representative."""
+        return len(self.array) > self._n_representative
 
     def _gathered(self, numbers: Tensor) -> Batch:
         """The rows with these numbers, in the order of the file, scaled."""

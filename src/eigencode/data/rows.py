@@ -67,6 +67,10 @@ class Rows(Protocol):
     def representative(self) -> Batch:
         """What a start is made of: all rows where they lie in memory, else as many as can stand for them."""
 
+    @property
+    def has_more(self) -> bool:
+        """Whether there are rows beyond the representative ones, of which ``blocks`` tell."""
+
 
 class NumberedRows(ABC):
     """Rows that can be reached by number, in any order: what several models can take different batches of.
@@ -202,3 +206,8 @@ class ResidentRows(NumberedRows):
     def representative(self) -> Batch:
         """All rows, but for those for validation where these are apart."""
         return self.gather(self.training.to(self.home)) if self.is_apart else self.every
+
+    @property
+    def has_more(self) -> bool:
+        """Nothing: whatever may be learned from is representative."""
+        return False

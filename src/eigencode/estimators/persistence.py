@@ -38,6 +38,10 @@ class Saved(BaseEstimator):
         """
         return {}
 
+    def _saved_values(self) -> dict[str, Any]:
+        """The values of these attributes, as far as they are there."""
+        return {name: getattr(self, name) for name in self.saved_attributes() if hasattr(self, name)}
+
     def _describe(self, encoder: Encoder) -> dict[str, Any]:
         """What a file keeps beside parameters and attributes, as JSON; tensors go to the encoder."""
         return {}
@@ -85,6 +89,10 @@ class SavedAutoencoder(Saved):
         }
         return super().saved_attributes() | {f"{name}_": kind for name, kind in decisions.items()} | own
 
+    def _saved_values(self) -> dict[str, Any]:
+        """The values of these attributes; the history without its seconds, so that equal fits are equal files."""
+        return super()._saved_values() | {"history_": _untimed(self.history_)}
+
     def _describe(self, encoder: Encoder) -> dict[str, Any]:
         """The composition with its objective, the columns, the execution; a stream's state and a baseline."""
         encoder.keep({f"composition.{name}": value for name, value in io.weights_of(self.composition_).items()})
@@ -100,7 +108,8 @@ class SavedAutoencoder(Saved):
             "feature_names": None if names is None else list(names),
         }
         if hasattr(self, "stream_state_"):
-            description["stream"] = encoder.attribute("stream", self.stream_state_)
+            stream = {**self.stream_state_, "history": _untimed(self.stream_state_["history"])}
+            description["stream"] = encoder.attribute("stream", stream)
         if self.baseline_ is not None:
             description["baseline"] = encoder.model(self.baseline_, "baseline.")
         return description
@@ -147,6 +156,11 @@ class SavedAutoencoder(Saved):
         rows = torch.zeros(1, self.n_features_in_, dtype=self.execution_.dtype)
         fitting.stream(self, self, ResidentRows.of(rows), saved)  # refuses what does not fit
         self.stream_state_ = saved
+
+
+def _untimed(history: list[dict[str, float]]) -> list[dict[str, float]]:
+    """Rows of history without the seconds they took."""
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in history]
 
 
 def _described_scaler(scaler: Scaler) -> dict[str, Any]:

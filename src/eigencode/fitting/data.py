@@ -88,8 +88,8 @@ class Data:
     @cached_property
     def weighed(self) -> Batch:
         """Rows each times the root of its weight, whose second moments are the weighted ones."""
-        every, n_rows = self.rows.representative(), self.rows.n_training + self.rows.n_validation
-        if len(every) < n_rows and self.rows.n_features <= EXACT_SIZE and every.observed is None:
+        every = self.rows.representative()
+        if self.rows.has_more and self.rows.n_features <= EXACT_SIZE and every.observed is None:
             return self._rows_of_moment()
         return every if every.weight is None else Batch(every.x * every.weight.sqrt()[:, None], every.observed)
 

@@ -50,11 +50,10 @@ class Encoder:
         encoder = replace(self, prefix=self.prefix + name)
         parameters = {key: encoder.argument(key, value) for key, value in model.get_params(deep=False).items()}
         check_options(model)
-        fitted = {key: getattr(model, key) for key in model.saved_attributes() if hasattr(model, key)}
         return {
             "class": type(model).__name__,
             "parameters": parameters,
-            "fitted": {key: encoder.attribute(key, value) for key, value in fitted.items()},
+            "fitted": {key: encoder.attribute(key, value) for key, value in model._saved_values().items()},
             **model._describe(encoder),
         }
 
