@@ -18,6 +18,7 @@ from sklearn.datasets import load_digits
 from eigencode import Autoencoder
 from eigencode.training import loop
 from eigencode.training.grouping import shared, together
+from eigencode.training.runner import SingleRunner
 
 EPOCHS = {32: 4, "auto": 15}
 """Epochs of about 200 steps, by the batch size; 'auto' is 128."""
@@ -33,7 +34,7 @@ def runs(seeds, batch_size):
 def one_by_one(begun):
     """Train them one after the other."""
     for run in begun:
-        for _ in loop.train(run):
+        for _ in loop.train_all(SingleRunner(run)):
             pass
 
 

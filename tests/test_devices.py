@@ -64,7 +64,7 @@ KINDS = {
 
 def trained(model, weights=None):
     run = model._begin(X, weights)
-    list(loop.train(run))
+    list(loop.train_all(SingleRunner(run)))
     return run.state
 
 

@@ -12,6 +12,7 @@ from eigencode import (
     AutoencoderSearch,
     StackedAutoencoder,
     fit_many,
+    training,
 )
 from eigencode.errors import InterruptedWarning
 from eigencode.model.composition import Composition
@@ -201,7 +202,7 @@ def test_a_stack_that_is_interrupted_in_its_first_layer(X, interrupt):
     ("call", "epochs", "says"), [(2, [3, 0], "in layer 2 of 2; the network"), (3, [3, 3], "after the last layer; the")]
 )
 def test_a_stack_that_is_interrupted_before_a_training_begins(call, epochs, says, X, interrupt):
-    interrupt(loop, "begin", call)
+    interrupt(training, "begin", call)
     model = StackedAutoencoder(layers=(20, 8), max_epochs=3, batch_size=32, optimizer="adam", random_state=0)
     with pytest.warns(InterruptedWarning) as warned:
         model.fit(X)

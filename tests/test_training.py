@@ -43,7 +43,7 @@ def ready(**options):
 def train_to_the_end(run):
     """Evaluate the start, and train."""
     loop.begin(run)
-    list(loop.train(run))
+    list(loop.train_all(SingleRunner(run)))
 
 
 RUNNERS = {"alone": SingleRunner, "in a program": lambda run: BatchedTraining([run])}
@@ -148,7 +148,7 @@ def test_layers_that_draw_are_given_noise_of_the_runs_own(layer, optimizer):
             before = torch.get_rng_state()
             run = prepared(Autoencoder(2, max_epochs=2, optimizer=optimizer, **options), rows(60), seed).run
             loop.begin(run)
-            list(loop.train(run))
+            list(loop.train_all(SingleRunner(run)))
             assert torch.equal(torch.get_rng_state(), before)
         return run.state.parameters.vector
 
@@ -299,12 +299,12 @@ def test_a_resumed_run_is_the_same_run_bit_for_bit():
 
     first = ready(**options)
     loop.begin(first)
-    for _ in itertools.islice(loop.train(first), 3):
+    for _ in itertools.islice(loop.train_all(SingleRunner(first)), 3):
         pass
     saved = copy.deepcopy(first.state.state_dict())
     second = ready(**options)
     second.state.load_state_dict(saved)
-    list(loop.train(second))
+    list(loop.train_all(SingleRunner(second)))
 
     assert untimed(second.state.history) == untimed(whole.state.history)
     assert torch.equal(second.state.parameters.vector, whole.state.parameters.vector)
@@ -366,7 +366,7 @@ def test_before_the_decay_the_average_is_worth_more_than_the_last_weights(digits
         scaled = torch.from_numpy((digits - digits.mean(0)) / digits.std()).float()
         run = prepared(Autoencoder(8, hidden=(128,), max_epochs=100), scaled, seed).run
         loop.begin(run)
-        *_, row = itertools.islice(loop.train(run), n_epochs)
+        *_, (row,) = itertools.islice(loop.train_all(SingleRunner(run)), n_epochs)
         run.state.show(average=False)
         last = evaluated(run, seed)
         start = run.state.history[0]["validation_objective"]

@@ -20,7 +20,7 @@ from eigencode.data import Scaler, pixel_range
 from eigencode.errors import DataError, InterruptedWarning, OptionError, ResultWarning, TrainingError
 from eigencode.estimators.generation import Generation
 from eigencode.estimators.geometry import Geometry
-from eigencode.estimators.inputs import read_groups, read_weights
+from eigencode.estimators.inputs import read_groups, read_rows, read_weights
 from eigencode.estimators.persistence import SavedAutoencoder
 from eigencode.estimators.streaming import learn_block
 from eigencode.options import AutoencoderOptions, changed, check_options
@@ -192,8 +192,8 @@ class BaseAutoencoder(
         check_options(self)
         self.__dict__.pop("stream_state_", None)
         self._forget()
-        array = self._numbers(X, reset=True)
-        apart = None if validation_data is None else self._numbers(validation_data)
+        array = read_rows(self, X, reset=True).array
+        apart = None if validation_data is None else read_rows(self, validation_data).array
         for rows in (array,) if apart is None else (array, apart):
             fitting.check_values(fitting.likelihood_of(self), rows, getattr(self, "feature_names_in_", None))
         weights = None if sample_weight is None else read_weights(sample_weight, len(array))
@@ -265,7 +265,7 @@ class BaseAutoencoder(
     def _train(self, run: TrainingRun) -> Generator[dict[str, float]]:
         # An iterator that is never begun leaves nothing to put right: the start is the model.
         try:
-            for row in training.train(run):
+            for (row,) in training.train_all(training.SingleRunner(run)):
                 if not self._is_of(run):
                     return
                 self.best_epoch_ = run.state.epoch  # the weights that answer inside the loop

@@ -5,7 +5,7 @@ from eigencode.training.execution import choose_execution as choose_execution
 from eigencode.training.execution import weights_dtype as weights_dtype
 from eigencode.training.loop import begin as begin
 from eigencode.training.loop import one_pass as one_pass
-from eigencode.training.loop import train as train
+from eigencode.training.loop import train_all as train_all
 from eigencode.training.prefetch import fit_on as fit_on
 from eigencode.training.progress import show as show
 from eigencode.training.rng import generator as generator
@@ -13,6 +13,7 @@ from eigencode.training.rng import has_random_layers as has_random_layers
 from eigencode.training.rng import resolve_seed as resolve_seed
 from eigencode.training.run import Clock as Clock
 from eigencode.training.run import TrainingRun as TrainingRun
+from eigencode.training.runner import SingleRunner as SingleRunner
 from eigencode.training.schedule import Schedule as Schedule
 from eigencode.training.state import SavedState as SavedState
 from eigencode.training.state import TrainingState as TrainingState

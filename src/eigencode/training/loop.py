@@ -64,12 +64,6 @@ def begin(run: TrainingRun) -> None:
         _evaluate(SingleRunner(run), None)
 
 
-def train(run: TrainingRun) -> Iterator[Row]:
-    """Train one model until its schedule ends, yielding each row of history."""
-    for rows in train_all(SingleRunner(run)):
-        yield from rows
-
-
 def train_all(runner: Runner) -> Iterator[list[Row]]:
     """Train until every schedule ends, yielding at each evaluation the row of history of every model still in training.
 
