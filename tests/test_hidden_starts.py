@@ -128,7 +128,9 @@ STARTED = [part for part in ASKED if part.expansion.has_linear_start]
 
 
 @pytest.mark.parametrize(
-    ("answers", "likelihood"), [*((asked, part) for part in ASKED), *((started, part) for part in STARTED)], ids=repr
+    ("answers", "likelihood"),
+    [*((asked, part) for part in ASKED), *((started, part) for part in STARTED)],
+    ids=lambda value: getattr(value, "__name__", repr(value)),  # a function's repr is another in each process
 )
 def test_a_hidden_cell_changes_no_bit_of_a_start(answers, likelihood):
     x, observed = gappy(made(likelihood))
