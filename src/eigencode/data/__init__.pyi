@@ -1,4 +1,3 @@
-from eigencode.data.containers import NamedArray as NamedArray
 from eigencode.data.contents import list_files as list_files
 from eigencode.data.files import read_matching as read_matching
 from eigencode.data.files import read_table as read_table
@@ -22,7 +21,5 @@ from eigencode.data.pictures import check_pictures_output as check_pictures_outp
 from eigencode.data.pictures import is_picture_output as is_picture_output
 from eigencode.data.pictures import pixel_range as pixel_range
 from eigencode.data.pictures import write_pictures as write_pictures
-from eigencode.data.rows import ResidentRows as ResidentRows
-from eigencode.data.rows import Rows as Rows
 from eigencode.data.scaling import Scaler as Scaler
 from eigencode.data.sources import ArraySource as ArraySource

@@ -1,4 +1,4 @@
-r"""Steering: sparsity with one option in plain words, how active the codes are to be.
+r"""Adaptive sparsity: terms with one option in plain words, how active the codes are to be.
 
 The rate of an L1 penalty, or the weight of another, says little of the codes that come of it: that depends on the
 rows, on their scale and on the size of the code. These terms take the activity wanted and find the strength for it

@@ -1,4 +1,4 @@
-"""Training: an explicit state, and a generator that moves it one epoch at a time."""
+"""Training: one loop, and runners of one model or of many, each with an explicit state."""
 
 from eigencode.lazy import page
 
