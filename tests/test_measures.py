@@ -130,3 +130,14 @@ def test_the_tree_in_the_documentation_is_the_one_on_the_disk():
 )
 def test_lines_of_code_are_counted_without_docstrings_comments_and_blanks(text, expected):
     assert lines_of_code(text) == expected
+
+
+def test_functions_that_the_documentation_names_are_where_it_says():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    named = re.findall(r"`([\w/]+\.py): ([\w.]+)`", page)
+    assert len(named) > 20
+    for name, function in named:
+        tree = ast.parse((SOURCE / name).read_text())
+        for part in function.split("."):
+            tree = next((node for node in ast.walk(tree) if getattr(node, "name", None) == part), None)
+            assert tree is not None, f"{name} has no {function}"
