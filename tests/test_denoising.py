@@ -324,7 +324,7 @@ def test_noise_and_level_name_a_corruption(rows, noise, level, expected):
         ({"noise": GaussianLikelihood()}, "must be a name, a Corruption part"),
         ({"noise": GaussianNoise}, "must be a name, a Corruption part"),
         ({"noise": GaussianNoise(0.1), "level": 0.5}, "'level' belongs to a noise given by name"),
-        ({"corruption": GaussianNoise(0.1)}, "two words for one thing"),
+        ({"corruption": GaussianNoise(0.1)}, "either 'noise' or 'corruption', not both"),
         ({"noise": "masking", "level": 1.5}, "'fraction' parameter of Masking"),
         ({"level": -1.0}, "'level' parameter of DenoisingAutoencoder"),
     ],

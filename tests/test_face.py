@@ -217,7 +217,7 @@ def test_notes_say_what_to_try(cancer, digits):
 
     assert "overcomplete" in said(Autoencoder(40, hidden=(4,), max_epochs=1, random_state=0))
     assert "overcomplete" not in said(Autoencoder(40, corruption=GaussianNoise(0.1), max_epochs=1, random_state=0))
-    assert "won nothing over the linear" in said(Autoencoder(2, learning_rate=1e-9, optimizer="adam", random_state=0))
+    assert "no better than the linear" in said(Autoencoder(2, learning_rate=1e-9, optimizer="adam", random_state=0))
     assert "not converged" in said(Autoencoder(4, max_epochs=5, random_state=0), digits)
     killed = LinearAutoencoder(5, weight_prior=GaussianWeights(2e-4))
     assert "components are dead" in said(killed)
@@ -232,7 +232,7 @@ def test_a_size_that_a_bounded_search_cut_short_is_noted(monkeypatch):
     kept = sum(model.explained_variance_ratio_)
     assert model.n_components_ == 256
     assert 0.7 < kept < 0.9
-    assert f"looked at 256 principal directions only, which keep {kept:.0%} of it and not 90%" in model.notes_[0]
+    assert f"first 256 principal directions only, which have {kept:.0%} of the variance and not 90%" in model.notes_[0]
     assert not LinearAutoencoder(256, precision="float32").fit(rows).notes_
     assert "directions" not in str(LinearAutoencoder().fit(np.ones((10, 3))).notes_)  # no variance to keep
     assert not LinearAutoencoder(precision="float32").fit(rows * np.r_[np.ones(200), np.zeros(200)]).notes_

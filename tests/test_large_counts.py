@@ -138,6 +138,6 @@ def test_training_goes_on_from_the_start_of_large_counts(n, optimizer, gain):
     shares = []
     for seed in range(3):
         model = Autoencoder(2, likelihood="poisson", optimizer=optimizer, max_epochs=30, random_state=seed).fit(X)
-        assert not any("blew up 6" in note or "blew up 7" in note for note in model.notes_)
+        assert not any("diverged 6" in note or "diverged 7" in note for note in model.notes_)
         shares.append(model.best_objective_ / model.history_[0]["validation_objective"])
     assert np.median(shares) <= gain, shares

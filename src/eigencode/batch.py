@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Batch:
-    """Scaled rows as everything that is asked about rows takes them.
+    """Scaled rows, the argument of every function of rows.
 
     Attributes
     ----------
     x : Tensor
-        Scaled cells, shape (..., n, d), with 0 in hidden ones, whatever was given there: NaN, infinity, a number.
+        Scaled cells, shape (..., n, d). Hidden cells are set to 0, whatever value was given (NaN and infinity too).
     observed : Tensor or None
         True where a cell is known, False where it is hidden, shape (..., n, d); None where all are known.
     weight : Tensor or None
@@ -36,7 +36,7 @@ class Batch:
         if self.observed is not None:
             if str(self.observed.dtype) != "torch.bool":
                 raise OptionError("The mask of observed cells must be of type bool", got=f"{self.observed.dtype}")
-            # Selected and not multiplied, so that no bit of a hidden cell goes any further.
+            # where() and no product: NaN or infinity times 0 would be NaN.
             object.__setattr__(self, "x", self.x.where(self.observed, 0.0))
 
     def __len__(self) -> int:
@@ -44,21 +44,21 @@ class Batch:
 
     @property
     def tensors(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """All of it in turn, as functions of tensors take it."""
+        """x, observed and weight, as arguments of a function of tensors."""
         return self.x, self.observed, self.weight
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
-        """The batch that a function of tensors with an axis of rows makes of each of its own."""
+        """A batch with a function applied to each of its tensors."""
         x, observed, weight = (None if tensor is None else function(tensor) for tensor in self.tensors)
         assert x is not None
         return Batch(x, observed, weight)
 
     def to(self, device: torch.device) -> Batch:
-        """The batch on a device, sent without waiting for it."""
+        """The batch on a device, copied asynchronously."""
         return self.map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def thinned(self, n_rows: int) -> Batch:
-        """Rows evenly spread over those of shape (n, d): at least so many if there are, and less than twice as many."""
+        """Every m-th row: at least ``n_rows`` of them (all, if there are fewer), and less than twice as many."""
         return self.map(itemgetter(slice(None, None, max(len(self) // n_rows, 1))))
 
     def range(self) -> tuple[Tensor, Tensor]:
@@ -71,7 +71,7 @@ class Batch:
         return low.amin(0).where(is_known, 0.0), high.amax(0).where(is_known, 0.0)
 
     def split(self, n_rows: int) -> Iterator[Batch]:
-        """Rows of shape (n, d) in order, in blocks of at most so many that are as equal as can be."""
+        """Rows of shape (n, d) in order, in blocks of at most ``n_rows`` and of about equal size."""
         n_blocks = max(-(-len(self) // n_rows), 1)
         first = 0
         for number in range(n_blocks):

@@ -81,7 +81,7 @@ class DenoisingAutoencoder(BaseAutoencoder):
     def _training_options(self) -> AutoencoderOptions:
         if self.corruption is not None:
             raise OptionError(
-                "'noise' and 'corruption' are two words for one thing",
+                "Set either 'noise' or 'corruption', not both",
                 got=f"noise={self.noise!r} and corruption={self.corruption!r}",
                 hint="Give the part as noise",
             )

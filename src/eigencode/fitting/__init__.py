@@ -1,4 +1,4 @@
-"""From options and rows to a run that is ready to begin: data, model, start, run."""
+"""The stages of a fit, from options and rows to a run that can begin: data, model, start, run."""
 
 from eigencode.lazy import page
 

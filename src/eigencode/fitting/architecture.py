@@ -1,4 +1,4 @@
-"""Encoders and decoders that options ask for, as networks without tensors."""
+"""The encoder and the decoder for given options, as networks without tensors."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
     from eigencode.options import AutoencoderOptions
 
 DEEPEST = 16
-"""More layers than that are a width that lost its brackets."""
+"""Largest depth; a larger number was probably meant as a width, hidden=(100,)."""
 
 STAGES, FIRST_CHANNELS = 2, 32
-"""Convolutional stages, and channels of the first, which doubles from stage to stage."""
+"""Number of convolutional stages, and channels of the first; they double from stage to stage."""
 
 PATH_WEIGHTS = 2**23
-"""Weights that a linear path beside other layers may have: with 10 codes, for images of 500 x 500 in 3 channels."""
+"""Most weights of a linear path beside other layers: 10 components and images of 500 x 500 in 3 channels have these."""
 
 
 def networks_of(
     options: AutoencoderOptions, hidden: tuple[int, ...], sizes: tuple[int, int], starts_linear: bool
 ) -> tuple[Network, Network]:
-    """Encoder and decoder as asked for, with linear paths beside their layers where they can start as a linear map.
+    """The encoder and the decoder, with linear paths beside their layers if they can start as a linear map.
 
     Parameters
     ----------
     options : AutoencoderOptions
-        What was asked for.
+        The options of the estimator.
     hidden : tuple of int
         Widths of the hidden layers, from the data to the code.
     sizes : (int, int)
@@ -56,7 +56,7 @@ def networks_of(
 
 
 def _has_own_networks(options: AutoencoderOptions) -> bool:
-    """Whether no layers are made here, both networks being the user's."""
+    """Whether both networks are the user's, so that no layers are made."""
     return options.encoder is not None and (options.decoder is not None or options.tied)
 
 
@@ -75,7 +75,7 @@ def hidden_widths_of(options: AutoencoderOptions, n_features: int, n_components:
 
 
 def hidden_of(asked: Any, n_features: int, n_components: int, n_rows: int) -> tuple[int, ...]:
-    """Widths of the hidden layers: those asked for, of the depth asked for, or derived from the data."""
+    """Widths of the hidden layers: as given, of the given depth, or derived from the data."""
     if asked == "auto":
         return hidden_widths(n_features, n_components, n_rows)
     if isinstance(asked, Integral):
@@ -103,7 +103,7 @@ def _layers(
 
 
 def _network(given: Any, layers: Network, linear_path: bool, gated: bool = False) -> Network:
-    """The user's network, or layers of our own, with a linear path beside them where wanted."""
+    """The user's network, or the given layers, with a linear path beside them if wanted."""
     if given is not None:
         if not isinstance(given, nn.Module):
             raise OptionError("A network must be a part or a torch module", got=f"{given!r} instead")
@@ -112,9 +112,9 @@ def _network(given: Any, layers: Network, linear_path: bool, gated: bool = False
 
 
 def _require_elementwise(activation: Any, width: int) -> None:
-    """Refuse what cannot stand behind a layer of a width."""
+    """Raise an error if an activation does not work elementwise on rows of a width."""
     if isinstance(activation, str):
-        return  # a name, and the options know them
+        return  # a name, which the options have checked
     found: Any = None
     try:
         if isinstance(activation, nn.Module):
@@ -133,10 +133,10 @@ def _require_elementwise(activation: Any, width: int) -> None:
 def require_memory_for(
     options: AutoencoderOptions, hidden: tuple[int, ...], sizes: tuple[int, int], bytes_a_weight: int
 ) -> None:
-    """Refuse networks whose weights, with all that training keeps of each, would not fit into memory."""
+    """Raise an error if the weights, with gradients and optimiser states, would not fit into memory."""
     widths = [sizes[0], *hidden, sizes[1]]
     layers = sum(a * b for a, b in pairwise(widths)) + widths[0] * widths[-1]
-    # The weights, their gradient, two moments or the history of L-BFGS, the best ones, and the making of each.
+    # Weights, gradient, two moments or the history of L-BFGS, the best weights, and temporary copies of these.
     copies = 8 if options.optimizer != "lbfgs" else 110
     activations = 4 * sum(widths) * given_or(options.batch_size, 256)
     n_bytes = bytes_a_weight * (2 * layers * copies + activations)

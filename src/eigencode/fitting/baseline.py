@@ -1,4 +1,4 @@
-"""The linear autoencoder of a model's own kind: where the model may start, and what it has to beat."""
+"""The linear autoencoder with the terms of a model: a possible start, and the baseline for training to improve on."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ from eigencode.parts.likelihoods.observed import evenly_sampled, mean, median
 from eigencode.training.evaluation import EVALUATION_ROWS, evaluate
 
 OUTLYING = 5.0
-"""Median deviations from the median, 3.4 standard deviations of normal cells, beyond which a cell is an outlier."""
+"""Cells further than this from their column's median, in median absolute deviations, are outliers; for normal cells it
+is 3.4 standard deviations."""
 
 NOTICEABLE = 0.01
-"""Share of the objective by which one linear start has to be better than another that is tried before it."""
+"""A linear start replaces one tried before it if its objective is better by more than this share."""
 
 
 @dataclass(frozen=True)
@@ -38,21 +39,21 @@ class View:
 
     @property
     def is_plain(self) -> bool:
-        """Whether they are the scaled columns' own."""
+        """Whether the working units are the scaled ones."""
         return bool((self.inward == 1).all() and (self.outward == 1).all())
 
 
 def views_of(likelihood: Likelihood, data: Data, n_components: int | None, is_tied: bool, seed: int) -> list[View]:
     """The likelihood's working units for scaled rows, with the principal directions in each.
 
-    As many directions as components, or as are worth having where ``n_components`` is None.
+    There are ``n_components`` directions; if that is None, `spectrum` chooses their number.
     """
     ready = clone(likelihood)
     ready.setup(data.sizes)
     found = []
     for inward, outward in ready.expansion.working_units(data.sample):
         if is_tied and not torch.equal(inward, outward):
-            inward = outward = (inward * outward).sqrt()  # so that what leads out is what leads in, transposed
+            inward = outward = (inward * outward).sqrt()  # so that the decoder is the encoder's transpose
         is_plain = bool((inward == 1).all())
         rows = data.weighed if is_plain else replace(data.weighed, x=data.weighed.x * inward.to(data.weighed.x))
         found.append(View(inward, outward, spectrum(rows, n_components, seed)))
@@ -62,9 +63,9 @@ def views_of(likelihood: Likelihood, data: Data, n_components: int | None, is_ti
 
 
 def _without_outliers(batch: Batch) -> Batch:
-    """Centred rows whose cells end at a few median deviations from their column's median.
+    """Centred rows with cells clipped at a few median absolute deviations from their column's median.
 
-    A column of which more than half is one value has no such deviation, and stays as it is.
+    A column with the same value in more than half of the rows has a deviation of 0, and is not clipped.
     """
     sample = evenly_sampled(batch)
     middle = median(sample.x, sample.observed)
@@ -76,14 +77,14 @@ def _without_outliers(batch: Batch) -> Batch:
 
 @dataclass(frozen=True, eq=False)
 class Baseline:
-    """The best of the linear maps that a model may start as.
+    """The best linear map that a model may start as.
 
     Attributes
     ----------
     composition : Composition
-        The linear model, at its start.
+        The linear model, with the weights of the start.
     start : LinearStart
-        The map.
+        The linear map.
     """
 
     composition: Composition
@@ -93,7 +94,7 @@ class Baseline:
 def find_baseline(
     linear: Composition, views: Sequence[View], data: Data, objective: Objective, n_components: int, seed: int
 ) -> Baseline | None:
-    """The best of the starts as a linear map, by the model's own objective; None where there is none."""
+    """The linear start with the least objective of the model; None if there is none."""
     build(linear, data, n_components, seed)
     starts = [
         start
@@ -117,13 +118,13 @@ def find_baseline(
 def _best(
     linear: Composition, starts: Sequence[LinearStart], data: Data, objective: Objective, is_newton: bool, seed: int
 ) -> LinearStart | None:
-    """The start with the least objective; PCA, which comes first, unless another is better by more than a trace."""
+    """The start with the least objective; the first one is PCA, and others replace it if clearly better."""
     best, least = None, math.inf
     for start in starts:
         try:
             begin_at(linear, data, start, is_newton)
             found = evaluate(linear, objective, data.sample.split(EVALUATION_ROWS), seed)
-        except Exception:  # a part of others may rest on networks that are not linear
+        except Exception:  # a user's part may not work with linear networks
             continue
         if math.isfinite(found) and found < (least if math.isinf(least) else least - NOTICEABLE * abs(least)):
             best, least = start, found

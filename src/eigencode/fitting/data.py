@@ -1,4 +1,4 @@
-"""Data: what a model is fitted to."""
+"""Data: the scaled rows that a model is fitted to."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
     from eigencode.options import AutoencoderOptions
 
 CALIBRATION_ROWS = 8192
-"""Rows that determine a likelihood's own parameters at the start."""
+"""Most rows from which a likelihood's own parameters are estimated at the start."""
 
 TYPICAL_CELLS, TYPICAL_ROWS = 2**21, 256
-"""Cells of the rows that represent weighted ones, a few megabytes, but at least so many rows."""
+"""Most cells of the rows that represent weighted ones (a few megabytes), unless these are fewer rows than that."""
 
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """Scaled rows, those to learn from and those for validation, and the units that they were scaled from.
+    """Scaled rows for training and for validation, and the units that they were scaled from.
 
     Attributes
     ----------
     rows : Rows
-        Where the rows are, how they are gathered, how they are split, and what each weighs.
+        The rows, their split and their weights.
     units : Units
-        The data's units seen from the scaled ones.
+        The map from scaled values to the data's units.
     """
 
     rows: Rows
@@ -73,12 +73,12 @@ class Data:
 
     def __repr__(self) -> str:
         rows = self.rows
-        split = f"{rows.n_training} rows to learn from, {rows.n_validation} for validation"
+        split = f"{rows.n_training} rows for training, {rows.n_validation} for validation"
         return f"Data({split}, {rows.n_features} columns, {rows.dtype} on {rows.home})"
 
     @cached_property
     def typical(self) -> Batch:
-        """Rows each as often as its weight says."""
+        """Rows repeated or left out in proportion to their weights."""
         every = self.rows.representative()
         if every.weight is None:
             return every
@@ -87,14 +87,14 @@ class Data:
 
     @cached_property
     def weighed(self) -> Batch:
-        """Rows each times the root of its weight, whose second moments are the weighted ones."""
+        """Rows times the square roots of their weights, so that their second moments are the weighted ones."""
         every = self.rows.representative()
         if self.rows.has_more and self.rows.n_features <= EXACT_SIZE and every.observed is None:
             return self._rows_of_moment()
         return every if every.weight is None else Batch(every.x * every.weight.sqrt()[:, None], every.observed)
 
     def _rows_of_moment(self) -> Batch:
-        """As few rows as there are columns, with the second moments of all rows, by one pass over these; in float64."""
+        """One row for each column, with the second moments of all rows; in float64, by one pass over all rows."""
         d, total = self.rows.n_features, 0.0
         moment = torch.zeros(d, d, dtype=torch.float64)
         for block in self.rows.blocks():
@@ -106,21 +106,21 @@ class Data:
 
     @property
     def sample(self) -> Batch:
-        """As many rows as determine numbers of a start."""
+        """Rows from which single numbers of a start are estimated."""
         return self.typical.thinned(CALIBRATION_ROWS)
 
     @cached_property
     def sizes(self) -> Sizes:
-        """What parts may know of the data."""
+        """The sizes of the data that are given to the parts."""
         every, n_rows = self.rows.representative(), self.rows.n_training
         low, high = every.range()
         return Sizes(self.rows.n_features, 1, n_rows, self.units, low, high)
 
 
 def _systematic_sample(weights: Tensor, n_columns: int) -> Tensor:
-    """Row numbers, each as often as its weight says, up to rounding: what a statistic of the rows should see.
+    """Row numbers, each repeated in proportion to its weight, up to rounding.
 
-    As many as there are rows, and more of few rows so that little is rounded, but no more than take little memory.
+    As many as there are rows, or more if there are few rows, to round less; the memory of the result is bounded.
     """
     cumulative = weights.double().cumsum(0)
     n_draws = min(max(len(weights), 2 * CALIBRATION_ROWS), max(TYPICAL_CELLS // n_columns, TYPICAL_ROWS))
@@ -136,7 +136,7 @@ def scaled(array: np.ndarray, scaler: Scaler, dtype: torch.dtype) -> Tensor:
     for chunk in scaler.chunks(array, np.float64 if dtype == torch.float64 else np.float32):
         rows[first : first + len(chunk)] = torch.from_numpy(chunk)
         first += len(chunk)
-    # The extremes are no numbers where a cell is none.
+    # The extremes are NaN if any cell is.
     if len(rows) and not torch.stack(rows.aminmax()).isfinite().all():
         raise DataError(
             f"Some values are too large for {str(dtype).removeprefix('torch.')} beside the scale of their columns",

@@ -1,6 +1,6 @@
-"""What "auto" means: sizes and lengths derived from the data, by rules without a clock.
+"""The values of 'auto': sizes and numbers of steps, derived from the data and never from measured time.
 
-``docs/log.md`` has the experiments behind the constants.
+``docs/log.md`` has the experiments for the constants.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from typing import Any
 
 
 def given_or(option: Any, automatic: Any) -> Any:
-    """The option, or what 'auto' means for it."""
+    """The option, or ``automatic`` if it is 'auto'."""
     return automatic if option == "auto" else option
 
 
 def geometric_widths(n_features: int, n_components: int, depth: int) -> tuple[int, ...]:
     """Widths of ``depth`` hidden layers that fall (or rise) geometrically from the data to the code."""
     ratio = n_components / n_features
-    return tuple(max(round(n_features * ratio ** (place / (depth + 1))), 1) for place in range(1, depth + 1))
+    return tuple(max(round(n_features * ratio ** (i / (depth + 1))), 1) for i in range(1, depth + 1))
 
 
 def hidden_widths(n_features: int, n_components: int, n_rows: int) -> tuple[int, ...]:
     """Widths of the encoder's hidden layers.
 
-    Two layers that narrow towards the code where there are rows enough to learn them, else one.
+    Two layers, the second one narrower, if there are enough rows to train them, else one.
     """
     first = _power_of_two(4 * n_features, 32, 512)
     if n_rows < 5_000:
@@ -34,28 +34,28 @@ def hidden_widths(n_features: int, n_components: int, n_rows: int) -> tuple[int,
 
 @dataclass(frozen=True)
 class Recipe:
-    """How an optimiser is best run where the user says nothing.
+    """Default settings of an optimiser.
 
     Attributes
     ----------
     rate : float
-        Peak step size of a million weights at the smallest batch.
+        Peak step size for a million weights and the smallest batch.
     rate_by_batch : float
-        What larger batches may multiply it by at most, as they do by the root of their size.
+        Largest factor for larger batches; the factor is the square root of the ratio of the sizes.
     rate_by_weights : float
-        It falls with this power of the number of weights.
+        The step size falls with this power of the number of weights.
     largest_rate : float
-        Its bound.
+        Upper bound of the peak step size.
     warmup : int
         Steps of warm-up.
     decay_share : float
-        Share of the steps that is decay.
+        Share of the steps in which the step size decays.
     patience : int
         Epochs without progress before the decay.
     progress : float
-        Share of what was gained so far that counts as progress.
+        An epoch makes progress if it gains at least this share of the whole gain so far.
     min_steps, min_epochs : int
-        A run is no shorter than either.
+        A run has at least so many steps and epochs.
     batch_share, min_batch, max_batch : float, int, int
         Rows a step: a share of the rows, as a power of two within bounds.
     """
@@ -79,9 +79,9 @@ class Recipe:
         return min(_power_of_two(self.batch_share * n_rows, self.min_batch, self.max_batch), n_rows)
 
     def learning_rate(self, batch_size: int, n_weights: int) -> float:
-        """Peak step size: a gradient averaged over more rows is trusted further, and so are steps of fewer weights.
+        """Peak step size: larger for larger batches, whose gradients have less noise, and for fewer weights.
 
-        Adam moves every weight as far: what that moves the output grows with the number of a unit's inputs.
+        A step of Adam moves each weight by about the step size, so a unit with more inputs changes more.
         """
         by_batch = min(max(batch_size / self.min_batch, 1.0) ** 0.5, self.rate_by_batch)
         return min(self.rate * by_batch * (1e6 / n_weights) ** self.rate_by_weights, self.largest_rate)
@@ -126,11 +126,11 @@ RECIPES = {
 
 
 SMALL_TABLE = 400
-"""Rows up to which all of them at once (L-BFGS) learn better and sooner than batches of them (Adam)."""
+"""Up to this many rows, L-BFGS on all rows was better and faster than Adam on batches."""
 
 
 def choose_optimizer(n_rows: int, is_noisy: bool) -> str:
-    """L-BFGS for small tables; its line search needs an objective without noise, drawn or of rounding."""
+    """L-BFGS for small tables; its line search needs an objective without random noise or coarse rounding."""
     return "lbfgs" if n_rows <= SMALL_TABLE and not is_noisy else "adam"
 
 

@@ -1,4 +1,4 @@
-"""Warnings in words: what a fitted model's user should know, and what to try."""
+"""Notes on possible problems of a finished run, each with a hint."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from eigencode.parts.codes.point import Point
 from eigencode.training.run import TrainingRun
 from eigencode.training.state import TrainingState
 
-NOTHING = 1e-4
-"""Share of what the start left to gain, up to which a gain is none."""
+NO_GAIN = 1e-4
+"""Relative gain over the baseline up to which the nonlinear part counts as useless."""
 
 LATE_GAIN = 0.02
-"""Share of the whole gain that the last tenth of a run that has not converged brings."""
+"""A run has not converged if its last tenth has at least this share of the whole gain."""
 
 STEADY_GAIN = 0.05
-"""Share of the whole gain that the last quarter before the decay of the step size brings, if there is more to gain."""
+"""A run has perhaps not converged if the last quarter before the decay of the step size has this share of the gain."""
 
 DEAD = 1e-6
-"""Spread of a code's component, against the widest, up to which it is dead."""
+"""A component of the code is dead if its spread is at most this share of the widest component's."""
 
 SAMPLE_ROWS = 4096
-"""Rows that show whether a component is in use."""
+"""Number of rows on which dead components are counted."""
 
 
 INTERRUPTED = "training was interrupted"
-"""What a note of an interruption begins with."""
+"""The beginning of the note on an interruption."""
 
 
 def notes(run: TrainingRun, gained_over: float | None, explained: tuple[float, float] | None) -> list[str]:
@@ -39,16 +39,16 @@ def notes(run: TrainingRun, gained_over: float | None, explained: tuple[float, f
     Parameters
     ----------
     run : TrainingRun
-        With the best weights in place; a sample of its rows is encoded.
+        A run whose model has the best weights; a sample of its rows is encoded.
     gained_over : float or None
-        The baseline's objective on the rows that judged.
+        The baseline's objective on the validation rows.
     explained : (float, float) or None
         Share of the variance along the code's principal directions, and the share asked for, if one was.
     """
     state = run.state
     found = [
         _divergence(state),
-        _cut_off(run),
+        _ended_early(run),
         _convergence(run),
         _dead_units(state.composition, run.rows.sample(SAMPLE_ROWS).to(run.device)),
         _overcomplete(state.composition),
@@ -59,7 +59,7 @@ def notes(run: TrainingRun, gained_over: float | None, explained: tuple[float, f
 
 
 def warnings_about(composition: Composition) -> list[str]:
-    """What the terms of a model, put together as they are, have to be known for before any training."""
+    """Warnings of a model's terms, which do not depend on training."""
     found = [term.warn_about(composition) for term in composition.terms]
     return [caution for caution in found if caution is not None]
 
@@ -71,53 +71,53 @@ def _divergence(state: TrainingState) -> str | None:
         return None
     times = "once" if state.n_retreats == 1 else f"{state.n_retreats} times"
     return (
-        f"blew up {times} and went on from the best weights with half the step size; try learning_rate="
+        f"diverged {times} and continued from the best weights with half the step size; try learning_rate="
         f"{state.schedule.peak:.2g}"
     )
 
 
-def _cut_off(run: TrainingRun) -> str | None:
-    """Training that something outside ended: an interruption, the time limit, whoever iterates."""
+def _ended_early(run: TrainingRun) -> str | None:
+    """A note if training was ended by an interruption, the time limit or a caller that stopped iterating."""
     state = run.state
-    if not is_cut_off(state):
+    if not is_ended_early(state):
         return None
     n_rows = state.rows
     so_far = f"after {n_rows:,} rows, in epoch {state.epoch} of at most {state.schedule.n_steps // run.n_batches}"
     if state.interrupted:
         return f"{INTERRUPTED} {so_far if state.step else 'before its first step'}"
     if state.ended_by == "time":
-        return f"stopped by max_seconds {so_far}, before its progress had ended; try a larger max_seconds"
-    return f"the iterator was left {so_far}, before its progress had ended"
+        return f"stopped by max_seconds {so_far}, while it still made progress; try a larger max_seconds"
+    return f"the iterator was left {so_far}, while it still made progress"
 
 
-def is_cut_off(state: TrainingState) -> bool:
-    """Whether something else than its own progress or its number of epochs ended a run."""
+def is_ended_early(state: TrainingState) -> bool:
+    """Whether a run was ended by something other than a lack of progress or its number of epochs."""
     return state.interrupted or state.ended_by == "time" or not state.finished
 
 
 def _convergence(run: TrainingRun) -> str | None:
-    """Training that was cut off by its largest number of epochs while it still made progress."""
+    """A note if training reached its largest number of epochs while it still made progress."""
     state = run.state
-    if state.epoch == 0 or state.best is None or is_cut_off(state) or state.ended_by != "epochs":
+    if state.epoch == 0 or state.best is None or is_ended_early(state) or state.ended_by != "epochs":
         return None
-    met = [row["validation_objective"] for row in state.history]
-    n = len(met) - 1
-    gained, late = met[0] - state.best.objective, met[int(0.9 * n) :]
+    objectives = [row["validation_objective"] for row in state.history]
+    n = len(objectives) - 1
+    gained, late = objectives[0] - state.best.objective, objectives[int(0.9 * n) :]
     if gained <= 0 or not late:
         return None
     if late[0] - min(late) >= LATE_GAIN * gained:
         return (
-            f"not converged: the last tenth of {state.epoch} epochs still brought "
+            f"not converged: the last tenth of {state.epoch} epochs had "
             f"{(late[0] - min(late)) / gained:.0%} of the whole gain; try a larger max_epochs"
         )
-    # The decay of the step size always brings something in the end, so what counts is the time before it.
+    # The decay of the step size always gains something, so progress is measured before it.
     n_before = sum(0 < row["step"] <= state.schedule.decay_from for row in state.history)
-    steady = min(met[: 3 * n_before // 4 + 1]) - min(met[: n_before + 1])
+    steady = min(objectives[: 3 * n_before // 4 + 1]) - min(objectives[: n_before + 1])
     if state.best.step < 0.9 * state.step or steady < STEADY_GAIN * gained:
         return None
     return (
-        f"perhaps not converged: of the {state.epoch} epochs allowed, {state.best.epoch} was the best, and progress "
-        "had not stopped when the step size began to fall; try a larger max_epochs"
+        f"perhaps not converged: of {state.epoch} epochs, epoch {state.best.epoch} was the best, and the objective was "
+        "still falling when the step size began to decay; try a larger max_epochs"
     )
 
 
@@ -140,25 +140,25 @@ def _overcomplete(composition: Composition) -> str | None:
     if regularised or composition.n_components < composition.n_features:
         return None
     return (
-        f"overcomplete: {composition.n_components} components for {composition.n_features} columns and nothing that "
-        "regularises, so the code may copy its input; try fewer components, noise, or a penalty"
+        f"overcomplete: {composition.n_components} components for {composition.n_features} columns and no "
+        "regularisation, so the code may copy its input; try fewer components, noise, or a penalty"
     )
 
 
 def _too_few_directions(n_components: int, explained: tuple[float, float] | None) -> str | None:
-    """A size by a share of the variance, kept and wanted, that a bounded search for directions cut short."""
+    """A note if n_components was chosen by a share of the variance that the computed directions do not reach."""
     if explained is None or n_components < SEARCHED_DIRECTIONS or explained[0] > explained[1] - 1e-6:
         return None
     kept, wanted = explained
     return (
-        f"n_components by a share of the variance looked at {n_components} principal directions only, which keep "
-        f"{kept:.0%} of it and not {wanted:.0%}; try a larger number"
+        f"n_components was chosen from the first {n_components} principal directions only, which have {kept:.0%} of "
+        f"the variance and not {wanted:.0%}; give n_components as a larger number"
     )
 
 
 def _linear_would_do(state: TrainingState, baseline: float | None) -> str | None:
-    if baseline is None or state.best is None or state.epoch == 0 or is_cut_off(state):
+    if baseline is None or state.best is None or state.epoch == 0 or is_ended_early(state):
         return None
-    if baseline - state.best.objective > NOTHING * abs(baseline):
+    if baseline - state.best.objective > NO_GAIN * abs(baseline):
         return None
-    return "the nonlinear part won nothing over the linear baseline: a LinearAutoencoder would do"
+    return "the nonlinear part is no better than the linear baseline: a LinearAutoencoder is enough"

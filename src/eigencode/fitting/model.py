@@ -34,17 +34,17 @@ class Model:
     composition : Composition
         The formula with its terms filled in, without tensors.
     objective : Objective
-        What is minimised.
+        The sum of terms that training minimises.
     n_components : int
         Size of the code.
     hidden : tuple of int
-        Widths of the hidden layers made here, from the data to the code.
+        Widths of the hidden layers, from the data to the code.
     baseline : Baseline or None
-        The linear model of the same kind, where there is one.
+        The linear model with the same terms, if there is one.
     explained_variance_ratio : list of float
         Share of the scaled rows' variance along each of the first ``n_components`` principal directions.
     has_working_units : bool
-        Whether a linear start is a step of an expansion, of which the length is to be found.
+        Whether a linear start is a Newton step of a quadratic expansion, whose length has to be found.
     """
 
     composition: Composition
@@ -60,18 +60,18 @@ class Model:
 
     @property
     def has_closed_form(self) -> bool:
-        """Whether the baseline is the optimum of linear maps for the whole objective."""
+        """Whether the baseline is the best linear map for the whole objective."""
         return self.baseline is not None and self.baseline.start.is_optimum
 
     def built(self, data: Data, seed: int) -> Composition:
-        """The composition with tensors, at random weights and the best constant."""
+        """The composition with random weights, and with the best constant as the decoder's bias."""
         composition = clone(self.composition)
         build(composition, data, self.n_components, seed)
         return composition
 
 
 def describe(options: AutoencoderOptions, data: Data, seed: int) -> Model:
-    """Everything about a model that 'auto' leaves open, decided by the data."""
+    """Describe the model for given options, and choose by the data what is 'auto'."""
     if options.tied and options.decoder is not None:
         raise OptionError("Set either 'tied' or 'decoder', not both", got=f"tied=True and decoder={options.decoder!r}")
     terms, rows = terms_of(options), data.rows
@@ -97,19 +97,19 @@ def describe(options: AutoencoderOptions, data: Data, seed: int) -> Model:
 
 
 def asked_components(options: AutoencoderOptions) -> int | None:
-    """The size of the code asked for, None where a share of the variance decides it."""
+    """The given size of the code, None if it is chosen by a share of the variance."""
     return None if kept_variance(options) else int(options.n_components)
 
 
 def kept_variance(options: AutoencoderOptions) -> float | None:
-    """The share of the variance that decides the size of the code, None where the size is given."""
+    """The share of the variance by which the size of the code is chosen, None if the size is given."""
     if options.n_components == "auto":
         return AUTO_VARIANCE
     return None if isinstance(options.n_components, Integral) else float(options.n_components)
 
 
 def find_start(options: AutoencoderOptions, model: Model, data: Data, seed: int) -> Start:
-    """The baseline's linear map where the model can start as one, else random weights around the best constant."""
+    """The baseline's linear map if the model can start as one, else random weights around the best constant."""
     composition = model.built(data, seed)
     init = _choose_init(options, composition, model.baseline)
     linear = model.baseline.start if model.baseline is not None and init == "linear" else None
@@ -118,15 +118,15 @@ def find_start(options: AutoencoderOptions, model: Model, data: Data, seed: int)
 
 
 def _choose_init(options: AutoencoderOptions, composition: Composition, baseline: Baseline | None) -> str:
-    """What 'auto' becomes; a linear start that cannot be had is refused with the reason."""
+    """The value of 'init' with 'auto' resolved; an error if 'linear' is impossible for this model."""
     has_paths = composition.encoder.has_linear_path and composition.decoder.has_linear_path
-    # Convolutions learn less from the linear start than from random weights (docs/log.md), so it is theirs on request.
+    # Convolutional networks learn less from the linear start than from random weights (docs/log.md).
     if baseline is not None and has_paths and (options.init == "linear" or options.image_shape is None):
         return "random" if options.init == "random" else "linear"
     if options.init == "linear":
         raise OptionError(
-            "init='linear' needs a code that is the encoder's output, a likelihood whose output lies among the "
-            "columns, and networks with a linear path",
+            "init='linear' needs a code that is the encoder's output, a likelihood with one output for each column, "
+            "and networks with a linear path",
             got=f"{composition!r}",
             hint="Use init='auto' or init='random'",
         )

@@ -1,4 +1,4 @@
-"""The way of rows from options to training: data, model, start, run."""
+"""Preparation of a fit: data, model, start and run, each made from those before it."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ if TYPE_CHECKING:
     from eigencode.options import AutoencoderOptions
 
 ROUNDING = 1e-3
-"""By how much a share may come out beyond its range."""
+"""Rounding error that a share may have beyond its range."""
 
 
 @dataclass(frozen=True)
 class Decisions:
-    """What was settled before training; a fitted model has each field as an attribute with an underscore behind it.
+    """What was chosen before training; each field is an attribute of the fitted model, with an underscore appended.
 
     Attributes
     ----------
     n_components : int
         Size of the code.
     hidden : tuple of int
-        Widths of the hidden layers made here, from the data to the code; () where both networks are the user's own.
+        Widths of the hidden layers, from the data to the code; () if both networks are the user's.
     init, optimizer : str
-        What 'auto' became.
+        The values in use, with 'auto' resolved.
     seed : int
         Names every random draw.
     explained_variance_ratio : list of float
         Share of the scaled rows' variance along each of the first ``n_components`` principal directions.
     has_closed_form : bool
-        Whether the linear start and the linear baseline are the optimum of linear maps for the whole objective; else
-        they are PCA, or what some term of the formula would have alone.
+        Whether the linear start and the linear baseline are the best linear map for the whole objective; otherwise
+        they are PCA, or the optimum for one term of the formula alone.
     """
 
     n_components: Count
@@ -58,15 +58,15 @@ class Preparation:
     Attributes
     ----------
     data : Data
-        Scaled rows, split into those to learn from and those for validation.
+        Scaled rows, split into rows for training and for validation.
     model : Model
-        What is fitted, and its linear baseline.
+        The model that is fitted, and its linear baseline.
     start : Start
         The weights that training begins with, and why.
     run : TrainingRun
-        What the training loop takes.
+        The argument of the training loop.
     decisions : Decisions
-        What was 'auto', decided.
+        What was chosen for options that are 'auto'.
     """
 
     data: Data
@@ -87,13 +87,13 @@ def prepare(
     Parameters
     ----------
     options : AutoencoderOptions
-        What was asked for.
+        The options of the estimator.
     data : Data
-        What the model is fitted to.
+        The scaled rows.
     seed : int
         Names every random draw.
     start_of : callable
-        Finds the start of a model; those that were trained in part before have one of their own.
+        A function that finds the start of a model; stacks of trained layers have their own.
     """
     began = time.monotonic()
     model = describe(options, data, seed)

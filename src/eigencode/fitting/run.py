@@ -1,4 +1,4 @@
-"""Run: a model at its start, with all that training takes."""
+"""Run: a model with its start, rows, optimiser, schedule and device, as the training loop takes it."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
     from eigencode.options import AutoencoderOptions
 
 MOST_STEPS = 1024
-"""Steps between two evaluations at most: a quarter of a million rows, for batches of 256. Smaller data are evaluated
-after each epoch."""
+"""Most steps between two evaluations: a quarter of a million rows, for batches of 256. Smaller data are evaluated after
+each epoch."""
 
 
 def begin(
     options: AutoencoderOptions, data: Data, model: Model, start: Start, seed: int, began: float
 ) -> tuple[TrainingRun, str]:
-    """The run that trains a model from its start, and the name of its optimiser.
+    """Return the run that trains a model from its start, and the name of its optimiser.
 
-    ``began`` is the time at which the preparation began, from which a time limit counts.
+    ``began`` is the time at which the preparation began; a time limit counts from there.
     """
     composition = model.built(data, seed)
     composition.load_state_dict(start.tensors)
@@ -78,11 +78,11 @@ def stream(
     block: Rows,
     saved: dict[str, Any] | None = None,
 ) -> TrainingRun:
-    """The run of one pass over a block of scaled rows, by a copy of a fitted model's composition.
+    """Return the run of one pass over a block of scaled rows, for a copy of a fitted model's composition.
 
-    ``saved`` is the ``state_dict`` that earlier blocks of the stream left, None at its beginning. Batch size and step
-    size are the options', block by block. Adam moves as far for small gradients as for large ones, so a block of light
-    rows takes smaller steps too.
+    ``saved`` is the ``state_dict`` after the earlier blocks of the stream, None for the first block. Batch size and
+    step size are chosen for each block. The steps of Adam do not depend on the size of the gradient, so the step size
+    is multiplied by the mean weight of the block's rows if that is below 1.
     """
     optimizer, execution, past = model.optimizer_, model.execution_, model.history_
     batch_size = given_or(options.batch_size, RECIPES[optimizer].batch_size(block.n_training))
@@ -121,11 +121,11 @@ def _heaviness(block: Rows) -> float:
 
 
 def _near(rows: Rows, device: torch.device) -> Rows:
-    """Rows on the device that works on them, where they fit."""
+    """Rows on the training device, if they fit into its memory."""
     return rows.to(device) if fit_on(device, rows.n_bytes) else rows
 
 
 def _peak(options: AutoencoderOptions, optimizer: str, batch_size: int, composition: Composition) -> float:
-    """The largest step size of a run."""
+    """The peak step size of a run."""
     n_weights = sum(p.numel() for p in composition.parameters() if p.requires_grad)
     return float(given_or(options.learning_rate, RECIPES[optimizer].learning_rate(batch_size, max(n_weights, 1))))

@@ -1,4 +1,4 @@
-"""Splits: which rows are learned from, and which are for validation."""
+"""Splits of rows into training and validation."""
 
 from __future__ import annotations
 
@@ -10,43 +10,43 @@ from eigencode.errors import DataError
 from eigencode.training.rng import generator
 
 MOST_VALIDATION_ROWS = 50_000
-"""Rows for validation at most: with these the error of a mean is half a per cent of the rows' spread."""
+"""Most rows for validation: the standard error of a mean of so many rows is 0.5 % of their standard deviation."""
 
 Split = tuple[Tensor, Tensor]
-"""Numbers of the rows to learn from, and of those for validation, each in order."""
+"""Row numbers for training, and for validation, each in ascending order."""
 
 
 def validation_size(n_rows: int, fraction: float) -> int:
-    """How many rows are for validation: a share, but at least one stays to learn from, and no more than are needed."""
+    """Number of validation rows: a share of all, up to a fixed number; at least one row is left for training."""
     return min(round(n_rows * fraction), n_rows - 1, MOST_VALIDATION_ROWS)
 
 
 def at_random(n_rows: int, fraction: float, seed: int) -> Split:
-    """A share of the rows, drawn at random, for validation."""
+    """Draw the validation rows at random."""
     order = torch.randperm(n_rows, generator=generator(seed, "split"))
     n_validation = validation_size(n_rows, fraction)
     return order[n_validation:].sort().values, order[:n_validation].sort().values
 
 
 def last(n_rows: int, fraction: float) -> Split:
-    """The last rows for validation, as rows in order of time want it."""
+    """Use the last rows for validation, for rows in order of time."""
     return torch.arange(n_rows).tensor_split([n_rows - validation_size(n_rows, fraction)])  # type: ignore[return-value]
 
 
 def by_groups(groups: np.ndarray, fraction: float, seed: int) -> Split:
-    """Whole groups for validation, drawn at random until they have about a share of the rows; at least one if any.
+    """Draw whole groups for validation, until they have about the given share of the rows.
 
     Raises
     ------
     DataError
-        If there is one group only, so that none would be left to learn from.
+        If there is only one group, so that none would be left for training.
     """
     if fraction == 0:
         return torch.arange(len(groups)), torch.empty(0, dtype=torch.int64)
     _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     if len(sizes) < 2:
         raise DataError(
-            "Groups must be two at least, one of them for validation",
+            "There must be at least two groups, one of them for validation",
             got="one group",
             hint="Use validation_fraction=0, or give no groups",
         )

@@ -24,7 +24,7 @@ class Start:
     tensors : dict of str to Tensor
         Weights and states of the composition, by name.
     init : {"linear", "random", "pretrained"}
-        Where they come from: a linear map, random numbers, or models that were trained before.
+        Their origin: a linear map, random numbers, or models that were trained before.
     """
 
     tensors: Mapping[str, Tensor]
@@ -36,7 +36,7 @@ class Start:
 
 
 def build(composition: Composition, data: Data, n_components: int, seed: int) -> None:
-    """Make the composition's tensors, in the rows' precision, its decoder's bias at the best constant."""
+    """Make the composition's tensors in the rows' precision, and set the decoder's bias to the best constant."""
     composition.setup(data.rows.n_features, n_components, generator(seed, "weights"), data.sizes)
     composition.to(data.rows.dtype).eval()
     bias = composition.decoder.output_bias
@@ -46,7 +46,7 @@ def build(composition: Composition, data: Data, n_components: int, seed: int) ->
 
 
 def begin_at(composition: Composition, data: Data, start: LinearStart | None, is_newton: bool) -> None:
-    """Set a model to a start, and find what that leaves open."""
+    """Set a model's weights to a start, and calibrate it."""
     if start is not None:
         set_linear(composition, start)
     calibrate(composition, data.typical, start, is_newton)
@@ -60,9 +60,9 @@ def calibrate(
     is_newton: bool = False,
     is_pretrained: bool = False,
 ) -> None:
-    """Find what a start leaves open, by as many rows as it takes: a linear one's step length, states, a spread.
+    """Estimate from rows what a start does not give: the length of a Newton step, states of terms, the noise's scale.
 
-    Parameters of a pretrained likelihood stay as they are, unless they say nothing but how far cells spread.
+    Parameters of a pretrained likelihood are kept, unless they are nothing but the scale of the noise.
     """
     sample = batch.thinned(CALIBRATION_ROWS).to(next(composition.parameters(), batch.x).device)
     expansion = composition.likelihood.expansion

@@ -1,4 +1,4 @@
-"""TrainingTable: checked numbers as a model is fitted to, before they are scaled."""
+"""TrainingTable: the checked numbers that a model is fitted to, before scaling."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from eigencode.data.sources import ArraySource
 from eigencode.errors import DataError
 
 HEAVIEST = 1e30
-"""Weight, beside the mean, up to which float32 can count a row."""
+"""Largest ratio of a row's weight to the mean weight; float32 cannot represent sums with larger ones."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingTable:
-    """Rows of numbers in the data's own units.
+    """Rows of numbers in the data's units.
 
     Attributes
     ----------
     array : ndarray of shape (n, d)
-        The rows to learn from and, where no others are given, those for validation among them.
+        The rows for training and, if ``validation`` is None, those for validation.
     weights : ndarray of shape (n,) or None
         Weight of each row; None where all weigh 1.
     validation : ndarray of shape (m, d) or None
-        Rows for validation, given apart.
+        Separately given validation rows.
     groups : ndarray of shape (n,) or None
-        The group of each row; rows of one group are all to learn from, or all for validation.
+        The group of each row; rows of one group are all for training, or all for validation.
     """
 
     array: np.ndarray
@@ -40,9 +40,9 @@ class TrainingTable:
         return ArraySource(self.array)
 
     def weighted(self, sample_weight: np.ndarray | None, unit: float | None = None) -> tuple[TrainingTable, float]:
-        """Those rows that weigh anything, with their weights in a unit, and the unit: by default the mean weight.
+        """The rows of positive weight, their weights divided by a unit, and the unit: by default the mean weight.
 
-        There are no weights at all where all are 1.
+        The weights are None if all are 1.
         """
         if sample_weight is None and unit in (None, 1.0):
             return self, 1.0
@@ -51,7 +51,7 @@ class TrainingTable:
         if unit is None and largest == 0:
             raise DataError("All sample weights are zero", hint="Give some rows a positive weight")
         if unit is None:
-            # Divided first, the sum of the largest numbers is a number too.
+            # Divided before they are summed, so that the sum of the largest numbers does not overflow.
             unit = float(largest * (weights[weights > 0] / largest).mean())
         with np.errstate(over="ignore"):
             weights = weights / (unit or 1.0)

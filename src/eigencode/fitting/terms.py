@@ -1,4 +1,4 @@
-"""The terms of the formula that options ask for, as parts without tensors."""
+"""The terms of the formula for given options, as parts without tensors."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
 }
 
 FITTING = {"counts": "poisson", "unit interval": "bernoulli", "real": "gaussian"}
-"""The likelihood to suggest for columns of each kind, the narrowest first."""
+"""The likelihood to suggest for columns of each kind, the most special kind first."""
 
 RESCALED = "Divide them by {largest} first, or use likelihood='poisson' if they are counts"
-"""What to try for whole numbers that should be shares, as pixels are."""
+"""The hint for whole numbers that should be shares, such as pixels."""
 
 
 def terms_of(options: AutoencoderOptions) -> dict[str, Any]:
-    """The parts that say which kind of autoencoder this is."""
+    """The terms by name, as arguments of `Composition`."""
     return {
         "code": _code(options),
         "likelihood": likelihood_of(options),
@@ -61,7 +61,7 @@ def terms_of(options: AutoencoderOptions) -> dict[str, Any]:
 
 
 def likelihood_of(options: AutoencoderOptions) -> Likelihood:
-    """A fresh likelihood, given by name or as a part."""
+    """A new likelihood, from a name or a part."""
     given = options.likelihood
     if given is None:
         raise OptionError("The 'likelihood' parameter must be a name or a part", got="None", hint="Try 'gaussian'")
@@ -69,18 +69,16 @@ def likelihood_of(options: AutoencoderOptions) -> Likelihood:
 
 
 def check_values(likelihood: Likelihood, array: np.ndarray, names: Any = None) -> None:
-    """Raise `DataError` where a likelihood cannot be asked about the values of a column."""
+    """Raise `DataError` if a column has values outside the likelihood's support."""
     advice = {kind: f"Use likelihood={name!r}" for kind, name in FITTING.items()}
     owner = type(likelihood).__name__
     check_support(ArraySource(array), likelihood.support, names, owner=owner, advice=advice, shares=RESCALED)
 
 
 def _code(options: AutoencoderOptions) -> Code:
-    """The code asked for, by a part or by the wish for an ordered one."""
+    """The code for the options 'code' and 'ordered'."""
     if options.ordered and options.code is not None:
-        raise OptionError(
-            "'ordered' and 'code' are two words for one thing", got=f"ordered=True and code={options.code!r}"
-        )
+        raise OptionError("Set either 'ordered' or 'code', not both", got=f"ordered=True and code={options.code!r}")
     return NestedDropout() if options.ordered else _part(options.code, Code, "code") or Point()
 
 
@@ -91,7 +89,7 @@ def _penalties(option: Any) -> tuple[Penalty, ...]:
 
 
 def _part(option: Any, kind: type[Part], name: str) -> Any:
-    """A fresh copy of a part, checked to be of its kind."""
+    """A copy of a part, whose kind is checked."""
     if option is not None and not isinstance(option, kind):
         raise OptionError(
             f"The {name!r} parameter must be a {kind.__name__} part from eigencode.parts, or your own subclass",
