@@ -466,7 +466,7 @@ def test_a_pipeline_of_processes(model):
         ("transform model.safetensors rows.csv --output no/codes.csv", "there is no folder 'no'"),
         ("transform model.safetensors other.csv --output codes.csv", "none named 'z'"),
         ("reconstruct nothing.safetensors rows.csv --output back.csv", "There is no model file 'nothing.safetensors'"),
-        ("describe rows.csv", "is not a whole safetensors file. Name a file that eigencode fit or model.save wrote"),
+        ("describe rows.csv", "is not a complete safetensors file. Name a file that eigencode fit or model.save wrote"),
         ("demo --output rows.csv/demo", "Cannot create the folder 'rows.csv/demo'"),
     ],
 )

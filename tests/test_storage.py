@@ -198,7 +198,7 @@ def test_numbers_that_are_none_are_kept_in_valid_json(cancer, tmp_path):
 def test_what_is_given_beside_a_file_is_checked(fitted, tmp_path):
     fitted.save(tmp_path / "m.safetensors")
     for wrong in (5, "Lasso", Lasso.forward, dict):
-        with pytest.raises(OptionError, match="classes of parts and estimators, and instances of torch modules"):
+        with pytest.raises(OptionError, match="classes of parts or estimators, or instances of torch modules"):
             eigencode.load(tmp_path / "m.safetensors", parts=[wrong])
 
 
@@ -264,7 +264,7 @@ def test_files_that_are_not_ours_are_refused_in_words(fitted, tmp_path):
     content = path.read_bytes()
     for length in (0, 4, 100, len(content) // 2, len(content) - 1):
         path.write_bytes(content[:length])
-        with pytest.raises(StorageError, match="not a whole safetensors file"):
+        with pytest.raises(StorageError, match="not a complete safetensors file"):
             eigencode.load(path)
     safetensors.torch.save_file({"w": torch.zeros(2)}, path)
     with pytest.raises(StorageError, match="not written by eigencode"):

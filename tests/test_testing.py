@@ -128,21 +128,21 @@ def clipped(right, x):
 
 BROKEN_DISTRIBUTIONS = {
     "probabilities must add up to 1": {"log_prob_of": lambda p, x: p.log_prob(x) + 0.01},
-    "the mean must be the draws'": {"mean_of": lambda p: p.mean + 0.05},
+    "the mean must be the mean of draws": {"mean_of": lambda p: p.mean + 0.05},
     r"log_prob must have shape \(6, 3\)": {"log_prob_of": lambda p, x: p.log_prob(x).sum(1)},
     "a draw must have shape": {"sample_of": lambda p, g: p.sample(g)[0]},
     "draws from equal generators must be equal": {
         "sample_of": lambda p, g: p.location + torch.randn(p.location.shape, dtype=p.location.dtype)
     },
     "draws from different generators must differ": {"sample_of": lambda p, g: p.location.clone()},
-    "row i of log_prob must depend on row i alone": {"log_prob_of": lambda p, x: p.log_prob(x - x.mean(0))},
+    "row i of log_prob must depend on row i only": {"log_prob_of": lambda p, x: p.log_prob(x - x.mean(0))},
     "log_prob of a cell must not depend on other cells": {
         "log_prob_of": lambda p, x: p.log_prob(x - 0.1 * x.mean(1, keepdim=True))
     },
     "must run under torch.func.vmap": {"log_prob_of": clipped},
-    "a gradient must flow through log_prob": {"log_prob_of": lambda p, x: p.log_prob(x).detach()},
+    "log_prob must have a gradient": {"log_prob_of": lambda p, x: p.log_prob(x).detach()},
     "the mean of float32 outputs must be float32": {"mean_of": lambda p: p.mean.double()},
-    "log_prob must be of the draws' distribution": {"log_prob_of": lambda p, x: p.log_prob(x - 0.5)},
+    "draws must follow log_prob": {"log_prob_of": lambda p, x: p.log_prob(x - 0.5)},
 }  # fmt: skip
 
 
@@ -182,7 +182,7 @@ def test_draws_from_a_global_generator_are_caught_even_where_they_do_no_harm():
             np.random.random()  # noqa: NPY002
             return super().forward(output)
 
-    with pytest.raises(AssertionError, match="a global generator moved"):
+    with pytest.raises(AssertionError, match="a draw from a global generator"):
         check_likelihood(Reads())
 
 
@@ -212,7 +212,7 @@ def test_a_forgotten_calibration_is_caught():
         expansion_type = Idle
 
     check_likelihood(Forgets())
-    with pytest.raises(AssertionError, match="calibrate must set parameters to their best; 'log_excess'"):
+    with pytest.raises(AssertionError, match="calibrate must set parameters to their best values; 'log_excess'"):
         check_likelihood(Forgets("learned"))
 
 
@@ -301,9 +301,9 @@ def test_a_sound_stochastic_code_passes():
 @pytest.mark.parametrize(
     ("promise", "changes"),
     {
-        "the mean must be the draws'": {"shift": 0.1},
-        "a gradient must flow through a draw": {"detached": True},
-        "row i must depend on row i alone": {"mixed": True},
+        "the mean must be the mean of draws": {"shift": 0.1},
+        "a draw must have a gradient": {"detached": True},
+        "row i must depend on row i only": {"mixed": True},
     }.items(),
 )
 def test_a_broken_code_is_caught(promise, changes):
@@ -329,7 +329,7 @@ def test_a_code_that_hides_its_noise_is_caught():
     class Hides(NoisyCode):
         is_stochastic = False
 
-    with pytest.raises(AssertionError, match="must say is_stochastic = True"):
+    with pytest.raises(AssertionError, match="must declare is_stochastic = True"):
         check_code(Hides())
 
 
@@ -356,11 +356,11 @@ class Sloped(Squashed):
 
 
 WRONG_DECLARATIONS = {
-    r"is_elementwise = True says that component j of the mean follows from output j": (
+    r"is_elementwise = True means that component j of the mean depends on output j": (
         Squashed,
         {"function": staticmethod(lambda a: a.softmax(-1)), "is_elementwise": True},
     ),
-    "is_identity = True says that the mean is the first outputs as they are": (
+    "is_identity = True means that the mean is the first outputs as they are": (
         Squashed,
         {"is_identity": True, "is_elementwise": True},
     ),
@@ -369,7 +369,7 @@ WRONG_DECLARATIONS = {
         Squashed,
         {"function": staticmethod(lambda a: a * 1), "is_elementwise": True},
     ),
-    "the mean must keep any number of axes before the last": (
+    "the mean must allow any number of axes before the last": (
         Squashed,
         {"function": staticmethod(lambda a: torch.einsum("ij->ij", a).tanh()), "is_elementwise": True},
     ),
@@ -377,9 +377,9 @@ WRONG_DECLARATIONS = {
         Squashed,
         {"function": staticmethod(lambda a: a.softmax(1))},
     ),
-    r"declare in numbers the arguments .* Got nothing said of slope": (Sloped, {}),
+    r"declare in numbers the arguments .* Got no declaration for slope": (Sloped, {}),
     r"numbers must name arguments of the constructor. Got \['slop'\]": (Sloped, {"numbers": ("slop",)}),
-    "'slope' is declared in numbers, so it must be used in arithmetic on tensors alone": (
+    "'slope' is declared in numbers, so it must be used in arithmetic on tensors only": (
         Sloped,
         {"numbers": ("slope",), "is_elementwise": True, "forward": lambda self, o: Delta(o * math.exp(self.slope))},
     ),
@@ -419,13 +419,13 @@ class Corrupt(Corruption):
 
 
 BROKEN_CORRUPTIONS = {
-    "the same noise must do the same damage": lambda x, noise: x + torch.randn(x.shape),
-    "fresh noise must do other damage": lambda x, noise: 0.9 * x,
-    "row i must depend on row i and its noise alone": lambda x, noise: x + noise.roll(1, 0),
+    "the same noise must give the same rows": lambda x, noise: x + torch.randn(x.shape),
+    "other noise must give other rows": lambda x, noise: 0.9 * x,
+    "row i must depend on row i and its noise only": lambda x, noise: x + noise.roll(1, 0),
     "row i must depend on row i and its noise": lambda x, noise: x + noise - x.mean(0),
     "the corrupted rows must have shape": lambda x, noise: (x + noise)[:, :2],
-    "the clean rows must be left as they are": lambda x, noise: x.add_(noise),
-    "rows in torch.float64 must stay so": lambda x, noise: (x + noise).float(),
+    "the clean rows must not be changed": lambda x, noise: x.add_(noise),
+    "corrupted rows in torch.float64 must have this type": lambda x, noise: (x + noise).float(),
     "the corrupted rows must be finite": lambda x, noise: x / (noise > 0),
 }
 
@@ -488,9 +488,9 @@ def test_sound_penalties_pass(value):
 
 
 BROKEN_PENALTIES = {
-    "row i must depend on row i alone": lambda trace, model: (trace.z - trace.z.mean(0)).square().sum(1),
-    "a penalty is one number a row, or a scalar": lambda trace, model: trace.z.square(),
-    "a gradient must reach the weights. Got a value cut off": lambda trace, model: trace.z.detach().square().sum(1),
+    "row i must depend on row i only": lambda trace, model: (trace.z - trace.z.mean(0)).square().sum(1),
+    "a penalty must be one number for each row, or a scalar": lambda trace, model: trace.z.square(),
+    "a gradient must reach the weights. Got a value without": lambda trace, model: trace.z.detach().square().sum(1),
     "a gradient must reach the weights. Got zeros only": lambda trace, model: 0 * trace.z.sum(1),
     "the same batch must give the same penalty": lambda trace, model: trace.z.sum(1) * torch.rand(len(trace.z)),
     "a penalty must run under torch.func.vmap": lambda trace, model: (
@@ -538,16 +538,16 @@ class Weighed(Penalty):
 
 WRONG_PENALTIES = {
     "declare in numbers the arguments": {},
-    "a penalty that draws noise must declare is_stochastic = True, and no other": {
+    "a penalty must declare is_stochastic = True if it draws noise, and only then": {
         "numbers": ("weight",),
         "draw_noise": lambda self, n, model, source: torch.randn(n, generator=source),
     },
-    "a penalty that draws noise must declare is_stochastic = True": {"numbers": ("weight",), "is_stochastic": True},
+    "a penalty must declare is_stochastic = True if it draws noise": {"numbers": ("weight",), "is_stochastic": True},
     "'weight' is declared in numbers, so it must": {
         "numbers": ("weight",),
         "forward": lambda self, trace, model: trace.z.square().sum(-1) * (2 if self.weight > 1 else 1),
     },
-    "ignores_idle_components = True says": {
+    "ignores_idle_components = True means": {
         "numbers": ("weight",),
         "ignores_idle_components": True,
         "forward": lambda self, trace, model: self.weight * (trace.z - 1).square().sum(-1),
@@ -578,5 +578,5 @@ def test_a_term_of_another_shape_is_refused_by_the_name_of_its_part():
     X = np.random.default_rng(0).normal(size=(60, 5))
     with pytest.raises(OptionError, match=r"AlongRows must give one number a row.*shape \(\d+, 2\)"):
         Autoencoder(2, penalties=[AlongRows()], max_epochs=1, init="random").fit(X)
-    with pytest.raises(AssertionError, match="AlongRows: a penalty is one number a row"):
+    with pytest.raises(AssertionError, match="AlongRows: a penalty must be one number for each row"):
         check_penalty(AlongRows())

@@ -1,7 +1,8 @@
-"""Lazy imports: pages whose names are imported when they are first asked for, and torch itself.
+"""Lazy imports: packages whose names are imported at their first use, and torch itself.
 
-torch takes seconds to import. A module that can be imported without it takes torch from here, and what needs torch to
-be defined (parts, models) from the pages ``eigencode.parts``, ``eigencode.model`` and so on, as ``parts.TopK``.
+torch takes seconds to import. A module that must be importable without it imports torch from here, and uses classes
+that need torch (parts, models) as attributes of the packages ``eigencode.parts``, ``eigencode.model`` and so on:
+``parts.TopK``.
 """
 
 from __future__ import annotations
@@ -17,10 +18,9 @@ __all__ = ["page", "torch"]
 
 
 def page(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """The ``__getattr__``, ``__dir__`` and ``__all__`` of a package that imports its names when they are asked for.
+    """The ``__getattr__``, ``__dir__`` and ``__all__`` of a package that imports its names at their first use.
 
-    The names and their modules are those of the ``__init__.pyi`` beside the package's ``__init__.py``, which type
-    checkers read too.
+    The names and their modules are read from the stub ``__init__.pyi`` of the package, which type checkers read too.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def _names_of(package: str) -> Iterator[tuple[str, str]]:
 
 
 class _Torch:
-    """The module torch, imported when something of it is first asked for."""
+    """The module torch, imported at its first use."""
 
     def __getattr__(self, name: str) -> Any:
         import torch

@@ -1,8 +1,7 @@
-"""Options: name, type, default, range and help of each, said once.
+"""Options: the name, type, default, range and help of each, written once.
 
-The fields of an estimator are its constructor's arguments, its docstring, its checks, and the flags of the command
-line. Those that all autoencoders share are here; a named autoencoder has its own fields beside its docstring. Nothing
-here imports torch.
+An estimator's fields define its constructor's arguments, its docstring, its checks, and the flags of the command line.
+The fields that all autoencoders share are here; a named autoencoder defines its own. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from eigencode.errors import OptionError, did_you_mean
 
 @dataclass(frozen=True)
 class OptionInfo:
-    """What is to be said of one option beyond its type and default.
+    """The help and the range of one option.
 
     Parameters
     ----------
@@ -33,13 +32,13 @@ class OptionInfo:
     low, high : float
         The closed range of a number, or of every number of a sequence.
     open_low, open_high : bool
-        Leave the end itself out.
+        Exclude the bound itself.
     on_command_line : bool
         False for options that take Python objects only.
     share : bool
-        Whether a float stands for a share between 0 and 1, whatever the range of an int.
+        Whether a float is a share between 0 and 1, even if the option may be an int in another range.
     object : str
-        What a Python object given for this option is, in words.
+        A description of the Python object that the option takes.
     """
 
     help: str
@@ -73,12 +72,12 @@ Estimate = Literal["auto", "exact", "hutchinson"]
 Precision = Literal["auto", "float32", "bfloat16", "float64"]
 Instance = TypeVar("Instance")
 Object = Any
-"""A Python object, which the estimator checks where it is used."""
+"""A Python object, which the estimator checks when it uses it."""
 
 
 @dataclass(eq=False, repr=False)
 class ModelOptions:
-    """The options that say what a model is."""
+    """The options of the model."""
 
     n_components: Annotated[
         int | float | Literal["auto"],
@@ -117,17 +116,17 @@ class ModelOptions:
         OptionInfo(
             "Distribution p(x|z) of the columns given the code: a name or a part. 'gaussian' has variance 1/2, so that "
             "its negative log-likelihood is the squared error plus a constant; 'laplace' is the absolute error, "
-            "'student_t' lets outliers go; 'bernoulli' is for columns from 0 to 1, 'poisson' and 'negative_binomial' "
-            "are for counts."
+            "'student_t' is robust to outliers; 'bernoulli' is for columns from 0 to 1, 'poisson' and "
+            "'negative_binomial' are for counts."
         ),
     ] = "gaussian"
     encoder: Annotated[
         Object,
-        OptionInfo("A network of your own in place of the encoder: a part or any torch module.", on_command_line=False),
+        OptionInfo("Your own encoder: a part or any torch module.", on_command_line=False),
     ] = None
     decoder: Annotated[
         Object,
-        OptionInfo("A network of your own in place of the decoder: a part or any torch module.", on_command_line=False),
+        OptionInfo("Your own decoder: a part or any torch module.", on_command_line=False),
     ] = None
     tied: Annotated[bool, OptionInfo("Let the decoder use the encoder's weights, transposed.")] = False
     code: Annotated[
@@ -136,8 +135,8 @@ class ModelOptions:
     ordered: Annotated[
         bool,
         OptionInfo(
-            "Order the components by their worth (nested dropout), so that one fit serves every smaller size: see "
-            "`n_components` of `transform` and `reconstruct`."
+            "Order the components by importance (nested dropout), so that the first components are a smaller code: "
+            "see `n_components` of `transform` and `reconstruct`."
         ),
     ] = False
     corruption: Annotated[
@@ -148,7 +147,7 @@ class ModelOptions:
     penalties: Annotated[
         Object,
         OptionInfo(
-            "Further penalties, each one number a row.", on_command_line=False, object="a sequence of penalty parts"
+            "Further penalties, one number for each row.", on_command_line=False, object="a sequence of penalty parts"
         ),
     ] = ()
     weight_prior: Annotated[
@@ -165,64 +164,65 @@ class ModelOptions:
     init: Annotated[
         Init,
         OptionInfo(
-            "'linear': beside the nonlinear maps runs a linear path, set to the linear optimum of this kind of "
-            "autoencoder (PCA for the plain one); 'random': random weights only; 'auto': 'linear' where a closed form "
-            "exists, but 'random' for convolutional networks."
+            "'linear': each network gets a linear path, set to the best linear autoencoder for the same objective (PCA "
+            "for the plain one); 'random': random weights only; 'auto': 'linear' if possible, but 'random' for "
+            "convolutional networks."
         ),
     ] = "auto"
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class TrainingOptions:
-    """The options of training, the same whatever is trained."""
+    """The options of training, which do not depend on the model."""
 
     optimizer: Annotated[
         Literal["auto", "adam", "lbfgs"],
         OptionInfo(
-            "'adam': mini-batches; 'lbfgs': all rows at once, for small tables and exact optima; 'auto': by size."
+            "'adam': mini-batches; 'lbfgs': all rows at once, for small tables and exact optima; 'auto': by the number "
+            "of rows."
         ),
     ] = "auto"
     max_epochs: Annotated[
         int | Literal["auto"],
         OptionInfo(
-            "Largest number of passes over the rows; 0 keeps the start. 'auto': enough for a useful number of steps "
-            "whatever the number of rows.",
+            "Largest number of passes over the rows; 0 keeps the start. 'auto': more for fewer rows, so that there are "
+            "enough steps.",
             low=0,
         ),
     ] = "auto"
     max_seconds: Annotated[
         float | None,
         OptionInfo(
-            "Time that fitting may take; the decay of the step size is moved forward to end by then. Results then "
-            "depend on the clock.",
+            "Time limit of fitting; the step size decays earlier, to end within it. Results then depend on the "
+            "machine's speed.",
             low=0,
             open_low=True,
         ),
     ] = None
-    batch_size: Annotated[int | Literal["auto"], OptionInfo("Rows a step.", low=1)] = "auto"
+    batch_size: Annotated[int | Literal["auto"], OptionInfo("Rows per step.", low=1)] = "auto"
     learning_rate: Annotated[
         float | Literal["auto"], OptionInfo("Peak step size of Adam, or first step of L-BFGS.", low=0, open_low=True)
     ] = "auto"
     validation_fraction: Annotated[
         float,
-        OptionInfo("Share of the rows held out to choose the best epoch; 0 judges by the training rows.", low=0, high=1,
+        OptionInfo("Share of the rows for validation, to choose the best epoch; 0: the training rows.", low=0, high=1,
              open_high=True),
     ] = 0.1  # fmt: skip
     validation: Annotated[
         Literal["random", "last"],
-        OptionInfo("Which rows these are: drawn at random, or the last ones, for rows in order of time."),
+        OptionInfo("Which rows are for validation: drawn at random, or the last ones, for rows in order of time."),
     ] = "random"
     patience: Annotated[
         int | Literal["auto"],
         OptionInfo(
-            "Epochs without progress on the held-out rows before the step size decays and training ends.", low=1
+            "Epochs without progress on the validation rows before the step size decays and training ends.", low=1
         ),
     ] = "auto"
     precision: Annotated[
         Precision,
         OptionInfo(
-            "Arithmetic of the networks in training; weights are kept in float32 ('float64' keeps them in float64). "
-            "'auto': the fastest that loses no quality, by a rule on the processor and the work a step."
+            "Number format of the networks' arithmetic in training; weights are stored in float32 (with 'float64', in "
+            "float64). 'auto': bfloat16 if the processor supports it and a step is long enough to gain from it."
         ),
     ] = "auto"
     device: Annotated[
@@ -231,7 +231,7 @@ class TrainingOptions:
     random_state: Annotated[
         int | Object | None,
         OptionInfo(
-            "Seed of every random choice; None takes fresh entropy, kept as `seed_`.",
+            "Seed of all random numbers; None draws a seed, which is kept as `seed_`.",
             low=0,
             object="a NumPy random generator",
         ),
@@ -255,22 +255,22 @@ class Option:
 
     @property
     def alternatives(self) -> tuple[Any, ...]:
-        """The members of the type where it is a union, else the type alone."""
+        """The members of a union type, or the type itself."""
         return tuple(_alternatives(self.type))
 
     @property
     def type_name(self) -> str:
-        """The type in words, as "an int or 'auto'"."""
+        """A description of the type, such as "an int or 'auto'"."""
         *others, last = _type_words(self.type, self.info)
         return f"{', '.join(others)} or {last}" if others else last
 
     def check(self, value: object, owner: str) -> None:
-        """Raise `OptionError` where the value is outside the option's domain."""
+        """Raise `OptionError` if the value is outside the option's domain."""
         if any(_admits(alternative, value, self.info) for alternative in self.alternatives):
             return
         words = [word for alternative in self.alternatives for word in _literals(alternative)]
         near = did_you_mean(value, words) if isinstance(value, str) else None
-        # The choices are listed already; only a near miss is worth a sentence more.
+        # The message lists the choices already, so the hint is only for a likely typing error.
         hint = near if near and near.startswith("Did") else None
         raise OptionError(
             f"The {self.name!r} parameter of {owner} must be {self.type_name}",
@@ -288,14 +288,14 @@ def options_of(cls: type) -> tuple[Option, ...]:
     found = []
     for field in dataclasses.fields(cls):
         inner, *infos = get_args(hints.get(field.name))[:2] or (None,)
-        # A field of a subclass of the user's need not be an option.
+        # A field of a user's subclass need not be an option.
         if infos and isinstance(infos[0], OptionInfo):
             found.append(Option(field.name, inner, field.default, infos[0]))
     return tuple(found)
 
 
 def _hints(cls: type) -> dict[str, Any]:
-    """The types of a class's own fields, but for those that a user's function defines."""
+    """The types of a class's own fields, without types that are not defined at module level."""
     found: dict[str, Any] = {}
     own = inspect.get_annotations(cls)
     for name in own.keys() & getattr(cls, "__dataclass_fields__", {}).keys():
@@ -306,14 +306,14 @@ def _hints(cls: type) -> dict[str, Any]:
 
 
 def values_of(instance: Any, cls: type) -> dict[str, Any]:
-    """What an instance has for the options of an options class, by name."""
+    """The values of an instance for the options of an options class, by name."""
     return {option.name: getattr(instance, option.name) for option in options_of(cls)}
 
 
 def changed(options: Instance, **changes: Any) -> Instance:
-    """The options of an instance with some changed, and nothing else of it; its constructor is not called.
+    """A copy of an instance's options with some changed, made without its constructor.
 
-    A subclass may have a constructor of its own that does not take all of them.
+    The constructor of a subclass may not accept all options.
     """
     copy: Instance = object.__new__(type(options))
     vars(copy).update(values_of(options, type(options)) | changes)
@@ -336,7 +336,7 @@ def parameters_section(cls: type) -> str:
 
 
 def documented(cls: type[Any]) -> type[Any]:
-    """Write the options into a class's docstring, in place of its line "{parameters}"."""
+    """Replace the line "{parameters}" of a class's docstring by its options."""
     section = parameters_section(cls).replace("\n", "\n    ")
     cls.__doc__ = (cls.__doc__ or "").replace("{parameters}", section)
     return cls
@@ -366,7 +366,7 @@ _NUMBERS: dict[type, Callable[[object], bool]] = {int: _is_integer, float: _is_r
 
 
 def _admits(annotation: Any, value: Any, info: OptionInfo) -> bool:
-    """Whether a value belongs to one alternative of a option's type, and lies in the option's range."""
+    """Whether a value has one of the alternative types of an option, and is in the option's range."""
     if words := _literals(annotation):
         return isinstance(value, str) and value in words
     if annotation is float and info.share:
@@ -378,10 +378,10 @@ def _admits(annotation: Any, value: Any, info: OptionInfo) -> bool:
         is_sequence = isinstance(value, Sequence) and not isinstance(value, str)
         return is_sequence and all(_admits(member, item, info) for item in value)
     if annotation is Any:
-        # A part or module, where the estimator can say more than a type could. A word or number is none of these.
+        # A part or module, which the estimator checks. A text or number is none.
         return not isinstance(value, str | bytes | Real)
     if annotation is bool:
-        return isinstance(value, bool) or type(value).__name__ in ("bool", "bool_")  # NumPy's, by either name
+        return isinstance(value, bool) or type(value).__name__ in ("bool", "bool_")  # both names of NumPy's bool
     return isinstance(value, annotation)
 
 

@@ -1,7 +1,7 @@
-"""Allocation: what a description may make tensors of, bounded by what its file holds.
+"""A bound on the memory that building a model from a file may take.
 
-A few letters in a file can ask for a network of any size. The real one has its weights in the file, so that building
-it takes about as many numbers, in about as many tensors, as there are in the file; more is refused before it is made.
+A short description in a file can ask for a network of any size. A valid file has the network's weights too, so building
+it takes about as many numbers and tensors as the file has. An error is raised before more are made.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from torch.overrides import TorchFunctionMode
 from eigencode.errors import StorageError
 
 FREE_NUMBERS, NUMBERS_A_NUMBER = 2**23, 16
-"""Numbers that may be made for any file, and for each number in it: a setup may compute with more than it keeps."""
+"""Numbers that may be made: a fixed number, and so many per number in the file, since a setup has temporary tensors."""
 
 FREE_STEPS, STEPS_A_TENSOR = 2000, 100
-"""The same for parts and tensors, with the tensors of the file."""
+"""Parts and tensors that may be made: so many for any file, and so many for each tensor in it."""
 
 OF_SHAPE = {torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn} | {
     Tensor.new_empty, Tensor.new_zeros, Tensor.new_ones, Tensor.repeat, Tensor.tile
 }  # fmt: skip
-"""Functions whose numbers are all sizes."""
+"""Functions whose numeric arguments are all sizes."""
 
 OF_FIRST_SHAPE = {torch.full, torch.randint, torch.empty_strided, torch.normal, Tensor.new_full}
-"""Functions with a sequence of sizes among other numbers."""
+"""Functions with a sequence of sizes among other numeric arguments."""
 
 OF_LENGTH = {torch.arange, torch.linspace, torch.logspace, torch.randperm, torch.range}
-"""Functions whose largest number is the size."""
+"""Functions whose largest numeric argument is the size."""
 
 
 class BoundedAllocation(TorchFunctionMode):
-    """A context in which no more is built than a file can stand for.
+    """A context in which making too many parts or too large tensors for a file raises an error.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class BoundedAllocation(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Call a function of torch, unless its result would be too large."""
+        """Call a function of torch; raise an error if its result would be too large."""
         kwargs = kwargs or {}
         n_numbers = _n_made(func, args, kwargs)
         if n_numbers is not None:
@@ -80,7 +80,7 @@ class BoundedAllocation(TorchFunctionMode):
 
 
 def _n_made(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> float | None:
-    """Numbers in the tensor that a function would make; None for a function that makes it from other tensors."""
+    """Size of the tensor that a function would make; None for a function that computes it from other tensors."""
     if func in OF_SHAPE:
         return _product(_whole_numbers([*args, kwargs.get("size"), kwargs.get("repeats"), kwargs.get("dims")]))
     if func in OF_FIRST_SHAPE:

@@ -19,34 +19,34 @@ from eigencode.io.known import Known
 from eigencode.options import check_options
 
 DEEPEST = 100
-"""Levels of nesting in a description; a stack of ten stacks has half of that."""
+"""Most levels of nesting in a description; a stack of ten stacks has half of that."""
 
 MOST_LETTERS = 2**24
-"""Letters that an array of text may have room for beside those that it has."""
+"""An array of text may have memory for this many more letters than it contains."""
 
 LONGEST = 200
-"""Letters of a damaged value that are shown."""
+"""Most letters of a damaged value in an error message."""
 
 LARGEST = 2**1023
-"""The largest whole number that is a float too."""
+"""The largest integer that a float can represent."""
 
 
 @dataclass(frozen=True)
 class Decoder:
-    """Turns JSON into values again.
+    """Converts JSON to values.
 
     Attributes
     ----------
     tensors : mapping of str to Tensor
-        Those kept aside.
+        The tensors of the file.
     known : Known
-        The names that may be used.
+        The classes that the file may name.
     allocation : BoundedAllocation
-        The context in which parts are made, which counts them.
+        The context in which parts are made, and counted.
     device : str
-        Where models are to answer.
+        The device of the loaded models.
     prefix : str
-        What the names of the tensors begin with.
+        The prefix of the tensors' names.
     """
 
     tensors: Mapping[str, Tensor]
@@ -63,13 +63,13 @@ class Decoder:
         Parameters
         ----------
         description : mapping
-            What `Encoder.model` gave.
+            The result of `Encoder.model`.
         name : str
-            What the names of its tensors begin with.
+            The prefix of its tensors' names.
         kind : type, optional
-            The type of the attribute that it is, whose classes are known too.
+            The declared type of the attribute, whose classes may be named too.
         required : type, optional
-            The class whose saved attributes must be there, by default its own.
+            The class whose saved attributes are required, by default its own.
         """
         decoder = replace(self, prefix=self.prefix + name)
         with self.allocation:
@@ -91,7 +91,7 @@ class Decoder:
         return typed(kind, self._decoded(value, list, kind), name)
 
     def tensor(self, name: str) -> Tensor:
-        """A tensor kept aside."""
+        """A tensor by its name, without the prefix."""
         if f"{self.prefix}{name}" not in self.tensors:
             raise StorageError(f"The file lacks the tensor {self.prefix + name!r}")
         return self.tensors[f"{self.prefix}{name}"]
@@ -113,8 +113,8 @@ class Decoder:
         if not isinstance(value, dict):
             return value
         match value:
-            case {"float": str(word)}:
-                return float(word)
+            case {"float": str(text)}:
+                return float(text)
             case {"list": list(items)}:
                 return list(map(inner, items))
             case {"tuple": list(items)}:
@@ -167,12 +167,12 @@ def _array_of(items: list[Any], dtype: str) -> np.ndarray:
     if n_letters is None or not all(isinstance(item, str) for item in items):
         raise StorageError("An array of text in the description is damaged", got=f"the type {dtype!r:.60}")
     if len(items) * int(n_letters[1]) > MOST_LETTERS + 16 * sum(map(len, items)):
-        raise StorageError("An array of text asks for far more room than it has letters", got=f"the type {dtype!r}")
+        raise StorageError("An array of text asks for far more memory than it has letters", got=f"the type {dtype!r}")
     return np.array(items, dtype=dtype)
 
 
 def typed(kind: Any, value: Any, name: str) -> Any:
-    """A value checked to be of a type, with the tuples and dataclasses made that the type asks for."""
+    """Check that a value has a type, and convert lists to the type's tuples and mappings to its dataclasses."""
     origin, inner = get_origin(kind), get_args(kind)
     if kind is Any:
         return value

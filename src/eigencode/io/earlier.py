@@ -1,7 +1,6 @@
-"""Model files of earlier formats: what has another name, or another home, since then.
+"""Model files of earlier formats: names that have changed since then.
 
-A file's description is brought up to the present format before anything of it is looked up, so nothing else in the
-package knows an old name.
+A file's description is converted to the present format first, so that nothing else in the package knows an old name.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ CLASSES = {
     "Revival": "AuxiliaryLoss",
     "Rectified": "ThresholdedReLU",
 }
-"""Parts of format 1 that have another name now."""
+"""Parts that were renamed after format 1."""
 
 PARAMETERS = {"start": "init"}
 """Parameters of estimators."""
@@ -29,17 +28,17 @@ COUNTERS = {"stale_epochs": "n_stale"}
 """Counters of a training state."""
 
 VALUES = {("init", "plain"): "random", ("init_", "plain"): "random"}
-"""Values of parameters and fitted attributes, by the present name of these."""
+"""Values of parameters and fitted attributes that were renamed; the parameters have their present names."""
 
 UNSAID = {"mean_weight_": 1.0, "image_shape_": [], "pixel_range_": []}
-"""Fitted attributes that the first files of format 1 do not have, with what they were then."""
+"""Fitted attributes that the first files of format 1 do not have, with their values at that time."""
 
 MOVED = ("penalties", "weight_prior")
-"""Parts that the first files of format 1 have in the objective, and later ones in the composition."""
+"""Parts that were in the objective in the first files of format 1, and are in the composition now."""
 
 
 def upgraded(value: Any, format_: int) -> Any:
-    """A description, or any value in one, in the present format."""
+    """Convert a description, or a value in one, to the present format."""
     return _upgraded(value) if format_ == 1 else value
 
 
@@ -58,7 +57,7 @@ def _upgraded(value: Any, is_baseline: bool = False) -> Any:
             found["arguments"] = _renamed(arguments, PARAMETERS)
         case {"class": str(), "parameters": dict(parameters), "fitted": dict(fitted)}:
             found["parameters"] = _renamed(parameters, PARAMETERS)
-            # The first files have a baseline only where it is the optimum.
+            # The first files have a baseline only if it is the optimum.
             unsaid = UNSAID | {"has_closed_form_": is_baseline or "baseline" in found}
             history = [_renamed(row, HISTORY) for row in fitted.get("history_", [])]
             found["fitted"] = unsaid | _renamed(fitted, ATTRIBUTES) | ({"history_": history} if history else {})
@@ -67,13 +66,13 @@ def _upgraded(value: Any, is_baseline: bool = False) -> Any:
 
 
 def _renamed(mapping: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
-    """A mapping with other names for some of its keys, and for values that go with these."""
+    """A mapping with some keys renamed, and some values of renamed keys."""
     present = ((names.get(key, key), item) for key, item in mapping.items())
     return {key: VALUES.get((key, item), item) if isinstance(item, str) else item for key, item in present}
 
 
 def _moved(model: dict[str, Any]) -> dict[str, Any]:
-    """The composition and the objective of a model's description, each part where it belongs now."""
+    """A model's description with penalties and weight prior moved from the objective to the composition."""
     match model:
         case {"objective": dict(objective), "composition": {"arguments": dict(arguments), **told}}:
             moved = {name: part for name, part in objective.items() if name in MOVED}

@@ -1,8 +1,8 @@
 """Encoding: values as JSON and tensors.
 
-What JSON has no word for is an object with a word of ours: ``{"part": name, "arguments": ...}``, ``{"array": name of a
-tensor}``, ``{"float": "nan"}`` and so on. A plain sequence is a tuple among the arguments of constructors and a list
-among fitted attributes; the other kind says its name.
+Values that JSON cannot represent are objects with a special key: ``{"part": name, "arguments": ...}``, ``{"array": name
+of a tensor}``, ``{"float": "nan"}`` and so on. A JSON array is a tuple in the arguments of constructors and a list in
+fitted attributes; the other kind is written as ``{"list": ...}`` or ``{"tuple": ...}``.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ from eigencode.parts.base import Part
 WORDS = {"part", "torch", "module", "estimator", "fitted_estimator", "arguments"} | {
     "prefix", "float", "list", "tuple", "items", "tensor", "array", "elements", "dtype"
 }  # fmt: skip
-"""Keys that say what an object stands for; mappings with such keys of their own are written as pairs."""
+"""The special keys. Mappings that have such a key themselves are written as lists of pairs."""
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """Turns values into JSON; tensors and arrays are kept aside by name.
+    """Converts values to JSON; tensors and arrays are collected by name.
 
     Attributes
     ----------
     tensors : dict of str to Tensor
-        Where they are kept.
+        The tensors collected so far.
     prefix : str
-        What all names begin with.
+        The prefix of all names.
     """
 
     tensors: dict[str, Tensor]
     prefix: str = ""
 
     def model(self, model: Any, name: str = "") -> dict[str, Any]:
-        """A fitted estimator of this package, its tensors under names that begin with ``name``."""
+        """A fitted estimator of this package; the names of its tensors begin with ``name``."""
         check_is_fitted(model)
         encoder = replace(self, prefix=self.prefix + name)
         parameters = {key: encoder.argument(key, value) for key, value in model.get_params(deep=False).items()}
@@ -58,7 +58,7 @@ class Encoder:
         }
 
     def keep(self, tensors: Mapping[str, Tensor]) -> None:
-        """Keep tensors under names of their own."""
+        """Collect tensors under the given names."""
         self.tensors.update({f"{self.prefix}{name}": tensor for name, tensor in tensors.items()})
 
     def argument(self, name: str, value: Any) -> Any:
@@ -115,7 +115,7 @@ class Encoder:
         return {"elements": elements, "dtype": value.dtype.str if value.dtype.kind == "U" else "object"}
 
     def _encoded_module(self, name: str, module: nn.Module, bare: type) -> dict[str, Any]:
-        """A part by its arguments, an activation by its constants, any other module by its class's name alone."""
+        """A part by its arguments, an activation by its constants, any other module by its class name only."""
         kind = type(module).__name__
         if isinstance(module, Part):
             arguments = module.get_params(deep=False)
@@ -127,7 +127,7 @@ class Encoder:
         return {"part" if isinstance(module, Part) else "torch": kind, "arguments": encoded}
 
     def _encoded_estimator(self, name: str, estimator: BaseEstimator) -> dict[str, Any]:
-        """An estimator by its arguments, a fitted one of ours by all that its file would hold."""
+        """An estimator by its arguments, a fitted one of this package with its weights and attributes."""
         if hasattr(type(estimator), "saved_attributes") and estimator.__sklearn_is_fitted__():
             return {"fitted_estimator": self.model(estimator, f"{name}."), "prefix": f"{name}."}
         arguments = estimator.get_params(deep=False)
@@ -135,8 +135,8 @@ class Encoder:
         return {"estimator": type(estimator).__name__, "arguments": encoded}
 
     def _kept(self, name: str, tensor: Tensor) -> str:
-        """Keep a tensor under a name that is still free, and give the name without the prefix."""
-        name = f"values.{name}"  # apart from the weights, whose names are paths too
+        """Collect a tensor under a name that is not used yet, and return the name without the prefix."""
+        name = f"values.{name}"  # so that it differs from the names of weights
         while f"{self.prefix}{name}" in self.tensors:
             name += "_"
         self.tensors[f"{self.prefix}{name}"] = tensor

@@ -1,4 +1,4 @@
-"""The names that a model file may use: nothing else is made, and nothing is imported, because a file says so."""
+"""The classes that a model file may name. Loading a file makes objects of these only, and imports nothing."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from eigencode.errors import OptionError, StorageError, did_you_mean
 from eigencode.model.composition import Composition
 
 ACTIVATION_MODULES = {name: getattr(nn, name) for name in [*nn.modules.activation.__all__, "Identity"]}
-"""Torch's activations, which a file may name."""
+"""Torch's activations."""
 
 
 class Known:
-    """The names that a file may use: this package's, those of torch's activations, and the caller's own.
+    """The classes that a file may name: this package's parts, torch's activations, and the caller's.
 
     Parameters
     ----------
     given : iterable
-        Part and estimator classes, and instances of torch modules.
+        The caller's part and estimator classes, and instances of torch modules.
     estimators : mapping of str to class
-        The package's own.
+        The package's estimators.
     """
 
     def __init__(self, given: Iterable[Any], estimators: Mapping[str, type]) -> None:
@@ -45,7 +45,7 @@ class Known:
                 self.estimators[item.__name__] = item
             else:
                 raise OptionError(
-                    "'parts' are classes of parts and estimators, and instances of torch modules", got=f"{item!r}"
+                    "'parts' must be classes of parts or estimators, or instances of torch modules", got=f"{item!r}"
                 )
 
     def part(self, name: str) -> Any:
@@ -57,15 +57,15 @@ class Known:
         return _named(ACTIVATION_MODULES, name, "torch module", f"parts=[{name}(...)]")
 
     def estimator(self, name: str, kind: Any = None) -> Any:
-        """An estimator's class: a known one, or one that the type ``kind`` of its place names."""
+        """An estimator's class: a known one, or one in the declared type ``kind`` of the attribute."""
         return _named(self.estimators | dict(_classes_of(kind)), name, "estimator", f"parts=[{name}]")
 
     def module(self, name: str) -> nn.Module:
         """A copy of an instance; those of one class are taken in the order given, encoder before decoder."""
         instances = _named(self.modules, name, "module", f"parts=[{name}(...)]")
-        place = self._taken[name] % len(instances)
+        index = self._taken[name] % len(instances)
         self._taken[name] += 1
-        return copy.deepcopy(instances[place])
+        return copy.deepcopy(instances[index])
 
 
 def _classes_of(kind: Any) -> Iterator[tuple[str, type]]:

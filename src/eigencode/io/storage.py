@@ -1,8 +1,7 @@
-"""Storage: one ``.safetensors`` file of weights and JSON, written whole or not at all; never pickle.
+"""Storage: one ``.safetensors`` file of weights and JSON, written completely or not at all; never pickle.
 
-The header's JSON names each part by its class and gives its constructor's arguments. Loading looks these names up
-among those that it is given, so that no code is run, or imported, because a file says so.
-Whatever is wrong with a file is a `StorageError`.
+The JSON in the header has the class name and the constructor's arguments of each part. Loading accepts known class
+names only, so that a file cannot run or import code. Any defect of a file raises a `StorageError`.
 """
 
 from __future__ import annotations
@@ -32,21 +31,21 @@ from eigencode.io.known import Known
 from eigencode.training.execution import resolve_device
 
 FORMAT = 2
-"""Number of the file's layout; a later version reads all earlier ones."""
+"""Version of the file format; all earlier ones can be read."""
 
 HEADER = "eigencode"
 """Key of the JSON in the safetensors header."""
 
 
 def save(model: BaseEstimator, path: str | os.PathLike[str]) -> None:
-    """Write a fitted model to one file, replacing it only when the new one is whole.
+    """Write a fitted model to one file; an existing file is replaced only when the new one is complete.
 
     Parameters
     ----------
     model : estimator
         A fitted estimator of this package, or a subclass of one.
     path : path-like
-        Where to.
+        The file to write.
 
     Raises
     ------
@@ -59,7 +58,7 @@ def save(model: BaseEstimator, path: str | os.PathLike[str]) -> None:
     """
     encoder = Encoder({})
     description = {"format": FORMAT, "version": __version__, "model": encoder.model(model)}
-    # Views of one vector would be refused, or written many times over.
+    # Copies, since the weights are views of one vector, which safetensors refuses or writes several times.
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in encoder.tensors.items()}
     header = {HEADER: json.dumps(description, allow_nan=False)}
     with atomic_file(path) as file:
@@ -80,7 +79,7 @@ def read(
     given : iterable
         The caller's own part and estimator classes, and instances of torch modules.
     device : str, default 'auto'
-        Where the model is to answer.
+        The device of the loaded model.
 
     Returns
     -------
@@ -94,7 +93,7 @@ def read(
         return decoder.model(upgraded(header["model"], header["format"]))
     except StorageError:
         raise
-    except Exception as error:  # whatever may become of a description that nobody wrote like this
+    except Exception as error:  # an edited or damaged description may raise any error
         got = f"the error {error!r}"[:LONGEST]
         raise StorageError(f"The model in {as_path(path)!r} cannot be rebuilt from its description", got=got) from error
 
@@ -120,18 +119,18 @@ def _read(path: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The header and the tensors of a model file."""
     with _opened(path) as file:
         header = _header(path, file)
-        # Copied, since they may be a map of the file, which somebody else may write over.
+        # Copied, since they may be memory-mapped from the file, which another program may change.
         return header, {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a mapping)
 
 
 @contextmanager
 def _opened(path: str) -> Iterator[Any]:
-    """A safetensors file whose description and tensors can be read."""
+    """Open a safetensors file; any failure is an error of this package."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             kind = FileIsFolderError if os.path.isdir(path) else StorageError
-            raise kind(f"{path!r} is no model file", got="no ordinary file")
-        with open(path, "rb"):  # the reader calls each file missing that it cannot open
+            raise kind(f"{path!r} is not a model file", got="no regular file")
+        with open(path, "rb"):  # safetensors reports every file that it cannot open as missing
             pass
         with safetensors.safe_open(path, framework="pt") as file:
             yield file
@@ -141,8 +140,8 @@ def _opened(path: str) -> Iterator[Any]:
         raise
     except OSError as error:
         raise file_error(error, f"Cannot read {path!r}", got=f"the error {error.strerror or error}") from error
-    except Exception as error:  # the reader has several kinds of its own for what is damaged
-        what = f"{path!r} is not a whole safetensors file"
+    except Exception as error:  # safetensors has several error classes for damaged files
+        what = f"{path!r} is not a complete safetensors file"
         if not path.endswith(".safetensors"):
             hint = "Name a file that eigencode fit or model.save wrote; commands take it before the rows"
             raise StorageError(what, hint=hint) from error
@@ -170,10 +169,10 @@ def _header(path: str, file: Any) -> dict[str, Any]:
 
 
 def _finite(text: str) -> float:
-    """A number of the description; what is none is written in another way there."""
+    """A number of the description; NaN and infinity are written as ``{"float": ...}``, so others are damage."""
     number = float(text)
     return number if math.isfinite(number) else _no_number(text)
 
 
 def _no_number(text: str) -> Any:
-    raise ValueError(f"{text} is no finite number")
+    raise ValueError(f"{text} is not a finite number")

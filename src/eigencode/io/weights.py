@@ -1,4 +1,4 @@
-"""The weights of a composition: checked when they are written, and tried out when they are read."""
+"""The weights of a composition: checked when they are written, and tested when they are read."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from eigencode.model.composition import Composition
 
 
 def weights_of(composition: Composition) -> dict[str, Tensor]:
-    """The weights of a composition by name, refused where one is no finite number."""
+    """The weights of a composition by name; an error if one is not finite."""
     require_finite_state(composition)
     weights = composition.state_dict()
     if foreign := [name for name, value in weights.items() if not isinstance(value, Tensor)]:
-        raise StorageError("The model has a state that is no tensor", got=f"{foreign}")
+        raise StorageError("The model has a state that is not a tensor", got=f"{foreign}")
     return weights
 
 
 def restore_weights(composition: Composition, weights: Mapping[str, Tensor]) -> None:
-    """Give a composition its weights, and refuse those that are not of its parts or leave it without an answer."""
+    """Set a composition's weights; an error if they do not fit its parts, or if its output is not finite with them."""
     _require_fitting(composition.state_dict(), weights)
     composition.load_state_dict(weights)
     require_finite_state(composition)
@@ -29,7 +29,7 @@ def restore_weights(composition: Composition, weights: Mapping[str, Tensor]) -> 
 
 
 def _require_fitting(own: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
-    """Refuse weights that are not those of the parts, by name, shape and type."""
+    """Raise an error unless the weights have the names, shapes and types of the parts'."""
     for name in sorted({*own, *saved}):
         wanted, found = (
             f"{str(side[name].dtype).removeprefix('torch.')} of shape {tuple(side[name].shape)}" if name in side else ""
@@ -41,9 +41,9 @@ def _require_fitting(own: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> 
 
 
 def require_finite_state(composition: Composition) -> None:
-    """Refuse weights that are no finite numbers, as training may leave them where it fails.
+    """Raise an error if weights are not finite, as after training that diverged.
 
-    Buffers of modules that are not of this package may have what they like: a running minimum begins at infinity.
+    Buffers of modules of other packages are not checked: a running minimum, for example, starts at infinity.
     """
     tensors: dict[str, Tensor] = dict(composition.named_parameters())
     for name, module in composition.named_modules():
@@ -51,12 +51,12 @@ def require_finite_state(composition: Composition) -> None:
             tensors |= {f"{name}.{inner}": value for inner, value in module.named_buffers(recurse=False)}
     for name, value in tensors.items():
         if value.is_floating_point() and not value.isfinite().all():
-            raise StorageError("The model has weights that are no finite numbers", got=f"some in {name!r}")
+            raise StorageError("The model has weights that are not finite numbers", got=f"some in {name!r}")
 
 
 @torch.no_grad()
 def _try_out(composition: Composition) -> None:
-    """Refuse a model that has no finite answer to the mean row, or to rows a scale away from it."""
+    """Raise an error if a model's output is not finite for the mean row and for rows one scaled unit away from it."""
     d = composition.n_features
     dtype = next((p.dtype for p in composition.parameters()), torch.float32)
     rows = torch.tensor([0.0, 1.0, -1.0], dtype=dtype)[:, None].expand(3, d).contiguous()
@@ -66,4 +66,4 @@ def _try_out(composition: Composition) -> None:
     except (RuntimeError, KeyError) as error:
         raise StorageError("The model's weights do not fit its parts", got=f"the error {error}") from error
     if not all(answer.isfinite().all() for answer in answers):
-        raise StorageError("The model's answers are no finite numbers, even for a mean row")
+        raise StorageError("The model's output is not finite for rows near the mean")

@@ -4,8 +4,8 @@ r"""Composition: one autoencoder, as a plain torch module made of the formula's 
     \min_w \; E_x E_{\tilde x \sim C(\tilde x|x)} \left[ E_{z \sim q(z|\tilde x)} [ -\log p(x|z) ]
     + \beta D(q(z|\tilde x), p(z)) + \Omega \right] - \frac1n \log p(w)
 
-Every classical autoencoder is this sentence with one or two terms changed. A composition is a pure function of its
-parameters, a batch and the noise, all given from outside.
+Every classical autoencoder is this formula with one or two terms changed. A composition is a pure function of its
+parameters, a batch and the noise; it draws no random numbers itself.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from eigencode.parts import (
 
 @dataclass(frozen=True)
 class Noise:
-    """All randomness of one pass, drawn outside; None where a part is deterministic."""
+    """All random numbers of one pass, drawn before it; None if a part is deterministic."""
 
     corruption: Tensor | None = None
     code: Tensor | None = None
@@ -46,12 +46,12 @@ class Noise:
 
     @property
     def leaves(self) -> tuple[Tensor | None, ...]:
-        """All of it in turn, as functions of tensors take it."""
+        """All tensors in a fixed order, as arguments of a function of tensors."""
         return self.corruption, self.code, *self.penalties
 
     @classmethod
     def of(cls, corruption: Tensor | None = None, code: Tensor | None = None, *penalties: Tensor | None) -> Noise:
-        """The noise of such leaves."""
+        """The noise with these leaves."""
         return cls(corruption, code, penalties)
 
 
@@ -60,7 +60,7 @@ SILENCE = Noise()
 
 @dataclass(frozen=True)
 class Trace:
-    """What happened to one batch.
+    """All results of one forward pass over a batch.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ class Trace:
     observed : Tensor or None
         True where a cell is known and False where it is missing, shape (n, d); None where all are known.
     x_tilde : Tensor
-        What the encoder saw, shape (n, d), with 0 in the cells that are missing.
+        The encoder's input, shape (n, d), with 0 in the cells that are missing.
     q : Posterior
         Distribution of the codes given ``x_tilde``.
     z : Tensor
@@ -77,11 +77,11 @@ class Trace:
     p : Distribution
         Distribution of the columns given ``z``.
     target : Tensor
-        The clean rows in the units that ``p`` is over, shape (n, d): ``x`` itself for most likelihoods.
+        The clean rows in the units of ``p``, shape (n, d): ``x`` itself for most likelihoods.
     noise : Noise
-        What was drawn outside for this batch.
+        The random numbers of this pass.
     output : Tensor or None
-        What the encoder made of ``x_tilde``, of which the code makes ``q``.
+        The encoder's output for ``x_tilde``, from which the code makes ``q``.
     """
 
     x: Tensor
@@ -100,7 +100,7 @@ class Trace:
         return len(self.z) if self.z.dim() > 2 else 1
 
     def each_draw(self, composition: Composition) -> list[Trace]:
-        """One trace for each code drawn, in which ``z`` has shape (n, k) and ``p`` is of that code."""
+        """One trace for each code drawn, with ``z`` of shape (n, k) and ``p`` given that code."""
         if self.z.dim() == 2:
             return [self]
         return [replace(self, z=z, p=composition.decode(z)) for z in self.z]
@@ -114,11 +114,11 @@ class Composition(Part):
     encoder, decoder : Network
         The maps f and g.
     code : Code, default Point()
-        What the encoder's output means.
+        The distribution of the code given the encoder's output.
     likelihood : Likelihood, default GaussianLikelihood()
-        What the decoder's output means.
+        The distribution of the columns given the decoder's output.
     corruption : Corruption, optional
-        What is done to the encoder's input in training.
+        Noise on the encoder's input in training.
     prior : Prior, optional
         Density of the codes.
     penalties : sequence of Penalty
@@ -160,10 +160,10 @@ class Composition(Part):
         self.prior = prior
         self.penalties = penalties
         self.weight_prior = weight_prior
-        self._penalties = nn.ModuleList(penalties)  # what makes their tensors the model's own
+        self._penalties = nn.ModuleList(penalties)  # registers their tensors with this module
 
     _moving: tuple[str, ...] = ()
-    """Names of the terms whose state training moves: a step asks no others."""
+    """Names of the terms with a state that training updates."""
 
     def setup(self, n_features: int, n_components: int, generator: torch.Generator, sizes: Sizes | None = None) -> None:
         """Make all tensors for rows of ``n_features`` columns and codes of ``n_components``."""
@@ -180,13 +180,13 @@ class Composition(Part):
         for part in (self.encoder, self.decoder, *self.terms):
             part.join(self)
         self._moving = tuple(name for name, term in self.named_terms() if type(term).next_state is not Term.next_state)
-        # The last bits of a product depend on the order of a matrix in memory, which no file keeps.
+        # The last bits of a product depend on the memory layout of a matrix, which is not saved in files.
         for tensor in (*self.parameters(), *self.buffers()):
             tensor.data = tensor.data.contiguous()
 
     @property
     def terms(self) -> list[Term]:
-        """The parts that say what kind of autoencoder this is, networks left out."""
+        """All parts but the networks."""
         return [term for _, term in self.named_terms()]
 
     def named_terms(self) -> Iterator[tuple[str, Term]]:
@@ -201,42 +201,42 @@ class Composition(Part):
 
     @torch.no_grad()
     def begin(self, batch: Batch | Tensor) -> None:
-        """Let every part set its tensors by some rows before training, as far as it wants to."""
+        """Let each part set tensors that depend on the data, before training."""
         batch = batch if isinstance(batch, Batch) else Batch(batch)
         for part in (self.decoder, self.encoder, *self.terms):
             for name, value in part.first_state(batch, self).items():
                 getattr(part, name).copy_(value)
 
     def statistics(self, trace: Trace) -> dict[str, Tensor]:
-        """What every term wants to know of a batch that a step was made with: sums over its rows, by name."""
+        """The statistics of all terms after a step on a batch: sums over its rows, by name."""
         return self._of_terms(lambda term: term.statistics(trace, self))
 
     def next_state(self, statistics: Mapping[str, Tensor], n_rows: int) -> dict[str, Tensor]:
-        """Every term's state after a step on so many rows, by the buffer's name in the model."""
+        """The new states of all terms after a step on ``n_rows`` rows, by the buffer's name in the model."""
         return self._of_terms(lambda term, own: term.next_state(own, n_rows), statistics)
 
     @torch.no_grad()
     def advance(self, statistics: Mapping[str, Tensor], n_rows: int) -> None:
-        """Move every term's state by a step on so many rows."""
+        """Update the states of all terms after a step on ``n_rows`` rows."""
         self.take(self.next_state(statistics, n_rows))
 
     @property
     def learns_from_validation(self) -> bool:
-        """Whether any term moves its state by the rows for validation."""
+        """Whether any term updates its state from the validation rows."""
         return any(term.learns_from_validation for term in self.terms)
 
     def validation_statistics(self, trace: Trace) -> dict[str, Tensor]:
-        """What every term wants to know of some rows for validation, by name; each tensor has an axis of rows first."""
+        """The statistics of all terms for some validation rows, by name; each tensor has rows as its first axis."""
         return self._of_terms(lambda term: term.validation_statistics(trace, self))
 
     def validation_state(self, statistics: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Every term's state after a look at all rows for validation, by the buffer's name in the model."""
+        """The new states of all terms from the statistics of all validation rows, by the buffer's name in the model."""
         return self._of_terms(lambda term, own: term.validation_state(own, self), statistics)
 
     def _of_terms(
         self, function: Callable[..., Mapping[str, Tensor]], given: Mapping[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        """What a function makes of each term with a state, and of those of the given tensors that are its own."""
+        """Apply a function to each term with a state and to its own tensors among the given ones; join the results."""
         found: dict[str, Tensor] = {}
         for name in self._moving:
             term = self.get_submodule(name)
@@ -246,17 +246,17 @@ class Composition(Part):
 
     @torch.no_grad()
     def take(self, state: Mapping[str, Tensor]) -> None:
-        """Copy values into buffers, by name."""
+        """Copy values into buffers by name."""
         for name, value in state.items():
             self.get_buffer(name).copy_(value)
 
     @property
     def is_stochastic(self) -> bool:
-        """Whether a training pass draws anything at random."""
+        """Whether a training pass uses random numbers."""
         return any(term.is_stochastic for term in self.terms)
 
     def draw_noise(self, n_rows: int, generator: torch.Generator) -> Noise:
-        """Draw the randomness of one pass over ``n_rows`` rows."""
+        """Draw the random numbers of one pass over ``n_rows`` rows."""
         return Noise(
             None if self.corruption is None else self.corruption.draw_noise(n_rows, self.n_features, generator),
             self.code.draw_noise(n_rows, self.n_components, generator),
@@ -277,18 +277,18 @@ class Composition(Part):
         return self.decode(self.encode(x).mean)
 
     def squared_jacobian(self, trace: Trace, noise: Tensor | None = None) -> Tensor:
-        """The squared norm of the encoder's Jacobian at each row, shape (n,): estimated from noise, exact without."""
+        """The squared norm of the encoder's Jacobian at each row, shape (n,): exact, or estimated if noise is given."""
         if noise is not None:
             return model.hutchinson(self, trace.x, noise, observed=trace.observed)
         output = trace.output if trace.x_tilde is trace.x else None
         return model.squared_frobenius(self, trace.x, output=output, observed=trace.observed)
 
     def n_jacobian_passes(self, n_rows: int) -> int:
-        """Passes that the exact norm takes for a batch of so many rows, 0 in closed form."""
+        """Number of passes that the exact norm needs for a batch of ``n_rows`` rows; 0 for a closed form."""
         return model.n_passes(self, n_rows)
 
     def forward(self, batch: Batch | Tensor, noise: Noise = SILENCE) -> Trace:
-        """Corrupt a batch, or scaled rows of shape (n, d), where noise is given; encode; draw a code; decode."""
+        """Corrupt a batch, or scaled rows of shape (n, d), with the noise if given; encode; draw a code; decode."""
         batch = batch if isinstance(batch, Batch) else Batch(batch)
         x, known = x_tilde, _ = batch.x, batch.observed
         if self.corruption is not None and noise.corruption is not None:
@@ -300,13 +300,13 @@ class Composition(Part):
 
 
 def _within(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Those of some tensors whose names begin with a part's, without that."""
+    """The tensors whose names begin with ``name`` and a dot, by the rest of their names."""
     prefix = f"{name}."
     return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
 
 
 def selected(cells: Tensor, observed: Tensor | None) -> Tensor:
-    """Cells with 0 in the place of missing ones; selected and not multiplied, so that none of their bits is left."""
+    """Cells with missing ones set to 0; by where() and no product, since NaN times 0 is NaN."""
     return cells if observed is None else torch.where(observed != 0, cells, 0.0)
 
 

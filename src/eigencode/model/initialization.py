@@ -1,17 +1,17 @@
-r"""Closed-form starts: the linear optimum of an autoencoder's own kind.
+r"""Closed-form starts: the best linear autoencoder for the same objective.
 
 With l_i, u_i the eigenvalues and eigenvectors of the scaled rows' covariance, the linear autoencoder that minimises
 its objective keeps a share s_i of each leading direction,
 
 .. math:: \hat x = U_k \, \mathrm{diag}(s) \, U_k^\top x ,
 
-and every term of the formula says its own share: 1 for the plain one (PCA; Baldi & Hornik, 1989), l / (l + v) under
-Gaussian noise of variance v, and so on. A likelihood that is no squared error is replaced by its quadratic expansion
-at the best constant, and the start is one Newton step from there; of counts, whose expansion does not reach far, it is
-PCA of their logarithms.
+and each term of the formula gives its own share: 1 for the plain autoencoder (PCA; Baldi & Hornik, 1989), l / (l + v)
+with Gaussian noise of variance v, and so on. A likelihood other than the squared error is replaced by its quadratic
+expansion at the best constant, and the start is one Newton step from there. For counts, whose expansion holds only near
+the constant, it is PCA of their logarithms.
 
-Where several terms shrink, or one of them has no closed form, the start is the best of what each would have alone,
-PCA among them.
+If several terms shrink directions, or one of them has no closed form, the start is the best of the optima for each term
+alone and PCA.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from eigencode.model.pca import EXACT_SIZE, Spectrum, observed_shares, second_mo
 from eigencode.parts.base import Term
 
 STEPS = (2.0, *(0.5**halvings for halvings in range(7)))
-"""Lengths of a step from the best constant that are tried."""
+"""Step lengths from the best constant that are tried."""
 
 SHORTER_CODES = (0.5, 0.25, 0.125)
-"""Lengths of codes, against PCA's own, that are tried where a term may charge for them."""
+"""Factors for PCA's codes that are tried if a term penalises the size of codes."""
 
 SMALLEST_VARIANCE = 1e-4
-"""Of a stochastic code at PCA, where nothing says how much it should vary."""
+"""Variance of a stochastic code at PCA if no prior determines it."""
 
 TINY = 1e-150
-"""A variance that is none, and that may still be divided by."""
+"""A variance used instead of 0, to divide by it."""
 
 
 @dataclass(frozen=True)
@@ -51,17 +51,17 @@ class LinearStart:
     encoder : Tensor
         A, shape (m, d).
     bias : Tensor
-        Of the code, shape (m,).
+        The encoder's bias, shape (m,).
     decoder : Tensor
         B, shape (d, m).
     shrinks : bool
-        Whether it is another map than PCA's.
+        Whether the map differs from PCA's.
     code_variance : Tensor or None
-        Of a stochastic code, shape (m,).
+        Variance of a stochastic code, shape (m,).
     noise_variance : float or None
-        Of the likelihood, where the optimum settles it too.
+        Variance of the likelihood, if the optimum determines it.
     is_optimum : bool
-        Whether it is the linear optimum of the whole objective, by a closed form.
+        Whether this is the best linear map for the whole objective, by a closed form.
     """
 
     encoder: Tensor
@@ -73,31 +73,31 @@ class LinearStart:
     is_optimum: bool = True
 
     def with_codes_times(self, factor: float) -> LinearStart:
-        """The same map of rows by codes of another length."""
+        """The same map of rows, with codes multiplied by a factor."""
         return replace(self, encoder=factor * self.encoder, bias=factor * self.bias, decoder=self.decoder / factor)
 
     def fits(self, composition: Composition) -> bool:
-        """Whether the decoder can be the one that goes with the encoder: tied ones are its transpose."""
+        """Whether a composition can have this encoder and decoder: tied decoders are the encoder's transpose."""
         return not composition.decoder.is_tied or torch.allclose(self.decoder, self.encoder.T)
 
 
 @dataclass(frozen=True)
 class LinearProblem:
-    """What a term needs to know to say its linear optimum.
+    """The arguments from which a term computes its linear optimum.
 
     Attributes
     ----------
     batch : Batch
-        Scaled rows, shape (n, d), each times the root of its weight.
+        Scaled rows times the square roots of their weights, shape (n, d).
     spectrum : Spectrum
         Principal directions of the rows in working units.
     composition : Composition
-        The model, which stands at its best constant.
+        The model, with its decoder's bias at the best constant.
     objective : Objective
-        What is minimised.
+        The sum of terms that training minimises.
     inward, outward : Tensor
-        Factors from scaled columns to working units, in which the likelihood is a squared error, and from there to
-        the decoder's outputs; shape (d,), all 1 for a likelihood that is one.
+        Factors from scaled columns to working units, in which the likelihood is a squared error, and from working
+        units to the decoder's outputs; shape (d,), all 1 if the likelihood itself is the squared error.
     """
 
     batch: Batch
@@ -109,21 +109,21 @@ class LinearProblem:
 
     @property
     def eigenvalues(self) -> Tensor:
-        """Variances along the directions that the code has room for, shape (m,)."""
+        """Variances along the first m principal directions, with m at most the number of components; shape (m,)."""
         return self.spectrum.eigenvalues[: self.composition.n_components]
 
     @property
     def directions(self) -> Tensor:
-        """The directions themselves, shape (d, m)."""
+        """The first m principal directions, shape (d, m)."""
         return self.spectrum.directions[:, : self.composition.n_components]
 
     @cached_property
     def covariance(self) -> Tensor:
-        """X'X / n of the scaled rows, over the cells that both columns know, shape (d, d), in float64."""
+        """X'X / n of the scaled rows, shape (d, d), in float64; each entry from the rows where both cells are known."""
         found = second_moment(self.batch.x, self.batch.observed)
         if self.batch.observed is None:
             return found
-        values, vectors = torch.linalg.eigh(found)  # each cell over rows of its own, it may have values below 0
+        values, vectors = torch.linalg.eigh(found)  # entries from different rows: it may have negative ones
         return vectors * values.clamp(min=0) @ vectors.T
 
     @property
@@ -133,11 +133,10 @@ class LinearProblem:
         return found if self.batch.observed is None else found / observed_shares(self.batch)
 
     def of_natural_length(self, start: LinearStart) -> LinearStart:
-        """The same map by codes as long as the scaled rows are in the directions kept, unless a length is settled.
+        """The same map with codes of the scaled rows' length along the directions kept, unless the length matters.
 
-        A code counted in working units is as long as its likelihood is sharp: a thousand times the rows for counts of a
-        million. Steps of one size then move what reads the code a thousand times too far, and the gradients of the two
-        maps differ by a factor of a million.
+        In working units, codes can be much longer than the scaled rows: a thousand times for counts of a million. Then
+        the gradients of encoder and decoder differ by a factor of a million, and no step size suits both.
         """
         composition, total = self.composition, self.spectrum.total
         is_settled = composition.prior is not None or composition.decoder.is_tied or composition.code.width(1) > 1
@@ -151,7 +150,7 @@ class LinearProblem:
 
     @property
     def is_squared_error(self) -> bool:
-        """Whether working units are the scaled ones."""
+        """Whether the working units are the scaled ones."""
         return bool((self.inward == 1).all())
 
     def shrunk(self, shares: Tensor) -> LinearStart:
@@ -161,7 +160,7 @@ class LinearProblem:
     def along_directions(
         self, encoder: Tensor, decoder: Tensor, code_variance: Tensor | None = None, noise_variance: float | None = None
     ) -> LinearStart:
-        """The map with given factors, shape (m,), on its way in and out of each principal direction."""
+        """The map with given factors for each principal direction, in the encoder and in the decoder; shape (m,)."""
         return LinearStart(
             encoder[:, None] * (self.directions.T * self.inward),
             torch.zeros_like(encoder),
@@ -173,7 +172,7 @@ class LinearProblem:
 
     @property
     def filled_in(self) -> LinearStart | None:
-        """The best map of rank k from rows with 0 in their gaps to whole ones, were the gaps anywhere at random."""
+        """The best map of rank k from rows with 0 in missing cells to complete rows, for cells missing at random."""
         shares = observed_shares(self.batch)
         return self.denoised(shares, torch.zeros_like(shares), shares * (1 - shares) * self.mean_squares)
 
@@ -188,14 +187,14 @@ class LinearProblem:
         is_plain = not isinstance(gain, Tensor) and gain == 1
         is_isotropic = is_plain and bool((offset == 0).all() and (variance == variance[0]).all())
         if is_isotropic and self.is_squared_error:
-            # Without noise, directions of no variance are not to be divided by.
+            # Without noise, no division by the zero variance of a direction.
             return self.shrunk(self.eigenvalues / (self.eigenvalues + variance[0]).clamp(min=TINY))
         if len(self.inward) > EXACT_SIZE:
             return None
         cross = gain * self.inward[:, None] * self.covariance
         squared = torch.outer(gain, gain) if isinstance(gain, Tensor) else gain**2
         noisy = squared * self.covariance + torch.diag(variance)
-        # A column that never varies is not to be divided by.
+        # No division by the zero variance of a constant column.
         noisy.diagonal().add_(noisy.diagonal().max() * 1e-12 + TINY)
         regression = torch.linalg.solve(noisy, cross.T).T
         _, vectors = torch.linalg.eigh(regression @ cross.T)
@@ -215,10 +214,10 @@ def linear_problem(
 
 
 def linear_starts(problem: LinearProblem) -> list[LinearStart]:
-    """Where a model may start as a linear map: at the optimum where a closed form is known, else at any of several.
+    """Candidates for a linear start: the optimum if it is known in closed form, else several.
 
-    These are PCA, what each term of the formula would have alone, and PCA with shorter codes. There is none where the
-    code is not the encoder's output, or the decoder's output is not in the columns' own space.
+    These are PCA, the optimum for each term of the formula alone, and PCA with shorter codes. There are none if the
+    code is not the encoder's output, or if the decoder does not have one output for each column.
     """
     optimum = linear_start(problem)
     if optimum is not None:
@@ -236,8 +235,8 @@ def linear_starts(problem: LinearProblem) -> list[LinearStart]:
 def linear_start(problem: LinearProblem) -> LinearStart | None:
     """The linear optimum of the whole objective, or None where no closed form is known.
 
-    A closed form is known where at most one term of the formula shrinks at all, or weighs directions by itself: two
-    shrinkages do not multiply. None is known where cells are missing.
+    A closed form is known if at most one term of the formula shrinks or weights directions: the shares of two terms
+    cannot simply be multiplied. None is known if cells are missing.
     """
     if problem.batch.observed is not None:
         return None
@@ -249,7 +248,7 @@ def linear_start(problem: LinearProblem) -> LinearStart | None:
         return None
     if special:
         term, found = special[0]
-        # What is done to the encoder's input asks for no length of the code.
+        # A corruption of the encoder's input does not determine the length of the code.
         if term is problem.composition.corruption:
             found = problem.of_natural_length(found)
     else:
@@ -262,8 +261,8 @@ def _starts_of_terms(problem: LinearProblem) -> list[tuple[Term, LinearStart | N
 
 
 def _special(starts: list[tuple[Term, LinearStart | None]], problem: LinearProblem) -> list[tuple[Term, LinearStart]]:
-    """The terms, with their starts, that shrink directions or weigh them by themselves."""
-    # A learned variance is no term of its own where another's closed form settles it too.
+    """The terms that shrink or weight directions, with their starts."""
+    # A learned variance does not count if another term's closed form determines it too.
     likelihood = problem.composition.likelihood
     is_settled = any(start is not None and start.noise_variance is not None for _, start in starts)
     weighing = {id(term) for term, _ in starts if term.reweights}
@@ -284,7 +283,7 @@ def _plain(problem: LinearProblem) -> LinearStart:
 
 
 def _principal(problem: LinearProblem) -> LinearStart:
-    """PCA; the codes of a stochastic code vary as little as pays beside a prior of their own size."""
+    """PCA; the variance of a stochastic code is beta times the noise variance, at most 1."""
     ones, composition = torch.ones_like(problem.eigenvalues), problem.composition
     if composition.code.width(1) == 1:
         return _plain(problem)
@@ -300,8 +299,8 @@ def _principal(problem: LinearProblem) -> LinearStart:
 def set_linear(composition: Composition, start: LinearStart) -> None:
     """Set both linear paths to a linear autoencoder around the best constant.
 
-    Codes past the known directions keep their random weights in the encoder and none in the decoder, so that they
-    change nothing at first and can be learned; they are zero where a prior charges for codes or weights.
+    Components without a principal direction keep random weights in the encoder and have zeros in the decoder, so that
+    they change nothing at first and can be learned. With a prior on codes or weights they are zero in the encoder too.
     """
     n_known, k = start.encoder.shape[0], composition.n_components
     encoder, decoder = composition.encoder.affine, composition.decoder.affine
@@ -320,22 +319,22 @@ def set_linear(composition: Composition, start: LinearStart) -> None:
     bias = composition.decoder.output_bias
     if bias is not None and not composition.likelihood.in_data_units:
         bias[: len(start.decoder)] = 0  # the rows are centred
-    if decoder is not None:  # tied ones follow by themselves
+    if decoder is not None:  # tied decoders use the encoder's weights
         decoder.weight.zero_()
         decoder.weight[: len(start.decoder), :n_known] = start.decoder.to(decoder.weight)
 
 
 @torch.no_grad()
 def backtrack(composition: Composition, batch: Batch) -> None:
-    """Take as much of the step from the best constant to the linear start as explains the rows best.
+    """Choose the length of the step from the best constant to the linear start by the likelihood of the rows.
 
-    A Newton step is as long as the expansion says, which may be far beyond where the expansion holds. The decoder's
-    bias is the best one beside each step.
+    A full Newton step may leave the region in which the expansion holds. For each length the decoder's bias is the best
+    one.
     """
     likelihood, bias = composition.likelihood, composition.decoder.output_bias
     target = likelihood.target(batch.x, batch.observed)
     decoder, encoder = composition.decoder.affine, composition.encoder.affine
-    # Tied maps have one matrix, and so take the root of the step twice.
+    # Tied maps have one matrix, which counts twice, so it is multiplied by the square root.
     affine, power = (encoder, 0.5) if decoder is None else (decoder, 1.0)
     assert affine is not None
     assert bias is not None

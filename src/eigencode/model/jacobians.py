@@ -1,10 +1,10 @@
 r"""Jacobians of the encoder, row by row: J = dh/dx for h = E q(z|x).
 
-How a code moves when its row moves: the contractive penalty :math:`\lVert J \rVert_F^2` (Rifai et al., 2011), the
-directions that matter around a row (the singular vectors of J), and how many of them there are.
+They give the contractive penalty :math:`\lVert J \rVert_F^2` (Rifai et al., 2011), the directions around a row in which
+its code changes (the singular vectors of J), and the number of these directions.
 
-Rows are independent of each other, so one backward pass over a batch gives one row of every J, and one forward pass
-one column. J of k rows and d columns costs min(k, d) passes; its norm alone costs less:
+Rows are independent of each other, so one backward pass over a batch gives one row of each J, and one forward pass
+one column. J of k rows and d columns needs min(k, d) passes; its norm alone needs less:
 
 =============================  ====================================================================
 encoder                        :math:`\lVert J \rVert_F^2`
@@ -15,12 +15,12 @@ one hidden layer               a quadratic form in s'(a) whose matrix is made on
 any                            min(k, d) passes exactly, or one pass for an unbiased estimate
 =============================  ====================================================================
 
-Where cells of a row are hidden, the map is x -> f(x with 0 in hidden cells), whose Jacobian has columns of zeros there:
-with o_i 1 for known cells and 0 for hidden ones, one layer has :math:`\sum_j s'(a_j)^2 \sum_i o_i W_{ji}^2`, and
-encoders with hidden layers take passes.
+If cells of a row are hidden, the map is x -> f(x with 0 in hidden cells), whose Jacobian has columns of zeros there:
+with o_i 1 for known cells and 0 for hidden ones, one layer has :math:`\sum_j s'(a_j)^2 \sum_i o_i W_{ji}^2`; for
+encoders with hidden layers the passes are used.
 
-All are pure functions of tensors that nest in ``torch.func``, work where gradients are off, and can be differentiated
-with respect to the parameters.
+All functions are pure, can be nested in ``torch.func``, work inside ``torch.no_grad``, and can be differentiated with
+respect to the parameters.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ from eigencode.parts.networks.base import is_elementwise
 from eigencode.parts.networks.dense import MLP, LinearPath
 
 RowFunction = Callable[[Tensor], Tensor]
-"""A map of each row for itself: (n, d) to (n, k), row i of the output depending on row i of the input alone."""
+"""A function of rows, (n, d) to (n, k), whose output row i depends on input row i only."""
 
 NUMBERS_A_CHUNK = 2**24
-"""Numbers held at once for one layer's share of all passes: 64 MB in float32."""
+"""Most numbers of one layer in all passes at once: 64 MB in float32."""
 
 
 def jacobian(f: Composition | RowFunction, x: Tensor) -> Tensor:
@@ -57,14 +57,14 @@ def jacobian(f: Composition | RowFunction, x: Tensor) -> Tensor:
     ----------
     f : Composition or callable
         The mean code of a composition, or any function of rows, such as the reconstruction
-        ``lambda x: composition.reconstruct(x).mean``. Its output for a row must depend on that row alone.
+        ``lambda x: composition.reconstruct(x).mean``. Its output for a row must depend on that row only.
     x : Tensor of shape (n, d)
         Scaled rows.
 
     Returns
     -------
     Tensor of shape (n, k, d)
-        Found in k backward passes or d forward ones, whichever are fewer, in chunks of rows of bounded memory.
+        Computed by k backward or d forward passes, whichever are fewer, in chunks of rows to bound the memory.
 
     Examples
     --------
@@ -86,12 +86,12 @@ def squared_frobenius(
     Parameters
     ----------
     f : Composition or callable
-        As for `jacobian`. Encoders of one layer, and of one hidden layer before an identity code, are recognised and
-        take their closed forms.
+        As for `jacobian`. For encoders of one layer, and of one hidden layer before an identity code, the closed forms
+        are used.
     x : Tensor of shape (n, d)
         Scaled rows.
     output : Tensor, optional
-        The composition's encoder's output for x, where it is known already.
+        The output of the composition's encoder for x, if it is known already.
     observed : Tensor of shape (n, d), optional
         False, or 0, in hidden cells, which the norm does not count.
 
@@ -99,7 +99,7 @@ def squared_frobenius(
     -------
     Tensor of shape (n,)
         Differentiable with respect to the parameters. The closed form of one hidden layer is a difference of sums, so
-        that it rounds relative to the size of the layers, not to that of J.
+        its rounding error is relative to the size of the layers, not to that of J.
 
     Examples
     --------
@@ -126,10 +126,10 @@ def squared_frobenius(
 
 
 def is_one_layer(composition: Composition) -> bool:
-    """Whether the mean code is s(W x + b) with an elementwise s, the identity among them.
+    """Whether the mean code is s(W x + b) with an elementwise s, which may be the identity.
 
-    So it is for an `MLP` without hidden layers, whose weights are W, before a code of one number a component that
-    declares ``is_elementwise``.
+    This holds for an `MLP` without hidden layers and a code with one number for each component that declares
+    ``is_elementwise``.
     """
     encoder, code, k = composition.encoder, composition.code, composition.n_components
     is_elementwise = code.width(k) == k and code.is_elementwise
@@ -137,7 +137,7 @@ def is_one_layer(composition: Composition) -> bool:
 
 
 def n_passes(composition: Composition, n_rows: int) -> int:
-    """Passes that `squared_frobenius` takes for ``n_rows`` of known cells: none in closed form, else min(k, d)."""
+    """Passes that `squared_frobenius` needs for ``n_rows`` rows without hidden cells: 0 or min(k, d)."""
     layers = _HiddenLayer.of(composition)
     is_closed = is_one_layer(composition) or (layers is not None and layers.is_cheap_for(n_rows))
     return 0 if is_closed else min(composition.n_components, composition.n_features)
@@ -153,7 +153,7 @@ def one_layer_squared_frobenius(
 
     .. math:: \lVert J \rVert_F^2 = \sum_j s'(a_j)^2 \lVert W_j \rVert^2
 
-    For the sigmoid s' = h (1 - h) (Rifai et al., 2011); for a linear map what is left is the weight decay
+    For the sigmoid, s' = h (1 - h) (Rifai et al., 2011); for a linear map the norm is the weight decay
     :math:`\lVert W \rVert_F^2` of the encoder.
 
     Parameters
@@ -163,7 +163,7 @@ def one_layer_squared_frobenius(
     pre_activation : Tensor of shape (n, k)
         a = W x + b.
     activation : callable, optional
-        Elementwise s; without one the layer is linear.
+        Elementwise s; if None, the layer is linear.
     observed : Tensor of shape (n, d), optional
         False, or 0, in hidden cells, whose columns of W do not count.
 
@@ -179,9 +179,9 @@ def one_layer_squared_frobenius(
 
 def slope(activation: RowFunction, at: Tensor) -> Tensor:
     """The derivative s'(a) of an elementwise function at each number of a tensor, of the same shape."""
-    # A copy, since a module may overwrite what it is given.
+    # A copy, since a module may overwrite its input.
     output, pull_back = _with_pull_back(lambda a: activation(a.clone()), at)
-    # An elementwise function's Jacobian is diagonal, so that a vector of ones reads all of it.
+    # The Jacobian of an elementwise function is diagonal, so its product with a vector of ones has all entries.
     return pull_back(torch.ones_like(output))[0]
 
 
@@ -191,7 +191,7 @@ def hutchinson(f: Composition | RowFunction, x: Tensor, noise: Tensor, *, observ
     .. math:: E \lVert J^\top v \rVert^2 = \mathrm{tr}(J \, E[v v^\top] \, J^\top) = \lVert J \rVert_F^2
 
     for noise with E[vv'] = I (Hutchinson, 1990). Its variance is :math:`2 \sum_{i \ne j} (JJ^\top)_{ij}^2` for signs,
-    and :math:`2 \lVert JJ^\top \rVert_F^2` for normal noise, which is never less.
+    and :math:`2 \lVert JJ^\top \rVert_F^2` for normal noise, which is at least as large.
 
     Parameters
     ----------
@@ -200,7 +200,7 @@ def hutchinson(f: Composition | RowFunction, x: Tensor, noise: Tensor, *, observ
     x : Tensor of shape (n, d)
         Scaled rows.
     noise : Tensor of shape (n, k)
-        v, drawn outside: random signs or standard normal numbers.
+        v: random signs or standard normal numbers.
     observed : Tensor of shape (n, d), optional
         False, or 0, in hidden cells, which the norm does not count.
 
@@ -224,13 +224,13 @@ def hutchinson(f: Composition | RowFunction, x: Tensor, noise: Tensor, *, observ
 def singular_values(f: Composition | RowFunction, x: Tensor) -> Tensor:
     """The singular values of each row's Jacobian, largest first, shape (n, min(k, d)).
 
-    How strongly the code answers to a move of the row along each of the directions that it answers to.
+    The ratio of the code's change to the row's, for a small change of the row along each singular direction.
     """
     return torch.cat([torch.linalg.svdvals(jacobians) for jacobians in _jacobians(f, x)])
 
 
 def local_dimension(singular_values: Tensor, share: float = 0.95) -> Tensor:
-    r"""How many directions the code answers to around each row.
+    r"""The number of directions around each row in which the code changes.
 
     The smallest m with
 
@@ -239,9 +239,9 @@ def local_dimension(singular_values: Tensor, share: float = 0.95) -> Tensor:
     Parameters
     ----------
     singular_values : Tensor of shape (n, m)
-        Of each row's Jacobian, largest first.
+        The singular values of each row's Jacobian, largest first.
     share : float in (0, 1]
-        Of the squared norm that is to be kept.
+        Share of the squared norm.
 
     Returns
     -------
@@ -258,7 +258,7 @@ def local_dimension(singular_values: Tensor, share: float = 0.95) -> Tensor:
         raise OptionError("The share of the squared norm must be above 0 and at most 1", got=f"{share!r} instead")
     squares = singular_values.double().square()
     kept, wanted = squares.cumsum(1), share * squares.sum(1, keepdim=True)
-    # A share met to rounding is met: all singular values together have all of the norm, not 1 - 1e-16 of it.
+    # With a tolerance for rounding: all singular values together may sum up to 1 - 1e-16 of the norm.
     return (kept < wanted * (1 - 1e-9)).sum(1) + (wanted[:, 0] > 0)
 
 
@@ -271,7 +271,7 @@ class _HiddenLayer:
     .. math:: \lVert J \rVert_F^2 = t^\top M t + 2 \, t^\top m + \lVert A \rVert_F^2, \qquad
         M = (V^\top V) \circ (W W^\top), \quad m_j = (V^\top A W^\top)_{jj}
 
-    M and m belong to the weights: they are made once, where passes cost k d products a hidden unit and row.
+    M and m depend on the weights only and are computed once; passes would cost k d products per hidden unit and row.
     """
 
     first: torch.nn.Linear
@@ -281,7 +281,7 @@ class _HiddenLayer:
 
     @classmethod
     def of(cls, composition: Composition) -> _HiddenLayer | None:
-        """The layers of an encoder of this kind before an identity code, None for all others."""
+        """The layers of an encoder of this kind with an identity code, None for all others."""
         encoder = composition.encoder
         network = encoder.network if type(encoder) is LinearPath else encoder
         code, k = composition.code, composition.n_components
@@ -299,7 +299,7 @@ class _HiddenLayer:
         return cls(first, activation, gated, encoder.linear.weight)
 
     def is_cheap_for(self, n_rows: int) -> bool:
-        """Whether making M takes fewer products than the passes over this many rows."""
+        """Whether computing M takes fewer products than the passes over ``n_rows`` rows."""
         (k, width), d = self.last.shape, self.first.in_features
         return width * (k + d) <= n_rows * k * d
 
@@ -327,7 +327,7 @@ def _jacobians(f: Composition | RowFunction, x: Tensor, observed: Tensor | None 
 
 
 def _backward_passes(function: RowFunction, x: Tensor) -> Tensor:
-    """The Jacobians by rows: pull each unit vector of the output back through the whole batch at once."""
+    """The Jacobians row by row: one vector-Jacobian product over the batch for each unit vector of the output."""
     output, pull_back = _with_pull_back(function, x)
     n, k = output.shape
     units = torch.eye(k, dtype=output.dtype, device=output.device)
@@ -336,7 +336,7 @@ def _backward_passes(function: RowFunction, x: Tensor) -> Tensor:
 
 
 def _forward_passes(function: RowFunction, x: Tensor) -> Tensor:
-    """The Jacobians by columns: push each unit vector of the input forward through the whole batch at once."""
+    """The Jacobians column by column: one Jacobian-vector product over the batch for each unit vector of the input."""
     n, d = x.shape
     units = torch.eye(d, dtype=x.dtype, device=x.device)
     columns = vmap(lambda unit: _push_forward(function, x, unit))(units[:, None].expand(d, n, d))
@@ -352,31 +352,31 @@ def _with_pull_back(function: RowFunction, x: Tensor) -> tuple[Tensor, Callable[
 def _push_forward(function: RowFunction, x: Tensor, tangent: Tensor) -> Tensor:
     """J v of each row."""
     _load_forward_mode()
-    # Forward mode writes to memory laid out like x, so that repeated rows have to be rows of their own.
+    # Forward mode writes to memory with the layout of x, so an expanded x has to be copied.
     return jvp(function, (x.contiguous(),), (tangent,))[1]
 
 
 @cache
 def _load_forward_mode() -> None:
-    """Let torch load its forward mode, which warns of its own use of TorchScript while it does."""
+    """Load torch's forward mode, which emits a DeprecationWarning about TorchScript when it is loaded."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         jvp(torch.sin, (torch.zeros(1),), (torch.ones(1),))
 
 
 def _row_function(f: Composition | RowFunction, observed: Tensor | None = None) -> RowFunction:
-    """A composition's mean code, or a function as it is, as a function of rows with 0 in hidden cells."""
+    """A composition's mean code, or the given function, as a function of rows with 0 in hidden cells."""
     function: RowFunction = (lambda x: f.encode(x).mean) if isinstance(f, Composition) else f
     return function if observed is None else lambda x: function(selected(x, observed))
 
 
 def _wide(output: Tensor) -> Tensor:
-    """Numbers in float32 at least, whatever the networks' precision."""
+    """Convert to float32 or wider, whatever the networks' precision."""
     return output.to(torch.promote_types(output.dtype, torch.float32))
 
 
 def _usable(tensor: Tensor) -> Tensor:
-    """A tensor that may be differentiated: one made in inference mode may not be outside of it, but its copy may."""
+    """A tensor that can be differentiated: a copy, if it was made in inference mode."""
     return tensor.clone() if tensor.is_inference() and not torch.is_inference_mode_enabled() else tensor
 
 

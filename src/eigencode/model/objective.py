@@ -20,22 +20,22 @@ class Objective:
 
     .. math:: -\log p(x|z) + \beta D(q(z|\tilde x), p(z)) + \sum_j \Omega_j - \frac1n \log p(w)
 
-    Each term is summed over its own axes and so is one number a row, in nats for the densities; a statistic of the
-    whole batch is a scalar that broadcasts.
+    Each term is summed over its own axes, which gives one number for each row, in nats for the densities. A statistic
+    of the whole batch is a scalar that broadcasts.
 
     Parameters
     ----------
     beta : float
         Weight of the divergence.
     n_rows : int
-        n, the number of rows fitted: a prior on the weights counts once for all of them.
+        n, the number of training rows: a prior on the weights counts once for all of them.
     """
 
     beta: NotNegative = 1.0
     n_rows: Count = 1
 
     def terms(self, composition: Composition, trace: Trace) -> dict[str, Tensor]:
-        """Every term by name, each of shape (n,) or a scalar."""
+        """The terms by name, each of shape (n,) or a scalar."""
         if trace.n_draws > 1:
             terms = {"importance_weighted_bound": -self.importance_weighted_bound(composition, trace)}
         else:
@@ -79,14 +79,14 @@ class Objective:
 def penalty_term(
     penalty: Penalty, draws: Sequence[Trace], composition: Composition, noise: Tensor | None = None
 ) -> Tensor:
-    """A penalty's mean over the codes drawn for each row, each a trace of its own; shape (n,), or a scalar."""
+    """A penalty's mean over the codes drawn for each row, one trace for each; shape (n,), or a scalar."""
     given = () if noise is None else (noise,)
     first, *others = (penalty(draw, composition, *given) for draw in (draws if penalty.sees_draws else draws[:1]))
     return sum(others, start=first) / (1 + len(others)) if others else first
 
 
 def _require_shapes(terms: Mapping[str, Tensor], n_rows: int) -> None:
-    """Refuse a term that is neither one number a row nor a scalar: summed with others, it would mix rows."""
+    """Raise an error for a term that is neither of shape (n,) nor a scalar: broadcasting would mix rows."""
     for name, term in terms.items():
         shape = tuple(term.shape) if isinstance(term, Tensor) else None
         if shape not in ((n_rows,), ()):
@@ -102,7 +102,7 @@ def negative_log_likelihood(trace: Trace) -> Tensor:
     cells = trace.p.log_prob(trace.target)
     if trace.observed is None:
         return -cells.sum(-1)
-    # A likelihood of the last columns only, as of labels, has the last columns' gaps.
+    # A likelihood of the last columns only, such as labels, needs the mask of these columns.
     return -selected(cells, trace.observed[..., -cells.shape[-1] :]).sum(-1)
 
 

@@ -1,4 +1,4 @@
-"""PCA: the principal directions of scaled rows, with gaps or without."""
+"""PCA: the principal directions of scaled rows, with missing cells or without."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch import Tensor
 from eigencode.batch import Batch
 
 EXACT_SIZE = 2048
-"""Up to this many columns or rows the spectrum is found by a full eigendecomposition, about a second's work."""
+"""Up to this many columns or rows the spectrum is computed by a full eigendecomposition, in about a second."""
 
 SEARCHED_DIRECTIONS = 256
-"""Directions that are found of larger problems where no number is asked for."""
+"""Number of directions for larger problems, if none is given."""
 
 EXACT_PRODUCTS = 1e10
-"""Up to this many multiply-adds the covariance is accumulated in float64 throughout, a fraction of a second's work."""
+"""Up to this many multiply-adds the covariance is computed in float64 throughout, in a fraction of a second."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Spectrum:
         if self.total == 0:
             return 1
         kept = self.eigenvalues.cumsum(0) / self.total
-        # A share met to rounding is met: a full basis keeps all of the variance, not 1 - 1e-16 of it.
+        # With a tolerance for rounding: the shares of a full basis may sum up to 1 - 1e-16.
         return min(int((kept < share - 1e-9).sum()) + 1, len(kept))
 
     def explained_variance_ratio(self, n_components: int) -> list[float]:
@@ -55,8 +55,9 @@ def spectrum(batch: Batch, n_components: int | None, seed: int) -> Spectrum:
     """Principal directions of centred rows of shape (n, d), in float64.
 
     Small problems are solved exactly from the covariance (or, with fewer rows than columns, from the rows' inner
-    products); large ones by randomised SVD (Halko et al., 2011) with its own seed. Of rows with gaps a covariance is
-    that of the rows which know both cells; inner products are of columns raised to their observed variance.
+    products); large ones by randomised SVD (Halko et al., 2011) with its own seed. With missing cells, each covariance
+    is over the rows in which both cells are known, and inner products are of columns scaled up to their observed
+    variance.
     """
     rows = batch.x
     n_rows, n_features = rows.shape
@@ -83,15 +84,15 @@ def spectrum(batch: Batch, n_components: int | None, seed: int) -> Spectrum:
 
 
 def observed_shares(batch: Batch) -> Tensor:
-    """Share of each column's cells that is observed, shape (d,), in float64; of none, as if one was."""
+    """Share of each column's cells that is observed, shape (d,), in float64; at least one cell is counted."""
     assert batch.observed is not None
     return batch.observed.sum(0).clamp(min=1).double() / len(batch)
 
 
 def second_moment(rows: Tensor, observed: Tensor | None = None, chunk: int = 16_384) -> Tensor:
-    """X'X / n in float64; large products in the rows' own precision, summed over chunks in float64.
+    """X'X / n in float64; large products are computed in the rows' precision and summed over chunks in float64.
 
-    Where some cells are missing, n is for each two columns the number of rows that know both.
+    With missing cells, n is the number of rows in which both columns are known, for each pair of columns.
     """
     n_rows, n_features = rows.shape
     moment = torch.zeros(n_features, n_features, dtype=torch.float64)

@@ -1,8 +1,8 @@
-"""Conformance tests for parts: what every part of this package passes, and one of your own should.
+"""Conformance tests for parts: all parts of this package pass them, and your own should.
 
-Each function takes an instance, tries it in the ways that training, saving and scoring will, and raises an
-``AssertionError`` whose message says what is promised and what was found. They draw from generators of their own, so
-that they say the same at every call.
+Each function takes an instance, uses it as training, saving and scoring do, and raises an ``AssertionError`` whose
+message says what is required and what was found. They use their own random generators, so that the results of all calls
+are the same.
 """
 
 from eigencode.lazy import page

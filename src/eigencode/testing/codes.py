@@ -26,21 +26,21 @@ from eigencode.testing.promises import (
 
 
 def check_code(code: Code, *, n_components: int = 4, n_rows: int = 5, unbiased: bool = True) -> None:
-    """Test a code: its width, its draws given their noise, their mean and their gradient.
+    """Test a code: its width, its draws for given noise, their mean and their gradient.
 
     Parameters
     ----------
     code : Code
-        An instance; it is copied and left as it is.
+        An instance; it is copied and not changed.
     n_components, n_rows : int
-        Sizes to try it with.
+        Sizes for the tests.
     unbiased : bool
-        Whether the mean is the draws'; False for a code that only training truncates or drops.
+        Whether the mean is the expectation of the draws; False for a code that is truncated or dropped in training.
 
     Raises
     ------
     AssertionError
-        If a promise is not kept.
+        If a requirement is not met.
 
     Examples
     --------
@@ -67,7 +67,7 @@ def check_code(code: Code, *, n_components: int = 4, n_rows: int = 5, unbiased: 
             require(not torch.equal(draws, q.draw(other)), part, "fresh noise must give another draw", "the same")
         for some in (torch.arange(n_rows).flip(0), torch.arange(1)):
             own = None if first is None else first[some] if len(first) == n_rows else first
-            require_equal(part, "row i must depend on row i alone", draws[some], part(output[some]).draw(own))
+            require_equal(part, "row i must depend on row i only", draws[some], part(output[some]).draw(own))
         check_batch_axes(part, "the mean", lambda o: part(o).mean, output)
         _check_components(part, output, n_components)
         check_numbers(part, lambda: part(output).mean)
@@ -80,31 +80,31 @@ def _check_noise_of_code(part: Code, noise: Tensor | None, again: Tensor | None,
     if noise is None:
         require(not part.is_stochastic, part, "a stochastic code must draw noise", None)
         return
-    require(part.is_stochastic, part, "a code with noise must say is_stochastic = True", part.is_stochastic)
+    require(part.is_stochastic, part, "a code with noise must declare is_stochastic = True", part.is_stochastic)
     require(isinstance(noise, Tensor), part, "noise must be a tensor", noise)
     assert again is not None
     require_equal(part, "noise must be the same from the same generator", noise, again)
 
 
 def _check_components(part: Code, output: Tensor, n_components: int) -> None:
-    """What is declared of the mean code as a function of the encoder's output."""
+    """Test what the code declares of its mean as a function of the encoder's output."""
     mean, others = part(output).mean, torch.ones(n_components, dtype=torch.bool)
     is_elementwise = n_components > 1
-    for place in range(output.shape[1]):
+    for j in range(output.shape[1]):
         moved = output.clone()
-        moved[:, place] += 10.0
+        moved[:, j] += 10.0
         kept = others.clone()
-        kept[place : place + 1] = False
+        kept[j : j + 1] = False
         is_elementwise &= torch.equal(part(moved).mean[:, kept], mean[:, kept])
     is_identity = torch.equal(mean, output[:, :n_components])
     for name, holds, said in [
-        ("is_elementwise", is_elementwise, "component j of the mean follows from output j alone"),
+        ("is_elementwise", is_elementwise, "component j of the mean depends on output j only"),
         ("is_identity", is_identity, "the mean is the first outputs as they are"),
     ]:
         claimed = getattr(part, name)
-        require(not claimed or holds or n_components == 1, part, f"{name} = True says that {said}", "another mean")
+        require(not claimed or holds or n_components == 1, part, f"{name} = True means that {said}", "another mean")
         message = f"declare {name} = True (or False), since {said}"
-        require(claimed or not holds or is_declared(part, name), part, message, "nothing said")
+        require(claimed or not holds or is_declared(part, name), part, message, "no declaration")
 
 
 def _check_code_mean(part: Code, output: Tensor, n_components: int) -> None:
@@ -112,5 +112,5 @@ def _check_code_mean(part: Code, output: Tensor, n_components: int) -> None:
     draws = part(many).draw(part.draw_noise(N_DRAWS, n_components, source(4)))
     gap = (draws.mean(0) - part(output).mean[0]).abs()
     allowed = STANDARD_ERRORS * draws.std(0) / math.sqrt(N_DRAWS) + 1e-6
-    message = f"the mean must be the draws' within {STANDARD_ERRORS} standard errors"
+    message = f"the mean must be the mean of draws, within {STANDARD_ERRORS} standard errors"
     require(bool((gap <= allowed).all()), part, message, f"gaps {short(gap)}, allowed {short(allowed)}")

@@ -20,19 +20,19 @@ from eigencode.testing.promises import (
 
 
 def check_corruption(corruption: Corruption, *, n_features: int = 4, n_rows: int = 6) -> None:
-    """Test a corruption: it keeps the shape, uses the noise it is given and no other, and does not mix rows.
+    """Test a corruption: it keeps the shape, uses only the noise that it is given, and does not mix rows.
 
     Parameters
     ----------
     corruption : Corruption
-        An instance; it is copied and left as it is.
+        An instance; it is copied and not changed.
     n_features, n_rows : int
-        Sizes to try it with; enough cells that noise would show.
+        Sizes for the tests; with enough cells that some are corrupted.
 
     Raises
     ------
     AssertionError
-        If a promise is not kept.
+        If a requirement is not met.
 
     Examples
     --------
@@ -48,21 +48,24 @@ def check_corruption(corruption: Corruption, *, n_features: int = 4, n_rows: int
         n = len(x)
         first, again, other = (part.draw_noise(n, n_features, source(seed)) for seed in (1, 1, 2))
         require(
-            isinstance(first, Tensor) and len(first) == n, part, "the noise must be a tensor with a row a row", first
+            isinstance(first, Tensor) and len(first) == n,
+            part,
+            "the noise must be a tensor with one row for each row",
+            first,
         )
         require_equal(part, "noise must be the same from the same generator", first, again)
         before = x.clone()
         corrupted = part(x, first)
-        require_equal(part, "the clean rows must be left as they are", before, x)
+        require_equal(part, "the clean rows must not be changed", before, x)
         require_shape(part, "the corrupted rows", corrupted, tuple(x.shape))
         require(bool(corrupted.isfinite().all()), part, "the corrupted rows must be finite", corrupted)
-        require_equal(part, "the same noise must do the same damage", corrupted, part(x, again))
-        require(not torch.equal(corrupted, part(x, other)), part, "fresh noise must do other damage", "the same damage")
+        require_equal(part, "the same noise must give the same rows", corrupted, part(x, again))
+        require(not torch.equal(corrupted, part(x, other)), part, "other noise must give other rows", "the same rows")
         for some in (torch.randperm(n, generator=source(3)), torch.arange(n // 3)):
             alone = part(x[some], first[some])
-            require_equal(part, "row i must depend on row i and its noise alone", corrupted[some], alone)
+            require_equal(part, "row i must depend on row i and its noise only", corrupted[some], alone)
         check_batch_axes(part, "the corrupted rows", part, x, first)
         check_numbers(part, lambda: part(x, first))
         for dtype in (torch.float64, torch.float32):
             found = part(x.to(dtype), first).dtype
-            require(found == dtype, part, f"rows in {dtype} must stay so", found)
+            require(found == dtype, part, f"corrupted rows in {dtype} must have this type", found)

@@ -30,26 +30,26 @@ from eigencode.testing.promises import (
 
 
 def check_likelihood(likelihood: Likelihood, *, n_features: int = 3, normalised: bool = True) -> None:
-    """Test a likelihood against everything that training, saving and scoring rely on.
+    """Test a likelihood for all properties that training, saving and scoring need.
 
-    It is its arguments (clone, ``repr``, JSON); its distributions have one number a cell, and draw from the generator
-    given and from no other; densities integrate to 1 and agree with numerical gradients; the mean is the draws'; the
+    Its arguments define it (clone, ``repr``, JSON); its distributions have one number for each cell, and draw from the
+    given generator only; densities integrate to 1 and have the numerical gradients; the mean is the mean of draws; the
     constant start is the best; learned parameters are calibrated and stay finite for constant columns; rows do not mix,
-    and ``torch.func.vmap`` runs through.
+    and ``torch.func.vmap`` works.
 
     Parameters
     ----------
     likelihood : Likelihood
-        An instance; it is copied and left as it is.
+        An instance; it is copied and not changed.
     n_features : int
-        Columns to try it with.
+        Number of columns for the tests.
     normalised : bool
-        Whether probabilities are to add up to 1; False for a pseudo-likelihood.
+        Whether probabilities must add up to 1; False for a pseudo-likelihood.
 
     Raises
     ------
     AssertionError
-        If a promise is not kept.
+        If a requirement is not met.
 
     Examples
     --------
@@ -79,7 +79,7 @@ def check_likelihood(likelihood: Likelihood, *, n_features: int = 3, normalised:
 
 
 def _check_distribution(part: Likelihood, outputs: Tensor, n_features: int) -> None:
-    """Shapes, types, and draws from the generator given."""
+    """Test shapes and types, and that draws use the given generator."""
     shape = (len(outputs), n_features)
     p = part(outputs)
     draws, again = (p.sample(source(1)) for _ in range(2))
@@ -98,11 +98,11 @@ def _check_distribution(part: Likelihood, outputs: Tensor, n_features: int) -> N
 
 
 def _check_rows_and_models_apart(part: Likelihood, outputs: Tensor) -> None:
-    """Rows, cells and models do not see each other."""
+    """Test that rows, cells and models do not depend on each other."""
     x = part(outputs).sample(source(1))
     together = part(outputs).log_prob(x)
     apart = torch.cat([part(outputs[i : i + 1]).log_prob(x[i : i + 1]) for i in range(len(x))])
-    require_equal(part, "row i of log_prob must depend on row i alone", together, apart)
+    require_equal(part, "row i of log_prob must depend on row i only", together, apart)
     changed = x.clone()
     changed[:, 0] = x[:, 0].flip(0)
     cells = part(outputs).log_prob(changed)[:, 1:]
@@ -140,25 +140,23 @@ def _check_moments(part: Likelihood, output: Tensor) -> None:
     error = draws.std(0) / math.sqrt(N_DRAWS)
     gap = (draws.mean(0) - mean).abs()
     allowed = STANDARD_ERRORS * error + 1e-9 * (1 + mean.abs())
-    message = f"the mean must be the draws' within {STANDARD_ERRORS} standard errors"
+    message = f"the mean must be the mean of draws, within {STANDARD_ERRORS} standard errors"
     require(bool((gap <= allowed).all()), part, message, f"gaps {short(gap)}, allowed {short(allowed)}")
 
 
 def _check_score(part: Likelihood, output: Tensor) -> None:
-    """The expected gradient of a log-density in its parameters is zero under the density itself."""
+    """Test that the mean gradient of log_prob in its parameters is zero for draws from the distribution."""
     outputs = output.repeat(N_DRAWS, 1).requires_grad_()
     p = part(outputs)
     (score,) = torch.autograd.grad(p.log_prob(p.sample(source(7)).detach()).sum(), outputs)
     allowed = STANDARD_ERRORS * score.std(0) / math.sqrt(N_DRAWS) + 1e-9
-    message = (
-        f"log_prob must be of the draws' distribution: its mean gradient 0 within {STANDARD_ERRORS} standard errors"
-    )
+    message = f"draws must follow log_prob: its mean gradient must be 0, within {STANDARD_ERRORS} standard errors"
     gap = score.mean(0).abs()
     require(bool((gap <= allowed).all()), part, message, f"gaps {short(gap)}, allowed {short(allowed)}")
 
 
 def _check_normalised(part: Likelihood, output: Tensor) -> None:
-    """Sum or integrate exp(log_prob) over the support of each column."""
+    """Test that exp(log_prob) sums or integrates to 1 over the support of each column."""
     draws = part(output.expand(N_DRAWS, -1)).sample(source(4))
     if part.support == "counts":
         total = _summed(part, output, torch.arange(4 * int(draws.max()) + 1000, dtype=torch.float64))
@@ -176,7 +174,7 @@ def _summed(part: Likelihood, output: Tensor, values: Tensor) -> Tensor:
 
 
 def _integrated(part: Likelihood, output: Tensor, draws: Tensor) -> Tensor:
-    """The double-exponential rule of Takahasi & Mori (1974), centred where the draws are."""
+    """The integral of exp(log_prob) by the double-exponential rule of Takahasi & Mori (1974), centred at the draws."""
     t = torch.linspace(-3.6, 3.6, 20_001, dtype=torch.float64)[:, None]
     step, inner = float(t[1] - t[0]), math.pi / 2 * t.sinh()
     if part.support == "unit interval":
@@ -191,17 +189,17 @@ def _integrated(part: Likelihood, output: Tensor, draws: Tensor) -> Tensor:
 
 
 def _at(part: Likelihood, output: Tensor, x: Tensor) -> Tensor:
-    """log_prob of many rows under one output; ``x`` is of shape (m, d), or (m, 1) for the same in each column."""
+    """log_prob of m rows for one output; ``x`` has shape (m, d), or (m, 1) for equal values in all columns."""
     p = part(output.expand(len(x), -1))
     return p.log_prob(x.expand(p.mean.shape)).detach()
 
 
 def _check_units(part: Likelihood, outputs: Tensor) -> None:
-    """The way between the model's units and the distribution's."""
+    """Test the conversions between the model's units and the distribution's."""
     p = part(outputs)
     draws = p.sample(source(5))
     scaled = _scaled(part, draws)
-    require_close(part, "target must bring scaled rows to the units of log_prob", draws, part.target(scaled))
+    require_close(part, "target must convert scaled rows to the units of log_prob", draws, part.target(scaled))
     require_close(part, "scaled_mean must be the mean in scaled units", _scaled(part, p.mean), part.scaled_mean(p))
 
 
@@ -210,14 +208,14 @@ def _scaled(part: Likelihood, x: Tensor) -> Tensor:
 
 
 def _check_constant(part: Likelihood, output: Tensor) -> None:
-    """No output near the constant start does better, nor a value near the calibrated parameters."""
+    """Test that no output near the constant start is better, and no value near the calibrated parameters."""
     x = _scaled(part, part(output.expand(500, -1)).sample(source(6)))
     before = x.clone()
     constant = part.expansion.constant(Batch(x))
     require_shape(part, "constant", constant, tuple(output.shape[1:]))
     require(bool(constant.isfinite().all()), part, "constant must be finite", constant)
     part.expansion.calibrate(Batch(x), constant.expand(len(x), -1))
-    require_equal(part, "constant and calibrate must leave the rows as they are", before, x)
+    require_equal(part, "constant and calibrate must not change the rows", before, x)
     target = part.target(x)
 
     def worth(o: Tensor, parameters: dict[str, Tensor]) -> float:
@@ -228,10 +226,10 @@ def _check_constant(part: Likelihood, output: Tensor) -> None:
     best = worth(constant, {})
     tolerance = 1e-7 * (1 + abs(best))
     for step in (1e-2, -1e-2, 0.3, -0.3):
-        for place in range(len(constant)):
+        for i in range(len(constant)):
             near = constant.clone()
-            near[place] += step
-            message = f"constant must be the best output that ignores the code; number {place} moved by {step} is"
+            near[i] += step
+            message = f"constant must be the best output that ignores the code; number {i} changed by {step} is"
             gain = worth(near, {}) - best
             require(gain <= tolerance, part, message, f"better by {gain:.3g} nats a cell")
         if abs(step) > 0.1:
@@ -239,12 +237,12 @@ def _check_constant(part: Likelihood, output: Tensor) -> None:
         for name, parameter in part.named_parameters():
             moved = {name: parameter.detach() + step}
             gain = worth(constant, moved) - best
-            message = f"calibrate must set parameters to their best; {name!r} moved by {step} is"
+            message = f"calibrate must set parameters to their best values; {name!r} changed by {step} is"
             require(gain <= 1e-5 * (1 + abs(best)), part, message, f"better by {gain:.3g} nats a cell")
 
 
 def _check_finite(part: Likelihood, n_features: int) -> None:
-    """Constant columns, rebuilt to the last bit, and outputs far away must not reach infinity, in float32 either."""
+    """Test that log_prob is finite in float32 for constant columns, reconstructed exactly or by outputs far away."""
     part = copy.deepcopy(part).float()
     for value in (0.0, 1.0):
         x = _scaled(part, torch.full((50, n_features), value)).float()

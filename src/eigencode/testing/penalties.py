@@ -27,21 +27,21 @@ from eigencode.testing.promises import (
 def check_penalty(
     penalty: Penalty, composition: Composition | None = None, *, n_features: int = 4, n_components: int = 2
 ) -> None:
-    """Test a penalty: one number a row (or one for the batch), rows apart, and a gradient that reaches the weights.
+    """Test a penalty: one number for each row (or one for the batch), independent rows, a gradient for the weights.
 
     Parameters
     ----------
     penalty : Penalty
-        An instance; it is copied and left as it is.
+        An instance; it is copied and not changed.
     composition : Composition, optional
-        The kind of model it is for; a small one with a point code by default. It is copied too.
+        A model that the penalty is for; by default a small one with a point code. It is copied too.
     n_features, n_components : int
-        Sizes to try it with.
+        Sizes for the tests.
 
     Raises
     ------
     AssertionError
-        If a promise is not kept.
+        If a requirement is not met.
 
     Examples
     --------
@@ -63,20 +63,23 @@ def check_penalty(
         n = 6
         x = torch.randn(n, n_features, dtype=torch.float64, generator=source(1))
         noise = part.draw_noise(n, model, source(6))
-        message = "a penalty that draws noise must declare is_stochastic = True, and no other one"
+        message = "a penalty must declare is_stochastic = True if it draws noise, and only then"
         require(part.is_stochastic == (noise is not None), part, message, f"is_stochastic = {part.is_stochastic}")
         term = _Term(model, part, model.draw_noise(n, source(2)), noise)
         value = term(x)
         shapes = [(n,), ()]
         require(
-            tuple(value.shape) in shapes, part, "a penalty is one number a row, or a scalar", f"shape {value.shape}"
+            tuple(value.shape) in shapes,
+            part,
+            "a penalty must be one number for each row, or a scalar",
+            f"shape {value.shape}",
         )
         require(bool(value.isfinite().all()), part, "a penalty must be finite", value)
         require_equal(part, "the same batch must give the same penalty", value, term(x))
         if value.ndim:
             changed = x.clone()
             changed[1:] += 1
-            require_equal(part, "row i must depend on row i alone", value[0], term(changed)[0])
+            require_equal(part, "row i must depend on row i only", value[0], term(changed)[0])
         _check_penalty_gradient(part, term, x)
         check_many_models(part, "a penalty", term, (x,))
         check_numbers(part, lambda: term(x))
@@ -86,7 +89,7 @@ def check_penalty(
 
 
 def _check_two_draws(part: Penalty, x: Tensor, n_components: int) -> None:
-    """In a model that draws two codes a row, the penalty is the mean of what it is of each."""
+    """Test that in a model that draws two codes a row, the penalty is the mean of the penalties of each."""
     model = Composition(MLP((5,), "tanh"), MLP((5,), "tanh"), GaussianCode(n_draws=2), penalties=[fresh(part)])
     model.setup(x.shape[1], n_components, source(0))
     model.double()
@@ -102,7 +105,7 @@ def _check_two_draws(part: Penalty, x: Tensor, n_components: int) -> None:
 
 
 def _check_idle_component(part: Penalty, model: Composition, x: Tensor) -> None:
-    """Where idle components are said to be nothing to it, one more of them changes nothing."""
+    """Test that another component of zeros changes nothing, if the penalty declares ``ignores_idle_components``."""
     if not part.ignores_idle_components or part.is_stochastic:
         return
     wide, own = clone(model), fresh(part)
@@ -114,13 +117,13 @@ def _check_idle_component(part: Penalty, model: Composition, x: Tensor) -> None:
         weights.zero_()[tuple(map(slice, narrow[name].shape))] = narrow[name]
     with torch.no_grad():
         message = (
-            "ignores_idle_components = True says that a component of zeros, which reaches nothing, changes nothing"
+            "ignores_idle_components = True means that a component of zeros, which the decoder ignores, changes nothing"
         )
         require_equal(part, message, part(model(x), model), own.double()(wide(x), wide))
 
 
 class _Term(nn.Module):
-    """A penalty on top of its model, as a function of a batch."""
+    """A penalty of a model as a function of a batch."""
 
     def __init__(self, model: Composition, penalty: Penalty, noise: Noise, own_noise: Tensor | None) -> None:
         super().__init__()
@@ -133,10 +136,10 @@ class _Term(nn.Module):
 
 
 def _check_penalty_gradient(part: Penalty, term: _Term, x: Tensor) -> None:
-    """The gradient by all weights, along one direction, against a central difference."""
+    """Compare the gradient along one direction in the space of all weights with a central difference."""
     weights = {name: value.detach() for name, value in term.named_parameters() if value.requires_grad}
     total = term(x).sum()
-    require(total.requires_grad, part, "a gradient must reach the weights", "a value cut off from them")
+    require(total.requires_grad, part, "a gradient must reach the weights", "a value without a gradient")
     trained = [value for value in term.parameters() if value.requires_grad]
     gradients = torch.autograd.grad(total, trained, allow_unused=True)
     found = [g for g in gradients if g is not None and bool((g != 0).any())]

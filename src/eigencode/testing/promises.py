@@ -1,4 +1,4 @@
-"""What all parts promise, and how a promise that is not kept is said."""
+"""Requirements of all parts, and the error messages if one is not met."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from eigencode.parts.base import Part, is_declared
 from eigencode.training.rng import generator
 
 STANDARD_ERRORS = 4
-"""How far a mean of draws may lie from the expectation: one in 16,000 honest ones lies further."""
+"""Largest distance of a mean of draws from the expectation: one in 16,000 correct ones is further away."""
 
 N_DRAWS = 20_000
 
@@ -26,11 +26,16 @@ AnyPart = TypeVar("AnyPart", bound=Part)
 
 
 def fresh(part: AnyPart) -> AnyPart:
-    """A copy to work with, after the promises that all parts make."""
+    """Test the requirements of all parts, and return a copy of the part."""
     name = type(part).__name__
     with explained(part, "a part must be clonable: its constructor stores its arguments and does nothing else"):
         again = clone(part)
-    require(list(again.parameters()) == [], part, "tensors appear in setup, not in the constructor", "some before")
+    require(
+        list(again.parameters()) == [],
+        part,
+        "tensors must be made in setup, not in the constructor",
+        "some in the constructor",
+    )
     for key, value in part.get_params().items():
         require(_storable(value), part, f"the argument {key!r} must be storable as JSON", f"{value!r}")
     with explained(part, "a part must be made again from its own parameters"):
@@ -42,17 +47,17 @@ def fresh(part: AnyPart) -> AnyPart:
 
 
 def _check_declared_numbers(part: Part) -> None:
-    """What ``numbers`` names are arguments, and of each float something is said."""
+    """Test that ``numbers`` names arguments, and that it is declared if there are float arguments."""
     arguments = part.get_params(deep=False)
     strange = [name for name in part.numbers if name not in arguments]
     require(not strange, part, "numbers must name arguments of the constructor", f"{strange}")
     unsaid = [name for name, value in arguments.items() if isinstance(value, float) and name not in part.numbers]
     message = "declare in numbers the arguments that are used in arithmetic on tensors alone, or numbers = () for none"
-    require(not unsaid or is_declared(part, "numbers"), part, message, f"nothing said of {', '.join(unsaid)}")
+    require(not unsaid or is_declared(part, "numbers"), part, message, f"no declaration for {', '.join(unsaid)}")
 
 
 def check_numbers(part: Part, function: Callable[[], Tensor]) -> None:
-    """Two models that differ in a declared number give as one program what each gives alone."""
+    """Test that two models with different values of a declared number give the same under ``vmap`` as separately."""
     for name in part.numbers:
         value = getattr(part, name)
         if not isinstance(value, Real) or isinstance(value, bool):
@@ -67,7 +72,7 @@ def check_numbers(part: Part, function: Callable[[], Tensor]) -> None:
             finally:
                 setattr(part, name, before)
 
-        promise = f"{name!r} is declared in numbers, so it must be used in arithmetic on tensors alone"
+        promise = f"{name!r} is declared in numbers, so it must be used in arithmetic on tensors only"
         with explained(part, promise):
             together = torch.func.vmap(of)(values)
         for alone, one in zip(map(of, values.tolist()), together, strict=True):
@@ -75,8 +80,8 @@ def check_numbers(part: Part, function: Callable[[], Tensor]) -> None:
 
 
 def check_batch_axes(part: Part, name: str, function: Callable[..., Tensor], *arguments: Tensor) -> None:
-    """Another axis before the rows is another batch."""
-    with explained(part, f"{name} must keep any number of axes before the last"):
+    """Test that another axis before the rows is allowed."""
+    with explained(part, f"{name} must allow any number of axes before the last"):
         several = function(*(torch.stack([a, a.flip(0)]) for a in arguments))
     expected = torch.stack([function(*arguments), function(*(a.flip(0) for a in arguments))])
     require_equal(part, f"{name} must be the same for rows with another axis before them", expected, several)
@@ -97,10 +102,12 @@ def _storable(value: Any) -> bool:
 
 @contextmanager
 def no_global_draws(part: Part) -> Iterator[None]:
-    """Complain where a global generator is moved."""
+    """Raise an error if the state of a global generator changes."""
     before = _global_states()
     yield
-    require(_global_states() == before, part, "noise must come from the generator given", "a global generator moved")
+    require(
+        _global_states() == before, part, "noise must come from the given generator", "a draw from a global generator"
+    )
 
 
 def _global_states() -> tuple[Any, ...]:
@@ -109,7 +116,7 @@ def _global_states() -> tuple[Any, ...]:
 
 
 def check_many_models(part: Part, name: str, module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-    """Two models with other parameters as one program give what each gives alone."""
+    """Test that two models with different parameters give the same under ``vmap`` as separately."""
     parameters = {key: value.detach() for key, value in module.named_parameters()}
     stacked = {key: torch.stack([value, value + 0.1]) for key, value in parameters.items()}
     inputs = tuple(torch.stack([a, a.flip(0)]) for a in arguments)
@@ -119,22 +126,22 @@ def check_many_models(part: Part, name: str, module: nn.Module, arguments: tuple
 
     with explained(part, f"{name} must run under torch.func.vmap: no Python branch on values, no boolean indexing"):
         together = torch.func.vmap(one)(stacked, *inputs)
-    for place in range(2):
-        alone = one({key: value[place] for key, value in stacked.items()}, *(a[place] for a in inputs))
-        require_close(part, f"{name} of many models at once must be each one's own", alone, together[place])
+    for i in range(2):
+        alone = one({key: value[i] for key, value in stacked.items()}, *(a[i] for a in inputs))
+        require_close(part, f"{name} of several models under vmap must be that of each model", alone, together[i])
 
 
 def check_derivative(part: Part, name: str, function: Callable[[Tensor], Tensor], at: Tensor) -> None:
-    """Analytic against numerical derivatives, in float64."""
+    """Compare analytic with numerical derivatives, in float64."""
     at = at.detach().clone().requires_grad_()
-    require(function(at).requires_grad, part, f"a gradient must flow through {name}", "a value cut off from its input")
+    require(function(at).requires_grad, part, f"{name} must have a gradient", "a value without one")
     with explained(part, f"the gradient of {name} must be the numerical one"):
         torch.autograd.gradcheck(function, (at,), eps=1e-6, atol=1e-5, rtol=1e-4)
 
 
 @contextmanager
 def explained(part: Part, promise: str) -> Iterator[None]:
-    """Let whatever is raised say which promise is not kept."""
+    """Turn any error into an AssertionError that names the requirement."""
     try:
         yield
     except Exception as error:
@@ -142,7 +149,7 @@ def explained(part: Part, promise: str) -> Iterator[None]:
 
 
 def require(holds: bool, part: Part, promise: str, found: object) -> None:
-    """Raise an error with the promise and what was found, unless it holds."""
+    """Raise an error with the requirement and what was found, unless it holds."""
     if not holds:
         raise AssertionError(f"{type(part).__name__}: {promise}. Got {found}.")
 
@@ -155,12 +162,12 @@ def require_shape(part: Part, name: str, found: object, shape: tuple[int, ...]) 
 
 
 def require_equal(part: Part, promise: str, left: Tensor, right: Tensor) -> None:
-    """Equal to rounding: batched products may round differently by the number of rows."""
+    """Require tensors equal up to rounding: batched products may round differently for other numbers of rows."""
     _compare(part, promise, left, right, 1e-12 if left.dtype == torch.float64 else 1e-5)
 
 
 def require_close(part: Part, promise: str, left: Tensor, right: Tensor) -> None:
-    """Require tensors equal to six digits, as of two ways to compute one thing."""
+    """Require tensors equal to six digits, for two ways to compute one thing."""
     _compare(part, promise, left, right, 1e-6)
 
 
@@ -177,5 +184,5 @@ def short(values: Tensor) -> str:
 
 
 def source(seed: int) -> torch.Generator:
-    """A generator of this suite's own."""
+    """A random generator for these tests only."""
     return generator(seed, "testing")
