@@ -169,7 +169,7 @@ def test_the_moments_of_a_cell_are_those_of_draws(rows, part):
         (Masking(0.1, value=(1.0, 2.0)), "one for each column.*for 6 columns"),
         (Masking(0.1, value=float("nan")), "a finite number"),
         (CallableCorruption(3), "must be a part or a function"),
-        (CallableCorruption(lambda x, noise: x[:1]), r"of the shape of the rows it takes. Got shape \(1, 6\)"),
+        (CallableCorruption(lambda x, noise: x[:1]), r"of the shape of its first argument. Got shape \(1, 6\)"),
         (CallableCorruption(lambda x, noise: 0.0), "Got float"),
     ],
 )

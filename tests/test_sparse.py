@@ -162,7 +162,7 @@ def test_a_shift_gives_exactly_the_activity_asked_for(words, wanted):
     assert found == pytest.approx(wanted, abs=1.5 / 500 if words.get("prior") else 1e-6), "counts are whole"
 
 
-# -- steering
+# -- adaptive sparsity
 
 
 def test_a_step_pushes_towards_the_aim_and_states_are_returned_not_changed():

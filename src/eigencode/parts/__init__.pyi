@@ -1,4 +1,4 @@
-"""The public names of the parts, said once: `eigencode.parts` imports each when it is asked for."""
+"""The public names of the parts; `eigencode.parts` imports each at its first use."""
 
 from eigencode.parts.adaptive_sparsity import AdaptiveKLSparsity as AdaptiveKLSparsity
 from eigencode.parts.adaptive_sparsity import AdaptiveLaplace as AdaptiveLaplace

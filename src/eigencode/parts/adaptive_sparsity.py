@@ -1,8 +1,8 @@
-r"""Adaptive sparsity: terms with one option in plain words, how active the codes are to be.
+r"""Adaptive sparsity: terms with one option, the wanted activity of the codes.
 
-The rate of an L1 penalty, or the weight of another, says little of the codes that come of it: that depends on the
-rows, on their scale and on the size of the code. These terms take the activity wanted and find the strength for it
-while they train, on rows never seen too.
+The activity that results from the rate of an L1 penalty, or from the weight of another penalty, depends on the rows,
+their scale and the size of the code. These terms take the activity as an argument and adapt their strength in training,
+so that the codes of new rows have this activity.
 """
 
 from __future__ import annotations
@@ -25,37 +25,37 @@ if TYPE_CHECKING:
     from eigencode.model.composition import Composition, Trace
 
 GAIN = 0.05
-"""Share of a relative error in activity that one step makes up for."""
+"""Share of a relative error in activity that one step corrects."""
 
 TOLERANCE = 0.05
-"""Relative error in activity up to which a model counts as being as active as wanted."""
+"""Relative error in activity up to which no cost is added and no warning given."""
 
 FARTHEST = 5.0
-"""How many times more, or less, active than others the rows fitted are made at most."""
+"""Largest factor between the activity of the training rows and that of new rows, in either direction."""
 
 MEMORY = 5
-"""Batches whose activity stands for that of the rows fitted: few, for weights and thresholds move on."""
+"""Batches in the running activity of the training rows: few, since weights and thresholds change."""
 
 SMALLEST, LARGEST = 1e-20, 1e20
-"""Where a strength that cannot bring about what is wanted stops."""
+"""Largest strength, reached if the wanted activity is impossible."""
 
 
 class TargetActivity(Term):
-    r"""A term that makes the codes of rows never seen as active as wanted.
+    r"""A term that gives the codes of new rows a wanted mean activity.
 
-    It moves two things. The *thresholds* of the code answer at once: at each look at the validation rows they are set
-    so that the mean activity estimated from these is the one wanted, and only then are the weights judged, so that the
-    weights kept and the thresholds kept belong together. The *strength* of the term works slowly, through the weights:
-    after each step it is multiplied by (activity of the batch / aim) to the power of a small gain, the thresholds with
-    it, until the weights stay where the thresholds need not move. The aim is what the rows fitted have when the
-    validation rows are as active as wanted: somewhat less, for the weights were made for them.
+    It changes two things. The *thresholds* of the code have an immediate effect: at each evaluation they are set so
+    that the mean activity estimated from the validation rows is the wanted one. The weights are evaluated after that,
+    so that the best weights and their thresholds are kept together. The *strength* of the term acts slowly, through the
+    weights: after each step it is multiplied by (activity of the batch / aim) to the power of a small gain, and the
+    thresholds change with it. The aim is the activity of the training rows for which the validation rows have the
+    wanted one; it is somewhat smaller, since the weights were fitted to the training rows.
 
-    The estimate has no bias, but an error that falls with the number of validation rows n as :math:`1/\sqrt n`. Where
-    there are none, or in a stream, the rows fitted are as active as wanted, and others more.
+    The estimate is unbiased; its error falls with the number n of validation rows as :math:`1/\sqrt n`. Without
+    validation rows, and in a stream, the training rows get the wanted activity, and new rows a larger one.
 
-    Codes without thresholds to move, as the optimal code, have the strength alone. Their epochs are compared by what
-    else is in the objective, and by what it costs to be further than five per cent from the activity wanted, which at
-    fifteen is as much as all the rows' variance.
+    For codes without thresholds, such as the optimal code, only the strength is changed. Their epochs are compared by
+    the other terms of the objective plus a cost of a relative error above five per cent; an error of fifteen per cent
+    costs as much as the whole variance of the rows.
     """
 
     learns_from_validation = True
@@ -68,7 +68,7 @@ class TargetActivity(Term):
     length: Tensor
 
     def begin_at(self, wanted: float) -> None:
-        """Make the tensors for a wanted activity."""
+        """Make the tensors for the wanted activity."""
         for name in ("wanted", "aim", "fitted"):
             self.register_buffer(name, torch.tensor(float(wanted)))
         for name in ("stake", "length"):
@@ -77,20 +77,20 @@ class TargetActivity(Term):
 
     @abstractmethod
     def activity_of(self, z: Tensor) -> Tensor:
-        """How active each row's code is, for codes of shape (..., k); shape (...)."""
+        """The activity of each row's code, shape (...), for codes of shape (..., k)."""
 
     def log_push(self, mean_activity: Tensor) -> Tensor:
-        """The logarithm of the factor for the strength after a batch of codes: above 0 where they are too active."""
+        """The logarithm of the factor for the strength after a batch of codes; positive if they are too active."""
         return GAIN * (mean_activity.clamp(min=SMALLEST) / self.aim).log().clamp(-1, 1)
 
     def first_state(self, batch: Batch, composition: Composition) -> Mapping[str, Tensor]:
-        """What all the rows' variance is worth, in nats, and how long the rows are."""
+        """The cost of the rows' whole variance, in nats, and the mean length of the rows."""
         variance, x = composition.likelihood.expansion.variance, batch.x
         worth = 0.5 * x.shape[1] if variance is None else x.square().sum(1).mean() / (2 * variance)
         return {"stake": torch.as_tensor(worth), "length": x.norm(dim=1).mean()}
 
     def statistics(self, trace: Trace, composition: Composition) -> Mapping[str, Tensor]:
-        """The activity of the codes drawn and of clean rows' codes, summed over the batch; scalars."""
+        """The activities of the codes drawn and of the clean rows' codes, summed over the batch; scalars."""
         drawn = self.activity_of(trace.z)
         drawn = drawn if drawn.dim() == 1 else drawn.mean(0)
         clean = drawn
@@ -100,18 +100,18 @@ class TargetActivity(Term):
         return {"drawn": drawn, "clean": clean, **n_known(trace)}
 
     def next_state(self, statistics: Mapping[str, Tensor], n_rows: int) -> Mapping[str, Tensor]:
-        """The running activity of the rows fitted, before any corruption."""
+        """The running activity of the training rows without corruption."""
         return {"fitted": torch.lerp(self.fitted, mean_of("clean", statistics, n_rows), 1 / MEMORY)}
 
     def validation_statistics(self, trace: Trace, composition: Composition) -> Mapping[str, Tensor]:
-        """How active each clean row is, how long it is, and the inputs of its units where thresholds can be moved."""
+        """The activity and the length of each clean row, and its units' inputs if the code has thresholds."""
         q = composition.encode(trace.x, trace.observed)
         found = {"active": self.activity_of(q.mean), "length": trace.x.norm(dim=-1)}
         code = composition.code
         return found | ({"inputs": code.inputs_of(q)} if isinstance(code, ThresholdedCode) else {})
 
     def validation_state(self, statistics: Mapping[str, Tensor], composition: Composition) -> Mapping[str, Tensor]:
-        """Thresholds for clean rows to be as active as wanted, and what to aim at on the rows fitted."""
+        """Thresholds that give clean rows the wanted activity, and the aim for the training rows."""
         active = statistics["active"]
         expected = mean_given(active, statistics["length"], self.length).clamp(min=SMALLEST)
         change = self.wanted / expected
@@ -123,26 +123,26 @@ class TargetActivity(Term):
 
     @property
     def reached(self) -> Tensor:
-        """The activity to be expected of rows never seen, a scalar."""
+        """The activity expected of new rows, a scalar."""
         return self.fitted * self.wanted / self.aim
 
     @property
     def cost_of_missing(self) -> Tensor:
-        """What being too active, or too little, costs where weights are judged; a scalar."""
+        """The cost of an activity that is too high or too low, added in evaluation; a scalar."""
         return self.stake * (10 * ((self.reached / self.wanted - 1).abs() - TOLERANCE)).clamp(0, 1)
 
     def warn_about(self, composition: Composition) -> str | None:
-        """The activity reached, where it is far from the one wanted."""
+        """A warning with the activity reached, if it is far from the wanted one."""
         if abs(float(self.reached / self.wanted) - 1) <= 2 * TOLERANCE:
             return None
         return f"the codes' activity is about {float(self.reached):.3g}, not {float(self.wanted):.3g}; try more epochs"
 
 
 def mean_given(values: Tensor, covariate: Tensor, population_mean: Tensor) -> Tensor:
-    """The mean over all rows of what some have as values, of shape (n,), by the regression estimator.
+    """The mean over all rows, estimated from the values of some, of shape (n,), by the regression estimator.
 
-    A few rows that happen to be long, say, have more active units; the covariate, whose mean over all rows is known,
-    takes that out (Cochran, 1977). Few rows may show a slope that there is not, so it moves the mean by half at most.
+    A sample with long rows, for example, has more active units. A covariate whose mean over all rows is known corrects
+    this (Cochran, 1977). With few rows the slope is uncertain, so the correction is at most half of the mean.
     """
     mean, away = values.mean(), covariate - covariate.mean()
     slope = (away * values).sum() / away.square().sum().clamp(min=SMALLEST)
@@ -150,14 +150,14 @@ def mean_given(values: Tensor, covariate: Tensor, population_mean: Tensor) -> Te
 
 
 class AdaptiveLaplace(TargetActivity, Prior):
-    r"""A Laplace prior whose rate is found for a wanted number of active units a row: L1 by one plain option.
+    r"""A Laplace prior (an L1 penalty) whose rate is adapted to a wanted mean number of active units per row.
 
     .. math:: -\log p(h) = \lambda \sum_i |h_i| - k \log \frac{\lambda}{2}, \qquad
         \lambda: \quad E \, \#\{i : h_i \ne 0\} = \text{active}
 
-    The rate starts where the code of an orthonormal dictionary would be as active as wanted: where that many of the
-    slopes :math:`|\partial \log p(x|z) / \partial z_i|` at z = 0 exceed it. For codes with exact zeros, as
-    `ThresholdedReLU` ones are; `LaplacePrior` has a rate of your own.
+    The rate starts at the value for which the code of an orthonormal dictionary has the wanted activity: as many of the
+    slopes :math:`|\partial \log p(x|z) / \partial z_i|` at z = 0 exceed it as units should be active. It is for codes
+    with exact zeros, such as `ThresholdedReLU`; `LaplacePrior` has a fixed rate.
 
     Parameters
     ----------
@@ -195,7 +195,7 @@ class AdaptiveLaplace(TargetActivity, Prior):
         return (z != 0).to(z.dtype).sum(-1)
 
     def first_state(self, batch: Batch, composition: Composition) -> Mapping[str, Tensor]:
-        """The rate that as many slopes exceed as units are to be active."""
+        """The rate that as many slopes exceed as units should be active."""
         with torch.enable_grad():
             z = batch.x.new_zeros(len(batch), composition.n_components, requires_grad=True)
             cells = composition.decode(z).log_prob(composition.likelihood.target(batch.x, batch.observed))
@@ -205,18 +205,18 @@ class AdaptiveLaplace(TargetActivity, Prior):
         return {**super().first_state(batch, composition), "rate": rate}
 
     def next_state(self, statistics: Mapping[str, Tensor], n_rows: int) -> Mapping[str, Tensor]:
-        """Raise the rate where too many units were active, lower it where too few."""
+        """Increase the rate if too many units were active, decrease it if too few."""
         push = self.log_push(mean_of("drawn", statistics, n_rows))
         rate = (self.rate * push.exp()).clamp(SMALLEST, LARGEST)
         shift = self.threshold_shift + push
         return {**super().next_state(statistics, n_rows), "rate": rate, "threshold_shift": shift}
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """Log p(z) at the present rate, shape (...)."""
+        """Log p(z) for the current rate, shape (...)."""
         return z.shape[-1] * (self.rate / 2).log() - self.rate * z.abs().sum(-1)
 
     def divergence(self, q: Posterior, z: Tensor) -> Tensor:
-        """-log p(z) in training; where weights are judged, what it costs to be too active or too little."""
+        """-log p(z) in training; in evaluation the cost of a wrong activity."""
         return -self.log_prob(z) if self.training else self.cost_of_missing
 
     def proximal(self, z: Tensor, step: Tensor | float) -> Tensor:
@@ -224,18 +224,18 @@ class AdaptiveLaplace(TargetActivity, Prior):
         return soft_threshold(z, step * self.rate)
 
     def describe(self, composition: Composition) -> str:
-        """The rate found."""
+        """The rate."""
         return f"rate {float(self.rate):.3g}"
 
 
 class AdaptiveKLSparsity(TargetActivity, MeanActivity):
-    r"""KL sparsity that ends at the mean activity wanted, whatever the reconstruction would rather have.
+    r"""KL sparsity that reaches the wanted mean activity, by adapting its target.
 
     .. math:: \Omega = \beta \sum_j \rho' \log \frac{\rho'}{\rho_j} + (1 - \rho') \log \frac{1 - \rho'}{1 - \rho_j},
         \qquad \rho': \quad E \, \frac1k \sum_j h_j = \rho
 
-    The weight beta is half of what all the rows' variance is worth; the penalty's own target rho' is moved.
-    `KLSparsity` is the textbook's, with a weight of your own.
+    The weight beta is half the cost of the rows' whole variance; the penalty's target rho' is adapted. `KLSparsity` is
+    the textbook's penalty with a fixed weight and target.
 
     Parameters
     ----------
@@ -263,29 +263,29 @@ class AdaptiveKLSparsity(TargetActivity, MeanActivity):
         self.activity = activity
 
     def setup(self, sizes: Sizes) -> None:
-        """Check the activity, and begin with it as the target."""
+        """Check the activity, and set the target to it."""
         super().setup(sizes)
         self.begin_at(self.activity)
         self.register_buffer("target", torch.tensor(float(self.activity)))
 
     def activity_of(self, z: Tensor) -> Tensor:
-        """Mean over the units of each row."""
+        """The mean over the units of each row."""
         return z.mean(-1)
 
     def statistics(self, trace: Trace, composition: Composition) -> Mapping[str, Tensor]:
-        """How active the batch is, as a whole and each unit."""
+        """The activity of the batch, in total and of each unit."""
         of_units = MeanActivity.statistics(self, trace, composition)
         return {**TargetActivity.statistics(self, trace, composition), **of_units}
 
     def next_state(self, statistics: Mapping[str, Tensor], n_rows: int) -> Mapping[str, Tensor]:
-        """Lower the target where the units were too active, raise it where too little."""
+        """Decrease the target if the units were too active, increase it if too little."""
         push = self.log_push(mean_of("drawn", statistics, n_rows))
         target = (self.target * (-push).exp()).clamp(SMALLEST, 1 - torch.finfo(push.dtype).eps)
         running = MeanActivity.next_state(self, statistics, n_rows)
         return {**TargetActivity.next_state(self, statistics, n_rows), **running, "target": target}
 
     def forward(self, trace: Trace, composition: Composition) -> Tensor:
-        """The weighed divergence in training; where weights are judged, what it costs to miss the activity wanted."""
+        """The weighted divergence in training; in evaluation the cost of a wrong activity."""
         if not self.training:
             return self.cost_of_missing
         return 0.5 * self.stake * bernoulli_divergence(self.target, self.mean_activity(trace.z, trace.observed)).sum()

@@ -1,4 +1,4 @@
-"""Part: a module that knows nothing but its constructor's arguments; Term: a part that is a term of the formula."""
+"""Part: a module that is defined by its constructor's arguments; Term: a part that is a term of the formula."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ if TYPE_CHECKING:
 
 
 HALF = 0.5
-"""What is added to a count before its logarithm is taken."""
+"""Added to a count before its logarithm is taken."""
 
 
 @dataclass(frozen=True)
 class Units:
-    """The data's units seen from the model's: data = scaled * divisor + center, each of shape (d,).
+    """The map from scaled values to the data's units: data = scaled * divisor + center, each of shape (d,).
 
-    Where ``logarithmic`` is true, of shape (d,), it is log(data + 1/2) that this holds for; None is nowhere.
+    In columns where ``logarithmic``, of shape (d,), is true, log(data + 1/2) = scaled * divisor + center. None means no
+    such columns.
     """
 
     center: Tensor
@@ -39,43 +40,43 @@ class Units:
 
     @classmethod
     def of(cls, scaler: Any) -> Units:
-        """Those of a `Scaler`, whose centre and divisor are arrays."""
+        """The units of a `Scaler`, whose centre and divisor are arrays."""
         logarithmic = torch.tensor(scaler.logarithmic) if any(scaler.logarithmic) else None
         return cls(torch.from_numpy(scaler.center), torch.from_numpy(scaler.divisor), logarithmic)
 
     def in_data_units(self, x: Tensor) -> Tensor:
-        """Scaled rows of shape (..., d) in the data's units."""
+        """Convert scaled rows of shape (..., d) to the data's units."""
         linear = torch.addcmul(self.center.to(x), x, self.divisor.to(x))
         if self.logarithmic is None:
             return linear
         return torch.where(self.logarithmic.to(x.device), linear.exp() - HALF, linear)
 
     def scaled(self, rows: Tensor) -> Tensor:
-        """Rows in the data's units, of shape (..., d), scaled."""
+        """Scale rows of shape (..., d) in the data's units."""
         if self.logarithmic is not None:
-            # Bounded below 0 and not at it, where rounding would take the derivative away.
+            # Clamped slightly below 0 and not at it, so that a rounded 0 still has its derivative.
             logs = (rows.clamp(min=-HALF / 2) + HALF).log()
             rows = torch.where(self.logarithmic.to(rows.device), logs, rows)
         return (rows - self.center.to(rows)) / self.divisor.to(rows)
 
     def of_columns(self, columns: slice) -> Units:
-        """Those of some of the columns."""
+        """The units of some columns."""
         logarithmic = None if self.logarithmic is None else self.logarithmic[columns]
         return Units(self.center[columns], self.divisor[columns], logarithmic)
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a term may know of the model and its data when its tensors are made.
+    """The sizes of the model and its data, for making a term's tensors.
 
     Attributes
     ----------
     n_features, n_components : int
         d columns and k components.
     n_rows : int
-        n, the rows that are learned from.
+        n, the number of training rows.
     units : Units
-        The data's units; the model's own where nothing is said.
+        The data's units; by default the scaled ones.
     low, high : Tensor
         Smallest and largest value of each scaled column, shape (d,).
     """
@@ -103,7 +104,7 @@ CLAIMS: Mapping[str, Any] = {
     "sees_draws": True,
     "expansion_type": None,
 }
-"""What a class may declare of the methods below, and what holds where nothing is declared."""
+"""Properties that a class may declare of its methods, with the values that hold without a declaration."""
 
 CLAIMED_OF = ("forward", "log_prob", "divergence", "cost")
 
@@ -111,13 +112,13 @@ CLAIMED_OF = ("forward", "log_prob", "divergence", "cost")
 class Part(nn.Module):
     """A module made of its constructor's arguments: a network, or a term of the formula.
 
-    A subclass stores each argument of its constructor under the argument's own name and does nothing else there;
-    tensors appear in ``setup``, when the sizes are known. From that alone come ``clone``, ``repr``, nested
-    parameters for grid searches, and saving as JSON.
+    The constructor of a subclass stores each argument under the argument's name and does nothing else; tensors are made
+    in ``setup``, when the sizes are known. This gives ``clone``, ``repr``, nested parameters for grid searches, and
+    saving as JSON.
 
-    What else is to be known of a part is declared by attributes of its class, and never guessed. What is not declared
-    is taken for the slower and safer case. A subclass that overrides ``forward``, ``log_prob``, ``divergence`` or
-    ``cost`` computes something else, and so declares anew: it does not inherit what was said of the method before.
+    Other properties of a part are declared by attributes of its class, and never guessed. Without a declaration the
+    slower and safer case is assumed. A subclass that overrides ``forward``, ``log_prob``, ``divergence`` or ``cost``
+    does not inherit declarations about that method, and has to declare them again.
 
     Examples
     --------
@@ -134,15 +135,14 @@ class Part(nn.Module):
     """
 
     numbers: ClassVar[tuple[str, ...]] = ()
-    """Arguments that, where they are numbers, are used in arithmetic on tensors alone, so that a tensor of no axes
-    could stand in their place. Models that are trained as one may differ in them; any other argument decides on what
-    is computed, and models that differ in one are trained apart."""
+    """Arguments that, if they are numbers, are used only in arithmetic on tensors, so that scalar tensors would work
+    too. Models that are trained in one batch may differ in these arguments, and in no others."""
 
     paddable: ClassVar[tuple[str, ...]] = ()
-    """Attributes that count units: a model with fewer of them may be trained as one of more, with weights at zero."""
+    """Attributes that count units: a model with fewer units may be trained as one with more, padded by zero weights."""
 
     _withdrawn: ClassVar[frozenset[str]] = frozenset()
-    """What was declared of a method that the class overrides, and is not declared again."""
+    """Declarations about a method that the class overrides without declaring them again."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -168,18 +168,18 @@ class Part(nn.Module):
         return params
 
     def first_state(self, batch: Batch, composition: Composition) -> Mapping[str, Tensor]:
-        """Values of tensors, by name, that depend on the rows, before training.
+        """Values of tensors that depend on the rows, by name, set before training.
 
-        The batch has as many rows as it takes. The decoder is asked first, then the encoder, then the terms, each when
-        the tensors of those before it have been set.
+        It is called for the decoder, the encoder and the terms in this order, each after the tensors of those before it
+        have been set.
         """
         return {}
 
     def join(self, composition: Composition) -> None:
-        """Take notice of the whole model, after ``setup``; few need to."""
+        """Read from the whole model what the part needs, after ``setup``; most parts need nothing."""
 
     def set_params(self, **params: Any) -> Self:
-        """Set constructor's arguments, nested ones as ``outer__inner``; returns the part itself."""
+        """Set constructor's arguments, nested ones as ``outer__inner``; return the part itself."""
         known = self._parameter_names()
         for name, value in params.items():
             outer, _, inner = name.partition("__")
@@ -192,7 +192,7 @@ class Part(nn.Module):
         return self
 
     def __sklearn_clone__(self) -> Self:
-        """A part with the same arguments and no tensors of its own."""
+        """A part with the same arguments, without tensors."""
         return type(self)(**{name: clone(value, safe=False) for name, value in self.get_params(deep=False).items()})
 
     def __repr__(self) -> str:
@@ -206,23 +206,23 @@ class Part(nn.Module):
 
 
 def _claimant(cls: type, name: str) -> type:
-    """The class that a declaration is taken from."""
+    """The class that a declaration is inherited from."""
     return next((base for base in cls.__mro__ if name in vars(base)), cls)
 
 
 def _is_concrete(cls: type, method: str) -> bool:
-    """Whether a class has a method that computes something."""
+    """Whether a class has a method that is not abstract."""
     known = getattr(cls, method, None)
     return known not in (None, nn.Module.forward) and not getattr(known, "__isabstractmethod__", False)
 
 
 def _is_overridden(cls: type, claimant: type, method: str) -> bool:
-    """Whether a class computes by another method than the class that made a claim; abstract ones compute nothing."""
+    """Whether a class overrides a method of the class with a declaration, where that method was not abstract."""
     return _is_concrete(claimant, method) and getattr(cls, method) is not getattr(claimant, method)
 
 
 def is_declared(part: Part, name: str) -> bool:
-    """Whether a part's class says something of a name in `CLAIMS`, be it what holds without a declaration.
+    """Whether a part's class declares a name in `CLAIMS`, even if with the value that holds without a declaration.
 
     Examples
     --------
@@ -241,59 +241,58 @@ def is_declared(part: Part, name: str) -> bool:
 class Term(Part):
     """A term of the formula that is not a network: a code, likelihood, corruption, prior or penalty.
 
-    Beyond its own method it may have tensors (made in ``setup``), a state that training moves (``statistics`` of each
-    batch, and ``next_state``) and a linear optimum (``shrinkage``, or ``linear_start`` where a share of each direction
-    does not say it all).
+    It may have tensors (made in ``setup``), a state that training updates (``statistics`` of each batch, and
+    ``next_state``) and a linear optimum (``shrinkage``, or ``linear_start`` if that is not a share of each direction).
     """
 
     reweights: bool = False
-    """Whether this term, though it shrinks nothing itself, changes what the others' shrinkage would have to be."""
+    """Whether this term changes the best shrinkage of other terms, even if it shrinks no direction itself."""
 
     is_stochastic: bool = False
-    """Whether a training pass draws noise for it, by ``draw_noise``."""
+    """Whether a training pass draws noise for the term, by ``draw_noise``."""
 
     ignores_idle_components: bool = False
-    """Whether components of the code that are zero for every row, and reach nothing, would change nothing here."""
+    """Whether the term is unchanged by further components that are zero for all rows and that the decoder ignores."""
 
     def setup(self, sizes: Sizes) -> None:
         """Check the arguments and make the tensors."""
 
     def statistics(self, trace: Trace, composition: Composition) -> Mapping[str, Tensor]:
-        """What ``next_state`` wants to know of a batch: sums over its rows, by name, so that batches add up."""
+        """The arguments of ``next_state`` from a batch: sums over its rows, by name, which add up over batches."""
         return {}
 
     def next_state(self, statistics: Mapping[str, Tensor], n_rows: int) -> Mapping[str, Tensor]:
-        """New values of buffers, by name, after a step of training on so many rows with these statistics."""
+        """New values of buffers, by name, after a training step on ``n_rows`` rows with these statistics."""
         return {}
 
     learns_from_validation: bool = False
-    """Whether the term moves its state by the rows for validation (by those fitted without any)."""
+    """Whether the term updates its state from the validation rows (from the training rows if there are none)."""
 
     def validation_statistics(self, trace: Trace, composition: Composition) -> Mapping[str, Tensor]:
-        """What ``validation_state`` wants to know of some rows, by name, each tensor with an axis of rows first."""
+        """The arguments of ``validation_state`` from some rows, by name; the first axis of each tensor is rows."""
         return {}
 
     def validation_state(self, statistics: Mapping[str, Tensor], composition: Composition) -> Mapping[str, Tensor]:
-        """New values of buffers, by name, after a look at all rows for validation."""
+        """New values of buffers, by name, from the statistics of all validation rows."""
         return {}
 
     def describe(self, composition: Composition) -> str | None:
-        """What the term chose by itself in a model, in words; None where it chose nothing."""
+        """A description of what the term chose automatically in a model; None if nothing."""
         return None
 
     def warn_about(self, composition: Composition) -> str | None:
-        """What a user should know of the term in the company of a model's others; None where all is well."""
+        """A warning about the term in combination with the model's other terms; None if there is no problem."""
         return None
 
     def shrinkage(self, eigenvalues: Tensor) -> Tensor | None:
-        """Share kept of each principal direction at the linear optimum of the objective with this term in it.
+        """The share of each principal direction that the best linear autoencoder with this term keeps, shape (k,).
 
-        ``eigenvalues`` are those of the scaled rows' covariance, shape (k,). None where no closed form is known.
+        ``eigenvalues`` are those of the scaled rows' covariance, shape (k,). None if no closed form is known.
         """
         return None
 
     def linear_start(self, problem: LinearProblem) -> LinearStart | None:
-        """The linear optimum of the objective with this term in it, None where no closed form is known."""
+        """The best linear autoencoder with this term, None if no closed form is known."""
         shares = self.shrinkage(problem.eigenvalues)
         return None if shares is None else problem.shrunk(shares)
 

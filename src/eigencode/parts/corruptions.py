@@ -1,4 +1,4 @@
-"""Corruptions: C(x~|x), what is done to the network's input while the target stays clean."""
+"""Corruptions C(x~|x): noise on the network's input, while the target is the clean row."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Corruption(Term):
-    """Damages the input from noise that is drawn outside."""
+    """Corrupts the input by given noise."""
 
     ignores_idle_components = True
     is_stochastic = True
@@ -34,23 +34,23 @@ class Corruption(Term):
     def cell_moments(self, variance: Tensor) -> tuple[float, Tensor, Tensor] | None:
         """q, c, D with E[x~_j | x] = q x_j + c_j and mean residual variance D_j, for scaled columns of a variance.
 
-        None where cells are not corrupted independently, or not known to be.
+        None if cells are not known to be corrupted independently.
         """
         return None
 
     def linear_start(self, problem: LinearProblem) -> LinearStart | None:
-        """The best linear denoiser of its rank, where the corruption's moments are known."""
+        """The best linear denoiser of the code's rank, if the corruption's moments are known."""
         variance = problem.mean_squares
         moments = self.cell_moments(variance)
         return None if moments is None else problem.denoised(*moments)
 
 
 class GaussianNoise(Corruption):
-    r"""Adds independent normal noise to every cell of the scaled row.
+    r"""Adds independent normal noise to each cell of the scaled row.
 
     .. math:: \tilde x = x + \sqrt v \, \epsilon, \qquad \epsilon \sim N(0, I)
 
-    The optimal linear denoiser keeps l / (l + v) of a direction with eigenvalue l, exactly.
+    The optimal linear denoiser keeps the share l / (l + v) of a direction with eigenvalue l.
 
     Parameters
     ----------
@@ -84,17 +84,17 @@ class GaussianNoise(Corruption):
         return x + self.variance**0.5 * noise.to(x.dtype)
 
     def cell_moments(self, variance: Tensor) -> tuple[float, Tensor, Tensor]:
-        """The cell itself, and v around it."""
+        """1, 0 and v."""
         return 1.0, torch.zeros_like(variance), torch.full_like(variance, self.variance)
 
 
 class CellwiseCorruption(Corruption):
-    r"""Replaces each cell, independently of all others, with a probability p.
+    r"""Replaces each cell with probability p, independently of all others.
 
     .. math:: \tilde x_j = \begin{cases} x_j & \text{with probability } 1 - p \\ r_j & \text{with probability } p
         \end{cases}
 
-    A subclass has the argument ``fraction``, which is p, and says by what a cell is replaced.
+    A subclass has the argument ``fraction``, which is p, and defines the new value r of a cell.
     """
 
     numbers: ClassVar[tuple[str, ...]] = ("fraction",)
@@ -121,10 +121,10 @@ class CellwiseCorruption(Corruption):
 
 
 class SaltAndPepper(CellwiseCorruption):
-    """Sets a fraction of the cells to their column's smallest or largest value, either as likely.
+    """Sets a fraction of the cells to their column's smallest or largest value, with equal probabilities.
 
-    The noise of Vincent et al. (2010) for images, whose black and white it scatters over the pixels. The extremes are
-    those of the rows that are learned from.
+    The noise of Vincent et al. (2010) for images, which sets random pixels to black or white. The extremes are those
+    of the training rows.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ class SaltAndPepper(CellwiseCorruption):
     Raises
     ------
     OptionError
-        In ``setup``, if the fraction is not one.
+        In ``setup``, if the fraction is not between 0 and 1.
 
     Examples
     --------
@@ -154,7 +154,7 @@ class SaltAndPepper(CellwiseCorruption):
         self.fraction = fraction
 
     def setup(self, sizes: Sizes) -> None:
-        """Check the fraction and keep the columns' extremes."""
+        """Check the fraction and store the columns' extremes."""
         super().setup(sizes)
         self.register_buffer("low", sizes.low.clone())
         self.register_buffer("high", sizes.high.clone())
@@ -165,17 +165,17 @@ class SaltAndPepper(CellwiseCorruption):
         return torch.where(noise < self.fraction, extreme, x)
 
     def cell_moments(self, variance: Tensor) -> tuple[float, Tensor, Tensor]:
-        """Those of a cell that is replaced by its column's extremes."""
+        """The moments of a cell that is replaced by its column's extremes."""
         low, high = self.low.to(variance), self.high.to(variance)
         return self.moments((low + high) / 2, (low.square() + high.square()) / 2, variance)
 
 
 class Masking(CellwiseCorruption):
-    r"""Hides a fraction of the cells: each is set to one value of its column.
+    r"""Masks a fraction of the cells: each is set to a fixed value of its column.
 
-    The noise of denoising autoencoders (Vincent et al., 2008), and of an input that may be missing. A masked cell says
-    nothing only where it takes a value that is likely in its column: the column's mean, by default. The optimal
-    linear map is then the marginalised denoiser of Chen et al. (2012), with q = 1 - fraction and S the covariance:
+    The noise of denoising autoencoders (Vincent et al., 2008), and a model of missing inputs. The network can recognise
+    masked cells if the value is rare in its column; the default is the column's mean. The optimal linear map is then
+    the marginalised denoiser of Chen et al. (2012), with q = 1 - fraction and S the covariance:
 
     .. math:: W = q S Q^{-1}, \qquad Q_{ij} = q^2 S_{ij} \text{ off the diagonal, } q S_{ii} \text{ on it}
 
@@ -184,12 +184,12 @@ class Masking(CellwiseCorruption):
     fraction : float
         Share of the cells that is masked, from 0 to 1.
     value : 'mean', float or array-like of shape (d,)
-        What a masked cell takes: its column's mean, or a value in the data's units, one for all columns or one each.
+        The value of masked cells: the column's mean, or a value in the data's units, one for all columns or one each.
 
     Raises
     ------
     OptionError
-        In ``setup``, if the fraction is not one, or the value is no number for each column.
+        In ``setup``, if the fraction is not between 0 and 1, or the value is neither a number nor one for each column.
 
     Examples
     --------
@@ -211,7 +211,7 @@ class Masking(CellwiseCorruption):
         self.value = value
 
     def setup(self, sizes: Sizes) -> None:
-        """Check the arguments and keep the value in scaled units, where a column's mean is 0."""
+        """Check the arguments and store the value in scaled units, where a column's mean is 0."""
         super().setup(sizes)
         center = sizes.units.center
         is_mean = isinstance(self.value, str) and self.value == "mean"
@@ -219,7 +219,7 @@ class Masking(CellwiseCorruption):
         self.register_buffer("filling", filling)
 
     def _values(self, n_features: int) -> Tensor:
-        """The values that are given, one a column, shape (d,)."""
+        """The given values, one for each column, shape (d,)."""
         values = np.asarray(self.value)
         if values.dtype.kind in "iuf" and values.shape in ((), (n_features,)) and np.isfinite(values).all():
             return torch.from_numpy(np.broadcast_to(values, n_features).astype(np.float64))
@@ -233,7 +233,7 @@ class Masking(CellwiseCorruption):
         return torch.where(noise < self.fraction, self.filling.to(x), x)
 
     def cell_moments(self, variance: Tensor) -> tuple[float, Tensor, Tensor]:
-        """Those of a cell that is replaced by one value."""
+        """The moments of a cell that is replaced by a fixed value."""
         filling = self.filling.to(variance)
         return self.moments(filling, filling.square(), variance)
 
@@ -244,16 +244,16 @@ class CallableCorruption(Corruption):
     Parameters
     ----------
     function : callable
-        Called with scaled rows and with independent noise, uniform between 0 and 1 and never either, both tensors of
-        shape (n, d) and of one type; gives the corrupted rows. It should draw nothing itself, so that fits can be
-        repeated: ``noise < p`` is an event of probability p, and ``torch.special.ndtri(noise)`` is normal. For more,
-        write a subclass of `Corruption`. A function cannot be written into a model file: a torch module of your own
-        can, and ``eigencode.load(path, parts=[module])`` reads it; so can a subclass.
+        Called with scaled rows and with independent noise, uniform on the open interval (0, 1), both tensors of shape
+        (n, d) and of the same type; returns the corrupted rows. It should not draw random numbers itself, so that fits
+        can be repeated: ``noise < p`` is an event of probability p, and ``torch.special.ndtri(noise)`` is normal. For
+        other noise, write a subclass of `Corruption`. A function cannot be saved in a model file, but your own torch
+        module or subclass can; read it with ``eigencode.load(path, parts=[module])``.
 
     Raises
     ------
     OptionError
-        In ``setup``, if the function cannot be called, or does not give rows of the shape it took.
+        In ``setup``, if the function cannot be called, or does not return rows of the shape of its argument.
 
     Examples
     --------
@@ -276,7 +276,7 @@ class CallableCorruption(Corruption):
             found = self.function(rows, torch.full_like(rows, 0.5))
         if not isinstance(found, Tensor) or found.shape != rows.shape:
             shape = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"{type(found).__name__} instead"
-            raise OptionError("A corruption must give a tensor of the shape of the rows it takes", got=shape)
+            raise OptionError("A corruption must return a tensor of the shape of its first argument", got=shape)
 
     def draw_noise(self, n_rows: int, n_features: int, generator: torch.Generator) -> Tensor:
         """Uniform noise, shape (n, d)."""
@@ -288,6 +288,6 @@ class CallableCorruption(Corruption):
 
 
 def uniform_noise(n_rows: int, n_features: int, generator: torch.Generator) -> Tensor:
-    """Independent numbers between 0 and 1 and never either, so that any distribution's quantiles of them are finite."""
+    """Independent numbers in the open interval (0, 1), so that quantiles of any distribution at them are finite."""
     noise = torch.rand((n_rows, n_features), generator=generator, device=generator.device)
     return noise.clamp_(min=torch.finfo(noise.dtype).eps / 4)

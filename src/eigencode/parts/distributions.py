@@ -1,8 +1,8 @@
-r"""Distributions of codes and of columns, as small as training needs them.
+r"""Distributions of codes and of columns, with the methods that training needs.
 
-``torch.distributions`` validates arguments and recomputes constants at each call, which costs about a third of a
-small network's step; these keep one formula each. A distribution is over rows of shape (..., d): ``log_prob`` gives one
-number a cell, in nats, so that unobserved cells can be left out before summing.
+``torch.distributions`` validates arguments and recomputes constants at each call, which takes about a third of the time
+of a small network's step. A distribution is over rows of shape (..., d): ``log_prob`` gives one number for each cell,
+in nats, so that missing cells can be left out before summing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import mse_loss, softplus
 
 LINEAR_FROM = 40.0
-"""Logit from which log(1 + exp(logit)) is the logit to the last digit of a float64."""
+"""Above this, log(1 + exp(logit)) equals the logit in float64."""
 
 
 class Distribution(ABC):
@@ -49,10 +49,10 @@ class Delta:
 
     @property
     def variance(self) -> None:
-        """None: a point has none."""
+        """None, since a point has no variance."""
 
     def draw(self, noise: Tensor | None) -> Tensor:
-        """The point itself, whatever the noise."""
+        """The point itself."""
         return self.value
 
     def log_prob(self, z: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ class Gaussian(Distribution):
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density of each cell, in nats, shape (..., d)."""
         constant = self.location.new_tensor(-0.5 * math.log(2 * math.pi * self.variance))
-        # Two passes over the cells each way; squares of a difference would be differentiated in six.
+        # mse_loss takes two passes over the cells forward and backward; the square of a difference takes six.
         squares = mse_loss(self.location, x.expand_as(self.location), reduction="none")
         return torch.add(constant, squares, alpha=-0.5 / self.variance)
 
@@ -90,7 +90,7 @@ class Gaussian(Distribution):
 
 @dataclass(frozen=True)
 class DiagonalGaussian(Distribution):
-    r"""Normal with a variance that is itself a tensor: one for all cells, for each column or for each cell.
+    r"""Normal with a tensor of variances: one for all cells, for each column or for each cell.
 
     .. math:: \log N(x; m, v) = -\frac{(x - m)^2}{2 v} - \frac12 \log(2 \pi v)
     """
@@ -146,7 +146,7 @@ class StudentT(Distribution):
     .. math:: \log p(x) = -\frac{\nu + 1}{2} \log\left(1 + \frac{(x - m)^2}{\nu s^2}\right) - \log s
         + \log \Gamma\left(\frac{\nu + 1}{2}\right) - \log \Gamma\left(\frac{\nu}{2}\right) - \frac12 \log(\pi \nu)
 
-    With one degree of freedom or fewer there is no mean, and the median stands for it.
+    With one degree of freedom or fewer there is no mean, and the median is used.
     """
 
     location: Tensor
@@ -175,11 +175,11 @@ class StudentT(Distribution):
 
 @dataclass(frozen=True)
 class Bernoulli(Distribution):
-    r"""Heads with probability p = 1 / (1 + exp(-logit)).
+    r"""1 with probability p = 1 / (1 + exp(-logit)), else 0.
 
     .. math:: \log p(x) = x \log p + (1 - x) \log(1 - p)
 
-    For shares x between 0 and 1 this is the cross-entropy: least where p = x, but not a normalised density of x.
+    For shares x between 0 and 1 this is the negative cross-entropy: largest at p = x, but not a normalised density.
     """
 
     logit: Tensor
@@ -191,7 +191,7 @@ class Bernoulli(Distribution):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-probability of each cell, in nats, shape (..., d); finite at every finite logit."""
-        # One softplus is half the time of two log-sigmoids, and most of a step's outside of its products.
+        # One softplus takes half the time of two log-sigmoids; it is most of a step's time besides matrix products.
         return x * self.logit - softplus(self.logit, threshold=LINEAR_FROM)
 
     def sample(self, generator: torch.Generator) -> Tensor:
@@ -201,12 +201,12 @@ class Bernoulli(Distribution):
 
 @dataclass(frozen=True)
 class Poisson(Distribution):
-    r"""Counts of independent events that come at a rate.
+    r"""Counts of independent events with a mean number (rate) lambda.
 
     .. math:: \log p(x) = x \log \lambda - \lambda - \log x!
 
-    Of a large count it is the log-probability at the best rate, x itself, less what the rate's distance costs: sums of
-    large terms that nearly cancel would leave nothing of either in float32.
+    For large counts it is computed as the log-probability at the best rate, x itself, minus the deviance: in the
+    formula above large terms nearly cancel, which loses all digits in float32.
     """
 
     log_rate: Tensor
@@ -232,15 +232,15 @@ class Poisson(Distribution):
 
 @dataclass(frozen=True)
 class NegativeBinomial(Distribution):
-    r"""Counts with mean m and variance m + a m^2: a Poisson whose rate varies as a gamma variable does.
+    r"""Counts with mean m and variance m + a m^2: a Poisson with a gamma-distributed rate.
 
     With r = 1 / a,
 
     .. math:: \log p(x) = \log \frac{\Gamma(x + r)}{\Gamma(r) \, x!}
         + r \log \frac{r}{r + m} + x \log \frac{m}{r + m}
 
-    As the dispersion a goes to 0 it becomes the Poisson, in arithmetic too: nothing here cancels for large r, nor for
-    large counts, whose log-probability is that at the best mean, x itself, less what the mean's distance costs.
+    As the dispersion a goes to 0 it becomes the Poisson. The arithmetic is exact for large r, and for large counts,
+    whose log-probability is computed as that at the best mean, x itself, minus the deviance.
     """
 
     log_mean: Tensor
@@ -257,14 +257,14 @@ class NegativeBinomial(Distribution):
         large = x.clamp(min=_STIRLING_FROM)
         away = self.log_mean - large.log()
         at_best = _log_at_own_mean(large, r) - _deviance_of_log_mean(away, large, r)
-        # Means far below a large count cost so much that the direct sum is exact enough, and nothing overflows.
+        # For means far below a large count the direct sum is exact enough, and does not overflow.
         is_direct = (x < _STIRLING_FROM) | (away < -_FAR)
         return torch.where(is_direct, self._direct_log_prob(x.where(is_direct, 0.0), r), at_best)
 
     def _direct_log_prob(self, x: Tensor, r: Tensor) -> Tensor:
         """The formula term by term, exact for small counts."""
         spread = torch.log1p(self.mean * self.dispersion)
-        # Gamma's ratio over r^x, then m^x / (1 + m/r)^(r + x), the powers of r having met.
+        # The ratio of gamma functions over r^x, then m^x / (1 + m/r)^(r + x); the powers of r cancel.
         return _log_rising(x, r) - torch.lgamma(x + 1) + x * (self.log_mean - spread) - r * spread
 
     def sample(self, generator: torch.Generator) -> Tensor:
@@ -275,7 +275,7 @@ class NegativeBinomial(Distribution):
 
 
 def _log_rising(x: Tensor, r: Tensor) -> Tensor:
-    r"""Log of Gamma(r + x) / (Gamma(r) r^x), by Stirling's series where both gammas are large and nearly equal."""
+    r"""Log of Gamma(r + x) / (Gamma(r) r^x), by Stirling's series if both gammas are large and nearly equal."""
     large, small = r.clamp(min=_STIRLING_FROM), r.clamp(max=_STIRLING_FROM)
     series = (large + x - 0.5) * torch.log1p(x / large) - x + _stirling_rest(large + x) - _stirling_rest(large)
     direct = torch.lgamma(small + x) - torch.lgamma(small) - x * small.log()
@@ -283,7 +283,7 @@ def _log_rising(x: Tensor, r: Tensor) -> Tensor:
 
 
 def _log_at_own_mean(x: Tensor, r: Tensor) -> Tensor:
-    """The log-probability of a count of at least ``_STIRLING_FROM`` where the mean is the count."""
+    """The log-probability of a count of at least ``_STIRLING_FROM`` if the mean equals the count."""
     small, large = r.clamp(max=_STIRLING_FROM), r.clamp(min=_STIRLING_FROM)
     # log Gamma(r) - r log r + r
     direct = torch.lgamma(small) - small * small.log() + small
@@ -293,22 +293,22 @@ def _log_at_own_mean(x: Tensor, r: Tensor) -> Tensor:
 
 
 def _deviance_of_log_mean(away: Tensor, x: Tensor, r: Tensor) -> Tensor:
-    """What a log-mean this far from that of the count x costs, in nats: by the smaller of x and r."""
+    """The log-probability lost by a log-mean this far from log x, in nats, computed from the smaller of x and r."""
     away = away.clamp(min=-_FAR)
-    of_count, of_r = ((part / (x + r)).clamp(max=0.5) for part in (x, r))  # no logarithm of 0 where the other is taken
+    of_count, of_r = ((part / (x + r)).clamp(max=0.5) for part in (x, r))  # no logarithm of 0 in the branch not taken
     by_count = (x + r) * (of_count * away.expm1()).log1p() - x * away
     by_r = (x + r) * (of_r * (-away).expm1()).log1p() + r * away
     return torch.where(x < r, by_count, by_r)
 
 
 _FAR = 20.0
-"""A distance between logarithms at which their exponentials are far from the ends of float32."""
+"""Largest difference of logarithms for the deviance; its exponential does not overflow float32 by far."""
 
 _STIRLING_FROM = 16.0
-"""Where three terms of the series below are exact to 1e-11."""
+"""Smallest argument for which three terms of the series below are exact to 1e-11."""
 
 
 def _stirling_rest(r: Tensor) -> Tensor:
-    """What Stirling's formula for log Gamma(r) leaves out, for r of at least ``_STIRLING_FROM``."""
+    """The error of Stirling's formula for log Gamma(r), for r of at least ``_STIRLING_FROM``."""
     square = r.square()
     return (1 / 12 - (1 / 360 - 1 / (1260 * square)) / square) / r

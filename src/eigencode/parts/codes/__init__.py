@@ -1,1 +1,1 @@
-"""What the encoder's output means, q(z|x)."""
+"""Codes: the distribution q(z|x) given the encoder's output."""

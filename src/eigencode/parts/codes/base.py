@@ -1,4 +1,4 @@
-"""Code: what the encoder's output means, q(z|x)."""
+"""Code: the distribution q(z|x) given the encoder's output."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from eigencode.parts.base import Term
 
 
 class Posterior(Protocol):
-    """A distribution of codes that can be drawn from with noise given from outside."""
+    """A distribution of codes from which draws are made by given noise."""
 
     @property
     def mean(self) -> Tensor:
@@ -30,34 +30,34 @@ class Posterior(Protocol):
 
 
 class Code(Term):
-    """Turns the encoder's output into a distribution of codes.
+    """Maps the encoder's output to a distribution of codes.
 
-    A subclass says how many numbers it wants from the encoder for k codes, what noise one draw takes, and the
-    distribution itself.
+    A subclass defines how many outputs of the encoder it needs for k components, the noise of one draw, and the
+    distribution.
     """
 
     is_ordered: bool = False
-    """Whether the first components are worth the most, so that a shorter code is a prefix of a longer one."""
+    """Whether the components are in order of importance, so that the first m are the best code of size m."""
 
     is_elementwise: bool = False
-    """Whether component j of the mean code is a function of number j of the encoder's output alone.
+    """Whether component j of the mean code is a function of the encoder's output j only.
 
-    The Jacobian of an encoder of one layer is then known in closed form.
+    The Jacobian of an encoder of one layer then has a closed form.
     """
 
     is_identity: bool = False
-    """Whether the mean code is the first k numbers of the encoder's output, as they are."""
+    """Whether the mean code is the first k outputs of the encoder, unchanged."""
 
     def width(self, n_components: int) -> int:
-        """Numbers the encoder gives for each row."""
+        """Number of outputs of the encoder for a code of ``n_components``."""
         return n_components
 
     def draw_noise(self, n_rows: int, n_components: int, generator: torch.Generator) -> Tensor | None:
-        """The noise of one draw, or None where the code is deterministic."""
+        """The noise of one draw, or None if the code is deterministic."""
         return None
 
     def outputs_of_variance(self, variance: Tensor) -> Tensor:
-        """What the encoder has to give past the first k numbers for codes of a variance, shape (width - k,)."""
+        """The encoder's outputs after the first k that give codes of a variance, shape (width - k,)."""
         return variance.new_empty(0)
 
     @abstractmethod

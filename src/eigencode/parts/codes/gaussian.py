@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 WIDEST = 4.0
-"""Variance of a posterior, against that of its prior, that is not exceeded."""
+"""Largest ratio of a posterior's variance to its prior's."""
 
 
 LOG_VARIANCE_BOUND = 30.0
-"""A posterior's log-variance is kept within this, far from where its exponential would be no number."""
+"""Bound of a posterior's log-variance; its exponential does not overflow by far."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,13 @@ class DiagonalPosterior:
 
 
 class GaussianCode(Code):
-    r"""The variational autoencoder's stochastic code: the encoder gives each component a mean and a log-variance.
+    r"""The stochastic code of variational autoencoders: the encoder gives each component a mean and a log-variance.
 
     .. math:: q(z|x) = N(\mu(x), \mathrm{diag}(\sigma^2(x))), \qquad z = \mu + \sigma \epsilon, \quad
         \epsilon \sim N(0, I)
 
-    Written so, a draw is differentiable in mu and sigma (Kingma & Welling, 2014). With several draws a row the
-    objective weighs them by importance and is a tighter bound on log p(x) (Burda, Grosse & Salakhutdinov, 2016).
+    In this form a draw is differentiable in mu and sigma (Kingma & Welling, 2014). With several draws per row the
+    objective is the importance-weighted bound, a tighter bound on log p(x) (Burda, Grosse & Salakhutdinov, 2016).
 
     Parameters
     ----------
@@ -102,16 +102,16 @@ class GaussianCode(Code):
             raise OptionError("The 'n_draws' parameter of GaussianCode must be a positive int", got=f"{self.n_draws!r}")
 
     def join(self, composition: Composition) -> None:
-        """Bound the variance by a few times the prior's, beyond which no posterior has a reason to be.
+        """Bound the variance by a few times the prior's.
 
-        A row can narrow its codes down but hardly widen them, and a variance that is an exponential of what the
-        encoder makes of an unusual row may be anything.
+        A posterior is hardly ever wider than its prior, but the exponential of the encoder's output for an unusual row
+        can be arbitrarily large.
         """
         variance = None if composition.prior is None else composition.prior.variance
         self._ceiling = LOG_VARIANCE_BOUND if variance is None else math.log(WIDEST * variance)
 
     def width(self, n_components: int) -> int:
-        """Two numbers a component."""
+        """Two outputs for each component."""
         return 2 * n_components
 
     def draw_noise(self, n_rows: int, n_components: int, generator: torch.Generator) -> Tensor:
@@ -120,11 +120,11 @@ class GaussianCode(Code):
         return torch.randn((*draws, n_rows, n_components), generator=generator, device=generator.device)
 
     def outputs_of_variance(self, variance: Tensor) -> Tensor:
-        """The logarithms, shape (k,)."""
+        """The logarithms of the variances, shape (k,)."""
         return variance.log()
 
     def linear_start(self, problem: LinearProblem) -> LinearStart | None:
-        """Nothing of its own beside a prior; without one the variance would fall to nothing."""
+        """With a prior, it shrinks nothing itself; without one there is no optimum: the variance would go to 0."""
         return None if problem.composition.prior is None else problem.shrunk(torch.ones_like(problem.eigenvalues))
 
     def forward(self, output: Tensor) -> DiagonalPosterior:

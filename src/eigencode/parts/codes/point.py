@@ -49,7 +49,7 @@ class Point(Code):
         self.nonlinearity = activation_module("identity" if self.activation is None else self.activation)
 
     def shrinkage(self, eigenvalues: Tensor) -> Tensor | None:
-        """All of every direction for linear units: squared error alone is minimised by PCA (Baldi & Hornik, 1989)."""
+        """1 for linear units: squared error alone is minimised by PCA (Baldi & Hornik, 1989)."""
         return torch.ones_like(eigenvalues) if self.is_identity else None
 
     def forward(self, output: Tensor) -> Delta:
@@ -59,19 +59,19 @@ class Point(Code):
 
 @dataclass(frozen=True)
 class TruncatedDelta(Delta):
-    """A point whose components past a drawn place are dropped, in training only."""
+    """A point whose components after a drawn number of them are set to zero, in training only."""
 
     def draw(self, noise: Tensor | None) -> Tensor:
-        """The point, its components kept where the noise is 1."""
+        """The point times the noise, which is 1 for components kept and 0 for the others."""
         return self.value if noise is None else self.value * noise
 
 
 class NestedDropout(Code):
     """An ordered code: each training row keeps only its first b components, b drawn at random.
 
-    Every prefix of the code so learns to reconstruct as well as it can alone, and one fit serves all smaller sizes
-    (Rippel, Gelbart & Adams, 2014). The optimal linear components are the principal ones, in order. b is uniform on
-    1..k, so that all sizes weigh the same.
+    So the first m components learn to reconstruct without the others, for each m, and one fit gives codes of all
+    smaller sizes (Rippel, Gelbart & Adams, 2014). The best linear components are the principal ones, in order. b is
+    uniform on 1..k, so that all sizes have the same weight.
 
     Examples
     --------
@@ -94,9 +94,9 @@ class NestedDropout(Code):
         return (torch.arange(n_components, device=generator.device) <= kept).float()
 
     def shrinkage(self, eigenvalues: Tensor) -> Tensor:
-        """All of every direction: each prefix of PCA is the best of its size."""
+        """1 for each direction: the first m components of PCA are the best linear code of size m."""
         return torch.ones_like(eigenvalues)
 
     def forward(self, output: Tensor) -> TruncatedDelta:
-        """A point that can be truncated."""
+        """The point at the output, truncated by noise."""
         return TruncatedDelta(output)

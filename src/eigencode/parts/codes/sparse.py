@@ -1,4 +1,4 @@
-"""Codes with few active units: top-k, thresholded units, sigmoid units that rest at an activity."""
+"""Codes with few active units: top-k, thresholded units, sigmoid units with a low resting activity."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 
 SMALLEST_SPREAD = 1e-20
-"""Spread of the input of a unit that sees nothing."""
+"""Smallest spread of a unit's input, for constant ones."""
 
 
 NEWTON_STEPS = 12
-"""Steps that find a shift to the rounding."""
+"""Newton steps after which a shift is exact up to rounding."""
 
 
 @dataclass(frozen=True)
 class SparseDelta(Delta):
-    """A point, and the units' inputs that it was selected from, shape (n, k)."""
+    """A point, and the inputs of its units before selection, shape (n, k)."""
 
     output: Tensor
 
@@ -42,13 +42,13 @@ class TopK(Code):
 
     .. math:: h_j = \max(a_j, 0) \text{ for the } k \text{ largest } a_j, \quad a = f(x)
 
-    Signed codes keep the k outputs of largest size, as they are: for an orthonormal dictionary that is the best code
-    with k active units. A row has fewer than k active units only where fewer of its outputs are positive.
+    Signed codes keep the k outputs of largest size with their signs: for an orthonormal dictionary that is the best
+    code with k active units. An unsigned code has fewer than k active units in rows with fewer positive outputs.
 
     Parameters
     ----------
     k : int
-        Active units a row, at most as many as there are.
+        Active units per row, at most the number of components.
     signed : bool, default False
         Select by size and keep the sign, instead of the largest positive outputs.
 
@@ -79,58 +79,58 @@ class TopK(Code):
         return SparseDelta(self.proximal(output), output)
 
     def proximal(self, z: Tensor, step: Tensor | float = 1.0) -> Tensor:
-        """The nearest code with k active units, of shape (n, k), whatever the step."""
-        places = (z.abs() if self.signed else z).topk(int(self.k), dim=-1).indices
-        values = z.gather(-1, places)
-        return torch.zeros_like(z).scatter(-1, places, values if self.signed else values.relu())
+        """The nearest code with k active units, of shape (n, k); it does not depend on the step."""
+        indices = (z.abs() if self.signed else z).topk(int(self.k), dim=-1).indices
+        values = z.gather(-1, indices)
+        return torch.zeros_like(z).scatter(-1, indices, values if self.signed else values.relu())
 
 
 @runtime_checkable
 class ShiftsThresholds(Protocol):
-    """A term that moves the thresholds of a code, as `eigencode.parts.adaptive_sparsity.TargetActivity` ones do."""
+    """A term that shifts the thresholds of a code: a subclass of `eigencode.parts.adaptive_sparsity.TargetActivity`."""
 
     threshold_shift: Tensor
-    """How far all thresholds are moved, in spreads of the units' inputs."""
+    """Shift of all thresholds, in spreads of the units' inputs."""
 
 
 class ThresholdedCode(Code):
-    """A code with thresholds that a steering term moves; without such a term they stay where they are."""
+    """A code with thresholds that an adaptive sparsity term shifts; without such a term they are constant."""
 
     _shifted_by: tuple[ShiftsThresholds, ...] = ()
 
     def join(self, composition: Composition) -> None:
-        """Keep the term in sight that moves the thresholds."""
-        # In a tuple, or torch would take it for a part of this one.
+        """Keep a reference to the term that shifts the thresholds."""
+        # In a tuple, so that torch does not register it as a submodule.
         self._shifted_by = tuple(term for term in composition.terms if isinstance(term, ShiftsThresholds))[:1]
 
     @property
     def shift(self) -> Tensor | float:
-        """How far the thresholds are moved."""
+        """The shift of the thresholds."""
         return self._shifted_by[0].threshold_shift if self._shifted_by else 0.0
 
     @abstractmethod
     def inputs_of(self, q: Posterior) -> Tensor:
-        """What ``shift_for`` wants to know of the codes q of some rows, shape (n, k)."""
+        """The first argument of ``shift_for`` for the codes q of some rows, shape (n, k)."""
 
     @abstractmethod
     def shift_for(self, inputs: Tensor, activity: Tensor | float) -> Tensor:
-        """How much further to move all thresholds for some rows to have a mean activity; a scalar."""
+        """The additional shift of all thresholds that gives some rows a mean activity; a scalar."""
 
 
 class ThresholdedReLU(ThresholdedCode):
-    r"""Rectified units whose thresholds are moved together until the wanted number is active.
+    r"""Rectified units whose thresholds are shifted together until the wanted number of units is active.
 
     .. math:: h_j = \max(f_j(x) - \theta_j - c s_j, 0)
 
-    The optimal code of an orthonormal dictionary is a soft threshold at lambda / 2, which answers a change of lambda
-    at once; an encoder with thresholds of its own would answer when it has learned to (compare Gregor & LeCun, 2010).
-    The rows settle the thresholds theta, at which each unit has its share of the active ones, and the spread s of each
-    unit's input. The shift c is `AdaptiveLaplace`'s.
+    The optimal code of an orthonormal dictionary is a soft threshold at lambda / 2, so it changes at once with lambda;
+    the biases of an encoder would have to be trained first (compare Gregor & LeCun, 2010). The thresholds theta, at
+    which all units are active equally often, and the spread s of each unit's input are computed from the rows. The
+    shift c is that of `AdaptiveLaplace`.
 
     Parameters
     ----------
     active : float
-        Mean number of active units a row at the start.
+        Mean number of active units per row at the start.
 
     Examples
     --------
@@ -153,13 +153,13 @@ class ThresholdedReLU(ThresholdedCode):
         self.active = active
 
     def setup(self, sizes: Sizes) -> None:
-        """Check the number of units, and stand at zero."""
+        """Check the number of units, and make thresholds of zero."""
         self.require_number("active", high=sizes.n_components)
         self.register_buffer("threshold", torch.zeros(sizes.n_components))
         self.register_buffer("spread", torch.ones(sizes.n_components))
 
     def first_state(self, batch: Batch, composition: Composition) -> Mapping[str, Tensor]:
-        """Thresholds that each unit passes equally often, and the spread of each unit's input."""
+        """Thresholds that all units exceed equally often, and the spread of each unit's input."""
         if not self._shifted_by:
             raise OptionError(
                 "A ThresholdedReLU code needs a term that moves its thresholds",
@@ -171,25 +171,25 @@ class ThresholdedReLU(ThresholdedCode):
         return {"threshold": threshold, "spread": output.std(0, correction=0).clamp(min=SMALLEST_SPREAD)}
 
     def forward(self, output: Tensor) -> SparseDelta:
-        """A point mass at what passes the thresholds, for an output of shape (n, k)."""
+        """A point mass at the output above the thresholds, for an output of shape (n, k)."""
         above = output - (self.threshold + self.spread * self.shift)
         return SparseDelta(above.relu(), above)
 
     def inputs_of(self, q: Posterior) -> Tensor:
-        """How far each unit's input is above its threshold, in the unit's spreads."""
+        """Distance of each unit's input above its threshold, in the unit's spread."""
         assert isinstance(q, SparseDelta)
         return q.output / self.spread
 
     def shift_for(self, inputs: Tensor, activity: Tensor | float) -> Tensor:
-        """The shift that as many units of all rows would exceed as are to be active."""
+        """The shift that as many units, over all rows, exceed as should be active."""
         return exceeded_by(inputs.flatten(), len(inputs) * torch.as_tensor(activity))
 
 
 def exceeded_by(values: Tensor, number: Tensor | float) -> Tensor:
-    """A threshold that a number of the values exceed, and of new values the same share; per column, for shape (n, ...).
+    """A threshold that a number of new values is expected to exceed, per column, for values of shape (n, ...).
 
-    Of n values drawn from a distribution i - 1 exceed the i-th largest, but of the distribution a share of i / (n + 1)
-    does in the mean (Weibull). So the threshold lies between two of the values.
+    The i-th largest of n draws is exceeded by i - 1 of them, but a new draw exceeds it with mean probability
+    i / (n + 1) (Weibull's plotting position). So the threshold is interpolated between two of the values.
     """
     n = len(values)
     share = torch.as_tensor(number, dtype=torch.float64, device=values.device) / n
@@ -201,7 +201,7 @@ def exceeded_by(values: Tensor, number: Tensor | float) -> Tensor:
 
 
 class Sigmoid(ThresholdedCode):
-    r"""Sigmoid units that rest at an activity: they start near it, and need no large biases to stay there.
+    r"""Sigmoid units with a resting activity: they start near it, and need no large biases for it.
 
     .. math:: h = \sigma(f(x) + \log \tfrac{\rho}{1 - \rho} - c)
 
@@ -239,7 +239,7 @@ class Sigmoid(ThresholdedCode):
         return q.mean.logit(torch.finfo(q.mean.dtype).eps)
 
     def shift_for(self, inputs: Tensor, activity: Tensor | float) -> Tensor:
-        """The root of mean(sigmoid(inputs - c)) = activity, by Newton's steps for its logarithm."""
+        """The root c of mean(sigmoid(inputs - c)) = activity, by Newton steps for its logarithm."""
         shift = inputs.new_zeros(())
         for _ in range(NEWTON_STEPS):
             h = (inputs - shift).sigmoid()

@@ -1,1 +1,1 @@
-"""What the decoder's output means, p(x|z)."""
+"""Likelihoods: the distribution p(x|z) given the decoder's output."""

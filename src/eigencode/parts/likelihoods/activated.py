@@ -16,9 +16,9 @@ class ActivatedLikelihood(Likelihood):
 
     .. math:: -\log p(x|z) = \sum_j (x_j - a(g_j(z)))^2 + \mathrm{const}
 
-    The codes of a layer of a stack have the range of its activation a, and so has the reconstruction that the layer
-    above makes of them: the "affine and squashing" decoder of Vincent et al. (2010). Unrolled, the decoder is as
-    nonlinear as the encoder.
+    The codes of a layer of a stack are in the range of its activation a, and so is their reconstruction by the layer
+    above: the "affine and squashing" decoder of Vincent et al. (2010). The unrolled decoder has the same nonlinearities
+    as the encoder.
 
     Parameters
     ----------

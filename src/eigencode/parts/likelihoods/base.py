@@ -1,4 +1,4 @@
-"""Likelihood: what the decoder's output says of the columns, p(x|z)."""
+"""Likelihood: the distribution p(x|z) of the columns given the decoder's output."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from eigencode.parts.distributions import Distribution
 from eigencode.parts.likelihoods.expansion import Expansion, FittedExpansion
 
 FILLS = {"real": 0.0, "unit interval": 0.5, "counts": 0.0}
-"""A number within each support, for cells that are hidden."""
+"""A number in each support, used in hidden cells."""
 
 
 class Likelihood(Term):
-    """Turns the decoder's un-activated output into a distribution of the scaled columns.
+    """Maps the decoder's output, which has no activation, to a distribution of the columns.
 
     Attributes
     ----------
     in_data_units : bool
-        True where the distribution only makes sense in the data's own units, as counts and shares do: rows are then
-        brought back to them before ``log_prob`` is asked.
+        Whether the distribution is of values in the data's units, as for counts and shares; ``target`` then converts
+        scaled rows to these units for ``log_prob``.
     support : str
-        Which values it can be asked about: 'real', 'unit interval' (from 0 to 1) or 'counts' (0, 1, 2, ...). Counts in
-        the data's units are scaled, and seen by the encoder, by log(x + 1/2), so that a linear encoder can say what a
-        linear decoder of log-means needs to know.
+        The possible values: 'real', 'unit interval' (from 0 to 1) or 'counts' (0, 1, 2, ...). Counts in the data's
+        units are scaled as log(x + 1/2), so that the encoder's inputs are on the scale of the decoder's outputs, which
+        are log-means.
 
     Examples
     --------
-    A likelihood of your own is one method returning a distribution, here the hyperbolic secant's:
+    Your own likelihood needs one method that returns a distribution, here the hyperbolic secant:
 
     >>> import math, torch
     >>> from eigencode.parts import Distribution, Likelihood
@@ -61,7 +61,7 @@ class Likelihood(Term):
     in_data_units: bool = False
     support: ClassVar[str] = "real"
     expansion_type: ClassVar[type[Expansion] | None] = None
-    """What is known of the likelihood in closed form; None has it fitted."""
+    """The class with the closed forms of the likelihood; None: they are fitted numerically."""
 
     center: Tensor
     divisor: Tensor
@@ -75,7 +75,7 @@ class Likelihood(Term):
             self.register_buffer("logarithmic", sizes.units.logarithmic, persistent=False)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        """Follow the module to a device, but keep the units in float64: a large count has more digits than float32."""
+        """Move to a device, but keep the units in float64: large counts have more digits than float32."""
         exact = {name: value for name, value in self.named_buffers(recurse=False) if name in ("center", "divisor")}
         super()._apply(fn, recurse)
         for name, value in exact.items():
@@ -83,7 +83,7 @@ class Likelihood(Term):
         return self
 
     def n_outputs(self, n_features: int) -> int:
-        """Numbers the decoder gives for each row; the first ``n_features`` say where the columns' values lie."""
+        """Number of outputs of the decoder; the first ``n_features`` are the locations of the columns."""
         return n_features
 
     @property
@@ -93,41 +93,42 @@ class Likelihood(Term):
 
     @property
     def units(self) -> Units:
-        """The data's units, for a likelihood that is over them."""
+        """The data's units, for a likelihood in these units."""
         return Units(self.center, self.divisor, self.logarithmic)
 
     def target(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
-        """Scaled rows of shape (..., d) in the units that the distribution is over, scaling's rounding taken away.
+        """Convert scaled rows of shape (..., d) to the units of the distribution, without the scaling's rounding
+        errors.
 
-        In hidden cells is a number of the support, of which a density and its derivatives are finite.
+        Hidden cells are set to a number of the support, so that the density and its derivatives are finite.
         """
         if self.in_data_units:
             x = self._rounded(self.units.in_data_units(x))
         return x if observed is None else x.where(observed, FILLS[self.support])
 
     def _rounded(self, x: Tensor) -> Tensor:
-        """Cells in the data's units without the rounding that scaling left."""
-        # Not clamp_, which vmap can only do model by model, with a warning to the user.
+        """Cells in the data's units without rounding errors of the scaling."""
+        # Not clamp_, for which vmap falls back to a loop over models, with a warning.
         if self.support == "counts":
             return x.round_().clamp(min=0)
         return x.clamp(0, 1) if self.support == "unit interval" else x
 
     def scaled_mean(self, p: Distribution) -> Tensor:
-        """The mean of a distribution in the model's units, shape (..., d)."""
+        """The mean of a distribution in scaled units, shape (..., d)."""
         return self.units.scaled(p.mean) if self.in_data_units else p.mean
 
     @property
     def expansion(self) -> Expansion:
-        """What a start asks of the likelihood."""
+        """The constants and the quadratic expansion of the likelihood, for starts."""
         return (self.expansion_type or FittedExpansion)(self)
 
     @property
     def reweights(self) -> bool:  # type: ignore[override]
-        """Whether it changes what the other terms' shrinkage would have to be."""
+        """Whether it changes the best shrinkage of the other terms."""
         return self.expansion.reweights
 
     def shrinkage(self, eigenvalues: Tensor) -> Tensor | None:
-        """All of every direction of the working columns, where that is the linear optimum."""
+        """1 for each direction of the working columns, if that is the linear optimum."""
         return torch.ones_like(eigenvalues) if self.expansion.is_exact else None
 
     @abstractmethod
@@ -136,26 +137,26 @@ class Likelihood(Term):
 
 
 class SpreadLikelihood(Likelihood):
-    """A likelihood whose decoder says where each cell lies, with one more number for how far it spreads.
+    """A likelihood with the decoder's output as its location, and one more parameter for its spread.
 
-    That number is fixed, or 'learned' (one for all columns), or learned 'per_feature'. A learned one is a floor plus
-    an exponential: however well a column is rebuilt, its density stays finite.
+    The spread is fixed, 'learned' (one for all columns), or learned 'per_feature'. A learned one is a constant plus an
+    exponential, so that the density is finite however well a column is reconstructed.
     """
 
     spread_name: ClassVar[str]
-    """The constructor's argument that holds it."""
+    """The name of the constructor's argument for the spread."""
 
     floor: ClassVar[float]
-    """Below this a learned spread never falls; a nat or two is lost on columns that are rebuilt so well."""
+    """Smallest value of a learned spread; it costs a nat or two in columns that are reconstructed so well."""
 
     @property
     def spread(self) -> float | str:
-        """What the constructor was given."""
+        """The constructor's argument."""
         return getattr(self, self.spread_name)
 
     @property
     def is_learned(self) -> bool:
-        """Whether the spread is a parameter that trains with the networks."""
+        """Whether the spread is a parameter trained with the networks."""
         return isinstance(self.spread, str)
 
     def setup(self, sizes: Sizes) -> None:
@@ -174,5 +175,5 @@ class SpreadLikelihood(Likelihood):
         return OptionError(f"{what}'per_feature'", got=f"{self.spread!r} instead", hint=hint)
 
     def current_spread(self, like: Tensor) -> Tensor:
-        """The spread as a tensor that broadcasts over rows, of the type of another tensor."""
+        """The spread as a tensor that broadcasts over rows, in the type of ``like``."""
         return self.floor + self.log_excess.exp() if self.is_learned else like.new_tensor(self.spread)

@@ -18,7 +18,7 @@ class Categorical(Distribution):
 
     .. math:: \log p(x) = \sum_j x_j \log p_j, \qquad p = \mathrm{softmax}(l)
 
-    The columns exclude each other, so that only the sum over them is a log-probability.
+    Only the sum over the columns is a log-probability.
     """
 
     logits: Tensor
@@ -29,21 +29,21 @@ class Categorical(Distribution):
         return self.logits.softmax(-1)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Each class's term, in nats, shape (..., d)."""
+        """The term of each class, in nats, shape (..., d)."""
         return x * self.logits.log_softmax(-1)
 
     def sample(self, generator: torch.Generator) -> Tensor:
-        """One class for each row, as a row of zeros and a one, shape (..., d)."""
+        """One class for each row, one-hot, shape (..., d)."""
         drawn = torch.multinomial(self.mean.flatten(0, -2), 1, generator=generator)
         return torch.zeros_like(self.logits).scatter_(-1, drawn.reshape(*self.logits.shape[:-1], 1), 1.0)
 
 
 class CategoricalLikelihood(Likelihood):
-    r"""One class out of several, with the decoder's outputs as logits: cross-entropy.
+    r"""One of several classes, with the decoder's outputs as logits: cross-entropy.
 
     .. math:: -\log p(x|z) = -\sum_j x_j \log p_j, \qquad p = \mathrm{softmax}(g(z))
 
-    All columns together are one variable: zeros and a single one, or shares that add up to one.
+    All columns together are one variable: one-hot, or shares that add up to 1.
 
     Examples
     --------
@@ -61,9 +61,9 @@ class CategoricalLikelihood(Likelihood):
     expansion_type = CategoricalExpansion
 
     def _rounded(self, x: Tensor) -> Tensor:
-        """As they are: a term linear in x needs no exact ones."""
+        """The cells themselves: for a term linear in x their rounding errors do not matter."""
         return x
 
     def forward(self, output: Tensor) -> Categorical:
-        """A choice for each row of the output."""
+        """A categorical distribution for each row of the output."""
         return Categorical(output)
