@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 class Prior(Term):
     """A density of codes.
 
-    The divergence is KL(q, p) for a stochastic code, estimated from the code drawn unless a subclass knows better, and
-    -log p(h) for a point.
+    The divergence is KL(q, p) for a stochastic code, estimated from the code drawn unless a subclass has a closed form,
+    and -log p(h) for a point.
     """
 
     variance: float | None = None
-    """Variance of each component, where the prior has one and the same for all."""
+    """Variance of the components, if the prior has the same for all."""
 
     @abstractmethod
     def log_prob(self, z: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ class Prior(Term):
 
     def sample(self, n_rows: int, n_components: int, generator: torch.Generator) -> Tensor:
         """Draw codes, shape (n_rows, n_components)."""
-        raise NotImplementedError(f"{type(self).__name__} does not say how to draw codes")
+        raise NotImplementedError(f"{type(self).__name__} has no method sample")
 
 
 class LaplacePrior(Prior):
@@ -48,7 +48,7 @@ class LaplacePrior(Prior):
     Parameters
     ----------
     rate : float
-        lambda, in nats for each unit of code.
+        lambda, in nats per unit of code.
 
     Examples
     --------
@@ -80,7 +80,7 @@ class LaplacePrior(Prior):
 
 
 def soft_threshold(z: Tensor, threshold: Tensor | float) -> Tensor:
-    """Numbers moved towards zero by a threshold, and set to zero within it."""
+    """Numbers reduced in size by a threshold, and set to zero if they are smaller than it."""
     threshold = torch.as_tensor(threshold, dtype=z.dtype, device=z.device)
     return z - z.clamp(-threshold, threshold)
 
@@ -97,7 +97,7 @@ class StandardNormalPrior(Prior):
     Parameters
     ----------
     warmup : float
-        Epochs over which training raises the divergence's weight from 0; what is judged always has all of it.
+        Epochs over which training raises the divergence's weight from 0. In evaluation the weight is not reduced.
 
     Examples
     --------
@@ -119,7 +119,7 @@ class StandardNormalPrior(Prior):
         self.warmup = warmup
 
     def setup(self, sizes: Sizes) -> None:
-        """Check the warm-up and begin it."""
+        """Check the warm-up, and make the count of rows."""
         self.require_number("warmup", closed=True)
         self.register_buffer("rows_seen", torch.zeros(()))
         self.register_buffer("warmup_rows", torch.tensor(float(self.warmup) * sizes.n_rows))
@@ -133,7 +133,7 @@ class StandardNormalPrior(Prior):
         return -0.5 * (z.square().sum(-1) + z.shape[-1] * math.log(2 * math.pi))
 
     def divergence(self, q: Posterior, z: Tensor) -> Tensor:
-        """KL(q, p) in closed form where q has a variance, -log p(z) for a point; shape (n,)."""
+        """KL(q, p) in closed form if q has a variance, -log p(z) for a point; shape (n,)."""
         variance = q.variance
         if variance is None:
             found = -self.log_prob(z)
@@ -165,7 +165,7 @@ class StandardNormalPrior(Prior):
 
 
 def _learned_noise(problem: LinearProblem, beta: float) -> float:
-    """The likeliest variance: what the active directions leave, over d - beta a dimensions for a of them.
+    """The maximum-likelihood variance: the variance outside the a active directions, divided by d - beta a.
 
     With beta 1 it is the mean of the discarded eigenvalues (Tipping & Bishop, 1999).
     """

@@ -1,4 +1,4 @@
-"""Labels as further columns: the parts that make a supervised model."""
+"""Parts of supervised models, in which labels are the last columns of rows."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 
 class FirstColumns(Within):
-    """A network that sees the first columns only: the encoder of a row's features, blind to its labels.
+    """A network of the first columns only: the encoder of a row's features, without its labels.
 
     Parameters
     ----------
     network : Network
         The network.
     n_columns : int
-        How many columns it sees.
+        Number of its columns.
 
     Examples
     --------
@@ -61,17 +61,17 @@ class FirstColumns(Within):
 
 
 class LastColumnsExpansion(Expansion):
-    """Of a likelihood of the last columns: a map of all columns to labels is no linear autoencoder."""
+    """The expansion of a likelihood of the last columns; there is no linear start, since no column is reconstructed."""
 
     has_linear_start = False
     likelihood: LastColumns
 
     def constant(self, batch: Batch) -> Tensor:
-        """The decoder's best output that ignores the code."""
+        """The decoder's best constant output."""
         return self.likelihood.likelihood.expansion.constant(self._last(batch))
 
     def calibrate(self, batch: Batch, output: Tensor) -> None:
-        """Set the likelihood's own parameters to their best for outputs of scaled rows."""
+        """Set the likelihood's own parameters to their best values for given outputs."""
         self.likelihood.likelihood.expansion.calibrate(self._last(batch), output)
 
     def _last(self, batch: Batch) -> Batch:
@@ -85,9 +85,9 @@ class LastColumns(Likelihood):
     Parameters
     ----------
     likelihood : Likelihood
-        Of these columns.
+        The likelihood of these columns.
     n_columns : int
-        How many they are.
+        Number of these columns.
 
     Examples
     --------
@@ -111,7 +111,7 @@ class LastColumns(Likelihood):
 
     @property
     def in_data_units(self) -> bool:  # type: ignore[override]
-        """Whether the columns are judged in the data's own units."""
+        """Whether the distribution is of values in the data's units."""
         return self.likelihood.in_data_units
 
     @property
@@ -120,16 +120,16 @@ class LastColumns(Likelihood):
         return self.likelihood.scales_logarithms
 
     def n_outputs(self, n_features: int) -> int:
-        """Numbers the decoder gives for each row."""
+        """Number of outputs of the decoder."""
         return self.likelihood.n_outputs(self.n_columns)
 
     def target(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
-        """The last columns of scaled rows of shape (..., d), in the units that the distribution is over."""
+        """The last columns of scaled rows of shape (..., d), in the units of the distribution."""
         last = (..., slice(-self.n_columns, None))
         return self.likelihood.target(x[last], None if observed is None else observed[last])
 
     def scaled_mean(self, p: Distribution) -> Tensor:
-        """The mean of a distribution in the model's units, shape (n, n_columns)."""
+        """The mean of a distribution in scaled units, shape (n, n_columns)."""
         return self.likelihood.scaled_mean(p)
 
     def forward(self, output: Tensor) -> Distribution:
@@ -138,7 +138,7 @@ class LastColumns(Likelihood):
 
 
 class HeadWeights(GaussianWeights):
-    r"""Independent normal weights of the decoder alone: ridge or logistic regression's penalty, for a linear head.
+    r"""Independent normal weights of the decoder only: the penalty of ridge or logistic regression, for a linear head.
 
     .. math:: -\log p(w) = \frac{\lVert w \rVert^2}{2 \sigma_w^2} + \mathrm{const}
 
@@ -162,20 +162,20 @@ class HeadWeights(GaussianWeights):
 
 
 class Reconstruction(Penalty):
-    r"""The reconstruction of the first columns, beside what else is asked of the code.
+    r"""The reconstruction of the first columns as a penalty.
 
     .. math:: \Omega = -w \log p(x|z)
 
-    It keeps a code that is fine-tuned on labels one from which the features can be rebuilt.
+    With it, features can still be reconstructed from a code that is fine-tuned on labels.
 
     Parameters
     ----------
     decoder : Network
         From codes to features.
     likelihood : Likelihood
-        Of the features.
+        The likelihood of the features.
     n_columns : int
-        How many features there are.
+        Number of features.
     weight : float
         w.
     """
@@ -190,7 +190,7 @@ class Reconstruction(Penalty):
         self.weight = weight
 
     def setup(self, sizes: Sizes) -> None:
-        """Check the weight and make the tensors; the decoder's weights are to be given afterwards."""
+        """Check the weight and make the tensors; the caller sets the decoder's weights afterwards."""
         self.require_number("weight")
         self.likelihood.setup(_of_columns(sizes, slice(self.n_columns)))
         self.decoder.setup(sizes.n_components, self.likelihood.n_outputs(self.n_columns), torch.Generator())
@@ -204,7 +204,7 @@ class Reconstruction(Penalty):
 
 
 def _of_columns(sizes: Sizes, columns: slice) -> Sizes:
-    """What is known of some of the columns."""
+    """The sizes of some columns."""
     units = sizes.units.of_columns(columns)
     low, high = sizes.low[columns], sizes.high[columns]
     return replace(sizes, n_features=len(low), units=units, low=low, high=high)

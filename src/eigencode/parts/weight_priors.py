@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 
 class WeightPrior(Term):
-    """A density of the networks' weight matrices; biases are left free."""
+    """A density of the networks' weight matrices; biases are not penalised."""
 
     ignores_idle_components = True
 
     def check(self, composition: Composition) -> None:
-        """Raise `OptionError` where the density does not suit the model's networks."""
+        """Raise `OptionError` if the density cannot be used with the model's networks."""
 
     @abstractmethod
     def log_prob(self, composition: Composition) -> Tensor:
         """Log p(w) in nats, a scalar."""
 
     def cost(self, composition: Composition) -> Tensor:
-        """-log p(w) up to a constant of the network's size, which would favour small or large networks for nothing."""
+        """-log p(w) without constants that depend only on the size of the networks."""
         return -self.log_prob(composition)
 
 
@@ -43,8 +43,8 @@ class GaussianWeights(WeightPrior):
 
     .. math:: -\log p(w) = \frac{\lVert w \rVert^2}{2 \sigma_w^2} + \mathrm{const}
 
-    The objective is a mean over n rows, so its share of a row is -log p(w) / n. In units of the squared error that is
-    weight decay with lambda = sigma_D^2 / (n sigma_w^2), sigma_D^2 the likelihood's variance, and the optimal linear
+    The objective is a mean over n rows, so the term is -log p(w) / n. In units of the squared error that is weight
+    decay with lambda = sigma_D^2 / (n sigma_w^2), sigma_D^2 the likelihood's variance, and the optimal linear
     autoencoder keeps
 
     .. math:: s_i = (1 - \lambda / l_i)_+
@@ -55,7 +55,7 @@ class GaussianWeights(WeightPrior):
     Parameters
     ----------
     variance : float or sequence of float
-        sigma_w^2, of all weights or of those into and out of each component; the latter for linear maps only.
+        sigma_w^2, of all weights, or of the encoder's and decoder's weights of each component (linear maps only).
 
     Examples
     --------
@@ -92,7 +92,7 @@ class GaussianWeights(WeightPrior):
             )
 
     def check(self, composition: Composition) -> None:
-        """Refuse unequal variances for anything but linear maps."""
+        """Raise an error for unequal variances unless the networks are linear."""
         networks = (composition.encoder, composition.decoder)
         is_linear = all(network.is_tied or len(list(network.parameters())) == 2 for network in networks)
         if np.size(self.variance) > 1 and not is_linear:
@@ -106,12 +106,12 @@ class GaussianWeights(WeightPrior):
         return torch.as_tensor(self.variance, dtype=torch.float64).reshape(-1).expand(n_components)
 
     def linear_start(self, problem: LinearProblem) -> LinearStart | None:
-        """Keep (1 - lambda / l)+ of each direction."""
+        """The share (1 - lambda / l)+ of each direction."""
         composition = problem.composition
         likelihood = composition.likelihood
         if not (isinstance(likelihood, GaussianLikelihood) and isinstance(likelihood.variance, Real)):
             return None
-        # Tied maps have one matrix where others have two, and so pay half.
+        # Tied maps have one matrix instead of two, and so half of the penalty.
         copies = 0.5 if composition.decoder.is_tied else 1.0
         variances = self._variances(composition.n_components)[: len(problem.eigenvalues)]
         decay = copies * float(likelihood.variance) / (variances * problem.objective.n_rows)

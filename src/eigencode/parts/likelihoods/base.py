@@ -97,10 +97,10 @@ class Likelihood(Term):
         return Units(self.center, self.divisor, self.logarithmic)
 
     def target(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
-        """Convert scaled rows of shape (..., d) to the units of the distribution, without the scaling's rounding
-        errors.
+        """Convert scaled rows of shape (..., d) to the units of the distribution.
 
-        Hidden cells are set to a number of the support, so that the density and its derivatives are finite.
+        The rounding errors of the scaling are removed. Hidden cells are set to a number of the support, so that the
+        density and its derivatives are finite.
         """
         if self.in_data_units:
             x = self._rounded(self.units.in_data_units(x))

@@ -1,4 +1,4 @@
-"""What is known in closed form, or nearly, of the likelihoods here: best constants, spreads, working units."""
+"""Expansions of this package's likelihoods: best constants, spreads and working units, in closed form or nearly."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from eigencode.batch import Batch
 from eigencode.parts.distributions import NegativeBinomial
 from eigencode.parts.likelihoods.expansion import SMALLEST_MEAN, Expansion, FittedExpansion
 from eigencode.parts.likelihoods.observed import (
-    SETTLING_CELLS,
+    SAMPLE_CELLS,
     evenly_sampled,
     mean,
     median,
@@ -29,35 +29,35 @@ if TYPE_CHECKING:
     from eigencode.parts.likelihoods.continuous import GaussianLikelihood, StudentTLikelihood
 
 INTERCEPT_STEPS = 8
-"""Newton's steps to a bias, from the best one without a code."""
+"""Newton steps for a bias, from the best one without a code."""
 
 SMALLEST_CURVATURE = 0.5
-"""Share of the largest curvature that every column has at least: steps along flat ones would leave the expansion.
+"""Smallest curvature of a column, as a share of the largest; with less, a Newton step would be too long.
 
-At 1 the expansion of a Bernoulli would bound it from above (Boehning & Lindsay, 1988), and no step be too long.
+With 1, the expansion of a Bernoulli is an upper bound (Boehning & Lindsay, 1988), and no step is too long.
 """
 
 FARTHEST = 8.0
-"""Where bounded activations have come to their ends, but for a thousandth."""
+"""Input at which bounded activations are within a thousandth of their bounds."""
 
 
 class SpreadExpansion(Expansion):
-    """Of a likelihood with one more number, which may be learned, for how far cells spread around the output."""
+    """The expansion of a likelihood with a spread, which may be learned."""
 
     likelihood: SpreadLikelihood
 
     @property
     def reweights(self) -> bool:  # type: ignore[override]
-        """A learned spread does."""
+        """Whether the spread is learned."""
         return self.likelihood.is_learned
 
     @abstractmethod
     def best_spread(self, target: Batch, output: Tensor) -> Tensor:
-        """The spread that makes rows in the distribution's units likeliest, shape (1,) or (d,)."""
+        """The maximum-likelihood spread for rows in the distribution's units, shape (1,) or (d,)."""
 
     @torch.no_grad()
     def calibrate(self, batch: Batch, output: Tensor) -> None:
-        """Set a learned spread to its best for the start's outputs; of a column without observed cells it is 1."""
+        """Set a learned spread to its best value for given outputs; it is 1 for a column without observed cells."""
         part = self.likelihood
         if not part.is_learned:
             return
@@ -74,14 +74,14 @@ class SpreadExpansion(Expansion):
             part.log_excess.fill_(math.log(max(spread - part.floor, part.floor)))
 
     def pooled(self, cells: Tensor, observed: Tensor | None) -> Tensor:
-        """The mean of cells of shape (n, d) over whatever shares one spread, shape (1,) or (d,)."""
+        """The mean of cells of shape (n, d) over all cells with one spread, shape (1,) or (d,)."""
         if self.likelihood.spread == "per_feature":
             return mean(cells, observed)
         return overall_mean(cells, observed).reshape(1)
 
 
 class GaussianExpansion(SpreadExpansion):
-    """The squared error itself."""
+    """The expansion of the squared error, which is exact."""
 
     is_exact = True
     likelihood: GaussianLikelihood
@@ -91,7 +91,7 @@ class GaussianExpansion(SpreadExpansion):
         return self.pooled((target.x - output).square(), target.observed)
 
     def working_units(self, batch: Batch) -> Sequence[tuple[Tensor, Tensor]]:
-        """Columns by their own spread where each has a variance to learn, which the best constant leaves at that."""
+        """Columns divided by their standard deviations, if each has a learned variance."""
         if self.likelihood.variance != "per_feature":
             return super().working_units(batch)
         spread = variance(batch.x.double(), batch.observed).sqrt()
@@ -100,13 +100,13 @@ class GaussianExpansion(SpreadExpansion):
 
     @property
     def variance(self) -> float | None:
-        """v, where it is fixed."""
+        """v, or None if it is learned."""
         given = self.likelihood.variance
         return None if given == "learned" else 1.0 if isinstance(given, str) else float(given)
 
 
 class LaplaceExpansion(SpreadExpansion):
-    """Medians and absolute residuals."""
+    """The expansion of the Laplace likelihood, with medians and absolute residuals."""
 
     is_robust = True
 
@@ -120,24 +120,24 @@ class LaplaceExpansion(SpreadExpansion):
 
 
 class StudentTExpansion(SpreadExpansion):
-    """Expectation-maximisation, with the normal's hidden variances (Kent, Tyler & Vardi, 1994)."""
+    """The expansion of Student's t, by expectation-maximisation for its scale mixture (Kent, Tyler & Vardi, 1994)."""
 
     is_robust = True
     likelihood: StudentTLikelihood
 
     def best_spread(self, target: Batch, output: Tensor) -> Tensor:
-        """The likeliest scale, by reweighting."""
+        """The maximum-likelihood scale, by iterative reweighting."""
         *_, (_, scale) = self._reweighted(evenly_sampled(target), output[:: stride(target)], moving=False)
         return scale
 
     def constant(self, batch: Batch) -> Tensor:
-        """The likeliest locations, together with the scale where that is learned, by reweighting from the medians."""
+        """The maximum-likelihood locations, jointly with a learned scale, by iterative reweighting from the medians."""
         rows = evenly_sampled(batch)
         *_, (location, _) = self._reweighted(rows, median(rows.x, rows.observed), moving=True)
         return location
 
     def _reweighted(self, batch: Batch, location: Tensor, moving: bool) -> Iterator[tuple[Tensor, Tensor]]:
-        """Steps until they rest."""
+        """Locations and scales after each iteration, until they converge."""
         part, x, observed = self.likelihood, batch.x, batch.observed
         nu, scale = part.degrees, x.new_ones(1)
         if part.is_learned:
@@ -162,7 +162,7 @@ class StudentTExpansion(SpreadExpansion):
 
 
 class BernoulliExpansion(Expansion):
-    """Logits."""
+    """The expansion of the Bernoulli in its logits."""
 
     is_exact = True
 
@@ -174,7 +174,7 @@ class BernoulliExpansion(Expansion):
         return mean(self.target(batch).x, batch.observed).clamp(SMALLEST_MEAN, 1 - SMALLEST_MEAN)
 
     def intercept(self, batch: Batch, output: Tensor, bias: Tensor) -> Tensor:
-        """The logits beside these outputs that give each column its mean, by Newton's steps."""
+        """The bias of each logit with which the column has its mean, for given outputs; by Newton steps."""
         wanted = self._mean(batch)
         bias = wanted.logit()
         for _ in range(INTERCEPT_STEPS):
@@ -184,27 +184,27 @@ class BernoulliExpansion(Expansion):
         return bias
 
     def working_units(self, batch: Batch) -> Sequence[tuple[Tensor, Tensor]]:
-        """A column's curvature in its logit is p (1 - p)."""
+        """One Newton step; the curvature of a column in its logit is p (1 - p)."""
         p = mean(self.likelihood.target(batch.x.double()), batch.observed)
         return [_newton(self.likelihood.divisor, p * (1 - p), torch.ones_like(p))]
 
 
 class CountExpansion(Expansion):
-    """Logarithms of means."""
+    """The expansion of counts in the logarithms of their means."""
 
     is_exact = True
     is_overdispersed: ClassVar[bool] = False
     """Whether the variance may exceed the mean."""
 
     def constant(self, batch: Batch) -> Tensor:
-        """The logarithms of the columns' means, which are best for both kinds of counts."""
+        """The logarithms of the columns' means."""
         return self._mean(batch).log()
 
     def _mean(self, batch: Batch) -> Tensor:
         return mean(self.target(batch).x, batch.observed).clamp(min=SMALLEST_MEAN)
 
     def intercept(self, batch: Batch, output: Tensor, bias: Tensor) -> Tensor:
-        """The logarithms beside these outputs that give each column its mean."""
+        """The bias of each log-mean with which the column has its mean, for given outputs."""
         wanted = self._mean(batch).log()
         if batch.observed is None:
             return wanted - output.logsumexp(0) + math.log(len(output))
@@ -213,10 +213,10 @@ class CountExpansion(Expansion):
         return found.where(count > 0, wanted)
 
     def working_units(self, batch: Batch) -> Sequence[tuple[Tensor, Tensor]]:
-        """A column's curvature in its log mean m is m / (1 + a m), a the dispersion that the rows show.
+        """The curvature of a column in its log-mean is m / (1 + a m), with the dispersion a estimated from the rows.
 
-        Scaled logarithms are responses as they are, with that curvature as the columns' weight or without weights;
-        of scaled counts themselves there is one Newton step.
+        Columns scaled by logarithms are used as working responses, once weighted by this curvature and once without
+        weights. For other columns there is one Newton step.
         """
         part, observed = self.likelihood, batch.observed
         counts = part.target(batch.x.double())
@@ -233,14 +233,14 @@ class CountExpansion(Expansion):
 
 
 class NegativeBinomialExpansion(CountExpansion, SpreadExpansion):
-    """Counts with a dispersion."""
+    """The expansion of the negative binomial."""
 
     is_overdispersed = True
 
     def best_spread(self, target: Batch, output: Tensor) -> Tensor:
-        """The likeliest dispersion, by golden sections of its logarithm."""
-        # Each trial takes two log-gammas a cell, so that fewer cells than usual have to do: training goes on from here.
-        few = SETTLING_CELLS // 4
+        """The maximum-likelihood dispersion, by golden-section search over its logarithm."""
+        # Each evaluation takes two log-gammas per cell, so fewer cells are used; training improves the value further.
+        few = SAMPLE_CELLS // 4
         rows, outputs = evenly_sampled(target, few), output[:: stride(target, few)]
         counts, log_mean = rows.x.double(), self.likelihood(outputs).log_mean.double()
         width = counts.shape[1] if self.likelihood.spread == "per_feature" else 1
@@ -253,7 +253,7 @@ class NegativeBinomialExpansion(CountExpansion, SpreadExpansion):
 
 
 class CategoricalExpansion(FittedExpansion):
-    """Shares of classes."""
+    """The expansion of the categorical likelihood."""
 
     def constant(self, batch: Batch) -> Tensor:
         """The logarithms of the classes' shares."""
@@ -261,13 +261,13 @@ class CategoricalExpansion(FittedExpansion):
 
 
 class ActivatedExpansion(Expansion):
-    """Of outputs that an activation bends: the codes of a stack's layers, which start as they are made."""
+    """The expansion of an activated output, for the codes of a stack's layers."""
 
     has_linear_start = False
     likelihood: ActivatedLikelihood
 
     def constant(self, batch: Batch) -> Tensor:
-        """Where the activation takes the columns' means, by bisection: activations rise."""
+        """The output at which the activation equals the column's mean, by bisection: activations are increasing."""
         wanted = mean(self.target(batch).x, batch.observed)
         low, high = torch.full_like(wanted, -FARTHEST), torch.maximum(wanted, wanted.new_tensor(FARTHEST))
         for _ in range(60):
@@ -278,18 +278,18 @@ class ActivatedExpansion(Expansion):
 
 
 def _not_none(total: Tensor) -> Tensor:
-    """Sums of weights by which one may divide where nothing was observed."""
+    """Sums of weights, with 0 replaced by a positive number for division."""
     return total.clamp(min=torch.finfo(total.dtype).tiny)
 
 
 def _newton(divisor: Tensor, curvature: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
-    """Working units of outputs with a curvature, and a gradient of slope times the residual in the data's units."""
+    """Working units for a given curvature, and for a gradient of slope times the residual in the data's units."""
     root = curvature.clamp(min=SMALLEST_CURVATURE * curvature.max().clamp(min=1e-12)).sqrt()
     return divisor * slope / root, 1 / root
 
 
 def _golden_section(worth: Callable[[Tensor], Tensor], low: Tensor, high: Tensor, n_steps: int = 28) -> Tensor:
-    """Where each of several functions is largest between two bounds, for functions that only rise and then fall."""
+    """The maximum of each of several unimodal functions between two bounds, by golden-section search."""
     share = (5**0.5 - 1) / 2
     left, right = high - share * (high - low), low + share * (high - low)
     at_left, at_right = worth(left), worth(right)

@@ -19,16 +19,16 @@ class GaussianLikelihood(SpreadLikelihood):
 
     .. math:: -\log p(x|z) = \sum_j \frac{(x_j - g_j(z))^2}{2 v_j} + \frac12 \log(2 \pi v_j)
 
-    With v = 1/2, the default, it is the squared error plus a constant, so that every penalty's weight is the
-    textbook's. A learned v is the noise that the code cannot explain: the reconstruction then weighs against the
-    penalties as the data's own noise says, as in probabilistic PCA (Tipping & Bishop, 1999), or with one for each
-    feature as in factor analysis.
+    With v = 1/2, the default, it is the squared error plus a constant, so that weights of penalties are those of
+    textbooks. A learned v is the variance that the code does not explain, as in probabilistic PCA (Tipping & Bishop,
+    1999); it then determines the weight of the reconstruction relative to the penalties. One v for each feature is
+    factor analysis.
 
     Parameters
     ----------
     variance : float, 'learned' or 'per_feature'
-        v, in units of the scaled columns. A learned one never falls below 1e-6, so that a constant or perfectly
-        rebuilt cell adds no more than 6 nats.
+        v, in units of the scaled columns. A learned v is at least 1e-6, so that a constant or perfectly reconstructed
+        cell adds at most 6 nats.
 
     Examples
     --------
@@ -39,7 +39,7 @@ class GaussianLikelihood(SpreadLikelihood):
     """
 
     spread_name = "variance"
-    numbers = ()  # its logarithm is no tensor
+    numbers = ()  # math.log takes no tensor
     floor = 1e-6
     expansion_type = GaussianExpansion
 
@@ -59,13 +59,12 @@ class LaplaceLikelihood(SpreadLikelihood):
 
     .. math:: -\log p(x|z) = \sum_j \frac{|x_j - g_j(z)|}{b_j} + \log(2 b_j)
 
-    The reconstruction is a median, which a few wild cells do not move.
+    The reconstruction is a median, which is robust to outlying cells.
 
     Parameters
     ----------
     scale : float, 'learned' or 'per_feature'
-        b, in units of the scaled columns; 1 gives the absolute error plus a constant. A learned one never falls
-        below 1e-3.
+        b, in units of the scaled columns; 1 gives the absolute error plus a constant. A learned b is at least 1e-3.
 
     Examples
     --------
@@ -76,7 +75,7 @@ class LaplaceLikelihood(SpreadLikelihood):
     """
 
     spread_name = "scale"
-    numbers = ()  # its logarithm is no tensor
+    numbers = ()  # math.log takes no tensor
     floor = 1e-3
     expansion_type = LaplaceExpansion
 
@@ -95,14 +94,15 @@ class StudentTLikelihood(SpreadLikelihood):
     .. math:: -\log p(x|z) = \sum_j \frac{\nu + 1}{2} \log\left(1 + \frac{(x_j - g_j(z))^2}{\nu s_j^2}\right)
         + \log s_j + \text{const}
 
-    A residual past a few s pulls less the larger it is, so that outliers are let go (Lange, Little & Taylor, 1989).
+    The gradient of a residual above a few s falls with its size, which makes it robust to outliers (Lange, Little &
+    Taylor, 1989).
 
     Parameters
     ----------
     degrees : float
         nu, the degrees of freedom: 1 is Cauchy's density, infinitely many are normal, 4 is the usual choice.
     scale : float, 'learned' or 'per_feature'
-        s, in units of the scaled columns. A learned one never falls below 1e-3.
+        s, in units of the scaled columns. A learned s is at least 1e-3.
 
     Examples
     --------
@@ -115,7 +115,7 @@ class StudentTLikelihood(SpreadLikelihood):
     """
 
     spread_name = "scale"
-    numbers = ()  # its logarithm is no tensor
+    numbers = ()  # math.log takes no tensor
     floor = 1e-3
     expansion_type = StudentTExpansion
 

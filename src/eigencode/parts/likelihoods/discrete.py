@@ -1,4 +1,4 @@
-r"""Likelihoods of shares and counts, which are over the data's own units whatever the rows were scaled to."""
+r"""Likelihoods of shares and counts, which are always in the data's units."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from eigencode.parts.likelihoods.base import Likelihood, SpreadLikelihood
 from eigencode.parts.likelihoods.closed_forms import BernoulliExpansion, CountExpansion, NegativeBinomialExpansion
 
 LARGEST_EXPONENT = 30.0
-"""Past this the mean of a count, exp(output), grows linearly in the output, so that it stays a finite number."""
+"""Above this output, the mean of a count grows linearly and not as exp(output), so that it is finite."""
 
 
 class BernoulliLikelihood(Likelihood):
@@ -17,9 +17,9 @@ class BernoulliLikelihood(Likelihood):
 
     .. math:: -\log p(x|z) = -\sum_j x_j \log p_j + (1 - x_j) \log(1 - p_j), \qquad p = \frac{1}{1 + e^{-g(z)}}
 
-    Columns are of zeros and ones, or of shares between them, as pixels are. For shares the sum is least at p = x, and
-    the fit is a good one, but it is not the logarithm of a normalised density of x: scores then compare models of the
-    same rows, and nothing else.
+    Columns have zeros and ones, or shares between them, such as pixels. For shares the sum has its minimum at p = x,
+    but it is not the logarithm of a normalised density: scores can then only be compared between models of the same
+    rows.
 
     Examples
     --------
@@ -53,8 +53,8 @@ class PoissonLikelihood(CountLikelihood):
 
     .. math:: -\log p(x|z) = \sum_j \lambda_j - x_j \log \lambda_j + \log x_j!, \qquad \lambda = e^{g(z)}
 
-    Columns are counts of events; their variance is their mean. Past an output of 30 the rate grows linearly, so that
-    it stays finite.
+    Columns are counts of events whose variance equals their mean. Above an output of 30 the rate grows linearly, so
+    that it is finite.
 
     Examples
     --------
@@ -78,13 +78,13 @@ class NegativeBinomialLikelihood(CountLikelihood, SpreadLikelihood):
 
     .. math:: E\,x_j = m_j = e^{g_j(z)}, \qquad \mathrm{Var}\,x_j = m_j + a_j m_j^2
 
-    As for counts of molecules in cells, or of purchases; with no dispersion a it is the Poisson. Past an output of 30
-    the mean grows linearly, so that it stays finite.
+    For overdispersed counts, such as molecules in cells, or purchases; with dispersion a = 0 it is the Poisson. Above
+    an output of 30 the mean grows linearly, so that it is finite.
 
     Parameters
     ----------
     dispersion : float, 'learned' or 'per_feature'
-        a. A learned one never falls below 1e-6, where it cannot be told from the Poisson.
+        a. A learned a is at least 1e-6, which is practically the Poisson.
 
     Examples
     --------
@@ -97,7 +97,7 @@ class NegativeBinomialLikelihood(CountLikelihood, SpreadLikelihood):
     """
 
     spread_name = "dispersion"
-    numbers = ()  # its logarithm is no tensor
+    numbers = ()  # math.log takes no tensor
     floor = 1e-6
     expansion_type = NegativeBinomialExpansion
 
@@ -111,6 +111,6 @@ class NegativeBinomialLikelihood(CountLikelihood, SpreadLikelihood):
 
 
 def _bounded(log_mean: Tensor) -> Tensor:
-    """The logarithm of a mean that is exp(output) up to a bound, and a straight line past it."""
+    """The logarithm of a mean that is exp(output) up to a bound, and linear above it."""
     beyond = (log_mean - LARGEST_EXPONENT).relu()
     return log_mean - beyond + beyond.log1p()

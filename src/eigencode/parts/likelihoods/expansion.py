@@ -1,4 +1,4 @@
-r"""What a start asks of a likelihood: its best constant, and the squared error that it is like near that.
+r"""Expansion: a likelihood's best constant, and the squared error that approximates it near that, for starts.
 
 Near the best constant c, -log p(x|c + o) is a quadratic function of the outputs o of each column. In working units,
 scaled columns times a factor ``inward``, it is the squared error of outputs that are then times a factor ``outward``: a
@@ -15,94 +15,94 @@ import torch
 from torch import Tensor
 
 from eigencode.batch import Batch
-from eigencode.parts.likelihoods.observed import SETTLING_CELLS, evenly_sampled, mean, stride, variance
+from eigencode.parts.likelihoods.observed import SAMPLE_CELLS, evenly_sampled, mean, stride, variance
 
 if TYPE_CHECKING:
     from eigencode.parts.likelihoods.base import Likelihood
 
 RESOLUTION = 1e-3
-"""Real cells are known to this much of a scaled unit, so that no density of one's own is infinitely narrow."""
+"""Assumed precision of real cells, in scaled units, so that a user's density is not fitted infinitely narrow."""
 
 STEP = 0.1
-"""Of an output, in scaled units, over which its curvature is measured."""
+"""Step of an output, in scaled units, for the finite difference of its curvature."""
 
 BIAS = ""
-"""What the bias is called beside a likelihood's own parameters, none of which has this name."""
+"""The name of the bias among the likelihood's own parameters, none of which has this name."""
 
-FEW_CELLS = SETTLING_CELLS // 8
-"""Cells by which a likelihood without closed forms is fitted, some ten times for a start."""
+FEW_CELLS = SAMPLE_CELLS // 8
+"""Cells from which a likelihood without closed forms is fitted, about ten times for a start."""
 
 SMALLEST_MEAN = 1e-6
-"""Mean at which the bias of a column of nothing but zeros (or ones) starts, since the best one is infinitely far."""
+"""Mean for which the bias of a column of only zeros (or ones) starts, since the best bias is infinite."""
 
 
 class Expansion:
-    """A likelihood that is a squared error, as far as a start is concerned; subclasses say what is different."""
+    """The expansion of a likelihood that is a squared error; subclasses override what is different."""
 
     is_exact: ClassVar[bool] = False
-    """Whether PCA in working units is the linear optimum, or counts as it: models then have a closed form."""
+    """Whether PCA in working units is, or is regarded as, the linear optimum; models then have a closed form."""
 
     moves_means: ClassVar[bool] = False
-    """Whether calibrating may move the means of cells, and not only how far these spread."""
+    """Whether ``calibrate`` may change the means of cells, and not only their spread."""
 
     is_robust: ClassVar[bool] = False
-    """Whether the pull of a residual grows no further with its size. A model may then start at the principal
-    directions of rows without their outliers."""
+    """Whether the gradient of a residual is bounded. A model may then start at the principal directions of rows with
+    clipped outliers."""
 
     has_linear_start: bool = True
-    """Whether the first outputs belong to the columns, one each."""
+    """Whether the first outputs are the locations of the columns, one each."""
 
     reweights: bool = False
-    """Whether a spread is settled by clean rows and whole codes, which is its optimum only without noise."""
+    """Whether a learned spread is estimated from clean rows and whole codes, which is optimal only without noise."""
 
     def __init__(self, likelihood: Any) -> None:
         self.likelihood = likelihood
 
     def target(self, batch: Batch) -> Batch:
-        """Rows in the units that the distribution is over."""
+        """Rows in the units of the distribution."""
         return Batch(self.likelihood.target(batch.x), batch.observed)
 
     def constant(self, batch: Batch) -> Tensor:
-        """The decoder's best output that ignores the code, shape (n_outputs,): where its bias starts."""
+        """The decoder's best constant output, shape (n_outputs,), where its bias starts."""
         return mean(batch.x, batch.observed)
 
     def calibrate(self, batch: Batch, output: Tensor) -> None:
-        """Set parameters of the likelihood's own, such as a variance, to their best for outputs of scaled rows."""
+        """Set the likelihood's own parameters, such as a variance, to their best values for given outputs."""
 
     def set_spread(self, spread: float) -> None:
-        """Take a variance that a closed form has settled."""
+        """Set a learned variance to the value of a closed form."""
 
     def intercept(self, batch: Batch, output: Tensor, bias: Tensor) -> Tensor:
-        """The best bias beside outputs that have none, shape (n_outputs,), from one that may do."""
+        """The best bias for outputs without one, shape (n_outputs,), with ``bias`` as the initial value."""
         return bias
 
     def working_units(self, batch: Batch) -> Sequence[tuple[Tensor, Tensor]]:
         """Factors inward and outward, each of shape (d,), in float64.
 
-        Where there are several such pairs, the one that explains the rows best is taken.
+        If there are several pairs, the one with the best likelihood of the rows is used.
         """
         ones = torch.ones(batch.x.shape[-1], dtype=torch.float64)
         return [(ones, ones)]
 
     @property
     def variance(self) -> float | None:
-        """Of the squared error in working units: 1 for an expansion. None where it is learned."""
+        """Variance of the squared error in working units, 1 for a Newton step; None if it is learned."""
         return 1.0
 
 
 class FittedExpansion(Expansion):
-    """The expansion of any likelihood, from its density alone: fitted by L-BFGS, with derivatives from autograd."""
+    """The expansion of any likelihood, from its density only: fitted by L-BFGS, with derivatives from autograd."""
 
     likelihood: Likelihood
 
     moves_means = True
 
     def constant(self, batch: Batch) -> Tensor:
-        """The best output of the likelihood with its own parameters at their best."""
+        """The best constant output, jointly with the likelihood's own parameters."""
         return self._constant(evenly_sampled(batch, FEW_CELLS))[0]
 
     def calibrate(self, batch: Batch, output: Tensor) -> None:
-        """Set all parameters of the likelihood's own that leave the mean as it is."""
+        """Set the likelihood's own parameters that do not change the mean."""
         if not self._own(batch):
             return
         few, output = evenly_sampled(batch, FEW_CELLS), output[:: stride(batch, FEW_CELLS)]
@@ -112,14 +112,14 @@ class FittedExpansion(Expansion):
                 self.likelihood.get_parameter(name).copy_(value)
 
     def intercept(self, batch: Batch, output: Tensor, bias: Tensor) -> Tensor:
-        """The best bias, by a few steps."""
+        """The best bias, by a few steps of L-BFGS."""
         few, output = evenly_sampled(batch, FEW_CELLS), output[:: stride(batch, FEW_CELLS)]
         return self._fitted(few, output.detach(), bias.detach(), n_steps=10)[0]
 
     def working_units(self, batch: Batch) -> Sequence[tuple[Tensor, Tensor]]:
         """A Newton step, with the mean curvature of each column; or PCA.
 
-        Where the density has no curvature at the constant, it is the variance of the cells' pull, as for Fisher's.
+        If the curvature of the density is not positive, the variance of the score is used, as in Fisher scoring.
         """
         batch = evenly_sampled(batch, FEW_CELLS)
         x, observed = batch.x.double(), batch.observed
@@ -143,12 +143,12 @@ class FittedExpansion(Expansion):
         return found.double()
 
     def _constant(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """The best constant and parameters, from the better of two guesses."""
+        """The best constant and parameters, from the better of two initial values."""
         none = batch.x.new_zeros(1, 1).expand(len(batch), 1)
         return self._fitted(batch, none, max(self._guesses(batch), key=lambda guess: self._worth(batch, none + guess)))
 
     def _guesses(self, batch: Batch) -> list[Tensor]:
-        """Outputs of zero, and the columns' means under the link that suits the support, with a few spreads."""
+        """Initial outputs: zeros, and the columns' means under the link for the support, with a few spreads."""
         part, target = self.likelihood, self.likelihood.target(batch.x)
         means, n_features = mean(target, batch.observed), target.shape[-1]
         zeros = means.new_zeros(part.n_outputs(n_features))
@@ -165,12 +165,12 @@ class FittedExpansion(Expansion):
         return [zeros, *(torch.cat([means, spread]) for spread in spreads)]
 
     def _scale(self, like: Tensor) -> Tensor:
-        """What one scaled unit of each column is for the distribution, shape (d,)."""
-        is_apart = self.likelihood.in_data_units and self.likelihood.support == "real"
-        return self.likelihood.divisor.to(like) if is_apart else torch.ones_like(like[0])
+        """One scaled unit of each column in the distribution's units, shape (d,)."""
+        is_rescaled = self.likelihood.in_data_units and self.likelihood.support == "real"
+        return self.likelihood.divisor.to(like) if is_rescaled else torch.ones_like(like[0])
 
     def _own(self, batch: Batch) -> dict[str, Tensor]:
-        """The likelihood's own parameters, as they are, but for those that move the mean: these are weights."""
+        """The likelihood's own parameters with their values, without those that change the mean, which are weights."""
         part, like = self.likelihood, batch.x
         own = {name: value for name, value in part.named_parameters() if value.requires_grad}
         output = torch.linspace(-1, 1, part.n_outputs(like.shape[-1])).to(like)[None]
@@ -203,12 +203,12 @@ class FittedExpansion(Expansion):
     def _fitted(
         self, batch: Batch, output: Tensor, bias: Tensor | None, n_steps: int = 60
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The likeliest bias beside outputs, where one is given to begin with, and parameters; by L-BFGS."""
+        """Maximum likelihood by L-BFGS over the own parameters, and over the bias if an initial one is given."""
         first = self._own(batch) | ({} if bias is None else {BIAS: bias})
         sizes = {name: value.abs().clamp(min=1.0) for name, value in first.items()}
         if bias is not None and len(bias) >= batch.x.shape[-1]:
             sizes[BIAS][: batch.x.shape[-1]] = self._scale(batch.x)
-        # Numbers are moved in steps of their size: those in the data's units may be of any.
+        # Each number is optimised relative to its size, since numbers in the data's units may have any size.
         moves = {name: torch.zeros_like(value, requires_grad=True) for name, value in first.items()}
         optimizer = torch.optim.LBFGS(list(moves.values()), max_iter=n_steps, line_search_fn="strong_wolfe")
 

@@ -1,4 +1,4 @@
-"""Statistics of columns over the cells that are observed; a column of which none is has 0."""
+"""Statistics of columns over their observed cells; 0 for a column without any."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from torch import Tensor
 
 from eigencode.batch import Batch
 
-SETTLING_CELLS = 2**20
-"""Cells that settle a number found by iteration, in less than a second."""
+SAMPLE_CELLS = 2**20
+"""Cells from which numbers are estimated by iteration, in less than a second."""
 
 
 def mean(cells: Tensor, observed: Tensor | None) -> Tensor:
@@ -39,12 +39,12 @@ def median(cells: Tensor, observed: Tensor | None) -> Tensor:
     return cells.where(observed, torch.nan).nanmedian(0).values.nan_to_num(0.0)
 
 
-def stride(batch: Batch, n_cells: int = SETTLING_CELLS) -> int:
-    """Each how many rows are enough to settle a number."""
+def stride(batch: Batch, n_cells: int = SAMPLE_CELLS) -> int:
+    """The step m for which every m-th row has about ``n_cells`` cells in total."""
     return max(batch.x.numel() // n_cells, 1)
 
 
-def evenly_sampled(batch: Batch, n_cells: int = SETTLING_CELLS) -> Batch:
-    """Rows enough to settle a number, taken evenly."""
+def evenly_sampled(batch: Batch, n_cells: int = SAMPLE_CELLS) -> Batch:
+    """Every m-th row, with about ``n_cells`` cells in total."""
     step = stride(batch, n_cells)
     return batch.map(lambda tensor: tensor[::step])

@@ -1,1 +1,1 @@
-"""Encoders and decoders, f and g."""
+"""Networks: encoders f and decoders g."""

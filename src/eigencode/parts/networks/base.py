@@ -1,4 +1,4 @@
-"""Network: a map from rows to numbers, and the layers that its kinds are made of."""
+"""Network: a map from rows to rows, and its layers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 def activation_module(activation: str | nn.Module) -> nn.Module:
-    """A fresh module for an activation given by name or as a module."""
+    """A new module for an activation given by name or as a module."""
     if isinstance(activation, nn.Module):
         return copy.deepcopy(activation)
     if activation not in ACTIVATIONS:
@@ -44,7 +44,7 @@ ELEMENTWISE: tuple[type[nn.Module], ...] = (
     *(nn.CELU, nn.Hardshrink, nn.Hardsigmoid, nn.Hardswish, nn.Hardtanh, nn.LogSigmoid, nn.Mish, nn.PReLU, nn.ReLU6),
     *(nn.SELU, nn.Softshrink, nn.Softsign, nn.Tanhshrink, nn.Threshold),
 )
-"""Torch's activations whose every output is a function of the one input in its place."""
+"""Torch's elementwise activations."""
 
 
 def is_elementwise(activation: str | nn.Module) -> bool:
@@ -67,17 +67,17 @@ def is_elementwise(activation: str | nn.Module) -> bool:
 
 
 class Undrawn:
-    """A layer whose weights are left to `draw_weights`: torch's own layers would draw them from a global generator.
+    """A layer without initial weights, which `draw_weights` sets: torch's layers use a global generator.
 
-    ``torch.nn.utils.skip_init`` serves the same end, but imports a symbolic algebra for half a second.
+    ``torch.nn.utils.skip_init`` would do the same, but imports sympy, which takes half a second.
     """
 
     def reset_parameters(self) -> None:
-        """Draw nothing."""
+        """Do nothing."""
 
 
 class Linear(Undrawn, nn.Linear):
-    """A linear layer, undrawn."""
+    """A linear layer without initial weights."""
 
     paddable = ("in_features", "out_features")
 
@@ -96,7 +96,7 @@ def linear_layer(n_inputs: int, n_outputs: int, generator: torch.Generator) -> n
 def draw_weights(layer: nn.Module, n_inputs: float, n_outputs: float, generator: torch.Generator) -> None:
     """Draw a layer's weights with variance 2 / (n_inputs + n_outputs), and set its biases, if any, to zero.
 
-    What counts is the inputs that one output sees and the outputs that one input reaches.
+    ``n_inputs`` is the number of inputs of each output, and ``n_outputs`` the number of outputs of each input.
     """
     bound = math.sqrt(6 / (n_inputs + n_outputs))
     layer.weight.uniform_(-bound, bound, generator=generator)  # type: ignore[operator]
@@ -111,41 +111,44 @@ class Network(Part):
     """Whether the weights are another network's."""
 
     has_linear_path: bool = False
-    """Whether a linear map runs from input to output, alone or beside a nonlinear one."""
+    """Whether the network is a linear map, or the sum of a linear and a nonlinear one."""
 
     affine: nn.Linear | None = None
     """The network's linear path, whose weights a closed-form start may set, or None."""
 
     output_bias: Tensor | None = None
-    """The bias added last, where a constant start may be set, or None."""
+    """The bias of the last layer, which a constant start may set, or None."""
 
-    def change_by(self, places: Tensor, values: Tensor, n_inputs: int) -> Tensor:
-        """What a few inputs of each row, by place and value, both of shape (n, m), change in the output of zeros."""
-        inputs = values.new_zeros(len(values), n_inputs).scatter(-1, places, values)
+    def change_by(self, indices: Tensor, values: Tensor, n_inputs: int) -> Tensor:
+        """The output for inputs with m nonzero numbers per row, minus the output for zeros.
+
+        ``indices`` and ``values`` of the numbers have shape (n, m).
+        """
+        inputs = values.new_zeros(len(values), n_inputs).scatter(-1, indices, values)
         output = self(torch.cat([inputs, torch.zeros_like(inputs[:1])]))
         return output[:-1] - output[-1:]
 
     def silence(self) -> None:
         """Set the last weights and the last bias to zero, after ``setup``.
 
-        The map is then zero everywhere, while its gradient by the last weights is not.
+        The output is then zero everywhere, but its gradient in the last weights is not.
         """
         raise OptionError(
-            f"{type(self).__name__} does not know its last weights, and so cannot start silent beside a linear path",
+            f"{type(self).__name__} has no method silence(), so its output cannot start at zero beside a linear path",
             got=f"{self!r}",
-            hint="Use LinearPath(..., gated=True), or give the network a method silence()",
+            hint="Use LinearPath(..., gated=True), or define silence()",
         )
 
     def drop_output_bias(self) -> None:
-        """Give up the bias added last, after ``setup``, where another map's is added anyway; few need to."""
+        """Remove the bias of the last layer, after ``setup``, if another map's bias is added anyway; optional."""
 
     @property
     def multiply_adds(self) -> int:
-        """Multiply-adds of one row's way through, by which precision and threads are chosen."""
+        """Multiply-adds for one row, by which precision and threads are chosen."""
         return sum(p.numel() for p in self.parameters())
 
     def mirror(self, other: Network) -> None:
-        """Take notice of the network on the code's other side, before ``setup``; tied decoders make use of it."""
+        """Get the network on the other side of the code, before ``setup``; tied decoders use the encoder."""
 
     @abstractmethod
     def setup(self, n_inputs: int, n_outputs: int, generator: torch.Generator) -> None:

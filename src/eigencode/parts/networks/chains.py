@@ -1,4 +1,4 @@
-"""Networks one after the other, and networks that see some columns: stacks, supervised heads."""
+"""Networks made of others: sequences, encoders with codes, frozen networks, rescaling."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class Chain(Network):
 
     .. math:: f(x) = f_m( \cdots f_2(f_1(x)) \cdots )
 
-    A chain and its mirror image, as a deep encoder and its decoder, pair their networks from the outside in, so that
-    each tied one finds its partner.
+    In the decoder of a chain of encoders, network i belongs to network m + 1 - i of the encoder, so that each tied
+    network uses the weights of its own encoder.
 
     Parameters
     ----------
     networks : sequence of Network
         f_1 to f_m.
     widths : sequence of int
-        Numbers a row between each network and the next: one fewer than networks.
+        Width of the rows between each network and the next: one fewer than networks.
 
     Raises
     ------
@@ -50,10 +50,10 @@ class Chain(Network):
         super().__init__()
         self.networks = networks
         self.widths = widths
-        self._networks = nn.ModuleList(networks)  # what makes their tensors the chain's own
+        self._networks = nn.ModuleList(networks)  # registers their tensors with this module
 
     def mirror(self, other: Network) -> None:
-        """Show each network its partner."""
+        """Give each network the corresponding one of the other chain."""
         if isinstance(other, Chain) and len(other.networks) == len(self.networks):
             for own, partner in zip(self.networks, reversed(other.networks), strict=True):
                 own.mirror(innermost(partner))
@@ -76,7 +76,7 @@ class Chain(Network):
 
     @property
     def multiply_adds(self) -> int:
-        """Those of all networks."""
+        """The sum over all networks."""
         return sum(network.multiply_adds for network in self.networks)
 
     @property
@@ -92,7 +92,7 @@ class Chain(Network):
 
 
 class Within(Network):
-    """A network that does something more to the rows on another one's way."""
+    """A network that wraps another one."""
 
     network: Network
 
@@ -103,30 +103,30 @@ class Within(Network):
 
     @property
     def multiply_adds(self) -> int:
-        """The network's own."""
+        """The wrapped network's multiply-adds."""
         return self.network.multiply_adds
 
     def mirror(self, other: Network) -> None:
-        """Show the network within its partner, which may be within another one too."""
+        """Give the wrapped network the other one, without its wrappers."""
         self.network.mirror(innermost(other))
 
 
 def innermost(network: Network) -> Network:
-    """A network without what others do on its way."""
+    """A network without its wrappers."""
     while isinstance(network, Within):
         network = network.network
     return network
 
 
 class Encoding(Within):
-    """An autoencoder's way from rows to codes as a network: the mean of q(z|x).
+    """The map of an autoencoder from rows to codes, as a network: the mean of q(z|x).
 
     Parameters
     ----------
     network : Network
         The encoder.
     code : Code
-        What its output means.
+        The distribution of the code given its output.
 
     Examples
     --------
@@ -154,14 +154,14 @@ class Encoding(Within):
 
 
 class Decoding(Within):
-    """An autoencoder's way from codes to rows as a network: the mean of p(x|z), in the units that p is over.
+    """The map of an autoencoder from codes to rows, as a network: the mean of p(x|z), in the units of p.
 
     Parameters
     ----------
     network : Network
         The decoder.
     likelihood : Likelihood
-        What its output means. Its own parameters, such as a variance, play no part in the mean and are not trained.
+        The distribution given its output. Parameters that do not change the mean, such as a variance, are not trained.
 
     Examples
     --------
@@ -212,12 +212,12 @@ class Frozen(Within):
         self.network = network
 
     def setup(self, n_inputs: int, n_outputs: int, generator: torch.Generator) -> None:
-        """Make the weights, and keep them."""
+        """Make the weights, without gradients."""
         self.network.setup(n_inputs, n_outputs, generator)
         self.requires_grad_(False)
 
     def train(self, mode: bool = True) -> Self:
-        """Stay as in evaluation, where no running mean moves and nothing is dropped."""
+        """Stay in evaluation mode, so that running means are constant and nothing is dropped out."""
         return super().train(False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -226,11 +226,11 @@ class Frozen(Within):
 
 
 class Rescaling(Network):
-    r"""A fixed affine map of each column, into other units and out of them.
+    r"""A fixed affine map of each column to other units.
 
     .. math:: y_j = (x_j - b_j) s_j + a_j
 
-    It is the identity until ``standardise`` or ``restore`` says otherwise, and is not trained.
+    It is the identity until ``standardise`` or ``restore`` is called, and is not trained.
 
     Examples
     --------
@@ -250,20 +250,20 @@ class Rescaling(Network):
         """Make the identity."""
         if n_inputs != n_outputs:
             raise OptionError(
-                "A rescaling has as many outputs as inputs", got=f"{n_inputs} inputs, {n_outputs} outputs"
+                "A rescaling must have as many outputs as inputs", got=f"{n_inputs} inputs, {n_outputs} outputs"
             )
         self.register_buffer("before", torch.zeros(n_inputs))
         self.register_buffer("factor", torch.ones(n_inputs))
         self.register_buffer("after", torch.zeros(n_inputs))
 
     def standardise(self, center: Tensor, divisor: Tensor) -> None:
-        """Be x -> (x - center) / divisor."""
+        """Set the map to x -> (x - center) / divisor."""
         self.before.copy_(center)
         self.factor.copy_(1 / divisor)
         self.after.zero_()
 
     def restore(self, center: Tensor, divisor: Tensor) -> None:
-        """Be x -> x divisor + center."""
+        """Set the map to x -> x divisor + center."""
         self.before.zero_()
         self.factor.copy_(divisor)
         self.after.copy_(center)

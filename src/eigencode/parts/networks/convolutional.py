@@ -1,16 +1,16 @@
-r"""Networks for images: convolutions that halve an image, and their mirror image that doubles it.
+r"""Networks for images: convolutions that halve the image, and transposed convolutions that double it.
 
-Rows stay flat: an image of shape (c, h, w) is a row of d = c h w numbers in that order, so that scaling, likelihoods,
-closed-form starts and files know nothing of images. Within, each stage of the encoder is a convolution of stride 2,
+Rows are flat: an image of shape (c, h, w) is a row of d = c h w numbers in that order, so that scaling, likelihoods,
+closed-form starts and files need no code for images. Each stage of the encoder is a convolution of stride 2,
 
 .. math:: y_{o, i, j} = a \Bigl( b_o + \sum_{c, k, l} W_{o, c, k, l} \, x_{c, \, 2 i + k - 1, \, 2 j + l - 1} \Bigr)
 
-(-2 in place of -1 along an odd side), and each stage of the decoder is the transpose of one. The kernel is 4 x 4: a
-size that the stride divides reaches every pixel of the larger image equally often, where 3 x 3 would print a
-checkerboard (Odena et al., 2016). A side of n becomes one of n / 2, rounded up; a side of one pixel is left as it is,
-and has a kernel of 1.
+(-2 instead of -1 along an odd side), and each stage of the decoder is the transpose of one. The kernel is 4 x 4: a
+multiple of the stride, so that each pixel of the larger image is reached equally often; 3 x 3 kernels give checkerboard
+patterns (Odena et al., 2016). A side of n becomes one of n / 2, rounded up; a side of one pixel is not changed and has
+a kernel of 1.
 
-Pixels lie in memory with their channels next to each other, which the processor's convolutions prefer.
+The memory layout is channels last, which is faster for convolutions on processors.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ KERNEL = 4
 """A multiple of the stride, so that a transposed convolution reaches all pixels equally often."""
 
 PADDING = (KERNEL - STRIDE) // 2
-"""Pixels of zeros around an even side, with which n becomes n / 2; an odd side takes one more, and rounds up."""
+"""Zero padding of an even side, with which n becomes n / 2; an odd side has one more pixel, and n / 2 is rounded up."""
 
 
 class _Convolutional(Network):
-    """What encoder and decoder of images share: their arguments and the checks of these."""
+    """Common arguments, and their checks, of the encoder and the decoder."""
 
     def __init__(
         self, image_shape: Sequence[int], channels: Sequence[int], activation: str | nn.Module = "gelu"
@@ -49,7 +49,7 @@ class _Convolutional(Network):
         self.activation = activation
 
     def _image(self) -> tuple[int, ...]:
-        """(channels, height, width), checked."""
+        """Check and return (channels, height, width)."""
         shape = self._positive_integers("image_shape", "three positive integers (channels, height, width)")
         if len(shape) != 3:
             raise OptionError(
@@ -60,7 +60,7 @@ class _Convolutional(Network):
         return shape
 
     def _widths(self) -> tuple[int, ...]:
-        """The channels of each stage, checked."""
+        """Check and return the channels of each stage."""
         widths = self._positive_integers("channels", "at least one positive integer, one a stage")
         if not widths:
             raise OptionError(
@@ -71,11 +71,11 @@ class _Convolutional(Network):
         return widths
 
     direction: ClassVar[int]
-    """1 where images shrink from stage to stage, -1 where they grow."""
+    """1 if images shrink from stage to stage, -1 if they grow."""
 
     @property
     def multiply_adds(self) -> int:
-        """A convolution's weights count once for each pixel of the smaller image on its sides."""
+        """The weights of each convolution times the pixels of the smaller of its two images."""
         _, height, width = self._image()
         sizes = _halved_sizes((height, width), len(self._widths()))[1:][:: self.direction]
         kernels = (p.numel() for p in self.parameters() if p.dim() == 4)
@@ -97,7 +97,7 @@ def _is_positive_integer(n: Any) -> bool:
 
 
 class ConvolutionalEncoder(_Convolutional):
-    r"""Convolutions that halve an image stage by stage, and a layer from what is left to the code.
+    r"""Convolutions that halve the image in each stage, and a linear layer to the code.
 
     .. math:: f(x) = W \, a(C_m \cdots a(C_1 x + b_1) \cdots + b_m) + b
 
@@ -106,9 +106,10 @@ class ConvolutionalEncoder(_Convolutional):
     Parameters
     ----------
     image_shape : (int, int, int)
-        Channels, height and width; a row is the image's numbers in this order, and has their product of columns.
+        Channels, height and width; a row has the image's numbers in this order, and their product is the number of
+        columns.
     channels : sequence of int
-        Channels after each stage; as many stages. A side of one pixel is halved no further.
+        Channels after each stage, one for each stage. A side of one pixel is not halved any more.
     activation : str or torch.nn.Module
         Elementwise nonlinearity.
 
@@ -161,7 +162,7 @@ class ConvolutionalEncoder(_Convolutional):
             nn.init.zeros_(self.last.bias)
 
     def drop_output_bias(self) -> None:
-        """Leave the layer to the code without a bias."""
+        """Remove the bias of the layer to the code."""
         self.last.bias = None  # type: ignore[assignment]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -169,26 +170,25 @@ class ConvolutionalEncoder(_Convolutional):
         n_channels, height, width = self.image_shape
         pixels = x.reshape(-1, n_channels, height * width).transpose(1, 2)
         features = self.stages(_channels_last(pixels, (height, width, n_channels)))
-        # The layer reads the features as they lie in memory, pixel by pixel, which copies nothing.
+        # The features are flattened in memory order (channels last), which avoids a copy.
         features = features.permute(0, 2, 3, 1)
         return self.last(features.reshape(*x.shape[:-1], self.last.in_features))
 
 
 class ConvolutionalDecoder(_Convolutional):
-    r"""A layer from the code to a small image, and transposed convolutions that double it stage by stage.
+    r"""A linear layer from the code to a small image, and transposed convolutions that double it in each stage.
 
     .. math:: g(z) = C_m^\top a(C_{m-1}^\top \cdots a(W z + b_0) \cdots + b_{m-1}) + b
 
-    The mirror image of a `ConvolutionalEncoder` with the channels in reverse order, with weights of its own. The last
-    bias has one number a cell and not one a channel, so that a constant image, such as the rows' mean, can be had
-    exactly.
+    It has the stages of a `ConvolutionalEncoder` in reverse order, with its own weights. The last bias has one number
+    for each cell and not for each channel, so that it can be a constant image, such as the mean of the rows.
 
     Parameters
     ----------
     image_shape : (int, int, int)
-        Channels, height and width of the rows that the encoder sees.
+        Channels, height and width of the encoder's rows.
     channels : sequence of int
-        Channels before each stage; as many stages. The encoder's in reverse order.
+        Channels before each stage, one for each stage: the encoder's in reverse order.
     activation : str or torch.nn.Module
         Elementwise nonlinearity.
 
@@ -219,7 +219,7 @@ class ConvolutionalDecoder(_Convolutional):
         if n_outputs < 1 or n_outputs % (height * width):
             raise OptionError(
                 f"A decoder of images of {height} x {width} gives a multiple of {height * width} numbers a row",
-                got=f"{n_outputs} wanted",
+                got=f"{n_outputs}",
                 hint="Give image_shape as (channels, height, width) of the rows",
             )
         sizes = _halved_sizes((height, width), len(widths))[::-1]
@@ -234,7 +234,7 @@ class ConvolutionalDecoder(_Convolutional):
 
     @property
     def last(self) -> nn.ConvTranspose2d:
-        """The convolution nearest the output."""
+        """The last convolution."""
         return self.stages[-1]  # type: ignore[return-value]
 
     @property
@@ -249,7 +249,7 @@ class ConvolutionalDecoder(_Convolutional):
             nn.init.zeros_(self.bias)
 
     def drop_output_bias(self) -> None:
-        """Leave the cells without biases."""
+        """Remove the biases of the cells."""
         self.bias = None
 
     def forward(self, z: Tensor) -> Tensor:
@@ -260,12 +260,12 @@ class ConvolutionalDecoder(_Convolutional):
 
 
 def _channels_last(pixels: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """Images of shape (n, c, h, w) that lie in memory as (n, h, w, c), from pixels in the latter order.
+    """Images of shape (n, c, h, w) with the memory layout (n, h, w, c), from pixels in the latter order.
 
-    ``contiguous(memory_format=torch.channels_last)`` would be refused by torch.func's ``vmap``, and leaves images of
-    one channel as they are, so that the convolutions take the slower way.
+    ``contiguous(memory_format=torch.channels_last)`` does not work under ``torch.func.vmap``, and does not change
+    images of one channel, for which torch would then use slower convolutions.
     """
-    rows = pixels.reshape(-1, math.prod(shape))  # flat, so that torch counts a lone channel as the fastest axis
+    rows = pixels.reshape(-1, math.prod(shape))  # flat, so that torch also gives a single channel stride 1
     return rows.reshape(-1, *shape).permute(0, 3, 1, 2)
 
 
@@ -279,17 +279,17 @@ def _halved_sizes(size: tuple[int, int], n_stages: int) -> list[tuple[int, int]]
 
 
 def _window(size: tuple[int, int]) -> dict[str, Any]:
-    """Kernel, stride and padding that halve an image of a (height, width); a side of one pixel is left alone."""
+    """Kernel, stride and padding that halve an image of a (height, width); a side of one pixel is not halved."""
     sides = [(KERNEL, STRIDE, PADDING + side % STRIDE) if side > 1 else (1, 1, 0) for side in size]
     return dict(zip(("kernel_size", "stride", "padding"), zip(*sides, strict=True), strict=True))
 
 
 class Convolution(Undrawn, nn.Conv2d):
-    """A convolution, undrawn."""
+    """A convolution without initial weights."""
 
 
 class TransposedConvolution(Undrawn, nn.ConvTranspose2d):
-    """A transposed convolution, undrawn."""
+    """A transposed convolution without initial weights."""
 
 
 def _convolution(n_inputs: int, n_outputs: int, size: tuple[int, int], generator: torch.Generator) -> nn.Conv2d:
@@ -314,6 +314,6 @@ def _transposed_convolution(
 
 
 def _connections(window: dict[str, Any]) -> tuple[int, int]:
-    """Pixels of the larger image that one of the smaller is joined to, and the reverse."""
+    """Pixels of the larger image that are connected to one of the smaller, and the reverse."""
     n_larger = math.prod(window["kernel_size"])
     return n_larger, n_larger // math.prod(window["stride"])

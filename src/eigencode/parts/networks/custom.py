@@ -1,4 +1,4 @@
-"""A torch module of the user's as a network."""
+"""The user's torch module as a network."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from eigencode.parts.networks.base import Network
 
 
 class Custom(Network):
-    """A torch module of the user's own, deep-copied so that fitting leaves the original alone.
+    """The user's torch module, deep-copied so that fitting does not change the original.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Maps (n, n_inputs) to (n, n_outputs); its own initial weights are kept.
+        Maps (n, n_inputs) to (n, n_outputs); its initial weights are kept.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -54,7 +54,7 @@ class Custom(Network):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply the module to rows of shape (n, n_inputs); the answer is in their type."""
+        """Apply the module to rows of shape (n, n_inputs); the result has their type."""
         name = type(self.module).__name__
         try:
             with _statistics_kept(self.module, is_single=x.shape[:-1].numel() == 1):
@@ -72,14 +72,14 @@ class Custom(Network):
 
 
 def _said(error: Exception) -> str:
-    """An error of a module in one line."""
+    """A description of a module's error in one line."""
     first = str(error).strip().partition("\n")[0]
     return f"the error {type(error).__name__}: {first}"
 
 
 @contextmanager
 def _statistics_kept(module: nn.Module, *, is_single: bool) -> Iterator[None]:
-    """Let batch normalisation use what it has learned where a batch of one row has no spread of its own."""
+    """Use the running statistics of batch normalisation for a single row, which has no variance."""
     layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm) and layer.training]
     layers = layers if is_single else []
     for layer in layers:

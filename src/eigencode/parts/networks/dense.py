@@ -50,17 +50,17 @@ class MLP(Network):
 
     @property
     def has_linear_path(self) -> bool:  # type: ignore[override]
-        """Whether the whole map is linear."""
+        """Whether the network is a linear map."""
         return not self.hidden
 
     @property
     def last(self) -> nn.Linear:
-        """The layer nearest the output."""
+        """The last layer."""
         return self.layers[-1]  # type: ignore[return-value]
 
     @property
     def affine(self) -> nn.Linear | None:  # type: ignore[override]
-        """The single layer of a linear map; a deep network has no linear path of its own."""
+        """The single layer of a linear map; None for a deep network."""
         return None if self.hidden else self.last
 
     @property
@@ -75,7 +75,7 @@ class MLP(Network):
             nn.init.zeros_(self.last.bias)
 
     def drop_output_bias(self) -> None:
-        """Leave the last layer without a bias."""
+        """Remove the bias of the last layer."""
         self.last.bias = None  # type: ignore[assignment]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -84,26 +84,26 @@ class MLP(Network):
 
 
 class LinearPath(Network):
-    r"""A linear map beside a nonlinear one.
+    r"""The sum of a linear map and a nonlinear one.
 
     .. math:: z = A x + b + f(x)
 
-    The nonlinear map starts silent, so that the whole starts as the linear map alone: set to the linear optimum,
-    training can only improve on it.
+    The nonlinear map starts at zero, so that the sum starts as the linear map. If this is the best linear map, training
+    can only improve on it.
 
     Parameters
     ----------
     network : Network
-        The nonlinear map f: layers, convolutions, or a network of the user's own.
+        The nonlinear map f: layers, convolutions, or the user's network.
     gated : bool, default False
-        How f is silenced: by its last weights at zero (``Network.silence``), or by a factor at zero for each output
-        (Bachlechner et al., 2021). Tied networks need the latter: a mirrored zero layer would leave both maps at a
-        stationary point. It also serves networks that do not know their last weights, such as `Custom` ones.
+        If False, f starts at zero by zero weights in its last layer (``Network.silence``); if True, by a factor for
+        each output that starts at zero (Bachlechner et al., 2021). Tied networks need True: with a zero layer in both
+        maps all gradients would be zero. Networks without ``silence``, such as `Custom` ones, need True as well.
 
     Raises
     ------
     OptionError
-        In ``setup``, if the network is not gated and cannot be silenced.
+        In ``setup``, if the network is not gated and has no ``silence``.
 
     Examples
     --------
@@ -123,7 +123,7 @@ class LinearPath(Network):
         self.gated = gated
 
     def setup(self, n_inputs: int, n_outputs: int, generator: torch.Generator) -> None:
-        """Make both maps, the nonlinear one silent."""
+        """Make both maps; the nonlinear one is zero."""
         self.linear = linear_layer(n_inputs, n_outputs, generator)
         self.network.setup(n_inputs, n_outputs, generator)
         if self.gated:
@@ -134,7 +134,7 @@ class LinearPath(Network):
 
     @property
     def multiply_adds(self) -> int:
-        """Those of both maps."""
+        """The sum over both maps."""
         return self.linear.weight.numel() + self.network.multiply_adds
 
     @property
@@ -154,26 +154,28 @@ class LinearPath(Network):
 
 
 class Tied(Network):
-    r"""The encoder's weights, transposed, with biases of its own: W_decoder = W_encoder'.
+    r"""The encoder's weights, transposed, with separate biases: W_decoder = W_encoder'.
 
-    For an encoder of layers, a linear map, or a linear path with layers beside it; each is mirrored.
+    It is for an encoder that is an `MLP`, or a gated `LinearPath` with an `MLP`.
     """
 
     is_tied = True
     has_linear_path = True
 
     def mirror(self, encoder: Network) -> None:
-        """Keep the encoder in sight, without owning its weights."""
+        """Keep a reference to the encoder, without registering its weights."""
         if not isinstance(_nonlinear(encoder), MLP):
-            raise OptionError("Only encoders made of layers can be mirrored by tied weights", got=f"{encoder!r}")
+            raise OptionError("Tied weights need an encoder made of layers", got=f"{encoder!r}")
         if isinstance(encoder, LinearPath) and not encoder.gated:
-            raise OptionError("A linear path that is mirrored must be gated", got=f"{encoder!r}", hint="Use gated=True")
-        self._encoder = (encoder,)  # in a tuple, or torch would count its weights as this network's
+            raise OptionError(
+                "A linear path with tied weights must be gated", got=f"{encoder!r}", hint="Use gated=True"
+            )
+        self._encoder = (encoder,)  # in a tuple, so that torch does not register its weights here
 
     def setup(self, n_inputs: int, n_outputs: int, generator: torch.Generator) -> None:
         """Make the biases."""
         if self._layers[-1].out_features != n_inputs:
-            raise OptionError("Tied weights need a code of one number a component", got="a wider encoder output")
+            raise OptionError("Tied weights need a code of one number per component", got="a wider encoder output")
         hidden = [layer.in_features for layer in self._layers[:0:-1]]
         self.biases = nn.ParameterList(nn.Parameter(torch.zeros(width)) for width in hidden)
         self.bias = nn.Parameter(torch.zeros(n_outputs))
@@ -182,7 +184,7 @@ class Tied(Network):
 
     @property
     def _mlp(self) -> MLP:
-        """The encoder's layers, without a linear path beside them."""
+        """The encoder's layers, without the linear path."""
         return _nonlinear(self._encoder[0])  # type: ignore[return-value]
 
     @property
@@ -191,11 +193,11 @@ class Tied(Network):
 
     @property
     def output_bias(self) -> Tensor:  # type: ignore[override]
-        """The bias added last."""
+        """The last bias."""
         return self.bias
 
     def forward(self, z: Tensor) -> Tensor:
-        """Apply the encoder's layers backwards to codes of shape (n, n_inputs)."""
+        """Apply the transposed layers in reverse order to codes of shape (n, n_inputs)."""
         (encoder,) = self._encoder
         first, *others = self._layers[::-1]
         x = nn.functional.linear(z, first.weight.T)
@@ -207,5 +209,5 @@ class Tied(Network):
 
 
 def _nonlinear(network: Network) -> Network:
-    """A network without the linear path beside it."""
+    """A network without its linear path."""
     return network.network if isinstance(network, LinearPath) else network

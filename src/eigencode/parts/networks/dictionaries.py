@@ -1,7 +1,7 @@
-r"""Dictionaries: linear decoders with columns of unit length, and the optimal code of one.
+r"""Dictionaries: linear decoders with columns of unit length, and the optimal code for one.
 
-Where a code is paid for by its size, long columns would make it cheap: sparse codes need a decoder whose columns
-cannot grow.
+A penalty on the size of codes would have no effect if the decoder's columns could grow: sparse codes need columns of
+fixed length.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ if TYPE_CHECKING:
     from eigencode.model.composition import Composition
 
 EXACT_SIZE = 2048
-"""Up to this many columns principal directions come from a full eigendecomposition, about a second's work."""
+"""Up to this many columns, principal directions are computed by a full eigendecomposition, in about a second."""
 
 REFINEMENT = 5
-"""How many times more iterations an answer takes than a step of training."""
+"""Iterations in evaluation, as a multiple of those in training."""
 
 
 class Dictionary(Network):
-    r"""A linear decoder of atoms, its columns, whose lengths are 1 at any time.
+    r"""A linear decoder whose columns, the atoms, always have length 1.
 
     .. math:: \hat x = D h + b, \qquad D_j = v_j / \lVert v_j \rVert
 
-    The atoms' directions v are what is learned: a gradient has no part along a column, and there is no constraint to
-    restore after a step. Beside a linear encoder they start as its transpose.
+    The parameters are the directions v: their gradients are orthogonal to the columns, and no normalisation is needed
+    after a step. With a linear encoder they start as its transpose.
 
     Parameters
     ----------
     principal : bool, default False
-        Start at the rows' principal directions, as far as there are any: an orthonormal dictionary.
+        Start with the rows' principal directions, an orthonormal dictionary, for as many atoms as there are directions.
 
     Examples
     --------
@@ -63,11 +63,11 @@ class Dictionary(Network):
         self.principal = principal
 
     def mirror(self, encoder: Network) -> None:
-        """Keep the encoder in sight, to start as the transpose of a linear one."""
-        self._encoder = (encoder,)  # in a tuple, or torch would count its weights as this network's
+        """Keep a reference to the encoder, to start as the transpose of a linear one."""
+        self._encoder = (encoder,)  # in a tuple, so that torch does not register its weights here
 
     def setup(self, n_inputs: int, n_outputs: int, generator: torch.Generator) -> None:
-        """Draw the atoms' directions, evenly over the sphere."""
+        """Draw the atoms' directions, uniformly on the sphere."""
         directions = torch.empty(n_outputs, n_inputs).normal_(generator=generator)
         affine = self._encoder[0].affine if self._encoder else None
         if affine is not None and affine.weight.T.shape == directions.shape:
@@ -76,7 +76,7 @@ class Dictionary(Network):
         self.bias = nn.Parameter(torch.zeros(n_outputs))
 
     def first_state(self, batch: Batch, composition: Composition) -> Mapping[str, Tensor]:
-        """The principal directions of rows, in place of as many atoms."""
+        """The principal directions of rows as the first atoms."""
         if not self.principal:
             return {}
         found = principal_directions(batch.x, self.directions.shape[1])
@@ -86,12 +86,12 @@ class Dictionary(Network):
 
     @property
     def lengths(self) -> Tensor:
-        """Lengths of the directions v as they are kept, shape (n_inputs,)."""
+        """Lengths of the directions v, shape (n_inputs,)."""
         return _ColumnLengths.apply(self.directions)
 
     @property
     def columns(self) -> Tensor:
-        """D, of unit columns, shape (n_outputs, n_inputs)."""
+        """D, with unit columns, shape (n_outputs, n_inputs)."""
         return self.directions / self.lengths
 
     @property
@@ -100,22 +100,22 @@ class Dictionary(Network):
         return self.bias
 
     def forward(self, z: Tensor) -> Tensor:
-        """Add up the atoms, for codes of shape (n, n_inputs)."""
-        # To divide the codes takes a fraction of the work of dividing the columns.
+        """The sums of atoms for codes of shape (n, n_inputs)."""
+        # Dividing the codes takes a fraction of the time of dividing the columns.
         return linear(z / self.lengths, self.directions, self.bias)
 
-    def change_by(self, places: Tensor, values: Tensor, n_inputs: int) -> Tensor:
-        """The sum of a few atoms for each row, which are looked up, where a product would run through all."""
-        # Along the matrix's own rows, and so without a copy of all of it turned round for the gradient.
-        directions = self.directions.index_select(1, places.flatten())
+    def change_by(self, indices: Tensor, values: Tensor, n_inputs: int) -> Tensor:
+        """The sum of m atoms for each row, by looking them up instead of a product with all atoms."""
+        # index_select along the matrix as it is stored, whose gradient needs no transposed copy.
+        directions = self.directions.index_select(1, indices.flatten())
         atoms = directions * (values.flatten() / _rooted(directions.square().sum(0)))
-        return atoms.unflatten(1, places.shape).sum(-1).T
+        return atoms.unflatten(1, indices.shape).sum(-1).T
 
 
 class _ColumnLengths(torch.autograd.Function):
-    """Lengths of a matrix's columns, with a derivative in one pass over it; autograd's takes four.
+    """Lengths of a matrix's columns, with a derivative in one pass over it; autograd needs four.
 
-    torch's norm along the first axis goes through memory column by column, which takes several times as long again.
+    torch's norm along the first axis reads memory column by column, which takes several times as long.
     """
 
     generate_vmap_rule = True
@@ -141,12 +141,12 @@ class _ColumnLengths(torch.autograd.Function):
 
 
 def _rooted(squares: Tensor) -> Tensor:
-    """Lengths from their squares; those of nothing are not zero, since they divide."""
+    """Lengths from their squares, with 0 replaced by a positive number for division."""
     return squares.clamp(min=torch.finfo(squares.dtype).tiny).sqrt()
 
 
 def principal_directions(x: Tensor, n_directions: int) -> Tensor:
-    """Orthonormal principal directions of rows of shape (n, d), as many as the rows vary in; shape (d, m)."""
+    """Orthonormal principal directions of positive variance of rows of shape (n, d), shape (d, m)."""
     centred = x.double() - x.mean(0, dtype=torch.float64)
     if x.shape[1] <= EXACT_SIZE:
         squares, vectors = (found.flip(-1) for found in torch.linalg.eigh(centred.T @ centred))
@@ -160,36 +160,36 @@ def principal_directions(x: Tensor, n_directions: int) -> Tensor:
 
 @runtime_checkable
 class Proximal(Protocol):
-    """What makes a code sparse in a way that a step towards it is known for."""
+    """A term that makes codes sparse, with a known proximal operator."""
 
     def proximal(self, z: Tensor, step: Tensor) -> Tensor:
-        """The best code near z, argmin over h of |h - z|^2 / 2 + step * cost(h), shape (n, k)."""
+        """The proximal operator, argmin over h of |h - z|^2 / 2 + step * cost(h), shape (n, k)."""
 
 
 class OptimalCode(Network):
-    r"""In place of an encoder: the best code of each row for the present dictionary, found by iteration.
+    r"""An encoder without weights: the best code of each row for the current dictionary, by iteration.
 
     .. math:: h = \arg\min_h \; \lVert x - D h - b \rVert^2 + \lambda \lVert h \rVert_1
 
-    for a likelihood of variance 1/2; for another v, lambda counts 2 v times. FISTA (Beck & Teboulle, 2009), a gradient
-    step followed by the soft threshold, converges to it, with its momentum begun afresh in each row where it leads
-    uphill (O'Donoghue & Candes, 2015). With `TopK` in place of a prior the k largest numbers are kept after each step:
-    the best code where D is orthonormal, and else one that no step of the kind improves on.
+    for a likelihood of variance 1/2; for another v, lambda is multiplied by 2 v. It is computed by FISTA (Beck &
+    Teboulle, 2009), gradient steps followed by the soft threshold; the momentum is reset in each row in which it points
+    uphill (O'Donoghue & Candes, 2015). With `TopK` instead of a prior the k largest numbers are kept after each step:
+    this gives the best code if D is orthonormal, and otherwise one that no such step improves.
 
-    At its optimum the objective does not change with the code to first order, so the dictionary is learned as if the
-    code were fixed, and training does not differentiate through the iterations; a trained model does.
+    At the optimum the derivative of the objective in the code is zero, so the gradient in the dictionary is that for a
+    fixed code, and training does not differentiate through the iterations. A trained model does.
 
     Parameters
     ----------
     n_steps : int
-        Iterations in training; answers take five times as many, and are then exact to about 1e-6 of their size or
-        better. One is enough for an orthonormal dictionary.
+        Iterations in training. In evaluation there are five times as many, after which codes are exact to about 1e-6 of
+        their size or better. One is enough for an orthonormal dictionary.
 
     Raises
     ------
     OptionError
-        If the decoder is no `Dictionary`, the likelihood no `GaussianLikelihood` of fixed variance, or nothing says
-        how sparse the code is to be: a `LaplacePrior` or `AdaptiveLaplace` prior of linear codes, or a `TopK` code.
+        If the decoder is not a `Dictionary`, the likelihood not a `GaussianLikelihood` of fixed variance, or if there
+        is neither a `LaplacePrior` or `AdaptiveLaplace` prior with linear codes nor a `TopK` code.
 
     Examples
     --------
@@ -218,7 +218,7 @@ class OptimalCode(Network):
             raise OptionError("The 'n_steps' parameter of OptimalCode must be a positive int", got=f"{self.n_steps!r}")
 
     def join(self, composition: Composition) -> None:
-        """Keep in sight what decides the code: the dictionary, the noise, and the terms that make codes sparse."""
+        """Keep references to the dictionary, the likelihood and the terms that make codes sparse."""
         decoder, likelihood, code, prior = (
             getattr(composition, name) for name in ("decoder", "likelihood", "code", "prior")
         )
@@ -228,16 +228,16 @@ class OptimalCode(Network):
         variance = likelihood.expansion.variance if isinstance(likelihood, GaussianLikelihood) else None
         if not (isinstance(decoder, Dictionary) and is_linear and is_paid_for) or variance is None:
             raise OptionError(
-                "The optimal code is known for a Dictionary, a Gaussian likelihood of fixed variance, and a Laplace "
-                "prior on linear codes or a TopK code",
+                "OptimalCode needs a Dictionary, a Gaussian likelihood of fixed variance, and a Laplace prior on "
+                "linear codes or a TopK code",
                 got=f"{composition!r}",
             )
-        # In tuples, or torch would take them for parts of this network.
+        # In tuples, so that torch does not register them as submodules.
         self._dictionary, self._sparse, self._variance = (decoder,), sparse, variance
 
     @property
     def multiply_adds(self) -> int:
-        """A product with D'D each step."""
+        """One product with D'D for each iteration."""
         n_features, n_components = self._dictionary[0].columns.shape
         return n_components * (self.n_steps * n_components + n_features)
 
@@ -261,7 +261,7 @@ class OptimalCode(Network):
             for term in self._sparse:
                 new = term.proximal(new, step)
             move = new - h
-            # Past the minimum along the way: the momentum is begun afresh.
+            # The momentum points uphill, so it is reset.
             is_past = torch.linalg.vecdot(ahead - new, move).unsqueeze(1) > 0
             momentum = torch.where(is_past, 1.0, momentum)
             grown = 0.5 + (0.25 + momentum.square()).sqrt()

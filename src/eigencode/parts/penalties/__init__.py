@@ -1,1 +1,1 @@
-"""Further terms of the objective, Omega."""
+"""Penalties: further terms Omega of the objective."""

@@ -1,4 +1,4 @@
-"""The auxiliary loss that brings dead units back."""
+"""The auxiliary loss that makes dead units active again."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ if TYPE_CHECKING:
 
 
 class AuxiliaryLoss(Penalty):
-    r"""The auxiliary loss that brings dead units back (Gao et al., 2024): they learn what the living ones leave over.
+    r"""The auxiliary loss for dead units (Gao et al., 2024): they learn to reconstruct the residual of the active ones.
 
     .. math:: \alpha \lVert e - D z' \rVert^2, \qquad e = x - \hat x \text{ (a constant here)}
 
-    where z' holds the largest inputs of dead units, a few in each row and unrectified, so that a gradient reaches
-    their encoders whatever their inputs are, and D z' is the decoder's output without its bias. For likelihoods other
-    than the Gaussian it is what that change of the decoder's output adds to the reconstruction term,
+    where z' has the largest inputs of dead units, a few in each row and not rectified, so that their encoders have a
+    gradient for all inputs, and D z' is the decoder's output without its bias. For likelihoods other than the Gaussian
+    it is the change of the reconstruction term by this change of the decoder's output,
 
     .. math:: \alpha \left[ \log p(x | g(z)) - \log p(x | g(z) + D z') \right], \qquad g(z) \text{ a constant here}
 
-    With one layer on each side the active units and the bias have no gradient of it, so its weight need not be small;
-    deeper networks share layers. A unit is dead if it was in no row's code for a while; before the first step all are.
-    Hidden cells do not count. In evaluation the loss is 0.
+    With one layer in encoder and decoder, active units and the bias have no gradient of it, so its weight need not be
+    small; deeper networks share layers. A unit is dead if it was in no code during ``window``; before the first step
+    all units are. Hidden cells do not count. In evaluation the loss is 0.
 
     Parameters
     ----------
     weight : float
-        alpha, against the squared error, or nats, of a row.
+        alpha, relative to the squared error, or nats, of a row.
     n_units : int
-        Dead units a row that take up what is left over. One is best where many are dead: each of them then looks for
-        rows of its own, and units that share a row's leavings never win a place among the living.
+        Dead units per row that reconstruct the residual. One is best if many are dead: each of them then learns from
+        different rows. Units that share the residual of a row learn small parts of it, and do not become active.
     window : float
-        Passes over the rows after which a unit is dead.
+        A unit is dead if it was inactive during this many passes over the rows.
 
     Raises
     ------
     OptionError
-        If the code does not say what it selected from, as `TopK` and `ThresholdedReLU` do.
+        If the code does not keep its units' inputs, as `TopK` and `ThresholdedReLU` do.
 
     Examples
     --------
@@ -71,7 +71,7 @@ class AuxiliaryLoss(Penalty):
         self.window = window
 
     def setup(self, sizes: Sizes) -> None:
-        """Check the arguments, and take all units for dead."""
+        """Check the arguments; all units start as dead."""
         self.require_number("weight", closed=True)
         self.require_number("window")
         if not isinstance(self.n_units, Integral) or isinstance(self.n_units, bool) or self.n_units < 1:
@@ -83,10 +83,10 @@ class AuxiliaryLoss(Penalty):
         self.register_buffer("idle", torch.full((sizes.n_components,), patience))
 
     def first_state(self, batch: Batch, composition: Composition) -> Mapping[str, Tensor]:
-        """Nothing but a check of the code."""
+        """Check the code; there is no state from the rows."""
         if not isinstance(composition.encode(batch.x[:1]), SparseDelta):
             raise OptionError(
-                "AuxiliaryLoss needs a code that says what it selected from",
+                "AuxiliaryLoss needs a code that keeps the inputs of its units",
                 got=f"{composition.code!r}",
                 hint="Use TopK or ThresholdedReLU",
             )
@@ -98,30 +98,30 @@ class AuxiliaryLoss(Penalty):
         return (self.idle >= self.patience).to(self.idle.dtype)
 
     def statistics(self, trace: Trace, composition: Composition) -> Mapping[str, Tensor]:
-        """How often each unit was active, shape (k,)."""
+        """The number of rows in which each unit was active, shape (k,)."""
         return {"uses": (trace.z != 0).flatten(0, -2).sum(0)}
 
     def next_state(self, statistics: Mapping[str, Tensor], n_rows: int) -> Mapping[str, Tensor]:
-        """Rows since each unit was active, as far as that matters."""
+        """Rows since each unit was active, at most the window."""
         idle = torch.minimum(self.idle + n_rows, self.patience)
         return {"idle": torch.where(statistics["uses"] > 0, torch.zeros_like(idle), idle)}
 
     def forward(self, trace: Trace, composition: Composition) -> Tensor:
-        """What the dead units' reconstruction of the residual costs in training, else 0; shape (n,)."""
+        """The loss of the dead units' reconstruction of the residual in training, else 0; shape (n,)."""
         if not self.training:
             return trace.x.new_zeros(len(trace.x))
         assert isinstance(trace.q, SparseDelta)
         dead, output = self.dead.to(trace.z), trace.q.output
         idle = output.detach().masked_fill(dead == 0, -torch.inf)
         n_units = min(int(self.n_units), output.shape[-1])
-        places = idle.argmax(-1, keepdim=True) if n_units == 1 else idle.topk(n_units, dim=-1).indices
-        values = output.gather(-1, places) * dead[places]
-        rebuilt = composition.decoder.change_by(places, values, output.shape[-1])
+        indices = idle.argmax(-1, keepdim=True) if n_units == 1 else idle.topk(n_units, dim=-1).indices
+        values = output.gather(-1, indices) * dead[indices]
+        rebuilt = composition.decoder.change_by(indices, values, output.shape[-1])
         cells = _squared_error if type(composition.likelihood) is GaussianLikelihood else _added_nats
         missed = cells(trace, composition, rebuilt)
         if trace.observed is not None:
             missed = torch.where(trace.observed, missed, 0.0)
-        # Where no unit is dead there is nothing to rebuild, and nothing to pay.
+        # The loss is 0 if no unit is dead.
         return self.weight * dead.amax() * missed.sum(-1)
 
 
@@ -131,7 +131,7 @@ def _squared_error(trace: Trace, composition: Composition, rebuilt: Tensor) -> T
 
 
 def _added_nats(trace: Trace, composition: Composition, rebuilt: Tensor) -> Tensor:
-    """What a change of the decoder's output adds to -log p(x|z), a number a cell; nothing else has a gradient."""
+    """The increase of -log p(x|z) of each cell by a change of the decoder's output; only the change has a gradient."""
     with torch.no_grad():
         before = composition.decoder(trace.z).to(trace.z)
     likelihood = composition.likelihood

@@ -1,4 +1,4 @@
-"""Penalties: any further term Omega of the objective, one number a row."""
+"""Penalty: a further term Omega of the objective, one number for each row."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 class Penalty(Term):
-    """A term added to the objective, computed from what happened to a batch.
+    """A term added to the objective, computed from the trace of a batch.
 
     Examples
     --------
-    A penalty of your own is one method:
+    Your own penalty needs one method:
 
     >>> from eigencode import Autoencoder
     >>> from eigencode.parts import Penalty
@@ -37,20 +37,20 @@ class Penalty(Term):
     """
 
     sees_draws: bool = True
-    """Whether it looks at the code drawn, or at what is decoded from it.
+    """Whether the penalty depends on the code drawn, or on its reconstruction.
 
-    Where several codes are drawn for a row, such a penalty is asked about each draw for itself, as if it were the only
-    one, and counts by the mean of its answers; any other is asked once.
+    If several codes are drawn for a row, such a penalty is computed for each draw separately, and the mean is used; any
+    other penalty is computed once.
     """
 
     def draw_noise(self, n_rows: int, composition: Composition, generator: torch.Generator) -> Tensor | None:
-        """The noise of one batch where the penalty declares ``is_stochastic``, else None."""
+        """The noise of one batch if the penalty declares ``is_stochastic``, else None."""
         return None
 
     @abstractmethod
     def forward(self, trace: Trace, composition: Composition) -> Tensor:
-        """One number a row, shape (n,), or a scalar for a statistic of the whole batch.
+        """One number for each row, shape (n,), or a scalar for a statistic of the whole batch.
 
-        In the trace ``z`` has shape (n, k), and columns and components are always the last axis.
-        A penalty that draws noise takes a third argument: its noise, or None where a pass is without.
+        In the trace ``z`` has shape (n, k); columns and components are always the last axis.
+        A penalty that draws noise has a third argument: its noise, or None for a pass without noise.
         """

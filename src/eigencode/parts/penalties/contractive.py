@@ -1,4 +1,4 @@
-r"""The contractive penalty: codes that answer little to a move of their row."""
+r"""The contractive penalty: codes that change little with their row."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from eigencode.model.initialization import LinearProblem, LinearStart
 
 MOST_PASSES = 8
-"""Passes that 'auto' spends on the exact norm: about five times the work of a step without; an estimate doubles it."""
+"""Most passes for which 'auto' is exact: a step then takes about five times as long; with an estimate, twice."""
 
 
 class Contractive(Penalty):
@@ -25,29 +25,30 @@ class Contractive(Penalty):
 
     .. math:: \Omega(x) = \lambda \lVert J(x) \rVert_F^2 = \lambda \sum_{ij} (\partial h_i / \partial x_j)^2
 
-    It is taken at the clean row, whatever corruption the encoder sees in training: a denoising and contractive
-    autoencoder learns to undo large noise, and is flat around the data itself. For one layer h = s(Wx + b) it is
+    It is computed at the clean row, also if the encoder's input is corrupted in training: a denoising and contractive
+    autoencoder learns to remove large noise, and its code is flat around the data. For one layer h = s(Wx + b) it is
 
     .. math:: \lVert J \rVert_F^2 = \sum_j s'(a_j)^2 \lVert W_j \rVert^2
 
-    and one hidden layer has a closed form too. Other encoders take min(k, d) passes for it, or one for an unbiased
+    and there is a closed form for one hidden layer too. Other encoders need min(k, d) passes, or one for an unbiased
     estimate from random signs v (Hutchinson, 1990), :math:`\lVert J^\top v \rVert^2`. Hidden cells have no column in J.
 
-    For linear maps it is weight decay on the encoder. If the decoder is tied, the optimum keeps
+    For linear maps it is weight decay of the encoder. If the decoder is tied, the optimum keeps
 
     .. math:: s_i = (1 - \lambda / (2 l_i))_+
 
-    of the direction with eigenvalue l. If not, there is none: with every halving of the codes, which a decoder twice
-    as large makes up for, the penalty falls to a quarter. That is so for any units that halve with their input, and
-    for layers tied beside a linear path, whose factors of their own take the decoder's part; `warn_about` says so.
+    of the direction with eigenvalue l_i. If not, there is no optimum: if the codes are halved and the decoder's weights
+    doubled, the reconstruction is the same and the penalty falls to a quarter. This holds for all units that are
+    proportional to their input, and for tied layers beside a linear path, whose factors replace the decoder's weights;
+    `warn_about` gives a warning.
 
     Parameters
     ----------
     weight : float
         lambda, for columns in scaled units and the squared error, or nats, of a row.
     estimate : {'auto', 'exact', 'hutchinson'}
-        'auto' is exact where there is a closed form or no more than 8 passes are needed, else Hutchinson's estimate.
-        `describe` says which it is.
+        'auto' is exact if there is a closed form or at most 8 passes are needed, else Hutchinson's estimate. `describe`
+        returns which one is used.
 
     Raises
     ------
@@ -87,7 +88,7 @@ class Contractive(Penalty):
             )
 
     def join(self, composition: Composition) -> None:
-        """Settle whether the norm of this model is estimated."""
+        """Choose whether the norm of this model is estimated."""
         self.is_stochastic = self._is_estimated(composition)
 
     def _is_estimated(self, composition: Composition) -> bool:
@@ -96,25 +97,25 @@ class Contractive(Penalty):
         return self.estimate == "hutchinson"
 
     def draw_noise(self, n_rows: int, composition: Composition, generator: torch.Generator) -> Tensor | None:
-        """Random signs, shape (n, k), where the norm is estimated."""
+        """Random signs, shape (n, k), if the norm is estimated."""
         if not self._is_estimated(composition):
             return None
         shape = (n_rows, composition.n_components)
         return 2.0 * torch.randint(2, shape, generator=generator, device=generator.device) - 1.0
 
     def forward(self, trace: Trace, composition: Composition, noise: Tensor | None = None) -> Tensor:
-        """The penalty of each row, shape (n,): estimated from noise, exact without."""
+        """The penalty of each row, shape (n,): exact, or estimated if noise is given."""
         return self.weight * composition.squared_jacobian(trace, noise)
 
     def describe(self, composition: Composition) -> str:
-        """How the norm is found."""
+        """The method for the norm."""
         if self._is_estimated(composition):
             return "by Hutchinson's estimate, one pass a batch"
         n_passes = composition.n_jacobian_passes(USUAL_BATCH)
         return f"exact, in {n_passes} passes a batch" if n_passes else "exact, in closed form"
 
     def warn_about(self, composition: Composition) -> str | None:
-        """Say so where the penalty has no minimum."""
+        """A warning if the penalty has no minimum."""
         is_settled = composition.weight_prior is not None or (
             composition.prior is not None and composition.code.is_stochastic
         )
@@ -127,12 +128,12 @@ class Contractive(Penalty):
         else:
             return None
         return (
-            "the contractive penalty has no minimum: codes can shrink without end while the decoder makes up for it; "
+            "the contractive penalty has no minimum: codes can shrink to zero while the decoder's weights grow; "
             f"try {remedy}"
         )
 
     def linear_start(self, problem: LinearProblem) -> LinearStart | None:
-        """Keep (1 - lambda / 2l)+ of each direction in tied maps; others have no optimum."""
+        """The share (1 - lambda / 2l)+ of each direction for tied maps; others have no optimum."""
         composition = problem.composition
         variance = composition.likelihood.expansion.variance
         if not composition.decoder.is_tied or variance is None or not problem.is_squared_error:
@@ -144,7 +145,7 @@ class Contractive(Penalty):
 
 @torch.no_grad()
 def _scales_with_its_input(composition: Composition) -> bool:
-    """Whether a code is twice as large for twice the encoder's output, as linear units are and rectified ones."""
+    """Whether a code is proportional to the encoder's output, as linear and rectified units are."""
     like = next(composition.parameters())
     output = torch.linspace(-2, 2, composition.code.width(composition.n_components)).to(like)[None]
     once, twice = (composition.code(factor * output).mean for factor in (1, 2))
@@ -152,4 +153,4 @@ def _scales_with_its_input(composition: Composition) -> bool:
 
 
 USUAL_BATCH = 256
-"""Rows of a batch for which passes are counted."""
+"""Size of the batch for which passes are counted."""
