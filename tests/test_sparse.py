@@ -688,7 +688,7 @@ def test_other_words_are_honoured(blocks):
         ({"code": "optimal", "likelihood": "laplace"}, "OptimalCode needs a Dictionary"),
         ({"prior": LaplacePrior()}, "'l1' settles the prior"),
         ({"beta": 2.0}, "'l1' settles the prior"),
-        ({"ordered": True}, "'ordered' and 'code'"),
+        ({"ordered": True}, "either 'ordered' or 'code'"),
         ({"penalties": None}, "must be a sequence of parts"),
         ({"code": Point()}, "The 'code' parameter of SparseAutoencoder must be 'learned' or 'optimal'"),
         ({"active": 0}, "The 'active' parameter"),
