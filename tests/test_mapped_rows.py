@@ -15,6 +15,7 @@ from eigencode.data.mapped_rows import MappedRows, is_mapped
 from eigencode.data.permutation import Permutation
 from eigencode.data.scaling import Scaler
 from eigencode.data.sources import ArraySource
+from eigencode.errors import DataError
 from eigencode.training.rng import generator
 
 
@@ -147,3 +148,30 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
     before, most, size = map(float, found)
     assert size > 300
     assert most - before < 160
+
+
+def test_a_seed_may_be_any_number(table):
+    for seed in (2**62, 2**63 - 1):
+        rows = rows_of(table, seed=seed)
+        assert sum(len(batch) for batch in rows.batches(generator(seed, "shuffle", 1), 500)) == 2700
+    assert Autoencoder(2, hidden=(), max_epochs=1, random_state=2**62).fit(table).best_objective_ < np.inf
+
+
+def test_weights_and_the_last_rows_leave_a_map_in_its_file(table):
+    model = Autoencoder(2, hidden=(), max_epochs=1, random_state=0)
+    run = model._begin(table, np.linspace(0.5, 1.5, 3000))
+    assert isinstance(run.rows, MappedRows)
+    assert run.rows.weight.mean().item() == pytest.approx(1)
+    run = model.set_params(validation="last", validation_fraction=0.2)._begin(table)
+    assert isinstance(run.rows, MappedRows)
+    held_out = torch.cat([block.x for block in run.rows.validation(100)])
+    scaled = torch.from_numpy(model.scaler_.transform(np.asarray(table[2400:]))).float()
+    torch.testing.assert_close(held_out, scaled, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(model.scaler_.center, np.asarray(table[:2400], dtype=float).mean(0), rtol=1e-9)
+
+
+def test_cells_too_large_for_their_type_are_refused(table, tmp_path):
+    np.save(tmp_path / "wide.npy", np.where(np.arange(18000).reshape(3000, 6) == 7, 1e300, 1.0))
+    wide = np.load(tmp_path / "wide.npy", mmap_mode="r")
+    with pytest.raises(DataError, match="too large for float32"):
+        Autoencoder(2, scale="none", random_state=0).fit(wide)

@@ -12,8 +12,8 @@ from torch import nn
 import eigencode
 from eigencode import Autoencoder, LinearAutoencoder
 from eigencode.errors import DataError, OptionError, TrainingError
+from eigencode.estimators import base, evaluation, inputs
 from eigencode.estimators.base import BaseAutoencoder
-from eigencode.estimators.inference import Inference
 from eigencode.parts import GaussianNoise, Penalty
 from eigencode.training.runner import SingleRunner
 
@@ -349,13 +349,14 @@ def test_a_block_that_leaves_no_numbers_is_refused(cancer):
 
 
 def test_rows_are_converted_once_where_their_values_are_checked(digits, monkeypatch):
-    calls, numbers = [], Inference._numbers
+    calls, read_rows = [], inputs.read_rows
 
-    def counted(self, X, reset=False):
-        calls.append(reset)
-        return numbers(self, X, reset)
+    def counted(*args, **options):
+        calls.append(args)
+        return read_rows(*args, **options)
 
-    monkeypatch.setattr(Inference, "_numbers", counted)
+    for module in (base, evaluation):
+        monkeypatch.setattr(module, "read_rows", counted)
     model = Autoencoder(2, likelihood="bernoulli", **QUICK)
     for ask in (model.partial_fit, model.partial_fit, model.score_samples):
         calls.clear()

@@ -3,6 +3,7 @@
 import copy
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -292,17 +293,19 @@ def test_gradients_of_zero_move_nothing():
 # -- loop
 
 
-def test_a_resumed_run_is_the_same_run_bit_for_bit():
+@pytest.mark.parametrize("period", [4, 6, 7], ids=lambda steps: f"evaluated every {steps} steps")
+def test_a_resumed_run_is_the_same_run_bit_for_bit(period):
+    """Also where it is saved within an epoch, which has 6 steps."""
     options = {"max_epochs": 6, "corruption": GaussianNoise(0.2)}
-    whole = ready(**options)
+    whole = replace(ready(**options), period=period)
     train_to_the_end(whole)
 
-    first = ready(**options)
+    first = replace(ready(**options), period=period)
     loop.begin(first)
     for _ in itertools.islice(loop.train_all(SingleRunner(first)), 3):
         pass
     saved = copy.deepcopy(first.state.state_dict())
-    second = ready(**options)
+    second = replace(ready(**options), period=period)
     second.state.load_state_dict(saved)
     list(loop.train_all(SingleRunner(second)))
 
@@ -310,6 +313,20 @@ def test_a_resumed_run_is_the_same_run_bit_for_bit():
     assert torch.equal(second.state.parameters.vector, whole.state.parameters.vector)
     assert torch.equal(second.state.best.vector, whole.state.best.vector)
     assert first.state.history != whole.state.history
+
+
+def test_epochs_are_counted_alike_alone_and_in_a_program_that_a_model_leaves():
+    """A model that ends within an epoch does not begin the next one, which the others do."""
+    runs = [replace(ready(max_epochs=n, random_state=n), period=4) for n in (2, 5)]
+    alone = [replace(ready(max_epochs=n, random_state=n), period=4) for n in (2, 5)]
+    for run in (*runs, *alone):
+        loop.begin(run)
+    list(loop.train_all(BatchedTraining(runs)))
+    for run in alone:
+        list(loop.train_all(SingleRunner(run)))
+    counters = [[(r["epoch"], r["step"], r["rows"]) for r in run.state.history] for run in (*runs, *alone)]
+    assert counters[:2] == counters[2:]
+    assert [run.state.epoch for run in runs] == [2, 5]
 
 
 @each_runner

@@ -5,6 +5,7 @@ import pytest
 import torch
 from conftest import untimed
 
+import eigencode.training
 from eigencode import (
     Autoencoder,
     AutoencoderClassifier,
@@ -52,7 +53,7 @@ def test_groups_stay_together(X, seed):
 def test_groups_of_any_size_leave_some_to_learn_from():
     training, validation = splits.by_groups(np.array(["a"] * 99 + ["b"]), 0.1, seed=0)
     assert {len(training), len(validation)} == {1, 99}
-    with pytest.raises(DataError, match="Groups must be two at least"):
+    with pytest.raises(DataError, match="at least two groups"):
         splits.by_groups(np.array(["a"] * 9), 0.1, seed=0)
     training, validation = splits.by_groups(np.array(["a"] * 9), 0.0, seed=0)
     assert (len(training), len(validation)) == (9, 0)
@@ -128,3 +129,59 @@ def test_supervised_models_take_rows_with_labels(X):
     regressor = AutoencoderRegressor(LinearAutoencoder(2), max_epochs=2, random_state=0)
     regressor.fit(X[:80], X[:80, 0], groups=np.arange(80) // 8)
     assert len(regressor.history_) >= 2
+
+
+SPLITS = {
+    "data": lambda X: ((X[:90],), {"validation_data": X[90:]}, {}),
+    "groups": lambda X: ((X,), {"groups": np.arange(120) // 10}, {"validation_fraction": 0.25}),
+    "last": lambda X: ((X,), {}, {"validation": "last", "validation_fraction": 0.25}),
+}
+
+
+@pytest.mark.parametrize("name", SPLITS)
+def test_separate_rows_move_neither_scale_nor_start(X, name):
+    """Validation rows of any other size: the scale and the weights of the start are the same, bit for bit."""
+    args, given, options = SPLITS[name](X)
+    model = Autoencoder(2, **OPTIONS, **options)
+    run = model._begin(*args, **given)
+    assert run.rows.n_validation == 30
+    numbers = np.arange(90, 120) if name == "data" else run.rows.validation_numbers.numpy()
+    other = X.copy()
+    other[numbers] = 100 + 7 * other[numbers]
+    args, given, options = SPLITS[name](other)
+    again = Autoencoder(2, **OPTIONS, **options)
+    moved = again._begin(*args, **given)
+    np.testing.assert_array_equal(again.scaler_.center, model.scaler_.center)
+    np.testing.assert_array_equal(again.scaler_.divisor, model.scaler_.divisor)
+    assert torch.equal(run.state.parameters.vector, moved.state.parameters.vector)
+    assert again.hidden_ == model.hidden_
+
+
+def rows_of_all(monkeypatch, fit):
+    """The validation rows of every run that a fit begins, as sets of the rows' first cells in the data's units."""
+    seen, begin = [], eigencode.training.begin
+
+    def watched(run):
+        seen.append((run.rows.n_training, run.rows.validation_numbers.tolist()))
+        begin(run)
+
+    monkeypatch.setattr("eigencode.training.begin", watched)
+    fit()
+    return seen
+
+
+@pytest.mark.parametrize("name", ["random", "groups", "last"])
+def test_models_trained_one_after_the_other_share_their_validation_rows(X, name, monkeypatch):
+    """No layer, and no autoencoder before a head, is trained on rows that decide later which weights are kept."""
+    given = {"groups": np.arange(120) // 10} if name == "groups" else {}
+    options = {"max_epochs": 1, "random_state": 0} | ({"validation": "last"} if name == "last" else {})
+    stack = StackedAutoencoder(layers=[Autoencoder(4, hidden=(), max_epochs=1), 2], **options)
+    found = rows_of_all(monkeypatch, lambda: stack.fit(X, **given))
+    assert len(found) == 3
+    assert found[0][1]
+    assert all(one == found[0] for one in found)
+    labels = (X[:, 0] > 0).astype(int)
+    classifier = AutoencoderClassifier(Autoencoder(2, max_epochs=1), **options)
+    found = rows_of_all(monkeypatch, lambda: classifier.fit(X, labels, **given))
+    assert len(found) == 2
+    assert found[0] == found[1]

@@ -49,9 +49,10 @@ class Batch:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
         """A batch with a function applied to each of its tensors."""
-        x, observed, weight = (None if tensor is None else function(tensor) for tensor in self.tensors)
-        assert x is not None
-        return Batch(x, observed, weight)
+        found = object.__new__(Batch)  # hidden cells are filled already
+        for name, tensor in vars(self).items():
+            object.__setattr__(found, name, None if tensor is None else function(tensor))
+        return found
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device, copied asynchronously."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil
@@ -14,6 +14,7 @@ from eigencode.batch import Batch
 from eigencode.data.permutation import Permutation
 from eigencode.data.rows import BLOCK_CELLS
 from eigencode.data.scaling import Scaler
+from eigencode.errors import DataError
 from eigencode.lazy import torch
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class MappedRows:
         Number of validation rows.
     seed : int
         Seed of the choice of validation rows.
+    is_separate : bool
+        Whether the validation rows are the last ones, of which nothing is learned, neither a scale nor a start.
     weight : Tensor or None
         Weight of each row, shape (n,), mean 1.
     """
@@ -54,6 +57,7 @@ class MappedRows:
     dtype: torch.dtype
     n_validation: int
     seed: int
+    is_separate: bool = False
     weight: Tensor | None = None
 
     @property
@@ -80,32 +84,37 @@ class MappedRows:
         """The same rows, which stay in the file."""
         return self
 
+    @property
+    def n_usable(self) -> int:
+        """Number of rows of which a start may be made."""
+        return self.n_training if self.is_separate else len(self.array)
+
     @cached_property
-    def _split(self) -> Permutation:
-        """A random order of the rows, of which the first are for validation."""
-        return Permutation(len(self.array), self.seed)
+    def _order(self) -> Callable[[Tensor], Tensor]:
+        """The order of the rows in which those for validation come last: random, or as they are."""
+        return (lambda positions: positions) if self.is_separate else Permutation(len(self.array), self.seed)
 
     def batches(self, generator: torch.Generator, batch_size: int) -> Iterator[Batch]:
         """All training rows, once, in a random order."""
         order = Permutation(self.n_training, int(torch.randint(2**31, (1,), generator=generator)))
         for positions in _ranges(self.n_training, ceil(self.n_training / batch_size)):
-            yield self._gathered(self._split(order(positions) + self.n_validation))
+            yield self._gathered(self._order(order(positions)))
 
     def validation(self, n_rows: int) -> Iterator[Batch]:
         """The validation rows, or the training rows if there are none."""
-        n = self.n_validation or self.n_training
+        n, first = (self.n_validation, self.n_training) if self.n_validation else (self.n_training, 0)
         for positions in _ranges(n, ceil(n / n_rows)):
-            yield self._gathered(self._split(positions))
+            yield self._gathered(self._order(first + positions))
 
     def blocks(self) -> Iterator[Batch]:
-        """All rows in order."""
-        n = len(self.array)
+        """All usable rows in order."""
+        n = self.n_usable
         for rows in _ranges(n, ceil(n * self.n_features / BLOCK_CELLS)):
             yield self._gathered(rows)
 
     def sample(self, n_rows: int) -> Batch:
         """About ``n_rows`` rows at equal distances."""
-        return self._gathered(torch.arange(0, len(self.array), max(ceil(len(self.array) / n_rows), 1)))
+        return self._gathered(torch.arange(0, self.n_usable, max(ceil(self.n_usable / n_rows), 1)))
 
     @property
     def _n_representative(self) -> int:
@@ -123,7 +132,7 @@ class MappedRows:
     @property
     def has_more(self) -> bool:
         """Whether the file has more rows than are representative."""
-        return len(self.array) > self._n_representative
+        return self.n_usable > self._n_representative
 
     def _gathered(self, numbers: Tensor) -> Batch:
         """The rows with these numbers, in the order of the file, scaled."""
@@ -131,7 +140,19 @@ class MappedRows:
         kind = np.float64 if self.dtype == torch.float64 else np.float32
         chunks = list(self.scaler.chunks(self.array[numbers.numpy()], kind))
         scaled = chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
-        return Batch(torch.from_numpy(scaled), weight=None if self.weight is None else self.weight[numbers])
+        x = torch.from_numpy(scaled)
+        require_finite(x)
+        return Batch(x, weight=None if self.weight is None else self.weight[numbers])
+
+
+def require_finite(x: Tensor) -> None:
+    """Raise `DataError` if scaled cells are too large for their type."""
+    # The smallest and the largest are NaN if any cell is.
+    if len(x) and not torch.stack(x.aminmax()).isfinite().all():
+        raise DataError(
+            f"Some values are too large for {str(x.dtype).removeprefix('torch.')} beside the scale of their columns",
+            hint="Use scale='standard' or precision='float64', or divide those columns by a constant first",
+        )
 
 
 def is_mapped(array: np.ndarray) -> bool:

@@ -17,6 +17,9 @@ ROUNDS = 4
 MULTIPLIER = 0x9E3779B97F4A7C15 - 2**64
 """An odd number whose multiples are evenly distributed, as a signed integer of 64 bits."""
 
+KEYS = 2**61 - 1
+"""Bits of a key that are used, so that sums with it are numbers of 64 bits."""
+
 
 @dataclass(frozen=True)
 class Permutation:
@@ -59,7 +62,7 @@ class Permutation:
 
     def _hashed(self, digits: Tensor, number: int) -> Tensor:
         """Pseudorandom numbers from 0 to 2^31 - 1, for digits and the number of the round."""
-        mixed = (digits + (self.key + 1) * (number + 1)) * MULTIPLIER
+        mixed = (digits + ((self.key + 1) * (number + 1) & KEYS)) * MULTIPLIER
         mixed = (mixed ^ (mixed >> 29)) * MULTIPLIER
         return (mixed ^ (mixed >> 32)) & 0x7FFFFFFF
 

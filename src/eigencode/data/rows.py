@@ -52,6 +52,10 @@ class Rows(Protocol):
     def to(self, device: torch.device) -> Rows:
         """The same rows on a device, where they can be moved; else as they are."""
 
+    @property
+    def n_usable(self) -> int:
+        """Number of rows of which a start may be made: without the validation rows if these are separate."""
+
     def batches(self, generator: torch.Generator, batch_size: int) -> Iterator[Batch]:
         """All rows to learn from, once, in a random order."""
 
@@ -137,7 +141,7 @@ class ResidentRows(NumberedRows):
         All rows, x of shape (n, d).
     training, validation_numbers : Tensor
         Numbers of the rows to learn from, and of those for validation.
-    is_apart : bool
+    is_separate : bool
         Whether nothing at all is to be learned from the rows for validation, not even a start.
 
     Examples
@@ -151,7 +155,7 @@ class ResidentRows(NumberedRows):
     every: Batch
     training: Tensor
     validation_numbers: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
-    is_apart: bool = False
+    is_separate: bool = False
 
     @classmethod
     def of(cls, x: Tensor, weight: Tensor | None = None) -> ResidentRows:
@@ -205,9 +209,14 @@ class ResidentRows(NumberedRows):
 
     def representative(self) -> Batch:
         """All rows, but for those for validation where these are apart."""
-        return self.gather(self.training.to(self.home)) if self.is_apart else self.every
+        return self.gather(self.training.to(self.home)) if self.is_separate else self.every
 
     @property
     def has_more(self) -> bool:
         """Nothing: whatever may be learned from is representative."""
         return False
+
+    @property
+    def n_usable(self) -> int:
+        """Number of rows of which a start may be made."""
+        return self.n_training if self.is_separate else len(self.every)

@@ -9,7 +9,7 @@ import warnings
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakSet
 
@@ -139,10 +139,17 @@ class BaseAutoencoder(
             learn_block(self, X, sample_weight)
         return self
 
-    def _begin(self, X: Any, sample_weight: Any = None, validation_data: Any = None, groups: Any = None) -> TrainingRun:
+    def _begin(
+        self,
+        X: Any,
+        sample_weight: Any = None,
+        validation_data: Any = None,
+        groups: Any = None,
+        split_seed: int | None = None,
+    ) -> TrainingRun:
         """Check everything, and make the run of a fit, at its start; to be followed by `_end`."""
         with unchanged_on_failure(self):
-            table = self._checked(X, sample_weight, validation_data, groups)
+            table = replace(self._checked(X, sample_weight, validation_data, groups), split_seed=split_seed)
             found = self._prepared(table, self._training_options())
             found.run.state.interrupted = self._was_interrupted
             training.begin(found.run)
@@ -208,10 +215,11 @@ class BaseAutoencoder(
     def _prepared(self, table: TrainingTable, options: AutoencoderOptions) -> Preparation:
         """The four stages of a fit, and every attribute known before the training."""
         self.seed_ = training.resolve_seed(self.random_state)
+        table = table.divided(options, self.seed_)
         self._pretrain(table)
-        self.scaler_ = self._measured(table)
-        self.pixel_range_ = pixel_range(table.array) if self.image_shape_ else ()
-        data = fitting.Data.of(table, self.scaler_, options, training.weights_dtype(self.precision), self.seed_)
+        self.scaler_ = self._measured(table.for_statistics)
+        self.pixel_range_ = pixel_range(table.for_statistics.array) if self.image_shape_ else ()
+        data = fitting.Data.of(table, self.scaler_, training.weights_dtype(self.precision))
         found = fitting.prepare(self._network_options(options), data, self.seed_, self._start)
         self._check_model(found.model)
         self.composition_ = found.run.state.composition

@@ -116,16 +116,16 @@ class StackedAutoencoder(BaseAutoencoder):
             "layers_": list[BaseAutoencoder],
         }
 
-    def _begin(self, X: Any, sample_weight: Any = None, validation_data: Any = None, groups: Any = None) -> TrainingRun:
+    def _begin(self, X: Any, *args: Any, **given: Any) -> TrainingRun:
         """Stand at the start, which the layers make; an interruption costs none that was learned."""
         self._learned: list[BaseAutoencoder] = []  # in place, so that a failure leaves it as it is
         try:
-            return super()._begin(X, sample_weight, validation_data, groups)
+            return super()._begin(X, *args, **given)
         except KeyboardInterrupt:
             if not self._learned:
                 raise
             warnings.warn(INTERRUPTION, InterruptedWarning, stacklevel=3)
-            return super()._begin(X, sample_weight, validation_data, groups)
+            return super()._begin(X, *args, **given)
         finally:
             del self._learned
 
@@ -154,9 +154,10 @@ class StackedAutoencoder(BaseAutoencoder):
     def _fit_layer(self, layer: BaseAutoencoder, codes: TrainingTable, index: int) -> None:
         """Fit a layer; after an interruption there is no training, but a whole model of what was learned."""
         layer.set_params(random_state=training.generator(self.seed_, "layer", index).initial_seed())
+        layer.validation = self.validation
         if self._interrupted_in is not None:
             layer.max_epochs = 0
-        run = layer._begin(codes.array, codes.weights, codes.validation, codes.groups)
+        run = layer._begin(codes.array, codes.weights, codes.validation, codes.groups, codes.split_seed)
         layer._train_to_the_end(run, title=f"layer {index + 1}", verbose=self.verbose)
         if run.state.interrupted:
             self._interrupted_in = index

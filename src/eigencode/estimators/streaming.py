@@ -45,7 +45,7 @@ def _later_block(model: BaseAutoencoder, X: Any, sample_weight: Any) -> Rows:
     model.scaler_ = model.scaler_.varying_with(table.array)
     dtype = model.execution_.dtype
     weight = None if table.weights is None else torch.from_numpy(table.weights).to(dtype)
-    return ResidentRows.of(fitting.scaled(table.array, model.scaler_, dtype), weight)
+    return ResidentRows.of(fitting.scaled([table.array], model.scaler_, dtype), weight)
 
 
 def _one_pass(model: BaseAutoencoder, rows: Rows) -> None:

@@ -235,7 +235,8 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Saved):
             fresh.random_state = training.generator(seed, "autoencoder").initial_seed()
         if self.max_seconds is not None and fresh.max_seconds is None:
             fresh.max_seconds = self.max_seconds / 2
-        run = fresh._begin(rows, sample_weight, **beside)
+        fresh.validation = self.validation
+        run = fresh._begin(rows, sample_weight, **beside, split_seed=seed)
         fresh._train_to_the_end(run, title=type(fresh).__name__, verbose=fresh.verbose)
         return fresh, run.state.interrupted
 

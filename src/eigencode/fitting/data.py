@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -11,18 +12,16 @@ import torch
 from torch import Tensor
 
 from eigencode.batch import Batch
-from eigencode.data.mapped_rows import MappedRows, is_mapped
+from eigencode.data.mapped_rows import MappedRows, is_mapped, require_finite
 from eigencode.data.memory import require_memory
 from eigencode.data.rows import ResidentRows, Rows
 from eigencode.data.scaling import Scaler
-from eigencode.errors import DataError
-from eigencode.fitting import splits
 from eigencode.fitting.table import TrainingTable
 from eigencode.model.pca import EXACT_SIZE
 from eigencode.parts.base import Sizes, Units
 
 if TYPE_CHECKING:
-    from eigencode.options import AutoencoderOptions
+    pass
 
 CALIBRATION_ROWS = 8192
 """Most rows from which a likelihood's own parameters are estimated at the start."""
@@ -47,29 +46,22 @@ class Data:
     units: Units
 
     @classmethod
-    def of(
-        cls, table: TrainingTable, scaler: Scaler, options: AutoencoderOptions, dtype: torch.dtype, seed: int
-    ) -> Data:
-        """The rows of a table, scaled, and split as the options and the table say."""
+    def of(cls, table: TrainingTable, scaler: Scaler, dtype: torch.dtype) -> Data:
+        """The rows of a table that is divided, scaled."""
         units = Units.of(scaler)
-        fraction, is_last = options.validation_fraction, options.validation == "last"
         weight = None if table.weights is None else torch.from_numpy(table.weights).to(dtype)
-        if is_mapped(table.array) and table.validation is None and table.groups is None and not is_last:
-            n_validation = splits.validation_size(len(table.array), fraction)
-            return cls(MappedRows(table.array, scaler, dtype, n_validation, seed, weight), units)
-        x, n_rows = scaled(table.array, scaler, dtype), len(table.array)
-        if table.validation is not None:
-            x = torch.cat([x, scaled(table.validation, scaler, dtype)])
-            weight = None if weight is None else torch.cat([weight, weight.new_ones(len(x) - n_rows)])
-            training, validation = torch.arange(len(x)).tensor_split([n_rows])
-        elif table.groups is not None:
-            training, validation = splits.by_groups(table.groups, fraction, seed)
-        elif is_last:
-            training, validation = splits.last(n_rows, fraction)
+        if is_mapped(table.array) and table.validation is None and table.groups is None:
+            given = table.n_validation, table.split_seed or 0, table.is_separate
+            return cls(MappedRows(table.array, scaler, dtype, *given, weight), units)
+        n_rows = len(table.array)
+        if table.validation is None:
+            x, split = scaled([table.array], scaler, dtype), table.split
         else:
-            training, validation = splits.at_random(n_rows, fraction, seed)
-        is_apart = table.validation is not None or table.groups is not None or is_last
-        return cls(ResidentRows(Batch(x, weight=weight), training, validation, is_apart and len(validation) > 0), units)
+            x = scaled([table.array, table.validation], scaler, dtype)
+            weight = None if weight is None else torch.cat([weight, weight.new_ones(len(x) - n_rows)])
+            split = torch.arange(n_rows), torch.arange(n_rows, len(x))
+        assert split is not None  # the table is divided
+        return cls(ResidentRows(Batch(x, weight=weight), *split, table.is_separate), units)
 
     def __repr__(self) -> str:
         rows = self.rows
@@ -128,18 +120,17 @@ def _systematic_sample(weights: Tensor, n_columns: int) -> Tensor:
     return torch.searchsorted(cumulative, positions).clamp_(max=len(weights) - 1)
 
 
-def scaled(array: np.ndarray, scaler: Scaler, dtype: torch.dtype) -> Tensor:
-    """Scaled rows as one tensor in the weights' precision, filled a chunk at a time."""
-    require_memory(array.size * dtype.itemsize, "The scaled table", "Try fewer rows at a time with partial_fit")
-    rows = torch.empty(array.shape, dtype=dtype)
+def scaled(arrays: Sequence[np.ndarray], scaler: Scaler, dtype: torch.dtype) -> Tensor:
+    """Scaled rows of several arrays as one tensor in the precision of the weights, filled a chunk at a time."""
+    shape = sum(map(len, arrays)), arrays[0].shape[1]
+    require_memory(
+        shape[0] * shape[1] * dtype.itemsize, "The scaled table", "Try fewer rows at a time with partial_fit"
+    )
+    rows = torch.empty(shape, dtype=dtype)
     first = 0
-    for chunk in scaler.chunks(array, np.float64 if dtype == torch.float64 else np.float32):
-        rows[first : first + len(chunk)] = torch.from_numpy(chunk)
-        first += len(chunk)
-    # The extremes are NaN if any cell is.
-    if len(rows) and not torch.stack(rows.aminmax()).isfinite().all():
-        raise DataError(
-            f"Some values are too large for {str(dtype).removeprefix('torch.')} beside the scale of their columns",
-            hint="Use scale='standard' or precision='float64', or divide those columns by a constant first",
-        )
+    for array in arrays:
+        for chunk in scaler.chunks(array, np.float64 if dtype == torch.float64 else np.float32):
+            rows[first : first + len(chunk)] = torch.from_numpy(chunk)
+            first += len(chunk)
+    require_finite(rows)
     return rows

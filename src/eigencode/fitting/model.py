@@ -77,8 +77,7 @@ def describe(options: AutoencoderOptions, data: Data, seed: int) -> Model:
     terms, rows = terms_of(options), data.rows
     views = views_of(terms["likelihood"], data, asked_components(options), options.tied, seed)
     n_components = asked_components(options) or views[0].spectrum.n_components_for(kept_variance(options) or 1.0)
-    n_rows = rows.n_training + rows.n_validation
-    hidden = hidden_widths_of(options, rows.n_features, n_components, n_rows)
+    hidden = hidden_widths_of(options, rows.n_features, n_components, rows.n_usable)
     sizes = rows.n_features, n_components
     require_memory_for(options, hidden, sizes, rows.dtype.itemsize)
     objective = Objective(beta=options.beta, n_rows=rows.n_training)

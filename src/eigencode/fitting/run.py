@@ -96,6 +96,7 @@ def stream(
     if saved is not None:
         state.load_state_dict(saved)
         state.schedule.peak = peak
+        state.steps_in_epoch = 0  # each block is an epoch of its own
     elif past:
         state.epoch, state.step, state.history = epoch, begins, [row.copy() for row in past]
         state.rows = int(past[-1].get("rows", 0))

@@ -52,7 +52,7 @@ def _upgraded(value: Any, is_baseline: bool = False) -> Any:
         case {"part": str(name)}:
             found["part"] = CLASSES.get(name, name)
         case {"counters": dict(counters), "aside": dict()}:
-            found["counters"] = {"rows": 0} | _renamed(counters, COUNTERS)
+            found["counters"] = {"rows": 0, "steps_in_epoch": 0, "ended_by": "epochs"} | _renamed(counters, COUNTERS)
         case {"estimator": str(), "arguments": dict(arguments)}:
             found["arguments"] = _renamed(arguments, PARAMETERS)
         case {"class": str(), "parameters": dict(parameters), "fitted": dict(fitted)}:

@@ -9,7 +9,7 @@ arithmetic.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +28,9 @@ from eigencode.training.run import TrainingRun
 from eigencode.training.runner import Runner, SingleRunner
 from eigencode.training.structure import differing, differing_fields
 from eigencode.training.vectorized import Leaves, Pass, with_axes
+
+Block = tuple[Any, Any, Tensor | None]
+"""Tensors of a batch and of its noise, both with their axes of models, and the weights of its rows."""
 
 
 class BatchedTraining(Runner):
@@ -184,25 +187,28 @@ class BatchedTraining(Runner):
     def evaluate(self, is_validation: bool) -> list[float]:
         """The mean objective of each model on its rows for validation."""
         self._pass.eval()
+        learns = is_validation and self._pass.composition.learns_from_validation
         with torch.inference_mode():
-            weights, blocks = [], []
-            for counter, batch in enumerate(self._inputs.validation()):
-                noise = self._inputs.draw("evaluation", counter, len(batch))
-                weights.append(batch.weight)
-                blocks.append((with_axes(*batch.tensors), self._inputs.with_axes(noise)))
-            if is_validation and self._pass.composition.learns_from_validation:
+            blocks: Iterable[Block] = self._validation_blocks()
+            if learns:
+                blocks = list(blocks)
                 self._learn_from_validation(blocks)
-            given = self._tensors, self._numbers
-            found = [self._pass.for_all(Pass.evaluate, *given, *block, (self._differing, 0)) for block in blocks]
-        return [
-            weighted_mean((rows[k], _of_model(weight, k)) for rows, weight in zip(found, weights, strict=True))
-            for k in range(len(self.runs))
-        ]
+            found = [
+                (self._pass.for_all(Pass.evaluate, self._tensors, self._numbers, *given, (self._differing, 0)), weight)
+                for *given, weight in blocks
+            ]
+        return [weighted_mean((rows[k], _of_model(weight, k)) for rows, weight in found) for k in range(len(self.runs))]
 
-    def _learn_from_validation(self, blocks: Sequence[tuple[Any, Any]]) -> None:
+    def _validation_blocks(self) -> Iterator[Block]:
+        """The models' rows for validation and their noise, each with its axes of models, and the rows' weights."""
+        for counter, batch in enumerate(self._inputs.validation()):
+            noise = self._inputs.draw("evaluation", counter, len(batch))
+            yield with_axes(*batch.tensors), self._inputs.with_axes(noise), batch.weight
+
+    def _learn_from_validation(self, blocks: Sequence[Block]) -> None:
         """Let the terms move their states by all rows for validation."""
         given = self._tensors, self._numbers
-        seen = joined([self._pass.for_all(Pass.validation_statistics, *given, *block) for block in blocks], dim=1)
+        seen = joined([self._pass.for_all(Pass.validation_statistics, *given, *block) for *block, _ in blocks], dim=1)
         for name, value in self._pass.for_all(Pass.validation_state, *given, (seen, 0)).items():
             self._buffers[name].copy_(value)
 

@@ -70,12 +70,13 @@ class BatchedInputs:
         """The numbers of each model's next batch; one tensor for those that see the same rows in the same order."""
         while True:
             made: dict[tuple[int, int], Sequence[Tensor]] = {}
+            epoch = max(run.state.epoch for run in self.runs) + 1
             for run in self.runs:
-                run.state.epoch += 1
+                if not run.state.finished:
+                    run.state.epoch, run.state.steps_in_epoch = epoch, 0
                 key = id(_numbered(run).training), run.state.seed
                 if key not in made:
-                    shuffle = generator(run.state.seed, "shuffle", run.state.epoch)
-                    made[key] = _numbered(run).order(shuffle, run.batch_size)
+                    made[key] = _numbered(run).order(generator(run.state.seed, "shuffle", epoch), run.batch_size)
             for step in range(self.runs[0].n_batches):
                 yield [made[id(_numbered(run).training), run.state.seed][step] for run in self.runs]
 

@@ -109,6 +109,7 @@ def _advance(runner: Runner, tally: Tally) -> None:
         stepped = [run for run, is_active in zip(runner.runs, active, strict=True) if is_active]
         for run in stepped:
             run.state.step += 1
+            run.state.steps_in_epoch += 1
             run.state.rows += n_rows
         if any(run.state.is_average_due for run in stepped):
             runner.take_average()

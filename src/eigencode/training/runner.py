@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -115,9 +116,13 @@ class SingleRunner(Runner):
         """Batches of one epoch after the other, each in an order of its own."""
         run, state = self._run, self._run.state
         while True:
-            state.epoch += 1
+            done = state.steps_in_epoch if state.steps_in_epoch < run.n_batches else 0
+            if not done:
+                state.epoch, state.steps_in_epoch = state.epoch + 1, 0
             shuffle = generator(state.seed, "shuffle", state.epoch)
-            yield from feed(run.rows.batches(shuffle, run.batch_size), self.device)
+            batches = run.rows.batches(shuffle, run.batch_size)
+            # A state that was saved within an epoch goes on behind the batches that it has seen.
+            yield from feed(islice(batches, done, None), self.device)
 
     def step(self, active: Sequence[bool] = (True,)) -> tuple[Tensor, int]:
         """Move the model by its next batch."""

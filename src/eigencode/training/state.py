@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from eigencode.domains import Index, Interval
+from eigencode.domains import Index, Interval, OneOf
 from eigencode.errors import DataError, OptionError
 from eigencode.model.composition import Composition
 from eigencode.training.optimizers import OPTIMIZERS, Optimizer, copy_alike
@@ -80,12 +80,14 @@ class SavedCounters:
     epoch: Index
     step: Index
     rows: Index
+    steps_in_epoch: Index
     n_stale: Index
     n_retreats: Index
     progress_mark: float
     shows_average: bool
     averaged_from: Index
     averaged_to: Index
+    ended_by: Annotated[str, OneOf(["epochs", "plateau", "time"])]
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,8 @@ class TrainingState:
         Names every random draw of the run.
     epoch, step, rows : int
         Epochs begun, steps made, and rows seen in these.
+    steps_in_epoch : int
+        Steps made in the present epoch.
     n_stale : int
         Evaluations since the held-out objective last made progress.
     n_retreats : int
@@ -158,6 +162,7 @@ class TrainingState:
     epoch: int = 0
     step: int = 0
     rows: int = 0
+    steps_in_epoch: int = 0
     n_stale: int = 0
     n_retreats: int = 0
     progress_mark: float = math.inf
@@ -293,6 +298,6 @@ class TrainingState:
             copy_alike(value, saved[name], name, finite=False)
 
     _COUNTERS = (
-        *("seed", "epoch", "step", "rows", "n_stale", "n_retreats", "progress_mark"),
-        *("shows_average", "averaged_from", "averaged_to"),
+        *("seed", "epoch", "step", "rows", "steps_in_epoch", "n_stale", "n_retreats", "progress_mark"),
+        *("shows_average", "averaged_from", "averaged_to", "ended_by"),
     )
