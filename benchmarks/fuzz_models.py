@@ -182,7 +182,7 @@ def change_description(file: ModelFile, generator: np.random.Generator) -> None:
         case 4 if isinstance(holder, dict):
             holder[f"{key}_"] = holder.pop(key)
         case _:
-            holder[key] = STRANGE[generator.integers(len(STRANGE))]()
+            holder[key] = copy.deepcopy(STRANGE[generator.integers(len(STRANGE))]())
 
 
 def change_table(file: ModelFile, generator: np.random.Generator) -> None:
