@@ -109,6 +109,8 @@ def fit_jobs(jobs: Sequence[Job], *, verbose: bool = False) -> list[str]:
             for job in jobs:
                 job.run = job.attempt(partial(job.model._begin, job.X, job.sample_weight))
         runs = shared([job.run for job in jobs if job.run is not None])
+        for job, run in zip([job for job in jobs if job.run is not None], runs, strict=True):
+            job.run = run  # so that equal tables are kept once
         with show("models", runs, verbose):
             for group in together(runs):
                 n_models = len(group.runner.runs)

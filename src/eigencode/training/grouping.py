@@ -83,6 +83,12 @@ def _chunks(runs: Sequence[TrainingRun]) -> Iterator[Sequence[TrainingRun]]:
         yield runs[first : first + size]
 
 
+def _is_equal(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are the same in all respects."""
+    is_alike = (one.dtype, one.device, one.shape) == (other.dtype, other.device, other.shape)
+    return one is other or (is_alike and torch.equal(one, other))
+
+
 def shared(runs: Sequence[TrainingRun]) -> list[TrainingRun]:
     """The same, with one tensor in the place of equal ones: many runs on one table keep it once."""
     tensors: list[Tensor] = []
@@ -91,7 +97,7 @@ def shared(runs: Sequence[TrainingRun]) -> list[TrainingRun]:
     def same(tensor: Tensor | None) -> Tensor | None:
         if tensor is None:
             return None
-        found = next((t for t in tensors if t is tensor or (t.dtype == tensor.dtype and torch.equal(t, tensor))), None)
+        found = next((other for other in tensors if _is_equal(other, tensor)), None)
         if found is None:
             tensors.append(tensor)
         return tensor if found is None else found
