@@ -362,3 +362,18 @@ def test_rows_are_converted_once_where_their_values_are_checked(digits, monkeypa
         calls.clear()
         ask(digits[:200] / 16)
         assert len(calls) == 1, ask
+
+
+@pytest.mark.parametrize("heaviness", [0.01, 100.0])
+def test_the_objective_of_a_weighted_block_is_a_mean_a_row(digits, heaviness):
+    """Whatever the weights are counted in; the weighted mean where they differ."""
+    start = Autoencoder(2, hidden=(), random_state=0, batch_size=100).partial_fit(digits[:400])
+    whole = [copy.deepcopy(start).partial_fit(digits[400:500]) for _ in range(2)]
+    block = copy.deepcopy(start).partial_fit(digits[400:500], sample_weight=np.full(100, heaviness))
+    assert block.best_objective_ == pytest.approx(whole[0].best_objective_, rel=1e-5)
+    weights = np.linspace(0.5, 1.5, 100) * heaviness
+    mixed = copy.deepcopy(start).partial_fit(digits[400:500], sample_weight=weights)
+    x = torch.from_numpy(start.scaler_.transform(digits[400:500])).float()
+    with torch.no_grad():
+        each = start.objective_(start.composition_, start.composition_(x)).numpy()
+    assert mixed.best_objective_ == pytest.approx(np.average(each, weights=weights), rel=1e-4)

@@ -67,7 +67,8 @@ class BaseAutoencoder(
             Weight of each row in scale, start, objective and choice of the best epoch. Only their ratios matter; a row
             of weight zero is left out.
         validation_data : array-like of shape (m, d), optional
-            Rows that decide which weights are kept, and of which nothing is learned; in place of a share of X.
+            Rows that decide which weights are kept, in place of a share of X. Nothing else is learned from them, but
+            for the thresholds of sparse codes ('l1' and 'kl'), which are set by rows that the weights have not seen.
         groups : array-like of shape (n,), optional
             The group of each row, as a patient or a document: rows of one group are all held out, or none is.
 

@@ -31,6 +31,8 @@ class AutoencoderClassifier(ClassifierMixin, SupervisedAutoencoder):
 
     Held-out rows choose the epoch whose weights are kept; training starts at the classes' shares.
 
+    An autoencoder that is fitted here uses the same rows for validation, as ``validation`` of this model says.
+
     {parameters}
 
     Attributes

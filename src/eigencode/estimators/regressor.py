@@ -32,6 +32,8 @@ class AutoencoderRegressor(RegressorMixin, SupervisedAutoencoder):
     where p(y|z) is any likelihood: Gaussian for squared, Laplace for absolute, Student's t for robust errors, Poisson
     for counts. Labels with units of their own are standardised on the way. Training starts at the best constant.
 
+    An autoencoder that is fitted here uses the same rows for validation, as ``validation`` of this model says.
+
     {parameters}
 
     Attributes

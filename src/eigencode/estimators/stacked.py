@@ -64,6 +64,9 @@ class StackedAutoencoder(BaseAutoencoder):
     Noise and penalties given here are those of the deep network in fine-tuning; the noise is also that of layers
     given by width.
 
+    All layers and the whole network use the same rows for validation, as ``validation`` of the stack says, so that no
+    layer is trained on rows that later decide which weights are kept.
+
     {parameters}
 
     Attributes

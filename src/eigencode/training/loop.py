@@ -93,7 +93,9 @@ def one_pass(run: TrainingRun) -> Row:
         _advance(runner, tally)
     state = run.state
     row: Row = {"epoch": state.epoch, "step": state.step, "rows": state.rows, "seconds": run.clock.elapsed}
-    row["training_objective"] = tally.means[0]
+    # Weights of a block are in units of an earlier one's, and the mean over the block is not.
+    weight = run.rows.representative().weight
+    row["training_objective"] = tally.means[0] / (1.0 if weight is None else float(weight.mean(dtype=torch.float64)))
     state.history.append(row)
     return row
 
