@@ -25,7 +25,7 @@ from eigencode.parts import GaussianLikelihood, GaussianNoise, GaussianWeights, 
 from eigencode.training import grouping, loop
 from eigencode.training.batched import BatchedTraining
 from eigencode.training.execution import THREADS_FROM
-from eigencode.training.grouping import shared, together
+from eigencode.training.grouping import group_runs, share_tensors
 
 pytestmark = pytest.mark.slow
 
@@ -222,11 +222,11 @@ def test_large_steps_and_full_programs_are_told_apart(monkeypatch):
 
 def test_threads_go_by_the_work_of_the_whole_program(monkeypatch):
     """The steps of three models are one step of three times the work."""
-    runs = shared([model._begin(X) for model in FAMILIES["seeds"]()])
+    runs = share_tensors([model._begin(X) for model in FAMILIES["seeds"]()])
     runs = [replace(run, step_work=0.4 * THREADS_FROM) for run in runs]
     # Models of one structure keep company, whatever each would have had by itself.
     runs[0] = replace(runs[0], execution=replace(runs[0].execution, n_threads=7))
-    (group,) = together(runs)
+    (group,) = group_runs(runs)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     assert group.runner.execution.n_threads == 4
     group.runner.runs[1].state.schedule.end = 0
@@ -250,7 +250,7 @@ class Calls(TorchDispatchMode):
 
 def calls_of_a_step(n_models):
     runs = [m._begin(X) for m in models(Autoencoder, *({"random_state": s} for s in range(n_models)), n_components=4)]
-    program = BatchedTraining(shared(runs))
+    program = BatchedTraining(share_tensors(runs))
     program.step([True] * n_models)  # the first of an epoch shuffles each model's rows
     with Calls() as calls:
         program.step([True] * n_models)
@@ -264,9 +264,9 @@ def test_a_step_of_many_models_takes_as_many_operations_as_one_of_few():
 
 
 def test_one_table_is_kept_once():
-    runs = shared([model._begin(X) for model in FAMILIES["step sizes"]()])
+    runs = share_tensors([model._begin(X) for model in FAMILIES["step sizes"]()])
     assert len({id(run.rows.source) for run in runs}) == len({id(run.rows.training) for run in runs}) == 1
-    other = shared([runs[0], Autoencoder(4, **OPTIONS)._begin(X[::-1].copy())])
+    other = share_tensors([runs[0], Autoencoder(4, **OPTIONS)._begin(X[::-1].copy())])
     assert other[0].rows.source is not other[1].rows.source
 
 
@@ -290,7 +290,7 @@ def test_time_limits_begin_with_the_program(monkeypatch, ticking):
         model.set_params(max_epochs=100_000, patience=100_000)
     runs = [model._begin(X) for model in company]
     monkeypatch.setattr(time, "monotonic", lambda: ticking() + 1000)
-    (group,) = together(runs)
+    (group,) = group_runs(runs)
     began = ticking()
     assert sum(1 for _ in loop.train_all(group.runner)) >= 1
     assert 0.4 < ticking() - began < 0.6

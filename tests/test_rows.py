@@ -24,7 +24,7 @@ def rows():
 
 def assert_are(batch, rows, numbers):
     """A batch is these rows: cells, which are known, and weights."""
-    for found, tensor in zip(batch.tensors, rows.every.tensors, strict=True):
+    for found, tensor in zip(batch.tensors, rows.all_rows.tensors, strict=True):
         assert torch.equal(found, tensor[numbers])
 
 
@@ -64,7 +64,7 @@ def test_rows_for_validation_come_in_order_and_are_those_to_learn_from_where_the
     blocks = [*rows.validation(4)]
     assert [len(block) for block in blocks] == [3, 3]
     assert_are(Batch(*map(torch.cat, zip(*(block.tensors for block in blocks), strict=True))), rows, VALIDATION)
-    (block,) = ResidentRows(rows.every, TRAINING).validation(100)
+    (block,) = ResidentRows(rows.all_rows, TRAINING).validation(100)
     assert_are(block, rows, TRAINING)
 
 
@@ -85,7 +85,7 @@ def test_blocks_are_all_rows_in_order(rows, monkeypatch):
 @pytest.mark.parametrize("n_rows", [1, 2, 5, 11, 12, 23, 1000])
 def test_a_sample_is_evenly_spread_over_all_rows(rows, n_rows):
     found = rows.sample(n_rows)
-    numbers = ((rows.every.weight[:, None] == found.weight).nonzero()[:, 0]).sort().values
+    numbers = ((rows.all_rows.weight[:, None] == found.weight).nonzero()[:, 0]).sort().values
     assert_are(found, rows, numbers)
     assert min(n_rows, N) <= len(found) < 2 * n_rows
     gaps = numbers.diff()

@@ -153,7 +153,7 @@ def test_what_is_learned_from_validation_rows_does_not_depend_on_blocks(kind, ru
         monkeypatch.setattr(runner, "EVALUATION_ROWS", n_rows)
         monkeypatch.setattr(batched_inputs, "EVALUATION_ROWS", n_rows)
         run.state.composition.take(copy.deepcopy(before))
-        one.take_back([0])
+        one.reload([0])
         objectives = one.evaluate(is_validation=True)
         one.write_back()
         found.append((objectives, buffers(run)))

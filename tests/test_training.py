@@ -404,7 +404,7 @@ def test_every_row_is_seen_once_an_epoch_in_batches_as_equal_as_can_be(runner_of
     move = runner._update
     monkeypatch.setattr(runner, "_update", lambda x, *others: (seen.append(x), move(x, *others))[1])
     list(loop.train_all(runner))
-    fitted = run.rows.every.x[run.rows.training]
+    fitted = run.rows.all_rows.x[run.rows.training]
     assert sorted(torch.cat(seen).tolist()) == sorted(fitted.tolist())
     assert {len(batch) for batch in seen} == {30}
     everything = torch.cat([run.rows.training, run.rows.validation_numbers])
@@ -517,7 +517,7 @@ def spoil(runner, harm):
     (run,) = runner.runs
     for vector in (run.state.parameters.vector.data, run.state.aside):
         vector.fill_(harm)
-    runner.take_back([0])
+    runner.reload([0])
 
 
 @pytest.mark.parametrize(

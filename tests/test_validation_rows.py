@@ -29,7 +29,7 @@ def X():
 def fitted_split(model, *args, **given):
     """A model's fit, with the rows of its run: scaled, to learn from and for validation."""
     rows = model._begin(*args, **given).rows
-    return rows.every.x[rows.training], rows.every.x[rows.validation_numbers]
+    return rows.all_rows.x[rows.training], rows.all_rows.x[rows.validation_numbers]
 
 
 def test_the_last_rows_are_for_validation(X):

@@ -61,7 +61,7 @@ class MappedRows:
     weight: Tensor | None = None
 
     @property
-    def home(self) -> torch.device:
+    def device(self) -> torch.device:
         """The device on which batches are made."""
         return torch.device("cpu")
 

@@ -1,4 +1,4 @@
-"""Rows: where scaled rows lie, how batches of them are gathered, and which of them decide what is kept."""
+"""Rows: scaled rows for training and validation, and batches of them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BLOCK_CELLS = 2**22
-"""Cells of a block at most, where all rows are passed over in order."""
+"""Most cells of a block in a pass over all rows in order."""
 
 
 class Rows(Protocol):
-    """Scaled rows to learn from, and rows for validation.
+    """Scaled rows for training and for validation.
 
-    A source decides itself in which order its rows are best read. Whoever takes a batch does not know where it comes
-    from.
+    The order in which rows are read is the implementation's; callers of ``batches`` do not depend on it.
     """
 
     @property
@@ -31,58 +30,58 @@ class Rows(Protocol):
 
     @property
     def n_training(self) -> int:
-        """Rows to learn from."""
+        """Number of training rows."""
 
     @property
     def n_validation(self) -> int:
-        """Rows that decide which weights are kept; 0 where those learned from do."""
+        """Number of validation rows; if it is 0, the training rows are used for evaluation."""
 
     @property
     def dtype(self) -> torch.dtype:
         """Type of the cells."""
 
     @property
-    def home(self) -> torch.device:
+    def device(self) -> torch.device:
         """The device on which batches are gathered."""
 
     @property
     def n_bytes(self) -> int:
-        """What all cells take."""
+        """Bytes of all cells."""
 
     def to(self, device: torch.device) -> Rows:
-        """The same rows on a device, where they can be moved; else as they are."""
+        """The same rows on a device, if they can be moved; else unchanged."""
 
     @property
     def n_usable(self) -> int:
-        """Number of rows of which a start may be made: without the validation rows if these are separate."""
+        """Number of rows from which the start may be computed: without the validation rows if these are separate."""
 
     def batches(self, generator: torch.Generator, batch_size: int) -> Iterator[Batch]:
-        """All rows to learn from, once, in a random order."""
+        """All training rows once, in a random order."""
 
     def validation(self, n_rows: int) -> Iterator[Batch]:
-        """The rows for validation, or else those to learn from, always in one order, at most so many at a time."""
+        """The validation rows (without any, the training rows), in a fixed order, in blocks of at most ``n_rows``."""
 
     def blocks(self) -> Iterator[Batch]:
-        """All rows in order, those for validation too."""
+        """All rows in order, including those for validation."""
 
     def sample(self, n_rows: int) -> Batch:
-        """Rows evenly spread over all, about so many at most."""
+        """Every m-th row, about ``n_rows`` in total."""
 
     def representative(self) -> Batch:
-        """What a start is made of: all rows where they lie in memory, else as many as can stand for them."""
+        """Rows from which the start is computed: all rows if they are in memory, else a sample."""
 
     @property
     def has_more(self) -> bool:
-        """Whether there are rows beyond the representative ones, of which ``blocks`` tell."""
+        """Whether there are more rows than the representative ones; ``blocks`` has all."""
 
 
 class NumberedRows(ABC):
-    """Rows that can be reached by number, in any order: what several models can take different batches of.
+    """Rows that can be gathered by number, in any order, so that several models can have different batches.
 
     Attributes
     ----------
     training, validation_numbers : Tensor
-        Numbers of the rows to learn from, and of those for validation, each in order.
+        Numbers of the training rows and of the validation rows, each in ascending order.
     """
 
     training: Tensor
@@ -91,11 +90,11 @@ class NumberedRows(ABC):
     @property
     @abstractmethod
     def source(self) -> object:
-        """What rows are gathered from: two values with the same source gather the same rows by the same numbers."""
+        """The object that has the cells: objects with the same source have the same rows for the same numbers."""
 
     @property
     @abstractmethod
-    def home(self) -> torch.device:
+    def device(self) -> torch.device:
         """The device on which batches are gathered."""
 
     @abstractmethod
@@ -113,36 +112,36 @@ class NumberedRows(ABC):
         return len(self.validation_numbers)
 
     def order(self, generator: torch.Generator, batch_size: int) -> Sequence[Tensor]:
-        """Numbers of the training rows, shuffled. Batches are as equal as can be: one of a few rows steps on noise."""
+        """Shuffled numbers of the training rows, in batches of about equal size: a small batch would be too noisy."""
         shuffled = self.training[torch.randperm(self.n_training, generator=generator)]
-        return shuffled.to(self.home).tensor_split(ceil(self.n_training / batch_size))
+        return shuffled.to(self.device).tensor_split(ceil(self.n_training / batch_size))
 
     def validation_order(self, n_rows: int) -> Sequence[Tensor]:
-        """Numbers of the rows for validation, in blocks as equal as can be: one of a few rows shows little."""
-        numbers = (self.validation_numbers if self.n_validation else self.training).to(self.home)
+        """Numbers of the validation rows, in blocks of about equal size."""
+        numbers = (self.validation_numbers if self.n_validation else self.training).to(self.device)
         return numbers.tensor_split(max(ceil(len(numbers) / n_rows), 1))
 
     def batches(self, generator: torch.Generator, batch_size: int) -> Iterator[Batch]:
-        """All rows to learn from, once, in a random order."""
+        """All training rows once, in a random order."""
         return map(self.gather, self.order(generator, batch_size))
 
     def validation(self, n_rows: int) -> Iterator[Batch]:
-        """The rows for validation, or else those to learn from."""
+        """The validation rows, or the training rows if there are none."""
         return map(self.gather, self.validation_order(n_rows))
 
 
 @dataclass(frozen=True, eq=False)
 class ResidentRows(NumberedRows):
-    """Rows that lie in memory, the host's or a device's, as one tensor of cells.
+    """Rows in memory, the host's or a device's, as one tensor of cells.
 
     Attributes
     ----------
-    every : Batch
+    all_rows : Batch
         All rows, x of shape (n, d).
     training, validation_numbers : Tensor
-        Numbers of the rows to learn from, and of those for validation.
+        Numbers of the training rows and of the validation rows.
     is_separate : bool
-        Whether nothing at all is to be learned from the rows for validation, not even a start.
+        Whether the validation rows are separate data, from which nothing is computed, not even the start.
 
     Examples
     --------
@@ -152,71 +151,71 @@ class ResidentRows(NumberedRows):
             [0., 1.]])
     """
 
-    every: Batch
+    all_rows: Batch
     training: Tensor
     validation_numbers: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     is_separate: bool = False
 
     @classmethod
     def of(cls, x: Tensor, weight: Tensor | None = None) -> ResidentRows:
-        """Rows of shape (n, d) to learn from, none for validation."""
+        """Training rows of shape (n, d), none for validation."""
         return cls(Batch(x, weight=weight), torch.arange(len(x)))
 
     @property
     def n_features(self) -> int:
         """Columns."""
-        return self.every.x.shape[1]
+        return self.all_rows.x.shape[1]
 
     @property
     def dtype(self) -> torch.dtype:
         """Type of the cells."""
-        return self.every.x.dtype
+        return self.all_rows.x.dtype
 
     @property
     def source(self) -> Batch:
         """All rows."""
-        return self.every
+        return self.all_rows
 
     @property
-    def home(self) -> torch.device:
+    def device(self) -> torch.device:
         """The device of the cells."""
-        return self.every.x.device
+        return self.all_rows.x.device
 
     @property
     def n_bytes(self) -> int:
         """What all cells take."""
-        return self.every.x.nbytes
+        return self.all_rows.x.nbytes
 
     def to(self, device: torch.device) -> Self:
         """The same rows on a device."""
         numbers = self.validation_numbers.to(device)
-        return replace(self, every=self.every.to(device), validation_numbers=numbers)
+        return replace(self, all_rows=self.all_rows.to(device), validation_numbers=numbers)
 
     def gather(self, numbers: Tensor) -> Batch:
         """The rows of some numbers."""
         if numbers.dim() == 1:
-            return self.every.map(lambda tensor: tensor.index_select(0, numbers))
+            return self.all_rows.map(lambda tensor: tensor.index_select(0, numbers))
         flat = numbers.flatten()
-        return self.every.map(lambda tensor: tensor.index_select(0, flat).unflatten(0, numbers.shape))
+        return self.all_rows.map(lambda tensor: tensor.index_select(0, flat).unflatten(0, numbers.shape))
 
     def blocks(self) -> Iterator[Batch]:
         """All rows in order."""
-        yield from self.every.split(max(BLOCK_CELLS // max(self.n_features, 1), 1))
+        yield from self.all_rows.split(max(BLOCK_CELLS // max(self.n_features, 1), 1))
 
     def sample(self, n_rows: int) -> Batch:
         """Every so-many-th row."""
-        return self.every.thinned(n_rows)
+        return self.all_rows.thinned(n_rows)
 
     def representative(self) -> Batch:
-        """All rows, but for those for validation where these are apart."""
-        return self.gather(self.training.to(self.home)) if self.is_separate else self.every
+        """All rows, without the validation rows if these are separate."""
+        return self.gather(self.training.to(self.device)) if self.is_separate else self.all_rows
 
     @property
     def has_more(self) -> bool:
-        """Nothing: whatever may be learned from is representative."""
+        """False: all rows from which anything may be computed are representative."""
         return False
 
     @property
     def n_usable(self) -> int:
-        """Number of rows of which a start may be made."""
-        return self.n_training if self.is_separate else len(self.every)
+        """Number of rows from which the start may be computed."""
+        return self.n_training if self.is_separate else len(self.all_rows)

@@ -13,7 +13,7 @@ from eigencode import progress
 from eigencode.errors import EigencodeError, InterruptedWarning, OptionError
 from eigencode.estimators.base import INTERRUPTION, BaseAutoencoder
 from eigencode.training import loop
-from eigencode.training.grouping import shared, together
+from eigencode.training.grouping import group_runs, share_tensors
 from eigencode.training.progress import show
 from eigencode.training.run import TrainingRun
 
@@ -108,11 +108,11 @@ def fit_jobs(jobs: Sequence[Job], *, verbose: bool = False) -> list[str]:
         with progress.stage("preparing", verbose):
             for job in jobs:
                 job.run = job.attempt(partial(job.model._begin, job.X, job.sample_weight))
-        runs = shared([job.run for job in jobs if job.run is not None])
+        runs = share_tensors([job.run for job in jobs if job.run is not None])
         for job, run in zip([job for job in jobs if job.run is not None], runs, strict=True):
-            job.run = run  # so that equal tables are kept once
+            job.run = run  # so that equal tables are in memory once
         with show("models", runs, verbose):
-            for group in together(runs):
+            for group in group_runs(runs):
                 n_models = len(group.runner.runs)
                 deque(loop.train_all(group.runner), maxlen=0)
                 done.append((n_models, group.reason))

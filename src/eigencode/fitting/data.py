@@ -66,7 +66,7 @@ class Data:
     def __repr__(self) -> str:
         rows = self.rows
         split = f"{rows.n_training} rows for training, {rows.n_validation} for validation"
-        return f"Data({split}, {rows.n_features} columns, {rows.dtype} on {rows.home})"
+        return f"Data({split}, {rows.n_features} columns, {rows.dtype} on {rows.device})"
 
     @cached_property
     def typical(self) -> Batch:

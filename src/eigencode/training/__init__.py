@@ -1,4 +1,4 @@
-"""Training: one loop, and runners of one model or of many, each with an explicit state."""
+"""Training: one loop, and runners of one model or of several, each with an explicit state."""
 
 from eigencode.lazy import page
 

@@ -1,10 +1,10 @@
-r"""The runner of many models as one program.
+r"""The runner of several models that are trained in one batch (one program).
 
-Models of one structure may differ in their weights, seeds, rows, step sizes, widths, and in the numbers of their terms:
-a noise level, the weight of a penalty, beta. Their weights are the rows of one matrix. One vectorised pass gives each
-model its own objective, one backward pass its own gradient, one step of the optimiser its own clipping and step size.
-So a step of thirty small models costs a few of one, whose time goes into the dispatch of operations and not into
-arithmetic.
+Models of the same structure may differ in their weights, seeds, rows, step sizes, widths, and in the numbers of their
+terms: a noise level, the weight of a penalty, beta. Their weights are the rows of one matrix. One vectorised pass
+computes the objectives of all models, one backward pass their gradients, and one step of the optimiser clips and scales
+each gradient separately. A step of thirty small models takes the time of a few steps of one, since most of that is the
+dispatch of operations and not arithmetic.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ Block = tuple[Any, Any, Tensor | None]
 
 
 class BatchedTraining(Runner):
-    """Trains the models of K runs of one structure as one program.
+    """Trains the models of K runs of the same structure in one batch.
 
     Parameters
     ----------
     runs : sequence of TrainingRun
-        At their beginning, with `structure` the same.
+        Runs that have not started, with the same `structure`.
 
     Raises
     ------
     NotBatchable
-        If one pass for all does not give each model what a pass of its own does.
+        If the vectorised pass does not give the same results as a separate pass of each model.
     """
 
     def __init__(self, runs: Sequence[TrainingRun]) -> None:
@@ -67,26 +67,26 @@ class BatchedTraining(Runner):
 
     @property
     def execution(self) -> Execution:
-        """Where and how all models run: their steps are one, and so is the work that asks for threads."""
+        """Device, precision and threads of all models; the threads are chosen for the work of all of them."""
         return replace(self.runs[0].execution, n_threads=threads_for(sum(run.step_work for run in self.runs)))
 
     # -- the weights
 
     def _adopt(self, matrix: Tensor) -> None:
-        """Let views of the matrix be the models' weights."""
+        """Use views of the matrix as the models' weights."""
         self._matrix, self._gradient = matrix, torch.zeros_like(matrix)
         self._weights, self._mask = self._layout.views(matrix), self._layout.mask(matrix)
         self._update = Recorded(self._move) if self.device.type == "cuda" else self._move
 
     def keep_unfinished(self) -> bool:
-        """Go on with the models whose schedules have not ended; whether any is left."""
+        """Remove the models whose schedules have ended; return whether any is left."""
         chosen = [k for k, run in enumerate(self.runs) if not run.state.finished]
         if chosen and len(chosen) < len(self.runs):
             self._keep(chosen)
         return bool(chosen)
 
     def _keep(self, chosen: Sequence[int]) -> None:
-        """Go on with some of the models only."""
+        """Keep only some of the models."""
         index = torch.tensor(chosen, device=self._matrix.device)
         self.runs = self._inputs.runs = [self.runs[k] for k in chosen]
         self._layout = self._layout.of_models(chosen)
@@ -99,15 +99,15 @@ class BatchedTraining(Runner):
 
     @torch.no_grad()
     def write_back(self) -> None:
-        """Give every run's state its own weights and its terms' states."""
+        """Copy weights and terms' states to the state of each run."""
         for k, (run, own) in enumerate(zip(self.runs, self._layout.columns, strict=True)):
             run.state.parameters.vector.copy_(self._matrix[k, own])
             for name, value in self._buffers.items():
                 run.state.composition.get_buffer(name).copy_(value[k])
 
     @torch.no_grad()
-    def take_back(self, changed: Sequence[int]) -> None:
-        """Take the weights and states of runs that went back to earlier ones."""
+    def reload(self, changed: Sequence[int]) -> None:
+        """Read the weights and terms' states of runs that were reset to earlier ones."""
         for k in changed:
             state = self.runs[k].state
             for matrix in (self._matrix, self._aside):
@@ -117,18 +117,18 @@ class BatchedTraining(Runner):
 
     @torch.no_grad()
     def take_average(self) -> None:
-        """Take every model's present weights into its average."""
+        """Add the current weights of each model to its average."""
         shares = [run.state.advance_average() for run in self.runs]
         self._aside.lerp_(self._matrix, on_device(shares, self._matrix.dtype, self.device)[:, None])
 
     @property
     def shows_average(self) -> bool:
-        """Whether the matrix holds the averages now."""
+        """Whether the matrix has the averages."""
         return self._has_average
 
     @torch.no_grad()
     def show(self, average: bool) -> None:
-        """Let the models have their averages, or the weights that steps are made with."""
+        """Set the matrix to the averages, or to the weights of the last step."""
         if average != self._has_average:
             shown = self._matrix.clone()
             self._matrix.copy_(self._aside)
@@ -138,7 +138,7 @@ class BatchedTraining(Runner):
     # -- training
 
     def step(self, active: Sequence[bool]) -> tuple[Tensor, int]:
-        """One step of every active model; returns the mean objective of each batch before it, and the rows of one."""
+        """One step of each active model; return the mean objectives of their batches before it, and rows per batch."""
         self._pass.train()
         batch = self._inputs.next_batch()
         rates = [
@@ -158,7 +158,7 @@ class BatchedTraining(Runner):
         active: Tensor,
         *noise: Tensor | None,
     ) -> Tensor:
-        """Move the weights and states of all active models, in place and without waiting for the device."""
+        """Update the weights and states of all active models in place, without synchronising with the device."""
         losses, moved = self._backward(Batch(x, observed, weight), noise, self.execution)
         self._optimizer.step(rates)
         with torch.no_grad():
@@ -168,11 +168,11 @@ class BatchedTraining(Runner):
         return losses
 
     def _backward(self, batch: Batch, noise: Leaves, execution: Execution) -> tuple[Tensor, dict[str, Tensor]]:
-        """The objectives and next states of all models, their gradients left in the matrix of gradients."""
+        """Compute the gradients of all models (into the gradient matrix); return their objectives and next states."""
         inputs = with_axes(*batch.tensors), self._inputs.with_axes(noise), (self._differing, 0)
         with execution.autocast():
             losses, moved = self._pass.for_all(Pass.step, self._tensors, self._numbers, *inputs)
-        # Each objective depends on its own model's weights only, and so does its share of the sum's gradient.
+        # Each objective depends only on the weights of its model, so the gradient of the sum has all gradients.
         gradients = torch.autograd.grad(losses.sum(), list(self._weights.values()), materialize_grads=True)
         torch.cat([gradient.flatten(1) for gradient in gradients], dim=1, out=self._gradient)
         if self._mask is not None:
@@ -185,7 +185,7 @@ class BatchedTraining(Runner):
         return {**self._weights, **self._fixed, **self._buffers}
 
     def evaluate(self, is_validation: bool) -> list[float]:
-        """The mean objective of each model on its rows for validation."""
+        """The mean objective of each model on its validation rows."""
         self._pass.eval()
         learns = is_validation and self._pass.composition.learns_from_validation
         with torch.inference_mode():
@@ -200,22 +200,22 @@ class BatchedTraining(Runner):
         return [weighted_mean((rows[k], _of_model(weight, k)) for rows, weight in found) for k in range(len(self.runs))]
 
     def _validation_blocks(self) -> Iterator[Block]:
-        """The models' rows for validation and their noise, each with its axes of models, and the rows' weights."""
+        """The models' validation rows and their noise, both with their axes of models, and the rows' weights."""
         for counter, batch in enumerate(self._inputs.validation()):
             noise = self._inputs.draw("evaluation", counter, len(batch))
             yield with_axes(*batch.tensors), self._inputs.with_axes(noise), batch.weight
 
     def _learn_from_validation(self, blocks: Sequence[Block]) -> None:
-        """Let the terms move their states by all rows for validation."""
+        """Update the terms' states from all validation rows."""
         given = self._tensors, self._numbers
         seen = joined([self._pass.for_all(Pass.validation_statistics, *given, *block) for *block, _ in blocks], dim=1)
         for name, value in self._pass.for_all(Pass.validation_state, *given, (seen, 0)).items():
             self._buffers[name].copy_(value)
 
-    # -- trust
+    # -- the check
 
     def _probe(self) -> None:
-        """Compare objective and gradient of a few rows with those of each model by itself."""
+        """Compare objectives and gradients for a few rows with those of each model separately."""
         self._pass.train()
         execution = _exact(self.execution)
         tolerance = 1e-8 if self._matrix.dtype == torch.float64 else 1e-3
@@ -235,10 +235,10 @@ class BatchedTraining(Runner):
 
 
 def _of_model(weight: Tensor | None, k: int) -> Tensor | None:
-    """One model's weights of rows, from those of all or of each."""
+    """The sample weights of one model's rows, from those common to all models or of each model."""
     return weight[k] if weight is not None and weight.dim() > 1 else weight
 
 
 def _exact(execution: Execution) -> Execution:
-    """The same without a cast to bfloat16, in which two ways to one sum differ visibly."""
+    """The same in float32 instead of bfloat16, in which two ways to compute a sum differ too much to be compared."""
     return replace(execution, precision="float32") if execution.precision == "bfloat16" else execution

@@ -1,4 +1,4 @@
-"""The rows and the noise of many models: what several of them share is gathered, and drawn, once."""
+"""The rows and the noise of several models; what several models share is gathered, or drawn, once."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from eigencode.training.run import TrainingRun
 from eigencode.training.vectorized import Axes, Leaves
 
 PROBE_ROWS = 16
-"""Rows on which a program has to agree with its models before it is used."""
+"""Number of rows on which batched training is compared with separate models before it is used."""
 
 
 class BatchedInputs:
-    """Batches and noise of many runs.
+    """Batches and noise of several runs.
 
     Parameters
     ----------
     runs : list of TrainingRun
-        Of one structure, their rows such as can be reached by number.
+        Runs of the same structure, with `NumberedRows`.
     are_alike : bool
-        Whether the models have the same widths and numbers, so that with one seed they draw the same.
+        Whether the models have the same widths and numbers, so that with the same seed they draw the same noise.
 
     Attributes
     ----------
@@ -46,17 +46,17 @@ class BatchedInputs:
     # -- rows
 
     def next_batch(self) -> Batch:
-        """Each model's next batch, with a first axis of models unless all have the same."""
+        """The next batch of each model, with models as the first axis unless all have the same batch."""
         return self._gathered(next(self._order))
 
     def probe(self) -> tuple[Batch, list[Batch]]:
-        """A few rows of each model, for all and one by one."""
-        numbers = [_numbered(run).training[:PROBE_ROWS].to(run.rows.home) for run in self.runs]
+        """A few rows of each model, as one batch for all models and as a batch for each."""
+        numbers = [_numbered(run).training[:PROBE_ROWS].to(run.rows.device) for run in self.runs]
         alone = [_numbered(run).gather(own).to(self._device) for run, own in zip(self.runs, numbers, strict=True)]
         return self._gathered(numbers), alone
 
     def validation(self) -> Iterator[Batch]:
-        """The models' rows for validation, block by block."""
+        """The models' validation rows, block by block."""
         orders: dict[int, Sequence[Tensor]] = {}
         own = []
         for rows in map(_numbered, self.runs):
@@ -67,7 +67,7 @@ class BatchedInputs:
         yield from map(self._gathered, zip(*own, strict=True))
 
     def _endless_order(self) -> Iterator[list[Tensor]]:
-        """The numbers of each model's next batch; one tensor for those that see the same rows in the same order."""
+        """The row numbers of each model's next batch; one tensor for models with the same rows in the same order."""
         while True:
             made: dict[tuple[int, int], Sequence[Tensor]] = {}
             epoch = max(run.state.epoch for run in self.runs) + 1
@@ -81,12 +81,12 @@ class BatchedInputs:
                 yield [made[id(_numbered(run).training), run.state.seed][step] for run in self.runs]
 
     def _gathered(self, numbers: Sequence[Tensor]) -> Batch:
-        """Each model's rows of some numbers, with a first axis of models unless all have the same batch."""
+        """The rows of each model by number, with models as the first axis unless all have the same batch."""
         first = _numbered(self.runs[0])
         if all(_numbered(run).source is first.source for run in self.runs):
             is_one = all(own is numbers[0] for own in numbers)
             return first.gather(numbers[0] if is_one else torch.stack(list(numbers))).to(self._device)
-        # Models of one fold see the same rows: each batch is gathered once.
+        # Models of one fold have the same rows: each batch is gathered once.
         keys = [(id(_numbered(run).source), id(own)) for run, own in zip(self.runs, numbers, strict=True)]
         owners = {key: k for k, key in reversed(list(enumerate(keys)))}
         gathered = {key: _numbered(self.runs[k]).gather(numbers[k]).to(self._device) for key, k in owners.items()}
@@ -97,9 +97,9 @@ class BatchedInputs:
     # -- noise
 
     def draw(self, purpose: str, counter: int | None, n_rows: int) -> Leaves:
-        """The leaves of the noise of a pass, each model's by its own seed and, without a counter, its own step."""
+        """The leaves of the noise of a pass, by the seed of each model and the counter, or by its step without one."""
         first = self.runs[0].state.composition
-        if not first.is_stochastic:  # and so is none of its structure
+        if not first.is_stochastic:  # and so is no other model of this structure
             return Noise(penalties=(None,) * len(first.penalties)).leaves
         drawn = []
         for state in [run.state for run in (self.runs[:1] if self._draws_alike else self.runs)]:
@@ -111,11 +111,11 @@ class BatchedInputs:
         return tuple(self._as_wide_as_before(i, leaf) for i, leaf in enumerate(zip(*drawn, strict=True)))
 
     def with_axes(self, noise: Leaves) -> tuple[Leaves, Axes]:
-        """The leaves of noise, each with its axis of models."""
+        """The leaves of noise, and the axis of models of each."""
         return noise, tuple(None if leaf is None or self._draws_alike else 0 for leaf in noise)
 
     def _as_wide_as_before(self, position: int, leaf: Sequence[Tensor | None]) -> Tensor | None:
-        """One leaf of all models' noise: the weights keep the width of the widest model when that one has ended."""
+        """One leaf of all models' noise, as wide as the weights, also after the widest model has ended."""
         found = stacked(leaf, self._noise_widths.get(position, 0))
         if found is not None:
             self._noise_widths[position] = found.shape[-1]
@@ -123,11 +123,11 @@ class BatchedInputs:
 
     @property
     def _draws_alike(self) -> bool:
-        """Whether one draw serves all models."""
+        """Whether all models have the same noise."""
         return self._are_alike and len({run.state.seed for run in self.runs}) == 1
 
 
 def _numbered(run: TrainingRun) -> NumberedRows:
-    """The rows of a run, which can be reached by number."""
-    assert isinstance(run.rows, NumberedRows)  # an obstacle otherwise
+    """The rows of a run, which are `NumberedRows`."""
+    assert isinstance(run.rows, NumberedRows)  # otherwise the run is not batchable
     return run.rows

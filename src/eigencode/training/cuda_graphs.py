@@ -1,8 +1,8 @@
-"""A step recorded once and replayed: one launch on a GPU instead of one for each operation.
+"""CUDA graphs: a step is recorded once and replayed, one launch on a GPU instead of one for each operation.
 
-A recording (a CUDA graph) holds the addresses that its operations read and write. So what changes from step to step is
-copied into inputs that stay where they are, and everything else, weights, moments, states, is changed in place.
-Batches of an epoch have two sizes at most, and each is recorded by itself: no row is padded, none counted twice.
+A CUDA graph has the addresses that its operations read and write. So the arguments of each step are copied into inputs
+at fixed addresses, and weights, moments and states are changed in place. Batches of an epoch have at most two sizes,
+and each is recorded separately: no row is padded, and none is counted twice.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 
 WARM_UP = 3
-"""Calls of each shape before it is recorded, in which libraries choose their kernels and take their memory."""
+"""Calls of each shape before it is recorded, in which libraries choose their kernels and allocate memory."""
 
 Recording = tuple[Sequence[Any], Callable[[], Tensor]]
-"""Inputs that stay in their places, and what works on them."""
+"""The input tensors at fixed addresses, and the function that replays the operations on them."""
 
 
 def record_on_gpu(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    """Record what a function does to tensors on the present GPU; nothing of it is done yet."""
+    """Record the operations of a function on the current GPU, without executing them."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         output = work()
@@ -37,15 +37,15 @@ def record_on_gpu(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
 
 
 class Recorded:
-    """A function that is recorded for each shape of its arguments, and replayed from then on.
+    """A function that is recorded for each shape of its arguments, and replayed after that.
 
-    Where it cannot be recorded, since a part of it waits for the device, it goes on being called as it is.
+    If it cannot be recorded, since a part of it synchronises with the device, it is called without recording.
 
     Parameters
     ----------
     function : callable
-        Takes a tensor, then tensors, numbers or None, and returns one tensor; changes others in place only. A number
-        comes as one when the function is called, as a tensor when it is recorded.
+        Takes a tensor, then tensors, numbers or None, and returns one tensor; changes other tensors in place only. A
+        number is passed as a number in calls, and as a tensor in recordings.
     record : callable
         Makes the replay of a function without arguments.
 
@@ -70,11 +70,11 @@ class Recorded:
 
     @property
     def n_recordings(self) -> int:
-        """Shapes that were recorded."""
+        """Number of shapes that were recorded."""
         return len(self._recordings)
 
     def __call__(self, first: Tensor, *others: Tensor | float | None) -> Tensor:
-        """What the function returns; the tensor is the caller's own."""
+        """The result of the function, as a new tensor."""
         arguments = (first, *others)
         shapes = tuple((a.shape, a.dtype) if isinstance(a, Tensor) else type(a) for a in arguments)
         recording = self._recordings.get(shapes)
@@ -84,15 +84,15 @@ class Recorded:
             self._calls[shapes] += 1
             return self._function(*arguments)
         inputs, replay = recording
-        for place, argument in zip(inputs, arguments, strict=True):
+        for buffer, argument in zip(inputs, arguments, strict=True):
             if isinstance(argument, Tensor):
-                place.copy_(argument)
+                buffer.copy_(argument)
             elif argument is not None:
-                place.fill_(argument)
+                buffer.fill_(argument)
         return replay().clone()
 
     def _recorded(self, shapes: Hashable, first: Tensor, others: tuple[Tensor | float | None, ...]) -> Recording | None:
-        inputs = [_place_for(argument, first.device) for argument in (first, *others)]
+        inputs = [_buffer_for(argument, first.device) for argument in (first, *others)]
         try:
             replay = self._record(partial(self._function, *inputs))
         except RuntimeError as error:
@@ -107,8 +107,8 @@ class Recorded:
         return self._recordings[shapes]
 
 
-def _place_for(argument: Tensor | float | None, device: torch.device) -> Any:
-    """A tensor for an argument that changes; None stays None."""
+def _buffer_for(argument: Tensor | float | None, device: torch.device) -> Any:
+    """A tensor for an argument's values; None for None."""
     if isinstance(argument, Tensor):
         return argument.clone()
     return None if argument is None else torch.full((), argument, device=device)

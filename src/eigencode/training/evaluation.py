@@ -1,4 +1,4 @@
-"""What weights are worth: the objective of rows, under noise that is the same at every call."""
+"""Evaluation: the mean objective of rows, with the same noise in each call."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from eigencode.model.objective import Objective
 from eigencode.training.rng import generator, may_draw_globally, own_global_generator
 
 EVALUATION_ROWS = 8192
-"""Rows a pass when nothing is learned: bounds the memory that activations take."""
+"""Rows per pass in evaluation, which bounds the memory of activations."""
 
 
 def row_objectives(composition: Composition, objective: Objective, batch: Batch, noise: Noise) -> Tensor:
@@ -26,9 +26,9 @@ def row_objectives(composition: Composition, objective: Objective, batch: Batch,
 def evaluate(
     composition: Composition, objective: Objective, blocks: Iterable[Batch], seed: int, is_validation: bool = False
 ) -> float:
-    """The mean objective of rows, each by its weight if it has one, under noise that is the same at every call.
+    """The weighted mean objective of rows, with the same noise in each call.
 
-    Rows for validation may first move the states of the model's terms, which see all of them before any is evaluated.
+    Validation rows may first update the states of the model's terms, from all rows before any is evaluated.
     """
     composition.eval()
     device = next(composition.parameters(), torch.empty(0)).device
@@ -51,12 +51,12 @@ def _with_noise(
 
 
 def joined(seen: Sequence[Mapping[str, Tensor]], dim: int = 0) -> dict[str, Tensor]:
-    """What terms have seen of several blocks, as one: tensors joined along their axis of rows."""
+    """The terms' statistics of several blocks, concatenated along the axis of rows."""
     return {name: torch.cat([statistics[name] for statistics in seen], dim) for name in seen[0]}
 
 
 def weighted_mean(blocks: Iterable[tuple[Tensor, Tensor | None]]) -> float:
-    """The mean of the objectives of all rows, in float64, each by its weight if it has one."""
+    """The weighted mean of the objectives of all rows, in float64."""
     objectives, weights = zip(*blocks, strict=True)
     found = torch.cat(objectives).double()
     if weights[0] is None:
@@ -66,12 +66,12 @@ def weighted_mean(blocks: Iterable[tuple[Tensor, Tensor | None]]) -> float:
 
 
 def draw_noise(composition: Composition, n_rows: int, source: Callable[[], torch.Generator]) -> Noise:
-    """The noise of one pass; no generator is made where nothing is random."""
+    """The noise of one pass; no generator is made if nothing is random."""
     return composition.draw_noise(n_rows, source()) if composition.is_stochastic else SILENCE
 
 
 def global_draws(
     expected: bool, device: torch.device, seed: int, purpose: str, *counters: int
 ) -> AbstractContextManager[None]:
-    """What modules draw that take no generator as an argument; nothing is done where none is expected."""
+    """A context with a seeded global generator, if modules are expected that take no generator, else an empty one."""
     return own_global_generator(device, seed, purpose, *counters) if expected else nullcontext()

@@ -1,7 +1,7 @@
-"""Where and how the arithmetic runs: device, precision and threads, by a written rule.
+"""Execution: device, precision and threads, chosen by a fixed rule.
 
-No clock is read: the rule looks at the processor's units and the work of one step, so the same machine always
-chooses the same. ``benchmarks/execution.py`` measures what the thresholds rest on.
+The rule uses the processor's features and the work of one step, and no measured time, so the choice is always the same
+on the same machine. ``benchmarks/execution.py`` measures the thresholds.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from eigencode.domains import Interval, OneOf
 from eigencode.errors import OptionError
 
 THREADS_FROM = 2e7
-"""Multiply-adds a step from which a second thread pays for its synchronisation."""
+"""Multiply-adds per step from which more threads are faster, despite their synchronisation."""
 
 BFLOAT16_FROM = 5e7
-"""Multiply-adds a step from which bfloat16 matrix units outrun the casts they need."""
+"""Multiply-adds per step from which bfloat16 matrix units are faster, despite the casts."""
 
 
 MOST_THREADS = 4096
-"""More than any machine has."""
+"""Largest number of threads in a file."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,14 @@ class Execution:
         return weights_dtype(self.precision)
 
     def autocast(self) -> AbstractContextManager[object]:
-        """The context in which the networks run in training."""
+        """The context of the networks in training."""
         if self.precision == "bfloat16":
             return torch.autocast(torch.device(self.device).type, torch.bfloat16)
         return nullcontext()
 
     @contextmanager
     def threads(self) -> Iterator[None]:
-        """Set the number of threads, and put the caller's number back."""
+        """Set the number of threads, and restore the caller's at the end."""
         before = torch.get_num_threads()
         torch.set_num_threads(self.n_threads)
         try:
@@ -68,7 +68,7 @@ class Execution:
 
 
 def weights_dtype(precision: str) -> torch.dtype:
-    """Type of weights and rows under a precision: bfloat16 is for products inside the networks only."""
+    """Type of weights and rows for a precision: bfloat16 is used only for products in the networks."""
     return torch.float64 if precision == "float64" else torch.float32
 
 
@@ -78,9 +78,9 @@ def choose_execution(device: str, precision: str, work: float) -> Execution:
     Parameters
     ----------
     device, precision : str
-        What was asked for, 'auto' among it.
+        The options, which may be 'auto'.
     work : float
-        Multiply-adds of one step's forward pass: rows a batch times weights.
+        Multiply-adds of one step's forward pass: rows per batch times weights.
     """
     device = resolve_device(device)
     kind = torch.device(device).type
@@ -90,16 +90,16 @@ def choose_execution(device: str, precision: str, work: float) -> Execution:
 
 
 def threads_for(work: float) -> int:
-    """Threads of one operation in steps of so many multiply-adds: all or one."""
+    """Threads of one operation, all or one, for the multiply-adds of a step."""
     return torch.get_num_threads() if work >= THREADS_FROM else 1
 
 
 def resolve_device(device: str) -> str:
-    """The torch device meant, checked to be usable."""
+    """The torch device for the option; an error if it cannot be used."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.zeros((), device=device).item()  # the device 'meta' makes tensors, but holds no numbers
+        torch.zeros((), device=device).item()  # item() fails on the device 'meta', which has no numbers
     except (RuntimeError, AssertionError) as error:
         raise OptionError(
             f"The device {device!r} cannot be used", got=f"the error {error}", hint="Try 'cpu', or 'auto'"

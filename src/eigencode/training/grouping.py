@@ -1,4 +1,4 @@
-"""Which of many runs become one program: those of one structure, as far as one pass for all gives each its own."""
+"""Grouping runs of the same structure, so that each group is trained in one batch (one program)."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from eigencode.training.runner import Runner, SingleRunner
 from eigencode.training.structure import in_full, structure
 
 ALONE_FROM = 5e7
-"""Multiply-adds of a step from which arithmetic outweighs dispatch, so that company saves nothing."""
+"""Multiply-adds of a step from which training models in one batch saves no time."""
 
 PROGRAM_WORK = 1e9
-"""Multiply-adds of a step of all models of one program, which bounds the memory of their activations."""
+"""Most multiply-adds of a step of all models of one program, which bounds the memory of their activations."""
 
 
 @dataclass(frozen=True)
-class Together:
-    """Some of many runs, and the program that trains them; or one run, and why it is trained by itself."""
+class RunGroup:
+    """The runner of a group of runs; for a single run, also the reason why it is not batched."""
 
     runner: Runner
     reason: str | None = None
 
 
-def together(runs: Sequence[TrainingRun]) -> Iterator[Together]:
-    """Arrange many runs, all at their beginning, into as few programs as can be.
+def group_runs(runs: Sequence[TrainingRun]) -> Iterator[RunGroup]:
+    """Yield groups of runs, as few as possible. The runs must not have started.
 
-    A program is made when it is asked for, so that those that are done with do not take memory.
+    Each group is made when it is needed, so that finished ones do not take memory.
     """
     alike: dict[Any, list[TrainingRun]] = {}
     for run in runs:
-        reason = obstacle(run)
+        reason = reason_not_batchable(run)
         if reason is not None:
             yield _alone(run, reason)
         else:
@@ -50,21 +50,24 @@ def together(runs: Sequence[TrainingRun]) -> Iterator[Together]:
         yield from _arranged(group)
 
 
-def _alone(run: TrainingRun, reason: str) -> Together:
-    """A run that is trained by itself, from now on."""
-    return Together(SingleRunner(replace(run, clock=run.clock.restarted())), reason)
+def _alone(run: TrainingRun, reason: str) -> RunGroup:
+    """A group of one run, whose clock starts now."""
+    return RunGroup(SingleRunner(replace(run, clock=run.clock.restarted())), reason)
 
 
-def _arranged(runs: Sequence[TrainingRun], obstacle: str | None = None) -> Iterator[Together]:
-    """Runs of one structure as one program, or else as one for each of their shapes, or else one by one."""
+def _arranged(runs: Sequence[TrainingRun], reason: str | None = None) -> Iterator[RunGroup]:
+    """Runs of the same structure as one group; if that fails, a group for each of their shapes; else single runs.
+
+    ``reason`` is the reason why a larger group failed, None for the first attempt.
+    """
     for chunk in _chunks(runs):
         if len(chunk) == 1:
-            yield _alone(chunk[0], obstacle or "no other is like it")
+            yield _alone(chunk[0], reason or "no other is like it")
             continue
         try:
             program = BatchedTraining(chunk)
         except NotBatchable as why:
-            if obstacle is not None:
+            if reason is not None:
                 yield from (_alone(run, str(why)) for run in chunk)
                 continue
             same: dict[Any, list[TrainingRun]] = {}
@@ -73,11 +76,11 @@ def _arranged(runs: Sequence[TrainingRun], obstacle: str | None = None) -> Itera
             for fewer in same.values():
                 yield from _arranged(fewer, str(why))
         else:
-            yield Together(program)
+            yield RunGroup(program)
 
 
 def _chunks(runs: Sequence[TrainingRun]) -> Iterator[Sequence[TrainingRun]]:
-    """As many runs at a time as a program takes."""
+    """Split runs into chunks of the size that one program can have."""
     size = max(int(PROGRAM_WORK / max(runs[0].step_work, 1)), 1)
     for first in range(0, len(runs), size):
         yield runs[first : first + size]
@@ -89,8 +92,8 @@ def _is_equal(one: Tensor, other: Tensor) -> bool:
     return one is other or (is_alike and torch.equal(one, other))
 
 
-def shared(runs: Sequence[TrainingRun]) -> list[TrainingRun]:
-    """The same, with one tensor in the place of equal ones: many runs on one table keep it once."""
+def share_tensors(runs: Sequence[TrainingRun]) -> list[TrainingRun]:
+    """Replace equal tensors of different runs by one tensor, so that a table is in memory once."""
     tensors: list[Tensor] = []
     batches: list[Batch] = []
 
@@ -114,13 +117,13 @@ def shared(runs: Sequence[TrainingRun]) -> list[TrainingRun]:
         if not isinstance(rows, ResidentRows):
             return rows
         numbers = {"training": same(rows.training), "validation_numbers": same(rows.validation_numbers)}
-        return replace(rows, every=same_batch(rows.every), **numbers)  # type: ignore[arg-type]
+        return replace(rows, all_rows=same_batch(rows.all_rows), **numbers)  # type: ignore[arg-type]
 
     return [replace(run, rows=of(run.rows)) for run in runs]
 
 
-def obstacle(run: TrainingRun) -> str | None:
-    """Why a run should not be part of any program, None where nothing stands against it."""
+def reason_not_batchable(run: TrainingRun) -> str | None:
+    """The reason why a run cannot be batched, None if it can."""
     if run.state.finished:
         return "there is nothing to train"
     if run.step_work > ALONE_FROM:
@@ -129,5 +132,5 @@ def obstacle(run: TrainingRun) -> str | None:
         return "L-BFGS looks at one model at a time"
     if not isinstance(run.rows, NumberedRows):
         return "its rows come in an order of their own"
-    # Code of others that draws is found out by the probe, where no draw is allowed.
+    # Users' modules that draw random numbers are found by the check of `BatchedTraining`, where drawing is an error.
     return "its networks draw noise of their own" if has_random_layers(run.state.composition) else None

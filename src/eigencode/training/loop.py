@@ -1,7 +1,7 @@
-"""The loop: a thin generator over runners. It knows no kind of autoencoder, and not how many models are in training.
+"""The training loop: a generator over a runner, which does not depend on the kind or the number of models.
 
-Steps are made until the next evaluation is due; the average over recent weights takes their place, the validation rows
-are evaluated with it, and the best weights so far are kept. Nothing waits for the device in between.
+Steps are made until the next evaluation. Then the model gets the average over recent weights, the validation rows are
+evaluated, and the best weights so far are kept. Between evaluations there is no synchronisation with the device.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ Row = dict[str, Any]
 
 @dataclass
 class Tally:
-    """What the steps since the last evaluation have met: for each model the sum of the objectives, and the rows.
+    """The sum of the objectives and the number of rows in the steps since the last evaluation, for each model.
 
     Attributes
     ----------
     totals : Tensor
-        Shape (K,), in float64, on the device, so that no step waits for it.
+        Sums of objectives, shape (K,), in float64, on the device, so that no step has to synchronise.
     n_rows : list of int
-        Of each model.
+        Number of rows of each model.
     """
 
     totals: Tensor
@@ -41,12 +41,12 @@ class Tally:
 
     @classmethod
     def of(cls, runner: Runner) -> Tally:
-        """Nothing yet."""
+        """A tally of no rows."""
         n_models = len(runner.runs)
         return cls(torch.zeros(n_models, dtype=torch.float64, device=runner.device), [0] * n_models)
 
     def add(self, losses: Tensor, n_rows: int, active: Sequence[bool]) -> None:
-        """Take in the mean objective of each active model's batch, shape (K,)."""
+        """Add the mean objective of each active model's batch, shape (K,)."""
         if not all(active):
             losses = torch.where(on_device(active, torch.bool, losses.device), losses, 0.0)
         self.totals += losses * n_rows
@@ -54,7 +54,7 @@ class Tally:
 
     @property
     def means(self) -> list[float]:
-        """The mean objective of the rows that each model met."""
+        """The mean objective of the rows of each model."""
         return [total / max(n, 1) for total, n in zip(self.totals.tolist(), self.n_rows, strict=True)]
 
 
@@ -65,10 +65,10 @@ def begin(run: TrainingRun) -> None:
 
 
 def train_all(runner: Runner) -> Iterator[list[Row]]:
-    """Train until every schedule ends, yielding at each evaluation the row of history of every model still in training.
+    """Train until all schedules end; after each evaluation, yield a row of history for each model still in training.
 
-    Whatever moment a `KeyboardInterrupt` comes at, what was learned since the last evaluation is evaluated and kept if
-    it is the best, before the interruption goes on to the caller. A second one ends that evaluation.
+    After a `KeyboardInterrupt` at any moment the current weights are evaluated, and kept if they are the best, before
+    the exception is raised. A second one ends that evaluation.
     """
     while runner.keep_unfinished():
         tally = Tally.of(runner)
@@ -86,7 +86,7 @@ def train_all(runner: Runner) -> Iterator[list[Row]]:
 
 
 def one_pass(run: TrainingRun) -> Row:
-    """One pass over the rows without an evaluation: the step of a stream, whose last average is what to keep."""
+    """One pass over the rows of a stream's block, without evaluation; the average at its end is kept."""
     runner = SingleRunner(run)
     tally = Tally.of(runner)
     with run.execution.threads():
@@ -101,7 +101,7 @@ def one_pass(run: TrainingRun) -> Row:
 
 
 def _advance(runner: Runner, tally: Tally) -> None:
-    """Make the steps up to the next evaluation, and let the averages be shown; the tally takes in what is met."""
+    """Make the steps up to the next evaluation, add their objectives to the tally, and set the averages as weights."""
     runner.show(average=False)
     for _ in range(runner.runs[0].period):
         active = [not run.state.finished for run in runner.runs]
@@ -123,7 +123,7 @@ def _advance(runner: Runner, tally: Tally) -> None:
 
 
 def _obey_clock(run: TrainingRun) -> None:
-    """Let the time limit, if there is one, call for the decay or the end."""
+    """Begin the decay, or end the run, if the time limit requires it."""
     if run.clock.is_time_to_end():
         run.state.decay("time")
     if run.clock.is_up() and not run.state.finished:
@@ -132,11 +132,11 @@ def _obey_clock(run: TrainingRun) -> None:
 
 
 def _evaluate(runner: Runner, met: Sequence[float] | None) -> list[Row]:
-    """Evaluate the weights shown, keep the best of each model, and record what they are worth.
+    """Evaluate the models' weights, keep the best ones of each model, and record the objectives.
 
-    Models that go back to earlier weights go on from there.
+    Models that are reset to earlier weights continue from these.
     """
-    # The start is evaluated only: nothing is known yet of the training rows that validation rows could add to.
+    # At the start terms' states are not updated from validation rows: there are no training statistics yet.
     objectives = runner.evaluate(is_validation=met is not None)
     runner.write_back()
     before = [run.state.n_retreats for run in runner.runs]
@@ -145,12 +145,12 @@ def _evaluate(runner: Runner, met: Sequence[float] | None) -> list[Row]:
         run.state.history[-1] if run.state.is_recorded else record(run, objective, mean)
         for run, objective, mean in zip(runner.runs, objectives, means, strict=True)
     ]
-    runner.take_back([k for k, run in enumerate(runner.runs) if run.state.n_retreats > before[k]])
+    runner.reload([k for k, run in enumerate(runner.runs) if run.state.n_retreats > before[k]])
     return rows
 
 
 def _evaluate_what_was_learned(runner: Runner, tally: Tally) -> None:
-    """Evaluate the averages of steps that were interrupted, unless there is nothing new."""
+    """Evaluate the averages after an interruption, unless there was no new step."""
     if all(run.state.is_recorded for run in runner.runs):
         return
     if not runner.shows_average:
@@ -160,9 +160,9 @@ def _evaluate_what_was_learned(runner: Runner, tally: Tally) -> None:
 
 
 def record(run: TrainingRun, objective: float, training_objective: float | None = None) -> Row:
-    """Keep the best weights, and call for the decay where progress has stopped; returns the row of history.
+    """Keep the best weights, and begin the decay if there is no progress; return the row of history.
 
-    A run whose weights have become far worse than its start goes back to the best ones, with half the step size.
+    A run whose weights have become far worse than its start is reset to the best ones, with half the step size.
     """
     state = run.state
     row: Row = {"epoch": state.epoch, "step": state.step, "rows": state.rows}
@@ -171,7 +171,7 @@ def record(run: TrainingRun, objective: float, training_objective: float | None 
     if training_objective is not None:
         row["training_objective"] = training_objective
     row["validation_objective"] = objective
-    # In this order: a run that is interrupted in between has not recorded what it has not kept.
+    # In this order, so that a run interrupted in between has no row of history for weights that were not kept.
     if state.best is None or objective < state.best.objective or not math.isfinite(state.best.objective):
         state.best = state.snapshot(objective)
     state.history.append(row)
@@ -188,7 +188,7 @@ def record(run: TrainingRun, objective: float, training_objective: float | None 
 
 
 def _has_blown_up(state: TrainingState, objective: float) -> bool:
-    """Whether weights became far worse than the start was: by more than all that was gained, and than its own size."""
+    """Whether the objective is worse than at the start by more than the whole gain and its absolute value there."""
     start = state.history[0].get("validation_objective", math.nan)
     best = math.nan if state.best is None else state.best.objective
     return not objective <= start + max(start - best, abs(start))

@@ -12,23 +12,23 @@ from torch import Tensor, nn
 from eigencode.errors import DataError
 
 CLIP_FACTOR = 5.0
-"""A gradient longer than this many times the running mean length is shortened to it."""
+"""A gradient longer than this multiple of the running mean length is clipped to it."""
 
 
 BETAS = 0.9, 0.99
-"""Adam's memory of the gradient and of its square."""
+"""Adam's decay rates of the means of the gradient and of its square."""
 
 EPSILON = 0.01
-"""Adam's epsilon, as a share of the root mean square of a model's gradient: weights that hardly any row concerns, as
-those of a pixel that is lit in a few, are moved in proportion to their gradient and not as far as all others."""
+"""Adam's epsilon, as a share of the root mean square of a model's gradient: weights with very small gradients, such as
+those of a pixel that is not 0 in few rows, change in proportion to their gradient and not as much as all others."""
 
 SMALLEST = torch.finfo(torch.float32).tiny
-"""What gradients of zero are measured by."""
+"""Smallest length of a gradient, to divide by it."""
 
 
 @torch.no_grad()
 def copy_alike(own: Tensor, saved: Tensor, name: str, finite: bool = True) -> None:
-    """Copy a saved tensor into one of the same shape and type; `DataError` for another, or for one that is broken."""
+    """Copy a saved tensor into one of the same shape and type; `DataError` if these differ or it is not finite."""
     is_alike = isinstance(saved, Tensor) and (saved.shape, saved.dtype) == (own.shape, own.dtype)
     if not is_alike or (finite and not saved.isfinite().all()):
         raise DataError("The state of a stream does not fit its model", got=f"another tensor for {name!r}")
@@ -41,36 +41,35 @@ class Optimizer(Protocol):
     Attributes
     ----------
     memory : float
-        How far back an average over its weights is worth having, as a share of the steps made.
+        Length of a useful average over recent weights, as a share of the steps made.
     """
 
     memory: float
 
     def step(self, closure: Callable[[], Tensor], rate: float) -> Tensor:
-        """Evaluate the closure, which leaves the gradient behind, move the weights, return what the closure did."""
+        """Call the closure, which computes the gradient, update the weights, and return the closure's result."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What the next step depends on."""
+        """The state on which the next step depends."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
 
     def restart(self) -> None:
-        """Go on from other weights, which were put into the vector."""
+        """Continue after the vector was set to other weights."""
 
 
 AVERAGED = 1 / 12
-"""Adam's weights wander about where single batches pull them; an average over the last twelfth does not."""
+"""Length of the average for Adam: averaging over the last twelfth of the steps removes the noise of single batches."""
 
 
 class ClippedAdam:
-    """Adam (Kingma & Ba, 2015) on one vector, whose step shortens outlying gradients and leaves out broken ones.
+    """Adam (Kingma & Ba, 2015) on one vector, with clipping; gradients that are not finite are skipped.
 
-    A gradient is measured by the running mean of its own lengths, so neither the clipping nor epsilon depends on the
-    data's units or width. The factor is handed to torch's fused kernel, which applies it as it reads the gradient: both
-    cost one norm. A gradient that is not finite moves nothing. The kernel is called without ``torch.optim``'s class
-    around it, which imports a compiler for a second or more when it is first used, and takes longer a step than small
-    networks do.
+    A gradient is compared with the running mean of its lengths, so neither the clipping nor epsilon depends on the
+    data's units or width. The factor is an argument of torch's fused kernel, so clipping costs one norm. The kernel is
+    called directly, since the class in ``torch.optim`` imports a compiler at its first use, for a second or more, and
+    its step takes longer than that of a small network.
 
     Parameters
     ----------
@@ -88,15 +87,15 @@ class ClippedAdam:
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor], rate: float | Tensor) -> Tensor:
-        """Evaluate the closure, which leaves the gradient behind, and take one step of a size."""
+        """Call the closure, which computes the gradient, and make one step."""
         with torch.enable_grad():
             loss = closure()
         gradient = self._vector.grad
-        assert gradient is not None  # the closure's promise
+        assert gradient is not None  # set by the closure
         norm = torch.linalg.vector_norm(gradient).float()
         is_broken = (~norm.isfinite()).float()
         norm = norm.nan_to_num_(0.0, 0.0)
-        # The first gradient is its own measure.
+        # The first gradient is compared with itself.
         self.running.copy_(torch.where(self.running == 0, norm, self.running))
         scale = (norm / (CLIP_FACTOR * self.running)).nan_to_num_(1.0).clamp_(min=1.0)
         self.running.lerp_(norm / scale, 0.02)
@@ -119,13 +118,13 @@ class ClippedAdam:
             copy_alike(own, state[name], name)
 
     def restart(self) -> None:
-        """Go on from other weights. The moments stay: gradients that are no numbers never enter them."""
+        """Continue from other weights. The moments are kept, since gradients that are not finite never change them."""
 
 
 class FullBatchLBFGS(torch.optim.LBFGS):
-    """L-BFGS with a strong Wolfe line search (Nocedal & Wright, 2006), whose step size is given step by step.
+    """L-BFGS with a strong Wolfe line search (Nocedal & Wright, 2006), with the step size as an argument of each step.
 
-    Every step is made with all rows, and the last weights are the best: an average has no use.
+    Each step uses all rows, and the last weights are the best, so no average is needed.
     """
 
     memory = 0.0
@@ -141,15 +140,15 @@ class FullBatchLBFGS(torch.optim.LBFGS):
         )
 
     def restart(self) -> None:
-        """Go on from other weights: the curvature seen is not theirs, and may be no number."""
+        """Continue from other weights: the curvature is discarded, since it is not theirs and may not be finite."""
         self.state.clear()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Take the vector as it is: torch's own method imports its compiler, for a second or more."""
+        """Add the vector; torch's method would import a compiler, for a second or more."""
         self.param_groups.append({**self.defaults, **param_group})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there, with the settings that there are here."""
+        """Continue from a saved state, with this object's settings."""
         (vector,) = self.param_groups[0]["params"]
         saved = state["state"].get(0, {})
         for name, value in saved.items():
@@ -162,17 +161,17 @@ class FullBatchLBFGS(torch.optim.LBFGS):
         pairs = [saved[name] for name in ("old_dirs", "old_stps", "ro")] if saved else []
         if len({*map(len, pairs)}) > 1 or not all(isinstance(item, Tensor) for items in pairs for item in items):
             raise DataError("The state of a stream does not fit its optimiser", got="another history of steps")
-        saved.pop("al", None)  # which each step makes anew
+        saved.pop("al", None)  # temporary values of a step
         self.state[vector].update(saved)
 
     _STATE: ClassVar[dict[str, Any]] = {
         "func_evals": int, "n_iter": int, "d": Tensor, "t": int | float | Tensor, "old_dirs": list, "old_stps": list,
         "ro": list, "H_diag": int | float | Tensor, "prev_flat_grad": Tensor | None, "prev_loss": float | Tensor,
     }  # fmt: skip
-    """What torch keeps, with its types."""
+    """The entries of torch's state, with their types."""
 
     def step(self, closure: Callable[[], Tensor], rate: float) -> Tensor:  # type: ignore[override]
-        """Take five steps of a size along directions that the closure's earlier gradients suggest."""
+        """Make five L-BFGS steps."""
         group = self.param_groups[0]
         group["lr"] = min(rate, LONGEST_STEP)
         (vector,) = group["params"]
@@ -185,15 +184,15 @@ class FullBatchLBFGS(torch.optim.LBFGS):
             vector.grad.mul_(scale)
             return loss * scale
 
-        # torch passes on whatever the closure returns; a tensor does not wait for the device.
+        # torch returns the closure's result; a tensor needs no synchronisation with the device.
         loss = super().step(scaled)
         return loss / self._scale(vector)
 
     def _scale(self, vector: Tensor) -> float:
-        """A power of two for the objective, settled by the first gradient and 1 for most.
+        """A factor for the objective, a power of two chosen from the first gradient; usually 1.
 
-        The line search takes the fourth power of a gradient's length, of which float32 has no number where counts are
-        large. A power of two rounds nothing.
+        The line search computes the fourth power of a gradient's length, which overflows float32 for large counts.
+        Multiplying by a power of two is exact.
         """
         kept = self.state[vector]
         if "scale" not in kept:
@@ -204,36 +203,36 @@ class FullBatchLBFGS(torch.optim.LBFGS):
 
 
 LONG_GRADIENT = 2.0**12
-"""Length of a gradient from which L-BFGS is given a smaller multiple of the objective."""
+"""Length of a gradient from which the objective is multiplied by a factor below 1 for L-BFGS."""
 
 LONGEST_STEP = 1e30
-"""A step size of L-BFGS that is far from useful, and still a number of float32."""
+"""Largest step size of L-BFGS, far above useful ones and finite in float32."""
 
 NO_STEP = 1e-30
-"""A step size that moves nothing."""
+"""Step size with which no weight changes."""
 
 
 class ClippedAdamOfRows:
-    """`ClippedAdam` for many models at once: each row of a matrix is one, with its own clipping and step size.
+    """`ClippedAdam` for several models: each row of a matrix is one, with its own clipping and step size.
 
     Parameters
     ----------
     matrix, gradient : Tensor of shape (K, P)
-        The weights of each model, and where their gradients will be.
+        The weights of each model, and their gradients.
     n_weights : sequence of int
-        How many of each row are the model's; the others' gradients are zero.
+        Number of weights of each model; the gradients of the other columns are zero.
     """
 
     def __init__(self, matrix: Tensor, gradient: Tensor, n_weights: Sequence[int]) -> None:
         self._matrix, self._gradient = matrix, gradient
-        # What makes a mean of a length, as `ClippedAdam` has it in the same precision.
+        # Factors from a length to a root mean square, in the same precision as in `ClippedAdam`.
         self._share = torch.tensor([[n**-0.5] for n in n_weights], dtype=torch.float32, device=matrix.device)
         self._mean, self._square = torch.zeros_like(matrix), torch.zeros_like(matrix)
         self._steps = matrix.new_zeros(len(matrix), 1)
         self._running = torch.zeros(len(matrix), 1, device=matrix.device)
 
     def of(self, chosen: Tensor, matrix: Tensor, gradient: Tensor) -> ClippedAdamOfRows:
-        """The same for some of the models, whose weights and gradients now lie elsewhere."""
+        """The same for some of the models, with new tensors of weights and gradients."""
         fewer = ClippedAdamOfRows(matrix, gradient, [1] * len(matrix))
         for name in ("_mean", "_square", "_steps", "_running", "_share"):
             setattr(fewer, name, getattr(self, name).index_select(0, chosen))
@@ -241,7 +240,7 @@ class ClippedAdamOfRows:
 
     @torch.no_grad()
     def step(self, rates: Tensor) -> None:
-        """Take one step by the gradients that are there, with a step size for each row, of shape (K,)."""
+        """Make one step by the current gradients, with a step size for each row, of shape (K,)."""
         matrix, gradient = self._matrix, self._gradient
         norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True).float()
         is_whole = norm.isfinite()
@@ -249,7 +248,7 @@ class ClippedAdamOfRows:
         self._running.copy_(torch.where(self._running == 0, norm, self._running))
         scale = (norm / (CLIP_FACTOR * self._running)).nan_to_num_(1.0).clamp_(min=1.0)
         self._running.lerp_(norm / scale, 0.02)
-        # A row that is no number moves nothing, and neither do its moments.
+        # A row that is not finite changes neither weights nor moments.
         if not (matrix.device.type == "cpu" and bool(is_whole.all())):
             gradient.copy_(torch.where(is_whole, gradient, 0.0))
         beta1, beta2 = BETAS
@@ -261,11 +260,11 @@ class ClippedAdamOfRows:
         self._square.lerp_(gradient.square_(), (1 - beta2) * whole)
         correction1, correction2 = (1 - beta ** self._steps.clamp(min=1) for beta in BETAS)
         rate = (rates.to(matrix)[:, None] * whole / correction1).clamp(min=NO_STEP)
-        # The denominator takes each row's step size in, which saves three passes over the matrix.
+        # The denominator includes each row's step size, which saves three passes over the matrix.
         denominator = torch.sqrt(self._square)
         torch.addcmul(EPSILON / rate, denominator, 1 / (rate * correction2.sqrt()), out=denominator)
         matrix.addcdiv_(self._mean, denominator, value=-1)
 
 
 OPTIMIZERS: dict[str, Callable[[nn.Parameter], Optimizer]] = {"adam": ClippedAdam, "lbfgs": FullBatchLBFGS}
-"""The optimiser of each name, on one vector of weights."""
+"""The optimisers by name, each for one vector of weights."""

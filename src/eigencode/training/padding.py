@@ -1,4 +1,4 @@
-"""Models of several widths as the rows of one matrix: the weights of each, and zeros that never move."""
+"""Models of different widths as the rows of one matrix: the weights of each, padded by zeros that never change."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from eigencode.model.composition import Composition
 
 
 class NotBatchable(Exception):
-    """Models that cannot be one program, and why."""
+    """The reason why models cannot be trained in one batch."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Which columns of the matrix hold which weights.
+    """The columns of the matrix for each weight.
 
     Attributes
     ----------
     shapes : dict of str to tuple
         The largest shape of each trained parameter, by name, in the order of the columns.
     columns : list of Tensor
-        For each model the columns of its own weights.
+        For each model, the columns of its weights.
     is_padded : bool
         Whether some model is narrower than another.
     """
@@ -36,7 +36,7 @@ class Layout:
 
     @classmethod
     def of(cls, compositions: Sequence[Composition]) -> Layout:
-        """The smallest matrix that holds all models."""
+        """The layout of the smallest matrix for all models."""
         named = [dict(c.named_parameters()) for c in compositions]
         trained = [name for name, p in named[0].items() if p.requires_grad]
         shapes = {name: _hull([n[name].shape for n in named]) for name in trained}
@@ -45,11 +45,11 @@ class Layout:
         return cls(shapes, columns, is_padded)
 
     def of_models(self, chosen: Sequence[int]) -> Layout:
-        """That of some of the models, in the same matrix."""
+        """The layout of some of the models, for the same columns."""
         return replace(self, columns=[self.columns[k] for k in chosen])
 
     def filled(self, vectors: Sequence[Tensor]) -> Tensor:
-        """The matrix of the models' weights, each given as one vector."""
+        """The matrix with the models' weights, each given as one vector."""
         width = sum(map(math.prod, self.shapes.values()))
         matrix = vectors[0].detach().new_zeros(len(vectors), width)
         for row, own, vector in zip(matrix, self.columns, vectors, strict=True):
@@ -57,18 +57,18 @@ class Layout:
         return matrix
 
     def views(self, matrix: Tensor) -> dict[str, Tensor]:
-        """Each parameter of all models, as a view of the matrix that gradients are taken of."""
+        """Each parameter of all models, as a view of the matrix."""
         pieces = matrix.split([math.prod(shape) for shape in self.shapes.values()], dim=1)
         shaped = zip(self.shapes.items(), pieces, strict=True)
         return {name: piece.unflatten(1, shape).detach().requires_grad_() for (name, shape), piece in shaped}
 
     def mask(self, matrix: Tensor) -> Tensor | None:
-        """One where a model has a weight and zero around them; None where every model fills its row."""
+        """1 for the weights of each model and 0 for padding; None if there is no padding."""
         return self.filled([matrix.new_ones(len(own)) for own in self.columns]) if self.is_padded else None
 
 
 def stacked(leaves: Sequence[Tensor | None], width: int) -> Tensor | None:
-    """Noise of all models along a new first axis, at least so wide; what narrower ones lack is zero."""
+    """Noise of all models along a new first axis, padded by zeros to the widest and to at least ``width``."""
     drawn = [leaf for leaf in leaves if leaf is not None]
     if not drawn:
         return None
@@ -84,12 +84,12 @@ def stacked(leaves: Sequence[Tensor | None], width: int) -> Tensor | None:
 
 
 def _hull(shapes: Sequence[torch.Size]) -> tuple[int, ...]:
-    """The smallest shape that holds all."""
+    """The elementwise maximum of shapes."""
     return tuple(max(sizes) for sizes in zip(*shapes, strict=True))
 
 
 def _columns(composition: Composition, shapes: Mapping[str, tuple[int, ...]]) -> Tensor:
-    """The columns of a model's weights in the row of a matrix that holds weights of the given shapes."""
+    """The columns of a model's weights in a row with parameters of the given shapes."""
     device = next(composition.parameters()).device
     found, offset = [], 0
     n_blocks = composition.code.width(1)
@@ -98,7 +98,7 @@ def _columns(composition: Composition, shapes: Mapping[str, tuple[int, ...]]) ->
         offset += index.numel()
         own = composition.get_parameter(name).shape
         for axis, (size, full) in enumerate(zip(own, shape, strict=True)):
-            # An encoder's output of several numbers a component is laid out in blocks, each with room at its end.
+            # An encoder's output of several numbers per component consists of blocks, and each is padded at its end.
             is_code = name.startswith("encoder") and size == composition.code.width(composition.n_components)
             blocks = n_blocks if is_code and size < full else 1
             kept = torch.arange(full, device=device).view(blocks, -1)[:, : size // blocks].reshape(-1)

@@ -1,7 +1,7 @@
-"""How rows come to the device: from its own memory where they fit, else from the host's, one batch ahead.
+"""Prefetching batches to the device: from its own memory if the rows fit, else from the host's, one batch ahead.
 
-A copy from pinned memory runs beside the arithmetic. Two pinned buffers take turns: while the device works on one
-batch, the next is gathered into the other and sent.
+A copy from pinned memory runs in parallel with the arithmetic. There are two pinned buffers: while the device works on
+one batch, the next one is gathered into the other buffer and copied.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from torch import Tensor
 from eigencode.batch import Batch
 
 RESIDENT_SHARE = 0.6
-"""Share of a device's free memory that rows may take for good; the rest is for weights and activations."""
+"""Share of a device's free memory that rows may take; the rest is for weights and activations."""
 
 
 def fit_on(device: torch.device, n_bytes: float) -> bool:
-    """Whether rows of so many bytes may stay in a device's own memory; the host's, where they are, always holds them.
+    """Whether rows of ``n_bytes`` fit into a device's memory; always true for the host, where they already are.
 
     Examples
     --------
@@ -32,19 +32,19 @@ def fit_on(device: torch.device, n_bytes: float) -> bool:
     return n_bytes <= RESIDENT_SHARE * free
 
 
-def is_same(home: torch.device, wanted: torch.device) -> bool:
-    """Whether a tensor's device is the one that was meant, which may go without a number.
+def is_same(device: torch.device, wanted: torch.device) -> bool:
+    """Whether a tensor's device is the wanted one, which may have no index.
 
     Examples
     --------
     >>> is_same(torch.device("cuda:0"), torch.device("cuda")), is_same(torch.device("cuda:0"), torch.device("cuda:1"))
     (True, False)
     """
-    return home.type == wanted.type and wanted.index in (None, home.index)
+    return device.type == wanted.type and wanted.index in (None, device.index)
 
 
 def on_device(numbers: Sequence[float], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A few numbers as a tensor on a device, sent without waiting for it."""
+    """A few numbers as a tensor on a device, copied asynchronously."""
     found = torch.tensor(numbers, dtype=dtype)
     return found if device.type == "cpu" else found.pin_memory().to(device, non_blocking=True)
 
@@ -55,7 +55,7 @@ class PinnedLane:
     Parameters
     ----------
     device : torch.device
-        Where the batches go.
+        The device of the batches.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -65,7 +65,7 @@ class PinnedLane:
         self._on_device: Batch | None = None
 
     def send(self, batch: Batch) -> None:
-        """Begin the copy. A buffer is written to only after its last copy has ended."""
+        """Begin the copy, after the last copy from the same buffer has ended."""
         self._sent.synchronize()
         numbers = count()
         pinned = batch.map(lambda tensor: self._pinned(next(numbers), tensor))
@@ -81,11 +81,11 @@ class PinnedLane:
         return buffer[: len(tensor)].copy_(tensor)
 
     def receive(self) -> Batch:
-        """What was sent; the device's present stream waits for it, the host does not."""
+        """The batch that was sent last; the device's current stream waits for it, the host does not."""
         assert self._on_device is not None  # something was sent before
         current = torch.cuda.current_stream(self._device)
         current.wait_event(self._sent)
-        # Their memory must not be given away before the present stream is done with it.
+        # Their memory must not be reused before the current stream has finished with it.
         for tensor in self._on_device.tensors:
             if tensor is not None:
                 tensor.record_stream(current)
@@ -95,16 +95,16 @@ class PinnedLane:
 def feed(
     batches: Iterable[Batch], device: torch.device, lane: Callable[[torch.device], PinnedLane] = PinnedLane
 ) -> Iterator[Batch]:
-    """Each batch in turn, on the device: at once where it is there, else sent while the one before it is worked on.
+    """Yield the batches on the device; those on the host are copied while the device works on the one before.
 
     Parameters
     ----------
     batches : iterable of Batch
-        On the device, or on the host.
+        Batches on the device, or on the host.
     device : torch.device
-        Where they are wanted.
+        The device.
     lane : callable
-        Makes a way from the host to the device.
+        Makes the object that copies batches from the host to the device.
     """
     following = iter(batches)
     first = next(following, None)

@@ -1,4 +1,4 @@
-"""How far training is, as a line that moves: steps, time left, rows a second, the last held-out objective."""
+"""The progress bar of training: steps, time left, rows per second, the last held-out objective."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from eigencode.training.state import TrainingState
 
 MEASURED = 1.0
-"""Seconds of steps that tell how long the rest will take."""
+"""Seconds of steps after which the remaining time is estimated."""
 
 WIDE = 100
-"""Columns of a terminal from which the rows a second are shown as well; in fewer the bar would have no room."""
+"""Columns of a terminal from which rows per second are shown as well."""
 
 SHORT = 5.0
-"""Seconds up to which nothing is said of how long training will take."""
+"""The expected time is shown if it is longer than so many seconds."""
 
 
 def show(title: str, runs: Sequence[TrainingRun], verbose: bool = False) -> AbstractContextManager[Any]:
-    """Show how far the training of one or more models is, while it lasts."""
+    """Show the progress of one or more models while they are trained."""
     if not is_shown(verbose) or not runs:
         return nullcontext()
     style = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}{postfix}"
@@ -34,14 +34,14 @@ def show(title: str, runs: Sequence[TrainingRun], verbose: bool = False) -> Abst
 
 @dataclass
 class Look:
-    """Brings a bar up to date by the counters of models in training.
+    """Updates a progress bar from the counters of models in training.
 
     Attributes
     ----------
     runs : sequence of TrainingRun
         The models.
     tells : bool
-        Whether to say once how long the training is expected to take.
+        Whether to show once how long training is expected to take.
     """
 
     runs: Sequence[TrainingRun]
@@ -50,7 +50,7 @@ class Look:
     _is_told: bool = False
 
     def __call__(self, bar: Any) -> None:
-        """Set the numbers of a tqdm bar, and say once how long the training is expected to take."""
+        """Set the numbers of a tqdm bar, and show once how long training is expected to take."""
         elapsed, made = bar.format_dict["elapsed"], sum(run.state.step for run in self.runs)
         pace = self._pace(elapsed, made)
         end = max(self._end(made, pace), made, 1)
@@ -64,7 +64,7 @@ class Look:
         bar.set_postfix_str(", ".join(self._facts(made, elapsed if is_wide else 0.0, left)), refresh=False)
 
     def _pace(self, elapsed: float, made: int) -> float | None:
-        """Steps a second since the first one, which waits for memory and threads; None while too few are made."""
+        """Steps per second after the first step, which is slow; None after too few steps."""
         if self._first is None and made:
             self._first = elapsed, made
         if self._first is None or made == self._first[1] or elapsed < self._first[0] + MEASURED:
@@ -72,18 +72,18 @@ class Look:
         return (made - self._first[1]) / (elapsed - self._first[0])
 
     def _end(self, made: int, pace: float | None) -> float:
-        """Steps in all: those allowed, or those for which the time limit leaves time."""
+        """Total number of steps: those allowed, or those possible in the time limit."""
         end = sum(run.state.schedule.end for run in self.runs)
         limit = self._limit
         return end if limit is None or pace is None else min(end, made + max(limit - time.monotonic(), 0) * pace)
 
     @property
     def _limit(self) -> float | None:
-        """When time is up, for a single model with a time limit."""
+        """The end of the time limit, for a single model with one."""
         return self.runs[0].clock.ends if len(self.runs) == 1 else None
 
     def _plan(self) -> str:
-        """What is allowed."""
+        """A description of the allowed steps."""
         if len(self.runs) > 1:
             return counted(len(self.runs), "model")
         plan = f"at most {counted(self._most_epochs, 'epoch')} of {counted(self.runs[0].n_batches, 'step')}"

@@ -1,7 +1,7 @@
-"""Counter-based randomness: every draw has its own generator, named by what it is for.
+"""Counter-based random numbers: each draw has its own generator, seeded by (seed, purpose, counters).
 
-A draw depends on (seed, purpose, counters) alone, never on what was drawn before it, and never on a global
-generator. So a resumed run, a run split among processes, and a run that evaluates more often all see the same noise.
+A draw does not depend on earlier draws, nor on a global generator. So a resumed run, a run split among processes, and a
+run that evaluates more often all have the same noise.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ RANDOM_LAYERS = (
     nn.RNNBase,
     nn.MultiheadAttention,
 )
-"""Torch's layers that draw, or may, from its global generator in training."""
+"""Torch's layers that may draw from its global generator in training."""
 
 
 _GLOBAL_GENERATOR = threading.RLock()
-"""Held while torch's global generator stands elsewhere than where its other users left it."""
+"""Held while the state of torch's global generator is replaced."""
 
 
 def generator(seed: int, purpose: str, *counters: int, device: str | torch.device = "cpu") -> torch.Generator:
-    """A fresh torch generator for one purpose at one place of the run.
+    """A new torch generator for one purpose and counters.
 
     Examples
     --------
@@ -43,18 +43,18 @@ def generator(seed: int, purpose: str, *counters: int, device: str | torch.devic
     >>> bool((a == torch.rand(2, generator=generator(0, "shuffle", 1))).all())
     True
     """
-    return torch.Generator(device).manual_seed(_place(seed, purpose, *counters))
+    return torch.Generator(device).manual_seed(_derived_seed(seed, purpose, *counters))
 
 
-def _place(seed: int, purpose: str, *counters: int) -> int:
-    """The number that names one place of a run."""
-    words = [seed, int.from_bytes(purpose.encode(), "little"), *counters]
-    state = np.random.SeedSequence(words).generate_state(1, np.uint64)[0]
+def _derived_seed(seed: int, purpose: str, *counters: int) -> int:
+    """The seed for one purpose and counters."""
+    entropy = [seed, int.from_bytes(purpose.encode(), "little"), *counters]
+    state = np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]
     return int(state >> np.uint64(1))
 
 
 def has_random_layers(module: nn.Module) -> bool:
-    """Whether a pass in training mode is random by layers of torch's own, as dropout is.
+    """Whether a module has random layers of torch, such as dropout.
 
     Examples
     --------
@@ -65,30 +65,30 @@ def has_random_layers(module: nn.Module) -> bool:
 
 
 def may_draw_globally(module: nn.Module) -> bool:
-    """Whether a pass may read torch's global generator: by a random layer, or by code that is not ours nor torch's."""
+    """Whether a pass may use torch's global generator: by a random layer, or by modules of other packages."""
     foreign = any(type(part).__module__.partition(".")[0] not in ("torch", "eigencode") for part in module.modules())
     return foreign or has_random_layers(module)
 
 
 @contextmanager
 def own_global_generator(device: torch.device, seed: int, purpose: str, *counters: int) -> Iterator[None]:
-    """Let torch's global generators stand at one place of the run, and put them back where they were.
+    """Seed torch's global generators for one purpose and counters, and restore their states at the end.
 
-    Dropout takes no generator as an argument; this gives it noise of its own all the same. The generator is one for
-    the whole process, so threads that fit such networks take turns.
+    It is for layers that take no generator as an argument, such as dropout. The global generator belongs to the whole
+    process, so threads that fit such networks wait for each other.
     """
     accelerators = [] if device.type == "cpu" else [device]
     kind = "cuda" if device.type == "cpu" else device.type
     with _GLOBAL_GENERATOR, torch.random.fork_rng(accelerators, device_type=kind):
-        place = _place(seed, purpose, *counters)
-        torch.default_generator.manual_seed(place)
+        derived = _derived_seed(seed, purpose, *counters)
+        torch.default_generator.manual_seed(derived)
         for accelerator in accelerators:
-            torch.get_device_module(accelerator).manual_seed(place)
+            torch.get_device_module(accelerator).manual_seed(derived)
         yield
 
 
 def resolve_seed(random_state: object) -> int:
-    """The integer seed of a run: the one given, one drawn from a NumPy generator, or fresh entropy."""
+    """The integer seed of a run: the given one, one drawn from a NumPy generator, or one from the operating system."""
     if random_state is None:
         return int(np.random.SeedSequence().generate_state(1)[0])
     if isinstance(random_state, Integral) and not isinstance(random_state, bool) and int(random_state) >= 0:

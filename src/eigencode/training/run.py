@@ -1,4 +1,4 @@
-"""TrainingRun: one model in training, what it is trained on, and how."""
+"""TrainingRun: one model in training, its rows, and the settings of its training."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from eigencode.training.state import TrainingState
 
 @dataclass(frozen=True)
 class Clock:
-    """The time a run takes, and may take; without a limit nothing depends on it.
+    """The start and the time limit of a run; without a limit nothing depends on time.
 
     Attributes
     ----------
     ends : float or None
         ``time.monotonic()`` at which the run must be over.
     decay_begins : float
-        When the decay of the step size has to begin to be whole by then.
+        The time at which the decay of the step size has to begin to be complete by then.
     begins : float
-        When the training begins.
+        The time at which training begins.
     """
 
     ends: float | None = None
@@ -33,7 +33,7 @@ class Clock:
     begins: float = 0.0
 
     def restarted(self) -> Clock:
-        """The same time from now on, for a run that had to wait for others."""
+        """A clock with the same time limit that starts now, for a run that had to wait for others."""
         now = time.monotonic()
         if self.ends is None:
             return replace(self, begins=now)
@@ -50,11 +50,11 @@ class Clock:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the training began, to be told and not to decide anything by."""
+        """Seconds since training began, for information only."""
         return round(time.monotonic() - self.begins, 3)
 
     def is_time_to_end(self) -> bool:
-        """Whether the decay has to begin now."""
+        """Whether the decay of the step size has to begin."""
         return self.ends is not None and time.monotonic() >= self.decay_begins
 
     def is_up(self) -> bool:
@@ -64,29 +64,29 @@ class Clock:
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """All that the loop takes. The state alone changes; what else is here is fixed from beginning to end.
+    """The argument of the training loop. Only the state changes.
 
     Attributes
     ----------
     state : TrainingState
         The model, its optimiser, schedule and counters.
     rows : Rows
-        What is learned from, and what decides which weights are kept.
+        The rows for training and for validation.
     objective : Objective
-        What is minimised.
+        The sum of terms that is minimised.
     execution : Execution
         Device, precision, threads.
     batch_size : int
-        Rows a step.
+        Rows per step.
     period : int
         Steps from one evaluation to the next.
     patience : int
-        Evaluations without progress before the decay; twice as many where the start was not improved on yet, since the
-        way from a good start may lead over worse weights.
+        Evaluations without progress before the decay; twice as many before the first improvement on the start, since
+        the objective may first rise from a good start.
     progress : float
-        What counts as progress: an improvement by more than this share of all that was gained since the start.
+        An evaluation makes progress if it gains more than this share of the whole gain since the start.
     clock : Clock
-        When time is up.
+        The time limit.
     step_work : float
         Multiply-adds of one step's forward pass.
     """
@@ -104,10 +104,10 @@ class TrainingRun:
 
     @property
     def n_batches(self) -> int:
-        """Steps an epoch."""
+        """Steps per epoch."""
         return math.ceil(self.rows.n_training / self.batch_size)
 
     @property
     def device(self) -> torch.device:
-        """Where the arithmetic runs."""
+        """The device of the arithmetic."""
         return torch.device(self.execution.device)

@@ -1,4 +1,4 @@
-"""Runners: what the loop asks of models in training, and the runner of one."""
+"""The interface of runners, which train models for the loop, and the runner of a single model."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from eigencode.training.run import TrainingRun
 
 
 class Runner(ABC):
-    """Trains the models of some runs in lock step: a step of each at a time.
+    """Trains the models of some runs in parallel: each step is one step of each model.
 
     Attributes
     ----------
     runs : list of TrainingRun
-        Those still in training.
+        The runs still in training.
     """
 
     runs: list[TrainingRun]
@@ -44,40 +44,40 @@ class Runner(ABC):
 
     @abstractmethod
     def keep_unfinished(self) -> bool:
-        """Let go of the models whose schedules have ended; whether any is left."""
+        """Remove the models whose schedules have ended; return whether any is left."""
 
     @abstractmethod
     def step(self, active: Sequence[bool]) -> tuple[Tensor, int]:
-        """Move the active models by their next batches.
+        """Update each active model by its next batch.
 
-        Returns the mean objective of each model's batch before the step, of a shape that broadcasts to (K,), and the
-        rows of a batch.
+        Return the mean objective of each model's batch before the step, of a shape that broadcasts to (K,), and the
+        number of rows of a batch.
         """
 
     @abstractmethod
     def take_average(self) -> None:
-        """Take the present weights of each model into its average."""
+        """Add the current weights of each model to its average."""
 
     @property
     @abstractmethod
     def shows_average(self) -> bool:
-        """Whether the models have their averages now, and not the weights that steps are made with."""
+        """Whether the models' weights are their averages, and not the weights of the last step."""
 
     @abstractmethod
     def show(self, average: bool) -> None:
-        """Let the models have their averages, or the weights that steps are made with."""
+        """Set the models' weights to their averages, or to the weights of the last step."""
 
     @abstractmethod
     def evaluate(self, is_validation: bool) -> list[float]:
-        """The mean objective of each model on its rows for validation, which may move the states of its terms."""
+        """The mean objective of each model on its validation rows, which may update the states of its terms."""
 
     @abstractmethod
     def write_back(self) -> None:
-        """Give every run's state its own weights, where they are kept elsewhere."""
+        """Copy the weights from the batched vectors to each run's state."""
 
     @abstractmethod
-    def take_back(self, changed: Sequence[int]) -> None:
-        """Take the weights of runs whose states went back to earlier ones."""
+    def reload(self, changed: Sequence[int]) -> None:
+        """Read the weights of runs whose states were reset to earlier weights."""
 
 
 class SingleRunner(Runner):
@@ -86,7 +86,7 @@ class SingleRunner(Runner):
     Parameters
     ----------
     run : TrainingRun
-        The model's.
+        The model's run.
     """
 
     def __init__(self, run: TrainingRun) -> None:
@@ -103,17 +103,17 @@ class SingleRunner(Runner):
 
     @property
     def _may_be_recorded(self) -> bool:
-        """Whether a GPU may replay the step: not if it looks at its numbers, as L-BFGS does, or draws by itself."""
+        """Whether a GPU may replay the step: not if it depends on values, as L-BFGS does, or draws random numbers."""
         state = self._run.state
-        is_blind = isinstance(state.optimizer, ClippedAdam) and not state.may_draw_globally
-        return self.device.type == "cuda" and is_blind
+        is_static = isinstance(state.optimizer, ClippedAdam) and not state.may_draw_globally
+        return self.device.type == "cuda" and is_static
 
     def keep_unfinished(self) -> bool:
         """Whether the schedule has not ended."""
         return not self._run.state.finished
 
     def _endless_batches(self) -> Iterator[Batch]:
-        """Batches of one epoch after the other, each in an order of its own."""
+        """The batches of one epoch after the other, each epoch in a different order."""
         run, state = self._run, self._run.state
         while True:
             done = state.steps_in_epoch if state.steps_in_epoch < run.n_batches else 0
@@ -125,12 +125,12 @@ class SingleRunner(Runner):
             yield from feed(islice(batches, done, None), self.device)
 
     def step(self, active: Sequence[bool] = (True,)) -> tuple[Tensor, int]:
-        """Move the model by its next batch."""
+        """Update the model by its next batch."""
         batch = next(self._batches)
         return self.step_on(batch), len(batch)
 
     def step_on(self, batch: Batch) -> Tensor:
-        """Move the model by a batch; returns its mean objective before the step."""
+        """Update the model by a batch; return its mean objective before the step."""
         state = self._run.state
         if not state.composition.training:
             state.composition.train()
@@ -145,7 +145,7 @@ class SingleRunner(Runner):
     def _move(
         self, x: Tensor, observed: Tensor | None, weight: Tensor | None, rate: float, *noise: Tensor | None
     ) -> Tensor:
-        """Move weights and states by one batch, whose randomness is given, in place and without waiting."""
+        """Update weights and states in place by one batch with given noise, without synchronising with the device."""
         batch, drawn, state = Batch(x, observed, weight), Noise.of(*noise), self._run.state
         statistics: dict[str, Tensor]
 
@@ -159,9 +159,9 @@ class SingleRunner(Runner):
         return loss
 
     def differentiate(self, batch: Batch, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
-        """The mean objective, its gradient left in the state's, and what the terms' states want to know.
+        """Compute the gradient (into the state's gradient vector); return the mean objective and the terms' statistics.
 
-        Every call for one step draws the same, so that a line search compares like with like.
+        All calls in one step have the same noise, as a line search requires.
         """
         state = self._run.state
         with global_draws(state.may_draw_globally, batch.x.device, state.seed, "layers", state.step):
@@ -174,25 +174,25 @@ class SingleRunner(Runner):
         return loss.detach(), statistics
 
     def take_average(self) -> None:
-        """Take the present weights into the average."""
+        """Add the current weights to the average."""
         self._run.state.average()
 
     @property
     def shows_average(self) -> bool:
-        """Whether the model has the average now."""
+        """Whether the model's weights are the average."""
         return self._run.state.shows_average
 
     def show(self, average: bool) -> None:
-        """Let the model have the average, or the weights that steps are made with."""
+        """Set the model's weights to the average, or to the weights of the last step."""
         self._run.state.show(average)
 
     def evaluate(self, is_validation: bool) -> list[float]:
-        """The mean objective of the rows for validation."""
+        """The mean objective of the validation rows."""
         run, blocks = self._run, self._run.rows.validation(EVALUATION_ROWS)
         return [evaluate(run.state.composition, run.objective, blocks, run.state.seed, is_validation)]
 
     def write_back(self) -> None:
         """Nothing: the state's weights are the model's."""
 
-    def take_back(self, changed: Sequence[int]) -> None:
+    def reload(self, changed: Sequence[int]) -> None:
         """Nothing: the state's weights are the model's."""

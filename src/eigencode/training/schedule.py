@@ -1,8 +1,8 @@
 """The step size: warm-up, stable, decay.
 
-The decay begins when progress on the held-out rows stops, when time is up, or so late that it ends with the last
-step allowed, whichever comes first: an early stop never cuts the annealing off, where much of the gain lies. A stream
-has no last step and never decays.
+The decay begins when progress on the validation rows stops, when the time limit requires it, or so late that it ends
+with the last allowed step, whichever is first. An early stop therefore always includes the decay, which gives much of
+the gain. A stream has no last step and no decay.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ENDLESS = 2**62
 
 @dataclass
 class Schedule:
-    """A plain value: two numbers of it change when the decay is called for early.
+    """The step size as a function of the step; two of its numbers change if the decay begins early.
 
     Attributes
     ----------
@@ -28,11 +28,11 @@ class Schedule:
     decay_from, end : int
         The steps between which the size falls linearly to zero.
     decay_share : float
-        Share of all steps that is decay.
+        Share of the decay in all steps.
     n_steps : int
-        Steps allowed; ``end`` is earlier where the decay was called for.
+        Steps allowed; ``end`` is earlier if the decay began early.
     begins : int
-        The step that the warm-up starts from: 0, or where an earlier run left off.
+        The first step of the warm-up: 0, or the last step of an earlier run.
     """
 
     peak: NotNegative
@@ -50,7 +50,7 @@ class Schedule:
 
     @classmethod
     def endless(cls, peak: float, warmup: int, begins: int = 0) -> Schedule:
-        """The schedule of a stream: after the warm-up the step size stays."""
+        """The schedule of a stream: the step size is constant after the warm-up."""
         return cls(peak, warmup, ENDLESS, ENDLESS, decay_share=0.0, n_steps=ENDLESS, begins=begins)
 
     def rate(self, step: int) -> float:
@@ -60,9 +60,9 @@ class Schedule:
         return self.peak * rise * max(fall, 0.0)
 
     def begin_decay(self, step: int) -> bool:
-        """Start the decay at this step, for its share of the steps made by its end; returns whether it started now.
+        """Begin the decay at this step, with its share of all steps; return whether it began now.
 
-        Nothing happens once it has started.
+        Nothing happens if it has begun before.
         """
         if step >= self.decay_from:
             return False

@@ -1,4 +1,4 @@
-"""TrainingState: everything a run needs to go on, as a plain value."""
+"""TrainingState: everything that a run needs to continue, as a plain value."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from eigencode.training.rng import may_draw_globally
 from eigencode.training.schedule import Schedule
 
 MOST_RETREATS = 6
-"""A run that blows up more often than this is given up."""
+"""A run that diverges more often than this is ended."""
 
 AVERAGE_EVERY = 4
-"""Steps from one look at the weights to the next, for their average: neighbours are much alike."""
+"""The average uses the weights of every so-many-th step, since those of neighbouring steps are similar."""
 
 
 class FlatParameters:
     """All weights of a module as one vector, and all their gradients as another.
 
-    The module's parameters become views of the vector, and their gradients are gathered into one. Norm, clipping, the
-    optimiser's step and a copy of the best weights are then one operation each, whatever the number of layers, which is
-    what small networks' time goes into.
+    The module's parameters become views of the vector, and their gradients are copied into one vector. Norm, clipping,
+    the optimiser's step and a copy of the best weights are then one operation each for any number of layers; many small
+    operations would take most of the time of small networks.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -42,19 +42,19 @@ class FlatParameters:
         self.vector.grad = self.gradient
         offset = 0
         for parameter in self._parameters:
-            place = slice(offset, offset + parameter.numel())
+            part = slice(offset, offset + parameter.numel())
             shape = parameter.shape
-            parameter.data = self.vector.data[place].view(shape)
+            parameter.data = self.vector.data[part].view(shape)
             parameter.grad = None
-            offset = place.stop
+            offset = part.stop
 
     def differentiate(self, loss: Tensor) -> None:
-        """Let the gradient of a scalar be the vector's: one copy, where adding to zeros would take three passes."""
+        """Set the vector's gradient to that of a scalar by one copy; ``backward`` on zeros would take three passes."""
         found = torch.autograd.grad(loss, self._parameters, materialize_grads=True)
         torch.cat([gradient.reshape(-1) for gradient in found], out=self.gradient)
 
     def release(self) -> None:
-        """Give every parameter storage of its own again, without a gradient, and end the training mode."""
+        """Give each parameter its own storage again, without a gradient, and end the training mode."""
         self.module.eval()
         for parameter in self._parameters:
             parameter.data = parameter.data.clone()
@@ -63,7 +63,7 @@ class FlatParameters:
 
 @dataclass
 class Snapshot:
-    """The weights of one moment, and what they were worth."""
+    """The weights at one step, and their objective."""
 
     objective: float
     epoch: int
@@ -92,7 +92,7 @@ class SavedCounters:
 
 @dataclass(frozen=True)
 class SavedState:
-    """What `TrainingState.state_dict` gives, with the types of its values."""
+    """The result of `TrainingState.state_dict`, with the types of its values."""
 
     vector: Tensor
     aside: Tensor
@@ -108,48 +108,48 @@ class SavedState:
 class TrainingState:
     r"""Weights, optimiser, schedule, counters, and the best weights so far.
 
-    The weights that answer and are judged are an average over those that the steps were made with, in which recent ones
-    count most: after t steps
+    The weights that are evaluated and kept are an average over those of the steps, in which recent ones have the
+    largest weights: after t steps
 
     .. math:: \bar w_t = \frac{p}{t^p} \sum_{s \le t} s^{p - 1} w_s, \qquad \frac1p = \text{memory},
 
-    but for lower orders of 1/t (Shamir and Zhang, 2013). It lies where single batches' noise would only let a far
-    smaller step size come to, and forgets the start as the run grows.
+    up to terms of lower order in 1/t (Shamir and Zhang, 2013). The average removes most of the noise of single batches,
+    which would otherwise need a much smaller step size, and the weight of the start in it goes to zero.
 
     Attributes
     ----------
     composition : Composition
         The model in training; its parameters are views of ``parameters.vector``.
     parameters : FlatParameters
-        All weights as one vector: the average where ``shows_average``, else those that steps are made with.
+        All weights as one vector: the average if ``shows_average``, else the weights of the last step.
     optimizer : Optimizer
-        Steps the vector.
+        The optimiser of the vector.
     schedule : Schedule
-        Step size by step.
+        The step size of each step.
     seed : int
-        Names every random draw of the run.
+        The seed of all random numbers of the run.
     epoch, step, rows : int
-        Epochs begun, steps made, and rows seen in these.
+        Epochs begun, steps made, and rows in these steps.
     steps_in_epoch : int
-        Steps made in the present epoch.
+        Steps made in the current epoch.
     n_stale : int
         Evaluations since the held-out objective last made progress.
     n_retreats : int
-        Times that the run went back to its best weights, with half the step size.
+        Number of resets to the best weights, with half the step size.
     progress_mark : float
-        The held-out objective that the next progress is measured against.
+        The held-out objective with which the next ones are compared for progress.
     best : Snapshot or None
-        The weights to keep.
+        The best weights so far.
     history : list of dict
-        One row an epoch, the start's first.
+        One row for each evaluation, the start's first.
     aside : Tensor
-        The average's vector, or that of the steps: the one which the model has not.
+        The other vector: the weights of the last step if ``shows_average``, else the average.
     shows_average : bool
-        Whether the model has the average now.
+        Whether the model's weights are the average.
     averaged_from, averaged_to : int
-        The steps which the average is of.
+        The first and last step of the average.
     ended_by : {"epochs", "plateau", "time"}
-        What called for the decay: the number of epochs allowed, progress that had stopped, or the time limit.
+        The reason for the decay: the number of epochs allowed, a lack of progress, or the time limit.
     interrupted : bool
         Whether a `KeyboardInterrupt` ended the run.
     """
@@ -182,10 +182,10 @@ class TrainingState:
     def beginning(
         cls, composition: Composition, optimizer: str, schedule: Schedule, seed: int, device: str
     ) -> TrainingState:
-        """A state without a past, on a device."""
+        """The state before the first step, on a device."""
         if not any(parameter.requires_grad for parameter in composition.parameters()):
             raise OptionError(
-                "There are no weights to learn",
+                "There are no weights to train",
                 got=f"the encoder {composition.encoder!r} and the decoder {composition.decoder!r}",
                 hint="Give one of them layers, or leave one to 'hidden'",
             )
@@ -194,36 +194,36 @@ class TrainingState:
 
     @property
     def finished(self) -> bool:
-        """Whether the schedule has come to its end."""
+        """Whether the schedule has ended."""
         return self.step >= self.schedule.end
 
     @property
     def is_recorded(self) -> bool:
-        """Whether the last row of history has all steps made."""
+        """Whether the last row of history is of the current step."""
         return bool(self.history) and self.history[-1]["step"] == self.step
 
     def decay(self, reason: Literal["plateau", "time"]) -> None:
-        """Let the step size decay from now on, unless it does so already."""
+        """Begin the decay of the step size, unless it has begun."""
         if self.schedule.begin_decay(self.step):
             self.ended_by = reason
 
     @cached_property
     def may_draw_globally(self) -> bool:
-        """Whether a pass may read torch's global generator."""
+        """Whether a pass may use torch's global generator."""
         return may_draw_globally(self.composition)
 
     @property
     def is_average_due(self) -> bool:
-        """Whether the average looks at the weights after this step."""
+        """Whether the weights after this step are added to the average."""
         return self.step % AVERAGE_EVERY == 0
 
     @torch.no_grad()
     def average(self) -> None:
-        """Take the present weights into the average, for all steps since the last time."""
+        """Add the current weights to the average, for all steps since the last time."""
         self.aside.lerp_(self.parameters.vector, self.advance_average())
 
     def advance_average(self) -> float:
-        """Let the average be of all steps made; returns what the present weights are of it then."""
+        """Set the average's last step to the current one; return the current weights' share in the new average."""
         made, before = self.step - self.averaged_from, self.averaged_to - self.averaged_from
         self.averaged_to = self.step
         if made == before:
@@ -232,7 +232,7 @@ class TrainingState:
 
     @torch.no_grad()
     def show(self, average: bool) -> None:
-        """Let the model have the average, or the weights that steps are made with."""
+        """Set the model's weights to the average, or to the weights of the last step."""
         if average != self.shows_average:
             shown = self.parameters.vector.detach().clone()
             self.parameters.vector.copy_(self.aside)
@@ -240,13 +240,13 @@ class TrainingState:
             self.shows_average = average
 
     def snapshot(self, objective: float) -> Snapshot:
-        """A copy of the present weights."""
+        """A copy of the current weights."""
         buffers = {name: value.clone() for name, value in self.composition.named_buffers()}
         return Snapshot(objective, self.epoch, self.step, self.parameters.vector.detach().clone(), buffers)
 
     @torch.no_grad()
     def restore_best(self) -> None:
-        """Put the best weights back into the model, and make it ready to answer."""
+        """Set the model's weights to the best ones, and end the training mode."""
         self.composition.eval()
         if self.best is not None:
             self.parameters.vector.copy_(self.best.vector)
@@ -254,7 +254,7 @@ class TrainingState:
                 value.copy_(self.best.buffers[name])
 
     def retreat(self) -> None:
-        """Go back to the best weights, with half the step size; a run that has done so too often is over."""
+        """Reset to the best weights, with half the step size; end the run if that happened too often."""
         self.restore_best()
         self.optimizer.restart()
         self.aside.copy_(self.parameters.vector.detach())
@@ -265,7 +265,7 @@ class TrainingState:
             self.schedule.end = self.step
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that changes in a run, as plain values and tensors."""
+        """All values that change in a run, as plain values and tensors."""
         return {
             "vector": self.parameters.vector.detach().clone(),
             "aside": self.aside.clone(),
@@ -279,7 +279,7 @@ class TrainingState:
 
     @torch.no_grad()
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Continue exactly where ``state_dict`` was taken; `DataError` where it is another model's."""
+        """Set the state to one from ``state_dict``; `DataError` if it is another model's."""
         copy_alike(self.parameters.vector, saved["vector"], "vector")
         copy_alike(self.aside, saved["aside"], "aside")
         self._copy_buffers(saved["buffers"])

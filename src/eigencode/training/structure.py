@@ -1,4 +1,4 @@
-"""What models of one program have in common, and what they may differ in, as their parts declare."""
+"""What models of one program must have in common, and in which numbers they may differ, as their parts declare."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from eigencode.parts.base import Part
 from eigencode.training.run import TrainingRun
 
 TORCHS_OWN = frozenset(vars(nn.Module()))
-"""Attributes of every module."""
+"""Attributes of all modules."""
 
 
 def structure(run: TrainingRun) -> tuple[Any, ...]:
-    """What models of one program have in common, as a value that can be compared."""
+    """What models of one program must have in common, as a hashable value."""
     composition, rows = run.state.composition, run.rows
     has_idle = all(term.ignores_idle_components for term in composition.terms)
     modules = tuple(
@@ -35,7 +35,7 @@ def structure(run: TrainingRun) -> tuple[Any, ...]:
 
 
 def in_full(run: TrainingRun) -> tuple[Any, ...]:
-    """The shapes and every number of a run."""
+    """The shapes and all numbers of a run, as a hashable value."""
     composition = run.state.composition
     shapes = tuple(tuple(p.shape) for p in composition.parameters())
     numbers = tuple(
@@ -48,7 +48,7 @@ def in_full(run: TrainingRun) -> tuple[Any, ...]:
 
 
 def is_number(module: nn.Module, name: str, value: Any) -> bool:
-    """Whether a value is a number that models of one program may differ in: its part declares so, in ``numbers``."""
+    """Whether models of one program may differ in a value: a number that its part declares in ``numbers``."""
     is_real = isinstance(value, Real) and not isinstance(value, bool | np.bool_)
     return is_real and isinstance(module, Part) and name in module.numbers
 
@@ -78,7 +78,7 @@ def differing_fields(runs: Sequence[TrainingRun]) -> dict[str, Tensor]:
 
 
 def _described(module: nn.Module, has_idle: bool) -> Iterator[tuple[str, str]]:
-    """A module's own attributes in words; of those that models may differ in, the kind only."""
+    """Names and descriptions of a module's attributes; without the values in which models may differ."""
     for name, value in vars(module).items():
         if name in TORCHS_OWN or isinstance(value, nn.Module):
             continue
@@ -93,7 +93,7 @@ def _described(module: nn.Module, has_idle: bool) -> Iterator[tuple[str, str]]:
 
 
 def _plain(value: Any) -> Any:
-    """A value with every number in it as a float, whatever the type it was written in; bools are no numbers."""
+    """A value with all numbers in it as floats, so that 1 equals 1.0; bools are kept."""
     if isinstance(value, Real) and not isinstance(value, bool | np.bool_):
         return float(value)
     if isinstance(value, np.ndarray | Tensor):

@@ -1,4 +1,4 @@
-"""One vectorised pass for many models of one structure (``torch.func.vmap``)."""
+"""One vectorised pass for several models of the same structure (``torch.func.vmap``)."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from eigencode.model.objective import Objective
 from eigencode.training.evaluation import row_objectives
 
 Leaves = tuple[Tensor | None, ...]
-"""The tensors of a batch, or of its noise, as vectorised functions take them."""
+"""The tensors of a batch, or of its noise, as arguments of vectorised functions."""
 
 Axes = tuple[int | None, ...]
-"""The axis of models of each of these, None where all models share it."""
+"""The axis of models of each of these, None if all models share it."""
 
 
 class Pass(nn.Module):
-    """What is done with a composition and its objective in one pass, as one module.
+    """The passes over a composition and its objective, as one module.
 
     Parameters
     ----------
     composition : Composition
         The structure of all models; it is copied.
     objective : Objective
-        What is minimised.
+        The sum of terms that is minimised.
     """
 
     def __init__(self, composition: Composition, objective: Objective) -> None:
@@ -59,7 +59,7 @@ class Pass(nn.Module):
         numbers : mapping of (str, str) to Tensor
             The parts' numbers that differ, by module and attribute, each of shape (K,).
         *inputs : tuple
-            Each argument and its axes of models, None where all models share it.
+            Each argument and its axes of models, None if all models share it.
         """
         named = {f"module.composition.{name}": value for name, value in tensors.items()}
 
@@ -72,7 +72,7 @@ class Pass(nn.Module):
 
     @contextmanager
     def _in_use(self, numbers: Mapping[tuple[str, str], Tensor]) -> Iterator[None]:
-        """Let one model's numbers be those of the parts."""
+        """Set the numbers of the parts to those of one model."""
         before = {key: getattr(self._by_name[key[0]], key[1]) for key in numbers}
         try:
             for (module, name), value in numbers.items():
@@ -82,10 +82,10 @@ class Pass(nn.Module):
             for (module, name), value in before.items():
                 setattr(self._by_name[module], name, value)
 
-    # -- what is done for one model
+    # -- passes of one model
 
     def step(self, batch: Leaves, noise: Leaves, differing: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The batch's mean objective, and every term's state after the step."""
+        """The mean objective of the batch, and the terms' states after the step."""
         given = Batch(*batch)  # type: ignore[arg-type]
         trace = self.composition(given, Noise.of(*noise))
         with torch.no_grad():
@@ -94,11 +94,11 @@ class Pass(nn.Module):
         return objective.mean(self.composition, trace, given.weight), {name: t.detach() for name, t in state.items()}
 
     def validation_statistics(self, batch: Leaves, noise: Leaves) -> dict[str, Tensor]:
-        """What the terms want to know of rows for validation."""
+        """The terms' statistics of validation rows."""
         return self.composition.validation_statistics(self.composition(Batch(*batch), Noise.of(*noise)))  # type: ignore[arg-type]
 
     def validation_state(self, statistics: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The terms' states after all rows for validation."""
+        """The terms' states from the statistics of all validation rows."""
         return self.composition.validation_state(statistics)
 
     def evaluate(self, batch: Leaves, noise: Leaves, differing: Mapping[str, Any]) -> Tensor:
@@ -108,7 +108,7 @@ class Pass(nn.Module):
 
 
 class _Calling(nn.Module):
-    """A module whose forward pass is one of another's methods, as ``functional_call`` wants it."""
+    """A module whose forward pass is a method of another one, for ``functional_call``."""
 
     def __init__(self, module: nn.Module, method: Callable[..., Any]) -> None:
         super().__init__()
@@ -120,6 +120,6 @@ class _Calling(nn.Module):
 
 
 def with_axes(x: Tensor, *others: Tensor | None) -> tuple[Leaves, Axes]:
-    """The tensors of a batch, each with its axis of models if every model has a batch of its own."""
+    """The tensors of a batch, and their axes of models if each model has its own batch."""
     own = 0 if x.dim() > 2 else None
     return (x, *others), (own, *(None if tensor is None else own for tensor in others))
