@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits
 
 from eigencode import Autoencoder
 from eigencode.training import loop
-from eigencode.training.grouping import shared, together
+from eigencode.training.grouping import group_runs, share_tensors
 from eigencode.training.runner import SingleRunner
 
 EPOCHS = {32: 4, "auto": 15}
@@ -40,7 +40,7 @@ def one_by_one(begun):
 
 def as_one(begun):
     """Train them together."""
-    (group,) = together(shared(begun))
+    (group,) = group_runs(share_tensors(begun))
     for _ in loop.train_all(group.runner):
         pass
 

@@ -14,7 +14,7 @@ from eigencode.parts import GaussianLikelihood, GaussianNoise
 from eigencode.training import loop, prefetch, runner
 from eigencode.training.batched import BatchedTraining
 from eigencode.training.cuda_graphs import WARM_UP, Recorded
-from eigencode.training.grouping import shared
+from eigencode.training.grouping import share_tensors
 from eigencode.training.optimizers import ClippedAdam
 from eigencode.training.runner import SingleRunner
 from eigencode.training.schedule import Schedule
@@ -150,7 +150,7 @@ def test_a_step_size_may_be_a_tensor():
 def test_a_recorded_program_is_the_program(monkeypatch):
     def end(record):
         models = [Autoencoder(k, random_state=seed, **OPTIONS) for k, seed in ((2, 0), (3, 1), (3, 2))]
-        runs = shared([model._begin(X) for model in models])
+        runs = share_tensors([model._begin(X) for model in models])
         program = BatchedTraining(runs)
         if record is not None:
             program._update = Recorded(program._move, record)
