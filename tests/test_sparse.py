@@ -676,7 +676,7 @@ def test_other_words_are_honoured(blocks):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"active": 2, "weight": 1.0}, "two ways to say how sparse"),
+        ({"active": 2, "weight": 1.0}, "Set either 'active' or 'weight', not both"),
         ({"active": 25}, "more active units than units"),
         ({"sparsity": "top_k", "active": 2.5}, "a whole number of units"),
         ({"sparsity": "top_k", "weight": 1.0}, "no penalty to weigh"),
@@ -686,8 +686,8 @@ def test_other_words_are_honoured(blocks):
         ({"code": "optimal", "hidden": (5,)}, "has no encoder"),
         ({"code": "optimal", "tied": True}, "has no encoder"),
         ({"code": "optimal", "likelihood": "laplace"}, "OptimalCode needs a Dictionary"),
-        ({"prior": LaplacePrior()}, "'l1' settles the prior"),
-        ({"beta": 2.0}, "'l1' settles the prior"),
+        ({"prior": LaplacePrior()}, "With sparsity='l1' the prior is fixed"),
+        ({"beta": 2.0}, "With sparsity='l1' the prior is fixed"),
         ({"ordered": True}, "either 'ordered' or 'code'"),
         ({"penalties": None}, "must be a sequence of parts"),
         ({"code": Point()}, "The 'code' parameter of SparseAutoencoder must be 'learned' or 'optimal'"),

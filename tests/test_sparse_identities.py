@@ -163,7 +163,7 @@ def test_the_code_passes_the_suite_and_kinds_combine(digits):
     options = {"corruption": GaussianNoise(0.2), "max_epochs": 3, "random_state": 0}
     model = SparseAutoencoder(48, sparsity="top_k", active=5, **options).fit(digits)
     assert ((model.transform(digits) != 0).sum(1) <= 5).all()
-    with pytest.raises(OptionError, match="two ways to say"):
+    with pytest.raises(OptionError, match="Set either 'active' or 'weight', not both"):
         SparseAutoencoder(8, active=2, weight=1.0).fit(digits)
     with pytest.raises(OptionError, match="more active units than units"):
         SparseAutoencoder(8, active=9).fit(digits)

@@ -340,7 +340,7 @@ def test_a_block_that_leaves_no_numbers_is_refused(cancer):
     before = copy.deepcopy(model)
     extreme = cancer[200:300].copy()
     extreme[0] = 1e6
-    with pytest.raises(TrainingError, match="left weights that are no numbers"):
+    with pytest.raises(TrainingError, match="left weights that are not finite"):
         model.partial_fit(extreme)
     assert_unchanged(model, before, cancer[300:400])
 

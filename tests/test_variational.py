@@ -314,7 +314,7 @@ def test_the_code_passes_the_suite_and_combines(rows):
     assert model.best_objective_ < model.history_[0]["validation_objective"]
     sparse = Autoencoder(2, code=GaussianCode(), prior=LaplacePrior(), max_epochs=3, random_state=0).fit(rows)
     assert np.isfinite(sparse.best_objective_)
-    with pytest.raises(OptionError, match="settles code and prior"):
+    with pytest.raises(OptionError, match="code and the prior of a VariationalAutoencoder are fixed"):
         VariationalAutoencoder(2, ordered=True).fit(rows)
 
 

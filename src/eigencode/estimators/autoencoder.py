@@ -29,20 +29,19 @@ class Autoencoder(BaseAutoencoder):
     composition_ : Composition
         The trained network, a plain torch module on scaled rows.
     n_components_, hidden_, scale_, init_, optimizer_ : int, tuple, str, str, str
-        What was used where the option said 'auto'. ``hidden_`` has the widths of layers made here, and is () where
-        both networks are the user's own.
+        The values in use, with 'auto' resolved. ``hidden_`` is () if both networks are the user's.
     history_ : list of dict
         One row an epoch, the start's first: ``epoch``, ``step``, ``learning_rate``, ``training_objective``,
         ``validation_objective``, in nats a row of scaled data.
     best_epoch_ : int
         The epoch whose weights were kept; 0 is the start.
     best_objective_ : float
-        What they are worth: the mean objective of the held-out rows, or of the last block of a stream.
+        Their mean objective on the validation rows, or on the last block of a stream.
     notes_ : list of str
-        What deserves a look, in words; empty where nothing does.
+        Sentences on possible problems; empty if there are none.
     baseline_ : Autoencoder or None
-        The linear model of the same kind on the same scaled rows (PCA for the plain one), fitted and ready to be
-        asked; None where its optimum is not known in closed form.
+        The fitted linear model with the same terms on the same scaled rows (PCA for the plain one); None if its
+        optimum is not known in closed form.
     explained_variance_ratio_ : list of float
         Share of the scaled rows' variance along each of the first ``n_components_`` principal components.
     scaler_ : Scaler
@@ -50,7 +49,7 @@ class Autoencoder(BaseAutoencoder):
     execution_ : Execution
         Device, precision and threads chosen for training.
     seed_ : int
-        Names every random draw.
+        The seed of all random numbers.
     mean_weight_ : float
         Mean weight of the rows fitted, the unit of the weights of later blocks; 1 without weights.
     n_features_in_, feature_names_in_

@@ -67,8 +67,9 @@ class BaseAutoencoder(
             Weight of each row in scale, start, objective and choice of the best epoch. Only their ratios matter; a row
             of weight zero is left out.
         validation_data : array-like of shape (m, d), optional
-            Rows that decide which weights are kept, in place of a share of X. Nothing else is learned from them, but
-            for the thresholds of sparse codes ('l1' and 'kl'), which are set by rows that the weights have not seen.
+            Validation rows, which decide which weights are kept, instead of a share of X. Nothing else is learned from
+            them, but for the thresholds of sparse codes ('l1' and 'kl'), which are set by rows that the weights have
+            not seen.
         groups : array-like of shape (n,), optional
             The group of each row, as a patient or a document: rows of one group are all held out, or none is.
 
@@ -117,10 +118,10 @@ class BaseAutoencoder(
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Take one pass over a block of rows, and keep what was learned from earlier blocks.
 
-        The first block settles scale, code size and start, so it should be typical and not small. After ``fit`` it goes
-        on from the fitted weights, with their scale, by a fresh optimiser. There are no held-out rows and no decay of
-        the step size: the average over recent steps is the model's. ``learning_rate`` and ``batch_size`` are read anew
-        for each block; the other options are settled. A block is learned whole or, where it is refused, not at all.
+        The first block determines scale, code size and start, so it should be typical and not small. After ``fit`` it
+        goes on from the fitted weights, with their scale, by a fresh optimiser. There are no held-out rows and no decay
+        of the step size: the average over recent steps is the model's. ``learning_rate`` and ``batch_size`` are read
+        anew for each block; the other options cannot change. A block that raises an error changes nothing.
 
         Parameters
         ----------
@@ -181,7 +182,7 @@ class BaseAutoencoder(
             self._conclude(run)
 
     def _is_of(self, run: TrainingRun) -> bool:
-        """Whether this run's model is the present one: no later fit, block or iterator has taken its place."""
+        """Whether this run's model is the current one, not replaced by a later fit, block or iterator."""
         return self.composition_ is run.state.composition
 
     def _require_finite(self) -> None:
@@ -268,7 +269,7 @@ class BaseAutoencoder(
         return changed(options, image_shape=self.image_shape_)
 
     def _training_options(self) -> AutoencoderOptions:
-        """The options as training is to read them; named autoencoders may settle some."""
+        """The options for training; named autoencoders may fix some."""
         return self
 
     def _train(self, run: TrainingRun) -> Generator[dict[str, float]]:

@@ -1,4 +1,4 @@
-"""AutoencoderClassifier: an autoencoder's code with a head that says the class."""
+"""AutoencoderClassifier: an autoencoder's code with a head for classes."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class AutoencoderClassifier(ClassifierMixin, SupervisedAutoencoder):
     r"""A classifier on an autoencoder's code: p(y|x) = softmax(head(f(x))).
 
-    The encoder is learned without labels, from as many rows as there are, and then fine-tuned with the head on the
-    labelled ones (Hinton & Salakhutdinov, 2006; Vincent et al., 2010), to minimise the mean over rows of
+    The encoder is trained without labels, possibly on more rows, and then fine-tuned with the head on the labelled ones
+    (Hinton & Salakhutdinov, 2006; Vincent et al., 2010), to minimise the mean over rows of
 
     .. math:: -\log p(y \mid z = f(x)) - \alpha \log p(x \mid z = f(x))
 
@@ -38,7 +38,7 @@ class AutoencoderClassifier(ClassifierMixin, SupervisedAutoencoder):
     Attributes
     ----------
     classes_ : ndarray of shape (c,)
-        The labels met, sorted.
+        The labels in y, sorted.
     autoencoder_ : estimator
         The fitted autoencoder with the encoder as it is now: ``autoencoder_.transform`` gives the fine-tuned codes.
     model_ : LabelledAutoencoder
@@ -81,7 +81,7 @@ class AutoencoderClassifier(ClassifierMixin, SupervisedAutoencoder):
         return self._label_means(X)
 
     def predict(self, X: Any) -> np.ndarray:
-        """The likeliest class of each row.
+        """The most probable class of each row.
 
         Parameters
         ----------
@@ -93,11 +93,10 @@ class AutoencoderClassifier(ClassifierMixin, SupervisedAutoencoder):
         ndarray of shape (n,)
             Labels.
         """
-        places = self._label_means(X).argmax(1)
-        return self.classes_[places]
+        return self.classes_[self._label_means(X).argmax(1)]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """The share of rows whose class ``predict`` says.
+        """The accuracy of ``predict``, the share of correct classes.
 
         Parameters
         ----------
@@ -126,10 +125,10 @@ class AutoencoderClassifier(ClassifierMixin, SupervisedAutoencoder):
 
     def _targets(self, y: Any, n_rows: int) -> np.ndarray:
         y = read_classes(y, n_rows, type(self).__name__)
-        self.classes_, places = np.unique(y, return_inverse=True)
+        self.classes_, indices = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise DataError("A classifier needs labels of at least two classes", got=f"one class, {self.classes_[0]!r}")
-        return np.eye(len(self.classes_))[places]
+        return np.eye(len(self.classes_))[indices]
 
     def _label_likelihood(self) -> Likelihood:
         return parts.CategoricalLikelihood()

@@ -1,4 +1,4 @@
-"""ContractiveAutoencoder: codes that answer little to a move of their row."""
+"""ContractiveAutoencoder: codes that change little with their row."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class ContractiveAutoencoder(BaseAutoencoder):
 
     .. math:: \lVert x - g(f(x)) \rVert^2 + \lambda \lVert \partial f / \partial x \rVert_F^2
 
-    so that the code follows the few directions in which the rows vary around a row, and ignores the others:
-    ``jacobian_spectrum`` shows them and ``local_dimension`` counts them. Its maps are tied, since small codes and a
-    large decoder would undo the penalty; so would the factors beside a linear path, and hidden layers start plainly.
-    Without any, ``hidden=()``, it starts at its optimum, which keeps (1 - lambda / 2l)+ of a principal direction with
-    eigenvalue l. The paper's network for columns from 0 to 1 is
+    so that the code changes only along the few directions in which the rows around a row vary: ``jacobian_spectrum``
+    returns their singular values and ``local_dimension`` counts them. Encoder and decoder are tied, since otherwise
+    small codes and a large decoder would avoid the penalty; the factors beside a linear path would too, so hidden
+    layers start at random weights. With ``hidden=()`` it starts at its optimum, which keeps (1 - lambda / 2l)+ of a
+    principal direction with eigenvalue l. The paper's network for columns from 0 to 1 is
     ``ContractiveAutoencoder(k, hidden=(), code=Point("sigmoid"), likelihood="bernoulli")``.
 
     {parameters}

@@ -88,7 +88,7 @@ class DenoisingAutoencoder(BaseAutoencoder):
         return changed(self, corruption=self._corruption())
 
     def _corruption(self) -> Corruption:
-        """The part that 'noise' and 'level' stand for."""
+        """The part for 'noise' and 'level'."""
         if isinstance(self.noise, str):
             return NOISES[self.noise](USUAL_LEVEL if self.level == "auto" else self.level)
         if self.level != "auto":

@@ -1,4 +1,4 @@
-"""Fitting many estimators as few programs."""
+"""Fitting many estimators, those of the same structure in one batch."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class Generation(Inference):
         n_rows : int
             Rows to draw.
         mean : bool, default False
-            Give the mean of p(x|z), the decoder's answer g(z), in place of a draw with its noise.
+            Return the mean of p(x|z), the decoder's output g(z), instead of a draw.
         random_state : int, NumPy generator or None
             Seed of the draws; None takes fresh entropy.
 
@@ -80,9 +80,9 @@ class Generation(Inference):
         composition = self._model_in(np.dtype(np.float64))
 
         def blocks() -> Iterator[np.ndarray]:
-            for place, codes in enumerate(self._drawn_codes(int(n_rows), seed)):
+            for i, codes in enumerate(self._drawn_codes(int(n_rows), seed)):
                 p = composition.decode(codes.to(self.execution_.device))
-                source = training.generator(seed, "sample", place, device=self.execution_.device)
+                source = training.generator(seed, "sample", i, device=self.execution_.device)
                 yield self._in_data_units(mean_in_own_units(composition, p) if mean else p.sample(source))
 
         return numbers_only(filled(int(n_rows), blocks()))

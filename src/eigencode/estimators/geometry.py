@@ -1,4 +1,4 @@
-"""Geometry: how a fitted autoencoder's codes move with their rows."""
+"""Geometry: how a fitted autoencoder's codes change with their rows."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ class Geometry(Inference):
     def jacobian_spectrum(self, X: Any, *, scaled: bool = True) -> np.ndarray:
         """The singular values of the Jacobian at each row, largest first.
 
-        The code answers to a small move of the row along the i-th singular direction with a move of its own that is
-        i-th value times as long. Values near zero belong to directions that the code ignores; a contractive
-        autoencoder keeps a few large ones, along which the data lie (Rifai et al., 2011).
+        If the row moves a little along the i-th singular direction, the code moves by the i-th value times that length.
+        Values near zero belong to directions that the code ignores; a contractive autoencoder has a few large ones,
+        along which the data vary (Rifai et al., 2011).
 
         Parameters
         ----------
@@ -66,7 +66,7 @@ class Geometry(Inference):
         return self._of_code(X, model.singular_values, scaled)
 
     def local_dimension(self, X: Any, *, share: float = 0.95) -> np.ndarray:
-        """How many directions the code answers to around each row.
+        """The number of directions around each row in which the code changes.
 
         The least number of singular values of the Jacobian, in scaled units, whose squares make up a share of all.
 
@@ -80,7 +80,7 @@ class Geometry(Inference):
         Returns
         -------
         ndarray of int of shape (n,)
-            0 where the code does not move at all.
+            0 if the code is constant around the row.
         """
         return model.local_dimension(torch.from_numpy(self.jacobian_spectrum(X)), share).numpy()
 

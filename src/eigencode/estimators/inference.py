@@ -154,7 +154,7 @@ class Inference(Evaluation):
     def score_samples(self, X: Any) -> np.ndarray:
         """Log-likelihood of each row given its own code, log p(x | f(x)), in nats and in the data's units.
 
-        It is not a density of x: the code was chosen with the row in sight.
+        It is not a density of x, since the code depends on the row.
 
         Parameters
         ----------

@@ -31,16 +31,16 @@ BEFORE_LABELS = (
 
 @dataclass(eq=False, repr=False)
 class LabelledAutoencoder(BaseAutoencoder):
-    r"""An autoencoder of rows (x, y) whose encoder sees x alone and whose decoder says y.
+    r"""An autoencoder of rows (x, y) whose encoder has x as its input and whose decoder predicts y.
 
-    It is what the supervised estimators train: -log p(y|z) in the place of -log p(x|z), and all else as ever. Its
-    encoder is that of a fitted autoencoder, with which it begins and to which it gives its weights back.
+    The supervised estimators train it, with -log p(y|z) instead of -log p(x|z). It starts with the encoder of a fitted
+    autoencoder, and copies the trained weights back to it.
     """
 
     def begin_from(self, autoencoder: BaseAutoencoder, *, interrupted: bool = False) -> Self:
-        """Take the encoder's weights, and the scale of x, from a fitted autoencoder.
+        """Take the encoder's weights and the scale of x from a fitted autoencoder.
 
-        If an interruption ended its training, there is none to follow.
+        If its training was interrupted, this model is not trained.
         """
         self._autoencoder, self._is_interrupted = autoencoder, interrupted
         return self
@@ -109,7 +109,7 @@ class LabelledAutoencoder(BaseAutoencoder):
 
 
 def _shared(composition: Composition, autoencoder: Composition) -> Iterator[tuple[nn.Module, nn.Module]]:
-    """The parts of a labelled autoencoder that are an autoencoder's, each with its twin there."""
+    """Pairs of parts of a labelled autoencoder and the corresponding ones of the autoencoder."""
     encoding = next(part for part in composition.encoder.modules() if isinstance(part, parts.Encoding))
     yield encoding.network, autoencoder.encoder
     yield encoding.code, autoencoder.code

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from eigencode.parts import AdaptiveLaplace, LaplacePrior
 
 USUAL_SHARE = 0.1
-"""Share of the units that are active in a row where nothing is said."""
+"""Default share of the units that are active in a row."""
 
 USUAL_ACTIVITY = 0.05
-"""Mean activity of sigmoid units where nothing is said (Ng, 2011)."""
+"""Default mean activity of sigmoid units (Ng, 2011)."""
 
 
 @documented
@@ -33,14 +33,13 @@ class SparseAutoencoder(BaseAutoencoder):
 
     a dictionary D of unit columns and a Laplace prior on its code (Olshausen & Field, 1996). ``"top_k"`` keeps the k
     largest units of each row instead (Makhzani & Frey, 2014), and ``"kl"`` holds the mean activity of sigmoid units
-    (Ng, 2011). What is chosen is not a weight but the result: ``active`` units a row, for rows never seen of the
-    same distribution; those fitted need fewer. The validation rows set it. Over seeds its mean is within 3 % of what
-    was asked for where there are 300 rows or more. A single fit is further off, since validation rows are few: it has
-    a spread of about 5 % with 400 rows, 1 % with 2000, and 10 to 20 % with 100, and then a mean that may be 5 to 10 %
-    too high. More units than columns are welcome.
+    (Ng, 2011). The option is not a weight but the result: ``active`` units per row, for new rows of the same
+    distribution; training rows have fewer. It is estimated from the validation rows. With 300 rows or more its mean
+    over seeds is within 3 % of ``active``. A single fit has a standard deviation of about 5 % with 400 rows, 1 % with
+    2000, and 10 to 20 % with 100, where the mean may also be 5 to 10 % too high. There may be more units than columns.
 
-    With ``code="optimal"`` there is no encoder: h is the minimiser itself, for the dictionary as it stands
-    (``"l1"``), or the k largest numbers (``"top_k"``), and its signs are free.
+    With ``code="optimal"`` there is no encoder: h is the minimiser for the current dictionary (``"l1"``), or has the k
+    largest numbers (``"top_k"``), and may be negative.
 
     {parameters}
 
@@ -78,8 +77,8 @@ class SparseAutoencoder(BaseAutoencoder):
     active: Annotated[
         float | Literal["auto"],
         OptionInfo(
-            "Active units a row, on average over rows never seen too; for 'kl' the units' mean activity, between 0 and "
-            "1. 'auto': a tenth of the units, or an activity of 0.05.",
+            "Mean number of active units per row, also for new rows; for 'kl' the mean activity of the units, between "
+            "0 and 1. 'auto': a tenth of the units, or an activity of 0.05.",
             low=0,
             open_low=True,
         ),
@@ -87,8 +86,8 @@ class SparseAutoencoder(BaseAutoencoder):
     weight: Annotated[
         float | Literal["auto"],
         OptionInfo(
-            "The penalty's own weight, for experts: lambda for 'l1', beta for 'kl'. It is used as it is, whatever "
-            "number of units is active then. 'auto': found, so that `active` is met.",
+            "The penalty's weight: lambda for 'l1', beta for 'kl'; the number of active units then depends on it. "
+            "'auto': adapted, so that `active` is reached.",
             low=0,
             open_low=True,
         ),
@@ -109,12 +108,12 @@ class SparseAutoencoder(BaseAutoencoder):
         terms["penalties"] = (*self.penalties, *terms.get("penalties", ()))
         if self.tied or self.decoder is not None:
             del terms["decoder"]
-        # Thresholds, selections and weights that move are nothing for the line searches of L-BFGS.
+        # The line search of L-BFGS does not work with adapted thresholds and strengths, or with selections.
         optimizer = "adam" if self.optimizer == "auto" else self.optimizer
         return changed(self, **{"n_components": size, "optimizer": optimizer, "code": None, **terms})
 
     def _check_combination(self) -> None:
-        """Refuse what contradicts the kind."""
+        """Raise an error for options that contradict 'sparsity' or 'code'."""
         own = {name: getattr(self, name) for name in ("encoder", "decoder", "hidden", "tied")}
         if not isinstance(self.penalties, Sequence):
             raise OptionError(
@@ -126,19 +125,19 @@ class SparseAutoencoder(BaseAutoencoder):
             raise OptionError("Sigmoid units have no optimal code", hint="Use sparsity='l1' or 'top_k'")
         if self.sparsity == "l1" and (self.prior is not None or self.beta != 1):
             raise OptionError(
-                "'l1' settles the prior",
+                "With sparsity='l1' the prior is fixed",
                 got=f"prior={self.prior!r}, beta={self.beta}",
-                hint="Say how sparse by 'active', or by 'weight'",
+                hint="Set 'active' or 'weight' to choose the sparsity",
             )
 
 
 def _number(model: SparseAutoencoder, usual: float) -> float:
-    """The activity asked for."""
+    """The wanted activity."""
     return usual if model.active == "auto" else float(model.active)
 
 
 def _count(model: SparseAutoencoder, size: int) -> float:
-    """The active units asked for, of so many."""
+    """The wanted number of active units."""
     count = _number(model, max(1.0, round(USUAL_SHARE * size)))
     if not count <= size:
         raise OptionError("There cannot be more active units than units", got=f"active={count:g} of {size}")
@@ -146,12 +145,12 @@ def _count(model: SparseAutoencoder, size: int) -> float:
 
 
 def _laplace(model: SparseAutoencoder, size: int) -> LaplacePrior | AdaptiveLaplace:
-    """The prior with the rate given, or with the one that meets the number of active units."""
+    """The prior with the given rate, or with one adapted to the number of active units."""
     if model.weight == "auto":
         return parts.AdaptiveLaplace(_count(model, size))
     if model.active != "auto":
         raise OptionError(
-            "'active' and 'weight' are two ways to say how sparse an L1 penalty makes the code",
+            "Set either 'active' or 'weight', not both",
             got=f"active={model.active} and weight={model.weight}",
         )
     return parts.LaplacePrior(model.weight)
@@ -205,7 +204,7 @@ def _kl(model: SparseAutoencoder, size: int) -> dict[str, Any]:
             hint=f"For {activity:g} units of {size}, try active={min(activity / size, 0.5):.2g}",
         )
     penalty = parts.AdaptiveKLSparsity(activity) if model.weight == "auto" else parts.KLSparsity(activity, model.weight)
-    # Activities are bounded, so long columns make nothing cheap, and are needed.
+    # Activities are bounded, so the decoder's columns need no fixed length.
     return {"code": parts.Sigmoid(activity), "penalties": (penalty,), "decoder": parts.MLP()}
 
 

@@ -1,4 +1,4 @@
-"""StackedAutoencoder: shallow layers learned one after the other, then one deep network."""
+"""StackedAutoencoder: shallow layers trained one after the other, then one deep network."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ if TYPE_CHECKING:
     from eigencode.training import TrainingRun
 
 LIKELIHOODS_OF_CODES = {"sigmoid": "bernoulli", "identity": "gaussian"}
-"""For units whose activities are shares, or any numbers; all others have a range of their own."""
+"""Likelihoods for codes of units by their activation; other activations need an `ActivatedLikelihood`."""
 
 NETWORKS = ("encoder", "decoder", "image_shape")
 """Options that describe one layer's networks."""
 
 SHORTEST_RUN = 1e-3
-"""Seconds left to a run for which there is no time."""
+"""Smallest time limit of a run, in seconds."""
 
 
 @documented
 @dataclass(eq=False, repr=False, kw_only=True)
 class StackedAutoencoder(BaseAutoencoder):
-    r"""A deep autoencoder that is learned layer by layer first, and then as a whole.
+    r"""A deep autoencoder that is trained layer by layer first, and then as a whole.
 
     Layer j is a shallow autoencoder (f_j, g_j) of the codes of the layers below (Bengio et al., 2007; with corrupted
     codes, Vincent et al., 2010):
@@ -59,7 +59,7 @@ class StackedAutoencoder(BaseAutoencoder):
     Unrolled, they are one deep autoencoder, f = f_m ... f_1 and g = g_1 ... g_m, which is then fine-tuned as one
     network from there (Hinton & Salakhutdinov, 2006): the weights kept are never worse than the unrolled ones on the
     held-out rows. The likelihood and the scale are the first layer's; the code and its prior and penalties are the
-    last one's, unless given here. A stochastic layer hands on the mean of its code.
+    last one's, unless given here. The next layer gets the mean of a stochastic code.
 
     Noise and penalties given here are those of the deep network in fine-tuning; the noise is also that of layers
     given by width.
@@ -242,13 +242,13 @@ class StackedAutoencoder(BaseAutoencoder):
         """The layers as estimators that are yet to be fitted."""
         given = self._given_layers(n_rows, n_features)
         self._check_terms(given)
-        for place, item in enumerate(given):
+        for index, item in enumerate(given):
             is_width = not isinstance(item, BaseAutoencoder)
-            layer = self._of_width(item, place, len(given)) if is_width else clone(item)
+            layer = self._of_width(item, index, len(given)) if is_width else clone(item)
             if self.max_seconds is not None and (is_width or layer.max_seconds is None):
                 layer.max_seconds = self.max_seconds / (len(given) + 1)
             if not self.pretrain:
-                layer.max_epochs = 0  # what is left is to settle the sizes
+                layer.max_epochs = 0  # only sizes and scales are needed
             yield layer
 
     def _given_layers(self, n_rows: int, n_features: int) -> Sequence[Any]:
@@ -263,13 +263,13 @@ class StackedAutoencoder(BaseAutoencoder):
                 raise OptionError("A layer must be a width or an autoencoder of this package", got=f"{item!r}")
         if self.hidden != "auto" or self.n_components != "auto":
             raise OptionError(
-                "'layers' says all widths of the network",
-                got=f"hidden={self.hidden!r} and n_components={self.n_components!r} beside it",
+                "Set either 'layers' or 'hidden' and 'n_components', not both",
+                got=f"hidden={self.hidden!r} and n_components={self.n_components!r}",
             )
         return self.layers
 
     def _check_terms(self, layers: Sequence[Any]) -> None:
-        """Refuse what only a layer can say."""
+        """Raise an error for options that must be set for a layer."""
         said = {name: getattr(self, name) for name in NETWORKS if getattr(self, name) is not None}
         said |= {"ordered": True} if self.ordered else {}
         if isinstance(layers[0], BaseAutoencoder):
@@ -280,14 +280,14 @@ class StackedAutoencoder(BaseAutoencoder):
         if said:
             name, value = next(iter(said.items()))
             raise OptionError(
-                f"{name!r} is a matter of the first layer or the last",
+                f"{name!r} belongs to the first or the last layer",
                 got=f"{name}={value!r} for the stack",
                 hint="Give it to an autoencoder in 'layers'",
             )
 
-    def _of_width(self, width: int | str, place: int, n_layers: int) -> Autoencoder:
-        """A layer with the noise, the units and the training of the whole stack."""
-        is_first, is_last = place == 0, place == n_layers - 1
+    def _of_width(self, width: int | str, index: int, n_layers: int) -> Autoencoder:
+        """A layer with the noise, the units and the training options of the whole stack."""
+        is_first, is_last = index == 0, index == n_layers - 1
         return Autoencoder(
             width,
             hidden=(),

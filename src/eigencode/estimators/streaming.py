@@ -49,7 +49,7 @@ def _later_block(model: BaseAutoencoder, X: Any, sample_weight: Any) -> Rows:
 
 
 def _one_pass(model: BaseAutoencoder, rows: Rows) -> None:
-    """One pass over a block, by a copy of the model that takes its place."""
+    """One pass over a block with a copy of the model, which then replaces it."""
     saved = vars(model).get("stream_state_")
     if saved is None:
         model.optimizer_ = _optimizer_of(model)
@@ -57,7 +57,7 @@ def _one_pass(model: BaseAutoencoder, rows: Rows) -> None:
     row, state = training.one_pass(run), run.state
     if not state.parameters.vector.isfinite().all():
         raise TrainingError(
-            "The block left weights that are no numbers",
+            "The block left weights that are not finite",
             got=f"a mean objective of {row['training_objective']}",
             hint="Look for extreme rows, or try a smaller learning_rate",
         )

@@ -155,7 +155,7 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Saved):
 
     @property
     def best_objective_(self) -> float:
-        """What these weights are worth: the mean objective of the held-out rows."""
+        """Their mean objective on the validation rows."""
         return self.model_.best_objective_
 
     @property
@@ -165,7 +165,7 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Saved):
 
     @property
     def notes_(self) -> list[str]:
-        """What deserves a look, in words; empty where nothing does."""
+        """Sentences on possible problems; empty if there are none."""
         return self.model_.notes_
 
     def _misfits(self) -> Iterator[str]:
@@ -264,7 +264,7 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Saved):
         )
 
     def _penalties(self, autoencoder: Composition) -> list[Reconstruction]:
-        """The reconstruction that fine-tuning is to keep in sight."""
+        """The reconstruction penalty of fine-tuning."""
         if not (self.alpha and self.fine_tune):
             return []
         if autoencoder.decoder.is_tied:

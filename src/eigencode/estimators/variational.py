@@ -72,7 +72,7 @@ class VariationalAutoencoder(BaseAutoencoder):
     n_draws: Annotated[
         int,
         OptionInfo(
-            "Codes drawn for each row in training; more than one weighs them by importance, a tighter bound.", low=1
+            "Codes drawn for each row in training; with more than one, the importance-weighted bound is used.", low=1
         ),
     ] = 1
     warmup: Annotated[
@@ -83,7 +83,7 @@ class VariationalAutoencoder(BaseAutoencoder):
     def _training_options(self) -> AutoencoderOptions:
         if self.code is not None or self.prior is not None or self.ordered:
             raise OptionError(
-                "A VariationalAutoencoder settles code and prior",
+                "The code and the prior of a VariationalAutoencoder are fixed",
                 got=f"code={self.code!r}, prior={self.prior!r}, ordered={self.ordered}",
                 hint="Use Autoencoder with code=GaussianCode() for other combinations",
             )
@@ -133,7 +133,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         return mean + deviation * rng.standard_normal((_positive(n_draws), *mean.shape)).astype(mean.dtype)
 
     def active_units(self, X: Any, threshold: float = ACTIVE) -> np.ndarray:
-        """Which components carry anything: those whose posterior mean varies over the rows (Burda et al., 2016).
+        """Active components: those whose posterior mean varies over the rows (Burda et al., 2016).
 
         Parameters
         ----------
