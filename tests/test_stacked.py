@@ -267,11 +267,11 @@ def test_sizes_come_from_the_usual_knobs_where_no_layers_are_given(rows):
         ({"layers": [4], "n_components": 2}, "Set either 'layers' or 'hidden'"),
         ({"layers": [4], "hidden": (3,)}, "Set either 'layers' or 'hidden'"),
         ({"layers": [4], "encoder": MLP()}, "'encoder' belongs to the first or the last layer"),
-        ({"layers": [4], "image_shape": (1, 8, 8)}, "'image_shape' is a matter"),
-        ({"layers": [4], "ordered": True}, "'ordered' is a matter"),
-        ({"layers": [Autoencoder(4)], "likelihood": "laplace"}, "'likelihood' is a matter"),
-        ({"layers": [Autoencoder(4)], "scale": "none"}, "'scale' is a matter"),
-        ({"layers": [4, Autoencoder(3)], "code": Point()}, "'code' is a matter"),
+        ({"layers": [4], "image_shape": (1, 8, 8)}, "'image_shape' belongs to the first or the last layer"),
+        ({"layers": [4], "ordered": True}, "'ordered' belongs to the first or the last layer"),
+        ({"layers": [Autoencoder(4)], "likelihood": "laplace"}, "'likelihood' belongs to the first or the last layer"),
+        ({"layers": [Autoencoder(4)], "scale": "none"}, "'scale' belongs to the first or the last layer"),
+        ({"layers": [4, Autoencoder(3)], "code": Point()}, "'code' belongs to the first or the last layer"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_words(rows, options, message):
