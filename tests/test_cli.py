@@ -267,8 +267,8 @@ def test_describe_says_what_the_model_is(model, capsys):
     assert said["likelihood"] == "GaussianLikelihood()"
     assert said["scale"].startswith(f"{model.scale_}: ")
     assert said["init"].startswith("linear: ")
-    training = f"{model.history_[-1]['epoch']} epochs by {model.optimizer_}"
-    assert said["training"] == f"{training}; the weights after epoch {model.best_epoch_} were kept"
+    training = f"up to epoch {model.history_[-1]['epoch']} by {model.optimizer_}"
+    assert said["training"] == f"{training}; the weights kept are of epoch {model.best_epoch_}"
     kept = model.history_[model.best_epoch_]["validation_objective"]
     assert said["validation objective"].startswith(f"{kept:.5g} nats a row")
     assert said["linear baseline"] == f"{model.baseline_.history_[0]['validation_objective']:.5g}"

@@ -5,6 +5,7 @@ import math
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from eigencode import Autoencoder, LinearAutoencoder
 from eigencode.data.scaling import ColumnStatistics
 from eigencode.data.sources import CHUNK_ROWS, ArraySource
 from eigencode.errors import DataError, OptionError, ResultWarning, TrainingError
+from eigencode.fitting import diagnostics
 from eigencode.fitting.defaults import geometric_widths
 from eigencode.model import pca
 from eigencode.parts import (
@@ -222,6 +224,25 @@ def test_notes_say_what_to_try(cancer, digits):
     killed = LinearAutoencoder(5, weight_prior=GaussianWeights(2e-4))
     assert "components are dead" in said(killed)
     assert said(Autoencoder(2, random_state=0)) == ""
+
+
+def test_the_share_of_the_gain_is_of_the_best_weights(digits):
+    run = Autoencoder(2, hidden=(4,), max_epochs=30, optimizer="adam", random_state=0)._begin(digits)
+    state = run.state
+
+    def said(objectives):
+        state.history = [{"validation_objective": value, "step": i} for i, value in enumerate(objectives)]
+        state.epoch, state.step = len(objectives) - 1, state.schedule.end
+        state.best = replace(state.snapshot(min(objectives)), epoch=state.epoch, step=state.step)
+        return " ".join(diagnostics.notes(run, None, None))
+
+    # The evaluation at which the last tenth begins is worse than the start, and so not what was gained over.
+    assert said([10, *[5] * 8, 12, 4]) == (
+        "not converged: the last tenth of 10 epochs had 17% of the whole gain; try a larger max_epochs"
+    )
+    assert "not converged" not in said([10, 4, *[5] * 7, 12, 4])
+    few = "not converged: the objective was still falling at the last evaluation; try a larger max_epochs"
+    assert said([10, 11, 9.5, 8]) == few
 
 
 def test_a_size_that_a_bounded_search_cut_short_is_noted(monkeypatch):

@@ -148,6 +148,8 @@ def test_nothing_is_imported_because_a_file_says_so(mine, capsys):
             "no.such.module",
             "Cannot import 'no.such.module' for --parts. Got the error ModuleNotFoundError: No mod",
         ),
+        (None, "''", "--parts takes a Python file or a module. Got ''. Name a file"),
+        (None, ".", "--parts takes a Python file or a module. Got '.'. Name a file"),
         ("import nosuchlibrary", "own.py", "Got the error ModuleNotFoundError: No module named 'nosuchlibrary'."),
         ("x = 1", "own.py", "There are no parts and no estimators in 'own.py'"),
         ("from eigencode.parts import Penalty", "own.py", "There are no parts and no estimators in 'own.py'"),
@@ -168,6 +170,33 @@ def test_a_module_that_cannot_be_taken_is_refused_in_words(mine, capsys, code, w
         assert run(line) == 1
         assert said in capsys.readouterr().err
     assert list(flags.KINDS) == list(flags.BUILT_IN)
+
+
+@pytest.mark.parametrize(
+    ("signature", "options", "said"),
+    [
+        (
+            "self, n_components=2",
+            "--max-epochs 1",
+            "unexpected keyword argument 'max_epochs'. Let its constructor take",
+        ),
+        ("self, n_components", "", "missing 1 required positional argument: 'n_components'. Let its constructor take"),
+    ],
+)
+@pytest.mark.parametrize("command", ["fit", "sweep --over n_components=1,2 --folds 2"])
+def test_a_constructor_that_does_not_take_the_options_is_refused_in_words(
+    mine, capsys, command, signature, options, said
+):
+    body = "super().__init__(n_components, hidden=(4,), max_epochs=2, random_state=0)"
+    code = f"class FixedAutoencoder(Autoencoder):\n    def __init__({signature}): {body}\n"
+    Path("own.py").write_text(f"from eigencode import Autoencoder\n{code}")
+    assert run(f"{command} rows.csv --parts own.py --kind fixed {options} -o w.safetensors") == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith(
+        "Cannot make an autoencoder of --kind fixed with these options. Got the error TypeError: "
+    )
+    assert said in printed
+    assert printed.count("\n") == 1
 
 
 def test_code_of_ones_own_that_fails_in_training_is_named_with_its_line(mine, capsys):

@@ -193,6 +193,22 @@ def test_a_streams_history_has_no_validation_curve(digits):
     assert kept.get_xdata() == [4]
 
 
+def test_after_a_stream_the_last_row_is_marked(fitted, digits):
+    model = Autoencoder(2, hidden=(8,), max_epochs=2, random_state=0).fit(digits).partial_fit(digits[:200])
+    lines = lines_by_label(plot_history(model))
+    assert lines["kept"].get_xydata().tolist() == [[3, model.history_[-1]["training_objective"]]]
+    assert "validation rows, after the epoch" in lines
+
+
+def test_several_evaluations_an_epoch_are_named_so(digits, monkeypatch):
+    monkeypatch.setattr("eigencode.fitting.run.MOST_STEPS", 3)
+    model = Autoencoder(2, hidden=(8,), max_epochs=2, random_state=0).fit(digits)
+    axes = plot_history(model).axes[0]
+    names = {"training rows, since the last evaluation", "validation rows, at the evaluation"}
+    assert axes.get_xlabel() == "rows seen"
+    assert names < set(lines_by_label(axes.figure))
+
+
 # -- searches
 
 

@@ -55,7 +55,7 @@ def test_nothing_is_shown_by_default(X, shown):
 ])  # fmt: skip
 def test_the_same_bits_with_and_without(fit, X, shown):
     silent, loud = fit(X, False), fit(X, True)
-    assert "held out" in shown.getvalue()
+    assert "validation " in shown.getvalue()
     assert "epoch 3/3" in shown.getvalue()
     np.testing.assert_array_equal(silent.reconstruct(X), loud.reconstruct(X))
     assert untimed(silent.history_) == untimed(loud.history_)
@@ -92,7 +92,7 @@ def test_it_is_updated_within_an_epoch(X, shown, monkeypatch):
 def test_a_narrow_terminal_keeps_room_for_the_bar(X, shown, monkeypatch, columns, has_rate):
     monkeypatch.setattr(progress, "_width", lambda: {"ncols": columns})
     Autoencoder(4, **OPTIONS, verbose=True).fit(X)
-    assert "held out" in shown.getvalue()
+    assert "validation " in shown.getvalue()
     assert ("rows/s" in shown.getvalue()) == has_rate
 
 
@@ -147,13 +147,21 @@ def test_the_time_left_is_shown_from_the_first_steps(X, shown):
         look(bar)
     steps = 200 * run.n_batches
     # Two steps a second since the first one.
-    assert shown.getvalue() == f"about {round((steps - 4) / 2 / 60)} min: at most 200 epochs of {run.n_batches} steps\n"
+    plan = f"at most 200 epochs of {run.n_batches} steps; training ends earlier if progress stops"
+    assert shown.getvalue() == f"about {round((steps - 4) / 2 / 60)} min: {plan}\n"
     assert (bar.n, bar.total) == (5, steps)
     left = round((steps - 5) / 2)
     assert f"{left // 60:02}:{left % 60:02} left" in bar.postfix
     state.interrupted = True
     look(bar)
     assert bar.postfix.endswith("interrupted: evaluating what was learned")
+
+
+@pytest.mark.parametrize(("fraction", "name"), [(0, "training"), (0.2, "validation")])
+def test_the_objective_is_named_by_its_rows(X, fraction, name):
+    bar = Bar()
+    Look([Autoencoder(4, **OPTIONS | {"validation_fraction": fraction})._begin(X)])(bar)
+    assert f", {name} " in bar.postfix
 
 
 def test_the_time_left_regards_the_time_limit(X, shown):

@@ -5,6 +5,7 @@ import pytest
 import torch
 from conftest import untimed
 
+import eigencode
 import eigencode.training
 from eigencode import (
     Autoencoder,
@@ -14,8 +15,10 @@ from eigencode import (
     StackedAutoencoder,
     VariationalAutoencoder,
 )
+from eigencode.cli.descriptions import outcome, summary
 from eigencode.errors import DataError, OptionError
 from eigencode.fitting import splits
+from eigencode.plots import plot_history
 
 OPTIONS = {"hidden": (6,), "max_epochs": 3, "optimizer": "adam", "random_state": 0}
 
@@ -95,6 +98,29 @@ def test_the_weights_kept_are_the_best_on_validation_data(X):
     with torch.no_grad():
         found = model.objective_(model.composition_.eval(), model.composition_(x)).mean().item()
     assert found == pytest.approx(model.best_objective_, rel=1e-5)
+
+
+def test_the_number_of_validation_rows_is_what_happened(X, tmp_path):
+    options = {"hidden": (4,), "max_epochs": 2, "random_state": 0}
+    cases = [
+        (LinearAutoencoder(2).fit(X, validation_data=X[:7]), 7, "validation"),
+        (LinearAutoencoder(2).fit(X), 0, "training"),
+        (Autoencoder(2, **options).fit(X[:4]), 0, "training"),
+        (Autoencoder(2, **options, validation_fraction=0.2).fit(X), round(0.2 * len(X)), "validation"),
+        (Autoencoder(2, **options).fit(X).partial_fit(X), 12, "training"),
+        (Autoencoder(2, **options).partial_fit(X), 0, "training"),
+    ]
+    for model, n_rows, name in cases:
+        model.save(tmp_path / "m.safetensors")
+        for same in (model, eigencode.load(tmp_path / "m.safetensors")):
+            assert same.n_validation_ == n_rows
+            facts = summary(same)
+            assert facts["objective_of"] == name
+            # After a stream the objective is of a block, and the baseline's is not.
+            assert ("linear baseline" in outcome(facts)) is not hasattr(model, "stream_state_")
+            if not hasattr(model, "stream_state_") and model.history_[-1]["epoch"]:
+                labels = [line.get_label() for line in plot_history(same).axes[0].get_lines()]
+                assert f"{name} rows, after the epoch" in labels
 
 
 def test_iter_fit_takes_the_same(X):

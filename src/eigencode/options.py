@@ -215,7 +215,9 @@ class TrainingOptions:
     patience: Annotated[
         int | Literal["auto"],
         OptionInfo(
-            "Epochs without progress on the validation rows before the step size decays and training ends.", low=1
+            "Evaluations in a row without progress on the validation rows before the step size decays and training "
+            "ends; one comes after each epoch, or after each 1,024 steps of a longer one.",
+            low=1,
         ),
     ] = "auto"
     precision: Annotated[

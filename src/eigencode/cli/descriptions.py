@@ -120,9 +120,10 @@ def _summary(model: BaseAutoencoder) -> dict[str, Any]:
         "optimizer": model.optimizer_,
         "n_epochs": model.history_[-1]["epoch"],
         "best_epoch": model.best_epoch_,
-        "objective_of": "validation" if model.validation_fraction > 0 and not is_stream else "training",
+        "objective_of": "validation" if model._has_validation and not is_stream else "training",
         "objective": model.best_objective_,
-        "baseline_objective": None if baseline is None else baseline.history_[0]["validation_objective"],
+        "baseline_objective": None if baseline is None or is_stream else baseline.history_[0]["validation_objective"],
+        "is_stream": is_stream,
         "notes": list(model.notes_),
         "seed": model.seed_,
         "precision": execution.precision,
@@ -134,9 +135,10 @@ def _summary(model: BaseAutoencoder) -> dict[str, Any]:
 def outcome(facts: Mapping[str, Any]) -> dict[str, str]:
     """The result of a fit, and of the linear model of the same kind."""
     linear = facts["baseline_objective"]
+    beside = {"linear baseline": "there is none for this kind" if linear is None else f"{linear:.5g}"}
     return {
         f"{facts['objective_of']} objective": f"{facts['objective']:.5g} nats a row of scaled data (lower is better)",
-        "linear baseline": "there is none for this kind" if linear is None else f"{linear:.5g}",
+        **({} if facts["is_stream"] else beside),  # a stream's objective is of other rows
         **({"note": "\n".join(facts["notes"])} if facts["notes"] else {}),
     }
 
@@ -157,8 +159,8 @@ def description(facts: Mapping[str, Any]) -> dict[str, str]:
         **({"penalties": ", ".join(facts["penalties"])} if facts["penalties"] else {}),
         "scale": f"{facts['scale']}: {SCALES[facts['scale']]}",
         "init": f"{facts['init']}: {INITS[facts['init']]}",
-        "training": f"{facts['n_epochs']} epochs by {facts['optimizer']}; the weights after epoch "
-        f"{facts['best_epoch']} were kept",
+        "training": f"up to epoch {facts['n_epochs']} by {facts['optimizer']}; the weights kept are of epoch "
+        f"{facts['best_epoch']}",
         **outcome(facts),
         "seed": f"{facts['seed']}",
         "arithmetic": f"{facts['precision']} on {facts['device']}, {threads}",

@@ -27,6 +27,9 @@ from eigencode.options import AutoencoderOptions
 
 FLAG = "--parts"
 
+NAMES = "Name a file that ends in .py, or a module in this folder or installed"
+"""The hint on what the flag takes."""
+
 Parts = Annotated[
     tuple[str, ...],
     Parameter(
@@ -72,6 +75,8 @@ class OwnParts:
     def _imported(self, name: str) -> ModuleType:
         """Import a module by its file or its name; it can import modules in its folder, as if Python ran the file."""
         is_file = name.endswith(".py") or "/" in name or "\\" in name
+        if not is_file and (not name or name.startswith(".")):
+            raise OptionError(f"{FLAG} takes a Python file or a module", got=repr(name), hint=NAMES)
         if is_file and not Path(name).is_file():
             raise OptionError(f"{FLAG} names a file that does not exist", got=repr(name))
         self.folders.append(str(Path(name).resolve().parent if is_file else Path.cwd()))
@@ -79,9 +84,8 @@ class OwnParts:
         try:
             return _run_file(Path(name), len(self.modules)) if is_file else importlib.import_module(name)
         except (Exception, SystemExit) as error:  # the user's code can raise anything
-            hint = None
-            if isinstance(error, ModuleNotFoundError) and error.name == name.partition(".")[0]:
-                hint = "Name a file that ends in .py, or a module in this folder or installed"
+            is_lost = isinstance(error, ModuleNotFoundError) and error.name == name.partition(".")[0]
+            hint = NAMES if is_lost else None
             raise OptionError(f"Cannot import {name!r} for {FLAG}", got=_described(error), hint=hint) from error
 
     @property
@@ -121,10 +125,10 @@ OWN = OwnParts()
 
 def _named(tokens: Sequence[str]) -> Iterator[str]:
     """The values of the flag."""
-    for token, following in zip(tokens, [*tokens[1:], ""], strict=True):
+    for token, following in zip(tokens, [*tokens[1:], "-"], strict=True):  # a last flag has no value
         flag, equals, value = token.partition("=")
         name = value if equals else following
-        if flag == FLAG and name and not name.startswith("-"):
+        if flag == FLAG and not name.startswith("-"):
             yield name
 
 

@@ -45,7 +45,14 @@ def table_of(rows: Sequence[Path], chosen: Choice) -> Table | ImageRows:
 def estimator_of(kind: str, options: Mapping[str, Any]) -> BaseAutoencoder:
     """An unfitted estimator of this kind."""
     with progress.stage(LOADING):
-        estimator: BaseAutoencoder = estimator_class(kind)(**options)
+        try:
+            estimator: BaseAutoencoder = estimator_class(kind)(**options)
+        except TypeError as error:  # the constructor of a kind of the user's own takes other arguments
+            raise OWN.failure(error) or OptionError(
+                f"Cannot make an autoencoder of --kind {kind} with these options",
+                got=f"the error TypeError: {error}",
+                hint="Let its constructor take each option that is set, and give every argument a default",
+            ) from error
     return estimator
 
 

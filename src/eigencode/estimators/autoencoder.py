@@ -30,13 +30,20 @@ class Autoencoder(BaseAutoencoder):
         The trained network, a plain torch module on scaled rows.
     n_components_, hidden_, scale_, init_, optimizer_ : int, tuple, str, str, str
         The values in use, with 'auto' resolved. ``hidden_`` is () if both networks are the user's.
+    n_validation_ : int or None
+        Number of validation rows of the fit; 0 without any, as in a stream; None for a model from a file of an earlier
+        format.
     history_ : list of dict
-        One row an epoch, the start's first: ``epoch``, ``step``, ``learning_rate``, ``training_objective``,
-        ``validation_objective``, in nats a row of scaled data.
+        One row an evaluation, the start's first; evaluations come after each epoch, or after each 1,024 steps of a
+        longer one. ``epoch`` (begun so far), ``step``, ``rows`` (seen so far), ``seconds`` (since training began; files
+        have none), ``learning_rate``, ``training_objective`` (on the rows seen since the last evaluation),
+        ``validation_objective`` (on the training rows if there are none for validation). Objectives are in nats a row
+        of scaled data. A block of a stream has a row without ``learning_rate`` and ``validation_objective``.
     best_epoch_ : int
-        The epoch whose weights were kept; 0 is the start.
+        The epoch in which the weights were kept; 0 is the start.
     best_objective_ : float
-        Their mean objective on the validation rows, or on the last block of a stream.
+        Their mean objective on the validation rows; on the training rows if there are none for validation, or on the
+        last block of a stream.
     notes_ : list of str
         Sentences on possible problems; empty if there are none.
     baseline_ : Autoencoder or None

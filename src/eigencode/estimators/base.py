@@ -224,6 +224,7 @@ class BaseAutoencoder(
         data = fitting.Data.of(table, self.scaler_, training.weights_dtype(self.precision))
         found = fitting.prepare(self._network_options(options), data, self.seed_, self._start)
         self._check_model(found.model)
+        self.n_validation_ = data.rows.n_validation
         self.composition_ = found.run.state.composition
         self.objective_ = found.run.objective
         self.execution_ = found.run.execution

@@ -64,10 +64,18 @@ class Evaluation(Saved):
     history_: list[dict[str, float]]
     best_epoch_: int
     best_objective_: float
+    n_validation_: int | None
+    validation_fraction: float
     notes_: list[str]
     image_shape: Any
     image_shape_: tuple[int, ...]
     pixel_range_: tuple[float, ...]
+
+    @property
+    def _has_validation(self) -> bool:
+        """Whether the objectives of the fit are of validation rows; in files of format 1, if a share was asked for."""
+        n_rows = getattr(self, "n_validation_", None)
+        return self.validation_fraction > 0 if n_rows is None else n_rows > 0
 
     def _answer(self, X: Any, function: Question, finish: Finish = to_array) -> np.ndarray:
         """Apply a function of the model, scaled rows, and these rows as the encoder sees them, a chunk at a time."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -82,6 +82,7 @@ class SavedAutoencoder(Saved):
             "history_": list[dict[str, float]],
             "best_epoch_": Index,
             "best_objective_": float,
+            "n_validation_": Annotated[Index | None, "kept if the weights change; None: not known"],
             "notes_": list[str],
             "mean_weight_": Positive,
             "image_shape_": tuple[Count, ...],

@@ -19,6 +19,9 @@ NO_GAIN = 1e-4
 LATE_GAIN = 0.02
 """A run has not converged if its last tenth has at least this share of the whole gain."""
 
+TENTHS = 10
+"""Evaluations of which the last tenth is at least one."""
+
 STEADY_GAIN = 0.05
 """A run has perhaps not converged if the last quarter before the decay of the step size has this share of the gain."""
 
@@ -102,14 +105,15 @@ def _convergence(run: TrainingRun) -> str | None:
         return None
     objectives = [row["validation_objective"] for row in state.history]
     n = len(objectives) - 1
-    gained, late = objectives[0] - state.best.objective, objectives[int(0.9 * n) :]
-    if gained <= 0 or not late:
+    gained = objectives[0] - state.best.objective
+    if gained <= 0:
         return None
-    if late[0] - min(late) >= LATE_GAIN * gained:
-        return (
-            f"not converged: the last tenth of {state.epoch} epochs had "
-            f"{(late[0] - min(late)) / gained:.0%} of the whole gain; try a larger max_epochs"
-        )
+    late = min(objectives[: int(0.9 * n) + 1]) - state.best.objective  # the gain of the last tenth of the evaluations
+    if late >= LATE_GAIN * gained:
+        when = "objective was still falling at the last evaluation"
+        if n >= TENTHS:
+            when = f"last tenth of {state.epoch} epochs had {late / gained:.0%} of the whole gain"
+        return f"not converged: the {when}; try a larger max_epochs"
     # The decay of the step size always gains something, so progress is measured before it.
     n_before = sum(0 < row["step"] <= state.schedule.decay_from for row in state.history)
     steady = min(objectives[: 3 * n_before // 4 + 1]) - min(objectives[: n_before + 1])

@@ -150,7 +150,8 @@ def plot_history(model: BaseAutoencoder) -> Figure:
     -------
     Figure
         The figure, with a mark at the epoch whose weights were kept. Without validation rows, the second curve is the
-        objective on the training rows after each epoch.
+        objective on the training rows after each epoch. If there are several evaluations an epoch, the horizontal axis
+        is the number of rows seen.
 
     Examples
     --------
@@ -166,18 +167,23 @@ def plot_history(model: BaseAutoencoder) -> Figure:
     after = np.array([row.get("validation_objective", np.nan) for row in model.history_])
     during = np.array([row.get("training_objective", np.nan) for row in model.history_])
     levels = [] if model.baseline_ is None else [model.baseline_.history_[0]["validation_objective"]]
-    best = int(np.nanargmin(after)) if np.isfinite(after).any() else len(after) - 1
-    rows = "validation rows" if model.validation_fraction > 0 else "training rows"
+    # A stream keeps its last weights.
+    is_stream = hasattr(model, "stream_state_")
+    best = len(after) - 1 if is_stream or not np.isfinite(after).any() else int(np.nanargmin(after))
+    rows = "validation rows" if model._has_validation else "training rows"
+    times = ("since the last evaluation", "at the evaluation")
+    if unit == "epoch":
+        times = ("during the epoch", "after the epoch")
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axes = axes_of(figure, unit, "objective (nats per row, scaled units)")
     for level in levels:
         axes.axhline(level, color=GREY, linestyle=(0, (4, 2)), linewidth=1.2, label=f"linear baseline: {level:.4g}")
     if np.isfinite(during).any():
         is_epoch = np.isfinite(during)  # the start is before the first epoch
-        label = "training rows, during the epoch"
+        label = f"training rows, {times[0]}"
         axes.plot(x[is_epoch], during[is_epoch], color=PALETTE[1], linewidth=1.5, label=label)
         if np.isfinite(after).any():  # a stream is not evaluated
-            axes.plot(x, after, color=PALETTE[0], linewidth=2, label=f"{rows}, after the epoch")
+            axes.plot(x, after, color=PALETTE[0], linewidth=2, label=f"{rows}, {times[1]}")
     kept = f"kept: epoch {model.best_epoch_}, {model.best_objective_:.4g}"
     style: dict[str, Any] = {"color": PALETTE[2], "markersize": 7, "markeredgecolor": "white", "zorder": 5}
     axes.plot(x[best], model.best_objective_, "o", label=kept, **style)

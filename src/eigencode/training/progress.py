@@ -1,4 +1,4 @@
-"""The progress bar of training: steps, time left, rows per second, the last held-out objective."""
+"""The progress bar of training: steps, time left, rows per second, the last objective."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from eigencode.progress import Line, clock, counted, in_words, is_shown, leaves,
 
 if TYPE_CHECKING:
     from eigencode.training.run import TrainingRun
-    from eigencode.training.state import TrainingState
 
 MEASURED = 1.0
 """Seconds of steps after which the remaining time is estimated."""
@@ -85,9 +84,10 @@ class Look:
     def _plan(self) -> str:
         """A description of the allowed steps."""
         if len(self.runs) > 1:
-            return counted(len(self.runs), "model")
+            return f"{counted(len(self.runs), 'model')}; each ends earlier if its progress stops"
         plan = f"at most {counted(self._most_epochs, 'epoch')} of {counted(self.runs[0].n_batches, 'step')}"
-        return plan if self._limit is None else f"{plan}, as far as the time limit allows"
+        limited = plan if self._limit is None else f"{plan}, as far as the time limit allows"
+        return f"{limited}; training ends earlier if progress stops"
 
     @property
     def _most_epochs(self) -> int:
@@ -103,12 +103,14 @@ class Look:
         if len(self.runs) > 1:
             yield f"{sum(run.state.finished for run in self.runs)} of {counted(len(self.runs), 'model')} done"
         else:
-            yield from self._facts_of_one(self.runs[0].state)
+            yield from self._facts_of_one(self.runs[0])
         if made and elapsed > 0:
             rows = sum(run.state.rows for run in self.runs)
             yield f"{rows / elapsed:,.0f} rows/s"
 
-    def _facts_of_one(self, state: TrainingState) -> Iterator[str]:
+    def _facts_of_one(self, run: TrainingRun) -> Iterator[str]:
+        state = run.state
         yield f"epoch {max(state.epoch, 1)}/{self._most_epochs}"
         if state.history:
-            yield f"held out {state.history[-1]['validation_objective']:.5g}"
+            name = "validation" if run.rows.n_validation else "training"
+            yield f"{name} {state.history[-1]['validation_objective']:.5g}"
