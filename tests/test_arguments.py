@@ -60,7 +60,7 @@ class Lopsided(nn.Module):
         ({"max_seconds": math.inf}, "'max_seconds' parameter of Autoencoder must be a float"),
         ({"random_state": [1, 2]}, "'random_state' must be None, a non-negative int or a NumPy random generator"),
         ({"device": "meta"}, "device 'meta' cannot be used"),
-        ({"n_components": 30, "encoder": nn.Identity(), "decoder": nn.Identity()}, "no weights to learn"),
+        ({"n_components": 30, "encoder": nn.Identity(), "decoder": nn.Identity()}, "no weights to train"),
     ],
     ids=lambda value: str(value)[:50],
 )

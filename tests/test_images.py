@@ -38,7 +38,7 @@ def test_depth_is_a_number_of_stages_and_wrong_shapes_are_refused(digits):
     assert model.hidden_ == (32,)
     with pytest.raises(OptionError, match="64"):
         Autoencoder(2, image_shape=(1, 8, 9)).fit(digits[:50])
-    with pytest.raises(OptionError, match="tied weights"):
+    with pytest.raises(OptionError, match="Tied weights"):
         Autoencoder(2, image_shape=(1, 8, 8), tied=True).fit(digits[:50])
 
 

@@ -93,7 +93,8 @@ class AutoencoderClassifier(ClassifierMixin, SupervisedAutoencoder):
         ndarray of shape (n,)
             Labels.
         """
-        return self.classes_[self._label_means(X).argmax(1)]
+        indices = self._label_means(X).argmax(1)
+        return self.classes_[indices]
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """The accuracy of ``predict``, the share of correct classes.
