@@ -12,7 +12,7 @@ import pytest
 import eigencode
 
 SOURCE = Path(eigencode.__file__).parent
-ROOT = SOURCE.parent.parent
+ROOT = Path(__file__).parent.parent
 MODULES = sorted(SOURCE.rglob("*.py"))
 FILES = sorted([*MODULES, *SOURCE.rglob("*.pyi")])
 

@@ -19,7 +19,7 @@ from eigencode.errors import EigencodeError, OptionError, did_you_mean
 from eigencode.options import AutoencoderOptions, options_of
 
 SOURCE = Path(eigencode.__file__).parent
-ROOT = SOURCE.parent.parent
+ROOT = Path(__file__).parent.parent
 
 PAGES = ["eigencode", "eigencode.estimators", "eigencode.parts", "eigencode.testing"]
 
