@@ -177,7 +177,7 @@ def test_an_interrupted_search_is_not_fitted(monkeypatch):
         raise KeyboardInterrupt
 
     search = AutoencoderSearch(Autoencoder(**QUICK), {"n_components": [2]}, cv=2)
-    monkeypatch.setattr("eigencode.estimators.fit_many.together", interrupted)
+    monkeypatch.setattr("eigencode.estimators.fit_many.group_runs", interrupted)
     with pytest.raises(KeyboardInterrupt):
         search.fit(X)
     assert not [name for name in vars(search) if name.endswith("_")]

@@ -326,7 +326,7 @@ def test_an_interrupted_search_writes_nothing(folder, monkeypatch, capsys):
         raise KeyboardInterrupt
         yield
 
-    monkeypatch.setattr("eigencode.estimators.fit_many.together", interrupted)
+    monkeypatch.setattr("eigencode.estimators.fit_many.group_runs", interrupted)
     before = sorted(folder.iterdir())
     with warnings.catch_warnings(action="default"):
         assert run(f"{SWEEP} --table t.csv --picture p.png") == 130
