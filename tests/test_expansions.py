@@ -196,6 +196,19 @@ def test_any_likelihood_starts_at_a_linear_map(kind):
         assert (second == 0).all()
 
 
+@pytest.mark.parametrize("order", [[0, 1, 2, 3, 4, 5], [3, 1, 5, 0, 2, 4], [5, 4, 3, 2, 1, 0]], ids=str)
+def test_two_outputs_a_column_start_at_the_optimum_in_each_order_of_the_columns(order):
+    """With constant second outputs it is the model with a variance for each column, whose optimum is known."""
+    rng = np.random.default_rng(0)
+    codes = rng.normal(size=(300, 2))
+    X = (np.tanh(codes @ rng.normal(size=(2, 6))) + 0.1 * rng.normal(size=(300, 6))) * [1, 2, 3, 4, 5, 6] + 10
+    options = {"hidden": (), "max_epochs": 0, "random_state": 0, "validation_fraction": 0}
+    best = Autoencoder(2, likelihood=GaussianLikelihood("per_feature"), **options).fit(X).score(X)
+    assert best == pytest.approx(-2.44989, abs=1e-4)
+    found = Autoencoder(2, likelihood=TwoHeads(), **options).fit(X[:, order]).score(X[:, order])
+    assert found == pytest.approx(best, abs=1e-3)
+
+
 def test_classes_start_at_a_linear_map():
     rng = np.random.default_rng(0)
     X = np.eye(5)[rng.integers(0, 5, size=200)]

@@ -8,6 +8,7 @@ working responses).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -31,6 +32,15 @@ BIAS = ""
 
 FEW_CELLS = SAMPLE_CELLS // 8
 """Cells from which a likelihood without closed forms is fitted, about ten times for a start."""
+
+ROUNDS = 20
+"""Rounds of L-BFGS at most; two are enough for most likelihoods."""
+
+LBFGS_OPTIONS: Mapping[str, Any] = {"max_iter": 30, "tolerance_grad": 1e-6, "tolerance_change": 1e-6}
+"""Arguments of one round of L-BFGS, in which numbers have about equal curvature."""
+
+LEAST_GAIN = 1e-5
+"""Gain of the mean log-likelihood of a row, in nats, for which there is another round."""
 
 SMALLEST_MEAN = 1e-6
 """Mean for which the bias of a column of only zeros (or ones) starts, since the best bias is infinite."""
@@ -112,9 +122,9 @@ class FittedExpansion(Expansion):
                 self.likelihood.get_parameter(name).copy_(value)
 
     def intercept(self, batch: Batch, output: Tensor, bias: Tensor) -> Tensor:
-        """The best bias, by a few steps of L-BFGS."""
+        """The best bias, jointly with the likelihood's own parameters."""
         few, output = evenly_sampled(batch, FEW_CELLS), output[:: stride(batch, FEW_CELLS)]
-        return self._fitted(few, output.detach(), bias.detach(), n_steps=10)[0]
+        return self._fitted(few, output.detach(), bias.detach())[0]
 
     def working_units(self, batch: Batch) -> Sequence[tuple[Tensor, Tensor]]:
         """A Newton step, with the mean curvature of each column; or PCA.
@@ -135,10 +145,10 @@ class FittedExpansion(Expansion):
         found = [(slope / root, 1 / root)]
         return found if self.likelihood.in_data_units else [*found, *super().working_units(batch)]
 
-    def _pull(self, batch: Batch, constant: Tensor, own: Mapping[str, Tensor]) -> Tensor:
-        """The derivative of each cell's log-density in the output."""
+    def _pull(self, batch: Batch, outputs: Tensor, own: Mapping[str, Tensor]) -> Tensor:
+        """The derivative of each row's log-density in its outputs, which may be a constant."""
         with torch.enable_grad():
-            output = constant.expand(len(batch), -1).clone().requires_grad_()
+            output = outputs.expand(len(batch), -1).detach().clone().requires_grad_()
             (found,) = torch.autograd.grad(self._cells(batch, output, own).sum(), output)
         return found.double()
 
@@ -184,7 +194,7 @@ class FittedExpansion(Expansion):
     def _cells(self, batch: Batch, output: Tensor, own: Mapping[str, Tensor]) -> Tensor:
         """Log-densities of observed cells, and 0 in hidden ones."""
         part = self.likelihood
-        p = torch.func.functional_call(part, dict(own), (output,))
+        p = torch.func.functional_call(part, self._tensors(own, output), (output,))
         target = part.target(batch.x, batch.observed)
         if part.support == "real":
             blur = RESOLUTION * self._scale(target)
@@ -193,6 +203,13 @@ class FittedExpansion(Expansion):
             cells = p.log_prob(target)
         return cells if batch.observed is None else cells.where(batch.observed, 0.0)
 
+    def _tensors(self, own: Mapping[str, Tensor], like: Tensor) -> dict[str, Tensor]:
+        """All parameters and buffers, with given values of the own ones; in float64 if ``like`` is."""
+        part = self.likelihood
+        kept = {name: value.detach() for name, value in (*part.named_parameters(), *part.named_buffers())} | dict(own)
+        is_exact = like.dtype == torch.float64
+        return {name: v.double() if is_exact and v.is_floating_point() else v for name, v in kept.items()}
+
     def _mean(self, batch: Batch, output: Tensor, own: Mapping[str, Tensor]) -> Tensor:
         """Mean log-likelihood of rows."""
         return self._cells(batch, output, own).sum() / len(batch)
@@ -200,22 +217,34 @@ class FittedExpansion(Expansion):
     def _worth(self, batch: Batch, output: Tensor) -> float:
         return float(self._mean(batch, output, self._own(batch)).detach().nan_to_num(-torch.inf))
 
-    def _fitted(
-        self, batch: Batch, output: Tensor, bias: Tensor | None, n_steps: int = 60
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Maximum likelihood by L-BFGS over the own parameters, and over the bias if an initial one is given."""
-        first = self._own(batch) | ({} if bias is None else {BIAS: bias})
-        sizes = {name: value.abs().clamp(min=1.0) for name, value in first.items()}
-        if bias is not None and len(bias) >= batch.x.shape[-1]:
-            sizes[BIAS][: batch.x.shape[-1]] = self._scale(batch.x)
-        # Each number is optimised relative to its size, since numbers in the data's units may have any size.
+    def _fitted(self, batch: Batch, output: Tensor, bias: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Maximum likelihood over the own parameters, and over the bias if an initial one is given.
+
+        It is found in float64, by L-BFGS in rounds: until one gains next to nothing.
+        """
+        given = self._own(batch) | ({} if bias is None else {BIAS: bias})
+        best, least = {name: value.double() for name, value in given.items()}, math.inf
+        batch, exact = Batch(batch.x.double(), batch.observed), output.double()
+        for _ in range(ROUNDS):
+            before = least
+            best, least = self._improved(batch, exact, best)
+            if not least < before - LEAST_GAIN:
+                break
+        found = {name: value.to(given[name]) for name, value in best.items()}
+        return found.pop(BIAS, output), found
+
+    def _improved(
+        self, batch: Batch, output: Tensor, first: Mapping[str, Tensor]
+    ) -> tuple[Mapping[str, Tensor], float]:
+        """The values after some steps of L-BFGS if they are better, and minus the mean log-likelihood at them."""
+        sizes = self._sizes(batch, output, first)
         moves = {name: torch.zeros_like(value, requires_grad=True) for name, value in first.items()}
-        optimizer = torch.optim.LBFGS(list(moves.values()), max_iter=n_steps, line_search_fn="strong_wolfe")
+        optimizer = torch.optim.LBFGS(list(moves.values()), line_search_fn="strong_wolfe", **LBFGS_OPTIONS)
 
         def moved() -> dict[str, Tensor]:
             return {name: torch.addcmul(value, sizes[name], moves[name]) for name, value in first.items()}
 
-        def cost(values: dict[str, Tensor]) -> Tensor:
+        def cost(values: Mapping[str, Tensor]) -> Tensor:
             own = {name: value for name, value in values.items() if name != BIAS}
             return -self._mean(batch, output + values[BIAS] if BIAS in values else output, own)
 
@@ -227,6 +256,20 @@ class FittedExpansion(Expansion):
 
         with torch.enable_grad():
             optimizer.step(closure)
-            is_better = bool(cost(moved()) <= cost(first))
-        found = {name: value.detach() for name, value in (moved() if is_better else first).items()}
-        return found.pop(BIAS, output), found
+        with torch.no_grad():
+            last = moved()
+            at_first, at_last = (float(cost(values).nan_to_num(math.inf, math.inf)) for values in (first, last))
+        return (last, at_last) if at_last <= at_first else (first, at_first)
+
+    def _sizes(self, batch: Batch, output: Tensor, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The unit of each number for the optimiser, since numbers in the data's units may have any size.
+
+        That of a bias is the standard error from one row, by the gradients of rows, as in Fisher scoring: means of
+        columns with little noise and their variances then take equally many steps.
+        """
+        sizes = {name: value.abs().clamp(min=1.0) for name, value in values.items()}
+        if BIAS in values:
+            own = {name: value for name, value in values.items() if name != BIAS}
+            error = self._pull(batch, output + values[BIAS], own).square().mean(0).rsqrt()
+            sizes[BIAS] = error.where(error.isfinite() & (error > 0), sizes[BIAS])
+        return sizes
