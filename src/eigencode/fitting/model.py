@@ -16,6 +16,7 @@ from eigencode.fitting.start import Start, begin_at, build
 from eigencode.fitting.terms import terms_of
 from eigencode.model.composition import Composition
 from eigencode.model.objective import Objective
+from eigencode.parts.forms import require_distribution
 from eigencode.parts.networks.dense import MLP, Tied
 
 if TYPE_CHECKING:
@@ -75,6 +76,9 @@ def describe(options: AutoencoderOptions, data: Data, seed: int) -> Model:
     if options.tied and options.decoder is not None:
         raise OptionError("Set either 'tied' or 'decoder', not both", got=f"tied=True and decoder={options.decoder!r}")
     terms, rows = terms_of(options), data.rows
+    likelihood = clone(terms["likelihood"])
+    likelihood.setup(data.sizes)
+    require_distribution(likelihood, rows.n_features)  # before the working units are found from it
     views = views_of(terms["likelihood"], data, asked_components(options), options.tied, seed)
     n_components = asked_components(options) or views[0].spectrum.n_components_for(kept_variance(options) or 1.0)
     hidden = hidden_widths_of(options, rows.n_features, n_components, rows.n_usable)

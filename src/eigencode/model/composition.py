@@ -34,6 +34,7 @@ from eigencode.parts import (
     Term,
     WeightPrior,
 )
+from eigencode.parts.forms import require_distribution, require_posterior, require_width
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,8 @@ class Composition(Part):
         sizes = replace(sizes or Sizes(n_features, n_components), n_components=n_components)
         for term in self.terms:
             term.setup(sizes)
+        require_distribution(self.likelihood, n_features)
+        require_width(self.code, "width", self.code.width, n_components)
         self.encoder.mirror(self.decoder)
         self.encoder.setup(n_features, self.code.width(n_components), generator)
         self.decoder.mirror(self.encoder)
@@ -179,6 +182,7 @@ class Composition(Part):
             self.weight_prior.check(self)
         for part in (self.encoder, self.decoder, *self.terms):
             part.join(self)
+        require_posterior(self.code, n_components)
         self._moving = tuple(name for name, term in self.named_terms() if type(term).next_state is not Term.next_state)
         # The last bits of a product depend on the memory layout of a matrix, which is not saved in files.
         for tensor in (*self.parameters(), *self.buffers()):

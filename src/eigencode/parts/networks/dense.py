@@ -176,6 +176,12 @@ class Tied(Network):
         """Make the biases."""
         if self._layers[-1].out_features != n_inputs:
             raise OptionError("Tied weights need a code of one number per component", got="a wider encoder output")
+        if self._layers[0].in_features != n_outputs:
+            raise OptionError(
+                "Tied weights give one output a column, and the likelihood needs another number of outputs",
+                got=f"{n_outputs} outputs for {self._layers[0].in_features} columns",
+                hint="Use tied=False",
+            )
         hidden = [layer.in_features for layer in self._layers[:0:-1]]
         self.biases = nn.ParameterList(nn.Parameter(torch.zeros(width)) for width in hidden)
         self.bias = nn.Parameter(torch.zeros(n_outputs))
