@@ -223,7 +223,8 @@ class FittedExpansion(Expansion):
         It is found in float64, by L-BFGS in rounds: until one gains next to nothing.
         """
         given = self._own(batch) | ({} if bias is None else {BIAS: bias})
-        best, least = {name: value.double() for name, value in given.items()}, math.inf
+        best: Mapping[str, Tensor] = {name: value.double() for name, value in given.items()}
+        least = math.inf
         batch, exact = Batch(batch.x.double(), batch.observed), output.double()
         for _ in range(ROUNDS):
             before = least
