@@ -36,10 +36,10 @@ FEW_CELLS = SAMPLE_CELLS // 8
 ROUNDS = 20
 """Rounds of L-BFGS at most; two are enough for most likelihoods."""
 
-LBFGS_OPTIONS: Mapping[str, Any] = {"max_iter": 30, "tolerance_grad": 1e-6, "tolerance_change": 1e-6}
+LBFGS_OPTIONS: Mapping[str, Any] = {"max_iter": 30, "tolerance_grad": 1e-8, "tolerance_change": 1e-9}
 """Arguments of one round of L-BFGS, in which numbers have about equal curvature."""
 
-LEAST_GAIN = 1e-5
+LEAST_GAIN = 1e-7
 """Gain of the mean log-likelihood of a row, in nats, for which there is another round."""
 
 SMALLEST_MEAN = 1e-6
