@@ -168,6 +168,16 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Saved):
         """Sentences on possible problems; empty if there are none."""
         return self.model_.notes_
 
+    @property
+    def n_validation_(self) -> int | None:
+        """Number of validation rows; None if it is not known, as of files of format 1."""
+        return self.model_.n_validation_
+
+    @property
+    def _has_validation(self) -> bool:
+        """Whether validation rows chose the weights that are kept."""
+        return self.model_._has_validation
+
     def _misfits(self) -> Iterator[str]:
         """Fitted attributes that do not fit each other, in words."""
         d, names = self.n_features_in_, getattr(self, "feature_names_in_", None)
