@@ -91,13 +91,18 @@ def one_pass(run: TrainingRun) -> Row:
     tally = Tally.of(runner)
     with run.execution.threads():
         _advance(runner, tally)
-    state = run.state
-    row: Row = {"epoch": state.epoch, "step": state.step, "rows": state.rows, "seconds": run.clock.elapsed}
+    row = _progress(run)
     # Weights of a block are in units of an earlier one's, and the mean over the block is not.
     weight = run.rows.representative().weight
     row["training_objective"] = tally.means[0] / (1.0 if weight is None else float(weight.mean(dtype=torch.float64)))
-    state.history.append(row)
+    run.state.history.append(row)
     return row
+
+
+def _progress(run: TrainingRun) -> Row:
+    """How far a run is: the beginning of a row of history."""
+    state = run.state
+    return {"epoch": state.epoch, "step": state.step, "rows": state.rows, "seconds": run.clock.elapsed}
 
 
 def _advance(runner: Runner, tally: Tally) -> None:
@@ -165,8 +170,7 @@ def record(run: TrainingRun, objective: float, training_objective: float | None 
     A run whose weights have become far worse than its start is reset to the best ones, with half the step size.
     """
     state = run.state
-    row: Row = {"epoch": state.epoch, "step": state.step, "rows": state.rows}
-    row["seconds"] = run.clock.elapsed
+    row = _progress(run)
     row["learning_rate"] = state.schedule.rate(max(state.step - 1, 0))
     if training_objective is not None:
         row["training_objective"] = training_objective
