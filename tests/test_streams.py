@@ -235,15 +235,19 @@ def test_rows_without_weights_weigh_one(digits):
     assert torch.equal(vector(two), vector(plain))
 
 
-def test_a_block_that_weighs_nothing_is_passed_over(digits):
+@pytest.mark.parametrize("nothing", [0.0, 2.2e-309, 1e-45, 1e-31])
+def test_a_block_that_weighs_nothing_is_passed_over(digits, nothing):
     model = Autoencoder(2, **QUICK).partial_fit(digits[:500])
     before = copy.deepcopy(model)
-    model.partial_fit(digits[500:800], sample_weight=np.zeros(300))
+    model.partial_fit(digits[500:800], sample_weight=np.full(300, nothing))
     assert torch.equal(vector(model), vector(before))
     assert model.history_ == before.history_
-    weights = np.repeat([0.0, 1.0], 150)
+    weights = np.repeat([nothing, 1.0], 150)
     model.partial_fit(digits[500:800], sample_weight=weights)
     assert torch.equal(vector(model), vector(before.partial_fit(digits[650:800])))
+    fitted, without = Autoencoder(2, **QUICK), Autoencoder(2, **QUICK)
+    fitted.fit(digits[500:800], sample_weight=weights)
+    assert torch.equal(vector(fitted), vector(without.fit(digits[650:800])))
     with pytest.raises(ValueError, match="All sample weights are zero"):
         Autoencoder(2).partial_fit(digits[:9], sample_weight=np.zeros(9))
 

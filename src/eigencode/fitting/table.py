@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from eigencode.options import AutoencoderOptions
 
 HEAVIEST = 1e30
-"""Largest ratio of a row's weight to the mean weight; float32 cannot represent sums with larger ones."""
+"""Largest ratio of a row's weight to the mean weight; float32 cannot represent sums with larger ones.
+
+A row whose ratio is below its inverse weighs nothing: in float32 that weight may be zero.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,9 +62,10 @@ class TrainingTable:
         return ArraySource(self.array)
 
     def weighted(self, sample_weight: np.ndarray | None, unit: float | None = None) -> tuple[TrainingTable, float]:
-        """The rows of positive weight, their weights divided by a unit, and the unit: by default the mean weight.
+        """The rows that weigh something, their weights divided by a unit, and the unit: by default the mean weight.
 
-        The weights are None if all are 1.
+        A row weighs something if its weight is above 1e-30 of the unit, or of the largest weight. The weights are None
+        if all are 1.
         """
         if sample_weight is None and unit in (None, 1.0):
             return self, 1.0
@@ -69,9 +73,10 @@ class TrainingTable:
         largest = weights.max(initial=0.0)
         if unit is None and largest == 0:
             raise DataError("All sample weights are zero", hint="Give some rows a positive weight")
+        kept: Any = weights > (largest if unit is None else unit) / HEAVIEST
         if unit is None:
             # Divided before they are summed, so that the sum of the largest numbers does not overflow.
-            unit = float(largest * (weights[weights > 0] / largest).mean())
+            unit = float(largest * (weights[kept] / largest).mean())
         with np.errstate(over="ignore"):
             weights = weights / (unit or 1.0)
         if largest > 0 and weights.max() > HEAVIEST:
@@ -79,7 +84,6 @@ class TrainingTable:
                 "The weights of a block must be comparable with those of the first",
                 got=f"{largest:g} beside a mean of {unit:g}",
             )
-        kept: Any = weights > 0
         kept = slice(None) if kept.all() else kept  # a memory map is not copied without need
         groups = None if self.groups is None else self.groups[kept]
         left = None if (weights[kept] == 1).all() else weights[kept]
