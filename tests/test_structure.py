@@ -16,6 +16,7 @@ from conftest import AUTOENCODERS
 import eigencode
 from eigencode import Autoencoder, options
 from eigencode.errors import EigencodeError, OptionError, did_you_mean
+from eigencode.lazy import file_of
 from eigencode.options import AutoencoderOptions, options_of
 
 SOURCE = Path(eigencode.__file__).parent
@@ -214,6 +215,12 @@ def own_code(function):
     tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
     body = tree.body[1:] if ast.get_docstring(tree) else tree.body
     return sum(node.end_lineno - node.lineno + 1 for node in body)
+
+
+@pytest.mark.parametrize("cls", AUTOENCODERS)
+def test_options_read_from_a_file_are_those_of_its_estimator(cls):
+    read = options.declared_options(file_of("eigencode.estimators", cls.__name__), cls.__name__)
+    assert options_of(read) == options_of(cls)
 
 
 @pytest.mark.parametrize("cls", AUTOENCODERS)

@@ -11,6 +11,7 @@ import ast
 import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,12 @@ def page(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], l
 
     names = sorted(found)
     return get, lambda: names, names
+
+
+def file_of(package: str, name: str) -> Path:
+    """The file of the module that defines one of a package's names; the module is not imported."""
+    spec = find_spec(dict(_names(package))[name])
+    return Path(str(spec and spec.origin))
 
 
 def _names(package: str) -> Iterator[tuple[str, str]]:

@@ -6,16 +6,19 @@ The fields that all autoencoders share are here; a named autoencoder defines its
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import inspect
 import math
 import sys
 import types
+import typing
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from functools import cache
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from eigencode.errors import OptionError, did_you_mean
@@ -294,6 +297,25 @@ def options_of(cls: type) -> tuple[Option, ...]:
         if infos and isinstance(infos[0], OptionInfo):
             found.append(Option(field.name, inner, field.default, infos[0]))
     return tuple(found)
+
+
+def declared_options(path: Path, name: str) -> type:
+    """The options of an estimator, a class of the same fields, read from its file without importing it.
+
+    The import would take a second for scikit-learn. Fields use names of this module, ``typing`` and ``dataclasses``.
+    """
+    (found,) = (
+        line for line in ast.parse(path.read_text()).body if isinstance(line, ast.ClassDef) and line.name == name
+    )
+    fields = [line for line in found.body if isinstance(line, ast.AnnAssign)]
+    found.bases, found.decorator_list, found.body = (
+        [ast.Name("AutoencoderOptions", ast.Load())],
+        [],
+        fields or [ast.Pass()],
+    )
+    names = {**vars(typing), **vars(dataclasses), **globals()}
+    exec(compile(ast.fix_missing_locations(ast.Module([found], [])), str(path), "exec"), names)
+    return dataclass(eq=False, repr=False, kw_only=True)(names[name])
 
 
 def _hints(cls: type) -> dict[str, Any]:

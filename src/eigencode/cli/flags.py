@@ -1,7 +1,6 @@
 """Flags of ``eigencode fit`` and ``sweep``, made from the options of the estimators.
 
-A kind of autoencoder is an estimator whose name ends in "Autoencoder". The estimators are imported when the flags are
-first needed, and torch is not.
+A kind of autoencoder is an estimator whose name ends in "Autoencoder". Their options are read without importing them.
 """
 
 from __future__ import annotations
@@ -18,7 +17,8 @@ from cyclopts import CycloptsError, Group, MissingArgumentError, Parameter, Toke
 
 from eigencode import estimators
 from eigencode.errors import OptionError, as_path, did_you_mean
-from eigencode.options import Option, options_of
+from eigencode.lazy import file_of
+from eigencode.options import Option, declared_options, options_of
 
 STREAM = Path("-")
 """Standard input or standard output instead of a file."""
@@ -122,7 +122,12 @@ class Flag:
 @cache
 def known_flags() -> Mapping[str, Flag]:
     """The flags of all kinds, by the names of their options."""
-    return flags_of({kind: estimator_class(kind) for kind in KINDS})
+    return flags_of(
+        {
+            kind: known if isinstance(known, type) else declared_options(file_of("eigencode.estimators", known), known)
+            for kind, known in KINDS.items()
+        }
+    )
 
 
 def estimator_class(kind: str) -> Any:
@@ -237,7 +242,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """The types of the flags of ``fit`` and ``sweep``, made when they are needed, which imports the estimators."""
+    """The types of the flags of ``fit`` and ``sweep``, made when they are needed."""
     if name == "Flags":
         return flags_class(known_flags())
     if name == "Kind":
