@@ -307,7 +307,7 @@ def declared_options(path: Path, name: str) -> type:
     (found,) = (
         line for line in ast.parse(path.read_text()).body if isinstance(line, ast.ClassDef) and line.name == name
     )
-    fields = [line for line in found.body if isinstance(line, ast.AnnAssign)]
+    fields: list[ast.stmt] = [line for line in found.body if isinstance(line, ast.AnnAssign)]
     found.bases, found.decorator_list, found.body = (
         [ast.Name("AutoencoderOptions", ast.Load())],
         [],
