@@ -39,12 +39,12 @@ def epochs(d, hidden, batch_size, precision, n_threads):
     chosen = execution.choose_execution
     try:
         # The rule is what is measured, so it is not used here.
-        from eigencode.fitting import preparation
+        from eigencode.fitting import run as runs
 
-        preparation.choose_execution = lambda *_: execution.Execution("cpu", precision, n_threads)
+        runs.choose_execution = lambda *_: execution.Execution("cpu", precision, n_threads)
         run = model.iter_fit(rows)
     finally:
-        preparation.choose_execution = chosen
+        runs.choose_execution = chosen
     weights = sum(p.numel() for p in model.composition_.parameters())
     while True:
         began = time.perf_counter()

@@ -14,7 +14,9 @@ from eigencode.batch import Batch
 from eigencode.data.rows import ResidentRows
 from eigencode.fitting import splits
 from eigencode.fitting.data import Data
-from eigencode.fitting.preparation import Preparation, prepare
+from eigencode.fitting.model import describe
+from eigencode.fitting.run import make_run
+from eigencode.fitting.start import find_start
 from eigencode.options import AutoencoderOptions
 from eigencode.parts import Units
 from eigencode.training.evaluation import EVALUATION_ROWS, evaluate
@@ -25,13 +27,17 @@ AUTOENCODERS = [getattr(estimators, name) for name in dir(estimators) if name.en
 
 
 def prepared(
-    model: AutoencoderOptions, rows: torch.Tensor, seed: int = 0, weights: np.ndarray | None = None
-) -> Preparation:
+    options: AutoencoderOptions, rows: torch.Tensor, seed: int = 0, weights: np.ndarray | None = None
+) -> TrainingRun:
     """A run on scaled rows that is ready to begin."""
-    training, validation = splits.at_random(len(rows), model.validation_fraction, seed)
+    validation = splits.at_random(len(rows), options.validation_fraction, seed)
+    training = torch.from_numpy(np.delete(np.arange(len(rows)), validation.numpy()))
     weight = None if weights is None else torch.from_numpy(weights).to(rows.dtype)
     units = Units(torch.zeros(rows.shape[1]), torch.ones(rows.shape[1]))
-    return prepare(model, Data(ResidentRows(Batch(rows, weight=weight), training, validation), units), seed)
+    data = Data(ResidentRows(Batch(rows, weight=weight), training, validation), units)
+    model = describe(options, data, seed)
+    start = find_start(options, model, data, seed)
+    return make_run(options, data, model, start, seed, time.monotonic())
 
 
 def untimed(history: list[dict[str, float]]) -> list[dict[str, float]]:

@@ -16,7 +16,7 @@ import pytest
 import rich.style  # noqa: F401 (draws from the global generator when it is imported)
 
 import eigencode
-from eigencode import Autoencoder
+from eigencode import Autoencoder, training
 from eigencode.cli import descriptions, main
 from eigencode.cli.flags import KINDS
 from eigencode.data.files import read_table, write_columns
@@ -504,14 +504,14 @@ def test_an_old_output_stays_until_the_new_one_is_complete(model, capsys):
 
 
 def test_an_interrupted_fit_saves_its_best_weights_with_one_message(folder, monkeypatch, capsys):
-    train = Autoencoder._train
+    train_all = training.train_all
 
-    def interrupted(self, *run):
-        epochs = train(self, *run)
+    def interrupted(runner):
+        epochs = train_all(runner)
         yield next(epochs)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Autoencoder, "_train", interrupted)
+    monkeypatch.setattr("eigencode.training.train_all", interrupted)
     with warnings.catch_warnings(action="default"):
         assert run("fit rows.csv --output model.safetensors --exclude label", *QUICK) == 130
     out, err = capsys.readouterr()

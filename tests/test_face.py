@@ -62,7 +62,7 @@ def test_the_weighted_gradient_is_unbiased(cancer):
     rows = torch.from_numpy((cancer[:320] - cancer.mean(0)) / cancer.std(0))
     model = Autoencoder(2, hidden=(4,), init="random", batch_size=32, optimizer="adam", precision="float64",
                         validation_fraction=0, random_state=0)  # fmt: skip
-    run = prepared(model, rows, weights=weights).run
+    run = prepared(model, rows, weights=weights)
     gradients = []
     parameters = run.state.parameters
     run.state.optimizer.step = lambda closure, rate: (closure(), gradients.append(parameters.gradient.clone()))[0]
@@ -402,7 +402,7 @@ def test_training_without_a_finite_objective_is_an_error_and_divergence_a_note(c
 def test_each_epoch_has_an_order_of_its_own_and_every_judgement_the_same_noise(cancer):
     rows = torch.from_numpy(cancer - cancer.mean(0)).float()
     model = Autoencoder(2, hidden=(4,), corruption=GaussianNoise(1.0), max_epochs=2, random_state=0)
-    run = prepared(model, rows).run
+    run = prepared(model, rows)
     judged = [evaluated(run) for _ in range(2)]
     assert judged[0] == judged[1]
     assert judged[0] != evaluated(run, 1)

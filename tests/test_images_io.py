@@ -13,6 +13,7 @@ from eigencode.data.image_files import read_images
 from eigencode.data.image_paths import is_image, list_image_files
 from eigencode.data.images import ImageLayout, rows_to_images
 from eigencode.data.pictures import as_pixels, check_pictures_output, grid, pixel_range, write_pictures
+from eigencode.data.sources import ArraySource
 from eigencode.errors import DataError, EigencodeError, FileError
 
 
@@ -293,8 +294,8 @@ def test_pixels_are_rounded_and_clipped():
     assert as_pixels(np.array([-4, 0.4, 0.6, 254.6, 300]), (0.0, 255.0)).tolist() == [0, 0, 1, 255, 255]
     assert as_pixels(np.array([-1.0, 0, 1]), (-1.0, 1.0)).tolist() == [0, 128, 255]
     assert as_pixels(np.array([65534.6, np.nan]), (0.0, 65535.0)).tolist() == [65535, 0]
-    assert pixel_range(noise(3, 4)) == (0.0, 255.0)
-    assert pixel_range(np.zeros((2, 2))) == (0.0, 1.0)
+    assert pixel_range(ArraySource(noise(3, 4))) == (0.0, 255.0)
+    assert pixel_range(ArraySource(np.zeros((2, 2)))) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize("ending", [".png", ".bmp", ".tif", ".webp", ".jpg"])

@@ -116,17 +116,17 @@ def test_every_moment_leaves_a_whole_model(owner_and_name, moment, X, interrupt)
 
 
 def test_between_two_epochs_it_is_said_too(X, monkeypatch):
-    train = Autoencoder._train
+    train_all = training.train_all
 
-    def interrupted(self, *run):
-        epochs = train(self, *run)
+    def interrupted(runner):
+        epochs = train_all(runner)
         yield next(epochs)
         try:
             raise KeyboardInterrupt
         finally:
             epochs.close()
 
-    monkeypatch.setattr(Autoencoder, "_train", interrupted)
+    monkeypatch.setattr("eigencode.training.train_all", interrupted)
     model = Autoencoder(4, **OPTIONS)
     with pytest.warns(InterruptedWarning):
         model.fit(X)

@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from eigencode import Autoencoder, LinearAutoencoder, fit_many
+import eigencode.training
+from eigencode import Autoencoder, LinearAutoencoder, StackedAutoencoder, fit_many
 from eigencode.data import mapped_rows
 from eigencode.data.mapped_rows import MappedRows, is_mapped
 from eigencode.data.permutation import Permutation
 from eigencode.data.scaling import Scaler
 from eigencode.data.sources import ArraySource
 from eigencode.errors import DataError
+from eigencode.fitting import data as fitting_data
+from eigencode.fitting import splits
 from eigencode.training.rng import generator
 
 
@@ -31,7 +34,7 @@ def table(tmp_path, monkeypatch):
 
 
 def rows_of(table, **options):
-    given = {"dtype": torch.float32, "n_validation": 300, "seed": 1, **options}
+    given = {"dtype": torch.float32, "validation_numbers": splits.at_random(3000, 0.1, seed=1), **options}
     return MappedRows(table, Scaler.fit(ArraySource(table), "standard"), **given)
 
 
@@ -153,11 +156,56 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
     assert most - before < 0.8 * size
 
 
-def test_a_seed_may_be_any_number(table):
+def test_a_seed_may_be_any_number(table, monkeypatch):
+    monkeypatch.setattr(splits, "MOST_SHUFFLED_ROWS", 1000)
     for seed in (2**62, 2**63 - 1):
-        rows = rows_of(table, seed=seed)
+        rows = rows_of(table, validation_numbers=splits.at_random(3000, 0.1, seed))
         assert sum(len(batch) for batch in rows.batches(generator(seed, "shuffle", 1), 500)) == 2700
     assert Autoencoder(2, hidden=(), max_epochs=1, random_state=2**62).fit(table).best_objective_ < np.inf
+
+
+def test_random_rows_of_a_long_table_are_all_different(monkeypatch):
+    monkeypatch.setattr(splits, "MOST_SHUFFLED_ROWS", 1000)
+    found = [splits.at_random(3000, 0.1, seed).tolist() for seed in range(3)]
+    assert all(numbers == sorted(set(numbers)) and len(numbers) == 300 for numbers in found)
+    assert found[0] != found[1] != found[2]
+
+
+@pytest.mark.parametrize("name", ["data", "groups"])
+def test_separate_rows_leave_a_map_in_its_file(table, name, monkeypatch):
+    """The rows, the scale and the start are those of the same rows in memory."""
+    groups = np.arange(3000) // 10
+    given = {"groups": groups} if name == "groups" else {"validation_data": table[2700:]}
+    rows = table if name == "groups" else table[:2700]
+    model, usual = (Autoencoder(2, hidden=(), max_epochs=1, random_state=0) for _ in range(2))
+    expected = usual._begin(np.array(rows), **given).rows
+    monkeypatch.setattr(fitting_data, "scaled", None)  # reads a table as a whole
+    found = model._begin(rows, **given).rows
+    assert isinstance(found, MappedRows)
+    assert (found.n_training, found.n_validation) == (expected.n_training, expected.n_validation)
+    np.testing.assert_array_equal(model.scaler_.center, usual.scaler_.center)
+    np.testing.assert_array_equal(model.scaler_.divisor, usual.scaler_.divisor)
+    held_out = [torch.cat([block.x for block in source.validation(100)]) for source in (found, expected)]
+    torch.testing.assert_close(*held_out, rtol=1e-4, atol=1e-4)
+    seen = torch.cat([block.x for block in found.batches(generator(0, "shuffle", 1), 500)])
+    training = expected.all_rows.x[expected.training]
+    torch.testing.assert_close(seen.sort(0).values, training.sort(0).values, rtol=1e-4, atol=1e-4)
+
+
+def test_all_layers_of_a_stack_on_a_map_have_the_same_validation_rows(table, monkeypatch):
+    monkeypatch.setattr(splits, "MOST_SHUFFLED_ROWS", 1000)
+    seen, begin = [], eigencode.training.begin
+
+    def watched(run):
+        seen.append(run.rows.validation_numbers.tolist())
+        begin(run)
+
+    monkeypatch.setattr("eigencode.training.begin", watched)
+    layers = [Autoencoder(4, hidden=(), max_epochs=0, validation_fraction=0.3), 2]
+    StackedAutoencoder(layers=layers, max_epochs=0, random_state=0).fit(table)
+    assert len(seen) == 3
+    assert len(seen[0]) == 300
+    assert seen[0] == seen[1] == seen[2]
 
 
 def test_weights_and_the_last_rows_leave_a_map_in_its_file(table):

@@ -12,7 +12,7 @@ from matplotlib.image import imread
 from sklearn.base import clone
 
 import eigencode
-from eigencode import Autoencoder, AutoencoderSearch, LinearAutoencoder
+from eigencode import Autoencoder, AutoencoderSearch, LinearAutoencoder, training
 from eigencode.cli import flags, main, sweeps
 from eigencode.cli.descriptions import print_json
 from eigencode.data.files import read_table, write_columns
@@ -335,14 +335,14 @@ def test_an_interrupted_search_writes_nothing(folder, monkeypatch, capsys):
 
 
 def test_an_interrupted_fit_of_the_choice_saves_its_best_weights(monkeypatch, capsys):
-    train = Autoencoder._train
+    train_all = training.train_all
 
-    def interrupted(self, *run):
-        epochs = train(self, *run)
+    def interrupted(runner):
+        epochs = train_all(runner)
         yield next(epochs)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Autoencoder, "_train", interrupted)
+    monkeypatch.setattr("eigencode.training.train_all", interrupted)
     with warnings.catch_warnings(action="default"):
         assert run(f"{SWEEP} --table t.csv") == 130
     out, err = capsys.readouterr()

@@ -38,7 +38,7 @@ def rows(n=200):
 
 def ready(**options):
     """A run of a small model."""
-    return prepared(Autoencoder(2, **{"hidden": (8,), "batch_size": 32, "random_state": 0, **options}), rows()).run
+    return prepared(Autoencoder(2, **{"hidden": (8,), "batch_size": 32, "random_state": 0, **options}), rows())
 
 
 def train_to_the_end(run):
@@ -147,7 +147,7 @@ def test_layers_that_draw_are_given_noise_of_the_runs_own(layer, optimizer):
         with torch.random.fork_rng([]):
             torch.default_generator.manual_seed(state)
             before = torch.get_rng_state()
-            run = prepared(Autoencoder(2, max_epochs=2, optimizer=optimizer, **options), rows(60), seed).run
+            run = prepared(Autoencoder(2, max_epochs=2, optimizer=optimizer, **options), rows(60), seed)
             loop.begin(run)
             list(loop.train_all(SingleRunner(run)))
             assert torch.equal(torch.get_rng_state(), before)
@@ -177,8 +177,8 @@ def test_models_without_such_layers_pay_nothing_for_them(monkeypatch):
     monkeypatch.setattr(evaluation, "own_global_generator", None)
     train_to_the_end(run)
     assert not may_draw_globally(layers_with(nn.PReLU(), nn.BatchNorm1d(8)))
-    assert prepared(Autoencoder(2, encoder=layers_with(nn.Dropout(0.1))), rows(60)).decisions.optimizer == "adam"
-    assert prepared(Autoencoder(2, encoder=layers_with(nn.Tanh())), rows(60)).decisions.optimizer == "lbfgs"
+    assert prepared(Autoencoder(2, encoder=layers_with(nn.Dropout(0.1))), rows(60)).optimizer == "adam"
+    assert prepared(Autoencoder(2, encoder=layers_with(nn.Tanh())), rows(60)).optimizer == "lbfgs"
 
 
 # -- weights as one vector
@@ -381,7 +381,7 @@ def test_an_epoch_goes_on_from_the_last_weights_and_not_from_their_average(runne
 def test_before_the_decay_the_average_is_worth_more_than_the_last_weights(digits, n_epochs):
     for seed in range(3):
         scaled = torch.from_numpy((digits - digits.mean(0)) / digits.std()).float()
-        run = prepared(Autoencoder(8, hidden=(128,), max_epochs=100), scaled, seed).run
+        run = prepared(Autoencoder(8, hidden=(128,), max_epochs=100), scaled, seed)
         loop.begin(run)
         *_, (row,) = itertools.islice(loop.train_all(SingleRunner(run)), n_epochs)
         run.state.show(average=False)
@@ -462,13 +462,13 @@ def test_a_plateau_starts_the_decay_and_ends_the_run_early():
 
 def test_small_tables_get_a_useful_number_of_steps():
     for n in (10, 200, 5000):
-        run = prepared(Autoencoder(2, optimizer="adam", random_state=0), rows(n)).run
+        run = prepared(Autoencoder(2, optimizer="adam", random_state=0), rows(n))
         assert run.state.schedule.end >= 2000
 
 
 def test_small_tables_without_noise_are_fitted_all_rows_at_once():
     def optimizer(n, **options):
-        return prepared(Autoencoder(2, random_state=0, **options), rows(n)).decisions.optimizer
+        return prepared(Autoencoder(2, random_state=0, **options), rows(n)).optimizer
 
     assert optimizer(100) == "lbfgs"
     assert optimizer(1000) == "adam"

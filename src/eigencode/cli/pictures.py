@@ -107,7 +107,7 @@ def require_image_model(model: BaseAutoencoder, output: Path) -> None:
 
 def write(output: Path, model: BaseAutoencoder, rows: np.ndarray) -> None:
     """Write rows as pictures, and print where they are."""
-    low, high = model.pixel_range_ or data.pixel_range(rows)
+    low, high = model.pixel_range_ or data.pixel_range(data.ArraySource(rows))
     images = model.as_images(rows)
     files = data.write_pictures(output, data.as_pixels(images, (low, high)))
     height, width = images.shape[1:3]

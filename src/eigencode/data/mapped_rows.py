@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil
@@ -14,6 +14,7 @@ from eigencode.batch import Batch
 from eigencode.data.permutation import Permutation
 from eigencode.data.rows import BLOCK_CELLS
 from eigencode.data.scaling import Scaler
+from eigencode.data.sources import numbers_without
 from eigencode.errors import DataError
 from eigencode.lazy import torch
 
@@ -31,32 +32,29 @@ REPRESENTATIVE_CELLS = 2**23
 class MappedRows:
     """Rows of a memory map, which are read and scaled a batch at a time, and never all at once.
 
-    The choice of validation rows and the order of each epoch are computed and not stored, so that memory does not grow
-    with the number of rows.
+    The numbers of the training rows and the order of each epoch are computed and not stored, so that memory does not
+    grow with the number of rows.
 
     Attributes
     ----------
-    array : ndarray of shape (n, d)
+    array : ndarray or JoinedArrays, of shape (n, d)
         The memory map.
     scaler : Scaler
         The scaler of its rows.
     dtype : torch.dtype
         Type of the scaled cells.
-    n_validation : int
-        Number of validation rows.
-    seed : int
-        Seed of the choice of validation rows.
+    validation_numbers : Tensor
+        Numbers of the validation rows, in ascending order.
     is_separate : bool
-        Whether the validation rows are the last ones, of which nothing is learned, neither a scale nor a start.
+        Whether nothing is computed from the validation rows, neither a scale nor a start.
     weight : Tensor or None
         Weight of each row, shape (n,), mean 1.
     """
 
-    array: np.ndarray
+    array: np.ndarray | JoinedArrays
     scaler: Scaler
     dtype: torch.dtype
-    n_validation: int
-    seed: int
+    validation_numbers: Tensor
     is_separate: bool = False
     weight: Tensor | None = None
 
@@ -71,6 +69,11 @@ class MappedRows:
         return self.array.shape[1]
 
     @property
+    def n_validation(self) -> int:
+        """Number of validation rows."""
+        return len(self.validation_numbers)
+
+    @property
     def n_training(self) -> int:
         """Number of training rows."""
         return len(self.array) - self.n_validation
@@ -78,7 +81,7 @@ class MappedRows:
     @property
     def n_bytes(self) -> int:
         """Bytes of all scaled cells."""
-        return self.array.size * self.dtype.itemsize
+        return len(self.array) * self.n_features * self.dtype.itemsize
 
     def to(self, device: torch.device) -> MappedRows:
         """The same rows, which stay in the file."""
@@ -89,32 +92,35 @@ class MappedRows:
         """Number of rows of which a start may be made."""
         return self.n_training if self.is_separate else len(self.array)
 
-    @cached_property
-    def _order(self) -> Callable[[Tensor], Tensor]:
-        """The order of the rows in which those for validation come last: random, or as they are."""
-        return (lambda positions: positions) if self.is_separate else Permutation(len(self.array), self.seed)
+    def _training(self, positions: Tensor) -> Tensor:
+        """Numbers of the training rows at some positions among them."""
+        return torch.from_numpy(numbers_without(self.validation_numbers.numpy(), positions.numpy()))
+
+    def _usable(self, positions: Tensor) -> Tensor:
+        """Numbers of the rows of which a start may be made, at some positions among them."""
+        return self._training(positions) if self.is_separate else positions
 
     def batches(self, generator: torch.Generator, batch_size: int) -> Iterator[Batch]:
         """All training rows, once, in a random order."""
         order = Permutation(self.n_training, int(torch.randint(2**31, (1,), generator=generator)))
         for positions in _ranges(self.n_training, ceil(self.n_training / batch_size)):
-            yield self._gathered(self._order(order(positions)))
+            yield self._gathered(self._training(order(positions)))
 
     def validation(self, n_rows: int) -> Iterator[Batch]:
         """The validation rows, or the training rows if there are none."""
-        n, first = (self.n_validation, self.n_training) if self.n_validation else (self.n_training, 0)
+        n = self.n_validation or self.n_training
         for positions in _ranges(n, ceil(n / n_rows)):
-            yield self._gathered(self._order(first + positions))
+            yield self._gathered(self.validation_numbers[positions] if self.n_validation else positions)
 
     def blocks(self) -> Iterator[Batch]:
         """All usable rows in order."""
         n = self.n_usable
-        for rows in _ranges(n, ceil(n * self.n_features / BLOCK_CELLS)):
-            yield self._gathered(rows)
+        for positions in _ranges(n, ceil(n * self.n_features / BLOCK_CELLS)):
+            yield self._gathered(self._usable(positions))
 
     def sample(self, n_rows: int) -> Batch:
         """About ``n_rows`` rows at equal distances."""
-        return self._gathered(torch.arange(0, self.n_usable, max(ceil(self.n_usable / n_rows), 1)))
+        return self._gathered(self._usable(torch.arange(0, self.n_usable, max(ceil(self.n_usable / n_rows), 1))))
 
     @property
     def _n_representative(self) -> int:
@@ -143,6 +149,34 @@ class MappedRows:
         x = torch.from_numpy(scaled)
         require_finite(x)
         return Batch(x, weight=None if self.weight is None else self.weight[numbers])
+
+
+@dataclass(frozen=True, eq=False)
+class JoinedArrays:
+    """The rows of two arrays, one after the other, without a copy of them.
+
+    Examples
+    --------
+    >>> JoinedArrays(np.zeros((2, 1)), np.ones((3, 1)))[np.array([1, 2])].tolist()
+    [[0.0], [1.0]]
+    """
+
+    first: np.ndarray
+    second: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Numbers of rows and columns."""
+        return len(self), self.first.shape[1]
+
+    def __getitem__(self, numbers: np.ndarray) -> np.ndarray:
+        """The rows of some numbers, which are in ascending order."""
+        n = len(self.first)
+        split = int(np.searchsorted(numbers, n))
+        return np.concatenate([self.first[numbers[:split]], self.second[numbers[split:] - n]])
 
 
 def require_finite(x: Tensor) -> None:

@@ -19,6 +19,8 @@ from eigencode.errors import DataError, FileError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from eigencode.data.sources import Source
+
 PICTURES = {
     ".png": "PNG",
     ".jpg": "JPEG",
@@ -43,7 +45,7 @@ LARGEST_GRID = 2**28
 """Most pixels of a grid: few programs can open a larger picture."""
 
 
-def pixel_range(array: np.ndarray) -> tuple[float, float]:
+def pixel_range(source: Source) -> tuple[float, float]:
     """The values that pictures of these rows show as black and as white.
 
     For pixels of 8 or 16 bits, black is 0, and white the largest value of the type, or the largest pixel if that is
@@ -52,14 +54,16 @@ def pixel_range(array: np.ndarray) -> tuple[float, float]:
 
     Examples
     --------
-    >>> pixel_range(np.array([[0, 200]], np.uint8)), pixel_range(np.array([[0, 16]], np.uint8))
-    ((0.0, 255.0), (0.0, 16.0))
-    >>> pixel_range(np.array([[-0.5, 1.5]]))
+    >>> from eigencode.data.sources import ArraySource
+    >>> pixel_range(ArraySource(np.array([[0, 200]], np.uint8)))
+    (0.0, 255.0)
+    >>> pixel_range(ArraySource(np.array([[-0.5, 1.5]])))
     (-0.5, 1.5)
     """
-    low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 1.0)
-    if array.dtype.kind == "u":
-        largest = float(np.iinfo(array.dtype).max)
+    ends = np.array([(chunk.min(), chunk.max()) for chunk in source.chunks()])
+    low, high = float(ends.min()), float(ends.max())
+    if ends.dtype.kind == "u":
+        largest = float(np.iinfo(ends.dtype).max)
         low, high = 0.0, largest if high >= largest / 8 else high
     return low, high if high > low else low + 1.0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -39,6 +39,8 @@ class ArraySource:
         The rows.
     n_cells : int, default CHUNK_CELLS
         Most cells of a chunk.
+    without : ndarray of int
+        Numbers of rows that are left out, in ascending order.
 
     Examples
     --------
@@ -49,18 +51,34 @@ class ArraySource:
 
     array: np.ndarray
     n_cells: int = CHUNK_CELLS
+    without: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
 
     @property
     def shape(self) -> tuple[int, int]:
         """Numbers of rows and columns."""
         n_rows, n_columns = self.array.shape
-        return n_rows, n_columns
+        return n_rows - len(self.without), n_columns
 
     def chunks(self) -> Iterator[np.ndarray]:
         """Consecutive blocks of at most ``CHUNK_ROWS`` rows."""
-        n_rows = chunk_rows(self.array.shape[1], self.n_cells)
-        for first in range(0, len(self.array), n_rows):
-            yield self.array[first : first + n_rows]
+        n_chunk, n_rows = chunk_rows(self.array.shape[1], self.n_cells), self.shape[0]
+        for first in range(0, n_rows, n_chunk):
+            rows: slice | np.ndarray = slice(first, first + n_chunk)
+            if len(self.without):
+                rows = numbers_without(self.without, np.arange(first, min(first + n_chunk, n_rows)))
+            yield self.array[rows]
+
+
+def numbers_without(excluded: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """The numbers of the rows at some positions, counted without some rows whose numbers are in ascending order.
+
+    Examples
+    --------
+    >>> numbers_without(np.array([0, 2]), np.arange(3))
+    array([1, 3, 4])
+    """
+    # Row p comes after every excluded row that has at most p others before it.
+    return positions + np.searchsorted(excluded - np.arange(len(excluded)), positions, side="right")
 
 
 def chunk_rows(n_columns: int, n_cells: int = NETWORK_CELLS) -> int:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import atexit
 import copy
 import math
+import time
 import warnings
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakSet
@@ -26,7 +27,7 @@ from eigencode.estimators.streaming import learn_block
 from eigencode.options import AutoencoderOptions, changed, check_options
 
 if TYPE_CHECKING:
-    from eigencode.fitting import Data, Model, Preparation, Start, TrainingTable
+    from eigencode.fitting import Data, Model, Start, TrainingTable
     from eigencode.model import Composition
     from eigencode.training import TrainingRun
 
@@ -80,7 +81,7 @@ class BaseAutoencoder(
         """
         with progress.stage("preparing", self.verbose):
             run = self._begin(X, sample_weight, validation_data, groups)
-        self._train_to_the_end(run, title=type(self).__name__, verbose=self.verbose)
+        self._train(run, type(self).__name__, self.verbose)
         if self.verbose:
             for note in self.notes_:
                 progress.say(f"note: {note}")
@@ -111,7 +112,7 @@ class BaseAutoencoder(
             mean objective a row (in the model's units) on the training rows since the last evaluation and on the
             held-out rows now.
         """
-        epochs = self._train(self._begin(X, sample_weight, validation_data, groups))
+        epochs = self._epochs(self._begin(X, sample_weight, validation_data, groups))
         _UNFINISHED.add(epochs)
         return epochs
 
@@ -148,31 +149,60 @@ class BaseAutoencoder(
         validation_data: Any = None,
         groups: Any = None,
         split_seed: int | None = None,
+        changes: Mapping[str, Any] | None = None,
     ) -> TrainingRun:
-        """Check everything, and make the run of a fit, at its start; to be followed by `_end`."""
-        with unchanged_on_failure(self):
-            table = replace(self._checked(X, sample_weight, validation_data, groups), split_seed=split_seed)
-            found = self._prepared(table, self._training_options())
-            found.run.state.interrupted = self._was_interrupted
-            training.begin(found.run)
-            self.history_ = found.run.state.history
-            self.best_epoch_, self.best_objective_ = 0, self.history_[0]["validation_objective"]
-            baseline = found.model.baseline
-            self.baseline_ = None if baseline is None else self._as_baseline(baseline.composition, found.run)
-        return found.run
+        """Check everything, and return the run of a fit at its start, by four stages: data, model, start, run.
 
-    def _train_to_the_end(self, run: TrainingRun, title: str, verbose: bool) -> None:
+        ``split_seed`` is that of the models that this one is trained with, ``changes`` are options of a stream.
+        """
+        with unchanged_on_failure(self):
+            table = self._table(X, sample_weight, validation_data, groups)
+            options = self._training_options()
+            options = changed(options, **changes) if changes else options
+            fraction, takes_last = options.validation_fraction, options.validation == "last"
+            seed = self.seed_ if split_seed is None else split_seed
+            table = replace(table, fraction=fraction, takes_last=takes_last, split_seed=seed)
+            self._pretrain(table)
+            self.scaler_ = self._measured(table)
+            began, options = time.monotonic(), self._network_options(options)
+            data = fitting.Data.of(table, self.scaler_, training.weights_dtype(self.precision))
+            model = fitting.describe(options, data, self.seed_)
+            start = self._start(options, model, data)
+            run = fitting.make_run(options, data, model, start, self.seed_, began)
+            self._prepared(table, model, start, run)
+        return run
+
+    def _train(self, run: TrainingRun, title: str, verbose: bool) -> None:
         """Train what `_begin` began, and show it; an interruption ends it with the best weights, and is a warning."""
         state = run.state
         was_interrupted = state.interrupted
         try:
-            with training.show(title, [run], verbose), closing(self._train(run)) as epochs:
-                deque(epochs, maxlen=0)
+            try:
+                with training.show(title, [run], verbose):
+                    deque(training.train_all(training.SingleRunner(run)), maxlen=0)
+            finally:
+                self._end(run)
+            self._require_finite()
         except KeyboardInterrupt:
             state.interrupted = True
             self._end(run)  # again, if it was this that was interrupted
         if state.interrupted and not was_interrupted:
             warnings.warn(INTERRUPTION, InterruptedWarning, stacklevel=3)
+
+    def _epochs(self, run: TrainingRun) -> Generator[dict[str, float]]:
+        """Train what `_begin` began, a row of history at a time."""
+        # An iterator that is never begun leaves nothing to put right: the start is the model.
+        try:
+            for (row,) in training.train_all(training.SingleRunner(run)):
+                if not self._is_of(run):
+                    return
+                self.best_epoch_ = run.state.epoch  # the weights that answer inside the loop
+                yield row
+                if not self._is_of(run):
+                    return
+        finally:
+            self._end(run)
+        self._require_finite()
 
     def _end(self, run: TrainingRun) -> None:
         """Take the best weights of a run that `_begin` began, and say what there is to say of it."""
@@ -194,46 +224,42 @@ class BaseAutoencoder(
                 hint="Look for extreme weights, penalties or learning rates",
             )
 
-    def _checked(
-        self, X: Any, sample_weight: Any = None, validation_data: Any = None, groups: Any = None
-    ) -> TrainingTable:
-        """The rows to fit, as numbers that the likelihood can be asked about, and what is given beside them."""
+    def _table(self, X: Any, sample_weight: Any, validation_data: Any, groups: Any) -> TrainingTable:
+        """The rows to fit, as numbers within the likelihood's support, and what is given beside them."""
         check_options(self)
         self.__dict__.pop("stream_state_", None)
         self._forget()
+        self.seed_ = training.resolve_seed(self.random_state)
         array = read_rows(self, X, reset=True).array
         apart = None if validation_data is None else read_rows(self, validation_data).array
         for rows in (array,) if apart is None else (array, apart):
             fitting.check_values(fitting.likelihood_of(self), rows, getattr(self, "feature_names_in_", None))
-        weights = None if sample_weight is None else read_weights(sample_weight, len(array))
         if groups is not None and apart is not None:
             raise OptionError("Give either 'validation_data' or 'groups', not both", got="both")
         groups = None if groups is None else read_groups(groups, len(array))
-        table, self.mean_weight_ = fitting.TrainingTable(array, validation=apart, groups=groups).weighted(weights)
+        table, self.mean_weight_ = fitting.TrainingTable(array, validation=apart, groups=groups), 1.0
+        if sample_weight is not None:
+            table, self.mean_weight_ = table.weighted(read_weights(sample_weight, len(array)))
         if len(table.array) < 2:
             raise DataError("Fitting takes at least two rows of positive weight", got=f"{len(table.array)}")
         return table
 
-    def _prepared(self, table: TrainingTable, options: AutoencoderOptions) -> Preparation:
-        """The four stages of a fit, and every attribute known before the training."""
-        self.seed_ = training.resolve_seed(self.random_state)
-        table = table.divided(options, self.seed_)
-        self._pretrain(table)
-        self.scaler_ = self._measured(table.for_statistics)
-        self.pixel_range_ = pixel_range(table.for_statistics.array) if self.image_shape_ else ()
-        data = fitting.Data.of(table, self.scaler_, training.weights_dtype(self.precision))
-        found = fitting.prepare(self._network_options(options), data, self.seed_, self._start)
-        self._check_model(found.model)
-        self.n_validation_ = data.rows.n_validation
-        self.composition_ = found.run.state.composition
-        self.objective_ = found.run.objective
-        self.execution_ = found.run.execution
-        for name, value in vars(found.decisions).items():
+    def _prepared(self, table: TrainingTable, model: Model, start: Start, run: TrainingRun) -> None:
+        """Set every attribute that is known before the training, and evaluate the start."""
+        self.pixel_range_ = pixel_range(table.source) if self.image_shape_ else ()
+        self.n_validation_ = run.rows.n_validation
+        self.composition_, self.history_ = run.state.composition, run.state.history
+        self.objective_, self.execution_ = run.objective, run.execution
+        for name, value in vars(fitting.Decisions.of(model, start, run)).items():
             setattr(self, f"{name}_", value)
         self.notes_ = fitting.warnings_about(self.composition_)
         for caution in self.notes_:
             warnings.warn(f"{type(self).__name__}: {caution}", ResultWarning, stacklevel=4)
-        return found
+        run.state.interrupted = self._was_interrupted
+        training.begin(run)
+        self.best_epoch_, self.best_objective_ = 0, self.history_[0]["validation_objective"]
+        baseline = model.baseline
+        self.baseline_ = None if baseline is None else self._as_baseline(baseline.composition, run)
 
     # -- hooks of models that learn something before
 
@@ -243,19 +269,16 @@ class BaseAutoencoder(
     def _measured(self, table: TrainingTable) -> Scaler:
         """The scale of the rows."""
         logarithmic = (True,) * table.array.shape[1] if fitting.likelihood_of(self).scales_logarithms else ()
-        return Scaler.fit(table.source, self.scale, table.weights, logarithmic)
+        return Scaler.fit(table.source, self.scale, table.source_weights, logarithmic)
 
-    def _start(self, options: AutoencoderOptions, model: Model, data: Data, seed: int) -> Start:
+    def _start(self, options: AutoencoderOptions, model: Model, data: Data) -> Start:
         """The weights that training begins with."""
-        return fitting.find_start(options, model, data, seed)
+        return fitting.find_start(options, model, data, self.seed_)
 
     @property
     def _was_interrupted(self) -> bool:
         """Whether an interruption ended what comes before the model."""
         return False
-
-    def _check_model(self, model: Model) -> None:
-        """Refuse a model that cannot be fitted as asked for."""
 
     def _network_options(self, options: AutoencoderOptions) -> AutoencoderOptions:
         """The options with the shape of the images fitted where they ask for it."""
@@ -272,20 +295,6 @@ class BaseAutoencoder(
     def _training_options(self) -> AutoencoderOptions:
         """The options for training; named autoencoders may fix some."""
         return self
-
-    def _train(self, run: TrainingRun) -> Generator[dict[str, float]]:
-        # An iterator that is never begun leaves nothing to put right: the start is the model.
-        try:
-            for (row,) in training.train_all(training.SingleRunner(run)):
-                if not self._is_of(run):
-                    return
-                self.best_epoch_ = run.state.epoch  # the weights that answer inside the loop
-                yield row
-                if not self._is_of(run):
-                    return
-        finally:
-            self._end(run)
-        self._require_finite()
 
     def _conclude(self, run: TrainingRun) -> None:
         """Set what is known after training only."""

@@ -74,10 +74,10 @@ class LabelledAutoencoder(BaseAutoencoder):
         options = super()._network_options(options)
         return replace(options, max_epochs=0) if self._is_interrupted else options
 
-    def _start(self, options: AutoencoderOptions, model: Model, data: Data, seed: int) -> Start:
+    def _start(self, options: AutoencoderOptions, model: Model, data: Data) -> Start:
         """The autoencoder's encoder and the best constant label."""
         with torch.no_grad():
-            composition = model.built(data, seed)
+            composition = model.built(data, self.seed_)
             for target, source in _shared(composition, self._autoencoder.composition_):
                 target.load_state_dict(source.state_dict())
             codes = composition.encode(data.sample.x).mean

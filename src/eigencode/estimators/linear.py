@@ -20,7 +20,7 @@ from eigencode.options import (
 )
 
 if TYPE_CHECKING:
-    from eigencode.fitting import Model
+    from eigencode.fitting import Data, Model, Start
 
 IN_ONE_STEP = ("precision", "device", "random_state", "validation_fraction", "verbose")
 """Options of training that the closed form has a use for, or that promise nothing."""
@@ -86,14 +86,15 @@ class LinearAutoencoder(BaseAutoencoder):
         optimizer = "lbfgs" if self.optimizer == "auto" else self.optimizer
         return changed(self, init="random" if self.init == "auto" else self.init, optimizer=optimizer)
 
-    def _check_model(self, model: Model) -> None:
-        """The exact solver refuses what has no exact solution."""
+    def _start(self, options: AutoencoderOptions, model: Model, data: Data) -> Start:
+        """The linear start; the exact solver refuses what has no exact solution."""
         if self.solver == "exact" and not model.has_closed_form:
             raise OptionError(
                 "The exact solver needs a kind of autoencoder whose linear optimum is known in closed form",
                 got=f"{model.composition!r}",
                 hint="Use solver='gradient'",
             )
+        return super()._start(options, model, data)
 
     def _require_no_training(self) -> None:
         """Refuse options that the closed form would pass over in silence."""

@@ -15,6 +15,7 @@ from eigencode.data.rows import ResidentRows
 from eigencode.data.scaling import Scaler
 from eigencode.domains import Count, Index, Positive, is_optional
 from eigencode.errors import StorageError
+from eigencode.estimators.streaming import run_of_block
 from eigencode.lazy import torch
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ class SavedAutoencoder(Saved):
         """The state of a stream, tried out on a copy of the model."""
         io.typed(training.SavedState, saved, "stream")
         rows = torch.zeros(1, self.n_features_in_, dtype=self.execution_.dtype)
-        fitting.stream(self, self, ResidentRows.of(rows), saved)  # refuses what does not fit
+        run_of_block(self, self, ResidentRows.of(rows), saved)  # refuses what does not fit
         self.stream_state_ = saved
 
 

@@ -31,7 +31,7 @@ from eigencode.options import (
 if TYPE_CHECKING:
     from torch import nn
 
-    from eigencode.fitting import Data, Model, Preparation, Start, TrainingTable
+    from eigencode.fitting import Data, Model, Start, TrainingTable
     from eigencode.model import Composition
     from eigencode.parts import Likelihood, Network
     from eigencode.training import TrainingRun
@@ -157,11 +157,11 @@ class StackedAutoencoder(BaseAutoencoder):
     def _fit_layer(self, layer: BaseAutoencoder, codes: TrainingTable, index: int) -> None:
         """Fit a layer; after an interruption there is no training, but a whole model of what was learned."""
         layer.set_params(random_state=training.generator(self.seed_, "layer", index).initial_seed())
-        layer.validation = self.validation
+        layer.validation, layer.validation_fraction = self.validation, codes.fraction
         if self._interrupted_in is not None:
             layer.max_epochs = 0
         run = layer._begin(codes.array, codes.weights, codes.validation, codes.groups, codes.split_seed)
-        layer._train_to_the_end(run, title=f"layer {index + 1}", verbose=self.verbose)
+        layer._train(run, f"layer {index + 1}", self.verbose)
         if run.state.interrupted:
             self._interrupted_in = index
 
@@ -169,22 +169,21 @@ class StackedAutoencoder(BaseAutoencoder):
         """The options of the deep network that the layers make."""
         return self._unrolled(super()._network_options(options), [layer.composition_ for layer in self.layers_])
 
-    def _start(self, options: AutoencoderOptions, model: Model, data: Data, seed: int) -> Start:
+    def _start(self, options: AutoencoderOptions, model: Model, data: Data) -> Start:
         """The weights of the layers, or random ones without pretraining."""
         if not self.pretrain:
-            return super()._start(options, model, data, seed)
-        composition = model.built(data, seed)
+            return super()._start(options, model, data)
+        composition = model.built(data, self.seed_)
         with torch.no_grad():
             _unroll(self.layers_, composition)
         fitting.calibrate(composition, data.typical, is_pretrained=True)
         return fitting.Start(composition.state_dict(), "pretrained")
 
-    def _prepared(self, table: TrainingTable, options: AutoencoderOptions) -> Preparation:
-        found = super()._prepared(table, options)
+    def _prepared(self, table: TrainingTable, model: Model, start: Start, run: TrainingRun) -> None:
+        super()._prepared(table, model, start, run)
         self.hidden_ = tuple(layer.n_components_ for layer in self.layers_[:-1])
         if not self.pretrain:
             self.layers_ = []
-        return found
 
     @property
     def _was_interrupted(self) -> bool:

@@ -9,11 +9,14 @@ from eigencode.data.rows import ResidentRows
 from eigencode.errors import TrainingError
 from eigencode.estimators.inputs import read_weights
 from eigencode.lazy import torch
-from eigencode.options import changed, check_options
+from eigencode.options import check_options
 
 if TYPE_CHECKING:
     from eigencode.data.rows import Rows
     from eigencode.estimators.base import BaseAutoencoder
+    from eigencode.estimators.persistence import SavedAutoencoder
+    from eigencode.options import AutoencoderOptions
+    from eigencode.training import TrainingRun
 
 
 def learn_block(model: BaseAutoencoder, X: Any, sample_weight: Any) -> None:
@@ -26,13 +29,10 @@ def learn_block(model: BaseAutoencoder, X: Any, sample_weight: Any) -> None:
 
 def _first_block(model: BaseAutoencoder, X: Any, sample_weight: Any) -> Rows:
     """The scaled rows of a block that prepares the model."""
-    table = model._checked(X, sample_weight)
-    options = changed(
-        model._training_options(), validation_fraction=0.0, max_seconds=None, optimizer=_optimizer_of(model)
-    )
-    found = model._prepared(table, options)
+    changes = {"validation_fraction": 0.0, "max_seconds": None, "optimizer": _optimizer_of(model)}
+    run = model._begin(X, sample_weight, changes=changes)
     model.history_, model.baseline_ = [], None
-    return found.data.rows
+    return run.rows
 
 
 def _later_block(model: BaseAutoencoder, X: Any, sample_weight: Any) -> Rows:
@@ -53,7 +53,7 @@ def _one_pass(model: BaseAutoencoder, rows: Rows) -> None:
     saved = vars(model).get("stream_state_")
     if saved is None:
         model.optimizer_ = _optimizer_of(model)
-    run = fitting.stream(model, model._training_options(), rows, saved)
+    run = run_of_block(model, model._training_options(), rows, saved)
     row, state = training.one_pass(run), run.state
     if not state.parameters.vector.isfinite().all():
         raise TrainingError(
@@ -67,6 +67,23 @@ def _one_pass(model: BaseAutoencoder, rows: Rows) -> None:
     model.best_epoch_, model.best_objective_ = state.epoch, row["training_objective"]
     model.notes_ = fitting.warnings_about(model.composition_)
     model._forget()
+
+
+def run_of_block(
+    model: SavedAutoencoder, options: AutoencoderOptions, rows: Rows, saved: dict[str, Any] | None
+) -> TrainingRun:
+    """The run of one pass over a block of scaled rows with a copy of a model; ``saved`` is the stream's state."""
+    return fitting.make_stream_run(
+        options,
+        rows,
+        composition=model.composition_,
+        objective=model.objective_,
+        execution=model.execution_,
+        optimizer=model.optimizer_,
+        seed=model.seed_,
+        history=model.history_,
+        saved=saved,
+    )
 
 
 def _optimizer_of(model: BaseAutoencoder) -> str:

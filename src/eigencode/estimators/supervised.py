@@ -245,9 +245,9 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Saved):
             fresh.random_state = training.generator(seed, "autoencoder").initial_seed()
         if self.max_seconds is not None and fresh.max_seconds is None:
             fresh.max_seconds = self.max_seconds / 2
-        fresh.validation = self.validation
+        fresh.validation, fresh.validation_fraction = self.validation, self.validation_fraction
         run = fresh._begin(rows, sample_weight, **beside, split_seed=seed)
-        fresh._train_to_the_end(run, title=type(fresh).__name__, verbose=fresh.verbose)
+        fresh._train(run, type(fresh).__name__, fresh.verbose)
         return fresh, run.state.interrupted
 
     def _model(self, autoencoder: Composition, targets: np.ndarray, seed: int) -> LabelledAutoencoder:

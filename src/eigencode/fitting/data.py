@@ -5,23 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from eigencode.batch import Batch
-from eigencode.data.mapped_rows import MappedRows, is_mapped, require_finite
+from eigencode.data.mapped_rows import JoinedArrays, MappedRows, is_mapped, require_finite
 from eigencode.data.memory import require_memory
 from eigencode.data.rows import ResidentRows, Rows
 from eigencode.data.scaling import Scaler
 from eigencode.fitting.table import TrainingTable
 from eigencode.model.pca import EXACT_SIZE
 from eigencode.parts.base import Sizes, Units
-
-if TYPE_CHECKING:
-    pass
 
 CALIBRATION_ROWS = 8192
 """Most rows from which a likelihood's own parameters are estimated at the start."""
@@ -47,21 +43,20 @@ class Data:
 
     @classmethod
     def of(cls, table: TrainingTable, scaler: Scaler, dtype: torch.dtype) -> Data:
-        """The rows of a table that is divided, scaled."""
-        units = Units.of(scaler)
+        """The rows of a table, scaled and divided into those for training and for validation."""
+        units, held_out, n_rows = Units.of(scaler), table.held_out, len(table.array)
+        arrays = [table.array] if table.validation is None else [table.array, table.validation]
+        n_all = sum(map(len, arrays))
         weight = None if table.weights is None else torch.from_numpy(table.weights).to(dtype)
-        if is_mapped(table.array) and table.validation is None and table.groups is None:
-            given = table.n_validation, table.split_seed or 0, table.is_separate
-            return cls(MappedRows(table.array, scaler, dtype, *given, weight), units)
-        n_rows = len(table.array)
-        if table.validation is None:
-            x, split = scaled([table.array], scaler, dtype), table.split
-        else:
-            x = scaled([table.array, table.validation], scaler, dtype)
-            weight = None if weight is None else torch.cat([weight, weight.new_ones(len(x) - n_rows)])
-            split = torch.arange(n_rows), torch.arange(n_rows, len(x))
-        assert split is not None  # the table is divided
-        return cls(ResidentRows(Batch(x, weight=weight), *split, table.is_separate), units)
+        if weight is not None and n_all > n_rows:
+            weight = torch.cat([weight, weight.new_ones(n_all - n_rows)])
+        if is_mapped(table.array):
+            array = table.array if table.validation is None else JoinedArrays(*arrays)
+            return cls(MappedRows(array, scaler, dtype, held_out, table.is_separate, weight), units)
+        batch = Batch(scaled(arrays, scaler, dtype), weight=weight)
+        is_training = torch.ones(n_all, dtype=torch.bool).index_fill(0, held_out, False)
+        training = torch.nonzero(is_training).flatten()
+        return cls(ResidentRows(batch, training, held_out, table.is_separate), units)
 
     def __repr__(self) -> str:
         rows = self.rows

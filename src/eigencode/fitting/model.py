@@ -12,7 +12,7 @@ from eigencode.errors import OptionError
 from eigencode.fitting.architecture import hidden_widths_of, networks_of, require_memory_for
 from eigencode.fitting.baseline import Baseline, find_baseline, views_of
 from eigencode.fitting.data import Data
-from eigencode.fitting.start import Start, begin_at, build
+from eigencode.fitting.start import build
 from eigencode.fitting.terms import terms_of
 from eigencode.model.composition import Composition
 from eigencode.model.objective import Objective
@@ -109,28 +109,3 @@ def kept_variance(options: AutoencoderOptions) -> float | None:
     if options.n_components == "auto":
         return AUTO_VARIANCE
     return None if isinstance(options.n_components, Integral) else float(options.n_components)
-
-
-def find_start(options: AutoencoderOptions, model: Model, data: Data, seed: int) -> Start:
-    """The baseline's linear map if the model can start as one, else random weights around the best constant."""
-    composition = model.built(data, seed)
-    init = _choose_init(options, composition, model.baseline)
-    linear = model.baseline.start if model.baseline is not None and init == "linear" else None
-    begin_at(composition, data, linear, model.has_working_units)
-    return Start(composition.state_dict(), init)
-
-
-def _choose_init(options: AutoencoderOptions, composition: Composition, baseline: Baseline | None) -> str:
-    """The value of 'init' with 'auto' resolved; an error if 'linear' is impossible for this model."""
-    has_paths = composition.encoder.has_linear_path and composition.decoder.has_linear_path
-    # Convolutional networks learn less from the linear start than from random weights (docs/log.md).
-    if baseline is not None and has_paths and (options.init == "linear" or options.image_shape is None):
-        return "random" if options.init == "random" else "linear"
-    if options.init == "linear":
-        raise OptionError(
-            "init='linear' needs a code that is the encoder's output, a likelihood with one output for each column, "
-            "and networks with a linear path",
-            got=f"{composition!r}",
-            hint="Use init='auto' or init='random'",
-        )
-    return "random"

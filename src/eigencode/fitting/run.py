@@ -26,18 +26,21 @@ from eigencode.training import (
 )
 
 if TYPE_CHECKING:
-    from eigencode.estimators.base import BaseAutoencoder
+    from collections.abc import Sequence
+
+    from eigencode.model.objective import Objective
     from eigencode.options import AutoencoderOptions
+    from eigencode.training import Execution
 
 MOST_STEPS = 1024
 """Most steps between two evaluations: a quarter of a million rows, for batches of 256. Smaller data are evaluated after
 each epoch."""
 
 
-def begin(
+def make_run(
     options: AutoencoderOptions, data: Data, model: Model, start: Start, seed: int, began: float
-) -> tuple[TrainingRun, str]:
-    """Return the run that trains a model from its start, and the name of its optimiser.
+) -> TrainingRun:
+    """Return the run that trains a model from its start.
 
     ``began`` is the time at which the preparation began; a time limit counts from there.
     """
@@ -57,7 +60,7 @@ def begin(
     peak = _peak(options, optimizer, batch_size, composition)
     schedule = Schedule.over(n_steps, peak, recipe.warmup, recipe.decay_share)
     device = torch.device(execution.device)
-    run = TrainingRun(
+    return TrainingRun(
         state=TrainingState.beginning(composition, optimizer, schedule, seed, execution.device),
         rows=_near(data.rows, device),
         objective=model.objective,
@@ -69,43 +72,55 @@ def begin(
         clock=clock,
         step_work=step_work,
     )
-    return run, optimizer
 
 
-def stream(
-    model: BaseAutoencoder,
+def make_stream_run(
     options: AutoencoderOptions,
     block: Rows,
+    composition: Composition,
+    objective: Objective,
+    execution: Execution,
+    optimizer: str,
+    seed: int,
+    history: Sequence[dict[str, float]] = (),
     saved: dict[str, Any] | None = None,
 ) -> TrainingRun:
-    """Return the run of one pass over a block of scaled rows, for a copy of a fitted model's composition.
+    """Return the run of one pass over a block of scaled rows, for a copy of a composition.
 
-    ``saved`` is the ``state_dict`` after the earlier blocks of the stream, None for the first block. Batch size and
-    step size are chosen for each block. The steps of Adam do not depend on the size of the gradient, so the step size
-    is multiplied by the mean weight of the block's rows if that is below 1.
+    Batch size and step size are chosen for each block. The steps of Adam do not depend on the size of the gradient, so
+    the step size is multiplied by the mean weight of the block's rows if that is below 1.
+
+    Parameters
+    ----------
+    options : AutoencoderOptions
+        The options of the estimator.
+    block : Rows
+        The rows.
+    composition, objective, execution, optimizer, seed
+        The model and the settings that were chosen for the first block.
+    history : sequence of dict
+        The rows of history so far.
+    saved : dict or None
+        The ``state_dict`` after the earlier blocks of the stream, None for the first block.
     """
-    optimizer, execution, past = model.optimizer_, model.execution_, model.history_
-    batch_size = given_or(options.batch_size, RECIPES[optimizer].batch_size(block.n_training))
-    heaviness = _heaviness(block)
-    peak = _peak(options, optimizer, batch_size, model.composition_) * heaviness
-    epoch, begins = (int(past[-1]["epoch"]), int(past[-1]["step"])) if past else (0, 0)
-    schedule = Schedule.endless(peak, RECIPES[optimizer].warmup, begins)
-    state = TrainingState.beginning(
-        copy.deepcopy(model.composition_), optimizer, schedule, model.seed_, execution.device
-    )
-    if saved is not None:
+    recipe = RECIPES[optimizer]
+    batch_size = given_or(options.batch_size, recipe.batch_size(block.n_training))
+    peak = _peak(options, optimizer, batch_size, composition) * _heaviness(block)
+    last = history[-1] if history else {"step": 0}
+    schedule = Schedule.endless(peak, recipe.warmup, int(last["step"]))
+    state = TrainingState.beginning(copy.deepcopy(composition), optimizer, schedule, seed, execution.device)
+    if saved is None and history:
+        state.epoch, state.step, state.history = int(last["epoch"]), int(last["step"]), [row.copy() for row in history]
+        state.rows = int(last.get("rows", 0))
+        state.averaged_from = state.averaged_to = state.step
+    elif saved is not None:
         state.load_state_dict(saved)
         state.schedule.peak = peak
         state.steps_in_epoch = 0  # each block is an epoch of its own
-    elif past:
-        state.epoch, state.step, state.history = epoch, begins, [row.copy() for row in past]
-        state.rows = int(past[-1].get("rows", 0))
-        state.averaged_from = state.averaged_to = begins
-    recipe = RECIPES[optimizer]
     return TrainingRun(
         state=state,
         rows=_near(block, torch.device(execution.device)),
-        objective=model.objective_,
+        objective=objective,
         execution=execution,
         batch_size=batch_size,
         period=math.ceil(block.n_training / batch_size),

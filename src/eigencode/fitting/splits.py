@@ -6,14 +6,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from eigencode.data.permutation import Permutation
 from eigencode.errors import DataError
 from eigencode.training.rng import generator
 
 MOST_VALIDATION_ROWS = 50_000
 """Most rows for validation: the standard error of a mean of so many rows is 0.5 % of their standard deviation."""
 
-Split = tuple[Tensor, Tensor]
-"""Row numbers for training, and for validation, each in ascending order."""
+MOST_SHUFFLED_ROWS = 2**22
+"""Most rows whose random order is stored, 32 MB; the order of more rows is computed."""
 
 
 def validation_size(n_rows: int, fraction: float) -> int:
@@ -21,20 +22,24 @@ def validation_size(n_rows: int, fraction: float) -> int:
     return min(round(n_rows * fraction), n_rows - 1, MOST_VALIDATION_ROWS)
 
 
-def at_random(n_rows: int, fraction: float, seed: int) -> Split:
-    """Draw the validation rows at random."""
-    order = torch.randperm(n_rows, generator=generator(seed, "split"))
-    n_validation = validation_size(n_rows, fraction)
-    return order[n_validation:].sort().values, order[:n_validation].sort().values
+def at_random(n_rows: int, fraction: float, seed: int) -> Tensor:
+    """Numbers of validation rows drawn at random, in ascending order."""
+    n_validation, source = validation_size(n_rows, fraction), generator(seed, "split")
+    if n_rows > MOST_SHUFFLED_ROWS:
+        order = Permutation(n_rows, int(torch.randint(2**31, (1,), generator=source)))
+        return order(torch.arange(n_validation)).sort().values
+    return torch.randperm(n_rows, generator=source)[:n_validation].sort().values
 
 
-def last(n_rows: int, fraction: float) -> Split:
-    """Use the last rows for validation, for rows in order of time."""
-    return torch.arange(n_rows).tensor_split([n_rows - validation_size(n_rows, fraction)])  # type: ignore[return-value]
+def last(n_rows: int, fraction: float) -> Tensor:
+    """Numbers of the last rows, as validation rows of a table in order of time."""
+    return torch.arange(n_rows - validation_size(n_rows, fraction), n_rows)
 
 
-def by_groups(groups: np.ndarray, fraction: float, seed: int) -> Split:
-    """Draw whole groups for validation, until they have about the given share of the rows.
+def by_groups(groups: np.ndarray, fraction: float, seed: int) -> Tensor:
+    """Numbers of the rows of groups drawn at random, until these have about the given share of the rows.
+
+    Groups are numbered in the order of their first rows, so their names do not matter.
 
     Raises
     ------
@@ -42,17 +47,16 @@ def by_groups(groups: np.ndarray, fraction: float, seed: int) -> Split:
         If there is only one group, so that none would be left for training.
     """
     if fraction == 0:
-        return torch.arange(len(groups)), torch.empty(0, dtype=torch.int64)
-    _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+        return torch.empty(0, dtype=torch.int64)
+    _, first, group, sizes = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
     if len(sizes) < 2:
         raise DataError(
             "There must be at least two groups, one of them for validation",
             got="one group",
             hint="Use validation_fraction=0, or give no groups",
         )
-    order = torch.randperm(len(sizes), generator=generator(seed, "split")).numpy()
+    order = first.argsort()[torch.randperm(len(sizes), generator=generator(seed, "split")).numpy()]
     before = np.cumsum(sizes[order]) - sizes[order] / 2
     n_chosen = int((before <= validation_size(len(groups), fraction)).sum())
     chosen = order[: min(max(n_chosen, 1), len(sizes) - 1)]
-    is_chosen = torch.from_numpy(np.isin(group, chosen))
-    return torch.nonzero(~is_chosen).flatten(), torch.nonzero(is_chosen).flatten()
+    return torch.from_numpy(np.flatnonzero(np.isin(group, chosen)))

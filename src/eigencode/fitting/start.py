@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from eigencode.batch import Batch
+from eigencode.errors import OptionError
 from eigencode.fitting.data import CALIBRATION_ROWS, Data
 from eigencode.model.composition import Composition
 from eigencode.model.initialization import LinearStart, backtrack, set_linear
 from eigencode.training.rng import generator
+
+if TYPE_CHECKING:
+    from eigencode.fitting.baseline import Baseline
+    from eigencode.fitting.model import Model
+    from eigencode.options import AutoencoderOptions
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,3 +80,28 @@ def calibrate(
         expansion.set_spread(start.noise_variance)
     elif not (is_pretrained and expansion.moves_means):
         expansion.calibrate(sample, composition.decoder(composition.encode(sample.x, sample.observed).mean))
+
+
+def find_start(options: AutoencoderOptions, model: Model, data: Data, seed: int) -> Start:
+    """The baseline's linear map if the model can start as one, else random weights around the best constant."""
+    composition = model.built(data, seed)
+    init = _choose_init(options, composition, model.baseline)
+    linear = model.baseline.start if model.baseline is not None and init == "linear" else None
+    begin_at(composition, data, linear, model.has_working_units)
+    return Start(composition.state_dict(), init)
+
+
+def _choose_init(options: AutoencoderOptions, composition: Composition, baseline: Baseline | None) -> str:
+    """The value of 'init' with 'auto' resolved; an error if 'linear' is impossible for this model."""
+    has_paths = composition.encoder.has_linear_path and composition.decoder.has_linear_path
+    # Convolutional networks learn less from the linear start than from random weights (docs/log.md).
+    if baseline is not None and has_paths and (options.init == "linear" or options.image_shape is None):
+        return "random" if options.init == "random" else "linear"
+    if options.init == "linear":
+        raise OptionError(
+            "init='linear' needs a code that is the encoder's output, a likelihood with one output for each column, "
+            "and networks with a linear path",
+            got=f"{composition!r}",
+            hint="Use init='auto' or init='random'",
+        )
+    return "random"

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from eigencode.data.mapped_rows import is_mapped
 from eigencode.data.sources import ArraySource
 from eigencode.errors import DataError
 from eigencode.fitting import splits
-
-if TYPE_CHECKING:
-    from eigencode.options import AutoencoderOptions
 
 HEAVIEST = 1e30
 """Largest ratio of a row's weight to the mean weight; float32 cannot represent sums with larger ones.
@@ -36,30 +35,55 @@ class TrainingTable:
         Separately given validation rows.
     groups : ndarray of shape (n,) or None
         The group of each row; rows of one group are all for training, or all for validation.
-    split_seed : int or None
-        Seed of a random split; None for the model's own. Models that are trained one after the other share it, so that
-        none is trained on rows that another uses for validation.
-    split : (Tensor, Tensor) or None
-        Numbers of the training and of the validation rows.
-    n_validation : int
-        Number of validation rows within ``array``.
-    is_separate : bool
-        Whether nothing is learned from the validation rows, neither a scale nor a start.
+    fraction : float
+        The share of the rows for validation.
+    takes_last : bool
+        Whether the last rows are for validation, and not random ones.
+    split_seed : int
+        Seed of a random split. Models that are trained one after the other share it, so that none is trained on rows
+        that another uses for validation.
     """
 
     array: np.ndarray
     weights: np.ndarray | None = None
     validation: np.ndarray | None = None
     groups: np.ndarray | None = None
-    split_seed: int | None = None
-    split: splits.Split | None = None
-    n_validation: int = 0
-    is_separate: bool = False
+    fraction: float = 0.0
+    takes_last: bool = False
+    split_seed: int = 0
+
+    @cached_property
+    def held_out(self) -> Tensor:
+        """Numbers of the validation rows, in ascending order; separately given ones are counted after ``array``."""
+        n_rows = len(self.array)
+        if self.validation is not None:
+            return torch.arange(n_rows, n_rows + len(self.validation))
+        if self.groups is not None:
+            return splits.by_groups(self.groups, self.fraction, self.split_seed)
+        if self.takes_last:
+            return splits.last(n_rows, self.fraction)
+        return splits.at_random(n_rows, self.fraction, self.split_seed)
+
+    @property
+    def is_separate(self) -> bool:
+        """Whether nothing is learned from the validation rows, neither a scale nor a start."""
+        return len(self.held_out) > 0 and (self.validation is not None or self.groups is not None or self.takes_last)
 
     @property
     def source(self) -> ArraySource:
-        """The rows, a chunk at a time."""
-        return ArraySource(self.array)
+        """The rows from which a scale is computed, a chunk at a time: without validation rows that are separate."""
+        return ArraySource(self.array, without=self._without)
+
+    @property
+    def source_weights(self) -> np.ndarray | None:
+        """The weights of these rows."""
+        return None if self.weights is None else np.delete(self.weights, self._without)
+
+    @property
+    def _without(self) -> np.ndarray:
+        """Numbers of the rows in ``array`` from which no scale is computed."""
+        held_out = self.held_out.numpy()
+        return held_out if self.is_separate and self.validation is None else held_out[:0]
 
     def weighted(self, sample_weight: np.ndarray | None, unit: float | None = None) -> tuple[TrainingTable, float]:
         """The rows that weigh something, their weights divided by a unit, and the unit: by default the mean weight.
@@ -88,34 +112,3 @@ class TrainingTable:
         groups = None if self.groups is None else self.groups[kept]
         left = None if (weights[kept] == 1).all() else weights[kept]
         return replace(self, array=self.array[kept], weights=left, groups=groups), unit or 1.0
-
-    def divided(self, options: AutoencoderOptions, seed: int) -> TrainingTable:
-        """The table with its rows divided into those for training and for validation.
-
-        A large memory map has its random split computed row by row, and none is stored.
-        """
-        n_rows, fraction = len(self.array), options.validation_fraction
-        seed = seed if self.split_seed is None else self.split_seed
-        if self.validation is not None:
-            return replace(self, split_seed=seed, is_separate=True)
-        if self.groups is not None:
-            split = splits.by_groups(self.groups, fraction, seed)
-        elif options.validation == "last":
-            split = splits.last(n_rows, fraction)
-        elif is_mapped(self.array):
-            return replace(self, split_seed=seed, n_validation=splits.validation_size(n_rows, fraction))
-        else:
-            split = splits.at_random(n_rows, fraction, seed)
-        is_separate = len(split[1]) > 0 and (self.groups is not None or options.validation == "last")
-        return replace(self, split_seed=seed, split=split, n_validation=len(split[1]), is_separate=is_separate)
-
-    @property
-    def for_statistics(self) -> TrainingTable:
-        """The rows from which a scale is computed: without those for validation if these are separate."""
-        if not self.is_separate or self.split is None:
-            return self
-        numbers = self.split[0].numpy()
-        # The first rows are a view, so that a memory map is not copied.
-        training: Any = slice(len(numbers)) if len(numbers) == numbers[-1] + 1 else numbers
-        weights = None if self.weights is None else self.weights[training]
-        return replace(self, array=self.array[training], weights=weights)

@@ -11,6 +11,7 @@ import torch
 from eigencode.data.rows import Rows
 from eigencode.model.objective import Objective
 from eigencode.training.execution import Execution
+from eigencode.training.optimizers import OPTIMIZERS
 from eigencode.training.state import TrainingState
 
 
@@ -101,6 +102,11 @@ class TrainingRun:
     progress: float
     clock: Clock
     step_work: float = 0.0
+
+    @property
+    def optimizer(self) -> str:
+        """The name of the optimiser."""
+        return next(name for name, kind in OPTIMIZERS.items() if kind is type(self.state.optimizer))
 
     @property
     def n_batches(self) -> int:
