@@ -218,7 +218,7 @@ def test_classes_start_at_a_linear_map():
     assert model.score(X) > random.score(X) + 0.1
 
 
-@pytest.mark.parametrize("likelihood", [StudentTLikelihood(), GaussianLikelihood("per_feature")], ids=repr)
+@pytest.mark.parametrize("likelihood", [StudentTLikelihood(), LaplaceLikelihood("per_feature")], ids=repr)
 def test_a_spread_that_no_closed_form_settles_is_calibrated(likelihood):
     """It was taken from the prior's start, which knew nothing of it: 1 for every column."""
     X = table()

@@ -19,17 +19,18 @@ from eigencode.options import AutoencoderOptions, OptionInfo, changed, documente
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from eigencode.estimators.evaluation import Question
     from eigencode.model import Composition, Trace
     from eigencode.parts import Likelihood
 
 LEARNED: dict[str, Callable[[], Likelihood]] = {
-    "gaussian": lambda: parts.GaussianLikelihood("learned"),
-    "laplace": lambda: parts.LaplaceLikelihood("learned"),
+    "gaussian": lambda: parts.GaussianLikelihood("per_feature"),
+    "laplace": lambda: parts.LaplaceLikelihood("per_feature"),
 }
 """Likelihoods whose spread is learned here: against a fixed one the posterior collapses, or copies its row."""
 
-SCORE_DIRECTIONS = 32
-"""Directions, both ways, in which ``score_samples`` looks from a row's mean code."""
+SCORE_DRAWS = 64
+"""Codes of each row for ``score_samples``; a power of two, for which Sobol's points are balanced."""
 
 DRAWN_CELLS = 2**23
 """Numbers decoded at a time when a row has many codes, which bounds the memory they take."""
@@ -51,9 +52,9 @@ class VariationalAutoencoder(BaseAutoencoder):
     .. math:: \log p(x) \ge E_{q(z|x)} [ \log p(x|z) ] - \beta \, KL(q(z|x), p(z)), \qquad
         q(z|x) = N(\mu(x), \mathrm{diag}(\sigma^2(x))), \quad p(z) = N(0, I)
 
-    with z = mu + sigma * eps. With a Gaussian likelihood it starts at probabilistic PCA and its exact posterior
-    (Tipping & Bishop, 1999), the optimum of linear maps; with Bernoulli or Poisson, one Newton step from the best
-    constant. 'gaussian' and 'laplace' have their noise learned here, one number for all columns.
+    with z = mu + sigma * eps. With a Gaussian likelihood it starts at factor analysis and its exact posterior, the
+    optimum of linear maps; with Bernoulli or Poisson, one Newton step from the best constant. 'gaussian' and 'laplace'
+    have their noise learned here, one number a column.
 
     {parameters}
 
@@ -193,7 +194,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         n_draws : int
             m, codes a row.
         return_error : bool, default False
-            Give the standard error of each estimate too, by the delta method.
+            Give the standard error of each estimate too, by the delta method; NaN for one draw, which has none.
         random_state : int, NumPy generator or None
             Seed of the draws; None takes the fit's own.
 
@@ -203,13 +204,16 @@ class VariationalAutoencoder(BaseAutoencoder):
         """
         found = self._over_draws(X, n_draws, random_state, _log_weights, _mean_and_error)
         estimate = found[:, 0] + self._log_jacobian
-        return (estimate, found[:, 1]) if return_error else estimate
+        return (estimate, found[:, 1] if n_draws > 1 else np.full(len(found), np.nan)) if return_error else estimate
 
     def score_samples(self, X: Any) -> np.ndarray:
-        """The evidence lower bound of each row, by a cubature that is the same for every row and call.
+        r"""The importance-weighted bound on log p(x) of each row, from 64 codes that are the same at every call.
 
-        The expectation over q is the mean over mu +- sqrt(k) sigma e for random orthonormal directions e: exact where
-        log p(x|z) is quadratic in z, as for linear decoders with Gaussian noise. ``elbo`` has unbiased estimates.
+        .. math:: \log \frac1m \sum_{j=1}^m \frac{p(x|z_j) p(z_j)}{q(z_j|x)}, \qquad z_j = \mu + \sigma \epsilon_j
+
+        with scrambled Sobol points as :math:`\epsilon_j`, the same for every row, which have less error than random
+        ones. In expectation over the scrambling it is at most log p(x) (Burda et al., 2016); it is exact where q is the
+        posterior, as at a linear start. ``log_likelihood`` takes any number of draws and gives a standard error.
 
         Parameters
         ----------
@@ -222,12 +226,12 @@ class VariationalAutoencoder(BaseAutoencoder):
             Nats, in float64 and the data's units.
         """
         check_is_fitted(self)
-        k = self.n_components_
-        source = training.generator(self.seed_, "score")
-        directions, _ = torch.linalg.qr(torch.randn((k, min(k, SCORE_DIRECTIONS)), generator=source).double())
-        noise = k**0.5 * torch.cat([directions.T, -directions.T])[:, None, :]
-        bounds = self._judged(X, lambda model, x, clipped: _bound(model, _drawn(model, x, clipped, noise)).mean(0))
-        return bounds + self._log_jacobian
+        noise = _sobol_normals(self.n_components_, training.generator(self.seed_, "score").initial_seed())
+
+        def bound(composition: Composition, x: Tensor, clipped: Tensor) -> Tensor:
+            return model.logmeanexp(_log_weights(composition, _drawn(composition, x, clipped, noise)))
+
+        return self._judged(X, _in_blocks(bound, SCORE_DRAWS)) + self._log_jacobian
 
     def _over_draws(
         self,
@@ -242,11 +246,6 @@ class VariationalAutoencoder(BaseAutoencoder):
         seed = self.seed_ if random_state is None else training.resolve_seed(random_state)
         counter = itertools.count()
 
-        def over_rows(model: Composition, x: Tensor, clipped: Tensor) -> Tensor:
-            n_rows = max(DRAWN_CELLS // (x.shape[1] * min(n_draws, DRAWS_A_PASS)), 1)
-            blocks = zip(x.split(n_rows), clipped.split(n_rows), strict=True)
-            return torch.cat([summary(torch.cat(list(values(model, *block)))) for block in blocks])
-
         def values(model: Composition, x: Tensor, clipped: Tensor) -> Iterator[Tensor]:
             for first in range(0, n_draws, DRAWS_A_PASS):
                 shape = (min(DRAWS_A_PASS, n_draws - first), len(x), self.n_components_)
@@ -254,7 +253,29 @@ class VariationalAutoencoder(BaseAutoencoder):
                 noise = torch.randn(shape, generator=source, device=x.device, dtype=x.dtype)
                 yield value(model, _drawn(model, x, clipped, noise))
 
-        return self._judged(X, over_rows)
+        def summarised(model: Composition, x: Tensor, clipped: Tensor) -> Tensor:
+            return summary(torch.cat(list(values(model, x, clipped))))
+
+        return self._judged(X, _in_blocks(summarised, n_draws))
+
+
+def _in_blocks(question: Question, n_draws: int) -> Question:
+    """The same question, asked about so few rows at a time that the memory of their draws is bounded."""
+
+    def over_rows(model: Composition, x: Tensor, clipped: Tensor) -> Tensor:
+        n_rows = max(DRAWN_CELLS // (x.shape[1] * min(n_draws, DRAWS_A_PASS)), 1)
+        blocks = zip(x.split(n_rows), clipped.split(n_rows), strict=True)
+        return torch.cat([question(model, *block) for block in blocks])
+
+    return over_rows
+
+
+def _sobol_normals(k: int, seed: int) -> Tensor:
+    """Standard normal noise of shape (m, 1, k) from scrambled Sobol points, in float64."""
+    if k > torch.quasirandom.SobolEngine.MAXDIM:
+        return torch.randn((SCORE_DRAWS, 1, k), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    points = torch.quasirandom.SobolEngine(k, scramble=True, seed=seed).draw(SCORE_DRAWS, dtype=torch.float64)
+    return torch.special.ndtri(points.clamp(1e-9, 1 - 1e-9))[:, None, :]
 
 
 def _moments(model: Composition, x: Tensor) -> Tensor:

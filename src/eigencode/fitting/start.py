@@ -73,11 +73,13 @@ def calibrate(
     """
     sample = batch.thinned(CALIBRATION_ROWS).to(next(composition.parameters(), batch.x).device)
     expansion = composition.likelihood.expansion
-    if start is not None and is_newton:
+    noise = None if start is None else start.noise_variance
+    is_settled = isinstance(noise, Tensor) or (noise is not None and expansion.variance is None)
+    if start is not None and is_newton and not is_settled:
         backtrack(composition, sample)
     composition.begin(sample)
-    if start is not None and start.noise_variance is not None and expansion.variance is None:
-        expansion.set_spread(start.noise_variance)
+    if noise is not None and is_settled:
+        expansion.set_spread(noise)
     elif not (is_pretrained and expansion.moves_means):
         expansion.calibrate(sample, composition.decoder(composition.encode(sample.x, sample.observed).mean))
 

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from eigencode.batch import Batch
 from eigencode.model.composition import Composition, selected
+from eigencode.model.factor_analysis import factor_analysis
 from eigencode.model.objective import Objective
 from eigencode.model.pca import EXACT_SIZE, Spectrum, observed_shares, second_moment, with_positive_peaks
 from eigencode.parts.base import Term
@@ -58,8 +59,8 @@ class LinearStart:
         Whether the map differs from PCA's.
     code_variance : Tensor or None
         Variance of a stochastic code, shape (m,).
-    noise_variance : float or None
-        Variance of the likelihood, if the optimum determines it.
+    noise_variance : float, Tensor or None
+        Variance of the likelihood, or that of each column, shape (d,), if the optimum determines it.
     is_optimum : bool
         Whether this is the best linear map for the whole objective, by a closed form.
     """
@@ -69,7 +70,7 @@ class LinearStart:
     decoder: Tensor
     shrinks: bool
     code_variance: Tensor | None = None
-    noise_variance: float | None = None
+    noise_variance: float | Tensor | None = None
     is_optimum: bool = True
 
     def with_codes_times(self, factor: float) -> LinearStart:
@@ -158,7 +159,11 @@ class LinearProblem:
         return self.along_directions(shares.sqrt(), shares.sqrt())
 
     def along_directions(
-        self, encoder: Tensor, decoder: Tensor, code_variance: Tensor | None = None, noise_variance: float | None = None
+        self,
+        encoder: Tensor,
+        decoder: Tensor,
+        code_variance: Tensor | None = None,
+        noise_variance: float | Tensor | None = None,
     ) -> LinearStart:
         """The map with given factors for each principal direction, in the encoder and in the decoder; shape (m,)."""
         return LinearStart(
@@ -169,6 +174,20 @@ class LinearProblem:
             code_variance,
             noise_variance,
         )
+
+    @property
+    def has_exact_covariance(self) -> bool:
+        """Whether the covariance of the columns is known and small enough to decompose."""
+        return self.batch.observed is None and len(self.inward) <= EXACT_SIZE
+
+    def factor_analysis(self, beta: float) -> LinearStart:
+        """Factor analysis with its exact posterior: the linear optimum with one learned variance a column."""
+        found = factor_analysis(self.covariance, self.composition.n_components, beta)
+        root = found.noise.sqrt()
+        scaled = replace(self, spectrum=found.spectrum, inward=1 / root, outward=root)
+        lengths = (scaled.eigenvalues - found.beta).clamp(min=0).sqrt()
+        precision = lengths.square() + found.beta
+        return scaled.along_directions(lengths / precision, lengths, found.beta / precision, found.noise)
 
     @property
     def filled_in(self) -> LinearStart | None:
@@ -266,7 +285,7 @@ def _special(starts: list[tuple[Term, LinearStart | None]], problem: LinearProbl
     likelihood = problem.composition.likelihood
     is_settled = any(start is not None and start.noise_variance is not None for _, start in starts)
     weighing = {id(term) for term, _ in starts if term.reweights}
-    if is_settled and likelihood.expansion.variance is None:
+    if is_settled and (likelihood.expansion.variance is None or likelihood.expansion.has_variances):
         weighing.discard(id(likelihood))
     return [(term, start) for term, start in starts if start is not None and (start.shrinks or id(term) in weighing)]
 

@@ -92,7 +92,8 @@ class StandardNormalPrior(Prior):
 
     for a normal posterior with mean mu and standard deviation sigma (Kingma & Welling, 2014). With a linear decoder
     and a Gaussian likelihood of variance v the optimum is probabilistic PCA (Lucas et al., 2019): the decoder has
-    squared singular values (l - beta v)+, and a direction with less variance than beta v is switched off.
+    squared singular values (l - beta v)+, and a direction with less variance than beta v is switched off. With one
+    variance a column it is factor analysis.
 
     Parameters
     ----------
@@ -148,11 +149,13 @@ class StandardNormalPrior(Prior):
         return torch.randn((n_rows, n_components), generator=generator, device=generator.device)
 
     def linear_start(self, problem: LinearProblem) -> LinearStart | None:
-        """Probabilistic PCA with its exact posterior, for a normal posterior; a point code has no optimum."""
+        """Probabilistic PCA, or factor analysis, with its exact posterior; a point code has no optimum."""
         composition = problem.composition
         if composition.code.width(1) == 1:
             return None
         beta, eigenvalues = problem.objective.beta, problem.eigenvalues
+        if composition.likelihood.expansion.has_variances and problem.has_exact_covariance:
+            return problem.factor_analysis(beta)
         noise = composition.likelihood.expansion.variance
         if noise is None:
             noise = _learned_noise(problem, beta)

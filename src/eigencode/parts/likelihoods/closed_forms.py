@@ -67,11 +67,12 @@ class SpreadExpansion(Expansion):
         part.log_excess.copy_((spread - part.floor).clamp(min=part.floor).log())
 
     @torch.no_grad()
-    def set_spread(self, spread: float) -> None:
-        """Set a learned spread."""
+    def set_spread(self, spread: float | Tensor) -> None:
+        """Set a learned spread, or one a column."""
         part = self.likelihood
         if part.is_learned:
-            part.log_excess.fill_(math.log(max(spread - part.floor, part.floor)))
+            spread = torch.as_tensor(spread, dtype=torch.float64)
+            part.log_excess.copy_((spread - part.floor).clamp(min=part.floor).log())
 
     def pooled(self, cells: Tensor, observed: Tensor | None) -> Tensor:
         """The mean of cells of shape (n, d) over all cells with one spread, shape (1,) or (d,)."""
@@ -103,6 +104,11 @@ class GaussianExpansion(SpreadExpansion):
         """v, or None if it is learned."""
         given = self.likelihood.variance
         return None if given == "learned" else 1.0 if isinstance(given, str) else float(given)
+
+    @property
+    def has_variances(self) -> bool:  # type: ignore[override]
+        """Whether the variance is learned, one a column."""
+        return self.likelihood.variance == "per_feature"
 
 
 class LaplaceExpansion(SpreadExpansion):

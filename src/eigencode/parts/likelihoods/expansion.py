@@ -65,6 +65,9 @@ class Expansion:
     reweights: bool = False
     """Whether a learned spread is estimated from clean rows and whole codes, which is optimal only without noise."""
 
+    has_variances: bool = False
+    """Whether it is a squared error with one learned variance a column, as in factor analysis."""
+
     def __init__(self, likelihood: Any) -> None:
         self.likelihood = likelihood
 
@@ -79,8 +82,8 @@ class Expansion:
     def calibrate(self, batch: Batch, output: Tensor) -> None:
         """Set the likelihood's own parameters, such as a variance, to their best values for given outputs."""
 
-    def set_spread(self, spread: float) -> None:
-        """Set a learned variance to the value of a closed form."""
+    def set_spread(self, spread: float | Tensor) -> None:
+        """Set a learned variance, or one a column, to the value of a closed form."""
 
     def intercept(self, batch: Batch, output: Tensor, bias: Tensor) -> Tensor:
         """The best bias for outputs without one, shape (n_outputs,), with ``bias`` as the initial value."""

@@ -1,0 +1,115 @@
+r"""Factor analysis: the best linear model with a standard normal code and one noise variance a column.
+
+.. math:: x = W z + \epsilon, \qquad z \sim N(0, I), \quad \epsilon \sim N(0, \mathrm{diag}(\psi))
+
+For given variances, W is the principal directions of the columns divided by their noise's deviations, as in
+probabilistic PCA. What is left is a function of the variances alone, with a simple gradient (Joreskog, 1967).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.optimize
+import torch
+from torch import Tensor
+
+from eigencode.model.pca import Spectrum, with_positive_peaks
+
+SMALLEST_NOISE = 2e-6
+"""Smallest variance of a column's noise, in scaled units; without it the likelihood may have no upper bound."""
+
+MOST_PRODUCTS = 1e10
+"""The number of eigendecompositions times d^3 is at most this, which takes some seconds."""
+
+
+@dataclass(frozen=True)
+class FactorAnalysis:
+    """Factors of scaled columns.
+
+    Attributes
+    ----------
+    noise : Tensor
+        Variance of each column's noise, shape (d,), in float64.
+    spectrum : Spectrum
+        Principal directions of the columns divided by the noise's deviations.
+    beta : float
+        Weight of the divergence; with 1 the bound is the likelihood.
+    """
+
+    noise: Tensor
+    spectrum: Spectrum
+    beta: float
+
+
+def factor_analysis(covariance: Tensor, n_components: int, beta: float = 1.0) -> FactorAnalysis:
+    r"""Maximise the evidence lower bound of a linear model in the columns' noise variances, by L-BFGS.
+
+    With l_i the eigenvalues of the covariance S of the columns divided by the noise's deviations, minus twice the bound
+    is, up to a constant,
+
+    .. math:: \sum_j \log \psi_j + \sum_j S_{jj} / \psi_j
+        - \sum_{i \le k} \left[ (l_i - \beta)^+ - \beta \log \max(l_i / \beta, 1) \right]
+
+    Parameters
+    ----------
+    covariance : Tensor
+        S, shape (d, d), in float64.
+    n_components : int
+        k, the number of factors.
+    beta : float
+        Weight of the divergence.
+
+    Examples
+    --------
+    >>> loadings = torch.tensor([[2.0], [1.0], [1.0]], dtype=torch.float64)
+    >>> covariance = loadings @ loadings.T + torch.diag(torch.tensor([0.5, 1.0, 2.0]))
+    >>> factor_analysis(covariance, 1).noise.round(decimals=3)
+    tensor([0.5000, 1.0000, 2.0000], dtype=torch.float64)
+    """
+    beta, total = max(beta, 1e-12), covariance.diagonal()
+
+    def scaled(noise: Tensor) -> tuple[Tensor, Tensor]:
+        root = noise.sqrt()
+        values, vectors = torch.linalg.eigh(covariance / torch.outer(root, root))
+        return values.flip(0), vectors.flip(1)
+
+    def cost(logarithms: np.ndarray) -> tuple[float, np.ndarray]:
+        noise = torch.from_numpy(logarithms).exp()
+        values, vectors = scaled(noise)
+        kept = (values[:n_components] - beta).clamp(min=0)
+        explained = (vectors[:, :n_components].square() * kept).sum(1)  # in units of the noise
+        gain = (kept - beta * (kept / beta).log1p()).sum()
+        residual = total / noise - explained
+        return float(logarithms.sum() + (total / noise).sum() - gain), (1 - residual).numpy()
+
+    firsts = (total, _residual_variances(covariance), _principal_noise(covariance, n_components))
+    noise = torch.from_numpy(min((_minimised(cost, first) for first in firsts), key=lambda found: found.fun).x).exp()
+    values, vectors = scaled(noise)
+    spectrum = Spectrum(values.clamp(min=0), with_positive_peaks(vectors), float(values.sum()))
+    return FactorAnalysis(noise, spectrum, beta)
+
+
+def _minimised(cost: Callable[[np.ndarray], tuple[float, np.ndarray]], first: Tensor) -> scipy.optimize.OptimizeResult:
+    """The minimum over the logarithms of variances from some first ones; there are several local ones."""
+    d = len(first)
+    options = {"maxfun": int(np.clip(MOST_PRODUCTS / d**3, 10, 1000)), "maxiter": 1000, "ftol": 1e-13, "gtol": 1e-9}
+    logarithms = first.clamp(min=SMALLEST_NOISE).log().numpy()
+    bounds = [(math.log(SMALLEST_NOISE), None)] * d
+    return scipy.optimize.minimize(cost, logarithms, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+
+
+def _residual_variances(covariance: Tensor) -> Tensor:
+    """The variance of each column that the others do not explain, 1 / (S^-1)_jj, where S is regular."""
+    values, vectors = torch.linalg.eigh(covariance)
+    least = max(float(values[-1]), 1.0) * 1e-6
+    return 1 / (vectors.square() / values.clamp(min=least)).sum(1)
+
+
+def _principal_noise(covariance: Tensor, n_components: int) -> Tensor:
+    """The variance of each column beside the first principal directions."""
+    values, vectors = torch.linalg.eigh(covariance)
+    return covariance.diagonal() - (vectors.square() * values)[:, -n_components:].sum(1)
