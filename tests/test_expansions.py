@@ -12,6 +12,7 @@ from eigencode.parts import (
     CategoricalLikelihood,
     DiagonalGaussian,
     GaussianLikelihood,
+    LaplaceLikelihood,
     Likelihood,
     NegativeBinomialLikelihood,
     Poisson,
