@@ -1,0 +1,112 @@
+"""Kinds of columns: what a column's cells become for a model, and how cells become the column again."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Self
+
+import numpy as np
+import pyarrow as pa
+
+from eigencode.errors import DataError, enumerated
+
+if TYPE_CHECKING:
+    from eigencode.data.tables.values import Values
+
+Block = tuple[str, int]
+"""The family of a likelihood, and the number of cells that it is over; they are hidden and seen together."""
+
+
+@dataclass(frozen=True)
+class Kind(ABC):
+    """What a column is, with all that was learned of it: plain values, which a model file can keep."""
+
+    title: ClassVar[str]
+
+    @classmethod
+    @abstractmethod
+    def recognise(cls, values: Values) -> str | None:
+        """The reason why a column is of this kind, None if it is not."""
+
+    @classmethod
+    @abstractmethod
+    def learn(cls, values: Values) -> Self:
+        """The kind with what it has to know of a column; `DataError` if the column cannot be of this kind."""
+
+    @property
+    @abstractmethod
+    def blocks(self) -> tuple[Block, ...]:
+        """The blocks of cells, in order; () for a column that the model does not see."""
+
+    @property
+    def width(self) -> int:
+        """Number of cells."""
+        return sum(width for _, width in self.blocks)
+
+    @abstractmethod
+    def encode(self, values: Values) -> np.ndarray:
+        """The cells of shape (n, width), NaN for gaps."""
+
+    @abstractmethod
+    def decode(self, cells: np.ndarray, kind: pa.DataType) -> pa.Array:
+        """A column of a type from cells of shape (n, width)."""
+
+    def log_jacobian(self, cells: np.ndarray) -> np.ndarray:
+        """The log-density of each value minus that of its cells, shape (n,)."""
+        return np.zeros(len(cells))
+
+    @property
+    def cell_names(self) -> list[str]:
+        """What tells the cells of one column apart, as a suffix."""
+        return [""] * self.width
+
+    @property
+    @abstractmethod
+    def summary(self) -> str:
+        """The values in a few characters, as "from 0 to 80"."""
+
+
+@dataclass(frozen=True)
+class Excluded(Kind):
+    """A column that is no part of the model: it has no cells, and is passed on where an answer has the same rows."""
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """None."""
+        return ()
+
+    def encode(self, values: Values) -> np.ndarray:
+        """No cells."""
+        return np.empty((len(values), 0), dtype=np.float32)
+
+    def decode(self, cells: np.ndarray, kind: pa.DataType) -> pa.Array:
+        """Gaps."""
+        return pa.nulls(len(cells), kind)
+
+    @property
+    def summary(self) -> str:
+        """That it is left out."""
+        return "left out"
+
+
+def short(number: float) -> str:
+    """A number for people.
+
+    Examples
+    --------
+    >>> short(512.3292), short(80.0), short(1e9)
+    ('512.329', '80', '1e+09')
+    """
+    return f"{number:.6g}"
+
+
+def listed(labels: tuple[str, ...]) -> str:
+    """A few labels with commas between them."""
+    return enumerated([label if len(label) <= 20 else f"{label[:17]}..." for label in labels], 4)
+
+
+def require(condition: bool, values: Values, wanted: str) -> None:
+    """Raise `DataError` where a column cannot be of the kind that the user asked for."""
+    if not condition:
+        raise DataError(f"Column {values.name!r} cannot be {wanted}", got=f"{values.kind} ({values.dtype})")

@@ -1,0 +1,247 @@
+"""Columns of numbers: real, shares, counts, positive and skewed, and those that are zero in most rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Self
+
+import numpy as np
+import pyarrow as pa
+
+from eigencode.data.tables import types
+from eigencode.data.tables.kinds import Block, Kind, require, short
+from eigencode.domains import OneOf
+
+if TYPE_CHECKING:
+    from eigencode.data.tables.values import Values
+
+SKEWED = 2.0
+"""Skewness from which a positive column is modelled by its logarithm, if that is less than half as skewed."""
+
+MOST_ZERO = 0.5
+"""Share of zeros from which a column is zero-inflated."""
+
+COUNT_MEAN = 30.0
+"""Counts with a larger mean are real: a continuous density fits them as well."""
+
+
+@dataclass(frozen=True)
+class Number(Kind):
+    """A column of numbers.
+
+    Attributes
+    ----------
+    low, high : float
+        The range of the values fitted.
+    is_whole : bool
+        Whether all values are whole numbers; then decoded ones are.
+    """
+
+    low: float
+    high: float
+    is_whole: bool
+
+    @classmethod
+    def learn(cls, values: Values) -> Self:
+        """The range."""
+        present = values.present
+        require(len(present) > 0, values, cls.title)
+        return cls(low=float(present.min()), high=float(present.max()), is_whole=values.is_whole)
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """One cell, which is any number."""
+        return (("real", 1),)
+
+    @property
+    def summary(self) -> str:
+        """The range."""
+        return f"{'whole, ' if self.is_whole else ''}from {short(self.low)} to {short(self.high)}"
+
+    def encode(self, values: Values) -> np.ndarray:
+        """The numbers themselves."""
+        return values.numbers[:, None]
+
+    def decode(self, cells: np.ndarray, kind: pa.DataType) -> pa.Array:
+        """The numbers, rounded if all were whole, and not below 0 if none was."""
+        return types.numbers_as(self._bounded(cells[:, 0]), kind)
+
+    def _bounded(self, values: np.ndarray) -> np.ndarray:
+        values = values.clip(min=0) if self.low >= 0 else values
+        return np.rint(values) if self.is_whole else values
+
+
+@dataclass(frozen=True)
+class Real(Number):
+    """Any numbers."""
+
+    kind: Annotated[str, OneOf(["real"])] = "real"
+    title = "a column of numbers"
+
+    @classmethod
+    def recognise(cls, values: Values) -> str | None:
+        """Numbers that no other kind describes better."""
+        if values.is_number:
+            return "numbers" if values.n_different > 1 else "numbers, all the same"
+        return None
+
+
+@dataclass(frozen=True)
+class Share(Number):
+    """Numbers from 0 to 1."""
+
+    kind: Annotated[str, OneOf(["share"])] = "share"
+    title = "a column of shares"
+
+    @classmethod
+    def recognise(cls, values: Values) -> str | None:
+        """From 0 to 1, with some in between."""
+        if values.is_number and not values.is_whole and (values.present >= 0).all() and (values.present <= 1).all():
+            between = (values.present > 0) & (values.present < 1)
+            return "numbers from 0 to 1" if between.any() and values.n_different > 2 else None
+        return None
+
+    @classmethod
+    def learn(cls, values: Values) -> Self:
+        """The range, which has to lie between 0 and 1."""
+        require(values.present.min() >= 0 and values.present.max() <= 1, values, cls.title)
+        return super().learn(values)
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """One cell from 0 to 1."""
+        return (("share", 1),)
+
+    def _bounded(self, values: np.ndarray) -> np.ndarray:
+        return super()._bounded(values).clip(0, 1)
+
+
+@dataclass(frozen=True)
+class Count(Number):
+    """Counts: 0, 1, 2 and so on."""
+
+    kind: Annotated[str, OneOf(["count"])] = "count"
+    title = "a column of counts"
+
+    @classmethod
+    def recognise(cls, values: Values) -> str | None:
+        """Small whole numbers from 0 on, which spread as counts do."""
+        present = values.present if values.is_number and values.is_whole else np.empty(0)
+        if not len(present) or present.min() != 0 or values.n_different <= 2:
+            return None
+        is_count = present.mean() < COUNT_MEAN and present.var() >= 0.8 * present.mean()
+        return "small whole numbers from 0 on" if is_count else None
+
+    @classmethod
+    def learn(cls, values: Values) -> Self:
+        """The range, whose numbers have to be whole and not negative."""
+        whole = (values.present == np.rint(values.present)).all()
+        require(bool(whole) and values.present.min() >= 0, values, cls.title)
+        return super().learn(values)
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """One cell with a count."""
+        return (("count", 1),)
+
+
+@dataclass(frozen=True)
+class Positive(Number):
+    """Positive numbers of a wide range, modelled by their logarithms."""
+
+    kind: Annotated[str, OneOf(["positive"])] = "positive"
+    title = "a column of positive numbers"
+
+    @classmethod
+    def recognise(cls, values: Values) -> str | None:
+        """All above zero, and far less skewed as logarithms."""
+        if not values.is_number or values.n_different < 10 or values.present.min() <= 0:
+            return None
+        return "positive and skewed" if _is_skewed(values.present) else None
+
+    @classmethod
+    def learn(cls, values: Values) -> Self:
+        """The range, whose numbers have to be above 0."""
+        require(values.present.min() > 0, values, cls.title)
+        return super().learn(values)
+
+    def encode(self, values: Values) -> np.ndarray:
+        """Logarithms; a number that is not positive has that of the smallest one fitted."""
+        numbers = values.numbers.astype(np.float64)
+        return np.log(np.where(numbers > 0, numbers, np.where(np.isnan(numbers), np.nan, self.low)))[:, None]
+
+    def _bounded(self, values: np.ndarray) -> np.ndarray:
+        found = super()._bounded(_exponential(values))
+        return found.clip(min=1) if self.is_whole else found
+
+    def log_jacobian(self, cells: np.ndarray) -> np.ndarray:
+        """Minus the logarithm of the value."""
+        return np.nan_to_num(-cells[:, 0])
+
+
+@dataclass(frozen=True)
+class ZeroInflated(Number):
+    """Numbers that are zero in most rows and else positive of a wide range: [is it zero, its logarithm]."""
+
+    kind: Annotated[str, OneOf(["zero-inflated"])] = "zero-inflated"
+    title = "a column of zeros and positive numbers"
+
+    @classmethod
+    def recognise(cls, values: Values) -> str | None:
+        """Most numbers are zero, the others positive and large or not whole."""
+        if not values.is_number or values.n_different < 10 or values.present.min() < 0:
+            return None
+        share, others = (values.present == 0).mean(), values.present[values.present > 0]
+        is_wide = not values.is_whole or others.mean() >= COUNT_MEAN
+        return f"{share:.0%} zeros, else positive" if share >= MOST_ZERO and is_wide else None
+
+    @classmethod
+    def learn(cls, values: Values) -> Self:
+        """The range, whose numbers must not be negative."""
+        require(values.present.min() >= 0 and values.present.max() > 0, values, cls.title)
+        return super().learn(values)
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """Whether it is zero; its logarithm, a gap where it is zero."""
+        return (("boolean", 1), ("real", 1))
+
+    @property
+    def cell_names(self) -> list[str]:
+        """Zero, and the logarithm."""
+        return [" is zero", ""]
+
+    def encode(self, values: Values) -> np.ndarray:
+        """1 for zero; a number below zero is one."""
+        numbers = values.numbers.astype(np.float64)
+        is_zero = np.where(np.isnan(numbers), np.nan, numbers <= 0)
+        return np.stack([is_zero, np.log(np.where(numbers > 0, numbers, np.nan))], axis=1)
+
+    def decode(self, cells: np.ndarray, kind: pa.DataType) -> pa.Array:
+        """Zero where that is more likely than not, else the exponential."""
+        positive = super()._bounded(_exponential(cells[:, 1]))
+        found = np.where(cells[:, 0] >= 0.5, 0.0, positive)
+        return types.numbers_as(np.where(np.isnan(cells[:, 0]), np.nan, found), kind)
+
+    def log_jacobian(self, cells: np.ndarray) -> np.ndarray:
+        """Minus the logarithm of the value, where it is not zero."""
+        return np.nan_to_num(-cells[:, 1])
+
+
+def _exponential(values: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        found: np.ndarray = np.exp(values.astype(np.float64)).clip(max=np.finfo(np.float64).max)
+    return found
+
+
+def _is_skewed(values: np.ndarray) -> bool:
+    raw = _skewness(values)
+    return raw > SKEWED and abs(_skewness(np.log(values))) < raw / 2
+
+
+def _skewness(values: np.ndarray) -> float:
+    """The mean third power of standardised values."""
+    scaled = values / np.abs(values).max()
+    scaled = scaled - scaled.mean()
+    spread = scaled.std()
+    return float(((scaled / spread) ** 3).mean()) if spread > 0 else 0.0

@@ -1,0 +1,310 @@
+"""Schema: what each column of a frame is, and the map between frames and cells."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+import pyarrow as pa
+
+from eigencode.data.tables import frames, types
+from eigencode.data.tables.excluded import Constant, Identifier, Text
+from eigencode.data.tables.kinds import Block, Excluded, Kind
+from eigencode.data.tables.labels import Boolean, Category, Ordered
+from eigencode.data.tables.numeric import Count, Positive, Real, Share, ZeroInflated
+from eigencode.data.tables.times import Duration, Time
+from eigencode.data.tables.values import Values
+from eigencode.errors import DataError, OptionError, did_you_mean
+
+AnyKind = (
+    Constant | Boolean | Identifier | Text | Ordered | Category | Time | Duration | ZeroInflated | Count | Share
+    | Positive | Real
+)  # fmt: skip
+"""All kinds, in the order in which they are asked whether a column is of theirs."""
+
+KINDS: dict[str, type[Kind]] = {kind.kind: kind for kind in AnyKind.__args__}
+"""The kinds by the names that the option 'columns' knows."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a frame.
+
+    Attributes
+    ----------
+    name : object
+        Its name.
+    kind : Kind
+        What it is, with its values' range or its categories.
+    reason : str
+        Why.
+    n_gaps : int
+        Number of gaps in the rows fitted.
+    type : str
+        The Arrow type of its cells.
+    dtype : str
+        Its type in the frame's own library.
+    is_mixed : bool
+        Whether its cells are of several Python types.
+    """
+
+    name: Any
+    kind: AnyKind
+    reason: str
+    n_gaps: int
+    type: str
+    dtype: str
+    is_mixed: bool = False
+
+    @classmethod
+    def infer(cls, values: Values, wanted: Any = None, plain: bool = False) -> Column:
+        """Find out what a column is.
+
+        Parameters
+        ----------
+        values : Values
+            Its cells.
+        wanted : str or sequence of str, optional
+            The name of a kind, or ordered categories.
+        plain : bool
+            Whether numbers and booleans are just numbers, as for a likelihood that is said to be theirs.
+        """
+        kind, reason = _asked_for(values, wanted) if wanted is not None else _recognised(values, plain)
+        return cls(values.name, kind, reason, values.n_gaps, str(values.type), values.dtype, values.is_mixed)
+
+    @property
+    def is_single(self) -> bool:
+        """Whether its cells are numbers of float32."""
+        is_real = self.kind.width > 0 and not isinstance(self.kind, Boolean | Category | Ordered)
+        return not is_real or self.type in ("float", "halffloat", "int8", "int16", "uint8", "uint16")
+
+    def encode(self, values: Values) -> np.ndarray:
+        """Its cells in rows like those fitted; `DataError` if the column is of another type now."""
+        if self.is_mixed and not values.is_mixed:
+            cells = [None if cell is None else json.dumps(cell, default=str) for cell in values.cells.to_pylist()]
+            values = Values(values.name, pa.array(cells, pa.string()), values.dtype, is_mixed=True)
+        return self.kind.encode(self._checked(values))
+
+    def _checked(self, values: Values) -> Values:
+        """The values in the type fitted, if labels are looked up by it."""
+        if not isinstance(self.kind, Category | Ordered):
+            return values
+        fitted = types.type_of(self.type)
+        fitted = fitted.value_type if pa.types.is_dictionary(fitted) else fitted
+        found = values.type.value_type if values.kind == "category" else values.type
+        if len({types.class_of(fitted), types.class_of(found)} - {"nothing"}) > 1:
+            raise values.unfit(f"{types.class_of(fitted)}, as in fitting")
+        if found == fitted:
+            return values
+        cells = values.cells.cast(found) if values.kind == "category" else values.cells
+        return Values(values.name, cells.cast(fitted, safe=False), values.dtype, values.is_mixed)
+
+    def decode(self, cells: np.ndarray) -> Any:
+        """The column as an Arrow array, from cells of shape (n, width)."""
+        found = self.kind.decode(cells, types.type_of(self.type))
+        return frames.objects_of(found) if self.is_mixed else found
+
+    @property
+    def description(self) -> str:
+        """Kind, values, gaps and reason, on one line."""
+        gaps = f"{self.n_gaps} gaps, " if self.n_gaps else ""
+        return f"{self.kind.kind}: {self.kind.summary} ({gaps}{self.reason})"
+
+
+def _recognised(values: Values, plain: bool) -> tuple[Any, str]:
+    if plain and values.kind in ("number", "boolean") and values.n_gaps < len(values):
+        return Real.learn(values), "numbers"
+    for kind in KINDS.values():
+        if (reason := kind.recognise(values)) is not None:
+            return kind.learn(values), reason
+    return Text.learn(values), f"cells of type {values.dtype or values.type}"
+
+
+def _asked_for(values: Values, wanted: Any) -> tuple[Any, str]:
+    if isinstance(wanted, Sequence) and not isinstance(wanted, str):
+        return Ordered.in_order(values, [str(label) for label in wanted]), "as asked for"
+    if wanted not in KINDS:
+        raise OptionError(
+            f"The kind of column {values.name!r} is not known",
+            got=f"{wanted!r}",
+            hint=did_you_mean(wanted, KINDS) if isinstance(wanted, str) else did_you_mean("", KINDS),
+        )
+    if not issubclass(KINDS[wanted], Excluded) and values.n_gaps == len(values):
+        raise DataError(f"Column {values.name!r} has only gaps", got=f"columns={{{values.name!r}: {wanted!r}}}")
+    return KINDS[wanted].learn(values), "as asked for"
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What each column of a frame is.
+
+    Attributes
+    ----------
+    columns : tuple of Column
+        The columns in their order.
+    library : str
+        The frame's library, of which answers are.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> table = pa.table({"size": [1.5, None, 2.5], "color": ["red", "blue", "red"], "unit": ["cm", "cm", "cm"]})
+    >>> schema = Schema.infer(table)
+    >>> print(schema)
+    size   real: from 1.5 to 2.5 (1 gaps, numbers)
+    color  category: 2 categories: red, blue (text with few different values)
+    unit   constant: always 'cm' (one value in all rows)
+    >>> schema.encode(table).tolist()
+    [[1.5, 1.0, 0.0, 0.0], [nan, 0.0, 1.0, 0.0], [2.5, 1.0, 0.0, 0.0]]
+    >>> schema.decode(schema.encode(table)).to_pylist()[1]
+    {'size': None, 'color': 'blue', 'unit': 'cm'}
+    """
+
+    columns: tuple[Column, ...]
+    library: str
+
+    @classmethod
+    def infer(
+        cls,
+        frame: Any,
+        columns: Mapping[Any, Any] | None = None,
+        missing_values: Sequence[Any] = (),
+        plain: bool = False,
+    ) -> Schema:
+        """Find out what the columns of a frame are.
+
+        Parameters
+        ----------
+        frame : frame of any library that narwhals knows
+            The rows.
+        columns : mapping, optional
+            The kinds of some columns by their names: a name in ``KINDS``, or a list of ordered categories.
+        missing_values : sequence
+            Values that stand for gaps.
+        plain : bool
+            Whether numbers and booleans are just numbers.
+
+        Raises
+        ------
+        DataError
+            If no column can be used.
+        OptionError
+            If ``columns`` has a name that the frame has not, or a kind that is not known.
+        """
+        table = _as_frame(frame)
+        wanted = dict(columns or {})
+        if unknown := [name for name in wanted if name not in frames.names_of(table)]:
+            hint = did_you_mean(unknown[0], list(map(str, frames.names_of(table))))
+            raise OptionError("'columns' names a column that is not there", got=f"{unknown[0]!r}", hint=hint)
+        found = [
+            Column.infer(values, wanted.get(values.name), plain) for values in frames.columns_of(table, missing_values)
+        ]
+        schema = cls(tuple(found), frames.library_of(table))
+        if found and not schema.n_cells:
+            said = "; ".join(f"{column.name!r} is {column.kind.summary} ({column.reason})" for column in found[:3])
+            raise DataError("No column of the table can be used", got=said)
+        return schema
+
+    def __str__(self) -> str:
+        names = [str(column.name) for column in self.columns]
+        width = max(map(len, names), default=0)
+        lines = zip(names, self.columns, strict=True)
+        return "\n".join(f"{name:<{width}}  {column.description}" for name, column in lines)
+
+    @property
+    def names(self) -> list[Any]:
+        """The columns' names."""
+        return [column.name for column in self.columns]
+
+    @property
+    def blocks(self) -> list[Block]:
+        """Family and number of cells of each block, in the order of the cells."""
+        return [block for column in self.columns for block in column.kind.blocks]
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells of a row."""
+        return sum(column.kind.width for column in self.columns)
+
+    @property
+    def cell_names(self) -> list[str]:
+        """A name for each cell: its column's, and the label for that of a category."""
+        return [f"{column.name}{suffix}" for column in self.columns for suffix in column.kind.cell_names]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether cells are just the table's numbers, and each column is one of them."""
+        return all(isinstance(column.kind, Real | Share) for column in self.columns)
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences on columns that are left out, or not taken as they are."""
+        left_out = [column for column in self.columns if isinstance(column.kind, Identifier | Text)]
+        found = [f"column {column.name!r} is left out: {column.reason}" for column in left_out]
+        for column in self.columns:
+            rare = len(getattr(column.kind, "rare", ()))
+            if rare:
+                found.append(f"{rare} rare categories of column {column.name!r} share one cell")
+        return found
+
+    def encode(self, frame: Any, missing_values: Sequence[Any] = ()) -> np.ndarray:
+        """The cells of rows like those fitted, shape (n, n_cells): float64, or float32 for columns that fit into it."""
+        table = _as_frame(frame)
+        dtype = np.float32 if all(column.is_single for column in self.columns) else np.float64
+        cells = np.empty((len(table), self.n_cells), dtype)
+        read = frames.columns_of(table, missing_values)
+        for (column, part), values in zip(self._parts(), read, strict=True):
+            cells[:, part] = column.encode(values)
+        return cells
+
+    def decode(self, cells: np.ndarray, like: Any = None) -> Any:
+        """A frame of the fitted library from cells of shape (n, n_cells).
+
+        Parameters
+        ----------
+        cells : ndarray of shape (n, n_cells)
+            Numbers; NaN in a block is a gap.
+        like : frame, optional
+            The frame with the same rows: it gives the index, and the columns that the model does not see.
+        """
+        table = None if like is None else frames.as_frame(like)
+        given = table if table is not None and frames.library_of(table) == self.library else None
+        passed: dict[Any, Any] = {}
+        if given is not None:
+            series = zip(self.columns, given.iter_columns(), strict=True)
+            passed = {
+                number: column.to_native()
+                for number, (own, column) in enumerate(series)
+                if isinstance(own.kind, Identifier | Text)
+            }
+        columns = [
+            passed[number] if number in passed else column.decode(cells[:, part])
+            for number, (column, part) in enumerate(self._parts())
+        ]
+        index = getattr(given.to_native(), "index", None) if given is not None else None
+        return frames.frame_of(self.library, self.names, [c.dtype for c in self.columns], columns, index)
+
+    def log_jacobian(self, cells: np.ndarray) -> np.ndarray:
+        """Log-density of each row in the table's units minus that of its cells, shape (n,)."""
+        total = np.zeros(len(cells))
+        for column, part in self._parts():
+            total += column.kind.log_jacobian(cells[:, part])
+        return total
+
+    def _parts(self) -> Iterator[tuple[Column, slice]]:
+        """The columns, each with the numbers of its cells."""
+        first = 0
+        for column in self.columns:
+            yield column, slice(first, first + column.kind.width)
+            first += column.kind.width
+
+
+def _as_frame(frame: Any) -> nw.DataFrame[Any]:
+    table = frames.as_frame(frame)
+    if table is None:
+        raise DataError("A frame is needed", got=type(frame).__name__, hint="Use pandas, polars or pyarrow")
+    return table

@@ -1,0 +1,99 @@
+"""Arrow types: from their text, and cells converted to them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.types as kinds
+
+from eigencode.errors import DataError
+
+TIMESTAMP = re.compile(r"timestamp\[(s|ms|us|ns), tz=(.+)\]")
+DECIMAL = re.compile(r"decimal(32|64|128|256)\((\d+), (-?\d+)\)")
+DICTIONARY = re.compile(r"dictionary<values=(.+), indices=(u?int\d+), ordered=([01])>")
+
+PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+
+
+def type_of(text: str) -> pa.DataType:
+    """The Arrow type of a text, as ``str`` of the type gives it.
+
+    Examples
+    --------
+    >>> type_of("timestamp[us, tz=Europe/Berlin]"), type_of("dictionary<values=string, indices=int8, ordered=1>")
+    (TimestampType(timestamp[us, tz=Europe/Berlin]), DictionaryType(dictionary<values=string, indices=int8, ordered=1>))
+    """
+    try:
+        if found := TIMESTAMP.fullmatch(text):
+            return pa.timestamp(found[1], found[2])
+        if found := DECIMAL.fullmatch(text):
+            return getattr(pa, f"decimal{found[1]}")(int(found[2]), int(found[3]))
+        if found := DICTIONARY.fullmatch(text):
+            return pa.dictionary(pa.type_for_alias(found[2]), type_of(found[1]), found[3] == "1")
+        return pa.type_for_alias(text)
+    except (ValueError, AttributeError, pa.ArrowException) as error:
+        raise DataError("A column has a type that is not known", got=f"{text!r}"[:60]) from error
+
+
+def class_of(kind: pa.DataType) -> str:
+    """What a type is, in one word: number, boolean, text, time, duration, category, nothing or other."""
+    return next((name for name, test in CLASSES.items() if test(kind)), "other")
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether the cells of a type are text."""
+    return bool(kinds.is_string(kind) or kinds.is_large_string(kind) or str(kind) == "string_view")
+
+
+CLASSES: dict[str, Any] = {
+    "number": lambda kind: kinds.is_integer(kind) or kinds.is_floating(kind) or kinds.is_decimal(kind),
+    "boolean": kinds.is_boolean,
+    "text": is_text,
+    "time": lambda kind: kinds.is_timestamp(kind) or kinds.is_date(kind),
+    "duration": lambda kind: kinds.is_duration(kind) or kinds.is_time(kind),
+    "category": kinds.is_dictionary,
+    "nothing": kinds.is_null,
+}
+"""A test of Arrow types for each class."""
+
+
+def numbers_as(values: np.ndarray, kind: pa.DataType) -> pa.Array:
+    """Numbers of shape (n,) as cells of a type, rounded and clipped to it; NaN is a gap."""
+    missing = np.isnan(values)
+    if kinds.is_integer(kind) or kinds.is_boolean(kind):
+        dtype = np.dtype(bool) if kinds.is_boolean(kind) else np.dtype(kind.to_pandas_dtype())
+        return pa.array(_whole(np.where(missing, 0, values), dtype), mask=missing)
+    found = pa.array(np.where(missing, 0, values), mask=missing)
+    if is_text(kind) and (values[~missing] == np.rint(values[~missing])).all():
+        found = numbers_as(values, pa.int64())
+    return found.cast(kind, safe=False)
+
+
+def _whole(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    if dtype.kind == "b":
+        return values >= 0.5
+    low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+    # The largest integers of 64 bits are no floats; the next smaller float is.
+    largest = float(high) if int(float(high)) <= high else float(np.nextafter(float(high), 0))
+    return np.rint(values).clip(float(low), largest).astype(dtype)
+
+
+def units_a_second(kind: pa.DataType) -> float:
+    """The units of a type of times or durations in a second."""
+    return 1 / 86_400 if kinds.is_date32(kind) else PER_SECOND[getattr(kind, "unit", "ms")]
+
+
+def seconds(cells: pa.Array) -> np.ndarray:
+    """Times as seconds since 1970 (UTC), durations as seconds, in float64; NaN for gaps."""
+    whole = cells.cast(pa.int32() if cells.type.bit_width == 32 else pa.int64()).cast(pa.int64())
+    found: np.ndarray = whole.to_numpy(zero_copy_only=False).astype(np.float64)
+    return found / units_a_second(cells.type)
+
+
+def from_seconds(values: np.ndarray, kind: pa.DataType) -> pa.Array:
+    """Cells of a type of times or durations from seconds, rounded to its units."""
+    units = values * units_a_second(kind)
+    return numbers_as(units, pa.int32() if kind.bit_width == 32 else pa.int64()).cast(kind)

@@ -1,0 +1,150 @@
+"""The cells of one column of a frame, and what can be counted about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from eigencode.data.tables import types
+from eigencode.errors import CellTypeError
+
+NUMERALS = 20
+"""Numbers written as text are numbers where a column has more different ones than this, else categories."""
+
+
+@dataclass(frozen=True, eq=False)
+class Values:
+    """The cells of one column.
+
+    Attributes
+    ----------
+    name : object
+        The column's name.
+    cells : pa.Array
+        The cells, null where there is a gap.
+    dtype : str
+        The type in the frame's own library, as text.
+    is_mixed : bool
+        Whether the cells are of several Python types; each is then its JSON text.
+    """
+
+    name: Any
+    cells: pa.Array
+    dtype: str = ""
+    is_mixed: bool = False
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    @property
+    def type(self) -> pa.DataType:
+        """The Arrow type of the cells."""
+        return self.cells.type
+
+    @cached_property
+    def kind(self) -> str:
+        """What the type is, in one word, as `types.class_of` says it."""
+        return types.class_of(self.type)
+
+    @cached_property
+    def missing(self) -> np.ndarray:
+        """Whether each cell is a gap, shape (n,)."""
+        if pa.types.is_floating(self.type):
+            return np.isnan(self.numbers)
+        null: np.ndarray = self.cells.is_null().to_numpy(zero_copy_only=False)
+        return null
+
+    @property
+    def n_gaps(self) -> int:
+        """Number of gaps."""
+        return int(self.missing.sum())
+
+    @cached_property
+    def n_different(self) -> int:
+        """Number of different values, gaps not counted."""
+        if self.kind == "number" and not pa.types.is_floating(self.type):
+            return int(pc.count_distinct(self.cells).as_py())  # large integers are no floats
+        if self.kind in ("number", "boolean"):
+            return len(np.unique(self.present))
+        return len(np.unique(self.coded[0][~self.missing]))
+
+    @cached_property
+    def counts(self) -> Mapping[str, int]:
+        """How often each value occurs, as text, the most frequent first; ties in the order of the text."""
+        codes, labels = self.coded[0], self.coded[1].to_pylist()
+        counts = np.bincount(codes[codes >= 0], minlength=len(labels))
+        present = sorted((-int(count), label) for count, label in zip(counts, labels, strict=True) if count)
+        return {label: -count for count, label in present}
+
+    @cached_property
+    def coded(self) -> tuple[np.ndarray, pa.Array]:
+        """The number of each cell's value, -1 for gaps, and the different values as text."""
+        found = self.cells if self.kind == "category" else self.cells.dictionary_encode()
+        codes = found.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
+        codes = np.where(self.missing, -1, codes)
+        return codes, found.dictionary.cast(pa.string())
+
+    @cached_property
+    def numbers(self) -> np.ndarray:
+        """The cells as numbers, NaN for gaps; float32 for types that fit into it, else float64."""
+        cells = self.cells.cast(self.type.value_type) if self.kind == "category" else self.cells
+        dtype = np.float32 if str(cells.type) in SINGLE else np.float64
+        try:
+            found = cells.cast(pa.float32() if dtype is np.float32 else pa.float64(), safe=False)
+        except pa.ArrowException as error:
+            raise self.unfit("numbers") from error
+        values: np.ndarray = found.to_numpy(zero_copy_only=False)
+        return values
+
+    @cached_property
+    def present(self) -> np.ndarray:
+        """The numbers without gaps, in float64."""
+        return self.numbers[~np.isnan(self.numbers)].astype(np.float64)
+
+    @cached_property
+    def is_number(self) -> bool:
+        """Whether the cells are numbers; also as text, where there are many and none begins with an idle zero."""
+        return self.kind == "number" or (self.kind == "text" and not self.is_mixed and self._are_numerals())
+
+    def _are_numerals(self) -> bool:
+        labels = self.coded[1]
+        if len(labels) <= NUMERALS or pc.any(pc.match_substring_regex(labels, "^0[0-9]")).as_py():
+            return False
+        try:
+            labels.cast(pa.float64())
+        except pa.ArrowException:
+            return False
+        return True
+
+    @cached_property
+    def is_whole(self) -> bool:
+        """Whether all numbers are whole, as type or, where gaps made floats of them, as values."""
+        if self.kind == "number" and pa.types.is_floating(self.type) and not self.n_gaps:
+            return False
+        return bool(len(self.present)) and bool((self.present == np.rint(self.present)).all())
+
+    def unfit(self, wanted: str) -> CellTypeError:
+        """The error for a column that is not of a kind."""
+        row = next((row for row, gap in enumerate(self.missing) if not gap and not _is_number(self.cells[row])), 0)
+        return CellTypeError(
+            f"Column {self.name!r} should have {wanted}",
+            got=f"{self.cells[row].as_py()!r:.60} in row {row}, of type {self.dtype or self.type}",
+        )
+
+
+SINGLE = ("float", "halffloat", "int8", "int16", "uint8", "uint16", "bool", "null")
+"""Types whose values are numbers of float32."""
+
+
+def _is_number(cell: pa.Scalar) -> bool:
+    try:
+        cell.cast(pa.float64())
+    except pa.ArrowException:
+        return False
+    return True

@@ -1,0 +1,367 @@
+"""Frames as cells and back: kinds of columns, gaps, and what a model file keeps of them."""
+
+import datetime
+import decimal
+import json
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import polars.testing
+import pyarrow as pa
+import pytest
+
+from eigencode.data.tables import Schema
+from eigencode.errors import CellTypeError, DataError, OptionError
+
+N = 60
+
+
+def made_frame():
+    """Sixty rows with a column of each kind, gaps in some."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "height": rng.normal(170, 10, N),
+            "rooms": rng.integers(1, 9, N).astype("int16"),
+            "visits": rng.poisson(2, N) * rng.integers(1, 3, N),
+            "income": rng.lognormal(3, 2, N),
+            "gain": np.where(rng.random(N) < 0.7, 0.0, rng.lognormal(8, 1, N)),
+            "share": rng.random(N),
+            "member": rng.random(N) < 0.5,
+            "paid": rng.integers(0, 2, N),
+            "color": rng.choice(["red", "green", "blue"], N),
+            "size": pd.Categorical(rng.choice(["S", "L"], N), categories=["S", "M", "L"], ordered=True),
+            "grade": pd.Categorical(rng.choice(["b", "a"], N), categories=["c", "b", "a"]),
+            "born": pd.date_range("1880-01-01", periods=N, freq="97D"),
+            "seen": pd.date_range("2020-01-01", periods=N, freq="5h", tz="Europe/Berlin"),
+            "wait": pd.to_timedelta(rng.integers(0, 9999, N), unit="s"),
+            "unit": ["cm"] * N,
+            "number": np.arange(N) + 1,
+            "name": [f"person {i}" for i in range(N)],
+        },
+        index=pd.Index([f"row {i}" for i in range(N)], name="key"),
+    )
+    for column in ("height", "color", "size", "born", "seen", "wait", "gain"):
+        frame.loc[frame.index[3], column] = None
+    return frame
+
+
+KINDS = {
+    "height": "real",
+    "rooms": "real",
+    "visits": "count",
+    "income": "positive",
+    "gain": "zero-inflated",
+    "share": "share",
+    "member": "boolean",
+    "paid": "boolean",
+    "color": "category",
+    "size": "ordered",
+    "grade": "category",
+    "born": "time",
+    "seen": "time",
+    "wait": "duration",
+    "unit": "constant",
+    "number": "identifier",
+    "name": "text",
+}
+
+
+def kinds_of(schema):
+    return {column.name: column.kind.kind for column in schema.columns}
+
+
+def kind_of(cells, **options):
+    """The one column's kind and reason."""
+    frame = cells if isinstance(cells, pd.DataFrame) else pd.DataFrame({"x": cells})
+    (column,) = Schema.infer(frame, **options).columns
+    return column.kind.kind, column.reason
+
+
+def there_and_back(frame):
+    schema = Schema.infer(frame)
+    return schema.decode(schema.encode(frame), frame)
+
+
+def test_kinds_of_a_frame():
+    schema = Schema.infer(made_frame())
+    assert kinds_of(schema) == KINDS
+    assert all(column.reason for column in schema.columns)
+
+
+@pytest.mark.parametrize("library", ["pandas", "nullable", "pyarrow types", "polars", "pyarrow"])
+def test_a_frame_comes_back(library):
+    """Equal in type of frame, names and order of columns, types, categories, values, gaps and index."""
+    frame = made_frame()
+    if library == "nullable":
+        frame = frame.convert_dtypes()
+    if library == "pyarrow types":
+        frame = frame.drop(columns=["size", "grade", "wait"]).convert_dtypes(dtype_backend="pyarrow")
+    if library == "polars":
+        frame = pl.from_pandas(frame)
+    if library == "pyarrow":
+        frame = pa.Table.from_pandas(frame, preserve_index=False)
+    back = there_and_back(frame)
+    assert type(back) is type(frame)
+    if library == "polars":
+        pl.testing.assert_frame_equal(back, frame, rel_tol=1e-12)
+    elif library == "pyarrow":
+        assert back.schema.equals(frame.schema)
+        pd.testing.assert_frame_equal(back.to_pandas(), frame.to_pandas(), rtol=1e-12)
+    else:
+        pd.testing.assert_frame_equal(back, frame, rtol=1e-12)
+
+
+def test_libraries_agree():
+    frame = made_frame().drop(columns=["size", "grade"])  # whose order polars does not take over
+    schema = Schema.infer(frame)
+    cells = schema.encode(frame)
+    for other in (pl.from_pandas(frame), pa.Table.from_pandas(frame, preserve_index=False)):
+        assert kinds_of(Schema.infer(other)) == kinds_of(schema)
+        np.testing.assert_array_equal(Schema.infer(other).encode(other), cells)
+        np.testing.assert_array_equal(schema.encode(other), cells)
+
+
+def test_a_gap_is_nan_in_all_cells_of_its_block():
+    frame = made_frame()
+    schema = Schema.infer(frame)
+    cells = schema.encode(frame)
+    edges = np.cumsum([0, *(column.kind.width for column in schema.columns)])
+    for column, first, last in zip(schema.columns, edges, edges[1:], strict=False):
+        if last > first and column.kind.kind != "zero-inflated":
+            gaps = np.isnan(cells[:, first:last])
+            assert (gaps == frame[column.name].isna().to_numpy()[:, None]).all()
+
+
+def test_blocks():
+    families = [family for family, _ in Schema.infer(made_frame()).blocks]
+    assert families == [
+        "real", "real", "count", "real", "boolean", "real", "share", "boolean", "boolean",
+        "category", "ordered", "category", "real", "real", "real",
+    ]  # fmt: skip
+    assert Schema.infer(made_frame()).n_cells == sum(width for _, width in Schema.infer(made_frame()).blocks)
+    assert len(Schema.infer(made_frame()).cell_names) == Schema.infer(made_frame()).n_cells
+
+
+def test_zero_inflated_cells():
+    frame = pd.DataFrame({"gain": [0.0, np.e, np.nan, *([0.0] * 30), *np.exp(np.arange(12))]})
+    schema = Schema.infer(frame)
+    np.testing.assert_allclose(schema.encode(frame)[:3], [[1, np.nan], [0, 1], [np.nan, np.nan]])
+    np.testing.assert_allclose(schema.log_jacobian(schema.encode(frame))[:3], [0, -1, 0])
+    drawn = schema.decode(np.array([[0.4, 2.0], [0.6, 2.0]]))
+    np.testing.assert_allclose(drawn["gain"], [np.exp(2), 0])
+
+
+def test_log_jacobian_of_a_logged_column():
+    """Log-densities by the logarithm's cells plus this are those of scipy's log-normal."""
+    from scipy import stats
+
+    frame = pd.DataFrame({"x": np.random.default_rng(0).lognormal(0, 2, 200)})
+    schema = Schema.infer(frame)
+    cells = schema.encode(frame)
+    assert kinds_of(schema) == {"x": "positive"}
+    found = stats.norm(0, 2).logpdf(cells[:, 0]) + schema.log_jacobian(cells)
+    np.testing.assert_allclose(found, stats.lognorm(2).logpdf(frame["x"]), rtol=1e-12)
+
+
+def test_an_unseen_category_and_rare_ones_share_a_cell():
+    frame = pd.DataFrame({"x": ["a"] * 3000 + ["b"] * 2000 + ["rare"]})
+    schema = Schema.infer(frame)
+    cells = schema.encode(pd.DataFrame({"x": ["a", "b", "rare", "new", None]}))
+    np.testing.assert_array_equal(cells, [[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 1], [np.nan] * 3])
+    assert schema.decode(cells)["x"].tolist()[:4] == ["a", "b", "rare", "rare"]
+    assert schema.notes == ["1 rare categories of column 'x' share one cell"]
+
+
+def test_without_rare_categories_the_last_cell_decodes_to_none_of_its_own():
+    schema = Schema.infer(pd.DataFrame({"x": ["a", "b"] * 30}))
+    assert schema.decode(np.array([[0.2, 0.3, 0.5]]))["x"].tolist() == ["b"]
+
+
+def test_ten_thousand_categories():
+    codes = np.random.default_rng(0).zipf(1.2, 50_000) % 10_000
+    frame = pd.DataFrame({"x": pd.Categorical([f"c{code}" for code in codes])})
+    schema = Schema.infer(frame)
+    assert schema.n_cells == 65
+    back = schema.decode(schema.encode(frame), frame)
+    assert back["x"].dtype == frame["x"].dtype
+    assert (back["x"] == frame["x"]).mean() > 0.5
+
+
+def test_numbers_written_as_text():
+    text = [f"{i / 7:.4f}" for i in range(40)]
+    frame = pd.DataFrame({"x": text})
+    assert kind_of(frame)[0] == "real"
+    assert kind_of(pd.Series([f"{i:05d}" for i in range(40)] * 3))[0] == "category"  # as postal codes
+    np.testing.assert_allclose(there_and_back(frame)["x"].astype(float), frame["x"].astype(float))
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        ([1.0, 2.5], "real"),
+        (["a", "b"], "category"),
+        ([None, None], "constant"),
+        ([np.nan] * 5, "constant"),
+        (["a", "a", None], "constant"),
+        ([True, None, False], "boolean"),
+        ([decimal.Decimal("1.50"), None, decimal.Decimal("2.25")], "real"),
+        ([datetime.date(1066, 10, 14), datetime.date(1215, 6, 15), None], "time"),
+        ([datetime.time(8, 30), datetime.time(9, 0), None], "duration"),
+        ([1, "a", 2.5, None, "a"], "category"),
+        (["", "a", ""], "category"),
+        (pd.array([1, None, 7], dtype="Int64"), "real"),
+        (pd.array([True, None], dtype="boolean"), "constant"),
+        (pd.arrays.SparseArray([0.0, 1.5, 0.0]), "real"),
+    ],
+)
+def test_a_column_of_any_kind_comes_back(cells, kind):
+    """In small frames, with gaps, of types with and without room for these."""
+    frame = pd.DataFrame({"x": cells, "y": np.arange(len(cells)) / 3})
+    schema = Schema.infer(frame)
+    assert schema.columns[0].kind.kind == kind
+    back = schema.decode(schema.encode(frame), frame)
+    if kind == "constant":
+        expected = [cell for cell in list(cells) if not pd.isna(cell)][:1] * len(cells) or [None] * len(cells)
+        assert [None if pd.isna(cell) else cell for cell in back["x"]] == expected
+    else:
+        pd.testing.assert_frame_equal(back, frame)
+
+
+def test_integers_beyond_the_floats():
+    ids = np.arange(30) * 7 + 2**60
+    frame = pd.DataFrame({"id": ids, "x": np.arange(30) / 3, "big": np.repeat([2**62, 1, 2**63 - 1], 10)})
+    schema = Schema.infer(frame)
+    assert kinds_of(schema)["id"] == "identifier"
+    back = schema.decode(schema.encode(frame), frame)
+    np.testing.assert_array_equal(back["id"], ids)
+    assert (back["big"] == frame["big"])[:20].all()
+    assert back["big"].iloc[-1] == 2**63 - 1024  # the next float
+
+
+def test_drawn_rows_have_new_identifiers_and_no_text():
+    frame = made_frame()
+    schema = Schema.infer(frame)
+    drawn = schema.decode(schema.encode(frame)[:4])
+    assert drawn["number"].tolist() == [61, 62, 63, 64]
+    assert drawn["name"].isna().all()
+    assert list(drawn.columns) == list(frame.columns)
+
+
+def test_decoded_numbers_stay_in_the_columns_bounds():
+    frame = pd.DataFrame({"rooms": [1, 2, 7], "share": [0.1, 0.5, 1.0], "price": [0.0, 1.5, 2.0], "any": [-1.0, 0, 2]})
+    back = Schema.infer(frame).decode(np.array([[2.6, 1.2, -0.5, -3.0], [-0.4, -0.1, 3.0, 9.0]]))
+    assert back.to_dict("list") == {"rooms": [3, 0], "share": [1.0, 0.0], "price": [0.0, 3.0], "any": [-3.0, 9.0]}
+
+
+def test_kinds_as_asked_for():
+    frame = pd.DataFrame({"zip": [12345, 54321] * 10, "size": ["S", "M", "L", "M"] * 5, "x": np.arange(20) / 3})
+    schema = Schema.infer(frame, columns={"zip": "category", "size": ["S", "M", "L"], "x": "real"})
+    assert kinds_of(schema) == {"zip": "category", "size": "ordered", "x": "real"}
+    assert schema.columns[1].kind.labels == ("S", "M", "L")
+    pd.testing.assert_frame_equal(schema.decode(schema.encode(frame)), frame)
+    assert schema.columns[0].reason == "as asked for"
+
+
+def test_kinds_that_cannot_be():
+    frame = pd.DataFrame({"x": ["a", "b"], "y": [-1.0, 2.5]})
+    with pytest.raises(OptionError, match="'columns' names a column that is not there. Got 'z'"):
+        Schema.infer(frame, columns={"z": "real"})
+    with pytest.raises(OptionError, match="Did you mean 'category'"):
+        Schema.infer(frame, columns={"x": "categroy"})
+    with pytest.raises(DataError, match="'x' should have numbers. Got 'a' in row 0"):
+        Schema.infer(frame, columns={"x": "real"})
+    with pytest.raises(DataError, match="Column 'y' cannot be a column of positive numbers"):
+        Schema.infer(frame, columns={"y": "positive"})
+    with pytest.raises(DataError, match="Column 'y' cannot be a column of counts"):
+        Schema.infer(frame, columns={"y": "count"})
+
+
+def test_values_that_stand_for_gaps():
+    frame = pd.DataFrame({"x": [1.5, -999, 2.5], "n": [1, -999, 5], "c": ["a", "?", "b"], "d": ["a", "?", "b"]})
+    frame["d"] = frame["d"].astype("category")
+    schema = Schema.infer(frame, missing_values=(-999, "?"))
+    assert [column.n_gaps for column in schema.columns] == [1, 1, 1, 1]
+    assert np.isnan(schema.encode(frame, missing_values=(-999, "?"))[1]).all()
+    assert "-999" not in str(schema)
+
+
+def test_a_column_of_another_type_later():
+    schema = Schema.infer(pd.DataFrame({"x": [1.5, 2.0, 3.5], "c": ["a", "b", "a"], "t": pd.to_datetime(["2020"] * 3)}))
+    good = pd.DataFrame({"x": [1.0], "c": ["a"], "t": pd.to_datetime(["2021"])})
+    assert schema.encode(good).shape == (1, 5)
+    with pytest.raises(CellTypeError, match="Column 'x' should have numbers. Got 'seven' in row 1"):
+        schema.encode(pd.DataFrame({"x": ["1.5", "seven"], "c": ["a", "a"], "t": pd.to_datetime(["2021"] * 2)}))
+    with pytest.raises(CellTypeError, match="Column 'c' should have text, as in fitting"):
+        schema.encode(good.assign(c=[3]))
+    with pytest.raises(CellTypeError, match="Column 't' should have times"):
+        schema.encode(good.assign(t=["2021-01-01"]))
+    assert np.isnan(schema.encode(good.assign(c=[None], t=[None], x=[None]))).all()
+
+
+def test_whole_numbers_with_gaps_are_still_whole():
+    assert kind_of([1.0, np.nan, 9.0, 4.0])[0] == "real"
+    frame = pd.DataFrame({"x": [1.0, np.nan, 9.0, 4.0], "y": [0.5, 1, 2, 3]})
+    assert Schema.infer(frame).decode(np.array([[2.4, 2.4]])).to_numpy().tolist() == [[2.0, 2.4]]
+    assert kind_of([0.0, np.nan, 1.0, 1.0])[0] == "boolean"
+    assert kind_of([0.0, 0.0, 1.0, 1.0])[0] == "real"  # floats without gaps are meant as numbers
+
+
+def test_no_column_that_can_be_used():
+    with pytest.raises(DataError, match="No column of the table can be used. Got 'x' is no value"):
+        Schema.infer(pd.DataFrame({"x": [None, None]}))
+
+
+def test_cells_of_types_that_are_no_values():
+    frame = pd.DataFrame({"x": [0.5, 1.5], "list": [[1], [2, 3]], "any": [object(), object()]})
+    frame["period"] = pd.period_range("2020-01", periods=2, freq="M")
+    schema = Schema.infer(frame)
+    assert kinds_of(schema)["list"] == kinds_of(schema)["any"] == "text"
+    pd.testing.assert_frame_equal(schema.decode(schema.encode(frame), frame), frame)
+    assert any("'list' is left out: cells of type" in note for note in schema.notes)
+
+
+def test_complex_numbers_are_refused():
+    with pytest.raises(CellTypeError, match="complex numbers in column 'z'"):
+        Schema.infer(pd.DataFrame({"z": [1 + 2j, 3j]}))
+
+
+def test_plain_numbers():
+    """Where the user says what the numbers' likelihood is, numbers and booleans are numbers."""
+    frame = made_frame()[["visits", "income", "gain", "member", "share"]]
+    schema = Schema.infer(frame, plain=True)
+    assert set(kinds_of(schema).values()) == {"real"}
+    np.testing.assert_array_equal(schema.encode(frame), frame.to_numpy(np.float64))
+    assert schema.is_plain
+
+
+def test_cells_are_float32_where_columns_fit():
+    assert (
+        Schema.infer(pd.DataFrame({"x": np.float32([0.5, 2]), "c": ["a", "b"]}))
+        .encode(pd.DataFrame({"x": np.float32([0.5, 2]), "c": ["a", "b"]}))
+        .dtype
+        == np.float32
+    )
+    assert Schema.infer(pd.DataFrame({"x": [0.5, 2]})).encode(pd.DataFrame({"x": [0.5, 2]})).dtype == np.float64
+
+
+def test_a_description_has_a_line_a_column():
+    lines = str(Schema.infer(made_frame())).splitlines()
+    assert len(lines) == len(KINDS)
+    assert lines[0].startswith("height  real: from 1")
+    assert "1 gaps, numbers" in lines[0]
+    assert lines[11].startswith("born    time: from 1880-01-01 to 18")
+    assert lines[14] == "unit    constant: always 'cm' (one value in all rows)"
+
+
+def test_names_that_are_no_strings():
+    frame = pd.DataFrame(np.arange(6).reshape(3, 2) / 7)
+    pd.testing.assert_frame_equal(there_and_back(frame), frame)
+
+
+def test_a_schema_is_plain_values():
+    """As a model file keeps it."""
+    from dataclasses import asdict
+
+    assert json.loads(json.dumps(asdict(Schema.infer(made_frame()))))["library"] == "pandas"
