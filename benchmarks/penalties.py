@@ -59,7 +59,7 @@ def main():
         for name, run in runs.items():
             for numbers in run.rows.training[: 3 * ROWS].split(ROWS):
                 began = time.process_time()
-                runners[name].step_on(run.rows.gather(numbers))
+                runners[name].step(run.rows.gather(numbers))
                 seconds[name].append(time.process_time() - began)
     medians = {name: statistics.median(values[3:]) for name, values in seconds.items()}
     print(f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, 1 thread")

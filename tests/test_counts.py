@@ -47,7 +47,7 @@ class Calls(TorchDispatchMode):
 def begun(cls, n_components=4, runner_of=SingleRunner, **options):
     """A runner that has made a step."""
     runner = runner_of(cls(n_components, **{**OPTIONS, **options})._begin(X))
-    runner.step([True])
+    runner.step(next(runner.batches), [True])
     return runner
 
 
@@ -83,7 +83,7 @@ KINDS = {
 def test_a_step_takes_as_few_operations_as_one_written_by_hand():
     runner, by_hand = begun(Autoencoder), bare_step()
     with Calls() as ours:
-        runner.step([True])
+        runner.step(next(runner.batches), [True])
     with Calls() as theirs:
         by_hand()
     assert ours.counts.total() <= 1.15 * theirs.counts.total()
@@ -104,7 +104,7 @@ def test_nothing_waits_for_the_device_before_the_epochs_end(cls, runner_of, n_wa
     with monkeypatch.context() as patch:
         patch.setattr(torch.Tensor, "tolist", None)  # it waits too, and is no operator
         with Calls() as step:
-            runner.step([True])
+            runner.step(next(runner.batches), [True])
         assert step.n_waits == n_waits
         with Calls() as epoch:
             tally = loop.Tally.of(runner)
@@ -117,7 +117,7 @@ def test_a_step_allocates_little_beyond_what_the_gradient_needs():
     """In bytes, for a network whose weights outweigh its activations."""
     runner = begun(Autoencoder, hidden=(512,))
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
-        runner.step([True])
+        runner.step(next(runner.batches), [True])
     allocated = sum(max(event.self_cpu_memory_usage, 0) for event in seen.key_averages())
     weights = runner.runs[0].state.parameters.vector.numel() * 4
     # The layers' own gradients once, before they are laid into the vector that is there.

@@ -351,18 +351,18 @@ class Shaky(nn.Module):
 
 def test_an_interruption_ends_the_training_mode_and_restores_buffers(cancer, monkeypatch):
     model = Autoencoder(2, encoder=Shaky(), max_epochs=9, optimizer="adam", random_state=0)
-    buffers, step_on = {}, SingleRunner.step_on
+    buffers, step = {}, SingleRunner.step
 
-    def interrupted(self, batch):
+    def interrupted(self, batch, active):
         state = self.runs[0].state
         if state.epoch == 3:
             state.best = state.snapshot(-1e9)
             buffers.update({name: value.clone() for name, value in state.composition.named_buffers()})
         if state.epoch == 5:
             raise KeyboardInterrupt
-        return step_on(self, batch)
+        return step(self, batch, active)
 
-    monkeypatch.setattr(SingleRunner, "step_on", interrupted)
+    monkeypatch.setattr(SingleRunner, "step", interrupted)
     threads = torch.get_num_threads()
     with pytest.warns(ResultWarning, match="interrupted"):
         model.fit(cancer)

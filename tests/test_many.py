@@ -251,9 +251,9 @@ class Calls(TorchDispatchMode):
 def calls_of_a_step(n_models):
     runs = [m._begin(X) for m in models(Autoencoder, *({"random_state": s} for s in range(n_models)), n_components=4)]
     program = BatchedTraining(share_tensors(runs))
-    program.step([True] * n_models)  # the first of an epoch shuffles each model's rows
+    program.step(next(program.batches), [True] * n_models)  # the first of an epoch shuffles each model's rows
     with Calls() as calls:
-        program.step([True] * n_models)
+        program.step(next(program.batches), [True] * n_models)
     return calls.count
 
 

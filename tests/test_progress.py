@@ -73,13 +73,13 @@ def test_a_default_for_work_inside(X, shown):
 
 def test_it_is_updated_within_an_epoch(X, shown, monkeypatch):
     """Steps are counted while the first epoch runs."""
-    step_on = SingleRunner.step_on
+    step = SingleRunner.step
 
-    def slow(self, batch):
+    def slow(self, batch, active):
         time.sleep(0.02)
-        return step_on(self, batch)
+        return step(self, batch, active)
 
-    monkeypatch.setattr(SingleRunner, "step_on", slow)
+    monkeypatch.setattr(SingleRunner, "step", slow)
     Autoencoder(4, **{**OPTIONS, "max_epochs": 1}, verbose=True).fit(X)
     looks = [part for part in shown.getvalue().split("\r") if "epoch 1/1" in part]
     percents = sorted({int(look.partition("%")[0].rpartition(":")[2]) for look in looks})

@@ -28,14 +28,14 @@ def vector(model):
 @pytest.fixture
 def steps(monkeypatch):
     """Each step taken: its size, and the rows it was taken on."""
-    taken, step_on = [], SingleRunner.step_on
+    taken, step = [], SingleRunner.step
 
-    def recording(self, batch):
+    def recording(self, batch, active):
         (run,) = self.runs
         taken.append((run.state.schedule.rate(run.state.step), batch.x))
-        return step_on(self, batch)
+        return step(self, batch, active)
 
-    monkeypatch.setattr(SingleRunner, "step_on", recording)
+    monkeypatch.setattr(SingleRunner, "step", recording)
     return taken
 
 
@@ -313,15 +313,15 @@ def test_a_block_that_fails_on_the_way_changes_nothing(digits, monkeypatch, begi
     options = {"hidden": (8,), "max_epochs": 2, "random_state": 0}
     model = begin(Autoencoder(2, encoder=encoder, **options), digits[:300])
     model.set_params(batch_size=16)
-    before, step_on = copy.deepcopy(model), SingleRunner.step_on
+    before, step = copy.deepcopy(model), SingleRunner.step
 
-    def failing(self, batch):
+    def failing(self, batch, active):
         if self.runs[0].state.step % 10 == 7:
             raise error
-        return step_on(self, batch)
+        return step(self, batch, active)
 
     with monkeypatch.context() as patch:
-        patch.setattr(SingleRunner, "step_on", failing)
+        patch.setattr(SingleRunner, "step", failing)
         with pytest.raises(error):
             model.partial_fit(digits[300:800])
         unfitted = Autoencoder(2, encoder=encoder, batch_size=16)

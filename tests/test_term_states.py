@@ -120,11 +120,7 @@ def test_the_activity_fitted_is_of_clean_rows_by_the_weights_before_the_step(kin
         active = target.activity_of(composition.encode(batch.x).mean).mean()
         expected = 0.8 * target.fitted + 0.2 * active  # five batches are remembered
         one = runner_of(run)
-        if name == "alone":
-            one.step_on(batch)
-        else:
-            one._inputs.next_batch = lambda batch=batch: batch  # a program takes the same rows
-            one.step([True])
+        one.step(batch, [True])
         one.write_back()
         torch.testing.assert_close(target.fitted, expected.detach(), rtol=1e-10, atol=0)
         runs[name] = TARGETS[kind](corruption=GaussianNoise(0.5), max_epochs=3)._begin(X)
@@ -145,7 +141,7 @@ def test_what_is_learned_from_validation_rows_does_not_depend_on_blocks(kind, ru
     run = TARGETS[kind](validation_fraction=share, max_epochs=2)._begin(X)
     one = runner_of(run)
     for step in range(3):
-        one.step([True])
+        one.step(next(one.batches), [True])
         run.state.step = step + 1
     one.write_back()
     before, found = buffers(run), []

@@ -161,13 +161,11 @@ def test_layers_that_draw_are_given_noise_of_the_runs_own(layer, optimizer):
 def test_each_step_has_a_draw_of_its_own_and_each_evaluation_of_a_step_the_same():
     run = prepared(Autoencoder(2, encoder=layers_with(nn.Dropout(0.4)), batch_size=200), rows()).run
     losses = []
-    run.state.optimizer.step = lambda closure, rate: (
-        losses.append([closure().item(), closure().item()]) or torch.zeros(())
-    )
+    run.state.optimizer.step = lambda rate, loss, recompute: losses.append([loss.item(), recompute().item()])
     runner = SingleRunner(run)
     for step in range(3):
         run.state.step = step
-        runner.step_on(Batch(rows()))
+        runner.step(Batch(rows()))
     assert all(one == again for one, again in losses)
     assert len({one for one, _ in losses}) == 3
 
@@ -229,14 +227,10 @@ def test_clipped_adam_is_adam_in_the_unit_of_the_gradients_mean_length(dtype, sc
     gradients = [torch.tensor(rng.normal(size=5) * [1, 1, 1, 0.1, 1e-4], dtype=dtype) for _ in range(20)]
     gradients[7] *= 40  # clipped
     weights = nn.Parameter(torch.zeros(5, dtype=dtype))
-    optimizer, remaining = ClippedAdam(weights), iter(gradients)
-
-    def closure():
-        weights.grad = next(remaining) * scale
-        return torch.zeros(())
-
-    for _ in gradients:
-        optimizer.step(closure, 0.1)
+    optimizer = ClippedAdam(weights)
+    for gradient in gradients:
+        weights.grad = gradient * scale
+        optimizer.step(0.1)
     expected = literal_adam([g.double() for g in gradients], 0.1, dtype)
     torch.testing.assert_close(weights.detach().double(), expected, rtol=1e-4, atol=1e-6)
 
@@ -244,13 +238,9 @@ def test_clipped_adam_is_adam_in_the_unit_of_the_gradients_mean_length(dtype, sc
 def test_weights_that_hardly_any_row_concerns_are_moved_less_far():
     weights = nn.Parameter(torch.zeros(3))
     optimizer = ClippedAdam(weights)
-
-    def closure():
-        weights.grad = torch.tensor([1.0, -1.0, 1e-3 * EPSILON])
-        return torch.zeros(())
-
     for _ in range(10):
-        optimizer.step(closure, 0.1)
+        weights.grad = torch.tensor([1.0, -1.0, 1e-3 * EPSILON])
+        optimizer.step(0.1)
     moved = weights.detach().abs()
     assert moved[0] == pytest.approx(moved[1])
     assert moved[2] < 0.01 * moved[0]
@@ -259,20 +249,17 @@ def test_weights_that_hardly_any_row_concerns_are_moved_less_far():
 def test_an_outlying_gradient_is_shortened_and_a_broken_one_moves_nothing():
     weights = nn.Parameter(torch.zeros(2))
     optimizer = ClippedAdam(weights)
-    gradients = iter([torch.tensor([1.0, 0.0]), torch.tensor([1e6, 0.0]), torch.tensor([math.nan, 1.0])])
-
-    def closure():
-        weights.grad = next(gradients)
-        return torch.zeros(())
-
-    optimizer.step(closure, 0.1)
+    weights.grad = torch.tensor([1.0, 0.0])
+    optimizer.step(0.1)
     first_moment = optimizer.mean.clone()
-    optimizer.step(closure, 0.1)
+    weights.grad = torch.tensor([1e6, 0.0])
+    optimizer.step(0.1)
     # Adam's first moment shows the gradient it was given, 0.9 m + 0.1 g, in units of its mean length.
     seen = (optimizer.mean - 0.9 * first_moment) / 0.1 * optimizer.running / 2**0.5
     assert seen[0] == pytest.approx(CLIP_FACTOR, rel=1e-4)
     before = weights.detach().clone()
-    optimizer.step(closure, 0.1)
+    weights.grad = torch.tensor([math.nan, 1.0])
+    optimizer.step(0.1)
     assert torch.equal(weights.detach(), before)
     assert all(value.isfinite().all() for value in optimizer.state_dict().values())
 
@@ -280,13 +267,9 @@ def test_an_outlying_gradient_is_shortened_and_a_broken_one_moves_nothing():
 def test_gradients_of_zero_move_nothing():
     weights = nn.Parameter(torch.ones(2))
     optimizer = ClippedAdam(weights)
-
-    def closure():
-        weights.grad = torch.zeros(2)
-        return torch.zeros(())
-
     for _ in range(3):
-        optimizer.step(closure, 0.1)
+        weights.grad = torch.zeros(2)
+        optimizer.step(0.1)
     assert torch.equal(weights.detach(), torch.ones(2))
 
 
@@ -341,8 +324,8 @@ def test_the_average_is_over_the_steps_and_recent_ones_count_most(runner_of, mon
 
     taken, step = [weights()], runner.step
 
-    def watched(active):
-        found = step(active)
+    def watched(batch, active):
+        found = step(batch, active)
         taken.append(weights())
         return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
@@ -73,9 +74,18 @@ class Batch:
 
     def split(self, n_rows: int) -> Iterator[Batch]:
         """Rows of shape (n, d) in order, in blocks of at most ``n_rows`` and of about equal size."""
-        n_blocks = max(-(-len(self) // n_rows), 1)
-        first = 0
-        for number in range(n_blocks):
-            last = first + len(self) // n_blocks + (number < len(self) % n_blocks)
-            yield self.map(itemgetter(slice(first, last)))
-            first = last
+        for part in equal_parts(len(self), n_rows):
+            yield self.map(itemgetter(part))
+
+
+def equal_parts(n: int, n_rows: int) -> Iterator[slice]:
+    """Divide n rows into as few parts of at most ``n_rows`` as possible; their sizes differ by one row at most.
+
+    Examples
+    --------
+    >>> list(equal_parts(7, 3))
+    [slice(0, 3, None), slice(3, 5, None), slice(5, 7, None)]
+    """
+    n_parts = max(-(-n // n_rows), 1)
+    size, n_larger = divmod(n, n_parts)
+    return (slice(a, b) for a, b in pairwise(i * size + min(i, n_larger) for i in range(n_parts + 1)))

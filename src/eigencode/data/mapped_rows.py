@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eigencode.batch import Batch
+from eigencode.batch import Batch, equal_parts
 from eigencode.data.permutation import Permutation
 from eigencode.data.rows import BLOCK_CELLS
 from eigencode.data.scaling import Scaler
@@ -103,19 +103,18 @@ class MappedRows:
     def batches(self, generator: torch.Generator, batch_size: int) -> Iterator[Batch]:
         """All training rows, once, in a random order."""
         order = Permutation(self.n_training, int(torch.randint(2**31, (1,), generator=generator)))
-        for positions in _ranges(self.n_training, ceil(self.n_training / batch_size)):
+        for positions in _ranges(self.n_training, batch_size):
             yield self._gathered(self._training(order(positions)))
 
     def validation(self, n_rows: int) -> Iterator[Batch]:
         """The validation rows, or the training rows if there are none."""
         n = self.n_validation or self.n_training
-        for positions in _ranges(n, ceil(n / n_rows)):
+        for positions in _ranges(n, n_rows):
             yield self._gathered(self.validation_numbers[positions] if self.n_validation else positions)
 
     def blocks(self) -> Iterator[Batch]:
         """All usable rows in order."""
-        n = self.n_usable
-        for positions in _ranges(n, ceil(n * self.n_features / BLOCK_CELLS)):
+        for positions in _ranges(self.n_usable, max(BLOCK_CELLS // self.n_features, 1)):
             yield self._gathered(self._usable(positions))
 
     def sample(self, n_rows: int) -> Batch:
@@ -197,7 +196,6 @@ def is_mapped(array: np.ndarray) -> bool:
     return isinstance(base, np.memmap) and array.ndim == 2 and array.size >= MAPPED_FROM
 
 
-def _ranges(n: int, n_parts: int) -> Iterator[Tensor]:
-    """The numbers 0, ..., n - 1 in order, in parts of nearly equal size."""
-    for part in range(n_parts):
-        yield torch.arange(n * part // n_parts, n * (part + 1) // n_parts)
+def _ranges(n: int, n_rows: int) -> Iterator[Tensor]:
+    """The numbers 0, ..., n - 1 in order, in parts of about equal size."""
+    return (torch.arange(part.start, part.stop) for part in equal_parts(n, n_rows))

@@ -5,10 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from math import ceil
 from typing import TYPE_CHECKING, Protocol, Self
 
-from eigencode.batch import Batch
+from eigencode.batch import Batch, equal_parts
 from eigencode.lazy import torch
 
 if TYPE_CHECKING:
@@ -113,13 +112,13 @@ class NumberedRows(ABC):
 
     def order(self, generator: torch.Generator, batch_size: int) -> Sequence[Tensor]:
         """Shuffled numbers of the training rows, in batches of about equal size: a small batch would be too noisy."""
-        shuffled = self.training[torch.randperm(self.n_training, generator=generator)]
-        return shuffled.to(self.device).tensor_split(ceil(self.n_training / batch_size))
+        shuffled = self.training[torch.randperm(self.n_training, generator=generator)].to(self.device)
+        return [shuffled[part] for part in equal_parts(self.n_training, batch_size)]
 
     def validation_order(self, n_rows: int) -> Sequence[Tensor]:
         """Numbers of the validation rows, in blocks of about equal size."""
         numbers = (self.validation_numbers if self.n_validation else self.training).to(self.device)
-        return numbers.tensor_split(max(ceil(len(numbers) / n_rows), 1))
+        return [numbers[part] for part in equal_parts(len(numbers), n_rows)]
 
     def batches(self, generator: torch.Generator, batch_size: int) -> Iterator[Batch]:
         """All training rows once, in a random order."""

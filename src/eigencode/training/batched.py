@@ -48,7 +48,7 @@ class BatchedTraining(Runner):
     """
 
     def __init__(self, runs: Sequence[TrainingRun]) -> None:
-        self.runs = [replace(run, clock=run.clock.restarted()) for run in runs]
+        super().__init__([replace(run, clock=run.clock.restarted()) for run in runs])
         compositions = [run.state.composition for run in runs]
         self._pass = Pass(compositions[0], runs[0].objective)
         self._numbers, self._differing = differing(compositions), differing_fields(runs)
@@ -137,17 +137,19 @@ class BatchedTraining(Runner):
 
     # -- training
 
-    def step(self, active: Sequence[bool]) -> tuple[Tensor, int]:
-        """One step of each active model; return the mean objectives of their batches before it, and rows per batch."""
+    def _epoch(self) -> Iterator[Batch]:
+        """All batches of the current epoch, each with models as the first axis unless all have the same rows."""
+        return self._inputs.epoch()
+
+    def step(self, batch: Batch, active: Sequence[bool]) -> Tensor:
+        """One step of each active model; return the mean objectives of their batches before it."""
         self._pass.train()
-        batch = self._inputs.next_batch()
         rates = [
             run.state.schedule.rate(run.state.step) if is_active else 0.0
             for run, is_active in zip(self.runs, active, strict=True)
         ]
         given = on_device(rates, batch.x.dtype, self.device), on_device(active, torch.bool, self.device)
-        losses = self._update(*batch.tensors, *given, *self._inputs.draw("step", None, len(batch)))
-        return losses, len(batch)
+        return self._update(*batch.tensors, *given, *self._inputs.draw("step", None, len(batch)))
 
     def _move(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -41,13 +41,21 @@ class BatchedInputs:
         self.runs, self._are_alike = runs, are_alike
         self._device = runs[0].device
         self._noise_widths: dict[int, int] = {}
-        self._order = self._endless_order()
 
     # -- rows
 
-    def next_batch(self) -> Batch:
-        """The next batch of each model, with models as the first axis unless all have the same batch."""
-        return self._gathered(next(self._order))
+    def epoch(self) -> Iterator[Batch]:
+        """The batches of an epoch, with models as the first axis unless all have the same batch.
+
+        Models with the same rows and seed have the same order, which is one tensor for a batch.
+        """
+        orders: dict[Hashable, Sequence[Tensor]] = {}
+        # A run that has ended gets the rows of those that go on: its own epoch is an earlier one.
+        for run in sorted(self.runs, key=lambda run: run.state.finished):
+            if _order_of(run) not in orders:
+                orders[_order_of(run)] = _numbered(run).order(run.state.shuffle, run.batch_size)
+        for step in range(self.runs[0].n_batches):
+            yield self._gathered([orders[_order_of(run)][step] for run in self.runs])
 
     def probe(self) -> tuple[Batch, list[Batch]]:
         """A few rows of each model, as one batch for all models and as a batch for each."""
@@ -65,20 +73,6 @@ class BatchedInputs:
                 orders[key] = rows.validation_order(EVALUATION_ROWS)
             own.append(orders[key])
         yield from map(self._gathered, zip(*own, strict=True))
-
-    def _endless_order(self) -> Iterator[list[Tensor]]:
-        """The row numbers of each model's next batch; one tensor for models with the same rows in the same order."""
-        while True:
-            made: dict[tuple[int, int], Sequence[Tensor]] = {}
-            epoch = max(run.state.epoch for run in self.runs) + 1
-            for run in self.runs:
-                if not run.state.finished:
-                    run.state.epoch, run.state.steps_in_epoch = epoch, 0
-                key = id(_numbered(run).training), run.state.seed
-                if key not in made:
-                    made[key] = _numbered(run).order(generator(run.state.seed, "shuffle", epoch), run.batch_size)
-            for step in range(self.runs[0].n_batches):
-                yield [made[id(_numbered(run).training), run.state.seed][step] for run in self.runs]
 
     def _gathered(self, numbers: Sequence[Tensor]) -> Batch:
         """The rows of each model by number, with models as the first axis unless all have the same batch."""
@@ -125,6 +119,11 @@ class BatchedInputs:
     def _draws_alike(self) -> bool:
         """Whether all models have the same noise."""
         return self._are_alike and len({run.state.seed for run in self.runs}) == 1
+
+
+def _order_of(run: TrainingRun) -> Hashable:
+    """What the order of a run's rows depends on, beside the epoch."""
+    return id(_numbered(run).training), run.state.seed
 
 
 def _numbered(run: TrainingRun) -> NumberedRows:

@@ -112,15 +112,14 @@ def _advance(runner: Runner, tally: Tally) -> None:
         active = [not run.state.finished for run in runner.runs]
         if not any(active):
             break
-        losses, n_rows = runner.step(active)
+        batch = next(runner.batches)
+        losses = runner.step(batch, active)
         stepped = [run for run, is_active in zip(runner.runs, active, strict=True) if is_active]
         for run in stepped:
-            run.state.step += 1
-            run.state.steps_in_epoch += 1
-            run.state.rows += n_rows
+            run.state.count_step(len(batch))
         if any(run.state.is_average_due for run in stepped):
             runner.take_average()
-        tally.add(losses, n_rows, active)
+        tally.add(losses, len(batch), active)
         for run in stepped:
             _obey_clock(run)
     runner.take_average()

@@ -46,8 +46,8 @@ class Optimizer(Protocol):
 
     memory: float
 
-    def step(self, closure: Callable[[], Tensor], rate: float) -> Tensor:
-        """Call the closure, which computes the gradient, update the weights, and return the closure's result."""
+    def step(self, rate: float, loss: Tensor, recompute: Callable[[], Tensor]) -> None:
+        """Update the weights by the gradient of the loss; a line search calls ``recompute`` for both at others."""
 
     def state_dict(self) -> dict[str, Any]:
         """The state on which the next step depends."""
@@ -86,12 +86,10 @@ class ClippedAdam:
         self.n_steps, self.running = torch.zeros((2, 1), device=vector.device)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor], rate: float | Tensor) -> Tensor:
-        """Call the closure, which computes the gradient, and make one step."""
-        with torch.enable_grad():
-            loss = closure()
+    def step(self, rate: float | Tensor, *_: object) -> None:
+        """Make one step by the current gradient."""
         gradient = self._vector.grad
-        assert gradient is not None  # set by the closure
+        assert gradient is not None  # set before each step
         norm = torch.linalg.vector_norm(gradient).float()
         is_broken = (~norm.isfinite()).float()
         norm = norm.nan_to_num_(0.0, 0.0)
@@ -106,7 +104,6 @@ class ClippedAdam:
             lr=rate, beta1=BETAS[0], beta2=BETAS[1], weight_decay=0.0, eps=EPSILON, amsgrad=False, maximize=False,
             grad_scale=scale * unit, found_inf=is_broken,
         )  # fmt: skip
-        return loss
 
     def state_dict(self) -> dict[str, Tensor]:
         """The moments, the number of steps and the running length."""
@@ -170,23 +167,22 @@ class FullBatchLBFGS(torch.optim.LBFGS):
     }  # fmt: skip
     """The entries of torch's state, with their types."""
 
-    def step(self, closure: Callable[[], Tensor], rate: float) -> Tensor:  # type: ignore[override]
+    def step(self, rate: float, loss: Tensor, recompute: Callable[[], Tensor]) -> None:  # type: ignore[override]
         """Make five L-BFGS steps."""
         group = self.param_groups[0]
         group["lr"] = min(rate, LONGEST_STEP)
         (vector,) = group["params"]
+        known = [loss]  # torch asks for the objective at the current weights first
 
         def scaled() -> Tensor:
-            loss = closure()
+            loss = known.pop() if known else recompute()
             scale = self._scale(vector)
             if scale == 1:
                 return loss
             vector.grad.mul_(scale)
             return loss * scale
 
-        # torch returns the closure's result; a tensor needs no synchronisation with the device.
-        loss = super().step(scaled)
-        return loss / self._scale(vector)
+        super().step(scaled)
 
     def _scale(self, vector: Tensor) -> float:
         """A factor for the objective, a power of two chosen from the first gradient; usually 1.

@@ -28,9 +28,13 @@ class Runner(ABC):
     ----------
     runs : list of TrainingRun
         The runs still in training.
+    batches : iterator of Batch
+        The batches to come, one epoch after the other.
     """
 
-    runs: list[TrainingRun]
+    def __init__(self, runs: Sequence[TrainingRun]) -> None:
+        self.runs = list(runs)
+        self.batches = self._endless()
 
     @property
     @abstractmethod
@@ -46,12 +50,27 @@ class Runner(ABC):
     def keep_unfinished(self) -> bool:
         """Remove the models whose schedules have ended; return whether any is left."""
 
-    @abstractmethod
-    def step(self, active: Sequence[bool]) -> tuple[Tensor, int]:
-        """Update each active model by its next batch.
+    def _endless(self) -> Iterator[Batch]:
+        """The batches of one epoch after the other, each epoch in a different order."""
+        while True:
+            states = [run.state for run in self.runs if not run.state.finished]
+            # A state that was saved within an epoch goes on behind the batches that it has seen.
+            n_seen = states[0].steps_in_epoch
+            for state in states:
+                state.epoch += not n_seen
+            yield from islice(self._epoch(), n_seen, None)
+            for state in states:
+                state.steps_in_epoch = 0
 
-        Return the mean objective of each model's batch before the step, of a shape that broadcasts to (K,), and the
-        number of rows of a batch.
+    @abstractmethod
+    def _epoch(self) -> Iterator[Batch]:
+        """All batches of the current epoch."""
+
+    @abstractmethod
+    def step(self, batch: Batch, active: Sequence[bool]) -> Tensor:
+        """Update each active model by a batch of ``batches``.
+
+        Return the mean objective of each model's batch before the step, of a shape that broadcasts to (K,).
         """
 
     @abstractmethod
@@ -90,8 +109,8 @@ class SingleRunner(Runner):
     """
 
     def __init__(self, run: TrainingRun) -> None:
-        self.runs, self._run = [run], run
-        self._batches = self._endless_batches()
+        super().__init__([run])
+        self._run = run
         self._update: Callable[..., Tensor] = self._move
         if self._may_be_recorded:
             self._update = Recorded(self._move)
@@ -112,24 +131,12 @@ class SingleRunner(Runner):
         """Whether the schedule has not ended."""
         return not self._run.state.finished
 
-    def _endless_batches(self) -> Iterator[Batch]:
-        """The batches of one epoch after the other, each epoch in a different order."""
-        run, state = self._run, self._run.state
-        while True:
-            done = state.steps_in_epoch if state.steps_in_epoch < run.n_batches else 0
-            if not done:
-                state.epoch, state.steps_in_epoch = state.epoch + 1, 0
-            shuffle = generator(state.seed, "shuffle", state.epoch)
-            batches = run.rows.batches(shuffle, run.batch_size)
-            # A state that was saved within an epoch goes on behind the batches that it has seen.
-            yield from feed(islice(batches, done, None), self.device)
+    def _epoch(self) -> Iterator[Batch]:
+        """All batches of the current epoch, on the device."""
+        run = self._run
+        return feed(run.rows.batches(run.state.shuffle, run.batch_size), self.device)
 
-    def step(self, active: Sequence[bool] = (True,)) -> tuple[Tensor, int]:
-        """Update the model by its next batch."""
-        batch = next(self._batches)
-        return self.step_on(batch), len(batch)
-
-    def step_on(self, batch: Batch) -> Tensor:
+    def step(self, batch: Batch, active: Sequence[bool] = (True,)) -> Tensor:
         """Update the model by a batch; return its mean objective before the step."""
         state = self._run.state
         if not state.composition.training:
@@ -147,14 +154,8 @@ class SingleRunner(Runner):
     ) -> Tensor:
         """Update weights and states in place by one batch with given noise, without synchronising with the device."""
         batch, drawn, state = Batch(x, observed, weight), Noise.of(*noise), self._run.state
-        statistics: dict[str, Tensor]
-
-        def closure() -> Tensor:
-            nonlocal statistics
-            loss, statistics = self.differentiate(batch, drawn)
-            return loss
-
-        loss = state.optimizer.step(closure, rate)
+        loss, statistics = self.differentiate(batch, drawn)
+        state.optimizer.step(rate, loss, lambda: self.differentiate(batch, drawn)[0])
         state.composition.advance(statistics, len(batch))
         return loss
 

@@ -16,7 +16,7 @@ from eigencode.domains import Index, Interval, OneOf
 from eigencode.errors import DataError, OptionError
 from eigencode.model.composition import Composition
 from eigencode.training.optimizers import OPTIMIZERS, Optimizer, copy_alike
-from eigencode.training.rng import may_draw_globally
+from eigencode.training.rng import generator, may_draw_globally
 from eigencode.training.schedule import Schedule
 
 MOST_RETREATS = 6
@@ -211,6 +211,17 @@ class TrainingState:
     def may_draw_globally(self) -> bool:
         """Whether a pass may use torch's global generator."""
         return may_draw_globally(self.composition)
+
+    @property
+    def shuffle(self) -> torch.Generator:
+        """The generator of the order of rows in the current epoch."""
+        return generator(self.seed, "shuffle", self.epoch)
+
+    def count_step(self, n_rows: int) -> None:
+        """Count a step on ``n_rows`` rows."""
+        self.step += 1
+        self.steps_in_epoch += 1
+        self.rows += n_rows
 
     @property
     def is_average_due(self) -> bool:
