@@ -57,7 +57,7 @@ from eigencode.parts import (
 from eigencode.parts.likelihoods.categorical import CategoricalLikelihood
 from eigencode.parts.supervised import Reconstruction
 from eigencode.training.batched import BatchedTraining
-from eigencode.training.evaluation import evaluate
+from eigencode.training.evaluation import evaluate, learn_from_validation
 from eigencode.training.execution import Execution
 from eigencode.training.optimizers import ClippedAdam
 from eigencode.training.run import Clock, TrainingRun
@@ -163,7 +163,8 @@ def seen_in_training(runner):
     for _ in range(2):
         losses.append(runner.step(next(runner.batches), [True]))
         run.state.step += 1
-    objectives = torch.tensor(runner.evaluate(is_validation=True))
+    runner.learn_from_validation()
+    objectives = torch.tensor(runner.evaluate())
     runner.write_back()
     states = {f"state {name}": value.clone() for name, value in run.state.composition.named_buffers()}
     found = {"losses": torch.stack(losses), "objectives": objectives, "weights": run.state.parameters.vector}
@@ -178,8 +179,9 @@ def everything(model, x, observed, mask):
     runners["in a program"] = BatchedTraining([run_of(model, every)])
     for name, runner in runners.items():
         found |= {f"{name}, {key}": value for key, value in seen_in_training(runner).items()}
-    blocks = every.split(5)
-    found["evaluation"] = torch.tensor(evaluate(copy.deepcopy(model), Objective(), blocks, 0, is_validation=True))
+    own, blocks = copy.deepcopy(model), list(every.split(5))
+    learn_from_validation(own, blocks, 0)
+    found["evaluation"] = torch.tensor(evaluate(own, Objective(), blocks, 0))
     return {name: value.detach() for name, value in found.items()}
 
 

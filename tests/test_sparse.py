@@ -48,7 +48,7 @@ from eigencode.parts.codes.sparse import exceeded_by
 from eigencode.parts.networks.dictionaries import principal_directions
 from eigencode.parts.penalties.activity import bernoulli_divergence
 from eigencode.testing import check_code, check_penalty
-from eigencode.training.evaluation import EVALUATION_ROWS, evaluate
+from eigencode.training.evaluation import EVALUATION_ROWS, evaluate, learn_from_validation
 
 pytestmark = pytest.mark.slow
 
@@ -225,7 +225,9 @@ def test_a_look_at_held_out_rows_sets_their_activity_and_its_own_judgement_sees_
     steered.length.copy_(x.norm(dim=1).mean())
     steered.fitted.copy_(steered.activity_of(model.encode(x).mean).mean())
     assert abs(steered.activity_of(model(x).z).mean() / steered.wanted - 1) > 0.005, "there was something to do"
-    found = evaluate(model, Objective(), Batch(x).split(EVALUATION_ROWS), seed=0, is_validation=True)
+    blocks = list(Batch(x).split(EVALUATION_ROWS))
+    learn_from_validation(model, blocks, seed=0)
+    found = evaluate(model, Objective(), blocks, seed=0)
     trace = model(x)
     assert steered.activity_of(trace.z).mean().item() == pytest.approx(steered.wanted.item(), rel=1e-3)
     assert steered.cost_of_missing == 0

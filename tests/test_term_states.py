@@ -150,7 +150,8 @@ def test_what_is_learned_from_validation_rows_does_not_depend_on_blocks(kind, ru
         monkeypatch.setattr(batched_inputs, "EVALUATION_ROWS", n_rows)
         run.state.composition.take(copy.deepcopy(before))
         one.reload([0])
-        objectives = one.evaluate(is_validation=True)
+        one.learn_from_validation()
+        objectives = one.evaluate()
         one.write_back()
         found.append((objectives, buffers(run)))
     (whole, expected), (in_blocks, states) = found

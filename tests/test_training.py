@@ -22,7 +22,7 @@ from eigencode.parts.likelihoods.closed_forms import GaussianExpansion
 from eigencode.training import evaluation, loop
 from eigencode.training.batched import BatchedTraining
 from eigencode.training.execution import choose_execution, has_bfloat16_units
-from eigencode.training.optimizers import BETAS, CLIP_FACTOR, EPSILON, ClippedAdam, ClippedAdamOfRows
+from eigencode.training.optimizers import BETAS, CLIP_FACTOR, EPSILON, ClippedAdam
 from eigencode.training.rng import generator, may_draw_globally, resolve_seed
 from eigencode.training.runner import SingleRunner
 from eigencode.training.schedule import ENDLESS, Schedule
@@ -221,17 +221,20 @@ def literal_adam(gradients, rate, dtype):
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_clipped_adam_is_adam_in_the_unit_of_the_gradients_mean_length(dtype, scale):
-    """So the unit of the objective changes nothing."""
+@pytest.mark.parametrize("n_models", [None, 1, 3])
+def test_clipped_adam_is_adam_in_the_unit_of_the_gradients_mean_length(dtype, scale, n_models):
+    """So the unit of the objective changes nothing; each of several models has the step of one."""
     rng = np.random.default_rng(0)
     gradients = [torch.tensor(rng.normal(size=5) * [1, 1, 1, 0.1, 1e-4], dtype=dtype) for _ in range(20)]
     gradients[7] *= 40  # clipped
-    weights = nn.Parameter(torch.zeros(5, dtype=dtype))
-    optimizer = ClippedAdam(weights)
+    shape = (5,) if n_models is None else (n_models, 5)
+    weights = nn.Parameter(torch.zeros(shape, dtype=dtype))
+    optimizer = ClippedAdam(weights, n_weights=None if n_models is None else [5] * n_models)
+    rate = 0.1 if n_models is None else torch.full((n_models,), 0.1)
     for gradient in gradients:
-        weights.grad = gradient * scale
-        optimizer.step(0.1)
-    expected = literal_adam([g.double() for g in gradients], 0.1, dtype)
+        weights.grad = (gradient * scale).expand(shape).clone()
+        optimizer.step(rate)
+    expected = literal_adam([g.double() for g in gradients], 0.1, dtype).expand(shape)
     torch.testing.assert_close(weights.detach().double(), expected, rtol=1e-4, atol=1e-6)
 
 
@@ -484,7 +487,7 @@ def test_a_row_without_a_gradient_or_a_step_size_stays_and_the_others_step(dtype
     matrix, gradient = torch.ones(3, 5, dtype=dtype), torch.ones(3, 5, dtype=dtype)
     gradient[1] = math.nan
     gradient[:, 4] = 0  # as of weights that a narrow model lacks
-    optimizer = ClippedAdamOfRows(matrix, gradient, [5, 5, 5])
+    optimizer = ClippedAdam(matrix, gradient, [5, 5, 5])
     optimizer.step(torch.tensor([0.1, 0.1, 0.0]))
     assert torch.equal(matrix[1:], torch.ones(2, 5, dtype=dtype))
     assert matrix[0, 4] == 1

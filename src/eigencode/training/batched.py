@@ -9,7 +9,7 @@ dispatch of operations and not arithmetic.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from eigencode.training.batched_inputs import BatchedInputs
 from eigencode.training.cuda_graphs import Recorded
 from eigencode.training.evaluation import joined, weighted_mean
 from eigencode.training.execution import Execution, threads_for
-from eigencode.training.optimizers import ClippedAdamOfRows
+from eigencode.training.optimizers import ClippedAdam
 from eigencode.training.padding import Layout, NotBatchable
 from eigencode.training.prefetch import on_device
 from eigencode.training.run import TrainingRun
@@ -62,7 +62,7 @@ class BatchedTraining(Runner):
         }
         self._adopt(self._layout.filled([run.state.parameters.vector for run in runs]))
         self._aside, self._has_average = self._matrix.clone(), False
-        self._optimizer = ClippedAdamOfRows(self._matrix, self._gradient, list(map(len, self._layout.columns)))
+        self._optimizer = ClippedAdam(self._matrix, self._gradient, list(map(len, self._layout.columns)))
         self._probe()
 
     @property
@@ -95,7 +95,7 @@ class BatchedTraining(Runner):
                 tensors[name] = value.index_select(0, index)  # type: ignore[index]
         self._adopt(self._matrix.index_select(0, index))
         self._aside = self._aside.index_select(0, index)
-        self._optimizer = self._optimizer.of(index, self._matrix, self._gradient)
+        self._optimizer = self._optimizer.of_models(index, self._matrix, self._gradient)
 
     @torch.no_grad()
     def write_back(self) -> None:
@@ -186,19 +186,28 @@ class BatchedTraining(Runner):
         """All parameters and buffers by name."""
         return {**self._weights, **self._fixed, **self._buffers}
 
-    def evaluate(self, is_validation: bool) -> list[float]:
+    @torch.inference_mode()
+    def learn_from_validation(self) -> None:
+        """Update the states of those terms that learn from validation rows."""
+        if not self._pass.composition.learns_from_validation:
+            return
+        self._pass.eval()
+        found = [
+            self._pass.for_all(Pass.validation_statistics, self._tensors, self._numbers, *given)
+            for *given, _ in self._validation_blocks()
+        ]
+        seen = joined(found, dim=1), 0
+        for name, value in self._pass.for_all(Pass.validation_state, self._tensors, self._numbers, seen).items():
+            self._buffers[name].copy_(value)
+
+    @torch.inference_mode()
+    def evaluate(self) -> list[float]:
         """The mean objective of each model on its validation rows."""
         self._pass.eval()
-        learns = is_validation and self._pass.composition.learns_from_validation
-        with torch.inference_mode():
-            blocks: Iterable[Block] = self._validation_blocks()
-            if learns:
-                blocks = list(blocks)
-                self._learn_from_validation(blocks)
-            found = [
-                (self._pass.for_all(Pass.evaluate, self._tensors, self._numbers, *given, (self._differing, 0)), weight)
-                for *given, weight in blocks
-            ]
+        found = [
+            (self._pass.for_all(Pass.evaluate, self._tensors, self._numbers, *given, (self._differing, 0)), weight)
+            for *given, weight in self._validation_blocks()
+        ]
         return [weighted_mean((rows[k], _of_model(weight, k)) for rows, weight in found) for k in range(len(self.runs))]
 
     def _validation_blocks(self) -> Iterator[Block]:
@@ -206,13 +215,6 @@ class BatchedTraining(Runner):
         for counter, batch in enumerate(self._inputs.validation()):
             noise = self._inputs.draw("evaluation", counter, len(batch))
             yield with_axes(*batch.tensors), self._inputs.with_axes(noise), batch.weight
-
-    def _learn_from_validation(self, blocks: Sequence[Block]) -> None:
-        """Update the terms' states from all validation rows."""
-        given = self._tensors, self._numbers
-        seen = joined([self._pass.for_all(Pass.validation_statistics, *given, *block) for *block, _ in blocks], dim=1)
-        for name, value in self._pass.for_all(Pass.validation_state, *given, (seen, 0)).items():
-            self._buffers[name].copy_(value)
 
     # -- the check
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 
 import torch
@@ -23,31 +23,35 @@ def row_objectives(composition: Composition, objective: Objective, batch: Batch,
     return objective(composition, composition(batch, noise)).expand(len(batch))
 
 
-def evaluate(
-    composition: Composition, objective: Objective, blocks: Iterable[Batch], seed: int, is_validation: bool = False
-) -> float:
-    """The weighted mean objective of rows, with the same noise in each call.
-
-    Validation rows may first update the states of the model's terms, from all rows before any is evaluated.
-    """
-    composition.eval()
-    device = next(composition.parameters(), torch.empty(0)).device
-    with torch.inference_mode(), global_draws(may_draw_globally(composition), device, seed, "evaluation"):
-        given: Iterable[tuple[Batch, Noise]] = _with_noise(composition, blocks, seed, device)
-        if is_validation and composition.learns_from_validation:
-            given = list(given)
-            seen = [composition.validation_statistics(composition(*block)) for block in given]
-            composition.take(composition.validation_state(joined(seen)))
+def evaluate(composition: Composition, objective: Objective, blocks: Iterable[Batch], seed: int) -> float:
+    """The weighted mean objective of rows, with the same noise in each call."""
+    with _with_noise(composition, blocks, seed) as given:
         return weighted_mean((row_objectives(composition, objective, *block), block[0].weight) for block in given)
 
 
+def learn_from_validation(composition: Composition, blocks: Iterable[Batch], seed: int) -> None:
+    """Update the states of those terms that learn from validation rows, as thresholds do, from all of them."""
+    if composition.learns_from_validation:
+        with _with_noise(composition, blocks, seed) as given:
+            seen = [composition.validation_statistics(composition(*block)) for block in given]
+            composition.take(composition.validation_state(joined(seen)))
+
+
+@contextmanager
 def _with_noise(
-    composition: Composition, blocks: Iterable[Batch], seed: int, device: torch.device
-) -> Iterator[tuple[Batch, Noise]]:
-    """Each block on the device, with its noise."""
-    for number, block in enumerate(blocks):
-        source = partial(generator, seed, "evaluation", number, device=device)
-        yield block.to(device), draw_noise(composition, len(block), source)
+    composition: Composition, blocks: Iterable[Batch], seed: int
+) -> Iterator[Iterator[tuple[Batch, Noise]]]:
+    """Each block on the model's device, with its noise, for passes without gradients."""
+    composition.eval()
+    device = next(composition.parameters(), torch.empty(0)).device
+
+    def given() -> Iterator[tuple[Batch, Noise]]:
+        for number, block in enumerate(blocks):
+            source = partial(generator, seed, "evaluation", number, device=device)
+            yield block.to(device), draw_noise(composition, len(block), source)
+
+    with torch.inference_mode(), global_draws(may_draw_globally(composition), device, seed, "evaluation"):
+        yield given()
 
 
 def joined(seen: Sequence[Mapping[str, Tensor]], dim: int = 0) -> dict[str, Tensor]:

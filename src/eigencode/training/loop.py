@@ -140,8 +140,9 @@ def _evaluate(runner: Runner, met: Sequence[float] | None) -> list[Row]:
 
     Models that are reset to earlier weights continue from these.
     """
-    # At the start terms' states are not updated from validation rows: there are no training statistics yet.
-    objectives = runner.evaluate(is_validation=met is not None)
+    if met is not None:  # at the start there are no training statistics yet, on which those of terms depend
+        runner.learn_from_validation()
+    objectives = runner.evaluate()
     runner.write_back()
     before = [run.state.n_retreats for run in runner.runs]
     means: Sequence[float | None] = [None] * len(objectives) if met is None else met

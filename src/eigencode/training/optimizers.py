@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol
@@ -64,33 +65,46 @@ AVERAGED = 1 / 12
 
 
 class ClippedAdam:
-    """Adam (Kingma & Ba, 2015) on one vector, with clipping; gradients that are not finite are skipped.
+    """Adam (Kingma & Ba, 2015) with clipping, for one model or for several; gradients that are not finite are skipped.
 
     A gradient is compared with the running mean of its lengths, so neither the clipping nor epsilon depends on the
-    data's units or width. The factor is an argument of torch's fused kernel, so clipping costs one norm. The kernel is
-    called directly, since the class in ``torch.optim`` imports a compiler at its first use, for a second or more, and
-    its step takes longer than that of a small network.
+    data's units or width. Each row of a matrix is a model with its own clipping and step size.
 
     Parameters
     ----------
-    vector : Tensor
-        The weights, whose ``grad`` is their gradient.
+    weights : Tensor of shape (P,) or (K, P)
+        The weights of one model, or of K.
+    gradient : Tensor
+        Their gradients; ``weights.grad`` if it is not given.
+    n_weights : sequence of int
+        Number of weights of each of K models; the gradients of the other columns are zero.
     """
 
     memory = AVERAGED
 
-    def __init__(self, vector: Tensor) -> None:
-        self._vector = vector
-        self.mean, self.square = torch.zeros_like(vector.data), torch.zeros_like(vector.data)
+    def __init__(self, weights: Tensor, gradient: Tensor | None = None, n_weights: Sequence[int] | None = None) -> None:
+        self._weights, self._gradient = weights, gradient
+        self.mean, self.square = torch.zeros_like(weights.data), torch.zeros_like(weights.data)
         # The fused kernel takes these in float32, whatever the weights' type.
-        self.n_steps, self.running = torch.zeros((2, 1), device=vector.device)
+        self.n_steps, self.running = torch.zeros((2, *weights.shape[:-1], 1), device=weights.device)
+        # Factor from a length to a root mean square.
+        shares = [[n**-0.5] for n in n_weights or ()]
+        self._share = torch.tensor(shares, device=weights.device) if shares else weights.shape[-1] ** -0.5
+
+    def of_models(self, chosen: Tensor, weights: Tensor, gradient: Tensor) -> ClippedAdam:
+        """The same for some of the models, with new tensors of weights and gradients."""
+        fewer = copy.copy(self)
+        fewer._weights, fewer._gradient = weights, gradient
+        for name in ("mean", "square", "n_steps", "running", "_share"):
+            setattr(fewer, name, getattr(self, name).index_select(0, chosen))
+        return fewer
 
     @torch.no_grad()
     def step(self, rate: float | Tensor, *_: object) -> None:
-        """Make one step by the current gradient."""
-        gradient = self._vector.grad
+        """Make one step by the current gradient, with one step size or, of shape (K,), one for each model."""
+        gradient = self._weights.grad if self._gradient is None else self._gradient
         assert gradient is not None  # set before each step
-        norm = torch.linalg.vector_norm(gradient).float()
+        norm = torch.linalg.vector_norm(gradient, dim=-1, keepdim=True).float()
         is_broken = (~norm.isfinite()).float()
         norm = norm.nan_to_num_(0.0, 0.0)
         # The first gradient is compared with itself.
@@ -98,16 +112,42 @@ class ClippedAdam:
         scale = (norm / (CLIP_FACTOR * self.running)).nan_to_num_(1.0).clamp_(min=1.0)
         self.running.lerp_(norm / scale, 0.02)
         self.n_steps.add_(1 - is_broken)
-        unit = self.running.clamp(min=SMALLEST) * len(gradient) ** -0.5
+        unit = self.running.clamp(min=SMALLEST) * self._share
+        update = self._update if gradient.dim() == 1 else self._update_rows
+        update(gradient, rate, scale * unit, is_broken)
+
+    def _update(self, gradient: Tensor, rate: Any, unit: Tensor, is_broken: Tensor) -> None:
+        """Adam's step by a gradient in given units, by torch's fused kernel.
+
+        It is called directly, since the class in ``torch.optim`` imports a compiler at its first use, for a second or
+        more, and its step takes longer than that of a small network.
+        """
         torch._fused_adam_(
-            [self._vector], [gradient], [self.mean], [self.square], [], [self.n_steps],
+            [self._weights], [gradient], [self.mean], [self.square], [], [self.n_steps],
             lr=rate, beta1=BETAS[0], beta2=BETAS[1], weight_decay=0.0, eps=EPSILON, amsgrad=False, maximize=False,
-            grad_scale=scale * unit, found_inf=is_broken,
+            grad_scale=unit, found_inf=is_broken,
         )  # fmt: skip
+
+    def _update_rows(self, gradient: Tensor, rates: Any, unit: Tensor, is_broken: Tensor) -> None:
+        """The same for each row; the kernel has one step size for all."""
+        weights, (beta1, beta2) = self._weights, BETAS
+        whole = 1 - is_broken.to(weights)
+        if not (weights.device.type == "cpu" and bool(whole.all())):
+            gradient.copy_(torch.where(whole > 0, gradient, 0.0))
+        gradient.div_(unit.to(weights))
+        self.mean.lerp_(gradient, (1 - beta1) * whole)
+        self.square.lerp_(gradient.square_(), (1 - beta2) * whole)
+        n_steps = self.n_steps.to(weights).clamp(min=1)
+        correction1, correction2 = (1 - beta**n_steps for beta in BETAS)
+        rate = (rates.to(weights)[:, None] * whole / correction1).clamp(min=NO_STEP)
+        # The denominator includes each row's step size, which saves three passes over the matrix.
+        denominator = torch.sqrt(self.square)
+        torch.addcmul(EPSILON / rate, denominator, 1 / (rate * correction2.sqrt()), out=denominator)
+        weights.addcdiv_(self.mean, denominator, value=-1)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The moments, the number of steps and the running length."""
-        return {name: value for name, value in vars(self).items() if name != "_vector"}
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Go on from there."""
@@ -206,60 +246,6 @@ LONGEST_STEP = 1e30
 
 NO_STEP = 1e-30
 """Step size with which no weight changes."""
-
-
-class ClippedAdamOfRows:
-    """`ClippedAdam` for several models: each row of a matrix is one, with its own clipping and step size.
-
-    Parameters
-    ----------
-    matrix, gradient : Tensor of shape (K, P)
-        The weights of each model, and their gradients.
-    n_weights : sequence of int
-        Number of weights of each model; the gradients of the other columns are zero.
-    """
-
-    def __init__(self, matrix: Tensor, gradient: Tensor, n_weights: Sequence[int]) -> None:
-        self._matrix, self._gradient = matrix, gradient
-        # Factors from a length to a root mean square, in the same precision as in `ClippedAdam`.
-        self._share = torch.tensor([[n**-0.5] for n in n_weights], dtype=torch.float32, device=matrix.device)
-        self._mean, self._square = torch.zeros_like(matrix), torch.zeros_like(matrix)
-        self._steps = matrix.new_zeros(len(matrix), 1)
-        self._running = torch.zeros(len(matrix), 1, device=matrix.device)
-
-    def of(self, chosen: Tensor, matrix: Tensor, gradient: Tensor) -> ClippedAdamOfRows:
-        """The same for some of the models, with new tensors of weights and gradients."""
-        fewer = ClippedAdamOfRows(matrix, gradient, [1] * len(matrix))
-        for name in ("_mean", "_square", "_steps", "_running", "_share"):
-            setattr(fewer, name, getattr(self, name).index_select(0, chosen))
-        return fewer
-
-    @torch.no_grad()
-    def step(self, rates: Tensor) -> None:
-        """Make one step by the current gradients, with a step size for each row, of shape (K,)."""
-        matrix, gradient = self._matrix, self._gradient
-        norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True).float()
-        is_whole = norm.isfinite()
-        norm = norm.nan_to_num_(0.0, 0.0)
-        self._running.copy_(torch.where(self._running == 0, norm, self._running))
-        scale = (norm / (CLIP_FACTOR * self._running)).nan_to_num_(1.0).clamp_(min=1.0)
-        self._running.lerp_(norm / scale, 0.02)
-        # A row that is not finite changes neither weights nor moments.
-        if not (matrix.device.type == "cpu" and bool(is_whole.all())):
-            gradient.copy_(torch.where(is_whole, gradient, 0.0))
-        beta1, beta2 = BETAS
-        whole = is_whole.to(matrix)
-        self._steps += whole
-        unit = self._running.clamp(min=SMALLEST) * self._share
-        gradient.div_((scale * unit).to(matrix))
-        self._mean.lerp_(gradient, (1 - beta1) * whole)
-        self._square.lerp_(gradient.square_(), (1 - beta2) * whole)
-        correction1, correction2 = (1 - beta ** self._steps.clamp(min=1) for beta in BETAS)
-        rate = (rates.to(matrix)[:, None] * whole / correction1).clamp(min=NO_STEP)
-        # The denominator includes each row's step size, which saves three passes over the matrix.
-        denominator = torch.sqrt(self._square)
-        torch.addcmul(EPSILON / rate, denominator, 1 / (rate * correction2.sqrt()), out=denominator)
-        matrix.addcdiv_(self._mean, denominator, value=-1)
 
 
 OPTIMIZERS: dict[str, Callable[[nn.Parameter], Optimizer]] = {"adam": ClippedAdam, "lbfgs": FullBatchLBFGS}

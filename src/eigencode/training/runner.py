@@ -13,7 +13,7 @@ from torch import Tensor
 from eigencode.batch import Batch
 from eigencode.model.composition import Noise
 from eigencode.training.cuda_graphs import Recorded
-from eigencode.training.evaluation import EVALUATION_ROWS, draw_noise, evaluate, global_draws
+from eigencode.training.evaluation import EVALUATION_ROWS, draw_noise, evaluate, global_draws, learn_from_validation
 from eigencode.training.execution import Execution
 from eigencode.training.optimizers import ClippedAdam
 from eigencode.training.prefetch import feed
@@ -87,8 +87,12 @@ class Runner(ABC):
         """Set the models' weights to their averages, or to the weights of the last step."""
 
     @abstractmethod
-    def evaluate(self, is_validation: bool) -> list[float]:
-        """The mean objective of each model on its validation rows, which may update the states of its terms."""
+    def learn_from_validation(self) -> None:
+        """Update the states of those terms that learn from validation rows."""
+
+    @abstractmethod
+    def evaluate(self) -> list[float]:
+        """The mean objective of each model on its validation rows."""
 
     @abstractmethod
     def write_back(self) -> None:
@@ -187,10 +191,15 @@ class SingleRunner(Runner):
         """Set the model's weights to the average, or to the weights of the last step."""
         self._run.state.show(average)
 
-    def evaluate(self, is_validation: bool) -> list[float]:
+    def learn_from_validation(self) -> None:
+        """Update the states of those terms that learn from validation rows."""
+        run, blocks = self._run, self._run.rows.validation(EVALUATION_ROWS)
+        learn_from_validation(run.state.composition, blocks, run.state.seed)
+
+    def evaluate(self) -> list[float]:
         """The mean objective of the validation rows."""
         run, blocks = self._run, self._run.rows.validation(EVALUATION_ROWS)
-        return [evaluate(run.state.composition, run.objective, blocks, run.state.seed, is_validation)]
+        return [evaluate(run.state.composition, run.objective, blocks, run.state.seed)]
 
     def write_back(self) -> None:
         """Nothing: the state's weights are the model's."""
