@@ -13,7 +13,7 @@ from eigencode import Autoencoder
 from eigencode.data import delimited
 from eigencode.data.files import read_matching, read_table, write_columns
 from eigencode.data.formats import TextOptions
-from eigencode.data.outputs import atomic_file, check_output
+from eigencode.data.writing import atomic_write, check_output
 from eigencode.errors import DataError, FileError
 
 ENDINGS = [".csv", ".parquet", ".npy"]
@@ -304,7 +304,7 @@ def test_an_error_while_writing_keeps_the_old_file(tmp_path):
     path.write_bytes(b"old")
 
     def write_half():
-        with atomic_file(path) as file:
+        with atomic_write(path) as file:
             file.write(b"half of the new")
             assert path.read_bytes() == b"old"
             raise RuntimeError("the power failed")
@@ -324,7 +324,7 @@ def test_an_open_reader_keeps_the_old_file(tmp_path):
     assert read_table(path).rows.tolist() == [[7], [8]]
 
 
-def test_outputs_are_checked_before_the_work(tmp_path, monkeypatch):
+def test_writing_are_checked_before_the_work(tmp_path, monkeypatch):
     check_output(tmp_path / "rows.csv", ENDINGS)
     check_output(tmp_path / "model.safetensors", [".safetensors"])
     assert os.listdir(tmp_path) == []

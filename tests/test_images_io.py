@@ -341,7 +341,7 @@ def test_a_folder_is_written_completely_and_keeps_other_files(tmp_path, monkeypa
     assert [item.name for item in tmp_path.iterdir()] == ["out"]
 
 
-def test_outputs_are_checked_before_the_work(tmp_path):
+def test_writing_are_checked_before_the_work(tmp_path):
     save(tmp_path / "a.png", noise(2, 2))
     for output, message in [
         (tmp_path, "it is an input"),

@@ -303,7 +303,7 @@ def test_wrong_arguments_are_refused_with_a_hint(folder, arguments, says, capsys
         ("--output m.safetensors --folds 91", "91 folds need at least as many rows. Got 90."),
     ],
 )
-def test_outputs_and_folds_are_checked_before_the_work(folder, monkeypatch, arguments, says, capsys):
+def test_writing_and_folds_are_checked_before_the_work(folder, monkeypatch, arguments, says, capsys):
     monkeypatch.setattr(AutoencoderSearch, "fit", lambda *_: pytest.fail("the work began"))
     before = sorted(folder.iterdir())
     assert run(f"sweep rows.csv --exclude label --over n_components=1,2 {arguments}") == 1

@@ -17,7 +17,7 @@ from sklearn.model_selection import train_test_split
 
 from eigencode import progress
 from eigencode.data.files import Table, write_columns
-from eigencode.data.outputs import atomic_file, check_output
+from eigencode.data.writing import atomic_write, check_output
 from eigencode.errors import FileError
 from eigencode.estimators.autoencoder import Autoencoder
 from eigencode.invocation import command
@@ -141,5 +141,5 @@ def _reconstructions(digits: Digits, model: Autoencoder) -> Figure:
 
 
 def _draw(path: Path, figure: Figure) -> None:
-    with atomic_file(path) as file:
+    with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=DPI)

@@ -102,8 +102,7 @@ class ModelOptions:
         ),
     ] = "auto"
     activation: Annotated[
-        Activation | Object,
-        OptionInfo("Nonlinearity between the layers: a name, or any elementwise torch module."),
+        Activation | Object, OptionInfo("Nonlinearity between the layers: a name, or any elementwise torch module.")
     ] = "gelu"
     image_shape: Annotated[
         tuple[int, ...] | Literal["auto"] | None,
@@ -123,14 +122,12 @@ class ModelOptions:
             "'negative_binomial' are for counts."
         ),
     ] = "gaussian"
-    encoder: Annotated[
-        Object,
-        OptionInfo("Your own encoder: a part or any torch module.", on_command_line=False),
-    ] = None
-    decoder: Annotated[
-        Object,
-        OptionInfo("Your own decoder: a part or any torch module.", on_command_line=False),
-    ] = None
+    encoder: Annotated[Object, OptionInfo("Your own encoder: a part or any torch module.", on_command_line=False)] = (
+        None
+    )
+    decoder: Annotated[Object, OptionInfo("Your own decoder: a part or any torch module.", on_command_line=False)] = (
+        None
+    )
     tied: Annotated[bool, OptionInfo("Let the decoder use the encoder's weights, transposed.")] = False
     code: Annotated[
         Object, OptionInfo("Distribution q(z|x) of the code; None is a point, z = f(x).", on_command_line=False)
@@ -278,9 +275,7 @@ class Option:
         # The message lists the choices already, so the hint is only for a likely typing error.
         hint = near if near and near.startswith("Did") else None
         raise OptionError(
-            f"The {self.name!r} parameter of {owner} must be {self.type_name}",
-            got=f"{value!r} instead",
-            hint=hint,
+            f"The {self.name!r} parameter of {owner} must be {self.type_name}", got=f"{value!r} instead", hint=hint
         )
 
 

@@ -11,34 +11,17 @@ import eigencode
 from eigencode import io, progress
 from eigencode.cli import pictures, steps
 from eigencode.cli.app import command
-from eigencode.cli.descriptions import (
-    description,
-    is_supervised,
-    predictions,
-    print_facts,
-    print_json,
-    summary,
-)
+from eigencode.cli.descriptions import description, is_supervised, predictions, print_facts, print_json, summary
 from eigencode.cli.flags import STREAM, AsJson, Model, Quiet
 from eigencode.cli.own_parts import OWN, Parts
 from eigencode.cli.pictures import RowsOutput
-from eigencode.cli.tables import (
-    ALL,
-    Chosen,
-    Codes,
-    Rows,
-    TableOutput,
-    check_rows_output,
-    read_codes,
-    write_rows,
-)
+from eigencode.cli.tables import ALL, Chosen, Codes, Rows, TableOutput, check_rows_output, read_codes, write_rows
 from eigencode.errors import OptionError
 
 FirstComponents = Annotated[int | None, Parameter(help="Use only the first components of an ordered code.")]
 NRows = Annotated[int, Parameter(help="Number of rows to draw.", validator=validators.Number(gte=1))]
 OfMean = Annotated[
-    bool | None,
-    Parameter(help="Write the mean of each drawn row, without noise; the default for pictures."),
+    bool | None, Parameter(help="Write the mean of each drawn row, without noise; the default for pictures.")
 ]
 Seed = Annotated[
     int | None,

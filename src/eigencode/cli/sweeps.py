@@ -26,10 +26,7 @@ TABLES, PICTURES = (".csv", ".parquet"), (".png", ".svg", ".pdf")
 UNITS = {"log_likelihood": "log-likelihood of a row, in nats", "reconstruction": "minus the squared error of a row"}
 """The meaning of each kind of score."""
 
-RULES = {
-    "one_standard_error": "the fewest components within one standard error of the best",
-    "best": "the best",
-}
+RULES = {"one_standard_error": "the fewest components within one standard error of the best", "best": "the best"}
 """The choice by each rule."""
 
 
@@ -49,8 +46,7 @@ class Plan:
         ),
     ]
     folds: Annotated[
-        int,
-        Parameter(help="Number of folds of the shuffled rows.", validator=validators.Number(gte=2), group=SEARCH),
+        int, Parameter(help="Number of folds of the shuffled rows.", validator=validators.Number(gte=2), group=SEARCH)
     ] = 5
     rule: Annotated[
         Literal["one_standard_error", "best"],
@@ -156,7 +152,7 @@ def write_results(search: AutoencoderSearch, table: Path | None, picture: Path |
         from eigencode.plots import plot_search
 
         figure = plot_search(search)
-        with data.atomic_file(picture) as file:
+        with data.atomic_write(picture) as file:
             figure.savefig(file, format=picture.suffix[1:].lower(), dpi=200)
 
 

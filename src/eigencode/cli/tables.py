@@ -54,9 +54,7 @@ class Choice:
     """Which columns of a table to use, and how to read text as a table."""
 
     columns: Annotated[
-        tuple[str, ...],
-        SEVERAL,
-        Parameter(help="Columns to use; all by default: a b c, or a,b,c."),
+        tuple[str, ...], SEVERAL, Parameter(help="Columns to use; all by default: a b c, or a,b,c.")
     ] = ()
     exclude: Annotated[tuple[str, ...], SEVERAL, Parameter(help="Columns to leave out: a b c, or a,b,c.")] = ()
     no_header: Annotated[

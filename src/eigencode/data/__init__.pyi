@@ -11,10 +11,6 @@ from eigencode.data.image_files import read_image_arrays as read_image_arrays
 from eigencode.data.image_files import read_images as read_images
 from eigencode.data.image_paths import is_image as is_image
 from eigencode.data.image_paths import list_image_files as list_image_files
-from eigencode.data.outputs import atomic_file as atomic_file
-from eigencode.data.outputs import check_distinct as check_distinct
-from eigencode.data.outputs import check_output as check_output
-from eigencode.data.outputs import is_stream as is_stream
 from eigencode.data.pictures import PICTURES as PICTURES
 from eigencode.data.pictures import as_pixels as as_pixels
 from eigencode.data.pictures import check_pictures_output as check_pictures_output
@@ -23,3 +19,7 @@ from eigencode.data.pictures import pixel_range as pixel_range
 from eigencode.data.pictures import write_pictures as write_pictures
 from eigencode.data.scaling import Scaler as Scaler
 from eigencode.data.sources import ArraySource as ArraySource
+from eigencode.data.writing import atomic_write as atomic_write
+from eigencode.data.writing import check_distinct as check_distinct
+from eigencode.data.writing import check_output as check_output
+from eigencode.data.writing import is_stream as is_stream

@@ -39,17 +39,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class NonNumeric:
-    """Why a column cannot be converted to numbers.
-
-    Attributes
-    ----------
-    kind : str
-        A key of ``KINDS``.
-    cell : object
-        The first cell that cannot be converted, None if it is not known.
-    row : int or None
-        The row of this cell.
-    """
+    """Why a column cannot be converted to numbers: a key of ``KINDS``; the first such cell and its row, if known."""
 
     kind: str
     cell: object
@@ -57,17 +47,9 @@ class NonNumeric:
 
 
 def as_numbers(column: Any) -> np.ndarray | NonNumeric:
-    """Convert one column to an array of numbers, with NaN for gaps, or say why that is not possible.
+    """Convert a column (an array, an Arrow column or a pandas Series) to numbers, or say why that is not possible.
 
-    Parameters
-    ----------
-    column : ndarray of shape (n,), pyarrow ChunkedArray, or pandas Series
-        Cells of any type.
-
-    Returns
-    -------
-    ndarray of shape (n,) or NonNumeric
-        Numbers in the column's own type; float64 for integers with gaps and for Python objects.
+    The array has the column's own type, with NaN for gaps; float64 for integers with gaps and for Python objects.
 
     Examples
     --------
@@ -93,10 +75,7 @@ def as_numbers(column: Any) -> np.ndarray | NonNumeric:
 def stack_columns(columns: Sequence[Any], labels: Sequence[str], role: str) -> np.ndarray:
     """Convert d columns of n cells to one array of shape (n, d), in the narrowest type that holds all of them.
 
-    Raises
-    ------
-    DataError
-        If some columns are not numbers; the message names them by their ``labels``, and the table by its ``role``.
+    `CellTypeError` names the columns that are not numbers by their ``labels``, and the table by its ``role``.
     """
     read = [as_numbers(column) for column in columns]
     wrong = {label: found for label, found in zip(labels, read, strict=True) if isinstance(found, NonNumeric)}
@@ -109,9 +88,9 @@ def stack_columns(columns: Sequence[Any], labels: Sequence[str], role: str) -> n
     return array
 
 
-def column_labels(names: Sequence[object] | None, n_columns: int) -> list[str]:
-    """What messages call each column: its name, or its number where columns have no names."""
-    return [f"column {name!r}" for name in names] if names is not None else [f"column {j}" for j in range(n_columns)]
+def column_labels(names: Iterable[object]) -> list[str]:
+    """What messages call each column, by its name or number."""
+    return [f"column {name!r}" for name in names]
 
 
 def refuse_gaps(array: np.ndarray, names: Sequence[object] | None = None, role: str = "X") -> None:
@@ -132,7 +111,7 @@ Fill them, drop their rows, or leave the columns out.
     advice = "Fill them, drop their rows, or leave the columns out" if role == "X" else "Fill them, or drop their rows"
     for kind, what in (("gaps", "gaps (NaN)"), ("infinite", "infinite cells (inf)")):
         if counts := nonfinite[kind]:
-            labels = column_labels(names, table.shape[1])
+            labels = column_labels(range(table.shape[1]) if names is None else names)
             found = [
                 f"{count}{f' in {labels[j]}' if array.ndim == 2 else ''} ({'first in ' if count > 1 else ''}row {row})"
                 for j, (count, row) in counts.items()
@@ -144,11 +123,8 @@ Fill them, drop their rows, or leave the columns out.
 def find_nonfinite(table: np.ndarray) -> dict[str, dict[int, tuple[int, int]]]:
     """Find the NaN and infinite cells of a table of shape (n, d), reading it a chunk at a time.
 
-    Returns
-    -------
-    dict
-        Under "gaps" (NaN) and "infinite", the count of such cells and the row of the first, by column number.
-        Columns without such cells are left out.
+    Returns, under "gaps" (NaN) and "infinite", the count of such cells and the row of the first, for each column number
+    that has such cells.
     """
     found: dict[str, dict[int, tuple[int, int]]] = {"gaps": {}, "infinite": {}}
     if table.dtype.kind != "f" or _has_finite_sum(table):
@@ -270,7 +246,11 @@ def _from_objects(cells: Iterable[Any], n_cells: int) -> np.ndarray | NonNumeric
 def _number(cell: Any) -> float | str:
     """A cell as a float, or the reason why it is none, a key of ``KINDS``."""
     if isinstance(cell, str | bytes):
-        return "numerals" if _reads_as_number(cell) else "text"
+        try:
+            float(cell)
+        except ValueError:
+            return "text"
+        return "numerals"
     if isinstance(cell, DATES) or hasattr(cell, "ordinal"):
         return "dates"
     if isinstance(cell, complex | np.complexfloating):
@@ -281,14 +261,6 @@ def _number(cell: Any) -> float | str:
         return float(cell)
     except (TypeError, ValueError, OverflowError, RuntimeError):
         return "other"
-
-
-def _reads_as_number(cell: str | bytes) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
 
 
 def is_missing(cell: Any) -> bool:

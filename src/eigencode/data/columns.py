@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from eigencode.data.cells import find_nonfinite
 from eigencode.data.dialects import NUMBER
 from eigencode.data.memory import require_memory
-from eigencode.data.table_files import TableFile, translated_errors
+from eigencode.data.table_files import READ_LESS, TableFile, translated_errors
 from eigencode.errors import DataError, enumerated
 
 NAMED_AT_MOST = 5
@@ -48,20 +48,8 @@ KINDS = {
 class Problem:
     """Why a column cannot be used.
 
-    Attributes
-    ----------
-    kind : str
-        One of `KINDS`.
-    label : str
-        The column.
-    row : int
-        The first row with such a cell.
-    cell : str or None
-        This cell, None for gaps and infinite cells.
-    count : int
-        Number of such cells.
-    few : bool
-        Whether most cells of the column are numbers.
+    Its kind in ``KINDS``, its label, the first row with such a cell, this cell (None for gaps and infinite cells), the
+    number of such cells, and whether they are few, most being numbers.
     """
 
     kind: str
@@ -76,28 +64,15 @@ class Problem:
         if self.cell is None:
             return f"{self.count} in column {self.label!r} (the first in {where})"
         more = f", and {self.count - 1} more" if self.few and self.count > 1 else ""
-        return f"{self.label!r} (as {_shortened(self.cell)!r} in {where}{more})"
+        cell = self.cell.strip(" \t")
+        shown = cell if len(cell) <= CELL_AT_MOST else cell[: CELL_AT_MOST - 3] + "..."
+        return f"{self.label!r} (as {shown!r} in {where}{more})"
 
 
 def read_numbers(file: TableFile, positions: Sequence[int]) -> np.ndarray:
-    """Read columns of a file, and check that they are finite numbers.
+    """Read the columns with these numbers as an array of shape (n, d), in the narrowest type that holds all of them.
 
-    Parameters
-    ----------
-    file : TableFile
-        The file.
-    positions : sequence of int
-        Numbers of the columns.
-
-    Returns
-    -------
-    ndarray of shape (n, d)
-        In the narrowest type that holds all columns.
-
-    Raises
-    ------
-    DataError
-        If there are no rows, or a column has cells that are not finite numbers.
+    `DataError` if there are no rows, or a column has cells that are not finite numbers.
     """
     labels = [file.labels[position] for position in positions]
     found = file.read(positions)
@@ -109,9 +84,7 @@ def read_numbers(file: TableFile, positions: Sequence[int]) -> np.ndarray:
         with translated_errors(file.name, "a table of numbers"):
             columns = [_without_dictionary(column) for column in columns]
             problems = [
-                problem
-                for label, column in zip(labels, columns, strict=True)
-                for problem in _problems_of(column, label)
+                each for label, column in zip(labels, columns, strict=True) for each in _problems(column, label)
             ]
             _raise_if_any(file, problems, labels)
             rows = _as_array(file, columns)
@@ -138,9 +111,7 @@ def _as_array(file: TableFile, columns: list[pa.ChunkedArray]) -> np.ndarray:
     """
     types = [_number_type(column.type) for column in columns]
     shape, dtype = (len(columns[0]), len(columns)), np.result_type(*(kind for kind in types if kind is not None))
-    require_memory(
-        dtype.itemsize * shape[0] * shape[1], f"Reading {file.name}", "Read fewer columns, or a part of the rows"
-    )
+    require_memory(dtype.itemsize * shape[0] * shape[1], f"Reading {file.name}", READ_LESS)
     rows = np.empty(shape, dtype, order="F")
     for position, kind in enumerate(types):
         column = columns[position].cast(pa.from_numpy_dtype(kind))
@@ -166,7 +137,7 @@ def _number_type(kind: pa.DataType) -> np.dtype | None:
 # -- finding problems
 
 
-def _problems_of(column: pa.ChunkedArray, label: str) -> Iterable[Problem]:
+def _problems(column: pa.ChunkedArray, label: str) -> Iterable[Problem]:
     """Why an Arrow column cannot be used as numbers, if there is a reason."""
     if pa.types.is_temporal(column.type):
         row = _first_true(pc.is_valid(column))
@@ -203,8 +174,7 @@ def _raise_if_any(file: TableFile, problems: Sequence[Problem], labels: Sequence
     """Raise one error for all columns that cannot be used; ``labels`` are those of all columns that are read."""
     if not problems:
         return
-    by_kind = {kind: [problem for problem in problems if problem.kind == kind] for kind in KINDS}
-    by_kind = {kind: found for kind, found in by_kind.items() if found}
+    by_kind = {kind: found for kind in KINDS if (found := [each for each in problems if each.kind == kind])}
     raise DataError(
         f"{file.name} has {', and '.join(KINDS[kind] for kind in by_kind)}",
         got="; ".join(_listed(file, found) for found in by_kind.values()),
@@ -278,8 +248,3 @@ def _hint_on_text(problems: Sequence[Problem]) -> str:
     if any(BESIDE.fullmatch(cell) for cell in cells):
         return "write numbers alone, without units or signs beside them"
     return ""
-
-
-def _shortened(cell: str) -> str:
-    cell = cell.strip(" \t")
-    return cell if len(cell) <= CELL_AT_MOST else cell[: CELL_AT_MOST - 3] + "..."

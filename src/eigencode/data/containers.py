@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sized
+from collections.abc import Callable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -43,24 +43,10 @@ class NamedArray:
 
 
 def read(X: Any, role: str = "X") -> NamedArray:
-    """Convert any container to an array of numbers and the names of its columns.
+    """Convert any container (an array, a frame, a tensor, nested lists) to an array and the names of its columns.
 
-    Parameters
-    ----------
-    X : array-like
-        A NumPy array, a pandas, polars, Arrow or narwhals table, a torch tensor, nested lists.
-    role : str
-        What messages call it.
-
-    Returns
-    -------
-    NamedArray
-        The array, of any shape; it shares memory with ``X`` if possible.
-
-    Raises
-    ------
-    DataError
-        If it is not a table, or a column has anything but numbers and gaps: dates, text, objects.
+    The array has any shape, shares memory with ``X`` if possible, and has NaN for gaps. `CellTypeError` names the
+    columns that have anything else: dates, text, objects. ``role`` is what messages call ``X``.
 
     Examples
     --------
@@ -71,7 +57,7 @@ def read(X: Any, role: str = "X") -> NamedArray:
     """
     if isinstance(X, NamedArray):
         return X
-    if _is_frame(X):
+    if _is_pandas(X, "DataFrame"):
         return _from_pandas(X, role)
     if isinstance(X, pa.RecordBatchReader):
         X = X.read_all()
@@ -82,13 +68,7 @@ def read(X: Any, role: str = "X") -> NamedArray:
 
 
 def as_array(X: Any, role: str = "X") -> np.ndarray:
-    """Convert anything but a data frame to an array of any type, which may be text.
-
-    Raises
-    ------
-    DataError
-        If that is not possible.
-    """
+    """Convert anything but a data frame to an array of any type, which may be text."""
     if isinstance(X, torch.Tensor):
         return _from_tensor(X, role)
     refuse_non_tables(X, role)
@@ -98,7 +78,7 @@ def as_array(X: Any, role: str = "X") -> np.ndarray:
         _refuse_masked(X, role)
     if isinstance(X, pa.Array):
         X = pa.chunked_array([X])
-    if isinstance(X, pa.ChunkedArray) or _is_series(X):
+    if isinstance(X, pa.ChunkedArray) or _is_pandas(X, "Series"):
         found = as_numbers(X)
         return found if isinstance(found, np.ndarray) else np.array([*X.to_numpy(), None], dtype=object)[:-1]
     try:
@@ -124,18 +104,14 @@ def _as_numeric(array: np.ndarray, role: str, label: str = "a cell") -> np.ndarr
     if array.dtype.kind in "biuf":
         return array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.ndim == 2 and array.shape[1]:
-        return stack_columns(list(array.T), column_labels(None, array.shape[1]), role)
+        return stack_columns(list(array.T), column_labels(range(array.shape[1])), role)
     return stack_columns([array.ravel()], [label], role)[:, 0].reshape(array.shape)
 
 
-def _is_frame(X: Any) -> bool:
+def _is_pandas(X: Any, kind: str) -> bool:
+    """Whether an object is a pandas DataFrame or Series; pandas is not imported."""
     pandas = sys.modules.get("pandas")
-    return pandas is not None and isinstance(X, pandas.DataFrame)
-
-
-def _is_series(X: Any) -> bool:
-    pandas = sys.modules.get("pandas")
-    return pandas is not None and isinstance(X, pandas.Series)
+    return pandas is not None and isinstance(X, getattr(pandas, kind))
 
 
 def _from_pandas(frame: Any, role: str) -> NamedArray:
@@ -146,7 +122,7 @@ def _from_pandas(frame: Any, role: str) -> NamedArray:
     if not frame.shape[1]:
         return NamedArray(np.empty(frame.shape), names)
     columns = [frame.iloc[:, j] for j in range(frame.shape[1])]
-    return NamedArray(stack_columns(columns, column_labels(list(frame.columns), len(columns)), role), names)
+    return NamedArray(stack_columns(columns, column_labels(frame.columns), role), names)
 
 
 def _names(columns: list[Any], role: str) -> list[str] | None:
@@ -183,8 +159,8 @@ def _as_arrow(X: Any) -> pa.Table | None:
 def _from_arrow(table: pa.Table, role: str) -> NamedArray:
     names = [str(name) for name in table.column_names]
     if not names:
-        return NamedArray(np.empty((table.num_rows, 0)), None)
-    return NamedArray(stack_columns(table.columns, column_labels(names, len(names)), role), names)
+        return NamedArray(np.empty((table.num_rows, 0)))
+    return NamedArray(stack_columns(table.columns, column_labels(names), role), names)
 
 
 def _from_tensor(tensor: Tensor, role: str) -> np.ndarray:
@@ -215,39 +191,35 @@ def refuse_non_tables(X: Any, role: str) -> None:
     """Raise `DataError` for types that are not tables, with a hint for each."""
     if isinstance(X, torch.Tensor | np.ndarray):
         return
-    found = next((advice for test, advice in NON_TABLES if test(X)), None)
-    if found is not None:
-        what, hint = found
-        raise CellTypeError(f"{role} is {what}, not a table of numbers", got=f"a {type(X).__name__}", hint=hint)
+    for test, what, hint in NON_TABLES:
+        if test(X):
+            raise CellTypeError(f"{role} is {what}, not a table of numbers", got=f"a {type(X).__name__}", hint=hint)
 
 
-NON_TABLES: tuple[tuple[Any, tuple[str, str]], ...] = (
-    (lambda X: X is None, ("nothing", WHAT_TO_PASS)),
-    (lambda X: isinstance(X, type), ("a class", WHAT_TO_PASS)),
+NON_TABLES: tuple[tuple[Callable[[Any], bool], str, str], ...] = (
+    (lambda X: X is None, "nothing", WHAT_TO_PASS),
+    (lambda X: isinstance(X, type), "a class", WHAT_TO_PASS),
     (
         lambda X: isinstance(X, str | bytes | os.PathLike),
-        ("a string or a path", "Read the file first, as with pandas.read_csv or numpy.load"),
+        "a string or a path",
+        "Read the file first, as with pandas.read_csv or numpy.load",
     ),
-    (lambda X: "LazyFrame" in type(X).__name__, ("a query that has not run", "Use X.collect()")),
+    (lambda X: "LazyFrame" in type(X).__name__, "a query that has not run", "Use X.collect()"),
     (
         lambda X: isinstance(X, torch.utils.data.Dataset | torch.utils.data.DataLoader),
-        (
-            "a source of blocks",
-            "Give each block to partial_fit, as in `for block in loader: model.partial_fit(block)`, or stack them all "
-            "into one tensor",
-        ),
+        "a source of blocks",
+        "Give each block to partial_fit, as in `for block in loader: model.partial_fit(block)`, or stack them all into "
+        "one tensor",
     ),
-    (
-        lambda X: scipy.sparse.issparse(X),
-        ("a sparse matrix", "Sparse data was passed, but dense data is required: use X.toarray()"),
-    ),
-    (lambda X: isinstance(X, Mapping), ("a mapping", "Use pandas.DataFrame(X), or a list of its columns transposed")),
+    (scipy.sparse.issparse, "a sparse matrix", "Sparse data was passed, but dense data is required: use X.toarray()"),
+    (lambda X: isinstance(X, Mapping), "a mapping", "Use pandas.DataFrame(X), or a list of its columns transposed"),
     (
         lambda X: isinstance(X, Iterator | set | frozenset),
-        ("an iterator or set", "Make a list of it: list(X), or give each block to partial_fit"),
+        "an iterator or set",
+        "Make a list of it: list(X), or give each block to partial_fit",
     ),
-    (lambda X: hasattr(X, "dask") or hasattr(X, "compute"), ("a query that has not run", "Use X.compute()")),
-    (lambda X: hasattr(X, "toPandas"), ("a query that has not run", "Use X.toPandas()")),
+    (lambda X: hasattr(X, "dask") or hasattr(X, "compute"), "a query that has not run", "Use X.compute()"),
+    (lambda X: hasattr(X, "toPandas"), "a query that has not run", "Use X.toPandas()"),
 )
 """Types that are not tables: a test for each, what the message calls it, and the hint."""
 

@@ -6,6 +6,7 @@ import glob
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO, cast
@@ -33,18 +34,10 @@ TEXT_AT_MOST = 24e6
 
 @dataclass(frozen=True)
 class Content:
-    """The bytes of one file.
+    """The bytes of one file, a memory map if it is an ordinary one.
 
-    Attributes
-    ----------
-    name : str
-        What messages call it, in quotes.
-    ending : str
-        The ending that names its format, in lower case; '' if it has none.
-    buffer : pa.Buffer
-        Its bytes; those of an ordinary file are a memory map.
-    compression : str
-        The ending of its compression, '' if it is not compressed.
+    Messages use its name in quotes. ``ending`` names its format, in lower case, and ``compression`` is the ending of
+    its compression; both may be ''.
     """
 
     name: str
@@ -69,12 +62,8 @@ class Content:
 def list_files(source: PathOrFile | Sequence[PathOrFile], endings: Iterable[str]) -> list[PathOrFile]:
     """List the files that paths, folders and patterns name; those of a folder or pattern are sorted by name.
 
-    Parameters
-    ----------
-    source : path-like, binary file, or a sequence of these
-        Files, folders, or patterns with ``*``, ``?``, ``[...]``, or ``**`` for folders at any depth.
-    endings : iterable of str
-        Endings of the files in a folder that are tables.
+    Patterns have ``*``, ``?``, ``[...]``, or ``**`` for folders at any depth. The files in a folder that are tables
+    have one of these endings.
     """
     sources: Sequence[Any] = source if isinstance(source, list | tuple) else [source]
     found = [file for each in sources for file in _list_files(each, endings)]
@@ -126,15 +115,7 @@ def ending_of(path: PurePath) -> tuple[str, str]:
 
 
 def read_content(source: PathOrFile) -> Content:
-    """Read or map a file, and decompress it.
-
-    Raises
-    ------
-    FileError
-        If it cannot be read.
-    DataError
-        If it does not fit into memory.
-    """
+    """Read or map a file, and decompress it."""
     content = _read_stream(cast(BinaryIO, source)) if hasattr(source, "read") else _read_file(Path(cast(str, source)))
     compression = next((ending for magic, ending in MAGICS.items() if content.starts_with(magic)), "")
     if content.compression and content.buffer.size and not compression:
@@ -178,13 +159,10 @@ def _read_file(path: Path) -> Content:
 
 
 def _missing(path: Path) -> FileError:
-    try:
-        neighbours = sorted(
-            item.name for item in path.parent.glob("*") if os.path.isfile(item) and item.suffix == path.suffix
-        )
-    except OSError:
-        neighbours = []
-    return MissingFileError(f"There is no file {str(path)!r}", hint=did_you_mean(path.name, neighbours))
+    near: list[str] = []
+    with suppress(OSError):
+        near = sorted(item.name for item in path.parent.glob("*" + glob.escape(path.suffix)) if os.path.isfile(item))
+    return MissingFileError(f"There is no file {str(path)!r}", hint=did_you_mean(path.name, near))
 
 
 def cannot_read(path: Path, error: OSError) -> FileError:

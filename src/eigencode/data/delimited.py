@@ -18,7 +18,15 @@ from eigencode.data.contents import Content
 from eigencode.data.dialects import GAPS, SEPARATORS, detect_dialect, gap_cells
 from eigencode.data.memory import require_memory
 from eigencode.data.records import ANY_LINE_END, QUOTED, Record, lines, records, unquoted
-from eigencode.data.table_files import DEFAULT, SHOWN_AT_MOST, TableFile, TextOptions, check_names, translated_errors
+from eigencode.data.table_files import (
+    DEFAULT,
+    READ_LESS,
+    SHOWN_AT_MOST,
+    TableFile,
+    TextOptions,
+    check_names,
+    translated_errors,
+)  # fmt: skip
 from eigencode.errors import DataError, FileError, OptionError, did_you_mean
 
 BLOCK = 1 << 24
@@ -36,17 +44,8 @@ BYTE_ORDER_MARKS = {
 """Encodings by the first bytes of a text; UTF-32 before UTF-16, whose mark is the beginning of UTF-32's."""
 
 ENCODINGS = (
-    "utf-8",
-    "latin-1",
-    "cp1252",
-    "utf-16",
-    "utf-16-le",
-    "utf-16-be",
-    "utf-32",
-    "mac-roman",
-    "shift-jis",
-    "gb18030",
-)
+    "utf-8", "latin-1", "cp1252", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "mac-roman", "shift-jis", "gb18030",
+)  # fmt: skip
 """Encodings that hints name."""
 
 BINARY = {
@@ -60,21 +59,13 @@ BINARY = {
     b"\xff\xd8\xff": "a JPEG image",
     b"%PDF": "a PDF",
     b"SQLite format 3": "an SQLite database",
-    b"\x1f\x8b": "a compressed file in a compressed file",
-    b"BZh91AY&SY": "a compressed file in a compressed file",
-    b"\x28\xb5\x2f\xfd": "a compressed file in a compressed file",
+    **dict.fromkeys((b"\x1f\x8b", b"BZh91AY&SY", b"\x28\xb5\x2f\xfd"), "a compressed file in a compressed file"),
     b"\xfd7zXZ": "a file compressed by xz",
     b"\x7fELF": "a program",
 }
 """Files that are not text, by their first bytes."""
 
-MARKUP = {
-    b'{"': "JSON",
-    b"[{": "JSON",
-    b"<html": "a web page",
-    b"<!DOCTYPE": "a web page",
-    b"<?xml": "XML",
-}
+MARKUP = {b'{"': "JSON", b"[{": "JSON", b"<html": "a web page", b"<!DOCTYPE": "a web page", b"<?xml": "XML"}
 """Texts that are not tables, by their first bytes."""
 
 WIDE = 1000
@@ -252,9 +243,7 @@ class Csv(TableFile):
         if sampled:
             bytes_a_row = (sampled[-1].end - self._dialect.start) / len(sampled)
             n_rows = (self._buffer.size - self._dialect.start) / bytes_a_row
-            require_memory(
-                2 * CELL_BYTES * n_rows * n_columns, f"Reading {self.name}", "Read fewer columns, or a part of the rows"
-            )
+            require_memory(2 * CELL_BYTES * n_rows * n_columns, f"Reading {self.name}", READ_LESS)
 
     def where(self, rows: Sequence[int]) -> list[str]:
         """The lines in which these rows begin, as 'line 3'."""

@@ -24,27 +24,9 @@ SAMPLE = 1 << 18
 SAMPLE_LINES, SAMPLE_CELLS = 2000, 100_000
 
 GAPS = (
-    *(
-        "",
-        "?",
-        "-",
-        "--",
-        ".",
-        "NA",
-        "na",
-        "N/A",
-        "n/a",
-        "n.a.",
-        "#N/A",
-        "#N/A N/A",
-        "#NA",
-        "<NA>",
-        "NaN",
-        "nan",
-        "NAN",
-    ),
-    *("-NaN", "-nan", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN", "NULL", "Null", "null", "None", "none", "nil"),
-)
+    "", "?", "-", "--", ".", "NA", "na", "N/A", "n/a", "n.a.", "#N/A", "#N/A N/A", "#NA", "<NA>", "NaN", "nan", "NAN",
+    "-NaN", "-nan", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN", "NULL", "Null", "null", "None", "none", "nil",
+)  # fmt: skip
 """Cells that mean a missing value."""
 
 NUMBER = r"[ \t]*[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?[ \t]*"
@@ -62,16 +44,8 @@ _GAPS = frozenset(gap.encode() for gap in GAPS)
 class Dialect:
     """How to read a text as a table.
 
-    Attributes
-    ----------
-    separator, decimal : str
-        The separator of cells and the decimal mark of numbers.
-    start : int
-        Offset of the header, or of the first row if there is no header.
-    line : int
-        Number of the line that begins there, counted from 1.
-    trailing : bool
-        Whether every line ends with a separator, after which there is no cell.
+    ``start`` is the offset of the header, or of the first row if there is none, and ``line`` the number of the line
+    that begins there, counted from 1. ``trailing``: every line ends with a separator, after which there is no cell.
     """
 
     separator: str
@@ -86,16 +60,7 @@ class Dialect:
 
 
 def detect_dialect(text: memoryview, options: TextOptions, default: str) -> Dialect:
-    r"""Detect the dialect of a text.
-
-    Parameters
-    ----------
-    text : memoryview
-        The text, in UTF-8.
-    options : TextOptions
-        The separator and the decimal mark, if they are given.
-    default : str
-        The separator if none can be detected.
+    r"""Detect the dialect of a text in UTF-8; ``default`` is the separator if none can be detected.
 
     Examples
     --------

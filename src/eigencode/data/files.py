@@ -17,24 +17,17 @@ import pyarrow as pa
 from eigencode.data.columns import read_numbers
 from eigencode.data.contents import PathOrFile, list_files
 from eigencode.data.formats import FOLDER_ENDINGS, FORMATS, TableFile, TextOptions, open_table
-from eigencode.data.outputs import atomic_file, known_ending
 from eigencode.data.records import split_names
 from eigencode.data.table_files import DEFAULT
+from eigencode.data.writing import atomic_write, known_ending
 from eigencode.errors import DataError, as_path, did_you_mean, enumerated
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of numbers, and the names of their columns if the file has names.
+    """Rows of numbers, shape (n, d), the names of their columns if the file has names, and what was assumed in reading.
 
-    Attributes
-    ----------
-    rows : ndarray of shape (n, d)
-        Finite numbers, in the narrowest type that holds all columns; those of an NPY file are a memory map.
-    names : list of str or None
-        Names of the columns.
-    notes : tuple of str
-        What was assumed in reading, if that was not certain.
+    The rows are finite, in the narrowest type that holds all columns; those of an NPY file are a memory map.
     """
 
     rows: np.ndarray
@@ -66,26 +59,17 @@ def read_table(
     source : path-like, binary file, or a sequence of these
         The file, a folder, a pattern such as ``part-*.csv``, or several of them; their rows are concatenated. The
         format of a file without an ending, such as a pipe, is found from its first bytes, and is CSV otherwise.
-    columns : sequence of str
-        Columns to read, in this order; all of them if empty. Columns without names are called '0', '1' and so on.
-        Each string is one name, or several with commas between them.
-    exclude : sequence of str
-        Columns to leave out.
+    columns, exclude : sequence of str
+        Columns to read, in this order (all if empty), and to leave out. Each string is one name, or several with commas
+        between them. Columns without names are called '0', '1' and so on.
     text : TextOptions
         How to read text; what is not given is detected.
 
-    Returns
-    -------
-    Table
-        Rows and names.
-
     Raises
     ------
-    FileError
-        If a file does not exist, or cannot be read in its format.
-    DataError
-        If a column does not exist, the columns have cells that are not finite numbers, or several files do not have
-        the same columns.
+    FileError, DataError
+        If a file cannot be read, a column does not exist or has cells that are not finite numbers, or several files do
+        not have the same columns.
 
     Examples
     --------
@@ -116,28 +100,8 @@ def read_matching(
 ) -> Table:
     """Read the columns that a model was fitted on: by name if model and file have names, else by position.
 
-    Parameters
-    ----------
-    source : path-like, binary file, or a sequence of these
-        The files, as for `read_table`.
-    names : sequence of str or None
-        Names of the model's columns, in its order. Other columns of the file are not read.
-    n_columns : int
-        Number of the model's columns; without names, this is all that can be checked.
-    columns, exclude : sequence of str
-        As for `read_table`, to choose columns if there are no names.
-    text : TextOptions
-        As for `read_table`.
-
-    Returns
-    -------
-    Table
-        Rows, with the model's names.
-
-    Raises
-    ------
-    FileError, DataError
-        As `read_table`; the message names missing columns.
+    The table has the model's ``names`` in their order; other columns of the file are not read. Without names, only the
+    number of columns can be checked. The other arguments and errors are those of `read_table`.
     """
     tables = []
     for path in list_files(source, FOLDER_ENDINGS):
@@ -240,20 +204,10 @@ def _names_in(texts: Iterable[str], known: Mapping[str, int]) -> list[str]:
 
 
 def write_columns(path: str | os.PathLike[str], columns: Mapping[str, np.ndarray]) -> None:
-    """Write columns of equal length to a file; if writing fails, an existing file is unchanged.
+    """Write columns of equal length to a file, in this order; if writing fails, an existing file is unchanged.
 
-    Parameters
-    ----------
-    path : path-like
-        The file, replaced if it exists. An NPY file has no names, and one type for all columns.
-    columns : mapping of str to ndarray of shape (n,)
-        The columns by name, in order.
-
-    Raises
-    ------
-    FileError
-        If the file cannot be written.
+    An NPY file has no names, and one type for all columns.
     """
     kind = FORMATS[known_ending(Path(as_path(path)), FORMATS)]
-    with atomic_file(path) as file:
+    with atomic_write(path) as file:
         kind.write(file, columns)

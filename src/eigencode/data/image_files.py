@@ -7,7 +7,7 @@ import os
 import stat
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +20,6 @@ from eigencode.data.memory import require_memory
 from eigencode.errors import DataError, EigencodeError, FileError, did_you_mean, file_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from PIL.Image import Image
 
 FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "TIFF", "WEBP", "PPM")
@@ -46,18 +44,9 @@ ORIENTATION = 0x0112
 
 @dataclass(frozen=True)
 class ImageRows:
-    """Images as rows of pixels.
+    """Images as rows of pixels, of shape (n, c h w) in the order (channels, height, width), and the file of each row.
 
-    Attributes
-    ----------
-    rows : ndarray of shape (n, c h w)
-        Of type uint8, or uint16 for grey images of 16 bits. A row is in the order (channels, height, width).
-    image_shape : (int, int, int)
-        Channels, height and width.
-    files : list of Path
-        The file of each row.
-    notes : list of str
-        Sentences on what was skipped or changed.
+    Pixels are of type uint8, or uint16 for grey images of 16 bits. Notes are sentences on what was skipped or changed.
     """
 
     rows: np.ndarray
@@ -72,10 +61,7 @@ class ImageRows:
 
 
 def read_images(
-    paths: Iterable[str | os.PathLike[str]],
-    *,
-    size: tuple[int, int] | None = None,
-    like: Sequence[int] = (),
+    paths: Iterable[str | os.PathLike[str]], *, size: tuple[int, int] | None = None, like: Sequence[int] = ()
 ) -> ImageRows:
     """Read image files into rows of pixels.
 
@@ -87,24 +73,12 @@ def read_images(
     Parameters
     ----------
     paths : iterable of path-like
-        Files, folders and globs, as for `image_files`.
+        Files, folders and globs, as for `list_image_files`.
     size : (int, int), optional
         Width and height to which all images are resized; by default, they must have one size.
     like : sequence of int
         Channels, height and width that the images must have, such as a model's; () for any. Grey images become colour
         images if three channels are needed.
-
-    Returns
-    -------
-    ImageRows
-        Rows, their image shape, and the files.
-
-    Raises
-    ------
-    FileError
-        If a file is missing, damaged or not an image.
-    DataError
-        If the images differ in size or depth, have another shape than ``like``, or would not fit into memory.
 
     Examples
     --------
@@ -128,7 +102,7 @@ def read_images(
     if like and shape != tuple(like):
         raise DataError(f"Images must have (channels, height, width) = {tuple(like)}, as in fit", got=f"{shape}")
     dtype = np.dtype(np.uint16 if mode == "I" else np.uint8)
-    n_bytes = len(files) * math.prod(shape) * dtype.itemsize + 8 * max(h.width * h.height for h in headers)
+    n_bytes = len(files) * math.prod(shape) * dtype.itemsize + 8 * max(math.prod(header.size) for header in headers)
     require_memory(n_bytes, "Reading the images", "Read fewer, or smaller ones with --image-size")
     rows = np.empty((len(files), *shape), dtype)
     n_transparent = sum([_read_pixels(row, file, mode) for row, file in zip(rows, files, strict=True)])
@@ -154,19 +128,9 @@ def is_image_array(path: str | os.PathLike[str]) -> bool:
 
 
 def read_image_arrays(paths: Iterable[str | os.PathLike[str]], *, like: Sequence[int] = ()) -> ImageRows:
-    """Read .npy files of images, of a type of pixels and of shape (n, h, w) or (n, h, w, c).
+    """Read .npy files of images, of a type of pixels and of shape (n, h, w) or (n, h, w, c), into one array of rows.
 
-    Parameters
-    ----------
-    paths : iterable of path-like
-        The files; their images must have one shape.
-    like : sequence of int
-        Channels, height and width that they must have; () for any.
-
-    Returns
-    -------
-    ImageRows
-        The rows of all files, concatenated; those of a single file are a memory map if possible.
+    Their images must have one shape: ``like``, unless it is (). The rows of a single file are a memory map if possible.
     """
     files = [Path(path) for path in paths]
     found: list[np.ndarray] = []
@@ -202,8 +166,7 @@ def _mapped(path: Path) -> np.ndarray | None:
 class _Header:
     """Facts about an image that need none of its pixels."""
 
-    width: int
-    height: int
+    size: tuple[int, int]
     mode: str
     n_frames: int
 
@@ -215,7 +178,8 @@ def _read(path: Path, function: Callable[[Image], Any]) -> Any:
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe can be read only once, and might never end
             raise FileError(f"{str(path)!r} cannot be read as an image", got="no ordinary file", hint=_hint(path))
-        with _without_warnings(), Image.open(path, formats=_known_formats()) as image:
+        # Pillow warns about EXIF data, which do not matter here, and about large images.
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=_known_formats()) as image:
             return function(image)
     except EigencodeError:
         raise
@@ -228,11 +192,9 @@ def _read(path: Path, function: Callable[[Image], Any]) -> Any:
     except Image.DecompressionBombError as error:
         raise FileError(f"{str(path)!r} is too large an image", got=f"the error {error}", hint=_hint(path)) from error
     except Exception as error:  # Pillow's readers raise many types of errors: SyntaxError, struct.error, ValueError
-        raise FileError(
-            f"{str(path)!r} cannot be read as an image, or is damaged",
-            got=f"the error {_reason(error)}",
-            hint=_hint(path),
-        ) from error
+        reason = str(getattr(error, "strerror", None) or error or type(error).__name__).strip().rstrip(".")
+        what = f"{str(path)!r} cannot be read as an image, or is damaged"
+        raise FileError(what, got=f"the error {reason}", hint=_hint(path)) from error
 
 
 def _similar_name(path: Path) -> str | None:
@@ -246,18 +208,6 @@ def _similar_name(path: Path) -> str | None:
 
 def _hint(path: Path) -> str:
     return f"Replace or remove {path.name!r}"
-
-
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error or type(error).__name__).strip().rstrip(".")
-
-
-@contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Without Pillow's warnings about EXIF data, which do not matter here, and about large images."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def _known_formats() -> list[str]:
@@ -277,9 +227,9 @@ def _header(image: Image) -> _Header:
             got=f"{width} x {height} pixels in {n_bytes:,} bytes",
             hint=_hint(Path(image.filename)),  # type: ignore[attr-defined]
         )
-    if image.getexif().get(ORIENTATION) in SIDEWAYS:
-        width, height = height, width
-    return _Header(width, height, image.mode, getattr(image, "n_frames", 1))
+    is_sideways = image.getexif().get(ORIENTATION) in SIDEWAYS
+    size = (height, width) if is_sideways else (width, height)
+    return _Header(size, image.mode, getattr(image, "n_frames", 1))
 
 
 def _pixels(image: Image, mode: str, size: tuple[int, int]) -> tuple[np.ndarray, bool]:
@@ -308,9 +258,8 @@ def _deep_pixels(image: Image, size: tuple[int, int]) -> np.ndarray:
     pixels = np.asarray(image)
     low, high = int(pixels.min()), int(pixels.max())
     if low < 0 or high > np.iinfo(np.uint16).max:
-        raise DataError(
-            f"{str(getattr(image, 'filename', ''))!r} must have pixels from 0 to 65535", got=f"{low} to {high}"
-        )
+        file = str(getattr(image, "filename", ""))
+        raise DataError(f"{file!r} must have pixels from 0 to 65535", got=f"{low} to {high}")
     if image.size == size:
         return pixels.astype(np.uint16)
     resized = Image.fromarray(pixels.astype(np.float32)).resize(size, Image.Resampling.LANCZOS)
@@ -332,9 +281,8 @@ def _common_mode(files: Sequence[Path], headers: Sequence[_Header], n_channels: 
             hint="Convert one kind, or read them separately",
         )
     if n_channels == 1 and "RGB" in first:
-        raise DataError(
-            "Images must be grey, as in fit", got=f"colours in {str(first['RGB'])!r}", hint="Convert them to grey first"
-        )
+        got = f"colours in {str(first['RGB'])!r}"
+        raise DataError("Images must be grey, as in fit", got=got, hint="Convert them to grey first")
     if "I" in first:
         return "I"
     return "RGB" if "RGB" in first or n_channels == 3 else "L"
@@ -351,23 +299,17 @@ def _mode(file: Path, header: _Header) -> str:
     )
 
 
-def _common_size(
-    files: Sequence[Path], headers: Sequence[_Header], fitted: tuple[int, int] | None = None
-) -> tuple[int, int]:
+def _common_size(files: Sequence[Path], headers: Sequence[_Header], fitted: tuple[int, int] | None) -> tuple[int, int]:
     """Width and height of all images, which must be the same; those in fit if a model was fitted on images."""
-    expected = fitted or (headers[0].width, headers[0].height)
-    size = f"{expected[0]}x{expected[1]}"
+    width, height = fitted or headers[0].size
+    size = f"{width}x{height}"
     for file, header in zip(files, headers, strict=True):
-        if (header.width, header.height) != expected:
+        if header.size != (width, height):
+            expected = f"{size} pixels (width x height), as in fit" if fitted else "one size (width x height)"
             first = "" if fitted else f"{size} in {str(files[0])!r} and "
-            raise DataError(
-                f"Images must have {size} pixels (width x height), as in fit"
-                if fitted
-                else "Images must have one size (width x height)",
-                got=f"{first}{header.width}x{header.height} in {str(file)!r}",
-                hint=f"Resize them all with --image-size {size}",
-            )
-    return expected
+            got = f"{first}{header.size[0]}x{header.size[1]} in {str(file)!r}"
+            raise DataError(f"Images must have {expected}", got=got, hint=f"Resize them all with --image-size {size}")
+    return width, height
 
 
 def _images_have(n_images: int) -> str:

@@ -12,25 +12,10 @@ from typing import Any
 
 from eigencode.errors import FileError, enumerated
 
-READ_ENDINGS = frozenset(
-    [
-        ".png",
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".bmp",
-        ".dib",
-        ".gif",
-        ".tif",
-        ".tiff",
-        ".webp",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".pnm",
-    ]
-)
+READ_ENDINGS = frozenset({
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm",
+    ".pnm",
+})  # fmt: skip
 """Endings of the files that are read as images, in lower case."""
 
 SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "icon\r", "ehthumbs.db"})
@@ -61,23 +46,9 @@ def is_image(path: str | os.PathLike[str]) -> bool:
 def list_image_files(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Path], list[str]]:
     """List the image files that some paths name, and notes on other files that were skipped.
 
-    Parameters
-    ----------
-    paths : iterable of path-like
-        Files, folders and globs. Subfolders are not searched; the glob ``'folder/**/*.png'`` searches them.
-
-    Returns
-    -------
-    files : list of Path
-        In the order given; those of a folder or a glob in the natural order of names (img2 before img10). Files given
-        in the order in which a shell lists them are sorted in the natural order too.
-    notes : list of str
-        One sentence for each folder or glob with files that were skipped.
-
-    Raises
-    ------
-    FileError
-        If a path does not exist, or names no image.
+    The files are in the order given; those of a folder or a glob are in the natural order of names (img2 before img10),
+    as are files given in the order in which a shell lists them. Subfolders are searched only by a glob as
+    ``'folder/**/*.png'``. If a path does not exist, or names no image, a `FileError` is raised.
     """
     given = [Path(path) for path in paths]
     in_shell_order = given in (sorted(given), sorted(given, key=lambda path: str(path).casefold()))
@@ -125,11 +96,8 @@ def _is_image_file(path: Path) -> bool:
 def _visible(path: Path) -> list[Path]:
     """The files and folders in a folder or of a glob, without hidden and system files; in natural order."""
     try:
-        found = (
-            list(path.iterdir())
-            if os.path.isdir(path)
-            else [Path(name) for name in glob.glob(str(path), recursive=True)]
-        )
+        is_folder = os.path.isdir(path)
+        found = list(path.iterdir()) if is_folder else [Path(name) for name in glob.glob(str(path), recursive=True)]
     except OSError as error:
         raise FileError(f"Cannot read the folder {str(path)!r}", got=f"the error {error.strerror or error}") from error
     kept = [item for item in found if not item.name.startswith(".") and item.name.lower() not in SYSTEM_FILES]

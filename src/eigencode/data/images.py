@@ -22,14 +22,9 @@ CHANNELS = (1, 3, 4)
 
 @dataclass(frozen=True)
 class ImageLayout:
-    """The order of the axes of an array of images.
+    """The order of the axes of an array of images: the first is the image, the others are 'hw', 'hwc' or 'chw'.
 
-    Attributes
-    ----------
-    image_shape : (int, int, int)
-        Channels, height and width.
-    axes : str
-        The axes after the first: 'hw', 'hwc' or 'chw'.
+    ``image_shape`` is (channels, height, width).
 
     Examples
     --------
@@ -45,19 +40,9 @@ class ImageLayout:
 
     @classmethod
     def of(cls, shape: Sequence[int], image_shape: Sequence[int] | None = None) -> ImageLayout:
-        """The layout of an array of this shape; its channels are last, or first if they cannot be last.
+        """The layout of an array of shape (n, h, w), (n, h, w, c) or (n, c, h, w); channels are last if they can be.
 
-        Parameters
-        ----------
-        shape : sequence of int
-            The array's shape: (n, h, w), (n, h, w, c) or (n, c, h, w).
-        image_shape : sequence of int, optional
-            Channels, height and width that the images must have.
-
-        Raises
-        ------
-        DataError
-            If no layout fits.
+        ``image_shape`` is the (channels, height, width) that the images must have; `DataError` if no layout fits.
         """
         fitting = _layouts(tuple(shape[1:]))
         if image_shape is not None:

@@ -25,16 +25,9 @@ def available_memory() -> float:
 
 
 def require_memory(n_bytes: float, purpose: str, hint: str) -> None:
-    """Raise `DataError` if work needs more memory than is available.
+    """Raise `DataError` if work needs more bytes than are available.
 
-    Parameters
-    ----------
-    n_bytes : float
-        An estimate of the memory needed.
-    purpose : str
-        What needs it, as the beginning of a sentence.
-    hint : str
-        What to try instead.
+    ``purpose`` is what needs them, as the beginning of a sentence; ``hint`` is what to try instead.
     """
     available = available_memory()
     if n_bytes > available:
@@ -46,16 +39,8 @@ def require_memory_to_decompress(
 ) -> None:
     """Raise `DataError` if a file would not fit into memory, or if a small file would become suspiciously large.
 
-    Parameters
-    ----------
-    n_bytes : float
-        An estimate of the bytes that the file decompresses to.
-    n_compressed : int
-        Bytes of the file.
-    name : str
-        What to call the file.
-    at_most : float
-        Bytes that a small file may decompress to.
+    ``n_bytes`` is an estimate of the bytes that a file of ``n_compressed`` bytes decompresses to; a small one may
+    decompress to ``at_most``.
     """
     if n_compressed < SMALL_FILE and n_bytes > at_most:
         raise DataError(
@@ -94,7 +79,5 @@ def _reclaimable() -> int:
 
 def _size(n_bytes: float) -> str:
     """A number of bytes with its unit."""
-    unit, name = next(
-        (unit, name) for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if n_bytes >= unit or unit == 1e3
-    )
+    unit, name = (1e9, "GB") if n_bytes >= 1e9 else (1e6, "MB") if n_bytes >= 1e6 else (1e3, "kB")
     return f"{n_bytes / unit:.1f} {name}"

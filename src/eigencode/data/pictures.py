@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eigencode.data.memory import require_memory
-from eigencode.data.outputs import atomic_file, check_output
+from eigencode.data.writing import atomic_write, check_output
 from eigencode.errors import DataError, FileError
 
 if TYPE_CHECKING:
@@ -22,14 +22,8 @@ if TYPE_CHECKING:
     from eigencode.data.sources import Source
 
 PICTURES = {
-    ".png": "PNG",
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".bmp": "BMP",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".webp": "WEBP",
-}
+    ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF", ".webp": "WEBP",
+}  # fmt: skip
 """Pillow's names of the formats by the ending of their files, in lower case."""
 
 WITH_OPACITY = frozenset({"PNG", "TIFF", "WEBP"})
@@ -90,19 +84,9 @@ def is_picture_output(path: str | os.PathLike[str]) -> bool:
 
 
 def check_pictures_output(path: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]] = ()) -> None:
-    """Raise an error, before other work is done, if pictures could not be written.
+    """Raise a `FileError`, before other work is done, if pictures could not be written to a path of `write_pictures`.
 
-    Parameters
-    ----------
-    path : path-like
-        As for `write_pictures`.
-    inputs : iterable of path-like
-        Files and folders that are read, and so must not be overwritten.
-
-    Raises
-    ------
-    FileError
-        If the ending is unknown, a folder is missing or cannot be written to, or an input would be overwritten.
+    ``inputs`` are files and folders that are read, and so must not be overwritten.
     """
     folder, ending = _folder_and_ending(Path(path))
     sources = [Path(read) for read in inputs]
@@ -111,14 +95,13 @@ def check_pictures_output(path: str | os.PathLike[str], inputs: Iterable[str | o
         return
     folders = {read if os.path.isdir(read) else read.parent for read in sources}
     if os.path.exists(folder) and any(os.path.exists(read) and os.path.samefile(folder, read) for read in folders):
-        raise FileError(
-            f"Cannot write into {str(folder)!r}: it is an input", hint="Choose another folder for the pictures"
-        )
+        hint = "Choose another folder for the pictures"
+        raise FileError(f"Cannot write into {str(folder)!r}: it is an input", hint=hint)
     check_output((folder if os.path.isdir(folder) else folder.parent) / f"0001{ending}", PICTURES)
 
 
 def write_pictures(path: str | os.PathLike[str], images: np.ndarray) -> list[Path]:
-    """Write images as one picture, or as one file for each.
+    """Write images as one picture, or as one file for each, and return the files.
 
     Parameters
     ----------
@@ -127,18 +110,6 @@ def write_pictures(path: str | os.PathLike[str], images: np.ndarray) -> list[Pat
         file for each image, named 0001.png and so on; a missing folder is created.
     images : ndarray of shape (n, h, w) or (n, h, w, c)
         Of type uint8, or of uint16 for grey images of 16 bits; with 1, 3 or 4 channels.
-
-    Returns
-    -------
-    list of Path
-        The files written.
-
-    Raises
-    ------
-    DataError
-        If the images have another number of channels, or the grid would be too large.
-    FileError
-        If a file cannot be written.
 
     Examples
     --------
@@ -158,25 +129,16 @@ def write_pictures(path: str | os.PathLike[str], images: np.ndarray) -> list[Pat
         return _write_each(folder, ending, images)
     form = PICTURES[path.suffix.lower()]
     content = _encoded(path, grid(images, LARGEST_SIDE.get(form)), form)
-    with atomic_file(path) as file:
+    with atomic_write(path) as file:
         file.write(content)
     return [path]
 
 
 def grid(images: np.ndarray, largest_side: int | None = None) -> np.ndarray:
-    """Arrange images in rows and columns, nearly a square, with white lines between them.
+    """Arrange images of shape (n, h, w) or (n, h, w, c) in nearly a square, with white lines between them.
 
-    Parameters
-    ----------
-    images : ndarray of shape (n, h, w) or (n, h, w, c)
-        Pixels.
-    largest_side : int, optional
-        Raise an error for a larger grid.
-
-    Returns
-    -------
-    ndarray of shape (H, W) or (H, W, c)
-        The first image is at the top left, the second to its right.
+    The first image is at the top left, the second to its right. ``largest_side`` is the most pixels of a side, if a
+    format has a limit.
 
     Examples
     --------

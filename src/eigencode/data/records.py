@@ -22,17 +22,7 @@ OPENING = re.compile(rb"(?<![^\r\n,;\t| ])" + QUOTED.pattern)
 
 @dataclass(frozen=True)
 class Record:
-    """One row of text.
-
-    Attributes
-    ----------
-    cells : list of bytes
-        The raw cells, with their quotes.
-    line : int
-        Number of the record's first line, counted from 1.
-    end : int
-        Offset of the first byte after the record.
-    """
+    """One row of text: its raw cells with their quotes, the number of its first line, and the offset after its end."""
 
     cells: list[bytes]
     line: int

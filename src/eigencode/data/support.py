@@ -10,11 +10,7 @@ import numpy as np
 from eigencode.data.sources import Source
 from eigencode.errors import DataError
 
-SUPPORTS = {
-    "real": "numbers",
-    "unit interval": "numbers from 0 to 1",
-    "counts": "counts (0, 1, 2, ...)",
-}
+SUPPORTS = {"real": "numbers", "unit interval": "numbers from 0 to 1", "counts": "counts (0, 1, 2, ...)"}
 """Kinds of values by name, and what messages call them."""
 
 PIXEL_ENDS = (255, 65_535)
@@ -28,10 +24,8 @@ CLOSE = 1e-3
 class ColumnSupport:
     """Which kinds of values each column has.
 
-    Attributes
-    ----------
-    outside : dict of str to ndarray of shape (d,)
-        For each name in ``SUPPORTS``, the first value of each column that is not of that kind, NaN if all are.
+    ``outside`` has, for each name in ``SUPPORTS``, the first value of each column that is not of that kind, NaN if all
+    are.
 
     Examples
     --------
@@ -70,23 +64,11 @@ def check_support(
     advice: Mapping[str, str] | None = None,
     shares: str | None = None,
 ) -> None:
-    """Raise `DataError` if a column has a value that is not of a kind; the message names the first such column.
+    """Raise `DataError` if a column has a value that is not of a kind in ``SUPPORTS``; it names the first such column.
 
-    Parameters
-    ----------
-    source : Source
-        The rows.
-    support : str
-        The kind, a name in ``SUPPORTS``.
-    names : sequence of str, optional
-        The columns' names.
-    owner : str
-        What needs values of that kind; the message begins with it.
-    advice : mapping of str to str, optional
-        For each kind, a hint if all columns are of this kind; the first that applies is used.
-    shares : str, optional
-        The hint instead if shares are needed and all columns are whole numbers, such as pixels from 0 to 255;
-        "{largest}" in it is replaced by the number to divide by.
+    ``owner`` is what needs such values, and ``advice`` has a hint for each kind of which all columns may be: the first
+    that applies is used. ``shares`` is the hint instead if shares are needed and all columns are whole numbers, such as
+    pixels from 0 to 255; "{largest}" in it is replaced by the number to divide by.
 
     Examples
     --------
@@ -96,7 +78,7 @@ def check_support(
     Traceback (most recent call last):
         ...
     eigencode.errors.DataError: A Poisson needs counts (0, 1, 2, ...), but not all of column 'balance' are. \
-Got -3 there. Use a normal.
+    Got -3 there. Use a normal.
     """
     if support == "real":
         return

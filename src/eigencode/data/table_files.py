@@ -18,23 +18,14 @@ from eigencode.errors import DataError, EigencodeError, FileError
 SHOWN_AT_MOST = 200
 """Characters that an error shows of another library's message."""
 
+READ_LESS = "Read fewer columns, or a part of the rows"
+
 
 @dataclass(frozen=True)
 class TextOptions:
-    """How to read text as a table; what is None is detected.
+    """How to read text as a table; a separator, decimal mark or encoding of None is detected.
 
-    Attributes
-    ----------
-    separator : str, optional
-        The character between cells.
-    decimal : str, optional
-        The decimal mark, a point or a comma.
-    encoding : str, optional
-        The encoding of the text: 'utf-8', 'latin-1' and so on.
-    header : bool, default True
-        Whether the first line holds the names of the columns.
-    names : sequence of str
-        Names of the columns; if given, the first line is a row.
+    ``header`` says whether the first line has the names of the columns; with ``names``, it is a row.
     """
 
     separator: str | None = None
@@ -50,22 +41,9 @@ DEFAULT = TextOptions()
 class TableFile(ABC):
     """A table file of any format; its header has been read, its rows have not.
 
-    Attributes
-    ----------
-    name : str
-        What messages call it, in quotes.
-    names : list of str or None
-        Names of its columns, if it has names.
-    n_columns : int
-        Number of columns.
-    notes : list of str
-        What was assumed in reading it, if that was not certain.
-    hint_on_header : str or None
-        What to try if the names may be a row, or the first row may be names.
-    hint_on_cells : str or None
-        What to try if no column has numbers.
-    needs_all_columns : bool
-        Whether a model needs all columns that are read, so that none can be left out.
+    Messages use its name in quotes, the notes on what was assumed in reading it, and two hints: if the names may be a
+    row or the first row may be names, and if no column has numbers. ``needs_all_columns`` says that none can be left
+    out.
     """
 
     name: str
@@ -107,9 +85,7 @@ def translated_errors(name: str, format_name: str) -> Iterator[None]:
     except EigencodeError:
         raise
     except MemoryError as error:
-        raise DataError(
-            f"Reading {name} needs more memory than there is", hint="Read fewer columns, or a part of the rows"
-        ) from error
+        raise DataError(f"Reading {name} needs more memory than there is", hint=READ_LESS) from error
     except Exception as error:
         # A damaged file can make a reader fail anywhere, with any type of error.
         message = " ".join(str(error).split()).rstrip(".")[:SHOWN_AT_MOST] or type(error).__name__

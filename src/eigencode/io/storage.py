@@ -20,7 +20,7 @@ from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from eigencode._version import __version__
-from eigencode.data.outputs import atomic_file
+from eigencode.data.writing import atomic_write
 from eigencode.domains import Count
 from eigencode.errors import FileError, FileIsFolderError, MissingFileError, StorageError, as_path, file_error
 from eigencode.io.allocation import BoundedAllocation
@@ -61,7 +61,7 @@ def save(model: BaseEstimator, path: str | os.PathLike[str]) -> None:
     # Copies, since the weights are views of one vector, which safetensors refuses or writes several times.
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in encoder.tensors.items()}
     header = {HEADER: json.dumps(description, allow_nan=False)}
-    with atomic_file(path) as file:
+    with atomic_write(path) as file:
         file.write(safetensors.torch.save(tensors, header))
 
 

@@ -1,4 +1,4 @@
-"""Output files: checks before the work that they can be written, and writing without ever leaving half a file."""
+"""Writing files: checked before the work that they can be written, and written completely or not at all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import re
 import stat
 import tempfile
 import uuid
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,14 +27,12 @@ TEMPORARY_NAMES = 16
 """Names for unfinished files, and so the number of processes that can write the same file at the same time."""
 
 DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")
-"""Path of a file that this process has already opened."""
-
 STANDARD = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
-"""Other paths of such files, and their descriptors."""
+"""Paths of files that this process has already opened, and their descriptors."""
 
 
 @contextmanager
-def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a file for writing; it replaces an existing file only when it is complete.
 
     Readers see the old file or the new one, and an error keeps the old one. On Linux, the unfinished file has no name;
@@ -44,42 +41,16 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
     An existing file keeps its mode, and its owner if that is allowed. If the path is a symbolic link, the file it
     points to is written. Other hard links keep the old file. Pipes, devices and other special files are written to
-    directly.
-
-    Parameters
-    ----------
-    path : path-like
-        The file.
-
-    Yields
-    ------
-    binary file
-        Open for writing.
-
-    Raises
-    ------
-    FileError
-        If it cannot be written.
-    OptionError
-        If the path is not a path.
+    directly. If the file cannot be written, a `FileError` is raised.
     """
     path = as_path(path)
-    with _system_errors(path):
-        write = _write_stream if is_stream(path) else _write_file
-        with write(path) as file:
-            yield file
-
-
-@contextmanager
-def _system_errors(path: str) -> Iterator[None]:
-    """Raise errors of the operating system as errors of this package."""
     try:
-        yield
+        with (_write_stream if is_stream(path) else _write_file)(path) as file:
+            yield file
     except FileError:
         raise
     except OSError as error:
-        got = f"the error {error.strerror or error}"
-        raise system_error(error, f"Cannot write {path!r}", got=got) from error
+        raise system_error(error, f"Cannot write {path!r}", got=f"the error {error.strerror or error}") from error
 
 
 # -- special files
@@ -89,13 +60,10 @@ def is_stream(path: str | os.PathLike[str]) -> bool:
     """Whether a path is that of a pipe, a device or an open file, which cannot be replaced but only written to."""
     path = as_path(path)
     try:
-        return _descriptor(path) is not None or not _is_plain(os.stat(path).st_mode)
+        mode = os.stat(path).st_mode
+        return _descriptor(path) is not None or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
     except OSError:
-        return False
-
-
-def _is_plain(mode: int) -> bool:
-    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+        return _descriptor(path) is not None
 
 
 def _descriptor(path: str) -> int | None:
@@ -132,16 +100,13 @@ def _write_file(path: str) -> Iterator[BinaryIO]:
     names = temporary_names(target)
     for name in names:
         _remove_abandoned(name)
-    file = _unfinished(target, mode, names)
-    try:
-        yield file.binary
-        file.binary.flush()
+    with _unfinished(target, mode, names) as (file, finish):
+        yield file
+        file.flush()
         if before is not None:
-            _copy_owner_and_mode(file.binary.fileno(), before)
-        os.fsync(file.binary.fileno())
-        file.finish(target, names)
-    finally:
-        file.clear()
+            _copy_owner_and_mode(file.fileno(), before)
+        os.fsync(file.fileno())
+        finish()
 
 
 def _status(path: str) -> os.stat_result | None:
@@ -183,115 +148,88 @@ def _remove_abandoned(name: str) -> None:
             os.close(descriptor)
 
 
-class _Unfinished(ABC):
-    """A file that is being written.
-
-    Parameters
-    ----------
-    descriptor : int
-        Descriptor of the open file, which is locked.
-    """
-
-    def __init__(self, descriptor: int) -> None:
-        self.binary = os.fdopen(descriptor, "w+b")
-
-    @abstractmethod
-    def finish(self, target: str, names: Iterable[str]) -> None:
-        """Give the complete file its name."""
-
-    def clear(self) -> None:
-        """Close the file; remove it if it was not finished."""
-        with suppress(OSError):  # a finished file was flushed before; an error of another was raised before
-            self.binary.close()
+@contextmanager
+def _unfinished(target: str, mode: int, names: list[str]) -> Iterator[tuple[BinaryIO, Callable[[], None]]]:
+    """Open a file in the target's folder, without a name if the system supports that, and a function to name it."""
+    descriptor = _open_unnamed(os.path.dirname(target), mode)
+    if descriptor is None:
+        opened: list[int] = []
+        name = _first_free(lambda name: opened.append(_create(name, mode)), names)
+        with _removed_on_failure(name), os.fdopen(opened[0], "w+b") as file:
+            yield file, lambda: _rename(file, name, target)
+    else:
+        with os.fdopen(descriptor, "w+b") as file:
+            yield file, lambda: _link(file, target, names)
 
 
-class _Unnamed(_Unfinished):
-    """A file without a name until it is complete; if its process ends before, nothing remains of it."""
-
-    def finish(self, target: str, names: Iterable[str]) -> None:
-        """Link the file to its name; if that exists, link it to a temporary name and rename it over the old file."""
-        with suppress(FileExistsError):
-            self._link(target)
-            return
-        name = _first_free(self._link, names)
+def _open_unnamed(folder: str, mode: int) -> int | None:
+    """The descriptor of a locked file without a name, None if the file system does not support that."""
+    if hasattr(os, "O_TMPFILE") and os.path.isdir("/proc/self/fd"):
         try:
-            os.replace(name, target)
-        except BaseException:
-            os.unlink(name)
+            return _locked(os.open(folder, os.O_TMPFILE | os.O_RDWR, mode))
+        except (FileNotFoundError, PermissionError):
             raise
+        except OSError:
+            pass
+    return None
 
-    def _link(self, name: str) -> None:
-        number = self.binary.fileno()
+
+def _link(file: BinaryIO, target: str, names: list[str]) -> None:
+    """Link an open file to its name; if that exists, link it to a temporary name and rename it over the old file."""
+
+    def link(name: str) -> None:
+        number = file.fileno()
         # With any src_dir_fd, Python uses linkat, which can follow the symbolic link to the open file.
         os.link(f"/proc/self/fd/{number}", name, src_dir_fd=number, follow_symlinks=True)
 
-
-class _Named(_Unfinished):
-    """A file under a temporary name."""
-
-    def __init__(self, descriptor: int, name: str) -> None:
-        super().__init__(descriptor)
-        self._name: str | None = name
-
-    def finish(self, target: str, names: Iterable[str]) -> None:
-        """Rename the file over the old one."""
-        assert self._name is not None
-        if flock is None:
-            self.binary.close()  # Windows renames closed files only
-        os.replace(self._name, target)
-        self._name = None
-
-    def clear(self) -> None:
-        """Close the file; remove it if it was not finished."""
-        if flock is None:
-            super().clear()  # Windows removes closed files only
-        if self._name is not None:
-            with suppress(OSError):
-                os.unlink(self._name)
-        super().clear()
+    try:
+        link(target)
+    except FileExistsError:
+        name = _first_free(link, names)
+        with _removed_on_failure(name):
+            os.replace(name, target)
 
 
-def _first_free(use: Callable[[str], None], names: Iterable[str]) -> str:
+def _rename(file: BinaryIO, name: str, target: str) -> None:
+    """Rename an open file over the old one."""
+    if flock is None:
+        file.close()  # Windows renames closed files only
+    os.replace(name, target)
+
+
+@contextmanager
+def _removed_on_failure(name: str) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(name)
+        raise
+
+
+def _first_free(use: Callable[[str], None], names: list[str]) -> str:
     """Use the first name under which no file exists, else a random one; return the name."""
-    folder = os.path.dirname(next(iter(names)))
-    for name in [*names, os.path.join(folder, f".eigencode-{uuid.uuid4().hex}.tmp")]:
+    for name in [*names, os.path.join(os.path.dirname(names[0]), f".eigencode-{uuid.uuid4().hex}.tmp")]:
         with suppress(FileExistsError):
             use(name)
             return name
     raise FileExistsError(errno.EEXIST, "Too many processes write it at the same time")
 
 
-def _unfinished(target: str, mode: int, names: Iterable[str]) -> _Unfinished:
-    """Create a file in the target's folder, without a name if the system supports that."""
-    if hasattr(os, "O_TMPFILE") and os.path.isdir("/proc/self/fd"):
-        try:
-            descriptor = os.open(os.path.dirname(target), os.O_TMPFILE | os.O_RDWR, mode)
-        except (FileNotFoundError, PermissionError):
-            raise
-        except OSError:  # this file system does not support it
-            pass
-        else:
-            _lock(descriptor)
-            return _Unnamed(descriptor)
-    created: list[int] = []
-    name = _first_free(lambda name: created.append(_create(name, mode)), names)
-    return _Named(created[0], name)
-
-
 def _create(name: str, mode: int) -> int:
     """Create and lock a file with this name; return its descriptor."""
-    descriptor = os.open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_BINARY", 0), mode)
-    _lock(descriptor)
+    descriptor = _locked(os.open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_BINARY", 0), mode))
     if _is_name_of(name, descriptor):
         return descriptor
     os.close(descriptor)  # another process removed it before it was locked, as if it were abandoned
     raise FileExistsError(errno.EEXIST, "Another process removed it")
 
 
-def _lock(descriptor: int) -> None:
+def _locked(descriptor: int) -> int:
     if flock is not None:
         with suppress(OSError):  # this file system has no locks; then no file is ever removed as abandoned either
             flock(descriptor, LOCK_EX)
+    return descriptor
 
 
 def _is_name_of(name: str, descriptor: int) -> bool:
@@ -306,7 +244,7 @@ def _is_name_of(name: str, descriptor: int) -> bool:
 def check_output(
     path: str | os.PathLike[str], endings: Iterable[str], inputs: Iterable[str | int | os.PathLike[str]] = ()
 ) -> None:
-    """Raise an error, before other work is done, if its result could not be written.
+    """Raise a `FileError`, before other work is done, if its result could not be written.
 
     Parameters
     ----------
@@ -316,11 +254,6 @@ def check_output(
         Endings of the formats that it may have.
     inputs : iterable of path-like or int
         Files that are read, and so must not be overwritten; a number is the descriptor of an open file.
-
-    Raises
-    ------
-    FileError
-        If the ending is unknown, the folder is missing or cannot be written to, or the file is an input.
     """
     text = as_path(path)
     path = Path(text)
@@ -354,7 +287,7 @@ def check_output(
         raise system_error(error, f"Cannot write into the folder {str(folder)!r}", got=got) from error
 
 
-def _is_same(path: Path, other: str | int | os.PathLike[str]) -> bool:
+def _is_same(path: str | os.PathLike[str], other: str | int | os.PathLike[str]) -> bool:
     """Whether two paths, or a path and an open file, are one file."""
     try:
         return os.path.samestat(os.stat(path), os.stat(other))
@@ -366,14 +299,13 @@ def check_distinct(*paths: str | os.PathLike[str] | None) -> None:
     """Raise `FileError` if two results would be written to the same file; None is a result that is not written."""
     real = [os.path.realpath(as_path(path)) for path in paths if path is not None and not is_stream(path)]
     for number, path in enumerate(real):
-        if path in real[:number] or any(_is_same(Path(path), other) for other in real[:number]):
+        if path in real[:number] or any(_is_same(path, other) for other in real[:number]):
             raise FileError(f"Two results cannot be one file, {path!r}", hint="Give each a name of its own")
 
 
 def known_ending(path: Path, endings: Iterable[str]) -> str:
     """The ending of a path in lower case, checked to be one of ``endings``; a stream without one gets the first."""
-    endings = list(endings)
-    ending = path.suffix.lower()
+    endings, ending = list(endings), path.suffix.lower()
     if ending in endings:
         return ending
     if is_stream(path):

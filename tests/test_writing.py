@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 import eigencode
-from eigencode.data import outputs
-from eigencode.data.outputs import atomic_file, check_distinct, check_output, is_stream, temporary_names
+from eigencode.data import writing
+from eigencode.data.writing import atomic_write, check_distinct, check_output, is_stream, temporary_names
 from eigencode.errors import (
     EigencodeError,
     FileAccessError,
@@ -32,7 +32,7 @@ needs_modes = pytest.mark.skipif(os.name == "nt", reason="this system has no mod
 
 
 def written(path, content=b"new"):
-    with atomic_file(path) as file:
+    with atomic_write(path) as file:
         file.write(content)
 
 
@@ -49,7 +49,7 @@ def way(request, monkeypatch):
 def test_a_file_appears_complete_and_alone(tmp_path, way):
     path = tmp_path / "x.bin"
     for content in (b"first", b"second, and longer", b""):
-        with atomic_file(path) as file:
+        with atomic_write(path) as file:
             file.write(content)
             file.flush()
             before = path.read_bytes() if path.exists() else None
@@ -61,7 +61,7 @@ def test_a_file_appears_complete_and_alone(tmp_path, way):
 def test_an_unnamed_file_is_invisible_until_it_is_complete(tmp_path):
     if not hasattr(os, "O_TMPFILE"):
         pytest.skip("this system has no files without a name")
-    with atomic_file(tmp_path / "x") as file:
+    with atomic_write(tmp_path / "x") as file:
         file.write(b"half")
         assert list(tmp_path.iterdir()) == []
 
@@ -75,7 +75,7 @@ def test_an_error_while_writing_leaves_only_the_old_file(tmp_path, way, failure)
         file.write(b"half")
         raise failure
 
-    with pytest.raises(type(failure)), atomic_file(path) as file:
+    with pytest.raises(type(failure)), atomic_write(path) as file:
         break_off(file)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
@@ -123,7 +123,7 @@ def test_a_private_file_is_never_readable_by_others(tmp_path, way):
     path = tmp_path / "x"
     path.write_bytes(b"old")
     path.chmod(0o600)
-    with atomic_file(path) as file:
+    with atomic_write(path) as file:
         assert stat.S_IMODE(os.fstat(file.fileno()).st_mode) == 0o600
 
 
@@ -194,9 +194,9 @@ def test_devices_and_open_files_are_written_into(tmp_path):
 
 
 def test_a_stream_needs_no_ending(tmp_path):
-    assert outputs.known_ending(Path(os.devnull), [".csv", ".npy"]) == ".csv"
+    assert writing.known_ending(Path(os.devnull), [".csv", ".npy"]) == ".csv"
     with pytest.raises(FileError, match="no ending"):
-        outputs.known_ending(tmp_path / "x", [".csv", ".npy"])
+        writing.known_ending(tmp_path / "x", [".csv", ".npy"])
 
 
 # -- unfinished files of killed processes
@@ -217,7 +217,7 @@ def test_the_file_of_a_killed_process_is_removed_by_the_next(tmp_path, way):
 def test_a_file_that_is_being_written_is_not_removed(tmp_path, monkeypatch):
     monkeypatch.delattr(os, "O_TMPFILE", raising=False)
     path = tmp_path / "x"
-    with atomic_file(path) as slow:
+    with atomic_write(path) as slow:
         slow.write(b"slow")
         assert len(list(tmp_path.iterdir())) == 1
         written(path, b"fast")
@@ -247,7 +247,7 @@ def test_more_writers_than_temporary_names(tmp_path, way):
     written(path)
     written(path)
     assert path.read_bytes() == b"new"
-    assert len(list(tmp_path.iterdir())) == 1 + outputs.TEMPORARY_NAMES
+    assert len(list(tmp_path.iterdir())) == 1 + writing.TEMPORARY_NAMES
 
 
 def test_the_longest_names_can_be_written(tmp_path, way):
@@ -282,12 +282,12 @@ def test_processes_that_write_the_same_file_do_not_harm_each_other(tmp_path, way
 WRITER = """
 import sys
 sys.path[:0] = [{source!r}]
-from eigencode.data.outputs import atomic_file
+from eigencode.data.writing import atomic_write
 number = 0
 print("ready", flush=True)
 while True:
     number += 1
-    with atomic_file({path!r}) as file:
+    with atomic_write({path!r}) as file:
         for _ in range(20):
             file.write(bytes([number % 256]) * 20000)
 """
