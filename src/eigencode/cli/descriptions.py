@@ -73,7 +73,7 @@ def summary(model: BaseAutoencoder | SupervisedAutoencoder) -> dict[str, Any]:
         "feature_names": fitted_names(model),
         "hidden": [int(width) for width in supervised.autoencoder_.hidden_],
         "options": own_options(model),
-        "labels": _labels(supervised),
+        "labels": supervised.classes_.tolist() if hasattr(supervised, "classes_") else supervised.n_outputs_,
         "autoencoder": type(supervised.autoencoder_).__name__,
     }
     return {**facts, **own}
@@ -82,11 +82,6 @@ def summary(model: BaseAutoencoder | SupervisedAutoencoder) -> dict[str, Any]:
 def is_supervised(model: object) -> bool:
     """Whether a model predicts labels."""
     return hasattr(model, "predict")
-
-
-def _labels(model: Any) -> list[Any] | int:
-    """The classes of a classifier, or the number of a regressor's outputs."""
-    return model.classes_.tolist() if hasattr(model, "classes_") else model.n_outputs_
 
 
 def predictions(model: Any, X: Any) -> dict[str, np.ndarray]:
@@ -146,10 +141,10 @@ def outcome(facts: Mapping[str, Any]) -> dict[str, str]:
 def description(facts: Mapping[str, Any]) -> dict[str, str]:
     """A fitted model as named facts, for printing."""
     hidden = " x ".join(map(str, facts["hidden"]))
-    threads = "1 thread" if facts["n_threads"] == 1 else f"{facts['n_threads']} threads"
+    own = facts["options"]
     return {
         "kind": facts["kind"],
-        **({"options": _listed(facts["options"])} if facts["options"] else {}),
+        **({"options": ", ".join(f"{name}={value!r}" for name, value in own.items())} if own else {}),
         "code size": f"{facts['n_components']}, from {facts['n_features_in']} columns",
         **({"images": _images(facts["image_shape"])} if facts["image_shape"] else {}),
         "hidden layers": f"{hidden}, mirrored in the decoder" if hidden else "none",
@@ -163,7 +158,7 @@ def description(facts: Mapping[str, Any]) -> dict[str, str]:
         f"{facts['best_epoch']}",
         **outcome(facts),
         "seed": f"{facts['seed']}",
-        "arithmetic": f"{facts['precision']} on {facts['device']}, {threads}",
+        "arithmetic": f"{facts['precision']} on {facts['device']}, {counted(facts['n_threads'], 'thread')}",
         "columns": enumerated(facts["feature_names"] or ["without names: matched by position"], LISTED_AT_MOST),
         "written by": f"eigencode {facts['version']}",
     }
@@ -209,8 +204,4 @@ def _is_plain(value: Any) -> bool:
 
 def _images(shape: list[int]) -> str:
     n_channels, height, width = shape
-    return f"{width}x{height} pixels, {'1 channel' if n_channels == 1 else f'{n_channels} channels'}"
-
-
-def _listed(options: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={value!r}" for name, value in options.items())
+    return f"{width}x{height} pixels, {counted(n_channels, 'channel')}"

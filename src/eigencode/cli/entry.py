@@ -21,18 +21,10 @@ from eigencode.errors import DataError, EigencodeError, FileError, InterruptedWa
 
 @on_safe_streams
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command.
+    """Run one command, by default with the arguments of the process, and return its exit code.
 
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        The arguments after "eigencode"; those of the process by default.
-
-    Returns
-    -------
-    int
-        The exit code: 0 if done, 1 if the command failed, 2 if the arguments are wrong, or 128 plus the number of the
-        signal that interrupted it, which is 130 for Ctrl-C.
+    That is 0 if done, 1 if the command failed, 2 if the arguments are wrong, or 128 plus the number of the signal that
+    interrupted it, which is 130 for Ctrl-C.
     """
     tokens = sys.argv[1:] if arguments is None else list(arguments)
     # A single hyphen would be read as a flag; this is the same path.

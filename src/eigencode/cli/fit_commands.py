@@ -13,10 +13,8 @@ from cyclopts import Parameter
 from eigencode import data, progress
 from eigencode.cli import flags, steps, sweeps
 from eigencode.cli.app import command
-from eigencode.cli.descriptions import outcome, print_facts, print_json, summary
 from eigencode.cli.flags import AUTOENCODER, FILES, PATHS, PLAIN, SWITCH, AsJson, Quiet, options_given
-from eigencode.cli.own_parts import Parts
-from eigencode.cli.tables import ALL, Chosen, Rows, inputs_of
+from eigencode.cli.tables import ALL, Chosen, Rows, inputs_of, read_rows
 from eigencode.errors import DataError
 
 MODEL_ENDING = ".safetensors"
@@ -41,7 +39,8 @@ PictureOutput = Annotated[
 @command(0, "demo [OPTIONS]")
 def demo(*, output: DemoOutput = Path("demo"), quiet: Quiet = False) -> None:
     """Fit autoencoders to images of digits and compare them with PCA, in seconds to minutes."""
-    steps.set_quiet(quiet)
+    if quiet:
+        progress.hide()
     with progress.stage(steps.LOADING):
         from eigencode.demo import run_demo
 
@@ -56,8 +55,6 @@ def fit(
     output: ModelOutput,
     chosen: Chosen = ALL,
     as_json: AsJson = False,
-    parts: Parts = (),
-    quiet: Quiet = False,
     kind: flags.Kind = PLAIN,
     given: Annotated[flags.Flags, Parameter(name="*")] = None,
     density: WithDensity = False,
@@ -66,11 +63,10 @@ def fit(
 
     Ctrl-C ends the training early: the best weights so far are saved, and the exit code is 130.
     """
-    steps.set_quiet(quiet)
     options = options_given(kind, given)
 
     data.check_output(output, [MODEL_ENDING], inputs_of(rows))
-    table = steps.table_of(rows, chosen)
+    table = read_rows(rows, chosen)
     if len(table.rows) < 2:
         raise DataError("Fitting needs at least two rows", got=f"{len(table.rows)} in {shlex.join(map(str, rows))!r}")
     model = steps.estimator_of(kind, options)
@@ -79,12 +75,7 @@ def fit(
         model.fit(table.frame)
         if density:
             steps.fit_density(model, table.frame)
-    steps.save(model, output)
-    if as_json:
-        print_json({**summary(model), "model": str(output)})
-        return
-    print_facts(outcome(summary(model)))
-    steps.print_next_command(model, output, rows, chosen)
+    steps.save(model, output, rows, chosen, as_json, {})
 
 
 @command(2, "sweep ROWS... --output MODEL --over NAME=VALUE,... [OPTIONS]")
@@ -98,8 +89,6 @@ def sweep(
     picture: PictureOutput = None,
     chosen: Chosen = ALL,
     as_json: AsJson = False,
-    parts: Parts = (),
-    quiet: Quiet = False,
     kind: flags.Kind = PLAIN,
     given: Annotated[flags.Flags, Parameter(name="*")] = None,
 ) -> None:
@@ -112,12 +101,11 @@ def sweep(
 
     Ctrl-C ends the sweep without a model; during the last fit, the best weights so far are saved.
     """
-    steps.set_quiet(quiet)
     options = options_given(kind, given, "sweep")
     grid = sweeps.grid_given(kind, plan.over, options)
 
     sweeps.check_outputs({output: [MODEL_ENDING], table: sweeps.TABLES, picture: sweeps.PICTURES}, inputs_of(rows))
-    read = steps.table_of(rows, chosen)
+    read = read_rows(rows, chosen)
     estimator = steps.estimator_of(kind, options)
     with redirect_stdout(sys.stderr):
         search = sweeps.searched(estimator, grid, plan, read.frame)
@@ -126,10 +114,5 @@ def sweep(
         print("\n".join(sweeps.lines(search)), end="\n\n", flush=True)
     with redirect_stdout(sys.stderr):
         model = sweeps.best_estimator(search).fit(read.frame)
-    steps.save(model, output)
-    if as_json:
-        files = {name: None if path is None else str(path) for name, path in [("table", table), ("picture", picture)]}
-        print_json({**summary(model), "model": str(output), **files, "search": sweeps.facts(search)})
-        return
-    print_facts(outcome(summary(model)))
-    steps.print_next_command(model, output, rows, chosen)
+    files = {name: None if path is None else str(path) for name, path in [("table", table), ("picture", picture)]}
+    steps.save(model, output, rows, chosen, as_json, {**files, "search": sweeps.facts(search)})

@@ -62,15 +62,7 @@ AsJson = Annotated[bool, SWITCH, Parameter(name="--json", help="Print one JSON o
 
 @dataclass(frozen=True)
 class Flag:
-    """An option on the command line.
-
-    Parameters
-    ----------
-    name : str
-        The option's name.
-    options : mapping of str to Option
-        The option as each kind has it, for the kinds that have it on the command line.
-    """
+    """An option on the command line: as each kind has it, for the kinds that have it there."""
 
     name: str
     options: Mapping[str, Option]
@@ -266,26 +258,9 @@ class FlagError(CycloptsError):
 
 
 def options_given(kind: str, flags: Any, command: str = "fit") -> dict[str, Any]:
-    """The flags that were given, each checked to be an option of this kind with a value in its domain.
+    """The flags that were given, by the names of their options; None if there are none.
 
-    Parameters
-    ----------
-    kind : str
-        The kind's name.
-    flags : Flags or None
-        The parsed flags; None if there are none.
-    command : str, default "fit"
-        The command, for messages.
-
-    Returns
-    -------
-    dict
-        Values by the names of their options.
-
-    Raises
-    ------
-    FlagError
-        If the kind does not exist, does not have a flag, or a value is outside its domain.
+    `FlagError` if the kind does not exist, does not have a flag, or a value is outside its domain.
     """
     if kind not in KINDS:
         error = OptionError("There is no such --kind", got=repr(kind), hint=did_you_mean(kind, KINDS))

@@ -19,11 +19,6 @@ class Interruptions:
     The first signal raises `KeyboardInterrupt`. After it, only Ctrl-C does, which ends the work that follows the first
     one: a terminal that closes, or a system that shuts down, sends more than one signal. Signals that the parent
     process had ignored, as nohup does, stay ignored.
-
-    Attributes
-    ----------
-    received : list of int
-        Numbers of the signals received.
     """
 
     def __init__(self) -> None:

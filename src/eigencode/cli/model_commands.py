@@ -9,13 +9,27 @@ from cyclopts import CycloptsError, Parameter, validators
 
 import eigencode
 from eigencode import io, progress
-from eigencode.cli import pictures, steps
+from eigencode.cli import pictures
 from eigencode.cli.app import command
 from eigencode.cli.descriptions import description, is_supervised, predictions, print_facts, print_json, summary
 from eigencode.cli.flags import STREAM, AsJson, Model, Quiet
 from eigencode.cli.own_parts import OWN, Parts
 from eigencode.cli.pictures import RowsOutput
-from eigencode.cli.tables import ALL, Chosen, Codes, Rows, TableOutput, check_rows_output, read_codes, write_rows
+from eigencode.cli.steps import LOADING
+from eigencode.cli.tables import (
+    ALL,
+    Chosen,
+    Codes,
+    Rows,
+    TableOutput,
+    check_rows_output,
+    class_with_article,
+    loaded,
+    model_and_rows,
+    read_codes,
+    write,
+    write_rows,
+)  # fmt: skip
 from eigencode.errors import OptionError
 
 FirstComponents = Annotated[int | None, Parameter(help="Use only the first components of an ordered code.")]
@@ -38,33 +52,27 @@ def transform(
     output: TableOutput,
     chosen: Chosen = ALL,
     n_components: FirstComponents = None,
-    parts: Parts = (),
-    quiet: Quiet = False,
 ) -> None:
     """Encode the rows of a table: one line of codes for each row.
 
     Columns are matched to the model's by their names; they need to be chosen only if they have no names.
     """
-    steps.set_quiet(quiet)
-    fitted, X = steps.model_for(model, rows, chosen, output)
+    fitted, X = model_and_rows(model, rows, chosen, output)
     encoder = fitted.autoencoder_ if is_supervised(fitted) else fitted
     with progress.stage("encoding"):
         codes = encoder.transform(X, n_components=n_components)
-    steps.write_answer(output, dict(zip(encoder.get_feature_names_out()[: codes.shape[1]], codes.T, strict=True)))
+    write(output, dict(zip(encoder.get_feature_names_out()[: codes.shape[1]], codes.T, strict=True)))
 
 
 @command(4, "decode MODEL CODES... --output TABLE [OPTIONS]")
-def decode(
-    model: Model, codes: Codes, /, *, output: RowsOutput, chosen: Chosen = ALL, parts: Parts = (), quiet: Quiet = False
-) -> None:
+def decode(model: Model, codes: Codes, /, *, output: RowsOutput, chosen: Chosen = ALL) -> None:
     """Decode a table of codes: one row in the data's columns and units for each line of codes."""
-    steps.set_quiet(quiet)
     check_rows_output(output, *codes, model=model)
-    fitted = steps.loaded_autoencoder(model, "decode", output)
+    with progress.stage(LOADING):
+        fitted = loaded(model, output, "decode")
     with progress.stage("decoding"):
         answer = fitted.inverse_transform(read_codes(codes, chosen, fitted))
-    with progress.stage(f"writing {output}"):
-        write_rows(output, fitted, answer)
+    write_rows(output, fitted, answer)
 
 
 @command(5, "reconstruct MODEL ROWS... --output TABLE [OPTIONS]")
@@ -76,20 +84,15 @@ def reconstruct(
     output: RowsOutput,
     chosen: Chosen = ALL,
     n_components: FirstComponents = None,
-    parts: Parts = (),
-    quiet: Quiet = False,
 ) -> None:
     """Encode and decode the rows of a table: write their reconstructions.
 
     Columns are matched to the model's by their names; they need to be chosen only if they have no names.
     """
-    steps.set_quiet(quiet)
-    read, X = steps.model_for(model, rows, chosen, output, check_rows_output)
-    fitted = steps.as_autoencoder(read, "reconstruct", model)
+    fitted, X = model_and_rows(model, rows, chosen, output, check_rows_output, "reconstruct")
     with progress.stage("encoding and decoding"):
         answer = fitted.reconstruct(X, n_components=n_components)
-    with progress.stage(f"writing {output}"):
-        write_rows(output, fitted, answer)
+    write_rows(output, fitted, answer)
 
 
 @command(6, "score MODEL ROWS... [OPTIONS]")
@@ -101,8 +104,6 @@ def score(
     output: TableOutput | None = None,
     chosen: Chosen = ALL,
     as_json: AsJson = False,
-    parts: Parts = (),
-    quiet: Quiet = False,
 ) -> None:
     """Print how well a model fits the rows of a table, as means over the rows; --output writes each row's scores.
 
@@ -115,9 +116,7 @@ def score(
     if as_json and output == STREAM:
         message = "--json and --output - both write to standard output: name a file for --output."
         raise CycloptsError(msg=message, command_chain=["score"])
-    steps.set_quiet(quiet)
-    read, X = steps.model_for(model, rows, chosen, output)
-    fitted = steps.as_autoencoder(read, "score", model)
+    fitted, X = model_and_rows(model, rows, chosen, output, purpose="score")
     with progress.stage("scoring"):
         scores = {
             "log_likelihood": fitted.score_samples(X),
@@ -126,9 +125,8 @@ def score(
         }
     means = {name: float(values.mean(dtype=float)) for name, values in scores.items()}
     if as_json:
-        print_json(
-            {**means, "n_rows": len(scores["log_likelihood"]), "output": None if output is None else str(output)}
-        )
+        written = None if output is None else str(output)
+        print_json({**means, "n_rows": len(scores["log_likelihood"]), "output": written})
     else:
         facts = {
             "log-likelihood": f"{means['log_likelihood']:.5g} nats a row",
@@ -137,7 +135,7 @@ def score(
         }
         print_facts(facts, file=sys.stderr if output == STREAM else sys.stdout)
     if output is not None:
-        steps.write_answer(output, scores, reported=not as_json)
+        write(output, scores, reported=not as_json)
 
 
 @command(7, "sample MODEL --n-rows N --output TABLE [OPTIONS]")
@@ -153,9 +151,11 @@ def sample(
     quiet: Quiet = False,
 ) -> None:
     """Draw new rows from a model that was fitted with --density or is variational."""
-    steps.set_quiet(quiet)
+    if quiet:
+        progress.hide()
     check_rows_output(output, model=model)
-    fitted = steps.loaded_autoencoder(model, "sample", output)
+    with progress.stage(LOADING):
+        fitted = loaded(model, output, "sample")
     mean = pictures.is_picture(output) if mean is None else mean
     try:
         with progress.stage("drawing"):
@@ -168,21 +168,18 @@ def sample(
 
 
 @command(8, "predict MODEL ROWS... --output TABLE [OPTIONS]")
-def predict(
-    model: Model, rows: Rows, /, *, output: TableOutput, chosen: Chosen = ALL, parts: Parts = (), quiet: Quiet = False
-) -> None:
+def predict(model: Model, rows: Rows, /, *, output: TableOutput, chosen: Chosen = ALL) -> None:
     """Predict the label of each row, by a classifier or regressor that was saved in Python.
 
     A classifier also writes the probability of each class.
     """
-    steps.set_quiet(quiet)
-    fitted, X = steps.model_for(model, rows, chosen, output)
+    fitted, X = model_and_rows(model, rows, chosen, output)
     if not is_supervised(fitted):
-        got = f"{steps.class_with_article(fitted)} in {str(model)!r}"
+        got = f"{class_with_article(fitted)} in {str(model)!r}"
         raise OptionError("predict needs a classifier or a regressor", got=got, hint="Try transform for its codes")
     with progress.stage("predicting"):
         answers = predictions(fitted, X)
-    steps.write_answer(output, answers)
+    write(output, answers)
 
 
 @command(9, "describe MODEL [OPTIONS]")

@@ -55,20 +55,14 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
         return None
     found = re.fullmatch(r"([1-9]\d{0,4})[xX]([1-9]\d{0,4})", text.strip())
     if found is None:
-        raise OptionError(
-            "--image-size must be a width and a height in pixels", got=repr(text), hint="Try --image-size 28x28"
-        )
+        what, hint = "--image-size must be a width and a height in pixels", "Try --image-size 28x28"
+        raise OptionError(what, got=repr(text), hint=hint)
     return int(found[1]), int(found[2])
 
 
 def are_images(paths: Sequence[Path]) -> bool:
     """Whether any of the inputs are images: files of images, or an array of them."""
     return STREAM not in paths and any(data.is_image(path) or data.is_image_array(path) for path in paths)
-
-
-def is_array(path: Path) -> bool:
-    """Whether a file is an array of images."""
-    return data.is_image_array(path)
 
 
 def shape_of(model: BaseAutoencoder) -> tuple[int, ...]:
@@ -89,11 +83,6 @@ def read(paths: Sequence[Path], size: str | None = None, like: Sequence[int] = (
 def is_picture(output: Path) -> bool:
     """Whether an output path is one for pictures."""
     return output != STREAM and data.is_picture_output(output)
-
-
-def check(output: Path, inputs: Sequence[Path]) -> None:
-    """Raise an error, before other work is done, if pictures could not be written."""
-    data.check_pictures_output(output, inputs)
 
 
 def require_image_model(model: BaseAutoencoder, output: Path) -> None:

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from eigencode import progress
-from eigencode.cli.descriptions import fitted_names, is_supervised
+from eigencode.cli.descriptions import fitted_names, outcome, print_facts, print_json, summary
 from eigencode.cli.flags import STREAM, estimator_class
 from eigencode.cli.interruptions import held
 from eigencode.cli.own_parts import OWN
-from eigencode.cli.tables import Choice, check_table_output, files_of, loaded, model_and_rows, read_rows, write
+from eigencode.cli.tables import Choice, files_of
 from eigencode.errors import InterruptedWarning, OptionError
 from eigencode.invocation import command
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from eigencode.data.files import Table
-    from eigencode.data.image_files import ImageRows
     from eigencode.estimators.base import BaseAutoencoder
 
 LOADING = "loading PyTorch"
@@ -28,18 +24,6 @@ LOADING = "loading PyTorch"
 
 NAMED_AT_MOST = 5
 """Files up to which the proposed next command names all; it names only the first of more."""
-
-
-def set_quiet(quiet: bool) -> None:
-    """Show no progress if ``quiet``."""
-    if quiet:
-        progress.hide()
-
-
-def table_of(rows: Sequence[Path], chosen: Choice) -> Table | ImageRows:
-    """Read tables or images."""
-    with progress.stage("reading"):
-        return read_rows(rows, chosen)
 
 
 def estimator_of(kind: str, options: Mapping[str, Any]) -> BaseAutoencoder:
@@ -66,51 +50,17 @@ def fit_density(model: BaseAutoencoder, rows: Any) -> None:
         warnings.warn(message, InterruptedWarning, stacklevel=2)
 
 
-def save(model: BaseAutoencoder, output: Path) -> None:
-    """Write a model; a first signal does not interrupt this."""
+def save(
+    model: BaseAutoencoder, output: Path, rows: Sequence[Path], chosen: Choice, as_json: bool, more: Mapping[str, Any]
+) -> None:
+    """Write a model, which a first signal does not interrupt, and print how its fit went; ``more`` is for the JSON."""
     with held(), progress.stage(f"writing {output}"):
         model.save(output)
-
-
-def model_for(
-    model: Path,
-    rows: Sequence[Path],
-    chosen: Choice,
-    output: Path | None,
-    check: Callable[..., None] = check_table_output,
-) -> tuple[Any, Any]:
-    """Load a model, and read tables or images for it, after ``check`` has checked the output."""
-    with progress.stage("reading"):
-        return model_and_rows(model, rows, chosen, output, check)
-
-
-def loaded_autoencoder(model: Path, purpose: str, output: Path) -> BaseAutoencoder:
-    """Load the model in a file, for a command that needs an autoencoder."""
-    with progress.stage(LOADING):
-        return as_autoencoder(loaded(model, output), purpose, model)
-
-
-def as_autoencoder(fitted: Any, purpose: str, path: Path) -> BaseAutoencoder:
-    """The same model, checked to be an autoencoder, which some commands need."""
-    if is_supervised(fitted):
-        raise OptionError(
-            f"{purpose} needs an autoencoder",
-            got=f"{class_with_article(fitted)} in {str(path)!r}, which predicts labels",
-            hint="Try predict, or transform for its codes",
-        )
-    return cast("BaseAutoencoder", fitted)
-
-
-def class_with_article(fitted: object) -> str:
-    """The name of a model's class with its article."""
-    name = type(fitted).__name__
-    return f"{'an' if name[0] in 'AEIOU' else 'a'} {name}"
-
-
-def write_answer(output: Path, columns: Mapping[str, np.ndarray], *, reported: bool = True) -> None:
-    """Write columns to a file, and print where if ``reported``; or write them to standard output."""
-    with progress.stage(f"writing {output}"):
-        write(output, columns, reported=reported)
+    if as_json:
+        print_json({**summary(model), "model": str(output), **more})
+    else:
+        print_facts(outcome(summary(model)))
+        print_next_command(model, output, rows, chosen)
 
 
 def print_next_command(fitted: BaseAutoencoder, model: Path, rows: Sequence[Path], chosen: Choice) -> None:

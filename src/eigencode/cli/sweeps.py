@@ -66,26 +66,10 @@ class Plan:
 
 
 def grid_given(kind: str, over: Sequence[str], options: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Parse the values to try for each option, and check that the kind has the option and its domain the values.
+    """Parse the values to try for each option from arguments NAME=VALUE,VALUE,..., each value once.
 
-    Parameters
-    ----------
-    kind : str
-        The autoencoder's kind.
-    over : sequence of str
-        The arguments of --over, each NAME=VALUE,VALUE,...
-    options : mapping
-        The options that were given a single value by other flags.
-
-    Returns
-    -------
-    dict of lists
-        Values by the names of their options, without repetitions.
-
-    Raises
-    ------
-    FlagError
-        If an argument has another form, or an option or a value is wrong.
+    `FlagError` if an argument has another form, the kind does not have the option, its domain does not have a value, or
+    another flag has given the option (in ``options``).
     """
     flags, grid = known_flags(), dict[str, list[Any]]()
     for argument in over:

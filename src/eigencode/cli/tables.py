@@ -15,9 +15,9 @@ from cyclopts import Parameter
 import eigencode
 from eigencode import data, progress
 from eigencode.cli import pictures
-from eigencode.cli.descriptions import fitted_names
-from eigencode.cli.flags import FILES, PATHS, STREAM
-from eigencode.cli.own_parts import OWN
+from eigencode.cli.descriptions import fitted_names, is_supervised
+from eigencode.cli.flags import FILES, PATHS, STREAM, Quiet
+from eigencode.cli.own_parts import OWN, Parts
 from eigencode.cli.pictures import ImageSize
 from eigencode.errors import DataError, OptionError
 
@@ -51,7 +51,7 @@ ONE = Parameter(show_default=False, group=FILES)
 
 @dataclass(frozen=True)
 class Choice:
-    """Which columns of a table to use, and how to read text as a table."""
+    """Which columns of a table to use, how to read text as a table, and the flags of all commands that read rows."""
 
     columns: Annotated[
         tuple[str, ...], SEVERAL, Parameter(help="Columns to use; all by default: a b c, or a,b,c.")
@@ -74,6 +74,12 @@ class Choice:
     encoding: Annotated[str | None, ONE, Parameter(help="Encoding of a CSV, such as latin-1; UTF-8 by default.")] = None
 
     image_size: ImageSize = None
+    parts: Parts = ()
+    quiet: Quiet = False
+
+    def __post_init__(self) -> None:
+        if self.quiet:
+            progress.hide()
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -102,12 +108,24 @@ ALL = Choice()
 Chosen = Annotated[Choice, Parameter(name="*")]
 
 
-def loaded(path: Path, output: Path | None = None) -> BaseAutoencoder:
-    """Load a model; it must be one of images if the output is pictures."""
-    model = eigencode.load(path, parts=OWN.known)
+def loaded(path: Path, output: Path | None = None, purpose: str = "") -> Any:
+    """Load a model: an autoencoder if a command's purpose needs one, and one of images if the output is pictures."""
+    model: Any = eigencode.load(path, parts=OWN.known)
+    if purpose and is_supervised(model):
+        raise OptionError(
+            f"{purpose} needs an autoencoder",
+            got=f"{class_with_article(model)} in {str(path)!r}, which predicts labels",
+            hint="Try predict, or transform for its codes",
+        )
     if output is not None and pictures.is_picture(output):
         pictures.require_image_model(model, output)
     return model
+
+
+def class_with_article(model: object) -> str:
+    """The name of a model's class with its article."""
+    name = type(model).__name__
+    return f"{'an' if name[0] in 'AEIOU' else 'a'} {name}"
 
 
 def sources(paths: Sequence[Path]) -> list[Path | BinaryIO]:
@@ -117,19 +135,19 @@ def sources(paths: Sequence[Path]) -> list[Path | BinaryIO]:
 
 def files_of(paths: Sequence[Path]) -> list[Path]:
     """The files that are read, with those of folders and patterns, and without standard input."""
-    if pictures.are_images(paths) and not pictures.is_array(paths[0]):
+    if pictures.are_images(paths) and not data.is_image_array(paths[0]):
         return data.list_image_files(paths)[0]
-
     named = [path for path in paths if path != STREAM]
     return [Path(cast(Path, file)) for file in data.list_files(named, data.FOLDER_ENDINGS)] if named else []
 
 
 def read_rows(rows: Sequence[Path], chosen: Choice) -> Table | ImageRows:
     """Read the chosen columns of tables, or images."""
-    if pictures.are_images(rows):
-        return _images(rows, chosen)
-    _refuse_image_size(rows, chosen)
-    return _with_notes(data.read_table(sources(rows), **chosen.arguments))
+    with progress.stage("reading"):
+        if pictures.are_images(rows):
+            return _images(rows, chosen)
+        _refuse_image_size(rows, chosen)
+        return _with_notes(data.read_table(sources(rows), **chosen.arguments))
 
 
 def read_codes(codes: Sequence[Path], chosen: Choice, model: BaseAutoencoder) -> np.ndarray:
@@ -142,19 +160,21 @@ def model_and_rows(
     model: Path,
     rows: Sequence[Path],
     chosen: Choice,
-    output: Path | None = None,
+    output: Path | None,
     check: Callable[..., None] | None = None,
-) -> tuple[BaseAutoencoder, Any]:
+    purpose: str = "",
+) -> tuple[Any, Any]:
     """Check the output, load a model, and read the columns that it was fitted on, or images."""
-    if output is not None:
-        (check or check_table_output)(output, *rows, model=model)
-    fitted = loaded(model, output)
-    names = fitted_names(fitted)
-    if pictures.are_images(rows):
-        return fitted, _images(rows, chosen, fitted).rows
-    _refuse_image_size(rows, chosen)
-    table = _with_notes(data.read_matching(sources(rows), names, fitted.n_features_in_, **chosen.arguments))
-    return fitted, table.rows if names is None else table.frame
+    with progress.stage("reading"):
+        if output is not None:
+            (check or check_table_output)(output, *rows, model=model)
+        fitted = loaded(model, output, purpose)
+        names = fitted_names(fitted)
+        if pictures.are_images(rows):
+            return fitted, _images(rows, chosen, fitted).rows
+        _refuse_image_size(rows, chosen)
+        table = _with_notes(data.read_matching(sources(rows), names, fitted.n_features_in_, **chosen.arguments))
+        return fitted, table.rows if names is None else table.frame
 
 
 def _images(rows: Sequence[Path], chosen: Choice, model: BaseAutoencoder | None = None) -> ImageRows:
@@ -204,7 +224,7 @@ def check_table_output(output: Path, *tables: Path, model: Path | None = None) -
 def check_rows_output(output: Path, *tables: Path, model: Path | None = None) -> None:
     """Raise an error, before other work is done, if rows could not be written as a table or as pictures."""
     if pictures.is_picture(output):
-        pictures.check(output, [*tables, *files_of(tables), *([] if model is None else [model])])
+        data.check_pictures_output(output, [*tables, *files_of(tables), *([] if model is None else [model])])
     elif output != STREAM:
         data.check_output(output, [*data.FORMATS, *data.PICTURES], inputs_of(tables, model))
 
@@ -212,7 +232,8 @@ def check_rows_output(output: Path, *tables: Path, model: Path | None = None) ->
 def write_rows(output: Path, model: BaseAutoencoder, answer: np.ndarray) -> None:
     """Write rows in the data's space, with the names of the model's columns, or as pictures."""
     if pictures.is_picture(output):
-        pictures.write(output, model, answer)
+        with progress.stage(f"writing {output}"):
+            pictures.write(output, model, answer)
         return
     names = fitted_names(model) or [f"x{j}" for j in range(model.n_features_in_)]
     write(output, dict(zip(names, answer.T, strict=True)))
@@ -220,10 +241,10 @@ def write_rows(output: Path, model: BaseAutoencoder, answer: np.ndarray) -> None
 
 def write(output: Path, columns: Mapping[str, np.ndarray], *, reported: bool = True) -> None:
     """Write columns to a file, and print where if ``reported``; or write them as CSV to standard output."""
-    if output == STREAM:
-        data.Csv.write(sys.stdout.buffer, columns)
-        return
-    data.write_columns(output, columns)
+    with progress.stage(f"writing {output}"):
+        if output == STREAM:
+            data.Csv.write(sys.stdout.buffer, columns)
+            return
+        data.write_columns(output, columns)
     if reported and not data.is_stream(output):
-        n_rows = len(next(iter(columns.values())))
-        print(f"{n_rows} rows of {len(columns)} columns are in {output}.")
+        print(f"{len(next(iter(columns.values())))} rows of {len(columns)} columns are in {output}.")
