@@ -55,15 +55,8 @@ class Digits:
 def run_demo(folder: str | os.PathLike[str]) -> None:
     """Fit autoencoders to images of digits, compare them with PCA, and write model, data and pictures into a folder.
 
-    Parameters
-    ----------
-    folder : path-like
-        The folder, which is created if it does not exist. Files of an earlier run are replaced.
-
-    Raises
-    ------
-    FileError
-        If the folder cannot be created or written to.
+    The folder is created if it does not exist; files of an earlier run are replaced. `FileError` if that is not
+    possible.
     """
     folder = _create_folder(Path(folder))
     digits = Digits.load()

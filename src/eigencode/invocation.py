@@ -14,17 +14,9 @@ NAME = "eigencode"
 
 
 def command(arguments: Sequence[str]) -> str:
-    """A command line that can be run as printed, in the current folder.
+    """A command line that can be run as printed, in the current folder, quoted for the system's usual shell.
 
-    Parameters
-    ----------
-    arguments : sequence of str
-        The arguments after the program's name.
-
-    Returns
-    -------
-    str
-        The command, quoted for the system's usual shell, with the path of the program if the shell would not find it.
+    It begins with the program's name, or with its path if the shell would not find it by name.
     """
     line = [*program(), *arguments]
     return subprocess.list2cmdline(line) if os.name == "nt" else shlex.join(line)

@@ -22,11 +22,6 @@ def page(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], l
     """The ``__getattr__``, ``__dir__`` and ``__all__`` of a package that imports its names at their first use.
 
     The names and their modules are read from the stub ``__init__.pyi`` of the package, which type checkers read too.
-
-    Parameters
-    ----------
-    package : str
-        The package's ``__name__``.
     """
     found = dict(_names(package))
 

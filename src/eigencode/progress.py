@@ -80,14 +80,8 @@ def say(message: str) -> None:
 class Line:
     """A context with a progress bar that a thread updates; it is hidden while a line inside it is open.
 
-    Parameters
-    ----------
-    look : callable
-        Called with the tqdm bar for each update; sets its numbers.
-    delay : float
-        Seconds after which the bar is shown.
-    **options
-        Options of the tqdm bar.
+    ``look`` is called with the tqdm bar for each update and sets its numbers; ``delay`` is the number of seconds after
+    which the bar is shown.
     """
 
     def __init__(self, look: Callable[[Any], None], delay: float, **options: Any) -> None:

@@ -6,13 +6,13 @@ The models of all candidates and folds are trained in a few batches (`eigencode.
 from __future__ import annotations
 
 import math
-import os
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from numbers import Real
-from typing import Any, Literal, Self
+from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar
 
 import numpy as np
 from scipy.stats import rankdata
@@ -45,6 +45,21 @@ class Fold:
 
     training: np.ndarray
     validation: np.ndarray
+
+
+P = ParamSpec("P")
+Answer = TypeVar("Answer")
+
+
+def _of_choice(method: Callable[Concatenate[Any, P], Answer]) -> Callable[Concatenate[Any, P], Answer]:
+    """The same method of the chosen model, with its signature and docstring."""
+
+    @wraps(method)
+    def of_choice(search: AutoencoderSearch, *args: P.args, **kwargs: P.kwargs) -> Answer:
+        answer: Answer = getattr(search._chosen(), method.__name__)(*args, **kwargs)
+        return answer
+
+    return of_choice
 
 
 class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
@@ -279,65 +294,27 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
             raise OptionError("The choice was not fitted", got="refit=False", hint="Use refit=True")
         return self.best_estimator_
 
-    def transform(self, X: Any, *, n_components: int | None = None) -> Any:
-        """The codes of rows, of shape (n, k), by the chosen model; see `Autoencoder.transform`."""
-        return self._chosen().transform(X, n_components=n_components)
-
-    def inverse_transform(self, X: Any) -> Any:
-        """Rows of shape (n, d), in the data's units, from codes, by the chosen model."""
-        return self._chosen().inverse_transform(X)
-
-    def reconstruct(self, X: Any, *, n_components: int | None = None) -> Any:
-        """The reconstructions of rows, of shape (n, d), by the chosen model."""
-        return self._chosen().reconstruct(X, n_components=n_components)
-
-    def reconstruction_error(self, X: Any, *, scaled: bool = False) -> Any:
-        """Squared error of each row's reconstruction by the chosen model, of shape (n,)."""
-        return self._chosen().reconstruction_error(X, scaled=scaled)
-
-    def reconstruction_error_by_size(self, X: Any, *, scaled: bool = False) -> Any:
-        """Mean squared error per row with the first 1, 2, ... components of an ordered code, by the chosen model."""
-        return self._chosen().reconstruction_error_by_size(X, scaled=scaled)
-
-    def score_samples(self, X: Any) -> Any:
-        """The log-likelihood of rows in nats, of shape (n,), by the chosen model."""
-        return self._chosen().score_samples(X)
-
-    def jacobian(self, X: Any, *, scaled: bool = False) -> Any:
-        """The Jacobian of the chosen model's encoder at each row, of shape (n, k, d)."""
-        return self._chosen().jacobian(X, scaled=scaled)
-
-    def jacobian_spectrum(self, X: Any, *, scaled: bool = True) -> Any:
-        """The singular values of the Jacobian at each row, largest first, by the chosen model."""
-        return self._chosen().jacobian_spectrum(X, scaled=scaled)
-
-    def local_dimension(self, X: Any, *, share: float = 0.95) -> Any:
-        """The number of directions in which the chosen model's code varies around each row, of shape (n,)."""
-        return self._chosen().local_dimension(X, share=share)
+    transform = _of_choice(BaseAutoencoder.transform)
+    inverse_transform = _of_choice(BaseAutoencoder.inverse_transform)
+    reconstruct = _of_choice(BaseAutoencoder.reconstruct)
+    reconstruction_error = _of_choice(BaseAutoencoder.reconstruction_error)
+    reconstruction_error_by_size = _of_choice(BaseAutoencoder.reconstruction_error_by_size)
+    score_samples = _of_choice(BaseAutoencoder.score_samples)
+    jacobian = _of_choice(BaseAutoencoder.jacobian)
+    jacobian_spectrum = _of_choice(BaseAutoencoder.jacobian_spectrum)
+    local_dimension = _of_choice(BaseAutoencoder.local_dimension)
+    sample = _of_choice(BaseAutoencoder.sample)
+    save = _of_choice(BaseAutoencoder.save)
 
     def fit_density(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit a mixture of Gaussians to the chosen model's codes of rows, from which ``sample`` then draws."""
         self._chosen().fit_density(X, y, sample_weight)
         return self
 
-    def sample(self, n_rows: int = 1, *, mean: bool = False, random_state: Any = None) -> Any:
-        """New rows, of shape (n_rows, d), drawn from the chosen model."""
-        return self._chosen().sample(n_rows, mean=mean, random_state=random_state)
-
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """The mean of the search's score over rows, weighted by ``sample_weight``, by the chosen model."""
         score = self.scoring if callable(self.scoring) else SCORES[self.scoring]
         return mean_of_rows(score(self._chosen(), X), sample_weight)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the chosen model, without the search, to one ``.safetensors`` file, which `eigencode.load` reads.
-
-        Parameters
-        ----------
-        path : path-like
-            The file, replaced if it exists.
-        """
-        self._chosen().save(path)
 
     def get_feature_names_out(self, input_features: Any = None) -> Any:
         """Names of the chosen model's components."""

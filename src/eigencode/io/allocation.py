@@ -35,12 +35,7 @@ OF_LENGTH = {torch.arange, torch.linspace, torch.logspace, torch.randperm, torch
 
 
 class BoundedAllocation(TorchFunctionMode):
-    """A context in which making too many parts or too large tensors for a file raises an error.
-
-    Parameters
-    ----------
-    tensors : iterable of Tensor
-        All tensors of the file.
+    """A context in which making too many parts or too large tensors for a file, which has these tensors, is an error.
 
     Examples
     --------

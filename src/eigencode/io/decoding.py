@@ -33,21 +33,7 @@ LARGEST = 2**1023
 
 @dataclass(frozen=True)
 class Decoder:
-    """Converts JSON to values.
-
-    Attributes
-    ----------
-    tensors : mapping of str to Tensor
-        The tensors of the file.
-    known : Known
-        The classes that the file may name.
-    allocation : BoundedAllocation
-        The context in which parts are made, and counted.
-    device : str
-        The device of the loaded models.
-    prefix : str
-        The prefix of the tensors' names.
-    """
+    """Converts JSON to values, with the tensors of the file, whose names have a prefix, and the classes it may name."""
 
     tensors: Mapping[str, Tensor]
     known: Known
@@ -58,18 +44,10 @@ class Decoder:
     def model(
         self, description: Mapping[str, Any], name: str = "", kind: Any = None, required: type | None = None
     ) -> Any:
-        """A fitted estimator from its JSON.
+        """A fitted estimator from its JSON, which `Encoder.model` made; names of its tensors begin with ``name``.
 
-        Parameters
-        ----------
-        description : mapping
-            The result of `Encoder.model`.
-        name : str
-            The prefix of its tensors' names.
-        kind : type, optional
-            The declared type of the attribute, whose classes may be named too.
-        required : type, optional
-            The class whose saved attributes are required, by default its own.
+        ``kind`` is the declared type of the attribute, whose classes may be named too; ``required`` is the class whose
+        saved attributes are required, by default its own.
         """
         decoder = replace(self, prefix=self.prefix + name)
         with self.allocation:

@@ -31,15 +31,7 @@ WORDS = {"part", "torch", "module", "estimator", "fitted_estimator", "arguments"
 
 @dataclass(frozen=True)
 class Encoder:
-    """Converts values to JSON; tensors and arrays are collected by name.
-
-    Attributes
-    ----------
-    tensors : dict of str to Tensor
-        The tensors collected so far.
-    prefix : str
-        The prefix of all names.
-    """
+    """Converts values to JSON; tensors and arrays are collected by their names, which begin with a prefix."""
 
     tensors: dict[str, Tensor]
     prefix: str = ""

@@ -19,14 +19,9 @@ ACTIVATION_MODULES = {name: getattr(nn, name) for name in [*nn.modules.activatio
 
 
 class Known:
-    """The classes that a file may name: this package's parts, torch's activations, and the caller's.
+    """The classes that a file may name: this package's parts and estimators, torch's activations, and the caller's.
 
-    Parameters
-    ----------
-    given : iterable
-        The caller's part and estimator classes, and instances of torch modules.
-    estimators : mapping of str to class
-        The package's estimators.
+    ``given`` has the caller's part and estimator classes, and instances of torch modules.
     """
 
     def __init__(self, given: Iterable[Any], estimators: Mapping[str, type]) -> None:

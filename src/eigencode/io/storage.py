@@ -40,21 +40,8 @@ HEADER = "eigencode"
 def save(model: BaseEstimator, path: str | os.PathLike[str]) -> None:
     """Write a fitted model to one file; an existing file is replaced only when the new one is complete.
 
-    Parameters
-    ----------
-    model : estimator
-        A fitted estimator of this package, or a subclass of one.
-    path : path-like
-        The file to write.
-
-    Raises
-    ------
-    sklearn.exceptions.NotFittedError
-        If the model is not fitted.
-    StorageError
-        If a parameter cannot be written without pickle.
-    FileError
-        If the file cannot be written.
+    `NotFittedError` of scikit-learn if it is not fitted, `StorageError` if a parameter cannot be written without
+    pickle, `FileError` if the file cannot be written.
     """
     encoder = Encoder({})
     description = {"format": FORMAT, "version": __version__, "model": encoder.model(model)}
@@ -68,23 +55,10 @@ def save(model: BaseEstimator, path: str | os.PathLike[str]) -> None:
 def read(
     path: str | os.PathLike[str], estimators: Mapping[str, type], given: Iterable[Any] = (), device: str = "auto"
 ) -> Any:
-    """Read a model that ``save`` wrote.
+    """Read a model that ``save`` wrote, to a device.
 
-    Parameters
-    ----------
-    path : path-like
-        A ``.safetensors`` file.
-    estimators : mapping of str to class
-        The estimators that the file may name.
-    given : iterable
-        The caller's own part and estimator classes, and instances of torch modules.
-    device : str, default 'auto'
-        The device of the loaded model.
-
-    Returns
-    -------
-    estimator
-        The fitted model.
+    ``estimators`` are those that the file may name; ``given`` are the caller's own part and estimator classes, and
+    instances of torch modules.
     """
     known = Known(given, estimators)
     header, tensors = _read(as_path(path))
@@ -99,18 +73,7 @@ def read(
 
 
 def version_of(path: str | os.PathLike[str]) -> str:
-    """The version of eigencode that wrote a model file.
-
-    Parameters
-    ----------
-    path : path-like
-        A ``.safetensors`` file.
-
-    Returns
-    -------
-    str
-        The version.
-    """
+    """The version of eigencode that wrote a model file."""
     with _opened(as_path(path)) as file:
         return str(_header(as_path(path), file)["version"])
 

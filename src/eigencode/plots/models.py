@@ -10,11 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import MaxNLocator
 
 from eigencode.data.containers import as_array, read
 from eigencode.errors import DataError
-from eigencode.plots.style import GREY, INK, MARKERS, PALETTE, axes_of
+from eigencode.plots.style import GREY, INK, MARKERS, PALETTE, axes_of, count_and_name
 
 if TYPE_CHECKING:
     from eigencode.estimators.base import BaseAutoencoder
@@ -31,7 +30,8 @@ def plot_reconstructions(
 ) -> Figure:
     """Draw images over their reconstructions.
 
-    All images share one grey scale, black at the lowest value of the originals and white at the highest.
+    All images share one grey scale, black at the lowest value of the originals and white at the highest. The label of
+    each row of reconstructions has the mean squared error per image, over the images shown.
 
     Parameters
     ----------
@@ -45,17 +45,6 @@ def plot_reconstructions(
         Labels of the rows of pictures.
     n_images : int, default 10
         Number of images; the first ones are shown.
-
-    Returns
-    -------
-    Figure
-        The figure. The label of each row of reconstructions has the mean squared error per image, over the images
-        shown.
-
-    Raises
-    ------
-    DataError
-        If the arrays differ in shape, or do not have the shape given.
 
     Examples
     --------
@@ -84,7 +73,8 @@ def plot_reconstructions(
 def plot_codes(codes: Any, labels: Any = None) -> Figure:
     """Draw codes as points in a plane, coloured by class.
 
-    Codes of more than two components are projected onto their first two principal axes.
+    Codes of more than two components are projected onto their first two principal axes. Each class is in the legend,
+    and its name at the median of its codes.
 
     Parameters
     ----------
@@ -92,16 +82,6 @@ def plot_codes(codes: Any, labels: Any = None) -> Figure:
         Codes, with k at least 2.
     labels : array-like of shape (n,), optional
         Classes.
-
-    Returns
-    -------
-    Figure
-        The figure. Each class is in the legend, and its name at the median of its codes.
-
-    Raises
-    ------
-    DataError
-        If there are fewer than two components, or another number of labels than codes.
 
     Examples
     --------
@@ -138,20 +118,14 @@ def plot_codes(codes: Any, labels: Any = None) -> Figure:
 def plot_history(model: BaseAutoencoder) -> Figure:
     """Draw the objective by epoch, on the training rows and on the validation rows, and that of the linear baseline.
 
-    The objective is far higher in the first epochs after a random start; the axis leaves these out, so that the rest
-    of the curve can be seen.
+    A mark is at the epoch whose weights were kept. Without validation rows, the second curve is the objective on the
+    training rows after each epoch. If there are several evaluations an epoch, the horizontal axis is the number of rows
+    seen. The objective is far higher in the first epochs after a random start; the axis leaves these out.
 
     Parameters
     ----------
     model : estimator
         A fitted autoencoder.
-
-    Returns
-    -------
-    Figure
-        The figure, with a mark at the epoch whose weights were kept. Without validation rows, the second curve is the
-        objective on the training rows after each epoch. If there are several evaluations an epoch, the horizontal axis
-        is the number of rows seen.
 
     Examples
     --------
@@ -171,9 +145,10 @@ def plot_history(model: BaseAutoencoder) -> Figure:
     is_stream = hasattr(model, "stream_state_")
     best = len(after) - 1 if is_stream or not np.isfinite(after).any() else int(np.nanargmin(after))
     rows = "validation rows" if model._has_validation else "training rows"
-    times = ("since the last evaluation", "at the evaluation")
-    if unit == "epoch":
-        times = ("during the epoch", "after the epoch")
+    is_by_epoch = unit == "epoch"
+    times = (
+        ("during the epoch", "after the epoch") if is_by_epoch else ("since the last evaluation", "at the evaluation")
+    )
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axes = axes_of(figure, unit, "objective (nats per row, scaled units)")
     for level in levels:
@@ -189,13 +164,12 @@ def plot_history(model: BaseAutoencoder) -> Figure:
     axes.plot(x[best], model.best_objective_, "o", label=kept, **style)
     axes.set_ylim(_readable_limits(np.concatenate([after[len(after) // 4 :], during[len(during) // 4 :], levels])))
     axes.set_xlim(-0.02 * max(x[-1], 10), x[-1] + 0.02 * max(x[-1], 10))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.legend(frameon=False, fontsize=9, labelcolor=INK)
+    count_and_name(axes)
     return figure
 
 
 def plot_sizes(model: BaseAutoencoder, X: Any, *, scaled: bool = False) -> Figure:
-    """Draw the error of an ordered code against the number of components used, and that of the linear baseline.
+    """Draw the mean squared error per row against 1, 2, ... components of an ordered code, and the linear baseline's.
 
     Parameters
     ----------
@@ -205,11 +179,6 @@ def plot_sizes(model: BaseAutoencoder, X: Any, *, scaled: bool = False) -> Figur
         Rows to reconstruct, preferably not those of the fit.
     scaled : bool, default False
         Whether errors are in the model's scaled units.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Mean squared error per row against 1, 2, ... components.
 
     Examples
     --------
@@ -230,8 +199,7 @@ def plot_sizes(model: BaseAutoencoder, X: Any, *, scaled: bool = False) -> Figur
     errors = model.reconstruction_error_by_size(X, scaled=scaled)
     axes.plot(sizes, errors, color=PALETTE[0], linewidth=2, marker="o", markersize=5, label=type(model).__name__)
     axes.set_ylim(bottom=0)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.legend(frameon=False, fontsize=9, labelcolor=INK)
+    count_and_name(axes)
     return figure
 
 

@@ -48,18 +48,14 @@ def plot_search(search: AutoencoderSearch) -> Figure:
     """Draw the validation scores of a search, with their standard errors, against the parameter with the most values.
 
     Each combination of the other parameters that vary is a line. Of more than eight lines, those with the lowest best
-    scores are grey; the line of the choice is always coloured.
+    scores are grey; the line of the choice is always coloured. A ring marks the best candidate, a star the chosen one;
+    the dashed line is one standard error below the best score. An axis of numbers that span more than a decade is
+    logarithmic.
 
     Parameters
     ----------
     search : fitted AutoencoderSearch
         The search, with or without ``refit``.
-
-    Returns
-    -------
-    Figure
-        The figure. A ring marks the best candidate, a star the chosen one; the dashed line is one standard error
-        below the best score. An axis of numbers that span more than a decade is logarithmic.
 
     Examples
     --------

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-PALETTE = ("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd")
+PALETTE = (
+    "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
+)  # fmt: skip
 """Ten colours that can be distinguished with colour-vision deficiencies, as can the first few (Petroff, 2021)."""
 
 MARKERS = "osD^vPX*"
@@ -25,3 +28,9 @@ def axes_of(figure: Figure, x_name: str, y_name: str) -> Axes:
     axes.set_xlabel(x_name, color=INK)
     axes.set_ylabel(y_name, color=INK)
     return axes
+
+
+def count_and_name(axes: Axes) -> None:
+    """Give the horizontal axis whole numbers, and draw the legend."""
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.legend(frameon=False, fontsize=9, labelcolor=INK)

@@ -14,9 +14,10 @@ from eigencode.testing.promises import (
     no_global_draws,
     require,
     require_equal,
+    require_finite,
     require_shape,
     source,
-)
+)  # fmt: skip
 
 
 def check_corruption(corruption: Corruption, *, n_features: int = 4, n_rows: int = 6) -> None:
@@ -28,11 +29,6 @@ def check_corruption(corruption: Corruption, *, n_features: int = 4, n_rows: int
         An instance; it is copied and not changed.
     n_features, n_rows : int
         Sizes for the tests; with enough cells that some are corrupted.
-
-    Raises
-    ------
-    AssertionError
-        If a requirement is not met.
 
     Examples
     --------
@@ -47,18 +43,14 @@ def check_corruption(corruption: Corruption, *, n_features: int = 4, n_rows: int
         x = torch.randn(64 * n_rows, n_features, generator=source(0))
         n = len(x)
         first, again, other = (part.draw_noise(n, n_features, source(seed)) for seed in (1, 1, 2))
-        require(
-            isinstance(first, Tensor) and len(first) == n,
-            part,
-            "the noise must be a tensor with one row for each row",
-            first,
-        )
+        is_noise = isinstance(first, Tensor) and len(first) == n
+        require(is_noise, part, "the noise must be a tensor with one row for each row", first)
         require_equal(part, "noise must be the same from the same generator", first, again)
         before = x.clone()
         corrupted = part(x, first)
         require_equal(part, "the clean rows must not be changed", before, x)
         require_shape(part, "the corrupted rows", corrupted, tuple(x.shape))
-        require(bool(corrupted.isfinite().all()), part, "the corrupted rows must be finite", corrupted)
+        require_finite(part, "the corrupted rows must be finite", corrupted)
         require_equal(part, "the same noise must give the same rows", corrupted, part(x, again))
         require(not torch.equal(corrupted, part(x, other)), part, "other noise must give other rows", "the same rows")
         for some in (torch.randperm(n, generator=source(3)), torch.arange(n // 3)):

@@ -20,8 +20,9 @@ from eigencode.testing.promises import (
     no_global_draws,
     require,
     require_equal,
+    require_finite,
     source,
-)
+)  # fmt: skip
 
 
 def check_penalty(
@@ -37,11 +38,6 @@ def check_penalty(
         A model that the penalty is for; by default a small one with a point code. It is copied too.
     n_features, n_components : int
         Sizes for the tests.
-
-    Raises
-    ------
-    AssertionError
-        If a requirement is not met.
 
     Examples
     --------
@@ -67,14 +63,9 @@ def check_penalty(
         require(part.is_stochastic == (noise is not None), part, message, f"is_stochastic = {part.is_stochastic}")
         term = _Term(model, part, model.draw_noise(n, source(2)), noise)
         value = term(x)
-        shapes = [(n,), ()]
-        require(
-            tuple(value.shape) in shapes,
-            part,
-            "a penalty must be one number for each row, or a scalar",
-            f"shape {value.shape}",
-        )
-        require(bool(value.isfinite().all()), part, "a penalty must be finite", value)
+        message = "a penalty must be one number for each row, or a scalar"
+        require(tuple(value.shape) in [(n,), ()], part, message, f"shape {value.shape}")
+        require_finite(part, "a penalty must be finite", value)
         require_equal(part, "the same batch must give the same penalty", value, term(x))
         if value.ndim:
             changed = x.clone()
@@ -99,9 +90,8 @@ def _check_two_draws(part: Penalty, x: Tensor, n_components: int) -> None:
     (own,) = model.penalties
     noise = trace.noise.penalties[0]
     alone = [penalty_term(own, [draw], model, noise) for draw in trace.each_draw(model)]
-    require_equal(
-        part, "a penalty of two draws must be the mean of both", sum(alone[1:], alone[0]) / 2, terms[type(own).__name__]
-    )
+    both = sum(alone[1:], alone[0]) / 2
+    require_equal(part, "a penalty of two draws must be the mean of both", both, terms[type(own).__name__])
 
 
 def _check_idle_component(part: Penalty, model: Composition, x: Tensor) -> None:
@@ -117,7 +107,7 @@ def _check_idle_component(part: Penalty, model: Composition, x: Tensor) -> None:
         weights.zero_()[tuple(map(slice, narrow[name].shape))] = narrow[name]
     with torch.no_grad():
         message = (
-            "ignores_idle_components = True means that a component of zeros, which the decoder ignores, changes nothing"
+            "ignores_idle_components = True means that a component of zeros that the decoder ignores changes nothing"
         )
         require_equal(part, message, part(model(x), model), own.double()(wide(x), wide))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,12 +31,8 @@ def fresh(part: AnyPart) -> AnyPart:
     name = type(part).__name__
     with explained(part, "a part must be clonable: its constructor stores its arguments and does nothing else"):
         again = clone(part)
-    require(
-        list(again.parameters()) == [],
-        part,
-        "tensors must be made in setup, not in the constructor",
-        "some in the constructor",
-    )
+    message = "tensors must be made in setup, not in the constructor"
+    require(list(again.parameters()) == [], part, message, "some in the constructor")
     for key, value in part.get_params().items():
         require(_storable(value), part, f"the argument {key!r} must be storable as JSON", f"{value!r}")
     with explained(part, "a part must be made again from its own parameters"):
@@ -105,9 +102,8 @@ def no_global_draws(part: Part) -> Iterator[None]:
     """Raise an error if the state of a global generator changes."""
     before = _global_states()
     yield
-    require(
-        _global_states() == before, part, "noise must come from the given generator", "a draw from a global generator"
-    )
+    message = "noise must come from the given generator"
+    require(_global_states() == before, part, message, "a draw from a global generator")
 
 
 def _global_states() -> tuple[Any, ...]:
@@ -159,6 +155,19 @@ def require_shape(part: Part, name: str, found: object, shape: tuple[int, ...]) 
     require(isinstance(found, Tensor), part, f"{name} must be a tensor", type(found).__name__)
     got = tuple(found.shape)  # type: ignore[attr-defined]
     require(got == shape, part, f"{name} must have shape {shape}", f"shape {got}")
+
+
+def require_finite(part: Part, promise: str, found: Tensor) -> None:
+    """Require finite numbers."""
+    require(bool(found.isfinite().all()), part, promise, found)
+
+
+def require_mean(part: Part, promise: str, draws: Tensor, mean: Tensor, slack: float | Tensor) -> None:
+    """Require that draws of shape (n, d) have a mean, within ``STANDARD_ERRORS`` standard errors and a slack."""
+    gap = (draws.mean(0) - mean).abs()
+    allowed = STANDARD_ERRORS * draws.std(0) / math.sqrt(len(draws)) + slack
+    message = f"{promise}, within {STANDARD_ERRORS} standard errors"
+    require(bool((gap <= allowed).all()), part, message, f"gaps {short(gap)}, allowed {short(allowed)}")
 
 
 def require_equal(part: Part, promise: str, left: Tensor, right: Tensor) -> None:
