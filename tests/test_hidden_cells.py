@@ -18,7 +18,9 @@ from eigencode.parts import (
     AuxiliaryLoss,
     BernoulliLikelihood,
     CallableCorruption,
+    CategoricalLikelihood,
     Chain,
+    ColumnsLikelihood,
     Contractive,
     ConvolutionalDecoder,
     ConvolutionalEncoder,
@@ -54,7 +56,6 @@ from eigencode.parts import (
     Tied,
     TopK,
 )
-from eigencode.parts.likelihoods.categorical import CategoricalLikelihood
 from eigencode.parts.supervised import Reconstruction
 from eigencode.training.batched import BatchedTraining
 from eigencode.training.evaluation import evaluate, learn_from_validation
@@ -98,6 +99,18 @@ MODELS = {
     "poisson": lambda: Composition(mlp(), mlp(), likelihood=PoissonLikelihood(), corruption=SaltAndPepper(0.3)),
     "negative binomial": lambda: Composition(mlp(), mlp(), likelihood=NegativeBinomialLikelihood()),
     "categorical": lambda: Composition(mlp(), mlp(), likelihood=CategoricalLikelihood()),
+    "mixed columns": lambda: Composition(
+        LinearPath(mlp()),
+        mlp(),
+        likelihood=ColumnsLikelihood(
+            [
+                (GaussianLikelihood("per_feature"), 1),
+                (NegativeBinomialLikelihood(), 1),
+                (CategoricalLikelihood(), 2),
+                (BernoulliLikelihood(), 1),
+            ]
+        ),
+    ),
     "function": lambda: Composition(mlp(), mlp(), corruption=CallableCorruption(lambda x, noise: x * 2 + noise)),
     "variational": lambda: Composition(mlp(), mlp(), GaussianCode(), prior=StandardNormalPrior(warmup=2.0)),
     "importance": lambda: Composition(mlp(), mlp(), GaussianCode(n_draws=3), prior=StandardNormalPrior()),

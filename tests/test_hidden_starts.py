@@ -14,6 +14,7 @@ from eigencode.parts import (
     ActivatedLikelihood,
     BernoulliLikelihood,
     CategoricalLikelihood,
+    ColumnsLikelihood,
     DiagonalGaussian,
     Gaussian,
     GaussianLikelihood,
@@ -63,27 +64,40 @@ ASKED = [
     ActivatedLikelihood("sigmoid"),
     LastColumns(GaussianLikelihood("per_feature"), n_columns=2),
     TwoHeads(),
+    ColumnsLikelihood(
+        [
+            (GaussianLikelihood("per_feature"), 1),
+            (LaplaceLikelihood("learned"), 1),
+            (NegativeBinomialLikelihood(), 1),
+            (CategoricalLikelihood(), 2),
+        ]
+    ),
 ]
+
+
+def units_of(likelihood):
+    """Units of each column's own; every other column of counts is scaled by its logarithms."""
+    counts = torch.tensor([cell.is_logarithmic for cell in likelihood.cells(D)])
+    logarithmic = counts & torch.tensor([True, False, True, False, True])
+    center, divisor = torch.linspace(0.4, 0.6, D), torch.linspace(0.3, 0.5, D)
+    return Units(center, divisor, logarithmic if counts.any() else None)
 
 
 def made(likelihood, columns=slice(None)):
     """A likelihood for some of the columns, with units of each column's own where it has any."""
     part = clone(likelihood)
-    logarithmic = torch.tensor([True, False, True, False, True]) if part.scales_logarithms else None
-    center, divisor = torch.linspace(0.4, 0.6, D), torch.linspace(0.3, 0.5, D)
-    units = Units(center, divisor, logarithmic).of_columns(columns)
+    units = units_of(part).of_columns(columns)
     part.setup(Sizes(len(units.center), K, units=units))
     return part.double()
 
 
 def gappy(part):
     """Scaled rows that the likelihood may be asked about, with gaps; nothing is known of the last row."""
-    if part.support == "real":
-        x = normal(ROWS, D, seed=1) + 0.3
-    else:
-        n_classes = 7 if part.support == "counts" else 2
-        rows = torch.randint(0, n_classes, (ROWS, D), generator=generator(1)).double()
-        x = part.units.scaled(rows)
+    supports = [cell.support for cell in part.cells(D)]
+    n_classes = torch.tensor([7 if support == "counts" else 2 for support in supports])
+    rows = torch.randint(0, 42, (ROWS, D), generator=generator(1)) % n_classes
+    is_real = torch.tensor([support == "real" for support in supports])
+    x = torch.where(is_real, normal(ROWS, D, seed=1) + 0.3, part.scaled(rows.double()))
     observed = torch.rand(ROWS, D, generator=generator(2)) < 0.6
     observed[-1] = False
     return x, observed
@@ -106,7 +120,7 @@ def started(likelihood, x, observed):
     """The weights of a model at two of its linear starts, after the search for the best step."""
     batch = Batch(x, observed)
     model = Composition(MLP(), MLP(), likelihood=clone(likelihood))
-    model.setup(D, K, generator(), Sizes(D, K, units=made(likelihood).units if likelihood.in_data_units else None))
+    model.setup(D, K, generator(), Sizes(D, K, units=units_of(likelihood)))
     model.double().eval()
     found = {}
     for inward, outward in model.likelihood.expansion.working_units(batch):
@@ -146,7 +160,8 @@ def test_a_hidden_cell_changes_no_bit_of_a_start(answers, likelihood):
 BY_COLUMN = [
     part
     for part in ASKED
-    if getattr(part, "spread", None) != "learned" and not isinstance(part, CategoricalLikelihood | LastColumns)
+    if getattr(part, "spread", None) != "learned"
+    and not isinstance(part, CategoricalLikelihood | LastColumns | ColumnsLikelihood)
 ]
 
 
@@ -200,7 +215,7 @@ def test_working_units_of_shares_and_counts_are_those_of_the_observed_cells():
             inflation = 1 + a * m * isinstance(likelihood, NegativeBinomialLikelihood)
             curvature = m * (1 - m) if isinstance(likelihood, BernoulliLikelihood) else m / inflation
             factor = 1 / inflation / curvature**0.5 if likelihood.support == "counts" else 1 / curvature**0.5
-            if part.scales_logarithms and part.logarithmic[j]:
+            if part.cells(D)[0].is_logarithmic and part.logarithmic[j]:
                 factor = curvature**0.5
             assert float(outward[j]) == pytest.approx(curvature**-0.5)
             assert float(inward[j]) == pytest.approx(float(part.divisor[j]) * factor)

@@ -63,7 +63,7 @@ def test_none_only_centres(cancer):
 def test_the_inverse_is_exact_and_has_the_jacobian(cancer, scale):
     scaler = fit(cancer, scale)
     np.testing.assert_allclose(scaler.inverse_transform(scaler.transform(cancer)), cancer, rtol=1e-12, atol=1e-15)
-    assert scaler.log_jacobian == pytest.approx(-np.log(scaler.divisor).sum())
+    assert scaler.log_jacobian == pytest.approx(-np.log(scaler.divisor))
 
 
 @pytest.mark.parametrize("value", [0.1, 1e6 + 0.1, 0.0, -3])

@@ -133,7 +133,7 @@ def test_first_and_last_columns_see_no_others():
     torch.testing.assert_close(likelihood.target(rows), counts)
     torch.testing.assert_close(likelihood.expansion.constant(Batch(rows)), counts.mean(0).log())
     p = likelihood(likelihood.expansion.constant(Batch(rows)).expand(5, 2))
-    torch.testing.assert_close(likelihood.scaled_mean(p), ((p.mean - units.center[2:]) / units.divisor[2:]))
+    torch.testing.assert_close(likelihood.scaled(p.mean), ((p.mean - units.center[2:]) / units.divisor[2:]))
 
 
 def test_the_objective_is_the_sum_of_its_literal_terms():

@@ -320,9 +320,9 @@ class Scaler:
         return not len(sizes) or SMALLEST_SQUARED < sizes.max() < 1 / SMALLEST_SQUARED
 
     @property
-    def log_jacobian(self) -> float:
-        """Sum of the logarithms of the scaling's derivatives: log-density in data units minus that in scaled units."""
-        return -float(np.log(self.divisor).sum())
+    def log_jacobian(self) -> np.ndarray:
+        """Logarithms of the scaling's derivatives, shape (d,): log-density in data units minus that in scaled units."""
+        return -np.log(self.divisor)
 
 
 def _root_mean_square(values: np.ndarray) -> float:

@@ -57,7 +57,7 @@ class ColumnSupport:
 
 def check_support(
     source: Source,
-    support: str,
+    support: str | Sequence[str],
     names: Sequence[str] | None = None,
     *,
     owner: str = "This model",
@@ -66,7 +66,7 @@ def check_support(
 ) -> None:
     """Raise `DataError` if a column has a value that is not of a kind in ``SUPPORTS``; it names the first such column.
 
-    ``owner`` is what needs such values, and ``advice`` has a hint for each kind of which all columns may be: the first
+    ``support`` is one kind, or one for each column. ``owner`` is what needs such values, and ``advice`` has a hint for each kind of which all columns may be: the first
     that applies is used. ``shares`` is the hint instead if shares are needed and all columns are whole numbers, such as
     pixels from 0 to 255; "{largest}" in it is replaced by the number to divide by.
 
@@ -80,13 +80,15 @@ def check_support(
     eigencode.errors.DataError: A Poisson needs counts (0, 1, 2, ...), but not all of column 'balance' are. \
     Got -3 there. Use a normal.
     """
-    if support == "real":
+    wanted = np.array([support] * source.shape[1] if isinstance(support, str) else support)
+    if (wanted == "real").all():
         return
     found = ColumnSupport.of(source)
-    wrong = np.flatnonzero(~found.within(support))
+    wrong = np.flatnonzero(np.any([(wanted == kind) & ~found.within(kind) for kind in SUPPORTS], axis=0))
     if not len(wrong):
         return
     first = int(wrong[0])
+    support = str(wanted[first])
     column = f"column {first}" if names is None else f"column {str(names[first])!r}"
     more = "" if len(wrong) == 1 else f" (nor those of {len(wrong) - 1} more)"
     fitting = [text for kind, text in (advice or {}).items() if found.within(kind).all()]

@@ -268,8 +268,9 @@ class BaseAutoencoder(
 
     def _measured(self, table: TrainingTable) -> Scaler:
         """The scale of the rows."""
-        logarithmic = (True,) * table.array.shape[1] if fitting.likelihood_of(self).scales_logarithms else ()
-        return Scaler.fit(table.source, self.scale, table.source_weights, logarithmic)
+        cells = fitting.likelihood_of(self).cells(table.array.shape[1])
+        logarithmic = tuple(cell.is_logarithmic for cell in cells)
+        return Scaler.fit(table.source, self.scale, table.source_weights, logarithmic if any(logarithmic) else ())
 
     def _start(self, options: AutoencoderOptions, model: Model, data: Data) -> Start:
         """The weights that training begins with."""

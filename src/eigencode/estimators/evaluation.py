@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from eigencode.model import Composition
-    from eigencode.parts import Distribution
     from eigencode.training import Execution
 
     Question = Callable[[Composition, Tensor, Tensor], Tensor]
@@ -142,21 +141,23 @@ class Evaluation(Saved):
             return self.composition_
         return copy.deepcopy(self.composition_).to(wanted)
 
+    @property
+    def _has_own_units(self) -> np.ndarray:
+        """Which columns the likelihood has in the data's units, shape (d,)."""
+        cells = self.composition_.likelihood.cells(len(self.scaler_.center))
+        return np.array([cell.in_data_units for cell in cells])
+
     def _in_data_units(self, means: Tensor) -> np.ndarray:
-        """What `mean_in_own_units` or a draw gave, as rows in the data's units."""
-        rows = means.cpu().numpy()
-        if not self.composition_.likelihood.in_data_units:
-            return self.scaler_.inverse_transform(rows, rows.dtype)
+        """A mean or a draw of p(x|z) as rows in the data's units; no rounding takes a count or a share out of range."""
+        rows, own = means.cpu().numpy(), self._has_own_units
+        if not own.all():
+            restored = self.scaler_.inverse_transform(rows, rows.dtype)
+            return np.where(own, rows, restored) if own.any() else restored
         constant = self.scaler_.constant
         if constant:
             rows = rows.copy()
             rows[:, constant] = self.scaler_.constant_values
         return rows
-
-
-def mean_in_own_units(model: Composition, p: Distribution) -> Tensor:
-    """The mean of p(x|z) in the units that p is over, where no rounding takes a rate or a share out of its range."""
-    return p.mean if model.likelihood.in_data_units else model.likelihood.scaled_mean(p)
 
 
 def numbers_only(answers: np.ndarray, hint: str = FAR_WEIGHTS) -> np.ndarray:

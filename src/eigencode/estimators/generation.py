@@ -12,7 +12,7 @@ from eigencode import model, training
 from eigencode.data.memory import require_memory
 from eigencode.data.sources import chunk_rows
 from eigencode.errors import OptionError
-from eigencode.estimators.evaluation import filled, mean_in_own_units, numbers_only
+from eigencode.estimators.evaluation import filled, numbers_only
 from eigencode.estimators.inference import Inference
 from eigencode.lazy import torch
 
@@ -83,7 +83,7 @@ class Generation(Inference):
             for i, codes in enumerate(self._drawn_codes(int(n_rows), seed)):
                 p = composition.decode(codes.to(self.execution_.device))
                 source = training.generator(seed, "sample", i, device=self.execution_.device)
-                yield self._in_data_units(mean_in_own_units(composition, p) if mean else p.sample(source))
+                yield self._in_data_units(p.mean if mean else p.sample(source))
 
         return numbers_only(filled(int(n_rows), blocks()))
 

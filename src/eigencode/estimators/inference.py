@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from eigencode.data.images import rows_to_images
 from eigencode.data.sources import chunk_rows
 from eigencode.errors import DataError, OptionError, ResultWarning
-from eigencode.estimators.evaluation import Evaluation, filled, mean_in_own_units, numbers_only
+from eigencode.estimators.evaluation import Evaluation, filled, numbers_only
 from eigencode.estimators.inputs import mean_of_rows, read_codes, read_rows, shape_asked_for
 from eigencode.lazy import torch
 
@@ -78,7 +78,7 @@ class Inference(Evaluation):
         def blocks() -> Iterator[np.ndarray]:
             for first in range(0, len(codes), n_rows):
                 p = model.decode(self._tensor(codes[first : first + n_rows]))
-                yield self._in_data_units(mean_in_own_units(model, p))
+                yield self._in_data_units(p.mean)
 
         return numbers_only(filled(len(codes), blocks()))
 
@@ -102,7 +102,7 @@ class Inference(Evaluation):
         rows = numbers_only(
             self._answer_of(
                 given.array,
-                lambda model, x, clipped: mean_in_own_units(model, _reconstruction(model, clipped, kept)),
+                lambda model, x, clipped: _reconstruction(model, clipped, kept).mean,
                 self._in_data_units,
             )
         )
@@ -223,7 +223,7 @@ class Inference(Evaluation):
     @property
     def _log_jacobian(self) -> float:
         """What a log-density gains in the data's units; one that is over these has it already."""
-        return 0.0 if self.composition_.likelihood.in_data_units else self.scaler_.log_jacobian
+        return float(self.scaler_.log_jacobian[~self._has_own_units].sum())
 
     def _kept(self, n_components: int | None) -> int:
         """How many components to use, checked against what the code can be cut to."""
@@ -243,24 +243,24 @@ class Inference(Evaluation):
 
     def _scaled_mean(self, model: Composition, p: Distribution) -> Tensor:
         """The mean of p(x|z) in the model's units, in which a constant column is 0."""
-        mean, constant = model.likelihood.scaled_mean(p), self.scaler_.constant
+        mean, constant = model.likelihood.scaled(p.mean), self.scaler_.constant
         return mean.index_fill(-1, torch.tensor(constant, device=mean.device), 0) if constant else mean
 
-    def _gap(self, model: Composition, x: Tensor, p: Distribution, is_own: bool) -> Tensor:
+    def _gap(self, model: Composition, x: Tensor, p: Distribution, scaled: bool) -> Tensor:
         """What scaled rows and their reconstructions differ by, in the model's units or in the likelihood's own."""
-        if not is_own:
+        if scaled:
             return x - self._scaled_mean(model, p)
-        gap, constant = model.likelihood.target(x) - p.mean, self.scaler_.constant
+        target, constant = model.likelihood.target(x), self.scaler_.constant
+        gap = target - p.mean
         if constant:
-            values = torch.from_numpy(self.scaler_.constant_values).to(gap)
-            gap[:, constant] = model.likelihood.target(x)[:, constant] - values
+            values = np.where(self._has_own_units[constant], self.scaler_.constant_values, 0.0)
+            gap[:, constant] = target[:, constant] - torch.from_numpy(values).to(gap)
         return gap
 
     def _squared_errors(self, X: Any, sizes: Iterable[int], scaled: bool) -> np.ndarray:
         """Squared error of each row with the first components of its code, one column for each number of them."""
         check_is_fitted(self)
-        is_own = self.composition_.likelihood.in_data_units and not scaled
-        units = np.ones_like(self.scaler_.divisor) if scaled or is_own else self.scaler_.divisor
+        units = np.where(scaled | self._has_own_units, 1.0, self.scaler_.divisor)
         largest = units.max()
         weights = torch.from_numpy(units / largest).to(self.execution_.device)
         if not (scaled or self.scaler_.has_squares):
@@ -269,7 +269,7 @@ class Inference(Evaluation):
 
         def errors(model: Composition, x: Tensor, clipped: Tensor) -> Tensor:
             rebuilt = (_reconstruction(model, clipped, kept) for kept in sizes)
-            gaps = [self._gap(model, x, p, is_own) for p in rebuilt]
+            gaps = [self._gap(model, x, p, scaled) for p in rebuilt]
             # Weights come before squares, and the scaled cells are numbers: no column is infinite and counts nothing.
             weighted = (gap.double().clamp_(-LARGEST, LARGEST).mul_(weights) for gap in gaps)
             return torch.stack([gap.square_().sum(1) for gap in weighted], dim=1)

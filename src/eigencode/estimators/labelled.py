@@ -11,7 +11,6 @@ import numpy as np
 from eigencode import fitting, parts
 from eigencode.data import Scaler
 from eigencode.estimators.base import BaseAutoencoder
-from eigencode.estimators.evaluation import mean_in_own_units
 from eigencode.lazy import torch
 from eigencode.options import AutoencoderOptions
 
@@ -56,9 +55,7 @@ class LabelledAutoencoder(BaseAutoencoder):
             # In float64 on the way: beside a large centre, the network's own type may tell none of them from another.
             return labels.inverse_transform(found, dtype)
 
-        return self._answer_of(
-            features, lambda model, x, clipped: mean_in_own_units(model, model.reconstruct(clipped)), finish
-        )
+        return self._answer_of(features, lambda model, x, clipped: model.reconstruct(clipped).mean, finish)
 
     def _measured(self, table: TrainingTable) -> Scaler:
         """Scale x as the autoencoder does, and y by itself."""

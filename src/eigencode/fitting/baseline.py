@@ -54,12 +54,16 @@ def views_of(likelihood: Likelihood, data: Data, n_components: int | None, is_ti
     for inward, outward in ready.expansion.working_units(data.sample):
         if is_tied and not torch.equal(inward, outward):
             inward = outward = (inward * outward).sqrt()  # so that the decoder is the encoder's transpose
-        is_plain = bool((inward == 1).all())
-        rows = data.weighed if is_plain else replace(data.weighed, x=data.weighed.x * inward.to(data.weighed.x))
-        found.append(View(inward, outward, spectrum(rows, n_components, seed)))
+        found.append(View(inward, outward, spectrum(_rescaled(data.weighed, inward), n_components, seed)))
         if ready.expansion.is_robust:
-            found.append(View(inward, outward, spectrum(_without_outliers(data.typical), n_components, seed)))
+            rows = _rescaled(_without_outliers(data.typical), inward)
+            found.append(View(inward, outward, spectrum(rows, n_components, seed)))
     return found
+
+
+def _rescaled(batch: Batch, factors: Tensor) -> Batch:
+    """Rows with each column times a factor."""
+    return batch if bool((factors == 1).all()) else replace(batch, x=batch.x * factors.to(batch.x))
 
 
 def _without_outliers(batch: Batch) -> Batch:

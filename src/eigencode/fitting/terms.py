@@ -71,8 +71,8 @@ def likelihood_of(options: AutoencoderOptions) -> Likelihood:
 def check_values(likelihood: Likelihood, array: np.ndarray, names: Any = None) -> None:
     """Raise `DataError` if a column has values outside the likelihood's support."""
     advice = {kind: f"Use likelihood={name!r}" for kind, name in FITTING.items()}
-    owner = type(likelihood).__name__
-    check_support(ArraySource(array), likelihood.support, names, owner=owner, advice=advice, shares=RESCALED)
+    owner, supports = type(likelihood).__name__, [cell.support for cell in likelihood.cells(array.shape[1])]
+    check_support(ArraySource(array), supports, names, owner=owner, advice=advice, shares=RESCALED)
 
 
 def _code(options: AutoencoderOptions) -> Code:

@@ -336,8 +336,10 @@ def set_linear(composition: Composition, start: LinearStart) -> None:
         spread[:n_known] = start.code_variance
         encoder.bias[k:] = composition.code.outputs_of_variance(spread).to(encoder.bias)
     bias = composition.decoder.output_bias
-    if bias is not None and not composition.likelihood.in_data_units:
-        bias[: len(start.decoder)] = 0  # the rows are centred
+    if bias is not None:
+        cells = composition.likelihood.cells(len(start.decoder))
+        is_scaled = torch.tensor([not cell.in_data_units for cell in cells], device=bias.device)
+        bias[: len(is_scaled)].masked_fill_(is_scaled, 0)  # the rows are centred
     if decoder is not None:  # tied decoders use the encoder's weights
         decoder.weight.zero_()
         decoder.weight[: len(start.decoder), :n_known] = start.decoder.to(decoder.weight)

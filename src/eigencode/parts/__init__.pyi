@@ -34,6 +34,7 @@ from eigencode.parts.likelihoods.activated import ActivatedLikelihood as Activat
 from eigencode.parts.likelihoods.base import Likelihood as Likelihood
 from eigencode.parts.likelihoods.categorical import Categorical as Categorical
 from eigencode.parts.likelihoods.categorical import CategoricalLikelihood as CategoricalLikelihood
+from eigencode.parts.likelihoods.columns import ColumnsLikelihood as ColumnsLikelihood
 from eigencode.parts.likelihoods.continuous import GaussianLikelihood as GaussianLikelihood
 from eigencode.parts.likelihoods.continuous import LaplaceLikelihood as LaplaceLikelihood
 from eigencode.parts.likelihoods.continuous import StudentTLikelihood as StudentTLikelihood

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -93,6 +93,11 @@ class Sizes:
         for name, value in (("units", Units(zeros, ones)), ("low", -ones), ("high", ones)):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
+
+    def of_columns(self, columns: slice) -> Sizes:
+        """The sizes of some columns."""
+        low, high = self.low[columns], self.high[columns]
+        return replace(self, n_features=len(low), units=self.units.of_columns(columns), low=low, high=high)
 
 
 CLAIMS: Mapping[str, Any] = {

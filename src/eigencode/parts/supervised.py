@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 from eigencode.batch import Batch
 from eigencode.parts.base import Sizes
 from eigencode.parts.distributions import Distribution
-from eigencode.parts.likelihoods.base import Likelihood
+from eigencode.parts.likelihoods.base import Cell, Likelihood
 from eigencode.parts.likelihoods.expansion import Expansion
 from eigencode.parts.networks.base import Network
 from eigencode.parts.networks.chains import Within
@@ -107,17 +106,20 @@ class LastColumns(Likelihood):
 
     def setup(self, sizes: Sizes) -> None:
         """Make the likelihood's tensors for its columns."""
-        self.likelihood.setup(_of_columns(sizes, slice(-self.n_columns, None)))
+        self.likelihood.setup(sizes.of_columns(slice(-self.n_columns, None)))
 
     @property
     def in_data_units(self) -> bool:  # type: ignore[override]
         """Whether the distribution is of values in the data's units."""
         return self.likelihood.in_data_units
 
-    @property
-    def scales_logarithms(self) -> bool:
-        """Whether the columns are scaled by their logarithms."""
-        return self.likelihood.scales_logarithms
+    def cells(self, n_features: int) -> tuple[Cell, ...]:
+        """The support and the units of each column; the first ones may have any values."""
+        return (Cell("real", False),) * (n_features - self.n_columns) + self.likelihood.cells(self.n_columns)
+
+    def block_widths(self, n_features: int) -> tuple[int, ...]:
+        """Each of the first columns is one variable."""
+        return (1,) * (n_features - self.n_columns) + self.likelihood.block_widths(self.n_columns)
 
     def n_outputs(self, n_features: int) -> int:
         """Number of outputs of the decoder."""
@@ -128,9 +130,9 @@ class LastColumns(Likelihood):
         last = (..., slice(-self.n_columns, None))
         return self.likelihood.target(x[last], None if observed is None else observed[last])
 
-    def scaled_mean(self, p: Distribution) -> Tensor:
-        """The mean of a distribution in scaled units, shape (n, n_columns)."""
-        return self.likelihood.scaled_mean(p)
+    def scaled(self, rows: Tensor) -> Tensor:
+        """The last columns in the units of the distribution, scaled, shape (n, n_columns)."""
+        return self.likelihood.scaled(rows)
 
     def forward(self, output: Tensor) -> Distribution:
         """The distribution of the last columns."""
@@ -192,7 +194,7 @@ class Reconstruction(Penalty):
     def setup(self, sizes: Sizes) -> None:
         """Check the weight and make the tensors; the caller sets the decoder's weights afterwards."""
         self.require_number("weight")
-        self.likelihood.setup(_of_columns(sizes, slice(self.n_columns)))
+        self.likelihood.setup(sizes.of_columns(slice(self.n_columns)))
         self.decoder.setup(sizes.n_components, self.likelihood.n_outputs(self.n_columns), torch.Generator())
 
     def forward(self, trace: Trace, composition: Composition) -> Tensor:
@@ -201,10 +203,3 @@ class Reconstruction(Penalty):
         observed = None if trace.observed is None else trace.observed[first]
         cells = self.likelihood(self.decoder(trace.z)).log_prob(self.likelihood.target(trace.x[first], observed))
         return -self.weight * (cells if observed is None else cells.where(observed, 0.0)).sum(-1)
-
-
-def _of_columns(sizes: Sizes, columns: slice) -> Sizes:
-    """The sizes of some columns."""
-    units = sizes.units.of_columns(columns)
-    low, high = sizes.low[columns], sizes.high[columns]
-    return replace(sizes, n_features=len(low), units=units, low=low, high=high)

@@ -29,6 +29,9 @@ from eigencode.testing.promises import (
     source,
 )  # fmt: skip
 
+CENTER, DIVISOR = 0.5, 2.0
+"""The data's units in these tests."""
+
 
 def check_likelihood(likelihood: Likelihood, *, n_features: int = 3, normalised: bool = True) -> None:
     """Test a likelihood for all properties that training, saving and scoring need.
@@ -55,7 +58,7 @@ def check_likelihood(likelihood: Likelihood, *, n_features: int = 3, normalised:
     """
     part = fresh(likelihood)
     with no_global_draws(part):
-        units = Units(torch.full((n_features,), 0.5), torch.full((n_features,), 2.0))
+        units = Units(torch.full((n_features,), CENTER), torch.full((n_features,), DIVISOR))
         part.setup(Sizes(n_features, 2, units=units))
         part.double()
         width = part.n_outputs(n_features)
@@ -146,25 +149,35 @@ def _check_score(part: Likelihood, output: Tensor) -> None:
 def _check_normalised(part: Likelihood, output: Tensor) -> None:
     """Test that exp(log_prob) sums or integrates to 1 over the support of each column."""
     draws = part(output.expand(N_DRAWS, -1)).sample(source(4))
-    if part.support == "counts":
-        total = _summed(part, output, torch.arange(4 * int(draws.max()) + 1000, dtype=torch.float64))
-    elif part.support == "unit interval" and bool(((draws == 0) | (draws == 1)).all()):
-        total = _summed(part, output, torch.tensor([0.0, 1.0], dtype=torch.float64))
+    supports = [cell.support for cell in part.cells(draws.shape[-1])]
+    for support in sorted(set(supports)):
+        columns = [column for column, own in enumerate(supports) if own == support]
+        total = _total(part, output, draws, support, columns)
+        allowed = (total - 1).abs() <= 1e-4
+        require(bool(allowed.all()), part, "probabilities must add up to 1 in each column", f"totals {short(total)}")
+
+
+def _total(part: Likelihood, output: Tensor, draws: Tensor, support: str, columns: list[int]) -> Tensor:
+    """The total probability in some columns with the same support."""
+    own = draws[:, columns]
+    if support == "counts":
+        values = torch.arange(4 * int(own.max()) + 1000, dtype=torch.float64)
+    elif support == "unit interval" and bool(((own == 0) | (own == 1)).all()):
+        values = torch.tensor([0.0, 1.0], dtype=torch.float64)
     else:
-        total = _integrated(part, output, draws)
-    allowed = (total - 1).abs() <= 1e-4
-    require(bool(allowed.all()), part, "probabilities must add up to 1 in each column", f"totals {short(total)}")
+        return _integrated(part, output, draws, support)[columns]
+    return _summed(part, output, values)[columns]
 
 
 def _summed(part: Likelihood, output: Tensor, values: Tensor) -> Tensor:
     return _at(part, output, values[:, None]).exp().sum(0)
 
 
-def _integrated(part: Likelihood, output: Tensor, draws: Tensor) -> Tensor:
+def _integrated(part: Likelihood, output: Tensor, draws: Tensor, support: str) -> Tensor:
     """The integral of exp(log_prob) by the double-exponential rule of Takahasi & Mori (1974), centred at the draws."""
     t = torch.linspace(-3.6, 3.6, 20_001, dtype=torch.float64)[:, None]
     step, inner = float(t[1] - t[0]), math.pi / 2 * t.sinh()
-    if part.support == "unit interval":
+    if support == "unit interval":
         x, slope = inner.tanh() / 2 + 0.5, 0.5 / inner.cosh().square()
         inside = (x > 0) & (x < 1)
         x, slope = x.clamp(1e-300, 1 - 1e-16), slope * inside
@@ -187,16 +200,18 @@ def _check_units(part: Likelihood, outputs: Tensor) -> None:
     draws = p.sample(source(5))
     scaled = _scaled(part, draws)
     require_close(part, "target must convert scaled rows to the units of log_prob", draws, part.target(scaled))
-    require_close(part, "scaled_mean must be the mean in scaled units", _scaled(part, p.mean), part.scaled_mean(p))
+    require_close(part, "scaled must convert the mean to scaled units", _scaled(part, p.mean), part.scaled(p.mean))
 
 
 def _scaled(part: Likelihood, x: Tensor) -> Tensor:
-    return (x - part.center) / part.divisor if part.in_data_units else x
+    """Rows in the units of the distribution, scaled with the units of these tests."""
+    own = torch.tensor([cell.in_data_units for cell in part.cells(x.shape[-1])])
+    return torch.where(own, (x - CENTER) / DIVISOR, x)
 
 
 def _check_constant(part: Likelihood, output: Tensor) -> None:
     """Test that no output near the constant start is better, and no value near the calibrated parameters."""
-    x = _scaled(part, part(output.expand(500, -1)).sample(source(6)))
+    x = _scaled(part, part(output.expand(500, -1)).sample(source(6)).detach())
     before = x.clone()
     constant = part.expansion.constant(Batch(x))
     require_shape(part, "constant", constant, tuple(output.shape[1:]))

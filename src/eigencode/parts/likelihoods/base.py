@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any, ClassVar, Self
 
@@ -17,6 +18,27 @@ from eigencode.parts.likelihoods.expansion import Expansion, FittedExpansion
 
 FILLS = {"real": 0.0, "unit interval": 0.5, "counts": 0.0}
 """A number in each support, used in hidden cells."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a likelihood is told and says in a column: which values it may have, and in which units.
+
+    Attributes
+    ----------
+    support : str
+        'real', 'unit interval' or 'counts'.
+    in_data_units : bool
+        Whether the distribution is of values in the data's units, and not of scaled ones.
+    """
+
+    support: str
+    in_data_units: bool
+
+    @property
+    def is_logarithmic(self) -> bool:
+        """Whether the column is scaled by its logarithm."""
+        return self.in_data_units and self.support == "counts"
 
 
 class Likelihood(Term):
@@ -86,10 +108,13 @@ class Likelihood(Term):
         """Number of outputs of the decoder; the first ``n_features`` are the locations of the columns."""
         return n_features
 
-    @property
-    def scales_logarithms(self) -> bool:
-        """Whether columns are scaled by their logarithms."""
-        return self.in_data_units and self.support == "counts"
+    def cells(self, n_features: int) -> tuple[Cell, ...]:
+        """The support and the units of each column."""
+        return (Cell(self.support, self.in_data_units),) * n_features
+
+    def block_widths(self, n_features: int) -> tuple[int, ...]:
+        """The numbers of columns that are one variable each, and so are observed or missing together; by default 1."""
+        return (1,) * n_features
 
     @property
     def units(self) -> Units:
@@ -113,9 +138,9 @@ class Likelihood(Term):
             return x.round_().clamp(min=0)
         return x.clamp(0, 1) if self.support == "unit interval" else x
 
-    def scaled_mean(self, p: Distribution) -> Tensor:
-        """The mean of a distribution in scaled units, shape (..., d)."""
-        return self.units.scaled(p.mean) if self.in_data_units else p.mean
+    def scaled(self, rows: Tensor) -> Tensor:
+        """Convert rows of shape (..., d) in the units of the distribution, such as its mean, to scaled rows."""
+        return self.units.scaled(rows) if self.in_data_units else rows
 
     @property
     def expansion(self) -> Expansion:

@@ -64,6 +64,10 @@ class CategoricalLikelihood(Likelihood):
         """The cells themselves: for a term linear in x their rounding errors do not matter."""
         return x
 
+    def block_widths(self, n_features: int) -> tuple[int, ...]:
+        """All columns are one variable."""
+        return (n_features,)
+
     def forward(self, output: Tensor) -> Categorical:
         """A categorical distribution for each row of the output."""
         return Categorical(output)

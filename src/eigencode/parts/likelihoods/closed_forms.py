@@ -12,7 +12,7 @@ from torch import Tensor
 
 from eigencode.batch import Batch
 from eigencode.parts.distributions import NegativeBinomial
-from eigencode.parts.likelihoods.expansion import SMALLEST_MEAN, Expansion, FittedExpansion
+from eigencode.parts.likelihoods.expansion import SMALLEST_MEAN, Expansion
 from eigencode.parts.likelihoods.observed import (
     SAMPLE_CELLS,
     evenly_sampled,
@@ -258,12 +258,37 @@ class NegativeBinomialExpansion(CountExpansion, SpreadExpansion):
         return _golden_section(worth, low, high).exp().to(output.dtype)
 
 
-class CategoricalExpansion(FittedExpansion):
-    """The expansion of the categorical likelihood."""
+class CategoricalExpansion(Expansion):
+    """The expansion of the categorical likelihood in its logits."""
+
+    is_exact = True
 
     def constant(self, batch: Batch) -> Tensor:
         """The logarithms of the classes' shares."""
-        return mean(self.target(batch).x, batch.observed).clamp(min=SMALLEST_MEAN).log()
+        return self._shares(batch).log()
+
+    def _shares(self, batch: Batch) -> Tensor:
+        return mean(self.target(batch).x, batch.observed).clamp(min=SMALLEST_MEAN)
+
+    def intercept(self, batch: Batch, output: Tensor, bias: Tensor) -> Tensor:
+        """The bias of each logit with which the classes have their shares, for given outputs, by iterative scaling."""
+        wanted = self._shares(batch)
+        bias = wanted.log()
+        for _ in range(INTERCEPT_STEPS):
+            found = mean((output + bias).softmax(-1), batch.observed).clamp(min=SMALLEST_MEAN)
+            bias = bias + (wanted / found).log()
+        return bias
+
+    def working_units(self, batch: Batch) -> Sequence[tuple[Tensor, Tensor]]:
+        r"""One Newton step from the shares p, and PCA of the columns.
+
+        With residuals r of the columns, which add up to 0, the outputs r / p are the step, and the quadratic expansion
+        is the chi-squared distance sum_j r_j^2 / p_j: PCA in these units is multiple correspondence analysis
+        (Greenacre, 1984).
+        """
+        p = self._shares(batch).double()
+        root, divisor = p.sqrt(), self.likelihood.divisor
+        return [(divisor / root, 1 / root), (torch.ones_like(p), divisor / p)]
 
 
 class ActivatedExpansion(Expansion):

@@ -102,6 +102,12 @@ class Expansion:
         """Variance of the squared error in working units, 1 for a Newton step; None if it is learned."""
         return 1.0
 
+    def unit_variance(self, batch: Batch) -> Sequence[tuple[Tensor, Tensor]]:
+        """Working units in which the variance of the squared error is 1, so that those of several blocks compare."""
+        given = self.variance
+        spread = math.sqrt(float(variance(batch.x.double(), batch.observed).mean()) if given is None else given) or 1.0
+        return [(inward / spread, outward * spread) for inward, outward in self.working_units(batch)]
+
 
 class FittedExpansion(Expansion):
     """The expansion of any likelihood, from its density only: fitted by L-BFGS, with derivatives from autograd."""
