@@ -99,7 +99,7 @@ class ColumnsExpansion(Expansion):
         """The best bias of each block."""
         outputs, biases = self.likelihood.divided(output), self.likelihood.divided(bias)
         given = zip(self.blocks, self._split(batch), outputs, biases, strict=True)
-        return self.likelihood.arranged([block.intercept(*own) for block, *own in given])
+        return self.likelihood.arranged([block.intercept(own, part, first) for block, own, part, first in given])
 
     def working_units(self, batch: Batch) -> Sequence[tuple[Tensor, Tensor]]:
         """The working units of the blocks, in which the squared error of each has a variance of 1."""
