@@ -66,9 +66,10 @@ def check_support(
 ) -> None:
     """Raise `DataError` if a column has a value that is not of a kind in ``SUPPORTS``; it names the first such column.
 
-    ``support`` is one kind, or one for each column. ``owner`` is what needs such values, and ``advice`` has a hint for each kind of which all columns may be: the first
-    that applies is used. ``shares`` is the hint instead if shares are needed and all columns are whole numbers, such as
-    pixels from 0 to 255; "{largest}" in it is replaced by the number to divide by.
+    ``support`` is one kind, or one for each column. ``owner`` is what needs such values, and ``advice`` has a hint for
+    each kind of which all columns may be: the first that applies is used. ``shares`` is the hint instead if shares are
+    needed and all columns are whole numbers, such as pixels from 0 to 255; "{largest}" in it is replaced by the number
+    to divide by.
 
     Examples
     --------
