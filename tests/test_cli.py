@@ -496,8 +496,8 @@ def test_inputs_are_not_overwritten(model, line, capsys):
 
 def test_an_old_output_stays_until_the_new_one_is_complete(model, capsys):
     write_columns("codes.csv", {"old": np.array([1.0])})
-    write_columns("gaps.csv", {"x": np.array([np.nan]), "y": np.array([1.0]), "z": np.array([1.0])})
-    assert run("transform model.safetensors gaps.csv --output codes.csv") == 1
+    write_columns("infinite.csv", {"x": np.array([np.inf]), "y": np.array([1.0]), "z": np.array([1.0])})
+    assert run("transform model.safetensors infinite.csv --output codes.csv") == 1
     assert read_table("codes.csv").names == ["old"]
     assert run("transform model.safetensors rows.csv --output codes.csv") == 0
     assert read_table("codes.csv").names == ["autoencoder0", "autoencoder1"]

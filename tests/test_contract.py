@@ -206,12 +206,6 @@ def test_codes_of_a_frame_are_decoded_by_their_names(frame):
         model.inverse_transform(codes[:, ::-1])
 
 
-def with_gaps(frame, rows):
-    frame = frame.copy()
-    frame.iloc[rows] = None
-    return frame
-
-
 DAYS = pd.date_range("2020-01-01", periods=40)
 NANOSECONDS = DAYS.to_numpy().astype("M8[ns]")  # which NumPy gives out as integers
 
@@ -232,13 +226,6 @@ REFUSED = {
     "Arrow dates": (lambda f: pa.Table.from_pandas(f.assign(b=DAYS)), "dates or times. Got column 'b'"),
     "an array of dates": (lambda f: np.array([DAYS, DAYS]).T.astype("M8[D]"), "dates or times. Got column 0"),
     "a list of dates": (lambda f: [[1, d] for d in DAYS], "dates or times. Got column 1"),
-    "NA": (lambda f: with_gaps(f.astype("Float64"), [3]), r"gaps \(NaN\). Got 1 in column 'a' \(row 3"),
-    "NaN": (lambda f: with_gaps(f, [8, 9]), r"Got 2 in column 'a' \(first in row 8, counted from 0\)"),
-    "None": (lambda f: [[1.0, None], [2.0, 3.0]], r"Got 1 in column 1 \(row 0"),
-    "polars null": (lambda f: pl.DataFrame({"a": [1, None, 2]}), r"Got 1 in column 'a' \(row 1"),
-    "Arrow null": (lambda f: pa.table({"a": [True, None, False]}), r"Got 1 in column 'a' \(row 1"),
-    "masked": (lambda f: np.ma.masked_greater(np.arange(6.0).reshape(3, 2), 4), r"Got 1 in column 1 \(row 2"),
-    "masked integers": (lambda f: np.ma.masked_equal(np.arange(6).reshape(3, 2), 0), r"Got 1 in column 0 \(row 0"),
     "infinite": (lambda f: f.replace(f.iloc[5, 1], np.inf), r"infinite cells.*Got 1 in column 'b' \(row 5"),
     "large": (
         lambda f: [[1, 2**70], [1, 2]],
@@ -277,15 +264,15 @@ def test_names_of_a_hundred_thousand_columns_are_compared_quickly():
         LinearAutoencoder(1).fit(pa.table([pa.array([1.0, 2.0])] * 100_001, names=[*names, "column 7"]))
 
 
-@pytest.mark.parametrize("kind", ["text", "polars times", "masked", "a query"])
+@pytest.mark.parametrize("kind", ["text", "polars times", "infinite", "a query"])
 @pytest.mark.parametrize("estimator", [*TRANSFORMERS, CLASSIFIER, REGRESSOR], ids=by_class)
 @pytest.mark.filterwarnings("ignore:X does not have valid feature names")
 def test_every_estimator_and_method_raises_the_same_message(estimator, kind, frame):
     make, message = REFUSED[kind]
     bad = make(frame)
-    with pytest.raises(DataError, match=message if kind != "masked" else "in column 1"):
+    with pytest.raises(DataError, match=message):
         fit(estimator, bad)
-    model = fit(estimator, frame if kind != "masked" else frame[["a", "b"]])
+    model = fit(estimator, frame)
     names = ["transform", "reconstruct", "reconstruction_error", "score_samples", "predict", "predict_proba", "score"]
     for name in (name for name in names if hasattr(model, name)):
         with pytest.raises(DataError, match=message):

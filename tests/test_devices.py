@@ -205,7 +205,7 @@ def test_rows_are_sent_one_batch_ahead(n_batches):
 
 
 def test_rows_that_are_there_are_gathered_and_nothing_else():
-    rows, numbers = ResidentRows.of(torch.arange(8.0).view(4, 2)), (torch.tensor([3, 1]), torch.tensor([0]))
+    rows, numbers = ResidentRows.of(Batch(torch.arange(8.0).view(4, 2))), (torch.tensor([3, 1]), torch.tensor([0]))
     found = [*prefetch.feed(map(rows.gather, numbers), rows.device, lane=None)]
     assert [batch.x.tolist() for batch in found] == [[[6, 7], [2, 3]], [[0, 1]]]
 

@@ -316,7 +316,7 @@ def test_a_refused_fit_changes_nothing(cancer, options):
 def test_options_and_rows_are_checked_before_the_first_epoch(cancer):
     with pytest.raises(OptionError):
         Autoencoder(0).iter_fit(cancer)
-    with pytest.raises(ValueError, match="NaN"):
+    with pytest.raises(ValueError, match="without any number"):
         Autoencoder(2).iter_fit(np.full((5, 3), np.nan))
 
 

@@ -167,7 +167,7 @@ def test_frames_of_mixed_columns(data):
     }  # fmt: skip
     frame = pd.DataFrame({f"{place}{kind}": make[kind] for place, kind in enumerate(columns)})
     answers = ask_everything(Autoencoder(1, hidden=(2,), max_epochs=1, random_state=0), frame)
-    assert (answers is None) == bool({"s", "gap"} & set(columns))
+    assert (answers is None) == ("s" in columns)
 
 
 @quick
@@ -196,6 +196,6 @@ def test_a_refused_fit_leaves_a_fitted_model_as_it_was(cancer):
     model = Autoencoder(2, hidden=(4,), max_epochs=2, random_state=0).fit(cancer)
     before = model.transform(cancer)
     for bad in (np.full((5, 30), np.nan), np.array([["a"] * 30] * 3)):
-        with pytest.raises(ValueError, match="NaN|not numbers"):
+        with pytest.raises(ValueError, match="any number|not numbers"):
             model.fit(bad)
         np.testing.assert_array_equal(model.transform(cancer), before)

@@ -71,7 +71,7 @@ def test_rows_for_validation_come_in_order_and_are_those_to_learn_from_where_the
 @pytest.mark.parametrize(("n", "sizes"), [(8193, [4097, 4096]), (8192, [8192]), (0, [0])])
 def test_no_block_of_an_evaluation_is_small(n, sizes):
     """One of a few rows shows little: of 8193 rows the last block must not be a single one."""
-    assert [len(block) for block in ResidentRows.of(torch.zeros(n, 1)).validation(8192)] == sizes
+    assert [len(block) for block in ResidentRows.of(Batch(torch.zeros(n, 1))).validation(8192)] == sizes
     assert [len(block) for block in Batch(torch.zeros(n, 1)).split(8192)] == sizes
 
 

@@ -196,7 +196,7 @@ def test_a_column_that_varies_later_is_no_longer_constant():
     rows = np.array([[1.0, 0.1, 3.0], [2.0, 0.1, 3.0]])
     scaler = fit(rows)
     assert scaler.constant == [1, 2]
-    assert scaler.varying_with(rows) == scaler
-    assert scaler.varying_with(rows.astype(np.float32)).constant == [1, 2]
+    assert scaler.updated(rows) == scaler
+    assert scaler.updated(rows.astype(np.float32)).constant == [1, 2]
     rows[1, 2] = 3.5
-    assert scaler.varying_with(rows).constant == [1]
+    assert scaler.updated(rows).constant == [1]

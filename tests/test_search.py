@@ -224,8 +224,8 @@ def test_groups_stay_together():
 
 def test_a_refused_fit_does_not_change_a_search(search):
     before = dict(vars(search))
-    with pytest.raises(DataError, match="gaps"):
-        search.fit(np.where(X > 15, np.nan, X))
+    with pytest.raises(DataError, match="infinite"):
+        search.fit(np.where(X > 15, np.inf, X))
     assert vars(search) == before
 
 

@@ -289,13 +289,13 @@ def assert_unchanged(model, before, rows):
     ("spoil", "weights"),
     [
         (lambda block: block[:, 1:], None),
-        (lambda block: np.where(block == block.max(), np.nan, block), None),
+        (lambda block: np.where(block == block.max(), np.inf, block), None),
         (lambda block: block * 3, None),  # not from 0 to 1
         (lambda block: block, np.full(100, -1.0)),
         (lambda block: block, np.ones(99)),
         (lambda block: block[:0], None),
     ],
-    ids=["columns", "gaps", "support", "negative weights", "fewer weights", "no rows"],
+    ids=["columns", "infinite", "support", "negative weights", "fewer weights", "no rows"],
 )
 def test_a_refused_block_changes_nothing(digits, spoil, weights):
     shares = digits / 16

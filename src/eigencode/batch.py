@@ -43,6 +43,21 @@ class Batch:
     def __len__(self) -> int:
         return self.x.shape[-2]
 
+    @classmethod
+    def with_gaps(cls, x: Tensor, weight: Tensor | None = None) -> Batch:
+        """Rows whose hidden cells are NaN; without any, nothing is hidden."""
+        observed = ~x.isnan() if bool(x.sum().isnan()) else None  # a sum needs no memory
+        return cls(x, None if observed is None or observed.all() else observed, weight)
+
+    def selected(self, cells: Tensor) -> Tensor:
+        """Cells of shape (..., n, d) with 0 where the batch's are hidden."""
+        return cells if self.observed is None else cells.where(self.observed, 0.0)
+
+    @property
+    def cells(self) -> tuple[Tensor, Tensor | None]:
+        """The cells and the mask of those that are known."""
+        return self.x, self.observed
+
     @property
     def tensors(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """x, observed and weight, as arguments of a function of tensors."""

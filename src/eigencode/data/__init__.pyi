@@ -1,3 +1,4 @@
+from eigencode.data.cells import refuse_empty_columns as refuse_empty_columns
 from eigencode.data.contents import list_files as list_files
 from eigencode.data.files import read_matching as read_matching
 from eigencode.data.files import read_table as read_table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -35,6 +35,10 @@ KINDS = {
     "other": ("cells that are not numbers", "Make each a number: a float() argument must be a string or a real number"),
 }
 """Kinds of columns that cannot be read as numbers: the description and the hint in the error."""
+
+
+NONFINITE = {"gaps": "gaps (NaN)", "infinite": "infinite cells (inf)"}
+"""Kinds of cells that are no finite numbers, and what messages call them."""
 
 
 @dataclass(frozen=True)
@@ -104,12 +108,31 @@ def refuse_gaps(array: np.ndarray, names: Sequence[object] | None = None, role: 
     eigencode.errors.DataError: X has gaps (NaN). Got 1 in column 'age' (row 1, counted from 0). \
 Fill them, drop their rows, or leave the columns out.
     """
+    _refuse(NONFINITE, array, names, role)
+
+
+def refuse_infinite(array: np.ndarray, names: Sequence[object] | None = None, role: str = "X") -> None:
+    """Raise `DataError` if an array has infinite cells; the message names their columns and first rows.
+
+    Examples
+    --------
+    >>> refuse_infinite(np.array([[1.0, np.nan], [np.inf, 3.0]]))
+    Traceback (most recent call last):
+        ...
+    eigencode.errors.DataError: X has infinite cells (inf). Got 1 in column 0 (row 1, counted from 0). \
+Fill them, drop their rows, or leave the columns out.
+    """
+    _refuse({"infinite": NONFINITE["infinite"]}, array, names, role)
+
+
+def _refuse(kinds: Mapping[str, str], array: np.ndarray, names: Sequence[object] | None, role: str) -> None:
+    """Raise an error if an array has cells of some kinds."""
     if array.dtype.kind != "f" or not array.size or _has_finite_sum(array):
         return
     table = array.reshape(len(array), -1)
     nonfinite = find_nonfinite(table)
     advice = "Fill them, drop their rows, or leave the columns out" if role == "X" else "Fill them, or drop their rows"
-    for kind, what in (("gaps", "gaps (NaN)"), ("infinite", "infinite cells (inf)")):
+    for kind, what in kinds.items():
         if counts := nonfinite[kind]:
             labels = column_labels(range(table.shape[1]) if names is None else names)
             found = [
@@ -118,6 +141,25 @@ Fill them, drop their rows, or leave the columns out.
             ]
             found[0] = found[0].removesuffix(")") + ", counted from 0)"
             raise DataError(f"{role} has {what}", got=enumerated(found), hint=advice)
+
+
+def refuse_empty_columns(array: np.ndarray, names: Sequence[object] | None = None) -> None:
+    """Raise `DataError` if all cells of some columns are gaps (NaN); the message names these columns.
+
+    Examples
+    --------
+    >>> refuse_empty_columns(np.array([[1.0, np.nan], [np.nan, np.nan]]), ["age", "income"])
+    Traceback (most recent call last):
+        ...
+    eigencode.errors.DataError: X has columns without any number. Got column 'income'. Leave them out.
+    """
+    if array.dtype.kind != "f" or _has_finite_sum(array):
+        return
+    is_empty = np.all([np.isnan(chunk).all(0) for chunk in ArraySource(array).chunks()], axis=0)
+    if is_empty.any():
+        labels = column_labels(range(array.shape[1]) if names is None else names)
+        found = enumerated([labels[j] for j in np.flatnonzero(is_empty).tolist()])
+        raise DataError("X has columns without any number", got=found, hint="Leave them out")
 
 
 def find_nonfinite(table: np.ndarray) -> dict[str, dict[int, tuple[int, int]]]:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import scipy.sparse
 
-from eigencode.data.cells import as_numbers, column_labels, refuse_gaps, stack_columns
+from eigencode.data.cells import as_numbers, column_labels, stack_columns
 from eigencode.data.images import ImageLayout
 from eigencode.errors import CellTypeError, DataError
 from eigencode.lazy import torch
@@ -75,7 +75,7 @@ def as_array(X: Any, role: str = "X") -> np.ndarray:
     if isinstance(X, list | tuple) and len(X) and all(isinstance(row, torch.Tensor) for row in X):
         X = [_from_tensor(row, role) for row in X]
     if isinstance(X, np.ma.MaskedArray):
-        _refuse_masked(X, role)
+        return _with_masked_gaps(X)
     if isinstance(X, pa.Array):
         X = pa.chunked_array([X])
     if isinstance(X, pa.ChunkedArray) or _is_pandas(X, "Series"):
@@ -224,11 +224,14 @@ NON_TABLES: tuple[tuple[Callable[[Any], bool], str, str], ...] = (
 """Types that are not tables: a test for each, what the message calls it, and the hint."""
 
 
-def _refuse_masked(X: np.ma.MaskedArray, role: str) -> None:
-    """Refuse masked cells as if they were gaps; an array whose mask is empty passes."""
+def _with_masked_gaps(X: np.ma.MaskedArray) -> np.ndarray:
+    """The cells of a masked array, with NaN in those that are masked."""
     masked = np.ma.getmaskarray(X)
-    if masked.any():
-        refuse_gaps(np.where(masked, np.nan, 0.0), None, role)
+    if not masked.any():
+        return X.data
+    found = X.data.astype(X.dtype if X.dtype.kind == "f" else np.float64 if X.dtype.kind in "biu" else object)
+    found[masked] = np.nan
+    return found
 
 
 def _why_not(X: Any, error: Exception) -> str:

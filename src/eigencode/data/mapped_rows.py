@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil
 from typing import TYPE_CHECKING
@@ -145,9 +145,11 @@ class MappedRows:
         kind = np.float64 if self.dtype == torch.float64 else np.float32
         chunks = list(self.scaler.chunks(self.array[numbers.numpy()], kind))
         scaled = chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
-        x = torch.from_numpy(scaled)
-        require_finite(x)
-        return Batch(x, weight=None if self.weight is None else self.weight[numbers])
+        found = Batch.with_gaps(torch.from_numpy(scaled), None if self.weight is None else self.weight[numbers])
+        require_finite(found.x)
+        if found.observed is None and self.scaler.has_gaps:  # all batches are of one form
+            return replace(found, observed=torch.ones_like(found.x, dtype=torch.bool))
+        return found
 
 
 @dataclass(frozen=True, eq=False)

@@ -54,8 +54,8 @@ def pixel_range(source: Source) -> tuple[float, float]:
     >>> pixel_range(ArraySource(np.array([[-0.5, 1.5]])))
     (-0.5, 1.5)
     """
-    ends = np.array([(chunk.min(), chunk.max()) for chunk in source.chunks()])
-    low, high = float(ends.min()), float(ends.max())
+    ends = np.array([(np.fmin.reduce(chunk, axis=None), np.fmax.reduce(chunk, axis=None)) for chunk in source.chunks()])
+    low, high = float(np.fmin.reduce(ends[:, 0])), float(np.fmax.reduce(ends[:, 1]))
     if ends.dtype.kind == "u":
         largest = float(np.iinfo(ends.dtype).max)
         low, high = 0.0, largest if high >= largest / 8 else high

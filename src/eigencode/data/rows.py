@@ -156,9 +156,9 @@ class ResidentRows(NumberedRows):
     is_separate: bool = False
 
     @classmethod
-    def of(cls, x: Tensor, weight: Tensor | None = None) -> ResidentRows:
-        """Training rows of shape (n, d), none for validation."""
-        return cls(Batch(x, weight=weight), torch.arange(len(x)))
+    def of(cls, rows: Batch) -> ResidentRows:
+        """Training rows, none for validation."""
+        return cls(rows, torch.arange(len(rows)))
 
     @property
     def n_features(self) -> int:

@@ -36,7 +36,8 @@ class ColumnStatistics:
     """Count, mean, standard deviation (of n, not n - 1), minimum and maximum of each column, in float64.
 
     Mean and deviation may be weighted. They are exact for very large and very small columns too: their squares are
-    summed in units of a power of two of about the column's size, which prevents overflow and underflow.
+    summed in units of a power of two of about the column's size, which prevents overflow and underflow. Gaps (NaN) are
+    left out; all is 0 in a column without any number.
     """
 
     n_rows: int
@@ -44,6 +45,7 @@ class ColumnStatistics:
     deviation: np.ndarray
     minimum: np.ndarray
     maximum: np.ndarray
+    has_gaps: bool = False
 
     @classmethod
     def of(
@@ -53,30 +55,32 @@ class ColumnStatistics:
 
         Every chunk is in C order, since NumPy's sums are rounded differently in another order.
         """
-        n, done = 0.0, 0
-        mean = squares = np.zeros(source.shape[1])
+        done, has_gaps = 0, False
+        n = mean = squares = np.zeros(source.shape[1])
         low, high = np.full(source.shape[1], np.inf), np.full(source.shape[1], -np.inf)
         exponent = np.zeros(source.shape[1], dtype=np.int64)
         for chunk in source.chunks():
             part = take_logarithms(chunk.astype(np.float64, order="C"), logarithmic)
             w = None if weights is None else weights[done : done + len(part)]
             done += len(part)
-            m = len(part) if w is None else w.sum()
-            low, high = np.minimum(low, part.min(0)), np.maximum(high, part.max(0))
+            low, high = np.fmin(low, np.fmin.reduce(part)), np.fmax(high, np.fmax.reduce(part))
             before, exponent = exponent, _exponent(np.maximum(-low, high))
             if exponent.any():
                 part = np.ldexp(part, -exponent)
             if (before != exponent).any():
                 mean, squares = np.ldexp(mean, before - exponent), np.ldexp(squares, 2 * (before - exponent))
-            part_mean = np.average(part, axis=0, weights=w)
-            part -= part_mean
+            missing = np.isnan(part)
+            has_gaps = has_gaps or bool(missing.any())
+            m, part_mean, inside = _moments(part, w, missing if has_gaps else None)
             gap = part_mean - mean
-            inside = np.einsum("ij,ij->j", part, part if w is None else part * w[:, None])
-            squares = squares + inside + gap**2 * (n * m / (n + m))
-            n += m
-            mean = mean + gap * (m / n)
-        deviation = np.ldexp(np.sqrt(squares / n), exponent)
-        return cls(done, np.ldexp(mean, exponent).clip(low, high), deviation, low, high)
+            total = np.maximum(n + m, np.finfo(np.float64).tiny)  # a column may have no number yet
+            squares = squares + inside + gap**2 * (n * m / total)
+            n = n + m
+            mean = mean + gap * (m / total)
+        is_empty = low > high
+        low, high = np.where(is_empty, 0.0, low), np.where(is_empty, 0.0, high)
+        deviation = np.ldexp(np.sqrt(squares / np.where(is_empty, 1.0, n)), exponent)
+        return cls(done, np.ldexp(mean, exponent).clip(low, high), deviation, low, high, has_gaps)
 
     @property
     def constant(self) -> np.ndarray:
@@ -84,6 +88,23 @@ class ColumnStatistics:
         with np.errstate(over="ignore"):
             spread = self.maximum - self.minimum
         return (spread <= _rounding(self.minimum, self.maximum)) | (self.deviation == 0)
+
+
+def _moments(
+    part: np.ndarray, weights: np.ndarray | None, missing: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Total weight, mean, and sum of squares about the mean, of each column's known cells; ``part`` is overwritten."""
+    if missing is None:
+        m = np.full(part.shape[1], len(part) if weights is None else weights.sum(), dtype=np.float64)
+        mean = np.average(part, axis=0, weights=weights)
+        part -= mean
+    else:
+        known = ~missing if weights is None else ~missing * weights[:, None]
+        m = known.sum(0, dtype=np.float64)
+        mean = np.where(missing, 0.0, part * known).sum(0) / np.where(m > 0, m, 1.0)
+        part -= mean
+        part[missing] = 0.0
+    return m, mean, np.einsum("ij,ij->j", part, part if weights is None else part * weights[:, None])
 
 
 def _exponent(size: np.ndarray) -> np.ndarray:
@@ -149,6 +170,8 @@ class Scaler:
     logarithmic : tuple of bool
         For each column, whether x is the logarithm of (count + 1/2), as for likelihoods with a log link; () if no
         column is.
+    has_gaps : bool
+        Whether some of the cells seen in fitting were missing (NaN).
 
     Examples
     --------
@@ -166,6 +189,7 @@ class Scaler:
     limit: Positive
     constant: list[int] = field(default_factory=list)
     logarithmic: tuple[bool, ...] = ()
+    has_gaps: bool = False
 
     def __post_init__(self) -> None:
         shapes = {(self.center.ndim, self.center.shape), (1, self.divisor.shape)}
@@ -201,7 +225,8 @@ class Scaler:
             divisor[:] = _root_mean_square(np.where(found.constant, 0.0, found.deviation))
         elif scale == "standard":
             divisor = np.where(found.constant, 1.0, found.deviation)
-        scaler = cls(scale, found.mean, divisor, np.inf, np.flatnonzero(found.constant).tolist(), tuple(logarithmic))
+        constant = np.flatnonzero(found.constant).tolist()
+        scaler = cls(scale, found.mean, divisor, np.inf, constant, tuple(logarithmic), found.has_gaps)
         largest = np.abs(scaler._centred(np.stack([found.minimum, found.maximum]))).max(initial=0.0)
         return replace(scaler, limit=min(max(10.0, 10.0 * float(largest)), sys.float_info.max))
 
@@ -282,15 +307,16 @@ class Scaler:
                 restored[part] = block.clip(range_.min, range_.max, out=block)
         return restored
 
-    def varying_with(self, rows: np.ndarray) -> Scaler:
-        """A scaler in which columns with another value in these rows, of shape (n, d), are no longer constant."""
+    def updated(self, rows: np.ndarray) -> Scaler:
+        """A scaler that has seen further rows, of shape (n, d): columns with another value are no longer constant."""
+        has_gaps = self.has_gaps or bool(np.isnan(rows).any())
         if not self.constant:
-            return self
+            return replace(self, has_gaps=has_gaps)
         center, dtype = self.center[self.constant], rows.dtype if rows.dtype.kind == "f" else np.float64
         logarithmic = np.array(self.logarithmic or [False] * len(self.center))[self.constant]
-        gaps = np.abs(take_logarithms(rows[:, self.constant].astype(np.float64), logarithmic.tolist()) - center)
-        still = (gaps <= _rounding(center, dtype=dtype)).all(0)
-        return replace(self, constant=np.array(self.constant)[still].tolist())
+        differences = np.abs(take_logarithms(rows[:, self.constant].astype(np.float64), logarithmic.tolist()) - center)
+        still = ~(differences > _rounding(center, dtype=dtype)).any(0)  # a gap (NaN) says nothing
+        return replace(self, constant=np.array(self.constant)[still].tolist(), has_gaps=has_gaps)
 
     def of_columns(self, which: slice) -> Scaler:
         """The scaler of some of the columns."""

@@ -109,8 +109,8 @@ def check_support(
 
 def _range(source: Source) -> tuple[float, float]:
     """The smallest and the largest cell."""
-    ends = [(float(chunk.min()), float(chunk.max())) for chunk in source.chunks()]
-    return min(low for low, _ in ends), max(high for _, high in ends)
+    ends = [(np.fmin.reduce(chunk, axis=None), np.fmax.reduce(chunk, axis=None)) for chunk in source.chunks()]
+    return float(np.fmin.reduce([low for low, _ in ends])), float(np.fmax.reduce([high for _, high in ends]))
 
 
 def _digits(value: float) -> str:

@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakSet
 
+import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 
 from eigencode import fitting, progress, training
-from eigencode.data import Scaler, pixel_range
+from eigencode.data import Scaler, pixel_range, refuse_empty_columns
 from eigencode.errors import DataError, InterruptedWarning, OptionError, ResultWarning, TrainingError
 from eigencode.estimators.generation import Generation
 from eigencode.estimators.geometry import Geometry
@@ -60,8 +61,9 @@ class BaseAutoencoder(
         Parameters
         ----------
         X : array-like of shape (n, d)
-            Numbers without gaps: a NumPy array, a pandas, polars or pyarrow table, a torch tensor, nested lists. Or
-            images: an array of type uint8 of shape (n, h, w) or (n, h, w, c).
+            Numbers: a NumPy array, a pandas, polars or pyarrow table, a torch tensor, nested lists. Gaps are NaN,
+            nulls, or the masked cells of a masked array. Or images: an array of type uint8 of shape (n, h, w) or
+            (n, h, w, c).
         y : None
             Ignored; present for pipelines.
         sample_weight : array-like of shape (n,), optional
@@ -234,6 +236,8 @@ class BaseAutoencoder(
         apart = None if validation_data is None else read_rows(self, validation_data).array
         for rows in (array,) if apart is None else (array, apart):
             fitting.check_values(fitting.likelihood_of(self), rows, getattr(self, "feature_names_in_", None))
+        if apart is not None and np.isnan(apart).all():
+            raise DataError("The 'validation_data' has no number", got=f"gaps (NaN) in {len(apart)} rows")
         if groups is not None and apart is not None:
             raise OptionError("Give either 'validation_data' or 'groups', not both", got="both")
         groups = None if groups is None else read_groups(groups, len(array))
@@ -242,6 +246,7 @@ class BaseAutoencoder(
             table, self.mean_weight_ = table.weighted(read_weights(sample_weight, len(array)))
         if len(table.array) < 2:
             raise DataError("Fitting takes at least two rows of positive weight", got=f"{len(table.array)}")
+        refuse_empty_columns(table.array, getattr(self, "feature_names_in_", None))
         return table
 
     def _prepared(self, table: TrainingTable, model: Model, start: Start, run: TrainingRun) -> None:
@@ -366,6 +371,7 @@ class BaseAutoencoder(
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 

@@ -18,6 +18,7 @@ from eigencode.options import AutoencoderOptions, Object, OptionInfo, changed, d
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from eigencode.batch import Batch
     from eigencode.model import Composition
     from eigencode.parts import Corruption
 
@@ -160,8 +161,8 @@ class DenoisingAutoencoder(BaseAutoencoder):
             )
         units = corruption.variance * torch.from_numpy(self.scaler_.divisor)
 
-        def score(model: Composition, x: Tensor, clipped: Tensor) -> Tensor:
-            step = self._scaled_mean(model, model.reconstruct(clipped)) - x
-            return (step.double() / units.to(x.device)).to(x.dtype)
+        def score(model: Composition, rows: Batch, seen: Batch) -> Tensor:
+            step = rows.selected(self._scaled_mean(model, model.reconstruct(*seen.cells)) - rows.x)
+            return (step.double() / units.to(step.device)).to(step.dtype)
 
         return self._answer(X, score)

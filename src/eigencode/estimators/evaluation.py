@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from eigencode import fitting
-from eigencode.data.cells import refuse_gaps
+from eigencode.batch import Batch
+from eigencode.data.cells import refuse_infinite
 from eigencode.data.scaling import Scaler
-from eigencode.errors import DataError
+from eigencode.errors import DataError, ResultWarning
 from eigencode.estimators.inputs import float_type, read_rows
 from eigencode.estimators.persistence import Saved
 from eigencode.lazy import torch
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from eigencode.model import Composition
     from eigencode.training import Execution
 
-    Question = Callable[[Composition, Tensor, Tensor], Tensor]
+    Question = Callable[[Composition, Batch, Batch], Tensor]
     """A function of the model, of scaled rows, and of these rows as the encoder sees them."""
 
     Finish = Callable[[Tensor], np.ndarray]
@@ -41,6 +44,10 @@ LONGEST = 80
 
 FAR_WEIGHTS = "Its weights are far from those that a fit gives: fit it again"
 """Why a model has no finite answer, where its columns are of usual sizes."""
+
+
+UNSEEN_GAPS = "X has gaps (NaN), and the rows that the model was fitted to had none: answers may be poor."
+"""The warning of a model that has not learned what a gap is."""
 
 
 def to_array(found: Tensor) -> np.ndarray:
@@ -90,14 +97,19 @@ class Evaluation(Saved):
         model = self._model_in(dtype)
 
         def blocks() -> Iterator[np.ndarray]:
+            is_warned = False
             for chunk in scaler.chunks(array, dtype):
-                x = self._tensor(chunk)
-                low, high = map(float, x.aminmax())
+                rows = Batch.with_gaps(self._tensor(chunk))
+                if rows.observed is not None and not (scaler.has_gaps or is_warned):
+                    warnings.warn(UNSEEN_GAPS, ResultWarning, stacklevel=5)
+                    is_warned = True
+                low, high = map(float, rows.x.aminmax())
                 if not (math.isfinite(low) and math.isfinite(high)):
-                    refuse_gaps(array, getattr(self, "feature_names_in_", None))
+                    refuse_infinite(array, getattr(self, "feature_names_in_", None))
                 limit, constant = scaler.limit, scaler.constant
-                is_usual = -limit <= low and high <= limit and not (constant and x[:, constant].any())
-                yield finish(function(model, x, x if is_usual else self._seen(x)))
+                is_usual = -limit <= low and high <= limit and not (constant and rows.x[:, constant].any())
+                seen = rows if is_usual else replace(rows, x=self._seen(rows.x))
+                yield finish(function(model, rows, seen))
 
         return filled(len(array), blocks())
 
@@ -118,7 +130,7 @@ class Evaluation(Saved):
         if wild.any() and float_type(array.dtype) == np.float32:
             found[wild] = self._answer_of(array[wild].astype(np.float64), function)
         with np.errstate(over="ignore"):
-            far = np.abs(self.scaler_.transform(array[wild])).max(initial=0.0)
+            far = np.fmax.reduce(np.abs(self.scaler_.transform(array[wild])), axis=None, initial=0.0)
         hint = FAR_CELL if far > FARTHEST_SQUARED else FAR_WEIGHTS
         _require_numbers(found[wild], np.flatnonzero(wild), hint)
         return found

@@ -17,6 +17,7 @@ from eigencode.lazy import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from eigencode.batch import Batch
     from eigencode.model import Composition, RowFunction
 
 
@@ -93,12 +94,12 @@ class Geometry(Inference):
         own = replace(own, center=torch.where(is_kept, own.center, 0.0))
         units = parts.Units(torch.zeros_like(own.center), torch.ones_like(own.center)) if scaled else own
 
-        def answer(composition: Composition, x: Tensor, clipped: Tensor) -> Tensor:
+        def answer(composition: Composition, rows: Batch, seen: Batch) -> Tensor:
             # Rows are clipped inside, so that the derivative is that of ``transform``.
-            def code(rows: Tensor) -> Tensor:
-                return composition.encode(self._seen(units.scaled(rows))).mean
+            def code(x: Tensor) -> Tensor:
+                return composition.encode(self._seen(units.scaled(x)), rows.observed).mean
 
-            return question(code, units.in_data_units(x))
+            return question(code, units.in_data_units(rows.x))
 
         hint = FAR_WEIGHTS if scaled else "The columns are too small for derivatives by them: use scaled=True"
         return numbers_only(self._answer_of(self._numbers(X, finite=False), answer), hint)

@@ -12,7 +12,7 @@ from sklearn.utils._set_output import _wrap_data_with_container
 from sklearn.utils.validation import check_is_fitted
 
 from eigencode.data.images import rows_to_images
-from eigencode.data.sources import chunk_rows
+from eigencode.data.sources import ArraySource, chunk_rows
 from eigencode.errors import DataError, OptionError, ResultWarning
 from eigencode.estimators.evaluation import Evaluation, filled, numbers_only
 from eigencode.estimators.inputs import mean_of_rows, read_codes, read_rows, shape_asked_for
@@ -21,6 +21,7 @@ from eigencode.lazy import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from eigencode.batch import Batch
     from eigencode.estimators.evaluation import Question
     from eigencode.model import Composition
     from eigencode.parts import Distribution
@@ -102,7 +103,7 @@ class Inference(Evaluation):
         rows = numbers_only(
             self._answer_of(
                 given.array,
-                lambda model, x, clipped: _reconstruction(model, clipped, kept).mean,
+                lambda model, rows, seen: _reconstruction(model, seen, kept).mean,
                 self._in_data_units,
             )
         )
@@ -133,7 +134,7 @@ class Inference(Evaluation):
         return rows_to_images(shape, array)
 
     def reconstruction_error(self, X: Any, *, scaled: bool = False) -> np.ndarray:
-        """Squared error of each row's reconstruction, summed over the columns.
+        """Squared error of each row's reconstruction, summed over the columns; gaps count nothing.
 
         Parameters
         ----------
@@ -154,7 +155,7 @@ class Inference(Evaluation):
     def score_samples(self, X: Any) -> np.ndarray:
         """Log-likelihood of each row given its own code, log p(x | f(x)), in nats and in the data's units.
 
-        It is not a density of x, since the code depends on the row.
+        It is not a density of x, since the code depends on the row. It is over the cells that are no gaps.
 
         Parameters
         ----------
@@ -167,10 +168,11 @@ class Inference(Evaluation):
             Nats, in float64.
         """
 
-        def log_likelihood(model: Composition, x: Tensor, clipped: Tensor) -> Tensor:
-            return model.reconstruct(clipped).log_prob(model.likelihood.target(x)).sum(1)
+        def log_likelihood(model: Composition, rows: Batch, seen: Batch) -> Tensor:
+            cells = model.reconstruct(*seen.cells).log_prob(model.likelihood.target(*rows.cells))
+            return rows.selected(cells).sum(1)
 
-        return self._judged(X, log_likelihood) + self._log_jacobian
+        return self._judged(X, log_likelihood)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Mean of ``score_samples``, in nats a row; higher is better.
@@ -211,19 +213,22 @@ class Inference(Evaluation):
 
     def _codes(self, X: Any) -> np.ndarray:
         """The codes as an array, whatever ``set_output`` says of ``transform``."""
-        return self._answer(X, lambda model, x, clipped: model.encode(clipped).mean)
+        return self._answer(X, lambda model, rows, seen: model.encode(*seen.cells).mean)
 
     def _judged(self, X: Any, function: Question) -> np.ndarray:
-        """An answer that asks the likelihood about the rows, once their values are checked; in float64."""
+        """Log-densities of checked rows in the data's units, in float64; what else a question gives follows them."""
         check_is_fitted(self)
         array = self._numbers(X)
         self._check_values(array)
-        return self._in_float64(array, function)
+        found = self._in_float64(array, function)
+        found.T[... if found.ndim == 1 else 0] += self._log_jacobian(array)
+        return found
 
-    @property
-    def _log_jacobian(self) -> float:
-        """What a log-density gains in the data's units; one that is over these has it already."""
-        return float(self.scaler_.log_jacobian[~self._has_own_units].sum())
+    def _log_jacobian(self, array: np.ndarray) -> np.ndarray:
+        """What a log-density of each row gains in the data's units, by its known cells that are in scaled ones."""
+        derivatives = np.where(self._has_own_units, 0.0, self.scaler_.log_jacobian)
+        of_gaps = [np.isnan(chunk) @ derivatives for chunk in ArraySource(array).chunks()]
+        return derivatives.sum() - np.concatenate(of_gaps)
 
     def _kept(self, n_components: int | None) -> int:
         """How many components to use, checked against what the code can be cut to."""
@@ -246,16 +251,16 @@ class Inference(Evaluation):
         mean, constant = model.likelihood.scaled(p.mean), self.scaler_.constant
         return mean.index_fill(-1, torch.tensor(constant, device=mean.device), 0) if constant else mean
 
-    def _gap(self, model: Composition, x: Tensor, p: Distribution, scaled: bool) -> Tensor:
-        """What scaled rows and their reconstructions differ by, in the model's units or in the likelihood's own."""
+    def _difference(self, model: Composition, rows: Batch, p: Distribution, scaled: bool) -> Tensor:
+        """Rows minus their reconstructions, in the model's units or in the likelihood's own; 0 in gaps."""
         if scaled:
-            return x - self._scaled_mean(model, p)
-        target, constant = model.likelihood.target(x), self.scaler_.constant
-        gap = target - p.mean
+            return rows.selected(rows.x - self._scaled_mean(model, p))
+        target, constant = model.likelihood.target(*rows.cells), self.scaler_.constant
+        found = target - p.mean
         if constant:
             values = np.where(self._has_own_units[constant], self.scaler_.constant_values, 0.0)
-            gap[:, constant] = target[:, constant] - torch.from_numpy(values).to(gap)
-        return gap
+            found[:, constant] = target[:, constant] - torch.from_numpy(values).to(found)
+        return rows.selected(found)
 
     def _squared_errors(self, X: Any, sizes: Iterable[int], scaled: bool) -> np.ndarray:
         """Squared error of each row with the first components of its code, one column for each number of them."""
@@ -267,12 +272,12 @@ class Inference(Evaluation):
             message = "Squares of numbers of such sizes are outside float64's range: errors may be 0 or inf."
             warnings.warn(f"{message} Try scaled=True.", ResultWarning, stacklevel=3)
 
-        def errors(model: Composition, x: Tensor, clipped: Tensor) -> Tensor:
-            rebuilt = (_reconstruction(model, clipped, kept) for kept in sizes)
-            gaps = [self._gap(model, x, p, scaled) for p in rebuilt]
+        def errors(model: Composition, rows: Batch, seen: Batch) -> Tensor:
+            rebuilt = (_reconstruction(model, seen, kept) for kept in sizes)
+            differences = [self._difference(model, rows, p, scaled) for p in rebuilt]
             # Weights come before squares, and the scaled cells are numbers: no column is infinite and counts nothing.
-            weighted = (gap.double().clamp_(-LARGEST, LARGEST).mul_(weights) for gap in gaps)
-            return torch.stack([gap.square_().sum(1) for gap in weighted], dim=1)
+            weighted = (difference.double().clamp_(-LARGEST, LARGEST).mul_(weights) for difference in differences)
+            return torch.stack([difference.square_().sum(1) for difference in weighted], dim=1)
 
         found = self._in_float64(self._numbers(X, finite=False), errors)
         with np.errstate(over="ignore"):
@@ -281,9 +286,9 @@ class Inference(Evaluation):
         return found
 
 
-def _reconstruction(model: Composition, x: Tensor, n_components: int) -> Distribution:
+def _reconstruction(model: Composition, rows: Batch, n_components: int) -> Distribution:
     """p(x|z) at the first components of the mean code, the others zero."""
-    z = model.encode(x).mean
+    z = model.encode(*rows.cells).mean
     if n_components < z.shape[1]:
         z = torch.nn.functional.pad(z[:, :n_components], (0, z.shape[1] - n_components))
     return model.decode(z)

@@ -12,7 +12,7 @@ import pyarrow as pa
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
-from eigencode.data.cells import DATES, is_missing, refuse_gaps, stack_columns
+from eigencode.data.cells import DATES, is_missing, refuse_gaps, refuse_infinite, stack_columns
 from eigencode.data.containers import NamedArray, as_array, label_of, read, refuse_non_tables
 from eigencode.data.images import PIXEL_TYPES, ImageLayout
 from eigencode.errors import DataError
@@ -30,12 +30,12 @@ def read_rows(estimator: Any, X: Any, *, reset: bool = False, finite: bool = Tru
     reset : bool, default False
         Whether this begins a fit, which takes two rows at least.
     finite : bool, default True
-        Whether to refuse gaps and infinite cells.
+        Whether to refuse infinite cells. Gaps (NaN) are never refused.
 
     Returns
     -------
     NamedArray
-        In the numeric type that they came in.
+        In the numeric type that they came in; gaps are NaN.
     """
     rows = _flattened(estimator, read(X), reset)
     check_shape(rows.array, 2 if reset else 1)
@@ -44,7 +44,7 @@ def read_rows(estimator: Any, X: Any, *, reset: bool = False, finite: bool = Tru
     _check_names(estimator, rows.names, reset)
     _check_width(estimator, rows.array.shape[1], reset)
     if finite:
-        refuse_gaps(rows.array, rows.names)
+        refuse_infinite(rows.array, rows.names)
     return rows
 
 

@@ -55,7 +55,7 @@ class LabelledAutoencoder(BaseAutoencoder):
             # In float64 on the way: beside a large centre, the network's own type may tell none of them from another.
             return labels.inverse_transform(found, dtype)
 
-        return self._answer_of(features, lambda model, x, clipped: model.reconstruct(clipped).mean, finish)
+        return self._answer_of(features, lambda model, rows, seen: model.reconstruct(*seen.cells).mean, finish)
 
     def _measured(self, table: TrainingTable) -> Scaler:
         """Scale x as the autoencoder does, and y by itself."""
@@ -77,7 +77,7 @@ class LabelledAutoencoder(BaseAutoencoder):
             composition = model.built(data, self.seed_)
             for target, source in _shared(composition, self._autoencoder.composition_):
                 target.load_state_dict(source.state_dict())
-            codes = composition.encode(data.sample.x).mean
+            codes = composition.encode(*data.sample.cells).mean
             spread = codes.std(0, correction=0)
             scaling, head = composition.decoder.networks  # type: ignore[misc]
             scaling.standardise(codes.mean(0), spread.where(spread > 0, 1.0))

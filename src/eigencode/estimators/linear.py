@@ -87,8 +87,9 @@ class LinearAutoencoder(BaseAutoencoder):
         return changed(self, init="random" if self.init == "auto" else self.init, optimizer=optimizer)
 
     def _start(self, options: AutoencoderOptions, model: Model, data: Data) -> Start:
-        """The linear start; the exact solver refuses what has no exact solution."""
-        if self.solver == "exact" and not model.has_closed_form:
+        """The linear start; the exact solver refuses what has no exact solution, but for rows with gaps."""
+        is_solved = model.has_closed_form or (self.scaler_.has_gaps and model.baseline is not None)
+        if self.solver == "exact" and not is_solved:
             raise OptionError(
                 "The exact solver needs a kind of autoencoder whose linear optimum is known in closed form",
                 got=f"{model.composition!r}",

@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from eigencode import fitting, io, model, parts, training
+from eigencode.batch import Batch
 from eigencode.data.rows import ResidentRows
 from eigencode.data.scaling import Scaler
 from eigencode.domains import Count, Index, Positive, is_optional
@@ -156,7 +157,7 @@ class SavedAutoencoder(Saved):
         """The state of a stream, tried out on a copy of the model."""
         io.typed(training.SavedState, saved, "stream")
         rows = torch.zeros(1, self.n_features_in_, dtype=self.execution_.dtype)
-        run_of_block(self, self, ResidentRows.of(rows), saved)  # refuses what does not fit
+        run_of_block(self, self, ResidentRows.of(Batch(rows)), saved)  # refuses what does not fit
         self.stream_state_ = saved
 
 
@@ -168,4 +169,5 @@ def _untimed(history: list[dict[str, float]]) -> list[dict[str, float]]:
 def _described_scaler(scaler: Scaler) -> dict[str, Any]:
     """What a scaler has beside its tensors; columns scaled by their logarithms are named where there are any."""
     named = {"logarithmic": list(scaler.logarithmic)} if any(scaler.logarithmic) else {}
-    return {**{name: getattr(scaler, name) for name in ("kind", "limit", "constant")}, **named}
+    gaps = {"has_gaps": True} if scaler.has_gaps else {}
+    return {**{name: getattr(scaler, name) for name in ("kind", "limit", "constant")}, **named, **gaps}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from eigencode import fitting, training
@@ -42,10 +43,10 @@ def _later_block(model: BaseAutoencoder, X: Any, sample_weight: Any) -> Rows:
     model._check_values(array)
     weights = None if sample_weight is None else read_weights(sample_weight, len(array))
     table, _ = fitting.TrainingTable(array).weighted(weights, getattr(model, "mean_weight_", 1.0))
-    model.scaler_ = model.scaler_.varying_with(table.array)
+    model.scaler_ = model.scaler_.updated(table.array)
     dtype = model.execution_.dtype
     weight = None if table.weights is None else torch.from_numpy(table.weights).to(dtype)
-    return ResidentRows.of(fitting.scaled([table.array], model.scaler_, dtype), weight)
+    return ResidentRows.of(replace(fitting.scaled([table.array], model.scaler_, dtype), weight=weight))
 
 
 def _one_pass(model: BaseAutoencoder, rows: Rows) -> None:

@@ -193,6 +193,11 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Saved):
         """The number c of columns that labels are written in."""
         raise NotImplementedError
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "model_") and hasattr(self.model_, "history_")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ from eigencode.options import AutoencoderOptions, OptionInfo, changed, documente
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from eigencode.batch import Batch
     from eigencode.estimators.evaluation import Question
     from eigencode.model import Composition, Trace
     from eigencode.parts import Likelihood
@@ -110,7 +112,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         -------
         mean, deviation : ndarray of shape (n, k)
         """
-        both = self._answer(X, lambda model, x, clipped: _moments(model, clipped))
+        both = self._answer(X, lambda model, rows, seen: _moments(model, seen))
         return both[:, : self.n_components_], both[:, self.n_components_ :]
 
     def sample_posterior(self, X: Any, n_draws: int = 1, *, random_state: Any = None) -> np.ndarray:
@@ -175,8 +177,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         """
         if form not in BOUNDS:
             raise OptionError("'form' must be 'divergence' or 'joint'", got=f"{form!r}")
-        bounds = self._over_draws(X, n_draws, random_state, BOUNDS[form], lambda bounds: bounds.mean(0))
-        return bounds + self._log_jacobian
+        return self._over_draws(X, n_draws, random_state, BOUNDS[form], lambda bounds: bounds.mean(0))
 
     def log_likelihood(
         self, X: Any, n_draws: int = 100, *, return_error: bool = False, random_state: Any = None
@@ -203,8 +204,8 @@ class VariationalAutoencoder(BaseAutoencoder):
         ndarray of shape (n,), or two of them
         """
         found = self._over_draws(X, n_draws, random_state, _log_weights, _mean_and_error)
-        estimate = found[:, 0] + self._log_jacobian
-        return (estimate, found[:, 1] if n_draws > 1 else np.full(len(found), np.nan)) if return_error else estimate
+        estimate, error = found.T
+        return (estimate, error if n_draws > 1 else np.full_like(error, np.nan)) if return_error else estimate
 
     def score_samples(self, X: Any) -> np.ndarray:
         r"""The importance-weighted bound on log p(x) of each row, from 64 codes that are the same at every call.
@@ -228,10 +229,10 @@ class VariationalAutoencoder(BaseAutoencoder):
         check_is_fitted(self)
         noise = _sobol_normals(self.n_components_, training.generator(self.seed_, "score").initial_seed())
 
-        def bound(composition: Composition, x: Tensor, clipped: Tensor) -> Tensor:
-            return model.logmeanexp(_log_weights(composition, _drawn(composition, x, clipped, noise)))
+        def bound(composition: Composition, rows: Batch, seen: Batch) -> Tensor:
+            return model.logmeanexp(_log_weights(composition, _drawn(composition, rows, seen, noise)))
 
-        return self._judged(X, _in_blocks(bound, SCORE_DRAWS)) + self._log_jacobian
+        return self._judged(X, _in_blocks(bound, SCORE_DRAWS))
 
     def _over_draws(
         self,
@@ -246,15 +247,16 @@ class VariationalAutoencoder(BaseAutoencoder):
         seed = self.seed_ if random_state is None else training.resolve_seed(random_state)
         counter = itertools.count()
 
-        def values(model: Composition, x: Tensor, clipped: Tensor) -> Iterator[Tensor]:
+        def values(model: Composition, rows: Batch, seen: Batch) -> Iterator[Tensor]:
+            device, dtype = rows.x.device, rows.x.dtype
             for first in range(0, n_draws, DRAWS_A_PASS):
-                shape = (min(DRAWS_A_PASS, n_draws - first), len(x), self.n_components_)
-                source = training.generator(seed, "draws", next(counter), device=x.device)
-                noise = torch.randn(shape, generator=source, device=x.device, dtype=x.dtype)
-                yield value(model, _drawn(model, x, clipped, noise))
+                shape = (min(DRAWS_A_PASS, n_draws - first), len(rows), self.n_components_)
+                source = training.generator(seed, "draws", next(counter), device=device)
+                noise = torch.randn(shape, generator=source, device=device, dtype=dtype)
+                yield value(model, _drawn(model, rows, seen, noise))
 
-        def summarised(model: Composition, x: Tensor, clipped: Tensor) -> Tensor:
-            return summary(torch.cat(list(values(model, x, clipped))))
+        def summarised(model: Composition, rows: Batch, seen: Batch) -> Tensor:
+            return summary(torch.cat(list(values(model, rows, seen))))
 
         return self._judged(X, _in_blocks(summarised, n_draws))
 
@@ -262,10 +264,10 @@ class VariationalAutoencoder(BaseAutoencoder):
 def _in_blocks(question: Question, n_draws: int) -> Question:
     """The same question, asked about so few rows at a time that the memory of their draws is bounded."""
 
-    def over_rows(model: Composition, x: Tensor, clipped: Tensor) -> Tensor:
-        n_rows = max(DRAWN_CELLS // (x.shape[1] * min(n_draws, DRAWS_A_PASS)), 1)
-        blocks = zip(x.split(n_rows), clipped.split(n_rows), strict=True)
-        return torch.cat([question(model, *block) for block in blocks])
+    def over_rows(model: Composition, rows: Batch, seen: Batch) -> Tensor:
+        n_rows = max(DRAWN_CELLS // (rows.x.shape[1] * min(n_draws, DRAWS_A_PASS)), 1)
+        parts = (itemgetter(slice(first, first + n_rows)) for first in range(0, len(rows), n_rows))
+        return torch.cat([question(model, rows.map(part), seen.map(part)) for part in parts])
 
     return over_rows
 
@@ -278,18 +280,18 @@ def _sobol_normals(k: int, seed: int) -> Tensor:
     return torch.special.ndtri(points.clamp(1e-9, 1 - 1e-9))[:, None, :]
 
 
-def _moments(model: Composition, x: Tensor) -> Tensor:
+def _moments(model: Composition, rows: Batch) -> Tensor:
     """Mean and standard deviation of q(z|x) side by side, shape (n, 2 k)."""
-    q = model.encode(x)
+    q = model.encode(*rows.cells)
     assert q.variance is not None
     return torch.cat([q.mean, q.variance.sqrt()], dim=1)
 
 
-def _drawn(composition: Composition, x: Tensor, clipped: Tensor, noise: Tensor) -> Trace:
+def _drawn(composition: Composition, rows: Batch, seen: Batch, noise: Tensor) -> Trace:
     """What happens to clean rows for noise of shape (m, n, k)."""
-    q = composition.encode(clipped)
+    q = composition.encode(*seen.cells)
     z = q.draw(noise)
-    return model.Trace(x, None, clipped, q, z, composition.decode(z), composition.likelihood.target(x))
+    return model.Trace(*rows.cells, seen.x, q, z, composition.decode(z), composition.likelihood.target(*rows.cells))
 
 
 def _log_weights(composition: Composition, trace: Trace) -> Tensor:

@@ -53,7 +53,7 @@ class Data:
         if is_mapped(table.array):
             array = table.array if table.validation is None else JoinedArrays(*arrays)
             return cls(MappedRows(array, scaler, dtype, held_out, table.is_separate, weight), units)
-        batch = Batch(scaled(arrays, scaler, dtype), weight=weight)
+        batch = replace(scaled(arrays, scaler, dtype), weight=weight)
         is_training = torch.ones(n_all, dtype=torch.bool).index_fill(0, held_out, False)
         training = torch.nonzero(is_training).flatten()
         return cls(ResidentRows(batch, training, held_out, table.is_separate), units)
@@ -115,8 +115,8 @@ def _systematic_sample(weights: Tensor, n_columns: int) -> Tensor:
     return torch.searchsorted(cumulative, positions).clamp_(max=len(weights) - 1)
 
 
-def scaled(arrays: Sequence[np.ndarray], scaler: Scaler, dtype: torch.dtype) -> Tensor:
-    """Scaled rows of several arrays as one tensor in the precision of the weights, filled a chunk at a time."""
+def scaled(arrays: Sequence[np.ndarray], scaler: Scaler, dtype: torch.dtype) -> Batch:
+    """Scaled rows of several arrays in the precision of the weights, a chunk at a time; gaps are hidden cells."""
     shape = sum(map(len, arrays)), arrays[0].shape[1]
     require_memory(
         shape[0] * shape[1] * dtype.itemsize, "The scaled table", "Try fewer rows at a time with partial_fit"
@@ -127,5 +127,6 @@ def scaled(arrays: Sequence[np.ndarray], scaler: Scaler, dtype: torch.dtype) -> 
         for chunk in scaler.chunks(array, np.float64 if dtype == torch.float64 else np.float32):
             rows[first : first + len(chunk)] = torch.from_numpy(chunk)
             first += len(chunk)
-    require_finite(rows)
-    return rows
+    found = Batch.with_gaps(rows)
+    require_finite(found.x)
+    return found

@@ -276,9 +276,9 @@ class Composition(Part):
         output = self.decoder(z.reshape(-1, z.shape[-1]))
         return self.likelihood(_widened(output.reshape(*z.shape[:-1], -1)))
 
-    def reconstruct(self, x: Tensor) -> Distribution:
+    def reconstruct(self, x: Tensor, observed: Tensor | None = None) -> Distribution:
         """The distribution of the columns at the mean code of clean rows of shape (n, d)."""
-        return self.decode(self.encode(x).mean)
+        return self.decode(self.encode(x, observed).mean)
 
     def squared_jacobian(self, trace: Trace, noise: Tensor | None = None) -> Tensor:
         """The squared norm of the encoder's Jacobian at each row, shape (n,): exact, or estimated if noise is given."""

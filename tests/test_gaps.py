@@ -1,0 +1,183 @@
+"""Gaps (NaN) in the rows: what is learned of the cells that are known, and what is answered."""
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+import eigencode
+from eigencode import (
+    Autoencoder,
+    AutoencoderClassifier,
+    AutoencoderRegressor,
+    ContractiveAutoencoder,
+    DenoisingAutoencoder,
+    LinearAutoencoder,
+    SparseAutoencoder,
+    StackedAutoencoder,
+    VariationalAutoencoder,
+)
+from eigencode.data.scaling import ColumnStatistics, Scaler
+from eigencode.data.sources import ArraySource
+from eigencode.errors import DataError, ResultWarning
+
+QUICK = {"max_epochs": 3, "random_state": 0}
+ESTIMATORS = [
+    Autoencoder(2, hidden=(8,), **QUICK),
+    VariationalAutoencoder(2, hidden=(8,), **QUICK),
+    SparseAutoencoder(6, **QUICK),
+    LinearAutoencoder(2, random_state=0),
+    DenoisingAutoencoder(2, hidden=(8,), **QUICK),
+    ContractiveAutoencoder(2, hidden=(8,), **QUICK),
+    StackedAutoencoder(2, hidden=(8,), **QUICK),
+]
+
+
+def by_class(value):
+    return type(value).__name__
+
+
+def rows(n=80, d=5, seed=0):
+    """Correlated columns of several sizes."""
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, 2)) @ rng.normal(size=(2, d)) * 10.0 ** np.arange(d) + rng.normal(size=(n, d)) + 3
+
+
+def gapped(X, share=0.3, seed=1):
+    mask = np.random.default_rng(seed).random(X.shape) < share
+    mask[0] = False
+    return np.where(mask, np.nan, X)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_statistics_of_columns_are_over_their_known_cells(monkeypatch, weighted):
+    X = gapped(rows(500, 3))
+    X[100:300, 1] = np.nan  # a chunk without any number there
+    monkeypatch.setattr("eigencode.data.sources.CHUNK_ROWS", 100)
+    weights = np.random.default_rng(2).random(500) + 0.1 if weighted else None
+    found = ColumnStatistics.of(ArraySource(X), weights)
+    assert found.has_gaps
+    for j in range(3):
+        known = ~np.isnan(X[:, j])
+        w = np.ones(known.sum()) if weights is None else weights[known]
+        mean = np.average(X[known, j], weights=w)
+        np.testing.assert_allclose(found.mean[j], mean, rtol=1e-12)
+        np.testing.assert_allclose(
+            found.deviation[j], np.sqrt(np.average((X[known, j] - mean) ** 2, weights=w)), rtol=1e-12
+        )
+        assert (found.minimum[j], found.maximum[j]) == (X[known, j].min(), X[known, j].max())
+
+
+def test_a_column_that_is_known_in_validation_rows_only_is_scaled_by_one():
+    X = rows()
+    X[:60, 2] = np.nan
+    scaler = Scaler.fit(ArraySource(X[:60]), "standard")
+    assert (scaler.center[2], scaler.divisor[2], scaler.constant) == (0, 1, [2])
+    model = Autoencoder(2, hidden=(4,), validation="last", validation_fraction=0.25, **QUICK).fit(X)
+    assert np.isfinite(model.reconstruct(X)).all()
+
+
+CONTAINERS = {
+    "masked": lambda X: np.ma.masked_invalid(X),
+    "pandas": lambda X: pd.DataFrame(X).astype("Float64").to_numpy(object),
+    "polars": lambda X: pl.DataFrame(X).fill_nan(None),
+    "Arrow": lambda X: pa.table({str(j): pa.array(column, from_pandas=True) for j, column in enumerate(X.T)}),
+    "lists": lambda X: [[None if np.isnan(cell) else cell for cell in row] for row in X.tolist()],
+}
+
+
+@pytest.mark.parametrize("kind", CONTAINERS)
+def test_every_mark_of_a_gap_is_the_same(kind):
+    X = gapped(rows())
+    expected = Autoencoder(2, hidden=(4,), **QUICK).fit(X).reconstruct(X)
+    other = CONTAINERS[kind](X)
+    np.testing.assert_array_equal(Autoencoder(2, hidden=(4,), **QUICK).fit(other).reconstruct(other), expected)
+
+
+@pytest.mark.parametrize("cell", [-7, 3])
+def test_masked_integers_are_gaps(cell):
+    X = np.random.default_rng(0).integers(0, 9, (60, 3))
+    hidden = gapped(X.astype(float))
+    masked = np.ma.masked_array(np.where(np.isnan(hidden), cell, X), np.isnan(hidden))
+    model = Autoencoder(2, hidden=(4,), **QUICK).fit(masked)
+    np.testing.assert_array_equal(
+        model.transform(masked), Autoencoder(2, hidden=(4,), **QUICK).fit(hidden).transform(hidden)
+    )
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=by_class)
+def test_every_answer_to_rows_with_gaps_is_finite_and_is_about_known_cells(estimator, tmp_path):
+    X = gapped(rows())
+    X[3] = np.nan  # a row of which nothing is known
+    model = estimator.fit(X)
+    names = ["transform", "reconstruct", "reconstruction_error", "score_samples", "jacobian"]
+    answers = {name: getattr(model, name)(X) for name in names}
+    assert all(np.isfinite(answer).all() for answer in answers.values())
+    known = ~np.isnan(X)
+    errors = np.where(known, X - answers["reconstruct"], 0.0)
+    np.testing.assert_allclose(answers["reconstruction_error"], (errors**2).sum(1), rtol=1e-4)
+    assert answers["reconstruction_error"][3] == 0
+    assert not answers["jacobian"].transpose(0, 2, 1)[~known].any()
+    model.save(tmp_path / "m.safetensors")
+    again = eigencode.load(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(again.score_samples(X), answers["score_samples"])
+
+
+@pytest.mark.parametrize("estimator", [ESTIMATORS[0], ESTIMATORS[1]], ids=by_class)
+def test_a_log_density_follows_the_units_of_known_cells(estimator):
+    X, unit = gapped(rows()), 1024.0
+    estimator.set_params(scale="standard")
+    scores = estimator.fit(X).score_samples(X)
+    other = estimator.fit(X * unit).score_samples(X * unit)
+    np.testing.assert_allclose(scores - other, (~np.isnan(X)).sum(1) * np.log(unit), rtol=1e-5)
+
+
+def test_log_likelihoods_are_over_known_cells():
+    X = gapped(rows())
+    model = ESTIMATORS[1].fit(X)
+    model.composition_.double()
+    estimate, error = model.log_likelihood(X, 2000, return_error=True)
+    assert np.isfinite(estimate).all()
+    assert (estimate + 5 * error > model.elbo(X, 500)).mean() > 0.95
+
+
+@pytest.mark.parametrize("estimator", [AutoencoderClassifier, AutoencoderRegressor])
+def test_supervised_models_take_gaps(estimator):
+    X = gapped(rows())
+    y = (rows()[:, 0] > 3).astype(int)
+    model = estimator(Autoencoder(2, hidden=(8,), **QUICK), **QUICK).fit(X, y)
+    assert np.isfinite(model.predict(X)).all()
+
+
+def test_a_column_of_gaps_is_refused_by_name():
+    frame = pd.DataFrame(rows(), columns=list("abcde"))
+    frame["b"] = np.nan
+    with pytest.raises(DataError, match="without any number. Got column 'b'. Leave them out"):
+        Autoencoder(2).fit(frame)
+
+
+def test_a_model_that_saw_no_gaps_warns_when_it_meets_them():
+    X = rows()
+    model = Autoencoder(2, hidden=(4,), **QUICK).fit(X)
+    with pytest.warns(ResultWarning, match="the rows that the model was fitted to had none"):
+        model.transform(gapped(X))
+    Autoencoder(2, hidden=(4,), **QUICK).fit(gapped(X)).transform(gapped(X))
+
+
+def test_a_stream_may_have_gaps_in_some_blocks():
+    X = rows(200)
+    model = Autoencoder(2, hidden=(4,), random_state=0).partial_fit(X[:100]).partial_fit(gapped(X[100:]))
+    assert np.isfinite(model.transform(gapped(X))).all()
+
+
+def test_rows_in_a_file_have_gaps_as_rows_in_memory_have(tmp_path, monkeypatch):
+    X = gapped(rows(400))
+    X[200:] = rows(200)  # blocks without gaps
+    np.save(tmp_path / "rows.npy", X)
+    model = Autoencoder(2, hidden=(4,), batch_size=32, max_epochs=20, random_state=0)
+    errors = [model.fit(X).reconstruction_error(X, scaled=True).mean()]
+    monkeypatch.setattr("eigencode.data.mapped_rows.MAPPED_FROM", 1)
+    model.fit(np.load(tmp_path / "rows.npy", mmap_mode="r"))
+    errors.append(model.reconstruction_error(X, scaled=True).mean())
+    assert errors[1] == pytest.approx(errors[0], rel=0.3)
