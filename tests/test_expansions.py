@@ -236,3 +236,27 @@ def test_a_spread_that_no_closed_form_settles_is_calibrated(likelihood):
 
 def test_a_variance_of_all_cells_is_settled_by_probabilistic_pca():
     assert VariationalAutoencoder(2, likelihood=GaussianLikelihood("learned"), **NOW).fit(table()).has_closed_form_
+
+
+def test_candidates_for_a_start_are_fitted_roughly(monkeypatch):
+    """The start is as good as by exact fits of every candidate, at a fraction of the cells."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(5000, 3)) @ rng.normal(size=(3, 10)) + (0.05 + 0.5 * rng.random(10)) * rng.normal(
+        size=(5000, 10)
+    )
+    n_cells, cells = [0], FittedExpansion._cells
+
+    def counted(self, batch, *args):
+        n_cells[0] += batch.x.numel()
+        return cells(self, batch, *args)
+
+    monkeypatch.setattr(FittedExpansion, "_cells", counted)
+    found = []
+    for _ in range(2):
+        n_cells[0] = 0
+        model = Autoencoder(3, likelihood=TwoHeads(), hidden=(), max_epochs=0, random_state=0).fit(X)
+        found.append((model.best_objective_, n_cells[0] / X.size))
+        monkeypatch.setattr(FittedExpansion, "rough", property(lambda self: self))
+    (objective, n_passes), (exact, n_exact_passes) = found
+    assert objective < exact + 1e-3
+    assert n_passes < n_exact_passes / 2

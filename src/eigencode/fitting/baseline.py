@@ -126,7 +126,7 @@ def _best(
     best, least = None, math.inf
     for start in starts:
         try:
-            begin_at(linear, data, start, is_newton)
+            begin_at(linear, data, start, is_newton, is_rough=True)
             found = evaluate(linear, objective, data.sample.split(EVALUATION_ROWS), seed)
         except Exception:  # a user's part may not work with linear networks
             continue

@@ -8,12 +8,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import torch
+from sklearn.base import clone
 
 from eigencode.data.rows import Rows
 from eigencode.fitting.data import Data
 from eigencode.fitting.defaults import RECIPES, choose_optimizer, given_or
 from eigencode.fitting.model import Model
-from eigencode.fitting.start import Start
+from eigencode.fitting.start import Start, make_tensors
 from eigencode.model.composition import Composition
 from eigencode.training import (
     Clock,
@@ -44,7 +45,8 @@ def make_run(
 
     ``began`` is the time at which the preparation began; a time limit counts from there.
     """
-    composition = model.built(data, seed)
+    composition = clone(model.composition)
+    make_tensors(composition, data, model.n_components, seed)
     composition.load_state_dict(start.tensors)
     is_noisy = composition.is_stochastic or has_random_layers(composition) or options.precision == "bfloat16"
     n_rows = data.rows.n_training

@@ -42,21 +42,28 @@ class Start:
         return f"Start({self.init}, {n_weights} numbers)"
 
 
-def build(composition: Composition, data: Data, n_components: int, seed: int) -> None:
-    """Make the composition's tensors in the rows' precision, and set the decoder's bias to the best constant."""
+def make_tensors(composition: Composition, data: Data, n_components: int, seed: int) -> None:
+    """Make the composition's tensors, at random and in the rows' precision."""
     composition.setup(data.rows.n_features, n_components, generator(seed, "weights"), data.sizes)
     composition.to(data.rows.dtype).eval()
+
+
+def build(composition: Composition, data: Data, n_components: int, seed: int) -> None:
+    """Make the composition's tensors, and set the decoder's bias to the best constant."""
+    make_tensors(composition, data, n_components, seed)
     bias = composition.decoder.output_bias
     if bias is not None:
         with torch.no_grad():
             bias.copy_(composition.likelihood.expansion.constant(data.typical))
 
 
-def begin_at(composition: Composition, data: Data, start: LinearStart | None, is_newton: bool) -> None:
-    """Set a model's weights to a start, and calibrate it."""
+def begin_at(
+    composition: Composition, data: Data, start: LinearStart | None, is_newton: bool, is_rough: bool = False
+) -> None:
+    """Set a model's weights to a start, and calibrate it, roughly if it is one of many."""
     if start is not None:
         set_linear(composition, start)
-    calibrate(composition, data.typical, start, is_newton)
+    calibrate(composition, data.typical, start, is_newton, is_rough=is_rough)
 
 
 @torch.no_grad()
@@ -66,17 +73,18 @@ def calibrate(
     start: LinearStart | None = None,
     is_newton: bool = False,
     is_pretrained: bool = False,
+    is_rough: bool = False,
 ) -> None:
     """Estimate from rows what a start does not give: the length of a Newton step, states of terms, the noise's scale.
 
     Parameters of a pretrained likelihood are kept, unless they are nothing but the scale of the noise.
     """
     sample = batch.thinned(CALIBRATION_ROWS).to(next(composition.parameters(), batch.x).device)
-    expansion = composition.likelihood.expansion
+    expansion = composition.likelihood.expansion.rough if is_rough else composition.likelihood.expansion
     noise = None if start is None else start.noise_variance
     is_settled = isinstance(noise, Tensor) or (noise is not None and expansion.variance is None)
     if start is not None and is_newton and not is_settled:
-        backtrack(composition, sample)
+        backtrack(composition, sample, is_rough)
     composition.begin(sample)
     if noise is not None and is_settled:
         expansion.set_spread(noise)

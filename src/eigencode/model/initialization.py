@@ -29,12 +29,13 @@ from eigencode.model.factor_analysis import factor_analysis
 from eigencode.model.objective import Objective
 from eigencode.model.pca import EXACT_SIZE, Spectrum, observed_shares, second_moment, with_positive_peaks
 from eigencode.parts.base import Term
+from eigencode.parts.likelihoods.expansion import Expansion
 
 STEPS = (2.0, *(0.5**halvings for halvings in range(7)))
 """Step lengths from the best constant that are tried."""
 
 SHORTER_CODES = (0.5, 0.25, 0.125)
-"""Factors for PCA's codes that are tried if a term penalises the size of codes."""
+"""Factors for PCA's codes that are tried if a term depends on the size of codes."""
 
 SMALLEST_VARIANCE = 1e-4
 """Variance of a stochastic code at PCA if no prior determines it."""
@@ -247,7 +248,9 @@ def linear_starts(problem: LinearProblem) -> list[LinearStart]:
     principal = _principal(problem)
     filled_in = None if problem.batch.observed is None else problem.filled_in
     found = [start for _, start in _special(_starts_of_terms(problem), problem)]
-    candidates = [filled_in, principal, *found, *(principal.with_codes_times(factor) for factor in SHORTER_CODES)]
+    has_size = composition.prior or composition.weight_prior or composition.penalties or composition.code.is_stochastic
+    shorter = [principal.with_codes_times(factor) for factor in SHORTER_CODES] if has_size else []
+    candidates = [filled_in, principal, *found, *shorter]
     return [replace(start, is_optimum=False) for start in candidates if start and start.fits(composition)]
 
 
@@ -346,11 +349,11 @@ def set_linear(composition: Composition, start: LinearStart) -> None:
 
 
 @torch.no_grad()
-def backtrack(composition: Composition, batch: Batch) -> None:
+def backtrack(composition: Composition, batch: Batch, is_rough: bool = False) -> None:
     """Choose the length of the step from the best constant to the linear start by the likelihood of the rows.
 
     A full Newton step may leave the region in which the expansion holds. For each length the decoder's bias is the best
-    one.
+    one, up to rough fits of likelihoods without closed forms; at the end it is exact unless ``is_rough``.
     """
     likelihood, bias = composition.likelihood, composition.decoder.output_bias
     target = likelihood.target(batch.x, batch.observed)
@@ -361,20 +364,22 @@ def backtrack(composition: Composition, batch: Batch) -> None:
     assert bias is not None
     step = affine.weight.clone()
 
-    def worth(share: float) -> float:
+    def worth(share: float, expansion: Expansion) -> float:
         affine.weight.copy_(share**power * step)
         output = composition.decoder(composition.encode(batch.x, batch.observed).mean)
-        best = likelihood.expansion.intercept(batch, output - bias, bias)
+        best = expansion.intercept(batch, output - bias, bias)
         if best is not bias:
             output = output - bias + best
             bias.copy_(best)
-        likelihood.expansion.calibrate(batch, output)
+        expansion.calibrate(batch, output)
         cells = selected(likelihood(output).log_prob(target), batch.observed)
         found = float(cells.sum(1, dtype=torch.float64).mean())
         return found if math.isfinite(found) else -math.inf
 
     shares = STEPS if decoder is None else (*STEPS, 0.0)
-    worth(max(shares, key=worth))
+    rough = likelihood.expansion.rough
+    best_share = max(shares, key=lambda share: worth(share, rough))
+    worth(best_share, rough if is_rough else likelihood.expansion)
 
 
 def _mean_square(rows: Tensor) -> float:

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
+from scipy.optimize import minimize
 from torch import Tensor
 
 from eigencode.batch import Batch
@@ -31,13 +34,19 @@ BIAS = ""
 """The name of the bias among the likelihood's own parameters, none of which has this name."""
 
 FEW_CELLS = SAMPLE_CELLS // 8
-"""Cells from which a likelihood without closed forms is fitted, about ten times for a start."""
+"""Cells from which a likelihood without closed forms is fitted."""
+
+ROUGH_CELLS, ROUGH_ROWS = 2**13, 256
+"""Cells, and at least so many rows, from which it is fitted roughly, to choose one of about a hundred starts."""
 
 ROUNDS = 20
-"""Rounds of L-BFGS at most; two are enough for most likelihoods."""
+"""Rounds of L-BFGS at most; two are enough for most likelihoods, and a rough fit takes one."""
 
-LBFGS_OPTIONS: Mapping[str, Any] = {"max_iter": 30, "tolerance_grad": 1e-8, "tolerance_change": 1e-9}
+LBFGS_OPTIONS: Mapping[str, Any] = {"maxiter": 50, "gtol": 1e-6, "ftol": 1e-10}
 """Arguments of one round of L-BFGS, in which numbers have about equal curvature."""
+
+ROUGH_OPTIONS: Mapping[str, Any] = {"maxiter": 30, "gtol": 1e-4, "ftol": 1e-7}
+"""The same of a rough fit."""
 
 LEAST_GAIN = 1e-7
 """Gain of the mean log-likelihood of a row, in nats, for which there is another round."""
@@ -70,6 +79,11 @@ class Expansion:
 
     def __init__(self, likelihood: Any) -> None:
         self.likelihood = likelihood
+
+    @property
+    def rough(self) -> Expansion:
+        """An expansion that is quicker where this one takes long, to choose one of many starts."""
+        return self
 
     def target(self, batch: Batch) -> Batch:
         """Rows in the units of the distribution."""
@@ -116,6 +130,21 @@ class FittedExpansion(Expansion):
 
     moves_means = True
 
+    is_rough = False
+    """Whether fits are on fewer cells and end early."""
+
+    @property
+    def rough(self) -> FittedExpansion:
+        """An expansion whose fits take about a twentieth of the time."""
+        found = FittedExpansion(self.likelihood)
+        found.is_rough = True
+        return found
+
+    def _few(self, batch: Batch, output: Tensor) -> tuple[Batch, Tensor]:
+        """Every m-th row, of which a fit is made, and its output."""
+        n_cells = _rough_cells(batch) if self.is_rough else FEW_CELLS
+        return evenly_sampled(batch, n_cells), output[:: stride(batch, n_cells)].detach()
+
     def constant(self, batch: Batch) -> Tensor:
         """The best constant output, jointly with the likelihood's own parameters."""
         return self._constant(evenly_sampled(batch, FEW_CELLS))[0]
@@ -124,16 +153,16 @@ class FittedExpansion(Expansion):
         """Set the likelihood's own parameters that do not change the mean."""
         if not self._own(batch):
             return
-        few, output = evenly_sampled(batch, FEW_CELLS), output[:: stride(batch, FEW_CELLS)]
-        _, found = self._fitted(few, output.detach(), None)
+        few, output = self._few(batch, output)
+        _, found = self._fitted(few, output, None)
         with torch.no_grad():
             for name, value in found.items():
                 self.likelihood.get_parameter(name).copy_(value)
 
     def intercept(self, batch: Batch, output: Tensor, bias: Tensor) -> Tensor:
         """The best bias, jointly with the likelihood's own parameters."""
-        few, output = evenly_sampled(batch, FEW_CELLS), output[:: stride(batch, FEW_CELLS)]
-        return self._fitted(few, output.detach(), bias.detach())[0]
+        few, output = self._few(batch, output)
+        return self._fitted(few, output, bias.detach())[0]
 
     def working_units(self, batch: Batch) -> Sequence[tuple[Tensor, Tensor]]:
         """A Newton step, with the mean curvature of each column; or PCA.
@@ -229,17 +258,18 @@ class FittedExpansion(Expansion):
     def _fitted(self, batch: Batch, output: Tensor, bias: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         """Maximum likelihood over the own parameters, and over the bias if an initial one is given.
 
-        It is found in float64, by L-BFGS in rounds: until one gains next to nothing.
+        It is found in float64, by L-BFGS in rounds: until one gains next to nothing, first on few of the rows.
         """
         given = self._own(batch) | ({} if bias is None else {BIAS: bias})
         best: Mapping[str, Tensor] = {name: value.double() for name, value in given.items()}
-        least = math.inf
         batch, exact = Batch(batch.x.double(), batch.observed), output.double()
-        for _ in range(ROUNDS):
-            before = least
-            best, least = self._improved(batch, exact, best)
-            if not least < before - LEAST_GAIN:
-                break
+        for step in sorted({stride(batch, _rough_cells(batch)), 1}, reverse=True):
+            rows, least = batch.map(itemgetter(slice(None, None, step))), math.inf
+            for _ in range(1 if self.is_rough else ROUNDS):
+                before = least
+                best, least = self._improved(rows, exact[::step], best)
+                if not least < before - LEAST_GAIN:
+                    break
         found = {name: value.to(given[name]) for name, value in best.items()}
         return found.pop(BIAS, output), found
 
@@ -247,29 +277,30 @@ class FittedExpansion(Expansion):
         self, batch: Batch, output: Tensor, first: Mapping[str, Tensor]
     ) -> tuple[Mapping[str, Tensor], float]:
         """The values after some steps of L-BFGS if they are better, and minus the mean log-likelihood at them."""
-        sizes = self._sizes(batch, output, first)
-        moves = {name: torch.zeros_like(value, requires_grad=True) for name, value in first.items()}
-        optimizer = torch.optim.LBFGS(list(moves.values()), line_search_fn="strong_wolfe", **LBFGS_OPTIONS)
+        sizes, lengths = self._sizes(batch, output, first), [value.numel() for value in first.values()]
 
-        def moved() -> dict[str, Tensor]:
-            return {name: torch.addcmul(value, sizes[name], moves[name]) for name, value in first.items()}
+        def moved(steps: Tensor) -> dict[str, Tensor]:
+            parts = zip(first.items(), steps.split(lengths), strict=True)
+            return {name: torch.addcmul(value, sizes[name], part.view_as(value)) for (name, value), part in parts}
 
-        def cost(values: Mapping[str, Tensor]) -> Tensor:
-            own = {name: value for name, value in values.items() if name != BIAS}
-            return -self._mean(batch, output + values[BIAS] if BIAS in values else output, own)
+        def cost(steps: Tensor) -> Tensor:
+            own = moved(steps)
+            bias = own.pop(BIAS, None)
+            return -self._mean(batch, output if bias is None else output + bias, own)
 
-        def closure() -> Tensor:
-            optimizer.zero_grad()
-            found = cost(moved())
-            found.backward()
-            return found
+        def cost_and_gradient(steps: np.ndarray) -> tuple[float, np.ndarray]:
+            at = torch.tensor(steps, requires_grad=True)
+            found = cost(at)
+            (gradient,) = torch.autograd.grad(found, at)
+            return float(found.detach()), gradient.numpy()
 
+        options, start = ROUGH_OPTIONS if self.is_rough else LBFGS_OPTIONS, np.zeros(sum(lengths))
         with torch.enable_grad():
-            optimizer.step(closure)
-        with torch.no_grad():
-            last = moved()
-            at_first, at_last = (float(cost(values).nan_to_num(math.inf, math.inf)) for values in (first, last))
-        return (last, at_last) if at_last <= at_first else (first, at_first)
+            last = minimize(cost_and_gradient, start, jac=True, method="L-BFGS-B", options=dict(options)).x
+        ends = [torch.from_numpy(steps) for steps in (last, start)]
+        costs = [float(cost(steps).detach().nan_to_num(math.inf, math.inf)) for steps in ends]
+        best = int(costs[0] > costs[1])
+        return moved(ends[best]), costs[best]
 
     def _sizes(self, batch: Batch, output: Tensor, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The unit of each number for the optimiser, since numbers in the data's units may have any size.
@@ -283,3 +314,8 @@ class FittedExpansion(Expansion):
             error = self._pull(batch, output + values[BIAS], own).square().mean(0).rsqrt()
             sizes[BIAS] = error.where(error.isfinite() & (error > 0), sizes[BIAS])
         return sizes
+
+
+def _rough_cells(batch: Batch) -> int:
+    """Most cells of a rough fit."""
+    return max(ROUGH_CELLS, ROUGH_ROWS * batch.x.shape[-1])
