@@ -1,4 +1,4 @@
-"""Arguments that cannot be used are refused in words, each where it is given."""
+"""Arguments that cannot be used raise an error of ours that says which and why."""
 
 import math
 

@@ -74,10 +74,10 @@ def test_every_option_for_the_command_line_is_a_flag(option, capsys):
     assert run("fit --help") == 0
     said = capsys.readouterr().out
     flag = f"--{option.name.replace('_', '-')}"
-    elsewhere = [own.info.on_command_line for kind in KINDS.values() for own in options_of(getattr(eigencode, kind))
+    elsewhere = [own.on_command_line for kind in KINDS.values() for own in options_of(getattr(eigencode, kind))
                  if own.name == option.name]  # fmt: skip
     assert (f" {flag} " in said) == any(elsewhere)
-    if option.info.on_command_line:
+    if option.on_command_line:
         _, text = " ".join(said.replace("│", " ").split()).split(f" {flag} ", 1)
         assert " ".join(option.info.help.split()[:3]) in text[:100]
         assert option.default is None or text.partition("[default: ")[2].startswith(str(option.default))

@@ -13,7 +13,7 @@ import pytest
 
 from eigencode import Autoencoder, AutoencoderClassifier, invocation
 from eigencode.cli import main
-from eigencode.cli.examples import EXAMPLES
+from eigencode.cli.app import EXAMPLES
 from eigencode.data.files import read_table, write_columns
 
 posix = pytest.mark.skipif(os.name != "posix", reason="the shell is POSIX's")

@@ -19,7 +19,7 @@ from eigencode.data.files import read_table
 from eigencode.options import AutoencoderOptions, OptionInfo, options_of
 from eigencode.parts import GaussianWeights, Penalty
 
-COMMON = {option.name for option in options_of(AutoencoderOptions) if option.info.on_command_line}
+COMMON = {option.name for option in options_of(AutoencoderOptions) if option.on_command_line}
 QUICK = {"n_components": 3, "max_epochs": 2, "random_state": 0}
 
 
@@ -78,9 +78,7 @@ def test_every_autoencoder_is_a_kind():
 @pytest.mark.parametrize("kind", flags.KINDS)
 def test_help_lists_the_options_of_each_kind_with_it(kind, capsys):
     said = panels(capsys)
-    own = [
-        option for option in options_of(estimator(kind)) if option.name not in COMMON and option.info.on_command_line
-    ]
+    own = [option for option in options_of(estimator(kind)) if option.name not in COMMON and option.on_command_line]
     listed = re.findall(r"(?:^| )(--[a-z-]+) (?!linear)", said.pop(f"Options of --kind {kind}", ""))
     # A flag that several kinds share says with which of them it means what.
     found = {flag for flag in listed if flag != "--kind" and not flag.startswith("--no-")}

@@ -1,4 +1,4 @@
-"""Weights of rows, tied weights, ordered codes, time, and notes in words."""
+"""Weights of rows, tied weights, ordered codes, time, and notes."""
 
 import copy
 import math
@@ -399,13 +399,13 @@ def test_training_without_a_finite_objective_is_an_error_and_divergence_a_note(c
     assert np.isfinite(model.transform(cancer)).all()
 
 
-def test_each_epoch_has_an_order_of_its_own_and_every_judgement_the_same_noise(cancer):
+def test_each_epoch_has_an_order_of_its_own_and_every_evaluation_the_same_noise(cancer):
     rows = torch.from_numpy(cancer - cancer.mean(0)).float()
     model = Autoencoder(2, hidden=(4,), corruption=GaussianNoise(1.0), max_epochs=2, random_state=0)
     run = prepared(model, rows)
-    judged = [evaluated(run) for _ in range(2)]
-    assert judged[0] == judged[1]
-    assert judged[0] != evaluated(run, 1)
+    objectives = [evaluated(run) for _ in range(2)]
+    assert objectives[0] == objectives[1]
+    assert objectives[0] != evaluated(run, 1)
     epochs = [
         torch.randperm(50, generator=noise.generator(run.state.seed, "shuffle", epoch)).tolist() for epoch in (1, 2)
     ]

@@ -230,7 +230,7 @@ def test_only_columns_that_are_read_are_checked(text_file):
 
 
 def test_errors_count_further_columns(text_file):
-    names = [f"c{place}" for place in range(9)]
+    names = [f"c{i}" for i in range(9)]
     path = text_file(",".join([*names, "d"]) + "\n" + ",".join("x" * 9) + ",1\n")
     with pytest.raises(
         DataError, match=r"'c4' \(as 'x' in line 2\) and 4 more\. Leave them out with --exclude c0 c1 c2"

@@ -227,8 +227,8 @@ def test_mutated_images_raise_only_errors_of_this_package(tmp_path):
         wholes.append(np.frombuffer(file.getvalue(), np.uint8))
     for number in range(300):
         mutated = wholes[number % len(wholes)].copy()
-        places = rng.integers(0, len(mutated), rng.integers(1, 5))
-        mutated[places] = rng.integers(0, 256, len(places))
+        positions = rng.integers(0, len(mutated), rng.integers(1, 5))
+        mutated[positions] = rng.integers(0, 256, len(positions))
         (tmp_path / "a.png").write_bytes(mutated[: rng.integers(1, len(mutated) + 1)].tobytes())
         with suppress(EigencodeError):
             assert read_images([tmp_path / "a.png"]).rows.dtype in (np.uint8, np.uint16)

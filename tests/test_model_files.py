@@ -143,10 +143,10 @@ def refused(path):
 def setter(path, value):
     def change(header, tensors):
         *outer, last = path.split(".")
-        place = header["model"]
+        parent = header["model"]
         for key in outer:
-            place = place[key]
-        place[last] = value
+            parent = parent[key]
+        parent[last] = value
 
     return change
 

@@ -140,7 +140,7 @@ def test_nothing_is_imported_because_a_file_says_so(mine, capsys):
 
 
 @pytest.mark.parametrize(
-    ("code", "word", "said"),
+    ("code", "name", "message"),
     [
         (None, "lost.py", "--parts names a file that does not exist. Got 'lost.py'."),
         (
@@ -163,12 +163,12 @@ def test_nothing_is_imported_because_a_file_says_so(mine, capsys):
         ),
     ],
 )
-def test_a_module_that_cannot_be_taken_is_refused_in_words(mine, capsys, code, word, said):
+def test_a_module_that_cannot_be_imported_is_an_error(mine, capsys, code, name, message):
     if code is not None:
-        Path(word).write_text(code)
-    for line in (f"fit rows.csv --parts {word} -o m.safetensors", f"describe m.safetensors --parts {word}"):
+        Path(name).write_text(code)
+    for line in (f"fit rows.csv --parts {name} -o m.safetensors", f"describe m.safetensors --parts {name}"):
         assert run(line) == 1
-        assert said in capsys.readouterr().err
+        assert message in capsys.readouterr().err
     assert list(flags.KINDS) == list(flags.BUILT_IN)
 
 

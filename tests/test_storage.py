@@ -184,11 +184,11 @@ def test_a_density_of_codes_is_kept(cancer, tmp_path):
 def test_numbers_that_are_none_are_kept_in_valid_json(cancer, tmp_path):
     model = Autoencoder(2, hidden=(4,), max_epochs=1, random_state=0).fit(cancer)
     odd = [math.nan, math.inf, -math.inf, np.float32(math.nan), 0.1 + 0.2, 5e-324]
-    model.history_ = [{"epoch": place, "step": place, "validation_objective": value} for place, value in enumerate(odd)]
+    model.history_ = [{"epoch": i, "step": i, "validation_objective": value} for i, value in enumerate(odd)]
     model.best_objective_ = math.nan
     path = tmp_path / "m.safetensors"
     model.save(path)
-    rewritten(path, lambda header, tensors: None, parse_constant=lambda word: pytest.fail(word))
+    rewritten(path, lambda header, tensors: None, parse_constant=pytest.fail)
     again = eigencode.load(path)
     found = [row["validation_objective"] for row in again.history_]
     np.testing.assert_array_equal(found, [float(value) for value in odd])
@@ -227,7 +227,7 @@ def test_a_torch_module_of_ones_own_is_filled_with_the_saved_weights(cancer, tmp
 def test_the_file_is_weights_and_json_only(cancer, fitted, tmp_path):
     fitted.save(tmp_path / "m.safetensors")
     with safetensors.safe_open(tmp_path / "m.safetensors", "pt") as file:
-        header = json.loads(file.metadata()["eigencode"], parse_constant=lambda word: pytest.fail(word))
+        header = json.loads(file.metadata()["eigencode"], parse_constant=pytest.fail)
         names = list(file.keys())
     assert header["format"] == 2
     assert header["version"] == eigencode.__version__
@@ -293,20 +293,20 @@ def test_a_newer_format_and_misfitting_weights_are_refused(fitted, tmp_path):
 
 
 GONE = object()
-"""In place of a value: its key is taken out."""
+"""Instead of a value: its key is removed."""
 
 
-def places(value, path=()):
+def paths_in(value, path=()):
     """The path to every value in nested JSON; long lists by their first two items."""
     if path:
         yield path
     items = value.items() if isinstance(value, dict) else enumerate(value[:2]) if isinstance(value, list) else ()
     for key, item in items:
-        yield from places(item, (*path, key))
+        yield from paths_in(item, (*path, key))
 
 
 def damaged(header, path, value):
-    """The JSON with another value at a place."""
+    """The JSON with another value at a path."""
     header = copy.deepcopy(header)
     holder = header
     for key in path[:-1]:
@@ -320,7 +320,7 @@ def damaged(header, path, value):
 
 @pytest.mark.parametrize("values", [[GONE], [None, "wrong", 0.5, {"part": "MLP"}, [[]]]], ids=["gone", "changed"])
 def test_whatever_is_damaged_in_a_description_is_said_or_does_no_harm(tmp_path, values):
-    """Each place of the JSON in turn: an error of ours, or a model that answers as it should in shape."""
+    """Each value of the JSON in turn: an error of ours, or a model that answers as it should in shape."""
     path, rows = tmp_path / "m.safetensors", np.random.default_rng(0).normal(size=(40, 3))
     options = {"corruption": GaussianNoise(0.1), "penalties": [Lasso()], "activation": nn.LeakyReLU(0.3)}
     model = Autoencoder(2, hidden=(3,), likelihood=GaussianLikelihood("learned"), random_state=0, **options)
@@ -329,16 +329,16 @@ def test_whatever_is_damaged_in_a_description_is_said_or_does_no_harm(tmp_path, 
         header = json.loads(file.metadata()["eigencode"])
         tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     n_said = 0
-    for place, value in zip(places(header), itertools.cycle(values), strict=False):
-        safetensors.torch.save_file(tensors, path, {"eigencode": json.dumps(damaged(header, place, value))})
+    for where, value in zip(paths_in(header), itertools.cycle(values), strict=False):
+        safetensors.torch.save_file(tensors, path, {"eigencode": json.dumps(damaged(header, where, value))})
         try:
             again = eigencode.load(path, parts=[Lasso])
         except StorageError:
             n_said += 1
             continue
         check_options(again)
-        assert (again.transform(rows).shape, again.score_samples(rows).shape) == ((40, 2), (40,)), place
-        assert "Autoencoder(" in repr(again), place
+        assert (again.transform(rows).shape, again.score_samples(rows).shape) == ((40, 2), (40,)), where
+        assert "Autoencoder(" in repr(again), where
     assert n_said > 80
 
 

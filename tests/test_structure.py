@@ -76,7 +76,7 @@ def home_of(name):
 
 def test_imports_point_one_way():
     """In functions too."""
-    rank = {name: place for place, layer in enumerate(LAYERS) for name in layer}
+    rank = {name: i for i, layer in enumerate(LAYERS) for name in layer}
     for path in MODULES:
         home = path.relative_to(SOURCE).parts[0].removesuffix(".py")
         for module, _ in imports_of(path):
@@ -155,11 +155,11 @@ def test_no_global_state_is_set_by_name():
         "matplotlib.pyplot",
     )
     for path in SOURCE.rglob("*.py"):
-        for word in forbidden:
-            assert word not in path.read_text(), f"{word} in {path}"
+        for name in forbidden:
+            assert name not in path.read_text(), f"{name} in {path}"
 
 
-def test_every_knob_is_an_argument_with_a_type_a_default_and_help():
+def test_every_option_is_an_argument_with_a_type_a_default_and_help():
     arguments = inspect.signature(Autoencoder).parameters
     options = options_of(AutoencoderOptions)
     assert [option.name for option in options] == list(arguments)
@@ -191,7 +191,7 @@ def test_positional_arguments_stop_at_the_size_of_the_code():
         ("random_state", [None, 0, np.random.default_rng(0)], [-1, "zero"]),
     ],
 )
-def test_each_knob_knows_its_domain(name, good, bad):
+def test_each_option_knows_its_domain(name, good, bad):
     (option,) = (option for option in options_of(AutoencoderOptions) if option.name == name)
     for value in good:
         option.check(value, "Autoencoder")

@@ -37,7 +37,7 @@ class OptionInfo:
     open_low, open_high : bool
         Exclude the bound itself.
     on_command_line : bool
-        False for options that take Python objects only.
+        False to have no flag, as have options of the type `Object` alone.
     share : bool
         Whether a float is a share between 0 and 1, even if the option may be an int in another range.
     object : str
@@ -122,16 +122,10 @@ class ModelOptions:
             "'negative_binomial' are for counts."
         ),
     ] = "gaussian"
-    encoder: Annotated[Object, OptionInfo("Your own encoder: a part or any torch module.", on_command_line=False)] = (
-        None
-    )
-    decoder: Annotated[Object, OptionInfo("Your own decoder: a part or any torch module.", on_command_line=False)] = (
-        None
-    )
+    encoder: Annotated[Object, OptionInfo("Your own encoder: a part or any torch module.")] = None
+    decoder: Annotated[Object, OptionInfo("Your own decoder: a part or any torch module.")] = None
     tied: Annotated[bool, OptionInfo("Let the decoder use the encoder's weights, transposed.")] = False
-    code: Annotated[
-        Object, OptionInfo("Distribution q(z|x) of the code; None is a point, z = f(x).", on_command_line=False)
-    ] = None
+    code: Annotated[Object, OptionInfo("Distribution q(z|x) of the code; None is a point, z = f(x).")] = None
     ordered: Annotated[
         bool,
         OptionInfo(
@@ -139,20 +133,14 @@ class ModelOptions:
             "see `n_components` of `transform` and `reconstruct`."
         ),
     ] = False
-    corruption: Annotated[
-        Object, OptionInfo("Corruption C(x~|x) of the network's input; None leaves it clean.", on_command_line=False)
-    ] = None
-    prior: Annotated[Object, OptionInfo("Prior p(z) on the code; None has no such term.", on_command_line=False)] = None
+    corruption: Annotated[Object, OptionInfo("Corruption C(x~|x) of the network's input; None leaves it clean.")] = None
+    prior: Annotated[Object, OptionInfo("Prior p(z) on the code; None has no such term.")] = None
     beta: Annotated[float, OptionInfo("Weight of the divergence between code and prior.", low=0)] = 1.0
     penalties: Annotated[
-        Object,
-        OptionInfo(
-            "Further penalties, one number for each row.", on_command_line=False, object="a sequence of penalty parts"
-        ),
+        Object, OptionInfo("Further penalties, one number for each row.", object="a sequence of penalty parts")
     ] = ()
     weight_prior: Annotated[
-        Object,
-        OptionInfo("Prior p(w) on the weights, as `GaussianWeights`; None has no such term.", on_command_line=False),
+        Object, OptionInfo("Prior p(w) on the weights, as `GaussianWeights`; None has no such term.")
     ] = None
     scale: Annotated[
         Scale,
@@ -259,6 +247,11 @@ class Option:
     def alternatives(self) -> tuple[Any, ...]:
         """The members of a union type, or the type itself."""
         return tuple(_alternatives(self.type))
+
+    @property
+    def on_command_line(self) -> bool:
+        """Whether the option has a flag; a Python object cannot be typed."""
+        return self.info.on_command_line and self.alternatives != (Any,)
 
     @property
     def type_name(self) -> str:

@@ -27,23 +27,22 @@ _THREAD = threading.local()
 
 
 @contextmanager
-def shown_by_default(shown: bool) -> Iterator[None]:
+def _set(variable: ContextVar[bool], value: bool) -> Iterator[None]:
+    before = variable.set(value)
+    try:
+        yield
+    finally:
+        variable.reset(before)
+
+
+def shown_by_default(shown: bool) -> AbstractContextManager[None]:
     """Show the progress of work inside, or hide it, unless the work itself is verbose."""
-    before = _BY_DEFAULT.set(shown)
-    try:
-        yield
-    finally:
-        _BY_DEFAULT.reset(before)
+    return _set(_BY_DEFAULT, shown)
 
 
-@contextmanager
-def leaving_nothing() -> Iterator[None]:
+def leaving_nothing() -> AbstractContextManager[None]:
     """Remove lines inside when their work is done."""
-    before = _LEAVES.set(False)
-    try:
-        yield
-    finally:
-        _LEAVES.reset(before)
+    return _set(_LEAVES, False)
 
 
 def hide() -> None:

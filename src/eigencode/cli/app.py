@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 from cyclopts import App
 
 from eigencode._version import __version__
-from eigencode.cli.examples import example
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -17,6 +16,26 @@ EXIT_CODES = (
     "Exit codes: 0 if done; 1 if the command failed, with a message that says why; 2 if the arguments are wrong; "
     "130, 143 or 129 if it was interrupted by Ctrl-C, SIGTERM or SIGHUP (fit saves the best weights so far)."
 )
+
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "demo": ("eigencode demo --output demo",),
+    "fit": ("eigencode fit rows.csv --n-components 2 --output model.safetensors",),
+    "sweep": ("eigencode sweep rows.csv --over n_components=1,2 --output best.safetensors",),
+    "transform": ("eigencode transform model.safetensors rows.csv --output codes.csv",),
+    "decode": ("eigencode decode model.safetensors codes.csv --output decoded.csv",),
+    "reconstruct": ("eigencode reconstruct model.safetensors rows.csv --output rebuilt.csv",),
+    "score": ("eigencode score model.safetensors rows.csv --output scores.csv",),
+    "sample": (
+        "eigencode fit rows.csv --kind variational --output generator.safetensors",
+        "eigencode sample generator.safetensors --n-rows 100 --output drawn.csv",
+    ),
+    "predict": ("eigencode predict classifier.safetensors rows.csv --output labels.csv",),
+    "describe": ("eigencode describe model.safetensors",),
+}
+"""Lines to type, by command. None is longer than 80 columns, so that no terminal breaks it.
+
+The classifier that predict reads was saved in Python.
+"""
 
 app = App(
     name="eigencode",
@@ -37,7 +56,8 @@ def command(order: int, usage: str) -> Callable[[F], F]:
 
     Its parameters are looked at when they are first needed: those of fit and sweep are the estimators' options.
     """
-    epilogue = f"{example(usage.split()[0])}\n\n{EXIT_CODES}"
+    lines = [f"  {line}" for line in EXAMPLES[usage.split()[0]]]
+    epilogue = "\n".join(["Example:", "", *lines, "", EXIT_CODES])
 
     def register(function: F) -> F:
         name, text = function.__name__, cleandoc(function.__doc__ or "")

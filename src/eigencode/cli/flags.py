@@ -75,8 +75,7 @@ class Flag:
     @property
     def alternatives(self) -> tuple[Any, ...]:
         """The types that it takes for any kind, without those of Python objects, which cannot be typed."""
-        types = [type_ for option in self.options.values() for type_ in option.alternatives if type_ is not Any]
-        return tuple(dict.fromkeys(types))
+        return tuple(dict.fromkeys(type_ for option in self.options.values() for type_ in option.alternatives))
 
     @property
     def sequence(self) -> Any:
@@ -133,7 +132,7 @@ def flags_of(kinds: Mapping[str, type]) -> dict[str, Flag]:
     found: dict[str, dict[str, Option]] = {}
     for kind, cls in kinds.items():
         for option in options_of(cls):
-            if option.info.on_command_line and option.alternatives != (Any,):
+            if option.on_command_line:
                 found.setdefault(option.name, {})[kind] = _without_objects(option)
     return {name: Flag(name, options) for name, options in found.items()}
 

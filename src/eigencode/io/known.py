@@ -39,9 +39,8 @@ class Known:
             elif isinstance(item, type) and issubclass(item, BaseEstimator):
                 self.estimators[item.__name__] = item
             else:
-                raise OptionError(
-                    "'parts' must be classes of parts or estimators, or instances of torch modules", got=f"{item!r}"
-                )
+                what = "'parts' must be classes of parts or estimators, or instances of torch modules"
+                raise OptionError(what, got=f"{item!r}")
 
     def part(self, name: str) -> Any:
         """A part's class."""

@@ -158,15 +158,11 @@ def _offset(figure: Figure, axes: Axes, number: int, n_lines: int) -> Transform:
     return offset_copy(axes.transData, figure, x=points, units="points")
 
 
-def _draw_line(
-    axes: Axes, x: np.ndarray, means: np.ndarray, errors: np.ndarray, offset: Transform, **style: Any
-) -> None:
+def _draw_line(axes: Axes, x: Any, means: Any, errors: Any, offset: Transform, **style: Any) -> None:
     """Draw means with a line, and bars of one standard error up and down."""
-    drawn = axes.errorbar(
-        x, means, yerr=errors, linewidth=1.8, marker="o", markersize=4, capsize=3, elinewidth=1.2, **style
-    )
+    style |= {"linewidth": 1.8, "marker": "o", "markersize": 4, "capsize": 3, "elinewidth": 1.2}
     # Set afterwards, since the limits of the axes take account only of what is drawn in data coordinates.
-    for artist in drawn.get_children():
+    for artist in axes.errorbar(x, means, yerr=errors, **style).get_children():
         artist.set_transform(offset)
 
 
