@@ -14,7 +14,7 @@ import pytest
 
 import eigencode
 from eigencode import Autoencoder, io, training
-from eigencode.cli import entry, main, steps
+from eigencode.cli import entry, fit_commands, main
 from eigencode.cli.interruptions import NAMES, Interruptions
 from eigencode.training import runner
 from eigencode.training.runner import SingleRunner
@@ -95,7 +95,7 @@ def test_the_exit_code_in_the_last_epoch_is_the_signals(folder, send):
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_an_interruption_before_training_writes_nothing(number, folder, send, capsys):
-    for owner, name in [(steps, "read_rows"), (training, "begin")]:
+    for owner, name in [(fit_commands, "read_rows"), (training, "begin")]:
         with pytest.MonkeyPatch.context():
             send(owner, name, 1, number)
             assert run(FIT) == 128 + number
@@ -130,7 +130,7 @@ def test_a_second_ctrl_c_ends_at_once(folder, send):
 
 def test_a_sweep_saves_the_choice_that_was_being_fitted(folder, send):
     line = FIT.replace("fit", "sweep").replace("--n-components 4", "--over n_components=2,4 --folds 2")
-    send(Autoencoder, "_train", 1, signal.SIGTERM)  # the folds are one program
+    send(SingleRunner, "evaluate", 2, signal.SIGTERM)  # the folds are one program, with another runner
     assert run(f"{line} --optimizer adam") == 143
     assert any(note.startswith("training was interrupted") for note in eigencode.load("model.safetensors").notes_)
 

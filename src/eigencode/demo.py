@@ -58,7 +58,12 @@ def run_demo(folder: str | os.PathLike[str]) -> None:
     The folder is created if it does not exist; files of an earlier run are replaced. `FileError` if that is not
     possible.
     """
-    folder = _create_folder(Path(folder))
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"Cannot create the folder {str(folder)!r}", got=f"the error {error.strerror}") from error
+    check_output(folder / "digits.parquet", [".parquet"])
     digits = Digits.load()
     print(f"Squared error per image on {len(digits.test)} held-out digits; {len(digits.training)} were fitted.\n")
     print("codes      PCA   autoencoder    gain")
@@ -81,16 +86,6 @@ def next_commands(folder: Path) -> list[str]:
         command(["transform", model, rows, "--output", codes]),
         command(["fit", rows, "--output", own, "--n-components", "4", "--hidden", "64", "32"]),
     ]
-
-
-def _create_folder(folder: Path) -> Path:
-    """Create the folder, and check before other work that it can be written to."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"Cannot create the folder {str(folder)!r}", got=f"the error {error.strerror}") from error
-    check_output(folder / "digits.parquet", [".parquet"])
-    return folder
 
 
 def _compare(digits: Digits, size: int) -> Autoencoder:

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import shlex
 import sys
+import warnings
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from eigencode import data, progress
-from eigencode.cli import flags, steps, sweeps
+from eigencode import data, invocation, progress
+from eigencode.cli import flags, sweeps
 from eigencode.cli.app import command
-from eigencode.cli.flags import AUTOENCODER, FILES, PATHS, PLAIN, SWITCH, AsJson, Quiet, options_given
-from eigencode.cli.tables import ALL, Chosen, Rows, inputs_of, read_rows
-from eigencode.errors import DataError
+from eigencode.cli.descriptions import fitted_names, outcome, print_facts, print_json, summary
+from eigencode.cli.flags import AUTOENCODER, FILES, PATHS, PLAIN, STREAM, SWITCH, AsJson, Quiet, options_given
+from eigencode.cli.interruptions import held
+from eigencode.cli.own_parts import OWN
+from eigencode.cli.tables import ALL, LOADING, Choice, Chosen, Rows, files_of, inputs_of, read_rows
+from eigencode.errors import DataError, InterruptedWarning, OptionError
+
+if TYPE_CHECKING:
+    from eigencode.estimators.base import BaseAutoencoder
 
 MODEL_ENDING = ".safetensors"
+
+NAMED_AT_MOST = 5
+"""Files up to which the proposed next command names all; it names only the first of more."""
 
 DemoOutput = Annotated[Path, PATHS, Parameter(alias="-o", help="Folder for the model, the data and the pictures.")]
 ModelOutput = Annotated[
@@ -41,7 +52,7 @@ def demo(*, output: DemoOutput = Path("demo"), quiet: Quiet = False) -> None:
     """Fit autoencoders to images of digits and compare them with PCA, in seconds to minutes."""
     if quiet:
         progress.hide()
-    with progress.stage(steps.LOADING):
+    with progress.stage(LOADING):
         from eigencode.demo import run_demo
 
     run_demo(output)
@@ -69,13 +80,13 @@ def fit(
     table = read_rows(rows, chosen)
     if len(table.rows) < 2:
         raise DataError("Fitting needs at least two rows", got=f"{len(table.rows)} in {shlex.join(map(str, rows))!r}")
-    model = steps.estimator_of(kind, options)
+    model = estimator_of(kind, options)
     # What the fit prints is not part of the answer.
     with redirect_stdout(sys.stderr):
         model.fit(table.frame)
         if density:
-            steps.fit_density(model, table.frame)
-    steps.save(model, output, rows, chosen, as_json, {})
+            fit_density(model, table.frame)
+    save(model, output, rows, chosen, as_json, {})
 
 
 @command(2, "sweep ROWS... --output MODEL --over NAME=VALUE,... [OPTIONS]")
@@ -106,7 +117,7 @@ def sweep(
 
     sweeps.check_outputs({output: [MODEL_ENDING], table: sweeps.TABLES, picture: sweeps.PICTURES}, inputs_of(rows))
     read = read_rows(rows, chosen)
-    estimator = steps.estimator_of(kind, options)
+    estimator = estimator_of(kind, options)
     with redirect_stdout(sys.stderr):
         search = sweeps.searched(estimator, grid, plan, read.frame)
     sweeps.write_results(search, table, picture)
@@ -115,4 +126,58 @@ def sweep(
     with redirect_stdout(sys.stderr):
         model = sweeps.best_estimator(search).fit(read.frame)
     files = {name: None if path is None else str(path) for name, path in [("table", table), ("picture", picture)]}
-    steps.save(model, output, rows, chosen, as_json, {**files, "search": sweeps.facts(search)})
+    save(model, output, rows, chosen, as_json, {**files, "search": sweeps.facts(search)})
+
+
+# -- steps of these commands; a terminal shows each step that takes long
+
+
+def estimator_of(kind: str, options: Mapping[str, Any]) -> BaseAutoencoder:
+    """An unfitted estimator of this kind."""
+    with progress.stage(LOADING):
+        try:
+            estimator: BaseAutoencoder = flags.estimator_class(kind)(**options)
+        except TypeError as error:  # the constructor of a kind of the user's own takes other arguments
+            raise OWN.failure(error) or OptionError(
+                f"Cannot make an autoencoder of --kind {kind} with these options",
+                got=f"the error TypeError: {error}",
+                hint="Let its constructor take each option that is set, and give every argument a default",
+            ) from error
+    return estimator
+
+
+def fit_density(model: BaseAutoencoder, rows: Any) -> None:
+    """Fit a density to the codes; if it is interrupted, the model stays without one."""
+    try:
+        with progress.stage("fitting the density"):
+            model.fit_density(rows)
+    except KeyboardInterrupt:
+        message = "Fitting the density was interrupted; the model is saved without one."
+        warnings.warn(message, InterruptedWarning, stacklevel=2)
+
+
+def save(
+    model: BaseAutoencoder, output: Path, rows: Sequence[Path], chosen: Choice, as_json: bool, more: Mapping[str, Any]
+) -> None:
+    """Write a model, which a first signal does not interrupt, and print how its fit went; ``more`` is for the JSON."""
+    with held(), progress.stage(f"writing {output}"):
+        model.save(output)
+    if as_json:
+        print_json({**summary(model), "model": str(output), **more})
+    else:
+        print_facts(outcome(summary(model)))
+        print_next_command(model, output, rows, chosen)
+
+
+def print_next_command(fitted: BaseAutoencoder, model: Path, rows: Sequence[Path], chosen: Choice) -> None:
+    """Print where the model is, and a command that uses it."""
+    print(f"\nThe model is in {model}. ", end="")
+    if STREAM in rows:  # which can be read only once
+        print(f"Describe it with:\n\n  {invocation.command(['describe', str(model), *OWN.typed])}")
+        return
+    inputs = {path.resolve() for path in files_of(rows)}
+    codes = next(name for name in ("codes.parquet", "new_codes.parquet") if Path(name).resolve() not in inputs)
+    few = rows if len(rows) <= NAMED_AT_MOST else rows[:1]
+    typed = [*chosen.flags(fitted_names(fitted)), *OWN.typed]
+    line = ["transform", str(model), *map(str, few), "--output", codes, *typed]
+    print(f"Encode rows with:\n\n  {invocation.command(line)}")

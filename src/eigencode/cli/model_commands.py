@@ -15,9 +15,9 @@ from eigencode.cli.descriptions import description, is_supervised, predictions, 
 from eigencode.cli.flags import STREAM, AsJson, Model, Quiet
 from eigencode.cli.own_parts import OWN, Parts
 from eigencode.cli.pictures import RowsOutput
-from eigencode.cli.steps import LOADING
 from eigencode.cli.tables import (
     ALL,
+    LOADING,
     Chosen,
     Codes,
     Rows,

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 Read = TypeVar("Read", "Table", "ImageRows")
 
+LOADING = "loading PyTorch"
+"""The first step of most commands, which takes some seconds."""
+
 TABLES = (
     "a .csv, .tsv, .parquet, .arrow or .npy file, compressed (.gz) or not; a folder, a pattern or several such files, "
     "whose rows are concatenated; - is standard input"

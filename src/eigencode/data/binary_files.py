@@ -129,7 +129,11 @@ class Npy(TableFile):
             raise FileError(f"{self.name} is cut off", got=f"{n_found} bytes of an array of {n_bytes}")
         array = np.frombuffer(buffer.slice(stream.tell(), n_bytes), dtype)
         array = array.reshape(shape, order="F" if fortran_order else "C")
-        return array if dtype.isnative and dtype.itemsize <= 8 else array.astype(_native(dtype))
+        return (
+            array
+            if dtype.isnative and dtype.itemsize <= 8
+            else array.astype(np.float64 if dtype.itemsize > 8 else dtype.newbyteorder("="))
+        )
 
     def _check_header(self, shape: tuple[int, ...], dtype: np.dtype) -> None:
         """Raise an error if the array is not a table of real numbers."""
@@ -166,8 +170,3 @@ def _cell_bytes(kind: pa.DataType) -> int:
         return max(kind.bit_width // 8, 1)
     except ValueError:
         return 8
-
-
-def _native(dtype: np.dtype) -> np.dtype:
-    """The same type in the machine's byte order; float64 for wider ones."""
-    return np.dtype(np.float64) if dtype.itemsize > 8 else dtype.newbyteorder("=")

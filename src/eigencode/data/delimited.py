@@ -28,6 +28,7 @@ from eigencode.data.table_files import (
     translated_errors,
 )  # fmt: skip
 from eigencode.errors import DataError, FileError, OptionError, did_you_mean
+from eigencode.progress import counted
 
 BLOCK = 1 << 24
 """Bytes of the blocks in which text is parsed. One line must fit into a block: about a million columns."""
@@ -196,10 +197,9 @@ class Csv(TableFile):
         table = self._parsed([str(position) for position in range(self.n_columns)] + extra, chosen + extra)
         self._refuse_open_quote()
         if extra and table.num_columns and table[extra[0]].null_count < table.num_rows:
-            raise DataError(
-                f"Every line of {self.name} must have {_cells(self.n_columns)}, as the first line has",
-                got=f"one more in {self.where([_first_valid(table[extra[0]])])[0]}",
-            )
+            row = pc.index(pc.is_valid(table[extra[0]]), True).as_py()
+            what = f"Every line of {self.name} must have {counted(self.n_columns, 'cell')}, as the first line has"
+            raise DataError(what, got=f"one more in {self.where([row])[0]}")
         self._refuse_bytes(table, positions)
         return table.select(chosen).rename_columns([self.labels[position] for position in positions])
 
@@ -275,7 +275,7 @@ class Csv(TableFile):
         for record in self._records():
             if len(record.cells) != n_cells:
                 raise DataError(
-                    f"Every line of {self.name} must have {_cells(n_cells)}, as the first line has",
+                    f"Every line of {self.name} must have {counted(n_cells, 'cell')}, as the first line has",
                     got=f"{len(record.cells)} in line {record.line}",
                     hint=self._hint_on_lines(record),
                 )
@@ -330,10 +330,6 @@ class Tsv(Csv):
         pa.csv.write_csv(pa.table(dict(columns)), file, pa.csv.WriteOptions(delimiter="\t"))
 
 
-def _cells(count: int) -> str:
-    return "1 cell" if count == 1 else f"{count} cells"
-
-
 def _is_utf8(encoding: str) -> bool:
     """Whether an encoding is UTF-8 under one of its names."""
     try:
@@ -345,8 +341,3 @@ def _is_utf8(encoding: str) -> bool:
 def _no_such_encoding(encoding: str) -> OptionError:
     hint = did_you_mean(encoding, ENCODINGS)
     return OptionError("There is no such encoding of text", got=repr(encoding), hint=hint)
-
-
-def _first_valid(column: pa.ChunkedArray) -> int:
-    """The first row whose cell is not null."""
-    return int(pc.index(pc.is_valid(column), True).as_py())

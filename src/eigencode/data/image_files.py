@@ -38,9 +38,6 @@ PLAUSIBLE = 2**24
 DENSEST = 1100
 """Pixels that a larger file may have for each of its bytes, by the limit of PNG's compression."""
 
-ORIENTATION = 0x0112
-"""The EXIF tag 'orientation'."""
-
 
 @dataclass(frozen=True)
 class ImageRows:
@@ -219,6 +216,8 @@ def _known_formats() -> list[str]:
 
 
 def _header(image: Image) -> _Header:
+    from PIL import ExifTags
+
     width, height = image.size
     n_bytes = os.path.getsize(image.filename)  # type: ignore[attr-defined]
     if width * height > max(PLAUSIBLE, DENSEST * n_bytes):
@@ -227,7 +226,7 @@ def _header(image: Image) -> _Header:
             got=f"{width} x {height} pixels in {n_bytes:,} bytes",
             hint=_hint(Path(image.filename)),  # type: ignore[attr-defined]
         )
-    is_sideways = image.getexif().get(ORIENTATION) in SIDEWAYS
+    is_sideways = image.getexif().get(ExifTags.Base.Orientation) in SIDEWAYS
     size = (height, width) if is_sideways else (width, height)
     return _Header(size, image.mode, getattr(image, "n_frames", 1))
 

@@ -33,15 +33,6 @@ class Source(Protocol):
 class ArraySource:
     """Rows of an array, which may be a memory map, of any numeric type and layout.
 
-    Parameters
-    ----------
-    array : ndarray of shape (n, d)
-        The rows.
-    n_cells : int, default CHUNK_CELLS
-        Most cells of a chunk.
-    without : ndarray of int
-        Numbers of rows that are left out, in ascending order.
-
     Examples
     --------
     >>> source = ArraySource(np.arange(6).reshape(3, 2))
