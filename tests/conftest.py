@@ -34,7 +34,11 @@ def prepared(
     training = torch.from_numpy(np.delete(np.arange(len(rows)), validation.numpy()))
     weight = None if weights is None else torch.from_numpy(weights).to(rows.dtype)
     units = Units(torch.zeros(rows.shape[1]), torch.ones(rows.shape[1]))
-    data = Data(ResidentRows(Batch(rows, weight=weight), training, validation), units)
+    return run_on(options, Data(ResidentRows(Batch(rows, weight=weight), training, validation), units), seed)
+
+
+def run_on(options: AutoencoderOptions, data: Data, seed: int = 0) -> TrainingRun:
+    """A run on given data that is ready to begin."""
     model = describe(options, data, seed)
     start = find_start(options, model, data, seed)
     return make_run(options, data, model, start, seed, time.monotonic())

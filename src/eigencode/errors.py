@@ -139,6 +139,17 @@ def enumerated(items: Sequence[str], at_most: int = 5, n_items: int | None = Non
     return ", ".join(items[:at_most]) + more
 
 
+def known_length(n_rows: int | None, needed_by: str) -> int:
+    """The number of training rows; `DataError` if it is None, as of rows that are read once."""
+    if n_rows is None:
+        raise DataError(
+            f"{needed_by} needs the number of training rows",
+            got="rows whose number is not known before they are read",
+            hint="Leave it out, or give rows of a known number",
+        )
+    return n_rows
+
+
 def did_you_mean(name: object, known: Iterable[str]) -> str | None:
     """Return "Did you mean 'x'?" for the known name nearest to ``name``, or a list of the known names in their order.
 

@@ -28,8 +28,8 @@ class Rows(Protocol):
         """Columns."""
 
     @property
-    def n_training(self) -> int:
-        """Number of training rows."""
+    def n_training(self) -> int | None:
+        """Number of training rows; None if it is not known before they are read, and then `validation` has others."""
 
     @property
     def n_validation(self) -> int:
@@ -55,7 +55,7 @@ class Rows(Protocol):
         """Number of rows from which the start may be computed: without the validation rows if these are separate."""
 
     def batches(self, generator: torch.Generator, batch_size: int) -> Iterator[Batch]:
-        """All training rows once, in a random order."""
+        """All training rows once, in a random order; nothing if they can be read only once and were read before."""
 
     def validation(self, n_rows: int) -> Iterator[Batch]:
         """The validation rows (without any, the training rows), in a fixed order, in blocks of at most ``n_rows``."""

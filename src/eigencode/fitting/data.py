@@ -60,7 +60,8 @@ class Data:
 
     def __repr__(self) -> str:
         rows = self.rows
-        split = f"{rows.n_training} rows for training, {rows.n_validation} for validation"
+        n_training = "an unknown number of" if rows.n_training is None else rows.n_training
+        split = f"{n_training} rows for training, {rows.n_validation} for validation"
         return f"Data({split}, {rows.n_features} columns, {rows.dtype} on {rows.device})"
 
     @cached_property

@@ -74,8 +74,10 @@ class Recipe:
     min_batch: int
     max_batch: int
 
-    def batch_size(self, n_rows: int) -> int:
-        """Rows a step."""
+    def batch_size(self, n_rows: int | None) -> int:
+        """Rows a step; the most if the number of rows is not known."""
+        if n_rows is None:
+            return self.max_batch
         return min(_power_of_two(self.batch_share * n_rows, self.min_batch, self.max_batch), n_rows)
 
     def learning_rate(self, batch_size: int, n_weights: int) -> float:
@@ -129,9 +131,9 @@ SMALL_TABLE = 400
 """Up to this many rows, L-BFGS on all rows was better and faster than Adam on batches."""
 
 
-def choose_optimizer(n_rows: int, is_noisy: bool) -> str:
+def choose_optimizer(n_rows: int | None, is_noisy: bool) -> str:
     """L-BFGS for small tables; its line search needs an objective without random noise or coarse rounding."""
-    return "lbfgs" if n_rows <= SMALL_TABLE and not is_noisy else "adam"
+    return "lbfgs" if n_rows is not None and n_rows <= SMALL_TABLE and not is_noisy else "adam"
 
 
 def _power_of_two(wanted: float, low: int, high: int) -> int:

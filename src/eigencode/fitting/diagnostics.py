@@ -84,8 +84,8 @@ def _ended_early(run: TrainingRun) -> str | None:
     state = run.state
     if not is_ended_early(state):
         return None
-    n_rows = state.rows
-    so_far = f"after {n_rows:,} rows, in epoch {state.epoch} of at most {state.schedule.n_steps // run.n_batches}"
+    at_most = "" if run.n_epochs is None else f" of at most {run.n_epochs}"
+    so_far = f"after {state.rows:,} rows, in epoch {state.epoch}{at_most}"
     if state.interrupted:
         return f"{INTERRUPTED} {so_far if state.step else 'before its first step'}"
     if state.ended_by == "time":
@@ -103,6 +103,7 @@ def _convergence(run: TrainingRun) -> str | None:
     state = run.state
     if state.epoch == 0 or state.best is None or is_ended_early(state) or state.ended_by != "epochs":
         return None
+    longer = "a larger max_epochs" if run.n_epochs else "more rows"
     objectives = [row["validation_objective"] for row in state.history]
     n = len(objectives) - 1
     gained = objectives[0] - state.best.objective
@@ -113,7 +114,7 @@ def _convergence(run: TrainingRun) -> str | None:
         when = "objective was still falling at the last evaluation"
         if n >= TENTHS:
             when = f"last tenth of {state.epoch} epochs had {late / gained:.0%} of the whole gain"
-        return f"not converged: the {when}; try a larger max_epochs"
+        return f"not converged: the {when}; try {longer}"
     # The decay of the step size always gains something, so progress is measured before it.
     n_before = sum(0 < row["step"] <= state.schedule.decay_from for row in state.history)
     steady = min(objectives[: 3 * n_before // 4 + 1]) - min(objectives[: n_before + 1])
@@ -121,7 +122,7 @@ def _convergence(run: TrainingRun) -> str | None:
         return None
     return (
         f"perhaps not converged: of {state.epoch} epochs, epoch {state.best.epoch} was the best, and the objective was "
-        "still falling when the step size began to decay; try a larger max_epochs"
+        f"still falling when the step size began to decay; try {longer}"
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sklearn.base import clone
 
-from eigencode.errors import OptionError
+from eigencode.errors import OptionError, known_length
 from eigencode.fitting.architecture import hidden_widths_of, networks_of, require_memory_for
 from eigencode.fitting.baseline import Baseline, find_baseline, views_of
 from eigencode.fitting.data import Data
@@ -20,6 +20,7 @@ from eigencode.parts.forms import require_distribution
 from eigencode.parts.networks.dense import MLP, Tied
 
 if TYPE_CHECKING:
+    from eigencode.data.rows import Rows
     from eigencode.options import AutoencoderOptions
 
 AUTO_VARIANCE = 0.9
@@ -84,7 +85,7 @@ def describe(options: AutoencoderOptions, data: Data, seed: int) -> Model:
     hidden = hidden_widths_of(options, rows.n_features, n_components, rows.n_usable)
     sizes = rows.n_features, n_components
     require_memory_for(options, hidden, sizes, rows.dtype.itemsize)
-    objective = Objective(beta=options.beta, n_rows=rows.n_training)
+    objective = Objective(beta=options.beta, n_rows=_n_rows_of_prior(options, rows))
     linear = Composition(MLP(), Tied() if options.tied else MLP(), **terms)
     baseline = find_baseline(linear, views, data, objective, n_components, seed)
     networks = networks_of(options, hidden, sizes, starts_linear=baseline is not None)
@@ -97,6 +98,13 @@ def describe(options: AutoencoderOptions, data: Data, seed: int) -> Model:
         explained_variance_ratio=views[0].spectrum.explained_variance_ratio(n_components),
         has_working_units=not views[0].is_plain,
     )
+
+
+def _n_rows_of_prior(options: AutoencoderOptions, rows: Rows) -> int:
+    """The number of rows for which a prior on the weights counts once; any number if there is no such prior."""
+    if options.weight_prior is None and rows.n_training is None:
+        return 1
+    return known_length(rows.n_training, "A prior on the weights")
 
 
 def asked_components(options: AutoencoderOptions) -> int | None:

@@ -11,8 +11,9 @@ import torch
 from sklearn.base import clone
 
 from eigencode.data.rows import Rows
+from eigencode.errors import known_length
 from eigencode.fitting.data import Data
-from eigencode.fitting.defaults import RECIPES, choose_optimizer, given_or
+from eigencode.fitting.defaults import RECIPES, Recipe, choose_optimizer, given_or
 from eigencode.fitting.model import Model
 from eigencode.fitting.start import Start, make_tensors
 from eigencode.model.composition import Composition
@@ -51,16 +52,15 @@ def make_run(
     is_noisy = composition.is_stochastic or has_random_layers(composition) or options.precision == "bfloat16"
     n_rows = data.rows.n_training
     optimizer = given_or(options.optimizer, choose_optimizer(n_rows, is_noisy))
+    _require_length(data.rows, optimizer)
     recipe = RECIPES[optimizer]
     precision = "float32" if options.precision == "auto" and optimizer == "lbfgs" else options.precision
     batch_size = given_or(options.batch_size, recipe.batch_size(n_rows))
     step_work = batch_size * (composition.encoder.multiply_adds + composition.decoder.multiply_adds)
     execution = choose_execution(options.device, precision, step_work)
     clock = Clock.starting_at(began, options.max_seconds, recipe.decay_share)
-    n_batches = math.ceil(n_rows / batch_size)
-    n_steps = n_batches * int(given_or(options.max_epochs, recipe.n_epochs(n_batches)))
-    peak = _peak(options, optimizer, batch_size, composition)
-    schedule = Schedule.over(n_steps, peak, recipe.warmup, recipe.decay_share)
+    n_batches = None if n_rows is None else math.ceil(n_rows / batch_size)
+    schedule = _schedule(options, recipe, n_batches, _peak(options, optimizer, batch_size, composition))
     device = torch.device(execution.device)
     return TrainingRun(
         state=TrainingState.beginning(composition, optimizer, schedule, seed, execution.device),
@@ -68,12 +68,29 @@ def make_run(
         objective=model.objective,
         execution=execution,
         batch_size=batch_size,
-        period=min(n_batches, MOST_STEPS),
+        period=min(n_batches or MOST_STEPS, MOST_STEPS),
         patience=given_or(options.patience, recipe.patience),
         progress=recipe.progress,
         clock=clock,
         step_work=step_work,
+        max_epochs=given_or(options.max_epochs, None) if n_batches is None else None,
     )
+
+
+def _schedule(options: AutoencoderOptions, recipe: Recipe, n_batches: int | None, peak: float) -> Schedule:
+    """The schedule of a run, without an end if the number of steps of an epoch is not known."""
+    if n_batches is None:
+        return Schedule.endless(peak, recipe.warmup, decay_share=recipe.decay_share)
+    n_steps = n_batches * int(given_or(options.max_epochs, recipe.n_epochs(n_batches)))
+    return Schedule.over(n_steps, peak, recipe.warmup, recipe.decay_share)
+
+
+def _require_length(rows: Rows, optimizer: str) -> None:
+    """Refuse rows whose number is not known where it is needed."""
+    if optimizer == "lbfgs":
+        known_length(rows.n_training, "optimizer='lbfgs', which takes all rows in each step,")
+    if not rows.n_validation:
+        known_length(rows.n_training, "Training without rows for validation")
 
 
 def make_stream_run(
@@ -105,8 +122,8 @@ def make_stream_run(
     saved : dict or None
         The ``state_dict`` after the earlier blocks of the stream, None for the first block.
     """
-    recipe = RECIPES[optimizer]
-    batch_size = given_or(options.batch_size, recipe.batch_size(block.n_training))
+    recipe, n_rows = RECIPES[optimizer], known_length(block.n_training, "A block of a stream")
+    batch_size = given_or(options.batch_size, recipe.batch_size(n_rows))
     peak = _peak(options, optimizer, batch_size, composition) * _heaviness(block)
     last = history[-1] if history else {"step": 0}
     schedule = Schedule.endless(peak, recipe.warmup, int(last["step"]))
@@ -125,7 +142,7 @@ def make_stream_run(
         objective=objective,
         execution=execution,
         batch_size=batch_size,
-        period=math.ceil(block.n_training / batch_size),
+        period=math.ceil(n_rows / batch_size),
         patience=given_or(options.patience, recipe.patience),
         progress=recipe.progress,
         clock=Clock(begins=time.monotonic()),

@@ -73,8 +73,8 @@ class Sizes:
     ----------
     n_features, n_components : int
         d columns and k components.
-    n_rows : int
-        n, the number of training rows.
+    n_rows : int or None
+        n, the number of training rows; None if it is not known.
     units : Units
         The data's units; by default the scaled ones.
     low, high : Tensor
@@ -83,7 +83,7 @@ class Sizes:
 
     n_features: int
     n_components: int
-    n_rows: int = 1
+    n_rows: int | None = 1
     units: Units = None  # type: ignore[assignment]
     low: Tensor = None  # type: ignore[assignment]
     high: Tensor = None  # type: ignore[assignment]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from eigencode.errors import known_length
 from eigencode.parts.base import Sizes, Term
 from eigencode.parts.codes.base import Posterior
 
@@ -123,7 +124,8 @@ class StandardNormalPrior(Prior):
         """Check the warm-up, and make the count of rows."""
         self.require_number("warmup", closed=True)
         self.register_buffer("rows_seen", torch.zeros(()))
-        self.register_buffer("warmup_rows", torch.tensor(float(self.warmup) * sizes.n_rows))
+        n_rows = known_length(sizes.n_rows, "A warm-up in epochs") if self.warmup else 0
+        self.register_buffer("warmup_rows", torch.tensor(float(self.warmup) * n_rows))
 
     def next_state(self, statistics: Mapping[str, Tensor], n_rows: int) -> Mapping[str, Tensor]:
         """Count the rows."""

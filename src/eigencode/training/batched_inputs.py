@@ -54,8 +54,9 @@ class BatchedInputs:
         for run in sorted(self.runs, key=lambda run: run.state.finished):
             if _order_of(run) not in orders:
                 orders[_order_of(run)] = _numbered(run).order(run.state.shuffle, run.batch_size)
-        for step in range(self.runs[0].n_batches):
-            yield self._gathered([orders[_order_of(run)][step] for run in self.runs])
+        for parts in zip(*orders.values(), strict=True):
+            of = dict(zip(orders, parts, strict=True))
+            yield self._gathered([of[_order_of(run)] for run in self.runs])
 
     def probe(self) -> tuple[Batch, list[Batch]]:
         """A few rows of each model, as one batch for all models and as a batch for each."""

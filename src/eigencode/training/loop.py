@@ -75,14 +75,15 @@ def train_all(runner: Runner) -> Iterator[list[Row]]:
         try:
             with runner.execution.threads():
                 _advance(runner, tally)
-                rows = _evaluate(runner, tally.means)
+                rows = _evaluate(runner, tally.means) if any(tally.n_rows) else []
         except KeyboardInterrupt:
             for run in runner.runs:
                 run.state.interrupted = True
             with suppress(KeyboardInterrupt), runner.execution.threads():
                 _evaluate_what_was_learned(runner, tally)
             raise
-        yield rows
+        if rows:
+            yield rows
 
 
 def one_pass(run: TrainingRun) -> Row:
@@ -112,7 +113,11 @@ def _advance(runner: Runner, tally: Tally) -> None:
         active = [not run.state.finished for run in runner.runs]
         if not any(active):
             break
-        batch = next(runner.batches)
+        batch = next(runner.batches, None)
+        if batch is None:  # the source has no more rows
+            for run in runner.runs:
+                run.state.schedule.end = run.state.step
+            break
         losses = runner.step(batch, active)
         stepped = [run for run, is_active in zip(runner.runs, active, strict=True) if is_active]
         for run in stepped:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from eigencode.progress import Line, clock, counted, in_words, is_shown, leaves, say
+from eigencode.training.schedule import ENDLESS
 
 if TYPE_CHECKING:
     from eigencode.training.run import TrainingRun
@@ -19,6 +20,9 @@ MEASURED = 1.0
 WIDE = 100
 """Columns of a terminal from which rows per second are shown as well."""
 
+WITH_TOTAL, WITHOUT_TOTAL = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}{postfix}", "{desc}: {elapsed}{postfix}"
+"""Formats of the line, if the number of steps is known and if it is not."""
+
 SHORT = 5.0
 """The expected time is shown if it is longer than so many seconds."""
 
@@ -27,8 +31,7 @@ def show(title: str, runs: Sequence[TrainingRun], verbose: bool = False) -> Abst
     """Show the progress of one or more models while they are trained."""
     if not is_shown(verbose) or not runs:
         return nullcontext()
-    style = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}{postfix}"
-    return Line(Look(runs, leaves()), 0.0, desc=title, leave=leaves(), total=1, bar_format=style)
+    return Line(Look(runs, leaves()), 0.0, desc=title, leave=leaves(), total=1, bar_format=WITH_TOTAL)
 
 
 @dataclass
@@ -53,12 +56,12 @@ class Look:
         elapsed, made = bar.format_dict["elapsed"], sum(run.state.step for run in self.runs)
         pace = self._pace(elapsed, made)
         end = max(self._end(made, pace), made, 1)
-        left = None if pace is None else (end - made) / pace
+        left = None if pace is None or end >= ENDLESS else (end - made) / pace
         if left is not None and not self._is_told:
             self._is_told = True
             if self.tells and left > SHORT:
                 say(f"{in_words(left)}: {self._plan()}")
-        bar.n, bar.total = made, end
+        bar.n, bar.total, bar.bar_format = made, end, WITH_TOTAL if end < ENDLESS else WITHOUT_TOTAL
         is_wide = (bar.format_dict.get("ncols") or WIDE) >= WIDE
         bar.set_postfix_str(", ".join(self._facts(made, elapsed if is_wide else 0.0, left)), refresh=False)
 
@@ -85,14 +88,16 @@ class Look:
         """A description of the allowed steps."""
         if len(self.runs) > 1:
             return f"{counted(len(self.runs), 'model')}; each ends earlier if its progress stops"
-        plan = f"at most {counted(self._most_epochs, 'epoch')} of {counted(self.runs[0].n_batches, 'step')}"
-        limited = plan if self._limit is None else f"{plan}, as far as the time limit allows"
-        return f"{limited}; training ends earlier if progress stops"
+        return f"{', '.join(self._limits())}; training ends earlier if progress stops"
 
-    @property
-    def _most_epochs(self) -> int:
+    def _limits(self) -> Iterator[str]:
+        """What ends the training of a model at the latest."""
         run = self.runs[0]
-        return -(-run.state.schedule.n_steps // run.n_batches)
+        if run.n_epochs is not None:
+            of_steps = "" if run.n_batches is None else f" of {counted(run.n_batches, 'step')}"
+            yield f"at most {counted(run.n_epochs, 'epoch')}{of_steps}"
+        if self._limit is not None:
+            yield "as far as the time limit allows"
 
     def _facts(self, made: int, elapsed: float, left: float | None) -> Iterator[str]:
         if any(run.state.interrupted for run in self.runs):
@@ -110,7 +115,7 @@ class Look:
 
     def _facts_of_one(self, run: TrainingRun) -> Iterator[str]:
         state = run.state
-        yield f"epoch {max(state.epoch, 1)}/{self._most_epochs}"
+        yield f"epoch {max(state.epoch, 1)}" + ("" if run.n_epochs is None else f"/{run.n_epochs}")
         if state.history:
             name = "validation" if run.rows.n_validation else "training"
             yield f"{name} {state.history[-1]['validation_objective']:.5g}"

@@ -90,6 +90,8 @@ class TrainingRun:
         The time limit.
     step_work : float
         Multiply-adds of one step's forward pass.
+    max_epochs : int or None
+        Epochs after which a run ends whose number of rows is not known; the schedule ends all others.
     """
 
     state: TrainingState
@@ -102,6 +104,7 @@ class TrainingRun:
     progress: float
     clock: Clock
     step_work: float = 0.0
+    max_epochs: int | None = None
 
     @property
     def optimizer(self) -> str:
@@ -109,9 +112,14 @@ class TrainingRun:
         return next(name for name, kind in OPTIMIZERS.items() if kind is type(self.state.optimizer))
 
     @property
-    def n_batches(self) -> int:
-        """Steps per epoch."""
-        return math.ceil(self.rows.n_training / self.batch_size)
+    def n_batches(self) -> int | None:
+        """Steps per epoch; None if the number of rows is not known."""
+        return None if self.rows.n_training is None else math.ceil(self.rows.n_training / self.batch_size)
+
+    @property
+    def n_epochs(self) -> int | None:
+        """Epochs allowed; None without a limit."""
+        return self.max_epochs if self.n_batches is None else math.ceil(self.state.schedule.n_steps / self.n_batches)
 
     @property
     def device(self) -> torch.device:

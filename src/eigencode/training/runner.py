@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import islice
+from itertools import count, islice
 
 import torch
 from torch import Tensor
@@ -51,16 +51,23 @@ class Runner(ABC):
         """Remove the models whose schedules have ended; return whether any is left."""
 
     def _endless(self) -> Iterator[Batch]:
-        """The batches of one epoch after the other, each epoch in a different order."""
-        while True:
+        """The batches of one epoch after the other, each in a different order, until the source has no more."""
+        most, first = self.runs[0].max_epochs, self.runs[0].state
+        # A state that was saved within an epoch goes on behind the batches that it has seen.
+        n_seen = first.steps_in_epoch
+        for epoch in islice(count(1), first.epoch - bool(n_seen), most):
             states = [run.state for run in self.runs if not run.state.finished]
-            # A state that was saved within an epoch goes on behind the batches that it has seen.
-            n_seen = states[0].steps_in_epoch
             for state in states:
-                state.epoch += not n_seen
-            yield from islice(self._epoch(), n_seen, None)
+                state.epoch = epoch
+            n = 0
+            for n, batch in enumerate(self._epoch(), 1):
+                if n > n_seen:
+                    yield batch
+            n_seen = 0
             for state in states:
-                state.steps_in_epoch = 0
+                state.steps_in_epoch, state.epoch = 0, epoch if n else epoch - 1
+            if not n:
+                return
 
     @abstractmethod
     def _epoch(self) -> Iterator[Batch]:

@@ -49,9 +49,9 @@ class Schedule:
         return cls(peak, min(warmup, n_steps // 4), round(n_steps * (1 - decay_share)), n_steps, decay_share, n_steps)
 
     @classmethod
-    def endless(cls, peak: float, warmup: int, begins: int = 0) -> Schedule:
-        """The schedule of a stream: the step size is constant after the warm-up."""
-        return cls(peak, warmup, ENDLESS, ENDLESS, decay_share=0.0, n_steps=ENDLESS, begins=begins)
+    def endless(cls, peak: float, warmup: int, begins: int = 0, decay_share: float = 0.0) -> Schedule:
+        """The schedule of a stream: after the warm-up the step size is constant, unless a decay is begun."""
+        return cls(peak, warmup, ENDLESS, ENDLESS, decay_share, n_steps=ENDLESS, begins=begins)
 
     def rate(self, step: int) -> float:
         """Step size of one step, counted from 0."""

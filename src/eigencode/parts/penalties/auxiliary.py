@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from eigencode.errors import OptionError
+from eigencode.errors import OptionError, known_length
 from eigencode.parts.base import Sizes
 from eigencode.parts.codes.sparse import SparseDelta
 from eigencode.parts.distributions import Distribution
@@ -78,7 +78,7 @@ class AuxiliaryLoss(Penalty):
             raise OptionError(
                 "The 'n_units' parameter of AuxiliaryLoss must be a positive int", got=f"{self.n_units!r}"
             )
-        patience = float(self.window) * sizes.n_rows
+        patience = float(self.window) * known_length(sizes.n_rows, "AuxiliaryLoss")
         self.register_buffer("patience", torch.tensor(patience))
         self.register_buffer("idle", torch.full((sizes.n_components,), patience))
 
