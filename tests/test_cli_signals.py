@@ -130,7 +130,7 @@ def test_a_second_ctrl_c_ends_at_once(folder, send):
 
 def test_a_sweep_saves_the_choice_that_was_being_fitted(folder, send):
     line = FIT.replace("fit", "sweep").replace("--n-components 4", "--over n_components=2,4 --folds 2")
-    send(Autoencoder, "_end", 1, signal.SIGTERM)  # not called for the folds, which are one program
+    send(Autoencoder, "_end", 5, signal.SIGTERM)  # four fits of the search, and that of the choice
     assert run(f"{line} --optimizer adam") == 143
     assert any(note.startswith("training was interrupted") for note in eigencode.load("model.safetensors").notes_)
 

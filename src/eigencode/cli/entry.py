@@ -55,8 +55,7 @@ def _run(tokens: Sequence[str]) -> int:
         sys.stdout.flush()
     except CycloptsError as error:
         command = " ".join(["eigencode", *(error.command_chain or ())])
-        hint = hint_on_consumed_arguments(tokens, error)
-        print(f"{_usage_error(error)}{hint}{_usage(error)}\nSee {command} --help", file=sys.stderr)
+        print(f"{_usage_error(tokens, error)}\nSee {command} --help", file=sys.stderr)
         return 2
     except EigencodeError as error:
         print(with_flags(str(error)), file=sys.stderr)
@@ -88,19 +87,15 @@ def _system_error(error: OSError | MemoryError) -> EigencodeError:
     return FileError(what, got=f"the error {error.strerror or error}")
 
 
-def _usage_error(error: CycloptsError) -> str:
-    """The message for wrong arguments."""
+def _usage_error(tokens: Sequence[str], error: CycloptsError) -> str:
+    """The message for wrong arguments, with the command's usage if one is missing."""
+    message = str(error)
     if isinstance(error, UnusedCliTokensError):
         unused = [token.removeprefix("./") if token == "./-" else token for token in error.unused_tokens or ()]
-        return f"Unexpected arguments: {', '.join(map(repr, unused))}."
-    return str(error)
-
-
-def _usage(error: CycloptsError) -> str:
-    """The command's usage, if an argument is missing."""
-    if not isinstance(error, MissingArgumentError) or not error.command_chain:
-        return ""
-    return f" {app[error.command_chain[0]].usage}"
+        message = f"Unexpected arguments: {', '.join(map(repr, unused))}."
+    chain = error.command_chain if isinstance(error, MissingArgumentError) else None
+    usage = f" {app[chain[0]].usage}" if chain else ""
+    return f"{message}{hint_on_consumed_arguments(tokens, error)}{usage}"
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from cyclopts import Parameter, Token
 
 from eigencode import data
 from eigencode.cli.flags import FILES, STREAM
-from eigencode.errors import DataError, OptionError, as_path
+from eigencode.errors import OptionError, as_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,15 +83,6 @@ def read(paths: Sequence[Path], size: str | None = None, like: Sequence[int] = (
 def is_picture(output: Path) -> bool:
     """Whether an output path is one for pictures."""
     return output != STREAM and data.is_picture_output(output)
-
-
-def require_image_model(model: BaseAutoencoder, output: Path) -> None:
-    """Raise `DataError` if pictures are to be written, but the model was not fitted on images."""
-    if not shape_of(model):
-        raise DataError(
-            f"Pictures in {str(output)!r} need a model of images, but this one was fitted on a table",
-            hint="Fit it on image files, or with --image-shape; or write a .csv, .parquet or .npy file",
-        )
 
 
 def write(output: Path, model: BaseAutoencoder, rows: np.ndarray) -> None:

@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TypeVar, cast
 
@@ -94,17 +94,14 @@ class Choice:
 
     def flags(self, names: Sequence[str] | None) -> list[str]:
         """The flags that read the same rows for a model whose columns have these names, None for none."""
-        flags = ["--no-header"] if self.no_header else []
-        one = {
-            "--separator": self.separator,
-            "--decimal": self.decimal,
-            "--encoding": self.encoding,
-            "--image-size": self.image_size,
-        }
-        flags += [text for flag, value in one.items() if value is not None for text in (flag, value)]
-        chosen = {} if names else {"--columns": self.columns, "--exclude": self.exclude}
-        several = {"--names": self.names, **chosen}
-        return flags + [text for flag, values in several.items() if values for text in (flag, *values)]
+        left_out = {"parts", "quiet", *(("columns", "exclude") if names else ())}
+        found: list[str] = []
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name not in left_out and value != field.default:
+                arguments = () if value is True else (value,) if isinstance(value, str) else value
+                found += [f"--{field.name.replace('_', '-')}", *arguments]
+        return found
 
 
 ALL = Choice()
@@ -120,8 +117,11 @@ def loaded(path: Path, output: Path | None = None, purpose: str = "") -> Any:
             got=f"{class_with_article(model)} in {str(path)!r}, which predicts labels",
             hint="Try predict, or transform for its codes",
         )
-    if output is not None and pictures.is_picture(output):
-        pictures.require_image_model(model, output)
+    if output is not None and pictures.is_picture(output) and not pictures.shape_of(model):
+        raise DataError(
+            f"Pictures in {str(output)!r} need a model of images, but this one was fitted on a table",
+            hint="Fit it on image files, or with --image-shape; or write a .csv, .parquet or .npy file",
+        )
     return model
 
 

@@ -136,12 +136,10 @@ def _read_same_columns(file: TableFile, first: TableFile, labels: list[str], *, 
     missing = [label for label in labels if label not in positions]
     more = [label for label in positions if label not in first.labels] if is_all else []
     if missing or more:
-        difference = f"no column {missing[0]!r}" if missing else f"an extra column {more[0]!r}"
-        raise DataError(
-            f"Files that are read together must have the same columns: {file.name} has {difference}, unlike "
-            f"{first.name}",
-            hint=file.hint_on_header or "Choose columns that all files have with --columns",
-        )
+        has = f"{file.name} has {f'no column {missing[0]!r}' if missing else f'an extra column {more[0]!r}'}"
+        hint = file.hint_on_header or "Choose columns that all files have with --columns"
+        what = f"Files that are read together must have the same columns: {has}, unlike {first.name}"
+        raise DataError(what, hint=hint)
     return _read_columns(file, [positions[label] for label in labels])
 
 

@@ -89,9 +89,8 @@ def translated_errors(name: str, format_name: str) -> Iterator[None]:
     except Exception as error:
         # A damaged file can make a reader fail anywhere, with any type of error.
         message = " ".join(str(error).split()).rstrip(".")[:SHOWN_AT_MOST] or type(error).__name__
-        raise FileError(
-            f"{name} cannot be read as {format_name}", got=f"the error {message}", hint="It may be damaged or cut off"
-        ) from error
+        what, hint = f"{name} cannot be read as {format_name}", "It may be damaged or cut off"
+        raise FileError(what, got=f"the error {message}", hint=hint) from error
 
 
 def check_names(name: str, n_columns: int, names: Sequence[str]) -> list[str] | None:
