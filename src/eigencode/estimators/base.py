@@ -208,6 +208,7 @@ class BaseAutoencoder(
 
     def _end(self, run: TrainingRun) -> None:
         """Take the best weights of a run that `_begin` began, and say what there is to say of it."""
+        training.keep_start_if_in_doubt(run)
         run.state.restore_best()
         run.state.parameters.release()
         if self._is_of(run):
@@ -262,6 +263,7 @@ class BaseAutoencoder(
             warnings.warn(f"{type(self).__name__}: {caution}", ResultWarning, stacklevel=4)
         run.state.interrupted = self._was_interrupted
         training.begin(run)
+        training.remember_start(run)
         self.best_epoch_, self.best_objective_ = 0, self.history_[0]["validation_objective"]
         baseline = model.baseline
         self.baseline_ = None if baseline is None else self._as_baseline(baseline.composition, run)

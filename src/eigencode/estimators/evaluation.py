@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 FARTHEST_SQUARED = 1e100
 """Scaled cells of smaller size have squares that are numbers of float64, and so have sums of them."""
 
+FARTHEST_OF_LINEAR = 1e4
+"""Scaled cells up to this size are not clipped for a model that is the linear start."""
+
 FAR_CELL = "Look for a wrong cell there: it is more than 1e100 times its column's spread away from the rows fitted"
 
 LONGEST = 80
@@ -106,19 +109,25 @@ class Evaluation(Saved):
                 low, high = map(float, rows.x.aminmax())
                 if not (math.isfinite(low) and math.isfinite(high)):
                     refuse_infinite(array, getattr(self, "feature_names_in_", None))
-                limit, constant = scaler.limit, scaler.constant
+                limit, constant = self._limit, scaler.constant
                 is_usual = -limit <= low and high <= limit and not (constant and rows.x[:, constant].any())
                 seen = rows if is_usual else replace(rows, x=self._seen(rows.x))
                 yield finish(function(model, rows, seen))
 
         return filled(len(array), blocks())
 
+    @property
+    def _limit(self) -> float:
+        """The size to which scaled cells are clipped for the encoder; far from all rows only a linear map is right."""
+        is_start = self.init_ == "linear" and self.best_epoch_ == 0
+        return max(self.scaler_.limit, FARTHEST_OF_LINEAR) if is_start else self.scaler_.limit
+
     def _seen(self, x: Tensor) -> Tensor:
         """Scaled rows as the encoder sees them: extreme cells clipped, and nothing in columns that were constant.
 
         No weight was ever learned for such a column, so that another value there would say something at random.
         """
-        limit = self.scaler_.limit
+        limit = self._limit
         constant = [column for column in self.scaler_.constant if column < x.shape[-1]]
         seen = x.clamp(-limit, limit)
         return seen.index_fill(-1, torch.tensor(constant, device=x.device), 0) if constant else seen

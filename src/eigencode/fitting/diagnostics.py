@@ -56,7 +56,7 @@ def notes(run: TrainingRun, gained_over: float | None, explained: tuple[float, f
         _dead_units(state.composition, run.rows.sample(SAMPLE_ROWS).to(run.device)),
         _overcomplete(state.composition),
         _too_few_directions(state.composition.n_components, explained),
-        _linear_would_do(state, gained_over),
+        _in_doubt(run) or _linear_would_do(state, gained_over),
     ]
     return [*warnings_about(state.composition), *(note for note in found if note is not None)]
 
@@ -158,6 +158,17 @@ def _too_few_directions(n_components: int, explained: tuple[float, float] | None
     return (
         f"n_components was chosen from the first {n_components} principal directions only, which have {kept:.0%} of "
         f"the variance and not {wanted:.0%}; give n_components as a larger number"
+    )
+
+
+def _in_doubt(run: TrainingRun) -> str | None:
+    """A note if few validation rows left it in doubt that training improved on the linear start."""
+    state, n_rows = run.state, run.rows.n_validation
+    if state.start is None or state.best is not state.start or state.epoch == 0 or is_ended_early(state):
+        return None
+    return (
+        f"the linear start was kept: {n_rows} validation rows do not tell for certain that training improved on it; "
+        "try more rows, or validation_fraction=0 to keep the weights that fit the training rows best"
     )
 
 

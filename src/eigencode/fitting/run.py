@@ -74,6 +74,7 @@ def make_run(
         clock=clock,
         step_work=step_work,
         max_epochs=given_or(options.max_epochs, None) if n_batches is None else None,
+        starts_linear=start.init == "linear",
     )
 
 

@@ -25,8 +25,18 @@ def row_objectives(composition: Composition, objective: Objective, batch: Batch,
 
 def evaluate(composition: Composition, objective: Objective, blocks: Iterable[Batch], seed: int) -> float:
     """The weighted mean objective of rows, with the same noise in each call."""
+    return weighted_mean([objectives_of_rows(composition, objective, blocks, seed)])
+
+
+def objectives_of_rows(
+    composition: Composition, objective: Objective, blocks: Iterable[Batch], seed: int
+) -> tuple[Tensor, Tensor | None]:
+    """The objective of each row, with the same noise as in `evaluate`, and the rows' weights if they have any."""
     with _with_noise(composition, blocks, seed) as given:
-        return weighted_mean((row_objectives(composition, objective, *block), block[0].weight) for block in given)
+        found, weights = zip(
+            *((row_objectives(composition, objective, *block), block[0].weight) for block in given), strict=True
+        )
+    return torch.cat(found), None if weights[0] is None else torch.cat(weights)
 
 
 def learn_from_validation(composition: Composition, blocks: Iterable[Batch], seed: int) -> None:

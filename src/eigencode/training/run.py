@@ -92,6 +92,8 @@ class TrainingRun:
         Multiply-adds of one step's forward pass.
     max_epochs : int or None
         Epochs after which a run ends whose number of rows is not known; the schedule ends all others.
+    starts_linear : bool
+        Whether the start is a linear map, which is kept if few validation rows leave it in doubt.
     """
 
     state: TrainingState
@@ -105,6 +107,7 @@ class TrainingRun:
     clock: Clock
     step_work: float = 0.0
     max_epochs: int | None = None
+    starts_linear: bool = False
 
     @property
     def optimizer(self) -> str:

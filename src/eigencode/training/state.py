@@ -140,6 +140,8 @@ class TrainingState:
         The held-out objective with which the next ones are compared for progress.
     best : Snapshot or None
         The best weights so far.
+    start : Snapshot or None
+        The weights of the start, if they are kept where few validation rows leave it in doubt that others are better.
     history : list of dict
         One row for each evaluation, the start's first.
     aside : Tensor
@@ -167,6 +169,7 @@ class TrainingState:
     n_retreats: int = 0
     progress_mark: float = math.inf
     best: Snapshot | None = None
+    start: Snapshot | None = None
     history: list[dict[str, float]] = field(default_factory=list)
     aside: Tensor = field(init=False)
     shows_average: bool = False
