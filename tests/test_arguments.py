@@ -98,6 +98,6 @@ def test_tensors_that_ask_for_a_gradient_are_rows_like_others(cancer):
 )
 def test_the_exact_solver_passes_over_nothing_in_silence(cancer, options):
     (name,) = options
-    with pytest.raises(OptionError, match=f"no use for '{name}'.*Use solver='gradient'"):
+    with pytest.raises(OptionError, match=f"does not use '{name}'.*Use solver='gradient'"):
         LinearAutoencoder(2, **options).fit(cancer)
     assert LinearAutoencoder(2, max_epochs=0, init="linear").fit(cancer).init_ == "linear"

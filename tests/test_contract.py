@@ -234,7 +234,7 @@ REFUSED = {
     "complex": (lambda f: f.to_numpy() + 1j, "complex numbers. Got column 0"),
     "objects": (lambda f: [[1, {}], [2, {}]], r"not numbers. Got column 1 \(as \{\} in row 0\)"),
     "ragged": (lambda f: [[1, 2], [3]], "1 cells in row 1, and 2 in row 0"),
-    "twins": (lambda f: f.set_axis(["a", "a", "c"], axis=1), "Two columns have one name.*Got 'a'. Rename one"),
+    "twins": (lambda f: f.set_axis(["a", "a", "c"], axis=1), "Two columns have the same name.*Got 'a'. Rename one"),
     "a query": (lambda f: pl.DataFrame(f).lazy(), r"Use X.collect\(\)"),
     "a loader": (lambda f: torch.utils.data.DataLoader(f.to_numpy()), "partial_fit"),
     "a dataset": (lambda f: torch.utils.data.TensorDataset(torch.ones(3, 3)), "partial_fit"),

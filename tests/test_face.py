@@ -181,7 +181,7 @@ def test_the_exact_solver_needs_a_closed_form(cancer):
 
     with pytest.raises(OptionError, match="known in closed form"):
         LinearAutoencoder(2, prior=LaplacePrior()).fit(cancer)
-    with pytest.raises(OptionError, match="no layers of its own"):
+    with pytest.raises(OptionError, match="no hidden layers"):
         LinearAutoencoder(2, hidden=(3,)).fit(cancer)
     with pytest.raises(OptionError, match="one variance of weights for each of the 2 components"):
         LinearAutoencoder(2, weight_prior=GaussianWeights([3.0, 2.0, 1.0])).fit(cancer)

@@ -88,7 +88,7 @@ def test_a_program_trains_each_model_as_it_would_be_by_itself(family):
     alone, company = FAMILIES[family](), FAMILIES[family]()
     for model in alone:
         model.fit(X)
-    assert fit_many(company, X) == [f"{len(company)} models as one program"]
+    assert fit_many(company, X) == [f"{len(company)} models in one program"]
     for one, other in zip(alone, company, strict=True):
         assert one.best_epoch_ == other.best_epoch_
         assert one.notes_ == other.notes_
@@ -109,7 +109,7 @@ def test_each_model_stops_by_itself():
         return models(Autoencoder, *settings, n_components=4, learning_rate=0.02)
 
     alone, company = [model.fit(X) for model in made()], made()
-    assert fit_many(company, X) == ["3 models as one program"]
+    assert fit_many(company, X) == ["3 models in one program"]
     lengths = [len(model.history_) for model in company]
     assert lengths == [len(model.history_) for model in alone]
     assert len(set(lengths)) == 3
@@ -131,7 +131,7 @@ def test_weights_of_rows_count_in_programs():
 def test_a_model_that_breaks_leaves_the_others_alone():
     settings = [{"learning_rate": 1e-3}, {"learning_rate": 1e300}, {"learning_rate": 2e-3}, {"learning_rate": 0.5}]
     company = models(Autoencoder, *settings, n_components=4, max_epochs=5)
-    assert fit_many(company, X) == ["4 models as one program"]
+    assert fit_many(company, X) == ["4 models in one program"]
     assert any("diverged" in note for note in company[1].notes_)
     assert any("half the step size" in note for note in company[3].notes_)
     assert np.isfinite(company[1].transform(X)).all()
@@ -168,23 +168,23 @@ class Normalised(nn.Module):
     [
         (
             lambda: models(Autoencoder, {"penalties": [Pointed(0.1)]}, {"penalties": [Pointed(0.2)]}, n_components=3),
-            "2 by themselves: one of their parts cannot be vectorised (RuntimeError)",
+            "2 separately: one of their parts cannot be vectorised (RuntimeError)",
         ),
         (
             lambda: models(Autoencoder, {"hidden": (8,)}, {"hidden": (12,)}, n_components=3, activation=Normalised()),
-            "2 by themselves: one pass for all is not the same as one each",
+            "2 separately: one pass for all is not the same as one each",
         ),
         (
             lambda: models(Autoencoder, {}, {"activation": "tanh"}, n_components=3),
-            "2 by themselves: no other is like it",
+            "2 separately: no other is like it",
         ),
         (
             lambda: models(Autoencoder, {}, {"n_components": 4}, n_components=3, optimizer="lbfgs"),
-            "2 by themselves: L-BFGS looks at one model at a time",
+            "2 separately: L-BFGS looks at one model at a time",
         ),
         (
             lambda: models(Autoencoder, {}, {"random_state": 1}, n_components=3, activation=nn.Dropout(0.1)),
-            "2 by themselves: its networks draw noise of their own",
+            "2 separately: its networks draw noise of their own",
         ),
     ],
 )
@@ -201,23 +201,23 @@ def test_what_cannot_be_one_program_is_trained_by_itself_and_said(made, said):
 
 def test_closed_forms_have_nothing_to_train():
     company = [LinearAutoencoder(3), LinearAutoencoder(4)]
-    assert fit_many(company, X) == ["2 by themselves: there is nothing to train"]
+    assert fit_many(company, X) == ["2 separately: there is nothing to train"]
     np.testing.assert_array_equal(company[0].transform(X), LinearAutoencoder(3).fit(X).transform(X))
 
 
 def test_shapes_that_cannot_be_padded_are_a_program_each():
     settings = [{"hidden": (h,), "random_state": s} for h in (8, 12) for s in (0, 1)]
     company = models(Autoencoder, *settings, n_components=3, activation=Normalised(), max_epochs=3)
-    assert fit_many(company, X) == ["2 models as one program", "2 models as one program"]
+    assert fit_many(company, X) == ["2 models in one program", "2 models in one program"]
 
 
 def test_large_steps_and_full_programs_are_told_apart(monkeypatch):
     monkeypatch.setattr(grouping, "PROGRAM_WORK", 2.5 * 32 * 2 * (64 * 10 + 10 * 3 + 64 * 3))
     company = models(Autoencoder, *({"random_state": s} for s in range(5)), n_components=3, hidden=(10,), max_epochs=2)
-    assert fit_many(company, X) == ["2 models as one program"] * 2 + ["1 by itself: no other is like it"]
+    assert fit_many(company, X) == ["2 models in one program"] * 2 + ["1 separately: no other is like it"]
     monkeypatch.setattr(grouping, "ALONE_FROM", 10)
     said = fit_many(models(Autoencoder, {}, {"beta": 2.0}, n_components=3, max_epochs=1), X)
-    assert said == ["2 by themselves: its steps are large enough to fill the processor"]
+    assert said == ["2 separately: its steps are large enough to fill the processor"]
 
 
 def test_threads_go_by_the_work_of_the_whole_program(monkeypatch):
@@ -237,7 +237,7 @@ def test_threads_go_by_the_work_of_the_whole_program(monkeypatch):
 
 def test_stacked_models_fine_tune_together():
     company = models(StackedAutoencoder, *({"random_state": s} for s in (1, 2)), layers=(12, 4), max_epochs=3)
-    assert fit_many(company, X) == ["2 models as one program"]
+    assert fit_many(company, X) == ["2 models in one program"]
 
 
 class Calls(TorchDispatchMode):
@@ -302,7 +302,7 @@ def test_narrow_models_go_on_when_the_widest_has_ended():
         models(VariationalAutoencoder, {"n_components": 2, "max_epochs": 6}, {"n_components": 5, "max_epochs": 2})
         for _ in range(2)
     )
-    assert fit_many(together, X) == ["2 models as one program"]
+    assert fit_many(together, X) == ["2 models in one program"]
     for one, same in zip(together, alone, strict=True):
         np.testing.assert_allclose(one.transform(X), same.fit(X).transform(X), rtol=1e-6, atol=1e-8)
     assert [one.history_[-1]["epoch"] for one in together] == [6, 2]
@@ -332,9 +332,9 @@ def test_the_type_in_which_a_number_is_written_changes_nothing():
 
     weights = [0.1, 0.2, 1, 2, np.float32(3), np.int64(4), np.float64(5)]
     models = [model(weight) for weight in weights]
-    assert fit_many(models, X) == ["7 models as one program"]
+    assert fit_many(models, X) == ["7 models in one program"]
     alone = model(2.0).fit(X)
     np.testing.assert_allclose(models[3].transform(X), alone.transform(X), atol=1e-4)
-    assert fit_many([model(1), model(1.0)], X) == ["2 models as one program"]
+    assert fit_many([model(1), model(1.0)], X) == ["2 models in one program"]
     apart = [model(1, squared=True), model(2, squared=True), model(1, squared=False), model(2.0, squared=False)]
-    assert fit_many(apart, X) == ["2 models as one program"] * 2
+    assert fit_many(apart, X) == ["2 models in one program"] * 2

@@ -101,7 +101,7 @@ def test_a_map_is_learned_as_an_array_is(table):
 
 def test_many_models_learn_a_map_one_by_one(table):
     models = [Autoencoder(k, hidden=(4,), max_epochs=1, random_state=0) for k in (1, 2)]
-    assert fit_many(models, table) == ["2 by themselves: its rows come in an order of their own"]
+    assert fit_many(models, table) == ["2 separately: its rows come in an order of their own"]
 
 
 def test_small_maps_and_arrays_are_read_as_a_whole(tmp_path, monkeypatch):

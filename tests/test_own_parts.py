@@ -84,7 +84,7 @@ def test_they_are_trained_saved_loaded_and_swept(mine, rows, name):
 
 def test_models_that_differ_in_a_declared_number_are_trained_as_one(mine, rows):
     models = [Autoencoder(2, penalties=[mine.OnSphere(w)], optimizer="adam", **QUICK) for w in (0.1, 3.0)]
-    assert fit_many(models, rows) == ["2 models as one program"]
+    assert fit_many(models, rows) == ["2 models in one program"]
 
 
 # -- on the command line

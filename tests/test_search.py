@@ -34,7 +34,7 @@ def test_scores_are_those_of_single_fits_on_the_same_folds(search):
         np.testing.assert_allclose(found, scores, rtol=1e-8)
         assert search.cv_results_["mean_test_score"][i] == pytest.approx(np.mean(scores))
         assert search.cv_results_["standard_error"][i] == pytest.approx(np.std(scores, ddof=1) / 3**0.5)
-    assert search.trained_ == ["18 models as one program"]
+    assert search.trained_ == ["18 models in one program"]
     assert search.n_splits_ == 3
 
 
@@ -117,7 +117,7 @@ def test_arguments_of_parts_are_searched_without_changing_the_estimator():
     noise = GaussianNoise(0.1)
     estimator = Autoencoder(**QUICK, n_components=3, corruption=noise)
     search = AutoencoderSearch(estimator, {"corruption__variance": [0.01, 2.0]}, cv=2, random_state=0).fit(X)
-    assert search.trained_ == ["4 models as one program"]
+    assert search.trained_ == ["4 models in one program"]
     scores = search.cv_results_["mean_test_score"]
     assert scores[0] > scores[1]
     assert noise.variance == 0.1

@@ -155,7 +155,7 @@ def test_supervised_models_take_rows_with_labels(X):
     model.fit(X[:80], labels[:80], validation_data=(X[80:], labels[80:]))
     p = model.predict_proba(X[80:])[np.arange(40), (labels[80:] == "b").astype(int)]
     assert model.best_objective_ == pytest.approx(-np.log(p).mean(), rel=1e-4)
-    with pytest.raises(DataError, match="labels that y has not"):
+    with pytest.raises(DataError, match="labels that y does not have"):
         model.fit(X[:80], labels[:80], validation_data=(X[80:], np.full(40, "c")))
     with pytest.raises(OptionError, match="pair of rows and labels"):
         model.fit(X[:80], labels[:80], validation_data=X[80:])

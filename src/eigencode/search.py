@@ -118,7 +118,7 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
     >>> estimator = Autoencoder(hidden=(16,), max_epochs=3, random_state=0)
     >>> search = AutoencoderSearch(estimator, {"n_components": [2, 4, 8]}, cv=3, random_state=0).fit(load_digits().data)
     >>> search.trained_
-    ['9 models as one program']
+    ['9 models in one program']
     >>> search.notes_[1]
     'n_components=8 is the largest value tried, so the best may lie beyond it: try larger ones too'
     >>> search.best_params_["n_components"], search.transform(load_digits().data).shape

@@ -1,4 +1,4 @@
-"""Autoencoder: the plain one, and the general one for whoever gives it other terms."""
+"""Autoencoder: plain by default; with other terms it is any autoencoder of the formula."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from eigencode.options import documented
 @documented
 @dataclass(eq=False, repr=False)
 class Autoencoder(BaseAutoencoder):
-    r"""A network that learns its own code for the rows of a table: z = f(x), x^ = g(z).
+    r"""A network that learns a code of the rows of a table: z = f(x), x^ = g(z).
 
     It minimises the mean over rows of
 
@@ -19,7 +19,7 @@ class Autoencoder(BaseAutoencoder):
 
     for scaled rows x. Undercomplete and linear, it spans the subspace of the principal components (Baldi & Hornik,
     1989); its nonlinear layers generalise that. By default it starts at PCA exactly, and the weights it keeps are
-    never worse than that start on its held-out rows. Other terms of the formula (code, likelihood, corruption, prior,
+    never worse than that start on its validation rows. Other terms of the formula (code, likelihood, corruption, prior,
     penalties) make it any other autoencoder.
 
     {parameters}

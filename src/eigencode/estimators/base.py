@@ -1,4 +1,4 @@
-"""BaseAutoencoder: what every estimator of this package does."""
+"""BaseAutoencoder: the base class of all autoencoders, with fit, iter_fit and partial_fit."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _UNFINISHED: WeakSet[Generator[dict[str, float]]] = WeakSet()
 
 @atexit.register
 def _close_unfinished() -> None:
-    """Let iterators that a program leaves half-used put their models right while torch is still whole."""
+    """End unfinished iterators at exit while torch still works, so that their models have their best weights."""
     for epochs in list(_UNFINISHED):
         epochs.close()
 
@@ -49,7 +49,7 @@ def _close_unfinished() -> None:
 class BaseAutoencoder(
     AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Generation, Geometry, SavedAutoencoder
 ):
-    """Fits a composition to rows, and answers with it."""
+    """Fits a composition to rows; its mixins have the methods of fitted models."""
 
     # -- fitting
 
@@ -74,7 +74,7 @@ class BaseAutoencoder(
             them, but for the thresholds of sparse codes ('l1' and 'kl'), which are set by rows that the weights have
             not seen.
         groups : array-like of shape (n,), optional
-            The group of each row, as a patient or a document: rows of one group are all held out, or none is.
+            The group of each row, as a patient or a document: rows of one group are all for validation, or none is.
 
         Returns
         -------
@@ -112,7 +112,7 @@ class BaseAutoencoder(
         iterator of dict
             ``epoch``, ``step``, ``rows`` (seen so far), ``seconds`` (since training began), ``learning_rate``, and the
             mean objective a row (in the model's units) on the training rows since the last evaluation and on the
-            held-out rows now.
+            validation rows now.
         """
         epochs = self._epochs(self._begin(X, sample_weight, validation_data, groups))
         _UNFINISHED.add(epochs)
@@ -121,10 +121,10 @@ class BaseAutoencoder(
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Take one pass over a block of rows, and keep what was learned from earlier blocks.
 
-        The first block determines scale, code size and start, so it should be typical and not small. After ``fit`` it
-        goes on from the fitted weights, with their scale, by a fresh optimiser. There are no held-out rows and no decay
-        of the step size: the average over recent steps is the model's. ``learning_rate`` and ``batch_size`` are read
-        anew for each block; the other options cannot change. A block that raises an error changes nothing.
+        The first block determines scale, code size and start, so it should be typical and not small. After ``fit``
+        training continues from the fitted weights, with their scale and a new optimiser. There are no validation rows.
+        The step size does not decay: the model is the average over recent steps. ``learning_rate`` and ``batch_size``
+        are read for each block; the other options cannot change. A block that raises an error changes nothing.
 
         Parameters
         ----------
@@ -133,8 +133,8 @@ class BaseAutoencoder(
         y : None
             Ignored.
         sample_weight : array-like of shape (n,), optional
-            Weight of each row, beside the mean weight of the first block (or of ``fit``): a block of small weights
-            moves little, one that weighs nothing is passed over.
+            Weight of each row, relative to the mean weight of the first block (or of ``fit``). A block of small
+            weights changes little, and a block whose weights are all 0 nothing.
 
         Returns
         -------
@@ -193,7 +193,7 @@ class BaseAutoencoder(
 
     def _epochs(self, run: TrainingRun) -> Generator[dict[str, float]]:
         """Train what `_begin` began, a row of history at a time."""
-        # An iterator that is never begun leaves nothing to put right: the start is the model.
+        # Before the first step the model is the start, so an iterator that is never used needs no clean-up.
         try:
             for (row,) in training.train_all(training.SingleRunner(run)):
                 if not self._is_of(run):
@@ -207,7 +207,7 @@ class BaseAutoencoder(
         self._require_finite()
 
     def _end(self, run: TrainingRun) -> None:
-        """Take the best weights of a run that `_begin` began, and say what there is to say of it."""
+        """Set the best weights of a run that `_begin` began, and the notes on it."""
         training.keep_start_if_in_doubt(run)
         run.state.restore_best()
         run.state.parameters.release()
@@ -219,7 +219,7 @@ class BaseAutoencoder(
         return self.composition_ is run.state.composition
 
     def _require_finite(self) -> None:
-        """Raise `TrainingError` where training found no weights that are worth anything."""
+        """Raise `TrainingError` if training found no weights with a finite objective."""
         if not math.isfinite(self.best_objective_):
             raise TrainingError(
                 "Training found no weights with a finite objective",
@@ -228,7 +228,7 @@ class BaseAutoencoder(
             )
 
     def _table(self, X: Any, sample_weight: Any, validation_data: Any, groups: Any) -> TrainingTable:
-        """The rows to fit, as numbers within the likelihood's support, and what is given beside them."""
+        """The rows to fit, checked, with their weights, groups and validation rows."""
         check_options(self)
         self.__dict__.pop("stream_state_", None)
         self._forget()
@@ -268,10 +268,10 @@ class BaseAutoencoder(
         baseline = model.baseline
         self.baseline_ = None if baseline is None else self._as_baseline(baseline.composition, run)
 
-    # -- hooks of models that learn something before
+    # -- hooks of subclasses
 
     def _pretrain(self, table: TrainingTable) -> None:
-        """Learn what comes before the model: nothing, but for stacks."""
+        """Fit other models first, as a stack does."""
 
     def _measured(self, table: TrainingTable) -> Scaler:
         """The scale of the rows."""
@@ -285,11 +285,11 @@ class BaseAutoencoder(
 
     @property
     def _was_interrupted(self) -> bool:
-        """Whether an interruption ended what comes before the model."""
+        """Whether an interruption ended the training of the models that are fitted first."""
         return False
 
     def _network_options(self, options: AutoencoderOptions) -> AutoencoderOptions:
-        """The options with the shape of the images fitted where they ask for it."""
+        """The options with ``image_shape="auto"`` replaced by the shape of the images."""
         if options.image_shape != "auto":
             return options
         if not self.image_shape_:
@@ -305,7 +305,7 @@ class BaseAutoencoder(
         return self
 
     def _conclude(self, run: TrainingRun) -> None:
-        """Set what is known after training only."""
+        """Set the attributes that are known after training."""
         state = run.state
         if state.best is not None:
             self.best_epoch_, self.best_objective_ = state.best.epoch, state.best.objective
@@ -317,7 +317,7 @@ class BaseAutoencoder(
         self.notes_ = fitting.notes(run, baseline, explained)
 
     def _as_baseline(self, composition: Composition, run: TrainingRun) -> BaseAutoencoder:
-        """The linear model of the same kind as a fitted estimator of its own."""
+        """The linear model with the same terms, as a fitted estimator."""
         options = {"hidden": (), "init": "linear", "max_epochs": 0}
         networks = dict.fromkeys(["image_shape", "encoder", "decoder"])
         # A subclass whose constructor fixes some options cannot be the linear model itself.
@@ -337,7 +337,7 @@ class BaseAutoencoder(
         return baseline
 
     def _misfits(self) -> Iterator[str]:
-        """Fitted attributes that do not fit each other, in words; in a model that was fitted there are none."""
+        """Names of fitted attributes that contradict others, as in a damaged file."""
         k, names = self.n_components_, getattr(self, "feature_names_in_", None)
         if names is not None and len(set(names)) != len(names):
             yield "a column's name"
@@ -357,7 +357,7 @@ class BaseAutoencoder(
             yield "the range of the pixels"
 
     def __getstate__(self) -> dict[str, Any]:
-        """What copies and pickles are made of."""
+        """The state for copies and pickles."""
         state = super().__getstate__()
         composition = state.get("composition_")
         # Inside ``iter_fit`` the weights are views of one vector, and each would be written with all of it.
@@ -365,7 +365,7 @@ class BaseAutoencoder(
             state = {**state, "composition_": copy.deepcopy(composition)}
         return state
 
-    # -- scikit-learn's contract
+    # -- scikit-learn's interface
 
     @property
     def _n_features_out(self) -> int:
@@ -382,14 +382,14 @@ class BaseAutoencoder(
 
 
 def _is_counted(row: Mapping[str, float]) -> bool:
-    """Whether a row of history says its epoch and its step."""
+    """Whether a row of history has an epoch and a step."""
     counters = row.get("epoch"), row.get("step")
     return all(isinstance(value, int) and value >= 0 for value in counters)
 
 
 @contextmanager
 def unchanged_on_failure(estimator: object) -> Iterator[None]:
-    """Leave an estimator as it was where what is tried fails."""
+    """Restore an estimator's attributes if the block raises an error."""
     before = estimator.__dict__.copy()
     try:
         yield

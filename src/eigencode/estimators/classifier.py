@@ -1,4 +1,4 @@
-"""AutoencoderClassifier: an autoencoder's code with a head for classes."""
+"""AutoencoderClassifier: an encoder and a head that predicts classes."""
 
 from __future__ import annotations
 
@@ -29,9 +29,8 @@ class AutoencoderClassifier(ClassifierMixin, SupervisedAutoencoder):
 
     .. math:: -\log p(y \mid z = f(x)) - \alpha \log p(x \mid z = f(x))
 
-    Held-out rows choose the epoch whose weights are kept; training starts at the classes' shares.
-
-    An autoencoder that is fitted here uses the same rows for validation, as ``validation`` of this model says.
+    Validation rows choose the weights that are kept; training starts at the shares of the classes. An autoencoder that
+    is fitted here uses the same validation rows.
 
     {parameters}
 
@@ -40,9 +39,9 @@ class AutoencoderClassifier(ClassifierMixin, SupervisedAutoencoder):
     classes_ : ndarray of shape (c,)
         The labels in y, sorted.
     autoencoder_ : estimator
-        The fitted autoencoder with the encoder as it is now: ``autoencoder_.transform`` gives the fine-tuned codes.
+        The fitted autoencoder with the encoder as it is now: ``autoencoder_.transform`` returns the fine-tuned codes.
     model_ : LabelledAutoencoder
-        What was trained on the labels, with its ``seed_``, ``execution_`` and so on.
+        The model trained on the labels, with its ``seed_``, ``execution_`` and so on.
 
     Examples
     --------
@@ -121,7 +120,7 @@ class AutoencoderClassifier(ClassifierMixin, SupervisedAutoencoder):
         y = read_classes(y, n_rows, type(self).__name__)
         unknown = sorted(set(y.tolist()) - set(self.classes_.tolist()))
         if unknown:
-            raise DataError("validation_data has labels that y has not", got=f"{unknown[0]!r}")
+            raise DataError("validation_data has labels that y does not have", got=f"{unknown[0]!r}")
         return np.eye(len(self.classes_))[np.searchsorted(self.classes_, y)]
 
     def _targets(self, y: Any, n_rows: int) -> np.ndarray:

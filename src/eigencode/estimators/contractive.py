@@ -1,4 +1,4 @@
-"""ContractiveAutoencoder: codes that change little with their row."""
+"""ContractiveAutoencoder: a penalty on the Jacobian of the encoder."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from eigencode.options import AutoencoderOptions, Estimate, OptionInfo, changed,
 @documented
 @dataclass(eq=False, repr=False, kw_only=True)
 class ContractiveAutoencoder(BaseAutoencoder):
-    r"""An autoencoder whose encoder is as flat as the reconstruction allows (Rifai et al., 2011).
+    r"""An autoencoder with a penalty on the derivatives of its encoder (Rifai et al., 2011).
 
     It minimises the mean over rows of
 
     .. math:: \lVert x - g(f(x)) \rVert^2 + \lambda \lVert \partial f / \partial x \rVert_F^2
 
-    so that the code changes only along the few directions in which the rows around a row vary: ``jacobian_spectrum``
-    returns their singular values and ``local_dimension`` counts them. Encoder and decoder are tied, since otherwise
-    small codes and a large decoder would avoid the penalty; the factors beside a linear path would too, so hidden
-    layers start at random weights. With ``hidden=()`` it starts at its optimum, which keeps (1 - lambda / 2l)+ of a
-    principal direction with eigenvalue l. The paper's network for columns from 0 to 1 is
+    so that the code changes only along the few directions in which neighbouring rows vary: ``jacobian_spectrum``
+    returns the singular values of the Jacobian and ``local_dimension`` counts the large ones. The decoder has the
+    transposed weights of the encoder, since otherwise small codes and a large decoder would avoid the penalty. With
+    hidden layers it starts at random weights. With ``hidden=()`` it starts at its optimum: PCA with the factor
+    (1 - lambda / 2l)+ for a principal direction of eigenvalue l. The paper's network for columns from 0 to 1 is
     ``ContractiveAutoencoder(k, hidden=(), code=Point("sigmoid"), likelihood="bernoulli")``.
 
     {parameters}
@@ -50,7 +50,7 @@ class ContractiveAutoencoder(BaseAutoencoder):
     estimate: Annotated[
         Estimate,
         OptionInfo(
-            "How the penalty is found: 'exact', or by 'hutchinson' as an unbiased estimate from one pass; 'auto': "
+            "How the penalty is computed: 'exact', or by 'hutchinson' as an unbiased estimate from one pass; 'auto': "
             "exact where that costs no more than 8 passes."
         ),
     ] = "auto"

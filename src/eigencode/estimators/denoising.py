@@ -1,4 +1,4 @@
-"""DenoisingAutoencoder: clean rows from corrupted ones, and with them the score of the data's density."""
+"""DenoisingAutoencoder: reconstructs rows from corrupted ones, which estimates the score of their density."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ NOISES: dict[str, Callable[[float], Corruption]] = {
 }
 
 USUAL_LEVEL = 0.25
-"""A quarter of the cells, or of a scaled column's deviation: amid what Vincent et al. (2010) found best."""
+"""A quarter of the cells, or of a scaled column's deviation: within the range that Vincent et al. (2010) found best."""
 
 
 @documented
 @dataclass(eq=False, repr=False, kw_only=True)
 class DenoisingAutoencoder(BaseAutoencoder):
-    r"""An autoencoder that rebuilds clean rows from corrupted ones (Vincent et al., 2008).
+    r"""An autoencoder that reconstructs rows from corrupted ones (Vincent et al., 2008).
 
-    It minimises the mean over rows x, and over fresh noise at each step, of
+    It minimises the mean over rows x and over noise, drawn at each step, of
 
     .. math:: -\log p(x \mid z = f(\tilde x)) = \lVert x - g(f(\tilde x)) \rVert^2 + \mathrm{const}, \qquad
         \tilde x \sim C(\tilde x \mid x)
 
-    so that the code has to use what the columns say about each other. It starts at the best linear denoiser, which
-    keeps l / (l + v) of a principal direction under Gaussian noise of variance v, and is a reduced-rank regression
-    under the other kinds.
+    so that the code must use the dependence between columns. It starts at the best linear denoiser: PCA with the
+    factor l / (l + v) for a principal direction of eigenvalue l under Gaussian noise of variance v, and reduced-rank
+    regression under other noise.
 
     {parameters}
 
@@ -64,7 +64,7 @@ class DenoisingAutoencoder(BaseAutoencoder):
     noise: Annotated[
         Literal["gaussian", "salt_and_pepper", "masking"] | Object,
         OptionInfo(
-            "What is done to the network's input: 'gaussian' adds normal noise to all cells, 'salt_and_pepper' sets "
+            "How the network's input is corrupted: 'gaussian' adds normal noise to all cells, 'salt_and_pepper' sets "
             "some to their column's smallest or largest value, 'masking' to its mean. Or a corruption part, or a "
             "function of scaled rows and uniform noise.",
             object="a Corruption part or a function",
@@ -73,7 +73,7 @@ class DenoisingAutoencoder(BaseAutoencoder):
     level: Annotated[
         float | Literal["auto"],
         OptionInfo(
-            "How much: the standard deviation of Gaussian noise, in units of the scaled columns; the share of the "
+            "The amount: the standard deviation of Gaussian noise, in units of the scaled columns; the share of the "
             "cells otherwise. 'auto': 0.25.",
             low=0,
         ),
@@ -105,12 +105,12 @@ class DenoisingAutoencoder(BaseAutoencoder):
         return parts.CallableCorruption(self.noise)
 
     def denoise(self, X: Any) -> np.ndarray:
-        """Clean rows from noisy ones: the mean of p(x|z) at their codes, in the data's units.
+        """Estimate clean rows from noisy ones: the mean of p(x|z) at their codes, in the data's units.
 
         Parameters
         ----------
         X : array-like of shape (n, d)
-            Rows like those fitted, with noise like that fitted; a masked cell holds what masking put there.
+            Rows like those fitted, with the same kind of noise; a masked cell has the mean of its column.
 
         Returns
         -------

@@ -59,7 +59,7 @@ def to_array(found: Tensor) -> np.ndarray:
 
 
 class Evaluation(Saved):
-    """A fitted composition, and how it is asked: rows are checked, scaled and clipped, and answers are finite."""
+    """Functions of a fitted composition at rows: the rows are checked, scaled and clipped, the results are finite."""
 
     composition_: Composition
     scaler_: Scaler
@@ -82,7 +82,7 @@ class Evaluation(Saved):
 
     @property
     def _has_validation(self) -> bool:
-        """Whether the objectives of the fit are of validation rows; in files of format 1, if a share was asked for."""
+        """Whether the fit's objectives are of validation rows; for files of format 1, by ``validation_fraction``."""
         n_rows = getattr(self, "n_validation_", None)
         return self.validation_fraction > 0 if n_rows is None else n_rows > 0
 
@@ -92,9 +92,9 @@ class Evaluation(Saved):
         return numbers_only(self._answer_of(self._numbers(X, finite=False), function, finish))
 
     def _answer_of(self, array: np.ndarray, function: Question, finish: Finish = to_array) -> np.ndarray:
-        """The same for an array of numbers; what ``finish`` makes of each chunk's answer is the whole's.
+        """The same for an array of numbers; ``finish`` is applied to the result of each chunk.
 
-        Where the array has the first columns only, the function sees no others.
+        An array that has only the first columns is given to the function as it is.
         """
         dtype, scaler = float_type(array.dtype), self.scaler_.of_columns(slice(array.shape[1]))
         model = self._model_in(dtype)
@@ -125,7 +125,7 @@ class Evaluation(Saved):
     def _seen(self, x: Tensor) -> Tensor:
         """Scaled rows as the encoder sees them: extreme cells clipped, and nothing in columns that were constant.
 
-        No weight was ever learned for such a column, so that another value there would say something at random.
+        The weights of such a column were never trained, so another value there would have a random effect.
         """
         limit = self._limit
         constant = [column for column in self.scaler_.constant if column < x.shape[-1]]
@@ -133,7 +133,7 @@ class Evaluation(Saved):
         return seen.index_fill(-1, torch.tensor(constant, device=x.device), 0) if constant else seen
 
     def _in_float64(self, array: np.ndarray, function: Question) -> np.ndarray:
-        """An answer as float64; where float32 has no such squares, as for rows far from all that were fitted, by it."""
+        """A result as float64; rows far from those fitted, whose squares overflow float32, are computed in float64."""
         found = self._answer_of(array, function).astype(np.float64, copy=False)
         wild = ~np.isfinite(found.reshape(len(found), -1)).all(1)
         if wild.any() and float_type(array.dtype) == np.float32:
@@ -145,7 +145,7 @@ class Evaluation(Saved):
         return found
 
     def _check_values(self, array: np.ndarray) -> None:
-        """Refuse rows with values that the likelihood cannot be asked about."""
+        """Raise an error for values outside the likelihood's support."""
         fitting.check_values(self.composition_.likelihood, array, getattr(self, "feature_names_in_", None))
 
     def _numbers(self, X: Any, reset: bool = False, finite: bool = True) -> np.ndarray:
@@ -156,7 +156,7 @@ class Evaluation(Saved):
         return torch.from_numpy(np.require(rows, requirements=("C", "W"))).to(self.execution_.device)
 
     def _model_in(self, dtype: np.dtype) -> Composition:
-        """The composition in a precision: itself where it is kept so, else a copy."""
+        """The composition in a precision: itself if it has it, else a copy."""
         wanted = torch.float64 if dtype == np.float64 else torch.float32
         if all(p.dtype == wanted for p in self.composition_.parameters()):
             return self.composition_
@@ -182,8 +182,8 @@ class Evaluation(Saved):
 
 
 def numbers_only(answers: np.ndarray, hint: str = FAR_WEIGHTS) -> np.ndarray:
-    """The answers, which are finite numbers for all rows."""
-    # A sum needs no memory of its own; that of the largest numbers alone may be none.
+    """The results, or an error if they are not finite for all rows."""
+    # A sum needs no further memory; it may overflow for the largest numbers, which are checked one by one.
     with np.errstate(over="ignore", invalid="ignore"):
         total = float(answers.sum(dtype=np.float64))
     if not math.isfinite(total):

@@ -1,4 +1,4 @@
-"""Fitting many estimators, those of the same structure in one batch."""
+"""Fitting many estimators, those of the same structure in one vectorised program."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Estimator = TypeVar("Estimator", bound=BaseAutoencoder)
 
 @dataclass
 class Job:
-    """One estimator, what it is to be fitted to, and what became of it."""
+    """One estimator, its rows, and its run or its error."""
 
     model: BaseAutoencoder
     X: Any
@@ -31,7 +31,7 @@ class Job:
     run: TrainingRun | None = field(default=None, repr=False)
 
     def attempt(self, action: Callable[[], Any]) -> Any:
-        """Do something that may fail for a reason of the user's, which is kept."""
+        """Call a function, and keep an `EigencodeError` that it raises."""
         try:
             return action()
         except EigencodeError as error:
@@ -40,12 +40,12 @@ class Job:
 
 
 def fit_many(estimators: Sequence[Estimator], X: Any, sample_weight: Any = None, *, verbose: bool = False) -> list[str]:
-    r"""Fit many estimators to one table, those of one structure as one vectorised program.
+    r"""Fit many estimators to one table, those of the same structure in one vectorised program.
 
-    Models may differ in seed, step size, widths and code size, and in the numbers of their terms, as a noise level,
-    the weight of a penalty, or beta; each has its own early stop. Together they are what each would be by itself, up
-    to rounding, in a fraction of the time where networks are small. Other structures, large networks and L-BFGS, which
-    looks at one model at a time, are trained one by one.
+    Models in one program may differ in seed, step size, widths, code size, and numbers such as a noise level, the
+    weight of a penalty, or beta; each stops by itself. The result is that of separate fits up to rounding; with small
+    networks it takes a fraction of the time. Models of other structures, with large networks, or with L-BFGS are
+    trained one after the other.
 
     Parameters
     ----------
@@ -61,12 +61,12 @@ def fit_many(estimators: Sequence[Estimator], X: Any, sample_weight: Any = None,
     Returns
     -------
     list of str
-        How the models were trained, in words.
+        How the models were trained: how many in one program, and how many separately, with the reason.
 
     Raises
     ------
     EigencodeError
-        What the first estimator that could not be fitted had to say; the others are fitted.
+        The error of the first estimator that could not be fitted; the others are fitted.
 
     Examples
     --------
@@ -74,7 +74,7 @@ def fit_many(estimators: Sequence[Estimator], X: Any, sample_weight: Any = None,
     >>> from eigencode import Autoencoder, fit_many
     >>> models = [Autoencoder(k, hidden=(32,), max_epochs=5, random_state=0) for k in (2, 4, 8)]
     >>> fit_many(models, load_digits().data)
-    ['3 models as one program']
+    ['3 models in one program']
     >>> errors = [model.best_objective_ for model in models]
     >>> errors == sorted(errors, reverse=True)
     True
@@ -83,7 +83,7 @@ def fit_many(estimators: Sequence[Estimator], X: Any, sample_weight: Any = None,
         raise OptionError("The estimators must be a list of autoencoders", got=f"{estimators!r}")
     for model in estimators:
         if not isinstance(model, BaseAutoencoder):
-            raise OptionError("Only autoencoders can be fitted as one program", got=f"{model!r}")
+            raise OptionError("Only autoencoders can be fitted together", got=f"{model!r}")
     if len({id(model) for model in estimators}) < len(estimators):
         raise OptionError("Each estimator can be fitted once", got="one of them twice", hint="Use sklearn.base.clone")
     jobs = [Job(model, X, sample_weight) for model in estimators]
@@ -99,9 +99,9 @@ def fit_many(estimators: Sequence[Estimator], X: Any, sample_weight: Any = None,
 
 
 def fit_jobs(jobs: Sequence[Job], *, verbose: bool = False) -> list[str]:
-    """Do each job, or keep the reason why not; returns how, in words.
+    """Fit the model of each job, or keep its error; return how the models were trained.
 
-    Whatever ends this early, every model that was begun has the best weights that it found.
+    After an interruption each model whose training began has its best weights.
     """
     done: list[tuple[int, str | None]] = []
     try:
@@ -131,11 +131,11 @@ def fit_jobs(jobs: Sequence[Job], *, verbose: bool = False) -> list[str]:
 
 
 def _in_words(done: Sequence[tuple[int, str | None]]) -> list[str]:
-    """How models were trained: as programs of so many, or one by one for a reason."""
+    """How models were trained: the size of each program, and the reasons for separate training."""
     programs = [n for n, reason in done if reason is None]
     alone: dict[str, int] = {}
     for n, reason in done:
         if reason is not None:
             alone[reason] = alone.get(reason, 0) + n
-    said = [f"{n} models as one program" for n in programs]
-    return [*said, *(f"{n} by {'itself' if n == 1 else 'themselves'}: {reason}" for reason, n in alone.items())]
+    said = [f"{n} models in one program" for n in programs]
+    return [*said, *(f"{n} separately: {reason}" for reason, n in alone.items())]

@@ -1,4 +1,4 @@
-"""Generation: drawing new rows from a fitted autoencoder, by its own prior or by a density fitted to its codes."""
+"""Generation: new rows drawn from a fitted autoencoder, by its prior or by a density fitted to its codes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Generation(Inference):
     def fit_density(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit a mixture of Gaussians to the codes of rows, from which ``sample`` then draws.
 
-        The number of components is chosen by held-out likelihood. It is kept as arrays in ``mixture_``.
+        The number of components is chosen by the likelihood of validation rows. The mixture is ``mixture_``.
 
         Parameters
         ----------

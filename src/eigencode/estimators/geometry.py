@@ -1,4 +1,4 @@
-"""Geometry: how a fitted autoencoder's codes change with their rows."""
+"""Geometry: derivatives of a fitted autoencoder's codes by their rows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Geometry(Inference):
-    """The encoder as a map: its Jacobian at each row, and what that says of the data around it."""
+    """The Jacobian of the encoder at each row, its singular values, and the local dimension of the data."""
 
     n_features_in_: int
 
@@ -86,10 +86,10 @@ class Geometry(Inference):
         return model.local_dimension(torch.from_numpy(self.jacobian_spectrum(X)), share).numpy()
 
     def _of_code(self, X: Any, question: Callable[[RowFunction, Tensor], Tensor], scaled: bool) -> np.ndarray:
-        """Ask about the mean code as a function of rows, in scaled units or the data's."""
+        """A function of the Jacobian of the mean code, by scaled units or the data's."""
         check_is_fitted(self)
         own = parts.Units.of(self.scaler_)
-        # A constant moves no derivative, and would round small differences; logarithms need theirs.
+        # A centre changes no derivative and would round small differences; only logarithms need it.
         is_kept = torch.tensor(False) if own.logarithmic is None else own.logarithmic
         own = replace(own, center=torch.where(is_kept, own.center, 0.0))
         units = parts.Units(torch.zeros_like(own.center), torch.ones_like(own.center)) if scaled else own

@@ -110,7 +110,7 @@ class Inference(Evaluation):
         return rows if given.layout is None else given.layout.images(rows)
 
     def as_images(self, rows: np.ndarray) -> np.ndarray:
-        """Rows as images, for a model of images: what ``sample`` and ``inverse_transform`` give, to be looked at.
+        """Rows of a model of images as images, such as those from ``sample`` and ``inverse_transform``.
 
         Parameters
         ----------
@@ -134,7 +134,7 @@ class Inference(Evaluation):
         return rows_to_images(shape, array)
 
     def reconstruction_error(self, X: Any, *, scaled: bool = False) -> np.ndarray:
-        """Squared error of each row's reconstruction, summed over the columns; gaps count nothing.
+        """Squared error of each row's reconstruction, summed over the columns, without gaps.
 
         Parameters
         ----------
@@ -155,7 +155,7 @@ class Inference(Evaluation):
     def score_samples(self, X: Any) -> np.ndarray:
         """Log-likelihood of each row given its own code, log p(x | f(x)), in nats and in the data's units.
 
-        It is not a density of x, since the code depends on the row. It is over the cells that are no gaps.
+        It is not a density of x, since the code depends on the row. Gaps are left out.
 
         Parameters
         ----------
@@ -172,7 +172,7 @@ class Inference(Evaluation):
             cells = model.reconstruct(*seen.cells).log_prob(model.likelihood.target(*rows.cells))
             return rows.selected(cells).sum(1)
 
-        return self._judged(X, log_likelihood)
+        return self._log_densities(X, log_likelihood)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Mean of ``score_samples``, in nats a row; higher is better.
@@ -212,11 +212,11 @@ class Inference(Evaluation):
         return self._squared_errors(X, range(1, self.n_components_ + 1), scaled).mean(0)
 
     def _codes(self, X: Any) -> np.ndarray:
-        """The codes as an array, whatever ``set_output`` says of ``transform``."""
+        """The codes as an array, also if ``set_output`` has chosen another container for ``transform``."""
         return self._answer(X, lambda model, rows, seen: model.encode(*seen.cells).mean)
 
-    def _judged(self, X: Any, function: Question) -> np.ndarray:
-        """Log-densities of checked rows in the data's units, in float64; what else a question gives follows them."""
+    def _log_densities(self, X: Any, function: Question) -> np.ndarray:
+        """Log-densities of checked rows in the data's units, in float64, and further columns of a function."""
         check_is_fitted(self)
         array = self._numbers(X)
         self._check_values(array)
@@ -225,13 +225,13 @@ class Inference(Evaluation):
         return found
 
     def _log_jacobian(self, array: np.ndarray) -> np.ndarray:
-        """What a log-density of each row gains in the data's units, by its known cells that are in scaled ones."""
+        """The log-Jacobian of scaling for each row: what is added to a log-density in scaled units, without gaps."""
         derivatives = np.where(self._has_own_units, 0.0, self.scaler_.log_jacobian)
         of_gaps = [np.isnan(chunk) @ derivatives for chunk in ArraySource(array).chunks()]
         return derivatives.sum() - np.concatenate(of_gaps)
 
     def _kept(self, n_components: int | None) -> int:
-        """How many components to use, checked against what the code can be cut to."""
+        """The number of components to use; an error if the code is not ordered."""
         check_is_fitted(self)
         if n_components is None:
             return self.n_components_

@@ -1,4 +1,4 @@
-"""Inputs: rows, codes, labels and weights as estimators take them, checked against what was fitted."""
+"""Inputs of estimators: rows, codes, labels, weights and groups, read from any container and checked."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from eigencode.errors import DataError
 
 
 def read_rows(estimator: Any, X: Any, *, reset: bool = False, finite: bool = True) -> NamedArray:
-    """Rows as numbers with the columns that the estimator was fitted on, or, with ``reset``, is going to be.
+    """Rows as numbers, whose columns are compared with those fitted or, with ``reset``, kept as those to fit.
 
     Parameters
     ----------
@@ -49,13 +49,13 @@ def read_rows(estimator: Any, X: Any, *, reset: bool = False, finite: bool = Tru
 
 
 def shape_asked_for(estimator: Any) -> tuple[int, ...]:
-    """The shape of images that an estimator's options say, () where they say none."""
+    """The shape of images in an estimator's options; () if there is none."""
     shape = getattr(estimator, "image_shape", None)
     return tuple(shape) if isinstance(shape, list | tuple) and len(shape) == 3 else ()
 
 
 def _flattened(estimator: Any, rows: NamedArray, reset: bool) -> NamedArray:
-    """Images as rows, if they are images; what the estimator knows of these is compared or, with ``reset``, set."""
+    """Images as rows; the shape is compared with the fitted one or, with ``reset``, set."""
     known = (() if reset else getattr(estimator, "image_shape_", ())) or shape_asked_for(estimator)
     if known and not reset:
         _refuse_one_image(rows.array.shape, known, estimator.n_features_in_)
@@ -76,7 +76,7 @@ def _flattened(estimator: Any, rows: NamedArray, reset: bool) -> NamedArray:
 
 
 def _refuse_one_image(shape: tuple[int, ...], known: tuple[int, ...], n_columns: int) -> None:
-    """Refuse what is not several images, or one of them, but the image itself."""
+    """Raise an error for a single image, which has no axis of rows."""
     alone = {known[1:], known, (*known[1:], known[0])} if known[0] > 1 else {known[1:]}
     if shape in alone and not (len(shape) == 2 and shape[1] == n_columns):
         raise DataError(
@@ -87,7 +87,7 @@ def _refuse_one_image(shape: tuple[int, ...], known: tuple[int, ...], n_columns:
 
 
 def read_codes(codes: Any, names: Sequence[str], owner: str) -> np.ndarray:
-    """Codes of shape (n, k) for components of these names, in a float type."""
+    """Codes of shape (n, k) in a float type; the names of their columns are checked."""
     found = read(codes, "X")
     check_shape(found.array, 1)
     if found.array.shape[1] != len(names):
@@ -103,7 +103,7 @@ def read_codes(codes: Any, names: Sequence[str], owner: str) -> np.ndarray:
 
 
 def read_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
-    """Weights of rows, shape (n,), in float64; one number is that of each row."""
+    """Weights of rows, shape (n,), in float64; one number is the weight of every row."""
     weights = read(sample_weight, "sample_weight").array
     if weights.ndim == 2 and weights.shape[1] == 1 and not isinstance(sample_weight, np.ndarray | list):
         weights = weights[:, 0]  # a frame of one column
@@ -130,7 +130,7 @@ def read_groups(groups: Any, n_rows: int) -> np.ndarray:
 
 
 def mean_of_rows(values: Any, sample_weight: Any = None) -> float:
-    """The mean of one number a row, in float64, each by its weight if it has one."""
+    """The mean of one number a row, in float64, weighted if weights are given."""
     values = np.asarray(values, dtype=np.float64)
     if sample_weight is None:
         return float(values.mean())
@@ -139,7 +139,7 @@ def mean_of_rows(values: Any, sample_weight: Any = None) -> float:
 
 
 def read_weights_of_score(sample_weight: Any, n_rows: int) -> np.ndarray:
-    """Weights of rows, shape (n,), the largest 1, as a mean over rows takes them."""
+    """Weights of rows for a mean, shape (n,), divided by the largest."""
     weights = read_weights(sample_weight, n_rows)
     if not weights.any():
         raise DataError("All sample weights are zero", hint="Give some rows a positive weight")
@@ -147,10 +147,10 @@ def read_weights_of_score(sample_weight: Any, n_rows: int) -> np.ndarray:
 
 
 def read_classes(y: Any, n_rows: int, owner: str) -> np.ndarray:
-    """The class of each row, numbers or text, shape (n,); gaps are refused."""
+    """The class of each row, numbers or text, shape (n,); an error for gaps."""
     labels = _labels(y, owner)
     if labels.dtype.kind == "c":
-        stack_columns([labels.ravel()], [label_of(y)], "y")  # says that complex numbers are no classes
+        stack_columns([labels.ravel()], [label_of(y)], "y")  # raises the error for complex numbers
     labels = _one_column(labels)
     check_lengths(labels, n_rows, "y")
     refuse_gaps(labels, role="y")
@@ -159,7 +159,7 @@ def read_classes(y: Any, n_rows: int, owner: str) -> np.ndarray:
     # NumPy gives times in nanoseconds out as integers, so they are known by their type alone.
     is_time = labels.dtype.kind in "mM"
     if is_time or (labels.dtype == object and any(isinstance(cell, DATES) for cell in labels[:1].tolist())):
-        stack_columns([labels], [label_of(y)], "y")  # says that dates are no classes
+        stack_columns([labels], [label_of(y)], "y")  # raises the error for dates
     try:
         check_classification_targets(labels)
         np.unique(labels)
@@ -169,7 +169,7 @@ def read_classes(y: Any, n_rows: int, owner: str) -> np.ndarray:
 
 
 def read_targets(y: Any, n_rows: int, owner: str) -> np.ndarray:
-    """Labels that are numbers, shape (n, c), in their own type."""
+    """Numeric labels, shape (n, c), in their own type."""
     if y is None:
         _labels(y, owner)
     rows = read(y, "y")
@@ -185,14 +185,14 @@ CLASSES = "Labels of classes are integers or text, of one type; numbers in betwe
 
 
 def _one_column(labels: np.ndarray) -> np.ndarray:
-    """Labels of shape (n,); a single column is taken as one, with scikit-learn's warning."""
+    """Labels of shape (n,); a column of shape (n, 1) is flattened with scikit-learn's warning."""
     if labels.ndim != 1 and not (labels.ndim == 2 and labels.shape[1] == 1):
         raise DataError("y should be a 1d array", got=f"the shape {labels.shape}")
     return column_or_1d(labels, warn=True)
 
 
 def _labels(y: Any, owner: str) -> np.ndarray:
-    """Labels in any type, from any container."""
+    """Labels of any type from any container, as an array."""
     if y is None:
         raise DataError(f"{owner} requires y to be passed, but the target y is None")
     refuse_non_tables(y, "y")
@@ -202,7 +202,7 @@ def _labels(y: Any, owner: str) -> np.ndarray:
 
 
 def check_shape(array: np.ndarray, min_rows: int) -> None:
-    """Refuse what is no table of at least so many rows."""
+    """Raise an error for arrays that are not two-dimensional, or have too few rows."""
     if array.ndim != 2:
         kind = "scalar array" if array.ndim == 0 else f"{array.ndim}D array"
         hint = "Reshape your data with X.reshape(len(X), -1)"
@@ -221,7 +221,7 @@ def check_shape(array: np.ndarray, min_rows: int) -> None:
 
 
 def check_lengths(array: np.ndarray, n_rows: int, role: str) -> None:
-    """Refuse labels or weights that are not one a row."""
+    """Raise an error unless there is one label or weight for each row."""
     if array.ndim == 0 or len(array) != n_rows:
         raise DataError(
             f"X and {role} have inconsistent numbers of samples", got=f"{n_rows} rows and the shape {array.shape}"
@@ -229,7 +229,7 @@ def check_lengths(array: np.ndarray, n_rows: int, role: str) -> None:
 
 
 def float_type(dtype: np.dtype) -> np.dtype:
-    """The type of answers: float32 for rows in types that fit into it, else float64."""
+    """The type of results: float32 if the type of the rows fits into it, else float64."""
     return np.dtype(np.float32) if np.can_cast(dtype, np.float32) else np.dtype(np.float64)
 
 
@@ -237,7 +237,7 @@ def _refuse_twins(names: Sequence[str] | None) -> None:
     twice = sorted(name for name, count in Counter(names or ()).items() if count > 1)
     if twice:
         raise DataError(
-            "Two columns have one name, and answers could not be told apart",
+            "Two columns have the same name",
             got=", ".join(map(repr, twice)),
             hint="Rename one, or leave it out",
         )
@@ -254,7 +254,7 @@ def _check_width(estimator: Any, n_columns: int, reset: bool) -> None:
 
 
 def _check_names(estimator: Any, names: list[str] | None, reset: bool) -> None:
-    """Compare names as scikit-learn does for pandas frames, whatever the frame."""
+    """Compare the names of columns as scikit-learn does, for frames of every kind."""
     fitted = getattr(estimator, "feature_names_in_", None)
     owner = type(estimator).__name__
     if reset:
@@ -270,7 +270,7 @@ def _check_names(estimator: Any, names: list[str] | None, reset: bool) -> None:
 
 
 def _other_names(names: list[str], fitted: list[str]) -> DataError:
-    """The error for columns of other names, or in another order; scikit-learn's words, with the names."""
+    """The error for columns of other names or in another order, in scikit-learn's words."""
     unseen = sorted(set(names) - set(fitted))
     missing = sorted(set(fitted) - set(names))
     message = "The feature names should match those that were passed during fit"

@@ -1,4 +1,4 @@
-"""LabelledAutoencoder: rows (x, y) whose encoder sees x alone, which the supervised estimators train."""
+"""LabelledAutoencoder: the autoencoder of rows (x, y) that the supervised estimators train."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from eigencode.training import TrainingRun
 
 BEFORE_LABELS = (
-    "in the autoencoder, before the labels were learned: every answer is the same; to go on from there, fit another "
+    "in the autoencoder, before the labels were learned: every prediction is the same; to continue, fit another model "
     "with autoencoder=model.autoencoder_"
 )
-"""Where training was interrupted."""
+"""When training was interrupted."""
 
 
 @dataclass(eq=False, repr=False)
@@ -52,7 +52,7 @@ class LabelledAutoencoder(BaseAutoencoder):
             found = means.cpu().numpy()
             if self.composition_.likelihood.in_data_units:
                 return found.astype(dtype, copy=False)
-            # In float64 on the way: beside a large centre, the network's own type may tell none of them from another.
+            # In float64: with a large centre, float32 may round all values to one.
             return labels.inverse_transform(found, dtype)
 
         return self._answer_of(features, lambda model, rows, seen: model.reconstruct(*seen.cells).mean, finish)

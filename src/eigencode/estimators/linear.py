@@ -1,4 +1,4 @@
-"""LinearAutoencoder: PCA's neighbour, solved exactly or by gradient."""
+"""LinearAutoencoder: solved in closed form, as PCA, or by gradient."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from eigencode.fitting import Data, Model, Start
 
 IN_ONE_STEP = ("precision", "device", "random_state", "validation_fraction", "verbose")
-"""Options of training that the closed form has a use for, or that promise nothing."""
+"""Options of training that the closed form uses, or that change nothing."""
 
 
 def _learns_by_gradient(model: LinearAutoencoder) -> bool:
-    """Whether blocks of rows can be learned from."""
+    """True with the gradient solver; an error with the exact one, which has no ``partial_fit``."""
     if model.solver == "exact":
         raise OptionError(
-            "The closed form takes all rows at once, and no blocks of them",
+            "The closed form needs all rows at once, not blocks of them",
             got="solver='exact'",
             hint="Use solver='gradient' for partial_fit",
         )
@@ -42,13 +42,13 @@ def _learns_by_gradient(model: LinearAutoencoder) -> bool:
 class LinearAutoencoder(BaseAutoencoder):
     r"""Linear encoder and decoder: x^ = B A x, for centred and scaled x.
 
-    With squared error it spans the subspace of the first principal components (Baldi & Hornik, 1989). Every term of
-    the formula that shrinks has its optimum in closed form, one share s_i kept of each principal direction u_i:
+    With squared error it spans the subspace of the first principal components (Baldi & Hornik, 1989). With one term
+    that shrinks, the optimum is known in closed form, with a factor s_i for each principal direction u_i:
 
     .. math:: \hat x = \sum_{i \le k} s_i \, u_i u_i^\top x
 
-    with s = 1 for PCA, l / (l + v) under Gaussian noise of variance v, and (1 - lambda / l)+ under a Gaussian prior
-    on the weights with lambda = sigma_D^2 / (n sigma_w^2).
+    where l is the eigenvalue of the direction: s = 1 for PCA, l / (l + v) under Gaussian noise of variance v, and
+    (1 - lambda / l)+ under a Gaussian prior on the weights with lambda = sigma_D^2 / (n sigma_w^2).
 
     {parameters}
 
@@ -64,10 +64,10 @@ class LinearAutoencoder(BaseAutoencoder):
     True
     """
 
-    hidden: Annotated[tuple[int, ...], OptionInfo("() and nothing else: a linear map.", on_command_line=False)] = ()
+    hidden: Annotated[tuple[int, ...], OptionInfo("Must be (): a linear map.", on_command_line=False)] = ()
     precision: Annotated[Precision, OptionInfo("Arithmetic; a linear map is cheap enough for 'float64'.")] = "float64"
     validation_fraction: Annotated[
-        float, OptionInfo("Share of the rows held out to choose the best epoch.", low=0, high=1, open_high=True)
+        float, OptionInfo("Share of the rows for validation, to choose the best epoch.", low=0, high=1, open_high=True)
     ] = 0.0
     solver: Annotated[
         Literal["exact", "gradient"],
@@ -79,7 +79,9 @@ class LinearAutoencoder(BaseAutoencoder):
 
     def _training_options(self) -> AutoencoderOptions:
         if self.hidden or self.encoder is not None or self.decoder is not None:
-            raise OptionError("A LinearAutoencoder has no layers of its own to choose", hint="Use Autoencoder for that")
+            raise OptionError(
+                "A LinearAutoencoder has no hidden layers and no other networks", hint="Use Autoencoder for that"
+            )
         if self.solver == "exact":
             self._require_no_training()
             return changed(self, init="linear", max_epochs=0)
@@ -98,7 +100,7 @@ class LinearAutoencoder(BaseAutoencoder):
         return super()._start(options, model, data)
 
     def _require_no_training(self) -> None:
-        """Refuse options that the closed form would pass over in silence."""
+        """Raise an error for options that the closed form does not use."""
         harmless: dict[str, tuple[Any, ...]] = {
             option.name: (option.default,) for option in options_of(TrainingOptions) if option.name not in IN_ONE_STEP
         }
@@ -107,7 +109,7 @@ class LinearAutoencoder(BaseAutoencoder):
             value = getattr(self, name)
             if value not in values:
                 raise OptionError(
-                    f"The closed form trains nothing and so has no use for {name!r}",
+                    f"The closed form does not use {name!r}",
                     got=f"{name}={value!r} and solver='exact'",
                     hint="Use solver='gradient'",
                 )

@@ -1,4 +1,4 @@
-"""Persistence: what of a fitted estimator a file keeps, and how the estimator is made of it again."""
+"""Persistence: which attributes of a fitted estimator a file has, and how the estimator is restored from them."""
 
 from __future__ import annotations
 
@@ -25,38 +25,38 @@ if TYPE_CHECKING:
 
 
 class Saved(BaseEstimator):
-    """An estimator that can be written to a file: its parameters, and the fitted attributes that it names.
+    """An estimator that can be written to a file: its parameters and some fitted attributes.
 
-    A subclass names attributes of its own by `saved_attributes`; what is neither a plain value nor a part is written by
-    `_describe` and read by `_restore`.
+    `saved_attributes` names the attributes. Values that are neither plain nor parts are written by `_describe` and
+    read by `_restore`.
     """
 
     @classmethod
     def saved_attributes(cls) -> dict[str, Any]:
-        """The fitted attributes that a file keeps, with their types; a subclass adds its own to these.
+        """The fitted attributes that a file has, with their types; a subclass adds its own.
 
-        A type may be plain, an array or tensor, a dataclass, an autoencoder, or a list, tuple or dict of such. An
-        attribute whose type admits None need not be there, and is forgotten when the weights change.
+        A type may be plain, an array or tensor, a dataclass, an autoencoder, or a list, tuple or dict of these. An
+        attribute whose type includes None may be absent, and is deleted when the weights change.
         """
         return {}
 
     def _saved_values(self) -> dict[str, Any]:
-        """The values of these attributes, as far as they are there."""
+        """The values of those attributes that exist."""
         return {name: getattr(self, name) for name in self.saved_attributes() if hasattr(self, name)}
 
     def _describe(self, encoder: Encoder) -> dict[str, Any]:
-        """What a file keeps beside parameters and attributes, as JSON; tensors go to the encoder."""
+        """Further values as JSON; tensors are given to the encoder."""
         return {}
 
     def _restore(self, description: dict[str, Any], decoder: Decoder) -> None:
-        """Take what `_describe` gave."""
+        """Restore the values that `_describe` returned."""
 
     def _misfits(self) -> Iterator[str]:
-        """Fitted attributes that do not fit each other, in words; in a model that was fitted there are none."""
+        """Names of fitted attributes that contradict others, as in a damaged file."""
         return iter(())
 
     def _forget(self) -> None:
-        """Drop what was made of other weights than the present ones."""
+        """Delete attributes that were computed from earlier weights."""
         for name, kind in self.saved_attributes().items():
             if is_optional(kind):
                 self.__dict__.pop(name, None)
@@ -73,7 +73,7 @@ class Saved(BaseEstimator):
 
 
 class SavedAutoencoder(Saved):
-    """An autoencoder in a file: its composition, its scale, and the linear model beside it."""
+    """An autoencoder in a file: its composition, its scaler, and its linear baseline."""
 
     @classmethod
     def saved_attributes(cls) -> dict[str, Any]:
@@ -97,7 +97,7 @@ class SavedAutoencoder(Saved):
         return super()._saved_values() | {"history_": _untimed(self.history_)}
 
     def _describe(self, encoder: Encoder) -> dict[str, Any]:
-        """The composition with its objective, the columns, the execution; a stream's state and a baseline."""
+        """The composition with its objective, the columns, the execution, the state of a stream, and the baseline."""
         encoder.keep({f"composition.{name}": value for name, value in io.weights_of(self.composition_).items()})
         encoder.keep(
             {f"scaler.{name}": torch.from_numpy(getattr(self.scaler_, name)) for name in ("center", "divisor")}
@@ -118,19 +118,19 @@ class SavedAutoencoder(Saved):
         return description
 
     def _restore(self, description: dict[str, Any], decoder: Decoder) -> None:
-        """Take what `_describe` gave, and try it out."""
+        """Restore the values that `_describe` returned, and check them."""
         self._restore_columns(description, decoder)
         execution = io.typed(training.Execution, {**description["execution"], "device": decoder.device}, "execution")
-        # Threads beyond the machine's would only wait for each other.
+        # More threads than processors would only wait for each other.
         self.execution_ = replace(execution, n_threads=min(execution.n_threads, os.cpu_count() or 1))
         self.objective_ = io.typed(model.Objective, description["objective"], "objective")
-        training.resolve_seed(self.seed_)  # refuses what is none
+        training.resolve_seed(self.seed_)  # raises an error if it is no seed
         self.composition_ = self._restored_composition(description, decoder).to(decoder.device)
         if "stream" in description:
             self._restore_stream(decoder.attribute("stream", description["stream"], dict[str, Any]))
         self.baseline_ = None
         if "baseline" in description:
-            # It is made before a subclass sets attributes of its own.
+            # Made before a subclass sets its own attributes.
             self.baseline_ = decoder.model(description["baseline"], "baseline.", required=SavedAutoencoder)
 
     def _restore_columns(self, description: dict[str, Any], decoder: Decoder) -> None:
@@ -154,10 +154,10 @@ class SavedAutoencoder(Saved):
         return composition
 
     def _restore_stream(self, saved: dict[str, Any]) -> None:
-        """The state of a stream, tried out on a copy of the model."""
+        """Restore the state of a stream, checked on a copy of the model."""
         io.typed(training.SavedState, saved, "stream")
         rows = torch.zeros(1, self.n_features_in_, dtype=self.execution_.dtype)
-        run_of_block(self, self, ResidentRows.of(Batch(rows)), saved)  # refuses what does not fit
+        run_of_block(self, self, ResidentRows.of(Batch(rows)), saved)  # raises an error if it does not fit
         self.stream_state_ = saved
 
 
@@ -167,7 +167,7 @@ def _untimed(history: list[dict[str, float]]) -> list[dict[str, float]]:
 
 
 def _described_scaler(scaler: Scaler) -> dict[str, Any]:
-    """What a scaler has beside its tensors; columns scaled by their logarithms are named where there are any."""
+    """The values of a scaler that are not tensors."""
     named = {"logarithmic": list(scaler.logarithmic)} if any(scaler.logarithmic) else {}
     gaps = {"has_gaps": True} if scaler.has_gaps else {}
     return {**{name: getattr(scaler, name) for name in ("kind", "limit", "constant")}, **named, **gaps}

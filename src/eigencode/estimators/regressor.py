@@ -1,4 +1,4 @@
-"""AutoencoderRegressor: an autoencoder's code with a head that says numbers."""
+"""AutoencoderRegressor: an encoder and a head that predicts numbers."""
 
 from __future__ import annotations
 
@@ -30,20 +30,19 @@ class AutoencoderRegressor(RegressorMixin, SupervisedAutoencoder):
     .. math:: -\log p(y \mid z = f(x)) - \alpha \log p(x \mid z = f(x))
 
     where p(y|z) is any likelihood: Gaussian for squared, Laplace for absolute, Student's t for robust errors, Poisson
-    for counts. Labels with units of their own are standardised on the way. Training starts at the best constant.
-
-    An autoencoder that is fitted here uses the same rows for validation, as ``validation`` of this model says.
+    for counts. Labels of a continuous likelihood are standardised in training. Training starts at the best constant. An
+    autoencoder that is fitted here uses the same validation rows.
 
     {parameters}
 
     Attributes
     ----------
     autoencoder_ : estimator
-        The fitted autoencoder with the encoder as it is now: ``autoencoder_.transform`` gives the fine-tuned codes.
+        The fitted autoencoder with the encoder as it is now: ``autoencoder_.transform`` returns the fine-tuned codes.
     model_ : LabelledAutoencoder
-        What was trained on the labels, with its ``seed_``, ``execution_`` and so on.
+        The model trained on the labels, with its ``seed_``, ``execution_`` and so on.
     n_outputs_ : int
-        Columns of y.
+        Number of columns of y.
 
     Examples
     --------
@@ -58,9 +57,7 @@ class AutoencoderRegressor(RegressorMixin, SupervisedAutoencoder):
 
     likelihood: Annotated[
         LikelihoodName | Object,
-        OptionInfo(
-            "Distribution p(y|z) of the labels given the code: a name or a part, as an autoencoder's of its columns."
-        ),
+        OptionInfo("Distribution p(y|z) of the labels given the code: a name or a part."),
     ] = "gaussian"
 
     @classmethod
@@ -82,7 +79,7 @@ class AutoencoderRegressor(RegressorMixin, SupervisedAutoencoder):
         Returns
         -------
         ndarray of shape (n,), or (n, c) for c > 1 columns of y
-            In y's units; in float32 where X and y both came in types that fit into it, else in float64.
+            In y's units; in float32 if the types of X and y fit into it, else in float64.
         """
         means = self._label_means(X)
         return means[:, 0] if self.n_outputs_ == 1 else means

@@ -24,7 +24,7 @@ USUAL_ACTIVITY = 0.05
 @documented
 @dataclass(eq=False, repr=False, kw_only=True)
 class SparseAutoencoder(BaseAutoencoder):
-    r"""An autoencoder with many units, few of them active in a row: features instead of coordinates.
+    r"""An autoencoder with many units, few of them active in a row.
 
     With ``sparsity="l1"`` it minimises the mean over rows of
 
@@ -33,7 +33,7 @@ class SparseAutoencoder(BaseAutoencoder):
 
     a dictionary D of unit columns and a Laplace prior on its code (Olshausen & Field, 1996). ``"top_k"`` keeps the k
     largest units of each row instead (Makhzani & Frey, 2014), and ``"kl"`` holds the mean activity of sigmoid units
-    (Ng, 2011). The option is not a weight but the result: ``active`` units per row, for new rows of the same
+    (Ng, 2011). The option is ``active``, the mean number of active units per row for new rows of the same
     distribution; training rows have fewer. It is estimated from the validation rows. With 300 rows or more its mean
     over seeds is within 3 % of ``active``. A single fit has a standard deviation of about 5 % with 400 rows, 1 % with
     2000, and 10 to 20 % with 100, where the mean may also be 5 to 10 % too high. There may be more units than columns.
@@ -57,13 +57,13 @@ class SparseAutoencoder(BaseAutoencoder):
 
     n_components: Annotated[
         int | Literal["auto"],
-        OptionInfo("Units of the code, more than columns if you like. 'auto': twice as many as columns.", low=1),
+        OptionInfo("Units of the code, which may be more than columns. 'auto': twice as many as columns.", low=1),
     ] = field(default="auto", kw_only=False)
     hidden: Annotated[
         int | tuple[int, ...] | Literal["auto"],
         OptionInfo(
             "Widths of the encoder's hidden layers, or their number, as for `Autoencoder`. The decoder is linear, a "
-            "dictionary, unless `decoder` says otherwise.",
+            "dictionary, unless `decoder` is given.",
             low=1,
         ),
     ] = ()
@@ -95,7 +95,7 @@ class SparseAutoencoder(BaseAutoencoder):
     code: Annotated[
         Literal["learned", "optimal"],
         OptionInfo(
-            "'learned': an encoder gives the code; 'optimal': each row's code is the best one for the dictionary, "
+            "'learned': an encoder computes the code; 'optimal': each row's code is the best one for the dictionary, "
             "found by iteration, and only the dictionary is learned. With no more units than columns it starts at the "
             "principal directions, unless `init` is 'random'."
         ),
@@ -122,7 +122,7 @@ class SparseAutoencoder(BaseAutoencoder):
         if self.code == "optimal" and any(own.values()):
             raise OptionError("The optimal code has no encoder, and a dictionary of its own", got=f"{own}")
         if (self.sparsity, self.code) not in KINDS:
-            raise OptionError("Sigmoid units have no optimal code", hint="Use sparsity='l1' or 'top_k'")
+            raise OptionError("sparsity='kl' has no optimal code", hint="Use sparsity='l1' or 'top_k'")
         if self.sparsity == "l1" and (self.prior is not None or self.beta != 1):
             raise OptionError(
                 "With sparsity='l1' the prior is fixed",

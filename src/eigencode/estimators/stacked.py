@@ -58,14 +58,14 @@ class StackedAutoencoder(BaseAutoencoder):
 
     Unrolled, they are one deep autoencoder, f = f_m ... f_1 and g = g_1 ... g_m, which is then fine-tuned as one
     network from there (Hinton & Salakhutdinov, 2006): the weights kept are never worse than the unrolled ones on the
-    held-out rows. The likelihood and the scale are the first layer's; the code and its prior and penalties are the
+    validation rows. The likelihood and the scale are the first layer's; the code and its prior and penalties are the
     last one's, unless given here. The next layer gets the mean of a stochastic code.
 
     Noise and penalties given here are those of the deep network in fine-tuning; the noise is also that of layers
     given by width.
 
-    All layers and the whole network use the same rows for validation, as ``validation`` of the stack says, so that no
-    layer is trained on rows that later decide which weights are kept.
+    All layers and the whole network use the same validation rows, so that no layer is trained on rows that later
+    decide which weights are kept.
 
     {parameters}
 
@@ -120,8 +120,8 @@ class StackedAutoencoder(BaseAutoencoder):
         }
 
     def _begin(self, X: Any, *args: Any, **given: Any) -> TrainingRun:
-        """Stand at the start, which the layers make; an interruption costs none that was learned."""
-        self._learned: list[BaseAutoencoder] = []  # in place, so that a failure leaves it as it is
+        """Fit the layers first; after an interruption the layers fitted so far are kept."""
+        self._learned: list[BaseAutoencoder] = []  # a list that is changed in place survives a failure
         try:
             return super()._begin(X, *args, **given)
         except KeyboardInterrupt:
@@ -133,7 +133,7 @@ class StackedAutoencoder(BaseAutoencoder):
             del self._learned
 
     def _pretrain(self, table: TrainingTable) -> None:
-        """Fit the layers, each to the codes of those below."""
+        """Fit the layers, each to the codes of the layers below."""
         self._began = time.monotonic()
         kept: list[BaseAutoencoder] = vars(self).get("_learned", [])
         n_learned = len(kept)  # before an interruption
@@ -155,7 +155,7 @@ class StackedAutoencoder(BaseAutoencoder):
         return self.layers_[0].scaler_
 
     def _fit_layer(self, layer: BaseAutoencoder, codes: TrainingTable, index: int) -> None:
-        """Fit a layer; after an interruption there is no training, but a whole model of what was learned."""
+        """Fit a layer; after an interruption it is made without training, so that the model is complete."""
         layer.set_params(random_state=training.generator(self.seed_, "layer", index).initial_seed())
         layer.validation, layer.validation_fraction = self.validation, codes.fraction
         if self._interrupted_in is not None:
@@ -166,7 +166,7 @@ class StackedAutoencoder(BaseAutoencoder):
             self._interrupted_in = index
 
     def _network_options(self, options: AutoencoderOptions) -> AutoencoderOptions:
-        """The options of the deep network that the layers make."""
+        """The options of the deep network made of the layers."""
         return self._unrolled(super()._network_options(options), [layer.composition_ for layer in self.layers_])
 
     def _start(self, options: AutoencoderOptions, model: Model, data: Data) -> Start:
@@ -201,7 +201,7 @@ class StackedAutoencoder(BaseAutoencoder):
             self.notes_ = [f"{fitting.INTERRUPTED} {where}; {left}", *others]
 
     def _unrolled(self, options: AutoencoderOptions, layers: Sequence[Composition]) -> AutoencoderOptions:
-        """The options of the deep network that the layers make."""
+        """The options of the deep network made of the layers."""
         first, last = layers[0], layers[-1]
         is_own = options.prior is not None
         left = None
@@ -235,10 +235,10 @@ class StackedAutoencoder(BaseAutoencoder):
         baseline.__dict__["layers_"] = []
         return baseline
 
-    # -- what the layers are
+    # -- the layers
 
     def _layers(self, n_rows: int, n_features: int) -> Iterator[BaseAutoencoder]:
-        """The layers as estimators that are yet to be fitted."""
+        """The layers as estimators, not fitted yet."""
         given = self._given_layers(n_rows, n_features)
         self._check_terms(given)
         for index, item in enumerate(given):
@@ -247,7 +247,7 @@ class StackedAutoencoder(BaseAutoencoder):
             if self.max_seconds is not None and (is_width or layer.max_seconds is None):
                 layer.max_seconds = self.max_seconds / (len(given) + 1)
             if not self.pretrain:
-                layer.max_epochs = 0  # only sizes and scales are needed
+                layer.max_epochs = 0  # only its sizes and scale are used
             yield layer
 
     def _given_layers(self, n_rows: int, n_features: int) -> Sequence[Any]:
@@ -285,7 +285,7 @@ class StackedAutoencoder(BaseAutoencoder):
             )
 
     def _of_width(self, width: int | str, index: int, n_layers: int) -> Autoencoder:
-        """A layer with the noise, the units and the training options of the whole stack."""
+        """A layer of a width, with the noise, activation and training options of the stack."""
         is_first, is_last = index == 0, index == n_layers - 1
         return Autoencoder(
             width,
@@ -300,7 +300,7 @@ class StackedAutoencoder(BaseAutoencoder):
         )
 
     def _likelihood_of_codes(self) -> Likelihood | str:
-        """What layers given by width, above the first, rebuild the codes below by."""
+        """The likelihood of the codes below, for layers above the first that are given by width."""
         named = LIKELIHOODS_OF_CODES.get(self.activation)
         return named or parts.ActivatedLikelihood(clone(self.activation, safe=False))
 

@@ -1,4 +1,4 @@
-"""Streams: what ``partial_fit`` learns of one block of rows after the other."""
+"""The blocks of rows of ``partial_fit``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def learn_block(model: BaseAutoencoder, X: Any, sample_weight: Any) -> None:
-    """Let a model learn from a block of rows; the first one decides everything that 'auto' leaves open."""
+    """Train a model on a block of rows; the first block determines what 'auto' means."""
     block = _later_block if model.__sklearn_is_fitted__() else _first_block
     rows = block(model, X, sample_weight)
     if rows.n_training:
@@ -29,7 +29,7 @@ def learn_block(model: BaseAutoencoder, X: Any, sample_weight: Any) -> None:
 
 
 def _first_block(model: BaseAutoencoder, X: Any, sample_weight: Any) -> Rows:
-    """The scaled rows of a block that prepares the model."""
+    """The scaled rows of the first block, from which the model is made."""
     changes = {"validation_fraction": 0.0, "max_seconds": None, "optimizer": _optimizer_of(model)}
     run = model._begin(X, sample_weight, changes=changes)
     model.history_, model.baseline_ = [], None
@@ -37,7 +37,7 @@ def _first_block(model: BaseAutoencoder, X: Any, sample_weight: Any) -> Rows:
 
 
 def _later_block(model: BaseAutoencoder, X: Any, sample_weight: Any) -> Rows:
-    """The scaled rows of a later block; none where nothing weighs anything."""
+    """The scaled rows of a later block, without those of weight 0."""
     check_options(model)
     array = model._numbers(X)
     model._check_values(array)
@@ -50,7 +50,7 @@ def _later_block(model: BaseAutoencoder, X: Any, sample_weight: Any) -> Rows:
 
 
 def _one_pass(model: BaseAutoencoder, rows: Rows) -> None:
-    """One pass over a block with a copy of the model, which then replaces it."""
+    """Train a copy of the model by one pass over a block, then replace the model by it."""
     saved = vars(model).get("stream_state_")
     if saved is None:
         model.optimizer_ = _optimizer_of(model)
@@ -88,5 +88,5 @@ def run_of_block(
 
 
 def _optimizer_of(model: BaseAutoencoder) -> str:
-    """The optimiser of blocks: L-BFGS would carry one block's curvature over to the next."""
+    """The optimiser of blocks: L-BFGS would use the curvature of earlier blocks."""
     return "adam" if model.optimizer == "auto" else model.optimizer

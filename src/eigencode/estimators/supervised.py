@@ -1,4 +1,4 @@
-"""SupervisedAutoencoder: an autoencoder's code with a head that says the labels, for classes and for numbers."""
+"""SupervisedAutoencoder: an encoder and a head that predicts labels from its code, for classes and for numbers."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False, repr=False)
 class HeadOptions:
-    """The options that say what a supervised model is."""
+    """The options of a head and of its encoder."""
 
     autoencoder: Annotated[
         Object,
         OptionInfo(
-            "The autoencoder whose code the labels are read from. One that is fitted already, as on more rows than "
-            "have labels, is copied and taken as it is; one that is not is fitted to the rows first. None is "
-            "`Autoencoder()`. Cloning forgets what was fitted, unless it is in scikit-learn's `FrozenEstimator`.",
+            "The autoencoder whose code predicts the labels. A fitted one is copied and used as it is; one that is not "
+            "fitted is fitted to the rows first. None is `Autoencoder()`. Cloning forgets what was fitted, unless it "
+            "is in scikit-learn's `FrozenEstimator`.",
             on_command_line=False,
             object="an autoencoder",
         ),
@@ -54,15 +54,15 @@ class HeadOptions:
     head_variance: Annotated[
         float | None,
         OptionInfo(
-            "Variance of the normal prior on the head's weights, which counts once for all rows: what scikit-learn's "
-            "`LogisticRegression` calls C. None has no such term.",
+            "Variance of the normal prior on the head's weights, counted once for all rows: C of scikit-learn's "
+            "`LogisticRegression`. None has no such term.",
             low=0,
             open_low=True,
             open_high=True,
         ),
     ] = 1.0
     fine_tune: Annotated[
-        bool, OptionInfo("Train the encoder together with the head; else it stays as it is and the head alone learns.")
+        bool, OptionInfo("Train the encoder together with the head; if not, only the head is trained.")
     ] = True
     alpha: Annotated[
         float,
@@ -72,7 +72,7 @@ class HeadOptions:
 
 @dataclass(eq=False, repr=False)
 class SupervisedAutoencoder(TrainingOptions, HeadOptions, Saved):
-    """What the classifier and the regressor share: an autoencoder, a head, and their training on labels."""
+    """The base class of the classifier and the regressor: an autoencoder, a head, and their training on labels."""
 
     @classmethod
     def saved_attributes(cls) -> dict[str, Any]:
@@ -99,9 +99,9 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Saved):
         sample_weight : array-like of shape (n,), optional
             Weight of each row.
         validation_data : (array-like of shape (m, d), array-like of shape (m,)), optional
-            Rows and labels that decide which weights are kept, and of which nothing is learned.
+            Rows and labels that decide which weights are kept; nothing else is learned from them.
         groups : array-like of shape (n,), optional
-            The group of each row: rows of one group are all held out, or none is.
+            The group of each row: rows of one group are all for validation, or none is.
 
         Returns
         -------
@@ -155,7 +155,7 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Saved):
 
     @property
     def best_objective_(self) -> float:
-        """Their mean objective on the validation rows."""
+        """The mean objective of these weights on the validation rows."""
         return self.model_.best_objective_
 
     @property
@@ -179,7 +179,7 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Saved):
         return self.model_._has_validation
 
     def _misfits(self) -> Iterator[str]:
-        """Fitted attributes that do not fit each other, in words."""
+        """Names of fitted attributes that contradict others, as in a damaged file."""
         d, names = self.n_features_in_, getattr(self, "feature_names_in_", None)
         if self.autoencoder_.n_features_in_ != d:
             yield "the autoencoder"
@@ -190,7 +190,7 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Saved):
 
     @property
     def _n_label_columns(self) -> int:
-        """The number c of columns that labels are written in."""
+        """The number c of label columns."""
         raise NotImplementedError
 
     def __sklearn_tags__(self) -> Any:
@@ -201,12 +201,12 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Saved):
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "model_") and hasattr(self.model_, "history_")
 
-    # -- what is learned
+    # -- training
 
     def _begin(
         self, X: Any, y: Any, sample_weight: Any, validation_data: Any, groups: Any
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Fit what comes before the head; returns rows (x, y), and those given apart for validation."""
+        """Fit the autoencoder; return rows (x, y), and separate validation rows (x, y) if they are given."""
         check_options(self)
         rows = read_rows(self, X, reset=True)
         targets = self._targets(y, len(rows.array))
@@ -223,12 +223,12 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Saved):
         return _labelled(rows.array, targets), labelled
 
     def _known_targets(self, y: Any, n_rows: int) -> np.ndarray:
-        """Labels like those fitted, as columns of numbers."""
+        """Labels of validation rows as columns of numbers, shape (n, c)."""
         raise NotImplementedError
 
     @property
     def _given(self) -> BaseAutoencoder:
-        """The autoencoder given, or the usual one."""
+        """The given autoencoder, or the default one."""
         given = self.autoencoder.estimator if isinstance(self.autoencoder, FrozenEstimator) else self.autoencoder
         if given is None:
             return Autoencoder(precision=self.precision, device=self.device)
@@ -239,7 +239,7 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Saved):
     def _fitted_autoencoder(
         self, rows: NamedArray, sample_weight: Any, seed: int, beside: dict[str, Any]
     ) -> tuple[BaseAutoencoder, bool]:
-        """A copy of the autoencoder given, fitted if it was not, and whether an interruption ended that."""
+        """A fitted copy of the given autoencoder, and whether an interruption ended its training."""
         given = self._given
         if given.__sklearn_is_fitted__():
             fitted = copy.deepcopy(given)
@@ -256,14 +256,14 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Saved):
         return fresh, run.state.interrupted
 
     def _model(self, autoencoder: Composition, targets: np.ndarray, seed: int) -> LabelledAutoencoder:
-        """What is to be trained on the labels, in words."""
+        """The autoencoder of rows and labels, not fitted yet."""
         likelihood = self._label_likelihood()
         fitting.check_values(likelihood, targets)
         encoding = parts.Encoding(clone(autoencoder.encoder), clone(autoencoder.code))
         d, k = autoencoder.n_features, autoencoder.n_components
         training = values_of(self, TrainingOptions) | {"random_state": seed}
         if self.precision == "auto" and next(autoencoder.parameters()).dtype.itemsize == 8:
-            training["precision"] = "float64"  # what was learned in it is not to be rounded
+            training["precision"] = "float64"  # weights learned in float64 are not rounded
         if self.max_seconds is not None and not self._given.__sklearn_is_fitted__():
             training["max_seconds"] = self.max_seconds / 2
         return LabelledAutoencoder(
@@ -283,7 +283,9 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Saved):
         if not (self.alpha and self.fine_tune):
             return []
         if autoencoder.decoder.is_tied:
-            raise OptionError("A tied decoder cannot be kept beside a head", got=f"alpha={self.alpha}", hint="Use 0")
+            raise OptionError(
+                "A tied decoder cannot be trained together with a head", got=f"alpha={self.alpha}", hint="Use 0"
+            )
         decoder, likelihood = clone(autoencoder.decoder), clone(autoencoder.likelihood)
         return [parts.Reconstruction(decoder, likelihood, autoencoder.n_features, float(self.alpha))]
 
@@ -292,7 +294,7 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Saved):
         raise NotImplementedError
 
     def _label_likelihood(self) -> Likelihood:
-        """p(y|z), of these columns."""
+        """The likelihood p(y|z)."""
         raise NotImplementedError
 
     def _label_means(self, X: Any) -> np.ndarray:
@@ -302,7 +304,7 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Saved):
         return self.model_.label_means(array, self._answer_type(array.dtype))
 
     def _answer_type(self, dtype: np.dtype) -> np.dtype:
-        """The type of answers about rows of a type."""
+        """The type of predictions for rows of a type."""
         return float_type(dtype)
 
 

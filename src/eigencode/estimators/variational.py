@@ -1,4 +1,4 @@
-"""VariationalAutoencoder: a stochastic code, and with it a density of the rows."""
+"""VariationalAutoencoder: a stochastic code and a density of the rows."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SCORE_DRAWS = 64
 """Codes of each row for ``score_samples``; a power of two, for which Sobol's points are balanced."""
 
 DRAWN_CELLS = 2**23
-"""Numbers decoded at a time when a row has many codes, which bounds the memory they take."""
+"""Most numbers decoded at a time when a row has many codes."""
 
 DRAWS_A_PASS = 64
 """Codes of a row that are decoded together."""
@@ -232,7 +232,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         def bound(composition: Composition, rows: Batch, seen: Batch) -> Tensor:
             return model.logmeanexp(_log_weights(composition, _drawn(composition, rows, seen, noise)))
 
-        return self._judged(X, _in_blocks(bound, SCORE_DRAWS))
+        return self._log_densities(X, _in_blocks(bound, SCORE_DRAWS))
 
     def _over_draws(
         self,
@@ -258,7 +258,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         def summarised(model: Composition, rows: Batch, seen: Batch) -> Tensor:
             return summary(torch.cat(list(values(model, rows, seen))))
 
-        return self._judged(X, _in_blocks(summarised, n_draws))
+        return self._log_densities(X, _in_blocks(summarised, n_draws))
 
 
 def _in_blocks(question: Question, n_draws: int) -> Question:

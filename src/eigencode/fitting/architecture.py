@@ -28,13 +28,13 @@ STAGES, FIRST_CHANNELS = 2, 32
 """Number of convolutional stages, and channels of the first; they double from stage to stage."""
 
 PATH_WEIGHTS = 2**23
-"""Most weights of a linear path beside other layers: 10 components and images of 500 x 500 in 3 channels have these."""
+"""Most weights of a linear path parallel to layers, as of 10 components and 500 x 500 pixels in 3 channels."""
 
 
 def networks_of(
     options: AutoencoderOptions, hidden: tuple[int, ...], sizes: tuple[int, int], starts_linear: bool
 ) -> tuple[Network, Network]:
-    """The encoder and the decoder, with linear paths beside their layers if they can start as a linear map.
+    """The encoder and the decoder, with parallel linear paths if they can start as a linear map.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def _layers(
 
 
 def _network(given: Any, layers: Network, linear_path: bool, gated: bool = False) -> Network:
-    """The user's network, or the given layers, with a linear path beside them if wanted."""
+    """The user's network, or the given layers, with a parallel linear path if ``linear_path``."""
     if given is not None:
         if not isinstance(given, nn.Module):
             raise OptionError("A network must be a part or a torch module", got=f"{given!r} instead")

@@ -82,11 +82,11 @@ def calibrate(
     sample = batch.thinned(CALIBRATION_ROWS).to(next(composition.parameters(), batch.x).device)
     expansion = composition.likelihood.expansion.rough if is_rough else composition.likelihood.expansion
     noise = None if start is None else start.noise_variance
-    is_settled = isinstance(noise, Tensor) or (noise is not None and expansion.variance is None)
-    if start is not None and is_newton and not is_settled:
+    is_given = isinstance(noise, Tensor) or (noise is not None and expansion.variance is None)
+    if start is not None and is_newton and not is_given:
         backtrack(composition, sample, is_rough)
     composition.begin(sample)
-    if noise is not None and is_settled:
+    if noise is not None and is_given:
         expansion.set_spread(noise)
     elif not (is_pretrained and expansion.moves_means):
         expansion.calibrate(sample, composition.decoder(composition.encode(sample.x, sample.observed).mean))

@@ -106,7 +106,7 @@ class TrainingTable:
         if largest > 0 and weights.max() > HEAVIEST:
             raise DataError(
                 "The weights of a block must be comparable with those of the first",
-                got=f"{largest:g} beside a mean of {unit:g}",
+                got=f"{largest:g}, and a mean of {unit:g} before",
             )
         kept = slice(None) if kept.all() else kept  # a memory map is not copied without need
         groups = None if self.groups is None else self.groups[kept]

@@ -311,7 +311,7 @@ def _within(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def selected(cells: Tensor, observed: Tensor | None) -> Tensor:
     """Cells with missing ones set to 0; by where() and no product, since NaN times 0 is NaN."""
-    return cells if observed is None else torch.where(observed != 0, cells, 0.0)
+    return cells if observed is None else torch.where(observed, cells, 0.0)
 
 
 def _widened(output: Tensor) -> Tensor:

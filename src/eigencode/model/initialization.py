@@ -141,8 +141,8 @@ class LinearProblem:
         the gradients of encoder and decoder differ by a factor of a million, and no step size suits both.
         """
         composition, total = self.composition, self.spectrum.total
-        is_settled = composition.prior is not None or composition.decoder.is_tied or composition.code.width(1) > 1
-        if self.is_squared_error or is_settled:
+        is_fixed = composition.prior is not None or composition.decoder.is_tied or composition.code.width(1) > 1
+        if self.is_squared_error or is_fixed:
             return start
         found = _mean_square(self.batch.x @ start.encoder.T.to(self.batch.x))
         if found == 0:
@@ -286,9 +286,9 @@ def _special(starts: list[tuple[Term, LinearStart | None]], problem: LinearProbl
     """The terms that shrink or weight directions, with their starts."""
     # A learned variance does not count if another term's closed form determines it too.
     likelihood = problem.composition.likelihood
-    is_settled = any(start is not None and start.noise_variance is not None for _, start in starts)
+    is_fixed = any(start is not None and start.noise_variance is not None for _, start in starts)
     weighing = {id(term) for term, _ in starts if term.reweights}
-    if is_settled and (likelihood.expansion.variance is None or likelihood.expansion.has_variances):
+    if is_fixed and (likelihood.expansion.variance is None or likelihood.expansion.has_variances):
         weighing.discard(id(likelihood))
     return [(term, start) for term, start in starts if start is not None and (start.shrinks or id(term) in weighing)]
 

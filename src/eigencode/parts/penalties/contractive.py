@@ -116,10 +116,10 @@ class Contractive(Penalty):
 
     def warn_about(self, composition: Composition) -> str | None:
         """A warning if the penalty has no minimum."""
-        is_settled = composition.weight_prior is not None or (
+        is_fixed = composition.weight_prior is not None or (
             composition.prior is not None and composition.code.is_stochastic
         )
-        if self.weight == 0 or is_settled or not _scales_with_its_input(composition):
+        if self.weight == 0 or is_fixed or not _scales_with_its_input(composition):
             return None
         if not composition.decoder.is_tied:
             remedy = "tied=True, a weight_prior, or a bounded code as Point('sigmoid')"
