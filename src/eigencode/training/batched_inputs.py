@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -49,14 +49,10 @@ class BatchedInputs:
 
         Models with the same rows and seed have the same order, which is one tensor for a batch.
         """
-        orders: dict[Hashable, Sequence[Tensor]] = {}
-        # A run that has ended gets the rows of those that go on: its own epoch is an earlier one.
-        for run in sorted(self.runs, key=lambda run: run.state.finished):
-            if _order_of(run) not in orders:
-                orders[_order_of(run)] = _numbered(run).order(run.state.shuffle, run.batch_size)
-        for parts in zip(*orders.values(), strict=True):
-            of = dict(zip(orders, parts, strict=True))
-            yield self._gathered([of[_order_of(run)] for run in self.runs])
+        return self._in_order(
+            lambda run: (id(_numbered(run).training), run.state.seed),
+            lambda run: _numbered(run).order(run.state.shuffle, run.batch_size),
+        )
 
     def probe(self) -> tuple[Batch, list[Batch]]:
         """A few rows of each model, as one batch for all models and as a batch for each."""
@@ -66,14 +62,23 @@ class BatchedInputs:
 
     def validation(self) -> Iterator[Batch]:
         """The models' validation rows, block by block."""
-        orders: dict[int, Sequence[Tensor]] = {}
-        own = []
-        for rows in map(_numbered, self.runs):
-            key = id(rows.validation_numbers if rows.n_validation else rows.training)
-            if key not in orders:
-                orders[key] = rows.validation_order(EVALUATION_ROWS)
-            own.append(orders[key])
-        yield from map(self._gathered, zip(*own, strict=True))
+        return self._in_order(
+            lambda run: id(_numbered(run).validation_numbers if run.rows.n_validation else _numbered(run).training),
+            lambda run: _numbered(run).validation_order(EVALUATION_ROWS),
+        )
+
+    def _in_order(
+        self, key: Callable[[TrainingRun], Hashable], order: Callable[[TrainingRun], Sequence[Tensor]]
+    ) -> Iterator[Batch]:
+        """The batches of the models, each in its own order, which is made once for those with the same key."""
+        orders: dict[Hashable, Sequence[Tensor]] = {}
+        # A run that has ended gets the rows of those that go on: its own epoch is an earlier one.
+        for run in sorted(self.runs, key=lambda run: run.state.finished):
+            if key(run) not in orders:
+                orders[key(run)] = order(run)
+        for parts in zip(*orders.values(), strict=True):
+            of = dict(zip(orders, parts, strict=True))
+            yield self._gathered([of[key(run)] for run in self.runs])
 
     def _gathered(self, numbers: Sequence[Tensor]) -> Batch:
         """The rows of each model by number, with models as the first axis unless all have the same batch."""
@@ -120,11 +125,6 @@ class BatchedInputs:
     def _draws_alike(self) -> bool:
         """Whether all models have the same noise."""
         return self._are_alike and len({run.state.seed for run in self.runs}) == 1
-
-
-def _order_of(run: TrainingRun) -> Hashable:
-    """What the order of a run's rows depends on, beside the epoch."""
-    return id(_numbered(run).training), run.state.seed
 
 
 def _numbered(run: TrainingRun) -> NumberedRows:

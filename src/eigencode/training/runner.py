@@ -101,12 +101,10 @@ class Runner(ABC):
     def evaluate(self) -> list[float]:
         """The mean objective of each model on its validation rows."""
 
-    @abstractmethod
-    def write_back(self) -> None:
+    def write_back(self) -> None:  # noqa: B027 (nothing to do where the states' weights are the models')
         """Copy the weights from the batched vectors to each run's state."""
 
-    @abstractmethod
-    def reload(self, changed: Sequence[int]) -> None:
+    def reload(self, changed: Sequence[int]) -> None:  # noqa: B027
         """Read the weights of runs whose states were reset to earlier weights."""
 
 
@@ -207,9 +205,3 @@ class SingleRunner(Runner):
         """The mean objective of the validation rows."""
         run, blocks = self._run, self._run.rows.validation(EVALUATION_ROWS)
         return [evaluate(run.state.composition, run.objective, blocks, run.state.seed)]
-
-    def write_back(self) -> None:
-        """Nothing: the state's weights are the model's."""
-
-    def reload(self, changed: Sequence[int]) -> None:
-        """Nothing: the state's weights are the model's."""

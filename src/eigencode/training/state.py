@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -286,7 +286,7 @@ class TrainingState:
             "buffers": {name: value.clone() for name, value in self.composition.named_buffers()},
             "optimizer": copy.deepcopy(self.optimizer.state_dict()),
             "schedule": asdict(self.schedule),
-            "counters": {name: getattr(self, name) for name in self._COUNTERS},
+            "counters": {counter.name: getattr(self, counter.name) for counter in fields(SavedCounters)},
             "best": None if self.best is None else vars(self.best).copy(),
             "history": [row.copy() for row in self.history],
         }
@@ -299,8 +299,8 @@ class TrainingState:
         self._copy_buffers(saved["buffers"])
         self.optimizer.load_state_dict(copy.deepcopy(saved["optimizer"]))
         self.schedule = Schedule(**saved["schedule"])
-        for name in self._COUNTERS:
-            setattr(self, name, saved["counters"][name])
+        for counter in fields(SavedCounters):
+            setattr(self, counter.name, saved["counters"][counter.name])
         self.best = None if saved["best"] is None else Snapshot(**saved["best"])
         self.history = [row.copy() for row in saved["history"]]
 
@@ -310,8 +310,3 @@ class TrainingState:
             raise DataError("The state of a stream has other tensors than its model", got=f"{sorted(saved)}")
         for name, value in own.items():
             copy_alike(value, saved[name], name, finite=False)
-
-    _COUNTERS = (
-        *("seed", "epoch", "step", "rows", "steps_in_epoch", "n_stale", "n_retreats", "progress_mark"),
-        *("shows_average", "averaged_from", "averaged_to", "ended_by"),
-    )
