@@ -107,7 +107,7 @@ def test_nothing_waits_for_the_device_before_the_epochs_end(cls, runner_of, n_wa
             runner.step(next(runner.batches), [True])
         assert step.n_waits == n_waits
         with Calls() as epoch:
-            tally = loop.Tally.of(runner)
+            tally = loop.Tally(runner)
             loop._advance(runner, tally)
         assert epoch.n_waits == n_waits * runner.runs[0].n_batches
     assert np.isfinite(tally.means).all()

@@ -341,7 +341,7 @@ def test_the_average_is_over_the_steps_and_recent_ones_count_most(runner_of, mon
         for before, look in itertools.pairwise(looks)
     )
     assert (run.n_batches, n_steps) == (6, 54)
-    assert runner.shows_average
+    assert run.state.averaged_to == n_steps
     torch.testing.assert_close(weights().double(), expected, rtol=1e-6, atol=1e-6)
     runner.show(average=False)
     assert torch.equal(weights(), taken[-1])

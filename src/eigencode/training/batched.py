@@ -121,11 +121,6 @@ class BatchedTraining(Runner):
         shares = [run.state.advance_average() for run in self.runs]
         self._aside.lerp_(self._matrix, on_device(shares, self._matrix.dtype, self.device)[:, None])
 
-    @property
-    def shows_average(self) -> bool:
-        """Whether the matrix has the averages."""
-        return self._has_average
-
     @torch.no_grad()
     def show(self, average: bool) -> None:
         """Set the matrix to the averages, or to the weights of the last step."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,26 +23,13 @@ Row = dict[str, Any]
 """A row of history."""
 
 
-@dataclass
 class Tally:
-    """The sum of the objectives and the number of rows in the steps since the last evaluation, for each model.
+    """The sum of the objectives and the number of rows in the steps since the last evaluation, for each model."""
 
-    Attributes
-    ----------
-    totals : Tensor
-        Sums of objectives, shape (K,), in float64, on the device, so that no step has to synchronise.
-    n_rows : list of int
-        Number of rows of each model.
-    """
-
-    totals: Tensor
-    n_rows: list[int]
-
-    @classmethod
-    def of(cls, runner: Runner) -> Tally:
-        """A tally of no rows."""
-        n_models = len(runner.runs)
-        return cls(torch.zeros(n_models, dtype=torch.float64, device=runner.device), [0] * n_models)
+    def __init__(self, runner: Runner) -> None:
+        # In float64, and on the device, so that no step has to synchronise.
+        self.totals = torch.zeros(len(runner.runs), dtype=torch.float64, device=runner.device)
+        self.n_rows = [0] * len(runner.runs)
 
     def add(self, losses: Tensor, n_rows: int, active: Sequence[bool]) -> None:
         """Add the mean objective of each active model's batch, shape (K,)."""
@@ -71,7 +57,7 @@ def train_all(runner: Runner) -> Iterator[list[Row]]:
     the exception is raised. A second one ends that evaluation.
     """
     while runner.keep_unfinished():
-        tally = Tally.of(runner)
+        tally = Tally(runner)
         try:
             with runner.execution.threads():
                 _advance(runner, tally)
@@ -89,7 +75,7 @@ def train_all(runner: Runner) -> Iterator[list[Row]]:
 def one_pass(run: TrainingRun) -> Row:
     """One pass over the rows of a stream's block, without evaluation; the average at its end is kept."""
     runner = SingleRunner(run)
-    tally = Tally.of(runner)
+    tally = Tally(runner)
     with run.execution.threads():
         _advance(runner, tally)
     row = _progress(run)
@@ -163,9 +149,8 @@ def _evaluate_what_was_learned(runner: Runner, tally: Tally) -> None:
     """Evaluate the averages after an interruption, unless there was no new step."""
     if all(run.state.is_recorded for run in runner.runs):
         return
-    if not runner.shows_average:
-        runner.take_average()
-        runner.show(average=True)
+    runner.take_average()  # nothing, if it was taken after the last step
+    runner.show(average=True)
     _evaluate(runner, tally.means)
 
 

@@ -84,11 +84,6 @@ class Runner(ABC):
     def take_average(self) -> None:
         """Add the current weights of each model to its average."""
 
-    @property
-    @abstractmethod
-    def shows_average(self) -> bool:
-        """Whether the models' weights are their averages, and not the weights of the last step."""
-
     @abstractmethod
     def show(self, average: bool) -> None:
         """Set the models' weights to their averages, or to the weights of the last step."""
@@ -186,11 +181,6 @@ class SingleRunner(Runner):
     def take_average(self) -> None:
         """Add the current weights to the average."""
         self._run.state.average()
-
-    @property
-    def shows_average(self) -> bool:
-        """Whether the model's weights are the average."""
-        return self._run.state.shows_average
 
     def show(self, average: bool) -> None:
         """Set the model's weights to the average, or to the weights of the last step."""
