@@ -159,7 +159,7 @@ def test_layers_that_draw_are_given_noise_of_the_runs_own(layer, optimizer):
 
 
 def test_each_step_has_a_draw_of_its_own_and_each_evaluation_of_a_step_the_same():
-    run = prepared(Autoencoder(2, encoder=layers_with(nn.Dropout(0.4)), batch_size=200), rows()).run
+    run = prepared(Autoencoder(2, encoder=layers_with(nn.Dropout(0.4)), batch_size=200), rows())
     losses = []
     run.state.optimizer.step = lambda rate, loss, recompute: losses.append([loss.item(), recompute().item()])
     runner = SingleRunner(run)
