@@ -1,4 +1,4 @@
-"""Every command with every kind of saved model: it answers, or one sentence says what such a model can do."""
+"""Every command with every kind of saved model: it answers, or an error says what such a model can do."""
 
 import shlex
 

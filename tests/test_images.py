@@ -49,7 +49,7 @@ def test_by_default_images_start_at_random_weights_with_the_path_kept(digits):
     assert model.best_objective_ < model.history_[0]["validation_objective"]
 
 
-def test_neighbouring_pixels_matter(digits):
+def test_convolutions_use_neighbouring_pixels(digits):
     """The same pixels in a shuffled order are no images: convolutions then learn less."""
     order = torch.randperm(64, generator=torch.Generator().manual_seed(0)).numpy()
     options = {**SMALL, "init": "random", "max_epochs": 8}

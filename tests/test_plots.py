@@ -1,4 +1,4 @@
-"""Pictures: what is drawn is what was given, and nothing of matplotlib's global state is touched."""
+"""Plots: they show the numbers given, and change no global state of matplotlib."""
 
 import subprocess
 import sys

@@ -319,7 +319,7 @@ def damaged(header, path, value):
 
 
 @pytest.mark.parametrize("values", [[GONE], [None, "wrong", 0.5, {"part": "MLP"}, [[]]]], ids=["gone", "changed"])
-def test_whatever_is_damaged_in_a_description_is_said_or_does_no_harm(tmp_path, values):
+def test_a_damaged_description_raises_our_error_or_does_no_harm(tmp_path, values):
     """Each value of the JSON in turn: an error of ours, or a model that answers as it should in shape."""
     path, rows = tmp_path / "m.safetensors", np.random.default_rng(0).normal(size=(40, 3))
     options = {"corruption": GaussianNoise(0.1), "penalties": [Lasso()], "activation": nn.LeakyReLU(0.3)}
@@ -342,7 +342,7 @@ def test_whatever_is_damaged_in_a_description_is_said_or_does_no_harm(tmp_path, 
     assert n_said > 80
 
 
-def test_whatever_is_damaged_among_the_tensors_is_said(fitted, tmp_path):
+def test_damaged_tensors_raise_our_error(fitted, tmp_path):
     path = tmp_path / "m.safetensors"
     fitted.save(path)
     with safetensors.safe_open(path, "pt") as file:
