@@ -5,6 +5,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+import torch
 
 import eigencode
 from eigencode import (
@@ -18,9 +19,12 @@ from eigencode import (
     StackedAutoencoder,
     VariationalAutoencoder,
 )
+from eigencode.batch import Batch
 from eigencode.data.scaling import ColumnStatistics, Scaler
 from eigencode.data.sources import ArraySource
 from eigencode.errors import DataError, ResultWarning
+from eigencode.model.gaussian import fit_gaussian
+from eigencode.parts import MLP, Completing
 
 QUICK = {"max_epochs": 3, "random_state": 0}
 ESTIMATORS = [
@@ -181,3 +185,138 @@ def test_rows_in_a_file_have_gaps_as_rows_in_memory_have(tmp_path, monkeypatch):
     model.fit(np.load(tmp_path / "rows.npy", mmap_mode="r"))
     errors.append(model.reconstruction_error(X, scaled=True).mean())
     assert errors[1] == pytest.approx(errors[0], rel=0.3)
+
+
+# -- the normal density of rows with gaps
+
+
+def scaled(n=60, d=4, seed=0):
+    """Rows in float64 and their mask, of which some are whole and one is hidden whole."""
+    X = rows(n, d, seed) / 10.0 ** np.arange(d)
+    observed = torch.from_numpy(~np.isnan(gapped(X, 0.4)))
+    observed[5] = False
+    return torch.from_numpy(X), observed
+
+
+def conditional(x, observed, center, covariance):
+    """Each row's mean given its known cells, and its conditional covariance, one row at a time."""
+    means, spreads = x.clone(), torch.zeros(len(x), x.shape[1], x.shape[1], dtype=x.dtype)
+    for row, (cells, known) in enumerate(zip(x, observed, strict=True)):
+        hidden = ~known
+        gain = torch.linalg.solve(covariance[known][:, known], covariance[known][:, hidden]).T
+        means[row, hidden] = center[hidden] + gain @ (cells[known] - center[known])
+        block = covariance[hidden][:, hidden] - gain @ covariance[known][:, hidden]
+        spreads[row][torch.outer(hidden, hidden)] = block.flatten()
+    return means, spreads
+
+
+def literal_em(x, observed, n_steps, prior_rows=0.0):
+    """The textbook's EM (Dempster, Laird & Rubin, 1977), with a prior of independent columns."""
+    known = observed.double()
+    center = (x * known).sum(0) / known.sum(0)
+    variances = ((x - center).square() * known).sum(0) / known.sum(0)
+    covariance = variances.diag()
+    for _ in range(n_steps):
+        means, spreads = conditional(x, observed, center, covariance)
+        center = means.mean(0)
+        centred = means - center
+        moment = centred.T @ centred + spreads.sum(0) + prior_rows * variances.diag()
+        covariance = moment / (len(x) + prior_rows)
+    return center, covariance
+
+
+@pytest.mark.parametrize("prior_rows", [0.0, 1.0])
+def test_the_density_is_that_of_literal_em(prior_rows):
+    x, observed = scaled()
+    found = fit_gaussian(Batch(x, observed), prior_rows, tolerance=0.0, most=30)
+    center, covariance = literal_em(x, observed, 30, prior_rows)
+    torch.testing.assert_close(found.center, center, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(found.loadings @ found.loadings.T + found.noise.diag(), covariance, rtol=1e-9, atol=1e-9)
+
+
+def completing(gaussian, d):
+    network = Completing(MLP(), gaussian.rank)
+    network.setup(d, 2, torch.Generator().manual_seed(0))
+    network.double().describe_by(gaussian.center, gaussian.loadings, gaussian.noise)
+    return network
+
+
+def test_gaps_are_filled_by_the_conditional_mean():
+    x, observed = scaled()
+    gaussian = fit_gaussian(Batch(x, observed))
+    covariance = gaussian.loadings @ gaussian.loadings.T + gaussian.noise.diag()
+    expected, _ = conditional(x, observed, gaussian.center, covariance)
+    found = completing(gaussian, 4).completed(torch.where(observed, x, torch.nan))
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    assert torch.equal(found[observed], x[observed])
+
+
+def test_the_density_of_many_columns_has_a_low_rank():
+    generator = torch.Generator().manual_seed(0)
+    codes, loadings = (torch.randn(n, 3, generator=generator, dtype=torch.float64) for n in (400, 100))
+    x = codes @ loadings.T + 0.1 * torch.randn(400, 100, generator=generator, dtype=torch.float64)
+    observed = torch.rand(400, 100, generator=generator) < 0.6
+    gaussian = fit_gaussian(Batch(x, observed))
+    assert gaussian.rank == 16
+    filled = completing(gaussian, 100).completed(torch.where(observed, x, torch.nan))
+    assert (filled - x)[~observed].square().mean() < 0.013  # the noise has variance 0.01
+
+
+@pytest.mark.parametrize("what", ["rows", "columns"])
+def test_the_density_does_not_depend_on_the_order_of_rows_or_columns(what):
+    x, observed = scaled(200, 6)
+    first = fit_gaussian(Batch(x, observed))
+    order = torch.randperm(x.shape[what == "columns"], generator=torch.Generator().manual_seed(1))
+    which = (slice(None), order) if what == "columns" else (order,)
+    second = fit_gaussian(Batch(x[which], observed[which]))
+    columns = order if what == "columns" else slice(None)
+    covariances = [found.loadings @ found.loadings.T + found.noise.diag() for found in (first, second)]
+    torch.testing.assert_close(covariances[1], covariances[0][columns][:, columns], rtol=1e-9, atol=1e-9)
+
+
+def test_the_start_at_a_row_with_gaps_is_that_at_the_completed_row():
+    X = gapped(rows())
+    model = Autoencoder(2, hidden=(8,), max_epochs=0, precision="float64", random_state=0).fit(X)
+    assert model.init_ == "linear"
+    encoder = model.composition_.encoder
+    completed = encoder.completed(torch.from_numpy(model.scaler_.transform(X))).numpy()
+    np.testing.assert_allclose(
+        model.transform(X), model.transform(model.scaler_.inverse_transform(completed)), rtol=1e-6, atol=1e-6
+    )
+    whole = model.reconstruct(model.scaler_.inverse_transform(completed))
+    np.testing.assert_allclose(model.reconstruct(X), whole, rtol=1e-6)
+
+
+# -- imputation
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=by_class)
+def test_imputing_changes_no_known_bit_and_leaves_no_gap(estimator):
+    X = gapped(rows()).astype(np.float32)
+    before = X.copy()
+    filled = estimator.fit(X).impute(X)
+    np.testing.assert_array_equal(X, before)
+    assert filled.dtype == X.dtype
+    assert np.isfinite(filled).all()
+    known = ~np.isnan(X)
+    assert (filled[known].view(np.int32) == X[known].view(np.int32)).all()
+    np.testing.assert_array_equal(estimator.impute(filled), filled)
+
+
+def test_at_its_start_a_model_imputes_as_em_does():
+    X = gapped(rows())
+    model = LinearAutoencoder(2, precision="float64", random_state=0).fit(X)
+    encoder = model.composition_.encoder
+    completed = encoder.completed(torch.from_numpy(model.scaler_.transform(X))).numpy()
+    np.testing.assert_allclose(model.impute(X), model.scaler_.inverse_transform(completed), rtol=1e-6)
+
+
+def test_training_improves_on_em_where_rows_are_not_normal():
+    rng = np.random.default_rng(0)
+    angle = rng.uniform(-2, 2, 1500)
+    X = np.stack([angle, angle**2, np.sin(2 * angle), np.cos(angle)], axis=1) + 0.02 * rng.normal(size=(1500, 4))
+    G = gapped(X, 0.2)
+    model = Autoencoder(3, hidden=(32,), max_epochs=60, random_state=0).fit(G)
+    missing = np.isnan(G)
+    errors = [np.square(filled - X)[missing].mean() for filled in (model.impute(G), model.baseline_.impute(G))]
+    assert errors[0] < 0.8 * errors[1]

@@ -21,6 +21,7 @@ from eigencode.parts import (
     CategoricalLikelihood,
     Chain,
     ColumnsLikelihood,
+    Completing,
     Contractive,
     ConvolutionalDecoder,
     ConvolutionalEncoder,
@@ -35,6 +36,7 @@ from eigencode.parts import (
     GaussianNoise,
     GaussianWeights,
     HeadWeights,
+    Hiding,
     KLSparsity,
     LaplaceLikelihood,
     LaplacePrior,
@@ -132,6 +134,19 @@ MODELS = {
     "optimal": lambda: Composition(OptimalCode(20), Dictionary(), prior=LaplacePrior(0.4)),
     "revival of logits": lambda: sparse(
         code=TopK(2), likelihood=BernoulliLikelihood(), penalties=[AuxiliaryLoss()], corruption=Masking(0.2, 3.0)
+    ),
+    "completing": lambda: Composition(
+        Completing(LinearPath(mlp()), 2), mlp(), penalties=[Contractive(0.5)], hiding=Hiding(0.5)
+    ),
+    "completing blocks": lambda: Composition(
+        Completing(mlp(), 2, (2, 1, 2)),
+        mlp(),
+        GaussianCode(),
+        prior=StandardNormalPrior(),
+        hiding=Hiding(1.0, (2, 1, 2)),
+    ),
+    "completing, tied": lambda: Composition(
+        Completing(MLP(), 2, indicates=False), Tied(), corruption=GaussianNoise(0.1)
     ),
     "head": lambda: Composition(FirstColumns(mlp(), 3), mlp(), weight_prior=HeadWeights(1.0)),
     "labels": lambda: Composition(

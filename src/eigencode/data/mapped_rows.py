@@ -135,6 +135,11 @@ class MappedRows:
         return self.sample(self._n_representative)
 
     @property
+    def has_gaps(self) -> bool:
+        """Whether cells were missing in the rows that the scaler has seen."""
+        return self.scaler.has_gaps
+
+    @property
     def has_more(self) -> bool:
         """Whether the file has more rows than are representative."""
         return self.n_usable > self._n_representative

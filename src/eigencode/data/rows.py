@@ -70,6 +70,10 @@ class Rows(Protocol):
         """Rows from which the start is computed: all rows if they are in memory, else a sample."""
 
     @property
+    def has_gaps(self) -> bool:
+        """Whether cells may be missing."""
+
+    @property
     def has_more(self) -> bool:
         """Whether there are more rows than the representative ones; ``blocks`` has all."""
 
@@ -208,6 +212,11 @@ class ResidentRows(NumberedRows):
     def representative(self) -> Batch:
         """All rows, without the validation rows if these are separate."""
         return self.gather(self.training.to(self.device)) if self.is_separate else self.all_rows
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether cells are missing."""
+        return self.all_rows.observed is not None
 
     @property
     def has_more(self) -> bool:

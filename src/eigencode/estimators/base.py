@@ -22,6 +22,7 @@ from eigencode.data import Scaler, pixel_range, refuse_empty_columns
 from eigencode.errors import DataError, InterruptedWarning, OptionError, ResultWarning, TrainingError
 from eigencode.estimators.generation import Generation
 from eigencode.estimators.geometry import Geometry
+from eigencode.estimators.imputation import Imputation
 from eigencode.estimators.inputs import read_groups, read_rows, read_weights
 from eigencode.estimators.persistence import SavedAutoencoder
 from eigencode.estimators.streaming import learn_block
@@ -47,7 +48,13 @@ def _close_unfinished() -> None:
 
 @dataclass(eq=False, repr=False)
 class BaseAutoencoder(
-    AutoencoderOptions, ClassNamePrefixFeaturesOutMixin, TransformerMixin, Generation, Geometry, SavedAutoencoder
+    AutoencoderOptions,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    Generation,
+    Geometry,
+    Imputation,
+    SavedAutoencoder,
 ):
     """Fits a composition to rows; its mixins have the methods of fitted models."""
 
@@ -315,6 +322,7 @@ class BaseAutoencoder(
         wanted = fitting.kept_variance(self)
         explained = None if wanted is None else (sum(self.explained_variance_ratio_), wanted)
         self.notes_ = fitting.notes(run, baseline, explained)
+        self._learn_imputation(run)
 
     def _as_baseline(self, composition: Composition, run: TrainingRun) -> BaseAutoencoder:
         """The linear model with the same terms, as a fitted estimator."""

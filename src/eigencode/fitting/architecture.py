@@ -13,13 +13,17 @@ from torch import Tensor, nn
 from eigencode.data.memory import require_memory
 from eigencode.errors import OptionError
 from eigencode.fitting.defaults import geometric_widths, given_or, hidden_widths
+from eigencode.parts.hiding import Hiding
 from eigencode.parts.networks.base import Network, activation_module
+from eigencode.parts.networks.completing import Completing
 from eigencode.parts.networks.convolutional import ConvolutionalDecoder, ConvolutionalEncoder
 from eigencode.parts.networks.custom import as_network
 from eigencode.parts.networks.dense import MLP, LinearPath, Tied
 
 if TYPE_CHECKING:
+    from eigencode.fitting.data import Data
     from eigencode.options import AutoencoderOptions
+    from eigencode.parts.likelihoods.base import Likelihood
 
 DEEPEST = 16
 """Largest depth; a larger number was probably meant as a width, hidden=(100,)."""
@@ -53,6 +57,23 @@ def networks_of(
     if options.tied:
         return encoder, Tied()
     return encoder, _network(options.decoder, _layers(options, hidden[::-1], ConvolutionalDecoder), path)
+
+
+def with_gaps(
+    options: AutoencoderOptions, encoder: Network, likelihood: Likelihood, data: Data
+) -> tuple[Network, Hiding | None]:
+    """The encoder of rows with gaps, and the cells that are hidden from it in training; unchanged without gaps.
+
+    Only layers of our own get indicators of gaps: images, tied layers, and the user's networks have one input a column.
+    """
+    if data.gaussian is None:
+        return encoder, None
+    if encoder.sees_gaps:
+        return encoder, None
+    blocks = likelihood.block_widths(data.rows.n_features)
+    widths = None if set(blocks) == {1} else blocks
+    indicates = options.encoder is None and not options.tied and options.image_shape is None
+    return Completing(encoder, data.gaussian.rank, widths, indicates), Hiding(block_widths=widths)
 
 
 def _has_own_networks(options: AutoencoderOptions) -> bool:

@@ -16,6 +16,7 @@ from eigencode.data.memory import require_memory
 from eigencode.data.rows import ResidentRows, Rows
 from eigencode.data.scaling import Scaler
 from eigencode.fitting.table import TrainingTable
+from eigencode.model.gaussian import Gaussian, fit_gaussian
 from eigencode.model.pca import EXACT_SIZE
 from eigencode.parts.base import Sizes, Units
 
@@ -74,8 +75,18 @@ class Data:
         return replace(every.map(lambda tensor: tensor[numbers]), weight=None)
 
     @cached_property
+    def gaussian(self) -> Gaussian | None:
+        """The normal density of rows with gaps, None if there are none."""
+        return fit_gaussian(self.typical) if self.rows.has_gaps and self.typical.observed is not None else None
+
+    @cached_property
     def weighed(self) -> Batch:
-        """Rows times the square roots of their weights, so that their second moments are the weighted ones."""
+        """Rows times the square roots of their weights, so that their second moments are the weighted ones.
+
+        With gaps, rows that have the covariance of the normal density.
+        """
+        if self.gaussian is not None:
+            return self.gaussian.rows_of_moment
         every = self.rows.representative()
         if self.rows.has_more and self.rows.n_features <= EXACT_SIZE and every.observed is None:
             return self._rows_of_moment()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sklearn.base import clone
 
 from eigencode.errors import OptionError, known_length
-from eigencode.fitting.architecture import hidden_widths_of, networks_of, require_memory_for
+from eigencode.fitting.architecture import hidden_widths_of, networks_of, require_memory_for, with_gaps
 from eigencode.fitting.baseline import Baseline, find_baseline, views_of
 from eigencode.fitting.data import Data
 from eigencode.fitting.start import build
@@ -86,11 +86,13 @@ def describe(options: AutoencoderOptions, data: Data, seed: int) -> Model:
     sizes = rows.n_features, n_components
     require_memory_for(options, hidden, sizes, rows.dtype.itemsize)
     objective = Objective(beta=options.beta, n_rows=_n_rows_of_prior(options, rows))
-    linear = Composition(MLP(), Tied() if options.tied else MLP(), **terms)
+    first, hiding = with_gaps(options, MLP(), likelihood, data)
+    linear = Composition(first, Tied() if options.tied else MLP(), hiding=hiding, **terms)
     baseline = find_baseline(linear, views, data, objective, n_components, seed)
-    networks = networks_of(options, hidden, sizes, starts_linear=baseline is not None)
+    encoder, decoder = networks_of(options, hidden, sizes, starts_linear=baseline is not None)
+    encoder, hiding = with_gaps(options, encoder, likelihood, data)
     return Model(
-        composition=Composition(*networks, **terms_of(options)),
+        composition=Composition(encoder, decoder, hiding=hiding, **terms_of(options)),
         objective=objective,
         n_components=n_components,
         hidden=hidden,

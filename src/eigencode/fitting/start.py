@@ -14,6 +14,7 @@ from eigencode.errors import OptionError
 from eigencode.fitting.data import CALIBRATION_ROWS, Data
 from eigencode.model.composition import Composition
 from eigencode.model.initialization import LinearStart, backtrack, set_linear
+from eigencode.parts.networks.completing import Completing
 from eigencode.training.rng import generator
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ def make_tensors(composition: Composition, data: Data, n_components: int, seed: 
     """Make the composition's tensors, at random and in the rows' precision."""
     composition.setup(data.rows.n_features, n_components, generator(seed, "weights"), data.sizes)
     composition.to(data.rows.dtype).eval()
+    if data.gaussian is not None and isinstance(composition.encoder, Completing):
+        composition.encoder.describe_by(*vars(data.gaussian).values())
 
 
 def build(composition: Composition, data: Data, n_components: int, seed: int) -> None:

@@ -23,6 +23,7 @@ from eigencode.parts import (
     Corruption,
     Distribution,
     GaussianLikelihood,
+    Hiding,
     Likelihood,
     Network,
     Part,
@@ -44,16 +45,23 @@ class Noise:
     corruption: Tensor | None = None
     code: Tensor | None = None
     penalties: tuple[Tensor | None, ...] = ()
+    hiding: Tensor | None = None
 
     @property
     def leaves(self) -> tuple[Tensor | None, ...]:
         """All tensors in a fixed order, as arguments of a function of tensors."""
-        return self.corruption, self.code, *self.penalties
+        return self.corruption, self.code, self.hiding, *self.penalties
 
     @classmethod
-    def of(cls, corruption: Tensor | None = None, code: Tensor | None = None, *penalties: Tensor | None) -> Noise:
+    def of(
+        cls,
+        corruption: Tensor | None = None,
+        code: Tensor | None = None,
+        hiding: Tensor | None = None,
+        *penalties: Tensor | None,
+    ) -> Noise:
         """The noise with these leaves."""
-        return cls(corruption, code, penalties)
+        return cls(corruption, code, penalties, hiding)
 
 
 SILENCE = Noise()
@@ -126,6 +134,8 @@ class Composition(Part):
         Further terms of the objective.
     weight_prior : WeightPrior, optional
         Density of the networks' weights.
+    hiding : Hiding, optional
+        Known cells that the encoder does not see in training, for rows with gaps.
 
     Examples
     --------
@@ -151,6 +161,7 @@ class Composition(Part):
         prior: Prior | None = None,
         penalties: Sequence[Penalty] = (),
         weight_prior: WeightPrior | None = None,
+        hiding: Hiding | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -161,6 +172,7 @@ class Composition(Part):
         self.prior = prior
         self.penalties = penalties
         self.weight_prior = weight_prior
+        self.hiding = hiding
         self._penalties = nn.ModuleList(penalties)  # registers their tensors with this module
 
     _moving: tuple[str, ...] = ()
@@ -195,7 +207,7 @@ class Composition(Part):
 
     def named_terms(self) -> Iterator[tuple[str, Term]]:
         """The terms, each with its name among the model's modules."""
-        for name in ("code", "likelihood", "corruption", "prior"):
+        for name in ("code", "likelihood", "corruption", "prior", "hiding"):
             if getattr(self, name) is not None:
                 yield name, getattr(self, name)
         for index, penalty in enumerate(self.penalties):
@@ -265,11 +277,17 @@ class Composition(Part):
             None if self.corruption is None else self.corruption.draw_noise(n_rows, self.n_features, generator),
             self.code.draw_noise(n_rows, self.n_components, generator),
             tuple(penalty.draw_noise(n_rows, self, generator) for penalty in self.penalties),
+            None if self.hiding is None else self.hiding.draw_noise(n_rows, self.n_features, generator),
         )
 
     def encode(self, x: Tensor, observed: Tensor | None = None) -> Posterior:
         """The distribution q(z|x) of the codes of rows of shape (n, d); ``observed`` is 0 where a cell is missing."""
-        return self.code(_widened(self.encoder(selected(x, observed))))
+        return self.code(self.encoder_output(x, observed))
+
+    def encoder_output(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
+        """The encoder's output for rows of shape (n, d), from which the code is made."""
+        fill = torch.nan if self.encoder.sees_gaps else 0.0
+        return _widened(self.encoder(x if observed is None else torch.where(observed != 0, x, fill)))
 
     def decode(self, z: Tensor) -> Distribution:
         """The distribution p(x|z) of the scaled columns given codes of shape (n, k), or (m, n, k)."""
@@ -295,9 +313,13 @@ class Composition(Part):
         """Corrupt a batch, or scaled rows of shape (n, d), with the noise if given; encode; draw a code; decode."""
         batch = batch if isinstance(batch, Batch) else Batch(batch)
         x, known = x_tilde, _ = batch.x, batch.observed
+        seen = known
+        if self.hiding is not None and noise.hiding is not None:
+            seen = self.hiding(torch.ones_like(x, dtype=torch.bool) if known is None else known, noise.hiding)
+            x_tilde = selected(x, seen)
         if self.corruption is not None and noise.corruption is not None:
-            x_tilde = selected(self.corruption(x, noise.corruption), known)
-        output = _widened(self.encoder(x_tilde))
+            x_tilde = selected(self.corruption(x, noise.corruption), seen)
+        output = self.encoder_output(x_tilde, seen)
         q = self.code(output)
         z = q.draw(noise.code)
         return Trace(x, known, x_tilde, q, z, self.decode(z), self.likelihood.target(x, known), noise, output)

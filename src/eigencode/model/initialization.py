@@ -30,6 +30,7 @@ from eigencode.model.objective import Objective
 from eigencode.model.pca import EXACT_SIZE, Spectrum, observed_shares, second_moment, with_positive_peaks
 from eigencode.parts.base import Term
 from eigencode.parts.likelihoods.expansion import Expansion
+from eigencode.parts.networks.completing import Completing
 
 STEPS = (2.0, *(0.5**halvings for halvings in range(7)))
 """Step lengths from the best constant that are tried."""
@@ -329,8 +330,11 @@ def set_linear(composition: Composition, start: LinearStart) -> None:
     assert encoder is not None
     is_free = composition.prior is None and composition.weight_prior is None
     encoder.bias.zero_()
-    encoder.bias[:n_known] = start.bias.to(encoder.bias)
-    encoder.weight[:n_known] = start.encoder.to(encoder.weight)
+    d, completing = len(start.decoder), composition.encoder
+    center = completing.center.to(start.encoder) if isinstance(completing, Completing) else start.encoder.new_zeros(d)
+    encoder.bias[:n_known] = (start.bias - start.encoder @ center).to(encoder.bias)
+    encoder.weight[:, d:] = 0  # those of the indicators of gaps
+    encoder.weight[:n_known, :d] = start.encoder.to(encoder.weight)
     if decoder is None or not is_free:
         encoder.weight[n_known:] = 0
     encoder.weight[k:] = 0
@@ -340,12 +344,12 @@ def set_linear(composition: Composition, start: LinearStart) -> None:
         encoder.bias[k:] = composition.code.outputs_of_variance(spread).to(encoder.bias)
     bias = composition.decoder.output_bias
     if bias is not None:
-        cells = composition.likelihood.cells(len(start.decoder))
-        is_scaled = torch.tensor([not cell.in_data_units for cell in cells], device=bias.device)
-        bias[: len(is_scaled)].masked_fill_(is_scaled, 0)  # the rows are centred
+        cells = composition.likelihood.cells(d)
+        is_own = torch.tensor([cell.in_data_units for cell in cells], device=bias.device)
+        bias[:d] = torch.where(is_own, bias[:d], center.to(bias))  # without gaps, the rows are centred
     if decoder is not None:  # tied decoders use the encoder's weights
         decoder.weight.zero_()
-        decoder.weight[: len(start.decoder), :n_known] = start.decoder.to(decoder.weight)
+        decoder.weight[:d, :n_known] = start.decoder.to(decoder.weight)
 
 
 @torch.no_grad()

@@ -115,7 +115,7 @@ def squared_frobenius(
         if is_one_layer(f):
             return one_layer_squared_frobenius(
                 f.encoder.affine.weight,  # type: ignore[union-attr]
-                _wide(f.encoder(selected(_usable(x), observed)) if output is None else output),
+                _wide(f.encoder_output(_usable(x), observed) if output is None else output),
                 lambda output: f.code(output).mean,
                 observed,
             )
@@ -366,8 +366,9 @@ def _load_forward_mode() -> None:
 
 def _row_function(f: Composition | RowFunction, observed: Tensor | None = None) -> RowFunction:
     """A composition's mean code, or the given function, as a function of rows with 0 in hidden cells."""
-    function: RowFunction = (lambda x: f.encode(x).mean) if isinstance(f, Composition) else f
-    return function if observed is None else lambda x: function(selected(x, observed))
+    if isinstance(f, Composition):
+        return lambda x: f.encode(x, observed).mean
+    return f if observed is None else lambda x: f(selected(x, observed))
 
 
 def _wide(output: Tensor) -> Tensor:

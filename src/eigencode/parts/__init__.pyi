@@ -30,6 +30,7 @@ from eigencode.parts.distributions import Laplace as Laplace
 from eigencode.parts.distributions import NegativeBinomial as NegativeBinomial
 from eigencode.parts.distributions import Poisson as Poisson
 from eigencode.parts.distributions import StudentT as StudentT
+from eigencode.parts.hiding import Hiding as Hiding
 from eigencode.parts.likelihoods.activated import ActivatedLikelihood as ActivatedLikelihood
 from eigencode.parts.likelihoods.base import Likelihood as Likelihood
 from eigencode.parts.likelihoods.categorical import Categorical as Categorical
@@ -47,6 +48,7 @@ from eigencode.parts.networks.chains import Decoding as Decoding
 from eigencode.parts.networks.chains import Encoding as Encoding
 from eigencode.parts.networks.chains import Frozen as Frozen
 from eigencode.parts.networks.chains import Rescaling as Rescaling
+from eigencode.parts.networks.completing import Completing as Completing
 from eigencode.parts.networks.convolutional import ConvolutionalDecoder as ConvolutionalDecoder
 from eigencode.parts.networks.convolutional import ConvolutionalEncoder as ConvolutionalEncoder
 from eigencode.parts.networks.custom import Custom as Custom

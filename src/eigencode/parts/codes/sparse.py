@@ -166,7 +166,7 @@ class ThresholdedReLU(ThresholdedCode):
                 got=f"prior={composition.prior!r}",
                 hint="Use an AdaptiveLaplace prior, or Point('relu')",
             )
-        output = composition.encoder(batch.x)
+        output = composition.encoder_output(*batch.cells)
         threshold = exceeded_by(output, self.active / output.shape[1] * len(batch))
         return {"threshold": threshold, "spread": output.std(0, correction=0).clamp(min=SMALLEST_SPREAD)}
 

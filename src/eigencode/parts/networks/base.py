@@ -116,6 +116,9 @@ class Network(Part):
     affine: nn.Linear | None = None
     """The network's linear path, whose weights a closed-form start may set, or None."""
 
+    sees_gaps: bool = False
+    """Whether hidden cells of rows are NaN, which the network fills itself; else they are 0."""
+
     output_bias: Tensor | None = None
     """The bias of the last layer, which a constant start may set, or None."""
 

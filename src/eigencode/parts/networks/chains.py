@@ -80,6 +80,11 @@ class Chain(Network):
         return sum(network.multiply_adds for network in self.networks)
 
     @property
+    def sees_gaps(self) -> bool:  # type: ignore[override]
+        """Whether one of the networks fills hidden cells itself."""
+        return any(network.sees_gaps for network in self.networks)
+
+    @property
     def output_bias(self) -> Tensor | None:  # type: ignore[override]
         """Bias of the last network."""
         return self.networks[-1].output_bias
@@ -100,6 +105,11 @@ class Within(Network):
     def is_tied(self) -> bool:  # type: ignore[override]
         """Whether the weights are another network's."""
         return self.network.is_tied
+
+    @property
+    def sees_gaps(self) -> bool:  # type: ignore[override]
+        """Whether the wrapped network fills hidden cells itself."""
+        return self.network.sees_gaps
 
     @property
     def multiply_adds(self) -> int:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from eigencode.errors import OptionError
 from eigencode.parts.networks.base import Network, activation_module, linear_layer
+from eigencode.parts.networks.chains import innermost
 
 
 class MLP(Network):
@@ -164,6 +165,7 @@ class Tied(Network):
 
     def mirror(self, encoder: Network) -> None:
         """Keep a reference to the encoder, without registering its weights."""
+        encoder = innermost(encoder)
         if not isinstance(_nonlinear(encoder), MLP):
             raise OptionError("Tied weights need an encoder made of layers", got=f"{encoder!r}")
         if isinstance(encoder, LinearPath) and not encoder.gated:

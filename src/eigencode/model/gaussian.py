@@ -1,0 +1,163 @@
+"""The normal density of rows with gaps, by expectation and maximisation (EM)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from eigencode.batch import Batch
+from eigencode.model.pca import spectrum
+
+EXACT_COLUMNS = 64
+"""Up to this many columns the covariance is any; for more it is a low rank and a diagonal."""
+
+LOW_RANK = 16
+"""Rank of the covariance of more columns, beside its diagonal."""
+
+MOST_PRODUCTS = 2**27
+"""Products of one iteration, about; rows are left out beyond that, but not below `FEWEST_ROWS`."""
+
+FEWEST_ROWS = 1024
+
+CHUNK_NUMBERS = 2**22
+"""Numbers of the matrices of some rows at a time: 32 MB."""
+
+PRIOR_ROWS = 1.0
+"""Weight of independent columns beside the rows, in rows: the covariance of few rows with many gaps overfits."""
+
+
+@dataclass(frozen=True, eq=False)
+class Gaussian:
+    """A normal density of rows: mean, and covariance W W' + D with a diagonal D.
+
+    Attributes
+    ----------
+    center : Tensor
+        The mean, shape (d,).
+    loadings : Tensor
+        W, shape (d, k).
+    noise : Tensor
+        The diagonal of D, shape (d,).
+    """
+
+    center: Tensor
+    loadings: Tensor
+    noise: Tensor
+
+    @property
+    def rank(self) -> int:
+        """Number of columns of W."""
+        return self.loadings.shape[1]
+
+    @property
+    def rows_of_moment(self) -> Batch:
+        """Rows with the density's covariance as their second moment, without gaps."""
+        rows = torch.cat([self.loadings.T, self.noise.sqrt().diag()])
+        return Batch(rows * len(rows) ** 0.5)
+
+
+def fit_gaussian(batch: Batch, prior_rows: float = PRIOR_ROWS, tolerance: float = 1e-3, most: int = 100) -> Gaussian:
+    """The most likely normal density of rows of shape (n, d) with gaps, in float64.
+
+    Parameters
+    ----------
+    batch : Batch
+        Scaled rows; weights are not used.
+    prior_rows : float
+        Weight of a prior, in rows: columns with their own variances, without correlation. With 0 it is EM for a normal
+        density with any covariance (Dempster, Laird & Rubin, 1977).
+    tolerance : float
+        Largest change of the covariance at which the iteration ends, beside the mean variance.
+    most : int
+        Most iterations.
+    """
+    assert batch.observed is not None
+    n_rows, d = batch.x.shape
+    cost = d**3 if d <= EXACT_COLUMNS else d * LOW_RANK**2
+    few = batch.thinned(min(max(MOST_PRODUCTS // cost, FEWEST_ROWS), n_rows))
+    rows = Batch(few.x.double(), few.observed)
+    counts = rows.observed.sum(0).clamp(min=1)  # type: ignore[union-attr]
+    center = rows.x.sum(0) / counts
+    variances = (rows.selected(rows.x - center).square().sum(0) / counts).clamp(min=1e-12)
+    if d > EXACT_COLUMNS:
+        return _low_rank(rows, center, variances, most=20)
+    return _any_covariance(rows, center, variances, prior_rows, tolerance, most)
+
+
+def _any_covariance(
+    rows: Batch, center: Tensor, variances: Tensor, prior_rows: float, tolerance: float, most: int
+) -> Gaussian:
+    """EM for any covariance: each row is completed by its conditional mean and covariance."""
+    assert rows.observed is not None
+    patterns, pattern = torch.unique(rows.observed, dim=0, return_inverse=True)
+    order = pattern.argsort(stable=True)
+    groups = pattern.bincount(minlength=len(patterns)).tolist()
+    x = rows.x[order]
+    covariance, prior, n_rows = variances.diag(), prior_rows * variances.diag(), len(x)
+    for _ in range(most):
+        completed, spread = _expected(x, patterns, groups, center, covariance)
+        center = completed.mean(0)
+        centred = completed - center
+        before, covariance = covariance, (centred.T @ centred + spread + prior) / (n_rows + prior_rows)
+        if (covariance - before).abs().max() <= tolerance * variances.mean():
+            break
+    return _decomposed(center, covariance)
+
+
+def _expected(
+    x: Tensor, patterns: Tensor, groups: list[int], center: Tensor, covariance: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The conditional mean of each row, in the order of their patterns, and the sum of the conditional covariances."""
+    d = len(center)
+    precision = torch.linalg.inv(covariance)
+    size = max(CHUNK_NUMBERS // d**2, 1)
+    completed, spread = [], torch.zeros_like(covariance)
+    first = 0
+    for known in patterns.split(size):
+        counts = groups[:size]
+        groups = groups[size:]
+        hidden = (~known).double()
+        pairs = hidden[:, :, None] * hidden[:, None, :]
+        conditional = torch.linalg.inv(precision * pairs + torch.diag_embed(1 - hidden)) * pairs
+        spread += torch.einsum("p,pij->ij", torch.tensor(counts, dtype=torch.float64), conditional)
+        number = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+        some = x[first : first + len(number)]
+        first += len(number)
+        for rows, which in zip(some.split(size), number.split(size), strict=True):
+            gaps = hidden[which].bool()
+            centred = (rows - center).where(~gaps, 0.0)
+            filled = center - torch.einsum("nij,nj->ni", conditional[which], centred @ precision)
+            completed.append(torch.where(gaps, filled, rows))
+    return torch.cat(completed), spread
+
+
+def _decomposed(center: Tensor, covariance: Tensor) -> Gaussian:
+    """The same density as W W' + D, with D the smallest eigenvalue everywhere."""
+    values, vectors = torch.linalg.eigh(covariance)
+    least = values[0].clamp(min=values[-1] * 1e-9)
+    loadings = vectors[:, 1:] * (values[1:] - least).clamp(min=0).sqrt() if len(values) > 1 else vectors * 0
+    return Gaussian(center, loadings, least.expand(len(values)).clone())
+
+
+def _low_rank(rows: Batch, center: Tensor, variances: Tensor, most: int) -> Gaussian:
+    """EM of factor analysis with gaps (Rubin & Thayer, 1982), from the principal directions of pairs of known cells."""
+    assert rows.observed is not None
+    known = rows.observed.double()
+    counts = known.sum(0).clamp(min=1)
+    found = spectrum(Batch(rows.x - center, rows.observed), LOW_RANK, seed=0)
+    loadings = found.directions[:, :LOW_RANK] * found.eigenvalues[:LOW_RANK].sqrt()
+    noise, eye = variances.clone(), torch.eye(loadings.shape[1], dtype=torch.float64)
+    for _ in range(most):
+        cells = rows.selected(rows.x - center)
+        weighted = loadings / noise[:, None]
+        precision = (known @ (loadings[:, :, None] * weighted[:, None]).flatten(1)).unflatten(1, eye.shape) + eye
+        spread = torch.linalg.inv(precision)
+        codes = torch.einsum("nij,nj->ni", spread, cells @ weighted)
+        second = (known.T @ (spread + codes[:, :, None] * codes[:, None]).flatten(1)).unflatten(1, eye.shape)
+        cross = cells.T @ codes
+        loadings = torch.linalg.solve(second + 1e-9 * counts[:, None, None] * eye, cross)
+        noise = torch.maximum((cells.square().sum(0) - (loadings * cross).sum(1)) / counts, 1e-4 * variances)
+        center = center + (cells - rows.selected(codes @ loadings.T)).sum(0) / counts
+    return Gaussian(center, loadings, noise)
