@@ -369,14 +369,14 @@ def test_parts_whose_setup_computes_are_read_back(tmp_path):
         lambda n: nn.PReLU(n * n),
     ],
 )
-def test_what_a_file_cannot_stand_for_is_not_made(make):
+def test_a_small_file_cannot_allocate_much(make):
     with BoundedAllocation([torch.zeros(5)]):
         make(100)
         with pytest.raises(StorageError, match="far more numbers than its file holds"):
             make(10**6)
 
 
-def test_a_large_file_can_stand_for_more():
+def test_a_large_file_may_allocate_more():
     with BoundedAllocation([torch.zeros(FREE_NUMBERS)]):
         torch.empty(4 * FREE_NUMBERS)
 
