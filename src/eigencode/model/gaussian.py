@@ -58,7 +58,7 @@ class Gaussian:
         return Batch(rows * len(rows) ** 0.5)
 
 
-def fit_gaussian(batch: Batch, prior_rows: float = PRIOR_ROWS, tolerance: float = 1e-3, most: int = 100) -> Gaussian:
+def fit_gaussian(batch: Batch, prior_rows: float = PRIOR_ROWS, tolerance: float = 2e-3, most: int = 30) -> Gaussian:
     """The most likely normal density of rows of shape (n, d) with gaps, in float64.
 
     Parameters
