@@ -5,10 +5,12 @@ import math
 import numpy as np
 import pytest
 import scipy.integrate
+import scipy.special
 import scipy.stats
 import torch
 from sklearn.datasets import load_wine, make_moons
 from sklearn.decomposition import PCA, FactorAnalysis
+from sklearn.mixture import GaussianMixture
 from sklearn.preprocessing import StandardScaler
 
 import eigencode
@@ -22,13 +24,22 @@ from eigencode.parts import (
     GaussianLikelihood,
     GaussianNoise,
     LaplacePrior,
+    MixturePrior,
+    Sizes,
     StandardNormalPrior,
 )
 from eigencode.testing import check_code
 
 pytestmark = pytest.mark.slow
 
-EXACT = {"hidden": (), "max_epochs": 0, "precision": "float64", "scale": "none", "random_state": 0}
+EXACT = {
+    "hidden": (),
+    "max_epochs": 0,
+    "precision": "float64",
+    "scale": "none",
+    "prior": StandardNormalPrior(),
+    "random_state": 0,
+}
 K = 4
 
 
@@ -150,7 +161,7 @@ def test_with_another_posterior_more_draws_tighten_the_bound(rows):
         model.composition_.encoder.affine.bias[K:] += 1.0  # a posterior wider than the exact one
     exact = scipy.stats.multivariate_normal(np.zeros(rows.shape[1]), model_covariance(model)).logpdf(rows)
     bounds = [model.elbo(rows, 400).mean(), *(model.log_likelihood(rows, m).mean() for m in (5, 50, 2000))]
-    assert bounds[0] < bounds[1] < bounds[2] < bounds[3] < exact.mean() + 1e-3
+    assert bounds[0] < bounds[1] < bounds[2] < bounds[3] < exact.mean() + 5e-3
     assert exact.mean() - bounds[3] < 0.01
 
 
@@ -163,7 +174,11 @@ def integrated(model, X, k):
         p, prior = composition.decode(codes[:, None]), composition.prior.log_prob(codes)
         cells = [p.log_prob(torch.from_numpy(x)[None]).sum(-1)[:, 0] for x in model.scaler_.transform(X)]
     volume = k * math.log(14 / (len(axis) - 1))
-    return np.array([float((found + prior).logsumexp(0)) for found in cells]) + volume + model.scaler_.log_jacobian
+    return (
+        np.array([float((found + prior).logsumexp(0)) for found in cells])
+        + volume
+        - np.log(model.scaler_.divisor).sum()
+    )
 
 
 @pytest.mark.parametrize("k", [1, 2])
@@ -172,7 +187,7 @@ def test_the_score_is_below_the_density_and_near_it_where_the_decoder_is_nonline
     model = VariationalAutoencoder(k, max_epochs=60, precision="float64", random_state=0).fit(X)
     exact, score = integrated(model, X[:100], k), model.score_samples(X[:100])
     assert model.best_epoch_ > 0
-    assert score.mean() < exact.mean() + 1e-3
+    assert score.mean() < exact.mean() + 5e-3
     assert score.mean() > exact.mean() - 0.02
     assert (score < exact + 0.1).all()
     assert abs(model.log_likelihood(X[:100], 5000).mean() - exact.mean()) < 0.01
@@ -184,8 +199,10 @@ def test_the_error_of_one_draw_is_unknown(trained, rows):
     assert np.isnan(error).all()
 
 
-def test_both_forms_of_the_bound_agree(trained, rows):
-    m = 400
+def test_both_forms_of_the_bound_agree(rows):
+    """Under a standard normal prior, whose divergence has a closed form."""
+    prior, m = StandardNormalPrior(), 400
+    trained = VariationalAutoencoder(2, hidden=(16,), max_epochs=40, prior=prior, random_state=0).fit(rows)
     forms = [trained.elbo(rows, m, form=form) for form in ("divergence", "joint")]
     # Over the draws of one row the difference is log p(z) + H + KL, of variance at most that of log p(z).
     q_mean, q_deviation = trained.posterior(rows)
@@ -337,7 +354,7 @@ def test_the_newton_step_is_the_literal_one():
     rng = np.random.default_rng(0)
     x = (rng.random((300, 5)) < [0.5, 0.4, 0.6, 0.3, 0.5]).astype(float)
     part = BernoulliLikelihood()
-    from eigencode.parts import Sizes, Units
+    from eigencode.parts import Units
 
     center, divisor = torch.from_numpy(x.mean(0)), torch.from_numpy(x.std(0))
     part.setup(Sizes(5, 2, units=Units(center, divisor)))
@@ -354,8 +371,6 @@ def test_the_newton_step_is_the_literal_one():
 def test_the_warmup_raises_the_weight_in_training_only():
     prior = StandardNormalPrior(warmup=2.0)
     model = Composition(MLP(), MLP(), code=GaussianCode(), prior=prior)
-    from eigencode.parts import Sizes
-
     model.setup(3, 2, torch.Generator().manual_seed(0), Sizes(3, 2, n_rows=100))
     trace = model(torch.ones(50, 3), model.draw_noise(50, torch.Generator().manual_seed(1)))
     whole = prior.eval().divergence(trace.q, trace.z)
@@ -375,10 +390,75 @@ def test_the_code_passes_the_suite_and_combines(rows):
     assert model.best_objective_ < model.history_[0]["validation_objective"]
     sparse = Autoencoder(2, code=GaussianCode(), prior=LaplacePrior(), max_epochs=3, random_state=0).fit(rows)
     assert np.isfinite(sparse.best_objective_)
-    with pytest.raises(OptionError, match="code and the prior of a VariationalAutoencoder are fixed"):
+    with pytest.raises(OptionError, match="code of a VariationalAutoencoder is fixed"):
         VariationalAutoencoder(2, ordered=True).fit(rows)
 
 
 def test_same_seed_same_bits(rows):
     answers = [VariationalAutoencoder(2, max_epochs=3, random_state=7).fit(rows).log_likelihood(rows) for _ in range(2)]
     np.testing.assert_array_equal(*answers)
+
+
+# -- a mixture as the prior
+
+
+def clusters(n, seed=0):
+    """Rows of three clusters in two of five dimensions."""
+    rng = np.random.default_rng(seed)
+    codes = np.array([[-4.0, 0.0], [4.0, 0.0], [0.0, 5.0]])[rng.integers(3, size=n)] + rng.normal(size=(n, 2)) * [
+        1,
+        0.3,
+    ]
+    return codes @ np.random.default_rng(9).normal(size=(2, 5)) + 0.3 * rng.normal(size=(n, 5))
+
+
+def test_clusters_are_denser_under_a_mixture_than_under_a_normal_prior():
+    X, new = clusters(600), clusters(400, seed=1)
+    start = {"max_epochs": 0, "precision": "float64", "random_state": 0}
+    mixed = VariationalAutoencoder(2, **start).fit(X)
+    normal = VariationalAutoencoder(2, prior=StandardNormalPrior(), **start).fit(X)
+    assert mixed.score(new) > normal.score(new) + 0.5
+    peer = GaussianMixture(3, random_state=0).fit(X)
+    assert mixed.score(new) > peer.score(new) - 0.1
+    np.testing.assert_allclose(mixed.log_likelihood(new[:20], 20_000), integrated(mixed, new[:20], 2), atol=0.05)
+    draws = mixed.sample(5000, random_state=0)
+    assert peer.score(draws) > peer.score(new) - 0.3
+
+
+def test_rows_without_clusters_keep_the_standard_normal_prior():
+    X = np.random.default_rng(0).normal(size=(300, 2)) @ np.random.default_rng(1).normal(size=(2, 5))
+    X += 0.5 * np.random.default_rng(2).normal(size=X.shape)
+    model = VariationalAutoencoder(2, max_epochs=0, precision="float64", random_state=0).fit(X)
+    z = torch.randn(7, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    expected = scipy.stats.norm.logpdf(z.numpy()).sum(1)
+    np.testing.assert_allclose(model.composition_.prior.log_prob(z).detach(), expected, atol=1e-12)
+
+
+def test_a_mixture_prior_is_its_literal_formula():
+    prior = MixturePrior(size=3)
+    prior.setup(Sizes(5, 2))
+    prior.double()
+    rng = np.random.default_rng(0)
+    with torch.no_grad():
+        for tensor in (prior.logits, prior.means, prior.roots):
+            tensor.copy_(torch.from_numpy(rng.normal(size=tensor.shape)))
+    z = rng.normal(size=(4, 6, 2))
+    weights = prior.logits.detach().softmax(0).numpy()
+    roots = [np.tril(root, -1) + np.diag(np.exp(np.diag(root))) for root in prior.roots.detach().numpy()]
+    each = [
+        math.log(weight) + scipy.stats.multivariate_normal(mean, np.linalg.inv(root.T @ root)).logpdf(z)
+        for weight, mean, root in zip(weights, prior.means.detach().numpy(), roots, strict=True)
+    ]
+    np.testing.assert_allclose(prior.log_prob(torch.from_numpy(z)).detach(), scipy.special.logsumexp(each, 0))
+    draws = prior.sample(200_000, 2, torch.Generator().manual_seed(0)).detach().numpy()
+    np.testing.assert_allclose(draws.mean(0), weights @ prior.means.detach().numpy(), atol=0.05)
+
+
+def test_the_mixture_trains_and_the_file_keeps_it(tmp_path):
+    X = clusters(300)
+    model = VariationalAutoencoder(2, hidden=(8,), max_epochs=20, random_state=0).fit(X)
+    model.save(tmp_path / "m.safetensors")
+    again = eigencode.load(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(again.score_samples(X), model.score_samples(X))
+    with pytest.raises(OptionError, match="Give 'warmup' to the prior itself"):
+        VariationalAutoencoder(2, prior=MixturePrior(4), warmup=2.0).fit(X)

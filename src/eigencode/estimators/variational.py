@@ -52,11 +52,13 @@ class VariationalAutoencoder(BaseAutoencoder):
     It maximises the evidence lower bound (Kingma & Welling, 2014), the mean over rows of
 
     .. math:: \log p(x) \ge E_{q(z|x)} [ \log p(x|z) ] - \beta \, KL(q(z|x), p(z)), \qquad
-        q(z|x) = N(\mu(x), \mathrm{diag}(\sigma^2(x))), \quad p(z) = N(0, I)
+        q(z|x) = N(\mu(x), \mathrm{diag}(\sigma^2(x))), \quad
+        p(z) = \sum_c \pi_c N(z; \mu_c, \Sigma_c)
 
-    with z = mu + sigma * eps. With a Gaussian likelihood it starts at factor analysis and its exact posterior, the
-    optimum of linear maps; with Bernoulli or Poisson, one Newton step from the best constant. 'gaussian' and 'laplace'
-    have their noise learned here, one number a column.
+    with z = mu + sigma * eps. The prior is a mixture of Gaussians that is learned with the model (`MixturePrior`),
+    unless another is given, as ``StandardNormalPrior()``. With a Gaussian likelihood it starts at factor analysis and
+    the mixture of its codes; with Bernoulli or Poisson, one Newton step from the best constant. 'gaussian' and
+    'laplace' have their noise learned here, one number a column.
 
     {parameters}
 
@@ -84,17 +86,19 @@ class VariationalAutoencoder(BaseAutoencoder):
     ] = 0.0
 
     def _training_options(self) -> AutoencoderOptions:
-        if self.code is not None or self.prior is not None or self.ordered:
+        if self.code is not None or self.ordered:
             raise OptionError(
-                "The code and the prior of a VariationalAutoencoder are fixed",
-                got=f"code={self.code!r}, prior={self.prior!r}, ordered={self.ordered}",
+                "The code of a VariationalAutoencoder is fixed",
+                got=f"code={self.code!r}, ordered={self.ordered}",
                 hint="Use Autoencoder with code=GaussianCode() for other combinations",
             )
+        if self.prior is not None and self.warmup:
+            raise OptionError("Give 'warmup' to the prior itself", got=f"prior={self.prior!r}, warmup={self.warmup}")
         likelihood = LEARNED[self.likelihood]() if self.likelihood in tuple(LEARNED) else self.likelihood
         return changed(
             self,
             code=parts.GaussianCode(self.n_draws),
-            prior=parts.StandardNormalPrior(self.warmup),
+            prior=parts.MixturePrior(warmup=self.warmup) if self.prior is None else self.prior,
             likelihood=likelihood,
         )
 

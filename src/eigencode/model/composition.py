@@ -305,6 +305,13 @@ class Composition(Part):
         output = trace.output if trace.x_tilde is trace.x else None
         return model.squared_frobenius(self, trace.x, output=output, observed=trace.observed)
 
+    def mixture_of_codes(self, batch: Batch, most: int) -> model.Mixture | None:
+        """A mixture of at most so many Gaussians that explains rows better than a standard normal prior does."""
+        q = self.encode(batch.x, batch.observed)
+        if q.variance is None:
+            return None
+        return model.mixture_prior(q.mean.double().cpu().numpy(), q.variance.double().mean(0).cpu().numpy(), most)
+
     def n_jacobian_passes(self, n_rows: int) -> int:
         """Number of passes that the exact norm needs for a batch of ``n_rows`` rows; 0 for a closed form."""
         return model.n_passes(self, n_rows)

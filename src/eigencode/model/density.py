@@ -49,6 +49,13 @@ LEVEL_FLOOR = 1e-4
 """A column is standardised by no less than this share of its mean: with the regularisation that blurs it by 1e-7 of its
 mean, which is float32's rounding."""
 
+ACTIVE = 0.99
+"""Posterior variance below which a component of the code says something of its row; the prior's is 1."""
+
+NARROWEST = 0.5
+"""Smallest variance of a prior's Gaussian in any direction, in units of the noise of codes; for smaller ones a normal
+posterior would have to be much narrower than it is."""
+
 LARGEST_CODE = 1e100
 """Larger codes are refused, and codes below its inverse are taken as zero, since squares would over- or underflow."""
 
@@ -149,6 +156,7 @@ def fit_mixture(
     n_components: int | str = "auto",
     sample_weight: ArrayLike | None = None,
     validation_fraction: float = 0.2,
+    most: int = CANDIDATES[-1],
 ) -> Mixture:
     r"""Fit a mixture of Gaussians to codes by expectation-maximisation.
 
@@ -176,6 +184,8 @@ def fit_mixture(
         row i occurs :math:`n w_i / \sum w` times, rounded up or down by deterministic systematic resampling.
     validation_fraction : float in (0, 1)
         Share of the rows for validation, by which the number of components is chosen.
+    most : int
+        The largest number of components that 'auto' tries.
 
     Returns
     -------
@@ -209,15 +219,53 @@ def fit_mixture(
     copy_of = copy_of.reshape(-1)
     part = np.random.default_rng(seed).permutation(len(rows))[:CHOICE_ROWS]
     if n_components == "auto":
-        estimator = _choose(rows[part], copy_of[part], len(rows), seed, validation_fraction)
+        estimator = _choose(rows[part], copy_of[part], len(rows), seed, validation_fraction, most)
     else:
         n_different = len(np.unique(copy_of[part]))
         estimator = _fitted(rows[part], min(int(n_components), n_different), len(rows), seed)
     return _in_units(_fitted_further(estimator, rows), center, divisor)
 
 
+def mixture_prior(means: np.ndarray, variances: np.ndarray, most: int) -> Mixture | None:
+    """The prior of codes under which rows are likelier than under the standard normal, None if none is found.
+
+    A row whose posterior under the standard normal is N(mu, s^2) has the likelihood N(z; y, r) of its code, with
+    r = s^2 / (1 - s^2) and y = mu / (1 - s^2). So a mixture with covariances T that fits the y of all rows belongs to a
+    prior with the covariances T - r.
+
+    Parameters
+    ----------
+    means : array of shape (n, k)
+        mu of each row.
+    variances : array of shape (k,)
+        s^2, the same for all rows.
+    most : int
+        The largest number of Gaussians.
+    """
+    active = variances < ACTIVE
+    if not active.any() or most < 2:
+        return None
+    left = 1 - variances[active]
+    noise = variances[active] / left
+    scores = fit_mixture(means[:, active] / left, 0, most=most)
+    if scores.n_components == 1:
+        return None
+    k, root = len(variances), np.sqrt(noise)
+    values, vectors = np.linalg.eigh(scores.covariances / np.outer(root, root))
+    clipped = np.maximum(values - 1, NARROWEST)
+    inner = np.einsum("cij,cj,ckj->cik", vectors, clipped, vectors) * np.outer(root, root)
+    covariances = np.tile(np.eye(k), (scores.n_components, 1, 1))
+    covariances[:, np.ix_(active, active)[0], np.ix_(active, active)[1]] = inner
+    centers = np.zeros((scores.n_components, k))
+    centers[:, active] = scores.means
+    found = Mixture(scores.weights, centers, covariances)
+    draws = means + np.sqrt(variances) * np.random.default_rng(0).standard_normal(means.shape)
+    normal = -0.5 * (np.square(draws).sum(1) + k * math.log(2 * math.pi))
+    return found if (found.log_prob(draws) - normal).mean() > 0 else None
+
+
 def _choose(
-    rows: np.ndarray, copy_of: np.ndarray, n_all: int, seed: int, validation_fraction: float
+    rows: np.ndarray, copy_of: np.ndarray, n_all: int, seed: int, validation_fraction: float, most: int
 ) -> GaussianMixture:
     """Choose the number of components on validation rows; return its mixture, fitted to the training rows."""
     is_validation = _validation_mask(copy_of, seed, validation_fraction)
@@ -225,7 +273,7 @@ def _choose(
     n_different = len(np.unique(copy_of[~is_validation]))
     best, failures = _fitted(training, 1, n_all, seed), 0
     for m in CANDIDATES[1:]:
-        if n_different < m * ROWS_A_COMPONENT or failures == 2:
+        if n_different < m * ROWS_A_COMPONENT or failures == 2 or m > most:
             break
         candidate = _fitted(training, m, n_all, seed)
         gain = candidate.score_samples(validation) - best.score_samples(validation)

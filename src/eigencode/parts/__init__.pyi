@@ -62,6 +62,7 @@ from eigencode.parts.penalties.auxiliary import AuxiliaryLoss as AuxiliaryLoss
 from eigencode.parts.penalties.base import Penalty as Penalty
 from eigencode.parts.penalties.contractive import Contractive as Contractive
 from eigencode.parts.priors import LaplacePrior as LaplacePrior
+from eigencode.parts.priors import MixturePrior as MixturePrior
 from eigencode.parts.priors import Prior as Prior
 from eigencode.parts.priors import StandardNormalPrior as StandardNormalPrior
 from eigencode.parts.supervised import FirstColumns as FirstColumns

@@ -8,14 +8,20 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from eigencode.errors import known_length
 from eigencode.parts.base import Sizes, Term
 from eigencode.parts.codes.base import Posterior
 
 if TYPE_CHECKING:
+    from eigencode.batch import Batch
+    from eigencode.model.composition import Composition
     from eigencode.model.initialization import LinearProblem, LinearStart
+
+
+IDLE = 1e-3
+"""Weight of all Gaussians of a mixture that are not used at the start, so that training can use them."""
 
 
 class Prior(Term):
@@ -142,9 +148,13 @@ class StandardNormalPrior(Prior):
             found = -self.log_prob(z)
         else:
             found = 0.5 * (q.mean.square() + variance - 1 - variance.log()).sum(-1)
+        return self._warmed(found)
+
+    def _warmed(self, divergence: Tensor) -> Tensor:
+        """The divergence with the weight that it has at this time of the warm-up."""
         if self.training and self.warmup:
-            found = found * ((self.rows_seen + 1) / (self.warmup_rows + 1)).clamp(max=1.0)
-        return found
+            return divergence * ((self.rows_seen + 1) / (self.warmup_rows + 1)).clamp(max=1.0)
+        return divergence
 
     def sample(self, n_rows: int, n_components: int, generator: torch.Generator) -> Tensor:
         """Draw standard normal codes."""
@@ -167,6 +177,85 @@ class StandardNormalPrior(Prior):
         return problem.along_directions(
             lengths / precision, lengths, code_variance=threshold / precision, noise_variance=noise
         )
+
+
+class MixturePrior(StandardNormalPrior):
+    r"""A mixture of Gaussians with full covariances, learned with the model.
+
+    .. math:: p(z) = \sum_{c=1}^m \pi_c N(z; \mu_c, \Sigma_c), \qquad \Sigma_c^{-1} = P_c^\top P_c
+
+    Codes of rows that form clusters have no normal distribution, and a better prior is a better density of the rows
+    (Dilokthanakul et al., 2016). Training begins at the mixture that fits the rows' codes, with as many Gaussians as
+    validation rows justify, or at the standard normal if no mixture is better; the others have small weights.
+
+    Parameters
+    ----------
+    size : int
+        m, the largest number of Gaussians.
+    warmup : float
+        As for `StandardNormalPrior`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from eigencode.parts import Sizes
+    >>> prior = MixturePrior(size=4)
+    >>> prior.setup(Sizes(n_features=5, n_components=2))
+    >>> prior.log_prob(torch.zeros(1, 2))  # before training begins it is standard normal
+    tensor([-1.8379], grad_fn=<LogsumexpBackward0>)
+    """
+
+    def __init__(self, size: int = 16, warmup: float = 0.0) -> None:
+        super().__init__(warmup)
+        self.size = size
+
+    def setup(self, sizes: Sizes) -> None:
+        """Make the tensors; each Gaussian is standard normal."""
+        super().setup(sizes)
+        self.require_number("size", 1, closed=True)
+        m, k = int(self.size), sizes.n_components
+        self.logits = nn.Parameter(torch.zeros(m))
+        self.means = nn.Parameter(torch.zeros(m, k))
+        self.roots = nn.Parameter(torch.zeros(m, k, k))  # P_c below the diagonal, its logarithm on it
+
+    def first_state(self, batch: Batch, composition: Composition) -> Mapping[str, Tensor]:
+        """The mixture of the codes."""
+        found = composition.mixture_of_codes(batch, int(self.size))
+        if found is None:
+            return {}
+        used, n_idle = len(found.weights), len(self.logits) - len(found.weights)
+        weights = torch.full_like(self.logits, IDLE / max(n_idle, 1))
+        weights[:used] = (1 - IDLE * (n_idle > 0)) * torch.tensor(found.weights)
+        means, roots = torch.zeros_like(self.means), torch.zeros_like(self.roots)
+        means[:used] = torch.tensor(found.means)
+        precision_roots = torch.linalg.inv(torch.linalg.cholesky(torch.tensor(found.covariances)))
+        diagonal = precision_roots.diagonal(dim1=-2, dim2=-1)
+        roots[:used] = (precision_roots.tril(-1) + torch.diag_embed(diagonal.log())).to(roots)
+        return {"logits": weights.log(), "means": means, "roots": roots}
+
+    @property
+    def _precision_roots(self) -> Tensor:
+        """P_c, lower triangular, shape (m, k, k)."""
+        return self.roots.tril(-1) + torch.diag_embed(self.roots.diagonal(dim1=-2, dim2=-1).exp())
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log p(z), shape (...)."""
+        gaps = z[..., None, :] - self.means
+        squares = torch.einsum("mij,...mj->...mi", self._precision_roots, gaps).square().sum(-1)
+        log_determinants = self.roots.diagonal(dim1=-2, dim2=-1).sum(-1)
+        constant = 0.5 * z.shape[-1] * math.log(2 * math.pi)
+        return (self.logits.log_softmax(0) + log_determinants - 0.5 * squares - constant).logsumexp(-1)
+
+    def divergence(self, q: Posterior, z: Tensor) -> Tensor:
+        """Log q(z|x) - log p(z) at the code drawn; where q is the posterior, its noise is that of log p(x|z)."""
+        return self._warmed(q.log_prob(z) - self.log_prob(z))
+
+    def sample(self, n_rows: int, n_components: int, generator: torch.Generator) -> Tensor:
+        """Draw codes of Gaussians that are drawn by their weights."""
+        noise = super().sample(n_rows, n_components, generator).to(self.means)
+        drawn = torch.multinomial(self.logits.softmax(0), n_rows, replacement=True, generator=generator)
+        roots = self._precision_roots[drawn]
+        return self.means[drawn] + torch.linalg.solve_triangular(roots, noise[..., None], upper=False)[..., 0]
 
 
 def _learned_noise(problem: LinearProblem, beta: float) -> float:
