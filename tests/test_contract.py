@@ -187,8 +187,13 @@ FLOAT32 = {
 def test_answers_are_in_the_float_type_of_the_rows(estimator, kind, frame):
     X = FLOAT32[kind](frame)
     model = clone(estimator).fit(X)
-    for name in ("transform", "reconstruct", "jacobian"):
+    for name in ("transform", "jacobian"):
         assert getattr(model, name)(X).dtype == np.float32, name
+    rebuilt = model.reconstruct(X)
+    if model.columns_ is None:
+        assert rebuilt.dtype == np.float32
+    else:
+        assert nw.from_native(rebuilt).schema == nw.from_native(X).schema
     for name in ("reconstruction_error", "score_samples"):  # squares and sums need more room than the rows do
         assert getattr(model, name)(X).dtype == np.float64, name
     codes = pd.DataFrame(model.transform(X))
@@ -210,20 +215,12 @@ DAYS = pd.date_range("2020-01-01", periods=40)
 NANOSECONDS = DAYS.to_numpy().astype("M8[ns]")  # which NumPy gives out as integers
 
 REFUSED = {
-    "text": (lambda f: f.assign(b="Oslo"), r"not numbers. Got column 'b' \(as 'Oslo' in row 0\). Leave them out"),
-    "a mark for gaps": (lambda f: f.assign(b=["1", "?"] * 20), r"column 'b' \(as '\?' in row 1\)"),
-    "numerals": (lambda f: f.assign(b="1.5"), r"written as text. Got column 'b'.*astype\(float\)"),
-    "category": (lambda f: f.assign(b=pd.Categorical(["x"] * 40)), r"column 'b' \(as 'x' in row 0\)"),
-    "polars category": (lambda f: pl.DataFrame(f.assign(b="x")).cast({"b": pl.Categorical}), r"column 'b' \(as 'x'"),
-    "dates": (lambda f: f.assign(b=DAYS), r"dates or times. Got column 'b' \(as 2020-01-01"),
-    "dates of a zone": (lambda f: f.assign(b=DAYS.tz_localize("UTC")), "dates or times. Got column 'b'"),
-    "durations": (lambda f: f.assign(b=DAYS - DAYS[0]), "dates or times. Got column 'b'"),
-    "periods": (lambda f: f.assign(b=DAYS.to_period("D")), "dates or times. Got column 'b'"),
-    "objects of dates": (lambda f: f.assign(b=[d.date() for d in DAYS]), r"column 'b' \(as 2020-01-01 in row 0\)"),
-    "polars dates": (lambda f: pl.DataFrame(f.assign(b=DAYS)).cast({"b": pl.Date}), "dates or times. Got column 'b'"),
-    "polars times": (lambda f: pl.DataFrame(f).with_columns(b=pl.time(3)), "dates or times. Got column 'b'"),
-    "polars durations": (lambda f: pl.DataFrame(f.assign(b=DAYS - DAYS[0])), "dates or times. Got column 'b'"),
-    "Arrow dates": (lambda f: pa.Table.from_pandas(f.assign(b=DAYS)), "dates or times. Got column 'b'"),
+    "text": (
+        lambda f: f.assign(b="Oslo").to_numpy(),
+        r"not numbers. Got column 1 \(as 'Oslo' in row 0\). Leave them out",
+    ),
+    "a mark for gaps": (lambda f: f.assign(b=["1", "?"] * 20).to_numpy(), r"column 1 \(as '\?' in row 1\)"),
+    "numerals": (lambda f: f.assign(b="1.5").to_numpy(), r"written as text. Got column 1.*astype\(float\)"),
     "an array of dates": (lambda f: np.array([DAYS, DAYS]).T.astype("M8[D]"), "dates or times. Got column 0"),
     "a list of dates": (lambda f: [[1, d] for d in DAYS], "dates or times. Got column 1"),
     "infinite": (lambda f: f.replace(f.iloc[5, 1], np.inf), r"infinite cells.*Got 1 in column 'b' \(row 5"),
@@ -264,7 +261,7 @@ def test_names_of_a_hundred_thousand_columns_are_compared_quickly():
         LinearAutoencoder(1).fit(pa.table([pa.array([1.0, 2.0])] * 100_001, names=[*names, "column 7"]))
 
 
-@pytest.mark.parametrize("kind", ["text", "polars times", "infinite", "a query"])
+@pytest.mark.parametrize("kind", ["text", "a list of dates", "infinite", "a query"])
 @pytest.mark.parametrize("estimator", [*TRANSFORMERS, CLASSIFIER, REGRESSOR], ids=by_class)
 @pytest.mark.filterwarnings("ignore:X does not have valid feature names")
 def test_every_estimator_and_method_raises_the_same_message(estimator, kind, frame):

@@ -69,7 +69,7 @@ class OptionInfo:
 
 Activation = Literal["gelu", "relu", "leaky_relu", "elu", "silu", "tanh", "sigmoid", "softplus", "identity"]
 Scale = Literal["auto", "common", "standard", "none"]
-LikelihoodName = Literal["gaussian", "laplace", "student_t", "bernoulli", "poisson", "negative_binomial"]
+LikelihoodName = Literal["auto", "gaussian", "laplace", "student_t", "bernoulli", "poisson", "negative_binomial"]
 Init = Literal["auto", "linear", "random"]
 Estimate = Literal["auto", "exact", "hutchinson"]
 Precision = Literal["auto", "float32", "bfloat16", "float64"]
@@ -116,12 +116,27 @@ class ModelOptions:
     likelihood: Annotated[
         LikelihoodName | Object,
         OptionInfo(
-            "Distribution p(x|z) of the columns given the code: a name or a part. 'gaussian' has variance 1/2, so that "
+            "Distribution p(x|z) of the columns given the code: a name or a part. 'auto': by the kind of each column "
+            "of a frame, as a category or a count; 'gaussian' for arrays. A likelihood given here is that of all "
+            "numbers of a frame, and categories keep theirs. 'gaussian' has variance 1/2, so that "
             "its negative log-likelihood is the squared error plus a constant; 'laplace' is the absolute error, "
             "'student_t' is robust to outliers; 'bernoulli' is for columns from 0 to 1, 'poisson' and "
             "'negative_binomial' are for counts."
         ),
-    ] = "gaussian"
+    ] = "auto"
+    columns: Annotated[
+        Object,
+        OptionInfo(
+            "Kinds of some columns of a frame by their names, where they are not what their cells look like: 'real', "
+            "'count', 'positive', 'zero-inflated', 'share', 'boolean', 'category', 'time', 'duration', 'identifier' "
+            "or 'text' (both left out), or a list of ordered categories.",
+            object="a mapping of names to kinds",
+        ),
+    ] = None
+    missing_values: Annotated[
+        float | str | tuple[float | str, ...] | None,
+        OptionInfo("Values that stand for gaps, such as -999; NaN and nulls are gaps always.", on_command_line=False),
+    ] = None
     encoder: Annotated[Object, OptionInfo("Your own encoder: a part or any torch module.")] = None
     decoder: Annotated[Object, OptionInfo("Your own decoder: a part or any torch module.")] = None
     tied: Annotated[bool, OptionInfo("Let the decoder use the encoder's weights, transposed.")] = False
@@ -386,9 +401,9 @@ def _admits(annotation: Any, value: Any, info: OptionInfo) -> bool:
     if annotation in _NUMBERS:
         return _NUMBERS[annotation](value) and info.contains(value)
     if get_origin(annotation) is tuple:
-        member = get_args(annotation)[0]
+        members = list(_alternatives(get_args(annotation)[0]))
         is_sequence = isinstance(value, Sequence) and not isinstance(value, str)
-        return is_sequence and all(_admits(member, item, info) for item in value)
+        return is_sequence and all(any(_admits(member, item, info) for member in members) for item in value)
     if annotation is Any:
         # A part or module, which the estimator checks. A text or number is none.
         return not isinstance(value, str | bytes | Real)
@@ -408,7 +423,8 @@ def _type_words(annotation: Any, info: OptionInfo) -> Iterator[str]:
                 continue
             yield name + (f" in the range {info.interval}" if info.interval != "(-inf, inf)" else "")
         elif get_origin(alternative) is tuple:
-            yield "a sequence of " + next(_type_words(get_args(alternative)[0], info)).removeprefix("an ") + " values"
+            members = (word.removeprefix("an ") for word in _type_words(get_args(alternative)[0], info))
+            yield f"a sequence of {' or '.join(members)} values"
         elif alternative is Any:
             yield info.object
         elif alternative is type(None):

@@ -22,7 +22,7 @@ from sklearn.model_selection import KFold, ParameterGrid, check_cv
 from sklearn.utils.validation import check_is_fitted
 
 from eigencode import progress
-from eigencode.data.containers import as_array
+from eigencode.data.containers import NamedArray, as_array
 from eigencode.errors import DataError, OptionError, did_you_mean
 from eigencode.estimators.base import BaseAutoencoder, unchanged_on_failure
 from eigencode.estimators.fit_many import Job, fit_jobs
@@ -186,7 +186,7 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         array = rows.array if rows.layout is None else rows.layout.images(rows.array)
         weights = None if sample_weight is None else read_weights(sample_weight, len(array))
         folds = self._folds(array, y, groups)
-        results = self._evaluate(candidates, folds, array, weights, score)
+        results = self._evaluate(candidates, folds, rows if rows.is_mixed else array, weights, score)
         self.cv_results_, self.n_splits_ = results, len(folds)
         self.best_index_ = self._choose(results)
         self.best_params_ = candidates[self.best_index_]
@@ -240,7 +240,7 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         self,
         candidates: Sequence[dict[str, Any]],
         folds: Sequence[Fold],
-        array: np.ndarray,
+        array: np.ndarray | NamedArray,
         weights: np.ndarray | None,
         score: Score,
     ) -> dict[str, Any]:
@@ -356,12 +356,16 @@ def _ends(estimator: BaseAutoencoder, name: str, n_features: int) -> dict[str, t
     return {"smallest": (low,), "largest": (high, n_features) if name == "n_components" else (high,)}
 
 
-def _score(job: Job, fold: Fold, array: np.ndarray, weights: np.ndarray | None, score: Score) -> tuple[float, float]:
+def _score(
+    job: Job, fold: Fold, array: np.ndarray | NamedArray, weights: np.ndarray | None, score: Score
+) -> tuple[float, float]:
     """The mean score of the fold's validation rows and its standard error, NaN if the fit failed."""
     if job.error is not None:
         return np.nan, np.nan
     rows = fold.validation
-    return _mean_and_error(score(job.model, array[rows]), None if weights is None else weights[rows])
+    given = array[rows]
+    table = given.frame.to_native() if isinstance(given, NamedArray) else given
+    return _mean_and_error(score(job.model, table), None if weights is None else weights[rows])
 
 
 def _results(

@@ -20,6 +20,7 @@ from eigencode.data.pictures import pixel_range as pixel_range
 from eigencode.data.pictures import write_pictures as write_pictures
 from eigencode.data.scaling import Scaler as Scaler
 from eigencode.data.sources import ArraySource as ArraySource
+from eigencode.data.tables.schema import Schema as Schema
 from eigencode.data.writing import atomic_write as atomic_write
 from eigencode.data.writing import check_distinct as check_distinct
 from eigencode.data.writing import check_output as check_output

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +19,8 @@ from eigencode.lazy import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from eigencode.data.tables import Schema
 
 WHAT_TO_PASS = "Pass a NumPy array, a pandas, polars or Arrow table, or a torch tensor"
 
@@ -35,11 +37,36 @@ class NamedArray:
         One for each column.
     layout : ImageLayout or None
         The layout of the images that the rows were, if they were images.
+    schema : Schema or None
+        What the columns are, if the rows were a frame and the array has its cells.
+    frame : frame or None
+        The frame that the rows were.
     """
 
     array: np.ndarray
     names: list[str] | None = None
     layout: ImageLayout | None = None
+    schema: Schema | None = None
+    frame: Any = None
+
+    @property
+    def n_columns(self) -> int:
+        """Number of columns, which of a frame of mixed columns differs from that of the cells in the array."""
+        return self.array.shape[1] if self.schema is None else len(self.schema.columns)
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether the array has the cells of a frame of mixed columns."""
+        return self.schema is not None and not self.schema.is_plain
+
+    def __getitem__(self, rows: np.ndarray) -> NamedArray:
+        """Some of the rows, by their numbers."""
+        return replace(self, array=self.array[rows], frame=None if self.frame is None else self.frame[rows])
+
+    @property
+    def cell_names(self) -> list[str] | None:
+        """A name for each column of the array, if there are any."""
+        return self.schema.cell_names if self.schema is not None and self.is_mixed else self.names
 
 
 def read(X: Any, role: str = "X") -> NamedArray:
@@ -115,7 +142,7 @@ def _is_pandas(X: Any, kind: str) -> bool:
 
 
 def _from_pandas(frame: Any, role: str) -> NamedArray:
-    names = _names(list(frame.columns), role)
+    names = names_of(list(frame.columns), role)
     kinds = set(frame.dtypes)
     if len(kinds) == 1 and isinstance(kind := kinds.pop(), np.dtype) and kind.kind in "biuf":
         return NamedArray(_as_numeric(frame.to_numpy(), role), names)
@@ -125,7 +152,7 @@ def _from_pandas(frame: Any, role: str) -> NamedArray:
     return NamedArray(stack_columns(columns, column_labels(frame.columns), role), names)
 
 
-def _names(columns: list[Any], role: str) -> list[str] | None:
+def names_of(columns: list[Any], role: str = "X") -> list[str] | None:
     """Names of columns by scikit-learn's rule: all are strings, or the columns have no names."""
     n_strings = sum(isinstance(name, str) for name in columns)
     if 0 < n_strings < len(columns):

@@ -243,7 +243,7 @@ class BaseAutoencoder(
         array = read_rows(self, X, reset=True).array
         apart = None if validation_data is None else read_rows(self, validation_data).array
         for rows in (array,) if apart is None else (array, apart):
-            fitting.check_values(fitting.likelihood_of(self), rows, getattr(self, "feature_names_in_", None))
+            fitting.check_values(fitting.likelihood_of(self.likelihood, self.columns_), rows, self._cell_names)
         if apart is not None and np.isnan(apart).all():
             raise DataError("The 'validation_data' has no number", got=f"gaps (NaN) in {len(apart)} rows")
         if groups is not None and apart is not None:
@@ -254,7 +254,7 @@ class BaseAutoencoder(
             table, self.mean_weight_ = table.weighted(read_weights(sample_weight, len(array)))
         if len(table.array) < 2:
             raise DataError("Fitting takes at least two rows of positive weight", got=f"{len(table.array)}")
-        refuse_empty_columns(table.array, getattr(self, "feature_names_in_", None))
+        refuse_empty_columns(table.array, self._cell_names)
         return table
 
     def _prepared(self, table: TrainingTable, model: Model, start: Start, run: TrainingRun) -> None:
@@ -282,13 +282,20 @@ class BaseAutoencoder(
 
     def _measured(self, table: TrainingTable) -> Scaler:
         """The scale of the rows."""
-        cells = fitting.likelihood_of(self).cells(table.array.shape[1])
+        cells = fitting.likelihood_of(self.likelihood, self.columns_).cells(table.array.shape[1])
         logarithmic = tuple(cell.is_logarithmic for cell in cells)
-        return Scaler.fit(table.source, self.scale, table.source_weights, logarithmic if any(logarithmic) else ())
+        is_mixed = self.columns_ is not None and not self.columns_.is_real
+        scale = "standard" if self.scale == "auto" and is_mixed else self.scale
+        return Scaler.fit(table.source, scale, table.source_weights, logarithmic if any(logarithmic) else ())
 
     def _start(self, options: AutoencoderOptions, model: Model, data: Data) -> Start:
         """The weights that training begins with."""
         return fitting.find_start(options, model, data, self.seed_)
+
+    @property
+    def _has_auto_likelihood(self) -> bool:
+        """Whether each column of a frame has the likelihood of its kind."""
+        return isinstance(self.likelihood, str) and self.likelihood == "auto"
 
     @property
     def _was_interrupted(self) -> bool:
@@ -296,7 +303,9 @@ class BaseAutoencoder(
         return False
 
     def _network_options(self, options: AutoencoderOptions) -> AutoencoderOptions:
-        """The options with ``image_shape="auto"`` replaced by the shape of the images."""
+        """The options with the likelihood of the columns, and the shape of the images fitted where they ask for it."""
+        if self.columns_ is not None and not self.columns_.is_real:
+            options = changed(options, likelihood=fitting.likelihood_of(options.likelihood, self.columns_))
         if options.image_shape != "auto":
             return options
         if not self.image_shape_:
@@ -322,6 +331,7 @@ class BaseAutoencoder(
         wanted = fitting.kept_variance(self)
         explained = None if wanted is None else (sum(self.explained_variance_ratio_), wanted)
         self.notes_ = fitting.notes(run, baseline, explained)
+        self.notes_ += [] if self.columns_ is None else self.columns_.notes
         self._learn_imputation(run)
 
     def _as_baseline(self, composition: Composition, run: TrainingRun) -> BaseAutoencoder:
@@ -349,6 +359,8 @@ class BaseAutoencoder(
         k, names = self.n_components_, getattr(self, "feature_names_in_", None)
         if names is not None and len(set(names)) != len(names):
             yield "a column's name"
+        if self.columns_ is not None and not self.columns_.is_sound(self.n_features_in_, len(self.scaler_.center)):
+            yield "a column"
         if not self.history_ or not all(_is_counted(row) for row in self.history_):
             yield "the history"
         elif self.best_epoch_ > self.history_[-1]["epoch"]:

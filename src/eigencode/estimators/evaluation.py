@@ -24,6 +24,7 @@ from eigencode.lazy import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from eigencode.data.tables import Schema
     from eigencode.model import Composition
     from eigencode.training import Execution
 
@@ -76,9 +77,26 @@ class Evaluation(Saved):
     n_validation_: int | None
     validation_fraction: float
     notes_: list[str]
+    n_features_in_: int
+    columns_: Schema | None
     image_shape: Any
     image_shape_: tuple[int, ...]
     pixel_range_: tuple[float, ...]
+
+    @property
+    def _n_cells(self) -> int:
+        """Number of columns of the model's rows, which of a frame of mixed columns differs from that of its columns."""
+        return self.n_features_in_ if self.columns_ is None else self.columns_.n_cells
+
+    @property
+    def _cell_names(self) -> list[str] | None:
+        """The names of these columns, if they have any."""
+        names = getattr(self, "feature_names_in_", None)
+        return names if self.columns_ is None or self.columns_.is_plain else self.columns_.cell_names
+
+    def _as_table(self, rows: np.ndarray, like: Any = None) -> Any:
+        """Rows in the data's units as what was fitted: the frame that they are cells of, or the array."""
+        return rows if self.columns_ is None else self.columns_.decode(rows, like)
 
     @property
     def _has_validation(self) -> bool:
@@ -108,7 +126,7 @@ class Evaluation(Saved):
                     is_warned = True
                 low, high = map(float, rows.x.aminmax())
                 if not (math.isfinite(low) and math.isfinite(high)):
-                    refuse_infinite(array, getattr(self, "feature_names_in_", None))
+                    refuse_infinite(array, self._cell_names)
                 limit, constant = self._limit, scaler.constant
                 is_usual = -limit <= low and high <= limit and not (constant and rows.x[:, constant].any())
                 seen = rows if is_usual else replace(rows, x=self._seen(rows.x))
@@ -146,7 +164,7 @@ class Evaluation(Saved):
 
     def _check_values(self, array: np.ndarray) -> None:
         """Raise an error for values outside the likelihood's support."""
-        fitting.check_values(self.composition_.likelihood, array, getattr(self, "feature_names_in_", None))
+        fitting.check_values(self.composition_.likelihood, array, self._cell_names)
 
     def _numbers(self, X: Any, reset: bool = False, finite: bool = True) -> np.ndarray:
         """Rows checked against what was fitted, in the numeric type they came in."""

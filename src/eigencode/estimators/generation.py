@@ -85,7 +85,7 @@ class Generation(Inference):
                 source = training.generator(seed, "sample", i, device=self.execution_.device)
                 yield self._in_data_units(p.mean if mean else p.sample(source))
 
-        return numbers_only(filled(int(n_rows), blocks()))
+        return self._as_table(numbers_only(filled(int(n_rows), blocks())))
 
     def _drawn_codes(self, n_rows: int, seed: int) -> Iterator[Tensor]:
         """Codes from the mixture, else from the prior, in float64: ``n_rows`` rows in tensors of shape (m, k)."""

@@ -81,7 +81,7 @@ class Inference(Evaluation):
                 p = model.decode(self._tensor(codes[first : first + n_rows]))
                 yield self._in_data_units(p.mean)
 
-        return numbers_only(filled(len(codes), blocks()))
+        return self._as_table(numbers_only(filled(len(codes), blocks())))
 
     def reconstruct(self, X: Any, *, n_components: int | None = None) -> np.ndarray:
         """Encode and decode rows: the mean of p(x|z) at the mean code, in the data's units.
@@ -107,7 +107,7 @@ class Inference(Evaluation):
                 self._in_data_units,
             )
         )
-        return rows if given.layout is None else given.layout.images(rows)
+        return self._as_table(rows, given.frame) if given.layout is None else given.layout.images(rows)
 
     def as_images(self, rows: np.ndarray) -> np.ndarray:
         """Rows of a model of images as images, such as those from ``sample`` and ``inverse_transform``.
@@ -222,6 +222,8 @@ class Inference(Evaluation):
         self._check_values(array)
         found = self._in_float64(array, function)
         found.T[... if found.ndim == 1 else 0] += self._log_jacobian(array)
+        if self.columns_ is not None:  # columns that are modelled by their logarithms
+            found.T[... if found.ndim == 1 else 0] += self.columns_.log_jacobian(array)
         return found
 
     def _log_jacobian(self, array: np.ndarray) -> np.ndarray:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
 from eigencode.data.cells import DATES, is_missing, refuse_gaps, refuse_infinite, stack_columns
-from eigencode.data.containers import NamedArray, as_array, label_of, read, refuse_non_tables
+from eigencode.data.containers import NamedArray, as_array, label_of, names_of, read, refuse_non_tables
 from eigencode.data.images import PIXEL_TYPES, ImageLayout
+from eigencode.data.tables import Schema, as_frame
 from eigencode.errors import DataError
 
 
@@ -37,15 +39,65 @@ def read_rows(estimator: Any, X: Any, *, reset: bool = False, finite: bool = Tru
     NamedArray
         In the numeric type that they came in; gaps are NaN.
     """
+    frame = None if isinstance(X, NamedArray) else as_frame(X)
+    if reset:
+        _refuse_twins(X)
+        estimator.columns_ = X.schema if isinstance(X, NamedArray) else _inferred(estimator, frame)
+    schema: Schema | None = getattr(estimator, "columns_", None)
+    if schema is None or schema.is_plain or isinstance(X, NamedArray):
+        rows = _numbers(estimator, X, frame, reset)
+    else:
+        rows = _cells(estimator, X if frame is None else frame, schema, reset)
+    if finite:
+        refuse_infinite(rows.array, rows.cell_names)
+    return rows
+
+
+def missing_values_of(estimator: Any) -> tuple[Any, ...]:
+    """The values that stand for gaps."""
+    given = getattr(getattr(estimator, "_given", estimator), "missing_values", None)
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        return tuple(given)
+    return () if given is None else (given,)
+
+
+def _inferred(estimator: Any, frame: Any) -> Schema | None:
+    """What the columns of a frame are, by the options of the autoencoder; those of one that is fitted are its own."""
+    model = getattr(estimator, "_given", estimator)
+    if model is not estimator and model.__sklearn_is_fitted__():
+        return getattr(model, "columns_", None)
+    if frame is None:
+        return None
+    check_shape(np.broadcast_to(np.False_, frame.shape), 2)
+    names_of(list(frame.columns))
+    return Schema.infer(frame, model.columns, missing_values_of(model), plain=not model._has_auto_likelihood)
+
+
+def _numbers(estimator: Any, X: Any, frame: Any, reset: bool) -> NamedArray:
+    """Rows of numbers, each of which is a cell."""
     rows = _flattened(estimator, read(X), reset)
     check_shape(rows.array, 2 if reset else 1)
-    if reset:
-        _refuse_twins(rows.names)
     _check_names(estimator, rows.names, reset)
-    _check_width(estimator, rows.array.shape[1], reset)
-    if finite:
-        refuse_infinite(rows.array, rows.names)
-    return rows
+    _check_width(estimator, rows.n_columns, reset)
+    if isinstance(X, NamedArray):
+        return rows
+    is_gap = np.isin(rows.array, [value for value in missing_values_of(estimator) if not isinstance(value, str)])
+    array = np.where(is_gap, np.nan, rows.array) if is_gap.any() else rows.array
+    return replace(rows, array=array, schema=getattr(estimator, "columns_", None), frame=frame)
+
+
+def _cells(estimator: Any, table: Any, schema: Schema, reset: bool) -> NamedArray:
+    """Rows of mixed columns as cells; an array has its columns in the order of those fitted."""
+    is_array = not hasattr(table, "columns")
+    table = as_array(table) if is_array else table
+    check_shape(np.broadcast_to(np.False_, table.shape), 2 if reset else 1)
+    names = None if is_array else names_of(list(table.columns))
+    _check_names(estimator, names, reset)
+    _check_width(estimator, table.shape[1], reset)
+    if reset:
+        estimator.image_shape_ = shape_asked_for(estimator)
+    cells = schema.encode(table, missing_values_of(estimator))
+    return NamedArray(cells, names, schema=schema, frame=None if is_array else table)
 
 
 def shape_asked_for(estimator: Any) -> tuple[int, ...]:
@@ -233,8 +285,12 @@ def float_type(dtype: np.dtype) -> np.dtype:
     return np.dtype(np.float32) if np.can_cast(dtype, np.float32) else np.dtype(np.float64)
 
 
-def _refuse_twins(names: Sequence[str] | None) -> None:
-    twice = sorted(name for name, count in Counter(names or ()).items() if count > 1)
+def _refuse_twins(X: Any) -> None:
+    """Refuse a frame with two columns of one name."""
+    is_pandas = hasattr(X, "iloc")
+    names = X.names if isinstance(X, NamedArray) else getattr(X, "columns" if is_pandas else "column_names", None)
+    strings = [name for name in names if isinstance(name, str)] if isinstance(names, Iterable) else []
+    twice = sorted(name for name, count in Counter(strings).items() if count > 1)
     if twice:
         raise DataError(
             "Two columns have the same name",

@@ -12,8 +12,8 @@ from sklearn.base import BaseEstimator
 
 from eigencode import fitting, io, model, parts, training
 from eigencode.batch import Batch
+from eigencode.data import Scaler, Schema
 from eigencode.data.rows import ResidentRows
-from eigencode.data.scaling import Scaler
 from eigencode.domains import Count, Index, Positive, is_optional
 from eigencode.errors import StorageError
 from eigencode.estimators.streaming import run_of_block
@@ -89,6 +89,7 @@ class SavedAutoencoder(Saved):
             "mean_weight_": Positive,
             "image_shape_": tuple[Count, ...],
             "pixel_range_": tuple[float, ...],
+            "columns_": Annotated[Schema | None, "kept if the weights change; None: fitted on an array"],
         }
         return super().saved_attributes() | {f"{name}_": kind for name, kind in decisions.items()} | own
 
@@ -140,14 +141,14 @@ class SavedAutoencoder(Saved):
             self.feature_names_in_ = np.array(io.typed(list[str], names, "feature_names"), dtype=object)
         scaler = {name: decoder.tensor(f"scaler.{name}").numpy() for name in ("center", "divisor")}
         self.scaler_ = io.typed(Scaler, {**description["scaler"], **scaler}, "scaler")
-        if any(len(values) != d for values in (*scaler.values(), names if names is not None else range(d))):
+        if (names is not None and len(names) != d) or any(len(values) != self._n_cells for values in scaler.values()):
             raise StorageError("The model's columns do not fit its scale", got=f"{d} columns")
 
     def _restored_composition(self, description: dict[str, Any], decoder: Decoder) -> Composition:
         """The networks and other parts, with their weights."""
         with decoder.allocation:
             composition = io.typed(model.Composition, decoder.argument(description["composition"]), "composition")
-            sizes = parts.Sizes(self.n_features_in_, self.n_components_, units=parts.Units.of(self.scaler_))
+            sizes = parts.Sizes(self._n_cells, self.n_components_, units=parts.Units.of(self.scaler_))
             composition.setup(sizes.n_features, sizes.n_components, torch.Generator(), sizes)
             composition.to(self.execution_.dtype)
         io.restore_weights(composition, decoder.tensors_of("composition."))
@@ -156,7 +157,7 @@ class SavedAutoencoder(Saved):
     def _restore_stream(self, saved: dict[str, Any]) -> None:
         """Restore the state of a stream, checked on a copy of the model."""
         io.typed(training.SavedState, saved, "stream")
-        rows = torch.zeros(1, self.n_features_in_, dtype=self.execution_.dtype)
+        rows = torch.zeros(1, self._n_cells, dtype=self.execution_.dtype)
         run_of_block(self, self, ResidentRows.of(Batch(rows)), saved)  # raises an error if it does not fit
         self.stream_state_ = saved
 

@@ -14,7 +14,7 @@ from eigencode.domains import Count
 from eigencode.errors import DataError
 from eigencode.estimators.inputs import float_type, read_targets, read_weights_of_score
 from eigencode.estimators.supervised import SupervisedAutoencoder
-from eigencode.options import AutoencoderOptions, LikelihoodName, Object, OptionInfo, documented
+from eigencode.options import LikelihoodName, Object, OptionInfo, documented
 
 if TYPE_CHECKING:
     from eigencode.parts import Likelihood
@@ -126,7 +126,7 @@ class AutoencoderRegressor(RegressorMixin, SupervisedAutoencoder):
         return columns
 
     def _label_likelihood(self) -> Likelihood:
-        return fitting.likelihood_of(AutoencoderOptions(likelihood=self.likelihood))
+        return fitting.likelihood_of(self.likelihood)
 
     @property
     def _n_label_columns(self) -> int:

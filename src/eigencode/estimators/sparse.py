@@ -103,7 +103,7 @@ class SparseAutoencoder(BaseAutoencoder):
 
     def _training_options(self) -> AutoencoderOptions:
         self._check_combination()
-        size = 2 * self.n_features_in_ if self.n_components == "auto" else int(self.n_components)
+        size = 2 * self._n_cells if self.n_components == "auto" else int(self.n_components)
         terms = KINDS[self.sparsity, self.code](self, size)
         terms["penalties"] = (*self.penalties, *terms.get("penalties", ()))
         if self.tied or self.decoder is not None:
@@ -191,7 +191,7 @@ def _top_k_optimal(model: SparseAutoencoder, size: int) -> dict[str, Any]:
 
 def _optimal(model: SparseAutoencoder, size: int) -> dict[str, Any]:
     # In an overcomplete dictionary the directions of least variance would never be used.
-    is_principal = model.init != "random" and size <= model.n_features_in_
+    is_principal = model.init != "random" and size <= model._n_cells
     return {"encoder": parts.OptimalCode(), "decoder": parts.Dictionary(is_principal)}
 
 

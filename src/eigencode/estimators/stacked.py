@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from sklearn.base import clone
 
 from eigencode import fitting, parts, training
+from eigencode.data.containers import NamedArray
 from eigencode.data.scaling import Scaler
 from eigencode.errors import InterruptedWarning, OptionError
 from eigencode.estimators.autoencoder import Autoencoder
@@ -29,6 +30,7 @@ from eigencode.options import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import nn
 
     from eigencode.fitting import Data, Model, Start, TrainingTable
@@ -147,8 +149,8 @@ class StackedAutoencoder(BaseAutoencoder):
                 self._fit_layer(layer, codes, index)
                 kept.append(layer)
             self.layers_.append(layer)
-            apart = None if codes.validation is None else layer._codes(codes.validation)
-            codes = replace(codes, array=layer._codes(codes.array), validation=apart)
+            apart = None if codes.validation is None else layer._codes(self._named(codes.validation, index))
+            codes = replace(codes, array=layer._codes(self._named(codes.array, index)), validation=apart)
 
     def _measured(self, table: TrainingTable) -> Scaler:
         """The first layer's scale."""
@@ -160,10 +162,20 @@ class StackedAutoencoder(BaseAutoencoder):
         layer.validation, layer.validation_fraction = self.validation, codes.fraction
         if self._interrupted_in is not None:
             layer.max_epochs = 0
-        run = layer._begin(codes.array, codes.weights, codes.validation, codes.groups, codes.split_seed)
+        rows = [None if array is None else self._named(array, index) for array in (codes.array, codes.validation)]
+        run = layer._begin(rows[0], codes.weights, rows[1], codes.groups, codes.split_seed)
         layer._train(run, f"layer {index + 1}", self.verbose)
         if run.state.interrupted:
             self._interrupted_in = index
+
+    def _named(self, array: np.ndarray, index: int) -> Any:
+        """The rows of a layer: the first one's are the cells of the columns fitted."""
+        return array if index or self.columns_ is None else NamedArray(array, schema=self.columns_)
+
+    @property
+    def _has_auto_likelihood(self) -> bool:
+        first = self.layers[0] if isinstance(self.layers, Sequence) and len(self.layers) else None
+        return first._has_auto_likelihood if isinstance(first, BaseAutoencoder) else super()._has_auto_likelihood
 
     def _network_options(self, options: AutoencoderOptions) -> AutoencoderOptions:
         """The options of the deep network made of the layers."""
@@ -225,8 +237,8 @@ class StackedAutoencoder(BaseAutoencoder):
 
     def _misfits(self) -> Iterator[str]:
         yield from super()._misfits()
-        sizes = [(layer.n_features_in_, layer.n_components_) for layer in getattr(self, "layers_", [])]
-        widths = [self.n_features_in_, *(k for _, k in sizes)]
+        sizes = [(layer._n_cells, layer.n_components_) for layer in getattr(self, "layers_", [])]
+        widths = [self._n_cells, *(k for _, k in sizes)]
         if sizes and (widths[:-1] != [d for d, _ in sizes] or widths[-1] != self.n_components_):
             yield "a layer"
 
@@ -272,7 +284,7 @@ class StackedAutoencoder(BaseAutoencoder):
         said = {name: getattr(self, name) for name in NETWORKS if getattr(self, name) is not None}
         said |= {"ordered": True} if self.ordered else {}
         if isinstance(layers[0], BaseAutoencoder):
-            said |= {"likelihood": self.likelihood} if self.likelihood != "gaussian" else {}
+            said |= {"likelihood": self.likelihood} if self.likelihood != "auto" else {}
             said |= {"scale": self.scale} if self.scale != "auto" else {}
         if isinstance(layers[-1], BaseAutoencoder) and self.code is not None:
             said["code"] = self.code

@@ -13,6 +13,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from eigencode import fitting, parts, training
+from eigencode.data.tables import Schema
 from eigencode.domains import Count
 from eigencode.errors import OptionError
 from eigencode.estimators.autoencoder import Autoencoder
@@ -81,6 +82,7 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Saved):
             "n_features_in_": Count,
             "feature_names_in_": np.ndarray | None,
             "image_shape_": tuple[Count, ...],
+            "columns_": Annotated[Schema | None, "None: fitted on an array"],
             "autoencoder_": BaseAutoencoder,
             "model_": LabelledAutoencoder,
         }
@@ -181,9 +183,9 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Saved):
     def _misfits(self) -> Iterator[str]:
         """Names of fitted attributes that contradict others, as in a damaged file."""
         d, names = self.n_features_in_, getattr(self, "feature_names_in_", None)
-        if self.autoencoder_.n_features_in_ != d:
+        if self.autoencoder_.n_features_in_ != d or self.columns_ != self.autoencoder_.columns_:
             yield "the autoencoder"
-        if self.model_.n_features_in_ != d + self._n_label_columns:
+        if self.model_.n_features_in_ != self.autoencoder_._n_cells + self._n_label_columns:
             yield "a label"
         if names is not None and (names.shape != (d,) or len(set(names)) != d or not set(map(type, names)) <= {str}):
             yield "a column's name"

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from eigencode.parts import Likelihood
 
 LEARNED: dict[str, Callable[[], Likelihood]] = {
+    "auto": lambda: parts.GaussianLikelihood("per_feature"),
     "gaussian": lambda: parts.GaussianLikelihood("per_feature"),
     "laplace": lambda: parts.LaplaceLikelihood("per_feature"),
 }

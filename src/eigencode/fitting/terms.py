@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from eigencode.data.support import check_support
 from eigencode.errors import OptionError
 from eigencode.parts import (
     BernoulliLikelihood,
+    CategoricalLikelihood,
     Code,
+    ColumnsLikelihood,
     Corruption,
     GaussianLikelihood,
     LaplaceLikelihood,
@@ -30,9 +33,11 @@ from eigencode.parts import (
 )
 
 if TYPE_CHECKING:
+    from eigencode.data.tables import Schema
     from eigencode.options import AutoencoderOptions
 
 LIKELIHOODS: dict[str, type[Likelihood]] = {
+    "auto": GaussianLikelihood,
     "gaussian": GaussianLikelihood,
     "laplace": LaplaceLikelihood,
     "student_t": StudentTLikelihood,
@@ -40,6 +45,17 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
     "poisson": PoissonLikelihood,
     "negative_binomial": NegativeBinomialLikelihood,
 }
+
+NUMBERS = {"real", "share"}
+"""Families of columns whose likelihood is the one given, or the Gaussian."""
+
+FAMILIES: dict[str, type[Likelihood]] = {
+    "count": NegativeBinomialLikelihood,
+    "boolean": BernoulliLikelihood,
+    "category": CategoricalLikelihood,
+    "ordered": CategoricalLikelihood,
+}
+"""The likelihood of each other family."""
 
 FITTING = {"counts": "poisson", "unit interval": "bernoulli", "real": "gaussian"}
 """The likelihood to suggest for columns of each kind, the most special kind first."""
@@ -52,7 +68,7 @@ def terms_of(options: AutoencoderOptions) -> dict[str, Any]:
     """The terms by name, as arguments of `Composition`."""
     return {
         "code": _code(options),
-        "likelihood": likelihood_of(options),
+        "likelihood": likelihood_of(options.likelihood),
         "corruption": _part(options.corruption, Corruption, "corruption"),
         "prior": _part(options.prior, Prior, "prior"),
         "penalties": _penalties(options.penalties),
@@ -60,12 +76,23 @@ def terms_of(options: AutoencoderOptions) -> dict[str, Any]:
     }
 
 
-def likelihood_of(options: AutoencoderOptions) -> Likelihood:
-    """A new likelihood, from a name or a part."""
-    given = options.likelihood
+def likelihood_of(given: Any, schema: Schema | None = None) -> Likelihood:
+    """A new likelihood from a name or a part; for a table of mixed columns it is that of the numbers."""
     if given is None:
         raise OptionError("The 'likelihood' parameter must be a name or a part", got="None", hint="Try 'gaussian'")
-    return LIKELIHOODS[given]() if isinstance(given, str) else _part(given, Likelihood, "likelihood")
+    own = LIKELIHOODS[given]() if isinstance(given, str) else _part(given, Likelihood, "likelihood")
+    if schema is None or schema.is_real or isinstance(own, ColumnsLikelihood):
+        return own
+    return ColumnsLikelihood(list(_blocks(schema, own)))
+
+
+def _blocks(schema: Schema, numbers: Likelihood) -> Iterator[tuple[Likelihood, int]]:
+    """The likelihood of each block of cells; neighbouring numbers share one."""
+    for is_number, blocks in groupby(schema.blocks, lambda block: block[0] in NUMBERS):
+        if is_number:
+            yield clone(numbers), sum(width for _, width in blocks)
+        else:
+            yield from ((FAMILIES[family](), width) for family, width in blocks)
 
 
 def check_values(likelihood: Likelihood, array: np.ndarray, names: Any = None) -> None:

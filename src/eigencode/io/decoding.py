@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import types
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -168,6 +168,8 @@ def typed(kind: Any, value: Any, name: str) -> Any:
     if is_dataclass(kind) and isinstance(value, dict):
         made: Any = kind
         hints = get_type_hints(made, include_extras=True)
+        if not {field.name for field in fields(made) if _is_required(field)} <= set(value) <= set(hints):
+            raise _damaged(name, str(sorted(value)), made.__name__)
         return made(**{key: typed(hints.get(key), item, f"{name}.{key}") for key, item in value.items()})
     wanted: Any = (float, int) if kind is float else kind or type(None)
     if kind is float and isinstance(value, int) and abs(value) > LARGEST:
@@ -175,6 +177,11 @@ def typed(kind: Any, value: Any, name: str) -> Any:
     if origin is None and isinstance(value, wanted) and not (isinstance(value, bool) and kind is not bool):
         return value
     raise _damaged(name, value, getattr(kind, "__name__", kind))
+
+
+def _is_required(field: Field[Any]) -> bool:
+    """Whether a dataclass cannot be made without a field."""
+    return field.init and field.default is MISSING and field.default_factory is MISSING
 
 
 def _damaged(name: str, value: Any, wanted: object) -> StorageError:

@@ -30,7 +30,7 @@ COUNTERS = {"stale_epochs": "n_stale"}
 VALUES = {("init", "plain"): "random", ("init_", "plain"): "random"}
 """Values of parameters and fitted attributes that were renamed; the parameters have their present names."""
 
-UNSAID = {"mean_weight_": 1.0, "image_shape_": [], "pixel_range_": [], "n_validation_": None}
+UNSAID = {"mean_weight_": 1.0, "image_shape_": [], "pixel_range_": [], "n_validation_": None, "columns_": None}
 """Fitted attributes that the first files of format 1 do not have, with their values at that time."""
 
 MOVED = ("penalties", "weight_prior")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from importlib import import_module
+from numbers import Real
 from typing import Any
 
 import narwhals as nw
@@ -42,7 +43,10 @@ def names_of(frame: nw.DataFrame[Any]) -> list[Any]:
 def columns_of(frame: nw.DataFrame[Any], missing_values: Sequence[Any] = ()) -> Iterator[Values]:
     """The columns of a frame, one after the other, with gaps where cells are missing or among ``missing_values``."""
     for series in frame.iter_columns():
-        yield values_of(series.name, series, dtype_of(series.to_native()), missing_values)
+        native = series.to_native()
+        is_sparse = hasattr(getattr(native, "dtype", None), "fill_value")
+        column = native.sparse.to_dense().to_numpy() if is_sparse else series
+        yield values_of(series.name, column, dtype_of(native), missing_values)
 
 
 def values_of(name: Any, column: Any, dtype: str = "", missing_values: Sequence[Any] = ()) -> Values:
@@ -65,7 +69,7 @@ def _from_objects(name: Any, cells: list[Any]) -> tuple[pa.Array, bool]:
     if any(isinstance(cell, complex | np.complexfloating) for cell in present):
         hint = "Give real and imaginary parts as two columns. Complex data not supported"
         raise CellTypeError(f"X has complex numbers in column {name!r}", hint=hint)
-    if all(isinstance(cell, int | float) and not isinstance(cell, bool) for cell in present):
+    if all(isinstance(cell, Real) and not isinstance(cell, bool | np.bool_) for cell in present):
         return pa.array([None if _is_gap(cell) else float(cell) for cell in cells], pa.float64()), False
     try:
         return pa.array([None if _is_gap(cell) else json.dumps(cell, default=_plain) for cell in cells]), True

@@ -18,7 +18,7 @@ from eigencode.data.tables.labels import Boolean, Category, Ordered
 from eigencode.data.tables.numeric import Count, Positive, Real, Share, ZeroInflated
 from eigencode.data.tables.times import Duration, Time
 from eigencode.data.tables.values import Values
-from eigencode.errors import DataError, OptionError, did_you_mean
+from eigencode.errors import DataError, EigencodeError, OptionError, did_you_mean
 
 AnyKind = (
     Constant | Boolean | Identifier | Text | Ordered | Category | Time | Duration | ZeroInflated | Count | Share
@@ -46,7 +46,7 @@ class Column:
         Number of gaps in the rows fitted.
     type : str
         The Arrow type of its cells.
-    dtype : str
+    native_type : str
         Its type in the frame's own library.
     is_mixed : bool
         Whether its cells are of several Python types.
@@ -57,7 +57,7 @@ class Column:
     reason: str
     n_gaps: int
     type: str
-    dtype: str
+    native_type: str
     is_mixed: bool = False
 
     @classmethod
@@ -75,6 +75,11 @@ class Column:
         """
         kind, reason = _asked_for(values, wanted) if wanted is not None else _recognised(values, plain)
         return cls(values.name, kind, reason, values.n_gaps, str(values.type), values.dtype, values.is_mixed)
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether its type is one of numbers, or of booleans."""
+        return types.class_of(types.type_of(self.type)) in ("number", "boolean")
 
     @property
     def is_single(self) -> bool:
@@ -230,6 +235,14 @@ class Schema:
         """Number of cells of a row."""
         return sum(column.kind.width for column in self.columns)
 
+    def is_sound(self, n_columns: int, n_cells: int) -> bool:
+        """Whether it has so many columns and cells, and rows can be made by it."""
+        try:
+            self.decode(np.zeros((1, self.n_cells)))
+        except (EigencodeError, ValueError, TypeError, LookupError, pa.ArrowException):
+            return False
+        return len(self.columns) == n_columns and self.n_cells == n_cells
+
     @property
     def cell_names(self) -> list[str]:
         """A name for each cell: its column's, and the label for that of a category."""
@@ -238,7 +251,12 @@ class Schema:
     @property
     def is_plain(self) -> bool:
         """Whether cells are just the table's numbers, and each column is one of them."""
-        return all(isinstance(column.kind, Real | Share) for column in self.columns)
+        return all(isinstance(column.kind, Real | Share) and column.is_numeric for column in self.columns)
+
+    @property
+    def is_real(self) -> bool:
+        """Whether all cells are any numbers."""
+        return {family for family, _ in self.blocks} <= {"real", "share"}
 
     @property
     def notes(self) -> list[str]:
@@ -251,12 +269,19 @@ class Schema:
                 found.append(f"{rare} rare categories of column {column.name!r} share one cell")
         return found
 
-    def encode(self, frame: Any, missing_values: Sequence[Any] = ()) -> np.ndarray:
-        """The cells of rows like those fitted, shape (n, n_cells): float64, or float32 for columns that fit into it."""
-        table = _as_frame(frame)
+    def encode(self, table: Any, missing_values: Sequence[Any] = ()) -> np.ndarray:
+        """The cells of rows like those fitted, shape (n, n_cells): float64, or float32 for columns that fit into it.
+
+        The rows are a frame, or an array of shape (n, d) with its columns in the order of those fitted.
+        """
         dtype = np.float32 if all(column.is_single for column in self.columns) else np.float64
+        if isinstance(table, np.ndarray):
+            given = zip(self.names, table.T, strict=True)
+            read: Iterator[Values] = (frames.values_of(name, cells, "", missing_values) for name, cells in given)
+        else:
+            table = _as_frame(table)
+            read = frames.columns_of(table, missing_values)
         cells = np.empty((len(table), self.n_cells), dtype)
-        read = frames.columns_of(table, missing_values)
         for (column, part), values in zip(self._parts(), read, strict=True):
             cells[:, part] = column.encode(values)
         return cells
@@ -286,7 +311,9 @@ class Schema:
             for number, (column, part) in enumerate(self._parts())
         ]
         index = getattr(given.to_native(), "index", None) if given is not None else None
-        return frames.frame_of(self.library, self.names, [c.dtype for c in self.columns], columns, index)
+        return frames.frame_of(
+            self.library, self.names, [column.native_type for column in self.columns], columns, index
+        )
 
     def log_jacobian(self, cells: np.ndarray) -> np.ndarray:
         """Log-density of each row in the table's units minus that of its cells, shape (n,)."""

@@ -104,8 +104,8 @@ class Values:
 
     @cached_property
     def present(self) -> np.ndarray:
-        """The numbers without gaps, in float64."""
-        return self.numbers[~np.isnan(self.numbers)].astype(np.float64)
+        """The finite numbers, in float64."""
+        return self.numbers[np.isfinite(self.numbers)].astype(np.float64)
 
     @cached_property
     def is_number(self) -> bool:

@@ -1,0 +1,298 @@
+"""Estimators on frames of mixed columns: what goes in comes back in the same form."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from conftest import AUTOENCODERS
+from sklearn.compose import ColumnTransformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import eigencode
+from eigencode import (
+    Autoencoder,
+    AutoencoderClassifier,
+    AutoencoderRegressor,
+    AutoencoderSearch,
+    LinearAutoencoder,
+    StackedAutoencoder,
+    VariationalAutoencoder,
+    fit_many,
+)
+from eigencode.errors import CellTypeError, DataError, OptionError
+
+N = 90
+
+OPTIONS = {"max_epochs": 2, "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def frame():
+    """Two groups of rows, which every column depends on."""
+    rng = np.random.default_rng(0)
+    group = rng.integers(0, 2, N)
+    return pd.DataFrame(
+        {
+            "height": rng.normal(170 + 20 * group, 5).astype("float32"),
+            "rooms": rng.integers(2, 6, N) + group,
+            "visits": rng.poisson(1 + 5 * group),
+            "color": np.where(group, "red", rng.choice(["green", "blue"], N)),
+            "size": pd.Categorical(np.where(group, "L", "S"), categories=["S", "M", "L"], ordered=True),
+            "member": group == 1,
+            "born": pd.Timestamp("1999-01-01") + pd.to_timedelta(group * 1000 + rng.integers(0, 99, N), unit="D"),
+            "unit": "cm",
+            "name": [f"person {i}" for i in range(N)],
+        },
+        index=pd.Index(np.arange(N) * 7, name="key"),
+    )
+
+
+@pytest.mark.parametrize("estimator", AUTOENCODERS, ids=lambda cls: cls.__name__)
+def test_every_autoencoder_takes_mixed_columns(estimator, frame):
+    model = estimator(2, random_state=0) if estimator is LinearAutoencoder else estimator(2, **OPTIONS)
+    model.fit(frame)
+    assert model.n_features_in_ == frame.shape[1]
+    assert model.transform(frame).shape == (N, model.n_components_)
+    for rows in (model.reconstruct(frame), model.inverse_transform(model.transform(frame))):
+        assert rows.dtypes.equals(frame.dtypes)
+        assert list(rows.columns) == list(frame.columns)
+    assert model.reconstruct(frame).index.equals(frame.index)
+    assert model.reconstruct(frame)["name"].equals(frame["name"])
+    assert np.isfinite(model.score_samples(frame)).all()
+    assert model.reconstruction_error(frame).shape == (N,)
+    assert model.fit_density(frame).sample(3, random_state=0).dtypes.equals(frame.dtypes)
+
+
+def test_mixed_columns_are_learned(frame):
+    """Labels better than by the mode, numbers better than by the mean, of rows that were not fitted."""
+    model = Autoencoder(1, max_epochs=60, random_state=0).fit(frame[: N // 2])
+    held_out = frame[N // 2 :]
+    rebuilt = model.reconstruct(held_out)
+    for name in ("member", "size"):
+        assert (rebuilt[name] == held_out[name]).mean() > 0.9
+    for name in ("height", "visits"):
+        error = (rebuilt[name] - held_out[name]).pow(2).mean()
+        assert error < 0.5 * held_out[name].var(ddof=0)
+
+
+@pytest.mark.parametrize("library", ["polars", "pyarrow"])
+def test_answers_are_frames_of_the_library_fitted(library, frame):
+    given = pl.from_pandas(frame) if library == "polars" else pa.Table.from_pandas(frame, preserve_index=False)
+    model = Autoencoder(2, **OPTIONS).fit(given)
+    rebuilt = model.reconstruct(given)
+    assert type(rebuilt) is type(given)
+    assert rebuilt.schema == given.schema
+    assert type(model.fit_density(given).sample(2)) is type(given)
+
+
+def test_fitted_on_an_array_answers_are_arrays(frame):
+    rows = frame[["height", "rooms"]].to_numpy()
+    model = Autoencoder(1, **OPTIONS).fit(rows)
+    assert model.columns_ is None
+    assert isinstance(model.reconstruct(rows), np.ndarray)
+
+
+def test_a_frame_of_floats_is_fitted_as_its_array(frame):
+    rows = np.random.default_rng(0).normal(size=(40, 3))
+    given = pd.DataFrame(rows, columns=list("abc"))
+    model, plain = Autoencoder(2, **OPTIONS).fit(given), Autoencoder(2, **OPTIONS).fit(rows)
+    np.testing.assert_array_equal(model.transform(given), plain.transform(rows))
+    np.testing.assert_array_equal(model.reconstruct(given), plain.reconstruct(rows))
+
+
+def test_score_samples_is_in_the_data_s_units():
+    """The density of a logged column is a log-normal one: it integrates to 1."""
+    from scipy.integrate import trapezoid
+
+    frame = pd.DataFrame({"x": np.random.default_rng(0).lognormal(0, 2, 300)})
+    model = VariationalAutoencoder(1, hidden=(), max_epochs=20, random_state=0).fit(frame)
+    grid = np.exp(np.linspace(-12, 12, 4001))
+    density = np.exp(model.log_likelihood(pd.DataFrame({"x": grid}), 200))
+    assert model.columns_.columns[0].kind.kind == "positive"
+    assert abs(trapezoid(density, grid) - 1) < 0.02
+
+
+def test_a_model_file_keeps_the_columns(frame, tmp_path):
+    model = Autoencoder(2, columns={"rooms": "category"}, **OPTIONS).fit(frame)
+    model.save(tmp_path / "m.safetensors")
+    loaded = eigencode.load(tmp_path / "m.safetensors")
+    assert loaded.columns_ == model.columns_
+    pd.testing.assert_frame_equal(loaded.reconstruct(frame), model.reconstruct(frame))
+    assert loaded.baseline_.columns_ == model.columns_
+
+
+@pytest.mark.parametrize("change", [{"library": "fortran"}, {"library": 3}, {"columns": []}, {"kind": None}])
+def test_damaged_columns_in_a_model_file(change, frame, tmp_path):
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    Autoencoder(2, **OPTIONS).fit(frame).save(path := tmp_path / "m.safetensors")
+    with safe_open(path, "pt") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    (key,) = [key for key, value in metadata.items() if "columns_" in value]
+    description = json.loads(metadata[key])
+    found = description
+    while "columns_" not in found.get("fitted", {}):
+        found = found["model"]
+    if "kind" in change:
+        found["fitted"]["columns_"]["columns"]["tuple"][0]["kind"] = change["kind"]
+    else:
+        found["fitted"]["columns_"].update(change)
+    save_file(tensors, path, metadata | {key: json.dumps(description)})
+    with pytest.raises(eigencode.errors.StorageError):
+        eigencode.load(path)
+
+
+def test_a_category_that_was_not_seen(frame):
+    model = Autoencoder(2, **OPTIONS).fit(frame)
+    strange = frame.assign(color="violet")
+    assert (model.score_samples(strange) < model.score_samples(frame)).mean() > 0.9
+    assert set(model.reconstruct(strange)["color"]) <= {"red", "green", "blue"}
+
+
+def test_columns_at_predict(frame):
+    """Missing, more, in another order, or of another type: each by name."""
+    model = Autoencoder(2, **OPTIONS).fit(frame)
+    with pytest.raises(DataError, match="now missing:\n- color"):
+        model.transform(frame.drop(columns="color"))
+    with pytest.raises(DataError, match="unseen at fit time:\n- more"):
+        model.transform(frame.assign(more=1))
+    with pytest.raises(DataError, match="same order as they were in fit. Got 'name' where 'height' was"):
+        model.transform(frame[frame.columns[::-1]])
+    with pytest.raises(CellTypeError, match="Column 'height' should have numbers. Got 'tall' in row 0"):
+        model.transform(frame.assign(height="tall"))
+    with pytest.raises(CellTypeError, match="Column 'color' should have text, as in fitting. Got 3 in row 0"):
+        model.transform(frame.assign(color=3))
+    with pytest.raises(CellTypeError, match="Column 'born' should have times"):
+        model.transform(frame.assign(born=1.5))
+
+
+def test_an_array_of_the_same_columns(frame):
+    model = Autoencoder(2, **OPTIONS).fit(frame)
+    with pytest.warns(UserWarning, match="does not have valid feature names"):
+        codes = model.transform(frame.astype(object).to_numpy())
+    np.testing.assert_allclose(codes, model.transform(frame), rtol=1e-4, atol=1e-4)
+
+
+def test_a_given_likelihood_is_that_of_the_numbers(frame):
+    model = Autoencoder(2, likelihood="laplace", **OPTIONS).fit(frame)
+    assert [(type(part).__name__, width) for part, width in model.composition_.likelihood.blocks] == [
+        ("LaplaceLikelihood", 3),
+        ("CategoricalLikelihood", 4),
+        ("CategoricalLikelihood", 3),
+        ("LaplaceLikelihood", 2),
+    ]
+    with pytest.raises(DataError, match="PoissonLikelihood|counts"):
+        Autoencoder(2, likelihood="poisson", **OPTIONS).fit(frame)
+
+
+def test_options_of_columns(frame):
+    model = Autoencoder(2, columns={"rooms": "category", "color": ["blue", "green", "red"]}, **OPTIONS).fit(frame)
+    kinds = {column.name: column.kind for column in model.columns_.columns}
+    assert kinds["rooms"].kind == "category"
+    assert kinds["color"].labels == ("blue", "green", "red")
+    with pytest.raises(OptionError, match="'columns' names a column that is not there. Got 'colour'. Did you mean"):
+        Autoencoder(2, columns={"colour": "category"}, **OPTIONS).fit(frame)
+    with pytest.raises(OptionError, match="'columns' parameter of Autoencoder must be a mapping"):
+        Autoencoder(2, columns="category").fit(frame)
+
+
+def test_notes_on_columns_that_are_left_out(frame):
+    model = Autoencoder(2, **OPTIONS).fit(frame)
+    assert "column 'name' is left out: 90 different texts in 90 rows" in model.notes_
+
+
+def test_weights_validation_rows_and_groups(frame):
+    rows, apart = frame[:60], frame[60:]
+    model = Autoencoder(2, **OPTIONS).fit(rows, sample_weight=np.arange(60) % 3, validation_data=apart)
+    assert model.n_validation_ == 30
+    assert model.reconstruct(apart).shape == apart.shape
+    Autoencoder(2, **OPTIONS).fit(rows, groups=rows["color"])
+
+
+def test_streams_and_iterators(frame):
+    model = Autoencoder(2, **OPTIONS)
+    for first in range(0, N, 45):
+        model.partial_fit(frame[first : first + 45])
+    assert model.reconstruct(frame).dtypes.equals(frame.dtypes)
+    model = Autoencoder(2, **OPTIONS)
+    epochs = [row["epoch"] for row in model.iter_fit(frame)]
+    assert epochs == [1, 2]
+    assert model.reconstruct(frame).dtypes.equals(frame.dtypes)
+
+
+def test_many_models_and_a_search(frame):
+    models = [Autoencoder(k, hidden=(8,), optimizer="adam", **OPTIONS) for k in (1, 2)]
+    fit_many(models, frame)
+    assert all(model.reconstruct(frame).dtypes.equals(frame.dtypes) for model in models)
+    search = AutoencoderSearch(Autoencoder(hidden=(8,), **OPTIONS), {"n_components": [1, 2]}, cv=2, random_state=0)
+    search.fit(frame)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert search.reconstruct(frame).dtypes.equals(frame.dtypes)
+    seen = []
+    AutoencoderSearch(
+        Autoencoder(1, hidden=(), **OPTIONS),
+        {"init": ["linear"]},
+        cv=2,
+        scoring=lambda model, X: seen.append(X) or model.score_samples(X),
+    ).fit(frame)
+    assert all(isinstance(X, pd.DataFrame) for X in seen)
+
+
+def test_a_stack_with_a_first_layer_of_its_own(frame):
+    layers = [Autoencoder(4, hidden=(), max_epochs=2), Autoencoder(2, hidden=(), max_epochs=2)]
+    model = StackedAutoencoder(layers=layers, **OPTIONS).fit(frame)
+    assert model.layers_[0].columns_ == model.columns_
+    assert model.reconstruct(frame).dtypes.equals(frame.dtypes)
+
+
+@pytest.mark.parametrize("fitted", [False, True])
+def test_labels_of_mixed_columns(frame, fitted, tmp_path):
+    X, y = frame.drop(columns="member"), frame["member"].to_numpy().astype(int)
+    inner = Autoencoder(2, hidden=(), **OPTIONS)
+    model = AutoencoderClassifier(inner.fit(X) if fitted else inner, **OPTIONS).fit(X, y)
+    assert model.predict(X).shape == (N,)
+    model.save(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(eigencode.load(tmp_path / "m.safetensors").predict(X), model.predict(X))
+    values = AutoencoderRegressor(Autoencoder(2, hidden=(), **OPTIONS), **OPTIONS).fit(X, frame["height"].to_numpy())
+    assert values.predict(X).shape == (N,)
+
+
+def test_a_good_citizen(frame):
+    """In a pipeline, and beside others in a ColumnTransformer."""
+    y = frame["member"]
+    pipeline = make_pipeline(Autoencoder(2, **OPTIONS), LogisticRegression()).fit(frame, y)
+    assert pipeline.score(frame, y) > 0.9
+    beside = ColumnTransformer(
+        [("numbers", StandardScaler(), ["height"])],
+        remainder=Autoencoder(2, **OPTIONS),
+        verbose_feature_names_out=False,
+    ).set_output(transform="pandas")
+    found = beside.fit_transform(frame)
+    assert list(found.columns) == ["height", "autoencoder0", "autoencoder1"]
+    assert found.index.equals(frame.index)
+
+
+def test_two_columns_of_one_name(frame):
+    with pytest.raises(DataError, match="Two columns have one name.*Got 'color'"):
+        Autoencoder(2, **OPTIONS).fit(frame.rename(columns={"size": "color"}))
+
+
+def test_no_column_and_no_row(frame):
+    with pytest.raises(DataError, match=r"0 feature\(s\)"):
+        Autoencoder(2).fit(frame[[]])
+    with pytest.raises(DataError, match=r"1 sample\(s\)"):
+        Autoencoder(2).fit(frame[:1])
+    with pytest.raises(DataError, match="No column of the table can be used. Got 'unit' is always 'cm'"):
+        Autoencoder(2).fit(frame[["unit", "name"]])
+
+
+def test_infinite_cells_are_named_by_their_column(frame):
+    wrong = frame.assign(height=np.where(np.arange(N) == 5, np.inf, frame["height"]))
+    with pytest.raises(DataError, match=r"infinite cells \(inf\). Got 1 in column 'height' \(row 5"):
+        Autoencoder(2).fit(wrong)
