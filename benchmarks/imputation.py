@@ -180,7 +180,8 @@ METHODS = {
     "eigencode": partial(eigencode, Autoencoder),
     "variational": partial(eigencode, VariationalAutoencoder),
 }
-SLOW = ("trees", "missforest", "miceforest")
+OPTIONAL = ("missforest", "miceforest")
+SLOW = ("trees", *OPTIONAL)
 
 
 def fill(matrix, found):
@@ -266,12 +267,14 @@ def by_column(table, found, truth, scale, hidden):
 
 
 def measured(name, table, matrix, hidden, seed, n_draws):
-    """Scores and CPU seconds of a method, or None if it cannot be imported."""
+    """Scores and CPU seconds of a method, or None if it cannot be imported, or if an optional one fails."""
     began = time.process_time()
     try:
         imputed = METHODS[name](table, matrix, seed)
-    except ImportError as missing:
-        print(f"{name} is left out: {missing}")
+    except Exception as error:
+        if name not in OPTIONAL:
+            raise
+        print(f"{name} is left out: {type(error).__name__}: {error}")
         return None
     seconds = time.process_time() - began
     draws = None if imputed.draw is None else np.array(imputed.draw(n_draws))
