@@ -277,7 +277,7 @@ def measured(name, table, matrix, hidden, seed, n_draws):
         print(f"{name} is left out: {type(error).__name__}: {error}")
         return None
     seconds = time.process_time() - began
-    draws = None if imputed.draw is None else np.array(imputed.draw(n_draws))
+    draws = np.array(imputed.draw(n_draws)) if imputed.draw and n_draws else None
     return scores(table, matrix, hidden, imputed, draws) | {
         "s": seconds,
         "draws, s": time.process_time() - began - seconds,
@@ -357,7 +357,7 @@ def main():
     parser.add_argument("--shares", type=float, nargs="+", default=[0.1, 0.3, 0.5])
     parser.add_argument("--missing", nargs="+", choices=["random", "value"], default=["random", "value"])
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--draws", type=int, default=20)
+    parser.add_argument("--draws", type=int, default=20, help="draws for energy score and log-loss; 0: points only")
     parser.add_argument("--by-column", action="store_true", help="also print the error of each column")
     options = parser.parse_args()
     # Ten rounds are what is claimed of, whether they converge or not.
