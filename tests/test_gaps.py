@@ -333,3 +333,39 @@ def test_training_improves_on_em_where_rows_are_not_normal():
     missing = np.isnan(G)
     errors = [np.square(filled - X)[missing].mean() for filled in (model.impute(G), model.baseline_.impute(G))]
     assert errors[0] < 0.8 * errors[1]
+
+
+def test_draws_have_the_conditional_distribution():
+    """Of rows that are normal, with the code as large as the rows."""
+    X = rows(400, 3)
+    G = gapped(X, 0.4)
+    model = LinearAutoencoder(2, precision="float64", random_state=0).fit(G)
+    encoder = model.composition_.encoder
+    covariance = (encoder.loadings @ encoder.loadings.T + encoder.noise.diag()).double()
+    x, observed = torch.from_numpy(model.scaler_.transform(np.nan_to_num(G))), torch.from_numpy(~np.isnan(G))
+    means, spreads = conditional(x, observed, encoder.center, covariance)
+    draws = np.stack(model.impute(G, n_draws=2000, random_state=0))
+    draws = (draws - model.scaler_.center) / model.scaler_.divisor
+    np.testing.assert_allclose(draws.mean(0), means, atol=0.15)
+    centred = draws - draws.mean(0)
+    found = np.einsum("mni,mnj->nij", centred, centred) / len(draws)
+    np.testing.assert_allclose(found, spreads, atol=0.2)
+    known = ~np.isnan(G)
+    assert all((table[known] == G[known]).all() for table in model.impute(G, n_draws=2, random_state=0))
+
+
+def test_variational_draws_have_the_conditional_distribution():
+    """At its start the model is factor analysis, of which rows are normal."""
+    X = rows(200, 4)
+    G = gapped(X, 0.4)
+    model = VariationalAutoencoder(2, hidden=(8,), max_epochs=0, precision="float64", random_state=0).fit(G)
+    decoder = model.composition_.decoder
+    weight, bias = decoder.affine.weight.detach(), decoder.output_bias.detach()
+    noise = model.composition_.likelihood.current_spread(bias).detach()
+    x, observed = torch.from_numpy(model.scaler_.transform(np.nan_to_num(G))), torch.from_numpy(~np.isnan(G))
+    means, spreads = conditional(x, observed, bias, weight @ weight.T + noise.diag())
+    draws = (np.stack(model.impute(G, n_draws=1000, random_state=0)) - model.scaler_.center) / model.scaler_.divisor
+    hidden = np.isnan(G)
+    deviations = spreads.diagonal(dim1=1, dim2=2).sqrt().numpy()
+    assert np.abs((draws.mean(0) - means.numpy())[hidden]).mean() < 0.1
+    assert np.abs(draws.std(0)[hidden] / deviations[hidden] - 1).mean() < 0.1

@@ -1,17 +1,18 @@
 r"""Imputation: gaps of rows filled by what a fitted autoencoder knows.
 
 An autoencoder's code is smaller than a row, so a reconstruction loses detail that the known cells tell of the missing
-ones. What is filled in is the mean of the missing cells under the normal density of the rows (`Completing`), and what
-the decoder has learned beside its linear start:
+ones. What is filled in is the mean of the missing cells under the normal density of the rows (`Completing`), drawn to
+the reconstruction, and moved by what training has changed of it:
 
-.. math:: \hat x_j + \gamma_j \, (g_j(f(x)) - g^0_j(f^0(x)))
+.. math:: \hat x_j + \gamma_j \, (r_j(x) - \hat x_j) + \delta_j \, (r_j(x) - r^0_j(x))
 
-with 0 for the linear start, or the conditional mean itself where there is none. The gain :math:`\gamma_j` of a column
-is between 0 and 1, by least squares on validation cells that were hidden; at the start the second term is 0.
+with :math:`r^0` for the linear start. The gains :math:`\gamma, \delta` of a column are found by least squares on
+validation cells that were hidden. At the start they are 0: a model that is not trained imputes as EM does.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from eigencode import parts, training
+from eigencode.errors import OptionError
 from eigencode.estimators.evaluation import numbers_only
 from eigencode.estimators.inference import Inference
 from eigencode.estimators.inputs import read_rows
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from eigencode.batch import Batch
+    from eigencode.data.containers import NamedArray
     from eigencode.estimators.base import BaseAutoencoder
     from eigencode.model import Composition
     from eigencode.training import TrainingRun
@@ -36,7 +39,7 @@ DRAWS = 8
 """Times that cells of each validation row are hidden."""
 
 PRIOR_CELLS = 20
-"""Cells for which the gain of all columns counts in that of each column."""
+"""Cells for which the gains of all columns count in those of each column."""
 
 
 class Imputation(Inference):
@@ -47,19 +50,24 @@ class Imputation(Inference):
     @classmethod
     def saved_attributes(cls) -> dict[str, Any]:
         """The fitted attributes that a file keeps, with their types."""
-        return super().saved_attributes() | {"imputation_gain_": np.ndarray | None}
+        return super().saved_attributes() | {"imputation_gains_": np.ndarray | None}
 
-    def impute(self, X: Any) -> np.ndarray:
+    def impute(self, X: Any, *, n_draws: int | None = None, random_state: Any = None) -> Any:
         """Fill the gaps (NaN) of rows; known cells stay as they are, bit for bit.
 
         Parameters
         ----------
         X : array-like of shape (n, d)
             Rows like those fitted.
+        n_draws : int, optional
+            Give this number of tables instead of one, for multiple imputation: the gaps of a row are drawn together
+            from their distribution given its known cells, where one table has the mean.
+        random_state : int, NumPy generator or None
+            Seed of the draws; with None they differ from call to call.
 
         Returns
         -------
-        ndarray of shape (n, d)
+        ndarray of shape (n, d), or list of them
             The rows, in X's float type.
 
         Examples
@@ -68,50 +76,101 @@ class Imputation(Inference):
         >>> from eigencode import Autoencoder
         >>> X = np.random.default_rng(0).normal(size=(200, 1)) * [1.0, 2.0, 3.0]
         >>> X[::4, 1] = np.nan
-        >>> filled = Autoencoder(1, max_epochs=5, random_state=0).fit(X).impute(X)
+        >>> model = Autoencoder(1, max_epochs=5, random_state=0).fit(X)
+        >>> filled = model.impute(X)
         >>> bool(abs(filled[::4, 1] - 2 * X[::4, 0]).max() < 0.1)
         True
+        >>> len(model.impute(X, n_draws=5, random_state=0))
+        5
         """
         check_is_fitted(self)
         given = read_rows(self, X)
-        array = given.array
-        if array.dtype.kind != "f":
-            return array.copy()
-        filled = numbers_only(self._answer_of(array, self._expected, self._in_data_units))
-        rows = np.where(np.isnan(array), filled, array)
+        if n_draws is None:
+            return self._filled(given, self._answer_of(given.array, self._expected, self._in_data_units))
+        if isinstance(n_draws, bool) or not isinstance(n_draws, int | np.integer) or n_draws < 1:
+            raise OptionError("'n_draws' must be a positive int", got=f"{n_draws!r}")
+        seed, number = training.resolve_seed(random_state), itertools.count()
+
+        def draws(model: Composition, rows: Batch, seen: Batch) -> Tensor:
+            source = training.generator(seed, "imputation", next(number), device=rows.x.device)
+            return self._conditional_draws(model, rows, seen, n_draws, source)
+
+        found = self._answer_of(given.array, draws, lambda cells: np.stack([self._in_data_units(x) for x in cells], 1))
+        return [self._filled(given, found[:, draw]) for draw in range(n_draws)]
+
+    def _filled(self, given: NamedArray, cells: np.ndarray) -> np.ndarray:
+        """The rows with these cells in their gaps."""
+        rows = np.where(np.isnan(given.array), numbers_only(cells), given.array).astype(given.array.dtype)
         return rows if given.layout is None else given.layout.images(rows)
 
     def _expected(self, model: Composition, rows: Batch, seen: Batch) -> Tensor:
-        """The mean of each cell given the known ones, in the likelihood's units."""
+        """The mean of each cell given the known ones, in the likelihood's units; of a category, the likeliest."""
+        found = model.likelihood.target(self._conditional_mean(model, seen))
+        for block in _categories(model):
+            likeliest = found[..., block].argmax(-1, keepdim=True)
+            found[..., block] = torch.zeros_like(found[..., block]).scatter_(-1, likeliest, 1.0)
+        return found
+
+    def _conditional_mean(self, model: Composition, seen: Batch) -> Tensor:
+        """The mean of each scaled cell given the known ones."""
         completing = _completing_of(model)
         if completing is None:
-            return model.reconstruct(*seen.cells).mean
+            return model.likelihood.scaled(model.reconstruct(*seen.cells).mean)
         completed, learned = self._terms(model, completing, seen)
-        gain = getattr(self, "imputation_gain_", None)
-        if gain is not None:
-            completed = completed + torch.from_numpy(gain).to(completed) * learned
-        return model.likelihood.target(completed)
+        if self._gains is None:
+            return completed
+        return completed + (torch.from_numpy(self._gains[:2]).to(completed)[:, None] * learned).sum(0)
+
+    def _conditional_draws(
+        self, model: Composition, rows: Batch, seen: Batch, n_draws: int, source: torch.Generator
+    ) -> Tensor:
+        """Draws of all cells given the known ones, in the likelihood's units, shape (m, n, d).
+
+        Normal noise is drawn from the density given the known cells: a row of the whole density, minus its own
+        conditional mean (Matheron's rule). Shares and categories are drawn by their probabilities.
+        """
+        mean, completing = self._conditional_mean(model, seen), _completing_of(model)
+        cells = mean.expand(n_draws, *mean.shape)
+        if completing is not None:
+            spread = torch.ones(mean.shape[1]) if self._gains is None else torch.from_numpy(self._gains[2])
+            cells = cells + spread.to(mean) * completing.conditional_noise(seen, n_draws, source)
+        found, shares = model.likelihood.target(cells), model.likelihood.target(mean).clamp(0, 1)
+        uniform = torch.rand(found.shape, generator=source, device=found.device, dtype=found.dtype)
+        is_share = [cell.support == "unit interval" for cell in model.likelihood.cells(mean.shape[1])]
+        found = torch.where(torch.tensor(is_share, device=found.device), (uniform < shares).to(found), found)
+        for block in _categories(model):
+            # The smallest of exponential waiting times is that of a category with its probability.
+            times = -uniform[..., block].clamp(min=1e-12).log() / (shares[..., block] + 1e-9)
+            found[..., block] = torch.zeros_like(times).scatter_(-1, times.argmin(-1, keepdim=True), 1.0)
+        return found
+
+    @property
+    def _gains(self) -> np.ndarray | None:
+        """The factors of the two terms that were learned, and of the density's deviations, shape (3, d)."""
+        return getattr(self, "imputation_gains_", None)
 
     def _terms(self, model: Composition, completing: parts.Completing, seen: Batch) -> tuple[Tensor, Tensor]:
-        """The normal density's mean of each scaled cell, and what the decoder has learned beside its start."""
+        """The normal density's mean of each scaled cell, and what the gains multiply, shape (2, n, d)."""
         completed = completing.completed(seen.x if seen.observed is None else seen.x.where(seen.observed, torch.nan))
-        known = completed
+        rebuilt = model.likelihood.scaled(model.reconstruct(*seen.cells).mean)
+        start = rebuilt
         if self.baseline_ is not None:
             linear = self.baseline_._model_in(np.dtype(str(seen.x.dtype).removeprefix("torch.")))
-            known = linear.likelihood.scaled(linear.reconstruct(*seen.cells).mean)
-        return completed, model.likelihood.scaled(model.reconstruct(*seen.cells).mean) - known
+            start = linear.likelihood.scaled(linear.reconstruct(*seen.cells).mean)
+        return completed, torch.stack([rebuilt - completed, rebuilt - start])
 
     def _learn_imputation(self, run: TrainingRun) -> None:
-        """Find the gain of each column on validation cells that are hidden."""
+        """Find the gains of each column on validation cells that are hidden."""
         model = self.composition_
         completing = _completing_of(model)
-        if completing is None or not self.history_:
+        if completing is None or self.best_epoch_ == 0:
             return
         hiding = model.hiding or parts.Hiding()
         if model.hiding is None:
             hiding.setup(parts.Sizes(model.n_features, model.n_components))
         device = torch.device(self.execution_.device)
-        products, squares, n_cells = torch.zeros(3, model.n_features, dtype=torch.float64, device=device)
+        shape = model.n_features, 3, 3
+        moments, n_cells = torch.zeros(shape, dtype=torch.float64, device=device), torch.zeros(shape[0], device=device)
         with torch.inference_mode():
             for number, rows in enumerate(run.rows.validation(training.EVALUATION_ROWS)):
                 rows = rows.to(device)
@@ -120,20 +179,33 @@ class Imputation(Inference):
                     source = training.generator(run.state.seed, "imputation", number, draw, device=device)
                     left = hiding(known, hiding.draw_noise(len(rows), model.n_features, source))
                     completed, learned = self._terms(model, completing, replace(rows, observed=left))
-                    is_hidden = (known & ~left).double()
-                    learned = learned.double() * is_hidden
-                    products += (learned * (rows.x - completed)).sum(0)
-                    squares += learned.square().sum(0)
+                    is_hidden = known & ~left
+                    terms = torch.cat([learned, (rows.x - completed)[None]]).where(is_hidden, 0.0).double()
+                    moments += torch.einsum("anj,bnj->jab", terms, terms)
                     n_cells += is_hidden.sum(0)
-        self.imputation_gain_ = _gains(products, squares, n_cells).cpu().numpy()
+        self.imputation_gains_ = _gains(moments, n_cells).T.cpu().numpy()
 
 
-def _gains(products: Tensor, squares: Tensor, n_cells: Tensor) -> Tensor:
-    """The factor of each column with the least squared error, drawn to that of all columns where cells are few."""
-    tiny = torch.finfo(squares.dtype).tiny
-    overall = (products.sum() / squares.sum().clamp(min=tiny)).clamp(0, 1)
-    prior = PRIOR_CELLS * squares / n_cells.clamp(min=1)
-    return ((products + prior * overall) / (squares + prior).clamp(min=tiny)).clamp(0, 1)
+def _gains(moments: Tensor, n_cells: Tensor) -> Tensor:
+    """The factors of each column with the least squared error, drawn to those of all columns where cells are few.
+
+    ``moments``, of shape (d, 3, 3), are the sums of products of the two terms and of what they should sum to. The third
+    factor is the root of the share of squared error that is left.
+    """
+    mean = moments / n_cells.clamp(min=1)[:, None, None]
+    pooled = moments + PRIOR_CELLS * DRAWS * mean.mean(0)
+    squares = pooled[:, :2, :2] + 1e-9 * torch.eye(2).to(pooled)
+    factors = torch.linalg.solve(squares, pooled[:, :2, 2]).clamp(0, 1)
+    ends = torch.cat([-factors, torch.ones_like(factors[:, :1])], dim=1)
+    left = torch.einsum("ja,jab,jb->j", ends, pooled, ends) / pooled[:, 2, 2].clamp(min=1e-9)
+    return torch.cat([factors, left.clamp(0.01, 1).sqrt()[:, None]], dim=1)
+
+
+def _categories(model: Composition) -> list[slice]:
+    """The columns of each category."""
+    widths = model.likelihood.block_widths(model.n_features)
+    ends = list(itertools.accumulate(widths))
+    return [slice(end - width, end) for end, width in zip(ends, widths, strict=True) if width > 1]
 
 
 def _completing_of(model: Composition) -> parts.Completing | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from eigencode.batch import Batch
 from eigencode.parts.networks.base import Network
 from eigencode.parts.networks.chains import Within
 
@@ -98,6 +100,18 @@ class Completing(Within):
         factor = torch.linalg.cholesky_ex(precision).L
         codes = torch.cholesky_solve((cells @ weighted)[..., None], factor)[..., 0]
         return torch.where(missing, (center + codes @ loadings.T).to(x.dtype), x)
+
+    def conditional_noise(self, rows: Batch, n_draws: int, generator: torch.Generator) -> Tensor:
+        """Draws from the normal density given the known cells, minus its conditional mean, shape (m, n, d).
+
+        A row drawn from the whole density minus its own conditional mean has the conditional covariance.
+        """
+        like = rows.x
+        options: dict[str, Any] = {"generator": generator, "device": rows.x.device, "dtype": rows.x.dtype}
+        codes = torch.randn((n_draws, len(rows), self.rank), **options)
+        noise = torch.randn((n_draws, *like.shape), **options)
+        drawn = self.center.to(like) + codes @ self.loadings.T.to(like) + noise * self.noise.sqrt().to(like)
+        return drawn - self.completed(drawn if rows.observed is None else drawn.where(rows.observed, torch.nan))
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the network to rows of shape (..., n, d), with NaN in gaps."""
