@@ -8,6 +8,7 @@ import scipy.integrate
 import scipy.special
 import scipy.stats
 import torch
+from sklearn.base import clone
 from sklearn.datasets import load_wine, make_moons
 from sklearn.decomposition import PCA, FactorAnalysis
 from sklearn.mixture import GaussianMixture
@@ -305,14 +306,31 @@ def test_draws_from_the_posterior_have_its_moments(trained, rows):
     np.testing.assert_array_equal(trained.transform(rows[:5]), mean)
 
 
-def test_points_have_no_density_until_one_is_fitted(rows):
+def test_points_have_a_density_that_is_fitted_when_it_is_needed(rows, tmp_path):
     model = Autoencoder(2, max_epochs=2, random_state=0).fit(rows)
+    assert not hasattr(model, "mixture_")
+    model.save(tmp_path / "m.safetensors")
     with pytest.raises(OptionError, match="fit_density"):
-        model.sample(3)
-    draws = model.fit_density(rows).sample(20_000, random_state=0)
+        eigencode.load(tmp_path / "m.safetensors").sample(3)
+    draws = model.sample(20_000, random_state=0)
+    fitted = clone(model).fit(rows).fit_density(rows).sample(20_000, random_state=0)
+    np.testing.assert_allclose(draws, fitted, rtol=1e-3, atol=1e-5)  # of codes in float32 and in float64
     noise = 0.5 * model.scaler_.divisor**2  # the default likelihood's own
     explained = model.reconstruct(rows).var(0)
     np.testing.assert_allclose(draws.var(0) - noise, explained, rtol=0.25, atol=0.05)
+    model.save(tmp_path / "m.safetensors")
+    again = eigencode.load(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(again.sample(3, random_state=1), model.sample(3, random_state=1))
+
+
+def test_a_degenerate_density_is_noted():
+    rng = np.random.default_rng(0)
+    t = rng.normal(size=(200, 1))
+    X = np.hstack([t, 2 * t, rng.normal(size=(200, 2))])  # two columns that are one
+    model = VariationalAutoencoder(2, max_epochs=2, random_state=0).fit(X)
+    assert any("of 4 columns is at its smallest value: 0" in note for note in model.notes_)
+    honest = VariationalAutoencoder(1, max_epochs=2, random_state=0).fit(X[:, 1:] + 0.5 * rng.normal(size=(200, 3)))
+    assert not any("smallest value" in note for note in honest.notes_)
 
 
 def test_learning_beats_the_start_and_the_file_keeps_it(trained, rows, tmp_path):

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 INTERRUPTION = "Training was interrupted; the best weights so far are kept."
 """The warning of a fit that an interruption ended."""
 
+DENSITY_ROWS = 4096
+"""Rows whose codes are kept for a density."""
+
 _UNFINISHED: WeakSet[Generator[dict[str, float]]] = WeakSet()
 
 
@@ -333,6 +336,7 @@ class BaseAutoencoder(
         self.notes_ = fitting.notes(run, baseline, explained)
         self.notes_ += [] if self.columns_ is None else self.columns_.notes
         self._learn_imputation(run)
+        self._remember_codes(run.rows.sample(DENSITY_ROWS).to(run.device))
 
     def _as_baseline(self, composition: Composition, run: TrainingRun) -> BaseAutoencoder:
         """The linear model with the same terms, as a fitted estimator."""

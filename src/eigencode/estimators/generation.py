@@ -19,11 +19,14 @@ from eigencode.lazy import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from eigencode.batch import Batch
     from eigencode.model import Mixture
 
 
 class Generation(Inference):
     """Autoencoders as generative models: z from a density of codes, x from p(x|z)."""
+
+    _fitted_codes: tuple[np.ndarray, np.ndarray | None] | None = None
 
     @classmethod
     def saved_attributes(cls) -> dict[str, Any]:
@@ -52,10 +55,31 @@ class Generation(Inference):
         self.mixture_ = model.fit_mixture(self._codes(X), self.seed_, sample_weight=sample_weight)
         return self
 
+    @property
+    def _has_point_code(self) -> bool:
+        """Whether there is no prior to draw codes from."""
+        return self.composition_.prior is None or self.composition_.code.width(1) == 1
+
+    def _remember_codes(self, batch: Batch) -> None:
+        """Keep the codes of rows, to which a density is fitted when it is first needed."""
+        if self._has_point_code:
+            with torch.inference_mode():
+                codes = self.composition_.encode(batch.x, batch.observed).mean
+            weight = None if batch.weight is None else batch.weight.cpu().numpy()
+            self._fitted_codes = codes.cpu().numpy(), weight
+
+    def _forget(self) -> None:
+        """Drop what was made of other weights than the present ones."""
+        super()._forget()
+        self.__dict__.pop("_fitted_codes", None)
+
     def sample(self, n_rows: int = 1, *, mean: bool = False, random_state: Any = None) -> np.ndarray:
         """Draw new rows: z from the density of codes, then x from p(x|z).
 
-        The density is the mixture after ``fit_density``, else the prior of a stochastic code.
+        The density is the mixture of ``fit_density``, else the prior of a stochastic code, else a mixture that the
+        first call fits to the codes of a sample of the rows fitted; a file keeps that mixture, but not the codes.
+        Nothing is rounded or clipped: rows of whole numbers have draws that are none, unless the likelihood is of
+        counts.
 
         Parameters
         ----------
@@ -91,12 +115,15 @@ class Generation(Inference):
         """Codes from the mixture, else from the prior, in float64: ``n_rows`` rows in tensors of shape (m, k)."""
         step = chunk_rows(len(self.scaler_.center))
         sizes = [min(step, n_rows - first) for first in range(0, n_rows, step)]
+        if self._fitted_codes is not None and getattr(self, "mixture_", None) is None:
+            codes, weight = self._fitted_codes
+            self.mixture_ = model.fit_mixture(codes, self.seed_, sample_weight=weight)
         mixture: Mixture | None = getattr(self, "mixture_", None)
         if mixture is not None:
             rng = np.random.default_rng(seed)
             return (torch.from_numpy(mixture.sample(size, rng)) for size in sizes)
         composition = self.composition_
-        if composition.prior is None or composition.code.width(1) == 1:
+        if composition.prior is None or self._has_point_code:
             raise OptionError(
                 f"This {type(self).__name__} has no density of codes to draw from",
                 got="a point code",

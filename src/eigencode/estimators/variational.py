@@ -32,6 +32,10 @@ LEARNED: dict[str, Callable[[], Likelihood]] = {
 }
 """Likelihoods whose spread is learned here: against a fixed one the posterior collapses, or copies its row."""
 
+KEPT_VARIANCE = 0.99
+"""What ``n_components="auto"`` means here: a density gains by each direction that is not noise, and the divergence
+switches off those that are."""
+
 SCORE_DRAWS = 64
 """Codes of each row for ``score_samples``; a power of two, for which Sobol's points are balanced."""
 
@@ -62,7 +66,7 @@ class VariationalAutoencoder(BaseAutoencoder):
     with z = mu + sigma * eps. The prior is a mixture of Gaussians that is learned with the model (`MixturePrior`),
     unless another is given, as ``StandardNormalPrior()``. With a Gaussian likelihood it starts at factor analysis and
     the mixture of its codes; with Bernoulli or Poisson, one Newton step from the best constant. 'gaussian' and
-    'laplace' have their noise learned here, one number a column.
+    'laplace' have their noise learned here, one number a column. ``n_components="auto"`` keeps 0.99 of the variance.
 
     {parameters}
 
@@ -98,9 +102,11 @@ class VariationalAutoencoder(BaseAutoencoder):
             )
         if self.prior is not None and self.warmup:
             raise OptionError("Give 'warmup' to the prior itself", got=f"prior={self.prior!r}, warmup={self.warmup}")
+        n_components = KEPT_VARIANCE if self.n_components == "auto" else self.n_components
         likelihood = LEARNED[self.likelihood]() if self.likelihood in tuple(LEARNED) else self.likelihood
         return changed(
             self,
+            n_components=n_components,
             code=parts.GaussianCode(self.n_draws),
             prior=parts.MixturePrior(warmup=self.warmup) if self.prior is None else self.prior,
             likelihood=likelihood,

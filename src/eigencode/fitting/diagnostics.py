@@ -10,6 +10,7 @@ from eigencode.batch import Batch
 from eigencode.model.composition import Composition
 from eigencode.model.pca import SEARCHED_DIRECTIONS
 from eigencode.parts.codes.point import Point
+from eigencode.parts.likelihoods.base import SpreadLikelihood
 from eigencode.training.run import TrainingRun
 from eigencode.training.state import TrainingState
 
@@ -27,6 +28,9 @@ STEADY_GAIN = 0.05
 
 DEAD = 1e-6
 """A component of the code is dead if its spread is at most this share of the widest component's."""
+
+NARROW = 4.0
+"""A learned spread is at its smallest value if it is at most so many times that."""
 
 SAMPLE_ROWS = 4096
 """Number of rows on which dead components are counted."""
@@ -54,6 +58,7 @@ def notes(run: TrainingRun, gained_over: float | None, explained: tuple[float, f
         _ended_early(run),
         _convergence(run),
         _dead_units(state.composition, run.rows.sample(SAMPLE_ROWS).to(run.device)),
+        _degenerate(run),
         _overcomplete(state.composition),
         _too_few_directions(state.composition.n_components, explained),
         _in_doubt(run) or _linear_would_do(state, gained_over),
@@ -136,6 +141,39 @@ def _dead_units(composition: Composition, sample: Batch) -> str | None:
     return (
         f"{len(dead)} of {len(spread)} code components are dead, the same for every row: {shown}; try fewer components"
     )
+
+
+def _degenerate(run: TrainingRun) -> str | None:
+    """A note if a density of rows is only large because it is narrow, or much larger on rows that it was fitted to."""
+    composition = run.state.composition
+    part = composition.likelihood
+    if not (composition.code.is_stochastic and isinstance(part, SpreadLikelihood) and part.is_learned):
+        return None
+    varies = run.rows.sample(SAMPLE_ROWS).to(run.device).x.std(0, correction=0) > 0
+    spread = part.current_spread(part.log_excess.detach())
+    narrow = torch.nonzero((spread <= NARROW * part.floor) & varies).flatten().tolist()
+    if narrow:
+        shown = ", ".join(map(str, narrow[:8])) + (" and more" if len(narrow) > 8 else "")
+        return (
+            f"the noise of {len(narrow)} of {len(varies)} columns is at its smallest value: {shown}; densities may be "
+            "very large for rows like those fitted and very small for others; try fewer components, or leave out "
+            "columns that are functions of others"
+        )
+    gap = _gap_of_densities(run.state)
+    if gap is None or gap <= len(varies):
+        return None
+    return (
+        f"rows for validation are {gap:.3g} nats less likely than training rows, so densities are not to be trusted; "
+        "try fewer components, or more rows"
+    )
+
+
+def _gap_of_densities(state: TrainingState) -> float | None:
+    """The validation rows' objective at the best weights minus that of the training rows."""
+    rows = [row for row in state.history if state.best is not None and row["step"] == state.best.step]
+    if not rows or "training_objective" not in rows[-1]:
+        return None
+    return rows[-1]["validation_objective"] - rows[-1]["training_objective"]
 
 
 def _overcomplete(composition: Composition) -> str | None:

@@ -24,6 +24,10 @@ IDLE = 1e-3
 """Weight of all Gaussians of a mixture that are not used at the start, so that training can use them."""
 
 
+MOST_FULL = 64
+"""Largest codes with full covariances; those of larger codes are diagonal."""
+
+
 class Prior(Term):
     """A density of codes.
 
@@ -180,7 +184,7 @@ class StandardNormalPrior(Prior):
 
 
 class MixturePrior(StandardNormalPrior):
-    r"""A mixture of Gaussians with full covariances, learned with the model.
+    r"""A mixture of Gaussians, learned with the model, with full covariances of at most 64 components of the code.
 
     .. math:: p(z) = \sum_{c=1}^m \pi_c N(z; \mu_c, \Sigma_c), \qquad \Sigma_c^{-1} = P_c^\top P_c
 
@@ -216,7 +220,8 @@ class MixturePrior(StandardNormalPrior):
         m, k = int(self.size), sizes.n_components
         self.logits = nn.Parameter(torch.zeros(m))
         self.means = nn.Parameter(torch.zeros(m, k))
-        self.roots = nn.Parameter(torch.zeros(m, k, k))  # P_c below the diagonal, its logarithm on it
+        # P_c below the diagonal, its logarithm on it; the diagonal alone for many components.
+        self.roots = nn.Parameter(torch.zeros(m, k, k) if k <= MOST_FULL else torch.zeros(m, k))
 
     def first_state(self, batch: Batch, composition: Composition) -> Mapping[str, Tensor]:
         """The mixture of the codes."""
@@ -228,21 +233,33 @@ class MixturePrior(StandardNormalPrior):
         weights[:used] = (1 - IDLE * (n_idle > 0)) * torch.tensor(found.weights)
         means, roots = torch.zeros_like(self.means), torch.zeros_like(self.roots)
         means[:used] = torch.tensor(found.means)
-        precision_roots = torch.linalg.inv(torch.linalg.cholesky(torch.tensor(found.covariances)))
-        diagonal = precision_roots.diagonal(dim1=-2, dim2=-1)
-        roots[:used] = (precision_roots.tril(-1) + torch.diag_embed(diagonal.log())).to(roots)
+        if self.roots.dim() == 2:
+            roots[:used] = -0.5 * torch.tensor(found.covariances).diagonal(dim1=-2, dim2=-1).log()
+        else:
+            precision_roots = torch.linalg.inv(torch.linalg.cholesky(torch.tensor(found.covariances)))
+            diagonal = precision_roots.diagonal(dim1=-2, dim2=-1)
+            roots[:used] = (precision_roots.tril(-1) + torch.diag_embed(diagonal.log())).to(roots)
         return {"logits": weights.log(), "means": means, "roots": roots}
+
+    @property
+    def _log_diagonals(self) -> Tensor:
+        """The logarithms of the diagonals of P_c, shape (m, k)."""
+        return self.roots if self.roots.dim() == 2 else self.roots.diagonal(dim1=-2, dim2=-1)
 
     @property
     def _precision_roots(self) -> Tensor:
         """P_c, lower triangular, shape (m, k, k)."""
-        return self.roots.tril(-1) + torch.diag_embed(self.roots.diagonal(dim1=-2, dim2=-1).exp())
+        diagonals = torch.diag_embed(self._log_diagonals.exp())
+        return diagonals if self.roots.dim() == 2 else self.roots.tril(-1) + diagonals
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log p(z), shape (...)."""
         gaps = z[..., None, :] - self.means
-        squares = torch.einsum("mij,...mj->...mi", self._precision_roots, gaps).square().sum(-1)
-        log_determinants = self.roots.diagonal(dim1=-2, dim2=-1).sum(-1)
+        if self.roots.dim() == 2:
+            whitened = self.roots.exp() * gaps
+        else:
+            whitened = torch.einsum("mij,...mj->...mi", self._precision_roots, gaps)
+        squares, log_determinants = whitened.square().sum(-1), self._log_diagonals.sum(-1)
         constant = 0.5 * z.shape[-1] * math.log(2 * math.pi)
         return (self.logits.log_softmax(0) + log_determinants - 0.5 * squares - constant).logsumexp(-1)
 
