@@ -29,6 +29,7 @@ LAYERS = [
     {"lazy", "_version", "errors", "options", "domains", "progress", "invocation", "batch"},
     {"parts"},
     {"data"},
+    {"detection"},
     {"model"},
     {"training"},
     {"io"},

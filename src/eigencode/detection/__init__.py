@@ -1,0 +1,1 @@
+"""From scores to alarms: p-values, tails and nearest rows; knows no autoencoder."""

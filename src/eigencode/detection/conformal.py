@@ -1,0 +1,116 @@
+r"""Conformal p-values: how unusual a score is among the scores of rows that were held out.
+
+With the scores :math:`s_1 \dots s_m` of rows that nothing was learned from, the p-value of a new row's score s is
+
+.. math:: p = \frac{1 + \#\{i : s_i \ge s\}}{m + 1}
+
+If the new row comes from the same distribution as these rows, independently, then P(p <= a) <= a for every a, whatever
+the model and the distribution (split conformal; Vovk et al., 2005). With weights that are likelihood ratios, it holds
+where new rows come from another distribution (Tibshirani et al., 2019). It is a mean over fits: for one fit, the share
+of false alarms varies about the level as a beta distribution of m rows.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import scipy.stats
+from numpy.typing import ArrayLike
+
+from eigencode.errors import DataError, OptionError
+
+
+def p_values(
+    scores: ArrayLike, held_out: ArrayLike, weights: ArrayLike | None = None, own: ArrayLike | None = None
+) -> np.ndarray:
+    """The p-value of each score; larger scores are more unusual.
+
+    Parameters
+    ----------
+    scores : array of shape (n,)
+        Scores of new rows.
+    held_out : array of shape (m,)
+        Scores of the rows that were held out.
+    weights : array of shape (m,), optional
+        Their weights.
+    own : array of shape (n,), optional
+        Weights of the new rows; None takes the largest of ``weights``, which gives the largest p-values.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+
+    Examples
+    --------
+    >>> p_values([0.0, 2.5, 9.0], held_out=[1.0, 2.0, 3.0])
+    array([1.  , 0.5 , 0.25])
+    """
+    scores, held_out = np.asarray(scores, dtype=np.float64), np.asarray(held_out, dtype=np.float64)
+    weights = np.ones(len(held_out)) if weights is None else np.asarray(weights, dtype=np.float64)
+    own = weights.max(initial=0.0) if own is None else np.asarray(own, dtype=np.float64)
+    order = np.argsort(held_out)
+    # Summed from the largest score down, so that equal weights are counted exactly.
+    at_least = np.append(np.cumsum(weights[order][::-1])[::-1], 0.0)
+    above = at_least[np.searchsorted(held_out[order], scores, side="left")]
+    return (own + above) / (own + at_least[0])
+
+
+def threshold(held_out: ArrayLike, level: float, weights: ArrayLike | None = None) -> float:
+    """The score above which p-values are at most a level; infinite where no score has such a p-value."""
+    known = np.unique(np.asarray(held_out, dtype=np.float64))
+    is_enough = p_values(np.nextafter(known, np.inf), held_out, weights) <= level
+    return float(known[is_enough.argmax()]) if is_enough.any() else math.inf
+
+
+def smallest_level(n_rows: int) -> float:
+    """The smallest p-value that so many held-out rows can give, 1 / (m + 1)."""
+    return 1 / (n_rows + 1)
+
+
+def rows_needed(level: float) -> int:
+    """The number of held-out rows from which a p-value can be at most a level: 99 for 0.01.
+
+    Examples
+    --------
+    >>> rows_needed(0.01), rows_needed(0.05), rows_needed(1.0)
+    (99, 19, 0)
+    """
+    least = max(math.floor(1 / level) - 2, 0)
+    return next(m for m in range(least, least + 4) if smallest_level(m) <= level)
+
+
+def require_level(level: float, n_rows: int) -> None:
+    """Raise an error for a level that is no probability, or that so many held-out rows cannot give."""
+    if not 0 < level < 1:
+        raise OptionError("A rate must be a number between 0 and 1", got=f"{level!r}")
+    if n_rows < rows_needed(level):
+        raise DataError(
+            f"A rate of {level:g} takes at least {rows_needed(level)} rows held out of the fit",
+            got=f"{n_rows}, which give rates from {smallest_level(n_rows):.2g} on",
+            hint="Fit with more rows, or ask for a larger rate",
+        )
+
+
+def discoveries(p: ArrayLike, rate: float) -> np.ndarray:
+    r"""Which of many rows to report, so that the expected share of false ones among them is at most a rate.
+
+    The procedure of Benjamini and Hochberg (1995): the rows with the k smallest p-values, for the largest k with
+    :math:`p_{(k)} \le k \, \text{rate} / n`. It holds for p-values of one set of held-out rows (Bates et al., 2023).
+
+    Examples
+    --------
+    >>> discoveries([0.01, 0.02, 0.9], rate=0.05)
+    array([ True,  True, False])
+    """
+    found = np.asarray(p, dtype=np.float64)
+    return scipy.stats.false_discovery_control(found) <= rate if len(found) else found.astype(bool)
+
+
+def drift(scores: ArrayLike, held_out: ArrayLike) -> float:
+    """The p-value of the hypothesis that new normal rows score as the held-out rows did.
+
+    It is the two-sample test of Kolmogorov and Smirnov. That p-values of new rows are uniform is the same hypothesis,
+    but a test of them by themselves would take the held-out scores for the whole distribution, and reject too often.
+    """
+    return float(scipy.stats.ks_2samp(np.asarray(scores), np.asarray(held_out)).pvalue)
