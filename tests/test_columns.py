@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from sklearn.base import clone
 
@@ -17,9 +18,12 @@ from eigencode.parts import (
     LaplaceLikelihood,
     Likelihood,
     NegativeBinomialLikelihood,
+    OrdinalLikelihood,
+    PoissonLikelihood,
     Sizes,
     Units,
 )
+from eigencode.parts.likelihoods.columns import ColumnsExpansion
 from eigencode.testing import check_likelihood
 
 N, D = 30, 8
@@ -184,3 +188,158 @@ def test_wrong_blocks_and_values_are_named():
     x[3, 5] = 2.0
     with pytest.raises(DataError, match="needs numbers from 0 to 1, but not all of column 5 are. Got 2 there"):
         Autoencoder(2, likelihood=mixed()).fit(x)
+
+
+def wide_table(seed, n_rows=400):
+    """Five numbers and four categories that depend on two factors, one with a class in a hundred rows."""
+    rng = np.random.default_rng(seed)
+    factors = rng.normal(size=(n_rows, 2))
+    numbers = factors @ rng.normal(size=(2, 5)) + 0.5 * rng.normal(size=(n_rows, 5))
+    edges = ([0.0], [-1.0, 1.0], [-0.5, 0.0, 0.5], [-2.3, 0.0])
+    scores = factors @ rng.normal(size=(2, 4)) / 1.5 + 0.3 * rng.normal(size=(n_rows, 4))
+    classes = [np.digitize(score, edge) for score, edge in zip(scores.T, edges, strict=True)]
+    blocks = [(GaussianLikelihood(), 5), *((CategoricalLikelihood(), len(edge) + 1) for edge in edges)]
+    cells = [np.eye(len(edge) + 1)[labels] for labels, edge in zip(classes, edges, strict=True)]
+    return np.column_stack([numbers * [1, 10, 100, 1, 1], *cells]), blocks
+
+
+def at_the_start(x, blocks, k=2, **options):
+    """The validation objective before training."""
+    options = {"scale": "standard", "hidden": (), "max_epochs": 0, "random_state": 0} | options
+    return Autoencoder(k, likelihood=ColumnsLikelihood(blocks), **options).fit(x).history_[0]["validation_objective"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_start_is_better_than_random_weights_and_than_pca_of_the_cells(seed, monkeypatch):
+    x, blocks = wide_table(seed)
+    found = at_the_start(x, blocks)
+    constant = at_the_start(x, blocks, init="random", k=1)
+    assert found < constant - 1, "random weights are about as good as a constant"
+    units = ColumnsExpansion.working_units
+    monkeypatch.setattr(ColumnsExpansion, "working_units", lambda part, batch: units(part, batch)[1:])
+    assert found < at_the_start(x, blocks) + 0.01 * abs(found)
+
+
+def test_working_units_of_classes_are_those_of_correspondence_analysis():
+    """The variances along the principal directions of one block are 1, as of a sphere: no class counts more."""
+    rows = torch.from_numpy(np.eye(3)[np.repeat([0, 1, 2], [50, 30, 20])])
+    part = CategoricalLikelihood()
+    part.setup(Sizes(3, 1))
+    inward, outward = part.expansion.working_units(Batch(rows))[0]
+    working = (rows - rows.mean(0)) * inward
+    variances = torch.linalg.eigvalsh(working.T @ working / 100)
+    torch.testing.assert_close(variances, torch.tensor([0.0, 1.0, 1.0], dtype=torch.float64))
+    step = (rows - rows.mean(0)) * inward * outward
+    torch.testing.assert_close(step, (rows - rows.mean(0)) / rows.mean(0))
+
+
+def test_blocks_are_compared_by_what_a_unit_costs():
+    """A Gaussian with half the variance counts twice in the working columns."""
+    rows = Batch(torch.randn(100, 2, dtype=torch.float64, generator=generator()))
+    part = ColumnsLikelihood([(GaussianLikelihood(0.5), 1), (GaussianLikelihood(0.25), 1)])
+    part.setup(Sizes(2, 1))
+    ((inward, outward),) = part.expansion.working_units(rows)
+    torch.testing.assert_close(inward, torch.tensor([2.0, 4.0], dtype=torch.float64).sqrt())
+    torch.testing.assert_close(inward * outward, torch.ones(2, dtype=torch.float64))
+
+
+def ordinal(n_classes=4):
+    part = OrdinalLikelihood()
+    part.setup(Sizes(n_classes, 1))
+    return part.double()
+
+
+def test_ordered_classes_have_the_probabilities_of_cumulative_logits():
+    part, thresholds = ordinal(), np.array([-1.5, 0.0, 4.0])
+    part.set_thresholds(torch.from_numpy(thresholds))
+    scores = np.array([-30.0, -2.0, 0.3, 5.0])
+    output = torch.from_numpy(scores)[:, None] * torch.tensor([-0.5, 0.0, 0.25, 0.25])
+    edges = np.concatenate([[-np.inf], thresholds, [np.inf]])
+    # From the nearer end, since near 1 a distribution function has few digits.
+    below, above = (scipy.stats.logistic.cdf(sign * (edges - scores[:, None])) for sign in (1, -1))
+    expected = np.where(edges[1:] < scores[:, None], np.diff(below), -np.diff(above))
+    np.testing.assert_allclose(part(output).mean.detach(), expected, rtol=1e-6)
+    np.testing.assert_allclose(part(output).log_prob(torch.ones(4)).detach(), np.log(expected), rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("n_features", [2, 3, 6])
+def test_ordered_classes_keep_every_promise_of_likelihoods(n_features):
+    check_likelihood(OrdinalLikelihood(), n_features=n_features, normalised=False)
+
+
+def test_thresholds_give_the_classes_their_shares_whatever_the_scores():
+    part, source = ordinal(), np.random.default_rng(0)
+    labels = source.choice(4, 500, p=[0.1, 0.5, 0.399, 0.001])
+    rows = Batch(torch.eye(4, dtype=torch.float64)[labels])
+    output = torch.from_numpy(3 * source.normal(size=(500, 4)))
+    part.expansion.calibrate(rows, output)
+    torch.testing.assert_close(part(output).mean.mean(0).detach(), rows.x.mean(0), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "cells", "expected"),
+    [
+        (GaussianLikelihood(), [[1.0], [-1.0]], 1.0),
+        (GaussianLikelihood(0.25), [[1.0], [-1.0]], 2.0),
+        (CategoricalLikelihood(), np.eye(2)[[0, 0, 0, 1]], -0.75 * np.log(0.75) - 0.25 * np.log(0.25)),
+        (OrdinalLikelihood(), np.eye(2)[[0, 0, 0, 1]], -0.75 * np.log(0.75) - 0.25 * np.log(0.25)),
+        (BernoulliLikelihood(), [[0.0], [0.0], [0.0], [1.0]], -0.75 * np.log(0.75) - 0.25 * np.log(0.25)),
+        (PoissonLikelihood(), [[0.0], [4.0]], 2 * np.log(2.0)),
+        (NegativeBinomialLikelihood(), [[0.0], [4.0]], 2 * np.log(2.0) / (1 + 0.5 * 2)),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Likelihood) else "",
+)
+def test_what_a_column_can_gain_is_known_in_nats(likelihood, cells, expected):
+    """A squared error: half the variance over v; classes: the entropy; counts: half the deviance."""
+    part, cells = clone(likelihood), torch.tensor(np.asarray(cells))
+    part.setup(Sizes(cells.shape[1], 1))
+    found = part.expansion.explainable(Batch(cells))
+    torch.testing.assert_close(found, torch.full_like(found, expected))
+
+
+def test_balanced_columns_can_gain_one_each_and_scores_stay_nats():
+    x, blocks = wide_table(0)
+    fitted = {
+        weights: Autoencoder(2, likelihood=ColumnsLikelihood(blocks), column_weights=weights, max_epochs=0).fit(x)
+        for weights in ("balanced", "nats")
+    }
+    part = fitted["balanced"].composition_.likelihood
+    assert fitted["nats"].composition_.likelihood.column_weights is None
+    cells = Batch(torch.from_numpy(fitted["balanced"].scaler_.transform(x)))
+    gains = torch.cat(
+        [
+            own.expansion.explainable(rows)
+            for own, rows in zip(part.likelihoods, part.expansion._split(cells), strict=True)
+        ]
+    )
+    torch.testing.assert_close(gains * part.column_weights, torch.ones_like(gains), rtol=0.02, atol=0.02)
+    for model in fitted.values():
+        trace = model.composition_(cells.map(torch.Tensor.float))
+        nats = trace.p.log_prob(trace.target).sum(-1).detach().numpy() + model._log_jacobian(x)
+        np.testing.assert_allclose(model.score_samples(x), nats, rtol=1e-3, atol=1e-3)
+
+
+def test_weights_of_blocks_may_be_given_and_bounds_are_nats():
+    x, blocks = wide_table(0)
+    given = ColumnsLikelihood(blocks, weights=[1, 2, 3, 4, 5])
+    found = Autoencoder(2, likelihood=given, max_epochs=0).fit(x).composition_.likelihood.column_weights
+    assert found.tolist() == [1.0] * 5 + [2.0] * 2 + [3.0] * 3 + [4.0] * 4 + [5.0] * 3
+    variational = VariationalAutoencoder(2, likelihood=ColumnsLikelihood(blocks), max_epochs=0).fit(x)
+    assert variational.composition_.likelihood.column_weights is None
+    with pytest.raises(OptionError, match=r"one positive number for each block\. Got \[1, 0\] for 5 blocks"):
+        Autoencoder(2, likelihood=ColumnsLikelihood(blocks, weights=[1, 0])).fit(x)
+
+
+def test_a_category_of_few_nats_is_not_ignored():
+    """One class in 14 is told by a number that nothing else depends on; by its weight it gets the only component."""
+    rng = np.random.default_rng(0)
+    rare = rng.random(600) < 0.07
+    common = rng.choice(3, 600)
+    x = np.column_stack([np.eye(3)[common], np.eye(2)[rare.astype(int)], rng.normal(size=600)])
+    blocks = [(CategoricalLikelihood(), 3), (CategoricalLikelihood(), 2), (GaussianLikelihood(), 1)]
+    errors = {}
+    for weights in ("balanced", "nats"):
+        options = {"column_weights": weights, "scale": "standard", "max_epochs": 0, "hidden": ()}
+        model = Autoencoder(3, likelihood=ColumnsLikelihood(blocks), **options).fit(x)
+        errors[weights] = (model.reconstruct(x)[:, 3:5].argmax(1) != rare).mean()
+    assert errors["balanced"] < 0.01 < errors["nats"]

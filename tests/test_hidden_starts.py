@@ -22,6 +22,7 @@ from eigencode.parts import (
     LastColumns,
     Likelihood,
     NegativeBinomialLikelihood,
+    OrdinalLikelihood,
     PoissonLikelihood,
     Sizes,
     StudentTLikelihood,
@@ -61,6 +62,7 @@ ASKED = [
     PoissonLikelihood(),
     *(NegativeBinomialLikelihood(spread) for spread in (0.5, "learned", "per_feature")),
     CategoricalLikelihood(),
+    OrdinalLikelihood(),
     ActivatedLikelihood("sigmoid"),
     LastColumns(GaussianLikelihood("per_feature"), n_columns=2),
     TwoHeads(),
@@ -161,7 +163,7 @@ BY_COLUMN = [
     part
     for part in ASKED
     if getattr(part, "spread", None) != "learned"
-    and not isinstance(part, CategoricalLikelihood | LastColumns | ColumnsLikelihood)
+    and not isinstance(part, CategoricalLikelihood | ColumnsLikelihood | LastColumns | OrdinalLikelihood)
 ]
 
 

@@ -137,6 +137,14 @@ class ModelOptions:
         float | str | tuple[float | str, ...] | None,
         OptionInfo("Values that stand for gaps, such as -999; NaN and nulls are gaps always.", on_command_line=False),
     ] = None
+    column_weights: Annotated[
+        Literal["balanced", "nats"],
+        OptionInfo(
+            "How much the columns of a mixed table count in the training objective. 'balanced': the log-likelihood of "
+            "a column is divided by what separates its best constant from an exact reconstruction, such as the entropy "
+            "of a category; 'nats': all are counted as they are, as scores always are, and as bounds on log p(x)."
+        ),
+    ] = "balanced"
     encoder: Annotated[Object, OptionInfo("Your own encoder: a part or any torch module.")] = None
     decoder: Annotated[Object, OptionInfo("Your own decoder: a part or any torch module.")] = None
     tied: Annotated[bool, OptionInfo("Let the decoder use the encoder's weights, transposed.")] = False

@@ -53,7 +53,7 @@ def views_of(likelihood: Likelihood, data: Data, n_components: int | None, is_ti
     found = []
     for inward, outward in ready.expansion.working_units(data.sample):
         if is_tied and not torch.equal(inward, outward):
-            inward = outward = (inward * outward).sqrt()  # so that the decoder is the encoder's transpose
+            inward = outward = (inward * outward).abs().sqrt()  # so that the decoder is the encoder's transpose
         found.append(View(inward, outward, spectrum(_rescaled(data.weighed, inward), n_components, seed)))
         if ready.expansion.is_robust:
             rows = _rescaled(_without_outliers(data.typical), inward)

@@ -47,6 +47,7 @@ def make_tensors(composition: Composition, data: Data, n_components: int, seed: 
     """Make the composition's tensors, at random and in the rows' precision."""
     composition.setup(data.rows.n_features, n_components, generator(seed, "weights"), data.sizes)
     composition.to(data.rows.dtype).eval()
+    composition.likelihood.weigh(data.typical)
     if data.gaussian is not None and isinstance(composition.encoder, Completing):
         composition.encoder.describe_by(*vars(data.gaussian).values())
 

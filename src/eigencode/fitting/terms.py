@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from sklearn.base import clone
@@ -23,6 +23,7 @@ from eigencode.parts import (
     Likelihood,
     NegativeBinomialLikelihood,
     NestedDropout,
+    OrdinalLikelihood,
     Part,
     Penalty,
     Point,
@@ -53,7 +54,7 @@ FAMILIES: dict[str, type[Likelihood]] = {
     "count": NegativeBinomialLikelihood,
     "boolean": BernoulliLikelihood,
     "category": CategoricalLikelihood,
-    "ordered": CategoricalLikelihood,
+    "ordered": OrdinalLikelihood,
 }
 """The likelihood of each other family."""
 
@@ -66,9 +67,12 @@ RESCALED = "Divide them by {largest} first, or use likelihood='poisson' if they 
 
 def terms_of(options: AutoencoderOptions) -> dict[str, Any]:
     """The terms by name, as arguments of `Composition`."""
+    code = _code(options)
+    # A bound on log p(x) is in nats.
+    weights: Literal["balanced", "nats"] = "nats" if code.width(1) > 1 else options.column_weights
     return {
-        "code": _code(options),
-        "likelihood": likelihood_of(options.likelihood),
+        "code": code,
+        "likelihood": likelihood_of(options.likelihood).with_weights(weights),
         "corruption": _part(options.corruption, Corruption, "corruption"),
         "prior": _part(options.prior, Prior, "prior"),
         "penalties": _penalties(options.penalties),

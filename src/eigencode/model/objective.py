@@ -39,7 +39,7 @@ class Objective:
         if trace.n_draws > 1:
             terms = {"importance_weighted_bound": -self.importance_weighted_bound(composition, trace)}
         else:
-            terms = {"reconstruction": negative_log_likelihood(trace)}
+            terms = {"reconstruction": negative_log_likelihood(trace, composition.likelihood.column_weights)}
             if composition.prior is not None:
                 terms["divergence"] = self.beta * composition.prior.divergence(trace.q, trace.z)
         drawn = trace.noise.penalties or (None,) * len(composition.penalties)
@@ -97,9 +97,14 @@ def _require_shapes(terms: Mapping[str, Tensor], n_rows: int) -> None:
             )
 
 
-def negative_log_likelihood(trace: Trace) -> Tensor:
-    """-log p(x|z) of each row, in nats, over its observed cells; shape (n,), or (m, n) for m draws a row."""
+def negative_log_likelihood(trace: Trace, weights: Tensor | None = None) -> Tensor:
+    """-log p(x|z) of each row, in nats, over its observed cells; shape (n,), or (m, n) for m draws a row.
+
+    With weights of the columns, shape (d,), it is the weighted sum.
+    """
     cells = trace.p.log_prob(trace.target)
+    if weights is not None:
+        cells = cells * weights
     if trace.observed is None:
         return -cells.sum(-1)
     # A likelihood of the last columns only, such as labels, needs the mask of these columns.

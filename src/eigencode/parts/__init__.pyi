@@ -42,6 +42,7 @@ from eigencode.parts.likelihoods.continuous import StudentTLikelihood as Student
 from eigencode.parts.likelihoods.discrete import BernoulliLikelihood as BernoulliLikelihood
 from eigencode.parts.likelihoods.discrete import NegativeBinomialLikelihood as NegativeBinomialLikelihood
 from eigencode.parts.likelihoods.discrete import PoissonLikelihood as PoissonLikelihood
+from eigencode.parts.likelihoods.ordinal import OrdinalLikelihood as OrdinalLikelihood
 from eigencode.parts.networks.base import Network as Network
 from eigencode.parts.networks.chains import Chain as Chain
 from eigencode.parts.networks.chains import Decoding as Decoding

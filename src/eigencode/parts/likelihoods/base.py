@@ -6,7 +6,7 @@ import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,9 @@ from eigencode.errors import OptionError, did_you_mean
 from eigencode.parts.base import Sizes, Term, Units
 from eigencode.parts.distributions import Distribution
 from eigencode.parts.likelihoods.expansion import Expansion, FittedExpansion
+
+if TYPE_CHECKING:
+    from eigencode.batch import Batch
 
 FILLS = {"real": 0.0, "unit interval": 0.5, "counts": 0.0}
 """A number in each support, used in hidden cells."""
@@ -127,20 +130,35 @@ class Likelihood(Term):
         The rounding errors of the scaling are removed. Hidden cells are set to a number of the support, so that the
         density and its derivatives are finite.
         """
-        if self.in_data_units:
-            x = self._rounded(self.units.in_data_units(x))
+        return self.within_support(self.units.in_data_units(x) if self.in_data_units else x, observed)
+
+    def within_support(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
+        """Rows in the units of the distribution without rounding errors, and with a possible value in hidden cells."""
+        x = self._rounded(x) if self.in_data_units else x
         return x if observed is None else x.where(observed, FILLS[self.support])
 
     def _rounded(self, x: Tensor) -> Tensor:
         """Cells in the data's units without rounding errors of the scaling."""
         # Not clamp_, for which vmap falls back to a loop over models, with a warning.
         if self.support == "counts":
-            return x.round_().clamp(min=0)
+            return x.round().clamp(min=0)
         return x.clamp(0, 1) if self.support == "unit interval" else x
 
     def scaled(self, rows: Tensor) -> Tensor:
         """Convert rows of shape (..., d) in the units of the distribution, such as its mean, to scaled rows."""
         return self.units.scaled(rows) if self.in_data_units else rows
+
+    @property
+    def column_weights(self) -> Tensor | None:
+        """Weights of the columns in the training objective, shape (d,); None: all weigh the same."""
+        return None
+
+    def with_weights(self, weights: Literal["balanced", "nats"]) -> Likelihood:
+        """The likelihood with a rule for the weights of its columns, if it has several kinds of columns and no rule."""
+        return self
+
+    def weigh(self, batch: Batch) -> None:
+        """Set the weights of the columns from rows, if they depend on them."""
 
     @property
     def expansion(self) -> Expansion:

@@ -37,6 +37,9 @@ SMALLEST_CURVATURE = 0.5
 With 1, the expansion of a Bernoulli is an upper bound (Boehning & Lindsay, 1988), and no step is too long.
 """
 
+SMALLEST_SHARE = 0.1
+"""Smallest share of a class, relative to the largest, by which its cells are divided for a linear start."""
+
 FARTHEST = 8.0
 """Input at which bounded activations are within a thousandth of their bounds."""
 
@@ -189,6 +192,11 @@ class BernoulliExpansion(Expansion):
             bias = bias + ((wanted - mean(p, batch.observed)) / curvature).clamp(-1, 1)
         return bias
 
+    def explainable(self, batch: Batch) -> Tensor:
+        """The entropy of the columns' means minus the mean entropy of their cells, which is 0 for 0 and 1."""
+        x, p = self.target(batch).x.double(), self._mean(batch).double()
+        return _entropy(p) - mean(_entropy(x), batch.observed)
+
     def working_units(self, batch: Batch) -> Sequence[tuple[Tensor, Tensor]]:
         """One Newton step; the curvature of a column in its logit is p (1 - p)."""
         p = mean(self.likelihood.target(batch.x.double()), batch.observed)
@@ -218,6 +226,12 @@ class CountExpansion(Expansion):
         found = wanted - output.where(batch.observed, -torch.inf).logsumexp(0) + count.log()
         return found.where(count > 0, wanted)
 
+    def explainable(self, batch: Batch) -> Tensor:
+        """The deviance of the best constant of a Poisson, m log m against x log x; overdispersed ones have less."""
+        x, m = self.target(batch).x.double(), self._mean(batch).double()
+        deviance = (mean(torch.xlogy(x, x), batch.observed) - m * m.log()).clamp(min=0)
+        return deviance / (1 + self._excess(batch) * m)
+
     def working_units(self, batch: Batch) -> Sequence[tuple[Tensor, Tensor]]:
         """The curvature of a column in its log-mean is m / (1 + a m), with the dispersion a estimated from the rows.
 
@@ -225,10 +239,8 @@ class CountExpansion(Expansion):
         weights. For other columns there is one Newton step.
         """
         part, observed = self.likelihood, batch.observed
-        counts = part.target(batch.x.double())
-        m = mean(counts, observed).clamp(min=SMALLEST_MEAN)
-        excess = (variance(counts, observed) - m).clamp(min=0) / m.square()
-        inflation = 1 + self.is_overdispersed * excess * m
+        m = mean(part.target(batch.x.double()), observed).clamp(min=SMALLEST_MEAN)
+        inflation = 1 + self._excess(batch) * m
         newton = _newton(part.divisor, m / inflation, 1 / inflation)
         if part.logarithmic is None:
             return [newton]
@@ -236,6 +248,12 @@ class CountExpansion(Expansion):
         inward = (torch.where(part.logarithmic, weight * part.divisor, newton[0]) for weight in (root, 1.0))
         outward = (torch.where(part.logarithmic, 1 / weight, newton[1]) for weight in (root, torch.ones_like(root)))
         return list(zip(inward, outward, strict=True))
+
+    def _excess(self, batch: Batch) -> Tensor:
+        """The dispersion a of each column by its mean and variance; 0 if the variance may not exceed the mean."""
+        counts = self.likelihood.target(batch.x.double())
+        m = mean(counts, batch.observed).clamp(min=SMALLEST_MEAN)
+        return self.is_overdispersed * (variance(counts, batch.observed) - m).clamp(min=0) / m.square()
 
 
 class NegativeBinomialExpansion(CountExpansion, SpreadExpansion):
@@ -258,21 +276,35 @@ class NegativeBinomialExpansion(CountExpansion, SpreadExpansion):
         return _golden_section(worth, low, high).exp().to(output.dtype)
 
 
-class CategoricalExpansion(Expansion):
+class ClassesExpansion(Expansion):
+    """The expansion of a likelihood of one-hot columns."""
+
+    def shares(self, batch: Batch) -> Tensor:
+        """The share of each class, at least a little, shape (d,)."""
+        return mean(self.target(batch).x, batch.observed).clamp(min=SMALLEST_MEAN)
+
+    def explainable(self, batch: Batch) -> Tensor:
+        """The entropy of the classes, the same for each column."""
+        p = self.shares(batch).double()
+        return -(p * p.log()).sum().expand_as(p)
+
+    def bounded(self, p: Tensor) -> Tensor:
+        """Shares without small ones, for which a Newton step would be too long and their distance all that counts."""
+        return p.clamp(min=SMALLEST_SHARE * p.max())
+
+
+class CategoricalExpansion(ClassesExpansion):
     """The expansion of the categorical likelihood in its logits."""
 
     is_exact = True
 
     def constant(self, batch: Batch) -> Tensor:
         """The logarithms of the classes' shares."""
-        return self._shares(batch).log()
-
-    def _shares(self, batch: Batch) -> Tensor:
-        return mean(self.target(batch).x, batch.observed).clamp(min=SMALLEST_MEAN)
+        return self.shares(batch).log()
 
     def intercept(self, batch: Batch, output: Tensor, bias: Tensor) -> Tensor:
         """The bias of each logit with which the classes have their shares, for given outputs, by iterative scaling."""
-        wanted = self._shares(batch)
+        wanted = self.shares(batch)
         bias = wanted.log()
         for _ in range(INTERCEPT_STEPS):
             found = mean((output + bias).softmax(-1), batch.observed).clamp(min=SMALLEST_MEAN)
@@ -286,9 +318,8 @@ class CategoricalExpansion(Expansion):
         is the chi-squared distance sum_j r_j^2 / p_j: PCA in these units is multiple correspondence analysis
         (Greenacre, 1984).
         """
-        p = self._shares(batch).double()
-        root, divisor = p.sqrt(), self.likelihood.divisor
-        return [(divisor / root, 1 / root), (torch.ones_like(p), divisor / p)]
+        p, divisor = self.bounded(self.shares(batch).double()), self.likelihood.divisor
+        return [(divisor / p.sqrt(), p.rsqrt()), (torch.ones_like(p), divisor / p)]
 
 
 class ActivatedExpansion(Expansion):
@@ -306,6 +337,11 @@ class ActivatedExpansion(Expansion):
             is_below = self.likelihood.nonlinearity(middle) < wanted
             low, high = torch.where(is_below, middle, low), torch.where(is_below, high, middle)
         return (low + high) / 2
+
+
+def _entropy(p: Tensor) -> Tensor:
+    """Entropy of a share, in nats."""
+    return -torch.xlogy(p, p) - torch.xlogy(1 - p, 1 - p)
 
 
 def _not_none(total: Tensor) -> Tensor:

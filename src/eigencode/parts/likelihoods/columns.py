@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
-from numbers import Integral
+from numbers import Integral, Real
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from eigencode.batch import Batch
 from eigencode.errors import OptionError
-from eigencode.parts.base import Sizes
+from eigencode.parts.base import Sizes, Units
 from eigencode.parts.distributions import Distribution
 from eigencode.parts.likelihoods.base import Cell, Likelihood
 from eigencode.parts.likelihoods.expansion import Expansion
+
+FEWEST_NATS = 0.1
+"""A column that differs less from its best constant, in nats a row, weighs as if it had this many."""
+
+
+Weights = Literal["balanced", "nats"] | Sequence[float] | None
+"""How much columns count in the training objective."""
 
 
 @dataclass(frozen=True)
@@ -104,9 +113,21 @@ class ColumnsExpansion(Expansion):
     def working_units(self, batch: Batch) -> Sequence[tuple[Tensor, Tensor]]:
         """The working units of the blocks, in which the squared error of each has a variance of 1."""
         found = [block.unit_variance(own) for block, own in zip(self.blocks, self._split(batch), strict=True)]
+        root = self.weights(batch).sqrt()
         n_choices = max(map(len, found))
         choices = ([units[min(number, len(units) - 1)] for units in found] for number in range(n_choices))
-        return [(torch.cat([a for a, _ in choice]), torch.cat([b for _, b in choice])) for choice in choices]
+        pairs = (map(torch.cat, zip(*choice, strict=True)) for choice in choices)
+        return [(root * inward, outward / root) for inward, outward in pairs]
+
+    def weights(self, batch: Batch) -> Tensor:
+        """The weights of the columns, shape (d,), in float64."""
+        given = self.likelihood.weights
+        if given in (None, "nats"):
+            return torch.ones(batch.x.shape[-1], dtype=torch.float64)
+        if given == "balanced":
+            parts = zip(self.blocks, self._split(batch), strict=True)
+            return 1 / torch.cat([block.explainable(own) for block, own in parts]).clamp(min=FEWEST_NATS)
+        return torch.tensor(given, dtype=torch.float64).repeat_interleave(torch.tensor(self.likelihood.widths))
 
     def _split(self, batch: Batch) -> Iterator[Batch]:
         """The columns of each block."""
@@ -126,6 +147,11 @@ class ColumnsLikelihood(Likelihood):
     ----------
     blocks : sequence of (Likelihood, int)
         For each block its likelihood and its number of columns.
+    weights : {'balanced', 'nats'} or sequence of float, optional
+        How much each column counts in the training objective; scores are in nats all the same. 'balanced': a column's
+        log-likelihood is divided by what separates its best constant from an exact reconstruction, such as the entropy
+        of a category, so that a category with one frequent class counts as much as one with many classes; 'nats': all
+        by 1; or one number for each block. None leaves it to the estimator's option 'column_weights'.
 
     Examples
     --------
@@ -143,10 +169,12 @@ class ColumnsLikelihood(Likelihood):
 
     numbers = ()
     expansion_type = ColumnsExpansion
+    balance: Tensor
 
-    def __init__(self, blocks: Sequence[tuple[Likelihood, int]]) -> None:
+    def __init__(self, blocks: Sequence[tuple[Likelihood, int]], weights: Weights = None) -> None:
         super().__init__()
         self.blocks = blocks
+        self.weights = weights
         self._likelihoods = nn.ModuleList(likelihood for likelihood, _ in blocks)  # registers their tensors
 
     @property
@@ -167,11 +195,50 @@ class ColumnsLikelihood(Likelihood):
     def setup(self, sizes: Sizes) -> None:
         """Check the blocks and make their tensors."""
         self._require_width(sizes.n_features)
+        self._set_units(sizes.units)
         for likelihood, columns in zip(self.likelihoods, self.slices, strict=True):
             likelihood.setup(sizes.of_columns(columns))
+        self._check_weights()
+        if self.weights not in (None, "nats"):
+            self.register_buffer("balance", torch.ones(sizes.n_features))
         n_outputs = [likelihood.n_outputs(width) for likelihood, width in self.blocks]
         self._first = [min(n, width) for n, width in zip(n_outputs, self.widths, strict=True)]
         self._more = [n - first for n, first in zip(n_outputs, self._first, strict=True)]
+
+    def _check_weights(self) -> None:
+        """Raise an error for weights that are neither a rule nor positive numbers."""
+        given = self.weights
+        if given in (None, "balanced", "nats"):
+            return
+        is_sequence = isinstance(given, Sequence) and not isinstance(given, str) and len(given) == len(self.blocks)
+        if not is_sequence or not all(isinstance(weight, Real) and 0 < weight < math.inf for weight in given):
+            raise OptionError(
+                "The weights of columns must be 'balanced', 'nats' or one positive number for each block",
+                got=f"{given!r} for {len(self.blocks)} blocks",
+            )
+
+    def _set_units(self, units: Units) -> None:
+        """Keep the data's units of the columns in these units, and the unit 1 of the scaled ones."""
+        cells = self.cells(len(units.center))
+        own = torch.tensor([cell.in_data_units for cell in cells])
+        self.register_buffer("center", torch.where(own, units.center, 0.0).double(), persistent=False)
+        self.register_buffer("divisor", torch.where(own, units.divisor, 1.0).double(), persistent=False)
+        logarithmic = None if units.logarithmic is None else units.logarithmic & own
+        self.register_buffer("logarithmic", logarithmic, persistent=False)
+
+    @property
+    def column_weights(self) -> Tensor | None:
+        """Weights of the columns in the training objective, shape (d,); None: all weigh the same."""
+        return None if self.weights in (None, "nats") else self.balance
+
+    def with_weights(self, weights: Literal["balanced", "nats"]) -> ColumnsLikelihood:
+        """The same blocks with a rule for their weights, unless there is one already."""
+        return ColumnsLikelihood(self.blocks, weights) if self.weights is None else self
+
+    def weigh(self, batch: Batch) -> None:
+        """Set the weights of the columns."""
+        if self.column_weights is not None:
+            self.balance.copy_(ColumnsExpansion(self).weights(batch))
 
     def n_outputs(self, n_features: int) -> int:
         """Number of outputs of the decoder: the sum over the blocks."""
@@ -188,14 +255,14 @@ class ColumnsLikelihood(Likelihood):
 
     def target(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
         """Scaled rows of shape (..., d) in the units of each block's distribution."""
+        rows = self.units.in_data_units(x)  # all blocks at once: scaled columns have the unit 1 here
         masks = [None] * len(self.blocks) if observed is None else observed.split(self.widths, dim=-1)
-        given = zip(self.likelihoods, x.split(self.widths, dim=-1), masks, strict=True)
-        return torch.cat([likelihood.target(*own) for likelihood, *own in given], dim=-1)
+        given = zip(self.likelihoods, rows.split(self.widths, dim=-1), masks, strict=True)
+        return torch.cat([likelihood.within_support(block, mask) for likelihood, block, mask in given], dim=-1)
 
     def scaled(self, rows: Tensor) -> Tensor:
         """Rows of shape (..., d) in the units of each block's distribution, scaled."""
-        given = zip(self.likelihoods, rows.split(self.widths, dim=-1), strict=True)
-        return torch.cat([likelihood.scaled(block) for likelihood, block in given], dim=-1)
+        return self.units.scaled(rows)
 
     def forward(self, output: Tensor) -> Joined:
         """The distributions of the blocks."""

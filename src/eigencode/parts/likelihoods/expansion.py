@@ -122,6 +122,14 @@ class Expansion:
         spread = math.sqrt(float(variance(batch.x.double(), batch.observed).mean()) if given is None else given) or 1.0
         return [(inward / spread, outward * spread) for inward, outward in self.working_units(batch)]
 
+    def explainable(self, batch: Batch) -> Tensor:
+        """Nats a row between the best constant and an exact reconstruction of a column (or block), shape (d,).
+
+        For a squared error it is half the variance of the column in units with variance 1.
+        """
+        inward, _ = self.unit_variance(batch)[0]
+        return variance(batch.x.double(), batch.observed) * inward.square() / 2
+
 
 class FittedExpansion(Expansion):
     """The expansion of any likelihood, from its density only: fitted by L-BFGS, with derivatives from autograd."""
