@@ -14,6 +14,7 @@ from eigencode.progress import counted
 if TYPE_CHECKING:
     import numpy as np
 
+    from eigencode.estimators.anomaly import AnomalyDetector
     from eigencode.estimators.base import BaseAutoencoder
     from eigencode.estimators.supervised import SupervisedAutoencoder
     from eigencode.model.composition import Composition
@@ -61,8 +62,10 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def summary(model: BaseAutoencoder | SupervisedAutoencoder) -> dict[str, Any]:
+def summary(model: BaseAutoencoder | SupervisedAutoencoder | AnomalyDetector) -> dict[str, Any]:
     """A fitted model as a JSON object; objectives are in nats per row of scaled data."""
+    if hasattr(model, "unlikeness_"):
+        return _detector_summary(model)
     if not is_supervised(model):
         return _summary(cast("BaseAutoencoder", model))
     supervised = cast("SupervisedAutoencoder", model)
@@ -77,6 +80,21 @@ def summary(model: BaseAutoencoder | SupervisedAutoencoder) -> dict[str, Any]:
         "autoencoder": type(supervised.autoencoder_).__name__,
     }
     return {**facts, **own}
+
+
+def _detector_summary(model: AnomalyDetector) -> dict[str, Any]:
+    nearest = model.unlikeness_.nearest
+    own = {
+        "kind": type(model).__name__,
+        "options": own_options(model),
+        "autoencoder": type(model.autoencoder_).__name__,
+        "false_alarms": model.false_alarms_,
+        "n_held_out": len(model.held_out_scores_),
+        "n_kept": 0 if nearest is None else len(nearest.rows),
+        "notes": list(model.notes_),
+        "seed": model.seed_,
+    }
+    return {**_summary(model.autoencoder_), **own}
 
 
 def is_supervised(model: object) -> bool:
@@ -149,6 +167,7 @@ def description(facts: Mapping[str, Any]) -> dict[str, str]:
         **({"images": _images(facts["image_shape"])} if facts["image_shape"] else {}),
         "hidden layers": f"{hidden}, mirrored in the decoder" if hidden else "none",
         **_label_facts(facts),
+        **_detector_facts(facts),
         "weights": f"{facts['n_weights']:,}",
         **{name.replace("_", " "): facts[name] for name in TERMS if facts[name] is not None},
         **({"penalties": ", ".join(facts["penalties"])} if facts["penalties"] else {}),
@@ -173,7 +192,19 @@ def _label_facts(facts: Mapping[str, Any]) -> dict[str, str]:
     return {"predicts": enumerated(predicted, LISTED_AT_MOST), "autoencoder": facts["autoencoder"]}
 
 
-def own_options(model: BaseAutoencoder | SupervisedAutoencoder) -> dict[str, Any]:
+def _detector_facts(facts: Mapping[str, Any]) -> dict[str, str]:
+    """What a detector of anomalies promises and keeps."""
+    if "false_alarms" not in facts:
+        return {}
+    n_kept, by = facts["n_kept"], counted(facts["n_held_out"], "row")
+    return {
+        "false alarms": f"{facts['false_alarms']:.3g} of normal rows, by {by} held out",
+        "keeps rows": f"{n_kept:,} rows fitted, in the file too" if n_kept else "none",
+        "autoencoder": facts["autoencoder"],
+    }
+
+
+def own_options(model: BaseAutoencoder | SupervisedAutoencoder | AnomalyDetector) -> dict[str, Any]:
     """The options that a model's kind has beyond the common ones, as JSON values."""
     cls: type = type(model)
     common = {option.name for option in options_of(AutoencoderOptions)}

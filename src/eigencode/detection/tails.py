@@ -75,6 +75,12 @@ class Tail:
         beyond = self._hazard(np.maximum(scores, largest)) - self._hazard(largest)
         return np.interp(scores, self.scores, self.logarithms) + beyond
 
+    @property
+    def is_sound(self) -> bool:
+        """Whether the values fit together, as those of a damaged file may not."""
+        is_one = self.scores.ndim == 1 and self.scores.shape == self.logarithms.shape and len(self.scores) > 0
+        return is_one and bool((np.diff(self.scores) > 0).all()) and self.shape >= 0 and self.scale > 0
+
     def _hazard(self, scores: np.ndarray) -> np.ndarray:
         """The cumulated hazard h of the generalised Pareto distribution."""
         excess = (scores - self.start) / self.scale

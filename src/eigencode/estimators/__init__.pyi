@@ -1,5 +1,6 @@
 """The estimators, said once: one line for each."""
 
+from eigencode.estimators.anomaly import AnomalyDetector as AnomalyDetector
 from eigencode.estimators.autoencoder import Autoencoder as Autoencoder
 from eigencode.estimators.classifier import AutoencoderClassifier as AutoencoderClassifier
 from eigencode.estimators.contractive import ContractiveAutoencoder as ContractiveAutoencoder

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from eigencode import fitting, parts, training
 from eigencode.data.tables import Schema
 from eigencode.domains import Count
 from eigencode.errors import OptionError
-from eigencode.estimators.autoencoder import Autoencoder
 from eigencode.estimators.base import BaseAutoencoder, unchanged_on_failure
+from eigencode.estimators.composed import Composed
 from eigencode.estimators.inputs import float_type, read_rows
 from eigencode.estimators.labelled import LabelledAutoencoder
 from eigencode.estimators.persistence import Saved
@@ -72,7 +71,7 @@ class HeadOptions:
 
 
 @dataclass(eq=False, repr=False)
-class SupervisedAutoencoder(TrainingOptions, HeadOptions, Saved):
+class SupervisedAutoencoder(TrainingOptions, HeadOptions, Composed, Saved):
     """The base class of the classifier and the regressor: an autoencoder, a head, and their training on labels."""
 
     @classmethod
@@ -227,16 +226,6 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Saved):
     def _known_targets(self, y: Any, n_rows: int) -> np.ndarray:
         """Labels of validation rows as columns of numbers, shape (n, c)."""
         raise NotImplementedError
-
-    @property
-    def _given(self) -> BaseAutoencoder:
-        """The given autoencoder, or the default one."""
-        given = self.autoencoder.estimator if isinstance(self.autoencoder, FrozenEstimator) else self.autoencoder
-        if given is None:
-            return Autoencoder(precision=self.precision, device=self.device)
-        if not isinstance(given, BaseAutoencoder):
-            raise OptionError("The 'autoencoder' parameter must be an autoencoder of this package", got=f"{given!r}")
-        return given
 
     def _fitted_autoencoder(
         self, rows: NamedArray, sample_weight: Any, seed: int, beside: dict[str, Any]

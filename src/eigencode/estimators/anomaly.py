@@ -1,0 +1,298 @@
+"""AnomalyDetector: rows unlike those fitted, at a rate of false alarms that is kept on new rows."""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from collections.abc import Iterator
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+import numpy as np
+from sklearn.base import OutlierMixin, clone
+from sklearn.utils.validation import check_is_fitted
+
+from eigencode import training
+from eigencode.data.tables import Schema
+from eigencode.detection import conformal
+from eigencode.domains import Count
+from eigencode.errors import DataError, ResultWarning
+from eigencode.estimators.base import BaseAutoencoder, unchanged_on_failure
+from eigencode.estimators.composed import Composed
+from eigencode.estimators.inputs import read_rows
+from eigencode.estimators.persistence import Saved
+from eigencode.estimators.unlikeness import Unlikeness
+from eigencode.options import Object, OptionInfo, check_options, documented
+
+if TYPE_CHECKING:
+    from eigencode.data.containers import NamedArray
+
+HELD_OUT = 0.2
+"""Share of the rows that are held out; more where the rate asked for takes more, up to half of the rows."""
+
+FEWEST_ROWS = 4
+
+DRIFT_LEVEL = 0.01
+"""Below this p-value, new normal rows are said to score otherwise than those held out."""
+
+
+@documented
+@dataclass(eq=False, repr=False)
+class AnomalyDetector(OutlierMixin, Composed, Saved):
+    r"""A detector of rows that are unlike those fitted, which should be normal ones.
+
+    It measures how badly the autoencoder reconstructs a row and how rare its code is, together
+
+    .. math:: D(x) = \frac{\lVert x - g(f(x)) \rVert^2}{2 s^2} - \log p(f(x))
+
+    in nats, for scaled rows, with a mixture of Gaussians p on the codes and the variance s^2 of the residuals; and how
+    far the row is from the nearest row fitted. Both are brought to one scale by :math:`-\log` of the share of the rows
+    fitted that have as much (`eigencode.detection.tails`), and added. To rows farther from the centre than all those
+    fitted, the largest sum of a row fitted is added for each doubling of that distance.
+
+    A share of the rows is held out of all this. A row is an alarm if its score is among the highest of theirs: if new
+    rows come from the same distribution as those fitted, independently, then on average over fits the share of them
+    that are false alarms is at most ``false_alarms`` (split conformal prediction, `eigencode.detection.conformal`).
+    A fitted autoencoder must not have seen these rows.
+
+    As everywhere in scikit-learn, scores are lower for anomalies, and ``predict`` gives -1 for them; PyOD has the
+    opposite sign.
+
+    {parameters}
+
+    Attributes
+    ----------
+    autoencoder_ : estimator
+        The fitted autoencoder.
+    unlikeness_ : Unlikeness
+        What is measured; it keeps rows fitted, in ``unlikeness_.nearest.rows``, unless ``neighbors`` is False.
+    held_out_scores_ : ndarray of shape (m,)
+        Scores of the rows held out, ascending.
+    offset_ : float
+        The score below which a row is an alarm.
+    false_alarms_ : float
+        The rate in force: ``false_alarms``, or the smallest rate that m rows give.
+    notes_ : list of str
+        Sentences on possible problems; empty if there are none.
+    seed_ : int
+        The seed of all random numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from eigencode import AnomalyDetector, LinearAutoencoder
+    >>> X = np.random.default_rng(0).normal(size=(400, 1)) * [1.0, 2.0, 3.0] + 10
+    >>> X += np.random.default_rng(1).normal(scale=0.1, size=X.shape)
+    >>> model = AnomalyDetector(autoencoder=LinearAutoencoder(1), random_state=0).fit(X)
+    >>> model.predict([[10.5, 11.0, 11.5], [10.5, 11.0, 8.5]])  # the second breaks the correlation
+    array([ 1, -1])
+    """
+
+    false_alarms: Annotated[
+        float,
+        OptionInfo("Share of normal rows that may be alarms.", low=0, high=1, open_low=True, open_high=True),
+    ] = 0.05
+    _: KW_ONLY
+    autoencoder: Annotated[
+        Object,
+        OptionInfo(
+            "The autoencoder that knows the rows. A fitted one is copied and used as it is; one that is not fitted is "
+            "fitted first. None is `Autoencoder()`.",
+            on_command_line=False,
+            object="an autoencoder",
+        ),
+    ] = None
+    neighbors: Annotated[
+        bool,
+        OptionInfo(
+            "Measure the distance to the nearest row fitted too. The model then keeps rows fitted, at most 10,000, and "
+            "its file has them."
+        ),
+    ] = True
+    random_state: Annotated[
+        int | Object | None,
+        OptionInfo(
+            "Seed of all random numbers; None draws a seed, which is kept as `seed_`.",
+            low=0,
+            object="a NumPy random generator",
+        ),
+    ] = None
+
+    @classmethod
+    def saved_attributes(cls) -> dict[str, Any]:
+        """The fitted attributes that a file keeps, with their types."""
+        return {
+            "n_features_in_": Count,
+            "feature_names_in_": np.ndarray | None,
+            "image_shape_": tuple[Count, ...],
+            "columns_": Annotated[Schema | None, "None: fitted on an array"],
+            "autoencoder_": BaseAutoencoder,
+            "unlikeness_": Unlikeness,
+            "held_out_scores_": np.ndarray,
+            "offset_": float,
+            "false_alarms_": float,
+            "notes_": list[str],
+            "seed_": int,
+        }
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Fit the autoencoder to normal rows, and measure those held out.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Rows, as for an autoencoder; few or none of them anomalies.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self
+        """
+        with unchanged_on_failure(self):
+            check_options(self)
+            rows = read_rows(self, X, reset=True)
+            if len(rows.array) < FEWEST_ROWS:
+                raise DataError(f"A detector takes at least {FEWEST_ROWS} rows", got=f"{len(rows.array)} sample(s)")
+            self.seed_ = training.resolve_seed(self.random_state)
+            rng = np.random.default_rng(self.seed_)
+            order = rng.permutation(len(rows.array))
+            n_held_out = _n_held_out(len(order), self.false_alarms)
+            known, apart = rows.array[np.sort(order[n_held_out:])], rows.array[order[:n_held_out]]
+            self.autoencoder_ = self._fitted_autoencoder(replace(rows, array=known, frame=None))
+            self.unlikeness_ = Unlikeness.of(self.autoencoder_, known, self.neighbors, self.seed_)
+            self.held_out_scores_ = np.sort(self._scores(apart))
+            self._calibrate()
+        return self
+
+    def score_samples(self, X: Any) -> np.ndarray:
+        """Minus the score of each row: the lower, the more unlike the rows fitted.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Rows like those fitted.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+        """
+        check_is_fitted(self)
+        return self._scores(read_rows(self, X).array)
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """``score_samples`` minus ``offset_``: below 0 for alarms, shape (n,)."""
+        found: np.ndarray = self.score_samples(X) - self.offset_
+        return found
+
+    def predict(self, X: Any) -> np.ndarray:
+        """-1 for alarms and 1 for other rows, shape (n,)."""
+        return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def p_values(self, X: Any) -> np.ndarray:
+        """The p-value of each row: the share of rows held out, and of the row itself, with scores as low as its own.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Rows like those fitted.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            From 1 / (m + 1), for m rows held out, to 1.
+        """
+        return conformal.p_values(-self.score_samples(X), -self.held_out_scores_)
+
+    def discoveries(self, X: Any, rate: float) -> np.ndarray:
+        """Which of many rows to report, so that the expected share of normal ones among them is at most a rate.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            All rows of interest; the answer for one depends on the others.
+        rate : float
+            The false-discovery rate. With n rows of which one is an anomaly, it takes n / rate rows held out to report
+            it.
+
+        Returns
+        -------
+        ndarray of bool of shape (n,)
+        """
+        conformal.require_level(rate, len(self.held_out_scores_))
+        return conformal.discoveries(self.p_values(X), rate)
+
+    def drift(self, X: Any) -> float:
+        """The p-value of the hypothesis that new normal rows score as those held out did; a warning below 0.01.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            New rows without anomalies, or with few.
+
+        Returns
+        -------
+        float
+            By the two-sample test of Kolmogorov and Smirnov.
+        """
+        found = conformal.drift(self.score_samples(X), self.held_out_scores_)
+        if found < DRIFT_LEVEL:
+            what = f"New rows score otherwise than those held out of the fit (p = {found:.2g})"
+            warnings.warn(f"{what}: the rate of false alarms no longer holds. Fit again.", ResultWarning, stacklevel=2)
+        return found
+
+    # -- fitting
+
+    def _scores(self, array: np.ndarray) -> np.ndarray:
+        """``score_samples`` of checked rows."""
+        return -self.unlikeness_.scores(self.autoencoder_, array)
+
+    def _calibrate(self) -> None:
+        """Set the offset by the rows held out, and say what it does not promise."""
+        m = len(self.held_out_scores_)
+        self.false_alarms_ = max(self.false_alarms, conformal.smallest_level(m))
+        self.offset_ = -conformal.threshold(-self.held_out_scores_, self.false_alarms_)
+        self.notes_ = list(self.autoencoder_.notes_)
+        if self.false_alarms_ > self.false_alarms:
+            note = (
+                f"{m} rows held out are too few for a rate of false alarms of {self.false_alarms:g}, which takes "
+                f"{conformal.rows_needed(self.false_alarms)}: the rate is {self.false_alarms_:.2g}"
+            )
+            self.notes_.insert(0, note)
+            warnings.warn(f"{type(self).__name__}: {note}", ResultWarning, stacklevel=3)
+
+    def _fitted_autoencoder(self, rows: NamedArray) -> BaseAutoencoder:
+        """A fitted copy of the given autoencoder."""
+        given = self._given
+        if given.__sklearn_is_fitted__():
+            fitted = copy.deepcopy(given)
+            read_rows(fitted, rows)
+            return fitted
+        fresh: BaseAutoencoder = clone(given)
+        if fresh.random_state is None:
+            fresh.random_state = training.generator(self.seed_, "autoencoder").initial_seed()
+        return fresh.fit(rows)
+
+    def _misfits(self) -> Iterator[str]:
+        """Names of fitted attributes that contradict others, as in a damaged file."""
+        model = self.autoencoder_
+        if model.n_features_in_ != self.n_features_in_ or self.columns_ != model.columns_:
+            yield "the autoencoder"
+        if not self.unlikeness_.fits(len(model.scaler_.center), model.n_components_):
+            yield "what is measured"
+        if self.held_out_scores_.ndim != 1 or not len(self.held_out_scores_) or math.isnan(self.offset_):
+            yield "a score of a row held out"
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "offset_")
+
+
+def _n_held_out(n_rows: int, level: float) -> int:
+    """The number of rows to hold out."""
+    return min(max(round(HELD_OUT * n_rows), conformal.rows_needed(level)), n_rows // 2)

@@ -1,0 +1,217 @@
+"""AnomalyDetector: what it measures, the rate of false alarms that it keeps, far rows, and files."""
+
+import json
+import math
+import re
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+from sklearn.base import clone
+from sklearn.utils import estimator_checks
+
+import eigencode
+from eigencode import AnomalyDetector, Autoencoder, LinearAutoencoder
+from eigencode.cli import main
+from eigencode.detection.neighbors import NearestRows, farther
+from eigencode.errors import DataError, OptionError, ResultWarning, StorageError
+
+
+def rows_of(n_rows, seed=0):
+    """Rows of five columns in different units, about a plane, with one constant column."""
+    rng = np.random.default_rng(seed)
+    plane = rng.normal(size=(n_rows, 2)) @ np.array([[1.0, 2, 0, 1], [0, 1, 3, -1]])
+    noisy = (plane + 0.2 * rng.normal(size=plane.shape)) * [1, 100, 0.01, 1] + [0, 5, 1, -3]
+    return np.column_stack([noisy, np.full(n_rows, 7.0)])
+
+
+@pytest.fixture(scope="module")
+def X():
+    return rows_of(400)
+
+
+@pytest.fixture(scope="module")
+def fitted(X):
+    return AnomalyDetector(0.1, autoencoder=LinearAutoencoder(2), random_state=0).fit(X)
+
+
+@pytest.mark.draws_globally
+def test_scikit_learns_checks_pass():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of tables with a few rows
+        estimator_checks.check_estimator(AnomalyDetector(autoencoder=LinearAutoencoder(1), random_state=0))
+
+
+# -- what is measured
+
+
+def test_it_measures_residuals_in_units_of_the_noise_and_the_density_of_codes(X, fitted):
+    model, unlikeness = fitted.autoencoder_, fitted.unlikeness_
+    z, residuals = model.transform(X), (X - model.reconstruct(X)) / model.scaler_.divisor
+    density = sum(
+        w * scipy.stats.multivariate_normal(m, c).pdf(z)
+        for w, m, c in zip(
+            unlikeness.mixture.weights, unlikeness.mixture.means, unlikeness.mixture.covariances, strict=True
+        )
+    )
+    literal = (residuals**2).sum(1) / (2 * unlikeness.noise) - np.log(density)
+    np.testing.assert_allclose(unlikeness.nats(model, X), literal, rtol=1e-6)
+    # 4 columns of noise 0.2, in units of their deviations, beside a plane: 2 directions of 5 are left.
+    deviations = np.delete(X.std(0) / [1, 100, 0.01, 1, 1], 4)
+    assert unlikeness.noise == pytest.approx(0.04 * (1 / deviations**2).mean() * 2 / 3, rel=0.5)
+
+
+def test_the_score_is_the_sum_of_the_tails_and_of_the_doublings(X, fitted):
+    model, unlikeness = fitted.autoencoder_, fitted.unlikeness_
+    new = np.concatenate([rows_of(20, seed=1), 5 * rows_of(5, seed=2)])
+    scaled = model.scaler_.transform(new)
+    distances = np.sqrt(((scaled[:, None] - unlikeness.nearest.rows) ** 2).sum(2)).min(1)
+    literal = unlikeness.tail(unlikeness.nats(model, new)) + unlikeness.nearest_tail(distances)
+    literal += unlikeness.highest * farther(scaled, unlikeness.reach, unlikeness.radius)
+    np.testing.assert_allclose(-fitted.score_samples(new), literal, rtol=1e-9)
+
+
+def test_each_row_fitted_is_compared_with_the_others():
+    rows = np.random.default_rng(0).normal(size=(50, 3))
+    literal = [np.linalg.norm(np.delete(rows, i, 0) - rows[i], axis=1).min() for i in range(50)]
+    np.testing.assert_allclose(NearestRows(rows).leave_one_out(), literal)
+
+
+@pytest.mark.parametrize("neighbors", [True, False])
+@pytest.mark.parametrize("autoencoder", [LinearAutoencoder(2), Autoencoder(2, max_epochs=20)])
+def test_far_rows_score_above_all_rows_fitted_in_every_direction(X, neighbors, autoencoder):
+    model = AnomalyDetector(neighbors=neighbors, autoencoder=autoencoder, random_state=0).fit(X)
+    scaler = model.autoencoder_.scaler_
+    scaled = scaler.transform(X)
+    farthest, worst = np.linalg.norm(scaled, axis=1).max(), model.score_samples(X).min()
+    rng = np.random.default_rng(1)
+    in_plane = np.linalg.svd(scaled, full_matrices=False)[2][:2]
+    directions = np.concatenate([in_plane, -in_plane, np.eye(5), rng.normal(size=(20, 5)) * scaled.std(0)])
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    before = np.full(len(directions), worst)
+    for times in (2.0, 10.0, 1e6):
+        scores = model.score_samples(times * farthest * directions * scaler.divisor + scaler.center)
+        assert (scores < before).all()
+        assert np.isfinite(scores).all()
+        before = scores
+
+
+def test_no_rows_are_kept_without_neighbors(X, fitted, tmp_path):
+    model = clone(fitted).set_params(neighbors=False).fit(X)
+    assert model.unlikeness_.nearest is None
+    sizes = {}
+    for name, saved in (("with", fitted), ("without", model)):
+        saved.save(tmp_path / name)
+        sizes[name] = (tmp_path / name).stat().st_size
+    assert sizes["with"] - sizes["without"] > fitted.unlikeness_.nearest.rows.nbytes
+
+
+def test_a_detector_says_what_it_keeps(X, fitted, tmp_path, capsys):
+    for neighbors, kept in ((True, "320 rows fitted"), (False, "none")):
+        path = tmp_path / f"{neighbors}.safetensors"
+        clone(fitted).set_params(neighbors=neighbors).fit(X).save(path)
+        assert main(["describe", str(path)]) == 0
+        printed = capsys.readouterr().out
+        assert re.search(rf"keeps rows +{kept}", printed)
+        assert re.search(r"false alarms +0.1 of normal rows, by 80 rows held out", printed)
+        assert main(["describe", str(path), "--json"]) == 0
+        facts = json.loads(capsys.readouterr().out)
+        assert (facts["kind"], facts["n_kept"]) == ("AnomalyDetector", 320 * neighbors)
+
+
+# -- the rate of false alarms
+
+
+def test_the_rate_of_false_alarms_is_kept_on_new_rows():
+    """The rate of one fit is Beta(k, m + 1 - k), so the mean over 24 fits has a known standard error."""
+    p = []
+    for seed in range(24):
+        model = AnomalyDetector(autoencoder=LinearAutoencoder(2), random_state=seed).fit(rows_of(200, seed))
+        p.append(model.p_values(rows_of(200, 1000 + seed)))
+    for level in (0.05, 0.1, 0.5):
+        k = math.floor(level * 41)
+        beta = scipy.stats.beta(k, 41 - k)
+        error = math.sqrt((beta.var() + level * (1 - level) / 200) / 24)
+        assert abs((np.array(p) <= level).mean() - beta.mean()) < 4 * error
+
+
+def test_alarms_are_rows_with_a_p_value_of_at_most_the_rate(X, fitted):
+    new = np.concatenate([rows_of(100, seed=1), 1.5 * rows_of(100, seed=2)])
+    assert ((fitted.predict(new) == -1) == (fitted.p_values(new) <= 0.1)).all()
+    assert fitted.false_alarms_ == 0.1
+    assert len(fitted.held_out_scores_) == 80
+
+
+def test_too_few_rows_for_the_rate_are_noted(X):
+    with pytest.warns(
+        ResultWarning, match=r"15 rows held out are too few .* of 0.05, which takes 19: the rate is 0.06"
+    ):
+        model = AnomalyDetector(autoencoder=LinearAutoencoder(1), random_state=0).fit(X[:30])
+    assert model.false_alarms_ == 1 / 16
+    assert "too few" in model.notes_[0]
+    assert (model.predict(rows_of(50) * 3) == -1).any()
+    with pytest.raises(DataError, match="at least 4 rows"):
+        model.fit(X[:3])
+    assert (
+        len(AnomalyDetector(0.01, autoencoder=LinearAutoencoder(1), random_state=0).fit(X[:200]).held_out_scores_) == 99
+    )
+
+
+def test_discoveries_hold_the_share_of_false_ones(X, fitted):
+    bad = rows_of(20, seed=3)
+    bad[:, 0] += 8
+    found = fitted.discoveries(np.concatenate([rows_of(30, seed=4), bad]), 0.2)
+    assert found[30:].mean() > 0.9
+    assert found[:30].mean() < 0.25
+    with pytest.raises(DataError, match="at least 999 rows held out"):
+        fitted.discoveries(X, 0.001)
+
+
+def test_drift_is_said(fitted):
+    assert fitted.drift(rows_of(100, seed=5)) > 0.01
+    with pytest.warns(ResultWarning, match="no longer holds"):
+        assert fitted.drift(rows_of(100, seed=5) * [1, 1, 1, 2, 1]) < 0.01
+
+
+# -- files and options
+
+
+def test_a_file_gives_the_same_answers(X, fitted, tmp_path):
+    fitted.save(tmp_path / "detector.safetensors")
+    again = eigencode.load(tmp_path / "detector.safetensors")
+    assert type(again) is AnomalyDetector
+    np.testing.assert_array_equal(again.score_samples(X), fitted.score_samples(X))
+    np.testing.assert_array_equal(again.predict(X), fitted.predict(X))
+    again.unlikeness_ = replace(again.unlikeness_, reach=again.unlikeness_.reach[:4])
+    again.save(tmp_path / "damaged")
+    with pytest.raises(StorageError, match="what is measured"):
+        eigencode.load(tmp_path / "damaged")
+
+
+def test_the_same_seed_gives_the_same_bits(X, fitted):
+    np.testing.assert_array_equal(clone(fitted).fit(X).score_samples(X), fitted.score_samples(X))
+
+
+def test_a_fitted_autoencoder_is_used_as_it_is(X):
+    autoencoder = LinearAutoencoder(2).fit(X[:100])
+    model = AnomalyDetector(autoencoder=autoencoder, random_state=0).fit(X[100:])
+    np.testing.assert_array_equal(model.autoencoder_.transform(X), autoencoder.transform(X))
+
+
+def test_gaps_and_mixed_columns_are_rows_too(X):
+    frame = pd.DataFrame(X[:, :3], columns=["a", "b", "c"]).assign(kind=np.where(X[:, 0] > 0, "high", "low"))
+    frame.loc[::7, "b"] = np.nan
+    model = AnomalyDetector(autoencoder=Autoencoder(2, max_epochs=20), random_state=0).fit(frame)
+    wrong = frame.assign(kind=np.where(X[:, 0] > 0, "low", "high"))
+    far = np.abs(X[:, 0]) > 1
+    assert (model.predict(wrong) == -1)[far].mean() > 0.5
+    assert (model.predict(frame) == -1).mean() < 0.15
+
+
+@pytest.mark.parametrize("level", [0, 1, -0.5, "auto"])
+def test_a_rate_outside_0_and_1_is_refused(X, level):
+    with pytest.raises(OptionError, match="false_alarms"):
+        AnomalyDetector(level).fit(X)
