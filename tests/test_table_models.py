@@ -296,3 +296,59 @@ def test_infinite_cells_are_named_by_their_column(frame):
     wrong = frame.assign(height=np.where(np.arange(N) == 5, np.inf, frame["height"]))
     with pytest.raises(DataError, match=r"infinite cells \(inf\). Got 1 in column 'height' \(row 5"):
         Autoencoder(2).fit(wrong)
+
+
+def test_impute_fills_gaps_in_the_columns_own_kind(frame):
+    given = frame.copy()
+    rng = np.random.default_rng(1)
+    for name in ("height", "color", "size", "born"):
+        given.loc[rng.random(N) < 0.3, name] = None
+    model = Autoencoder(2, max_epochs=20, random_state=0).fit(given)
+    filled = model.impute(given)
+    assert filled.dtypes.equals(frame.dtypes)
+    assert filled.index.equals(frame.index)
+    assert not filled.isna().any().any()
+    for name in given:
+        known = given[name].notna()
+        assert (filled[name][known] == given[name][known]).all()
+    gaps = given["size"].isna()
+    assert (filled["size"][gaps] == frame["size"][gaps]).mean() > 0.8
+
+
+def test_values_that_stand_for_gaps(frame):
+    given = frame.assign(rooms=frame["rooms"].where(np.arange(N) % 4 > 0, -999))
+    model = Autoencoder(2, missing_values=-999, **OPTIONS).fit(given)
+    assert model.columns_.columns[1].n_gaps == 23
+    assert model.impute(given)["rooms"].min() >= 1
+    rows = given[["height", "rooms"]].to_numpy()
+    filled = Autoencoder(1, missing_values=(-999,), **OPTIONS).fit(rows).impute(rows)
+    assert filled.min() > -900
+    np.testing.assert_array_equal(filled[rows > -999], rows[rows > -999])
+
+
+def test_rows_are_drawn_given_some_of_their_columns(frame):
+    """The others depend on these as in the rows fitted."""
+    model = Autoencoder(2, max_epochs=60, random_state=0).fit(frame).fit_density(frame)
+    given = pd.DataFrame({"size": frame["size"].cat.set_categories(["S", "M", "L"]), "visits": frame["visits"]})
+    drawn = model.sample(given=given, random_state=0)
+    assert drawn.dtypes.equals(frame.dtypes)
+    assert drawn.index.equals(frame.index)
+    assert (drawn["size"] == frame["size"]).all()
+    assert (drawn["visits"] == frame["visits"]).all()
+    assert (drawn["member"] == frame["member"]).mean() > 0.9
+    between = frame.groupby("size", observed=True)["height"].mean().diff().iloc[-1]
+    assert abs(drawn.groupby("size", observed=True)["height"].mean().diff().iloc[-1] - between) < 8
+    pd.testing.assert_frame_equal(model.sample(given=given, random_state=0), drawn)
+    with pytest.raises(DataError, match="a column that was not fitted. Got 'sise'. Did you mean 'size'"):
+        model.sample(given=given.rename(columns={"size": "sise"}))
+
+
+def test_draws_given_a_cell_have_the_normal_s_conditional_moments():
+    """Of a pair with correlation 0.8, given the first: mean 0.8 x, variance 0.36."""
+    rows = np.random.default_rng(0).multivariate_normal([0, 0], [[1, 0.8], [0.8, 1]], 2000)
+    model = VariationalAutoencoder(1, hidden=(), max_epochs=40, random_state=0).fit(rows)
+    given = np.full((4000, 2), [1.5, np.nan])
+    drawn = model.sample(given=given, random_state=0)
+    assert (drawn[:, 0] == 1.5).all()
+    assert abs(drawn[:, 1].mean() - 1.2) < 0.12
+    assert abs(drawn[:, 1].var() - 0.36) < 0.12

@@ -9,6 +9,7 @@ import pandas as pd
 import polars as pl
 import polars.testing
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from eigencode.data.tables import Schema
@@ -365,3 +366,104 @@ def test_a_schema_is_plain_values():
     from dataclasses import asdict
 
     assert json.loads(json.dumps(asdict(Schema.infer(made_frame()))))["library"] == "pandas"
+
+
+@pytest.mark.parametrize("library", ["pandas", "nullable", "polars", "pyarrow"])
+def test_only_gaps_are_filled(library):
+    """Every other value is the same to the last bit, rare categories and logarithms too."""
+    rng = np.random.default_rng(0)
+    frame = made_frame().drop(columns=["unit", "wait"])
+    frame["odd"] = [1, "a", None, *([2.5] * (N - 3))]
+    frame["rooms"] = frame["rooms"].astype(float).where(rng.random(N) < 0.7)
+    frame["income"] = frame["income"].where(rng.random(N) < 0.7)
+    frame["grade"] = frame["grade"].where(rng.random(N) < 0.7)
+    if library != "pandas":
+        frame = frame.drop(columns="odd").convert_dtypes()
+    given = {"polars": pl.from_pandas, "pyarrow": lambda f: pa.Table.from_pandas(f, preserve_index=False)}.get(
+        library, lambda frame: frame
+    )(frame)
+    schema = Schema.infer(given)
+    cells = schema.encode(given)
+    filled = schema.filled(given, np.where(np.isnan(cells), 0.25, cells))
+    assert type(filled) is type(given)
+    if isinstance(given, pd.DataFrame):
+        assert filled.dtypes.equals(given.dtypes)
+    else:
+        assert filled.schema == given.schema
+    back = filled if isinstance(filled, pd.DataFrame) else filled.to_pandas()
+    before = given if isinstance(given, pd.DataFrame) else given.to_pandas()
+    assert not back.isna().any().any()
+    for name in before.columns:
+        known = before[name].notna()
+        assert (back[name][known] == before[name][known]).all(), name
+    assert back["rooms"][before["rooms"].isna()].eq(0).all()
+
+
+def test_integers_that_became_floats_by_their_gaps_are_filled_as_integers():
+    schema = Schema.infer(pd.DataFrame({"x": [1, 5, 9], "y": [0.5, 1, 2]}))
+    filled = schema.filled(pd.DataFrame({"x": [1, np.nan], "y": [0.5, np.nan]}), np.array([[1, 0.5], [3.6, 1.5]]))
+    assert filled.to_dict("list") == {"x": [1, 4], "y": [0.5, 1.5]}
+    assert filled["x"].dtype == np.int64
+
+
+ODD = {
+    "categories of numbers": pd.Categorical([3, 1] * 15),
+    "categories of several types": pd.Categorical([3, "a"] * 15, categories=["z", "a", 3], ordered=True),
+    "categories of dates": pd.Categorical(pd.to_datetime(["2020", "2021"] * 15)),
+    "categories of intervals": pd.cut(np.arange(30), 3),
+    "intervals": pd.interval_range(0, 30),
+    "periods": pd.period_range("2020", periods=30, freq="M"),
+    "text of numpy": np.array(["a", "b"] * 15),
+    "objects of dates": [datetime.date(1500 + i, 1, 1) for i in range(30)],
+    "objects of decimals": [decimal.Decimal(i * i) / 4 for i in range(30)],
+    "objects of integers": np.array([None, *range(5, 34)], dtype=object),
+    "large integers": [2**70 * (i + 1) for i in range(30)],
+    "sets": [{i} for i in range(30)],
+    "decimals of Arrow": pd.array([decimal.Decimal(i * i) for i in range(30)], pd.ArrowDtype(pa.decimal128(10, 2))),
+    "categories of Arrow": pd.array(["a", "b"] * 15, pd.ArrowDtype(pa.dictionary(pa.int32(), pa.string()))),
+    "seconds from 1700": pd.date_range("1700", periods=30, freq="YE").as_unit("s"),
+    "half precision": np.arange(30).astype("float16") / 7,
+    "unsigned": np.arange(30, dtype="uint64") * 2**58,
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_odd_column_of_pandas_comes_back(name):
+    frame = pd.DataFrame({"x": np.arange(30) / 7, "odd": ODD[name]})
+    frame.columns.name = "kind"
+    schema = Schema.infer(frame)
+    cells = schema.encode(frame)
+    pd.testing.assert_frame_equal(schema.decode(cells, frame), frame, rtol=1e-3 if name == "half precision" else 1e-9)
+    filled, known = schema.filled(frame, np.zeros_like(cells)), frame["odd"].notna()
+    assert (filled["odd"][known] == frame["odd"][known]).all()
+    assert list(schema.decode(cells).columns) == ["x", "odd"]
+
+
+ODD_ARROW = {
+    "views": pa.array(["a", "b"] * 15, pa.string_view()),
+    "dictionary of numbers": pa.array([5, 7] * 15).dictionary_encode(),
+    "dictionary of dates": pa.array([datetime.date(2020, 1, 1), datetime.date(2021, 1, 1)] * 15).dictionary_encode(),
+    "bytes": pa.array([b"ab"] * 30, pa.binary(2)),
+    "times of a day": pa.array(range(30), pa.time32("s")),
+    "milliseconds": pa.array([datetime.datetime(1880 + i, 1, 1) for i in range(30)], pa.date64()),
+    "lists": pa.array([[i] for i in range(30)]),
+    "maps": pa.array([[("a", 1)]] * 30, pa.map_(pa.string(), pa.int64())),
+    "runs": pc.run_end_encode(pa.array(["a"] * 15 + ["b"] * 15)),
+}
+
+
+@pytest.mark.parametrize("name", ODD_ARROW)
+def test_an_odd_column_of_arrow_comes_back(name):
+    table = pa.table({"x": np.arange(30) / 7, "odd": ODD_ARROW[name]})
+    schema = Schema.infer(table)
+    assert schema.decode(schema.encode(table), table).equals(table)
+    assert schema.decode(schema.encode(table)).column_names == ["x", "odd"]
+
+
+def test_enums_of_polars_stay_enums():
+    kind = pl.Enum(["c", "b", "a", "z"])
+    frame = pl.DataFrame({"x": [0.5, 1.5, 2.5, 4], "y": pl.Series(["a", "b", None, "a"], dtype=kind), "z": [[1]] * 4})
+    schema = Schema.infer(frame)
+    assert schema.columns[1].kind.labels == ("b", "a")
+    pl.testing.assert_frame_equal(schema.decode(schema.encode(frame), frame), frame)
+    assert schema.decode(schema.encode(frame)).schema["y"] == kind

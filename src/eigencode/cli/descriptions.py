@@ -122,6 +122,7 @@ def _summary(model: BaseAutoencoder) -> dict[str, Any]:
         "n_components": model.n_components_,
         "n_features_in": model.n_features_in_,
         "feature_names": fitted_names(model),
+        "columns": None if model.columns_ is None else [column.facts for column in model.columns_.columns],
         "image_shape": list(model.image_shape_) or None,
         "hidden": [int(width) for width in model.hidden_],
         "n_weights": sum(weight.numel() for weight in composition.parameters()),
@@ -178,9 +179,20 @@ def description(facts: Mapping[str, Any]) -> dict[str, str]:
         **outcome(facts),
         "seed": f"{facts['seed']}",
         "arithmetic": f"{facts['precision']} on {facts['device']}, {counted(facts['n_threads'], 'thread')}",
-        "columns": enumerated(facts["feature_names"] or ["without names: matched by position"], LISTED_AT_MOST),
+        "columns": _columns(facts),
         "written by": f"eigencode {facts['version']}",
     }
+
+
+def _columns(facts: Mapping[str, Any]) -> str:
+    """The columns of a frame on a line each, with what they are and why; else their names."""
+    lines = [
+        f"{column['name']}: {column['kind']}, {column['values']} ({column['reason']})"
+        for column in facts["columns"] or ()
+    ]
+    return "\n".join(lines) or enumerated(
+        facts["feature_names"] or ["without names: matched by position"], LISTED_AT_MOST
+    )
 
 
 def _label_facts(facts: Mapping[str, Any]) -> dict[str, str]:

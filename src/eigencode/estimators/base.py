@@ -22,7 +22,6 @@ from eigencode.data import Scaler, pixel_range, refuse_empty_columns
 from eigencode.errors import DataError, InterruptedWarning, OptionError, ResultWarning, TrainingError
 from eigencode.estimators.generation import Generation
 from eigencode.estimators.geometry import Geometry
-from eigencode.estimators.imputation import Imputation
 from eigencode.estimators.inputs import read_groups, read_rows, read_weights
 from eigencode.estimators.persistence import SavedAutoencoder
 from eigencode.estimators.streaming import learn_block
@@ -56,7 +55,6 @@ class BaseAutoencoder(
     TransformerMixin,
     Generation,
     Geometry,
-    Imputation,
     SavedAutoencoder,
 ):
     """Fits a composition to rows; its mixins have the methods of fitted models."""

@@ -11,9 +11,12 @@ from sklearn.utils.validation import check_is_fitted
 from eigencode import model, training
 from eigencode.data.memory import require_memory
 from eigencode.data.sources import chunk_rows
+from eigencode.data.tables import as_frame
 from eigencode.errors import OptionError
+from eigencode.estimators.conditional import N_CODES, conditional_draws
 from eigencode.estimators.evaluation import filled, numbers_only
-from eigencode.estimators.inference import Inference
+from eigencode.estimators.imputation import Imputation
+from eigencode.estimators.inputs import read_rows
 from eigencode.lazy import torch
 
 if TYPE_CHECKING:
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
     from eigencode.model import Mixture
 
 
-class Generation(Inference):
+class Generation(Imputation):
     """Autoencoders as generative models: z from a density of codes, x from p(x|z)."""
 
     _fitted_codes: tuple[np.ndarray, np.ndarray | None] | None = None
@@ -73,18 +76,20 @@ class Generation(Inference):
         super()._forget()
         self.__dict__.pop("_fitted_codes", None)
 
-    def sample(self, n_rows: int = 1, *, mean: bool = False, random_state: Any = None) -> np.ndarray:
+    def sample(self, n_rows: int = 1, *, given: Any = None, mean: bool = False, random_state: Any = None) -> Any:
         """Draw new rows: z from the density of codes, then x from p(x|z).
 
         The density is the mixture of ``fit_density``, else the prior of a stochastic code, else a mixture that the
-        first call fits to the codes of a sample of the rows fitted; a file keeps that mixture, but not the codes.
-        Nothing is rounded or clipped: rows of whole numbers have draws that are none, unless the likelihood is of
-        counts.
+        first call fits to the codes of a sample of the rows fitted; a file keeps that mixture, but not the codes. With
+        ``given`` some cells of each row are fixed, and z is one of 4,096 draws, chosen by p(x given|z). Draws of an
+        array are neither rounded nor clipped; a frame has the types, bounds and categories of the rows fitted.
 
         Parameters
         ----------
         n_rows : int
-            Rows to draw.
+            Rows to draw; with ``given`` one for each of its rows.
+        given : frame or array-like of shape (n, d), optional
+            Rows with the cells that are fixed; the others are gaps. A frame may have some of the columns only.
         mean : bool, default False
             Return the mean of p(x|z), the decoder's output g(z), instead of a draw.
         random_state : int, NumPy generator or None
@@ -92,10 +97,13 @@ class Generation(Inference):
 
         Returns
         -------
-        ndarray of shape (n_rows, d)
-            Rows in the data's units, float64.
+        ndarray of shape (n_rows, d), or a frame where one was fitted
+            Rows in the data's units, float64. In a frame, whole numbers, bounds and categories are those of the rows
+            fitted; identifiers are numbered on, and free text is missing.
         """
         check_is_fitted(self)
+        if given is not None:
+            return self._sampled_given(given, mean, training.resolve_seed(random_state))
         if isinstance(n_rows, bool) or not isinstance(n_rows, int | np.integer) or n_rows < 1:
             raise OptionError("The number of rows to draw must be a positive int", got=f"{n_rows!r}")
         n_columns = len(self.scaler_.center)
@@ -110,6 +118,20 @@ class Generation(Inference):
                 yield self._in_data_units(p.mean if mean else p.sample(source))
 
         return self._as_table(numbers_only(filled(int(n_rows), blocks())))
+
+    def _sampled_given(self, given: Any, mean: bool, seed: int) -> Any:
+        """One row for each row given, whose known cells it has."""
+        rows = read_rows(self, self._with_all_columns(given))
+        self._check_values(rows.array)
+        composition, codes = self._model_in(np.dtype(np.float64)), torch.cat(list(self._drawn_codes(N_CODES, seed)))
+        codes = codes.to(self.execution_.device)
+        draws = conditional_draws(composition, self.scaler_, codes, rows.array, mean=mean, seed=seed)
+        return self._filled(rows, filled(len(rows.array), map(self._in_data_units, draws)))
+
+    def _with_all_columns(self, given: Any) -> Any:
+        """A frame with the columns fitted that it lacks, as gaps."""
+        frame = as_frame(given)
+        return given if frame is None or self.columns_ is None else self.columns_.completed(frame)
 
     def _drawn_codes(self, n_rows: int, seed: int) -> Iterator[Tensor]:
         """Codes from the mixture, else from the prior, in float64: ``n_rows`` rows in tensors of shape (m, k)."""

@@ -23,7 +23,7 @@ from eigencode import parts, training
 from eigencode.errors import OptionError
 from eigencode.estimators.evaluation import numbers_only
 from eigencode.estimators.inference import Inference
-from eigencode.estimators.inputs import read_rows
+from eigencode.estimators.inputs import missing_values_of, read_rows
 from eigencode.lazy import torch
 
 if TYPE_CHECKING:
@@ -67,8 +67,8 @@ class Imputation(Inference):
 
         Returns
         -------
-        ndarray of shape (n, d), or list of them
-            The rows, in X's float type.
+        ndarray of shape (n, d), or a frame where one was fitted; or list of them
+            The rows, in X's float type; a frame's columns in their own types.
 
         Examples
         --------
@@ -98,10 +98,12 @@ class Imputation(Inference):
         found = self._answer_of(given.array, draws, lambda cells: np.stack([self._in_data_units(x) for x in cells], 1))
         return [self._filled(given, found[:, draw]) for draw in range(n_draws)]
 
-    def _filled(self, given: NamedArray, cells: np.ndarray) -> np.ndarray:
+    def _filled(self, given: NamedArray, cells: np.ndarray) -> Any:
         """The rows with these cells in their gaps."""
         rows = np.where(np.isnan(given.array), numbers_only(cells), given.array).astype(given.array.dtype)
-        return rows if given.layout is None else given.layout.images(rows)
+        if self.columns_ is not None and given.frame is not None:
+            return self.columns_.filled(given.frame, rows, missing_values_of(self))
+        return self._as_table(rows) if given.layout is None else given.layout.images(rows)
 
     def _expected(self, model: Composition, rows: Batch, seen: Batch) -> Tensor:
         """The mean of each cell given the known ones, in the likelihood's units; of a category, the likeliest."""

@@ -59,7 +59,7 @@ class Inference(Evaluation):
         codes = _wrap_data_with_container("transform", self._codes(X), X, self)
         return codes if kept == self.n_components_ else getattr(codes, "iloc", codes)[:, :kept]
 
-    def inverse_transform(self, X: Any) -> np.ndarray:
+    def inverse_transform(self, X: Any) -> Any:
         """Decode codes: the mean of p(x|z), in the data's units.
 
         Parameters
@@ -69,8 +69,9 @@ class Inference(Evaluation):
 
         Returns
         -------
-        ndarray of shape (n, d)
-            Rows.
+        ndarray of shape (n, d), or a frame where one was fitted
+            Rows. A frame has the library, the types and the categories of the one fitted; of each category the most
+            likely one is given.
         """
         check_is_fitted(self)
         codes = read_codes(X, self.get_feature_names_out(), type(self).__name__)
@@ -83,7 +84,7 @@ class Inference(Evaluation):
 
         return self._as_table(numbers_only(filled(len(codes), blocks())))
 
-    def reconstruct(self, X: Any, *, n_components: int | None = None) -> np.ndarray:
+    def reconstruct(self, X: Any, *, n_components: int | None = None) -> Any:
         """Encode and decode rows: the mean of p(x|z) at the mean code, in the data's units.
 
         Parameters
@@ -95,8 +96,9 @@ class Inference(Evaluation):
 
         Returns
         -------
-        ndarray of shape (n, d)
-            Rows, in X's float type; images, in X's shape, where X is an array of images.
+        ndarray of shape (n, d), or a frame where one was fitted
+            Rows, in X's float type; a frame has the types and categories of the one fitted, and X's index. Images, in
+            X's shape, where X is an array of images.
         """
         kept = self._kept(n_components)
         given = read_rows(self, X, finite=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib import import_module
 from numbers import Real
 from typing import Any
@@ -16,7 +17,8 @@ import pyarrow.compute as pc
 from eigencode.data.tables.values import Values
 from eigencode.errors import CellTypeError, DataError
 
-LARGEST_INTEGER = 2**63 - 1
+JSON_CATEGORIES = {"category[object]"}
+"""Types whose categories may be of several types."""
 
 
 def as_frame(X: Any) -> nw.DataFrame[Any] | None:
@@ -46,14 +48,20 @@ def columns_of(frame: nw.DataFrame[Any], missing_values: Sequence[Any] = ()) -> 
         native = series.to_native()
         is_sparse = hasattr(getattr(native, "dtype", None), "fill_value")
         column = native.sparse.to_dense().to_numpy() if is_sparse else series
-        yield values_of(series.name, column, dtype_of(native), missing_values)
+        dtype = dtype_of(native)
+        if dtype in JSON_CATEGORIES or dtype.startswith("category[interval"):
+            column = _with_json_categories(native)
+        found = values_of(series.name, column, dtype, missing_values)
+        is_mixed = found.is_mixed or isinstance(column, pa.DictionaryArray)
+        yield replace(found, is_mixed=is_mixed, native=native)
 
 
 def values_of(name: Any, column: Any, dtype: str = "", missing_values: Sequence[Any] = ()) -> Values:
     """The cells of a column: a series of narwhals, or an array of any type."""
+    is_mixed = False
     try:
-        cells = pa.array(column, from_pandas=True) if isinstance(column, np.ndarray) else column.to_arrow()
-        is_mixed = False
+        is_native = isinstance(column, np.ndarray | pa.Array)
+        cells = pa.array(column, from_pandas=True) if is_native else column.to_arrow()
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
         cells, is_mixed = _from_objects(name, column.tolist() if isinstance(column, np.ndarray) else column.to_list())
     if isinstance(cells, pa.ChunkedArray):
@@ -77,6 +85,14 @@ def _from_objects(name: Any, cells: list[Any]) -> tuple[pa.Array, bool]:
         return pa.array([None if _is_gap(cell) else str(cell).encode() for cell in cells], pa.binary()), False
 
 
+def _with_json_categories(series: Any) -> pa.DictionaryArray:
+    """A categorical pandas series whose categories are of several types or intervals, as JSON text."""
+    codes = series.cat.codes.to_numpy()
+    texts = [json.dumps(category, default=_plain) for category in series.cat.categories]
+    indices = pa.array(codes, mask=codes < 0)
+    return pa.DictionaryArray.from_arrays(indices, pa.array(texts, pa.string()), ordered=series.cat.ordered)
+
+
 def _is_gap(cell: Any) -> bool:
     """Whether an object is a gap; those of pandas are not equal to themselves or have no truth value."""
     if cell is None or type(cell).__name__ in ("NAType", "NaTType"):
@@ -85,10 +101,17 @@ def _is_gap(cell: Any) -> bool:
 
 
 def _plain(cell: Any) -> Any:
-    """A number of NumPy as one of Python."""
+    """A number of NumPy as one of Python, an interval of pandas as its ends."""
     if isinstance(cell, np.generic):
         return cell.item()
+    if hasattr(cell, "closed"):
+        return {name: getattr(cell, name) for name in ("left", "right", "closed")}
     raise TypeError
+
+
+def _unplain(cell: dict[str, Any]) -> Any:
+    """An interval of its ends."""
+    return imported_pandas().Interval(**cell) if set(cell) == {"left", "right", "closed"} else cell
 
 
 def _without(cells: pa.Array, missing_values: Sequence[Any]) -> pa.Array:
@@ -117,41 +140,29 @@ def dtype_of(series: Any) -> str:
     return "" if dtype is None else str(dtype)
 
 
-def frame_of(
-    library: str, names: Sequence[Any], dtypes: Sequence[str], columns: Sequence[Any], index: Any = None
-) -> Any:
-    """A native frame of a library.
-
-    Parameters
-    ----------
-    library : str
-        Its name.
-    names : sequence
-        The columns' names.
-    dtypes : sequence of str
-        What `dtype_of` says of each column.
-    columns : sequence of pa.Array or native columns
-        The columns.
-    index : pandas.Index, optional
-        The index of a pandas frame.
-    """
+def frame_of(library: str, columns: Sequence[Values], like: Any = None) -> Any:
+    """A native frame of a library from its columns; with the index of the frame ``like``, where it has one."""
     if library == "pandas":
-        return _pandas_frame(names, dtypes, columns, index)
-    native = [column if isinstance(column, pa.Array | pa.ChunkedArray) else column.to_arrow() for column in columns]
+        return _pandas_frame(columns, nw.to_native(like, pass_through=True))
     backend: Any = library
-    return nw.from_arrow(pa.table(native, names=[str(name) for name in names]), backend=backend).to_native()
+    cells = [column.cells if column.kind != "other" else pa.nulls(len(column)) for column in columns]
+    frame = nw.from_arrow(pa.table(cells, names=[str(column.name) for column in columns]), backend=backend)
+    for column, own in zip(columns, cells, strict=True):
+        if column.dtype.startswith("Enum(") and pa.types.is_dictionary(own.type):
+            frame = frame.with_columns(nw.col(column.name).cast(nw.Enum(own.dictionary.to_pylist())))
+        elif column.kind == "other" and column.native is not None:
+            frame = frame.with_columns(nw.from_native(column.native, series_only=True).alias(column.name))
+    return frame.to_native()
 
 
-def _pandas_frame(names: Sequence[Any], dtypes: Sequence[str], columns: Sequence[Any], index: Any) -> Any:
+def _pandas_frame(columns: Sequence[Values], like: Any) -> Any:
     pandas = imported_pandas()
-    n_rows = len(columns[0]) if len(columns) else 0
-    index = pandas.RangeIndex(n_rows) if index is None else index
-    series = {
-        number: (_pandas_series(pandas, column, dtype) if isinstance(column, pa.Array) else column).set_axis(index)
-        for number, (column, dtype) in enumerate(zip(columns, dtypes, strict=True))
-    }
+    is_like = isinstance(like, pandas.DataFrame)
+    index = like.index if is_like else pandas.RangeIndex(len(columns[0]) if len(columns) else 0)
+    series = {number: _pandas_series(pandas, column).set_axis(index) for number, column in enumerate(columns)}
     frame = pandas.DataFrame(series, index=index)
-    frame.columns = pandas.Index(names)
+    names = [column.name for column in columns]
+    frame.columns = like.columns if is_like and list(like.columns) == names else pandas.Index(names)
     return frame
 
 
@@ -164,14 +175,19 @@ def imported_pandas() -> Any:
         raise DataError(what, hint="Install pandas") from error
 
 
-def objects_of(cells: pa.Array) -> Any:
-    """A pandas series of Python objects from their JSON texts."""
-    found = [None if cell is None else json.loads(cell) for cell in cells.to_pylist()]
-    return imported_pandas().Series(found, dtype=object)
-
-
-def _pandas_series(pandas: Any, cells: pa.Array, dtype: str) -> Any:
+def _pandas_series(pandas: Any, column: Values) -> Any:
     """A series of a type; where that has no gaps and there are some, of the type that pandas takes then."""
+    cells, dtype = column.cells, column.dtype
+    if isinstance(column.native, pandas.Series):
+        return column.native
+    if pa.types.is_null(cells.type):
+        return pandas.Series([None] * len(cells), dtype=object)
+    if column.is_mixed and pa.types.is_dictionary(cells.type):
+        labels = cells.to_pandas().cat
+        return labels.rename_categories([json.loads(text, object_hook=_unplain) for text in labels.categories])
+    if column.is_mixed:
+        found = [None if cell is None else json.loads(cell) for cell in cells.to_pylist()]
+        return pandas.Series(found, dtype=object)
     if dtype.endswith("[pyarrow]"):
         return pandas.Series(pandas.arrays.ArrowExtensionArray(cells))
     if dtype.startswith("category["):
@@ -185,4 +201,5 @@ def _pandas_series(pandas: Any, cells: pa.Array, dtype: str) -> Any:
     if hasattr(wanted, "__from_arrow__"):
         return pandas.Series(wanted.__from_arrow__(cells))
     has_no_room = cells.null_count > 0 and wanted.kind in "iub"
-    return cells.to_pandas() if has_no_room else cells.to_pandas().astype(wanted)
+    found = cells.to_pandas(integer_object_nulls=wanted.kind == "O")
+    return found if has_no_room else found.astype(wanted)

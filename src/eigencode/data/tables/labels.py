@@ -120,7 +120,8 @@ class Labels(Kind):
         codes, labels = values.coded
         index = {label: number for number, label in enumerate(self.labels)}
         numbers = np.array([*(index.get(label, len(index)) for label in labels.to_pylist()), -1])[codes]
-        cells = (numbers[:, None] == np.arange(self.width)).astype(np.float32)
+        cells = np.zeros((len(values), self.width), dtype=np.float32)
+        cells[np.arange(len(values)), numbers] = 1
         cells[values.missing] = np.nan
         return cells
 
@@ -134,7 +135,7 @@ class Labels(Kind):
     def _as_type(self, numbers: pa.Array, labels: Sequence[str], kind: pa.DataType) -> pa.Array:
         """Labels by their numbers as a column of a type."""
         if not pa.types.is_dictionary(kind):
-            return pa.array(labels, pa.string()).cast(kind).take(numbers)
+            return pa.array(labels, pa.string()).take(numbers).cast(kind)
         index = {label: number for number, label in enumerate(self.categories)}
         codes = pa.array([index.get(label) for label in labels], kind.index_type).take(numbers)
         values = pa.array(self.categories, pa.string()).cast(kind.value_type)

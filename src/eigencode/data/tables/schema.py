@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import narwhals as nw
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from eigencode.data.tables import frames, types
 from eigencode.data.tables.excluded import Constant, Identifier, Text
@@ -74,12 +76,13 @@ class Column:
             Whether numbers and booleans are just numbers, as for a likelihood that is said to be theirs.
         """
         kind, reason = _asked_for(values, wanted) if wanted is not None else _recognised(values, plain)
-        return cls(values.name, kind, reason, values.n_gaps, str(values.type), values.dtype, values.is_mixed)
+        type_ = "null" if values.kind == "other" else str(values.type)  # it is passed on, and never made
+        return cls(values.name, kind, reason, values.n_gaps, type_, values.dtype, values.is_mixed)
 
     @property
     def is_numeric(self) -> bool:
         """Whether its type is one of numbers, or of booleans."""
-        return types.class_of(types.type_of(self.type)) in ("number", "boolean")
+        return types.class_of(self.arrow) in ("number", "boolean")
 
     @property
     def is_single(self) -> bool:
@@ -98,8 +101,7 @@ class Column:
         """The values in the type fitted, if labels are looked up by it."""
         if not isinstance(self.kind, Category | Ordered):
             return values
-        fitted = types.type_of(self.type)
-        fitted = fitted.value_type if pa.types.is_dictionary(fitted) else fitted
+        fitted = self.arrow.value_type if pa.types.is_dictionary(self.arrow) else self.arrow
         found = values.type.value_type if values.kind == "category" else values.type
         if len({types.class_of(fitted), types.class_of(found)} - {"nothing"}) > 1:
             raise values.unfit(f"{types.class_of(fitted)}, as in fitting")
@@ -108,10 +110,48 @@ class Column:
         cells = values.cells.cast(found) if values.kind == "category" else values.cells
         return Values(values.name, cells.cast(fitted, safe=False), values.dtype, values.is_mixed)
 
-    def decode(self, cells: np.ndarray) -> Any:
-        """The column as an Arrow array, from cells of shape (n, width)."""
-        found = self.kind.decode(cells, types.type_of(self.type))
-        return frames.objects_of(found) if self.is_mixed else found
+    def values_of(self, cells: pa.Array) -> Values:
+        """Decoded cells as values of the type fitted."""
+        return Values(self.name, cells, self.native_type, self.is_mixed)
+
+    def filled(self, values: Values, cells: np.ndarray) -> Values:
+        """The column with its gaps filled from cells of shape (n, width), the other values as they are."""
+        if not values.n_gaps or isinstance(self.kind, Identifier | Text):
+            return values
+        kind, known = self.arrow, values.cells
+        if values.kind == "category":
+            known = known.cast(known.type.value_type)
+        plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+        try:
+            known, native_type = known.cast(plain), self.native_type
+        except pa.ArrowException:  # as of floats, where all values fitted were integers
+            kind = plain = known.type
+            native_type = values.dtype
+        decoded = self.kind.decode(cells, kind)
+        decoded = decoded.cast(plain) if pa.types.is_dictionary(kind) else decoded
+        found = pc.if_else(pa.array(values.missing), decoded, known)
+        if pa.types.is_dictionary(kind):
+            categories = pa.array(self.kind.categories, pa.string()).cast(plain)  # type: ignore[union-attr]
+            codes = pc.index_in(found, categories).cast(kind.index_type)
+            found = pa.DictionaryArray.from_arrays(codes, categories, ordered=kind.ordered)
+        return Values(self.name, found, native_type, self.is_mixed)
+
+    @property
+    def arrow(self) -> pa.DataType:
+        """The Arrow type fitted."""
+        return types.type_of(self.type)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The same as JSON values."""
+        kind = self.kind.kind
+        return {
+            "name": self.name,
+            "kind": kind,
+            "values": self.kind.summary,
+            "gaps": self.n_gaps,
+            "reason": self.reason,
+        }
 
     @property
     def description(self) -> str:
@@ -296,24 +336,41 @@ class Schema:
         like : frame, optional
             The frame with the same rows: it gives the index, and the columns that the model does not see.
         """
-        table = None if like is None else frames.as_frame(like)
-        given = table if table is not None and frames.library_of(table) == self.library else None
-        passed: dict[Any, Any] = {}
-        if given is not None:
-            series = zip(self.columns, given.iter_columns(), strict=True)
-            passed = {
-                number: column.to_native()
-                for number, (own, column) in enumerate(series)
-                if isinstance(own.kind, Identifier | Text)
-            }
+        is_partial = like is not None and any(isinstance(column.kind, Identifier | Text) for column in self.columns)
+        given = frames.columns_of(_as_frame(like)) if is_partial else repeat(None, len(self.columns))
+        columns: list[Values] = []
+        for (column, part), values in zip(self._parts(), given, strict=True):
+            is_passed = isinstance(column.kind, Identifier | Text)
+            columns.append(
+                values
+                if is_passed and values is not None
+                else column.values_of(column.kind.decode(cells[:, part], column.arrow))
+            )
+        return frames.frame_of(self.library, columns, like)
+
+    def filled(self, like: Any, cells: np.ndarray, missing_values: Sequence[Any] = ()) -> Any:
+        """A frame with its gaps filled from cells of shape (n, n_cells); all other values are as they were.
+
+        A column of whole numbers that has floats because of its gaps has integers again if it had them in fitting.
+        """
+        given = frames.columns_of(_as_frame(like), missing_values)
         columns = [
-            passed[number] if number in passed else column.decode(cells[:, part])
-            for number, (column, part) in enumerate(self._parts())
+            column.filled(values, cells[:, part]) for (column, part), values in zip(self._parts(), given, strict=True)
         ]
-        index = getattr(given.to_native(), "index", None) if given is not None else None
-        return frames.frame_of(
-            self.library, self.names, [column.native_type for column in self.columns], columns, index
-        )
+        return frames.frame_of(self.library, columns, like)
+
+    def completed(self, frame: Any) -> Any:
+        """A frame of the fitted library with all columns, gaps in those that a frame lacks."""
+        found = {values.name: values for values in frames.columns_of(_as_frame(frame))}
+        if unknown := [name for name in found if name not in self.names]:
+            hint = did_you_mean(unknown[0], list(map(str, self.names)))
+            raise DataError("The frame has a column that was not fitted", got=f"{unknown[0]!r}", hint=hint)
+        is_own = frames.library_of(_as_frame(frame)) == self.library
+        columns = []
+        for column in self.columns:
+            values = found.get(column.name, column.values_of(pa.nulls(len(frame), column.arrow)))
+            columns.append(values if is_own else column.values_of(values.cells))
+        return frames.frame_of(self.library, columns, frame)
 
     def log_jacobian(self, cells: np.ndarray) -> np.ndarray:
         """Log-density of each row in the table's units minus that of its cells, shape (n,)."""

@@ -32,12 +32,15 @@ class Values:
         The type in the frame's own library, as text.
     is_mixed : bool
         Whether the cells are of several Python types; each is then its JSON text.
+    native : series or None
+        The column of the frame that they were read from.
     """
 
     name: Any
     cells: pa.Array
     dtype: str = ""
     is_mixed: bool = False
+    native: Any = None
 
     def __len__(self) -> int:
         return len(self.cells)
