@@ -6,7 +6,7 @@ import scipy.stats
 import torch
 from sklearn.base import clone
 
-from eigencode import Autoencoder, VariationalAutoencoder, load
+from eigencode import Autoencoder, VariationalAutoencoder, fit_many, load
 from eigencode.batch import Batch
 from eigencode.errors import DataError, OptionError
 from eigencode.parts import (
@@ -343,3 +343,13 @@ def test_a_category_of_few_nats_is_not_ignored():
         model = Autoencoder(3, likelihood=ColumnsLikelihood(blocks), **options).fit(x)
         errors[weights] = (model.reconstruct(x)[:, 3:5].argmax(1) != rare).mean()
     assert errors["balanced"] < 0.01 < errors["nats"]
+
+
+def test_many_models_of_mixed_columns_are_one_program():
+    x, blocks = wide_table(0)
+    ordered = [*blocks[:3], (OrdinalLikelihood(), 4), *blocks[4:]]
+    options = {"likelihood": ColumnsLikelihood(ordered), "max_epochs": 2, "optimizer": "adam"}
+    company, alone = ([Autoencoder(2, random_state=seed, **options) for seed in range(2)] for _ in range(2))
+    assert fit_many(company, x) == ["2 models in one program"]
+    for model, own in zip(company, alone, strict=True):
+        np.testing.assert_allclose(model.reconstruct(x), own.fit(x).reconstruct(x), rtol=1e-3, atol=1e-3)
