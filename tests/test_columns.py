@@ -353,3 +353,14 @@ def test_many_models_of_mixed_columns_are_one_program():
     assert fit_many(company, x) == ["2 models in one program"]
     for model, own in zip(company, alone, strict=True):
         np.testing.assert_allclose(model.reconstruct(x), own.fit(x).reconstruct(x), rtol=1e-3, atol=1e-3)
+
+
+def test_the_start_does_not_depend_on_the_order_or_the_units_of_columns():
+    x, blocks = wide_table(1)
+    edges = np.cumsum([0, *(width for _, width in blocks)])
+    order = [3, 0, 4, 2, 1]
+    moved = np.concatenate([x[:, edges[i] : edges[i + 1]] for i in order], axis=1)
+    stretched = x * np.where(np.arange(x.shape[1]) < 5, 1e3, 1.0)
+    expected = at_the_start(x, blocks)
+    assert at_the_start(moved, [blocks[i] for i in order]) == pytest.approx(expected, rel=1e-6)
+    assert at_the_start(stretched, blocks) == pytest.approx(expected, rel=1e-6)
