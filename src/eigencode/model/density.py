@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from numbers import Integral, Real
 
 import numpy as np
@@ -227,6 +227,12 @@ def fit_mixture(
 
 
 def mixture_prior(means: np.ndarray, variances: np.ndarray, most: int) -> Mixture | None:
+    """As `_mixture_prior`, which is not computed again for the codes of a linear baseline and of the model's start."""
+    return _mixture_prior(means.tobytes(), variances.tobytes(), len(variances), most)
+
+
+@lru_cache(maxsize=1)
+def _mixture_prior(mean_bytes: bytes, variance_bytes: bytes, k: int, most: int) -> Mixture | None:
     """The prior of codes under which rows are likelier than under the standard normal, None if none is found.
 
     A row whose posterior under the standard normal is N(mu, s^2) has the likelihood N(z; y, r) of its code, with
@@ -235,13 +241,12 @@ def mixture_prior(means: np.ndarray, variances: np.ndarray, most: int) -> Mixtur
 
     Parameters
     ----------
-    means : array of shape (n, k)
-        mu of each row.
-    variances : array of shape (k,)
-        s^2, the same for all rows.
-    most : int
-        The largest number of Gaussians.
+    mean_bytes, variance_bytes : bytes
+        mu of each row, shape (n, k), and s^2, shape (k,), the same for all rows; of float64.
+    k, most : int
+        The size of the code, and the largest number of Gaussians.
     """
+    means, variances = np.frombuffer(mean_bytes).reshape(-1, k), np.frombuffer(variance_bytes)
     active = variances < ACTIVE
     if not active.any() or most < 2:
         return None
@@ -250,7 +255,7 @@ def mixture_prior(means: np.ndarray, variances: np.ndarray, most: int) -> Mixtur
     scores = fit_mixture(means[:, active] / left, 0, most=most)
     if scores.n_components == 1:
         return None
-    k, root = len(variances), np.sqrt(noise)
+    root = np.sqrt(noise)
     values, vectors = np.linalg.eigh(scores.covariances / np.outer(root, root))
     clipped = np.maximum(values - 1, NARROWEST)
     inner = np.einsum("cij,cj,ckj->cik", vectors, clipped, vectors) * np.outer(root, root)
