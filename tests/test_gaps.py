@@ -369,3 +369,38 @@ def test_variational_draws_have_the_conditional_distribution():
     deviations = spreads.diagonal(dim1=1, dim2=2).sqrt().numpy()
     assert np.abs((draws.mean(0) - means.numpy())[hidden]).mean() < 0.1
     assert np.abs(draws.std(0)[hidden] / deviations[hidden] - 1).mean() < 0.1
+
+
+CHANGES = {
+    "rows": lambda X: X[np.random.default_rng(3).permutation(len(X))],
+    "columns": lambda X: X[:, [3, 1, 4, 0, 2]],
+    "units": lambda X: X * [1, 1e3, 1e-3, 7, 0.5] + [0, 5, -2, 0, 1e4],
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_start_does_not_depend_on_order_or_units(change):
+    X, changed = gapped(rows(), 0.3), CHANGES[change]
+    model = Autoencoder(2, hidden=(8,), max_epochs=0, scale="standard", precision="float64", random_state=0)
+    expected = changed(model.fit(X).impute(X))
+    found = model.fit(changed(X)).impute(changed(X))
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6 * np.nanstd(expected))
+
+
+def test_a_stream_that_begins_with_gaps_imputes():
+    X = gapped(rows(300), 0.2)
+    model = Autoencoder(2, hidden=(8,), random_state=0)
+    for block in np.split(X, 3):
+        model.partial_fit(block)
+    filled = model.impute(X)
+    missing = np.isnan(X)
+    errors = np.square((filled - rows(300)) / rows(300).std(0))[missing]
+    assert errors.mean() < 0.8  # the mean of each column has 1
+
+
+def test_models_with_gaps_are_trained_as_one_program():
+    X = gapped(rows())
+    models = [Autoencoder(2, hidden=(8,), beta=beta, optimizer="adam", **QUICK) for beta in (0.5, 1.0)]
+    assert eigencode.fit_many(models, X) == ["2 models in one program"]
+    alone = Autoencoder(2, hidden=(8,), beta=0.5, optimizer="adam", **QUICK).fit(X)
+    np.testing.assert_allclose(models[0].impute(X), alone.impute(X), rtol=1e-3)
