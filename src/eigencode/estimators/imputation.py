@@ -42,6 +42,11 @@ PRIOR_CELLS = 20
 """Cells for which the gains of all columns count in those of each column."""
 
 
+SHRINKAGE = 0.05
+"""Share of the terms' squares by which the gains are made smaller: where the start is the conditional mean, the two terms
+are the same."""
+
+
 class Imputation(Inference):
     """Filling the gaps of rows."""
 
@@ -196,11 +201,15 @@ def _gains(moments: Tensor, n_cells: Tensor) -> Tensor:
     """
     mean = moments / n_cells.clamp(min=1)[:, None, None]
     pooled = moments + PRIOR_CELLS * DRAWS * mean.mean(0)
-    squares = pooled[:, :2, :2] + 1e-9 * torch.eye(2).to(pooled)
-    factors = torch.linalg.solve(squares, pooled[:, :2, 2]).clamp(0, 1)
+    squares = pooled[:, :2, :2]
+    ridge = SHRINKAGE * squares.diagonal(dim1=1, dim2=2).sum(1) + 1e-9
+    factors = torch.linalg.solve(squares + ridge[:, None, None] * torch.eye(2).to(squares), pooled[:, :2, 2]).clamp(
+        0, 1
+    )
     ends = torch.cat([-factors, torch.ones_like(factors[:, :1])], dim=1)
     left = torch.einsum("ja,jab,jb->j", ends, pooled, ends) / pooled[:, 2, 2].clamp(min=1e-9)
-    return torch.cat([factors, left.clamp(0.01, 1).sqrt()[:, None]], dim=1)
+    is_better = (left < 1)[:, None]
+    return torch.cat([factors.where(is_better, 0.0), left.clamp(0.01, 1).sqrt()[:, None]], dim=1)
 
 
 def _categories(model: Composition) -> list[slice]:

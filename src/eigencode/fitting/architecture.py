@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,6 @@ from eigencode.parts.networks.dense import MLP, LinearPath, Tied
 if TYPE_CHECKING:
     from eigencode.fitting.data import Data
     from eigencode.options import AutoencoderOptions
-    from eigencode.parts.likelihoods.base import Likelihood
 
 DEEPEST = 16
 """Largest depth; a larger number was probably meant as a width, hidden=(100,)."""
@@ -60,20 +60,23 @@ def networks_of(
 
 
 def with_gaps(
-    options: AutoencoderOptions, encoder: Network, likelihood: Likelihood, data: Data
+    options: AutoencoderOptions, encoder: Network, terms: Mapping[str, Any], data: Data
 ) -> tuple[Network, Hiding | None]:
     """The encoder of rows with gaps, and the cells that are hidden from it in training; unchanged without gaps.
 
     Only layers of our own get indicators of gaps: images, tied layers, and the user's networks have one input a column.
+    Nothing is hidden from an encoder whose code has a variance: its objective is a bound on the density of the known
+    cells, and hidden ones are far less certain than a code that is made for all cells says.
     """
     if data.gaussian is None:
         return encoder, None
     if encoder.sees_gaps:
         return encoder, None
-    blocks = likelihood.block_widths(data.rows.n_features)
+    blocks = terms["likelihood"].block_widths(data.rows.n_features)
     widths = None if set(blocks) == {1} else blocks
     indicates = options.encoder is None and not options.tied and options.image_shape is None
-    return Completing(encoder, data.gaussian.rank, widths, indicates), Hiding(block_widths=widths)
+    hiding = Hiding(block_widths=widths) if terms["code"].width(1) == 1 else None
+    return Completing(encoder, data.gaussian.rank, widths, indicates), hiding
 
 
 def _has_own_networks(options: AutoencoderOptions) -> bool:

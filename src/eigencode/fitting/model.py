@@ -86,11 +86,11 @@ def describe(options: AutoencoderOptions, data: Data, seed: int) -> Model:
     sizes = rows.n_features, n_components
     require_memory_for(options, hidden, sizes, rows.dtype.itemsize)
     objective = Objective(beta=options.beta, n_rows=_n_rows_of_prior(options, rows))
-    first, hiding = with_gaps(options, MLP(), likelihood, data)
+    first, hiding = with_gaps(options, MLP(), terms, data)
     linear = Composition(first, Tied() if options.tied else MLP(), hiding=hiding, **terms)
     baseline = find_baseline(linear, views, data, objective, n_components, seed)
     encoder, decoder = networks_of(options, hidden, sizes, starts_linear=baseline is not None)
-    encoder, hiding = with_gaps(options, encoder, likelihood, data)
+    encoder, hiding = with_gaps(options, encoder, terms, data)
     return Model(
         composition=Composition(encoder, decoder, hiding=hiding, **terms_of(options)),
         objective=objective,

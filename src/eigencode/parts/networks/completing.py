@@ -98,7 +98,9 @@ class Completing(Within):
         precision = (known @ products).unflatten(-1, (self.rank, self.rank))
         precision = precision + torch.eye(self.rank, dtype=precision.dtype, device=precision.device)
         factor = torch.linalg.cholesky_ex(precision).L
-        codes = torch.cholesky_solve((cells @ weighted)[..., None], factor)[..., 0]
+        # Not cholesky_solve, which a CUDA graph cannot record.
+        half = torch.linalg.solve_triangular(factor, (cells @ weighted)[..., None], upper=False)
+        codes = torch.linalg.solve_triangular(factor.mT, half, upper=True)[..., 0]
         return torch.where(missing, (center + codes @ loadings.T).to(x.dtype), x)
 
     def conditional_noise(self, rows: Batch, n_draws: int, generator: torch.Generator) -> Tensor:
