@@ -404,3 +404,24 @@ def test_models_with_gaps_are_trained_as_one_program():
     assert eigencode.fit_many(models, X) == ["2 models in one program"]
     alone = Autoencoder(2, hidden=(8,), beta=0.5, optimizer="adam", **QUICK).fit(X)
     np.testing.assert_allclose(models[0].impute(X), alone.impute(X), rtol=1e-3)
+
+
+@pytest.mark.parametrize("estimator", [Autoencoder, VariationalAutoencoder])
+def test_normal_rows_are_imputed_about_as_well_as_by_em(estimator):
+    """EM is the best that there is for them, so that what training adds should not be trusted."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 3)) @ rng.normal(size=(3, 8)) + 0.5 * rng.normal(size=(300, 8))
+    G = gapped(X, 0.3)
+    model = estimator(3, hidden=(16,), max_epochs=40, random_state=0).fit(G)
+    missing = np.isnan(G)
+    completed = model.composition_.encoder.completed(torch.from_numpy(model.scaler_.transform(G))).numpy()
+    errors = [
+        np.square(filled - X)[missing].mean()
+        for filled in (model.impute(G), model.scaler_.inverse_transform(completed))
+    ]
+    assert errors[0] < 1.05 * errors[1]
+
+
+def test_nothing_is_hidden_where_the_objective_is_a_bound_on_known_cells():
+    hides = [ESTIMATORS[number].fit(gapped(rows())).composition_.hiding is not None for number in (0, 1)]
+    assert hides == [True, False]

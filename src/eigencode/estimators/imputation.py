@@ -43,7 +43,7 @@ PRIOR_CELLS = 20
 
 
 SHRINKAGE = 0.05
-"""Share of the terms' squares by which the gains are made smaller: where the start is the conditional mean, the two terms
+"""Share of the terms' squares by which the gains are made smaller: where the start is the conditional mean, both terms
 are the same."""
 
 
