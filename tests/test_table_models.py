@@ -184,7 +184,7 @@ def test_a_given_likelihood_is_that_of_the_numbers(frame):
     assert [(type(part).__name__, width) for part, width in model.composition_.likelihood.blocks] == [
         ("LaplaceLikelihood", 3),
         ("CategoricalLikelihood", 4),
-        ("CategoricalLikelihood", 3),
+        ("OrdinalLikelihood", 3),
         ("LaplaceLikelihood", 2),
     ]
     with pytest.raises(DataError, match="PoissonLikelihood|counts"):
