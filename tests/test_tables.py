@@ -347,6 +347,13 @@ def test_cells_are_float32_where_columns_fit():
     assert Schema.infer(pd.DataFrame({"x": [0.5, 2]})).encode(pd.DataFrame({"x": [0.5, 2]})).dtype == np.float64
 
 
+def test_cells_have_the_float_type_of_the_rows_given():
+    frame = pd.DataFrame({"x": np.random.default_rng(0).lognormal(0, 2, 50), "c": list("ab") * 25})
+    schema = Schema.infer(frame)
+    assert schema.encode(frame).dtype == schema.encode(frame.astype(object).to_numpy()).dtype == np.float64
+    assert schema.encode(frame.astype({"x": "float32"})).dtype == np.float32
+
+
 def test_a_description_has_a_line_a_column():
     lines = str(Schema.infer(made_frame())).splitlines()
     assert len(lines) == len(KINDS)

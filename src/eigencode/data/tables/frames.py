@@ -17,6 +17,9 @@ import pyarrow.compute as pc
 from eigencode.data.tables.values import Values
 from eigencode.errors import CellTypeError, DataError
 
+SINGLE = (nw.Float32, nw.Int8, nw.Int16, nw.UInt8, nw.UInt16)
+"""Types of columns whose numbers are numbers of float32."""
+
 JSON_CATEGORIES = {"category[object]"}
 """Types whose categories may be of several types."""
 

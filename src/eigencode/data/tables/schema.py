@@ -84,12 +84,6 @@ class Column:
         """Whether its type is one of numbers, or of booleans."""
         return types.class_of(self.arrow) in ("number", "boolean")
 
-    @property
-    def is_single(self) -> bool:
-        """Whether its cells are numbers of float32."""
-        is_real = self.kind.width > 0 and not isinstance(self.kind, Boolean | Category | Ordered)
-        return not is_real or self.type in ("float", "halffloat", "int8", "int16", "uint8", "uint16")
-
     def encode(self, values: Values) -> np.ndarray:
         """Its cells in rows like those fitted; `DataError` if the column is of another type now."""
         if self.is_mixed and not values.is_mixed:
@@ -310,18 +304,26 @@ class Schema:
         return found
 
     def encode(self, table: Any, missing_values: Sequence[Any] = ()) -> np.ndarray:
-        """The cells of rows like those fitted, shape (n, n_cells): float64, or float32 for columns that fit into it.
+        """The cells of rows like those fitted, shape (n, n_cells): float64, or float32 if all numbers given are that.
 
         The rows are a frame, or an array of shape (n, d) with its columns in the order of those fitted.
         """
-        dtype = np.float32 if all(column.is_single for column in self.columns) else np.float64
         if isinstance(table, np.ndarray):
+            is_half = table.dtype in (np.float16, np.float32)
+            given_types: list[Any] = [nw.Float32 if is_half else nw.Float64] * len(self.columns)
             given = zip(self.names, table.T, strict=True)
             read: Iterator[Values] = (frames.values_of(name, cells, "", missing_values) for name, cells in given)
         else:
             table = _as_frame(table)
+            given_types = list(table.schema.values())
             read = frames.columns_of(table, missing_values)
-        cells = np.empty((len(table), self.n_cells), dtype)
+        of_numbers = [
+            type_
+            for column, type_ in zip(self.columns, given_types, strict=True)
+            if column.kind.width and not isinstance(column.kind, Boolean | Category | Ordered)
+        ]
+        is_single = all(type_ in frames.SINGLE for type_ in of_numbers)
+        cells = np.empty((len(table), self.n_cells), np.float32 if is_single else np.float64)
         for (column, part), values in zip(self._parts(), read, strict=True):
             cells[:, part] = column.encode(values)
         return cells
