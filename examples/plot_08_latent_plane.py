@@ -16,11 +16,9 @@ from scipy.stats import norm
 from sklearn.datasets import load_digits
 
 from eigencode import VariationalAutoencoder
-from eigencode.parts import StandardNormalPrior
 
 X, y = load_digits(return_X_y=True)
-prior = StandardNormalPrior()  # the default is a mixture of normals
-model = VariationalAutoencoder(2, hidden=(128, 64), prior=prior, max_epochs=80, random_state=0).fit(X)
+model = VariationalAutoencoder(2, hidden=(128, 64), max_epochs=80, random_state=0).fit(X)
 
 # %%
 # Left: the means of the digits' codes, coloured by class, which was not used in training. Right: g(z) over the plane.

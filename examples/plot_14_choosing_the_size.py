@@ -18,12 +18,11 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from eigencode import AutoencoderSearch, VariationalAutoencoder
-from eigencode.parts import GaussianLikelihood, StandardNormalPrior
+from eigencode.parts import GaussianLikelihood
 
 X = load_digits().data
 sizes = {"n_components": [2, 4, 6, 8, 10, 12, 16, 24]}
-# Detail below the variance of the likelihood is noise.
-options = {"likelihood": GaussianLikelihood(), "prior": StandardNormalPrior(), "random_state": 0}
+options = {"likelihood": GaussianLikelihood(), "random_state": 0}  # detail below its variance is noise
 deep = VariationalAutoencoder(hidden=(64,), max_epochs=20, **options)
 search = AutoencoderSearch(deep, sizes, cv=3, random_state=0).fit(X)
 print(search.notes_, search.best_params_)

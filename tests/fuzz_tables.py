@@ -106,7 +106,7 @@ def mutated(content: bytes, others: list[bytes], rng: random.Random) -> bytes:
 def outcome(path: Path, columns: tuple[str, ...] = ()) -> str:
     """How reading a file ends: 'read', or the name of one of our errors; all else is raised."""
     try:
-        rows = read_table(path, columns=columns).rows
+        rows = read_table(path, include=columns).rows
     except EigencodeError as error:
         return type(error).__name__ if len(str(error)) < 2000 else "a message that is too long"
     assert rows.ndim == 2

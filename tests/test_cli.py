@@ -107,7 +107,7 @@ def test_flags_reach_the_estimator(folder, monkeypatch, arguments, given):
 
     monkeypatch.setattr(Autoencoder, "fit", fit)
     with pytest.raises(Reached) as reached:
-        run(f"fit rows.csv --output model.safetensors --columns x y {arguments}")
+        run(f"fit rows.csv --output model.safetensors --include x y {arguments}")
     assert reached.value.args[0] == {**Autoencoder().get_params(), **given}
 
 
@@ -145,17 +145,17 @@ def test_help_lists_the_exit_codes(capsys):
         ("fit", "ROWS requires an argument"),
         ("transform model.safetensors", "ROWS requires an argument. Usage: eigencode transform MODEL ROWS..."),
         ("fit --exclude label rows.csv -o m.safetensors", "here label rows.csv: put ROWS before it."),
-        ("describe a b", "'b'"),
+        ("describe rows.csv --columns label", "--columns takes name=kind, as zip=category. Got 'label'."),
         (
             "fit --output m.safetensors --exclude label rows.csv",
             "--exclude takes every argument up to the next flag, here label rows.csv: put ROWS before it.",
         ),
-        ("fit --columns x rows.csv --output m.safetensors", "here x rows.csv: put ROWS before it."),
+        ("fit --include x rows.csv --output m.safetensors", "here x rows.csv: put ROWS before it."),
         (
             "fit --exclude=label --hidden 8 - --output m.safetensors",
             "--hidden takes every argument up to the next",
         ),
-        ("transform --columns x m.safetensors rows.csv --output -", "here x m.safetensors rows.csv: put MODEL before"),
+        ("transform --include x m.safetensors rows.csv --output -", "here x m.safetensors rows.csv: put MODEL before"),
         ("fit rows.csv --hidden 8 more.csv --output m.safetensors", "here 8 more.csv: put files before it."),
         ("fit rows.csv --output -- m.safetensors", "--output requires an argument"),
         ("score model.safetensors rows.csv --jsno", "Did you mean --json?"),
@@ -244,7 +244,7 @@ def test_columns_without_names_are_chosen_by_number(folder, frame):
     np.save("rows.npy", frame[["x", "y", "z"]].assign(constant=0.0).to_numpy())
     assert run("fit rows.npy --output model.safetensors --exclude 3", *QUICK) == 0
     assert run("transform model.safetensors rows.npy --output codes.csv --exclude 3") == 0
-    assert run("reconstruct model.safetensors rows.npy --output back.csv --columns 0 1 2") == 0
+    assert run("reconstruct model.safetensors rows.npy --output back.csv --include 0 1 2") == 0
     model, rows = eigencode.load("model.safetensors"), frame[["x", "y", "z"]].to_numpy()
     np.testing.assert_array_equal(read_table("codes.csv").rows, model.transform(rows))
     assert read_table("back.csv").names == ["x0", "x1", "x2"]
@@ -401,7 +401,7 @@ def test_fit_reads_a_stream(model, typed, frame, capsys):
     ("content", "says"),
     [
         (b"", "is empty"),
-        (b"x,y\n1,w\n", "Leave it out with --exclude y"),
+        (b"x,y\n1,inf\n", "infinite cells. Got 1 in column 'y' (the first in line 2)"),
         (b"x,y\n1\n", "Every line of '<stream>' must have 2 cells, as the first line has. Got 1 in line 2."),
         (b"\xff\xfex", "is not text in utf-16"),
         (b"x,y\n", "has no rows"),
@@ -453,21 +453,29 @@ def test_a_pipeline_of_processes(model):
     ("line", "says"),
     [
         ("fit rwos.csv --output m.safetensors", "There is no file 'rwos.csv'. Did you mean 'rows.csv'?"),
-        ("fit rows.csv --output m.safetensors", "--exclude label"),
+        ("fit rows.csv --output m.safetensors --columns label=real", "Column 'label' should have numbers. Got 'text'"),
+        (
+            "fit rows.csv --output m.safetensors --columns x=reel",
+            "column 'x' is not known. Got 'reel'. Did you mean 'real'",
+        ),
         ("fit rows.csv --output m.safetensors --exclude lable", "Did you mean 'label'?"),
         ("fit rows.csv --output rows.csv", "Known are: '.safetensors'."),
         ("fit rows.csv --output no/m.safetensors", "there is no folder 'no'"),
         ("fit one.csv --output m.safetensors", "Fitting needs at least two rows. Got 1 in 'one.csv'."),
-        ("fit rows.csv --output m.safetensors --columns x y --device tpu9", "The device 'tpu9' cannot be used"),
+        ("fit rows.csv --output m.safetensors --include x y --device tpu9", "The device 'tpu9' cannot be used"),
         ("transform model.safetensors rows.csv --output codes.txt", "Got '.txt'"),
         ("transform model.safetensors rows.csv --output no/codes.csv", "there is no folder 'no'"),
         ("transform model.safetensors other.csv --output codes.csv", "none named 'z'"),
         ("reconstruct nothing.safetensors rows.csv --output back.csv", "There is no model file 'nothing.safetensors'"),
-        ("describe rows.csv", "is not a complete safetensors file. Name a file that eigencode fit or model.save wrote"),
+        (
+            "describe bad.safetensors",
+            "is not a complete safetensors file. Name a file that eigencode fit or model.save wrote",
+        ),
         ("demo --output rows.csv/demo", "Cannot create the folder 'rows.csv/demo'"),
     ],
 )
 def test_failures_are_one_message(model, line, says, capsys):
+    Path("bad.safetensors").write_bytes(Path("rows.csv").read_bytes())
     write_columns("one.csv", {"x": np.array([1.0])})
     write_columns("other.csv", {"x": np.array([1.0]), "y": np.array([1.0])})
     capsys.readouterr()

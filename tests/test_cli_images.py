@@ -125,7 +125,7 @@ def test_images_of_another_size_are_refused_or_resized(folder, tmp_path, capsys)
         (["reconstruct", "m", "png/1.png", "--output", "png/1.png"], "it is an input"),
         (["sample", "m", "--n-rows", 4, "--output", "none/s.png"], "there is no folder"),
         (["sample", "m", "--n-rows", 4, "--output", "s"], "does not name a format"),
-        (["fit", "png", "--columns", "a", "--output", "n.safetensors"], "Flags for tables cannot be used for images"),
+        (["fit", "png", "--include", "a", "--output", "n.safetensors"], "Flags for tables cannot be used for images"),
         (["fit", "rows.npy", "--image-size", "8x8", "--output", "n.safetensors"], "--image-size is for image files"),
         (["fit", "png", "--image-size", "8", "--output", "n.safetensors"], "Try --image-size 28x28"),
         (["fit", "png/1.png", "--output", "n.safetensors"], "at least two rows"),

@@ -313,12 +313,9 @@ def test_writing_and_folds_are_checked_before_the_work(folder, monkeypatch, argu
     assert sorted(folder.iterdir()) == before
 
 
-@pytest.mark.parametrize(
-    ("rows", "says"), [("none.csv", "There is no file 'none.csv'"), ("rows.csv", "columns that are not numbers")]
-)
-def test_rows_that_cannot_be_read_are_refused(rows, says, capsys):
-    assert run(f"sweep {rows} --output m.safetensors --over n_components=1,2") == 1
-    assert says in capsys.readouterr().err
+def test_rows_that_cannot_be_read_are_refused(capsys):
+    assert run("sweep none.csv --output m.safetensors --over n_components=1,2") == 1
+    assert "There is no file 'none.csv'" in capsys.readouterr().err
 
 
 def test_an_interrupted_search_writes_nothing(folder, monkeypatch, capsys):

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -85,34 +86,14 @@ def test_the_separator_is_detected_in_lines_of_many_cells(file):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("a;b\n1.234,5;2\n3;4\n", r"'a' \(as '1.234,5' in line 2\)\. Write numbers without separators of thousands"),
-        ('a,b\n"1,234",2\n3,4\n', r"'1,234' in line 2\)\. Write numbers without commas between thousands"),
-        ("a\tb\n1,234\t2\n", r"'1,234' in line 2\)\. Write numbers without commas"),
         ("a\n1,5\n2,5\n", r"must have 1 cell, .* Got 2 in line 2\. If a comma is the decimal mark, give --decimal ,\."),
         ("a;b\n1;2;3\n", r"Got 3 in line 2\. If the cells are not separated by a semicolon, name the separator"),
         ("a,b\n1,2,\n3,4,7\n", r"must have 2 cells.*Got 3 in line 2"),
         ("a,b\n" + "1,2,\n" * 3000 + "3,4,7\n", r"must have 2 cells.*Got one more in line 3002"),
         ('a,b\n1,2\n3,"4\n5,6\n', r"a cell whose quote is not closed\. Got line 3"),
-        ("a,b\n12 km,2\n3,4\n5,6\n", r"'a' \(as '12 km' in line 2\)\. Correct these cells, or leave it out"),
-        ("a,b\n1,2\n3,4\n\n5,x\n6,y\n7,8\n9,9\n1,1\n", r"'b' \(as 'x' in line 5, and 1 more\)\. Correct these cells"),
-        ("a,b\n1,\x00\n", r"as '\\x00' in line 2"),
-        ("31.12.2020,b\n01.01.2021,2\n", r"columns of dates or times\. Got '31.12.2020' \(as '01.01.2021' in line 2\)"),
-        ("t\n12:30\n", "columns of dates or times"),
         ("a,b\n1e400,2\n", r"infinite cells\. Got 1 in column 'a' \(the first in line 2\)"),
-        ("a;b\n1,5;2.5\n3,5;4.5\n", r"Write all numbers with the same decimal mark \(--decimal , reads 1,5\)"),
-        ("a,b\n5%,2\n6%,4\n", "'5%' in line 2.*Write numbers alone, without units or signs beside them"),
-        ("a,b\n$5,2\n$6,4\n", "Write numbers alone"),
-        ("a,b\nC85,2\nC3,4\n", r"line 2\)\. Leave it out"),
-        ("a,b\n\u22121,2\n-3,4\n", "Write numbers with the digits 0 to 9, the sign - and plain spaces"),
-        ("a,b\n1\u00a0,2\n3\u00a0,4\n", r"'1\\xa0' in line 2.*plain spaces alone"),
         ("# title\na,b\n1,2\n", r"Got 2 in line 2\. If the first line is a title or a comment, remove it\.$"),
         ("a,b\n1,2\n# note\n3,4\n", r"Got 1 in line 3\. Remove lines of comments\.$"),
-        (
-            "a  b\n1  2\n3  4\n",
-            r"line 2\)\. Write one character, such as a comma, between cells instead of several spaces\.$",
-        ),
-        ("a:b\n1:2\n3:4\n", r"line 2\)\. Name the character between cells with --separator\.$"),
-        ("x,y\nfoo,bar\n", r"'y' \(as 'bar' in line 2\)\.$"),
         ("a,b,,,\n1,2,,,\n", r"2 columns of .* have no names\. Got column 3 first\. Name them, or choose"),
         ("5,6", r"has no rows\. If the first line is a row, give --no-header"),
         ("a,b\n", r"has no rows\.$"),
@@ -121,6 +102,47 @@ def test_the_separator_is_detected_in_lines_of_many_cells(file):
 def test_errors_show_the_cell_and_its_line(file, content, says):
     with pytest.raises(DataError, match=says):
         read_table(file(content))
+
+
+def many(cell):
+    """A table of one column with 26 different cells."""
+    return "a\n" + "".join(f"{cell.format(i)}\n" for i in range(520, 546))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (many('"1,{}"'), "'1,520' in line 2 and 25 more cells: write numbers without commas between thousands"),
+        (many("1.{}.000"), "'1.520.000' in line 2 and 25 more cells: write numbers without separators of thousands"),
+        (
+            "a;b\n1,5;2.5\n3;4.5\n5;6\n",
+            r"'1,5' in line 2: write all numbers with the same decimal mark \(--decimal , r",
+        ),
+        ("a,b\n12 km,2\n3,4\n5,6\n", "'12 km' in line 2: write numbers without units or signs beside them"),
+        (
+            "a,b\n1,2\n3,4\n\n5,x\n6,y\n7,8\n9,9\n",
+            "'b' is read as text, because of 'x' in line 5 and 1 more",
+        ),
+        (many("31.12.1{}"), "'31.12.1520' in line 2 and .* write dates as year-month-day, as 2020-12-31"),
+        (many("{}%"), "'520%' in line 2 and 25 more cells: write numbers without units"),
+        (many("${}"), "'\\$520' in line 2"),
+        ("a,b\n\u22121,2\n-3,4\n5,6\n", "write numbers with the digits 0 to 9, the sign - and plain spaces"),
+        ("a,b\n1\u00a0,2\n3,4\n5,6\n", r"'1\\xa0' in line 2.*plain spaces alone"),
+        ("a  b\n1  2\n3  4\n", r"only one column, 'a  b': write one character, such as a comma, between cells inst"),
+        ("a:b\n1:2\n3:4\n", r"only one column, 'a:b': name the character between cells with --separator"),
+        ("zip\n01234\n99999\n", "'zip' has numbers with zeros before them, and is read as text"),
+        (f"a\n1\n2\n{'x' * 200_000}\n", r"because of 'x{37}\.\.\.' in line 4"),
+    ],
+)
+def test_text_that_is_nearly_numbers_is_noted(file, content, says):
+    table = read_table(file(content))
+    assert "string" in map(str, table.frame.schema.types)
+    assert re.search(says, table.notes[-1])
+
+
+@pytest.mark.parametrize("cells", [["C85", "C3"], ["1st", "2nd"], ["red", "blue"], ["5 mg", "10 mg"], ["a", "1"]])
+def test_text_is_not_noted(file, cells):
+    assert read_table(file("a,b\n" + "".join(f"{cell},1\n" for cell in cells))).notes == ()
 
 
 @pytest.mark.parametrize(
@@ -157,41 +179,11 @@ def test_an_array_without_columns(tmp_path):
         read_table(tmp_path / "x.npy")
 
 
-def test_no_hint_leaves_out_a_column_that_the_model_needs(file):
-    path = file("a,b,c\n1,,x\n2,3,y\n")
-    with pytest.raises(DataError, match=r"leave it out with --exclude b"):
-        read_table(path, columns=["a", "b"])
-    with pytest.raises(
-        DataError, match=r"line 2\)\. Fill the gaps, or drop their rows \(as dropna of pandas does\); columns with gaps"
-    ):
-        read_matching(path, ["a", "b"], 2)
-    with pytest.raises(DataError, match=r"'c' \(as 'x' in line 2\)\.$"):
-        read_matching(path, ["a", "c"], 2)
-
-
 @pytest.mark.parametrize("gap", ["", "?", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "-", "#N/A", " ?", "<NA>"])
 def test_all_ways_to_write_a_gap(file, gap):
-    with pytest.raises(
-        DataError, match=r"has gaps\. Got 1 in column 'b' \(the first in line 3\)\. Fill the gaps, drop th"
-    ):
-        read_table(file(f"a,b\n1,2\n3,{gap}\n"))
-
-
-def test_text_and_gaps_are_reported_in_one_error(file):
-    with pytest.raises(DataError) as caught:
-        read_table(file("x,word,when,y\n1,a,2020-01-01,\n2,b,2021-01-01,3\n"))
-    message = str(caught.value)
-    assert "has columns that are not numbers, and columns of dates or times, and gaps" in message
-    assert "--exclude word when. Fill the gaps" in message
-    assert "leave their columns out as well: add y to --exclude" in message
-
-
-@pytest.mark.parametrize("content", ["a,b\n1,\n,2\n", "a,b\nx,\ny,2\n"])
-def test_no_hint_leaves_out_all_columns(file, content):
-    with pytest.raises(
-        DataError, match=r"Fill the gaps, or drop their rows \(as dropna of pandas does\); columns with"
-    ):
-        read_table(file(content))
+    table = read_table(file(f"a,b,c\n1,2,x\n3,{gap},{gap}\n"))
+    assert table.frame.to_pylist()[1] == {"a": 3, "b": None, "c": None}
+    np.testing.assert_array_equal(read_table(file(f"a,b\n1,2\n3,{gap}\n")).rows, [[1, 2], [3, np.nan]])
 
 
 @pytest.mark.parametrize(
@@ -228,19 +220,18 @@ def test_hints_for_headers_that_may_be_rows(file):
         DataError, match=r"same name\. Got '0'\. If the first line is a row, give --no-header or --names\."
     ):
         read_table(file("0,0\n1,2\n"))
-    with pytest.raises(DataError, match=r"If the first line is a row, give --no-header or --names\. Leave it out with"):
-        read_table(file("39,word\n40,b\n"))
-    with pytest.raises(DataError, match=r"as 'a' in line 1.*If the first line has names, leave out --no-header"):
-        read_table(file("a,b\n1,2\n3,4\n5,6\n"), text=BARE)
+    assert "if it is a row, give --no-header or --names" in read_table(file("39,word\n40,b\n")).notes[0]
+    noted = read_table(file("a,b\n1,2\n3,4\n5,6\n"), text=BARE).notes[0]
+    assert "because of 'a' in line 1: If the first line has names, leave out --no-header" in noted
     with pytest.raises(DataError, match=r"has 2 columns, and needs as many names\. Got 1 in --names"):
         read_table(file("1,2\n"), text=TextOptions(names=["a"]))
 
 
 def test_names_may_be_listed_with_commas(file):
     path = file('a,"b,c",d\n1,2,3\n')
-    assert read_table(path, columns=["d, a"]).names == ["d", "a"]
-    assert read_table(path, columns=["b,c", "a"]).names == ["b,c", "a"]
-    assert read_table(path, columns=['a,"b,c"']).names == ["a", "b,c"]
+    assert read_table(path, include=["d, a"]).names == ["d", "a"]
+    assert read_table(path, include=["b,c", "a"]).names == ["b,c", "a"]
+    assert read_table(path, include=['a,"b,c"']).names == ["a", "b,c"]
     assert read_table(path, exclude=["a,d"]).names == ["b,c"]
     assert read_matching(path, ["a", "d"], 2, exclude=["b,c"]).rows.tolist() == [[1, 3]]
 
@@ -261,7 +252,7 @@ def test_errors_name_the_encoding(file):
         read_table(path)
     assert read_table(path, text=TextOptions(encoding="latin-1")).names == ["größe", "b"]
     far = ("a,b,c\n" + "1,2,x\n" * 5000 + "3,4,é\n").encode("latin-1")
-    assert len(read_table(file(far), columns=["a", "b"]).rows) == 5001
+    assert len(read_table(file(far), include=["a", "b"]).rows) == 5001
     with pytest.raises(FileError, match=r"the byte 0xe9 in line 5002, column 'c', which is 'é' in Latin-1"):
         read_table(file(far))
     with pytest.raises(FileError, match="zeros between its characters.*--encoding utf-16-le"):
@@ -336,18 +327,17 @@ def test_a_pipe_is_read_once(tmp_path, ending, name):
         ([True], None, 1),
         ([pa.scalar(150, pa.decimal128(5, 0)).as_py()], pa.decimal128(5, 2), 150),
         ([1.5], pa.dictionary(pa.int8(), pa.float64()), 1.5),
-        ([pd.Timestamp("2020-01-01")], None, r"dates or times\. Got 'x' \(as '2020-01-01 00:00:00' in row 1\)"),
-        ([pd.Timedelta(1, "D")], pa.duration("us"), r"dates or times\. Got 'x' \(as '1 day, 0:00:00' in row 1\)"),
-        (["1"], pa.large_string(), "save numbers as numbers|Save numbers as numbers"),
-        (["v"], pa.dictionary(pa.int8(), pa.string()), r"not numbers\. Got 'x' \(as 'v' in row 1\)"),
+        ([None], pa.float64(), np.nan),
+        ([pd.Timestamp("2020-01-01")], None, "dates or times"),
+        ([pd.Timedelta(1, "D")], pa.duration("us"), "dates or times"),
+        (["1"], pa.large_string(), "numbers written as text"),
+        (["v"], pa.dictionary(pa.int8(), pa.string()), "not numbers"),
         ([b"v"], None, "not numbers"),
-        ([[1]], None, "not numbers"),
-        ([None], pa.float64(), r"has gaps\. Got 1 in column 'x' \(the first in row 1\)"),
-        ([float("nan")], None, r"has gaps\. Got 1 in column 'x'"),
+        ([[1]], None, "cells that are not numbers"),
     ],
 )
 @pytest.mark.parametrize("ending", [".parquet", ".arrow"])
-def test_columns_of_every_type_are_read_or_named_in_an_error(tmp_path, values, kind, right, ending):
+def test_columns_of_every_type_are_read(tmp_path, values, kind, right, ending):
     table = pa.table({"x": pa.array(values, kind), "y": pa.array([0.5])})
     path = tmp_path / f"rows{ending}"
     if ending == ".parquet":
@@ -355,11 +345,12 @@ def test_columns_of_every_type_are_read_or_named_in_an_error(tmp_path, values, k
     else:
         with pa.ipc.new_file(path, table.schema) as writer:
             writer.write_table(table)
+    assert read_table(path).frame.to_pylist() == table.to_pylist()
     if isinstance(right, str):
         with pytest.raises(DataError, match=right):
-            read_table(path)
+            read_table(path).rows  # noqa: B018 (a property)
     else:
-        assert read_table(path).rows.tolist() == [[right, 0.5]]
+        np.testing.assert_array_equal(read_table(path).rows, [[right, 0.5]])
 
 
 def npy(array, **changes):
@@ -429,10 +420,8 @@ def test_binary_files_under_the_name_of_text(file):
             read_table(file(content))
 
 
-def test_long_cells_are_shortened_in_errors(file, monkeypatch):
+def test_cells_may_be_longer_than_a_block(file, monkeypatch):
     assert read_table(file(f'a,s\n1,"{"x" * 200_000}"\n'), exclude=["s"]).rows.tolist() == [[1]]
-    with pytest.raises(DataError, match=r"as 'x{37}\.\.\.' in line 2"):
-        read_table(file(f"a\n{'x' * 200_000}\n"))
     monkeypatch.setattr(delimited, "BLOCK", 1 << 12)
     assert read_table(file(f'a,s\n1,"{"x" * 200_000}"\n2,y\n'), exclude=["s"]).rows.tolist() == [[1], [2]]
 
@@ -476,7 +465,7 @@ def test_rows_of_several_files_are_concatenated(file, tmp_path, monkeypatch):
     file("b,a,c\n4,3,5\n", "many/3.csv")
     with pytest.raises(DataError, match=r"'many/3.csv' has an extra column 'c', unlike 'many/1.csv'"):
         read_table("many")
-    assert read_table("many", columns=["a"]).rows.tolist() == [[1], [3], [3]]
+    assert read_table("many", include=["a"]).rows.tolist() == [[1], [3], [3]]
     file("b\n4\n", "many/3.csv")
     with pytest.raises(DataError, match=r"'many/3.csv' has no column 'a', unlike 'many/1.csv'"):
         read_table("many")
@@ -504,7 +493,7 @@ def test_the_flags_for_reading(file, tmp_path, monkeypatch, capsys):
     assert main(transform) == 0
     assert len(read_table("codes.parquet").rows) == 40
     assert main(["fit", "one.csv", "--output", "m.safetensors", "--separator", "tab", "--no-header", *quick]) == 1
-    assert "not numbers" in capsys.readouterr().err
+    assert "there is only one column, '0': name the character between cells" in capsys.readouterr().err
 
 
 def test_damaged_tables_raise_errors_of_this_package():
@@ -519,5 +508,4 @@ def test_gaps_of_wide_tables_are_gaps_too(file, gap):
     names = ",".join(f"c{i}" for i in range(delimited.WIDE + 1))
     ones = ",".join(["1"] * delimited.WIDE)
     assert read_table(file(f"{names}\n{ones},2\n")).rows.shape == (1, delimited.WIDE + 1)
-    with pytest.raises(DataError, match=r"has gaps\. Got 1 in column 'c1000' \(the first in line 2\)"):
-        read_table(file(f"{names}\n{ones},{gap}\n"))
+    assert read_table(file(f"{names}\n{ones},{gap}\n")).frame["c1000"].null_count == 1

@@ -125,17 +125,16 @@ class ModelOptions:
         ),
     ] = "auto"
     columns: Annotated[
-        Object,
+        dict | None,
         OptionInfo(
             "Kinds of some columns of a frame by their names, where they are not what their cells look like: 'real', "
             "'count', 'positive', 'zero-inflated', 'share', 'boolean', 'category', 'time', 'duration', 'identifier' "
-            "or 'text' (both left out), or a list of ordered categories.",
-            object="a mapping of names to kinds",
+            "or 'text' (both left out), or a list of ordered categories."
         ),
     ] = None
     missing_values: Annotated[
         float | str | tuple[float | str, ...] | None,
-        OptionInfo("Values that stand for gaps, such as -999; NaN and nulls are gaps always.", on_command_line=False),
+        OptionInfo("Values that stand for gaps, such as -999; NaN and nulls are gaps always."),
     ] = None
     column_weights: Annotated[
         Literal["balanced", "nats"],
@@ -438,4 +437,4 @@ def _type_words(annotation: Any, info: OptionInfo) -> Iterator[str]:
         elif alternative is type(None):
             yield "None"
         else:
-            yield {bool: "a bool", str: "a str"}[alternative]
+            yield {bool: "a bool", str: "a str", dict: "a dict"}[alternative]

@@ -24,13 +24,17 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "transform": ("eigencode transform model.safetensors rows.csv --output codes.csv",),
     "decode": ("eigencode decode model.safetensors codes.csv --output decoded.csv",),
     "reconstruct": ("eigencode reconstruct model.safetensors rows.csv --output rebuilt.csv",),
+    "impute": ("eigencode impute model.safetensors rows.csv --output full.csv",),
     "score": ("eigencode score model.safetensors rows.csv --output scores.csv",),
     "sample": (
         "eigencode fit rows.csv --kind variational --output generator.safetensors",
         "eigencode sample generator.safetensors --n-rows 100 --output drawn.csv",
     ),
     "predict": ("eigencode predict classifier.safetensors rows.csv --output labels.csv",),
-    "describe": ("eigencode describe model.safetensors",),
+    "describe": (
+        "eigencode describe rows.csv",
+        "eigencode describe model.safetensors",
+    ),
 }
 """Lines to type, by command. None is longer than 80 columns, so that no terminal breaks it.
 
@@ -39,7 +43,7 @@ The classifier that predict reads was saved in Python.
 
 app = App(
     name="eigencode",
-    help="Autoencoders for tables of numbers (CSV, Parquet and NPY files) and for folders of images.",
+    help="Autoencoders for tables (CSV, Parquet and NPY files) and for folders of images.",
     help_epilogue=EXIT_CODES,
     help_format="plaintext",
     version=__version__,

@@ -77,15 +77,15 @@ def fit(
     options = options_given(kind, given)
 
     data.check_output(output, [MODEL_ENDING], inputs_of(rows))
-    table = read_rows(rows, chosen)
-    if len(table.rows) < 2:
-        raise DataError("Fitting needs at least two rows", got=f"{len(table.rows)} in {shlex.join(map(str, rows))!r}")
+    X = read_rows(rows, chosen, options).frame
+    if len(X) < 2:
+        raise DataError("Fitting needs at least two rows", got=f"{len(X)} in {shlex.join(map(str, rows))!r}")
     model = estimator_of(kind, options)
     # What the fit prints is not part of the answer.
     with redirect_stdout(sys.stderr):
-        model.fit(table.frame)
+        model.fit(X)
         if density:
-            fit_density(model, table.frame)
+            fit_density(model, X)
     save(model, output, rows, chosen, as_json, {})
 
 
@@ -116,15 +116,15 @@ def sweep(
     grid = sweeps.grid_given(kind, plan.over, options)
 
     sweeps.check_outputs({output: [MODEL_ENDING], table: sweeps.TABLES, picture: sweeps.PICTURES}, inputs_of(rows))
-    read = read_rows(rows, chosen)
+    X = read_rows(rows, chosen, options).frame
     estimator = estimator_of(kind, options)
     with redirect_stdout(sys.stderr):
-        search = sweeps.searched(estimator, grid, plan, read.frame)
+        search = sweeps.searched(estimator, grid, plan, X)
     sweeps.write_results(search, table, picture)
     if not as_json:
         print("\n".join(sweeps.lines(search)), end="\n\n", flush=True)
     with redirect_stdout(sys.stderr):
-        model = sweeps.best_estimator(search).fit(read.frame)
+        model = sweeps.best_estimator(search).fit(X)
     files = {name: None if path is None else str(path) for name, path in [("table", table), ("picture", picture)]}
     save(model, output, rows, chosen, as_json, {**files, "search": sweeps.facts(search)})
 

@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass, replace
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
 
@@ -84,7 +85,9 @@ class Flag:
 
     @property
     def parsed_type(self) -> Any:
-        """The type by which cyclopts counts the values: any number for a sequence, else one."""
+        """The type by which cyclopts counts the values: any number for a sequence or a dict, else one."""
+        if dict in self.alternatives:
+            return tuple[str, ...]
         return self.sequence or Union[self.alternatives]  # noqa: UP007 (made at run time)
 
     @property
@@ -163,6 +166,8 @@ def _help(option: Option) -> str:
 def _parameter(flag: Flag) -> Parameter:
     """The declaration of a flag for cyclopts, beyond its type."""
     text, default = flag.help, flag.default
+    if dict in flag.alternatives:
+        text += " Here: name=kind, or name=low,mid,high for ordered categories."
     if flag.sequence and int in flag.alternatives:
         text += " Here, a single number is a sequence of one, and the flag without a number is ()."
     show_default = False if default is None else lambda _: default
@@ -173,7 +178,7 @@ def _parameter(flag: Flag) -> Parameter:
         group=flag.groups,
         show_default=show_default,
         converter=lambda _, tokens: _parse_arguments([token.value for token in tokens], flag),
-        consume_multiple=flag.sequence is not None,
+        consume_multiple=flag.sequence is not None or dict in flag.alternatives,
         negative_iterable=(),
     )
 
@@ -201,14 +206,25 @@ def format_value(value: Any) -> str:
 
 def _parse_arguments(arguments: Sequence[str], flag: Flag) -> Any:
     """The value of a flag from the arguments after it; its domain depends on the kind, and is checked later."""
+    if dict in flag.alternatives:
+        return dict(_parse_pair(argument, flag) for argument in arguments)
     values = tuple(_parse_number(argument, flag) for argument in arguments)
     is_single = len(values) == 1 and (isinstance(values[0], str) or not flag.sequence)
     return values[0] if is_single else values
 
 
+def _parse_pair(text: str, flag: Flag) -> tuple[str, str | tuple[str, ...]]:
+    """A name and what follows the last equals sign: one value, or several with commas between them."""
+    name, sign, value = text.rpartition("=")
+    if not (name and sign and value):
+        raise FlagError(flag.option_string, f"{flag.option_string} takes name=kind, as zip=category. Got {text!r}.")
+    return name, tuple(value.split(",")) if "," in value else value
+
+
 def _parse_number(text: str, flag: Flag) -> Any:
     """The text as a number, if the flag takes numbers and it is one; else the text."""
-    types = get_args(flag.sequence) or flag.alternatives
+    members = [get_args(type_) or (type_,) for type_ in get_args(flag.sequence)]
+    types = list(chain(*members)) or flag.alternatives
     for number in (int, float):
         try:
             if number in types:
@@ -229,13 +245,16 @@ KIND = Parameter(
 
 if TYPE_CHECKING:
     Flags: TypeAlias = Any
+    ColumnFlags: TypeAlias = Any
     Kind: TypeAlias = str
 
 
 def __getattr__(name: str) -> Any:
-    """The types of the flags of ``fit`` and ``sweep``, made when they are needed."""
+    """The types of the flags of ``fit``, ``sweep`` and ``describe``, made when they are needed."""
     if name == "Flags":
         return flags_class(known_flags())
+    if name == "ColumnFlags":
+        return flags_class({name: known_flags()[name] for name in ("columns", "missing_values")})
     if name == "Kind":
         return Annotated[Literal[tuple(KINDS)], KIND]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -324,7 +343,8 @@ def hint_on_consumed_arguments(tokens: Sequence[str], error: CycloptsError) -> s
     name = error.option_string if isinstance(error, FlagError) else argument
     missing = isinstance(error, MissingArgumentError) and not name.startswith("--")
     options = known_flags().values() if tokens[:1] in (["fit"], ["sweep"]) else ()
-    of_several = {"--columns", "--exclude", "--names", *(flag.option_string for flag in options if flag.sequence)}
+    several = [flag.option_string for flag in options if flag.sequence or dict in flag.alternatives]
+    of_several = {"--include", "--exclude", "--names", *several}
     suspects = [flag for flag in consumed if flag in of_several and consumed[flag] and (missing or flag == name)]
     if not suspects:
         return ""

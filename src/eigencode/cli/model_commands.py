@@ -1,4 +1,4 @@
-"""The commands that ask a fitted model: transform, decode, reconstruct, score, sample, predict and describe."""
+"""The commands that ask a fitted model: transform, decode, reconstruct, impute, score, sample, predict, describe."""
 
 from __future__ import annotations
 
@@ -9,9 +9,16 @@ from cyclopts import CycloptsError, Parameter, validators
 
 import eigencode
 from eigencode import io, progress
-from eigencode.cli import pictures
+from eigencode.cli import flags, pictures
 from eigencode.cli.app import command
-from eigencode.cli.descriptions import description, is_supervised, predictions, print_facts, print_json, summary
+from eigencode.cli.descriptions import (
+    description,
+    is_supervised,
+    predictions,
+    print_facts,
+    print_json,
+    summary,
+)  # fmt: skip
 from eigencode.cli.flags import STREAM, AsJson, Model, Quiet
 from eigencode.cli.own_parts import OWN, Parts
 from eigencode.cli.pictures import RowsOutput
@@ -20,13 +27,17 @@ from eigencode.cli.tables import (
     LOADING,
     Chosen,
     Codes,
+    ModelOrRows,
     Rows,
     TableOutput,
     check_rows_output,
     class_with_article,
+    is_table,
     loaded,
     model_and_rows,
     read_codes,
+    read_rows,
+    schema_of,
     write,
     write_rows,
 )  # fmt: skip
@@ -95,7 +106,19 @@ def reconstruct(
     write_rows(output, fitted, answer)
 
 
-@command(6, "score MODEL ROWS... [OPTIONS]")
+@command(6, "impute MODEL ROWS... --output TABLE [OPTIONS]")
+def impute(model: Model, rows: Rows, /, *, output: RowsOutput, chosen: Chosen = ALL) -> None:
+    """Fill the gaps of a table: write its rows with every gap filled, and all other cells as they are.
+
+    Columns are matched to the model's by their names; they need to be chosen only if they have no names.
+    """
+    fitted, X = model_and_rows(model, rows, chosen, output, check_rows_output, "impute")
+    with progress.stage("filling gaps"):
+        answer = fitted.impute(X)
+    write_rows(output, fitted, answer)
+
+
+@command(7, "score MODEL ROWS... [OPTIONS]")
 def score(
     model: Model,
     rows: Rows,
@@ -138,7 +161,7 @@ def score(
         write(output, scores, reported=not as_json)
 
 
-@command(7, "sample MODEL --n-rows N --output TABLE [OPTIONS]")
+@command(8, "sample MODEL --n-rows N --output TABLE [OPTIONS]")
 def sample(
     model: Model,
     /,
@@ -167,7 +190,7 @@ def sample(
     write_rows(output, fitted, drawn)
 
 
-@command(8, "predict MODEL ROWS... --output TABLE [OPTIONS]")
+@command(9, "predict MODEL ROWS... --output TABLE [OPTIONS]")
 def predict(model: Model, rows: Rows, /, *, output: TableOutput, chosen: Chosen = ALL) -> None:
     """Predict the label of each row, by a classifier or regressor that was saved in Python.
 
@@ -182,11 +205,25 @@ def predict(model: Model, rows: Rows, /, *, output: TableOutput, chosen: Chosen 
     write(output, answers)
 
 
-@command(9, "describe MODEL [OPTIONS]")
-def describe(model: Model, /, *, parts: Parts = (), as_json: AsJson = False) -> None:
-    """Say what a model is and how its fit went."""
-    facts = {**summary(eigencode.load(model, OWN.known, device="cpu")), "version": io.version_of(model)}
+@command(10, "describe MODEL|ROWS... [OPTIONS]")
+def describe(
+    what: ModelOrRows,
+    /,
+    *,
+    chosen: Chosen = ALL,
+    given: Annotated[flags.ColumnFlags, Parameter(name="*")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a model is and how its fit went; or what fit would take each column of a table for, and why."""
+    if not is_table(what):
+        facts = {**summary(eigencode.load(what[0], OWN.known, device="cpu")), "version": io.version_of(what[0])}
+        print_json(facts) if as_json else print_facts(description(facts))
+        return
+    options = {name: value for name, value in vars(given).items() if value is not None} if given else {}
+    table = read_rows(what, chosen, options)
+    found = schema_of(table, options)
     if as_json:
-        print_json(facts)
+        print_json({"n_rows": len(table.frame), "columns": [column.facts for column in found.columns]})
     else:
-        print_facts(description(facts))
+        print_facts({"rows": f"{len(table.frame):,}", "columns": f"{len(found.columns)}, as {found.n_cells} cells"})
+        print(f"\n{found}")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TypeVar, cast
 
 from cyclopts import Parameter
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from eigencode.data.files import Table
     from eigencode.data.image_files import ImageRows
+    from eigencode.data.tables import Schema
     from eigencode.estimators.base import BaseAutoencoder
 
 Read = TypeVar("Read", "Table", "ImageRows")
@@ -38,7 +40,10 @@ TABLES = (
     "whose rows are concatenated; - is standard input"
 )
 Rows = Annotated[
-    tuple[Path, ...], PATHS, Parameter(help=f"Tables of numbers: {TABLES}. Or images: {pictures.IMAGES}.", group=FILES)
+    tuple[Path, ...], PATHS, Parameter(help=f"Tables: {TABLES}. Or images: {pictures.IMAGES}.", group=FILES)
+]
+ModelOrRows = Annotated[
+    tuple[Path, ...], PATHS, Parameter(help=f"A model file; or tables: {TABLES}.", group=FILES, name="MODEL|ROWS")
 ]
 Codes = Annotated[
     tuple[Path, ...], PATHS, Parameter(help="Tables of codes, as written by transform: files, or -.", group=FILES)
@@ -56,7 +61,7 @@ ONE = Parameter(show_default=False, group=FILES)
 class Choice:
     """Which columns of a table to use, how to read text as a table, and the flags of all commands that read rows."""
 
-    columns: Annotated[
+    include: Annotated[
         tuple[str, ...], SEVERAL, Parameter(help="Columns to use; all by default: a b c, or a,b,c.")
     ] = ()
     exclude: Annotated[tuple[str, ...], SEVERAL, Parameter(help="Columns to leave out: a b c, or a,b,c.")] = ()
@@ -84,17 +89,23 @@ class Choice:
         if self.quiet:
             progress.hide()
 
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The keyword arguments of `read_table`."""
+    def arguments(self, options: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+        """The keyword arguments of `read_table`, for an estimator with these options."""
+        kinds = options.get("columns") or {}
         text = data.TextOptions(
-            self.separator, self.decimal, self.encoding, not (self.no_header or self.names), tuple(self.names)
+            self.separator,
+            self.decimal,
+            self.encoding,
+            not (self.no_header or self.names),
+            tuple(self.names),
+            [f"{gap:g}" if isinstance(gap, float) else str(gap) for gap in gaps_of(options)],
+            [name for name, kind in kinds.items() if isinstance(kind, tuple | list) or kind == "category"],
         )
-        return {"columns": self.columns, "exclude": self.exclude, "text": text}
+        return {"include": self.include, "exclude": self.exclude, "text": text}
 
     def flags(self, names: Sequence[str] | None) -> list[str]:
         """The flags that read the same rows for a model whose columns have these names, None for none."""
-        left_out = {"parts", "quiet", *(("columns", "exclude") if names else ())}
+        left_out = {"parts", "quiet", *(("include", "exclude") if names else ())}
         found: list[str] = []
         for field in fields(self):
             value = getattr(self, field.name)
@@ -111,6 +122,8 @@ Chosen = Annotated[Choice, Parameter(name="*")]
 def loaded(path: Path, output: Path | None = None, purpose: str = "") -> Any:
     """Load a model: an autoencoder if a command's purpose needs one, and one of images if the output is pictures."""
     model: Any = eigencode.load(path, parts=OWN.known)
+    if getattr(model, "columns_", None) is not None:  # frames of answers need no other library
+        model.columns_ = replace(model.columns_, library="pyarrow")
     if purpose and is_supervised(model):
         raise OptionError(
             f"{purpose} needs an autoencoder",
@@ -123,6 +136,25 @@ def loaded(path: Path, output: Path | None = None, purpose: str = "") -> Any:
             hint="Fit it on image files, or with --image-shape; or write a .csv, .parquet or .npy file",
         )
     return model
+
+
+def gaps_of(options: Mapping[str, Any]) -> Sequence[Any]:
+    """The values that stand for gaps, by an estimator's options."""
+    given = options.get("missing_values")
+    return given if isinstance(given, tuple | list) else () if given is None else (given,)
+
+
+def is_table(paths: Sequence[Path]) -> bool:
+    """Whether paths are those of tables, and not of a model."""
+    return paths[0] == STREAM or paths[0].is_dir() or data.ending_of(paths[0])[0] in data.READABLE or len(paths) > 1
+
+
+def schema_of(table: Table | ImageRows, options: Mapping[str, Any]) -> Schema:
+    """What an estimator with these options would take the columns of a table for."""
+    frame = table.frame
+    if not hasattr(frame, "column_names"):
+        frame = data.as_arrow({str(j): column for j, column in enumerate(table.rows.T)})
+    return data.Schema.infer(frame, options.get("columns"), gaps_of(options))
 
 
 def class_with_article(model: object) -> str:
@@ -144,19 +176,19 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
     return [Path(cast(Path, file)) for file in data.list_files(named, data.FOLDER_ENDINGS)] if named else []
 
 
-def read_rows(rows: Sequence[Path], chosen: Choice) -> Table | ImageRows:
-    """Read the chosen columns of tables, or images."""
+def read_rows(rows: Sequence[Path], chosen: Choice, options: Mapping[str, Any]) -> Table | ImageRows:
+    """Read the chosen columns of tables, or images, for an estimator with these options."""
     with progress.stage("reading"):
         if pictures.are_images(rows):
             return _images(rows, chosen)
         _refuse_image_size(rows, chosen)
-        return _with_notes(data.read_table(sources(rows), **chosen.arguments))
+        return _with_notes(data.read_table(sources(rows), **chosen.arguments(options)))
 
 
 def read_codes(codes: Sequence[Path], chosen: Choice, model: BaseAutoencoder) -> np.ndarray:
     """Read tables of codes of a model, shape (n, k)."""
     names = list(model.get_feature_names_out())
-    return _with_notes(data.read_matching(sources(codes), names, model.n_components_, **chosen.arguments)).rows
+    return _with_notes(data.read_matching(sources(codes), names, model.n_components_, **chosen.arguments())).rows
 
 
 def model_and_rows(
@@ -176,8 +208,11 @@ def model_and_rows(
         if pictures.are_images(rows):
             return fitted, _images(rows, chosen, fitted).rows
         _refuse_image_size(rows, chosen)
-        table = _with_notes(data.read_matching(sources(rows), names, fitted.n_features_in_, **chosen.arguments))
-        return fitted, table.rows if names is None else table.frame
+        schema = getattr(fitted, "columns_", None)
+        types = {} if schema is None else {str(column.name): column.type for column in schema.columns}
+        given = chosen.arguments(vars(getattr(fitted, "_given", fitted)))
+        found = data.read_matching(sources(rows), names, fitted.n_features_in_, **given, fitted=types)
+        return fitted, _with_notes(found).frame
 
 
 def _images(rows: Sequence[Path], chosen: Choice, model: BaseAutoencoder | None = None) -> ImageRows:
@@ -232,22 +267,24 @@ def check_rows_output(output: Path, *tables: Path, model: Path | None = None) ->
         data.check_output(output, [*data.FORMATS, *data.PICTURES], inputs_of(tables, model))
 
 
-def write_rows(output: Path, model: BaseAutoencoder, answer: np.ndarray) -> None:
-    """Write rows in the data's space, with the names of the model's columns, or as pictures."""
+def write_rows(output: Path, model: BaseAutoencoder, answer: Any) -> None:
+    """Write rows in the data's space, a frame or an array, with the names of the model's columns, or as pictures."""
     if pictures.is_picture(output):
         with progress.stage(f"writing {output}"):
             pictures.write(output, model, answer)
         return
     names = fitted_names(model) or [f"x{j}" for j in range(model.n_features_in_)]
-    write(output, dict(zip(names, answer.T, strict=True)))
+    is_array = not hasattr(answer, "column_names")
+    write(output, dict(zip(names, answer.T, strict=True)) if is_array else answer)
 
 
-def write(output: Path, columns: Mapping[str, np.ndarray], *, reported: bool = True) -> None:
-    """Write columns to a file, and print where if ``reported``; or write them as CSV to standard output."""
+def write(output: Path, columns: Any, *, reported: bool = True) -> None:
+    """Write an Arrow table, or arrays by name, to a file, and say where if ``reported``, or as CSV to -."""
+    table = data.as_arrow(columns)
     with progress.stage(f"writing {output}"):
         if output == STREAM:
-            data.Csv.write(sys.stdout.buffer, columns)
+            data.Csv.write(sys.stdout.buffer, table)
             return
-        data.write_columns(output, columns)
+        data.write_columns(output, table)
     if reported and not data.is_stream(output):
-        print(f"{len(next(iter(columns.values())))} rows of {len(columns)} columns are in {output}.")
+        print(f"{table.num_rows} rows of {table.num_columns} columns are in {output}.")

@@ -1,10 +1,13 @@
 from eigencode.data.cells import refuse_empty_columns as refuse_empty_columns
+from eigencode.data.contents import ending_of as ending_of
 from eigencode.data.contents import list_files as list_files
+from eigencode.data.files import as_arrow as as_arrow
 from eigencode.data.files import read_matching as read_matching
 from eigencode.data.files import read_table as read_table
 from eigencode.data.files import write_columns as write_columns
 from eigencode.data.formats import FOLDER_ENDINGS as FOLDER_ENDINGS
 from eigencode.data.formats import FORMATS as FORMATS
+from eigencode.data.formats import READABLE as READABLE
 from eigencode.data.formats import Csv as Csv
 from eigencode.data.formats import TextOptions as TextOptions
 from eigencode.data.image_files import is_image_array as is_image_array

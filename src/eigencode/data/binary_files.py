@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import BinaryIO
 
 import numpy as np
@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet
 
+from eigencode.data.cells import column_labels, stack_columns
 from eigencode.data.contents import Content
 from eigencode.data.memory import require_memory_to_decompress
 from eigencode.data.table_files import DEFAULT, TableFile, TextOptions, check_names, translated_errors
@@ -31,7 +32,7 @@ class Parquet(TableFile):
             self.names = [name for name in self._schema.names if name not in index]
         self.n_columns = len(self.names)
 
-    def read(self, positions: Sequence[int]) -> pa.Table:
+    def read(self, positions: Sequence[int], text: Sequence[int] = ()) -> pa.Table:
         """Read these columns only."""
         chosen = [self.labels[position] for position in positions]
         with translated_errors(self.name, "Parquet"):
@@ -41,9 +42,9 @@ class Parquet(TableFile):
             return self._file.read(columns=chosen).select(chosen)
 
     @staticmethod
-    def write(file: BinaryIO, columns: Mapping[str, np.ndarray]) -> None:
+    def write(file: BinaryIO, table: pa.Table) -> None:
         """Write each column in its own type."""
-        pa.parquet.write_table(pa.table(dict(columns)), file)
+        pa.parquet.write_table(table, file)
 
 
 class Arrow(TableFile):
@@ -60,7 +61,7 @@ class Arrow(TableFile):
             self._schema = schema
         self.n_columns = len(self.names)
 
-    def read(self, positions: Sequence[int]) -> pa.Table:
+    def read(self, positions: Sequence[int], text: Sequence[int] = ()) -> pa.Table:
         """Read these columns only, a batch at a time, with a check of the memory for each."""
         fields = [self._positions[position] for position in positions]
         found, size = [], 0
@@ -87,9 +88,8 @@ class Arrow(TableFile):
         return reader
 
     @staticmethod
-    def write(file: BinaryIO, columns: Mapping[str, np.ndarray]) -> None:
+    def write(file: BinaryIO, table: pa.Table) -> None:
         """Write an Arrow file, each column in its own type."""
-        table = pa.table(dict(columns))
         with pa.ipc.new_file(file, table.schema) as writer:
             writer.write_table(table)
 
@@ -107,15 +107,16 @@ class Npy(TableFile):
         self.n_columns = self._array.shape[1]
         self.names = check_names(self.name, self.n_columns, options.names)
 
-    def read(self, positions: Sequence[int]) -> np.ndarray:
+    def read(self, positions: Sequence[int], text: Sequence[int] = ()) -> np.ndarray:
         """The mapped array, or a copy of some columns."""
         all_in_order = list(positions) == list(range(self.n_columns))
         return self._array if all_in_order else self._array[:, list(positions)]
 
     @staticmethod
-    def write(file: BinaryIO, columns: Mapping[str, np.ndarray]) -> None:
+    def write(file: BinaryIO, table: pa.Table) -> None:
         """Write one array, in a type that holds all columns."""
-        np.save(file, np.column_stack(list(columns.values())), allow_pickle=False)
+        columns = stack_columns(table.columns, column_labels(table.column_names), "The table")
+        np.save(file, np.ascontiguousarray(columns), allow_pickle=False)
 
     def _mapped(self, buffer: pa.Buffer) -> np.ndarray:
         """The array over the file's own bytes, after checks of its header."""

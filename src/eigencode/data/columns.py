@@ -1,250 +1,109 @@
-"""Columns of a table file as one array of finite numbers, or an error that shows which cells are not finite numbers.
-
-One error names all columns that cannot be used, so that all of them can be corrected at once.
-"""
+"""Columns of a table file: whether they have the types fitted, and which of them look like numbers but are text."""
 
 from __future__ import annotations
 
 import re
-import shlex
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from eigencode.data.cells import find_nonfinite
 from eigencode.data.dialects import NUMBER
-from eigencode.data.memory import require_memory
-from eigencode.data.table_files import READ_LESS, TableFile, translated_errors
+from eigencode.data.table_files import TableFile
+from eigencode.data.tables import types
 from eigencode.errors import DataError, enumerated
 
-NAMED_AT_MOST = 5
-"""Columns that an error describes; it only counts the others."""
+SAMPLED = 1000
+"""Cells of a column of text by which it is found to be nearly numbers."""
 
-EXCLUDED_AT_MOST = 30
-"""Columns that a hint names in an --exclude flag."""
+FEW = 20
+"""Different cells up to which text like 1st or 5% is a category."""
 
 CELL_AT_MOST = 40
-"""Characters of a cell that an error shows."""
+"""Characters of a cell that a message shows."""
 
-DATE = r"\s*\d{1,4}([-./])\d{1,2}([-./])\d{1,4}([ T].*)?"
-THOUSANDS = re.compile(r"\s*[+-]?\d{1,3}(?:[.,' \u00a0\u202f]\d{3})+(?:[.,]\d+)?\s*")
-BESIDE = re.compile(rf"[^\w\s]?{NUMBER}[^\d\s]{{1,8}}|[^\w\s+-]{{1,3}}{NUMBER}", re.ASCII)
-DECIMAL_COMMA = re.compile(r"\s*[+-]?\d*,\d+\s*")
-
-KINDS = {
-    "text": "columns that are not numbers",
-    "dates": "columns of dates or times",
-    "gaps": "gaps",
-    "infinite": "infinite cells",
+ODD = {
+    r"[+-]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?": "write numbers without commas between thousands",
+    r"[+-]?\d*,\d+": "write all numbers with the same decimal mark (--decimal , reads 1,5)",
+    r"[+-]?\d{1,3}(?:[.,' \u00a0\u202f]\d{3})+(?:[.,]\d+)?": "write numbers without separators of thousands",
+    r"\d{1,4}([-./])\d{1,2}\1\d{1,4}(?:[ T].*)?": "write dates as year-month-day, as 2020-12-31",
+    rf"[^\w\s]?{NUMBER}[^\d\s]{{1,8}}|[^\w\s+-]{{1,3}}{NUMBER}": "write numbers without units or signs beside them",
 }
-"""What can be wrong with a column, in the order in which an error lists it."""
+"""Patterns of cells that people read as numbers or dates, and what to change."""
 
 
-@dataclass(frozen=True)
-class Problem:
-    """Why a column cannot be used.
-
-    Its kind in ``KINDS``, its label, the first row with such a cell, this cell (None for gaps and infinite cells), the
-    number of such cells, and whether they are few, most being numbers.
-    """
-
-    kind: str
-    label: str
-    row: int
-    cell: str | None
-    count: int
-    few: bool = True
-
-    def described(self, where: str) -> str:
-        """The column as a message describes it; ``where`` is the line or row of the cell."""
-        if self.cell is None:
-            return f"{self.count} in column {self.label!r} (the first in {where})"
-        more = f", and {self.count - 1} more" if self.few and self.count > 1 else ""
-        cell = self.cell.strip(" \t")
-        shown = cell if len(cell) <= CELL_AT_MOST else cell[: CELL_AT_MOST - 3] + "..."
-        return f"{self.label!r} (as {shown!r} in {where}{more})"
+def refuse_infinite(file: TableFile, table: pa.Table) -> None:
+    """Raise `DataError` for infinite cells, with their columns and first lines."""
+    found = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if pa.types.is_floating(column.type) and pc.any(is_infinite := pc.is_inf(column)).as_py():
+            found[name] = pc.sum(is_infinite).as_py(), pc.index(is_infinite, True).as_py()
+    if found:
+        got = [f"{n} in column {name!r} (the first in {file.where([row])[0]})" for name, (n, row) in found.items()]
+        raise DataError(f"{file.name} has infinite cells", got=enumerated(got), hint="Fill them, or drop their rows")
 
 
-def read_numbers(file: TableFile, positions: Sequence[int]) -> np.ndarray:
-    """Read the columns with these numbers as an array of shape (n, d), in the narrowest type that holds all of them.
-
-    `DataError` if there are no rows, or a column has cells that are not finite numbers.
-    """
-    labels = [file.labels[position] for position in positions]
-    found = file.read(positions)
-    if not len(found):
-        raise DataError(f"{file.name} has no rows", hint=file.hint_on_header)
-    if isinstance(found, pa.Table):
-        columns = found.columns
-        del found
-        with translated_errors(file.name, "a table of numbers"):
-            columns = [_without_dictionary(column) for column in columns]
-            problems = [
-                each for label, column in zip(labels, columns, strict=True) for each in _problems(column, label)
-            ]
-            _raise_if_any(file, problems, labels)
-            rows = _as_array(file, columns)
-    else:
-        rows = found
-    problems = [
-        Problem(kind, labels[j], row, None, count)
-        for kind, cells in find_nonfinite(rows).items()
-        for j, (count, row) in cells.items()
-    ]
-    _raise_if_any(file, problems, labels)
-    return rows.view(np.uint8) if rows.dtype == bool else rows
+def refuse_other_types(file: TableFile, table: pa.Table, fitted: Mapping[str, str]) -> None:
+    """Raise `DataError` for text in columns that were numbers or times in fitting; ``fitted`` has types by name."""
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        kind = types.type_of(fitted.get(name, "null"))
+        if types.is_text(column.type) and types.class_of(kind) in ("number", "boolean", "time", "duration"):
+            row = next((row for row, cell in enumerate(column) if cell.is_valid and not _is_of(cell, kind)), None)
+            if row is not None:
+                raise DataError(
+                    f"Column {name!r} of {file.name} must have {types.class_of(kind)}s, as in fitting",
+                    got=f"{_shown(column[row].as_py())} in {file.where([row])[0]}",
+                    hint="Correct this cell, or leave it empty if it stands for a gap",
+                )
 
 
-def _without_dictionary(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column with its values in place of their numbers in a dictionary."""
-    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+def _is_of(cell: pa.Scalar, kind: pa.DataType) -> bool:
+    try:
+        cell.cast(kind)
+    except pa.ArrowException:
+        return False
+    return True
 
 
-def _as_array(file: TableFile, columns: list[pa.ChunkedArray]) -> np.ndarray:
-    """Convert Arrow columns to one array in column order, so that a data frame over it needs no copy.
-
-    Each column is removed from the list once it is copied, to save memory.
-    """
-    types = [_number_type(column.type) for column in columns]
-    shape, dtype = (len(columns[0]), len(columns)), np.result_type(*(kind for kind in types if kind is not None))
-    require_memory(dtype.itemsize * shape[0] * shape[1], f"Reading {file.name}", READ_LESS)
-    rows = np.empty(shape, dtype, order="F")
-    for position, kind in enumerate(types):
-        column = columns[position].cast(pa.from_numpy_dtype(kind))
-        columns[position] = None
-        first = 0
-        for chunk in column.chunks:
-            rows[first : first + len(chunk), position] = chunk.to_numpy(zero_copy_only=False)
-            first += len(chunk)
-    return rows
+def notes_on_text(file: TableFile, table: pa.Table) -> Iterator[str]:
+    """Sentences on columns of text that are nearly numbers or dates, with the first cell that is none."""
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if not types.is_text(column.type) or name in file.options.text:
+            continue
+        cells = column.slice(0, SAMPLED).drop_null().to_pylist()
+        if _is_nearly_numbers(cells):
+            yield _note_on(file, name, column)
+        elif file.hint_on_cells and any(letter.isdigit() for letter in "".join(cells[:1])):
+            yield f"there is only one column, {_shown(name)}: {file.hint_on_cells}"
 
 
-def _number_type(kind: pa.DataType) -> np.dtype | None:
-    """The NumPy type for a numeric Arrow type, else None. A column that has only gaps counts as numeric."""
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        return np.dtype(kind.to_pandas_dtype())
-    if pa.types.is_boolean(kind):
-        return np.dtype(np.uint8)
-    if pa.types.is_decimal(kind) or pa.types.is_null(kind):
-        return np.dtype(np.float64)
-    return None
+def _is_nearly_numbers(cells: list[str]) -> bool:
+    """Whether most cells are numbers, or most are odd ones and there are many different."""
+    n_numbers = sum(bool(re.fullmatch(NUMBER, cell, re.ASCII)) for cell in cells)
+    n_odd = sum(_advice(cell) is not None for cell in cells) if len(set(cells)) > FEW else n_numbers
+    return 2 * max(n_numbers, n_odd) > len(cells)
 
 
-# -- finding problems
-
-
-def _problems(column: pa.ChunkedArray, label: str) -> Iterable[Problem]:
-    """Why an Arrow column cannot be used as numbers, if there is a reason."""
-    if pa.types.is_temporal(column.type):
-        row = _first_true(pc.is_valid(column))
-        yield Problem("dates", label, row, str(column[row]), len(column) - column.null_count, few=False)
-    elif _number_type(column.type) is None:
-        yield _text_problem(column, label)
-    elif column.null_count:
-        yield Problem("gaps", label, _first_true(pc.is_null(column)), None, column.null_count)
-
-
-def _text_problem(column: pa.ChunkedArray, label: str) -> Problem:
-    """The first cell that is not a number, and how many there are, in a column of text or of another type."""
-    n_values = len(column) - column.null_count
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        row = _first_true(pc.is_valid(column)) if n_values else 0
-        return Problem("text", label, row, f"{column.type}: {column[row]}", n_values, few=False)
-    wrong = pc.fill_null(pc.invert(pc.match_substring_regex(column, f"^{NUMBER}$")), False)
-    count = pc.sum(wrong).as_py() or 0
-    row = _first_true(wrong) if count else _first_true(pc.is_valid(column)) if n_values else 0
-    dates = pc.sum(pc.match_substring_regex(column, f"^{DATE}$")).as_py() or 0
-    kind = "dates" if 2 * dates > n_values else "text"
-    return Problem(kind, label, row, str(column[row]), count, few=0 < 2 * count < n_values)
-
-
-def _first_true(mask: pa.ChunkedArray) -> int:
-    """The first row where a mask is true, 0 if there is none."""
-    return max(int(pc.index(mask, True).as_py()), 0)
-
-
-# -- the error
-
-
-def _raise_if_any(file: TableFile, problems: Sequence[Problem], labels: Sequence[str]) -> None:
-    """Raise one error for all columns that cannot be used; ``labels`` are those of all columns that are read."""
-    if not problems:
-        return
-    by_kind = {kind: found for kind in KINDS if (found := [each for each in problems if each.kind == kind])}
-    raise DataError(
-        f"{file.name} has {', and '.join(KINDS[kind] for kind in by_kind)}",
-        got="; ".join(_listed(file, found) for found in by_kind.values()),
-        hint=_hint(file, by_kind, is_any_left=len({problem.label for problem in problems}) < len(labels)),
-    )
-
-
-def _listed(file: TableFile, problems: Sequence[Problem]) -> str:
-    """The first few columns, each with its first wrong cell, and how many more there are."""
-    shown = problems[:NAMED_AT_MOST]
-    lines = file.where([problem.row for problem in shown])
-    described = [problem.described(line) for problem, line in zip(shown, lines, strict=True)]
-    return enumerated(described, NAMED_AT_MOST, len(problems))
-
-
-def _hint(file: TableFile, by_kind: Mapping[str, Sequence[Problem]], *, is_any_left: bool) -> str | None:
-    """What to do: one sentence for cells that are not numbers, and one for gaps and infinite cells."""
-    wrong = [*by_kind.get("text", ()), *by_kind.get("dates", ())]
-    missing = [*by_kind.get("gaps", ()), *by_kind.get("infinite", ())]
-    advice = [file.hint_on_header] if file.hint_on_header else []
-    if wrong:
-        changes = [_hint_on_text(wrong), "turn dates into numbers" if "dates" in by_kind else ""]
-        if file.hint_on_cells and "text" in by_kind and any(letter.isdigit() for letter in wrong[0].cell or ""):
-            changes.append(file.hint_on_cells)
-        advice.append(_sentence([*changes, _exclude_flag(file, wrong)]))
-    if missing:
-        gaps = "gaps" in by_kind
-        fill = "fill the gaps" if gaps else "fill these cells"
-        drop = "drop their rows (as dropna of pandas does)" if gaps else "drop their rows"
-        later = "; columns with gaps come in a later version" if gaps else ""
-        exclude = _exclude_flag(file, missing, as_well=bool(wrong)) if is_any_left else ""
-        advice.append(_sentence([fill, drop, exclude]) + later)
-    return ". ".join(sentence for sentence in advice if sentence) or None
-
-
-def _exclude_flag(file: TableFile, problems: Sequence[Problem], *, as_well: bool = False) -> str:
-    """How to leave columns out, '' if that is not possible; ``as_well`` as others that the hint has named before."""
-    labels = list(dict.fromkeys(problem.label for problem in problems))
-    if file.needs_all_columns or len(labels) == len(file.labels):
-        return ""
-    if as_well:
-        named = f": add {shlex.join(labels)} to --exclude" if len(labels) <= EXCLUDED_AT_MOST else ""
-        return f"leave their columns out as well{named}"
-    if len(labels) > EXCLUDED_AT_MOST:
-        return "choose the columns of numbers with --columns"
-    return f"leave {'it' if len(labels) == 1 else 'them'} out with --exclude {shlex.join(labels)}"
-
-
-def _sentence(choices: Sequence[str]) -> str:
-    """A sentence that offers some choices; empty ones are left out."""
-    *others, last = [choice for choice in choices if choice] or [""]
-    text = ", ".join([*others, f"or {last}" if others else last])
-    return text[:1].upper() + text[1:]
-
-
-def _hint_on_text(problems: Sequence[Problem]) -> str:
-    """What to do about cells that are nearly numbers, by how they are written."""
-    cells = [problem.cell or "" for problem in problems]
-    if any(re.fullmatch(r"\s*[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?\s*", cell) for cell in cells):
-        return "write numbers without commas between thousands"
-    if any(DECIMAL_COMMA.fullmatch(cell) for cell in cells):
-        return "write all numbers with the same decimal mark (--decimal , reads 1,5)"
-    if any(THOUSANDS.fullmatch(cell) for cell in cells):
-        return "write numbers without separators of thousands"
-    if any(re.fullmatch(NUMBER, cell, re.ASCII) for cell in cells):
-        return "save numbers as numbers, not as text"
-    if any(re.fullmatch(NUMBER, unicodedata.normalize("NFKC", cell).replace("\u2212", "-")) for cell in cells):
+def _advice(cell: str) -> str | None:
+    """What to change in a cell that is nearly a number."""
+    cell = cell.strip(" \t")
+    if re.fullmatch(NUMBER, unicodedata.normalize("NFKC", cell).replace("\u2212", "-"), re.ASCII):
         return "write numbers with the digits 0 to 9, the sign - and plain spaces alone"
-    if any(problem.few for problem in problems):
-        return "correct these cells"
-    if any(BESIDE.fullmatch(cell) for cell in cells):
-        return "write numbers alone, without units or signs beside them"
-    return ""
+    return next((advice for pattern, advice in ODD.items() if re.fullmatch(pattern, cell, re.ASCII)), None)
+
+
+def _note_on(file: TableFile, name: str, column: pa.ChunkedArray) -> str:
+    wrong = pc.fill_null(pc.invert(pc.match_substring_regex(column, f"^(?:{NUMBER})$")), False)
+    count, row = pc.sum(wrong).as_py(), pc.index(wrong, True).as_py()
+    if not count:
+        return f"column {name!r} has numbers with zeros before them, and is read as text"
+    cell = column[row].as_py()
+    others = f" and {count - 1} more cells" if count > 1 else ""
+    hint = file.hint_on_header or _advice(cell) or "correct them, or name cells that stand for gaps in --missing-values"
+    return f"column {name!r} is read as text, because of {_shown(cell)} in {file.where([row])[0]}{others}: {hint}"
+
+
+def _shown(cell: str) -> str:
+    cell = cell.strip(" \t")
+    return repr(cell if len(cell) <= CELL_AT_MOST else cell[: CELL_AT_MOST - 3] + "...")

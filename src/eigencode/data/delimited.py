@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import BinaryIO
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
 from eigencode.data.contents import Content
-from eigencode.data.dialects import GAPS, SEPARATORS, detect_dialect, gap_cells
+from eigencode.data.dialects import GAPS, SAMPLE_LINES, SEPARATORS, detect_dialect, gap_cells
 from eigencode.data.memory import require_memory
 from eigencode.data.records import ANY_LINE_END, QUOTED, Record, lines, records, unquoted
 from eigencode.data.table_files import (
@@ -27,6 +26,7 @@ from eigencode.data.table_files import (
     check_names,
     translated_errors,
 )  # fmt: skip
+from eigencode.data.tables import types
 from eigencode.errors import DataError, FileError, OptionError, did_you_mean
 from eigencode.progress import counted
 
@@ -34,6 +34,9 @@ BLOCK = 1 << 24
 """Bytes of the blocks in which text is parsed. One line must fit into a block: about a million columns."""
 
 LARGEST_BLOCK = (1 << 31) - 1
+
+CODE = re.compile(rb"[ \t]*0\d+[ \t]*")
+"""A number with a zero before it, which is no number but a code."""
 
 BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8",
@@ -83,7 +86,7 @@ class Csv(TableFile):
     """The separator that the ending of the file stands for."""
 
     def __init__(self, content: Content, options: TextOptions = DEFAULT) -> None:
-        self.name, self.notes = content.name, []
+        self.name, self.notes, self.options = content.name, [], options
         self._refuse_binary(content)
         self._buffer = self._in_utf8(content, options.encoding)
         self._text = memoryview(self._buffer)
@@ -189,12 +192,14 @@ class Csv(TableFile):
 
     # -- the rows
 
-    def read(self, positions: Sequence[int]) -> pa.Table:
-        """Parse the columns; their types are inferred from their cells."""
+    def read(self, positions: Sequence[int], text: Sequence[int] = ()) -> pa.Table:
+        """Parse the columns; the types of those that are not said to be text are inferred from their cells."""
         self._require_memory(len(positions))
         extra = [str(self.n_columns)] if self._dialect.trailing else []
         chosen = [str(position) for position in positions]
-        table = self._parsed([str(position) for position in range(self.n_columns)] + extra, chosen + extra)
+        as_text = {*text, *self._codes(), *(i for i, label in enumerate(self.labels) if label in self.options.text)}
+        names = [str(position) for position in range(self.n_columns)] + extra
+        table = self._parsed(names, chosen + extra, [str(position) for position in as_text])
         self._refuse_open_quote()
         if extra and table.num_columns and table[extra[0]].null_count < table.num_rows:
             row = pc.index(pc.is_valid(table[extra[0]]), True).as_py()
@@ -203,20 +208,28 @@ class Csv(TableFile):
         self._refuse_bytes(table, positions)
         return table.select(chosen).rename_columns([self.labels[position] for position in positions])
 
-    def _parsed(self, names: list[str], chosen: list[str]) -> pa.Table:
+    def _codes(self) -> set[int]:
+        """Columns that have cells such as 01234 in the first lines: codes, whose zeros would be lost in numbers."""
+        sampled = (record.cells for record in islice(self._records(), SAMPLE_LINES))
+        return {i for cells in sampled for i, cell in enumerate(cells) if CODE.fullmatch(unquoted(cell))}
+
+    def _parsed(self, names: list[str], chosen: list[str], text: list[str]) -> pa.Table:
         data = self._buffer.slice(self._dialect.start)
         with translated_errors(self.name, "CSV"):
             try:
-                return self._parsed_in_blocks(data, names, chosen, BLOCK)
+                return self._parsed_in_blocks(data, names, chosen, text, BLOCK)
             except pa.ArrowInvalid as error:
                 if "Empty CSV file" in str(error):
                     return pa.table({name: pa.array([], pa.float64()) for name in chosen})
                 if "straddl" in str(error):
-                    return self._parsed_in_blocks(data, names, chosen, min(max(data.size, BLOCK), LARGEST_BLOCK))
+                    block = min(max(data.size, BLOCK), LARGEST_BLOCK)
+                    return self._parsed_in_blocks(data, names, chosen, text, block)
                 self._refuse_ragged()
                 raise
 
-    def _parsed_in_blocks(self, data: pa.Buffer, names: list[str], chosen: list[str], block: int) -> pa.Table:
+    def _parsed_in_blocks(
+        self, data: pa.Buffer, names: list[str], chosen: list[str], text: list[str], block: int
+    ) -> pa.Table:
         return pa.csv.read_csv(
             pa.BufferReader(data),
             # Some versions of pyarrow never return if threads read again after a line was longer than a block.
@@ -224,6 +237,7 @@ class Csv(TableFile):
             pa.csv.ParseOptions(delimiter=self._dialect.separator, newlines_in_values=True),
             pa.csv.ConvertOptions(
                 include_columns=chosen,
+                column_types=dict.fromkeys(text, pa.string()),
                 decimal_point=self._dialect.decimal,
                 null_values=self._gap_cells(),
                 strings_can_be_null=True,
@@ -232,10 +246,11 @@ class Csv(TableFile):
 
     def _gap_cells(self) -> list[str]:
         """Cells that mean a gap; for a wide table, only those in the text, since pyarrow copies the list per column."""
+        gaps = (*GAPS, *self.options.gaps)
         if self.n_columns < WIDE:
-            return gap_cells()
+            return gap_cells(gaps)
         text = bytes(self._text)
-        return gap_cells([gap for gap in GAPS if gap.encode() in text])
+        return gap_cells([gap for gap in gaps if gap.encode() in text])
 
     def _require_memory(self, n_columns: int) -> None:
         """Check the memory for the parsed columns and for one array of them."""
@@ -313,10 +328,11 @@ class Csv(TableFile):
                     line = int(self.where([row])[0].split()[1])
                     raise self._not_utf8(error, line, f"column {self.labels[position]!r}") from error
 
-    @staticmethod
-    def write(file: BinaryIO, columns: Mapping[str, np.ndarray]) -> None:
+    @classmethod
+    def write(cls, file: BinaryIO, table: pa.Table) -> None:
         """Write a header and the shortest decimals that read back as the same numbers."""
-        pa.csv.write_csv(pa.table(dict(columns)), file)
+        written = pa.table([_as_text(column) for column in table.columns], names=table.column_names)
+        pa.csv.write_csv(written, file, pa.csv.WriteOptions(delimiter=cls.separator))
 
 
 class Tsv(Csv):
@@ -324,10 +340,19 @@ class Tsv(Csv):
 
     separator = "\t"
 
-    @staticmethod
-    def write(file: BinaryIO, columns: Mapping[str, np.ndarray]) -> None:
-        """Write a header and rows with tabs between cells."""
-        pa.csv.write_csv(pa.table(dict(columns)), file, pa.csv.WriteOptions(delimiter="\t"))
+
+def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column in a type that pyarrow writes as text: categories by their values, booleans as True and False."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return _as_text(column.cast(kind.value_type))
+    if pa.types.is_boolean(kind):
+        return pc.if_else(column, "True", "False")
+    if kind == pa.float16():
+        return column.cast(pa.float32())
+    if types.class_of(kind) in ("number", "text", "time", "nothing"):
+        return column
+    return pa.chunked_array([[None if cell is None else str(cell) for cell in column.to_pylist()]], pa.string())
 
 
 def _is_utf8(encoding: str) -> bool:

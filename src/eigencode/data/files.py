@@ -1,45 +1,69 @@
-"""Tables of numbers: reading columns of files of any format, choosing and checking them, and writing tables.
+"""Tables: reading columns of files of any format, choosing and matching them, and writing tables.
 
-The formats are in ``formats.py``, the checks that columns are numbers in ``columns.py``.
+The formats are in ``formats.py``, checks of the columns' types in ``columns.py``.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
 
-from eigencode.data.columns import read_numbers
+from eigencode.data.cells import column_labels, stack_columns
+from eigencode.data.columns import notes_on_text, refuse_infinite, refuse_other_types
 from eigencode.data.contents import PathOrFile, list_files
 from eigencode.data.formats import FOLDER_ENDINGS, FORMATS, TableFile, TextOptions, open_table
 from eigencode.data.records import split_names
 from eigencode.data.table_files import DEFAULT
+from eigencode.data.tables import types
 from eigencode.data.writing import atomic_write, known_ending
 from eigencode.errors import DataError, as_path, did_you_mean, enumerated
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of numbers, shape (n, d), the names of their columns if the file has names, and what was assumed in reading.
+    """Rows of a file, shape (n, d), the names of their columns if the file has names, and what was assumed in reading.
 
-    The rows are finite, in the narrowest type that holds all columns; those of an NPY file are a memory map.
+    Attributes
+    ----------
+    cells : pa.Table or ndarray
+        The columns, each in its own type, with nulls for gaps; or the array of an NPY file, which is a memory map.
+    names : list of str or None
+        One for each column.
+    notes : tuple of str
+        Sentences.
     """
 
-    rows: np.ndarray
+    cells: pa.Table | np.ndarray
     names: list[str] | None = None
     notes: tuple[str, ...] = ()
 
     @property
     def frame(self) -> pa.Table | np.ndarray:
-        """The rows with their names: an Arrow table over the same memory, or the array if there are no names."""
+        """What an estimator takes: an Arrow table, or an array if there are only numbers and no names."""
+        if isinstance(self.cells, pa.Table):
+            is_numeric = {types.class_of(kind) for kind in self.cells.schema.types} <= {"number", "boolean", "nothing"}
+            return self.rows if self.names is None and is_numeric else self.cells
         if self.names is None:
-            return self.rows
-        return pa.Table.from_arrays([pa.array(column) for column in self.rows.T], names=self.names)
+            return self.cells
+        return pa.Table.from_arrays([pa.array(column) for column in self.cells.T], names=self.names)
+
+    @property
+    def rows(self) -> np.ndarray:
+        """The rows as numbers, in the narrowest type that holds all columns, NaN for gaps; `DataError` for others."""
+        if isinstance(self.cells, pa.Table):
+            columns = self.cells.columns
+            return stack_columns(columns, column_labels(self.cells.column_names), "The table")
+        return self.cells
+
+    def __len__(self) -> int:
+        return len(self.cells)
 
 
 # -- reading
@@ -48,18 +72,21 @@ class Table:
 def read_table(
     source: PathOrFile | Sequence[PathOrFile],
     *,
-    columns: Sequence[str] = (),
+    include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     text: TextOptions = DEFAULT,
 ) -> Table:
-    """Read tables of numbers: CSV and its relatives, Parquet, Arrow IPC or NPY, compressed or not.
+    """Read tables: CSV and its relatives, Parquet, Arrow IPC or NPY, compressed or not.
+
+    Columns of text have the types of their cells: integers, floats, booleans, dates, times, else text. Cells such as
+    NA are gaps. A column with a zero before other digits, as in 01234, is text.
 
     Parameters
     ----------
     source : path-like, binary file, or a sequence of these
         The file, a folder, a pattern such as ``part-*.csv``, or several of them; their rows are concatenated. The
         format of a file without an ending, such as a pipe, is found from its first bytes, and is CSV otherwise.
-    columns, exclude : sequence of str
+    include, exclude : sequence of str
         Columns to read, in this order (all if empty), and to leave out. Each string is one name, or several with commas
         between them. Columns without names are called '0', '1' and so on.
     text : TextOptions
@@ -68,24 +95,24 @@ def read_table(
     Raises
     ------
     FileError, DataError
-        If a file cannot be read, a column does not exist or has cells that are not finite numbers, or several files do
-        not have the same columns.
+        If a file cannot be read, a column does not exist or has infinite cells, or several files do not have the same
+        columns.
 
     Examples
     --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_columns(f"{folder}/rows.csv", {"x": np.array([1.5, 2.0]), "y": np.array([0, 1])})
-    ...     table = read_table(f"{folder}/rows.csv", exclude=["y"])
-    >>> table.names, table.rows.tolist()
-    (['x'], [[1.5], [2.0]])
+    ...     write_columns(f"{folder}/rows.csv", {"size": np.array([1.5, 2.0]), "color": np.array(["red", "NA"])})
+    ...     table = read_table(f"{folder}/rows.csv")
+    >>> table.frame.to_pylist()
+    [{'size': 1.5, 'color': 'red'}, {'size': 2.0, 'color': None}]
     """
     first, *others = list_files(source, FOLDER_ENDINGS)
     file = _open(first, text)
-    positions = _choose_columns(file, columns, exclude)
-    tables = [_read_columns(file, list(positions.values()))]
+    positions = _choose_columns(file, include, exclude)
+    tables = [_read_columns(file, list(positions.values()), None if file.names is None else list(positions))]
     for other in others:
-        tables.append(_read_same_columns(_open(other, text), file, list(positions), is_all=not (columns or exclude)))
+        tables.append(_read_same_columns(_open(other, text), file, list(positions), is_all=not (include or exclude)))
     return _concatenated(tables)
 
 
@@ -94,37 +121,43 @@ def read_matching(
     names: Sequence[str] | None,
     n_columns: int,
     *,
-    columns: Sequence[str] = (),
+    include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     text: TextOptions = DEFAULT,
+    fitted: Mapping[str, str] = MappingProxyType({}),
 ) -> Table:
     """Read the columns that a model was fitted on: by name if model and file have names, else by position.
 
     The table has the model's ``names`` in their order; other columns of the file are not read. Without names, only the
-    number of columns can be checked. The other arguments and errors are those of `read_table`.
+    number of columns can be checked. ``fitted`` has the Arrow types that columns had in fitting, as text. The other
+    arguments and errors are those of `read_table`.
     """
     tables = []
     for path in list_files(source, FOLDER_ENDINGS):
         file = _open(path, text)
-        tables.append(_read_fitted(file, names, n_columns, _choose_columns(file, columns, exclude)))
+        tables.append(_read_fitted(file, names, n_columns, _choose_columns(file, include, exclude), fitted))
     return _concatenated(tables)
 
 
-def _read_fitted(file: TableFile, names: Sequence[str] | None, n_columns: int, positions: Mapping[str, int]) -> Table:
+def _read_fitted(
+    file: TableFile,
+    names: Sequence[str] | None,
+    n_columns: int,
+    positions: Mapping[str, int],
+    fitted: Mapping[str, str],
+) -> Table:
     """Read the columns of one file that a model was fitted on; ``positions`` are those chosen, by their labels."""
-    file.needs_all_columns = True
     if names is None or file.names is None:
         if len(positions) != n_columns:
             raise DataError(f"{file.name} must have {n_columns} columns, as fitted", got=str(len(positions)))
-        table = _read_columns(file, list(positions.values()))
-        return replace(table, names=None if names is None else list(names))
+        return _read_columns(file, list(positions.values()), None if names is None else list(names), fitted)
     if missing := [name for name in names if name not in positions]:
         raise DataError(
             f"{file.name} lacks columns that the model reads",
             got=f"none named {enumerated([repr(name) for name in missing])}",
             hint=file.hint_on_header or did_you_mean(missing[0], positions),
         )
-    return _read_columns(file, [positions[name] for name in names])
+    return _read_columns(file, [positions[name] for name in names], list(names), fitted)
 
 
 def _read_same_columns(file: TableFile, first: TableFile, labels: list[str], *, is_all: bool) -> Table:
@@ -137,29 +170,66 @@ def _read_same_columns(file: TableFile, first: TableFile, labels: list[str], *, 
     more = [label for label in positions if label not in first.labels] if is_all else []
     if missing or more:
         has = f"{file.name} has {f'no column {missing[0]!r}' if missing else f'an extra column {more[0]!r}'}"
-        hint = file.hint_on_header or "Choose columns that all files have with --columns"
+        hint = file.hint_on_header or "Choose columns that all files have with --include"
         what = f"Files that are read together must have the same columns: {has}, unlike {first.name}"
         raise DataError(what, hint=hint)
-    return _read_columns(file, [positions[label] for label in labels])
+    return _read_columns(file, [positions[label] for label in labels], None if file.names is None else labels)
 
 
 def _concatenated(tables: Sequence[Table]) -> Table:
     """The rows of all tables, which have the same columns, and their notes without repetitions."""
     notes = tuple(dict.fromkeys(note for table in tables for note in table.notes))
-    rows = tables[0].rows if len(tables) == 1 else np.concatenate([table.rows for table in tables])
-    return Table(rows, tables[0].names, notes)
+    frames = [table.cells for table in tables]
+    if len(frames) == 1:
+        return replace(tables[0], notes=notes)
+    if not all(isinstance(frame, pa.Table) for frame in frames):
+        return Table(np.concatenate([table.rows for table in tables]), tables[0].names, notes)
+    try:
+        joined = pa.concat_tables(frames, promote_options="permissive")
+    except pa.ArrowException as error:
+        name, *found = next(_different_types(frames))
+        got = f"{found[0]} in one file and {found[1]} in another"
+        raise DataError(f"Column {name!r} has several types", got=got, hint="Correct the file that differs") from error
+    return Table(joined, tables[0].names, notes)
 
 
-def _read_columns(file: TableFile, positions: Sequence[int]) -> Table:
-    """Read the columns with these numbers, checked to be finite numbers and to have names if any column has."""
-    labels = [file.labels[position] for position in positions]
+def _different_types(frames: Sequence[pa.Table]) -> Iterator[tuple[str, pa.DataType, pa.DataType]]:
+    """Columns whose types in two tables do not go together: the name, and both types."""
+    first = frames[0].schema
+    for frame in frames[1:]:
+        for field in frame.schema:
+            kinds = field.type, first.field(field.name).type
+            if len({types.class_of(kind) for kind in kinds} - {"nothing"}) > 1:
+                yield field.name, *kinds
+    yield "of the first file", first.types[0], first.types[0]
+
+
+def _read_columns(
+    file: TableFile, positions: Sequence[int], names: list[str] | None, fitted: Mapping[str, str] = MappingProxyType({})
+) -> Table:
+    """Read the columns with these numbers under these names, which none must lack."""
+    labels = names or [file.labels[position] for position in positions]
     if "" in labels:
         raise DataError(
             f"Column {positions[labels.index('')] + 1} of {file.name} has no name",
             hint="Name it, or leave it out with --exclude '' if it only numbers the rows, as a pandas index does",
         )
-    notes = tuple(f"{file.name[1:-1]}: {note}." for note in file.notes)
-    return Table(read_numbers(file, positions), None if file.names is None else labels, notes)
+    text = [position for position, label in zip(positions, labels, strict=True) if _is_text(fitted.get(label, ""))]
+    cells = file.read(positions, text)
+    if not len(cells):
+        raise DataError(f"{file.name} has no rows", hint=file.hint_on_header)
+    notes = list(file.notes)
+    if isinstance(cells, pa.Table):
+        cells = cells.rename_columns(labels)
+        refuse_infinite(file, cells)
+        refuse_other_types(file, cells, fitted)
+        notes += notes_on_text(file, cells) if not fitted else ()
+    return Table(cells, names, tuple(f"{file.name[1:-1]}: {note}." for note in notes))
+
+
+def _is_text(kind: str) -> bool:
+    """Whether an Arrow type, as text, is that of text or of categories that are text."""
+    return kind in ("string", "large_string", "string_view") or kind.startswith("dictionary<values=string")
 
 
 def _open(source: PathOrFile, text: TextOptions) -> TableFile:
@@ -168,7 +238,7 @@ def _open(source: PathOrFile, text: TextOptions) -> TableFile:
     file = open_table(source, replace(text, names=names))
     if (n_unnamed := file.labels.count("")) > 1:
         first = file.labels.index("") + 1
-        hint = "Name them, or choose the columns of the table with --names and --columns"
+        hint = "Name them, or choose the columns of the table with --names and --include"
         raise DataError(f"{n_unnamed} columns of {file.name} have no names", got=f"column {first} first", hint=hint)
     if repeated := [repr(name) for name, count in Counter(file.labels).items() if count > 1]:
         what = f"{file.name} has more than one column of the same name"
@@ -176,10 +246,10 @@ def _open(source: PathOrFile, text: TextOptions) -> TableFile:
     return file
 
 
-def _choose_columns(file: TableFile, columns: Sequence[str], exclude: Sequence[str]) -> dict[str, int]:
+def _choose_columns(file: TableFile, include: Sequence[str], exclude: Sequence[str]) -> dict[str, int]:
     """The numbers of the columns to read, by their labels."""
     positions = {label: position for position, label in enumerate(file.labels)}
-    included, excluded = _names_in(columns, positions), set(_names_in(exclude, positions))
+    included, excluded = _names_in(include, positions), set(_names_in(exclude, positions))
     for name in [*included, *excluded]:
         if name not in positions:
             hint = file.hint_on_header or did_you_mean(name, positions)
@@ -201,11 +271,16 @@ def _names_in(texts: Iterable[str], known: Mapping[str, int]) -> list[str]:
 # -- writing
 
 
-def write_columns(path: str | os.PathLike[str], columns: Mapping[str, np.ndarray]) -> None:
+def write_columns(path: str | os.PathLike[str], columns: pa.Table | Mapping[str, np.ndarray]) -> None:
     """Write columns of equal length to a file, in this order; if writing fails, an existing file is unchanged.
 
-    An NPY file has no names, and one type for all columns.
+    An NPY file has no names, and one type for all columns, which have to be numbers.
     """
     kind = FORMATS[known_ending(Path(as_path(path)), FORMATS)]
     with atomic_write(path) as file:
-        kind.write(file, columns)
+        kind.write(file, as_arrow(columns))
+
+
+def as_arrow(columns: pa.Table | Mapping[str, np.ndarray]) -> pa.Table:
+    """Columns as an Arrow table."""
+    return columns if isinstance(columns, pa.Table) else pa.table(dict(columns))

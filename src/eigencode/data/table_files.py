@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,7 +25,8 @@ READ_LESS = "Read fewer columns, or a part of the rows"
 class TextOptions:
     """How to read text as a table; a separator, decimal mark or encoding of None is detected.
 
-    ``header`` says whether the first line has the names of the columns; with ``names``, it is a row.
+    ``header`` says whether the first line has the names of the columns; with ``names``, it is a row. ``gaps`` are cells
+    that mean a gap beside the usual ones, and ``text`` the columns whose cells are text even if they look like numbers.
     """
 
     separator: str | None = None
@@ -33,6 +34,8 @@ class TextOptions:
     encoding: str | None = None
     header: bool = True
     names: Sequence[str] = ()
+    gaps: Sequence[str] = ()
+    text: Sequence[str] = ()
 
 
 DEFAULT = TextOptions()
@@ -42,17 +45,16 @@ class TableFile(ABC):
     """A table file of any format; its header has been read, its rows have not.
 
     Messages use its name in quotes, the notes on what was assumed in reading it, and two hints: if the names may be a
-    row or the first row may be names, and if no column has numbers. ``needs_all_columns`` says that none can be left
-    out.
+    row or the first row may be names, and if there is only one column.
     """
 
     name: str
     names: list[str] | None
     n_columns: int
     notes: list[str]
+    options: TextOptions = DEFAULT
     hint_on_header: str | None = None
     hint_on_cells: str | None = None
-    needs_all_columns: bool = False
 
     @abstractmethod
     def __init__(self, content: Content, options: TextOptions = DEFAULT) -> None:
@@ -64,8 +66,8 @@ class TableFile(ABC):
         return self.names if self.names is not None else [str(position) for position in range(self.n_columns)]
 
     @abstractmethod
-    def read(self, positions: Sequence[int]) -> pa.Table | np.ndarray:
-        """Read the columns with these numbers, of any type."""
+    def read(self, positions: Sequence[int], text: Sequence[int] = ()) -> pa.Table | np.ndarray:
+        """Read the columns with these numbers; ``text`` are those whose cells stay text, if the file has no types."""
 
     def where(self, rows: Sequence[int]) -> list[str]:
         """What messages call these rows: a line or row of the file, counted from 1."""
@@ -73,8 +75,8 @@ class TableFile(ABC):
 
     @staticmethod
     @abstractmethod
-    def write(file: BinaryIO, columns: Mapping[str, np.ndarray]) -> None:
-        """Write columns of equal length into an open file."""
+    def write(file: BinaryIO, table: pa.Table) -> None:
+        """Write a table into an open file."""
 
 
 @contextmanager

@@ -32,7 +32,7 @@ LEARNED: dict[str, Callable[[], Likelihood]] = {
 }
 """Likelihoods whose spread is learned here: against a fixed one the posterior collapses, or copies its row."""
 
-KEPT_VARIANCE = 0.999
+KEPT_VARIANCE = 0.99
 """What ``n_components="auto"`` means here: a density gains by each direction that is not noise, and the divergence
 switches off those that are."""
 
@@ -66,7 +66,7 @@ class VariationalAutoencoder(BaseAutoencoder):
     with z = mu + sigma * eps. The prior is a mixture of Gaussians that is learned with the model (`MixturePrior`),
     unless another is given, as ``StandardNormalPrior()``. With a Gaussian likelihood it starts at factor analysis and
     the mixture of its codes; with Bernoulli or Poisson, one Newton step from the best constant. 'gaussian' and
-    'laplace' have their noise learned here, one number a column. ``n_components="auto"`` keeps 0.999 of the variance.
+    'laplace' have their noise learned here, one number a column. ``n_components="auto"`` keeps 0.99 of the variance.
 
     {parameters}
 
