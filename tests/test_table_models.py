@@ -279,7 +279,7 @@ def test_a_good_citizen(frame):
 
 
 def test_two_columns_of_one_name(frame):
-    with pytest.raises(DataError, match="Two columns have one name.*Got 'color'"):
+    with pytest.raises(DataError, match="Two columns have the same name.*Got 'color'"):
         Autoencoder(2, **OPTIONS).fit(frame.rename(columns={"size": "color"}))
 
 
