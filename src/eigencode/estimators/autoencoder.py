@@ -59,6 +59,8 @@ class Autoencoder(BaseAutoencoder):
         The seed of all random numbers.
     mean_weight_ : float
         Mean weight of the rows fitted, the unit of the weights of later blocks; 1 without weights.
+    columns_ : Schema or None
+        What each column of a frame is, and why: ``print(model.columns_)``. None if fitted on an array.
     n_features_in_, feature_names_in_
         Number and names of the columns, as everywhere in scikit-learn.
 

@@ -69,9 +69,9 @@ class BaseAutoencoder(
         Parameters
         ----------
         X : array-like of shape (n, d)
-            Numbers: a NumPy array, a pandas, polars or pyarrow table, a torch tensor, nested lists. Gaps are NaN,
-            nulls, or the masked cells of a masked array. Or images: an array of type uint8 of shape (n, h, w) or
-            (n, h, w, c).
+            Numbers: a NumPy array, a torch tensor, nested lists. Or a pandas, polars or pyarrow frame of mixed
+            columns: ``columns_`` says what each is, and answers are frames like it. Gaps are NaN, nulls, or the masked
+            cells of a masked array. Or images: an array of type uint8 of shape (n, h, w) or (n, h, w, c).
         y : None
             Ignored; present for pipelines.
         sample_weight : array-like of shape (n,), optional

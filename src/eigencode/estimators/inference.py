@@ -138,6 +138,9 @@ class Inference(Evaluation):
     def reconstruction_error(self, X: Any, *, scaled: bool = False) -> np.ndarray:
         """Squared error of each row's reconstruction, summed over the columns, without gaps.
 
+        Of a frame of mixed columns it is summed over their cells: numbers in their own units, those that are positive
+        and skewed as logarithms, times in seconds, and 0 or 1 for each category. There ``scaled=True`` says more.
+
         Parameters
         ----------
         X : array-like of shape (n, d)
