@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
 from sklearn.base import OutlierMixin, clone
+from sklearn.utils._optional_dependencies import check_pandas_support
 from sklearn.utils.validation import check_is_fitted
 
 from eigencode import training
@@ -22,6 +23,7 @@ from eigencode.estimators.base import BaseAutoencoder, unchanged_on_failure
 from eigencode.estimators.composed import Composed
 from eigencode.estimators.inputs import read_rows
 from eigencode.estimators.persistence import Saved
+from eigencode.estimators.reasons import Reasons
 from eigencode.estimators.unlikeness import Unlikeness
 from eigencode.options import Object, OptionInfo, check_options, documented
 
@@ -241,6 +243,61 @@ class AnomalyDetector(OutlierMixin, Composed, Saved):
             what = f"New rows score otherwise than those held out of the fit (p = {found:.2g})"
             warnings.warn(f"{what}: the rate of false alarms no longer holds. Fit again.", ResultWarning, stacklevel=2)
         return found
+
+    def explain(self, X: Any, *, n_columns: int | None = None) -> Any:
+        """Why each row is unlike those fitted: its columns, by what they add to D.
+
+        Suspicious cells are found first, and what is expected of each cell is computed without them, so that one wrong
+        cell does not make others look wrong (`eigencode.estimators.reasons`). This takes pandas.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Rows like those fitted.
+        n_columns : int, optional
+            Give the first columns of each row only.
+
+        Returns
+        -------
+        pandas.DataFrame
+            For each row, its columns in order. ``row``: the label in X's index, or the number; ``rank``, from 1;
+            ``column``; ``contribution``, in nats: those of all columns add up to the row's D; ``observed`` and
+            ``expected``, in the column's units; ``direction``: 'above' or 'below' what is expected, or 'missing'. And
+            for the row as a whole: ``nats``, its D; and the terms of its score, ``nats_tail``, ``neighbors`` for the
+            distance to the nearest row fitted, and ``beyond`` for rows farther out than all of these.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from eigencode import AnomalyDetector, LinearAutoencoder
+        >>> noise = np.random.default_rng(0).normal(size=(400, 4))
+        >>> X = noise[:, :1] + 0.1 * noise[:, 1:]
+        >>> model = AnomalyDetector(autoencoder=LinearAutoencoder(1), random_state=0).fit(X)
+        >>> print(model.explain([[1.0, 1.0, -1.0]], n_columns=1)[["column", "direction"]])
+          column direction
+        0     x2     below
+        """
+        check_is_fitted(self)
+        pandas = check_pandas_support(f"{type(self).__name__}.explain")
+        given = read_rows(self, X)
+        rows, model = given.array.astype(np.float64), self.autoencoder_
+        reasons = Reasons.of(self.unlikeness_, model, rows)
+        order = np.argsort(-reasons.contributions, axis=1, kind="stable")[:, :n_columns]
+        known = model._cell_names
+        names = np.array([f"x{j}" for j in range(rows.shape[1])] if known is None else list(known), dtype=object)
+        observed, expected = (np.take_along_axis(cells, order, 1).ravel() for cells in (rows, reasons.expected))
+        n_kept, labels = order.shape[1], X.index if hasattr(X, "iloc") else np.arange(len(rows))
+        found = {
+            "row": np.repeat(np.asarray(labels), n_kept),
+            "rank": np.tile(np.arange(1, n_kept + 1), len(rows)),
+            "column": names[order.ravel()],
+            "contribution": np.take_along_axis(reasons.contributions, order, 1).ravel(),
+            "observed": observed,
+            "expected": expected,
+            "direction": np.where(np.isnan(observed), "missing", np.where(observed > expected, "above", "below")),
+        }
+        parts = self.unlikeness_.parts(model, rows)
+        return pandas.DataFrame(found | {name: np.repeat(values, n_kept) for name, values in parts.items()})
 
     # -- fitting
 

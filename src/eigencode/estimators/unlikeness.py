@@ -17,15 +17,17 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from eigencode import model
+from eigencode.batch import Batch
 from eigencode.detection.neighbors import NearestRows, farther
+from eigencode.detection.suspicion import NormalDensity
 from eigencode.detection.tails import Tail
 from eigencode.domains import NotNegative, Positive
 from eigencode.lazy import torch
+from eigencode.model.gaussian import fit_gaussian
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from eigencode.batch import Batch
     from eigencode.estimators.base import BaseAutoencoder
     from eigencode.model import Composition
 
@@ -61,6 +63,10 @@ class Unlikeness:
         The largest norm of a scaled row.
     highest : float
         m, the largest sum of the tails of a row fitted.
+    commonest : float
+        Minus the log-density of the commonest code of a row fitted.
+    density : NormalDensity
+        A normal density of scaled rows, by which suspicious cells are found.
     """
 
     mixture: model.Mixture
@@ -71,11 +77,13 @@ class Unlikeness:
     reach: np.ndarray
     radius: Positive
     highest: NotNegative
+    commonest: float
+    density: NormalDensity
 
     @classmethod
     def of(cls, autoencoder: BaseAutoencoder, rows: np.ndarray, neighbors: bool, seed: int) -> Self:
         """What is known from the rows fitted, of shape (n, d)."""
-        residuals, codes = _answers(autoencoder, rows)
+        residuals, codes = answers(autoencoder, rows)
         cells = _cells(autoencoder, rows)
         noise = _noise(residuals, cells, autoencoder.n_components_)
         mixture = model.fit_mixture(codes, seed)
@@ -92,19 +100,40 @@ class Unlikeness:
         smallest = np.maximum(SMALLEST_CELL * np.abs(scaler.center) / scaler.divisor, SMALLEST_CELL)
         reach = np.maximum(np.abs(cells).max(0), smallest)
         radius = max(float(np.linalg.norm(cells, axis=1).max()), SMALLEST_CELL)
-        return cls(mixture, noise, tail, nearest, nearest_tail, reach, radius, float(sums.max()))
+        return cls(
+            mixture,
+            noise,
+            tail,
+            nearest,
+            nearest_tail,
+            reach,
+            radius,
+            float(sums.max()),
+            float(-mixture.log_prob(codes[known]).max()),
+            _density(scaler.transform(rows.astype(np.float64))),
+        )
+
+    def parts(self, autoencoder: BaseAutoencoder, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """D of each row, and the terms of its score: the tails of D and of the distance, and what far rows get."""
+        cells, nats = _cells(autoencoder, rows), self.nats(autoencoder, rows)
+        neighbors = np.zeros(len(rows))
+        if self.nearest is not None and self.nearest_tail is not None:
+            neighbors = self.nearest_tail(self.nearest.distances(cells))
+        return {
+            "nats": nats,
+            "nats_tail": self.tail(nats),
+            "neighbors": neighbors,
+            "beyond": self.highest * farther(cells, self.reach, self.radius),
+        }
 
     def scores(self, autoencoder: BaseAutoencoder, rows: np.ndarray) -> np.ndarray:
         """The score of each row, shape (n,): higher for rows more unlike those fitted."""
-        cells = _cells(autoencoder, rows)
-        found = self.tail(self.nats(autoencoder, rows)) + self.highest * farther(cells, self.reach, self.radius)
-        if self.nearest is not None and self.nearest_tail is not None:
-            found += self.nearest_tail(self.nearest.distances(cells))
-        return found
+        parts = self.parts(autoencoder, rows)
+        return parts["nats_tail"] + parts["neighbors"] + parts["beyond"]
 
     def nats(self, autoencoder: BaseAutoencoder, rows: np.ndarray) -> np.ndarray:
         """D of each row, shape (n,)."""
-        return _nats(*_answers(autoencoder, rows), self.noise, self.mixture)
+        return _nats(*answers(autoencoder, rows), self.noise, self.mixture)
 
     def fits(self, n_cells: int, n_components: int) -> bool:
         """Whether it is of rows of so many cells and codes of so many components."""
@@ -115,6 +144,8 @@ class Unlikeness:
             and self.mixture.means.shape[1] == n_components
             and known == (None if self.nearest_tail is None else (n_cells,))
             and all(tail.is_sound for tail in tails)
+            and self.density.center.shape == (n_cells,)
+            and self.density.is_sound
         )
 
 
@@ -124,7 +155,7 @@ def _nats(residuals: np.ndarray, codes: np.ndarray, noise: float, mixture: model
     return found
 
 
-def _answers(autoencoder: BaseAutoencoder, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def answers(autoencoder: BaseAutoencoder, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The residuals of scaled cells, 0 in gaps, shape (n, d), and the codes, shape (n, k), in float64."""
 
     def both(composition: Composition, clean: Batch, seen: Batch) -> Tensor:
@@ -146,3 +177,10 @@ def _noise(residuals: np.ndarray, cells: np.ndarray, n_components: int) -> float
     n, d = residuals.shape
     found = float(np.square(residuals).sum()) / (n * max(d - n_components, 1))
     return max(found, SMALLEST_NOISE * float(cells.var()), np.finfo(np.float64).tiny)
+
+
+def _density(scaled: np.ndarray) -> NormalDensity:
+    """The most likely normal density of scaled rows with gaps."""
+    x = torch.from_numpy(scaled)
+    found = fit_gaussian(Batch(x.nan_to_num(0.0), ~x.isnan()))
+    return NormalDensity(*(values.numpy() for values in (found.center, found.loadings, found.noise)))
