@@ -87,6 +87,15 @@ def test_so_many_rows_are_needed_for_a_level(level, n_rows):
     assert conformal.threshold(np.arange(n_rows - 1.0), level) == math.inf
 
 
+@pytest.mark.parametrize("level", [0.01, 0.03, 0.05, 0.07, 0.1, 0.3, 0.5, 0.9])
+@pytest.mark.parametrize("about", [1, 20, 333])
+def test_a_level_is_attained_with_a_suitable_number_of_rows(level, about):
+    m = conformal.rows_near(about, level)
+    attained = (conformal.p_values(np.arange(m + 1) - 0.5, np.arange(m)) <= level).mean()  # each gap is as likely
+    assert level - level / (m + 1) < attained <= level
+    assert abs(m - about) <= 0.5 / level + 1 or m == conformal.rows_needed(level)
+
+
 @pytest.mark.parametrize("level", [0.0, 1.0, -1, math.nan])
 def test_a_rate_is_a_probability(level):
     with pytest.raises(OptionError, match="between 0 and 1"):

@@ -80,6 +80,20 @@ def rows_needed(level: float) -> int:
     return next(m for m in range(least, least + 4) if smallest_level(m) <= level)
 
 
+def rows_near(n_rows: int, level: float) -> int:
+    """The number of held-out rows near another one with which p-values are at most the level as often as it says.
+
+    That is m with (m + 1) level a whole number, or slightly above: with other numbers they are less often.
+
+    Examples
+    --------
+    >>> rows_near(20, 0.05), rows_near(50, 0.05), rows_near(3, 0.05)
+    (19, 59, 19)
+    """
+    k = max(round((n_rows + 1) * level), 1)
+    return next(m for m in range(math.floor(k / level) - 2, n_rows + 2 * math.ceil(1 / level)) if k <= (m + 1) * level)
+
+
 def require_level(level: float, n_rows: int) -> None:
     """Raise an error for a level that is no probability, or that so many held-out rows cannot give."""
     if not 0 < level < 1:

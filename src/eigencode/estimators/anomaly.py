@@ -352,4 +352,4 @@ class AnomalyDetector(OutlierMixin, Composed, Saved):
 
 def _n_held_out(n_rows: int, level: float) -> int:
     """The number of rows to hold out."""
-    return min(max(round(HELD_OUT * n_rows), conformal.rows_needed(level)), n_rows // 2)
+    return min(conformal.rows_near(round(HELD_OUT * n_rows), level), n_rows // 2)

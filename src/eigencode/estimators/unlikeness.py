@@ -23,7 +23,6 @@ from eigencode.detection.suspicion import NormalDensity
 from eigencode.detection.tails import Tail
 from eigencode.domains import NotNegative, Positive
 from eigencode.lazy import torch
-from eigencode.model.gaussian import fit_gaussian
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -182,5 +181,5 @@ def _noise(residuals: np.ndarray, cells: np.ndarray, n_components: int) -> float
 def _density(scaled: np.ndarray) -> NormalDensity:
     """The most likely normal density of scaled rows with gaps."""
     x = torch.from_numpy(scaled)
-    found = fit_gaussian(Batch(x.nan_to_num(0.0), ~x.isnan()))
+    found = model.fit_gaussian(Batch(x.nan_to_num(0.0), ~x.isnan()))
     return NormalDensity(*(values.numpy() for values in (found.center, found.loadings, found.noise)))

@@ -3,6 +3,7 @@ from eigencode.model.composition import Trace as Trace
 from eigencode.model.density import Mixture as Mixture
 from eigencode.model.density import fit_mixture as fit_mixture
 from eigencode.model.density import mixture_prior as mixture_prior
+from eigencode.model.gaussian import fit_gaussian as fit_gaussian
 from eigencode.model.jacobians import RowFunction as RowFunction
 from eigencode.model.jacobians import hutchinson as hutchinson
 from eigencode.model.jacobians import jacobian as jacobian
