@@ -136,7 +136,7 @@ def test_recording_is_for_gpus_and_for_steps_that_can_be():
 
 
 def test_a_step_size_may_be_a_tensor():
-    """A recording takes it from a place of its own."""
+    """A recording takes it from a tensor of its own."""
     found = []
     for rate in (0.01, torch.tensor(0.01)):
         vector = torch.nn.Parameter(torch.ones(3))

@@ -190,9 +190,9 @@ def test_read_only_memory_maps_are_welcome(cancer, tmp_path):
 def test_a_cell_that_is_no_number_is_found_in_every_block_of_rows(question, cell, words, dtype):
     rows = np.random.default_rng(0).normal(size=(9000, 3)).astype(dtype)
     model = Autoencoder(1, hidden=(), max_epochs=0, random_state=0).fit(rows)
-    for place in (0, 8500):
+    for row in (0, 8500):
         broken = rows.copy()
-        broken[place, 1] = cell
+        broken[row, 1] = cell
         with pytest.raises(ValueError, match=words):
             getattr(model, question)(broken)
 

@@ -1,4 +1,4 @@
-"""The measures of the house: short functions, few imports, short files, and a page that shows the modules there are."""
+"""Measures of the code: short functions, few imports, short files, and a page that shows the modules there are."""
 
 import ast
 import io

@@ -10,11 +10,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from torch.nn.functional import softplus
 
 import eigencode
 from eigencode import Autoencoder, AutoencoderSearch, fit_many
 from eigencode.cli import flags, main
 from eigencode.errors import OptionError
+from eigencode.parts import Distribution, Likelihood
 from eigencode.testing import check_code, check_likelihood, check_penalty
 
 PAGE = Path(__file__).parent.parent / "docs" / "extending.md"
@@ -214,6 +217,27 @@ def test_help_without_own_parts_imports_no_torch():
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert "--parts" in found
     assert found.strip().endswith("False")
+
+
+class Logistic(Distribution):
+    def __init__(self, location):
+        self.mean = location
+
+    def log_prob(self, x):
+        return x - self.mean - 2 * softplus(x - self.mean)
+
+    def sample(self, generator):
+        return self.mean + torch.rand(self.mean.shape, generator=generator).logit(1e-6)
+
+
+class LogisticLikelihood(Likelihood):
+    def forward(self, output):
+        return Logistic(output)
+
+
+def test_a_constructor_may_set_the_mean_of_a_distribution(rows):
+    check_likelihood(LogisticLikelihood())
+    assert np.isfinite(Autoencoder(2, likelihood=LogisticLikelihood(), **QUICK).fit(rows).score(rows))
 
 
 def test_two_modules_may_be_named(mine):

@@ -48,7 +48,7 @@ MODELS = sorted(path.stem for path in GOLDEN.glob("v*.safetensors"))
 
 
 def test_each_kind_of_file_of_the_first_version_is_kept():
-    kinds = ("plain", "float64-linear", "corruption", "names")
+    kinds = ("plain", "float64-linear", "corruption", "names", "sparse-stream")
     assert {f"v0.1-{kind}" for kind in kinds} <= set(MODELS)
 
 

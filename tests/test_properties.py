@@ -141,11 +141,11 @@ def test_iterating_answers_at_every_step_or_says_why_not(rows, weights, leave_af
         assert not [name for name in vars(model) if name.endswith("_")]
         return
     (epochs,) = found
-    for place in range(leave_after):
+    for index in range(leave_after):
         if not attempt(lambda: next(epochs, None)):
             break
         assert np.isfinite(model.transform(rows)).all()
-        assert len(model.history_) == place + 2
+        assert len(model.history_) == index + 2
     epochs.close()
     assert np.isfinite(model.reconstruct(rows)).all()
     assert not model.composition_.training
@@ -165,7 +165,7 @@ def test_frames_of_mixed_columns(data):
         "i": rng.integers(0, 9, 8), "f": rng.normal(size=8), "b": rng.random(8) < 0.5,
         "s": np.array(list("abcdefgh"), dtype=object), "gap": np.array([np.nan, *range(7)]),
     }  # fmt: skip
-    frame = pd.DataFrame({f"{place}{kind}": make[kind] for place, kind in enumerate(columns)})
+    frame = pd.DataFrame({f"{index}{kind}": make[kind] for index, kind in enumerate(columns)})
     answers = ask_everything(Autoencoder(1, hidden=(2,), max_epochs=1, random_state=0), frame)
     assert (answers is None) == ("s" in columns)
 

@@ -96,8 +96,8 @@ def blocks():
     rng = np.random.default_rng(0)
     atoms = rng.normal(size=(16, 12))
     atoms /= np.linalg.norm(atoms, axis=1, keepdims=True)
-    places = rng.permuted(np.tile(np.arange(16), (900, 1)), axis=1) < 3
-    return (places * (0.5 + rng.exponential(size=(900, 16)))) @ atoms + 0.02 * rng.normal(size=(900, 12))
+    active = rng.permuted(np.tile(np.arange(16), (900, 1)), axis=1) < 3
+    return (active * (0.5 + rng.exponential(size=(900, 16)))) @ atoms + 0.02 * rng.normal(size=(900, 12))
 
 
 # -- codes
@@ -231,7 +231,7 @@ def test_a_look_at_held_out_rows_sets_their_activity_and_its_own_judgement_sees_
     trace = model(x)
     assert steered.activity_of(trace.z).mean().item() == pytest.approx(steered.wanted.item(), rel=1e-3)
     assert steered.cost_of_missing == 0
-    assert found == pytest.approx(Objective().mean(model, trace).item(), rel=1e-12), "judged as it is kept"
+    assert found == pytest.approx(Objective().mean(model, trace).item(), rel=1e-12), "evaluated as it is kept"
 
 
 def test_the_regression_estimator_takes_out_what_a_covariate_explains():
@@ -610,7 +610,7 @@ def test_a_stream_of_blocks_trains_and_keeps_its_state(blocks, kind):
 
 
 def test_the_experts_weight_is_lambda_of_the_squared_error(blocks):
-    """What is judged is ||x - D h - b||^2 + lambda |h|_1, up to the densities' constants."""
+    """The objective is ||x - D h - b||^2 + lambda |h|_1, up to the densities' constants."""
     options = {"validation_fraction": 0, "precision": "float64", "scale": "none", "max_epochs": 2, "random_state": 0}
     for code in ("learned", "optimal"):
         model = SparseAutoencoder(9, weight=0.4, code=code, **options).fit(blocks)

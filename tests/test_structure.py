@@ -1,4 +1,4 @@
-"""The house: imports point one way, the public page is lazy and true, options are said once."""
+"""The structure of the package: imports point one way, the public page is lazy and true, options are said once."""
 
 import ast
 import importlib

@@ -1,4 +1,4 @@
-"""Supervised heads: labels in the formula's place for columns, on the code of an autoencoder."""
+"""Supervised heads: labels are the formula's columns, predicted from the code of an autoencoder."""
 
 import copy
 import pickle
@@ -412,7 +412,10 @@ def test_a_refused_fit_leaves_a_fitted_model_as_it_was(small):
     ("model", "message"),
     [
         (AutoencoderClassifier(LogisticRegression()), "must be an autoencoder of this package"),
-        (AutoencoderClassifier(Autoencoder(2, tied=True, max_epochs=0), alpha=0.5), "A tied decoder cannot be kept"),
+        (
+            AutoencoderClassifier(Autoencoder(2, tied=True, max_epochs=0), alpha=0.5),
+            "A tied decoder cannot be trained",
+        ),
         (
             AutoencoderClassifier(StackedAutoencoder(layers=(4, 2), tied=True, max_epochs=0), alpha=0.5),
             "A tied decoder",

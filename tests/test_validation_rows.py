@@ -63,7 +63,9 @@ def test_other_names_of_the_groups_are_the_same_split():
 
 
 def test_groups_of_any_size_leave_some_to_learn_from():
-    assert len(splits.by_groups(np.array(["a"] * 99 + ["b"]), 0.1, seed=0)) in (1, 99)
+    for seed in range(5):
+        assert splits.by_groups(np.array(["a"] * 99 + ["b"]), 0.1, seed).tolist() == [99]
+        assert len(splits.by_groups(np.repeat(np.arange(4), [60, 20, 10, 10]), 0.2, seed)) in (20, 30)
     with pytest.raises(DataError, match="at least two groups"):
         splits.by_groups(np.array(["a"] * 9), 0.1, seed=0)
     assert len(splits.by_groups(np.array(["a"] * 9), 0.0, seed=0)) == 0
@@ -137,10 +139,14 @@ def test_iter_fit_takes_the_same(X):
 
 
 def test_columns_of_validation_data_are_checked(X):
-    with pytest.raises(ValueError, match="4 features"):
+    with pytest.raises(ValueError, match="In 'validation_data': X has 4 features"):
         Autoencoder(2, **OPTIONS).fit(X, validation_data=X[:, :4])
     with pytest.raises(DataError, match="no number"):
         Autoencoder(2, **OPTIONS).fit(X, validation_data=np.full((3, 5), np.nan))
+    with pytest.raises(DataError, match="In 'validation_data': PoissonLikelihood needs counts"):
+        Autoencoder(2, likelihood="poisson", **OPTIONS).fit(np.abs(X).round(), validation_data=X)
+    with pytest.raises(DataError, match="In 'validation_data': X has 4 features"):
+        AutoencoderRegressor(Autoencoder(2), **OPTIONS).fit(X, X[:, 0], validation_data=(X[:, :4], X[:, 0]))
     with pytest.raises(OptionError, match="not both"):
         Autoencoder(2, **OPTIONS).fit(X, validation_data=X, groups=np.arange(120))
     with pytest.raises(DataError, match="groups"):

@@ -60,7 +60,7 @@ def decoded(work, z, n_features):
 
 
 class Marker(keras.callbacks.Callback):
-    """Judges the model at the end of each epoch."""
+    """Evaluates the model at the end of each epoch."""
 
     def __init__(self, mark, reconstruct):
         super().__init__()

@@ -13,7 +13,7 @@ def fit(work, rows, epochs, mark, options):
     is_variational = work.kind == "variational"
 
     class Marked(VAE if is_variational else AutoEncoder):
-        """Judged at the end of each epoch."""
+        """Evaluated at the end of each epoch."""
 
         def epoch_update(self):
             mark(self.reconstruct)

@@ -46,7 +46,7 @@ class Decoder(BaseDecoder):
 
 
 class Marker(TrainingCallback):
-    """Judges the model at the end of each epoch."""
+    """Evaluates the model at the end of each epoch."""
 
     def __init__(self, mark, reconstruct):
         self.mark, self.reconstruct = mark, reconstruct

@@ -21,7 +21,7 @@ class Reconstruction(nn.Module):
 
 
 class Marker(Callback):
-    """Judges the net at the end of each epoch."""
+    """Evaluates the net at the end of each epoch."""
 
     def __init__(self, mark, reconstruct):
         self.mark, self.reconstruct = mark, reconstruct

@@ -3,7 +3,7 @@
     python worker.py WORK PEER FOLDER [--epochs 10] [--threads 2] [--precision float32]
 
 FOLDER has the rows as ``DATA-training.npy`` and ``DATA-test.npy``. The clock begins when the peer is handed the rows
-and stands still while the held-out rows are judged; whatever else the peer does, as scaling or PCA, counts.
+and stands still while the held-out rows are evaluated; whatever else the peer does, as scaling or PCA, counts.
 """
 
 import argparse
@@ -43,7 +43,7 @@ class Stopwatch:
         return time.perf_counter() - self.began - self.paused
 
     def mark(self, reconstruct):
-        """Judge the model as it is: mean squared error a cell of the held-out rows, as ``reconstruct`` gives them."""
+        """Mean squared error a cell of the held-out rows by the model as it is, as ``reconstruct`` gives them."""
         stopped = time.perf_counter()
         seconds = stopped - self.began - self.paused
         gaps = (reconstruct(self.test) - self.test) / self.units
@@ -70,7 +70,7 @@ def fit(peer, work, options, rows, test):
     watch = Stopwatch(test, units)
     found = peer.fit(work, rows, options.epochs or work.epochs, watch.mark, options)
     total = watch.seconds()
-    # Models that are judged before their first step have one mark more than epochs.
+    # Models that are evaluated before their first step have one mark more than epochs.
     ends = [seconds for seconds, _ in watch.curve]
     epochs = [b - a for a, b in itertools.pairwise(ends)]
     found.setdefault("n_rows", len(rows))

@@ -113,8 +113,8 @@ def _commands() -> Iterator[str]:
 
 def rows() -> np.ndarray:
     """Thirty rows of five columns in different units."""
-    places = np.arange(150.0).reshape(30, 5)
-    return np.sin(places**1.5) * [1.0, 10.0, 0.1, 3.0, 1.0] + [0.0, 5.0, 0.0, -1.0, 100.0]
+    positions = np.arange(150.0).reshape(30, 5)
+    return np.sin(positions**1.5) * [1.0, 10.0, 0.1, 3.0, 1.0] + [0.0, 5.0, 0.0, -1.0, 100.0]
 
 
 def models() -> dict[str, Any]:

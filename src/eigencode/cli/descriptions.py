@@ -32,7 +32,7 @@ TERMS = ("code", "likelihood", "corruption", "prior", "weight_prior")
 """Terms of the formula for which a model has at most one part."""
 
 INITS = {
-    "linear": "the linear optimum of its kind",
+    "linear": "a linear map computed from the rows",
     "random": "random weights",
     "pretrained": "layers fitted one after the other",
 }

@@ -22,7 +22,7 @@ from eigencode.data import Scaler, pixel_range, refuse_empty_columns
 from eigencode.errors import DataError, InterruptedWarning, OptionError, ResultWarning, TrainingError
 from eigencode.estimators.generation import Generation
 from eigencode.estimators.geometry import Geometry
-from eigencode.estimators.inputs import read_groups, read_rows, read_weights
+from eigencode.estimators.inputs import named, read_groups, read_rows, read_weights
 from eigencode.estimators.persistence import SavedAutoencoder
 from eigencode.estimators.streaming import learn_block
 from eigencode.options import AutoencoderOptions, changed, check_options
@@ -242,11 +242,8 @@ class BaseAutoencoder(
         self._forget()
         self.seed_ = training.resolve_seed(self.random_state)
         array = read_rows(self, X, reset=True).array
-        apart = None if validation_data is None else read_rows(self, validation_data).array
-        for rows in (array,) if apart is None else (array, apart):
-            fitting.check_values(fitting.likelihood_of(self.likelihood, self.columns_), rows, self._cell_names)
-        if apart is not None and np.isnan(apart).all():
-            raise DataError("The 'validation_data' has no number", got=f"gaps (NaN) in {len(apart)} rows")
+        self._check_values(array)
+        apart = None if validation_data is None else self._validation_rows(validation_data)
         if groups is not None and apart is not None:
             raise OptionError("Give either 'validation_data' or 'groups', not both", got="both")
         groups = None if groups is None else read_groups(groups, len(array))
@@ -257,6 +254,19 @@ class BaseAutoencoder(
             raise DataError("Fitting takes at least two rows of positive weight", got=f"{len(table.array)}")
         refuse_empty_columns(table.array, self._cell_names)
         return table
+
+    def _validation_rows(self, validation_data: Any) -> np.ndarray:
+        """Validation rows that were given apart, checked as the rows to fit are."""
+        with named("validation_data"):
+            array = read_rows(self, validation_data).array
+            self._check_values(array)
+            if np.isnan(array).all():
+                raise DataError("There is no number", got=f"gaps (NaN) in {len(array)} rows")
+        return array
+
+    def _check_values(self, array: np.ndarray) -> None:
+        """Raise an error for numbers that the likelihood cannot have."""
+        fitting.check_values(fitting.likelihood_of(self.likelihood, self.columns_), array, self._cell_names)
 
     def _prepared(self, table: TrainingTable, model: Model, start: Start, run: TrainingRun) -> None:
         """Set every attribute that is known before the training, and evaluate the start."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -51,6 +52,15 @@ def read_rows(estimator: Any, X: Any, *, reset: bool = False, finite: bool = Tru
     if finite:
         refuse_infinite(rows.array, rows.cell_names)
     return rows
+
+
+@contextmanager
+def named(argument: str) -> Iterator[None]:
+    """Errors for rows that were given as another argument than X say so."""
+    try:
+        yield
+    except DataError as error:
+        raise type(error)(f"In {argument!r}: {error.what}", got=error.got, hint=error.hint) from error
 
 
 def missing_values_of(estimator: Any) -> tuple[Any, ...]:
@@ -173,7 +183,7 @@ def read_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
 
 def read_groups(groups: Any, n_rows: int) -> np.ndarray:
     """The group of each row, numbers or text, shape (n,)."""
-    found = _one_column(np.asarray(groups))
+    found = _one_column(np.asarray(groups), "groups")
     check_lengths(found, n_rows, "groups")
     missing = [row for row, cell in enumerate(found.tolist()) if is_missing(cell)]
     if missing:
@@ -236,10 +246,10 @@ def read_targets(y: Any, n_rows: int, owner: str) -> np.ndarray:
 CLASSES = "Labels of classes are integers or text, of one type; numbers in between are for AutoencoderRegressor"
 
 
-def _one_column(labels: np.ndarray) -> np.ndarray:
+def _one_column(labels: np.ndarray, role: str = "y") -> np.ndarray:
     """Labels of shape (n,); a column of shape (n, 1) is flattened with scikit-learn's warning."""
     if labels.ndim != 1 and not (labels.ndim == 2 and labels.shape[1] == 1):
-        raise DataError("y should be a 1d array", got=f"the shape {labels.shape}")
+        raise DataError(f"{role} should be a 1d array", got=f"the shape {labels.shape}")
     return column_or_1d(labels, warn=True)
 
 

@@ -17,7 +17,7 @@ from eigencode.domains import Count
 from eigencode.errors import OptionError
 from eigencode.estimators.base import BaseAutoencoder, unchanged_on_failure
 from eigencode.estimators.composed import Composed
-from eigencode.estimators.inputs import float_type, read_rows
+from eigencode.estimators.inputs import float_type, named, read_rows
 from eigencode.estimators.labelled import LabelledAutoencoder
 from eigencode.estimators.persistence import Saved
 from eigencode.options import Activation, Object, OptionInfo, TrainingOptions, check_options, values_of
@@ -214,8 +214,9 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Composed, Saved):
         apart = labelled = None
         if validation_data is not None:
             apart, labels = _pair(validation_data)
-            apart = read_rows(self, apart)
-            labelled = _labelled(apart.array, self._known_targets(labels, len(apart.array)))
+            with named("validation_data"):
+                apart = read_rows(self, apart)
+                labelled = _labelled(apart.array, self._known_targets(labels, len(apart.array)))
         seed = training.resolve_seed(self.random_state)
         beside = {"validation_data": apart, "groups": groups}
         self.autoencoder_, interrupted = self._fitted_autoencoder(rows, sample_weight, seed, beside)

@@ -37,8 +37,9 @@ def last(n_rows: int, fraction: float) -> Tensor:
 
 
 def by_groups(groups: np.ndarray, fraction: float, seed: int) -> Tensor:
-    """Numbers of the rows of groups drawn at random, until these have about the given share of the rows.
+    """Numbers of the rows of groups drawn at random, about the given share of the rows.
 
+    A group that would bring their number farther from the share is left out; if all would, the smallest is drawn.
     Groups are numbered in the order of their first rows, so their names do not matter.
 
     Raises
@@ -56,7 +57,15 @@ def by_groups(groups: np.ndarray, fraction: float, seed: int) -> Tensor:
             hint="Use validation_fraction=0, or give no groups",
         )
     order = first.argsort()[torch.randperm(len(sizes), generator=generator(seed, "split")).numpy()]
-    before = np.cumsum(sizes[order]) - sizes[order] / 2
-    n_chosen = int((before <= validation_size(len(groups), fraction)).sum())
-    chosen = order[: min(max(n_chosen, 1), len(sizes) - 1)]
-    return torch.from_numpy(np.flatnonzero(np.isin(group, chosen)))
+    chosen = _near(sizes[order], validation_size(len(groups), fraction))
+    return torch.from_numpy(np.flatnonzero(np.isin(group, order[chosen])))
+
+
+def _near(sizes: np.ndarray, n_rows: int) -> list[int]:
+    """Numbers of groups, in order, each of which brings the sum of their sizes nearer to a number of rows."""
+    chosen: list[int] = []
+    for number, size in enumerate(sizes.tolist()):
+        if size / 2 <= n_rows:
+            chosen.append(number)
+            n_rows -= size
+    return chosen[: len(sizes) - 1] or [int(sizes.argmin())]

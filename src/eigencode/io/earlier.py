@@ -5,7 +5,11 @@ A file's description is converted to the present format first, so that nothing e
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CLASSES = {
     "Laplace": "LaplacePrior",
@@ -33,6 +37,9 @@ VALUES = {("init", "plain"): "random", ("init_", "plain"): "random"}
 UNSAID = {"mean_weight_": 1.0, "image_shape_": [], "pixel_range_": [], "n_validation_": None, "columns_": None}
 """Fitted attributes that the first files of format 1 do not have, with their values at that time."""
 
+DROPPED = ".n_steps"
+"""End of the names of terms' tensors that only files of format 1 have: counts of steps."""
+
 MOVED = ("penalties", "weight_prior")
 """Parts that were in the objective in the first files of format 1, and are in the composition now."""
 
@@ -42,12 +49,20 @@ def upgraded(value: Any, format_: int) -> Any:
     return _upgraded(value) if format_ == 1 else value
 
 
+def upgraded_tensors(tensors: Mapping[str, Tensor], format_: int) -> Mapping[str, Tensor]:
+    """Leave out the tensors of a file's compositions that present ones do not have."""
+    if format_ != 1:
+        return tensors
+    return {name: t for name, t in tensors.items() if not ("composition." in name and name.endswith(DROPPED))}
+
+
 def _upgraded(value: Any, is_baseline: bool = False) -> Any:
     if isinstance(value, list):
         return [_upgraded(item) for item in value]
     if not isinstance(value, dict):
         return value
     found = {key: _upgraded(item, is_baseline=key == "baseline") for key, item in value.items()}
+    found = {key: item for key, item in found.items() if not key.endswith(DROPPED)}
     match found:
         case {"part": str(name)}:
             found["part"] = CLASSES.get(name, name)

@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator
 from torch import nn
 
 from eigencode import parts
-from eigencode.errors import OptionError, StorageError, did_you_mean
+from eigencode.errors import OptionError, StorageError
 from eigencode.model.composition import Composition
 
 ACTIVATION_MODULES = {name: getattr(nn, name) for name in [*nn.modules.activation.__all__, "Identity"]}
@@ -74,6 +74,6 @@ def _named(known: Mapping[str, Any], name: str, kind: str, wanted: str) -> Any:
     if name not in known:
         raise StorageError(
             f"The model uses the {kind} {name!r}, which is not part of this version of eigencode",
-            hint=f"If it is your own, load with {wanted}. {did_you_mean(name, known) or ''}".strip(". "),
+            hint=f"If it is your own, load with {wanted}",
         )
     return known[name]

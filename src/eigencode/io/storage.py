@@ -25,7 +25,7 @@ from eigencode.domains import Count
 from eigencode.errors import FileError, FileIsFolderError, MissingFileError, StorageError, as_path, file_error
 from eigencode.io.allocation import BoundedAllocation
 from eigencode.io.decoding import LONGEST, Decoder, typed
-from eigencode.io.earlier import upgraded
+from eigencode.io.earlier import upgraded, upgraded_tensors
 from eigencode.io.encoding import Encoder
 from eigencode.io.known import Known
 from eigencode.training.execution import resolve_device
@@ -62,6 +62,7 @@ def read(
     """
     known = Known(given, estimators)
     header, tensors = _read(as_path(path))
+    tensors = upgraded_tensors(tensors, header["format"])
     decoder = Decoder(tensors, known, BoundedAllocation(tensors.values()), resolve_device(device))
     try:
         return decoder.model(upgraded(header["model"], header["format"]))
@@ -78,7 +79,7 @@ def version_of(path: str | os.PathLike[str]) -> str:
         return str(_header(as_path(path), file)["version"])
 
 
-def _read(path: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _read(path: str) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
     """The header and the tensors of a model file."""
     with _opened(path) as file:
         header = _header(path, file)

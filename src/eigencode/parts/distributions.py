@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -20,12 +21,19 @@ LINEAR_FROM = 40.0
 
 
 class Distribution(ABC):
-    """A distribution of rows with independent cells."""
+    """A distribution of rows with independent cells.
 
-    @property
-    @abstractmethod
-    def mean(self) -> Tensor:
-        """Expectation, shape (..., d)."""
+    Attributes
+    ----------
+    mean : Tensor
+        Expectation, shape (..., d): a property, or an attribute that the constructor sets.
+    """
+
+    if TYPE_CHECKING:  # an abstract property could not be set
+
+        @property
+        def mean(self) -> Tensor:
+            """Expectation, shape (..., d)."""
 
     @abstractmethod
     def log_prob(self, x: Tensor) -> Tensor:
