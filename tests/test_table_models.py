@@ -198,7 +198,7 @@ def test_options_of_columns(frame):
     assert kinds["color"].labels == ("blue", "green", "red")
     with pytest.raises(OptionError, match="'columns' names a column that is not there. Got 'colour'. Did you mean"):
         Autoencoder(2, columns={"colour": "category"}, **OPTIONS).fit(frame)
-    with pytest.raises(OptionError, match="'columns' parameter of Autoencoder must be a mapping"):
+    with pytest.raises(OptionError, match="'columns' parameter of Autoencoder must be a dict"):
         Autoencoder(2, columns="category").fit(frame)
 
 
