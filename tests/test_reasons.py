@@ -116,6 +116,42 @@ def test_the_frame_has_the_rows_and_columns_of_the_data():
     assert first.observed == frame.loc[1000, first.column]
 
 
+def mixed(n_rows, seed):
+    """Two numbers, a category and a boolean that follow one factor."""
+    rng = np.random.default_rng(seed)
+    z = rng.normal(size=n_rows)
+    kind = np.where(z > 0.5, "high", np.where(z < -0.5, "low", "mid"))
+    return pd.DataFrame({"a": z, "b": 2 * z + 0.3 * rng.normal(size=n_rows), "kind": kind, "ok": z > 0, "one": 1})
+
+
+def test_a_wrong_label_is_the_first_reason_of_its_row():
+    model = AnomalyDetector(autoencoder=Autoencoder(2, max_epochs=20), random_state=0).fit(mixed(500, 0))
+    clean = mixed(300, 1)
+    clean = clean[clean.kind != "mid"]
+    wrong = clean.assign(kind=clean.kind.map({"low": "high", "high": "low"}))
+    first = model.explain(wrong, n_columns=1).set_index("row")
+    assert (first.column == "kind").mean() > 0.9
+    is_found = first.column == "kind"
+    assert np.mean(first.expected[is_found].to_numpy() == clean.kind[is_found].to_numpy(object)) > 0.9
+    assert first.observed[is_found].tolist() == wrong.kind[is_found].tolist()
+    assert (first.direction[is_found] == "other").mean() > 0.9
+    unseen = model.explain(clean.assign(kind="alien"), n_columns=1)
+    assert (unseen.column == "kind").mean() > 0.9
+    found = model.explain(wrong)
+    assert set(found.column) == {"a", "b", "kind", "ok", "one"}
+    np.testing.assert_allclose(found.groupby("row").contribution.sum(), found.groupby("row").nats.first(), rtol=1e-9)
+
+
+def test_what_is_expected_of_a_block_is_its_conditional_mean():
+    rng = np.random.default_rng(0)
+    density = NormalDensity(rng.normal(size=5), rng.normal(size=(5, 2)), rng.uniform(0.1, 1, size=5))
+    rows, known = rng.normal(size=(4, 5)), [0, 3, 4]
+    covariance = density.covariance
+    gain = covariance[1:3, known] @ np.linalg.inv(covariance[np.ix_(known, known)])
+    literal = density.center[1:3] + (rows[:, known] - density.center[known]) @ gain.T
+    np.testing.assert_allclose(density.expected_without(rows, slice(1, 3)), literal, rtol=1e-9)
+
+
 def test_reasons_are_the_same_after_loading(fitted, tmp_path):
     fitted.save(tmp_path / "detector.safetensors")
     again = eigencode.load(tmp_path / "detector.safetensors")

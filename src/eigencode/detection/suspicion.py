@@ -53,6 +53,13 @@ class NormalDensity:
         d = len(self.center)
         return self.center.shape == self.noise.shape == self.loadings.shape[:1] == (d,) and bool((self.noise > 0).all())
 
+    def expected_without(self, rows: np.ndarray, columns: slice) -> np.ndarray:
+        """The mean of some columns given the other cells of rows of shape (n, d) without gaps."""
+        precision = np.linalg.inv(self.covariance)
+        change = (rows - self.center) @ precision[:, columns] @ np.linalg.inv(precision[columns, columns])
+        found: np.ndarray = rows[:, columns] - change
+        return found
+
     @property
     def covariance(self) -> np.ndarray:
         """The covariance of rows, shape (d, d)."""

@@ -262,9 +262,10 @@ class AnomalyDetector(OutlierMixin, Composed, Saved):
         pandas.DataFrame
             For each row, its columns in order. ``row``: the label in X's index, or the number; ``rank``, from 1;
             ``column``; ``contribution``, in nats: those of all columns add up to the row's D; ``observed`` and
-            ``expected``, in the column's units; ``direction``: 'above' or 'below' what is expected, or 'missing'. And
-            for the row as a whole: ``nats``, its D; and the terms of its score, ``nats_tail``, ``neighbors`` for the
-            distance to the nearest row fitted, and ``beyond`` for rows farther out than all of these.
+            ``expected``, in the column's units; ``direction``: 'above' or 'below' what is expected, 'other' for a
+            label, 'equal', or 'missing'. And for the row as a whole: ``nats``, its D; and the terms of its score,
+            ``nats_tail``, ``neighbors`` for the distance to the nearest row fitted, and ``beyond`` for rows farther
+            out than all of these.
 
         Examples
         --------
@@ -281,22 +282,9 @@ class AnomalyDetector(OutlierMixin, Composed, Saved):
         pandas = check_pandas_support(f"{type(self).__name__}.explain")
         given = read_rows(self, X)
         rows, model = given.array.astype(np.float64), self.autoencoder_
-        reasons = Reasons.of(self.unlikeness_, model, rows)
-        order = np.argsort(-reasons.contributions, axis=1, kind="stable")[:, :n_columns]
-        known = model._cell_names
-        names = np.array([f"x{j}" for j in range(rows.shape[1])] if known is None else list(known), dtype=object)
-        observed, expected = (np.take_along_axis(cells, order, 1).ravel() for cells in (rows, reasons.expected))
-        n_kept, labels = order.shape[1], X.index if hasattr(X, "iloc") else np.arange(len(rows))
-        found = {
-            "row": np.repeat(np.asarray(labels), n_kept),
-            "rank": np.tile(np.arange(1, n_kept + 1), len(rows)),
-            "column": names[order.ravel()],
-            "contribution": np.take_along_axis(reasons.contributions, order, 1).ravel(),
-            "observed": observed,
-            "expected": expected,
-            "direction": np.where(np.isnan(observed), "missing", np.where(observed > expected, "above", "below")),
-        }
-        parts = self.unlikeness_.parts(model, rows)
+        reasons = Reasons.of(self.unlikeness_, model, rows).of_columns(model, rows, given.frame)
+        found = reasons.ranked(X.index if hasattr(X, "iloc") else np.arange(len(rows)), n_columns)
+        parts, n_kept = self.unlikeness_.parts(model, rows), len(found["row"]) // len(rows)
         return pandas.DataFrame(found | {name: np.repeat(values, n_kept) for name, values in parts.items()})
 
     # -- fitting

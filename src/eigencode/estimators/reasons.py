@@ -10,13 +10,16 @@ above it in proportion to the squares of their cells' distances from their means
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from eigencode.data.cells import is_missing
 from eigencode.estimators.unlikeness import answers
 
 if TYPE_CHECKING:
+    from eigencode.data.tables import Column, Schema
     from eigencode.estimators.base import BaseAutoencoder
     from eigencode.estimators.unlikeness import Unlikeness
 
@@ -35,6 +38,23 @@ class Reasons:
     contributions: np.ndarray
     expected: np.ndarray
 
+    def of_columns(self, model: BaseAutoencoder, rows: np.ndarray, frame: Any) -> Reasoned:
+        """The same for columns, of mixed ones too, each of which may have several cells."""
+        schema = model.columns_
+        if schema is None or schema.is_plain:
+            known = model._cell_names
+            names = [f"x{j}" for j in range(rows.shape[1])] if known is None else list(known)
+            return Reasoned(np.array(names, dtype=object), self.contributions, rows, self.expected)
+        used = [(column, part) for column, part in _parts(schema) if column.kind.width]
+        contributions = np.stack([self.contributions[:, part].sum(1) for _, part in used], axis=1)
+        observed, expected = (
+            _by_row([column.kind.decode(cells[:, part], column.arrow).to_pylist() for column, part in used])
+            for cells in (rows, self.expected)
+        )
+        if frame is not None:
+            observed = _by_row([frame[column.name].to_list() for column, _ in used])
+        return Reasoned(np.array([column.name for column, _ in used], dtype=object), contributions, observed, expected)
+
     @classmethod
     def of(cls, unlikeness: Unlikeness, autoencoder: BaseAutoencoder, rows: np.ndarray) -> Reasons:
         """The reasons of rows of shape (n, d), in the data's units."""
@@ -42,7 +62,7 @@ class Reasons:
         given = rows.astype(np.float64)
         scaled = scaler.transform(_without_gaps(autoencoder, given))
         found = unlikeness.density.suspicious_cells(scaled)
-        expected = scaler.inverse_transform(found.expected, np.dtype(np.float64))
+        expected = scaler.inverse_transform(found.expected)
         contributions, before = np.zeros_like(scaled), unlikeness.nats(autoencoder, given)
         for columns in found.hidden.T:
             some = everyone[columns >= 0]
@@ -51,9 +71,75 @@ class Reasons:
             after = unlikeness.nats(autoencoder, given[some])
             contributions[some, column] += before[some] - after
             before[some] = after
+        for part in _blocks(autoencoder.columns_):  # the cells of a label tell each other, and not what to expect
+            found.expected[:, part] = unlikeness.density.expected_without(scaled, part)
+        expected = scaler.inverse_transform(found.expected)
         residuals, codes = answers(autoencoder, given)
         contributions += np.square(residuals) / (2 * unlikeness.noise) + _of_codes(unlikeness, codes, scaled)
         return cls(contributions, expected)
+
+
+def _parts(schema: Schema) -> list[tuple[Column, slice]]:
+    """The columns of a frame, each with the numbers of its cells."""
+    ends = np.cumsum([column.kind.width for column in schema.columns]).tolist()
+    return [(column, slice(end - column.kind.width, end)) for column, end in zip(schema.columns, ends, strict=True)]
+
+
+def _blocks(schema: Schema | None) -> list[slice]:
+    """The cells of columns that have several."""
+    return [] if schema is None else [part for column, part in _parts(schema) if column.kind.width > 1]
+
+
+@dataclass(frozen=True, eq=False)
+class Reasoned:
+    """Columns of some rows: names, and the contribution, the value and the expected value of each, shape (n, c)."""
+
+    names: np.ndarray
+    contributions: np.ndarray
+    observed: np.ndarray
+    expected: np.ndarray
+
+    def ranked(self, labels: ArrayLike, n_columns: int | None) -> dict[str, np.ndarray]:
+        """A table with a line for each row and column, the columns of a row by their contributions."""
+        order = np.argsort(-self.contributions, axis=1, kind="stable")[:, :n_columns]
+        n, n_kept = order.shape
+        contributions, observed, expected = (
+            np.take_along_axis(values, order, 1).ravel()
+            for values in (self.contributions, self.observed, self.expected)
+        )
+        return {
+            "row": np.repeat(np.asarray(labels), n_kept),
+            "rank": np.tile(np.arange(1, n_kept + 1), n),
+            "column": self.names[order.ravel()],
+            "contribution": contributions,
+            "observed": observed,
+            "expected": expected,
+            "direction": _directions(observed, expected),
+        }
+
+
+def _by_row(columns: list[list[Any]]) -> np.ndarray:
+    """The values of columns as objects, shape (n, c)."""
+    found = np.empty((len(columns[0]), len(columns)), dtype=object)
+    for index, values in enumerate(columns):
+        found[:, index] = values
+    return found
+
+
+def _directions(observed: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """How values differ from what is expected."""
+    if observed.dtype != object:
+        return np.where(np.isnan(observed), "missing", np.where(observed > expected, "above", "below"))
+    return np.array([_direction(*pair) for pair in zip(observed, expected, strict=True)])
+
+
+def _direction(observed: Any, expected: Any) -> str:
+    if is_missing(observed):
+        return "missing"
+    if observed == expected:
+        return "equal"
+    is_label = isinstance(observed, str | bool) or isinstance(expected, str | bool) or expected is None
+    return "other" if is_label else "above" if observed > expected else "below"
 
 
 def _of_codes(unlikeness: Unlikeness, codes: np.ndarray, scaled: np.ndarray) -> np.ndarray:
