@@ -37,8 +37,8 @@ class Batch:
         if self.observed is not None:
             if str(self.observed.dtype) != "torch.bool":
                 raise OptionError("The mask of observed cells must be of type bool", got=f"{self.observed.dtype}")
-            # where() and no product: NaN or infinity times 0 would be NaN.
-            object.__setattr__(self, "x", self.x.where(self.observed, 0.0))
+            # No product: NaN or infinity times 0 would be NaN. Not where(), whose number a CUDA graph cannot copy.
+            object.__setattr__(self, "x", self.x.masked_fill(~self.observed, 0.0))
 
     def __len__(self) -> int:
         return self.x.shape[-2]
@@ -51,7 +51,7 @@ class Batch:
 
     def selected(self, cells: Tensor) -> Tensor:
         """Cells of shape (..., n, d) with 0 where the batch's are hidden."""
-        return cells if self.observed is None else cells.where(self.observed, 0.0)
+        return cells if self.observed is None else cells.masked_fill(~self.observed, 0.0)
 
     @property
     def cells(self) -> tuple[Tensor, Tensor | None]:

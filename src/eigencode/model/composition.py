@@ -287,7 +287,7 @@ class Composition(Part):
     def encoder_output(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
         """The encoder's output for rows of shape (n, d), from which the code is made."""
         fill = torch.nan if self.encoder.sees_gaps else 0.0
-        return _widened(self.encoder(x if observed is None else torch.where(observed != 0, x, fill)))
+        return _widened(self.encoder(x if observed is None else x.masked_fill(observed == 0, fill)))
 
     def decode(self, z: Tensor) -> Distribution:
         """The distribution p(x|z) of the scaled columns given codes of shape (n, k), or (m, n, k)."""
@@ -339,8 +339,8 @@ def _within(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def selected(cells: Tensor, observed: Tensor | None) -> Tensor:
-    """Cells with missing ones set to 0; by where() and no product, since NaN times 0 is NaN."""
-    return cells if observed is None else torch.where(observed, cells, 0.0)
+    """Cells with missing ones set to 0; by masked_fill() and no product, since NaN times 0 is NaN."""
+    return cells if observed is None else cells.masked_fill(~observed, 0.0)
 
 
 def _widened(output: Tensor) -> Tensor:

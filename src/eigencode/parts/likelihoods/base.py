@@ -135,7 +135,7 @@ class Likelihood(Term):
     def within_support(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
         """Rows in the units of the distribution without rounding errors, and with a possible value in hidden cells."""
         x = self._rounded(x) if self.in_data_units else x
-        return x if observed is None else x.where(observed, FILLS[self.support])
+        return x if observed is None else x.masked_fill(~observed, FILLS[self.support])
 
     def _rounded(self, x: Tensor) -> Tensor:
         """Cells in the data's units without rounding errors of the scaling."""
