@@ -313,7 +313,7 @@ def test_draws_without_a_seed_differ(variational, capsys):
     assert run("sample v.safetensors --n-rows 2 --output -") == run("sample v.safetensors --n-rows 2 --output -") == 0
     out, err = capsys.readouterr()
     lines = out.splitlines()
-    assert lines[0] == lines[3] == '"a","b","c","d"'
+    assert lines[0] == lines[3] == "a,b,c,d"
     assert len(lines) == 6
     assert lines[1:3] != lines[4:]
     assert err == ""
@@ -340,7 +340,7 @@ def test_sampling_without_a_density_has_a_hint(folder, capsys):
 @pytest.mark.parametrize(
     ("line", "code", "says"),
     [
-        ("sample v.safetensors --output drawn.csv", 2, "--n-rows requires an argument"),
+        ("sample v.safetensors --output drawn.csv", 2, "Give either --n-rows or --given."),
         ("sample v.safetensors --n-rows 0 --output drawn.csv", 2, "Must be >= 1"),
         ("sample v.safetensors --n-rows 1 --random-state -1 --output drawn.csv", 2, "Must be >= 0"),
         ("sample --n-rows 1 --output drawn.csv", 2, "MODEL requires an argument"),

@@ -28,7 +28,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "score": ("eigencode score model.safetensors rows.csv --output scores.csv",),
     "sample": (
         "eigencode fit rows.csv --kind variational --output generator.safetensors",
-        "eigencode sample generator.safetensors --n-rows 100 --output drawn.csv",
+        "eigencode sample generator.safetensors -n 100 --output drawn.csv",
     ),
     "predict": ("eigencode predict classifier.safetensors rows.csv --output labels.csv",),
     "describe": (

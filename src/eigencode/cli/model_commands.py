@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import CycloptsError, Parameter, validators
@@ -19,8 +20,8 @@ from eigencode.cli.descriptions import (
     print_json,
     summary,
 )  # fmt: skip
-from eigencode.cli.flags import STREAM, AsJson, Model, Quiet
-from eigencode.cli.own_parts import OWN, Parts
+from eigencode.cli.flags import PATHS, STREAM, AsJson, Model
+from eigencode.cli.own_parts import OWN
 from eigencode.cli.pictures import RowsOutput
 from eigencode.cli.tables import (
     ALL,
@@ -44,7 +45,21 @@ from eigencode.cli.tables import (
 from eigencode.errors import OptionError
 
 FirstComponents = Annotated[int | None, Parameter(help="Use only the first components of an ordered code.")]
-NRows = Annotated[int, Parameter(help="Number of rows to draw.", validator=validators.Number(gte=1))]
+NRows = Annotated[
+    int | None, Parameter(name=["--n-rows", "-n"], help="Number of rows to draw.", validator=validators.Number(gte=1))
+]
+Given = Annotated[
+    Path | None,
+    PATHS,
+    Parameter(help="Table with some of the columns, whose cells are kept: a row is drawn for each of its rows."),
+]
+Draws = Annotated[
+    int | None,
+    Parameter(
+        help="Draw the gaps this many times, into files with -1, -2 and so on after the name, for multiple imputation.",
+        validator=validators.Number(gte=1),
+    ),
+]
 OfMean = Annotated[
     bool | None, Parameter(help="Write the mean of each drawn row, without noise; the default for pictures.")
 ]
@@ -107,15 +122,30 @@ def reconstruct(
 
 
 @command(6, "impute MODEL ROWS... --output TABLE [OPTIONS]")
-def impute(model: Model, rows: Rows, /, *, output: RowsOutput, chosen: Chosen = ALL) -> None:
+def impute(
+    model: Model,
+    rows: Rows,
+    /,
+    *,
+    output: RowsOutput,
+    chosen: Chosen = ALL,
+    draws: Draws = None,
+    random_state: Seed = None,
+) -> None:
     """Fill the gaps of a table: write its rows with every gap filled, and all other cells as they are.
 
     Columns are matched to the model's by their names; they need to be chosen only if they have no names.
     """
+    outputs = [output] if draws is None else [output.with_stem(f"{output.stem}-{i + 1}") for i in range(draws)]
+    if draws is not None and output == STREAM:
+        raise CycloptsError(msg="--draws writes several files: name one for --output.", command_chain=["impute"])
+    for each in outputs:
+        check_rows_output(each, *rows, model=model)
     fitted, X = model_and_rows(model, rows, chosen, output, check_rows_output, "impute")
     with progress.stage("filling gaps"):
-        answer = fitted.impute(X)
-    write_rows(output, fitted, answer)
+        answer = fitted.impute(X, n_draws=draws, random_state=random_state)
+    for each, filled in zip(outputs, [answer] if draws is None else answer, strict=True):
+        write_rows(each, fitted, filled)
 
 
 @command(7, "score MODEL ROWS... [OPTIONS]")
@@ -161,28 +191,30 @@ def score(
         write(output, scores, reported=not as_json)
 
 
-@command(8, "sample MODEL --n-rows N --output TABLE [OPTIONS]")
+@command(8, "sample MODEL (--n-rows N | --given TABLE) --output TABLE [OPTIONS]")
 def sample(
     model: Model,
     /,
     *,
-    n_rows: NRows,
+    n_rows: NRows = None,
+    given: Given = None,
     output: RowsOutput,
+    chosen: Chosen = ALL,
     mean: OfMean = None,
     random_state: Seed = None,
-    parts: Parts = (),
-    quiet: Quiet = False,
 ) -> None:
-    """Draw new rows from a model that was fitted with --density or is variational."""
-    if quiet:
-        progress.hide()
-    check_rows_output(output, model=model)
+    """Draw new rows: so many, or one for each row of a table that has some of the columns."""
+    if (n_rows is None) == (given is None):
+        raise CycloptsError(msg="Give either --n-rows or --given.", command_chain=["sample"])
+    tables = [] if given is None else [given]
+    check_rows_output(output, *tables, model=model)
     with progress.stage(LOADING):
         fitted = loaded(model, output, "sample")
     mean = pictures.is_picture(output) if mean is None else mean
+    X = None if given is None else read_rows(tables, chosen, fitted=fitted).frame
     try:
         with progress.stage("drawing"):
-            drawn = fitted.sample(n_rows, mean=mean, random_state=random_state)
+            drawn = fitted.sample(n_rows or 1, given=X, mean=mean, random_state=random_state)
     except OptionError as error:
         # The flags were checked before, so the model has no density; the hint for Python does not fit a shell.
         hint = "Fit it with --density, or fit another with --kind variational"

@@ -176,13 +176,27 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
     return [Path(cast(Path, file)) for file in data.list_files(named, data.FOLDER_ENDINGS)] if named else []
 
 
-def read_rows(rows: Sequence[Path], chosen: Choice, options: Mapping[str, Any]) -> Table | ImageRows:
-    """Read the chosen columns of tables, or images, for an estimator with these options."""
+def read_rows(
+    rows: Sequence[Path], chosen: Choice, options: Mapping[str, Any] = MappingProxyType({}), fitted: Any = None
+) -> Table | ImageRows:
+    """Read the chosen columns of tables, or images, for an estimator with these options, or with its types."""
     with progress.stage("reading"):
         if pictures.are_images(rows):
             return _images(rows, chosen)
         _refuse_image_size(rows, chosen)
-        return _with_notes(data.read_table(sources(rows), **chosen.arguments(options)))
+        given = chosen.arguments(options if fitted is None else options_of(fitted))
+        return _with_notes(data.read_table(sources(rows), **given, fitted=types_of(fitted)))
+
+
+def options_of(model: Any) -> Mapping[str, Any]:
+    """The options of an autoencoder, or of that of a model that predicts."""
+    return vars(getattr(model, "_given", model))
+
+
+def types_of(model: Any) -> dict[str, str]:
+    """The types of the columns fitted, by name."""
+    schema = getattr(model, "columns_", None)
+    return {} if schema is None else {str(column.name): column.type for column in schema.columns}
 
 
 def read_codes(codes: Sequence[Path], chosen: Choice, model: BaseAutoencoder) -> np.ndarray:
@@ -208,10 +222,8 @@ def model_and_rows(
         if pictures.are_images(rows):
             return fitted, _images(rows, chosen, fitted).rows
         _refuse_image_size(rows, chosen)
-        schema = getattr(fitted, "columns_", None)
-        types = {} if schema is None else {str(column.name): column.type for column in schema.columns}
-        given = chosen.arguments(vars(getattr(fitted, "_given", fitted)))
-        found = data.read_matching(sources(rows), names, fitted.n_features_in_, **given, fitted=types)
+        given = {**chosen.arguments(options_of(fitted)), "fitted": types_of(fitted)}
+        found = data.read_matching(sources(rows), names, fitted.n_features_in_, **given)
         return fitted, _with_notes(found).frame
 
 

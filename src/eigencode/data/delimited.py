@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import codecs
+import csv
+import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -34,6 +36,9 @@ BLOCK = 1 << 24
 """Bytes of the blocks in which text is parsed. One line must fit into a block: about a million columns."""
 
 LARGEST_BLOCK = (1 << 31) - 1
+
+WRITTEN = 1 << 16
+"""Rows that are written at a time."""
 
 CODE = re.compile(rb"[ \t]*0\d+[ \t]*")
 """A number with a zero before it, which is no number but a code."""
@@ -331,8 +336,10 @@ class Csv(TableFile):
     @classmethod
     def write(cls, file: BinaryIO, table: pa.Table) -> None:
         """Write a header and the shortest decimals that read back as the same numbers."""
-        written = pa.table([_as_text(column) for column in table.columns], names=table.column_names)
-        pa.csv.write_csv(written, file, pa.csv.WriteOptions(delimiter=cls.separator))
+        names = table.column_names
+        slices = (table.slice(row, WRITTEN) for row in range(0, max(table.num_rows, 1), WRITTEN))
+        parts = (pa.table([_as_text(column) for column in part.columns], names=names) for part in slices)
+        (_write_quoted if _needs_quotes(table, cls.separator) else _write_plain)(file, parts, cls.separator)
 
 
 class Tsv(Csv):
@@ -342,17 +349,46 @@ class Tsv(Csv):
 
 
 def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column in a type that pyarrow writes as text: categories by their values, booleans as True and False."""
+    """A column in a type that pyarrow writes as text: categories by their values, True and False, 2.0."""
     kind = column.type
     if pa.types.is_dictionary(kind):
         return _as_text(column.cast(kind.value_type))
     if pa.types.is_boolean(kind):
         return pc.if_else(column, "True", "False")
-    if kind == pa.float16():
-        return column.cast(pa.float32())
+    if pa.types.is_floating(kind):
+        text = column.cast(pa.float32()).cast(pa.string()) if kind == pa.float16() else column.cast(pa.string())
+        is_whole = pc.match_substring_regex(text, r"^-?\d+$")
+        return pc.if_else(is_whole, pc.binary_join_element_wise(text, ".0", ""), text)
     if types.class_of(kind) in ("number", "text", "time", "nothing"):
         return column
     return pa.chunked_array([[None if cell is None else str(cell) for cell in column.to_pylist()]], pa.string())
+
+
+def _needs_quotes(table: pa.Table, separator: str) -> bool:
+    """Whether a name or a cell has a separator, a quote, or the end of a line."""
+    text = [column for column in table.columns if types.class_of(column.type) not in ("number", "boolean", "time")]
+    cells = [pa.chunked_array([table.column_names], pa.string()), *map(_as_text, text)]
+    found = [pc.match_substring_regex(column.cast(pa.string()), f'["\r\n{separator}]') for column in cells]
+    return any(pc.any(column).as_py() for column in found)
+
+
+def _write_plain(file: BinaryIO, parts: Iterator[pa.Table], separator: str) -> None:
+    first = next(parts)
+    options = pa.csv.WriteOptions(delimiter=separator, quoting_style="none", quoting_header="none")
+    with pa.csv.CSVWriter(file, first.schema, write_options=options) as writer:
+        for part in chain([first], parts):
+            writer.write_table(part)
+
+
+def _write_quoted(file: BinaryIO, parts: Iterator[pa.Table], separator: str) -> None:
+    """Quote the cells that need it; pyarrow would quote all text."""
+    text = io.TextIOWrapper(file, "utf-8", newline="")
+    writer = csv.writer(text, delimiter=separator, lineterminator="\n")
+    for number, part in enumerate(parts):
+        if number == 0:
+            writer.writerow(part.column_names)
+        writer.writerows(zip(*(column.cast(pa.string()).to_pylist() for column in part.columns), strict=True))
+    text.detach()
 
 
 def _is_utf8(encoding: str) -> bool:

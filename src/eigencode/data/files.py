@@ -75,6 +75,7 @@ def read_table(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     text: TextOptions = DEFAULT,
+    fitted: Mapping[str, str] = MappingProxyType({}),
 ) -> Table:
     """Read tables: CSV and its relatives, Parquet, Arrow IPC or NPY, compressed or not.
 
@@ -91,6 +92,8 @@ def read_table(
         between them. Columns without names are called '0', '1' and so on.
     text : TextOptions
         How to read text; what is not given is detected.
+    fitted : mapping of str to str
+        The Arrow types that columns had in fitting, by name.
 
     Raises
     ------
@@ -110,9 +113,11 @@ def read_table(
     first, *others = list_files(source, FOLDER_ENDINGS)
     file = _open(first, text)
     positions = _choose_columns(file, include, exclude)
-    tables = [_read_columns(file, list(positions.values()), None if file.names is None else list(positions))]
+    names = None if file.names is None else list(positions)
+    tables = [_read_columns(file, list(positions.values()), names, fitted)]
     for other in others:
-        tables.append(_read_same_columns(_open(other, text), file, list(positions), is_all=not (include or exclude)))
+        same = _same_columns(_open(other, text), file, list(positions), is_all=not (include or exclude))
+        tables.append(_read_columns(*same, names, fitted))
     return _concatenated(tables)
 
 
@@ -129,7 +134,7 @@ def read_matching(
     """Read the columns that a model was fitted on: by name if model and file have names, else by position.
 
     The table has the model's ``names`` in their order; other columns of the file are not read. Without names, only the
-    number of columns can be checked. ``fitted`` has the Arrow types that columns had in fitting, as text. The other
+    number of columns can be checked. The other
     arguments and errors are those of `read_table`.
     """
     tables = []
@@ -157,11 +162,13 @@ def _read_fitted(
             got=f"none named {enumerated([repr(name) for name in missing])}",
             hint=file.hint_on_header or did_you_mean(missing[0], positions),
         )
+    if more := [repr(name) for name in positions if name not in names]:
+        file.notes.append(f"not read, since the model does not have them: {enumerated(more)}")
     return _read_columns(file, [positions[name] for name in names], list(names), fitted)
 
 
-def _read_same_columns(file: TableFile, first: TableFile, labels: list[str], *, is_all: bool) -> Table:
-    """Read the same columns of a further file as of the first one; ``is_all`` if these are all that the first has."""
+def _same_columns(file: TableFile, first: TableFile, labels: list[str], *, is_all: bool) -> tuple[TableFile, list[int]]:
+    """A further file, and the numbers of the first one's columns in it; ``is_all`` if these are all of the first."""
     if (file.names is None) != (first.names is None):
         with_names, without = (file, first) if first.names is None else (first, file)
         raise DataError(f"{without.name} has no names of columns, but {with_names.name} has them")
@@ -173,7 +180,7 @@ def _read_same_columns(file: TableFile, first: TableFile, labels: list[str], *, 
         hint = file.hint_on_header or "Choose columns that all files have with --include"
         what = f"Files that are read together must have the same columns: {has}, unlike {first.name}"
         raise DataError(what, hint=hint)
-    return _read_columns(file, [positions[label] for label in labels], None if file.names is None else labels)
+    return file, [positions[label] for label in labels]
 
 
 def _concatenated(tables: Sequence[Table]) -> Table:
@@ -205,7 +212,7 @@ def _different_types(frames: Sequence[pa.Table]) -> Iterator[tuple[str, pa.DataT
 
 
 def _read_columns(
-    file: TableFile, positions: Sequence[int], names: list[str] | None, fitted: Mapping[str, str] = MappingProxyType({})
+    file: TableFile, positions: Sequence[int], names: list[str] | None, fitted: Mapping[str, str]
 ) -> Table:
     """Read the columns with these numbers under these names, which none must lack."""
     labels = names or [file.labels[position] for position in positions]
