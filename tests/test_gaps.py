@@ -167,11 +167,14 @@ def test_supervised_models_take_gaps(estimator):
     assert np.isfinite(model.predict(X)).all()
 
 
-def test_a_column_of_gaps_is_refused_by_name():
+def test_a_column_of_gaps_is_refused_in_an_array_and_left_out_of_a_frame():
     frame = pd.DataFrame(rows(), columns=list("abcde"))
     frame["b"] = np.nan
-    with pytest.raises(DataError, match="without any number. Got column 'b'. Leave them out"):
-        Autoencoder(2).fit(frame)
+    with pytest.raises(DataError, match="without any number. Got column 1. Leave them out"):
+        Autoencoder(2).fit(frame.to_numpy())
+    model, without = (Autoencoder(2, hidden=(4,), **QUICK).fit(X) for X in (frame, frame.drop(columns="b")))
+    np.testing.assert_array_equal(model.transform(frame), without.transform(frame.drop(columns="b")))
+    assert model.reconstruct(frame)["b"].isna().all()
 
 
 def test_a_model_that_saw_no_gaps_warns_when_it_meets_them():

@@ -191,7 +191,7 @@ def test_the_closed_form_of_one_layer_leaves_hidden_columns_out():
         expected[n] += (h * (1 - h)).square() * weight[j, i].square() * observed[n, i]
     close(squared_frobenius(model, x, observed=observed), expected)
     close(squared_frobenius(mean_code(model), x, observed=observed), expected)
-    linear = one_layer_squared_frobenius(weight, x @ weight.T, observed=observed.to(torch.int64))
+    linear = one_layer_squared_frobenius(weight, x @ weight.T, observed=observed)
     close(linear, (observed * weight.square().sum(0)).sum(1))
 
 

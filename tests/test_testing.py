@@ -33,7 +33,9 @@ from eigencode.parts import (
 from eigencode.parts.likelihoods.activated import ActivatedLikelihood
 from eigencode.parts.likelihoods.categorical import CategoricalLikelihood
 from eigencode.parts.likelihoods.closed_forms import CountExpansion, GaussianExpansion
+from eigencode.parts.likelihoods.columns import ColumnsLikelihood
 from eigencode.parts.likelihoods.expansion import Expansion
+from eigencode.parts.likelihoods.ordinal import OrdinalLikelihood
 from eigencode.parts.supervised import LastColumns
 from eigencode.testing import check_code, check_corruption, check_likelihood, check_penalty
 
@@ -81,8 +83,8 @@ def public_parts(kind):
 
 
 def test_no_public_likelihood_is_left_out():
-    # Those of labels and of activated outputs are not cell by cell, and have tests of their own.
-    others = {CategoricalLikelihood, LastColumns, ActivatedLikelihood}
+    # Those of classes, of several blocks and of activated outputs are not cell by cell, and have tests of their own.
+    others = {CategoricalLikelihood, LastColumns, ActivatedLikelihood, OrdinalLikelihood, ColumnsLikelihood}
     assert public_parts(Likelihood) - others == {type(part) for part in LIKELIHOODS}
 
 

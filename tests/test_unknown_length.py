@@ -40,6 +40,7 @@ class StreamedRows:
     n_training: None = None
     n_bytes: int = 0
     has_more: bool = False
+    has_gaps: bool = False
     n_begun: int = field(default=0, init=False)
 
     n_features, dtype, device = D, torch.float32, torch.device("cpu")

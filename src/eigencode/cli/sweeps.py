@@ -196,10 +196,10 @@ def lines(search: AutoencoderSearch) -> list[str]:
     """A search as text: a line for each candidate, how they were trained, and the choice with its rule."""
     results = search.cv_results_
     settings = [name.removeprefix("param_") for name in results if name.startswith("param_")]
-    best = int((results["rank_test_score"] == 1).argmax())
     table = [[*settings, "score", "std. error", "components", "weights", ""]]
     for i, params in enumerate(results["params"]):
-        marks = [mark for mark, index in (("best", best), ("chosen", search.best_index_)) if index == i]
+        has_mark = {"best": results["rank_test_score"][i] == 1, "chosen": i == search.best_index_}
+        marks = [mark for mark, applies in has_mark.items() if applies]
         numbers = [results[name][i] for name in ("mean_test_score", "standard_error", "n_components", "n_weights")]
         formats = (".5g", ".2g", ",.4g", ",.0f")
         formatted = [format(number, style) for number, style in zip(numbers, formats, strict=True)]
