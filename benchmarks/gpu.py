@@ -87,7 +87,7 @@ def many(n_models, device):
     for train, count in ((one_by_one, max(n_models // 16, 1)), (as_one, n_models)):
         # One after the other, some of them are enough.
         begun = runs(range(count), batch_size=32)
-        assert begun[0].execution.device.type == device
+        assert begun[0].execution.device == device
         found[train] = seconds(train, begun) * n_models / count
         wait(device)
     return found[one_by_one], found[as_one]
