@@ -85,7 +85,8 @@ class Gaussian(Distribution):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density of each cell, in nats, shape (..., d)."""
-        constant = self.location.new_tensor(-0.5 * math.log(2 * math.pi * self.variance))
+        # new_full is filled on the device: a CUDA graph records no copy from the host, as new_tensor makes.
+        constant = self.location.new_full((), -0.5 * math.log(2 * math.pi * self.variance))
         # mse_loss takes two passes over the cells forward and backward; the square of a difference takes six.
         squares = mse_loss(self.location, x.expand_as(self.location), reduction="none")
         return torch.add(constant, squares, alpha=-0.5 / self.variance)

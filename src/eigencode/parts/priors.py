@@ -92,7 +92,7 @@ class LaplacePrior(Prior):
 
 def soft_threshold(z: Tensor, threshold: Tensor | float) -> Tensor:
     """Numbers reduced in size by a threshold, and set to zero if they are smaller than it."""
-    threshold = torch.as_tensor(threshold, dtype=z.dtype, device=z.device)
+    threshold = threshold.to(z) if isinstance(threshold, Tensor) else z.new_full((), threshold)
     return z - z.clamp(-threshold, threshold)
 
 

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -85,7 +85,6 @@ class TopK(Code):
         return torch.zeros_like(z).scatter(-1, indices, values if self.signed else values.relu())
 
 
-@runtime_checkable
 class ShiftsThresholds(Protocol):
     """A term that shifts the thresholds of a code: a subclass of `eigencode.parts.adaptive_sparsity.TargetActivity`."""
 
@@ -100,8 +99,10 @@ class ThresholdedCode(Code):
 
     def join(self, composition: Composition) -> None:
         """Keep a reference to the term that shifts the thresholds."""
-        # In a tuple, so that torch does not register it as a submodule.
-        self._shifted_by = tuple(term for term in composition.terms if isinstance(term, ShiftsThresholds))[:1]
+        # In a tuple, so that torch does not register it as a submodule. From Python 3.12 on, isinstance() of a protocol
+        # does not see buffers.
+        found = [term for term in composition.terms if hasattr(term, "threshold_shift")]
+        self._shifted_by = cast(tuple[ShiftsThresholds, ...], tuple(found[:1]))
 
     @property
     def shift(self) -> Tensor | float:

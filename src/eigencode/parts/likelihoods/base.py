@@ -219,4 +219,4 @@ class SpreadLikelihood(Likelihood):
 
     def current_spread(self, like: Tensor) -> Tensor:
         """The spread as a tensor that broadcasts over rows, in the type of ``like``."""
-        return self.floor + self.log_excess.exp() if self.is_learned else like.new_tensor(self.spread)
+        return self.floor + self.log_excess.exp() if self.is_learned else like.new_full((), float(self.spread))

@@ -85,7 +85,7 @@ def mean_of(name: str, statistics: Mapping[str, Tensor], n_rows: int) -> Tensor:
 
 def bernoulli_divergence(p: Tensor | float, q: Tensor) -> Tensor:
     """KL(p, q) of Bernoulli variables with these probabilities, in nats; q is clamped off 0 and 1 by its rounding."""
-    p = torch.as_tensor(p, dtype=q.dtype, device=q.device)
+    p = p.to(q) if isinstance(p, Tensor) else q.new_full((), p)
     q = q.clamp(torch.finfo(q.dtype).tiny, 1 - torch.finfo(q.dtype).eps)
     return torch.xlogy(p, p / q) + torch.xlogy(1 - p, (1 - p) / (1 - q))
 
