@@ -160,7 +160,7 @@ class HeadWeights(GaussianWeights):
         """The decoder's squared weights with their variance."""
         for p in composition.decoder.parameters():
             if p.dim() > 1:
-                yield p.square(), p.new_tensor(self.variance)
+                yield p.square(), p.new_full((), float(self.variance))  # type: ignore[arg-type]
 
 
 class Reconstruction(Penalty):
