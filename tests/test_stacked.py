@@ -19,6 +19,7 @@ from eigencode.parts import (
     Chain,
     Frozen,
     Gaussian,
+    GaussianLikelihood,
     GaussianNoise,
     Likelihood,
     Point,
@@ -57,7 +58,7 @@ LAYERS = {
     ],
     "stochastic end": [
         Autoencoder(9, hidden=(), likelihood=StudentTLikelihood(), code=Point("relu"), **QUICK),
-        VariationalAutoencoder(3, hidden=(), beta=0.5, **QUICK),
+        VariationalAutoencoder(3, hidden=(), beta=0.5, likelihood=GaussianLikelihood("learned"), **QUICK),
     ],
     "a stack": [StackedAutoencoder(layers=(12, 8), **QUICK), Autoencoder(3, hidden=(), **QUICK)],
     "likelihoods of one's own": [

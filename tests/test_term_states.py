@@ -18,6 +18,7 @@ from eigencode.parts import (
     GaussianNoise,
     KLSparsity,
     Masking,
+    MixturePrior,
     Sigmoid,
     Sizes,
     StandardNormalPrior,
@@ -72,6 +73,7 @@ STATEFUL = {
     ),
     "top-k": lambda: Composition(MLP(), Dictionary(), TopK(2), penalties=[AuxiliaryLoss(window=0.5)]),
     "warm-up": lambda: Composition(MLP(), MLP(), GaussianCode(), prior=StandardNormalPrior(warmup=2.0)),
+    "mixture": lambda: Composition(MLP(), MLP(), GaussianCode(), prior=MixturePrior(warmup=2.0)),
     "draws": lambda: Composition(MLP(), MLP(), GaussianCode(n_draws=3), prior=AdaptiveLaplace(2.0)),
 }
 

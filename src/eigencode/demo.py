@@ -84,13 +84,16 @@ def next_commands(folder: Path) -> list[str]:
     return [
         command(["describe", model]),
         command(["transform", model, rows, "--output", codes]),
-        command(["fit", rows, "--output", own, "--n-components", "4", "--hidden", "64", "32"]),
+        command(
+            ["fit", rows, "--output", own, "--n-components", "4", "--hidden", "64", "32", "--likelihood", "gaussian"]
+        ),
     ]
 
 
 def _compare(digits: Digits, size: int) -> Autoencoder:
     """Fit an autoencoder with this code size, and print its error on the test images beside PCA's."""
-    model = Autoencoder(n_components=size, random_state=0).fit(digits.frame(digits.training))
+    # Pixels are taken as plain numbers; as a table of counts they would have a likelihood of counts.
+    model = Autoencoder(n_components=size, likelihood="gaussian", random_state=0).fit(digits.frame(digits.training))
     error = model.reconstruction_error(digits.frame(digits.test)).mean()
     pca_error = np.square(digits.rows[digits.test] - _pca_reconstructions(digits, size)).sum(1).mean()
     print(f"{size:5} {pca_error:8.1f} {error:13.1f} {1 - error / pca_error:6.0%}", flush=True)
