@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import rich.style  # noqa: F401  (draws from the global generator when it is first imported, by some versions of cyclopts)
 import torch
 from sklearn.datasets import load_breast_cancer, load_digits
 

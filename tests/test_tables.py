@@ -106,7 +106,7 @@ def test_a_frame_comes_back(library):
     back = there_and_back(frame)
     assert type(back) is type(frame)
     if library == "polars":
-        pl.testing.assert_frame_equal(back, frame, rel_tol=1e-12)
+        pl.testing.assert_frame_equal(back, frame)
     elif library == "pyarrow":
         assert back.schema.equals(frame.schema)
         pd.testing.assert_frame_equal(back.to_pandas(), frame.to_pandas(), rtol=1e-12)
@@ -447,7 +447,7 @@ def test_an_odd_column_of_pandas_comes_back(name):
 
 
 ODD_ARROW = {
-    "views": pa.array(["a", "b"] * 15, pa.string_view()),
+    **({"views": pa.array(["a", "b"] * 15, pa.string_view())} if int(pa.__version__.split(".")[0]) > 17 else {}),
     "dictionary of numbers": pa.array([5, 7] * 15).dictionary_encode(),
     "dictionary of dates": pa.array([datetime.date(2020, 1, 1), datetime.date(2021, 1, 1)] * 15).dictionary_encode(),
     "bytes": pa.array([b"ab"] * 30, pa.binary(2)),

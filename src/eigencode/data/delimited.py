@@ -374,7 +374,9 @@ def _needs_quotes(table: pa.Table, separator: str) -> bool:
 
 def _write_plain(file: BinaryIO, parts: Iterator[pa.Table], separator: str) -> None:
     first = next(parts)
-    options = pa.csv.WriteOptions(delimiter=separator, quoting_style="none", quoting_header="none")
+    # pyarrow quotes the names in the header, whatever the style of the cells is.
+    file.write((separator.join(first.column_names) + "\n").encode())
+    options = pa.csv.WriteOptions(include_header=False, delimiter=separator, quoting_style="none")
     with pa.csv.CSVWriter(file, first.schema, write_options=options) as writer:
         for part in chain([first], parts):
             writer.write_table(part)

@@ -52,7 +52,7 @@ def columns_of(frame: nw.DataFrame[Any], missing_values: Sequence[Any] = ()) -> 
         is_sparse = hasattr(getattr(native, "dtype", None), "fill_value")
         column = native.sparse.to_dense().to_numpy() if is_sparse else series
         dtype = dtype_of(native)
-        if dtype in JSON_CATEGORIES or dtype.startswith("category[interval"):
+        if dtype.startswith("category[interval") or (dtype in JSON_CATEGORIES and not _are_text(native.cat.categories)):
             column = _with_json_categories(native)
         found = values_of(series.name, column, dtype, missing_values)
         is_mixed = found.is_mixed or isinstance(column, pa.DictionaryArray)
@@ -86,6 +86,11 @@ def _from_objects(name: Any, cells: list[Any]) -> tuple[pa.Array, bool]:
         return pa.array([None if _is_gap(cell) else json.dumps(cell, default=_plain) for cell in cells]), True
     except (TypeError, ValueError):
         return pa.array([None if _is_gap(cell) else str(cell).encode() for cell in cells], pa.binary()), False
+
+
+def _are_text(categories: Any) -> bool:
+    """Whether all categories are text, which pandas before version 3 keeps as objects."""
+    return all(isinstance(category, str) for category in categories)
 
 
 def _with_json_categories(series: Any) -> pa.DictionaryArray:
