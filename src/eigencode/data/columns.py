@@ -37,7 +37,8 @@ def refuse_infinite(file: TableFile, table: pa.Table) -> None:
     """Raise `DataError` for infinite cells, with their columns and first lines."""
     found = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
-        if pa.types.is_floating(column.type) and pc.any(is_infinite := pc.is_inf(column)).as_py():
+        wide = column.cast(pa.float32()) if column.type == pa.float16() else column  # for pyarrow before 18
+        if pa.types.is_floating(column.type) and pc.any(is_infinite := pc.is_inf(wide)).as_py():
             found[name] = pc.sum(is_infinite).as_py(), pc.index(is_infinite, True).as_py()
     if found:
         got = [f"{n} in column {name!r} (the first in {file.where([row])[0]})" for name, (n, row) in found.items()]
