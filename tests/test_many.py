@@ -21,7 +21,7 @@ from eigencode import (
     fit_many,
 )
 from eigencode.errors import DataError, OptionError
-from eigencode.parts import GaussianLikelihood, GaussianNoise, GaussianWeights, Penalty
+from eigencode.parts import GaussianLikelihood, GaussianNoise, GaussianWeights, Penalty, StandardNormalPrior
 from eigencode.training import grouping, loop
 from eigencode.training.batched import BatchedTraining
 from eigencode.training.execution import THREADS_FROM
@@ -51,7 +51,11 @@ FAMILIES = {
     "noise": lambda: models(Autoencoder, *({"corruption": GaussianNoise(v)} for v in (0.1, 0.5)), n_components=4),
     "masks": lambda: models(DenoisingAutoencoder, *({"n_components": k} for k in (2, 5)), noise="masking", tied=False),
     "beta": lambda: models(
-        VariationalAutoencoder, {"n_components": 6, "beta": 0.5}, {"n_components": 3}, {"n_components": 4, "beta": 2.0}
+        VariationalAutoencoder,
+        {"n_components": 6, "beta": 0.5},
+        {"n_components": 3},
+        {"n_components": 4, "beta": 2.0},
+        prior=StandardNormalPrior(),
     ),
     "contraction": lambda: models(ContractiveAutoencoder, *({"weight": w} for w in (0.1, 1.0)), n_components=4),
     "deep contraction": lambda: models(
@@ -299,7 +303,12 @@ def test_time_limits_begin_with_the_program(monkeypatch, ticking):
 
 def test_narrow_models_go_on_when_the_widest_has_ended():
     together, alone = (
-        models(VariationalAutoencoder, {"n_components": 2, "max_epochs": 6}, {"n_components": 5, "max_epochs": 2})
+        models(
+            VariationalAutoencoder,
+            {"n_components": 2, "max_epochs": 6},
+            {"n_components": 5, "max_epochs": 2},
+            prior=StandardNormalPrior(),
+        )
         for _ in range(2)
     )
     assert fit_many(together, X) == ["2 models in one program"]
