@@ -51,7 +51,7 @@ class Batch:
 
     def selected(self, cells: Tensor) -> Tensor:
         """Cells of shape (..., n, d) with 0 where the batch's are hidden."""
-        return cells if self.observed is None else cells.masked_fill(~self.observed, 0.0)
+        return selected(cells, self.observed)
 
     @property
     def cells(self) -> tuple[Tensor, Tensor | None]:
@@ -104,3 +104,8 @@ def equal_parts(n: int, n_rows: int) -> Iterator[slice]:
     n_parts = max(-(-n // n_rows), 1)
     size, n_larger = divmod(n, n_parts)
     return (slice(a, b) for a, b in pairwise(i * size + min(i, n_larger) for i in range(n_parts + 1)))
+
+
+def selected(cells: Tensor, observed: Tensor | None) -> Tensor:
+    """Cells with missing ones set to 0; by masked_fill() and no product, since NaN times 0 is NaN."""
+    return cells if observed is None else cells.masked_fill(~observed, 0.0)

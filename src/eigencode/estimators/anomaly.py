@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import warnings
 from collections.abc import Iterator
@@ -10,25 +9,22 @@ from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
-from sklearn.base import OutlierMixin, clone
+from sklearn.base import OutlierMixin
 from sklearn.utils._optional_dependencies import check_pandas_support
 from sklearn.utils.validation import check_is_fitted
 
 from eigencode import training
-from eigencode.data.tables import Schema
 from eigencode.detection import conformal
-from eigencode.domains import Count
 from eigencode.errors import DataError, ResultWarning
-from eigencode.estimators.base import BaseAutoencoder, unchanged_on_failure
+from eigencode.estimators.base import unchanged_on_failure
 from eigencode.estimators.composed import Composed
 from eigencode.estimators.inputs import read_rows
-from eigencode.estimators.persistence import Saved
 from eigencode.estimators.reasons import Reasons
 from eigencode.estimators.unlikeness import Unlikeness
 from eigencode.options import Object, OptionInfo, check_options, documented
 
 if TYPE_CHECKING:
-    from eigencode.data.containers import NamedArray
+    pass
 
 HELD_OUT = 0.2
 """Share of the rows that are held out; more where the rate asked for takes more, up to half of the rows."""
@@ -41,7 +37,7 @@ DRIFT_LEVEL = 0.01
 
 @documented
 @dataclass(eq=False, repr=False)
-class AnomalyDetector(OutlierMixin, Composed, Saved):
+class AnomalyDetector(OutlierMixin, Composed):
     r"""A detector of rows that are unlike those fitted, which should be normal ones.
 
     It measures how badly the autoencoder reconstructs a row and how rare its code is, together
@@ -124,12 +120,7 @@ class AnomalyDetector(OutlierMixin, Composed, Saved):
     @classmethod
     def saved_attributes(cls) -> dict[str, Any]:
         """The fitted attributes that a file keeps, with their types."""
-        return {
-            "n_features_in_": Count,
-            "feature_names_in_": np.ndarray | None,
-            "image_shape_": tuple[Count, ...],
-            "columns_": Annotated[Schema | None, "None: fitted on an array"],
-            "autoencoder_": BaseAutoencoder,
+        return super().saved_attributes() | {
             "unlikeness_": Unlikeness,
             "held_out_scores_": np.ndarray,
             "offset_": float,
@@ -162,7 +153,9 @@ class AnomalyDetector(OutlierMixin, Composed, Saved):
             order = rng.permutation(len(rows.array))
             n_held_out = _n_held_out(len(order), self.false_alarms)
             known, apart = rows.array[np.sort(order[n_held_out:])], rows.array[order[:n_held_out]]
-            self.autoencoder_ = self._fitted_autoencoder(replace(rows, array=known, frame=None))
+            to_fit = replace(rows, array=known, frame=None)
+            model = self._copied(to_fit, self.seed_)
+            self.autoencoder_ = model if model.__sklearn_is_fitted__() else model.fit(to_fit)
             self.unlikeness_ = Unlikeness.of(self.autoencoder_, known, self.neighbors, self.seed_)
             self.held_out_scores_ = np.sort(self._scores(apart))
             self._calibrate()
@@ -306,18 +299,6 @@ class AnomalyDetector(OutlierMixin, Composed, Saved):
             )
             self.notes_.insert(0, note)
             warnings.warn(f"{type(self).__name__}: {note}", ResultWarning, stacklevel=3)
-
-    def _fitted_autoencoder(self, rows: NamedArray) -> BaseAutoencoder:
-        """A fitted copy of the given autoencoder."""
-        given = self._given
-        if given.__sklearn_is_fitted__():
-            fitted = copy.deepcopy(given)
-            read_rows(fitted, rows)
-            return fitted
-        fresh: BaseAutoencoder = clone(given)
-        if fresh.random_state is None:
-            fresh.random_state = training.generator(self.seed_, "autoencoder").initial_seed()
-        return fresh.fit(rows)
 
     def _misfits(self) -> Iterator[str]:
         """Names of fitted attributes that contradict others, as in a damaged file."""

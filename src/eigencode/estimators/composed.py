@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+from typing import TYPE_CHECKING, Annotated, Any
 
-from sklearn.base import BaseEstimator
+import numpy as np
+from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 
+from eigencode import training
+from eigencode.data.tables import Schema
+from eigencode.domains import Count
 from eigencode.errors import OptionError
 from eigencode.estimators.autoencoder import Autoencoder
 from eigencode.estimators.base import BaseAutoencoder
+from eigencode.estimators.inputs import read_rows
+from eigencode.estimators.persistence import Saved
+
+if TYPE_CHECKING:
+    from eigencode.data.containers import NamedArray
 
 
-class Composed(BaseEstimator):
+class Composed(Saved):
     """An estimator with the option ``autoencoder``."""
 
     autoencoder: Any
+
+    @classmethod
+    def saved_attributes(cls) -> dict[str, Any]:
+        """The fitted attributes that a file keeps, with their types."""
+        return super().saved_attributes() | {
+            "n_features_in_": Count,
+            "feature_names_in_": np.ndarray | None,
+            "image_shape_": tuple[Count, ...],
+            "columns_": Annotated[Schema | None, "None: fitted on an array"],
+            "autoencoder_": BaseAutoencoder,
+        }
 
     @property
     def _given(self) -> BaseAutoencoder:
@@ -26,3 +47,15 @@ class Composed(BaseEstimator):
         if not isinstance(given, BaseAutoencoder):
             raise OptionError("The 'autoencoder' parameter must be an autoencoder of this package", got=f"{given!r}")
         return given
+
+    def _copied(self, rows: NamedArray, seed: int) -> BaseAutoencoder:
+        """A copy of the given autoencoder: a fitted one must take the rows; one that is not fitted has a seed."""
+        given = self._given
+        if given.__sklearn_is_fitted__():
+            fitted = copy.deepcopy(given)
+            read_rows(fitted, rows)
+            return fitted
+        fresh: BaseAutoencoder = clone(given)
+        if fresh.random_state is None:
+            fresh.random_state = training.generator(seed, "autoencoder").initial_seed()
+        return fresh

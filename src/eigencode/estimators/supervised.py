@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -12,14 +11,11 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from eigencode import fitting, parts, training
-from eigencode.data.tables import Schema
-from eigencode.domains import Count
 from eigencode.errors import OptionError
 from eigencode.estimators.base import BaseAutoencoder, unchanged_on_failure
 from eigencode.estimators.composed import Composed
 from eigencode.estimators.inputs import float_type, named, read_rows
 from eigencode.estimators.labelled import LabelledAutoencoder
-from eigencode.estimators.persistence import Saved
 from eigencode.options import Activation, Object, OptionInfo, TrainingOptions, check_options, values_of
 
 if TYPE_CHECKING:
@@ -71,18 +67,13 @@ class HeadOptions:
 
 
 @dataclass(eq=False, repr=False)
-class SupervisedAutoencoder(TrainingOptions, HeadOptions, Composed, Saved):
+class SupervisedAutoencoder(TrainingOptions, HeadOptions, Composed):
     """The base class of the classifier and the regressor: an autoencoder, a head, and their training on labels."""
 
     @classmethod
     def saved_attributes(cls) -> dict[str, Any]:
         """The fitted attributes that a file keeps, with their types."""
-        return {
-            "n_features_in_": Count,
-            "feature_names_in_": np.ndarray | None,
-            "image_shape_": tuple[Count, ...],
-            "columns_": Annotated[Schema | None, "None: fitted on an array"],
-            "autoencoder_": BaseAutoencoder,
+        return super().saved_attributes() | {
             "model_": LabelledAutoencoder,
         }
 
@@ -232,14 +223,9 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Composed, Saved):
         self, rows: NamedArray, sample_weight: Any, seed: int, beside: dict[str, Any]
     ) -> tuple[BaseAutoencoder, bool]:
         """A fitted copy of the given autoencoder, and whether an interruption ended its training."""
-        given = self._given
-        if given.__sklearn_is_fitted__():
-            fitted = copy.deepcopy(given)
-            read_rows(fitted, rows)
-            return fitted, False
-        fresh: BaseAutoencoder = clone(given)
-        if fresh.random_state is None:
-            fresh.random_state = training.generator(seed, "autoencoder").initial_seed()
+        fresh = self._copied(rows, seed)
+        if fresh.__sklearn_is_fitted__():
+            return fresh, False
         if self.max_seconds is not None and fresh.max_seconds is None:
             fresh.max_seconds = self.max_seconds / 2
         fresh.validation, fresh.validation_fraction = self.validation, self.validation_fraction

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from eigencode import model
-from eigencode.batch import Batch
+from eigencode.batch import Batch, selected
 from eigencode.parts import (
     Code,
     Corruption,
@@ -336,11 +336,6 @@ def _within(name: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors whose names begin with ``name`` and a dot, by the rest of their names."""
     prefix = f"{name}."
     return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
-
-
-def selected(cells: Tensor, observed: Tensor | None) -> Tensor:
-    """Cells with missing ones set to 0; by masked_fill() and no product, since NaN times 0 is NaN."""
-    return cells if observed is None else cells.masked_fill(~observed, 0.0)
 
 
 def _widened(output: Tensor) -> Tensor:

@@ -23,8 +23,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from eigencode.batch import Batch
-from eigencode.model.composition import Composition, selected
+from eigencode.batch import Batch, selected
+from eigencode.model.composition import Composition
 from eigencode.model.factor_analysis import factor_analysis
 from eigencode.model.objective import Objective
 from eigencode.model.pca import EXACT_SIZE, Spectrum, observed_shares, second_moment, with_positive_peaks

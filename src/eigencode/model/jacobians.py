@@ -36,8 +36,9 @@ import torch
 from torch import Tensor
 from torch.func import jvp, vjp, vmap
 
+from eigencode.batch import selected
 from eigencode.errors import OptionError
-from eigencode.model.composition import Composition, selected
+from eigencode.model.composition import Composition
 from eigencode.parts.networks.base import is_elementwise
 from eigencode.parts.networks.dense import MLP, LinearPath
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from eigencode.batch import selected
 from eigencode.domains import Count, NotNegative
 from eigencode.errors import OptionError
-from eigencode.model.composition import Composition, Trace, selected
+from eigencode.model.composition import Composition, Trace
 from eigencode.parts.penalties.base import Penalty
 
 

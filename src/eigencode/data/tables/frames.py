@@ -20,9 +20,6 @@ from eigencode.errors import CellTypeError, DataError
 SINGLE = (nw.Float32, nw.Int8, nw.Int16, nw.UInt8, nw.UInt16)
 """Types of columns whose numbers are numbers of float32."""
 
-JSON_CATEGORIES = {"category[object]"}
-"""Types whose categories may be of several types."""
-
 
 def as_frame(X: Any) -> nw.DataFrame[Any] | None:
     """A frame of any library as one of narwhals, over the same memory; None for anything else."""
@@ -52,7 +49,9 @@ def columns_of(frame: nw.DataFrame[Any], missing_values: Sequence[Any] = ()) -> 
         is_sparse = hasattr(getattr(native, "dtype", None), "fill_value")
         column = native.sparse.to_dense().to_numpy() if is_sparse else series
         dtype = dtype_of(native)
-        if dtype.startswith("category[interval") or (dtype in JSON_CATEGORIES and not _are_text(native.cat.categories)):
+        if dtype.startswith("category[interval") or (
+            dtype == "category[object]" and not _are_text(native.cat.categories)
+        ):
             column = _with_json_categories(native)
         found = values_of(series.name, column, dtype, missing_values)
         is_mixed = found.is_mixed or isinstance(column, pa.DictionaryArray)
