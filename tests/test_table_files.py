@@ -123,7 +123,7 @@ def many(cell):
             "a,b\n1,2\n3,4\n\n5,x\n6,y\n7,8\n9,9\n",
             "'b' is read as text, because of 'x' in line 5 and 1 more",
         ),
-        (many("31.12.1{}"), "'31.12.1520' in line 2 and .* write dates as year-month-day, as 2020-12-31"),
+        (many("12-31-1{}"), "'12-31-1520' in line 2 and .* write dates as year-month-day, as 2020-12-31"),
         (many("{}%"), "'520%' in line 2 and 25 more cells: write numbers without units"),
         (many("${}"), "'\\$520' in line 2"),
         ("a,b\n\u22121,2\n-3,4\n5,6\n", "write numbers with the digits 0 to 9, the sign - and plain spaces"),

@@ -172,6 +172,18 @@ def test_columns_at_predict(frame):
         model.transform(frame.assign(born=1.5))
 
 
+def test_a_column_that_was_left_out_may_be_missing_later(frame):
+    """Columns that the model does not see are not needed; the others come back as with them."""
+    model = Autoencoder(2, **OPTIONS).fit(frame)
+    fewer = frame.drop(columns=["name", "unit"])
+    np.testing.assert_array_equal(model.transform(fewer), model.transform(frame))
+    pd.testing.assert_frame_equal(model.reconstruct(fewer), model.reconstruct(frame)[fewer.columns])
+    pd.testing.assert_frame_equal(model.impute(fewer), fewer)
+    assert list(model.sample(given=fewer, random_state=0)) == list(frame)
+    with pytest.raises(DataError, match="unseen at fit time:\\n- more"):
+        model.transform(fewer.assign(more=1))
+
+
 def test_an_array_of_the_same_columns(frame):
     model = Autoencoder(2, **OPTIONS).fit(frame)
     with pytest.warns(UserWarning, match="does not have valid feature names"):

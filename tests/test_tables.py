@@ -3,6 +3,7 @@
 import datetime
 import decimal
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -296,9 +297,61 @@ def test_a_column_of_another_type_later():
         schema.encode(pd.DataFrame({"x": ["1.5", "seven"], "c": ["a", "a"], "t": pd.to_datetime(["2021"] * 2)}))
     with pytest.raises(CellTypeError, match="Column 'c' should have text, as in fitting"):
         schema.encode(good.assign(c=[3]))
-    with pytest.raises(CellTypeError, match="Column 't' should have times"):
-        schema.encode(good.assign(t=["2021-01-01"]))
+    with pytest.raises(CellTypeError, match="Column 't' should have times. Got 'soon' in row 0"):
+        schema.encode(good.assign(t=["soon"]))
+    np.testing.assert_array_equal(schema.encode(good.assign(t=["2021-01-01"])), schema.encode(good))
     assert np.isnan(schema.encode(good.assign(c=[None], t=[None], x=[None]))).all()
+
+
+@pytest.mark.parametrize("format_", ["%Y-%m-%d", "%d.%m.%Y", "%Y-%m-%dT%H:%M:%S"])
+def test_times_written_as_text(format_):
+    """They are times, before 1900 too, and come back as they were written; drawn ones are whole days or minutes."""
+    texts = [f"{time:{format_}}" for time in pd.date_range("1850-01-31", periods=30, freq="9007min").as_unit("s")]
+    frame = pd.DataFrame({"t": [None, *texts], "x": np.arange(31) / 7})
+    schema = Schema.infer(frame)
+    assert kinds_of(schema)["t"] == "time"
+    cells = schema.encode(frame)
+    pd.testing.assert_frame_equal(schema.decode(cells, frame), frame)
+    unit = 60 if "T" in format_ else 86_400
+    assert schema.columns[0].kind.unit == unit
+    assert schema.decode(cells[[1]] + 0.4 * unit)["t"].tolist() == texts[:1]
+    with pytest.raises(CellTypeError, match="'t' should have times, as .*Got 'soon' in row 1.*'missing_values'"):
+        schema.encode(pd.DataFrame({"t": [texts[0], "soon"], "x": [0.5, 1]}))
+
+
+def test_text_that_may_be_days_or_months_is_no_time():
+    texts = [f"{1 + i % 12:02d}/{1 + i // 12:02d}/2001" for i in range(60)]
+    frame = pd.DataFrame({"t": texts * 2, "x": np.arange(120) / 7})
+    schema = Schema.infer(frame)
+    assert kinds_of(schema)["t"] == "category"
+    assert "write dates as year-month-day" in schema.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("cells", "note"),
+    [
+        ([None] * 30, "column 'odd' is left out: only gaps"),
+        (
+            [f"{i / 7:.3f}" for i in range(29)] + ["none"],
+            "taken as text, because of 'none' in row 29: correct it",
+        ),
+        ([f"${i},000" for i in range(30)] * 2, r"because of '\$0,000' in row 0: write numbers without signs"),
+        (["a", " a", "b"] * 10, "differ only by spaces or capitals, as ' a' and 'a'"),
+        ([2**53 + 1, 2**53 + 2] * 15, "beyond 2\\*\\*53, which are rounded"),
+        ([object() for _ in range(30)], "left out: cells of type object"),
+        ([{i} for i in range(30)], "left out: cells of type set"),
+    ],
+)
+def test_notes_on_odd_columns(cells, note):
+    frame = pd.DataFrame({"odd": cells, "x": np.arange(len(cells)) / 7})
+    assert re.search(note, " ".join(Schema.infer(frame).notes))
+
+
+def test_identifiers_that_are_no_floats_are_numbered_on():
+    schema = Schema.infer(pd.DataFrame({"id": np.arange(30, dtype="uint64") + 2**63, "x": np.arange(30) / 7}))
+    assert schema.decode(np.zeros((2, 1)))["id"].tolist() == [2**63 + 30, 2**63 + 31]
+    schema = Schema.infer(pd.DataFrame({"id": np.arange(30, dtype="uint64") + (2**64 - 30), "x": np.arange(30) / 7}))
+    assert schema.decode(np.zeros((2, 1)))["id"].isna().all()
 
 
 def test_whole_numbers_with_gaps_are_still_whole():

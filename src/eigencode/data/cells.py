@@ -20,12 +20,11 @@ LARGEST_INTEGER = 2**64 - 1
 
 DATES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
 
+MIXED = "Pass a data frame, as of pandas.DataFrame(X), whose columns may be of any type; or leave them out"
+
 KINDS = {
-    "dates": ("columns of dates or times", "Turn them into numbers, as days since a first day, or leave them out"),
-    "text": (
-        "columns that are not numbers",
-        "Leave them out, or turn them into numbers: one column for each category, as pandas.get_dummies does",
-    ),
+    "dates": ("columns of dates or times", MIXED),
+    "text": ("columns that are not numbers", MIXED),
     "numerals": ("columns of numbers written as text", "Turn them into numbers first, with .astype(float)"),
     "complex": (
         "columns of complex numbers",

@@ -102,8 +102,9 @@ def _cells(estimator: Any, table: Any, schema: Schema, reset: bool) -> NamedArra
     table = as_array(table) if is_array else table
     check_shape(np.broadcast_to(np.False_, table.shape), 2 if reset else 1)
     names = None if is_array else names_of(list(table.columns))
-    _check_names(estimator, names, reset)
-    _check_width(estimator, table.shape[1], reset)
+    needed = schema if is_array else schema.of(table)
+    _check_names(estimator, names, reset, needed)
+    _check_width(estimator, table.shape[1] + len(schema.columns) - len(needed.columns), reset)
     if reset:
         estimator.image_shape_ = shape_asked_for(estimator)
     cells = schema.encode(table, missing_values_of(estimator))
@@ -319,10 +320,12 @@ def _check_width(estimator: Any, n_columns: int, reset: bool) -> None:
         )
 
 
-def _check_names(estimator: Any, names: list[str] | None, reset: bool) -> None:
+def _check_names(estimator: Any, names: list[str] | None, reset: bool, needed: Schema | None = None) -> None:
     """Compare the names of columns as scikit-learn does, for frames of every kind."""
     fitted = getattr(estimator, "feature_names_in_", None)
     owner = type(estimator).__name__
+    if fitted is not None and needed is not None:
+        fitted = np.array(needed.names, dtype=object)
     if reset:
         vars(estimator).pop("feature_names_in_", None)
         if names is not None:

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from eigencode.data.tables import types
 from eigencode.data.tables.kinds import Excluded
 from eigencode.domains import OneOf
 
@@ -96,6 +95,8 @@ class Identifier(Excluded):
         is_candidate = values.kind == "text" or (values.is_number and values.is_whole)
         if not is_candidate or len(values) < FEWEST or values.n_gaps or values.n_different < len(values):
             return None
+        if values.time_format:
+            return None
         if values.kind == "text" and not values.is_number:
             spaces = pc.sum(pc.match_substring(values.cells, " ")).as_py()
             return "a different text in each row" if spaces < len(values) / 2 else None
@@ -109,14 +110,18 @@ class Identifier(Excluded):
     @classmethod
     def learn(cls, values: Values) -> Self:
         """The largest number."""
-        largest = int(values.present.max()) if values.kind == "number" and len(values.present) else None
-        return cls(largest)
+        largest = pc.max(values.cells).as_py() if values.kind == "number" else None
+        return cls(None if largest is None else int(largest))
 
     def decode(self, cells: np.ndarray, kind: pa.DataType) -> pa.Array:
         """Numbers after the largest one; gaps for text."""
         if self.largest is None:
             return super().decode(cells, kind)
-        return types.numbers_as(self.largest + 1.0 + np.arange(len(cells)), kind)
+        first = self.largest + 1
+        try:
+            return pa.array(range(first, first + len(cells)), pa.uint64() if first >= 2**63 else pa.int64()).cast(kind)
+        except (pa.ArrowException, OverflowError):  # beyond the largest number of the type
+            return super().decode(cells, kind)
 
 
 @dataclass(frozen=True)
@@ -130,11 +135,11 @@ class Text(Excluded):
     def recognise(cls, values: Values) -> str | None:
         """A different text in most rows, or a type that is none of a table's."""
         if values.kind == "other":
-            return f"cells of type {values.dtype or values.type}"
+            return f"cells of type {values.type_name}"
         n_present = len(values) - values.n_gaps
         is_free = values.kind == "text" and values.n_different > max(MOST_LABELS, n_present / 2)
         is_free |= values.kind == "text" and len(values) >= FEWEST and values.n_different == n_present
-        if not is_free or values.is_number:
+        if not is_free or values.is_number or values.time_format:
             return None
         return f"{values.n_different} different texts in {len(values)} rows"
 

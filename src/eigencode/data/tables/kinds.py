@@ -103,7 +103,8 @@ def short(number: float) -> str:
 
 def listed(labels: tuple[str, ...]) -> str:
     """A few labels with commas between them."""
-    return enumerated([label if len(label) <= 20 else f"{label[:17]}..." for label in labels], 4)
+    cut = (label if len(label) <= 20 else f"{label[:17]}..." for label in labels)
+    return enumerated([repr(label) if label.strip() != label or not label else label for label in cut], 4)
 
 
 def require(condition: bool, values: Values, wanted: str) -> None:

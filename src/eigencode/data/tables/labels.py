@@ -156,7 +156,8 @@ class Category(Labels):
             return "a categorical type"
         if values.is_mixed:
             return "values of several types"
-        return "text with few different values" if values.kind == "text" and not values.is_number else None
+        is_label = values.kind == "text" and not (values.is_number or values.time_format)
+        return "text with few different values" if is_label else None
 
 
 @dataclass(frozen=True)

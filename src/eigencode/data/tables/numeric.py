@@ -82,7 +82,8 @@ class Real(Number):
     def recognise(cls, values: Values) -> str | None:
         """Numbers that no other kind describes better."""
         if values.is_number:
-            return "numbers" if values.n_different > 1 else "numbers, all the same"
+            what = "periods, by their number" if values.dtype.startswith("period[") else "numbers"
+            return what if values.n_different > 1 else f"{what}, all the same"
         return None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import Any
 
@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from eigencode.data.tables import frames, types
 from eigencode.data.tables.excluded import Constant, Identifier, Text
+from eigencode.data.tables.hints import hint_on
 from eigencode.data.tables.kinds import Block, Excluded, Kind
 from eigencode.data.tables.labels import Boolean, Category, Ordered
 from eigencode.data.tables.numeric import Count, Positive, Real, Share, ZeroInflated
@@ -52,6 +53,8 @@ class Column:
         Its type in the frame's own library.
     is_mixed : bool
         Whether its cells are of several Python types.
+    hint : str
+        What is odd about it; "" if nothing is.
     """
 
     name: Any
@@ -61,6 +64,7 @@ class Column:
     type: str
     native_type: str
     is_mixed: bool = False
+    hint: str = ""
 
     @classmethod
     def infer(cls, values: Values, wanted: Any = None, plain: bool = False) -> Column:
@@ -77,7 +81,8 @@ class Column:
         """
         kind, reason = _asked_for(values, wanted) if wanted is not None else _recognised(values, plain)
         type_ = "null" if values.kind == "other" else str(values.type)  # it is passed on, and never made
-        return cls(values.name, kind, reason, values.n_gaps, type_, values.dtype, values.is_mixed)
+        hint = hint_on(values) if wanted is None else ""
+        return cls(values.name, kind, reason, values.n_gaps, type_, values.dtype, values.is_mixed, hint)
 
     @property
     def is_numeric(self) -> bool:
@@ -145,7 +150,18 @@ class Column:
             "values": self.kind.summary,
             "gaps": self.n_gaps,
             "reason": self.reason,
+            "notes": self.notes,
         }
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences: that it is left out, or not taken as it is."""
+        said = [self.hint] if self.hint else []
+        if isinstance(self.kind, Identifier | Text) or (isinstance(self.kind, Constant) and self.kind.value is None):
+            said = [f"is left out: {self.reason}", *said]
+        found = [f"column {self.name!r} {what}" for what in said]
+        rare = len(getattr(self.kind, "rare", ()))
+        return [*found, f"{rare} rare categories of column {self.name!r} share one cell"] if rare else found
 
     @property
     def description(self) -> str:
@@ -160,7 +176,7 @@ def _recognised(values: Values, plain: bool) -> tuple[Any, str]:
     for kind in KINDS.values():
         if (reason := kind.recognise(values)) is not None:
             return kind.learn(values), reason
-    return Text.learn(values), f"cells of type {values.dtype or values.type}"
+    return Text.learn(values), f"cells of type {values.type_name}"
 
 
 def _asked_for(values: Values, wanted: Any) -> tuple[Any, str]:
@@ -295,13 +311,12 @@ class Schema:
     @property
     def notes(self) -> list[str]:
         """Sentences on columns that are left out, or not taken as they are."""
-        left_out = [column for column in self.columns if isinstance(column.kind, Identifier | Text)]
-        found = [f"column {column.name!r} is left out: {column.reason}" for column in left_out]
-        for column in self.columns:
-            rare = len(getattr(column.kind, "rare", ()))
-            if rare:
-                found.append(f"{rare} rare categories of column {column.name!r} share one cell")
-        return found
+        return [note for column in self.columns for note in column.notes]
+
+    def of(self, frame: Any) -> Schema:
+        """The same for a frame like those fitted, which may lack columns that the model does not see."""
+        present = set(frames.names_of(_as_frame(frame)))
+        return replace(self, columns=tuple(c for c in self.columns if c.kind.width or c.name in present))
 
     def encode(self, table: Any, missing_values: Sequence[Any] = ()) -> np.ndarray:
         """The cells of rows like those fitted, shape (n, n_cells): float64, or float32 if all numbers given are that.
@@ -315,6 +330,8 @@ class Schema:
             read: Iterator[Values] = (frames.values_of(name, cells, "", missing_values) for name, cells in given)
         else:
             table = _as_frame(table)
+            if len(table.columns) < len(self.columns):
+                return self.of(table).encode(table, missing_values)
             given_types = list(table.schema.values())
             read = frames.columns_of(table, missing_values)
         of_numbers = [
@@ -338,6 +355,8 @@ class Schema:
         like : frame, optional
             The frame with the same rows: it gives the index, and the columns that the model does not see.
         """
+        if like is not None and len(_as_frame(like).columns) < len(self.columns):
+            return self.of(like).decode(cells, like)
         is_partial = like is not None and any(isinstance(column.kind, Identifier | Text) for column in self.columns)
         given = frames.columns_of(_as_frame(like)) if is_partial else repeat(None, len(self.columns))
         columns: list[Values] = []
@@ -356,9 +375,8 @@ class Schema:
         A column of whole numbers that has floats because of its gaps has integers again if it had them in fitting.
         """
         given = frames.columns_of(_as_frame(like), missing_values)
-        columns = [
-            column.filled(values, cells[:, part]) for (column, part), values in zip(self._parts(), given, strict=True)
-        ]
+        parts = self.of(like)._parts()
+        columns = [column.filled(values, cells[:, part]) for (column, part), values in zip(parts, given, strict=True)]
         return frames.frame_of(self.library, columns, like)
 
     def completed(self, frame: Any) -> Any:

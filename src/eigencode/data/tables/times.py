@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from eigencode.data.tables import types
 from eigencode.data.tables.kinds import Block, Kind, require
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+UNITS = 86_400, 3_600, 60, 1
+"""Seconds of the units to which decoded values are rounded, if all values fitted were whole ones."""
+
+
 @dataclass(frozen=True)
 class Clock(Kind):
     """Times or durations, in seconds.
@@ -27,10 +32,16 @@ class Clock(Kind):
     ----------
     low, high : float
         The range of the values fitted, in seconds; times are since 1970 (UTC).
+    unit : float
+        The largest unit, in seconds, of which all values are multiples; 0 if they are finer than a second.
+    format : str
+        How times are written, in a column of text; "" in others.
     """
 
     low: float
     high: float
+    unit: float = 0.0
+    format: str = ""
     of: ClassVar[str]
 
     @classmethod
@@ -40,10 +51,25 @@ class Clock(Kind):
 
     @classmethod
     def learn(cls, values: Values) -> Self:
-        """The range."""
-        require(values.kind == cls.of and values.n_gaps < len(values), values, cls.title)
-        found = types.seconds(values.cells)
-        return cls(float(np.nanmin(found)), float(np.nanmax(found)))
+        """The range and the unit."""
+        format_ = (values.time_format or "") if cls.of == "time" else ""
+        require((values.kind == cls.of or bool(format_)) and values.n_gaps < len(values), values, cls.title)
+        found = cls._seconds(values, format_)
+        found = found[~np.isnan(found)]
+        unit = next((float(unit) for unit in UNITS if not (found % unit).any()), 0.0)
+        return cls(float(found.min()), float(found.max()), unit, format_)
+
+    @classmethod
+    def _seconds(cls, values: Values, format_: str) -> np.ndarray:
+        """Seconds; text is read in this format, or in one that all of it has."""
+        cells: pa.Array | None = values.cells
+        if values.kind == "text" and cls.of == "time":
+            format_ = format_ or types.time_format(values.cells.drop_null()) or ""
+            cells = types.times_of(values.cells, format_) if format_ else None
+        if cells is None or values.kind not in (cls.of, "text", "nothing"):
+            wanted = "times" if cls.of == "time" else "durations"
+            raise values.unfit(f"{wanted}, as {format_}" if format_ else wanted, lambda cell: _is_time(cell, format_))
+        return np.full(len(values), np.nan) if values.kind == "nothing" else types.seconds(cells)
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -52,15 +78,15 @@ class Clock(Kind):
 
     def encode(self, values: Values) -> np.ndarray:
         """Seconds."""
-        if values.kind not in (self.of, "nothing"):
-            raise values.unfit("times" if self.of == "time" else "durations")
-        if values.kind == "nothing":
-            return np.full((len(values), 1), np.nan)
-        return types.seconds(values.cells)[:, None]
+        return self._seconds(values, self.format)[:, None]
 
     def decode(self, cells: np.ndarray, kind: pa.DataType) -> pa.Array:
-        """Times or durations, rounded to the units of their type."""
-        return types.from_seconds(cells[:, 0].astype(np.float64), kind)
+        """Times or durations, rounded to their unit and to that of their type."""
+        seconds = cells[:, 0].astype(np.float64)
+        seconds = np.rint(seconds / self.unit) * self.unit if self.unit else seconds
+        if not self.format:
+            return types.from_seconds(seconds, kind)
+        return pc.strftime(types.from_seconds(seconds, pa.timestamp("s")), format=self.format).cast(kind)
 
 
 @dataclass(frozen=True)
@@ -70,6 +96,11 @@ class Time(Clock):
     kind: Annotated[str, OneOf(["time"])] = "time"
     of = "time"
     title = "a column of times"
+
+    @classmethod
+    def recognise(cls, values: Values) -> str | None:
+        """By type, or text with many different times."""
+        return super().recognise(values) or (f"text as {values.time_format}" if values.time_format else None)
 
     @property
     def summary(self) -> str:
@@ -89,6 +120,13 @@ class Duration(Clock):
     def summary(self) -> str:
         """The range."""
         return f"from {timedelta(seconds=self.low)} to {timedelta(seconds=self.high)}"
+
+
+def _is_time(cell: pa.Scalar, format_: str) -> bool:
+    """Whether a text is a time."""
+    texts = pa.array([cell.as_py()], pa.string()) if types.is_text(cell.type) else None
+    found = None if texts is None else types.times_of(texts, format_) if format_ else types.time_format(texts)
+    return found is not None
 
 
 def _shown(seconds: float) -> str:

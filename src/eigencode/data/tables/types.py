@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.types as kinds
 
 from eigencode.errors import DataError
@@ -14,6 +15,13 @@ from eigencode.errors import DataError
 TIMESTAMP = re.compile(r"timestamp\[(s|ms|us|ns), tz=(.+)\]")
 DECIMAL = re.compile(r"decimal(32|64|128|256)\((\d+), (-?\d+)\)")
 DICTIONARY = re.compile(r"dictionary<values=(.+), indices=(u?int\d+), ordered=([01])>")
+
+TIME_FORMATS = tuple(
+    f"{date}{time}"
+    for date in ("%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y")
+    for time in ("", " %H:%M", " %H:%M:%S", "T%H:%M:%S")
+)
+"""How dates and times may be written as text."""
 
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
@@ -79,6 +87,27 @@ def _whole(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     # The largest integers of 64 bits are no floats; the next smaller float is.
     largest = float(high) if int(float(high)) <= high else float(np.nextafter(float(high), 0))
     return np.rint(values).clip(float(low), largest).astype(dtype)
+
+
+def time_format(labels: pa.Array) -> str | None:
+    """The one format in which all texts are times, None if there is none, or more than one as of 01/02/2003.
+
+    Examples
+    --------
+    >>> time_format(pa.array(["2020-12-31", "1850-01-01"])), time_format(pa.array(["01/02/2003", "03/04/2005"]))
+    ('%Y-%m-%d', None)
+    """
+    few = labels.slice(0, 20)
+    likely = [name for name in TIME_FORMATS if times_of(few, name) is not None]
+    found = [name for name in likely if times_of(labels, name) is not None]
+    return found[0] if len(found) == 1 else None
+
+
+def times_of(texts: pa.Array, format_: str) -> pa.Array | None:
+    """Texts as times to the second; None if one is no time, or would be written in another way."""
+    found = pc.strptime(texts, format=format_, unit="s", error_is_null=True)
+    is_same = pc.equal(pc.strftime(found, format=format_), texts)
+    return found if pc.all(pc.fill_null(is_same, pc.is_null(texts)), min_count=0).as_py() else None
 
 
 def units_a_second(kind: pa.DataType) -> float:

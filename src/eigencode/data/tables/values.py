@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -49,6 +49,12 @@ class Values:
     def type(self) -> pa.DataType:
         """The Arrow type of the cells."""
         return self.cells.type
+
+    @property
+    def type_name(self) -> str:
+        """The type for people: that of the frame's library, or for objects the first one's."""
+        objects = self.native if self.dtype == "object" and self.native is not None else ()
+        return next((type(cell).__name__ for cell in objects if cell is not None), self.dtype or str(self.type))
 
     @cached_property
     def kind(self) -> str:
@@ -115,6 +121,13 @@ class Values:
         """Whether the cells are numbers; also as text, where there are many and none begins with an idle zero."""
         return self.kind == "number" or (self.kind == "text" and not self.is_mixed and self._are_numerals())
 
+    @cached_property
+    def time_format(self) -> str | None:
+        """How the cells are written if they are times as text; None if they are none, or few different ones."""
+        if self.kind != "text" or self.is_mixed or len(self.coded[1]) <= NUMERALS:
+            return None
+        return types.time_format(self.coded[1])
+
     def _are_numerals(self) -> bool:
         labels = self.coded[1]
         if len(labels) <= NUMERALS or pc.any(pc.match_substring_regex(labels, "^0[0-9]")).as_py():
@@ -132,12 +145,14 @@ class Values:
             return False
         return bool(len(self.present)) and bool((self.present == np.rint(self.present)).all())
 
-    def unfit(self, wanted: str) -> CellTypeError:
-        """The error for a column that is not of a kind."""
-        row = next((row for row, gap in enumerate(self.missing) if not gap and not _is_number(self.cells[row])), 0)
+    def unfit(self, wanted: str, is_fit: Callable[[pa.Scalar], bool] | None = None) -> CellTypeError:
+        """The error for a column that is not of a kind; it names the first cell that is not."""
+        known, is_fit = np.flatnonzero(~self.missing).tolist(), is_fit or _is_number
+        row = next((row for row in known if not is_fit(self.cells[row])), next(iter(known), 0))
         return CellTypeError(
             f"Column {self.name!r} should have {wanted}",
             got=f"{self.cells[row].as_py()!r:.60} in row {row}, of type {self.dtype or self.type}",
+            hint="Correct it, or name it in 'missing_values' if it stands for a gap",
         )
 
 

@@ -1,0 +1,87 @@
+"""Columns that are not what they seem: text that is nearly numbers or dates, categories that are nearly the same."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow.compute as pc
+
+from eigencode.data.dialects import NUMBER
+
+if TYPE_CHECKING:
+    from eigencode.data.tables.values import Values
+
+SAMPLED = 1000
+"""Cells of a column of text by which it is found to be nearly numbers."""
+
+FEW = 20
+"""Different cells up to which text like 1st or 5% is a category."""
+
+CELL_AT_MOST = 40
+"""Characters of a cell that a message shows."""
+
+ODD = {
+    r"[+-]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?": "write numbers without commas between thousands",
+    r"[+-]?\d*,\d+": "write all numbers with the same decimal mark (--decimal , reads 1,5)",
+    r"[+-]?\d{1,3}(?:[.,' \u00a0\u202f]\d{3})+(?:[.,]\d+)?": "write numbers without separators of thousands",
+    r"\d{1,4}([-./])\d{1,2}\1\d{1,4}(?:[ T].*)?": "write dates as year-month-day, as 2020-12-31",
+    r"[^\w\s]\d{1,3}(?:,\d{3})+(?:\.\d+)?": "write numbers without signs before them, or commas between thousands",
+    rf"[^\w\s]?{NUMBER}[^\d\s]{{1,8}}|[^\w\s+-]{{1,3}}{NUMBER}": "write numbers without units or signs beside them",
+}
+"""Patterns of cells that people read as numbers or dates, and what to change."""
+
+
+def is_nearly_numbers(cells: list[str]) -> bool:
+    """Whether most cells are numbers, or most are odd ones and there are many different."""
+    n_numbers = sum(bool(re.fullmatch(NUMBER, cell, re.ASCII)) for cell in cells)
+    n_odd = sum(advice_on(cell) is not None for cell in cells) if len(set(cells)) > FEW else n_numbers
+    return 2 * max(n_numbers, n_odd) > len(cells)
+
+
+def advice_on(cell: str) -> str | None:
+    """What to change in a cell that is nearly a number."""
+    cell = cell.strip(" \t")
+    if re.fullmatch(NUMBER, unicodedata.normalize("NFKC", cell).replace("\u2212", "-"), re.ASCII):
+        return "write numbers with the digits 0 to 9, the sign - and plain spaces alone"
+    return next((advice for pattern, advice in ODD.items() if re.fullmatch(pattern, cell, re.ASCII)), None)
+
+
+def shown(cell: str) -> str:
+    """A cell in quotes, shortened."""
+    cell = cell.strip(" \t")
+    return repr(cell if len(cell) <= CELL_AT_MOST else cell[: CELL_AT_MOST - 3] + "...")
+
+
+def hint_on(values: Values) -> str:
+    """What is noteworthy in a column, as the rest of a sentence that begins with its name; "" if nothing is."""
+    if values.kind == "number":
+        is_large = values.is_whole and np.abs(values.present).max(initial=0) > 2**53
+        return "has whole numbers beyond 2**53, which are rounded to floats" if is_large else ""
+    if values.is_mixed or values.is_number or values.time_format or values.kind not in ("text", "category"):
+        return ""
+    return (values.kind == "text" and _nearly_numbers(values)) or _nearly_the_same(list(values.counts))
+
+
+def _nearly_numbers(values: Values) -> str:
+    """Which cell makes a column text."""
+    if not is_nearly_numbers(values.cells.slice(0, SAMPLED).drop_null().to_pylist()):
+        return ""
+    wrong = pc.invert(pc.match_substring_regex(values.cells, f"^(?:{NUMBER})$"))
+    if (row := pc.index(wrong, True).as_py()) < 0:
+        return ""
+    cell = values.cells[row].as_py()
+    advice = advice_on(cell) or "correct it, or name it in 'missing_values' if it stands for a gap"
+    return f"is taken as text, because of {shown(cell)} in row {row}: {advice}"
+
+
+def _nearly_the_same(labels: list[str]) -> str:
+    """Two labels that differ only by spaces around them, or by capital letters."""
+    alike = defaultdict(list)
+    for label in labels[:SAMPLED]:
+        alike[label.strip().casefold()].append(label)
+    twins = next((group for group in alike.values() if len(group) > 1), [])
+    return f"has categories that differ only by spaces or capitals, as {twins[0]!r} and {twins[1]!r}" if twins else ""
