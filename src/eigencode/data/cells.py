@@ -128,7 +128,7 @@ def _refuse(kinds: Mapping[str, str], array: np.ndarray, names: Sequence[object]
     """Raise an error if an array has cells of some kinds."""
     if array.dtype.kind != "f" or not array.size or _has_finite_sum(array):
         return
-    table = array.reshape(len(array), -1)
+    table = array if array.ndim == 2 else array.reshape(len(array), -1)
     nonfinite = find_nonfinite(table)
     advice = "Fill them, drop their rows, or leave the columns out" if role == "X" else "Fill them, or drop their rows"
     for kind, what in kinds.items():

@@ -228,7 +228,8 @@ class Inference(Evaluation):
         found = self._in_float64(array, function)
         found.T[... if found.ndim == 1 else 0] += self._log_jacobian(array)
         if self.columns_ is not None:  # columns that are modelled by their logarithms
-            found.T[... if found.ndim == 1 else 0] += self.columns_.log_jacobian(array)
+            of_blocks = map(self.columns_.log_jacobian, ArraySource(array).chunks())
+            found.T[... if found.ndim == 1 else 0] += np.concatenate(list(of_blocks))
         return found
 
     def _log_jacobian(self, array: np.ndarray) -> np.ndarray:

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from eigencode.batch import Batch
+from eigencode.data.compact_rows import CompactRows
 from eigencode.data.mapped_rows import JoinedArrays, MappedRows, is_mapped, require_finite
 from eigencode.data.memory import require_memory
 from eigencode.data.rows import ResidentRows, Rows
 from eigencode.data.scaling import Scaler
+from eigencode.data.tables.compact import CompactCells
 from eigencode.fitting.table import TrainingTable
 from eigencode.model.gaussian import Gaussian, fit_gaussian
 from eigencode.model.pca import EXACT_SIZE
@@ -54,10 +57,12 @@ class Data:
         if is_mapped(table.array):
             array = table.array if table.validation is None else JoinedArrays(*arrays)
             return cls(MappedRows(array, scaler, dtype, held_out, table.is_separate, weight), units)
-        batch = replace(scaled(arrays, scaler, dtype), weight=weight)
         is_training = torch.ones(n_all, dtype=torch.bool).index_fill(0, held_out, False)
         training = torch.nonzero(is_training).flatten()
-        return cls(ResidentRows(batch, training, held_out, table.is_separate), units)
+        split: dict[str, Any] = {"training": training, "validation_numbers": held_out, "is_separate": table.is_separate}
+        if isinstance(table.array, CompactCells) and table.validation is None:
+            return cls(CompactRows.of(table.array, scaler, dtype, weight=weight, **split), units)
+        return cls(ResidentRows(replace(scaled(arrays, scaler, dtype), weight=weight), **split), units)
 
     def __repr__(self) -> str:
         rows = self.rows

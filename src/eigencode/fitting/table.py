@@ -108,7 +108,10 @@ class TrainingTable:
                 "The weights of a block must be comparable with those of the first",
                 got=f"{largest:g}, and a mean of {unit:g} before",
             )
-        kept = slice(None) if kept.all() else kept  # a memory map is not copied without need
-        groups = None if self.groups is None else self.groups[kept]
+        found = self if kept.all() else self._of(kept)  # a memory map is not copied without need
         left = None if (weights[kept] == 1).all() else weights[kept]
-        return replace(self, array=self.array[kept], weights=left, groups=groups), unit or 1.0
+        return replace(found, weights=left), unit or 1.0
+
+    def _of(self, kept: np.ndarray) -> TrainingTable:
+        """Some of the rows, without weights."""
+        return replace(self, array=self.array[kept], groups=None if self.groups is None else self.groups[kept])

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from eigencode.data.tables import frames, types
+from eigencode.data.tables import compact, frames, types
 from eigencode.data.tables.excluded import Constant, Identifier, Text
 from eigencode.data.tables.hints import hint_on
 from eigencode.data.tables.kinds import Block, Excluded, Kind
@@ -318,10 +318,11 @@ class Schema:
         present = set(frames.names_of(_as_frame(frame)))
         return replace(self, columns=tuple(c for c in self.columns if c.kind.width or c.name in present))
 
-    def encode(self, table: Any, missing_values: Sequence[Any] = ()) -> np.ndarray:
+    def encode(self, table: Any, missing_values: Sequence[Any] = ()) -> Any:
         """The cells of rows like those fitted, shape (n, n_cells): float64, or float32 if all numbers given are that.
 
-        The rows are a frame, or an array of shape (n, d) with its columns in the order of those fitted.
+        The rows are a frame, or an array of shape (n, d) with its columns in the order of those fitted. The cells are
+        an array, or `CompactCells` if there are many.
         """
         if isinstance(table, np.ndarray):
             is_half = table.dtype in (np.float16, np.float32)
@@ -340,8 +341,12 @@ class Schema:
             if column.kind.width and not isinstance(column.kind, Boolean | Category | Ordered)
         ]
         is_single = all(type_ in frames.SINGLE for type_ in of_numbers)
-        cells = np.empty((len(table), self.n_cells), np.float32 if is_single else np.float64)
-        for (column, part), values in zip(self._parts(), read, strict=True):
+        shape, dtype = (len(table), self.n_cells), np.float32 if is_single else np.float64
+        columns = ((column, part, values) for (column, part), values in zip(self._parts(), read, strict=True))
+        if shape[0] * shape[1] >= compact.COMPACT_FROM:
+            return compact.CompactCells.of(columns, shape, dtype)
+        cells = np.empty(shape, dtype)
+        for column, part, values in columns:
             cells[:, part] = column.encode(values)
         return cells
 

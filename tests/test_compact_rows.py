@@ -1,0 +1,111 @@
+"""Large frames: their cells are made a few rows at a time, and are the same bits as those of a whole array."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from eigencode import Autoencoder
+from eigencode.data import compact_rows, mapped_rows
+from eigencode.data.compact_rows import CompactRows
+from eigencode.data.rows import ResidentRows
+from eigencode.data.scaling import Scaler
+from eigencode.data.sources import ArraySource
+from eigencode.data.tables import Schema, compact
+from eigencode.data.tables.compact import CompactCells
+from eigencode.fitting.data import scaled
+from eigencode.training.rng import generator
+
+
+def mixed(n=1000):
+    """Columns of all kinds and of many types, with gaps."""
+    rng = np.random.default_rng(0)
+    amounts = np.where(rng.random(n) < 0.7, 0.0, rng.lognormal(8, 2, n))
+    numbers = rng.normal(size=n)
+    return pd.DataFrame(
+        {
+            "number": np.where(rng.random(n) < 0.1, np.nan, numbers),
+            "single": (numbers + rng.normal(size=n)).astype(np.float32),
+            "text": rng.choice(["x", "y", None], n),
+            "small": rng.integers(0, 5, n).astype(np.int8),
+            "category": pd.Categorical(np.where(numbers > 0, "u", "v"), categories=["w", "v", "u"]),
+            "truth": rng.random(n) < 0.3,
+            "unknown": pd.array(rng.choice([True, False, None], n), dtype="boolean"),
+            "time": pd.date_range("2020", periods=n, freq="h", tz="Europe/Paris"),
+            "amount": amounts,
+            "mixed": pd.Series(rng.choice(np.array(["1", 2, 3.5, None], dtype=object), n), dtype=object),
+            "nullable": pd.array(rng.choice([1, 2, None], n), dtype="Int64"),
+            "numerals": rng.choice(np.arange(100).astype(str), n),
+            "name": [f"{number:x} of a long list" for number in rng.permutation(n)],
+        },
+        index=np.arange(n) * 2,
+    )
+
+
+@pytest.fixture
+def frame(monkeypatch):
+    monkeypatch.setattr(compact, "COMPACT_FROM", 1000)
+    return mixed()
+
+
+@pytest.mark.parametrize("rows", [slice(3, 400), slice(0, 90, 7), np.array([5, 1, 999, 5]), np.arange(1000) % 3 == 0])
+def test_cells_of_some_rows_are_those_of_all(frame, monkeypatch, rows):
+    schema = Schema.infer(frame)
+    cells = schema.encode(frame)
+    assert isinstance(cells, CompactCells)
+    monkeypatch.setattr(compact, "COMPACT_FROM", 10**9)
+    whole = schema.encode(frame)
+    assert cells.shape == whole.shape
+    np.testing.assert_array_equal(np.asarray(cells), whole)
+    np.testing.assert_array_equal(cells[rows], whole[rows])
+    assert cells[rows].dtype == whole.dtype
+
+
+def rows_of(frame, kind, monkeypatch, dtype=torch.float32, **split):
+    schema = Schema.infer(frame)
+    cells = schema.encode(frame)
+    whole = np.asarray(cells)
+    scaler = Scaler.fit(ArraySource(whole), "standard")
+    if kind is CompactRows:
+        return CompactRows.of(cells, scaler, dtype, **split)
+    return ResidentRows(scaled([whole], scaler, dtype), **split)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_batches_are_those_of_resident_rows(frame, monkeypatch, dtype):
+    split = {"training": torch.arange(100, 1000), "validation_numbers": torch.arange(100), "is_separate": True}
+    small, usual = (rows_of(frame, kind, monkeypatch, dtype, **split) for kind in (CompactRows, ResidentRows))
+    assert small.n_bytes < usual.n_bytes
+    assert (small.n_usable, small.has_gaps, small.n_features) == (usual.n_usable, True, usual.n_features)
+    pairs = [
+        (small.sample(50), usual.sample(50)),
+        (small.representative(), usual.representative()),
+        (small.gather(torch.tensor([[1, 2], [3, 3]])), usual.gather(torch.tensor([[1, 2], [3, 3]]))),
+        *zip(small.validation(30), usual.validation(30), strict=True),
+        *zip(small.batches(generator(0, "s"), 64), usual.batches(generator(0, "s"), 64), strict=True),
+    ]
+    for found, wanted in pairs:
+        assert torch.equal(found.x, wanted.x)
+        assert torch.equal(found.observed, wanted.observed)
+
+
+def test_a_model_of_compact_rows_is_the_same_model(frame, monkeypatch):
+    fitted = {}
+    for least in (1000, 10**9):
+        monkeypatch.setattr(compact, "COMPACT_FROM", least)
+        weights = np.arange(1000) % 5 + 1.0
+        fitted[least] = Autoencoder(3, max_epochs=3, random_state=0).fit(frame, sample_weight=weights)
+    one, other = fitted.values()
+    for name, tensor in one.composition_.state_dict().items():
+        assert torch.equal(tensor, other.composition_.state_dict()[name]), name
+    assert [row["validation_objective"] for row in one.history_] == [
+        row["validation_objective"] for row in other.history_
+    ]
+
+
+def test_the_start_of_many_rows_is_made_from_a_sample(frame, monkeypatch):
+    whole = Autoencoder(3, max_epochs=2, random_state=0).fit(frame)
+    for module in (mapped_rows, compact_rows):
+        monkeypatch.setattr(module, "REPRESENTATIVE_CELLS", 300 * 40)
+    part = Autoencoder(3, max_epochs=2, random_state=0).fit(frame)
+    assert part.best_objective_ == pytest.approx(whole.best_objective_, rel=0.15)
