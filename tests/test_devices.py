@@ -1,13 +1,24 @@
 """What a GPU is asked to do, checked where there is none: by stand-ins that do on the processor what it would."""
 
+import contextlib
 import itertools
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from eigencode import Autoencoder, SparseAutoencoder, VariationalAutoencoder
+from eigencode import (
+    Autoencoder,
+    ContractiveAutoencoder,
+    DenoisingAutoencoder,
+    LinearAutoencoder,
+    SparseAutoencoder,
+    VariationalAutoencoder,
+)
 from eigencode.batch import Batch
 from eigencode.data.rows import ResidentRows
 from eigencode.parts import GaussianLikelihood, GaussianNoise
@@ -16,6 +27,7 @@ from eigencode.training.batched import BatchedTraining
 from eigencode.training.cuda_graphs import WARM_UP, Recorded
 from eigencode.training.grouping import share_tensors
 from eigencode.training.optimizers import ClippedAdam
+from eigencode.training.padding import NotBatchable
 from eigencode.training.runner import SingleRunner
 from eigencode.training.schedule import Schedule
 
@@ -48,6 +60,50 @@ class Unable:
         raise RuntimeError("operation not permitted when stream is capturing")
 
 
+HOST_DATA = {torch.tensor, torch.as_tensor, torch.from_numpy, torch.Tensor.new_tensor}
+"""Functions that make a tensor from data on the host."""
+
+
+def is_host_data(argument):
+    return isinstance(argument, int | float | list | np.ndarray) and not isinstance(argument, bool)
+
+
+class OnlyRecordable(TorchFunctionMode):
+    """Refuses what cannot be recorded on a GPU: data copied from the host."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        name = getattr(function, "__name__", "")
+        is_where = name == "where" and any(map(is_host_data, args))
+        is_index = name in ("__getitem__", "__setitem__") and isinstance(args[1], list | np.ndarray)
+        if function in HOST_DATA or is_where or is_index:
+            raise AssertionError(f"copies from the host: {name}")
+        return function(*args, **(kwargs or {}))
+
+
+class NothingRead(TorchDispatchMode):
+    """Refuses what reads values back, or depends on them for its shape, and solvers that cannot be recorded."""
+
+    FORBIDDEN = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "bincount", "cholesky_solve")
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = str(function)
+        chosen = args[1] if ".index" in name and len(args) > 1 and isinstance(args[1], list | tuple) else ()
+        is_mask = any(isinstance(index, torch.Tensor) and index.dtype == torch.bool for index in chosen)
+        if is_mask or any(f".{forbidden}" in name for forbidden in self.FORBIDDEN):
+            raise AssertionError(f"waits for the device: {name}")
+        return function(*args, **(kwargs or {}))
+
+
+def strictly(update):
+    """The step, under both."""
+
+    def step(*arguments):
+        with OnlyRecordable(), NothingRead():
+            return update(*arguments)
+
+    return step
+
+
 def is_near(a, b):
     return torch.allclose(a, b, rtol=1e-10, atol=1e-12)
 
@@ -60,6 +116,35 @@ KINDS = {
     "variational, warm-up": lambda: VariationalAutoencoder(3, warmup=2, random_state=0, **OPTIONS),
     "sparse, with states": lambda: SparseAutoencoder(9, sparsity="top_k", active=3, random_state=0, **OPTIONS),
 }
+
+
+GAPS = np.where(np.random.default_rng(1).random(X.shape) < 0.2, np.nan, X)
+MIXED = pd.DataFrame(
+    {"real": X[:, 0], "count": np.arange(len(X)) % 7, "skewed": np.exp(2 * X[:, 1]), "yes": X[:, 2] > 0,
+     "kind": np.array(["a", "b", "c"])[np.arange(len(X)) % 3]}
+)  # fmt: skip
+FEW = {**OPTIONS, "max_epochs": 2}
+
+RECORDED = {
+    **{name: (make, X) for name, make in KINDS.items()},
+    "linear": (lambda: LinearAutoencoder(3, solver="gradient", **{k: v for k, v in FEW.items() if k != "hidden"}), X),
+    "ordered": (lambda: Autoencoder(3, ordered=True, **FEW), X),
+    "tied": (lambda: Autoencoder(3, tied=True, **FEW), X),
+    "activity": (lambda: SparseAutoencoder(9, **FEW), X),
+    "optimal codes": (lambda: SparseAutoencoder(9, code="optimal", **{**FEW, "hidden": ()}), X),
+    "denoising": (lambda: DenoisingAutoencoder(3, **FEW), X),
+    "contractive": (lambda: ContractiveAutoencoder(3, **FEW), X),
+    **{
+        likelihood: (lambda likelihood=likelihood: Autoencoder(3, likelihood=likelihood, **FEW), data)
+        for likelihood, data in {
+            "negative_binomial": np.abs(X // 0.1), "bernoulli": (X > 0) * 1.0,
+        }.items()
+    },
+    "gaps": (lambda: Autoencoder(3, **FEW), GAPS),
+    "gaps, variational": (lambda: VariationalAutoencoder(3, **FEW), GAPS),
+    "columns": (lambda: Autoencoder(3, **FEW), MIXED),
+    "columns with gaps": (lambda: Autoencoder(3, **FEW), MIXED.mask(np.isnan(GAPS[:, :5]))),
+}  # fmt: skip
 
 
 def trained(model, weights=None):
@@ -160,6 +245,31 @@ def test_a_recorded_program_is_the_program(monkeypatch):
     recorder = Recorder()
     assert is_near(end(recorder), end(None))
     assert recorder.n_replays > 0
+
+
+@pytest.mark.parametrize("kind", RECORDED)
+def test_a_step_can_be_recorded(kind):
+    """Neither alone nor with others it copies from the host or waits for values."""
+    make, data = RECORDED[kind]
+    alone = SingleRunner(make()._begin(data))
+    runners = [alone]
+    with contextlib.suppress(NotBatchable):
+        runners.append(BatchedTraining(share_tensors([make().set_params(random_state=s)._begin(data) for s in (0, 1)])))
+        runners[-1]._optimizer._may_look = False
+    for one in runners:
+        one._update = strictly(one._update)
+        for batch in itertools.islice(one.batches, 2):
+            one.step(batch, [True] * len(one.runs))
+
+
+def test_the_stand_ins_refuse():
+    x = torch.arange(4.0)
+    for work in (
+        lambda: torch.where(x > 1, x, 0.0), lambda: x.where(x > 1, 0.0), lambda: x.new_tensor([1.0]), lambda: x[[1, 2]],
+        lambda: x[x > 1], lambda: float(x[0]), lambda: bool((x > 1).all()), lambda: torch.tensor(1.0),
+    ):  # fmt: skip
+        with pytest.raises(AssertionError, match="copies from the host|waits for the device"):
+            strictly(work)()
 
 
 # -- rows that stay on the host

@@ -371,7 +371,7 @@ def test_variational_draws_have_the_conditional_distribution():
     hidden = np.isnan(G)
     deviations = spreads.diagonal(dim1=1, dim2=2).sqrt().numpy()
     assert np.abs((draws.mean(0) - means.numpy())[hidden]).mean() < 0.2
-    assert np.abs(draws.std(0)[hidden] / deviations[hidden] - 1).mean() < 0.1
+    assert np.abs(draws.std(0)[hidden] / deviations[hidden] - 1).mean() < 0.2
 
 
 CHANGES = {

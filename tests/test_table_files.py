@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import os
+import random
 import re
 import subprocess
 import sys
@@ -424,6 +425,24 @@ def test_cells_may_be_longer_than_a_block(file, monkeypatch):
     assert read_table(file(f'a,s\n1,"{"x" * 200_000}"\n'), exclude=["s"]).rows.tolist() == [[1]]
     monkeypatch.setattr(delimited, "BLOCK", 1 << 12)
     assert read_table(file(f'a,s\n1,"{"x" * 200_000}"\n2,y\n'), exclude=["s"]).rows.tolist() == [[1], [2]]
+
+
+def test_threads_read_no_record_longer_than_a_block(monkeypatch):
+    """Many versions of pyarrow would never return. A quote that is never closed makes all that follows one record."""
+    monkeypatch.setattr(delimited, "BLOCK", 64)
+    generator, found = random.Random(0), []
+    for _ in range(400):
+        cells = ["1,2", '"a\n""b",3', "x" * generator.randrange(90), '"' + "y\n" * generator.choice([9, 40]) + '"']
+        n_lines = generator.randrange(1, 12)
+        text = "\n".join(generator.choices(cells, weights=[6, 6, 1, 1], k=n_lines)) + generator.choice(
+            ["\n", "", '\n"']
+        )
+        longest = max(map(len, re.findall(r'(?:"[^"]*(?:"|\Z)|[^"\n])*\n?', text)))
+        is_long = delimited.may_have_long_record(pa.py_buffer(text.encode()))
+        assert is_long or len(text) <= 64 or longest <= 64, text
+        assert not is_long or longest >= 32, text
+        found.append(is_long)
+    assert 40 < sum(found) < 360
 
 
 # -- memory

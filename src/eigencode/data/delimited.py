@@ -11,6 +11,7 @@ from dataclasses import replace
 from itertools import chain, islice
 from typing import BinaryIO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
@@ -33,9 +34,10 @@ from eigencode.errors import DataError, FileError, OptionError, did_you_mean
 from eigencode.progress import counted
 
 BLOCK = 1 << 24
-"""Bytes of the blocks in which text is parsed. One line must fit into a block: about a million columns."""
+"""Bytes of the blocks in which text is parsed, by several threads."""
 
 LARGEST_BLOCK = (1 << 31) - 1
+"""Bytes of one block at most, into which a record must fit."""
 
 WRITTEN = 1 << 16
 """Rows that are written at a time."""
@@ -222,23 +224,20 @@ class Csv(TableFile):
         data = self._buffer.slice(self._dialect.start)
         with translated_errors(self.name, "CSV"):
             try:
-                return self._parsed_in_blocks(data, names, chosen, text, BLOCK)
+                return self._parsed_in_blocks(data, names, chosen, text)
             except pa.ArrowInvalid as error:
                 if "Empty CSV file" in str(error):
                     return pa.table({name: pa.array([], pa.float64()) for name in chosen})
-                if "straddl" in str(error):
-                    block = min(max(data.size, BLOCK), LARGEST_BLOCK)
-                    return self._parsed_in_blocks(data, names, chosen, text, block)
                 self._refuse_ragged()
                 raise
 
-    def _parsed_in_blocks(
-        self, data: pa.Buffer, names: list[str], chosen: list[str], text: list[str], block: int
-    ) -> pa.Table:
+    def _parsed_in_blocks(self, data: pa.Buffer, names: list[str], chosen: list[str], text: list[str]) -> pa.Table:
+        # Many versions of pyarrow never return if threads read a record that is longer than a block.
+        is_long = may_have_long_record(data)
+        block = min(data.size, LARGEST_BLOCK) if is_long else BLOCK
         return pa.csv.read_csv(
             pa.BufferReader(data),
-            # Some versions of pyarrow never return if threads read again after a line was longer than a block.
-            pa.csv.ReadOptions(column_names=names, block_size=block, use_threads=block == BLOCK),
+            pa.csv.ReadOptions(column_names=names, block_size=block, use_threads=not is_long),
             pa.csv.ParseOptions(delimiter=self._dialect.separator, newlines_in_values=True),
             pa.csv.ConvertOptions(
                 include_columns=chosen,
@@ -391,6 +390,18 @@ def _write_quoted(file: BinaryIO, parts: Iterator[pa.Table], separator: str) -> 
             writer.writerow(part.column_names)
         writer.writerows(zip(*(column.cast(pa.string()).to_pylist() for column in part.columns), strict=True))
     text.detach()
+
+
+def may_have_long_record(text: pa.Buffer) -> bool:
+    """Whether a record may be longer than a block: half a block of text has no line's end outside of quotes."""
+    cells, is_quoted, half = np.frombuffer(text, np.uint8), False, BLOCK // 2
+    for begin in range(0, len(cells) - half if len(cells) > BLOCK else 0, half):
+        part = cells[begin : begin + half]
+        within = (np.cumsum(part == ord('"'), dtype=np.uint8) % 2).astype(bool) ^ is_quoted
+        if not (((part == ord("\n")) | (part == ord("\r"))) & ~within).any():
+            return True
+        is_quoted = bool(within[-1])
+    return False
 
 
 def _is_utf8(encoding: str) -> bool:

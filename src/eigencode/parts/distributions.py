@@ -268,7 +268,7 @@ class NegativeBinomial(Distribution):
         at_best = _log_at_own_mean(large, r) - _deviance_of_log_mean(away, large, r)
         # For means far below a large count the direct sum is exact enough, and does not overflow.
         is_direct = (x < _STIRLING_FROM) | (away < -_FAR)
-        return torch.where(is_direct, self._direct_log_prob(x.where(is_direct, 0.0), r), at_best)
+        return torch.where(is_direct, self._direct_log_prob(x.masked_fill(~is_direct, 0.0), r), at_best)
 
     def _direct_log_prob(self, x: Tensor, r: Tensor) -> Tensor:
         """The formula term by term, exact for small counts."""

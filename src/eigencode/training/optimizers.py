@@ -90,6 +90,7 @@ class ClippedAdam:
         # Factor from a length to a root mean square.
         shares = [[n**-0.5] for n in n_weights or ()]
         self._share = torch.tensor(shares, device=weights.device) if shares else weights.shape[-1] ** -0.5
+        self._may_look = weights.device.type == "cpu"
 
     def of_models(self, chosen: Tensor, weights: Tensor, gradient: Tensor) -> ClippedAdam:
         """The same for some of the models, with new tensors of weights and gradients."""
@@ -132,8 +133,9 @@ class ClippedAdam:
         """The same for each row; the kernel has one step size for all."""
         weights, (beta1, beta2) = self._weights, BETAS
         whole = 1 - is_broken.to(weights)
-        if not (weights.device.type == "cpu" and bool(whole.all())):
-            gradient.copy_(torch.where(whole > 0, gradient, 0.0))
+        # A look at the flags is quicker than a pass over the matrix, but a recorded step cannot look.
+        if not (self._may_look and bool(whole.all())):
+            gradient.masked_fill_(is_broken > 0, 0.0)
         gradient.div_(unit.to(weights))
         self.mean.lerp_(gradient, (1 - beta1) * whole)
         self.square.lerp_(gradient.square_(), (1 - beta2) * whole)

@@ -263,7 +263,7 @@ class OptimalCode(Network):
             move = new - h
             # The momentum points uphill, so it is reset.
             is_past = torch.linalg.vecdot(ahead - new, move).unsqueeze(1) > 0
-            momentum = torch.where(is_past, 1.0, momentum)
+            momentum = momentum.masked_fill(is_past, 1.0)
             grown = 0.5 + (0.25 + momentum.square()).sqrt()
             ahead = torch.addcmul(new, (momentum - 1) / grown, move)
             h, momentum = new, grown

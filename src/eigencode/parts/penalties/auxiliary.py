@@ -120,7 +120,7 @@ class AuxiliaryLoss(Penalty):
         cells = _squared_error if type(composition.likelihood) is GaussianLikelihood else _added_nats
         missed = cells(trace, composition, rebuilt)
         if trace.observed is not None:
-            missed = torch.where(trace.observed, missed, 0.0)
+            missed = missed.masked_fill(~trace.observed, 0.0)
         # The loss is 0 if no unit is dead.
         return self.weight * dead.amax() * missed.sum(-1)
 
