@@ -364,3 +364,28 @@ def test_draws_given_a_cell_have_the_normal_s_conditional_moments():
     assert (drawn[:, 0] == 1.5).all()
     assert abs(drawn[:, 1].mean() - 1.2) < 0.12
     assert abs(drawn[:, 1].var() - 0.36) < 0.12
+
+
+def test_imputed_numbers_are_means_in_their_own_units():
+    """Of independent columns it is each column's mean: not the exponential of the logarithms' mean."""
+    rng = np.random.default_rng(0)
+    n = 2000
+    frame = pd.DataFrame(
+        {
+            "income": rng.lognormal(0, 1, n),
+            "visits": rng.negative_binomial(1, 0.25, n).astype(float),
+            "gain": np.where(rng.random(n) < 0.6, 0.0, rng.lognormal(2, 1, n)),
+            "height": rng.normal(size=n),
+        }
+    )
+    gaps = rng.random(frame.shape) < 0.2
+    model = Autoencoder(1, max_epochs=0, random_state=0).fit(frame.mask(gaps))
+    assert [column.kind.kind for column in model.columns_.columns] == ["positive", "count", "zero-inflated", "real"]
+    filled = model.impute(frame.mask(gaps))
+    for j, name in enumerate(["income", "visits", "gain"]):
+        assert filled[name][gaps[:, j]].mean() == pytest.approx(frame[name].mean(), rel=0.15)
+        assert (filled[name] <= frame[name].max()).all()
+    assert (filled["visits"] % 1 != 0).any()
+    assert np.isfinite(model.score_samples(filled)).all()  # a mean is read as the nearest count
+    draws = model.impute(frame.mask(gaps), n_draws=2, random_state=0)
+    assert all((draw["visits"] % 1 == 0).all() for draw in draws)

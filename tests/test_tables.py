@@ -527,3 +527,33 @@ def test_enums_of_polars_stay_enums():
     assert schema.columns[1].kind.labels == ("b", "a")
     pl.testing.assert_frame_equal(schema.decode(schema.encode(frame), frame), frame)
     assert schema.decode(schema.encode(frame)).schema["y"] == kind
+
+
+def decoded_means(column, cells):
+    """A column's means from cells, as the column's own type, in a frame of it alone."""
+    schema = Schema.infer(pd.DataFrame({"x": column}))
+    return schema.decode(np.asarray(cells, dtype=float), mean=True)["x"].tolist()
+
+
+def test_means_of_whole_numbers_are_rounded_in_columns_of_integers_only():
+    whole = np.arange(60) % 7 + 20
+    floats = np.r_[whole, np.nan]  # pandas makes floats of whole numbers with gaps
+    assert decoded_means(whole.astype("int16"), [[22.4]]) == [22]
+    assert decoded_means(floats, [[22.4]]) == [22.4]
+    assert Schema.infer(pd.DataFrame({"x": floats})).decode(np.array([[22.4]]))["x"].tolist() == [22.0]
+
+
+def test_the_mean_of_a_zero_inflated_number_is_its_share_times_the_exponential():
+    column = np.where(np.arange(60) % 3 > 0, 0.0, 2.0 ** (np.arange(60) / 5))
+    assert kind_of(column)[0] == "zero-inflated"
+    assert decoded_means(column, [[0.75, np.log(8)], [1.0, np.nan]]) == pytest.approx([2.0, 0.0])
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e3])
+def test_skewed_numbers_with_some_zeros_are_logarithms_of_shifted_ones(unit):
+    column = unit * np.r_[0.0, 0.0, np.random.default_rng(0).lognormal(3, 1, 300)]
+    assert kind_of(column) == ("positive", "skewed, and none below zero")
+    schema = Schema.infer(pd.DataFrame({"x": column}))
+    np.testing.assert_allclose(schema.decode(schema.encode(pd.DataFrame({"x": column})))["x"], column, atol=1e-9 * unit)
+    below = schema.encode(pd.DataFrame({"x": [-unit]}))
+    assert below == pytest.approx(np.log(schema.columns[0].kind.shift))

@@ -94,9 +94,9 @@ class Evaluation(Saved):
         names = getattr(self, "feature_names_in_", None)
         return names if self.columns_ is None or self.columns_.is_plain else self.columns_.cell_names
 
-    def _as_table(self, rows: np.ndarray, like: Any = None) -> Any:
-        """Rows in the data's units as what was fitted: the frame that they are cells of, or the array."""
-        return rows if self.columns_ is None else self.columns_.decode(rows, like)
+    def _as_table(self, rows: np.ndarray, like: Any = None, mean: bool = False) -> Any:
+        """Rows in the data's units, or their means, as what was fitted: the array, or the frame with these cells."""
+        return rows if self.columns_ is None else self.columns_.decode(rows, like, mean)
 
     @property
     def _has_validation(self) -> bool:

@@ -117,7 +117,7 @@ class Generation(Imputation):
                 source = training.generator(seed, "sample", i, device=self.execution_.device)
                 yield self._in_data_units(p.mean if mean else p.sample(source))
 
-        return self._as_table(numbers_only(filled(int(n_rows), blocks())))
+        return self._as_table(numbers_only(filled(int(n_rows), blocks())), mean=mean)
 
     def _sampled_given(self, given: Any, mean: bool, seed: int) -> Any:
         """One row for each row given, whose known cells it has."""
@@ -126,7 +126,7 @@ class Generation(Imputation):
         composition, codes = self._model_in(np.dtype(np.float64)), torch.cat(list(self._drawn_codes(N_CODES, seed)))
         codes = codes.to(self.execution_.device)
         draws = conditional_draws(composition, self.scaler_, codes, rows.array, mean=mean, seed=seed)
-        return self._filled(rows, filled(len(rows.array), map(self._in_data_units, draws)))
+        return self._filled(rows, filled(len(rows.array), map(self._in_data_units, draws)), mean)
 
     def _with_all_columns(self, given: Any) -> Any:
         """A frame with the columns fitted that it lacks, as gaps."""

@@ -13,6 +13,7 @@ validation cells that were hidden. At the start they are 0: a model that is not 
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +92,7 @@ class Imputation(Inference):
         check_is_fitted(self)
         given = read_rows(self, X)
         if n_draws is None:
-            return self._filled(given, self._answer_of(given.array, self._expected, self._in_data_units))
+            return self._filled(given, self._answer_of(given.array, self._expected, self._in_data_units), mean=True)
         if isinstance(n_draws, bool) or not isinstance(n_draws, int | np.integer) or n_draws < 1:
             raise OptionError("'n_draws' must be a positive int", got=f"{n_draws!r}")
         seed, number = training.resolve_seed(random_state), itertools.count()
@@ -103,20 +104,40 @@ class Imputation(Inference):
         found = self._answer_of(given.array, draws, lambda cells: np.stack([self._in_data_units(x) for x in cells], 1))
         return [self._filled(given, found[:, draw]) for draw in range(n_draws)]
 
-    def _filled(self, given: NamedArray, cells: np.ndarray) -> Any:
-        """The rows with these cells in their gaps."""
+    def _filled(self, given: NamedArray, cells: np.ndarray, mean: bool = False) -> Any:
+        """The rows with these cells, which may be means, in their gaps."""
+        if mean and self.columns_ is not None:  # a normal density of logarithms has means far beyond all numbers
+            cells = np.minimum(cells, self.columns_.highest)
         rows = np.where(np.isnan(given.array), numbers_only(cells), given.array).astype(given.array.dtype)
         if self.columns_ is not None and given.frame is not None:
-            return self.columns_.filled(given.frame, rows, missing_values_of(self))
-        return self._as_table(rows) if given.layout is None else given.layout.images(rows)
+            return self.columns_.filled(given.frame, rows, missing_values_of(self), mean)
+        return self._as_table(rows, mean=mean) if given.layout is None else given.layout.images(rows)
 
     def _expected(self, model: Composition, rows: Batch, seen: Batch) -> Tensor:
         """The mean of each cell given the known ones, in the likelihood's units; of a category, the likeliest."""
-        found = model.likelihood.target(self._conditional_mean(model, seen))
+        mean = self._conditional_mean(model, seen)
+        if (logarithms := self._logarithms).any() and (variance := self._conditional_variance(model, seen)) is not None:
+            # The logarithm of the mean of a log-normal number.
+            mean = mean + torch.from_numpy(logarithms * self.scaler_.divisor / 2).to(mean) * variance
+        found = model.likelihood.target(mean) if self.columns_ is None else _unrounded(model, mean)
         for block in _categories(model):
             likeliest = found[..., block].argmax(-1, keepdim=True)
             found[..., block] = torch.zeros_like(found[..., block]).scatter_(-1, likeliest, 1.0)
         return found
+
+    @property
+    def _logarithms(self) -> np.ndarray:
+        """Which cells are the logarithms of a number, shape (d,)."""
+        found = np.zeros(len(self.scaler_.center), bool) if self.columns_ is None else self.columns_.is_logarithm
+        return np.logical_or(found, self.scaler_.logarithmic or False)
+
+    def _conditional_variance(self, model: Composition, seen: Batch) -> Tensor | None:
+        """The variance of each scaled cell given the known ones, None if it is not known."""
+        completing = _completing_of(model)
+        if completing is None:
+            return None
+        _, variance = completing.conditional(_with_nan(seen))
+        return variance if self._gains is None else variance * torch.from_numpy(self._gains[2]).to(variance).square()
 
     def _conditional_mean(self, model: Composition, seen: Batch) -> Tensor:
         """The mean of each scaled cell given the known ones."""
@@ -158,7 +179,7 @@ class Imputation(Inference):
 
     def _terms(self, model: Composition, completing: parts.Completing, seen: Batch) -> tuple[Tensor, Tensor]:
         """The normal density's mean of each scaled cell, and what the gains multiply, shape (2, n, d)."""
-        completed = completing.completed(seen.x if seen.observed is None else seen.x.where(seen.observed, torch.nan))
+        completed = completing.completed(_with_nan(seen))
         rebuilt = model.likelihood.scaled(model.reconstruct(*seen.cells).mean)
         start = rebuilt
         if self.baseline_ is not None:
@@ -210,6 +231,20 @@ def _gains(moments: Tensor, n_cells: Tensor) -> Tensor:
     left = torch.einsum("ja,jab,jb->j", ends, pooled, ends) / pooled[:, 2, 2].clamp(min=1e-9)
     is_better = (left < 1)[:, None]
     return torch.cat([factors.where(is_better, 0.0), left.clamp(0.01, 1).sqrt()[:, None]], dim=1)
+
+
+def _with_nan(rows: Batch) -> Tensor:
+    """Scaled rows with NaN in their gaps."""
+    return rows.x if rows.observed is None else rows.x.where(rows.observed, torch.nan)
+
+
+def _unrounded(model: Composition, scaled: Tensor) -> Tensor:
+    """Scaled cells in the likelihood's units, within its support: means of counts, which are no counts."""
+    likelihood, cells = model.likelihood, model.likelihood.cells(scaled.shape[-1])
+    low = [-math.inf if cell.support == "real" else 0.0 for cell in cells]
+    high = [1.0 if cell.support == "unit interval" else math.inf for cell in cells]
+    found = likelihood.unscaled(scaled)
+    return found.clamp(torch.tensor(low).to(found), torch.tensor(high).to(found))
 
 
 def _categories(model: Composition) -> list[slice]:

@@ -82,7 +82,7 @@ class Inference(Evaluation):
                 p = model.decode(self._tensor(codes[first : first + n_rows]))
                 yield self._in_data_units(p.mean)
 
-        return self._as_table(numbers_only(filled(len(codes), blocks())))
+        return self._as_table(numbers_only(filled(len(codes), blocks())), mean=True)
 
     def reconstruct(self, X: Any, *, n_components: int | None = None) -> Any:
         """Encode and decode rows: the mean of p(x|z) at the mean code, in the data's units.
@@ -109,7 +109,7 @@ class Inference(Evaluation):
                 self._in_data_units,
             )
         )
-        return self._as_table(rows, given.frame) if given.layout is None else given.layout.images(rows)
+        return self._as_table(rows, given.frame, mean=True) if given.layout is None else given.layout.images(rows)
 
     def as_images(self, rows: np.ndarray) -> np.ndarray:
         """Rows of a model of images as images, such as those from ``sample`` and ``inverse_transform``.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
@@ -51,6 +52,20 @@ class Kind(ABC):
     @abstractmethod
     def decode(self, cells: np.ndarray, kind: pa.DataType) -> pa.Array:
         """A column of a type from cells of shape (n, width)."""
+
+    def decode_mean(self, cells: np.ndarray, kind: pa.DataType) -> pa.Array:
+        """A column of means: not rounded where its type has fractions, as pandas' type of whole numbers with gaps."""
+        return self.decode(cells, kind)
+
+    @property
+    def is_logarithm(self) -> list[bool]:
+        """Whether each cell is the logarithm of a number."""
+        return [False] * self.width
+
+    @property
+    def highest(self) -> list[float]:
+        """The largest value fitted of each cell that is modelled by a logarithm, infinity for others."""
+        return [math.inf] * self.width
 
     def log_jacobian(self, cells: np.ndarray) -> np.ndarray:
         """The log-density of each value minus that of its cells, shape (n,)."""

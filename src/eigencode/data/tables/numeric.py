@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Self
 
 import numpy as np
@@ -15,11 +16,14 @@ from eigencode.domains import OneOf
 if TYPE_CHECKING:
     from eigencode.data.tables.values import Values
 
-SKEWED = 2.0
+SKEWED = 1.0
 """Skewness from which a positive column is modelled by its logarithm, if that is less than half as skewed."""
 
 MOST_ZERO = 0.5
 """Share of zeros from which a column is zero-inflated."""
+
+SHIFTS = (0.0, 0.05, 0.1, 0.25, 0.5, 0.75)
+"""Quantiles of the positive numbers that are tried as what is added before the logarithm."""
 
 COUNT_MEAN = 30.0
 """Counts with a larger mean are real: a continuous density fits them as well."""
@@ -34,7 +38,7 @@ class Number(Kind):
     low, high : float
         The range of the values fitted.
     is_whole : bool
-        Whether all values are whole numbers; then decoded ones are.
+        Whether all values are whole numbers; then decoded ones are, but for means in a column of floats.
     """
 
     low: float
@@ -64,11 +68,23 @@ class Number(Kind):
 
     def decode(self, cells: np.ndarray, kind: pa.DataType) -> pa.Array:
         """The numbers, rounded if all were whole, and not below 0 if none was."""
-        return types.numbers_as(self._bounded(cells[:, 0]), kind)
+        return self._as_type(self._likeliest(cells), kind)
+
+    def decode_mean(self, cells: np.ndarray, kind: pa.DataType) -> pa.Array:
+        """The numbers, not rounded if the type has fractions."""
+        return self._as_type(self._mean(cells), kind, rounds=not pa.types.is_floating(kind))
+
+    def _as_type(self, values: np.ndarray, kind: pa.DataType, rounds: bool = True) -> pa.Array:
+        return types.numbers_as(np.rint(values) if self.is_whole and rounds else values, kind)
+
+    def _mean(self, cells: np.ndarray) -> np.ndarray:
+        return self._bounded(cells[:, 0])
+
+    def _likeliest(self, cells: np.ndarray) -> np.ndarray:
+        return self._mean(cells)
 
     def _bounded(self, values: np.ndarray) -> np.ndarray:
-        values = values.clip(min=0) if self.low >= 0 else values
-        return np.rint(values) if self.is_whole else values
+        return values.clip(min=0) if self.low >= 0 else values
 
 
 @dataclass(frozen=True)
@@ -145,38 +161,67 @@ class Count(Number):
         """One cell with a count."""
         return (("count", 1),)
 
+    def encode(self, values: Values) -> np.ndarray:
+        """The counts; a mean, as of a gap that was filled, is rounded."""
+        return np.rint(super().encode(values))
+
+    @property
+    def highest(self) -> list[float]:
+        """The largest count."""
+        return [self.high]
+
 
 @dataclass(frozen=True)
 class Positive(Number):
-    """Positive numbers of a wide range, modelled by their logarithms."""
+    """Numbers of a wide range that are positive, or zero in some rows, modelled by log(x + c).
 
+    Attributes
+    ----------
+    shift : float
+        c: 0 if all numbers are above zero, else that with which the logarithms are least skewed.
+    """
+
+    shift: float = 0.0
     kind: Annotated[str, OneOf(["positive"])] = "positive"
     title = "a column of positive numbers"
 
     @classmethod
     def recognise(cls, values: Values) -> str | None:
-        """All above zero, and far less skewed as logarithms."""
-        if not values.is_number or values.n_different < 10 or values.present.min() <= 0:
+        """None below zero, and far less skewed as logarithms."""
+        if not values.is_number or values.n_different < 10 or values.present.min() < 0:
             return None
-        return "positive and skewed" if _is_skewed(values.present) else None
+        raw, shift = _skewness(values.present), _shift(values.present)
+        is_better = raw > SKEWED and abs(_skewness(np.log(values.present + shift))) < raw / 2
+        return ("positive and skewed" if not shift else "skewed, and none below zero") if is_better else None
 
     @classmethod
     def learn(cls, values: Values) -> Self:
-        """The range, whose numbers have to be above 0."""
-        require(values.present.min() > 0, values, cls.title)
-        return super().learn(values)
+        """The range, whose numbers have to be at least 0, and the shift."""
+        require(values.present.min() >= 0 and values.present.max() > 0, values, cls.title)
+        return replace(super().learn(values), shift=_shift(values.present))
+
+    @property
+    def is_logarithm(self) -> list[bool]:
+        """It is."""
+        return [True]
+
+    @property
+    def highest(self) -> list[float]:
+        """The largest logarithm."""
+        return [math.log(self.high + self.shift)]
 
     def encode(self, values: Values) -> np.ndarray:
-        """Logarithms; a number that is not positive has that of the smallest one fitted."""
+        """Logarithms; a number below those that are possible has that of the smallest one fitted."""
         numbers = values.numbers.astype(np.float64)
-        return np.log(np.where(numbers > 0, numbers, np.where(np.isnan(numbers), np.nan, self.low)))[:, None]
+        is_impossible = (numbers < 0) | (numbers + self.shift <= 0)
+        return np.log(np.where(is_impossible, self.low, numbers) + self.shift)[:, None]
 
     def _bounded(self, values: np.ndarray) -> np.ndarray:
-        found = super()._bounded(_exponential(values))
-        return found.clip(min=1) if self.is_whole else found
+        found = super()._bounded(_exponential(values) - self.shift)
+        return found.clip(min=1) if self.is_whole and self.low > 0 else found
 
     def log_jacobian(self, cells: np.ndarray) -> np.ndarray:
-        """Minus the logarithm of the value."""
+        """Minus the logarithm of the value plus c."""
         return np.nan_to_num(-cells[:, 0])
 
 
@@ -218,11 +263,25 @@ class ZeroInflated(Number):
         is_zero = np.where(np.isnan(numbers), np.nan, numbers <= 0)
         return np.stack([is_zero, np.log(np.where(numbers > 0, numbers, np.nan))], axis=1)
 
-    def decode(self, cells: np.ndarray, kind: pa.DataType) -> pa.Array:
+    @property
+    def is_logarithm(self) -> list[bool]:
+        """The second cell is."""
+        return [False, True]
+
+    @property
+    def highest(self) -> list[float]:
+        """The largest logarithm."""
+        return [math.inf, math.log(self.high)]
+
+    def _mean(self, cells: np.ndarray) -> np.ndarray:
+        """The probability that it is not zero, times the exponential."""
+        share = 1 - cells[:, 0].clip(0, 1)
+        return np.where(share == 0, 0.0, share * self._bounded(_exponential(cells[:, 1])))
+
+    def _likeliest(self, cells: np.ndarray) -> np.ndarray:
         """Zero where that is more likely than not, else the exponential."""
-        positive = super()._bounded(_exponential(cells[:, 1]))
-        found = np.where(cells[:, 0] >= 0.5, 0.0, positive)
-        return types.numbers_as(np.where(np.isnan(cells[:, 0]), np.nan, found), kind)
+        is_zero = np.where(np.isnan(cells[:, 0]), np.nan, cells[:, 0] >= 0.5)
+        return np.where(is_zero == 1, 0.0, self._mean(np.stack([0 * is_zero, cells[:, 1]], 1)))
 
     def log_jacobian(self, cells: np.ndarray) -> np.ndarray:
         """Minus the logarithm of the value, where it is not zero."""
@@ -235,9 +294,12 @@ def _exponential(values: np.ndarray) -> np.ndarray:
     return found
 
 
-def _is_skewed(values: np.ndarray) -> bool:
-    raw = _skewness(values)
-    return raw > SKEWED and abs(_skewness(np.log(values))) < raw / 2
+def _shift(values: np.ndarray) -> float:
+    """What is added to numbers before their logarithm: 0, or if some are zero one of the smaller positive ones."""
+    if values.min() > 0:
+        return 0.0
+    shifts = np.quantile(values[values > 0], SHIFTS)
+    return float(min(shifts, key=lambda shift: abs(_skewness(np.log(values + shift)))))
 
 
 def _skewness(values: np.ndarray) -> float:

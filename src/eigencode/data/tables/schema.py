@@ -113,7 +113,7 @@ class Column:
         """Decoded cells as values of the type fitted."""
         return Values(self.name, cells, self.native_type, self.is_mixed)
 
-    def filled(self, values: Values, cells: np.ndarray) -> Values:
+    def filled(self, values: Values, cells: np.ndarray, mean: bool = False) -> Values:
         """The column with its gaps filled from cells of shape (n, width), the other values as they are."""
         if not values.n_gaps or isinstance(self.kind, Identifier | Text):
             return values
@@ -126,7 +126,7 @@ class Column:
         except pa.ArrowException:  # as of floats, where all values fitted were integers
             kind = plain = known.type
             native_type = values.dtype
-        decoded = self.kind.decode(cells, kind)
+        decoded = (self.kind.decode_mean if mean else self.kind.decode)(cells, kind)
         decoded = decoded.cast(plain) if pa.types.is_dictionary(kind) else decoded
         found = pc.if_else(pa.array(values.missing), decoded, known)
         if pa.types.is_dictionary(kind):
@@ -299,6 +299,16 @@ class Schema:
         return [f"{column.name}{suffix}" for column in self.columns for suffix in column.kind.cell_names]
 
     @property
+    def highest(self) -> list[float]:
+        """The largest value fitted of each cell that is modelled by a logarithm, infinity for others."""
+        return [value for column in self.columns for value in column.kind.highest]
+
+    @property
+    def is_logarithm(self) -> list[bool]:
+        """Whether each cell is the logarithm of a number."""
+        return [is_log for column in self.columns for is_log in column.kind.is_logarithm]
+
+    @property
     def is_plain(self) -> bool:
         """Whether cells are just the table's numbers, and each column is one of them."""
         return all(isinstance(column.kind, Real | Share) and column.is_numeric for column in self.columns)
@@ -350,7 +360,7 @@ class Schema:
             cells[:, part] = column.encode(values)
         return cells
 
-    def decode(self, cells: np.ndarray, like: Any = None) -> Any:
+    def decode(self, cells: np.ndarray, like: Any = None, mean: bool = False) -> Any:
         """A frame of the fitted library from cells of shape (n, n_cells).
 
         Parameters
@@ -359,9 +369,11 @@ class Schema:
             Numbers; NaN in a block is a gap.
         like : frame, optional
             The frame with the same rows: it gives the index, and the columns that the model does not see.
+        mean : bool
+            Whether the cells are means, which of whole numbers are not rounded in a column of floats.
         """
         if like is not None and len(_as_frame(like).columns) < len(self.columns):
-            return self.of(like).decode(cells, like)
+            return self.of(like).decode(cells, like, mean)
         is_partial = like is not None and any(isinstance(column.kind, Identifier | Text) for column in self.columns)
         given = frames.columns_of(_as_frame(like)) if is_partial else repeat(None, len(self.columns))
         columns: list[Values] = []
@@ -370,18 +382,20 @@ class Schema:
             columns.append(
                 values
                 if is_passed and values is not None
-                else column.values_of(column.kind.decode(cells[:, part], column.arrow))
+                else column.values_of(
+                    (column.kind.decode_mean if mean else column.kind.decode)(cells[:, part], column.arrow)
+                )
             )
         return frames.frame_of(self.library, columns, like)
 
-    def filled(self, like: Any, cells: np.ndarray, missing_values: Sequence[Any] = ()) -> Any:
-        """A frame with its gaps filled from cells of shape (n, n_cells); all other values are as they were.
+    def filled(self, like: Any, cells: np.ndarray, missing_values: Sequence[Any] = (), mean: bool = False) -> Any:
+        """A frame with its gaps filled from cells of shape (n, n_cells), which may be means; other values stay.
 
         A column of whole numbers that has floats because of its gaps has integers again if it had them in fitting.
         """
         given = frames.columns_of(_as_frame(like), missing_values)
-        parts = self.of(like)._parts()
-        columns = [column.filled(values, cells[:, part]) for (column, part), values in zip(parts, given, strict=True)]
+        parts = zip(self.of(like)._parts(), given, strict=True)
+        columns = [column.filled(values, cells[:, part], mean) for (column, part), values in parts]
         return frames.frame_of(self.library, columns, like)
 
     def completed(self, frame: Any) -> Any:

@@ -130,7 +130,11 @@ class Likelihood(Term):
         The rounding errors of the scaling are removed. Hidden cells are set to a number of the support, so that the
         density and its derivatives are finite.
         """
-        return self.within_support(self.units.in_data_units(x) if self.in_data_units else x, observed)
+        return self.within_support(self.unscaled(x), observed)
+
+    def unscaled(self, x: Tensor) -> Tensor:
+        """Convert scaled rows of shape (..., d) to the units of the distribution, with rounding errors."""
+        return self.units.in_data_units(x) if self.in_data_units else x
 
     def within_support(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
         """Rows in the units of the distribution without rounding errors, and with a possible value in hidden cells."""

@@ -255,10 +255,14 @@ class ColumnsLikelihood(Likelihood):
 
     def target(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
         """Scaled rows of shape (..., d) in the units of each block's distribution."""
-        rows = self.units.in_data_units(x)  # all blocks at once: scaled columns have the unit 1 here
+        rows = self.unscaled(x)
         masks = [None] * len(self.blocks) if observed is None else observed.split(self.widths, dim=-1)
         given = zip(self.likelihoods, rows.split(self.widths, dim=-1), masks, strict=True)
         return torch.cat([likelihood.within_support(block, mask) for likelihood, block, mask in given], dim=-1)
+
+    def unscaled(self, x: Tensor) -> Tensor:
+        """Scaled rows in the units of each block's distribution."""
+        return self.units.in_data_units(x)  # all blocks at once: scaled columns have the unit 1 here
 
     def scaled(self, rows: Tensor) -> Tensor:
         """Rows of shape (..., d) in the units of each block's distribution, scaled."""

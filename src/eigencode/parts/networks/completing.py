@@ -89,6 +89,17 @@ class Completing(Within):
 
     def completed(self, x: Tensor) -> Tensor:
         """Rows of shape (..., n, d) with a number for each NaN."""
+        return self._conditional(x)[0]
+
+    def conditional(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of each cell of rows of shape (..., n, d), given the cells that are not NaN."""
+        completed, factor = self._conditional(x)
+        half = torch.linalg.solve_triangular(factor, self.loadings.double().T, upper=False)
+        variance = (half.square().sum(-2) + self.noise.double()).to(x.dtype)
+        return completed, variance.where(x.isnan(), 0.0)
+
+    def _conditional(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The completed rows, and the Cholesky factors of the precision of their codes."""
         missing = x.isnan()
         center, loadings, noise = (tensor.double() for tensor in (self.center, self.loadings, self.noise))
         known = (~missing).double()
@@ -101,7 +112,7 @@ class Completing(Within):
         # Not cholesky_solve, which a CUDA graph cannot record.
         half = torch.linalg.solve_triangular(factor, (cells @ weighted)[..., None], upper=False)
         codes = torch.linalg.solve_triangular(factor.mT, half, upper=True)[..., 0]
-        return torch.where(missing, (center + codes @ loadings.T).to(x.dtype), x)
+        return torch.where(missing, (center + codes @ loadings.T).to(x.dtype), x), factor
 
     def conditional_noise(self, rows: Batch, n_draws: int, generator: torch.Generator) -> Tensor:
         """Draws from the normal density given the known cells, minus its conditional mean, shape (m, n, d).
