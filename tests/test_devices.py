@@ -1,6 +1,7 @@
 """What a GPU is asked to do, checked where there is none: by stand-ins that do on the processor what it would."""
 
 import contextlib
+import gc
 import itertools
 from dataclasses import replace
 
@@ -24,7 +25,7 @@ from eigencode.data.rows import ResidentRows
 from eigencode.parts import GaussianLikelihood, GaussianNoise
 from eigencode.training import loop, prefetch, runner
 from eigencode.training.batched import BatchedTraining
-from eigencode.training.cuda_graphs import WARM_UP, Recorded
+from eigencode.training.cuda_graphs import WARM_UP, Recorded, record_on_gpu
 from eigencode.training.grouping import share_tensors
 from eigencode.training.optimizers import ClippedAdam
 from eigencode.training.padding import NotBatchable
@@ -205,6 +206,27 @@ def test_what_cannot_be_recorded_is_called_as_it_is_and_said_once():
     assert function(torch.ones(1)) == 2
     assert function(torch.ones(2)).tolist() == [2, 2]
     assert unable.n_tries == 1
+
+
+def test_no_garbage_is_collected_during_a_recording(monkeypatch):
+    """Graphs of earlier models may be in reference cycles."""
+
+    class Graph:
+        def __init__(self, *_):
+            pass
+
+        def __enter__(self):
+            assert not gc.isenabled()
+
+        def __exit__(self, *_):
+            pass
+
+        replay = __enter__
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", Graph)
+    record_on_gpu(lambda: torch.ones(1))
+    assert gc.isenabled()
 
 
 def test_recording_is_for_gpus_and_for_steps_that_can_be():

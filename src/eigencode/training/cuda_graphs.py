@@ -7,9 +7,11 @@ and each is recorded separately: no row is padded, and none is counted twice.
 
 from __future__ import annotations
 
+import gc
 import warnings
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -23,10 +25,22 @@ Recording = tuple[Sequence[Any], Callable[[], Tensor]]
 """The input tensors at fixed addresses, and the function that replays the operations on them."""
 
 
+@contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Collect no garbage for a while: a graph that is deleted during a recording makes it invalid."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 def record_on_gpu(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
     """Record the operations of a function on the current GPU, without executing them."""
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with no_garbage_collection(), torch.cuda.graph(graph):
         output = work()
 
     def replay() -> Tensor:
