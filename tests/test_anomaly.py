@@ -18,6 +18,7 @@ from eigencode import AnomalyDetector, Autoencoder, LinearAutoencoder
 from eigencode.cli import main
 from eigencode.detection.neighbors import NearestRows, farther
 from eigencode.errors import DataError, OptionError, ResultWarning, StorageError
+from eigencode.estimators.inputs import read_rows
 
 
 def rows_of(n_rows, seed=0):
@@ -54,14 +55,18 @@ def test_it_measures_residuals_in_units_of_the_noise_and_the_density_of_codes(X,
     density = sum(
         w * scipy.stats.multivariate_normal(m, c).pdf(z)
         for w, m, c in zip(
-            unlikeness.mixture.weights, unlikeness.mixture.means, unlikeness.mixture.covariances, strict=True
+            unlikeness.row_nats.mixture.weights,
+            unlikeness.row_nats.mixture.means,
+            unlikeness.row_nats.mixture.covariances,
+            strict=True,
         )
     )
-    literal = (residuals**2).sum(1) / (2 * unlikeness.noise) - np.log(density)
-    np.testing.assert_allclose(unlikeness.nats(model, X), literal, rtol=1e-6)
+    literal = (residuals**2 / (2 * unlikeness.row_nats.noise)).sum(1) - np.log(density)
+    literal -= 5 * np.log(1 - 1 / (321 + 1.5))  # no gap in 321 rows
+    np.testing.assert_allclose(unlikeness.row_nats(model, read_rows(fitted, X)), literal, rtol=1e-6)
     # 4 columns of noise 0.2, in units of their deviations, beside a plane: 2 directions of 5 are left.
     deviations = np.delete(X.std(0) / [1, 100, 0.01, 1, 1], 4)
-    assert unlikeness.noise == pytest.approx(0.04 * (1 / deviations**2).mean() * 2 / 3, rel=0.15)
+    assert unlikeness.row_nats.noise[0] == pytest.approx(0.04 * (1 / deviations**2).mean() * 2 / 3, rel=0.15)
 
 
 def test_the_score_is_the_sum_of_the_tails_and_of_the_doublings(X, fitted):
@@ -69,7 +74,7 @@ def test_the_score_is_the_sum_of_the_tails_and_of_the_doublings(X, fitted):
     new = np.concatenate([rows_of(20, seed=1), 5 * rows_of(5, seed=2)])
     scaled = model.scaler_.transform(new)
     distances = np.sqrt(((scaled[:, None] - unlikeness.nearest.rows) ** 2).sum(2)).min(1)
-    literal = unlikeness.tail(unlikeness.nats(model, new)) + unlikeness.nearest_tail(distances)
+    literal = unlikeness.tail(unlikeness.row_nats(model, read_rows(fitted, new))) + unlikeness.nearest_tail(distances)
     literal += unlikeness.highest * farther(scaled, unlikeness.reach, unlikeness.radius)
     np.testing.assert_allclose(-fitted.score_samples(new), literal, rtol=1e-9)
 

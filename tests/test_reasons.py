@@ -7,7 +7,8 @@ import scipy.stats
 
 import eigencode
 from eigencode import AnomalyDetector, Autoencoder, LinearAutoencoder
-from eigencode.detection.suspicion import LEVEL, NormalDensity
+from eigencode.detection.suspicion import LEVEL, MOST_HIDDEN, CellDensity
+from eigencode.estimators.inputs import read_rows
 
 D, N_FACTORS, NOISE = 8, 2, 0.3
 
@@ -26,36 +27,75 @@ def fitted():
 
 
 def literal(x, center, covariance):
-    """The suspicious cells of one row, and what is expected of each cell, by conditional normal densities."""
+    """The suspicious cells of one row, their z, and what is expected of each cell, by conditional normal densities."""
 
-    def conditional(j, known):
-        others = [i for i in known if i != j]
+    def conditional(j, clean):
+        others = [i for i in clean if i != j]
         gain = covariance[j, others] @ np.linalg.inv(covariance[np.ix_(others, others)])
         return center[j] + gain @ (x[others] - center[others]), covariance[j, j] - gain @ covariance[others, j]
 
-    hidden, known = [], list(range(len(x)))
-    while len(hidden) < min(5, len(x) // 2):
-        means, variances = np.array([conditional(j, known) for j in known]).T
-        squares = (x[known] - means) ** 2 / variances
-        if squares.max() <= scipy.stats.chi2.isf(LEVEL / len(x), 1):
+    clean, everyone = [j for j in range(len(x)) if not np.isnan(x[j])], range(len(x))
+    hidden = []
+    while len(hidden) < min(MOST_HIDDEN, len(x) // 2):
+        means, variances = np.array([conditional(j, clean) for j in clean]).T
+        halves = (x[clean] - means) ** 2 / variances / 2
+        if halves.max() <= scipy.stats.chi2.isf(LEVEL / len(x), 1) / 2:
             break
-        hidden.append(known.pop(int(squares.argmax())))
-    return hidden, [conditional(j, known)[0] for j in range(len(x))]
+        hidden.append(clean.pop(int(halves.argmax())))
+    means, variances = np.array([conditional(j, clean) for j in everyone]).T
+    return sorted(hidden), np.nan_to_num((x - means) ** 2 / variances / 2), means
 
 
 def test_suspicious_cells_are_those_of_conditional_densities():
     rng = np.random.default_rng(0)
     loadings, noise, center = rng.normal(size=(6, 3)), rng.uniform(0.05, 0.2, size=6), rng.normal(size=6)
-    density = NormalDensity(center, loadings, noise)
-    rows = rng.multivariate_normal(center, density.covariance, size=60)
+    covariance = loadings @ loadings.T + np.diag(noise)
+    rows = rng.multivariate_normal(center, covariance, size=60)
     rows[:30, 2] += 6
-    rows[15:45, 4] -= 7
-    rows[20:25, 0] += 9
-    found = density.suspicious_cells(rows)
-    for x, hidden, expected in zip(rows, found.hidden, found.expected, strict=True):
-        columns, means = literal(x, center, density.covariance)
-        assert hidden[hidden >= 0].tolist() == columns
-        np.testing.assert_allclose(expected, means, rtol=1e-9)
+    rows[10:50, 4] -= 5
+    rows[::7, 1] = np.nan
+    found = CellDensity.of_numbers(np.ones(1), center[None], covariance[None]).suspicion(rows)
+    hidden, surprise, expected = zip(*(literal(x, center, covariance) for x in rows), strict=True)
+    assert [np.flatnonzero(one).tolist() for one in found.hidden] == list(hidden)
+    assert {len(one) for one in hidden} >= {0, 1, 2}
+    np.testing.assert_allclose(found.surprise, surprise, rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(found.expected, expected, rtol=1e-8)
+
+
+def test_a_mixture_compares_a_value_with_its_most_likely_ones():
+    """By numerical integration over one cell of rows of two, one of them a gap in some rows."""
+    weights, means = np.array([0.3, 0.7]), np.array([[0.0, 0.0, 1.0], [3.0, -1.0, 0.0]])
+    covariances = np.stack([np.eye(3) + 0.5, np.eye(3) - 0.2])
+    density = CellDensity.of_numbers(weights, means, covariances)
+    normals = [scipy.stats.multivariate_normal(m, c) for m, c in zip(means, covariances, strict=True)]
+    x = np.array([0.5, 0.7, -0.2])
+    found = density.suspicion(x[None])
+    grid = np.linspace(-30, 30, 60_001)
+    line = np.tile(x, (len(grid), 1))
+    line[:, 1] = grid
+    joint = np.array([w * n.pdf(line) for w, n in zip(weights, normals, strict=True)])
+    here = sum(w * n.pdf(x) for w, n in zip(weights, normals, strict=True))
+    assert found.surprise[0, 1] == pytest.approx(np.log(joint.max(1).sum() / here), rel=1e-5)
+    assert found.expected[0, 1] == pytest.approx((joint.sum(0) @ grid) / joint.sum(), rel=1e-5)
+
+
+def test_labels_are_compared_by_bayes_rule():
+    """Two labels that are told by a number: log-odds of linear discriminant analysis."""
+    rng = np.random.default_rng(0)
+    label = rng.random(200_000) < 0.2
+    number = rng.normal(size=len(label)) + 2 * label
+    rows = np.column_stack([number, label, ~label]).astype(float)
+    covariance = np.cov(rows.T) + 1e-9 * np.eye(3)
+    shares = np.array([np.nan, 0.2, 0.8])
+    density = CellDensity(
+        np.ones(1), rows.mean(0)[None], covariance[None], np.array([1, 2]), shares, np.zeros(3), np.ones(3)
+    )
+    new = np.array([[2.5, 0, 1], [-0.5, 1, 0], [0.0, 0, 1], [np.nan, 1, 0]])
+    found = density.suspicion(new)
+    odds = np.log(0.2 / 0.8) + scipy.stats.norm(2).logpdf(new[:3, 0]) - scipy.stats.norm(0).logpdf(new[:3, 0])
+    np.testing.assert_allclose(found.surprise[:3, 1], [max(odds[0], 0), max(-odds[1], 0), max(odds[2], 0)], atol=0.05)
+    assert found.surprise[3, 1] == pytest.approx(np.log(4), abs=1e-3)
+    assert found.expected[:, 1:].tolist() == [[1, 0], [0, 1], [0, 1], [0, 1]]
 
 
 @pytest.mark.filterwarnings("ignore:X has gaps")
@@ -63,7 +103,7 @@ def test_contributions_add_up(fitted):
     rows = np.concatenate([rows_of(30, 1), 3 * rows_of(10, 2), rows_of(1, 3) * 1e4])
     rows[3, 2] = np.nan
     found = fitted.explain(rows)
-    nats = fitted.unlikeness_.nats(fitted.autoencoder_, rows)
+    nats = fitted.unlikeness_.row_nats(fitted.autoencoder_, read_rows(fitted, rows))
     np.testing.assert_allclose(found.groupby("row").contribution.sum(), nats, rtol=1e-9)
     np.testing.assert_allclose(found.groupby("row").nats.first(), nats, rtol=1e-9)
     scores = found.groupby("row")[["nats_tail", "neighbors", "beyond"]].first().sum(axis=1)
@@ -121,11 +161,36 @@ def mixed(n_rows, seed):
     rng = np.random.default_rng(seed)
     z = rng.normal(size=n_rows)
     kind = np.where(z > 0.5, "high", np.where(z < -0.5, "low", "mid"))
-    return pd.DataFrame({"a": z, "b": 2 * z + 0.3 * rng.normal(size=n_rows), "kind": kind, "ok": z > 0, "one": 1})
+    b, n = 2 * z + 0.3 * rng.normal(size=n_rows), rng.poisson(np.exp(z))
+    return pd.DataFrame({"a": z, "b": b, "n": n, "kind": kind, "ok": z > 0, "one": 1, "unit": "cm"})
 
 
-def test_a_wrong_label_is_the_first_reason_of_its_row():
-    model = AnomalyDetector(autoencoder=Autoencoder(2, max_epochs=20), random_state=0).fit(mixed(500, 0))
+@pytest.fixture(scope="module")
+def of_mixed():
+    return AnomalyDetector(autoencoder=Autoencoder(2, max_epochs=20), random_state=0).fit(mixed(500, 0))
+
+
+@pytest.mark.filterwarnings("ignore:X has gaps")
+def test_gaps_and_values_that_cannot_be_are_reasons(of_mixed):
+    clean = mixed(100, 1)
+    assert (of_mixed.predict(clean) == -1).mean() < 0.15
+    faults = {
+        "a": (np.nan, "missing"),
+        "n": (-1, "below"),
+        "kind": ("alien", "unseen"),
+        "ok": (None, "missing"),
+        "unit": ("in", "unseen"),
+    }
+    for name, (value, direction) in faults.items():
+        wrong = clean.assign(**{name: pd.Series([value] * 100, dtype=object if name == "ok" else None)})
+        found = of_mixed.explain(wrong, n_columns=1)
+        assert (found.column == name).mean() > 0.9
+        assert (found.direction[found.column == name] == direction).all()
+        assert (of_mixed.score_samples(wrong) < of_mixed.score_samples(clean)).mean() > 0.9
+
+
+def test_a_wrong_label_is_the_first_reason_of_its_row(of_mixed):
+    model = of_mixed
     clean = mixed(300, 1)
     clean = clean[clean.kind != "mid"]
     wrong = clean.assign(kind=clean.kind.map({"low": "high", "high": "low"}))
@@ -138,18 +203,8 @@ def test_a_wrong_label_is_the_first_reason_of_its_row():
     unseen = model.explain(clean.assign(kind="alien"), n_columns=1)
     assert (unseen.column == "kind").mean() > 0.9
     found = model.explain(wrong)
-    assert set(found.column) == {"a", "b", "kind", "ok", "one"}
+    assert set(found.column) == {"a", "b", "n", "kind", "ok", "one", "unit"}
     np.testing.assert_allclose(found.groupby("row").contribution.sum(), found.groupby("row").nats.first(), rtol=1e-9)
-
-
-def test_what_is_expected_of_a_block_is_its_conditional_mean():
-    rng = np.random.default_rng(0)
-    density = NormalDensity(rng.normal(size=5), rng.normal(size=(5, 2)), rng.uniform(0.1, 1, size=5))
-    rows, known = rng.normal(size=(4, 5)), [0, 3, 4]
-    covariance = density.covariance
-    gain = covariance[1:3, known] @ np.linalg.inv(covariance[np.ix_(known, known)])
-    literal = density.center[1:3] + (rows[:, known] - density.center[known]) @ gain.T
-    np.testing.assert_allclose(density.expected_without(rows, slice(1, 3)), literal, rtol=1e-9)
 
 
 def test_reasons_are_the_same_after_loading(fitted, tmp_path):

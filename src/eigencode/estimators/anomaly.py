@@ -10,21 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
 from sklearn.base import OutlierMixin
-from sklearn.utils._optional_dependencies import check_pandas_support
 from sklearn.utils.validation import check_is_fitted
 
 from eigencode import training
 from eigencode.detection import conformal
-from eigencode.errors import DataError, ResultWarning
+from eigencode.errors import DataError, OptionError, ResultWarning
 from eigencode.estimators.base import unchanged_on_failure
 from eigencode.estimators.composed import Composed
 from eigencode.estimators.inputs import read_rows
-from eigencode.estimators.reasons import Reasons
+from eigencode.estimators.reasons import Reasons, as_frame, as_records
 from eigencode.estimators.unlikeness import Unlikeness
 from eigencode.options import Object, OptionInfo, check_options, documented
 
 if TYPE_CHECKING:
-    pass
+    from eigencode.data.containers import NamedArray
 
 HELD_OUT = 0.2
 """Share of the rows that are held out; more where the rate asked for takes more, up to half of the rows."""
@@ -44,7 +43,9 @@ class AnomalyDetector(OutlierMixin, Composed):
 
     .. math:: D(x) = \frac{\lVert x - g(f(x)) \rVert^2}{2 s^2} - \log p(f(x))
 
-    in nats, for scaled rows, with a mixture of Gaussians p on the codes and the variance s^2 of the residuals; and how
+    in nats, for scaled rows, with a mixture of Gaussians p on the codes and the variance s^2 of the residuals; in mixed
+    tables, labels and counts by their likelihood (`eigencode.estimators.row_nats`, which also says what a gap and an
+    impossible value add). And it measures how
     far the row is from the nearest row fitted. Both are brought to one scale by :math:`-\log` of the share of the rows
     fitted that have as much (`eigencode.detection.tails`), and added. To rows farther from the centre than all those
     fitted, the largest sum of a row fitted is added for each doubling of that distance.
@@ -152,11 +153,10 @@ class AnomalyDetector(OutlierMixin, Composed):
             rng = np.random.default_rng(self.seed_)
             order = rng.permutation(len(rows.array))
             n_held_out = _n_held_out(len(order), self.false_alarms)
-            known, apart = rows.array[np.sort(order[n_held_out:])], rows.array[order[:n_held_out]]
-            to_fit = replace(rows, array=known, frame=None)
+            to_fit, apart = rows[np.sort(order[n_held_out:])], rows[order[:n_held_out]]
             model = self._copied(to_fit, self.seed_)
-            self.autoencoder_ = model if model.__sklearn_is_fitted__() else model.fit(to_fit)
-            self.unlikeness_ = Unlikeness.of(self.autoencoder_, known, self.neighbors, self.seed_)
+            self.autoencoder_ = model if model.__sklearn_is_fitted__() else model.fit(replace(to_fit, frame=None))
+            self.unlikeness_ = Unlikeness.of(self.autoencoder_, to_fit, self.neighbors, self.seed_)
             self.held_out_scores_ = np.sort(self._scores(apart))
             self._calibrate()
         return self
@@ -174,7 +174,7 @@ class AnomalyDetector(OutlierMixin, Composed):
         ndarray of shape (n,)
         """
         check_is_fitted(self)
-        return self._scores(read_rows(self, X).array)
+        return self._scores(read_rows(self, X))
 
     def decision_function(self, X: Any) -> np.ndarray:
         """``score_samples`` minus ``offset_``: below 0 for alarms, shape (n,)."""
@@ -237,11 +237,11 @@ class AnomalyDetector(OutlierMixin, Composed):
             warnings.warn(f"{what}: the rate of false alarms no longer holds. Fit again.", ResultWarning, stacklevel=2)
         return found
 
-    def explain(self, X: Any, *, n_columns: int | None = None) -> Any:
+    def explain(self, X: Any, *, n_columns: int | None = None, output: str = "frame") -> Any:
         """Why each row is unlike those fitted: its columns, by what they add to D.
 
-        Suspicious cells are found first, and what is expected of each cell is computed without them, so that one wrong
-        cell does not make others look wrong (`eigencode.estimators.reasons`). This takes pandas.
+        Suspicious columns are found first, and what is expected of each column is computed without them, so that one
+        wrong cell does not make others look wrong (`eigencode.estimators.reasons`).
 
         Parameters
         ----------
@@ -249,16 +249,20 @@ class AnomalyDetector(OutlierMixin, Composed):
             Rows like those fitted.
         n_columns : int, optional
             Give the first columns of each row only.
+        output : {'frame', 'records'}, default 'frame'
+            'records': a list with a dictionary for each row, of values that `json.dumps` takes, with the columns as the
+            list ``reasons``.
 
         Returns
         -------
-        pandas.DataFrame
+        frame, or list of dict
             For each row, its columns in order. ``row``: the label in X's index, or the number; ``rank``, from 1;
             ``column``; ``contribution``, in nats: those of all columns add up to the row's D; ``observed`` and
             ``expected``, in the column's units; ``direction``: 'above' or 'below' what is expected, 'other' for a
-            label, 'equal', or 'missing'. And for the row as a whole: ``nats``, its D; and the terms of its score,
-            ``nats_tail``, ``neighbors`` for the distance to the nearest row fitted, and ``beyond`` for rows farther
-            out than all of these.
+            label, 'unseen' for a value that no row fitted had, 'equal', or 'missing'. And for the row as a whole:
+            ``nats``, its D; and the terms of its score, ``nats_tail``, ``neighbors`` for the distance to the nearest
+            row fitted, and ``beyond`` for rows farther out than all of these. The frame is of the library of the one
+            fitted, of pandas where an array was fitted; values of several types are text but in pandas.
 
         Examples
         --------
@@ -270,21 +274,27 @@ class AnomalyDetector(OutlierMixin, Composed):
         >>> print(model.explain([[1.0, 1.0, -1.0]], n_columns=1)[["column", "direction"]])
           column direction
         0     x2     below
+        >>> model.explain([[1.0, 1.0, -1.0]], n_columns=1, output="records")[0]["reasons"][0]["observed"]
+        -1.0
         """
         check_is_fitted(self)
-        pandas = check_pandas_support(f"{type(self).__name__}.explain")
+        if output not in ("frame", "records"):
+            raise OptionError("'output' must be 'frame' or 'records'", got=f"{output!r}")
         given = read_rows(self, X)
-        rows, model = given.array.astype(np.float64), self.autoencoder_
-        reasons = Reasons.of(self.unlikeness_, model, rows).of_columns(model, rows, given.frame)
-        found = reasons.ranked(X.index if hasattr(X, "iloc") else np.arange(len(rows)), n_columns)
-        parts, n_kept = self.unlikeness_.parts(model, rows), len(found["row"]) // len(rows)
-        return pandas.DataFrame(found | {name: np.repeat(values, n_kept) for name, values in parts.items()})
+        parts = self.unlikeness_.parts(self.autoencoder_, given)
+        table = Reasons.of(self.unlikeness_, self.autoencoder_, given).ranked(n_columns)
+        if output == "records":
+            return as_records(table, {"row": np.arange(len(given.array)), **parts})
+        numbers = table["row"]
+        labels = np.asarray(X.index)[numbers] if hasattr(X, "iloc") else numbers
+        library = "pandas" if self.columns_ is None else self.columns_.library
+        return as_frame({**table, "row": labels, **{name: part[numbers] for name, part in parts.items()}}, library)
 
     # -- fitting
 
-    def _scores(self, array: np.ndarray) -> np.ndarray:
+    def _scores(self, given: NamedArray) -> np.ndarray:
         """``score_samples`` of checked rows."""
-        return -self.unlikeness_.scores(self.autoencoder_, array)
+        return -self.unlikeness_.scores(self.autoencoder_, given)
 
     def _calibrate(self) -> None:
         """Set the offset by the rows held out, and say what it does not promise."""
@@ -305,7 +315,7 @@ class AnomalyDetector(OutlierMixin, Composed):
         model = self.autoencoder_
         if model.n_features_in_ != self.n_features_in_ or self.columns_ != model.columns_:
             yield "the autoencoder"
-        if not self.unlikeness_.fits(len(model.scaler_.center), model.n_components_):
+        if not self.unlikeness_.fits(model):
             yield "what is measured"
         if self.held_out_scores_.ndim != 1 or not len(self.held_out_scores_) or math.isnan(self.offset_):
             yield "a score of a row held out"

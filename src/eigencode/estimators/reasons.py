@@ -1,10 +1,13 @@
 r"""Reasons: how much each column of a row adds to what an anomaly detector measures of it.
 
-The suspicious cells of a row are found by a normal density of rows (`eigencode.detection.suspicion`), and replaced one
-after the other, the most suspicious first, by their means given the cells that are not suspicious. A suspicious cell
-adds what its replacement takes from D. The rest, of the row with all of them replaced, is divided: each column has its
-squared residual; the columns share the code's :math:`-\log p(z)`, what the commonest code has equally, and what is
-above it in proportion to the squares of their cells' distances from their means. So the contributions add up to D.
+The suspicious columns of a row are found first, and how surprising each column is given the others that are not
+suspicious (`eigencode.detection.suspicion`). With the surprise s of a column and the term o of its state (known,
+missing, or impossible), a column adds
+
+.. math:: c_j = o_j + t s_j + \frac{D - \sum_i o_i - t \sum_i s_i}{n_\text{columns}}
+
+to D, where t is 1, or larger where D is so large that what a row has usually is exceeded by more than all surprises.
+So the contributions add up to D, and columns of a usual row have about the same.
 """
 
 from __future__ import annotations
@@ -12,152 +15,158 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import narwhals as nw
 import numpy as np
-from numpy.typing import ArrayLike
 
 from eigencode.data.cells import is_missing
-from eigencode.estimators.unlikeness import answers
+from eigencode.estimators.row_nats import cells_of, is_allowed, used_columns
 
 if TYPE_CHECKING:
-    from eigencode.data.tables import Column, Schema
+    from eigencode.data.containers import NamedArray
+    from eigencode.data.tables import Schema
     from eigencode.estimators.base import BaseAutoencoder
     from eigencode.estimators.unlikeness import Unlikeness
 
 
 @dataclass(frozen=True, eq=False)
 class Reasons:
-    """What each cell of some rows adds, in nats, and what was expected of it.
+    """What each column of some rows adds to D.
 
     Attributes
     ----------
-    contributions, expected : ndarray of shape (n, d)
-        The contributions, in nats, and the mean of each cell given the cells of its row that are not suspicious, in
-        the data's units.
+    model : estimator
+        The autoencoder.
+    given : NamedArray
+        The rows.
+    contributions : ndarray of shape (n, c)
+        In nats.
+    expected : ndarray of shape (n, d)
+        What is expected of each cell given the columns that are not suspicious, in the data's units.
     """
 
+    model: BaseAutoencoder
+    given: NamedArray
     contributions: np.ndarray
     expected: np.ndarray
-
-    def of_columns(self, model: BaseAutoencoder, rows: np.ndarray, frame: Any) -> Reasoned:
-        """The same for columns, of mixed ones too, each of which may have several cells."""
-        schema = model.columns_
-        if schema is None or schema.is_plain:
-            known = model._cell_names
-            names = [f"x{j}" for j in range(rows.shape[1])] if known is None else list(known)
-            return Reasoned(np.array(names, dtype=object), self.contributions, rows, self.expected)
-        used = [(column, part) for column, part in _parts(schema) if column.kind.width]
-        contributions = np.stack([self.contributions[:, part].sum(1) for _, part in used], axis=1)
-        observed, expected = (
-            _by_row([column.kind.decode(cells[:, part], column.arrow).to_pylist() for column, part in used])
-            for cells in (rows, self.expected)
-        )
-        if frame is not None:
-            observed = _by_row([frame[column.name].to_list() for column, _ in used])
-        return Reasoned(np.array([column.name for column, _ in used], dtype=object), contributions, observed, expected)
 
     @classmethod
-    def of(cls, unlikeness: Unlikeness, autoencoder: BaseAutoencoder, rows: np.ndarray) -> Reasons:
-        """The reasons of rows of shape (n, d), in the data's units."""
-        scaler, everyone = autoencoder.scaler_, np.arange(len(rows))
-        given = rows.astype(np.float64)
-        scaled = scaler.transform(_without_gaps(autoencoder, given))
-        found = unlikeness.density.suspicious_cells(scaled)
-        expected = scaler.inverse_transform(found.expected)
-        contributions, before = np.zeros_like(scaled), unlikeness.nats(autoencoder, given)
-        for columns in found.hidden.T:
-            some = everyone[columns >= 0]
-            column = columns[some]
-            given[some, column], scaled[some, column] = expected[some, column], found.expected[some, column]
-            after = unlikeness.nats(autoencoder, given[some])
-            contributions[some, column] += before[some] - after
-            before[some] = after
-        for part in _blocks(autoencoder.columns_):  # the cells of a label tell each other, and not what to expect
-            found.expected[:, part] = unlikeness.density.expected_without(scaled, part)
-        expected = scaler.inverse_transform(found.expected)
-        residuals, codes = answers(autoencoder, given)
-        contributions += np.square(residuals) / (2 * unlikeness.noise) + _of_codes(unlikeness, codes, scaled)
-        return cls(contributions, expected)
+    def of(cls, unlikeness: Unlikeness, model: BaseAutoencoder, given: NamedArray) -> Reasons:
+        """The reasons of rows."""
+        scaler, row_nats = model.scaler_, unlikeness.row_nats
+        density, rows = row_nats.density, given.array.astype(np.float64)
+        found = density.suspicion(scaler.transform(rows))
+        surprise = np.zeros(rows.shape)
+        surprise[:, density.widths.cumsum() - density.widths] = found.surprise
+        own = np.stack([surprise[:, part].sum(1) for part in cells_of(model.columns_, rows.shape[1])], axis=1)
+        nats, total = row_nats.of_values(model, given.array), own.sum(1)
+        times = np.maximum((nats - unlikeness.usual) / np.maximum(total, np.finfo(np.float64).tiny), 1.0)
+        shared = (nats - times * total) / own.shape[1]
+        contributions = times[:, None] * own + shared[:, None] + row_nats.of_states(model, given)
+        return cls(model, given, contributions, scaler.inverse_transform(found.expected))
 
-
-def _parts(schema: Schema) -> list[tuple[Column, slice]]:
-    """The columns of a frame, each with the numbers of its cells."""
-    ends = np.cumsum([column.kind.width for column in schema.columns]).tolist()
-    return [(column, slice(end - column.kind.width, end)) for column, end in zip(schema.columns, ends, strict=True)]
-
-
-def _blocks(schema: Schema | None) -> list[slice]:
-    """The cells of columns that have several."""
-    return [] if schema is None else [part for column, part in _parts(schema) if column.kind.width > 1]
-
-
-@dataclass(frozen=True, eq=False)
-class Reasoned:
-    """Columns of some rows: names, and the contribution, the value and the expected value of each, shape (n, c)."""
-
-    names: np.ndarray
-    contributions: np.ndarray
-    observed: np.ndarray
-    expected: np.ndarray
-
-    def ranked(self, labels: ArrayLike, n_columns: int | None) -> dict[str, np.ndarray]:
+    def ranked(self, n_columns: int | None) -> dict[str, np.ndarray]:
         """A table with a line for each row and column, the columns of a row by their contributions."""
         order = np.argsort(-self.contributions, axis=1, kind="stable")[:, :n_columns]
         n, n_kept = order.shape
-        contributions, observed, expected = (
-            np.take_along_axis(values, order, 1).ravel()
-            for values in (self.contributions, self.observed, self.expected)
-        )
+        rows, columns = np.repeat(np.arange(n), n_kept), order.ravel()
+        observed, expected = self._values(rows, columns)
+        allowed = np.broadcast_to(is_allowed(self.model, self.given), self.contributions.shape)[rows, columns]
         return {
-            "row": np.repeat(np.asarray(labels), n_kept),
+            "row": rows,
             "rank": np.tile(np.arange(1, n_kept + 1), n),
-            "column": self.names[order.ravel()],
-            "contribution": contributions,
+            "column": self._names[columns],
+            "contribution": self.contributions[rows, columns],
             "observed": observed,
             "expected": expected,
-            "direction": _directions(observed, expected),
+            "direction": _directions(observed, expected, allowed),
         }
 
+    @property
+    def _schema(self) -> Schema | None:
+        """What the columns are, if they are not just numbers."""
+        schema = self.model.columns_
+        return None if schema is None or schema.is_plain else schema
 
-def _by_row(columns: list[list[Any]]) -> np.ndarray:
-    """The values of columns as objects, shape (n, c)."""
-    found = np.empty((len(columns[0]), len(columns)), dtype=object)
-    for index, values in enumerate(columns):
-        found[:, index] = values
+    @property
+    def _names(self) -> np.ndarray:
+        if self._schema is None:
+            known = self.model._cell_names
+            return np.array([f"x{j}" for j in range(self.expected.shape[1])] if known is None else known, dtype=object)
+        return np.array(self._schema.names, dtype=object)[used_columns(self._schema)]
+
+    def _values(self, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The values of some columns of some rows, and what is expected of them."""
+        cells, schema, frame = self.given.array, self._schema, self.given.frame
+        if schema is None:
+            return cells[rows, columns], self.expected[rows, columns]
+        observed, expected = np.empty((2, len(rows)), dtype=object)
+        slices = cells_of(schema, cells.shape[1])
+        for number, (column, part) in enumerate(zip(used_columns(schema), slices, strict=True)):
+            column, here = schema.columns[column], np.flatnonzero(columns == number)
+            of = rows[here]
+            expected[here] = column.kind.decode(self.expected[of, part], column.arrow).to_pylist()
+            if frame is None:
+                observed[here] = column.kind.decode(cells[of, part], column.arrow).to_pylist()
+            else:
+                observed[here] = _objects(frame[column.name].to_list())[of]
+        return observed, expected
+
+
+def as_frame(table: dict[str, np.ndarray], library: str) -> Any:
+    """A frame of a library; values of several types are text where the library has no columns of them."""
+    if library != "pandas":
+        table = {name: _as_text(values) if values.dtype == object else values for name, values in table.items()}
+    backend: Any = library
+    return nw.from_dict(table, backend=backend).to_native()
+
+
+def as_records(table: dict[str, np.ndarray], of_rows: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    """For each row a dictionary of JSON values, with its reasons in a list."""
+    names = [name for name in table if name not in ("row", "rank")]
+    lines = zip(*(map(_plain, table[name].tolist()) for name in names), strict=True)
+    reasons = [dict(zip(names, line, strict=True)) for line in lines]
+    n_rows = len(next(iter(of_rows.values())))
+    n_kept = len(reasons) // max(n_rows, 1)
+    rows = zip(*(map(_plain, values.tolist()) for values in of_rows.values()), strict=True)
+    return [
+        {**dict(zip(of_rows, row, strict=True)), "reasons": reasons[i * n_kept : (i + 1) * n_kept]}
+        for i, row in enumerate(rows)
+    ]
+
+
+def _plain(value: Any) -> Any:
+    """A value of JSON: dates as text, gaps as None."""
+    if is_missing(value):
+        return None
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    return value if isinstance(value, int | float | str | bool) else str(value)
+
+
+def _as_text(values: np.ndarray) -> np.ndarray:
+    return _objects([None if (plain := _plain(value)) is None else str(plain) for value in values])
+
+
+def _objects(values: list[Any]) -> np.ndarray:
+    """Values as an array of objects."""
+    found = np.empty(len(values), dtype=object)
+    found[:] = values
     return found
 
 
-def _directions(observed: np.ndarray, expected: np.ndarray) -> np.ndarray:
+def _directions(observed: np.ndarray, expected: np.ndarray, allowed: np.ndarray) -> np.ndarray:
     """How values differ from what is expected."""
     if observed.dtype != object:
-        return np.where(np.isnan(observed), "missing", np.where(observed > expected, "above", "below"))
-    return np.array([_direction(*pair) for pair in zip(observed, expected, strict=True)])
+        above = np.where(observed > expected, "above", "below")
+        return np.where(np.isnan(observed), "missing", np.where(observed == expected, "equal", above))
+    return np.array([_direction(*each) for each in zip(observed, expected, allowed, strict=True)])
 
 
-def _direction(observed: Any, expected: Any) -> str:
+def _direction(observed: Any, expected: Any, allowed: bool) -> str:
     if is_missing(observed):
         return "missing"
     if observed == expected:
         return "equal"
-    is_label = isinstance(observed, str | bool) or isinstance(expected, str | bool) or expected is None
-    return "other" if is_label else "above" if observed > expected else "below"
-
-
-def _of_codes(unlikeness: Unlikeness, codes: np.ndarray, scaled: np.ndarray) -> np.ndarray:
-    """The share of each column in minus the log-density of a code, shape (n, d)."""
-    density = unlikeness.density
-    squares = np.square(scaled - density.center) / np.diag(density.covariance) + np.finfo(np.float64).tiny
-    excess = -unlikeness.mixture.log_prob(codes) - unlikeness.commonest
-    shares = squares / squares.sum(1, keepdims=True)
-    found: np.ndarray = unlikeness.commonest / scaled.shape[1] + excess[:, None] * shares
-    return found
-
-
-def _without_gaps(autoencoder: BaseAutoencoder, rows: np.ndarray) -> np.ndarray:
-    """Rows whose gaps are filled by their means given the known cells."""
-    has_gaps = np.isnan(rows).any(1)
-    if not has_gaps.any():
-        return rows
-    filled = rows.copy()
-    imputed = autoencoder._answer_of(rows[has_gaps], autoencoder._expected, autoencoder._in_data_units)
-    filled[has_gaps] = np.where(np.isnan(rows[has_gaps]), imputed, rows[has_gaps])
-    return filled
+    if isinstance(observed, str | bool) or isinstance(expected, str | bool) or is_missing(expected):
+        return "other" if allowed else "unseen"
+    return "above" if observed > expected else "below"

@@ -5,8 +5,9 @@ With D(x) in nats, the distance r(x) to the nearest row fitted, and the tail t o
 
 .. math:: t_D(D(x)) + t_r(r(x)) + m \, \log_2 \max(1, \text{distance from the centre, in units of the farthest row})
 
-where m is the largest sum of the first two terms of a row fitted. So a row at twice the distance of the farthest row
-fitted scores above all of these, in any direction, along what the autoencoder reconstructs too.
+where m is the largest sum of the first two terms of a row fitted, and D is that of `RowNats`. So a row at twice the
+distance of the farthest row fitted scores above all of these, in any direction, along what the autoencoder
+reconstructs too.
 """
 
 from __future__ import annotations
@@ -16,25 +17,21 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from eigencode import model
-from eigencode.batch import Batch
 from eigencode.detection.neighbors import NearestRows, farther
-from eigencode.detection.suspicion import NormalDensity
 from eigencode.detection.tails import Tail
 from eigencode.domains import NotNegative, Positive
-from eigencode.lazy import torch
+from eigencode.estimators.cell_density import cell_density
+from eigencode.estimators.row_nats import RowNats
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from eigencode.data.containers import NamedArray
     from eigencode.estimators.base import BaseAutoencoder
-    from eigencode.model import Composition
 
 MOST_KNOWN = 10_000
 """Rows fitted that new rows are compared with; of more, so many are drawn at random."""
 
-SMALLEST_NOISE = 1e-6
-"""Smallest variance of the residuals, beside that of the scaled rows."""
+USUAL = 0.95
+"""Share of the rows fitted whose values have a usual D."""
 
 SMALLEST_CELL = 1e-6
 """Smallest reach of a column, beside the size of its center: differences below it may be rounding."""
@@ -46,10 +43,8 @@ class Unlikeness:
 
     Attributes
     ----------
-    mixture : Mixture
-        The density of the codes.
-    noise : float
-        Variance s^2 of the residuals of scaled rows, a cell.
+    row_nats : RowNats
+        D.
     tail : Tail
         Of D.
     nearest : NearestRows or None
@@ -62,32 +57,27 @@ class Unlikeness:
         The largest norm of a scaled row.
     highest : float
         m, the largest sum of the tails of a row fitted.
-    commonest : float
-        Minus the log-density of the commonest code of a row fitted.
-    density : NormalDensity
-        A normal density of scaled rows, by which suspicious cells are found.
+    usual : float
+        D of the values of a row, without the states of columns, of which one row fitted in twenty has more.
     """
 
-    mixture: model.Mixture
-    noise: Positive
+    row_nats: RowNats
     tail: Tail
     nearest: NearestRows | None
     nearest_tail: Tail | None
     reach: np.ndarray
     radius: Positive
     highest: NotNegative
-    commonest: float
-    density: NormalDensity
+    usual: float
 
     @classmethod
-    def of(cls, autoencoder: BaseAutoencoder, rows: np.ndarray, neighbors: bool, seed: int) -> Self:
-        """What is known from the rows fitted, of shape (n, d)."""
-        residuals, codes = answers(autoencoder, rows)
-        cells = _cells(autoencoder, rows)
-        noise = _noise(residuals, cells, autoencoder.n_components_)
-        mixture = model.fit_mixture(codes, seed)
+    def of(cls, autoencoder: BaseAutoencoder, given: NamedArray, neighbors: bool, seed: int) -> Self:
+        """What is known from the rows fitted."""
+        rows, cells = given.array, _cells(autoencoder, given.array)
         known = np.random.default_rng(seed).permutation(len(rows))[:MOST_KNOWN]
-        nats = _nats(residuals[known], codes[known], noise, mixture)
+        row_nats = RowNats.of(autoencoder, rows, cell_density(autoencoder, rows[known], seed), seed)
+        of_values = row_nats.of_values(autoencoder, rows[known])
+        nats = of_values + row_nats.of_states(autoencoder, given[known]).sum(1)
         tail = Tail.of(nats)
         sums, nearest, nearest_tail = tail(nats), None, None
         if neighbors:
@@ -100,22 +90,20 @@ class Unlikeness:
         reach = np.maximum(np.abs(cells).max(0), smallest)
         radius = max(float(np.linalg.norm(cells, axis=1).max()), SMALLEST_CELL)
         return cls(
-            mixture,
-            noise,
+            row_nats,
             tail,
             nearest,
             nearest_tail,
             reach,
             radius,
             float(sums.max()),
-            float(-mixture.log_prob(codes[known]).max()),
-            _density(scaler.transform(rows.astype(np.float64))),
+            float(np.quantile(of_values, USUAL)),
         )
 
-    def parts(self, autoencoder: BaseAutoencoder, rows: np.ndarray) -> dict[str, np.ndarray]:
+    def parts(self, autoencoder: BaseAutoencoder, given: NamedArray) -> dict[str, np.ndarray]:
         """D of each row, and the terms of its score: the tails of D and of the distance, and what far rows get."""
-        cells, nats = _cells(autoencoder, rows), self.nats(autoencoder, rows)
-        neighbors = np.zeros(len(rows))
+        cells, nats = _cells(autoencoder, given.array), self.row_nats(autoencoder, given)
+        neighbors = np.zeros(len(cells))
         if self.nearest is not None and self.nearest_tail is not None:
             neighbors = self.nearest_tail(self.nearest.distances(cells))
         return {
@@ -125,61 +113,24 @@ class Unlikeness:
             "beyond": self.highest * farther(cells, self.reach, self.radius),
         }
 
-    def scores(self, autoencoder: BaseAutoencoder, rows: np.ndarray) -> np.ndarray:
+    def scores(self, autoencoder: BaseAutoencoder, given: NamedArray) -> np.ndarray:
         """The score of each row, shape (n,): higher for rows more unlike those fitted."""
-        parts = self.parts(autoencoder, rows)
+        parts = self.parts(autoencoder, given)
         return parts["nats_tail"] + parts["neighbors"] + parts["beyond"]
 
-    def nats(self, autoencoder: BaseAutoencoder, rows: np.ndarray) -> np.ndarray:
-        """D of each row, shape (n,)."""
-        return _nats(*answers(autoencoder, rows), self.noise, self.mixture)
-
-    def fits(self, n_cells: int, n_components: int) -> bool:
-        """Whether it is of rows of so many cells and codes of so many components."""
+    def fits(self, autoencoder: BaseAutoencoder) -> bool:
+        """Whether it is of rows and codes of an autoencoder."""
+        n_cells = len(autoencoder.scaler_.center)
         tails = [self.tail, *([self.nearest_tail] if self.nearest_tail is not None else [])]
         known = None if self.nearest is None else self.nearest.rows.shape[1:]
         return (
             self.reach.shape == (n_cells,)
-            and self.mixture.means.shape[1] == n_components
+            and self.row_nats.fits(autoencoder.columns_, n_cells, autoencoder.n_components_)
             and known == (None if self.nearest_tail is None else (n_cells,))
             and all(tail.is_sound for tail in tails)
-            and self.density.center.shape == (n_cells,)
-            and self.density.is_sound
         )
-
-
-def _nats(residuals: np.ndarray, codes: np.ndarray, noise: float, mixture: model.Mixture) -> np.ndarray:
-    """D of each row, shape (n,), from the residuals of its scaled cells and its code."""
-    found: np.ndarray = np.square(residuals).sum(1) / (2 * noise) - mixture.log_prob(codes)
-    return found
-
-
-def answers(autoencoder: BaseAutoencoder, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The residuals of scaled cells, 0 in gaps, shape (n, d), and the codes, shape (n, k), in float64."""
-
-    def both(composition: Composition, clean: Batch, seen: Batch) -> Tensor:
-        z = composition.encode(*seen.cells).mean
-        return torch.cat([autoencoder._difference(composition, clean, composition.decode(z), True), z], dim=1)
-
-    d = len(autoencoder.scaler_.center)
-    found = autoencoder._in_float64(rows, both)
-    return found[:, :d], found[:, d:]
 
 
 def _cells(autoencoder: BaseAutoencoder, rows: np.ndarray) -> np.ndarray:
     """Scaled cells in float64, 0 in gaps."""
     return np.nan_to_num(autoencoder.scaler_.transform(rows.astype(np.float64)), nan=0.0)
-
-
-def _noise(residuals: np.ndarray, cells: np.ndarray, n_components: int) -> float:
-    """The variance of a residual of a cell; a code of k numbers takes k of the d directions of the residuals."""
-    n, d = residuals.shape
-    found = float(np.square(residuals).sum()) / (n * max(d - n_components, 1))
-    return max(found, SMALLEST_NOISE * float(cells.var()), np.finfo(np.float64).tiny)
-
-
-def _density(scaled: np.ndarray) -> NormalDensity:
-    """The most likely normal density of scaled rows with gaps."""
-    x = torch.from_numpy(scaled)
-    found = model.fit_gaussian(Batch(x.nan_to_num(0.0), ~x.isnan()))
-    return NormalDensity(*(values.numpy() for values in (found.center, found.loadings, found.noise)))

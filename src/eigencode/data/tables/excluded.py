@@ -58,6 +58,13 @@ class Constant(Excluded):
         categories = tuple(values.coded[1].to_pylist()) if values.kind == "category" else ()
         return cls(labels[0] if labels else None, categories)
 
+    def allows(self, values: Values) -> np.ndarray:
+        """The one value."""
+        if self.value is None or values.kind in ("nothing", "other"):
+            return super().allows(values)
+        codes, labels = values.coded
+        return np.array([*(label == self.value for label in labels.to_pylist()), True])[codes]
+
     def decode(self, cells: np.ndarray, kind: pa.DataType) -> pa.Array:
         """The value in all rows."""
         if pa.types.is_dictionary(kind):

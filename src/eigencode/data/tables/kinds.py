@@ -67,6 +67,10 @@ class Kind(ABC):
         """The largest value fitted of each cell that is modelled by a logarithm, infinity for others."""
         return [math.inf] * self.width
 
+    def allows(self, values: Values) -> np.ndarray:
+        """Whether each value is one that such a column can have, shape (n,); for gaps too."""
+        return np.ones(len(values), dtype=bool)
+
     def log_jacobian(self, cells: np.ndarray) -> np.ndarray:
         """The log-density of each value minus that of its cells, shape (n,)."""
         return np.zeros(len(cells))

@@ -45,6 +45,10 @@ class Boolean(Kind):
         require(values.kind == "boolean" or set(np.unique(values.present)) <= {0, 1}, values, cls.title)
         return cls()
 
+    def allows(self, values: Values) -> np.ndarray:
+        """0 and 1."""
+        return np.isin(values.numbers, (0, 1)) | values.missing
+
     @property
     def blocks(self) -> tuple[Block, ...]:
         """One cell."""
@@ -98,6 +102,12 @@ class Labels(Kind):
     def _ordered(labels: Sequence[str], categories: Sequence[str]) -> tuple[str, ...]:
         present = set(labels)
         return tuple(label for label in categories if label in present) or tuple(labels)
+
+    def allows(self, values: Values) -> np.ndarray:
+        """The labels fitted."""
+        codes, labels = values.coded
+        known = {*self.labels, *self.rare}
+        return np.array([*(label in known for label in labels.to_pylist()), True])[codes]
 
     @property
     def blocks(self) -> tuple[Block, ...]:

@@ -124,6 +124,10 @@ class Share(Number):
         require(values.present.min() >= 0 and values.present.max() <= 1, values, cls.title)
         return super().learn(values)
 
+    def allows(self, values: Values) -> np.ndarray:
+        """Those from 0 to 1."""
+        return ~((values.numbers < 0) | (values.numbers > 1))
+
     @property
     def blocks(self) -> tuple[Block, ...]:
         """One cell from 0 to 1."""
@@ -155,6 +159,10 @@ class Count(Number):
         whole = (values.present == np.rint(values.present)).all()
         require(bool(whole) and values.present.min() >= 0, values, cls.title)
         return super().learn(values)
+
+    def allows(self, values: Values) -> np.ndarray:
+        """Whole ones from 0 on."""
+        return ~((values.numbers < 0) | (values.numbers % 1 > 0))
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -210,6 +218,10 @@ class Positive(Number):
         """The largest logarithm."""
         return [math.log(self.high + self.shift)]
 
+    def allows(self, values: Values) -> np.ndarray:
+        """Those above 0."""
+        return ~(values.numbers <= 0)
+
     def encode(self, values: Values) -> np.ndarray:
         """Logarithms; a number below those that are possible has that of the smallest one fitted."""
         numbers = values.numbers.astype(np.float64)
@@ -246,6 +258,10 @@ class ZeroInflated(Number):
         """The range, whose numbers must not be negative."""
         require(values.present.min() >= 0 and values.present.max() > 0, values, cls.title)
         return super().learn(values)
+
+    def allows(self, values: Values) -> np.ndarray:
+        """Those from 0 on."""
+        return ~(values.numbers < 0)
 
     @property
     def blocks(self) -> tuple[Block, ...]:

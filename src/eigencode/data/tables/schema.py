@@ -91,13 +91,17 @@ class Column:
 
     def encode(self, values: Values) -> np.ndarray:
         """Its cells in rows like those fitted; `DataError` if the column is of another type now."""
+        return self.kind.encode(self._checked(values))
+
+    def allows(self, values: Values) -> np.ndarray:
+        """Whether each value is one that the column can have."""
+        return self.kind.allows(self._checked(values))
+
+    def _checked(self, values: Values) -> Values:
+        """The values in the type fitted, if labels are looked up by it; text if several types were fitted."""
         if self.is_mixed and not values.is_mixed:
             cells = [None if cell is None else json.dumps(cell, default=str) for cell in values.cells.to_pylist()]
             values = Values(values.name, pa.array(cells, pa.string()), values.dtype, is_mixed=True)
-        return self.kind.encode(self._checked(values))
-
-    def _checked(self, values: Values) -> Values:
-        """The values in the type fitted, if labels are looked up by it."""
         if not isinstance(self.kind, Category | Ordered):
             return values
         fitted = self.arrow.value_type if pa.types.is_dictionary(self.arrow) else self.arrow
@@ -359,6 +363,14 @@ class Schema:
         for column, part, values in columns:
             cells[:, part] = column.encode(values)
         return cells
+
+    def allows(self, frame: Any, missing_values: Sequence[Any] = ()) -> np.ndarray:
+        """Whether each cell of a frame like the one fitted is a value that its column can have, shape (n, columns).
+
+        Numbers below 0 in a column of counts cannot be, nor labels that were not seen.
+        """
+        given = frames.columns_of(_as_frame(frame), missing_values)
+        return np.stack([column.allows(values) for column, values in zip(self.columns, given, strict=True)], axis=1)
 
     def decode(self, cells: np.ndarray, like: Any = None, mean: bool = False) -> Any:
         """A frame of the fitted library from cells of shape (n, n_cells).

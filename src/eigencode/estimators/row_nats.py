@@ -1,0 +1,181 @@
+r"""RowNats: minus the logarithm of how likely a row is to a fitted autoencoder, in nats.
+
+.. math:: D(x) = \sum_j \frac{(x_j - \hat x_j)^2}{2 s_j^2} - \sum_b \log p(x_b | z) - \log p(z) - \sum_c \log p(o_c)
+
+with the code z, the scaled numbers j beside their reconstructions, the labels and counts b by the likelihood of their
+column, and o_c for whether the value of a column is known, missing, or one that the column cannot have. A number is
+compared with an exact reconstruction, so that nats do not depend on units.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from eigencode import model
+from eigencode.batch import Batch
+from eigencode.detection.suspicion import CellDensity
+from eigencode.estimators.inputs import missing_values_of
+from eigencode.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from eigencode.data.containers import NamedArray
+    from eigencode.data.tables import Schema
+    from eigencode.estimators.base import BaseAutoencoder
+    from eigencode.model import Composition
+
+NUMBERS = {"real", "share"}
+"""Families of columns whose cells are numbers."""
+
+SMALLEST_NOISE = 1e-6
+"""Smallest variance of the residuals, beside that of the scaled rows."""
+
+FEWEST = 0.5
+"""Rows that a label, a gap or an impossible value counts as if it had, where no row fitted has it."""
+
+
+@dataclass(frozen=True, eq=False)
+class RowNats:
+    """D, by the rows that were fitted.
+
+    Attributes
+    ----------
+    mixture : Mixture
+        The density of the codes.
+    noise : ndarray of shape (d,)
+        Variance s^2 of the residual of each scaled cell; the same for all where all are numbers.
+    gaps : ndarray of shape (c,)
+        The share of rows in which each column is missing.
+    impossible : float
+        The probability of a value that no row fitted could have.
+    density : CellDensity
+        A density of scaled cells: it fills gaps for an encoder that has not learned what a gap is.
+    """
+
+    mixture: model.Mixture
+    noise: np.ndarray
+    gaps: np.ndarray
+    impossible: float
+    density: CellDensity
+
+    @classmethod
+    def of(cls, autoencoder: BaseAutoencoder, rows: np.ndarray, density: CellDensity, seed: int) -> Self:
+        """By the rows fitted, of shape (n, d)."""
+        residuals, _, codes = _answers(autoencoder, rows, rows)
+        total = len(rows) + 3 * FEWEST
+        is_gap = _is_gap(autoencoder.columns_, rows)
+        mixture, noise = model.fit_mixture(codes, seed), _noise(autoencoder, rows, residuals)
+        return cls(mixture, noise, (is_gap.sum(0) + FEWEST) / total, FEWEST / total, density)
+
+    def of_values(self, autoencoder: BaseAutoencoder, rows: np.ndarray) -> np.ndarray:
+        """The terms of the values and of the code, for each row, shape (n,)."""
+        residuals, labels, codes = _answers(autoencoder, rows, self._filled(autoencoder, rows))
+        found: np.ndarray = (np.square(residuals) / (2 * self.noise)).sum(1) + labels - self.mixture.log_prob(codes)
+        return found
+
+    def of_states(self, autoencoder: BaseAutoencoder, given: NamedArray) -> np.ndarray:
+        """The term of each column's state, shape (n, c)."""
+        is_gap = _is_gap(autoencoder.columns_, given.array)
+        shares = np.where(is_gap, self.gaps, 1 - self.gaps - self.impossible)
+        return -np.log(np.where(is_allowed(autoencoder, given), shares, self.impossible))
+
+    def __call__(self, autoencoder: BaseAutoencoder, given: NamedArray) -> np.ndarray:
+        """D of each row, shape (n,)."""
+        return self.of_values(autoencoder, given.array) + self.of_states(autoencoder, given).sum(1)
+
+    def fits(self, schema: Schema | None, n_cells: int, n_components: int) -> bool:
+        """Whether it is of rows of these columns and of codes of so many components."""
+        n_columns = n_cells if schema is None else len(used_columns(schema))
+        return (
+            self.mixture.means.shape[1] == n_components
+            and self.noise.shape == (n_cells,)
+            and self.gaps.shape == (n_columns,)
+            and bool((self.gaps > 0).all() and (self.gaps + self.impossible < 1).all() and self.impossible > 0)
+            and self.density.is_sound
+            and self.density.means.shape[1] == n_cells
+        )
+
+    def _filled(self, autoencoder: BaseAutoencoder, rows: np.ndarray) -> np.ndarray:
+        """Rows whose gaps are filled if the autoencoder has not learned what a gap is."""
+        has_gap = np.isnan(rows).any(1)
+        if autoencoder.scaler_.has_gaps or not has_gap.any():
+            return rows
+        scaler, filled = autoencoder.scaler_, rows.astype(np.float64)
+        own = filled[has_gap]
+        expected = scaler.inverse_transform(self.density.completed(scaler.transform(own)))
+        filled[has_gap] = np.where(np.isnan(own), expected, own)
+        return filled
+
+
+def used_columns(schema: Schema) -> np.ndarray:
+    """The numbers of the columns that a row can be unlikely for: those with cells, and those of one value."""
+    return np.flatnonzero([column.kind.width > 0 or column.kind.kind == "constant" for column in schema.columns])
+
+
+def is_allowed(autoencoder: BaseAutoencoder, given: NamedArray) -> np.ndarray:
+    """Whether each value is one that its column can have, shape (n, c); the cells of an array say nothing of it."""
+    schema = autoencoder.columns_
+    if schema is None or given.frame is None:
+        return np.ones((1, 1), dtype=bool)
+    return schema.allows(given.frame, missing_values_of(autoencoder))[:, used_columns(schema)]
+
+
+def cells_of(schema: Schema | None, n_cells: int) -> list[slice]:
+    """The cells of each of these columns."""
+    if schema is None:
+        return [slice(j, j + 1) for j in range(n_cells)]
+    ends = np.cumsum([column.kind.width for column in schema.columns]).tolist()
+    return [slice(ends[j] - schema.columns[j].kind.width, ends[j]) for j in used_columns(schema)]
+
+
+def _answers(
+    autoencoder: BaseAutoencoder, rows: np.ndarray, filled: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each row: residuals of the scaled numbers, 0 in gaps and labels, shape (n, d); nats of labels; the code."""
+    number = _is_number(autoencoder.columns_, rows.shape[1])
+
+    def ask(composition: Composition, clean: Batch, seen: Batch) -> Tensor:
+        z = composition.encode(*seen.cells).mean
+        p, is_number = composition.decode(z), torch.from_numpy(number).to(z.device)
+        residuals = autoencoder._difference(composition, clean, p, True).where(is_number, 0.0)
+        if number.all():
+            return torch.cat([residuals, z], dim=1)
+        labels = clean.selected(-p.log_prob(composition.likelihood.target(*clean.cells))).where(~is_number, 0.0)
+        return torch.cat([residuals + labels, z], dim=1)
+
+    d = len(number)
+    found = autoencoder._in_float64(filled, ask)
+    cells = np.where(np.isnan(rows), 0.0, found[:, :d])
+    return np.where(number, cells, 0.0), np.where(number, 0.0, cells).sum(1), found[:, d:]
+
+
+def _is_number(schema: Schema | None, n_cells: int) -> np.ndarray:
+    """Which cells are numbers, that are compared with their reconstructions; the others have a likelihood of theirs."""
+    if schema is None:
+        return np.ones(n_cells, dtype=bool)
+    families, widths = zip(*schema.blocks, strict=True)
+    return np.repeat([family in NUMBERS for family in families], widths)
+
+
+def _is_gap(schema: Schema | None, rows: np.ndarray) -> np.ndarray:
+    """Whether the value of each used column is missing, shape (n, c); its first cell says so."""
+    slices = cells_of(schema, rows.shape[1])
+    first = np.minimum([part.start for part in slices], rows.shape[1] - 1)
+    return np.isnan(rows[:, first]) & np.array([part.stop > part.start for part in slices])
+
+
+def _noise(autoencoder: BaseAutoencoder, rows: np.ndarray, residuals: np.ndarray) -> np.ndarray:
+    """The variance of a residual of each cell; a code of k numbers takes k of the d directions of the residuals."""
+    n, d = residuals.shape
+    share = d / max(d - autoencoder.n_components_, 1)
+    number, squares = _is_number(autoencoder.columns_, d), np.square(residuals)
+    cells = np.nan_to_num(autoencoder.scaler_.transform(rows.astype(np.float64)), nan=0.0)
+    smallest = max(SMALLEST_NOISE * float(cells.var()), np.finfo(np.float64).tiny)
+    if number.all():
+        return np.full(d, max(float(squares.sum()) / (n * d) * share, smallest))
+    n_known = np.maximum((~np.isnan(rows)).sum(0), 1)
+    return np.where(number, np.maximum(squares.sum(0) / n_known * share, smallest), 1.0)
