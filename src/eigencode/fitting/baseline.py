@@ -115,8 +115,8 @@ def find_baseline(
     )
     if best is None:
         return None
-    begin_at(linear, data, best, is_newton)
-    return Baseline(linear, best)
+    length = begin_at(linear, data, best, is_newton)
+    return Baseline(linear, replace(best, length=length))
 
 
 def _best(

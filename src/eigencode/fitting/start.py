@@ -63,11 +63,11 @@ def build(composition: Composition, data: Data, n_components: int, seed: int) ->
 
 def begin_at(
     composition: Composition, data: Data, start: LinearStart | None, is_newton: bool, is_rough: bool = False
-) -> None:
-    """Set a model's weights to a start, and calibrate it, roughly if it is one of many."""
+) -> float | None:
+    """Set a model's weights to a start, and calibrate it, roughly if it is one of many; return the step's length."""
     if start is not None:
         set_linear(composition, start)
-    calibrate(composition, data.typical, start, is_newton, is_rough=is_rough)
+    return calibrate(composition, data.typical, start, is_newton, is_rough=is_rough)
 
 
 @torch.no_grad()
@@ -78,7 +78,7 @@ def calibrate(
     is_newton: bool = False,
     is_pretrained: bool = False,
     is_rough: bool = False,
-) -> None:
+) -> float | None:
     """Estimate from rows what a start does not give: the length of a Newton step, states of terms, the noise's scale.
 
     Parameters of a pretrained likelihood are kept, unless they are nothing but the scale of the noise.
@@ -87,13 +87,15 @@ def calibrate(
     expansion = composition.likelihood.expansion.rough if is_rough else composition.likelihood.expansion
     noise = None if start is None else start.noise_variance
     is_given = isinstance(noise, Tensor) or (noise is not None and expansion.variance is None)
+    length = None
     if start is not None and is_newton and not is_given:
-        backtrack(composition, sample, is_rough)
+        length = backtrack(composition, sample, is_rough, start.length)
     composition.begin(sample)
     if noise is not None and is_given:
         expansion.set_spread(noise)
     elif not (is_pretrained and expansion.moves_means):
         expansion.calibrate(sample, composition.decoder(composition.encode(sample.x, sample.observed).mean))
+    return length
 
 
 def find_start(options: AutoencoderOptions, model: Model, data: Data, seed: int) -> Start:

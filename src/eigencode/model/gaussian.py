@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +24,9 @@ FEWEST_ROWS = 1024
 
 CHUNK_NUMBERS = 2**22
 """Numbers of the matrices of some rows at a time: 32 MB."""
+
+GROUPS = 8
+"""Groups of rows by their number of gaps, at least."""
 
 PRIOR_ROWS = 1.0
 """Weight of independent columns beside the rows, in rows: the covariance of few rows with many gaps overfits."""
@@ -90,14 +94,12 @@ def _any_covariance(
     rows: Batch, center: Tensor, variances: Tensor, prior_rows: float, tolerance: float, most: int
 ) -> Gaussian:
     """EM for any covariance: each row is completed by its conditional mean and covariance."""
-    assert rows.observed is not None
-    patterns, pattern = torch.unique(rows.observed, dim=0, return_inverse=True)
-    order = pattern.argsort(stable=True)
-    groups = pattern.bincount(minlength=len(patterns)).tolist()
-    x = rows.x[order]
-    covariance, prior, n_rows = variances.diag(), prior_rows * variances.diag(), len(x)
+    covariance, prior, n_rows = variances.diag(), prior_rows * variances.diag(), len(rows)
+    groups = list(_groups(rows))
     for _ in range(most):
-        completed, spread = _expected(x, patterns, groups, center, covariance)
+        precision = torch.linalg.inv(covariance)
+        found = [group.expected(center, precision) for group in groups]
+        completed, spread = torch.cat([rows for rows, _ in found]), sum(moments for _, moments in found)
         center = completed.mean(0)
         centred = completed - center
         before, covariance = covariance, (centred.T @ centred + spread + prior) / (n_rows + prior_rows)
@@ -106,31 +108,60 @@ def _any_covariance(
     return _decomposed(center, covariance)
 
 
-def _expected(
-    x: Tensor, patterns: Tensor, groups: list[int], center: Tensor, covariance: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The conditional mean of each row, in the order of their patterns, and the sum of the conditional covariances."""
-    d = len(center)
-    precision = torch.linalg.inv(covariance)
-    size = max(CHUNK_NUMBERS // d**2, 1)
-    completed, spread = [], torch.zeros_like(covariance)
-    first = 0
-    for known in patterns.split(size):
-        counts = groups[:size]
-        groups = groups[size:]
-        hidden = (~known).double()
-        pairs = hidden[:, :, None] * hidden[:, None, :]
-        conditional = torch.linalg.inv(precision * pairs + torch.diag_embed(1 - hidden)) * pairs
-        spread += torch.einsum("p,pij->ij", torch.tensor(counts, dtype=torch.float64), conditional)
-        number = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
-        some = x[first : first + len(number)]
-        first += len(number)
-        for rows, which in zip(some.split(size), number.split(size), strict=True):
-            gaps = hidden[which].bool()
-            centred = (rows - center).where(~gaps, 0.0)
-            filled = center - torch.einsum("nij,nj->ni", conditional[which], centred @ precision)
-            completed.append(torch.where(gaps, filled, rows))
-    return torch.cat(completed), spread
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """Rows with about equally many gaps.
+
+    Attributes
+    ----------
+    x : Tensor
+        The rows, shape (n, d), in the order of their patterns.
+    pattern : Tensor
+        The number of each row's pattern, shape (n,).
+    counts : Tensor
+        Rows of each pattern, shape (p,).
+    cells : Tensor
+        The hidden cells of each pattern, shape (p, h); those of patterns with fewer are filled up with known ones.
+    is_hidden : Tensor
+        Which of them are hidden.
+    """
+
+    x: Tensor
+    pattern: Tensor
+    counts: Tensor
+    cells: Tensor
+    is_hidden: Tensor
+
+    def expected(self, center: Tensor, precision: Tensor) -> tuple[Tensor, Tensor]:
+        """The conditional mean of each row, and the sum of the conditional covariances."""
+        d = len(center)
+        pairs = self.is_hidden[:, :, None] & self.is_hidden[:, None, :]
+        numbers = self.cells[:, :, None] * d + self.cells[:, None, :]
+        blocks = torch.where(pairs, precision.flatten()[numbers], torch.eye(pairs.shape[1], dtype=torch.float64))
+        conditional = torch.linalg.inv(blocks) * pairs
+        weighted = self.counts[:, None, None] * conditional
+        spread = torch.bincount(numbers.flatten(), weighted.flatten(), d * d).unflatten(0, (d, d))
+        gaps = self.cells[self.pattern]
+        is_gap = torch.zeros_like(self.x, dtype=torch.bool).scatter_(1, gaps, self.is_hidden[self.pattern])
+        pull = ((self.x - center).masked_fill(is_gap, 0.0) @ precision).gather(1, gaps)
+        moved = center[gaps] - torch.einsum("nij,nj->ni", conditional[self.pattern], pull)
+        return torch.where(is_gap, self.x.scatter(1, gaps, moved), self.x), spread
+
+
+def _groups(rows: Batch) -> Iterator[_Group]:
+    """The rows in groups whose patterns have about equally many hidden cells, so that few are filled up."""
+    assert rows.observed is not None
+    patterns, pattern = torch.unique(rows.observed, dim=0, return_inverse=True)
+    n_hidden, by_number = (~patterns).sum(1).sort(stable=True)
+    patterns, pattern = patterns[by_number], by_number.argsort()[pattern]
+    size = max(min(CHUNK_NUMBERS // patterns.shape[1] ** 2, -(-len(patterns) // GROUPS)), 1)
+    for first in range(0, len(patterns), size):
+        own = (pattern >= first) & (pattern < first + size)
+        some, most = patterns[first : first + size], int(n_hidden[first : first + size].max())
+        cells = some.to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
+        number = pattern[own] - first
+        counts = number.bincount(minlength=len(some)).double()
+        yield _Group(rows.x[own], number, counts, cells, ~some.gather(1, cells))
 
 
 def _decomposed(center: Tensor, covariance: Tensor) -> Gaussian:

@@ -65,6 +65,8 @@ class LinearStart:
         Variance of the likelihood, or that of each column, shape (d,), if the optimum determines it.
     is_optimum : bool
         Whether this is the best linear map for the whole objective, by a closed form.
+    length : float or None
+        The length of the step to it from the best constant, where `backtrack` has found it.
     """
 
     encoder: Tensor
@@ -74,6 +76,7 @@ class LinearStart:
     code_variance: Tensor | None = None
     noise_variance: float | Tensor | None = None
     is_optimum: bool = True
+    length: float | None = None
 
     def with_codes_times(self, factor: float) -> LinearStart:
         """The same map of rows, with codes multiplied by a factor."""
@@ -353,11 +356,12 @@ def set_linear(composition: Composition, start: LinearStart) -> None:
 
 
 @torch.no_grad()
-def backtrack(composition: Composition, batch: Batch, is_rough: bool = False) -> None:
+def backtrack(composition: Composition, batch: Batch, is_rough: bool = False, length: float | None = None) -> float:
     """Choose the length of the step from the best constant to the linear start by the likelihood of the rows.
 
     A full Newton step may leave the region in which the expansion holds. For each length the decoder's bias is the best
-    one, up to rough fits of likelihoods without closed forms; at the end it is exact unless ``is_rough``.
+    one, up to rough fits of likelihoods without closed forms; at the end it is exact unless ``is_rough``. A length that
+    is given is taken. The length is returned.
     """
     likelihood, bias = composition.likelihood, composition.decoder.output_bias
     target = likelihood.target(batch.x, batch.observed)
@@ -367,10 +371,11 @@ def backtrack(composition: Composition, batch: Batch, is_rough: bool = False) ->
     assert affine is not None
     assert bias is not None
     step = affine.weight.clone()
+    codes = None if decoder is None else composition.encode(batch.x, batch.observed).mean
 
     def worth(share: float, expansion: Expansion) -> float:
         affine.weight.copy_(share**power * step)
-        output = composition.decoder(composition.encode(batch.x, batch.observed).mean)
+        output = composition.decoder(composition.encode(batch.x, batch.observed).mean if codes is None else codes)
         best = expansion.intercept(batch, output - bias, bias)
         if best is not bias:
             output = output - bias + best
@@ -382,8 +387,11 @@ def backtrack(composition: Composition, batch: Batch, is_rough: bool = False) ->
 
     shares = STEPS if decoder is None else (*STEPS, 0.0)
     rough = likelihood.expansion.rough
+    if length is not None and decoder is not None:
+        shares = (length, 0.0)  # the bias is found from that at 0, as in the search
     best_share = max(shares, key=lambda share: worth(share, rough))
     worth(best_share, rough if is_rough else likelihood.expansion)
+    return best_share
 
 
 def _mean_square(rows: Tensor) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -61,11 +62,20 @@ class ColumnsExpansion(Expansion):
     """The expansions of blocks of columns, side by side."""
 
     likelihood: ColumnsLikelihood
+    is_rough = False
+
+    @property
+    def rough(self) -> Expansion:
+        """The rough expansions of the blocks."""
+        found = copy.copy(self)
+        found.is_rough = True
+        return found
 
     @property
     def blocks(self) -> list[Expansion]:
         """The expansion of each block."""
-        return [likelihood.expansion for likelihood in self.likelihood.likelihoods]
+        found = [likelihood.expansion for likelihood in self.likelihood.likelihoods]
+        return [block.rough for block in found] if self.is_rough else found
 
     @property
     def is_exact(self) -> bool:  # type: ignore[override]
