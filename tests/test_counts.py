@@ -18,7 +18,7 @@ from eigencode import (
     VariationalAutoencoder,
 )
 from eigencode.training import loop
-from eigencode.training.batched import BatchedTraining
+from eigencode.training.batched_runner import BatchedRunner
 from eigencode.training.runner import SingleRunner
 
 X = np.random.default_rng(0).normal(size=(640, 20)).astype(np.float32)
@@ -95,7 +95,7 @@ def test_a_step_takes_as_few_operations_as_one_written_by_hand():
 # On a processor, where it costs nothing, the step of a program asks whether all gradients are numbers.
 @pytest.mark.parametrize(
     ("runner_of", "n_waits"),
-    [(SingleRunner, 0), (lambda run: BatchedTraining([run]), 1)],
+    [(SingleRunner, 0), (lambda run: BatchedRunner([run]), 1)],
     ids=["alone", "in a program"],
 )
 @pytest.mark.parametrize("cls", KINDS)

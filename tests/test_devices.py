@@ -4,6 +4,7 @@ import contextlib
 import gc
 import itertools
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -21,10 +22,9 @@ from eigencode import (
     VariationalAutoencoder,
 )
 from eigencode.batch import Batch
-from eigencode.data.rows import ResidentRows
 from eigencode.parts import GaussianLikelihood, GaussianNoise
 from eigencode.training import loop, prefetch, runner
-from eigencode.training.batched import BatchedTraining
+from eigencode.training.batched_runner import BatchedRunner
 from eigencode.training.cuda_graphs import WARM_UP, Recorded, record_on_gpu
 from eigencode.training.grouping import share_tensors
 from eigencode.training.optimizers import ClippedAdam
@@ -258,7 +258,7 @@ def test_a_recorded_program_is_the_program(monkeypatch):
     def end(record):
         models = [Autoencoder(k, random_state=seed, **OPTIONS) for k, seed in ((2, 0), (3, 1), (3, 2))]
         runs = share_tensors([model._begin(X) for model in models])
-        program = BatchedTraining(runs)
+        program = BatchedRunner(runs)
         if record is not None:
             program._update = Recorded(program._move, record)
         list(loop.train_all(program))
@@ -276,7 +276,7 @@ def test_a_step_can_be_recorded(kind):
     alone = SingleRunner(make()._begin(data))
     runners = [alone]
     with contextlib.suppress(NotBatchable):
-        runners.append(BatchedTraining(share_tensors([make().set_params(random_state=s)._begin(data) for s in (0, 1)])))
+        runners.append(BatchedRunner(share_tensors([make().set_params(random_state=s)._begin(data) for s in (0, 1)])))
         runners[-1]._optimizer._may_look = False
     for one in runners:
         one._update = strictly(one._update)
@@ -324,8 +324,8 @@ def test_rows_are_sent_one_batch_ahead(n_batches):
     rows = torch.arange(40.0).view(20, 2)
     batches = [Batch(rows[numbers], weight=rows[numbers, 1]) for numbers in torch.arange(3 * n_batches).view(-1, 3)]
     events = []
-    # A device of another name, so that the rows are not where they are wanted.
-    fed = prefetch.feed(iter(batches), torch.device("meta"), lane=lambda device: Line(events))
+    source = SimpleNamespace(batches=lambda generator, batch_size: iter(batches))
+    fed = prefetch.Prefetched(source, torch.device("meta"), lane=lambda device: Line(events)).batches(None, 3)
     for found, batch in zip(fed, batches, strict=True):
         assert found is batch
         events.append(("work", first_of(batch)))
@@ -336,10 +336,9 @@ def test_rows_are_sent_one_batch_ahead(n_batches):
         assert events.index(("work", first)) < events.index(("send", after_next))  # two are under way at most
 
 
-def test_rows_that_are_there_are_gathered_and_nothing_else():
-    rows, numbers = ResidentRows.of(Batch(torch.arange(8.0).view(4, 2))), (torch.tensor([3, 1]), torch.tensor([0]))
-    found = [*prefetch.feed(map(rows.gather, numbers), rows.device, lane=None)]
-    assert [batch.x.tolist() for batch in found] == [[[6, 7], [2, 3]], [[0, 1]]]
+def test_rows_on_the_device_are_not_sent():
+    run = Autoencoder(1, max_epochs=1)._begin(np.random.default_rng(0).normal(size=(20, 3)))
+    assert runner.SingleRunner(run).rows is run.rows
 
 
 def test_rows_stay_on_the_host_where_they_do_not_fit(monkeypatch):

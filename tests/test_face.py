@@ -19,7 +19,7 @@ from eigencode.data.scaling import ColumnStatistics
 from eigencode.data.sources import CHUNK_ROWS, ArraySource
 from eigencode.errors import DataError, OptionError, ResultWarning, TrainingError
 from eigencode.fitting import diagnostics
-from eigencode.fitting.defaults import geometric_widths
+from eigencode.fitting.architecture import geometric_widths
 from eigencode.model import pca
 from eigencode.parts import (
     MLP,

@@ -426,5 +426,5 @@ def test_normal_rows_are_imputed_about_as_well_as_by_em(estimator):
 
 
 def test_nothing_is_hidden_where_the_objective_is_a_bound_on_known_cells():
-    hides = [ESTIMATORS[number].fit(gapped(rows())).composition_.hiding is not None for number in (0, 1)]
+    hides = [ESTIMATORS[number].fit(gapped(rows())).composition_.input_dropout is not None for number in (0, 1)]
     assert hides == [True, False]

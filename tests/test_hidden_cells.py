@@ -36,7 +36,7 @@ from eigencode.parts import (
     GaussianNoise,
     GaussianWeights,
     HeadWeights,
-    Hiding,
+    InputDropout,
     KLSparsity,
     LaplaceLikelihood,
     LaplacePrior,
@@ -61,7 +61,7 @@ from eigencode.parts import (
     TopK,
 )
 from eigencode.parts.supervised import Reconstruction
-from eigencode.training.batched import BatchedTraining
+from eigencode.training.batched_runner import BatchedRunner
 from eigencode.training.evaluation import evaluate, learn_from_validation
 from eigencode.training.execution import Execution
 from eigencode.training.optimizers import ClippedAdam
@@ -140,14 +140,14 @@ MODELS = {
         code=TopK(2), likelihood=BernoulliLikelihood(), penalties=[AuxiliaryLoss()], corruption=Masking(0.2, 3.0)
     ),
     "completing": lambda: Composition(
-        Completing(LinearPath(mlp()), 2), mlp(), penalties=[Contractive(0.5)], hiding=Hiding(0.5)
+        Completing(LinearPath(mlp()), 2), mlp(), penalties=[Contractive(0.5)], input_dropout=InputDropout(0.5)
     ),
     "completing blocks": lambda: Composition(
         Completing(mlp(), 2, (2, 1, 2)),
         mlp(),
         GaussianCode(),
         prior=StandardNormalPrior(),
-        hiding=Hiding(1.0, (2, 1, 2)),
+        input_dropout=InputDropout(1.0, (2, 1, 2)),
     ),
     "completing, tied": lambda: Composition(
         Completing(MLP(), 2, indicates=False), Tied(), corruption=GaussianNoise(0.1)
@@ -208,7 +208,7 @@ def everything(model, x, observed, mask):
     every = Batch(x, observed)
     found = seen_in_a_pass(model, every, observed.to(mask))
     runners = {"alone": SingleRunner(run_of(model, every))}
-    runners["in a program"] = BatchedTraining([run_of(model, every)])
+    runners["in a program"] = BatchedRunner([run_of(model, every)])
     for name, runner in runners.items():
         found |= {f"{name}, {key}": value for key, value in seen_in_training(runner).items()}
     own, blocks = copy.deepcopy(model), list(every.split(5))

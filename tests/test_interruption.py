@@ -17,7 +17,7 @@ from eigencode import (
 from eigencode.errors import InterruptedWarning
 from eigencode.model.composition import Composition
 from eigencode.training import loop, runner
-from eigencode.training.batched import BatchedTraining
+from eigencode.training.batched_runner import BatchedRunner
 from eigencode.training.runner import SingleRunner
 from eigencode.training.state import TrainingState
 
@@ -156,8 +156,8 @@ def test_an_iterator_that_is_left_is_said_and_no_verdict_on_the_network(X):
 @pytest.mark.parametrize(
     ("owner", "name", "call", "n_models"),
     [
-        (BatchedTraining, "step", 20, 3),
-        (BatchedTraining, "evaluate", 2, 3),
+        (BatchedRunner, "step", 20, 3),
+        (BatchedRunner, "evaluate", 2, 3),
         (loop, "record", 5, 3),
         (SingleRunner, "step", 20, 1),
         (SingleRunner, "evaluate", 3, 1),
@@ -179,7 +179,7 @@ def test_each_of_some_models_keeps_what_it_has_learned(owner, name, call, n_mode
 
 
 def test_an_interrupted_search_has_no_choice(X, interrupt):
-    interrupt(BatchedTraining, "step", 20)
+    interrupt(BatchedRunner, "step", 20)
     search = AutoencoderSearch(Autoencoder(4, **OPTIONS), {"n_components": [2, 4]}, cv=2, random_state=0)
     with pytest.raises(KeyboardInterrupt):
         search.fit(X)

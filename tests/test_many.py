@@ -23,7 +23,7 @@ from eigencode import (
 from eigencode.errors import DataError, OptionError
 from eigencode.parts import GaussianLikelihood, GaussianNoise, GaussianWeights, Penalty, StandardNormalPrior
 from eigencode.training import grouping, loop
-from eigencode.training.batched import BatchedTraining
+from eigencode.training.batched_runner import BatchedRunner
 from eigencode.training.execution import THREADS_FROM
 from eigencode.training.grouping import group_runs, share_tensors
 
@@ -254,7 +254,7 @@ class Calls(TorchDispatchMode):
 
 def calls_of_a_step(n_models):
     runs = [m._begin(X) for m in models(Autoencoder, *({"random_state": s} for s in range(n_models)), n_components=4)]
-    program = BatchedTraining(share_tensors(runs))
+    program = BatchedRunner(share_tensors(runs))
     program.step(next(program.batches), [True] * n_models)  # the first of an epoch shuffles each model's rows
     with Calls() as calls:
         program.step(next(program.batches), [True] * n_models)

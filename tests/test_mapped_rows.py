@@ -179,7 +179,7 @@ def test_separate_rows_leave_a_map_in_its_file(table, name, monkeypatch):
     rows = table if name == "groups" else table[:2700]
     model, usual = (Autoencoder(2, hidden=(), max_epochs=1, random_state=0) for _ in range(2))
     expected = usual._begin(np.array(rows), **given).rows
-    monkeypatch.setattr(fitting_data, "scaled", None)  # reads a table as a whole
+    monkeypatch.setattr(fitting_data, "hide_gaps", None)  # reads a table as a whole
     found = model._begin(rows, **given).rows
     assert isinstance(found, MappedRows)
     assert (found.n_training, found.n_validation) == (expected.n_training, expected.n_validation)

@@ -27,13 +27,13 @@ from eigencode.parts import (
     TopK,
 )
 from eigencode.training import batched_inputs, loop, runner
-from eigencode.training.batched import BatchedTraining
+from eigencode.training.batched_runner import BatchedRunner
 from eigencode.training.runner import SingleRunner
 
 N, D, K = 24, 5, 6
 X = np.random.default_rng(0).normal(size=(330, 8)) * np.linspace(2, 0.5, 8)
 OPTIONS = {"hidden": (), "optimizer": "adam", "precision": "float64", "batch_size": 64, "random_state": 0}
-RUNNERS = {"alone": SingleRunner, "in a program": lambda run: BatchedTraining([run])}
+RUNNERS = {"alone": SingleRunner, "in a program": lambda run: BatchedRunner([run])}
 
 each_runner = pytest.mark.parametrize("runner_of", RUNNERS.values(), ids=RUNNERS)
 

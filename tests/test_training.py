@@ -16,11 +16,11 @@ from eigencode.batch import Batch
 from eigencode.errors import OptionError
 from eigencode.fitting import data as fitted_data
 from eigencode.fitting import start
-from eigencode.fitting.defaults import RECIPES
+from eigencode.fitting.step_size import RECIPES
 from eigencode.parts import GaussianLikelihood, GaussianNoise
 from eigencode.parts.likelihoods.closed_forms import GaussianExpansion
 from eigencode.training import evaluation, loop
-from eigencode.training.batched import BatchedTraining
+from eigencode.training.batched_runner import BatchedRunner
 from eigencode.training.execution import choose_execution, has_bfloat16_units
 from eigencode.training.optimizers import BETAS, CLIP_FACTOR, EPSILON, ClippedAdam
 from eigencode.training.rng import generator, may_draw_globally, resolve_seed
@@ -47,7 +47,7 @@ def train_to_the_end(run):
     list(loop.train_all(SingleRunner(run)))
 
 
-RUNNERS = {"alone": SingleRunner, "in a program": lambda run: BatchedTraining([run])}
+RUNNERS = {"alone": SingleRunner, "in a program": lambda run: BatchedRunner([run])}
 
 each_runner = pytest.mark.parametrize("runner_of", RUNNERS.values(), ids=RUNNERS)
 """What the loop promises holds for one model as for many."""
@@ -307,7 +307,7 @@ def test_epochs_are_counted_alike_alone_and_in_a_program_that_a_model_leaves():
     alone = [replace(ready(max_epochs=n, random_state=n), period=4) for n in (2, 5)]
     for run in (*runs, *alone):
         loop.begin(run)
-    list(loop.train_all(BatchedTraining(runs)))
+    list(loop.train_all(BatchedRunner(runs)))
     for run in alone:
         list(loop.train_all(SingleRunner(run)))
     counters = [[(r["epoch"], r["step"], r["rows"]) for r in run.state.history] for run in (*runs, *alone)]

@@ -43,12 +43,6 @@ class Batch:
     def __len__(self) -> int:
         return self.x.shape[-2]
 
-    @classmethod
-    def with_gaps(cls, x: Tensor, weight: Tensor | None = None) -> Batch:
-        """Rows whose hidden cells are NaN; without any, nothing is hidden."""
-        observed = ~x.isnan() if bool(x.sum().isnan()) else None  # a sum needs no memory
-        return cls(x, None if observed is None or observed.all() else observed, weight)
-
     def selected(self, cells: Tensor) -> Tensor:
         """Cells of shape (..., n, d) with 0 where the batch's are hidden."""
         return selected(cells, self.observed)

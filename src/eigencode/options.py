@@ -339,6 +339,11 @@ def _hints(cls: type) -> dict[str, Any]:
     return found
 
 
+def given_or(option: Any, automatic: Any) -> Any:
+    """The option, or ``automatic`` if it is 'auto'."""
+    return automatic if option == "auto" else option
+
+
 def values_of(instance: Any, cls: type) -> dict[str, Any]:
     """The values of an instance for the options of an options class, by name."""
     return {option.name: getattr(instance, option.name) for option in options_of(cls)}

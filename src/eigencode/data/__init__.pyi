@@ -1,4 +1,3 @@
-from eigencode.data.cells import refuse_empty_columns as refuse_empty_columns
 from eigencode.data.contents import ending_of as ending_of
 from eigencode.data.contents import list_files as list_files
 from eigencode.data.files import as_arrow as as_arrow
@@ -10,6 +9,7 @@ from eigencode.data.formats import FORMATS as FORMATS
 from eigencode.data.formats import READABLE as READABLE
 from eigencode.data.formats import Csv as Csv
 from eigencode.data.formats import TextOptions as TextOptions
+from eigencode.data.gaps import refuse_empty_columns as refuse_empty_columns
 from eigencode.data.image_files import is_image_array as is_image_array
 from eigencode.data.image_files import read_image_arrays as read_image_arrays
 from eigencode.data.image_files import read_images as read_images

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from eigencode.data.sources import ArraySource
 from eigencode.errors import CellTypeError, DataError, enumerated
 
 LARGEST_INTEGER = 2**64 - 1
@@ -34,10 +33,6 @@ KINDS = {
     "other": ("cells that are not numbers", "Make each a number: a float() argument must be a string or a real number"),
 }
 """Kinds of columns that cannot be read as numbers: the description and the hint in the error."""
-
-
-NONFINITE = {"gaps": "gaps (NaN)", "infinite": "infinite cells (inf)"}
-"""Kinds of cells that are no finite numbers, and what messages call them."""
 
 
 @dataclass(frozen=True)
@@ -94,97 +89,6 @@ def stack_columns(columns: Sequence[Any], labels: Sequence[str], role: str) -> n
 def column_labels(names: Iterable[object]) -> list[str]:
     """What messages call each column, by its name or number."""
     return [f"column {name!r}" for name in names]
-
-
-def refuse_gaps(array: np.ndarray, names: Sequence[object] | None = None, role: str = "X") -> None:
-    """Raise `DataError` if an array has NaN or infinite cells; the message names their columns and first rows.
-
-    Examples
-    --------
-    >>> refuse_gaps(np.array([[1.0, 2.0], [np.nan, 3.0]]), ["age", "income"])
-    Traceback (most recent call last):
-        ...
-    eigencode.errors.DataError: X has gaps (NaN). Got 1 in column 'age' (row 1, counted from 0). \
-Fill them, drop their rows, or leave the columns out.
-    """
-    _refuse(NONFINITE, array, names, role)
-
-
-def refuse_infinite(array: np.ndarray, names: Sequence[object] | None = None, role: str = "X") -> None:
-    """Raise `DataError` if an array has infinite cells; the message names their columns and first rows.
-
-    Examples
-    --------
-    >>> refuse_infinite(np.array([[1.0, np.nan], [np.inf, 3.0]]))
-    Traceback (most recent call last):
-        ...
-    eigencode.errors.DataError: X has infinite cells (inf). Got 1 in column 0 (row 1, counted from 0). \
-Fill them, drop their rows, or leave the columns out.
-    """
-    _refuse({"infinite": NONFINITE["infinite"]}, array, names, role)
-
-
-def _refuse(kinds: Mapping[str, str], array: np.ndarray, names: Sequence[object] | None, role: str) -> None:
-    """Raise an error if an array has cells of some kinds."""
-    if array.dtype.kind != "f" or not array.size or _has_finite_sum(array):
-        return
-    table = array if array.ndim == 2 else array.reshape(len(array), -1)
-    nonfinite = find_nonfinite(table)
-    advice = "Fill them, drop their rows, or leave the columns out" if role == "X" else "Fill them, or drop their rows"
-    for kind, what in kinds.items():
-        if counts := nonfinite[kind]:
-            labels = column_labels(range(table.shape[1]) if names is None else names)
-            found = [
-                f"{count}{f' in {labels[j]}' if array.ndim == 2 else ''} ({'first in ' if count > 1 else ''}row {row})"
-                for j, (count, row) in counts.items()
-            ]
-            found[0] = found[0].removesuffix(")") + ", counted from 0)"
-            raise DataError(f"{role} has {what}", got=enumerated(found), hint=advice)
-
-
-def refuse_empty_columns(array: np.ndarray, names: Sequence[object] | None = None) -> None:
-    """Raise `DataError` if all cells of some columns are gaps (NaN); the message names these columns.
-
-    Examples
-    --------
-    >>> refuse_empty_columns(np.array([[1.0, np.nan], [np.nan, np.nan]]), ["age", "income"])
-    Traceback (most recent call last):
-        ...
-    eigencode.errors.DataError: X has columns without any number. Got column 'income'. Leave them out.
-    """
-    if array.dtype.kind != "f" or _has_finite_sum(array):
-        return
-    is_empty = np.all([np.isnan(chunk).all(0) for chunk in ArraySource(array).chunks()], axis=0)
-    if is_empty.any():
-        labels = column_labels(range(array.shape[1]) if names is None else names)
-        found = enumerated([labels[j] for j in np.flatnonzero(is_empty).tolist()])
-        raise DataError("X has columns without any number", got=found, hint="Leave them out")
-
-
-def find_nonfinite(table: np.ndarray) -> dict[str, dict[int, tuple[int, int]]]:
-    """Find the NaN and infinite cells of a table of shape (n, d), reading it a chunk at a time.
-
-    Returns, under "gaps" (NaN) and "infinite", the count of such cells and the row of the first, for each column number
-    that has such cells.
-    """
-    found: dict[str, dict[int, tuple[int, int]]] = {"gaps": {}, "infinite": {}}
-    if table.dtype.kind != "f" or _has_finite_sum(table):
-        return found
-    start = 0
-    for chunk in ArraySource(table).chunks():
-        for kind, mask in (("gaps", np.isnan(chunk)), ("infinite", np.isinf(chunk))):
-            counts, rows = mask.sum(0), mask.argmax(0)
-            for j in np.flatnonzero(counts).tolist():
-                count, row = found[kind].get(j, (0, start + int(rows[j])))
-                found[kind][j] = count + int(counts[j]), row
-        start += len(chunk)
-    return {kind: dict(sorted(counts.items())) for kind, counts in found.items()}
-
-
-def _has_finite_sum(array: np.ndarray) -> bool:
-    """A quick test: if the sum is finite, all cells are."""
-    with np.errstate(all="ignore"):
-        return bool(np.isfinite(array.sum(dtype=np.float64)))
 
 
 def _non_numeric_error(wrong: dict[str, NonNumeric], role: str) -> DataError:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from eigencode.batch import Batch, equal_parts
+from eigencode.data.gaps import hide_gaps
 from eigencode.data.mapped_rows import REPRESENTATIVE_CELLS, require_finite
 from eigencode.data.rows import BLOCK_CELLS, NumberedRows
 from eigencode.lazy import torch
@@ -64,11 +65,11 @@ class CompactRows(NumberedRows):
 
     @classmethod
     def of(cls, cells: CompactCells, scaler: Scaler, dtype: torch.dtype, **given: Any) -> Self:
-        """The scaled rows of cells."""
+        """The scaled rows of cells; ``given`` are their split and their weights."""
         kind, done, has_gaps = np.float64 if dtype == torch.float64 else np.float32, 0, False
         numbers = np.empty((len(cells), len(cells.numbered)), kind)
         for chunk in scaler.chunks(cells, kind):  # type: ignore[arg-type]
-            batch = Batch.with_gaps(torch.from_numpy(chunk))
+            batch = hide_gaps(torch.from_numpy(chunk))
             require_finite(batch.x)
             has_gaps = has_gaps or batch.observed is not None
             numbers[done : done + len(chunk)] = chunk[:, cells.numbered]

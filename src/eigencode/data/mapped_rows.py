@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eigencode.batch import Batch, equal_parts
+from eigencode.data.gaps import hide_gaps
 from eigencode.data.permutation import Permutation
 from eigencode.data.rows import BLOCK_CELLS
 from eigencode.data.scaling import Scaler
@@ -150,7 +151,7 @@ class MappedRows:
         kind = np.float64 if self.dtype == torch.float64 else np.float32
         chunks = list(self.scaler.chunks(self.array[numbers.numpy()], kind))
         scaled = chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
-        found = Batch.with_gaps(torch.from_numpy(scaled), None if self.weight is None else self.weight[numbers])
+        found = hide_gaps(torch.from_numpy(scaled), None if self.weight is None else self.weight[numbers])
         require_finite(found.x)
         if found.observed is None and self.scaler.has_gaps:  # all batches are of one form
             return replace(found, observed=torch.ones_like(found.x, dtype=torch.bool))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, Self
 
 from eigencode.batch import Batch, equal_parts
@@ -194,10 +195,13 @@ class ResidentRows(NumberedRows):
         numbers = self.validation_numbers.to(device)
         return replace(self, all_rows=self.all_rows.to(device), validation_numbers=numbers)
 
+    def batches(self, generator: torch.Generator, batch_size: int) -> Iterator[Batch]:
+        """All training rows once, in a random order, by one operation a tensor."""
+        for numbers in self.order(generator, batch_size):
+            yield self.all_rows.map(partial(torch.index_select, dim=0, index=numbers))
+
     def gather(self, numbers: Tensor) -> Batch:
         """The rows of some numbers."""
-        if numbers.dim() == 1:
-            return self.all_rows.map(lambda tensor: tensor.index_select(0, numbers))
         flat = numbers.flatten()
         return self.all_rows.map(lambda tensor: tensor.index_select(0, flat).unflatten(0, numbers.shape))
 

@@ -91,7 +91,8 @@ class BaseAutoencoder(
         """
         with progress.stage("preparing", self.verbose):
             run = self._begin(X, sample_weight, validation_data, groups)
-        self._train(run, type(self).__name__, self.verbose)
+        with self._training(run, type(self).__name__, self.verbose) as evaluations:
+            deque(evaluations, maxlen=0)
         if self.verbose:
             for note in self.notes_:
                 progress.say(f"note: {note}")
@@ -167,14 +168,15 @@ class BaseAutoencoder(
         """
         with unchanged_on_failure(self):
             table = self._table(X, sample_weight, validation_data, groups)
-            options = self._training_options()
-            options = changed(options, **changes) if changes else options
-            fraction, takes_last = options.validation_fraction, options.validation == "last"
+            fraction = (changes or {}).get("validation_fraction", self.validation_fraction)
             seed = self.seed_ if split_seed is None else split_seed
-            table = replace(table, fraction=fraction, takes_last=takes_last, split_seed=seed)
+            table = replace(table, fraction=fraction, takes_last=self.validation == "last", split_seed=seed)
             self._pretrain(table)
+            began, options = time.monotonic(), self._training_options()
+            likelihood = fitting.likelihood_of(options.likelihood, self.columns_)
+            shape = self.image_shape_ if options.image_shape == "auto" else options.image_shape
+            options = changed(options, likelihood=likelihood, image_shape=shape, **changes or {})
             self.scaler_ = self._measured(table)
-            began, options = time.monotonic(), self._network_options(options)
             data = fitting.Data.of(table, self.scaler_, training.weights_dtype(self.precision))
             model = fitting.describe(options, data, self.seed_)
             start = self._start(options, model, data)
@@ -182,22 +184,22 @@ class BaseAutoencoder(
             self._prepared(table, model, start, run)
         return run
 
-    def _train(self, run: TrainingRun, title: str, verbose: bool) -> None:
-        """Train what `_begin` began, and show it; an interruption ends it with the best weights, and is a warning."""
-        state = run.state
-        was_interrupted = state.interrupted
+    @contextmanager
+    def _training(self, run: TrainingRun, title: str, verbose: bool) -> Iterator[Iterator[list[dict[str, Any]]]]:
+        """The evaluations of what `_begin` began; then set the best weights, and make an interruption a warning."""
+        was_interrupted = run.state.interrupted
         try:
             try:
                 with training.show(title, [run], verbose):
-                    deque(training.train_all(training.SingleRunner(run)), maxlen=0)
+                    yield training.train_all(training.SingleRunner(run))
             finally:
                 self._end(run)
             self._require_finite()
         except KeyboardInterrupt:
-            state.interrupted = True
+            run.state.interrupted = True
             self._end(run)  # again, if it was this that was interrupted
-        if state.interrupted and not was_interrupted:
-            warnings.warn(INTERRUPTION, InterruptedWarning, stacklevel=3)
+        if run.state.interrupted and not was_interrupted:
+            warnings.warn(INTERRUPTION, InterruptedWarning, stacklevel=4)
 
     def _epochs(self, run: TrainingRun) -> Generator[dict[str, float]]:
         """Train what `_begin` began, a row of history at a time."""
@@ -243,6 +245,9 @@ class BaseAutoencoder(
         self.seed_ = training.resolve_seed(self.random_state)
         array = read_rows(self, X, reset=True).array
         self._check_values(array)
+        if self.image_shape == "auto" and not self.image_shape_:
+            hint = "Give image_shape as (channels, height, width) of the rows"
+            raise OptionError("image_shape='auto' is for arrays and files of images", got="rows", hint=hint)
         apart = None if validation_data is None else self._validation_rows(validation_data)
         if groups is not None and apart is not None:
             raise OptionError("Give either 'validation_data' or 'groups', not both", got="both")
@@ -312,20 +317,6 @@ class BaseAutoencoder(
     def _was_interrupted(self) -> bool:
         """Whether an interruption ended the training of the models that are fitted first."""
         return False
-
-    def _network_options(self, options: AutoencoderOptions) -> AutoencoderOptions:
-        """The options with the likelihood of the columns, and the shape of the images fitted where they ask for it."""
-        if self.columns_ is not None and not self.columns_.is_real:
-            options = changed(options, likelihood=fitting.likelihood_of(options.likelihood, self.columns_))
-        if options.image_shape != "auto":
-            return options
-        if not self.image_shape_:
-            raise OptionError(
-                "image_shape='auto' is for arrays and files of images",
-                got="rows",
-                hint="Give image_shape as (channels, height, width) of the rows",
-            )
-        return changed(options, image_shape=self.image_shape_)
 
     def _training_options(self) -> AutoencoderOptions:
         """The options for training; named autoencoders may fix some."""

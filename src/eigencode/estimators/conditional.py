@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eigencode import training
-from eigencode.batch import Batch
+from eigencode.data.gaps import hide_gaps
 from eigencode.data.sources import NETWORK_CELLS
 from eigencode.lazy import torch
 
@@ -60,7 +60,7 @@ def conditional_draws(
     for number, first in enumerate(range(0, len(array), n_rows)):
         source = training.generator(seed, "given", number, device=codes.device)
         scaled = torch.from_numpy(scaler.transform(array[first : first + n_rows])).to(codes.device)
-        rows = Batch.with_gaps(scaled)
+        rows = hide_gaps(scaled)
         p = model.likelihood(output.expand(-1, len(scaled), -1))
         density = p.log_prob(model.likelihood.target(*rows.cells).expand(len(codes), *scaled.shape))
         weights = rows.selected(density).sum(-1).softmax(0).T

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from eigencode import fitting
 from eigencode.batch import Batch
-from eigencode.data.cells import refuse_infinite
+from eigencode.data.gaps import hide_gaps, refuse_infinite
 from eigencode.data.scaling import Scaler
 from eigencode.errors import DataError, ResultWarning
 from eigencode.estimators.inputs import float_type, read_rows
@@ -120,7 +120,7 @@ class Evaluation(Saved):
         def blocks() -> Iterator[np.ndarray]:
             is_warned = False
             for chunk in scaler.chunks(array, dtype):
-                rows = Batch.with_gaps(self._tensor(chunk))
+                rows = hide_gaps(self._tensor(chunk))
                 if rows.observed is not None and not (scaler.has_gaps or is_warned):
                     warnings.warn(UNSEEN_GAPS, ResultWarning, stacklevel=5)
                     is_warned = True

@@ -193,9 +193,9 @@ class Imputation(Inference):
         completing = _completing_of(model)
         if completing is None or self.best_epoch_ == 0:
             return
-        hiding = model.hiding or parts.Hiding()
-        if model.hiding is None:
-            hiding.setup(parts.Sizes(model.n_features, model.n_components))
+        input_dropout = model.input_dropout or parts.InputDropout()
+        if model.input_dropout is None:
+            input_dropout.setup(parts.Sizes(model.n_features, model.n_components))
         device = torch.device(self.execution_.device)
         shape = model.n_features, 3, 3
         moments, n_cells = torch.zeros(shape, dtype=torch.float64, device=device), torch.zeros(shape[0], device=device)
@@ -205,7 +205,7 @@ class Imputation(Inference):
                 known = torch.ones_like(rows.x, dtype=torch.bool) if rows.observed is None else rows.observed
                 for draw in range(DRAWS):
                     source = training.generator(run.state.seed, "imputation", number, draw, device=device)
-                    left = hiding(known, hiding.draw_noise(len(rows), model.n_features, source))
+                    left = input_dropout(known, input_dropout.draw_noise(len(rows), model.n_features, source))
                     completed, learned = self._terms(model, completing, replace(rows, observed=left))
                     is_hidden = known & ~left
                     terms = torch.cat([learned, (rows.x - completed)[None]]).where(is_hidden, 0.0).double()

@@ -14,8 +14,9 @@ import pyarrow as pa
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
-from eigencode.data.cells import DATES, is_missing, refuse_gaps, refuse_infinite, stack_columns
+from eigencode.data.cells import DATES, is_missing, stack_columns
 from eigencode.data.containers import NamedArray, as_array, label_of, names_of, read, refuse_non_tables
+from eigencode.data.gaps import refuse_gaps, refuse_infinite
 from eigencode.data.images import PIXEL_TYPES, ImageLayout
 from eigencode.data.tables import Schema, as_frame
 from eigencode.errors import DataError

@@ -12,7 +12,7 @@ from eigencode import fitting, parts
 from eigencode.data import Scaler
 from eigencode.estimators.base import BaseAutoencoder
 from eigencode.lazy import torch
-from eigencode.options import AutoencoderOptions
+from eigencode.options import AutoencoderOptions, changed
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -67,9 +67,8 @@ class LabelledAutoencoder(BaseAutoencoder):
         constant = [*features.constant, *(len(features.center) + column for column in labels.constant)]
         return replace(features, center=center, divisor=divisor, constant=constant, logarithmic=logarithmic)
 
-    def _network_options(self, options: AutoencoderOptions) -> AutoencoderOptions:
-        options = super()._network_options(options)
-        return replace(options, max_epochs=0) if self._is_interrupted else options
+    def _training_options(self) -> AutoencoderOptions:
+        return changed(self, max_epochs=0) if self._is_interrupted else self
 
     def _start(self, options: AutoencoderOptions, model: Model, data: Data) -> Start:
         """The autoencoder's encoder and the best constant label."""

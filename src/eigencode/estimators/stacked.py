@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
@@ -164,7 +165,8 @@ class StackedAutoencoder(BaseAutoencoder):
             layer.max_epochs = 0
         rows = [None if array is None else self._named(array, index) for array in (codes.array, codes.validation)]
         run = layer._begin(rows[0], codes.weights, rows[1], codes.groups, codes.split_seed)
-        layer._train(run, f"layer {index + 1}", self.verbose)
+        with layer._training(run, f"layer {index + 1}", self.verbose) as evaluations:
+            deque(evaluations, maxlen=0)
         if run.state.interrupted:
             self._interrupted_in = index
 
@@ -176,10 +178,6 @@ class StackedAutoencoder(BaseAutoencoder):
     def _has_auto_likelihood(self) -> bool:
         first = self.layers[0] if isinstance(self.layers, Sequence) and len(self.layers) else None
         return first._has_auto_likelihood if isinstance(first, BaseAutoencoder) else super()._has_auto_likelihood
-
-    def _network_options(self, options: AutoencoderOptions) -> AutoencoderOptions:
-        """The options of the deep network made of the layers."""
-        return self._unrolled(super()._network_options(options), [layer.composition_ for layer in self.layers_])
 
     def _start(self, options: AutoencoderOptions, model: Model, data: Data) -> Start:
         """The weights of the layers, or random ones without pretraining."""
@@ -212,26 +210,26 @@ class StackedAutoencoder(BaseAutoencoder):
             others = [note for note in self.notes_ if not note.startswith(fitting.INTERRUPTED)]
             self.notes_ = [f"{fitting.INTERRUPTED} {where}; {left}", *others]
 
-    def _unrolled(self, options: AutoencoderOptions, layers: Sequence[Composition]) -> AutoencoderOptions:
+    def _training_options(self) -> AutoencoderOptions:
         """The options of the deep network made of the layers."""
-        first, last = layers[0], layers[-1]
-        is_own = options.prior is not None
+        layers = [layer.composition_ for layer in self.layers_]
+        first, last, is_own = layers[0], layers[-1], self.prior is not None
         left = None
-        if options.max_seconds is not None:
-            left = max(options.max_seconds - (time.monotonic() - self._began), SHORTEST_RUN)
+        if self.max_seconds is not None:
+            left = max(self.max_seconds - (time.monotonic() - self._began), SHORTEST_RUN)
         return changed(
-            options,
+            self,
             n_components=last.n_components,
             encoder=_encoder(layers),
             decoder=_decoder(layers),
             tied=False,
             likelihood=first.likelihood,
             code=last.code,
-            prior=options.prior if is_own else last.prior,
-            beta=options.beta if is_own else self.layers_[-1].objective_.beta,
-            penalties=options.penalties or last.penalties,
+            prior=self.prior if is_own else last.prior,
+            beta=self.beta if is_own else self.layers_[-1].objective_.beta,
+            penalties=self.penalties or last.penalties,
             init="random",
-            max_epochs=options.max_epochs if self.fine_tune and self._interrupted_in is None else 0,
+            max_epochs=self.max_epochs if self.fine_tune and self._interrupted_in is None else 0,
             max_seconds=left,
         )
 

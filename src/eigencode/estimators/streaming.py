@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from eigencode import fitting, training
-from eigencode.data.rows import ResidentRows
 from eigencode.errors import TrainingError
 from eigencode.estimators.inputs import read_weights
-from eigencode.lazy import torch
 from eigencode.options import check_options
 
 if TYPE_CHECKING:
@@ -44,9 +41,7 @@ def _later_block(model: BaseAutoencoder, X: Any, sample_weight: Any) -> Rows:
     weights = None if sample_weight is None else read_weights(sample_weight, len(array))
     table, _ = fitting.TrainingTable(array).weighted(weights, getattr(model, "mean_weight_", 1.0))
     model.scaler_ = model.scaler_.updated(table.array)
-    dtype = model.execution_.dtype
-    weight = None if table.weights is None else torch.from_numpy(table.weights).to(dtype)
-    return ResidentRows.of(replace(fitting.scaled([table.array], model.scaler_, dtype), weight=weight))
+    return fitting.Data.of(table, model.scaler_, model.execution_.dtype).rows
 
 
 def _one_pass(model: BaseAutoencoder, rows: Rows) -> None:
@@ -54,7 +49,7 @@ def _one_pass(model: BaseAutoencoder, rows: Rows) -> None:
     saved = vars(model).get("stream_state_")
     if saved is None:
         model.optimizer_ = _optimizer_of(model)
-    run = run_of_block(model, model._training_options(), rows, saved)
+    run = run_of_block(model, model, rows, saved)
     row, state = training.one_pass(run), run.state
     if not state.parameters.vector.isfinite().all():
         raise TrainingError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -230,7 +231,8 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Composed):
             fresh.max_seconds = self.max_seconds / 2
         fresh.validation, fresh.validation_fraction = self.validation, self.validation_fraction
         run = fresh._begin(rows, sample_weight, **beside, split_seed=seed)
-        fresh._train(run, type(fresh).__name__, fresh.verbose)
+        with fresh._training(run, type(fresh).__name__, fresh.verbose) as evaluations:
+            deque(evaluations, maxlen=0)
         return fresh, run.state.interrupted
 
     def _model(self, autoencoder: Composition, targets: np.ndarray, seed: int) -> LabelledAutoencoder:

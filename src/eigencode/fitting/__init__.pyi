@@ -1,6 +1,5 @@
 from eigencode.fitting.architecture import hidden_of as hidden_of
 from eigencode.fitting.data import Data as Data
-from eigencode.fitting.data import scaled as scaled
 from eigencode.fitting.decisions import Decisions as Decisions
 from eigencode.fitting.diagnostics import INTERRUPTED as INTERRUPTED
 from eigencode.fitting.diagnostics import notes as notes

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from eigencode.data.memory import require_memory
 from eigencode.errors import OptionError
-from eigencode.fitting.defaults import geometric_widths, given_or, hidden_widths
-from eigencode.parts.hiding import Hiding
+from eigencode.fitting.step_size import power_of_two
+from eigencode.options import given_or
+from eigencode.parts.input_dropout import InputDropout
 from eigencode.parts.networks.base import Network, activation_module
 from eigencode.parts.networks.completing import Completing
 from eigencode.parts.networks.convolutional import ConvolutionalDecoder, ConvolutionalEncoder
@@ -61,7 +62,7 @@ def networks_of(
 
 def with_gaps(
     options: AutoencoderOptions, encoder: Network, terms: Mapping[str, Any], data: Data
-) -> tuple[Network, Hiding | None]:
+) -> tuple[Network, InputDropout | None]:
     """The encoder of rows with gaps, and the cells that are hidden from it in training; unchanged without gaps.
 
     Only layers of our own get indicators of gaps: images, tied layers, and the user's networks have one input a column.
@@ -75,8 +76,8 @@ def with_gaps(
     blocks = terms["likelihood"].block_widths(data.rows.n_features)
     widths = None if set(blocks) == {1} else blocks
     indicates = options.encoder is None and not options.tied and options.image_shape is None
-    hiding = Hiding(block_widths=widths) if terms["code"].width(1) == 1 else None
-    return Completing(encoder, data.gaussian.rank, widths, indicates), hiding
+    input_dropout = InputDropout(block_widths=widths) if terms["code"].width(1) == 1 else None
+    return Completing(encoder, data.gaussian.rank, widths, indicates), input_dropout
 
 
 def _has_own_networks(options: AutoencoderOptions) -> bool:
@@ -96,6 +97,23 @@ def hidden_widths_of(options: AutoencoderOptions, n_features: int, n_components:
         if isinstance(n_stages, int)
         else hidden_of(options.hidden, n_features, n_components, n_rows)
     )
+
+
+def geometric_widths(n_features: int, n_components: int, depth: int) -> tuple[int, ...]:
+    """Widths of ``depth`` hidden layers that fall (or rise) geometrically from the data to the code."""
+    ratio = n_components / n_features
+    return tuple(max(round(n_features * ratio ** (i / (depth + 1))), 1) for i in range(1, depth + 1))
+
+
+def hidden_widths(n_features: int, n_components: int, n_rows: int) -> tuple[int, ...]:
+    """Widths of the encoder's hidden layers.
+
+    Two layers, the second one narrower, if there are enough rows to train them, else one.
+    """
+    first = power_of_two(4 * n_features, 32, 512)
+    if n_rows < 5_000:
+        return (min(first, 128),)
+    return (first, max(first // 2, power_of_two(n_components, 16, 512)))
 
 
 def hidden_of(asked: Any, n_features: int, n_components: int, n_rows: int) -> tuple[int, ...]:

@@ -43,7 +43,9 @@ class View:
         return bool((self.inward == 1).all() and (self.outward == 1).all())
 
 
-def views_of(likelihood: Likelihood, data: Data, n_components: int | None, is_tied: bool, seed: int) -> list[View]:
+def principal_directions(
+    likelihood: Likelihood, data: Data, n_components: int | None, is_tied: bool, seed: int
+) -> list[View]:
     """The likelihood's working units for scaled rows, with the principal directions in each.
 
     There are ``n_components`` directions; if that is None, `spectrum` chooses their number.

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from itertools import chain
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from eigencode.batch import Batch
 from eigencode.data.compact_rows import CompactRows
+from eigencode.data.gaps import hide_gaps
 from eigencode.data.mapped_rows import JoinedArrays, MappedRows, is_mapped, require_finite
 from eigencode.data.memory import require_memory
 from eigencode.data.rows import ResidentRows, Rows
@@ -47,22 +47,31 @@ class Data:
 
     @classmethod
     def of(cls, table: TrainingTable, scaler: Scaler, dtype: torch.dtype) -> Data:
-        """The rows of a table, scaled and divided into those for training and for validation."""
-        units, held_out, n_rows = Units.of(scaler), table.held_out, len(table.array)
+        """The rows of a table, scaled a chunk at a time, and divided into those for training and for validation."""
+        units, held_out, is_separate = Units.of(scaler), table.held_out, table.is_separate
         arrays = [table.array] if table.validation is None else [table.array, table.validation]
-        n_all = sum(map(len, arrays))
-        weight = None if table.weights is None else torch.from_numpy(table.weights).to(dtype)
-        if weight is not None and n_all > n_rows:
-            weight = torch.cat([weight, weight.new_ones(n_all - n_rows)])
+        n_rows, d = sum(map(len, arrays)), table.array.shape[1]
+        weight = None
+        if table.weights is not None:
+            weight = torch.ones(n_rows, dtype=dtype)
+            weight[: len(table.weights)] = torch.from_numpy(table.weights)
         if is_mapped(table.array):
-            array = table.array if table.validation is None else JoinedArrays(*arrays)
-            return cls(MappedRows(array, scaler, dtype, held_out, table.is_separate, weight), units)
-        is_training = torch.ones(n_all, dtype=torch.bool).index_fill(0, held_out, False)
+            array = table.array if len(arrays) == 1 else JoinedArrays(*arrays)
+            return cls(MappedRows(array, scaler, dtype, held_out, is_separate, weight), units)
+        is_training = torch.ones(n_rows, dtype=torch.bool).index_fill(0, held_out, False)
         training = torch.nonzero(is_training).flatten()
-        split: dict[str, Any] = {"training": training, "validation_numbers": held_out, "is_separate": table.is_separate}
         if isinstance(table.array, CompactCells) and table.validation is None:
+            split = {"training": training, "validation_numbers": held_out, "is_separate": is_separate}
             return cls(CompactRows.of(table.array, scaler, dtype, weight=weight, **split), units)
-        return cls(ResidentRows(replace(scaled(arrays, scaler, dtype), weight=weight), **split), units)
+        require_memory(n_rows * d * dtype.itemsize, "The scaled table", "Try fewer rows at a time with partial_fit")
+        x, first = torch.empty(n_rows, d, dtype=dtype), 0
+        kind = np.float64 if dtype == torch.float64 else np.float32
+        for chunk in chain.from_iterable(scaler.chunks(array, kind) for array in arrays):
+            x[first : first + len(chunk)] = torch.from_numpy(chunk)
+            first += len(chunk)
+        rows = hide_gaps(x, weight)
+        require_finite(rows.x)
+        return cls(ResidentRows(rows, training, held_out, is_separate), units)
 
     def __repr__(self) -> str:
         rows = self.rows
@@ -130,20 +139,3 @@ def _systematic_sample(weights: Tensor, n_columns: int) -> Tensor:
     n_draws = min(max(len(weights), 2 * CALIBRATION_ROWS), max(TYPICAL_CELLS // n_columns, TYPICAL_ROWS))
     positions = (torch.arange(n_draws, dtype=torch.float64) + 0.5) * (cumulative[-1] / n_draws)
     return torch.searchsorted(cumulative, positions).clamp_(max=len(weights) - 1)
-
-
-def scaled(arrays: Sequence[np.ndarray], scaler: Scaler, dtype: torch.dtype) -> Batch:
-    """Scaled rows of several arrays in the precision of the weights, a chunk at a time; gaps are hidden cells."""
-    shape = sum(map(len, arrays)), arrays[0].shape[1]
-    require_memory(
-        shape[0] * shape[1] * dtype.itemsize, "The scaled table", "Try fewer rows at a time with partial_fit"
-    )
-    rows = torch.empty(shape, dtype=dtype)
-    first = 0
-    for array in arrays:
-        for chunk in scaler.chunks(array, np.float64 if dtype == torch.float64 else np.float32):
-            rows[first : first + len(chunk)] = torch.from_numpy(chunk)
-            first += len(chunk)
-    found = Batch.with_gaps(rows)
-    require_finite(found.x)
-    return found

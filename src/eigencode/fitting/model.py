@@ -10,7 +10,7 @@ from sklearn.base import clone
 
 from eigencode.errors import OptionError, known_length
 from eigencode.fitting.architecture import hidden_widths_of, networks_of, require_memory_for, with_gaps
-from eigencode.fitting.baseline import Baseline, find_baseline, views_of
+from eigencode.fitting.baseline import Baseline, find_baseline, principal_directions
 from eigencode.fitting.data import Data
 from eigencode.fitting.start import build
 from eigencode.fitting.terms import terms_of
@@ -80,19 +80,19 @@ def describe(options: AutoencoderOptions, data: Data, seed: int) -> Model:
     likelihood = clone(terms["likelihood"])
     likelihood.setup(data.sizes)
     require_distribution(likelihood, rows.n_features)  # before the working units are found from it
-    views = views_of(terms["likelihood"], data, asked_components(options), options.tied, seed)
+    views = principal_directions(terms["likelihood"], data, asked_components(options), options.tied, seed)
     n_components = asked_components(options) or views[0].spectrum.n_components_for(kept_variance(options) or 1.0)
     hidden = hidden_widths_of(options, rows.n_features, n_components, rows.n_usable)
     sizes = rows.n_features, n_components
     require_memory_for(options, hidden, sizes, rows.dtype.itemsize)
     objective = Objective(beta=options.beta, n_rows=_n_rows_of_prior(options, rows))
-    first, hiding = with_gaps(options, MLP(), terms, data)
-    linear = Composition(first, Tied() if options.tied else MLP(), hiding=hiding, **terms)
+    first, input_dropout = with_gaps(options, MLP(), terms, data)
+    linear = Composition(first, Tied() if options.tied else MLP(), input_dropout=input_dropout, **terms)
     baseline = find_baseline(linear, views, data, objective, n_components, seed)
     encoder, decoder = networks_of(options, hidden, sizes, starts_linear=baseline is not None)
-    encoder, hiding = with_gaps(options, encoder, terms, data)
+    encoder, input_dropout = with_gaps(options, encoder, terms, data)
     return Model(
-        composition=Composition(encoder, decoder, hiding=hiding, **terms_of(options)),
+        composition=Composition(encoder, decoder, input_dropout=input_dropout, **terms_of(options)),
         objective=objective,
         n_components=n_components,
         hidden=hidden,

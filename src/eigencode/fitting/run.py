@@ -13,10 +13,11 @@ from sklearn.base import clone
 from eigencode.data.rows import Rows
 from eigencode.errors import known_length
 from eigencode.fitting.data import Data
-from eigencode.fitting.defaults import RECIPES, Recipe, choose_optimizer, given_or
 from eigencode.fitting.model import Model
 from eigencode.fitting.start import Start, make_tensors
+from eigencode.fitting.step_size import RECIPES, choose_optimizer, peak_step_size, schedule_of
 from eigencode.model.composition import Composition
+from eigencode.options import given_or
 from eigencode.training import (
     Clock,
     Schedule,
@@ -60,7 +61,7 @@ def make_run(
     execution = choose_execution(options.device, precision, step_work)
     clock = Clock.starting_at(began, options.max_seconds, recipe.decay_share)
     n_batches = None if n_rows is None else math.ceil(n_rows / batch_size)
-    schedule = _schedule(options, recipe, n_batches, _peak(options, optimizer, batch_size, composition))
+    schedule = schedule_of(options, recipe, n_batches, peak_step_size(options, optimizer, batch_size, composition))
     device = torch.device(execution.device)
     return TrainingRun(
         state=TrainingState.beginning(composition, optimizer, schedule, seed, execution.device),
@@ -76,14 +77,6 @@ def make_run(
         max_epochs=given_or(options.max_epochs, None) if n_batches is None else None,
         starts_linear=start.init == "linear",
     )
-
-
-def _schedule(options: AutoencoderOptions, recipe: Recipe, n_batches: int | None, peak: float) -> Schedule:
-    """The schedule of a run, without an end if the number of steps of an epoch is not known."""
-    if n_batches is None:
-        return Schedule.endless(peak, recipe.warmup, decay_share=recipe.decay_share)
-    n_steps = n_batches * int(given_or(options.max_epochs, recipe.n_epochs(n_batches)))
-    return Schedule.over(n_steps, peak, recipe.warmup, recipe.decay_share)
 
 
 def _require_length(rows: Rows, optimizer: str) -> None:
@@ -125,7 +118,7 @@ def make_stream_run(
     """
     recipe, n_rows = RECIPES[optimizer], known_length(block.n_training, "A block of a stream")
     batch_size = given_or(options.batch_size, recipe.batch_size(n_rows))
-    peak = _peak(options, optimizer, batch_size, composition) * _heaviness(block)
+    peak = peak_step_size(options, optimizer, batch_size, composition) * _heaviness(block)
     last = history[-1] if history else {"step": 0}
     schedule = Schedule.endless(peak, recipe.warmup, int(last["step"]))
     state = TrainingState.beginning(copy.deepcopy(composition), optimizer, schedule, seed, execution.device)
@@ -159,9 +152,3 @@ def _heaviness(block: Rows) -> float:
 def _near(rows: Rows, device: torch.device) -> Rows:
     """Rows on the training device, if they fit into its memory."""
     return rows.to(device) if fit_on(device, rows.n_bytes) else rows
-
-
-def _peak(options: AutoencoderOptions, optimizer: str, batch_size: int, composition: Composition) -> float:
-    """The peak step size of a run."""
-    n_weights = sum(p.numel() for p in composition.parameters() if p.requires_grad)
-    return float(given_or(options.learning_rate, RECIPES[optimizer].learning_rate(batch_size, max(n_weights, 1))))

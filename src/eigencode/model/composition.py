@@ -23,7 +23,7 @@ from eigencode.parts import (
     Corruption,
     Distribution,
     GaussianLikelihood,
-    Hiding,
+    InputDropout,
     Likelihood,
     Network,
     Part,
@@ -45,23 +45,23 @@ class Noise:
     corruption: Tensor | None = None
     code: Tensor | None = None
     penalties: tuple[Tensor | None, ...] = ()
-    hiding: Tensor | None = None
+    input_dropout: Tensor | None = None
 
     @property
     def leaves(self) -> tuple[Tensor | None, ...]:
         """All tensors in a fixed order, as arguments of a function of tensors."""
-        return self.corruption, self.code, self.hiding, *self.penalties
+        return self.corruption, self.code, self.input_dropout, *self.penalties
 
     @classmethod
     def of(
         cls,
         corruption: Tensor | None = None,
         code: Tensor | None = None,
-        hiding: Tensor | None = None,
+        input_dropout: Tensor | None = None,
         *penalties: Tensor | None,
     ) -> Noise:
         """The noise with these leaves."""
-        return cls(corruption, code, penalties, hiding)
+        return cls(corruption, code, penalties, input_dropout)
 
 
 SILENCE = Noise()
@@ -134,7 +134,7 @@ class Composition(Part):
         Further terms of the objective.
     weight_prior : WeightPrior, optional
         Density of the networks' weights.
-    hiding : Hiding, optional
+    input_dropout : InputDropout, optional
         Known cells that the encoder does not see in training, for rows with gaps.
 
     Examples
@@ -161,7 +161,7 @@ class Composition(Part):
         prior: Prior | None = None,
         penalties: Sequence[Penalty] = (),
         weight_prior: WeightPrior | None = None,
-        hiding: Hiding | None = None,
+        input_dropout: InputDropout | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -172,7 +172,7 @@ class Composition(Part):
         self.prior = prior
         self.penalties = penalties
         self.weight_prior = weight_prior
-        self.hiding = hiding
+        self.input_dropout = input_dropout
         self._penalties = nn.ModuleList(penalties)  # registers their tensors with this module
 
     _moving: tuple[str, ...] = ()
@@ -207,7 +207,7 @@ class Composition(Part):
 
     def named_terms(self) -> Iterator[tuple[str, Term]]:
         """The terms, each with its name among the model's modules."""
-        for name in ("code", "likelihood", "corruption", "prior", "hiding"):
+        for name in ("code", "likelihood", "corruption", "prior", "input_dropout"):
             if getattr(self, name) is not None:
                 yield name, getattr(self, name)
         for index, penalty in enumerate(self.penalties):
@@ -224,17 +224,21 @@ class Composition(Part):
                 getattr(part, name).copy_(value)
 
     def statistics(self, trace: Trace) -> dict[str, Tensor]:
-        """The statistics of all terms after a step on a batch: sums over its rows, by name."""
-        return self._of_terms(lambda term: term.statistics(trace, self))
+        """The statistics of all terms after a step on a batch: sums over its rows, by name; without a gradient."""
+        if not self._moving:
+            return {}
+        with torch.no_grad():
+            return self._of_terms(lambda term: term.statistics(trace, self))
 
     def next_state(self, statistics: Mapping[str, Tensor], n_rows: int) -> dict[str, Tensor]:
         """The new states of all terms after a step on ``n_rows`` rows, by the buffer's name in the model."""
         return self._of_terms(lambda term, own: term.next_state(own, n_rows), statistics)
 
-    @torch.no_grad()
     def advance(self, statistics: Mapping[str, Tensor], n_rows: int) -> None:
         """Update the states of all terms after a step on ``n_rows`` rows."""
-        self.take(self.next_state(statistics, n_rows))
+        if self._moving:
+            with torch.no_grad():
+                self.take(self.next_state(statistics, n_rows))
 
     @property
     def learns_from_validation(self) -> bool:
@@ -277,7 +281,7 @@ class Composition(Part):
             None if self.corruption is None else self.corruption.draw_noise(n_rows, self.n_features, generator),
             self.code.draw_noise(n_rows, self.n_components, generator),
             tuple(penalty.draw_noise(n_rows, self, generator) for penalty in self.penalties),
-            None if self.hiding is None else self.hiding.draw_noise(n_rows, self.n_features, generator),
+            None if self.input_dropout is None else self.input_dropout.draw_noise(n_rows, self.n_features, generator),
         )
 
     def encode(self, x: Tensor, observed: Tensor | None = None) -> Posterior:
@@ -321,8 +325,10 @@ class Composition(Part):
         batch = batch if isinstance(batch, Batch) else Batch(batch)
         x, known = x_tilde, _ = batch.x, batch.observed
         seen = known
-        if self.hiding is not None and noise.hiding is not None:
-            seen = self.hiding(torch.ones_like(x, dtype=torch.bool) if known is None else known, noise.hiding)
+        if self.input_dropout is not None and noise.input_dropout is not None:
+            seen = self.input_dropout(
+                torch.ones_like(x, dtype=torch.bool) if known is None else known, noise.input_dropout
+            )
             x_tilde = selected(x, seen)
         if self.corruption is not None and noise.corruption is not None:
             x_tilde = selected(self.corruption(x, noise.corruption), seen)

@@ -30,7 +30,7 @@ from eigencode.parts.distributions import Laplace as Laplace
 from eigencode.parts.distributions import NegativeBinomial as NegativeBinomial
 from eigencode.parts.distributions import Poisson as Poisson
 from eigencode.parts.distributions import StudentT as StudentT
-from eigencode.parts.hiding import Hiding as Hiding
+from eigencode.parts.input_dropout import InputDropout as InputDropout
 from eigencode.parts.likelihoods.activated import ActivatedLikelihood as ActivatedLikelihood
 from eigencode.parts.likelihoods.base import Likelihood as Likelihood
 from eigencode.parts.likelihoods.categorical import Categorical as Categorical

@@ -44,10 +44,11 @@ class BatchedInputs:
 
     # -- rows
 
-    def epoch(self) -> Iterator[Batch]:
+    def batches(self, generator: torch.Generator, batch_size: int) -> Iterator[Batch]:
         """The batches of an epoch, with models as the first axis unless all have the same batch.
 
-        Models with the same rows and seed have the same order, which is one tensor for a batch.
+        Each model has a generator and a batch size of its own, so the given ones are not used. Models with the same
+        rows and seed have the same order, which is one tensor for a batch.
         """
         return self._in_order(
             lambda run: (id(_numbered(run).training), run.state.seed),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from eigencode.batch import Batch
 from eigencode.data.rows import NumberedRows, ResidentRows, Rows
-from eigencode.training.batched import BatchedTraining
+from eigencode.training.batched_runner import BatchedRunner
 from eigencode.training.optimizers import ClippedAdam
 from eigencode.training.padding import NotBatchable
 from eigencode.training.rng import has_random_layers
@@ -65,7 +65,7 @@ def _arranged(runs: Sequence[TrainingRun], reason: str | None = None) -> Iterato
             yield _alone(chunk[0], reason or "no other is like it")
             continue
         try:
-            program = BatchedTraining(chunk)
+            program = BatchedRunner(chunk)
         except NotBatchable as why:
             if reason is not None:
                 yield from (_alone(run, str(why)) for run in chunk)
@@ -132,5 +132,5 @@ def reason_not_batchable(run: TrainingRun) -> str | None:
         return "L-BFGS looks at one model at a time"
     if not isinstance(run.rows, NumberedRows):
         return "its rows come in an order of their own"
-    # Users' modules that draw random numbers are found by the check of `BatchedTraining`, where drawing is an error.
+    # Users' modules that draw random numbers are found by the check of `BatchedRunner`, where drawing is an error.
     return "its networks draw noise of their own" if has_random_layers(run.state.composition) else None

@@ -7,7 +7,7 @@ evaluated, and the best weights so far are kept. Between evaluations there is no
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -50,23 +50,36 @@ def begin(run: TrainingRun) -> None:
         _evaluate(SingleRunner(run), None)
 
 
-def train_all(runner: Runner) -> Iterator[list[Row]]:
+def train_all(
+    runner: Runner, conclude: Callable[[Runner, Sequence[float]], list[Row]] | None = None
+) -> Iterator[list[Row]]:
     """Train until all schedules end; after each evaluation, yield a row of history for each model still in training.
 
     After a `KeyboardInterrupt` at any moment the current weights are evaluated, and kept if they are the best, before
-    the exception is raised. A second one ends that evaluation.
+    the exception is raised. A second one ends that evaluation. ``conclude`` is another function than the evaluation.
     """
+    conclude = conclude or _evaluate
     while runner.keep_unfinished():
         tally = Tally(runner)
         try:
             with runner.execution.threads():
-                _advance(runner, tally)
-                rows = _evaluate(runner, tally.means) if any(tally.n_rows) else []
+                runner.show(average=False)
+                for _ in range(runner.runs[0].period):
+                    active = [not run.state.finished for run in runner.runs]
+                    batch = next(runner.batches, None) if any(active) else None
+                    if batch is None:
+                        _end_schedules(runner)
+                        break
+                    losses, n_rows = runner.step(batch, active), len(batch)
+                    tally.add(losses, n_rows, active)
+                    _count_step(runner, n_rows, active)
+                rows = _conclude(runner, tally, conclude)
         except KeyboardInterrupt:
             for run in runner.runs:
                 run.state.interrupted = True
             with suppress(KeyboardInterrupt), runner.execution.threads():
-                _evaluate_what_was_learned(runner, tally)
+                if not all(run.state.is_recorded for run in runner.runs):
+                    _conclude(runner, tally, conclude)
             raise
         if rows:
             yield rows
@@ -74,16 +87,18 @@ def train_all(runner: Runner) -> Iterator[list[Row]]:
 
 def one_pass(run: TrainingRun) -> Row:
     """One pass over the rows of a stream's block, without evaluation; the average at its end is kept."""
-    runner = SingleRunner(run)
-    tally = Tally(runner)
-    with run.execution.threads():
-        _advance(runner, tally)
+    return next(train_all(SingleRunner(run), _row_of_block))[0]
+
+
+def _row_of_block(runner: Runner, means: Sequence[float]) -> list[Row]:
+    """The row of history of a block of a stream."""
+    (run,) = runner.runs
     row = _progress(run)
     # Weights of a block are in units of an earlier one's, and the mean over the block is not.
     weight = run.rows.representative().weight
-    row["training_objective"] = tally.means[0] / (1.0 if weight is None else float(weight.mean(dtype=torch.float64)))
+    row["training_objective"] = means[0] / (1.0 if weight is None else float(weight.mean(dtype=torch.float64)))
     run.state.history.append(row)
-    return row
+    return [row]
 
 
 def _progress(run: TrainingRun) -> Row:
@@ -92,29 +107,29 @@ def _progress(run: TrainingRun) -> Row:
     return {"epoch": state.epoch, "step": state.step, "rows": state.rows, "seconds": run.clock.elapsed}
 
 
-def _advance(runner: Runner, tally: Tally) -> None:
-    """Make the steps up to the next evaluation, add their objectives to the tally, and set the averages as weights."""
-    runner.show(average=False)
-    for _ in range(runner.runs[0].period):
-        active = [not run.state.finished for run in runner.runs]
-        if not any(active):
-            break
-        batch = next(runner.batches, None)
-        if batch is None:  # the source has no more rows
-            for run in runner.runs:
-                run.state.schedule.end = run.state.step
-            break
-        losses = runner.step(batch, active)
-        stepped = [run for run, is_active in zip(runner.runs, active, strict=True) if is_active]
-        for run in stepped:
-            run.state.count_step(len(batch))
-        if any(run.state.is_average_due for run in stepped):
-            runner.take_average()
-        tally.add(losses, len(batch), active)
-        for run in stepped:
+def _end_schedules(runner: Runner) -> None:
+    """End the runs: their schedules have ended, or there are no more rows."""
+    for run in runner.runs:
+        run.state.schedule.end = min(run.state.schedule.end, run.state.step)
+
+
+def _count_step(runner: Runner, n_rows: int, active: Sequence[bool]) -> None:
+    """Count a step of the active models; take their averages if these are due, and obey their clocks."""
+    stepped = [run for run, is_active in zip(runner.runs, active, strict=True) if is_active]
+    for run in stepped:
+        run.state.count_step(n_rows)
+    if any(run.state.is_average_due for run in stepped):
+        runner.take_average()
+    for run in stepped:
+        if run.clock.ends is not None:
             _obey_clock(run)
-    runner.take_average()
+
+
+def _conclude(runner: Runner, tally: Tally, conclude: Callable[[Runner, Sequence[float]], list[Row]]) -> list[Row]:
+    """Set the averages as weights, and evaluate these if there was a step."""
+    runner.take_average()  # nothing, if it was taken after the last step
     runner.show(average=True)
+    return conclude(runner, tally.means) if any(tally.n_rows) else []
 
 
 def _obey_clock(run: TrainingRun) -> None:
@@ -143,15 +158,6 @@ def _evaluate(runner: Runner, met: Sequence[float] | None) -> list[Row]:
     ]
     runner.reload([k for k, run in enumerate(runner.runs) if run.state.n_retreats > before[k]])
     return rows
-
-
-def _evaluate_what_was_learned(runner: Runner, tally: Tally) -> None:
-    """Evaluate the averages after an interruption, unless there was no new step."""
-    if all(run.state.is_recorded for run in runner.runs):
-        return
-    runner.take_average()  # nothing, if it was taken after the last step
-    runner.show(average=True)
-    _evaluate(runner, tally.means)
 
 
 def record(run: TrainingRun, objective: float, training_objective: float | None = None) -> Row:

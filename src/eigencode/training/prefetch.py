@@ -6,13 +6,18 @@ one batch, the next one is gathered into the other buffer and copied.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import count
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from eigencode.batch import Batch
+
+if TYPE_CHECKING:
+    from eigencode.data.rows import Rows
 
 RESIDENT_SHARE = 0.6
 """Share of a device's free memory that rows may take; the rest is for weights and activations."""
@@ -92,32 +97,31 @@ class PinnedLane:
         return self._on_device
 
 
-def feed(
-    batches: Iterable[Batch], device: torch.device, lane: Callable[[torch.device], PinnedLane] = PinnedLane
-) -> Iterator[Batch]:
-    """Yield the batches on the device; those on the host are copied while the device works on the one before.
+@dataclass(frozen=True)
+class Prefetched:
+    """Rows on the host whose batches are sent to a device: each is copied while the device works on the one before.
 
-    Parameters
+    Attributes
     ----------
-    batches : iterable of Batch
-        Batches on the device, or on the host.
+    rows : Rows
+        The rows.
     device : torch.device
         The device.
     lane : callable
         Makes the object that copies batches from the host to the device.
     """
-    following = iter(batches)
-    first = next(following, None)
-    if first is None:
-        return
-    if is_same(first.x.device, device):
-        yield first
-        yield from following
-        return
-    present, ahead = lane(device), lane(device)
-    present.send(first)
-    for batch in following:
-        ahead.send(batch)
-        yield present.receive()
-        present, ahead = ahead, present
-    yield present.receive()
+
+    rows: Rows
+    device: torch.device
+    lane: Callable[[torch.device], PinnedLane] = PinnedLane
+
+    def batches(self, generator: torch.Generator, batch_size: int) -> Iterator[Batch]:
+        """All training rows once, in a random order, on the device."""
+        present, ahead, is_sent = self.lane(self.device), self.lane(self.device), False
+        for batch in self.rows.batches(generator, batch_size):
+            ahead.send(batch)
+            if is_sent:
+                yield present.receive()
+            present, ahead, is_sent = ahead, present, True
+        if is_sent:
+            yield present.receive()

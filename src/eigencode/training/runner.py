@@ -6,19 +6,27 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import count, islice
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from eigencode.batch import Batch
-from eigencode.model.composition import Noise
+from eigencode.model.composition import SILENCE, Noise
 from eigencode.training.cuda_graphs import Recorded
 from eigencode.training.evaluation import EVALUATION_ROWS, draw_noise, evaluate, global_draws, learn_from_validation
 from eigencode.training.execution import Execution
 from eigencode.training.optimizers import ClippedAdam
-from eigencode.training.prefetch import feed
+from eigencode.training.prefetch import Prefetched, is_same
 from eigencode.training.rng import generator
 from eigencode.training.run import TrainingRun
+
+
+class TrainingRows(Protocol):
+    """What a runner asks of rows: `eigencode.data.Rows`, or those of several models."""
+
+    def batches(self, generator: torch.Generator, batch_size: int) -> Iterator[Batch]:
+        """All training rows once, in a random order."""
 
 
 class Runner(ABC):
@@ -28,13 +36,36 @@ class Runner(ABC):
     ----------
     runs : list of TrainingRun
         The runs still in training.
+    rows : TrainingRows
+        The rows of the models.
     batches : iterator of Batch
         The batches to come, one epoch after the other.
     """
 
+    rows: TrainingRows
+
     def __init__(self, runs: Sequence[TrainingRun]) -> None:
         self.runs = list(runs)
-        self.batches = self._endless()
+        self.batches = self._batches()
+
+    def _batches(self) -> Iterator[Batch]:
+        """The batches of one epoch after the other, each in a different order, until the rows have no more."""
+        run, first = self.runs[0], self.runs[0].state
+        # A state that was saved within an epoch goes on behind the batches that it has seen.
+        n_seen = first.steps_in_epoch
+        for epoch in islice(count(1), first.epoch - bool(n_seen), run.max_epochs):
+            states = [run.state for run in self.runs if not run.state.finished]
+            for state in states:
+                state.epoch = epoch
+            n = 0
+            for n, batch in enumerate(self.rows.batches(states[0].shuffle, run.batch_size), 1):
+                if n > n_seen:
+                    yield batch
+            n_seen = 0
+            for state in states:
+                state.steps_in_epoch, state.epoch = 0, epoch if n else epoch - 1
+            if not n:
+                return
 
     @property
     @abstractmethod
@@ -49,29 +80,6 @@ class Runner(ABC):
     @abstractmethod
     def keep_unfinished(self) -> bool:
         """Remove the models whose schedules have ended; return whether any is left."""
-
-    def _endless(self) -> Iterator[Batch]:
-        """The batches of one epoch after the other, each in a different order, until the source has no more."""
-        most, first = self.runs[0].max_epochs, self.runs[0].state
-        # A state that was saved within an epoch goes on behind the batches that it has seen.
-        n_seen = first.steps_in_epoch
-        for epoch in islice(count(1), first.epoch - bool(n_seen), most):
-            states = [run.state for run in self.runs if not run.state.finished]
-            for state in states:
-                state.epoch = epoch
-            n = 0
-            for n, batch in enumerate(self._epoch(), 1):
-                if n > n_seen:
-                    yield batch
-            n_seen = 0
-            for state in states:
-                state.steps_in_epoch, state.epoch = 0, epoch if n else epoch - 1
-            if not n:
-                return
-
-    @abstractmethod
-    def _epoch(self) -> Iterator[Batch]:
-        """All batches of the current epoch."""
 
     @abstractmethod
     def step(self, batch: Batch, active: Sequence[bool]) -> Tensor:
@@ -115,6 +123,9 @@ class SingleRunner(Runner):
     def __init__(self, run: TrainingRun) -> None:
         super().__init__([run])
         self._run = run
+        is_here = is_same(run.rows.device, self.device)
+        self.rows = run.rows if is_here else Prefetched(run.rows, self.device)
+        self._is_stochastic = run.state.composition.is_stochastic
         self._update: Callable[..., Tensor] = self._move
         if self._may_be_recorded:
             self._update = Recorded(self._move)
@@ -135,11 +146,6 @@ class SingleRunner(Runner):
         """Whether the schedule has not ended."""
         return not self._run.state.finished
 
-    def _epoch(self) -> Iterator[Batch]:
-        """All batches of the current epoch, on the device."""
-        run = self._run
-        return feed(run.rows.batches(run.state.shuffle, run.batch_size), self.device)
-
     def step(self, batch: Batch, active: Sequence[bool] = (True,)) -> Tensor:
         """Update the model by a batch; return its mean objective before the step."""
         state = self._run.state
@@ -149,6 +155,8 @@ class SingleRunner(Runner):
 
     def draw(self, batch: Batch) -> Noise:
         """The noise of the next step."""
+        if not self._is_stochastic:
+            return SILENCE
         state = self._run.state
         source = partial(generator, state.seed, "step", state.step, device=batch.x.device)
         return draw_noise(state.composition, len(batch), source)
@@ -173,8 +181,7 @@ class SingleRunner(Runner):
             with self.execution.autocast():
                 trace = state.composition(batch, noise)
             loss = self._run.objective.mean(state.composition, trace, batch.weight)
-            with torch.no_grad():
-                statistics = state.composition.statistics(trace)
+            statistics = state.composition.statistics(trace)
             state.parameters.differentiate(loss)
         return loss.detach(), statistics
 

@@ -1,4 +1,4 @@
-"""Hiding: known cells that the encoder does not see in training, so that it learns to impute."""
+"""InputDropout: known cells that the encoder does not see in training, so that it learns to impute."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from eigencode.parts.base import Sizes, Term
 
 
-class Hiding(Term):
+class InputDropout(Term):
     r"""Hides known cells from the encoder in training, while the objective counts them.
 
     A share of each row is drawn uniformly between 0 and ``most``, and each block of columns is hidden with this
@@ -26,9 +26,9 @@ class Hiding(Term):
     Examples
     --------
     >>> import torch
-    >>> hiding = Hiding(most=1.0)
-    >>> hiding.setup(Sizes(n_features=2, n_components=1))
-    >>> hiding(torch.tensor([[True, True]]), torch.tensor([[0.5, 0.4, 0.6]]))
+    >>> dropout = InputDropout(most=1.0)
+    >>> dropout.setup(Sizes(n_features=2, n_components=1))
+    >>> dropout(torch.tensor([[True, True]]), torch.tensor([[0.5, 0.4, 0.6]]))
     tensor([[False,  True]])
     """
 

@@ -1,35 +1,20 @@
-"""The values of 'auto': sizes and numbers of steps, derived from the data and never from measured time.
+"""The step size, and what decides it: optimiser, batch size and number of steps, derived from the data where 'auto'.
 
-``docs/log.md`` has the experiments for the constants.
+Nothing depends on measured time. ``docs/log.md`` has the experiments for the constants.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
+from eigencode.options import given_or
+from eigencode.training.schedule import Schedule
 
-def given_or(option: Any, automatic: Any) -> Any:
-    """The option, or ``automatic`` if it is 'auto'."""
-    return automatic if option == "auto" else option
-
-
-def geometric_widths(n_features: int, n_components: int, depth: int) -> tuple[int, ...]:
-    """Widths of ``depth`` hidden layers that fall (or rise) geometrically from the data to the code."""
-    ratio = n_components / n_features
-    return tuple(max(round(n_features * ratio ** (i / (depth + 1))), 1) for i in range(1, depth + 1))
-
-
-def hidden_widths(n_features: int, n_components: int, n_rows: int) -> tuple[int, ...]:
-    """Widths of the encoder's hidden layers.
-
-    Two layers, the second one narrower, if there are enough rows to train them, else one.
-    """
-    first = _power_of_two(4 * n_features, 32, 512)
-    if n_rows < 5_000:
-        return (min(first, 128),)
-    return (first, max(first // 2, _power_of_two(n_components, 16, 512)))
+if TYPE_CHECKING:
+    from eigencode.model.composition import Composition
+    from eigencode.options import AutoencoderOptions
 
 
 @dataclass(frozen=True)
@@ -78,7 +63,7 @@ class Recipe:
         """Rows a step; the most if the number of rows is not known."""
         if n_rows is None:
             return self.max_batch
-        return min(_power_of_two(self.batch_share * n_rows, self.min_batch, self.max_batch), n_rows)
+        return min(power_of_two(self.batch_share * n_rows, self.min_batch, self.max_batch), n_rows)
 
     def learning_rate(self, batch_size: int, n_weights: int) -> float:
         """Peak step size: larger for larger batches, whose gradients have less noise, and for fewer weights.
@@ -136,6 +121,20 @@ def choose_optimizer(n_rows: int | None, is_noisy: bool) -> str:
     return "lbfgs" if n_rows is not None and n_rows <= SMALL_TABLE and not is_noisy else "adam"
 
 
-def _power_of_two(wanted: float, low: int, high: int) -> int:
+def peak_step_size(options: AutoencoderOptions, optimizer: str, batch_size: int, composition: Composition) -> float:
+    """The step size between warm-up and decay: as given, or by the batch size and the number of weights."""
+    n_weights = sum(p.numel() for p in composition.parameters() if p.requires_grad)
+    return float(given_or(options.learning_rate, RECIPES[optimizer].learning_rate(batch_size, max(n_weights, 1))))
+
+
+def schedule_of(options: AutoencoderOptions, recipe: Recipe, n_batches: int | None, peak: float) -> Schedule:
+    """The step size at each step of a run; without an end if the number of steps of an epoch is not known."""
+    if n_batches is None:
+        return Schedule.endless(peak, recipe.warmup, decay_share=recipe.decay_share)
+    n_steps = n_batches * int(given_or(options.max_epochs, recipe.n_epochs(n_batches)))
+    return Schedule.over(n_steps, peak, recipe.warmup, recipe.decay_share)
+
+
+def power_of_two(wanted: float, low: int, high: int) -> int:
     """The power of two nearest to a number (in ratio), within bounds."""
     return int(min(max(2 ** round(math.log2(max(wanted, 1))), low), high))

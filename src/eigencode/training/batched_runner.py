@@ -33,7 +33,7 @@ Block = tuple[Any, Any, Tensor | None]
 """Tensors of a batch and of its noise, both with their axes of models, and the weights of its rows."""
 
 
-class BatchedTraining(Runner):
+class BatchedRunner(Runner):
     """Trains the models of K runs of the same structure in one batch.
 
     Parameters
@@ -53,7 +53,7 @@ class BatchedTraining(Runner):
         self._pass = Pass(compositions[0], runs[0].objective)
         self._numbers, self._differing = differing(compositions), differing_fields(runs)
         self._layout = Layout.of(compositions)
-        self._inputs = BatchedInputs(self.runs, are_alike=not self._numbers and not self._layout.is_padded)
+        self.rows: BatchedInputs = BatchedInputs(self.runs, are_alike=not self._numbers and not self._layout.is_padded)
         named = [dict(c.named_parameters()) for c in compositions]
         frozen = [name for name in named[0] if name not in self._layout.shapes]
         self._fixed = {name: torch.stack([n[name].detach() for n in named]) for name in frozen}
@@ -88,7 +88,7 @@ class BatchedTraining(Runner):
     def _keep(self, chosen: Sequence[int]) -> None:
         """Keep only some of the models."""
         index = torch.tensor(chosen, device=self._matrix.device)
-        self.runs = self._inputs.runs = [self.runs[k] for k in chosen]
+        self.runs = self.rows.runs = [self.runs[k] for k in chosen]
         self._layout = self._layout.of_models(chosen)
         for tensors in (self._buffers, self._fixed, self._differing, self._numbers):
             for name, value in tensors.items():
@@ -132,10 +132,6 @@ class BatchedTraining(Runner):
 
     # -- training
 
-    def _epoch(self) -> Iterator[Batch]:
-        """All batches of the current epoch, each with models as the first axis unless all have the same rows."""
-        return self._inputs.epoch()
-
     def step(self, batch: Batch, active: Sequence[bool]) -> Tensor:
         """One step of each active model; return the mean objectives of their batches before it."""
         self._pass.train()
@@ -144,7 +140,7 @@ class BatchedTraining(Runner):
             for run, is_active in zip(self.runs, active, strict=True)
         ]
         given = on_device(rates, batch.x.dtype, self.device), on_device(active, torch.bool, self.device)
-        return self._update(*batch.tensors, *given, *self._inputs.draw("step", None, len(batch)))
+        return self._update(*batch.tensors, *given, *self.rows.draw("step", None, len(batch)))
 
     def _move(
         self,
@@ -166,7 +162,7 @@ class BatchedTraining(Runner):
 
     def _backward(self, batch: Batch, noise: Leaves, execution: Execution) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the gradients of all models (into the gradient matrix); return their objectives and next states."""
-        inputs = with_axes(*batch.tensors), self._inputs.with_axes(noise), (self._differing, 0)
+        inputs = with_axes(*batch.tensors), self.rows.with_axes(noise), (self._differing, 0)
         with execution.autocast():
             losses, moved = self._pass.for_all(Pass.step, self._tensors, self._numbers, *inputs)
         # Each objective depends only on the weights of its model, so the gradient of the sum has all gradients.
@@ -207,9 +203,9 @@ class BatchedTraining(Runner):
 
     def _validation_blocks(self) -> Iterator[Block]:
         """The models' validation rows and their noise, both with their axes of models, and the rows' weights."""
-        for counter, batch in enumerate(self._inputs.validation()):
-            noise = self._inputs.draw("evaluation", counter, len(batch))
-            yield with_axes(*batch.tensors), self._inputs.with_axes(noise), batch.weight
+        for counter, batch in enumerate(self.rows.validation()):
+            noise = self.rows.draw("evaluation", counter, len(batch))
+            yield with_axes(*batch.tensors), self.rows.with_axes(noise), batch.weight
 
     # -- the check
 
@@ -218,9 +214,9 @@ class BatchedTraining(Runner):
         self._pass.train()
         execution = _exact(self.execution)
         tolerance = 1e-8 if self._matrix.dtype == torch.float64 else 1e-3
-        batch, own_batches = self._inputs.probe()
+        batch, own_batches = self.rows.probe()
         try:
-            losses, _ = self._backward(batch, self._inputs.draw("step", None, len(batch)), execution)
+            losses, _ = self._backward(batch, self.rows.draw("step", None, len(batch)), execution)
         except (RuntimeError, ValueError, TypeError, NotImplementedError, AttributeError) as error:
             raise NotBatchable(f"one of their parts cannot be vectorised ({type(error).__name__})") from error
         for k, (run, own) in enumerate(zip(self.runs, own_batches, strict=True)):
