@@ -16,7 +16,7 @@ from eigencode import (
 )
 from eigencode.errors import InterruptedWarning
 from eigencode.model.composition import Composition
-from eigencode.training import loop, runner
+from eigencode.training import loop
 from eigencode.training.batched_runner import BatchedRunner
 from eigencode.training.runner import SingleRunner
 from eigencode.training.state import TrainingState
@@ -67,7 +67,7 @@ def test_what_a_first_epoch_has_learned_is_kept(X, interrupt):
 
 
 def test_the_weights_kept_are_the_average_that_was_evaluated(X, interrupt, monkeypatch):
-    interrupt(runner, "draw_noise", 38)  # within a step of the second epoch
+    interrupt(SingleRunner, "draw", 38)  # within a step of the second epoch
     kept = []
     record = loop.record
 
@@ -135,7 +135,7 @@ def test_between_two_epochs_it_is_said_too(X, monkeypatch):
 
 
 def test_an_iterator_tells_its_caller_and_leaves_a_whole_model(X, interrupt):
-    interrupt(runner, "draw_noise", 38)
+    interrupt(SingleRunner, "draw", 38)
     model = Autoencoder(4, **OPTIONS)
     with pytest.raises(KeyboardInterrupt):
         list(model.iter_fit(X))
@@ -187,7 +187,7 @@ def test_an_interrupted_search_has_no_choice(X, interrupt):
 
 
 def test_a_stack_that_is_interrupted_in_its_first_layer(X, interrupt):
-    interrupt(runner, "draw_noise", 38)
+    interrupt(SingleRunner, "draw", 38)
     model = StackedAutoencoder(layers=(20, 8), max_epochs=3, batch_size=32, optimizer="adam", random_state=0)
     with pytest.warns(InterruptedWarning) as warned:
         model.fit(X)
@@ -214,7 +214,7 @@ def test_a_stack_that_is_interrupted_before_a_training_begins(call, epochs, says
 
 
 def test_labels_are_not_begun_after_an_interruption_in_the_autoencoder(digits, interrupt):
-    interrupt(runner, "draw_noise", 38)
+    interrupt(SingleRunner, "draw", 38)
     autoencoder = Autoencoder(4, **OPTIONS)
     model = AutoencoderClassifier(autoencoder=autoencoder, max_epochs=3, random_state=0)
     with pytest.warns(InterruptedWarning) as warned:
@@ -229,7 +229,7 @@ def test_labels_are_not_begun_after_an_interruption_in_the_autoencoder(digits, i
 
 def test_labels_keep_what_was_learned(digits, interrupt):
     autoencoder = Autoencoder(4, **OPTIONS).fit(digits[:900])
-    interrupt(runner, "draw_noise", 38)
+    interrupt(SingleRunner, "draw", 38)
     model = AutoencoderClassifier(autoencoder=autoencoder, max_epochs=9, batch_size=32, random_state=0)
     with pytest.warns(InterruptedWarning):
         model.fit(digits[:900], np.arange(900) % 3)

@@ -9,52 +9,33 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from sklearn.base import clone
 
+from eigencode import parts
 from eigencode.data.sources import ArraySource
 from eigencode.data.support import check_support
 from eigencode.errors import OptionError
-from eigencode.parts import (
-    BernoulliLikelihood,
-    CategoricalLikelihood,
-    Code,
-    ColumnsLikelihood,
-    Corruption,
-    GaussianLikelihood,
-    LaplaceLikelihood,
-    Likelihood,
-    NegativeBinomialLikelihood,
-    NestedDropout,
-    OrdinalLikelihood,
-    Part,
-    Penalty,
-    Point,
-    PoissonLikelihood,
-    Prior,
-    StudentTLikelihood,
-    WeightPrior,
-)
 
 if TYPE_CHECKING:
     from eigencode.data.tables import Schema
     from eigencode.options import AutoencoderOptions
 
-LIKELIHOODS: dict[str, type[Likelihood]] = {
-    "auto": GaussianLikelihood,
-    "gaussian": GaussianLikelihood,
-    "laplace": LaplaceLikelihood,
-    "student_t": StudentTLikelihood,
-    "bernoulli": BernoulliLikelihood,
-    "poisson": PoissonLikelihood,
-    "negative_binomial": NegativeBinomialLikelihood,
+LIKELIHOODS: dict[str, type[parts.Likelihood]] = {
+    "auto": parts.GaussianLikelihood,
+    "gaussian": parts.GaussianLikelihood,
+    "laplace": parts.LaplaceLikelihood,
+    "student_t": parts.StudentTLikelihood,
+    "bernoulli": parts.BernoulliLikelihood,
+    "poisson": parts.PoissonLikelihood,
+    "negative_binomial": parts.NegativeBinomialLikelihood,
 }
 
 NUMBERS = {"real", "share"}
 """Families of columns whose likelihood is the one given, or the Gaussian."""
 
-FAMILIES: dict[str, type[Likelihood]] = {
-    "count": NegativeBinomialLikelihood,
-    "boolean": BernoulliLikelihood,
-    "category": CategoricalLikelihood,
-    "ordered": OrdinalLikelihood,
+FAMILIES: dict[str, type[parts.Likelihood]] = {
+    "count": parts.NegativeBinomialLikelihood,
+    "boolean": parts.BernoulliLikelihood,
+    "category": parts.CategoricalLikelihood,
+    "ordered": parts.OrdinalLikelihood,
 }
 """The likelihood of each other family."""
 
@@ -73,24 +54,24 @@ def terms_of(options: AutoencoderOptions) -> dict[str, Any]:
     return {
         "code": code,
         "likelihood": likelihood_of(options.likelihood).with_weights(weights),
-        "corruption": _part(options.corruption, Corruption, "corruption"),
-        "prior": _part(options.prior, Prior, "prior"),
+        "corruption": _part(options.corruption, parts.Corruption, "corruption"),
+        "prior": _part(options.prior, parts.Prior, "prior"),
         "penalties": _penalties(options.penalties),
-        "weight_prior": _part(options.weight_prior, WeightPrior, "weight_prior"),
+        "weight_prior": _part(options.weight_prior, parts.WeightPrior, "weight_prior"),
     }
 
 
-def likelihood_of(given: Any, schema: Schema | None = None) -> Likelihood:
+def likelihood_of(given: Any, schema: Schema | None = None) -> parts.Likelihood:
     """A new likelihood from a name or a part; for a table of mixed columns it is that of the numbers."""
     if given is None:
         raise OptionError("The 'likelihood' parameter must be a name or a part", got="None", hint="Try 'gaussian'")
-    own = LIKELIHOODS[given]() if isinstance(given, str) else _part(given, Likelihood, "likelihood")
-    if schema is None or schema.is_real or isinstance(own, ColumnsLikelihood):
+    own = LIKELIHOODS[given]() if isinstance(given, str) else _part(given, parts.Likelihood, "likelihood")
+    if schema is None or schema.is_real or isinstance(own, parts.ColumnsLikelihood):
         return own
-    return ColumnsLikelihood(list(_blocks(schema, own)))
+    return parts.ColumnsLikelihood(list(_blocks(schema, own)))
 
 
-def _blocks(schema: Schema, numbers: Likelihood) -> Iterator[tuple[Likelihood, int]]:
+def _blocks(schema: Schema, numbers: parts.Likelihood) -> Iterator[tuple[parts.Likelihood, int]]:
     """The likelihood of each block of cells; neighbouring numbers share one."""
     for is_number, blocks in groupby(schema.blocks, lambda block: block[0] in NUMBERS):
         if is_number:
@@ -99,27 +80,27 @@ def _blocks(schema: Schema, numbers: Likelihood) -> Iterator[tuple[Likelihood, i
             yield from ((FAMILIES[family](), width) for family, width in blocks)
 
 
-def check_values(likelihood: Likelihood, array: np.ndarray, names: Any = None) -> None:
+def check_values(likelihood: parts.Likelihood, array: np.ndarray, names: Any = None) -> None:
     """Raise `DataError` if a column has values outside the likelihood's support."""
     advice = {kind: f"Use likelihood={name!r}" for kind, name in FITTING.items()}
     owner, supports = type(likelihood).__name__, [cell.support for cell in likelihood.cells(array.shape[1])]
     check_support(ArraySource(array), supports, names, owner=owner, advice=advice, shares=RESCALED)
 
 
-def _code(options: AutoencoderOptions) -> Code:
+def _code(options: AutoencoderOptions) -> parts.Code:
     """The code for the options 'code' and 'ordered'."""
     if options.ordered and options.code is not None:
         raise OptionError("Set either 'ordered' or 'code', not both", got=f"ordered=True and code={options.code!r}")
-    return NestedDropout() if options.ordered else _part(options.code, Code, "code") or Point()
+    return parts.NestedDropout() if options.ordered else _part(options.code, parts.Code, "code") or parts.Point()
 
 
-def _penalties(option: Any) -> tuple[Penalty, ...]:
+def _penalties(option: Any) -> tuple[parts.Penalty, ...]:
     if not isinstance(option, Sequence):
         raise OptionError("The 'penalties' parameter must be a sequence of penalty parts", got=f"{option!r} instead")
-    return tuple(_part(item, Penalty, "penalties") for item in option)
+    return tuple(_part(item, parts.Penalty, "penalties") for item in option)
 
 
-def _part(option: Any, kind: type[Part], name: str) -> Any:
+def _part(option: Any, kind: type[parts.Part], name: str) -> Any:
     """A copy of a part, whose kind is checked."""
     if option is not None and not isinstance(option, kind):
         raise OptionError(

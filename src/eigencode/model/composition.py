@@ -16,25 +16,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from eigencode import model
+from eigencode import model, parts
 from eigencode.batch import Batch, selected
-from eigencode.parts import (
-    Code,
-    Corruption,
-    Distribution,
-    GaussianLikelihood,
-    InputDropout,
-    Likelihood,
-    Network,
-    Part,
-    Penalty,
-    Point,
-    Posterior,
-    Prior,
-    Sizes,
-    Term,
-    WeightPrior,
-)
 from eigencode.parts.forms import require_distribution, require_posterior, require_width
 
 
@@ -96,9 +79,9 @@ class Trace:
     x: Tensor
     observed: Tensor | None
     x_tilde: Tensor
-    q: Posterior
+    q: parts.Posterior
     z: Tensor
-    p: Distribution
+    p: parts.Distribution
     target: Tensor
     noise: Noise = SILENCE
     output: Tensor | None = None
@@ -115,7 +98,7 @@ class Trace:
         return [replace(self, z=z, p=composition.decode(z)) for z in self.z]
 
 
-class Composition(Part):
+class Composition(parts.Part):
     """All terms of the formula as one module, usable in any training loop.
 
     Parameters
@@ -153,21 +136,21 @@ class Composition(Part):
 
     def __init__(
         self,
-        encoder: Network,
-        decoder: Network,
-        code: Code | None = None,
-        likelihood: Likelihood | None = None,
-        corruption: Corruption | None = None,
-        prior: Prior | None = None,
-        penalties: Sequence[Penalty] = (),
-        weight_prior: WeightPrior | None = None,
-        input_dropout: InputDropout | None = None,
+        encoder: parts.Network,
+        decoder: parts.Network,
+        code: parts.Code | None = None,
+        likelihood: parts.Likelihood | None = None,
+        corruption: parts.Corruption | None = None,
+        prior: parts.Prior | None = None,
+        penalties: Sequence[parts.Penalty] = (),
+        weight_prior: parts.WeightPrior | None = None,
+        input_dropout: parts.InputDropout | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
-        self.code = Point() if code is None else code
-        self.likelihood = GaussianLikelihood() if likelihood is None else likelihood
+        self.code = parts.Point() if code is None else code
+        self.likelihood = parts.GaussianLikelihood() if likelihood is None else likelihood
         self.corruption = corruption
         self.prior = prior
         self.penalties = penalties
@@ -178,10 +161,12 @@ class Composition(Part):
     _moving: tuple[str, ...] = ()
     """Names of the terms with a state that training updates."""
 
-    def setup(self, n_features: int, n_components: int, generator: torch.Generator, sizes: Sizes | None = None) -> None:
+    def setup(
+        self, n_features: int, n_components: int, generator: torch.Generator, sizes: parts.Sizes | None = None
+    ) -> None:
         """Make all tensors for rows of ``n_features`` columns and codes of ``n_components``."""
         self.n_features, self.n_components = n_features, n_components
-        sizes = replace(sizes or Sizes(n_features, n_components), n_components=n_components)
+        sizes = replace(sizes or parts.Sizes(n_features, n_components), n_components=n_components)
         for term in self.terms:
             term.setup(sizes)
         require_distribution(self.likelihood, n_features)
@@ -195,17 +180,19 @@ class Composition(Part):
         for part in (self.encoder, self.decoder, *self.terms):
             part.join(self)
         require_posterior(self.code, n_components)
-        self._moving = tuple(name for name, term in self.named_terms() if type(term).next_state is not Term.next_state)
+        self._moving = tuple(
+            name for name, term in self.named_terms() if type(term).next_state is not parts.Term.next_state
+        )
         # The last bits of a product depend on the memory layout of a matrix, which is not saved in files.
         for tensor in (*self.parameters(), *self.buffers()):
             tensor.data = tensor.data.contiguous()
 
     @property
-    def terms(self) -> list[Term]:
+    def terms(self) -> list[parts.Term]:
         """All parts but the networks."""
         return [term for _, term in self.named_terms()]
 
-    def named_terms(self) -> Iterator[tuple[str, Term]]:
+    def named_terms(self) -> Iterator[tuple[str, parts.Term]]:
         """The terms, each with its name among the model's modules."""
         for name in ("code", "likelihood", "corruption", "prior", "input_dropout"):
             if getattr(self, name) is not None:
@@ -284,7 +271,7 @@ class Composition(Part):
             None if self.input_dropout is None else self.input_dropout.draw_noise(n_rows, self.n_features, generator),
         )
 
-    def encode(self, x: Tensor, observed: Tensor | None = None) -> Posterior:
+    def encode(self, x: Tensor, observed: Tensor | None = None) -> parts.Posterior:
         """The distribution q(z|x) of the codes of rows of shape (n, d); ``observed`` is 0 where a cell is missing."""
         return self.code(self.encoder_output(x, observed))
 
@@ -293,12 +280,12 @@ class Composition(Part):
         fill = torch.nan if self.encoder.sees_gaps else 0.0
         return _widened(self.encoder(x if observed is None else x.masked_fill(observed == 0, fill)))
 
-    def decode(self, z: Tensor) -> Distribution:
+    def decode(self, z: Tensor) -> parts.Distribution:
         """The distribution p(x|z) of the scaled columns given codes of shape (n, k), or (m, n, k)."""
         output = self.decoder(z.reshape(-1, z.shape[-1]))
         return self.likelihood(_widened(output.reshape(*z.shape[:-1], -1)))
 
-    def reconstruct(self, x: Tensor, observed: Tensor | None = None) -> Distribution:
+    def reconstruct(self, x: Tensor, observed: Tensor | None = None) -> parts.Distribution:
         """The distribution of the columns at the mean code of clean rows of shape (n, d)."""
         return self.decode(self.encode(x, observed).mean)
 

@@ -7,17 +7,7 @@ from torch import Tensor
 
 from eigencode.parts.base import Sizes
 from eigencode.parts.corruptions import Corruption
-from eigencode.testing.promises import (
-    check_batch_axes,
-    check_numbers,
-    fresh,
-    no_global_draws,
-    require,
-    require_equal,
-    require_finite,
-    require_shape,
-    source,
-)  # fmt: skip
+from eigencode.testing import promises
 
 
 def check_corruption(corruption: Corruption, *, n_features: int = 4, n_rows: int = 6) -> None:
@@ -36,28 +26,30 @@ def check_corruption(corruption: Corruption, *, n_features: int = 4, n_rows: int
     >>> from eigencode.testing import check_corruption
     >>> check_corruption(GaussianNoise(variance=0.1))
     """
-    part = fresh(corruption)
+    part = promises.fresh(corruption)
     n_rows = max(n_rows, 2)
-    with no_global_draws(part):
+    with promises.no_global_draws(part):
         part.setup(Sizes(n_features, 2))
-        x = torch.randn(64 * n_rows, n_features, generator=source(0))
+        x = torch.randn(64 * n_rows, n_features, generator=promises.source(0))
         n = len(x)
-        first, again, other = (part.draw_noise(n, n_features, source(seed)) for seed in (1, 1, 2))
+        first, again, other = (part.draw_noise(n, n_features, promises.source(seed)) for seed in (1, 1, 2))
         is_noise = isinstance(first, Tensor) and len(first) == n
-        require(is_noise, part, "the noise must be a tensor with one row for each row", first)
-        require_equal(part, "noise must be the same from the same generator", first, again)
+        promises.require(is_noise, part, "the noise must be a tensor with one row for each row", first)
+        promises.require_equal(part, "noise must be the same from the same generator", first, again)
         before = x.clone()
         corrupted = part(x, first)
-        require_equal(part, "the clean rows must not be changed", before, x)
-        require_shape(part, "the corrupted rows", corrupted, tuple(x.shape))
-        require_finite(part, "the corrupted rows must be finite", corrupted)
-        require_equal(part, "the same noise must give the same rows", corrupted, part(x, again))
-        require(not torch.equal(corrupted, part(x, other)), part, "other noise must give other rows", "the same rows")
-        for some in (torch.randperm(n, generator=source(3)), torch.arange(n // 3)):
+        promises.require_equal(part, "the clean rows must not be changed", before, x)
+        promises.require_shape(part, "the corrupted rows", corrupted, tuple(x.shape))
+        promises.require_finite(part, "the corrupted rows must be finite", corrupted)
+        promises.require_equal(part, "the same noise must give the same rows", corrupted, part(x, again))
+        promises.require(
+            not torch.equal(corrupted, part(x, other)), part, "other noise must give other rows", "the same rows"
+        )
+        for some in (torch.randperm(n, generator=promises.source(3)), torch.arange(n // 3)):
             alone = part(x[some], first[some])
-            require_equal(part, "row i must depend on row i and its noise only", corrupted[some], alone)
-        check_batch_axes(part, "the corrupted rows", part, x, first)
-        check_numbers(part, lambda: part(x, first))
+            promises.require_equal(part, "row i must depend on row i and its noise only", corrupted[some], alone)
+        promises.check_batch_axes(part, "the corrupted rows", part, x, first)
+        promises.check_numbers(part, lambda: part(x, first))
         for dtype in (torch.float64, torch.float32):
             found = part(x.to(dtype), first).dtype
-            require(found == dtype, part, f"corrupted rows in {dtype} must have this type", found)
+            promises.require(found == dtype, part, f"corrupted rows in {dtype} must have this type", found)

@@ -12,22 +12,7 @@ from eigencode.batch import Batch
 from eigencode.parts.base import Sizes, Units
 from eigencode.parts.distributions import Distribution
 from eigencode.parts.likelihoods.base import Likelihood
-from eigencode.testing.promises import (
-    N_DRAWS,
-    check_derivative,
-    check_many_models,
-    check_numbers,
-    fresh,
-    no_global_draws,
-    require,
-    require_close,
-    require_equal,
-    require_finite,
-    require_mean,
-    require_shape,
-    short,
-    source,
-)  # fmt: skip
+from eigencode.testing import promises
 
 CENTER, DIVISOR = 0.5, 2.0
 """The data's units in these tests."""
@@ -56,17 +41,17 @@ def check_likelihood(likelihood: Likelihood, *, n_features: int = 3, normalised:
     >>> from eigencode.testing import check_likelihood
     >>> check_likelihood(PoissonLikelihood())
     """
-    part = fresh(likelihood)
-    with no_global_draws(part):
+    part = promises.fresh(likelihood)
+    with promises.no_global_draws(part):
         units = Units(torch.full((n_features,), CENTER), torch.full((n_features,), DIVISOR))
         part.setup(Sizes(n_features, 2, units=units))
         part.double()
         width = part.n_outputs(n_features)
-        require(isinstance(width, int) and width > 0, part, "n_outputs must be a positive int", width)
-        outputs = 0.7 * torch.randn(6, width, dtype=torch.float64, generator=source(0))
+        promises.require(isinstance(width, int) and width > 0, part, "n_outputs must be a positive int", width)
+        outputs = 0.7 * torch.randn(6, width, dtype=torch.float64, generator=promises.source(0))
         _check_distribution(part, outputs, n_features)
         _check_rows_and_models_apart(part, outputs)
-        check_numbers(part, lambda: part(outputs).log_prob(part(outputs).mean.detach()))
+        promises.check_numbers(part, lambda: part(outputs).log_prob(part(outputs).mean.detach()))
         _check_gradients(part, outputs)
         _check_moments(part, outputs[:1])
         if normalised:
@@ -81,33 +66,33 @@ def _check_distribution(part: Likelihood, outputs: Tensor, n_features: int) -> N
     """Test shapes and types, and that draws use the given generator."""
     shape = (len(outputs), n_features)
     p = part(outputs)
-    draws, again = (p.sample(source(1)) for _ in range(2))
+    draws, again = (p.sample(promises.source(1)) for _ in range(2))
     for name, found in {"the mean": p.mean, "a draw": draws, "log_prob": p.log_prob(draws)}.items():
-        require_shape(part, name, found, shape)
-        require_finite(part, f"{name} must be finite", found)
-        require(found.dtype == torch.float64, part, f"{name} of float64 outputs must be float64", found.dtype)
-    require_equal(part, "draws from equal generators must be equal", draws, again)
+        promises.require_shape(part, name, found, shape)
+        promises.require_finite(part, f"{name} must be finite", found)
+        promises.require(found.dtype == torch.float64, part, f"{name} of float64 outputs must be float64", found.dtype)
+    promises.require_equal(part, "draws from equal generators must be equal", draws, again)
     many = part(outputs[:1].expand(64, -1))
-    differ = not torch.equal(many.sample(source(1)), many.sample(source(2)))
-    require(differ, part, "draws from different generators must differ", "the same draws")
+    differ = not torch.equal(many.sample(promises.source(1)), many.sample(promises.source(2)))
+    promises.require(differ, part, "draws from different generators must differ", "the same draws")
     p32 = copy.deepcopy(part).float()(outputs.float())
     for name, found in {"the mean": p32.mean, "log_prob": p32.log_prob(draws.float())}.items():
-        require(found.dtype == torch.float32, part, f"{name} of float32 outputs must be float32", found.dtype)
-        require_finite(part, f"{name} must be finite in float32", found)
+        promises.require(found.dtype == torch.float32, part, f"{name} of float32 outputs must be float32", found.dtype)
+        promises.require_finite(part, f"{name} must be finite in float32", found)
 
 
 def _check_rows_and_models_apart(part: Likelihood, outputs: Tensor) -> None:
     """Test that rows, cells and models do not depend on each other."""
-    x = part(outputs).sample(source(1))
+    x = part(outputs).sample(promises.source(1))
     together = part(outputs).log_prob(x)
     apart = torch.cat([part(outputs[i : i + 1]).log_prob(x[i : i + 1]) for i in range(len(x))])
-    require_equal(part, "row i of log_prob must depend on row i only", together, apart)
+    promises.require_equal(part, "row i of log_prob must depend on row i only", together, apart)
     changed = x.clone()
     changed[:, 0] = x[:, 0].flip(0)
     cells = part(outputs).log_prob(changed)[:, 1:]
     message = "log_prob of a cell must not depend on other cells, which may be missing"
-    require_equal(part, message, together[:, 1:], cells)
-    check_many_models(part, "log_prob", _LogProb(part), (outputs, x))
+    promises.require_equal(part, message, together[:, 1:], cells)
+    promises.check_many_models(part, "log_prob", _LogProb(part), (outputs, x))
 
 
 class _LogProb(nn.Module):
@@ -122,39 +107,44 @@ class _LogProb(nn.Module):
 
 
 def _check_gradients(part: Likelihood, outputs: Tensor) -> None:
-    x = part(outputs).sample(source(1))
-    check_derivative(part, "log_prob", lambda o: part(o).log_prob(x), outputs)
+    x = part(outputs).sample(promises.source(1))
+    promises.check_derivative(part, "log_prob", lambda o: part(o).log_prob(x), outputs)
     for name, parameter in part.named_parameters():
 
         def as_function(value: Tensor, name: str = name) -> Tensor:
             return torch.func.functional_call(part, {name: value}, (outputs,)).log_prob(x)
 
-        check_derivative(part, f"log_prob by its parameter {name!r}", as_function, parameter.detach())
+        promises.check_derivative(part, f"log_prob by its parameter {name!r}", as_function, parameter.detach())
 
 
 def _check_moments(part: Likelihood, output: Tensor) -> None:
-    p = part(output.expand(N_DRAWS, -1))
+    p = part(output.expand(promises.N_DRAWS, -1))
     slack = 1e-9 * (1 + p.mean[0].abs())
-    require_mean(part, "the mean must be the mean of draws", p.sample(source(3)), p.mean[0], slack)
+    promises.require_mean(part, "the mean must be the mean of draws", p.sample(promises.source(3)), p.mean[0], slack)
 
 
 def _check_score(part: Likelihood, output: Tensor) -> None:
     """Test that the mean gradient of log_prob in its parameters is zero for draws from the distribution."""
-    outputs = output.repeat(N_DRAWS, 1).requires_grad_()
+    outputs = output.repeat(promises.N_DRAWS, 1).requires_grad_()
     p = part(outputs)
-    (score,) = torch.autograd.grad(p.log_prob(p.sample(source(7)).detach()).sum(), outputs)
-    require_mean(part, "draws must follow log_prob: its mean gradient must be 0", score, torch.zeros(()), 1e-9)
+    (score,) = torch.autograd.grad(p.log_prob(p.sample(promises.source(7)).detach()).sum(), outputs)
+    promises.require_mean(part, "draws must follow log_prob: its mean gradient must be 0", score, torch.zeros(()), 1e-9)
 
 
 def _check_normalised(part: Likelihood, output: Tensor) -> None:
     """Test that exp(log_prob) sums or integrates to 1 over the support of each column."""
-    draws = part(output.expand(N_DRAWS, -1)).sample(source(4))
+    draws = part(output.expand(promises.N_DRAWS, -1)).sample(promises.source(4))
     supports = [cell.support for cell in part.cells(draws.shape[-1])]
     for support in sorted(set(supports)):
         columns = [column for column, own in enumerate(supports) if own == support]
         total = _total(part, output, draws, support, columns)
         allowed = (total - 1).abs() <= 1e-4
-        require(bool(allowed.all()), part, "probabilities must add up to 1 in each column", f"totals {short(total)}")
+        promises.require(
+            bool(allowed.all()),
+            part,
+            "probabilities must add up to 1 in each column",
+            f"totals {promises.short(total)}",
+        )
 
 
 def _total(part: Likelihood, output: Tensor, draws: Tensor, support: str, columns: list[int]) -> Tensor:
@@ -197,10 +187,12 @@ def _at(part: Likelihood, output: Tensor, x: Tensor) -> Tensor:
 def _check_units(part: Likelihood, outputs: Tensor) -> None:
     """Test the conversions between the model's units and the distribution's."""
     p = part(outputs)
-    draws = p.sample(source(5))
+    draws = p.sample(promises.source(5))
     scaled = _scaled(part, draws)
-    require_close(part, "target must convert scaled rows to the units of log_prob", draws, part.target(scaled))
-    require_close(part, "scaled must convert the mean to scaled units", _scaled(part, p.mean), part.scaled(p.mean))
+    promises.require_close(part, "target must convert scaled rows to the units of log_prob", draws, part.target(scaled))
+    promises.require_close(
+        part, "scaled must convert the mean to scaled units", _scaled(part, p.mean), part.scaled(p.mean)
+    )
 
 
 def _scaled(part: Likelihood, x: Tensor) -> Tensor:
@@ -211,13 +203,13 @@ def _scaled(part: Likelihood, x: Tensor) -> Tensor:
 
 def _check_constant(part: Likelihood, output: Tensor) -> None:
     """Test that no output near the constant start is better, and no value near the calibrated parameters."""
-    x = _scaled(part, part(output.expand(500, -1)).sample(source(6)).detach())
+    x = _scaled(part, part(output.expand(500, -1)).sample(promises.source(6)).detach())
     before = x.clone()
     constant = part.expansion.constant(Batch(x))
-    require_shape(part, "constant", constant, tuple(output.shape[1:]))
-    require_finite(part, "constant must be finite", constant)
+    promises.require_shape(part, "constant", constant, tuple(output.shape[1:]))
+    promises.require_finite(part, "constant must be finite", constant)
     part.expansion.calibrate(Batch(x), constant.expand(len(x), -1))
-    require_equal(part, "constant and calibrate must not change the rows", before, x)
+    promises.require_equal(part, "constant and calibrate must not change the rows", before, x)
     target = part.target(x)
 
     def worth(o: Tensor, parameters: dict[str, Tensor]) -> float:
@@ -233,14 +225,14 @@ def _check_constant(part: Likelihood, output: Tensor) -> None:
             near[i] += step
             message = f"constant must be the best output that ignores the code; number {i} changed by {step} is"
             gain = worth(near, {}) - best
-            require(gain <= tolerance, part, message, f"better by {gain:.3g} nats a cell")
+            promises.require(gain <= tolerance, part, message, f"better by {gain:.3g} nats a cell")
         if abs(step) > 0.1:
             continue
         for name, parameter in part.named_parameters():
             moved = {name: parameter.detach() + step}
             gain = worth(constant, moved) - best
             message = f"calibrate must set parameters to their best values; {name!r} changed by {step} is"
-            require(gain <= 1e-5 * (1 + abs(best)), part, message, f"better by {gain:.3g} nats a cell")
+            promises.require(gain <= 1e-5 * (1 + abs(best)), part, message, f"better by {gain:.3g} nats a cell")
 
 
 def _check_finite(part: Likelihood, n_features: int) -> None:
@@ -249,7 +241,7 @@ def _check_finite(part: Likelihood, n_features: int) -> None:
     for value in (0.0, 1.0):
         x = _scaled(part, torch.full((50, n_features), value)).float()
         constant = part.expansion.constant(Batch(x))
-        require_finite(part, "constant must be finite for a constant column", constant)
+        promises.require_finite(part, "constant must be finite for a constant column", constant)
         output = constant.expand(len(x), -1)
         part.expansion.calibrate(Batch(x), output)
         for shift in (0.0, 60.0, -60.0):
@@ -258,4 +250,4 @@ def _check_finite(part: Likelihood, n_features: int) -> None:
             (gradient,) = torch.autograd.grad(cells.sum(), shifted)
             for name, found in {"log_prob": cells, "its gradient": gradient}.items():
                 message = f"{name} must be finite for constant columns, at outputs {shift:g} from the best"
-                require(bool(found.isfinite().all()), part, message, short(found[0]))
+                promises.require(bool(found.isfinite().all()), part, message, promises.short(found[0]))
