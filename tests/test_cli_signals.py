@@ -16,7 +16,6 @@ import eigencode
 from eigencode import Autoencoder, io, training
 from eigencode.cli import entry, fit_commands, main
 from eigencode.cli.interruptions import NAMES, Interruptions
-from eigencode.training import runner
 from eigencode.training.runner import SingleRunner
 
 SIGNALS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
@@ -75,7 +74,7 @@ def run(line):
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_the_weights_of_an_interrupted_first_epoch_are_saved(number, folder, send, capsys):
-    send(runner, "draw_noise", 20, number)
+    send(SingleRunner, "draw", 20, number)
     assert run(f"{FIT} --optimizer adam --random-state 0") == 128 + number
     out, err = capsys.readouterr()
     assert err == "Warning: Training was interrupted; the best weights so far are kept.\n"
@@ -113,14 +112,14 @@ def test_a_model_that_is_being_written_is_written(number, folder, send):
 def test_only_a_second_ctrl_c_ends_the_evaluation(folder, send):
     """A terminal that closes sends several signals; whoever types Ctrl-C again does not want to wait."""
     several = [number for number in SIGNALS if number != signal.SIGINT] * 2
-    send(runner, "draw_noise", 20, several[0])
+    send(SingleRunner, "draw", 20, several[0])
     send(SingleRunner, "evaluate", 2, *several)
     assert run(f"{FIT} --optimizer adam") == 128 + several[0]
     assert eigencode.load("model.safetensors").history_[-1]["epoch"] == 1
 
 
 def test_a_second_ctrl_c_ends_at_once(folder, send):
-    send(runner, "draw_noise", 20, signal.SIGINT)
+    send(SingleRunner, "draw", 20, signal.SIGINT)
     send(SingleRunner, "evaluate", 2, signal.SIGINT)
     assert run(f"{FIT} --optimizer adam") == 130
     model = eigencode.load("model.safetensors")

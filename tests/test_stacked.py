@@ -111,7 +111,8 @@ def test_each_layer_is_fitted_to_the_codes_of_the_layer_below(rows):
     for given, layer in zip(model.layers, model.layers_, strict=True):
         by_hand = clone(given).set_params(random_state=layer.random_state)
         run = by_hand._begin(codes, weights, split_seed=model.seed_)  # all share their validation rows
-        by_hand._train(run, "by hand", verbose=False)
+        with by_hand._training(run, "by hand", verbose=False) as evaluations:
+            list(evaluations)
         assert untimed(by_hand.history_) == untimed(layer.history_)
         assert len(layer.history_) == 3
         # Two threads may add up products in another order.

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import FunctionType
 
 import numpy as np
 import pytest
@@ -92,6 +93,17 @@ def test_no_function_imports_a_module_of_this_package():
         (path.relative_to(SOURCE).parts[0], module) for path in MODULES for module, depth in imports_of(path) if depth
     }
     assert late <= {("cli", "eigencode.demo"), ("cli", "eigencode.plots")}
+
+
+def test_every_public_method_has_a_docstring_of_its_own_or_of_what_it_overrides():
+    paths = [path.relative_to(SOURCE).with_suffix("") for path in MODULES if path.stem != "__main__"]
+    names = [".".join(("eigencode", *path.parts)) for path in paths]
+    classes = [cls for name in names for cls in vars(importlib.import_module(name)).values() if inspect.isclass(cls)]
+    ours = {cls for cls in classes if cls.__module__.startswith("eigencode.") and not cls.__name__.startswith("_")}
+    methods = {(cls, name) for cls in ours for name, value in vars(cls).items() if not name.startswith("_")
+               and isinstance(value, FunctionType | property | classmethod | staticmethod)}  # fmt: skip
+    assert len(methods) > 500
+    assert [f"{cls.__name__}.{name}" for cls, name in methods if not inspect.getdoc(getattr(cls, name))] == []
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -121,7 +121,7 @@ class _Stream:
 class Answer(_Stream):
     """Standard output; a failed write raises a `FileError`."""
 
-    closed = property(lambda self: False)  # writing to a closed stream raises the error
+    closed = property(lambda self: False, doc="False: writing to a closed stream raises the error.")
 
     def write(self, text: Any) -> int:
         """Write text, or bytes where the stream takes them."""

@@ -182,7 +182,6 @@ class ResidentRows(NumberedRows):
 
     @property
     def device(self) -> torch.device:
-        """The device of the cells."""
         return self.all_rows.x.device
 
     @property

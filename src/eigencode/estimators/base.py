@@ -270,7 +270,6 @@ class BaseAutoencoder(
         return array
 
     def _check_values(self, array: np.ndarray) -> None:
-        """Raise an error for numbers that the likelihood cannot have."""
         fitting.check_values(fitting.likelihood_of(self.likelihood, self.columns_), array, self._cell_names)
 
     def _prepared(self, table: TrainingTable, model: Model, start: Start, run: TrainingRun) -> None:
@@ -358,7 +357,6 @@ class BaseAutoencoder(
         return baseline
 
     def _misfits(self) -> Iterator[str]:
-        """Names of fitted attributes that contradict others, as in a damaged file."""
         k, names = self.n_components_, getattr(self, "feature_names_in_", None)
         if names is not None and len(set(names)) != len(names):
             yield "a column's name"

@@ -59,7 +59,6 @@ class AutoencoderClassifier(ClassifierMixin, SupervisedAutoencoder):
 
     @classmethod
     def saved_attributes(cls) -> dict[str, Any]:
-        """The fitted attributes that a file keeps, with their types."""
         return super().saved_attributes() | {
             "classes_": np.ndarray,
         }

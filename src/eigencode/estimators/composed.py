@@ -29,7 +29,6 @@ class Composed(Saved):
 
     @classmethod
     def saved_attributes(cls) -> dict[str, Any]:
-        """The fitted attributes that a file keeps, with their types."""
         return super().saved_attributes() | {
             "n_features_in_": Count,
             "feature_names_in_": np.ndarray | None,

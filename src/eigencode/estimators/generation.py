@@ -33,7 +33,6 @@ class Generation(Imputation):
 
     @classmethod
     def saved_attributes(cls) -> dict[str, Any]:
-        """The fitted attributes that a file keeps, with their types."""
         return super().saved_attributes() | {"mixture_": model.Mixture | None}
 
     def fit_density(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:

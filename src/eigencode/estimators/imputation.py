@@ -55,7 +55,6 @@ class Imputation(Inference):
 
     @classmethod
     def saved_attributes(cls) -> dict[str, Any]:
-        """The fitted attributes that a file keeps, with their types."""
         return super().saved_attributes() | {"imputation_gains_": np.ndarray | None}
 
     def impute(self, X: Any, *, n_draws: int | None = None, random_state: Any = None) -> Any:

@@ -77,7 +77,6 @@ class SavedAutoencoder(Saved):
 
     @classmethod
     def saved_attributes(cls) -> dict[str, Any]:
-        """The fitted attributes that a file keeps, with their types."""
         decisions = get_type_hints(fitting.Decisions, include_extras=True)
         own = {
             "n_features_in_": Count,

@@ -62,7 +62,6 @@ class AutoencoderRegressor(RegressorMixin, SupervisedAutoencoder):
 
     @classmethod
     def saved_attributes(cls) -> dict[str, Any]:
-        """The fitted attributes that a file keeps, with their types."""
         return super().saved_attributes() | {
             "n_outputs_": Count,
             "labels_fit_float32_": bool | None,

@@ -117,7 +117,6 @@ class StackedAutoencoder(BaseAutoencoder):
 
     @classmethod
     def saved_attributes(cls) -> dict[str, Any]:
-        """The fitted attributes that a file keeps, with their types."""
         return super().saved_attributes() | {
             "layers_": list[BaseAutoencoder],
         }

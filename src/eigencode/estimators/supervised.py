@@ -73,7 +73,6 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Composed):
 
     @classmethod
     def saved_attributes(cls) -> dict[str, Any]:
-        """The fitted attributes that a file keeps, with their types."""
         return super().saved_attributes() | {
             "model_": LabelledAutoencoder,
         }
@@ -172,7 +171,6 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Composed):
         return self.model_._has_validation
 
     def _misfits(self) -> Iterator[str]:
-        """Names of fitted attributes that contradict others, as in a damaged file."""
         d, names = self.n_features_in_, getattr(self, "feature_names_in_", None)
         if self.autoencoder_.n_features_in_ != d or self.columns_ != self.autoencoder_.columns_:
             yield "the autoencoder"

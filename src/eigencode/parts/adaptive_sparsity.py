@@ -185,7 +185,6 @@ class AdaptiveLaplace(TargetActivity, Prior):
         self.active = active
 
     def setup(self, sizes: Sizes) -> None:
-        """Check the number of units."""
         self.require_number("active", high=sizes.n_components)
         self.begin_at(self.active)
         self.register_buffer("rate", torch.ones(()))
@@ -212,7 +211,6 @@ class AdaptiveLaplace(TargetActivity, Prior):
         return {**super().next_state(statistics, n_rows), "rate": rate, "threshold_shift": shift}
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """Log p(z) for the current rate, shape (...)."""
         return z.shape[-1] * (self.rate / 2).log() - self.rate * z.abs().sum(-1)
 
     def divergence(self, q: Posterior, z: Tensor) -> Tensor:

@@ -72,7 +72,6 @@ class GaussianNoise(Corruption):
         self.variance = variance
 
     def setup(self, sizes: Sizes) -> None:
-        """Check the variance."""
         self.require_number("variance", closed=True)
 
     def draw_noise(self, n_rows: int, n_features: int, generator: torch.Generator) -> Tensor:
@@ -80,7 +79,6 @@ class GaussianNoise(Corruption):
         return torch.randn((n_rows, n_features), generator=generator, device=generator.device)
 
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:
-        """The corrupted input x~, shape (n, d)."""
         return x + self.variance**0.5 * noise.to(x.dtype)
 
     def cell_moments(self, variance: Tensor) -> tuple[float, Tensor, Tensor]:
@@ -102,7 +100,6 @@ class CellwiseCorruption(Corruption):
     fraction: float
 
     def setup(self, sizes: Sizes) -> None:
-        """Check the fraction."""
         self.require_number("fraction", 0, 1, closed=True)
 
     def draw_noise(self, n_rows: int, n_features: int, generator: torch.Generator) -> Tensor:
@@ -160,7 +157,6 @@ class SaltAndPepper(CellwiseCorruption):
         self.register_buffer("high", sizes.high.clone())
 
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:
-        """The corrupted input x~, shape (n, d)."""
         extreme = torch.where(noise < self.fraction / 2, self.low.to(x), self.high.to(x))
         return torch.where(noise < self.fraction, extreme, x)
 
@@ -229,7 +225,6 @@ class Masking(CellwiseCorruption):
         )
 
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:
-        """The corrupted input x~, shape (n, d)."""
         return torch.where(noise < self.fraction, self.filling.to(x), x)
 
     def cell_moments(self, variance: Tensor) -> tuple[float, Tensor, Tensor]:
@@ -283,7 +278,6 @@ class CallableCorruption(Corruption):
         return uniform_noise(n_rows, n_features, generator)
 
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:
-        """The corrupted input x~, shape (n, d)."""
         return self.function(x.clone(), noise.to(x.dtype))
 
 

@@ -84,7 +84,6 @@ class Gaussian(Distribution):
         return self.location
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Log-density of each cell, in nats, shape (..., d)."""
         # new_full is filled on the device: a CUDA graph records no copy from the host, as new_tensor makes.
         constant = self.location.new_full((), -0.5 * math.log(2 * math.pi * self.variance))
         # mse_loss takes two passes over the cells forward and backward; the square of a difference takes six.
@@ -113,7 +112,6 @@ class DiagonalGaussian(Distribution):
         return self.location
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Log-density of each cell, in nats, shape (..., d)."""
         squares = (x - self.location).square() / self.variance
         return -0.5 * (squares + self.variance.log() + math.log(2 * math.pi))
 
@@ -139,7 +137,6 @@ class Laplace(Distribution):
         return self.location
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Log-density of each cell, in nats, shape (..., d)."""
         return -(x - self.location).abs() / self.scale - self.scale.log() - math.log(2)
 
     def sample(self, generator: torch.Generator) -> Tensor:
@@ -168,7 +165,6 @@ class StudentT(Distribution):
         return self.location
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Log-density of each cell, in nats, shape (..., d)."""
         nu = self.degrees
         constant = math.lgamma((nu + 1) / 2) - math.lgamma(nu / 2) - 0.5 * math.log(math.pi * nu)
         tails = torch.log1p(((x - self.location) / self.scale).square() / nu)
@@ -204,7 +200,6 @@ class Bernoulli(Distribution):
         return x * self.logit - softplus(self.logit, threshold=LINEAR_FROM)
 
     def sample(self, generator: torch.Generator) -> Tensor:
-        """Zeros and ones, shape (..., d)."""
         return torch.bernoulli(self.mean, generator=generator)
 
 
@@ -226,7 +221,6 @@ class Poisson(Distribution):
         return self.log_rate.exp()
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Log-probability of each cell, in nats, shape (..., d)."""
         small = x.clamp(max=_STIRLING_FROM)
         direct = small * self.log_rate - self.log_rate.exp() - torch.lgamma(small + 1)
         large = x.clamp(min=_STIRLING_FROM)
@@ -235,7 +229,6 @@ class Poisson(Distribution):
         return torch.where(x < _STIRLING_FROM, direct, at_best - large * (away.expm1() - away))
 
     def sample(self, generator: torch.Generator) -> Tensor:
-        """Counts, shape (..., d)."""
         return torch.poisson(self.mean, generator=generator)
 
 
@@ -261,7 +254,6 @@ class NegativeBinomial(Distribution):
         return self.log_mean.exp()
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Log-probability of each cell, in nats, shape (..., d)."""
         r = 1 / self.dispersion
         large = x.clamp(min=_STIRLING_FROM)
         away = self.log_mean - large.log()

@@ -76,11 +76,9 @@ class LaplacePrior(Prior):
         self.rate = rate
 
     def setup(self, sizes: Sizes) -> None:
-        """Check the rate."""
         self.require_number("rate")
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """Log p(z), shape (...)."""
         half = self.rate / 2
         log_half = half.log() if isinstance(half, Tensor) else math.log(half)
         return z.shape[-1] * log_half - self.rate * z.abs().sum(-1)
@@ -142,7 +140,6 @@ class StandardNormalPrior(Prior):
         return {"rows_seen": self.rows_seen + n_rows} if self.warmup else {}
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """Log p(z), shape (...)."""
         return -0.5 * (z.square().sum(-1) + z.shape[-1] * math.log(2 * math.pi))
 
     def divergence(self, q: Posterior, z: Tensor) -> Tensor:
@@ -253,7 +250,6 @@ class MixturePrior(StandardNormalPrior):
         return diagonals if self.roots.dim() == 2 else self.roots.tril(-1) + diagonals
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """Log p(z), shape (...)."""
         gaps = z[..., None, :] - self.means
         if self.roots.dim() == 2:
             whitened = self.roots.exp() * gaps

@@ -51,7 +51,6 @@ class FirstColumns(Within):
         self.n_columns = n_columns
 
     def setup(self, n_inputs: int, n_outputs: int, generator: torch.Generator) -> None:
-        """Make the network's tensors."""
         self.network.setup(self.n_columns, n_outputs, generator)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -66,11 +65,9 @@ class LastColumnsExpansion(Expansion):
     likelihood: LastColumns
 
     def constant(self, batch: Batch) -> Tensor:
-        """The decoder's best constant output."""
         return self.likelihood.likelihood.expansion.constant(self._last(batch))
 
     def calibrate(self, batch: Batch, output: Tensor) -> None:
-        """Set the likelihood's own parameters to their best values for given outputs."""
         self.likelihood.likelihood.expansion.calibrate(self._last(batch), output)
 
     def _last(self, batch: Batch) -> Batch:
@@ -105,7 +102,6 @@ class LastColumns(Likelihood):
         self.n_columns = n_columns
 
     def setup(self, sizes: Sizes) -> None:
-        """Make the likelihood's tensors for its columns."""
         self.likelihood.setup(sizes.of_columns(slice(-self.n_columns, None)))
 
     @property
@@ -122,7 +118,6 @@ class LastColumns(Likelihood):
         return (1,) * (n_features - self.n_columns) + self.likelihood.block_widths(self.n_columns)
 
     def n_outputs(self, n_features: int) -> int:
-        """Number of outputs of the decoder."""
         return self.likelihood.n_outputs(self.n_columns)
 
     def target(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
@@ -131,7 +126,6 @@ class LastColumns(Likelihood):
         return self.likelihood.target(x[last], None if observed is None else observed[last])
 
     def scaled(self, rows: Tensor) -> Tensor:
-        """The last columns in the units of the distribution, scaled, shape (n, n_columns)."""
         return self.likelihood.scaled(rows)
 
     def forward(self, output: Tensor) -> Distribution:

@@ -75,7 +75,6 @@ class GaussianWeights(WeightPrior):
         self.variance = variance
 
     def setup(self, sizes: Sizes) -> None:
-        """Check the variances."""
         try:
             variances = np.atleast_1d(np.asarray(self.variance))
         except ValueError:  # rows of several lengths
@@ -118,7 +117,6 @@ class GaussianWeights(WeightPrior):
         return problem.shrunk((1 - decay / problem.eigenvalues.clamp(min=1e-300)).clamp(min=0))
 
     def log_prob(self, composition: Composition) -> Tensor:
-        """Log p(w) in nats, a scalar."""
         constant = sum(
             0.5 * squares.numel() * (2 * math.pi * variance).log() for squares, variance in self._squares(composition)
         )

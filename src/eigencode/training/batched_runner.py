@@ -79,7 +79,6 @@ class BatchedRunner(Runner):
         self._update = Recorded(self._move) if self.device.type == "cuda" else self._move
 
     def keep_unfinished(self) -> bool:
-        """Remove the models whose schedules have ended; return whether any is left."""
         chosen = [k for k, run in enumerate(self.runs) if not run.state.finished]
         if chosen and len(chosen) < len(self.runs):
             self._keep(chosen)
@@ -99,7 +98,6 @@ class BatchedRunner(Runner):
 
     @torch.no_grad()
     def write_back(self) -> None:
-        """Copy weights and terms' states to the state of each run."""
         for k, (run, own) in enumerate(zip(self.runs, self._layout.columns, strict=True)):
             run.state.parameters.vector.copy_(self._matrix[k, own])
             for name, value in self._buffers.items():
@@ -107,7 +105,6 @@ class BatchedRunner(Runner):
 
     @torch.no_grad()
     def reload(self, changed: Sequence[int]) -> None:
-        """Read the weights and terms' states of runs that were reset to earlier ones."""
         for k in changed:
             state = self.runs[k].state
             for matrix in (self._matrix, self._aside):
@@ -117,7 +114,6 @@ class BatchedRunner(Runner):
 
     @torch.no_grad()
     def take_average(self) -> None:
-        """Add the current weights of each model to its average."""
         shares = [run.state.advance_average() for run in self.runs]
         self._aside.lerp_(self._matrix, on_device(shares, self._matrix.dtype, self.device)[:, None])
 
@@ -133,7 +129,6 @@ class BatchedRunner(Runner):
     # -- training
 
     def step(self, batch: Batch, active: Sequence[bool]) -> Tensor:
-        """One step of each active model; return the mean objectives of their batches before it."""
         self._pass.train()
         rates = [
             run.state.schedule.rate(run.state.step) if is_active else 0.0
@@ -179,7 +174,6 @@ class BatchedRunner(Runner):
 
     @torch.inference_mode()
     def learn_from_validation(self) -> None:
-        """Update the states of those terms that learn from validation rows."""
         if not self._pass.composition.learns_from_validation:
             return
         self._pass.eval()
@@ -193,7 +187,6 @@ class BatchedRunner(Runner):
 
     @torch.inference_mode()
     def evaluate(self) -> list[float]:
-        """The mean objective of each model on its validation rows."""
         self._pass.eval()
         found = [
             (self._pass.for_all(Pass.evaluate, self._tensors, self._numbers, *given, (self._differing, 0)), weight)

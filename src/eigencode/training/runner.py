@@ -132,7 +132,6 @@ class SingleRunner(Runner):
 
     @property
     def execution(self) -> Execution:
-        """Where and how the arithmetic runs."""
         return self._run.execution
 
     @property
@@ -147,7 +146,6 @@ class SingleRunner(Runner):
         return not self._run.state.finished
 
     def step(self, batch: Batch, active: Sequence[bool] = (True,)) -> Tensor:
-        """Update the model by a batch; return its mean objective before the step."""
         state = self._run.state
         if not state.composition.training:
             state.composition.train()
@@ -186,19 +184,15 @@ class SingleRunner(Runner):
         return loss.detach(), statistics
 
     def take_average(self) -> None:
-        """Add the current weights to the average."""
         self._run.state.average()
 
     def show(self, average: bool) -> None:
-        """Set the model's weights to the average, or to the weights of the last step."""
         self._run.state.show(average)
 
     def learn_from_validation(self) -> None:
-        """Update the states of those terms that learn from validation rows."""
         run, blocks = self._run, self._run.rows.validation(EVALUATION_ROWS)
         learn_from_validation(run.state.composition, blocks, run.state.seed)
 
     def evaluate(self) -> list[float]:
-        """The mean objective of the validation rows."""
         run, blocks = self._run, self._run.rows.validation(EVALUATION_ROWS)
         return [evaluate(run.state.composition, run.objective, blocks, run.state.seed)]

@@ -97,7 +97,6 @@ class GaussianCode(Code):
         self.n_draws = n_draws
 
     def setup(self, sizes: Sizes) -> None:
-        """Check the number of draws."""
         if not isinstance(self.n_draws, Integral) or self.n_draws < 1:
             raise OptionError("The 'n_draws' parameter of GaussianCode must be a positive int", got=f"{self.n_draws!r}")
 

@@ -45,7 +45,6 @@ class Point(Code):
         return self.activation in (None, "identity")
 
     def setup(self, sizes: Sizes) -> None:
-        """Make the nonlinearity."""
         self.nonlinearity = activation_module("identity" if self.activation is None else self.activation)
 
     def shrinkage(self, eigenvalues: Tensor) -> Tensor | None:

@@ -66,7 +66,6 @@ class TopK(Code):
         self.signed = signed
 
     def setup(self, sizes: Sizes) -> None:
-        """Check the number of units."""
         is_whole = isinstance(self.k, Integral) and not isinstance(self.k, bool)
         if not is_whole or not 1 <= self.k <= sizes.n_components:
             raise OptionError(
@@ -228,11 +227,9 @@ class Sigmoid(ThresholdedCode):
         self.activity = activity
 
     def setup(self, sizes: Sizes) -> None:
-        """Check the activity."""
         require_share(self, "activity")
 
     def forward(self, output: Tensor) -> Delta:
-        """A point mass at the units' activities, for an output of shape (n, k)."""
         return Delta((output + (torch.as_tensor(self.activity, dtype=output.dtype).logit() - self.shift)).sigmoid())
 
     def inputs_of(self, q: Posterior) -> Tensor:

@@ -43,10 +43,8 @@ class ActivatedLikelihood(Likelihood):
         self.activation = activation
 
     def setup(self, sizes: Sizes) -> None:
-        """Make the nonlinearity."""
         super().setup(sizes)
         self.nonlinearity = activation_module(self.activation)
 
     def forward(self, output: Tensor) -> Gaussian:
-        """A normal around each activated cell of the output."""
         return Gaussian(self.nonlinearity(output), 0.5)

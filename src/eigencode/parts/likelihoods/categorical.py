@@ -69,5 +69,4 @@ class CategoricalLikelihood(Likelihood):
         return (n_features,)
 
     def forward(self, output: Tensor) -> Categorical:
-        """A categorical distribution for each row of the output."""
         return Categorical(output)

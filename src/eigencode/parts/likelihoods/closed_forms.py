@@ -77,7 +77,6 @@ class SpreadExpansion(Expansion):
 
     @torch.no_grad()
     def set_spread(self, spread: float | Tensor) -> None:
-        """Set a learned spread, or one a column."""
         part = self.likelihood
         if part.is_learned:
             spread = torch.as_tensor(spread, dtype=torch.float64)

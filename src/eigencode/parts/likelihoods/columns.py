@@ -49,12 +49,10 @@ class Joined(Distribution):
         return torch.cat([part.mean for part in self.parts], dim=-1)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Log-density of each cell, in nats, shape (..., d)."""
         blocks = x.split(self.widths, dim=-1)
         return torch.cat([part.log_prob(block) for part, block in zip(self.parts, blocks, strict=True)], dim=-1)
 
     def sample(self, generator: torch.Generator) -> Tensor:
-        """One draw for each row, shape (..., d)."""
         return torch.cat([part.sample(generator) for part in self.parts], dim=-1)
 
 
@@ -110,7 +108,6 @@ class ColumnsExpansion(Expansion):
         return self.likelihood.arranged(found)
 
     def calibrate(self, batch: Batch, output: Tensor) -> None:
-        """Set the parameters of each block to their best values."""
         for block, own, part in zip(self.blocks, self._split(batch), self.likelihood.divided(output), strict=True):
             block.calibrate(own, part)
 
@@ -203,7 +200,6 @@ class ColumnsLikelihood(Likelihood):
         return [slice(end - width, end) for width, end in zip(self.widths, accumulate(self.widths), strict=True)]
 
     def setup(self, sizes: Sizes) -> None:
-        """Check the blocks and make their tensors."""
         self._require_width(sizes.n_features)
         self._set_units(sizes.units)
         for likelihood, columns in zip(self.likelihoods, self.slices, strict=True):
@@ -238,15 +234,12 @@ class ColumnsLikelihood(Likelihood):
 
     @property
     def column_weights(self) -> Tensor | None:
-        """Weights of the columns in the training objective, shape (d,); None: all weigh the same."""
         return None if self.weights in (None, "nats") else self.balance
 
     def with_weights(self, weights: Literal["balanced", "nats"]) -> ColumnsLikelihood:
-        """The same blocks with a rule for their weights, unless there is one already."""
         return ColumnsLikelihood(self.blocks, weights) if self.weights is None else self
 
     def weigh(self, batch: Batch) -> None:
-        """Set the weights of the columns."""
         if self.column_weights is not None:
             self.balance.copy_(ColumnsExpansion(self).weights(batch))
 
@@ -255,12 +248,10 @@ class ColumnsLikelihood(Likelihood):
         return sum(likelihood.n_outputs(width) for likelihood, width in self.blocks)
 
     def cells(self, n_features: int) -> tuple[Cell, ...]:
-        """The support and the units of each column."""
         self._require_width(n_features)
         return tuple(chain.from_iterable(likelihood.cells(width) for likelihood, width in self.blocks))
 
     def block_widths(self, n_features: int) -> tuple[int, ...]:
-        """The numbers of columns that are one variable each."""
         return tuple(chain.from_iterable(likelihood.block_widths(width) for likelihood, width in self.blocks))
 
     def target(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
@@ -275,11 +266,9 @@ class ColumnsLikelihood(Likelihood):
         return self.units.in_data_units(x)  # all blocks at once: scaled columns have the unit 1 here
 
     def scaled(self, rows: Tensor) -> Tensor:
-        """Rows of shape (..., d) in the units of each block's distribution, scaled."""
         return self.units.scaled(rows)
 
     def forward(self, output: Tensor) -> Joined:
-        """The distributions of the blocks."""
         given = zip(self.likelihoods, self.divided(output), strict=True)
         return Joined([likelihood(own) for likelihood, own in given], self.widths)
 

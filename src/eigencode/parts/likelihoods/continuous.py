@@ -48,7 +48,6 @@ class GaussianLikelihood(SpreadLikelihood):
         self.variance = variance
 
     def forward(self, output: Tensor) -> Gaussian | DiagonalGaussian:
-        """A normal around each cell of the output."""
         if isinstance(self.variance, str):
             return DiagonalGaussian(output, self.current_spread(output))
         return Gaussian(output, self.variance)
@@ -84,7 +83,6 @@ class LaplaceLikelihood(SpreadLikelihood):
         self.scale = scale
 
     def forward(self, output: Tensor) -> Laplace:
-        """A Laplace density around each cell of the output."""
         return Laplace(output, self.current_spread(output))
 
 
@@ -125,7 +123,6 @@ class StudentTLikelihood(SpreadLikelihood):
         self.scale = scale
 
     def setup(self, sizes: Sizes) -> None:
-        """Make the tensors."""
         super().setup(sizes)
         if not (isinstance(self.degrees, Real) and 0 < self.degrees < math.inf):
             raise OptionError(
@@ -135,5 +132,4 @@ class StudentTLikelihood(SpreadLikelihood):
             )
 
     def forward(self, output: Tensor) -> StudentT:
-        """A Student's t around each cell of the output."""
         return StudentT(output, self.current_spread(output), self.degrees)

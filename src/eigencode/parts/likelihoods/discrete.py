@@ -37,7 +37,6 @@ class BernoulliLikelihood(Likelihood):
     expansion_type = BernoulliExpansion
 
     def forward(self, output: Tensor) -> Bernoulli:
-        """A Bernoulli for each cell of the output."""
         return Bernoulli(output)
 
 
@@ -69,7 +68,6 @@ class PoissonLikelihood(CountLikelihood):
     expansion_type = CountExpansion
 
     def forward(self, output: Tensor) -> Poisson:
-        """A Poisson for each cell of the output."""
         return Poisson(_bounded(output))
 
 
@@ -106,7 +104,6 @@ class NegativeBinomialLikelihood(CountLikelihood, SpreadLikelihood):
         self.dispersion = dispersion
 
     def forward(self, output: Tensor) -> NegativeBinomial:
-        """A negative binomial for each cell of the output."""
         return NegativeBinomial(_bounded(output), self.current_spread(output))
 
 

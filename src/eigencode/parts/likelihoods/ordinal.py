@@ -90,7 +90,6 @@ class OrdinalLikelihood(Likelihood):
     sign: Tensor
 
     def setup(self, sizes: Sizes) -> None:
-        """Make the thresholds, with equal shares of the classes."""
         super().setup(sizes)
         if sizes.n_features < 2:
             raise OptionError("Ordered classes need two columns or more", got=f"{sizes.n_features}")
@@ -119,7 +118,6 @@ class OrdinalLikelihood(Likelihood):
         return x
 
     def forward(self, output: Tensor) -> Categorical:
-        """A categorical distribution for each row of the output."""
         steps = self.log_steps.exp() + SMALLEST_STEP
         edges = torch.cat([self.first, self.first + steps.cumsum(0)]) - self.score(output)
         below, beyond = logsigmoid(edges), logsigmoid(-edges)

@@ -154,7 +154,6 @@ class Encoding(Within):
         self.code = code
 
     def setup(self, n_inputs: int, n_outputs: int, generator: torch.Generator) -> None:
-        """Make the tensors of both."""
         self.code.setup(Sizes(n_inputs, n_outputs))
         self.network.setup(n_inputs, self.code.width(n_outputs), generator)
 
@@ -189,7 +188,6 @@ class Decoding(Within):
         self.likelihood = likelihood
 
     def setup(self, n_inputs: int, n_outputs: int, generator: torch.Generator) -> None:
-        """Make the tensors of both."""
         self.likelihood.setup(Sizes(n_outputs, n_inputs))
         self.likelihood.requires_grad_(False)
         self.network.setup(n_inputs, self.likelihood.n_outputs(n_outputs), generator)
@@ -257,7 +255,6 @@ class Rescaling(Network):
     after: Tensor
 
     def setup(self, n_inputs: int, n_outputs: int, generator: torch.Generator) -> None:
-        """Make the identity."""
         if n_inputs != n_outputs:
             raise OptionError(
                 "A rescaling must have as many outputs as inputs", got=f"{n_inputs} inputs, {n_outputs} outputs"

@@ -76,7 +76,6 @@ class MLP(Network):
             nn.init.zeros_(self.last.bias)
 
     def drop_output_bias(self) -> None:
-        """Remove the bias of the last layer."""
         self.last.bias = None  # type: ignore[assignment]
 
     def forward(self, x: Tensor) -> Tensor:

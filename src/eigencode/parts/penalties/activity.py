@@ -124,7 +124,6 @@ class KLSparsity(MeanActivity):
         self.weight = weight
 
     def setup(self, sizes: Sizes) -> None:
-        """Check the arguments."""
         super().setup(sizes)
         self.require_number("weight", closed=True)
 

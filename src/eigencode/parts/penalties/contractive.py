@@ -77,7 +77,6 @@ class Contractive(Penalty):
         self.estimate = estimate
 
     def setup(self, sizes: Sizes) -> None:
-        """Check the arguments."""
         self.require_number("weight", closed=True)
         known = get_args(Estimate)
         if self.estimate not in known:
