@@ -20,7 +20,7 @@ from functools import cached_property
 
 import numpy as np
 import scipy.stats
-from scipy.special import logsumexp, softmax
+from scipy.special import softmax
 
 MOST_HIDDEN = 5
 """Suspicious columns of a row, at most, and half of its columns."""
@@ -118,10 +118,22 @@ class CellDensity:
         ends = np.bincount(pattern_of.reshape(-1), minlength=len(patterns)).cumsum()
         for pattern, group in zip(patterns, np.split(order, ends[:-1]), strict=True):
             conditional = _Conditional(self, rows[group], pattern == 0)
-            expected[group] = conditional.rows
-            for column, cells in enumerate(self._slices):
+            surprise[group], expected[group] = conditional.of_numbers()
+            for column in self._joint:
+                cells = self._slices[column]
                 surprise[group, column], expected[group, cells] = conditional.of(cells)
         return surprise, expected
+
+    @cached_property
+    def _joint(self) -> np.ndarray:
+        """The columns that are not one number."""
+        return np.flatnonzero((self.widths > 1) | ~np.isnan(self.shares[self.firsts]))
+
+    @cached_property
+    def firsts(self) -> np.ndarray:
+        """The first cell of each column."""
+        found: np.ndarray = self.widths.cumsum() - self.widths
+        return found
 
     @cached_property
     def _slices(self) -> list[slice]:
@@ -163,7 +175,23 @@ class _Conditional:
         self.means = density.means[:, None, o] - distances @ change.swapaxes(1, 2)
         self.rows = rows.copy()
         self.rows[:, o] = np.einsum("mn,mno->no", softmax(self.logs, axis=0), self.means)
-        self.given = rows
+        self.given, self.clean, self.others = rows, c, o
+
+    def of_numbers(self) -> tuple[np.ndarray, np.ndarray]:
+        """How surprising each column is, shape (n, c), and the expected cells, shape (n, d), as if all were numbers."""
+        x, expected, surprise = self.given, self.rows.copy(), np.zeros(self.given.shape)
+        sharpness = np.diagonal(self.precision, axis1=1, axis2=2)[:, None]
+        differences = self.pull / sharpness
+        modes = self.logs[:, :, None] + self.pull * differences / 2
+        surprise[:, self.clean] = _log_sum(modes) - _log_sum(self.logs)[:, None]
+        shares = softmax(modes - np.log(sharpness) / 2, axis=0)
+        expected[:, self.clean] -= np.einsum("mnc,mnc->nc", shares, differences)
+        if len(self.others):
+            spread = np.diagonal(self.covariance, axis1=1, axis2=2)[:, None]
+            modes = self.logs[:, :, None] - np.log(spread) / 2
+            squares = np.square(x[:, self.others] - self.means) / (2 * spread)
+            surprise[:, self.others] = _log_sum(modes) - _log_sum(modes - squares)
+        return np.nan_to_num(surprise[:, self.density.firsts]), expected
 
     def of(self, cells: slice) -> tuple[np.ndarray, np.ndarray]:
         """How surprising a column is, shape (n,), and its expected cells, shape (n, w)."""
@@ -187,7 +215,7 @@ class _Conditional:
             logs, modes = self.logs, self.logs + np.linalg.slogdet(precision)[1][:, None] / 2
         expected[:, is_known] = x - np.einsum("mn,mnw->nw", softmax(logs, axis=0), differences)
         if np.isnan(self.density.shares[known]).all():
-            return logsumexp(modes, axis=0) - logsumexp(modes - spread, axis=0), expected
+            return _log_sum(modes) - _log_sum(modes - spread), expected
         return self._of_labels(known, x, expected[:, is_known], precision[0])
 
     def _of_labels(
@@ -222,6 +250,13 @@ class _Conditional:
         shares = np.array([1 - shares[0], shares[0]]) if len(numbers) == 1 else shares
         precision = np.linalg.inv(own.covariances[0][numbers[:, None], numbers])
         return labels, np.log(shares) + _quadratic(labels, own.means[:, numbers], precision)[0]
+
+
+def _log_sum(logs: np.ndarray) -> np.ndarray:
+    """The logarithm of the sum of exponentials over the first axis."""
+    largest = logs.max(0)
+    found: np.ndarray = largest + np.log(np.exp(logs - largest).sum(0))
+    return found
 
 
 def _quadratic(labels: np.ndarray, centers: np.ndarray, precision: np.ndarray) -> np.ndarray:

@@ -24,13 +24,13 @@ MOST_CELLS = 64
 NUMBERS = (2, 4, 8)
 """Numbers of normal densities that are tried beside one."""
 
-ROWS_A_COLUMN = 2
+ROWS_A_COLUMN = 4
 """Fewest rows a normal density and column."""
 
 VALIDATION = 0.2
 """Share of the rows by which the number is chosen."""
 
-RIDGE = 1e-2
+RIDGE = 3e-2
 """Share of a cell's variance that is added to it: a cell that others determine is not compared any closer."""
 
 FLAT = 1e-6

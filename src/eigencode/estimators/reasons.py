@@ -56,7 +56,7 @@ class Reasons:
         density, rows = row_nats.density, given.array.astype(np.float64)
         found = density.suspicion(scaler.transform(rows))
         surprise = np.zeros(rows.shape)
-        surprise[:, density.widths.cumsum() - density.widths] = found.surprise
+        surprise[:, density.firsts] = found.surprise
         own = np.stack([surprise[:, part].sum(1) for part in cells_of(model.columns_, rows.shape[1])], axis=1)
         nats, total = row_nats.of_values(model, given.array), own.sum(1)
         times = np.maximum((nats - unlikeness.usual) / np.maximum(total, np.finfo(np.float64).tiny), 1.0)
