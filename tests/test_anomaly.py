@@ -16,7 +16,8 @@ from sklearn.utils import estimator_checks
 import eigencode
 from eigencode import AnomalyDetector, Autoencoder, LinearAutoencoder
 from eigencode.cli import main
-from eigencode.detection.neighbors import NearestRows, farther
+from eigencode.data.containers import NamedArray
+from eigencode.detection.neighbors import KnownRows, farther
 from eigencode.errors import DataError, OptionError, ResultWarning, StorageError
 from eigencode.estimators.inputs import read_rows
 
@@ -62,27 +63,51 @@ def test_it_measures_residuals_in_units_of_the_noise_and_the_density_of_codes(X,
         )
     )
     literal = (residuals**2 / (2 * unlikeness.row_nats.noise)).sum(1) - np.log(density)
-    literal -= 5 * np.log(1 - 1 / (321 + 1.5))  # no gap in 321 rows
+    literal -= 5 * np.log(1 - 1 / (321 - fitted.n_trimmed_ + 1.5))  # no gap in these rows
     np.testing.assert_allclose(unlikeness.row_nats(model, read_rows(fitted, X)), literal, rtol=1e-6)
     # 4 columns of noise 0.2, in units of their deviations, beside a plane: 2 directions of 5 are left.
     deviations = np.delete(X.std(0) / [1, 100, 0.01, 1, 1], 4)
     assert unlikeness.row_nats.noise[0] == pytest.approx(0.04 * (1 / deviations**2).mean() * 2 / 3, rel=0.15)
 
 
-def test_the_score_is_the_sum_of_the_tails_and_of_the_doublings(X, fitted):
+def test_the_score_joins_the_tails_and_the_doublings(X, fitted):
     model, unlikeness = fitted.autoencoder_, fitted.unlikeness_
+    known = unlikeness.known
     new = np.concatenate([rows_of(20, seed=1), 5 * rows_of(5, seed=2)])
     scaled = model.scaler_.transform(new)
-    distances = np.sqrt(((scaled[:, None] - unlikeness.nearest.rows) ** 2).sum(2)).min(1)
-    literal = unlikeness.tail(unlikeness.row_nats(model, read_rows(fitted, new))) + unlikeness.nearest_tail(distances)
-    literal += unlikeness.highest * farther(scaled, unlikeness.reach, unlikeness.radius)
+    distances = np.sort(np.sqrt(((scaled[:, None] - known.rows) ** 2).sum(2)), axis=1)
+    to_fitted = np.sort(np.sqrt(((scaled[:, None] - known.rows[: known.n_grouped]) ** 2).sum(2)), axis=1)
+    n_group = known.n_grouped // 20
+    sums = unlikeness.tail(unlikeness.row_nats(model, read_rows(fitted, new))) + known.nearest_tail(distances[:, 0])
+    sums += known.group_tail(to_fitted[:, :n_group].mean(1))
+    h = unlikeness.highest
+    literal = np.where(sums > h, h * (2 - h / sums), sums) + 2 * h * farther(
+        scaled, unlikeness.reach, unlikeness.radius
+    )
     np.testing.assert_allclose(-fitted.score_samples(new), literal, rtol=1e-9)
+    assert (sums > h).any()
+    assert (sums < h).any()
 
 
-def test_each_row_fitted_is_compared_with_the_others():
-    rows = np.random.default_rng(0).normal(size=(50, 3))
-    literal = [np.linalg.norm(np.delete(rows, i, 0) - rows[i], axis=1).min() for i in range(50)]
-    np.testing.assert_allclose(NearestRows(rows).leave_one_out(), literal)
+def test_known_rows_are_compared_with_the_others():
+    rng = np.random.default_rng(0)
+    rows, held_out = rng.normal(size=(50, 3)), rng.normal(size=(10, 3))
+    rows[1] = rows[0]
+    held_out[0], held_out[1] = rows[2], held_out[2]
+    known = KnownRows.of(rows, held_out)
+    everything = np.concatenate([rows, held_out])
+
+    def literal(row, others):
+        """The distance to the nearest of some rows, of which one that is equal does not count."""
+        distances = np.sort(np.linalg.norm(others - row, axis=1))
+        return distances[1] if distances[0] == 0 else distances[0]
+
+    new = rng.normal(size=(5, 3))
+    expected = [literal(row, everything) for row in np.concatenate([rows, new])]
+    np.testing.assert_allclose(known.distances(np.concatenate([rows, new]))[0], expected, atol=1e-7)
+    assert expected[0] == expected[2] == 0 < expected[3]  # the first is there twice; the third is held out too
+    expected = [literal(held_out[i], np.delete(everything, 50 + i, axis=0)) for i in range(10)]
+    np.testing.assert_allclose(known.distances(held_out, np.ones(10, dtype=bool))[0], expected, atol=1e-7)
 
 
 @pytest.mark.parametrize("neighbors", [True, False])
@@ -111,25 +136,26 @@ def test_far_rows_score_above_all_rows_fitted_in_every_direction(X, neighbors, a
 
 def test_no_rows_are_kept_without_neighbors(X, fitted, tmp_path):
     model = clone(fitted).set_params(neighbors=False).fit(X)
-    assert model.unlikeness_.nearest is None
+    assert model.unlikeness_.known is None
     sizes = {}
     for name, saved in (("with", fitted), ("without", model)):
         saved.save(tmp_path / name)
         sizes[name] = (tmp_path / name).stat().st_size
-    assert sizes["with"] - sizes["without"] > fitted.unlikeness_.nearest.rows.nbytes
+    assert sizes["with"] - sizes["without"] > fitted.unlikeness_.known.rows.nbytes
 
 
 def test_a_detector_says_what_it_keeps(X, fitted, tmp_path, capsys):
-    for neighbors, kept in ((True, "321 rows fitted"), (False, "none")):
+    for neighbors in (True, False):
         path = tmp_path / f"{neighbors}.safetensors"
-        clone(fitted).set_params(neighbors=neighbors).fit(X).save(path)
+        clone(fitted).set_params(neighbors=neighbors, trim=False).fit(X).save(path)
+        kept = "400 rows of the fit, in the file too" if neighbors else "none"
         assert main(["describe", str(path)]) == 0
         printed = capsys.readouterr().out
         assert re.search(rf"keeps rows +{kept}", printed)
         assert re.search(r"false alarms +0.1 of normal rows, by 79 rows held out", printed)
         assert main(["describe", str(path), "--json"]) == 0
         facts = json.loads(capsys.readouterr().out)
-        assert (facts["kind"], facts["n_kept"]) == ("AnomalyDetector", 321 * neighbors)
+        assert (facts["kind"], facts["n_kept"]) == ("AnomalyDetector", 400 * neighbors)
 
 
 # -- the rate of false alarms
@@ -152,22 +178,98 @@ def test_alarms_are_rows_with_a_p_value_of_at_most_the_rate(X, fitted):
     new = np.concatenate([rows_of(100, seed=1), 1.5 * rows_of(100, seed=2)])
     assert ((fitted.predict(new) == -1) == (fitted.p_values(new) <= 0.1)).all()
     assert fitted.false_alarms_ == 0.1
-    assert len(fitted.held_out_scores_) == 79
+    assert len(fitted.calibration_.scores) == 79
 
 
 def test_too_few_rows_for_the_rate_are_noted(X):
     with pytest.warns(
         ResultWarning, match=r"15 rows held out are too few .* of 0.05, which takes 19: the rate is 0.06"
     ):
-        model = AnomalyDetector(autoencoder=LinearAutoencoder(1), random_state=0).fit(X[:30])
+        model = AnomalyDetector(autoencoder=LinearAutoencoder(1), random_state=0).fit(X[:15])
     assert model.false_alarms_ == 1 / 16
     assert "too few" in model.notes_[0]
     assert (model.predict(rows_of(50) * 3) == -1).any()
-    with pytest.raises(DataError, match="at least 4 rows"):
+    with pytest.raises(DataError, match="at least 4 rows of a weight above 0"):
         model.fit(X[:3])
-    assert (
-        len(AnomalyDetector(0.01, autoencoder=LinearAutoencoder(1), random_state=0).fit(X[:200]).held_out_scores_) == 99
-    )
+
+
+# -- few rows
+
+
+@pytest.fixture(scope="module")
+def crossed(X):
+    return AnomalyDetector(0.01, autoencoder=LinearAutoencoder(2), random_state=0).fit(X[:120])
+
+
+def test_five_models_are_fitted_where_a_fifth_of_the_rows_is_too_few(X, crossed, tmp_path):
+    """Each row is scored by the model that has not seen it, and p-values compare it with new rows under that model."""
+    known = crossed.calibration_
+    assert len(crossed.folds_) == 5
+    assert len(known.scores) == 120
+    assert crossed.false_alarms_ == 0.01
+    assert "twice the rate" in crossed.notes_[0]
+    new = np.concatenate([rows_of(30, seed=5), 2 * rows_of(30, seed=6)])
+    scores = np.stack([member.scores(NamedArray(new)) for member in crossed.folds_], axis=1)
+    literal = [(1 + sum(s >= row[k] for s, k in zip(known.scores, known.models, strict=True))) / 121 for row in scores]
+    np.testing.assert_allclose(crossed.p_values(new), literal)
+    assert ((crossed.predict(new) == -1) == (crossed.p_values(new) <= 0.01)).all()
+    assert 0 < (crossed.predict(new) == -1).sum() < 60
+    crossed.save(tmp_path / "detector")
+    again = eigencode.load(tmp_path / "detector")
+    np.testing.assert_array_equal(again.decision_function(new), crossed.decision_function(new))
+    assert crossed.drift(rows_of(200, seed=7)) > 0.01
+
+
+def test_the_rate_of_false_alarms_holds_for_few_rows():
+    """By cross-conformal prediction it is about the rate; proved is twice the rate."""
+    shares = []
+    for seed in range(8):
+        model = AnomalyDetector(0.05, autoencoder=LinearAutoencoder(2), random_state=seed).fit(rows_of(60, seed))
+        shares.append((model.predict(rows_of(300, 1000 + seed)) == -1).mean())
+        assert len(model.folds_) == 5
+    assert np.mean(shares) < 0.05 + 3 * np.std(shares) / math.sqrt(8)
+    assert np.mean(shares) > 0.01
+
+
+# -- weights, and rows that are not normal
+
+
+def test_weights_hold_the_rate_for_new_rows_of_another_distribution():
+    """Of the rows fitted 30 % are noisy, of new ones 95 %."""
+    plain, weighted = [], []
+    for seed in range(8):
+        X, new, rng = rows_of(400, seed), rows_of(400, 500 + seed), np.random.default_rng(seed)
+        X[280:] += rng.normal(size=(120, 5)) * [1, 100, 0.01, 1, 0]
+        new[20:] += rng.normal(size=(380, 5)) * [1, 100, 0.01, 1, 0]
+        weights = np.repeat([0.05 / 0.7, 0.95 / 0.3], [280, 120])
+        for shares, given in ((plain, None), (weighted, weights)):
+            model = AnomalyDetector(0.1, autoencoder=LinearAutoencoder(2), random_state=seed)
+            shares.append((model.fit(X, density_ratio=given).predict(new) == -1).mean())
+    assert np.mean(weighted) < 0.1 + 3 * np.std(weighted) / math.sqrt(8)
+    assert np.mean(weighted) > 0.02
+    assert np.mean(plain) > 0.2
+
+
+def test_rows_of_weight_zero_do_not_count(X, fitted):
+    model = clone(fitted).fit(np.concatenate([X, 9 * X[:50]]), density_ratio=np.repeat([1.0, 0.0], [400, 50]))
+    assert (fitted.p_values(X) == clone(fitted).fit(X, density_ratio=np.ones(400)).p_values(X)).all()
+    np.testing.assert_allclose(model.score_samples(X), fitted.score_samples(X), rtol=1e-6)
+
+
+def test_a_group_of_anomalies_among_the_rows_is_found():
+    """Without trimming they make each other normal."""
+    X, bad = rows_of(500), rows_of(12, seed=9)
+    bad[:, 3] += 4
+    bad[:, 0] -= 3
+    bad = bad[:1] + 0.05 * (bad - bad[:1])
+    rows, found = np.concatenate([X, bad]), {}
+    for trim in (True, False):
+        model = AnomalyDetector(autoencoder=LinearAutoencoder(3), trim=trim, random_state=0).fit(rows)
+        found[trim] = model
+    assert found[True].n_trimmed_ >= 8
+    assert "left out of the fit" in found[True].notes_[-1]
+    assert found[False].n_trimmed_ == 0
+    assert (found[True].predict(bad) == -1).mean() > (found[False].predict(bad) == -1).mean() + 0.5
 
 
 def test_discoveries_hold_the_share_of_false_ones(X, fitted):

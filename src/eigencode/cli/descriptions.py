@@ -83,14 +83,14 @@ def summary(model: BaseAutoencoder | SupervisedAutoencoder | AnomalyDetector) ->
 
 
 def _detector_summary(model: AnomalyDetector) -> dict[str, Any]:
-    nearest = model.unlikeness_.nearest
+    known = model.unlikeness_.known
     own = {
         "kind": type(model).__name__,
         "options": own_options(model),
         "autoencoder": type(model.autoencoder_).__name__,
         "false_alarms": model.false_alarms_,
-        "n_held_out": len(model.held_out_scores_),
-        "n_kept": 0 if nearest is None else len(nearest.rows),
+        "n_held_out": len(model.calibration_.scores),
+        "n_kept": 0 if known is None else len(known.rows),
         "notes": list(model.notes_),
         "seed": model.seed_,
     }
@@ -211,7 +211,7 @@ def _detector_facts(facts: Mapping[str, Any]) -> dict[str, str]:
     n_kept, by = facts["n_kept"], counted(facts["n_held_out"], "row")
     return {
         "false alarms": f"{facts['false_alarms']:.3g} of normal rows, by {by} held out",
-        "keeps rows": f"{n_kept:,} rows fitted, in the file too" if n_kept else "none",
+        "keeps rows": f"{n_kept:,} rows of the fit, in the file too" if n_kept else "none",
         "autoencoder": facts["autoencoder"],
     }
 

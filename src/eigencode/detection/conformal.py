@@ -46,14 +46,20 @@ def p_values(
     >>> p_values([0.0, 2.5, 9.0], held_out=[1.0, 2.0, 3.0])
     array([1.  , 0.5 , 0.25])
     """
-    scores, held_out = np.asarray(scores, dtype=np.float64), np.asarray(held_out, dtype=np.float64)
-    weights = np.ones(len(held_out)) if weights is None else np.asarray(weights, dtype=np.float64)
+    weights = np.ones(len(np.asarray(held_out))) if weights is None else np.asarray(weights, dtype=np.float64)
     own = weights.max(initial=0.0) if own is None else np.asarray(own, dtype=np.float64)
+    found: np.ndarray = (own + weight_above(scores, held_out, weights)) / (own + weights.sum())
+    return found
+
+
+def weight_above(scores: ArrayLike, held_out: ArrayLike, weights: np.ndarray) -> np.ndarray:
+    """The weight of the held-out rows that score at least as much as each score, shape (n,)."""
+    scores, held_out = np.asarray(scores, dtype=np.float64), np.asarray(held_out, dtype=np.float64)
     order = np.argsort(held_out)
     # Summed from the largest score down, so that equal weights are counted exactly.
     at_least = np.append(np.cumsum(weights[order][::-1])[::-1], 0.0)
-    above = at_least[np.searchsorted(held_out[order], scores, side="left")]
-    return (own + above) / (own + at_least[0])
+    found: np.ndarray = at_least[np.searchsorted(held_out[order], scores, side="left")]
+    return found
 
 
 def threshold(held_out: ArrayLike, level: float, weights: ArrayLike | None = None) -> float:

@@ -6,27 +6,24 @@ import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 from sklearn.base import OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from eigencode import training
-from eigencode.detection import conformal
+from eigencode.detection.calibration import Calibration
+from eigencode.domains import Index
 from eigencode.errors import DataError, OptionError, ResultWarning
+from eigencode.estimators import members
 from eigencode.estimators.base import unchanged_on_failure
 from eigencode.estimators.composed import Composed
-from eigencode.estimators.inputs import read_rows
+from eigencode.estimators.inputs import read_rows, read_weights
 from eigencode.estimators.reasons import Reasons, as_frame, as_records
 from eigencode.estimators.unlikeness import Unlikeness
 from eigencode.options import Object, OptionInfo, check_options, documented
-
-if TYPE_CHECKING:
-    from eigencode.data.containers import NamedArray
-
-HELD_OUT = 0.2
-"""Share of the rows that are held out; more where the rate asked for takes more, up to half of the rows."""
+from eigencode.progress import counted
 
 FEWEST_ROWS = 4
 
@@ -65,9 +62,13 @@ class AnomalyDetector(OutlierMixin, Composed):
     autoencoder_ : estimator
         The fitted autoencoder.
     unlikeness_ : Unlikeness
-        What is measured; it keeps rows fitted, in ``unlikeness_.nearest.rows``, unless ``neighbors`` is False.
-    held_out_scores_ : ndarray of shape (m,)
-        Scores of the rows held out, ascending.
+        What is measured; it keeps rows fitted, in ``unlikeness_.known.rows``, unless ``neighbors`` is False.
+    folds_ : list of Member
+        The models that leave a fifth of the rows out each, where the rows are few; else empty.
+    calibration_ : Calibration
+        Scores of the rows held out, ascending, and what they promise.
+    n_trimmed_ : int
+        Number of rows that were left out of the fit, since they are in small groups apart from the others.
     offset_ : float
         The score below which a row is an alarm.
     false_alarms_ : float
@@ -102,6 +103,13 @@ class AnomalyDetector(OutlierMixin, Composed):
             object="an autoencoder",
         ),
     ] = None
+    trim: Annotated[
+        bool,
+        OptionInfo(
+            "Leave rows of small groups apart from the bulk out of the fit: anomalies of one kind among the rows would "
+            "make each other look normal. They still count in the rate of false alarms."
+        ),
+    ] = True
     neighbors: Annotated[
         bool,
         OptionInfo(
@@ -123,14 +131,16 @@ class AnomalyDetector(OutlierMixin, Composed):
         """The fitted attributes that a file keeps, with their types."""
         return super().saved_attributes() | {
             "unlikeness_": Unlikeness,
-            "held_out_scores_": np.ndarray,
+            "folds_": list[members.Member],
+            "calibration_": Calibration,
+            "n_trimmed_": Index,
             "offset_": float,
             "false_alarms_": float,
             "notes_": list[str],
             "seed_": int,
         }
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, *, density_ratio: Any = None) -> Self:
         """Fit the autoencoder to normal rows, and measure those held out.
 
         Parameters
@@ -139,6 +149,10 @@ class AnomalyDetector(OutlierMixin, Composed):
             Rows, as for an autoencoder; few or none of them anomalies.
         y : None
             Ignored.
+        density_ratio : array-like of shape (n,), optional
+            Weight of each row, where new normal rows have another distribution: how many times as likely the row is
+            among these as among those fitted. The autoencoder is trained with these weights, and rates hold for new
+            rows (Tibshirani et al., 2019).
 
         Returns
         -------
@@ -147,17 +161,22 @@ class AnomalyDetector(OutlierMixin, Composed):
         with unchanged_on_failure(self):
             check_options(self)
             rows = read_rows(self, X, reset=True)
-            if len(rows.array) < FEWEST_ROWS:
-                raise DataError(f"A detector takes at least {FEWEST_ROWS} rows", got=f"{len(rows.array)} sample(s)")
+            weights = None if density_ratio is None else read_weights(density_ratio, len(rows.array))
+            if weights is not None:
+                rows, weights = rows[weights > 0], weights[weights > 0]
+            if (n := len(rows.array)) < FEWEST_ROWS:
+                what = f"A detector takes at least {FEWEST_ROWS} rows of a weight above 0"
+                raise DataError(what, got=f"{n} sample(s)")
             self.seed_ = training.resolve_seed(self.random_state)
-            rng = np.random.default_rng(self.seed_)
-            order = rng.permutation(len(rows.array))
-            n_held_out = _n_held_out(len(order), self.false_alarms)
-            to_fit, apart = rows[np.sort(order[n_held_out:])], rows[order[:n_held_out]]
-            model = self._copied(to_fit, self.seed_)
-            self.autoencoder_ = model if model.__sklearn_is_fitted__() else model.fit(replace(to_fit, frame=None))
-            self.unlikeness_ = Unlikeness.of(self.autoencoder_, to_fit, self.neighbors, self.seed_)
-            self.held_out_scores_ = np.sort(self._scores(apart))
+            apart = members.held_out(len(rows.array), self.false_alarms, self.seed_)
+            divisions = [members.Division.of(rows.array, each, self.trim, self.seed_) for each in apart]
+            if len(divisions) > 1:  # one more model, of all rows, for the answers that need no rows held out
+                divisions.append(members.Division.of(rows.array, apart[0][:0], self.trim, self.seed_))
+            models = [self._copied(replace(rows, frame=None), self.seed_) for _ in divisions]
+            found = members.fitted(models, rows, weights, divisions, self.neighbors, self.seed_)
+            self.autoencoder_, self.unlikeness_ = found[-1].autoencoder, found[-1].unlikeness
+            self.folds_, self.n_trimmed_ = found[:-1], divisions[-1].n_trimmed
+            self.calibration_ = members.calibration(self._judges, rows, weights, divisions[: len(self._judges)])
             self._calibrate()
         return self
 
@@ -174,7 +193,7 @@ class AnomalyDetector(OutlierMixin, Composed):
         ndarray of shape (n,)
         """
         check_is_fitted(self)
-        return self._scores(read_rows(self, X))
+        return self._scores(self._found(X))
 
     def decision_function(self, X: Any) -> np.ndarray:
         """``score_samples`` minus ``offset_``: below 0 for alarms, shape (n,)."""
@@ -185,20 +204,24 @@ class AnomalyDetector(OutlierMixin, Composed):
         """-1 for alarms and 1 for other rows, shape (n,)."""
         return np.where(self.decision_function(X) < 0, -1, 1)
 
-    def p_values(self, X: Any) -> np.ndarray:
+    def p_values(self, X: Any, *, density_ratio: Any = None) -> np.ndarray:
         """The p-value of each row: the share of rows held out, and of the row itself, with scores as low as its own.
 
         Parameters
         ----------
         X : array-like of shape (n, d)
             Rows like those fitted.
+        density_ratio : array-like of shape (n,), optional
+            Their weights, where those fitted had some; the largest of these is taken if not given, which is safe.
 
         Returns
         -------
         ndarray of shape (n,)
             From 1 / (m + 1), for m rows held out, to 1.
         """
-        return conformal.p_values(-self.score_samples(X), -self.held_out_scores_)
+        found = self._found(X)
+        own = None if density_ratio is None else read_weights(density_ratio, len(found))
+        return self.calibration_.p_values(found, own)
 
     def discoveries(self, X: Any, rate: float) -> np.ndarray:
         """Which of many rows to report, so that the expected share of normal ones among them is at most a rate.
@@ -215,8 +238,7 @@ class AnomalyDetector(OutlierMixin, Composed):
         -------
         ndarray of bool of shape (n,)
         """
-        conformal.require_level(rate, len(self.held_out_scores_))
-        return conformal.discoveries(self.p_values(X), rate)
+        return self.calibration_.discoveries(self._found(X), rate)
 
     def drift(self, X: Any) -> float:
         """The p-value of the hypothesis that new normal rows score as those held out did; a warning below 0.01.
@@ -231,7 +253,7 @@ class AnomalyDetector(OutlierMixin, Composed):
         float
             By the two-sample test of Kolmogorov and Smirnov.
         """
-        found = conformal.drift(self.score_samples(X), self.held_out_scores_)
+        found = self.calibration_.drift(self._found(X))
         if found < DRIFT_LEVEL:
             what = f"New rows score otherwise than those held out of the fit (p = {found:.2g})"
             warnings.warn(f"{what}: the rate of false alarms no longer holds. Fit again.", ResultWarning, stacklevel=2)
@@ -292,32 +314,49 @@ class AnomalyDetector(OutlierMixin, Composed):
 
     # -- fitting
 
-    def _scores(self, given: NamedArray) -> np.ndarray:
-        """``score_samples`` of checked rows."""
-        return -self.unlikeness_.scores(self.autoencoder_, given)
+    @property
+    def _judges(self) -> list[members.Member]:
+        """The models whose scores are compared with those of rows held out of each."""
+        return self.folds_ or [members.Member(self.autoencoder_, self.unlikeness_)]
+
+    def _found(self, X: Any) -> np.ndarray:
+        """The score of each row by each of these models, shape (n, K); higher for rows more unlike those fitted."""
+        check_is_fitted(self)
+        rows = read_rows(self, X)
+        return np.stack([member.scores(rows) for member in self._judges], axis=1)
+
+    def _scores(self, found: np.ndarray) -> np.ndarray:
+        """``score_samples`` of rows, from their scores by each model."""
+        return -(found[:, 0] if self.calibration_.is_split else self.calibration_.margins(found, self.false_alarms_))
 
     def _calibrate(self) -> None:
         """Set the offset by the rows held out, and say what it does not promise."""
-        m = len(self.held_out_scores_)
-        self.false_alarms_ = max(self.false_alarms, conformal.smallest_level(m))
-        self.offset_ = -conformal.threshold(-self.held_out_scores_, self.false_alarms_)
+        known = self.calibration_
+        self.false_alarms_ = max(self.false_alarms, known.smallest_level)
+        self.offset_ = -known.threshold(self.false_alarms_) if known.is_split else 0.0
         self.notes_ = list(self.autoencoder_.notes_)
+        if not known.is_split:
+            self.notes_.insert(0, f"For a rate of {self.false_alarms:g}, all rows are used: {known.guarantee}")
+        if n := self.n_trimmed_:
+            self.notes_.append(f"{counted(n, 'row')} left out of the fit, in small groups apart from the others")
         if self.false_alarms_ > self.false_alarms:
             note = (
-                f"{m} rows held out are too few for a rate of false alarms of {self.false_alarms:g}, which takes "
-                f"{conformal.rows_needed(self.false_alarms)}: the rate is {self.false_alarms_:.2g}"
+                f"{len(known.scores)} rows held out are too few for a rate of false alarms of {self.false_alarms:g}, "
+                f"which takes {known.rows_needed(self.false_alarms)}: the rate is {self.false_alarms_:.2g}"
             )
             self.notes_.insert(0, note)
             warnings.warn(f"{type(self).__name__}: {note}", ResultWarning, stacklevel=3)
 
     def _misfits(self) -> Iterator[str]:
         """Names of fitted attributes that contradict others, as in a damaged file."""
-        model = self.autoencoder_
-        if model.n_features_in_ != self.n_features_in_ or self.columns_ != model.columns_:
-            yield "the autoencoder"
-        if not self.unlikeness_.fits(model):
-            yield "what is measured"
-        if self.held_out_scores_.ndim != 1 or not len(self.held_out_scores_) or math.isnan(self.offset_):
+        known = self.calibration_
+        for member in [members.Member(self.autoencoder_, self.unlikeness_), *self.folds_]:
+            model = member.autoencoder
+            if model.n_features_in_ != self.n_features_in_ or self.columns_ != model.columns_:
+                yield "the autoencoder"
+            if not member.unlikeness.fits(model):
+                yield "what is measured"
+        if not known.is_sound(len(self._judges)) or math.isnan(self.offset_):
             yield "a score of a row held out"
 
     def __sklearn_tags__(self) -> Any:
@@ -327,8 +366,3 @@ class AnomalyDetector(OutlierMixin, Composed):
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "offset_")
-
-
-def _n_held_out(n_rows: int, level: float) -> int:
-    """The number of rows to hold out."""
-    return min(conformal.rows_near(round(HELD_OUT * n_rows), level), n_rows // 2)

@@ -1,13 +1,14 @@
 r"""Unlikeness: what an anomaly detector measures of a row, and how it is joined to one score.
 
-With D(x) in nats, the distance r(x) to the nearest row fitted, and the tail t of each
-(`eigencode.detection.tails`), the score is
+With D(x) in nats (`RowNats`), the distance r(x) to the nearest row known, the mean distance g(x) to the nearest group
+of them (`eigencode.detection.neighbors`), and the tail t of each (`eigencode.detection.tails`), the score is
 
-.. math:: t_D(D(x)) + t_r(r(x)) + m \, \log_2 \max(1, \text{distance from the centre, in units of the farthest row})
+.. math:: m \, \phi\left( \frac{t_D(D) + t_r(r) + t_g(g)}{m} \right)
+    + 2 m \, \log_2 \max(1, \text{distance from the centre, in units of the farthest row})
 
-where m is the largest sum of the first two terms of a row fitted, and D is that of `RowNats`. So a row at twice the
-distance of the farthest row fitted scores above all of these, in any direction, along what the autoencoder
-reconstructs too.
+where m is the largest sum of tails of a row fitted, :math:`\phi(u) = u` up to 1 and :math:`2 - 1 / u` beyond. The first
+term is less than 2 m, so a row at twice the distance of the farthest row scores above it, whatever their tails, in any
+direction, along what the autoencoder reconstructs too.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from eigencode.detection.neighbors import NearestRows, farther
+from eigencode.detection.neighbors import KnownRows, farther
 from eigencode.detection.tails import Tail
 from eigencode.domains import NotNegative, Positive
 from eigencode.estimators.cell_density import cell_density
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from eigencode.data.containers import NamedArray
     from eigencode.estimators.base import BaseAutoencoder
 
-MOST_KNOWN = 10_000
-"""Rows fitted that new rows are compared with; of more, so many are drawn at random."""
+MOST_MEASURED = 10_000
+"""Rows fitted by which tails are known; of more, so many are drawn at random."""
 
 USUAL = 0.95
 """Share of the rows fitted whose values have a usual D."""
@@ -47,10 +48,8 @@ class Unlikeness:
         D.
     tail : Tail
         Of D.
-    nearest : NearestRows or None
-        Scaled rows fitted, 0 in gaps.
-    nearest_tail : Tail or None
-        Of the distance to the nearest other row.
+    known : KnownRows or None
+        Scaled rows, 0 in gaps, and the tails of the distances to them.
     reach : ndarray of shape (d,)
         The largest size of each scaled column.
     radius : float
@@ -63,28 +62,25 @@ class Unlikeness:
 
     row_nats: RowNats
     tail: Tail
-    nearest: NearestRows | None
-    nearest_tail: Tail | None
+    known: KnownRows | None
     reach: np.ndarray
     radius: Positive
     highest: NotNegative
     usual: float
 
     @classmethod
-    def of(cls, autoencoder: BaseAutoencoder, given: NamedArray, neighbors: bool, seed: int) -> Self:
-        """What is known from the rows fitted."""
+    def of(cls, autoencoder: BaseAutoencoder, given: NamedArray, apart: np.ndarray, neighbors: bool, seed: int) -> Self:
+        """What is known from the rows fitted, and from those held out, which new rows may be near to."""
         rows, cells = given.array, _cells(autoencoder, given.array)
-        known = np.random.default_rng(seed).permutation(len(rows))[:MOST_KNOWN]
-        row_nats = RowNats.of(autoencoder, rows, cell_density(autoencoder, rows[known], seed), seed)
-        of_values = row_nats.of_values(autoencoder, rows[known])
-        nats = of_values + row_nats.of_states(autoencoder, given[known]).sum(1)
+        some = np.random.default_rng(seed).permutation(len(rows))[:MOST_MEASURED]
+        row_nats = RowNats.of(autoencoder, rows, cell_density(autoencoder, rows[some], seed), seed)
+        of_values = row_nats.of_values(autoencoder, rows[some])
+        nats = of_values + row_nats.of_states(autoencoder, given[some]).sum(1)
         tail = Tail.of(nats)
-        sums, nearest, nearest_tail = tail(nats), None, None
+        sums, known = tail(nats), None
         if neighbors:
-            nearest = NearestRows(cells[known])
-            distances = nearest.leave_one_out()
-            nearest_tail = Tail.of(distances)
-            sums = sums + nearest_tail(distances)
+            known = KnownRows.of(cells[some], _cells(autoencoder, apart))
+            sums = sums + known.tails(cells[some])
         scaler = autoencoder.scaler_
         smallest = np.maximum(SMALLEST_CELL * np.abs(scaler.center) / scaler.divisor, SMALLEST_CELL)
         reach = np.maximum(np.abs(cells).max(0), smallest)
@@ -92,43 +88,51 @@ class Unlikeness:
         return cls(
             row_nats,
             tail,
-            nearest,
-            nearest_tail,
+            known,
             reach,
             radius,
             float(sums.max()),
             float(np.quantile(of_values, USUAL)),
         )
 
-    def parts(self, autoencoder: BaseAutoencoder, given: NamedArray) -> dict[str, np.ndarray]:
-        """D of each row, and the terms of its score: the tails of D and of the distance, and what far rows get."""
+    def parts(
+        self, autoencoder: BaseAutoencoder, given: NamedArray, held_out: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        """D of each row, and the terms of its score: the tails of D and of the distances, and what far rows get.
+
+        ``held_out`` says which rows were held out of the fit, and are known.
+        """
         cells, nats = _cells(autoencoder, given.array), self.row_nats(autoencoder, given)
-        neighbors = np.zeros(len(cells))
-        if self.nearest is not None and self.nearest_tail is not None:
-            neighbors = self.nearest_tail(self.nearest.distances(cells))
+        of_nats = self.tail(nats)
+        neighbors = np.zeros(len(cells)) if self.known is None else self.known.tails(cells, held_out)
+        kept = _kept(of_nats + neighbors, self.highest)
         return {
             "nats": nats,
-            "nats_tail": self.tail(nats),
-            "neighbors": neighbors,
-            "beyond": self.highest * farther(cells, self.reach, self.radius),
+            "nats_tail": kept * of_nats,
+            "neighbors": kept * neighbors,
+            "beyond": 2 * self.highest * farther(cells, self.reach, self.radius),
         }
 
-    def scores(self, autoencoder: BaseAutoencoder, given: NamedArray) -> np.ndarray:
+    def scores(self, autoencoder: BaseAutoencoder, given: NamedArray, held_out: np.ndarray | None = None) -> np.ndarray:
         """The score of each row, shape (n,): higher for rows more unlike those fitted."""
-        parts = self.parts(autoencoder, given)
+        parts = self.parts(autoencoder, given, held_out)
         return parts["nats_tail"] + parts["neighbors"] + parts["beyond"]
 
     def fits(self, autoencoder: BaseAutoencoder) -> bool:
         """Whether it is of rows and codes of an autoencoder."""
         n_cells = len(autoencoder.scaler_.center)
-        tails = [self.tail, *([self.nearest_tail] if self.nearest_tail is not None else [])]
-        known = None if self.nearest is None else self.nearest.rows.shape[1:]
         return (
             self.reach.shape == (n_cells,)
             and self.row_nats.fits(autoencoder.columns_, n_cells, autoencoder.n_components_)
-            and known == (None if self.nearest_tail is None else (n_cells,))
-            and all(tail.is_sound for tail in tails)
+            and (self.known is None or self.known.is_sound(n_cells))
+            and self.tail.is_sound
         )
+
+
+def _kept(sums: np.ndarray, highest: float) -> np.ndarray:
+    """The share of sums of tails that counts: all up to the highest; what is larger counts less than its double."""
+    ratio = highest / np.maximum(sums, max(highest, np.finfo(np.float64).tiny))
+    return np.where(sums <= highest, 1.0, ratio * (2 - ratio))
 
 
 def _cells(autoencoder: BaseAutoencoder, rows: np.ndarray) -> np.ndarray:
