@@ -222,7 +222,9 @@ def model_and_rows(
         if pictures.are_images(rows):
             return fitted, _images(rows, chosen, fitted).rows
         _refuse_image_size(rows, chosen)
+        schema = getattr(fitted, "columns_", None)
         given = {**chosen.arguments(options_of(fitted)), "fitted": types_of(fitted)}
+        given["optional"] = () if schema is None else schema.optional
         found = data.read_matching(sources(rows), names, fitted.n_features_in_, **given)
         return fitted, _with_notes(found).frame
 

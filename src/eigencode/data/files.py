@@ -130,17 +130,20 @@ def read_matching(
     exclude: Sequence[str] = (),
     text: TextOptions = DEFAULT,
     fitted: Mapping[str, str] = MappingProxyType({}),
+    optional: Sequence[str] = (),
 ) -> Table:
     """Read the columns that a model was fitted on: by name if model and file have names, else by position.
 
-    The table has the model's ``names`` in their order; other columns of the file are not read. Without names, only the
-    number of columns can be checked. The other
-    arguments and errors are those of `read_table`.
+    The table has the model's ``names`` in their order, without ``optional`` ones that the file lacks; other columns of
+    the file are not read. Without names, only the number of columns can be checked. The other arguments and errors are
+    those of `read_table`.
     """
     tables = []
     for path in list_files(source, FOLDER_ENDINGS):
         file = _open(path, text)
-        tables.append(_read_fitted(file, names, n_columns, _choose_columns(file, include, exclude), fitted))
+        chosen = _choose_columns(file, include, exclude)
+        needed = names if names is None else [name for name in names if name in chosen or name not in optional]
+        tables.append(_read_fitted(file, needed, n_columns, chosen, fitted))
     return _concatenated(tables)
 
 

@@ -248,9 +248,10 @@ def _unrounded(model: Composition, scaled: Tensor) -> Tensor:
 
 def _categories(model: Composition) -> list[slice]:
     """The columns of each category."""
-    widths = model.likelihood.block_widths(model.n_features)
+    widths, cells = model.likelihood.block_widths(model.n_features), model.likelihood.cells(model.n_features)
     ends = list(itertools.accumulate(widths))
-    return [slice(end - width, end) for end, width in zip(ends, widths, strict=True) if width > 1]
+    blocks = [slice(end - width, end) for end, width in zip(ends, widths, strict=True) if width > 1]
+    return [block for block in blocks if not cells[block.start].is_bit]
 
 
 def _completing_of(model: Composition) -> parts.Completing | None:

@@ -34,6 +34,7 @@ NUMBERS = {"real", "share"}
 FAMILIES: dict[str, type[parts.Likelihood]] = {
     "count": parts.NegativeBinomialLikelihood,
     "boolean": parts.BernoulliLikelihood,
+    "code": parts.BinaryCodeLikelihood,
     "category": parts.CategoricalLikelihood,
     "ordered": parts.OrdinalLikelihood,
 }

@@ -40,6 +40,7 @@ from eigencode.parts.likelihoods.continuous import GaussianLikelihood as Gaussia
 from eigencode.parts.likelihoods.continuous import LaplaceLikelihood as LaplaceLikelihood
 from eigencode.parts.likelihoods.continuous import StudentTLikelihood as StudentTLikelihood
 from eigencode.parts.likelihoods.discrete import BernoulliLikelihood as BernoulliLikelihood
+from eigencode.parts.likelihoods.discrete import BinaryCodeLikelihood as BinaryCodeLikelihood
 from eigencode.parts.likelihoods.discrete import NegativeBinomialLikelihood as NegativeBinomialLikelihood
 from eigencode.parts.likelihoods.discrete import PoissonLikelihood as PoissonLikelihood
 from eigencode.parts.likelihoods.ordinal import OrdinalLikelihood as OrdinalLikelihood

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Self
 
 import numpy as np
 import pyarrow as pa
 
-from eigencode.data.tables import types
+from eigencode.data.tables import hashing, types
 from eigencode.data.tables.kinds import Block, Kind, listed, require
 from eigencode.domains import OneOf
 
@@ -22,6 +22,9 @@ MOST_CELLS = 64
 
 RAREST = 1 / 2000
 """A category that occurs in a smaller share of the rows shares a cell with all rare ones."""
+
+CODED_SHARE = 0.05
+"""Share of the rows with rare categories from which these are told apart, by a code."""
 
 
 @dataclass(frozen=True)
@@ -128,19 +131,25 @@ class Labels(Kind):
     def encode(self, values: Values) -> np.ndarray:
         """Indicators."""
         codes, labels = values.coded
+        cells = self._cells_of(labels.to_pylist())
+        return np.concatenate([cells, np.full((1, self.width), np.nan, np.float32)])[codes]
+
+    def _cells_of(self, labels: Sequence[str]) -> np.ndarray:
+        """The cells of labels, shape (n, width)."""
         index = {label: number for number, label in enumerate(self.labels)}
-        numbers = np.array([*(index.get(label, len(index)) for label in labels.to_pylist()), -1])[codes]
-        cells = np.zeros((len(values), self.width), dtype=np.float32)
-        cells[np.arange(len(values)), numbers] = 1
-        cells[values.missing] = np.nan
-        return cells
+        numbers = np.array([index.get(label, len(index)) for label in labels], dtype=np.intp)
+        return np.eye(len(index) + 1, dtype=np.float32)[numbers]
 
     def decode(self, cells: np.ndarray, kind: pa.DataType) -> pa.Array:
-        """The most likely label; of rare ones the most frequent."""
-        labels = [*self.labels, *self.rare[:1]]
-        numbers = np.where(np.isnan(cells), -np.inf, cells)[:, : len(labels)].argmax(1)
-        found = pa.array(numbers, mask=np.isnan(cells).any(1))
-        return self._as_type(found, labels, kind)
+        """The most likely label; of rare ones the most frequent, or that of the code."""
+        labels = [*self.labels, *self.rare]
+        shares = cells[:, : len(self.labels) + bool(self.rare)]
+        numbers = self._numbers(np.where(np.isnan(shares), -np.inf, shares), cells)
+        return self._as_type(pa.array(numbers, mask=np.isnan(shares).any(1)), labels, kind)
+
+    def _numbers(self, shares: np.ndarray, cells: np.ndarray) -> np.ndarray:
+        """The numbers of the most likely labels, those of rare ones after the others."""
+        return shares.argmax(1)
 
     def _as_type(self, numbers: pa.Array, labels: Sequence[str], kind: pa.DataType) -> pa.Array:
         """Labels by their numbers as a column of a type."""
@@ -154,7 +163,18 @@ class Labels(Kind):
 
 @dataclass(frozen=True)
 class Category(Labels):
-    """Categories without an order."""
+    """Categories without an order.
+
+    Where many rows have rare labels, these have further cells with the bits of a code, which are gaps for the other
+    labels. The labels of ``rare`` are in the order of their codes then.
+
+    Attributes
+    ----------
+    n_bits : int
+        The number of these cells.
+    """
+
+    n_bits: int = 0
 
     kind: Annotated[str, OneOf(["category"])] = "category"
     title = "a column of categories"
@@ -168,6 +188,55 @@ class Category(Labels):
             return "values of several types"
         is_label = values.kind == "text" and not (values.is_number or values.time_format)
         return "text with few different values" if is_label else None
+
+    @classmethod
+    def learn(cls, values: Values) -> Self:
+        """The labels, and whether the rare ones have codes."""
+        found = super().learn(values)
+        n_rare = sum(values.counts[label] for label in found.rare)
+        is_coded = len(found.rare) > 1 and n_rare >= CODED_SHARE * sum(values.counts.values())
+        return replace(found, n_bits=(len(found.rare) - 1).bit_length()) if is_coded else found
+
+    def coded_by(self, values: Values, others: Sequence[np.ndarray]) -> Category:
+        """With codes by the cells of the other columns in the same rows."""
+        index = {label: number for number, label in enumerate(self.rare)}
+        codes, labels = values.coded
+        numbers = np.array([*(index.get(label, -1) for label in labels.to_pylist()), -1])[codes]
+        order = hashing.order(*hashing.profiles(numbers, len(self.rare), others))
+        return replace(self, rare=tuple(self.rare[number] for number in order))
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """One block of indicators; another of bits."""
+        return (*super().blocks, ("code", self.n_bits)) if self.n_bits else super().blocks
+
+    @property
+    def cell_names(self) -> list[str]:
+        """The labels, and the bits."""
+        return [*super().cell_names, *(f" bit {number + 1}" for number in range(self.n_bits))]
+
+    @property
+    def summary(self) -> str:
+        """The labels."""
+        how = f"have codes of {self.n_bits} bits" if self.n_bits else "share a cell"
+        return super().summary.replace("share a cell", how)
+
+    def _cells_of(self, labels: Sequence[str]) -> np.ndarray:
+        """Indicators, and the bits of rare labels."""
+        index = {label: number for number, label in enumerate(self.rare if self.n_bits else ())}
+        numbers = np.array([index.get(label, -1) for label in labels], dtype=np.int64)
+        bits = hashing.bits_of(numbers, len(index) or 1, self.n_bits).astype(np.float32)
+        bits[numbers < 0] = np.nan
+        return np.concatenate([super()._cells_of(labels), bits], axis=1)
+
+    def _numbers(self, shares: np.ndarray, cells: np.ndarray) -> np.ndarray:
+        """The numbers of the most likely labels; a rare one is as likely as its code, all its bits together."""
+        if not self.n_bits:
+            return super()._numbers(shares, cells)
+        bits = np.nan_to_num(cells[:, -self.n_bits :], nan=1.0)
+        likelihood = shares[:, -1] * np.maximum(bits, 1 - bits).prod(1)
+        found = np.concatenate([shares[:, :-1], likelihood[:, None]], axis=1).argmax(1)
+        return found + np.where(found == len(self.labels), hashing.numbers_of(bits >= 0.5, len(self.rare)), 0)
 
 
 @dataclass(frozen=True)

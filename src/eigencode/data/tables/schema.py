@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from eigencode.data.tables import compact, frames, types
 from eigencode.data.tables.excluded import Constant, Identifier, Text
+from eigencode.data.tables.hashing import MOST_ROWS
 from eigencode.data.tables.hints import hint_on
 from eigencode.data.tables.kinds import Block, Excluded, Kind
 from eigencode.data.tables.labels import Boolean, Category, Ordered
@@ -81,7 +82,7 @@ class Column:
         """
         kind, reason = _asked_for(values, wanted) if wanted is not None else _recognised(values, plain)
         type_ = "null" if values.kind == "other" else str(values.type)  # it is passed on, and never made
-        hint = hint_on(values) if wanted is None else ""
+        hint = hint_on(values) if wanted is None and not isinstance(kind, Identifier) else ""
         return cls(values.name, kind, reason, values.n_gaps, type_, values.dtype, values.is_mixed, hint)
 
     @property
@@ -140,6 +141,15 @@ class Column:
         return Values(self.name, found, native_type, self.is_mixed)
 
     @property
+    def is_coded(self) -> bool:
+        """Whether it has categories that are told apart by codes."""
+        return isinstance(self.kind, Category) and self.kind.n_bits > 0
+
+    def coded_by(self, values: Values, others: Sequence[np.ndarray]) -> Column:
+        """With codes by the cells of the other columns in the same rows."""
+        return replace(self, kind=self.kind.coded_by(values, others))  # type: ignore[union-attr]
+
+    @property
     def arrow(self) -> pa.DataType:
         """The Arrow type fitted."""
         return types.type_of(self.type)
@@ -165,7 +175,9 @@ class Column:
             said = [f"is left out: {self.reason}", *said]
         found = [f"column {self.name!r} {what}" for what in said]
         rare = len(getattr(self.kind, "rare", ()))
-        return [*found, f"{rare} rare categories of column {self.name!r} share one cell"] if rare else found
+        bits = getattr(self.kind, "n_bits", 0)
+        how = f"are told apart by {bits} cells" if bits else "share one cell"
+        return [*found, f"{rare} rare categories of column {self.name!r} {how}"] if rare else found
 
     @property
     def description(self) -> str:
@@ -195,6 +207,16 @@ def _asked_for(values: Values, wanted: Any) -> tuple[Any, str]:
     if not issubclass(KINDS[wanted], Excluded) and values.n_gaps == len(values):
         raise DataError(f"Column {values.name!r} has only gaps", got=f"columns={{{values.name!r}: {wanted!r}}}")
     return KINDS[wanted].learn(values), "as asked for"
+
+
+def _with_codes(columns: list[Column], table: nw.DataFrame[Any], missing_values: Sequence[Any]) -> list[Column]:
+    """The columns, with codes for categories of many values by what goes with them in the others."""
+    if not any(column.is_coded for column in columns):
+        return columns
+    some = list(frames.columns_of(table[:: max(1, len(table) // MOST_ROWS)], missing_values))
+    pairs = list(zip(columns, some, strict=True))
+    others = [column.encode(values) for column, values in pairs if column.kind.width and not column.is_coded]
+    return [column.coded_by(values, others) if column.is_coded else column for column, values in pairs]
 
 
 @dataclass(frozen=True)
@@ -262,7 +284,7 @@ class Schema:
         found = [
             Column.infer(values, wanted.get(values.name), plain) for values in frames.columns_of(table, missing_values)
         ]
-        schema = cls(tuple(found), frames.library_of(table))
+        schema = cls(tuple(_with_codes(found, table, missing_values)), frames.library_of(table))
         if found and not schema.n_cells:
             said = "; ".join(f"{column.name!r} is {column.kind.summary} ({column.reason})" for column in found[:3])
             raise DataError("No column of the table can be used", got=said)
@@ -326,6 +348,11 @@ class Schema:
     def notes(self) -> list[str]:
         """Sentences on columns that are left out, or not taken as they are."""
         return [note for column in self.columns for note in column.notes]
+
+    @property
+    def optional(self) -> list[str]:
+        """The names of the columns that the model does not see, which rows may lack."""
+        return [str(column.name) for column in self.columns if not column.kind.width]
 
     def of(self, frame: Any) -> Schema:
         """The same for a frame like those fitted, which may lack columns that the model does not see."""

@@ -33,10 +33,13 @@ class Cell:
         'real', 'unit interval' or 'counts'.
     in_data_units : bool
         Whether the distribution is of values in the data's units, and not of scaled ones.
+    is_bit : bool
+        Whether it is one bit of a code, and so independent of the cells that it is observed with.
     """
 
     support: str
     in_data_units: bool
+    is_bit: bool = False
 
     @property
     def is_logarithmic(self) -> bool:

@@ -208,6 +208,15 @@ class BernoulliExpansion(Expansion):
         return [_newton(self.likelihood.divisor, p * (1 - p), torch.ones_like(p))]
 
 
+class BinaryCodeExpansion(BernoulliExpansion):
+    """The expansion of bits that are one variable."""
+
+    def explainable(self, batch: Batch) -> Tensor:
+        """The sum over the bits, for each of them."""
+        found = super().explainable(batch)
+        return found.sum().expand_as(found)
+
+
 class CountExpansion(Expansion):
     """The expansion of counts in the logarithms of their means."""
 

@@ -5,8 +5,13 @@ from __future__ import annotations
 from torch import Tensor
 
 from eigencode.parts.distributions import Bernoulli, NegativeBinomial, Poisson
-from eigencode.parts.likelihoods.base import Likelihood, SpreadLikelihood
-from eigencode.parts.likelihoods.closed_forms import BernoulliExpansion, CountExpansion, NegativeBinomialExpansion
+from eigencode.parts.likelihoods.base import Cell, Likelihood, SpreadLikelihood
+from eigencode.parts.likelihoods.closed_forms import (
+    BernoulliExpansion,
+    BinaryCodeExpansion,
+    CountExpansion,
+    NegativeBinomialExpansion,
+)
 
 LARGEST_EXPONENT = 30.0
 """Above this output, the mean of a count grows linearly and not as exp(output), so that it is finite."""
@@ -38,6 +43,26 @@ class BernoulliLikelihood(Likelihood):
 
     def forward(self, output: Tensor) -> Bernoulli:
         return Bernoulli(output)
+
+
+class BinaryCodeLikelihood(BernoulliLikelihood):
+    """Independent bits that together are the code of one value, of which all or none are known.
+
+    Examples
+    --------
+    >>> BinaryCodeLikelihood().block_widths(5)
+    (5,)
+    """
+
+    expansion_type = BinaryCodeExpansion
+
+    def cells(self, n_features: int) -> tuple[Cell, ...]:
+        """Bits."""
+        return (Cell(self.support, self.in_data_units, is_bit=True),) * n_features
+
+    def block_widths(self, n_features: int) -> tuple[int, ...]:
+        """All bits are one variable."""
+        return (n_features,)
 
 
 class CountLikelihood(Likelihood):
