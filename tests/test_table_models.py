@@ -155,6 +155,21 @@ def test_a_category_that_was_not_seen(frame):
     assert set(model.reconstruct(strange)["color"]) <= {"red", "green", "blue"}
 
 
+def test_categories_of_many_values_are_learned_by_what_goes_with_them():
+    """Prices are imputed by the city, of which there are 200, each in few rows; drawn cities are real ones."""
+    rng = np.random.default_rng(0)
+    level, city = rng.normal(size=200), rng.integers(0, 200, 900)
+    frame = pd.DataFrame({"city": np.array([f"c{i}" for i in rng.permutation(200)])[city]})
+    frame["price"], frame["rent"] = level[city] + 0.2 * rng.normal(size=(2, 900))
+    model = Autoencoder(4, max_epochs=2, random_state=0).fit(frame[:700])
+    assert model.columns_.n_cells == 67 + 8
+    known = frame[700:]
+    filled = model.impute(known.assign(price=np.nan, rent=np.nan))
+    assert (filled["price"] - known["price"]).pow(2).mean() < 0.4 * known["price"].var()
+    assert set(model.fit_density(frame).sample(50, random_state=0)["city"]) <= set(frame["city"])
+    assert np.isfinite(model.score_samples(known)).all()
+
+
 def test_columns_at_predict(frame):
     """Missing, more, in another order, or of another type: each by name."""
     model = Autoencoder(2, **OPTIONS).fit(frame)

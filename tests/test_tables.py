@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from eigencode.data.tables import Schema
+from eigencode.data.tables import Schema, hashing
 from eigencode.errors import CellTypeError, DataError, OptionError
 
 N = 60
@@ -185,10 +185,49 @@ def test_ten_thousand_categories():
     codes = np.random.default_rng(0).zipf(1.2, 50_000) % 10_000
     frame = pd.DataFrame({"x": pd.Categorical([f"c{code}" for code in codes])})
     schema = Schema.infer(frame)
-    assert schema.n_cells == 65
-    back = schema.decode(schema.encode(frame), frame)
-    assert back["x"].dtype == frame["x"].dtype
-    assert (back["x"] == frame["x"]).mean() > 0.5
+    assert schema.n_cells == 65 + 13
+    assert re.search("[0-9]+ rare categories of column 'x' are told apart by 13 cells", schema.notes[0])
+    pd.testing.assert_frame_equal(schema.decode(schema.encode(frame), frame), frame)
+    rare = ~frame["x"].isin(schema.columns[0].kind.labels)
+    assert (np.isnan(schema.encode(frame)[:, 65:]).all(1) == ~rare).all()
+    unseen = schema.encode(pd.DataFrame({"x": ["new", None]}))
+    assert unseen[0, 64] == 1
+    assert np.isnan(unseen[:, 65:]).all()
+    assert schema.decode(unseen)["x"].isna().tolist() == [False, True]
+    drawn = schema.decode(np.random.default_rng(0).integers(0, 2, (999, 78)).astype(float))
+    assert set(drawn["x"]) <= set(frame["x"])
+
+
+def test_a_rare_category_is_as_likely_as_its_code():
+    schema = Schema.infer(pd.DataFrame({"x": [f"c{i}" for i in range(80)] * 2}))
+    cells = np.zeros((2, schema.n_cells))
+    cells[:, 0], cells[:, 64] = 0.3, 0.7
+    cells[0, 65:], cells[1, 65:] = 0.6, 0.99
+    assert (schema.decode(cells)["x"] == schema.columns[0].kind.labels[0]).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("n_values", [1, 2, 3, 7, 8, 9, 1000, 9999])
+def test_codes_are_all_different_and_every_word_has_a_value(n_values):
+    n_bits = (n_values - 1).bit_length()
+    bits = hashing.bits_of(np.arange(n_values), n_values, n_bits)
+    np.testing.assert_array_equal(hashing.numbers_of(bits, n_values), np.arange(n_values))
+    words = np.arange(2**n_bits)[:, None] >> np.arange(n_bits)[::-1] & 1
+    assert set(hashing.numbers_of(words, n_values).tolist()) == set(range(n_values))
+
+
+def test_the_first_bits_of_a_code_say_what_a_category_is_like():
+    """Whatever the order of the rows; without other columns the most frequent categories come first."""
+    rng = np.random.default_rng(0)
+    codes = rng.permutation(np.repeat(np.arange(400), 5))
+    x = rng.permutation(400)[codes] / 100 + 0.1 * rng.normal(size=2000)
+    frame = pd.DataFrame({"city": [f"c{code}" for code in codes], "x": x, "y": rng.normal(size=2000)})
+    kind = Schema.infer(frame).columns[0].kind
+    means = frame.groupby("city")["x"].mean()[list(kind.rare)].to_numpy()
+    assert means[: len(means) // 2].max() < means[len(means) // 2 :].min() + 0.2
+    assert Schema.infer(frame.sample(frac=1, random_state=1)).columns[0].kind == kind
+    alone = Schema.infer(frame[["city"]]).columns[0].kind
+    assert alone.n_bits == kind.n_bits
+    assert set(alone.rare) == set(kind.rare)
 
 
 def test_numbers_written_as_text():
