@@ -14,7 +14,7 @@ from eigencode.data.sources import ArraySource
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from eigencode.data.tables.schema import Column
+    from eigencode.data.tables.column import Column
     from eigencode.data.tables.values import Values
 
 COMPACT_FROM = 2**23
