@@ -8,12 +8,12 @@ import torch
 from eigencode import Autoencoder
 from eigencode.data import compact_rows, mapped_rows
 from eigencode.data.compact_rows import CompactRows
+from eigencode.data.gaps import hide_gaps
 from eigencode.data.rows import ResidentRows
 from eigencode.data.scaling import Scaler
 from eigencode.data.sources import ArraySource
 from eigencode.data.tables import Schema, compact
 from eigencode.data.tables.compact import CompactCells
-from eigencode.fitting.data import scaled
 from eigencode.training.rng import generator
 
 
@@ -68,7 +68,8 @@ def rows_of(frame, kind, monkeypatch, dtype=torch.float32, **split):
     scaler = Scaler.fit(ArraySource(whole), "standard")
     if kind is CompactRows:
         return CompactRows.of(cells, scaler, dtype, **split)
-    return ResidentRows(scaled([whole], scaler, dtype), **split)
+    x = next(scaler.chunks(whole, np.float64 if dtype == torch.float64 else np.float32))
+    return ResidentRows(hide_gaps(torch.from_numpy(x)), **split)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

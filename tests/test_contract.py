@@ -221,7 +221,7 @@ NANOSECONDS = DAYS.to_numpy().astype("M8[ns]")  # which NumPy gives out as integ
 REFUSED = {
     "text": (
         lambda f: f.assign(b="Oslo").to_numpy(),
-        r"not numbers. Got column 1 \(as 'Oslo' in row 0\). Leave them out",
+        r"not numbers. Got column 1 \(as 'Oslo' in row 0\). Pass a data frame, .* or leave them out",
     ),
     "a mark for gaps": (lambda f: f.assign(b=["1", "?"] * 20).to_numpy(), r"column 1 \(as '\?' in row 1\)"),
     "numerals": (lambda f: f.assign(b="1.5").to_numpy(), r"written as text. Got column 1.*astype\(float\)"),
