@@ -209,6 +209,33 @@ def test_the_search_has_all_methods_of_the_choice(search, tmp_path):
     np.testing.assert_array_equal(eigencode.load(tmp_path / "m.safetensors").transform(X), best.transform(X))
 
 
+def test_a_number_of_folds_keeps_groups_together(monkeypatch):
+    """No group is on both sides of a fold, nor of the validation rows of a fit."""
+    groups, seen = np.arange(len(X)) // 25, []
+    begin = LinearAutoencoder._begin
+
+    def watched(model, *args, **given):
+        run = begin(model, *args, **given)
+        seen.append((given["groups"], run.rows.validation_numbers))
+        return run
+
+    monkeypatch.setattr(LinearAutoencoder, "_begin", watched)
+    estimator = LinearAutoencoder(validation_fraction=0.2)
+    search = AutoencoderSearch(estimator, {"n_components": [1, 2]}, cv=3, random_state=0)
+    folds = search._folds(X, None, groups)
+    search.set_params(refit=False).fit(X, groups=groups)
+    assert sorted(np.concatenate([fold.validation for fold in folds])) == list(range(len(X)))
+    assert [own.tolist() for own, _ in seen] == 2 * [groups[fold.training].tolist() for fold in folds]
+    for own, numbers in seen:
+        assert len(own) > len(numbers) > 0
+        assert not {*own[numbers]} & {*np.delete(own, numbers)}
+    for fold in folds:
+        assert not {*groups[fold.training]} & {*groups[fold.validation]}
+    with pytest.raises(OptionError, match="cannot split"):
+        search.set_params(cv=13).fit(X, groups=groups)
+    search.set_params(cv=2).fit(X, groups=np.arange(len(X)) % 2)  # each fold learns from one group
+
+
 def test_groups_stay_together():
     groups = np.arange(len(X)) % 7
     kept = AutoencoderSearch(LinearAutoencoder(), {"n_components": [2, 4]}, cv=GroupKFold(3)).fit(X, groups=groups)

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.stats import rankdata
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, TransformerMixin, clone
 from sklearn.exceptions import FitFailedWarning
-from sklearn.model_selection import KFold, ParameterGrid, check_cv
+from sklearn.model_selection import GroupKFold, KFold, ParameterGrid, check_cv
 from sklearn.utils.validation import check_is_fitted
 
 from eigencode import progress
@@ -26,7 +26,7 @@ from eigencode.data.containers import NamedArray, as_array
 from eigencode.errors import DataError, OptionError, did_you_mean
 from eigencode.estimators.base import BaseAutoencoder, unchanged_on_failure
 from eigencode.estimators.fit_many import Job, fit_jobs
-from eigencode.estimators.inputs import mean_of_rows, read_rows, read_weights
+from eigencode.estimators.inputs import mean_of_rows, read_groups, read_rows, read_weights
 from eigencode.options import options_of
 from eigencode.training.rng import resolve_seed
 
@@ -45,6 +45,12 @@ class Fold:
 
     training: np.ndarray
     validation: np.ndarray
+
+    def of_training(self, array: Any, weights: np.ndarray | None, groups: np.ndarray | None) -> tuple[Any, Any, Any]:
+        """The training rows, their weights, and their groups if there are several."""
+        own = None if groups is None else groups[self.training]
+        own = None if own is None or (own == own[0]).all() else own
+        return array[self.training], None if weights is None else weights[self.training], own
 
 
 P = ParamSpec("P")
@@ -81,7 +87,8 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
     param_grid : dict or list of dict
         Lists of values for each parameter, nested ones as ``outer__inner``; every combination is a candidate.
     cv : int, cross-validation generator or iterable, default 5
-        Number of folds, shuffled by ``random_state``, or any other ``cv`` of scikit-learn, such as ``ShuffleSplit(1)``.
+        Number of folds, shuffled by ``random_state``, of whole groups if ``fit`` gets groups; or any other ``cv`` of
+        scikit-learn, such as ``ShuffleSplit(1)``.
     rule : {"one_standard_error", "best"}, default "one_standard_error"
         How the choice is made.
     scoring : {"log_likelihood", "reconstruction"} or callable, default "log_likelihood"
@@ -158,7 +165,7 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         sample_weight : array-like of shape (n,), optional
             Weight of each row, in fits and scores.
         groups : array-like of shape (n,), optional
-            Used only by a ``cv`` that keeps groups of rows together, such as ``GroupKFold``.
+            The group of each row: rows of one group are in one fold, and in each fit all for validation, or none is.
 
         Returns
         -------
@@ -185,8 +192,9 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
             self.feature_names_in_ = fresh.feature_names_in_
         array = rows.array if rows.layout is None else rows.layout.images(rows.array)
         weights = None if sample_weight is None else read_weights(sample_weight, len(array))
+        groups = None if groups is None else read_groups(groups, len(array))
         folds = self._folds(array, y, groups)
-        results = self._evaluate(candidates, folds, rows if rows.is_mixed else array, weights, score)
+        results = self._evaluate(candidates, folds, rows if rows.is_mixed else array, weights, groups, score)
         self.cv_results_, self.n_splits_ = results, len(folds)
         self.best_index_ = self._choose(results)
         self.best_params_ = candidates[self.best_index_]
@@ -194,7 +202,7 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         self.best_score_ = float(results["mean_test_score"][self.best_index_])
         if self.refit:
             self.best_estimator_ = clone(self.estimator).set_params(**clone(self.best_params_, safe=False))
-            self.best_estimator_.fit(rows, sample_weight=weights)
+            self.best_estimator_.fit(rows, sample_weight=weights, groups=groups)
 
     def _checked(self) -> tuple[Score, list[dict[str, Any]]]:
         """Check all arguments; return the score and the candidates' settings."""
@@ -226,10 +234,11 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         if isinstance(cv, int | np.integer) and not isinstance(cv, bool):
             if not 2 <= cv <= len(array):
                 raise OptionError("The number of folds must be between 2 and the number of rows", got=f"cv={cv}")
-            cv = KFold(int(cv), shuffle=True, random_state=resolve_seed(self.random_state) % 2**32)
+            kind = KFold if groups is None else GroupKFold
+            cv = kind(int(cv), shuffle=True, random_state=resolve_seed(self.random_state) % 2**32)
         try:
-            given = [None if labels is None else as_array(labels, "y or groups") for labels in (y, groups)]
-            folds = [Fold(*map(np.asarray, split)) for split in check_cv(cv).split(array, *given)]
+            labels = None if y is None else as_array(y, "y")
+            folds = [Fold(*map(np.asarray, split)) for split in check_cv(cv).split(array, labels, groups)]
         except (TypeError, ValueError) as error:
             raise OptionError("The 'cv' cannot split the rows", got=f"the error {error}") from error
         if not folds or min(len(fold.validation) for fold in folds) == 0:
@@ -242,10 +251,11 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         folds: Sequence[Fold],
         array: np.ndarray | NamedArray,
         weights: np.ndarray | None,
+        groups: np.ndarray | None,
         score: Score,
     ) -> dict[str, Any]:
         """Fit and score all candidates on all folds; return ``cv_results_``."""
-        tables = [(array[f.training], None if weights is None else weights[f.training]) for f in folds]
+        tables = [fold.of_training(array, weights, groups) for fold in folds]
         models = [clone(self.estimator).set_params(**clone(params, safe=False)) for params in candidates for _ in folds]
         jobs = [Job(model, *tables[i % len(folds)]) for i, model in enumerate(models)]
         began = time.perf_counter()

@@ -27,6 +27,7 @@ class Job:
     model: BaseAutoencoder
     X: Any
     sample_weight: Any = None
+    groups: Any = None
     error: EigencodeError | None = None
     run: TrainingRun | None = field(default=None, repr=False)
 
@@ -107,7 +108,7 @@ def fit_jobs(jobs: Sequence[Job], *, verbose: bool = False) -> list[str]:
     try:
         with progress.stage("preparing", verbose):
             for job in jobs:
-                job.run = job.attempt(partial(job.model._begin, job.X, job.sample_weight))
+                job.run = job.attempt(partial(job.model._begin, job.X, job.sample_weight, groups=job.groups))
         runs = share_tensors([job.run for job in jobs if job.run is not None])
         for job, run in zip([job for job in jobs if job.run is not None], runs, strict=True):
             job.run = run  # so that equal tables are in memory once
