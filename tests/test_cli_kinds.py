@@ -5,18 +5,18 @@ import json
 import re
 import shlex
 from types import SimpleNamespace
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import eigencode
-from eigencode import Autoencoder, estimators
+from eigencode import Autoencoder, estimators, options
 from eigencode.cli import flags, main
 from eigencode.cli.descriptions import description, own_options, summary
 from eigencode.data.files import read_table
-from eigencode.options import AutoencoderOptions, OptionInfo, options_of
+from eigencode.options import AutoencoderOptions, options_of
 from eigencode.parts import GaussianWeights, Penalty
 
 COMMON = {option.name for option in options_of(AutoencoderOptions) if option.on_command_line}
@@ -148,13 +148,13 @@ def test_an_option_of_other_kinds_is_refused_with_their_names(folder, arguments,
 
 
 class Rough(AutoencoderOptions):
-    level: Annotated[float, OptionInfo("How rough.", low=0, high=1)] = 0.5
-    mode: Annotated[Literal["dry"], OptionInfo("The way.")] = "dry"
+    level: float = options.option(0.5, "How rough.", low=0, high=1)
+    mode: Literal["dry"] = options.option("dry", "The way.")
 
 
 class Smooth(AutoencoderOptions):
-    level: Annotated[float | Literal["auto"], OptionInfo("How smooth.", low=1)] = "auto"
-    mode: Annotated[Literal["dry", "wet"], OptionInfo("The way.")] = "dry"
+    level: float | Literal["auto"] = options.option("auto", "How smooth.", low=1)
+    mode: Literal["dry", "wet"] = options.option("dry", "The way.")
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import json
 import math
 import os
 from dataclasses import dataclass
-from typing import Annotated
 
 import numpy as np
 import pytest
@@ -21,7 +20,7 @@ import eigencode
 from eigencode import Autoencoder
 from eigencode.errors import FileError, OptionError, StorageError
 from eigencode.estimators.base import BaseAutoencoder
-from eigencode.options import OptionInfo, check_options
+from eigencode.options import check_options, option
 from eigencode.parts import MLP, GaussianLikelihood, GaussianNoise, GaussianWeights, Penalty
 
 
@@ -128,7 +127,7 @@ class Ranges:
 class Ranged(Autoencoder):
     """An estimator of the user's own, with an option and fitted attributes of its own."""
 
-    margin: Annotated[float, OptionInfo("How far beyond.", low=0)] = 0.5
+    margin: float = option(0.5, "How far beyond.", low=0)
 
     @classmethod
     def saved_attributes(cls):

@@ -19,7 +19,7 @@ from dataclasses import KW_ONLY, dataclass
 from functools import cache
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from eigencode.errors import OptionError, did_you_mean
 
@@ -67,6 +67,20 @@ class OptionInfo:
         return f"{left}{self.low:g}, {self.high:g}{right}"
 
 
+def option(default: Any, help: str, *, kw_only: Any = dataclasses.MISSING, **domain: Any) -> Any:
+    """A field of an options class: its default, its help, and what else `OptionInfo` knows, such as its range.
+
+    Examples
+    --------
+    >>> @dataclass
+    ... class Options:
+    ...     level: float = option(0.5, "Share of the cells.", low=0, high=1)
+    >>> [(found.name, found.default, found.type_name) for found in options_of(Options)]
+    [('level', 0.5, 'a float in [0, 1]')]
+    """
+    return dataclasses.field(default=default, kw_only=kw_only, metadata={"option": OptionInfo(help, **domain)})
+
+
 Activation = Literal["gelu", "relu", "leaky_relu", "elu", "silu", "tanh", "sigmoid", "softplus", "identity"]
 Scale = Literal["auto", "common", "standard", "none"]
 LikelihoodName = Literal["auto", "gaussian", "laplace", "student_t", "bernoulli", "poisson", "negative_binomial"]
@@ -82,173 +96,136 @@ Object = Any
 class ModelOptions:
     """The options of the model."""
 
-    n_components: Annotated[
-        int | float | Literal["auto"],
-        OptionInfo(
-            "Size of the code. A float between 0 and 1 is the smallest number of principal components that keeps this "
-            "share of the variance of the scaled rows; 'auto' is 0.9.",
-            low=1,
-            share=True,
-        ),
-    ] = "auto"
+    n_components: int | float | Literal["auto"] = option(
+        "auto",
+        "Size of the code. A float between 0 and 1 is the smallest number of principal components that keeps this "
+        "share of the variance of the scaled rows; 'auto' is 0.9.",
+        low=1,
+        share=True,
+    )
     _: KW_ONLY
-    hidden: Annotated[
-        int | tuple[int, ...] | Literal["auto"],
-        OptionInfo(
-            "Widths of the encoder's hidden layers, from the data to the code; the decoder mirrors them. () is a "
-            "linear map; one number is a depth, with widths that fall geometrically from the data to the code. "
-            "'auto': derived from the numbers of columns, rows and components.",
-            low=1,
-        ),
-    ] = "auto"
-    activation: Annotated[
-        Activation | Object, OptionInfo("Nonlinearity between the layers: a name, or any elementwise torch module.")
-    ] = "gelu"
-    image_shape: Annotated[
-        tuple[int, ...] | Literal["auto"] | None,
-        OptionInfo(
-            "Channels, height and width of rows that are images, their cells in this order: the networks are then "
-            "convolutional, and 'hidden' gives the channels of their stages, each of which halves the image. 'auto': "
-            "the shape of the images fitted, of an array or of files.",
-            low=1,
-        ),
-    ] = None
-    likelihood: Annotated[
-        LikelihoodName | Object,
-        OptionInfo(
-            "Distribution p(x|z) of the columns given the code: a name or a part. 'auto': by the kind of each column "
-            "of a frame, as a category or a count; 'gaussian' for arrays. A likelihood given here is that of all "
-            "numbers of a frame, and categories keep theirs. 'gaussian' has variance 1/2, so that "
-            "its negative log-likelihood is the squared error plus a constant; 'laplace' is the absolute error, "
-            "'student_t' is robust to outliers; 'bernoulli' is for columns from 0 to 1, 'poisson' and "
-            "'negative_binomial' are for counts."
-        ),
-    ] = "auto"
-    columns: Annotated[
-        dict | None,
-        OptionInfo(
-            "Kinds of some columns of a frame by their names, where they are not what their cells look like: 'real', "
-            "'count', 'positive', 'zero-inflated', 'share', 'boolean', 'category', 'time', 'duration', 'identifier' "
-            "or 'text' (both left out), or a list of ordered categories."
-        ),
-    ] = None
-    missing_values: Annotated[
-        float | str | tuple[float | str, ...] | None,
-        OptionInfo("Values that stand for gaps, such as -999; NaN and nulls are gaps always."),
-    ] = None
-    column_weights: Annotated[
-        Literal["balanced", "nats"],
-        OptionInfo(
-            "How much the columns of a mixed table count in the training objective. 'balanced': the log-likelihood of "
-            "a column is divided by what separates its best constant from an exact reconstruction, such as the entropy "
-            "of a category; 'nats': all are counted as they are, as scores always are, and as bounds on log p(x)."
-        ),
-    ] = "balanced"
-    encoder: Annotated[Object, OptionInfo("Your own encoder: a part or any torch module.")] = None
-    decoder: Annotated[Object, OptionInfo("Your own decoder: a part or any torch module.")] = None
-    tied: Annotated[bool, OptionInfo("Let the decoder use the encoder's weights, transposed.")] = False
-    code: Annotated[Object, OptionInfo("Distribution q(z|x) of the code; None is a point, z = f(x).")] = None
-    ordered: Annotated[
-        bool,
-        OptionInfo(
-            "Order the components by importance (nested dropout), so that the first components are a smaller code: "
-            "see `n_components` of `transform` and `reconstruct`."
-        ),
-    ] = False
-    corruption: Annotated[Object, OptionInfo("Corruption C(x~|x) of the network's input; None leaves it clean.")] = None
-    prior: Annotated[Object, OptionInfo("Prior p(z) on the code; None has no such term.")] = None
-    beta: Annotated[float, OptionInfo("Weight of the divergence between code and prior.", low=0)] = 1.0
-    penalties: Annotated[
-        Object, OptionInfo("Further penalties, one number for each row.", object="a sequence of penalty parts")
-    ] = ()
-    weight_prior: Annotated[
-        Object, OptionInfo("Prior p(w) on the weights, as `GaussianWeights`; None has no such term.")
-    ] = None
-    scale: Annotated[
-        Scale,
-        OptionInfo(
-            "Division after centring. 'common': one scale for all columns, as for pixels; 'standard': each column by "
-            "its standard deviation; 'auto': 'common' where the columns share one range, else 'standard'."
-        ),
-    ] = "auto"
-    init: Annotated[
-        Init,
-        OptionInfo(
-            "'linear': each network gets a linear path, set to the best linear autoencoder for the same objective (PCA "
-            "for the plain one); 'random': random weights only; 'auto': 'linear' if possible, but 'random' for "
-            "convolutional networks."
-        ),
-    ] = "auto"
+    hidden: int | tuple[int, ...] | Literal["auto"] = option(
+        "auto",
+        "Widths of the encoder's hidden layers, from the data to the code; the decoder mirrors them. () is a "
+        "linear map; one number is a depth, with widths that fall geometrically from the data to the code. "
+        "'auto': derived from the numbers of columns, rows and components.",
+        low=1,
+    )
+    activation: Activation | Object = option(
+        "gelu", "Nonlinearity between the layers: a name, or any elementwise torch module."
+    )
+    image_shape: tuple[int, ...] | Literal["auto"] | None = option(
+        None,
+        "Channels, height and width of rows that are images, their cells in this order: the networks are then "
+        "convolutional, and 'hidden' gives the channels of their stages, each of which halves the image. 'auto': "
+        "the shape of the images fitted, of an array or of files.",
+        low=1,
+    )
+    likelihood: LikelihoodName | Object = option(
+        "auto",
+        "Distribution p(x|z) of the columns given the code: a name or a part. 'auto': by the kind of each column of a "
+        "frame, as a category or a count; 'gaussian' for arrays. A likelihood given here is that of all numbers of a "
+        "frame, and categories keep theirs. 'gaussian' has variance 1/2, so that its negative log-likelihood is the "
+        "squared error plus a constant; 'laplace' is the absolute error, 'student_t' is robust to outliers; "
+        "'bernoulli' is for columns from 0 to 1, 'poisson' and 'negative_binomial' are for counts.",
+    )
+    columns: dict | None = option(
+        None,
+        "Kinds of some columns of a frame by their names, where they are not what their cells look like: 'real', "
+        "'count', 'positive', 'zero-inflated', 'share', 'boolean', 'category', 'time', 'duration', 'identifier' "
+        "or 'text' (both left out), or a list of ordered categories.",
+    )
+    missing_values: float | str | tuple[float | str, ...] | None = option(
+        None, "Values that stand for gaps, such as -999; NaN and nulls are gaps always."
+    )
+    column_weights: Literal["balanced", "nats"] = option(
+        "balanced",
+        "How much the columns of a mixed table count in the training objective. 'balanced': the log-likelihood of "
+        "a column is divided by what separates its best constant from an exact reconstruction, such as the entropy "
+        "of a category; 'nats': all are counted as they are, as scores always are, and as bounds on log p(x).",
+    )
+    encoder: Object = option(None, "Your own encoder: a part or any torch module.")
+    decoder: Object = option(None, "Your own decoder: a part or any torch module.")
+    tied: bool = option(False, "Let the decoder use the encoder's weights, transposed.")
+    code: Object = option(None, "Distribution q(z|x) of the code; None is a point, z = f(x).")
+    ordered: bool = option(
+        False,
+        "Order the components by importance (nested dropout), so that the first components are a smaller code: "
+        "see `n_components` of `transform` and `reconstruct`.",
+    )
+    corruption: Object = option(None, "Corruption C(x~|x) of the network's input; None leaves it clean.")
+    prior: Object = option(None, "Prior p(z) on the code; None has no such term.")
+    beta: float = option(1.0, "Weight of the divergence between code and prior.", low=0)
+    penalties: Object = option((), "Further penalties, one number for each row.", object="a sequence of penalty parts")
+    weight_prior: Object = option(None, "Prior p(w) on the weights, as `GaussianWeights`; None has no such term.")
+    scale: Scale = option(
+        "auto",
+        "Division after centring. 'common': one scale for all columns, as for pixels; 'standard': each column by "
+        "its standard deviation; 'auto': 'common' where the columns share one range, else 'standard'.",
+    )
+    init: Init = option(
+        "auto",
+        "'linear': each network gets a linear path, set to the best linear autoencoder for the same objective (PCA "
+        "for the plain one); 'random': random weights only; 'auto': 'linear' if possible, but 'random' for "
+        "convolutional networks.",
+    )
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class TrainingOptions:
     """The options of training, which do not depend on the model."""
 
-    optimizer: Annotated[
-        Literal["auto", "adam", "lbfgs"],
-        OptionInfo(
-            "'adam': mini-batches; 'lbfgs': all rows at once, for small tables and exact optima; 'auto': by the number "
-            "of rows."
-        ),
-    ] = "auto"
-    max_epochs: Annotated[
-        int | Literal["auto"],
-        OptionInfo(
-            "Largest number of passes over the rows; 0 keeps the start. 'auto': more for fewer rows, so that there are "
-            "enough steps.",
-            low=0,
-        ),
-    ] = "auto"
-    max_seconds: Annotated[
-        float | None,
-        OptionInfo(
-            "Time limit of fitting; the step size decays earlier, to end within it. Results then depend on the "
-            "machine's speed.",
-            low=0,
-            open_low=True,
-        ),
-    ] = None
-    batch_size: Annotated[int | Literal["auto"], OptionInfo("Rows per step.", low=1)] = "auto"
-    learning_rate: Annotated[
-        float | Literal["auto"], OptionInfo("Peak step size of Adam, or first step of L-BFGS.", low=0, open_low=True)
-    ] = "auto"
-    validation_fraction: Annotated[
-        float,
-        OptionInfo("Share of the rows for validation, to choose the best epoch; 0: the training rows.", low=0, high=1,
-             open_high=True),
-    ] = 0.1  # fmt: skip
-    validation: Annotated[
-        Literal["random", "last"],
-        OptionInfo("Which rows are for validation: drawn at random, or the last ones, for rows in order of time."),
-    ] = "random"
-    patience: Annotated[
-        int | Literal["auto"],
-        OptionInfo(
-            "Evaluations in a row without progress on the validation rows before the step size decays and training "
-            "ends; one comes after each epoch, or after each 1,024 steps of a longer one.",
-            low=1,
-        ),
-    ] = "auto"
-    precision: Annotated[
-        Precision,
-        OptionInfo(
-            "Number format of the networks' arithmetic in training; weights are stored in float32 (with 'float64', in "
-            "float64). 'auto': bfloat16 if the processor supports it and a step is long enough to gain from it."
-        ),
-    ] = "auto"
-    device: Annotated[
-        str, OptionInfo("'auto' (a GPU where there is one), or a torch device such as 'cpu' or 'cuda:1'.")
-    ] = "auto"
-    random_state: Annotated[
-        int | Object | None,
-        OptionInfo(
-            "Seed of all random numbers; None draws a seed, which is kept as `seed_`.",
-            low=0,
-            object="a NumPy random generator",
-        ),
-    ] = None
-    verbose: Annotated[bool, OptionInfo("Show a progress bar, as commands do in a terminal.")] = False
+    optimizer: Literal["auto", "adam", "lbfgs"] = option(
+        "auto",
+        "'adam': mini-batches; 'lbfgs': all rows at once, for small tables and exact optima; 'auto': by the number "
+        "of rows.",
+    )
+    max_epochs: int | Literal["auto"] = option(
+        "auto",
+        "Largest number of passes over the rows; 0 keeps the start. 'auto': more for fewer rows, so that there are "
+        "enough steps.",
+        low=0,
+    )
+    max_seconds: float | None = option(
+        None,
+        "Time limit of fitting; the step size decays earlier, to end within it. Results then depend on the "
+        "machine's speed.",
+        low=0,
+        open_low=True,
+    )
+    batch_size: int | Literal["auto"] = option("auto", "Rows per step.", low=1)
+    learning_rate: float | Literal["auto"] = option(
+        "auto", "Peak step size of Adam, or first step of L-BFGS.", low=0, open_low=True
+    )
+    validation_fraction: float = option(
+        0.1,
+        "Share of the rows for validation, to choose the best epoch; 0: the training rows.",
+        low=0,
+        high=1,
+        open_high=True,
+    )
+    validation: Literal["random", "last"] = option(
+        "random", "Which rows are for validation: drawn at random, or the last ones, for rows in order of time."
+    )
+    patience: int | Literal["auto"] = option(
+        "auto",
+        "Evaluations in a row without progress on the validation rows before the step size decays and training "
+        "ends; one comes after each epoch, or after each 1,024 steps of a longer one.",
+        low=1,
+    )
+    precision: Precision = option(
+        "auto",
+        "Number format of the networks' arithmetic in training; weights are stored in float32 (with 'float64', in "
+        "float64). 'auto': bfloat16 if the processor supports it and a step is long enough to gain from it.",
+    )
+    device: str = option("auto", "'auto' (a GPU where there is one), or a torch device such as 'cpu' or 'cuda:1'.")
+    random_state: int | Object | None = option(
+        None,
+        "Seed of all random numbers; None draws a seed, which is kept as `seed_`.",
+        low=0,
+        object="a NumPy random generator",
+    )
+    verbose: bool = option(False, "Show a progress bar, as commands do in a terminal.")
 
 
 @dataclass(eq=False, repr=False)
@@ -300,13 +277,9 @@ def options_of(cls: type) -> tuple[Option, ...]:
     hints: dict[str, Any] = {}
     for base in reversed(cls.__mro__):
         hints |= _hints(base)
-    found = []
-    for field in dataclasses.fields(cls):
-        inner, *infos = get_args(hints.get(field.name))[:2] or (None,)
-        # A field of a user's subclass need not be an option.
-        if infos and isinstance(infos[0], OptionInfo):
-            found.append(Option(field.name, inner, field.default, infos[0]))
-    return tuple(found)
+    # A field of a user's subclass need not be an option.
+    fields = [(field, field.metadata.get("option")) for field in dataclasses.fields(cls)]
+    return tuple(Option(field.name, hints.get(field.name), field.default, info) for field, info in fields if info)
 
 
 def declared_options(path: Path, name: str) -> type:
@@ -335,7 +308,7 @@ def _hints(cls: type) -> dict[str, Any]:
     for name in own.keys() & getattr(cls, "__dataclass_fields__", {}).keys():
         holder = types.SimpleNamespace(__annotations__={name: own[name]})
         with suppress(NameError):
-            found |= get_type_hints(holder, vars(sys.modules[cls.__module__]), vars(cls), include_extras=True)
+            found |= get_type_hints(holder, vars(sys.modules[cls.__module__]), vars(cls))
     return found
 
 

@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass, replace
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import OutlierMixin
@@ -22,7 +22,7 @@ from eigencode.estimators.composed import Composed
 from eigencode.estimators.inputs import read_rows, read_weights
 from eigencode.estimators.reasons import Reasons, as_frame, as_records
 from eigencode.estimators.unlikeness import Unlikeness
-from eigencode.options import Object, OptionInfo, check_options, documented
+from eigencode.options import Object, check_options, documented, option
 from eigencode.progress import counted
 
 FEWEST_ROWS = 4
@@ -89,42 +89,33 @@ class AnomalyDetector(OutlierMixin, Composed):
     array([ 1, -1])
     """
 
-    false_alarms: Annotated[
-        float,
-        OptionInfo("Share of normal rows that may be alarms.", low=0, high=1, open_low=True, open_high=True),
-    ] = 0.05
+    false_alarms: float = option(
+        0.05, "Share of normal rows that may be alarms.", low=0, high=1, open_low=True, open_high=True
+    )
     _: KW_ONLY
-    autoencoder: Annotated[
-        Object,
-        OptionInfo(
-            "The autoencoder that knows the rows. A fitted one is copied and used as it is; one that is not fitted is "
-            "fitted first. None is `Autoencoder()`.",
-            on_command_line=False,
-            object="an autoencoder",
-        ),
-    ] = None
-    trim: Annotated[
-        bool,
-        OptionInfo(
-            "Leave rows of small groups apart from the bulk out of the fit: anomalies of one kind among the rows would "
-            "make each other look normal. They still count in the rate of false alarms."
-        ),
-    ] = True
-    neighbors: Annotated[
-        bool,
-        OptionInfo(
-            "Measure the distance to the nearest row fitted too. The model then keeps rows fitted, at most 10,000, and "
-            "its file has them."
-        ),
-    ] = True
-    random_state: Annotated[
-        int | Object | None,
-        OptionInfo(
-            "Seed of all random numbers; None draws a seed, which is kept as `seed_`.",
-            low=0,
-            object="a NumPy random generator",
-        ),
-    ] = None
+    autoencoder: Object = option(
+        None,
+        "The autoencoder that knows the rows. A fitted one is copied and used as it is; one that is not fitted is "
+        "fitted first. None is `Autoencoder()`.",
+        on_command_line=False,
+        object="an autoencoder",
+    )
+    trim: bool = option(
+        True,
+        "Leave rows of small groups apart from the bulk out of the fit: anomalies of one kind among the rows would "
+        "make each other look normal. They still count in the rate of false alarms.",
+    )
+    neighbors: bool = option(
+        True,
+        "Measure the distance to the nearest row fitted too. The model then keeps rows fitted, at most 10,000, and "
+        "its file has them.",
+    )
+    random_state: int | Object | None = option(
+        None,
+        "Seed of all random numbers; None draws a seed, which is kept as `seed_`.",
+        low=0,
+        object="a NumPy random generator",
+    )
 
     @classmethod
     def saved_attributes(cls) -> dict[str, Any]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
 from eigencode import parts
 from eigencode.errors import OptionError
 from eigencode.estimators.base import BaseAutoencoder
-from eigencode.options import AutoencoderOptions, Estimate, OptionInfo, changed, documented
+from eigencode.options import AutoencoderOptions, Estimate, changed, documented, option
 
 
 @documented
@@ -40,20 +39,17 @@ class ContractiveAutoencoder(BaseAutoencoder):
     True
     """
 
-    tied: Annotated[
-        bool,
-        OptionInfo("Let the decoder use the encoder's weights, transposed; if not, the penalty may have no minimum."),
-    ] = True
-    weight: Annotated[
-        float, OptionInfo("lambda, the penalty's weight against the squared error of a row in scaled units.", low=0)
-    ] = 0.3
-    estimate: Annotated[
-        Estimate,
-        OptionInfo(
-            "How the penalty is computed: 'exact', or by 'hutchinson' as an unbiased estimate from one pass; 'auto': "
-            "exact where that costs no more than 8 passes."
-        ),
-    ] = "auto"
+    tied: bool = option(
+        True, "Let the decoder use the encoder's weights, transposed; if not, the penalty may have no minimum."
+    )
+    weight: float = option(
+        0.3, "lambda, the penalty's weight against the squared error of a row in scaled units.", low=0
+    )
+    estimate: Estimate = option(
+        "auto",
+        "How the penalty is computed: 'exact', or by 'hutchinson' as an unbiased estimate from one pass; 'auto': "
+        "exact where that costs no more than 8 passes.",
+    )
 
     def _training_options(self) -> AutoencoderOptions:
         if not isinstance(self.penalties, Sequence):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -13,7 +13,7 @@ from eigencode import parts
 from eigencode.errors import OptionError
 from eigencode.estimators.base import BaseAutoencoder
 from eigencode.lazy import torch
-from eigencode.options import AutoencoderOptions, Object, OptionInfo, changed, documented
+from eigencode.options import AutoencoderOptions, Object, changed, documented, option
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,23 +61,19 @@ class DenoisingAutoencoder(BaseAutoencoder):
     True
     """
 
-    noise: Annotated[
-        Literal["gaussian", "salt_and_pepper", "masking"] | Object,
-        OptionInfo(
-            "How the network's input is corrupted: 'gaussian' adds normal noise to all cells, 'salt_and_pepper' sets "
-            "some to their column's smallest or largest value, 'masking' to its mean. Or a corruption part, or a "
-            "function of scaled rows and uniform noise.",
-            object="a Corruption part or a function",
-        ),
-    ] = "gaussian"
-    level: Annotated[
-        float | Literal["auto"],
-        OptionInfo(
-            "The amount: the standard deviation of Gaussian noise, in units of the scaled columns; the share of the "
-            "cells otherwise. 'auto': 0.25.",
-            low=0,
-        ),
-    ] = "auto"
+    noise: Literal["gaussian", "salt_and_pepper", "masking"] | Object = option(
+        "gaussian",
+        "How the network's input is corrupted: 'gaussian' adds normal noise to all cells, 'salt_and_pepper' sets "
+        "some to their column's smallest or largest value, 'masking' to its mean. Or a corruption part, or a "
+        "function of scaled rows and uniform noise.",
+        object="a Corruption part or a function",
+    )
+    level: float | Literal["auto"] = option(
+        "auto",
+        "The amount: the standard deviation of Gaussian noise, in units of the scaled columns; the share of the "
+        "cells otherwise. 'auto': 0.25.",
+        low=0,
+    )
 
     def _training_options(self) -> AutoencoderOptions:
         if self.corruption is not None:

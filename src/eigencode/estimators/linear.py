@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from sklearn.utils.metaestimators import available_if
 
@@ -11,11 +11,11 @@ from eigencode.errors import OptionError
 from eigencode.estimators.base import BaseAutoencoder
 from eigencode.options import (
     AutoencoderOptions,
-    OptionInfo,
     Precision,
     TrainingOptions,
     changed,
     documented,
+    option,
     options_of,
 )
 
@@ -64,18 +64,16 @@ class LinearAutoencoder(BaseAutoencoder):
     True
     """
 
-    hidden: Annotated[tuple[int, ...], OptionInfo("Must be (): a linear map.", on_command_line=False)] = ()
-    precision: Annotated[Precision, OptionInfo("Arithmetic; a linear map is cheap enough for 'float64'.")] = "float64"
-    validation_fraction: Annotated[
-        float, OptionInfo("Share of the rows for validation, to choose the best epoch.", low=0, high=1, open_high=True)
-    ] = 0.0
-    solver: Annotated[
-        Literal["exact", "gradient"],
-        OptionInfo(
-            "'exact': the closed form, where there is one; 'gradient': L-BFGS from random weights, which finds the "
-            "same subspace."
-        ),
-    ] = "exact"
+    hidden: tuple[int, ...] = option((), "Must be (): a linear map.", on_command_line=False)
+    precision: Precision = option("float64", "Arithmetic; a linear map is cheap enough for 'float64'.")
+    validation_fraction: float = option(
+        0.0, "Share of the rows for validation, to choose the best epoch.", low=0, high=1, open_high=True
+    )
+    solver: Literal["exact", "gradient"] = option(
+        "exact",
+        "'exact': the closed form, where there is one; 'gradient': L-BFGS from random weights, which finds the "
+        "same subspace.",
+    )
 
     def _training_options(self) -> AutoencoderOptions:
         if self.hidden or self.encoder is not None or self.decoder is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import RegressorMixin
@@ -14,7 +14,7 @@ from eigencode.domains import Count
 from eigencode.errors import DataError
 from eigencode.estimators.inputs import float_type, read_targets, read_weights_of_score
 from eigencode.estimators.supervised import SupervisedAutoencoder
-from eigencode.options import LikelihoodName, Object, OptionInfo, documented
+from eigencode.options import LikelihoodName, Object, documented, option
 
 if TYPE_CHECKING:
     from eigencode.parts import Likelihood
@@ -55,10 +55,9 @@ class AutoencoderRegressor(RegressorMixin, SupervisedAutoencoder):
     True
     """
 
-    likelihood: Annotated[
-        LikelihoodName | Object,
-        OptionInfo("Distribution p(y|z) of the labels given the code: a name or a part."),
-    ] = "gaussian"
+    likelihood: LikelihoodName | Object = option(
+        "gaussian", "Distribution p(y|z) of the labels given the code: a name or a part."
+    )
 
     @classmethod
     def saved_attributes(cls) -> dict[str, Any]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 from eigencode import parts
 from eigencode.errors import OptionError
 from eigencode.estimators.base import BaseAutoencoder
-from eigencode.options import AutoencoderOptions, OptionInfo, changed, documented
+from eigencode.options import AutoencoderOptions, changed, documented, option
 
 if TYPE_CHECKING:
     from eigencode.parts import AdaptiveLaplace, LaplacePrior
@@ -55,51 +55,43 @@ class SparseAutoencoder(BaseAutoencoder):
     True
     """
 
-    n_components: Annotated[
-        int | Literal["auto"],
-        OptionInfo("Units of the code, which may be more than columns. 'auto': twice as many as columns.", low=1),
-    ] = field(default="auto", kw_only=False)
-    hidden: Annotated[
-        int | tuple[int, ...] | Literal["auto"],
-        OptionInfo(
-            "Widths of the encoder's hidden layers, or their number, as for `Autoencoder`. The decoder is linear, a "
-            "dictionary, unless `decoder` is given.",
-            low=1,
-        ),
-    ] = ()
-    sparsity: Annotated[
-        Literal["l1", "kl", "top_k"],
-        OptionInfo(
-            "'l1': a Laplace prior on rectified units; 'top_k': the largest units of each row and no others, with an "
-            "auxiliary loss that brings dead units back; 'kl': sigmoid units kept at a mean activity."
-        ),
-    ] = "l1"
-    active: Annotated[
-        float | Literal["auto"],
-        OptionInfo(
-            "Mean number of active units per row, also for new rows; for 'kl' the mean activity of the units, between "
-            "0 and 1. 'auto': a tenth of the units, or an activity of 0.05.",
-            low=0,
-            open_low=True,
-        ),
-    ] = "auto"
-    weight: Annotated[
-        float | Literal["auto"],
-        OptionInfo(
-            "The penalty's weight: lambda for 'l1', beta for 'kl'; the number of active units then depends on it. "
-            "'auto': adapted, so that `active` is reached.",
-            low=0,
-            open_low=True,
-        ),
-    ] = "auto"
-    code: Annotated[
-        Literal["learned", "optimal"],
-        OptionInfo(
-            "'learned': an encoder computes the code; 'optimal': each row's code is the best one for the dictionary, "
-            "found by iteration, and only the dictionary is learned. With no more units than columns it starts at the "
-            "principal directions, unless `init` is 'random'."
-        ),
-    ] = "learned"
+    n_components: int | Literal["auto"] = option(
+        "auto",
+        "Units of the code, which may be more than columns. 'auto': twice as many as columns.",
+        kw_only=False,
+        low=1,
+    )
+    hidden: int | tuple[int, ...] | Literal["auto"] = option(
+        (),
+        "Widths of the encoder's hidden layers, or their number, as for `Autoencoder`. The decoder is linear, a "
+        "dictionary, unless `decoder` is given.",
+        low=1,
+    )
+    sparsity: Literal["l1", "kl", "top_k"] = option(
+        "l1",
+        "'l1': a Laplace prior on rectified units; 'top_k': the largest units of each row and no others, with an "
+        "auxiliary loss that brings dead units back; 'kl': sigmoid units kept at a mean activity.",
+    )
+    active: float | Literal["auto"] = option(
+        "auto",
+        "Mean number of active units per row, also for new rows; for 'kl' the mean activity of the units, between "
+        "0 and 1. 'auto': a tenth of the units, or an activity of 0.05.",
+        low=0,
+        open_low=True,
+    )
+    weight: float | Literal["auto"] = option(
+        "auto",
+        "The penalty's weight: lambda for 'l1', beta for 'kl'; the number of active units then depends on it. "
+        "'auto': adapted, so that `active` is reached.",
+        low=0,
+        open_low=True,
+    )
+    code: Literal["learned", "optimal"] = option(
+        "learned",
+        "'learned': an encoder computes the code; 'optimal': each row's code is the best one for the dictionary, "
+        "found by iteration, and only the dictionary is learned. With no more units than columns it starts at the "
+        "principal directions, unless `init` is 'random'.",
+    )
 
     def _training_options(self) -> AutoencoderOptions:
         self._check_combination()

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sklearn.base import clone
 
@@ -23,10 +23,10 @@ from eigencode.options import (
     Activation,
     AutoencoderOptions,
     Object,
-    OptionInfo,
     TrainingOptions,
     changed,
     documented,
+    option,
     values_of,
 )
 
@@ -92,28 +92,24 @@ class StackedAutoencoder(BaseAutoencoder):
     True
     """
 
-    layers: Annotated[
-        tuple[int, ...] | Literal["auto"] | Object,
-        OptionInfo(
-            "The layers from the data to the code, each a width or an autoencoder of any kind, with its own noise and "
-            "penalties on the codes below. A width is a layer of that many units with `activation`, `corruption` and "
-            "the training options given here. 'auto': the widths in `hidden`, then `n_components`. The seed of every "
-            "layer comes from `random_state`.",
-            low=1,
-            object="a sequence of widths and autoencoders",
-        ),
-    ] = "auto"
-    activation: Annotated[
-        Activation | Object,
-        OptionInfo(
-            "Nonlinearity of the units of layers given by width: a name, or any elementwise torch module. The code's "
-            "own are linear, unless `code` says otherwise."
-        ),
-    ] = "gelu"
-    pretrain: Annotated[
-        bool, OptionInfo("Fit the layers one after the other first; else the same network starts at random weights.")
-    ] = True
-    fine_tune: Annotated[bool, OptionInfo("Train the unrolled network as a whole in the end.")] = True
+    layers: tuple[int, ...] | Literal["auto"] | Object = option(
+        "auto",
+        "The layers from the data to the code, each a width or an autoencoder of any kind, with its own noise and "
+        "penalties on the codes below. A width is a layer of that many units with `activation`, `corruption` and "
+        "the training options given here. 'auto': the widths in `hidden`, then `n_components`. The seed of every "
+        "layer comes from `random_state`.",
+        low=1,
+        object="a sequence of widths and autoencoders",
+    )
+    activation: Activation | Object = option(
+        "gelu",
+        "Nonlinearity of the units of layers given by width: a name, or any elementwise torch module. The code's "
+        "own are linear, unless `code` says otherwise.",
+    )
+    pretrain: bool = option(
+        True, "Fit the layers one after the other first; else the same network starts at random weights."
+    )
+    fine_tune: bool = option(True, "Train the unrolled network as a whole in the end.")
 
     @classmethod
     def saved_attributes(cls) -> dict[str, Any]:

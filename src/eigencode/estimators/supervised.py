@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from sklearn.base import clone
@@ -17,7 +17,7 @@ from eigencode.estimators.base import BaseAutoencoder, unchanged_on_failure
 from eigencode.estimators.composed import Composed
 from eigencode.estimators.inputs import float_type, named, read_rows
 from eigencode.estimators.labelled import LabelledAutoencoder
-from eigencode.options import Activation, Object, OptionInfo, TrainingOptions, check_options, values_of
+from eigencode.options import Activation, Object, TrainingOptions, check_options, option, values_of
 
 if TYPE_CHECKING:
     from eigencode.data.containers import NamedArray
@@ -29,42 +29,33 @@ if TYPE_CHECKING:
 class HeadOptions:
     """The options of a head and of its encoder."""
 
-    autoencoder: Annotated[
-        Object,
-        OptionInfo(
-            "The autoencoder whose code predicts the labels. A fitted one is copied and used as it is; one that is not "
-            "fitted is fitted to the rows first. None is `Autoencoder()`. Cloning forgets what was fitted, unless it "
-            "is in scikit-learn's `FrozenEstimator`.",
-            on_command_line=False,
-            object="an autoencoder",
-        ),
-    ] = None
+    autoencoder: Object = option(
+        None,
+        "The autoencoder whose code predicts the labels. A fitted one is copied and used as it is; one that is not "
+        "fitted is fitted to the rows first. None is `Autoencoder()`. Cloning forgets what was fitted, unless it "
+        "is in scikit-learn's `FrozenEstimator`.",
+        on_command_line=False,
+        object="an autoencoder",
+    )
     _: KW_ONLY
-    hidden: Annotated[
-        tuple[int, ...],
-        OptionInfo("Widths of the head's hidden layers, from the code to the labels; () is a linear head.", low=1),
-    ] = ()
-    activation: Annotated[
-        Activation | Object,
-        OptionInfo("Nonlinearity between the head's layers: a name, or any elementwise torch module."),
-    ] = "gelu"
-    head_variance: Annotated[
-        float | None,
-        OptionInfo(
-            "Variance of the normal prior on the head's weights, counted once for all rows: C of scikit-learn's "
-            "`LogisticRegression`. None has no such term.",
-            low=0,
-            open_low=True,
-            open_high=True,
-        ),
-    ] = 1.0
-    fine_tune: Annotated[
-        bool, OptionInfo("Train the encoder together with the head; if not, only the head is trained.")
-    ] = True
-    alpha: Annotated[
-        float,
-        OptionInfo("Weight of the reconstruction's negative log-likelihood beside the labels' in fine-tuning.", low=0),
-    ] = 0.0
+    hidden: tuple[int, ...] = option(
+        (), "Widths of the head's hidden layers, from the code to the labels; () is a linear head.", low=1
+    )
+    activation: Activation | Object = option(
+        "gelu", "Nonlinearity between the head's layers: a name, or any elementwise torch module."
+    )
+    head_variance: float | None = option(
+        1.0,
+        "Variance of the normal prior on the head's weights, counted once for all rows: C of scikit-learn's "
+        "`LogisticRegression`. None has no such term.",
+        low=0,
+        open_low=True,
+        open_high=True,
+    )
+    fine_tune: bool = option(True, "Train the encoder together with the head; if not, only the head is trained.")
+    alpha: float = option(
+        0.0, "Weight of the reconstruction's negative log-likelihood beside the labels' in fine-tuning.", low=0
+    )
 
 
 @dataclass(eq=False, repr=False)

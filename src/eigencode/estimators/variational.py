@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from operator import itemgetter
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -15,7 +15,7 @@ from eigencode import model, parts, training
 from eigencode.errors import OptionError
 from eigencode.estimators.base import BaseAutoencoder
 from eigencode.lazy import torch
-from eigencode.options import AutoencoderOptions, OptionInfo, changed, documented
+from eigencode.options import AutoencoderOptions, changed, documented, option
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,16 +82,10 @@ class VariationalAutoencoder(BaseAutoencoder):
     True
     """
 
-    n_draws: Annotated[
-        int,
-        OptionInfo(
-            "Codes drawn for each row in training; with more than one, the importance-weighted bound is used.", low=1
-        ),
-    ] = 1
-    warmup: Annotated[
-        float,
-        OptionInfo("Epochs over which training raises the divergence's weight from 0.", low=0, high=1e9),
-    ] = 0.0
+    n_draws: int = option(
+        1, "Codes drawn for each row in training; with more than one, the importance-weighted bound is used.", low=1
+    )
+    warmup: float = option(0.0, "Epochs over which training raises the divergence's weight from 0.", low=0, high=1e9)
 
     def _training_options(self) -> AutoencoderOptions:
         if self.code is not None or self.ordered:
