@@ -15,7 +15,7 @@ from eigencode.errors import known_length
 from eigencode.fitting.data import Data
 from eigencode.fitting.model import Model
 from eigencode.fitting.start import Start, make_tensors
-from eigencode.fitting.step_size import RECIPES, choose_optimizer, peak_step_size, schedule_of
+from eigencode.fitting.step_size import RECIPES, choose_optimizer, peak_step_size, recipe_of, schedule_of
 from eigencode.model.composition import Composition
 from eigencode.options import given_or
 from eigencode.training import (
@@ -54,7 +54,7 @@ def make_run(
     n_rows = data.rows.n_training
     optimizer = given_or(options.optimizer, choose_optimizer(n_rows, is_noisy))
     _require_length(data.rows, optimizer)
-    recipe = RECIPES[optimizer]
+    recipe = recipe_of(optimizer, composition.hiding is not None)
     precision = "float32" if options.precision == "auto" and optimizer == "lbfgs" else options.precision
     batch_size = given_or(options.batch_size, recipe.batch_size(n_rows))
     step_work = batch_size * (composition.encoder.multiply_adds + composition.decoder.multiply_adds)

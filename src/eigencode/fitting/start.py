@@ -85,6 +85,7 @@ def calibrate(
     """
     sample = batch.thinned(CALIBRATION_ROWS).to(next(composition.parameters(), batch.x).device)
     expansion = composition.likelihood.expansion.rough if is_rough else composition.likelihood.expansion
+    sample = expansion.few(sample) if is_rough else sample
     noise = None if start is None else start.noise_variance
     is_given = isinstance(noise, Tensor) or (noise is not None and expansion.variance is None)
     length = None

@@ -6,7 +6,8 @@ Nothing depends on measured time. ``docs/log.md`` has the experiments for the co
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from eigencode.options import given_or
@@ -112,8 +113,17 @@ RECIPES = {
 }
 
 
+HIDING: Mapping[str, float] = {"batch_share": 0.5, "patience": 5}
+"""What differs where known cells are hidden in training: each row then takes the solution of a linear system, so that
+the steps take longer, and their noise is as large for few rows as for many."""
+
 SMALL_TABLE = 400
 """Up to this many rows, L-BFGS on all rows was better and faster than Adam on batches."""
+
+
+def recipe_of(optimizer: str, hides: bool = False) -> Recipe:
+    """The settings of an optimiser, and whether known cells are hidden in training."""
+    return replace(RECIPES[optimizer], **HIDING) if hides and optimizer == "adam" else RECIPES[optimizer]
 
 
 def choose_optimizer(n_rows: int | None, is_noisy: bool) -> str:

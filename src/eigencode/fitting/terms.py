@@ -40,6 +40,9 @@ FAMILIES: dict[str, type[parts.Likelihood]] = {
 }
 """The likelihood of each other family."""
 
+SHARED = {"count", "boolean"}
+"""Families of which neighbouring columns share one likelihood."""
+
 FITTING = {"counts": "poisson", "unit interval": "bernoulli", "real": "gaussian"}
 """The likelihood to suggest for columns of each kind, the most special kind first."""
 
@@ -73,12 +76,13 @@ def likelihood_of(given: Any, schema: Schema | None = None) -> parts.Likelihood:
 
 
 def _blocks(schema: Schema, numbers: parts.Likelihood) -> Iterator[tuple[parts.Likelihood, int]]:
-    """The likelihood of each block of cells; neighbouring numbers share one."""
-    for is_number, blocks in groupby(schema.blocks, lambda block: block[0] in NUMBERS):
-        if is_number:
-            yield clone(numbers), sum(width for _, width in blocks)
+    """The likelihood of each block of cells; neighbouring numbers, counts or booleans share one."""
+    for family, blocks in groupby(schema.blocks, lambda block: "real" if block[0] in NUMBERS else block[0]):
+        widths = [width for _, width in blocks]
+        if family == "real":
+            yield clone(numbers), sum(widths)
         else:
-            yield from ((FAMILIES[family](), width) for family, width in blocks)
+            yield from ((FAMILIES[family](), w) for w in ([sum(widths)] if family in SHARED else widths))
 
 
 def check_values(likelihood: parts.Likelihood, array: np.ndarray, names: Any = None) -> None:

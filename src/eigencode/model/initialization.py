@@ -364,33 +364,36 @@ def backtrack(composition: Composition, batch: Batch, is_rough: bool = False, le
     is given is taken. The length is returned.
     """
     likelihood, bias = composition.likelihood, composition.decoder.output_bias
-    target = likelihood.target(batch.x, batch.observed)
     decoder, encoder = composition.decoder.affine, composition.encoder.affine
     # Tied maps have one matrix, which counts twice, so it is multiplied by the square root.
     affine, power = (encoder, 0.5) if decoder is None else (decoder, 1.0)
     assert affine is not None
     assert bias is not None
     step = affine.weight.clone()
-    codes = None if decoder is None else composition.encode(batch.x, batch.observed).mean
 
-    def worth(share: float, expansion: Expansion) -> float:
+    def worth(share: float, expansion: Expansion, rows: Batch, codes: Tensor | None) -> float:
         affine.weight.copy_(share**power * step)
-        output = composition.decoder(composition.encode(batch.x, batch.observed).mean if codes is None else codes)
-        best = expansion.intercept(batch, output - bias, bias)
+        output = composition.decoder(composition.encode(*rows.cells).mean if codes is None else codes)
+        best = expansion.intercept(rows, output - bias, bias)
         if best is not bias:
             output = output - bias + best
             bias.copy_(best)
-        expansion.calibrate(batch, output)
-        cells = selected(likelihood(output).log_prob(target), batch.observed)
+        expansion.calibrate(rows, output)
+        cells = selected(likelihood(output).log_prob(likelihood.target(*rows.cells)), rows.observed)
         found = float(cells.sum(1, dtype=torch.float64).mean())
         return found if math.isfinite(found) else -math.inf
 
     shares = STEPS if decoder is None else (*STEPS, 0.0)
-    rough = likelihood.expansion.rough
     if length is not None and decoder is not None:
         shares = (length, 0.0)  # the bias is found from that at 0, as in the search
-    best_share = max(shares, key=lambda share: worth(share, rough))
-    worth(best_share, rough if is_rough else likelihood.expansion)
+    rough = likelihood.expansion.rough
+    few = rough.few(batch)
+    codes = None if decoder is None else composition.encode(*few.cells).mean
+    best_share = max(shares, key=lambda share: worth(share, rough, few, codes))
+    if few is batch or is_rough:
+        worth(best_share, rough if is_rough else likelihood.expansion, few, codes)
+    else:
+        worth(best_share, likelihood.expansion, batch, None)
     return best_share
 
 

@@ -18,7 +18,8 @@ from eigencode.errors import OptionError
 from eigencode.parts.base import Sizes, Units
 from eigencode.parts.distributions import Distribution
 from eigencode.parts.likelihoods.base import Cell, Likelihood
-from eigencode.parts.likelihoods.expansion import Expansion
+from eigencode.parts.likelihoods.bundles import Bundles
+from eigencode.parts.likelihoods.expansion import ROUGH_CELLS, ROUGH_ROWS, Expansion
 
 FEWEST_NATS = 0.1
 """A column that differs less from its best constant, in nats a row, weighs as if it had this many."""
@@ -35,25 +36,25 @@ class Joined(Distribution):
     Attributes
     ----------
     parts : sequence of Distribution
-        The distribution of each block.
-    widths : list of int
-        The number of columns of each block.
+        The distributions of bundles of blocks.
+    bundles : Bundles
+        The blocks of each.
     """
 
     parts: Sequence[Distribution]
-    widths: list[int]
+    bundles: Bundles
 
     @property
     def mean(self) -> Tensor:
         """The blocks' means side by side, shape (..., d)."""
-        return torch.cat([part.mean for part in self.parts], dim=-1)
+        return self.bundles.apart([part.mean for part in self.parts])
 
     def log_prob(self, x: Tensor) -> Tensor:
-        blocks = x.split(self.widths, dim=-1)
-        return torch.cat([part.log_prob(block) for part, block in zip(self.parts, blocks, strict=True)], dim=-1)
+        given = zip(self.parts, self.bundles.of_columns(x), strict=True)
+        return self.bundles.apart([part.log_prob(columns) for part, columns in given])
 
     def sample(self, generator: torch.Generator) -> Tensor:
-        return torch.cat([part.sample(generator) for part in self.parts], dim=-1)
+        return self.bundles.apart([part.sample(generator) for part in self.parts])
 
 
 class ColumnsExpansion(Expansion):
@@ -68,6 +69,10 @@ class ColumnsExpansion(Expansion):
         found = copy.copy(self)
         found.is_rough = True
         return found
+
+    def few(self, batch: Batch) -> Batch:
+        """Fewer rows, if it is rough."""
+        return batch.thinned(max(ROUGH_CELLS // batch.x.shape[-1], ROUGH_ROWS)) if self.is_rough else batch
 
     @property
     def blocks(self) -> list[Expansion]:
@@ -208,6 +213,7 @@ class ColumnsLikelihood(Likelihood):
         if self.weights not in (None, "nats"):
             self.register_buffer("balance", torch.ones(sizes.n_features))
         n_outputs = [likelihood.n_outputs(width) for likelihood, width in self.blocks]
+        self.bundles = Bundles(self.likelihoods, self.widths)
         self._first = [min(n, width) for n, width in zip(n_outputs, self.widths, strict=True)]
         self._more = [n - first for n, first in zip(n_outputs, self._first, strict=True)]
 
@@ -257,9 +263,10 @@ class ColumnsLikelihood(Likelihood):
     def target(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
         """Scaled rows of shape (..., d) in the units of each block's distribution."""
         rows = self.unscaled(x)
-        masks = [None] * len(self.blocks) if observed is None else observed.split(self.widths, dim=-1)
-        given = zip(self.likelihoods, rows.split(self.widths, dim=-1), masks, strict=True)
-        return torch.cat([likelihood.within_support(block, mask) for likelihood, block, mask in given], dim=-1)
+        bundles = self.bundles
+        masks = [None] * len(bundles.numbers) if observed is None else bundles.of_columns(observed)
+        given = zip(bundles.likelihoods, bundles.of_columns(rows), masks, strict=True)
+        return bundles.apart([likelihood.within_support(columns, mask) for likelihood, columns, mask in given])
 
     def unscaled(self, x: Tensor) -> Tensor:
         """Scaled rows in the units of each block's distribution."""
@@ -269,8 +276,8 @@ class ColumnsLikelihood(Likelihood):
         return self.units.scaled(rows)
 
     def forward(self, output: Tensor) -> Joined:
-        given = zip(self.likelihoods, self.divided(output), strict=True)
-        return Joined([likelihood(own) for likelihood, own in given], self.widths)
+        given = zip(self.bundles.likelihoods, self.bundles.of_blocks(self.divided(output)), strict=True)
+        return Joined([likelihood(own) for likelihood, own in given], self.bundles)
 
     def divided(self, output: Tensor) -> list[Tensor]:
         """The outputs of each block, its locations first, from outputs of shape (..., n_outputs)."""

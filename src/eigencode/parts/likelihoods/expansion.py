@@ -85,6 +85,10 @@ class Expansion:
         """An expansion that is quicker where this one takes long, to choose one of many starts."""
         return self
 
+    def few(self, batch: Batch) -> Batch:
+        """The rows that suffice for it: all, unless it is a rough one that takes fewer."""
+        return batch
+
     def target(self, batch: Batch) -> Batch:
         """Rows in the units of the distribution."""
         return Batch(self.likelihood.target(batch.x), batch.observed)
