@@ -364,3 +364,27 @@ def test_the_start_does_not_depend_on_the_order_or_the_units_of_columns():
     expected = at_the_start(x, blocks)
     assert at_the_start(moved, [blocks[i] for i in order]) == pytest.approx(expected, rel=1e-6)
     assert at_the_start(stretched, blocks) == pytest.approx(expected, rel=1e-6)
+
+
+def test_blocks_of_a_kind_are_evaluated_as_each_by_itself():
+    """The same densities, means and gradients, in the order of the columns."""
+    blocks = [(BernoulliLikelihood(), 1), (CategoricalLikelihood(), 3), (GaussianLikelihood(), 2)]
+    blocks += [(CategoricalLikelihood(), 2), (BernoulliLikelihood(), 1), (GaussianLikelihood(), 1)]
+    joined = ColumnsLikelihood(blocks)
+    joined.setup(Sizes(10, 1))
+    assert len(joined.bundles.likelihoods) == 3
+    generator = torch.Generator().manual_seed(0)
+    output = torch.randn(50, 10, generator=generator, dtype=torch.float64, requires_grad=True)
+    x, found = torch.rand(50, 10, generator=generator, dtype=torch.float64), joined(output)
+    widths = [width for _, width in blocks]
+    parts = [part(own) for (part, _), own in zip(blocks, output.split(widths, dim=-1), strict=True)]
+    log_prob = torch.cat([part.log_prob(own) for part, own in zip(parts, x.split(widths, dim=-1), strict=True)], dim=-1)
+    torch.testing.assert_close(found.log_prob(x), log_prob, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(found.mean, torch.cat([part.mean for part in parts], dim=-1), rtol=1e-12, atol=1e-12)
+    gradients = [
+        torch.autograd.grad(cells.sum(), output, retain_graph=True)[0] for cells in (found.log_prob(x), log_prob)
+    ]
+    torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
+    draws = found.sample(generator)
+    assert (draws[:, 1:4].sum(1) == 1).all()
+    assert (draws[:, 6:8].sum(1) == 1).all()
