@@ -54,7 +54,7 @@ def make_run(
     n_rows = data.rows.n_training
     optimizer = given_or(options.optimizer, choose_optimizer(n_rows, is_noisy))
     _require_length(data.rows, optimizer)
-    recipe = recipe_of(optimizer, composition.hiding is not None)
+    recipe = recipe_of(optimizer, composition.input_dropout is not None)
     precision = "float32" if options.precision == "auto" and optimizer == "lbfgs" else options.precision
     batch_size = given_or(options.batch_size, recipe.batch_size(n_rows))
     step_work = batch_size * (composition.encoder.multiply_adds + composition.decoder.multiply_adds)

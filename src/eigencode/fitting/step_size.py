@@ -113,7 +113,7 @@ RECIPES = {
 }
 
 
-HIDING: Mapping[str, float] = {"batch_share": 0.5, "patience": 5}
+DROPPING: Mapping[str, float] = {"batch_share": 0.5, "patience": 5}
 """What differs where known cells are hidden in training: each row then takes the solution of a linear system, so that
 the steps take longer, and their noise is as large for few rows as for many."""
 
@@ -121,9 +121,9 @@ SMALL_TABLE = 400
 """Up to this many rows, L-BFGS on all rows was better and faster than Adam on batches."""
 
 
-def recipe_of(optimizer: str, hides: bool = False) -> Recipe:
+def recipe_of(optimizer: str, drops: bool = False) -> Recipe:
     """The settings of an optimiser, and whether known cells are hidden in training."""
-    return replace(RECIPES[optimizer], **HIDING) if hides and optimizer == "adam" else RECIPES[optimizer]
+    return replace(RECIPES[optimizer], **DROPPING) if drops and optimizer == "adam" else RECIPES[optimizer]
 
 
 def choose_optimizer(n_rows: int | None, is_noisy: bool) -> str:
