@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from eigencode.options import given_or
 from eigencode.training.schedule import Schedule
@@ -113,7 +113,7 @@ RECIPES = {
 }
 
 
-DROPPING: Mapping[str, float] = {"batch_share": 0.5, "patience": 5}
+DROPPING: Mapping[str, Any] = {"batch_share": 0.5, "patience": 5}
 """What differs where known cells are hidden in training: each row then takes the solution of a linear system, so that
 the steps take longer, and their noise is as large for few rows as for many."""
 

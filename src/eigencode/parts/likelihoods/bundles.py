@@ -68,7 +68,7 @@ class CategoriesLikelihood(CategoricalLikelihood):
         The number of columns of each.
     """
 
-    expansion_type = None
+    expansion_type = None  # type: ignore[assignment]
     padded: Tensor
     columns: Tensor
 
