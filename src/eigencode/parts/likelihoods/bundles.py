@@ -49,6 +49,7 @@ class Categories(Distribution):
 
     @property
     def mean(self) -> Tensor:
+        """Probabilities of the classes, shape (..., d)."""
         return self._log_shares.exp()
 
     def log_prob(self, x: Tensor) -> Tensor:
