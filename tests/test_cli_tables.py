@@ -149,6 +149,16 @@ def test_a_column_may_have_only_gaps_or_numbers_now(folder, people):
     assert full["age"].notna().all()
 
 
+def test_a_file_without_the_columns_that_were_left_out(folder, people):
+    """A model of rows with names fills the gaps of rows without them."""
+    people.drop(columns="name").to_csv("nameless.csv", index=False)
+    assert run("impute m.safetensors nameless.csv --output filled.csv") == 0
+    filled = pd.read_csv("filled.csv", dtype={"zip": str})
+    assert list(filled) == list(people)[1:]
+    assert filled.notna().all().all()
+    assert (filled["zip"] == people["zip"]).all()
+
+
 def test_describe_says_what_the_columns_of_a_table_are(folder, capsys):
     assert run("describe people.csv") == 0
     said = " ".join(capsys.readouterr().out.split())
@@ -160,6 +170,8 @@ def test_describe_says_what_the_columns_of_a_table_are(folder, capsys):
         "adult boolean: true or false (booleans)",
         "born time: from 19",
         "(1 gaps, numbers)",
+        "note: column 'name' is left out: a different text in each row",
+        "--columns NAME=KIND",
     ]:
         assert text in said
     assert run("describe people.csv --columns zip=text sex=f,m --missing-values 170 --json") == 0

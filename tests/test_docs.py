@@ -1,5 +1,6 @@
 """Every block of Python in the README and the pages runs as printed."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,5 +13,6 @@ ROOT = Path(__file__).parent.parent
 @pytest.mark.parametrize("page", ["README.md", *sorted(p.name for p in (ROOT / "docs").glob("*.md"))])
 def test_the_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "docs" / "titanic.csv", tmp_path)
     path = ROOT / page if page == "README.md" else ROOT / "docs" / page
     check_md_file(path, memory=True)

@@ -305,6 +305,13 @@ def test_kinds_as_asked_for():
     assert schema.columns[0].reason == "as asked for"
 
 
+def test_numbers_for_labels_that_are_numerals():
+    """As of a Parquet file, where the fit read a CSV in which they were text."""
+    schema = Schema.infer(pd.DataFrame({"zip": ["10115", "80331"] * 9, "x": np.arange(18) / 7}))
+    cells = schema.encode(pd.DataFrame({"zip": [80331, 10115], "x": [0.5, 1]}))
+    np.testing.assert_array_equal(cells[:, :3], [[0, 1, 0], [1, 0, 0]])
+
+
 def test_kinds_that_cannot_be():
     frame = pd.DataFrame({"x": ["a", "b"], "y": [-1.0, 2.5]})
     with pytest.raises(OptionError, match="'columns' names a column that is not there. Got 'z'"):
@@ -377,6 +384,7 @@ def test_text_that_may_be_days_or_months_is_no_time():
         ([f"${i},000" for i in range(30)] * 2, r"because of '\$0,000' in row 0: write numbers without signs"),
         (["a", " a", "b"] * 10, "differ only by spaces or capitals, as ' a' and 'a'"),
         ([2**53 + 1, 2**53 + 2] * 15, "beyond 2\\*\\*53, which are rounded"),
+        ([-999] * 3 + [i / 7 for i in range(27)], "is -999 in 3 rows: name it in 'missing_values'"),
         ([object() for _ in range(30)], "left out: cells of type object"),
         ([{i} for i in range(30)], "left out: cells of type set"),
     ],

@@ -44,6 +44,8 @@ from eigencode.cli.tables import (
 )  # fmt: skip
 from eigencode.errors import OptionError
 
+KINDS_FLAG = "Columns that are left out come back as they are; --columns NAME=KIND, as zip=category, changes a kind."
+
 FirstComponents = Annotated[int | None, Parameter(help="Use only the first components of an ordered code.")]
 NRows = Annotated[
     int | None, Parameter(name=["--n-rows", "-n"], help="Number of rows to draw.", validator=validators.Number(gte=1))
@@ -259,3 +261,5 @@ def describe(
     else:
         print_facts({"rows": f"{len(table.frame):,}", "columns": f"{len(found.columns)}, as {found.n_cells} cells"})
         print(f"\n{found}")
+        told = "".join(f"note: {note}\n" for note in found.notes).replace("'missing_values'", "--missing-values")
+        print(f"\n{told}{KINDS_FLAG}")

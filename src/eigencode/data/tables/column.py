@@ -105,7 +105,8 @@ class Column:
             return values
         fitted = self.arrow.value_type if pa.types.is_dictionary(self.arrow) else self.arrow
         found = values.type.value_type if values.kind == "category" else values.type
-        if len({types.class_of(fitted), types.class_of(found)} - {"nothing"}) > 1:
+        is_numeral = types.is_text(fitted) and pa.types.is_integer(found) and all(map(str.isdigit, self.kind.labels))
+        if not is_numeral and len({types.class_of(fitted), types.class_of(found)} - {"nothing"}) > 1:
             raise values.unfit(f"{types.class_of(fitted)}, as in fitting")
         if found == fitted:
             return values

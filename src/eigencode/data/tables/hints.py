@@ -58,12 +58,23 @@ def shown(cell: str) -> str:
 
 def hint_on(values: Values) -> str:
     """What is noteworthy in a column, as the rest of a sentence that begins with its name; "" if nothing is."""
-    if values.kind == "number":
+    if values.is_number:
         is_large = values.is_whole and np.abs(values.present).max(initial=0) > 2**53
-        return "has whole numbers beyond 2**53, which are rounded to floats" if is_large else ""
-    if values.is_mixed or values.is_number or values.time_format or values.kind not in ("text", "category"):
+        return "has whole numbers beyond 2**53, which are rounded to floats" if is_large else _sentinel(values.present)
+    if values.is_mixed or values.time_format or values.kind not in ("text", "category"):
         return ""
     return (values.kind == "text" and _nearly_numbers(values)) or _nearly_the_same(list(values.counts))
+
+
+def _sentinel(numbers: np.ndarray) -> str:
+    """A smallest or largest number of nines only, as -999, that is in several rows and far from all others."""
+    for end in (numbers.min(initial=0), numbers.max(initial=0)):
+        others = numbers[numbers != end]
+        is_odd = re.fullmatch("-?99+", f"{end:.0f}") and 2 <= len(numbers) - len(others) < len(others)
+        if is_odd and np.abs(others - end).min() > np.ptp(others):
+            count = len(numbers) - len(others)
+            return f"is {end:.0f} in {count} rows: name it in 'missing_values' if it stands for a gap"
+    return ""
 
 
 def _nearly_numbers(values: Values) -> str:
