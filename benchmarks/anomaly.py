@@ -1,12 +1,15 @@
 """Detection of anomalies beside simple methods, on the tables of ADBench (Han et al., 2022).
 
-    python benchmarks/anomaly.py FOLDER [--seeds 3] [--sets 6_cardio 14_glass] [--rates]
+    python benchmarks/anomaly.py FOLDER [--everything] [--rates] [--seeds 3] [--sets 6_cardio 14_glass] [--methods ...]
 
 FOLDER has ``.npz`` files with rows ``X`` and labels ``y`` (1 for anomalies), as ADBench publishes them. Half of the
-normal rows train; the other half and all anomalies are ranked. Printed are the area under the ROC curve of each method
-on each set, in per cent, the mean over the sets with the standard error of the paired difference to the detector, and
-seconds. Columns are standardised by the training rows for every method. With ``--rates``, the share of false alarms
-on the normal rows that did not train, for rates of 0.01, 0.05 and 0.1.
+normal rows train; the other half and all anomalies are ranked. With ``--everything`` all rows train, anomalies too, and
+are ranked. Printed are the area under the ROC curve of each method on each set, in per cent; means, mean ranks and
+wins; the paired difference to the detector with its standard error over the sets; and seconds. Columns are standardised
+by the training rows for every method. PyOD's autoencoders are run where it is installed.
+
+With ``--rates``, the share of false alarms on the normal rows that did not train, for rates of 0.01, 0.05 and 0.1, and
+of false discoveries among all rows that did not train, at a rate of 0.1; each with the standard error over the splits.
 """
 
 from __future__ import annotations
@@ -15,24 +18,58 @@ import argparse
 import time
 import warnings
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import rankdata
 from sklearn.covariance import EmpiricalCovariance
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import roc_auc_score
-from sklearn.neighbors import NearestNeighbors
+from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
+from sklearn.svm import OneClassSVM
 
 from eigencode import AnomalyDetector, Autoencoder
+from eigencode.detection.conformal import discoveries
 
 Scores = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
 RATES = (0.01, 0.05, 0.1)
+DISCOVERY_RATE = 0.1
 
 
 def nearest(k: int) -> Scores:
-    """The distance to the k-th nearest training row."""
-    return lambda train, test, seed: NearestNeighbors(n_neighbors=k).fit(train).kneighbors(test)[0][:, -1]
+    """The distance to the k-th nearest training row, of those that are another row."""
+
+    def scores(train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
+        index = NearestNeighbors(n_neighbors=k).fit(train)
+        return index.kneighbors(None if test is train else test)[0][:, -1]
+
+    return scores
+
+
+def outlier_factor(train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
+    """Local outlier factor, 20 neighbours."""
+    if test is train:
+        return -LocalOutlierFactor().fit(train).negative_outlier_factor_
+    return -LocalOutlierFactor(novelty=True).fit(train).score_samples(test)
+
+
+def one_class(train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
+    """One-class support vectors, as scikit-learn has them."""
+    return -OneClassSVM().fit(train).score_samples(test)
+
+
+def pyod(name: str) -> Scores:
+    """One of PyOD's autoencoders, as it has them."""
+
+    def scores(train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
+        from pyod.models import auto_encoder, vae
+
+        kind = {"AutoEncoder": auto_encoder.AutoEncoder, "VAE": vae.VAE}[name]
+        return kind(random_state=seed, verbose=0).fit(train).decision_function(test)
+
+    return scores
 
 
 def isolation(train: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
@@ -69,7 +106,20 @@ METHODS: dict[str, Scores] = {
     "isolation": isolation,
     "PCA": pca,
     "Mahalanobis": mahalanobis,
+    "LOF": outlier_factor,
+    "SVM": one_class,
 }
+if find_spec("pyod"):
+    METHODS |= {f"PyOD {name}": pyod(name) for name in ("AutoEncoder", "VAE")}
+
+
+def everything(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All rows, standardised, to train with and to rank, and which of them are anomalies."""
+    found = np.load(path)
+    X = found["X"].astype(float)
+    spread = X.std(0)
+    X = (X - X.mean(0)) / np.where(spread > 0, spread, 1.0)
+    return X, X, found["y"].astype(bool)
 
 
 def divided(path: Path, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -83,27 +133,66 @@ def divided(path: Path, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return X[train], X[test], is_odd[test]
 
 
-def ranked(path: Path, n_seeds: int) -> dict[str, tuple[float, float]]:
-    """The mean area of each method on one set, in per cent, and its seconds a seed."""
-    areas, seconds = {}, {}
-    for name, method in METHODS.items():
-        began, found = time.perf_counter(), []
+def ranked(path: Path, n_seeds: int, methods: dict[str, Scores], is_everything: bool) -> np.ndarray:
+    """The mean area of each method on one set, in per cent, and its seconds a seed; shape (methods, 2)."""
+    found = []
+    for method in methods.values():
+        areas, began = [], time.perf_counter()
         for seed in range(n_seeds):
-            train, test, is_odd = divided(path, seed)
-            found.append(100 * roc_auc_score(is_odd, method(train, test, seed)))
-        areas[name], seconds[name] = np.mean(found), (time.perf_counter() - began) / n_seeds
-    return {name: (areas[name], seconds[name]) for name in METHODS}
+            train, test, is_odd = everything(path) if is_everything else divided(path, seed)
+            areas.append(100 * roc_auc_score(is_odd, method(train, test, seed)))
+        found.append((np.mean(areas), (time.perf_counter() - began) / n_seeds))
+    return np.array(found)
 
 
-def false_alarms(path: Path, n_seeds: int) -> list[float]:
-    """The mean share of normal rows that are alarms, for each rate; NaN where the rows are too few for it."""
-    found = np.full((n_seeds, len(RATES)), np.nan)
+def kept_rates(path: Path, n_seeds: int) -> np.ndarray:
+    """Shares of false alarms at each rate, and of false discoveries, a row a split; NaN where rows are too few."""
+    found = np.full((n_seeds, len(RATES) + 1), np.nan)
     for seed in range(n_seeds):
         train, test, is_odd = divided(path, seed)
         model = AnomalyDetector(min(RATES), random_state=seed).fit(train)
-        p = model.p_values(test[~is_odd])
-        found[seed] = [(p <= rate).mean() if model.false_alarms_ <= rate else np.nan for rate in RATES]
-    return list(found.mean(0))
+        p = model.p_values(test)
+        shares = [(p[~is_odd] <= rate).mean() if model.false_alarms_ <= rate else np.nan for rate in RATES]
+        reported = discoveries(p, DISCOVERY_RATE)
+        found[seed] = [*shares, reported[~is_odd].sum() / max(reported.sum(), 1)]
+    return found
+
+
+def report_rates(paths: list[Path], n_seeds: int) -> None:
+    names = [*(f"alarms at {rate}" for rate in RATES), f"discoveries at {DISCOVERY_RATE}"]
+    print(f"{'':<20}" + "".join(f"{name:>22}" for name in names))
+    means = []
+    for path in paths:
+        found = kept_rates(path, n_seeds)
+        means.append(found.mean(0))
+        errors = found.std(0, ddof=1) / n_seeds**0.5
+        print(
+            f"{path.stem:<20}" + "".join(f"{m:>13.4f} +-{e:.4f}" for m, e in zip(means[-1], errors, strict=True)),
+            flush=True,
+        )
+    print(f"{'mean':<20}" + "".join(f"{mean:>22.4f}" for mean in np.nanmean(means, axis=0)))
+
+
+def report_areas(paths: list[Path], n_seeds: int, methods: dict[str, Scores], is_everything: bool) -> None:
+    print(f"{'':<20}" + "".join(f"{name:>17}" for name in methods))
+    rows, seconds = [], np.zeros(len(methods))
+    for path in paths:
+        found = ranked(path, n_seeds, methods, is_everything)
+        rows.append(found[:, 0])
+        seconds += found[:, 1]
+        print(f"{path.stem:<20}" + "".join(f"{area:>17.1f}" for area in found[:, 0]), flush=True)
+    areas = np.array(rows)
+    behind = areas - areas[:, :1]
+    errors = behind.std(0, ddof=1) / len(areas) ** 0.5 if len(areas) > 1 else behind[0]
+    print(f"{'mean':<20}" + "".join(f"{mean:>17.1f}" for mean in areas.mean(0)))
+    ranks = rankdata(-areas.round(1), axis=1)
+    print(f"{'mean rank':<20}" + "".join(f"{rank:>17.1f}" for rank in ranks.mean(0)))
+    print(f"{'wins':<20}" + "".join(f"{n:>17}" for n in (areas.round(1) == areas.round(1).max(1)[:, None]).sum(0)))
+    print(
+        f"{'to the first':<20}"
+        + "".join(f"{d:>+10.1f} +-{e:4.1f}" for d, e in zip(behind.mean(0), errors, strict=True))
+    )
+    print(f"{'seconds a seed':<20}" + "".join(f"{total:>17.1f}" for total in seconds))
 
 
 def main() -> None:
@@ -111,32 +200,17 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--sets", nargs="*", help="names of files without their ending; default: all")
+    parser.add_argument("--methods", nargs="*", choices=METHODS, help="default: all")
+    parser.add_argument("--everything", action="store_true")
     parser.add_argument("--rates", action="store_true")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     paths = [path for path in sorted(options.folder.glob("*.npz")) if not options.sets or path.stem in options.sets]
     if options.rates:
-        print(f"{'false alarms asked':<20}" + "".join(f"{rate:>10}" for rate in RATES))
-        for path in paths:
-            shares = false_alarms(path, options.seeds)
-            print(f"{path.stem:<20}" + "".join(f"{share:>10.3f}" for share in shares), flush=True)
+        report_rates(paths, options.seeds)
         return
-    print(f"{'':<20}" + "".join(f"{name:>16}" for name in METHODS))
-    rows, seconds = [], np.zeros(len(METHODS))
-    for path in paths:
-        found = np.array(list(ranked(path, options.seeds).values()))
-        rows.append(found[:, 0])
-        seconds += found[:, 1]
-        print(f"{path.stem:<20}" + "".join(f"{area:>16.1f}" for area in found[:, 0]), flush=True)
-    areas = np.array(rows)
-    behind = areas - areas[:, :1]
-    errors = behind.std(0, ddof=1) / len(areas) ** 0.5 if len(areas) > 1 else behind[0]
-    print(f"{'mean':<20}" + "".join(f"{mean:>16.1f}" for mean in areas.mean(0)))
-    print(
-        f"{'to the detector':<20}"
-        + "".join(f"{d:>+9.1f} +-{e:4.1f}" for d, e in zip(behind.mean(0), errors, strict=True))
-    )
-    print(f"{'seconds a seed':<20}" + "".join(f"{total:>16.1f}" for total in seconds))
+    methods = {name: METHODS[name] for name in options.methods or METHODS}
+    report_areas(paths, options.seeds, methods, options.everything)
 
 
 if __name__ == "__main__":

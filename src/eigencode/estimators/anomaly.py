@@ -13,8 +13,9 @@ from sklearn.base import OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from eigencode import training
+from eigencode.data import windows
+from eigencode.data.containers import NamedArray
 from eigencode.detection.calibration import Calibration
-from eigencode.domains import Index
 from eigencode.errors import DataError, OptionError, ResultWarning
 from eigencode.estimators import members
 from eigencode.estimators.base import unchanged_on_failure
@@ -23,7 +24,6 @@ from eigencode.estimators.inputs import read_rows, read_weights
 from eigencode.estimators.reasons import Reasons, as_frame, as_records
 from eigencode.estimators.unlikeness import Unlikeness
 from eigencode.options import Object, check_options, documented, option
-from eigencode.progress import counted
 
 FEWEST_ROWS = 4
 
@@ -110,6 +110,17 @@ class AnomalyDetector(OutlierMixin, Composed):
         "Measure the distance to the nearest row fitted too. The model then keeps rows fitted, at most 10,000, and "
         "its file has them.",
     )
+    window: int | None = option(
+        None,
+        "Rows are a time series, in the order of time, and each is compared together with those before it, so many "
+        "in all. Nothing is learned from the last ones but the threshold.",
+        low=2,
+    )
+    time: str | None = option(
+        None,
+        "The column of times, with 'window': no window goes beyond a gap in time, which is a step longer than 1.5 "
+        "times the median step.",
+    )
     random_state: int | Object | None = option(
         None,
         "Seed of all random numbers; None draws a seed, which is kept as `seed_`.",
@@ -124,7 +135,7 @@ class AnomalyDetector(OutlierMixin, Composed):
             "unlikeness_": Unlikeness,
             "folds_": list[members.Member],
             "calibration_": Calibration,
-            "n_trimmed_": Index,
+            "n_trimmed_": int,
             "offset_": float,
             "false_alarms_": float,
             "notes_": list[str],
@@ -151,19 +162,23 @@ class AnomalyDetector(OutlierMixin, Composed):
         """
         with unchanged_on_failure(self):
             check_options(self)
-            rows = read_rows(self, X, reset=True)
+            rows, starts = self._rows(X, reset=True)
             weights = None if density_ratio is None else read_weights(density_ratio, len(rows.array))
+            if weights is not None and self.window is not None:
+                raise OptionError("'density_ratio' is for rows that are independent", got="windows")
             if weights is not None:
                 rows, weights = rows[weights > 0], weights[weights > 0]
             if (n := len(rows.array)) < FEWEST_ROWS:
                 what = f"A detector takes at least {FEWEST_ROWS} rows of a weight above 0"
                 raise DataError(what, got=f"{n} sample(s)")
             self.seed_ = training.resolve_seed(self.random_state)
-            apart = members.held_out(len(rows.array), self.false_alarms, self.seed_)
-            divisions = [members.Division.of(rows.array, each, self.trim, self.seed_) for each in apart]
-            if len(divisions) > 1:  # one more model, of all rows, for the answers that need no rows held out
-                divisions.append(members.Division.of(rows.array, apart[0][:0], self.trim, self.seed_))
+            if self.window is None:
+                divisions = members.divisions_of(rows.array, self.false_alarms, self.trim, self.seed_)
+            else:
+                divisions = [members.Division.of_windows(starts, self.window, self.false_alarms)]
             models = [self._copied(replace(rows, frame=None), self.seed_) for _ in divisions]
+            for model in models if self.window is not None and self.autoencoder is None else ():
+                model.validation = "last"
             found = members.fitted(models, rows, weights, divisions, self.neighbors, self.seed_)
             self.autoencoder_, self.unlikeness_ = found[-1].autoencoder, found[-1].unlikeness
             self.folds_, self.n_trimmed_ = found[:-1], divisions[-1].n_trimmed
@@ -293,7 +308,7 @@ class AnomalyDetector(OutlierMixin, Composed):
         check_is_fitted(self)
         if output not in ("frame", "records"):
             raise OptionError("'output' must be 'frame' or 'records'", got=f"{output!r}")
-        given = read_rows(self, X)
+        given, _ = self._rows(X)
         parts = self.unlikeness_.parts(self.autoencoder_, given)
         table = Reasons.of(self.unlikeness_, self.autoencoder_, given).ranked(n_columns)
         if output == "records":
@@ -305,6 +320,19 @@ class AnomalyDetector(OutlierMixin, Composed):
 
     # -- fitting
 
+    def _rows(self, X: Any, reset: bool = False) -> tuple[NamedArray, np.ndarray]:
+        """The rows, or the windows that end with them, and the number of the first row of the series of each."""
+        if self.window is None and self.time is not None:
+            raise OptionError("'time' is for windows", got="window=None", hint="Give 'window' too")
+        X, times = windows.without_time(X, self.time)
+        rows = read_rows(self, X, reset=reset)
+        starts = windows.series_starts(len(rows.array), times)
+        if self.window is None:
+            return rows, starts
+        rows = windows.as_windows(rows, starts, self.window)
+        self.columns_ = None
+        return rows, starts
+
     @property
     def _judges(self) -> list[members.Member]:
         """The models whose scores are compared with those of rows held out of each."""
@@ -313,7 +341,7 @@ class AnomalyDetector(OutlierMixin, Composed):
     def _found(self, X: Any) -> np.ndarray:
         """The score of each row by each of these models, shape (n, K); higher for rows more unlike those fitted."""
         check_is_fitted(self)
-        rows = read_rows(self, X)
+        rows, _ = self._rows(X)
         return np.stack([member.scores(rows) for member in self._judges], axis=1)
 
     def _scores(self, found: np.ndarray) -> np.ndarray:
@@ -328,8 +356,11 @@ class AnomalyDetector(OutlierMixin, Composed):
         self.notes_ = list(self.autoencoder_.notes_)
         if not known.is_split:
             self.notes_.insert(0, f"For a rate of {self.false_alarms:g}, all rows are used: {known.guarantee}")
+        if self.window is not None:
+            note = f"Calibrated by {len(known.scores)} windows that do not overlap: the rate holds for such ones"
+            self.notes_.append(f"{note}, where the series is stationary; alarms of neighbouring rows go together")
         if n := self.n_trimmed_:
-            self.notes_.append(f"{counted(n, 'row')} left out of the fit, in small groups apart from the others")
+            self.notes_.append(f"Rows left out of the fit, in small groups apart from the others: {n}")
         if self.false_alarms_ > self.false_alarms:
             note = (
                 f"{len(known.scores)} rows held out are too few for a rate of false alarms of {self.false_alarms:g}, "
@@ -343,7 +374,7 @@ class AnomalyDetector(OutlierMixin, Composed):
         known = self.calibration_
         for member in [members.Member(self.autoencoder_, self.unlikeness_), *self.folds_]:
             model = member.autoencoder
-            if model.n_features_in_ != self.n_features_in_ or self.columns_ != model.columns_:
+            if model.n_features_in_ != self.n_features_in_ * (self.window or 1) or self.columns_ != model.columns_:
                 yield "the autoencoder"
             if not member.unlikeness.fits(model):
                 yield "what is measured"

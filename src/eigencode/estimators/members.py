@@ -10,6 +10,7 @@ import numpy as np
 from eigencode.detection import conformal
 from eigencode.detection.calibration import Calibration
 from eigencode.detection.neighbors import Groups
+from eigencode.errors import DataError
 from eigencode.estimators.base import BaseAutoencoder
 from eigencode.estimators.unlikeness import Unlikeness
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 HELD_OUT = 0.2
 """Share of the rows that are held out of each model."""
+
+FEWEST_WINDOWS = 20
+"""Windows to learn from, at least; where fewer do not overlap, all are measured."""
 
 FEWEST_TO_TRIM = 40
 """With fewer rows, none are left out as small groups."""
@@ -33,6 +37,8 @@ class Division:
     ----------
     learned : ndarray of int
         Rows that it learns from, ascending.
+    measured : ndarray of int
+        Those of them by which scores are measured: all, or windows that do not overlap.
     apart : ndarray of int of shape (m,)
         Rows that are held out of it.
     are_near : ndarray of bool of shape (m,)
@@ -42,6 +48,7 @@ class Division:
     """
 
     learned: np.ndarray
+    measured: np.ndarray
     apart: np.ndarray
     are_near: np.ndarray
     n_trimmed: int
@@ -51,13 +58,40 @@ class Division:
         """Hold some of the rows of shape (n, d) out."""
         others = np.delete(np.arange(len(rows)), apart)
         if not trim or len(others) < FEWEST_TO_TRIM:
-            return cls(others, apart, np.ones(len(apart), dtype=bool), 0)
+            return cls(others, others, apart, np.ones(len(apart), dtype=bool), 0)
         cells = _standardised(rows, others)
         groups = Groups(cells[np.random.default_rng(seed).permutation(others)])
         are_trimmed = groups.contain(cells[others])
         # A group is judged by the rows learned from alone, so that those held out are like new ones.
         are_near = np.zeros(0, dtype=bool) if not len(apart) else ~groups.contain(cells[apart])
-        return cls(others[~are_trimmed], apart, are_near, int(are_trimmed.sum()))
+        learned = others[~are_trimmed]
+        return cls(learned, learned, apart, are_near, int(are_trimmed.sum()))
+
+    @classmethod
+    def of_windows(cls, starts: np.ndarray, width: int, level: float) -> Self:
+        """Hold the last windows of a series out, and the windows that overlap with them.
+
+        Parameters
+        ----------
+        starts : ndarray of int of shape (n,)
+            For each row, which is the last of its window, the first row of its series.
+        width : int
+            Rows of a window.
+        level : float
+            The rate of false alarms.
+        """
+        n = len(starts)
+        ends = np.flatnonzero(np.arange(n) - starts >= width - 1)
+        wanted = conformal.rows_near(max(round(HELD_OUT * len(ends) / width), conformal.rows_needed(level)), level)
+        first = n - min(wanted * width, n // 2)
+        learned, apart = ends[ends < first], ends[ends >= first + width - 1][::width]
+        if len(learned) < FEWEST_WINDOWS or not len(apart):
+            what = f"Windows of {width} rows take at least {4 * width + 2 * FEWEST_WINDOWS} rows without a gap in time"
+            raise DataError(what, got=f"{len(ends)} windows in {n} rows")
+        thinned = learned[::width]
+        return cls(
+            learned, thinned if len(thinned) >= FEWEST_WINDOWS else learned, apart, np.ones(len(apart), dtype=bool), 0
+        )
 
 
 def _standardised(rows: np.ndarray, some: np.ndarray) -> np.ndarray:
@@ -109,7 +143,7 @@ def fitted(
 
 def _measured(model: BaseAutoencoder, rows: NamedArray, division: Division, neighbors: bool, seed: int) -> Unlikeness:
     near = division.apart[division.are_near]
-    return Unlikeness.of(model, rows[division.learned], rows.array[near], neighbors, seed)
+    return Unlikeness.of(model, rows[division.measured], rows.array[near], neighbors, seed)
 
 
 def calibration(
@@ -122,3 +156,11 @@ def calibration(
     found = np.concatenate(scores)
     order = np.argsort(found, kind="stable")
     return Calibration(found[order], np.ones(len(found)) if weights is None else weights[numbers][order], of[order])
+
+
+def divisions_of(rows: np.ndarray, level: float, trim: bool, seed: int) -> list[Division]:
+    """How rows of shape (n, d) are divided for each model; of several, the last one has all rows."""
+    apart = held_out(len(rows), level, seed)
+    found = [Division.of(rows, each, trim, seed) for each in apart]
+    # The last is for the answers that need no rows held out.
+    return [*found, Division.of(rows, apart[0][:0], trim, seed)] if len(found) > 1 else found
