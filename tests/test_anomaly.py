@@ -11,10 +11,20 @@ import pandas as pd
 import pytest
 import scipy.stats
 from sklearn.base import clone
+from sklearn.metrics import roc_auc_score
 from sklearn.utils import estimator_checks
 
 import eigencode
-from eigencode import AnomalyDetector, Autoencoder, LinearAutoencoder
+from eigencode import (
+    AnomalyDetector,
+    Autoencoder,
+    ContractiveAutoencoder,
+    DenoisingAutoencoder,
+    LinearAutoencoder,
+    SparseAutoencoder,
+    StackedAutoencoder,
+    VariationalAutoencoder,
+)
 from eigencode.cli import main
 from eigencode.data.containers import NamedArray
 from eigencode.detection.neighbors import KnownRows, farther
@@ -321,6 +331,63 @@ def test_gaps_and_mixed_columns_are_rows_too(X):
     far = np.abs(X[:, 0]) > 1
     assert (model.predict(wrong) == -1)[far].mean() > 0.5
     assert (model.predict(frame) == -1).mean() < 0.15
+
+
+@pytest.mark.parametrize(
+    "autoencoder",
+    [
+        VariationalAutoencoder(2, max_epochs=5),
+        DenoisingAutoencoder(2, max_epochs=5),
+        SparseAutoencoder(4, max_epochs=5),
+        ContractiveAutoencoder(2, max_epochs=5),
+        StackedAutoencoder(2, hidden=(4,), max_epochs=5),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_every_kind_finds_broken_correlations(X, autoencoder):
+    model = AnomalyDetector(0.1, autoencoder=autoencoder, random_state=0).fit(X)
+    new = rows_of(100, seed=1)
+    wrong = new.copy()
+    wrong[:, 1] = new[::-1, 1]
+    scores = -model.score_samples(np.concatenate([new, wrong]))
+    assert roc_auc_score(np.repeat([0, 1], 100), scores) > 0.7
+    reasons = model.explain(wrong)
+    nats = model.unlikeness_.row_nats(model.autoencoder_, read_rows(model, wrong))
+    np.testing.assert_allclose(reasons.groupby("row").contribution.sum(), nats, rtol=1e-6)
+    if isinstance(autoencoder, VariationalAutoencoder):
+        bounds = -model.autoencoder_.score_samples(wrong) - 5 * np.log(1 - 1 / (321 - model.n_trimmed_ + 1.5))
+        np.testing.assert_allclose(nats, bounds, rtol=1e-9)
+
+
+# -- beside simple methods
+
+
+def test_notes_say_when_a_simple_method_ranks_better(X, fitted):
+    """A code of one number cannot follow a plane of two, which principal components do."""
+    model = AnomalyDetector(0.1, autoencoder=LinearAutoencoder(1), neighbors=False, random_state=0).fit(X)
+    assert any("ranked better by PCA" in note for note in model.notes_)
+    assert not any("ranked better" in note for note in fitted.notes_)
+
+
+def test_compare_gives_the_areas_of_simple_methods(X, fitted):
+    new, wrong = rows_of(100, seed=1), rows_of(50, seed=2)
+    wrong[:, 3] += 3
+    rows, y = np.concatenate([new, wrong]), np.repeat([0, 1], [100, 50])
+    found = fitted.compare(rows, y)
+    assert found["detector"] == roc_auc_score(y, -fitted.score_samples(rows))
+    known, scaled = fitted.unlikeness_.known.rows, fitted.autoencoder_.scaler_.transform(rows)
+    distance = np.sqrt(((scaled[:, None] - known) ** 2).sum(2)).min(1)
+    assert found["the nearest row"] == pytest.approx(roc_auc_score(y, distance))
+    assert set(found) == {
+        "detector",
+        "PCA",
+        "the norm",
+        "the Mahalanobis distance",
+        "the nearest row",
+        "IsolationForest",
+    }
+    with pytest.raises(DataError, match="y must be 1"):
+        fitted.compare(rows, np.zeros(150))
 
 
 @pytest.mark.parametrize("level", [0, 1, -0.5, "auto"])

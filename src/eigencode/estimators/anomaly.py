@@ -184,6 +184,8 @@ class AnomalyDetector(OutlierMixin, Composed):
             self.folds_, self.n_trimmed_ = found[:-1], divisions[-1].n_trimmed
             self.calibration_ = members.calibration(self._judges, rows, weights, divisions[: len(self._judges)])
             self._calibrate()
+            if (note := members.compared(self._judges[0], rows, divisions[0], self.seed_)) is not None:
+                self.notes_.append(note)
         return self
 
     def score_samples(self, X: Any) -> np.ndarray:
@@ -264,6 +266,25 @@ class AnomalyDetector(OutlierMixin, Composed):
             what = f"New rows score otherwise than those held out of the fit (p = {found:.2g})"
             warnings.warn(f"{what}: the rate of false alarms no longer holds. Fit again.", ResultWarning, stacklevel=2)
         return found
+
+    def compare(self, X: Any, y: Any) -> dict[str, float]:
+        """The area under the ROC curve of this detector, and of simple methods that know the same rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Rows like those fitted.
+        y : array-like of bool of shape (n,)
+            Which of them are anomalies.
+
+        Returns
+        -------
+        dict of str to float
+            'detector', and PCA, the norm, the Mahalanobis distance, the nearest row and IsolationForest; these take
+            ``neighbors=True``.
+        """
+        found, (rows, _) = self._scores(self._found(X)), self._rows(X)
+        return members.areas(self.autoencoder_, self.unlikeness_, rows, -found, y, self.seed_)
 
     def explain(self, X: Any, *, n_columns: int | None = None, output: str = "frame") -> Any:
         """Why each row is unlike those fitted: its columns, by what they add to D.

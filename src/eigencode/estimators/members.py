@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from eigencode.detection import conformal
+from eigencode.detection import baselines, conformal
 from eigencode.detection.calibration import Calibration
 from eigencode.detection.neighbors import Groups
-from eigencode.errors import DataError
+from eigencode.errors import DataError, OptionError
 from eigencode.estimators.base import BaseAutoencoder
-from eigencode.estimators.unlikeness import Unlikeness
+from eigencode.estimators.row_nats import cells_of
+from eigencode.estimators.unlikeness import Unlikeness, scaled_cells
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 
 HELD_OUT = 0.2
 """Share of the rows that are held out of each model."""
+
+FEWEST_COMPARED = 40
+"""With fewer rows held out, the detector is not compared with simple methods."""
+
+MOST_COMPARED = 1_000
+"""Rows held out that are compared, at most."""
 
 FEWEST_WINDOWS = 20
 """Windows to learn from, at least; where fewer do not overlap, all are measured."""
@@ -164,3 +171,39 @@ def divisions_of(rows: np.ndarray, level: float, trim: bool, seed: int) -> list[
     found = [Division.of(rows, each, trim, seed) for each in apart]
     # The last is for the answers that need no rows held out.
     return [*found, Division.of(rows, apart[0][:0], trim, seed)] if len(found) > 1 else found
+
+
+def compared(member: Member, rows: NamedArray, division: Division, seed: int) -> str | None:
+    """A sentence if a simple method finds faults of one column, planted in copies of rows held out, better."""
+    apart = division.apart[:MOST_COMPARED]
+    if len(apart) < FEWEST_COMPARED:
+        return None
+    model, clean, near = member.autoencoder, rows.array[apart], division.are_near[:MOST_COMPARED]
+    columns = [part for part in cells_of(model.columns_, rows.array.shape[1]) if part.stop > part.start]
+    faulty = baselines.with_faults(clean, columns, np.random.default_rng(seed))
+    is_new = ((faulty != clean) & ~(np.isnan(faulty) & np.isnan(clean))).any(1)
+    both = np.concatenate([clean, faulty[is_new]])
+    if not is_new.any():
+        return None
+    own = member.scores(replace(rows, array=both, frame=None), np.concatenate([near, near[is_new]]))
+    cells = scaled_cells(model, both)
+    train = scaled_cells(model, rows.array[division.measured[:: max(len(division.measured) // MOST_COMPARED, 1)]])
+    others, are_odd = baselines.baseline_scores(train, cells, seed), np.arange(len(both)) >= len(clean)
+    found = baselines.better(own, others, are_odd)
+    area = baselines.areas({"own": own, **others}, are_odd)
+    named = " and ".join(f"{name} ({area[name]:.3f})" for name in found)
+    what = f"than this detector ({area['own']:.3f}), by the area under the ROC curve"
+    return f"Held-out rows with a cell of another row are ranked better by {named} {what}" if found else None
+
+
+def areas(
+    model: BaseAutoencoder, unlikeness: Unlikeness, rows: NamedArray, own: np.ndarray, y: Any, seed: int
+) -> dict[str, float]:
+    """The area under the ROC curve of a detector's own scores and of simple methods, fitted to the rows it knows."""
+    are_odd = np.asarray(y)
+    if are_odd.shape != own.shape or not np.isin(are_odd, (0, 1)).all() or len(np.unique(are_odd)) < 2:
+        raise DataError("y must be 1 (or True) for anomalies and 0 for other rows, of both kinds", got=f"{y!r}"[:80])
+    if unlikeness.known is None:
+        raise OptionError("Simple methods are fitted to the rows that a detector keeps", got="neighbors=False")
+    others = baselines.baseline_scores(unlikeness.known.rows, scaled_cells(model, rows.array), seed)
+    return baselines.areas({"detector": own, **others}, are_odd.astype(bool))

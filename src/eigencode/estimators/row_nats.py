@@ -4,7 +4,8 @@ r"""RowNats: minus the logarithm of how likely a row is to a fitted autoencoder,
 
 with the code z, the scaled numbers j beside their reconstructions, the labels and counts b by the likelihood of their
 column, and o_c for whether the value of a column is known, missing, or one that the column cannot have. A number is
-compared with an exact reconstruction, so that nats do not depend on units.
+compared with an exact reconstruction, so that nats do not depend on units. A variational model has a bound on log p(x)
+of its own, which takes the place of all terms but the last.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ import numpy as np
 
 from eigencode import model
 from eigencode.batch import Batch
+from eigencode.data.containers import NamedArray
 from eigencode.detection.suspicion import CellDensity
 from eigencode.estimators.inputs import missing_values_of
+from eigencode.estimators.variational import VariationalAutoencoder
 from eigencode.lazy import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from eigencode.data.containers import NamedArray
     from eigencode.data.tables import Schema
     from eigencode.estimators.base import BaseAutoencoder
     from eigencode.model import Composition
@@ -73,7 +75,12 @@ class RowNats:
 
     def of_values(self, autoencoder: BaseAutoencoder, rows: np.ndarray) -> np.ndarray:
         """The terms of the values and of the code, for each row, shape (n,)."""
-        residuals, labels, codes = _answers(autoencoder, rows, self._filled(autoencoder, rows))
+        filled = self._filled(autoencoder, rows)
+        if isinstance(autoencoder, VariationalAutoencoder):
+            names = getattr(autoencoder, "feature_names_in_", None)
+            named = NamedArray(filled, None if names is None else list(names), schema=autoencoder.columns_)
+            return -autoencoder.score_samples(named)
+        residuals, labels, codes = _answers(autoencoder, rows, filled)
         found: np.ndarray = (np.square(residuals) / (2 * self.noise)).sum(1) + labels - self.mixture.log_prob(codes)
         return found
 

@@ -71,7 +71,7 @@ class Unlikeness:
     @classmethod
     def of(cls, autoencoder: BaseAutoencoder, given: NamedArray, apart: np.ndarray, neighbors: bool, seed: int) -> Self:
         """What is known from the rows fitted, and from those held out, which new rows may be near to."""
-        rows, cells = given.array, _cells(autoencoder, given.array)
+        rows, cells = given.array, scaled_cells(autoencoder, given.array)
         some = np.random.default_rng(seed).permutation(len(rows))[:MOST_MEASURED]
         row_nats = RowNats.of(autoencoder, rows, cell_density(autoencoder, rows[some], seed), seed)
         of_values = row_nats.of_values(autoencoder, rows[some])
@@ -79,7 +79,7 @@ class Unlikeness:
         tail = Tail.of(nats)
         sums, known = tail(nats), None
         if neighbors:
-            known = KnownRows.of(cells[some], _cells(autoencoder, apart))
+            known = KnownRows.of(cells[some], scaled_cells(autoencoder, apart))
             sums = sums + known.tails(cells[some])
         scaler = autoencoder.scaler_
         smallest = np.maximum(SMALLEST_CELL * np.abs(scaler.center) / scaler.divisor, SMALLEST_CELL)
@@ -102,7 +102,7 @@ class Unlikeness:
 
         ``held_out`` says which rows were held out of the fit, and are known.
         """
-        cells, nats = _cells(autoencoder, given.array), self.row_nats(autoencoder, given)
+        cells, nats = scaled_cells(autoencoder, given.array), self.row_nats(autoencoder, given)
         of_nats = self.tail(nats)
         neighbors = np.zeros(len(cells)) if self.known is None else self.known.tails(cells, held_out)
         kept = _kept(of_nats + neighbors, self.highest)
@@ -135,6 +135,6 @@ def _kept(sums: np.ndarray, highest: float) -> np.ndarray:
     return np.where(sums <= highest, 1.0, ratio * (2 - ratio))
 
 
-def _cells(autoencoder: BaseAutoencoder, rows: np.ndarray) -> np.ndarray:
+def scaled_cells(autoencoder: BaseAutoencoder, rows: np.ndarray) -> np.ndarray:
     """Scaled cells in float64, 0 in gaps."""
     return np.nan_to_num(autoencoder.scaler_.transform(rows.astype(np.float64)), nan=0.0)
