@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from eigencode import Autoencoder
-from eigencode.data import compact_rows, mapped_rows
+from eigencode.data import compact_rows, mapped_rows, sources
 from eigencode.data.compact_rows import CompactRows
 from eigencode.data.gaps import hide_gaps
 from eigencode.data.rows import ResidentRows
@@ -14,6 +14,7 @@ from eigencode.data.scaling import Scaler
 from eigencode.data.sources import ArraySource
 from eigencode.data.tables import Schema, compact
 from eigencode.data.tables.compact import CompactCells
+from eigencode.errors import DataError
 from eigencode.training.rng import generator
 
 
@@ -68,8 +69,9 @@ def rows_of(frame, kind, monkeypatch, dtype=torch.float32, **split):
     scaler = Scaler.fit(ArraySource(whole), "standard")
     if kind is CompactRows:
         return CompactRows.of(cells, scaler, dtype, **split)
-    x = next(scaler.chunks(whole, np.float64 if dtype == torch.float64 else np.float32))
-    return ResidentRows(hide_gaps(torch.from_numpy(x)), **split)
+    kind = np.float64 if dtype == torch.float64 else np.float32
+    scaled = np.concatenate(list(scaler.chunks(whole, kind)))
+    return ResidentRows(hide_gaps(torch.from_numpy(scaled)), **split)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -110,3 +112,25 @@ def test_the_start_of_many_rows_is_made_from_a_sample(frame, monkeypatch):
         monkeypatch.setattr(module, "REPRESENTATIVE_CELLS", 300 * 40)
     part = Autoencoder(3, max_epochs=2, random_state=0).fit(frame)
     assert part.best_objective_ == pytest.approx(whole.best_objective_, rel=0.15)
+
+
+def test_answers_for_a_large_frame_are_those_for_a_small_one(frame, monkeypatch):
+    """The same rows in one array or in chunks of 300 rows give the same frames, and the same numbers up to rounding."""
+    model = Autoencoder(3, max_epochs=3, random_state=0).fit(frame)
+    answers = {}
+    for least in (1000, 10**9):
+        monkeypatch.setattr(compact, "COMPACT_FROM", least)
+        monkeypatch.setattr(sources, "CHUNK_ROWS", 300 if least == 1000 else 8192)
+        answers[least] = [model.transform(frame), model.score_samples(frame), model.reconstruction_error(frame)]
+        answers[least] += [model.reconstruct(frame), model.impute(frame)]
+    for found, wanted in zip(answers[1000], answers[10**9], strict=True):
+        if isinstance(wanted, pd.DataFrame):
+            pd.testing.assert_frame_equal(found, wanted, rtol=1e-5)
+        else:
+            np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_an_infinite_cell_of_a_large_frame_is_named(frame):
+    frame.loc[1500, "number"] = np.inf
+    with pytest.raises(DataError, match=r"infinite cells.*column 'number' \(row 750"):
+        Autoencoder(3).fit(frame)

@@ -88,7 +88,8 @@ def refuse_empty_columns(array: np.ndarray, names: Sequence[object] | None = Non
         ...
     eigencode.errors.DataError: X has columns without any number. Got column 'income'. Leave them out.
     """
-    if array.dtype.kind != "f" or _has_finite_sum(array):
+    is_streamed = hasattr(array, "read_chunks")  # it is not read for this alone
+    if array.dtype.kind != "f" or is_streamed or _has_finite_sum(array):
         return
     is_empty = np.all([np.isnan(chunk).all(0) for chunk in ArraySource(array).chunks()], axis=0)
     if is_empty.any():

@@ -53,6 +53,9 @@ class ArraySource:
     def chunks(self) -> Iterator[np.ndarray]:
         """Consecutive blocks of at most ``CHUNK_ROWS`` rows."""
         n_chunk, n_rows = chunk_rows(self.array.shape[1], self.n_cells), self.shape[0]
+        if hasattr(self.array, "read_chunks"):  # cells that are read from their beginning
+            yield from self.array.read_chunks(n_chunk, self.without)
+            return
         for first in range(0, n_rows, n_chunk):
             rows: slice | np.ndarray = slice(first, first + n_chunk)
             if len(self.without):
@@ -70,6 +73,18 @@ def numbers_without(excluded: np.ndarray, positions: np.ndarray) -> np.ndarray:
     """
     # Row p comes after every excluded row that has at most p others before it.
     return positions + np.searchsorted(excluded - np.arange(len(excluded)), positions, side="right")
+
+
+def kept_rows(excluded: np.ndarray, first: int, n_rows: int) -> np.ndarray:
+    """Numbers of the rows of a block, counted from its first row, without some rows of the table in ascending order.
+
+    Examples
+    --------
+    >>> kept_rows(np.array([0, 11, 12]), first=10, n_rows=4)
+    array([0, 3])
+    """
+    low, high = np.searchsorted(excluded, [first, first + n_rows])
+    return np.delete(np.arange(n_rows), excluded[low:high] - first)
 
 
 def chunk_rows(n_columns: int, n_cells: int = NETWORK_CELLS) -> int:

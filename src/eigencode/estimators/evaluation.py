@@ -98,6 +98,10 @@ class Evaluation(Saved):
         """Rows in the data's units, or their means, as what was fitted: the array, or the frame with these cells."""
         return rows if self.columns_ is None else self.columns_.decode(rows, like, mean)
 
+    def _blocks_of(self, array: np.ndarray, function: Question) -> Iterator[np.ndarray]:
+        """An answer for rows in the data's units, a chunk at a time, for a frame that is made of it."""
+        return map(numbers_only, self._answers(array, function, self._in_data_units))
+
     @property
     def _has_validation(self) -> bool:
         """Whether the fit's objectives are of validation rows; for files of format 1, by ``validation_fraction``."""
@@ -114,25 +118,26 @@ class Evaluation(Saved):
 
         An array that has only the first columns is given to the function as it is.
         """
+        return filled(len(array), self._answers(array, function, finish))
+
+    def _answers(self, array: np.ndarray, function: Question, finish: Finish) -> Iterator[np.ndarray]:
+        """The parts of an answer, one for each chunk of the rows."""
         dtype, scaler = float_type(array.dtype), self.scaler_.of_columns(slice(array.shape[1]))
-        model = self._model_in(dtype)
-
-        def blocks() -> Iterator[np.ndarray]:
-            is_warned = False
-            for chunk in scaler.chunks(array, dtype):
-                rows = hide_gaps(self._tensor(chunk))
-                if rows.observed is not None and not (scaler.has_gaps or is_warned):
-                    warnings.warn(UNSEEN_GAPS, ResultWarning, stacklevel=5)
-                    is_warned = True
-                low, high = map(float, rows.x.aminmax())
-                if not (math.isfinite(low) and math.isfinite(high)):
-                    refuse_infinite(array, self._cell_names)
-                limit, constant = self._limit, scaler.constant
-                is_usual = -limit <= low and high <= limit and not (constant and rows.x[:, constant].any())
-                seen = rows if is_usual else replace(rows, x=self._seen(rows.x))
-                yield finish(function(model, rows, seen))
-
-        return filled(len(array), blocks())
+        model, is_warned = self._model_in(dtype), False
+        for chunk in scaler.chunks(array, dtype):
+            rows = hide_gaps(self._tensor(chunk))
+            if rows.observed is not None and not (scaler.has_gaps or is_warned):
+                warnings.warn(UNSEEN_GAPS, ResultWarning, stacklevel=5)
+                is_warned = True
+            low, high = map(float, rows.x.aminmax())
+            if not (math.isfinite(low) and math.isfinite(high)):
+                refuse_infinite(array, self._cell_names)
+            limit, constant = self._limit, scaler.constant
+            is_usual = -limit <= low and high <= limit and not (constant and rows.x[:, constant].any())
+            seen = rows if is_usual else replace(rows, x=self._seen(rows.x))
+            with torch.inference_mode():
+                found = finish(function(model, rows, seen))
+            yield found
 
     @property
     def _limit(self) -> float:

@@ -90,6 +90,12 @@ class Imputation(Inference):
         """
         check_is_fitted(self)
         given = read_rows(self, X)
+        if n_draws is None and self.columns_ is not None and given.frame is not None:
+            # A normal density of logarithms has means far beyond all numbers.
+            blocks = (
+                np.minimum(cells, self.columns_.highest) for cells in self._blocks_of(given.array, self._expected)
+            )
+            return self.columns_.filled(given.frame, blocks, missing_values_of(self), mean=True)
         if n_draws is None:
             return self._filled(given, self._answer_of(given.array, self._expected, self._in_data_units), mean=True)
         if isinstance(n_draws, bool) or not isinstance(n_draws, int | np.integer) or n_draws < 1:

@@ -102,14 +102,14 @@ class Inference(Evaluation):
         """
         kept = self._kept(n_components)
         given = read_rows(self, X, finite=False)
-        rows = numbers_only(
-            self._answer_of(
-                given.array,
-                lambda model, rows, seen: _reconstruction(model, seen, kept).mean,
-                self._in_data_units,
-            )
-        )
-        return self._as_table(rows, given.frame, mean=True) if given.layout is None else given.layout.images(rows)
+
+        def rebuilt(model: Composition, rows: Batch, seen: Batch) -> Tensor:
+            return _reconstruction(model, seen, kept).mean
+
+        if self.columns_ is not None:
+            return self.columns_.decode(self._blocks_of(given.array, rebuilt), given.frame, mean=True)
+        rows = numbers_only(self._answer_of(given.array, rebuilt, self._in_data_units))
+        return rows if given.layout is None else given.layout.images(rows)
 
     def as_images(self, rows: np.ndarray) -> np.ndarray:
         """Rows of a model of images as images, such as those from ``sample`` and ``inverse_transform``.

@@ -14,10 +14,12 @@ import pyarrow as pa
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
+from eigencode.data.block_sources import BlockSource, StreamedCells
 from eigencode.data.cells import DATES, is_missing, stack_columns
 from eigencode.data.containers import NamedArray, as_array, label_of, names_of, read, refuse_non_tables
 from eigencode.data.gaps import refuse_gaps, refuse_infinite
 from eigencode.data.images import PIXEL_TYPES, ImageLayout
+from eigencode.data.named_files import opened
 from eigencode.data.tables import Schema, as_frame
 from eigencode.errors import DataError
 
@@ -41,6 +43,9 @@ def read_rows(estimator: Any, X: Any, *, reset: bool = False, finite: bool = Tru
     NamedArray
         In the numeric type that they came in; gaps are NaN.
     """
+    X = opened(X)
+    if isinstance(X, BlockSource):
+        return _streamed(estimator, X, reset, finite)
     frame = None if isinstance(X, NamedArray) else as_frame(X)
     if reset:
         _refuse_twins(X)
@@ -53,6 +58,19 @@ def read_rows(estimator: Any, X: Any, *, reset: bool = False, finite: bool = Tru
     if finite:
         refuse_infinite(rows.array, rows.cell_names)
     return rows
+
+
+def _streamed(estimator: Any, source: BlockSource, reset: bool, finite: bool) -> NamedArray:
+    """Rows that are read a block at a time; a sample of them says what the columns are."""
+    sample = read_rows(estimator, source.sample(), reset=reset, finite=finite)
+    dtype = sample.array.dtype if sample.array.dtype.kind == "f" else float_type(sample.array.dtype)
+    cells = StreamedCells(
+        source,
+        lambda block: np.asarray(read_rows(estimator, block, finite=finite).array),
+        sample.array.shape[1],
+        dtype,
+    )
+    return replace(sample, array=cells, frame=None)  # type: ignore[arg-type]
 
 
 @contextmanager

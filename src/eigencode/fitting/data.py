@@ -11,13 +11,12 @@ import torch
 from torch import Tensor
 
 from eigencode.batch import Batch
-from eigencode.data.compact_rows import CompactRows
 from eigencode.data.gaps import hide_gaps
-from eigencode.data.mapped_rows import JoinedArrays, MappedRows, is_mapped, require_finite
+from eigencode.data.mapped_rows import require_finite
 from eigencode.data.memory import require_memory
 from eigencode.data.rows import ResidentRows, Rows
 from eigencode.data.scaling import Scaler
-from eigencode.data.tables.compact import CompactCells
+from eigencode.fitting.large_rows import large_rows
 from eigencode.fitting.table import TrainingTable
 from eigencode.model.gaussian import Gaussian, fit_gaussian
 from eigencode.model.pca import EXACT_SIZE
@@ -55,14 +54,10 @@ class Data:
         if table.weights is not None:
             weight = torch.ones(n_rows, dtype=dtype)
             weight[: len(table.weights)] = torch.from_numpy(table.weights)
-        if is_mapped(table.array):
-            array = table.array if len(arrays) == 1 else JoinedArrays(*arrays)
-            return cls(MappedRows(array, scaler, dtype, held_out, is_separate, weight), units)
+        if (large := large_rows(table, weight, scaler, dtype)) is not None:
+            return cls(large, units)
         is_training = torch.ones(n_rows, dtype=torch.bool).index_fill(0, held_out, False)
         training = torch.nonzero(is_training).flatten()
-        if isinstance(table.array, CompactCells) and table.validation is None:
-            split = {"training": training, "validation_numbers": held_out, "is_separate": is_separate}
-            return cls(CompactRows.of(table.array, scaler, dtype, weight=weight, **split), units)
         require_memory(n_rows * d * dtype.itemsize, "The scaled table", "Try fewer rows at a time with partial_fit")
         x, first = torch.empty(n_rows, d, dtype=dtype), 0
         kind = np.float64 if dtype == torch.float64 else np.float32

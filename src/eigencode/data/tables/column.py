@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from eigencode.data.tables import types
 from eigencode.data.tables.excluded import Constant, Identifier, Text
@@ -116,28 +115,6 @@ class Column:
     def values_of(self, cells: pa.Array) -> Values:
         """Decoded cells as values of the type fitted."""
         return Values(self.name, cells, self.native_type, self.is_mixed)
-
-    def filled(self, values: Values, cells: np.ndarray, mean: bool = False) -> Values:
-        """The column with its gaps filled from cells of shape (n, width), the other values as they are."""
-        if not values.n_gaps or isinstance(self.kind, Identifier | Text):
-            return values
-        kind, known = self.arrow, values.cells
-        if values.kind == "category":
-            known = known.cast(known.type.value_type)
-        plain = kind.value_type if pa.types.is_dictionary(kind) else kind
-        try:
-            known, native_type = known.cast(plain), self.native_type
-        except pa.ArrowException:  # as of floats, where all values fitted were integers
-            kind = plain = known.type
-            native_type = values.dtype
-        decoded = (self.kind.decode_mean if mean else self.kind.decode)(cells, kind)
-        decoded = decoded.cast(plain) if pa.types.is_dictionary(kind) else decoded
-        found = pc.if_else(pa.array(values.missing), decoded, known)
-        if pa.types.is_dictionary(kind):
-            categories = pa.array(self.kind.categories, pa.string()).cast(plain)  # type: ignore[union-attr]
-            codes = pc.index_in(found, categories).cast(kind.index_type)
-            found = pa.DictionaryArray.from_arrays(codes, categories, ordered=kind.ordered)
-        return Values(self.name, found, native_type, self.is_mixed)
 
     @property
     def is_coded(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import Any
@@ -14,6 +14,7 @@ import pyarrow as pa
 from eigencode.data.tables import compact, frames
 from eigencode.data.tables.column import Column
 from eigencode.data.tables.excluded import Identifier, Text
+from eigencode.data.tables.filling import filled, known
 from eigencode.data.tables.hashing import MOST_ROWS
 from eigencode.data.tables.kinds import Block
 from eigencode.data.tables.labels import Boolean, Category, Ordered
@@ -212,13 +213,13 @@ class Schema:
         given = frames.columns_of(_as_frame(frame), missing_values)
         return np.stack([column.allows(values) for column, values in zip(self.columns, given, strict=True)], axis=1)
 
-    def decode(self, cells: np.ndarray, like: Any = None, mean: bool = False) -> Any:
+    def decode(self, cells: np.ndarray | Iterable[np.ndarray], like: Any = None, mean: bool = False) -> Any:
         """A frame of the fitted library from cells of shape (n, n_cells).
 
         Parameters
         ----------
-        cells : ndarray of shape (n, n_cells)
-            Numbers; NaN in a block is a gap.
+        cells : ndarray of shape (n, n_cells), or iterable of such arrays
+            Numbers; NaN in a block is a gap. Of several arrays, the rows follow one another.
         like : frame, optional
             The frame with the same rows: it gives the index, and the columns that the model does not see.
         mean : bool
@@ -228,26 +229,46 @@ class Schema:
             return self.of(like).decode(cells, like, mean)
         is_partial = like is not None and any(isinstance(column.kind, Identifier | Text) for column in self.columns)
         given = frames.columns_of(_as_frame(like)) if is_partial else repeat(None, len(self.columns))
+        decoded = self._decoded(cells, [column.arrow for column in self.columns], mean)
         columns: list[Values] = []
-        for (column, part), values in zip(self._parts(), given, strict=True):
+        for column, values, found in zip(self.columns, given, decoded, strict=True):
             is_passed = isinstance(column.kind, Identifier | Text)
-            columns.append(
-                values
-                if is_passed and values is not None
-                else column.values_of(
-                    (column.kind.decode_mean if mean else column.kind.decode)(cells[:, part], column.arrow)
-                )
-            )
+            columns.append(values if is_passed and values is not None else column.values_of(found))
         return frames.frame_of(self.library, columns, like)
 
-    def filled(self, like: Any, cells: np.ndarray, missing_values: Sequence[Any] = (), mean: bool = False) -> Any:
-        """A frame with its gaps filled from cells of shape (n, n_cells), which may be means; other values stay.
+    def _decoded(
+        self, cells: np.ndarray | Iterable[np.ndarray], kinds: Sequence[pa.DataType | None], mean: bool
+    ) -> Iterator[pa.Array]:
+        """The columns in these types; those of type None are left out, and are None."""
+        found: list[list[pa.Array]] = [[] for _ in kinds]
+        for block in [cells] if isinstance(cells, np.ndarray) else cells:
+            for own, kind, (column, part) in zip(found, kinds, self._parts(), strict=True):
+                decode = column.kind.decode_mean if mean else column.kind.decode
+                own += [] if kind is None else [decode(block[:, part], kind)]
+        for own in found:
+            yield pa.concat_arrays(own) if len(own) > 1 else own[0] if own else None
+            own.clear()
+
+    def filled(
+        self,
+        like: Any,
+        cells: np.ndarray | Iterable[np.ndarray],
+        missing_values: Sequence[Any] = (),
+        mean: bool = False,
+    ) -> Any:
+        """A frame with its gaps filled from cells, as for ``decode``; all other values are as they were.
 
         A column of whole numbers that has floats because of its gaps has integers again if it had them in fitting.
         """
-        given = frames.columns_of(_as_frame(like), missing_values)
-        parts = zip(self.of(like)._parts(), given, strict=True)
-        columns = [column.filled(values, cells[:, part], mean) for (column, part), values in parts]
+        schema, given = self.of(like), list(frames.columns_of(_as_frame(like), missing_values))
+        kinds = [
+            known(column, values)[1] if values.n_gaps and not isinstance(column.kind, Identifier | Text) else None
+            for column, values in zip(schema.columns, given, strict=True)
+        ]
+        columns = [
+            values if decoded is None else filled(column, values, decoded)
+            for column, values, decoded in zip(schema.columns, given, schema._decoded(cells, kinds, mean), strict=True)
+        ]
         return frames.frame_of(self.library, columns, like)
 
     def completed(self, frame: Any) -> Any:
