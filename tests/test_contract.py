@@ -243,7 +243,6 @@ REFUSED = {
     "a sparse matrix": (lambda f: scipy.sparse.csr_array(f.to_numpy()), r"toarray\(\)"),
     "a sparse tensor": (lambda f: torch.ones(3, 3).to_sparse(), r"to_dense\(\)"),
     "a tensor without values": (lambda f: torch.ones(3, 3, device="meta"), "whose values cannot be read"),
-    "a path": (lambda f: "rows.csv", "Read the file first"),
     "a class": (lambda f: type(f), "a class, not a table"),
     "a mapping": (lambda f: {"a": [1, 2]}, "pandas.DataFrame"),
     "nothing": (lambda f: None, "Pass a NumPy array"),

@@ -48,6 +48,6 @@ def opened(X: Any) -> Any:
 
 
 def is_name(X: Any) -> bool:
-    """Whether rows are given by the names of files."""
-    is_list = isinstance(X, Sequence) and not isinstance(X, str | bytes) and len(X) > 0
-    return isinstance(X, os.PathLike | str) or (is_list and all(isinstance(each, os.PathLike | str) for each in X))
+    """Whether rows are given by the names of files; in a list these are paths, since strings may be cells."""
+    are_paths = isinstance(X, Sequence) and len(X) > 0 and all(isinstance(each, os.PathLike) for each in X)
+    return isinstance(X, os.PathLike | str) or are_paths

@@ -71,7 +71,8 @@ class BaseAutoencoder(
         X : array-like of shape (n, d)
             Numbers: a NumPy array, a torch tensor, nested lists. Or a pandas, polars or pyarrow frame of mixed
             columns: ``columns_`` says what each is, and answers are frames like it. Gaps are NaN, nulls, or the masked
-            cells of a masked array. Or images: an array of type uint8 of shape (n, h, w) or (n, h, w, c).
+            cells of a masked array. Or images: an array of type uint8 of shape (n, h, w) or (n, h, w, c). Or the name
+            of a file, a folder or a pattern: large Parquet tables are read a block at a time.
         y : None
             Ignored; present for pipelines.
         sample_weight : array-like of shape (n,), optional
