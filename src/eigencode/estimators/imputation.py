@@ -7,8 +7,8 @@ the reconstruction, and moved by what training has changed of it:
 .. math:: \hat x_j + \gamma_j \, (r_j(x) - \hat x_j) + \delta_j \, (r_j(x) - r^0_j(x))
 
 with :math:`r^0` for the linear start. The gains :math:`\gamma, \delta` of a column are found by least squares on
-validation cells that were hidden. At the start they are 0: a model that is not trained imputes as EM does. A cell that is
-a logarithm has, by its conditional variance :math:`s^2_j`, the logarithm of the mean, :math:`\hat x_j + s^2_j / 2`.
+validation cells that were hidden. At the start they are 0: a model that is not trained imputes as EM does.
+Where a cell is a logarithm, half of its conditional variance is added, so that its exponential is the mean.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ class Imputation(Inference):
         ndarray of shape (n, d), or a frame where one was fitted; or list of them
             The rows, in X's float type; a frame's columns in their own types. A mean is E[x] in the data's units: of a
             number that is modelled by its logarithm it is not the exponential of a mean, and of whole numbers in a
-            column of floats it is not rounded. Of a category the likeliest is given. Draws are whole where the data are.
+            column of floats it is not rounded. Of a category the likeliest is given. Draws are whole where the data
+            are.
 
         Examples
         --------
