@@ -35,6 +35,7 @@ LAYERS = [
     {"training"},
     {"io"},
     {"fitting"},
+    {"export"},
     {"estimators"},
     {"search"},
     {"plots"},

@@ -31,6 +31,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "eigencode sample generator.safetensors -n 100 --output drawn.csv",
     ),
     "predict": ("eigencode predict classifier.safetensors rows.csv --output labels.csv",),
+    "export": ("eigencode export model.safetensors model.onnx",),
     "describe": (
         "eigencode describe rows.csv",
         "eigencode describe model.safetensors",

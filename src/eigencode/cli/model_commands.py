@@ -1,4 +1,4 @@
-"""The commands that ask a fitted model: transform, decode, reconstruct, impute, score, sample, predict, describe."""
+"""The commands that ask a fitted model: transform, decode, reconstruct, impute, score, sample, predict and so on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from eigencode.cli.descriptions import (
     print_json,
     summary,
 )  # fmt: skip
-from eigencode.cli.flags import PATHS, STREAM, AsJson, Model
+from eigencode.cli.flags import FILES, PATHS, STREAM, AsJson, Model
 from eigencode.cli.own_parts import OWN
 from eigencode.cli.pictures import RowsOutput
 from eigencode.cli.tables import (
@@ -239,7 +239,28 @@ def predict(model: Model, rows: Rows, /, *, output: TableOutput, chosen: Chosen 
     write(output, answers)
 
 
-@command(10, "describe MODEL|ROWS... [OPTIONS]")
+@command(11, "export MODEL FILE [OPTIONS]")
+def export(
+    model: Model,
+    file: Annotated[Path, PATHS, Parameter(help="Output: .onnx, or .pt2 for torch.export.", group=FILES)],
+    /,
+    *,
+    methods: Annotated[
+        tuple[str, ...] | None,
+        Parameter(consume_multiple=True, negative_iterable=(), help="Answers to give, as transform; default: all."),
+    ] = None,
+) -> None:
+    """Write a model as a graph that other programs can run: scaling and gaps are inside.
+
+    The graph's answers are compared with the model's before the file is written.
+    """
+    with progress.stage(LOADING):
+        fitted = loaded(model)
+    with progress.stage("exporting"):
+        fitted.export(file, methods)
+
+
+@command(12, "describe MODEL|ROWS... [OPTIONS]")
 def describe(
     what: ModelOrRows,
     /,

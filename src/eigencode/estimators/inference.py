@@ -172,12 +172,12 @@ class Inference(Evaluation):
         ndarray of shape (n,)
             Nats, in float64.
         """
+        return self._log_densities(X, self._score)
 
-        def log_likelihood(model: Composition, rows: Batch, seen: Batch) -> Tensor:
-            cells = model.reconstruct(*seen.cells).log_prob(model.likelihood.target(*rows.cells))
-            return rows.selected(cells).sum(1)
-
-        return self._log_densities(X, log_likelihood)
+    def _score(self, model: Composition, rows: Batch, seen: Batch) -> Tensor:
+        """``score_samples`` in the model's units."""
+        cells = model.reconstruct(*seen.cells).log_prob(model.likelihood.target(*rows.cells))
+        return rows.selected(cells).sum(1)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Mean of ``score_samples``, in nats a row; higher is better.

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import numpy as np
 from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
 
-from eigencode import fitting, io, model, parts, training
-from eigencode.batch import Batch
+from eigencode import export, fitting, io, model, parts, training
 from eigencode.data import Scaler, Schema
-from eigencode.data.rows import ResidentRows
 from eigencode.domains import Count, Index, Positive, is_optional
 from eigencode.errors import StorageError
-from eigencode.estimators.streaming import run_of_block
+from eigencode.estimators.streaming import check_fit
 from eigencode.lazy import torch
 
 if TYPE_CHECKING:
@@ -70,6 +69,30 @@ class Saved(BaseEstimator):
             Where to; an existing file is replaced.
         """
         io.save(self, path)
+
+    def export(self, path: str | os.PathLike[str], methods: Sequence[str] | str | None = None) -> None:
+        """Write a graph that answers without this package: ONNX for a path in ``.onnx``, `torch.export` for ``.pt2``.
+
+        Scaling and gaps are inside. The graph's answers are compared with the model's before the file is written. ONNX
+        takes ``pip install 'eigencode[export]'``.
+
+        Parameters
+        ----------
+        path : path-like
+            Where to; an existing file is replaced.
+        methods : str or sequence of str, optional
+            The methods whose answers are the graph's outputs, as 'transform'; by default all that take rows.
+            'inverse_transform', which takes codes, is a graph of its own.
+
+        Raises
+        ------
+        OptionError
+            If a method or a part of the model cannot be exported.
+        DataError
+            If the graph's answers differ from the model's.
+        """
+        check_is_fitted(self)
+        export.write(export.graph_of(self, methods), path)
 
 
 class SavedAutoencoder(Saved):
@@ -156,8 +179,7 @@ class SavedAutoencoder(Saved):
     def _restore_stream(self, saved: dict[str, Any]) -> None:
         """Restore the state of a stream, checked on a copy of the model."""
         io.typed(training.SavedState, saved, "stream")
-        rows = torch.zeros(1, self._n_cells, dtype=self.execution_.dtype)
-        run_of_block(self, self, ResidentRows.of(Batch(rows)), saved)  # raises an error if it does not fit
+        check_fit(self, saved)
         self.stream_state_ = saved
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from eigencode import fitting, training
+from eigencode.batch import Batch
+from eigencode.data.rows import ResidentRows
 from eigencode.errors import TrainingError
 from eigencode.estimators.inputs import read_weights
+from eigencode.lazy import torch
 from eigencode.options import check_options
 
 if TYPE_CHECKING:
@@ -85,3 +88,9 @@ def run_of_block(
 def _optimizer_of(model: BaseAutoencoder) -> str:
     """The optimiser of blocks: L-BFGS would use the curvature of earlier blocks."""
     return "adam" if model.optimizer == "auto" else model.optimizer
+
+
+def check_fit(model: SavedAutoencoder, saved: dict[str, Any]) -> None:
+    """Raise an error if the state of a stream does not fit to a model."""
+    rows = torch.zeros(1, model._n_cells, dtype=model.execution_.dtype)
+    run_of_block(model, model, ResidentRows.of(Batch(rows)), saved)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
 
 from eigencode import model, parts, training
 from eigencode.errors import OptionError
@@ -234,13 +234,12 @@ class VariationalAutoencoder(BaseAutoencoder):
         ndarray of shape (n,)
             Nats, in float64 and the data's units.
         """
-        check_is_fitted(self)
+        return self._log_densities(X, _in_blocks(self._score, SCORE_DRAWS))
+
+    def _score(self, composition: Composition, rows: Batch, seen: Batch) -> Tensor:
+        """``score_samples`` in the model's units."""
         noise = _sobol_normals(self.n_components_, training.generator(self.seed_, "score").initial_seed())
-
-        def bound(composition: Composition, rows: Batch, seen: Batch) -> Tensor:
-            return model.logmeanexp(_log_weights(composition, _drawn(composition, rows, seen, noise)))
-
-        return self._log_densities(X, _in_blocks(bound, SCORE_DRAWS))
+        return model.logmeanexp(_log_weights(composition, _drawn(composition, rows, seen, noise)))
 
     def _conditional_draws(
         self, model: Composition, rows: Batch, seen: Batch, n_draws: int, source: torch.Generator
@@ -293,12 +292,15 @@ def _in_blocks(question: Question, n_draws: int) -> Question:
     return over_rows
 
 
+@lru_cache(maxsize=8)
 def _sobol_normals(k: int, seed: int) -> Tensor:
     """Standard normal noise of shape (m, 1, k) from scrambled Sobol points, in float64."""
-    if k > torch.quasirandom.SobolEngine.MAXDIM:
-        return torch.randn((SCORE_DRAWS, 1, k), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    points = torch.quasirandom.SobolEngine(k, scramble=True, seed=seed).draw(SCORE_DRAWS, dtype=torch.float64)
-    return torch.special.ndtri(points.clamp(1e-9, 1 - 1e-9))[:, None, :]
+    with torch.inference_mode(False):  # it is kept, for callers in other modes
+        if k > torch.quasirandom.SobolEngine.MAXDIM:
+            source = torch.Generator().manual_seed(seed)
+            return torch.randn((SCORE_DRAWS, 1, k), generator=source, dtype=torch.float64)
+        points = torch.quasirandom.SobolEngine(k, scramble=True, seed=seed).draw(SCORE_DRAWS, dtype=torch.float64)
+        return torch.special.ndtri(points.clamp(1e-9, 1 - 1e-9))[:, None, :]
 
 
 def _moments(model: Composition, rows: Batch) -> Tensor:

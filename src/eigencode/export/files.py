@@ -1,0 +1,161 @@
+"""Writing graphs: ONNX and `torch.export` files, compared with the model before they are written."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from eigencode import export
+from eigencode._version import __version__
+from eigencode.data.writing import atomic_write
+from eigencode.errors import DataError, OptionError, as_path
+from eigencode.export.graph import Graph
+from eigencode.export.operators import DECOMPOSITIONS
+
+TOLERANCE = 1e-4
+"""Largest difference between a graph's answers and the model's, in units of the largest deviation in a column."""
+
+INSTALL = "Install them with: pip install 'eigencode[export]'"
+
+
+def write(graph: Graph, path: str | os.PathLike[str]) -> None:
+    """Write a graph as ``.onnx``, or as ``.pt2`` for `torch.export.load`, by the path's ending.
+
+    Raises
+    ------
+    OptionError
+        If the path has another ending, packages are missing, or an operation of the model has no counterpart.
+    DataError
+        If the graph's answers are not the model's.
+    """
+    ending = os.path.splitext(as_path(path))[1]
+    if ending not in WRITERS:
+        raise OptionError("An exported model is a file ending in .onnx or .pt2", got=f"{os.fspath(path)!r}")
+    with _quiet():
+        content, answer = WRITERS[ending](graph)
+        _compare(graph, answer)
+    with atomic_write(path) as file:
+        file.write(content)
+
+
+def _program(graph: Graph) -> Any:
+    """The graph as recorded by torch, for any number of rows."""
+    example = torch.from_numpy(graph.example())
+    try:
+        with torch.no_grad():
+            graph(example)  # what is computed once is known when the graph is recorded
+            return torch.export.export(graph, (example,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+    except Exception as error:
+        raise _refused(error) from error
+
+
+def _torch_file(graph: Graph) -> tuple[bytes, Callable[[np.ndarray], Mapping[str, np.ndarray]]]:
+    program, content = _program(graph), io.BytesIO()
+    torch.export.save(program, content, extra_files={"eigencode.json": json.dumps(metadata(graph))})
+    module = program.module()
+
+    def answer(rows: np.ndarray) -> dict[str, np.ndarray]:
+        with torch.no_grad():
+            return {name: found.numpy() for name, found in module(torch.from_numpy(rows)).items()}
+
+    return content.getvalue(), answer
+
+
+def _onnx_file(graph: Graph) -> tuple[bytes, Callable[[np.ndarray], Mapping[str, np.ndarray]]]:
+    try:
+        import onnx
+        import onnxruntime
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise OptionError(
+            "Export to ONNX needs onnx, onnxscript and onnxruntime", got=error.msg, hint=INSTALL
+        ) from None
+    program = _program(graph).run_decompositions(DECOMPOSITIONS)
+    names = list(graph.methods)
+    given: dict[str, Any] = {
+        "input_names": [graph.input_name],
+        "output_names": names,
+        "custom_translation_table": export.TRANSLATIONS,
+    }
+    try:
+        exported: Any = torch.onnx.export(program, verbose=False, **given)
+        found = exported.model_proto
+    except Exception as error:
+        raise _refused(error) from error
+    onnx.helper.set_model_props(found, {"eigencode": json.dumps(metadata(graph))})
+    content = found.SerializeToString()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+
+    def answer(rows: np.ndarray) -> dict[str, np.ndarray]:
+        return dict(zip(names, session.run(names, {graph.input_name: rows}), strict=True))
+
+    return content, answer
+
+
+WRITERS = {".onnx": _onnx_file, ".pt2": _torch_file}
+"""The formats by the endings of files: each gives the file's content, and a function that answers from it."""
+
+
+def metadata(graph: Graph) -> dict[str, Any]:
+    """What a reader of the file has to know, as JSON values."""
+    names, classes = (getattr(graph.estimator, name, None) for name in ("feature_names_in_", "classes_"))
+    return {
+        "version": __version__,
+        "class": type(graph.estimator).__name__,
+        "methods": list(graph.methods),
+        "columns": None if names is None else list(names),
+        "classes": None if classes is None else classes.tolist(),
+        "image_shape": list(graph.autoencoder.image_shape_),
+    }
+
+
+def _compare(graph: Graph, answer: Callable[[np.ndarray], Mapping[str, np.ndarray]]) -> None:
+    """Raise `DataError` where a file's answers are not the model's."""
+    rows = graph.example()
+    for name, found in answer(rows).items():
+        expected = np.asarray(getattr(graph.estimator, name)(rows))
+        if hasattr(graph.estimator, "classes_") and name == "predict":
+            found = graph.estimator.classes_[found]
+        if expected.dtype.kind != "f":
+            worst = float((found != expected).mean())
+        else:
+            spread = np.abs(expected - np.median(expected, 0)).max(0) + 1e-30
+            if expected.shape[1:] == graph.scaler.divisor.shape:
+                spread = np.maximum(spread, graph.scaler.divisor)
+            worst = float((np.abs(found - expected) / spread).max())
+        if not worst <= TOLERANCE:
+            raise DataError(
+                f"The exported graph does not answer {name!r} as the model does",
+                got=f"a difference of {worst:.2g} times the column's largest deviation",
+            )
+
+
+def _refused(error: Exception) -> OptionError:
+    said = str(error).strip().splitlines() or [type(error).__name__]
+    return OptionError(
+        "This model cannot be exported: torch cannot record one of its operations",
+        got=said[0][:200],
+        hint="A part of your own has to consist of torch operations that do not depend on the values of the rows",
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No warnings and messages of the exporter, which are for its own developers."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,233 @@
+"""Graphs: the answers of a fitted model to rows in the data's units, as one torch module around its composition."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from eigencode.batch import Batch
+from eigencode.data.scaling import Scaler
+from eigencode.errors import OptionError, did_you_mean
+from eigencode.parts import Units
+
+SPREADS_OF_FLOAT32 = 1e4
+"""A column whose centre is more spreads from 0 is given in float64: float32 would keep fewer than three digits."""
+
+N_ROWS = 64
+"""Rows with which a graph is compared with its model."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Rows in the data's units, as cells, scaled, and as the encoder sees them."""
+
+    X: Tensor
+    cells: Tensor
+    rows: Batch
+    seen: Batch
+
+
+class Graph(nn.Module):
+    """A fitted model as a torch module: one tensor in, a tensor for each answer out.
+
+    Parameters
+    ----------
+    estimator : estimator
+        The fitted model; it is copied, and answers in float32.
+    methods : sequence of str
+        Names of its methods whose answers are wanted.
+    """
+
+    composition_0: Any
+    known: ClassVar[tuple[str, ...]]
+    """Methods that can be exported."""
+
+    input_name: ClassVar[str] = "X"
+
+    def __init__(self, estimator: Any, methods: Sequence[str]) -> None:
+        super().__init__()
+        if unknown := [name for name in methods if name not in self.known]:
+            raise OptionError(
+                f"This method of {type(estimator).__name__} cannot be exported",
+                got=f"{unknown[0]!r}",
+                hint=did_you_mean(unknown[0], self.known),
+            )
+        if estimator.columns_ is not None and not estimator.columns_.is_plain:
+            raise OptionError("A model of mixed columns cannot be exported", hint="Encode the columns as numbers first")
+        self.methods = tuple(methods)
+        self.estimator = copy.deepcopy(estimator)
+        self.missing = [value for value in _missing_values(estimator) if isinstance(value, int | float)]
+        for index, model in enumerate(self._autoencoders()):
+            self.add_module(f"composition_{index}", model.composition_.cpu().float().eval().requires_grad_(False))
+
+    def _autoencoders(self) -> Iterator[Any]:
+        """The autoencoders whose weights answer."""
+        yield self.model
+        if self.model.baseline_ is not None:
+            yield self.model.baseline_
+
+    @property
+    def model(self) -> Any:
+        """The autoencoder."""
+        return self.estimator
+
+    @property
+    def autoencoder(self) -> Any:
+        """The autoencoder of the rows, without labels."""
+        return self.model
+
+    @property
+    def n_columns(self) -> int:
+        """Number of cells of a row."""
+        return len(self.autoencoder.scaler_.center)
+
+    @property
+    def scaler(self) -> Scaler:
+        """The scale of the cells."""
+        return self.model.scaler_
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the input: float32, or float64 where it would lose digits that matter."""
+        sizes = np.delete(np.abs(self.scaler.center) / self.scaler.divisor, self.scaler.constant)
+        return torch.float64 if sizes.max(initial=0) > SPREADS_OF_FLOAT32 else torch.float32
+
+    def asked(self, X: Tensor) -> Asked:
+        """Rows as the model takes them."""
+        for value in self.missing:
+            X = X.masked_fill(X.eq(value), torch.nan)
+        scaled = self._scaled(X.double()).float()
+        rows = Batch(scaled, ~scaled.isnan())
+        return Asked(X, X, rows, replace(rows, x=self.model._seen(rows.x)))
+
+    def _scaled(self, cells: Tensor) -> Tensor:
+        """Scaled cells, in float64."""
+        scaler = self.scaler.of_columns(slice(cells.shape[1]))
+        low = np.where(scaler.logarithmic or np.zeros(cells.shape[1], bool), 0.0, -np.inf)
+        return Units.of(scaler).scaled(cells.maximum(torch.from_numpy(low)))
+
+    def in_data_units(self, means: Tensor, like: Tensor) -> Tensor:
+        """Means of p(x|z) in the data's units, in the type of other rows; constant columns have their value."""
+        own, means, scaler = self.model._has_own_units, means.double(), self.scaler
+        found = torch.where(torch.from_numpy(own), means, Units.of(scaler).in_data_units(means))
+        values = np.full(len(own), np.nan)
+        values[scaler.constant] = scaler.constant_values
+        values[own & (not own.all())] = np.nan
+        found = torch.where(torch.from_numpy(np.isnan(values)), found, torch.from_numpy(values))
+        largest = torch.finfo(like.dtype).max
+        return found.clamp(-largest, largest).to(like.dtype)
+
+    def forward(self, X: Tensor) -> dict[str, Tensor]:
+        """The answers, by the names of the methods."""
+        asked = self.asked(X)
+        return {name: getattr(self, name)(asked) for name in self.methods}
+
+    def example(self) -> np.ndarray:
+        """Rows of all kinds, shape (n, d): usual ones, far ones, and with gaps."""
+        rng, d = np.random.default_rng(0), self.n_columns
+        scaled = rng.normal(size=(N_ROWS, d))
+        scaled[::8] *= 10
+        rows = self.scaler.of_columns(slice(d)).inverse_transform(scaled)
+        for column, cell in enumerate(self.autoencoder.composition_.likelihood.cells(d)):
+            if cell.support == "counts":
+                rows[:, column] = rows[:, column].clip(0).round()
+            elif cell.support == "unit interval":
+                rows[:, column] = rows[:, column].clip(0, 1)
+        rows[rng.random(rows.shape) < 0.1] = np.nan
+        return rows.astype(str(self.dtype).removeprefix("torch."))
+
+
+class AutoencoderGraph(Graph):
+    """The answers of an autoencoder to rows."""
+
+    known = ("transform", "reconstruct", "score_samples", "impute")
+
+    def transform(self, asked: Asked) -> Tensor:
+        """Codes."""
+        return self.composition_0.encode(*asked.seen.cells).mean
+
+    def reconstruct(self, asked: Asked) -> Tensor:
+        """Reconstructions."""
+        return self.in_data_units(self.composition_0.reconstruct(*asked.seen.cells).mean, asked.X)
+
+    def score_samples(self, asked: Asked) -> Tensor:
+        """Nats, in float64."""
+        found = self.model._score(self.composition_0, asked.rows, asked.seen).double()
+        derivatives = np.where(self.model._has_own_units, 0.0, self.scaler.log_jacobian)
+        return found + asked.rows.selected(torch.from_numpy(derivatives).expand(*asked.rows.x.shape)).sum(1)
+
+    def impute(self, asked: Asked) -> Tensor:
+        """Rows with filled gaps."""
+        means = self.model._expected(self.composition_0, asked.rows, asked.seen)
+        return torch.where(asked.X.isnan(), self.in_data_units(means, asked.X), asked.X)
+
+
+class DecoderGraph(Graph):
+    """The decoder: codes in, rows out."""
+
+    known = ("inverse_transform",)
+    input_name = "codes"
+
+    def forward(self, X: Tensor) -> dict[str, Tensor]:
+        """The rows of codes."""
+        return {"inverse_transform": self.in_data_units(self.composition_0.decode(X.float()).mean, X)}
+
+    def example(self) -> np.ndarray:
+        """Codes of usual size, shape (n, k)."""
+        rows = torch.from_numpy(np.random.default_rng(0).normal(size=(N_ROWS, len(self.scaler.center))))
+        with torch.no_grad():
+            codes = self.composition_0.encode(rows.float()).mean
+        return codes.numpy().astype(str(self.dtype).removeprefix("torch."))
+
+
+class LabelGraph(Graph):
+    """The predictions of a classifier or a regressor."""
+
+    known = ("predict", "predict_proba")
+
+    @property
+    def model(self) -> Any:
+        """The autoencoder of rows and labels."""
+        return self.estimator.model_
+
+    @property
+    def autoencoder(self) -> Any:
+        """The autoencoder of the rows."""
+        return self.estimator.autoencoder_
+
+    def predict_proba(self, asked: Asked) -> Tensor:
+        """The mean of p(y|z), in float32 for classes."""
+        return self.composition_0.reconstruct(*asked.seen.cells).mean
+
+    def predict(self, asked: Asked) -> Tensor:
+        """The number of the most probable class in ``classes_``, or the predicted numbers in float64."""
+        means = self.predict_proba(asked)
+        if hasattr(self.estimator, "classes_"):
+            return means.argmax(1)
+        if not self.model.composition_.likelihood.in_data_units:
+            means = Units.of(self.scaler.of_columns(slice(self.n_columns, None))).in_data_units(means.double())
+        return means.double().squeeze(1) if self.estimator.n_outputs_ == 1 else means.double()
+
+
+def graph_of(estimator: Any, methods: Sequence[str] | str | None = None) -> Graph:
+    """The graph of some methods of a fitted model, by default of all that take rows."""
+    wanted = (methods,) if isinstance(methods, str) else methods
+    if hasattr(estimator, "model_"):
+        return LabelGraph(estimator, wanted or [name for name in LabelGraph.known if hasattr(estimator, name)])
+    if not hasattr(estimator, "composition_"):
+        raise OptionError(f"This estimator cannot be exported: {type(estimator).__name__}", hint="Its autoencoder_ can")
+    is_decoder = wanted is not None and set(wanted) == set(DecoderGraph.known)
+    graph = DecoderGraph if is_decoder else AutoencoderGraph
+    return graph(estimator, wanted or graph.known)
+
+
+def _missing_values(estimator: Any) -> Sequence[Any]:
+    """The values that stand for gaps."""
+    given = getattr(getattr(estimator, "_given", estimator), "missing_values", None)
+    return given if isinstance(given, list | tuple) else [] if given is None else [given]

@@ -1,0 +1,186 @@
+"""Export: graphs answer as the model does, and what cannot be exported is refused with the reason."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import eigencode
+from eigencode import (
+    AnomalyDetector,
+    Autoencoder,
+    AutoencoderClassifier,
+    AutoencoderRegressor,
+    ContractiveAutoencoder,
+    DenoisingAutoencoder,
+    LinearAutoencoder,
+    SparseAutoencoder,
+    StackedAutoencoder,
+    VariationalAutoencoder,
+)
+from eigencode.errors import DataError, OptionError
+from eigencode.export import files
+from eigencode.export.operators import lgamma
+
+onnxruntime = pytest.importorskip("onnxruntime")
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxscript")
+
+QUICK = {"max_epochs": 3, "hidden": (8,), "random_state": 0}
+RNG = np.random.default_rng(0)
+Z = RNG.normal(size=(300, 2))
+ROWS = (Z @ RNG.normal(size=(2, 5)) * [1, 3, 10, 0.1, 1] + RNG.normal(size=(300, 5)) * 0.1 + 7).astype(np.float32)
+ROWS[:, 4] = 3.0  # a constant column
+GAPS = np.where(RNG.random(ROWS.shape) < 0.1, np.nan, ROWS).astype(np.float32)
+COUNTS = RNG.poisson(np.exp(Z @ RNG.normal(size=(2, 4)) + 1)).astype(np.float32)
+SHARES = (1 / (1 + np.exp(-ROWS[:, :4] + 7))).astype(np.float32)
+
+MODELS = {
+    "gaps": (lambda: Autoencoder(2, **QUICK), GAPS),
+    "laplace": (lambda: Autoencoder(2, likelihood="laplace", **QUICK), ROWS),
+    "student": (lambda: Autoencoder(2, likelihood="student_t", ordered=True, **QUICK), ROWS),
+    "bernoulli": (lambda: Autoencoder(2, likelihood="bernoulli", **QUICK), SHARES),
+    "poisson": (lambda: Autoencoder(2, likelihood="poisson", **QUICK), COUNTS),
+    "negative binomial": (lambda: Autoencoder(2, likelihood="negative_binomial", **QUICK), COUNTS),
+    "tied": (lambda: Autoencoder(2, tied=True, **QUICK), ROWS),
+    "linear": (lambda: LinearAutoencoder(2), ROWS),
+    "variational": (lambda: VariationalAutoencoder(2, **QUICK), GAPS),
+    "sparse": (lambda: SparseAutoencoder(8, max_epochs=3, random_state=0), ROWS),
+    "contractive": (lambda: ContractiveAutoencoder(2, **QUICK), ROWS),
+    "denoising": (lambda: DenoisingAutoencoder(2, **QUICK), ROWS),
+    "stacked": (lambda: StackedAutoencoder(2, max_epochs=3, random_state=0), ROWS),
+}
+QUICK_ONES = ("gaps",)
+"""Models that every run of the tests exports; the others take a few seconds each."""
+
+
+def answers(path, rows):
+    """What onnxruntime answers, by the names of the outputs."""
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (given,) = session.get_inputs()
+    return dict(zip([out.name for out in session.get_outputs()], session.run(None, {given.name: rows}), strict=True))
+
+
+def asked(model, X):
+    """1,000 rows: of those fitted, with new gaps, and the extremes of each column."""
+    rng = np.random.default_rng(1)
+    rows = X[rng.integers(len(X), size=1000)]
+    rows = rows + 0 if model.composition_.likelihood.in_data_units else rows * (1 + 0.1 * rng.normal(size=rows.shape))
+    ends = [np.nanmin(X, 0), np.nanmax(X, 0), np.full(X.shape[1], np.nan)]
+    rows = np.concatenate([rows, ends]).astype(np.float32)
+    rows[:400][rng.random((400, X.shape[1])) < 0.2] = np.nan
+    return rows
+
+
+@pytest.mark.filterwarnings("ignore:X has gaps")
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in QUICK_ONES else pytest.mark.slow) for n in MODELS])
+def test_onnx_answers_as_the_model_does(name, tmp_path):
+    make, X = MODELS[name]
+    model = make().fit(X)
+    model.export(tmp_path / "m.onnx")
+    rows = asked(model, X)
+    found = answers(tmp_path / "m.onnx", rows)
+    assert list(found) == ["transform", "reconstruct", "score_samples", "impute"]
+    for method, answer in found.items():
+        expected = getattr(model, method)(rows)
+        spread = model.scaler_.divisor if expected.shape == rows.shape else expected.std(0)
+        if any(model.scaler_.logarithmic) and expected.shape == rows.shape:
+            spread = np.nanstd(X, 0)  # a scale of counts is one of their logarithms
+        assert answer.shape == expected.shape
+        size = np.maximum(spread, np.abs(expected - np.median(expected, 0)))
+        assert (np.abs(answer - expected) / size).max() < 1e-5, method
+
+
+def test_codes_are_decoded_by_a_graph_of_their_own(fitted, tmp_path):
+    fitted.export(tmp_path / "d.onnx", "inverse_transform")
+    codes = np.random.default_rng(0).normal(size=(7, 4)).astype(np.float32)
+    (found,) = answers(tmp_path / "d.onnx", codes).values()
+    assert np.abs((found - fitted.inverse_transform(codes)) / fitted.scaler_.divisor).max() < 1e-5
+
+
+def test_a_torch_program_answers_too(fitted, cancer, tmp_path):
+    fitted.export(tmp_path / "m.pt2", ["transform", "impute"])
+    rows = cancer[:9].astype(np.float32)
+    rows[0, 3] = np.nan
+    found = torch.export.load(tmp_path / "m.pt2").module()(torch.from_numpy(rows))
+    with pytest.warns(UserWarning, match="has gaps"):
+        expected = fitted.impute(rows)
+    assert np.abs((found["impute"].numpy() - expected) / fitted.scaler_.divisor).max() < 1e-5
+    assert set(found) == {"transform", "impute"}
+
+
+@pytest.mark.slow
+def test_classes_and_numbers_are_predicted(tmp_path):
+    y = np.where(ROWS[:, 0] > 7, "high", "low")
+    head = {"autoencoder": LinearAutoencoder(2), "max_epochs": 3, "random_state": 0}
+    model = AutoencoderClassifier(**head).fit(ROWS, y)
+    model.export(tmp_path / "c.onnx")
+    found = answers(tmp_path / "c.onnx", ROWS)
+    kept = json.loads(onnx.load(tmp_path / "c.onnx").metadata_props[0].value)
+    assert (np.array(kept["classes"])[found["predict"]] == model.predict(ROWS)).all()
+    assert np.abs(found["predict_proba"] - model.predict_proba(ROWS)).max() < 1e-5
+    numbers = AutoencoderRegressor(**head).fit(ROWS, ROWS[:, 1] + 1e6)
+    numbers.export(tmp_path / "r.onnx")
+    assert np.abs(answers(tmp_path / "r.onnx", ROWS)["predict"] - numbers.predict(ROWS)).max() < 1e-4
+
+
+def test_columns_far_from_zero_are_given_in_float64(tmp_path):
+    X = np.random.default_rng(0).normal(size=(100, 3)) + np.array([1e9, 0, 0])
+    model = LinearAutoencoder(1).fit(X)
+    model.export(tmp_path / "m.onnx", "reconstruct")
+    found = answers(tmp_path / "m.onnx", X)["reconstruct"]
+    assert np.abs((found - model.reconstruct(X)) / model.scaler_.divisor).max() < 1e-5
+
+
+def test_values_that_stand_for_gaps_do_so_in_the_graph(tmp_path):
+    model = Autoencoder(2, missing_values=-999, max_epochs=0, random_state=0).fit(GAPS)
+    model.export(tmp_path / "m.pt2", "impute")
+    program = torch.export.load(tmp_path / "m.pt2").module()
+    marked = torch.from_numpy(np.nan_to_num(GAPS, nan=-999))
+    assert torch.equal(program(marked)["impute"], program(torch.from_numpy(GAPS))["impute"])
+
+
+def test_a_graph_that_answers_otherwise_is_not_written(fitted, tmp_path, monkeypatch):
+    wrong = lambda graph: (b"", lambda rows: {"transform": fitted.transform(rows) * 1.01})  # noqa: E731
+    monkeypatch.setitem(files.WRITERS, ".onnx", wrong)
+    with pytest.raises(DataError, match="does not answer 'transform' as the model does"):
+        fitted.export(tmp_path / "m.onnx", "transform")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_exported_is_refused(fitted, tmp_path):
+    with pytest.raises(OptionError, match=r"file ending in \.onnx or \.pt2"):
+        fitted.export(tmp_path / "m.pb")
+    with pytest.raises(OptionError, match="'sample'"):
+        fitted.export(tmp_path / "m.onnx", "sample")
+
+    detector = AnomalyDetector(autoencoder=LinearAutoencoder(1), random_state=0).fit(ROWS)
+    with pytest.raises(OptionError, match="AnomalyDetector. Its autoencoder_ can"):
+        detector.export(tmp_path / "m.onnx")
+
+    class Odd(torch.nn.Module):
+        def forward(self, x):
+            return x[:, :2] if x.sum() > 0 else x[:, 1:3]
+
+    model = Autoencoder(2, encoder=Odd(), max_epochs=0, random_state=0).fit(ROWS)
+    with pytest.raises(OptionError, match="depend on the values"):
+        model.export(tmp_path / "m.onnx")
+
+
+def test_the_command_exports_a_saved_model(fitted, cancer, tmp_path, monkeypatch):
+    from eigencode.cli import main
+
+    fitted.save(tmp_path / "m.safetensors")
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", "m.safetensors", "m.onnx", "--methods", "transform"]) == 0
+    codes = answers("m.onnx", cancer.astype(np.float32))["transform"]
+    assert np.abs(codes - fitted.transform(cancer.astype(np.float32))).max() < 1e-4
+    kept = json.loads(onnx.load("m.onnx").metadata_props[0].value)
+    assert kept["methods"] == ["transform"]
+    assert kept["version"] == eigencode.__version__
+
+
+def test_the_series_for_the_logarithm_of_the_gamma_function():
+    x = torch.logspace(-6, 7, 2000, dtype=torch.float64)
+    assert ((lgamma(x) - torch.lgamma(x)).abs() <= 1e-12 * (1 + torch.lgamma(x).abs())).all()
