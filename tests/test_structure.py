@@ -173,6 +173,15 @@ def test_no_global_state_is_set_by_name():
             assert name not in path.read_text(), f"{name} in {path}"
 
 
+def test_no_module_can_reach_a_network():
+    network = {"socket", "ssl", "urllib", "http", "requests", "httpx", "ftplib"}
+    for path in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not network & {name.split(".")[0] for name in names}, path
+
+
 def test_every_option_is_an_argument_with_a_type_a_default_and_help():
     arguments = inspect.signature(Autoencoder).parameters
     options = options_of(AutoencoderOptions)
