@@ -64,12 +64,12 @@ class Lopsided(nn.Module):
     ],
     ids=lambda value: str(value)[:50],
 )
-def test_arguments_that_cannot_be_used_are_refused_in_words(cancer, options, message):
+def test_arguments_that_cannot_be_used_are_refused(cancer, options, message):
     with pytest.raises(OptionError, match=message):
         Autoencoder(**{"n_components": 2, "hidden": (4,), "max_epochs": 1, **options}).fit(cancer)
 
 
-def test_values_beyond_the_weights_precision_are_refused_in_words(cancer):
+def test_values_beyond_the_weights_precision_are_refused(cancer):
     rows = np.random.default_rng(0).normal(size=(20, 3)) * 1e100
     with pytest.raises(DataError, match="too large for float32 beside the scale of their columns.*scale='standard'"):
         Autoencoder(2, scale="none").fit(rows)

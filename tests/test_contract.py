@@ -441,7 +441,7 @@ def test_options_that_are_nearly_right_get_a_hint(options, advice, rows):
 
 
 @pytest.mark.parametrize(
-    ("cells", "words"),
+    ("cells", "expected_text"),
     [
         ([[0, 255], [3, 128]], "Got 3 there. Divide them by 255 first, or use likelihood='poisson'"),
         (np.array([[0, 200], [3, 128]], dtype=np.uint8), "Divide them by 255 first"),
@@ -454,8 +454,8 @@ def test_options_that_are_nearly_right_get_a_hint(options, advice, rows):
         ([[0, 70000], [3, 128]], "Got 3 there. Use likelihood='poisson'"),
     ],
 )
-def test_cells_that_are_not_shares_are_shown_with_all_digits(cells, words):
-    with pytest.raises(DataError, match=re.escape(words)):
+def test_cells_that_are_not_shares_are_shown_with_all_digits(cells, expected_text):
+    with pytest.raises(DataError, match=re.escape(expected_text)):
         Autoencoder(1, likelihood="bernoulli").fit(cells)
 
 

@@ -44,9 +44,9 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def composed(encoder, decoder=None, d=D, k=K, **words):
+def composed(encoder, decoder=None, d=D, k=K, **filled):
     """A composition in float64 whose every parameter is far from zero."""
-    model = Composition(encoder, decoder or MLP((4,), "tanh"), **words)
+    model = Composition(encoder, decoder or MLP((4,), "tanh"), **filled)
     model.setup(d, k, generator())
     model.double()
     with torch.no_grad():
@@ -123,8 +123,8 @@ def test_hutchinsons_estimate_is_unbiased(encoder):
 
 def test_noise_is_drawn_outside_and_reaches_the_penalty_through_the_objective():
     penalty = Contractive(0.5, "hutchinson")
-    words = {"corruption": GaussianNoise(0.1), "penalties": [Contractive(0.3, "exact"), penalty]}
-    model, x = composed(MLP((7, 5)), **words), batch()
+    filled = {"corruption": GaussianNoise(0.1), "penalties": [Contractive(0.3, "exact"), penalty]}
+    model, x = composed(MLP((7, 5)), **filled), batch()
     assert model.is_stochastic
     noise = model.draw_noise(N, generator())
     assert noise.penalties[0] is None
@@ -368,7 +368,7 @@ def test_a_closed_form_cannot_be_had_for_untied_maps(rows):
 # -- the estimator
 
 
-def test_it_is_the_plain_one_with_one_word_changed(rows):
+def test_it_is_the_plain_one_with_one_term_changed(rows):
     options = {"hidden": (8,), "tied": True, "init": "random", "max_epochs": 3, "random_state": 0}
     named = ContractiveAutoencoder(2, weight=0.4, hidden=(8,), max_epochs=3, random_state=0).fit(rows)
     general = Autoencoder(2, penalties=[Contractive(0.4)], **options).fit(rows)
@@ -402,8 +402,8 @@ def test_both_estimates_train_to_the_same_norm(digits):
 
 
 def test_sparse_denoising_and_contractive_at_once(digits):
-    words = {"prior": LaplacePrior(0.05), "penalties": [Contractive(0.1)], "tied": True, "init": "random"}
-    model = DenoisingAutoencoder(12, noise="masking", level=0.3, hidden=(32,), max_epochs=8, random_state=0, **words)
+    filled = {"prior": LaplacePrior(0.05), "penalties": [Contractive(0.1)], "tied": True, "init": "random"}
+    model = DenoisingAutoencoder(12, noise="masking", level=0.3, hidden=(32,), max_epochs=8, random_state=0, **filled)
     model.fit(digits)
     assert model.best_objective_ < model.history_[0]["validation_objective"]
     composition = model.composition_

@@ -490,7 +490,7 @@ def test_wrong_arguments_are_named(kind, image_shape, channels, message):
     assert kind.__name__ in str(caught.value)
 
 
-def test_rows_of_another_length_are_refused_in_words():
+def test_rows_of_another_length_are_refused():
     with pytest.raises(OptionError, match="Images of 3 x 5 x 7 are rows of 105 numbers. Got rows of 100"):
         ConvolutionalEncoder((3, 5, 7)).setup(100, 2, generator())
     with pytest.raises(OptionError, match="images of 5 x 7 gives a multiple of 35 numbers a row. Got 100"):

@@ -334,7 +334,7 @@ def test_senseless_options_are_refused(rows, options, message):
         DenoisingAutoencoder(2, max_epochs=0, **options).fit(rows)
 
 
-def test_it_is_the_plain_one_with_one_word_changed(rows):
+def test_it_is_the_plain_one_with_one_term_changed(rows):
     options = {"hidden": (8,), "max_epochs": 4, "random_state": 0}
     named = DenoisingAutoencoder(2, noise="masking", level=0.3, **options).fit(rows)
     general = Autoencoder(2, corruption=Masking(0.3), **options).fit(rows)

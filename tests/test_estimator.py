@@ -1,4 +1,4 @@
-"""The estimator's face: scikit-learn's contract, determinism, units, and errors in words."""
+"""The estimator's face: scikit-learn's contract, determinism, units, and errors that name what was wrong."""
 
 import copy
 import pickle
@@ -118,7 +118,7 @@ def test_iterating_and_fitting_are_the_same(cancer, fitted):
     np.testing.assert_array_equal(model.transform(cancer), fitted.transform(cancer))
 
 
-def test_a_row_is_answered_in_its_own_place_whatever_its_neighbours(cancer, fitted):
+def test_a_row_is_answered_at_its_own_index_whatever_its_neighbours(cancer, fitted):
     order = np.random.default_rng(0).permutation(len(cancer))
     for name in ANSWERS:
         whole = getattr(fitted, name)(cancer)
@@ -183,17 +183,17 @@ def test_read_only_memory_maps_are_welcome(cancer, tmp_path):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
-    ("cell", "words"),
+    ("cell", "text"),
     [(np.inf, "infinite cells .inf.. Got 1 in column 1"), (-np.inf, "infinite cells")],
 )
 @pytest.mark.parametrize("question", ["transform", "reconstruct", "reconstruction_error", "score_samples"])
-def test_a_cell_that_is_no_number_is_found_in_every_block_of_rows(question, cell, words, dtype):
+def test_a_cell_that_is_no_number_is_found_in_every_block_of_rows(question, cell, text, dtype):
     rows = np.random.default_rng(0).normal(size=(9000, 3)).astype(dtype)
     model = Autoencoder(1, hidden=(), max_epochs=0, random_state=0).fit(rows)
     for row in (0, 8500):
         broken = rows.copy()
         broken[row, 1] = cell
-        with pytest.raises(ValueError, match=words):
+        with pytest.raises(ValueError, match=text):
             getattr(model, question)(broken)
 
 
@@ -279,7 +279,7 @@ def test_parts_without_a_closed_form_start_at_pca_and_say_that_it_is_not_their_o
     assert Autoencoder(2, hidden=(4,), max_epochs=1, random_state=0).fit(cancer).has_closed_form_
 
 
-# -- other words
+# -- other answers
 
 
 class Smoothness(Penalty):
@@ -386,7 +386,7 @@ def test_options_outside_their_domain_are_named(cancer):
         (np.arange(3.0), "1D array"),
     ],
 )
-def test_rows_that_cannot_be_used_are_refused_in_words(rows, message):
+def test_rows_that_cannot_be_used_are_refused(rows, message):
     with pytest.raises(ValueError, match=message):
         Autoencoder(2).fit(rows)
 
@@ -470,6 +470,6 @@ def test_it_shows_itself_as_html(fitted):
 
 
 @pytest.mark.parametrize("rows", [scipy.sparse.eye_array(5, format="csr"), scipy.sparse.csr_matrix(np.eye(4))])
-def test_sparse_rows_are_refused_in_words(rows):
+def test_sparse_rows_are_refused(rows):
     with pytest.raises(TypeError, match="[Ss]parse"):
         Autoencoder(2).fit(rows)

@@ -90,8 +90,8 @@ def affine(n_inputs, n_outputs):
     return module
 
 
-def sparse(**words):
-    return Composition(mlp(), Dictionary(), **words)
+def sparse(**filled):
+    return Composition(mlp(), Dictionary(), **filled)
 
 
 MODELS = {

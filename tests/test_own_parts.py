@@ -187,9 +187,7 @@ def test_a_module_that_cannot_be_imported_is_an_error(mine, capsys, code, name, 
     ],
 )
 @pytest.mark.parametrize("command", ["fit", "sweep --over n_components=1,2 --folds 2"])
-def test_a_constructor_that_does_not_take_the_options_is_refused_in_words(
-    mine, capsys, command, signature, options, said
-):
+def test_a_constructor_that_does_not_take_the_options_is_refused(mine, capsys, command, signature, options, said):
     body = "super().__init__(n_components, hidden=(4,), max_epochs=2, random_state=0)"
     code = f"class FixedAutoencoder(Autoencoder):\n    def __init__({signature}): {body}\n"
     Path("own.py").write_text(f"from eigencode import Autoencoder\n{code}")

@@ -78,9 +78,9 @@ def noise(*shape, seed=0, dtype=torch.float64):
     return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
 
 
-def built(n_features=4, n_components=3, n_rows=1, **words):
+def built(n_features=4, n_components=3, n_rows=1, **filled):
     """A composition with its tensors, in float64 and in training mode."""
-    model = Composition(words.pop("encoder", MLP()), words.pop("decoder", MLP()), **words)
+    model = Composition(filled.pop("encoder", MLP()), filled.pop("decoder", MLP()), **filled)
     model.setup(n_features, n_components, torch.Generator().manual_seed(0), Sizes(n_features, n_components, n_rows))
     return model.double().train()
 
@@ -144,7 +144,7 @@ def test_rectified_units_begin_equally_active_and_follow_the_shift():
 
 
 @pytest.mark.parametrize(
-    ("words", "wanted"),
+    ("filled", "wanted"),
     [
         ({"code": ThresholdedReLU(1.0), "prior": AdaptiveLaplace(1.0)}, 0.7),
         ({"code": ThresholdedReLU(1.0), "prior": AdaptiveLaplace(1.0)}, 2.4),
@@ -152,14 +152,14 @@ def test_rectified_units_begin_equally_active_and_follow_the_shift():
         ({"code": Sigmoid(0.1), "penalties": [AdaptiveKLSparsity(0.1)]}, 0.9),
     ],
 )
-def test_a_shift_gives_exactly_the_activity_asked_for(words, wanted):
-    model = built(**words)
+def test_a_shift_gives_exactly_the_activity_asked_for(filled, wanted):
+    model = built(**filled)
     x = 3 * noise(500, 4)
     model.begin(x)
     (steered,) = (word for word in model.terms if hasattr(word, "threshold_shift"))
     steered.threshold_shift += model.code.shift_for(model.code.inputs_of(model.encode(x)), wanted).detach()
     found = steered.activity_of(model.encode(x).mean).mean().item()
-    assert found == pytest.approx(wanted, abs=1.5 / 500 if words.get("prior") else 1e-6), "counts are whole"
+    assert found == pytest.approx(wanted, abs=1.5 / 500 if filled.get("prior") else 1e-6), "counts are whole"
 
 
 # -- adaptive sparsity
@@ -211,14 +211,14 @@ def test_the_aim_is_what_the_rows_fitted_have_when_validation_rows_are_as_active
 
 
 @pytest.mark.parametrize("kind", ["l1", "kl"])
-def test_a_look_at_held_out_rows_sets_their_activity_and_its_own_judgement_sees_it(kind):
+def test_a_look_at_held_out_rows_sets_their_activity_and_its_own_evaluation_sees_it(kind):
     """With the length of all rows, the mean activity of the validation rows is the one wanted after a look."""
-    words = (
+    filled = (
         {"code": ThresholdedReLU(1.2), "prior": AdaptiveLaplace(1.2)}
         if kind == "l1"
         else {"code": Sigmoid(0.2), "penalties": [AdaptiveKLSparsity(0.2)]}
     )
-    model = built(**words).eval()
+    model = built(**filled).eval()
     model.begin(noise(400, 4))
     x = 1.7 * noise(4000, 4, seed=1)
     (steered,) = (word for word in model.terms if hasattr(word, "threshold_shift"))
@@ -250,7 +250,7 @@ def test_the_regression_estimator_takes_out_what_a_covariate_explains():
     assert mean_given(values[:1], lengths[:1], lengths.mean()) == values[0]
 
 
-def test_weights_are_judged_by_what_missing_the_activity_costs():
+def test_weights_are_evaluated_by_what_missing_the_activity_costs():
     model = built(code=Point("relu"), prior=AdaptiveLaplace(2.0)).eval()
     x = noise(30, 4)
     model.begin(x)
@@ -368,8 +368,8 @@ def test_units_that_never_fire_come_back_with_revival_only(digits):
                 self.last.bias[::2] = -10.0
 
     def n_dead(penalties):
-        words = {"code": TopK(4), "decoder": Dictionary(), "penalties": penalties, "encoder": HalfSilent()}
-        model = Autoencoder(64, hidden=(), **words, max_epochs=25, batch_size=32, learning_rate=0.02, random_state=0)
+        filled = {"code": TopK(4), "decoder": Dictionary(), "penalties": penalties, "encoder": HalfSilent()}
+        model = Autoencoder(64, hidden=(), **filled, max_epochs=25, batch_size=32, learning_rate=0.02, random_state=0)
         return int((model.fit(digits[:800]).transform(digits) == 0).all(0).sum())
 
     assert n_dead(()) >= 32
@@ -488,9 +488,9 @@ def test_principal_directions_are_pcas_and_only_as_many_as_there_are(digits):
     assert principal_directions(x, 64).shape == (64, 61), "three pixels never change"
 
 
-def optimal(rate, n_features=6, n_components=9, variance=0.5, **words):
-    words = {"prior": LaplacePrior(rate), "likelihood": GaussianLikelihood(variance), **words}
-    return built(n_features, n_components, encoder=OptimalCode(), decoder=Dictionary(), **words).eval()
+def optimal(rate, n_features=6, n_components=9, variance=0.5, **filled):
+    filled = {"prior": LaplacePrior(rate), "likelihood": GaussianLikelihood(variance), **filled}
+    return built(n_features, n_components, encoder=OptimalCode(), decoder=Dictionary(), **filled).eval()
 
 
 def test_the_optimal_code_minimises_the_objective_itself():
@@ -563,7 +563,7 @@ def test_the_k_best_numbers_are_a_fixed_point_that_no_single_unit_improves_on():
 
 
 def test_the_optimal_code_refuses_what_it_does_not_know():
-    for words in (
+    for filled in (
         {"decoder": MLP()},
         {"prior": None},
         {"prior": StandardNormalPrior()},
@@ -571,7 +571,7 @@ def test_the_optimal_code_refuses_what_it_does_not_know():
         {"likelihood": GaussianLikelihood("learned")},
     ):
         with pytest.raises(OptionError, match="OptimalCode needs a Dictionary"):
-            built(**{"encoder": OptimalCode(), "decoder": Dictionary(), "prior": LaplacePrior(1.0), **words})
+            built(**{"encoder": OptimalCode(), "decoder": Dictionary(), "prior": LaplacePrior(1.0), **filled})
 
 
 # -- the estimator
@@ -623,7 +623,7 @@ def test_the_experts_weight_is_lambda_of_the_squared_error(blocks):
     assert abs(stronger).sum() < abs(weaker).sum()
 
 
-def test_the_textbooks_kl_penalty_is_judged_with_its_weight(blocks):
+def test_the_textbooks_kl_penalty_is_evaluated_with_its_weight(blocks):
     options = {"validation_fraction": 0, "precision": "float64", "scale": "none", "max_epochs": 2, "random_state": 0}
     model = SparseAutoencoder(9, sparsity="kl", active=0.1, weight=5.0, **options).fit(blocks)
     rho = model.transform(blocks).mean(0)
@@ -658,7 +658,7 @@ def test_more_units_than_columns_is_the_default_and_no_cause_for_a_note(blocks):
     assert top.composition_.code.k == 2, "a tenth of the units"
 
 
-def test_other_words_are_honoured(blocks):
+def test_other_options_are_used(blocks):
     rows = blocks[:100]
     options = {"max_epochs": 1, "random_state": 0}
     deep = SparseAutoencoder(14, hidden=(9,), **options).fit(rows).composition_
@@ -696,7 +696,7 @@ def test_other_words_are_honoured(blocks):
         ({"active": 0}, "The 'active' parameter"),
     ],
 )
-def test_contradictions_are_refused_in_words(blocks, options, message):
+def test_contradictions_are_refused(blocks, options, message):
     with pytest.raises(OptionError, match=message):
         SparseAutoencoder(24, **options).fit(blocks[:50])
 

@@ -136,9 +136,9 @@ def test_columns_have_unit_length_and_the_file_keeps_the_state(digits, tmp_path)
 
 def test_dead_units_are_revived_and_the_living_feel_nothing_of_it(digits):
     def n_used(penalties, seed):
-        words = {"code": TopK(2), "decoder": Dictionary(), "penalties": penalties}
+        filled = {"code": TopK(2), "decoder": Dictionary(), "penalties": penalties}
         options = {"hidden": (), "max_epochs": 30, "learning_rate": 0.02, "random_state": seed}
-        return (eigencode.Autoencoder(256, **options, **words).fit_transform(digits) != 0).any(0).sum()
+        return (eigencode.Autoencoder(256, **options, **filled).fit_transform(digits) != 0).any(0).sum()
 
     used = [sum(n_used(penalties, seed) for seed in range(3)) for penalties in ([], [AuxiliaryLoss()])]
     assert used[1] > 1.15 * used[0]

@@ -276,7 +276,7 @@ def test_sizes_come_from_the_usual_knobs_where_no_layers_are_given(rows):
         ({"layers": [4, Autoencoder(3)], "code": Point()}, "'code' belongs to the first or the last layer"),
     ],
 )
-def test_what_makes_no_sense_is_refused_in_words(rows, options, message):
+def test_what_makes_no_sense_is_refused(rows, options, message):
     with pytest.raises(OptionError, match=message):
         StackedAutoencoder(max_epochs=0, **options).fit(rows)
 

@@ -78,8 +78,8 @@ def test_a_closed_form_is_claimed_only_where_one_is_known():
     rows = torch.eye(2, dtype=torch.float64) * torch.tensor([4.0, 2.0]).double().sqrt()  # covariance diag(2, 1)
     ones = torch.ones(2)
 
-    def kept(**words):
-        model = Composition(MLP(), MLP(), **words)
+    def kept(**filled):
+        model = Composition(MLP(), MLP(), **filled)
         model.setup(2, 2, torch.Generator())
         start = linear_start(linear_problem(Batch(rows), spectrum(Batch(rows), 2, 0), model, Objective(), (ones, ones)))
         return None if start is None else (start.decoder @ start.encoder).diagonal()
@@ -120,7 +120,7 @@ def test_a_penalty_that_weighs_nothing_starts_at_pca():
 
 @pytest.mark.filterwarnings("ignore::eigencode.errors.ResultWarning")
 @pytest.mark.parametrize(
-    "words",
+    "filled",
     [
         {"likelihood": "laplace"},
         {"likelihood": "student_t"},
@@ -136,9 +136,9 @@ def test_a_penalty_that_weighs_nothing_starts_at_pca():
     ],
     ids=str,
 )
-def test_every_composition_starts_at_a_linear_map_no_worse_than_at_random(words):
-    model = Autoencoder(2, **words, **NOW).fit(ROWS)
-    plain = Autoencoder(2, **words, **NOW, init="random").fit(ROWS)
+def test_every_composition_starts_at_a_linear_map_no_worse_than_at_random(filled):
+    model = Autoencoder(2, **filled, **NOW).fit(ROWS)
+    plain = Autoencoder(2, **filled, **NOW, init="random").fit(ROWS)
     assert (model.init_, model.has_closed_form_) == ("linear", False)
     assert model.baseline_.init_ == "linear"
     assert model.best_objective_ <= plain.best_objective_

@@ -248,14 +248,14 @@ def test_a_failed_write_leaves_the_old_file_whole(fitted, tmp_path, monkeypatch)
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_an_unfitted_model_and_an_unwritable_place_are_refused(fitted, tmp_path):
+def test_an_unfitted_model_and_an_unwritable_folder_are_refused(fitted, tmp_path):
     with pytest.raises(NotFittedError):
         Autoencoder().save(tmp_path / "m.safetensors")
     with pytest.raises(FileError, match="Cannot write"):
         fitted.save(tmp_path / "no" / "such" / "folder.safetensors")
 
 
-def test_files_that_are_not_ours_are_refused_in_words(fitted, tmp_path):
+def test_files_that_are_not_ours_are_refused(fitted, tmp_path):
     path = tmp_path / "m.safetensors"
     with pytest.raises(FileError, match="There is no model file"):
         eigencode.load(path)

@@ -83,7 +83,7 @@ def assert_same_bits(one, other):
         assert torch.equal(value, other[name]), name
 
 
-# -- the words
+# -- the parts
 
 
 def test_a_categorical_is_the_literal_cross_entropy():
@@ -424,7 +424,7 @@ def test_a_refused_fit_leaves_a_fitted_model_as_it_was(small):
         (AutoencoderRegressor(Autoencoder(2, max_epochs=0), likelihood="poisson"), "PoissonLikelihood"),
     ],
 )
-def test_what_makes_no_sense_is_refused_in_words(small, model, message):
+def test_what_makes_no_sense_is_refused(small, model, message):
     rows, labels, _ = small
     with pytest.raises((OptionError, DataError), match=message):
         model.fit(rows, labels - 0.5 if isinstance(model, AutoencoderRegressor) else labels)

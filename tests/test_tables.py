@@ -211,8 +211,8 @@ def test_codes_are_all_different_and_every_word_has_a_value(n_values):
     n_bits = (n_values - 1).bit_length()
     bits = hashing.bits_of(np.arange(n_values), n_values, n_bits)
     np.testing.assert_array_equal(hashing.numbers_of(bits, n_values), np.arange(n_values))
-    words = np.arange(2**n_bits)[:, None] >> np.arange(n_bits)[::-1] & 1
-    assert set(hashing.numbers_of(words, n_values).tolist()) == set(range(n_values))
+    numbers_in_bits = np.arange(2**n_bits)[:, None] >> np.arange(n_bits)[::-1] & 1
+    assert set(hashing.numbers_of(numbers_in_bits, n_values).tolist()) == set(range(n_values))
 
 
 def test_the_first_bits_of_a_code_say_what_a_category_is_like():

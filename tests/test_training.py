@@ -102,12 +102,12 @@ def test_a_plateau_during_the_warm_up_starts_no_decay(runner_of):
 # -- noise
 
 
-def test_noise_depends_on_its_name_and_place_alone():
-    def draw(*words):
-        return torch.rand(3, generator=generator(*words)).tolist()
+def test_noise_depends_on_its_name_and_number_alone():
+    def draw(*key):
+        return torch.rand(3, generator=generator(*key)).tolist()
 
     assert draw(0, "step", 3) == draw(0, "step", 3)
-    assert len({tuple(draw(*words)) for words in itertools.product((0, 1), ("step", "shuffle"), (1, 2))}) == 8
+    assert len({tuple(draw(*key)) for key in itertools.product((0, 1), ("step", "shuffle"), (1, 2))}) == 8
 
 
 def test_a_seed_is_resolved_from_every_kind_of_random_state():

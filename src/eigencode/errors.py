@@ -25,10 +25,10 @@ class EigencodeError(Exception):
 
     def __init__(self, what: str, *, got: object = None, hint: str | None = None) -> None:
         self.what, self.got, self.hint = what, got, hint
-        said = str(got)
-        # What another library said may end with its own full stop.
-        said = said if said.endswith("...") else said.removesuffix(".")
-        found = "" if got is None else f" Got {said}."
+        got_text = str(got)
+        # The message of another library may end with its own full stop.
+        got_text = got_text if got_text.endswith("...") else got_text.removesuffix(".")
+        found = "" if got is None else f" Got {got_text}."
         advice = "" if hint is None else f" {hint}" if hint.endswith("?") else f" {hint}."
         super().__init__(f"{what}.{found}{advice}")
 

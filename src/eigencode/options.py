@@ -255,15 +255,15 @@ class Option:
     @property
     def type_name(self) -> str:
         """A description of the type, such as "an int or 'auto'"."""
-        *others, last = _type_words(self.type, self.info)
+        *others, last = _type_names(self.type, self.info)
         return f"{', '.join(others)} or {last}" if others else last
 
     def check(self, value: object, owner: str) -> None:
         """Raise `OptionError` if the value is outside the option's domain."""
         if any(_admits(alternative, value, self.info) for alternative in self.alternatives):
             return
-        words = [word for alternative in self.alternatives for word in _literals(alternative)]
-        near = did_you_mean(value, words) if isinstance(value, str) else None
+        literals = [text for alternative in self.alternatives for text in _literals(alternative)]
+        near = did_you_mean(value, literals) if isinstance(value, str) else None
         # The message lists the choices already, so the hint is only for a likely typing error.
         hint = near if near and near.startswith("Did") else None
         raise OptionError(
@@ -379,8 +379,8 @@ _NUMBERS: dict[type, Callable[[object], bool]] = {int: _is_integer, float: _is_r
 
 def _admits(annotation: Any, value: Any, info: OptionInfo) -> bool:
     """Whether a value has one of the alternative types of an option, and is in the option's range."""
-    if words := _literals(annotation):
-        return isinstance(value, str) and value in words
+    if literals := _literals(annotation):
+        return isinstance(value, str) and value in literals
     if annotation is float and info.share:
         return _is_real(value) and not _is_integer(value) and 0 < value < 1
     if annotation in _NUMBERS:
@@ -397,10 +397,10 @@ def _admits(annotation: Any, value: Any, info: OptionInfo) -> bool:
     return isinstance(value, annotation)
 
 
-def _type_words(annotation: Any, info: OptionInfo) -> Iterator[str]:
+def _type_names(annotation: Any, info: OptionInfo) -> Iterator[str]:
     for alternative in _alternatives(annotation):
-        if words := _literals(alternative):
-            yield from map(repr, words)
+        if literals := _literals(alternative):
+            yield from map(repr, literals)
         elif alternative in _NUMBERS:
             name = "an int" if alternative is int else "a float"
             if info.share and alternative is float:
@@ -408,7 +408,7 @@ def _type_words(annotation: Any, info: OptionInfo) -> Iterator[str]:
                 continue
             yield name + (f" in the range {info.interval}" if info.interval != "(-inf, inf)" else "")
         elif get_origin(alternative) is tuple:
-            members = (word.removeprefix("an ") for word in _type_words(get_args(alternative)[0], info))
+            members = (name.removeprefix("an ") for name in _type_names(get_args(alternative)[0], info))
             yield f"a sequence of {' or '.join(members)} values"
         elif alternative is Any:
             yield info.object

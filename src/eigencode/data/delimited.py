@@ -200,7 +200,7 @@ class Csv(TableFile):
     # -- the rows
 
     def read(self, positions: Sequence[int], text: Sequence[int] = ()) -> pa.Table:
-        """Parse the columns; the types of those that are not said to be text are inferred from their cells."""
+        """Parse the columns; the types of those that are not named as text are inferred from their cells."""
         self._require_memory(len(positions))
         extra = [str(self.n_columns)] if self._dialect.trailing else []
         chosen = [str(position) for position in positions]

@@ -88,15 +88,15 @@ def fit_many(estimators: Sequence[Estimator], X: Any, sample_weight: Any = None,
     if len({id(model) for model in estimators}) < len(estimators):
         raise OptionError("Each estimator can be fitted once", got="one of them twice", hint="Use sklearn.base.clone")
     jobs = [Job(model, X, sample_weight) for model in estimators]
-    said = []
+    programs = []
     try:
-        said = fit_jobs(jobs, verbose=verbose)
+        programs = fit_jobs(jobs, verbose=verbose)
     except KeyboardInterrupt:
         warnings.warn(INTERRUPTION, InterruptedWarning, stacklevel=2)
     for job in jobs:
         if job.error is not None:
             raise job.error
-    return said
+    return programs
 
 
 def fit_jobs(jobs: Sequence[Job], *, verbose: bool = False) -> list[str]:
@@ -133,10 +133,10 @@ def fit_jobs(jobs: Sequence[Job], *, verbose: bool = False) -> list[str]:
 
 def _in_words(done: Sequence[tuple[int, str | None]]) -> list[str]:
     """How models were trained: the size of each program, and the reasons for separate training."""
-    programs = [n for n, reason in done if reason is None]
+    sizes = [n for n, reason in done if reason is None]
     alone: dict[str, int] = {}
     for n, reason in done:
         if reason is not None:
             alone[reason] = alone.get(reason, 0) + n
-    said = [f"{n} models in one program" for n in programs]
-    return [*said, *(f"{n} separately: {reason}" for reason, n in alone.items())]
+    programs = [f"{n} models in one program" for n in sizes]
+    return [*programs, *(f"{n} separately: {reason}" for reason, n in alone.items())]

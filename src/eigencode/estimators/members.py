@@ -69,7 +69,7 @@ class Division:
         cells = _standardised(rows, others)
         groups = Groups(cells[np.random.default_rng(seed).permutation(others)])
         are_trimmed = groups.contain(cells[others])
-        # A group is judged by the rows learned from alone, so that those held out are like new ones.
+        # A group is found from the rows learned from alone, so that those held out are like new ones.
         are_near = np.zeros(0, dtype=bool) if not len(apart) else ~groups.contain(cells[apart])
         learned = others[~are_trimmed]
         return cls(learned, learned, apart, are_near, int(are_trimmed.sum()))

@@ -274,15 +274,15 @@ class StackedAutoencoder(BaseAutoencoder):
 
     def _check_terms(self, layers: Sequence[Any]) -> None:
         """Raise an error for options that must be set for a layer."""
-        said = {name: getattr(self, name) for name in NETWORKS if getattr(self, name) is not None}
-        said |= {"ordered": True} if self.ordered else {}
+        options = {name: getattr(self, name) for name in NETWORKS if getattr(self, name) is not None}
+        options |= {"ordered": True} if self.ordered else {}
         if isinstance(layers[0], BaseAutoencoder):
-            said |= {"likelihood": self.likelihood} if self.likelihood != "auto" else {}
-            said |= {"scale": self.scale} if self.scale != "auto" else {}
+            options |= {"likelihood": self.likelihood} if self.likelihood != "auto" else {}
+            options |= {"scale": self.scale} if self.scale != "auto" else {}
         if isinstance(layers[-1], BaseAutoencoder) and self.code is not None:
-            said["code"] = self.code
-        if said:
-            name, value = next(iter(said.items()))
+            options["code"] = self.code
+        if options:
+            name, value = next(iter(options.items()))
             raise OptionError(
                 f"{name!r} belongs to the first or the last layer",
                 got=f"{name}={value!r} for the stack",

@@ -14,7 +14,7 @@ from torch import Tensor
 from eigencode.domains import Interval, OneOf, is_optional
 from eigencode.errors import StorageError
 from eigencode.io.allocation import BoundedAllocation
-from eigencode.io.encoding import WORDS
+from eigencode.io.encoding import TAGS
 from eigencode.io.known import Known
 from eigencode.options import check_options
 
@@ -116,7 +116,7 @@ class Decoder:
             case {"module": str(module)}:
                 self.allocation.step()
                 return self.known.module(module)
-        if WORDS.isdisjoint(value):
+        if TAGS.isdisjoint(value):
             return {key: inner(item) for key, item in value.items()}
         raise StorageError("A value in the description is damaged", got=f"{value}"[:LONGEST])
 

@@ -23,7 +23,7 @@ from eigencode.io.known import ACTIVATION_MODULES
 from eigencode.options import check_options
 from eigencode.parts.base import Part
 
-WORDS = {"part", "torch", "module", "estimator", "fitted_estimator", "arguments"} | {
+TAGS = {"part", "torch", "module", "estimator", "fitted_estimator", "arguments"} | {
     "prefix", "float", "list", "tuple", "items", "tensor", "array", "elements", "dtype"
 }  # fmt: skip
 """The special keys. Mappings that have such a key themselves are written as lists of pairs."""
@@ -94,7 +94,7 @@ class Encoder:
 
     def _encoded_mapping(self, name: str, value: Mapping[Any, Any], bare: type) -> Any:
         pairs = [(key, self._encoded(f"{name}.{key}", item, bare)) for key, item in value.items()]
-        if all(isinstance(key, str) and key not in WORDS for key in value):
+        if all(isinstance(key, str) and key not in TAGS for key in value):
             return dict(pairs)
         return {"items": [[self._encoded(name, key, bare), item] for key, item in pairs]}
 

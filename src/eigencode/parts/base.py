@@ -202,12 +202,12 @@ class Part(nn.Module):
 
     def __repr__(self) -> str:
         signature = inspect.signature(type(self)).parameters
-        said = [
+        shown = [
             f"{name}={value!r}"
             for name, value in self.get_params(deep=False).items()
             if isinstance(value, nn.Module) or repr(value) != repr(signature[name].default)
         ]
-        return f"{type(self).__name__}({', '.join(said)})"
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
 def _claimant(cls: type, name: str) -> type:

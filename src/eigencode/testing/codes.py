@@ -84,13 +84,13 @@ def _check_components(part: Code, output: Tensor, n_components: int) -> None:
         kept[j : j + 1] = False
         is_elementwise &= torch.equal(part(moved).mean[:, kept], mean[:, kept])
     is_identity = torch.equal(mean, output[:, :n_components])
-    for name, holds, said in [
+    for name, holds, reason in [
         ("is_elementwise", is_elementwise, "component j of the mean depends on output j only"),
         ("is_identity", is_identity, "the mean is the first outputs as they are"),
     ]:
         claimed = getattr(part, name)
         promises.require(
-            not claimed or holds or n_components == 1, part, f"{name} = True means that {said}", "another mean"
+            not claimed or holds or n_components == 1, part, f"{name} = True means that {reason}", "another mean"
         )
-        message = f"declare {name} = True (or False), since {said}"
+        message = f"declare {name} = True (or False), since {reason}"
         promises.require(claimed or not holds or is_declared(part, name), part, message, "no declaration")

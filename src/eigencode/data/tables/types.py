@@ -47,7 +47,7 @@ def type_of(text: str) -> pa.DataType:
 
 
 def class_of(kind: pa.DataType) -> str:
-    """What a type is, in one word: number, boolean, text, time, duration, category, nothing or other."""
+    """The class of a type: number, boolean, text, time, duration, category, nothing or other."""
     return next((name for name, test in CLASSES.items() if test(kind)), "other")
 
 

@@ -58,7 +58,7 @@ class Values:
 
     @cached_property
     def kind(self) -> str:
-        """What the type is, in one word, as `types.class_of` says it."""
+        """The class of the type, by `types.class_of`."""
         return types.class_of(self.type)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Completing: an encoder of rows with gaps, which are filled by their conditional mean, and said."""
+"""Completing: an encoder of rows with gaps, which are filled by their conditional mean and indicated."""
 
 from __future__ import annotations
 
