@@ -15,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 import eigencode
 from eigencode import (
+    AnomalyDetector,
     Autoencoder,
     AutoencoderClassifier,
     AutoencoderRegressor,
@@ -197,6 +198,13 @@ def test_a_column_that_was_left_out_may_be_missing_later(frame):
     assert list(model.sample(given=fewer, random_state=0)) == list(frame)
     with pytest.raises(DataError, match="unseen at fit time:\\n- more"):
         model.transform(fewer.assign(more=1))
+
+
+def test_a_detector_of_rows_without_the_columns_that_were_left_out(frame):
+    detector = AnomalyDetector(autoencoder=Autoencoder(2, **OPTIONS), random_state=0).fit(frame)
+    fewer = frame.drop(columns=["name", "unit"])
+    np.testing.assert_array_equal(detector.score_samples(fewer), detector.score_samples(frame))
+    assert len(detector.explain(fewer[:2])) == len(detector.explain(frame[:2]))
 
 
 def test_an_array_of_the_same_columns(frame):

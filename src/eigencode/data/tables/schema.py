@@ -210,8 +210,10 @@ class Schema:
 
         Numbers below 0 in a column of counts cannot be, nor labels that were not seen.
         """
-        given = frames.columns_of(_as_frame(frame), missing_values)
-        return np.stack([column.allows(values) for column, values in zip(self.columns, given, strict=True)], axis=1)
+        given = {values.name: values for values in frames.columns_of(_as_frame(frame), missing_values)}
+        absent = np.ones(len(frame), dtype=bool)
+        found = (c.allows(given[c.name]) if c.name in given else absent for c in self.columns)
+        return np.stack(list(found), axis=1)
 
     def decode(self, cells: np.ndarray | Iterable[np.ndarray], like: Any = None, mean: bool = False) -> Any:
         """A frame of the fitted library from cells of shape (n, n_cells).
