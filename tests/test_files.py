@@ -252,7 +252,7 @@ def test_an_estimator_learns_the_names(text_file):
         ("", "is empty"),
         ("a,b\n", "has no rows"),
         ("a,b\n1,inf\n2,-inf\n", r"infinite cells\. Got 2 in column 'b' \(the first in line 2\)\. Fill them, or drop"),
-        (",a\n0,1\n", r"Column 1 of .* has no name\..*--exclude ''"),
+        ("a,,b\n0,1,2\n", r"Column 2 of .* has no name\..*--exclude ''"),
         ("a,b,a\n1,2,3\n", r"more than one column of the same name\. Got 'a'\."),
         (b"a,\xe9\n1,2\n", "not text in UTF-8"),
     ],
@@ -260,6 +260,13 @@ def test_an_estimator_learns_the_names(text_file):
 def test_csv_that_is_refused(text_file, content, says):
     with pytest.raises((DataError, FileError), match=says):
         read_table(text_file(content))
+
+
+def test_an_index_without_a_name_is_left_out(text_file):
+    """As pandas writes it in front of the columns."""
+    table = read_table(text_file(",a,b\n7,1.5,2\n8,2.5,3\n"))
+    assert table.names == ["a", "b"]
+    assert "the first column has no name and is left out" in table.notes[0]
 
 
 def test_only_columns_that_are_read_are_checked(text_file):

@@ -264,6 +264,9 @@ def _choose_columns(file: TableFile, include: Sequence[str], exclude: Sequence[s
         if name not in positions:
             hint = file.hint_on_header or did_you_mean(name, positions)
             raise DataError(f"{file.name} has no column {name!r}", hint=hint)
+    if positions.get("") == 0 and len(positions) > 1 and not included and "" not in excluded:
+        file.notes.append("the first column has no name and is left out, as an index that pandas writes")
+        excluded.add("")
     chosen = {name: positions[name] for name in included or positions if name not in excluded}
     if not chosen:
         if not positions:

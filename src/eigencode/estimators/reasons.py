@@ -105,7 +105,7 @@ class Reasons:
             column, here = schema.columns[column], np.flatnonzero(columns == number)
             of = rows[here]
             expected[here] = column.kind.decode(self.expected[of, part], column.arrow).to_pylist()
-            if frame is None:
+            if frame is None or column.name not in frame.columns:
                 observed[here] = column.kind.decode(cells[of, part], column.arrow).to_pylist()
             else:
                 observed[here] = _objects(frame[column.name].to_list())[of]
