@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -20,7 +21,7 @@ from eigencode import (
     VariationalAutoencoder,
 )
 from eigencode.errors import DataError, OptionError
-from eigencode.export import files
+from eigencode.export import files, graph_of
 from eigencode.export.operators import lgamma
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -108,6 +109,42 @@ def test_a_torch_program_answers_too(fitted, cancer, tmp_path):
         expected = fitted.impute(rows)
     assert np.abs((found["impute"].numpy() - expected) / fitted.scaler_.divisor).max() < 1e-5
     assert set(found) == {"transform", "impute"}
+
+
+def table():
+    """Columns of every kind, with gaps."""
+    n = 400
+    z = RNG.normal(size=n)
+    days = np.array("2024-01-01", "datetime64[s]") + (np.round(z * 100) * 86_400).astype("timedelta64[s]")
+    columns = {
+        "real": z,
+        "category": np.where(z > 0, "x", "y"),
+        "count": RNG.poisson(np.exp(z / 2 + 1)),
+        "boolean": z > 0.3,
+        "positive": np.exp(2 * z + 3),
+        "zeros": np.where(RNG.random(n) < 0.6, 0, np.exp(z + RNG.normal(size=n))),
+        "time": days,
+        "share": 1 / (1 + np.exp(-z)),
+        "whole": np.round(z * 100).astype(int),
+    }
+    return pa.table({name: pa.array(values, mask=RNG.random(n) < 0.1) for name, values in columns.items()})
+
+
+def test_mixed_columns_are_numbers_and_an_unseen_label_is_the_next_number(tmp_path):
+    rows = table()
+    model = Autoencoder(3, max_epochs=3, hidden=(8,), random_state=0).fit(rows)
+    model.export(tmp_path / "m.pt2")
+    graph = graph_of(model)
+    program = torch.export.load(tmp_path / "m.pt2").module()
+    assert {column.kind.kind for column, _ in graph.columns.parts} > {"category", "count", "boolean", "time", "share"}
+    strange = rows.set_column(1, "category", pa.array(["z"] * 5 + rows["category"].to_pylist()[5:]))
+    for given in (rows, strange):
+        X = graph.columns.numbers(given)
+        for name, answer in program(torch.from_numpy(X)).items():
+            expected = getattr(model, name)(given)
+            expected = graph.columns.numbers(expected) if isinstance(expected, pa.Table) else expected
+            spread = np.maximum(expected.std(0), np.abs(expected - np.median(expected, 0)))
+            assert (np.abs(answer.numpy() - expected) / spread).max() < 1e-5, name
 
 
 @pytest.mark.slow

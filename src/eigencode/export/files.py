@@ -108,11 +108,15 @@ WRITERS = {".onnx": _onnx_file, ".pt2": _torch_file}
 def metadata(graph: Graph) -> dict[str, Any]:
     """What a reader of the file has to know, as JSON values."""
     names, classes = (getattr(graph.estimator, name, None) for name in ("feature_names_in_", "classes_"))
+    table = graph.columns
+    names = names if table is None else [column.name for column, _ in table.parts]
     return {
         "version": __version__,
         "class": type(graph.estimator).__name__,
         "methods": list(graph.methods),
         "columns": None if names is None else list(names),
+        "kinds": None if table is None else [column.kind.kind for column, _ in table.parts],
+        "labels": None if table is None else table.labels,
         "classes": None if classes is None else classes.tolist(),
         "image_shape": list(graph.autoencoder.image_shape_),
     }
@@ -122,14 +126,14 @@ def _compare(graph: Graph, answer: Callable[[np.ndarray], Mapping[str, np.ndarra
     """Raise `DataError` where a file's answers are not the model's."""
     rows = graph.example()
     for name, found in answer(rows).items():
-        expected = np.asarray(getattr(graph.estimator, name)(rows))
+        expected = graph.expected(name, rows)
         if hasattr(graph.estimator, "classes_") and name == "predict":
             found = graph.estimator.classes_[found]
         if expected.dtype.kind != "f":
             worst = float((found != expected).mean())
         else:
             spread = np.abs(expected - np.median(expected, 0)).max(0) + 1e-30
-            if expected.shape[1:] == graph.scaler.divisor.shape:
+            if graph.columns is None and expected.shape[1:] == graph.scaler.divisor.shape:
                 spread = np.maximum(spread, graph.scaler.divisor)
             worst = float((np.abs(found - expected) / spread).max())
         if not worst <= TOLERANCE:

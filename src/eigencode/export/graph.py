@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from eigencode.batch import Batch
+from eigencode.data.containers import NamedArray
 from eigencode.data.scaling import Scaler
 from eigencode.errors import OptionError, did_you_mean
+from eigencode.export.columns import TableColumns
 from eigencode.parts import Units
 
 SPREADS_OF_FLOAT32 = 1e4
@@ -58,10 +60,10 @@ class Graph(nn.Module):
                 got=f"{unknown[0]!r}",
                 hint=did_you_mean(unknown[0], self.known),
             )
-        if estimator.columns_ is not None and not estimator.columns_.is_plain:
-            raise OptionError("A model of mixed columns cannot be exported", hint="Encode the columns as numbers first")
         self.methods = tuple(methods)
         self.estimator = copy.deepcopy(estimator)
+        schema = estimator.columns_
+        self.columns = None if schema is None or schema.is_plain else TableColumns(schema)
         self.missing = [value for value in _missing_values(estimator) if isinstance(value, int | float)]
         for index, model in enumerate(self._autoencoders()):
             self.add_module(f"composition_{index}", model.composition_.cpu().float().eval().requires_grad_(False))
@@ -95,6 +97,8 @@ class Graph(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The type of the input: float32, or float64 where it would lose digits that matter."""
+        if self.columns is not None:
+            return torch.float64
         sizes = np.delete(np.abs(self.scaler.center) / self.scaler.divisor, self.scaler.constant)
         return torch.float64 if sizes.max(initial=0) > SPREADS_OF_FLOAT32 else torch.float32
 
@@ -102,9 +106,10 @@ class Graph(nn.Module):
         """Rows as the model takes them."""
         for value in self.missing:
             X = X.masked_fill(X.eq(value), torch.nan)
-        scaled = self._scaled(X.double()).float()
+        cells = X if self.columns is None else self.columns.cells(X)
+        scaled = self._scaled(cells.double()).float()
         rows = Batch(scaled, ~scaled.isnan())
-        return Asked(X, X, rows, replace(rows, x=self.model._seen(rows.x)))
+        return Asked(X, cells, rows, replace(rows, x=self.model._seen(rows.x)))
 
     def _scaled(self, cells: Tensor) -> Tensor:
         """Scaled cells, in float64."""
@@ -120,6 +125,8 @@ class Graph(nn.Module):
         values[scaler.constant] = scaler.constant_values
         values[own & (not own.all())] = np.nan
         found = torch.where(torch.from_numpy(np.isnan(values)), found, torch.from_numpy(values))
+        if self.columns is not None:
+            return self.columns.columns(found)
         largest = torch.finfo(like.dtype).max
         return found.clamp(-largest, largest).to(like.dtype)
 
@@ -127,6 +134,18 @@ class Graph(nn.Module):
         """The answers, by the names of the methods."""
         asked = self.asked(X)
         return {name: getattr(self, name)(asked) for name in self.methods}
+
+    def expected(self, name: str, rows: np.ndarray) -> np.ndarray:
+        """The answer of the model itself, as numbers."""
+        if self.columns is None or isinstance(self, DecoderGraph):
+            given: Any = rows
+        else:
+            cells = self.columns.cells(torch.from_numpy(rows)).numpy()
+            given = NamedArray(cells, None, schema=self.estimator.columns_)
+        found = getattr(self.estimator, name)(given)
+        return (
+            np.asarray(found) if isinstance(found, np.ndarray) or self.columns is None else self.columns.numbers(found)
+        )
 
     def example(self) -> np.ndarray:
         """Rows of all kinds, shape (n, d): usual ones, far ones, and with gaps."""
@@ -139,6 +158,8 @@ class Graph(nn.Module):
                 rows[:, column] = rows[:, column].clip(0).round()
             elif cell.support == "unit interval":
                 rows[:, column] = rows[:, column].clip(0, 1)
+        if self.columns is not None:
+            rows = self.columns.columns(torch.from_numpy(rows)).numpy()
         rows[rng.random(rows.shape) < 0.1] = np.nan
         return rows.astype(str(self.dtype).removeprefix("torch."))
 
@@ -159,6 +180,9 @@ class AutoencoderGraph(Graph):
     def score_samples(self, asked: Asked) -> Tensor:
         """Nats, in float64."""
         found = self.model._score(self.composition_0, asked.rows, asked.seen).double()
+        if self.columns is not None:  # columns that are modelled by their logarithms
+            logarithms = torch.tensor(self.estimator.columns_.is_logarithm)
+            found = found - asked.cells.nan_to_num(0.0).where(logarithms, 0.0).sum(1)
         derivatives = np.where(self.model._has_own_units, 0.0, self.scaler.log_jacobian)
         return found + asked.rows.selected(torch.from_numpy(derivatives).expand(*asked.rows.x.shape)).sum(1)
 
