@@ -99,7 +99,8 @@ class Graph(nn.Module):
         """The type of the input: float32, or float64 where it would lose digits that matter."""
         if self.columns is not None:
             return torch.float64
-        sizes = np.delete(np.abs(self.scaler.center) / self.scaler.divisor, self.scaler.constant)
+        scaler = self.autoencoder.scaler_
+        sizes = np.delete(np.abs(scaler.center) / scaler.divisor, scaler.constant)
         return torch.float64 if sizes.max(initial=0) > SPREADS_OF_FLOAT32 else torch.float32
 
     def asked(self, X: Tensor) -> Asked:
