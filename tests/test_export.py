@@ -157,7 +157,7 @@ def test_classes_and_numbers_are_predicted(tmp_path):
     kept = json.loads(onnx.load(tmp_path / "c.onnx").metadata_props[0].value)
     assert (np.array(kept["classes"])[found["predict"]] == model.predict(ROWS)).all()
     assert np.abs(found["predict_proba"] - model.predict_proba(ROWS)).max() < 1e-5
-    numbers = AutoencoderRegressor(**head).fit(ROWS, ROWS[:, 1] + 1e6)
+    numbers = AutoencoderRegressor(**head).fit(ROWS, ROWS[:, 1].astype(float) + 1e6)
     numbers.export(tmp_path / "r.onnx")
     assert np.abs(answers(tmp_path / "r.onnx", ROWS)["predict"] - numbers.predict(ROWS)).max() < 1e-4
 
