@@ -40,17 +40,18 @@ class AnomalyDetector(OutlierMixin, Composed):
 
     .. math:: D(x) = \frac{\lVert x - g(f(x)) \rVert^2}{2 s^2} - \log p(f(x))
 
-    in nats, for scaled rows, with a mixture of Gaussians p on the codes and the variance s^2 of the residuals; in mixed
-    tables, labels and counts by their likelihood (`eigencode.estimators.row_nats`, which also says what a gap and an
-    impossible value add). And it measures how
-    far the row is from the nearest row fitted. Both are brought to one scale by :math:`-\log` of the share of the rows
-    fitted that have as much (`eigencode.detection.tails`), and added. To rows farther from the centre than all those
-    fitted, the largest sum of a row fitted is added for each doubling of that distance.
+    in nats, for scaled rows, with a mixture of Gaussians p on the codes and the variance s^2 of the residuals; how far
+    the row is from the nearest known row; and how far it is, in the mean, from the nearest twentieth of them. All are
+    brought to one scale by :math:`-\log` of the share of the rows fitted that have as much
+    (`eigencode.detection.tails`), and added. Rows farther from the centre than all those fitted score more for each
+    doubling of that distance (`eigencode.estimators.unlikeness`). A variational model's bound on log p(x) is its -D.
 
-    A share of the rows is held out of all this. A row is an alarm if its score is among the highest of theirs: if new
-    rows come from the same distribution as those fitted, independently, then on average over fits the share of them
-    that are false alarms is at most ``false_alarms`` (split conformal prediction, `eigencode.detection.conformal`).
-    A fitted autoencoder must not have seen these rows.
+    A share of the rows is held out of the autoencoder and of these scales. A row is an alarm if its score is among the
+    highest of theirs: if new rows come from the same distribution as those fitted, independently, then on average over
+    fits the share of them that are false alarms is at most ``false_alarms`` (split conformal prediction,
+    `eigencode.detection.conformal`). Where a fifth of the rows is too few for that rate, each of five models leaves a
+    fifth out, and the promise is about the rate, at most twice the rate and a little more
+    (`eigencode.detection.calibration`). A fitted autoencoder must not have seen these rows.
 
     As everywhere in scikit-learn, scores are lower for anomalies, and ``predict`` gives -1 for them; PyOD has the
     opposite sign.
