@@ -29,6 +29,7 @@ from eigencode.cli import main
 from eigencode.data.containers import NamedArray
 from eigencode.detection.neighbors import KnownRows, farther
 from eigencode.errors import DataError, OptionError, ResultWarning, StorageError
+from eigencode.estimators.cell_density import cell_density
 from eigencode.estimators.inputs import read_rows
 
 
@@ -357,6 +358,15 @@ def test_every_kind_finds_broken_correlations(X, autoencoder):
     if isinstance(autoencoder, VariationalAutoencoder):
         bounds = -model.autoencoder_.score_samples(wrong) - 5 * np.log(1 - 1 / (321 - model.n_trimmed_ + 1.5))
         np.testing.assert_allclose(nats, bounds, rtol=1e-9)
+
+
+def test_a_column_may_be_constant_in_nearly_all_rows():
+    """A mixture is singular where it is constant in the part of the rows fitted to, and others are copies."""
+    X = np.random.default_rng(0).normal(size=(400, 4))
+    X[:, 2], X[:, 3] = np.arange(400) == 7, X[:, 0]
+    model = LinearAutoencoder(1).fit(X)
+    for seed in range(20):
+        assert cell_density(model, X, seed).is_sound
 
 
 # -- beside simple methods

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,7 +50,11 @@ def cell_density(autoencoder: BaseAutoencoder, rows: np.ndarray, seed: int) -> C
     scaled = scaler.transform(rows.astype(np.float64))
     has_labels = schema is not None and any(family in LABELS for family, _ in schema.blocks)
     is_plain = not has_labels and scaled.shape[1] <= MOST_CELLS and not np.isnan(scaled).any()
-    mixture = (_mixture(scaled, seed) if is_plain else None) or _normal(scaled)
+    mixture = None
+    if is_plain:
+        with suppress(ValueError):  # of scikit-learn, for columns that are singular in a part of the rows
+            mixture = _mixture(scaled, seed)
+    mixture = mixture or _normal(scaled)
     if schema is None or not has_labels:
         return CellDensity.of_numbers(*mixture)
     families, widths = zip(*schema.blocks, strict=True)
