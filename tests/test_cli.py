@@ -531,14 +531,14 @@ def test_an_interrupted_fit_saves_its_best_weights_with_one_message(folder, monk
 
 
 def test_an_interrupted_density_leaves_the_model(folder, monkeypatch, capsys):
-    def interrupted(self, X):
+    def interrupted(self):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Autoencoder, "fit_density", interrupted)
+    monkeypatch.setattr(Autoencoder, "_find_density", interrupted)
     with warnings.catch_warnings(action="default"):
-        assert run("fit rows.csv --output model.safetensors --exclude label --density", *QUICK) == 130
+        assert run("fit rows.csv --output model.safetensors --exclude label", *QUICK) == 130
     assert capsys.readouterr().err == "Warning: Fitting the density was interrupted; the model is saved without one.\n"
-    assert not hasattr(eigencode.load("model.safetensors"), "density_")
+    assert not hasattr(eigencode.load("model.safetensors"), "mixture_")
 
 
 @pytest.mark.parametrize(("kind", "code"), [(InterruptedWarning, 130), (ResultWarning, 0)])

@@ -22,7 +22,7 @@ def folder(digits, tmp_path_factory):
         Image.fromarray(image).save(folder / "png" / f"{number}.png")
     np.save(folder / "images.npy", images)
     np.save(folder / "rows.npy", images.reshape(len(images), -1))
-    assert run("fit", folder / "png", "--output", folder / "m.safetensors", "--density", *QUICK) == 0
+    assert run("fit", folder / "png", "--output", folder / "m.safetensors", *QUICK) == 0
     return folder
 
 
@@ -43,7 +43,7 @@ def test_the_same_images_give_the_same_model(folder, tmp_path, form):
         "list": sorted(map(str, (folder / "png").iterdir())),  # as a shell has them: 0, 1, 10, 100, 101, ...
         "array": [folder / "images.npy"],
     }[form]
-    assert run("fit", *rows, "--output", tmp_path / "m.safetensors", "--density", *QUICK) == 0
+    assert run("fit", *rows, "--output", tmp_path / "m.safetensors", *QUICK) == 0
     assert (tmp_path / "m.safetensors").read_bytes() == (folder / "m.safetensors").read_bytes()
     assert run("transform", tmp_path / "m.safetensors", *rows, "--output", tmp_path / "codes.npy") == 0
     model, images = eigencode.load(tmp_path / "m.safetensors"), np.load(folder / "images.npy")
@@ -138,7 +138,7 @@ def test_images_of_another_size_are_refused_or_resized(folder, tmp_path, capsys)
 def test_impossible_requests_are_refused_in_one_line(folder, monkeypatch, capsys, args, message):
     monkeypatch.chdir(folder)
     if not (folder / "rows.safetensors").exists():
-        assert run("fit", "rows.npy", "--output", "rows.safetensors", "--density", *QUICK) == 0
+        assert run("fit", "rows.npy", "--output", "rows.safetensors", *QUICK) == 0
     before = sorted(folder.rglob("*"))
     capsys.readouterr()
     args = [f"{arg}.safetensors" if arg in ("m", "rows") and args[0] != "fit" else arg for arg in args]

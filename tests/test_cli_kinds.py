@@ -320,21 +320,11 @@ def test_draws_without_a_seed_differ(variational, capsys):
 
 
 def test_rows_are_drawn_from_a_density_fitted_to_the_codes(folder):
-    assert run(f"fit rows.csv --density --output m.safetensors {words_of(QUICK)}") == 0
+    assert run(f"fit rows.csv --output m.safetensors {words_of(QUICK)}") == 0
     assert run("sample m.safetensors --n-rows 5 --random-state 0 --output drawn.csv") == 0
     table = read_table("rows.csv").frame
-    same = Autoencoder(**QUICK).fit(table).fit_density(table)
+    same = Autoencoder(**QUICK).fit(table)
     np.testing.assert_array_equal(read_table("drawn.csv").rows, same.sample(5, random_state=0))
-
-
-def test_sampling_without_a_density_has_a_hint(folder, capsys):
-    assert run(f"fit rows.csv --output m.safetensors {words_of(QUICK)}") == 0
-    capsys.readouterr()
-    assert run("sample m.safetensors --n-rows 5 --output drawn.csv") == 1
-    out, err = capsys.readouterr()
-    assert err.endswith("Fit it with --density, or fit another with --kind variational.\n")
-    assert (out, err.count("\n")) == ("", 1)
-    assert not (folder / "drawn.csv").exists()
 
 
 @pytest.mark.parametrize(

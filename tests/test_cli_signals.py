@@ -134,12 +134,6 @@ def test_a_sweep_saves_the_choice_that_was_being_fitted(folder, send):
     assert any(note.startswith("training was interrupted") for note in eigencode.load("model.safetensors").notes_)
 
 
-def test_an_interrupted_density_leaves_the_model(folder, send):
-    send(Autoencoder, "fit_density", 1, signal.SIGTERM)
-    assert run(f"{FIT} --density") == 143
-    assert not hasattr(eigencode.load("model.safetensors"), "mixture_")
-
-
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
 def test_signals_that_the_parent_ignores_stay_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)

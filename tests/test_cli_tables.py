@@ -46,7 +46,7 @@ def fitted(tmp_path_factory, people):
     """A folder with people.csv, and a model of it with a density."""
     folder = tmp_path_factory.mktemp("tables")
     people.to_csv(folder / "people.csv", index=False)
-    assert run(f"fit {folder}/people.csv --density --output {folder}/m.safetensors {QUICK}") == 0
+    assert run(f"fit {folder}/people.csv --output {folder}/m.safetensors {QUICK}") == 0
     return folder
 
 
@@ -187,7 +187,7 @@ def test_kinds_and_gaps_are_flags(folder, capsys):
         "grade,zip,x\n" + "".join(f"{['low', 'mid', 'high'][i % 3]},{i % 4},{i % 7 or -999}\n" for i in range(60))
     )
     line = f"fit grades.csv --output g.safetensors --columns zip=category --columns grade=low,mid,high {QUICK}"
-    assert run(f"{line} --missing-values -999 --density") == 0
+    assert run(f"{line} --missing-values -999") == 0
     model = eigencode.load("g.safetensors")
     found = {column.name: column for column in model.columns_.columns}
     assert [found[name].kind.kind for name in ("grade", "zip")] == ["ordered", "category"]

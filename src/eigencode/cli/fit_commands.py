@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -16,11 +15,11 @@ from eigencode import data, invocation, progress
 from eigencode.cli import flags, sweeps
 from eigencode.cli.app import command
 from eigencode.cli.descriptions import fitted_names, outcome, print_facts, print_json, summary
-from eigencode.cli.flags import AUTOENCODER, FILES, PATHS, PLAIN, STREAM, SWITCH, AsJson, Quiet, options_given
+from eigencode.cli.flags import FILES, PATHS, PLAIN, STREAM, AsJson, Quiet, options_given
 from eigencode.cli.interruptions import held
 from eigencode.cli.own_parts import OWN
 from eigencode.cli.tables import ALL, LOADING, Choice, Chosen, Rows, files_of, inputs_of, read_rows
-from eigencode.errors import DataError, InterruptedWarning, OptionError
+from eigencode.errors import DataError, OptionError
 
 if TYPE_CHECKING:
     from eigencode.estimators.base import BaseAutoencoder
@@ -33,11 +32,6 @@ NAMED_AT_MOST = 5
 DemoOutput = Annotated[Path, PATHS, Parameter(alias="-o", help="Folder for the model, the data and the pictures.")]
 ModelOutput = Annotated[
     Path, PATHS, Parameter(alias="-o", help="File for the model: a .safetensors file.", group=FILES)
-]
-WithDensity = Annotated[
-    bool,
-    SWITCH,
-    Parameter(help="Also fit a density to the codes, so that sample works for every kind.", group=AUTOENCODER),
 ]
 ResultsOutput = Annotated[
     Path | None, PATHS, Parameter(help="File for the scores of all candidates: a .csv or .parquet file.", group=FILES)
@@ -68,7 +62,6 @@ def fit(
     as_json: AsJson = False,
     kind: flags.Kind = PLAIN,
     given: Annotated[flags.Flags, Parameter(name="*")] = None,
-    density: WithDensity = False,
 ) -> None:
     """Fit an autoencoder to the rows of a table.
 
@@ -84,8 +77,6 @@ def fit(
     # What the fit prints is not part of the answer.
     with redirect_stdout(sys.stderr):
         model.fit(X)
-        if density:
-            fit_density(model, X)
     save(model, output, rows, chosen, as_json, {})
 
 
@@ -144,16 +135,6 @@ def estimator_of(kind: str, options: Mapping[str, Any]) -> BaseAutoencoder:
                 hint="Let its constructor take each option that is set, and give every argument a default",
             ) from error
     return estimator
-
-
-def fit_density(model: BaseAutoencoder, rows: Any) -> None:
-    """Fit a density to the codes; if it is interrupted, the model stays without one."""
-    try:
-        with progress.stage("fitting the density"):
-            model.fit_density(rows)
-    except KeyboardInterrupt:
-        message = "Fitting the density was interrupted; the model is saved without one."
-        warnings.warn(message, InterruptedWarning, stacklevel=2)
 
 
 def save(

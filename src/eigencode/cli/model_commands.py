@@ -214,13 +214,8 @@ def sample(
         fitted = loaded(model, output, "sample")
     mean = pictures.is_picture(output) if mean is None else mean
     X = None if given is None else read_rows(tables, chosen, fitted=fitted).frame
-    try:
-        with progress.stage("drawing"):
-            drawn = fitted.sample(n_rows or 1, given=X, mean=mean, random_state=random_state)
-    except OptionError as error:
-        # The flags were checked before, so the model has no density; the hint for Python does not fit a shell.
-        hint = "Fit it with --density, or fit another with --kind variational"
-        raise OptionError(error.what, got=error.got, hint=hint) from error
+    with progress.stage("drawing"):
+        drawn = fitted.sample(n_rows or 1, given=X, mean=mean, random_state=random_state)
     write_rows(output, fitted, drawn)
 
 

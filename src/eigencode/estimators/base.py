@@ -35,9 +35,6 @@ if TYPE_CHECKING:
 INTERRUPTION = "Training was interrupted; the best weights so far are kept."
 """The warning of a fit that an interruption ended."""
 
-DENSITY_ROWS = 4096
-"""Rows whose codes are kept for a density."""
-
 _UNFINISHED: WeakSet[Generator[dict[str, float]]] = WeakSet()
 
 
@@ -335,7 +332,7 @@ class BaseAutoencoder(
         self.notes_ = fitting.notes(run, baseline, explained)
         self.notes_ += [] if self.columns_ is None else self.columns_.notes
         self._learn_imputation(run)
-        self._remember_codes(run.rows.sample(DENSITY_ROWS).to(run.device))
+        self._remember_codes(run)
 
     def _as_baseline(self, composition: Composition, run: TrainingRun) -> BaseAutoencoder:
         """The linear model with the same terms, as a fitted estimator."""
@@ -373,6 +370,10 @@ class BaseAutoencoder(
             yield "the variance explained"
         if getattr(self, "mixture_", None) is not None and self.mixture_.means.shape[1] != k:
             yield "the density of the codes"
+        if (noise := getattr(self, "noise_", None)) is not None and not self._is_spread(noise):
+            yield "the spread of the residuals"
+        if (marginals := getattr(self, "marginals_", None)) is not None and not marginals.is_sound(self._n_cells):
+            yield "the distributions of the columns"
         if (shape := self.image_shape_) and (len(shape) != 3 or math.prod(shape) != self.n_features_in_):
             yield "the shape of the images"
         if (limits := self.pixel_range_) and (len(limits) != 2 or not 0 < limits[1] - limits[0] < math.inf):

@@ -11,6 +11,7 @@ from eigencode.model.jacobians import local_dimension as local_dimension
 from eigencode.model.jacobians import n_passes as n_passes
 from eigencode.model.jacobians import singular_values as singular_values
 from eigencode.model.jacobians import squared_frobenius as squared_frobenius
+from eigencode.model.kernels import fit_density as fit_density
 from eigencode.model.objective import Objective as Objective
 from eigencode.model.objective import logmeanexp as logmeanexp
 from eigencode.model.objective import negative_log_likelihood as negative_log_likelihood

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from numbers import Integral, Real
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.spatial.distance import cdist
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
@@ -56,6 +58,9 @@ NARROWEST = 0.5
 """Smallest variance of a prior's Gaussian in any direction, in units of the noise of codes; for smaller ones a normal
 posterior would have to be much narrower than it is."""
 
+MOST_DENSITIES = 2**23
+"""Most densities of a code under a component that are computed at a time."""
+
 LARGEST_CODE = 1e100
 """Larger codes are refused, and codes below its inverse are taken as zero, since squares would over- or underflow."""
 
@@ -72,8 +77,10 @@ class Mixture:
         Probability of each component; they sum to 1.
     means : array of shape (m, k)
         In the codes' units.
-    covariances : array of shape (m, k, k)
+    covariances : array of shape (m, k, k), or (g, k, k)
         Symmetric and positive definite, in the codes' units squared.
+    groups : array of int of shape (m,), optional
+        Which of the g covariances each component has; without it each has its own.
 
     Examples
     --------
@@ -88,6 +95,7 @@ class Mixture:
     weights: np.ndarray
     means: np.ndarray
     covariances: np.ndarray
+    groups: np.ndarray = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         for name in ("weights", "means", "covariances"):
@@ -95,9 +103,14 @@ class Mixture:
             array.setflags(write=False)
             object.__setattr__(self, name, array)
         m, k = self.means.shape if self.means.ndim == 2 else (0, 0)
-        if not m or not k or self.weights.shape != (m,) or self.covariances.shape != (m, k, k):
+        groups = np.arange(m) if self.groups is None else np.array(self.groups)
+        object.__setattr__(self, "groups", groups)
+        g = len(self.covariances)
+        if not m or not k or self.weights.shape != (m,) or self.covariances.shape != (g, k, k) or groups.shape != (m,):
             shapes = ", ".join(str(a.shape) for a in (self.weights, self.means, self.covariances))
             raise DataError("Weights, means and covariances must have shapes (m,), (m, k) and (m, k, k)", got=shapes)
+        if not np.isin(groups, np.arange(g)).all():
+            raise DataError("The groups of a mixture must be the numbers of covariances, one for each component")
         if not (self.weights >= 0).all() or not math.isclose(self.weights.sum(), 1.0, rel_tol=1e-6):
             raise DataError("The weights of a mixture must be probabilities that sum to 1", got=f"{self.weights}")
         if not np.isfinite(self.means).all() or not np.isfinite(self._roots).all():
@@ -127,26 +140,37 @@ class Mixture:
         codes : array of shape (n, k)
             Codes in the mixture's units.
         """
-        codes = _as_codes(codes)
+        codes = as_codes(codes)
         k = self.means.shape[1]
         if codes.shape[1] != k:
             raise DataError(f"The mixture is over codes of {k} numbers", got=f"{codes.shape[1]}")
+        step = max(MOST_DENSITIES // self.n_components, 1)
+        parts = [self.log_joint(codes[first : first + step]) for first in range(0, len(codes), step)]
+        return np.concatenate([np.logaddexp.reduce(part, axis=1) for part in parts] or [np.zeros(0)])
+
+    def log_joint(self, codes: np.ndarray) -> np.ndarray:
+        """The log-density of each code and component, shape (n, m)."""
         with np.errstate(divide="ignore"):  # a component may have probability zero
-            log_weights = np.log(self.weights)
-        joint = np.empty((len(codes), self.n_components))
-        for c, (mean, root) in enumerate(zip(self.means, self._roots, strict=True)):
-            standard = np.linalg.solve(root, (codes - mean).T)
-            log_volume = np.log(np.diagonal(root)).sum() + 0.5 * k * math.log(2 * math.pi)
-            joint[:, c] = log_weights[c] - log_volume - 0.5 * np.square(standard).sum(0)
-        return np.logaddexp.reduce(joint, axis=1)
+            joint = np.tile(np.log(self.weights), (len(codes), 1))
+        for own, root in self._groups_and_roots():
+            center = self.means[own[0]]
+            from_center, means = (np.linalg.solve(root, (x - center).T).T for x in (codes, self.means[own]))
+            log_volume = np.log(np.diagonal(root)).sum() + 0.5 * codes.shape[1] * math.log(2 * math.pi)
+            joint[:, own] -= log_volume + 0.5 * cdist(from_center, means, "sqeuclidean")
+        return joint
+
+    def _groups_and_roots(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The components of each covariance, and its root."""
+        owns = (np.flatnonzero(self.groups == g) for g in range(len(self._roots)))
+        return ((own, root) for own, root in zip(owns, self._roots, strict=True) if len(own))
 
     def sample(self, n: int, generator: np.random.Generator) -> np.ndarray:
         """Draw n independent codes, shape (n, k), from a NumPy generator."""
         drawn = generator.choice(self.n_components, size=n, p=self.weights / self.weights.sum())
         codes = generator.standard_normal((n, self.means.shape[1]))
-        for c, (mean, root) in enumerate(zip(self.means, self._roots, strict=True)):
-            own = drawn == c
-            codes[own] = mean + codes[own] @ root.T
+        for group, root in enumerate(self._roots):
+            own = self.groups[drawn] == group
+            codes[own] = self.means[drawn[own]] + codes[own] @ root.T
         return codes
 
 
@@ -208,12 +232,12 @@ def fit_mixture(
     (2, 2)
     """
     _check_options(n_components, validation_fraction)
-    rows = _as_codes(codes)
+    rows = as_codes(codes)
     if not len(rows):
         raise DataError("A mixture needs at least one code", got="none")
     if sample_weight is not None:
-        rows = rows[_systematic(_as_weights(sample_weight, len(rows)))]
-    center, divisor = _standards(rows)
+        rows = rows[systematic(as_weights(sample_weight, len(rows)))]
+    center, divisor = standards(rows)
     rows = (rows - center) / divisor
     _, copy_of = np.unique(rows, axis=0, return_inverse=True)
     copy_of = copy_of.reshape(-1)
@@ -341,7 +365,7 @@ def _in_units(estimator: GaussianMixture, center: np.ndarray, divisor: np.ndarra
     )
 
 
-def _standards(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def standards(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Center and divisor of each column; (nearly) constant columns have a small share of the others' divisor."""
     center, deviation = rows.mean(0), rows.std(0)
     floor = np.maximum(SPREAD_FLOOR * math.sqrt(np.square(deviation).mean()), LEVEL_FLOOR * np.abs(center))
@@ -350,7 +374,7 @@ def _standards(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return center, np.maximum(divisor, 1 / LARGEST_CODE)
 
 
-def _systematic(weights: np.ndarray) -> np.ndarray:
+def systematic(weights: np.ndarray) -> np.ndarray:
     """Row numbers in proportion to weights: the rows in whose part of the cumulative weights equidistant points lie.
 
     There are as many points as rows with positive weight, so that with equal weights each row occurs once.
@@ -360,7 +384,8 @@ def _systematic(weights: np.ndarray) -> np.ndarray:
     return np.searchsorted(cumulated, (np.arange(n) + 0.5) * (cumulated[-1] / n), side="right")
 
 
-def _as_codes(codes: ArrayLike) -> np.ndarray:
+def as_codes(codes: ArrayLike) -> np.ndarray:
+    """Codes as a checked array of float64, shape (n, k)."""
     rows = read(codes, "codes").array.astype(np.float64)
     if rows.ndim != 2 or not rows.shape[1]:
         raise DataError("Codes must be a table of rows and columns", got=f"shape {rows.shape}")
@@ -369,7 +394,8 @@ def _as_codes(codes: ArrayLike) -> np.ndarray:
     return rows
 
 
-def _as_weights(sample_weight: ArrayLike, n_rows: int) -> np.ndarray:
+def as_weights(sample_weight: ArrayLike, n_rows: int) -> np.ndarray:
+    """Weights of rows as a checked array of float64, shape (n,)."""
     weights = read(sample_weight, "sample_weight").array.astype(np.float64)
     if weights.shape != (n_rows,) or not (np.isfinite(weights) & (weights >= 0)).all() or not weights.any():
         raise DataError(

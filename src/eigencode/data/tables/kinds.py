@@ -53,6 +53,10 @@ class Kind(ABC):
     def decode(self, cells: np.ndarray, kind: pa.DataType) -> pa.Array:
         """A column of a type from cells of shape (n, width)."""
 
+    def decode_drawn(self, cells: np.ndarray, kind: pa.DataType) -> pa.Array:
+        """A column of draws: none of its values is beyond those fitted."""
+        return self.decode(cells, kind)
+
     def decode_mean(self, cells: np.ndarray, kind: pa.DataType) -> pa.Array:
         """A column of means: not rounded where its type has fractions, as pandas' type of whole numbers with gaps."""
         return self.decode(cells, kind)

@@ -25,6 +25,9 @@ MOST_ZERO = 0.5
 SHIFTS = (0.0, 0.05, 0.1, 0.25, 0.5, 0.75)
 """Quantiles of the positive numbers that are tried as what is added before the logarithm."""
 
+MOST_DECIMALS = 6
+"""Numbers with more decimals are drawn without rounding."""
+
 COUNT_MEAN = 30.0
 """Counts with a larger mean are real: a continuous density fits them as well."""
 
@@ -39,18 +42,21 @@ class Number(Kind):
         The range of the values fitted.
     is_whole : bool
         Whether all values are whole numbers; then decoded ones are, but for means in a column of floats.
+    decimals : int or None
+        To which numbers that are drawn are rounded, as all values fitted were; None if these have too many.
     """
 
     low: float
     high: float
     is_whole: bool
+    decimals: int | None = None
 
     @classmethod
     def learn(cls, values: Values) -> Self:
         """The range."""
         present = values.present
         require(len(present) > 0, values, cls.title)
-        return cls(low=float(present.min()), high=float(present.max()), is_whole=values.is_whole)
+        return cls(float(present.min()), float(present.max()), values.is_whole, _decimals(present))
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -73,6 +79,12 @@ class Number(Kind):
     def decode_mean(self, cells: np.ndarray, kind: pa.DataType) -> pa.Array:
         """The numbers, not rounded if the type has fractions."""
         return self._as_type(self._mean(cells), kind, rounds=not pa.types.is_floating(kind))
+
+    def decode_drawn(self, cells: np.ndarray, kind: pa.DataType) -> pa.Array:
+        """The numbers, within the range fitted and with no more decimals."""
+        values = self._likeliest(cells)
+        values = values if self.decimals is None else values.round(self.decimals)
+        return self._as_type(values.clip(self.low, self.high), kind)
 
     def _as_type(self, values: np.ndarray, kind: pa.DataType, rounds: bool = True) -> pa.Array:
         return types.numbers_as(np.rint(values) if self.is_whole and rounds else values, kind)
@@ -302,6 +314,11 @@ class ZeroInflated(Number):
     def log_jacobian(self, cells: np.ndarray) -> np.ndarray:
         """Minus the logarithm of the value, where it is not zero."""
         return np.nan_to_num(-cells[:, 1])
+
+
+def _decimals(values: np.ndarray) -> int | None:
+    """The fewest decimals to which rounding changes none of the numbers; None for more than six."""
+    return next((n for n in range(MOST_DECIMALS + 1) if np.allclose(values.round(n), values, 1e-12, 0)), None)
 
 
 def _exponential(values: np.ndarray) -> np.ndarray:

@@ -225,7 +225,8 @@ class Schema:
         like : frame, optional
             The frame with the same rows: it gives the index, and the columns that the model does not see.
         mean : bool
-            Whether the cells are means, which of whole numbers are not rounded in a column of floats.
+            Whether the cells are means, which of whole numbers are not rounded in a column of floats. Else they are
+            draws, which are within the range fitted, and have no more decimals than the values fitted.
         """
         if like is not None and len(_as_frame(like).columns) < len(self.columns):
             return self.of(like).decode(cells, like, mean)
@@ -245,7 +246,7 @@ class Schema:
         found: list[list[pa.Array]] = [[] for _ in kinds]
         for block in [cells] if isinstance(cells, np.ndarray) else cells:
             for own, kind, (column, part) in zip(found, kinds, self._parts(), strict=True):
-                decode = column.kind.decode_mean if mean else column.kind.decode
+                decode = column.kind.decode_mean if mean else column.kind.decode_drawn
                 own += [] if kind is None else [decode(block[:, part], kind)]
         for own in found:
             yield pa.concat_arrays(own) if len(own) > 1 else own[0] if own else None
@@ -274,7 +275,9 @@ class Schema:
         return frames.frame_of(self.library, columns, like)
 
     def completed(self, frame: Any) -> Any:
-        """A frame of the fitted library with all columns, gaps in those that a frame lacks."""
+        """A frame of the fitted library with all columns, gaps in those that a frame lacks; an array as it is."""
+        if frames.as_frame(frame) is None:
+            return frame
         found = {values.name: values for values in frames.columns_of(_as_frame(frame))}
         if unknown := [name for name in found if name not in self.names]:
             hint = did_you_mean(unknown[0], list(map(str, self.names)))

@@ -88,6 +88,10 @@ class Clock(Kind):
             return types.from_seconds(seconds, kind)
         return pc.strftime(types.from_seconds(seconds, pa.timestamp("s")), format=self.format).cast(kind)
 
+    def decode_drawn(self, cells: np.ndarray, kind: pa.DataType) -> pa.Array:
+        """Those within the range fitted."""
+        return self.decode(cells.clip(self.low, self.high), kind)
+
 
 @dataclass(frozen=True)
 class Time(Clock):

@@ -167,6 +167,14 @@ class Likelihood(Term):
     def weigh(self, batch: Batch) -> None:
         """Set the weights of the columns from rows, if they depend on them."""
 
+    def constant_spread(self, batch: Batch, output: Tensor) -> Tensor:
+        """The best spread of each column for given outputs, shape (d,), where its own is a constant; 1 elsewhere."""
+        return batch.x.new_ones(batch.x.shape[-1])
+
+    def with_spread(self, spread: Tensor) -> Likelihood:
+        """The likelihood with the given spreads of the columns whose own is a constant."""
+        return self
+
     @property
     def expansion(self) -> Expansion:
         """The constants and the quadratic expansion of the likelihood, for starts."""
@@ -223,6 +231,24 @@ class SpreadLikelihood(Likelihood):
     def _unfit(self, hint: str | None) -> OptionError:
         what = f"The {self.spread_name!r} parameter of {type(self).__name__} must be a positive number, 'learned' or "
         return OptionError(f"{what}'per_feature'", got=f"{self.spread!r} instead", hint=hint)
+
+    def constant_spread(self, batch: Batch, output: Tensor) -> Tensor:
+        """The best spread of each column, if its own is a constant."""
+        if self.is_learned:
+            return super().constant_spread(batch, output)
+        part = self.with_spread(batch.x.new_ones(batch.x.shape[-1]))
+        part.expansion.calibrate(batch, output)
+        return part.current_spread(output).detach()
+
+    def with_spread(self, spread: Tensor) -> SpreadLikelihood:
+        """The same likelihood with the given spread of each column, if its own is a constant."""
+        if self.is_learned:
+            return self
+        part = type(self)(**{**self.get_params(deep=False), self.spread_name: "per_feature"})
+        part.setup(Sizes(len(spread), 1))
+        part.to(spread)
+        part.expansion.set_spread(spread)
+        return part
 
     def current_spread(self, like: Tensor) -> Tensor:
         """The spread as a tensor that broadcasts over rows, in the type of ``like``."""

@@ -249,6 +249,18 @@ class ColumnsLikelihood(Likelihood):
         if self.column_weights is not None:
             self.balance.copy_(ColumnsExpansion(self).weights(batch))
 
+    def constant_spread(self, batch: Batch, output: Tensor) -> Tensor:
+        """The best spread of each column whose own is a constant."""
+        given = zip(self.likelihoods, ColumnsExpansion(self)._split(batch), self.divided(output), strict=True)
+        return torch.cat([likelihood.constant_spread(own, part) for likelihood, own, part in given])
+
+    def with_spread(self, spread: Tensor) -> ColumnsLikelihood:
+        """The blocks with the given spreads of the columns whose own is a constant."""
+        found = copy.copy(self)
+        blocks = zip(self.blocks, spread.split(self.widths), strict=True)
+        found.blocks = [(likelihood.with_spread(own), width) for (likelihood, width), own in blocks]
+        return found
+
     def n_outputs(self, n_features: int) -> int:
         """Number of outputs of the decoder: the sum over the blocks."""
         return sum(likelihood.n_outputs(width) for likelihood, width in self.blocks)
