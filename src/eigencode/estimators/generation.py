@@ -99,8 +99,8 @@ class Generation(Imputation):
         array = self._numbers(X)
         few = array[:: max(len(array) // DENSITY_ROWS, 1)].astype(np.float64)
         if self._has_point_code and not hasattr(self, "noise_"):  # as after a stream
-            rows = Batch.with_gaps(self._tensor(self.scaler_.transform(few).astype(self._dtype)))
-            self._learn_noise(rows)
+            x = self._tensor(self.scaler_.transform(few).astype(self._dtype))
+            self._learn_noise(Batch(x, ~x.isnan() if x.isnan().any() else None))
         self._learn_marginals(few)
         return self
 
