@@ -3,9 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import cross_val_predict
 
 from eigencode import Autoencoder, LinearAutoencoder, VariationalAutoencoder, load
 from eigencode.data.marginals import Marginals
@@ -113,14 +110,3 @@ def test_marginals_leave_gaps_and_columns_without_numbers():
     rows, rng = np.array([[np.nan, 1.0], [np.nan, 2.0]]), np.random.default_rng(0)
     moved = Marginals.of(rows, rows, [0]).moved(np.array([[3.0, 4.0]]), rng)
     np.testing.assert_array_equal(moved, [[3.0, 4.0]])
-
-
-def test_a_forest_hardly_tells_drawn_rows_from_real_ones(frame):
-    drawn = Autoencoder(max_epochs=30, random_state=0).fit(frame).sample(len(frame), random_state=0)
-    table = pd.concat([frame, drawn]).assign(
-        day=lambda t: t["day"].astype("int64"), label=lambda t: t["label"].map({"a": 0, "b": 1, "c": 2})
-    )
-    labels = np.repeat([0, 1], len(frame))
-    forest = RandomForestClassifier(25, min_samples_leaf=5, random_state=0)
-    shares = cross_val_predict(forest, table.to_numpy(float), labels, cv=5, method="predict_proba")[:, 1]
-    assert roc_auc_score(labels, shares) < 0.9
