@@ -34,6 +34,7 @@ from eigencode.parts.likelihoods.activated import ActivatedLikelihood
 from eigencode.parts.likelihoods.categorical import CategoricalLikelihood
 from eigencode.parts.likelihoods.closed_forms import CountExpansion, GaussianExpansion
 from eigencode.parts.likelihoods.columns import ColumnsLikelihood
+from eigencode.parts.likelihoods.discrete import BinaryCodeLikelihood
 from eigencode.parts.likelihoods.expansion import Expansion
 from eigencode.parts.likelihoods.ordinal import OrdinalLikelihood
 from eigencode.parts.supervised import LastColumns
@@ -51,6 +52,7 @@ LIKELIHOODS = [
     StudentTLikelihood(degrees=2.5, scale=0.5),
     StudentTLikelihood(scale="per_feature"),
     BernoulliLikelihood(),
+    BinaryCodeLikelihood(),
     PoissonLikelihood(),
     NegativeBinomialLikelihood(),
     NegativeBinomialLikelihood("learned"),
