@@ -1,6 +1,8 @@
-"""Every block of Python in the README and the pages runs as printed."""
+"""Every block of Python, and those marked as bash, in the README and the pages run as printed."""
 
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,3 +21,5 @@ def test_the_blocks_run(page, tmp_path, monkeypatch):
     shutil.copy(ROOT / "docs" / "titanic.csv", tmp_path)
     path = ROOT / page if page == "README.md" else ROOT / "docs" / page
     check_md_file(path, memory=True)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    check_md_file(path, lang="bash")  # in the same folder, with the files that the blocks of Python have written

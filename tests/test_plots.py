@@ -5,15 +5,17 @@ import sys
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import ParameterGrid
 
-from eigencode import Autoencoder, AutoencoderSearch
+from eigencode import AnomalyDetector, Autoencoder, AutoencoderSearch
 from eigencode.errors import DataError
-from eigencode.plots import plot_codes, plot_history, plot_reconstructions, plot_search, plot_sizes
+from eigencode.plots import plot_codes, plot_history, plot_reasons, plot_reconstructions, plot_search, plot_sizes
 from eigencode.plots.searches import LINE_COLORS
 from eigencode.plots.style import MARKERS, PALE, PALETTE
 
@@ -362,3 +364,27 @@ def test_a_real_search_is_drawn(cancer, tmp_path):
     np.testing.assert_array_equal(x, np.stack([[1, 2, 3], search.cv_results_["mean_test_score"]], axis=1))
     np.testing.assert_allclose(heights, search.cv_results_["standard_error"])
     assert mark(axes, "chosen").get_xydata()[0, 0] == search.best_params_["n_components"]
+
+
+# -- reasons
+
+
+def test_reasons_are_bars_with_what_was_expected(tmp_path):
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=400)
+    rows = pd.DataFrame({"a": z, "b": z + 0.1 * rng.normal(size=400), "kind": np.where(z > 0, "high", "low")})
+    detector = AnomalyDetector(autoencoder=Autoencoder(1, max_epochs=3), random_state=0).fit(rows)
+    wrong = pd.DataFrame({"a": [1.0], "b": [-1.5], "kind": ["high"]})
+    (axes,) = drawn(plot_reasons(detector, wrong), tmp_path).axes
+    (found,) = detector.explain(wrong, output="records")
+    reasons = found["reasons"]
+    assert reasons[0]["column"] == "b"
+    assert [label.get_text() for label in axes.get_yticklabels()] == [each["column"] for each in reasons]
+    np.testing.assert_allclose([bar.get_width() for bar in axes.patches], [each["contribution"] for each in reasons])
+    assert axes.texts[0].get_text() == f" -1.5, expected {reasons[0]['expected']:.4g}"
+    assert axes.texts[[each["column"] for each in reasons].index("kind")].get_text() == " high"
+    own = Figure()
+    assert plot_reasons(detector, wrong, n_columns=1, ax=own.subplots()) is own
+    assert len(own.axes[0].patches) == 1
+    with pytest.raises(DataError, match="one row"):
+        plot_reasons(detector, rows)

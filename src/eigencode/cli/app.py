@@ -30,6 +30,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "eigencode fit rows.csv --kind variational --output generator.safetensors",
         "eigencode sample generator.safetensors -n 100 --output drawn.csv",
     ),
+    "detect": (
+        "eigencode fit rows.csv --kind anomaly --output detector.safetensors",
+        "eigencode detect detector.safetensors rows.csv --explain 3 --output alarms.csv",
+    ),
     "predict": ("eigencode predict classifier.safetensors rows.csv --output labels.csv",),
     "export": ("eigencode export model.safetensors model.onnx",),
     "describe": (

@@ -104,6 +104,8 @@ def sweep(
     Ctrl-C ends the sweep without a model; during the last fit, the best weights so far are saved.
     """
     options = options_given(kind, given, "sweep")
+    if kind == flags.DETECTOR:
+        raise flags.FlagError("--kind", f"sweep compares autoencoders, not --kind {kind}.", "sweep")
     grid = sweeps.grid_given(kind, plan.over, options)
 
     sweeps.check_outputs({output: [MODEL_ENDING], table: sweeps.TABLES, picture: sweeps.PICTURES}, inputs_of(rows))
@@ -127,7 +129,7 @@ def estimator_of(kind: str, options: Mapping[str, Any]) -> BaseAutoencoder:
     """An unfitted estimator of this kind."""
     with progress.stage(LOADING):
         try:
-            estimator: BaseAutoencoder = flags.estimator_class(kind)(**options)
+            estimator: BaseAutoencoder = flags.estimator_with(kind, options)
         except TypeError as error:  # the constructor of a kind of the user's own takes other arguments
             raise OWN.failure(error) or OptionError(
                 f"Cannot make an autoencoder of --kind {kind} with these options",
@@ -157,8 +159,13 @@ def print_next_command(fitted: BaseAutoencoder, model: Path, rows: Sequence[Path
         print(f"Describe it with:\n\n  {invocation.command(['describe', str(model), *OWN.typed])}")
         return
     inputs = {path.resolve() for path in files_of(rows)}
-    codes = next(name for name in ("codes.parquet", "new_codes.parquet") if Path(name).resolve() not in inputs)
     few = rows if len(rows) <= NAMED_AT_MOST else rows[:1]
+    if hasattr(fitted, "p_values"):
+        found = next(name for name in ("alarms.csv", "new_alarms.csv") if Path(name).resolve() not in inputs)
+        line = ["detect", str(model), *map(str, few), "--explain", "3", "--output", found, *OWN.typed]
+        print(f"Find unusual rows with:\n\n  {invocation.command(line)}")
+        return
+    codes = next(name for name in ("codes.parquet", "new_codes.parquet") if Path(name).resolve() not in inputs)
     typed = [*chosen.flags(fitted_names(fitted)), *OWN.typed]
     line = ["transform", str(model), *map(str, few), "--output", codes, *typed]
     print(f"Encode rows with:\n\n  {invocation.command(line)}")

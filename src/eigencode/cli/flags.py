@@ -1,6 +1,7 @@
 """Flags of ``eigencode fit`` and ``sweep``, made from the options of the estimators.
 
-A kind of autoencoder is an estimator whose name ends in "Autoencoder". Their options are read without importing them.
+A kind of autoencoder is an estimator whose name ends in "Autoencoder"; 'anomaly' is the detector. Their options are
+read without importing them.
 """
 
 from __future__ import annotations
@@ -31,6 +32,11 @@ KINDS: dict[str, str | type] = {
     name.removesuffix("Autoencoder").lower() or PLAIN: name for name in dir(estimators) if name.endswith("Autoencoder")
 }
 """The estimator of each kind: a public name of the package, or a class of the user's."""
+
+DETECTOR = "anomaly"
+"""The kind that is no autoencoder, but fits one: the other options are those of `Autoencoder`."""
+
+KINDS[DETECTOR] = "AnomalyDetector"
 
 FILES, SEARCH = Group("Files", sort_key=1), Group("Search", sort_key=2)
 AUTOENCODER = Group("Autoencoder", sort_key=3)
@@ -128,6 +134,17 @@ def estimator_class(kind: str) -> Any:
     """The estimator of a kind."""
     known = KINDS[kind]
     return known if isinstance(known, type) else getattr(estimators, known)
+
+
+def estimator_with(kind: str, options: Mapping[str, Any]) -> Any:
+    """An unfitted estimator of a kind; a detector of anomalies passes the options of autoencoders on to one."""
+    cls = estimator_class(kind)
+    own = {option.name for option in options_of(cls)}
+    if "autoencoder" not in own:
+        return cls(**options)
+    others = {name: value for name, value in options.items() if name not in own}
+    given = {name: value for name, value in options.items() if name in own}
+    return cls(**given, autoencoder=estimator_class(PLAIN)(**others) if others else None)
 
 
 def flags_of(kinds: Mapping[str, type]) -> dict[str, Flag]:

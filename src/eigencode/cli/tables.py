@@ -212,8 +212,9 @@ def model_and_rows(
     output: Path | None,
     check: Callable[..., None] | None = None,
     purpose: str = "",
+    also: Sequence[str] = (),
 ) -> tuple[Any, Any]:
-    """Check the output, load a model, and read the columns that it was fitted on, or images."""
+    """Check the output, load a model, and read the columns that it was fitted on and columns ``also``, or images."""
     with progress.stage("reading"):
         if output is not None:
             (check or check_table_output)(output, *rows, model=model)
@@ -223,7 +224,7 @@ def model_and_rows(
             return fitted, _images(rows, chosen, fitted).rows
         _refuse_image_size(rows, chosen)
         schema = getattr(fitted, "columns_", None)
-        given = {**chosen.arguments(options_of(fitted)), "fitted": types_of(fitted)}
+        given = {**chosen.arguments(options_of(fitted)), "fitted": types_of(fitted), "also": also}
         given["optional"] = () if schema is None else schema.optional
         found = data.read_matching(sources(rows), names, fitted.n_features_in_, **given)
         return fitted, _with_notes(found).frame

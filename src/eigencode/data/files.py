@@ -128,22 +128,25 @@ def read_matching(
     *,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    also: Sequence[str] = (),
     text: TextOptions = DEFAULT,
     fitted: Mapping[str, str] = MappingProxyType({}),
     optional: Sequence[str] = (),
 ) -> Table:
     """Read the columns that a model was fitted on: by name if model and file have names, else by position.
 
-    The table has the model's ``names`` in their order, without ``optional`` ones that the file lacks; other columns of
-    the file are not read. Without names, only the number of columns can be checked. The other arguments and errors are
-    those of `read_table`.
+    The table has the model's ``names`` in their order, without ``optional`` ones that the file lacks, and then the
+    columns ``also``; others of the file are not read. Without names, only the number of columns can be checked. The
+    other arguments and errors are those of `read_table`.
     """
     tables = []
     for path in list_files(source, FOLDER_ENDINGS):
         file = _open(path, text)
         chosen = _choose_columns(file, include, exclude)
         needed = names if names is None else [name for name in names if name in chosen or name not in optional]
-        tables.append(_read_fitted(file, needed, n_columns, chosen, fitted))
+        if also:
+            chosen |= _choose_columns(file, also, ())
+        tables.append(_read_fitted(file, needed, n_columns, chosen, fitted, also))
     return _concatenated(tables)
 
 
@@ -153,9 +156,12 @@ def _read_fitted(
     n_columns: int,
     positions: Mapping[str, int],
     fitted: Mapping[str, str],
+    also: Sequence[str],
 ) -> Table:
     """Read the columns of one file that a model was fitted on; ``positions`` are those chosen, by their labels."""
     if names is None or file.names is None:
+        if also:
+            raise DataError("Columns are named, but the file or the model has no names", got=f"{also[0]!r}")
         if len(positions) != n_columns:
             raise DataError(f"{file.name} must have {n_columns} columns, as fitted", got=str(len(positions)))
         return _read_columns(file, list(positions.values()), None if names is None else list(names), fitted)
@@ -165,6 +171,7 @@ def _read_fitted(
             got=f"none named {enumerated([repr(name) for name in missing])}",
             hint=file.hint_on_header or did_you_mean(missing[0], positions),
         )
+    names = [*names, *(name for name in also if name not in names)]
     if more := [repr(name) for name in positions if name not in names]:
         file.notes.append(f"not read, since the model does not have them: {enumerated(more)}")
     return _read_columns(file, [positions[name] for name in names], list(names), fitted)

@@ -83,8 +83,12 @@ class Calibration:
 
     def discoveries(self, scores: np.ndarray, rate: float) -> np.ndarray:
         """Which rows to report, from their scores by each model, shape (n,), at a false-discovery rate."""
-        conformal.require_level(rate, len(self.scores))
+        self.require_level(rate)
         return conformal.discoveries(self.p_values(scores), rate)
+
+    def require_level(self, level: float) -> None:
+        """Raise an error for a level that is no probability, or that these rows cannot give."""
+        conformal.require_level(level, len(self.scores))
 
     @staticmethod
     def rows_needed(level: float) -> int:

@@ -249,6 +249,11 @@ class AnomalyDetector(OutlierMixin, Composed):
         """
         return self.calibration_.discoveries(self._found(X), rate)
 
+    def require_rate(self, rate: float) -> None:
+        """Raise an error for a rate that is no probability, or smaller than the rows held out can give."""
+        check_is_fitted(self)
+        self.calibration_.require_level(rate)
+
     def drift(self, X: Any) -> float:
         """The p-value of the hypothesis that new normal rows score as those held out did; a warning below 0.01.
 

@@ -1,0 +1,128 @@
+"""The command detect: alarms, ids and reasons of a detector of the shell are those of the library."""
+
+import json
+import shlex
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import eigencode
+from eigencode import AnomalyDetector, Autoencoder
+from eigencode.cli import main
+
+
+def run(line):
+    """The exit code of a command, written as into a shell."""
+    return main(shlex.split(line))
+
+
+def rows_of(n_rows, seed):
+    """Two numbers, a label and a date that follow one factor, and a text that is different in each row."""
+    rng = np.random.default_rng(seed)
+    z = rng.normal(size=n_rows)
+    return pd.DataFrame(
+        {
+            "code": [f"{i:04d}" for i in range(n_rows)],
+            "a": z,
+            "b": 2 * z + 0.3 * rng.normal(size=n_rows),
+            "kind": np.where(z > 0, "high", "low"),
+            "day": pd.Timestamp("2026-01-01") + pd.to_timedelta(np.rint(30 * z), unit="D"),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with rows, rows with three faults, and a detector of the shell."""
+    path = tmp_path_factory.mktemp("detect")
+    rows_of(300, 0).to_csv(path / "normal.csv", index=False)
+    new = rows_of(100, 1)
+    new.loc[[5, 60], "b"] = 9.5
+    new.loc[70, "kind"] = "alien"
+    new.loc[80, "day"] = pd.Timestamp("2020-01-01")
+    new.to_csv(path / "new.csv", index=False)
+    line = f"fit {path}/normal.csv --kind anomaly --exclude code --output {path}/d.safetensors"
+    assert run(f"{line} --n-components 1 --max-epochs 5 --false-alarms 0.02 --random-state 0 --quiet") == 0
+    return path
+
+
+def detect(folder, *flags):
+    return main(["detect", f"{folder}/d.safetensors", f"{folder}/new.csv", "--quiet", *flags])
+
+
+def test_the_detector_is_that_of_the_library(folder):
+    rows = pd.read_csv(folder / "normal.csv", parse_dates=["day"]).drop(columns="code")
+    same = AnomalyDetector(0.02, autoencoder=Autoencoder(1, max_epochs=5), random_state=0).fit(rows)
+    found = eigencode.load(folder / "d.safetensors")
+    new = pd.read_csv(folder / "new.csv", parse_dates=["day"]).drop(columns="code")
+    np.testing.assert_allclose(found.p_values(new), same.p_values(new))
+
+
+def test_alarms_have_ids_and_reasons(folder, capsys):
+    assert detect(folder, "--id", "code", "--explain", "2", "--output", f"{folder}/alarms.csv") == 0
+    assert "of 100 rows" in capsys.readouterr().out
+    found = pd.read_csv(folder / "alarms.csv", dtype={"code": str}).set_index("row")
+    assert {5, 60, 70, 80} <= set(found.index)
+    assert (found.code == [f"{row:04d}" for row in found.index]).all()
+    assert found.reason_1[[5, 60, 70, 80]].tolist() == ["b", "b", "kind", "day"]
+    assert found.observed_1[[5, 70]].tolist() == ["9.5", "alien"]
+    assert found.observed_1[80][:10] == "2020-01-01"
+    assert found.direction_1[[5, 70, 80]].tolist() == ["above", "unseen", "below"]
+    model, new = eigencode.load(folder / "d.safetensors"), pd.read_csv(folder / "new.csv", parse_dates=["day"])
+    rows = new.drop(columns="code")
+    np.testing.assert_allclose(found.p_value, model.p_values(rows)[found.index])
+    np.testing.assert_allclose(found.score, model.score_samples(rows)[found.index])
+    assert (found.index == np.flatnonzero(model.predict(rows) == -1)).all()
+
+
+def test_parquet_and_json_have_the_same(folder, capsys):
+    flags = ["--id", "code,day", "--explain", "3", "--false-discoveries", "0.3"]
+    assert detect(folder, *flags, "--output", f"{folder}/alarms.json", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert detect(folder, *flags, "--output", f"{folder}/alarms.parquet", "--all") == 0
+    objects, table = json.loads((folder / "alarms.json").read_text()), pd.read_parquet(folder / "alarms.parquet")
+    assert said["n_rows"] == len(table) == 100
+    assert said["n_alarms"] == len(objects) == table.alarm.sum()
+    model = eigencode.load(folder / "d.safetensors")
+    new = pd.read_csv(folder / "new.csv", parse_dates=["day"]).drop(columns="code")
+    assert (table.alarm == model.discoveries(new, 0.3)).all()
+    for one in objects:
+        line = table.loc[one["row"]]
+        assert one["code"] == line.code
+        assert [each["column"] for each in one["reasons"]] == [line.reason_1, line.reason_2, line.reason_3]
+        assert one["reasons"][0]["contribution"] == pytest.approx(line.contribution_1)
+    assert next(one for one in objects if one["row"] == 5)["reasons"][0]["observed"] == 9.5
+
+
+def test_no_alarms_are_an_empty_table(folder):
+    rows_of(1, 3).assign(a=0.1, b=0.2, kind="high", day="2026-01-02").to_csv(folder / "one.csv", index=False)
+    line = f"detect {folder}/d.safetensors {folder}/one.csv --explain 2 --id code --output {folder}/none.csv --quiet"
+    assert run(line) == 0
+    found = pd.read_csv(folder / "none.csv")
+    assert len(found) == 0
+    assert {"code", "row", "score", "p_value", "reason_2", "expected_2"} <= set(found.columns)
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "said"),
+    [
+        ("--output a.csv --false-alarms 0.1 --false-discoveries 0.1", 2, "either --false-alarms or"),
+        ("--output a.csv --false-alarms 1.5", 2, "--false-alarms"),
+        ("--output a.csv --explain 0", 2, "--explain"),
+        ("--output a.csv --false-alarms 0.00001", 1, "takes at least 99999 rows held out"),
+        ("--output a.csv --id cod", 1, "Did you mean 'code'?"),
+        ("--output a.xlsx", 1, "'.json'"),
+        ("--output - --json", 2, "both write to standard output"),
+    ],
+)
+def test_wrong_arguments_are_said(folder, capsys, flags, code, said):
+    assert detect(folder, *flags.split()) == code
+    assert said in capsys.readouterr().err
+
+
+def test_only_a_detector_detects(folder, capsys):
+    assert run(f"fit {folder}/normal.csv --max-epochs 1 --output {folder}/plain.safetensors --quiet") == 0
+    assert run(f"detect {folder}/plain.safetensors {folder}/new.csv --output {folder}/no.csv --quiet") == 1
+    assert "Fit one with --kind anomaly" in capsys.readouterr().err
+    assert run(f"sweep {folder}/normal.csv --kind anomaly --over n_components=1,2 --output {folder}/s.safetensors") == 2
