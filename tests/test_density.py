@@ -202,7 +202,7 @@ def test_full_covariances_need_enough_rows(monkeypatch):
 
 def test_a_row_occurs_in_proportion_to_its_weight():
     weights = np.random.default_rng(0).exponential(size=200) * (np.arange(200) % 3 > 0)
-    counts = np.bincount(density._systematic(weights), minlength=200)
+    counts = np.bincount(density.systematic(weights), minlength=200)
     n = np.count_nonzero(weights)
     wanted = n * weights / weights.sum()
     assert counts.sum() == n

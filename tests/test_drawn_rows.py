@@ -110,3 +110,10 @@ def test_marginals_leave_gaps_and_columns_without_numbers():
     rows, rng = np.array([[np.nan, 1.0], [np.nan, 2.0]]), np.random.default_rng(0)
     moved = Marginals.of(rows, rows, [0]).moved(np.array([[3.0, 4.0]]), rng)
     np.testing.assert_array_equal(moved, [[3.0, 4.0]])
+
+
+def test_numbers_beside_categories_have_the_spread_of_their_residuals(frame):
+    """The constant variance, half of a column's own, would hide what columns have to do with each other."""
+    given = frame[["share", "number", "label"]]
+    drawn = Autoencoder(2, max_epochs=40, random_state=0).fit(given).sample(2000, random_state=0)
+    assert drawn["share"].corr(drawn["number"], method="spearman") > 0.9

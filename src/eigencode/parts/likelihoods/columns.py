@@ -259,6 +259,7 @@ class ColumnsLikelihood(Likelihood):
         found = copy.copy(self)
         blocks = zip(self.blocks, spread.split(self.widths), strict=True)
         found.blocks = [(likelihood.with_spread(own), width) for (likelihood, width), own in blocks]
+        found._modules = {**self._modules, "bundles": Bundles(found.likelihoods, self.widths).to(spread.device)}
         return found
 
     def n_outputs(self, n_features: int) -> int:
