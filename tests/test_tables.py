@@ -293,7 +293,7 @@ def test_drawn_rows_have_new_identifiers_and_no_text():
 def test_decoded_numbers_stay_in_the_columns_bounds():
     frame = pd.DataFrame({"rooms": [1, 2, 7], "share": [0.1, 0.5, 1.0], "price": [0.0, 1.5, 2.0], "any": [-1.0, 0, 2]})
     back = Schema.infer(frame).decode(np.array([[2.6, 1.2, -0.5, -3.0], [-0.4, -0.1, 3.0, 9.0]]))
-    assert back.to_dict("list") == {"rooms": [3, 0], "share": [1.0, 0.0], "price": [0.0, 3.0], "any": [-3.0, 9.0]}
+    assert back.to_dict("list") == {"rooms": [3, 1], "share": [1.0, 0.1], "price": [0.0, 2.0], "any": [-1.0, 2.0]}
 
 
 def test_kinds_as_asked_for():
@@ -503,7 +503,7 @@ def test_only_gaps_are_filled(library):
     for name in before.columns:
         known = before[name].notna()
         assert (back[name][known] == before[name][known]).all(), name
-    assert back["rooms"][before["rooms"].isna()].eq(0).all()
+    assert back["rooms"][before["rooms"].isna()].eq(before["rooms"].min()).all()
 
 
 def test_integers_that_became_floats_by_their_gaps_are_filled_as_integers():

@@ -76,7 +76,7 @@ def option(default: Any, help: str, *, kw_only: Any = dataclasses.MISSING, **dom
     ... class Options:
     ...     level: float = option(0.5, "Share of the cells.", low=0, high=1)
     >>> [(found.name, found.default, found.type_name) for found in options_of(Options)]
-    [('level', 0.5, 'a float in [0, 1]')]
+    [('level', 0.5, 'a float in the range [0, 1]')]
     """
     return dataclasses.field(default=default, kw_only=kw_only, metadata={"option": OptionInfo(help, **domain)})
 
