@@ -27,10 +27,12 @@ from eigencode import (
 )
 from eigencode.cli import main
 from eigencode.data.containers import NamedArray
+from eigencode.detection.calibration import Calibration
 from eigencode.detection.neighbors import KnownRows, farther
 from eigencode.errors import DataError, OptionError, ResultWarning, StorageError
 from eigencode.estimators.cell_density import cell_density
 from eigencode.estimators.inputs import read_rows
+from eigencode.estimators.members import _standardised
 
 
 def rows_of(n_rows, seed=0):
@@ -404,3 +406,42 @@ def test_compare_gives_the_areas_of_simple_methods(X, fitted):
 def test_a_rate_outside_0_and_1_is_refused(X, level):
     with pytest.raises(OptionError, match="false_alarms"):
         AnomalyDetector(level).fit(X)
+
+
+def test_numbers_whose_squares_overflow_are_alarms():
+    X = rows_of(200)
+    detector = AnomalyDetector(autoencoder=LinearAutoencoder(2), random_state=0).fit(X)
+    far = np.repeat(X[:1], 3, axis=0)
+    far[0, 0], far[1, 1], far[2, 2] = 1e160, -1e300, 1e308
+    assert (detector.predict(far) == -1).all()
+    assert np.isfinite(detector.score_samples(far)).all()
+    assert np.isfinite(detector.explain(far)["contribution"]).all()
+
+
+def test_rows_unlike_equal_ones_are_alarms():
+    detector = AnomalyDetector(autoencoder=LinearAutoencoder(1), random_state=0).fit(np.ones((100, 3)))
+    rows = np.array([[1.0, 1.0, 1.0], [1.5, 1.0, 1.0], [9.0, -9.0, 1.0]])
+    assert detector.predict(rows).tolist() == [1, -1, -1]
+    assert np.isfinite(detector.score_samples(rows)).all()
+
+
+def test_alarms_are_the_rows_whose_p_value_is_at_most_the_rate():
+    """Also where the product of the rate and the number of rows is rounded down: 0.29 times 100."""
+    known = Calibration(np.arange(99.0), np.ones(99), np.arange(99) % 2)
+    scores = np.repeat(np.arange(0.5, 99)[:, None], 2, axis=1)
+    p = known.p_values(scores)
+    for level in (0.07, 0.29, 0.57, 0.58):
+        np.testing.assert_array_equal(known.margins(scores, level) > 0, p <= level)
+
+
+def test_a_note_on_few_rows_does_not_contradict_itself_where_rows_have_weights():
+    weights = np.ones(200)
+    weights[::10] = 100
+    with pytest.warns(ResultWarning, match="rows held out are too few for a rate .*, by their weights: the rate is"):
+        AnomalyDetector(autoencoder=LinearAutoencoder(2), random_state=0).fit(rows_of(200), density_ratio=weights)
+
+
+def test_a_column_without_values_outside_the_held_out_rows_gives_no_stray_warning():
+    rows = np.random.default_rng(0).normal(size=(60, 2))
+    rows[1:, 1] = np.nan
+    assert (_standardised(rows, np.arange(1, 60))[1:, 1] == 0).all()

@@ -1,5 +1,7 @@
 """Reasons for anomalies: suspicious cells beside a literal version, contributions that add up, planted faults."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,9 @@ import scipy.stats
 
 import eigencode
 from eigencode import AnomalyDetector, Autoencoder, LinearAutoencoder
+from eigencode.data.tables import compact
 from eigencode.detection.suspicion import LEVEL, MOST_HIDDEN, CellDensity
+from eigencode.errors import OptionError
 from eigencode.estimators.inputs import read_rows
 
 D, N_FACTORS, NOISE = 8, 2, 0.3
@@ -211,3 +215,39 @@ def test_reasons_are_the_same_after_loading(fitted, tmp_path):
     fitted.save(tmp_path / "detector.safetensors")
     again = eigencode.load(tmp_path / "detector.safetensors")
     pd.testing.assert_frame_equal(again.explain(rows_of(9, 1)), fitted.explain(rows_of(9, 1)))
+
+
+def test_a_large_frame_is_measured_as_a_small_one(monkeypatch):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"size": rng.normal(size=200), "color": rng.choice(list("abc"), 200)})
+    detector = AnomalyDetector(autoencoder=LinearAutoencoder(1), random_state=0).fit(frame)
+    scores, reasons = detector.score_samples(frame), detector.explain(frame)
+    monkeypatch.setattr(compact, "COMPACT_FROM", 1)
+    np.testing.assert_array_equal(detector.score_samples(frame), scores)
+    pd.testing.assert_frame_equal(detector.explain(frame), reasons)
+
+
+def test_a_zero_is_not_unseen_where_a_skewed_column_has_zeros():
+    rng = np.random.default_rng(0)
+    skewed = np.where(rng.random(300) < 0.1, 0.0, np.exp(2 * rng.normal(size=300)))
+    frame = pd.DataFrame({"price": skewed, "size": rng.normal(size=300)})
+    detector = AnomalyDetector(autoencoder=LinearAutoencoder(1), random_state=0).fit(frame)
+    assert detector.columns_.columns[0].kind.kind == "positive"
+    rows = frame[frame["price"] == 0].head(1)
+    below = rows.assign(price=-1.0)
+    found = [detector.explain(each).query("column == 'price'").iloc[0] for each in (rows, below)]
+    assert found[0]["contribution"] < found[1]["contribution"] - 4
+    assert detector.columns_.allows(pd.concat([rows, below]))[:, 0].tolist() == [True, False]
+
+
+def test_records_have_the_labels_of_rows_as_json_values(fitted):
+    rows = pd.DataFrame(rows_of(2, 1), index=pd.to_datetime(["2020-01-01", "2020-01-02"]))
+    found = fitted.explain(rows, n_columns=1, output="records")
+    assert [row["row"] for row in found] == ["2020-01-01T00:00:00", "2020-01-02T00:00:00"]
+    json.dumps(found, allow_nan=False)
+
+
+@pytest.mark.parametrize("n_columns", [0, -1, 1.5])
+def test_a_number_of_columns_is_checked(fitted, n_columns):
+    with pytest.raises(OptionError, match="'n_columns' must be a whole number"):
+        fitted.explain(rows_of(1, 1), n_columns=n_columns)

@@ -604,3 +604,9 @@ def test_skewed_numbers_with_some_zeros_are_logarithms_of_shifted_ones(unit):
     np.testing.assert_allclose(schema.decode(schema.encode(pd.DataFrame({"x": column})))["x"], column, atol=1e-9 * unit)
     below = schema.encode(pd.DataFrame({"x": [-unit]}))
     assert below == pytest.approx(np.log(schema.columns[0].kind.shift))
+
+
+def test_decimals_of_a_column_of_float32_are_known():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"short": rng.normal(size=50).round(2), "long": rng.normal(size=50)}).astype("float32")
+    assert [column.kind.decimals for column in Schema.infer(frame).columns] == [2, None]

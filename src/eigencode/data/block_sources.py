@@ -95,9 +95,9 @@ class ParquetSource(BlockSource):
         found: list[tuple[int, int, int]] = []
         self._schema: pa.Schema | None = None
         for number, path in enumerate(self._paths):
-            file = self._open(path)
-            self._check(path, file.schema_arrow)
-            metadata = file.metadata
+            with self._open(path) as file:
+                self._check(path, file.schema_arrow)
+                metadata = file.metadata
             rows = ((group, metadata.row_group(group).num_rows) for group in range(metadata.num_row_groups))
             found += [(number, group, n_rows) for group, n_rows in rows if n_rows]
         self._groups = found

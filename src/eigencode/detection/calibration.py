@@ -111,7 +111,8 @@ class Calibration:
         order = np.argsort(differences, axis=1)
         own = self.weights.max()
         # The weight of the rows that score as much must stay within what the level allows.
-        n_allowed = (own + np.cumsum(self.weights[order], axis=1) <= level * (own + self.weights.sum())).sum(1)
+        # Divided as in `p_values`, so that rounding is the same.
+        n_allowed = ((own + np.cumsum(self.weights[order], axis=1)) / (own + self.weights.sum()) <= level).sum(1)
         found: np.ndarray = np.take_along_axis(differences, order, 1)[np.arange(len(scores)), n_allowed]
         return found
 

@@ -27,6 +27,9 @@ from eigencode.options import Object, check_options, documented, option
 
 FEWEST_ROWS = 4
 
+FARTHEST = 1e100
+"""Largest size of a scaled cell that is measured: the squares of larger ones are infinite."""
+
 DRIFT_LEVEL = 0.01
 """Below this p-value, new normal rows are said to score otherwise than those held out."""
 
@@ -335,15 +338,18 @@ class AnomalyDetector(OutlierMixin, Composed):
         check_is_fitted(self)
         if output not in ("frame", "records"):
             raise OptionError("'output' must be 'frame' or 'records'", got=f"{output!r}")
+        if n_columns is not None and not (isinstance(n_columns, int | np.integer) and n_columns >= 1):
+            raise OptionError("'n_columns' must be a whole number from 1 on", got=f"{n_columns!r}")
         given, _ = self._rows(X)
         parts = self.unlikeness_.parts(self.autoencoder_, given)
         table = Reasons.of(self.unlikeness_, self.autoencoder_, given).ranked(n_columns)
+        labels, numbers = np.asarray(X.index) if hasattr(X, "iloc") else np.arange(len(given.array)), table["row"]
         if output == "records":
-            return as_records(table, {"row": np.arange(len(given.array)), **parts})
-        numbers = table["row"]
-        labels = np.asarray(X.index)[numbers] if hasattr(X, "iloc") else numbers
+            return as_records(table, {"row": labels.astype(object), **parts})
         library = "pandas" if self.columns_ is None else self.columns_.library
-        return as_frame({**table, "row": labels, **{name: part[numbers] for name, part in parts.items()}}, library)
+        return as_frame(
+            {**table, "row": labels[numbers], **{name: part[numbers] for name, part in parts.items()}}, library
+        )
 
     # -- fitting
 
@@ -354,11 +360,19 @@ class AnomalyDetector(OutlierMixin, Composed):
         X, times = windows.without_time(X, self.time)
         rows = read_rows(self, X, reset=reset)
         starts = windows.series_starts(len(rows.array), times)
-        if self.window is None:
-            return rows, starts
-        rows = windows.as_windows(rows, starts, self.window)
-        self.columns_ = None
-        return rows, starts
+        if self.window is not None:
+            rows = windows.as_windows(rows, starts, self.window)
+            self.columns_ = None
+        return rows if reset else replace(rows, array=self._bounded(rows.array)), starts
+
+    def _bounded(self, rows: Any) -> np.ndarray:
+        """Rows as an array; numbers whose nats could not be computed are replaced by the farthest ones that can."""
+        rows, scaler = np.asarray(rows), self.autoencoder_.scaler_
+        if rows.dtype != np.float64:
+            return rows
+        with np.errstate(over="ignore"):
+            reach = FARTHEST * scaler.divisor
+        return rows.clip(scaler.center - reach, scaler.center + reach)
 
     @property
     def _judges(self) -> list[members.Member]:
@@ -389,9 +403,11 @@ class AnomalyDetector(OutlierMixin, Composed):
         if n := self.n_trimmed_:
             self.notes_.append(f"Rows left out of the fit, in small groups apart from the others: {n}")
         if self.false_alarms_ > self.false_alarms:
+            is_weighted = bool((known.weights != known.weights[0]).any())
+            why = f"which takes {known.rows_needed(self.false_alarms)}" if not is_weighted else "by their weights"
             note = (
                 f"{len(known.scores)} rows held out are too few for a rate of false alarms of {self.false_alarms:g}, "
-                f"which takes {known.rows_needed(self.false_alarms)}: the rate is {self.false_alarms_:.2g}"
+                f"{why}: the rate is {self.false_alarms_:.2g}"
             )
             self.notes_.insert(0, note)
             warnings.warn(f"{type(self).__name__}: {note}", ResultWarning, stacklevel=3)

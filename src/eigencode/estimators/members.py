@@ -103,7 +103,8 @@ class Division:
 
 def _standardised(rows: np.ndarray, some: np.ndarray) -> np.ndarray:
     """Columns by mean and deviation of some rows, 0 in gaps."""
-    center, spread = np.nanmean(rows[some], axis=0), np.nanstd(rows[some], axis=0)
+    known = np.ma.masked_invalid(rows[some])  # a column may have gaps only
+    center, spread = np.ma.filled(known.mean(0), 0.0), np.ma.filled(known.std(0), 0.0)
     return np.nan_to_num((rows - center) / np.where(spread > 0, spread, 1.0))
 
 

@@ -36,6 +36,9 @@ NUMBERS = {"real", "share"}
 SMALLEST_NOISE = 1e-6
 """Smallest variance of the residuals, beside that of the scaled rows."""
 
+FLAT_NOISE = 1e-100
+"""Variance of the residuals of rows that are all the same; squares of the nats of other rows are finite."""
+
 FEWEST = 0.5
 """Rows that a label, a gap or an impossible value counts as if it had, where no row fitted has it."""
 
@@ -181,7 +184,7 @@ def _noise(autoencoder: BaseAutoencoder, rows: np.ndarray, residuals: np.ndarray
     share = d / max(d - autoencoder.n_components_, 1)
     number, squares = _is_number(autoencoder.columns_, d), np.square(residuals)
     cells = np.nan_to_num(autoencoder.scaler_.transform(rows.astype(np.float64)), nan=0.0)
-    smallest = max(SMALLEST_NOISE * float(cells.var()), np.finfo(np.float64).tiny)
+    smallest = max(SMALLEST_NOISE * float(cells.var()), FLAT_NOISE)
     if number.all():
         return np.full(d, max(float(squares.sum()) / (n * d) * share, smallest))
     n_known = np.maximum((~np.isnan(rows)).sum(0), 1)

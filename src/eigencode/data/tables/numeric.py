@@ -56,7 +56,7 @@ class Number(Kind):
         """The range."""
         present = values.present
         require(len(present) > 0, values, cls.title)
-        return cls(float(present.min()), float(present.max()), values.is_whole, _decimals(present))
+        return cls(float(present.min()), float(present.max()), values.is_whole, _decimals(present, values.type))
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -231,14 +231,16 @@ class Positive(Number):
         return [math.log(self.high + self.shift)]
 
     def allows(self, values: Values) -> np.ndarray:
-        """Those above 0."""
-        return ~(values.numbers <= 0)
+        """Those from 0 on; 0 only if some rows fitted had it."""
+        return ~self._is_impossible(values.numbers)
+
+    def _is_impossible(self, numbers: np.ndarray) -> np.ndarray:
+        return (numbers < 0) | (numbers + self.shift <= 0)
 
     def encode(self, values: Values) -> np.ndarray:
         """Logarithms; a number below those that are possible has that of the smallest one fitted."""
         numbers = values.numbers.astype(np.float64)
-        is_impossible = (numbers < 0) | (numbers + self.shift <= 0)
-        return np.log(np.where(is_impossible, self.low, numbers) + self.shift)[:, None]
+        return np.log(np.where(self._is_impossible(numbers), self.low, numbers) + self.shift)[:, None]
 
     def _bounded(self, values: np.ndarray) -> np.ndarray:
         found = super()._bounded(_exponential(values) - self.shift)
@@ -316,9 +318,10 @@ class ZeroInflated(Number):
         return np.nan_to_num(-cells[:, 1])
 
 
-def _decimals(values: np.ndarray) -> int | None:
+def _decimals(values: np.ndarray, type_: pa.DataType) -> int | None:
     """The fewest decimals to which rounding changes none of the numbers; None for more than six."""
-    return next((n for n in range(MOST_DECIMALS + 1) if np.allclose(values.round(n), values, 1e-12, 0)), None)
+    rounding = float(np.finfo(np.float32).eps) / 2 if pa.types.is_float32(type_) else 1e-12
+    return next((n for n in range(MOST_DECIMALS + 1) if np.allclose(values.round(n), values, rounding, 0)), None)
 
 
 def _exponential(values: np.ndarray) -> np.ndarray:
