@@ -26,6 +26,7 @@ from eigencode import (
     VariationalAutoencoder,
 )
 from eigencode.cli import main
+from eigencode.data import named_files
 from eigencode.data.containers import NamedArray
 from eigencode.detection.calibration import Calibration
 from eigencode.detection.neighbors import KnownRows, farther
@@ -445,3 +446,13 @@ def test_a_column_without_values_outside_the_held_out_rows_gives_no_stray_warnin
     rows = np.random.default_rng(0).normal(size=(60, 2))
     rows[1:, 1] = np.nan
     assert (_standardised(rows, np.arange(1, 60))[1:, 1] == 0).all()
+
+
+def test_a_table_that_stays_in_its_files_is_refused(tmp_path, monkeypatch):
+    rows = pd.DataFrame(rows_of(100), columns=list("abcde"))
+    rows.to_parquet(tmp_path / "rows.parquet")
+    detector = AnomalyDetector(autoencoder=LinearAutoencoder(2), random_state=0).fit(rows)
+    monkeypatch.setattr(named_files, "STREAMED_FROM", 1)
+    for answer in (detector.predict, AnomalyDetector(autoencoder=LinearAutoencoder(2)).fit):
+        with pytest.raises(DataError, match="AnomalyDetector needs all rows in memory. Got a table of 100 rows and 5"):
+            answer(tmp_path / "rows.parquet")

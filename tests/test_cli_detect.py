@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import eigencode
-from eigencode import AnomalyDetector, Autoencoder
+from eigencode import AnomalyDetector, Autoencoder, LinearAutoencoder
 from eigencode.cli import main
 
 
@@ -126,3 +126,28 @@ def test_only_a_detector_detects(folder, capsys):
     assert run(f"detect {folder}/plain.safetensors {folder}/new.csv --output {folder}/no.csv --quiet") == 1
     assert "Fit one with --kind anomaly" in capsys.readouterr().err
     assert run(f"sweep {folder}/normal.csv --kind anomaly --over n_components=1,2 --output {folder}/s.safetensors") == 2
+
+
+def test_reasons_of_windows_are_those_of_the_whole_series(tmp_path, capsys):
+    """The rows of a window are in the table, not only among the alarms; five models promise only about a rate."""
+    t = np.arange(300)
+    series = np.sin(t[:, None] / [3, 5]) + 0.05 * np.random.default_rng(0).normal(size=(300, 2))
+    rows = pd.DataFrame(series, columns=["inlet", "outlet"])
+    autoencoder = LinearAutoencoder(4)
+    windows = AnomalyDetector(autoencoder=autoencoder, window=4, random_state=0).fit(rows)
+    windows.save(tmp_path / "w.safetensors")
+    rows.loc[[100, 200], "inlet"] += 3
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    line = f"detect {tmp_path}/w.safetensors {tmp_path}/rows.csv --explain 2 --output {tmp_path}/alarms.json --quiet"
+    assert run(line) == 0
+    assert "at most 0.05 of normal rows" in capsys.readouterr().out
+    alarms, expected = json.loads((tmp_path / "alarms.json").read_text()), windows.explain(rows, n_columns=2)
+    for alarm in alarms:
+        own = expected[expected["row"] == alarm["row"]]
+        assert [reason["column"] for reason in alarm["reasons"]] == own["column"].tolist()
+        np.testing.assert_allclose([reason["contribution"] for reason in alarm["reasons"]], own["contribution"])
+    few = AnomalyDetector(autoencoder=autoencoder, random_state=0).fit(rows[:60])
+    few.save(tmp_path / "few.safetensors")
+    assert len(few.folds_) == 5
+    assert run(f"detect {tmp_path}/few.safetensors {tmp_path}/rows.csv -o {tmp_path}/few.csv --quiet") == 0
+    assert "about 0.05 of normal rows" in capsys.readouterr().out

@@ -94,7 +94,10 @@ def detect(
     with progress.stage("explaining"):
         reasons = reasons_of(detector, X, kept, explain)
     write_alarms(output, columns, reasons, explain or 0)
-    report(output, {"n_rows": len(p), "n_alarms": int(alarms.sum()), "rate": rate}, bool(false_discoveries), as_json)
+    facts = {"n_rows": len(p), "n_alarms": int(alarms.sum()), "rate": rate}
+    # Models that leave a part of the rows out each keep a rate only about.
+    how, of = "about" if detector.folds_ else "at most", "alarms" if false_discoveries else "normal rows"
+    report(output, facts, f"{how} {rate:g} of {of}, on average", as_json)
 
 
 def reasons_of(
@@ -103,6 +106,9 @@ def reasons_of(
     """The reasons of some rows, each as a dictionary."""
     if n_columns is None or not len(kept):
         return [[] for _ in kept]
+    if detector.window is not None:  # a window has rows that are not kept
+        found = detector.explain(X, n_columns=n_columns, output="records")
+        return [found[row]["reasons"] for row in kept]
     some = X.take(kept) if hasattr(X, "take") and hasattr(X, "column_names") else X[kept]
     return [row["reasons"] for row in detector.explain(some, n_columns=n_columns, output="records")]
 
@@ -148,12 +154,11 @@ def values_of(cells: Sequence[Any]) -> list[Any]:
     return [None if cell is None else str(cell) if is_text else cell for cell in cells]
 
 
-def report(output: Path, facts: Mapping[str, Any], is_of_discoveries: bool, as_json: bool) -> None:
-    """Print how many alarms there are."""
+def report(output: Path, facts: Mapping[str, Any], promised: str, as_json: bool) -> None:
+    """Print how many alarms there are, and what is promised of the false ones."""
     if as_json:
         print_json({**facts, "output": str(output)})
         return
-    promised = f"at most {facts['rate']:g} of {'alarms' if is_of_discoveries else 'normal rows'}, on average"
     lines = {
         "alarms": f"{facts['n_alarms']:,} of {facts['n_rows']:,} rows",
         "false": promised,

@@ -20,7 +20,7 @@ from eigencode.errors import DataError, OptionError, ResultWarning
 from eigencode.estimators import members
 from eigencode.estimators.base import unchanged_on_failure
 from eigencode.estimators.composed import Composed
-from eigencode.estimators.inputs import read_rows, read_weights
+from eigencode.estimators.inputs import read_rows, read_weights, require_in_memory
 from eigencode.estimators.reasons import Reasons, as_frame, as_records
 from eigencode.estimators.unlikeness import Unlikeness
 from eigencode.options import Object, check_options, documented, option
@@ -359,6 +359,7 @@ class AnomalyDetector(OutlierMixin, Composed):
             raise OptionError("'time' is for windows", got="window=None", hint="Give 'window' too")
         X, times = windows.without_time(X, self.time)
         rows = read_rows(self, X, reset=reset)
+        require_in_memory(type(self).__name__, rows)
         starts = windows.series_starts(len(rows.array), times)
         if self.window is not None:
             rows = windows.as_windows(rows, starts, self.window)

@@ -184,6 +184,16 @@ def read_codes(codes: Any, names: Sequence[str], owner: str) -> np.ndarray:
     return found.array.astype(float_type(found.array.dtype), copy=False)
 
 
+def require_in_memory(owner: str, rows: NamedArray) -> None:
+    """Raise an error for a table that stays in its files."""
+    if isinstance(rows.array, StreamedCells):
+        raise DataError(
+            f"{owner} needs all rows in memory",
+            got=f"a table of {len(rows.array)} rows and {rows.array.n_cells} cells a row, which stays in its files",
+            hint="Give it a part of them",
+        )
+
+
 def read_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
     """Weights of rows, shape (n,), in float64; one number is the weight of every row."""
     weights = read(sample_weight, "sample_weight").array
