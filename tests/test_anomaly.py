@@ -456,3 +456,16 @@ def test_a_table_that_stays_in_its_files_is_refused(tmp_path, monkeypatch):
     for answer in (detector.predict, AnomalyDetector(autoencoder=LinearAutoencoder(2)).fit):
         with pytest.raises(DataError, match="AnomalyDetector needs all rows in memory. Got a table of 100 rows and 5"):
             answer(tmp_path / "rows.parquet")
+
+
+def test_rows_of_other_columns_than_a_fitted_autoencoder_are_refused():
+    """Of numbers and of mixed columns, with more and with fewer columns; with windows there are several rows in one."""
+    frame = pd.DataFrame(rows_of(60), columns=list("abcde")).assign(label=np.tile(["x", "y"], 30))
+    for rows, more in ((frame, frame.assign(f=1.0)), (frame, frame[["a"]]), (rows_of(60)[:, :2], rows_of(60))):
+        fitted = LinearAutoencoder(1, random_state=0).fit(rows)
+        with pytest.raises(DataError, match=rf"X has {more.shape[1]} features, but LinearAutoencoder is expecting"):
+            AnomalyDetector(autoencoder=fitted).fit(more)
+    series = rows_of(200)
+    windows = AnomalyDetector(autoencoder=LinearAutoencoder(2), window=3, random_state=0).fit(series)
+    again = AnomalyDetector(autoencoder=windows.autoencoder_, window=3, random_state=0).fit(series)
+    assert again.n_features_in_ == 5

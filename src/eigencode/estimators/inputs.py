@@ -340,6 +340,9 @@ def _refuse_twins(X: Any) -> None:
 
 
 def _check_width(estimator: Any, n_columns: int, reset: bool) -> None:
+    model = getattr(estimator, "_given", estimator)
+    if reset and model is not estimator and model.__sklearn_is_fitted__():
+        _check_width(model, n_columns * (getattr(estimator, "window", None) or 1), False)
     if reset:
         estimator.n_features_in_ = n_columns
     elif n_columns != estimator.n_features_in_:
