@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import importlib.util
 import inspect
 import re
 import subprocess
@@ -99,6 +100,8 @@ def test_no_function_imports_a_module_of_this_package():
 def test_every_public_method_has_a_docstring_of_its_own_or_of_what_it_overrides():
     paths = [path.relative_to(SOURCE).with_suffix("") for path in MODULES if path.stem != "__main__"]
     names = [".".join(("eigencode", *path.parts)) for path in paths]
+    if importlib.util.find_spec("onnxscript") is None:
+        names = [name for name in names if not name.startswith("eigencode.export")]
     classes = [cls for name in names for cls in vars(importlib.import_module(name)).values() if inspect.isclass(cls)]
     ours = {cls for cls in classes if cls.__module__.startswith("eigencode.") and not cls.__name__.startswith("_")}
     methods = {(cls, name) for cls in ours for name, value in vars(cls).items() if not name.startswith("_")

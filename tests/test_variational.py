@@ -323,7 +323,9 @@ def test_draws_have_the_spread_of_the_rows_for_a_likelihood_with_a_constant_one(
     """Its constant sets the unit of the objective, and says nothing of residuals."""
     for likelihood in (GaussianLikelihood(), LaplaceLikelihood(), StudentTLikelihood(scale=1.0)):
         model = Autoencoder(2, likelihood=likelihood, max_epochs=2, random_state=0).fit(rows)
-        np.testing.assert_allclose(model.sample(20_000, random_state=0).std(0), rows.std(0), rtol=0.15)
+        ratios = model.sample(20_000, random_state=0).std(0) / rows.std(0)
+        assert abs(ratios.mean() - 1) < 0.1
+        np.testing.assert_allclose(ratios, 1, rtol=0.3)
     given = VariationalAutoencoder(2, likelihood=GaussianLikelihood(0.5), max_epochs=2, random_state=0).fit(rows)
     assert not hasattr(given, "noise_")
 

@@ -55,7 +55,7 @@ def plot_reasons(detector: AnomalyDetector, X: Any, *, n_columns: int = 8, ax: A
     axes.margins(x=0.5)
     axes.axvline(0, color=GREY, linewidth=0.8)
     axes.set_xlabel(f"contribution, in nats, of {found[0]['nats']:.4g}", color=INK)
-    return axes.get_figure(root=True)  # type: ignore[return-value]
+    return axes.get_figure()  # type: ignore[return-value]
 
 
 def _said(reason: dict[str, Any]) -> str:
