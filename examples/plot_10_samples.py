@@ -4,7 +4,7 @@ Drawing new rows
 
 A variational autoencoder draws from its density, z ~ N(0, I), x ~ p(x|z). Other autoencoders can draw after a density
 is fitted to their codes: ``fit_density`` fits a mixture of Gaussians, and chooses the number of components by the
-likelihood of validation rows (Ghosh et al., 2020).
+likelihood of validation rows (Ghosh et al., 2020), or takes a Gaussian around each code where that is better.
 """
 
 import matplotlib.pyplot as plt

@@ -85,8 +85,8 @@ def detect(
     rate = false_discoveries or false_alarms or detector.false_alarms_
     detector.require_rate(rate)
     with progress.stage("scoring"):
-        scores, p = detector.score_samples(X), detector.p_values(X)
-    alarms = detector.discoveries(X, rate) if false_discoveries else p <= rate
+        scores, p = detector.score_and_p_values(X)
+    alarms = detector.calibration_.reported(p, rate) if false_discoveries else p <= rate
     kept = (alarms | all_rows).nonzero()[0]
     columns = {name: table[name].take(kept) for name in names}
     columns |= {"row": kept, "score": scores[kept], "p_value": p[kept]}

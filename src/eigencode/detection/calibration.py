@@ -83,8 +83,12 @@ class Calibration:
 
     def discoveries(self, scores: np.ndarray, rate: float) -> np.ndarray:
         """Which rows to report, from their scores by each model, shape (n,), at a false-discovery rate."""
+        return self.reported(self.p_values(scores), rate)
+
+    def reported(self, p_values: np.ndarray, rate: float) -> np.ndarray:
+        """The same from the rows' p-values, shape (n,)."""
         self.require_level(rate)
-        return conformal.discoveries(self.p_values(scores), rate)
+        return conformal.discoveries(p_values, rate)
 
     def require_level(self, level: float) -> None:
         """Raise an error for a level that is no probability, or that these rows cannot give."""

@@ -186,9 +186,9 @@ class AnomalyDetector(OutlierMixin, Composed):
             found = members.fitted(models, rows, weights, divisions, self.neighbors, self.seed_)
             self.autoencoder_, self.unlikeness_ = found[-1].autoencoder, found[-1].unlikeness
             self.folds_, self.n_trimmed_ = found[:-1], divisions[-1].n_trimmed
-            self.calibration_ = members.calibration(self._judges, rows, weights, divisions[: len(self._judges)])
+            self.calibration_ = members.calibration(self._members, rows, weights, divisions[: len(self._members)])
             self._calibrate()
-            if (note := members.compared(self._judges[0], rows, divisions[0], self.seed_)) is not None:
+            if (note := members.compared(self._members[0], rows, divisions[0], self.seed_)) is not None:
                 self.notes_.append(note)
         return self
 
@@ -215,6 +215,11 @@ class AnomalyDetector(OutlierMixin, Composed):
     def predict(self, X: Any) -> np.ndarray:
         """-1 for alarms and 1 for other rows, shape (n,)."""
         return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def score_and_p_values(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        """``score_samples`` and ``p_values`` of rows, for which these are measured once, each of shape (n,)."""
+        found = self._found(X)
+        return self._scores(found), self.calibration_.p_values(found)
 
     def p_values(self, X: Any, *, density_ratio: Any = None) -> np.ndarray:
         """The p-value of each row: the share of rows held out, and of the row itself, with scores as low as its own.
@@ -343,9 +348,10 @@ class AnomalyDetector(OutlierMixin, Composed):
         given, _ = self._rows(X)
         parts = self.unlikeness_.parts(self.autoencoder_, given)
         table = Reasons.of(self.unlikeness_, self.autoencoder_, given).ranked(n_columns)
-        labels, numbers = np.asarray(X.index) if hasattr(X, "iloc") else np.arange(len(given.array)), table["row"]
-        if output == "records":
-            return as_records(table, {"row": labels.astype(object), **parts})
+        index = X.index if hasattr(X, "iloc") else np.arange(len(given.array))
+        if output == "records":  # objects, since NumPy gives out a time in nanoseconds as an integer
+            return as_records(table, {"row": np.asarray(index, dtype=object), **parts})
+        labels, numbers = np.asarray(index), table["row"]
         library = "pandas" if self.columns_ is None else self.columns_.library
         return as_frame(
             {**table, "row": labels[numbers], **{name: part[numbers] for name, part in parts.items()}}, library
@@ -376,7 +382,7 @@ class AnomalyDetector(OutlierMixin, Composed):
         return rows.clip(scaler.center - reach, scaler.center + reach)
 
     @property
-    def _judges(self) -> list[members.Member]:
+    def _members(self) -> list[members.Member]:
         """The models whose scores are compared with those of rows held out of each."""
         return self.folds_ or [members.Member(self.autoencoder_, self.unlikeness_)]
 
@@ -384,7 +390,7 @@ class AnomalyDetector(OutlierMixin, Composed):
         """The score of each row by each of these models, shape (n, K); higher for rows more unlike those fitted."""
         check_is_fitted(self)
         rows, _ = self._rows(X)
-        return np.stack([member.scores(rows) for member in self._judges], axis=1)
+        return np.stack([member.scores(rows) for member in self._members], axis=1)
 
     def _scores(self, found: np.ndarray) -> np.ndarray:
         """``score_samples`` of rows, from their scores by each model."""
@@ -422,7 +428,7 @@ class AnomalyDetector(OutlierMixin, Composed):
                 yield "the autoencoder"
             if not member.unlikeness.fits(model):
                 yield "what is measured"
-        if not known.is_sound(len(self._judges)) or math.isnan(self.offset_):
+        if not known.is_sound(len(self._members)) or math.isnan(self.offset_):
             yield "a score of a row held out"
 
     def __sklearn_tags__(self) -> Any:

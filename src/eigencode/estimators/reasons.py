@@ -127,9 +127,7 @@ def as_records(table: dict[str, np.ndarray], of_rows: dict[str, np.ndarray]) -> 
     reasons = [dict(zip(names, line, strict=True)) for line in lines]
     n_rows = len(next(iter(of_rows.values())))
     n_kept = len(reasons) // max(n_rows, 1)
-    # NumPy gives nanoseconds out as integers.
-    dates = (values.astype("M8[us]") if values.dtype.kind == "M" else values for values in of_rows.values())
-    rows = zip(*(map(_plain, values.tolist()) for values in dates), strict=True)
+    rows = zip(*(map(_plain, values.tolist()) for values in of_rows.values()), strict=True)
     return [
         {**dict(zip(of_rows, row, strict=True)), "reasons": reasons[i * n_kept : (i + 1) * n_kept]}
         for i, row in enumerate(rows)
