@@ -1,6 +1,7 @@
 """The public names of the package, said once."""
 
 from eigencode._version import __version__ as __version__
+from eigencode.checkpoint import Checkpoint as Checkpoint
 from eigencode.estimators import *
 from eigencode.estimators.fit_many import fit_many as fit_many
 from eigencode.model.composition import Composition as Composition

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from eigencode.errors import FileAccessError, FileError, FileIsFolderError, MissingFileError, as_path, did_you_mean
 from eigencode.errors import file_error as system_error
@@ -230,6 +230,17 @@ def _locked(descriptor: int) -> int:
         with suppress(OSError):  # this file system has no locks; then no file is ever removed as abandoned either
             flock(descriptor, LOCK_EX)
     return descriptor
+
+
+def is_lockable(file: IO[bytes]) -> bool:
+    """Lock an open file until it is closed or the process ends; return False if another process has locked it."""
+    if flock is None:
+        return True
+    try:
+        flock(file.fileno(), LOCK_EX | LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)  # else this file system has no locks
+    return True
 
 
 def _is_name_of(name: str, descriptor: int) -> bool:

@@ -20,6 +20,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clon
 from eigencode import fitting, progress, training
 from eigencode.data import Scaler, pixel_range, refuse_empty_columns
 from eigencode.errors import DataError, InterruptedWarning, OptionError, ResultWarning, TrainingError
+from eigencode.estimators import fingerprints
 from eigencode.estimators.generation import Generation
 from eigencode.estimators.geometry import Geometry
 from eigencode.estimators.inputs import named, read_groups, read_rows, read_weights
@@ -59,7 +60,14 @@ class BaseAutoencoder(
     # -- fitting
 
     def fit(
-        self, X: Any, y: Any = None, sample_weight: Any = None, *, validation_data: Any = None, groups: Any = None
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        validation_data: Any = None,
+        groups: Any = None,
+        checkpoint: Any = None,
     ) -> Self:
         """Fit the autoencoder to rows.
 
@@ -81,6 +89,8 @@ class BaseAutoencoder(
             not seen.
         groups : array-like of shape (n,), optional
             The group of each row, as a patient or a document: rows of one group are all for validation, or none is.
+        checkpoint : path-like or Checkpoint, optional
+            A folder for the state of the training, from which the same call goes on after the process was killed.
 
         Returns
         -------
@@ -88,7 +98,7 @@ class BaseAutoencoder(
             The fitted estimator, with the best weights found.
         """
         with progress.stage("preparing", self.verbose):
-            run = self._begin(X, sample_weight, validation_data, groups)
+            run = self._begin(X, sample_weight, validation_data, groups, checkpoint=checkpoint)
         with self._training(run, type(self).__name__, self.verbose) as evaluations:
             deque(evaluations, maxlen=0)
         if self.verbose:
@@ -97,7 +107,14 @@ class BaseAutoencoder(
         return self
 
     def iter_fit(
-        self, X: Any, y: Any = None, sample_weight: Any = None, *, validation_data: Any = None, groups: Any = None
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        validation_data: Any = None,
+        groups: Any = None,
+        checkpoint: Any = None,
     ) -> Iterator[dict[str, float]]:
         """Fit step by step: an iterator that trains until the next evaluation for each row of history it yields.
 
@@ -111,7 +128,7 @@ class BaseAutoencoder(
             As for ``fit``.
         y : None
             Ignored.
-        sample_weight, validation_data, groups : array-like, optional
+        sample_weight, validation_data, groups, checkpoint : optional
             As for ``fit``.
 
         Returns
@@ -121,7 +138,7 @@ class BaseAutoencoder(
             mean objective a row (in the model's units) on the training rows since the last evaluation and on the
             validation rows now.
         """
-        epochs = self._epochs(self._begin(X, sample_weight, validation_data, groups))
+        epochs = self._epochs(self._begin(X, sample_weight, validation_data, groups, checkpoint=checkpoint))
         _UNFINISHED.add(epochs)
         return epochs
 
@@ -159,13 +176,17 @@ class BaseAutoencoder(
         groups: Any = None,
         split_seed: int | None = None,
         changes: Mapping[str, Any] | None = None,
+        checkpoint: Any = None,
     ) -> TrainingRun:
         """Check everything, and return the run of a fit at its start, by four stages: data, model, start, run.
 
-        ``split_seed`` is that of the models that this one is trained with, ``changes`` are options of a stream.
+        ``split_seed`` is that of the models that this one is trained with, ``changes`` are options of a stream. A run
+        with a checkpoint goes on from there.
         """
-        with unchanged_on_failure(self):
+        with unchanged_on_failure(self), fingerprints.opened(checkpoint) as folder:
             table = self._table(X, sample_weight, validation_data, groups)
+            if folder is not None:
+                self.seed_ = fingerprints.begin(folder, self, table.described(self._cell_names), self.seed_)
             fraction = (changes or {}).get("validation_fraction", self.validation_fraction)
             seed = self.seed_ if split_seed is None else split_seed
             table = replace(table, fraction=fraction, takes_last=self.validation == "last", split_seed=seed)
@@ -179,6 +200,8 @@ class BaseAutoencoder(
             model = fitting.describe(options, data, self.seed_)
             start = self._start(options, model, data)
             run = fitting.make_run(options, data, model, start, self.seed_, began)
+            if folder is not None and not self._was_interrupted:
+                run = folder.resumed(run)
             self._prepared(table, model, start, run)
         return run
 
@@ -216,6 +239,8 @@ class BaseAutoencoder(
 
     def _end(self, run: TrainingRun) -> None:
         """Set the best weights of a run that `_begin` began, and the notes on it."""
+        if run.recorder is not None:
+            run.recorder.close()
         training.keep_start_if_in_doubt(run)
         run.state.restore_best()
         run.state.parameters.release()
@@ -283,7 +308,6 @@ class BaseAutoencoder(
             warnings.warn(f"{type(self).__name__}: {caution}", ResultWarning, stacklevel=4)
         run.state.interrupted = self._was_interrupted
         training.begin(run)
-        training.remember_start(run)
         self.best_epoch_, self.best_objective_ = 0, self.history_[0]["validation_objective"]
         baseline = model.baseline
         self.baseline_ = None if baseline is None else self._as_baseline(baseline.composition, run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -84,6 +85,11 @@ class TrainingTable:
         """Numbers of the rows in ``array`` from which no scale is computed."""
         held_out = self.held_out.numpy()
         return held_out if self.is_separate and self.validation is None else held_out[:0]
+
+    def described(self, columns: Sequence[str] | None) -> dict[str, Any]:
+        """What the model is fitted to, by the names in a message; ``columns`` are those of the array."""
+        given = {"sample_weight": self.weights, "validation_data": self.validation, "groups": self.groups}
+        return {"X": self.array, "columns": None if columns is None else list(columns), **given}
 
     def weighted(self, sample_weight: np.ndarray | None, unit: float | None = None) -> tuple[TrainingTable, float]:
         """The rows that weigh something, their weights divided by a unit, and the unit: by default the mean weight.

@@ -1,3 +1,4 @@
+from eigencode.io.checkpoints import CheckpointFolder as CheckpointFolder
 from eigencode.io.decoding import Decoder as Decoder
 from eigencode.io.decoding import typed as typed
 from eigencode.io.encoding import Encoder as Encoder

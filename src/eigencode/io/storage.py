@@ -44,10 +44,14 @@ def save(model: BaseEstimator, path: str | os.PathLike[str]) -> None:
     pickle, `FileError` if the file cannot be written.
     """
     encoder = Encoder({})
-    description = {"format": FORMAT, "version": __version__, "model": encoder.model(model)}
+    write(path, {"model": encoder.model(model)}, encoder.tensors)
+
+
+def write(path: str | os.PathLike[str], content: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Write JSON and tensors to one file, whole or not at all; `FileError` if it cannot be written."""
     # Copies, since the weights are views of one vector, which safetensors refuses or writes several times.
-    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in encoder.tensors.items()}
-    header = {HEADER: json.dumps(description, allow_nan=False)}
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    header = {HEADER: json.dumps({"format": FORMAT, "version": __version__, **content}, allow_nan=False)}
     with atomic_write(path) as file:
         file.write(safetensors.torch.save(tensors, header))
 
@@ -61,7 +65,7 @@ def read(
     instances of torch modules.
     """
     known = Known(given, estimators)
-    header, tensors = _read(as_path(path))
+    header, tensors = contents(as_path(path))
     tensors = upgraded_tensors(tensors, header["format"])
     decoder = Decoder(tensors, known, BoundedAllocation(tensors.values()), resolve_device(device))
     try:
@@ -79,10 +83,10 @@ def version_of(path: str | os.PathLike[str]) -> str:
         return str(_header(as_path(path), file)["version"])
 
 
-def _read(path: str) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
-    """The header and the tensors of a model file."""
+def contents(path: str, key: str = "model") -> tuple[dict[str, Any], Mapping[str, Tensor]]:
+    """The header of a file, which has a key, and its tensors."""
     with _opened(path) as file:
-        header = _header(path, file)
+        header = _header(path, file, key)
         # Copied, since they may be memory-mapped from the file, which another program may change.
         return header, {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a mapping)
 
@@ -112,7 +116,7 @@ def _opened(path: str) -> Iterator[Any]:
         raise StorageError(what, got=f"the error {error}"[:LONGEST], hint="Save the model again") from error
 
 
-def _header(path: str, file: Any) -> dict[str, Any]:
+def _header(path: str, file: Any, key: str = "model") -> dict[str, Any]:
     """The description of a model in an open file."""
     metadata = file.metadata() or {}
     if HEADER not in metadata:
@@ -120,7 +124,7 @@ def _header(path: str, file: Any) -> dict[str, Any]:
     try:
         header = json.loads(metadata[HEADER], parse_constant=_no_number, parse_float=_finite)
         format_, version = typed(Count, header["format"], "format"), str(header["version"])
-        header["model"]
+        header[key]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         got = f"the error {error!r}"[:LONGEST]
         raise StorageError(f"The description in {path!r} is damaged", got=got) from error

@@ -16,6 +16,5 @@ from eigencode.training.run import TrainingRun as TrainingRun
 from eigencode.training.runner import SingleRunner as SingleRunner
 from eigencode.training.schedule import Schedule as Schedule
 from eigencode.training.selection import keep_start_if_in_doubt as keep_start_if_in_doubt
-from eigencode.training.selection import remember_start as remember_start
 from eigencode.training.state import SavedState as SavedState
 from eigencode.training.state import TrainingState as TrainingState

@@ -14,10 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from eigencode.checkpoint import REQUESTS
 from eigencode.training.prefetch import on_device
 from eigencode.training.run import TrainingRun
 from eigencode.training.runner import Runner, SingleRunner
-from eigencode.training.state import TrainingState
+from eigencode.training.selection import remember_start
+from eigencode.training.state import TrainingState, Unevaluated
 
 Row = dict[str, Any]
 """A row of history."""
@@ -27,9 +29,12 @@ class Tally:
     """The sum of the objectives and the number of rows in the steps since the last evaluation, for each model."""
 
     def __init__(self, runner: Runner) -> None:
+        begun = [run.state.unevaluated for run in runner.runs]  # by another process
         # In float64, and on the device, so that no step has to synchronise.
-        self.totals = torch.zeros(len(runner.runs), dtype=torch.float64, device=runner.device)
-        self.n_rows = [0] * len(runner.runs)
+        self.totals = torch.tensor([one.total for one in begun], dtype=torch.float64, device=runner.device)
+        self.n_rows, self.n_steps = [one.n_rows for one in begun], begun[0].n_steps
+        for run in runner.runs:
+            run.state.unevaluated = Unevaluated()
 
     def add(self, losses: Tensor, n_rows: int, active: Sequence[bool]) -> None:
         """Add the mean objective of each active model's batch, shape (K,)."""
@@ -37,6 +42,11 @@ class Tally:
             losses = torch.where(on_device(active, torch.bool, losses.device), losses, 0.0)
         self.totals += losses * n_rows
         self.n_rows = [n + n_rows * is_active for n, is_active in zip(self.n_rows, active, strict=True)]
+        self.n_steps += 1
+
+    def unevaluated(self) -> Unevaluated:
+        """The sums of the first model, as values."""
+        return Unevaluated(float(self.totals[0]), self.n_rows[0], self.n_steps)
 
     @property
     def means(self) -> list[float]:
@@ -45,9 +55,13 @@ class Tally:
 
 
 def begin(run: TrainingRun) -> None:
-    """Evaluate the start, so that it is kept unless training improves on it."""
-    with run.execution.threads():
-        _evaluate(SingleRunner(run), None)
+    """Evaluate the start, so that it is kept unless training improves on it; a run that goes on has done so."""
+    if not run.state.history:
+        with run.execution.threads():
+            _evaluate(SingleRunner(run), None)
+        remember_start(run)
+        if run.recorder is not None:
+            run.recorder.write(run)
 
 
 def train_all(
@@ -58,13 +72,13 @@ def train_all(
     After a `KeyboardInterrupt` at any moment the current weights are evaluated, and kept if they are the best, before
     the exception is raised. A second one ends that evaluation. ``conclude`` is another function than the evaluation.
     """
-    conclude = conclude or _evaluate
+    conclude, recorder = conclude or _evaluate, runner.recorder
     while runner.keep_unfinished():
         tally = Tally(runner)
         try:
-            with runner.execution.threads():
+            with runner.execution.threads(), REQUESTS.heard(recorder is not None):
                 runner.show(average=False)
-                for _ in range(runner.runs[0].period):
+                while tally.n_steps < runner.runs[0].period:
                     active = [not run.state.finished for run in runner.runs]
                     batch = next(runner.batches, None) if any(active) else None
                     if batch is None:
@@ -73,7 +87,10 @@ def train_all(
                     losses, n_rows = runner.step(batch, active), len(batch)
                     tally.add(losses, n_rows, active)
                     _count_step(runner, n_rows, active)
+                    if recorder is not None:
+                        recorder.offer(runner.runs[0], tally.unevaluated)
                 rows = _conclude(runner, tally, conclude)
+                _record_finished(runner)
         except KeyboardInterrupt:
             for run in runner.runs:
                 run.state.interrupted = True
@@ -83,6 +100,15 @@ def train_all(
             raise
         if rows:
             yield rows
+
+
+def _record_finished(runner: Runner) -> None:
+    """Let the state be kept after an evaluation, and that of each of several runs that it has finished."""
+    for run in runner.runs:
+        if run.recorder is not None and run.state.finished:
+            run.recorder.write(run)
+    if runner.recorder is not None:
+        runner.recorder.offer(runner.runs[0], Unevaluated)
 
 
 def one_pass(run: TrainingRun) -> Row:

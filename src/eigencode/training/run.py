@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 
@@ -12,7 +14,7 @@ from eigencode.data.rows import Rows
 from eigencode.model.objective import Objective
 from eigencode.training.execution import Execution
 from eigencode.training.optimizers import OPTIMIZERS
-from eigencode.training.state import TrainingState
+from eigencode.training.state import TrainingState, Unevaluated
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,11 @@ class Clock:
             return replace(self, begins=now)
         return Clock(self.ends + now - self.begins, self.decay_begins + now - self.begins, now)
 
+    def after(self, seconds: float) -> Clock:
+        """The clock of a run that has trained for so many seconds before."""
+        ends = None if self.ends is None else self.ends - seconds
+        return Clock(ends, self.decay_begins - seconds, self.begins - seconds)
+
     @classmethod
     def starting_at(cls, began: float, max_seconds: float | None, decay_share: float) -> Clock:
         """The clock of a run whose preparation began at a time and has just ended."""
@@ -61,6 +68,19 @@ class Clock:
     def is_up(self) -> bool:
         """Whether the run must stop."""
         return self.ends is not None and time.monotonic() >= self.ends
+
+
+class Recorder(Protocol):
+    """Keeps the state of a run, so that a later process can go on with it."""
+
+    def write(self, run: TrainingRun) -> None:
+        """Keep the state as it is after an evaluation."""
+
+    def offer(self, run: TrainingRun, unevaluated: Callable[[], Unevaluated]) -> None:
+        """Keep the state if it is time to, or if a signal asks for it; `KeyboardInterrupt` if one asks to stop."""
+
+    def close(self) -> None:
+        """Let other processes use what was kept."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +114,8 @@ class TrainingRun:
         Epochs after which a run ends whose number of rows is not known; the schedule ends all others.
     starts_linear : bool
         Whether the start is a linear map, which is kept if few validation rows leave it in doubt.
+    recorder : Recorder or None
+        What keeps the state for later processes.
     """
 
     state: TrainingState
@@ -108,6 +130,7 @@ class TrainingRun:
     step_work: float = 0.0
     max_epochs: int | None = None
     starts_linear: bool = False
+    recorder: Recorder | None = None
 
     @property
     def optimizer(self) -> str:

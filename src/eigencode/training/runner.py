@@ -19,7 +19,7 @@ from eigencode.training.execution import Execution
 from eigencode.training.optimizers import ClippedAdam
 from eigencode.training.prefetch import Prefetched, is_same
 from eigencode.training.rng import generator
-from eigencode.training.run import TrainingRun
+from eigencode.training.run import Recorder, TrainingRun
 
 
 class TrainingRows(Protocol):
@@ -77,6 +77,11 @@ class Runner(ABC):
         """Where the arithmetic runs."""
         return torch.device(self.execution.device)
 
+    @property
+    def recorder(self) -> Recorder | None:
+        """What keeps the state after each step."""
+        return None
+
     @abstractmethod
     def keep_unfinished(self) -> bool:
         """Remove the models whose schedules have ended; return whether any is left."""
@@ -133,6 +138,10 @@ class SingleRunner(Runner):
     @property
     def execution(self) -> Execution:
         return self._run.execution
+
+    @property
+    def recorder(self) -> Recorder | None:
+        return self._run.recorder
 
     @property
     def _may_be_recorded(self) -> bool:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from eigencode.domains import Index, Interval, OneOf
+from eigencode.domains import Index, Interval, NotNegative, OneOf
 from eigencode.errors import DataError, OptionError
 from eigencode.model.composition import Composition
 from eigencode.training.optimizers import OPTIMIZERS, Optimizer, copy_alike
@@ -73,6 +73,15 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
+class Unevaluated:
+    """The sum of the objectives, and the numbers of rows and steps, since the last evaluation."""
+
+    total: float = 0.0
+    n_rows: Index = 0
+    n_steps: Index = 0
+
+
+@dataclass(frozen=True)
 class SavedCounters:
     """The counters of a saved state, with their domains."""
 
@@ -102,6 +111,28 @@ class SavedState:
     counters: SavedCounters
     best: Snapshot | None
     history: list[dict[str, float]]
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """All that a run in another process goes on from, with the types of its values.
+
+    Attributes
+    ----------
+    state : SavedState
+        The state.
+    start : Snapshot or None
+        The weights of the start, if they are kept.
+    unevaluated : Unevaluated
+        The steps since the last evaluation.
+    seconds : float
+        Seconds of training so far.
+    """
+
+    state: SavedState
+    start: Snapshot | None
+    unevaluated: Unevaluated
+    seconds: NotNegative
 
 
 @dataclass
@@ -154,6 +185,8 @@ class TrainingState:
         The reason for the decay: the number of epochs allowed, a lack of progress, or the time limit.
     interrupted : bool
         Whether a `KeyboardInterrupt` ended the run.
+    unevaluated : Unevaluated
+        The steps since the last evaluation, where these were made by another process.
     """
 
     composition: Composition
@@ -177,6 +210,7 @@ class TrainingState:
     averaged_to: int = 0
     ended_by: Literal["epochs", "plateau", "time"] = "epochs"
     interrupted: bool = False
+    unevaluated: Unevaluated = Unevaluated()
 
     def __post_init__(self) -> None:
         self.aside = self.parameters.vector.detach().clone()
@@ -302,7 +336,7 @@ class TrainingState:
         for counter in fields(SavedCounters):
             setattr(self, counter.name, saved["counters"][counter.name])
         self.best = None if saved["best"] is None else Snapshot(**saved["best"])
-        self.history = [row.copy() for row in saved["history"]]
+        self.history[:] = [row.copy() for row in saved["history"]]
 
     def _copy_buffers(self, saved: Mapping[str, Tensor]) -> None:
         own = dict(self.composition.named_buffers())

@@ -1,0 +1,197 @@
+"""CheckpointFolder: the states of a run in a folder, the last two of them, each a file that is whole or not there.
+
+``fit.json`` says which fit the folder belongs to: its options, its seed and its rows. Each state is a file named by its
+number of steps. A file without a name holds the lock of the process that uses the folder, and a killed one holds none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from eigencode import checkpoint
+from eigencode.data.writing import atomic_write, is_lockable
+from eigencode.errors import FileAccessError, FileError, ResultWarning, StorageError, as_path, file_error
+from eigencode.io import storage
+from eigencode.io.allocation import BoundedAllocation
+from eigencode.io.decoding import Decoder, typed
+from eigencode.io.encoding import Encoder
+from eigencode.io.known import Known
+from eigencode.training.resuming import resumed, saved_run
+from eigencode.training.run import TrainingRun
+from eigencode.training.state import SavedRun, Unevaluated
+
+FIT, LOCK, ENDING = "fit.json", "lock", ".safetensors"
+"""Names of the files."""
+
+KEPT = 2
+"""States that are kept: the last one, and one in case that it is damaged."""
+
+SHARE, LEAST_SECONDS = 0.01, 1.0
+"""Share of the time that writing takes, unless the user says when to write; the least seconds between two states."""
+
+
+class CheckpointFolder:
+    """The recorder of a run: writes its states into a folder, which no other process uses meanwhile.
+
+    Parameters
+    ----------
+    settings : Checkpoint
+        The folder, and how often the state is written.
+
+    Raises
+    ------
+    FileError
+        If the folder cannot be used.
+    """
+
+    def __init__(self, settings: checkpoint.Checkpoint) -> None:
+        self.settings, self.path = settings, as_path(settings.folder)
+        try:
+            os.makedirs(self.path, exist_ok=True)
+            self._lock = open(os.path.join(self.path, LOCK), "ab")  # noqa: SIM115 (closed at the end of the run)
+        except OSError as error:
+            what = f"The folder of the checkpoint, {self.path!r}, cannot be used"
+            raise file_error(error, what, got=f"the error {error.strerror or error}") from error
+        self._require_alone()
+        self._n_rows, self._due, self._failure = 0, 0.0, ""
+
+    def _require_alone(self) -> None:
+        """Lock the folder; the system removes the lock when the process ends, however it ends."""
+        if not is_lockable(self._lock):
+            self.close()
+            what = f"Another run uses the checkpoint folder {self.path!r}"
+            raise FileAccessError(what, hint="Wait until it has ended, or give this run another folder")
+
+    def close(self) -> None:
+        """Let other processes use the folder."""
+        self._lock.close()
+
+    # -- the fit that the folder belongs to
+
+    def begun(self) -> dict[str, Any] | None:
+        """What was written about the fit when it began; None if the folder is new."""
+        path = os.path.join(self.path, FIT)
+        try:
+            with open(path, encoding="utf-8") as file:
+                found: dict[str, Any] = typed(dict[str, Any], json.load(file), FIT)
+                return found
+        except FileNotFoundError:
+            return None
+        except (ValueError, RecursionError) as error:
+            raise StorageError(f"{path!r} is damaged", got=f"the error {error}", hint="Give another folder") from error
+
+    def begin(self, fit: Mapping[str, Any]) -> None:
+        """Write what the fit is."""
+        with atomic_write(os.path.join(self.path, FIT)) as file:
+            file.write(json.dumps(fit, indent=1).encode())
+
+    # -- reading
+
+    def resumed(self, run: TrainingRun) -> TrainingRun:
+        """A run at its start, set to the last state in the folder if there is one; its states go into this folder."""
+        run = replace(run, recorder=self)
+        for path in (paths := self._states()):
+            try:
+                found = self._read(path, str(run.device))
+            except StorageError as error:
+                refusal = error
+                continue
+            if path != paths[0]:
+                warnings.warn(f"{refusal} Training goes on from {path!r}, the one before.", ResultWarning, stacklevel=2)
+            run = resumed(run, found)
+            self._n_rows, self._due = run.state.rows, time.monotonic() + self._wait(0.0)
+            return run
+        if paths:
+            raise StorageError(f"All states in {self.path!r} are damaged", hint="Give another folder") from refusal
+        return run
+
+    def _states(self) -> list[str]:
+        """The files of the states, the last one first."""
+        names = sorted((name for name in os.listdir(self.path) if name.endswith(ENDING)), reverse=True)
+        return [os.path.join(self.path, name) for name in names]
+
+    def _read(self, path: str, device: str) -> dict[str, Any]:
+        """The state in a file, its tensors on a device."""
+        header, found = storage.contents(path, "run")
+        if header.get("digest") != _digest(header["run"], found):
+            raise StorageError(f"The state in {path!r} is damaged", got="other bytes than were written")
+        tensors = {name: value.to(device) for name, value in found.items()}
+        decoder = Decoder(tensors, Known((), {}), BoundedAllocation(tensors.values()), device)
+        saved = decoder.attribute("run", header["run"], dict[str, Any])
+        typed(SavedRun, saved, "run")
+        return saved
+
+    # -- writing
+
+    def offer(self, run: TrainingRun, unevaluated: Callable[[], Unevaluated]) -> None:
+        """Write the state if it is time to, or if a signal asks for it; `KeyboardInterrupt` if one asks to stop."""
+        requests = checkpoint.REQUESTS
+        if requests.to_write or requests.to_stop or self._is_due(run):
+            requests.to_write = False
+            try:
+                self.write(run, unevaluated())
+            except FileError as error:
+                self._say(error)
+        requests.obey()
+
+    def _is_due(self, run: TrainingRun) -> bool:
+        rows = self.settings.rows
+        return time.monotonic() >= self._due or (rows is not None and run.state.rows >= self._n_rows + rows)
+
+    def write(self, run: TrainingRun, unevaluated: Unevaluated = Unevaluated()) -> None:  # noqa: B008 (frozen)
+        """Write the state, and remove all but the last two."""
+        began = time.monotonic()
+        encoder = Encoder({})
+        saved = encoder.attribute("run", saved_run(run, unevaluated))
+        content = {"run": saved, "digest": _digest(saved, encoder.tensors)}
+        try:
+            storage.write(os.path.join(self.path, f"{run.state.step:012}{ENDING}"), content, encoder.tensors)
+            self._sync()
+            for path in self._states()[KEPT:]:
+                os.unlink(path)
+        finally:
+            self._n_rows, now = run.state.rows, time.monotonic()
+            self._due = now + self._wait(now - began)
+
+    def _wait(self, cost: float) -> float:
+        """Seconds to the next state, if the last one took ``cost``."""
+        if self.settings.minutes is not None:
+            return 60 * self.settings.minutes
+        return max(cost / SHARE, LEAST_SECONDS) if self.settings.rows is None else float("inf")
+
+    def _sync(self) -> None:
+        """Have the names of the files on the disk, before earlier files are removed."""
+        with suppress(OSError):  # a folder cannot be opened on some systems
+            number = os.open(self.path, os.O_RDONLY)
+            try:
+                os.fsync(number)
+            finally:
+                os.close(number)
+
+    def _say(self, error: FileError) -> None:
+        """Warn of a failure to write, once for each kind; the run is worth more than a state of it."""
+        if str(error) != self._failure:
+            self._failure = str(error)
+            names = [os.path.basename(path) for path in self._states()[:1]]
+            last = f"the last state is {names[0]}" if names else "there is no state"
+            warnings.warn(f"{error} Training goes on without a new checkpoint: {last}.", ResultWarning, stacklevel=2)
+
+
+def _digest(saved: Any, tensors: Mapping[str, Tensor]) -> str:
+    """A hash of JSON and of tensors."""
+    found = hashlib.blake2b(json.dumps(saved).encode(), digest_size=16)
+    for name in sorted(tensors):
+        found.update(name.encode())
+        found.update(tensors[name].detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
