@@ -16,8 +16,8 @@ import pytest
 import rich.style  # noqa: F401 (draws from the global generator when it is imported)
 
 import eigencode
-from eigencode import Autoencoder, training
-from eigencode.cli import descriptions, main
+from eigencode import Autoencoder, descriptions, training
+from eigencode.cli import main
 from eigencode.cli.flags import KINDS
 from eigencode.data.files import read_table, write_columns
 from eigencode.errors import InterruptedWarning, ResultWarning

@@ -14,8 +14,8 @@ import pytest
 import eigencode
 from eigencode import Autoencoder, estimators, options
 from eigencode.cli import flags, main
-from eigencode.cli.descriptions import description, own_options, summary
 from eigencode.data.files import read_table
+from eigencode.descriptions import description, own_options, summary
 from eigencode.options import AutoencoderOptions, options_of
 from eigencode.parts import GaussianWeights, Penalty
 

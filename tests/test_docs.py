@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 @pytest.mark.parametrize("page", ["README.md", *sorted(p.name for p in (ROOT / "docs").glob("*.md"))])
 def test_the_blocks_run(page, tmp_path, monkeypatch):
     if page == "production.md":
-        for package in ("onnx", "onnxscript", "onnxruntime"):
+        for package in ("onnx", "onnxscript", "onnxruntime", "huggingface_hub", "skops"):
             pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "docs" / "titanic.csv", tmp_path)

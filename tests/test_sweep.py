@@ -14,8 +14,8 @@ from sklearn.base import clone
 import eigencode
 from eigencode import Autoencoder, AutoencoderSearch, LinearAutoencoder, training
 from eigencode.cli import flags, main, sweeps
-from eigencode.cli.descriptions import print_json
 from eigencode.data.files import read_table, write_columns
+from eigencode.descriptions import print_json
 from eigencode.errors import DataError
 
 QUICK = {"hidden": (4,), "max_epochs": 8, "learning_rate": 0.05, "optimizer": "adam", "random_state": 0}

@@ -15,7 +15,7 @@ from eigencode import (
     StackedAutoencoder,
     VariationalAutoencoder,
 )
-from eigencode.cli.descriptions import outcome, summary
+from eigencode.descriptions import outcome, summary
 from eigencode.errors import DataError, OptionError
 from eigencode.fitting import splits
 from eigencode.plots import plot_history

@@ -12,9 +12,9 @@ from cyclopts import CycloptsError, Parameter, validators
 
 from eigencode import data, progress
 from eigencode.cli.app import command
-from eigencode.cli.descriptions import fitted_names, print_facts, print_json
 from eigencode.cli.flags import FILES, PATHS, STREAM, SWITCH, AsJson, Model
 from eigencode.cli.tables import ALL, SEVERAL, Chosen, Rows, class_with_article, inputs_of, model_and_rows, write
+from eigencode.descriptions import fitted_names, print_facts, print_json
 from eigencode.errors import OptionError
 
 if TYPE_CHECKING:

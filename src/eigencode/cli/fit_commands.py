@@ -14,11 +14,11 @@ from cyclopts import Parameter
 from eigencode import data, invocation, progress
 from eigencode.cli import flags, sweeps
 from eigencode.cli.app import command
-from eigencode.cli.descriptions import fitted_names, outcome, print_facts, print_json, summary
 from eigencode.cli.flags import FILES, PATHS, PLAIN, STREAM, AsJson, Quiet, options_given
 from eigencode.cli.interruptions import held
 from eigencode.cli.own_parts import OWN
 from eigencode.cli.tables import ALL, LOADING, Choice, Chosen, Rows, files_of, inputs_of, read_rows
+from eigencode.descriptions import fitted_names, outcome, print_facts, print_json, summary
 from eigencode.errors import DataError, OptionError
 
 if TYPE_CHECKING:

@@ -12,14 +12,6 @@ import eigencode
 from eigencode import io, progress
 from eigencode.cli import flags, pictures
 from eigencode.cli.app import command
-from eigencode.cli.descriptions import (
-    description,
-    is_supervised,
-    predictions,
-    print_facts,
-    print_json,
-    summary,
-)  # fmt: skip
 from eigencode.cli.flags import FILES, PATHS, STREAM, AsJson, Model
 from eigencode.cli.own_parts import OWN
 from eigencode.cli.pictures import RowsOutput
@@ -41,6 +33,14 @@ from eigencode.cli.tables import (
     schema_of,
     write,
     write_rows,
+)  # fmt: skip
+from eigencode.descriptions import (
+    description,
+    is_supervised,
+    predictions,
+    print_facts,
+    print_json,
+    summary,
 )  # fmt: skip
 from eigencode.errors import OptionError
 

@@ -16,10 +16,10 @@ from cyclopts import Parameter
 import eigencode
 from eigencode import data, progress
 from eigencode.cli import pictures
-from eigencode.cli.descriptions import fitted_names, is_supervised
 from eigencode.cli.flags import FILES, PATHS, STREAM, Quiet
 from eigencode.cli.own_parts import OWN, Parts
 from eigencode.cli.pictures import ImageSize
+from eigencode.descriptions import fitted_names, is_supervised
 from eigencode.errors import DataError, OptionError
 
 if TYPE_CHECKING:
