@@ -28,7 +28,7 @@ PAGES = ["eigencode", "eigencode.estimators", "eigencode.parts", "eigencode.test
 
 # A module may import from its own layer and from those before it.
 LAYERS = [
-    {"lazy", "_version", "errors", "options", "domains", "progress", "invocation", "batch", "checkpoint"},
+    {"lazy", "_version", "errors", "options", "domains", "progress", "invocation", "batch", "checkpoint", "processes"},
     {"parts"},
     {"data"},
     {"detection"},

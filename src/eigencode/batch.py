@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from eigencode.errors import OptionError
 
@@ -57,14 +57,15 @@ class Batch:
         """x, observed and weight, as arguments of a function of tensors."""
         return self.x, self.observed, self.weight
 
-    def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
+    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
         """A batch with a function applied to each of its tensors."""
-        found = object.__new__(Batch)  # hidden cells are filled already
-        for name, tensor in vars(self).items():
+        found = object.__new__(type(self))  # hidden cells are filled already
+        vars(found).update(vars(self))
+        for name, tensor in zip(("x", "observed", "weight"), self.tensors, strict=True):
             object.__setattr__(found, name, None if tensor is None else function(tensor))
         return found
 
-    def to(self, device: torch.device) -> Batch:
+    def to(self, device: torch.device) -> Self:
         """The batch on a device, copied asynchronously."""
         return self.map(lambda tensor: tensor.to(device, non_blocking=True))
 

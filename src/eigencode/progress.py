@@ -15,6 +15,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from contextvars import ContextVar
 from typing import Any
 
+from eigencode import processes
+
 INTERVAL = 0.2
 """Seconds between two updates."""
 
@@ -51,8 +53,8 @@ def hide() -> None:
 
 
 def is_shown(verbose: bool = False) -> bool:
-    """Whether progress is shown: if the work is verbose, or by default."""
-    return bool(verbose) or _BY_DEFAULT.get()
+    """Whether progress is shown: if the work is verbose, or by default; of several processes, by the first one."""
+    return (bool(verbose) or _BY_DEFAULT.get()) and processes.is_first()
 
 
 def leaves() -> bool:

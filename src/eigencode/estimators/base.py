@@ -17,7 +17,7 @@ from weakref import WeakSet
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 
-from eigencode import fitting, progress, training
+from eigencode import fitting, processes, progress, training
 from eigencode.data import Scaler, pixel_range, refuse_empty_columns
 from eigencode.errors import DataError, InterruptedWarning, OptionError, ResultWarning, TrainingError
 from eigencode.estimators import fingerprints
@@ -212,7 +212,7 @@ class BaseAutoencoder(
         try:
             try:
                 with training.show(title, [run], verbose):
-                    yield training.train_all(training.SingleRunner(run))
+                    yield training.train_all(training.runner_of(run))
             finally:
                 self._end(run)
             self._require_finite()
@@ -226,7 +226,7 @@ class BaseAutoencoder(
         """Train what `_begin` began, a row of history at a time."""
         # Before the first step the model is the start, so an iterator that is never used needs no clean-up.
         try:
-            for (row,) in training.train_all(training.SingleRunner(run)):
+            for (row,) in training.train_all(training.runner_of(run)):
                 if not self._is_of(run):
                     return
                 self.best_epoch_ = run.state.epoch  # the weights that answer inside the loop
@@ -265,7 +265,7 @@ class BaseAutoencoder(
         check_options(self)
         self.__dict__.pop("stream_state_", None)
         self._forget()
-        self.seed_ = training.resolve_seed(self.random_state)
+        self.seed_ = processes.agreed(training.resolve_seed(self.random_state))
         array = read_rows(self, X, reset=True).array
         self._check_values(array)
         if self.image_shape == "auto" and not self.image_shape_:

@@ -1,3 +1,4 @@
+from eigencode.training.distributed_runner import runner_of as runner_of
 from eigencode.training.evaluation import EVALUATION_ROWS as EVALUATION_ROWS
 from eigencode.training.evaluation import evaluate as evaluate
 from eigencode.training.execution import Execution as Execution

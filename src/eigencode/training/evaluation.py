@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -16,6 +17,9 @@ from eigencode.training.rng import generator, may_draw_globally, own_global_gene
 
 EVALUATION_ROWS = 8192
 """Rows per pass in evaluation, which bounds the memory of activations."""
+
+EVERY = slice(None)
+"""All blocks."""
 
 
 def row_objectives(composition: Composition, objective: Objective, batch: Batch, noise: Noise) -> Tensor:
@@ -29,14 +33,18 @@ def evaluate(composition: Composition, objective: Objective, blocks: Iterable[Ba
 
 
 def objectives_of_rows(
-    composition: Composition, objective: Objective, blocks: Iterable[Batch], seed: int
+    composition: Composition, objective: Objective, blocks: Iterable[Batch], seed: int, every: slice = EVERY
 ) -> tuple[Tensor, Tensor | None]:
-    """The objective of each row, with the same noise as in `evaluate`, and the rows' weights if they have any."""
-    with _with_noise(composition, blocks, seed) as given:
-        found, weights = zip(
-            *((row_objectives(composition, objective, *block), block[0].weight) for block in given), strict=True
-        )
-    return torch.cat(found), None if weights[0] is None else torch.cat(weights)
+    """The objective of each row, with the same noise as in `evaluate`, and the rows' weights if they have any.
+
+    ``every`` selects some of the blocks.
+    """
+    with _with_noise(composition, blocks, seed, every) as given:
+        found = [(row_objectives(composition, objective, *block), block[0].weight) for block in given]
+    if not found:
+        return torch.empty(0), None
+    objectives, weights = zip(*found, strict=True)
+    return torch.cat(objectives), None if weights[0] is None else torch.cat(weights)
 
 
 def learn_from_validation(composition: Composition, blocks: Iterable[Batch], seed: int) -> None:
@@ -49,14 +57,14 @@ def learn_from_validation(composition: Composition, blocks: Iterable[Batch], see
 
 @contextmanager
 def _with_noise(
-    composition: Composition, blocks: Iterable[Batch], seed: int
+    composition: Composition, blocks: Iterable[Batch], seed: int, every: slice = EVERY
 ) -> Iterator[Iterator[tuple[Batch, Noise]]]:
-    """Each block on the model's device, with its noise, for passes without gradients."""
+    """Some of the blocks on the model's device, each with its noise, for passes without gradients."""
     composition.eval()
     device = next(composition.parameters(), torch.empty(0)).device
 
     def given() -> Iterator[tuple[Batch, Noise]]:
-        for number, block in enumerate(blocks):
+        for number, block in islice(enumerate(blocks), every.start, None, every.step):
             source = partial(generator, seed, "evaluation", number, device=device)
             yield block.to(device), draw_noise(composition, len(block), source)
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from eigencode.checkpoint import REQUESTS
+from eigencode.training.distributed_runner import runner_of
 from eigencode.training.prefetch import on_device
 from eigencode.training.run import TrainingRun
 from eigencode.training.runner import Runner, SingleRunner
@@ -57,8 +58,9 @@ class Tally:
 def begin(run: TrainingRun) -> None:
     """Evaluate the start, so that it is kept unless training improves on it; a run that goes on has done so."""
     if not run.state.history:
-        with run.execution.threads():
-            _evaluate(SingleRunner(run), None)
+        runner = runner_of(run)
+        with runner.at_work():
+            _evaluate(runner, None)
         remember_start(run)
         if run.recorder is not None:
             run.recorder.write(run)
@@ -76,7 +78,7 @@ def train_all(
     while runner.keep_unfinished():
         tally = Tally(runner)
         try:
-            with runner.execution.threads(), REQUESTS.heard(recorder is not None):
+            with runner.at_work(), REQUESTS.heard(recorder is not None and runner.hears_signals):
                 runner.show(average=False)
                 while tally.n_steps < runner.runs[0].period:
                     active = [not run.state.finished for run in runner.runs]
@@ -84,7 +86,8 @@ def train_all(
                     if batch is None:
                         _end_schedules(runner)
                         break
-                    losses, n_rows = runner.step(batch, active), len(batch)
+                    losses = runner.step(batch, active)
+                    n_rows = runner.n_rows(batch)
                     tally.add(losses, n_rows, active)
                     _count_step(runner, n_rows, active)
                     if recorder is not None:
@@ -94,7 +97,7 @@ def train_all(
         except KeyboardInterrupt:
             for run in runner.runs:
                 run.state.interrupted = True
-            with suppress(KeyboardInterrupt), runner.execution.threads():
+            with suppress(KeyboardInterrupt), runner.at_work():
                 if not all(run.state.is_recorded for run in runner.runs):
                     _conclude(runner, tally, conclude)
             raise

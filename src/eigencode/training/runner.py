@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from itertools import count, islice
 from typing import Protocol
@@ -82,6 +83,17 @@ class Runner(ABC):
         """What keeps the state after each step."""
         return None
 
+    hears_signals = True
+    """Whether signals ask this process alone to stop."""
+
+    def at_work(self) -> AbstractContextManager[None]:
+        """The context of steps and evaluations."""
+        return self.execution.threads()
+
+    def n_rows(self, batch: Batch) -> int:
+        """Number of rows of a batch."""
+        return len(batch)
+
     @abstractmethod
     def keep_unfinished(self) -> bool:
         """Remove the models whose schedules have ended; return whether any is left."""
@@ -150,6 +162,11 @@ class SingleRunner(Runner):
         is_static = isinstance(state.optimizer, ClippedAdam) and not state.may_draw_globally
         return self.device.type == "cuda" and is_static
 
+    @property
+    def _counters(self) -> tuple[int, ...]:
+        """The numbers of the noise of random layers."""
+        return (self._run.state.step,)
+
     def keep_unfinished(self) -> bool:
         """Whether the schedule has not ended."""
         return not self._run.state.finished
@@ -166,7 +183,7 @@ class SingleRunner(Runner):
             return SILENCE
         state = self._run.state
         source = partial(generator, state.seed, "step", state.step, device=batch.x.device)
-        return draw_noise(state.composition, len(batch), source)
+        return draw_noise(state.composition, self.n_rows(batch), source)
 
     def _move(
         self, x: Tensor, observed: Tensor | None, weight: Tensor | None, rate: float, *noise: Tensor | None
@@ -175,7 +192,7 @@ class SingleRunner(Runner):
         batch, drawn, state = Batch(x, observed, weight), Noise.of(*noise), self._run.state
         loss, statistics = self.differentiate(batch, drawn)
         state.optimizer.step(rate, loss, lambda: self.differentiate(batch, drawn)[0])
-        state.composition.advance(statistics, len(batch))
+        state.composition.advance(statistics, self.n_rows(batch))
         return loss
 
     def differentiate(self, batch: Batch, noise: Noise) -> tuple[Tensor, dict[str, Tensor]]:
@@ -184,7 +201,7 @@ class SingleRunner(Runner):
         All calls in one step have the same noise, as a line search requires.
         """
         state = self._run.state
-        with global_draws(state.may_draw_globally, batch.x.device, state.seed, "layers", state.step):
+        with global_draws(state.may_draw_globally, batch.x.device, state.seed, "layers", *self._counters):
             with self.execution.autocast():
                 trace = state.composition(batch, noise)
             loss = self._run.objective.mean(state.composition, trace, batch.weight)

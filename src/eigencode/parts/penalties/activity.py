@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from eigencode import processes
 from eigencode.parts.base import Sizes
 from eigencode.parts.codes.sparse import require_share
 from eigencode.parts.penalties.base import Penalty
@@ -45,6 +46,7 @@ class MeanActivity(Penalty):
         batch = z.mean(0) if isinstance(n_rows, int) else known_rows(z, observed).sum(0) / n_rows.clamp(min=1)
         if not self.training:
             return batch
+        batch, n_rows = processes.joint_mean(batch, n_rows)
         share = n_rows / self._seen_after(n_rows).clamp(min=1)
         mixed = torch.lerp(self.running, batch, share)
         return mixed + (1 - share) * (batch - batch.detach())

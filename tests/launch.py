@@ -1,0 +1,43 @@
+"""Python programs in several processes at a time, as torchrun starts them."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+
+def environment(rank, size, port):
+    """The variables that torchrun sets."""
+    own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return {**os.environ, "OMP_NUM_THREADS": "1", **{name: str(value) for name, value in own.items()}}
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def start(size, arguments, **options):
+    """Start Python with the same arguments in several processes."""
+    port = free_port()
+    options = {
+        "text": True,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "cwd": Path(__file__).parent,
+    } | options
+    command = [sys.executable, "-W", "error", *map(str, arguments)]
+    return [subprocess.Popen(command, env=environment(rank, size, port), **options) for rank in range(size)]
+
+
+def run(size, arguments, timeout=120, **options):
+    """Their exit codes, standard outputs and standard errors."""
+    started = start(size, arguments, **options)
+    try:
+        said = [process.communicate(timeout=timeout) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    return [(process.returncode, *texts) for process, texts in zip(started, said, strict=True)]

@@ -1,0 +1,72 @@
+"""Several processes that train one model: the number of processes changes nothing but rounding."""
+
+import launch
+import numpy as np
+import pytest
+import together
+
+QUICK = [
+    "few rows a step, KL",
+    "gaps and weights",
+    "denoising",
+    "top-k",
+    "KL, gaps",
+    "adaptive L1",
+    "own network",
+    "float32",
+]
+SLOW = [name for name, *_ in together.cases() if name not in QUICK]
+
+
+def of_processes(size, names, folder):
+    """The results of each process."""
+    ended = launch.run(size, ["together.py", folder / "found", *names])
+    assert [code for code, *_ in ended] == [0] * size, ended
+    return [dict(np.load(folder / f"found-{rank}.npz")) for rank in range(size)]
+
+
+def require_same(found, names):
+    """All processes have the same bits, and those of one process up to rounding."""
+    alone = together.fitted(names)
+    for name in names:
+        for own in found:
+            np.testing.assert_array_equal(own[name], found[0][name], err_msg=name)
+        bound = 1e-4 if name == "float32" else 1e-9
+        np.testing.assert_allclose(found[0][name], alone[name], rtol=bound, atol=bound, err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """What two processes find."""
+    return of_processes(2, [*QUICK, "refused"], tmp_path_factory.mktemp("two"))
+
+
+def test_two_processes_train_as_one(two):
+    require_same(two, QUICK)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_any_number_of_processes_trains_as_one(size, tmp_path):
+    names = [*QUICK, *SLOW]
+    require_same(of_processes(size, names, tmp_path), names)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("batch normalisation", "only if the rows of a batch do not depend on each other. Got BatchNorm1d"),
+        ("own penalty", "only if the rows of a batch do not depend on each other. Got a part of the model"),
+        ("other rows", "All processes must have the same rows and options: each takes its own part of every batch. "
+         "Got different training rows"),
+        ("other options", "Got different rows a step"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_divided_is_refused_by_all(two, name, message):
+    for own in two:
+        assert message in str(own[name])
+
+
+@pytest.mark.parametrize("name", ["dropout", "a seed by chance"])
+def test_chance_is_the_same_for_all_processes(two, name):
+    np.testing.assert_array_equal(two[0][name], two[1][name])

@@ -1,0 +1,121 @@
+"""Fits whose results do not depend on the number of processes; as a program, it writes those of its process."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from eigencode import (
+    Autoencoder,
+    ContractiveAutoencoder,
+    DenoisingAutoencoder,
+    SparseAutoencoder,
+    VariationalAutoencoder,
+    processes,
+)
+from eigencode.errors import OptionError
+from eigencode.parts import AuxiliaryLoss, Contractive, Dictionary, GaussianWeights, KLSparsity, Penalty, Sigmoid, TopK
+
+OPTIONS = {"precision": "float64", "max_epochs": 3, "batch_size": 32, "optimizer": "adam", "random_state": 0}
+
+
+def rows(n=150, d=6, gaps=0.0):
+    """Rows on a curve, with noise."""
+    random = np.random.default_rng(0)
+    found = np.tanh(random.normal(size=(n, 2)) @ random.normal(size=(2, d))) + 0.1 * random.normal(size=(n, d))
+    found[random.random(size=found.shape) < gaps] = np.nan
+    return found
+
+
+def cases():
+    """Each fit by its name: an estimator, its rows and their weights."""
+    own, more = {**OPTIONS, "hidden": (8,)}, dict(OPTIONS, hidden=())
+    topk = {"code": TopK(2), "decoder": Dictionary(), "penalties": [AuxiliaryLoss(0.1, n_units=2, window=0.2)]}
+    estimated = {"penalties": [Contractive(0.1, "hutchinson")], "weight_prior": GaussianWeights(1.0)}
+    kl = {"code": Sigmoid(0.2), "penalties": [KLSparsity(0.2)]}
+    heavy = np.random.default_rng(1).uniform(0.2, 2, size=150)
+    yield "plain", Autoencoder(2, **own), rows(), None
+    yield "weights", Autoencoder(2, **own), rows(), heavy
+    yield "gaps", Autoencoder(2, **own), rows(gaps=0.1), None
+    yield "gaps and weights", VariationalAutoencoder(2, **own), rows(gaps=0.1), heavy
+    yield "few rows a step", Autoencoder(2, **own | {"batch_size": 1, "max_epochs": 2}), rows(12), None
+    yield "all rows a step", Autoencoder(2, **own | {"optimizer": "lbfgs", "batch_size": "auto"}), rows(), None
+    yield "variational", VariationalAutoencoder(2, **own), rows(), None
+    yield "several draws", VariationalAutoencoder(2, n_draws=3, **own), rows(), None
+    yield "denoising", DenoisingAutoencoder(2, **own), rows(), None
+    yield (
+        "contractive",
+        Autoencoder(4, penalties=[Contractive(0.1, "hutchinson")], weight_prior=GaussianWeights(1.0), **own),
+        rows(),
+        None,
+    )
+    yield "contractive, exact", ContractiveAutoencoder(2, tied=True, **own), rows(), None
+    yield "top-k", Autoencoder(12, **topk, **more), rows(), None
+    yield "KL", Autoencoder(6, **kl, **more), rows(), None
+    yield "KL, gaps", Autoencoder(6, **kl, **more), rows(gaps=0.5), None
+    yield "few rows a step, KL", Autoencoder(6, **kl, **more | {"batch_size": 1, "max_epochs": 2}), rows(12), None
+    yield "adaptive L1", SparseAutoencoder(12, active=2, **own), rows(), None
+    yield "adaptive KL", SparseAutoencoder(12, active=0.2, sparsity="kl", **own), rows(), None
+    yield "own network", Autoencoder(2, encoder=network(6, 2), decoder=network(2, 6), **OPTIONS), rows(), None
+    yield "float32", VariationalAutoencoder(2, **own | {"precision": "float32"}), rows(), None
+
+
+def network(n_in, n_out):
+    """A network with a normalisation that does not mix rows."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(n_in, 8), nn.LayerNorm(8), nn.GELU(), nn.Linear(8, n_out)).double()
+
+
+def results(model):
+    """All weights and states of a model, and its history, as one vector."""
+    tensors = [tensor.double().reshape(-1) for tensor in model.composition_.state_dict().values()]
+    history = [[row["rows"], row["validation_objective"], row.get("training_objective", 0.0)] for row in model.history_]
+    return np.concatenate([torch.cat(tensors).numpy(), np.ravel(history)])
+
+
+def fitted(names):
+    """The results of each case of these names."""
+    return {name: results(model.fit(X, sample_weight=weight)) for name, model, X, weight in cases() if name in names}
+
+
+class Crowding(Penalty):
+    """A penalty on the mean code of a batch, which no process has alone."""
+
+    def forward(self, trace, composition):
+        return trace.z.mean(0).square().sum()
+
+
+def refused():
+    """What several processes say of fits that they cannot divide, by name."""
+    own, batch_norm = {**OPTIONS, "hidden": (8,)}, nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 2)).double()
+    rank, _ = processes.numbered()
+    models = {
+        "batch normalisation": (Autoencoder(2, encoder=batch_norm, **OPTIONS), rows()),
+        "own penalty": (Autoencoder(2, penalties=[Crowding()], **own), rows()),
+        "other rows": (Autoencoder(2, **own), rows(150 + rank)),
+        "other options": (Autoencoder(2, **own | {"batch_size": 32 + rank}), rows()),
+    }
+    found = {}
+    for name, (model, X) in models.items():
+        with pytest.raises(OptionError) as refusal:
+            model.fit(X)
+        found[name] = np.array(str(refusal.value))
+    return found
+
+
+def drawn():
+    """Results that depend on the number of processes, but not on which process it is: dropout, seeds by chance."""
+    encoder = nn.Sequential(nn.Linear(6, 8), nn.Dropout(0.5), nn.Linear(8, 2)).double()
+    yield "dropout", Autoencoder(2, encoder=encoder, **OPTIONS)
+    yield "a seed by chance", Autoencoder(2, **OPTIONS | {"random_state": None, "hidden": (8,)})
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    path, *names = sys.argv[1:]
+    found = fitted(names)
+    if "refused" in names:
+        found |= refused() | {name: results(model.fit(rows())) for name, model in drawn()}
+    np.savez(f"{path}-{processes.numbered()[0]}.npz", **found)
