@@ -17,7 +17,7 @@ from weakref import WeakSet
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 
-from eigencode import fitting, processes, progress, training
+from eigencode import fitting, progress, training
 from eigencode.data import Scaler, pixel_range, refuse_empty_columns
 from eigencode.errors import DataError, InterruptedWarning, OptionError, ResultWarning, TrainingError
 from eigencode.estimators import fingerprints
@@ -265,7 +265,7 @@ class BaseAutoencoder(
         check_options(self)
         self.__dict__.pop("stream_state_", None)
         self._forget()
-        self.seed_ = processes.agreed(training.resolve_seed(self.random_state))
+        self.seed_ = training.seed_of_fit(self.random_state)
         array = read_rows(self, X, reset=True).array
         self._check_values(array)
         if self.image_shape == "auto" and not self.image_shape_:

@@ -12,6 +12,7 @@ from eigencode.training.progress import show as show
 from eigencode.training.rng import generator as generator
 from eigencode.training.rng import has_random_layers as has_random_layers
 from eigencode.training.rng import resolve_seed as resolve_seed
+from eigencode.training.rng import seed_of_fit as seed_of_fit
 from eigencode.training.run import Clock as Clock
 from eigencode.training.run import TrainingRun as TrainingRun
 from eigencode.training.runner import SingleRunner as SingleRunner

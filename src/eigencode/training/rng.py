@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from eigencode import processes
 from eigencode.errors import OptionError
 
 RANDOM_LAYERS = (
@@ -85,6 +86,11 @@ def own_global_generator(device: torch.device, seed: int, purpose: str, *counter
         for accelerator in accelerators:
             torch.get_device_module(accelerator).manual_seed(derived)
         yield
+
+
+def seed_of_fit(random_state: object) -> int:
+    """The seed of a fit: of several processes that train one model the first one's."""
+    return processes.agreed(resolve_seed(random_state))
 
 
 def resolve_seed(random_state: object) -> int:
