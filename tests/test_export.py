@@ -147,6 +147,34 @@ def test_mixed_columns_are_numbers_and_an_unseen_label_is_the_next_number(tmp_pa
             assert (np.abs(answer.numpy() - expected) / spread).max() < 1e-5, name
 
 
+def cities():
+    """A category of many values, of which the rare ones have codes, beside a column of labels and gaps."""
+    rng = np.random.default_rng(0)
+    z, n = rng.normal(size=2000), 2000
+    columns = {"city": [f"c{number:.0f}" for number in z * 60], "a": z, "b": rng.choice(["x", "y"], n)}
+    return pa.table({name: pa.array(values, mask=rng.random(n) < 0.05) for name, values in columns.items()})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [table, cities])
+def test_onnx_of_mixed_columns_answers_as_the_model_does(make, tmp_path):
+    rows = make()
+    model = Autoencoder(2, max_epochs=3, hidden=(8,), random_state=0).fit(rows)
+    model.export(tmp_path / "m.onnx")
+    columns = graph_of(model).columns
+    assert any(getattr(column.kind, "n_bits", 0) for column, _ in columns.parts) == (make is cities)
+    name = "city" if make is cities else "category"
+    position = rows.column_names.index(name)
+    strange = rows.set_column(position, name, pa.array([*["unseen"] * 5, *rows[name].to_pylist()[5:]]))
+    for given in (rows, strange):
+        found = answers(tmp_path / "m.onnx", columns.numbers(given))
+        for method, answer in found.items():
+            expected = getattr(model, method)(given)
+            expected = columns.numbers(expected) if isinstance(expected, pa.Table) else expected
+            spread = np.maximum(expected.std(0), np.abs(expected - np.median(expected, 0))) + 1e-30
+            assert (np.abs(answer - expected) / spread).max() < 1e-5, method
+
+
 @pytest.mark.slow
 def test_classes_and_numbers_are_predicted(tmp_path):
     y = np.where(ROWS[:, 0] > 7, "high", "low")

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from eigencode.data.tables import Schema, as_frame
 from eigencode.data.tables.frames import columns_of
-from eigencode.errors import OptionError
 
 
 class TableColumns:
@@ -29,8 +28,6 @@ class TableColumns:
 
     def __init__(self, schema: Schema) -> None:
         self.parts: list[tuple[Any, slice]] = [(column, part) for column, part in schema._parts() if column.kind.width]
-        if coded := [column.name for column, _ in self.parts if getattr(column.kind, "n_bits", 0)]:
-            raise OptionError("A column whose rare categories have codes cannot be exported", got=f"{coded[0]!r}")
 
     @property
     def labels(self) -> Mapping[Any, list[str]]:
@@ -85,7 +82,7 @@ def _cells(kind: Any, x: Tensor) -> Tensor:
 def _column(kind: Any, cells: Tensor, type_: pa.DataType) -> Tensor:
     """A column of shape (n,) from the means of its cells."""
     if hasattr(kind, "labels"):
-        return cells[:, : len(kind.labels) + bool(kind.rare)].argmax(1).double()
+        return _labels(kind, cells).double()
     x = cells[:, -1].exp() if any(kind.is_logarithm) else cells[:, 0]
     if kind.kind == "boolean":
         return (x >= 0.5).double()
@@ -98,3 +95,16 @@ def _column(kind: Any, cells: Tensor, type_: pa.DataType) -> Tensor:
     if kind.kind == "zero-inflated":
         x = (1 - cells[:, 0].clamp(0, 1)) * x
     return x.round() if kind.is_whole and not pa.types.is_floating(type_) else x
+
+
+def _labels(kind: Any, cells: Tensor) -> Tensor:
+    """The numbers of the most likely labels, as the column decodes them."""
+    shares, n_bits = cells[:, : len(kind.labels) + bool(kind.rare)], getattr(kind, "n_bits", 0)
+    if not n_bits:
+        return shares.argmax(1)
+    bits = cells[:, -n_bits:].nan_to_num(1.0)
+    code = shares[:, -1:] * bits.maximum(1 - bits).prod(1, keepdim=True)
+    found = torch.cat([shares[:, :-1], code], dim=1).argmax(1)
+    words = ((bits >= 0.5).long() * 2 ** torch.arange(n_bits - 1, -1, -1)).sum(1)
+    number = torch.div(words * len(kind.rare), 2**n_bits, rounding_mode="floor")
+    return torch.where(found == len(kind.labels), found + number, found)
