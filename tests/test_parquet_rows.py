@@ -9,7 +9,9 @@ import torch
 
 from eigencode import Autoencoder
 from eigencode.data import named_files, streamed_rows
-from eigencode.data.block_sources import ParquetSource, StreamedCells
+from eigencode.data.block_sources import StreamedCells
+from eigencode.data.file_source import FileSource
+from eigencode.data.files import columns_of_files
 from eigencode.data.read_ahead import read_ahead
 from eigencode.data.scaling import Scaler
 from eigencode.data.sources import ArraySource
@@ -17,6 +19,8 @@ from eigencode.data.streamed_rows import StreamedRows
 from eigencode.errors import DataError, EigencodeError, FileError
 from eigencode.fitting import splits
 from eigencode.training.rng import generator
+
+NAMES = ["x0", "x1", "x2", "x3", "x4"]
 
 
 @pytest.fixture
@@ -41,7 +45,7 @@ def array_of(block):
 
 
 def rows_of(lake, **given):
-    source = ParquetSource(sorted(lake.glob("*.parquet")))
+    source = FileSource(columns_of_files(lake))
     cells = StreamedCells(source, array_of, 5, np.dtype(np.float32))
     given = {"validation_numbers": splits.at_random(3000, 0.1, seed=1), **given}
     return StreamedRows.of(cells, Scaler.fit(ArraySource(cells), "standard"), torch.float32, **given)
@@ -120,13 +124,17 @@ def test_an_infinite_cell_is_named(lake, table):
 @pytest.mark.parametrize(
     ("columns", "found"),
     [
-        ({"x0": pa.array([1.0])}, "'x0' is double in .*9.parquet' and float in .*0.parquet'"),
-        ({"other": pa.array([1.0], pa.float32())}, "'x0' is missing in .*9.parquet' and float"),
+        (
+            dict.fromkeys(NAMES, pa.array(["a"])),
+            "'x0' is string in .*9.parquet' and float before",
+        ),
+        ({"other": pa.array([1.0], pa.float32())}, "9.parquet' has no column 'x0', unlike .*0.parquet"),
+        (dict.fromkeys(NAMES, pa.array([], pa.float32())), "9.parquet' has no rows"),
     ],
 )
 def test_a_file_with_other_columns_is_named(lake, columns, found):
     pa.parquet.write_table(pa.table(columns), lake / "9.parquet")
-    with pytest.raises(FileError, match=found):
+    with pytest.raises(EigencodeError, match=found):
         Autoencoder(2).fit(lake)
 
 

@@ -18,7 +18,7 @@ import pyarrow.parquet
 import pytest
 
 from eigencode.cli import main
-from eigencode.data import delimited, memory
+from eigencode.data import delimited, memory, text_pieces
 from eigencode.data.files import read_matching, read_table
 from eigencode.data.formats import TextOptions
 from eigencode.errors import DataError, EigencodeError, FileError, OptionError
@@ -438,7 +438,7 @@ def test_threads_read_no_record_longer_than_a_block(monkeypatch):
             ["\n", "", '\n"']
         )
         longest = max(map(len, re.findall(r'(?:"[^"]*(?:"|\Z)|[^"\n])*\n?', text)))
-        is_long = delimited.may_have_long_record(pa.py_buffer(text.encode()))
+        is_long = text_pieces.may_have_long_record(pa.py_buffer(text.encode()), 64)
         assert is_long or len(text) <= 64 or longest <= 64, text
         assert not is_long or longest >= 32, text
         found.append(is_long)

@@ -135,7 +135,7 @@ def write_alarms(
         for number in range(n_columns)
         for prefix, name in REASON_COLUMNS.items()
     }
-    write(output, {**columns, **further}, reported=False)
+    write(output, [{**columns, **further}], reported=False)
 
 
 REASON_COLUMNS = {

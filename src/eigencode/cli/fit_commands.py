@@ -70,7 +70,7 @@ def fit(
     options = options_given(kind, given)
 
     data.check_output(output, [MODEL_ENDING], inputs_of(rows))
-    X = read_rows(rows, chosen, options).frame
+    X = read_rows(rows, chosen, options, may_stay=kind != flags.DETECTOR).frame
     if len(X) < 2:
         raise DataError("Fitting needs at least two rows", got=f"{len(X)} in {shlex.join(map(str, rows))!r}")
     model = estimator_of(kind, options)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
+from collections import Counter
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import CycloptsError, Parameter, validators
 
 import eigencode
-from eigencode import io, progress
+from eigencode import data, io, progress
 from eigencode.cli import flags, pictures
 from eigencode.cli.app import command
 from eigencode.cli.flags import FILES, PATHS, STREAM, AsJson, Model
@@ -23,15 +27,20 @@ from eigencode.cli.tables import (
     ModelOrRows,
     Rows,
     TableOutput,
+    answers_of,
     check_rows_output,
     class_with_article,
     is_table,
     loaded,
     model_and_rows,
+    n_cells_of,
     read_codes,
     read_rows,
+    say_written,
     schema_of,
+    table_output,
     write,
+    write_draws,
     write_rows,
 )  # fmt: skip
 from eigencode.descriptions import (
@@ -43,6 +52,9 @@ from eigencode.descriptions import (
     summary,
 )  # fmt: skip
 from eigencode.errors import OptionError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 KINDS_FLAG = "Columns that are left out come back as they are; --columns NAME=KIND, as zip=category, changes a kind."
 
@@ -87,9 +99,12 @@ def transform(
     """
     fitted, X = model_and_rows(model, rows, chosen, output)
     encoder = fitted.autoencoder_ if is_supervised(fitted) else fitted
-    with progress.stage("encoding"):
-        codes = encoder.transform(X, n_components=n_components)
-    write(output, dict(zip(encoder.get_feature_names_out()[: codes.shape[1]], codes.T, strict=True)))
+    names = encoder.get_feature_names_out()
+
+    def encoded(block: Any) -> dict[str, Any]:
+        return dict(zip(names, encoder.transform(block, n_components=n_components).T, strict=False))
+
+    write(output, answers_of(encoder, X, encoded), "encoding")
 
 
 @command(4, "decode MODEL CODES... --output TABLE [OPTIONS]")
@@ -98,9 +113,8 @@ def decode(model: Model, codes: Codes, /, *, output: RowsOutput, chosen: Chosen 
     check_rows_output(output, *codes, model=model)
     with progress.stage(LOADING):
         fitted = loaded(model, output, "decode")
-    with progress.stage("decoding"):
-        answer = fitted.inverse_transform(read_codes(codes, chosen, fitted))
-    write_rows(output, fitted, answer)
+    X = read_codes(codes, chosen, fitted)
+    write_rows(output, fitted, answers_of(fitted, X, fitted.inverse_transform), "decoding")
 
 
 @command(5, "reconstruct MODEL ROWS... --output TABLE [OPTIONS]")
@@ -118,9 +132,8 @@ def reconstruct(
     Columns are matched to the model's by their names; they need to be chosen only if they have no names.
     """
     fitted, X = model_and_rows(model, rows, chosen, output, check_rows_output, "reconstruct")
-    with progress.stage("encoding and decoding"):
-        answer = fitted.reconstruct(X, n_components=n_components)
-    write_rows(output, fitted, answer)
+    rebuilt = answers_of(fitted, X, partial(fitted.reconstruct, n_components=n_components))
+    write_rows(output, fitted, rebuilt, "encoding and decoding")
 
 
 @command(6, "impute MODEL ROWS... --output TABLE [OPTIONS]")
@@ -144,10 +157,15 @@ def impute(
     for each in outputs:
         check_rows_output(each, *rows, model=model)
     fitted, X = model_and_rows(model, rows, chosen, output, check_rows_output, "impute")
-    with progress.stage("filling gaps"):
-        answer = fitted.impute(X, n_draws=draws, random_state=random_state)
-    for each, filled in zip(outputs, [answer] if draws is None else answer, strict=True):
-        write_rows(each, fitted, filled)
+    if draws is None:
+        write_rows(output, fitted, answers_of(fitted, X, fitted.impute), "filling gaps")
+        return
+    seed = secrets.randbits(32) if random_state is None else random_state
+
+    def drawn(block: Any, first_row: int) -> list[Any]:
+        return fitted.impute(block, n_draws=draws, random_state=seed, first_row=first_row)
+
+    write_draws(outputs, fitted, data.answers_of(X, n_cells_of(fitted), drawn), "filling gaps")
 
 
 @command(7, "score MODEL ROWS... [OPTIONS]")
@@ -172,16 +190,19 @@ def score(
         message = "--json and --output - both write to standard output: name a file for --output."
         raise CycloptsError(msg=message, command_chain=["score"])
     fitted, X = model_and_rows(model, rows, chosen, output, purpose="score")
-    with progress.stage("scoring"):
-        scores = {
-            "log_likelihood": fitted.score_samples(X),
-            "reconstruction_error": fitted.reconstruction_error(X),
-            "scaled_reconstruction_error": fitted.reconstruction_error(X, scaled=True),
-        }
-    means = {name: float(values.mean(dtype=float)) for name, values in scores.items()}
+    totals: Counter[str] = Counter()
+    n_rows = 0
+    with progress.stage("scoring"), ExitStack() as files:
+        write_table = None if output is None else files.enter_context(table_output(output))
+        for scores in answers_of(fitted, X, partial(scores_of, fitted)):
+            totals.update({name: values.sum(dtype=float) for name, values in scores.items()})
+            n_rows += len(scores["log_likelihood"])
+            if write_table is not None:
+                write_table(scores)
+    means = {name: float(total / n_rows) for name, total in totals.items()}
     if as_json:
         written = None if output is None else str(output)
-        print_json({**means, "n_rows": len(scores["log_likelihood"]), "output": written})
+        print_json({**means, "n_rows": n_rows, "output": written})
     else:
         facts = {
             "log-likelihood": f"{means['log_likelihood']:.5g} nats a row",
@@ -189,8 +210,17 @@ def score(
             "scaled": f"{means['scaled_reconstruction_error']:.5g} a row, in the model's units",
         }
         print_facts(facts, file=sys.stderr if output == STREAM else sys.stdout)
-    if output is not None:
-        write(output, scores, reported=not as_json)
+        if output is not None:
+            say_written(output, n_rows, len(means))
+
+
+def scores_of(fitted: Any, rows: Any) -> dict[str, np.ndarray]:
+    """What is written of each row."""
+    return {
+        "log_likelihood": fitted.score_samples(rows),
+        "reconstruction_error": fitted.reconstruction_error(rows),
+        "scaled_reconstruction_error": fitted.reconstruction_error(rows, scaled=True),
+    }
 
 
 @command(8, "sample MODEL (--n-rows N | --given TABLE) --output TABLE [OPTIONS]")
@@ -216,7 +246,7 @@ def sample(
     X = None if given is None else read_rows(tables, chosen, fitted=fitted).frame
     with progress.stage("drawing"):
         drawn = fitted.sample(n_rows or 1, given=X, mean=mean, random_state=random_state)
-    write_rows(output, fitted, drawn)
+    write_rows(output, fitted, [drawn], "drawing")
 
 
 @command(9, "predict MODEL ROWS... --output TABLE [OPTIONS]")
@@ -229,9 +259,7 @@ def predict(model: Model, rows: Rows, /, *, output: TableOutput, chosen: Chosen 
     if not is_supervised(fitted):
         got = f"{class_with_article(fitted)} in {str(model)!r}"
         raise OptionError("predict needs a classifier or a regressor", got=got, hint="Try transform for its codes")
-    with progress.stage("predicting"):
-        answers = predictions(fitted, X)
-    write(output, answers)
+    write(output, answers_of(fitted, X, partial(predictions, fitted)), "predicting")
 
 
 @command(11, "export MODEL FILE [OPTIONS]")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TypeVar, cast
@@ -24,6 +25,7 @@ from eigencode.errors import DataError, OptionError
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
 
     from eigencode.data.files import Table
     from eigencode.data.image_files import ImageRows
@@ -177,15 +179,24 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
 
 
 def read_rows(
-    rows: Sequence[Path], chosen: Choice, options: Mapping[str, Any] = MappingProxyType({}), fitted: Any = None
+    rows: Sequence[Path],
+    chosen: Choice,
+    options: Mapping[str, Any] = MappingProxyType({}),
+    fitted: Any = None,
+    *,
+    may_stay: bool = False,
 ) -> Table | ImageRows:
-    """Read the chosen columns of tables, or images, for an estimator with these options, or with its types."""
+    """Read the chosen columns of tables, or images, for an estimator with these options, or with its types.
+
+    Rows of large tables stay in their files if they ``may_stay``.
+    """
     with progress.stage("reading"):
         if pictures.are_images(rows):
             return _images(rows, chosen)
         _refuse_image_size(rows, chosen)
         given = chosen.arguments(options if fitted is None else options_of(fitted))
-        return _with_notes(data.read_table(sources(rows), **given, fitted=types_of(fitted)))
+        columns = partial(data.columns_of_files, sources(rows), **given, fitted=types_of(fitted))
+        return _with_notes(data.rows_of_files(columns, may_stay=may_stay))
 
 
 def options_of(model: Any) -> Mapping[str, Any]:
@@ -214,7 +225,10 @@ def model_and_rows(
     purpose: str = "",
     also: Sequence[str] = (),
 ) -> tuple[Any, Any]:
-    """Check the output, load a model, and read the columns that it was fitted on and columns ``also``, or images."""
+    """Check the output, load a model, and read the columns that it was fitted on and columns ``also``, or images.
+
+    Rows of large tables stay in their files.
+    """
     with progress.stage("reading"):
         if output is not None:
             (check or check_table_output)(output, *rows, model=model)
@@ -226,8 +240,9 @@ def model_and_rows(
         schema = getattr(fitted, "columns_", None)
         given = {**chosen.arguments(options_of(fitted)), "fitted": types_of(fitted), "also": also}
         given["optional"] = () if schema is None else schema.optional
-        found = data.read_matching(sources(rows), names, fitted.n_features_in_, **given)
-        return fitted, _with_notes(found).frame
+        columns = partial(data.matching_columns, sources(rows), names, fitted.n_features_in_, **given)
+        may_stay = getattr(fitted, "window", None) is None  # a window has rows of several blocks
+        return fitted, _with_notes(data.rows_of_files(columns, may_stay=may_stay)).frame
 
 
 def _images(rows: Sequence[Path], chosen: Choice, model: BaseAutoencoder | None = None) -> ImageRows:
@@ -282,24 +297,72 @@ def check_rows_output(output: Path, *tables: Path, model: Path | None = None) ->
         data.check_output(output, [*data.FORMATS, *data.PICTURES], inputs_of(tables, model))
 
 
-def write_rows(output: Path, model: BaseAutoencoder, answer: Any) -> None:
-    """Write rows in the data's space, a frame or an array, with the names of the model's columns, or as pictures."""
+def answers_of(fitted: Any, X: Any, ask: Callable[[Any], Any]) -> Iterator[Any]:
+    """The answers to a question about rows, a block at a time."""
+    return data.answers_of(X, n_cells_of(fitted), lambda block, _: ask(block))
+
+
+def n_cells_of(fitted: Any) -> int:
+    """Number of cells of a row of a model."""
+    schema = getattr(fitted, "columns_", None)
+    return fitted.n_features_in_ if schema is None else schema.n_cells
+
+
+def write_rows(output: Path, model: BaseAutoencoder, answers: Iterable[Any], stage: str) -> None:
+    """Write rows in the data's space, frames or arrays, with the names of the model's columns, or as pictures."""
     if pictures.is_picture(output):
+        with progress.stage(stage):
+            answer = data.joined_rows(list(answers))
         with progress.stage(f"writing {output}"):
             pictures.write(output, model, answer)
         return
-    names = fitted_names(model) or [f"x{j}" for j in range(model.n_features_in_)]
-    is_array = not hasattr(answer, "column_names")
-    write(output, dict(zip(names, answer.T, strict=True)) if is_array else answer)
+    names = row_names(model)
+    write(output, (data.columns_of(answer, names) for answer in answers), stage)
 
 
-def write(output: Path, columns: Any, *, reported: bool = True) -> None:
-    """Write an Arrow table, or arrays by name, to a file, and say where if ``reported``, or as CSV to -."""
-    table = data.as_arrow(columns)
-    with progress.stage(f"writing {output}"):
-        if output == STREAM:
-            data.Csv.write(sys.stdout.buffer, table)
-            return
-        data.write_columns(output, table)
-    if reported and not data.is_stream(output):
-        print(f"{table.num_rows} rows of {table.num_columns} columns are in {output}.")
+def write_draws(outputs: Sequence[Path], model: BaseAutoencoder, answers: Iterable[Sequence[Any]], stage: str) -> None:
+    """Write several tables of rows in the data's space, one to each output; each answer has a block of each."""
+    if pictures.is_picture(outputs[0]):
+        for output, of_one in zip(outputs, zip(*answers, strict=True), strict=True):
+            write_rows(output, model, of_one, stage)
+        return
+    n_rows, names = 0, row_names(model)
+    with progress.stage(stage), ExitStack() as files:
+        writers = [files.enter_context(table_output(output)) for output in outputs]
+        for blocks in answers:
+            tables = [data.as_arrow(data.columns_of(block, names)) for block in blocks]
+            n_rows += tables[0].num_rows
+            for write_table, table in zip(writers, tables, strict=True):
+                write_table(table)
+    for output in outputs:
+        say_written(output, n_rows, tables[0].num_columns)
+
+
+def row_names(model: BaseAutoencoder) -> list[str]:
+    """Names for the columns of rows."""
+    return fitted_names(model) or [f"x{j}" for j in range(model.n_features_in_)]
+
+
+def write(output: Path, tables: Iterable[Any], stage: str = "", *, reported: bool = True) -> None:
+    """Write Arrow tables, or arrays by name, to a file, and say where if ``reported``, or as CSV to -.
+
+    They are made while they are written, which is what the ``stage`` is called.
+    """
+    n_rows, n_columns = 0, 0
+    with progress.stage(stage or f"writing {output}"), table_output(output) as write_table:
+        for table in map(data.as_arrow, tables):
+            write_table(table)
+            n_rows, n_columns = n_rows + table.num_rows, table.num_columns
+    if reported:
+        say_written(output, n_rows, n_columns)
+
+
+def say_written(output: Path, n_rows: int, n_columns: int) -> None:
+    """Print where rows are."""
+    if output != STREAM and not data.is_stream(output):
+        print(f"{n_rows} rows of {n_columns} columns are in {output}.")
+
+
+def table_output(output: Path) -> AbstractContextManager[Callable[[pa.Table], None]]:
+    """A function that writes tables, one after the other, to a file, or as CSV to -."""
+    return data.writing_to(data.Csv, sys.stdout.buffer) if output == STREAM else data.table_writer(output)

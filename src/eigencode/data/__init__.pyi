@@ -1,9 +1,16 @@
+from eigencode.data.answers import columns_of as columns_of
+from eigencode.data.block_sources import BlockSource as BlockSource
+from eigencode.data.block_sources import answers_of as answers_of
 from eigencode.data.contents import ending_of as ending_of
 from eigencode.data.contents import list_files as list_files
 from eigencode.data.files import as_arrow as as_arrow
+from eigencode.data.files import columns_of_files as columns_of_files
+from eigencode.data.files import matching_columns as matching_columns
 from eigencode.data.files import read_matching as read_matching
 from eigencode.data.files import read_table as read_table
+from eigencode.data.files import table_writer as table_writer
 from eigencode.data.files import write_columns as write_columns
+from eigencode.data.files import writing_to as writing_to
 from eigencode.data.formats import FOLDER_ENDINGS as FOLDER_ENDINGS
 from eigencode.data.formats import FORMATS as FORMATS
 from eigencode.data.formats import READABLE as READABLE
@@ -15,6 +22,7 @@ from eigencode.data.image_files import read_image_arrays as read_image_arrays
 from eigencode.data.image_files import read_images as read_images
 from eigencode.data.image_paths import is_image as is_image
 from eigencode.data.image_paths import list_image_files as list_image_files
+from eigencode.data.named_files import rows_of_files as rows_of_files
 from eigencode.data.pictures import PICTURES as PICTURES
 from eigencode.data.pictures import as_pixels as as_pixels
 from eigencode.data.pictures import check_pictures_output as check_pictures_output
@@ -23,6 +31,7 @@ from eigencode.data.pictures import pixel_range as pixel_range
 from eigencode.data.pictures import write_pictures as write_pictures
 from eigencode.data.scaling import Scaler as Scaler
 from eigencode.data.sources import ArraySource as ArraySource
+from eigencode.data.sources import joined_rows as joined_rows
 from eigencode.data.tables.schema import Schema as Schema
 from eigencode.data.writing import atomic_write as atomic_write
 from eigencode.data.writing import check_distinct as check_distinct

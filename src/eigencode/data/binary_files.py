@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import BinaryIO
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import BinaryIO, Self
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +15,11 @@ import pyarrow.parquet
 from eigencode.data.cells import column_labels, stack_columns
 from eigencode.data.contents import Content
 from eigencode.data.memory import require_memory_to_decompress
-from eigencode.data.table_files import DEFAULT, TableFile, TextOptions, check_names, translated_errors
+from eigencode.data.table_files import BLOCK_ROWS, DEFAULT, TableFile, TextOptions, check_names, translated_errors
 from eigencode.errors import DataError, FileError, OptionError
+
+NPY_GROUP = 2**17
+"""Rows of a part of an NPY file."""
 
 
 class Parquet(TableFile):
@@ -41,10 +45,29 @@ class Parquet(TableFile):
             # Parquet also reads columns of which a name with a point would be a part.
             return self._file.read(columns=chosen).select(chosen)
 
+    @property
+    def n_rows(self) -> int:
+        return self._file.metadata.num_rows
+
+    def groups(self, positions: Sequence[int], text: Sequence[int] = ()) -> list[tuple[int, int]]:
+        """The row groups that have rows."""
+        metadata = self._file.metadata
+        sizes = ((group, metadata.row_group(group).num_rows) for group in range(metadata.num_row_groups))
+        return [(group, n_rows) for group, n_rows in sizes if n_rows]
+
+    def read_group(self, group: int, positions: Sequence[int], text: Sequence[int] = ()) -> Iterator[pa.Table]:
+        chosen = [self.labels[position] for position in positions]
+        with translated_errors(f"Row group {group} of {self.name}", "Parquet"):
+            for batch in self._file.iter_batches(BLOCK_ROWS, row_groups=[group], columns=chosen, use_threads=False):
+                yield pa.Table.from_batches([batch]).select(chosen)
+
+    def types(self, group: int, positions: Sequence[int]) -> list[pa.DataType]:
+        return [self._schema.field(self.labels[position]).type for position in positions]
+
     @staticmethod
-    def write(file: BinaryIO, table: pa.Table) -> None:
-        """Write each column in its own type."""
-        pa.parquet.write_table(table, file)
+    def writer(file: BinaryIO, first: pa.Table) -> pa.parquet.ParquetWriter:
+        """Each column has its own type."""
+        return pa.parquet.ParquetWriter(file, first.schema)
 
 
 class Arrow(TableFile):
@@ -87,11 +110,68 @@ class Arrow(TableFile):
             return (reader.get_batch(i) for i in range(reader.num_record_batches))
         return reader
 
+    @property
+    def n_rows(self) -> int:
+        return sum(batch.num_rows for batch in self._each_batch(self._positions[:1]))
+
+    def groups(self, positions: Sequence[int], text: Sequence[int] = ()) -> list[tuple[int, int]]:
+        """The record batches that have rows."""
+        with translated_errors(self.name, "Arrow IPC"):
+            sizes = enumerate(batch.num_rows for batch in self._each_batch(self._positions[:1]))
+            return [(number, n_rows) for number, n_rows in sizes if n_rows]
+
+    def read_group(self, group: int, positions: Sequence[int], text: Sequence[int] = ()) -> Iterator[pa.Table]:
+        with translated_errors(f"Record batch {group} of {self.name}", "Arrow IPC"):
+            fields = [self._positions[position] for position in positions]
+            reader = self._batches(sorted(fields))
+            is_file = isinstance(reader, pa.ipc.RecordBatchFileReader)
+            batch = reader.get_batch(group) if is_file else next(islice(reader, group, None))
+            batch.validate(full=True)
+            table = pa.Table.from_batches([batch]).select([sorted(fields).index(field) for field in fields])
+        for first in range(0, len(table), BLOCK_ROWS):
+            yield table[first : first + BLOCK_ROWS]
+
+    def types(self, group: int, positions: Sequence[int]) -> list[pa.DataType]:
+        return [self._schema.field(self.labels[position]).type for position in positions]
+
     @staticmethod
-    def write(file: BinaryIO, table: pa.Table) -> None:
-        """Write an Arrow file, each column in its own type."""
-        with pa.ipc.new_file(file, table.schema) as writer:
-            writer.write_table(table)
+    def writer(file: BinaryIO, first: pa.Table) -> pa.ipc.RecordBatchFileWriter:
+        """An Arrow file, each column in its own type."""
+        return pa.ipc.new_file(file, first.schema)
+
+
+def _stacked(table: pa.Table) -> np.ndarray:
+    return stack_columns(table.columns, column_labels(table.column_names), "The table")
+
+
+class NpyWriter:
+    """Writes the rows of one array, one table after the other; the number of rows is set in the header at the end."""
+
+    def __init__(self, file: BinaryIO, dtype: np.dtype, n_columns: int) -> None:
+        self._file, self._dtype, self._n_columns, self._n_rows = file, dtype, n_columns, 0
+        self._write_header()
+
+    def _write_header(self) -> None:
+        # Headers of arrays that may grow have room for the digits of the number of rows.
+        given = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False}
+        np.lib.format.write_array_header_1_0(self._file, {**given, "shape": (self._n_rows, self._n_columns)})
+
+    def write_table(self, table: pa.Table) -> None:
+        """Write the rows; an error if their numbers do not fit into the type of the first ones."""
+        rows = _stacked(table)
+        if not np.can_cast(rows.dtype, self._dtype):
+            got = f"{rows.dtype} from row {self._n_rows} on, after {self._dtype}"
+            raise DataError("An NPY file has one type of numbers", got=got, hint="Write a .parquet file")
+        self._file.write(np.ascontiguousarray(rows, self._dtype).data)
+        self._n_rows += len(rows)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.seek(0)
+        self._write_header()
+        self._file.seek(0, 2)
 
 
 class Npy(TableFile):
@@ -112,11 +192,25 @@ class Npy(TableFile):
         all_in_order = list(positions) == list(range(self.n_columns))
         return self._array if all_in_order else self._array[:, list(positions)]
 
+    @property
+    def n_rows(self) -> int:
+        return len(self._array)
+
+    def groups(self, positions: Sequence[int], text: Sequence[int] = ()) -> list[tuple[int, int]]:
+        """Ranges of rows, by their beginnings."""
+        return [(first, min(NPY_GROUP, self.n_rows - first)) for first in range(0, self.n_rows, NPY_GROUP)]
+
+    def read_group(self, group: int, positions: Sequence[int], text: Sequence[int] = ()) -> Iterator[np.ndarray]:
+        for first in range(group, min(group + NPY_GROUP, self.n_rows), BLOCK_ROWS):
+            yield self._array[first : min(first + BLOCK_ROWS, group + NPY_GROUP), list(positions)]
+
+    def types(self, group: int, positions: Sequence[int]) -> None:
+        return None
+
     @staticmethod
-    def write(file: BinaryIO, table: pa.Table) -> None:
-        """Write one array, in a type that holds all columns."""
-        columns = stack_columns(table.columns, column_labels(table.column_names), "The table")
-        np.save(file, np.ascontiguousarray(columns), allow_pickle=False)
+    def writer(file: BinaryIO, first: pa.Table) -> NpyWriter:
+        """One array, in a type that holds all columns."""
+        return NpyWriter(file, _stacked(first).dtype, first.num_columns)
 
     def _mapped(self, buffer: pa.Buffer) -> np.ndarray:
         """The array over the file's own bytes, after checks of its header."""

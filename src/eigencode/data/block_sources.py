@@ -4,25 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet
 
-from eigencode.data.contents import cannot_read
-from eigencode.data.sources import kept_rows
-from eigencode.data.table_files import translated_errors
-from eigencode.errors import DataError, FileError
+from eigencode.data.sources import joined_rows, kept_rows, rejoined, rows_of_block
+from eigencode.errors import DataError
+
+T = TypeVar("T")
 
 SAMPLE_ROWS = 100_000
 """Rows from which the kinds of columns are inferred."""
-
-BLOCK_ROWS = 2**15
-"""Most rows of a block."""
 
 LANES = 4
 """Groups of rows that are read in turn."""
@@ -38,17 +32,26 @@ class BlockSource(ABC):
 
     @abstractmethod
     def read(self, group: int) -> Iterator[Any]:
-        """The rows of a group in order, in blocks of at most `BLOCK_ROWS`: frames or arrays."""
+        """The rows of a group in order, a block at a time: Arrow tables or arrays."""
 
     def __len__(self) -> int:
         return sum(self.groups)
+
+    def blocks(self, n_rows: int) -> Iterator[Any]:
+        """All rows in order, in frames or arrays of so many rows."""
+        every = (block for group in range(len(self.groups)) for block in self.read(group))
+        return rejoined(every, n_rows)
+
+    def where(self, group: int) -> str:
+        """What messages call a group."""
+        return f"group {group}"
 
     def sample(self) -> Any:
         """The first rows of groups at equal distances, about `SAMPLE_ROWS` together: a frame or an array."""
         n_groups = min(len(self.groups), 10)
         chosen = np.linspace(0, len(self.groups) - 1, n_groups).astype(int).tolist()
         found = [block for group in chosen for block in _first_rows(self.read(group), SAMPLE_ROWS // n_groups)]
-        return np.concatenate(found) if isinstance(found[0], np.ndarray) else pa.Table.from_batches(found)
+        return joined_rows(found)
 
     def in_turn(self, order: Sequence[int]) -> Iterator[tuple[Any, int]]:
         """Blocks of the groups in an order, of a few groups in turn; each with the number of its first row."""
@@ -81,76 +84,39 @@ def _numbered(blocks: Iterator[Any], first: int) -> Iterator[tuple[Any, int]]:
         first += len(block)
 
 
-class ParquetSource(BlockSource):
-    """Parquet files with the same columns, one after the other; their row groups are the groups.
+def answers_of(rows: Any, n_columns: int, ask: Callable[[Any, int], T]) -> Iterator[T]:
+    """The answers to a question about blocks of rows and the number of the first row of each, in order.
+
+    Together they are the answer for all rows, bit for bit: networks see the same chunks of them.
 
     Parameters
     ----------
-    paths : sequence of path-like
-        The files.
+    rows : frame, array-like or BlockSource
+        The rows.
+    n_columns : int
+        Number of cells of a row, which says how many rows a block has.
+    ask : callable
+        The question.
     """
-
-    def __init__(self, paths: Sequence[Any]) -> None:
-        self._paths = [Path(path) for path in paths]
-        found: list[tuple[int, int, int]] = []
-        self._schema: pa.Schema | None = None
-        for number, path in enumerate(self._paths):
-            with self._open(path) as file:
-                self._check(path, file.schema_arrow)
-                metadata = file.metadata
-            rows = ((group, metadata.row_group(group).num_rows) for group in range(metadata.num_row_groups))
-            found += [(number, group, n_rows) for group, n_rows in rows if n_rows]
-        self._groups = found
-        if not found:
-            raise DataError(f"{str(self._paths[0])!r} has no rows")
-
-    @property
-    def groups(self) -> Sequence[int]:
-        """The number of rows of each row group."""
-        return [n_rows for *_, n_rows in self._groups]
-
-    @cached_property
-    def names(self) -> list[str]:
-        """Columns, without the index of a pandas frame."""
-        schema = cast(pa.Schema, self._schema)
-        index = (schema.pandas_metadata or {}).get("index_columns", [])
-        return [name for name in schema.names if name not in index]
-
-    def read(self, group: int) -> Iterator[pa.RecordBatch]:
-        """The rows of a row group."""
-        number, which, _ = self._groups[group]
-        path = self._paths[number]
-        with self._open(path) as file, translated_errors(repr(str(path)), "Parquet"):
-            self._check(path, file.schema_arrow)
-            for batch in file.iter_batches(BLOCK_ROWS, row_groups=[which], columns=self.names, use_threads=False):
-                yield batch.select(self.names)
-
-    def _open(self, path: Path) -> pa.parquet.ParquetFile:
-        try:
-            with open(path, "rb"):
-                pass
-        except OSError as error:
-            raise cannot_read(path, error) from error
-        with translated_errors(repr(str(path)), "Parquet"):
-            return pa.parquet.ParquetFile(path, memory_map=True, pre_buffer=False)
-
-    def _check(self, path: Path, schema: pa.Schema) -> None:
-        """Raise an error unless a file has the columns of the first one."""
-        if self._schema is None:
-            self._schema = schema
-        for name in [*self._schema.names, *schema.names]:
-            found, wanted = (each.get_field_index(name) for each in (schema, self._schema))
-            kinds = [None if at < 0 else each.field(at).type for each, at in ((schema, found), (self._schema, wanted))]
-            if kinds[0] != kinds[1]:
-                raise FileError(
-                    "Parquet files that are read together must have the same columns",
-                    got=f"column {name!r} is {_said(kinds[0])} in {str(path)!r} and {_said(kinds[1])} in "
-                    f"{str(self._paths[0])!r}",
-                )
+    first, n_rows = 0, rows_of_block(n_columns)
+    table = getattr(rows, "iloc", rows)
+    in_memory = (table[begin : begin + n_rows] for begin in range(0, len(rows), n_rows))
+    for block in rows.blocks(n_rows) if isinstance(rows, BlockSource) else in_memory:
+        with located(f"In the rows from {first:,} on", bool(first)):
+            answer = ask(block, first)
+        yield answer
+        first += len(block)
 
 
-def _said(kind: pa.DataType | None) -> str:
-    return "missing" if kind is None else str(kind)
+@contextmanager
+def located(where: str, is_told: bool = True) -> Iterator[None]:
+    """Errors about rows say where these are."""
+    try:
+        yield
+    except DataError as error:
+        if not is_told:
+            raise
+        raise type(error)(f"{where}: {error.what}", got=error.got, hint=error.hint) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,15 +161,18 @@ class StreamedCells:
     def blocks(self) -> Iterator[np.ndarray]:
         """All cells in order."""
         for group in range(len(self.source.groups)):
-            yield from map(self.cells, self.source.read(group))
+            with located(f"In {self.source.where(group)}"):
+                yield from map(self.cells, self.source.read(group))
 
     def read_chunks(self, n_rows: int, without: np.ndarray | None = None) -> Iterator[np.ndarray]:
-        """All cells in order, at most so many rows at a time, without the rows of some numbers."""
+        """All cells in order, so many rows at a time, without the rows of some numbers."""
+        return rejoined(self._kept(np.empty(0, np.int64) if without is None else without), n_rows)
+
+    def _kept(self, without: np.ndarray) -> Iterator[np.ndarray]:
         done = 0
         for block in self.blocks():
-            kept = block if without is None or not len(without) else block[kept_rows(without, done, len(block))]
+            yield block[kept_rows(without, done, len(block))] if len(without) else block
             done += len(block)
-            yield from (kept[first : first + n_rows] for first in range(0, len(kept), n_rows))
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         """The cells of some rows, given by their numbers in ascending order or as a mask."""

@@ -13,19 +13,19 @@ from eigencode.data.tables import hints, types
 from eigencode.errors import DataError, enumerated
 
 
-def refuse_infinite(file: TableFile, table: pa.Table) -> None:
-    """Raise `DataError` for infinite cells, with their columns and first lines."""
+def refuse_infinite(file: TableFile, table: pa.Table, first_row: int = 0) -> None:
+    """Raise `DataError` for infinite cells, with their columns and lines; the table begins with a row of the file."""
     found = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
         wide = column.cast(pa.float32()) if column.type == pa.float16() else column  # for pyarrow before 18
         if pa.types.is_floating(column.type) and pc.any(is_infinite := pc.is_inf(wide)).as_py():
-            found[name] = pc.sum(is_infinite).as_py(), pc.index(is_infinite, True).as_py()
+            found[name] = pc.sum(is_infinite).as_py(), first_row + pc.index(is_infinite, True).as_py()
     if found:
         got = [f"{n} in column {name!r} (the first in {file.where([row])[0]})" for name, (n, row) in found.items()]
         raise DataError(f"{file.name} has infinite cells", got=enumerated(got), hint="Fill them, or drop their rows")
 
 
-def refuse_other_types(file: TableFile, table: pa.Table, fitted: Mapping[str, str]) -> None:
+def refuse_other_types(file: TableFile, table: pa.Table, fitted: Mapping[str, str], first_row: int = 0) -> None:
     """Raise `DataError` for text in columns that were numbers or times in fitting; ``fitted`` has types by name."""
     for name, column in zip(table.column_names, table.columns, strict=True):
         kind = types.type_of(fitted.get(name, "null"))
@@ -34,7 +34,7 @@ def refuse_other_types(file: TableFile, table: pa.Table, fitted: Mapping[str, st
             if row is not None:
                 raise DataError(
                     f"Column {name!r} of {file.name} must have {types.class_of(kind)}s, as in fitting",
-                    got=f"{hints.shown(column[row].as_py())} in {file.where([row])[0]}",
+                    got=f"{hints.shown(column[row].as_py())} in {file.where([first_row + row])[0]}",
                     hint="Correct this cell, or leave it empty if it stands for a gap",
                 )
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import codecs
-import csv
-import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain, islice
+from functools import cached_property
+from itertools import islice
 from typing import BinaryIO
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
@@ -21,6 +19,7 @@ from eigencode.data.dialects import GAPS, SAMPLE_LINES, SEPARATORS, detect_diale
 from eigencode.data.memory import require_memory
 from eigencode.data.records import ANY_LINE_END, QUOTED, Record, lines, records, unquoted
 from eigencode.data.table_files import (
+    BLOCK_ROWS,
     DEFAULT,
     READ_LESS,
     SHOWN_AT_MOST,
@@ -29,7 +28,8 @@ from eigencode.data.table_files import (
     check_names,
     translated_errors,
 )  # fmt: skip
-from eigencode.data.tables import types
+from eigencode.data.text_output import CsvWriter
+from eigencode.data.text_pieces import Piece, may_have_long_record, pieces, wider
 from eigencode.errors import DataError, FileError, OptionError, did_you_mean
 from eigencode.progress import counted
 
@@ -38,9 +38,6 @@ BLOCK = 1 << 24
 
 LARGEST_BLOCK = (1 << 31) - 1
 """Bytes of one block at most, into which a record must fit."""
-
-WRITTEN = 1 << 16
-"""Rows that are written at a time."""
 
 CODE = re.compile(rb"[ \t]*0\d+[ \t]*")
 """A number with a zero before it, which is no number but a code."""
@@ -139,6 +136,7 @@ class Csv(TableFile):
         if encoding is None or _is_utf8(encoding):
             self._refuse_utf16(content)
             return buffer.slice(len(mark) if mark == codecs.BOM_UTF8 else 0)
+        self.is_mapped = False
         require_memory(4 * buffer.size, f"Reading {self.name}", "Save it as text in UTF-8")
         try:
             return pa.py_buffer(buffer.to_pybytes().decode(encoding).removeprefix("\ufeff").encode())
@@ -201,18 +199,47 @@ class Csv(TableFile):
 
     def read(self, positions: Sequence[int], text: Sequence[int] = ()) -> pa.Table:
         """Parse the columns; the types of those that are not named as text are inferred from their cells."""
-        self._require_memory(len(positions))
+        require_memory(2 * CELL_BYTES * self.n_rows * len(positions), f"Reading {self.name}", READ_LESS)
+        whole = Piece(self._dialect.start, self._buffer.size, 0, self._text_types(text))
+        return self._read_piece(whole, positions, self._refuse_open_quote)
+
+    def groups(self, positions: Sequence[int], text: Sequence[int] = ()) -> list[tuple[Piece, int]]:
+        """Parts of the text, each with the types of the columns in all of them, for which it is parsed once."""
+        self._refuse_open_quote()
+        given, found, first = self._text_types(text), [], 0
+        kinds: dict[str, pa.DataType] = {}
+        for begin, end in pieces(self._buffer, self._dialect.start, BLOCK):
+            table = self._read_piece(Piece(begin, end, first, given), positions)
+            for position, kind in zip(positions, table.schema.types, strict=True):
+                kinds[str(position)] = wider(kinds.get(str(position), pa.null()), kind)
+            found.append((Piece(begin, end, first, kinds), len(table)))
+            first += len(table)
+        return [(piece, n_rows) for piece, n_rows in found if n_rows]
+
+    def read_group(self, group: Piece, positions: Sequence[int], text: Sequence[int] = ()) -> Iterator[pa.Table]:
+        table = self._read_piece(group, positions)
+        for first in range(0, len(table), BLOCK_ROWS):
+            yield table[first : first + BLOCK_ROWS]
+
+    def types(self, group: Piece, positions: Sequence[int]) -> list[pa.DataType]:
+        return [group.types[str(position)] for position in positions]
+
+    def _text_types(self, text: Sequence[int]) -> dict[str, pa.DataType]:
+        """The type of the columns whose cells stay text, by their numbers."""
+        named = (i for i, label in enumerate(self.labels) if label in self.options.text)
+        return {str(position): pa.string() for position in {*text, *self._codes(), *named}}
+
+    def _read_piece(self, piece: Piece, positions: Sequence[int], check: Callable[[], None] = lambda: None) -> pa.Table:
+        """Parse columns of a part of the text, and check the cells after another check."""
         extra = [str(self.n_columns)] if self._dialect.trailing else []
         chosen = [str(position) for position in positions]
-        as_text = {*text, *self._codes(), *(i for i, label in enumerate(self.labels) if label in self.options.text)}
-        names = [str(position) for position in range(self.n_columns)] + extra
-        table = self._parsed(names, chosen + extra, [str(position) for position in as_text])
-        self._refuse_open_quote()
+        table = self._parsed(piece, chosen + extra)
+        check()
         if extra and table.num_columns and table[extra[0]].null_count < table.num_rows:
-            row = pc.index(pc.is_valid(table[extra[0]]), True).as_py()
+            row = piece.first_row + pc.index(pc.is_valid(table[extra[0]]), True).as_py()
             what = f"Every line of {self.name} must have {counted(self.n_columns, 'cell')}, as the first line has"
             raise DataError(what, got=f"one more in {self.where([row])[0]}")
-        self._refuse_bytes(table, positions)
+        self._refuse_bytes(table, positions, piece.first_row)
         return table.select(chosen).rename_columns([self.labels[position] for position in positions])
 
     def _codes(self) -> set[int]:
@@ -220,20 +247,23 @@ class Csv(TableFile):
         sampled = (record.cells for record in islice(self._records(), SAMPLE_LINES))
         return {i for cells in sampled for i, cell in enumerate(cells) if CODE.fullmatch(unquoted(cell))}
 
-    def _parsed(self, names: list[str], chosen: list[str], text: list[str]) -> pa.Table:
-        data = self._buffer.slice(self._dialect.start)
+    def _parsed(self, piece: Piece, chosen: list[str]) -> pa.Table:
+        data = self._buffer.slice(piece.begin, piece.end - piece.begin)
         with translated_errors(self.name, "CSV"):
             try:
-                return self._parsed_in_blocks(data, names, chosen, text)
+                return self._parsed_in_blocks(data, chosen, piece.types)
             except pa.ArrowInvalid as error:
                 if "Empty CSV file" in str(error):
                     return pa.table({name: pa.array([], pa.float64()) for name in chosen})
                 self._refuse_ragged()
                 raise
 
-    def _parsed_in_blocks(self, data: pa.Buffer, names: list[str], chosen: list[str], text: list[str]) -> pa.Table:
+    def _parsed_in_blocks(
+        self, data: pa.Buffer, chosen: list[str], column_types: Mapping[str, pa.DataType]
+    ) -> pa.Table:
+        names = [str(position) for position in range(self.n_columns + self._dialect.trailing)]
         # Many versions of pyarrow never return if threads read a record that is longer than a block.
-        is_long = may_have_long_record(data)
+        is_long = may_have_long_record(data, BLOCK)
         block = min(data.size, LARGEST_BLOCK) if is_long else BLOCK
         return pa.csv.read_csv(
             pa.BufferReader(data),
@@ -241,7 +271,7 @@ class Csv(TableFile):
             pa.csv.ParseOptions(delimiter=self._dialect.separator, newlines_in_values=True),
             pa.csv.ConvertOptions(
                 include_columns=chosen,
-                column_types=dict.fromkeys(text, pa.string()),
+                column_types=dict(column_types),
                 decimal_point=self._dialect.decimal,
                 null_values=self._gap_cells(),
                 strings_can_be_null=True,
@@ -256,13 +286,12 @@ class Csv(TableFile):
         text = bytes(self._text)
         return gap_cells([gap for gap in gaps if gap.encode() in text])
 
-    def _require_memory(self, n_columns: int) -> None:
-        """Check the memory for the parsed columns and for one array of them."""
+    @cached_property
+    def n_rows(self) -> int:
+        """Number of rows, by the length of the first ones."""
         sampled = list(islice(self._records(), 100))
-        if sampled:
-            bytes_a_row = (sampled[-1].end - self._dialect.start) / len(sampled)
-            n_rows = (self._buffer.size - self._dialect.start) / bytes_a_row
-            require_memory(2 * CELL_BYTES * n_rows * n_columns, f"Reading {self.name}", READ_LESS)
+        n_bytes = self._buffer.size - self._dialect.start
+        return n_bytes * len(sampled) // (sampled[-1].end - self._dialect.start) if sampled else 0
 
     def where(self, rows: Sequence[int]) -> list[str]:
         """The lines in which these rows begin, as 'line 3'."""
@@ -321,7 +350,7 @@ class Csv(TableFile):
                 if match and not match[2]:
                     raise DataError(f"{self.name} has a cell whose quote is not closed", got=f"line {record.line}")
 
-    def _refuse_bytes(self, table: pa.Table, positions: Sequence[int]) -> None:
+    def _refuse_bytes(self, table: pa.Table, positions: Sequence[int], first_row: int) -> None:
         """Raise an error that shows the first cell that is not text in UTF-8."""
         for position in positions:
             column = table[str(position)]
@@ -329,79 +358,19 @@ class Csv(TableFile):
                 try:
                     (cell or b"").decode()
                 except UnicodeDecodeError as error:
-                    line = int(self.where([row])[0].split()[1])
+                    line = int(self.where([first_row + row])[0].split()[1])
                     raise self._not_utf8(error, line, f"column {self.labels[position]!r}") from error
 
     @classmethod
-    def write(cls, file: BinaryIO, table: pa.Table) -> None:
-        """Write a header and the shortest decimals that read back as the same numbers."""
-        names = table.column_names
-        slices = (table.slice(row, WRITTEN) for row in range(0, max(table.num_rows, 1), WRITTEN))
-        parts = (pa.table([_as_text(column) for column in part.columns], names=names) for part in slices)
-        (_write_quoted if _needs_quotes(table, cls.separator) else _write_plain)(file, parts, cls.separator)
+    def writer(cls, file: BinaryIO, first: pa.Table) -> CsvWriter:
+        """A header and the shortest decimals that read back as the same numbers."""
+        return CsvWriter(file, first.column_names, cls.separator)
 
 
 class Tsv(Csv):
     """Text with tabs between cells."""
 
     separator = "\t"
-
-
-def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column in a type that pyarrow writes as text: categories by their values, True and False, 2.0."""
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        return _as_text(column.cast(kind.value_type))
-    if pa.types.is_boolean(kind):
-        return pc.if_else(column, "True", "False")
-    if pa.types.is_floating(kind):
-        text = column.cast(pa.float32()).cast(pa.string()) if kind == pa.float16() else column.cast(pa.string())
-        is_whole = pc.match_substring_regex(text, r"^-?\d+$")
-        return pc.if_else(is_whole, pc.binary_join_element_wise(text, ".0", ""), text)
-    if types.class_of(kind) in ("number", "text", "time", "nothing"):
-        return column
-    return pa.chunked_array([[None if cell is None else str(cell) for cell in column.to_pylist()]], pa.string())
-
-
-def _needs_quotes(table: pa.Table, separator: str) -> bool:
-    """Whether a name or a cell has a separator, a quote, or the end of a line."""
-    text = [column for column in table.columns if types.class_of(column.type) not in ("number", "boolean", "time")]
-    cells = [pa.chunked_array([table.column_names], pa.string()), *map(_as_text, text)]
-    found = [pc.match_substring_regex(column.cast(pa.string()), f'["\r\n{separator}]') for column in cells]
-    return any(pc.any(column).as_py() for column in found)
-
-
-def _write_plain(file: BinaryIO, parts: Iterator[pa.Table], separator: str) -> None:
-    first = next(parts)
-    # pyarrow quotes the names in the header, whatever the style of the cells is.
-    file.write((separator.join(first.column_names) + "\n").encode())
-    options = pa.csv.WriteOptions(include_header=False, delimiter=separator, quoting_style="none")
-    with pa.csv.CSVWriter(file, first.schema, write_options=options) as writer:
-        for part in chain([first], parts):
-            writer.write_table(part)
-
-
-def _write_quoted(file: BinaryIO, parts: Iterator[pa.Table], separator: str) -> None:
-    """Quote the cells that need it; pyarrow would quote all text."""
-    text = io.TextIOWrapper(file, "utf-8", newline="")
-    writer = csv.writer(text, delimiter=separator, lineterminator="\n")
-    for number, part in enumerate(parts):
-        if number == 0:
-            writer.writerow(part.column_names)
-        writer.writerows(zip(*(column.cast(pa.string()).to_pylist() for column in part.columns), strict=True))
-    text.detach()
-
-
-def may_have_long_record(text: pa.Buffer) -> bool:
-    """Whether a record may be longer than a block: half a block of text has no line's end outside of quotes."""
-    cells, is_quoted, half = np.frombuffer(text, np.uint8), False, BLOCK // 2
-    for begin in range(0, len(cells) - half if len(cells) > BLOCK else 0, half):
-        part = cells[begin : begin + half]
-        within = (np.cumsum(part == ord('"'), dtype=np.uint8) % 2).astype(bool) ^ is_quoted
-        if not (((part == ord("\n")) | (part == ord("\r"))) & ~within).any():
-            return True
-        is_quoted = bool(within[-1])
-    return False
 
 
 def _is_utf8(encoding: str) -> bool:

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
 
 from eigencode.data.cells import column_labels, stack_columns
 from eigencode.data.columns import notes_on_text, refuse_infinite, refuse_other_types
-from eigencode.data.contents import PathOrFile, list_files
+from eigencode.data.contents import PathOrFile, ending_of, list_files, read_content
 from eigencode.data.formats import FOLDER_ENDINGS, FORMATS, TableFile, TextOptions, open_table
 from eigencode.data.records import split_names
 from eigencode.data.table_files import DEFAULT
@@ -32,25 +34,26 @@ class Table:
 
     Attributes
     ----------
-    cells : pa.Table or ndarray
-        The columns, each in its own type, with nulls for gaps; or the array of an NPY file, which is a memory map.
+    cells : pa.Table, ndarray or BlockSource
+        The columns, each in its own type, with nulls for gaps; or the array of an NPY file, which is a memory map; or
+        files that are read a block at a time.
     names : list of str or None
         One for each column.
     notes : tuple of str
         Sentences.
     """
 
-    cells: pa.Table | np.ndarray
+    cells: Any
     names: list[str] | None = None
     notes: tuple[str, ...] = ()
 
     @property
-    def frame(self) -> pa.Table | np.ndarray:
-        """What an estimator takes: an Arrow table, or an array if there are only numbers and no names."""
+    def frame(self) -> Any:
+        """What an estimator takes: an Arrow table, an array if there are only numbers and no names, or a source."""
         if isinstance(self.cells, pa.Table):
             is_numeric = {types.class_of(kind) for kind in self.cells.schema.types} <= {"number", "boolean", "nothing"}
             return self.rows if self.names is None and is_numeric else self.cells
-        if self.names is None:
+        if self.names is None or not isinstance(self.cells, np.ndarray):
             return self.cells
         return pa.Table.from_arrays([pa.array(column) for column in self.cells.T], names=self.names)
 
@@ -64,6 +67,85 @@ class Table:
 
     def __len__(self) -> int:
         return len(self.cells)
+
+
+@dataclass(frozen=True)
+class FileColumns:
+    """Columns of one file: their numbers in it, their names if it has any, and the Arrow types they had in fitting."""
+
+    path: PathOrFile
+    file: TableFile
+    positions: list[int]
+    names: list[str] | None
+    fitted: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        if "" in self.labels:
+            raise DataError(
+                f"Column {self.positions[self.labels.index('')] + 1} of {self.file.name} has no name",
+                hint="Name it, or leave it out with --exclude '' if it only numbers the rows, as a pandas index does",
+            )
+
+    @property
+    def labels(self) -> list[str]:
+        """What messages call the columns."""
+        return self.names or [self.file.labels[position] for position in self.positions]
+
+    @property
+    def _text(self) -> list[int]:
+        """Numbers of the columns whose cells are text even if they look like numbers."""
+        pairs = zip(self.positions, self.labels, strict=True)
+        return [position for position, label in pairs if _is_text(self.fitted.get(label, ""))]
+
+    def read(self) -> Table:
+        """All rows, of which there must be one."""
+        cells = self.file.read(self.positions, self._text)
+        if not len(cells):
+            raise DataError(f"{self.file.name} has no rows", hint=self.file.hint_on_header)
+        cells = self._checked(cells)
+        is_table = isinstance(cells, pa.Table) and not self.fitted
+        return Table(cells, self.names, self.notes(notes_on_text(self.file, cells) if is_table else ()))
+
+    def notes(self, more: Iterable[str] = ()) -> tuple[str, ...]:
+        """What was assumed in reading, as sentences."""
+        return tuple(f"{self.file.name[1:-1]}: {note}." for note in [*self.file.notes, *more])
+
+    @property
+    def can_be_read_in_parts(self) -> bool:
+        """Whether the file can be opened again and again at no cost: it is neither a pipe nor has to be decoded."""
+        path = self.path
+        if hasattr(path, "read") or ending_of(Path(as_path(path)))[1] or not os.path.isfile(path):
+            return False
+        return self.file.is_mapped
+
+    def opener(self) -> Callable[[], FileColumns]:
+        """A function that opens the file once more, for the same columns; it keeps nothing of the file itself."""
+        kind, options, own = type(self.file), self.file.options, (self.positions, self.names, self.fitted)
+        path = self.path
+        return lambda: FileColumns(path, kind(read_content(path), options), *own)
+
+    def groups(self) -> list[tuple[Any, int]]:
+        """Parts of the rows, each read on its own, with the number of rows of each."""
+        return self.file.groups(self.positions, self._text)
+
+    def schema(self, group: Any) -> pa.Schema | None:
+        """The types of the columns, None of an array."""
+        kinds = self.file.types(group, self.positions)
+        return None if kinds is None else pa.schema(list(zip(self.labels, kinds, strict=True)))
+
+    def read_group(self, group: Any, first_row: int) -> Iterator[pa.Table | np.ndarray]:
+        """The rows of a group in order, a block at a time; its first row has a number in the file."""
+        for cells in self.file.read_group(group, self.positions, self._text):
+            yield self._checked(cells, first_row)
+            first_row += len(cells)
+
+    def _checked(self, cells: pa.Table | np.ndarray, first_row: int = 0) -> pa.Table | np.ndarray:
+        """Cells under the columns' names, without infinite ones, and with those of other types refused."""
+        if isinstance(cells, pa.Table):
+            cells = cells.rename_columns(self.labels)
+            refuse_infinite(self.file, cells, first_row)
+            refuse_other_types(self.file, cells, self.fitted, first_row)
+        return cells
 
 
 # -- reading
@@ -110,15 +192,25 @@ def read_table(
     >>> table.frame.to_pylist()
     [{'size': 1.5, 'color': 'red'}, {'size': 2.0, 'color': None}]
     """
+    return concatenated([each.read() for each in columns_of_files(source, include, exclude, text, fitted)])
+
+
+def columns_of_files(
+    source: PathOrFile | Sequence[PathOrFile],
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    text: TextOptions = DEFAULT,
+    fitted: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[FileColumns]:
+    """The columns of each file that `read_table` reads."""
     first, *others = list_files(source, FOLDER_ENDINGS)
     file = _open(first, text)
     positions = _choose_columns(file, include, exclude)
     names = None if file.names is None else list(positions)
-    tables = [_read_columns(file, list(positions.values()), names, fitted)]
+    yield FileColumns(first, file, list(positions.values()), names, fitted)
     for other in others:
         same = _same_columns(_open(other, text), file, list(positions), is_all=not (include or exclude))
-        tables.append(_read_columns(*same, names, fitted))
-    return _concatenated(tables)
+        yield FileColumns(other, *same, names, fitted)
 
 
 def read_matching(
@@ -139,32 +231,47 @@ def read_matching(
     columns ``also``; others of the file are not read. Without names, only the number of columns can be checked. The
     other arguments and errors are those of `read_table`.
     """
-    tables = []
+    given = names, n_columns, include, exclude, also, text, fitted, optional
+    return concatenated([each.read() for each in matching_columns(source, *given)])
+
+
+def matching_columns(
+    source: PathOrFile | Sequence[PathOrFile],
+    names: Sequence[str] | None,
+    n_columns: int,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    also: Sequence[str] = (),
+    text: TextOptions = DEFAULT,
+    fitted: Mapping[str, str] = MappingProxyType({}),
+    optional: Sequence[str] = (),
+) -> Iterator[FileColumns]:
+    """The columns of each file that `read_matching` reads."""
     for path in list_files(source, FOLDER_ENDINGS):
         file = _open(path, text)
         chosen = _choose_columns(file, include, exclude)
         needed = names if names is None else [name for name in names if name in chosen or name not in optional]
         if also:
             chosen |= _choose_columns(file, also, ())
-        tables.append(_read_fitted(file, needed, n_columns, chosen, fitted, also))
-    return _concatenated(tables)
+        yield _fitted_columns(path, file, needed, n_columns, chosen, fitted, also)
 
 
-def _read_fitted(
+def _fitted_columns(
+    path: PathOrFile,
     file: TableFile,
     names: Sequence[str] | None,
     n_columns: int,
     positions: Mapping[str, int],
     fitted: Mapping[str, str],
     also: Sequence[str],
-) -> Table:
-    """Read the columns of one file that a model was fitted on; ``positions`` are those chosen, by their labels."""
+) -> FileColumns:
+    """The columns of one file that a model was fitted on; ``positions`` are those chosen, by their labels."""
     if names is None or file.names is None:
         if also:
             raise DataError("Columns are named, but the file or the model has no names", got=f"{also[0]!r}")
         if len(positions) != n_columns:
             raise DataError(f"{file.name} must have {n_columns} columns, as fitted", got=str(len(positions)))
-        return _read_columns(file, list(positions.values()), None if names is None else list(names), fitted)
+        return FileColumns(path, file, list(positions.values()), None if names is None else list(names), fitted)
     if missing := [name for name in names if name not in positions]:
         raise DataError(
             f"{file.name} lacks columns that the model reads",
@@ -174,7 +281,7 @@ def _read_fitted(
     names = [*names, *(name for name in also if name not in names)]
     if more := [repr(name) for name in positions if name not in names]:
         file.notes.append(f"not read, since the model does not have them: {enumerated(more)}")
-    return _read_columns(file, [positions[name] for name in names], list(names), fitted)
+    return FileColumns(path, file, [positions[name] for name in names], list(names), fitted)
 
 
 def _same_columns(file: TableFile, first: TableFile, labels: list[str], *, is_all: bool) -> tuple[TableFile, list[int]]:
@@ -193,7 +300,7 @@ def _same_columns(file: TableFile, first: TableFile, labels: list[str], *, is_al
     return file, [positions[label] for label in labels]
 
 
-def _concatenated(tables: Sequence[Table]) -> Table:
+def concatenated(tables: Sequence[Table]) -> Table:
     """The rows of all tables, which have the same columns, and their notes without repetitions."""
     notes = tuple(dict.fromkeys(note for table in tables for note in table.notes))
     frames = [table.cells for table in tables]
@@ -219,29 +326,6 @@ def _different_types(frames: Sequence[pa.Table]) -> Iterator[tuple[str, pa.DataT
             if len({types.class_of(kind) for kind in kinds} - {"nothing"}) > 1:
                 yield field.name, *kinds
     yield "of the first file", first.types[0], first.types[0]
-
-
-def _read_columns(
-    file: TableFile, positions: Sequence[int], names: list[str] | None, fitted: Mapping[str, str]
-) -> Table:
-    """Read the columns with these numbers under these names, which none must lack."""
-    labels = names or [file.labels[position] for position in positions]
-    if "" in labels:
-        raise DataError(
-            f"Column {positions[labels.index('')] + 1} of {file.name} has no name",
-            hint="Name it, or leave it out with --exclude '' if it only numbers the rows, as a pandas index does",
-        )
-    text = [position for position, label in zip(positions, labels, strict=True) if _is_text(fitted.get(label, ""))]
-    cells = file.read(positions, text)
-    if not len(cells):
-        raise DataError(f"{file.name} has no rows", hint=file.hint_on_header)
-    notes = list(file.notes)
-    if isinstance(cells, pa.Table):
-        cells = cells.rename_columns(labels)
-        refuse_infinite(file, cells)
-        refuse_other_types(file, cells, fitted)
-        notes += notes_on_text(file, cells) if not fitted else ()
-    return Table(cells, names, tuple(f"{file.name[1:-1]}: {note}." for note in notes))
 
 
 def _is_text(kind: str) -> bool:
@@ -296,9 +380,36 @@ def write_columns(path: str | os.PathLike[str], columns: pa.Table | Mapping[str,
 
     An NPY file has no names, and one type for all columns, which have to be numbers.
     """
+    with table_writer(path) as write:
+        write(columns)
+
+
+@contextmanager
+def table_writer(path: str | os.PathLike[str]) -> Iterator[Callable[[pa.Table | Mapping[str, np.ndarray]], None]]:
+    """A function that writes tables with the same columns to a file, one after the other: `write_columns` in parts.
+
+    The file is there when all are written: a reader sees it whole or not at all.
+    """
     kind = FORMATS[known_ending(Path(as_path(path)), FORMATS)]
-    with atomic_write(path) as file:
-        kind.write(file, as_arrow(columns))
+    with atomic_write(path) as file, writing_to(kind, file) as write:
+        yield write
+
+
+@contextmanager
+def writing_to(
+    kind: type[TableFile], file: BinaryIO
+) -> Iterator[Callable[[pa.Table | Mapping[str, np.ndarray]], None]]:
+    """A function that writes tables to an open file in a format."""
+    with ExitStack() as stack:
+        writers: list[Any] = []
+
+        def write(columns: pa.Table | Mapping[str, np.ndarray]) -> None:
+            table = as_arrow(columns)
+            if not writers:
+                writers.append(stack.enter_context(kind.writer(file, table)))
+            writers[0].write_table(table)
+
+        yield write
 
 
 def as_arrow(columns: pa.Table | Mapping[str, np.ndarray]) -> pa.Table:

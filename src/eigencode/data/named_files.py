@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from eigencode.data.block_sources import ParquetSource
 from eigencode.data.contents import ending_of, list_files
-from eigencode.data.files import read_table
+from eigencode.data.file_source import FileSource
+from eigencode.data.files import FileColumns, Table, columns_of_files, concatenated
 from eigencode.data.formats import FOLDER_ENDINGS
 from eigencode.errors import FileError
 
@@ -30,7 +31,7 @@ def opened(X: Any) -> Any:
     Returns
     -------
     frame, array or BlockSource
-        A `BlockSource` where files of Parquet are large.
+        A `BlockSource` where the files are large.
     """
     if not is_name(X):
         return X
@@ -38,13 +39,25 @@ def opened(X: Any) -> Any:
     endings = {ending_of(Path(file))[0] for file in files}  # type: ignore[arg-type]
     if len(endings) > 1:
         raise FileError("The files have several formats", got=", ".join(sorted(endings)), hint="Choose one format")
-    if endings <= {".parquet", ".pq"}:
-        source = ParquetSource(files)
-        if len(source) * len(source.names) >= STREAMED_FROM:
-            return source
     if endings == {".npy"} and len(files) == 1:
         return np.load(files[0], mmap_mode="r")
-    return read_table(files).frame
+    return rows_of_files(partial(columns_of_files, files)).frame
+
+
+def rows_of_files(columns: Callable[[], Iterable[FileColumns]], *, may_stay: bool = True) -> Table:
+    """The rows of the columns of files, which stay there if they are many, and if they ``may_stay``."""
+    found = list(columns())
+    n_cells = sum(each.file.n_rows * len(each.positions) for each in found)
+    if not may_stay or n_cells < STREAMED_FROM or not all(each.can_be_read_in_parts for each in found):
+        return concatenated([each.read() for each in found])
+    names, notes = found[0].names, tuple(dict.fromkeys(note for each in found for note in each.notes()))
+    found.clear()  # open files take memory
+    return Table(FileSource(columns()), names, notes)
+
+
+def files_named(X: Any) -> list[Any]:
+    """The files that a path, a folder, a pattern or a list of these names; none for anything else."""
+    return list_files(X, FOLDER_ENDINGS) if is_name(X) else []
 
 
 def is_name(X: Any) -> bool:

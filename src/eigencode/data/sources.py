@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import pyarrow as pa
 
 CHUNK_ROWS = 8192
 """Most rows of a chunk."""
@@ -90,3 +91,35 @@ def kept_rows(excluded: np.ndarray, first: int, n_rows: int) -> np.ndarray:
 def chunk_rows(n_columns: int, n_cells: int = NETWORK_CELLS) -> int:
     """Number of rows in a chunk of this many columns."""
     return min(CHUNK_ROWS, max(n_cells // max(n_columns, 1), 256))
+
+
+def rows_of_block(n_columns: int) -> int:
+    """Rows of a block: as many chunks for a network as are not wider than one of many columns."""
+    n_rows = chunk_rows(n_columns)
+    return n_rows * max(NETWORK_CELLS // (n_rows * max(n_columns, 1)), 1)
+
+
+def rejoined(blocks: Iterable[Any], n_rows: int) -> Iterator[Any]:
+    """The rows of arrays or of Arrow tables, in blocks of exactly so many rows, but for the last one.
+
+    Examples
+    --------
+    >>> [block.tolist() for block in rejoined([np.arange(3), np.arange(3, 5)], 2)]
+    [[0, 1], [2, 3], [4]]
+    """
+    waiting: list[Any] = []
+    for block in blocks:
+        waiting.append(block)
+        while (n_waiting := sum(map(len, waiting))) >= n_rows:
+            whole = joined_rows(waiting)
+            yield whole[:n_rows]
+            waiting = [whole[n_rows:]] if n_waiting > n_rows else []
+    if waiting:
+        yield joined_rows(waiting)
+
+
+def joined_rows(blocks: Sequence[Any]) -> Any:
+    """The rows of arrays or of Arrow tables of the same columns, one after the other."""
+    if len(blocks) == 1:
+        return blocks[0]
+    return np.concatenate(blocks) if isinstance(blocks[0], np.ndarray) else pa.concat_tables(blocks)

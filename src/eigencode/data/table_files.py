@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,9 @@ from eigencode.errors import DataError, EigencodeError, FileError
 
 SHOWN_AT_MOST = 200
 """Characters that an error shows of another library's message."""
+
+BLOCK_ROWS = 2**15
+"""Most rows that are read at a time from a part of a file."""
 
 READ_LESS = "Read fewer columns, or a part of the rows"
 
@@ -45,7 +48,7 @@ class TableFile(ABC):
     """A table file of any format; its header has been read, its rows have not.
 
     Messages use its name in quotes, the notes on what was assumed in reading it, and two hints: if the names may be a
-    row or the first row may be names, and if there is only one column.
+    row or the first row may be names, and if there is only one column. ``is_mapped`` is False if it was decoded.
     """
 
     name: str
@@ -53,6 +56,7 @@ class TableFile(ABC):
     n_columns: int
     notes: list[str]
     options: TextOptions = DEFAULT
+    is_mapped: bool = True
     hint_on_header: str | None = None
     hint_on_cells: str | None = None
 
@@ -69,14 +73,33 @@ class TableFile(ABC):
     def read(self, positions: Sequence[int], text: Sequence[int] = ()) -> pa.Table | np.ndarray:
         """Read the columns with these numbers; ``text`` are those whose cells stay text, if the file has no types."""
 
+    @property
+    @abstractmethod
+    def n_rows(self) -> int:
+        """Number of rows, of text about."""
+
+    @abstractmethod
+    def groups(self, positions: Sequence[int], text: Sequence[int] = ()) -> list[tuple[Any, int]]:
+        """Parts of the rows, each read on its own: what `read_group` takes, and the number of rows."""
+
+    @abstractmethod
+    def read_group(
+        self, group: Any, positions: Sequence[int], text: Sequence[int] = ()
+    ) -> Iterator[pa.Table | np.ndarray]:
+        """The rows of a group in order, at most `BLOCK_ROWS` at a time; the other arguments are those of ``read``."""
+
+    @abstractmethod
+    def types(self, group: Any, positions: Sequence[int]) -> list[pa.DataType] | None:
+        """The types of columns, as in all groups; None of an array."""
+
     def where(self, rows: Sequence[int]) -> list[str]:
         """What messages call these rows: a line or row of the file, counted from 1."""
         return [f"row {row + 1}" for row in rows]
 
     @staticmethod
     @abstractmethod
-    def write(file: BinaryIO, table: pa.Table) -> None:
-        """Write a table into an open file."""
+    def writer(file: BinaryIO, first: pa.Table) -> Any:
+        """A context whose ``write_table`` writes tables like the first one, one after the other, into an open file."""
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from eigencode import parts, training
+from eigencode.data.sources import chunk_rows
 from eigencode.errors import OptionError
 from eigencode.estimators.evaluation import numbers_only
 from eigencode.estimators.inference import Inference
@@ -58,7 +60,15 @@ class Imputation(Inference):
     def saved_attributes(cls) -> dict[str, Any]:
         return super().saved_attributes() | {"imputation_gains_": np.ndarray | None}
 
-    def impute(self, X: Any, *, n_draws: int | None = None, random_state: Any = None) -> Any:
+    def impute(
+        self,
+        X: Any,
+        *,
+        n_draws: int | None = None,
+        random_state: Any = None,
+        first_row: int = 0,
+        output: str | os.PathLike[str] | None = None,
+    ) -> Any:
         """Fill the gaps (NaN) of rows; known cells stay as they are, bit for bit.
 
         Parameters
@@ -70,6 +80,10 @@ class Imputation(Inference):
             from their distribution given its known cells, where one table has the mean.
         random_state : int, NumPy generator or None
             Seed of the draws; with None they differ from call to call.
+        first_row : int, default 0
+            Number of X's first row in a table of which X is a part, so that the draws are those of the whole table.
+        output : path-like, optional
+            Write the rows to this file, a block at a time, and return None, as ``reconstruct`` does; without draws.
 
         Returns
         -------
@@ -93,6 +107,12 @@ class Imputation(Inference):
         5
         """
         check_is_fitted(self)
+        if output is not None:
+            if n_draws is not None:
+                raise OptionError(
+                    "'output' is for one table", got=f"n_draws={n_draws!r}", hint="Write the draws one by one"
+                )
+            return self._write(output, X, self.impute)
         given = read_rows(self, X)
         if n_draws is None and self.columns_ is not None and given.frame is not None:
             # A normal density of logarithms has means far beyond all numbers.
@@ -104,7 +124,8 @@ class Imputation(Inference):
             return self._filled(given, self._answer_of(given.array, self._expected, self._in_data_units), mean=True)
         if isinstance(n_draws, bool) or not isinstance(n_draws, int | np.integer) or n_draws < 1:
             raise OptionError("'n_draws' must be a positive int", got=f"{n_draws!r}")
-        seed, number = training.resolve_seed(random_state), itertools.count()
+        seed = training.resolve_seed(random_state)
+        number = itertools.count(first_row, chunk_rows(self._n_cells))
 
         def draws(model: Composition, rows: Batch, seen: Batch) -> Tensor:
             source = training.generator(seed, "imputation", next(number), device=rows.x.device)

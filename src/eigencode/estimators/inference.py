@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.utils._set_output import _wrap_data_with_container
 from sklearn.utils.validation import check_is_fitted
 
+from eigencode.data.answers import write_answers
 from eigencode.data.images import rows_to_images
 from eigencode.data.sources import ArraySource, chunk_rows
 from eigencode.errors import DataError, OptionError, ResultWarning
@@ -38,7 +41,9 @@ class Inference(Evaluation):
         """The scale used where the option said 'auto'."""
         return self.scaler_.kind
 
-    def transform(self, X: Any, *, n_components: int | None = None) -> Any:
+    def transform(
+        self, X: Any, *, n_components: int | None = None, output: str | os.PathLike[str] | None = None
+    ) -> Any:
         """Encode rows: the mean of q(z|x).
 
         Parameters
@@ -47,6 +52,9 @@ class Inference(Evaluation):
             Rows like those fitted.
         n_components : int, optional
             Give the first components of an ordered code only.
+        output : path-like, optional
+            Write the codes to this file, a block at a time, and return None: a .parquet, .arrow, .csv, .tsv or .npy
+            file, which is there when it is complete.
 
         Returns
         -------
@@ -55,6 +63,9 @@ class Inference(Evaluation):
             ``get_feature_names_out``.
         """
         kept = self._kept(n_components)
+        if output is not None:
+            names = self.get_feature_names_out()[:kept]
+            return self._write(output, X, lambda block: self._codes(block)[:, :kept], names)
         # scikit-learn names all components, so a frame is cut once it has its names.
         codes = _wrap_data_with_container("transform", self._codes(X), X, self)
         return codes if kept == self.n_components_ else getattr(codes, "iloc", codes)[:, :kept]
@@ -84,7 +95,9 @@ class Inference(Evaluation):
 
         return self._as_table(numbers_only(filled(len(codes), blocks())), mean=True)
 
-    def reconstruct(self, X: Any, *, n_components: int | None = None) -> Any:
+    def reconstruct(
+        self, X: Any, *, n_components: int | None = None, output: str | os.PathLike[str] | None = None
+    ) -> Any:
         """Encode and decode rows: the mean of p(x|z) at the mean code, in the data's units.
 
         Parameters
@@ -93,6 +106,9 @@ class Inference(Evaluation):
             Rows like those fitted.
         n_components : int, optional
             Reconstruct from the first components of an ordered code only.
+        output : path-like, optional
+            Write the rows to this file, a block at a time, and return None: a .parquet, .arrow, .csv, .tsv or .npy
+            file, which is there when it is complete.
 
         Returns
         -------
@@ -101,6 +117,8 @@ class Inference(Evaluation):
             X's shape, where X is an array of images.
         """
         kept = self._kept(n_components)
+        if output is not None:
+            return self._write(output, X, partial(self.reconstruct, n_components=n_components))
         given = read_rows(self, X, finite=False)
 
         def rebuilt(model: Composition, rows: Batch, seen: Batch) -> Tensor:
@@ -110,6 +128,13 @@ class Inference(Evaluation):
             return self.columns_.decode(self._blocks_of(given.array, rebuilt), given.frame, mean=True)
         rows = numbers_only(self._answer_of(given.array, rebuilt, self._in_data_units))
         return rows if given.layout is None else given.layout.images(rows)
+
+    def _write(
+        self, output: str | os.PathLike[str], X: Any, ask: Callable[[Any], Any], names: Sequence[str] | None = None
+    ) -> None:
+        """Write the answers to a question about rows, a block at a time; ``names`` are those of an array's columns."""
+        names = getattr(self, "feature_names_in_", None) if names is None else names
+        write_answers(output, X, self._n_cells, lambda block, _: ask(block), names)
 
     def as_images(self, rows: np.ndarray) -> np.ndarray:
         """Rows of a model of images as images, such as those from ``sample`` and ``inverse_transform``.
