@@ -22,13 +22,14 @@ from sklearn.model_selection import GroupKFold, KFold, ParameterGrid, check_cv
 from sklearn.utils.validation import check_is_fitted
 
 from eigencode import progress
+from eigencode.checkpoint import Checkpoint
 from eigencode.data.containers import NamedArray, as_array
 from eigencode.errors import DataError, OptionError, did_you_mean
+from eigencode.estimators import fingerprints
 from eigencode.estimators.base import BaseAutoencoder, unchanged_on_failure
 from eigencode.estimators.fit_many import Job, fit_jobs
 from eigencode.estimators.inputs import mean_of_rows, read_groups, read_rows, read_weights
 from eigencode.options import options_of
-from eigencode.training.rng import resolve_seed
 
 Score = Callable[[BaseAutoencoder, Any], np.ndarray]
 
@@ -153,7 +154,9 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, groups: Any = None) -> Self:
+    def fit(
+        self, X: Any, y: Any = None, sample_weight: Any = None, groups: Any = None, *, checkpoint: Any = None
+    ) -> Self:
         """Fit every candidate on every fold, choose one, and fit it to all rows.
 
         Parameters
@@ -166,6 +169,9 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
             Weight of each row, in fits and scores.
         groups : array-like of shape (n,), optional
             The group of each row: rows of one group are in one fold, and in each fit all for validation, or none is.
+        checkpoint : path-like or Checkpoint, optional
+            A folder for the models: the same call does not fit those again that were finished when the process was
+            killed. The others are trained in other batches then, which changes them by rounding.
 
         Returns
         -------
@@ -178,10 +184,10 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
             warning.
         """
         with unchanged_on_failure(self):
-            self._fit(X, y, sample_weight, groups)
+            self._fit(X, y, sample_weight, groups, checkpoint)
         return self
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any) -> None:
+    def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any, checkpoint: Any) -> None:
         """Fit and choose; the caller undoes changes if this fails."""
         score, candidates = self._checked()
         fresh = clone(self.estimator)
@@ -193,8 +199,10 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         array = rows.array if rows.layout is None else rows.layout.images(rows.array)
         weights = None if sample_weight is None else read_weights(sample_weight, len(array))
         groups = None if groups is None else read_groups(groups, len(array))
-        folds = self._folds(array, y, groups)
-        results = self._evaluate(candidates, folds, rows if rows.is_mixed else array, weights, groups, score)
+        own = {"X": rows.array, "sample_weight": weights, "groups": groups}
+        seed, folders = fingerprints.begun(checkpoint, self, self.random_state, **own)
+        folds = self._folds(array, y, groups, seed)
+        results = self._evaluate(candidates, folds, rows if rows.is_mixed else array, weights, groups, score, folders)
         self.cv_results_, self.n_splits_ = results, len(folds)
         self.best_index_ = self._choose(results)
         self.best_params_ = candidates[self.best_index_]
@@ -202,7 +210,8 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         self.best_score_ = float(results["mean_test_score"][self.best_index_])
         if self.refit:
             self.best_estimator_ = clone(self.estimator).set_params(**clone(self.best_params_, safe=False))
-            self.best_estimator_.fit(rows, sample_weight=weights, groups=groups)
+            checkpoint = folders and folders.within("best")
+            self.best_estimator_.fit(rows, sample_weight=weights, groups=groups, checkpoint=checkpoint)
 
     def _checked(self) -> tuple[Score, list[dict[str, Any]]]:
         """Check all arguments; return the score and the candidates' settings."""
@@ -228,14 +237,14 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
             raise OptionError("The 'param_grid' has no candidates", got=repr(self.param_grid))
         return self.scoring if callable(self.scoring) else SCORES[self.scoring], candidates
 
-    def _folds(self, array: np.ndarray, y: Any, groups: Any) -> list[Fold]:
+    def _folds(self, array: np.ndarray, y: Any, groups: Any, seed: int) -> list[Fold]:
         """Each fold's row numbers."""
         cv = self.cv
         if isinstance(cv, int | np.integer) and not isinstance(cv, bool):
             if not 2 <= cv <= len(array):
                 raise OptionError("The number of folds must be between 2 and the number of rows", got=f"cv={cv}")
             kind = KFold if groups is None else GroupKFold
-            cv = kind(int(cv), shuffle=True, random_state=resolve_seed(self.random_state) % 2**32)
+            cv = kind(int(cv), shuffle=True, random_state=seed % 2**32)
         try:
             labels = None if y is None else as_array(y, "y")
             folds = [Fold(*map(np.asarray, split)) for split in check_cv(cv).split(array, labels, groups)]
@@ -253,11 +262,15 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         weights: np.ndarray | None,
         groups: np.ndarray | None,
         score: Score,
+        folders: Checkpoint | None,
     ) -> dict[str, Any]:
         """Fit and score all candidates on all folds; return ``cv_results_``."""
         tables = [fold.of_training(array, weights, groups) for fold in folds]
         models = [clone(self.estimator).set_params(**clone(params, safe=False)) for params in candidates for _ in folds]
-        jobs = [Job(model, *tables[i % len(folds)]) for i, model in enumerate(models)]
+        names = [f"candidate-{c}-fold-{f}" for c in range(len(candidates)) for f in range(len(folds))]
+        jobs = [
+            Job(model, *tables[i % len(folds)], folders and folders.within(names[i])) for i, model in enumerate(models)
+        ]
         began = time.perf_counter()
         self.trained_ = fit_jobs(jobs, verbose=self.verbose)
         seconds = (time.perf_counter() - began) / len(jobs)

@@ -12,12 +12,11 @@ import numpy as np
 from sklearn.base import OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from eigencode import training
 from eigencode.data import windows
 from eigencode.data.containers import NamedArray
 from eigencode.detection.calibration import Calibration
 from eigencode.errors import DataError, OptionError, ResultWarning
-from eigencode.estimators import members
+from eigencode.estimators import fingerprints, members
 from eigencode.estimators.base import unchanged_on_failure
 from eigencode.estimators.composed import Composed
 from eigencode.estimators.inputs import read_rows, read_weights, require_in_memory
@@ -146,7 +145,7 @@ class AnomalyDetector(OutlierMixin, Composed):
             "seed_": int,
         }
 
-    def fit(self, X: Any, y: Any = None, *, density_ratio: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, *, density_ratio: Any = None, checkpoint: Any = None) -> Self:
         """Fit the autoencoder to normal rows, and measure those held out.
 
         Parameters
@@ -159,6 +158,8 @@ class AnomalyDetector(OutlierMixin, Composed):
             Weight of each row, where new normal rows have another distribution: how many times as likely the row is
             among these as among those fitted. The autoencoder is trained with these weights, and rates hold for new
             rows (Tibshirani et al., 2019).
+        checkpoint : path-like or Checkpoint, optional
+            A folder for the state of the training, from which the same call goes on after the process was killed.
 
         Returns
         -------
@@ -175,7 +176,8 @@ class AnomalyDetector(OutlierMixin, Composed):
             if (n := len(rows.array)) < FEWEST_ROWS:
                 what = f"A detector takes at least {FEWEST_ROWS} rows of a weight above 0"
                 raise DataError(what, got=f"{n} sample(s)")
-            self.seed_ = training.resolve_seed(self.random_state)
+            own = {"X": rows.array, "density_ratio": weights}
+            self.seed_, folders = fingerprints.begun(checkpoint, self, self.random_state, **own)
             if self.window is None:
                 divisions = members.divisions_of(rows.array, self.false_alarms, self.trim, self.seed_)
             else:
@@ -183,7 +185,7 @@ class AnomalyDetector(OutlierMixin, Composed):
             models = [self._copied(replace(rows, frame=None), self.seed_) for _ in divisions]
             for model in models if self.window is not None and self.autoencoder is None else ():
                 model.validation = "last"
-            found = members.fitted(models, rows, weights, divisions, self.neighbors, self.seed_)
+            found = members.fitted(models, rows, weights, divisions, self.neighbors, self.seed_, folders)
             self.autoencoder_, self.unlikeness_ = found[-1].autoencoder, found[-1].unlikeness
             self.folds_, self.n_trimmed_ = found[:-1], divisions[-1].n_trimmed
             self.calibration_ = members.calibration(self._members, rows, weights, divisions[: len(self._members)])

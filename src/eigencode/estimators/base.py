@@ -200,8 +200,8 @@ class BaseAutoencoder(
             model = fitting.describe(options, data, self.seed_)
             start = self._start(options, model, data)
             run = fitting.make_run(options, data, model, start, self.seed_, began)
-            if folder is not None and not self._was_interrupted:
-                run = folder.resumed(run)
+            if folder is not None:
+                run = folder.recording(run) if not self._was_interrupted else folder.not_recording(run)
             self._prepared(table, model, start, run)
         return run
 
@@ -233,6 +233,10 @@ class BaseAutoencoder(
                 yield row
                 if not self._is_of(run):
                     return
+        except GeneratorExit:
+            if run.recorder is not None:
+                run.recorder.write(run)
+            raise
         finally:
             self._end(run)
         self._require_finite()

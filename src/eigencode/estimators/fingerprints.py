@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eigencode import io
+from eigencode import io, processes, training
 from eigencode._version import __version__
 from eigencode.checkpoint import Checkpoint
 from eigencode.data.block_sources import StreamedCells
@@ -45,14 +45,14 @@ def opened(checkpoint: Any) -> Iterator[CheckpointFolder | None]:
         raise
 
 
-def begin_alone(checkpoint: Any, estimator: BaseEstimator, rows: Mapping[str, Any], seed: int) -> int:
-    """The seed of a fit of several models, each of which has a folder within the checkpoint's."""
-    with opened(checkpoint) as folder:
-        if folder is None:
-            return seed
-        seed = begin(folder, estimator, rows, seed)
-        folder.close()
-        return seed
+def begun(checkpoint: Any, estimator: BaseEstimator, random_state: Any, **rows: Any) -> tuple[int, Checkpoint | None]:
+    """The seed of a fit of several models, and the checkpoint within which each has a folder; None without one."""
+    seed, settings = training.seed_of_fit(random_state), Checkpoint.of(checkpoint)
+    with opened(settings) as folder:
+        if folder is not None:
+            seed = begin(folder, estimator, rows, seed)
+            folder.close()
+    return seed, settings
 
 
 def begin(folder: CheckpointFolder, estimator: BaseEstimator, rows: Mapping[str, Any], seed: int) -> int:
@@ -76,6 +76,10 @@ def begin(folder: CheckpointFolder, estimator: BaseEstimator, rows: Mapping[str,
     DataError
         If it belongs to a fit to other rows.
     """
+    return processes.agreed(_seed(folder, estimator, rows, seed) if processes.is_first() else seed)
+
+
+def _seed(folder: CheckpointFolder, estimator: BaseEstimator, rows: Mapping[str, Any], seed: int) -> int:
     own: dict[str, Any] = {
         "estimator": type(estimator).__name__,
         "options": _options(estimator),
@@ -106,8 +110,8 @@ def _differences(name: str, there: Any, here: Any) -> Iterator[str]:
         for key in dict.fromkeys([*there, *here]):
             yield from _differences(key, there.get(key), here.get(key))
     elif there != here:
-        is_hash = isinstance(here, dict) and "hash" in here and there is not None
-        yield f"{name} has other values" if is_hash else f"{name} was {_short(there)} and is {_short(here)}"
+        are_arrays = all(isinstance(each, dict) and "hash" in each for each in (there, here))
+        yield f"{name} has other values" if are_arrays else f"{name} was {_short(there)} and is {_short(here)}"
 
 
 def _short(value: Any) -> str:
@@ -136,17 +140,20 @@ def _described_option(name: str, value: Any) -> Any:
         found = encoder.argument(name, value)
     except StorageError:
         found = {"name": f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__name__)}"}
-    tensors = {**encoder.tensors, **(value.state_dict() if isinstance(value, torch.nn.Module) else {})}
-    weights = (tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy() for tensor in tensors.values())
-    return {"value": found, "weights": _hash_of(weights)} if tensors else found
+    if isinstance(value, torch.nn.Module) and found.keys() == {"module"}:  # the user's, whose weights are in the states
+        found |= {"shapes": {key: list(tensor.shape) for key, tensor in value.named_parameters()}}
+        encoder.keep({key: tensor for key, tensor in value.named_parameters() if not tensor.requires_grad})
+    weights = (tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy() for tensor in encoder.tensors.values())
+    return {"value": found, "hash": _hash_of(weights)} if encoder.tensors else found
 
 
 def _rows(rows: Mapping[str, Any], is_derived: bool) -> Iterator[tuple[str, Any]]:
     """Rows, and what belongs to each of them, as JSON: the shapes of arrays, with hashes unless a model made them."""
     for name, value in rows.items():
-        if not hasattr(value, "shape"):
+        if value is None or name == "columns":
             yield name, value
             continue
+        value = value if hasattr(value, "shape") else np.asarray(value)
         yield f"shape of {name}", list(value.shape)
         if not is_derived:
             yield name, {"hash": _hash_of(_chosen(value))}

@@ -28,8 +28,13 @@ class Job:
     X: Any
     sample_weight: Any = None
     groups: Any = None
+    checkpoint: Any = None
     error: EigencodeError | None = None
     run: TrainingRun | None = field(default=None, repr=False)
+
+    def begin(self) -> TrainingRun:
+        """The run at its start, or where it has a checkpoint."""
+        return self.model._begin(self.X, self.sample_weight, groups=self.groups, checkpoint=self.checkpoint)
 
     def attempt(self, action: Callable[[], Any]) -> Any:
         """Call a function, and keep an `EigencodeError` that it raises."""
@@ -108,12 +113,12 @@ def fit_jobs(jobs: Sequence[Job], *, verbose: bool = False) -> list[str]:
     try:
         with progress.stage("preparing", verbose):
             for job in jobs:
-                job.run = job.attempt(partial(job.model._begin, job.X, job.sample_weight, groups=job.groups))
+                job.run = job.attempt(partial(job.begin))
         runs = share_tensors([job.run for job in jobs if job.run is not None])
         for job, run in zip([job for job in jobs if job.run is not None], runs, strict=True):
             job.run = run  # so that equal tables are in memory once
         with show("models", runs, verbose):
-            for group in group_runs(runs):
+            for group in group_runs([run for run in runs if run.recorder is None or not run.state.finished]):
                 n_models = len(group.runner.runs)
                 deque(loop.train_all(group.runner), maxlen=0)
                 done.append((n_models, group.reason))

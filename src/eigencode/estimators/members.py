@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from eigencode.checkpoint import Checkpoint
 from eigencode.detection import baselines, conformal
 from eigencode.detection.calibration import Calibration
 from eigencode.detection.neighbors import Groups
@@ -138,13 +139,15 @@ def fitted(
     divisions: Sequence[Division],
     neighbors: bool,
     seed: int,
+    folders: Checkpoint | None = None,
 ) -> list[Member]:
     """Fit a model to each division of some rows, unless it is fitted, and measure these rows."""
     found = []
-    for model, division in zip(models, divisions, strict=True):
+    for number, (model, division) in enumerate(zip(models, divisions, strict=True), 1):
         given = replace(rows[division.learned], frame=None)
         if not model.__sklearn_is_fitted__():
-            model.fit(given, sample_weight=None if weights is None else weights[division.learned])
+            own, checkpoint = weights, folders and folders.within(f"model-{number}")
+            model.fit(given, sample_weight=None if own is None else own[division.learned], checkpoint=checkpoint)
         found.append(Member(model, _measured(model, rows, division, neighbors, seed)))
     return found
 

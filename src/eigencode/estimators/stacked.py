@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sklearn.base import clone
 
 from eigencode import fitting, parts, training
+from eigencode.checkpoint import Checkpoint
 from eigencode.data.containers import NamedArray
 from eigencode.data.scaling import Scaler
 from eigencode.errors import InterruptedWarning, OptionError
@@ -120,6 +121,7 @@ class StackedAutoencoder(BaseAutoencoder):
     def _begin(self, X: Any, *args: Any, **given: Any) -> TrainingRun:
         """Fit the layers first; after an interruption the layers fitted so far are kept."""
         self._learned: list[BaseAutoencoder] = []  # a list that is changed in place survives a failure
+        self._folders = Checkpoint.of(given.get("checkpoint"))
         try:
             return super()._begin(X, *args, **given)
         except KeyboardInterrupt:
@@ -128,7 +130,7 @@ class StackedAutoencoder(BaseAutoencoder):
             warnings.warn(INTERRUPTION, InterruptedWarning, stacklevel=3)
             return super()._begin(X, *args, **given)
         finally:
-            del self._learned
+            del self._learned, self._folders
 
     def _pretrain(self, table: TrainingTable) -> None:
         """Fit the layers, each to the codes of the layers below."""
@@ -156,10 +158,11 @@ class StackedAutoencoder(BaseAutoencoder):
         """Fit a layer; after an interruption it is made without training, so that the model is complete."""
         layer.set_params(random_state=training.generator(self.seed_, "layer", index).initial_seed())
         layer.validation, layer.validation_fraction = self.validation, codes.fraction
+        checkpoint = self._folders and self._folders.within(f"layer-{index + 1}", is_derived=index > 0)
         if self._interrupted_in is not None:
-            layer.max_epochs = 0
+            layer.max_epochs, checkpoint = 0, None
         rows = [None if array is None else self._named(array, index) for array in (codes.array, codes.validation)]
-        run = layer._begin(rows[0], codes.weights, rows[1], codes.groups, codes.split_seed)
+        run = layer._begin(rows[0], codes.weights, rows[1], codes.groups, codes.split_seed, checkpoint=checkpoint)
         with layer._training(run, f"layer {index + 1}", self.verbose) as evaluations:
             deque(evaluations, maxlen=0)
         if run.state.interrupted:

@@ -11,8 +11,9 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
-from eigencode import fitting, parts, training
+from eigencode import fitting, parts
 from eigencode.errors import OptionError
+from eigencode.estimators import fingerprints
 from eigencode.estimators.base import BaseAutoencoder, unchanged_on_failure
 from eigencode.estimators.composed import Composed
 from eigencode.estimators.inputs import float_type, named, read_rows
@@ -69,7 +70,14 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Composed):
         }
 
     def fit(
-        self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None, groups: Any = None
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        validation_data: Any = None,
+        groups: Any = None,
+        checkpoint: Any = None,
     ) -> Self:
         """Fit the autoencoder, unless it is fitted, and the head.
 
@@ -85,6 +93,8 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Composed):
             Rows and labels that decide which weights are kept; nothing else is learned from them.
         groups : array-like of shape (n,), optional
             The group of each row: rows of one group are all for validation, or none is.
+        checkpoint : path-like or Checkpoint, optional
+            A folder for the state of the training, from which the same call goes on after the process was killed.
 
         Returns
         -------
@@ -92,12 +102,19 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Composed):
             The fitted estimator, with the best weights found.
         """
         with unchanged_on_failure(self):
-            rows, apart = self._begin(X, y, sample_weight, validation_data, groups)
-            self.model_.fit(rows, sample_weight=sample_weight, validation_data=apart, groups=groups)
+            rows, given = self._begin(X, y, sample_weight, validation_data, groups, checkpoint)
+            self.model_.fit(rows, **given)
         return self
 
     def iter_fit(
-        self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None, groups: Any = None
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        validation_data: Any = None,
+        groups: Any = None,
+        checkpoint: Any = None,
     ) -> Iterator[dict[str, float]]:
         """Fit step by step: an iterator that trains head and encoder until the next evaluation for each row it yields.
 
@@ -109,7 +126,7 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Composed):
             As for ``fit``.
         y : array-like
             As for ``fit``.
-        sample_weight, validation_data, groups : array-like, optional
+        sample_weight, validation_data, groups, checkpoint : optional
             As for ``fit``.
 
         Returns
@@ -118,8 +135,8 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Composed):
             As an autoencoder's, with the objective of the labels.
         """
         with unchanged_on_failure(self):
-            rows, apart = self._begin(X, y, sample_weight, validation_data, groups)
-            return self.model_.iter_fit(rows, sample_weight=sample_weight, validation_data=apart, groups=groups)
+            rows, given = self._begin(X, y, sample_weight, validation_data, groups, checkpoint)
+            return self.model_.iter_fit(rows, **given)
 
     @property
     def composition_(self) -> Composition:
@@ -186,9 +203,9 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Composed):
     # -- training
 
     def _begin(
-        self, X: Any, y: Any, sample_weight: Any, validation_data: Any, groups: Any
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Fit the autoencoder; return rows (x, y), and separate validation rows (x, y) if they are given."""
+        self, X: Any, y: Any, sample_weight: Any, validation_data: Any, groups: Any, checkpoint: Any
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Fit the autoencoder; return rows (x, y), and what ``fit`` of their model gets with them."""
         check_options(self)
         rows = read_rows(self, X, reset=True)
         targets = self._targets(y, len(rows.array))
@@ -198,12 +215,14 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Composed):
             with named("validation_data"):
                 apart = read_rows(self, apart)
                 labelled = _labelled(apart.array, self._known_targets(labels, len(apart.array)))
-        seed = training.resolve_seed(self.random_state)
-        beside = {"validation_data": apart, "groups": groups}
+        own = {"X": rows.array, "y": targets, "sample_weight": sample_weight, "validation_data": labelled}
+        seed, folders = fingerprints.begun(checkpoint, self, self.random_state, **own)
+        beside = {"validation_data": apart, "groups": groups, "checkpoint": folders and folders.within("autoencoder")}
         self.autoencoder_, interrupted = self._fitted_autoencoder(rows, sample_weight, seed, beside)
         model = self._model(self.autoencoder_.composition_, targets, seed)
         self.model_ = model.begin_from(self.autoencoder_, interrupted=interrupted)
-        return _labelled(rows.array, targets), labelled
+        beside |= {"validation_data": labelled, "checkpoint": folders and folders.within("labels")}
+        return _labelled(rows.array, targets), {"sample_weight": sample_weight, **beside}
 
     def _known_targets(self, y: Any, n_rows: int) -> np.ndarray:
         """Labels of validation rows as columns of numbers, shape (n, c)."""

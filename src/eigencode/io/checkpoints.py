@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from eigencode import checkpoint
+from eigencode import checkpoint, processes
 from eigencode.data.writing import atomic_write, is_lockable
 from eigencode.errors import FileAccessError, FileError, ResultWarning, StorageError, as_path, file_error
 from eigencode.io import storage
@@ -27,7 +27,7 @@ from eigencode.io.allocation import BoundedAllocation
 from eigencode.io.decoding import Decoder, typed
 from eigencode.io.encoding import Encoder
 from eigencode.io.known import Known
-from eigencode.training.resuming import resumed, saved_run
+from eigencode.training.resuming import restore, saved_run
 from eigencode.training.run import TrainingRun
 from eigencode.training.state import SavedRun, Unevaluated
 
@@ -65,10 +65,11 @@ class CheckpointFolder:
             raise file_error(error, what, got=f"the error {error.strerror or error}") from error
         self._require_alone()
         self._n_rows, self._due, self._failure = 0, 0.0, ""
+        self._found: dict[str, Any] | None = None
 
     def _require_alone(self) -> None:
         """Lock the folder; the system removes the lock when the process ends, however it ends."""
-        if not is_lockable(self._lock):
+        if processes.is_first() and not is_lockable(self._lock):
             self.close()
             what = f"Another run uses the checkpoint folder {self.path!r}"
             raise FileAccessError(what, hint="Wait until it has ended, or give this run another folder")
@@ -98,23 +99,41 @@ class CheckpointFolder:
 
     # -- reading
 
-    def resumed(self, run: TrainingRun) -> TrainingRun:
-        """A run at its start, set to the last state in the folder if there is one; its states go into this folder."""
-        run = replace(run, recorder=self)
+    def recording(self, run: TrainingRun) -> TrainingRun:
+        """A run at its start whose states go into this folder; its clock counts the seconds of earlier attempts."""
+        self._found = processes.agreed(self._last(str(run.device)) if processes.is_first() else None)
+        seconds = 0.0 if self._found is None else self._found["seconds"]
+        return replace(run, recorder=self, clock=run.clock.after(seconds))
+
+    def not_recording(self, run: TrainingRun) -> TrainingRun:
+        """A run that is not trained, since an interruption ended what comes before it."""
+        self.close()
+        return run
+
+    def resume(self, run: TrainingRun) -> bool:
+        """Set a run at its start to the last state in the folder; return False if there is none."""
+        if self._found is None:
+            return False
+        restore(run, self._found)
+        self._found = None
+        self._n_rows, self._due = run.state.rows, time.monotonic() + self._wait(0.0)
+        return True
+
+    def _last(self, device: str) -> dict[str, Any] | None:
+        """The last state that is not damaged; None if there is none."""
         for path in (paths := self._states()):
             try:
-                found = self._read(path, str(run.device))
+                found = self._read(path, device)
             except StorageError as error:
-                refusal = error
+                damage = str(error)
                 continue
             if path != paths[0]:
-                warnings.warn(f"{refusal} Training goes on from {path!r}, the one before.", ResultWarning, stacklevel=2)
-            run = resumed(run, found)
-            self._n_rows, self._due = run.state.rows, time.monotonic() + self._wait(0.0)
-            return run
+                warnings.warn(f"{damage} Training goes on from {path!r}, the one before.", ResultWarning, stacklevel=2)
+            return found
         if paths:
-            raise StorageError(f"All states in {self.path!r} are damaged", hint="Give another folder") from refusal
-        return run
+            hint = "Give another folder to begin again"
+            raise StorageError(f"All states in {self.path!r} are damaged", got=damage, hint=hint)
+        return None
 
     def _states(self) -> list[str]:
         """The files of the states, the last one first."""
@@ -139,21 +158,30 @@ class CheckpointFolder:
         requests = checkpoint.REQUESTS
         if requests.to_write or requests.to_stop or self._is_due(run):
             requests.to_write = False
-            try:
-                self.write(run, unevaluated())
-            except FileError as error:
-                self._say(error)
+            self.write(run, unevaluated())
         requests.obey()
 
     def _is_due(self, run: TrainingRun) -> bool:
         rows = self.settings.rows
         return time.monotonic() >= self._due or (rows is not None and run.state.rows >= self._n_rows + rows)
 
-    def write(self, run: TrainingRun, unevaluated: Unevaluated = Unevaluated()) -> None:  # noqa: B008 (frozen)
-        """Write the state, and remove all but the last two."""
+    def write(self, run: TrainingRun, unevaluated: Unevaluated | None = None) -> None:
+        """Write the state; a failure is a warning, since the run is worth more than a state of it."""
+        try:
+            self.write_first(run, unevaluated)
+        except FileError as error:
+            self._say(error)
+
+    def write_first(self, run: TrainingRun, unevaluated: Unevaluated | None = None) -> None:
+        """Write the state, and remove all but the last two; `FileError` if it cannot be written.
+
+        Of several processes, all of which have the same state, the first one writes.
+        """
+        if not processes.is_first():
+            return
         began = time.monotonic()
         encoder = Encoder({})
-        saved = encoder.attribute("run", saved_run(run, unevaluated))
+        saved = encoder.attribute("run", saved_run(run, unevaluated or Unevaluated()))
         content = {"run": saved, "digest": _digest(saved, encoder.tensors)}
         try:
             storage.write(os.path.join(self.path, f"{run.state.step:012}{ENDING}"), content, encoder.tensors)
@@ -180,12 +208,12 @@ class CheckpointFolder:
                 os.close(number)
 
     def _say(self, error: FileError) -> None:
-        """Warn of a failure to write, once for each kind; the run is worth more than a state of it."""
+        """Warn of a failure to write, once for each kind."""
         if str(error) != self._failure:
             self._failure = str(error)
             names = [os.path.basename(path) for path in self._states()[:1]]
             last = f"the last state is {names[0]}" if names else "there is no state"
-            warnings.warn(f"{error} Training goes on without a new checkpoint: {last}.", ResultWarning, stacklevel=2)
+            warnings.warn(f"{error} The fit goes on without a new checkpoint: {last}.", ResultWarning, stacklevel=2)
 
 
 def _digest(saved: Any, tensors: Mapping[str, Tensor]) -> str:

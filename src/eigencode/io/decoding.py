@@ -190,11 +190,10 @@ def _damaged(name: str, value: Any, wanted: object) -> StorageError:
 
 
 def _typed_as_one_of(kinds: Iterable[Any], value: Any, name: str) -> Any:
-    refusal: StorageError | None = None
+    refusals = []
     for kind in kinds:
         try:
             return typed(kind, value, name)
         except StorageError as error:
-            refusal = error if refusal is None else refusal
-    assert refusal is not None
-    raise refusal
+            refusals.append(error.with_traceback(None))  # its frames would keep their callers' variables alive
+    raise refusals[0]

@@ -56,14 +56,15 @@ class Tally:
 
 
 def begin(run: TrainingRun) -> None:
-    """Evaluate the start, so that it is kept unless training improves on it; a run that goes on has done so."""
-    if not run.state.history:
-        runner = runner_of(run)
-        with runner.at_work():
-            _evaluate(runner, None)
-        remember_start(run)
-        if run.recorder is not None:
-            run.recorder.write(run)
+    """Evaluate the start, so that it is kept unless training improves on it; or go on from a recorded state."""
+    if run.recorder is not None and run.recorder.resume(run):
+        return
+    runner = runner_of(run)
+    with runner.at_work():
+        _evaluate(runner, None)
+    remember_start(run)
+    if run.recorder is not None:
+        run.recorder.write_first(run)
 
 
 def train_all(

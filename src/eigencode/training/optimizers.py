@@ -186,6 +186,11 @@ class FullBatchLBFGS(torch.optim.LBFGS):
         """Add the vector; torch's method would import a compiler, for a second or more."""
         self.param_groups.append({**self.defaults, **param_group})
 
+    def state_dict(self) -> dict[str, Any]:
+        """The state of the vector; torch's method would import a compiler, too."""
+        (vector,) = self.param_groups[0]["params"]
+        return {"state": {0: dict(self.state[vector])} if vector in self.state else {}}
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a saved state, with this object's settings."""
         (vector,) = self.param_groups[0]["params"]

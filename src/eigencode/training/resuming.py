@@ -1,8 +1,7 @@
-"""The state of a run as plain values and tensors, and a run that goes on from it."""
+"""The state of a run as plain values and tensors, from which a run in another process goes on."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from eigencode.training.run import TrainingRun
@@ -20,9 +19,8 @@ def saved_run(run: TrainingRun, unevaluated: Unevaluated) -> dict[str, Any]:
     }
 
 
-def resumed(run: TrainingRun, saved: dict[str, Any]) -> TrainingRun:
-    """A run at its start, set to a state that was saved; `DataError` if that is another model's."""
+def restore(run: TrainingRun, saved: dict[str, Any]) -> None:
+    """Set a run to a state that was saved; `DataError` if that is another model's."""
     run.state.load_state_dict(saved["state"])
     run.state.start = None if saved["start"] is None else Snapshot(**saved["start"])
     run.state.unevaluated = Unevaluated(**saved["unevaluated"])
-    return replace(run, clock=run.clock.after(saved["seconds"]))

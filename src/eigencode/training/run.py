@@ -73,8 +73,14 @@ class Clock:
 class Recorder(Protocol):
     """Keeps the state of a run, so that a later process can go on with it."""
 
+    def resume(self, run: TrainingRun) -> bool:
+        """Set a run at its start to the last state that was kept; return False if there is none."""
+
+    def write_first(self, run: TrainingRun) -> None:
+        """Keep the state at the start; an error if that is not possible."""
+
     def write(self, run: TrainingRun) -> None:
-        """Keep the state as it is after an evaluation."""
+        """Keep the state as it is after an evaluation; a warning if that is not possible."""
 
     def offer(self, run: TrainingRun, unevaluated: Callable[[], Unevaluated]) -> None:
         """Keep the state if it is time to, or if a signal asks for it; `KeyboardInterrupt` if one asks to stop."""
