@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from eigencode import Autoencoder
+from eigencode import AnomalyDetector, Autoencoder
 from eigencode.cli import main
 from eigencode.cli.tables import loaded
 from eigencode.data import named_files, sources
@@ -142,3 +142,33 @@ def test_errors_say_which_rows_are_meant(folder, frame, mixed):
     pa.parquet.write_table(pa.Table.from_pandas(wrong[300:]), folder / "parquet" / "1.parquet", row_group_size=110)
     with pytest.raises(EigencodeError, match=r"1.parquet' has infinite cells.*column 'a' \(the first in row 218\)"):
         mixed.transform(folder / "parquet")
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_drawn_rows_are_written_a_block_at_a_time(folder, frame):
+    table = pa.table({"row": np.arange(N), **{name: frame[name] for name in ("a", "c", "color")}})
+    model = Autoencoder(2, max_epochs=2, random_state=0).fit(table)
+    model.sample(200, random_state=1, output="drawn.csv")
+    drawn = model.sample(200, random_state=1)
+    assert drawn["row"].to_pylist() == list(range(N, N + 200))
+    write_columns("expected.csv", drawn)
+    assert Path("drawn.csv").read_text() == Path("expected.csv").read_text()
+    model.save("numbered.safetensors")
+    assert main(["sample", "numbered.safetensors", "-n", "200", "--random-state", "1", "--output", "shell.csv"]) == 0
+    assert Path("shell.csv").read_text() == Path("expected.csv").read_text()
+    with pytest.raises(OptionError, match="without 'given'"):
+        model.sample(given=table, output="drawn.csv")
+
+
+@pytest.mark.parametrize("ending", ["csv", "json"])
+def test_alarms_of_files_are_those_of_memory(folder, frame, ending, small_blocks, monkeypatch):
+    detector = AnomalyDetector(0.1, autoencoder=Autoencoder(2, max_epochs=1), random_state=0).fit(frame[:400])
+    detector.save("d.safetensors")
+    line = ["detect", "d.safetensors", "parquet", "--explain", "2", "--false-discoveries", "0.5", "--quiet", "--output"]
+    assert main([*line, f"blocks.{ending}", "--id", "color"]) == 0
+    assert np.array_equal(detector.score_samples("parquet"), detector.score_samples(frame))
+    monkeypatch.setattr(named_files, "STREAMED_FROM", 2**26)
+    assert main([*line, f"whole.{ending}", "--id", "color"]) == 0
+    found = Path(f"blocks.{ending}").read_text()
+    assert len(found.splitlines()) > 20
+    assert found == Path(f"whole.{ending}").read_text()

@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
+import pyarrow as pa
 from cyclopts import CycloptsError, Parameter, validators
 
 from eigencode import data, progress
 from eigencode.cli.app import command
 from eigencode.cli.flags import FILES, PATHS, STREAM, SWITCH, AsJson, Model
-from eigencode.cli.tables import ALL, SEVERAL, Chosen, Rows, class_with_article, inputs_of, model_and_rows, write
+from eigencode.cli.tables import (
+    ALL,
+    SEVERAL,
+    Chosen,
+    Rows,
+    answers_of,
+    class_with_article,
+    inputs_of,
+    model_and_rows,
+    write,
+)
 from eigencode.descriptions import fitted_names, print_facts, print_json
 from eigencode.errors import OptionError
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from eigencode.estimators.anomaly import AnomalyDetector
 
 JSON = ".json"
@@ -81,19 +93,33 @@ def detect(
     if not hasattr(detector, "p_values"):
         got = f"{class_with_article(detector)} in {str(model)!r}"
         raise OptionError("detect needs a detector of anomalies", got=got, hint="Fit one with --kind anomaly")
-    X = table.drop_columns([name for name in names if name not in (fitted_names(detector) or ())]) if names else table
     rate = false_discoveries or false_alarms or detector.false_alarms_
     detector.require_rate(rate)
+    not_fitted = [name for name in names if name not in (fitted_names(detector) or ())]
+    # A window has rows of several blocks.
+    blocks = partial(answers_of, detector) if detector.window is None else lambda rows, ask: [ask(rows)]
+
+    def rows_of(block: Any) -> Any:
+        return block.drop_columns(not_fitted) if not_fitted else block
+
     with progress.stage("scoring"):
-        scores, p = detector.score_and_p_values(X)
+        found = list(blocks(table, lambda block: np.stack(detector.score_and_p_values(rows_of(block)))))
+    scores, p = np.concatenate(found, axis=1)
     alarms = detector.calibration_.reported(p, rate) if false_discoveries else p <= rate
-    kept = (alarms | all_rows).nonzero()[0]
-    columns = {name: table[name].take(kept) for name in names}
-    columns |= {"row": kept, "score": scores[kept], "p_value": p[kept]}
-    columns |= {"alarm": alarms[kept]} if all_rows else {}
-    with progress.stage("explaining"):
-        reasons = reasons_of(detector, X, kept, explain)
-    write_alarms(output, columns, reasons, explain or 0)
+    kept, first = alarms | all_rows, 0
+
+    def lines_of(block: Any) -> dict[str, Any]:
+        nonlocal first
+        numbers = first + kept[first : first + len(block)].nonzero()[0]
+        columns = {name: block[name].take(numbers - first) for name in names}
+        columns |= {"row": numbers, "score": scores[numbers], "p_value": p[numbers]}
+        columns |= {"alarm": alarms[numbers]} if all_rows else {}
+        reasons = reasons_of(detector, rows_of(block), numbers - first, explain)
+        first += len(block)
+        return {**columns, REASONS: reasons}
+
+    has_text = detector.columns_ is not None and not detector.columns_.is_numeric
+    write_alarms(output, blocks(table, lines_of), explain or 0, has_text)
     facts = {"n_rows": len(p), "n_alarms": int(alarms.sum()), "rate": rate}
     # Models that leave a part of the rows out each keep a rate only about.
     how, of = "about" if detector.folds_ else "at most", "alarms" if false_discoveries else "normal rows"
@@ -119,39 +145,53 @@ def check_alarms_output(output: Path, *tables: Path, model: Path | None = None) 
         data.check_output(output, [*data.FORMATS, JSON], inputs_of(tables, model))
 
 
-def write_alarms(
-    output: Path, columns: Mapping[str, Any], reasons: Sequence[Sequence[Mapping[str, Any]]], n_columns: int
-) -> None:
-    """Write rows with their reasons: in JSON as a list of objects, else as further columns."""
-    if output.suffix.lower() == JSON:
-        found = data.as_arrow(columns).to_pylist()
-        if n_columns:
-            found = [{**line, "reasons": own} for line, own in zip(found, reasons, strict=True)]
-        with data.atomic_write(output) as file:
-            file.write(json.dumps(found, indent=1, default=str).encode() + b"\n")
+def write_alarms(output: Path, tables: Iterable[dict[str, Any]], n_columns: int, has_text: bool) -> None:
+    """Write rows with their reasons, a block at a time: in JSON as a list of objects, else as further columns."""
+    if output.suffix.lower() != JSON:
+        write(output, (_with_reasons(table, n_columns, has_text) for table in tables), "explaining", reported=False)
         return
-    further = {
-        f"{prefix}_{number + 1}": values_of([own[number][name] if number < len(own) else None for own in reasons])
-        for number in range(n_columns)
-        for prefix, name in REASON_COLUMNS.items()
-    }
-    write(output, [{**columns, **further}], reported=False)
+    with progress.stage("explaining"), data.atomic_write(output) as file:
+        file.write(b"[")
+        is_first = True
+        for table in tables:
+            reasons = table.pop(REASONS)
+            for line, own in zip(data.as_arrow(table).to_pylist(), reasons, strict=True):
+                text = json.dumps({**line, "reasons": own} if n_columns else line, indent=1, default=str)
+                file.write((("\n" if is_first else ",\n") + textwrap.indent(text, " ")).encode())
+                is_first = False
+        file.write(b"]\n" if is_first else b"\n]\n")
 
+
+def _with_reasons(table: dict[str, Any], n_columns: int, has_text: bool) -> dict[str, Any]:
+    """Rows with a few columns about each of their reasons; values are text if a column of the rows has some."""
+    reasons, kinds = table.pop(REASONS), {"text": pa.string(), "number": pa.float64()}
+    kinds["value"] = kinds["text" if has_text else "number"]
+    further = {
+        f"{prefix}_{number + 1}": pa.array(
+            [_as(kinds[kind], own[number][name]) if number < len(own) else None for own in reasons], kinds[kind]
+        )
+        for number in range(n_columns)
+        for prefix, (name, kind) in REASON_COLUMNS.items()
+    }
+    return {**table, **further}
+
+
+REASONS = "reasons of each row"
+"""The key of the reasons beside the columns of a table."""
 
 REASON_COLUMNS = {
-    "reason": "column",
-    "contribution": "contribution",
-    "observed": "observed",
-    "expected": "expected",
-    "direction": "direction",
+    "reason": ("column", "text"),
+    "contribution": ("contribution", "number"),
+    "observed": ("observed", "value"),
+    "expected": ("expected", "value"),
+    "direction": ("direction", "text"),
 }
-"""The name of each column about a reason, and what it has."""
+"""The name of each column about a reason, what it has, and of which kind that is."""
 
 
-def values_of(cells: Sequence[Any]) -> list[Any]:
-    """The cells of one column: text if any is."""
-    is_text = any(isinstance(cell, str) for cell in cells)
-    return [None if cell is None else str(cell) if is_text else cell for cell in cells]
+def _as(kind: pa.DataType, value: Any) -> Any:
+    """A value as a number or as text."""
+    return str(value) if value is not None and kind == pa.string() else value
 
 
 def report(output: Path, facts: Mapping[str, Any], promised: str, as_json: bool) -> None:

@@ -244,8 +244,13 @@ def sample(
         fitted = loaded(model, output, "sample")
     mean = pictures.is_picture(output) if mean is None else mean
     X = None if given is None else read_rows(tables, chosen, fitted=fitted).frame
+    options = {"mean": mean, "random_state": random_state}
     with progress.stage("drawing"):
-        drawn = fitted.sample(n_rows or 1, given=X, mean=mean, random_state=random_state)
+        if n_rows is not None and not (pictures.is_picture(output) or data.is_stream(output) or output == STREAM):
+            fitted.sample(n_rows, **options, output=output)
+            say_written(output, n_rows, fitted.n_features_in_)
+            return
+        drawn = fitted.sample(n_rows or 1, given=X, **options)
     write_rows(output, fitted, [drawn], "drawing")
 
 

@@ -13,7 +13,9 @@ from sklearn.base import OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from eigencode.data import windows
+from eigencode.data.block_sources import BlockSource, answers_of
 from eigencode.data.containers import NamedArray
+from eigencode.data.named_files import opened
 from eigencode.detection.calibration import Calibration
 from eigencode.errors import DataError, OptionError, ResultWarning
 from eigencode.estimators import fingerprints, members
@@ -391,6 +393,9 @@ class AnomalyDetector(OutlierMixin, Composed):
     def _found(self, X: Any) -> np.ndarray:
         """The score of each row by each of these models, shape (n, K); higher for rows more unlike those fitted."""
         check_is_fitted(self)
+        X = opened(X)
+        if isinstance(X, BlockSource) and self.window is None:
+            return np.concatenate(list(answers_of(X, self.autoencoder_._n_cells, lambda block, _: self._found(block))))
         rows, _ = self._rows(X)
         return np.stack([member.scores(rows) for member in self._members], axis=1)
 

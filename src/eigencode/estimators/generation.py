@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from eigencode import model, training
 from eigencode.batch import Batch
+from eigencode.data import FORMATS, check_output, columns_of, table_writer
 from eigencode.data.marginals import Marginals
 from eigencode.data.memory import require_memory
 from eigencode.data.sources import chunk_rows
@@ -181,7 +182,15 @@ class Generation(Imputation):
         composition.likelihood = composition.likelihood.with_spread(torch.from_numpy(noise).to(self.execution_.device))
         return composition
 
-    def sample(self, n_rows: int = 1, *, given: Any = None, mean: bool = False, random_state: Any = None) -> Any:
+    def sample(
+        self,
+        n_rows: int = 1,
+        *,
+        given: Any = None,
+        mean: bool = False,
+        random_state: Any = None,
+        output: str | os.PathLike[str] | None = None,
+    ) -> Any:
         """Draw new rows: z from the density of codes, then x from p(x|z).
 
         The density is that of ``fit_density``, which the first call (or ``save``) fits to the codes of 4,096 of the
@@ -201,6 +210,8 @@ class Generation(Imputation):
             Return the mean of p(x|z), the decoder's output g(z), instead of a draw.
         random_state : int, NumPy generator or None
             Seed of the draws; None takes fresh entropy.
+        output : path-like, optional
+            Write the rows to this file, a block at a time, and return None, as ``reconstruct`` does; without ``given``.
 
         Returns
         -------
@@ -209,19 +220,37 @@ class Generation(Imputation):
             fitted; identifiers are numbered on, and free text is missing.
         """
         check_is_fitted(self)
+        if given is not None and output is not None:
+            raise OptionError("Rows are written only without 'given'", got="both", hint="Write what sample returns")
         if given is not None:
             return self._sampled_given(given, mean, training.resolve_seed(random_state))
         if isinstance(n_rows, bool) or not isinstance(n_rows, int | np.integer) or n_rows < 1:
             raise OptionError("The number of rows to draw must be a positive int", got=f"{n_rows!r}")
-        n_columns = len(self.scaler_.center)
-        require_memory(8.0 * int(n_rows) * n_columns, f"{n_rows} rows of {n_columns} columns", "Draw fewer at a time")
         seed = training.resolve_seed(random_state)
         self._find_density()
-        cells = numbers_only(filled(int(n_rows), self._drawn_blocks(int(n_rows), seed, mean)))
+        blocks = self._moved_blocks(int(n_rows), seed, mean)
+        if output is not None:
+            return self._write_drawn(output, blocks, mean)
+        n_columns, hint = len(self.scaler_.center), "Give output=, the name of a file"
+        require_memory(8.0 * int(n_rows) * n_columns, f"{n_rows} rows of {n_columns} columns", hint)
+        return self._as_table(numbers_only(filled(int(n_rows), blocks)), mean=mean)
+
+    def _write_drawn(self, output: str | os.PathLike[str], blocks: Iterator[np.ndarray], mean: bool) -> None:
+        """Write drawn rows to a file."""
+        first, names = 0, getattr(self, "feature_names_in_", None)
+        check_output(output, FORMATS)
+        with torch.inference_mode(), table_writer(output) as write:
+            for cells in map(numbers_only, blocks):
+                schema = None if self.columns_ is None else self.columns_.numbered_from(first)
+                write(columns_of(cells if schema is None else schema.decode(cells, mean=mean), names))
+                first += len(cells)
+
+    def _moved_blocks(self, n_rows: int, seed: int, mean: bool) -> Iterator[np.ndarray]:
+        """Rows drawn, with the distributions of the columns fitted, or means."""
         marginals: Marginals | None = None if mean else getattr(self, "marginals_", None)
-        if marginals is not None:
-            cells = marginals.moved(cells, np.random.default_rng([seed, 1]))
-        return self._as_table(cells, mean=mean)
+        source = np.random.default_rng([seed, 1])
+        for cells in self._drawn_blocks(n_rows, seed, mean):
+            yield cells if marginals is None else marginals.moved(cells, source)
 
     def _drawn_blocks(self, n_rows: int, seed: int, mean: bool) -> Iterator[np.ndarray]:
         """Rows drawn, or their means, in the data's units: ``n_rows`` in arrays of shape (b, d)."""

@@ -11,7 +11,7 @@ import narwhals as nw
 import numpy as np
 import pyarrow as pa
 
-from eigencode.data.tables import compact, frames
+from eigencode.data.tables import compact, frames, types
 from eigencode.data.tables.column import Column
 from eigencode.data.tables.excluded import Identifier, Text
 from eigencode.data.tables.filling import filled, known
@@ -159,6 +159,11 @@ class Schema:
         return {family for family, _ in self.blocks} <= {"real", "share"}
 
     @property
+    def is_numeric(self) -> bool:
+        """Whether all columns that the model sees have numbers."""
+        return all(types.class_of(column.arrow) == "number" for column in self.columns if column.kind.width)
+
+    @property
     def notes(self) -> list[str]:
         """Sentences on columns that are left out, or not taken as they are."""
         return [note for column in self.columns for note in column.notes]
@@ -288,6 +293,16 @@ class Schema:
             values = found.get(column.name, column.values_of(pa.nulls(len(frame), column.arrow)))
             columns.append(values if is_own else column.values_of(values.cells))
         return frames.frame_of(self.library, columns, frame)
+
+    def numbered_from(self, n_rows: int) -> Schema:
+        """The same, whose identifiers begin after those of so many rows."""
+        columns = [
+            replace(column, kind=replace(column.kind, largest=column.kind.largest + n_rows))
+            if isinstance(column.kind, Identifier) and column.kind.largest is not None
+            else column
+            for column in self.columns
+        ]
+        return replace(self, columns=tuple(columns))
 
     def log_jacobian(self, cells: np.ndarray) -> np.ndarray:
         """Log-density of each row in the table's units minus that of its cells, shape (n,)."""
