@@ -22,6 +22,7 @@ from eigencode.data.image_files import read_image_arrays as read_image_arrays
 from eigencode.data.image_files import read_images as read_images
 from eigencode.data.image_paths import is_image as is_image
 from eigencode.data.image_paths import list_image_files as list_image_files
+from eigencode.data.named_files import opened as opened
 from eigencode.data.named_files import rows_of_files as rows_of_files
 from eigencode.data.pictures import PICTURES as PICTURES
 from eigencode.data.pictures import as_pixels as as_pixels
@@ -31,6 +32,7 @@ from eigencode.data.pictures import pixel_range as pixel_range
 from eigencode.data.pictures import write_pictures as write_pictures
 from eigencode.data.scaling import Scaler as Scaler
 from eigencode.data.sources import ArraySource as ArraySource
+from eigencode.data.sources import chunk_rows as chunk_rows
 from eigencode.data.sources import joined_rows as joined_rows
 from eigencode.data.tables.schema import Schema as Schema
 from eigencode.data.writing import atomic_write as atomic_write

@@ -12,10 +12,8 @@ import numpy as np
 from sklearn.base import OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from eigencode.data import windows
-from eigencode.data.block_sources import BlockSource, answers_of
+from eigencode.data import BlockSource, answers_of, opened, windows
 from eigencode.data.containers import NamedArray
-from eigencode.data.named_files import opened
 from eigencode.detection.calibration import Calibration
 from eigencode.errors import DataError, OptionError, ResultWarning
 from eigencode.estimators import fingerprints, members

@@ -20,10 +20,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from eigencode import model, training
 from eigencode.batch import Batch
-from eigencode.data import FORMATS, check_output, columns_of, table_writer
+from eigencode.data import FORMATS, check_output, chunk_rows, columns_of, table_writer
 from eigencode.data.marginals import Marginals
 from eigencode.data.memory import require_memory
-from eigencode.data.sources import chunk_rows
 from eigencode.errors import InterruptedWarning, OptionError
 from eigencode.estimators.conditional import N_CODES, conditional_draws
 from eigencode.estimators.evaluation import filled, numbers_only
