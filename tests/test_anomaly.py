@@ -167,6 +167,7 @@ def test_a_detector_says_what_it_keeps(X, fitted, tmp_path, capsys):
         printed = capsys.readouterr().out
         assert re.search(rf"keeps rows +{kept}", printed)
         assert re.search(r"false alarms +0.1 of normal rows, by 79 rows held out", printed)
+        assert re.search(r"promise +on average over fits, at most 0.1 of new normal rows are alarms", printed)
         assert main(["describe", str(path), "--json"]) == 0
         facts = json.loads(capsys.readouterr().out)
         assert (facts["kind"], facts["n_kept"]) == ("AnomalyDetector", 400 * neighbors)
@@ -177,10 +178,12 @@ def test_a_detector_says_what_it_keeps(X, fitted, tmp_path, capsys):
 
 def test_the_rate_of_false_alarms_is_kept_on_new_rows():
     """The rate of one fit is Beta(k, m + 1 - k), so the mean over 24 fits has a known standard error."""
-    p = []
+    p, drift = [], []
     for seed in range(24):  # 39 rows are held out
         model = AnomalyDetector(autoencoder=LinearAutoencoder(2), random_state=seed).fit(rows_of(200, seed))
         p.append(model.p_values(rows_of(200, 1000 + seed)))
+        drift.append(model.calibration_.drift(p[-1]))
+    assert (np.array(drift) < 0.1).sum() <= scipy.stats.binom(24, 0.1).isf(1e-4)
     for level in (0.05, 0.1, 0.5):
         k = math.floor(level * 40)
         beta = scipy.stats.beta(k, 40 - k)
@@ -219,12 +222,13 @@ def test_five_models_are_fitted_where_a_fifth_of_the_rows_is_too_few(X, crossed,
     """Each row is scored by the model that has not seen it, and p-values compare it with new rows under that model."""
     known = crossed.calibration_
     assert len(crossed.folds_) == 5
-    assert len(known.scores) == 120
+    assert len(known.scores) == 99  # with 120 rows, p-values of at most 0.01 are those of 1 row in 121
     assert crossed.false_alarms_ == 0.01
-    assert "twice the rate" in crossed.notes_[0]
+    assert "at most 0.096" in crossed.notes_[0]
+    assert crossed.calibration_.proved(0.01) == pytest.approx(2 * (1 + 4) / 104)
     new = np.concatenate([rows_of(30, seed=5), 2 * rows_of(30, seed=6)])
     scores = np.stack([member.scores(NamedArray(new)) for member in crossed.folds_], axis=1)
-    literal = [(1 + sum(s >= row[k] for s, k in zip(known.scores, known.models, strict=True))) / 121 for row in scores]
+    literal = [(1 + sum(s >= row[k] for s, k in zip(known.scores, known.models, strict=True))) / 100 for row in scores]
     np.testing.assert_allclose(crossed.p_values(new), literal)
     assert ((crossed.predict(new) == -1) == (crossed.p_values(new) <= 0.01)).all()
     assert 0 < (crossed.predict(new) == -1).sum() < 60
@@ -300,6 +304,21 @@ def test_drift_is_said(fitted):
     assert fitted.drift(rows_of(100, seed=5)) > 0.01
     with pytest.warns(ResultWarning, match="no longer holds"):
         assert fitted.drift(rows_of(100, seed=5) * [1, 1, 1, 2, 1]) < 0.01
+    few = rows_of(100, seed=5)
+    few[:25] *= 5
+    assert fitted.drift(few, anomalies=0.25) > 0.01
+    with pytest.warns(ResultWarning, match="More than 10 % of the new rows"):
+        fitted.drift(few * [1, 1, 1, 2, 1], anomalies=0.1)
+    with pytest.raises(OptionError, match="'anomalies' must be a share"):
+        fitted.drift(few, anomalies=1.0)
+
+
+def test_windows_that_overlap_count_once_for_drift():
+    t = np.arange(1200)
+    series = np.column_stack([np.sin(t / 3), np.cos(t / 5)]) + 0.3 * np.random.default_rng(0).normal(size=(1200, 2))
+    model = AnomalyDetector(0.1, autoencoder=LinearAutoencoder(4), window=6, random_state=0).fit(series[:800])
+    p = model.p_values(series[800:])
+    assert model.drift(series[800:]) == model.calibration_.drift(p[5::6])
 
 
 # -- files and options

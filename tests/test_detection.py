@@ -1,14 +1,20 @@
 """From scores to alarms: p-values, false discoveries and drift beside literal versions; tails beside their formula."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
 import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from eigencode.detection import conformal
+from eigencode.detection.calibration import Calibration
 from eigencode.detection.tails import Tail, pareto
 from eigencode.errors import DataError, OptionError
+
+quick = settings(max_examples=60, derandomize=True, deadline=None)
 
 LEVELS = [0.01, 0.05, 0.07, 0.1, 0.29, 0.5]
 
@@ -41,6 +47,43 @@ def test_weighted_p_values_sum_the_weights(rng):
     assert conformal.p_values(scores, held_out, weights, own) == pytest.approx(literal, abs=1e-12)
     largest = [literal_p_value(s, held_out, weights, weights.max()) for s in scores]
     assert conformal.p_values(scores, held_out, weights) == pytest.approx(largest, abs=1e-12)
+
+
+@settings(quick)
+@given(rows=st.lists(st.tuples(st.integers(0, 5), st.integers(1, 9)), min_size=2, max_size=12))
+def test_p_values_are_at_most_a_level_no_more_often_than_it_says(rows):
+    """Each of some rows, which may be equal, is the new one with a probability in proportion to its weight."""
+    scores, weights = np.array(rows, dtype=float).T
+    for given_weights in (np.ones(len(rows)), weights):
+        p, own = np.empty(len(rows)), given_weights / given_weights.sum()
+        for new in range(len(rows)):
+            others, its = np.delete(scores, new), np.delete(given_weights, new)
+            (p[new],) = conformal.p_values(scores[new : new + 1], others, its, given_weights[new : new + 1])
+            (largest,) = conformal.p_values(scores[new : new + 1], others, its)
+            assert given_weights[new] > its.max() or largest >= p[new]
+        for level in p:
+            assert own[p <= level].sum() <= level + 1e-12
+        if given_weights is not weights and len(set(scores)) == len(scores):
+            np.testing.assert_allclose(np.sort(p), np.arange(1, len(p) + 1) / len(p))
+
+
+@settings(quick, max_examples=20)
+@given(rows=st.lists(st.integers(-9, 9), min_size=5, max_size=5), weight=st.floats(-1, 2))
+def test_p_values_of_several_models_keep_what_is_proved(rows, weight):
+    """Over all orders of five rows, of which the last one is new, and each of two models leaves two others out."""
+
+    def scored(row, learned):
+        return abs(row - weight * np.mean(learned))
+
+    parts, p = ((0, 1), (2, 3)), []
+    for order in itertools.permutations(rows):
+        learned = [[order[i] for i in range(4) if i not in part] for part in parts]
+        scores = np.array([scored(order[i], learned[k]) for k, part in enumerate(parts) for i in part])
+        known = np.argsort(scores, kind="stable")
+        calibration = Calibration(scores[known], np.ones(4), np.array([0, 0, 1, 1])[known])
+        p.append(calibration.p_values(np.array([[scored(order[4], learned[k]) for k in range(2)]]))[0])
+    for level in {*p}:
+        assert (np.array(p) <= level).mean() <= calibration.proved(level) + 1e-12
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -96,6 +139,20 @@ def test_a_level_is_attained_with_a_suitable_number_of_rows(level, about):
     assert abs(m - about) <= 0.5 / level + 1 or m == conformal.rows_needed(level)
 
 
+@pytest.mark.parametrize("level", [0.01, 0.03, 0.05, 0.07, 0.1, 0.3, 0.5, 0.9])
+@pytest.mark.parametrize("most", [1, 20, 178, 333])
+def test_a_level_is_attained_with_the_most_rows_that_use_it_up(level, most):
+    def attained(m):
+        return max(k for k in range(m + 1) if k / (m + 1) <= level) / (m + 1)
+
+    m = conformal.rows_within(most, level)
+    if most < conformal.rows_needed(level):
+        assert m == most
+    else:
+        assert level - level / (m + 1) < attained(m) <= level
+        assert all(attained(more) <= attained(m) for more in range(m + 1, most + 1))
+
+
 @pytest.mark.parametrize("level", [0.0, 1.0, -1, math.nan])
 def test_a_rate_is_a_probability(level):
     with pytest.raises(OptionError, match="between 0 and 1"):
@@ -126,10 +183,78 @@ def test_the_share_of_false_discoveries_is_at_most_the_rate(rng):
     assert np.mean(shares) > 0.08  # and it reports rows
 
 
-def test_drift_is_found_and_the_held_out_rows_are_not_taken_for_the_whole_distribution(rng):
-    p = [conformal.drift(rng.normal(size=500), rng.normal(size=50)) for _ in range(200)]
-    assert np.mean(np.array(p) < 0.1) < 0.1 + 4 * math.sqrt(0.1 * 0.9 / 200)
-    assert conformal.drift(rng.normal(1, 1, size=100), rng.normal(size=50)) < 1e-3
+def test_several_models_hold_the_share_of_false_discoveries(rng):
+    """Nothing is proved of it; here each of five models is a mean and a covariance of four fifths of 100 rows."""
+    shares, found = [], []
+    for _ in range(100):
+        rows, new = rng.standard_t(5, size=(100, 4)), rng.standard_t(5, size=(100, 4))
+        new[80:] += 8
+        parts, scores, own = np.array_split(np.arange(100), 5), np.empty((100, 5)), np.empty(100)
+        for k, part in enumerate(parts):
+            learned = np.delete(rows, part, axis=0)
+            inverse = np.linalg.inv(np.cov(learned.T))
+            both = np.concatenate([rows[part], new]) - learned.mean(0)
+            distances = np.einsum("ij,jk,ik->i", both, inverse, both)
+            own[part], scores[:, k] = distances[: len(part)], distances[len(part) :]
+        order = np.argsort(own)
+        reported = Calibration(own[order], np.ones(100), order // 20).discoveries(scores, 0.2)
+        shares.append(reported[:80].sum() / max(reported.sum(), 1))
+        found.append(reported[80:].mean())
+    assert np.mean(shares) < 0.2 * 80 / 100 + 4 * np.std(shares) / 10
+    assert np.mean(found) > 0.5
+
+
+# -- drift
+
+
+def calibrated(scores, weights=None):
+    order = np.argsort(scores)
+    weights = np.ones(len(scores)) if weights is None else weights
+    return Calibration(scores[order], weights[order], np.zeros(len(scores), dtype=int))
+
+
+def test_drift_is_found_from_p_values_as_from_scores(rng):
+    held_out, new = rng.normal(size=50), rng.normal(0.5, 1, size=70)
+    known = calibrated(held_out)
+    found = known.drift(known.p_values(new[:, None]))
+    assert found == scipy.stats.ks_2samp(held_out, new).pvalue
+    assert known.drift(known.p_values(rng.normal(1, 1, size=(100, 1)))) < 1e-3
+
+
+@pytest.mark.parametrize("anomalies", [0.0, 0.1])
+def test_unchanged_rows_give_warnings_no_more_often_than_is_said(rng, anomalies):
+    """Held-out rows are not taken for the whole distribution; a share of anomalies is no drift."""
+    p = []
+    for _ in range(300):
+        known, new = calibrated(rng.normal(size=60)), rng.normal(size=(400, 1))
+        new[: round(anomalies * 400)] += 9
+        p.append(known.drift(known.p_values(new), anomalies))
+    for level in (0.01, 0.1):
+        assert np.mean(np.array(p) < level) < level + 4 * math.sqrt(level * (1 - level) / 300)
+    assert known.drift(known.p_values(new + 9), anomalies) < 1e-3
+
+
+def test_many_batches_give_a_warning_no_more_often_than_the_sum_of_their_levels(rng):
+    """All are compared with the same held-out rows, so warnings of one fit come together."""
+    warned = []
+    for _ in range(100):
+        known = calibrated(rng.normal(size=60))
+        p = [known.drift(known.p_values(rng.normal(size=(50, 1)))) for _ in range(10)]
+        warned.append([each < 0.05 / 10 for each in p])
+    has_any = np.any(warned, axis=1)
+    assert has_any.mean() < 0.05 + 4 * math.sqrt(0.05 * 0.95 / 100)
+
+
+def test_weights_are_part_of_what_is_unchanged(rng):
+    """Held-out rows from U(0, 1), new ones with the density 2x."""
+    weighted, plain = [], []
+    for _ in range(200):
+        x, new = rng.uniform(size=200), np.sqrt(rng.uniform(size=(100, 1)))
+        for found, known in ((weighted, calibrated(x, x)), (plain, calibrated(x))):
+            found.append(known.drift(known.p_values(new)))
+    assert np.mean(np.array(weighted) < 0.1) < 0.1 + 4 * math.sqrt(0.1 * 0.9 / 200)
+    assert np.mean(np.array(plain) < 0.1) > 0.9
+    assert known.drift(known.p_values(rng.uniform(size=(100, 1)) / 2)) < 1e-3
 
 
 # -- tails

@@ -90,6 +90,7 @@ def _detector_summary(model: AnomalyDetector) -> dict[str, Any]:
         "autoencoder": type(model.autoencoder_).__name__,
         "false_alarms": model.false_alarms_,
         "n_held_out": len(model.calibration_.scores),
+        "guarantee": model.guarantee_,
         "n_kept": 0 if known is None else len(known.rows),
         "notes": list(model.notes_),
         "seed": model.seed_,
@@ -211,6 +212,7 @@ def _detector_facts(facts: Mapping[str, Any]) -> dict[str, str]:
     n_kept, by = facts["n_kept"], counted(facts["n_held_out"], "row")
     return {
         "false alarms": f"{facts['false_alarms']:.3g} of normal rows, by {by} held out",
+        "promise": facts["guarantee"],
         "keeps rows": f"{n_kept:,} rows of the fit, in the file too" if n_kept else "none",
         "autoencoder": facts["autoencoder"],
     }

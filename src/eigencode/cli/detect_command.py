@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 JSON = ".json"
 
+ANOMALIES = 0.1
+"""Share of the rows that may be anomalies before a change of the normal rows is suspected."""
+
 RATE = validators.Number(gt=0, lt=1)
 AlarmsOutput = Annotated[
     Path,
@@ -120,7 +123,7 @@ def detect(
 
     has_text = detector.columns_ is not None and not detector.columns_.is_numeric
     write_alarms(output, blocks(table, lines_of), explain or 0, has_text)
-    facts = {"n_rows": len(p), "n_alarms": int(alarms.sum()), "rate": rate}
+    facts = {"n_rows": len(p), "n_alarms": int(alarms.sum()), "rate": rate, "drift": detector.drift_from(p, ANOMALIES)}
     # Models that leave a part of the rows out each keep a rate only about.
     how, of = "about" if detector.folds_ else "at most", "alarms" if false_discoveries else "normal rows"
     report(output, facts, f"{how} {rate:g} of {of}, on average", as_json)

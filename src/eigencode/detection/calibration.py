@@ -5,9 +5,17 @@ p-value of a row is
 
 .. math:: p = \frac{1 + \#\{i : s_i \ge s_{k(i)}(x)\}}{n + 1}
 
-where s_k is the score of model k, and k(i) the model that left row i out (cross-conformal prediction; Vovk, 2015). All
-n rows count, so that small levels can be asked for. What is proved is weaker: P(p <= a) is at most 2 a, and
-(1 - K/n) / (K + 1) more (CV+; Barber et al., 2021). It is near a where the models are about equal.
+where s_k is the score of model k, k(i) the model that left row i out, and n the number of rows that any left out
+(cross-conformal prediction; Vovk, 2015). Nearly all rows count, so that small levels can be asked for. As many are left
+out as use a level up: of 178 rows p-values are at most 0.01 for 1 of 179 new rows, of 99 for 1 of 100.
+
+What is proved is weaker. With the p-values p_k of each model by itself,
+:math:`\sum_k (n_k + 1) p_k = (n + 1) p + K - 1`, and a mean of p-values is at most a with a probability of at most 2 a
+(Vovk & Wang, 2020), so
+
+.. math:: P(p \le a) \le 2 \, \frac{(n + 1) a + K - 1}{n + K}
+
+which is .096 for a = .01 and n = 99. It is near a where the models are about equal, and below it where they differ.
 """
 
 from __future__ import annotations
@@ -61,14 +69,26 @@ class Calibration:
         own = float(self.weights.max())
         return own / (own + float(self.weights.sum()))
 
-    @property
-    def guarantee(self) -> str:
+    def proved(self, level: float) -> float:
+        """What is proved of the share of rows with a p-value of at most a level: it is at most so much.
+
+        Examples
+        --------
+        >>> Calibration(np.arange(99.0), np.ones(99), np.arange(99) % 5).proved(0.01).round(4)
+        0.0962
+        """
+        n, n_models = len(self.scores), int(self.models.max()) + 1
+        return level if self.is_split else min(2 * ((n + 1) * level + n_models - 1) / (n + n_models), 1.0)
+
+    def guarantee(self, level: float) -> str:
         """What is promised of the share of false alarms, in one sentence."""
         if self.is_split:
-            return "on average over fits, the share of false alarms is at most the rate (split conformal prediction)"
+            return (
+                f"on average over fits, at most {level:.3g} of new normal rows are alarms (split conformal prediction)"
+            )
         return (
-            "the share of false alarms is about the rate; what is proved is, on average over fits, at most "
-            "twice the rate and a little more (cross-conformal prediction, CV+)"
+            f"about {level:.3g} of new normal rows are alarms; what is proved is, on average over fits, "
+            f"at most {self.proved(level):.2g} (cross-conformal prediction)"
         )
 
     def p_values(self, scores: np.ndarray, own: np.ndarray | None = None) -> np.ndarray:
@@ -120,7 +140,14 @@ class Calibration:
         found: np.ndarray = np.take_along_axis(differences, order, 1)[np.arange(len(scores)), n_allowed]
         return found
 
-    def drift(self, scores: np.ndarray) -> float:
-        """The p-value of the hypothesis that new rows score as these, from their scores by each model."""
-        n, n_models = scores.shape
-        return conformal.drift(scores[np.arange(n), np.arange(n) % n_models], self.scores)
+    def drift(self, p_values: np.ndarray, anomalies: float = 0.0) -> float:
+        """The p-value of the hypothesis that new rows are as these, from their p-values (`conformal.drift`).
+
+        Of rows with weights w, each counts with the probability w / max w, which makes them rows of the distribution
+        that the weights stand for.
+        """
+        own, total = self.weights.max(), self.weights.sum()
+        above = total - self.weights.cumsum()  # the scores ascend
+        between = (own + above + self.weights / 2) / (own + total)  # p-values of scores just above it and just below
+        counts = np.random.default_rng(0).uniform(0, own, len(between)) < self.weights
+        return conformal.drift(p_values, between[counts], anomalies)

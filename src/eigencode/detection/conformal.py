@@ -82,8 +82,7 @@ def rows_needed(level: float) -> int:
     >>> rows_needed(0.01), rows_needed(0.05), rows_needed(1.0)
     (99, 19, 0)
     """
-    least = max(math.floor(1 / level) - 2, 0)
-    return next(m for m in range(least, least + 4) if smallest_level(m) <= level)
+    return _rows_for(1, level)
 
 
 def rows_near(n_rows: int, level: float) -> int:
@@ -96,8 +95,25 @@ def rows_near(n_rows: int, level: float) -> int:
     >>> rows_near(20, 0.05), rows_near(50, 0.05), rows_near(3, 0.05)
     (19, 59, 19)
     """
-    k = max(round((n_rows + 1) * level), 1)
-    return next(m for m in range(math.floor(k / level) - 2, n_rows + 2 * math.ceil(1 / level)) if k <= (m + 1) * level)
+    return _rows_for(max(round((n_rows + 1) * level), 1), level)
+
+
+def rows_within(n_rows: int, level: float) -> int:
+    """The largest such number that is at most another one; this one itself if it is too small for the level.
+
+    Examples
+    --------
+    >>> rows_within(178, 0.01), rows_within(199, 0.01), rows_within(50, 0.01)
+    (99, 199, 50)
+    """
+    found = rows_near(n_rows, level)
+    return found if found <= n_rows else min(_rows_for(max(round((n_rows + 1) * level) - 1, 1), level), n_rows)
+
+
+def _rows_for(k: int, level: float) -> int:
+    """The least m for which the k-th smallest p-value, k / (m + 1), is at most the level."""
+    least = max(math.floor(k / level) - 2, 0)
+    return next(m for m in range(least, least + 4) if k / (m + 1) <= level)
 
 
 def require_level(level: float, n_rows: int) -> None:
@@ -127,10 +143,24 @@ def discoveries(p: ArrayLike, rate: float) -> np.ndarray:
     return scipy.stats.false_discovery_control(found) <= rate if len(found) else found.astype(bool)
 
 
-def drift(scores: ArrayLike, held_out: ArrayLike) -> float:
-    """The p-value of the hypothesis that new normal rows score as the held-out rows did.
+def drift(values: ArrayLike, held_out: ArrayLike, anomalies: float = 0.0) -> float:
+    r"""The p-value of the hypothesis that new rows are as the held-out ones, but for a share of anomalies at most.
 
-    It is the two-sample test of Kolmogorov and Smirnov. That p-values of new rows are uniform is the same hypothesis,
-    but a test of them by themselves would take the held-out scores for the whole distribution, and reject too often.
+    It is that of the two-sample test of Kolmogorov and Smirnov. That p-values of new rows are uniform is the same
+    hypothesis, but a test of them by themselves would take the held-out scores for the whole distribution, and reject
+    too often. A share a of anomalies, whatever they are, moves the distribution function by at most a, so a is
+    subtracted from the largest difference; the distribution is then that of one sample of :math:`m n / (m + n)` rows.
+
+    Parameters
+    ----------
+    values, held_out : array of shape (n,) and (m,)
+        Scores or p-values of new rows, and those of held-out rows in the same units.
+    anomalies : float, default 0
+        The share.
     """
-    return float(scipy.stats.ks_2samp(np.asarray(scores), np.asarray(held_out)).pvalue)
+    values, held_out = np.asarray(values), np.asarray(held_out)
+    found = scipy.stats.ks_2samp(values, held_out)
+    if not anomalies:
+        return float(found.pvalue)
+    effective = max(round(len(values) * len(held_out) / (len(values) + len(held_out))), 1)
+    return float(scipy.stats.kstwo.sf(max(found.statistic - anomalies, 0.0), effective))

@@ -52,8 +52,8 @@ class AnomalyDetector(OutlierMixin, Composed):
     highest of theirs: if new rows come from the same distribution as those fitted, independently, then on average over
     fits the share of them that are false alarms is at most ``false_alarms`` (split conformal prediction,
     `eigencode.detection.conformal`). Where a fifth of the rows is too few for that rate, each of five models leaves a
-    fifth out, and the promise is about the rate, at most twice the rate and a little more
-    (`eigencode.detection.calibration`). A fitted autoencoder must not have seen these rows.
+    fifth out; the share is then about the rate, and what is proved is weaker (`eigencode.detection.calibration`, and
+    ``guarantee_`` in figures). A fitted autoencoder must not have seen these rows.
 
     As everywhere in scikit-learn, scores are lower for anomalies, and ``predict`` gives -1 for them; PyOD has the
     opposite sign.
@@ -76,6 +76,8 @@ class AnomalyDetector(OutlierMixin, Composed):
         The score below which a row is an alarm.
     false_alarms_ : float
         The rate in force: ``false_alarms``, or the smallest rate that m rows give.
+    guarantee_ : str
+        What is promised of the share of false alarms.
     notes_ : list of str
         Sentences on possible problems; empty if there are none.
     seed_ : int
@@ -264,23 +266,36 @@ class AnomalyDetector(OutlierMixin, Composed):
         check_is_fitted(self)
         self.calibration_.require_level(rate)
 
-    def drift(self, X: Any) -> float:
+    def drift(self, X: Any, *, anomalies: float = 0.0) -> float:
         """The p-value of the hypothesis that new normal rows score as those held out did; a warning below 0.01.
 
         Parameters
         ----------
         X : array-like of shape (n, d)
-            New rows without anomalies, or with few.
+            New rows, in the order of time if they are windows.
+        anomalies : float, default 0
+            The largest share of them that may be anomalies.
 
         Returns
         -------
         float
-            By the two-sample test of Kolmogorov and Smirnov.
+            By the two-sample test of Kolmogorov and Smirnov (`eigencode.detection.conformal.drift`). Of windows, every
+            ``window``-th one counts, since these hardly overlap.
         """
-        found = self.calibration_.drift(self._found(X))
+        return self.drift_from(self.p_values(X), anomalies)
+
+    def drift_from(self, p_values: np.ndarray, anomalies: float = 0.0) -> float:
+        """The same from the p-values of the rows, shape (n,)."""
+        check_is_fitted(self)
+        if not 0 <= anomalies < 1:
+            raise OptionError("'anomalies' must be a share, from 0 on and below 1", got=f"{anomalies!r}")
+        step = self.window or 1
+        found = self.calibration_.drift(p_values[min(step, len(p_values)) - 1 :: step], anomalies)
         if found < DRIFT_LEVEL:
-            what = f"New rows score otherwise than those held out of the fit (p = {found:.2g})"
-            warnings.warn(f"{what}: the rate of false alarms no longer holds. Fit again.", ResultWarning, stacklevel=2)
+            rows = f"More than {100 * anomalies:g} % of the new rows" if anomalies else "New rows"
+            what = f"{rows} score otherwise than those held out of the fit (p = {found:.2g})"
+            promise = "unless they are anomalies, the rate of false alarms no longer holds. Fit again"
+            warnings.warn(f"{what}: {promise}.", ResultWarning, stacklevel=2)
         return found
 
     def compare(self, X: Any, y: Any) -> dict[str, float]:
@@ -384,6 +399,11 @@ class AnomalyDetector(OutlierMixin, Composed):
         return rows.clip(scaler.center - reach, scaler.center + reach)
 
     @property
+    def guarantee_(self) -> str:
+        """What is promised of the share of false alarms at the rate in force, in one sentence."""
+        return self.calibration_.guarantee(self.false_alarms_)
+
+    @property
     def _members(self) -> list[members.Member]:
         """The models whose scores are compared with those of rows held out of each."""
         return self.folds_ or [members.Member(self.autoencoder_, self.unlikeness_)]
@@ -408,7 +428,8 @@ class AnomalyDetector(OutlierMixin, Composed):
         self.offset_ = -known.threshold(self.false_alarms_) if known.is_split else 0.0
         self.notes_ = list(self.autoencoder_.notes_)
         if not known.is_split:
-            self.notes_.insert(0, f"For a rate of {self.false_alarms:g}, all rows are used: {known.guarantee}")
+            why = f"A fifth of the rows is too few for a rate of {self.false_alarms:g}"
+            self.notes_.insert(0, f"{why}, so {len(self.folds_)} models are used: {self.guarantee_}")
         if self.window is not None:
             note = f"Calibrated by {len(known.scores)} windows that do not overlap: the rate holds for such ones"
             self.notes_.append(f"{note}, where the series is stationary; alarms of neighbouring rows go together")

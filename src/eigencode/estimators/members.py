@@ -110,13 +110,15 @@ def _standardised(rows: np.ndarray, some: np.ndarray) -> np.ndarray:
 
 
 def held_out(n_rows: int, level: float, seed: int) -> list[np.ndarray]:
-    """The numbers of the rows that are held out of each model: of one, or a fifth of the rows of each of five.
+    """The numbers of the rows that are held out of each model: of one, or of five, each about a fifth of the rows.
 
-    Five models are for rows of which a fifth is too few for the level.
+    Five models are for rows of which a fifth is too few for the level. Rows with which the level would not be used up
+    are held out of none of them.
     """
     order = np.random.default_rng(seed).permutation(n_rows)
     if HELD_OUT * n_rows < conformal.rows_needed(level):
-        return np.array_split(order, min(round(1 / HELD_OUT), n_rows))
+        apart = order[: conformal.rows_within(n_rows, level)]
+        return np.array_split(apart, min(round(1 / HELD_OUT), len(apart)))
     return [order[: conformal.rows_near(round(HELD_OUT * n_rows), level)]]
 
 
