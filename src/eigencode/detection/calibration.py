@@ -57,6 +57,11 @@ class Calibration:
         """Whether one model scored all rows."""
         return not self.models.any()
 
+    @property
+    def n_models(self) -> int:
+        """The number of models."""
+        return int(self.models.max()) + 1
+
     def is_sound(self, n_models: int) -> bool:
         """Whether the values fit together, as those of a damaged file may not."""
         shapes = {self.scores.shape, self.weights.shape, self.models.shape}
@@ -77,8 +82,8 @@ class Calibration:
         >>> Calibration(np.arange(99.0), np.ones(99), np.arange(99) % 5).proved(0.01).round(4)
         0.0962
         """
-        n, n_models = len(self.scores), int(self.models.max()) + 1
-        return level if self.is_split else min(2 * ((n + 1) * level + n_models - 1) / (n + n_models), 1.0)
+        n, k = len(self.scores), self.n_models
+        return level if self.is_split else min(2 * ((n + 1) * level + k - 1) / (n + k), 1.0)
 
     def guarantee(self, level: float) -> str:
         """What is promised of the share of false alarms, in one sentence."""

@@ -426,24 +426,12 @@ class AnomalyDetector(OutlierMixin, Composed):
         known = self.calibration_
         self.false_alarms_ = max(self.false_alarms, known.smallest_level)
         self.offset_ = -known.threshold(self.false_alarms_) if known.is_split else 0.0
-        self.notes_ = list(self.autoencoder_.notes_)
-        if not known.is_split:
-            why = f"A fifth of the rows is too few for a rate of {self.false_alarms:g}"
-            self.notes_.insert(0, f"{why}, so {len(self.folds_)} models are used: {self.guarantee_}")
-        if self.window is not None:
-            note = f"Calibrated by {len(known.scores)} windows that do not overlap: the rate holds for such ones"
-            self.notes_.append(f"{note}, where the series is stationary; alarms of neighbouring rows go together")
+        self.notes_ = members.notes_on(known, self.false_alarms, self.false_alarms_, self.window is not None)
+        if known.smallest_level > self.false_alarms:
+            warnings.warn(f"{type(self).__name__}: {self.notes_[0]}", ResultWarning, stacklevel=3)
+        self.notes_ += self.autoencoder_.notes_
         if n := self.n_trimmed_:
             self.notes_.append(f"Rows left out of the fit, in small groups apart from the others: {n}")
-        if self.false_alarms_ > self.false_alarms:
-            is_weighted = bool((known.weights != known.weights[0]).any())
-            why = f"which takes {known.rows_needed(self.false_alarms)}" if not is_weighted else "by their weights"
-            note = (
-                f"{len(known.scores)} rows held out are too few for a rate of false alarms of {self.false_alarms:g}, "
-                f"{why}: the rate is {self.false_alarms_:.2g}"
-            )
-            self.notes_.insert(0, note)
-            warnings.warn(f"{type(self).__name__}: {note}", ResultWarning, stacklevel=3)
 
     def _misfits(self) -> Iterator[str]:
         """Names of fitted attributes that contradict others, as in a damaged file."""

@@ -179,6 +179,23 @@ def divisions_of(rows: np.ndarray, level: float, trim: bool, seed: int) -> list[
     return [*found, Division.of(rows, apart[0][:0], trim, seed)] if len(found) > 1 else found
 
 
+def notes_on(known: Calibration, asked: float, in_force: float, are_windows: bool) -> list[str]:
+    """What the rows held out do not promise, in sentences; that they are too few is the first one."""
+    notes, n = [], len(known.scores)
+    if in_force > asked:
+        is_weighted = bool((known.weights != known.weights[0]).any())
+        why = "by their weights" if is_weighted else f"which takes {known.rows_needed(asked)}"
+        few = f"{n} rows held out are too few for a rate of false alarms of {asked:g}"
+        notes.append(f"{few}, {why}: the rate is {in_force:.2g}")
+    if not known.is_split:
+        why = f"A fifth of the rows is too few for a rate of {asked:g}, so {known.n_models} models are used"
+        notes.append(f"{why}: {known.guarantee(in_force)}")
+    if are_windows:
+        note = f"Calibrated by {n} windows that do not overlap: the rate holds for such ones, where the series is"
+        notes.append(f"{note} stationary; alarms of neighbouring rows go together")
+    return notes
+
+
 def compared(member: Member, rows: NamedArray, division: Division, seed: int) -> str | None:
     """A sentence if a simple method finds faults of one column, planted in copies of rows held out, better."""
     apart = division.apart[:MOST_COMPARED]
