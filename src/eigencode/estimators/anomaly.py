@@ -21,13 +21,10 @@ from eigencode.estimators.base import unchanged_on_failure
 from eigencode.estimators.composed import Composed
 from eigencode.estimators.inputs import read_rows, read_weights, require_in_memory
 from eigencode.estimators.reasons import Reasons, as_frame, as_records
-from eigencode.estimators.unlikeness import Unlikeness
+from eigencode.estimators.unlikeness import Unlikeness, bounded
 from eigencode.options import Object, check_options, documented, option
 
 FEWEST_ROWS = 4
-
-FARTHEST = 1e100
-"""Largest size of a scaled cell that is measured: the squares of larger ones are infinite."""
 
 DRIFT_LEVEL = 0.01
 """Below this p-value, new normal rows are said to score otherwise than those held out."""
@@ -387,16 +384,7 @@ class AnomalyDetector(OutlierMixin, Composed):
         if self.window is not None:
             rows = windows.as_windows(rows, starts, self.window)
             self.columns_ = None
-        return rows if reset else replace(rows, array=self._bounded(rows.array)), starts
-
-    def _bounded(self, rows: Any) -> np.ndarray:
-        """Rows as an array; numbers whose nats could not be computed are replaced by the farthest ones that can."""
-        rows, scaler = np.asarray(rows), self.autoencoder_.scaler_
-        if rows.dtype != np.float64:
-            return rows
-        with np.errstate(over="ignore"):
-            reach = FARTHEST * scaler.divisor
-        return rows.clip(scaler.center - reach, scaler.center + reach)
+        return rows if reset else replace(rows, array=bounded(self.autoencoder_, rows.array)), starts
 
     @property
     def guarantee_(self) -> str:

@@ -14,7 +14,7 @@ direction, along what the autoencoder reconstructs too.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -33,6 +33,9 @@ MOST_MEASURED = 10_000
 
 USUAL = 0.95
 """Share of the rows fitted whose values have a usual D."""
+
+FARTHEST = 1e100
+"""Largest size of a scaled cell that is measured: the squares of larger ones are infinite."""
 
 SMALLEST_CELL = 1e-6
 """Smallest reach of a column, beside the size of its center: differences below it may be rounding."""
@@ -138,3 +141,13 @@ def _kept(sums: np.ndarray, highest: float) -> np.ndarray:
 def scaled_cells(autoencoder: BaseAutoencoder, rows: np.ndarray) -> np.ndarray:
     """Scaled cells in float64, 0 in gaps."""
     return np.nan_to_num(autoencoder.scaler_.transform(rows.astype(np.float64)), nan=0.0)
+
+
+def bounded(autoencoder: BaseAutoencoder, rows: Any) -> np.ndarray:
+    """Rows as an array; numbers whose nats could not be computed are replaced by the farthest ones that can."""
+    rows, scaler = np.asarray(rows), autoencoder.scaler_
+    if rows.dtype != np.float64:
+        return rows
+    with np.errstate(over="ignore"):
+        reach = FARTHEST * scaler.divisor
+    return rows.clip(scaler.center - reach, scaler.center + reach)
