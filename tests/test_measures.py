@@ -3,13 +3,17 @@
 import ast
 import io
 import re
+import sys
 import tokenize
 from pathlib import Path
 from statistics import median, quantiles
 
+import numpy as np
 import pytest
 
 import eigencode
+from eigencode import Autoencoder, fitting
+from eigencode.options import options_of
 
 SOURCE = Path(eigencode.__file__).parent
 ROOT = Path(__file__).parent.parent
@@ -141,3 +145,46 @@ def test_functions_that_the_documentation_names_are_where_it_says():
         for part in function.split("."):
             tree = next((node for node in ast.walk(tree) if getattr(node, "name", None) == part), None)
             assert tree is not None, f"{name} has no {function}"
+
+
+def stops_of(page, path):
+    """The numbered functions of one of the page's paths."""
+    section = page.partition(f"## The path of {path}:")[2].partition("\n## ")[0]
+    stops = re.findall(r"(\d+)\. `(?:[\w/]+\.py: )?([\w.]+)`", section)
+    assert [int(number) for number, _ in stops] == [*range(1, len(stops) + 1)]
+    return [name for _, name in stops]
+
+
+class Watched(Autoencoder):
+    """An autoencoder that knows which functions of the package read its options."""
+
+    options = frozenset(option.name for option in options_of(Autoencoder))
+    read_by = None
+
+    def __getattribute__(self, name):
+        if name in Watched.options and Watched.read_by is not None:
+            code = sys._getframe(1).f_code
+            Watched.read_by.add((Path(code.co_filename).name, code.co_name))
+        return super().__getattribute__(name)
+
+
+@pytest.mark.parametrize("given", [{}, {"image_shape": (1, 2, 3)}, {"tied": True, "n_components": 0.5}])
+def test_options_are_read_by_the_functions_on_the_documented_path(given, monkeypatch):
+    """Up to the run; the options of reading, as 'missing_values', are read by helpers beside `read_rows`."""
+    make_run = fitting.make_run
+
+    def last(*args):
+        run, Watched.found, Watched.read_by = make_run(*args), Watched.read_by, None
+        return run
+
+    monkeypatch.setattr(fitting, "make_run", last)
+    monkeypatch.setattr(Watched, "read_by", set())
+    Watched(max_epochs=0, random_state=0, **given).fit(np.random.default_rng(0).normal(size=(40, 6)))
+    stops = stops_of((ROOT / "docs" / "architecture.md").read_text(), "an option")
+    readers = {name for file, name in Watched.found if file != "inputs.py"}
+    assert readers == set(stops) - {"read_rows", "_training_options"}
+
+
+@pytest.mark.parametrize("path", ["a batch", "an option"])
+def test_a_path_has_twelve_functions_at_most(path):
+    assert 8 <= len(stops_of((ROOT / "docs" / "architecture.md").read_text(), path)) <= 12

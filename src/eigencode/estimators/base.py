@@ -31,6 +31,7 @@ from eigencode.options import AutoencoderOptions, changed, check_options
 if TYPE_CHECKING:
     from eigencode.fitting import Data, Model, Start, TrainingTable
     from eigencode.model import Composition
+    from eigencode.parts import Likelihood
     from eigencode.training import TrainingRun
 
 INTERRUPTION = "Training was interrupted; the best weights so far are kept."
@@ -192,13 +193,12 @@ class BaseAutoencoder(
             table = replace(table, fraction=fraction, takes_last=self.validation == "last", split_seed=seed)
             self._pretrain(table)
             began, options = time.monotonic(), self._training_options()
-            likelihood = fitting.likelihood_of(options.likelihood, self.columns_)
-            shape = self.image_shape_ if options.image_shape == "auto" else options.image_shape
-            options = changed(options, likelihood=likelihood, image_shape=shape, **changes or {})
-            self.scaler_ = self._measured(table)
-            data = fitting.Data.of(table, self.scaler_, training.weights_dtype(self.precision))
+            options = changed(options, **changes) if changes else options
+            self.scaler_ = self._own_scaler(table) or table.scaler(options.scale, options.likelihood, self.columns_)
+            dtype = training.weights_dtype(options.precision)
+            data = fitting.Data.of(table, self.scaler_, dtype, self.columns_, self.image_shape_)
             model = fitting.describe(options, data, self.seed_)
-            start = self._start(options, model, data)
+            start = self._own_start(model, data) or fitting.find_start(options, model, data, self.seed_)
             run = fitting.make_run(options, data, model, start, self.seed_, began)
             if folder is not None:
                 run = folder.recording(run) if not self._was_interrupted else folder.not_recording(run)
@@ -271,11 +271,12 @@ class BaseAutoencoder(
         self._forget()
         self.seed_ = training.seed_of_fit(self.random_state)
         array = read_rows(self, X, reset=True).array
-        self._check_values(array)
+        likelihood = fitting.likelihood_of(self.likelihood, self.columns_)
+        fitting.check_values(likelihood, array, self._cell_names)
         if self.image_shape == "auto" and not self.image_shape_:
             hint = "Give image_shape as (channels, height, width) of the rows"
             raise OptionError("image_shape='auto' is for arrays and files of images", got="rows", hint=hint)
-        apart = None if validation_data is None else self._validation_rows(validation_data)
+        apart = None if validation_data is None else self._validation_rows(validation_data, likelihood)
         if groups is not None and apart is not None:
             raise OptionError("Give either 'validation_data' or 'groups', not both", got="both")
         groups = None if groups is None else read_groups(groups, len(array))
@@ -287,17 +288,14 @@ class BaseAutoencoder(
         refuse_empty_columns(table.array, self._cell_names)
         return table
 
-    def _validation_rows(self, validation_data: Any) -> np.ndarray:
+    def _validation_rows(self, validation_data: Any, likelihood: Likelihood) -> np.ndarray:
         """Validation rows that were given apart, checked as the rows to fit are."""
         with named("validation_data"):
             array = read_rows(self, validation_data).array
-            self._check_values(array)
+            fitting.check_values(likelihood, array, self._cell_names)
             if np.isnan(array).all():
                 raise DataError("There is no number", got=f"gaps (NaN) in {len(array)} rows")
         return array
-
-    def _check_values(self, array: np.ndarray) -> None:
-        fitting.check_values(fitting.likelihood_of(self.likelihood, self.columns_), array, self._cell_names)
 
     def _prepared(self, table: TrainingTable, model: Model, start: Start, run: TrainingRun) -> None:
         """Set every attribute that is known before the training, and evaluate the start."""
@@ -321,17 +319,13 @@ class BaseAutoencoder(
     def _pretrain(self, table: TrainingTable) -> None:
         """Fit other models first, as a stack does."""
 
-    def _measured(self, table: TrainingTable) -> Scaler:
-        """The scale of the rows."""
-        cells = fitting.likelihood_of(self.likelihood, self.columns_).cells(table.array.shape[1])
-        logarithmic = tuple(cell.is_logarithmic for cell in cells)
-        is_mixed = self.columns_ is not None and not self.columns_.is_real
-        scale = "standard" if self.scale == "auto" and is_mixed else self.scale
-        return Scaler.fit(table.source, scale, table.source_weights, logarithmic if any(logarithmic) else ())
+    def _own_scaler(self, table: TrainingTable) -> Scaler | None:
+        """The scale of the rows, if it is not that of the options."""
+        return None
 
-    def _start(self, options: AutoencoderOptions, model: Model, data: Data) -> Start:
-        """The weights that training begins with."""
-        return fitting.find_start(options, model, data, self.seed_)
+    def _own_start(self, model: Model, data: Data) -> Start | None:
+        """The weights that training begins with, if they are those of models that were trained before."""
+        return None
 
     @property
     def _has_auto_likelihood(self) -> bool:
@@ -355,7 +349,7 @@ class BaseAutoencoder(
         is_linear = not self.hidden_ and self.encoder is None and self.decoder is None
         rival = None if is_linear else self.baseline_
         baseline = None if rival is None else rival.history_[0]["validation_objective"]
-        wanted = fitting.kept_variance(self)
+        wanted = fitting.kept_variance(self.n_components)
         explained = None if wanted is None else (sum(self.explained_variance_ratio_), wanted)
         self.notes_ = fitting.notes(run, baseline, explained)
         self.notes_ += [] if self.columns_ is None else self.columns_.notes

@@ -57,10 +57,11 @@ class LabelledAutoencoder(BaseAutoencoder):
 
         return self._answer_of(features, lambda model, rows, seen: model.reconstruct(*seen.cells).mean, finish)
 
-    def _measured(self, table: TrainingTable) -> Scaler:
+    def _own_scaler(self, table: TrainingTable) -> Scaler:
         """Scale x as the autoencoder does, and y by itself."""
         features = self._autoencoder.scaler_
-        labels = super()._measured(replace(table, array=table.array[:, len(features.center) :]))
+        columns_of_y = replace(table, array=table.array[:, len(features.center) :])
+        labels = columns_of_y.scaler(self.scale, self.likelihood)
         center, divisor = (np.append(getattr(features, name), getattr(labels, name)) for name in ("center", "divisor"))
         columns = [scaler.logarithmic or (False,) * len(scaler.center) for scaler in (features, labels)]
         logarithmic = (*columns[0], *columns[1]) if any(map(any, columns)) else ()
@@ -70,7 +71,7 @@ class LabelledAutoencoder(BaseAutoencoder):
     def _training_options(self) -> AutoencoderOptions:
         return changed(self, max_epochs=0) if self._is_interrupted else self
 
-    def _start(self, options: AutoencoderOptions, model: Model, data: Data) -> Start:
+    def _own_start(self, model: Model, data: Data) -> Start:
         """The autoencoder's encoder and the best constant label."""
         with torch.no_grad():
             composition = model.built(data, self.seed_)

@@ -86,8 +86,8 @@ class LinearAutoencoder(BaseAutoencoder):
         optimizer = "lbfgs" if self.optimizer == "auto" else self.optimizer
         return changed(self, init="random" if self.init == "auto" else self.init, optimizer=optimizer)
 
-    def _start(self, options: AutoencoderOptions, model: Model, data: Data) -> Start:
-        """The linear start; the exact solver refuses what has no exact solution, but for rows with gaps."""
+    def _own_start(self, model: Model, data: Data) -> Start | None:
+        """None, but the exact solver refuses what has no exact solution, except for rows with gaps."""
         is_solved = model.has_closed_form or (self.scaler_.has_gaps and model.baseline is not None)
         if self.solver == "exact" and not is_solved:
             raise OptionError(
@@ -95,7 +95,7 @@ class LinearAutoencoder(BaseAutoencoder):
                 got=f"{model.composition!r}",
                 hint="Use solver='gradient'",
             )
-        return super()._start(options, model, data)
+        return None
 
     def _require_no_training(self) -> None:
         """Raise an error for options that the closed form does not use."""

@@ -150,7 +150,7 @@ class StackedAutoencoder(BaseAutoencoder):
             apart = None if codes.validation is None else layer._codes(self._named(codes.validation, index))
             codes = replace(codes, array=layer._codes(self._named(codes.array, index)), validation=apart)
 
-    def _measured(self, table: TrainingTable) -> Scaler:
+    def _own_scaler(self, table: TrainingTable) -> Scaler:
         """The first layer's scale."""
         return self.layers_[0].scaler_
 
@@ -177,10 +177,10 @@ class StackedAutoencoder(BaseAutoencoder):
         first = self.layers[0] if isinstance(self.layers, Sequence) and len(self.layers) else None
         return first._has_auto_likelihood if isinstance(first, BaseAutoencoder) else super()._has_auto_likelihood
 
-    def _start(self, options: AutoencoderOptions, model: Model, data: Data) -> Start:
-        """The weights of the layers, or random ones without pretraining."""
+    def _own_start(self, model: Model, data: Data) -> Start | None:
+        """The weights of the layers; None without pretraining."""
         if not self.pretrain:
-            return super()._start(options, model, data)
+            return None
         composition = model.built(data, self.seed_)
         with torch.no_grad():
             _unroll(self.layers_, composition)
@@ -261,7 +261,8 @@ class StackedAutoencoder(BaseAutoencoder):
     def _given_layers(self, n_rows: int, n_features: int) -> Sequence[Any]:
         """Widths and estimators, the last width perhaps 'auto'."""
         if isinstance(self.layers, str):
-            n_components = int(self.n_components) if fitting.kept_variance(self) is None else min(n_features, 16)
+            is_given = fitting.kept_variance(self.n_components) is None
+            n_components = int(self.n_components) if is_given else min(n_features, 16)
             return [*fitting.hidden_of(self.hidden, n_features, n_components, n_rows), self.n_components]
         if not isinstance(self.layers, Sequence) or not len(self.layers):
             raise OptionError("The layers must be a sequence of widths and autoencoders", got=f"{self.layers!r}")

@@ -23,6 +23,7 @@ from eigencode.parts.networks.custom import as_network
 from eigencode.parts.networks.dense import MLP, LinearPath, Tied
 
 if TYPE_CHECKING:
+    from eigencode.data.rows import Rows
     from eigencode.fitting.data import Data
     from eigencode.options import AutoencoderOptions
 
@@ -37,7 +38,11 @@ PATH_WEIGHTS = 2**23
 
 
 def networks_of(
-    options: AutoencoderOptions, hidden: tuple[int, ...], sizes: tuple[int, int], starts_linear: bool
+    options: AutoencoderOptions,
+    hidden: tuple[int, ...],
+    images: tuple[int, ...],
+    sizes: tuple[int, int],
+    starts_linear: bool,
 ) -> tuple[Network, Network]:
     """The encoder and the decoder, with parallel linear paths if they can start as a linear map.
 
@@ -47,25 +52,31 @@ def networks_of(
         The options of the estimator.
     hidden : tuple of int
         Widths of the hidden layers, from the data to the code.
+    images : tuple of int
+        Channels, height and width of the images fitted.
     sizes : (int, int)
         Columns and components.
     starts_linear : bool
         Whether the model has a linear start.
     """
+    if options.tied and options.decoder is not None:
+        raise OptionError("Set either 'tied' or 'decoder', not both", got=f"tied=True and decoder={options.decoder!r}")
+    shape = images if options.image_shape == "auto" else options.image_shape
     is_small = sizes[0] * sizes[1] <= PATH_WEIGHTS or not hidden
     path = starts_linear and options.init != "random" and is_small
-    encoder = _network(options.encoder, _layers(options, hidden, ConvolutionalEncoder), path, gated=options.tied)
+    layers = _layers(hidden, options.activation, shape, ConvolutionalEncoder)
+    encoder = _network(options.encoder, layers, path, gated=options.tied)
     if options.tied:
         return encoder, Tied()
-    return encoder, _network(options.decoder, _layers(options, hidden[::-1], ConvolutionalDecoder), path)
+    layers = _layers(hidden[::-1], options.activation, shape, ConvolutionalDecoder)
+    return encoder, _network(options.decoder, layers, path)
 
 
 def with_gaps(
-    options: AutoencoderOptions, encoder: Network, terms: Mapping[str, Any], data: Data
+    encoder: Network, indicates: bool, terms: Mapping[str, Any], data: Data
 ) -> tuple[Network, InputDropout | None]:
     """The encoder of rows with gaps, and the cells that are hidden from it in training; unchanged without gaps.
 
-    Only layers of our own get indicators of gaps: images, tied layers, and the user's networks have one input a column.
     Nothing is hidden from an encoder whose code has a variance: its objective is a bound on the density of the known
     cells, and hidden ones are far less certain than a code that is made for all cells says.
     """
@@ -75,28 +86,30 @@ def with_gaps(
         return encoder, None
     blocks = terms["likelihood"].block_widths(data.rows.n_features)
     widths = None if set(blocks) == {1} else blocks
-    indicates = options.encoder is None and not options.tied and options.image_shape is None
     input_dropout = InputDropout(block_widths=widths) if terms["code"].width(1) == 1 else None
     return Completing(encoder, data.gaussian.rank, widths, indicates), input_dropout
 
 
-def _has_own_networks(options: AutoencoderOptions) -> bool:
-    """Whether both networks are the user's, so that no layers are made."""
-    return options.encoder is not None and (options.decoder is not None or options.tied)
+def widths_of(options: AutoencoderOptions, sizes: tuple[int, int], rows: Rows) -> tuple[int, ...]:
+    """Widths of the hidden layers, or channels of the stages for images; () if both networks are the user's.
 
-
-def hidden_widths_of(options: AutoencoderOptions, n_features: int, n_components: int, n_rows: int) -> tuple[int, ...]:
-    """Widths of the hidden layers, or channels of the stages for images."""
-    if _has_own_networks(options):
-        return ()
-    if options.image_shape is None:
-        return hidden_of(options.hidden, n_features, n_components, n_rows)
+    An error if the weights, with gradients and optimiser states, would not fit into memory.
+    """
     n_stages = STAGES if options.hidden == "auto" else options.hidden
-    return (
-        tuple(FIRST_CHANNELS * 2**stage for stage in range(n_stages))
-        if isinstance(n_stages, int)
-        else hidden_of(options.hidden, n_features, n_components, n_rows)
-    )
+    if options.encoder is not None and (options.decoder is not None or options.tied):
+        hidden: tuple[int, ...] = ()
+    elif options.image_shape is not None and isinstance(n_stages, int):
+        hidden = tuple(FIRST_CHANNELS * 2**stage for stage in range(n_stages))
+    else:
+        hidden = hidden_of(options.hidden, *sizes, rows.n_usable)
+    widths = [sizes[0], *hidden, sizes[1]]
+    layers = sum(a * b for a, b in pairwise(widths)) + widths[0] * widths[-1]
+    # Weights, gradient, two moments or the history of L-BFGS, the best weights, and temporary copies of these.
+    copies = 8 if options.optimizer != "lbfgs" else 110
+    activations = 4 * sum(widths) * given_or(options.batch_size, 256)
+    n_bytes = rows.dtype.itemsize * (2 * layers * copies + activations)
+    require_memory(n_bytes, "The network", "Try narrower hidden layers, or smaller batches")
+    return hidden
 
 
 def geometric_widths(n_features: int, n_components: int, depth: int) -> tuple[int, ...]:
@@ -132,16 +145,17 @@ def hidden_of(asked: Any, n_features: int, n_components: int, n_rows: int) -> tu
 
 
 def _layers(
-    options: AutoencoderOptions,
     hidden: tuple[int, ...],
+    activation: Any,
+    image_shape: tuple[int, ...] | None,
     convolutional: type[ConvolutionalEncoder | ConvolutionalDecoder],
 ) -> Network:
     """Layers of the given widths, convolutional ones for images."""
     for width in hidden:
-        _require_elementwise(options.activation, width)
-    if options.image_shape is None or not hidden:
-        return MLP(hidden, options.activation)
-    return convolutional(tuple(options.image_shape), hidden, options.activation)  # type: ignore[arg-type]
+        _require_elementwise(activation, width)
+    if image_shape is None or not hidden:
+        return MLP(hidden, activation)
+    return convolutional(tuple(image_shape), hidden, activation)
 
 
 def _network(given: Any, layers: Network, linear_path: bool, gated: bool = False) -> Network:
@@ -170,16 +184,3 @@ def _require_elementwise(activation: Any, width: int) -> None:
             "The activation must be a known name or an elementwise torch module",
             got=f"{activation!r} instead" + (f", and the error {found}" if isinstance(found, Exception) else ""),
         )
-
-
-def require_memory_for(
-    options: AutoencoderOptions, hidden: tuple[int, ...], sizes: tuple[int, int], bytes_a_weight: int
-) -> None:
-    """Raise an error if the weights, with gradients and optimiser states, would not fit into memory."""
-    widths = [sizes[0], *hidden, sizes[1]]
-    layers = sum(a * b for a, b in pairwise(widths)) + widths[0] * widths[-1]
-    # Weights, gradient, two moments or the history of L-BFGS, the best weights, and temporary copies of these.
-    copies = 8 if options.optimizer != "lbfgs" else 110
-    activations = 4 * sum(widths) * given_or(options.batch_size, 256)
-    n_bytes = bytes_a_weight * (2 * layers * copies + activations)
-    require_memory(n_bytes, "The network", "Try narrower hidden layers, or smaller batches")

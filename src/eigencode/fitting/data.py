@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,6 +22,9 @@ from eigencode.fitting.table import TrainingTable
 from eigencode.model.gaussian import Gaussian, fit_gaussian
 from eigencode.model.pca import EXACT_SIZE
 from eigencode.parts.base import Sizes, Units
+
+if TYPE_CHECKING:
+    from eigencode.data.tables import Schema
 
 CALIBRATION_ROWS = 8192
 """Most rows from which a likelihood's own parameters are estimated at the start."""
@@ -39,13 +43,26 @@ class Data:
         The rows, their split and their weights.
     units : Units
         The map from scaled values to the data's units.
+    columns : Schema or None
+        What each column of a frame is; None for an array.
+    image_shape : tuple of int
+        Channels, height and width of rows that are images; () if they are none.
     """
 
     rows: Rows
     units: Units
+    columns: Schema | None = None
+    image_shape: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, table: TrainingTable, scaler: Scaler, dtype: torch.dtype) -> Data:
+    def of(
+        cls,
+        table: TrainingTable,
+        scaler: Scaler,
+        dtype: torch.dtype,
+        columns: Schema | None = None,
+        image_shape: tuple[int, ...] = (),
+    ) -> Data:
         """The rows of a table, scaled a chunk at a time, and divided into those for training and for validation."""
         units, held_out, is_separate = Units.of(scaler), table.held_out, table.is_separate
         arrays = [table.array] if table.validation is None else [table.array, table.validation]
@@ -55,7 +72,7 @@ class Data:
             weight = torch.ones(n_rows, dtype=dtype)
             weight[: len(table.weights)] = torch.from_numpy(table.weights)
         if (large := large_rows(table, weight, scaler, dtype)) is not None:
-            return cls(large, units)
+            return cls(large, units, columns, image_shape)
         is_training = torch.ones(n_rows, dtype=torch.bool).index_fill(0, held_out, False)
         training = torch.nonzero(is_training).flatten()
         require_memory(n_rows * d * dtype.itemsize, "The scaled table", "Try fewer rows at a time with partial_fit")
@@ -66,7 +83,7 @@ class Data:
             first += len(chunk)
         rows = hide_gaps(x, weight)
         require_finite(rows.x)
-        return cls(ResidentRows(rows, training, held_out, is_separate), units)
+        return cls(ResidentRows(rows, training, held_out, is_separate), units, columns, image_shape)
 
     def __repr__(self) -> str:
         rows = self.rows

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from sklearn.base import clone
 
-from eigencode.errors import OptionError, known_length
-from eigencode.fitting.architecture import hidden_widths_of, networks_of, require_memory_for, with_gaps
+from eigencode.errors import known_length
+from eigencode.fitting.architecture import networks_of, widths_of, with_gaps
 from eigencode.fitting.baseline import Baseline, find_baseline, principal_directions
 from eigencode.fitting.data import Data
 from eigencode.fitting.start import build
@@ -22,6 +22,7 @@ from eigencode.parts.networks.dense import MLP, Tied
 if TYPE_CHECKING:
     from eigencode.data.rows import Rows
     from eigencode.options import AutoencoderOptions
+    from eigencode.parts.weight_priors import WeightPrior
 
 AUTO_VARIANCE = 0.9
 """Share of the variance that ``n_components="auto"`` keeps."""
@@ -74,25 +75,26 @@ class Model:
 
 def describe(options: AutoencoderOptions, data: Data, seed: int) -> Model:
     """Describe the model for given options, and choose by the data what is 'auto'."""
-    if options.tied and options.decoder is not None:
-        raise OptionError("Set either 'tied' or 'decoder', not both", got=f"tied=True and decoder={options.decoder!r}")
-    terms, rows = terms_of(options), data.rows
+    terms, rows = terms_of(options, data.columns), data.rows
     likelihood = clone(terms["likelihood"])
     likelihood.setup(data.sizes)
     require_distribution(likelihood, rows.n_features)  # before the working units are found from it
-    views = principal_directions(terms["likelihood"], data, asked_components(options), options.tied, seed)
-    n_components = asked_components(options) or views[0].spectrum.n_components_for(kept_variance(options) or 1.0)
-    hidden = hidden_widths_of(options, rows.n_features, n_components, rows.n_usable)
+    share = kept_variance(options.n_components)
+    asked = None if share else int(options.n_components)
+    views = principal_directions(terms["likelihood"], data, asked, options.tied, seed)
+    n_components = asked or views[0].spectrum.n_components_for(share or 1.0)
     sizes = rows.n_features, n_components
-    require_memory_for(options, hidden, sizes, rows.dtype.itemsize)
-    objective = Objective(beta=options.beta, n_rows=_n_rows_of_prior(options, rows))
-    first, input_dropout = with_gaps(options, MLP(), terms, data)
+    hidden = widths_of(options, sizes, rows)
+    objective = Objective(beta=options.beta, n_rows=_n_rows_of_prior(terms["weight_prior"], rows))
+    # Layers of our own get indicators of gaps; images, tied layers, and the user's networks have one input a column.
+    indicates = options.encoder is None and not options.tied and options.image_shape is None
+    first, input_dropout = with_gaps(MLP(), indicates, terms, data)
     linear = Composition(first, Tied() if options.tied else MLP(), input_dropout=input_dropout, **terms)
     baseline = find_baseline(linear, views, data, objective, n_components, seed)
-    encoder, decoder = networks_of(options, hidden, sizes, starts_linear=baseline is not None)
-    encoder, input_dropout = with_gaps(options, encoder, terms, data)
+    encoder, decoder = networks_of(options, hidden, data.image_shape, sizes, starts_linear=baseline is not None)
+    encoder, input_dropout = with_gaps(encoder, indicates, terms, data)
     return Model(
-        composition=Composition(encoder, decoder, input_dropout=input_dropout, **terms_of(options)),
+        composition=Composition(encoder, decoder, input_dropout=input_dropout, **terms_of(options, data.columns)),
         objective=objective,
         n_components=n_components,
         hidden=hidden,
@@ -102,20 +104,15 @@ def describe(options: AutoencoderOptions, data: Data, seed: int) -> Model:
     )
 
 
-def _n_rows_of_prior(options: AutoencoderOptions, rows: Rows) -> int:
+def _n_rows_of_prior(prior: WeightPrior | None, rows: Rows) -> int:
     """The number of rows for which a prior on the weights counts once; any number if there is no such prior."""
-    if options.weight_prior is None and rows.n_training is None:
+    if prior is None and rows.n_training is None:
         return 1
     return known_length(rows.n_training, "A prior on the weights")
 
 
-def asked_components(options: AutoencoderOptions) -> int | None:
-    """The given size of the code, None if it is chosen by a share of the variance."""
-    return None if kept_variance(options) else int(options.n_components)
-
-
-def kept_variance(options: AutoencoderOptions) -> float | None:
+def kept_variance(n_components: int | float | str) -> float | None:
     """The share of the variance by which the size of the code is chosen, None if the size is given."""
-    if options.n_components == "auto":
+    if n_components == "auto":
         return AUTO_VARIANCE
-    return None if isinstance(options.n_components, Integral) else float(options.n_components)
+    return None if isinstance(n_components, Integral) else float(n_components)

@@ -15,7 +15,7 @@ from eigencode.errors import known_length
 from eigencode.fitting.data import Data
 from eigencode.fitting.model import Model
 from eigencode.fitting.start import Start, make_tensors
-from eigencode.fitting.step_size import RECIPES, choose_optimizer, peak_step_size, recipe_of, schedule_of
+from eigencode.fitting.step_size import RECIPES, choose_optimizer, recipe_of
 from eigencode.model.composition import Composition
 from eigencode.options import given_or
 from eigencode.training import (
@@ -61,7 +61,8 @@ def make_run(
     execution = choose_execution(options.device, precision, step_work)
     clock = Clock.starting_at(began, options.max_seconds, recipe.decay_share)
     n_batches = None if n_rows is None else math.ceil(n_rows / batch_size)
-    schedule = schedule_of(options, recipe, n_batches, peak_step_size(options, optimizer, batch_size, composition))
+    peak = float(given_or(options.learning_rate, recipe.learning_rate(batch_size, _n_learned(composition))))
+    schedule = recipe.schedule(peak, n_batches, options.max_epochs)
     device = torch.device(execution.device)
     return TrainingRun(
         state=TrainingState.beginning(composition, optimizer, schedule, seed, execution.device),
@@ -77,6 +78,11 @@ def make_run(
         max_epochs=given_or(options.max_epochs, None) if n_batches is None else None,
         starts_linear=start.init == "linear",
     )
+
+
+def _n_learned(composition: Composition) -> int:
+    """The number of weights that training changes, at least 1."""
+    return max(sum(p.numel() for p in composition.parameters() if p.requires_grad), 1)
 
 
 def _require_length(rows: Rows, optimizer: str) -> None:
@@ -118,7 +124,8 @@ def make_stream_run(
     """
     recipe, n_rows = RECIPES[optimizer], known_length(block.n_training, "A block of a stream")
     batch_size = given_or(options.batch_size, recipe.batch_size(n_rows))
-    peak = peak_step_size(options, optimizer, batch_size, composition) * _heaviness(block)
+    peak = float(given_or(options.learning_rate, recipe.learning_rate(batch_size, _n_learned(composition))))
+    peak *= _heaviness(block)
     last = history[-1] if history else {"step": 0}
     schedule = Schedule.endless(peak, recipe.warmup, int(last["step"]))
     state = TrainingState.beginning(copy.deepcopy(composition), optimizer, schedule, seed, execution.device)

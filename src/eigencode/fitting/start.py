@@ -18,7 +18,6 @@ from eigencode.parts.networks.completing import Completing
 from eigencode.training.rng import generator
 
 if TYPE_CHECKING:
-    from eigencode.fitting.baseline import Baseline
     from eigencode.fitting.model import Model
     from eigencode.options import AutoencoderOptions
 
@@ -101,24 +100,18 @@ def calibrate(
 
 def find_start(options: AutoencoderOptions, model: Model, data: Data, seed: int) -> Start:
     """The baseline's linear map if the model can start as one, else random weights around the best constant."""
-    composition = model.built(data, seed)
-    init = _choose_init(options, composition, model.baseline)
-    linear = model.baseline.start if model.baseline is not None and init == "linear" else None
-    begin_at(composition, data, linear, model.has_working_units)
-    return Start(composition.state_dict(), init)
-
-
-def _choose_init(options: AutoencoderOptions, composition: Composition, baseline: Baseline | None) -> str:
-    """The value of 'init' with 'auto' resolved; an error if 'linear' is impossible for this model."""
-    has_paths = composition.encoder.has_linear_path and composition.decoder.has_linear_path
-    # Convolutional networks learn less from the linear start than from random weights (docs/log.md).
-    if baseline is not None and has_paths and (options.init == "linear" or options.image_shape is None):
-        return "random" if options.init == "random" else "linear"
-    if options.init == "linear":
+    composition, linear = model.built(data, seed), None
+    if model.baseline is not None and composition.encoder.has_linear_path and composition.decoder.has_linear_path:
+        linear = model.baseline.start
+    if options.init == "linear" and linear is None:
         raise OptionError(
             "init='linear' needs a code that is the encoder's output, a likelihood with one output for each column, "
             "and networks with a linear path",
             got=f"{composition!r}",
             hint="Use init='auto' or init='random'",
         )
-    return "random"
+    # Convolutional networks learn less from the linear start than from random weights (docs/log.md).
+    if options.init == "random" or (options.init == "auto" and options.image_shape is not None):
+        linear = None
+    begin_at(composition, data, linear, model.has_working_units)
+    return Start(composition.state_dict(), "random" if linear is None else "linear")

@@ -8,14 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from eigencode.options import given_or
 from eigencode.training.schedule import Schedule
-
-if TYPE_CHECKING:
-    from eigencode.model.composition import Composition
-    from eigencode.options import AutoencoderOptions
 
 
 @dataclass(frozen=True)
@@ -74,9 +70,12 @@ class Recipe:
         by_batch = min(max(batch_size / self.min_batch, 1.0) ** 0.5, self.rate_by_batch)
         return min(self.rate * by_batch * (1e6 / n_weights) ** self.rate_by_weights, self.largest_rate)
 
-    def n_epochs(self, n_batches: int) -> int:
-        """Passes over the rows."""
-        return max(self.min_epochs, math.ceil(self.min_steps / n_batches))
+    def schedule(self, peak: float, n_batches: int | None, max_epochs: int | str) -> Schedule:
+        """The step size at each step of a run; without an end if the number of steps of an epoch is not known."""
+        if n_batches is None:
+            return Schedule.endless(peak, self.warmup, decay_share=self.decay_share)
+        n_epochs = given_or(max_epochs, max(self.min_epochs, math.ceil(self.min_steps / n_batches)))
+        return Schedule.over(n_batches * int(n_epochs), peak, self.warmup, self.decay_share)
 
 
 RECIPES = {
@@ -129,20 +128,6 @@ def recipe_of(optimizer: str, drops: bool = False) -> Recipe:
 def choose_optimizer(n_rows: int | None, is_noisy: bool) -> str:
     """L-BFGS for small tables; its line search needs an objective without random noise or coarse rounding."""
     return "lbfgs" if n_rows is not None and n_rows <= SMALL_TABLE and not is_noisy else "adam"
-
-
-def peak_step_size(options: AutoencoderOptions, optimizer: str, batch_size: int, composition: Composition) -> float:
-    """The step size between warm-up and decay: as given, or by the batch size and the number of weights."""
-    n_weights = sum(p.numel() for p in composition.parameters() if p.requires_grad)
-    return float(given_or(options.learning_rate, RECIPES[optimizer].learning_rate(batch_size, max(n_weights, 1))))
-
-
-def schedule_of(options: AutoencoderOptions, recipe: Recipe, n_batches: int | None, peak: float) -> Schedule:
-    """The step size at each step of a run; without an end if the number of steps of an epoch is not known."""
-    if n_batches is None:
-        return Schedule.endless(peak, recipe.warmup, decay_share=recipe.decay_share)
-    n_steps = n_batches * int(given_or(options.max_epochs, recipe.n_epochs(n_batches)))
-    return Schedule.over(n_steps, peak, recipe.warmup, recipe.decay_share)
 
 
 def power_of_two(wanted: float, low: int, high: int) -> int:

@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from eigencode.data.scaling import Scaler
 from eigencode.data.sources import ArraySource
 from eigencode.errors import DataError
 from eigencode.fitting import splits
+from eigencode.fitting.terms import likelihood_of
+
+if TYPE_CHECKING:
+    from eigencode.data.tables import Schema
 
 HEAVIEST = 1e30
 """Largest ratio of a row's weight to the mean weight; float32 cannot represent sums with larger ones.
@@ -79,6 +84,14 @@ class TrainingTable:
     def source_weights(self) -> np.ndarray | None:
         """The weights of these rows."""
         return None if self.weights is None else np.delete(self.weights, self._without)
+
+    def scaler(self, scale: str, likelihood: Any, columns: Schema | None = None) -> Scaler:
+        """The scale of the rows, for the options 'scale' and 'likelihood'."""
+        cells = likelihood_of(likelihood, columns).cells(self.array.shape[1])
+        logarithmic = tuple(cell.is_logarithmic for cell in cells)
+        is_mixed = columns is not None and not columns.is_real
+        kind = "standard" if scale == "auto" and is_mixed else scale
+        return Scaler.fit(self.source, kind, self.source_weights, logarithmic if any(logarithmic) else ())
 
     @property
     def _without(self) -> np.ndarray:

@@ -50,14 +50,18 @@ RESCALED = "Divide them by {largest} first, or use likelihood='poisson' if they 
 """The hint for whole numbers that should be shares, such as pixels."""
 
 
-def terms_of(options: AutoencoderOptions) -> dict[str, Any]:
+def terms_of(options: AutoencoderOptions, schema: Schema | None) -> dict[str, Any]:
     """The terms by name, as arguments of `Composition`."""
-    code = _code(options)
+    code = _part(options.code, parts.Code, "code") or parts.Point()
+    if options.ordered:
+        if options.code is not None:
+            raise OptionError("Set either 'ordered' or 'code', not both", got=f"ordered=True and code={options.code!r}")
+        code = parts.NestedDropout()
     # A bound on log p(x) is in nats.
     weights: Literal["balanced", "nats"] = "nats" if code.width(1) > 1 else options.column_weights
     return {
         "code": code,
-        "likelihood": likelihood_of(options.likelihood).with_weights(weights),
+        "likelihood": likelihood_of(options.likelihood, schema).with_weights(weights),
         "corruption": _part(options.corruption, parts.Corruption, "corruption"),
         "prior": _part(options.prior, parts.Prior, "prior"),
         "penalties": _penalties(options.penalties),
@@ -90,13 +94,6 @@ def check_values(likelihood: parts.Likelihood, array: np.ndarray, names: Any = N
     advice = {kind: f"Use likelihood={name!r}" for kind, name in FITTING.items()}
     owner, supports = type(likelihood).__name__, [cell.support for cell in likelihood.cells(array.shape[1])]
     check_support(ArraySource(array), supports, names, owner=owner, advice=advice, shares=RESCALED)
-
-
-def _code(options: AutoencoderOptions) -> parts.Code:
-    """The code for the options 'code' and 'ordered'."""
-    if options.ordered and options.code is not None:
-        raise OptionError("Set either 'ordered' or 'code', not both", got=f"ordered=True and code={options.code!r}")
-    return parts.NestedDropout() if options.ordered else _part(options.code, parts.Code, "code") or parts.Point()
 
 
 def _penalties(option: Any) -> tuple[parts.Penalty, ...]:
