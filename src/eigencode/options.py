@@ -16,7 +16,7 @@ import typing
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
-from functools import cache
+from functools import cache, cached_property
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -242,7 +242,7 @@ class Option:
     default: Any
     info: OptionInfo
 
-    @property
+    @cached_property
     def alternatives(self) -> tuple[Any, ...]:
         """The members of a union type, or the type itself."""
         return tuple(_alternatives(self.type))

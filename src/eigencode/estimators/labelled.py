@@ -83,7 +83,7 @@ class LabelledAutoencoder(BaseAutoencoder):
             scaling.standardise(codes.mean(0), spread.where(spread > 0, 1.0))
             torch.nn.init.zeros_(head.last.weight)
             fitting.calibrate(composition, data.typical)
-            return fitting.Start(composition.state_dict(), "random")
+            return fitting.Start(composition, "random")
 
     @property
     def _was_interrupted(self) -> bool:

@@ -185,7 +185,7 @@ class StackedAutoencoder(BaseAutoencoder):
         with torch.no_grad():
             _unroll(self.layers_, composition)
         fitting.calibrate(composition, data.typical, is_pretrained=True)
-        return fitting.Start(composition.state_dict(), "pretrained")
+        return fitting.Start(composition, "pretrained")
 
     def _prepared(self, table: TrainingTable, model: Model, start: Start, run: TrainingRun) -> None:
         super()._prepared(table, model, start, run)

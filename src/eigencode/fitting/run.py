@@ -8,13 +8,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import torch
-from sklearn.base import clone
 
 from eigencode.data.rows import Rows
 from eigencode.errors import known_length
 from eigencode.fitting.data import Data
 from eigencode.fitting.model import Model
-from eigencode.fitting.start import Start, make_tensors
+from eigencode.fitting.start import Start
 from eigencode.fitting.step_size import RECIPES, choose_optimizer, recipe_of
 from eigencode.model.composition import Composition
 from eigencode.options import given_or
@@ -47,9 +46,7 @@ def make_run(
 
     ``began`` is the time at which the preparation began; a time limit counts from there.
     """
-    composition = clone(model.composition)
-    make_tensors(composition, data, model.n_components, seed)
-    composition.load_state_dict(start.tensors)
+    composition = start.composition
     is_noisy = composition.is_stochastic or has_random_layers(composition) or options.precision == "bfloat16"
     n_rows = data.rows.n_training
     optimizer = given_or(options.optimizer, choose_optimizer(n_rows, is_noisy))

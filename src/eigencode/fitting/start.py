@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,32 +27,27 @@ class Start:
 
     Attributes
     ----------
-    tensors : dict of str to Tensor
-        Weights and states of the composition, by name.
+    composition : Composition
+        The model with these weights, which the run takes over.
     init : {"linear", "random", "pretrained"}
         Their origin: a linear map, random numbers, or models that were trained before.
     """
 
-    tensors: Mapping[str, Tensor]
+    composition: Composition
     init: str
 
     def __repr__(self) -> str:
-        n_weights = sum(tensor.numel() for tensor in self.tensors.values())
+        n_weights = sum(tensor.numel() for tensor in self.composition.state_dict().values())
         return f"Start({self.init}, {n_weights} numbers)"
 
 
-def make_tensors(composition: Composition, data: Data, n_components: int, seed: int) -> None:
-    """Make the composition's tensors, at random and in the rows' precision."""
+def build(composition: Composition, data: Data, n_components: int, seed: int) -> None:
+    """Make the composition's tensors at random, in the rows' precision, and the decoder's bias the best constant."""
     composition.setup(data.rows.n_features, n_components, generator(seed, "weights"), data.sizes)
     composition.to(data.rows.dtype).eval()
     composition.likelihood.weigh(data.typical)
     if data.gaussian is not None and isinstance(composition.encoder, Completing):
         composition.encoder.describe_by(*vars(data.gaussian).values())
-
-
-def build(composition: Composition, data: Data, n_components: int, seed: int) -> None:
-    """Make the composition's tensors, and set the decoder's bias to the best constant."""
-    make_tensors(composition, data, n_components, seed)
     bias = composition.decoder.output_bias
     if bias is not None:
         with torch.no_grad():
@@ -114,4 +108,4 @@ def find_start(options: AutoencoderOptions, model: Model, data: Data, seed: int)
     if options.init == "random" or (options.init == "auto" and options.image_shape is not None):
         linear = None
     begin_at(composition, data, linear, model.has_working_units)
-    return Start(composition.state_dict(), "random" if linear is None else "linear")
+    return Start(composition, "random" if linear is None else "linear")
