@@ -16,6 +16,7 @@ from eigencode.data.read_ahead import read_ahead
 from eigencode.data.scaling import Scaler
 from eigencode.data.sources import ArraySource
 from eigencode.data.streamed_rows import StreamedRows
+from eigencode.data.survey import Survey
 from eigencode.errors import DataError, EigencodeError, FileError
 from eigencode.fitting import splits
 from eigencode.training.rng import generator
@@ -80,6 +81,24 @@ def test_rows_that_are_separate_are_not_in_what_a_start_is_made_of(lake):
     assert rows.n_usable == 2700
     assert rows.representative().weight.max() < 2700
     assert sum(map(len, rows.blocks())) == 2700
+
+
+def test_one_pass_finds_scale_moments_and_rows_that_are_kept(lake, table, monkeypatch):
+    read = []
+    monkeypatch.setattr(
+        FileSource, "read", lambda self, group, of=FileSource.read: read.append(group) or of(self, group)
+    )
+    model = Autoencoder(2, hidden=(4,), max_epochs=3, optimizer="adam", random_state=0).fit(lake)
+    assert len(read) == 10 + 4 * 21  # a sample of ten groups, the pass, and three epochs
+    x = array_of(table).astype(np.float64)
+    z = (x - x.mean(0)) / model.scaler_.divisor
+    survey = Survey(np.arange(0, 3000, 7), center=x[:5].mean(0))
+    for chunk in survey.of([x[:1000], x[1000:]]):
+        survey.add(chunk)
+    np.testing.assert_allclose(survey.second_moment(model.scaler_), z.T @ z / 3000, rtol=1e-12, atol=1e-13)
+    assert np.array_equal(survey.rows, x[::7])
+    values = np.linalg.eigvalsh(z.T @ z)[::-1]
+    np.testing.assert_allclose(model.explained_variance_ratio_, values[:2] / values.sum(), rtol=1e-6)
 
 
 def test_a_lake_is_fitted_and_answered_for_as_a_frame_is(lake, table):

@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
 
 from eigencode.data.sources import joined_rows, kept_rows, rejoined, rows_of_block
+from eigencode.data.survey import Survey
 from eigencode.errors import DataError
 
 T = TypeVar("T")
@@ -133,12 +134,18 @@ class StreamedCells:
         d.
     dtype : numpy.dtype
         The type of the cells.
+    center : ndarray of shape (d,) or None
+        The means of some rows.
+    survey : Survey or None
+        What the first pass over all rows finds out beside its own purpose.
     """
 
     source: BlockSource
     encode: Callable[[Any], np.ndarray]
     n_cells: int
     dtype: np.dtype
+    center: np.ndarray | None = None
+    survey: Survey | None = None
     ndim: int = 2
 
     def __len__(self) -> int:
@@ -169,14 +176,24 @@ class StreamedCells:
         return rejoined(self._kept(np.empty(0, np.int64) if without is None else without), n_rows)
 
     def _kept(self, without: np.ndarray) -> Iterator[np.ndarray]:
+        survey = None if self.survey is None or self.survey.is_complete else self.survey
         done = 0
-        for block in self.blocks():
-            yield block[kept_rows(without, done, len(block))] if len(without) else block
+        for block in self.blocks() if survey is None else survey.of(self.blocks()):
+            kept = block[kept_rows(without, done, len(block))] if len(without) else block
+            if survey is not None:
+                survey.add(kept)
+            yield kept
             done += len(block)
+
+    def surveyed(self, numbers: np.ndarray, *, with_moment: bool) -> StreamedCells:
+        """The same cells, of which the first pass keeps some rows, and second moments if asked for."""
+        return replace(self, survey=Survey(numbers, self.center if with_moment else None))
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         """The cells of some rows, given by their numbers in ascending order or as a mask."""
         numbers, done = np.flatnonzero(rows) if rows.dtype == bool else rows, 0
+        if self.survey is not None and self.survey.is_complete and np.array_equal(numbers, self.survey.numbers):
+            return self.survey.rows
         found = [np.empty((0, self.n_cells), self.dtype)]
         for block in self.blocks() if len(numbers) else ():
             first, last = np.searchsorted(numbers, [done, done + len(block)])

@@ -73,9 +73,7 @@ class StreamedRows:
         """Read the source once for the rows that are kept in memory; ``apart`` are validation rows of other data."""
         empty = Batch(torch.empty((0, cells.n_cells), dtype=dtype))
         rows = cls(cells, scaler, dtype, validation_numbers, empty, empty, is_separate, weight)
-        own = validation_numbers.numpy() if apart is None else np.empty(0, np.int64)
-        step = max(-(-rows.n_usable // rows._n_representative), 1)
-        usable = rows._usable(np.arange(0, rows.n_usable, step))
+        own, usable = rows._own_validation, representative_numbers(cells, rows._own_validation, is_separate)
         numbers = np.union1d(own, usable)
         found = cells[numbers]
         held_out = found[np.searchsorted(numbers, own)] if apart is None else apart
@@ -135,13 +133,15 @@ class StreamedRows:
         sizes = (part.stop - part.start for part in equal_parts(self.n_training, batch_size))
         left = Batch(torch.empty((0, self.n_features), dtype=self.dtype))
         size = next(sizes)
-        for buffer in read_ahead(self._buffers(random)):
-            rows, done = joined([left, buffer]) if len(left) else buffer, 0
-            order = torch.from_numpy(random.permutation(len(rows)))
-            while len(rows) - done >= size > 0:
-                yield _chosen(rows, order[done : done + size])
-                done, size = done + size, next(sizes, 0)
-            left = _chosen(rows, order[done:])
+        for rows in read_ahead(self._buffers(random)):
+            order, done = torch.from_numpy(random.permutation(len(rows))), 0
+            while len(left) + len(rows) - done >= size > 0:
+                last = done + size - len(left)
+                found = _chosen(rows, order[done:last])
+                yield joined([left, found]) if len(left) else found
+                left, done, size = left.map(lambda tensor: tensor[:0]), last, next(sizes, 0)
+            rest = _chosen(rows, order[done:])
+            left = joined([left, rest]) if len(left) else rest
 
     def _buffers(self, random: np.random.Generator) -> Iterator[Batch]:
         """All training rows, groups in a random order, as many at a time as are shuffled together."""
@@ -178,9 +178,11 @@ class StreamedRows:
         """About ``n_rows`` of the rows that are kept in memory."""
         return self.chosen.thinned(n_rows)
 
-    @property
-    def _n_representative(self) -> int:
-        return max(REPRESENTATIVE_CELLS // self.n_features, 256)
+    def second_moment(self) -> Tensor | None:
+        """The mean of z z^T over all usable rows z, in float64, if the pass for the scale has found it."""
+        survey = self.cells.survey
+        moment = None if survey is None or self.weight is not None else survey.second_moment(self.scaler)
+        return None if moment is None else torch.from_numpy(moment)
 
     def representative(self) -> Batch:
         """Rows at equal distances, as many as take little memory."""
@@ -206,6 +208,14 @@ class StreamedRows:
         if found.observed is None and self.scaler.has_gaps:  # all batches are of one form
             return replace(found, observed=torch.ones_like(found.x, dtype=torch.bool))
         return found
+
+
+def representative_numbers(cells: StreamedCells, own_validation: np.ndarray, is_separate: bool) -> np.ndarray:
+    """Numbers of usable rows at equal distances, as many as take little memory."""
+    without = own_validation if is_separate else own_validation[:0]
+    n_usable = len(cells) - len(without)
+    step = max(-(-n_usable // max(REPRESENTATIVE_CELLS // cells.n_cells, 256)), 1)
+    return numbers_without(without, np.arange(0, n_usable, step))
 
 
 def _chosen(rows: Batch, numbers: Tensor) -> Batch:

@@ -190,7 +190,7 @@ class BaseAutoencoder(
                 self.seed_ = fingerprints.begin(folder, self, table.described(self._cell_names), self.seed_)
             fraction = (changes or {}).get("validation_fraction", self.validation_fraction)
             seed = self.seed_ if split_seed is None else split_seed
-            table = replace(table, fraction=fraction, takes_last=self.validation == "last", split_seed=seed)
+            table = replace(table, fraction=fraction, takes_last=self.validation == "last", split_seed=seed).surveyed()
             self._pretrain(table)
             began, options = time.monotonic(), self._training_options()
             options = changed(options, **changes) if changes else options

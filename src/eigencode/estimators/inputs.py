@@ -23,6 +23,9 @@ from eigencode.data.named_files import opened
 from eigencode.data.tables import Schema, as_frame
 from eigencode.errors import DataError
 
+CENTER_ROWS = 4096
+"""Rows of a sample whose mean is near that of all."""
+
 
 def read_rows(estimator: Any, X: Any, *, reset: bool = False, finite: bool = True) -> NamedArray:
     """Rows as numbers, whose columns are compared with those fitted or, with ``reset``, kept as those to fit.
@@ -64,11 +67,13 @@ def _streamed(estimator: Any, source: BlockSource, reset: bool, finite: bool) ->
     """Rows that are read a block at a time; a sample of them says what the columns are."""
     sample = read_rows(estimator, source.sample(), reset=reset, finite=finite)
     dtype = sample.array.dtype if sample.array.dtype.kind == "f" else float_type(sample.array.dtype)
+    some = np.asarray(sample.array[:CENTER_ROWS], np.float64)
     cells = StreamedCells(
         source,
         lambda block: np.asarray(read_rows(estimator, block, finite=finite).array),
-        sample.array.shape[1],
+        some.shape[1],
         dtype,
+        some.mean(0),
     )
     return replace(sample, array=cells, frame=None)  # type: ignore[arg-type]
 
@@ -110,7 +115,8 @@ def _numbers(estimator: Any, X: Any, frame: Any, reset: bool) -> NamedArray:
     _check_width(estimator, rows.n_columns, reset)
     if isinstance(X, NamedArray):
         return rows
-    is_gap = np.isin(rows.array, [value for value in missing_values_of(estimator) if not isinstance(value, str)])
+    values = [value for value in missing_values_of(estimator) if not isinstance(value, str)]
+    is_gap = np.isin(rows.array, values) if values else np.False_
     array = np.where(is_gap, np.nan, rows.array) if is_gap.any() else rows.array
     return replace(rows, array=array, schema=getattr(estimator, "columns_", None), frame=frame)
 

@@ -17,6 +17,7 @@ from eigencode.data.mapped_rows import require_finite
 from eigencode.data.memory import require_memory
 from eigencode.data.rows import ResidentRows, Rows
 from eigencode.data.scaling import Scaler
+from eigencode.data.streamed_rows import StreamedRows
 from eigencode.fitting.large_rows import large_rows
 from eigencode.fitting.table import TrainingTable
 from eigencode.model.gaussian import Gaussian, fit_gaussian
@@ -120,14 +121,9 @@ class Data:
 
     def _rows_of_moment(self) -> Batch:
         """One row for each column, with the second moments of all rows; in float64, by one pass over all rows."""
-        d, total = self.rows.n_features, 0.0
-        moment = torch.zeros(d, d, dtype=torch.float64)
-        for block in self.rows.blocks():
-            weight = torch.ones(len(block)) if block.weight is None else block.weight
-            moment += (block.x.double() * weight.double()[:, None]).T @ block.x.double()
-            total += float(weight.sum(dtype=torch.float64))
-        values, vectors = torch.linalg.eigh(moment / total)
-        return Batch((d * values.clamp(min=0)).sqrt()[:, None] * vectors.T)
+        moment = self.rows.second_moment() if isinstance(self.rows, StreamedRows) else None
+        values, vectors = torch.linalg.eigh(_second_moment(self.rows) if moment is None else moment)
+        return Batch((self.rows.n_features * values.clamp(min=0)).sqrt()[:, None] * vectors.T)
 
     @property
     def sample(self) -> Batch:
@@ -140,6 +136,16 @@ class Data:
         every, n_rows = self.rows.representative(), self.rows.n_training
         low, high = every.range()
         return Sizes(self.rows.n_features, 1, n_rows, self.units, low, high)
+
+
+def _second_moment(rows: Rows) -> Tensor:
+    """The weighted mean of z z^T over all usable rows z, in float64."""
+    total, moment = 0.0, torch.zeros(rows.n_features, rows.n_features, dtype=torch.float64)
+    for block in rows.blocks():
+        weight = torch.ones(len(block)) if block.weight is None else block.weight
+        moment += (block.x.double() * weight.double()[:, None]).T @ block.x.double()
+        total += float(weight.sum(dtype=torch.float64))
+    return moment / total
 
 
 def _systematic_sample(weights: Tensor, n_columns: int) -> Tensor:

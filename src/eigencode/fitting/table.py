@@ -11,11 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from eigencode.data.block_sources import StreamedCells
 from eigencode.data.scaling import Scaler
 from eigencode.data.sources import ArraySource
+from eigencode.data.streamed_rows import representative_numbers
 from eigencode.errors import DataError
 from eigencode.fitting import splits
 from eigencode.fitting.terms import likelihood_of
+from eigencode.model.pca import EXACT_SIZE
 
 if TYPE_CHECKING:
     from eigencode.data.tables import Schema
@@ -103,6 +106,18 @@ class TrainingTable:
         """What the model is fitted to, by the names in a message; ``columns`` are those of the array."""
         given = {"sample_weight": self.weights, "validation_data": self.validation, "groups": self.groups}
         return {"X": self.array, "columns": None if columns is None else list(columns), **given}
+
+    def surveyed(self) -> TrainingTable:
+        """The same, of which a table that stays in its files keeps what a start needs in the pass for the scale."""
+        cells: Any = self.array
+        if not isinstance(cells, StreamedCells):
+            return self
+        held_out = self.held_out.numpy()
+        own = held_out[held_out < len(cells)]
+        numbers = np.union1d(own, representative_numbers(cells, own, self.is_separate))
+        with_moment = self.weights is None and cells.n_cells <= EXACT_SIZE
+        surveyed: Any = cells.surveyed(numbers, with_moment=with_moment)
+        return replace(self, array=surveyed)
 
     def weighted(self, sample_weight: np.ndarray | None, unit: float | None = None) -> tuple[TrainingTable, float]:
         """The rows that weigh something, their weights divided by a unit, and the unit: by default the mean weight.
