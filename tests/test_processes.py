@@ -1,5 +1,7 @@
 """Several processes that train one model: the number of processes changes nothing but rounding."""
 
+import signal
+
 import launch
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ QUICK = [
     "KL, gaps",
     "adaptive L1",
     "own network",
+    "early stop",
     "float32",
 ]
 SLOW = [name for name, *_ in together.cases() if name not in QUICK]
@@ -38,7 +41,7 @@ def require_same(found, names):
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     """What two processes find."""
-    return of_processes(2, [*QUICK, "refused"], tmp_path_factory.mktemp("two"))
+    return of_processes(2, [*QUICK, "more"], tmp_path_factory.mktemp("two"))
 
 
 def test_two_processes_train_as_one(two):
@@ -67,6 +70,26 @@ def test_what_cannot_be_divided_is_refused_by_all(two, name, message):
         assert message in str(own[name])
 
 
-@pytest.mark.parametrize("name", ["dropout", "a seed by chance"])
-def test_chance_is_the_same_for_all_processes(two, name):
+@pytest.mark.parametrize("name", ["dropout", "a seed by chance", "interrupted", "limited"])
+def test_what_chance_signals_and_time_decide_is_the_same_in_all_processes(two, name):
     np.testing.assert_array_equal(two[0][name], two[1][name])
+
+
+def test_an_error_in_one_process_ends_all(two):
+    assert two[1]["failed"] == "ValueError: no more rows"
+    assert "Got process 1: ValueError: no more rows" in str(two[0]["failed"])
+
+
+KILLED = """
+import os, signal, together
+with together.at_step(5, lambda: os.kill(os.getpid(), signal.SIGKILL)):
+    together.fitted(["plain"])
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_process_ends_the_others():
+    (code, _, said), (killed, *_) = launch.run(2, ["-c", KILLED], timeout=60)
+    assert killed == -signal.SIGKILL
+    assert code == 1
+    assert "TrainingError: The processes that train this model lost each other" in said

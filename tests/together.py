@@ -1,6 +1,10 @@
 """Fits whose results do not depend on the number of processes; as a program, it writes those of its process."""
 
+import itertools
+import signal
 import sys
+import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -15,8 +19,9 @@ from eigencode import (
     VariationalAutoencoder,
     processes,
 )
-from eigencode.errors import OptionError
+from eigencode.errors import InterruptedWarning, OptionError, TrainingError
 from eigencode.parts import AuxiliaryLoss, Contractive, Dictionary, GaussianWeights, KLSparsity, Penalty, Sigmoid, TopK
+from eigencode.training.runner import SingleRunner
 
 OPTIONS = {"precision": "float64", "max_epochs": 3, "batch_size": 32, "optimizer": "adam", "random_state": 0}
 
@@ -54,6 +59,8 @@ def cases():
     yield "adaptive L1", SparseAutoencoder(12, active=2, **own), rows(), None
     yield "adaptive KL", SparseAutoencoder(12, active=0.2, sparsity="kl", **own), rows(), None
     yield "own network", Autoencoder(2, encoder=network(6, 2), decoder=network(2, 6), **OPTIONS), rows(), None
+    early = {"max_epochs": 300, "patience": 1, "learning_rate": 0.01}
+    yield "early stop", Autoencoder(2, **own | early), rows(), None
     yield "float32", VariationalAutoencoder(2, **own | {"precision": "float32"}), rows(), None
 
 
@@ -107,10 +114,49 @@ def drawn():
     yield "a seed by chance", Autoencoder(2, **OPTIONS | {"random_state": None, "hidden": (8,)})
 
 
+@contextmanager
+def at_step(number, act):
+    """Act before the draw of noise of a step of the second process."""
+    draw, n_calls = SingleRunner.draw, itertools.count()
+
+    def acting(self, batch):
+        if next(n_calls) == number and processes.numbered()[0] == 1:
+            act()
+        return draw(self, batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SingleRunner, "draw", acting)
+        yield
+
+
+def ended():
+    """Fits that a signal to the second process ends, or the time limit by the clock of the first one."""
+    model = Autoencoder(2, **OPTIONS | {"hidden": (8,), "max_epochs": 10_000, "patience": 10_000})
+    with at_step(20, lambda: signal.raise_signal(signal.SIGINT)), pytest.warns(InterruptedWarning):
+        yield "interrupted", results(model.fit(rows()))
+    limited = model.set_params(max_seconds=0.5)
+    with pytest.MonkeyPatch.context() as patch:
+        if processes.numbered()[0] == 1:
+            patch.setattr(time, "monotonic", lambda: 0.0)
+        yield "limited", results(limited.fit(rows()))
+
+
+def failed():
+    """The error of each process if the second one fails within a step."""
+
+    def fail():
+        raise ValueError("no more rows")
+
+    with at_step(5, fail), pytest.raises((ValueError, TrainingError)) as error:
+        Autoencoder(2, **OPTIONS | {"hidden": (8,)}).fit(rows())
+    return np.array(f"{error.type.__name__}: {error.value}")
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     path, *names = sys.argv[1:]
     found = fitted(names)
-    if "refused" in names:
-        found |= refused() | {name: results(model.fit(rows())) for name, model in drawn()}
+    if "more" in names:
+        found |= refused() | {name: results(model.fit(rows())) for name, model in drawn()} | dict(ended())
+        found["failed"] = failed()
     np.savez(f"{path}-{processes.numbered()[0]}.npz", **found)
