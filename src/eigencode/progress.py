@@ -70,7 +70,9 @@ def stage(what: str, verbose: bool = False) -> AbstractContextManager[Any]:
 
 
 def say(message: str) -> None:
-    """Print a line on standard error, above the progress line if there is one."""
+    """Print a line on standard error, above the progress line if there is one; of several processes the first does."""
+    if not processes.is_first():
+        return
     with suppress(OSError, ValueError):  # the terminal may be closed, and the work goes on
         if "tqdm" in sys.modules:
             sys.modules["tqdm"].tqdm.write(message, file=sys.stderr)

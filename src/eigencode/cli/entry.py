@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from typing import TextIO
 
 from cyclopts import CycloptsError, MissingArgumentError, UnusedCliTokensError
 
-from eigencode import progress
+from eigencode import processes, progress
+from eigencode.cli import workers
 from eigencode.cli.app import app
 from eigencode.cli.flags import hint_on_consumed_arguments, with_flags
 from eigencode.cli.interruptions import Interruptions
@@ -31,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tokens = ["./-" if token == "-" else token for token in tokens]
     with Interruptions() as interruptions:
         try:
-            code = _run(tokens)
+            code = _run(tokens, interruptions)
         except Exception:
             # An import that is interrupted can raise any error, and the terminal may be closed.
             if not interruptions.received:
@@ -46,13 +48,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return interruptions.exit_code or code
 
 
-def _run(tokens: Sequence[str]) -> int:
+def _run(tokens: Sequence[str], interruptions: Interruptions) -> int:
     """Run a command, and return its exit code."""
     try:
-        with _plain_warnings() as warned, progress.shown_by_default(_is_terminal(sys.stderr)):
+        with _plain_warnings() as warned, progress.shown_by_default(_is_terminal(sys.stderr)), _first_alone_prints():
             OWN.take(tokens)
             app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
+    except workers.StartProcesses as several:
+        return workers.run(several.n, tokens, interruptions)
     except CycloptsError as error:
         command = " ".join(["eigencode", *(error.command_chain or ())])
         print(f"{_usage_error(tokens, error)}\nSee {command} --help", file=sys.stderr)
@@ -77,6 +81,12 @@ def _run(tokens: Sequence[str]) -> int:
         print(with_flags(str(failure)), file=sys.stderr)
         return 1
     return 130 if any(isinstance(warning, InterruptedWarning) for warning in warned) else 0
+
+
+def _first_alone_prints() -> AbstractContextManager[object]:
+    """What several processes print is printed by the first of them; errors by all."""
+    workers.end_with_parent()
+    return nullcontext() if processes.is_first() else redirect_stdout(io.StringIO())
 
 
 def _system_error(error: OSError | MemoryError) -> EigencodeError:

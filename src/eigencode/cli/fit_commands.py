@@ -18,8 +18,10 @@ from eigencode.cli.flags import FILES, PATHS, PLAIN, STREAM, AsJson, Quiet, opti
 from eigencode.cli.interruptions import held
 from eigencode.cli.own_parts import OWN
 from eigencode.cli.tables import ALL, LOADING, Choice, Chosen, Rows, files_of, inputs_of, read_rows
+from eigencode.cli.workers import Processes, divide
 from eigencode.descriptions import fitted_names, outcome, print_facts, print_json, summary
 from eigencode.errors import DataError, OptionError
+from eigencode.processes import is_first
 
 if TYPE_CHECKING:
     from eigencode.estimators.base import BaseAutoencoder
@@ -60,6 +62,7 @@ def fit(
     output: ModelOutput,
     chosen: Chosen = ALL,
     as_json: AsJson = False,
+    processes: Processes = None,
     kind: flags.Kind = PLAIN,
     given: Annotated[flags.Flags, Parameter(name="*")] = None,
 ) -> None:
@@ -70,6 +73,7 @@ def fit(
     options = options_given(kind, given)
 
     data.check_output(output, [MODEL_ENDING], inputs_of(rows))
+    divide(rows, processes)
     X = read_rows(rows, chosen, options, may_stay=kind != flags.DETECTOR).frame
     if len(X) < 2:
         raise DataError("Fitting needs at least two rows", got=f"{len(X)} in {shlex.join(map(str, rows))!r}")
@@ -142,7 +146,12 @@ def estimator_of(kind: str, options: Mapping[str, Any]) -> BaseAutoencoder:
 def save(
     model: BaseAutoencoder, output: Path, rows: Sequence[Path], chosen: Choice, as_json: bool, more: Mapping[str, Any]
 ) -> None:
-    """Write a model, which a first signal does not interrupt, and print how its fit went; ``more`` is for the JSON."""
+    """Write a model, which a first signal does not interrupt, and print how its fit went; ``more`` is for the JSON.
+
+    Of several processes that have the same model the first one does.
+    """
+    if not is_first():
+        return
     with held(), progress.stage(f"writing {output}"):
         model.save(output)
     if as_json:
