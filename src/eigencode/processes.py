@@ -29,6 +29,9 @@ Value = TypeVar("Value")
 LONGEST_WAIT = timedelta(minutes=30)
 """A process that waits longer than this for the others ends with an error."""
 
+MEETING = "EIGENCODE_MEETING"
+"""The variable with the file by which processes on one machine find each other; without it MASTER_ADDR is used."""
+
 FAILURE = "eigencode/failure"
 """The key of the message of a process that has failed, in the store that all processes read."""
 
@@ -154,7 +157,9 @@ def _connect() -> None:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
         backend = "cpu:gloo,cuda:nccl"
-    torch.distributed.init_process_group(backend, timeout=LONGEST_WAIT)
+    meeting, (rank, size) = os.environ.get(MEETING), numbered()
+    method = None if meeting is None else f"file://{meeting}"
+    torch.distributed.init_process_group(backend, method, LONGEST_WAIT, size, rank)
     _OURS.append(Group(*numbered()))
     atexit.register(_disconnect)
 

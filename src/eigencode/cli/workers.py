@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -55,12 +54,12 @@ def divide(tables: Sequence[Path], n: int | None) -> None:
 def run(n: int, tokens: Sequence[str], interruptions: Interruptions) -> int:
     """Run a command in several processes; return the exit code of the first of them that failed, else 0."""
     command = [sys.executable, "-m", "eigencode", *tokens]
-    port, started = _free_port(), list[subprocess.Popen[bytes]]()
-    with tempfile.TemporaryFile("w+") as others:
+    started = list[subprocess.Popen[bytes]]()
+    with tempfile.TemporaryFile("w+") as others, tempfile.TemporaryDirectory() as folder:
         for rank in range(n):
             out, err = (None, None) if rank == 0 else (subprocess.DEVNULL, others)
             # In a session of its own, so that Ctrl-C reaches it once, by this process.
-            own = {"env": _environment(rank, n, port), "stdout": out, "stderr": err, "start_new_session": True}
+            own = {"env": _environment(rank, n, folder), "stdout": out, "stderr": err, "start_new_session": True}
             started.append(subprocess.Popen(command, **own))  # type: ignore[call-overload]
         return _reported(_wait(started, interruptions), others)
 
@@ -88,20 +87,13 @@ def _reported(codes: Sequence[int], others: IO[str]) -> int:
     return 128 - code if code < 0 else code
 
 
-def _environment(rank: int, size: int, port: int) -> dict[str, str]:
-    """The variables of a process, as torchrun sets them."""
+def _environment(rank: int, size: int, folder: str) -> dict[str, str]:
+    """The variables of a process, as torchrun sets them, and a folder by which it finds the others."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     default = {"OMP_NUM_THREADS": max(cores // size, 1)} | ({"GLOO_SOCKET_IFNAME": "lo"} if _IS_LINUX else {})
-    own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    return {name: str(value) for name, value in {**default, **os.environ, **own, PARENT: os.getpid()}.items()}
-
-
-def _free_port() -> int:
-    """A port that no other program uses."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, PARENT: os.getpid()}
+    meeting = {processes.MEETING: os.path.join(folder, "store")}
+    return {name: str(value) for name, value in {**default, **os.environ, **own, **meeting}.items()}
 
 
 def end_with_parent() -> None:
