@@ -94,13 +94,15 @@ class Evaluation(Saved):
         names = getattr(self, "feature_names_in_", None)
         return names if self.columns_ is None or self.columns_.is_plain else self.columns_.cell_names
 
-    def _as_table(self, rows: np.ndarray, like: Any = None, mean: bool = False) -> Any:
-        """Rows in the data's units, or their means, as what was fitted: the array, or the frame with these cells."""
-        return rows if self.columns_ is None else self.columns_.decode(rows, like, mean)
+    def _as_table(self, n_rows: int, blocks: Iterator[np.ndarray], like: Any = None, mean: bool = False) -> Any:
+        """Rows in the data's units, or their means, as what was fitted: an array, or a frame with these cells.
 
-    def _blocks_of(self, array: np.ndarray, function: Question) -> Iterator[np.ndarray]:
-        """An answer for rows in the data's units, a chunk at a time, for a frame that is made of it."""
-        return map(numbers_only, self._answers(array, function, self._in_data_units))
+        The rows are given a block at a time, and a frame's columns are made of one block after the other.
+        """
+        if self.columns_ is None:
+            return filled(n_rows, checked(blocks))
+        with torch.inference_mode():
+            return self.columns_.decode(checked(blocks), like, mean)
 
     @property
     def _has_validation(self) -> bool:
@@ -204,13 +206,23 @@ class Evaluation(Saved):
         return rows
 
 
-def numbers_only(answers: np.ndarray, hint: str = FAR_WEIGHTS) -> np.ndarray:
-    """The results, or an error if they are not finite for all rows."""
+def checked(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """Blocks of shape (..., b, d), or an error for the first row that has no finite answer."""
+    first = 0
+    for block in blocks:
+        for table in block.reshape(-1, *block.shape[-2:]):
+            numbers_only(table, first=first)
+        first += block.shape[-2]
+        yield block
+
+
+def numbers_only(answers: np.ndarray, hint: str = FAR_WEIGHTS, first: int = 0) -> np.ndarray:
+    """The results for rows that are counted from ``first``, or an error if they are not finite for all of them."""
     # A sum needs no further memory; it may overflow for the largest numbers, which are checked one by one.
     with np.errstate(over="ignore", invalid="ignore"):
         total = float(answers.sum(dtype=np.float64))
     if not math.isfinite(total):
-        _require_numbers(answers, np.arange(len(answers)), hint)
+        _require_numbers(answers, first + np.arange(len(answers)), hint)
     return answers
 
 

@@ -230,9 +230,9 @@ class Generation(Imputation):
         blocks = self._moved_blocks(int(n_rows), seed, mean)
         if output is not None:
             return self._write_drawn(output, blocks, mean)
-        n_columns, hint = len(self.scaler_.center), "Give output=, the name of a file"
+        n_columns, hint = self.n_features_in_, "Give output=, the name of a file"
         require_memory(8.0 * int(n_rows) * n_columns, f"{n_rows} rows of {n_columns} columns", hint)
-        return self._as_table(numbers_only(filled(int(n_rows), blocks)), mean=mean)
+        return self._as_table(int(n_rows), blocks, mean=mean)
 
     def _write_drawn(self, output: str | os.PathLike[str], blocks: Iterator[np.ndarray], mean: bool) -> None:
         """Write drawn rows to a file."""
@@ -267,7 +267,7 @@ class Generation(Imputation):
         composition, codes = self._drawing_model(), torch.cat(list(self._drawn_codes(N_CODES, seed)))
         codes = codes.to(self.execution_.device)
         draws = conditional_draws(composition, self.scaler_, codes, rows.array, mean=mean, seed=seed)
-        return self._filled(rows, filled(len(rows.array), map(self._in_data_units, draws)), mean)
+        return self._filled(rows, (self._in_data_units(block)[None] for block in draws), mean)[0]
 
     def _with_all_columns(self, given: Any) -> Any:
         """A frame with the columns fitted that it lacks, as gaps."""

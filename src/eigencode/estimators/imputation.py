@@ -25,12 +25,14 @@ from sklearn.utils.validation import check_is_fitted
 from eigencode import parts, training
 from eigencode.data.sources import chunk_rows
 from eigencode.errors import OptionError
-from eigencode.estimators.evaluation import numbers_only
+from eigencode.estimators.evaluation import checked, filled
 from eigencode.estimators.inference import Inference
 from eigencode.estimators.inputs import missing_values_of, read_rows
 from eigencode.lazy import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import Tensor
 
     from eigencode.batch import Batch
@@ -114,14 +116,9 @@ class Imputation(Inference):
                 )
             return self._write(output, X, self.impute)
         given = read_rows(self, X)
-        if n_draws is None and self.columns_ is not None and given.frame is not None:
-            # A normal density of logarithms has means far beyond all numbers.
-            blocks = (
-                np.minimum(cells, self.columns_.highest) for cells in self._blocks_of(given.array, self._expected)
-            )
-            return self.columns_.filled(given.frame, blocks, missing_values_of(self), mean=True)
         if n_draws is None:
-            return self._filled(given, self._answer_of(given.array, self._expected, self._in_data_units), mean=True)
+            means = self._answers(given.array, self._expected, self._in_data_units)
+            return self._filled(given, (block[None] for block in means), mean=True)[0]
         if isinstance(n_draws, bool) or not isinstance(n_draws, int | np.integer) or n_draws < 1:
             raise OptionError("'n_draws' must be a positive int", got=f"{n_draws!r}")
         seed = training.resolve_seed(random_state)
@@ -131,17 +128,31 @@ class Imputation(Inference):
             source = training.generator(seed, "imputation", next(number), device=rows.x.device)
             return self._conditional_draws(model, rows, seen, n_draws, source)
 
-        found = self._answer_of(given.array, draws, lambda cells: np.stack([self._in_data_units(x) for x in cells], 1))
-        return [self._filled(given, found[:, draw]) for draw in range(n_draws)]
+        return self._filled(
+            given,
+            self._answers(given.array, draws, lambda cells: np.stack([self._in_data_units(x) for x in cells])),
+        )
 
-    def _filled(self, given: NamedArray, cells: np.ndarray, mean: bool = False) -> Any:
-        """The rows with these cells, which may be means, in their gaps."""
+    def _filled(self, given: NamedArray, blocks: Iterator[np.ndarray], mean: bool = False) -> list[Any]:
+        """Tables of the rows with some cells, which may be means, in their gaps.
+
+        Each block, of shape (m, b, d), has the cells of the next rows for each of the tables.
+        """
+        blocks = checked(blocks)
         if mean and self.columns_ is not None:  # a normal density of logarithms has means far beyond all numbers
-            cells = np.minimum(cells, self.columns_.highest)
-        rows = np.where(np.isnan(given.array), numbers_only(cells), given.array).astype(given.array.dtype)
-        if self.columns_ is not None and given.frame is not None:
-            return self.columns_.filled(given.frame, rows, missing_values_of(self), mean)
-        return self._as_table(rows, mean=mean) if given.layout is None else given.layout.images(rows)
+            blocks = (np.minimum(block, self.columns_.highest) for block in blocks)
+        with torch.inference_mode():
+            if self.columns_ is not None and given.frame is not None:
+                return self.columns_.filled_each(given.frame, blocks, missing_values_of(self), mean)
+        cells = filled(len(given.array), (block.swapaxes(0, 1) for block in blocks))
+        return [self._without_gaps(given, cells[:, draw], mean) for draw in range(cells.shape[1])]
+
+    def _without_gaps(self, given: NamedArray, cells: np.ndarray, mean: bool) -> Any:
+        """An array of the rows with these cells in their gaps; or a frame, where one was fitted."""
+        rows = np.where(np.isnan(given.array), cells, given.array).astype(given.array.dtype)
+        if self.columns_ is not None:
+            return self.columns_.decode(rows, mean=mean)
+        return rows if given.layout is None else given.layout.images(rows)
 
     def _expected(self, model: Composition, rows: Batch, seen: Batch) -> Tensor:
         """The mean of each cell given the known ones, in the likelihood's units; of a category, the likeliest."""

@@ -17,7 +17,7 @@ from eigencode.data.answers import write_answers
 from eigencode.data.images import rows_to_images
 from eigencode.data.sources import ArraySource, chunk_rows
 from eigencode.errors import DataError, OptionError, ResultWarning
-from eigencode.estimators.evaluation import Evaluation, filled, numbers_only
+from eigencode.estimators.evaluation import Evaluation
 from eigencode.estimators.inputs import mean_of_rows, read_codes, read_rows, shape_asked_for
 from eigencode.lazy import torch
 
@@ -93,7 +93,7 @@ class Inference(Evaluation):
                 p = model.decode(self._tensor(codes[first : first + n_rows]))
                 yield self._in_data_units(p.mean)
 
-        return self._as_table(numbers_only(filled(len(codes), blocks())), mean=True)
+        return self._as_table(len(codes), blocks(), mean=True)
 
     def reconstruct(
         self, X: Any, *, n_components: int | None = None, output: str | os.PathLike[str] | None = None
@@ -124,9 +124,8 @@ class Inference(Evaluation):
         def rebuilt(model: Composition, rows: Batch, seen: Batch) -> Tensor:
             return _reconstruction(model, seen, kept).mean
 
-        if self.columns_ is not None:
-            return self.columns_.decode(self._blocks_of(given.array, rebuilt), given.frame, mean=True)
-        rows = numbers_only(self._answer_of(given.array, rebuilt, self._in_data_units))
+        blocks = self._answers(given.array, rebuilt, self._in_data_units)
+        rows = self._as_table(len(given.array), blocks, given.frame, mean=True)
         return rows if given.layout is None else given.layout.images(rows)
 
     def _write(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 COMPACT_FROM = 2**23
 """Cells of a frame from which they are made when they are needed, and not all at once."""
+
+BLOCK_CELLS = 2**18
+"""Most cells of a frame that are made at once."""
 
 LAZY = ("number", "time", "duration")
 """Kinds of types whose cells are made from the frame's own buffers; of others the different values are numbered."""
@@ -51,6 +54,7 @@ class CompactCells:
     shape: tuple[int, int]
     dtype: np.dtype
     ndim: int = 2
+    most_cells: ClassVar[int] = BLOCK_CELLS
 
     @classmethod
     def of(

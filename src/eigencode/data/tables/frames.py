@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from importlib import import_module
 from numbers import Real
-from typing import Any
+from typing import Any, cast
 
 import narwhals as nw
 import numpy as np
@@ -147,11 +147,11 @@ def dtype_of(series: Any) -> str:
     return "" if dtype is None else str(dtype)
 
 
-def frame_of(library: str, columns: Sequence[Values], like: Any = None) -> Any:
+def frame_of(library: str, columns: Iterable[Values], like: Any = None) -> Any:
     """A native frame of a library from its columns; with the index of the frame ``like``, where it has one."""
     if library == "pandas":
         return _pandas_frame(columns, nw.to_native(like, pass_through=True))
-    backend: Any = library
+    backend, columns = cast(Any, library), list(columns)
     cells = [column.cells if column.kind != "other" else pa.nulls(len(column)) for column in columns]
     frame = nw.from_arrow(pa.table(cells, names=[str(column.name) for column in columns]), backend=backend)
     for column, own in zip(columns, cells, strict=True):
@@ -162,14 +162,18 @@ def frame_of(library: str, columns: Sequence[Values], like: Any = None) -> Any:
     return frame.to_native()
 
 
-def _pandas_frame(columns: Sequence[Values], like: Any) -> Any:
+def _pandas_frame(columns: Iterable[Values], like: Any) -> Any:
+    """A frame of pandas, whose columns are made and copied one after the other."""
     pandas = imported_pandas()
-    is_like = isinstance(like, pandas.DataFrame)
-    index = like.index if is_like else pandas.RangeIndex(len(columns[0]) if len(columns) else 0)
-    series = {number: _pandas_series(pandas, column).set_axis(index) for number, column in enumerate(columns)}
-    frame = pandas.DataFrame(series, index=index)
-    names = [column.name for column in columns]
-    frame.columns = like.columns if is_like and list(like.columns) == names else pandas.Index(names)
+    names, series, index = [], {}, like.index if isinstance(like, pandas.DataFrame) else None
+    for number, column in enumerate(columns):
+        names.append(column.name)
+        index = pandas.RangeIndex(len(column)) if index is None else index
+        series[number] = _pandas_series(pandas, column).copy()
+        series[number].index = index
+    frame = pandas.DataFrame(series, index=index, copy=False)
+    is_same = isinstance(like, pandas.DataFrame) and list(like.columns) == names
+    frame.columns = like.columns if is_same else pandas.Index(names)
     return frame
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from eigencode.data.tables import compact, frames, types
 from eigencode.data.tables.column import Column
+from eigencode.data.tables.decoder import Blocks, Decoder, blocks_of
 from eigencode.data.tables.excluded import Identifier, Text
 from eigencode.data.tables.filling import filled, known
 from eigencode.data.tables.hashing import MOST_ROWS
@@ -220,7 +221,7 @@ class Schema:
         found = (c.allows(given[c.name]) if c.name in given else absent for c in self.columns)
         return np.stack(list(found), axis=1)
 
-    def decode(self, cells: np.ndarray | Iterable[np.ndarray], like: Any = None, mean: bool = False) -> Any:
+    def decode(self, cells: Blocks, like: Any = None, mean: bool = False) -> Any:
         """A frame of the fitted library from cells of shape (n, n_cells).
 
         Parameters
@@ -237,47 +238,46 @@ class Schema:
             return self.of(like).decode(cells, like, mean)
         is_partial = like is not None and any(isinstance(column.kind, Identifier | Text) for column in self.columns)
         given = frames.columns_of(_as_frame(like)) if is_partial else repeat(None, len(self.columns))
-        decoded = self._decoded(cells, [column.arrow for column in self.columns], mean)
-        columns: list[Values] = []
-        for column, values, found in zip(self.columns, given, decoded, strict=True):
-            is_passed = isinstance(column.kind, Identifier | Text)
-            columns.append(values if is_passed and values is not None else column.values_of(found))
+        decoder = Decoder(self.columns, [column.arrow for column in self.columns], mean)
+        for block in blocks_of(cells):
+            decoder.add(block)
+        columns = (
+            values if values is not None and isinstance(column.kind, Identifier | Text) else column.values_of(found)
+            for column, values, found in zip(self.columns, given, decoder.arrays(), strict=True)
+        )
         return frames.frame_of(self.library, columns, like)
 
-    def _decoded(
-        self, cells: np.ndarray | Iterable[np.ndarray], kinds: Sequence[pa.DataType | None], mean: bool
-    ) -> Iterator[pa.Array]:
-        """The columns in these types; those of type None are left out, and are None."""
-        found: list[list[pa.Array]] = [[] for _ in kinds]
-        for block in [cells] if isinstance(cells, np.ndarray) else cells:
-            for own, kind, (column, part) in zip(found, kinds, self._parts(), strict=True):
-                decode = column.kind.decode_mean if mean else column.kind.decode_drawn
-                own += [] if kind is None else [decode(block[:, part], kind)]
-        for own in found:
-            yield pa.concat_arrays(own) if len(own) > 1 else own[0] if own else None
-            own.clear()
-
-    def filled(
-        self,
-        like: Any,
-        cells: np.ndarray | Iterable[np.ndarray],
-        missing_values: Sequence[Any] = (),
-        mean: bool = False,
-    ) -> Any:
+    def filled(self, like: Any, cells: Blocks, missing_values: Sequence[Any] = (), mean: bool = False) -> Any:
         """A frame with its gaps filled from cells, as for ``decode``; all other values are as they were.
 
         A column of whole numbers that has floats because of its gaps has integers again if it had them in fitting.
         """
-        schema, given = self.of(like), list(frames.columns_of(_as_frame(like), missing_values))
+        return self.filled_each(like, (block[None] for block in blocks_of(cells)), missing_values, mean)[0]
+
+    def filled_each(
+        self, like: Any, cells: Iterable[np.ndarray], missing_values: Sequence[Any] = (), mean: bool = False
+    ) -> list[Any]:
+        """The same for several frames; each array of cells has the next rows of all of them, shape (m, b, n_cells)."""
+        schema, table = self.of(like), _as_frame(like)
+        pairs = zip(schema.columns, frames.columns_of(table, missing_values), strict=True)
         kinds = [
             known(column, values)[1] if values.n_gaps and not isinstance(column.kind, Identifier | Text) else None
-            for column, values in zip(schema.columns, given, strict=True)
+            for column, values in pairs
         ]
-        columns = [
-            values if decoded is None else filled(column, values, decoded)
-            for column, values, decoded in zip(schema.columns, given, schema._decoded(cells, kinds, mean), strict=True)
+        decoders: list[Decoder] = []
+        for block in cells:
+            decoders = decoders or [Decoder(schema.columns, kinds, mean) for _ in block]
+            for decoder, own in zip(decoders, block, strict=True):
+                decoder.add(own)
+        return [
+            frames.frame_of(self.library, schema._with(decoder, table, missing_values), like) for decoder in decoders
         ]
-        return frames.frame_of(self.library, columns, like)
+
+    def _with(self, decoder: Decoder, table: nw.DataFrame[Any], missing_values: Sequence[Any]) -> Iterator[Values]:
+        """The columns of a frame, their gaps filled."""
+        given = frames.columns_of(table, missing_values)
+        for column, values, decoded in zip(self.columns, given, decoder.arrays(), strict=True):
+            yield values if decoded is None else filled(column, values, decoded)
 
     def completed(self, frame: Any) -> Any:
         """A frame of the fitted library with all columns, gaps in those that a frame lacks; an array as it is."""
