@@ -1,6 +1,6 @@
 """The memory that a model takes beside a frame of a million mixed rows, in fitting and in answers.
 
-    python benchmarks/tables_memory.py [--rows 1000000] [--columns 30] [--library pandas] [--steps 200]
+    python benchmarks/table_memory.py [--rows 1000000] [--columns 30] [--library pandas] [--steps 200]
 
 A third of the columns are numbers, a third categories, the others counts, booleans, times and skewed amounts; one in
 five has gaps. Prints the size of the frame, and the largest sum of anonymous and swapped memory since it was made, as

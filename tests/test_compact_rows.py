@@ -1,11 +1,13 @@
 """Large frames: their cells are made a few rows at a time, and are the same bits as those of a whole array."""
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from eigencode import Autoencoder
+from eigencode import Autoencoder, AutoencoderClassifier, AutoencoderRegressor, AutoencoderSearch, StackedAutoencoder
 from eigencode.data import compact_rows, mapped_rows, sources
 from eigencode.data.compact_rows import CompactRows
 from eigencode.data.gaps import hide_gaps
@@ -130,7 +132,74 @@ def test_answers_for_a_large_frame_are_those_for_a_small_one(frame, monkeypatch)
             np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
 
 
+MADE = {
+    "weights": lambda model, frame, y: model.fit(frame, sample_weight=np.arange(1000) % 5),
+    "validation rows": lambda model, frame, y: model.fit(frame[:700], validation_data=frame[700:]),
+    "few validation rows": lambda model, frame, y: model.fit(frame[20:], validation_data=frame[:20]),
+    "a stack": lambda model, frame, y: StackedAutoencoder(layers=(9, 3), max_epochs=2, random_state=0).fit(frame),
+    "a search": lambda model, frame, y: AutoencoderSearch(model, {"n_components": [2]}, cv=2, random_state=0).fit(
+        frame
+    ),
+    "classes": lambda model, frame, y: AutoencoderClassifier(model, max_epochs=2, random_state=0).fit(frame, y > 0),
+    "labels": lambda model, frame, y: AutoencoderRegressor(model, max_epochs=2, random_state=0).fit(
+        frame[:700], y[:700], validation_data=(frame[700:], y[700:])
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_all_ways_to_fit_a_large_frame_leave_it_compact(frame, monkeypatch, name):
+    """Each gives the answers of a fit to an array of all cells, which is never made."""
+    y, fitted = frame["single"].to_numpy() + np.random.default_rng(1).normal(size=1000), {}
+    for least in (10**9, 100):
+        monkeypatch.setattr(compact, "COMPACT_FROM", least)
+        if least == 100:
+            monkeypatch.setattr(CompactCells, "__array__", lambda *_, **__: pytest.fail("all cells at once"))
+        fitted[least] = MADE[name](Autoencoder(3, max_epochs=2, random_state=0), frame, y)
+    one, other = (model.predict if hasattr(model, "predict") else model.transform for model in fitted.values())
+    monkeypatch.setattr(compact, "COMPACT_FROM", 10**9)
+    np.testing.assert_allclose(one(frame), other(frame), rtol=1e-5, atol=1e-5)
+
+
 def test_an_infinite_cell_of_a_large_frame_is_named(frame):
     frame.loc[1500, "number"] = np.inf
     with pytest.raises(DataError, match=r"infinite cells.*column 'number' \(row 750"):
         Autoencoder(3).fit(frame)
+
+
+ANSWERS = {
+    "reconstruct": lambda model, frame: model.reconstruct(frame),
+    "inverse_transform": lambda model, frame: model.inverse_transform(model.transform(frame)),
+    "impute": lambda model, frame: model.impute(frame),
+    "draws": lambda model, frame: model.impute(frame, n_draws=2, random_state=0),
+    "sample": lambda model, frame: model.sample(len(frame), random_state=0),
+    "transform": lambda model, frame: model.transform(frame),
+    "score_samples": lambda model, frame: model.score_samples(frame),
+}
+
+
+@pytest.fixture(scope="module")
+def of_labels():
+    """Ten columns of twenty labels, which are 210 cells, and a model."""
+    rng = np.random.default_rng(0)
+    codes, labels = rng.integers(-1, 20, (6_000, 10)), [f"label {i}" for i in range(20)]
+    frame = pd.DataFrame({f"x{j}": pd.Categorical.from_codes(codes[:, j], labels) for j in range(10)})
+    model = Autoencoder(2, max_epochs=0, random_state=0).fit(frame[:300])
+    model.fit_density(frame[:300])
+    return frame, model
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_no_answer_takes_the_memory_of_all_cells(of_labels, monkeypatch, name):
+    """All are 10 MB; blocks of 300 rows are .5 MB each, and the frame is .1 MB."""
+    frame, model = of_labels
+    monkeypatch.setattr(compact, "COMPACT_FROM", 1000)
+    monkeypatch.setattr(sources, "CHUNK_ROWS", 300)
+    tracemalloc.start()
+    try:
+        answer = ANSWERS[name](model, frame)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(answer) == (2 if name == "draws" else len(frame))
+    assert peak < 4e6

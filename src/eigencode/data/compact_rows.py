@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from itertools import chain
 from math import ceil
 from typing import TYPE_CHECKING, Any, Self
 
@@ -64,23 +65,35 @@ class CompactRows(NumberedRows):
     weight: Tensor | None = None
 
     @classmethod
-    def of(cls, cells: CompactCells, scaler: Scaler, dtype: torch.dtype, **given: Any) -> Self:
-        """The scaled rows of cells; ``given`` are their split and their weights."""
+    def of(
+        cls,
+        cells: CompactCells,
+        scaler: Scaler,
+        dtype: torch.dtype,
+        apart: CompactCells | np.ndarray | None = None,
+        **given: Any,
+    ) -> Self:
+        """The scaled rows of cells, and those apart behind them; ``given`` are their split and their weights."""
         kind, done, has_gaps = np.float64 if dtype == torch.float64 else np.float32, 0, False
-        numbers = np.empty((len(cells), len(cells.numbered)), kind)
-        for chunk in scaler.chunks(cells, kind):  # type: ignore[arg-type]
+        every: list[Any] = [cells] if apart is None else [cells, apart]
+        numbers = np.empty((sum(map(len, every)), len(cells.numbered)), kind)
+        for chunk in chain.from_iterable(scaler.chunks(rows, kind) for rows in every):
             batch = hide_gaps(torch.from_numpy(chunk))
             require_finite(batch.x)
             has_gaps = has_gaps or batch.observed is not None
             numbers[done : done + len(chunk)] = chunk[:, cells.numbered]
             done += len(chunk)
+        codes = cells.codes
+        if apart is not None:
+            cells, beside = cells.with_values_of(apart)
+            codes = np.concatenate([cells.codes, beside])
         examples = np.concatenate([np.empty((0, cells.shape[1]), kind), *scaler.chunks(cells.examples, kind)])
         widths = [part.stop - part.start for part, _ in cells.tables]
         tables = [examples[: len(table), part].ravel() for part, table in cells.tables]
         begins = np.cumsum([0, *map(len, tables)])
         return cls(
             numbers=torch.from_numpy(numbers),
-            codes=torch.from_numpy(cells.codes),
+            codes=torch.from_numpy(codes),
             table=torch.from_numpy(np.concatenate([np.empty(0, kind), *tables])),
             first=torch.tensor([b + i for b, width in zip(begins, widths, strict=False) for i in range(width)]).long(),
             width=torch.tensor([width for width in widths for _ in range(width)]).long(),

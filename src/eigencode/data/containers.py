@@ -14,6 +14,7 @@ import scipy.sparse
 
 from eigencode.data.cells import as_numbers, column_labels, stack_columns
 from eigencode.data.images import ImageLayout
+from eigencode.data.tables.compact import rows_of
 from eigencode.errors import CellTypeError, DataError
 from eigencode.lazy import torch
 
@@ -61,7 +62,7 @@ class NamedArray:
 
     def __getitem__(self, rows: np.ndarray) -> NamedArray:
         """Some of the rows, by their numbers."""
-        return replace(self, array=self.array[rows], frame=None if self.frame is None else self.frame[rows])
+        return replace(self, array=rows_of(self.array, rows), frame=None if self.frame is None else self.frame[rows])
 
     @property
     def cell_names(self) -> list[str] | None:

@@ -98,6 +98,11 @@ def refuse_empty_columns(array: np.ndarray, names: Sequence[object] | None = Non
         raise DataError("X has columns without any number", got=found, hint="Leave them out")
 
 
+def has_numbers(array: np.ndarray) -> bool:
+    """Whether some cell of an array is no gap."""
+    return any(not np.isnan(chunk).all() for chunk in ArraySource(array).chunks())
+
+
 def find_nonfinite(table: np.ndarray) -> dict[str, dict[int, tuple[int, int]]]:
     """Find the NaN and infinite cells of a table of shape (n, d), reading it a chunk at a time.
 

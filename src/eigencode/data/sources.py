@@ -53,8 +53,7 @@ class ArraySource:
 
     def chunks(self) -> Iterator[np.ndarray]:
         """Consecutive blocks of at most ``CHUNK_ROWS`` rows."""
-        n_cells = min(self.n_cells, getattr(self.array, "most_cells", self.n_cells))
-        n_chunk, n_rows = chunk_rows(self.array.shape[1], n_cells), self.shape[0]
+        n_chunk, n_rows = chunk_rows(self.array.shape[1], self.n_cells), self.shape[0]
         if hasattr(self.array, "read_chunks"):  # cells that are read from their beginning
             yield from self.array.read_chunks(n_chunk, self.without)
             return

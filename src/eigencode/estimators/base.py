@@ -18,7 +18,7 @@ import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 
 from eigencode import fitting, progress, training
-from eigencode.data import Scaler, pixel_range, refuse_empty_columns
+from eigencode.data import Scaler, has_numbers, pixel_range, refuse_empty_columns
 from eigencode.errors import DataError, InterruptedWarning, OptionError, ResultWarning, TrainingError
 from eigencode.estimators import fingerprints
 from eigencode.estimators.generation import Generation
@@ -293,7 +293,7 @@ class BaseAutoencoder(
         with named("validation_data"):
             array = read_rows(self, validation_data).array
             fitting.check_values(likelihood, array, self._cell_names)
-            if np.isnan(array).all():
+            if not has_numbers(array):
                 raise DataError("There is no number", got=f"gaps (NaN) in {len(array)} rows")
         return array
 

@@ -60,8 +60,9 @@ class LabelledAutoencoder(BaseAutoencoder):
     def _own_scaler(self, table: TrainingTable) -> Scaler:
         """Scale x as the autoencoder does, and y by itself."""
         features = self._autoencoder.scaler_
-        columns_of_y = replace(table, array=table.array[:, len(features.center) :])
-        labels = columns_of_y.scaler(self.scale, self.likelihood)
+        own = getattr(table.array, "beside", None)
+        own = table.array[:, len(features.center) :] if own is None else own
+        labels = replace(table, array=own).scaler(self.scale, self.likelihood)
         center, divisor = (np.append(getattr(features, name), getattr(labels, name)) for name in ("center", "divisor"))
         columns = [scaler.logarithmic or (False,) * len(scaler.center) for scaler in (features, labels)]
         logarithmic = (*columns[0], *columns[1]) if any(map(any, columns)) else ()

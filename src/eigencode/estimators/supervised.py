@@ -12,6 +12,8 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from eigencode import fitting, parts
+from eigencode.data.containers import NamedArray
+from eigencode.data.tables.compact import CompactCells
 from eigencode.errors import OptionError
 from eigencode.estimators import fingerprints
 from eigencode.estimators.base import BaseAutoencoder, unchanged_on_failure
@@ -21,7 +23,6 @@ from eigencode.estimators.labelled import LabelledAutoencoder
 from eigencode.options import Activation, Object, TrainingOptions, check_options, option, values_of
 
 if TYPE_CHECKING:
-    from eigencode.data.containers import NamedArray
     from eigencode.model import Composition
     from eigencode.parts import Likelihood, Reconstruction
 
@@ -204,7 +205,7 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Composed):
 
     def _begin(
         self, X: Any, y: Any, sample_weight: Any, validation_data: Any, groups: Any, checkpoint: Any
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    ) -> tuple[Any, dict[str, Any]]:
         """Fit the autoencoder; return rows (x, y), and what ``fit`` of their model gets with them."""
         check_options(self)
         rows = read_rows(self, X, reset=True)
@@ -296,9 +297,12 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Composed):
         return float_type(dtype)
 
 
-def _labelled(features: np.ndarray, targets: np.ndarray) -> np.ndarray:
+def _labelled(features: np.ndarray, targets: np.ndarray) -> Any:
     """Rows (x, y), in float64 as labels may be large."""
-    return np.hstack([features, targets.astype(np.float64)])
+    targets = targets.astype(np.float64)
+    if isinstance(features, CompactCells):
+        return NamedArray(features.followed_by(targets))
+    return np.hstack([features, targets])
 
 
 def _pair(validation_data: Any) -> tuple[Any, Any]:

@@ -30,7 +30,8 @@ def large_rows(table: TrainingTable, weight: Tensor | None, scaler: Scaler, dtyp
     if is_mapped(table.array):
         array = table.array if table.validation is None else JoinedArrays(table.array, table.validation)
         return MappedRows(array, scaler, dtype, **split)
-    if isinstance(table.array, CompactCells) and table.validation is None:
-        training = np.delete(np.arange(len(table.array)), table.held_out.numpy())
-        return CompactRows.of(table.array, scaler, dtype, training=torch.from_numpy(training), **split)
+    if isinstance(table.array, CompactCells):
+        is_training = np.isin(np.arange(len(table.array)), table.held_out.numpy(), invert=True)
+        split["training"] = torch.from_numpy(np.flatnonzero(is_training))
+        return CompactRows.of(table.array, scaler, dtype, table.validation, **split)
     return None

@@ -15,6 +15,7 @@ from eigencode.data.block_sources import StreamedCells
 from eigencode.data.scaling import Scaler
 from eigencode.data.sources import ArraySource
 from eigencode.data.streamed_rows import representative_numbers
+from eigencode.data.tables.compact import rows_of
 from eigencode.errors import DataError
 from eigencode.fitting import splits
 from eigencode.fitting.terms import likelihood_of
@@ -148,4 +149,5 @@ class TrainingTable:
 
     def _of(self, kept: np.ndarray) -> TrainingTable:
         """Some of the rows, without weights."""
-        return replace(self, array=self.array[kept], groups=None if self.groups is None else self.groups[kept])
+        groups = None if self.groups is None else self.groups[kept]
+        return replace(self, array=rows_of(self.array, kept), groups=groups)

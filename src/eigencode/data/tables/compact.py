@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 COMPACT_FROM = 2**23
 """Cells of a frame from which they are made when they are needed, and not all at once."""
-
-BLOCK_CELLS = 2**18
-"""Most cells of a frame that are made at once."""
 
 LAZY = ("number", "time", "duration")
 """Kinds of types whose cells are made from the frame's own buffers; of others the different values are numbered."""
@@ -46,6 +43,8 @@ class CompactCells:
         n and d.
     dtype : numpy.dtype
         The type of the cells.
+    beside : ndarray of shape (n, b) or None
+        Further cells, the last ones of each row, as they are.
     """
 
     lazy: tuple[tuple[Column, slice, Values], ...]
@@ -53,8 +52,8 @@ class CompactCells:
     tables: tuple[tuple[slice, np.ndarray], ...]
     shape: tuple[int, int]
     dtype: np.dtype
+    beside: np.ndarray | None = None
     ndim: int = 2
-    most_cells: ClassVar[int] = BLOCK_CELLS
 
     @classmethod
     def of(
@@ -94,7 +93,33 @@ class CompactCells:
             cells[:, part] = column.encode(replace(values, cells=_some(values.cells, rows), native=None))
         for number, (part, table) in enumerate(self.tables):
             cells[:, part] = table[codes[:, number]]
+        if self.beside is not None:
+            cells[:, -self.beside.shape[1] :] = self.beside[rows]
         return cells
+
+    def of_rows(self, rows: slice | np.ndarray) -> CompactCells:
+        """The same of some rows, given as a slice, by their numbers, or as a mask."""
+        codes, beside = self.codes[rows], None if self.beside is None else self.beside[rows]
+        lazy = [(c, part, replace(v, cells=_some(v.cells, rows), native=None)) for c, part, v in self.lazy]
+        shape = len(codes), self.shape[1]
+        return replace(self, lazy=tuple(lazy), codes=codes, shape=shape, beside=beside)
+
+    def followed_by(self, numbers: np.ndarray) -> CompactCells:
+        """With further cells of shape (n, b) behind those of each row, in float64."""
+        shape = len(self), self.shape[1] + numbers.shape[1]
+        return replace(self, shape=shape, beside=numbers, dtype=np.dtype(np.float64))
+
+    def with_values_of(self, other: CompactCells | np.ndarray) -> tuple[CompactCells, np.ndarray]:
+        """The same cells with the values of other rows in the tables too, and the codes of those rows."""
+        if isinstance(other, CompactCells) and other.tabled.tolist() != self.tabled.tolist():
+            other = np.asarray(other)  # columns that have other types there
+        pairs = [_added(part, table, other, number) for number, (part, table) in enumerate(self.tables)]
+        least = np.min_scalar_type(max((len(table) for table, _ in pairs), default=0))
+        codes = np.empty((len(other), len(pairs)), least)
+        for number, (_, found) in enumerate(pairs):
+            codes[:, number] = found
+        tables = tuple((part, table) for (part, _), (table, _) in zip(self.tables, pairs, strict=True))
+        return replace(self, tables=tables, codes=self.codes.astype(least, copy=False)), codes
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         cells = np.concatenate(list(self.chunks())) if len(self) else self[:0]
@@ -142,6 +167,22 @@ def _coded(column: Column, values: Values) -> tuple[np.ndarray, np.ndarray]:
     table = column.encode(replace(values, cells=cells, native=None))
     table, which = np.unique(table, axis=0, return_inverse=True, equal_nan=True)
     return which[found.indices.fill_null(n_labels).to_numpy(zero_copy_only=False)], table
+
+
+def _added(part: slice, table: np.ndarray, other: CompactCells | np.ndarray, number: int) -> tuple[np.ndarray, Any]:
+    """A table with the values of other rows too, and the codes of these; ``number`` is that of the table."""
+    if isinstance(other, CompactCells):
+        added, codes = other.tables[number][1], other.codes[:, number]
+    else:
+        comparable = np.nan_to_num(other[:, part], nan=np.inf)  # no cell is infinite
+        _, first, codes = np.unique(comparable, axis=0, return_index=True, return_inverse=True)
+        added = other[first, part]
+    return np.concatenate([table, added]), codes.astype(np.int64) + len(table)
+
+
+def rows_of(cells: Any, rows: slice | np.ndarray) -> Any:
+    """Some rows of an array, or of a compact one, which stays compact."""
+    return cells.of_rows(rows) if isinstance(cells, CompactCells) else cells[rows]
 
 
 def _some(cells: pa.Array, rows: slice | np.ndarray) -> pa.Array:

@@ -94,8 +94,11 @@ class Completing(Within):
     def conditional(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance of each cell of rows of shape (..., n, d), given the cells that are not NaN."""
         completed, factor = self._conditional(x)
-        half = torch.linalg.solve_triangular(factor, self.loadings.double().T, upper=False)
-        variance = (half.square().sum(-2) + self.noise.double()).to(x.dtype)
+        loadings = self.loadings.double()
+        half = torch.linalg.solve_triangular(factor, torch.eye(self.rank).to(factor), upper=False)
+        # One product with l l', the other way about, would take rank times the memory of the rows.
+        squares = (loadings[:, :, None] * loadings[:, None, :]).flatten(1)
+        variance = ((half.mT @ half).flatten(-2) @ squares.T + self.noise.double()).to(x.dtype)
         return completed, variance.where(x.isnan(), 0.0)
 
     def _conditional(self, x: Tensor) -> tuple[Tensor, Tensor]:
