@@ -14,7 +14,7 @@ import scipy.sparse
 
 from eigencode.data.cells import as_numbers, column_labels, stack_columns
 from eigencode.data.images import ImageLayout
-from eigencode.data.tables.compact import rows_of
+from eigencode.data.tables.compact import followed_by, rows_of
 from eigencode.errors import CellTypeError, DataError
 from eigencode.lazy import torch
 
@@ -63,6 +63,10 @@ class NamedArray:
     def __getitem__(self, rows: np.ndarray) -> NamedArray:
         """Some of the rows, by their numbers."""
         return replace(self, array=rows_of(self.array, rows), frame=None if self.frame is None else self.frame[rows])
+
+    def followed_by(self, numbers: np.ndarray) -> NamedArray:
+        """The cells with further columns behind them, in float64 as labels may be large."""
+        return NamedArray(followed_by(self.array, numbers.astype(np.float64)))
 
     @property
     def cell_names(self) -> list[str] | None:

@@ -12,8 +12,6 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from eigencode import fitting, parts
-from eigencode.data.containers import NamedArray
-from eigencode.data.tables.compact import CompactCells
 from eigencode.errors import OptionError
 from eigencode.estimators import fingerprints
 from eigencode.estimators.base import BaseAutoencoder, unchanged_on_failure
@@ -23,6 +21,7 @@ from eigencode.estimators.labelled import LabelledAutoencoder
 from eigencode.options import Activation, Object, TrainingOptions, check_options, option, values_of
 
 if TYPE_CHECKING:
+    from eigencode.data.containers import NamedArray
     from eigencode.model import Composition
     from eigencode.parts import Likelihood, Reconstruction
 
@@ -215,7 +214,7 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Composed):
             apart, labels = _pair(validation_data)
             with named("validation_data"):
                 apart = read_rows(self, apart)
-                labelled = _labelled(apart.array, self._known_targets(labels, len(apart.array)))
+                labelled = apart.followed_by(self._known_targets(labels, len(apart.array)))
         own = {"X": rows.array, "y": targets, "sample_weight": sample_weight, "validation_data": labelled}
         seed, folders = fingerprints.begun(checkpoint, self, self.random_state, **own)
         beside = {"validation_data": apart, "groups": groups, "checkpoint": folders and folders.within("autoencoder")}
@@ -223,7 +222,7 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Composed):
         model = self._model(self.autoencoder_.composition_, targets, seed)
         self.model_ = model.begin_from(self.autoencoder_, interrupted=interrupted)
         beside |= {"validation_data": labelled, "checkpoint": folders and folders.within("labels")}
-        return _labelled(rows.array, targets), {"sample_weight": sample_weight, **beside}
+        return rows.followed_by(targets), {"sample_weight": sample_weight, **beside}
 
     def _known_targets(self, y: Any, n_rows: int) -> np.ndarray:
         """Labels of validation rows as columns of numbers, shape (n, c)."""
@@ -295,14 +294,6 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Composed):
     def _answer_type(self, dtype: np.dtype) -> np.dtype:
         """The type of predictions for rows of a type."""
         return float_type(dtype)
-
-
-def _labelled(features: np.ndarray, targets: np.ndarray) -> Any:
-    """Rows (x, y), in float64 as labels may be large."""
-    targets = targets.astype(np.float64)
-    if isinstance(features, CompactCells):
-        return NamedArray(features.followed_by(targets))
-    return np.hstack([features, targets])
 
 
 def _pair(validation_data: Any) -> tuple[Any, Any]:

@@ -185,6 +185,11 @@ def rows_of(cells: Any, rows: slice | np.ndarray) -> Any:
     return cells.of_rows(rows) if isinstance(cells, CompactCells) else cells[rows]
 
 
+def followed_by(cells: Any, numbers: np.ndarray) -> Any:
+    """An array with further columns, numbers in float64; a compact one stays compact."""
+    return cells.followed_by(numbers) if isinstance(cells, CompactCells) else np.hstack([cells, numbers])
+
+
 def _some(cells: pa.Array, rows: slice | np.ndarray) -> pa.Array:
     """The cells of some rows."""
     if isinstance(rows, slice):

@@ -13,9 +13,8 @@ import pyarrow as pa
 
 from eigencode.data.tables import compact, frames, types
 from eigencode.data.tables.column import Column
-from eigencode.data.tables.decoder import Blocks, Decoder, blocks_of
+from eigencode.data.tables.decoder import Blocks, Decoder, blocks_of, filled, known
 from eigencode.data.tables.excluded import Identifier, Text
-from eigencode.data.tables.filling import filled, known
 from eigencode.data.tables.hashing import MOST_ROWS
 from eigencode.data.tables.kinds import Block
 from eigencode.data.tables.labels import Boolean, Category, Ordered
