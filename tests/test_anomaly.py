@@ -29,7 +29,8 @@ from eigencode.cli import main
 from eigencode.data import named_files
 from eigencode.data.containers import NamedArray
 from eigencode.detection.calibration import Calibration
-from eigencode.detection.neighbors import KnownRows, farther
+from eigencode.detection.extent import Extent
+from eigencode.detection.neighbors import KnownRows
 from eigencode.errors import DataError, OptionError, ResultWarning, StorageError
 from eigencode.estimators.cell_density import cell_density
 from eigencode.estimators.inputs import read_rows
@@ -84,28 +85,29 @@ def test_it_measures_residuals_in_units_of_the_noise_and_the_density_of_codes(X,
     assert unlikeness.row_nats.noise[0] == pytest.approx(0.04 * (1 / deviations**2).mean() * 2 / 3, rel=0.15)
 
 
-def test_the_score_joins_the_tails_and_the_doublings(X, fitted):
+def test_the_score_joins_the_tails_and_what_far_rows_get(X, fitted):
     model, unlikeness = fitted.autoencoder_, fitted.unlikeness_
-    known = unlikeness.known
+    known, extent = unlikeness.known, unlikeness.extent
     new = np.concatenate([rows_of(20, seed=1), 5 * rows_of(5, seed=2)])
-    scaled = model.scaler_.transform(new)
-    distances = np.sort(np.sqrt(((scaled[:, None] - known.rows) ** 2).sum(2)), axis=1)
-    to_fitted = np.sort(np.sqrt(((scaled[:, None] - known.rows[: known.n_grouped]) ** 2).sum(2)), axis=1)
-    n_group = known.n_grouped // 20
-    sums = unlikeness.tail(unlikeness.row_nats(model, read_rows(fitted, new))) + known.nearest_tail(distances[:, 0])
-    sums += known.group_tail(to_fitted[:, :n_group].mean(1))
+    scaled, n = model.scaler_.transform(new), len(known.spacings)
+    distances = np.sqrt(((scaled[:, None] - known.rows) ** 2).sum(2))
+    to_fitted, numbers = np.sort(distances[:, :n], axis=1), np.argsort(distances[:, :n], axis=1)
+    sums = unlikeness.tail(unlikeness.row_nats(model, read_rows(fitted, new))) + known.nearest_tail(distances.min(1))
+    sums += 2 * known.group_tail(to_fitted[:, : n // 20].mean(1))
+    least = 1e-3 * known.spacings.mean()
+    around = known.spacings[numbers[:, :5]].mean(1)
+    sums += known.local_tail(np.log((to_fitted[:, :5].mean(1) + least) / (around + least)))
     h = unlikeness.highest
-    literal = np.where(sums > h, h * (2 - h / sums), sums) + 2 * h * farther(
-        scaled, unlikeness.reach, unlikeness.radius
-    )
+    literal = np.where(sums > h, h * (2 - h / sums), sums) + 2 * h * extent.farther(scaled)
     np.testing.assert_allclose(-fitted.score_samples(new), literal, rtol=1e-9)
     assert (sums > h).any()
     assert (sums < h).any()
 
 
-def test_known_rows_are_compared_with_the_others():
+@pytest.mark.parametrize("n_columns", [3, 40])  # few columns are searched by a tree, many by products
+def test_known_rows_are_compared_with_the_others(n_columns):
     rng = np.random.default_rng(0)
-    rows, held_out = rng.normal(size=(50, 3)), rng.normal(size=(10, 3))
+    rows, held_out = rng.normal(size=(50, n_columns)), rng.normal(size=(10, n_columns))
     rows[1] = rows[0]
     held_out[0], held_out[1] = rows[2], held_out[2]
     known = KnownRows.of(rows, held_out)
@@ -116,12 +118,41 @@ def test_known_rows_are_compared_with_the_others():
         distances = np.sort(np.linalg.norm(others - row, axis=1))
         return distances[1] if distances[0] == 0 else distances[0]
 
-    new = rng.normal(size=(5, 3))
+    new = rng.normal(size=(5, n_columns))
     expected = [literal(row, everything) for row in np.concatenate([rows, new])]
-    np.testing.assert_allclose(known.distances(np.concatenate([rows, new]))[0], expected, atol=1e-7)
-    assert expected[0] == expected[2] == 0 < expected[3]  # the first is there twice; the third is held out too
-    expected = [literal(held_out[i], np.delete(everything, 50 + i, axis=0)) for i in range(10)]
-    np.testing.assert_allclose(known.distances(held_out, np.ones(10, dtype=bool))[0], expected, atol=1e-7)
+    found = known.measures(np.concatenate([rows, new]))[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert found[0] == 0 < found[3]  # the first is there twice
+    expected = [literal(held_out[i], np.delete(everything, 50 + i, axis=0)) for i in range(1, 10)]
+    np.testing.assert_allclose(known.measures(held_out, np.ones(10, dtype=bool))[0][1:], expected, rtol=1e-6)
+
+
+def test_rows_beside_a_dense_group_are_local_anomalies():
+    rng = np.random.default_rng(0)
+    dense, sparse = 0.05 * rng.normal(size=(200, 2)), [6, 0] + 2 * rng.normal(size=(200, 2))
+    known = KnownRows.of(rng.permutation(np.concatenate([dense, sparse])), np.zeros((0, 2)))
+    beside, within = np.array([[0.0, 0.4]]), rng.permutation([6, 0] + 2 * rng.normal(size=(60, 2)))
+    nearest, _, local = known.measures(np.concatenate([beside, within]))
+    assert nearest[0] < nearest[1:].max()
+    assert local[0] > local[1:].max() + 0.3
+
+
+def test_the_extent_has_a_margin_where_most_rows_are_the_farthest_in_some_column():
+    rng = np.random.default_rng(0)
+    extent = Extent.of(rng.normal(size=(40, 600)), np.full(600, 1e-6))
+    new = rng.normal(size=(200, 600))
+    assert (np.abs(new) > extent.reach).any(1).all()
+    assert (extent.farther(new) > 0).mean() < 0.05
+    assert (extent.farther(4 * extent.margin * extent.reach * np.eye(600)) > 1.999).all()
+
+
+def test_a_value_in_a_constant_column_is_far_out_unless_rows_fitted_have_such_values_too():
+    rng = np.random.default_rng(0)
+    rows, new = rng.normal(size=(400, 100)), np.zeros((1, 100))
+    rows[:, 20:], new[:, -1] = 0, 1
+    assert Extent.of(rows, np.full(100, 1e-6)).farther(new) > 10
+    rows[np.arange(40), 20 + np.arange(40)] = 1  # forty columns are constant but for one row
+    assert Extent.of(rows, np.full(100, 1e-6)).farther(new) < 1
 
 
 @pytest.mark.parametrize("neighbors", [True, False])
@@ -330,7 +361,8 @@ def test_a_file_gives_the_same_answers(X, fitted, tmp_path):
     assert type(again) is AnomalyDetector
     np.testing.assert_array_equal(again.score_samples(X), fitted.score_samples(X))
     np.testing.assert_array_equal(again.predict(X), fitted.predict(X))
-    again.unlikeness_ = replace(again.unlikeness_, reach=again.unlikeness_.reach[:4])
+    extent = again.unlikeness_.extent
+    again.unlikeness_ = replace(again.unlikeness_, extent=replace(extent, reach=extent.reach[:4]))
     again.save(tmp_path / "damaged")
     with pytest.raises(StorageError, match="what is measured"):
         eigencode.load(tmp_path / "damaged")

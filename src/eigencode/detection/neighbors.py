@@ -1,7 +1,13 @@
-r"""Known rows: how far each row is from the nearest of them, and from a larger group of them.
+r"""Known rows: how far each row is from the nearest of them, from a larger group, and beside the rows about it.
 
 The distance to the nearest row finds rows apart from all others. The mean distance to the nearest twentieth of the rows
-finds rows of a small group apart from the bulk, which are near to each other.
+finds rows of a small group apart from the bulk, which are near to each other. The third measure is local: with the mean
+distance s(x) to the nearest five rows N(x) fitted,
+
+.. math:: \log s(x) - \log \frac{1}{5} \sum_{i \in N(x)} s(x_i)
+
+finds rows beside a dense group, which are not far by what is usual elsewhere (the local outlier factor without its
+reachability; Breunig et al., 2000; Schubert et al., 2014).
 
 A row that is known itself would be its own nearest row. So one row that is equal to it does not count; with two equal
 ones the distance is 0.
@@ -29,100 +35,160 @@ GROUP = 20
 
 SMALLEST_GROUP = 5
 
+LOCAL = 5
+"""Rows about a row."""
+
 REMOTE = 0.8
 """Share of the rows that are nearer to their group than a remote row is to its own."""
 
 CLOSE = 0.5
 """Share of the rows that have a nearest row within the distance of a close one."""
 
+ROUNDING = 1e-6
+"""Distances below this share of a row's norm are computed again: a difference of squares has lost their digits."""
+
+TIGHTEST = 1e-3
+"""Smallest distance that counts for the local measure, beside the mean distance of known rows to those about them."""
+
+
+class Neighbors:
+    """The nearest of some rows; one that is equal to a row does not count.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (m, d)
+        Rows without gaps.
+    k : int
+        How many are asked for, at most.
+
+    Examples
+    --------
+    >>> Neighbors(np.array([[0.0], [0.0], [3.0]]), k=1)(np.array([[3.0], [1.0], [0.0]]))[0].tolist()
+    [[3.0], [1.0], [0.0]]
+    """
+
+    def __init__(self, rows: np.ndarray, k: int) -> None:
+        self.rows, self.k = rows, min(k, len(rows))
+        self._index = NearestNeighbors(n_neighbors=min(k + 2, len(rows))).fit(rows)
+
+    def __call__(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The distances of each row to the nearest, ascending, and their numbers, both of shape (n, k)."""
+        return self.without_equal(*self.all(rows))
+
+    def all(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The same with equal rows, of shape (n, k + 2) or as many as there are."""
+        distances, numbers = self._index.kneighbors(rows)
+        i, j = (distances < ROUNDING * np.linalg.norm(rows, axis=1, keepdims=True)).nonzero()
+        distances[i, j] = np.linalg.norm(rows[i] - self.rows[numbers[i, j]], axis=1)
+        order = distances.argsort(1, kind="stable")
+        return np.take_along_axis(distances, order, 1), np.take_along_axis(numbers, order, 1)
+
+    def without_equal(self, distances: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The k nearest of these, without the first where its distance is 0."""
+        is_equal = distances[:, :1] == 0
+        kept = [np.where(is_equal, _without_first(each), each)[:, : self.k] for each in (distances, numbers)]
+        return kept[0], kept[1]
+
+
+def _without_first(found: np.ndarray) -> np.ndarray:
+    """Columns from the second on; the last one is there twice."""
+    return np.concatenate([found[:, 1:], found[:, -1:]], axis=1)
+
 
 @dataclass(frozen=True, eq=False)
 class KnownRows:
-    """Known rows, and the Euclidean distances to the nearest of them.
+    """Known rows, and three measures of Euclidean distances to them.
 
     Attributes
     ----------
     rows : ndarray of shape (n, d)
-        Without gaps.
-    n_grouped : int
-        The number of rows, the first ones, among which the groups are.
-    has_held_out : bool
-        Whether rows that were held out are among them.
-    nearest_tail, group_tail : Tail
-        Of the distance to the nearest row, and of the mean distance to a group.
+        Without gaps; those fitted first, then those that were held out.
+    spacings : ndarray of shape (m,)
+        s of each row fitted.
+    nearest_tail, group_tail, local_tail : Tail
+        Of the distance to the nearest row, of the mean distance to a group, and of the local measure.
     """
 
     rows: np.ndarray
-    n_grouped: int
-    has_held_out: bool
+    spacings: np.ndarray
     nearest_tail: Tail
     group_tail: Tail
+    local_tail: Tail
 
     @classmethod
     def of(cls, rows: np.ndarray, held_out: np.ndarray) -> Self:
-        """Rows of shape (n, d) in a random order, by which the tails are known, and held-out ones, if not too many.
+        """Rows of shape (m, d) in a random order, by which the tails are known, and held-out ones, if not too many.
 
         Examples
         --------
         >>> known = KnownRows.of(np.arange(20.0)[:, None] ** 2, held_out=np.array([[500.0]]))
-        >>> known.distances(np.array([[490.0], [500.0]]))[0].tolist()
+        >>> known.measures(np.array([[490.0], [500.0]]))[0].tolist()
         [10.0, 139.0]
         """
         rows = rows[:MOST_KNOWN]
-        n_grouped, has_held_out = min(len(rows), MOST_GROUPED), 0 < len(held_out) <= MOST_KNOWN - len(rows)
-        nearest, group = Distances(rows, n_grouped)(rows)
-        known = np.concatenate([rows, held_out]) if has_held_out else rows
-        return cls(known, n_grouped, has_held_out, Tail.of(nearest), Tail.of(group))
+        distances, numbers = Neighbors(rows, LOCAL)(rows)
+        spacings, group = distances.mean(1), _groups_of(rows)(rows)[0].mean(1)
+        tails = [Tail.of(each) for each in (distances[:, 0], group, _local(spacings, spacings, numbers))]
+        known = np.concatenate([rows, held_out]) if len(held_out) <= MOST_KNOWN - len(rows) else rows
+        return cls(known, spacings, *tails)
 
-    @cached_property
-    def distances(self) -> Distances:
-        """The distances of rows to these."""
-        return Distances(self.rows, self.n_grouped)
+    def measures(
+        self, rows: np.ndarray, held_out: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The distance of each row to the nearest, the mean distance to its group, and the local measure.
+
+        ``held_out`` says which of the rows are known ones that were held out; each is compared with the others.
+        """
+        everything, numbers = self._fitted.all(rows)
+        distances, numbers = self._fitted.without_equal(everything, numbers)
+        nearest = distances[:, 0]
+        if self._held_out is not None:
+            others = self._held_out.all(rows)[0]
+            if held_out is not None:
+                others[held_out] = _without_first(others[held_out])
+            joined = np.sort(np.concatenate([everything, others], axis=1), axis=1)
+            nearest = np.where(joined[:, 0] == 0, joined[:, 1], joined[:, 0])
+        return nearest, self._groups(rows)[0].mean(1), _local(distances.mean(1), self.spacings, numbers)
 
     def tails(self, rows: np.ndarray, held_out: np.ndarray | None = None) -> np.ndarray:
-        """The sum of the tails of both distances, shape (n,); ``held_out`` says which rows are held-out known ones."""
-        nearest, group = self.distances(rows, held_out if self.has_held_out else None)
-        return self.nearest_tail(nearest) + self.group_tail(group)
+        """The sum of the tails of the measures, shape (n,).
+
+        That of the group counts twice: the two others see how near a few rows are, which may be anomalies too.
+        """
+        nearest, group, local = self.measures(rows, held_out)
+        return self.nearest_tail(nearest) + 2 * self.group_tail(group) + self.local_tail(local)
 
     def is_sound(self, n_columns: int) -> bool:
         """Whether the values fit together, as those of a damaged file may not."""
-        is_table = self.rows.ndim == 2 and self.rows.shape[1] == n_columns and 0 < self.n_grouped <= len(self.rows)
-        return is_table and self.nearest_tail.is_sound and self.group_tail.is_sound
+        is_table = self.rows.ndim == 2 and self.rows.shape[1] == n_columns and self.spacings.ndim == 1
+        is_sized = 0 < len(self.spacings) <= len(self.rows) and bool((self.spacings >= 0).all())
+        return is_table and is_sized and all(t.is_sound for t in (self.nearest_tail, self.group_tail, self.local_tail))
+
+    @cached_property
+    def _fitted(self) -> Neighbors:
+        return Neighbors(self.rows[: len(self.spacings)], LOCAL)
+
+    @cached_property
+    def _held_out(self) -> Neighbors | None:
+        held_out = self.rows[len(self.spacings) :]
+        return Neighbors(held_out, 1) if len(held_out) else None
+
+    @cached_property
+    def _groups(self) -> Neighbors:
+        return _groups_of(self.rows[: len(self.spacings)])
 
 
-class Distances:
-    """Distances to the nearest of some rows, and to the nearest group of the first ``n_grouped`` of them."""
-
-    def __init__(self, rows: np.ndarray, n_grouped: int) -> None:
-        n_group = min(max(n_grouped // GROUP, SMALLEST_GROUP), n_grouped)
-        self._nearest = NearestNeighbors(n_neighbors=min(3, len(rows))).fit(rows)
-        self._group = NearestNeighbors(n_neighbors=min(n_group + 1, n_grouped)).fit(rows[:n_grouped])
-
-    def __call__(self, rows: np.ndarray, are_known: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """The distance of each row to the nearest, and the mean distance to its group, both of shape (n,).
-
-        Parameters
-        ----------
-        rows : ndarray of shape (n, d)
-            Rows.
-        are_known : ndarray of bool of shape (n,), optional
-            Which of them are treated as if they were not among the known rows, where they are.
-        """
-        nearest = self._nearest.kneighbors(rows)[0]
-        if are_known is not None:
-            nearest[are_known] = _without_first(nearest[are_known])
-        group = _without_equal(self._group.kneighbors(rows)[0])
-        return _without_equal(nearest)[:, 0], group[:, :-1].mean(1) if group.shape[1] > 1 else group[:, 0]
+def _groups_of(rows: np.ndarray) -> Neighbors:
+    """The nearest twentieth of the first `MOST_GROUPED` rows."""
+    known = rows[:MOST_GROUPED]
+    return Neighbors(known, max(len(known) // GROUP, SMALLEST_GROUP))
 
 
-def _without_first(distances: np.ndarray) -> np.ndarray:
-    """Ascending distances from the second on; the last one is there twice."""
-    return np.concatenate([distances[:, 1:], distances[:, -1:]], axis=1)
-
-
-def _without_equal(distances: np.ndarray) -> np.ndarray:
-    """Ascending distances without the first where it is 0."""
-    return np.where(distances[:, :1] == 0, _without_first(distances), distances)
+def _local(spacing: np.ndarray, spacings: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """The local measure, from s of rows, s of known rows, and the numbers of the rows about each, shape (n, k)."""
+    least = max(TIGHTEST * float(spacings.mean()), np.finfo(np.float64).tiny)
+    found: np.ndarray = np.log(spacing + least) - np.log(spacings[numbers].mean(1) + least)
+    return found
 
 
 class Groups:
@@ -145,37 +211,15 @@ class Groups:
 
     def __init__(self, rows: np.ndarray) -> None:
         known = rows[:MOST_KNOWN]
-        self._distances = Distances(known, min(len(known), MOST_GROUPED))
-        nearest, group = self._distances(known)
+        self._nearest, self._group = Neighbors(known, 1), _groups_of(known)
+        nearest, group = self._measures(known)
         self._close, self._remote = np.quantile(nearest, CLOSE), np.quantile(group, REMOTE)
 
     def contain(self, rows: np.ndarray) -> np.ndarray:
         """Which rows are in such a group, shape (n,)."""
-        nearest, group = self._distances(rows)
+        nearest, group = self._measures(rows)
         found: np.ndarray = (nearest < self._close) & (group > self._remote)
         return found
 
-
-def farther(rows: np.ndarray, largest: np.ndarray, radius: float) -> np.ndarray:
-    r"""By how many doublings a row is farther from the centre 0 than every known row, 0 for those that are not.
-
-    .. math:: \log_2 \max\left( 1, \frac{\lVert x \rVert}{\max_i \lVert x_i \rVert},
-        \max_j \frac{|x_j|}{\max_i |x_{ij}|} \right)
-
-    Parameters
-    ----------
-    rows : ndarray of shape (n, d)
-        Rows about the centre.
-    largest : ndarray of shape (d,)
-        The largest size of each column of the known rows.
-    radius : float
-        The largest norm of a known row.
-
-    Examples
-    --------
-    >>> farther(np.array([[1.0, 1.0], [8.0, 0.0]]), np.array([2.0, 1.0]), 2.0)
-    array([0., 2.])
-    """
-    sizes = np.abs(rows)
-    highest = np.maximum((sizes / largest).max(1), np.linalg.norm(rows, axis=1) / radius)
-    return np.log2(np.maximum(highest, 1.0))
+    def _measures(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self._nearest(rows)[0][:, 0], self._group(rows)[0].mean(1)

@@ -40,10 +40,11 @@ class AnomalyDetector(OutlierMixin, Composed):
     .. math:: D(x) = \frac{\lVert x - g(f(x)) \rVert^2}{2 s^2} - \log p(f(x))
 
     in nats, for scaled rows, with a mixture of Gaussians p on the codes and the variance s^2 of the residuals; how far
-    the row is from the nearest known row; and how far it is, in the mean, from the nearest twentieth of them. All are
-    brought to one scale by :math:`-\log` of the share of the rows fitted that have as much
-    (`eigencode.detection.tails`), and added. Rows farther from the centre than all those fitted score more for each
-    doubling of that distance (`eigencode.estimators.unlikeness`). A variational model's bound on log p(x) is its -D.
+    the row is from the nearest known row, and from the nearest twentieth of them; and how far it is beside how far the
+    rows about it are from each other (`eigencode.detection.neighbors`). All are brought to one scale by :math:`-\log`
+    of the share of the rows fitted that have as much (`eigencode.detection.tails`), and added. Rows farther from the
+    centre than all those fitted score more for each doubling of that distance (`eigencode.estimators.unlikeness`). A
+    variational model's bound on log p(x) is its -D.
 
     A share of the rows is held out of the autoencoder and of these scales. A row is an alarm if its score is among the
     highest of theirs: if new rows come from the same distribution as those fitted, independently, then on average over
@@ -337,8 +338,8 @@ class AnomalyDetector(OutlierMixin, Composed):
             ``column``; ``contribution``, in nats: those of all columns add up to the row's D; ``observed`` and
             ``expected``, in the column's units; ``direction``: 'above' or 'below' what is expected, 'other' for a
             label, 'unseen' for a value that no row fitted had, 'equal', or 'missing'. And for the row as a whole:
-            ``nats``, its D; and the terms of its score, ``nats_tail``, ``neighbors`` for the distance to the nearest
-            row fitted, and ``beyond`` for rows farther out than all of these. The frame is of the library of the one
+            ``nats``, its D; and the terms of its score, ``nats_tail``, ``neighbors`` for the distances to the
+            rows fitted, and ``beyond`` for rows farther out than all of these. The frame is of the library of the one
             fitted, of pandas where an array was fitted; values of several types are text but in pandas.
 
         Examples

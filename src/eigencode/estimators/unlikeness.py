@@ -1,14 +1,15 @@
 r"""Unlikeness: what an anomaly detector measures of a row, and how it is joined to one score.
 
 With D(x) in nats (`RowNats`), the distance r(x) to the nearest row known, the mean distance g(x) to the nearest group
-of them (`eigencode.detection.neighbors`), and the tail t of each (`eigencode.detection.tails`), the score is
+of them, the local measure l(x) (`eigencode.detection.neighbors`), and the tail t of each (`eigencode.detection.tails`),
+the score is
 
-.. math:: m \, \phi\left( \frac{t_D(D) + t_r(r) + t_g(g)}{m} \right)
-    + 2 m \, \log_2 \max(1, \text{distance from the centre, in units of the farthest row})
+.. math:: m \, \phi\left( \frac{t_D(D) + t_r(r) + 2 t_g(g) + t_l(l)}{m} \right) + 2 m \, e(x)
 
-where m is the largest sum of tails of a row fitted, :math:`\phi(u) = u` up to 1 and :math:`2 - 1 / u` beyond. The first
-term is less than 2 m, so a row at twice the distance of the farthest row scores above it, whatever their tails, in any
-direction, along what the autoencoder reconstructs too.
+where m is the largest sum of tails of a row fitted, :math:`\phi(u) = u` up to 1 and :math:`2 - 1 / u` beyond, and e
+says by how many doublings the row is farther out than those fitted (`eigencode.detection.extent`). The first term is
+less than 2 m, and e is at least 1 for a row at twice the distance of the farthest row. So it scores above that row,
+whatever their tails, in any direction, along what the autoencoder reconstructs too.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from eigencode.detection.neighbors import KnownRows, farther
+from eigencode.detection.extent import Extent
+from eigencode.detection.neighbors import KnownRows
 from eigencode.detection.tails import Tail
-from eigencode.domains import NotNegative, Positive
+from eigencode.domains import NotNegative
 from eigencode.estimators.cell_density import cell_density
 from eigencode.estimators.row_nats import RowNats
 
@@ -36,6 +38,9 @@ USUAL = 0.95
 
 FARTHEST = 1e100
 """Largest size of a scaled cell that is measured: the squares of larger ones are infinite."""
+
+DIGITS = 10
+"""Digits of a score after the point: with more, a row by itself has another score than among others."""
 
 SMALLEST_CELL = 1e-6
 """Smallest reach of a column, beside the size of its center: differences below it may be rounding."""
@@ -53,10 +58,8 @@ class Unlikeness:
         Of D.
     known : KnownRows or None
         Scaled rows, 0 in gaps, and the tails of the distances to them.
-    reach : ndarray of shape (d,)
-        The largest size of each scaled column.
-    radius : float
-        The largest norm of a scaled row.
+    extent : Extent
+        How far out the scaled rows are.
     highest : float
         m, the largest sum of the tails of a row fitted.
     usual : float
@@ -66,8 +69,7 @@ class Unlikeness:
     row_nats: RowNats
     tail: Tail
     known: KnownRows | None
-    reach: np.ndarray
-    radius: Positive
+    extent: Extent
     highest: NotNegative
     usual: float
 
@@ -86,17 +88,9 @@ class Unlikeness:
             sums = sums + known.tails(cells[some])
         scaler = autoencoder.scaler_
         smallest = np.maximum(SMALLEST_CELL * np.abs(scaler.center) / scaler.divisor, SMALLEST_CELL)
-        reach = np.maximum(np.abs(cells).max(0), smallest)
-        radius = max(float(np.linalg.norm(cells, axis=1).max()), SMALLEST_CELL)
-        return cls(
-            row_nats,
-            tail,
-            known,
-            reach,
-            radius,
-            float(sums.max()),
-            float(np.quantile(of_values, USUAL)),
-        )
+        extent = Extent.of(cells, smallest)
+        usual = float(np.quantile(of_values, USUAL))
+        return cls(row_nats, tail, known, extent, float(sums.max()), usual)
 
     def parts(
         self, autoencoder: BaseAutoencoder, given: NamedArray, held_out: np.ndarray | None = None
@@ -113,19 +107,20 @@ class Unlikeness:
             "nats": nats,
             "nats_tail": kept * of_nats,
             "neighbors": kept * neighbors,
-            "beyond": 2 * self.highest * farther(cells, self.reach, self.radius),
+            "beyond": 2 * self.highest * self.extent.farther(cells),
         }
 
     def scores(self, autoencoder: BaseAutoencoder, given: NamedArray, held_out: np.ndarray | None = None) -> np.ndarray:
         """The score of each row, shape (n,): higher for rows more unlike those fitted."""
         parts = self.parts(autoencoder, given, held_out)
-        return parts["nats_tail"] + parts["neighbors"] + parts["beyond"]
+        found: np.ndarray = np.round(parts["nats_tail"] + parts["neighbors"] + parts["beyond"], DIGITS)
+        return found
 
     def fits(self, autoencoder: BaseAutoencoder) -> bool:
         """Whether it is of rows and codes of an autoencoder."""
         n_cells = len(autoencoder.scaler_.center)
         return (
-            self.reach.shape == (n_cells,)
+            self.extent.is_sound(n_cells)
             and self.row_nats.fits(autoencoder.columns_, n_cells, autoencoder.n_components_)
             and (self.known is None or self.known.is_sound(n_cells))
             and self.tail.is_sound
