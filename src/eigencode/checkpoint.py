@@ -29,6 +29,8 @@ class Checkpoint:
     rows : int, optional
         Training rows from one writing to the next. Without both, the state is written as often as takes one percent of
         the time, and not more than once a second.
+    verbose : bool, default False
+        Whether to say on standard error from where a fit goes on.
 
     Examples
     --------
@@ -45,6 +47,7 @@ class Checkpoint:
     folder: str | os.PathLike[str]
     minutes: float | None = None
     rows: int | None = None
+    verbose: bool = False
     is_derived: bool = False
     """Whether the rows are made by another model, whose own folder says from which rows."""
 
@@ -92,7 +95,11 @@ class Requests:
         try:
             yield
         finally:
-            self.are_heard = False
+            self.are_heard = self.to_stop = False
+
+    def write(self) -> None:
+        """Ask for the state to be written."""
+        self.to_write = True
 
     def stop(self) -> bool:
         """Ask a run to stop; return whether one looks."""

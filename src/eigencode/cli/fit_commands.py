@@ -14,6 +14,7 @@ from cyclopts import Parameter
 from eigencode import data, progress
 from eigencode.cli import flags, sweeps
 from eigencode.cli.app import command
+from eigencode.cli.checkpoints import NONE, CheckpointFlags
 from eigencode.cli.flags import FILES, PATHS, PLAIN, AsJson, Quiet, options_given
 from eigencode.cli.own_parts import OWN
 from eigencode.cli.saving import save
@@ -56,6 +57,7 @@ def fit(
     *,
     output: ModelOutput,
     chosen: Chosen = ALL,
+    kept: Annotated[CheckpointFlags, Parameter(name="*")] = NONE,
     as_json: AsJson = False,
     processes: Processes = None,
     kind: flags.Kind = PLAIN,
@@ -63,19 +65,21 @@ def fit(
 ) -> None:
     """Fit an autoencoder to the rows of a table.
 
-    Ctrl-C ends the training early: the best weights so far are saved, and the exit code is 130.
+    Ctrl-C ends the training early: the best weights so far are saved, and the exit code is 130. With --checkpoint the
+    same command goes on after that, or after the process was killed.
     """
     options = options_given(kind, given)
 
     data.check_output(output, [MODEL_ENDING], inputs_of(rows))
+    checkpoint = kept.arguments
     divide(rows, processes)
     X = read_rows(rows, chosen, options, may_stay=kind != flags.DETECTOR).frame
     if len(X) < 2:
         raise DataError("Fitting needs at least two rows", got=f"{len(X)} in {shlex.join(map(str, rows))!r}")
     model = estimator_of(kind, options)
     # What the fit prints is not part of the answer.
-    with redirect_stdout(sys.stderr):
-        model.fit(X)
+    with redirect_stdout(sys.stderr), kept.signals:
+        model.fit(X, **checkpoint)
     save(model, output, rows, chosen, as_json, {})
 
 

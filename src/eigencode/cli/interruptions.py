@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP, all raised as `KeyboardInterrupt` while a command runs."""
+"""Ctrl-C, SIGTERM and SIGHUP, all raised as `KeyboardInterrupt` while a command runs; SIGUSR1 for checkpoints."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Self
 
+from eigencode.checkpoint import REQUESTS
+
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 """Names of the signals; not every system has all of them."""
 
@@ -16,9 +18,9 @@ NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 class Interruptions:
     """A context with handlers for these signals in the main thread; the earlier handlers are restored at its end.
 
-    The first signal raises `KeyboardInterrupt`. After it, only Ctrl-C does, which ends the work that follows the first
-    one: a terminal that closes, or a system that shuts down, sends more than one signal. Signals that the parent
-    process had ignored, as nohup does, stay ignored.
+    The first signal raises `KeyboardInterrupt`, in a run with a checkpoint when its state is written. After it, only
+    Ctrl-C does, which ends the work that follows the first one: a terminal that closes, or a system that shuts down,
+    sends more than one signal. Signals that the parent process had ignored, as nohup does, stay ignored.
     """
 
     def __init__(self) -> None:
@@ -50,13 +52,29 @@ class Interruptions:
             signal.signal(number, handler)
 
     def _handle(self, number: int, _: FrameType | None) -> None:
-        interrupts = number == signal.SIGINT if self.received else not self._is_held
+        is_first = not self.received
+        interrupts = not self._is_held if is_first else number == signal.SIGINT
         self.received.append(number)
-        if interrupts:
+        # A run with a checkpoint makes its step, and writes its state first.
+        if interrupts and not (is_first and REQUESTS.stop()):
             raise KeyboardInterrupt
 
 
 _OPEN: list[Interruptions] = []
+
+
+@contextmanager
+def heard() -> Iterator[None]:
+    """SIGUSR1, which ends a process by default, asks the run inside to write its state and to go on."""
+    number = getattr(signal, "SIGUSR1", None)
+    if number is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(number, lambda *_: REQUESTS.write())
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 @contextmanager

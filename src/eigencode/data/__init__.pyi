@@ -40,3 +40,4 @@ from eigencode.data.writing import atomic_write as atomic_write
 from eigencode.data.writing import check_distinct as check_distinct
 from eigencode.data.writing import check_output as check_output
 from eigencode.data.writing import is_stream as is_stream
+from eigencode.data.writing import make_folder as make_folder

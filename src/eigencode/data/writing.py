@@ -298,6 +298,18 @@ def check_output(
         raise system_error(error, f"Cannot write into the folder {str(folder)!r}", got=got) from error
 
 
+def make_folder(path: str | os.PathLike[str]) -> None:
+    """Make a folder, unless it exists, and raise a `FileError` if no file can be written into it."""
+    path = as_path(path)
+    try:
+        os.makedirs(path, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        what = f"The folder {path!r} cannot be used"
+        raise system_error(error, what, got=f"the error {error.strerror or error}") from error
+
+
 def _is_same(path: str | os.PathLike[str], other: str | int | os.PathLike[str]) -> bool:
     """Whether two paths, or a path and an open file, are one file."""
     try:

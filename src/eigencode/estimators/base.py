@@ -184,7 +184,7 @@ class BaseAutoencoder(
         ``split_seed`` is that of the models that this one is trained with, ``changes`` are options of a stream. A run
         with a checkpoint goes on from there.
         """
-        with unchanged_on_failure(self), fingerprints.opened(checkpoint) as folder:
+        with unchanged_on_failure(self), fingerprints.opened(checkpoint, self.verbose) as folder:
             table = self._table(X, sample_weight, validation_data, groups)
             if folder is not None:
                 self.seed_ = fingerprints.begin(folder, self, table.described(self._cell_names), self.seed_)

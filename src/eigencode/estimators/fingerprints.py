@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,10 +34,10 @@ IGNORED = ("verbose", "device")
 
 
 @contextmanager
-def opened(checkpoint: Any) -> Iterator[CheckpointFolder | None]:
+def opened(checkpoint: Any, verbose: bool = False) -> Iterator[CheckpointFolder | None]:
     """The folder of a checkpoint, which stays open for the run unless the block raises an error; None for None."""
     settings = Checkpoint.of(checkpoint)
-    folder = None if settings is None else io.CheckpointFolder(settings)
+    folder = None if settings is None else io.CheckpointFolder(replace(settings, verbose=settings.verbose or verbose))
     try:
         yield folder
     except BaseException:

@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from eigencode import checkpoint, processes
-from eigencode.data.writing import atomic_write, is_lockable
-from eigencode.errors import FileAccessError, FileError, ResultWarning, StorageError, as_path, file_error
+from eigencode import checkpoint, processes, progress
+from eigencode.data.writing import atomic_write, is_lockable, make_folder
+from eigencode.errors import FileAccessError, FileError, ResultWarning, StorageError, as_path
 from eigencode.io import storage
 from eigencode.io.allocation import BoundedAllocation
 from eigencode.io.decoding import Decoder, typed
@@ -57,12 +57,8 @@ class CheckpointFolder:
 
     def __init__(self, settings: checkpoint.Checkpoint) -> None:
         self.settings, self.path = settings, as_path(settings.folder)
-        try:
-            os.makedirs(self.path, exist_ok=True)
-            self._lock = open(os.path.join(self.path, LOCK), "ab")  # noqa: SIM115 (closed at the end of the run)
-        except OSError as error:
-            what = f"The folder of the checkpoint, {self.path!r}, cannot be used"
-            raise file_error(error, what, got=f"the error {error.strerror or error}") from error
+        make_folder(self.path)
+        self._lock = open(os.path.join(self.path, LOCK), "ab")  # noqa: SIM115 (closed at the end of the run)
         self._require_alone()
         self._n_rows, self._due, self._failure = 0, 0.0, ""
         self._found: dict[str, Any] | None = None
@@ -117,6 +113,9 @@ class CheckpointFolder:
         restore(run, self._found)
         self._found = None
         self._n_rows, self._due = run.state.rows, time.monotonic() + self._wait(0.0)
+        if self.settings.verbose and processes.is_first():
+            done = "is finished: nothing is trained" if run.state.finished else f"goes on from step {run.state.step:,}"
+            progress.say(f"The fit in {self.path!r} {done}.")
         return True
 
     def _last(self, device: str) -> dict[str, Any] | None:

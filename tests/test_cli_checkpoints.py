@@ -1,0 +1,156 @@
+"""eigencode fit --checkpoint: signals write the state first, and the same command goes on."""
+
+import itertools
+import shlex
+import signal
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import eigencode
+from eigencode.cli import main
+from eigencode.cli.interruptions import NAMES
+from eigencode.io import storage
+from eigencode.training.runner import SingleRunner
+
+SIGNALS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
+FIT = (
+    "fit rows.npy --hidden 8 --n-components 3 --max-epochs 3 --batch-size 64 --optimizer adam --random-state 0 "
+    "--checkpoint run --checkpoint-minutes 60"
+)
+KILLS = Path(__file__).parent.parent / "benchmarks" / "kills.py"
+
+
+@pytest.fixture(autouse=True)
+def usual_handlers(monkeypatch):
+    """Those of a program that a user starts, whose streams stay open after SIGHUP."""
+    monkeypatch.setattr("eigencode.cli.entry.discard", lambda stream: None)
+    usual = dict.fromkeys(SIGNALS, signal.SIG_DFL) | {signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, digits):
+    monkeypatch.chdir(tmp_path)
+    np.save("rows.npy", digits[:300])
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def send(monkeypatch):
+    """Send a signal to this process within a step; gives the number of steps made since."""
+    step, made = SingleRunner._move, []
+
+    def in_step(at, *numbers):
+        made.clear()
+
+        def sending(*given):
+            made.append(1)
+            if len(made) == at:
+                for number in numbers:
+                    signal.raise_signal(number)
+            return step(*given)
+
+        monkeypatch.setattr(SingleRunner, "_move", sending)
+        return made
+
+    return in_step
+
+
+def run(line):
+    with warnings.catch_warnings(action="default"):
+        return main(shlex.split(line))
+
+
+def states(folder):
+    return sorted(int(path.stem) for path in folder.glob("*.safetensors"))
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_after_a_signal_the_same_command_goes_on(number, folder, send, capsys):
+    made = send(7, number)
+    assert run(f"{FIT} --output model.safetensors") == 128 + number
+    assert states(folder) == [0, 7]  # the step was made, and its state written
+    assert len(made) == 7
+    assert "training was interrupted" in capsys.readouterr().out
+    made = send(0)
+    assert run(f"{FIT} --output model.safetensors") == 0
+    assert "The fit in 'run' goes on from step 7.\n" in capsys.readouterr().err
+    n_steps = eigencode.load("model.safetensors").history_[-1]["step"]
+    assert len(made) == n_steps - 7
+    if number == signal.SIGTERM:
+        assert run(f"{FIT} --output again.safetensors") == 0
+        assert "The fit in 'run' is finished: nothing is trained.\n" in capsys.readouterr().err
+        assert len(made) == n_steps - 7
+        assert run(f"{FIT.partition('--checkpoint')[0]} --output whole.safetensors") == 0
+        contents = {Path(f"{name}.safetensors").read_bytes() for name in ("model", "again", "whole")}
+        assert len(contents) == 1
+
+
+def test_a_second_ctrl_c_does_not_wait_for_the_step(folder, send):
+    made = send(7, signal.SIGINT, signal.SIGINT)
+    assert run(f"{FIT} --output model.safetensors") == 130
+    assert states(folder) == [0]
+    assert len(made) == 7
+
+
+def test_a_signal_in_an_evaluation_waits_for_it(folder, monkeypatch):
+    evaluate, numbers = SingleRunner.evaluate, itertools.count(1)
+
+    def sending(runner):
+        if next(numbers) == 2:  # after that of the start
+            signal.raise_signal(signal.SIGTERM)
+        return evaluate(runner)
+
+    monkeypatch.setattr(SingleRunner, "evaluate", sending)
+    assert run(f"{FIT} --output model.safetensors") == 143
+    assert states(folder) == [0, 5]
+    assert eigencode.load("model.safetensors").history_[-1]["step"] == 5
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="this system has no SIGUSR1")
+def test_sigusr1_writes_and_goes_on(folder, send, monkeypatch):
+    write, steps = storage.write, []
+
+    def noting(path, *given):
+        steps.append(int(Path(path).stem))
+        write(path, *given)
+
+    monkeypatch.setattr(storage, "write", noting)
+    before = signal.getsignal(signal.SIGUSR1)
+    send(7, signal.SIGUSR1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("eigencode.io.save", lambda *_: None)
+        assert run(f"{FIT} --output model.safetensors") == 0
+    assert steps == [0, 7, 15]
+    assert signal.getsignal(signal.SIGUSR1) == before
+
+
+def test_a_folder_that_cannot_be_used_is_said_first(folder, capsys):
+    folder.write_text("")
+    assert run(f"{FIT} --output model.safetensors") == 1
+    assert "The folder 'run' cannot be used" in capsys.readouterr().err
+    assert run("fit rows.npy --output model.safetensors --checkpoint-rows 3") == 1
+    assert "--checkpoint-minutes and --checkpoint-rows need a folder" in capsys.readouterr().err
+
+
+def test_other_options_are_named_as_flags(folder, capsys):
+    assert run(f"{FIT} --output model.safetensors") == 0
+    assert run(f"{FIT.replace('--hidden 8', '--hidden 9')} --output model.safetensors") == 1
+    assert "is that of another fit. Got hidden was [8] and is [9]." in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+def test_sigkill_at_random_moments_changes_no_bit():
+    line = [sys.executable, KILLS, "--fork", "--kills", "6", "--seconds", "1", "--rows", "5000", "--width", "16"]
+    done = subprocess.run([*line, "--epochs", "20"], capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "same bits: True" in done.stdout
