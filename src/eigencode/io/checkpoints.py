@@ -6,7 +6,6 @@ number of steps. A file without a name holds the lock of the process that uses t
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -16,17 +15,11 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from eigencode import checkpoint, processes, progress
 from eigencode.data.writing import atomic_write, is_lockable, make_folder
 from eigencode.errors import FileAccessError, FileError, ResultWarning, StorageError, as_path
 from eigencode.io import storage
-from eigencode.io.allocation import BoundedAllocation
-from eigencode.io.decoding import Decoder, typed
-from eigencode.io.encoding import Encoder
-from eigencode.io.known import Known
+from eigencode.io.decoding import typed
 from eigencode.training.resuming import restore, saved_run
 from eigencode.training.run import TrainingRun
 from eigencode.training.state import SavedRun, Unevaluated
@@ -122,7 +115,7 @@ class CheckpointFolder:
         """The last state that is not damaged; None if there is none."""
         for path in (paths := self._states()):
             try:
-                found = self._read(path, device)
+                found = storage.read_value(path, SavedRun, device)
             except StorageError as error:
                 damage = str(error)
                 continue
@@ -138,17 +131,6 @@ class CheckpointFolder:
         """The files of the states, the last one first."""
         names = sorted((name for name in os.listdir(self.path) if name.endswith(ENDING)), reverse=True)
         return [os.path.join(self.path, name) for name in names]
-
-    def _read(self, path: str, device: str) -> dict[str, Any]:
-        """The state in a file, its tensors on a device."""
-        header, found = storage.contents(path, "run")
-        if header.get("digest") != _digest(header["run"], found):
-            raise StorageError(f"The state in {path!r} is damaged", got="other bytes than were written")
-        tensors = {name: value.to(device) for name, value in found.items()}
-        decoder = Decoder(tensors, Known((), {}), BoundedAllocation(tensors.values()), device)
-        saved = decoder.attribute("run", header["run"], dict[str, Any])
-        typed(SavedRun, saved, "run")
-        return saved
 
     # -- writing
 
@@ -179,11 +161,9 @@ class CheckpointFolder:
         if not processes.is_first():
             return
         began = time.monotonic()
-        encoder = Encoder({})
-        saved = encoder.attribute("run", saved_run(run, unevaluated or Unevaluated()))
-        content = {"run": saved, "digest": _digest(saved, encoder.tensors)}
+        path = os.path.join(self.path, f"{run.state.step:012}{ENDING}")
         try:
-            storage.write(os.path.join(self.path, f"{run.state.step:012}{ENDING}"), content, encoder.tensors)
+            storage.write_value(path, saved_run(run, unevaluated or Unevaluated()))
             self._sync()
             for path in self._states()[KEPT:]:
                 os.unlink(path)
@@ -213,12 +193,3 @@ class CheckpointFolder:
             names = [os.path.basename(path) for path in self._states()[:1]]
             last = f"the last state is {names[0]}" if names else "there is no state"
             warnings.warn(f"{error} The fit goes on without a new checkpoint: {last}.", ResultWarning, stacklevel=2)
-
-
-def _digest(saved: Any, tensors: Mapping[str, Tensor]) -> str:
-    """A hash of JSON and of tensors."""
-    found = hashlib.blake2b(json.dumps(saved).encode(), digest_size=16)
-    for name in sorted(tensors):
-        found.update(name.encode())
-        found.update(tensors[name].detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()

@@ -6,6 +6,7 @@ names only, so that a file cannot run or import code. Any defect of a file raise
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -16,6 +17,7 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 from sklearn.base import BaseEstimator
 from torch import Tensor
 
@@ -54,6 +56,34 @@ def write(path: str | os.PathLike[str], content: Mapping[str, Any], tensors: Map
     header = {HEADER: json.dumps({"format": FORMAT, "version": __version__, **content}, allow_nan=False)}
     with atomic_write(path) as file:
         file.write(safetensors.torch.save(tensors, header))
+
+
+def write_value(path: str | os.PathLike[str], value: Any) -> None:
+    """Write a value of plain values and tensors to one file, with a hash by which damage is found."""
+    encoder = Encoder({})
+    content = encoder.attribute("value", value)
+    write(path, {"value": content, "digest": _digest(content, encoder.tensors)}, encoder.tensors)
+
+
+def read_value(path: str, kind: type, device: str) -> Any:
+    """Read a value of a type that ``write_value`` wrote, its tensors to a device."""
+    header, found = contents(path, "value")
+    if header.get("digest") != _digest(header["value"], found):
+        raise StorageError(f"{path!r} is damaged", got="other bytes than were written")
+    tensors = {name: tensor.to(device) for name, tensor in found.items()}
+    decoder = Decoder(tensors, Known((), {}), BoundedAllocation(tensors.values()), device)
+    value = decoder.attribute("value", header["value"], dict[str, Any])
+    typed(kind, value, "value")
+    return value
+
+
+def _digest(content: Any, tensors: Mapping[str, Tensor]) -> str:
+    """A hash of JSON and of tensors."""
+    found = hashlib.blake2b(json.dumps(content).encode(), digest_size=16)
+    for name in sorted(tensors):
+        found.update(name.encode())
+        found.update(tensors[name].detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
 
 
 def read(
