@@ -34,7 +34,7 @@ from eigencode.detection.neighbors import KnownRows
 from eigencode.errors import DataError, OptionError, ResultWarning, StorageError
 from eigencode.estimators.cell_density import cell_density
 from eigencode.estimators.inputs import read_rows
-from eigencode.estimators.members import _standardised
+from eigencode.estimators.members import _standardised, held_out
 
 
 def rows_of(n_rows, seed=0):
@@ -497,6 +497,38 @@ def test_a_column_without_values_outside_the_held_out_rows_gives_no_stray_warnin
     rows = np.random.default_rng(0).normal(size=(60, 2))
     rows[1:, 1] = np.nan
     assert (_standardised(rows, np.arange(1, 60))[1:, 1] == 0).all()
+
+
+@pytest.mark.parametrize("is_frame", [False, True])
+def test_a_column_whose_values_are_all_held_out_is_named(X, is_frame):
+    rows = X[:60].copy()
+    rows[1:, 2] = np.nan
+    model = AnomalyDetector(0.1, autoencoder=LinearAutoencoder(2), random_state=0)
+    given = pd.DataFrame(rows, columns=list("abcde")) if is_frame else rows
+    for seed in range(20):
+        if 0 in held_out(60, 0.1, seed)[0]:
+            with pytest.raises(DataError, match=r"held out of the fit. Got column ('c'|2) with values in 1 of 60 rows"):
+                clone(model).set_params(random_state=seed).fit(given)
+            break
+
+
+def test_what_only_rows_held_out_have_is_unusual(X):
+    """A label, and a value of a column that is constant in the rows fitted."""
+    apart = held_out(400, 0.1, 0)[0]
+    frame = pd.DataFrame(X, columns=list("abcde")).assign(kind=np.tile(["low", "high"], 200))
+    frame.loc[apart[:2], "kind"], frame.loc[apart[2:4], "e"] = "rare", 7.5
+    model = AnomalyDetector(0.1, autoencoder=LinearAutoencoder(2), random_state=0).fit(frame)
+    new = frame.drop(index=apart).iloc[:3].copy()
+    assert model.predict(new).tolist() == [1, 1, 1]
+    new.iloc[0, 5], new.iloc[1, 4], new.iloc[2, 5] = "rare", 7.5, "unseen"
+    assert model.predict(new).tolist() == [-1, -1, -1]
+
+
+@pytest.mark.parametrize("given", [[-1.0] * 400, [1.0] * 20, ["a"] * 400, [[1.0, 2.0]] * 400])
+def test_errors_of_density_ratios_name_them(X, given):
+    with pytest.raises(DataError, match=r"(?i)density.ratio") as found:
+        AnomalyDetector(autoencoder=LinearAutoencoder(1)).fit(X, density_ratio=given)
+    assert "sample_weight" not in str(found.value)
 
 
 def test_a_table_that_stays_in_its_files_is_refused(tmp_path, monkeypatch):

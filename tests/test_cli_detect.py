@@ -95,6 +95,31 @@ def test_parquet_and_json_have_the_same(folder, capsys):
     assert next(one for one in objects if one["row"] == 5)["reasons"][0]["observed"] == 9.5
 
 
+def test_json_has_null_for_an_id_without_a_value(folder):
+    rows = pd.read_csv(folder / "new.csv").assign(batch=np.where(np.arange(100) < 50, np.nan, 1.5))
+    rows.to_parquet(folder / "batches.parquet")
+    line = f"detect {folder}/d.safetensors {folder}/batches.parquet --id batch --all --output {folder}/batches.json"
+    assert run(f"{line} --quiet") == 0
+
+    def refuse(name):
+        raise AssertionError(name)
+
+    found = json.loads((folder / "batches.json").read_text(), parse_constant=refuse)
+    assert [one["batch"] for one in found] == [None] * 50 + [1.5] * 50
+
+
+def test_detect_warns_where_most_rows_have_changed(folder, capsys):
+    assert detect(folder, "--json", "--output", f"{folder}/as-before.csv") == 0
+    said = capsys.readouterr()
+    assert "Warning" not in said.err
+    assert json.loads(said.out)["drift"] > 0.01
+    pd.read_csv(folder / "new.csv").assign(b=lambda rows: rows.b + 1).to_csv(folder / "moved.csv", index=False)
+    assert run(f"detect {folder}/d.safetensors {folder}/moved.csv --output {folder}/moved-alarms.csv --json") == 0
+    said = capsys.readouterr()
+    assert "Warning: More than 10 % of the new rows score otherwise than those held out of the fit" in said.err
+    assert json.loads(said.out)["drift"] < 0.01
+
+
 def test_no_alarms_are_an_empty_table(folder):
     rows_of(1, 3).assign(a=0.1, b=0.2, kind="high", day="2026-01-02").to_csv(folder / "one.csv", index=False)
     line = f"detect {folder}/d.safetensors {folder}/one.csv --explain 2 --id code --output {folder}/none.csv --quiet"

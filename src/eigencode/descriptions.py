@@ -50,15 +50,15 @@ def print_facts(facts: Mapping[str, str], file: TextIO | None = None) -> None:
 
 def print_json(facts: Mapping[str, Any]) -> None:
     """Print one line of strict JSON, in which NaN and infinite numbers are null."""
-    print(json.dumps(_finite(facts), allow_nan=False))
+    print(json.dumps(finite(facts), allow_nan=False))
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """A JSON value with null for NaN and infinite numbers."""
     if isinstance(value, Mapping):
-        return {name: _finite(item) for name, item in value.items()}
+        return {name: finite(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

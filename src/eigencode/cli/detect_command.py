@@ -28,7 +28,7 @@ from eigencode.cli.tables import (
     model_and_rows,
     write,
 )
-from eigencode.descriptions import fitted_names, print_facts, print_json
+from eigencode.descriptions import finite, fitted_names, print_facts, print_json
 from eigencode.errors import OptionError
 
 if TYPE_CHECKING:
@@ -159,7 +159,8 @@ def write_alarms(output: Path, tables: Iterable[dict[str, Any]], n_columns: int,
         for table in tables:
             reasons = table.pop(REASONS)
             for line, own in zip(data.as_arrow(table).to_pylist(), reasons, strict=True):
-                text = json.dumps({**line, "reasons": own} if n_columns else line, indent=1, default=str)
+                values = finite({**line, "reasons": own} if n_columns else line)
+                text = json.dumps(values, indent=1, default=str, allow_nan=False)
                 file.write((("\n" if is_first else ",\n") + textwrap.indent(text, " ")).encode())
                 is_first = False
         file.write(b"]\n" if is_first else b"\n]\n")

@@ -12,7 +12,7 @@ from eigencode.data.tables import as_frame
 from eigencode.errors import DataError, did_you_mean
 
 LONGEST_STEP = 1.5
-"""A longer step in time, in medians of the steps, is a gap."""
+"""A longer step in time, in medians of the steps forward, is a gap."""
 
 
 def without_time(X: Any, name: str | None) -> tuple[Any, np.ndarray | None]:
@@ -36,15 +36,21 @@ def without_time(X: Any, name: str | None) -> tuple[Any, np.ndarray | None]:
 def series_starts(n_rows: int, times: np.ndarray | None) -> np.ndarray:
     """For each row, the number of the first row of its series, which begins after each gap in time.
 
+    Rows of the same time are no step.
+
     Examples
     --------
     >>> series_starts(6, np.array([0, 1, 2, 10, 11, 12])).tolist()
     [0, 0, 0, 3, 3, 3]
+    >>> series_starts(7, np.array([0, 0, 0, 1, 1, 9, 9])).tolist()
+    [0, 0, 0, 0, 0, 5, 5]
     """
     if times is None or n_rows < 2:
         return np.zeros(n_rows, dtype=np.int64)
     steps = np.diff(times)
-    is_start = np.concatenate([[True], steps > LONGEST_STEP * np.median(steps)])
+    forward = steps[steps > steps.dtype.type(0)]
+    longest = LONGEST_STEP * np.median(forward) if len(forward) else steps[0]
+    is_start = np.concatenate([[True], steps > longest])
     return np.maximum.accumulate(np.where(is_start, np.arange(n_rows), 0))
 
 

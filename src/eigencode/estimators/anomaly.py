@@ -26,6 +26,8 @@ from eigencode.options import Object, check_options, documented, option
 
 FEWEST_ROWS = 4
 
+RATIO = "density_ratio"
+
 DRIFT_LEVEL = 0.01
 """Below this p-value, new normal rows are said to score otherwise than those held out."""
 
@@ -168,7 +170,7 @@ class AnomalyDetector(OutlierMixin, Composed):
         with unchanged_on_failure(self):
             check_options(self)
             rows, starts = self._rows(X, reset=True)
-            weights = None if density_ratio is None else read_weights(density_ratio, len(rows.array))
+            weights = None if density_ratio is None else read_weights(density_ratio, len(rows.array), RATIO)
             if weights is not None and self.window is not None:
                 raise OptionError("'density_ratio' is for rows that are independent", got="windows")
             if weights is not None:
@@ -239,7 +241,7 @@ class AnomalyDetector(OutlierMixin, Composed):
             From 1 / (m + 1), for m rows held out, to 1.
         """
         found = self._found(X)
-        own = None if density_ratio is None else read_weights(density_ratio, len(found))
+        own = None if density_ratio is None else read_weights(density_ratio, len(found), RATIO)
         return self.calibration_.p_values(found, own)
 
     def discoveries(self, X: Any, rate: float) -> np.ndarray:

@@ -200,20 +200,21 @@ def require_in_memory(owner: str, rows: NamedArray) -> None:
         )
 
 
-def read_weights(sample_weight: Any, n_rows: int) -> np.ndarray:
-    """Weights of rows, shape (n,), in float64; one number is the weight of every row."""
-    weights = read(sample_weight, "sample_weight").array
+def read_weights(sample_weight: Any, n_rows: int, role: str = "sample_weight") -> np.ndarray:
+    """Weights of rows, shape (n,), in float64; one number is the weight of every row; ``role`` is their name."""
+    weights = read(sample_weight, role).array
     if weights.ndim == 2 and weights.shape[1] == 1 and not isinstance(sample_weight, np.ndarray | list):
         weights = weights[:, 0]  # a frame of one column
     if weights.ndim == 0:
         weights = np.full(n_rows, weights)
     if weights.ndim != 1:
-        raise DataError("Sample weights must be 1D array or scalar", got=f"the shape {weights.shape}")
-    check_lengths(weights, n_rows, "sample_weight")
-    refuse_gaps(weights, role="sample_weight")
+        what = role.replace("_", " ").capitalize()
+        raise DataError(f"{what}s must be 1D array or scalar", got=f"the shape {weights.shape}")
+    check_lengths(weights, n_rows, role)
+    refuse_gaps(weights, role=role)
     if (weights < 0).any():
         row = int((weights < 0).argmax())
-        raise DataError("Negative values in data passed to `sample_weight`", got=f"{weights[row]} in row {row}")
+        raise DataError(f"Negative values in data passed to `{role}`", got=f"{weights[row]} in row {row}")
     return weights.astype(np.float64)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from eigencode.checkpoint import Checkpoint
+from eigencode.data.cells import column_labels
 from eigencode.detection import baselines, conformal
 from eigencode.detection.calibration import Calibration
 from eigencode.detection.neighbors import Groups
@@ -32,6 +33,8 @@ MOST_COMPARED = 1_000
 
 FEWEST_WINDOWS = 20
 """Windows to learn from, at least; where fewer do not overlap, all are measured."""
+
+HELD = "Leave the column out, or give more rows that have a value"
 
 FEWEST_TO_TRIM = 40
 """With fewer rows, none are left out as small groups."""
@@ -148,10 +151,21 @@ def fitted(
     for number, (model, division) in enumerate(zip(models, divisions, strict=True), 1):
         given = replace(rows[division.learned], frame=None)
         if not model.__sklearn_is_fitted__():
+            _refuse_unknown(rows, given)
             own, checkpoint = weights, folders and folders.within(f"model-{number}")
             model.fit(given, sample_weight=None if own is None else own[division.learned], checkpoint=checkpoint)
         found.append(Member(model, _measured(model, rows, division, neighbors, seed)))
     return found
+
+
+def _refuse_unknown(rows: NamedArray, learned: NamedArray) -> None:
+    """Raise an error where all values of a column are held out."""
+    counts = (~np.isnan(rows.array)).sum(0)
+    are_held_out = np.flatnonzero((counts > 0) & np.isnan(learned.array).all(0))
+    if len(are_held_out):
+        labels = column_labels(rows.names or range(rows.array.shape[1]))
+        found = f"{labels[are_held_out[0]]} with values in {counts[are_held_out[0]]} of {len(rows.array)} rows"
+        raise DataError("All values of a column are in rows that are held out of the fit", got=found, hint=HELD)
 
 
 def _measured(model: BaseAutoencoder, rows: NamedArray, division: Division, neighbors: bool, seed: int) -> Unlikeness:

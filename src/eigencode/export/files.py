@@ -60,7 +60,7 @@ def _program(graph: Graph) -> Any:
 
 def _torch_file(graph: Graph) -> tuple[bytes, Callable[[np.ndarray], Mapping[str, np.ndarray]]]:
     program, content = _program(graph), io.BytesIO()
-    torch.export.save(program, content, extra_files={"eigencode.json": json.dumps(metadata(graph))})
+    torch.export.save(program, content, extra_files={"eigencode.json": json.dumps(metadata(graph), allow_nan=False)})
     module = program.module()
 
     def answer(rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -91,7 +91,7 @@ def _onnx_file(graph: Graph) -> tuple[bytes, Callable[[np.ndarray], Mapping[str,
         found = exported.model_proto
     except Exception as error:
         raise _refused(error) from error
-    onnx.helper.set_model_props(found, {"eigencode": json.dumps(metadata(graph))})
+    onnx.helper.set_model_props(found, {"eigencode": json.dumps(metadata(graph), allow_nan=False)})
     content = found.SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
 
