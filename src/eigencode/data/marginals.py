@@ -61,11 +61,23 @@ class Marginals:
         return is_sorted and all(0 <= column < n_columns for column in self.columns)
 
     def moved(self, rows: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Drawn rows of shape (n, d) with their columns moved."""
+        """Drawn rows of shape (n, d) with their columns moved; NaN stays."""
         found = rows.copy()
         for column, real, drawn in zip(self.columns, self.real, self.drawn, strict=True):
             if len(real) and len(drawn):
-                found[:, column] = _moved(rows[:, column], real, drawn, generator)
+                known = ~np.isnan(rows[:, column])
+                found[known, column] = _moved(rows[known, column], real, drawn, generator)
+        return found
+
+    def undone(self, rows: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Real rows of shape (n, d) with their columns moved to the distributions of drawn ones; NaN stays.
+
+        A value beyond those fitted stays as far beyond the last of them.
+        """
+        found = Marginals(self.columns, self.drawn, self.real).moved(rows, generator)
+        for column, real, drawn in zip(self.columns, self.real, self.drawn, strict=True):
+            if len(real) and len(drawn):
+                found[:, column] += rows[:, column] - rows[:, column].clip(real[0], real[-1])
         return found
 
 

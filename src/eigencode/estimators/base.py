@@ -392,7 +392,8 @@ class BaseAutoencoder(
             yield "the variance explained"
         if getattr(self, "mixture_", None) is not None and self.mixture_.means.shape[1] != k:
             yield "the density of the codes"
-        if (noise := getattr(self, "noise_", None)) is not None and not self._is_spread(noise):
+        noise, loadings = (getattr(self, name, None) for name in ("noise_", "residual_loadings_"))
+        if noise is not None and not self._are_residuals(noise, loadings):
             yield "the spread of the residuals"
         if (marginals := getattr(self, "marginals_", None)) is not None and not marginals.is_sound(self._n_cells):
             yield "the distributions of the columns"

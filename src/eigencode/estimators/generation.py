@@ -3,8 +3,8 @@ r"""Generation: new rows drawn from a fitted autoencoder, by its prior or by a d
 .. math:: z \sim p(z), \quad x \sim p(x|z)
 
 Where the code is a point, p(z) is a mixture fitted to the codes, and a constant spread of p(x|z), which only sets the
-unit of the objective, is replaced by that of the residuals. The columns of a frame are moved to the distributions of
-those fitted (`Marginals`), since zeros, ends and values that repeat are lost in a mixture.
+unit of the objective, is replaced by the covariance of the residuals. The columns of a frame are moved to the
+distributions of those fitted (`Marginals`), since zeros, ends and values that repeat are lost in a mixture.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from eigencode.data import FORMATS, check_output, chunk_rows, columns_of, table_
 from eigencode.data.marginals import Marginals
 from eigencode.data.memory import require_memory
 from eigencode.errors import InterruptedWarning, OptionError
-from eigencode.estimators.conditional import N_CODES, conditional_draws
+from eigencode.estimators.conditional import N_CODES, ConditionalSampler, gaussians_of
 from eigencode.estimators.evaluation import filled, numbers_only
 from eigencode.estimators.imputation import Imputation
 from eigencode.estimators.inputs import read_rows
@@ -42,6 +42,12 @@ DENSITY_ROWS = 4096
 NUMBERS = "real", "share", "count"
 """The families of cells that are numbers."""
 
+MOST_RESIDUALS = 512
+"""Most columns of numbers whose residuals are drawn with their covariances."""
+
+SMALLEST_SHARE = 1e-4
+"""Smallest share of a column's variance of residuals that is left beside their factors."""
+
 FEWEST_ROWS = 50
 """Validation rows from which they alone say how large the residuals are."""
 
@@ -54,8 +60,8 @@ class Generation(Imputation):
 
     @classmethod
     def saved_attributes(cls) -> dict[str, Any]:
-        own = {"mixture_": model.Mixture | None, "noise_": np.ndarray | None, "marginals_": Marginals | None}
-        return super().saved_attributes() | own
+        arrays = dict.fromkeys(("noise_", "residual_loadings_"), np.ndarray | None)
+        return super().saved_attributes() | {"mixture_": model.Mixture | None, "marginals_": Marginals | None} | arrays
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted model to one ``.safetensors`` file, whole or not at all.
@@ -128,8 +134,10 @@ class Generation(Imputation):
             of_validation = run.rows.n_validation >= FEWEST_ROWS
             self._learn_noise(next(iter(run.rows.validation(DENSITY_ROWS))).to(run.device) if of_validation else rows)
 
-    def _is_spread(self, noise: np.ndarray) -> bool:
-        """Whether these may be the spreads of the cells."""
+    def _are_residuals(self, noise: np.ndarray, loadings: np.ndarray | None) -> bool:
+        """Whether these may be the spreads and the factors of the residuals of the cells."""
+        if loadings is not None and (loadings.shape[:-1] != (self._n_cells,) or not np.isfinite(loadings).all()):
+            return False
         return noise.shape == (self._n_cells,) and bool(np.isfinite(noise).all() and (noise > 0).all())
 
     def _cells_of(self, rows: Batch) -> np.ndarray:
@@ -140,10 +148,18 @@ class Generation(Imputation):
     def _learn_noise(self, rows: Batch) -> None:
         """Find the spread of the residuals of each column where that of the likelihood is a constant."""
         composition = self.composition_
+        is_normal = np.array(composition.likelihood.has_normal_residuals(self._n_cells))
+        has_loadings = 1 < is_normal.sum() <= MOST_RESIDUALS
         with torch.inference_mode():
             output = composition.decoder(composition.encode(*rows.cells).mean)
             spread = composition.likelihood.constant_spread(rows, output)
+            if has_loadings:
+                left = rows.selected(composition.likelihood(output).mean - rows.x)
         self.noise_ = spread.double().cpu().numpy()
+        if has_loadings:
+            residuals = left.double().cpu().numpy()
+            known = (~torch.zeros_like(rows.x, dtype=torch.bool) if rows.observed is None else rows.observed).sum(0)
+            self.residual_loadings_ = model.residual_loadings(np.where(is_normal, residuals, 0.0), known.cpu().numpy())
 
     def _learn_marginals(self, cells: np.ndarray) -> None:
         """Compare the columns of a frame with those of rows drawn."""
@@ -172,14 +188,23 @@ class Generation(Imputation):
             self.__dict__.pop(name, None)
 
     def _drawing_model(self) -> Composition:
-        """The model in float64, its constant spreads replaced by those of the residuals."""
+        """The model in float64, its constant spreads replaced by the residuals, which are further parts of the code."""
         composition, noise = self._model_in(np.dtype(np.float64)), getattr(self, "noise_", None)
         if noise is None:
             return composition
         composition = copy.copy(composition)
-        composition._modules = dict(composition._modules)
-        composition.likelihood = composition.likelihood.with_spread(torch.from_numpy(noise).to(self.execution_.device))
+        loadings, device = self._residual_loadings, self.execution_.device
+        decoder = model.WithResiduals(composition.decoder, torch.from_numpy(loadings).to(device))
+        composition._modules = composition._modules | {"decoder": decoder}
+        left = np.maximum(noise - np.square(loadings).sum(1), SMALLEST_SHARE * noise)
+        composition.likelihood = composition.likelihood.with_spread(torch.from_numpy(left).to(device))
         return composition
+
+    @property
+    def _residual_loadings(self) -> np.ndarray:
+        """The factors of the residuals, shape (d, q)."""
+        found = getattr(self, "residual_loadings_", None)
+        return np.zeros((self._n_cells, 0)) if found is None else found
 
     def sample(
         self,
@@ -194,10 +219,10 @@ class Generation(Imputation):
 
         The density is that of ``fit_density``, which the first call (or ``save``) fits to the codes of 4,096 of the
         rows fitted if there is none. Only where an array was fitted and the code is stochastic, it is the prior.
-        Where the spread of p(x|z) is a constant and the code a point, that of the residuals of validation rows is
-        used. With ``given`` some cells of each row are fixed, and z is one of 4,096 draws, chosen by p(x given|z).
-        Draws of an array are neither rounded nor clipped. Those of a frame have the types, range, decimals and
-        categories of the rows fitted, and without ``given`` each column's distribution too (`Marginals`).
+        Where the spread of p(x|z) is a constant and the code a point, the covariance of the residuals of validation
+        rows is used. With ``given`` some cells of each row are fixed, and z is drawn from p(z | given cells). Draws of
+        an array are neither rounded nor clipped. Those of a frame have the types, range, decimals, categories and
+        distribution of each column of the rows fitted (`Marginals`).
 
         Parameters
         ----------
@@ -264,10 +289,31 @@ class Generation(Imputation):
         rows = read_rows(self, self._with_all_columns(given))
         self._check_values(rows.array)
         self._find_density()
+        sampler, rng = self._conditional_sampler(seed), np.random.default_rng([seed, 1])
+        marginals = None if mean else getattr(self, "marginals_", None)
+        known = rows.array if marginals is None else marginals.undone(rows.array, rng)
+        blocks = map(self._in_data_units, sampler.rows_like(known, self.scaler_, seed, mean))
+        moved = blocks if marginals is None else (marginals.moved(block, rng) for block in blocks)
+        return self._filled(rows, (block[None] for block in moved), mean)[0]
+
+    def _conditional_sampler(self, seed: int) -> ConditionalSampler:
+        """What draws cells given others, by the density from which rows are drawn."""
         composition, codes = self._drawing_model(), torch.cat(list(self._drawn_codes(N_CODES, seed)))
-        codes = codes.to(self.execution_.device)
-        draws = conditional_draws(composition, self.scaler_, codes, rows.array, mean=mean, seed=seed)
-        return self._filled(rows, (self._in_data_units(block)[None] for block in draws), mean)[0]
+        likelihood, noise, device = composition.likelihood, getattr(self, "noise_", None), self.execution_.device
+        if noise is not None:
+            own = self._model_in(np.dtype(np.float64)).likelihood
+            likelihood = own.with_spread(torch.from_numpy(noise).to(device))
+        density = self._density
+        if density is None:
+            density = gaussians_of(composition.prior, codes)
+        return ConditionalSampler(composition, likelihood, density, codes.to(device))
+
+    @property
+    def _density(self) -> model.Mixture | None:
+        """The density fitted to codes, with the factors of residuals behind them."""
+        mixture: model.Mixture | None = getattr(self, "mixture_", None)
+        n_factors = self._residual_loadings.shape[1]
+        return mixture if mixture is None or not n_factors else mixture.beside_normals(n_factors)
 
     def _with_all_columns(self, given: Any) -> Any:
         """A frame with the columns fitted that it lacks, as gaps."""
@@ -277,8 +323,7 @@ class Generation(Imputation):
         """Codes from the mixture, else from the prior, in float64: ``n_rows`` rows in tensors of shape (m, k)."""
         step = chunk_rows(len(self.scaler_.center))
         sizes = [min(step, n_rows - first) for first in range(0, n_rows, step)]
-        mixture: model.Mixture | None = getattr(self, "mixture_", None)
-        if mixture is not None:
+        if (mixture := self._density) is not None:
             rng = np.random.default_rng(seed)
             return (torch.from_numpy(mixture.sample(size, rng)) for size in sizes)
         composition = self.composition_

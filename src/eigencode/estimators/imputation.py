@@ -16,6 +16,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -123,10 +124,11 @@ class Imputation(Inference):
             raise OptionError("'n_draws' must be a positive int", got=f"{n_draws!r}")
         seed = training.resolve_seed(random_state)
         number = itertools.count(first_row, chunk_rows(self._n_cells))
+        drawn = self._drawn_by(seed)
 
         def draws(model: Composition, rows: Batch, seen: Batch) -> Tensor:
             source = training.generator(seed, "imputation", next(number), device=rows.x.device)
-            return self._conditional_draws(model, rows, seen, n_draws, source)
+            return drawn(model, rows, seen, n_draws, source)
 
         return self._filled(
             given,
@@ -190,7 +192,11 @@ class Imputation(Inference):
             return completed
         return completed + (torch.from_numpy(self._gains[:2]).to(completed)[:, None] * learned).sum(0)
 
-    def _conditional_draws(
+    def _drawn_by(self, seed: int) -> Callable[[Composition, Batch, Batch, int, torch.Generator], Tensor]:
+        """The function that draws all cells of scaled rows given the known ones, shape (m, n, d)."""
+        return self._normal_draws
+
+    def _normal_draws(
         self, model: Composition, rows: Batch, seen: Batch, n_draws: int, source: torch.Generator
     ) -> Tensor:
         """Draws of all cells given the known ones, in the likelihood's units, shape (m, n, d).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal
@@ -32,7 +32,7 @@ LEARNED: dict[str, Callable[[], Likelihood]] = {
 }
 """Likelihoods whose spread is learned here: against a fixed one the posterior collapses, or copies its row."""
 
-KEPT_VARIANCE = 0.99
+KEPT_VARIANCE = 0.999
 """What ``n_components="auto"`` means here: a density gains by each direction that is not noise, and the divergence
 switches off those that are."""
 
@@ -41,9 +41,6 @@ SCORE_DRAWS = 64
 
 DRAWN_CELLS = 2**23
 """Most numbers decoded at a time when a row has many codes."""
-
-PROPOSALS = 256
-"""Codes among which those of imputations are drawn."""
 
 DRAWS_A_PASS = 64
 """Codes of a row that are decoded together."""
@@ -241,18 +238,11 @@ class VariationalAutoencoder(BaseAutoencoder):
         noise = _sobol_normals(self.n_components_, training.generator(self.seed_, "score").initial_seed())
         return model.logmeanexp(_log_weights(composition, _drawn(composition, rows, seen, noise)))
 
-    def _conditional_draws(
-        self, model: Composition, rows: Batch, seen: Batch, n_draws: int, source: torch.Generator
-    ) -> Tensor:
-        """Draws of all cells given the known ones by self-normalised importance sampling, shape (m, n, d).
-
-        Codes are proposed by q(z|x) and by the prior, in equal numbers, and some are drawn by their weights (Mattei &
-        Frellsen, 2019).
-        """
-        n_rows = max(DRAWN_CELLS // (rows.x.shape[1] * max(PROPOSALS, n_draws)), 1)
-        parts = (itemgetter(slice(first, first + n_rows)) for first in range(0, len(rows), n_rows))
-        found = [_resampled(model, rows.map(part), seen.map(part), n_draws, source) for part in parts]
-        return torch.cat(found, dim=1)
+    def _drawn_by(self, seed: int) -> Callable[[Composition, Batch, Batch, int, torch.Generator], Tensor]:
+        """Draws by the density from which ``sample`` draws rows, and not by one normal density (Imputation)."""
+        self._find_density()
+        sampler = self._conditional_sampler(seed)
+        return lambda _, rows, seen, n_draws, source: sampler.draws(rows, n_draws, source)
 
     def _over_draws(
         self,
@@ -315,22 +305,6 @@ def _drawn(composition: Composition, rows: Batch, seen: Batch, noise: Tensor) ->
     q = composition.encode(*seen.cells)
     z = q.draw(noise)
     return model.Trace(*rows.cells, seen.x, q, z, composition.decode(z), composition.likelihood.target(*rows.cells))
-
-
-def _resampled(composition: Composition, rows: Batch, seen: Batch, n_draws: int, source: torch.Generator) -> Tensor:
-    """Rows of codes that are drawn by their weights among proposals, shape (m, n, d)."""
-    prior, n, k = composition.prior, len(rows), composition.n_components
-    assert prior is not None
-    options: dict[str, Any] = {"generator": source, "device": rows.x.device}
-    noise = torch.randn((PROPOSALS // 2, n, k), dtype=rows.x.dtype, **options)
-    trace = _drawn(composition, rows, seen, noise)
-    free = prior.sample(n * len(noise), k, source).to(rows.x).view(noise.shape)
-    z = torch.cat([trace.z, free])
-    trace = replace(trace, z=z, p=composition.decode(z))
-    of_prior, of_q = prior.log_prob(z), trace.q.log_prob(z)
-    weights = of_prior - torch.logaddexp(of_prior, of_q) - model.negative_log_likelihood(trace)
-    chosen = torch.multinomial(weights.softmax(0).T, n_draws, replacement=True, generator=source).T
-    return composition.decode(z.gather(0, chosen[..., None].expand(-1, -1, k))).sample(source)
 
 
 def _log_weights(composition: Composition, trace: Trace) -> Tensor:

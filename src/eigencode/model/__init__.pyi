@@ -15,3 +15,5 @@ from eigencode.model.kernels import fit_density as fit_density
 from eigencode.model.objective import Objective as Objective
 from eigencode.model.objective import logmeanexp as logmeanexp
 from eigencode.model.objective import negative_log_likelihood as negative_log_likelihood
+from eigencode.model.residuals import WithResiduals as WithResiduals
+from eigencode.model.residuals import residual_loadings as residual_loadings

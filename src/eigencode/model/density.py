@@ -129,6 +129,13 @@ class Mixture:
         """The number m of Gaussians."""
         return len(self.weights)
 
+    def beside_normals(self, q: int) -> Mixture:
+        """The density of codes and, behind them, of q standard normal numbers."""
+        k = self.means.shape[1]
+        covariances = np.tile(np.eye(k + q), (len(self.covariances), 1, 1))
+        covariances[:, :k, :k] = self.covariances
+        return Mixture(self.weights, np.pad(self.means, ((0, 0), (0, q))), covariances, self.groups)
+
     def log_prob(self, codes: ArrayLike) -> np.ndarray:
         r"""The log-density of each code, in nats, shape (n,).
 

@@ -263,6 +263,12 @@ class MixturePrior(StandardNormalPrior):
         """Log q(z|x) - log p(z) at the code drawn; where q is the posterior, its noise is that of log p(x|z)."""
         return self._warmed(q.log_prob(z) - self.log_prob(z))
 
+    @property
+    def gaussians(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Weights, means and covariances, of shape (m,), (m, k) and (m, k, k)."""
+        roots = torch.linalg.inv(self._precision_roots.double())
+        return self.logits.double().softmax(0), self.means.double(), roots @ roots.mT
+
     def sample(self, n_rows: int, n_components: int, generator: torch.Generator) -> Tensor:
         """Draw codes of Gaussians that are drawn by their weights."""
         noise = super().sample(n_rows, n_components, generator).to(self.means)

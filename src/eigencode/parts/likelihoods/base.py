@@ -175,6 +175,10 @@ class Likelihood(Term):
         """The likelihood with the given spreads of the columns whose own is a constant."""
         return self
 
+    def has_normal_residuals(self, n_features: int) -> tuple[bool, ...]:
+        """Whether the residuals of each column are normal with a constant variance that is not learned."""
+        return (False,) * n_features
+
     @property
     def expansion(self) -> Expansion:
         """The constants and the quadratic expansion of the likelihood, for starts."""

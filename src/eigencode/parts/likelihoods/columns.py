@@ -262,6 +262,9 @@ class ColumnsLikelihood(Likelihood):
         found._modules = {**self._modules, "bundles": Bundles(found.likelihoods, self.widths).to(spread.device)}
         return found
 
+    def has_normal_residuals(self, n_features: int) -> tuple[bool, ...]:
+        return tuple(chain.from_iterable(likelihood.has_normal_residuals(width) for likelihood, width in self.blocks))
+
     def n_outputs(self, n_features: int) -> int:
         """Number of outputs of the decoder: the sum over the blocks."""
         return sum(likelihood.n_outputs(width) for likelihood, width in self.blocks)

@@ -47,6 +47,9 @@ class GaussianLikelihood(SpreadLikelihood):
         super().__init__()
         self.variance = variance
 
+    def has_normal_residuals(self, n_features: int) -> tuple[bool, ...]:
+        return (not self.is_learned,) * n_features
+
     def forward(self, output: Tensor) -> Gaussian | DiagonalGaussian:
         if isinstance(self.variance, str):
             return DiagonalGaussian(output, self.current_spread(output))
