@@ -5,14 +5,18 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
+from pyarrow import parquet
 from together import rows
 
 import eigencode
-from eigencode import Autoencoder
+from eigencode import AnomalyDetector, Autoencoder
+from eigencode.cli.entry import main
 
-FIT = ["--processes", "2", "--hidden", "8", "--n-components", "2", "--optimizer", "adam", "--random-state", "0"]
+PROCESSES = ["--processes", "2"]
+FIT = [*PROCESSES, "--hidden", "8", "--n-components", "2", "--optimizer", "adam", "--random-state", "0"]
 
 
 def start(folder, *arguments):
@@ -77,3 +81,86 @@ def test_standard_input_is_refused(tmp_path):
     _, errors = fit.communicate(timeout=100)
     assert fit.returncode == 1
     assert errors.startswith("Several processes cannot read standard input.")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a model, a detector and rows."""
+    folder = tmp_path_factory.mktemp("shards")
+    options = {"hidden": (), "max_epochs": 0, "random_state": 0}
+    Autoencoder(2, **options).fit(rows()).save(folder / "model.safetensors")
+    AnomalyDetector(autoencoder=Autoencoder(2, **options)).fit(rows(20_003)[:300]).save(folder / "detector.safetensors")
+    write(folder, 20_003)
+    return folder
+
+
+def write(folder, n):
+    """Tables of n rows, as Parquet with row groups of an odd size and as NPY."""
+    found = rows(n).astype(np.float32)
+    np.save(folder / "rows.npy", found)
+    columns = {f"x{j}": found[:, j] for j in range(6)}
+    parquet.write_table(pa.table(columns), folder / "rows.parquet", row_group_size=1777)
+
+
+def answered(folder, command, *arguments):
+    """The lines that a command writes."""
+    output = folder / f"{command}.csv"
+    assert main([command, *map(str, arguments), "--output", str(output)]) == 0
+    return output.read_text().splitlines()
+
+
+def of_shards(folder, command, n, *arguments):
+    """The same of n shards, their files in the order of the names."""
+    for number in range(n):
+        output = folder / f"{command}.csv"
+        assert main([command, *map(str, arguments), "--output", str(output), "--shard", f"{number}/{n}"]) == 0
+    texts = [path.read_text().splitlines() for path in sorted(folder.glob(f"{command}-0*-of-{n:05}.csv"))]
+    return texts[0][:1] + [line for text in texts for line in text[1:]]
+
+
+@pytest.mark.parametrize("n", [2, 5])
+@pytest.mark.parametrize("table", ["rows.npy", "rows.parquet"])
+@pytest.mark.parametrize("stays", [False, True])
+def test_shards_have_every_row_once_in_order(folder, table, n, stays, monkeypatch):
+    if stays:
+        monkeypatch.setattr("eigencode.data.named_files.STREAMED_FROM", 1)
+    arguments = [folder / "model.safetensors", folder / table]
+    whole = answered(folder, "transform", *arguments)
+    assert len(whole) == 20_004
+    assert of_shards(folder, "transform", n, *arguments) == whole
+
+
+def test_shards_of_alarms_have_the_numbers_of_their_rows(folder, capsys):
+    arguments = [folder / "detector.safetensors", folder / "rows.npy", "--false-alarms", ".2"]
+    assert of_shards(folder, "detect", 3, *arguments) == answered(folder, "detect", *arguments)
+    assert main(["detect", *map(str, arguments[:2]), "--false-discoveries", ".1", "-o", "x.csv", "--shard", "0/2"]) == 1
+    assert "False discoveries and windows need all rows" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("shard", "code", "message"),
+    [
+        ("2/2", 2, "--shard takes a number from 0 and the number of shards, as 0/4. Got '2/2'."),
+        ("0/20004", 1, "20004 shards need at least as many rows. Got 20003."),
+    ],
+)
+def test_impossible_shards_are_refused(folder, shard, code, message, capsys):
+    arguments = ["transform", str(folder / "model.safetensors"), str(folder / "rows.npy"), "--shard", shard]
+    assert main([*arguments, "--output", str(folder / "refused.csv")]) == code
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_million_rows_in_two_processes(folder):
+    write(folder, 1_000_003)
+    command = [sys.executable, "-m", "eigencode", "score", "model.safetensors", "rows.parquet", "-o", "s.parquet"]
+    said = [subprocess.run([*command, *more], cwd=folder, capture_output=True, text=True) for more in ([], PROCESSES)]
+    assert [each.stderr for each in said] == ["", ""]
+    assert [line for line in said[0].stdout.splitlines() if "a row" in line] == [
+        line for line in said[1].stdout.splitlines() if "a row" in line
+    ]
+    whole, *parts = (
+        parquet.read_table(folder / f"s{part}.parquet") for part in ("", "-00000-of-00002", "-00001-of-00002")
+    )
+    assert whole.num_rows == 1_000_003
+    assert pa.concat_tables(parts).equals(whole)

@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -66,6 +66,11 @@ class Group:
         with _together():
             torch.distributed.all_reduce(tensor)
         return tensor
+
+    def totals(self, numbers: Sequence[float]) -> list[float]:
+        """The sum of each number over the processes."""
+        found: list[float] = self.total(torch.tensor(numbers, dtype=torch.float64)).tolist()
+        return found
 
     def spread(self, tensor: Tensor) -> Tensor:
         """The largest value of each number over the processes minus the smallest one."""

@@ -17,6 +17,7 @@ from cyclopts import CycloptsError, Parameter, validators
 from eigencode import data, progress
 from eigencode.cli.app import command
 from eigencode.cli.flags import FILES, PATHS, STREAM, SWITCH, AsJson, Model
+from eigencode.cli.shards import WHOLE, Shard
 from eigencode.cli.tables import (
     ALL,
     SEVERAL,
@@ -26,6 +27,7 @@ from eigencode.cli.tables import (
     class_with_article,
     inputs_of,
     model_and_rows,
+    n_cells_of,
     write,
 )
 from eigencode.descriptions import finite, fitted_names, print_facts, print_json
@@ -79,6 +81,7 @@ def detect(
     all_rows: AllRows = False,
     chosen: Chosen = ALL,
     as_json: AsJson = False,
+    shard: Shard = WHOLE,
 ) -> None:
     """Find rows that are unlike those that a detector was fitted on, and say why.
 
@@ -92,10 +95,16 @@ def detect(
         message = "--json and --output - both write to standard output: name a file for --output."
         raise CycloptsError(msg=message, command_chain=["detect"])
     names = [name for given in ids for name in given.split(",")]
+    part = shard.begin("detect", rows, output)
+    output = part.name(output)
     detector, table = model_and_rows(model, rows, chosen, output, check_alarms_output, also=names)
     if not hasattr(detector, "p_values"):
         got = f"{class_with_article(detector)} in {str(model)!r}"
         raise OptionError("detect needs a detector of anomalies", got=got, hint="Fit one with --kind anomaly")
+    if part.group.size > 1 and (false_discoveries or detector.window is not None):
+        hint = "Use --false-alarms and a detector without windows, or one process"
+        raise OptionError("False discoveries and windows need all rows", got="several shards", hint=hint)
+    table = part.of(table, n_cells_of(detector))
     rate = false_discoveries or false_alarms or detector.false_alarms_
     detector.require_rate(rate)
     not_fitted = [name for name in names if name not in (fitted_names(detector) or ())]
@@ -115,7 +124,7 @@ def detect(
         nonlocal first
         numbers = first + kept[first : first + len(block)].nonzero()[0]
         columns = {name: block[name].take(numbers - first) for name in names}
-        columns |= {"row": numbers, "score": scores[numbers], "p_value": p[numbers]}
+        columns |= {"row": part.first + numbers, "score": scores[numbers], "p_value": p[numbers]}
         columns |= {"alarm": alarms[numbers]} if all_rows else {}
         reasons = reasons_of(detector, rows_of(block), numbers - first, explain)
         first += len(block)
@@ -123,7 +132,8 @@ def detect(
 
     has_text = detector.columns_ is not None and not detector.columns_.is_numeric
     write_alarms(output, blocks(table, lines_of), explain or 0, has_text)
-    facts = {"n_rows": len(p), "n_alarms": int(alarms.sum()), "rate": rate, "drift": detector.drift_from(p, ANOMALIES)}
+    n_rows, n_alarms = map(int, part.total(len(p), alarms.sum()))
+    facts = {"n_rows": n_rows, "n_alarms": n_alarms, "rate": rate, "drift": detector.drift_from(p, ANOMALIES)}
     # Models that leave a part of the rows out each keep a rate only about.
     how, of = "about" if detector.folds_ else "at most", "alarms" if false_discoveries else "normal rows"
     report(output, facts, f"{how} {rate:g} of {of}, on average", as_json)

@@ -19,6 +19,7 @@ from eigencode.cli.app import command
 from eigencode.cli.flags import FILES, PATHS, STREAM, AsJson, Model
 from eigencode.cli.own_parts import OWN
 from eigencode.cli.pictures import RowsOutput
+from eigencode.cli.shards import WHOLE, Shard
 from eigencode.cli.tables import (
     ALL,
     LOADING,
@@ -92,12 +93,15 @@ def transform(
     output: TableOutput,
     chosen: Chosen = ALL,
     n_components: FirstComponents = None,
+    shard: Shard = WHOLE,
 ) -> None:
     """Encode the rows of a table: one line of codes for each row.
 
     Columns are matched to the model's by their names; they need to be chosen only if they have no names.
     """
-    fitted, X = model_and_rows(model, rows, chosen, output)
+    part = shard.begin("transform", rows, output)
+    fitted, X = model_and_rows(model, rows, chosen, output := part.name(output))
+    X = part.of(X, n_cells_of(fitted))
     encoder = fitted.autoencoder_ if is_supervised(fitted) else fitted
     names = encoder.get_feature_names_out()
 
@@ -126,12 +130,15 @@ def reconstruct(
     output: RowsOutput,
     chosen: Chosen = ALL,
     n_components: FirstComponents = None,
+    shard: Shard = WHOLE,
 ) -> None:
     """Encode and decode the rows of a table: write their reconstructions.
 
     Columns are matched to the model's by their names; they need to be chosen only if they have no names.
     """
-    fitted, X = model_and_rows(model, rows, chosen, output, check_rows_output, "reconstruct")
+    part = shard.begin("reconstruct", rows, output)
+    fitted, X = model_and_rows(model, rows, chosen, output := part.name(output), check_rows_output, "reconstruct")
+    X = part.of(X, n_cells_of(fitted))
     rebuilt = answers_of(fitted, X, partial(fitted.reconstruct, n_components=n_components))
     write_rows(output, fitted, rebuilt, "encoding and decoding")
 
@@ -177,6 +184,7 @@ def score(
     output: TableOutput | None = None,
     chosen: Chosen = ALL,
     as_json: AsJson = False,
+    shard: Shard = WHOLE,
 ) -> None:
     """Print how well a model fits the rows of a table, as means over the rows; --output writes each row's scores.
 
@@ -189,7 +197,10 @@ def score(
     if as_json and output == STREAM:
         message = "--json and --output - both write to standard output: name a file for --output."
         raise CycloptsError(msg=message, command_chain=["score"])
+    part = shard.begin("score", rows, output)
+    output = None if output is None else part.name(output)
     fitted, X = model_and_rows(model, rows, chosen, output, purpose="score")
+    X = part.of(X, n_cells_of(fitted))
     totals: Counter[str] = Counter()
     n_rows = 0
     with progress.stage("scoring"), ExitStack() as files:
@@ -199,10 +210,11 @@ def score(
             n_rows += len(scores["log_likelihood"])
             if write_table is not None:
                 write_table(scores)
-    means = {name: float(total / n_rows) for name, total in totals.items()}
+    n_all, *sums = part.total(n_rows, *totals.values())
+    means = {name: float(total / n_all) for name, total in zip(totals, sums, strict=True)}
     if as_json:
         written = None if output is None else str(output)
-        print_json({**means, "n_rows": n_rows, "output": written})
+        print_json({**means, "n_rows": int(n_all), "output": written})
     else:
         facts = {
             "log-likelihood": f"{means['log_likelihood']:.5g} nats a row",

@@ -1,6 +1,7 @@
 from eigencode.data.answers import columns_of as columns_of
 from eigencode.data.block_sources import BlockSource as BlockSource
 from eigencode.data.block_sources import answers_of as answers_of
+from eigencode.data.block_sources import part_of_rows as part_of_rows
 from eigencode.data.contents import ending_of as ending_of
 from eigencode.data.contents import list_files as list_files
 from eigencode.data.files import as_arrow as as_arrow

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -69,6 +70,56 @@ class BlockSource(ABC):
                     lanes.remove(lane)
                 else:
                     yield found
+
+
+@dataclass(frozen=True, eq=False)
+class PartOfSource(BlockSource):
+    """A range of the rows of a source, of which only the groups with such rows are read.
+
+    Attributes
+    ----------
+    source : BlockSource
+        The source.
+    rows : slice
+        The numbers of the rows.
+    """
+
+    source: BlockSource
+    rows: slice
+
+    @cached_property
+    def _within(self) -> list[tuple[int, slice]]:
+        """The groups that have rows of the range, and which of their rows."""
+        sizes = self.source.groups
+        firsts = np.cumsum([0, *sizes]).tolist()
+        ranges = (
+            slice(max(self.rows.start - first, 0), min(self.rows.stop - first, n))
+            for first, n in zip(firsts, sizes, strict=False)
+        )
+        return [(group, own) for group, own in enumerate(ranges) if own.start < own.stop]
+
+    @property
+    def groups(self) -> Sequence[int]:
+        return [own.stop - own.start for _, own in self._within]
+
+    def read(self, group: int) -> Iterator[Any]:
+        number, own = self._within[group]
+        first = 0
+        for block in self.source.read(number):
+            part = block[max(own.start - first, 0) : max(own.stop - first, 0)]
+            if len(part):
+                yield part
+            first += len(block)
+            if first >= own.stop:
+                return
+
+    def where(self, group: int) -> str:
+        return self.source.where(self._within[group][0])
+
+
+def part_of_rows(rows: Any, numbers: slice) -> Any:
+    """A range of the rows of a frame, an array or a source."""
+    return PartOfSource(rows, numbers) if isinstance(rows, BlockSource) else getattr(rows, "iloc", rows)[numbers]
 
 
 def _first_rows(blocks: Iterator[Any], n_rows: int) -> Iterator[Any]:
