@@ -17,7 +17,7 @@ from cyclopts import CycloptsError, Parameter, validators
 from eigencode import data, progress
 from eigencode.cli.app import command
 from eigencode.cli.flags import FILES, PATHS, STREAM, SWITCH, AsJson, Model
-from eigencode.cli.shards import WHOLE, Shard
+from eigencode.cli.shards import WHOLE, Part, Shard
 from eigencode.cli.tables import (
     ALL,
     SEVERAL,
@@ -101,10 +101,7 @@ def detect(
     if not hasattr(detector, "p_values"):
         got = f"{class_with_article(detector)} in {str(model)!r}"
         raise OptionError("detect needs a detector of anomalies", got=got, hint="Fit one with --kind anomaly")
-    if part.group.size > 1 and (false_discoveries or detector.window is not None):
-        hint = "Use --false-alarms and a detector without windows, or one process"
-        raise OptionError("False discoveries and windows need all rows", got="several shards", hint=hint)
-    table = part.of(table, n_cells_of(detector))
+    table = part_of_rows(part, detector, table, false_discoveries)
     rate = false_discoveries or false_alarms or detector.false_alarms_
     detector.require_rate(rate)
     not_fitted = [name for name in names if name not in (fitted_names(detector) or ())]
@@ -137,6 +134,14 @@ def detect(
     # Models that leave a part of the rows out each keep a rate only about.
     how, of = "about" if detector.folds_ else "at most", "alarms" if false_discoveries else "normal rows"
     report(output, facts, f"{how} {rate:g} of {of}, on average", as_json)
+
+
+def part_of_rows(part: Part, detector: AnomalyDetector, table: Any, false_discoveries: float | None) -> Any:
+    """The rows of this process."""
+    if part.group.size > 1 and (false_discoveries or detector.window is not None):
+        hint = "Use --false-alarms and a detector without windows, or one process"
+        raise OptionError("False discoveries and windows need all rows", got="several shards", hint=hint)
+    return part.of(table, n_cells_of(detector))
 
 
 def reasons_of(
