@@ -70,7 +70,7 @@ def measured(peer, work, rows, epochs, options):
 
     began = time.perf_counter()
     found = importlib.import_module(PEERS[peer]).fit(work, rows, epochs, mark, options)
-    first = 1 if found.get("judges_start") else 0
+    first = 1 if found.get("evaluates_start") else 0
     epoch = statistics.median(b - a for a, b in itertools.pairwise(ends[first:]))
     return found.get("n_rows", len(rows)) / epoch, ends[first] - began - epoch
 

@@ -76,8 +76,8 @@ def main():
         starts = [f"{model.history_[0]['validation_objective']:.4f}" for model, *_ in found]
         ends = [f"{model.best_objective_:.4f}" for model, *_ in found]
         times = [f"{seconds:.1f}" for _, seconds, _ in found]
-        said = "; ".join(sorted(found[1][2] - found[0][2])) or "-"
-        print(f"| {name} | {' | '.join(starts + ends + times)} | {said} |", flush=True)
+        notes = "; ".join(sorted(found[1][2] - found[0][2])) or "-"
+        print(f"| {name} | {' | '.join(starts + ends + times)} | {notes} |", flush=True)
 
 
 if __name__ == "__main__":

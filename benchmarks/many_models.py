@@ -111,9 +111,9 @@ def main():
         processes.end()
         medians = {name: statistics.median(values) for name, values in times.items()}
         steps = alone[0].state.step * options.models
-        said = ", ".join(f"{name} {1e6 * value / steps:.0f}" for name, value in medians.items())
+        figures = ", ".join(f"{name} {1e6 * value / steps:.0f}" for name, value in medians.items())
         print(
-            f"batch size {alone[0].batch_size}: us a step and model: {said}; program against one by one "
+            f"batch size {alone[0].batch_size}: us a step and model: {figures}; program against one by one "
             f"{medians['one by one'] / medians['one program']:.1f} (target 5), against two processes "
             f"{medians['two processes'] / medians['one program']:.1f} (target 2.5); weights apart by {apart:.1e}",
             flush=True,

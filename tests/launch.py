@@ -36,8 +36,8 @@ def run(size, arguments, timeout=120, **options):
     """Their exit codes, standard outputs and standard errors."""
     started = start(size, arguments, **options)
     try:
-        said = [process.communicate(timeout=timeout) for process in started]
+        outputs = [process.communicate(timeout=timeout) for process in started]
     finally:
         for process in started:
             process.kill()
-    return [(process.returncode, *texts) for process, texts in zip(started, said, strict=True)]
+    return [(process.returncode, *texts) for process, texts in zip(started, outputs, strict=True)]

@@ -331,7 +331,7 @@ def test_discoveries_hold_the_share_of_false_ones(X, fitted):
         fitted.discoveries(X, 0.001)
 
 
-def test_drift_is_said(fitted):
+def test_drift_is_reported(fitted):
     assert fitted.drift(rows_of(100, seed=5)) > 0.01
     with pytest.warns(ResultWarning, match="no longer holds"):
         assert fitted.drift(rows_of(100, seed=5) * [1, 1, 1, 2, 1]) < 0.01

@@ -72,13 +72,13 @@ def model(folder):
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
 def test_every_option_for_the_command_line_is_a_flag(option, capsys):
     assert run("fit --help") == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     flag = f"--{option.name.replace('_', '-')}"
     elsewhere = [own.on_command_line for kind in KINDS.values() for own in options_of(getattr(eigencode, kind))
                  if own.name == option.name]  # fmt: skip
-    assert (f" {flag} " in said) == any(elsewhere)
+    assert (f" {flag} " in printed) == any(elsewhere)
     if option.on_command_line:
-        _, text = " ".join(said.replace("│", " ").split()).split(f" {flag} ", 1)
+        _, text = " ".join(printed.replace("│", " ").split()).split(f" {flag} ", 1)
         assert " ".join(option.info.help.split()[:3]) in text[:100]
         assert option.default is None or text.partition("[default: ")[2].startswith(str(option.default))
 
@@ -124,9 +124,9 @@ def test_the_hint_on_consumed_arguments_appears_only_if_it_helps(capsys):
 def test_help_lists_the_exit_codes(capsys):
     for line in ["--help", "fit --help", "score --help"]:
         assert run(line) == 0
-        said = " ".join(capsys.readouterr().out.split())
-        assert "Exit codes: 0 if done; 1 if the command failed" in said
-        assert "130, 143 or 129 if it was interrupted by Ctrl-C, SIGTERM or SIGHUP" in said
+        printed = " ".join(capsys.readouterr().out.split())
+        assert "Exit codes: 0 if done; 1 if the command failed" in printed
+        assert "130, 143 or 129 if it was interrupted by Ctrl-C, SIGTERM or SIGHUP" in printed
 
 
 @pytest.mark.parametrize(
@@ -253,26 +253,26 @@ def test_columns_without_names_are_chosen_by_number(folder, frame):
 def test_describe_says_what_the_model_is(model, capsys):
     capsys.readouterr()
     assert run("describe model.safetensors") == 0
-    said = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
-    said = {name: fact.strip() for name, fact in said.items()}
+    printed = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
+    printed = {name: fact.strip() for name, fact in printed.items()}
     # Two maps of 3-8-2 and 2-8-3 with biases, and the linear paths 3-2 and 2-3 beside them.
     n_weights = (3 * 8 + 8 + 8 * 2 + 2) + (2 * 8 + 8 + 8 * 3 + 3) + (3 * 2 + 2) + (2 * 3 + 3)
-    assert n_weights - (2 + 3) <= int(said["weights"]) <= n_weights
-    assert said["kind"] == "Autoencoder"
-    assert said["code size"] == "2, from 3 columns"
-    assert said["hidden layers"] == "8, mirrored in the decoder"
-    assert said["likelihood"] == "GaussianLikelihood()"
-    assert said["scale"].startswith(f"{model.scale_}: ")
-    assert said["init"].startswith("linear: ")
+    assert n_weights - (2 + 3) <= int(printed["weights"]) <= n_weights
+    assert printed["kind"] == "Autoencoder"
+    assert printed["code size"] == "2, from 3 columns"
+    assert printed["hidden layers"] == "8, mirrored in the decoder"
+    assert printed["likelihood"] == "GaussianLikelihood()"
+    assert printed["scale"].startswith(f"{model.scale_}: ")
+    assert printed["init"].startswith("linear: ")
     training = f"up to epoch {model.history_[-1]['epoch']} by {model.optimizer_}"
-    assert said["training"] == f"{training}; the weights kept are of epoch {model.best_epoch_}"
+    assert printed["training"] == f"{training}; the weights kept are of epoch {model.best_epoch_}"
     kept = model.history_[model.best_epoch_]["validation_objective"]
-    assert said["validation objective"].startswith(f"{kept:.5g} nats a row")
-    assert said["linear baseline"] == f"{model.baseline_.history_[0]['validation_objective']:.5g}"
-    assert said["seed"] == "0"
-    assert said["arithmetic"] == "float32 on cpu, 1 thread"
-    assert said["columns"].startswith("x: real, from ")
-    assert said["written by"] == f"eigencode {eigencode.__version__}"
+    assert printed["validation objective"].startswith(f"{kept:.5g} nats a row")
+    assert printed["linear baseline"] == f"{model.baseline_.history_[0]['validation_objective']:.5g}"
+    assert printed["seed"] == "0"
+    assert printed["arithmetic"] == "float32 on cpu, 1 thread"
+    assert printed["columns"].startswith("x: real, from ")
+    assert printed["written by"] == f"eigencode {eigencode.__version__}"
 
 
 def test_notes_of_the_fit_are_printed(folder, monkeypatch, capsys):
@@ -352,10 +352,10 @@ def test_fit_and_describe_print_one_object(folder, capsys):
 def test_score_prints_one_object(model, frame, capsys):
     capsys.readouterr()
     assert run("score model.safetensors rows.csv --json --output scores.csv") == 0
-    said = strict(capsys.readouterr().out)
-    assert said["log_likelihood"] == pytest.approx(model.score(frame[["x", "y", "z"]]), rel=1e-12)
-    assert said["n_rows"] == 200
-    assert said["output"] == "scores.csv"
+    printed = strict(capsys.readouterr().out)
+    assert printed["log_likelihood"] == pytest.approx(model.score(frame[["x", "y", "z"]]), rel=1e-12)
+    assert printed["n_rows"] == 200
+    assert printed["output"] == "scores.csv"
     assert len(read_table("scores.csv").rows) == 200
 
 
@@ -444,8 +444,8 @@ def test_a_pipeline_of_processes(model):
     line = f"set -o pipefail; {encode} | {program} decode model.safetensors - --output - | head -n 1"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     found = subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=environment)
-    said = "standard input: not read, since the model does not have them: 'label'.\n"
-    assert (found.returncode, found.stdout, found.stderr) == (0, "x,y,z\n", said)
+    printed = "standard input: not read, since the model does not have them: 'label'.\n"
+    assert (found.returncode, found.stdout, found.stderr) == (0, "x,y,z\n", printed)
 
 
 # -- failures

@@ -79,11 +79,11 @@ def test_alarms_have_ids_and_reasons(folder, capsys):
 def test_parquet_and_json_have_the_same(folder, capsys):
     flags = ["--id", "code,day", "--explain", "3", "--false-discoveries", "0.3"]
     assert detect(folder, *flags, "--output", f"{folder}/alarms.json", "--json") == 0
-    said = json.loads(capsys.readouterr().out)
+    printed = json.loads(capsys.readouterr().out)
     assert detect(folder, *flags, "--output", f"{folder}/alarms.parquet", "--all") == 0
     objects, table = json.loads((folder / "alarms.json").read_text()), pd.read_parquet(folder / "alarms.parquet")
-    assert said["n_rows"] == len(table) == 100
-    assert said["n_alarms"] == len(objects) == table.alarm.sum()
+    assert printed["n_rows"] == len(table) == 100
+    assert printed["n_alarms"] == len(objects) == table.alarm.sum()
     model = eigencode.load(folder / "d.safetensors")
     new = pd.read_csv(folder / "new.csv", parse_dates=["day"]).drop(columns="code")
     assert (table.alarm == model.discoveries(new, 0.3)).all()
@@ -130,7 +130,7 @@ def test_no_alarms_are_an_empty_table(folder):
 
 
 @pytest.mark.parametrize(
-    ("flags", "code", "said"),
+    ("flags", "code", "message"),
     [
         ("--output a.csv --false-alarms 0.1 --false-discoveries 0.1", 2, "either --false-alarms or"),
         ("--output a.csv --false-alarms 1.5", 2, "--false-alarms"),
@@ -141,9 +141,9 @@ def test_no_alarms_are_an_empty_table(folder):
         ("--output - --json", 2, "both write to standard output"),
     ],
 )
-def test_wrong_arguments_are_said(folder, capsys, flags, code, said):
+def test_wrong_arguments_are_refused(folder, capsys, flags, code, message):
     assert detect(folder, *flags.split()) == code
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_only_a_detector_detects(folder, capsys):

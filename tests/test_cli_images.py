@@ -108,8 +108,8 @@ def test_images_of_another_size_are_refused_or_resized(folder, tmp_path, capsys)
     Image.new("L", (16, 12)).save(tmp_path / "a.png")
     model = folder / "m.safetensors"
     assert run("score", model, tmp_path / "a.png") == 1
-    assert "as in fit. Got 16x12 in" in (said := capsys.readouterr().err)
-    assert "--image-size 8x8" in said
+    assert "as in fit. Got 16x12 in" in (printed := capsys.readouterr().err)
+    assert "--image-size 8x8" in printed
     assert run("score", model, tmp_path / "a.png", "--image-size", "8x8", "--json") == 0
     assert json.loads(capsys.readouterr().out)["n_rows"] == 1
 
@@ -143,9 +143,9 @@ def test_impossible_requests_are_refused_in_one_line(folder, monkeypatch, capsys
     capsys.readouterr()
     args = [f"{arg}.safetensors" if arg in ("m", "rows") and args[0] != "fit" else arg for arg in args]
     assert run(*args) == 1
-    said = capsys.readouterr().err
-    assert message in said
-    assert len(said.splitlines()) == 1
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert len(printed.splitlines()) == 1
     assert sorted(folder.rglob("*")) == before
 
 

@@ -98,8 +98,8 @@ def test_every_command_has_an_example(capsys):
     assert commands == set(EXAMPLES)
     for name in commands:
         assert main([name, "--help"]) == 0
-        said = capsys.readouterr().out
-        example = said.partition("Example:\n\n")[2].partition("\n\nExit codes")[0]
+        printed = capsys.readouterr().out
+        example = printed.partition("Example:\n\n")[2].partition("\n\nExit codes")[0]
         assert [line.strip() for line in example.splitlines()] == list(EXAMPLES[name])
 
 

@@ -78,21 +78,21 @@ def test_every_autoencoder_is_a_kind():
 
 @pytest.mark.parametrize("kind", flags.KINDS)
 def test_help_lists_the_options_of_each_kind_with_it(kind, capsys):
-    said = panels(capsys)
+    printed = panels(capsys)
     own = [option for option in options_of(estimator(kind)) if option.name not in COMMON and option.on_command_line]
-    listed = re.findall(r"(?:^| )(--[a-z-]+) (?!linear)", said.pop(f"Options of --kind {kind}", ""))
+    listed = re.findall(r"(?:^| )(--[a-z-]+) (?!linear)", printed.pop(f"Options of --kind {kind}", ""))
     # A flag that several kinds share says with which of them it means what.
     found = {flag for flag in listed if flag != "--kind" and not flag.startswith("--no-")}
     assert {f"--{option.name.replace('_', '-')}" for option in own} == found
     for option in own:
-        assert f"--{option.name.replace('_', '-')} " not in said["Autoencoder"]
+        assert f"--{option.name.replace('_', '-')} " not in printed["Autoencoder"]
 
 
 def test_help_lists_defaults_that_differ_by_kind(capsys):
-    said = panels(capsys)
-    assert "--precision CHOICE" in said["Autoencoder"]
-    assert re.search(r"\[default: auto;[^\]]* float64 for --kind linear", said["Autoencoder"])
-    assert "[choices: exact, gradient] [default: exact]" in said["Options of --kind linear"]
+    printed = panels(capsys)
+    assert "--precision CHOICE" in printed["Autoencoder"]
+    assert re.search(r"\[default: auto;[^\]]* float64 for --kind linear", printed["Autoencoder"])
+    assert "[choices: exact, gradient] [default: exact]" in printed["Options of --kind linear"]
 
 
 @pytest.mark.parametrize(
@@ -201,12 +201,12 @@ def test_a_flag_of_several_kinds_is_checked_by_the_kind(two_kinds):
 @pytest.mark.parametrize("kind", [kind for kind in flags.KINDS if kind != flags.DETECTOR])
 def test_every_kind_through_the_shell_is_the_librarys(folder, rows, kind, capsys):
     assert run(f"fit rows.npy --kind {kind} --output m.safetensors --json {words_of(quick(kind))}") == 0
-    said = json.loads(capsys.readouterr().out)
+    printed = json.loads(capsys.readouterr().out)
     model, same = eigencode.load("m.safetensors"), estimator(kind)(**quick(kind)).fit(rows)
     assert type(model) is estimator(kind)
-    assert said["kind"] == type(model).__name__
-    assert said["options"] == json.loads(json.dumps(own_options(same)))
-    assert said["objective"] == pytest.approx(same.best_objective_, rel=1e-12)
+    assert printed["kind"] == type(model).__name__
+    assert printed["options"] == json.loads(json.dumps(own_options(same)))
+    assert printed["objective"] == pytest.approx(same.best_objective_, rel=1e-12)
     assert run("transform m.safetensors rows.npy --output codes.parquet") == 0
     np.testing.assert_allclose(read_table("codes.parquet").rows, same.transform(rows), rtol=1e-9, atol=1e-9)
     assert run("reconstruct m.safetensors rows.npy --output back.npy") == 0
@@ -237,13 +237,13 @@ def test_options_of_a_kind_take_effect(folder, rows, capsys):
 
 def test_errors_name_flags(folder, rows, capsys):
     assert run("fit rows.npy --kind linear --max-epochs 5 --output m.safetensors") == 1
-    said = capsys.readouterr().err
-    assert "Got --max-epochs 5 and --solver exact. Use --solver gradient." in said
-    assert "=" not in said
+    printed = capsys.readouterr().err
+    assert "Got --max-epochs 5 and --solver exact. Use --solver gradient." in printed
+    assert "=" not in printed
 
 
 @pytest.mark.parametrize(
-    ("said", "typed"),
+    ("message", "typed"),
     [
         ("Use hidden=(64, 32), please", "Use --hidden 64 32, please"),
         ("Got beta=0.5.", "Got --beta 0.5."),
@@ -253,8 +253,8 @@ def test_errors_name_flags(folder, rows, capsys):
         ("a column x=3 and my_beta=2", "a column x=3 and my_beta=2"),
     ],
 )
-def test_python_arguments_are_printed_as_flags(said, typed):
-    assert flags.with_flags(said) == typed
+def test_python_arguments_are_printed_as_flags(message, typed):
+    assert flags.with_flags(message) == typed
 
 
 def test_kinds_combine_with_options_of_the_command_line(folder, rows):
@@ -277,10 +277,10 @@ class Shortness(Penalty):
 def test_every_term_of_the_formula_is_described(rows):
     terms = {"penalties": [Shortness(0.5)], "weight_prior": GaussianWeights(0.01)}
     facts = {**summary(Autoencoder(hidden=(4,), **terms, **QUICK).fit(rows)), "version": "0"}
-    said = description(facts)
-    assert said["penalties"] == "Shortness(weight=0.5)"
-    assert said["weight prior"] == repr(GaussianWeights(0.01))
-    assert "corruption" not in said
+    printed = description(facts)
+    assert printed["penalties"] == "Shortness(weight=0.5)"
+    assert printed["weight prior"] == repr(GaussianWeights(0.01))
+    assert "corruption" not in printed
     assert json.loads(json.dumps(facts)) == facts
 
 

@@ -144,8 +144,8 @@ def test_labels_are_the_librarys(folders, monkeypatch, capsys):
         np.testing.assert_allclose(read_table("answer.csv").rows, model.autoencoder_.transform(X), rtol=1e-6)
         capsys.readouterr()
         assert main(["describe", "m.safetensors"]) == 0
-        said = " ".join(capsys.readouterr().out.split())
-        assert f"kind {type(model).__name__}" in said
+        printed = " ".join(capsys.readouterr().out.split())
+        assert f"kind {type(model).__name__}" in printed
         told = {"classifier of text": "high, low", "regressor": "1 number", "regressor of two": "2 numbers"}
-        assert f"predicts {told[kind]} autoencoder Autoencoder" in said
-        assert "columns a, b, c, d" in said
+        assert f"predicts {told[kind]} autoencoder Autoencoder" in printed
+        assert "columns a, b, c, d" in printed

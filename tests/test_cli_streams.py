@@ -106,18 +106,18 @@ def test_a_process_ends_without_a_traceback(folder, redirection, code):
 def test_characters_that_a_terminal_lacks_are_escaped(folder, monkeypatch, encoding):
     monkeypatch.chdir(folder)
 
-    def said(arguments):
+    def printed(arguments):
         stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict")
         monkeypatch.setattr(sys, "stdout", stream)
         assert main(arguments.split()) == 0
         assert stream.errors == "strict"
         return stream.buffer.getvalue().decode(encoding)
 
-    described = said("describe m.safetensors")
+    described = printed("describe m.safetensors")
     for name in ("größe: real", "名: real"):
         assert name.encode(encoding, "backslashreplace").decode(encoding) in described
-    assert "Usage" in said("fit --help")
-    assert json.loads(said("describe m.safetensors --json"))["feature_names"] == ["größe", "名", "x"]
+    assert "Usage" in printed("fit --help")
+    assert json.loads(printed("describe m.safetensors --json"))["feature_names"] == ["größe", "名", "x"]
 
 
 @needs_shell
@@ -238,10 +238,10 @@ def test_answers_fail_with_an_error_and_messages_without():
 def test_errors_of_the_system_are_one_line(folder, monkeypatch, capsys, command):
     monkeypatch.chdir(folder)
     assert main(command.format(long="x" * 300).split()) == 1
-    said = capsys.readouterr().err
-    assert said.startswith("Cannot ")
-    assert said.endswith("Got the error File name too long.\n")
-    assert said.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("Cannot ")
+    assert printed.endswith("Got the error File name too long.\n")
+    assert printed.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -287,10 +287,10 @@ def test_more_rows_than_fit_into_memory_are_refused(folder, monkeypatch, capsys,
 
 def test_an_answer_to_a_stream_that_takes_only_text(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    with redirect_stdout(io.StringIO()) as said:
+    with redirect_stdout(io.StringIO()) as printed:
         assert main(["reconstruct", "m.safetensors", "rows.csv", "--output", "-"]) == 0
-    assert said.getvalue().splitlines()[0] == "größe,名,x"
-    assert len(said.getvalue().splitlines()) == 31
+    assert printed.getvalue().splitlines()[0] == "größe,名,x"
+    assert len(printed.getvalue().splitlines()) == 31
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="nothing is forbidden to root")

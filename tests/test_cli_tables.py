@@ -135,9 +135,9 @@ def test_transform_and_score_read_the_table_as_it_was_fitted(folder, people, cap
 def test_tables_unlike_the_one_fitted_are_refused(folder, old, new, says, capsys):
     Path("bad.csv").write_text(Path("people.csv").read_text().replace(old, new))
     assert run("transform m.safetensors bad.csv --output codes.csv") == 1
-    said = capsys.readouterr().err
-    assert says in said
-    assert said.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert says in printed
+    assert printed.count("\n") == 1
 
 
 def test_a_column_may_have_only_gaps_or_numbers_now(folder, people):
@@ -161,8 +161,8 @@ def test_a_file_without_the_columns_that_were_left_out(folder, people):
 
 def test_describe_says_what_the_columns_of_a_table_are(folder, capsys):
     assert run("describe people.csv") == 0
-    said = " ".join(capsys.readouterr().out.split())
-    assert "rows 60 columns 7" in said
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "rows 60 columns 7" in printed
     for text in [
         "name identifier: left out (a different text in each row)",
         "sex category: 2 categories",
@@ -173,7 +173,7 @@ def test_describe_says_what_the_columns_of_a_table_are(folder, capsys):
         "note: column 'name' is left out: a different text in each row",
         "--columns NAME=KIND",
     ]:
-        assert text in said
+        assert text in printed
     assert run("describe people.csv --columns zip=text sex=f,m --missing-values 170 --json") == 0
     facts = json.loads(capsys.readouterr().out)
     kinds = {column["name"]: column["kind"] for column in facts["columns"]}

@@ -222,7 +222,7 @@ def test_drift_is_found_from_p_values_as_from_scores(rng):
 
 
 @pytest.mark.parametrize("anomalies", [0.0, 0.1])
-def test_unchanged_rows_give_warnings_no_more_often_than_is_said(rng, anomalies):
+def test_unchanged_rows_give_warnings_no_more_often_than_promised(rng, anomalies):
     """Held-out rows are not taken for the whole distribution; a share of anomalies is no drift."""
     p = []
     for _ in range(300):

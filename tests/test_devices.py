@@ -196,7 +196,7 @@ def test_an_output_is_the_callers_own():
     assert [float(output) for output in outputs] == [*range(WARM_UP + 3)]
 
 
-def test_what_cannot_be_recorded_is_called_as_it_is_and_said_once():
+def test_what_cannot_be_recorded_is_called_as_it_is_with_one_warning():
     unable = Unable()
     function = Recorded(lambda x: 2 * x, unable)
     for _ in range(WARM_UP):

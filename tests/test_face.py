@@ -214,35 +214,35 @@ def test_time_that_is_up_ends_an_annealed_run(digits, ticking):
 
 
 def test_notes_say_what_to_try(cancer, digits):
-    def said(model, rows=cancer):
+    def notes(model, rows=cancer):
         return " ".join(model.fit(rows).notes_)
 
-    assert "overcomplete" in said(Autoencoder(40, hidden=(4,), max_epochs=1, random_state=0))
-    assert "overcomplete" not in said(Autoencoder(40, corruption=GaussianNoise(0.1), max_epochs=1, random_state=0))
-    assert "no better than the linear" in said(Autoencoder(2, learning_rate=1e-9, optimizer="adam", random_state=0))
-    assert "not converged" in said(Autoencoder(4, max_epochs=5, random_state=0), digits)
+    assert "overcomplete" in notes(Autoencoder(40, hidden=(4,), max_epochs=1, random_state=0))
+    assert "overcomplete" not in notes(Autoencoder(40, corruption=GaussianNoise(0.1), max_epochs=1, random_state=0))
+    assert "no better than the linear" in notes(Autoencoder(2, learning_rate=1e-9, optimizer="adam", random_state=0))
+    assert "not converged" in notes(Autoencoder(4, max_epochs=5, random_state=0), digits)
     killed = LinearAutoencoder(5, weight_prior=GaussianWeights(2e-4))
-    assert "components are dead" in said(killed)
-    assert said(Autoencoder(2, random_state=0)) == ""
+    assert "components are dead" in notes(killed)
+    assert notes(Autoencoder(2, random_state=0)) == ""
 
 
 def test_the_share_of_the_gain_is_of_the_best_weights(digits):
     run = Autoencoder(2, hidden=(4,), max_epochs=30, optimizer="adam", random_state=0)._begin(digits)
     state = run.state
 
-    def said(objectives):
+    def notes(objectives):
         state.history = [{"validation_objective": value, "step": i} for i, value in enumerate(objectives)]
         state.epoch, state.step = len(objectives) - 1, state.schedule.end
         state.best = replace(state.snapshot(min(objectives)), epoch=state.epoch, step=state.step)
         return " ".join(diagnostics.notes(run, None, None))
 
     # The evaluation at which the last tenth begins is worse than the start, and so not what was gained over.
-    assert said([10, *[5] * 8, 12, 4]) == (
+    assert notes([10, *[5] * 8, 12, 4]) == (
         "not converged: the last tenth of 10 epochs had 17% of the whole gain; try a larger max_epochs"
     )
-    assert "not converged" not in said([10, 4, *[5] * 7, 12, 4])
+    assert "not converged" not in notes([10, 4, *[5] * 7, 12, 4])
     few = "not converged: the objective was still falling at the last evaluation; try a larger max_epochs"
-    assert said([10, 11, 9.5, 8]) == few
+    assert notes([10, 11, 9.5, 8]) == few
 
 
 def test_a_size_that_a_bounded_search_cut_short_is_noted(monkeypatch):
@@ -443,7 +443,7 @@ def test_two_networks_of_one_class_stay_two(cancer, tmp_path):
 # -- closed forms are claimed only where they hold
 
 
-def test_two_words_that_weigh_directions_have_no_closed_form(cancer):
+def test_two_terms_that_weigh_directions_have_no_closed_form(cancer):
     for options in (
         {"ordered": True, "weight_prior": GaussianWeights(0.1)},
         {"ordered": True, "corruption": GaussianNoise(0.1)},

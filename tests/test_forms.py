@@ -1,4 +1,4 @@
-"""A part of one's own with outputs of the wrong form is refused before training, in words that name what is wrong."""
+"""A part of one's own with outputs of the wrong form is refused before training; the error names what is wrong."""
 
 import numpy as np
 import pytest
@@ -84,11 +84,11 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("terms", "said"), WRONG, ids=[said[:30] for _, said in WRONG])
-def test_a_part_whose_outputs_have_the_wrong_form_is_refused(terms, said):
-    with pytest.raises(OptionError, match=said):
+@pytest.mark.parametrize(("terms", "message"), WRONG, ids=[message[:30] for _, message in WRONG])
+def test_a_part_whose_outputs_have_the_wrong_form_is_refused(terms, message):
+    with pytest.raises(OptionError, match=message):
         Autoencoder(2, hidden=(8,), max_epochs=1, **terms).fit(X)
-    with pytest.raises(OptionError, match=said):
+    with pytest.raises(OptionError, match=message):
         Composition(MLP(), MLP(), **terms).setup(6, 2, torch.Generator().manual_seed(0))
 
 
@@ -118,6 +118,6 @@ def test_the_form_is_checked_at_the_start_and_not_in_each_step():
     ids=["layers", "linear", "contractive"],
 )
 def test_tied_weights_give_one_output_a_column(model):
-    said = r"Tied weights give one output a column.* Got 12 outputs for 6 columns. Use tied=False"
-    with pytest.raises(OptionError, match=said):
+    message = r"Tied weights give one output a column.* Got 12 outputs for 6 columns. Use tied=False"
+    with pytest.raises(OptionError, match=message):
         model.fit(X)

@@ -1,4 +1,4 @@
-"""An interruption at any moment of a fit: what was learned is evaluated, kept if it is the best, and said."""
+"""An interruption at any moment of a fit: what was learned is evaluated, kept if it is the best, and noted."""
 
 import itertools
 import warnings
@@ -46,7 +46,7 @@ def interrupt(monkeypatch):
     return at
 
 
-def is_said(model):
+def is_noted(model):
     return any(note.startswith("training was interrupted") for note in model.notes_)
 
 
@@ -92,7 +92,7 @@ def test_a_second_interruption_ends_at_once_with_the_best_so_far(X, interrupt):
         model.fit(X)
     assert [row["epoch"] for row in model.history_] == [0, 1]
     assert model.best_epoch_ == 1
-    assert is_said(model)
+    assert is_noted(model)
 
 
 @pytest.mark.parametrize("moment", [1, 2, 3, 4, 6, 9, 30, 55])
@@ -115,7 +115,7 @@ def test_every_moment_leaves_a_whole_model(owner_and_name, moment, X, interrupt)
     assert np.isfinite(model.reconstruct(X[:5])).all()
 
 
-def test_between_two_epochs_it_is_said_too(X, monkeypatch):
+def test_between_two_epochs_it_is_noted_too(X, monkeypatch):
     train_all = training.train_all
 
     def interrupted(runner):
@@ -131,7 +131,7 @@ def test_between_two_epochs_it_is_said_too(X, monkeypatch):
     with pytest.warns(InterruptedWarning):
         model.fit(X)
     assert [row["epoch"] for row in model.history_] == [0, 1]
-    assert is_said(model)
+    assert is_noted(model)
 
 
 def test_an_iterator_tells_its_caller_and_leaves_a_whole_model(X, interrupt):
@@ -140,10 +140,10 @@ def test_an_iterator_tells_its_caller_and_leaves_a_whole_model(X, interrupt):
     with pytest.raises(KeyboardInterrupt):
         list(model.iter_fit(X))
     assert [row["epoch"] for row in model.history_] == [0, 1, 2]
-    assert is_said(model)
+    assert is_noted(model)
 
 
-def test_an_iterator_that_is_left_is_said_and_no_verdict_on_the_network(X):
+def test_an_iterator_that_is_left_is_noted_and_no_verdict_on_the_network(X):
     model = Autoencoder(4, **OPTIONS)
     for _ in model.iter_fit(X):
         break
@@ -174,7 +174,7 @@ def test_each_of_some_models_keeps_what_it_has_learned(owner, name, call, n_mode
         assert len(objectives) == {"step": 2, "evaluate": 3, "record": 2}[name]
         assert model.best_objective_ == min(objectives) == objectives[model.best_epoch_]
         assert objectives[1] < objectives[0]
-        assert is_said(model)
+        assert is_noted(model)
         assert np.isfinite(model.reconstruct(X[:5])).all()
 
 
@@ -234,4 +234,4 @@ def test_labels_keep_what_was_learned(digits, interrupt):
     with pytest.warns(InterruptedWarning):
         model.fit(digits[:900], np.arange(900) % 3)
     assert model.history_[-1]["epoch"] == 2
-    assert is_said(model)
+    assert is_noted(model)

@@ -168,7 +168,7 @@ class Normalised(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("made", "said"),
+    ("made", "expected"),
     [
         (
             lambda: models(Autoencoder, {"penalties": [Pointed(0.1)]}, {"penalties": [Pointed(0.2)]}, n_components=3),
@@ -192,13 +192,13 @@ class Normalised(nn.Module):
         ),
     ],
 )
-def test_what_cannot_be_one_program_is_trained_by_itself_and_said(made, said):
+def test_what_cannot_be_one_program_is_trained_by_itself_with_the_reason(made, expected):
     alone, company = made(), made()
     for model in (*alone, *company):
         model.set_params(max_epochs=3)
     for model in alone:
         model.fit(X)
-    assert fit_many(company, X) == [said]
+    assert fit_many(company, X) == [expected]
     for one, other in zip(alone, company, strict=True):
         np.testing.assert_allclose(other.transform(X), one.transform(X), rtol=1e-8, atol=1e-8)
 
@@ -220,8 +220,8 @@ def test_large_steps_and_full_programs_are_told_apart(monkeypatch):
     company = models(Autoencoder, *({"random_state": s} for s in range(5)), n_components=3, hidden=(10,), max_epochs=2)
     assert fit_many(company, X) == ["2 models in one program"] * 2 + ["1 separately: no other is like it"]
     monkeypatch.setattr(grouping, "ALONE_FROM", 10)
-    said = fit_many(models(Autoencoder, {}, {"beta": 2.0}, n_components=3, max_epochs=1), X)
-    assert said == ["2 separately: its steps are large enough to fill the processor"]
+    found = fit_many(models(Autoencoder, {}, {"beta": 2.0}, n_components=3, max_epochs=1), X)
+    assert found == ["2 separately: its steps are large enough to fill the processor"]
 
 
 def test_threads_go_by_the_work_of_the_whole_program(monkeypatch):
@@ -274,7 +274,7 @@ def test_one_table_is_kept_once():
     assert other[0].rows.source is not other[1].rows.source
 
 
-def test_a_fit_that_cannot_begin_is_said_and_the_others_are_made():
+def test_a_fit_that_cannot_begin_raises_its_error_and_the_others_are_made():
     company = models(Autoencoder, {"n_components": 4}, {"n_components": 4, "likelihood": "bernoulli"}, max_epochs=2)
     with pytest.raises(DataError, match="likelihood"):
         fit_many(company, X)

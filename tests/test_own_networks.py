@@ -1,4 +1,4 @@
-"""Networks of the user's own: what they may return, and what is said of those that fail."""
+"""Networks of the user's own: what they may return, and the errors of those that fail."""
 
 import numpy as np
 import pytest

@@ -1,6 +1,7 @@
 """Parts and estimators written outside the package, by what docs/extending.md says: trained, saved, loaded, swept."""
 
 import importlib.util
+import math
 import re
 import shlex
 import subprocess
@@ -17,7 +18,7 @@ import eigencode
 from eigencode import Autoencoder, AutoencoderSearch, fit_many
 from eigencode.cli import flags, main
 from eigencode.errors import OptionError
-from eigencode.parts import Distribution, Likelihood
+from eigencode.parts import Code, Distribution, Likelihood, Posterior
 from eigencode.testing import check_code, check_likelihood, check_penalty
 
 PAGE = Path(__file__).parent.parent / "docs" / "extending.md"
@@ -136,9 +137,9 @@ def test_a_module_is_found_by_its_name_and_imports_those_beside_it(mine, capsys)
 def test_nothing_is_imported_because_a_file_says_so(mine, capsys):
     assert run("fit rows.csv --parts mine.py --kind spherical --n-components 2 --max-epochs 1 -o m.safetensors") == 0
     assert run("describe m.safetensors") == 1
-    said = capsys.readouterr().err
-    assert "uses the estimator 'SphericalAutoencoder'" in said
-    assert "name the module that has it with --parts" in said
+    printed = capsys.readouterr().err
+    assert "uses the estimator 'SphericalAutoencoder'" in printed
+    assert "name the module that has it with --parts" in printed
     assert run("fit rows.csv --kind spherical -o m.safetensors") == 2
 
 
@@ -176,7 +177,7 @@ def test_a_module_that_cannot_be_imported_is_an_error(mine, capsys, code, name, 
 
 
 @pytest.mark.parametrize(
-    ("signature", "options", "said"),
+    ("signature", "options", "message"),
     [
         (
             "self, n_components=2",
@@ -187,7 +188,7 @@ def test_a_module_that_cannot_be_imported_is_an_error(mine, capsys, code, name, 
     ],
 )
 @pytest.mark.parametrize("command", ["fit", "sweep --over n_components=1,2 --folds 2"])
-def test_a_constructor_that_does_not_take_the_options_is_refused(mine, capsys, command, signature, options, said):
+def test_a_constructor_that_does_not_take_the_options_is_refused(mine, capsys, command, signature, options, message):
     body = "super().__init__(n_components, hidden=(4,), max_epochs=2, random_state=0)"
     code = f"class FixedAutoencoder(Autoencoder):\n    def __init__({signature}): {body}\n"
     Path("own.py").write_text(f"from eigencode import Autoencoder\n{code}")
@@ -196,7 +197,7 @@ def test_a_constructor_that_does_not_take_the_options_is_refused(mine, capsys, c
     assert printed.startswith(
         "Cannot make an autoencoder of --kind fixed with these options. Got the error TypeError: "
     )
-    assert said in printed
+    assert message in printed
     assert printed.count("\n") == 1
 
 
@@ -206,8 +207,10 @@ def test_code_of_ones_own_that_fails_in_training_is_named_with_its_line(mine, ca
     )
     Path("mine.py").write_text(text)
     assert run("fit rows.csv --parts mine.py --kind spherical --n-components 2 --max-epochs 1 -o m.safetensors") == 1
-    said = capsys.readouterr().err
-    assert re.search(r"A part or estimator of your own failed: mine.py, line \d+, in forward. Got the error Attr", said)
+    printed = capsys.readouterr().err
+    assert re.search(
+        r"A part or estimator of your own failed: mine.py, line \d+, in forward. Got the error Attr", printed
+    )
 
 
 def test_help_without_own_parts_imports_no_torch():
@@ -244,3 +247,33 @@ def test_two_modules_may_be_named(mine):
         eigencode.load("none.safetensors", parts=["Mine"])
     fit = "fit rows.csv --kind spherical --n-components 2 --max-epochs 1 -o m.safetensors"
     assert run(f"{fit} --parts other.py --parts mine.py") == 0
+
+
+class Scattered(Posterior):
+    """Mean and variance are attributes, as those of a distribution of columns may be."""
+
+    def __init__(self, mean):
+        self.mean, self.variance = mean, torch.ones_like(mean)
+
+    def draw(self, noise):
+        return self.mean if noise is None else self.mean + noise
+
+    def log_prob(self, z):
+        return -0.5 * ((z - self.mean).square() + math.log(2 * math.pi)).sum(-1)
+
+
+class ScatteredCode(Code):
+    is_stochastic = True
+
+    def draw_noise(self, n_rows, n_components, generator):
+        return torch.randn(n_rows, n_components, generator=generator)
+
+    def forward(self, output):
+        return Scattered(output)
+
+
+def test_a_posterior_may_set_its_mean_and_variance():
+    check_code(ScatteredCode())
+    rows = np.random.default_rng(0).normal(size=(60, 5))
+    model = Autoencoder(2, code=ScatteredCode(), max_epochs=2, random_state=0).fit(rows)
+    assert model.best_objective_ <= model.history_[0]["validation_objective"]

@@ -48,9 +48,9 @@ def test_each_image_is_above_its_reconstructions(digits, tmp_path):
 
 def test_rows_of_pictures_show_their_error(digits):
     figure = plot_reconstructions(digits[:4], digits[:4] + 0.5, (8, 8), baseline=digits[:4] * 0, n_images=3)
-    said = [figure.axes[i].get_ylabel() for i in (0, 3, 6)]
+    labels = [figure.axes[i].get_ylabel() for i in (0, 3, 6)]
     nothing = np.square(digits[:3]).sum(1).mean()
-    assert said == ["original", "autoencoder\nerror 16", f"baseline\nerror {nothing:.4g}"]
+    assert labels == ["original", "autoencoder\nerror 16", f"baseline\nerror {nothing:.4g}"]
 
 
 def test_images_need_not_be_square(tmp_path):
@@ -260,9 +260,9 @@ def test_a_search_is_its_means_and_errors_in_lines_of_the_other_parameters(tmp_p
     assert mark(axes, "best").get_xydata().tolist() == [[4, -2.5]]
     assert mark(axes, "chosen").get_xydata().tolist() == [[4, -3]]
     assert set(mark(axes, "one standard error below the best").get_ydata()) == {-2.5 - 0.4}
-    said = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert set(said[:2]) == set(lines)
-    assert {"best: -2.5", "chosen: -3", "one standard error below the best"} == set(said[2:])
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert set(labels[:2]) == set(lines)
+    assert {"best: -2.5", "chosen: -3", "one standard error below the best"} == set(labels[2:])
     assert (axes.get_xlabel(), axes.get_xscale()) == ("n_components", "linear")
     assert axes.get_ylabel() == "validation log-likelihood (nats per row)"
 

@@ -1,4 +1,4 @@
-"""Whatever rows come: an answer, or an error in words. Nothing else, and nothing half done."""
+"""Whatever rows come: an answer, or an error of the library. Nothing else, and nothing half done."""
 
 import copy
 
@@ -31,7 +31,7 @@ NUMBERS = {
 }
 
 
-def is_in_words(error):
+def is_of_ours(error):
     """One of our errors, or scikit-learn's about the same: a sentence, and no surprise from deep inside."""
     return isinstance(error, EigencodeError) or (isinstance(error, ValueError | TypeError) and len(str(error)) > 20)
 
@@ -41,7 +41,7 @@ def ask_everything(model, rows):
     try:
         model.fit(rows)
     except Exception as error:
-        if not is_in_words(error):
+        if not is_of_ours(error):
             raise
         return None
     answers = {name: getattr(model, name)(rows) for name in ANSWERS}
@@ -63,7 +63,7 @@ def ask_everything(model, rows):
 
 
 @pytest.mark.parametrize("kind", NUMBERS)
-def test_an_answer_or_an_error_in_words(kind):
+def test_an_answer_or_an_error_of_the_library(kind):
     @quick
     @given(rows=NUMBERS[kind], n_components=st.one_of(st.just("auto"), st.integers(1, 15)))
     def holds(rows, n_components):
@@ -94,11 +94,11 @@ BLOCKS = st.one_of(
 
 
 def attempt(call):
-    """Whether a call gave an answer, or else an error in words."""
+    """Whether a call gave an answer, or else an error of the library."""
     try:
         call()
     except Exception as error:
-        if not is_in_words(error):
+        if not is_of_ours(error):
             raise
         return False
     return True

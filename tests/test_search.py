@@ -147,7 +147,7 @@ def test_candidates_that_cannot_be_fitted_are_scored_nan():
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"estimator": Ridge()}, "GridSearchCV"),
         ({"rule": "one_standard_eror"}, "one_standard_error"),
@@ -162,13 +162,13 @@ def test_candidates_that_cannot_be_fitted_are_scored_nan():
         ({"cv": [(np.arange(200), np.arange(0))]}, "validation rows"),
     ],
 )
-def test_bad_arguments_are_refused(options, said):
+def test_bad_arguments_are_refused(options, message):
     given = {"estimator": Autoencoder(**QUICK, n_components=2), "param_grid": {"n_components": [2]}, "cv": 2, **options}
     search = AutoencoderSearch(**given)
-    if said is None:  # a grid of nothing is the estimator as it is
+    if message is None:  # a grid of nothing is the estimator as it is
         assert search.fit(X).best_params_ == {}
         return
-    with pytest.raises(EigencodeError, match=said):
+    with pytest.raises(EigencodeError, match=message):
         search.fit(X)
 
 

@@ -24,7 +24,7 @@ def test_six_gains_are_clear_and_five_are_not():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_start_in_doubt_is_kept_and_said(seed):
+def test_a_start_in_doubt_is_kept_and_noted(seed):
     X = linear_rows(50, seed)
     model = Autoencoder(2, random_state=seed).fit(X)
     assert model.n_validation_ == 5

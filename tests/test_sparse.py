@@ -156,9 +156,9 @@ def test_a_shift_gives_exactly_the_activity_asked_for(filled, wanted):
     model = built(**filled)
     x = 3 * noise(500, 4)
     model.begin(x)
-    (steered,) = (word for word in model.terms if hasattr(word, "threshold_shift"))
-    steered.threshold_shift += model.code.shift_for(model.code.inputs_of(model.encode(x)), wanted).detach()
-    found = steered.activity_of(model.encode(x).mean).mean().item()
+    (adaptive,) = (term for term in model.terms if hasattr(term, "threshold_shift"))
+    adaptive.threshold_shift += model.code.shift_for(model.code.inputs_of(model.encode(x)), wanted).detach()
+    found = adaptive.activity_of(model.encode(x).mean).mean().item()
     assert found == pytest.approx(wanted, abs=1.5 / 500 if filled.get("prior") else 1e-6), "counts are whole"
 
 
@@ -221,16 +221,16 @@ def test_a_look_at_held_out_rows_sets_their_activity_and_its_own_evaluation_sees
     model = built(**filled).eval()
     model.begin(noise(400, 4))
     x = 1.7 * noise(4000, 4, seed=1)
-    (steered,) = (word for word in model.terms if hasattr(word, "threshold_shift"))
-    steered.length.copy_(x.norm(dim=1).mean())
-    steered.fitted.copy_(steered.activity_of(model.encode(x).mean).mean())
-    assert abs(steered.activity_of(model(x).z).mean() / steered.wanted - 1) > 0.005, "there was something to do"
+    (adaptive,) = (term for term in model.terms if hasattr(term, "threshold_shift"))
+    adaptive.length.copy_(x.norm(dim=1).mean())
+    adaptive.fitted.copy_(adaptive.activity_of(model.encode(x).mean).mean())
+    assert abs(adaptive.activity_of(model(x).z).mean() / adaptive.wanted - 1) > 0.005, "there was something to do"
     blocks = list(Batch(x).split(EVALUATION_ROWS))
     learn_from_validation(model, blocks, seed=0)
     found = evaluate(model, Objective(), blocks, seed=0)
     trace = model(x)
-    assert steered.activity_of(trace.z).mean().item() == pytest.approx(steered.wanted.item(), rel=1e-3)
-    assert steered.cost_of_missing == 0
+    assert adaptive.activity_of(trace.z).mean().item() == pytest.approx(adaptive.wanted.item(), rel=1e-3)
+    assert adaptive.cost_of_missing == 0
     assert found == pytest.approx(Objective().mean(model, trace).item(), rel=1e-12), "evaluated as it is kept"
 
 
@@ -274,8 +274,8 @@ def activities(rows, n_training, kind, active, n_seeds, **options):
         codes = model.fit(rows[order[:n_training]]).transform(rows[order[n_training:]])
         found.append((codes.mean() if kind == "kl" else (codes != 0).sum(1).mean()) / active)
         assert not any("activity" in note for note in model.notes_)
-        steered = model.composition_.prior or model.composition_.penalties[0]
-        assert steered.cost_of_missing == 0, "the kept epoch is one that meets it"
+        adaptive = model.composition_.prior or model.composition_.penalties[0]
+        assert adaptive.cost_of_missing == 0, "the kept epoch is one that meets it"
     return np.array(found)
 
 

@@ -207,7 +207,7 @@ def test_without_pretraining_it_is_the_same_network_at_random_weights(rows):
     torch.testing.assert_close(fresh.composition_.encoder.networks[1](x), x)
 
 
-def test_the_words_of_the_stack_are_those_of_fine_tuning(rows):
+def test_the_terms_of_the_stack_are_those_of_fine_tuning(rows):
     model = stack(LAYERS["stochastic end"], corruption=GaussianNoise(0.3), max_epochs=1).fit(rows)
     assert repr(model.composition_.corruption) == "GaussianNoise(variance=0.3)"
     assert [layer.composition_.corruption for layer in model.layers_] == [None, None]

@@ -327,18 +327,18 @@ def test_a_damaged_description_raises_our_error_or_does_no_harm(tmp_path, values
     with safetensors.safe_open(path, "pt") as file:
         header = json.loads(file.metadata()["eigencode"])
         tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-    n_said = 0
+    n_refused = 0
     for where, value in zip(paths_in(header), itertools.cycle(values), strict=False):
         safetensors.torch.save_file(tensors, path, {"eigencode": json.dumps(damaged(header, where, value))})
         try:
             again = eigencode.load(path, parts=[Lasso])
         except StorageError:
-            n_said += 1
+            n_refused += 1
             continue
         check_options(again)
         assert (again.transform(rows).shape, again.score_samples(rows).shape) == ((40, 2), (40,)), where
         assert "Autoencoder(" in repr(again), where
-    assert n_said > 80
+    assert n_refused > 80
 
 
 def test_damaged_tensors_raise_our_error(fitted, tmp_path):

@@ -1,4 +1,4 @@
-"""The structure of the package: imports point one way, the public page is lazy and true, options are said once."""
+"""The structure of the package: imports point one way, the public page is lazy and true, options are written once."""
 
 import ast
 import importlib
@@ -46,8 +46,8 @@ LAYERS = [
     {"cli"},
     {"__main__"},
 ]
-# Parts and data know nothing of each other.
-STRANGERS = {("data", "parts")}
+# Parts and data do not import each other.
+UNRELATED = {("data", "parts")}
 
 
 MODULES = [path for path in SOURCE.rglob("*.py") if path.name != "__init__.py"]
@@ -87,7 +87,7 @@ def test_imports_point_one_way():
         for module, _ in imports_of(path):
             name = module.split(".")[1]
             assert rank[name] <= rank[home], f"{path} imports {module}, which stands above it"
-            assert (home, name) not in STRANGERS, f"{path} knows {name}"
+            assert (home, name) not in UNRELATED, f"{path} knows {name}"
 
 
 def test_no_function_imports_a_module_of_this_package():
@@ -114,11 +114,11 @@ def test_every_public_method_has_a_docstring_of_its_own_or_of_what_it_overrides(
 
 @pytest.mark.parametrize("name", PAGES)
 def test_each_name_of_a_page_is_there(name):
-    """A page's names are said in its ``__init__.pyi`` alone."""
+    """A page's names are written in its ``__init__.pyi`` alone."""
     module = importlib.import_module(name)
     assert module.__all__ == dir(module) == sorted(set(dir(module)))
     modules = {path.stem for path in Path(module.__file__).parent.iterdir()}
-    assert not modules & set(dir(module)), "a module of this name would take the place of what is meant"
+    assert not modules & set(dir(module)), "a module of this name would hide what is meant"
     for public in module.__all__:
         assert getattr(module, public) is not None
     with pytest.raises(AttributeError, match=f"module '{name}' has no attribute 'Autoencodre'"):
@@ -272,7 +272,7 @@ def test_importing_the_estimators_imports_no_torch():
 
 
 @pytest.mark.parametrize("name", [n for n in eigencode.__all__ if n.endswith("Autoencoder")])
-def test_a_named_autoencoder_is_a_few_words_of_the_formula(name):
+def test_a_named_autoencoder_is_a_few_terms_of_the_formula(name):
     """What makes it its kind fits on a page, and it has no pass of its own."""
     cls = getattr(eigencode, name)
     assert own_code(cls._training_options) <= 30

@@ -167,8 +167,8 @@ def test_a_linear_head_on_a_frozen_code_is_logistic_regression(small, variance):
     rows, labels, autoencoder = small
     model = AutoencoderClassifier(autoencoder, head_variance=variance, max_epochs=60, **EXACT).fit(rows, labels)
     codes = StandardScaler().fit_transform(autoencoder.transform(rows))
-    rival = LogisticRegression(C=np.inf if variance is None else variance, tol=1e-9, max_iter=10_000)
-    np.testing.assert_allclose(model.predict_proba(rows), rival.fit(codes, labels).predict_proba(codes), atol=1e-5)
+    reference = LogisticRegression(C=np.inf if variance is None else variance, tol=1e-9, max_iter=10_000)
+    np.testing.assert_allclose(model.predict_proba(rows), reference.fit(codes, labels).predict_proba(codes), atol=1e-5)
     np.testing.assert_array_equal(model.predict(rows), model.classes_[model.predict_proba(rows).argmax(1)])
     assert model.score(rows, labels) > 0.55
 
@@ -180,10 +180,10 @@ def test_a_linear_head_on_a_frozen_code_is_ridge_regression(small, variance):
     model = AutoencoderRegressor(autoencoder, head_variance=variance, max_epochs=60, **EXACT).fit(rows, y)
     codes = StandardScaler().fit_transform(autoencoder.transform(rows))
     # Squared error of standardised labels + ||w||^2 / (2 v), which is sklearn's sum of squares + alpha ||w||^2.
-    rival = Ridge(alpha=0 if variance is None else 1 / (2 * variance)).fit(codes, y)
-    np.testing.assert_allclose(model.predict(rows), rival.predict(codes), rtol=1e-6)
+    reference = Ridge(alpha=0 if variance is None else 1 / (2 * variance)).fit(codes, y)
+    np.testing.assert_allclose(model.predict(rows), reference.predict(codes), rtol=1e-6)
     one = AutoencoderRegressor(autoencoder, head_variance=variance, max_epochs=60, **EXACT).fit(rows, y[:, 1])
-    np.testing.assert_allclose(one.predict(rows), rival.predict(codes)[:, 1], rtol=1e-6)
+    np.testing.assert_allclose(one.predict(rows), reference.predict(codes)[:, 1], rtol=1e-6)
 
 
 def test_a_frozen_encoder_keeps_its_bits(images, autoencoder):
@@ -217,10 +217,10 @@ def test_fine_tuning_reaches_more_than_logistic_regression_on_the_codes(images, 
     X, X_test, y, y_test = images
     before = weights(autoencoder)
     model = AutoencoderClassifier(autoencoder, max_epochs=40, random_state=0).fit(X, y)
-    rival = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(autoencoder.transform(X), y)
+    reference = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(autoencoder.transform(X), y)
     accuracy = model.score(X_test, y_test)
     assert accuracy > 0.95
-    assert accuracy >= rival.score(autoencoder.transform(X_test), y_test)
+    assert accuracy >= reference.score(autoencoder.transform(X_test), y_test)
     # The autoencoder given is as it was, and a copy has the encoder as it is now.
     assert_same_bits(weights(autoencoder), before)
     tuned = model.autoencoder_.transform(X_test)

@@ -75,10 +75,10 @@ def test_the_input_is_not_overwritten(folder, capsys):
 def test_the_answer_is_the_librarys(searched, frame, capsys):
     assert run(f"{SWEEP} --json") == 0
     out, err = capsys.readouterr()
-    said = strict(out)
+    printed = strict(out)
     results = searched.cv_results_
-    assert (err, said["model"], said["table"], said["picture"]) == ("", "m.safetensors", None, None)
-    found = said["search"]
+    assert (err, printed["model"], printed["table"], printed["picture"]) == ("", "m.safetensors", None, None)
+    found = printed["search"]
     assert found["candidates"] == [
         {
             "params": params,
@@ -96,7 +96,7 @@ def test_the_answer_is_the_librarys(searched, frame, capsys):
     assert (found["rule"], found["scoring"], found["n_splits"]) == ("one_standard_error", "log_likelihood", 3)
     assert found["notes"] == searched.notes_
     model = eigencode.load("m.safetensors")
-    assert said["objective"] == model.best_objective_
+    assert printed["objective"] == model.best_objective_
     assert list(model.feature_names_in_) == list(frame.columns)
     np.testing.assert_allclose(model.transform(frame), searched.transform(frame), rtol=1e-9, atol=1e-9)
 
@@ -134,8 +134,10 @@ def test_the_printed_candidates_and_choice(searched, capsys):
         assert ("chosen" in row) == (i == searched.best_index_)
     assert f"\ntrained  {'; '.join(searched.trained_)}\n" in out
     best = searched.best_params_
-    said = f"chosen   activation={best['activation']}, n_components={best['n_components']}: the fewest components with"
-    assert said in out
+    chosen = (
+        f"chosen   activation={best['activation']}, n_components={best['n_components']}: the fewest components with"
+    )
+    assert chosen in out
     assert "mean over 3 validation folds, larger is better" in out
     assert "The model is in m.safetensors." in out
     assert "eigencode transform m.safetensors rows.csv --output codes.parquet" in out
@@ -193,7 +195,7 @@ def test_candidates_that_cannot_be_fitted_are_reported_and_null(capsys):
     good, bad = strict(out)["search"]["candidates"]
     assert (bad["mean_test_score"], bad["test_scores"], bad["n_components"]) == (None, [None, None], None)
     assert good["mean_test_score"] < 0
-    assert err.startswith("Warning: 2 of 4 fits failed and are scored NaN; the first said: ")
+    assert err.startswith("Warning: 2 of 4 fits failed and are scored NaN; the first error: ")
     assert err.count("\n") == 1
     assert list(pd.read_csv("t.csv")["chosen"]) == [True, False]
     line = "sweep rows.csv --exclude label --output n.safetensors --over likelihood=bernoulli,poisson --folds 2"
@@ -381,8 +383,8 @@ def test_help_shows_the_command(capsys):
     assert re.search(r"sweep +Fit an autoencoder with each of many settings", listed)
     assert listed.index(" fit ") < listed.index(" sweep ") < listed.index(" transform ")
     assert run("sweep --help") == 0
-    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert "Usage: eigencode sweep ROWS... --output MODEL --over NAME=VALUE,... [OPTIONS]" in said
+    printed = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "Usage: eigencode sweep ROWS... --output MODEL --over NAME=VALUE,... [OPTIONS]" in printed
     for flag in ["--over", "--folds", "--rule", "--scoring", "--table", "--picture", "--json", "--n-components"]:
-        assert f" {flag} " in said
-    assert "hidden=64,128/64; / is the empty sequence" in said
+        assert f" {flag} " in printed
+    assert "hidden=64,128/64; / is the empty sequence" in printed

@@ -207,7 +207,7 @@ def test_a_rare_category_is_as_likely_as_its_code():
 
 
 @pytest.mark.parametrize("n_values", [1, 2, 3, 7, 8, 9, 1000, 9999])
-def test_codes_are_all_different_and_every_word_has_a_value(n_values):
+def test_codes_are_all_different_and_every_pattern_of_bits_has_a_value(n_values):
     n_bits = (n_values - 1).bit_length()
     bits = hashing.bits_of(np.arange(n_values), n_values, n_bits)
     np.testing.assert_array_equal(hashing.numbers_of(bits, n_values), np.arange(n_values))

@@ -541,7 +541,7 @@ def test_a_run_that_always_blows_up_is_given_up(runner_of):
     assert run.state.parameters.vector.isfinite().all()
 
 
-def test_a_step_size_far_too_large_is_mended_and_said(digits):
+def test_a_step_size_far_too_large_is_mended_and_noted(digits):
     shares = []
     for seed in range(3):  # how far one run comes that was so wild is the last bit's choice
         wild = Autoencoder(8, learning_rate=1.0, max_epochs=30, random_state=seed).fit(digits)

@@ -175,7 +175,7 @@ def test_progress_has_no_total_before_the_decay():
     assert (bar.bar_format, bar.total) == (WITH_TOTAL, run.state.schedule.end)
 
 
-def test_what_is_not_known_is_not_said():
+def test_what_is_not_known_is_not_reported():
     run = ready(StreamedRows(resident()), init="random")
     assert repr(Data(run.rows, None)).startswith("Data(an unknown number of rows for training, 40 for validation")
     trained(replace(run, period=2))

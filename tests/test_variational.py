@@ -267,8 +267,8 @@ def test_the_error_is_the_spread_of_repeated_estimates(trained, rows):
     some = rows[:40]
     repeats = [trained.log_likelihood(some, 50, return_error=True, random_state=seed) for seed in range(40)]
     spread = np.std([estimate for estimate, _ in repeats], axis=0)
-    said = np.mean([error for _, error in repeats], axis=0)
-    assert 0.7 < np.median(spread / said) < 1.4
+    reported = np.mean([error for _, error in repeats], axis=0)
+    assert 0.7 < np.median(spread / reported) < 1.4
 
 
 # -- answers

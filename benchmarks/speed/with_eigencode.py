@@ -20,14 +20,14 @@ KINDS = {
 
 def fit(work, rows, epochs, mark, options):
     torch.set_num_threads(options.threads)
-    kind, words = KINDS[work.kind]
+    kind, terms = KINDS[work.kind]
     model = kind(
         work.n_components,
         hidden=work.hidden,
         batch_size=work.batch or "auto",
         max_epochs=epochs,
         random_state=0,
-        **words,
+        **terms,
     )
     run = model.iter_fit(rows)
     mark(model.reconstruct)
@@ -40,7 +40,7 @@ def fit(work, rows, epochs, mark, options):
     n_held_out = round(model.validation_fraction * len(rows))
     return {
         "n_rows": len(rows) - n_held_out,
-        "judges_start": True,
+        "evaluates_start": True,
         "precision": chosen.precision,
         "n_threads": chosen.n_threads,
         "n_epochs": n_epochs,

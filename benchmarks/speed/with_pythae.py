@@ -59,11 +59,11 @@ def built(work, n_features):
     """The model."""
     is_variational = work.kind == "variational"
     encoder, decoder = halves(work, n_features)
-    words = Encoder(encoder, is_variational), Decoder(decoder, not work.is_table)
+    networks = Encoder(encoder, is_variational), Decoder(decoder, not work.is_table)
     sizes = {"input_dim": (n_features,), "latent_dim": work.n_components}
     if is_variational:
-        return VAE(VAEConfig(**sizes, reconstruction_loss="bce"), *words)
-    return AE(AEConfig(**sizes), *words)
+        return VAE(VAEConfig(**sizes, reconstruction_loss="bce"), *networks)
+    return AE(AEConfig(**sizes), *networks)
 
 
 def fit(work, rows, epochs, mark, options):

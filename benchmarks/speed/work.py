@@ -18,7 +18,7 @@ class Work:
     Attributes
     ----------
     title : str
-        What it is, in words.
+        A description.
     data : str
         Name of the rows.
     hidden : tuple of int

@@ -74,7 +74,7 @@ def fit(peer, work, options, rows, test):
     ends = [seconds for seconds, _ in watch.curve]
     epochs = [b - a for a, b in itertools.pairwise(ends)]
     found.setdefault("n_rows", len(rows))
-    first = 1 if found.pop("judges_start", False) else 0
+    first = 1 if found.pop("evaluates_start", False) else 0
     later = sorted(epochs[first:] or epochs or ends)
     epoch = later[len(later) // 2]
     return {

@@ -1,4 +1,4 @@
-"""The public names of the package, said once."""
+"""The public names of the package."""
 
 from eigencode._version import __version__ as __version__
 from eigencode.checkpoint import Checkpoint as Checkpoint

@@ -145,12 +145,12 @@ def _width() -> dict[str, Any]:
     return {"dynamic_ncols": True}
 
 
-def in_words(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """A duration, rounded for reading.
 
     Examples
     --------
-    >>> in_words(8.2), in_words(200), in_words(9000)
+    >>> duration(8.2), duration(200), duration(9000)
     ('about 8 s', 'about 3 min', 'about 2.5 h')
     """
     if seconds < 90:

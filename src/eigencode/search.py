@@ -287,7 +287,7 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
             raise failed[0].error  # type: ignore[misc]
         if failed:
             warnings.warn(
-                f"{len(failed)} of {len(jobs)} fits failed and are scored NaN; the first said: {failed[0].error}",
+                f"{len(failed)} of {len(jobs)} fits failed and are scored NaN; the first error: {failed[0].error}",
                 FitFailedWarning,
                 stacklevel=4,
             )

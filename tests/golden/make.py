@@ -95,7 +95,7 @@ def _called(name: str, function: Any) -> Iterator[str]:
         yield line
     else:
         yield f"{name}("
-        yield from (f"        {word}," for word in str(inspect.Signature(bare))[1:-1].split(", "))
+        yield from (f"        {parameter}," for parameter in str(inspect.Signature(bare))[1:-1].split(", "))
         yield "    )"
 
 

@@ -1,4 +1,4 @@
-"""The estimators, said once: one line for each."""
+"""The estimators, one line for each."""
 
 from eigencode.estimators.anomaly import AnomalyDetector as AnomalyDetector
 from eigencode.estimators.autoencoder import Autoencoder as Autoencoder

@@ -306,8 +306,8 @@ class BaseAutoencoder(
         for name, value in vars(fitting.Decisions.of(model, start, run)).items():
             setattr(self, f"{name}_", value)
         self.notes_ = fitting.warnings_about(self.composition_)
-        for caution in self.notes_:
-            warnings.warn(f"{type(self).__name__}: {caution}", ResultWarning, stacklevel=4)
+        for note in self.notes_:
+            warnings.warn(f"{type(self).__name__}: {note}", ResultWarning, stacklevel=4)
         run.state.interrupted = self._was_interrupted
         training.begin(run)
         self.best_epoch_, self.best_objective_ = 0, self.history_[0]["validation_objective"]
@@ -347,8 +347,8 @@ class BaseAutoencoder(
         if state.best is not None:
             self.best_epoch_, self.best_objective_ = state.best.epoch, state.best.objective
         is_linear = not self.hidden_ and self.encoder is None and self.decoder is None
-        rival = None if is_linear else self.baseline_
-        baseline = None if rival is None else rival.history_[0]["validation_objective"]
+        linear = None if is_linear else self.baseline_
+        baseline = None if linear is None else linear.history_[0]["validation_objective"]
         wanted = fitting.kept_variance(self.n_components)
         explained = None if wanted is None else (sum(self.explained_variance_ratio_), wanted)
         self.notes_ = fitting.notes(run, baseline, explained)

@@ -133,10 +133,10 @@ def fit_jobs(jobs: Sequence[Job], *, verbose: bool = False) -> list[str]:
                 job.model._end(job.run)
                 job.run = None
                 job.attempt(job.model._require_finite)
-    return _in_words(done)
+    return _summary(done)
 
 
-def _in_words(done: Sequence[tuple[int, str | None]]) -> list[str]:
+def _summary(done: Sequence[tuple[int, str | None]]) -> list[str]:
     """How models were trained: the size of each program, and the reasons for separate training."""
     sizes = [n for n, reason in done if reason is None]
     alone: dict[str, int] = {}

@@ -38,7 +38,7 @@ class Inference(Evaluation):
 
     @property
     def scale_(self) -> str:
-        """The scale used where the option said 'auto'."""
+        """The scale used where the option is 'auto'."""
         return self.scaler_.kind
 
     def transform(

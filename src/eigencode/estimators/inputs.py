@@ -378,7 +378,7 @@ def _check_names(estimator: Any, names: list[str] | None, reset: bool, needed: S
 
 
 def _other_names(names: list[str], fitted: list[str]) -> DataError:
-    """The error for columns of other names or in another order, in scikit-learn's words."""
+    """The error for columns of other names or in another order, with scikit-learn's text."""
     unseen = sorted(set(names) - set(fitted))
     missing = sorted(set(fitted) - set(names))
     message = "The feature names should match those that were passed during fit"

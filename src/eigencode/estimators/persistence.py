@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import numpy as np
@@ -95,12 +96,17 @@ class Saved(BaseEstimator):
         export.write(export.graph_of(self, methods), path)
 
 
+@cache
+def _types_of_decisions() -> dict[str, Any]:
+    return get_type_hints(fitting.Decisions, include_extras=True)
+
+
 class SavedAutoencoder(Saved):
     """An autoencoder in a file: its composition, its scaler, and its linear baseline."""
 
     @classmethod
     def saved_attributes(cls) -> dict[str, Any]:
-        decisions = get_type_hints(fitting.Decisions, include_extras=True)
+        decisions = _types_of_decisions()
         own = {
             "n_features_in_": Count,
             "history_": list[dict[str, float]],

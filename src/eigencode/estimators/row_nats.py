@@ -5,7 +5,7 @@ r"""RowNats: minus the logarithm of how likely a row is to a fitted autoencoder,
 with the code z, the scaled numbers j beside their reconstructions, the labels and counts b by the likelihood of their
 column, and o_c for whether the value of a column is known, missing, or one that the column cannot have. A number is
 compared with an exact reconstruction, so that nats do not depend on units. A variational model has a bound on log p(x)
-of its own, which takes the place of all terms but the last.
+of its own, which replaces all terms but the last.
 """
 
 from __future__ import annotations

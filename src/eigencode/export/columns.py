@@ -105,6 +105,6 @@ def _labels(kind: Any, cells: Tensor) -> Tensor:
     bits = cells[:, -n_bits:].nan_to_num(1.0)
     code = shares[:, -1:] * bits.maximum(1 - bits).prod(1, keepdim=True)
     found = torch.cat([shares[:, :-1], code], dim=1).argmax(1)
-    words = ((bits >= 0.5).long() * 2 ** torch.arange(n_bits - 1, -1, -1)).sum(1)
-    number = torch.div(words * len(kind.rare), 2**n_bits, rounding_mode="floor")
+    codes = ((bits >= 0.5).long() * 2 ** torch.arange(n_bits - 1, -1, -1)).sum(1)
+    number = torch.div(codes * len(kind.rare), 2**n_bits, rounding_mode="floor")
     return torch.where(found == len(kind.labels), found + number, found)

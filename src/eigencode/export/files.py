@@ -145,10 +145,10 @@ def _compare(graph: Graph, answer: Callable[[np.ndarray], Mapping[str, np.ndarra
 
 
 def _refused(error: Exception) -> OptionError:
-    said = str(error).strip().splitlines() or [type(error).__name__]
+    lines = str(error).strip().splitlines() or [type(error).__name__]
     return OptionError(
         "This model cannot be exported: torch cannot record one of its operations",
-        got=said[0][:200],
+        got=lines[0][:200],
         hint="A part of your own has to consist of torch operations that do not depend on the values of the rows",
     )
 

@@ -65,7 +65,7 @@ class Data:
         image_shape: tuple[int, ...] = (),
     ) -> Data:
         """The rows of a table, scaled a chunk at a time, and divided into those for training and for validation."""
-        units, held_out, is_separate = Units.of(scaler), table.held_out, table.is_separate
+        units, validation_numbers, is_separate = Units.of(scaler), table.validation_numbers, table.is_separate
         arrays = [table.array] if table.validation is None else [table.array, table.validation]
         n_rows, d = sum(map(len, arrays)), table.array.shape[1]
         weight = None
@@ -74,7 +74,7 @@ class Data:
             weight[: len(table.weights)] = torch.from_numpy(table.weights)
         if (large := large_rows(table, weight, scaler, dtype)) is not None:
             return cls(large, units, columns, image_shape)
-        is_training = torch.ones(n_rows, dtype=torch.bool).index_fill(0, held_out, False)
+        is_training = torch.ones(n_rows, dtype=torch.bool).index_fill(0, validation_numbers, False)
         training = torch.nonzero(is_training).flatten()
         require_memory(n_rows * d * dtype.itemsize, "The scaled table", "Try fewer rows at a time with partial_fit")
         x, first = torch.empty(n_rows, d, dtype=dtype), 0
@@ -84,7 +84,7 @@ class Data:
             first += len(chunk)
         rows = hide_gaps(x, weight)
         require_finite(rows.x)
-        return cls(ResidentRows(rows, training, held_out, is_separate), units, columns, image_shape)
+        return cls(ResidentRows(rows, training, validation_numbers, is_separate), units, columns, image_shape)
 
     def __repr__(self) -> str:
         rows = self.rows

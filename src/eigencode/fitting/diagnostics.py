@@ -69,7 +69,7 @@ def notes(run: TrainingRun, gained_over: float | None, explained: tuple[float, f
 def warnings_about(composition: Composition) -> list[str]:
     """Warnings of a model's terms, which do not depend on training."""
     found = [term.warn_about(composition) for term in composition.terms]
-    return [caution for caution in found if caution is not None]
+    return [note for note in found if note is not None]
 
 
 def _divergence(state: TrainingState) -> str | None:

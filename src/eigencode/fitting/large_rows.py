@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 def large_rows(table: TrainingTable, weight: Tensor | None, scaler: Scaler, dtype: torch.dtype) -> Rows | None:
     """The rows of a source, of a memory map, or of a large frame, with their weights; None for other tables."""
-    split: dict[str, Any] = {"validation_numbers": table.held_out, "is_separate": table.is_separate, "weight": weight}
+    split: dict[str, Any] = {
+        "validation_numbers": table.validation_numbers,
+        "is_separate": table.is_separate,
+        "weight": weight,
+    }
     if isinstance(table.array, StreamedCells):
         apart = None if table.validation is None else np.asarray(table.validation)
         return StreamedRows.of(table.array, scaler, dtype, apart=apart, **split)
@@ -31,7 +35,7 @@ def large_rows(table: TrainingTable, weight: Tensor | None, scaler: Scaler, dtyp
         array = table.array if table.validation is None else JoinedArrays(table.array, table.validation)
         return MappedRows(array, scaler, dtype, **split)
     if isinstance(table.array, CompactCells):
-        is_training = np.isin(np.arange(len(table.array)), table.held_out.numpy(), invert=True)
+        is_training = np.isin(np.arange(len(table.array)), table.validation_numbers.numpy(), invert=True)
         split["training"] = torch.from_numpy(np.flatnonzero(is_training))
         return CompactRows.of(table.array, scaler, dtype, table.validation, **split)
     return None

@@ -63,7 +63,7 @@ class TrainingTable:
     split_seed: int = 0
 
     @cached_property
-    def held_out(self) -> Tensor:
+    def validation_numbers(self) -> Tensor:
         """Numbers of the validation rows, in ascending order; separately given ones are counted after ``array``."""
         n_rows = len(self.array)
         if self.validation is not None:
@@ -77,7 +77,8 @@ class TrainingTable:
     @property
     def is_separate(self) -> bool:
         """Whether nothing is learned from the validation rows, neither a scale nor a start."""
-        return len(self.held_out) > 0 and (self.validation is not None or self.groups is not None or self.takes_last)
+        is_chosen = self.validation is not None or self.groups is not None or self.takes_last
+        return is_chosen and len(self.validation_numbers) > 0
 
     @property
     def source(self) -> ArraySource:
@@ -100,8 +101,8 @@ class TrainingTable:
     @property
     def _without(self) -> np.ndarray:
         """Numbers of the rows in ``array`` from which no scale is computed."""
-        held_out = self.held_out.numpy()
-        return held_out if self.is_separate and self.validation is None else held_out[:0]
+        numbers = self.validation_numbers.numpy()
+        return numbers if self.is_separate and self.validation is None else numbers[:0]
 
     def described(self, columns: Sequence[str] | None) -> dict[str, Any]:
         """What the model is fitted to, by the names in a message; ``columns`` are those of the array."""
@@ -113,8 +114,8 @@ class TrainingTable:
         cells: Any = self.array
         if not isinstance(cells, StreamedCells):
             return self
-        held_out = self.held_out.numpy()
-        own = held_out[held_out < len(cells)]
+        numbers = self.validation_numbers.numpy()
+        own = numbers[numbers < len(cells)]
         numbers = np.union1d(own, representative_numbers(cells, own, self.is_separate))
         with_moment = self.weights is None and cells.n_cells <= EXACT_SIZE
         surveyed: Any = cells.surveyed(numbers, with_moment=with_moment)

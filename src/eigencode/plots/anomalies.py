@@ -49,7 +49,7 @@ def plot_reasons(detector: AnomalyDetector, X: Any, *, n_columns: int = 8, ax: A
     reasons = found[0]["reasons"]
     axes = axes_of(Figure(figsize=(6.4, 0.8 + 0.4 * len(reasons)), layout="constrained"), "", "") if ax is None else ax
     bars = axes.barh(range(len(reasons)), [each["contribution"] for each in reasons], color=PALETTE[0], height=0.6)
-    axes.bar_label(bars, [f" {_said(each)}" for each in reasons], color=INK, fontsize=8)
+    axes.bar_label(bars, [f" {_text_of(each)}" for each in reasons], color=INK, fontsize=8)
     axes.set_yticks(range(len(reasons)), [str(each["column"]) for each in reasons])
     axes.invert_yaxis()
     axes.margins(x=0.5)
@@ -58,7 +58,7 @@ def plot_reasons(detector: AnomalyDetector, X: Any, *, n_columns: int = 8, ax: A
     return axes.get_figure()  # type: ignore[return-value]
 
 
-def _said(reason: dict[str, Any]) -> str:
+def _text_of(reason: dict[str, Any]) -> str:
     """What was observed, and what was expected if that is something else."""
     observed, expected = (_short(reason[name]) for name in ("observed", "expected"))
     return observed if observed == expected else f"{observed}, expected {expected}"

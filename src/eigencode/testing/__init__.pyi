@@ -1,4 +1,4 @@
-"""The checks, said once: one line for each."""
+"""The checks, one line for each."""
 
 from eigencode.testing.codes import check_code as check_code
 from eigencode.testing.corruptions import check_corruption as check_corruption

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from eigencode.progress import Line, clock, counted, in_words, is_shown, leaves, say
+from eigencode.progress import Line, clock, counted, duration, is_shown, leaves, say
 from eigencode.training.schedule import ENDLESS
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Look:
         if left is not None and not self._is_told:
             self._is_told = True
             if self.tells and left > SHORT:
-                say(f"{in_words(left)}: {self._plan()}")
+                say(f"{duration(left)}: {self._plan()}")
         bar.n, bar.total, bar.bar_format = made, end, WITH_TOTAL if end < ENDLESS else WITHOUT_TOTAL
         is_wide = (bar.format_dict.get("ncols") or WIDE) >= WIDE
         bar.set_postfix_str(", ".join(self._facts(made, elapsed if is_wide else 0.0, left)), refresh=False)

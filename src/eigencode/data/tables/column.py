@@ -74,7 +74,7 @@ class Column:
         wanted : str or sequence of str, optional
             The name of a kind, or ordered categories.
         plain : bool
-            Whether numbers and booleans are just numbers, as for a likelihood that is said to be theirs.
+            Whether numbers and booleans are just numbers, as for a likelihood that is given for them.
         """
         kind, reason = _asked_for(values, wanted) if wanted is not None else _recognised(values, plain)
         type_ = "null" if values.kind == "other" else str(values.type)  # it is passed on, and never made
@@ -146,10 +146,10 @@ class Column:
     @property
     def notes(self) -> list[str]:
         """Sentences: that it is left out, or not taken as it is."""
-        said = [self.hint] if self.hint else []
+        remarks = [self.hint] if self.hint else []
         if isinstance(self.kind, Identifier | Text) or (isinstance(self.kind, Constant) and self.kind.value is None):
-            said = [f"is left out: {self.reason}", *said]
-        found = [f"column {self.name!r} {what}" for what in said]
+            remarks = [f"is left out: {self.reason}", *remarks]
+        found = [f"column {self.name!r} {what}" for what in remarks]
         rare = len(getattr(self.kind, "rare", ()))
         bits = getattr(self.kind, "n_bits", 0)
         how = f"are told apart by {bits} cells" if bits else "share one cell"

@@ -87,20 +87,20 @@ def order(means: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def bits_of(numbers: np.ndarray, n_values: int, n_bits: int) -> np.ndarray:
-    """Numbers below ``n_values`` as rows of 0 and 1, which are spread over all words of so many bits.
+    """Numbers below ``n_values`` as rows of 0 and 1, which are spread over all codes of so many bits.
 
     Examples
     --------
     >>> bits_of(np.arange(3), 3, 2).tolist()
     [[0, 0], [1, 0], [1, 1]]
     """
-    words = -(-(numbers << n_bits) // n_values)
-    return (words[:, None] >> np.arange(n_bits)[::-1]) & 1
+    codes = -(-(numbers << n_bits) // n_values)
+    return (codes[:, None] >> np.arange(n_bits)[::-1]) & 1
 
 
 def numbers_of(bits: np.ndarray, n_values: int) -> np.ndarray:
-    """The inverse of `bits_of`; a word that is no code has the number of the next one below."""
+    """The inverse of `bits_of`; bits that are no code have the number of the next one below."""
     n_bits = bits.shape[1]
-    words = (bits.astype(np.int64) << np.arange(n_bits)[::-1]).sum(1)
-    found: np.ndarray = (words * n_values) >> n_bits
+    codes = (bits.astype(np.int64) << np.arange(n_bits)[::-1]).sum(1)
+    found: np.ndarray = (codes * n_values) >> n_bits
     return found

@@ -100,8 +100,8 @@ class Schema:
         ]
         schema = cls(tuple(_with_codes(found, table, missing_values)), frames.library_of(table))
         if found and not schema.n_cells:
-            said = "; ".join(f"{column.name!r} is {column.kind.summary} ({column.reason})" for column in found[:3])
-            raise DataError("No column of the table can be used", got=said)
+            kinds = "; ".join(f"{column.name!r} is {column.kind.summary} ({column.reason})" for column in found[:3])
+            raise DataError("No column of the table can be used", got=kinds)
         return schema
 
     def __str__(self) -> str:

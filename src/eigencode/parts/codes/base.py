@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -12,15 +12,25 @@ from eigencode.parts.base import Term
 
 
 class Posterior(Protocol):
-    """A distribution of codes from which draws are made by given noise."""
+    """A distribution of codes from which draws are made by given noise.
 
-    @property
-    def mean(self) -> Tensor:
-        """The expected code, shape (n, k)."""
+    Attributes
+    ----------
+    mean : Tensor
+        The expected code, shape (n, k): a property, or an attribute that the constructor sets.
+    variance : Tensor or None
+        Variance of each component, shape (n, k); None for a point.
+    """
 
-    @property
-    def variance(self) -> Tensor | None:
-        """Variance of each component, shape (n, k), or None for a point."""
+    if TYPE_CHECKING:  # a property of this class could not be set
+
+        @property
+        def mean(self) -> Tensor:
+            """The expected code, shape (n, k)."""
+
+        @property
+        def variance(self) -> Tensor | None:
+            """Variance of each component, shape (n, k), or None for a point."""
 
     def draw(self, noise: Tensor | None) -> Tensor:
         """A code for each row, differentiable, shape (n, k)."""

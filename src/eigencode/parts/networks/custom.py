@@ -39,7 +39,7 @@ class Custom(Network):
             with torch.no_grad():
                 found: Any = self.module.eval()(probe)
         except Exception as error:  # whatever a module of the user's raises
-            raise OptionError(f"{name} cannot take rows of {n_inputs} numbers", got=_said(error)) from error
+            raise OptionError(f"{name} cannot take rows of {n_inputs} numbers", got=_text_of(error)) from error
         finally:
             self.module.train(was_training)
         if not isinstance(found, Tensor):
@@ -62,7 +62,7 @@ class Custom(Network):
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # whatever a module of the user's raises
-            raise NetworkError(f"{name} failed for {len(x)} rows", got=_said(error)) from error
+            raise NetworkError(f"{name} failed for {len(x)} rows", got=_text_of(error)) from error
         wanted = (*x.shape[:-1], self._n_outputs or getattr(found, "shape", (0,))[-1])
         if not isinstance(found, Tensor) or tuple(found.shape) != wanted:
             shape = f"the shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
@@ -71,7 +71,7 @@ class Custom(Network):
         return found if is_mixed else found.to(x.dtype)
 
 
-def _said(error: Exception) -> str:
+def _text_of(error: Exception) -> str:
     """A description of a module's error in one line."""
     first = str(error).strip().partition("\n")[0]
     return f"the error {type(error).__name__}: {first}"
