@@ -263,7 +263,7 @@ class Scattered(Posterior):
 
 
 class ScatteredCode(Code):
-    is_stochastic = True
+    is_stochastic = is_elementwise = is_identity = True
 
     def draw_noise(self, n_rows, n_components, generator):
         return torch.randn(n_rows, n_components, generator=generator)
