@@ -35,6 +35,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "eigencode detect detector.safetensors rows.csv --explain 3 --output alarms.csv",
     ),
     "predict": ("eigencode predict classifier.safetensors rows.csv --output labels.csv",),
+    "report": ("eigencode report model.safetensors rows.csv --output report.html",),
     "export": ("eigencode export model.safetensors model.onnx",),
     "describe": (
         "eigencode describe rows.csv",

@@ -31,6 +31,7 @@ from eigencode.cli.tables import (
     answers_of,
     check_rows_output,
     class_with_article,
+    inputs_of,
     is_table,
     loaded,
     model_and_rows,
@@ -58,6 +59,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 KINDS_FLAG = "Columns that are left out come back as they are; --columns NAME=KIND, as zip=category, changes a kind."
+
+PAGES = [".html", ".htm"]
+"""Endings of a page."""
 
 FirstComponents = Annotated[int | None, Parameter(help="Use only the first components of an ordered code.")]
 NRows = Annotated[
@@ -279,7 +283,31 @@ def predict(model: Model, rows: Rows, /, *, output: TableOutput, chosen: Chosen 
     write(output, answers_of(fitted, X, partial(predictions, fitted)), "predicting")
 
 
-@command(11, "export MODEL FILE [OPTIONS]")
+@command(11, "report MODEL ROWS... --output PAGE [OPTIONS]")
+def report(
+    model: Model,
+    rows: Rows,
+    /,
+    *,
+    output: Annotated[Path, PATHS, Parameter(alias="-o", help="Output: a file ending in .html.", group=FILES)],
+    chosen: Chosen = ALL,
+) -> None:
+    """Write a page about a model and some rows, which opens in any browser without a network.
+
+    It says what the model found and whether it was worth it, and shows errors by column, rows with reasons, codes and
+    components; sliders decode codes in the page. Give rows that were not fitted where you can.
+    """
+    fitted, X = model_and_rows(model, rows, chosen, output, check_page_output)
+    with progress.stage("writing the report"):
+        fitted.report(X, output)
+
+
+def check_page_output(output: Path, *tables: Path, model: Path | None = None) -> None:
+    """Raise an error, before other work is done, if a page could not be written or would overwrite an input."""
+    data.check_output(output, PAGES, inputs_of(tables, model))
+
+
+@command(12, "export MODEL FILE [OPTIONS]")
 def export(
     model: Model,
     file: Annotated[Path, PATHS, Parameter(help="Output: .onnx, or .pt2 for torch.export.", group=FILES)],
@@ -300,7 +328,7 @@ def export(
         fitted.export(file, methods)
 
 
-@command(12, "describe MODEL|ROWS... [OPTIONS]")
+@command(13, "describe MODEL|ROWS... [OPTIONS]")
 def describe(
     what: ModelOrRows,
     /,

@@ -128,7 +128,7 @@ def write_pictures(path: str | os.PathLike[str], images: np.ndarray) -> list[Pat
     if folder is not None:
         return _write_each(folder, ending, images)
     form = PICTURES[path.suffix.lower()]
-    content = _encoded(path, grid(images, LARGEST_SIDE.get(form)), form)
+    content = encoded(path, grid(images, LARGEST_SIDE.get(form)), form)
     with atomic_write(path) as file:
         file.write(content)
     return [path]
@@ -180,7 +180,7 @@ def _write_each(folder: Path, ending: str, images: np.ndarray) -> list[Path]:
     try:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
             for name, image in zip(names, images, strict=True):
-                (Path(temporary) / name).write_bytes(_encoded(folder / name, image, PICTURES[ending]))
+                (Path(temporary) / name).write_bytes(encoded(folder / name, image, PICTURES[ending]))
             folder.mkdir(exist_ok=True)
             for name in names:
                 os.replace(Path(temporary) / name, folder / name)
@@ -191,7 +191,7 @@ def _write_each(folder: Path, ending: str, images: np.ndarray) -> list[Path]:
     return [folder / name for name in names]
 
 
-def _encoded(path: Path, pixels: np.ndarray, form: str) -> bytes:
+def encoded(path: Path, pixels: np.ndarray, form: str) -> bytes:
     """The bytes of a picture's file."""
     file = io.BytesIO()
     try:

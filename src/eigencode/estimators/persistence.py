@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from eigencode import export, fitting, io, model, parts, training
+from eigencode import export, fitting, io, model, parts, report, training
 from eigencode.data import Scaler, Schema
 from eigencode.domains import Count, Index, Positive, is_optional
 from eigencode.errors import StorageError
@@ -94,6 +94,23 @@ class Saved(BaseEstimator):
         """
         check_is_fitted(self)
         export.write(export.graph_of(self, methods), path)
+
+    def report(self, X: Any, path: str | os.PathLike[str]) -> None:
+        """Write a page about this model and some rows: one HTML file that opens in any browser, without a network.
+
+        It says what the model found and whether it was worth it beside the linear one, and shows training, errors by
+        column, the rows with the largest errors, codes, components, gaps, and for a detector alarms with reasons. The
+        reader can select codes, and decode new ones. It takes ``pip install 'eigencode[report]'``. Of more than 20,000
+        rows, so many are drawn at random. The page contains values of at most 2,000 of them.
+
+        Parameters
+        ----------
+        X : array-like or frame of shape (n, d)
+            Rows like those fitted, preferably others.
+        path : path-like
+            A file ending in ``.html``; an existing file is replaced.
+        """
+        report.write(self, X, path)
 
 
 @cache

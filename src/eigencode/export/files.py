@@ -40,7 +40,7 @@ def write(graph: Graph, path: str | os.PathLike[str]) -> None:
     ending = os.path.splitext(as_path(path))[1]
     if ending not in WRITERS:
         raise OptionError("An exported model is a file ending in .onnx or .pt2", got=f"{os.fspath(path)!r}")
-    with _quiet():
+    with quiet():
         content, answer = WRITERS[ending](graph)
         _compare(graph, answer)
     with atomic_write(path) as file:
@@ -154,7 +154,7 @@ def _refused(error: Exception) -> OptionError:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No warnings and messages of the exporter, which are for its own developers."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)

@@ -1,0 +1,1 @@
+from eigencode.report.page import write as write

@@ -1,0 +1,180 @@
+"""Charts: specifications for Vega-Lite, which the page draws."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+Chart = dict[str, Any]
+
+DECIMALS = 5
+"""Significant digits of a number in a page."""
+
+
+def number(value: Any) -> float | None:
+    """A number as JSON has it, with few digits; None for NaN and infinity."""
+    found = float(value)
+    return float(f"{found:.{DECIMALS}g}") if math.isfinite(found) else None
+
+
+def rows_of(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Columns of values as a list of rows."""
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def chart(data: list[dict[str, Any]], **parts: Any) -> Chart:
+    """A chart of some rows as wide as the page."""
+    size = {"width": "container", "height": parts.pop("height", 260)}
+    return {"data": {"values": data}, **size, **parts}
+
+
+def axis(field: str, kind: str = "quantitative", title: str | None = None, **more: Any) -> Chart:
+    """One encoding of a chart."""
+    return {"field": field, "type": kind, "title": field if title is None else title, **more}
+
+
+def history(model: Any) -> Chart:
+    """The objective by rows seen, and the linear baseline's."""
+    rows = []
+    for seen in model.history_:
+        for name, label in (("training_objective", "training rows"), ("validation_objective", "validation rows")):
+            if (value := number(seen.get(name, math.nan))) is not None:
+                label = label if model._has_validation or name.startswith("training") else "training rows, evaluated"
+                rows.append({"rows": seen["rows"], "epoch": seen["epoch"], "objective": value, "of": label})
+    encoding = {
+        "x": axis("rows", title="rows seen"),
+        "y": axis("objective", title="nats a row", scale={"zero": False}),
+        "color": axis("of", "nominal", ""),
+        "tooltip": [axis("epoch"), axis("rows"), axis("objective"), axis("of", "nominal")],
+    }
+    layers: list[Chart] = [{"mark": {"type": "line", "point": True}, "encoding": encoding}]
+    if model.baseline_ is not None:
+        level = number(model.baseline_.history_[0].get("validation_objective", math.nan))
+        rule = {"data": {"values": [{"objective": level, "of": "linear baseline"}]}, "mark": {"type": "rule"}}
+        rule["mark"] = {"type": "rule", "strokeDash": [6, 4], "strokeWidth": 2}
+        layers.append({**rule, "encoding": {"y": axis("objective", title="nats a row"), "color": encoding["color"]}})
+    return chart(rows, layer=layers)
+
+
+def sizes(linear: np.ndarray, own: np.ndarray, n_components: int, error: float) -> Chart:
+    """The error against the number of components."""
+    most = min(len(linear) - 1, max(3 * n_components, 12))
+    rows = [{"components": k, "error": number(linear[k]), "of": "PCA of these rows"} for k in range(most + 1)]
+    rows += [{"components": k + 1, "error": number(own[k]), "of": "this model"} for k in range(len(own))]
+    rows += [{"components": n_components, "error": number(error), "of": "this model"}] if not len(own) else []
+    encoding = {
+        "x": axis("components", title="components", axis={"tickMinStep": 1}),
+        "y": axis("error", title="squared error a row"),
+        "color": axis("of", "nominal", ""),
+        "tooltip": [axis("components"), axis("error"), axis("of", "nominal")],
+    }
+    return chart(rows, mark={"type": "line", "point": {"size": 60}}, encoding=encoding)
+
+
+def bars(names: Sequence[str], groups: Mapping[str, Sequence[float]], title: str) -> Chart:
+    """Horizontal bars, one a name and group."""
+    rows = [
+        {"name": name, "value": value, "of": group}
+        for group, values in groups.items()
+        for name, value in zip(names, map(number, values), strict=True)
+        if value is not None
+    ]
+    encoding = {
+        "y": axis("name", "nominal", "", sort=list(names), axis={"labelLimit": 220}),
+        "x": axis("value", title=title),
+        "tooltip": [axis("name", "nominal"), axis("value"), axis("of", "nominal")],
+    }
+    if len(groups) > 1:
+        encoding |= {"yOffset": {"field": "of", "sort": list(groups)}}
+    encoding |= {"color": axis("of", "nominal", "", sort=list(groups), legend=None if len(groups) == 1 else {})}
+    return chart(
+        rows, mark="bar", height=len(names) * (22 if len(groups) == 1 else 14 * len(groups)), encoding=encoding
+    )
+
+
+def histogram(values: np.ndarray, title: str, line: float | None = None, bins: int = 40) -> Chart:
+    """The distribution of some values, and one value marked."""
+    finite = values[np.isfinite(values)]
+    counts, edges = np.histogram(finite, bins=bins)
+    rows = rows_of({"from": list(map(number, edges[:-1])), "to": list(map(number, edges[1:])), "n": counts.tolist()})
+    bar = {
+        "mark": {"type": "bar", "binSpacing": 0},
+        "encoding": {
+            "x": axis("from", title=title, bin={"binned": True}),
+            "x2": {"field": "to"},
+            "y": axis("n", title="rows"),
+            "tooltip": [axis("from"), axis("to"), axis("n", title="rows")],
+        },
+    }
+    if line is None:
+        return chart(rows, **bar, height=180)
+    rule = {
+        "data": {"values": [{"at": number(line)}]},
+        "mark": {"type": "rule", "color": "#c1442e", "strokeWidth": 2},
+        "encoding": {"x": axis("at", title=title)},
+    }
+    return chart(rows, layer=[bar, rule], height=180)
+
+
+def heatmap(names: Sequence[str], components: Sequence[int], values: np.ndarray, title: str, signed: bool) -> Chart:
+    """Columns by components."""
+    rows = [
+        {"column": name, "component": int(j) + 1, "value": number(values[i, j])}
+        for i, name in enumerate(names)
+        for j in components
+        if number(values[i, j]) is not None
+    ]
+    scheme = {"scheme": "blueorange", "domain": [-1, 1]} if signed else {"scheme": "blues"}
+    encoding = {
+        "y": axis("column", "nominal", "", sort=list(names), axis={"labelLimit": 220}),
+        "x": axis("component", "ordinal", "component", axis={"labelAngle": 0}),
+        "color": axis("value", title=title, scale=scheme),
+        "tooltip": [axis("column", "nominal"), axis("component", "ordinal"), axis("value", title=title)],
+    }
+    return chart(rows, mark="rect", height=18 * len(names), encoding=encoding)
+
+
+def units(codes: np.ndarray, components: Sequence[int]) -> Chart:
+    """A small histogram of each component."""
+    rows = []
+    for j in components:
+        counts, edges = np.histogram(codes[:, j], bins=24)
+        rows += [
+            {"component": f"component {j + 1}", "from": number(low), "to": number(high), "n": int(n)}
+            for low, high, n in zip(edges[:-1], edges[1:], counts, strict=True)
+        ]
+    spec = {
+        "width": 130,
+        "height": 70,
+        "mark": {"type": "bar", "binSpacing": 0},
+        "encoding": {
+            "x": axis("from", title="", bin={"binned": True}, axis={"tickCount": 3}),
+            "x2": {"field": "to"},
+            "y": axis("n", title="", axis=None),
+            "tooltip": [axis("from"), axis("to"), axis("n", title="rows")],
+        },
+    }
+    return {
+        "data": {"values": rows},
+        "facet": axis("component", "nominal", "", sort=None, header={"title": None}),
+        "columns": 4,
+        "spec": spec,
+        "resolve": {"scale": {"x": "independent", "y": "independent"}},
+    }
+
+
+def spectrum(values: np.ndarray) -> Chart:
+    """The singular values of Jacobians, their median and middle half."""
+    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75], axis=0)
+    columns = {"direction": range(1, len(middle) + 1), "low": low, "median": middle, "high": high}
+    rows = rows_of({name: list(map(number, numbers)) for name, numbers in columns.items()})
+    x = axis("direction", "ordinal", "direction", axis={"labelAngle": 0})
+    size = axis("low", title="singular value")
+    band = {"mark": {"type": "bar", "opacity": 0.35}, "encoding": {"x": x, "y": size, "y2": {"field": "high"}}}
+    tips = [axis("direction", "ordinal"), axis("median"), axis("low"), axis("high")]
+    middle_of = {"x": x, "y": axis("median", title="singular value"), "tooltip": tips}
+    points = {"mark": {"type": "point", "filled": True, "size": 60}, "encoding": middle_of}
+    return chart(rows, layer=[band, points], height=200)

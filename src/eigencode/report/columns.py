@@ -1,0 +1,99 @@
+"""Columns of rows and of a model's answers, as numbers or labels, so that both can be compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from eigencode.data.tables import as_frame
+from eigencode.data.tables.frames import columns_of
+
+LABELS = {"category", "ordered", "boolean"}
+"""Kinds of columns that are compared by whether they are equal."""
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """One column of some rows.
+
+    Attributes
+    ----------
+    name : str
+        Its name.
+    is_number : bool
+        Whether its values are numbers (a time is in seconds).
+    values : ndarray of shape (n,)
+        float64 with NaN for gaps, or objects with None for gaps.
+    is_time : bool
+        Whether the numbers are seconds since 1970.
+    """
+
+    name: str
+    is_number: bool
+    values: np.ndarray
+    is_time: bool = False
+
+    @property
+    def is_known(self) -> np.ndarray:
+        """Which values are not gaps."""
+        if self.is_number:
+            return np.isfinite(self.values)
+        return np.array([value is not None for value in self.values], dtype=bool)
+
+    @property
+    def usual(self) -> Any:
+        """The mean of numbers, the most frequent of labels."""
+        known = self.values[self.is_known]
+        if not len(known):
+            return np.nan if self.is_number else None
+        if self.is_number:
+            return known.mean()
+        labels, counts = np.unique(known.astype(str), return_counts=True)
+        return labels[counts.argmax()]
+
+    def text(self, number: int) -> str:
+        """One value for a reader."""
+        value = self.values[number]
+        if not self.is_known[number]:
+            return "missing"
+        if self.is_time:
+            return str(np.datetime64(round(float(value)), "s")).replace("T", " ").removesuffix(" 00:00:00")
+        return f"{value:.4g}" if self.is_number else str(value)
+
+    def __getitem__(self, rows: Any) -> Column:
+        return Column(self.name, self.is_number, self.values[rows], self.is_time)
+
+
+def columns(rows: Any, model: Any) -> list[Column]:
+    """The columns of rows, or of a model's answer in their form, that the model uses."""
+    frame, schema = as_frame(rows), model.columns_
+    if frame is None or schema is None:
+        array = np.asarray(rows, dtype=np.float64).reshape(len(rows), -1)
+        names = getattr(model, "feature_names_in_", None)
+        names = [f"x{number}" for number in range(array.shape[1])] if names is None else names
+        return [Column(str(name), True, values) for name, values in zip(names, array.T, strict=True)]
+    kinds = {column.name: column.kind for column in schema.columns if column.kind.width}
+    return [_column(kinds[values.name], values) for values in columns_of(frame) if values.name in kinds]
+
+
+def _column(kind: Any, values: Any) -> Column:
+    """One column of a frame."""
+    if kind.kind in LABELS:
+        codes, labels = values.coded
+        return Column(str(values.name), False, np.array([*labels.to_pylist(), None], dtype=object)[codes])
+    is_clock = kind.kind in ("time", "duration")
+    numbers = kind.encode(values)[:, 0] if is_clock else values.numbers
+    return Column(str(values.name), True, np.asarray(numbers, dtype=np.float64), kind.kind == "time")
+
+
+def take(rows: Any, numbers: np.ndarray) -> Any:
+    """Some rows of an array or a frame, in its own form."""
+    frame = as_frame(rows)
+    return np.asarray(rows)[numbers] if frame is None else frame[numbers.tolist()].to_native()
+
+
+def labels_of(rows: Any, numbers: np.ndarray) -> list[str]:
+    """What a reader calls some rows: their labels in a pandas index, or their numbers from 0."""
+    return [str(label) for label in (rows.index[numbers] if hasattr(rows, "iloc") else numbers)]

@@ -1,0 +1,338 @@
+"""Findings: what a report says of a model, as numbers and sentences, from the model and some rows."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+
+from eigencode import model as models
+from eigencode.data.block_sources import BlockSource
+from eigencode.data.named_files import opened
+from eigencode.data.tables import as_frame
+from eigencode.errors import EigencodeError
+from eigencode.lazy import torch
+from eigencode.report.columns import Column, columns, labels_of, take
+
+MOST_ROWS = 20_000
+"""Rows that are measured; of more, so many are drawn at random, always the same."""
+
+MOST_POINTS = 2_000
+"""Points of a chart."""
+
+MOST_LOCAL = 100
+"""Rows at which the Jacobian is computed."""
+
+HIDDEN = 0.1
+"""Share of the known cells that are hidden to see how well gaps are filled."""
+
+NAMES = ("first", "second")
+
+DEAD = 1e-6
+"""A component is dead if its spread is below this share of the largest one's."""
+
+
+@dataclass(frozen=True, eq=False)
+class ColumnError:
+    """How well one column is rebuilt.
+
+    Attributes
+    ----------
+    name : str
+        The column.
+    explained : float
+        Of a number, the share of its variance that the reconstruction explains; of a label, the share that is right.
+    usual : float
+        The same of the mean, 0, or of the most frequent label.
+    linear : float
+        The same of the linear baseline; NaN where there is none.
+    missing : float
+        The share of gaps.
+    is_number : bool
+        Whether it is of numbers.
+    """
+
+    name: str
+    explained: float
+    usual: float
+    linear: float
+    missing: float
+    is_number: bool
+
+
+class Findings:
+    """What a model does with some rows.
+
+    Parameters
+    ----------
+    fitted : estimator
+        A fitted model; of a detector or of a model with labels, its autoencoder is measured.
+    X : array-like or frame of shape (n, d)
+        Rows like those fitted, preferably others.
+    """
+
+    def __init__(self, fitted: Any, X: Any) -> None:
+        self.fitted, self.model = fitted, getattr(fitted, "autoencoder_", fitted)
+        X = opened(X)
+        self.n_given = len(X)
+        X = X.sample() if isinstance(X, BlockSource) else X
+        if getattr(fitted, "window", None) is None:
+            self.numbers = np.sort(np.random.default_rng(0).permutation(len(X))[:MOST_ROWS])
+            self.rows = self.asked = take(X, self.numbers)
+        else:  # rows are compared together with those before them
+            self.numbers = np.arange(len(X))[:MOST_ROWS]
+            self.asked = take(X, self.numbers)
+            self.rows = np.asarray(fitted._rows(self.asked)[0].array)
+        self.labels = labels_of(X, self.numbers)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the report has the model's notes
+            self.codes = np.asarray(self.model.transform(self.rows), dtype=np.float64)
+            self.rebuilt = self.model.reconstruct(self.rows)
+            self.errors = self.model.reconstruction_error(self.rows, scaled=True)
+
+    @cached_property
+    def given(self) -> list[Column]:
+        """The columns of the rows."""
+        return columns(self.rows, self.model)
+
+    @cached_property
+    def expected(self) -> list[Column]:
+        """The columns of their reconstructions."""
+        return columns(self.rebuilt, self.model)
+
+    @cached_property
+    def cells(self) -> np.ndarray:
+        """The cells of the rows, as the model takes them."""
+        found: np.ndarray = self._quietly(self.model._numbers, self.rows, finite=False)
+        return found
+
+    @cached_property
+    def is_image(self) -> bool:
+        """Whether rows are images."""
+        return bool(self.model.image_shape_)
+
+    @cached_property
+    def by_column(self) -> list[ColumnError]:
+        """How well each column is rebuilt."""
+        linear: list[Column | None] = [None] * len(self.given)
+        if self.model.baseline_ is not None:
+            linear = [*columns(self._quietly(self.model.baseline_.reconstruct, self.rows), self.model)]
+        return [
+            ColumnError(
+                own.name,
+                _explained(own, rebuilt.values),
+                _explained(own, np.full(len(own.values), own.usual, dtype=own.values.dtype)),
+                np.nan if by_line is None else _explained(own, by_line.values),
+                1 - float(own.is_known.mean()),
+                own.is_number,
+            )
+            for own, rebuilt, by_line in zip(self.given, self.expected, linear, strict=True)
+        ]
+
+    @cached_property
+    def linear_errors(self) -> np.ndarray | None:
+        """The linear baseline's squared error of each row, in scaled units."""
+        if self.model.baseline_ is None:
+            return None
+        found: np.ndarray = self._quietly(self.model.baseline_.reconstruction_error, self.rows, scaled=True)
+        return found
+
+    @cached_property
+    def worst(self) -> np.ndarray:
+        """Positions of the rows, those with the largest error first."""
+        return np.argsort(-self.errors, kind="stable")
+
+    def suspects(self, row: int, n: int = 3) -> list[int]:
+        """Columns of a row, those farthest from what is expected first, by their spread."""
+        sizes = [_surprise(own, rebuilt, row) for own, rebuilt in zip(self.given, self.expected, strict=True)]
+        return [int(number) for number in np.argsort(sizes)[::-1][:n] if sizes[number] > 0]
+
+    @cached_property
+    def spreads(self) -> np.ndarray:
+        """The standard deviation of each component, shape (k,)."""
+        return self.codes.std(0)
+
+    @cached_property
+    def dead(self) -> np.ndarray:
+        """Which components do not change, shape (k,)."""
+        return self.spreads <= DEAD * max(self.spreads.max(initial=0.0), 1e-30)
+
+    @cached_property
+    def ranked(self) -> np.ndarray:
+        """The components that change, those with the largest effect on the rows first."""
+        effects = np.nan_to_num(self.effects).sum(0)
+        return np.array([j for j in np.argsort(-effects, kind="stable") if not self.dead[j]], dtype=int)
+
+    @cached_property
+    def plane(self) -> tuple[np.ndarray, list[str]]:
+        """Codes in a plane, shape (n, 2), and what its axes are."""
+        k = self.codes.shape[1]
+        if k == 1:
+            return np.column_stack([self.codes[:, 0], self.errors]), ["component 1", "error"]
+        if k == 2:
+            return self.codes, ["component 1", "component 2"]
+        centred = self.codes - self.codes.mean(0)
+        _, singular, directions = np.linalg.svd(centred, full_matrices=False)
+        shares = singular[:2] ** 2 / max(float((singular**2).sum()), 1e-300)
+        signs = np.where(directions[[0, 1], np.abs(directions[:2]).argmax(1)] < 0, -1.0, 1.0)
+        names = [
+            f"{nth} principal axis of the codes ({s:.0%})" for nth, s in zip(("first", "second"), shares, strict=True)
+        ]
+        return centred @ (directions[:2] * signs[:, None]).T, names
+
+    @cached_property
+    def correlations(self) -> np.ndarray:
+        """The correlation of each column of numbers with each component, shape (d, k); NaN for labels."""
+        found = np.full((len(self.given), self.codes.shape[1]), np.nan)
+        for number, column in enumerate(self.given):
+            known = column.is_known
+            if column.is_number and known.sum() > 2:
+                with np.errstate(invalid="ignore", divide="ignore"):
+                    x = column.values[known] - column.values[known].mean()
+                    z = self.codes[known] - self.codes[known].mean(0)
+                    found[number] = x @ z / np.sqrt((x @ x) * (z * z).sum(0))
+        return found
+
+    @cached_property
+    def effects(self) -> np.ndarray:
+        """How far each column moves when a component goes from one deviation below its mean to one above, shape (d, k).
+
+        Of numbers, in standard deviations of the column, at the mean code; of labels, 1 if it is another.
+        """
+        center, k = self.codes.mean(0), self.codes.shape[1]
+        ends = np.concatenate([center - np.diag(self.spreads), center + np.diag(self.spreads)])
+        decoded = columns(self.decoded(ends), self.model)
+        found = np.zeros((len(decoded), k))
+        for number, (column, own) in enumerate(zip(decoded, self.given, strict=True)):
+            low, high = column.values[:k], column.values[k:]
+            if column.is_number:
+                found[number] = np.abs(high - low) / max(float(np.nanstd(own.values)), 1e-30)
+            else:
+                found[number] = low != high
+        return found
+
+    def decoded(self, codes: np.ndarray) -> Any:
+        """Rows of some codes."""
+        return self._quietly(self.model.inverse_transform, codes)
+
+    @cached_property
+    def drawn(self) -> tuple[Any, str]:
+        """New rows from the model, and a sentence where there are none."""
+        try:
+            return self._quietly(self.model.sample, 16, random_state=0), ""
+        except EigencodeError as error:
+            return None, str(error)
+
+    @cached_property
+    def singular_values(self) -> np.ndarray | None:
+        """The singular values of the encoder's Jacobian at some rows, shape (m, r); None for rows with gaps only."""
+        scaled = self.model.scaler_.transform(self.cells[:MOST_LOCAL])
+        complete = np.isfinite(scaled).all(1)
+        if not complete.any() or scaled.shape[1] * self.codes.shape[1] > 10**6:
+            return None
+        x = torch.from_numpy(np.ascontiguousarray(scaled[complete], dtype=np.float64))
+        composition = self.model._model_in(np.dtype(np.float64))
+        found: np.ndarray = models.singular_values(composition.cpu(), x).detach().numpy()
+        return found
+
+    @cached_property
+    def by_size(self) -> tuple[np.ndarray, np.ndarray]:
+        """PCA's squared error a row for 0, 1, 2, ... components, in scaled units, and the errors of ordered codes."""
+        scaled = np.nan_to_num(self.model.scaler_.transform(self.cells))
+        values = np.linalg.svd(scaled - scaled.mean(0), compute_uv=False) ** 2 / len(scaled)
+        errors = values.sum() - np.concatenate([[0.0], np.cumsum(values)])
+        own = np.zeros(0)
+        if getattr(self.model, "ordered", False):
+            own = self._quietly(self.model.reconstruction_error_by_size, self.rows, scaled=True)
+        return errors.clip(0), own
+
+    @cached_property
+    def filling(self) -> list[tuple[str, float, float]]:
+        """For each column of which cells were hidden: the error when they are filled, and that of the usual value.
+
+        Of numbers, the root mean squared error in standard deviations; of labels, the share that is wrong.
+        """
+        if not self.model.scaler_.has_gaps:
+            return []
+        rng = np.random.default_rng(0)
+        some = np.sort(rng.permutation(len(self.rows))[:MOST_POINTS])
+        rows = take(self.rows, some)
+        hidden, masks = _with_hidden(rows, [column[some] for column in self.given], rng)
+        if hidden is None:
+            return []
+        filled = columns(self._quietly(self.model.impute, hidden), self.model)
+        found = []
+        for own, guess, mask in zip((column[some] for column in self.given), filled, masks, strict=True):
+            if mask.sum() < 5:
+                continue
+            usual = own[~mask].usual
+            found.append((own.name, _wrong(own, guess.values, mask), _wrong(own, usual, mask)))
+        return found
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The first digits of the SHA-256 of the cells that were measured."""
+        cells = np.ascontiguousarray(self.cells)
+        return hashlib.sha256(cells.tobytes()).hexdigest()[:16]
+
+    @staticmethod
+    def _quietly(function: Any, *args: Any, **options: Any) -> Any:
+        """A function's answer without warnings, which the report has as notes."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return function(*args, **options)
+
+
+def _explained(own: Column, rebuilt: Any) -> float:
+    """The share of a column's variance that is explained, or of its labels that are right."""
+    known = own.is_known
+    if not known.any():
+        return float("nan")
+    values, others = own.values[known], rebuilt[known]
+    if not own.is_number:
+        return float(np.mean(values.astype(str) == others.astype(str)))
+    variance = float(values.var())
+    return float("nan") if variance == 0 else 1 - float(np.square(values - others).mean()) / variance
+
+
+def _surprise(own: Column, rebuilt: Column, row: int) -> float:
+    """How far a value is from what is expected, in the spread of such differences."""
+    if not own.is_known[row]:
+        return 0.0
+    if not own.is_number:
+        different = own.values.astype(str) != rebuilt.values.astype(str)
+        return float(different[row]) / max(float(different.mean()), 1 / len(different)) ** 0.5
+    residuals = own.values - rebuilt.values
+    spread = float(np.nanstd(residuals))
+    return abs(float(residuals[row])) / spread if spread > 0 else 0.0
+
+
+def _wrong(own: Column, guess: Any, mask: np.ndarray) -> float:
+    """The error of guesses of hidden values."""
+    values = own.values[mask]
+    guesses = guess[mask] if isinstance(guess, np.ndarray) else np.full(len(values), guess)
+    if not own.is_number:
+        return float(np.mean(values.astype(str) != guesses.astype(str)))
+    spread = float(np.nanstd(own.values)) or 1.0
+    return float(np.sqrt(np.square(values - guesses).mean())) / spread
+
+
+def _with_hidden(rows: Any, own: list[Column], rng: np.random.Generator) -> tuple[Any, list[np.ndarray]]:
+    """Rows of which some known cells are hidden, and which; None where the rows' form has no gaps."""
+    masks = [column.is_known & (rng.random(len(column.values)) < HIDDEN) for column in own]
+    frame = as_frame(rows)
+    if frame is None:
+        hidden = np.array(rows, dtype=np.float64)
+        flat = hidden.reshape(len(hidden), -1)
+        flat[np.stack(masks, axis=1)] = np.nan
+        return hidden, masks
+    keep = {column.name: ~mask for column, mask in zip(own, masks, strict=True)}
+    series = [nw.new_series(name, mask, nw.Boolean, backend=frame.implementation) for name, mask in keep.items()]
+    # Without another value, a cell is a gap.
+    changed = [nw.when(mask).then(nw.col(mask.name)).alias(mask.name) for mask in series]
+    return frame.with_columns(*changed).to_native(), masks

@@ -1,0 +1,170 @@
+"""Sections about a model itself: its components, training, formula, and how it was made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from eigencode.descriptions import description, own_options, summary
+from eigencode.report import charts
+from eigencode.report.findings import Findings
+from eigencode.report.pieces import figure, paragraph, share, table, text, wide
+from eigencode.report.sections import MOST_COMPONENTS, MOST_SHOWN
+
+FORMULA = {
+    "reconstruction": ("&minus;log p(x | z)", "how badly the row is rebuilt from its code"),
+    "corruption": ("x&#771; ~ C(x&#771; | x)", "the encoder sees a damaged copy of the row"),
+    "prior": ("&beta; D(q(z | x), p(z))", "how far the code's distribution is from the prior"),
+    "penalty": ("&Omega;", "a penalty on the code or its derivatives"),
+    "weight_prior": ("&minus;(1/n) log p(w)", "a prior on the weights"),
+}
+
+
+def formula(found: Findings) -> str:
+    """The formula with the model's own terms."""
+    facts = summary(found.model)
+    rows = [("code", "q(z | x)", facts["code"], "what the encoder's output means")]
+    rows.append(("likelihood", FORMULA["reconstruction"][0], facts["likelihood"], FORMULA["reconstruction"][1]))
+    for name in ("corruption", "prior", "weight_prior"):
+        if facts[name] is not None:
+            rows.append((name.replace("_", " "), FORMULA[name][0], facts[name], FORMULA[name][1]))
+    rows += [("penalty", FORMULA["penalty"][0], penalty, FORMULA["penalty"][1]) for penalty in facts["penalties"]]
+    terms = [FORMULA["reconstruction"][0]]
+    terms += [FORMULA["prior"][0]] if facts["prior"] is not None else []
+    terms += [FORMULA["penalty"][0]] * len(facts["penalties"])
+    terms += [FORMULA["weight_prior"][0]] if facts["weight_prior"] is not None else []
+    body = "".join(
+        f'<tr><th scope="row">{text(name)}</th><td class="math">{math}</td>'
+        f"<td><code>{text(part)}</code></td><td>{says}</td></tr>"
+        for name, math, part, says in rows
+    )
+    head = (
+        "<thead><tr><th scope='col'>term</th><th scope='col'>symbol</th><th scope='col'>here</th><th "
+        "scope='col'>meaning</th></tr></thead>"
+    )
+    line = f'<p class="math formula">minimise over w the mean of {" + ".join(terms)}</p>'
+    return line + wide(f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>")
+
+
+def training(found: Findings) -> str:
+    """The objective while it was trained."""
+    model = found.model
+    last = model.history_[-1]
+    objective = "validation" if model._has_validation else "training"
+    says = (
+        f"The objective on {objective} rows ended at {model.best_objective_:.4g} nats a row; the weights kept are of "
+        f"epoch {model.best_epoch_} of {last['epoch']}, after {last['rows']:,} rows seen."
+    )
+    if len(model.history_) < 2:
+        return paragraph(text(says))
+    return figure(charts.history(model), says)
+
+
+def sizes(found: Findings) -> str:
+    """The error against the size of the code."""
+    linear, own = found.by_size
+    k, error = found.codes.shape[1], float(found.errors.mean())
+    equal = next((size for size, value in enumerate(linear) if value <= error), None)
+    says = f"The squared error a row, in scaled units, is {error:.4g} with {k} components. "
+    says += f"PCA needs {equal} for as small an error." if equal is not None else "PCA never gets as low."
+    return figure(charts.sizes(linear, own, k, error), says)
+
+
+def units(found: Findings) -> str:
+    """The components: dead, saturated, and their distributions."""
+    codes, k = found.codes, found.codes.shape[1]
+    active = (codes != 0).mean(0)
+    lines = []
+    for j in [*found.ranked, *np.flatnonzero(found.dead)][: 2 * MOST_COMPONENTS]:
+        column = codes[:, j]
+        state = "dead" if found.dead[j] else "saturated" if _is_saturated(column) else "in use"
+        moved = float(np.nan_to_num(found.effects[:, j]).sum())
+        lines.append(
+            [int(j) + 1, state, f"{column.mean():.3g}", f"{column.std():.3g}", share(float(active[j])), f"{moved:.3g}"]
+        )
+    head = ["component", "state", "mean", "deviation", "rows where it is not 0", "effect on all columns"]
+    caption = "Components, those with the largest effect first"
+    more = f" The first {len(lines)} of {k} are listed." if len(lines) < k else ""
+    chart = ""
+    if len(found.ranked):
+        chart = figure(
+            charts.units(codes, found.ranked[:12].tolist()), "The distribution of each component over the rows."
+        )
+    return table(head, lines, caption + more) + chart
+
+
+def _is_saturated(column: np.ndarray) -> bool:
+    """Whether most values are at the largest or the smallest one, and both occur."""
+    low, high = column.min(), column.max()
+    at_ends = (column <= low + 0.01 * (high - low)).mean(), (column >= high - 0.01 * (high - low)).mean()
+    return bool(sum(at_ends) > 0.8 and min(at_ends) > 0.05)
+
+
+def jacobian(found: Findings) -> str:
+    """The singular values of the encoder's Jacobian."""
+    values = found.singular_values
+    if values is None or not values.size:
+        return ""
+    squares = np.sort(values**2, axis=1)[:, ::-1]
+    needed = (np.cumsum(squares, axis=1) < 0.95 * squares.sum(1, keepdims=True)).sum(1) + 1
+    says = (
+        "How much the code changes for a small change of the row along each singular direction of the "
+        f"encoder's Jacobian, at {len(values)} rows (median and middle half). {np.median(needed):.0f} "
+        "directions have 95 % of the squared change."
+    )
+    return figure(charts.spectrum(values[:, :MOST_SHOWN]), says)
+
+
+def gaps(found: Findings) -> str:
+    """How many cells are missing, and how well they are filled."""
+    missing = [column for column in found.by_column if column.missing > 0]
+    parts = []
+    if missing:
+        missing = sorted(missing, key=lambda column: -column.missing)[:MOST_SHOWN]
+        values = {"missing": [column.missing for column in missing]}
+        says = f"{len(missing)} columns have gaps, {missing[0].name} most ({share(missing[0].missing)} of its rows)."
+        parts.append(figure(charts.bars([c.name for c in missing], values, "share of rows"), says))
+    if filled := found.filling:
+        some = sorted(filled, key=lambda line: line[1] - line[2])[:MOST_SHOWN]
+        groups = {"this model": [line[1] for line in some], "mean or most frequent": [line[2] for line in some]}
+        better = sum(own < usual for _, own, usual in filled)
+        says = (
+            "A tenth of the known cells were hidden and filled again: the model is better than the mean "
+            f"or the most frequent label in {better} of {len(filled)} columns. Errors are in standard "
+            "deviations, or shares of labels that are wrong."
+        )
+        parts.append(figure(charts.bars([line[0] for line in some], groups, "error"), says))
+    return "".join(parts)
+
+
+def reproduce(found: Findings) -> str:
+    """How the model was made: options, seed, versions, and what identifies the data."""
+    import numpy
+    import sklearn
+    import torch
+
+    from eigencode._version import __version__
+
+    model = found.fitted
+    facts = description({**summary(model), "version": __version__})
+    options = {name: getattr(model, name) for name in _changed(model)} | own_options(model)
+    call = ", ".join(f"{name}={value!r}" for name, value in options.items() if name != "random_state")
+    seed = f"random_state={found.fitted.seed_}" if hasattr(found.fitted, "seed_") else ""
+    code = f"{type(model).__name__}({', '.join(part for part in (call, seed) if part)}).fit(X)"
+    versions = (
+        f"eigencode {__version__}, torch {torch.__version__}, scikit-learn {sklearn.__version__}, NumPy "
+        f"{numpy.__version__}"
+    )
+    lines = [[name, fact] for name, fact in facts.items() if name not in ("columns", "note")]
+    lines += [
+        ["versions", versions],
+        ["rows of this report", f"{found.n_given:,}; SHA-256 of the cells measured begins with {found.fingerprint}"],
+    ]
+    return f"<pre><code>{text(code)}</code></pre>" + table(["", ""], lines)
+
+
+def _changed(model: Any) -> list[str]:
+    """Names of the options that are not at their defaults."""
+    defaults = type(model)().get_params(deep=False)
+    return [name for name, value in model.get_params(deep=False).items() if repr(value) != repr(defaults[name])]

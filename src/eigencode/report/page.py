@@ -1,0 +1,147 @@
+"""The page of a report: one HTML file with its style, its charts and the programs that draw them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from eigencode._version import __version__
+from eigencode.data.writing import atomic_write
+from eigencode.descriptions import summary
+from eigencode.errors import FileError, OptionError, as_path
+from eigencode.report import model_sections, sections
+from eigencode.report.findings import Findings
+from eigencode.report.live import NotLiveError, steps
+from eigencode.report.pieces import paragraph, text
+
+SECTIONS: dict[str, tuple[str, Callable[[Findings], str]]] = {
+    "finding": ("What it found", sections.finding),
+    "alarms": ("Alarms and their calibration", sections.alarms),
+    "map": ("Map of the codes", sections.code_map),
+    "reconstructions": ("Reconstructions", sections.reconstructions),
+    "columns": ("Error by column", sections.by_column),
+    "worst": ("Rows with the largest errors", sections.worst),
+    "drivers": ("Columns and components", sections.drivers),
+    "traversals": ("One component at a time", sections.traversals),
+    "samples": ("New rows", sections.samples),
+    "gaps": ("Gaps", model_sections.gaps),
+    "sizes": ("Error and the size of the code", model_sections.sizes),
+    "units": ("Components", model_sections.units),
+    "training": ("Training", model_sections.training),
+    "jacobian": ("Sensitivity of the code", model_sections.jacobian),
+    "formula": ("The formula", model_sections.formula),
+    "reproduce": ("How to reproduce it", model_sections.reproduce),
+}
+"""The sections in their order, each with its title."""
+
+HERE = Path(__file__).parent
+
+MOST_SLIDERS = 12
+"""Components that have a slider."""
+
+RANGE = (0.005, 0.995)
+"""A slider goes from one of these quantiles of the component to the other."""
+
+LIVE = """<p>Move a component: the row is decoded here, in this page.{hint}</p>
+<div id="sliders"></div><p><button type="button" id="reset">Back to the mean code</button></p>
+<div id="decoded" tabindex="0" role="region" aria-label="decoded row"></div>
+<script type="application/json" id="live-data">{data}</script>"""
+
+
+def write(model: Any, X: Any, path: str | os.PathLike[str]) -> None:
+    """Write what a model is and what it does with some rows as one HTML file.
+
+    Parameters
+    ----------
+    model : estimator
+        A fitted model.
+    X : array-like or frame of shape (n, d)
+        Rows like those fitted, preferably others.
+    path : path-like
+        A file ending in ``.html``.
+    """
+    check_is_fitted(model)
+    if os.path.splitext(as_path(path))[1].lower() not in (".html", ".htm"):
+        raise FileError("A report is a file ending in .html", got=f"{os.fspath(path)!r}")
+    content = page(model, X)
+    with atomic_write(path) as file:
+        file.write(content.encode())
+
+
+def page(model: Any, X: Any) -> str:
+    """The page as text."""
+    found = Findings(model, X)
+    made = {name: (title, make(found)) for name, (title, make) in SECTIONS.items()}
+    shown = {name: section for name, section in made.items() if section[1]}
+    shown = {
+        **{name: shown[name] for name in list(shown)[:2]},
+        "live": ("Decode a code of your own", live(found)),
+        **shown,
+    }
+    kind, k = summary(model)["kind"], found.codes.shape[1]
+    menu = "".join(f'<li><a href="#about-{name}">{text(title)}</a></li>' for name, (title, _) in shown.items())
+    body = "".join(
+        f'<section id="about-{name}" aria-labelledby="title-{name}"><h2 id="title-{name}">{text(title)}</h2>'
+        f"{content}</section>"
+        for name, (title, content) in shown.items()
+    )
+    title = f"{kind} of {found.n_given:,} rows, {len(found.given):,} columns, {k} component{'s' * (k > 1)}"
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{text(title)}</title><style>{_read('page.css')}</style></head><body>"
+        '<a class="skip" href="#about-finding">To the report</a>'
+        f'<header><h1>{text(kind)}</h1><p class="subtitle">{text(title)}. Made by eigencode {__version__}. This file '
+        f'needs no network.</p><nav aria-label="sections"><ul>{menu}</ul></nav></header><main>{body}</main>'
+        "<footer>Errors are squared differences in scaled units, summed over the columns of a row, unless another unit "
+        "is named.</footer>"
+        f"<script>{_script(_charts())}</script><script>{_script(_read('live.js'))}</script>"
+        f"<script>{_script(_read('page.js'))}</script></body></html>\n"
+    )
+
+
+def live(found: Findings) -> str:
+    """Sliders for the code, and the row that is decoded from it."""
+    try:
+        recorded = steps(found.model)
+    except NotLiveError as error:
+        return paragraph(text(f"This page cannot decode codes of this model: {error}."))
+    ranked = found.ranked[:MOST_SLIDERS]
+    ends = np.quantile(found.codes, RANGE, axis=0)
+    order = np.argsort(-np.nan_to_num(found.effects).max(1), kind="stable")
+    data = {
+        **recorded,
+        "center": found.codes.mean(0).tolist(),
+        "sliders": [{"component": int(j), "low": float(ends[0, j]), "high": float(ends[1, j])} for j in ranked],
+        "order": order.tolist(),
+        "image": list(found.model.image_shape_) or None,
+        "range": list(found.model.pixel_range_),
+    }
+    hint = "" if found.is_image else " Bold values differ from those of the mean code."
+    return LIVE.format(hint=hint, data=json.dumps(data, allow_nan=False).replace("</", "<\\/"))
+
+
+def _charts() -> str:
+    """Vega-Lite and what it needs, as JavaScript."""
+    try:
+        import vl_convert
+    except ImportError as error:
+        what = "A report needs vl-convert-python, which has Vega-Lite"
+        raise OptionError(what, got=error.msg, hint="Install it with: pip install 'eigencode[report]'") from None
+    bundle: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub asks for a program
+    return bundle
+
+
+def _script(program: str) -> str:
+    """JavaScript that can stand within HTML."""
+    return program.replace("</script", "<\\/script")
+
+
+def _read(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")

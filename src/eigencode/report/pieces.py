@@ -1,0 +1,65 @@
+"""Pieces of HTML: texts, tables, charts and pictures."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from eigencode.data.pictures import PICTURES, encoded, grid
+from eigencode.report.charts import Chart
+
+
+def text(value: object) -> str:
+    """A text within HTML."""
+    return html.escape(str(value))
+
+
+def paragraph(*sentences: str) -> str:
+    """A paragraph."""
+    return f"<p>{' '.join(sentence for sentence in sentences if sentence)}</p>"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]], caption: str = "") -> str:
+    """A table of texts."""
+    title = f"<caption>{text(caption)}</caption>" if caption else ""
+    top = "".join(f'<th scope="col">{text(name)}</th>' for name in head)
+    body = "".join("<tr>" + "".join(f"<td>{text(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return wide(f"{title}<thead><tr>{top}</tr></thead><tbody>{body}</tbody>")
+
+
+def wide(content: str) -> str:
+    """A table that can be scrolled sideways, by the keyboard too."""
+    return f'<div class="wide" tabindex="0" role="region" aria-label="table"><table>{content}</table></div>'
+
+
+def figure(spec: Chart, says: str) -> str:
+    """A chart, with a sentence of what it shows."""
+    data = json.dumps(spec, allow_nan=False).replace("</", "<\\/")
+    drawing = (
+        f'<div class="chart" role="img" aria-label="{text(says)}"></div><script type="application/json">{data}</script>'
+    )
+    return f"<figure>{drawing}<figcaption>{text(says)}</figcaption></figure>"
+
+
+def picture(images: np.ndarray, says: str) -> str:
+    """Images of shape (n, h, w) or (n, h, w, c) in 8 bits as one picture."""
+    content = base64.b64encode(encoded(Path("images.png"), grid(images), PICTURES[".png"])).decode()
+    image = f'<img src="data:image/png;base64,{content}" alt="{text(says)}">'
+    return f"<figure>{image}<figcaption>{text(says)}</figcaption></figure>"
+
+
+def strip(images: np.ndarray, n_across: int, says: str) -> str:
+    """Images in lines of so many."""
+    framed = [np.pad(image, [(1, 1), (1, 1), *[(0, 0)] * (image.ndim - 2)]) for image in images]
+    lines = [np.concatenate(framed[i : i + n_across], axis=1) for i in range(0, len(images), n_across)]
+    return picture(np.concatenate(lines, axis=0)[None], says)
+
+
+def share(value: float) -> str:
+    """A share in percent."""
+    return "unknown" if not np.isfinite(value) else f"{100 * value:.0f} %"

@@ -1,0 +1,300 @@
+"""Sections about rows: one function for each gives HTML, or nothing where there is nothing to show."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from eigencode.data.pictures import as_pixels
+from eigencode.descriptions import summary
+from eigencode.report import charts
+from eigencode.report.columns import columns, take
+from eigencode.report.findings import MOST_POINTS, Findings
+from eigencode.report.pieces import figure, paragraph, share, strip, table, text
+
+MOST_SHOWN = 30
+"""Columns of a chart."""
+
+MOST_COMPONENTS = 16
+"""Components of a chart."""
+
+MOST_COLOURS = 12
+"""Columns by which the map of codes can be coloured."""
+
+N_WORST = 10
+"""Rows of a table of rows."""
+
+DEVIATIONS = (-2, -1, 0, 1, 2)
+"""Values of a component on a traversal, in standard deviations."""
+
+
+def pixels(found: Findings, rows: Any) -> np.ndarray:
+    """Rows of a model of images as pixels of 8 bits, on the scale of the rows measured."""
+    images = found.model.as_images(np.asarray(rows, dtype=np.float64).reshape(len(rows), -1))
+    return as_pixels(images, found.model.pixel_range_)
+
+
+def finding(found: Findings) -> str:
+    """In one paragraph: what the model is, what it found, and whether it was worth it."""
+    model, facts = found.model, summary(found.fitted)
+    k, d = found.codes.shape[1], len(found.given)
+    kind = facts["kind"]
+    numbers = [column.explained for column in found.by_column if column.is_number and np.isfinite(column.explained)]
+    labels = [column.explained for column in found.by_column if not column.is_number and np.isfinite(column.explained)]
+    of_numbers = (
+        f"From the code alone, it rebuilds {share(max(float(np.median(numbers)), 0.0))} of the variance of the numbers"
+        if numbers
+        else ""
+    )
+    of_labels = f"it gets {share(float(np.median(labels)))} of the labels right" if labels else ""
+    rebuilt = " and ".join(part for part in (of_numbers, of_labels) if part)
+    sentences = [
+        f"This is {_article(kind)} <strong>{text(kind)}</strong>: it describes each row of {d:,} columns by a code of "
+        f"{k} number{'s' * (k > 1)}, from which the row is rebuilt.",
+        f"It was asked about {found.n_given:,} rows"
+        + (
+            f", of which {len(found.numbers):,} drawn at random were measured."
+            if len(found.numbers) < found.n_given
+            else "."
+        ),
+        f"{rebuilt}, in the middle one of these columns." if rebuilt else "",
+        _beside_linear(found),
+        f"{int(found.dead.sum())} of the {k} components never change: a smaller code would do."
+        if found.dead.any()
+        else "",
+    ]
+    notes = "".join(f"<li>{text(note)}</li>" for note in getattr(found.fitted, "notes_", model.notes_))
+    return paragraph(*sentences) + (f'<h3>Notes of the fit</h3><ul class="notes">{notes}</ul>' if notes else "")
+
+
+def _article(name: str) -> str:
+    return "an" if name[0] in "AEIOU" else "a"
+
+
+def _beside_linear(found: Findings) -> str:
+    """Whether the model was worth it beside the linear one."""
+    if found.linear_errors is None:
+        return "It has no linear baseline: it is linear itself, or of a kind that has none."
+    own, linear = float(found.errors.mean()), float(found.linear_errors.mean())
+    gain = 1 - own / linear if linear > 0 else 0.0
+    if gain > 0.02:
+        return (
+            f"Its squared error is {share(gain)} smaller than that of the best linear model with a code "
+            "of this size, so the nonlinear part was worth it."
+        )
+    if gain > -0.02:
+        return (
+            "Its squared error is about that of the best linear model with a code of this size: a linear "
+            "model would do as well, unless you need what else this kind gives."
+        )
+    return (
+        f"Its squared error is {share(-gain)} <em>larger</em> than that of the best linear model with a "
+        "code of this size. Kinds with a prior, noise or a penalty give up some error for what these "
+        "bring; otherwise prefer the linear model."
+    )
+
+
+def reconstructions(found: Findings) -> str:
+    """Rows and what they are rebuilt as: typical ones."""
+    order = found.worst[::-1]
+    some = order[np.linspace(len(order) // 4, 3 * len(order) // 4, min(10, len(order))).astype(int)]
+    if found.is_image:
+        originals = pixels(found, np.asarray(found.rows)[some])
+        rebuilt = pixels(found, np.asarray(found.rebuilt)[some])
+        both = np.concatenate([originals, rebuilt])
+        return strip(both, len(some), "Images (first line) and their reconstructions (second line), of usual errors.")
+    shown = _shown(found)[:8]
+    rows = []
+    for row in some[:5]:
+        rows.append([f"row {found.labels[row]}", *(found.given[number].text(row) for number in shown)])
+        rows.append(["rebuilt", *(found.expected[number].text(row) for number in shown)])
+    names = [found.given[number].name for number in shown]
+    return table(["", *names], rows, "Rows of usual errors, each above its reconstruction")
+
+
+def _shown(found: Findings, most: int = MOST_SHOWN) -> list[int]:
+    """Numbers of the columns for a chart: those whose reconstruction says most about the model."""
+    spread = [column.explained if np.isfinite(column.explained) else -np.inf for column in found.by_column]
+    return sorted(np.argsort(spread)[::-1][:most].tolist())
+
+
+def by_column(found: Findings) -> str:
+    """How well each column is rebuilt."""
+    if found.is_image:
+        return ""
+    parts = []
+    for is_number, title, usual in (
+        (True, "share of the variance that is explained", "mean"),
+        (False, "share of the labels that are right", "most frequent label"),
+    ):
+        some = [c for c in found.by_column if c.is_number == is_number and np.isfinite(c.explained)]
+        some = sorted(some, key=lambda column: -column.explained)[:MOST_SHOWN]
+        if not some:
+            continue
+        groups = {"this model": [c.explained for c in some]}
+        if found.linear_errors is not None:
+            groups["linear baseline"] = [c.linear for c in some]
+        if not is_number:
+            groups[usual] = [c.usual for c in some]
+        best, least = some[0], some[-1]
+        says = (
+            f"{title.capitalize()}: best {best.name} ({share(best.explained)}), least {least.name} "
+            f"({share(least.explained)})."
+        )
+        clipped = {name: [max(value, -1.0) for value in values] for name, values in groups.items()}
+        parts.append(figure(charts.bars([c.name for c in some], clipped, title), says))
+    return "".join(parts)
+
+
+def worst(found: Findings) -> str:
+    """The rows with the largest errors, and why."""
+    rows = found.worst[:N_WORST]
+    if found.is_image:
+        both = np.concatenate([pixels(found, np.asarray(part)[rows]) for part in (found.rows, found.rebuilt)])
+        return strip(both, len(rows), "The images with the largest errors, and their reconstructions.")
+    lines = []
+    for row in rows:
+        for rank, number in enumerate(found.suspects(row)):
+            first = [f"row {found.labels[row]}", f"{found.errors[row]:.4g}"] if rank == 0 else ["", ""]
+            lines.append(
+                [*first, found.given[number].name, found.given[number].text(row), found.expected[number].text(row)]
+            )
+    caption = "The rows with the largest errors, each with the columns farthest from what is expected"
+    return table(["row", "squared error", "column", "observed", "expected"], lines, caption)
+
+
+def alarms(found: Findings) -> str:
+    """For a detector: its p-values, its promise, and the rows with reasons."""
+    detector = found.fitted
+    if not hasattr(detector, "unlikeness_"):
+        return ""
+    scores, p = detector.score_and_p_values(found.asked)
+    rate, n_alarms = detector.false_alarms_, int((scores < detector.offset_).sum())
+    says = (
+        f"{n_alarms:,} of {len(scores):,} rows ({share(n_alarms / len(scores))}) are alarms at a rate of false alarms "
+        f"of {rate:g}. If all rows were normal, p-values would be spread evenly, and {rate * len(scores):.0f} alarms "
+        "expected."
+    )
+    order = np.argsort(scores, kind="stable")[:N_WORST]
+    lines = []
+    for row, reason in zip(order, _reasons(found, order), strict=True):
+        for rank, because in enumerate(reason["reasons"]):
+            first = [f"row {found.labels[row]}", f"{p[row]:.3g}"] if rank == 0 else ["", ""]
+            told = [because[name] for name in ("column", "observed", "expected", "direction")]
+            lines.append([*first, *(f"{cell:.4g}" if isinstance(cell, float) else cell for cell in told)])
+    caption = "The most unusual rows, with the columns that add most"
+    head = ["row", "p-value", "column", "observed", "expected", "direction"]
+    promise = paragraph(text(f"What is promised: {detector.guarantee_}."))
+    return figure(charts.histogram(p, "p-value", rate), says) + promise + table(head, lines, caption)
+
+
+def _reasons(found: Findings, some: np.ndarray) -> list[dict[str, Any]]:
+    """The reasons of some rows; those of windows need the rows before them."""
+    asked = found.asked if found.fitted.window else take(found.asked, some)
+    records = found.fitted.explain(asked, n_columns=3, output="records")
+    return [records[row] for row in some] if found.fitted.window else list(records)
+
+
+def code_map(found: Findings) -> str:
+    """The codes in a plane; the page draws it, so that colours and selections can change."""
+    some = np.sort(np.random.default_rng(1).permutation(len(found.codes))[:MOST_POINTS])
+    plane, names = found.plane
+    shown = [] if found.is_image else _shown(found, MOST_COLOURS)
+    points = []
+    for row in some:
+        point = {"x": charts.number(plane[row, 0]), "y": charts.number(plane[row, 1]), "row": found.labels[row]}
+        point["error"] = charts.number(found.errors[row])
+        for position, number in enumerate(shown):
+            own = found.given[number]
+            is_value = own.is_number and not own.is_time and own.is_known[row]
+            point[f"c{position}"] = charts.number(own.values[row]) if is_value else own.text(row)
+        points.append(point)
+    kinds = [
+        {"field": f"c{position}", "name": found.given[number].name,
+         "type": "quantitative" if found.given[number].is_number and not found.given[number].is_time else "nominal"}
+        for position, number in enumerate(shown)
+    ]  # fmt: skip
+    data = {
+        "points": points,
+        "axes": names,
+        "columns": [{"field": "error", "name": "error", "type": "quantitative"}, *kinds],
+    }
+    content = json.dumps(data, allow_nan=False).replace("</", "<\\/")
+    count = f"{len(some):,} of the rows" if len(some) < found.n_given else "all rows"
+    return (
+        '<p><label>Colour by <select id="map-colour"></select></label> Draw a line around points with the mouse or a '
+        "finger to list their rows; click once to end the selection.</p>"
+        '<div id="map" class="chart" role="img" aria-label="Codes of the rows in a plane"></div>'
+        f'<script type="application/json" id="map-data">{content}</script>'
+        '<p><label for="map-rows">Selected rows: <output id="map-count">none</output></label>'
+        '<textarea id="map-rows" rows="3" readonly></textarea></p>'
+        f"<p class='caption'>The codes of {count}. Rows that are near to each other have similar codes.</p>"
+    )
+
+
+def drivers(found: Findings) -> str:
+    """Which columns drive each component, and which it drives."""
+    if found.is_image:
+        return ""
+    components = found.ranked[:MOST_COMPONENTS].tolist()
+    strongest = np.nan_to_num(found.effects).max(1)
+    rows = sorted(np.argsort(-strongest, kind="stable")[:MOST_SHOWN].tolist())
+    if not components:
+        return ""
+    names = [found.given[number].name for number in rows]
+    top = found.given[int(np.argmax(np.nan_to_num(found.effects)[:, components[0]]))].name
+    says = (
+        "What the decoder does: how far each column moves, in its standard deviations, when a component "
+        f"goes from one deviation below its mean to one above. Component {components[0] + 1} moves {top} "
+        "most."
+    )
+    both = figure(charts.heatmap(names, components, found.effects[rows], "movement", False), says)
+    numbers = [number for number in rows if np.isfinite(found.correlations[number]).any()]
+    if numbers:
+        names = [found.given[number].name for number in numbers]
+        says = "What the encoder sees: the correlation of each column with each component over the rows."
+        both += figure(charts.heatmap(names, components, found.correlations[numbers], "correlation", True), says)
+    return both
+
+
+def traversals(found: Findings) -> str:
+    """What rows become when one component changes and the others stay at their means."""
+    components = found.ranked[: 8 if found.is_image else 4]
+    if not len(components):
+        return ""
+    center = found.codes.mean(0)
+    codes = np.repeat(center[None], len(components) * len(DEVIATIONS), axis=0)
+    for line, j in enumerate(components):
+        first = line * len(DEVIATIONS)
+        codes[first : first + len(DEVIATIONS), j] += np.array(DEVIATIONS) * found.spreads[j]
+    decoded = found.decoded(codes)
+    if found.is_image:
+        listed = ", ".join(str(j + 1) for j in components)
+        says = (
+            f"Each line changes one component (from above: {listed}) from two deviations below its mean to two above."
+        )
+        return strip(pixels(found, decoded), len(DEVIATIONS), says)
+    rebuilt, lines = columns(decoded, found.model), []
+    for line, j in enumerate(components):
+        moved = np.argsort(-np.nan_to_num(found.effects)[:, j], kind="stable")[:3]
+        for rank, number in enumerate(moved):
+            first = line * len(DEVIATIONS)
+            values = [rebuilt[number].text(first + step) for step in range(len(DEVIATIONS))]
+            lines.append([f"component {j + 1}" if rank == 0 else "", found.given[number].name, *values])
+    head = ["", "column", *(f"{step:+d} deviations" if step else "mean" for step in DEVIATIONS)]
+    return table(head, lines, "Rows decoded when one component changes; the three columns that move most")
+
+
+def samples(found: Findings) -> str:
+    """New rows drawn from the model."""
+    drawn, why = found.drawn
+    if drawn is None:
+        return paragraph(text(f"This model draws no rows: {why}"))
+    if found.is_image:
+        return strip(pixels(found, drawn), 8, "New images drawn from the model.")
+    rows, shown = columns(drawn, found.model), _shown(found)[:8]
+    names = [found.given[number].name for number in shown]
+    lines = [[rows[number].text(row) for number in shown] for row in range(6)]
+    return table(names, lines, "New rows drawn from the model")

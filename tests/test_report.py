@@ -1,0 +1,365 @@
+"""Reports: what a page says is what the model does, it needs no network, and a browser draws it without an error."""
+
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.datasets import load_digits
+
+from eigencode import (
+    AnomalyDetector,
+    Autoencoder,
+    LinearAutoencoder,
+    SparseAutoencoder,
+    StackedAutoencoder,
+    VariationalAutoencoder,
+)
+from eigencode.errors import FileError, OptionError
+from eigencode.export import graph_of
+from eigencode.report import live
+from eigencode.report.findings import Findings
+from eigencode.report.page import HERE, page
+
+vl_convert = pytest.importorskip("vl_convert")
+
+QUICK = {"max_epochs": 3, "hidden": (8,), "random_state": 0}
+N = 300
+
+
+def people(n=N):
+    """Columns of every kind, with gaps, and a name that would break a page."""
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=n)
+    frame = pd.DataFrame({
+        "height": 170 + 10 * z + rng.normal(size=n),
+        "weight": 70 + 12 * z + 3 * rng.normal(size=n),
+        "town</script><b>": np.where(z > 0.5, "Lyon & <i>", np.where(z > -0.5, "Bonn", "Oslo")),
+        "member": z + rng.normal(size=n) > 0,
+        "since": pd.Timestamp("2024-01-01") + pd.to_timedelta(np.round(100 * z), unit="D"),
+        "visits": rng.poisson(np.exp(z / 2 + 1)),
+    })  # fmt: skip
+    frame.loc[rng.random(n) < 0.1, "weight"] = np.nan
+    frame.loc[rng.random(n) < 0.1, "town</script><b>"] = None
+    return frame
+
+
+@pytest.fixture(scope="module")
+def model():
+    return Autoencoder(2, **QUICK).fit(people())
+
+
+@pytest.fixture(scope="module")
+def found(model):
+    return Findings(model, people())
+
+
+@pytest.fixture(scope="module")
+def text(model):
+    return page(model, people())
+
+
+class Page(HTMLParser):
+    """The tags that are open, the charts, and addresses that a browser would ask for."""
+
+    void = ("meta", "img", "br", "input", "link")
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.sections, self.asked, self.charts, self.is_chart = [], [], [], [], False
+        self.ids = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        if tag not in self.void:
+            self.open.append(tag)
+        self.ids += [attrs["id"]] if "id" in attrs else []
+        self.asked += [attrs[name] for name in ("src", "href") if name in attrs]
+        self.is_chart = tag == "script" and attrs.get("type") == "application/json" and "id" not in attrs
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.is_chart:
+            self.charts.append(json.loads(data))
+
+
+class TestPage:
+    def test_it_is_whole_and_asks_for_nothing(self, text):
+        read = Page(text)
+        assert read.open == []
+        assert len(read.ids) == len(set(read.ids)), "two elements with one id hide one another"
+        assert all(address.startswith(("#", "data:image/png;base64,")) for address in read.asked)
+        assert {address[1:] for address in read.asked if address.startswith("#")} <= set(read.ids)
+        assert len(text) < 2_000_000
+
+    def test_names_of_columns_are_texts(self, text):
+        assert "town&lt;/script&gt;&lt;b&gt;" in text
+        assert "town</script><b>" not in text
+
+    def test_it_says_what_the_model_says(self, model, text):
+        assert f"ended at {model.best_objective_:.4g} nats a row" in text
+        for note in model.notes_:
+            assert note in text.replace("&#x27;", "'")
+        assert f"random_state={model.seed_}" in text
+        assert "hidden=(8,)" in text
+
+    def test_every_chart_can_be_drawn(self, text):
+        charts = Page(text).charts
+        assert len(charts) >= 8
+        for chart in charts:
+            assert vl_convert.vegalite_to_vega(chart)["marks"]
+
+    @pytest.mark.filterwarnings("ignore::eigencode.errors.ResultWarning")
+    def test_a_detector_says_its_alarms(self):
+        X = people()[["height", "weight", "visits"]].dropna()
+        detector = AnomalyDetector(0.1, autoencoder=LinearAutoencoder(1), random_state=0).fit(X[:200])
+        odd = X.copy()
+        odd.iloc[-1, 0] = 999.0
+        text = page(detector, odd)
+        n = int((detector.predict(odd) < 0).sum())
+        assert f"{n} of {len(odd)} rows" in text
+        assert detector.guarantee_ in text
+        first = re.search(r"The most unusual rows.*?<tbody><tr>(.*?)</tr>", text, re.DOTALL)[1]
+        assert re.findall("<td>(.*?)</td>", first)[:4] == [f"row {X.index[-1]}", *first_reason(detector, odd)]
+
+    def test_windows_are_rows_with_those_before_them(self):
+        t = np.arange(400)
+        X = np.column_stack([np.sin(t / 5), np.cos(t / 5)]) + 0.1 * np.random.default_rng(0).normal(size=(400, 2))
+        detector = AnomalyDetector(0.1, autoencoder=LinearAutoencoder(2), window=4, random_state=0).fit(X)
+        assert "of 400 rows" in page(detector, X)
+
+
+def first_reason(detector, X):
+    """The p-value, column and value of the most unusual row, as a page has them."""
+    row = int(np.argmin(detector.score_samples(X)))
+    because = detector.explain(X, n_columns=1, output="records")[row]["reasons"][0]
+    return [f"{detector.p_values(X)[row]:.3g}", because["column"], f"{because['observed']:.4g}"]
+
+
+class TestFindings:
+    def test_errors_by_column_are_those_of_the_reconstructions(self, found, model):
+        rows, rebuilt = people(), model.reconstruct(people())
+        by_name = {column.name: column for column in found.by_column}
+        height = rows["height"]
+        expected = 1 - np.mean((height - rebuilt["height"]) ** 2) / np.var(height)
+        assert by_name["height"].explained == pytest.approx(expected, rel=1e-5)
+        known = rows["town</script><b>"].notna()
+        right = (rows["town</script><b>"] == rebuilt["town</script><b>"])[known].mean()
+        town = by_name["town</script><b>"]
+        assert town.explained == pytest.approx(right)
+        assert town.missing == pytest.approx(1 - known.mean())
+        assert town.usual == pytest.approx(rows["town</script><b>"].value_counts(normalize=True).iloc[0])
+
+    def test_effects_are_movements_of_the_decoder(self, found, model):
+        spread, center = found.codes.std(0), found.codes.mean(0)
+        for j in range(2):
+            ends = np.stack([center, center])
+            ends[:, j] += [-spread[j], spread[j]]
+            low, high = model.inverse_transform(ends)["height"]
+            assert found.effects[0, j] == pytest.approx(abs(high - low) / people()["height"].std(ddof=0), rel=1e-4)
+
+    def test_correlations_are_those_of_numpy(self, found):
+        known = people()["weight"].notna().to_numpy()
+        expected = np.corrcoef(people()["weight"][known], found.codes[known, 1])[0, 1]
+        assert found.correlations[1, 1] == pytest.approx(expected)
+
+    def test_hidden_cells_are_filled_better_than_by_the_mean_where_columns_go_together(self, found):
+        by_name = {name: (own, usual) for name, own, usual in found.filling}
+        own, usual = by_name["height"]
+        assert own < 0.8 * usual
+        assert usual == pytest.approx(1.0, abs=0.4)  # the mean is one standard deviation away: 30 cells, 3 errors
+
+    def test_the_worst_row_is_the_one_that_was_made_so(self, model):
+        rows = people()
+        rows.loc[17, "height"] = 400.0
+        found = Findings(model, rows)
+        assert found.labels[found.worst[0]] == "17"
+        assert found.given[found.suspects(found.worst[0])[0]].name == "height"
+
+    def test_pca_gives_the_errors_by_size(self):
+        X = np.random.default_rng(0).normal(size=(100, 4)) * [1, 2, 3, 4]
+        linear = LinearAutoencoder(2).fit(X)
+        errors, _ = Findings(linear, X).by_size
+        assert errors[2] == pytest.approx(linear.reconstruction_error(X, scaled=True).mean(), rel=1e-5)
+        assert errors[4] == pytest.approx(0, abs=1e-9)
+
+    def test_components_that_never_change_are_dead(self):
+        X = np.random.default_rng(0).normal(size=(200, 3))
+        sparse = Autoencoder(2, **QUICK).fit(X)
+        found = Findings(sparse, X)
+        found.codes[:, 1] = 0.5
+        assert found.dead.tolist() == [False, True]
+        assert found.ranked.tolist() == [0]
+
+
+TABLES = {
+    "table": (lambda: Autoencoder(2, **QUICK), people),
+    "counts": (lambda: Autoencoder(2, likelihood="poisson", **QUICK), lambda: np.round(100 * COUNTS)),
+    "linear": (lambda: LinearAutoencoder(2), lambda: COUNTS),
+    "tied": (lambda: Autoencoder(2, tied=True, **QUICK), lambda: COUNTS),
+    "shares": (lambda: Autoencoder(2, likelihood="bernoulli", **QUICK), lambda: COUNTS),
+    "variational": (lambda: VariationalAutoencoder(2, **QUICK), lambda: COUNTS),
+    "sparse": (lambda: SparseAutoencoder(6, max_epochs=2, random_state=0), lambda: COUNTS),
+    "stacked": (lambda: StackedAutoencoder(2, max_epochs=2, random_state=0), lambda: COUNTS),
+    "images": (lambda: Autoencoder(2, max_epochs=1, image_shape="auto", random_state=0), lambda: load_digits().images[:200]),
+    "cities": (lambda: Autoencoder(2, **QUICK), lambda: pd.DataFrame({"city": CITIES, "z": COUNTS[:, 0]})),
+}
+COUNTS = np.random.default_rng(0).random((200, 5))
+CITIES = [f"c{number:.0f}" for number in COUNTS[:, 0] * 40]
+QUICK_ONES = ("table",)
+
+DECODE = """
+const {decoderOf} = require(process.argv[1]);
+const given = JSON.parse(require("fs").readFileSync(0)), decode = decoderOf(given.live);
+console.log(JSON.stringify(given.codes.map(code => Array.from(decode(code)))));
+"""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in QUICK_ONES else pytest.mark.slow) for n in TABLES])
+def test_the_page_decodes_as_the_model_does(name):
+    make, rows = TABLES[name]
+    model = make().fit(rows())
+    graph = graph_of(model, "inverse_transform")
+    codes = graph.example()[:20].astype(np.float64)
+    given = json.dumps({"live": live.steps(model), "codes": codes.tolist()})
+    program = ["node", "-e", DECODE, str(HERE / "live.js")]
+    answer = subprocess.run(program, input=given, capture_output=True, text=True, check=True, timeout=60).stdout
+    decoded, expected = np.array(json.loads(answer), dtype=np.float64), graph.expected("inverse_transform", codes)
+    assert np.abs((decoded - expected) / np.maximum(expected.std(0), 1e-9)).max() < 1e-4
+
+
+@pytest.mark.draws_globally  # torch's layers
+def test_a_decoder_that_the_page_does_not_know_is_said(tmp_path):
+    import torch
+
+    class Odd(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(2, 5)
+
+        def forward(self, z):
+            return torch.special.bessel_j0(self.layer(z))
+
+    model = Autoencoder(2, decoder=Odd(), max_epochs=0, random_state=0).fit(COUNTS)
+    with pytest.raises(live.NotLiveError, match="bessel"):
+        live.steps(model)
+    assert "cannot decode codes of this model" in page(model, COUNTS)
+
+
+def test_a_decoder_that_is_too_large_is_said(model, monkeypatch):
+    monkeypatch.setattr(live, "MOST_NUMBERS", 10)
+    with pytest.raises(live.NotLiveError, match="at most 10"):
+        live.steps(model)
+
+
+def test_what_cannot_be_written_is_refused(model, tmp_path, monkeypatch):
+    with pytest.raises(FileError, match=r"ending in \.html"):
+        model.report(people(), tmp_path / "r.pdf")
+    monkeypatch.setitem(__import__("sys").modules, "vl_convert", None)
+    with pytest.raises(OptionError, match=r"eigencode\[report\]"):
+        model.report(people(), tmp_path / "r.html")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_writes_a_page(model, tmp_path, monkeypatch):
+    from eigencode.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    model.save("m.safetensors")
+    people().to_parquet("people.parquet")
+    assert main(["report", "m.safetensors", "people.parquet", "--output", "r.html"]) == 0
+    assert (tmp_path / "r.html").read_text().startswith("<!doctype html>")
+    assert main(["report", "m.safetensors", "people.parquet", "--output", "r.txt"]) == 1
+
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+ASK = """
+<pre id="result"></pre><script>
+const told = {errors: []};
+window.addEventListener("error", event => told.errors.push(event.message));
+window.addEventListener("unhandledrejection", event => told.errors.push(String(event.reason)));
+const wait = ms => new Promise(done => setTimeout(done, ms));
+window.addEventListener("load", async () => {
+  for (let i = 0; i < 100 && !document.documentElement.dataset.ready; i++) await wait(50);
+  told.ready = document.documentElement.dataset.ready;
+  told.charts = document.querySelectorAll(".chart svg").length;
+  told.places = document.querySelectorAll(".chart").length;
+  told.wide = document.documentElement.scrollWidth - innerWidth;
+  const slider = document.querySelector("#sliders input"), before = JSON.stringify(Array.from(window.decodedRow));
+  slider.value = slider.max;
+  slider.dispatchEvent(new Event("input"));
+  told.moved = JSON.stringify(Array.from(window.decodedRow)) !== before;
+  told.row = Array.from(window.decodedRow);
+  told.code = +slider.value;
+  told.component = document.querySelector("#sliders label").textContent;
+  const menu = document.getElementById("map-colour");
+  menu.value = menu.options.length - 1;
+  menu.dispatchEvent(new Event("change"));
+  await wait(500);
+  const svg = document.querySelector("#map svg"), box = svg.getBoundingClientRect();
+  const event = (type, x, y) => new PointerEvent(type, {bubbles: true, clientX: x, clientY: y, view: window});
+  const send = (target, type, x, y) => target.dispatchEvent(event(type, box.left + x, box.top + y));
+  const point = svg.querySelector(".mark-symbol.role-mark path"), at = point.getBoundingClientRect();
+  point.dispatchEvent(event("pointermove", at.left + 2, at.top + 2));
+  await wait(300);
+  told.hover = (document.getElementById("vg-tooltip-element") || {}).textContent;
+  send(svg, "pointerdown", 60, 60);
+  const right = box.width - 10, low = box.height - 60;
+  for (const [x, y] of [[right, 60], [right, low], [60, low], [60, 62]]) {
+    await wait(30);
+    send(window, "pointermove", x, y);
+  }
+  await wait(100);
+  send(window, "pointerup", 60, 62);
+  await wait(300);
+  told.chosen = document.getElementById("map-rows").value.split(", ").filter(Boolean).length;
+  told.requests = performance.getEntriesByType("resource").map(each => each.name);
+  document.getElementById("result").textContent = JSON.stringify(told);
+});
+</script>
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@pytest.mark.parametrize("width", [1200, 500])
+def test_a_browser_draws_the_page_and_the_reader_can_ask(model, text, tmp_path, width):
+    (tmp_path / "r.html").write_text(text.replace("<body>", "<body>" + ASK, 1))
+    command = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", f"--window-size={width},2000",
+               f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=20000", "--dump-dom"]  # fmt: skip
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [*command, str(tmp_path / "r.html")], capture_output=True, text=True, timeout=200, env=environment
+    )
+    told = json.loads(html.unescape(re.search(r'<pre id="result">(.*?)</pre>', done.stdout, re.DOTALL)[1]))
+    assert told["errors"] == []
+    assert told["requests"] == []
+    assert told["ready"] == "true"
+    assert told["charts"] == told["places"] >= 8
+    assert told["wide"] <= 0, "the page is wider than the screen"
+    assert told["moved"]
+    assert "row" in told["hover"]
+    assert "height" in told["hover"]
+    assert told["chosen"] > N / 2
+    code = Findings(model, people()).codes.mean(0)
+    code[int(re.search(r"component (\d)", told["component"])[1]) - 1] = told["code"]
+    graph = graph_of(model, "inverse_transform")
+    assert told["row"] == pytest.approx(graph.expected("inverse_transform", code[None])[0].tolist(), rel=1e-4)
+
+
+@pytest.mark.slow
+def test_a_page_of_many_rows_is_small():
+    rows = np.random.default_rng(0).normal(size=(100_000, 30))
+    model = LinearAutoencoder(4).fit(rows)
+    assert len(page(model, rows).encode()) < 5_000_000
