@@ -210,10 +210,14 @@ TABLES = {
     "variational": (lambda: VariationalAutoencoder(2, **QUICK), lambda: COUNTS),
     "sparse": (lambda: SparseAutoencoder(6, max_epochs=2, random_state=0), lambda: COUNTS),
     "stacked": (lambda: StackedAutoencoder(2, max_epochs=2, random_state=0), lambda: COUNTS),
-    "images": (lambda: Autoencoder(2, max_epochs=1, image_shape="auto", random_state=0), lambda: load_digits().images[:200]),
+    "images": (
+        lambda: Autoencoder(2, max_epochs=1, image_shape="auto", random_state=0),
+        lambda: load_digits().images[:200],
+    ),
     "cities": (lambda: Autoencoder(2, **QUICK), lambda: pd.DataFrame({"city": CITIES, "z": COUNTS[:, 0]})),
 }
 COUNTS = np.random.default_rng(0).random((200, 5))
+DIGITS = load_digits().images[:200]
 CITIES = [f"c{number:.0f}" for number in COUNTS[:, 0] * 40]
 QUICK_ONES = ("table",)
 

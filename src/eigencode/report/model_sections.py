@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import sklearn
 
+from eigencode._version import __version__
 from eigencode.descriptions import description, own_options, summary
+from eigencode.lazy import torch
 from eigencode.report import charts
 from eigencode.report.findings import Findings
 from eigencode.report.pieces import figure, paragraph, share, table, text, wide
@@ -140,12 +143,6 @@ def gaps(found: Findings) -> str:
 
 def reproduce(found: Findings) -> str:
     """How the model was made: options, seed, versions, and what identifies the data."""
-    import numpy
-    import sklearn
-    import torch
-
-    from eigencode._version import __version__
-
     model = found.fitted
     facts = description({**summary(model), "version": __version__})
     options = {name: getattr(model, name) for name in _changed(model)} | own_options(model)
@@ -154,7 +151,7 @@ def reproduce(found: Findings) -> str:
     code = f"{type(model).__name__}({', '.join(part for part in (call, seed) if part)}).fit(X)"
     versions = (
         f"eigencode {__version__}, torch {torch.__version__}, scikit-learn {sklearn.__version__}, NumPy "
-        f"{numpy.__version__}"
+        f"{np.__version__}"
     )
     lines = [[name, fact] for name, fact in facts.items() if name not in ("columns", "note")]
     lines += [
