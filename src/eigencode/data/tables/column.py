@@ -77,7 +77,8 @@ class Column:
             Whether numbers and booleans are just numbers, as for a likelihood that is given for them.
         """
         kind, reason = _asked_for(values, wanted) if wanted is not None else _recognised(values, plain)
-        type_ = "null" if values.kind == "other" else str(values.type)  # it is passed on, and never made
+        is_known = values.kind != "other" or types.is_known(values.type)  # others are passed on, and never made
+        type_ = str(values.type) if is_known else "null"
         is_number = isinstance(kind, Identifier) and values.kind == "number"
         hint = hint_on(values) if wanted is None and not is_number else ""
         return cls(values.name, kind, reason, values.n_gaps, type_, values.dtype, values.is_mixed, hint)

@@ -107,7 +107,10 @@ def filled(column: Column, values: Values, decoded: pa.Array) -> Values:
     """The column with its gaps filled from a column of the type of ``known``, the other values as they are."""
     present, kind, native_type = known(column, values)
     decoded = decoded.cast(present.type) if pa.types.is_dictionary(kind) else decoded
+    if str(kind) == "string_view":  # of which Arrow has few functions
+        present, decoded = present.cast(pa.string()), decoded.cast(pa.string())
     found = pc.if_else(pa.array(values.missing), decoded, present)
+    found = found.cast(kind) if str(kind) == "string_view" else found
     if pa.types.is_dictionary(kind):
         categories = pa.array(column.kind.categories, pa.string()).cast(present.type)  # type: ignore[union-attr]
         codes = pc.index_in(found, categories).cast(kind.index_type)

@@ -70,7 +70,18 @@ def values_of(name: Any, column: Any, dtype: str = "", missing_values: Sequence[
         cells = cells.combine_chunks()
     if isinstance(cells.type, pa.BaseExtensionType):
         cells = cells.storage
+    if pa.types.is_dictionary(cells.type):
+        cells = _with_distinct_labels(cells)
     return Values(name, _without(cells, missing_values), dtype or str(cells.type), is_mixed)
+
+
+def _with_distinct_labels(cells: pa.DictionaryArray) -> pa.DictionaryArray:
+    """The same cells over labels that are all different, and none of which is null."""
+    labels = pc.unique(cells.dictionary).drop_null()
+    if len(labels) == len(cells.dictionary):
+        return cells
+    numbers = pc.index_in(cells.dictionary, labels).cast(cells.type.index_type)
+    return pa.DictionaryArray.from_arrays(numbers.take(cells.indices), labels, ordered=cells.type.ordered)
 
 
 def _from_objects(name: Any, cells: list[Any]) -> tuple[pa.Array, bool]:
@@ -152,7 +163,8 @@ def frame_of(library: str, columns: Iterable[Values], like: Any = None) -> Any:
     if library == "pandas":
         return _pandas_frame(columns, nw.to_native(like, pass_through=True))
     backend, columns = cast(Any, library), list(columns)
-    cells = [column.cells if column.kind != "other" else pa.nulls(len(column)) for column in columns]
+    is_made = [column.kind != "other" or column.native is None for column in columns]
+    cells = [column.cells if made else pa.nulls(len(column)) for column, made in zip(columns, is_made, strict=True)]
     frame = nw.from_arrow(pa.table(cells, names=[str(column.name) for column in columns]), backend=backend)
     for column, own in zip(columns, cells, strict=True):
         if column.dtype.startswith("Enum(") and pa.types.is_dictionary(own.type):

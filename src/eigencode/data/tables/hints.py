@@ -8,6 +8,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from eigencode.data.dialects import NUMBER
@@ -79,12 +80,13 @@ def _sentinel(numbers: np.ndarray) -> str:
 
 def _nearly_numbers(values: Values) -> str:
     """Which cell makes a column text."""
-    if not is_nearly_numbers(values.cells.slice(0, SAMPLED).drop_null().to_pylist()):
+    cells = values.cells.cast(pa.string())  # of views of text there are few functions
+    if not is_nearly_numbers(cells.slice(0, SAMPLED).drop_null().to_pylist()):
         return ""
-    wrong = pc.invert(pc.match_substring_regex(values.cells, f"^(?:{NUMBER})$"))
+    wrong = pc.invert(pc.match_substring_regex(cells, f"^(?:{NUMBER})$"))
     if (row := pc.index(wrong, True).as_py()) < 0:
         return ""
-    cell = values.cells[row].as_py()
+    cell = cells[row].as_py()
     advice = advice_on(cell) or "correct it, or name it in 'missing_values' if it stands for a gap"
     return f"is taken as text, because of {shown(cell)} in row {row}: {advice}"
 

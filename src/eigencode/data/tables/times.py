@@ -64,7 +64,7 @@ class Clock(Kind):
         """Seconds; text is read in this format, or in one that all of it has."""
         cells: pa.Array | None = values.cells
         if values.kind == "text" and cls.of == "time":
-            format_ = format_ or types.time_format(values.cells.drop_null()) or ""
+            format_ = format_ or types.time_format(values.cells.cast(pa.string()).drop_null()) or ""
             cells = types.times_of(values.cells, format_) if format_ else None
         if cells is None or values.kind not in (cls.of, "text", "nothing"):
             wanted = "times" if cls.of == "time" else "durations"

@@ -46,6 +46,14 @@ def type_of(text: str) -> pa.DataType:
         raise DataError("A column has a type that is not known", got=f"{text!r}"[:60]) from error
 
 
+def is_known(kind: pa.DataType) -> bool:
+    """Whether a type can be made of its text, as a nested one cannot."""
+    try:
+        return type_of(str(kind)) == kind
+    except DataError:
+        return False
+
+
 def class_of(kind: pa.DataType) -> str:
     """The class of a type: number, boolean, text, time, duration, category, nothing or other."""
     return next((name for name, test in CLASSES.items() if test(kind)), "other")
