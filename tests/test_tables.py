@@ -12,9 +12,11 @@ import polars.testing
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+import torch
 
 from eigencode.data.tables import Schema, hashing
 from eigencode.errors import CellTypeError, DataError, OptionError
+from eigencode.export.columns import TableColumns
 
 N = 60
 
@@ -610,3 +612,52 @@ def test_decimals_of_a_column_of_float32_are_known():
     rng = np.random.default_rng(0)
     frame = pd.DataFrame({"short": rng.normal(size=50).round(2), "long": rng.normal(size=50)}).astype("float32")
     assert [column.kind.decimals for column in Schema.infer(frame).columns] == [2, None]
+
+
+def levels(n_levels):
+    """A column of levels in an order, two of which do not occur."""
+    names = [f"level {number}" for number in range(n_levels)]
+    codes = np.arange(400) % (n_levels - 2)
+    return pd.DataFrame({"x": codes + 0.5, "level": pd.Categorical.from_codes(codes, names, ordered=True)})
+
+
+def test_many_ordered_categories_are_numbers_in_their_order():
+    frame = levels(100)
+    schema = Schema.infer(frame)
+    assert kinds_of(schema)["level"] == "ranked"
+    cells = schema.encode(frame)
+    assert cells.shape == (400, 2)
+    assert cells[:, 1].tolist() == frame["level"].cat.codes.tolist()
+    pd.testing.assert_frame_equal(schema.decode(cells, frame), frame)
+    found = schema.decode(np.array([[1.0, -3.0], [1.0, 41.6], [1.0, 150.0], [1.0, np.nan]]))["level"]
+    assert [*found[:3], found.isna()[3]] == ["level 0", "level 42", "level 99", True]
+    assert found.cat.categories.equals(frame["level"].cat.categories)
+    assert found.cat.ordered
+
+
+def test_all_of_few_ordered_categories_have_a_cell_however_rare():
+    frame = pd.DataFrame({"x": pd.Categorical(["low", "high"] * 2000 + ["mid"], ["low", "mid", "high"], ordered=True)})
+    assert Schema.infer(frame).columns[0].kind.labels == ("low", "mid", "high")
+
+
+def test_values_that_an_order_lacks_are_noted():
+    frame = pd.DataFrame({"size": ["S", "M", "L", "XL"] * 50})
+    (column,) = Schema.infer(frame, {"size": ["S", "M", "L"]}).columns
+    assert column.kind.labels == ("S", "M", "L")
+    assert column.notes == ["values of column 'size' that are not in its order share one cell: XL"]
+    back = Schema((column,), "pandas")
+    pd.testing.assert_frame_equal(back.decode(back.encode(frame), frame), frame)
+    many = Schema.infer(frame, {"size": ["S", "M", "L", *(f"{n} L" for n in range(99))]})
+    assert many.notes == ["values of column 'size' that are not in its order are gaps to the model: XL"]
+    assert np.isnan(many.encode(frame))[:4, 0].tolist() == [False, False, False, True]
+    with pytest.raises(DataError, match="none of its values is listed"):
+        Schema.infer(frame, {"size": ["small", "large"]})
+
+
+def test_a_graph_has_the_numbers_of_many_ordered_categories():
+    """A file for another program gives the label that the frame's own answer has."""
+    schema = Schema.infer(levels(100))
+    columns = TableColumns(schema)
+    numbers = torch.from_numpy(columns.numbers(levels(100)))
+    assert torch.equal(columns.cells(numbers).double(), torch.from_numpy(schema.encode(levels(100))).double())
+    assert columns.columns(torch.tensor([[0.5, 41.6], [0.5, 150.0]]))[:, 1].tolist() == [42.0, 99.0]

@@ -99,6 +99,8 @@ def _column(kind: Any, cells: Tensor, type_: pa.DataType) -> Tensor:
 
 def _labels(kind: Any, cells: Tensor) -> Tensor:
     """The numbers of the most likely labels, as the column decodes them."""
+    if kind.kind == "ranked":
+        return cells[:, 0].round().clamp(0, len(kind.labels) - 1)
     shares, n_bits = cells[:, : len(kind.labels) + bool(kind.rare)], getattr(kind, "n_bits", 0)
     if not n_bits:
         return shares.argmax(1)

@@ -13,16 +13,16 @@ import pyarrow as pa
 from eigencode.data.tables import types
 from eigencode.data.tables.excluded import Constant, Identifier, Text
 from eigencode.data.tables.hints import hint_on
-from eigencode.data.tables.kinds import Excluded, Kind
-from eigencode.data.tables.labels import Boolean, Category, Ordered
+from eigencode.data.tables.kinds import Excluded, Kind, listed
+from eigencode.data.tables.labels import Boolean, Category, Labels, Ordered, Ranked
 from eigencode.data.tables.numeric import Count, Positive, Real, Share, ZeroInflated
 from eigencode.data.tables.times import Duration, Time
 from eigencode.data.tables.values import Values
 from eigencode.errors import DataError, OptionError, did_you_mean
 
 AnyKind = (
-    Constant | Boolean | Identifier | Text | Ordered | Category | Time | Duration | ZeroInflated | Count | Share
-    | Positive | Real
+    Constant | Boolean | Identifier | Text | Ranked | Ordered | Category | Time | Duration | ZeroInflated | Count
+    | Share | Positive | Real
 )  # fmt: skip
 """All kinds, in the order in which they are asked whether a column is of theirs."""
 
@@ -101,7 +101,7 @@ class Column:
         if self.is_mixed and not values.is_mixed:
             cells = [None if cell is None else json.dumps(cell, default=str) for cell in values.cells.to_pylist()]
             values = Values(values.name, pa.array(cells, pa.string()), values.dtype, is_mixed=True)
-        if not isinstance(self.kind, Category | Ordered):
+        if not isinstance(self.kind, Labels):
             return values
         fitted = self.arrow.value_type if pa.types.is_dictionary(self.arrow) else self.arrow
         found = values.type.value_type if values.kind == "category" else values.type
@@ -151,6 +151,10 @@ class Column:
         if isinstance(self.kind, Identifier | Text) or (isinstance(self.kind, Constant) and self.kind.value is None):
             remarks = [f"is left out: {self.reason}", *remarks]
         found = [f"column {self.name!r} {what}" for what in remarks]
+        if unlisted := getattr(self.kind, "unlisted", ()):
+            what = "share one cell" if isinstance(self.kind, Ordered) else "are gaps to the model"
+            found.append(f"values of column {self.name!r} that are not in its order {what}: {listed(unlisted)}")
+            return found
         rare = len(getattr(self.kind, "rare", ()))
         bits = getattr(self.kind, "n_bits", 0)
         how = f"are told apart by {bits} cells" if bits else "share one cell"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
@@ -90,12 +90,13 @@ class Labels(Kind):
     labels: tuple[str, ...]
     rare: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
+    rarest: ClassVar[float] = RAREST
 
     @classmethod
     def learn(cls, values: Values) -> Self:
         """The labels, those with most rows first; those of a categorical type in its order."""
         require(values.kind not in ("nothing", "other"), values, cls.title)
-        fewest = len(values) * RAREST
+        fewest = len(values) * cls.rarest
         frequent = [label for label, count in values.counts.items() if count > fewest][:MOST_CELLS]
         rare = tuple(label for label in values.counts if label not in set(frequent))
         categories = tuple(values.coded[1].to_pylist()) if values.kind == "category" else ()
@@ -241,10 +242,19 @@ class Category(Labels):
 
 @dataclass(frozen=True)
 class Ordered(Labels):
-    """Categories in an order."""
+    """Categories in an order.
+
+    Attributes
+    ----------
+    unlisted : tuple of str
+        Those of ``rare`` that are not in the order that the user gave.
+    """
+
+    unlisted: tuple[str, ...] = ()
 
     kind: Annotated[str, OneOf(["ordered"])] = "ordered"
     title = "a column of ordered categories"
+    rarest = 0.0
 
     @classmethod
     def recognise(cls, values: Values) -> str | None:
@@ -252,12 +262,66 @@ class Ordered(Labels):
         return "an ordered categorical type" if values.kind == "category" and values.type.ordered else None
 
     @classmethod
-    def in_order(cls, values: Values, order: Sequence[str]) -> Self:
-        """With the order that the user gives."""
-        found = cls.learn(values)
-        return cls(cls._ordered(found.labels, order), found.rare, found.categories)
+    def in_order(cls, values: Values, order: Sequence[str]) -> Ordered | Ranked:
+        """With the order that the user gives; by rank where it has many values."""
+        require(not set(order).isdisjoint(values.counts), values, "ordered so: none of its values is listed")
+        unlisted = tuple(label for label in values.counts if label not in set(order))
+        if len(order) > MOST_CELLS:
+            return replace(Ranked.learn(values), labels=tuple(order), unlisted=unlisted)
+        labels = tuple(label for label in order if label in values.counts)
+        return cls(labels, unlisted, cls.learn(values).categories, unlisted)
 
     @property
     def blocks(self) -> tuple[Block, ...]:
         """One block of indicators."""
         return (("ordered", len(self.labels) + 1),)
+
+
+@dataclass(frozen=True)
+class Ranked(Labels):
+    """Many categories in an order: the number of a label in it.
+
+    Attributes
+    ----------
+    unlisted : tuple of str
+        Labels that are not in the order that the user gave, and are gaps to the model.
+    """
+
+    unlisted: tuple[str, ...] = ()
+
+    kind: Annotated[str, OneOf(["ranked"])] = "ranked"
+    title = "a column of many ordered categories"
+
+    @classmethod
+    def recognise(cls, values: Values) -> str | None:
+        """A categorical type with an order, and more labels than have cells of their own."""
+        is_ordered = values.kind == "category" and values.type.ordered
+        return "an ordered categorical type" if is_ordered and len(values.counts) > MOST_CELLS else None
+
+    @classmethod
+    def learn(cls, values: Values) -> Self:
+        """All labels of the type, or those that occur, in the order of their text."""
+        require(values.kind not in ("nothing", "other"), values, cls.title)
+        categories = tuple(values.coded[1].to_pylist()) if values.kind == "category" else ()
+        return cls(categories or tuple(sorted(values.counts)), (), categories)
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """One cell, a number."""
+        return (("real", 1),)
+
+    @property
+    def cell_names(self) -> list[str]:
+        """None of its own."""
+        return [""]
+
+    def _cells_of(self, labels: Sequence[str]) -> np.ndarray:
+        """The numbers of labels."""
+        index = {label: number for number, label in enumerate(self.labels)}
+        return np.array([[index.get(label, np.nan)] for label in labels], dtype=np.float32)
+
+    def decode(self, cells: np.ndarray, kind: pa.DataType) -> pa.Array:
+        """The labels of the nearest numbers."""
+        missing = np.isnan(cells[:, 0])
+        numbers = np.rint(np.where(missing, 0.0, cells[:, 0])).clip(0, len(self.labels) - 1).astype(np.int64)
+        return self._as_type(pa.array(numbers, mask=missing), self.labels, kind)

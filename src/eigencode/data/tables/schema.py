@@ -17,7 +17,7 @@ from eigencode.data.tables.decoder import Blocks, Decoder, blocks_of, filled, kn
 from eigencode.data.tables.excluded import Identifier, Text
 from eigencode.data.tables.hashing import MOST_ROWS
 from eigencode.data.tables.kinds import Block
-from eigencode.data.tables.labels import Boolean, Category, Ordered
+from eigencode.data.tables.labels import Boolean, Labels
 from eigencode.data.tables.numeric import Real, Share
 from eigencode.data.tables.values import Values
 from eigencode.errors import DataError, EigencodeError, OptionError, did_you_mean
@@ -198,7 +198,7 @@ class Schema:
         of_numbers = [
             type_
             for column, type_ in zip(self.columns, given_types, strict=True)
-            if column.kind.width and not isinstance(column.kind, Boolean | Category | Ordered)
+            if column.kind.width and not isinstance(column.kind, Boolean | Labels)
         ]
         is_single = all(type_ in frames.SINGLE for type_ in of_numbers)
         shape, dtype = (len(table), self.n_cells), np.float32 if is_single else np.float64
