@@ -32,7 +32,7 @@ def start(size, arguments, **options):
     return [subprocess.Popen(command, env=environment(rank, size, port), **options) for rank in range(size)]
 
 
-def run(size, arguments, timeout=120, **options):
+def run(size, arguments, timeout=300, **options):
     """Their exit codes, standard outputs and standard errors."""
     started = start(size, arguments, **options)
     try:

@@ -1,6 +1,10 @@
 """Several processes that train one model: the number of processes changes nothing but rounding."""
 
+import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import launch
 import numpy as np
@@ -93,3 +97,61 @@ def test_a_killed_process_ends_the_others():
     assert killed == -signal.SIGKILL
     assert code == 1
     assert "TrainingError: The processes that train this model lost each other" in said
+
+
+RESUMED = """
+import os, signal, sys
+import numpy as np
+import together
+from contextlib import nullcontext
+from pathlib import Path
+from eigencode import Checkpoint, processes
+from eigencode.training.runner import SingleRunner
+
+folder = Path(sys.argv[1])
+if not (folder / "found").exists():
+    def die():
+        (folder / "found").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    dying = together.at_step(8, die)
+else:
+    dying = nullcontext()
+name, model, X, weight = next(case for case in together.cases() if case[0] == "gaps and weights")
+n_steps = []
+step = SingleRunner.step
+SingleRunner.step = lambda *given: n_steps.append(1) or step(*given)
+with dying:
+    model.fit(X, sample_weight=weight, checkpoint=Checkpoint(folder / "checkpoint", rows=32))
+np.save(folder / f"found-{processes.numbered()[0]}.npy", [len(n_steps), *together.results(model)])
+"""
+
+
+def require_resumed(folder, size):
+    """The results are those of a fit that was not killed, and it went on from a checkpoint."""
+    alone = together.fitted(["gaps and weights"])["gaps and weights"]
+    for rank in range(size):
+        n_steps, *found = np.load(folder / f"found-{rank}.npy")
+        assert n_steps == 15 - 8
+        np.testing.assert_allclose(found, alone, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.slow
+def test_a_killed_fit_goes_on_in_another_number_of_processes(tmp_path):
+    launch.run(2, ["-c", RESUMED, tmp_path])
+    assert (tmp_path / "found").exists()
+    before = sorted(path.name for path in (tmp_path / "checkpoint").glob("*.safetensors"))
+    assert before[-1] == f"{8:012}.safetensors"
+    assert [code for code, *_ in launch.run(3, ["-c", RESUMED, tmp_path])] == [0, 0, 0]
+    require_resumed(tmp_path, 3)
+
+
+@pytest.mark.slow
+def test_torchrun_restarts_killed_processes(tmp_path):
+    (tmp_path / "resumed.py").write_text(RESUMED)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
+    where = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])}
+    command = [*torchrun, str(tmp_path / "resumed.py"), str(tmp_path)]
+    ended = subprocess.run(command, env=os.environ | where, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "found").exists()
+    require_resumed(tmp_path, 2)
