@@ -101,15 +101,11 @@ def check_pictures_output(path: str | os.PathLike[str], inputs: Iterable[str | o
 
 
 def write_pictures(path: str | os.PathLike[str], images: np.ndarray) -> list[Path]:
-    """Write images as one picture, or as one file for each, and return the files.
+    """Write images of shape (n, h, w) or (n, h, w, c), and return the files.
 
-    Parameters
-    ----------
-    path : path-like
-        A file: one picture, in which the images form a grid. A folder, or a pattern such as ``'folder/*.jpg'``: one
-        file for each image, named 0001.png and so on; a missing folder is created.
-    images : ndarray of shape (n, h, w) or (n, h, w, c)
-        Of type uint8, or of uint16 for grey images of 16 bits; with 1, 3 or 4 channels.
+    A path of a file is one picture, in which the images form a grid; of a folder, or a pattern such as
+    ``'folder/*.jpg'``, one file for each image, named 0001.png and so on; a missing folder is created. The images are
+    of type uint8, or of uint16 for grey ones of 16 bits, with 1, 3 or 4 channels.
 
     Examples
     --------

@@ -46,18 +46,8 @@ def networks_of(
 ) -> tuple[Network, Network]:
     """The encoder and the decoder, with parallel linear paths if they can start as a linear map.
 
-    Parameters
-    ----------
-    options : AutoencoderOptions
-        The options of the estimator.
-    hidden : tuple of int
-        Widths of the hidden layers, from the data to the code.
-    images : tuple of int
-        Channels, height and width of the images fitted.
-    sizes : (int, int)
-        Columns and components.
-    starts_linear : bool
-        Whether the model has a linear start.
+    ``hidden`` are the widths of the hidden layers, from the data to the code, ``images`` channels, height and width of
+    the images fitted, ``sizes`` the numbers of columns and of components.
     """
     if options.tied and options.decoder is not None:
         raise OptionError("Set either 'tied' or 'decoder', not both", got=f"tied=True and decoder={options.decoder!r}")

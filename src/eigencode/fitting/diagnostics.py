@@ -41,16 +41,10 @@ INTERRUPTED = "training was interrupted"
 
 
 def notes(run: TrainingRun, gained_over: float | None, explained: tuple[float, float] | None) -> list[str]:
-    """Sentences about a finished run.
+    """Sentences about a finished run whose model has the best weights.
 
-    Parameters
-    ----------
-    run : TrainingRun
-        A run whose model has the best weights; a sample of its rows is encoded.
-    gained_over : float or None
-        The baseline's objective on the validation rows.
-    explained : (float, float) or None
-        Share of the variance along the code's principal directions, and the share asked for, if one was.
+    ``gained_over`` is the baseline's objective on the validation rows, ``explained`` the share of the variance along
+    the code's principal directions, and the share asked for, if one was.
     """
     state = run.state
     found = [

@@ -104,20 +104,8 @@ def make_stream_run(
     """Return the run of one pass over a block of scaled rows, for a copy of a composition.
 
     Batch size and step size are chosen for each block. The steps of Adam do not depend on the size of the gradient, so
-    the step size is multiplied by the mean weight of the block's rows if that is below 1.
-
-    Parameters
-    ----------
-    options : AutoencoderOptions
-        The options of the estimator.
-    block : Rows
-        The rows.
-    composition, objective, execution, optimizer, seed
-        The model and the settings that were chosen for the first block.
-    history : sequence of dict
-        The rows of history so far.
-    saved : dict or None
-        The ``state_dict`` after the earlier blocks of the stream, None for the first block.
+    the step size is multiplied by the mean weight of the block's rows if that is below 1. The model and its settings
+    are those of the first block, ``saved`` is the ``state_dict`` after the earlier blocks, None for the first one.
     """
     recipe, n_rows = RECIPES[optimizer], known_length(block.n_training, "A block of a stream")
     batch_size = given_or(options.batch_size, recipe.batch_size(n_rows))

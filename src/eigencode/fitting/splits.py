@@ -41,11 +41,6 @@ def by_groups(groups: np.ndarray, fraction: float, seed: int) -> Tensor:
 
     A group that would bring their number farther from the share is left out; if all would, the smallest is drawn.
     Groups are numbered in the order of their first rows, so their names do not matter.
-
-    Raises
-    ------
-    DataError
-        If there is only one group, so that none would be left for training.
     """
     if fraction == 0:
         return torch.empty(0, dtype=torch.int64)

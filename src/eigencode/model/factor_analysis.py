@@ -54,14 +54,7 @@ def factor_analysis(covariance: Tensor, n_components: int, beta: float = 1.0) ->
     .. math:: \sum_j \log \psi_j + \sum_j S_{jj} / \psi_j
         - \sum_{i \le k} \left[ (l_i - \beta)^+ - \beta \log \max(l_i / \beta, 1) \right]
 
-    Parameters
-    ----------
-    covariance : Tensor
-        S, shape (d, d), in float64.
-    n_components : int
-        k, the number of factors.
-    beta : float
-        Weight of the divergence.
+    for k factors and the divergence's weight beta; S, of shape (d, d), is in float64.
 
     Examples
     --------

@@ -54,18 +54,8 @@ def jacobian(f: Composition | RowFunction, x: Tensor) -> Tensor:
 
     .. math:: J_{ij} = \partial h_i / \partial x_j
 
-    Parameters
-    ----------
-    f : Composition or callable
-        The mean code of a composition, or any function of rows, such as the reconstruction
-        ``lambda x: composition.reconstruct(x).mean``. Its output for a row must depend on that row only.
-    x : Tensor of shape (n, d)
-        Scaled rows.
-
-    Returns
-    -------
-    Tensor of shape (n, k, d)
-        Computed by k backward or d forward passes, whichever are fewer, in chunks of rows to bound the memory.
+    Its shape is (n, k, d) for scaled rows of shape (n, d), and for the mean code of a composition or any function of
+    rows. Computed by k backward or d forward passes, whichever are fewer, in chunks of rows to bound the memory.
 
     Examples
     --------
@@ -84,23 +74,11 @@ def squared_frobenius(
 
     .. math:: \lVert J \rVert_F^2 = \sum_{ij} (\partial h_i / \partial x_j)^2
 
-    Parameters
-    ----------
-    f : Composition or callable
-        As for `jacobian`. For encoders of one layer, and of one hidden layer before an identity code, the closed forms
-        are used.
-    x : Tensor of shape (n, d)
-        Scaled rows.
-    output : Tensor, optional
-        The output of the composition's encoder for x, if it is known already.
-    observed : Tensor of shape (n, d), optional
-        False, or 0, in hidden cells, which the norm does not count.
-
-    Returns
-    -------
-    Tensor of shape (n,)
-        Differentiable with respect to the parameters. The closed form of one hidden layer is a difference of sums, so
-        its rounding error is relative to the size of the layers, not to that of J.
+    One number a row of shape (n, d), differentiable with respect to the parameters. ``output`` is that of the
+    composition's encoder for x, if it is known already; ``observed``, of the shape of x, is False, or 0, in hidden
+    cells, which the norm does not count. For encoders of one layer, and of one hidden layer before an identity code,
+    the closed forms are used. The latter is a difference of sums, so its rounding error is relative to the size of the
+    layers, not to that of J.
 
     Examples
     --------
@@ -154,23 +132,9 @@ def one_layer_squared_frobenius(
 
     .. math:: \lVert J \rVert_F^2 = \sum_j s'(a_j)^2 \lVert W_j \rVert^2
 
-    For the sigmoid, s' = h (1 - h) (Rifai et al., 2011); for a linear map the norm is the weight decay
-    :math:`\lVert W \rVert_F^2` of the encoder.
-
-    Parameters
-    ----------
-    weight : Tensor of shape (k, d)
-        W.
-    pre_activation : Tensor of shape (n, k)
-        a = W x + b.
-    activation : callable, optional
-        Elementwise s; if None, the layer is linear.
-    observed : Tensor of shape (n, d), optional
-        False, or 0, in hidden cells, whose columns of W do not count.
-
-    Returns
-    -------
-    Tensor of shape (n,)
+    One number a row, for W of shape (k, d) and a = W x + b of shape (n, k). Without an activation the layer is linear,
+    and the norm is the encoder's weight decay. ``observed``, of shape (n, d), is False, or 0, in hidden cells, whose
+    columns of W do not count. For the sigmoid, s' = h (1 - h) (Rifai et al., 2011).
     """
     slopes = torch.ones_like(pre_activation) if activation is None else slope(activation, pre_activation)
     if observed is not None:
@@ -191,24 +155,10 @@ def hutchinson(f: Composition | RowFunction, x: Tensor, noise: Tensor, *, observ
 
     .. math:: E \lVert J^\top v \rVert^2 = \mathrm{tr}(J \, E[v v^\top] \, J^\top) = \lVert J \rVert_F^2
 
-    for noise with E[vv'] = I (Hutchinson, 1990). Its variance is :math:`2 \sum_{i \ne j} (JJ^\top)_{ij}^2` for signs,
-    and :math:`2 \lVert JJ^\top \rVert_F^2` for normal noise, which is at least as large.
-
-    Parameters
-    ----------
-    f : Composition or callable
-        As for `jacobian`.
-    x : Tensor of shape (n, d)
-        Scaled rows.
-    noise : Tensor of shape (n, k)
-        v: random signs or standard normal numbers.
-    observed : Tensor of shape (n, d), optional
-        False, or 0, in hidden cells, which the norm does not count.
-
-    Returns
-    -------
-    Tensor of shape (n,)
-        Differentiable with respect to the parameters.
+    for noise v of shape (n, k) with E[vv'] = I (Hutchinson, 1990): random signs or standard normal numbers. Its
+    variance is :math:`2 \sum_{i \ne j} (JJ^\top)_{ij}^2` for signs; for normal noise it is
+    :math:`2 \lVert JJ^\top \rVert_F^2`, which is at least as large. The other arguments are those of
+    `squared_frobenius`.
 
     Examples
     --------
@@ -237,17 +187,7 @@ def local_dimension(singular_values: Tensor, share: float = 0.95) -> Tensor:
 
     .. math:: \sum_{i \le m} \sigma_i^2 \ge \mathrm{share} \cdot \sum_i \sigma_i^2
 
-    Parameters
-    ----------
-    singular_values : Tensor of shape (n, m)
-        The singular values of each row's Jacobian, largest first.
-    share : float in (0, 1]
-        Share of the squared norm.
-
-    Returns
-    -------
-    Tensor of shape (n,)
-        Whole numbers; 0 where J is zero.
+    for the singular values of each row's Jacobian, largest first, shape (n, m); 0 where J is zero.
 
     Examples
     --------

@@ -73,15 +73,7 @@ def weights_dtype(precision: str) -> torch.dtype:
 
 
 def choose_execution(device: str, precision: str, work: float) -> Execution:
-    """Apply the rule.
-
-    Parameters
-    ----------
-    device, precision : str
-        The options, which may be 'auto'.
-    work : float
-        Multiply-adds of one step's forward pass: rows per batch times weights.
-    """
+    """Apply the rule to the options, which may be 'auto', and to the multiply-adds of one step's forward pass."""
     device = resolve_device(device)
     kind = torch.device(device).type
     if precision == "auto":

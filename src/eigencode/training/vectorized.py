@@ -50,16 +50,9 @@ class Pass(nn.Module):
     ) -> Any:
         """Apply a method of this class to all models.
 
-        Parameters
-        ----------
-        method : callable
-            The method.
-        tensors : mapping of str to Tensor
-            The composition's parameters and buffers by name, with a first axis of models.
-        numbers : mapping of (str, str) to Tensor
-            The parts' numbers that differ, by module and attribute, each of shape (K,).
-        *inputs : tuple
-            Each argument and its axes of models, None if all models share it.
+        ``tensors`` are the composition's parameters and buffers by name, with a first axis of models; ``numbers`` those
+        of the parts that differ, by module and attribute, each of shape (K,); ``inputs`` the arguments, each with its
+        axes of models, None if all models share it.
         """
         named = {f"module.composition.{name}": value for name, value in tensors.items()}
 

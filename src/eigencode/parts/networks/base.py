@@ -156,3 +156,22 @@ class Network(Part):
     @abstractmethod
     def setup(self, n_inputs: int, n_outputs: int, generator: torch.Generator) -> None:
         """Make the tensors."""
+
+
+class EndsLinear(Network):
+    """A network whose last layer is linear."""
+
+    last: nn.Linear
+
+    @property
+    def output_bias(self) -> Tensor:  # type: ignore[override]
+        """Bias of the last layer."""
+        return self.last.bias
+
+    def silence(self) -> None:
+        nn.init.zeros_(self.last.weight)
+        if self.last.bias is not None:
+            nn.init.zeros_(self.last.bias)
+
+    def drop_output_bias(self) -> None:
+        self.last.bias = None  # type: ignore[assignment]

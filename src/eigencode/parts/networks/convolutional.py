@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from eigencode.errors import OptionError
-from eigencode.parts.networks.base import Network, Undrawn, activation_module, draw_weights, linear_layer
+from eigencode.parts.networks.base import EndsLinear, Network, Undrawn, activation_module, draw_weights, linear_layer
 
 STRIDE = 2
 """Each stage halves the image."""
@@ -96,7 +96,7 @@ def _is_positive_integer(n: Any) -> bool:
     return isinstance(n, Integral) and not isinstance(n, bool) and int(n) > 0
 
 
-class ConvolutionalEncoder(_Convolutional):
+class ConvolutionalEncoder(EndsLinear, _Convolutional):
     r"""Convolutions that halve the image in each stage, and a linear layer to the code.
 
     .. math:: f(x) = W \, a(C_m \cdots a(C_1 x + b_1) \cdots + b_m) + b
@@ -149,21 +149,6 @@ class ConvolutionalEncoder(_Convolutional):
             stages += [_convolution(before, after, size, generator), activation_module(self.activation)]
         self.stages = nn.Sequential(*stages)
         self.last = linear_layer(widths[-1] * math.prod(sizes[-1]), n_outputs, generator)
-
-    @property
-    def output_bias(self) -> Tensor:  # type: ignore[override]
-        """Bias of the layer to the code."""
-        return self.last.bias
-
-    def silence(self) -> None:
-        """Set the layer to the code to zero."""
-        nn.init.zeros_(self.last.weight)
-        if self.last.bias is not None:
-            nn.init.zeros_(self.last.bias)
-
-    def drop_output_bias(self) -> None:
-        """Remove the bias of the layer to the code."""
-        self.last.bias = None  # type: ignore[assignment]
 
     def forward(self, x: Tensor) -> Tensor:
         """Codes, shape (..., n_outputs), of rows of shape (..., n_inputs)."""

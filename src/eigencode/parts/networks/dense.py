@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from eigencode.errors import OptionError
-from eigencode.parts.networks.base import Network, activation_module, linear_layer
+from eigencode.parts.networks.base import EndsLinear, Network, activation_module, linear_layer
 from eigencode.parts.networks.chains import innermost
 
 
-class MLP(Network):
+class MLP(EndsLinear):
     r"""Layers of weights with an activation between them.
 
     .. math:: f(x) = W_m \, a(W_{m-1} \cdots a(W_1 x + b_1) \cdots + b_{m-1}) + b_m
@@ -55,7 +55,7 @@ class MLP(Network):
         return not self.hidden
 
     @property
-    def last(self) -> nn.Linear:
+    def last(self) -> nn.Linear:  # type: ignore[override]
         """The last layer."""
         return self.layers[-1]  # type: ignore[return-value]
 
@@ -63,20 +63,6 @@ class MLP(Network):
     def affine(self) -> nn.Linear | None:  # type: ignore[override]
         """The single layer of a linear map; None for a deep network."""
         return None if self.hidden else self.last
-
-    @property
-    def output_bias(self) -> Tensor:  # type: ignore[override]
-        """Bias of the last layer."""
-        return self.last.bias
-
-    def silence(self) -> None:
-        """Set the last layer to zero."""
-        nn.init.zeros_(self.last.weight)
-        if self.last.bias is not None:
-            nn.init.zeros_(self.last.bias)
-
-    def drop_output_bias(self) -> None:
-        self.last.bias = None  # type: ignore[assignment]
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layers to rows of shape (n, n_inputs)."""
