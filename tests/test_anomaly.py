@@ -410,8 +410,9 @@ def test_every_kind_finds_broken_correlations(X, autoencoder):
     nats = model.unlikeness_.row_nats(model.autoencoder_, read_rows(model, wrong))
     np.testing.assert_allclose(reasons.groupby("row").contribution.sum(), nats, rtol=1e-6)
     if isinstance(autoencoder, VariationalAutoencoder):
-        bounds = -model.autoencoder_.score_samples(wrong) - 5 * np.log(1 - 1 / (321 - model.n_trimmed_ + 1.5))
-        np.testing.assert_allclose(nats, bounds, rtol=1e-9)
+        bounds = -model.autoencoder_.score_samples(wrong)  # by 64 codes, beside the mean of the code
+        assert scipy.stats.spearmanr(nats, bounds).statistic > 0.98
+        np.testing.assert_allclose(np.median(nats), np.median(bounds), rtol=0.1)
 
 
 def test_a_column_may_be_constant_in_nearly_all_rows():

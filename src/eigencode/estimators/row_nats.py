@@ -4,8 +4,9 @@ r"""RowNats: minus the logarithm of how likely a row is to a fitted autoencoder,
 
 with the code z, the scaled numbers j beside their reconstructions, the labels and counts b by the likelihood of their
 column, and o_c for whether the value of a column is known, missing, or one that the column cannot have. A number is
-compared with an exact reconstruction, so that nats do not depend on units. A variational model has a bound on log p(x)
-of its own, which replaces all terms but the last.
+compared with an exact reconstruction, so that nats do not depend on units. For a variational model
+:math:`\log p(x | \mu) - KL(q(z|x), p(z))`, its bound on log p(x) at the mean of the code, replaces all terms but the
+last: it takes one pass, and finds anomalies as well as the mean over 64 codes does.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class RowNats:
         if isinstance(autoencoder, VariationalAutoencoder):
             names = getattr(autoencoder, "feature_names_in_", None)
             named = NamedArray(filled, None if names is None else list(names), schema=autoencoder.columns_)
-            return -autoencoder.score_samples(named)
+            return -autoencoder._bound_at_mean(named)
         residuals, labels, codes = _answers(autoencoder, rows, filled)
         found: np.ndarray = (np.square(residuals) / (2 * self.noise)).sum(1) + labels - self.mixture.log_prob(codes)
         return found

@@ -238,6 +238,15 @@ class VariationalAutoencoder(BaseAutoencoder):
         noise = _sobol_normals(self.n_components_, training.generator(self.seed_, "score").initial_seed())
         return model.logmeanexp(_log_weights(composition, _drawn(composition, rows, seen, noise)))
 
+    def _bound_at_mean(self, X: Any) -> np.ndarray:
+        """The bound on log p(x) of each row with the mean for all codes, log p(x|mu) - KL(q(z|x), p(z)): one pass."""
+
+        def at_mean(composition: Composition, rows: Batch, seen: Batch) -> Tensor:
+            noise = rows.x.new_zeros((1, len(rows), self.n_components_))
+            return _bound(composition, _drawn(composition, rows, seen, noise))[0]
+
+        return self._log_densities(X, at_mean)
+
     def _drawn_by(self, seed: int) -> Callable[[Composition, Batch, Batch, int, torch.Generator], Tensor]:
         """Draws by the density from which ``sample`` draws rows, and not by one normal density (Imputation)."""
         self._find_density()
