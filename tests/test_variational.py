@@ -450,6 +450,23 @@ def test_clusters_are_denser_under_a_mixture_than_under_a_normal_prior():
     assert peer.score(draws) > peer.score(new) - 0.3
 
 
+def test_a_prior_is_a_mixture_where_rows_are_likelier_under_it():
+    """Of wine it is, by the exact likelihood; posteriors under a standard normal are too wide for this mixture."""
+    X = StandardScaler().fit_transform(load_wine().data)
+    start = {"max_epochs": 0, "precision": "float64", "scale": "none", "random_state": 0}
+    model = VariationalAutoencoder(13, **start).fit(X)
+    decoder, prior = model.composition_.decoder, model.composition_.prior
+    weights, means, covariances = (part.detach().numpy() for part in prior.gaussians)
+    W, bias = decoder.affine.weight.detach().numpy(), decoder.output_bias.detach().numpy()
+    noise = model.composition_.likelihood.current_spread(decoder.output_bias).detach().numpy()
+    each = [
+        np.log(weight) + scipy.stats.multivariate_normal(W @ mean + bias, W @ own @ W.T + np.diag(noise)).logpdf(X)
+        for weight, mean, own in zip(weights, means, covariances, strict=True)
+    ]
+    normal = VariationalAutoencoder(13, prior=StandardNormalPrior(), **start).fit(X)
+    assert scipy.special.logsumexp(each, axis=0).mean() > normal.score(X) + 0.1
+
+
 def test_rows_without_clusters_keep_the_standard_normal_prior():
     X = np.random.default_rng(0).normal(size=(300, 2)) @ np.random.default_rng(1).normal(size=(2, 5))
     X += 0.5 * np.random.default_rng(2).normal(size=X.shape)

@@ -63,7 +63,7 @@ class VariationalAutoencoder(BaseAutoencoder):
     with z = mu + sigma * eps. The prior is a mixture of Gaussians that is learned with the model (`MixturePrior`),
     unless another is given, as ``StandardNormalPrior()``. With a Gaussian likelihood it starts at factor analysis and
     the mixture of its codes; with Bernoulli or Poisson, one Newton step from the best constant. 'gaussian' and
-    'laplace' have their noise learned here, one number a column. ``n_components="auto"`` keeps 0.99 of the variance.
+    'laplace' have their noise learned here, one number a column. ``n_components="auto"`` keeps 0.999 of the variance.
 
     {parameters}
 

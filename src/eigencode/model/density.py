@@ -268,7 +268,8 @@ def _mixture_prior(mean_bytes: bytes, variance_bytes: bytes, k: int, most: int) 
 
     A row whose posterior under the standard normal is N(mu, s^2) has the likelihood N(z; y, r) of its code, with
     r = s^2 / (1 - s^2) and y = mu / (1 - s^2). So a mixture with covariances T that fits the y of all rows belongs to a
-    prior with the covariances T - r.
+    prior with the covariances T - r. Where these were too narrow they are not T - r, so the likelihood of the y, that
+    of the rows up to a constant, is compared with that under the standard normal.
 
     Parameters
     ----------
@@ -295,9 +296,10 @@ def _mixture_prior(mean_bytes: bytes, variance_bytes: bytes, k: int, most: int) 
     centers = np.zeros((scores.n_components, k))
     centers[:, active] = scores.means
     found = Mixture(scores.weights, centers, covariances)
-    draws = means + np.sqrt(variances) * np.random.default_rng(0).standard_normal(means.shape)
-    normal = -0.5 * (np.square(draws).sum(1) + k * math.log(2 * math.pi))
-    return found if (found.log_prob(draws) - normal).mean() > 0 else None
+    of_rows = Mixture(scores.weights, scores.means, inner + np.diag(noise))
+    normal = Mixture(np.ones(1), np.zeros((1, len(noise))), np.diag(1 + noise)[None])
+    gains = of_rows.log_prob(means[:, active] / left) - normal.log_prob(means[:, active] / left)
+    return found if gains.mean() > 0 else None
 
 
 def _choose(
