@@ -525,6 +525,27 @@ def test_what_only_rows_held_out_have_is_unusual(X):
     assert model.predict(new).tolist() == [-1, -1, -1]
 
 
+def test_what_no_row_fitted_has_does_not_outrank_everything(X):
+    """An unseen label, or another value of a constant column, has no size; a number far away has one."""
+    frame = pd.DataFrame(X, columns=list("abcde")).assign(kind=np.tile(["low", "high"], 200))
+    frame.loc[held_out(400, 0.1, 0)[0][:2], "kind"] = "rare"
+    model = AnomalyDetector(0.1, autoencoder=LinearAutoencoder(2), random_state=0).fit(frame)
+    new = frame.iloc[:5].copy()
+    new.loc[0, "a"], new.loc[1, "kind"], new.loc[2, "kind"], new.loc[3, "e"] = 1e4, "rare", "unseen", 7.5
+    scores = model.score_samples(new)
+    assert (scores[0] < scores[1:4]).all()
+    assert (scores[1:4] < model.score_samples(frame.drop(index=held_out(400, 0.1, 0)[0])).min()).all()
+
+
+def test_32_bit_copies_of_rows_score_as_the_rows(X, fitted):
+    """Those fitted too: they are not their own nearest rows."""
+    rows = np.concatenate([X[:200], rows_of(200, seed=1)])
+    found, copied = fitted.score_samples(rows), fitted.score_samples(rows.astype(np.float32))
+    assert np.abs(copied - found).max() < 1e-3
+    again = clone(fitted).fit(X.astype(np.float32)).score_samples(rows)
+    assert np.abs(again - found).max() < 1e-2
+
+
 @pytest.mark.parametrize("given", [[-1.0] * 400, [1.0] * 20, ["a"] * 400, [[1.0, 2.0]] * 400])
 def test_errors_of_density_ratios_name_them(X, given):
     with pytest.raises(DataError, match=r"(?i)density.ratio") as found:

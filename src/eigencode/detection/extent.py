@@ -5,7 +5,9 @@ r"""Extent: how far out the known rows are, and by how many doublings other rows
 
 compares a row with the farthest of them, as a whole and in each column. With many columns and few rows, most new rows
 are the farthest in some column. So the ratios of columns are in units of a margin c, at least 1, which one row fitted
-in a hundred exceeds when it is compared with the others.
+in a hundred exceeds when it is compared with the others. A column that is constant in the known rows, as the cell of a
+label is that they do not have, has no size to compare with: a row that differs in it is one doubling farther, and more
+only where it differs by more than one scaled unit.
 """
 
 from __future__ import annotations
@@ -33,16 +35,20 @@ class Extent:
         The largest norm of a row.
     margin : float
         c.
+    are_flat : ndarray of bool of shape (d,)
+        Which columns are constant, but for rounding.
 
     Examples
     --------
-    >>> Extent(np.array([2.0, 1.0]), 2.0, 1.0).farther(np.array([[1.0, 1.0], [8.0, 0.0]]))
+    >>> extent = Extent(np.array([2.0, 1.0]), 2.0, 1.0, np.array([False, False]))
+    >>> extent.farther(np.array([[1.0, 1.0], [8.0, 0.0]]))
     array([0., 2.])
     """
 
     reach: np.ndarray
     radius: Positive
     margin: Positive
+    are_flat: np.ndarray
 
     @classmethod
     def of(cls, rows: np.ndarray, smallest: np.ndarray) -> Self:
@@ -53,19 +59,28 @@ class Extent:
         is_alone = ((rows == rows.max(0)) & (_second(rows) == rows.min(0))) | (
             (rows == rows.min(0)) & (-_second(-rows) == rows.max(0))
         )
-        margin = float(np.quantile((sizes / np.where(is_alone, smallest, others)).max(1), SHARE))
+        ratios = np.where(is_alone & (sizes > smallest), _flat_ratios(sizes), sizes / others)
+        margin = float(np.quantile(ratios.max(1), SHARE))
         radius = max(float(np.linalg.norm(rows, axis=1).max()), float(smallest.min()))
-        return cls(np.maximum(sizes.max(0), smallest), radius, max(margin, 1.0))
+        largest = sizes.max(0)
+        return cls(np.maximum(largest, smallest), radius, max(margin, 1.0), largest <= smallest)
 
     def farther(self, rows: np.ndarray) -> np.ndarray:
         """By how many doublings rows of shape (n, d) are farther out than these, shape (n,)."""
-        of_columns = (np.abs(rows) / self.reach).max(1) / self.margin
-        found: np.ndarray = np.log2(np.maximum(1.0, np.maximum(np.linalg.norm(rows, axis=1) / self.radius, of_columns)))
+        sizes, ratio = np.abs(rows), np.linalg.norm(rows, axis=1) / self.radius
+        ratios = np.where(self.are_flat, _flat_ratios(sizes) * (sizes > self.reach), sizes / self.reach / self.margin)
+        found: np.ndarray = np.log2(np.maximum(1.0, np.maximum(ratio, ratios.max(1))))
         return found
 
     def is_sound(self, n_columns: int) -> bool:
         """Whether the values fit together, as those of a damaged file may not."""
-        return self.reach.shape == (n_columns,) and bool((self.reach > 0).all()) and self.margin >= 1
+        are_shapes = self.reach.shape == self.are_flat.shape == (n_columns,)
+        return are_shapes and bool((self.reach > 0).all()) and self.margin >= 1
+
+
+def _flat_ratios(sizes: np.ndarray) -> np.ndarray:
+    """The ratios of cells of a column that is constant otherwise, and so has no size to compare with."""
+    return 2 * np.maximum(sizes, 1.0)
 
 
 def _second(rows: np.ndarray) -> np.ndarray:

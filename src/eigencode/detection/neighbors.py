@@ -23,6 +23,7 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
 from eigencode.detection.tails import Tail
+from eigencode.domains import NotNegative
 
 MOST_KNOWN = 10_000
 """Rows that new rows are compared with; of more, so many are drawn at random."""
@@ -45,7 +46,7 @@ CLOSE = 0.5
 """Share of the rows that have a nearest row within the distance of a close one."""
 
 ROUNDING = 1e-6
-"""Distances below this share of a row's norm are computed again: a difference of squares has lost their digits."""
+"""Distances below this share of a row's norm are those of equal rows, but for the rounding of 32-bit numbers."""
 
 TIGHTEST = 1e-3
 """Smallest distance that counts for the local measure, beside the mean distance of known rows to those about them."""
@@ -60,6 +61,8 @@ class Neighbors:
         Rows without gaps.
     k : int
         How many are asked for, at most.
+    rounding : float
+        Distances below it are those of equal rows too.
 
     Examples
     --------
@@ -67,8 +70,8 @@ class Neighbors:
     [[3.0], [1.0], [0.0]]
     """
 
-    def __init__(self, rows: np.ndarray, k: int) -> None:
-        self.rows, self.k = rows, min(k, len(rows))
+    def __init__(self, rows: np.ndarray, k: int, rounding: float = 0.0) -> None:
+        self.rows, self.k, self.rounding = rows, min(k, len(rows)), rounding
         self._index = NearestNeighbors(n_neighbors=min(k + 2, len(rows))).fit(rows)
 
     def __call__(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -78,8 +81,11 @@ class Neighbors:
     def all(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The same with equal rows, of shape (n, k + 2) or as many as there are."""
         distances, numbers = self._index.kneighbors(rows)
-        i, j = (distances < ROUNDING * np.linalg.norm(rows, axis=1, keepdims=True)).nonzero()
-        distances[i, j] = np.linalg.norm(rows[i] - self.rows[numbers[i, j]], axis=1)
+        limit = ROUNDING * np.linalg.norm(rows, axis=1) + self.rounding
+        i, j = (distances < limit[:, None]).nonzero()
+        # They are computed again, since a difference of squares may have lost all digits.
+        exact = np.linalg.norm(rows[i] - self.rows[numbers[i, j]], axis=1)
+        distances[i, j] = np.where(exact < limit[i], 0.0, exact)
         order = distances.argsort(1, kind="stable")
         return np.take_along_axis(distances, order, 1), np.take_along_axis(numbers, order, 1)
 
@@ -107,6 +113,8 @@ class KnownRows:
         s of each row fitted.
     nearest_tail, group_tail, local_tail : Tail
         Of the distance to the nearest row, of the mean distance to a group, and of the local measure.
+    rounding : float
+        Distances below it are those of equal rows.
     """
 
     rows: np.ndarray
@@ -114,10 +122,13 @@ class KnownRows:
     nearest_tail: Tail
     group_tail: Tail
     local_tail: Tail
+    rounding: NotNegative
 
     @classmethod
-    def of(cls, rows: np.ndarray, held_out: np.ndarray) -> Self:
+    def of(cls, rows: np.ndarray, held_out: np.ndarray, offset: float = 0.0) -> Self:
         """Rows of shape (m, d) in a random order, by which the tails are known, and held-out ones, if not too many.
+
+        ``offset`` is the distance of their centre from what was 0 before they were scaled: numbers were rounded there.
 
         Examples
         --------
@@ -130,7 +141,8 @@ class KnownRows:
         spacings, group = distances.mean(1), _groups_of(rows)(rows)[0].mean(1)
         tails = [Tail.of(each) for each in (distances[:, 0], group, _local(spacings, spacings, numbers))]
         known = np.concatenate([rows, held_out]) if len(held_out) <= MOST_KNOWN - len(rows) else rows
-        return cls(known, spacings, *tails)
+        rounding = min(ROUNDING * offset, TIGHTEST * float(np.median(distances[:, 0])))
+        return cls(known, spacings, *tails, rounding)
 
     def measures(
         self, rows: np.ndarray, held_out: np.ndarray | None = None
@@ -166,22 +178,22 @@ class KnownRows:
 
     @cached_property
     def _fitted(self) -> Neighbors:
-        return Neighbors(self.rows[: len(self.spacings)], LOCAL)
+        return Neighbors(self.rows[: len(self.spacings)], LOCAL, self.rounding)
 
     @cached_property
     def _held_out(self) -> Neighbors | None:
         held_out = self.rows[len(self.spacings) :]
-        return Neighbors(held_out, 1) if len(held_out) else None
+        return Neighbors(held_out, 1, self.rounding) if len(held_out) else None
 
     @cached_property
     def _groups(self) -> Neighbors:
-        return _groups_of(self.rows[: len(self.spacings)])
+        return _groups_of(self.rows[: len(self.spacings)], self.rounding)
 
 
-def _groups_of(rows: np.ndarray) -> Neighbors:
+def _groups_of(rows: np.ndarray, rounding: float = 0.0) -> Neighbors:
     """The nearest twentieth of the first `MOST_GROUPED` rows."""
     known = rows[:MOST_GROUPED]
-    return Neighbors(known, max(len(known) // GROUP, SMALLEST_GROUP))
+    return Neighbors(known, max(len(known) // GROUP, SMALLEST_GROUP), rounding)
 
 
 def _local(spacing: np.ndarray, spacings: np.ndarray, numbers: np.ndarray) -> np.ndarray:

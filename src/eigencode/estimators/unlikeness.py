@@ -83,10 +83,11 @@ class Unlikeness:
         nats = of_values + row_nats.of_states(autoencoder, given[some]).sum(1)
         tail = Tail.of(nats)
         sums, known = tail(nats), None
-        if neighbors:
-            known = KnownRows.of(cells[some], scaled_cells(autoencoder, apart))
-            sums = sums + known.tails(cells[some])
         scaler = autoencoder.scaler_
+        if neighbors:
+            offset = float(np.linalg.norm(scaler.center / scaler.divisor))
+            known = KnownRows.of(cells[some], scaled_cells(autoencoder, apart), offset)
+            sums = sums + known.tails(cells[some])
         smallest = np.maximum(SMALLEST_CELL * np.abs(scaler.center) / scaler.divisor, SMALLEST_CELL)
         extent = Extent.of(cells, smallest)
         usual = float(np.quantile(of_values, USUAL))
