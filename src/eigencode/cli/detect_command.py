@@ -10,8 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
-import pyarrow as pa
 from cyclopts import CycloptsError, Parameter, validators
 
 from eigencode import data, progress
@@ -34,6 +32,9 @@ from eigencode.descriptions import finite, fitted_names, print_facts, print_json
 from eigencode.errors import OptionError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
     from eigencode.estimators.anomaly import AnomalyDetector
 
 JSON = ".json"
@@ -89,6 +90,8 @@ def detect(
     that score as low. And with --explain for each reason: the column, what it contributes in nats, what was observed
     and expected.
     """
+    import numpy as np
+
     if false_alarms is not None and false_discoveries is not None:
         raise CycloptsError(msg="Give either --false-alarms or --false-discoveries.", command_chain=["detect"])
     if as_json and output == STREAM:
@@ -183,6 +186,8 @@ def write_alarms(output: Path, tables: Iterable[dict[str, Any]], n_columns: int,
 
 def _with_reasons(table: dict[str, Any], n_columns: int, has_text: bool) -> dict[str, Any]:
     """Rows with a few columns about each of their reasons; values are text if a column of the rows has some."""
+    import pyarrow as pa
+
     reasons, kinds = table.pop(REASONS), {"text": pa.string(), "number": pa.float64()}
     kinds["value"] = kinds["text" if has_text else "number"]
     further = {
@@ -210,7 +215,7 @@ REASON_COLUMNS = {
 
 def _as(kind: pa.DataType, value: Any) -> Any:
     """A value as a number or as text."""
-    return str(value) if value is not None and kind == pa.string() else value
+    return str(value) if value is not None and str(kind) == "string" else value
 
 
 def report(output: Path, facts: Mapping[str, Any], promised: str, as_json: bool) -> None:
