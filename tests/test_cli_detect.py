@@ -108,6 +108,7 @@ def test_json_has_null_for_an_id_without_a_value(folder):
     assert [one["batch"] for one in found] == [None] * 50 + [1.5] * 50
 
 
+@pytest.mark.filterwarnings("always::eigencode.errors.ResultWarning")
 def test_detect_warns_where_most_rows_have_changed(folder, capsys):
     assert detect(folder, "--json", "--output", f"{folder}/as-before.csv") == 0
     said = capsys.readouterr()

@@ -142,7 +142,7 @@ class KnownRows:
         tails = [Tail.of(each) for each in (distances[:, 0], group, _local(spacings, spacings, numbers))]
         known = np.concatenate([rows, held_out]) if len(held_out) <= MOST_KNOWN - len(rows) else rows
         rounding = min(ROUNDING * offset, TIGHTEST * float(np.median(distances[:, 0])))
-        return cls(known, spacings, *tails, rounding)
+        return cls(known, spacings, *tails, rounding=rounding)
 
     def measures(
         self, rows: np.ndarray, held_out: np.ndarray | None = None
