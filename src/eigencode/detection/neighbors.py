@@ -111,18 +111,18 @@ class KnownRows:
         Without gaps; those fitted first, then those that were held out.
     spacings : ndarray of shape (m,)
         s of each row fitted.
-    nearest_tail, group_tail, local_tail : Tail
-        Of the distance to the nearest row, of the mean distance to a group, and of the local measure.
     rounding : float
         Distances below it are those of equal rows.
+    nearest_tail, group_tail, local_tail : Tail
+        Of the distance to the nearest row, of the mean distance to a group, and of the local measure.
     """
 
     rows: np.ndarray
     spacings: np.ndarray
+    rounding: NotNegative
     nearest_tail: Tail
     group_tail: Tail
     local_tail: Tail
-    rounding: NotNegative
 
     @classmethod
     def of(cls, rows: np.ndarray, held_out: np.ndarray, offset: float = 0.0) -> Self:
@@ -142,7 +142,7 @@ class KnownRows:
         tails = [Tail.of(each) for each in (distances[:, 0], group, _local(spacings, spacings, numbers))]
         known = np.concatenate([rows, held_out]) if len(held_out) <= MOST_KNOWN - len(rows) else rows
         rounding = min(ROUNDING * offset, TIGHTEST * float(np.median(distances[:, 0])))
-        return cls(known, spacings, *tails, rounding=rounding)
+        return cls(known, spacings, rounding, *tails)
 
     def measures(
         self, rows: np.ndarray, held_out: np.ndarray | None = None
