@@ -9,7 +9,6 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-import scipy.sparse
 import sklearn
 import torch
 from sklearn.base import clone
@@ -237,10 +236,7 @@ REFUSED = {
     "ragged": (lambda f: [[1, 2], [3]], "1 cells in row 1, and 2 in row 0"),
     "twins": (lambda f: f.set_axis(["a", "a", "c"], axis=1), "Two columns have the same name.*Got 'a'. Rename one"),
     "a query": (lambda f: pl.DataFrame(f).lazy(), r"Use X.collect\(\)"),
-    "a loader": (lambda f: torch.utils.data.DataLoader(f.to_numpy()), "partial_fit"),
-    "a dataset": (lambda f: torch.utils.data.TensorDataset(torch.ones(3, 3)), "partial_fit"),
-    "a generator": (lambda f: (row for row in f.to_numpy()), r"list\(X\)"),
-    "a sparse matrix": (lambda f: scipy.sparse.csr_array(f.to_numpy()), r"toarray\(\)"),
+    "a generator of rows": (lambda f: (row for row in f.to_numpy()), r"Block 0 of a generator.*the shape \(3,\)"),
     "a sparse tensor": (lambda f: torch.ones(3, 3).to_sparse(), r"to_dense\(\)"),
     "a tensor without values": (lambda f: torch.ones(3, 3, device="meta"), "whose values cannot be read"),
     "a class": (lambda f: type(f), "a class, not a table"),

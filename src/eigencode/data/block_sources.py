@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,12 +14,16 @@ import numpy as np
 
 from eigencode.data.sources import joined_rows, kept_rows, rejoined, rows_of_block
 from eigencode.data.survey import Survey
+from eigencode.data.table_files import BLOCK_ROWS
 from eigencode.errors import DataError
 
 T = TypeVar("T")
 
 SAMPLE_ROWS = 100_000
 """Rows from which the kinds of columns are inferred."""
+
+DATASET_GROUP = 2**17
+"""Rows of a part of a dataset."""
 
 LANES = 4
 """Groups of rows that are read in turn."""
@@ -136,6 +141,37 @@ def _numbered(blocks: Iterator[Any], first: int) -> Iterator[tuple[Any, int]]:
         first += len(block)
 
 
+class DatasetSource(BlockSource):
+    """A dataset of Hugging Face, whose rows are in Arrow files.
+
+    Parameters
+    ----------
+    dataset : datasets.Dataset
+        The dataset; slices of it are read as Arrow tables.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset.with_format("arrow")
+        self.n_columns = len(dataset.column_names)
+
+    @property
+    def groups(self) -> Sequence[int]:
+        n_rows = len(self._dataset)
+        return [min(DATASET_GROUP, n_rows - first) for first in range(0, n_rows, DATASET_GROUP)]
+
+    def read(self, group: int) -> Iterator[Any]:
+        last = min((group + 1) * DATASET_GROUP, len(self._dataset))
+        for first in range(group * DATASET_GROUP, last, BLOCK_ROWS):
+            table = self._dataset[first : min(first + BLOCK_ROWS, last)]
+            yield table.replace_schema_metadata(None)
+
+
+def dataset_source(X: Any) -> DatasetSource | None:
+    """A dataset of Hugging Face as a source; None for anything else. Its package is not imported."""
+    datasets = sys.modules.get("datasets")
+    return DatasetSource(X) if datasets is not None and isinstance(X, datasets.Dataset) else None
+
+
 def answers_of(rows: Any, n_columns: int, ask: Callable[[Any, int], T]) -> Iterator[T]:
     """The answers to a question about blocks of rows and the number of the first row of each, in order.
 
@@ -143,7 +179,7 @@ def answers_of(rows: Any, n_columns: int, ask: Callable[[Any, int], T]) -> Itera
 
     Parameters
     ----------
-    rows : frame, array-like or BlockSource
+    rows : frame, array-like, or a source of ``blocks``
         The rows.
     n_columns : int
         Number of cells of a row, which says how many rows a block has.
@@ -152,8 +188,8 @@ def answers_of(rows: Any, n_columns: int, ask: Callable[[Any, int], T]) -> Itera
     """
     first, n_rows = 0, rows_of_block(n_columns)
     table = getattr(rows, "iloc", rows)
-    in_memory = (table[begin : begin + n_rows] for begin in range(0, len(rows), n_rows))
-    for block in rows.blocks(n_rows) if isinstance(rows, BlockSource) else in_memory:
+    in_memory = (table[begin : begin + n_rows] for begin in range(0, len(table), n_rows))
+    for block in rows.blocks(n_rows) if hasattr(rows, "blocks") else in_memory:
         with located(f"In the rows from {first:,} on", bool(first)):
             answer = ask(block, first)
         yield answer

@@ -78,11 +78,6 @@ class FileSource(BlockSource):
         """The number of rows of each group."""
         return [group.n_rows for group in self._groups]
 
-    @property
-    def fingerprint(self) -> list[Any]:
-        """What changes if a file does: paths, sizes, times of the last change, and the rows of each group."""
-        return [[str(path) for path in self._paths], [list(status) for status in self._status], self.groups]
-
     def where(self, group: int) -> str:
         found = self._groups[group]
         first = f"{found.first_row:,} to {found.first_row + found.n_rows - 1:,}"

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from eigencode.batch import Batch, equal_parts
 from eigencode.data.gaps import hide_gaps
-from eigencode.data.permutation import Permutation
-from eigencode.data.rows import BLOCK_CELLS
+from eigencode.data.permutation import MOST_SHUFFLED_ROWS, Permutation
+from eigencode.data.rows import BLOCK_CELLS, NumberedRows
+from eigencode.data.rows_by_number import RowsByNumber
 from eigencode.data.scaling import Scaler
 from eigencode.data.sources import numbers_without
 from eigencode.errors import DataError
@@ -30,16 +31,16 @@ REPRESENTATIVE_CELLS = 2**23
 
 
 @dataclass(frozen=True, eq=False)
-class MappedRows:
+class MappedRows(NumberedRows):
     """Rows of a memory map, which are read and scaled a batch at a time, and never all at once.
 
-    The numbers of the training rows and the order of each epoch are computed and not stored, so that memory does not
-    grow with the number of rows.
+    Batches are those of rows in memory. Of more than four million rows the numbers and the order of each epoch are
+    computed and not stored, so that memory does not grow with the number of rows.
 
     Attributes
     ----------
-    array : ndarray or JoinedArrays, of shape (n, d)
-        The memory map.
+    array : ndarray, JoinedArrays or RowsByNumber, of shape (n, d)
+        The memory map, or rows that are made when they are asked for.
     scaler : Scaler
         The scaler of its rows.
     dtype : torch.dtype
@@ -52,12 +53,22 @@ class MappedRows:
         Weight of each row, shape (n,), mean 1.
     """
 
-    array: np.ndarray | JoinedArrays
+    array: np.ndarray | JoinedArrays | RowsByNumber
     scaler: Scaler
     dtype: torch.dtype
     validation_numbers: Tensor
     is_separate: bool = False
     weight: Tensor | None = None
+
+    @property
+    def source(self) -> object:
+        """The memory map."""
+        return self.array
+
+    @cached_property
+    def training(self) -> Tensor:  # type: ignore[override]
+        """Numbers of the training rows."""
+        return self._training(torch.arange(self.n_training))
 
     @property
     def device(self) -> torch.device:
@@ -101,11 +112,23 @@ class MappedRows:
         """Numbers of the rows of which a start may be made, at some positions among them."""
         return self._training(positions) if self.is_separate else positions
 
-    def batches(self, generator: torch.Generator, batch_size: int) -> Iterator[Batch]:
-        """All training rows, once, in a random order."""
-        order = Permutation(self.n_training, int(torch.randint(2**31, (1,), generator=generator)))
-        for positions in _ranges(self.n_training, batch_size):
-            yield self._gathered(self._training(order(positions)))
+    def order(self, generator: torch.Generator, batch_size: int) -> Sequence[Tensor]:
+        """Shuffled numbers of the training rows, in batches."""
+        n, parts = self.n_training, list(equal_parts(self.n_training, batch_size))
+        if n <= MOST_SHUFFLED_ROWS:
+            shuffled = torch.randperm(n, generator=generator)
+            return ComputedOrder(parts, lambda part: self._training(shuffled[part]))
+        permutation = Permutation(n, int(torch.randint(2**31, (1,), generator=generator)))
+        return ComputedOrder(parts, lambda part: self._training(permutation(torch.arange(part.start, part.stop))))
+
+    def gather(self, numbers: Tensor) -> Batch:
+        """The rows of some numbers; the file is read in its own order."""
+        in_file = numbers.flatten().sort()
+        back = torch.empty_like(in_file.indices)
+        back[in_file.indices] = torch.arange(len(back))
+        return self._gathered(in_file.values).map(
+            lambda tensor: tensor.index_select(0, back).unflatten(0, numbers.shape)
+        )
 
     def validation(self, n_rows: int) -> Iterator[Batch]:
         """The validation rows, or the training rows if there are none."""
@@ -146,16 +169,21 @@ class MappedRows:
         return self.n_usable > self._n_representative
 
     def _gathered(self, numbers: Tensor) -> Batch:
-        """The rows with these numbers, in the order of the file, scaled."""
-        numbers = numbers.sort().values
-        kind = np.float64 if self.dtype == torch.float64 else np.float32
-        chunks = list(self.scaler.chunks(self.array[numbers.numpy()], kind))
-        scaled = chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
-        found = hide_gaps(torch.from_numpy(scaled), None if self.weight is None else self.weight[numbers])
-        require_finite(found.x)
-        if found.observed is None and self.scaler.has_gaps:  # all batches are of one form
-            return replace(found, observed=torch.ones_like(found.x, dtype=torch.bool))
-        return found
+        """The rows with these numbers, in ascending order, scaled."""
+        weight = None if self.weight is None else self.weight[numbers]
+        return scaled_batch(self.scaler, self.array[numbers.numpy()], self.dtype, weight)
+
+
+def scaled_batch(scaler: Scaler, cells: np.ndarray, dtype: torch.dtype, weight: Tensor | None = None) -> Batch:
+    """Rows in the data's units as a batch of scaled ones; all batches of one scaler have a mask, or none has."""
+    kind = np.float64 if dtype == torch.float64 else np.float32
+    chunks = [np.empty((0, cells.shape[1]), kind), *scaler.chunks(cells, kind)]
+    scaled = chunks[1] if len(chunks) == 2 else np.concatenate(chunks)
+    found = hide_gaps(torch.from_numpy(scaled), weight)
+    require_finite(found.x)
+    if found.observed is None and scaler.has_gaps:
+        return replace(found, observed=torch.ones_like(found.x, dtype=torch.bool))
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,12 +224,28 @@ def require_finite(x: Tensor) -> None:
         )
 
 
-def is_mapped(array: np.ndarray) -> bool:
-    """Whether an array is a memory map that is so large that its rows should stay in the file."""
+def is_mapped(array: np.ndarray | RowsByNumber) -> bool:
+    """Whether an array is a memory map that is so large that its rows should stay in the file, or is made on demand."""
+    if isinstance(array, RowsByNumber):
+        return True
     base: object = array
     while isinstance(base, np.ndarray) and not isinstance(base, np.memmap):
         base = base.base
     return isinstance(base, np.memmap) and array.ndim == 2 and array.size >= MAPPED_FROM
+
+
+@dataclass(frozen=True, eq=False)
+class ComputedOrder(Sequence):
+    """The numbers of the rows of each batch, computed when they are asked for."""
+
+    parts: list[slice]
+    at: Callable[[slice], Tensor]
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __getitem__(self, batch: Any) -> Any:
+        return self.at(self.parts[batch])
 
 
 def _ranges(n: int, n_rows: int) -> Iterator[Tensor]:

@@ -10,10 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from eigencode.data.block_sources import BlockSource, dataset_source
 from eigencode.data.contents import ending_of, list_files
 from eigencode.data.file_source import FileSource
 from eigencode.data.files import FileColumns, Table, columns_of_files, concatenated
 from eigencode.data.formats import FOLDER_ENDINGS
+from eigencode.data.one_pass import OnePass, read_stream
+from eigencode.data.rows_by_number import RowsByNumber
+from eigencode.data.sources import joined_rows
 from eigencode.errors import FileError
 
 STREAMED_FROM = 2**26
@@ -21,20 +25,21 @@ STREAMED_FROM = 2**26
 
 
 def opened(X: Any) -> Any:
-    """The table that a path, a folder, a pattern or a list of these names; anything else as it is.
+    """The table that names of files, or a source of rows, stand for; anything else as it is.
 
     Parameters
     ----------
     X : path-like, list of path-like, or rows
-        Files of one format: Parquet, Arrow IPC, NPY, CSV or TSV.
+        Files of one format: Parquet, Arrow IPC, NPY, CSV or TSV. Or a sparse matrix, a dataset of torch or of Hugging
+        Face, an Arrow stream, or an iterable of blocks of rows.
 
     Returns
     -------
-    frame, array or BlockSource
-        A `BlockSource` where the files are large.
+    frame, array, BlockSource, RowsByNumber or OnePass
+        The last three where the rows are many.
     """
     if not is_name(X):
-        return X
+        return _source(X)
     files = list_files(X, FOLDER_ENDINGS)
     endings = {ending_of(Path(file))[0] for file in files}  # type: ignore[arg-type]
     if len(endings) > 1:
@@ -42,6 +47,20 @@ def opened(X: Any) -> Any:
     if endings == {".npy"} and len(files) == 1:
         return np.load(files[0], mmap_mode="r")
     return rows_of_files(partial(columns_of_files, files)).frame
+
+
+def _source(X: Any) -> Any:
+    """Rows that are made when they are asked for, or read as a stream, in memory if they are few."""
+    if isinstance(X, RowsByNumber | BlockSource | OnePass | np.ndarray | list | tuple):
+        return X
+    found = RowsByNumber.of(X)
+    if found is not None:
+        return found if found.size >= STREAMED_FROM else found[:]
+    if (source := dataset_source(X)) is not None:
+        is_small = len(source) * source.n_columns < STREAMED_FROM
+        return joined_rows(list(source.blocks(len(source)))) if is_small else source
+    stream = read_stream(X, STREAMED_FROM)
+    return X if stream is None else stream
 
 
 def rows_of_files(columns: Callable[[], Iterable[FileColumns]], *, may_stay: bool = True) -> Table:

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+MOST_SHUFFLED_ROWS = 2**22
+"""Most rows whose random order is stored, 32 MB; the order of more rows is computed."""
+
 ROUNDS = 4
 """Rounds after which a Feistel network is random enough for shuffling (Luby & Rackoff, 1988)."""
 

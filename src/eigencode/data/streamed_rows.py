@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eigencode.batch import Batch, equal_parts
-from eigencode.data.gaps import hide_gaps
-from eigencode.data.mapped_rows import REPRESENTATIVE_CELLS, require_finite
+from eigencode.data.mapped_rows import REPRESENTATIVE_CELLS, scaled_batch
 from eigencode.data.read_ahead import read_ahead
 from eigencode.data.rows import BLOCK_CELLS
 from eigencode.data.sources import kept_rows, numbers_without
@@ -137,10 +136,10 @@ class StreamedRows:
             order, done = torch.from_numpy(random.permutation(len(rows))), 0
             while len(left) + len(rows) - done >= size > 0:
                 last = done + size - len(left)
-                found = _chosen(rows, order[done:last])
+                found = chosen_rows(rows, order[done:last])
                 yield joined([left, found]) if len(left) else found
                 left, done, size = left.map(lambda tensor: tensor[:0]), last, next(sizes, 0)
-            rest = _chosen(rows, order[done:])
+            rest = chosen_rows(rows, order[done:])
             left = joined([left, rest]) if len(left) else rest
 
     def _buffers(self, random: np.random.Generator) -> Iterator[Batch]:
@@ -200,14 +199,8 @@ class StreamedRows:
 
     def _scaled(self, cells: np.ndarray, numbers: np.ndarray) -> Batch:
         """Rows with their weights, scaled."""
-        kind = np.float64 if self.dtype == torch.float64 else np.float32
-        chunks = [np.empty((0, self.n_features), kind), *self.scaler.chunks(cells, kind)]
-        scaled = chunks[1] if len(chunks) == 2 else np.concatenate(chunks)
-        found = hide_gaps(torch.from_numpy(scaled), None if self.weight is None else self.weight[numbers])
-        require_finite(found.x)
-        if found.observed is None and self.scaler.has_gaps:  # all batches are of one form
-            return replace(found, observed=torch.ones_like(found.x, dtype=torch.bool))
-        return found
+        weight = None if self.weight is None else self.weight[numbers]
+        return scaled_batch(self.scaler, cells, self.dtype, weight)
 
 
 def representative_numbers(cells: StreamedCells, own_validation: np.ndarray, is_separate: bool) -> np.ndarray:
@@ -218,7 +211,7 @@ def representative_numbers(cells: StreamedCells, own_validation: np.ndarray, is_
     return numbers_without(without, np.arange(0, n_usable, step))
 
 
-def _chosen(rows: Batch, numbers: Tensor) -> Batch:
+def chosen_rows(rows: Batch, numbers: Tensor) -> Batch:
     """Some rows, by their numbers."""
     return rows.map(lambda tensor: tensor.index_select(0, numbers))
 

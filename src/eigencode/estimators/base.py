@@ -23,7 +23,7 @@ from eigencode.errors import DataError, InterruptedWarning, OptionError, ResultW
 from eigencode.estimators import fingerprints
 from eigencode.estimators.generation import Generation
 from eigencode.estimators.geometry import Geometry
-from eigencode.estimators.inputs import named, read_groups, read_rows, read_weights
+from eigencode.estimators.inputs import named, read_first_rows, read_groups, read_rows, read_weights
 from eigencode.estimators.persistence import SavedAutoencoder
 from eigencode.estimators.streaming import learn_block
 from eigencode.options import AutoencoderOptions, changed, check_options
@@ -187,6 +187,7 @@ class BaseAutoencoder(
         with unchanged_on_failure(self), fingerprints.opened(checkpoint, self.verbose) as folder:
             table = self._table(X, sample_weight, validation_data, groups)
             if folder is not None:
+                fingerprints.require_rereadable(table)
                 self.seed_ = fingerprints.begin(folder, self, table.described(self._cell_names), self.seed_)
             fraction = (changes or {}).get("validation_fraction", self.validation_fraction)
             seed = self.seed_ if split_seed is None else split_seed
@@ -270,7 +271,7 @@ class BaseAutoencoder(
         self.__dict__.pop("stream_state_", None)
         self._forget()
         self.seed_ = training.seed_of_fit(self.random_state)
-        array = read_rows(self, X, reset=True).array
+        array, rest = read_first_rows(self, X)
         likelihood = fitting.likelihood_of(self.likelihood, self.columns_)
         fitting.check_values(likelihood, array, self._cell_names)
         if self.image_shape == "auto" and not self.image_shape_:
@@ -280,7 +281,7 @@ class BaseAutoencoder(
         if groups is not None and apart is not None:
             raise OptionError("Give either 'validation_data' or 'groups', not both", got="both")
         groups = None if groups is None else read_groups(groups, len(array))
-        table, self.mean_weight_ = fitting.TrainingTable(array, validation=apart, groups=groups), 1.0
+        table, self.mean_weight_ = fitting.TrainingTable(array, rest, validation=apart, groups=groups), 1.0
         if sample_weight is not None:
             table, self.mean_weight_ = table.weighted(read_weights(sample_weight, len(array)))
         if len(table.array) < 2:
@@ -419,7 +420,7 @@ class BaseAutoencoder(
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
+        tags.input_tags.allow_nan = tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 

@@ -21,6 +21,7 @@ from eigencode.lazy import torch
 if TYPE_CHECKING:
     from sklearn.base import BaseEstimator
 
+    from eigencode.fitting import TrainingTable
     from eigencode.io import CheckpointFolder
 
 HASHED_BYTES = 2**28
@@ -54,6 +55,13 @@ def begun(checkpoint: Any, estimator: BaseEstimator, random_state: Any, **rows: 
             seed = begin(folder, estimator, rows, seed)
             folder.close()
     return seed, settings
+
+
+def require_rereadable(table: TrainingTable) -> None:
+    """Raise an error for rows that a run which goes on could not read again."""
+    if table.rest is not None:
+        what, hint = "A checkpoint needs rows that can be read again", "Write them to a Parquet file first"
+        raise OptionError(what, got="rows that can be read once", hint=hint)
 
 
 def begin(folder: CheckpointFolder, estimator: BaseEstimator, rows: Mapping[str, Any], seed: int) -> int:

@@ -14,12 +14,14 @@ import pyarrow as pa
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
-from eigencode.data.block_sources import BlockSource, StreamedCells
+from eigencode.data.block_sources import BlockSource, StreamedCells, located
 from eigencode.data.cells import DATES, is_missing, stack_columns
 from eigencode.data.containers import NamedArray, as_array, label_of, names_of, read, refuse_non_tables
 from eigencode.data.gaps import refuse_gaps, refuse_infinite
 from eigencode.data.images import PIXEL_TYPES, ImageLayout
 from eigencode.data.named_files import opened
+from eigencode.data.one_pass import OnePass
+from eigencode.data.rows_by_number import RowsByNumber
 from eigencode.data.tables import Schema, as_frame
 from eigencode.errors import DataError
 
@@ -49,6 +51,12 @@ def read_rows(estimator: Any, X: Any, *, reset: bool = False, finite: bool = Tru
     X = opened(X)
     if isinstance(X, BlockSource):
         return _streamed(estimator, X, reset, finite)
+    if isinstance(X, OnePass):
+        raise DataError(
+            f"Rows that can be read once do not fit into memory, which {type(estimator).__name__} needs here",
+            got=f"more than {len(X.head)} rows",
+            hint="Give output=, the name of a file, or one block at a time; an autoencoder is fitted to them by fit",
+        )
     frame = None if isinstance(X, NamedArray) else as_frame(X)
     if reset:
         _refuse_twins(X)
@@ -76,6 +84,21 @@ def _streamed(estimator: Any, source: BlockSource, reset: bool, finite: bool) ->
         some.mean(0),
     )
     return replace(sample, array=cells, frame=None)  # type: ignore[arg-type]
+
+
+def read_first_rows(estimator: Any, X: Any) -> tuple[Any, Iterator[np.ndarray] | None]:
+    """The rows that a fit begins with, and the cells of those that can be read once after them, a block at a time."""
+    X = opened(X)
+    if not isinstance(X, OnePass):
+        return read_rows(estimator, X, reset=True).array, None
+    array = np.asarray(read_rows(estimator, X.head, reset=True).array)
+    array = array.astype(float_type(array.dtype), copy=False)
+
+    def cells(number: int, block: Any) -> np.ndarray:
+        with located(f"In block {number} after the first {len(array)} rows"):
+            return np.asarray(read_rows(estimator, block).array).astype(array.dtype, copy=False)
+
+    return array, (cells(number, block) for number, block in enumerate(X.rest))
 
 
 @contextmanager
@@ -109,14 +132,17 @@ def _inferred(estimator: Any, frame: Any) -> Schema | None:
 
 def _numbers(estimator: Any, X: Any, frame: Any, reset: bool) -> NamedArray:
     """Rows of numbers, each of which is a cell."""
-    rows = _flattened(estimator, read(X), reset)
+    is_made = isinstance(X, RowsByNumber)
+    rows = NamedArray(X) if is_made else _flattened(estimator, read(X), reset)
+    if is_made and reset:
+        estimator.image_shape_ = shape_asked_for(estimator)
     check_shape(rows.array, 2 if reset else 1)
     _check_names(estimator, rows.names, reset)
     _check_width(estimator, rows.n_columns, reset)
     if isinstance(X, NamedArray):
         return rows
     values = [value for value in missing_values_of(estimator) if not isinstance(value, str)]
-    is_gap = np.isin(rows.array, values) if values else np.False_
+    is_gap = np.isin(rows.array, values) if values and not is_made else np.False_
     array = np.where(is_gap, np.nan, rows.array) if is_gap.any() else rows.array
     return replace(rows, array=array, schema=getattr(estimator, "columns_", None), frame=frame)
 

@@ -15,6 +15,7 @@ from eigencode.batch import Batch
 from eigencode.data.gaps import hide_gaps
 from eigencode.data.mapped_rows import require_finite
 from eigencode.data.memory import require_memory
+from eigencode.data.once_rows import OnceRows
 from eigencode.data.rows import ResidentRows, Rows
 from eigencode.data.scaling import Scaler
 from eigencode.data.streamed_rows import StreamedRows
@@ -65,26 +66,15 @@ class Data:
         image_shape: tuple[int, ...] = (),
     ) -> Data:
         """The rows of a table, scaled a chunk at a time, and divided into those for training and for validation."""
-        units, validation_numbers, is_separate = Units.of(scaler), table.validation_numbers, table.is_separate
-        arrays = [table.array] if table.validation is None else [table.array, table.validation]
-        n_rows, d = sum(map(len, arrays)), table.array.shape[1]
+        units, n_rows = Units.of(scaler), sum(map(len, table.arrays))
         weight = None
         if table.weights is not None:
             weight = torch.ones(n_rows, dtype=dtype)
             weight[: len(table.weights)] = torch.from_numpy(table.weights)
-        if (large := large_rows(table, weight, scaler, dtype)) is not None:
-            return cls(large, units, columns, image_shape)
-        is_training = torch.ones(n_rows, dtype=torch.bool).index_fill(0, validation_numbers, False)
-        training = torch.nonzero(is_training).flatten()
-        require_memory(n_rows * d * dtype.itemsize, "The scaled table", "Try fewer rows at a time with partial_fit")
-        x, first = torch.empty(n_rows, d, dtype=dtype), 0
-        kind = np.float64 if dtype == torch.float64 else np.float32
-        for chunk in chain.from_iterable(scaler.chunks(array, kind) for array in arrays):
-            x[first : first + len(chunk)] = torch.from_numpy(chunk)
-            first += len(chunk)
-        rows = hide_gaps(x, weight)
-        require_finite(rows.x)
-        return cls(ResidentRows(rows, training, validation_numbers, is_separate), units, columns, image_shape)
+        rows = large_rows(table, weight, scaler, dtype) or _resident(table, weight, scaler, dtype)
+        if table.rest is not None:
+            rows = OnceRows(rows, table.rest, scaler)
+        return cls(rows, units, columns, image_shape)
 
     def __repr__(self) -> str:
         rows = self.rows
@@ -136,6 +126,21 @@ class Data:
         every, n_rows = self.rows.representative(), self.rows.n_training
         low, high = every.range()
         return Sizes(self.rows.n_features, 1, n_rows, self.units, low, high)
+
+
+def _resident(table: TrainingTable, weight: Tensor | None, scaler: Scaler, dtype: torch.dtype) -> ResidentRows:
+    """The rows in memory, in one tensor."""
+    held_out, n_rows, d = table.validation_numbers, sum(map(len, table.arrays)), table.array.shape[1]
+    is_training = torch.ones(n_rows, dtype=torch.bool).index_fill(0, held_out, False)
+    require_memory(n_rows * d * dtype.itemsize, "The scaled table", "Try fewer rows at a time with partial_fit")
+    x, first = torch.empty(n_rows, d, dtype=dtype), 0
+    kind = np.float64 if dtype == torch.float64 else np.float32
+    for chunk in chain.from_iterable(scaler.chunks(array, kind) for array in table.arrays):
+        x[first : first + len(chunk)] = torch.from_numpy(chunk)
+        first += len(chunk)
+    rows = hide_gaps(x, weight)
+    require_finite(rows.x)
+    return ResidentRows(rows, torch.nonzero(is_training).flatten(), held_out, table.is_separate)
 
 
 def _second_moment(rows: Rows) -> Tensor:

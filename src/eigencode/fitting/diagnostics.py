@@ -7,6 +7,7 @@ import math
 import torch
 
 from eigencode.batch import Batch
+from eigencode.data.once_rows import OnceRows
 from eigencode.model.composition import Composition
 from eigencode.model.pca import SEARCHED_DIRECTIONS
 from eigencode.parts.codes.point import Point
@@ -36,6 +37,9 @@ SAMPLE_ROWS = 4096
 """Number of rows on which dead components are counted."""
 
 
+READ_ONCE = "the rows could be read once, so training was one pass; scale, start and validation are of the first ones"
+"""The note on a stream that does not fit into memory."""
+
 INTERRUPTED = "training was interrupted"
 """The beginning of the note on an interruption."""
 
@@ -50,6 +54,7 @@ def notes(run: TrainingRun, gained_over: float | None, explained: tuple[float, f
     found = [
         _divergence(state),
         _ended_early(run),
+        READ_ONCE if isinstance(run.rows, OnceRows) else None,
         _convergence(run),
         _dead_units(state.composition, run.rows.sample(SAMPLE_ROWS).to(run.device)),
         _degenerate(run),

@@ -6,15 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eigencode.data.permutation import Permutation
+from eigencode.data.permutation import MOST_SHUFFLED_ROWS, Permutation
 from eigencode.errors import DataError
 from eigencode.training.rng import generator
 
 MOST_VALIDATION_ROWS = 50_000
 """Most rows for validation: the standard error of a mean of so many rows is 0.5 % of their standard deviation."""
-
-MOST_SHUFFLED_ROWS = 2**22
-"""Most rows whose random order is stored, 32 MB; the order of more rows is computed."""
 
 
 def validation_size(n_rows: int, fraction: float) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -39,6 +39,8 @@ class TrainingTable:
     ----------
     array : ndarray of shape (n, d)
         The rows for training and, if ``validation`` is None, those for validation.
+    rest : iterator of ndarray, or None
+        Rows for training after these, which can be read once, a block at a time.
     weights : ndarray of shape (n,) or None
         Weight of each row; None where all weigh 1.
     validation : ndarray of shape (m, d) or None
@@ -55,12 +57,18 @@ class TrainingTable:
     """
 
     array: np.ndarray
+    rest: Iterator[np.ndarray] | None = None
     weights: np.ndarray | None = None
     validation: np.ndarray | None = None
     groups: np.ndarray | None = None
     fraction: float = 0.0
     takes_last: bool = False
     split_seed: int = 0
+
+    @property
+    def arrays(self) -> list[np.ndarray]:
+        """The rows, and the validation rows that are given apart."""
+        return [self.array] if self.validation is None else [self.array, self.validation]
 
     @cached_property
     def validation_numbers(self) -> Tensor:
