@@ -63,14 +63,14 @@ def _items_of(X: Any) -> Iterator[Any] | None:
     """What a stream gives one after the other; None for what is no stream."""
     if isinstance(X, pa.RecordBatchReader):
         return iter(X)
-    if "LazyFrame" in type(X).__name__ or as_frame(X) is not None:
+    if "LazyFrame" in type(X).__name__ or hasattr(X, "__array__") or as_frame(X) is not None:
         return None
     if hasattr(X, "__arrow_c_stream__") and hasattr(X, "columns"):  # as a relation of DuckDB
         return iter(pa.RecordBatchReader.from_stream(X))
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(X, torch.utils.data.DataLoader | torch.utils.data.IterableDataset):
         return iter(X)
-    is_dataset = is_torch_dataset(X) or hasattr(X, "columns") or hasattr(X, "__array__")
+    is_dataset = is_torch_dataset(X) or hasattr(X, "columns")
     is_stream = isinstance(X, Iterator) or (isinstance(X, Iterable) and not hasattr(X, "__len__"))
     return iter(X) if is_stream and not is_dataset else None
 
