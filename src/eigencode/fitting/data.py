@@ -15,11 +15,10 @@ from eigencode.batch import Batch
 from eigencode.data.gaps import hide_gaps
 from eigencode.data.mapped_rows import require_finite
 from eigencode.data.memory import require_memory
-from eigencode.data.once_rows import OnceRows
 from eigencode.data.rows import ResidentRows, Rows
 from eigencode.data.scaling import Scaler
 from eigencode.data.streamed_rows import StreamedRows
-from eigencode.fitting.large_rows import large_rows
+from eigencode.fitting.large_rows import large_rows, with_rest
 from eigencode.fitting.table import TrainingTable
 from eigencode.model.gaussian import Gaussian, fit_gaussian
 from eigencode.model.pca import EXACT_SIZE
@@ -72,9 +71,7 @@ class Data:
             weight = torch.ones(n_rows, dtype=dtype)
             weight[: len(table.weights)] = torch.from_numpy(table.weights)
         rows = large_rows(table, weight, scaler, dtype) or _resident(table, weight, scaler, dtype)
-        if table.rest is not None:
-            rows = OnceRows(rows, table.rest, scaler)
-        return cls(rows, units, columns, image_shape)
+        return cls(with_rest(rows, table, scaler), units, columns, image_shape)
 
     def __repr__(self) -> str:
         rows = self.rows

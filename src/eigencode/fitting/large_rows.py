@@ -10,6 +10,7 @@ import torch
 from eigencode.data.block_sources import StreamedCells
 from eigencode.data.compact_rows import CompactRows
 from eigencode.data.mapped_rows import JoinedArrays, MappedRows, is_mapped
+from eigencode.data.once_rows import OnceRows
 from eigencode.data.streamed_rows import StreamedRows
 from eigencode.data.tables.compact import CompactCells
 
@@ -39,3 +40,8 @@ def large_rows(table: TrainingTable, weight: Tensor | None, scaler: Scaler, dtyp
         split["training"] = torch.from_numpy(np.flatnonzero(is_training))
         return CompactRows.of(table.array, scaler, dtype, table.validation, **split)
     return None
+
+
+def with_rest(rows: Rows, table: TrainingTable, scaler: Scaler) -> Rows:
+    """The rows of a table, with those of a stream that come after them."""
+    return rows if table.rest is None else OnceRows(rows, table.rest, scaler)
