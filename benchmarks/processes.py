@@ -35,7 +35,8 @@ def fit(options: argparse.Namespace) -> None:
     model = DenoisingAutoencoder(16, **settings, **sizes, random_state=0).fit(X)
     if processes.is_first():
         last = model.history_[-1]
-        found = {"steps": last["step"], "objective": last["validation_objective"]}
+        start = model.history_[0]["validation_objective"]
+        found = {"steps": last["step"], "start": start, "objective": last["validation_objective"]}
         options.write.write_text(json.dumps(found | {"rate": last["rows"] / last["seconds"]}))
 
 
@@ -70,7 +71,7 @@ def main() -> int:
             difference = abs(found["objective"] - alone["objective"]) / abs(alone["objective"])
             is_missed = is_missed or difference > BOUNDS[precision]
             print(
-                f"{precision} {n} processes: {found['steps']:.0f} steps, objective {found['objective']:.12g}, "
+                f"{precision} {n} processes: {found['steps']:.0f} steps, objective {found['start']:.4f} -> {found['objective']:.10f}, "
                 f"difference {difference:.1e} (at most {BOUNDS[precision]:g}), {found['rate']:,.0f} rows/s",
                 flush=True,
             )

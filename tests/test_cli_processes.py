@@ -13,7 +13,10 @@ from together import rows
 
 import eigencode
 from eigencode import AnomalyDetector, Autoencoder
+from eigencode.cli import workers
 from eigencode.cli.entry import main
+from eigencode.cli.interruptions import Interruptions
+from eigencode.errors import TrainingError
 
 PROCESSES = ["--processes", "2"]
 FIT = [*PROCESSES, "--hidden", "8", "--n-components", "2", "--optimizer", "adam", "--random-state", "0"]
@@ -74,6 +77,19 @@ def test_an_error_is_said_once(tmp_path):
     said, errors = fit.communicate(timeout=100)
     assert (fit.returncode, said) == (1, "")
     assert errors.count("\n") == 1
+
+
+def test_processes_end_if_another_one_fails_before_they_meet(monkeypatch):
+    monkeypatch.setattr(workers, "GRACE", 0.2)
+    waits, fails = "import time; time.sleep(60)", "raise SystemExit(1)"
+    started = [subprocess.Popen([sys.executable, "-c", program]) for program in (waits, fails)]
+    assert workers._wait(started, Interruptions()) == [-signal.SIGKILL, 1]
+
+
+def test_a_variable_that_was_left_is_an_error(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(TrainingError, match="Process 0 of 2 .* cannot find the others.* remove WORLD_SIZE"):
+        Autoencoder(2).fit(rows())
 
 
 def test_standard_input_is_refused(tmp_path):

@@ -164,7 +164,14 @@ def _connect() -> None:
         backend = "cpu:gloo,cuda:nccl"
     meeting, (rank, size) = os.environ.get(MEETING), numbered()
     method = None if meeting is None else f"file://{meeting}"
-    torch.distributed.init_process_group(backend, method, LONGEST_WAIT, size, rank)
+    try:
+        torch.distributed.init_process_group(backend, method, LONGEST_WAIT, size, rank)
+    except (RuntimeError, ValueError) as error:
+        raise TrainingError(
+            f"Process {rank} of {size} (RANK and WORLD_SIZE) cannot find the others",
+            got=f"the error {str(error).partition(chr(10))[0]}",
+            hint="Start all of them by torchrun; or remove WORLD_SIZE from the environment to train in one process",
+        ) from error
     _OURS.append(Group(*numbered()))
     atexit.register(_disconnect)
 

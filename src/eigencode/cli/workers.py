@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -9,7 +10,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Annotated
 
@@ -22,6 +24,9 @@ from eigencode.errors import OptionError
 
 PARENT = "EIGENCODE_PARENT"
 """The variable by which a process knows the one that has started it."""
+
+GRACE = 60.0
+"""Seconds in which the other processes should notice that one has failed, before they are killed."""
 
 _IS_LINUX = sys.platform == "linux"
 
@@ -61,18 +66,43 @@ def run(n: int, tokens: Sequence[str], interruptions: Interruptions) -> int:
             # In a session of its own, so that Ctrl-C reaches it once, by this process.
             own = {"env": _environment(rank, n, folder), "stdout": out, "stderr": err, "start_new_session": True}
             started.append(subprocess.Popen(command, **own))  # type: ignore[call-overload]
-        return _reported(_wait(started, interruptions), others)
+        with _passing_on(started):
+            return _reported(_wait(started, interruptions), others)
 
 
 def _wait(started: Sequence[subprocess.Popen[bytes]], interruptions: Interruptions) -> list[int]:
-    """The exit codes of processes, to which signals are passed on."""
+    """The exit codes of processes, to which signals are passed on; if one fails, the others end soon."""
+    ends = math.inf
     while True:
         try:
-            return [process.wait() for process in started]
+            while any(process.poll() is None for process in started):
+                if ends == math.inf and any(0 != (process.poll() or 0) < 128 for process in started):
+                    ends = time.monotonic() + GRACE
+                _send(started, signal.SIGKILL if time.monotonic() > ends else 0)
+                time.sleep(0.05)
+            return [process.returncode for process in started]
         except KeyboardInterrupt:
-            for process in started:
-                if process.poll() is None:
-                    process.send_signal(interruptions.received[-1])
+            _send(started, interruptions.received[-1])
+
+
+def _send(started: Sequence[subprocess.Popen[bytes]], number: int) -> None:
+    """Send a signal to the processes that run; 0 is none."""
+    for process in started:
+        if number and process.poll() is None:
+            process.send_signal(number)
+
+
+@contextmanager
+def _passing_on(started: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
+    """Pass the request to write a checkpoint on to the first process, which writes it."""
+    if not hasattr(signal, "SIGUSR1") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGUSR1, lambda number, _: _send(started[:1], number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def _reported(codes: Sequence[int], others: IO[str]) -> int:
