@@ -71,7 +71,8 @@ def main() -> int:
             difference = abs(found["objective"] - alone["objective"]) / abs(alone["objective"])
             is_missed = is_missed or difference > BOUNDS[precision]
             print(
-                f"{precision} {n} processes: {found['steps']:.0f} steps, objective {found['start']:.4f} -> {found['objective']:.10f}, "
+                f"{precision} {n} processes: {found['steps']:.0f} steps, "
+                f"objective {found['start']:.4f} -> {found['objective']:.10f}, "
                 f"difference {difference:.1e} (at most {BOUNDS[precision]:g}), {found['rate']:,.0f} rows/s",
                 flush=True,
             )
