@@ -14,6 +14,9 @@ from eigencode.model.pca import spectrum
 EXACT_COLUMNS = 64
 """Up to this many columns the covariance is any; for more it is a low rank and a diagonal."""
 
+FLAT = 0.003
+"""Directions with a smaller share of the mean variance are noise: what the indicators of categories determine."""
+
 LOW_RANK = 16
 """Rank of the covariance of more columns, beside its diagonal."""
 
@@ -165,11 +168,18 @@ def _groups(rows: Batch) -> Iterator[_Group]:
 
 
 def _decomposed(center: Tensor, covariance: Tensor) -> Gaussian:
-    """The same density as W W' + D, with D the smallest eigenvalue everywhere."""
+    """The same density as W W' + D, with D the smallest eigenvalue everywhere.
+
+    Of several directions without much variance, D has the diagonal of their covariance, and W is smaller.
+    """
     values, vectors = torch.linalg.eigh(covariance)
-    least = values[0].clamp(min=values[-1] * 1e-9)
-    loadings = vectors[:, 1:] * (values[1:] - least).clamp(min=0).sqrt() if len(values) > 1 else vectors * 0
-    return Gaussian(center, loadings, least.expand(len(values)).clone())
+    least, n_flat = values[-1] * 1e-9, int((values <= FLAT * values.mean()).sum())
+    if 1 < n_flat < len(values):
+        noise = (vectors[:, :n_flat].square() * values[:n_flat]).sum(1).clamp(min=least)
+        return Gaussian(center, vectors[:, n_flat:] * values[n_flat:].sqrt(), noise)
+    noise = values[0].clamp(min=least)
+    loadings = vectors[:, 1:] * (values[1:] - noise).clamp(min=0).sqrt() if len(values) > 1 else vectors * 0
+    return Gaussian(center, loadings, noise.expand(len(values)).clone())
 
 
 def _low_rank(rows: Batch, center: Tensor, variances: Tensor, most: int) -> Gaussian:
