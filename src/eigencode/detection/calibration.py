@@ -151,8 +151,6 @@ class Calibration:
         Of rows with weights w, each counts with the probability w / max w, which makes them rows of the distribution
         that the weights stand for.
         """
-        own, total = self.weights.max(), self.weights.sum()
-        above = total - self.weights.cumsum()  # the scores ascend
-        between = (own + above + self.weights / 2) / (own + total)  # p-values of scores just above it and just below
-        counts = np.random.default_rng(0).uniform(0, own, len(between)) < self.weights
-        return conformal.drift(p_values, between[counts], anomalies)
+        own = conformal.p_values(self.scores, self.scores, self.weights)  # new rows with equal scores have these too
+        counts = np.random.default_rng(0).uniform(0, self.weights.max(), len(own)) < self.weights
+        return conformal.drift(p_values, own[counts], anomalies)
