@@ -247,6 +247,9 @@ class AnomalyDetector(OutlierMixin, Composed):
     def discoveries(self, X: Any, rate: float) -> np.ndarray:
         """Which of many rows to report, so that the expected share of normal ones among them is at most a rate.
 
+        By Benjamini and Hochberg's procedure. What is proved takes one model, equal weights, rows that are
+        independent, and ``neighbors=False``; otherwise it is what was found in tests.
+
         Parameters
         ----------
         X : array-like of shape (n, d)
