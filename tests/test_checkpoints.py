@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 
 from eigencode import (
     AnomalyDetector,
@@ -14,6 +15,7 @@ from eigencode import (
     SparseAutoencoder,
     StackedAutoencoder,
     VariationalAutoencoder,
+    load,
 )
 from eigencode.parts import GaussianNoise
 from eigencode.training.runner import SingleRunner
@@ -97,6 +99,7 @@ KINDS = {
     "noise": lambda: VariationalAutoencoder(3, optimizer="adam", **QUICK),
     "states": lambda: SparseAutoencoder(12, **QUICK),
     "own": lambda: Autoencoder(3, encoder=seeded(dropout), **QUICK),
+    "blows up": lambda: Autoencoder(3, optimizer="adam", learning_rate=1e6, **QUICK),
     "float64": lambda: Autoencoder(3, precision="float64", corruption=GaussianNoise(0.1), optimizer="adam", **QUICK),
 }
 
@@ -164,3 +167,20 @@ def test_models_of_several_are_not_fitted_again(name, digits, tmp_path, kill):
     np.testing.assert_array_equal(getattr(model, answer)(X), getattr(whole, answer)(X))
     assert made[:2] == [6, 6]
     assert sum(made) == n_steps
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_a_stream_goes_on_after_each_block_was_saved(optimizer, X, tmp_path):
+    """From the first block on, with weights and with gaps."""
+    blocks = [X[:150], X[150:220], X[220:]]
+    blocks[2] = np.where(np.random.default_rng(0).random(blocks[2].shape) < 0.1, np.nan, blocks[2])
+    model = Autoencoder(3, optimizer=optimizer, corruption=GaussianNoise(0.1), hidden=(8,), random_state=0)
+    again = clone(model)
+    for block in blocks:
+        weights = np.linspace(1, 2, len(block))
+        model.partial_fit(block, sample_weight=weights)
+        again.partial_fit(block, sample_weight=weights).save(tmp_path / "stream.safetensors")
+        again = load(tmp_path / "stream.safetensors")
+    for first, second in zip(answers(model, X), answers(again, X), strict=True):
+        np.testing.assert_array_equal(first, second)
+    assert untimed(model) == untimed(again)

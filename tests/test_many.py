@@ -137,7 +137,7 @@ def test_a_model_that_breaks_leaves_the_others_alone():
     company = models(Autoencoder, *settings, n_components=4, max_epochs=5)
     assert fit_many(company, X) == ["4 models in one program"]
     assert any("diverged" in note for note in company[1].notes_)
-    assert any("half the step size" in note for note in company[3].notes_)
+    assert any("a smaller step size" in note for note in company[3].notes_)
     assert np.isfinite(company[1].transform(X)).all()
     for model, own in zip(company[::2], settings[::2], strict=True):
         alone = Autoencoder(4, **{**OPTIONS, "max_epochs": 5, **own}).fit(X)

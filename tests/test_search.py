@@ -222,7 +222,7 @@ def test_a_number_of_folds_keeps_groups_together(monkeypatch):
     monkeypatch.setattr(LinearAutoencoder, "_begin", watched)
     estimator = LinearAutoencoder(validation_fraction=0.2)
     search = AutoencoderSearch(estimator, {"n_components": [1, 2]}, cv=3, random_state=0)
-    folds = search._folds(X, None, groups)
+    folds = search._folds(X, None, groups, 0)
     search.set_params(refit=False).fit(X, groups=groups)
     assert sorted(np.concatenate([fold.validation for fold in folds])) == list(range(len(X)))
     assert [own.tolist() for own, _ in seen] == 2 * [groups[fold.training].tolist() for fold in folds]

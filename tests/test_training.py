@@ -546,11 +546,11 @@ def test_a_step_size_far_too_large_is_mended_and_noted(digits):
     for seed in range(3):  # how far one run comes that was so wild is the last bit's choice
         wild = Autoencoder(8, learning_rate=1.0, max_epochs=30, random_state=seed).fit(digits)
         shares.append(wild.best_objective_ / wild.history_[0]["validation_objective"])
-        assert any("half the step size" in note for note in wild.notes_)
+        assert any("a smaller step size" in note for note in wild.notes_)
     assert max(shares) < 1
     assert np.median(shares) < 0.95
     calm = Autoencoder(8, max_epochs=3, random_state=0).fit(digits)
-    assert not any("half the step size" in note for note in calm.notes_)
+    assert not any("a smaller step size" in note for note in calm.notes_)
 
 
 def test_inside_the_loop_the_current_weights_answer_and_afterwards_the_best():

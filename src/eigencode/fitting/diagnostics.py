@@ -12,6 +12,7 @@ from eigencode.model.composition import Composition
 from eigencode.model.pca import SEARCHED_DIRECTIONS
 from eigencode.parts.codes.point import Point
 from eigencode.parts.likelihoods.base import SpreadLikelihood
+from eigencode.training.optimizers import ClippedAdam
 from eigencode.training.run import TrainingRun
 from eigencode.training.state import TrainingState
 
@@ -40,6 +41,9 @@ SAMPLE_ROWS = 4096
 READ_ONCE = "the rows could be read once, so training was one pass; scale, start and validation are of the first ones"
 """The note on a stream that does not fit into memory."""
 
+MOST_COUNTED = 2**24
+"""Steps that Adam counts exactly, in float32."""
+
 INTERRUPTED = "training was interrupted"
 """The beginning of the note on an interruption."""
 
@@ -53,6 +57,7 @@ def notes(run: TrainingRun, gained_over: float | None, explained: tuple[float, f
     state = run.state
     found = [
         _divergence(state),
+        _skipped(state),
         _ended_early(run),
         READ_ONCE if isinstance(run.rows, OnceRows) else None,
         _convergence(run),
@@ -78,9 +83,20 @@ def _divergence(state: TrainingState) -> str | None:
         return None
     times = "once" if state.n_retreats == 1 else f"{state.n_retreats} times"
     return (
-        f"diverged {times} and continued from the best weights with half the step size; try learning_rate="
+        f"diverged {times} and continued from the best weights with a smaller step size; try learning_rate="
         f"{state.schedule.peak:.2g}"
     )
+
+
+def _skipped(state: TrainingState) -> str | None:
+    """A note if gradients were not finite, with which Adam makes no step."""
+    if not (isinstance(state.optimizer, ClippedAdam) and state.is_recorded and state.step < MOST_COUNTED):
+        return None
+    n_skipped = state.step - int(state.optimizer.n_steps)
+    if n_skipped <= 0:
+        return None
+    what = f"the gradient was not finite in {n_skipped:,} of {state.step:,} steps, which left the weights as they were"
+    return f"{what}; look for extreme rows, or for a part of the model that has no derivative"
 
 
 def _ended_early(run: TrainingRun) -> str | None:

@@ -156,9 +156,10 @@ class CheckpointFolder:
     def write_first(self, run: TrainingRun, unevaluated: Unevaluated | None = None) -> None:
         """Write the state, and remove all but the last two; `FileError` if it cannot be written.
 
-        Of several processes, all of which have the same state, the first one writes.
+        Of several processes, all of which have the same state, the first one writes. Weights that are not finite are
+        not worth it: a run that goes on from the state before comes to them, too, and then back to its best ones.
         """
-        if not processes.is_first():
+        if not (processes.is_first() and run.state.is_finite):
             return
         began = time.monotonic()
         path = os.path.join(self.path, f"{run.state.step:012}{ENDING}")

@@ -100,6 +100,7 @@ class BatchedRunner(Runner):
     def write_back(self) -> None:
         for k, (run, own) in enumerate(zip(self.runs, self._layout.columns, strict=True)):
             run.state.parameters.vector.copy_(self._matrix[k, own])
+            run.state.optimizer.n_steps.copy_(self._optimizer.n_steps[k])  # type: ignore[attr-defined]
             for name, value in self._buffers.items():
                 run.state.composition.get_buffer(name).copy_(value[k])
 

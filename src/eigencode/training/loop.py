@@ -193,7 +193,7 @@ def _evaluate(runner: Runner, met: Sequence[float] | None) -> list[Row]:
 def record(run: TrainingRun, objective: float, training_objective: float | None = None) -> Row:
     """Keep the best weights, and begin the decay if there is no progress; return the row of history.
 
-    A run whose weights have become far worse than its start is reset to the best ones, with half the step size.
+    A run whose weights have become far worse than its start is reset to the best ones, with a smaller step size.
     """
     state = run.state
     row = _progress(run)

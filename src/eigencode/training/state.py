@@ -166,7 +166,7 @@ class TrainingState:
     n_stale : int
         Evaluations since the held-out objective last made progress.
     n_retreats : int
-        Number of resets to the best weights, with half the step size.
+        Number of resets to the best weights, with a smaller step size.
     progress_mark : float
         The held-out objective with which the next ones are compared for progress.
     best : Snapshot or None
@@ -233,6 +233,11 @@ class TrainingState:
     def finished(self) -> bool:
         """Whether the schedule has ended."""
         return self.step >= self.schedule.end
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether all weights, and their average, are finite."""
+        return bool(self.parameters.vector.isfinite().all() and self.aside.isfinite().all())
 
     @property
     def is_recorded(self) -> bool:
@@ -302,12 +307,15 @@ class TrainingState:
                 value.copy_(self.best.buffers[name])
 
     def retreat(self) -> None:
-        """Reset to the best weights, with half the step size; end the run if that happened too often."""
+        """Reset to the best weights, with half the step size; end the run if that happened too often.
+
+        The k-th time the step size is divided by 4^(k - 1), so that one that is a million times too large is mended.
+        """
         self.restore_best()
         self.optimizer.restart()
         self.aside.copy_(self.parameters.vector.detach())
         self.averaged_from = self.averaged_to = self.step
-        self.schedule.peak /= 2
+        self.schedule.peak /= max(2, 4**self.n_retreats)
         self.n_retreats += 1
         if self.n_retreats > MOST_RETREATS or self.best is None or not math.isfinite(self.best.objective):
             self.schedule.end = self.step
