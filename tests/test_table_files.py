@@ -464,6 +464,7 @@ def test_a_small_file_must_not_decompress_to_a_large_table(tmp_path, file):
 def test_memory_is_checked_before_it_is_used(file, monkeypatch, ending):
     path = file(IN_FORMATS[ending], f"rows{ending}")
     monkeypatch.setattr(memory, "available_memory", lambda: 400.0)
+    monkeypatch.setattr(memory, "SMALL_WORK", 0)
     with pytest.raises(DataError, match=r"Reading .* needs about .* kB\. Got 0\.4 kB of memory"):
         read_table(path)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Annotated, Any
 
 import numpy as np
@@ -82,7 +82,7 @@ class ColumnStatistics:
         deviation = np.ldexp(np.sqrt(squares / np.where(is_empty, 1.0, n)), exponent)
         return cls(done, np.ldexp(mean, exponent).clip(low, high), deviation, low, high, has_gaps)
 
-    @property
+    @cached_property
     def constant(self) -> np.ndarray:
         """Whether each column has only one value, up to rounding in float64; shape (d,)."""
         with np.errstate(over="ignore"):
