@@ -105,6 +105,8 @@ def test_draws_of_blocks_are_those_of_the_whole_table(folder, mixed, frame):
         assert pd.read_csv(f"d-{number}.csv", dtype=dict.fromkeys("abcd", np.float32)).to_dict() == draw.to_dict()
     with pytest.raises(OptionError, match="'output' is for one table"):
         mixed.impute(frame, n_draws=2, output="d.csv")
+    with pytest.raises(DataError, match="impute without output= needs all rows in memory"):
+        mixed.impute("parquet")
 
 
 @pytest.mark.usefixtures("small_blocks")

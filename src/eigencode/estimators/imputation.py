@@ -28,7 +28,7 @@ from eigencode.data.sources import chunk_rows
 from eigencode.errors import OptionError
 from eigencode.estimators.evaluation import checked, filled
 from eigencode.estimators.inference import Inference
-from eigencode.estimators.inputs import missing_values_of, read_rows
+from eigencode.estimators.inputs import missing_values_of, read_rows, require_in_memory
 from eigencode.lazy import torch
 
 if TYPE_CHECKING:
@@ -117,6 +117,7 @@ class Imputation(Inference):
                 )
             return self._write(output, X, self.impute)
         given = read_rows(self, X)
+        require_in_memory("impute without output=", given)
         if n_draws is None:
             means = self._answers(given.array, self._expected, self._in_data_units)
             return self._filled(given, (block[None] for block in means), mean=True)[0]
