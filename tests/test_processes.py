@@ -20,6 +20,8 @@ QUICK = [
     "adaptive L1",
     "own network",
     "early stop",
+    "memory map",
+    "Parquet",
     "float32",
 ]
 SLOW = [name for name, *_ in together.cases() if name not in QUICK]

@@ -3,12 +3,16 @@
 import itertools
 import signal
 import sys
+import tempfile
 import time
 from contextlib import contextmanager
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
+from pyarrow import parquet
+from sklearn.base import clone
 from torch import nn
 
 from eigencode import (
@@ -19,6 +23,7 @@ from eigencode import (
     VariationalAutoencoder,
     processes,
 )
+from eigencode.data import mapped_rows, named_files
 from eigencode.errors import InterruptedWarning, OptionError, TrainingError
 from eigencode.parts import AuxiliaryLoss, Contractive, Dictionary, GaussianWeights, KLSparsity, Penalty, Sigmoid, TopK
 from eigencode.training.runner import SingleRunner
@@ -77,9 +82,23 @@ def results(model):
     return np.concatenate([torch.cat(tensors).numpy(), np.ravel(history)])
 
 
+def in_files(folder):
+    """Fits to rows that stay in files."""
+    np.save(f"{folder}/rows.npy", rows())
+    table = pa.table({name: rows()[:, j] for j, name in enumerate("abcdef")})
+    parquet.write_table(table, f"{folder}/rows.parquet", row_group_size=20)
+    model = DenoisingAutoencoder(2, hidden=(8,), **OPTIONS)
+    yield "memory map", clone(model), np.load(f"{folder}/rows.npy", mmap_mode="r"), None
+    yield "Parquet", model, f"{folder}/rows.parquet", None
+
+
 def fitted(names):
     """The results of each case of these names."""
-    return {name: results(model.fit(X, sample_weight=weight)) for name, model, X, weight in cases() if name in names}
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mapped_rows, "MAPPED_FROM", 1)
+        patch.setattr(named_files, "STREAMED_FROM", 1)
+        every = [*cases(), *in_files(folder)]
+        return {name: results(model.fit(X, sample_weight=weight)) for name, model, X, weight in every if name in names}
 
 
 class Crowding(Penalty):

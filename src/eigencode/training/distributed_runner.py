@@ -19,6 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from eigencode import processes
 from eigencode.batch import Batch
+from eigencode.data.mapped_rows import MappedRows
 from eigencode.data.rows import NumberedRows, Rows
 from eigencode.errors import OptionError
 from eigencode.model.composition import Noise
@@ -74,7 +75,7 @@ class PartsOfBatches:
     def batches(self, generator: torch.Generator, batch_size: int) -> Iterator[Batch]:
         """The part of each batch, in the order of a single process."""
         rows = self.rows
-        if isinstance(rows, NumberedRows):
+        if isinstance(rows, NumberedRows | MappedRows):
             for numbers in rows.order(generator, batch_size):
                 own = self._numbers(len(numbers))
                 yield self._part(rows.gather(numbers[own]), own.start, len(numbers))
