@@ -9,6 +9,7 @@ from scipy.stats import multivariate_normal
 from eigencode import Autoencoder, LinearAutoencoder, VariationalAutoencoder, load
 from eigencode.data.marginals import Marginals
 from eigencode.model import Mixture, fit_density, fit_mixture
+from eigencode.parts import LaplaceLikelihood
 
 QUICK = {"max_epochs": 5, "random_state": 0}
 
@@ -137,6 +138,16 @@ def test_numbers_beside_categories_have_the_spread_of_their_residuals(frame):
     given = frame[["share", "number", "label"]]
     drawn = Autoencoder(2, max_epochs=40, random_state=0).fit(given).sample(2000, random_state=0)
     assert drawn["share"].corr(drawn["number"], method="spearman") > 0.9
+
+
+def test_draws_given_cells_are_finite_where_a_density_has_no_curvature():
+    """Of Laplace's, whose second derivatives are 0, a step of Newton's method would be as long as the prior is wide."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 3)) @ rng.normal(size=(3, 6)) + 0.2 * rng.normal(size=(300, 6))
+    given = X.copy()
+    given[:, 4:] = np.nan
+    drawn = Autoencoder(2, likelihood=LaplaceLikelihood(), **QUICK).fit(X).sample(given=given, random_state=0)
+    np.testing.assert_allclose(drawn.std(0), X.std(0), rtol=0.3)
 
 
 def test_labels_drawn_given_numbers_have_bayes_probabilities():

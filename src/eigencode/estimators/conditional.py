@@ -187,10 +187,11 @@ class ConditionalSampler:
 
     @staticmethod
     def _second(first: Tensor, at: Tensor, slope: Tensor) -> Tensor:
-        """The derivative of the gradient along a slope."""
-        if not first.requires_grad:
-            return torch.zeros_like(slope)
-        return torch.autograd.grad(first, at, slope, retain_graph=True)[0]
+        """The derivative of the gradient along a slope; the squared gradient where there is none, as of Laplace's."""
+        found = torch.zeros_like(slope)
+        if first.requires_grad:
+            found = torch.autograd.grad(first, at, slope, retain_graph=True)[0]
+        return torch.where(found == 0, -first.detach().square() * slope, found)
 
 
 @dataclass(frozen=True)

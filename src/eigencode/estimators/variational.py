@@ -219,8 +219,8 @@ class VariationalAutoencoder(BaseAutoencoder):
 
         with scrambled Sobol points as :math:`\epsilon_j`, the same for every row, which have less error than random
         ones. In expectation over the scrambling it is at most log p(x) (Burda et al., 2016); it is exact where q is the
-        posterior, as at a linear start. ``log_likelihood`` takes any number of draws and gives a standard error. It takes
-        10 to 30 times as long as ``reconstruct``; with 16 codes the mean over rows would be off by some .03 nats.
+        posterior, as at a linear start. ``log_likelihood`` takes any number of draws and gives a standard error.
+        A score takes 10 to 30 times as long as a reconstruction; from 16 codes a mean would be off by some .03 nats.
 
         Parameters
         ----------
