@@ -21,6 +21,7 @@ from eigencode import (
     VariationalAutoencoder,
 )
 from eigencode.batch import Batch
+from eigencode.data.gaps import hide_gaps
 from eigencode.data.scaling import ColumnStatistics, Scaler
 from eigencode.data.sources import ArraySource
 from eigencode.errors import DataError, ResultWarning
@@ -488,3 +489,20 @@ def test_imputed_intervals_cover_the_hidden_cells(kind):
     assert is_covered[hidden].mean() == pytest.approx(0.856, abs=0.04)
     errors = X - draws.mean(0)
     assert draws.std(0)[hidden].mean() == pytest.approx(errors[hidden].std(), rel=0.1)
+
+
+def test_flat_directions_of_a_normal_density_are_noise():
+    """A category's indicators sum to 1, and a copy of a column adds no direction; the variances stay those of EM."""
+    rng = np.random.default_rng(0)
+    labels, number = rng.integers(0, 3, 2000), rng.normal(size=2000)
+    cells = np.column_stack(
+        [np.eye(3)[labels] * 2, number, number + 0.01 * rng.normal(size=2000), rng.normal(size=2000)]
+    )
+    is_gap = (rng.random((2000, 4)) < 0.1)[:, [0, 0, 0, 1, 2, 3]]  # a category is known or missing as a whole
+    found = fit_gaussian(hide_gaps(torch.from_numpy(np.where(is_gap, np.nan, cells))))
+    assert found.loadings.shape == (6, 4)
+    covariance = found.loadings @ found.loadings.T + found.noise.diag()
+    exact = torch.from_numpy(np.cov(cells.T))
+    torch.testing.assert_close(covariance.diagonal(), exact.diagonal(), rtol=0.1, atol=0)
+    torch.testing.assert_close(covariance, exact, rtol=0, atol=0.1)
+    assert (found.noise > 0).all()
