@@ -235,7 +235,7 @@ def test_mutated_images_raise_only_errors_of_this_package(tmp_path):
 
 
 def test_memory_is_checked_before_pixels_are_read(tmp_path, monkeypatch):
-    save(tmp_path / "a.png", np.zeros((100, 100), np.uint8))
+    save(tmp_path / "a.png", np.zeros((1000, 1100), np.uint8))
     monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 1000}))
     with pytest.raises(DataError, match=r"Reading the images needs about .*--image-size"):
         read_images([tmp_path])
