@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -34,6 +36,13 @@ def require_memory(n_bytes: float, purpose: str, hint: str) -> None:
     """
     if n_bytes >= SMALL_WORK and n_bytes > (available := available_memory()):
         raise DataError(f"{purpose} needs about {_size(n_bytes)}", got=f"{_size(available)} of memory", hint=hint)
+
+
+def require_disk(n_bytes: float, path: str | os.PathLike[str], purpose: str, hint: str) -> None:
+    """Raise `DataError` if a file of so many bytes does not fit on the disk of its folder; as `require_memory`."""
+    free = shutil.disk_usage(os.path.dirname(os.path.realpath(path))).free
+    if n_bytes > free:
+        raise DataError(f"{purpose} needs about {_size(n_bytes)}", got=f"{_size(free)} on the disk", hint=hint)
 
 
 def require_memory_to_decompress(

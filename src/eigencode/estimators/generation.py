@@ -22,7 +22,7 @@ from eigencode import model, training
 from eigencode.batch import Batch
 from eigencode.data import FORMATS, check_output, chunk_rows, columns_of, table_writer
 from eigencode.data.marginals import Marginals
-from eigencode.data.memory import require_memory
+from eigencode.data.memory import require_disk, require_memory
 from eigencode.errors import InterruptedWarning, OptionError
 from eigencode.estimators.conditional import N_CODES, ConditionalSampler, gaussians_of
 from eigencode.estimators.evaluation import filled, numbers_only
@@ -252,17 +252,18 @@ class Generation(Imputation):
             raise OptionError("The number of rows to draw must be a positive int", got=f"{n_rows!r}")
         seed = training.resolve_seed(random_state)
         self._find_density()
-        blocks = self._moved_blocks(int(n_rows), seed, mean)
+        blocks, n_cells = self._moved_blocks(int(n_rows), seed, mean), int(n_rows) * self.n_features_in_
+        purpose = f"{n_rows} rows of {self.n_features_in_} columns"
         if output is not None:
+            check_output(output, FORMATS)
+            require_disk(float(n_cells), output, purpose, "Draw fewer")  # a byte a cell at least
             return self._write_drawn(output, blocks, mean)
-        n_columns, hint = self.n_features_in_, "Give output=, the name of a file"
-        require_memory(8.0 * int(n_rows) * n_columns, f"{n_rows} rows of {n_columns} columns", hint)
+        require_memory(8.0 * n_cells, purpose, "Give output=, the name of a file")
         return self._as_table(int(n_rows), blocks, mean=mean)
 
     def _write_drawn(self, output: str | os.PathLike[str], blocks: Iterator[np.ndarray], mean: bool) -> None:
         """Write drawn rows to a file."""
         first, names = 0, getattr(self, "feature_names_in_", None)
-        check_output(output, FORMATS)
         with torch.inference_mode(), table_writer(output) as write:
             for cells in map(numbers_only, blocks):
                 schema = None if self.columns_ is None else self.columns_.numbered_from(first)
@@ -322,7 +323,7 @@ class Generation(Imputation):
     def _drawn_codes(self, n_rows: int, seed: int) -> Iterator[Tensor]:
         """Codes from the mixture, else from the prior, in float64: ``n_rows`` rows in tensors of shape (m, k)."""
         step = chunk_rows(len(self.scaler_.center))
-        sizes = [min(step, n_rows - first) for first in range(0, n_rows, step)]
+        sizes = (min(step, n_rows - first) for first in range(0, n_rows, step))
         if (mixture := self._density) is not None:
             rng = np.random.default_rng(seed)
             return (torch.from_numpy(mixture.sample(size, rng)) for size in sizes)
