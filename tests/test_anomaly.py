@@ -12,6 +12,7 @@ import pytest
 import scipy.stats
 from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import estimator_checks
 
 import eigencode
@@ -28,8 +29,10 @@ from eigencode import (
 from eigencode.cli import main
 from eigencode.data import named_files
 from eigencode.data.containers import NamedArray
+from eigencode.detection import index
 from eigencode.detection.calibration import Calibration
 from eigencode.detection.extent import Extent
+from eigencode.detection.index import NearestIndex
 from eigencode.detection.neighbors import KnownRows
 from eigencode.errors import DataError, OptionError, ResultWarning, StorageError
 from eigencode.estimators.cell_density import cell_density
@@ -125,6 +128,38 @@ def test_known_rows_are_compared_with_the_others(n_columns):
     assert found[0] == 0 < found[3]  # the first is there twice
     expected = [literal(held_out[i], np.delete(everything, 50 + i, axis=0)) for i in range(1, 10)]
     np.testing.assert_allclose(known.measures(held_out, np.ones(10, dtype=bool))[0][1:], expected, rtol=1e-6)
+
+
+def test_an_index_finds_nearly_all_neighbors():
+    pytest.importorskip("faiss")
+    rng = np.random.default_rng(0)
+    plane = rng.normal(size=(3, 12))
+    rows, new = (rng.normal(size=(n, 3)) @ plane + 0.3 * rng.normal(size=(n, 12)) for n in (20_000, 300))
+    by_cells, exact = NearestIndex(rows, 6), NearestNeighbors(n_neighbors=6, algorithm="brute").fit(rows)
+    (distances, numbers), (nearest, expected) = by_cells.kneighbors(new), exact.kneighbors(new)
+    assert np.mean([np.isin(a, b).mean() for a, b in zip(numbers, expected, strict=True)]) > 0.97
+    np.testing.assert_allclose(distances, np.linalg.norm(new[:, None] - rows[numbers], axis=2), rtol=1e-12)
+    assert (distances >= nearest * (1 - 1e-6)).all()
+    assert np.isfinite(by_cells.kneighbors(1e80 * new)[0]).all()
+
+
+def test_a_detector_with_an_index_answers_as_one_without(X, monkeypatch, tmp_path):
+    pytest.importorskip("faiss")
+    exact = AnomalyDetector(autoencoder=LinearAutoencoder(2), random_state=0).fit(X)
+    monkeypatch.setattr(index, "MOST_EXACT", 200)
+    by_index = AnomalyDetector(autoencoder=LinearAutoencoder(2), random_state=0).fit(X)
+    new = rows_of(100, seed=1)
+    np.testing.assert_allclose(by_index.score_samples(new), exact.score_samples(new), rtol=1e-6)
+    by_index.save(tmp_path / "d")
+    np.testing.assert_array_equal(eigencode.load(tmp_path / "d").score_samples(new), by_index.score_samples(new))
+
+
+def test_more_known_rows_take_faiss(X, monkeypatch):
+    model = AnomalyDetector(autoencoder=LinearAutoencoder(2), known_rows=100, random_state=0).fit(X)
+    assert len(model.unlikeness_.known.rows) == 100
+    monkeypatch.setattr(index, "find_spec", lambda name: None)
+    with pytest.raises(OptionError, match=r"more than 10,000 rows take faiss.*pip install 'eigencode\[index\]'"):
+        clone(model).set_params(known_rows=20_000).fit(X)
 
 
 def test_rows_beside_a_dense_group_are_local_anomalies():

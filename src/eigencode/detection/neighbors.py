@@ -22,11 +22,13 @@ from typing import Self
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
+from eigencode.detection import index
+from eigencode.detection.index import NearestIndex
 from eigencode.detection.tails import Tail
 from eigencode.domains import NotNegative
 
 MOST_KNOWN = 10_000
-"""Rows that new rows are compared with; of more, so many are drawn at random."""
+"""Rows by which tails and small groups are known; of more, so many are drawn at random."""
 
 MOST_GROUPED = 1_000
 """Of these, rows among which the groups are."""
@@ -72,7 +74,7 @@ class Neighbors:
 
     def __init__(self, rows: np.ndarray, k: int, rounding: float = 0.0) -> None:
         self.rows, self.k, self.rounding = rows, min(k, len(rows)), rounding
-        self._index = NearestNeighbors(n_neighbors=min(k + 2, len(rows))).fit(rows)
+        self._index = _index(rows, min(k + 2, len(rows)))
 
     def __call__(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The distances of each row to the nearest, ascending, and their numbers, both of shape (n, k)."""
@@ -94,6 +96,10 @@ class Neighbors:
         is_equal = distances[:, :1] == 0
         kept = [np.where(is_equal, _without_first(each), each)[:, : self.k] for each in (distances, numbers)]
         return kept[0], kept[1]
+
+
+def _index(rows: np.ndarray, k: int) -> NearestNeighbors | NearestIndex:
+    return NearestIndex(rows, k) if len(rows) > index.MOST_EXACT else NearestNeighbors(n_neighbors=k).fit(rows)
 
 
 def _without_first(found: np.ndarray) -> np.ndarray:
@@ -125,7 +131,7 @@ class KnownRows:
     local_tail: Tail
 
     @classmethod
-    def of(cls, rows: np.ndarray, held_out: np.ndarray, offset: float = 0.0) -> Self:
+    def of(cls, rows: np.ndarray, held_out: np.ndarray, offset: float = 0.0, most: int = MOST_KNOWN) -> Self:
         """Rows of shape (m, d) in a random order, by which the tails are known, and held-out ones, if not too many.
 
         ``offset`` is the distance of their centre from what was 0 before they were scaled: numbers were rounded there.
@@ -136,11 +142,12 @@ class KnownRows:
         >>> known.measures(np.array([[490.0], [500.0]]))[0].tolist()
         [10.0, 139.0]
         """
-        rows = rows[:MOST_KNOWN]
+        rows = rows[:most]
         distances, numbers = Neighbors(rows, LOCAL)(rows)
-        spacings, group = distances.mean(1), _groups_of(rows)(rows)[0].mean(1)
-        tails = [Tail.of(each) for each in (distances[:, 0], group, _local(spacings, spacings, numbers))]
-        known = np.concatenate([rows, held_out]) if len(held_out) <= MOST_KNOWN - len(rows) else rows
+        spacings, group = distances.mean(1), _groups_of(rows)(rows[:MOST_KNOWN])[0].mean(1)
+        measures = distances[:, 0], group, _local(spacings, spacings, numbers)
+        tails = [Tail.of(each[:MOST_KNOWN]) for each in measures]
+        known = np.concatenate([rows, held_out]) if len(held_out) <= most - len(rows) else rows
         rounding = min(ROUNDING * offset, TIGHTEST * float(np.median(distances[:, 0])))
         return cls(known, spacings, rounding, *tails)
 

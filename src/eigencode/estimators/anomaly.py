@@ -79,7 +79,7 @@ class AnomalyDetector(OutlierMixin, Composed):
     guarantee_ : str
         What is promised of the share of false alarms.
     notes_ : list of str
-        Sentences on possible problems; empty if there are none.
+        Possible problems, one sentence each.
     seed_ : int
         The seed of all random numbers.
 
@@ -107,18 +107,21 @@ class AnomalyDetector(OutlierMixin, Composed):
     )
     trim: bool = option(
         True,
-        "Leave rows of small groups apart from the bulk out of the fit: anomalies of one kind among the rows would "
-        "make each other look normal. They still count in the rate of false alarms.",
+        "Leave rows of small groups apart out of the fit: anomalies of one kind would make each other look normal.",
     )
     neighbors: bool = option(
         True,
-        "Measure the distance to the nearest row fitted too. The model then keeps rows fitted, at most 10,000, and "
-        "its file has them.",
+        "Measure distances to rows fitted too. The model then keeps rows, at most 'known_rows', and its file has them.",
+    )
+    known_rows: int = option(
+        10_000,
+        "Rows kept for 'neighbors', at most, 8 bytes a cell; of more, some are drawn at random. More than 10,000 have "
+        "an index of faiss (pip install 'eigencode[index]'), 4 bytes a cell, which may miss some of the nearest.",
+        low=100,
     )
     window: int | None = option(
         None,
-        "Rows are a time series, in the order of time, and each is compared together with those before it, so many "
-        "in all. Nothing is learned from the last ones but the threshold.",
+        "Rows are a series in time, each compared with those before it, so many in all; the last set the offset.",
         low=2,
     )
     time: str | None = option(
@@ -187,7 +190,8 @@ class AnomalyDetector(OutlierMixin, Composed):
             models = [self._copied(replace(rows, frame=None), self.seed_) for _ in divisions]
             for model in models if self.window is not None and self.autoencoder is None else ():
                 model.validation = "last"
-            found = members.fitted(models, rows, weights, divisions, self.neighbors, self.seed_, folders)
+            n_known = self.neighbors * self.known_rows
+            found = members.fitted(models, rows, weights, divisions, n_known, self.seed_, folders)
             self.autoencoder_, self.unlikeness_ = found[-1].autoencoder, found[-1].unlikeness
             self.folds_, self.n_trimmed_ = found[:-1], divisions[-1].n_trimmed
             self.calibration_ = members.calibration(self._members, rows, weights, divisions[: len(self._members)])
@@ -208,13 +212,11 @@ class AnomalyDetector(OutlierMixin, Composed):
         -------
         ndarray of shape (n,)
         """
-        check_is_fitted(self)
         return self._scores(self._found(X))
 
     def decision_function(self, X: Any) -> np.ndarray:
         """``score_samples`` minus ``offset_``: below 0 for alarms, shape (n,)."""
-        found: np.ndarray = self.score_samples(X) - self.offset_
-        return found
+        return np.asarray(self.score_samples(X) - self.offset_)
 
     def predict(self, X: Any) -> np.ndarray:
         """-1 for alarms and 1 for other rows, shape (n,)."""

@@ -11,6 +11,7 @@ from eigencode.checkpoint import Checkpoint
 from eigencode.data.cells import column_labels
 from eigencode.detection import baselines, conformal
 from eigencode.detection.calibration import Calibration
+from eigencode.detection.index import MOST_EXACT, require_faiss
 from eigencode.detection.neighbors import Groups
 from eigencode.errors import DataError, OptionError
 from eigencode.estimators.base import BaseAutoencoder
@@ -142,11 +143,13 @@ def fitted(
     rows: NamedArray,
     weights: np.ndarray | None,
     divisions: Sequence[Division],
-    neighbors: bool,
+    n_known: int,
     seed: int,
     folders: Checkpoint | None = None,
 ) -> list[Member]:
     """Fit a model to each division of some rows, unless it is fitted, and measure these rows."""
+    if n_known > MOST_EXACT:
+        require_faiss()
     found = []
     for number, (model, division) in enumerate(zip(models, divisions, strict=True), 1):
         given = replace(rows[division.learned], frame=None)
@@ -154,7 +157,7 @@ def fitted(
             _refuse_unknown(rows, given)
             own, checkpoint = weights, folders and folders.within(f"model-{number}")
             model.fit(given, sample_weight=None if own is None else own[division.learned], checkpoint=checkpoint)
-        found.append(Member(model, _measured(model, rows, division, neighbors, seed)))
+        found.append(Member(model, _measured(model, rows, division, n_known, seed)))
     return found
 
 
@@ -168,9 +171,9 @@ def _refuse_unknown(rows: NamedArray, learned: NamedArray) -> None:
         raise DataError("All values of a column are in rows that are held out of the fit", got=found, hint=HELD)
 
 
-def _measured(model: BaseAutoencoder, rows: NamedArray, division: Division, neighbors: bool, seed: int) -> Unlikeness:
+def _measured(model: BaseAutoencoder, rows: NamedArray, division: Division, n_known: int, seed: int) -> Unlikeness:
     near = division.apart[division.are_near]
-    return Unlikeness.of(model, rows[division.measured], rows.array[near], neighbors, seed)
+    return Unlikeness.of(model, rows[division.measured], rows.array[near], n_known, seed)
 
 
 def calibration(

@@ -74,19 +74,23 @@ class Unlikeness:
     usual: float
 
     @classmethod
-    def of(cls, autoencoder: BaseAutoencoder, given: NamedArray, apart: np.ndarray, neighbors: bool, seed: int) -> Self:
-        """What is known from the rows fitted, and from those held out, which new rows may be near to."""
+    def of(cls, autoencoder: BaseAutoencoder, given: NamedArray, apart: np.ndarray, n_known: int, seed: int) -> Self:
+        """What is known from the rows fitted, and from those held out, which new rows may be near to.
+
+        Of both, ``n_known`` rows are kept at most, 0 for none.
+        """
         rows, cells = given.array, scaled_cells(autoencoder, given.array)
-        some = np.random.default_rng(seed).permutation(len(rows))[:MOST_MEASURED]
+        order = np.random.default_rng(seed).permutation(len(rows))
+        some = order[:MOST_MEASURED]
         row_nats = RowNats.of(autoencoder, rows, cell_density(autoencoder, rows[some], seed), seed)
         of_values = row_nats.of_values(autoencoder, rows[some])
         nats = of_values + row_nats.of_states(autoencoder, given[some]).sum(1)
         tail = Tail.of(nats)
         sums, known = tail(nats), None
         scaler = autoencoder.scaler_
-        if neighbors:
+        if n_known:
             offset = float(np.linalg.norm(scaler.center / scaler.divisor))
-            known = KnownRows.of(cells[some], scaled_cells(autoencoder, apart), offset)
+            known = KnownRows.of(cells[order[:n_known]], scaled_cells(autoencoder, apart), offset, n_known)
             sums = sums + known.tails(cells[some])
         smallest = np.maximum(SMALLEST_CELL * np.abs(scaler.center) / scaler.divisor, SMALLEST_CELL)
         extent = Extent.of(cells, smallest)
