@@ -6,6 +6,8 @@ import os
 import warnings
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -135,6 +137,27 @@ def test_progress_and_device_may_be_others(X, folder, capsys):
     killed_fit(X, folder)
     Autoencoder(3, **QUICK, verbose=True, device="cpu").fit(X, checkpoint=folder)
     assert "goes on from step 7." in capsys.readouterr().err
+
+
+@pytest.fixture
+def stays_in_files(monkeypatch):
+    monkeypatch.setattr("eigencode.data.named_files.STREAMED_FROM", 1000)
+
+
+def test_rows_in_files_go_on_and_are_compared(X, folder, tmp_path, stays_in_files):
+    """Without reading all of them: by the sizes of row groups, and a sample."""
+    for name, rows in (("rows", X), ("others", X + 1)):
+        pq.write_table(pa.table({f"x{j}": rows[:, j] for j in range(64)}), tmp_path / f"{name}.parquet", 50)
+    whole = Autoencoder(3, **QUICK).fit(tmp_path / "rows.parquet")
+    killed_fit(tmp_path / "rows.parquet", folder)
+    with pytest.raises(DataError, match="X has other values"):
+        Autoencoder(3, **QUICK).fit(tmp_path / "others.parquet", checkpoint=folder)
+    assert_same_weights(Autoencoder(3, **QUICK).fit(tmp_path / "rows.parquet", checkpoint=folder), whole)
+
+
+def test_rows_that_can_be_read_once_are_refused(X, folder, stays_in_files):
+    with pytest.raises(OptionError, match="A checkpoint needs rows that can be read again"):
+        Autoencoder(3, **QUICK).fit(iter([X[:50], X[50:]]), checkpoint=folder)
 
 
 # -- damage
