@@ -93,6 +93,40 @@ def test_onnx_answers_as_the_model_does(name, tmp_path):
         assert (np.abs(answer - expected) / size).max() < 1e-5, method
 
 
+DETECTORS = {
+    "one model": (lambda: AnomalyDetector(autoencoder=Autoencoder(2, **QUICK), random_state=0), ROWS),
+    "five models": (lambda: AnomalyDetector(0.03, autoencoder=LinearAutoencoder(2), random_state=0), ROWS[:120]),
+    "gaps": (lambda: AnomalyDetector(autoencoder=Autoencoder(2, **QUICK), random_state=0), GAPS),
+    "variational": (lambda: AnomalyDetector(autoencoder=VariationalAutoencoder(2, **QUICK), random_state=0), ROWS),
+    "no rows kept": (lambda: AnomalyDetector(autoencoder=LinearAutoencoder(2), neighbors=False, random_state=0), ROWS),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DETECTORS)
+def test_a_detector_answers_as_its_graph_does(name, tmp_path):
+    make, X = DETECTORS[name]
+    X = X.astype(np.float64)
+    detector = make().fit(X)
+    detector.export(tmp_path / "d.onnx")
+    rng = np.random.default_rng(1)
+    near = X[rng.permutation(len(X))[:60]] * (1 + 0.01 * rng.normal(size=(60, X.shape[1])))
+    rows = np.concatenate([near, X[:20], 10 * X[:5], 1e6 * X[:3]])
+    found = answers(tmp_path / "d.onnx", rows)
+    assert list(found) == ["score_samples", "decision_function", "predict", "p_values"]
+    expected = detector.score_samples(rows)
+    assert np.abs((found["score_samples"] - expected) / np.maximum(expected.std(), np.abs(expected))).max() < 1e-5
+    assert (found["predict"] == detector.predict(rows)).all()
+    steps = np.abs(found["p_values"] - detector.p_values(rows)) * (len(detector.calibration_.scores) + 1)
+    assert (steps > 0.5).mean() < 0.05, "equal scores may be told apart by rounding, but in few rows"
+    if name != "gaps":
+        rows[0, 1] = np.nan
+        asked = answers(tmp_path / "d.onnx", rows)
+        assert np.isnan(asked["score_samples"][0])
+        assert asked["predict"][0] == 0
+        assert np.isfinite(asked["score_samples"][1:]).all()
+
+
 def test_codes_are_decoded_by_a_graph_of_their_own(fitted, tmp_path):
     fitted.export(tmp_path / "d.onnx", "inverse_transform")
     codes = np.random.default_rng(0).normal(size=(7, 4)).astype(np.float32)
@@ -220,8 +254,11 @@ def test_what_cannot_be_exported_is_refused(fitted, tmp_path):
     with pytest.raises(OptionError, match="'sample'"):
         fitted.export(tmp_path / "m.onnx", "sample")
 
-    detector = AnomalyDetector(autoencoder=LinearAutoencoder(1), random_state=0).fit(ROWS)
-    with pytest.raises(OptionError, match="AnomalyDetector. Its autoencoder_ can"):
+    detector = AnomalyDetector(autoencoder=LinearAutoencoder(1), window=3, random_state=0).fit(ROWS)
+    with pytest.raises(OptionError, match="it takes windows"):
+        detector.export(tmp_path / "m.onnx")
+    detector = AnomalyDetector(autoencoder=LinearAutoencoder(1), random_state=0).fit(table())
+    with pytest.raises(OptionError, match="a table of mixed columns"):
         detector.export(tmp_path / "m.onnx")
 
     class Odd(torch.nn.Module):

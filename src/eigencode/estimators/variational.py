@@ -241,12 +241,12 @@ class VariationalAutoencoder(BaseAutoencoder):
 
     def _bound_at_mean(self, X: Any) -> np.ndarray:
         """The bound on log p(x) of each row with the mean for all codes, log p(x|mu) - KL(q(z|x), p(z)): one pass."""
+        return self._log_densities(X, self._at_mean)
 
-        def at_mean(composition: Composition, rows: Batch, seen: Batch) -> Tensor:
-            noise = rows.x.new_zeros((1, len(rows), self.n_components_))
-            return _bound(composition, _drawn(composition, rows, seen, noise))[0]
-
-        return self._log_densities(X, at_mean)
+    def _at_mean(self, composition: Composition, rows: Batch, seen: Batch) -> Tensor:
+        """The same in the model's units."""
+        noise = rows.x.new_zeros((1, rows.x.shape[0], self.n_components_))
+        return _bound(composition, _drawn(composition, rows, seen, noise))[0]
 
     def _drawn_by(self, seed: int) -> Callable[[Composition, Batch, Batch, int, torch.Generator], Tensor]:
         """Draws by the density from which ``sample`` draws rows, and not by one normal density (Imputation)."""

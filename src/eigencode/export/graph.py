@@ -103,18 +103,20 @@ class Graph(nn.Module):
         sizes = np.delete(np.abs(scaler.center) / scaler.divisor, scaler.constant)
         return torch.float64 if sizes.max(initial=0) > SPREADS_OF_FLOAT32 else torch.float32
 
-    def asked(self, X: Tensor) -> Asked:
-        """Rows as the model takes them."""
+    def asked(self, X: Tensor, model: Any = None) -> Asked:
+        """Rows as the model takes them, or another autoencoder of the same columns."""
+        model = self.model if model is None else model
         for value in self.missing:
             X = X.masked_fill(X.eq(value), torch.nan)
         cells = X if self.columns is None else self.columns.cells(X)
-        scaled = self._scaled(cells.double()).float()
+        scaled = self._scaled(cells.double(), model.scaler_).float()
         rows = Batch(scaled, ~scaled.isnan())
-        return Asked(X, cells, rows, replace(rows, x=self.model._seen(rows.x)))
+        return Asked(X, cells, rows, replace(rows, x=model._seen(rows.x)))
 
-    def _scaled(self, cells: Tensor) -> Tensor:
+    @staticmethod
+    def _scaled(cells: Tensor, scaler: Scaler) -> Tensor:
         """Scaled cells, in float64."""
-        scaler = self.scaler.of_columns(slice(cells.shape[1]))
+        scaler = scaler.of_columns(slice(cells.shape[1]))
         low = np.where(scaler.logarithmic or np.zeros(cells.shape[1], bool), 0.0, -np.inf)
         return Units.of(scaler).scaled(cells.maximum(torch.from_numpy(low)))
 
@@ -238,18 +240,6 @@ class LabelGraph(Graph):
         if not self.model.composition_.likelihood.in_data_units:
             means = Units.of(self.scaler.of_columns(slice(self.n_columns, None))).in_data_units(means.double())
         return means.double().squeeze(1) if self.estimator.n_outputs_ == 1 else means.double()
-
-
-def graph_of(estimator: Any, methods: Sequence[str] | str | None = None) -> Graph:
-    """The graph of some methods of a fitted model, by default of all that take rows."""
-    wanted = (methods,) if isinstance(methods, str) else methods
-    if hasattr(estimator, "model_"):
-        return LabelGraph(estimator, wanted or [name for name in LabelGraph.known if hasattr(estimator, name)])
-    if not hasattr(estimator, "composition_"):
-        raise OptionError(f"This estimator cannot be exported: {type(estimator).__name__}", hint="Its autoencoder_ can")
-    is_decoder = wanted is not None and set(wanted) == set(DecoderGraph.known)
-    graph = DecoderGraph if is_decoder else AutoencoderGraph
-    return graph(estimator, wanted or graph.known)
 
 
 def _missing_values(estimator: Any) -> Sequence[Any]:

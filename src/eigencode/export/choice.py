@@ -1,0 +1,24 @@
+"""Which graph a model has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from eigencode.errors import OptionError
+from eigencode.export.detector import DetectorGraph
+from eigencode.export.graph import AutoencoderGraph, DecoderGraph, Graph, LabelGraph
+
+
+def graph_of(estimator: Any, methods: Sequence[str] | str | None = None) -> Graph:
+    """The graph of some methods of a fitted model, by default of all that take rows."""
+    wanted = (methods,) if isinstance(methods, str) else methods
+    if hasattr(estimator, "model_"):
+        return LabelGraph(estimator, wanted or [name for name in LabelGraph.known if hasattr(estimator, name)])
+    if hasattr(estimator, "unlikeness_"):
+        return DetectorGraph(estimator, wanted or DetectorGraph.known)
+    if not hasattr(estimator, "composition_"):
+        raise OptionError(f"This estimator cannot be exported: {type(estimator).__name__}")
+    is_decoder = wanted is not None and set(wanted) == set(DecoderGraph.known)
+    graph = DecoderGraph if is_decoder else AutoencoderGraph
+    return graph(estimator, wanted or graph.known)

@@ -1,0 +1,219 @@
+"""Detectors of anomalies as graphs: the score of rows by each model, distances to known rows, and calibration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eigencode.detection import neighbors
+from eigencode.errors import OptionError
+from eigencode.export.graph import Asked, Graph
+
+ROUNDING = 1e-5
+"""Scores whose difference is below this share are equal: networks are computed in float32."""
+
+FARTHEST = 1e18
+"""Scaled cells are clipped to this size: float32 has their squares."""
+
+
+class DetectorGraph(Graph):
+    """The answers of a detector, in float64. A row with gaps has none if the rows fitted had no gaps."""
+
+    known = ("score_samples", "decision_function", "predict", "p_values")
+
+    def __init__(self, estimator: Any, methods: Sequence[str]) -> None:
+        name = type(estimator).__name__
+        if estimator.window is not None:
+            raise OptionError(f"This {name} cannot be exported: it takes windows, which have rows before them")
+        if estimator.columns_ is not None and not estimator.columns_.is_plain:
+            what = f"This {name} cannot be exported: it asks whether values are possible, which are not in a graph"
+            raise OptionError(what, got="a table of mixed columns")
+        super().__init__(estimator, methods)
+
+    @property
+    def model(self) -> Any:
+        """The autoencoder of the first member."""
+        return self.estimator._members[0].autoencoder
+
+    def _autoencoders(self) -> Iterator[Any]:
+        return (member.autoencoder for member in self.estimator._members)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Float64: the rounding of float32 would be a distance between equal rows."""
+        return torch.float64
+
+    def forward(self, X: Tensor) -> dict[str, Tensor]:
+        """The answers, by the names of the methods."""
+        found = torch.stack([self._score_by(number, X) for number in range(len(self.estimator._members))], dim=1)
+        scores = self._scores(found)
+        decisions = scores - self.estimator.offset_
+        sign = torch.where(decisions < 0, -1, 1)
+        answers = {
+            "score_samples": scores,
+            "decision_function": decisions,
+            "predict": torch.where(decisions.isnan(), 0, sign),
+            "p_values": self._p_values(found),
+        }
+        return {name: answers[name] for name in self.methods}
+
+    def example(self) -> np.ndarray:
+        """Rows of all kinds, without gaps if the rows fitted had none, and one of the known rows."""
+        rows = super().example()
+        if not self.scaler.has_gaps:
+            center = np.broadcast_to(self.scaler.center, rows.shape)
+            rows = np.where(np.isnan(rows), center, rows)
+        known = self.estimator._members[0].unlikeness.known
+        if known is not None:
+            rows[1] = self.scaler.inverse_transform(known.rows[:1])[0]
+        return rows
+
+    def _score_by(self, number: int, X: Tensor) -> Tensor:
+        """The score of rows by one member, shape (n,)."""
+        member, composition = self.estimator._members[number], getattr(self, f"composition_{number}")
+        model, measured = member.autoencoder, member.unlikeness
+        asked = self.asked(X, model)
+        near = replace(asked.rows, x=asked.rows.x.clamp(-FARTHEST, FARTHEST))
+        nats = self._nats(composition, model, measured.row_nats, replace(asked, rows=near))
+        cells = self._scaled(X.double(), model.scaler_).nan_to_num(0.0)
+        sums = tail(measured.tail, nats)
+        if measured.known is not None:
+            sums = sums + tails_of_distances(measured.known, cells)
+        ratio = measured.highest / sums.clamp(min=max(measured.highest, np.finfo(np.float64).tiny))
+        kept = sums * torch.where(sums <= measured.highest, 1.0, ratio * (2 - ratio))
+        score = kept + 2 * measured.highest * farther(measured.extent, cells)
+        score = (score * 1e10).round() / 1e10
+        return score if model.scaler_.has_gaps else score.where(~X.isnan().any(1), math.nan)
+
+    def _nats(self, composition: Any, model: Any, nats: Any, asked: Asked) -> Tensor:
+        """D, shape (n,)."""
+        gaps, states = torch.from_numpy(nats.gaps), 1 - nats.gaps - nats.impossible
+        is_known = asked.rows.observed
+        assert is_known is not None
+        of_states = -torch.where(is_known, torch.from_numpy(states).log(), gaps.log()).sum(1)
+        if hasattr(model, "elbo"):
+            return of_states - self._log_density(composition, model, asked)
+        z = composition.encode(*asked.seen.cells).mean
+        residuals = model._difference(composition, asked.rows, composition.decode(z), True).double()
+        squares = residuals.square() / (2 * torch.from_numpy(nats.noise))
+        return of_states + squares.where(is_known, 0.0).sum(1) - log_prob(nats.mixture, z.double())
+
+    @staticmethod
+    def _log_density(composition: Any, model: Any, asked: Asked) -> Tensor:
+        """The bound on log p(x) of a variational model at the mean code, in the data's units, shape (n,)."""
+        found: Tensor = model._at_mean(composition, asked.rows, asked.seen).double()
+        derivatives = np.where(model._has_own_units, 0.0, model.scaler_.log_jacobian)
+        return found + asked.rows.selected(torch.from_numpy(derivatives).expand(*asked.rows.x.shape)).sum(1)
+
+    def _scores(self, found: Tensor) -> Tensor:
+        """``score_samples``, from the scores by each member, shape (n, K)."""
+        known, level = self.estimator.calibration_, self.estimator.false_alarms_
+        if known.is_split:
+            return -found[:, 0]
+        weights = torch.from_numpy(known.weights)
+        differences = found[:, torch.from_numpy(known.models)] - torch.from_numpy(known.scores)
+        ascending, order = differences.sort(dim=1)
+        own, total = weights.max(), weights.max() + weights.sum()
+        # A tensor, since the exporter makes a number of 32 bits of a float.
+        largest = torch.tensor(level, dtype=torch.float64)
+        n_allowed = ((own + weights[order].cumsum(1)) / total <= largest).sum(1, keepdim=True)
+        return -ascending.gather(1, n_allowed).squeeze(1)
+
+    def _p_values(self, found: Tensor) -> Tensor:
+        """The p-values, from the scores by each member."""
+        known = self.estimator.calibration_
+        weights, scores = torch.from_numpy(known.weights), torch.from_numpy(known.scores)
+        own = found[:, torch.from_numpy(known.models)]
+        is_above = scores >= own - ROUNDING * (1 + own.abs())  # a row that was held out scores as much as itself
+        above = torch.where(is_above, weights, 0.0).sum(1)
+        shares = (weights.max() + above) / (weights.max() + weights.sum())
+        return shares.where(~found.isnan().any(1), math.nan)
+
+
+def tail(known: Any, x: Tensor) -> Tensor:
+    """`eigencode.detection.tails.Tail` of values, shape (n,)."""
+    scores, logarithms = torch.from_numpy(known.scores), torch.from_numpy(known.logarithms)
+    found = logarithms[:1]
+    if len(scores) > 1:
+        at = ((x[:, None] >= scores).sum(1) - 1).clamp(0, len(scores) - 2)
+        share = ((x - scores[at]) / (scores[at + 1] - scores[at])).clamp(0, 1)
+        found = logarithms[at] + share * (logarithms[at + 1] - logarithms[at])
+    return found + _hazard(known, x.clamp(min=float(known.scores[-1]))) - float(known._hazard(known.scores[-1]))
+
+
+def _hazard(known: Any, x: Tensor) -> Tensor:
+    excess = (x - known.start) / known.scale
+    return (known.shape * excess).log1p() / known.shape if known.shape else excess
+
+
+def farther(extent: Any, cells: Tensor) -> Tensor:
+    """`eigencode.detection.extent.Extent.farther`."""
+    sizes, reach = cells.abs(), torch.from_numpy(extent.reach)
+    of_flat = torch.where(sizes > reach, 2 * sizes.clamp(min=1.0), 0.0)
+    ratios = torch.where(torch.from_numpy(extent.are_flat), of_flat, sizes / reach / extent.margin)
+    of_rows = cells.square().sum(1).sqrt() / extent.radius
+    return of_rows.maximum(ratios.amax(1)).clamp(min=1.0).log() / math.log(2)
+
+
+def log_prob(mixture: Any, codes: Tensor) -> Tensor:
+    """`eigencode.model.density.Mixture.log_prob`."""
+    k, parts = codes.shape[1], []
+    for own, root in mixture._groups_and_roots():
+        inverse = np.linalg.inv(root)
+        means = torch.from_numpy((mixture.means[own] - mixture.means[own[0]]) @ inverse.T)
+        from_center = (codes - torch.from_numpy(mixture.means[own[0]])) @ torch.from_numpy(inverse.T)
+        volume = math.log(2 * math.pi) * 0.5 * k + float(np.log(np.diagonal(root)).sum())
+        weights = torch.from_numpy(np.log(np.maximum(mixture.weights[own], 1e-300)))
+        parts.append(weights - volume - 0.5 * squared_distances(from_center, means))
+    joint = torch.cat(parts, dim=1)
+    largest = joint.amax(1, keepdim=True)
+    return (joint - largest).exp().sum(1).log() + largest.squeeze(1)
+
+
+def squared_distances(x: Tensor, rows: Tensor) -> Tensor:
+    """Of each of some rows to each of others, shape (n, m)."""
+    found: Tensor = x.square().sum(1, keepdim=True) + rows.square().sum(1) - 2 * x @ rows.T
+    return found.clamp(min=0.0)
+
+
+def tails_of_distances(known: Any, cells: Tensor) -> Tensor:
+    """`eigencode.detection.neighbors.KnownRows.tails`."""
+    spacings = torch.from_numpy(known.spacings)
+    everything, numbers = nearest(known._fitted, cells)
+    distances, numbers = without_equal(known._fitted, everything, numbers)
+    first = distances[:, :1]
+    if known._held_out is not None:
+        others, _ = nearest(known._held_out, cells)
+        joined = torch.cat([everything, others], dim=1).sort(dim=1).values
+        first = torch.where(joined[:, :1] == 0, joined[:, 1:2], joined[:, :1])
+    group = without_equal(known._groups, *nearest(known._groups, cells))[0].mean(1)
+    least = max(neighbors.TIGHTEST * float(known.spacings.mean()), np.finfo(np.float64).tiny)
+    local = (distances.mean(1) + least).log() - (spacings[numbers].mean(1) + least).log()
+    return (
+        tail(known.nearest_tail, first.squeeze(1)) + 2 * tail(known.group_tail, group) + tail(known.local_tail, local)
+    )
+
+
+def nearest(index: Any, cells: Tensor) -> tuple[Tensor, Tensor]:
+    """`eigencode.detection.neighbors.Neighbors.all`, by comparison with all rows."""
+    rows = torch.from_numpy(np.ascontiguousarray(index.rows))
+    k = min(index.k + 2, len(rows))
+    numbers = squared_distances(cells, rows).topk(k, dim=1, largest=False).indices
+    exact = (cells[:, None] - rows[numbers]).square().sum(2).sqrt()
+    limit = neighbors.ROUNDING * cells.square().sum(1, keepdim=True).sqrt() + index.rounding
+    exact = torch.where(exact < limit, 0.0, exact)
+    ascending, order = exact.sort(dim=1)
+    return ascending, numbers.gather(1, order)
+
+
+def without_equal(index: Any, distances: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+    """The k nearest of these, without the first where its distance is 0."""
+    is_equal = distances[:, :1] == 0
+    kept = [torch.where(is_equal, torch.cat([each[:, 1:], each[:, -1:]], 1), each) for each in (distances, numbers)]
+    return kept[0][:, : index.k], kept[1][:, : index.k]
