@@ -27,6 +27,8 @@ class DetectorGraph(Graph):
 
     known = ("score_samples", "decision_function", "predict", "p_values")
 
+    with_steps = ("predict", "p_values")
+
     def __init__(self, estimator: Any, methods: Sequence[str]) -> None:
         name = type(estimator).__name__
         if estimator.window is not None:

@@ -52,6 +52,9 @@ class Graph(nn.Module):
 
     input_name: ClassVar[str] = "X"
 
+    with_steps: ClassVar[tuple[str, ...]] = ()
+    """Methods whose answers change by steps, which rounding may move a row over."""
+
     def __init__(self, estimator: Any, methods: Sequence[str]) -> None:
         super().__init__()
         if unknown := [name for name in methods if name not in self.known]:
