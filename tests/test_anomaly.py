@@ -185,9 +185,21 @@ def test_a_value_in_a_constant_column_is_far_out_unless_rows_fitted_have_such_va
     rng = np.random.default_rng(0)
     rows, new = rng.normal(size=(400, 100)), np.zeros((1, 100))
     rows[:, 20:], new[:, -1] = 0, 1
-    assert Extent.of(rows, np.full(100, 1e-6)).farther(new) > 10
+    assert Extent.of(rows, np.full(100, 1e-6)).farther(new) > 0.2
     rows[np.arange(40), 20 + np.arange(40)] = 1  # forty columns are constant but for one row
-    assert Extent.of(rows, np.full(100, 1e-6)).farther(new) < 1
+    assert Extent.of(rows, np.full(100, 1e-6)).farther(new) == 0
+
+
+def test_a_row_held_out_with_a_value_of_its_own_scores_below_far_rows(X):
+    X = X.copy()
+    apart = held_out(len(X), 0.1, 0)[0]
+    X[apart[0], 4] += 3  # the column is constant otherwise
+    model = AnomalyDetector(0.1, autoencoder=LinearAutoencoder(2), random_state=0).fit(X)
+    scaler = model.autoencoder_.scaler_
+    farthest = np.linalg.norm(scaler.transform(X), axis=1).max()
+    directions = np.concatenate([np.eye(5), -np.eye(5)])
+    far = model.score_samples(2 * farthest * directions * scaler.divisor + scaler.center)
+    assert far.max() < model.score_samples(X).min()
 
 
 @pytest.mark.parametrize("neighbors", [True, False])

@@ -6,8 +6,8 @@ r"""Extent: how far out the known rows are, and by how many doublings other rows
 compares a row with the farthest of them, as a whole and in each column. With many columns and few rows, most new rows
 are the farthest in some column. So the ratios of columns are in units of a margin c, at least 1, which one row fitted
 in a hundred exceeds when it is compared with the others. A column that is constant in the known rows, as the cell of a
-label is that they do not have, has no size to compare with: a row that differs in it is one doubling farther, and more
-only where it differs by more than one scaled unit.
+label is that they do not have, has no size to compare with: a row that differs in it is half a doubling farther, and
+more only by its norm, so that a row at twice the distance of the farthest still scores above it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from eigencode.domains import Positive
 
 SHARE = 0.99
 """Share of the rows that are within the margin."""
+
+FLAT = 2**0.5
+"""The ratio of a cell that differs in a column that is constant otherwise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +62,7 @@ class Extent:
         is_alone = ((rows == rows.max(0)) & (_second(rows) == rows.min(0))) | (
             (rows == rows.min(0)) & (-_second(-rows) == rows.max(0))
         )
-        ratios = np.where(is_alone & (sizes > smallest), _flat_ratios(sizes), sizes / others)
+        ratios = np.where(is_alone & (sizes > smallest), FLAT, sizes / others)
         margin = float(np.quantile(ratios.max(1), SHARE))
         radius = max(float(np.linalg.norm(rows, axis=1).max()), float(smallest.min()))
         largest = sizes.max(0)
@@ -68,7 +71,7 @@ class Extent:
     def farther(self, rows: np.ndarray) -> np.ndarray:
         """By how many doublings rows of shape (n, d) are farther out than these, shape (n,)."""
         sizes, ratio = np.abs(rows), np.linalg.norm(rows, axis=1) / self.radius
-        ratios = np.where(self.are_flat, _flat_ratios(sizes) * (sizes > self.reach), sizes / self.reach / self.margin)
+        ratios = np.where(self.are_flat, FLAT * (sizes > self.reach), sizes / self.reach) / self.margin
         found: np.ndarray = np.log2(np.maximum(1.0, np.maximum(ratio, ratios.max(1))))
         return found
 
@@ -76,11 +79,6 @@ class Extent:
         """Whether the values fit together, as those of a damaged file may not."""
         are_shapes = self.reach.shape == self.are_flat.shape == (n_columns,)
         return are_shapes and bool((self.reach > 0).all()) and self.margin >= 1
-
-
-def _flat_ratios(sizes: np.ndarray) -> np.ndarray:
-    """The ratios of cells of a column that is constant otherwise, and so has no size to compare with."""
-    return 2 * np.maximum(sizes, 1.0)
 
 
 def _second(rows: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from eigencode.detection import neighbors
+from eigencode.detection.extent import FLAT
 from eigencode.errors import OptionError
 from eigencode.export.graph import Asked, Graph
 
@@ -157,8 +158,8 @@ def _hazard(known: Any, x: Tensor) -> Tensor:
 def farther(extent: Any, cells: Tensor) -> Tensor:
     """`eigencode.detection.extent.Extent.farther`."""
     sizes, reach = cells.abs(), torch.from_numpy(extent.reach)
-    of_flat = torch.where(sizes > reach, 2 * sizes.clamp(min=1.0), 0.0)
-    ratios = torch.where(torch.from_numpy(extent.are_flat), of_flat, sizes / reach / extent.margin)
+    of_flat = torch.where(sizes > reach, FLAT, 0.0).to(sizes.dtype)
+    ratios = torch.where(torch.from_numpy(extent.are_flat), of_flat, sizes / reach) / extent.margin
     of_rows = cells.square().sum(1).sqrt() / extent.radius
     return of_rows.maximum(ratios.amax(1)).clamp(min=1.0).log() / math.log(2)
 
