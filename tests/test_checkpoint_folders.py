@@ -197,6 +197,17 @@ def test_damage_everywhere_is_an_error(X, folder):
         Autoencoder(3, **QUICK).fit(X, checkpoint=folder)
 
 
+def test_other_files_in_the_folder_are_no_states_and_stay(X, folder):
+    folder.mkdir()
+    others = ["a.safetensors", "b.safetensors", "0.safetensors"]
+    for name in others:
+        (folder / name).write_bytes(b"a model")
+    killed_fit(X, folder)
+    assert len(states(folder)) == len(others) + 2
+    assert_same_weights(Autoencoder(3, **QUICK).fit(X, checkpoint=folder), whole(X))
+    assert [(folder / name).read_bytes() for name in others] == [b"a model"] * 3
+
+
 def test_a_fit_that_was_killed_before_its_first_state_begins_again(X, folder):
     killed_fit(X, folder)
     for name in states(folder):

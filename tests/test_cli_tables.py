@@ -169,7 +169,7 @@ def test_describe_says_what_the_columns_of_a_table_are(folder, capsys):
         "zip category: 3 categories",
         "adult boolean: true or false (booleans)",
         "born time: from 19",
-        "(1 gaps, numbers)",
+        "(1 gap, numbers)",
         "note: column 'name' is left out: a different text in each row",
         "--columns NAME=KIND",
     ]:

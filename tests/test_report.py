@@ -23,7 +23,7 @@ from eigencode import (
 )
 from eigencode.errors import FileError, OptionError
 from eigencode.export import graph_of
-from eigencode.report import live
+from eigencode.report import charts, live
 from eigencode.report.findings import Findings
 from eigencode.report.page import HERE, page
 
@@ -117,6 +117,20 @@ class TestPage:
         assert len(charts) >= 8
         for chart in charts:
             assert vl_convert.vegalite_to_vega(chart)["marks"]
+
+    def test_p_values_that_are_alarms_are_in_bars_left_of_the_rate(self):
+        p = np.array([1, 2, 3, 3, 4, 60]) / 60
+        bars = charts.shares(p, "p-value", 0.05)["data"]["values"]
+        assert sum(bar["n"] for bar in bars) == 6
+        assert sum(bar["n"] for bar in bars if bar["to"] <= 0.05) == 4
+        assert all(bar["to"] <= 0.05 or bar["from"] >= 0.05 for bar in bars)
+
+    def test_components_are_drawn_in_their_order(self):
+        facet = charts.units(np.random.default_rng(0).normal(size=(50, 11)), range(11))
+        vega = vl_convert.vegalite_to_vega(facet)
+        names = json.dumps(vega["data"])
+        assert facet["facet"]["sort"] == [f"component {j}" for j in range(1, 12)]
+        assert "facet_component_sort_index" in names
 
     @pytest.mark.filterwarnings("ignore::eigencode.errors.ResultWarning")
     def test_a_detector_says_its_alarms(self):
@@ -275,13 +289,14 @@ def test_what_cannot_be_written_is_refused(model, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_command_writes_a_page(model, tmp_path, monkeypatch):
+def test_the_command_writes_a_page(model, tmp_path, monkeypatch, capsys):
     from eigencode.cli import main
 
     monkeypatch.chdir(tmp_path)
     model.save("m.safetensors")
     people().to_parquet("people.parquet")
     assert main(["report", "m.safetensors", "people.parquet", "--output", "r.html"]) == 0
+    assert "r.html" in capsys.readouterr().out
     assert (tmp_path / "r.html").read_text().startswith("<!doctype html>")
     assert main(["report", "m.safetensors", "people.parquet", "--output", "r.txt"]) == 1
 

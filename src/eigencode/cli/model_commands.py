@@ -300,6 +300,7 @@ def report(
     fitted, X = model_and_rows(model, rows, chosen, output, check_page_output)
     with progress.stage("writing the report"):
         fitted.report(X, output)
+    print(f"The page is in {output}. Open it in a browser.")
 
 
 def check_page_output(output: Path, *tables: Path, model: Path | None = None) -> None:
@@ -326,6 +327,7 @@ def export(
         fitted = loaded(model)
     with progress.stage("exporting"):
         fitted.export(file, methods)
+    print(f"The graph is in {file}.")
 
 
 @command(13, "describe MODEL|ROWS... [OPTIONS]")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -26,6 +27,9 @@ from eigencode.training.state import SavedRun, Unevaluated
 
 FIT, LOCK, ENDING = "fit.json", "lock", ".safetensors"
 """Names of the files."""
+
+STATE = re.compile(rf"\d{{12}}{re.escape(ENDING)}")
+"""The name of a state: its number of steps."""
 
 KEPT = 2
 """States that are kept: the last one, and one in case that it is damaged."""
@@ -128,9 +132,9 @@ class CheckpointFolder:
         return None
 
     def _states(self) -> list[str]:
-        """The files of the states, the last one first."""
-        names = sorted((name for name in os.listdir(self.path) if name.endswith(ENDING)), reverse=True)
-        return [os.path.join(self.path, name) for name in names]
+        """The files of the states, the last one first; other files, as a model that was saved here, are left alone."""
+        names = [name for name in os.listdir(self.path) if STATE.fullmatch(name)]
+        return [os.path.join(self.path, name) for name in sorted(names, reverse=True)]
 
     # -- writing
 

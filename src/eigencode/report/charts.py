@@ -95,10 +95,10 @@ def bars(names: Sequence[str], groups: Mapping[str, Sequence[float]], title: str
     )
 
 
-def histogram(values: np.ndarray, title: str, line: float | None = None, bins: int = 40) -> Chart:
-    """The distribution of some values, and one value marked."""
-    finite = values[np.isfinite(values)]
-    counts, edges = np.histogram(finite, bins=bins)
+def shares(values: np.ndarray, title: str, line: float, bins: int = 40) -> Chart:
+    """The distribution of values from 0 to 1, and one value marked; a bar has the values up to its right end."""
+    edges = np.round(np.linspace(0.0, 1.0, bins + 1), 9)
+    counts = np.histogram(-values[np.isfinite(values)], bins=-edges[::-1])[0][::-1]
     rows = rows_of({"from": list(map(number, edges[:-1])), "to": list(map(number, edges[1:])), "n": counts.tolist()})
     bar = {
         "mark": {"type": "bar", "binSpacing": 0},
@@ -109,8 +109,6 @@ def histogram(values: np.ndarray, title: str, line: float | None = None, bins: i
             "tooltip": [axis("from"), axis("to"), axis("n", title="rows")],
         },
     }
-    if line is None:
-        return chart(rows, **bar, height=180)
     rule = {
         "data": {"values": [{"at": number(line)}]},
         "mark": {"type": "rule", "color": "#c1442e", "strokeWidth": 2},
@@ -157,9 +155,10 @@ def units(codes: np.ndarray, components: Sequence[int]) -> Chart:
             "tooltip": [axis("from"), axis("to"), axis("n", title="rows")],
         },
     }
+    names = [f"component {j + 1}" for j in components]
     return {
         "data": {"values": rows},
-        "facet": axis("component", "nominal", "", sort=None, header={"title": None}),
+        "facet": axis("component", "nominal", "", sort=names, header={"title": None}),
         "columns": 4,
         "spec": spec,
         "resolve": {"scale": {"x": "independent", "y": "independent"}},

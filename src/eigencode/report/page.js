@@ -9,7 +9,7 @@ const COLOURS = isDark
 const CONFIG = {
   background: "transparent", font: "system-ui, sans-serif", view: {stroke: null},
   axis: {labelColor: INK, titleColor: INK, gridColor: SOFT, domainColor: SOFT, tickColor: SOFT, titleFontWeight: "normal",
-    labelFontSize: 12, titleFontSize: 12},
+    labelFontSize: 12, titleFontSize: 12}, axisX: {labelFlush: false},
   legend: {labelColor: INK, titleColor: INK, orient: "top", titleFontWeight: "normal", labelFontSize: 12},
   header: {labelColor: INK, titleColor: INK}, range: {category: COLOURS},
   bar: {color: COLOURS[0]}, point: {color: COLOURS[0]},

@@ -187,7 +187,7 @@ def alarms(found: Findings) -> str:
     caption = "The most unusual rows, with the columns that add most"
     head = ["row", "p-value", "column", "observed", "expected", "direction"]
     promise = paragraph(text(f"What is promised: {detector.guarantee_}."))
-    return figure(charts.histogram(p, "p-value", rate), says) + promise + table(head, lines, caption)
+    return figure(charts.shares(p, "p-value", rate), says) + promise + table(head, lines, caption)
 
 
 def _reasons(found: Findings, some: np.ndarray) -> list[dict[str, Any]]:

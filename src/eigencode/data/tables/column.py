@@ -163,7 +163,7 @@ class Column:
     @property
     def description(self) -> str:
         """Kind, values, gaps and reason, on one line."""
-        gaps = f"{self.n_gaps} gaps, " if self.n_gaps else ""
+        gaps = f"{self.n_gaps} gap{'s' if self.n_gaps > 1 else ''}, " if self.n_gaps else ""
         return f"{self.kind.kind}: {self.kind.summary} ({gaps}{self.reason})"
 
 
