@@ -10,7 +10,10 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import scipy.sparse
 from sklearn.datasets import load_digits
 
 from eigencode import (
@@ -21,7 +24,7 @@ from eigencode import (
     StackedAutoencoder,
     VariationalAutoencoder,
 )
-from eigencode.errors import FileError, OptionError
+from eigencode.errors import DataError, FileError, OptionError
 from eigencode.export import graph_of
 from eigencode.report import charts, live
 from eigencode.report.findings import Findings
@@ -100,6 +103,7 @@ class TestPage:
         assert all(address.startswith(("#", "data:image/png;base64,")) for address in read.asked)
         assert {address[1:] for address in read.asked if address.startswith("#")} <= set(read.ids)
         assert len(text) < 2_000_000
+        assert "<tr><thead>" not in text
 
     def test_names_of_columns_are_texts(self, text):
         assert "town&lt;/script&gt;&lt;b&gt;" in text
@@ -150,6 +154,43 @@ class TestPage:
         X = np.column_stack([np.sin(t / 5), np.cos(t / 5)]) + 0.1 * np.random.default_rng(0).normal(size=(400, 2))
         detector = AnomalyDetector(0.1, autoencoder=LinearAutoencoder(2), window=4, random_state=0).fit(X)
         assert "of 400 rows" in page(detector, X)
+
+
+@pytest.fixture
+def large(monkeypatch):
+    """All rows count as many."""
+    monkeypatch.setattr("eigencode.data.named_files.STREAMED_FROM", 1)
+
+
+class TestRows:
+    """Rows from anywhere."""
+
+    def test_rows_of_files_have_their_numbers_in_the_table(self, tmp_path, large, monkeypatch):
+        monkeypatch.setattr("eigencode.data.block_sources.SAMPLE_ROWS", 20)
+        pq.write_table(pa.table({"a": np.arange(400.0), "b": -np.arange(400.0)}), tmp_path / "rows.parquet", 100)
+        found = Findings(LinearAutoencoder(1).fit(tmp_path / "rows.parquet"), tmp_path / "rows.parquet")
+        assert found.n_given == 400
+        assert [float(label) for label in found.labels] == found.given[0].values.tolist()
+        assert found.labels[5:7] == ["100", "101"]
+
+    def test_sparse_rows_are_measured_as_dense_ones(self, large):
+        X = np.where(COUNTS < 0.5, 0, COUNTS)
+        model = LinearAutoencoder(2).fit(X)
+        assert Findings(model, scipy.sparse.csr_array(X)).fingerprint == Findings(model, X).fingerprint
+
+    def test_rows_that_can_be_read_once_are_refused(self, large):
+        with pytest.raises(DataError, match="needs rows that can be read again"):
+            Findings(LinearAutoencoder(2).fit(COUNTS), iter([COUNTS, COUNTS]))
+
+    def test_ranked_labels_are_labels(self):
+        names = [f"g{number:03d}" for number in range(80)]
+        rows = pd.DataFrame({"z": COUNTS[:, 0], "y": COUNTS[:, 1]})
+        order = pd.cut(COUNTS[:, 0], 80, labels=names)
+        model = Autoencoder(2, **QUICK).fit(rows.assign(rank=order))
+        assert model.columns_.columns[2].kind.kind == "ranked"
+        found = Findings(model, rows.assign(rank=order))
+        assert found.given[2].text(0) == str(order[0])
+        assert "rank" in page(model, rows.assign(rank=order))
 
 
 def first_reason(detector, X):

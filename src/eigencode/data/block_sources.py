@@ -55,10 +55,19 @@ class BlockSource(ABC):
 
     def sample(self) -> Any:
         """The first rows of groups at equal distances, about `SAMPLE_ROWS` together: a frame or an array."""
-        n_groups = min(len(self.groups), 10)
-        chosen = np.linspace(0, len(self.groups) - 1, n_groups).astype(int).tolist()
-        found = [block for group in chosen for block in _first_rows(self.read(group), SAMPLE_ROWS // n_groups)]
-        return joined_rows(found)
+        return joined_rows([block for group, n in self._sampled() for block in _first_rows(self.read(group), n)])
+
+    def sample_numbers(self) -> np.ndarray:
+        """The numbers of the rows of `sample`."""
+        first = np.cumsum([0, *self.groups])
+        return np.concatenate([first[group] + np.arange(n) for group, n in self._sampled()])
+
+    def _sampled(self) -> list[tuple[int, int]]:
+        """Groups, and how many of the first rows of each are in the sample."""
+        sizes = self.groups
+        n_groups = min(len(sizes), 10)
+        chosen = np.linspace(0, len(sizes) - 1, n_groups).astype(int).tolist()
+        return [(group, min(sizes[group], SAMPLE_ROWS // n_groups)) for group in chosen]
 
     def in_turn(self, order: Sequence[int]) -> Iterator[tuple[Any, int]]:
         """Blocks of the groups in an order, of a few groups in turn; each with the number of its first row."""

@@ -53,9 +53,11 @@ def history(model: Any) -> Chart:
     layers: list[Chart] = [{"mark": {"type": "line", "point": True}, "encoding": encoding}]
     if model.baseline_ is not None:
         level = number(model.baseline_.history_[0].get("validation_objective", math.nan))
-        rule = {"data": {"values": [{"objective": level, "of": "linear baseline"}]}, "mark": {"type": "rule"}}
-        rule["mark"] = {"type": "rule", "strokeDash": [6, 4], "strokeWidth": 2}
-        layers.append({**rule, "encoding": {"y": axis("objective", title="nats a row"), "color": encoding["color"]}})
+        layers.append({
+            "data": {"values": [{"objective": level, "of": "linear baseline"}]},
+            "mark": {"type": "rule", "strokeDash": [6, 4], "strokeWidth": 2},
+            "encoding": {"y": axis("objective", title="nats a row"), "color": encoding["color"]},
+        })  # fmt: skip
     return chart(rows, layer=layers)
 
 

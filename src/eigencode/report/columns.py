@@ -9,9 +9,7 @@ import numpy as np
 
 from eigencode.data.tables import as_frame
 from eigencode.data.tables.frames import columns_of
-
-LABELS = {"category", "ordered", "boolean"}
-"""Kinds of columns that are compared by whether they are equal."""
+from eigencode.data.tables.labels import Boolean, Labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +78,7 @@ def columns(rows: Any, model: Any) -> list[Column]:
 
 def _column(kind: Any, values: Any) -> Column:
     """One column of a frame."""
-    if kind.kind in LABELS:
+    if isinstance(kind, Labels | Boolean):
         codes, labels = values.coded
         return Column(str(values.name), False, np.array([*labels.to_pylist(), None], dtype=object)[codes])
     is_clock = kind.kind in ("time", "duration")
@@ -91,7 +89,9 @@ def _column(kind: Any, values: Any) -> Column:
 def take(rows: Any, numbers: np.ndarray) -> Any:
     """Some rows of an array or a frame, in its own form."""
     frame = as_frame(rows)
-    return np.asarray(rows)[numbers] if frame is None else frame[numbers.tolist()].to_native()
+    if frame is not None:
+        return frame[numbers.tolist()].to_native()
+    return rows[numbers] if hasattr(rows, "dtype") else np.asarray(rows)[numbers]
 
 
 def labels_of(rows: Any, numbers: np.ndarray) -> list[str]:

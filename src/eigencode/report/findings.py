@@ -14,8 +14,9 @@ import numpy as np
 from eigencode import model as models
 from eigencode.data.block_sources import BlockSource
 from eigencode.data.named_files import opened
+from eigencode.data.one_pass import OnePass
 from eigencode.data.tables import as_frame
-from eigencode.errors import EigencodeError
+from eigencode.errors import DataError, EigencodeError
 from eigencode.lazy import torch
 from eigencode.report.columns import Column, columns, labels_of, take
 
@@ -30,8 +31,6 @@ MOST_LOCAL = 100
 
 HIDDEN = 0.1
 """Share of the known cells that are hidden to see how well gaps are filled."""
-
-NAMES = ("first", "second")
 
 DEAD = 1e-6
 """A component is dead if its spread is below this share of the largest one's."""
@@ -79,21 +78,23 @@ class Findings:
     def __init__(self, fitted: Any, X: Any) -> None:
         self.fitted, self.model = fitted, getattr(fitted, "autoencoder_", fitted)
         X = opened(X)
+        if isinstance(X, OnePass):
+            what = "A report needs rows that can be read again"
+            raise DataError(what, got="rows that can be read once", hint="Write them to a Parquet file first")
         self.n_given = len(X)
-        X = X.sample() if isinstance(X, BlockSource) else X
-        if getattr(fitted, "window", None) is None:
-            self.numbers = np.sort(np.random.default_rng(0).permutation(len(X))[:MOST_ROWS])
-            self.rows = self.asked = take(X, self.numbers)
-        else:  # rows are compared together with those before them
+        X, sampled = (X.sample(), X.sample_numbers()) if isinstance(X, BlockSource) else (X, None)
+        self.are_windows = getattr(fitted, "window", None) is not None
+        if self.are_windows:  # rows are compared together with those before them
             self.numbers = np.arange(len(X))[:MOST_ROWS]
             self.asked = take(X, self.numbers)
             self.rows = np.asarray(fitted._rows(self.asked)[0].array)
-        self.labels = labels_of(X, self.numbers)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the report has the model's notes
-            self.codes = np.asarray(self.model.transform(self.rows), dtype=np.float64)
-            self.rebuilt = self.model.reconstruct(self.rows)
-            self.errors = self.model.reconstruction_error(self.rows, scaled=True)
+        else:
+            self.numbers = np.sort(np.random.default_rng(0).permutation(len(X))[:MOST_ROWS])
+            self.rows = self.asked = take(X, self.numbers)
+        self.labels = labels_of(X, self.numbers if sampled is None else sampled[self.numbers])
+        self.codes = np.asarray(self._quietly(self.model.transform, self.rows), dtype=np.float64)
+        self.rebuilt = self._quietly(self.model.reconstruct, self.rows)
+        self.errors = self._quietly(self.model.reconstruction_error, self.rows, scaled=True)
 
     @cached_property
     def given(self) -> list[Column]:
@@ -180,9 +181,7 @@ class Findings:
         _, singular, directions = np.linalg.svd(centred, full_matrices=False)
         shares = singular[:2] ** 2 / max(float((singular**2).sum()), 1e-300)
         signs = np.where(directions[[0, 1], np.abs(directions[:2]).argmax(1)] < 0, -1.0, 1.0)
-        names = [
-            f"{nth} principal axis of the codes ({s:.0%})" for nth, s in zip(("first", "second"), shares, strict=True)
-        ]
+        names = [f"{nth} principal axis of the codes ({shares[i]:.0%})" for i, nth in enumerate(("first", "second"))]
         return centred @ (directions[:2] * signs[:, None]).T, names
 
     @cached_property

@@ -34,21 +34,9 @@ UNARY = {
 """Functions of one number, by their names in torch and in the page."""
 
 BINARY = {
-    "add",
-    "sub",
-    "mul",
-    "div",
-    "maximum",
-    "minimum",
-    "ge",
-    "gt",
-    "le",
-    "lt",
-    "eq",
-    "pow",
-    "logical_and",
-    "logical_or",
-}
+    "add", "sub", "mul", "div", "maximum", "minimum", "ge", "gt", "le", "lt", "eq", "pow", "logical_and", "logical_or",
+}  # fmt: skip
+"""Functions of two numbers."""
 
 MOVING = {
     "view", "reshape", "_unsafe_view", "clone", "_to_copy", "permute", "transpose", "t", "unsqueeze", "squeeze",

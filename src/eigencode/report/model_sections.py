@@ -42,10 +42,7 @@ def formula(found: Findings) -> str:
         f"<td><code>{text(part)}</code></td><td>{says}</td></tr>"
         for name, math, part, says in rows
     )
-    head = (
-        "<thead><tr><th scope='col'>term</th><th scope='col'>symbol</th><th scope='col'>here</th><th "
-        "scope='col'>meaning</th></tr></thead>"
-    )
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("term", "symbol", "here", "meaning"))
     line = f'<p class="math formula">minimise over w the mean of {" + ".join(terms)}</p>'
     return line + wide(f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,7 @@ from eigencode.errors import FileError, OptionError, as_path
 from eigencode.report import model_sections, sections
 from eigencode.report.findings import Findings
 from eigencode.report.live import NotLiveError, steps
-from eigencode.report.pieces import paragraph, text
+from eigencode.report.pieces import data, paragraph, text
 
 SECTIONS: dict[str, tuple[str, Callable[[Findings], str]]] = {
     "finding": ("What it found", sections.finding),
@@ -51,7 +50,7 @@ RANGE = (0.005, 0.995)
 LIVE = """<p>Move a component: the row is decoded here, in this page.{hint}</p>
 <div id="sliders"></div><p><button type="button" id="reset">Back to the mean code</button></p>
 <div id="decoded" tabindex="0" role="region" aria-label="decoded row"></div>
-<script type="application/json" id="live-data">{data}</script>"""
+"""
 
 
 def write(model: Any, X: Any, path: str | os.PathLike[str]) -> None:
@@ -115,7 +114,7 @@ def live(found: Findings) -> str:
     ranked = found.ranked[:MOST_SLIDERS]
     ends = np.quantile(found.codes, RANGE, axis=0)
     order = np.argsort(-np.nan_to_num(found.effects).max(1), kind="stable")
-    data = {
+    given = {
         **recorded,
         "center": found.codes.mean(0).tolist(),
         "sliders": [{"component": int(j), "low": float(ends[0, j]), "high": float(ends[1, j])} for j in ranked],
@@ -124,7 +123,7 @@ def live(found: Findings) -> str:
         "range": list(found.model.pixel_range_),
     }
     hint = "" if found.is_image else " Bold values differ from those of the mean code."
-    return LIVE.format(hint=hint, data=json.dumps(data, allow_nan=False).replace("</", "<\\/"))
+    return LIVE.format(hint=hint) + data(given, "live-data")
 
 
 def _charts() -> str:

@@ -39,11 +39,15 @@ def wide(content: str) -> str:
 
 def figure(spec: Chart, says: str) -> str:
     """A chart, with a sentence of what it shows."""
-    data = json.dumps(spec, allow_nan=False).replace("</", "<\\/")
-    drawing = (
-        f'<div class="chart" role="img" aria-label="{text(says)}"></div><script type="application/json">{data}</script>'
-    )
-    return f"<figure>{drawing}<figcaption>{text(says)}</figcaption></figure>"
+    drawing = f'<div class="chart" role="img" aria-label="{text(says)}"></div>'
+    return f"<figure>{drawing}{data(spec)}<figcaption>{text(says)}</figcaption></figure>"
+
+
+def data(values: object, name: str = "") -> str:
+    """Values that a program of the page reads, as JSON; by the element's name, if it has one."""
+    own = f' id="{name}"' if name else ""
+    content = json.dumps(values, allow_nan=False).replace("</", "<\\/")
+    return f'<script type="application/json"{own}>{content}</script>'
 
 
 def picture(images: np.ndarray, says: str) -> str:

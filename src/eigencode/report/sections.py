@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from eigencode.descriptions import summary
 from eigencode.report import charts
 from eigencode.report.columns import columns, take
 from eigencode.report.findings import MOST_POINTS, Findings
-from eigencode.report.pieces import figure, paragraph, share, strip, table, text
+from eigencode.report.pieces import data, figure, paragraph, share, strip, table, text
 
 MOST_SHOWN = 30
 """Columns of a chart."""
@@ -55,7 +54,8 @@ def finding(found: Findings) -> str:
         f"{k} number{'s' * (k > 1)}, from which the row is rebuilt.",
         f"It was asked about {found.n_given:,} rows"
         + (
-            f", of which {len(found.numbers):,} drawn at random were measured."
+            f", of which {len(found.numbers):,} {'at the beginning' if found.are_windows else 'drawn at random'} were "
+            "measured."
             if len(found.numbers) < found.n_given
             else "."
         ),
@@ -216,18 +216,17 @@ def code_map(found: Findings) -> str:
          "type": "quantitative" if found.given[number].is_number and not found.given[number].is_time else "nominal"}
         for position, number in enumerate(shown)
     ]  # fmt: skip
-    data = {
+    shown_points = {
         "points": points,
         "axes": names,
         "columns": [{"field": "error", "name": "error", "type": "quantitative"}, *kinds],
     }
-    content = json.dumps(data, allow_nan=False).replace("</", "<\\/")
     count = f"{len(some):,} of the rows" if len(some) < found.n_given else "all rows"
     return (
         '<p><label>Colour by <select id="map-colour"></select></label> Draw a line around points with the mouse or a '
         "finger to list their rows; click once to end the selection.</p>"
         '<div id="map" class="chart" role="img" aria-label="Codes of the rows in a plane"></div>'
-        f'<script type="application/json" id="map-data">{content}</script>'
+        f"{data(shown_points, 'map-data')}"
         '<p><label for="map-rows">Selected rows: <output id="map-count">none</output></label>'
         '<textarea id="map-rows" rows="3" readonly></textarea></p>'
         f"<p class='caption'>The codes of {count}. Rows that are near to each other have similar codes.</p>"
