@@ -197,7 +197,7 @@ def answers_of(rows: Any, n_columns: int, ask: Callable[[Any, int], T]) -> Itera
     """
     first, n_rows = 0, rows_of_block(n_columns)
     table = getattr(rows, "iloc", rows)
-    in_memory = (table[begin : begin + n_rows] for begin in range(0, len(table), n_rows))
+    in_memory = (table[begin : begin + n_rows] for begin in range(0, len(rows), n_rows))
     for block in rows.blocks(n_rows) if hasattr(rows, "blocks") else in_memory:
         with located(f"In the rows from {first:,} on", bool(first)):
             answer = ask(block, first)
