@@ -1,4 +1,4 @@
-"""Rows of a source that is read a block at a time, as Parquet files: shuffled by row groups and in a bounded buffer."""
+"""Rows of a source that is read a block at a time, as table files: shuffled by groups and in a bounded buffer."""
 
 from __future__ import annotations
 

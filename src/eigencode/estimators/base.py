@@ -78,7 +78,8 @@ class BaseAutoencoder(
             Numbers: a NumPy array, a torch tensor, nested lists. Or a pandas, polars or pyarrow frame of mixed
             columns: ``columns_`` says what each is, and answers are frames like it. Gaps are NaN, nulls, or the masked
             cells of a masked array. Or images: an array of type uint8 of shape (n, h, w) or (n, h, w, c). Or the name
-            of a file, a folder or a pattern: large Parquet tables are read a block at a time.
+            of a file, a folder or a pattern, a sparse matrix, a dataset, or an iterator of blocks: many rows are read a
+            block at a time.
         y : None
             Ignored; present for pipelines.
         sample_weight : array-like of shape (n,), optional

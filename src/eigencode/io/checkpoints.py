@@ -1,7 +1,7 @@
 """CheckpointFolder: the states of a run in a folder, the last two of them, each a file that is whole or not there.
 
 ``fit.json`` says which fit the folder belongs to: its options, its seed and its rows. Each state is a file named by its
-number of steps. A file without a name holds the lock of the process that uses the folder, and a killed one holds none.
+number of steps. The process that uses the folder has a lock on the file ``lock``, which ends with the process.
 """
 
 from __future__ import annotations
