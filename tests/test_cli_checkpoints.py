@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 
 import eigencode
+from eigencode.checkpoint import SIGNALS
 from eigencode.cli import main
-from eigencode.cli.interruptions import NAMES
 from eigencode.io import storage
 from eigencode.training.runner import SingleRunner
 
-SIGNALS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
 FIT = (
     "fit rows.npy --hidden 8 --n-components 3 --max-epochs 3 --batch-size 64 --optimizer adam --random-state 0 "
     "--checkpoint run --checkpoint-minutes 60"

@@ -14,11 +14,11 @@ import pytest
 
 import eigencode
 from eigencode import Autoencoder, io, training
+from eigencode.checkpoint import SIGNALS
 from eigencode.cli import entry, fit_commands, main
-from eigencode.cli.interruptions import NAMES, Interruptions
+from eigencode.cli.interruptions import Interruptions
 from eigencode.training.runner import SingleRunner
 
-SIGNALS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
 FIT = "fit rows.npy --output model.safetensors --hidden 16 --n-components 4 --max-epochs 3 --batch-size 32"
 
 

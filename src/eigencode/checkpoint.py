@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -112,6 +113,9 @@ class Requests:
             self.to_stop = False
             raise KeyboardInterrupt
 
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Signals that interrupt training, as far as the system has them."""
 
 REQUESTS = Requests()
 """The requests of the signals of this process."""

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Self
 
-from eigencode.checkpoint import REQUESTS
-
-NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
-"""Names of the signals; not every system has all of them."""
+from eigencode.checkpoint import REQUESTS, SIGNALS
 
 
 class Interruptions:
@@ -40,7 +37,7 @@ class Interruptions:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for number in (getattr(signal, name) for name in NAMES if hasattr(signal, name)):
+            for number in SIGNALS:
                 if signal.getsignal(number) not in (signal.SIG_IGN, None):
                     self._before[number] = signal.signal(number, self._handle)
         _OPEN.append(self)
@@ -64,13 +61,13 @@ _OPEN: list[Interruptions] = []
 
 
 @contextmanager
-def heard() -> Iterator[None]:
+def heard(request: Callable[[], None] = REQUESTS.write) -> Iterator[None]:
     """SIGUSR1, which ends a process by default, asks the run inside to write its state and to go on."""
     number = getattr(signal, "SIGUSR1", None)
     if number is None or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(number, lambda *_: REQUESTS.write())
+    before = signal.signal(number, lambda *_: request())
     try:
         yield
     finally:

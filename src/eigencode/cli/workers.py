@@ -10,8 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Annotated
 
@@ -19,7 +18,7 @@ from cyclopts import Parameter, validators
 
 from eigencode import processes, progress
 from eigencode.cli.flags import FILES, STREAM
-from eigencode.cli.interruptions import Interruptions
+from eigencode.cli.interruptions import Interruptions, heard
 from eigencode.errors import OptionError
 
 PARENT = "EIGENCODE_PARENT"
@@ -66,7 +65,7 @@ def run(n: int, tokens: Sequence[str], interruptions: Interruptions) -> int:
             # In a session of its own, so that Ctrl-C reaches it once, by this process.
             own = {"env": _environment(rank, n, folder), "stdout": out, "stderr": err, "start_new_session": True}
             started.append(subprocess.Popen(command, **own))  # type: ignore[call-overload]
-        with _passing_on(started):
+        with heard(lambda: _send(started[:1], signal.SIGUSR1)):  # the first process writes checkpoints
             return _reported(_wait(started, interruptions), others)
 
 
@@ -90,19 +89,6 @@ def _send(started: Sequence[subprocess.Popen[bytes]], number: int) -> None:
     for process in started:
         if number and process.poll() is None:
             process.send_signal(number)
-
-
-@contextmanager
-def _passing_on(started: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
-    """Pass the request to write a checkpoint on to the first process, which writes it."""
-    if not hasattr(signal, "SIGUSR1") or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGUSR1, lambda number, _: _send(started[:1], number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGUSR1, before)
 
 
 def _reported(codes: Sequence[int], others: IO[str]) -> int:

@@ -11,11 +11,8 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-from eigencode.checkpoint import REQUESTS
+from eigencode.checkpoint import REQUESTS, SIGNALS
 from eigencode.training.run import Clock
-
-SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
-"""Signals whose handlers may raise `KeyboardInterrupt`."""
 
 SAME_SIGNAL = 3.0
 """Seconds in which a further signal is taken for the same: a terminal and a launcher both send one."""
@@ -71,9 +68,7 @@ class Agreement:
     @contextmanager
     def deferred(self) -> Iterator[None]:
         """Let the handlers of signals wish for an interruption instead of raising it; a second one is raised."""
-        numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
-        if threading.current_thread() is not threading.main_thread():
-            numbers = []
+        numbers = SIGNALS if threading.current_thread() is threading.main_thread() else ()
         before: dict[int, Any] = {n: handler for n in numbers if callable(handler := signal.getsignal(n))}
 
         def handle(number: int, frame: FrameType | None) -> None:

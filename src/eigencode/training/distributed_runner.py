@@ -19,7 +19,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from eigencode import processes
 from eigencode.batch import Batch
-from eigencode.data.mapped_rows import MappedRows
 from eigencode.data.rows import NumberedRows, Rows
 from eigencode.errors import OptionError
 from eigencode.model.composition import Noise
@@ -75,7 +74,7 @@ class PartsOfBatches:
     def batches(self, generator: torch.Generator, batch_size: int) -> Iterator[Batch]:
         """The part of each batch, in the order of a single process."""
         rows = self.rows
-        if isinstance(rows, NumberedRows | MappedRows):
+        if isinstance(rows, NumberedRows):
             for numbers in rows.order(generator, batch_size):
                 own = self._numbers(len(numbers))
                 yield self._part(rows.gather(numbers[own]), own.start, len(numbers))
