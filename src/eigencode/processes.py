@@ -124,7 +124,16 @@ def numbered() -> tuple[int, int]:
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
     if multiprocessing.parent_process() is not None:  # a helper of a process that torchrun started
         return 0, 1
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    size = _count_in("WORLD_SIZE", 1)
+    return (_count_in("RANK", 0) if size > 1 else 0), size
+
+
+def _count_in(variable: str, otherwise: int) -> int:
+    """A whole number in the environment."""
+    text = os.environ.get(variable, str(otherwise))
+    if not (text.isascii() and text.isdigit()):
+        raise TrainingError(f"{variable} in the environment must be a whole number", got=f"{text!r}")
+    return int(text)
 
 
 def group() -> Group | None:

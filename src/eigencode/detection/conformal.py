@@ -13,6 +13,7 @@ of false alarms varies about the level as a beta distribution of m rows.
 from __future__ import annotations
 
 import math
+from numbers import Real
 
 import numpy as np
 import scipy.stats
@@ -118,7 +119,7 @@ def _rows_for(k: int, level: float) -> int:
 
 def require_level(level: float, n_rows: int) -> None:
     """Raise an error for a level that is no probability, or that so many held-out rows cannot give."""
-    if not 0 < level < 1:
+    if not (isinstance(level, Real) and 0 < level < 1):
         raise OptionError("A rate must be a number between 0 and 1", got=f"{level!r}")
     if n_rows < rows_needed(level):
         raise DataError(
@@ -126,6 +127,15 @@ def require_level(level: float, n_rows: int) -> None:
             got=f"{n_rows}, which give rates from {smallest_level(n_rows):.2g} on",
             hint="Fit with more rows, or ask for a larger rate",
         )
+
+
+def checked(p_values: ArrayLike) -> np.ndarray:
+    """P-values as an array of shape (n,), or an error."""
+    found = np.asarray(p_values)
+    if found.ndim != 1 or not len(found) or found.dtype.kind not in "iuf" or not ((found >= 0) & (found <= 1)).all():
+        got = f"the shape {found.shape}, type {found.dtype}"
+        raise DataError("P-values must be numbers from 0 to 1, one for each row", got=got)
+    return found
 
 
 def discoveries(p: ArrayLike, rate: float) -> np.ndarray:
@@ -158,6 +168,8 @@ def drift(values: ArrayLike, held_out: ArrayLike, anomalies: float = 0.0) -> flo
     anomalies : float, default 0
         The share.
     """
+    if not (isinstance(anomalies, Real) and 0 <= anomalies < 1):
+        raise OptionError("'anomalies' must be a share, from 0 on and below 1", got=f"{anomalies!r}")
     values, held_out = np.asarray(values), np.asarray(held_out)
     found = scipy.stats.ks_2samp(values, held_out)
     if not anomalies:

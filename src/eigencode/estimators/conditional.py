@@ -118,9 +118,12 @@ class ConditionalSampler:
     def _draws(self, rows: Batch, n_draws: int, source: torch.Generator, mean: bool) -> Tensor:
         target = self.model.likelihood.target(*rows.cells)
         z, weights = self._proposals(rows, target, self._n_proposals(n_draws), source)
+        has_answer = weights.isfinite().all(1)  # not with cells so large that all densities are 0
+        weights = weights.where(has_answer[:, None], 1.0)
         chosen = torch.multinomial(weights, n_draws, replacement=True, generator=source).T
         p = self.model.decode(z.gather(0, chosen[..., None].expand(-1, -1, z.shape[-1])))
-        return p.mean if mean else p.sample(source)
+        found = p.mean if mean else p.sample(source)
+        return found.where(has_answer[:, None], torch.nan)
 
     def _proposals(
         self, rows: Batch, target: Tensor, n_proposals: int, source: torch.Generator

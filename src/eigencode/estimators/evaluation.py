@@ -206,12 +206,12 @@ class Evaluation(Saved):
         return rows
 
 
-def checked(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+def checked(blocks: Iterator[np.ndarray], hint: str = FAR_WEIGHTS) -> Iterator[np.ndarray]:
     """Blocks of shape (..., b, d), or an error for the first row that has no finite answer."""
     first = 0
     for block in blocks:
         for table in block.reshape(-1, *block.shape[-2:]):
-            numbers_only(table, first=first)
+            numbers_only(table, hint, first)
         first += block.shape[-2]
         yield block
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from eigencode import io, processes, training
 from eigencode._version import __version__
 from eigencode.checkpoint import Checkpoint
 from eigencode.data.block_sources import StreamedCells
+from eigencode.domains import Interval
 from eigencode.errors import DataError, OptionError, StorageError, enumerated
 from eigencode.lazy import torch
 
@@ -99,7 +100,7 @@ def _seed(folder: CheckpointFolder, estimator: BaseEstimator, rows: Mapping[str,
         folder.begin({"version": __version__, "seed": seed, **own})
         return seed
     _require_same(folder.path, found, own)
-    kept: int = io.typed(int, found.get("seed"), "seed")
+    kept: int = io.typed(Annotated[int, Interval(0)], found.get("seed"), "seed")
     return kept
 
 

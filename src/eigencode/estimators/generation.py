@@ -25,9 +25,9 @@ from eigencode.data.marginals import Marginals
 from eigencode.data.memory import require_disk, require_memory
 from eigencode.errors import InterruptedWarning, OptionError
 from eigencode.estimators.conditional import N_CODES, ConditionalSampler, gaussians_of
-from eigencode.estimators.evaluation import filled, numbers_only
+from eigencode.estimators.evaluation import FAR_CELL, checked, filled, numbers_only
 from eigencode.estimators.imputation import Imputation
-from eigencode.estimators.inputs import read_rows
+from eigencode.estimators.inputs import read_rows, refuse_twins
 from eigencode.lazy import torch
 
 if TYPE_CHECKING:
@@ -294,6 +294,7 @@ class Generation(Imputation):
         marginals = None if mean else getattr(self, "marginals_", None)
         known = rows.array if marginals is None else marginals.undone(rows.array, rng)
         blocks = map(self._in_data_units, sampler.rows_like(known, self.scaler_, seed, mean))
+        blocks = checked(blocks, FAR_CELL)
         moved = blocks if marginals is None else (marginals.moved(block, rng) for block in blocks)
         return self._filled(rows, (block[None] for block in moved), mean)[0]
 
@@ -318,6 +319,7 @@ class Generation(Imputation):
 
     def _with_all_columns(self, given: Any) -> Any:
         """A frame with the columns fitted that it lacks, as gaps."""
+        refuse_twins(given)
         return given if self.columns_ is None else self.columns_.completed(given)
 
     def _drawn_codes(self, n_rows: int, seed: int) -> Iterator[Tensor]:

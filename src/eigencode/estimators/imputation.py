@@ -24,6 +24,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from eigencode import parts, training
+from eigencode.data.memory import require_memory
 from eigencode.data.sources import chunk_rows
 from eigencode.errors import OptionError
 from eigencode.estimators.evaluation import checked, filled
@@ -84,7 +85,8 @@ class Imputation(Inference):
         random_state : int, NumPy generator or None
             Seed of the draws; with None they differ from call to call.
         first_row : int, default 0
-            Number of X's first row in a table of which X is a part, so that the draws are those of the whole table.
+            Number of X's first row in a table of which X is a part, so that the draws are those of the whole table. It
+            is a multiple of 8,192 (of wide rows, of a smaller number), and X ends at another one or with the table.
         output : path-like, optional
             Write the rows to this file, a block at a time, and return None, as ``reconstruct`` does; without draws.
 
@@ -123,8 +125,14 @@ class Imputation(Inference):
             return self._filled(given, (block[None] for block in means), mean=True)[0]
         if isinstance(n_draws, bool) or not isinstance(n_draws, int | np.integer) or n_draws < 1:
             raise OptionError("'n_draws' must be a positive int", got=f"{n_draws!r}")
+        n_rows = chunk_rows(self._n_cells)
+        is_whole = isinstance(first_row, int | np.integer) and not isinstance(first_row, bool)
+        if not (is_whole and first_row >= 0 and first_row % n_rows == 0):
+            raise OptionError(f"'first_row' must be a multiple of {n_rows:,} here, from 0 on", got=f"{first_row!r}")
+        n_bytes = 8.0 * int(n_draws) * len(given.array) * self._n_cells
+        require_memory(n_bytes, f"{n_draws} tables of {len(given.array)} rows", "Give fewer rows or draws at a time")
         seed = training.resolve_seed(random_state)
-        number = itertools.count(first_row, chunk_rows(self._n_cells))
+        number = itertools.count(int(first_row), n_rows)
         drawn = self._drawn_by(seed)
 
         def draws(model: Composition, rows: Batch, seen: Batch) -> Tensor:

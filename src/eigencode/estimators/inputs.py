@@ -59,7 +59,7 @@ def read_rows(estimator: Any, X: Any, *, reset: bool = False, finite: bool = Tru
         )
     frame = None if isinstance(X, NamedArray) else as_frame(X)
     if reset:
-        _refuse_twins(X)
+        refuse_twins(X)
         estimator.columns_ = X.schema if isinstance(X, NamedArray) else _inferred(estimator, frame)
     schema: Schema | None = getattr(estimator, "columns_", None)
     if schema is None or schema.is_plain or isinstance(X, NamedArray):
@@ -358,7 +358,7 @@ def float_type(dtype: np.dtype) -> np.dtype:
     return np.dtype(np.float32) if np.can_cast(dtype, np.float32) else np.dtype(np.float64)
 
 
-def _refuse_twins(X: Any) -> None:
+def refuse_twins(X: Any) -> None:
     """Refuse a frame with two columns of one name."""
     is_pandas = hasattr(X, "iloc")
     names = X.names if isinstance(X, NamedArray) else getattr(X, "columns" if is_pandas else "column_names", None)

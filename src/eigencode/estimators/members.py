@@ -37,6 +37,9 @@ FEWEST_WINDOWS = 20
 
 HELD = "Leave the column out, or give more rows that have a value"
 
+LARGE = 1e100
+"""Size of cells from which columns are divided by a power of two."""
+
 FEWEST_TO_TRIM = 40
 """With fewer rows, none are left out as small groups."""
 
@@ -108,6 +111,9 @@ class Division:
 
 def _standardised(rows: np.ndarray, some: np.ndarray) -> np.ndarray:
     """Columns by mean and deviation of some rows, 0 in gaps."""
+    largest = np.nan_to_num(np.abs(rows)).max(0)
+    if float(largest.max()) > LARGE:  # then their squares are finite
+        rows = rows / np.ldexp(1.0, np.frexp(largest)[1] - 1)
     known = np.ma.masked_invalid(rows[some])  # a column may have gaps only
     center, spread = np.ma.filled(known.mean(0), 0.0), np.ma.filled(known.std(0), 0.0)
     return np.nan_to_num((rows - center) / np.where(spread > 0, spread, 1.0))

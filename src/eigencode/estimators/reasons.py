@@ -59,7 +59,8 @@ class Reasons:
         surprise[:, density.firsts] = found.surprise
         own = np.stack([surprise[:, part].sum(1) for part in cells_of(model.columns_, rows.shape[1])], axis=1)
         nats, total = row_nats.of_values(model, given.array), own.sum(1)
-        times = np.maximum((nats - unlikeness.usual) / np.maximum(total, np.finfo(np.float64).tiny), 1.0)
+        with np.errstate(over="ignore"):  # of a row with gaps only
+            times = np.maximum((nats - unlikeness.usual) / np.maximum(total, np.finfo(np.float64).tiny), 1.0)
         shared = (nats - times * total) / own.shape[1]
         contributions = times[:, None] * own + shared[:, None] + row_nats.of_states(model, given)
         return cls(model, given, contributions, scaler.inverse_transform(found.expected))

@@ -97,6 +97,15 @@ def bars(names: Sequence[str], groups: Mapping[str, Sequence[float]], title: str
     )
 
 
+def _counts(values: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of values in bins, and the ends of these; values that differ by rounding only are in one."""
+    values = values.astype(np.float64)
+    low, high = (values.min(), values.max()) if len(values) else (0.0, 0.0)
+    size = max(abs(low), abs(high))
+    margin = 0.0 if high - low > 1e-6 * size else max(0.5, 1e-3 * size)
+    return np.histogram(values, bins, (low - margin, high + margin))
+
+
 def shares(values: np.ndarray, title: str, line: float, bins: int = 40) -> Chart:
     """The distribution of values from 0 to 1, and one value marked; a bar has the values up to its right end."""
     edges = np.round(np.linspace(0.0, 1.0, bins + 1), 9)
@@ -141,7 +150,7 @@ def units(codes: np.ndarray, components: Sequence[int]) -> Chart:
     """A small histogram of each component."""
     rows = []
     for j in components:
-        counts, edges = np.histogram(codes[:, j], bins=24)
+        counts, edges = _counts(codes[:, j], 24)
         rows += [
             {"component": f"component {j + 1}", "from": number(low), "to": number(high), "n": int(n)}
             for low, high, n in zip(edges[:-1], edges[1:], counts, strict=True)

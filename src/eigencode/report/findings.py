@@ -210,7 +210,7 @@ class Findings:
         for number, (column, own) in enumerate(zip(decoded, self.given, strict=True)):
             low, high = column.values[:k], column.values[k:]
             if column.is_number:
-                found[number] = np.abs(high - low) / max(float(np.nanstd(own.values)), 1e-30)
+                found[number] = np.abs(high - low) / max(_spread(own.values), 1e-30)
             else:
                 found[number] = low != high
         return found
@@ -299,6 +299,12 @@ def _explained(own: Column, rebuilt: Any) -> float:
     return float("nan") if variance == 0 else 1 - float(np.square(values - others).mean()) / variance
 
 
+def _spread(values: np.ndarray) -> float:
+    """The standard deviation of the known ones, NaN without any."""
+    known = values[~np.isnan(values)]
+    return float(known.std()) if len(known) else float("nan")
+
+
 def _surprise(own: Column, rebuilt: Column, row: int) -> float:
     """How far a value is from what is expected, in the spread of such differences."""
     if not own.is_known[row]:
@@ -307,7 +313,7 @@ def _surprise(own: Column, rebuilt: Column, row: int) -> float:
         different = own.values.astype(str) != rebuilt.values.astype(str)
         return float(different[row]) / max(float(different.mean()), 1 / len(different)) ** 0.5
     residuals = own.values - rebuilt.values
-    spread = float(np.nanstd(residuals))
+    spread = _spread(residuals)
     return abs(float(residuals[row])) / spread if spread > 0 else 0.0
 
 
@@ -317,7 +323,7 @@ def _wrong(own: Column, guess: Any, mask: np.ndarray) -> float:
     guesses = guess[mask] if isinstance(guess, np.ndarray) else np.full(len(values), guess)
     if not own.is_number:
         return float(np.mean(values.astype(str) != guesses.astype(str)))
-    spread = float(np.nanstd(own.values)) or 1.0
+    spread = _spread(own.values) or 1.0
     return float(np.sqrt(np.square(values - guesses).mean())) / spread
 
 

@@ -46,7 +46,7 @@ def figure(spec: Chart, says: str) -> str:
 def data(values: object, name: str = "") -> str:
     """Values that a program of the page reads, as JSON; by the element's name, if it has one."""
     own = f' id="{name}"' if name else ""
-    content = json.dumps(values, allow_nan=False).replace("</", "<\\/")
+    content = json.dumps(values, allow_nan=False).replace("<", "\\u003c")  # or <!-- keeps it open
     return f'<script type="application/json"{own}>{content}</script>'
 
 
