@@ -293,8 +293,8 @@ class Generation(Imputation):
         sampler, rng = self._conditional_sampler(seed), np.random.default_rng([seed, 1])
         marginals = None if mean else getattr(self, "marginals_", None)
         known = rows.array if marginals is None else marginals.undone(rows.array, rng)
-        blocks = map(self._in_data_units, sampler.rows_like(known, self.scaler_, seed, mean))
-        blocks = checked(blocks, FAR_CELL)
+        drawn = sampler.rows_like(known, self.scaler_, seed, mean)
+        blocks = checked(map(self._in_data_units, drawn), FAR_CELL)
         moved = blocks if marginals is None else (marginals.moved(block, rng) for block in blocks)
         return self._filled(rows, (block[None] for block in moved), mean)[0]
 
