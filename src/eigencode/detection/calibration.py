@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -144,6 +145,11 @@ class Calibration:
         n_allowed = ((own + np.cumsum(self.weights[order], axis=1)) / (own + self.weights.sum()) <= level).sum(1)
         found: np.ndarray = np.take_along_axis(differences, order, 1)[np.arange(len(scores)), n_allowed]
         return found
+
+    @staticmethod
+    def checked(p_values: Any) -> np.ndarray:
+        """P-values as an array of shape (n,), or an error."""
+        return conformal.checked(p_values)
 
     def drift(self, p_values: np.ndarray, anomalies: float = 0.0) -> float:
         """The p-value of the hypothesis that new rows are as these, from their p-values (`conformal.drift`).

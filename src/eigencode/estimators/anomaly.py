@@ -14,7 +14,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from eigencode.data import BlockSource, answers_of, opened, windows
 from eigencode.data.containers import NamedArray
-from eigencode.detection import conformal
 from eigencode.detection.calibration import Calibration
 from eigencode.errors import DataError, OptionError, ResultWarning
 from eigencode.estimators import fingerprints, members
@@ -293,7 +292,7 @@ class AnomalyDetector(OutlierMixin, Composed):
     def drift_from(self, p_values: np.ndarray, anomalies: float = 0.0) -> float:
         """The same from the p-values of the rows, shape (n,)."""
         check_is_fitted(self)
-        p_values = conformal.checked(p_values)
+        p_values = self.calibration_.checked(p_values)
         step = self.window or 1
         found = self.calibration_.drift(p_values[min(step, len(p_values)) - 1 :: step], anomalies)
         if found < DRIFT_LEVEL:
