@@ -258,7 +258,7 @@ def test_what_cannot_be_exported_is_refused(fitted, tmp_path):
     with pytest.raises(OptionError, match="it takes windows"):
         detector.export(tmp_path / "m.onnx")
     detector = AnomalyDetector(autoencoder=LinearAutoencoder(1), random_state=0).fit(table())
-    with pytest.raises(OptionError, match="a table of mixed columns"):
+    with pytest.raises(OptionError, match="a table of mixed columns, as .* of kind .*fit it on an array"):
         detector.export(tmp_path / "m.onnx")
 
     class Odd(torch.nn.Module):
@@ -270,12 +270,13 @@ def test_what_cannot_be_exported_is_refused(fitted, tmp_path):
         model.export(tmp_path / "m.onnx")
 
 
-def test_the_command_exports_a_saved_model(fitted, cancer, tmp_path, monkeypatch):
+def test_the_command_exports_a_saved_model(fitted, cancer, tmp_path, monkeypatch, capsys):
     from eigencode.cli import main
 
     fitted.save(tmp_path / "m.safetensors")
     monkeypatch.chdir(tmp_path)
     assert main(["export", "m.safetensors", "m.onnx", "--methods", "transform"]) == 0
+    assert "m.onnx" in capsys.readouterr().out
     codes = answers("m.onnx", cancer.astype(np.float32))["transform"]
     assert np.abs(codes - fitted.transform(cancer.astype(np.float32))).max() < 1e-4
     kept = json.loads(onnx.load("m.onnx").metadata_props[0].value)

@@ -36,7 +36,12 @@ class DetectorGraph(Graph):
             raise OptionError(f"This {name} cannot be exported: it takes windows, which have rows before them")
         if estimator.columns_ is not None and not estimator.columns_.is_plain:
             what = f"This {name} cannot be exported: it asks whether values are possible, which are not in a graph"
-            raise OptionError(what, got="a table of mixed columns")
+            odd = next(
+                c for c in estimator.columns_.columns if c.kind.kind not in ("real", "share") or not c.is_numeric
+            )
+            got = f"a table of mixed columns, as {odd.name!r}, which is of kind {odd.kind.kind!r}"
+            hint = "If all columns are numbers, fit it on an array, or set the kind of each of them to 'real'"
+            raise OptionError(what, got=got, hint=hint)
         super().__init__(estimator, methods)
 
     @property
