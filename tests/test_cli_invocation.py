@@ -119,3 +119,12 @@ def test_completion_is_written_for_a_shell(tmp_path, monkeypatch, capsys):
     assert main(["--install-completion", "--shell", "bash"]) == 0
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert any("n-components" in path.read_text() for path in written)
+
+
+def test_commands_run_where_pydantic_is_imported(folder, capsys):
+    """The parser of commands checks types by it, even those of defaults, if any other package has imported it."""
+    pytest.importorskip("pydantic")
+    assert main(shlex.split("fit rows.csv --n-components 2 --max-epochs 0 --output model.safetensors")) == 0
+    assert main(shlex.split("describe rows.csv")) == 0, capsys.readouterr().err
+    assert main(shlex.split("fit rows.csv --activation swish --output model.safetensors")) == 2
+    assert "swish" in capsys.readouterr().err
