@@ -600,14 +600,14 @@ def test_errors_of_density_ratios_name_them(X, given):
     assert "sample_weight" not in str(found.value)
 
 
-def test_a_table_that_stays_in_its_files_is_refused(tmp_path, monkeypatch):
+def test_a_table_that_stays_in_its_files_is_scored_and_not_fitted(tmp_path, monkeypatch):
     rows = pd.DataFrame(rows_of(100), columns=list("abcde"))
     rows.to_parquet(tmp_path / "rows.parquet")
     detector = AnomalyDetector(autoencoder=LinearAutoencoder(2), random_state=0).fit(rows)
     monkeypatch.setattr(named_files, "STREAMED_FROM", 1)
-    for answer in (detector.predict, AnomalyDetector(autoencoder=LinearAutoencoder(2)).fit):
-        with pytest.raises(DataError, match="AnomalyDetector needs all rows in memory. Got a table of 100 rows and 5"):
-            answer(tmp_path / "rows.parquet")
+    assert (detector.predict(tmp_path / "rows.parquet") == detector.predict(rows)).all()
+    with pytest.raises(DataError, match="AnomalyDetector needs all rows in memory. Got a table of 100 rows and 5"):
+        AnomalyDetector(autoencoder=LinearAutoencoder(2)).fit(tmp_path / "rows.parquet")
 
 
 def test_rows_of_other_columns_than_a_fitted_autoencoder_are_refused():

@@ -334,7 +334,7 @@ def test_a_folder_is_written_completely_and_keeps_other_files(tmp_path, monkeypa
             raise FileError("full")
         return b"new"
 
-    monkeypatch.setattr("eigencode.data.pictures._encoded", fails_at_the_second)
+    monkeypatch.setattr("eigencode.data.pictures.encoded", fails_at_the_second)
     with pytest.raises(FileError, match="full"):
         write_pictures(folder, noise(2, 3, 3))
     assert sorted((file.name, file.read_bytes()) for file in folder.iterdir()) == before

@@ -359,7 +359,7 @@ def test_rows_are_converted_once_where_their_values_are_checked(digits, monkeypa
         calls.append(args)
         return read_rows(*args, **options)
 
-    for module in (base, evaluation):
+    for module in (inputs, base, evaluation):
         monkeypatch.setattr(module, "read_rows", counted)
     model = Autoencoder(2, likelihood="bernoulli", **QUICK)
     for ask in (model.partial_fit, model.partial_fit, model.score_samples):

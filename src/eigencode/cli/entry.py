@@ -48,12 +48,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return interruptions.exit_code or code
 
 
+@contextmanager
+def _without_pydantic() -> Iterator[None]:
+    """Hide pydantic, which another package may have imported.
+
+    cyclopts would compare what our converters return with the types that the flags are written in.
+    """
+    found = sys.modules.pop("pydantic", None)
+    try:
+        yield
+    finally:
+        if found is not None:
+            sys.modules["pydantic"] = found
+
+
 def _run(tokens: Sequence[str], interruptions: Interruptions) -> int:
     """Run a command, and return its exit code."""
     try:
         with _plain_warnings() as warned, progress.shown_by_default(_is_terminal(sys.stderr)), _first_alone_prints():
             OWN.take(tokens)
-            app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+            with _without_pydantic():
+                function, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
+            function(*bound.args, **bound.kwargs)
         sys.stdout.flush()
     except workers.StartProcesses as several:
         return workers.run(several.n, tokens, interruptions)

@@ -61,7 +61,7 @@ def fit(
     as_json: AsJson = False,
     processes: Processes = None,
     kind: flags.Kind = PLAIN,
-    given: Annotated[flags.Flags | None, Parameter(name="*")] = None,
+    given: Annotated[flags.Flags, Parameter(name="*")] = None,
 ) -> None:
     """Fit an autoencoder to the rows of a table.
 
@@ -95,7 +95,7 @@ def sweep(
     chosen: Chosen = ALL,
     as_json: AsJson = False,
     kind: flags.Kind = PLAIN,
-    given: Annotated[flags.Flags | None, Parameter(name="*")] = None,
+    given: Annotated[flags.Flags, Parameter(name="*")] = None,
 ) -> None:
     """Fit an autoencoder with each of many settings, and keep the simplest that is as good as the best.
 

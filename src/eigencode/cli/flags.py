@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, make_dataclass, replace
 from functools import cache
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, TypeAlias, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
 
 from cyclopts import CycloptsError, Group, MissingArgumentError, Parameter, Token
 
@@ -158,17 +158,11 @@ def flags_of(kinds: Mapping[str, type]) -> dict[str, Flag]:
 
 
 def flags_class(flags: Mapping[str, Flag]) -> type:
-    """A dataclass for cyclopts with a field for each flag; None is a flag that was not given.
-
-    The types include None: cyclopts checks defaults too, wherever pydantic happens to be imported.
-    """
+    """A dataclass for cyclopts with a field for each flag; None is a flag that was not given."""
     # Without this module's name, cyclopts would take the class for one of the standard library and ignore its fields.
     return make_dataclass(
         "Flags",
-        [
-            (flag.name, Annotated[Optional[flag.parsed_type], _parameter(flag)], field(default=None))  # noqa: UP045 (a Literal made at run time)
-            for flag in flags.values()
-        ],
+        [(flag.name, Annotated[flag.parsed_type, _parameter(flag)], field(default=None)) for flag in flags.values()],
         kw_only=True,
         frozen=True,
         namespace={"__module__": __name__},

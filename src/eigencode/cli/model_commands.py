@@ -336,7 +336,7 @@ def describe(
     /,
     *,
     chosen: Chosen = ALL,
-    given: Annotated[flags.ColumnFlags | None, Parameter(name="*")] = None,
+    given: Annotated[flags.ColumnFlags, Parameter(name="*")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what a model is and how its fit went; or what fit would take each column of a table for, and why."""

@@ -80,7 +80,7 @@ class Calibration:
 
         Examples
         --------
-        >>> Calibration(np.arange(99.0), np.ones(99), np.arange(99) % 5).proved(0.01).round(4)
+        >>> round(Calibration(np.arange(99.0), np.ones(99), np.arange(99) % 5).proved(0.01), 4)
         0.0962
         """
         n, k = len(self.scores), self.n_models
