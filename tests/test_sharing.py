@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.exceptions import NotFittedError
 
 import eigencode
 from eigencode import AnomalyDetector, Autoencoder, AutoencoderClassifier
@@ -79,6 +80,11 @@ class TestHub:
         assert made == ["secret", True]
         assert (hub.from_pretrained(tmp_path / "sent").transform(FRAME) == model.transform(FRAME)).all()
         assert 'from_pretrained("me/people")' in (tmp_path / "sent" / "README.md").read_text()
+
+    def test_a_model_that_is_not_fitted_is_refused(self, hub, tmp_path):
+        with pytest.raises(NotFittedError):
+            hub.save_pretrained(Autoencoder(2), tmp_path / "m")
+        assert not list(tmp_path.iterdir())
 
     @pytest.mark.parametrize("name", ["owner/there_is_none", "not a name", "/no/such/folder"])
     def test_what_is_not_there_is_a_file_error(self, hub, name, tmp_path):

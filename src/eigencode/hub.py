@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sklearn.utils.validation import check_is_fitted
+
 from eigencode._version import __version__
 from eigencode.descriptions import description, summary
 from eigencode.errors import EigencodeError, FileError, OptionError, as_path
@@ -91,6 +93,7 @@ def model_card(model: Saved, name: str = "owner/name", **data: Any) -> ModelCard
     -------
     huggingface_hub.ModelCard
     """
+    check_is_fitted(model)
     facts = {**summary(model), "version": __version__}
     tags = ["eigencode", "autoencoder", *(["anomaly-detection"] if "false_alarms" in facts else [])]
     header = ModelCardData(**{"library_name": "eigencode", "tags": tags, **data})
