@@ -460,7 +460,7 @@ def test_a_description_has_a_line_a_column():
     lines = str(Schema.infer(made_frame())).splitlines()
     assert len(lines) == len(KINDS)
     assert lines[0].startswith("height  real: from 1")
-    assert "1 gaps, numbers" in lines[0]
+    assert "1 gap, numbers" in lines[0]
     assert lines[11].startswith("born    time: from 1880-01-01 to 18")
     assert lines[14] == "unit    constant: always 'cm' (one value in all rows)"
 

@@ -50,7 +50,7 @@ class Schema:
     >>> table = pa.table({"size": [1.5, None, 2.5], "color": ["red", "blue", "red"], "unit": ["cm", "cm", "cm"]})
     >>> schema = Schema.infer(table)
     >>> print(schema)
-    size   real: from 1.5 to 2.5 (1 gaps, numbers)
+    size   real: from 1.5 to 2.5 (1 gap, numbers)
     color  category: 2 categories: red, blue (text with few different values)
     unit   constant: always 'cm' (one value in all rows)
     >>> schema.encode(table).tolist()
