@@ -1,6 +1,7 @@
 """Data and models that several tests share."""
 
 import random
+import signal
 import time
 from collections.abc import Callable
 
@@ -12,6 +13,7 @@ from sklearn.datasets import load_breast_cancer, load_digits
 
 from eigencode import Autoencoder, estimators
 from eigencode.batch import Batch
+from eigencode.checkpoint import SIGNALS
 from eigencode.data.rows import ResidentRows
 from eigencode.fitting import splits
 from eigencode.fitting.data import Data
@@ -100,3 +102,17 @@ def generator_states():
     """The states of Python's, NumPy's and torch's global generators."""
     name, keys, *rest = np.random.get_state()  # noqa: NPY002 (the legacy state is the one meant)
     return random.getstate(), (name, keys.tolist(), *rest), torch.get_rng_state().tolist()
+
+
+@pytest.fixture
+def usual_handlers(monkeypatch):
+    """Handlers of signals as in a program that a user starts; what runs in the background may have Ctrl-C ignored.
+
+    After SIGHUP a program's streams lead nowhere; those of the tests are pytest's, and stay open.
+    """
+    monkeypatch.setattr("eigencode.cli.entry.discard", lambda stream: None)
+    usual = dict.fromkeys(SIGNALS, signal.SIG_DFL) | {signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)

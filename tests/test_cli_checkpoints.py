@@ -24,15 +24,7 @@ FIT = (
 KILLS = Path(__file__).parent.parent / "benchmarks" / "kills.py"
 
 
-@pytest.fixture(autouse=True)
-def usual_handlers(monkeypatch):
-    """Those of a program that a user starts, whose streams stay open after SIGHUP."""
-    monkeypatch.setattr("eigencode.cli.entry.discard", lambda stream: None)
-    usual = dict.fromkeys(SIGNALS, signal.SIG_DFL) | {signal.SIGINT: signal.default_int_handler}
-    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("usual_handlers")
 
 
 @pytest.fixture

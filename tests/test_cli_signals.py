@@ -15,27 +15,14 @@ import pytest
 import eigencode
 from eigencode import Autoencoder, io, training
 from eigencode.checkpoint import SIGNALS
-from eigencode.cli import entry, fit_commands, main
+from eigencode.cli import fit_commands, main
 from eigencode.cli.interruptions import Interruptions
 from eigencode.training.runner import SingleRunner
 
 FIT = "fit rows.npy --output model.safetensors --hidden 16 --n-components 4 --max-epochs 3 --batch-size 32"
 
 
-@pytest.fixture(autouse=True)
-def streams_stay_open(monkeypatch):
-    """After SIGHUP a program's streams lead nowhere; those of the tests are pytest's."""
-    monkeypatch.setattr(entry, "discard", lambda stream: None)
-
-
-@pytest.fixture(autouse=True)
-def usual_handlers():
-    """Those of a program that a user starts; what runs in the background may have Ctrl-C ignored."""
-    usual = dict.fromkeys(SIGNALS, signal.SIG_DFL) | {signal.SIGINT: signal.default_int_handler}
-    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("usual_handlers")
 
 
 @pytest.fixture
