@@ -88,6 +88,7 @@ def test_p_values_of_drift_are_checked(detector, p):
 
 
 def test_reasons_and_reports_of_gaps_only_have_no_foreign_warnings(detector, model, tmp_path):
+    pytest.importorskip("vl_convert")
     gaps = np.full((3, 4), np.nan)
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
@@ -103,6 +104,7 @@ def test_cells_whose_squares_overflow_are_standardised_without_a_warning(rows):
 
 
 def test_values_that_differ_by_rounding_have_a_histogram(rows, tmp_path):
+    pytest.importorskip("vl_convert")
     codes = np.full((30, 1), np.float32(3.0))
     codes[0] = np.nextafter(codes[0], np.float32(4))
     assert sum(bar["n"] for bar in units(codes, [0])["data"]["values"]) == 30
