@@ -54,8 +54,9 @@ lint: .venv/dev  ## check style and format
 types: .venv/dev  ## check types
 	.venv/bin/mypy
 
-docs: .venv/dev  ## build the documentation into docs/_build/html; a warning is an error
+docs: .venv/dev  ## build the documentation into docs/_build/html; a warning or a broken link is an error
 	.venv/bin/sphinx-build -E -W --keep-going -b html docs docs/_build/html
+	.venv/bin/python .ci/pages.py docs/_build/html
 
 check: lint types test docs  ## everything that must pass before a change comes in
 

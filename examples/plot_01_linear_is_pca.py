@@ -4,7 +4,7 @@ A linear autoencoder spans the principal subspace
 
 With linear maps and squared error,
 
-.. math:: \min_{A, B} \; E \lVert x - B A x \rVert^2 = \sum_{i > k} l_i ,
+.. math:: \underset{A, B}{\min} \; E \lVert x - B A x \rVert^2 = \sum_{i > k} l_i ,
 
 the sum of the covariance's discarded eigenvalues, and the decoder spans the leading principal directions (Baldi &
 Hornik, 1989). Its columns are *not* principal directions: any invertible linear map of the code has the same loss.

@@ -10,7 +10,7 @@ The mean :math:`\bar s_k` over folds has a standard error :math:`SE(\bar s_k)`. 
 al., 1984) takes the smallest code whose mean is within one standard error of the best one:
 
 .. math:: \hat k = \min \{ k : \bar s_k \ge \bar s_{k^*} - SE(\bar s_{k^*}) \} ,
-   \qquad k^* = \operatorname{argmax}_k \bar s_k .
+   \qquad k^* = \underset{k}{\mathrm{arg\,max}} \; \bar s_k .
 """
 
 import matplotlib.pyplot as plt

@@ -1,7 +1,7 @@
 r"""Composition: one autoencoder, as a plain torch module made of the formula's terms.
 
 .. math::
-    \min_w \; E_x E_{\tilde x \sim C(\tilde x|x)} \left[ E_{z \sim q(z|\tilde x)} [ -\log p(x|z) ]
+    \underset{w}{\min} \; E_x E_{\tilde x \sim C(\tilde x|x)} \left[ E_{z \sim q(z|\tilde x)} [ -\log p(x|z) ]
     + \beta D(q(z|\tilde x), p(z)) + \Omega \right] - \frac1n \log p(w)
 
 Every classical autoencoder is this formula with one or two terms changed. A composition is a pure function of its

@@ -169,7 +169,7 @@ class Proximal(Protocol):
 class OptimalCode(Network):
     r"""An encoder without weights: the best code of each row for the current dictionary, by iteration.
 
-    .. math:: h = \arg\min_h \; \lVert x - D h - b \rVert^2 + \lambda \lVert h \rVert_1
+    .. math:: h = \underset{h}{\mathrm{arg\,min}} \; \lVert x - D h - b \rVert^2 + \lambda \lVert h \rVert_1
 
     for a likelihood of variance 1/2; for another v, lambda is multiplied by 2 v. It is computed by FISTA (Beck &
     Teboulle, 2009), gradient steps followed by the soft threshold; the momentum is reset in each row in which it points
