@@ -1,11 +1,15 @@
 """A fit that is killed many times at random moments, beside the same fit without kills.
 
-    python benchmarks/kills.py [--kills 100] [--seconds 12] [--rows 100000] [--columns 32] [--epochs 60] [--fork]
+    python benchmarks/kills.py [--kills 100] [--seconds 12] [--rows 100000] [--columns 32] [--epochs 60]
+                               [--steps 500] [--fork]
 
-Each attempt is a process that gets SIGKILL after a random time, uniform from 0 to twice ``--seconds``; the last ends by
-itself. Prints whether the weights are the same bits, the files that could not be read after a kill, and the time of
-all attempts, without their start-ups and the steps that were made twice, as a multiple of the fit without kills: wall
-time, and CPU time. With ``--fork`` attempts are copies of a process that has imported everything. Unix only.
+Both run at the same time, so that they share what else the machine does. Each attempt is a process that gets SIGKILL
+after a random time, uniform from 0 to twice ``--seconds``, or after a random number of steps, uniform from 0 to twice
+``--steps``, if that comes first, so that the kills are spread over the run; the last ends by itself. Prints whether the
+weights are the same bits, the files that could not be read after a kill, and the time of all attempts, without their
+start-ups and the steps that were made twice, as a multiple of the fit without kills: wall time, and CPU time. It prints
+the share of the CPU time that writing checkpoints took, too: with ``--kills 0`` that of a fit that nothing interrupts.
+With ``--fork`` attempts are copies of a process that has imported everything. Unix only.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import os
 import random
 import signal
 import struct
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -25,6 +30,7 @@ import numpy as np
 import safetensors
 
 import eigencode
+from eigencode.io.checkpoints import CheckpointFolder
 from eigencode.training.runner import SingleRunner
 
 
@@ -35,30 +41,44 @@ class Shared:
     memory: mmap.mmap
     began: tuple[float, float] | None = None
     before: tuple[float, ...] = ()
+    writing: float = 0.0
+
+    @classmethod
+    def beside(cls, output: Path) -> Shared:
+        """What the attempts that are to write ``output`` tell."""
+        with open(output.with_suffix(".counter"), "ab+") as file:
+            file.truncate(32)
+            return cls(mmap.mmap(file.fileno(), 32))
 
     @property
     def values(self) -> tuple[float, ...]:
-        """Steps, seconds and seconds of CPU of all attempts."""
-        return struct.unpack("ddd", self.memory[:24])
+        """Steps, seconds, seconds of CPU, and those of them that writing took, of all attempts."""
+        return struct.unpack("dddd", self.memory[:32])
 
     def count(self) -> None:
         """Count a step of this process."""
         if self.began is None:
             self.began, self.before = (time.perf_counter(), time.process_time()), self.values
-        spent = (time.perf_counter() - self.began[0], time.process_time() - self.began[1])
-        steps = self.values[0] + 1
-        self.memory[:24] = struct.pack("ddd", steps, self.before[1] + spent[0], self.before[2] + spent[1])
+            self.writing = 0.0  # what was written before the first step is not among the seconds of steps either
+        spent = (time.perf_counter() - self.began[0], time.process_time() - self.began[1], self.writing)
+        seconds = [before + own for before, own in zip(self.before[1:], spent, strict=True)]
+        self.memory[:32] = struct.pack("dddd", self.values[0] + 1, *seconds)
 
 
 def fit(options: argparse.Namespace, output: Path, checkpoint: Path | None, shared: Shared) -> None:
     """Fit the model and save it."""
-    step = SingleRunner.step
+    step, write = SingleRunner.step, CheckpointFolder.write_first
 
     def counted(*given: object) -> object:
         shared.count()
         return step(*given)  # type: ignore[arg-type]
 
-    SingleRunner.step = counted  # type: ignore[assignment, method-assign]
+    def timed(*given: object) -> None:
+        began = time.process_time()
+        write(*given)  # type: ignore[arg-type]
+        shared.writing += time.process_time() - began
+
+    SingleRunner.step, CheckpointFolder.write_first = counted, timed  # type: ignore[assignment, method-assign]
     rng = np.random.default_rng(0)
     codes = rng.normal(size=(options.rows, 4)).astype(np.float32)
     X = np.tanh(codes @ rng.normal(size=(4, options.columns)).astype(np.float32))
@@ -81,7 +101,7 @@ def attempt(options: argparse.Namespace, output: Path, checkpoint: Path | None, 
             for value in (f"--{name}", vars(options)[name])
         ]
         own = ["--attempt", str(output), *([str(checkpoint)] if checkpoint else [])]
-        os.execv(options.python, [options.python, __file__, *line, *own])
+        os.execv(sys.executable, [sys.executable, __file__, *line, *own])
     return number
 
 
@@ -101,49 +121,69 @@ def unreadable(folder: Path) -> list[str]:
 def main() -> bool:
     """Run it; whether all is as it should be."""
     parser = argparse.ArgumentParser(description=__doc__)
-    defaults = {"kills": 100, "seconds": 12.0, "rows": 100_000, "columns": 32, "width": 128, "epochs": 60, "seed": 0}
+    defaults = {
+        "kills": 100,
+        "seconds": 12.0,
+        "rows": 100_000,
+        "columns": 32,
+        "width": 128,
+        "epochs": 60,
+        "steps": 500,
+        "seed": 0,
+    }
     for name, value in defaults.items():
         parser.add_argument(f"--{name}", type=type(value), default=value)
     parser.add_argument("--fork", action="store_true")
     parser.add_argument("--attempt", nargs="+", type=Path)
     options = parser.parse_args()
-    folder = Path(tempfile.mkdtemp()) if options.attempt is None else options.attempt[0].parent
-    with open(folder / "counter", "ab+") as file:
-        file.truncate(24)
-        shared = Shared(mmap.mmap(file.fileno(), 24))
     if options.attempt is not None:
-        fit(options, options.attempt[0], options.attempt[1] if len(options.attempt) > 1 else None, shared)
+        fit(
+            options,
+            options.attempt[0],
+            options.attempt[1] if options.attempt[1:] else None,
+            Shared.beside(options.attempt[0]),
+        )
         return True
-    return compare(options, folder, shared)
+    return compare(options, Path(tempfile.mkdtemp()))
 
 
-def compare(options: argparse.Namespace, folder: Path, shared: Shared) -> bool:
-    """Fit without kills and with them, and print what differs."""
-    os.waitpid(attempt(options, folder / "whole.safetensors", None, shared), 0)
-    n_steps, *alone = shared.values
-    shared.memory[:24] = bytes(24)
-    chance, checkpoint, killed, damaged = random.Random(options.seed), folder / "run", 0, []
+def kill_often(options: argparse.Namespace, output: Path, checkpoint: Path, shared: Shared) -> tuple[int, list[str]]:
+    """Fit with kills; the number of kills, and the damaged files that were found after them."""
+    chance, killed = random.Random(options.seed), 0
+    damaged: list[str] = []
     while True:
-        process = attempt(options, folder / "killed.safetensors", checkpoint, shared)
+        process = attempt(options, output, checkpoint, shared)
         end = time.monotonic() + chance.uniform(0, 2 * options.seconds)
+        last = shared.values[0] + chance.uniform(0, 2 * options.steps)
         while (ended := os.waitpid(process, os.WNOHANG)[0]) == 0 and (
-            killed >= options.kills or time.monotonic() < end
+            killed >= options.kills or (time.monotonic() < end and shared.values[0] < last)
         ):
-            time.sleep(0.002)
+            time.sleep(chance.uniform(0, 0.01))
         if ended:
-            break
+            return killed, damaged
         os.kill(process, signal.SIGKILL)
         os.waitpid(process, 0)
         killed, damaged = killed + 1, damaged + unreadable(checkpoint)
-    made, *spent = shared.values
-    first, second = (eigencode.load(folder / f"{name}.safetensors") for name in ("whole", "killed"))
+
+
+def compare(options: argparse.Namespace, folder: Path) -> bool:
+    """Fit without kills and with them, and print what differs."""
+    outputs = [folder / "whole.safetensors", folder / "killed.safetensors"]
+    whole, shared = (Shared.beside(output) for output in outputs)
+    alone = attempt(options, outputs[0], None, whole)
+    killed, damaged = kill_often(options, outputs[1], folder / "run", shared)
+    os.waitpid(alone, 0)
+    n_steps, *without, _ = whole.values
+    made, *spent, writing = shared.values
+    first, second = (eigencode.load(output) for output in outputs)
     pairs = zip(first.composition_.state_dict().values(), second.composition_.state_dict().values(), strict=True)
     is_same = all(bool((a == b).all()) for a, b in pairs) and first.history_ == second.history_
     print(f"{killed} kills, {n_steps:.0f} steps, {made - n_steps:.0f} of them made twice; same bits: {is_same}")
     print(f"damaged files: {damaged or 'none'}")
-    for name, without, seconds in zip(("wall", "CPU"), alone, spent, strict=True):
-        own = seconds * n_steps / made
-        print(f"{name}: steps in {without:.1f} s without kills, {own:.1f} s with kills: {own / without:.3f} times")
+    for name, seconds, total in zip(("wall", "CPU"), without, spent, strict=True):
+        own = total * n_steps / made
+        print(f"{name}: steps in {seconds:.1f} s without kills, {own:.1f} s with kills: {own / seconds:.3f} times")
+    print(f"writing checkpoints: {100 * writing / spent[1]:.2f} % of the CPU time of the steps")
     return is_same and not damaged
 
 

@@ -181,6 +181,20 @@ def test_mixed_columns_are_numbers_and_an_unseen_label_is_the_next_number(tmp_pa
             assert (np.abs(answer.numpy() - expected) / spread).max() < 1e-5, name
 
 
+def test_gaps_beside_extreme_cells_are_filled_up_to_the_largest_values_fitted():
+    model = Autoencoder(3, max_epochs=3, hidden=(8,), random_state=0).fit(rows := table())
+    graph = graph_of(model, "impute")
+    given = rows.slice(0, 20)
+    for name, values in (("positive", [1e30] * 20), ("count", [None] * 20)):
+        given = given.set_column(given.column_names.index(name), name, pa.array(values, rows[name].type))
+    expected = graph.columns.numbers(model.impute(given))
+    with torch.no_grad():
+        found = graph(torch.from_numpy(graph.columns.numbers(given)))["impute"].numpy()
+    counts = expected[:, [column.name for column, _ in graph.columns.parts].index("count")]
+    assert counts.max() == np.nanmax(rows["count"].to_pandas())
+    assert np.abs((found - expected) / (1 + np.abs(expected))).max() < 1e-6
+
+
 def cities():
     """A category of many values, of which the rare ones have codes, beside a column of labels and gaps."""
     rng = np.random.default_rng(0)

@@ -123,14 +123,18 @@ class Graph(nn.Module):
         low = np.where(scaler.logarithmic or np.zeros(cells.shape[1], bool), 0.0, -np.inf)
         return Units.of(scaler).scaled(cells.maximum(torch.from_numpy(low)))
 
-    def in_data_units(self, means: Tensor, like: Tensor) -> Tensor:
-        """Means of p(x|z) in the data's units, in the type of other rows; constant columns have their value."""
+    def in_data_units(self, means: Tensor, like: Tensor, highest: list[float] | None = None) -> Tensor:
+        """Means of p(x|z) in the data's units, in the type of other rows; constant columns have their value.
+
+        ``highest`` is the largest value of each cell.
+        """
         own, means, scaler = self.model._has_own_units, means.double(), self.scaler
         found = torch.where(torch.from_numpy(own), means, Units.of(scaler).in_data_units(means))
         values = np.full(len(own), np.nan)
         values[scaler.constant] = scaler.constant_values
         values[own & (not own.all())] = np.nan
         found = torch.where(torch.from_numpy(np.isnan(values)), found, torch.from_numpy(values))
+        found = found if highest is None else found.minimum(torch.tensor(highest, dtype=found.dtype))
         if self.columns is not None:
             return self.columns.columns(found)
         largest = torch.finfo(like.dtype).max
@@ -195,7 +199,9 @@ class AutoencoderGraph(Graph):
     def impute(self, asked: Asked) -> Tensor:
         """Rows with filled gaps."""
         means = self.model._expected(self.composition_0, asked.rows, asked.seen)
-        return torch.where(asked.X.isnan(), self.in_data_units(means, asked.X), asked.X)
+        schema = self.estimator.columns_  # as in the model, whose means are not beyond the largest values fitted
+        filled = self.in_data_units(means, asked.X, None if schema is None else schema.highest)
+        return torch.where(asked.X.isnan(), filled, asked.X)
 
 
 class DecoderGraph(Graph):
