@@ -38,7 +38,7 @@ sphinx_gallery_conf = {
 }
 suppress_warnings = ["config.cache"]
 
-myst_enable_extensions = ["deflist", "dollarmath"]
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3  # lets one page link to a heading of another, and checks that it is there
 
 # Docstrings state the types already, for readers and with shapes; signatures with both would be unreadable.
