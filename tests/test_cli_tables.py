@@ -98,13 +98,17 @@ def test_answers_have_the_columns_and_types_fitted(folder, people, ending):
     assert table("answer.parquet")["name"].equals(people["name"].astype(table("answer.parquet")["name"].dtype))
 
 
-def test_rows_are_drawn_given_some_of_their_columns(folder):
+def test_rows_are_drawn_given_some_of_their_columns(folder, capsys):
     Path("given.csv").write_text("sex,age\nf,70\nm,5\n,8\n")
     assert run("sample m.safetensors --given given.csv --random-state 0 --output drawn.csv") == 0
     drawn = table("drawn.csv")
     assert drawn["age"].tolist() == [70, 5, 8]
     assert drawn["sex"].tolist()[:2] == ["f", "m"]
     assert drawn["sex"].isin(["f", "m"]).all()
+    Path("given.csv").write_text("sex\nf\nnever\n")
+    assert run("sample m.safetensors --given given.csv --output drawn.csv") == 1
+    assert "'sex'" in (message := capsys.readouterr().err)
+    assert "'never' in row 1. Known labels: f, m" in message
     assert (
         run("sample m.safetensors --output drawn.csv") == run("sample m.safetensors -n 2 --given g --output d.csv") == 2
     )

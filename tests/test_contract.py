@@ -458,6 +458,14 @@ def test_cells_that_are_not_shares_are_shown_with_all_digits(cells, expected_tex
 # -- a size by the share of the variance
 
 
+def test_the_variational_default_keeps_all_but_a_thousandth_of_the_variance():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, 12)) * 0.8 ** np.arange(12) @ rng.normal(size=(12, 12))
+    options = {"max_epochs": 1, "likelihood": eigencode.parts.GaussianLikelihood(), "random_state": 0}
+    sizes = [VariationalAutoencoder(n_components=n, **options).fit(X).n_components_ for n in ("auto", 0.999, 0.99)]
+    assert sizes[0] == sizes[1] > sizes[2]
+
+
 @pytest.mark.parametrize("share", [0.5, 0.9, np.float32(0.97), 0.999])
 @pytest.mark.parametrize("make", [LinearAutoencoder, lambda k, **o: Autoencoder(k, max_epochs=1, **o)])
 def test_a_share_of_the_variance_gives_the_size_that_pca_gives(share, make, cancer):

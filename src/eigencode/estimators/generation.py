@@ -27,7 +27,7 @@ from eigencode.errors import InterruptedWarning, OptionError
 from eigencode.estimators.conditional import N_CODES, ConditionalSampler, gaussians_of
 from eigencode.estimators.evaluation import FAR_CELL, checked, filled, numbers_only
 from eigencode.estimators.imputation import Imputation
-from eigencode.estimators.inputs import read_rows, refuse_twins
+from eigencode.estimators.inputs import missing_values_of, read_rows, refuse_twins
 from eigencode.lazy import torch
 
 if TYPE_CHECKING:
@@ -229,7 +229,8 @@ class Generation(Imputation):
         n_rows : int
             Rows to draw; with ``given`` one for each of its rows.
         given : frame or array-like of shape (n, d), optional
-            Rows with the cells that are fixed; the others are gaps. A frame may have some of the columns only.
+            Rows with the cells that are fixed; the others are gaps. A frame may have some of the columns only. A value
+            that a column cannot have, as a label that was not fitted, is refused.
         mean : bool, default False
             Return the mean of p(x|z), the decoder's output g(z), instead of a draw.
         random_state : int, NumPy generator or None
@@ -320,7 +321,7 @@ class Generation(Imputation):
     def _with_all_columns(self, given: Any) -> Any:
         """A frame with the columns fitted that it lacks, as gaps."""
         refuse_twins(given)
-        return given if self.columns_ is None else self.columns_.completed(given)
+        return given if self.columns_ is None else self.columns_.completed(given, missing_values_of(self))
 
     def _drawn_codes(self, n_rows: int, seed: int) -> Iterator[Tensor]:
         """Codes from the mixture, else from the prior, in float64: ``n_rows`` rows in tensors of shape (m, k)."""

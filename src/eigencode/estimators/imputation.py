@@ -93,7 +93,8 @@ class Imputation(Inference):
         Returns
         -------
         ndarray of shape (n, d), or a frame where one was fitted; or list of them
-            The rows, in X's float type; a frame's columns in their own types. A mean is E[x] in the data's units: of a
+            The rows, in X's float type. A frame's column without gaps has the type given; others have the type fitted
+            if it can hold the values given, but labels keep the type given. A mean is E[x] in the data's units: of a
             number that is modelled by its logarithm it is not the exponential of a mean, and of whole numbers in a
             column of floats it is not rounded. Of a category the likeliest is given. Draws are whole where the data
             are.

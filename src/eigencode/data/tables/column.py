@@ -96,6 +96,21 @@ class Column:
         """Whether each value is one that the column can have."""
         return self.kind.allows(self._checked(values))
 
+    def as_fitted(self, values: Values) -> Values:
+        """The values in the type fitted; `DataError` if one of them cannot be in such a column."""
+        if not (allowed := self.allows(values)).all():
+            row = int(allowed.argmin())
+            labels = getattr(self.kind, "labels", ())
+            raise DataError(
+                f"Column {self.name!r}, {self.description}, cannot have a value that is given",
+                got=f"{values.cells[row].as_py()!r:.60} in row {row}",
+                hint=f"Known labels: {listed(labels)}" if labels else "Leave it as a gap to draw it",
+            )
+        if isinstance(self.kind, Labels):
+            codes, labels = self._checked(values).coded
+            return self.values_of(self.kind.as_type(pa.array(codes, mask=codes < 0), labels.to_pylist(), self.arrow))
+        return values
+
     def _checked(self, values: Values) -> Values:
         """The values in the type fitted, if labels are looked up by it; text if several types were fitted."""
         if self.is_mixed and not values.is_mixed:
@@ -105,12 +120,14 @@ class Column:
             return values
         fitted = self.arrow.value_type if pa.types.is_dictionary(self.arrow) else self.arrow
         found = values.type.value_type if values.kind == "category" else values.type
-        is_numeral = types.is_text(fitted) and pa.types.is_integer(found) and all(map(str.isdigit, self.kind.labels))
+        is_whole = pa.types.is_integer(found) or (values.kind == "number" and values.is_whole)  # floats by gaps
+        is_numeral = types.is_text(fitted) and is_whole and all(map(str.isdigit, self.kind.labels))
         if not is_numeral and len({types.class_of(fitted), types.class_of(found)} - {"nothing"}) > 1:
             raise values.unfit(f"{types.class_of(fitted)}, as in fitting")
         if found == fitted:
             return values
         cells = values.cells.cast(found) if values.kind == "category" else values.cells
+        cells = cells.cast(pa.int64()) if is_numeral else cells
         return Values(values.name, cells.cast(fitted, safe=False), values.dtype, values.is_mixed)
 
     def values_of(self, cells: pa.Array) -> Values:

@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from eigencode.data.tables import types
+from eigencode.data.tables.labels import Labels
 from eigencode.data.tables.values import Values
 
 if TYPE_CHECKING:
@@ -91,28 +93,53 @@ class Appended:
         return found.combine_chunks()
 
 
-def known(column: Column, values: Values) -> tuple[pa.Array, pa.DataType, str]:
-    """The values without their dictionary, the type of the column with its gaps filled, and its native type."""
-    kind, known = column.arrow, values.cells
-    if values.kind == "category":
-        known = known.cast(known.type.value_type)
-    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
-    try:
-        return known.cast(plain), kind, column.native_type
-    except pa.ArrowException:  # as of floats, where all values fitted were integers
-        return known, known.type, values.dtype
+def filled_type(column: Column, values: Values) -> tuple[pa.DataType, str]:
+    """The type of a column whose gaps are filled, and its name in the frame's library.
+
+    It is the type fitted if that can hold all values given, as whole numbers that gaps made floats of; but labels stay
+    what they are given as: text, numbers or a categorical type.
+    """
+    is_other = isinstance(column.kind, Labels) and values.n_gaps < len(values)
+    if not (is_other and _class_of_labels(values.type) != _class_of_labels(column.arrow)):
+        try:
+            _plain(values.cells).cast(_plain_type(column.arrow))
+            return column.arrow, column.native_type
+        except pa.ArrowException:  # as of floats, where all values fitted were integers
+            pass
+    return values.type, values.dtype
 
 
-def filled(column: Column, values: Values, decoded: pa.Array) -> Values:
-    """The column with its gaps filled from a column of the type of ``known``, the other values as they are."""
-    present, kind, native_type = known(column, values)
-    decoded = decoded.cast(present.type) if pa.types.is_dictionary(kind) else decoded
-    if str(kind) == "string_view":  # of which Arrow has few functions
-        present, decoded = present.cast(pa.string()), decoded.cast(pa.string())
-    found = pc.if_else(pa.array(values.missing), decoded, present)
-    found = found.cast(kind) if str(kind) == "string_view" else found
-    if pa.types.is_dictionary(kind):
-        categories = pa.array(column.kind.categories, pa.string()).cast(present.type)  # type: ignore[union-attr]
-        codes = pc.index_in(found, categories).cast(kind.index_type)
-        found = pa.DictionaryArray.from_arrays(codes, categories, ordered=kind.ordered)
-    return Values(column.name, found, native_type, column.is_mixed)
+def filled(column: Column, values: Values, decoded: pa.Array | None) -> Values:
+    """The column with its gaps filled from a column that was decoded, if there is one; the other values as they are."""
+    type_, native_type = filled_type(column, values)
+    plain = pa.string() if str(type_) == "string_view" else _plain_type(type_)  # of views Arrow has few functions
+    found = _plain(values.cells).cast(plain)
+    if decoded is not None:
+        found = pc.if_else(pa.array(values.missing), _plain(decoded).cast(plain), found)
+    if pa.types.is_dictionary(type_):
+        found = _in_categories(found, column, values, type_)
+    return Values(column.name, found.cast(type_) if found.type != type_ else found, native_type, column.is_mixed)
+
+
+def _in_categories(labels: pa.Array, column: Column, values: Values, type_: pa.DictionaryType) -> pa.DictionaryArray:
+    """Labels as a categorical column: with the categories fitted, those of the column given, and any other."""
+    own = values.cells.dictionary if pa.types.is_dictionary(values.type) else labels[:0]
+    fitted = pa.array(getattr(column.kind, "categories", ()), pa.string()).cast(labels.type)
+    parts = [part.cast(labels.type) for part in (fitted if type_ == column.arrow else own, labels)]
+    categories = pc.unique(pa.concat_arrays(parts)).drop_null()
+    is_small = len(categories) < 2 ** (type_.index_type.bit_width - 1)
+    codes = pc.index_in(labels, categories).cast(type_.index_type if is_small else pa.int32())
+    return pa.DictionaryArray.from_arrays(codes, categories, ordered=type_.ordered)
+
+
+def _plain(cells: pa.Array) -> pa.Array:
+    """Cells without their dictionary."""
+    return cells.cast(cells.type.value_type) if pa.types.is_dictionary(cells.type) else cells
+
+
+def _plain_type(type_: pa.DataType) -> pa.DataType:
+    return type_.value_type if pa.types.is_dictionary(type_) else type_
+
+
+def _class_of_labels(type_: pa.DataType) -> tuple[bool, str]:
+    return pa.types.is_dictionary(type_), types.class_of(_plain_type(type_))

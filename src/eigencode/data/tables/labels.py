@@ -146,13 +146,13 @@ class Labels(Kind):
         labels = [*self.labels, *self.rare]
         shares = cells[:, : len(self.labels) + bool(self.rare)]
         numbers = self._numbers(np.where(np.isnan(shares), -np.inf, shares), cells)
-        return self._as_type(pa.array(numbers, mask=np.isnan(shares).any(1)), labels, kind)
+        return self.as_type(pa.array(numbers, mask=np.isnan(shares).any(1)), labels, kind)
 
     def _numbers(self, shares: np.ndarray, cells: np.ndarray) -> np.ndarray:
         """The numbers of the most likely labels, those of rare ones after the others."""
         return shares.argmax(1)
 
-    def _as_type(self, numbers: pa.Array, labels: Sequence[str], kind: pa.DataType) -> pa.Array:
+    def as_type(self, numbers: pa.Array, labels: Sequence[str], kind: pa.DataType) -> pa.Array:
         """Labels by their numbers as a column of a type."""
         if not pa.types.is_dictionary(kind):
             return pa.array(labels, pa.string()).take(numbers).cast(kind)
@@ -324,4 +324,4 @@ class Ranked(Labels):
         """The labels of the nearest numbers."""
         missing = np.isnan(cells[:, 0])
         numbers = np.rint(np.where(missing, 0.0, cells[:, 0])).clip(0, len(self.labels) - 1).astype(np.int64)
-        return self._as_type(pa.array(numbers, mask=missing), self.labels, kind)
+        return self.as_type(pa.array(numbers, mask=missing), self.labels, kind)

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from eigencode.data.tables import compact, frames, types
 from eigencode.data.tables.column import Column
-from eigencode.data.tables.decoder import Blocks, Decoder, blocks_of, filled, known
+from eigencode.data.tables.decoder import Blocks, Decoder, blocks_of, filled, filled_type
 from eigencode.data.tables.excluded import Identifier, Text
 from eigencode.data.tables.hashing import MOST_ROWS
 from eigencode.data.tables.kinds import Block
@@ -249,7 +249,8 @@ class Schema:
     def filled(self, like: Any, cells: Blocks, missing_values: Sequence[Any] = (), mean: bool = False) -> Any:
         """A frame with its gaps filled from cells, as for ``decode``; all other values are as they were.
 
-        A column of whole numbers that has floats because of its gaps has integers again if it had them in fitting.
+        A column without gaps has the type given. Others have the type fitted if it can hold the values given, as a
+        column of whole numbers that has floats because of its gaps; but labels keep the type given.
         """
         return self.filled_each(like, (block[None] for block in blocks_of(cells)), missing_values, mean)[0]
 
@@ -260,7 +261,7 @@ class Schema:
         schema, table = self.of(like), _as_frame(like)
         pairs = zip(schema.columns, frames.columns_of(table, missing_values), strict=True)
         kinds = [
-            known(column, values)[1] if values.n_gaps and not isinstance(column.kind, Identifier | Text) else None
+            _decoded_type(column, values) if values.n_gaps and not isinstance(column.kind, Identifier | Text) else None
             for column, values in pairs
         ]
         decoders: list[Decoder] = []
@@ -274,23 +275,28 @@ class Schema:
 
     def _with(self, decoder: Decoder, table: nw.DataFrame[Any], missing_values: Sequence[Any]) -> Iterator[Values]:
         """The columns of a frame, their gaps filled."""
-        given = frames.columns_of(table, missing_values)
+        given, is_own = frames.columns_of(table, missing_values), frames.library_of(table) == self.library
         for column, values, decoded in zip(self.columns, given, decoder.arrays(), strict=True):
-            yield values if decoded is None else filled(column, values, decoded)
+            own = values if is_own else replace(values, dtype="", native=None)
+            yield values if decoded is None and is_own else filled(column, own, decoded)
 
-    def completed(self, frame: Any) -> Any:
-        """A frame of the fitted library with all columns, gaps in those that a frame lacks; an array as it is."""
+    def completed(self, frame: Any, missing_values: Sequence[Any] = ()) -> Any:
+        """A frame of the fitted library with all columns in the types fitted, gaps in those that a frame lacks.
+
+        An array is returned as it is. A value that a column cannot have is a `DataError`.
+        """
         if frames.as_frame(frame) is None:
             return frame
-        found = {values.name: values for values in frames.columns_of(_as_frame(frame))}
+        found = {values.name: values for values in frames.columns_of(_as_frame(frame), missing_values)}
         if unknown := [name for name in found if name not in self.names]:
             hint = did_you_mean(unknown[0], list(map(str, self.names)))
             raise DataError("The frame has a column that was not fitted", got=f"{unknown[0]!r}", hint=hint)
-        is_own = frames.library_of(_as_frame(frame)) == self.library
-        columns = []
-        for column in self.columns:
-            values = found.get(column.name, column.values_of(pa.nulls(len(frame), column.arrow)))
-            columns.append(values if is_own else column.values_of(values.cells))
+        columns = [
+            column.as_fitted(found[column.name])
+            if column.name in found
+            else column.values_of(pa.nulls(len(frame), column.arrow))
+            for column in self.columns
+        ]
         return frames.frame_of(self.library, columns, frame)
 
     def numbered_from(self, n_rows: int) -> Schema:
@@ -316,6 +322,10 @@ class Schema:
         for column in self.columns:
             yield column, slice(first, first + column.kind.width)
             first += column.kind.width
+
+
+def _decoded_type(column: Column, values: Values) -> pa.DataType:
+    return column.arrow if isinstance(column.kind, Labels) else filled_type(column, values)[0]
 
 
 def _as_frame(frame: Any) -> nw.DataFrame[Any]:

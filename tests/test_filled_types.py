@@ -1,0 +1,119 @@
+"""Types of columns whose gaps are filled, and values that are given for rows to be drawn."""
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+from eigencode import Autoencoder
+from eigencode.data.tables import Schema
+from eigencode.errors import DataError
+
+CODES = [1, 2, 3, 2, 1, 3]
+
+LABELS = {
+    "text": pd.Series([str(code) for code in CODES], dtype="string"),
+    "object": pd.Series([str(code) for code in CODES], dtype=object),
+    "categories": pd.Series([str(code) for code in CODES]).astype("category"),
+    "int": pd.Series(CODES, dtype="Int16"),
+    "int of arrow": pd.Series(CODES).astype("int64[pyarrow]"),
+    "categories of int": pd.Series(CODES).astype("category"),
+}
+
+
+def is_text(labels):
+    return isinstance(labels.iloc[1], str)
+
+
+@pytest.mark.parametrize("given", LABELS)
+@pytest.mark.parametrize("fitted", LABELS)
+def test_labels_are_filled_in_the_type_in_which_they_are_given(fitted, given):
+    schema = Schema.infer(pd.DataFrame({"c": LABELS[fitted]}), {"c": "category"})
+    labels = LABELS[given].copy()
+    labels[0] = None
+    if is_text(labels) and not is_text(LABELS[fitted]):
+        with pytest.raises(DataError, match="'c' should have number, as in fitting"):
+            schema.encode(pd.DataFrame({"c": labels}))
+        return
+    filled = schema.filled(pd.DataFrame({"c": labels}), schema.encode(pd.DataFrame({"c": LABELS[fitted]})))["c"]
+    assert filled.tolist() == LABELS[given].tolist()
+    assert {type(label) for label in filled} <= ({str} if is_text(labels) else {int, np.int16, np.int64})
+    assert isinstance(filled.dtype, pd.CategoricalDtype) == isinstance(labels.dtype, pd.CategoricalDtype)
+
+
+def test_whole_numbers_that_are_floats_by_their_gaps_may_be_given_for_text_of_digits():
+    schema = Schema.infer(pd.DataFrame({"c": LABELS["text"]}), {"c": "category"})
+    labels = pd.Series(CODES, dtype=float).where(lambda code: code.index > 0)
+    cells = schema.encode(pd.DataFrame({"c": LABELS["text"]}))
+    filled = schema.filled(pd.DataFrame({"c": labels}), cells)["c"]
+    assert filled.tolist() == CODES
+    with pytest.raises(DataError, match="'c' should have text"):
+        schema.encode(pd.DataFrame({"c": labels + 0.5}))
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+@pytest.mark.parametrize("is_ordered", [False, True])
+def test_a_label_that_was_not_fitted_stays_when_gaps_are_filled(library, is_ordered):
+    given = pd.DataFrame({"c": pd.Categorical(["new", None, "a"], ["a", "new"], ordered=is_ordered)})
+    fitted = pd.DataFrame({"c": pd.Categorical(["a", "b", "a"], ["b", "a"], ordered=is_ordered)})
+    if library == "polars":
+        given, fitted = pl.from_pandas(given), pl.from_pandas(fitted)
+    schema = Schema.infer(fitted)
+    filled = schema.filled(given, schema.encode(fitted))["c"]
+    assert list(filled) == ["new", "b", "a"]
+    if library == "pandas":
+        assert list(filled.cat.categories) == ["b", "a", "new"]
+        assert filled.cat.ordered == is_ordered
+
+
+@pytest.mark.parametrize("has_gap", [False, True])
+def test_a_frame_of_another_library_is_filled_in_the_types_fitted(has_gap):
+    fitted = pd.DataFrame({"i": [1, 2, 9], "x": [0.5, 1.5, 2.5], "b": [True, False, True], "c": ["u", "v", "u"]})
+    fitted["k"] = fitted["c"].astype("category")
+    schema = Schema.infer(fitted)
+    given = pl.from_pandas(fitted)
+    if has_gap:
+        given = given.with_columns(pl.when(pl.int_range(3) == 1).then(None).otherwise(pl.all()).name.keep())
+    filled = schema.filled(given, schema.encode(fitted))
+    pd.testing.assert_frame_equal(filled, fitted)
+
+
+@pytest.fixture(scope="module")
+def frame():
+    rng = np.random.default_rng(0)
+    labels = rng.choice(["a", "b"], 60)
+    frame = pd.DataFrame({"x": rng.normal(size=60), "n": rng.poisson(2, 60), "c": labels})
+    return frame.assign(k=pd.Categorical(labels, ["a", "b", "unused"]))
+
+
+@pytest.fixture(scope="module")
+def model(frame):
+    return Autoencoder(2, max_epochs=2, random_state=0).fit(frame)
+
+
+@pytest.mark.parametrize(
+    ("given", "what"),
+    [
+        ({"c": ["a", "new"]}, "Column 'c', category: .*'new' in row 1. Known labels: (a, b|b, a)"),
+        ({"k": ["unused"]}, "Column 'k', category: .*'unused' in row 0. Known labels"),
+        ({"n": [1, -3]}, "Column 'n', count: .*-3 in row 1"),
+    ],
+)
+def test_values_that_cannot_be_are_refused_where_rows_are_drawn_given_them(model, given, what):
+    with pytest.raises(DataError, match=what):
+        model.sample(given=pd.DataFrame(given), random_state=0)
+
+
+def test_rows_drawn_given_labels_of_another_type_have_the_types_fitted(model, frame):
+    drawn = model.sample(given=pl.DataFrame({"k": ["b", "a"], "c": [None, "b"]}), random_state=0)
+    assert drawn.dtypes.to_dict() == frame.dtypes.to_dict()
+    assert drawn["k"].tolist() == ["b", "a"]
+    assert drawn["c"][1] == "b"
+
+
+def test_values_that_stand_for_gaps_are_drawn(frame):
+    rows = frame.drop(columns="k").assign(c=frame["c"].where(frame.index > 5, "?"))
+    model = Autoencoder(1, max_epochs=1, missing_values=["?"], random_state=0).fit(rows)
+    drawn = model.sample(given=pd.DataFrame({"c": ["?", "b"]}), random_state=0)
+    assert drawn["c"][0] in ("a", "b")
+    assert drawn["c"][1] == "b"
