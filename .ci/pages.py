@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import builtins
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,7 +37,16 @@ def faults(folder: Path) -> Iterator[str]:
         name = page.path.relative_to(folder)
         yield from (f"{name}: loads {address}" for address in page.addresses(LOADED) if urlsplit(address).netloc)
         yield from (f"{name}: formula not understood: {m.text}" for m in page.soup.find_all("math") if "\\" in m.text)
+        yield from (f"{name}: nothing is described as {reference}" for reference in unresolved(page))
         yield from (f"{name}: {fault}" for fault in broken_links(page, pages))
+
+
+def unresolved(page: Page) -> Iterator[str]:
+    """Yield the references that Sphinx left as text, but for names of Python and torch."""
+    for reference in page.soup.select("code.xref.py"):
+        known = hasattr(builtins, reference.text) or reference.text in ("Callable", "Tensor")
+        if not known and not reference.find_parent("a"):
+            yield reference.text
 
 
 def broken_links(page: Page, pages: dict[Path, Page]) -> Iterator[str]:

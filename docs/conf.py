@@ -1,5 +1,7 @@
 """Sphinx configuration; every asset comes from an installed package, so neither a build nor a page needs a network."""
 
+import importlib
+import inspect
 import re
 
 from docutils import nodes
@@ -7,7 +9,10 @@ from latex2mathml.converter import convert
 from sphinx.application import Sphinx
 from sphinx.writers.html5 import HTML5Translator
 
+import eigencode.parts
 from eigencode._version import __version__
+
+SHARED = eigencode.Autoencoder.__mro__
 
 project = "eigencode"
 author = "The eigencode authors"
@@ -17,6 +22,7 @@ version = release = __version__
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
@@ -44,9 +50,11 @@ myst_heading_anchors = 3  # lets one page link to a heading of another, and chec
 # Docstrings state the types already, for readers and with shapes; signatures with both would be unreadable.
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
+maximum_signature_line_length = 88
 
 napoleon_google_docstring = False
-napoleon_use_ivar = True  # attributes as a list: as directives they would be indexed twice
+# A list with the names as they are: napoleon's own form takes the underscore at their end for markup.
+napoleon_custom_sections = [("Attributes", "params_style")]
 napoleon_use_rtype = False
 
 # Copy what is typed, without the prompts and the output.
@@ -59,11 +67,38 @@ html_static_path = ["_static"]
 html_css_files = ["pages.css"]
 
 
-def leave_to_scikit_learn(
-    app: Sphinx, what: str, name: str, member: object, skip: bool, options: object
-) -> bool | None:
-    """Skip what comes from scikit-learn: its docstrings refer to pages that are not here."""
-    return True if (getattr(member, "__module__", None) or "").startswith("sklearn.") else None
+def home(base: type, cls: type) -> str | None:
+    """Return the public name of a base of a class; what estimators share is on the page of Autoencoder."""
+    for module in (eigencode, eigencode.parts):
+        if getattr(module, base.__name__, None) is base:
+            return f"{module.__name__}.{base.__name__}"
+    return "eigencode.Autoencoder" if cls is not eigencode.Autoencoder and base in SHARED else None
+
+
+def is_described(value: object) -> bool:
+    """Return whether a member has documentation of its own: a method or a property, not from scikit-learn."""
+    return (inspect.isroutine(value) and not type(value).__module__.startswith("sklearn")) or isinstance(
+        value, property
+    )
+
+
+def described(name: str) -> tuple[list[str], dict[str, list[str]]]:
+    """Return the members that the page of a class describes, and by class those that other pages describe."""
+    module, _, own_name = name.rpartition(".")
+    cls = getattr(importlib.import_module(module), own_name)
+    found: dict[str | None, list[str]] = {None: [n for n in inspect.get_annotations(cls) if n[0] != "_"]}
+    seen: set[str] = set()
+    for base in [base for base in cls.__mro__ if base.__module__.startswith("eigencode")]:
+        names = [n for n, value in vars(base).items() if n[0] != "_" and n not in seen and is_described(value)]
+        found.setdefault(None if base is cls else home(base, cls), []).extend(names)
+        seen.update(names)
+    own = found.pop(None)
+    return own, {str(base): names for base, names in found.items() if names}
+
+
+autosummary_generate = True
+autosummary_context = {"described": described}
+templates_path = ["_templates"]
 
 
 def in_mathml(formula: str, display: str) -> str:
@@ -86,4 +121,3 @@ def write_displayed_formula(translator: HTML5Translator, node: nodes.math_block)
 def setup(app: Sphinx) -> None:
     """Connect the above to Sphinx."""
     app.add_html_math_renderer("mathml", (write_formula, None), (write_displayed_formula, None))
-    app.connect("autodoc-skip-member", leave_to_scikit_learn)
