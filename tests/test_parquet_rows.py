@@ -1,5 +1,9 @@
 """Parquet larger than memory: read a block at a time, in each epoch in another order."""
 
+import subprocess
+import sys
+import threading
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -184,3 +188,24 @@ def test_reading_ahead_keeps_the_order_and_raises_errors():
     assert [next(found) for _ in range(5)] == list(range(5))
     with pytest.raises(ValueError, match="broken"):
         next(found)
+
+
+def test_a_reader_that_stops_early_leaves_no_thread(lake):
+    before = set(threading.enumerate())
+    found = read_ahead(iter(range(5)))
+    assert next(found) == 0
+    assert len(threading.enumerate()) > len(before)
+    found.close()
+    assert set(threading.enumerate()) <= before
+    for _ in Autoencoder(2, random_state=0).iter_fit(lake):
+        break
+    assert set(threading.enumerate()) <= before
+
+
+def test_a_process_ends_while_rows_are_read_ahead():
+    program = (
+        "import threading; from itertools import count; from eigencode.data.read_ahead import read_ahead;"
+        "found = read_ahead(count()); next(found); print(threading.active_count())"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "2\n", "")

@@ -18,7 +18,7 @@ import pyarrow.parquet
 import pytest
 
 from eigencode.cli import main
-from eigencode.data import delimited, memory, text_pieces
+from eigencode.data import contents, delimited, memory, text_pieces
 from eigencode.data.files import read_matching, read_table
 from eigencode.data.formats import TextOptions
 from eigencode.errors import DataError, EigencodeError, FileError, OptionError
@@ -529,3 +529,23 @@ def test_gaps_of_wide_tables_are_gaps_too(file, gap):
     ones = ",".join(["1"] * delimited.WIDE)
     assert read_table(file(f"{names}\n{ones},2\n")).rows.shape == (1, delimited.WIDE + 1)
     assert read_table(file(f"{names}\n{ones},{gap}\n")).frame["c1000"].null_count == 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_text_from_a_stream_is_parsed_in_memory_that_is_not_pythons(encoding, monkeypatch):
+    # A thread of Arrow that has to release an object of Python while the interpreter ends aborts the process.
+    calls, own = [], contents.in_arrow_memory
+
+    def in_arrow_memory(blocks):
+        blocks = list(blocks)
+        before = [sys.getrefcount(block) for block in blocks]
+        found = own(blocks)
+        assert [sys.getrefcount(block) for block in blocks] == before
+        calls.append(found)
+        return found
+
+    monkeypatch.setattr(contents, "in_arrow_memory", in_arrow_memory)
+    monkeypatch.setattr(delimited, "in_arrow_memory", in_arrow_memory)
+    table = read_table(io.BytesIO("x,y\n1,\u00e9\n".encode(encoding)), text=TextOptions(encoding=encoding))
+    assert table.cells.to_pydict() == {"x": [1], "y": ["\u00e9"]}
+    assert len(calls) == 1 + (encoding != "utf-8")

@@ -184,17 +184,31 @@ def _decompressed(content: Content, compression: str) -> Content:
 
 
 def _read_all(blocks: Iterator[bytes], name: str, n_compressed: int | None = None) -> pa.Buffer:
-    """Read all blocks and join them, which takes twice their memory; an error if they do not fit into it.
+    """Read all blocks and join them; an error if they do not fit into memory.
 
     ``n_compressed`` is the size of the compressed file from which they come, if they come from one.
     """
-    found: list[bytes] = []
-    size = 0
+
+    def checked() -> Iterator[bytes]:
+        size = 0
+        for block in blocks:
+            yield block
+            size += len(block)
+            if n_compressed is not None:
+                require_memory_to_decompress(size, n_compressed, name, TEXT_AT_MOST)
+            if size > available_memory():
+                raise DataError(f"{name} does not fit into memory", got=f"more than {size / 1e9:.1f} GB")
+
+    return in_arrow_memory(checked())
+
+
+def in_arrow_memory(blocks: Iterable[bytes]) -> pa.Buffer:
+    """A copy of bytes in memory of Arrow.
+
+    Arrow's threads may be the last to use a buffer, also when the interpreter is ending: then the process is aborted if
+    they have to release an object of Python.
+    """
+    stream = pa.BufferOutputStream()
     for block in blocks:
-        found.append(block)
-        size += len(block)
-        if n_compressed is not None:
-            require_memory_to_decompress(size, n_compressed, name, TEXT_AT_MOST)
-        if size > available_memory():
-            raise DataError(f"{name} does not fit into memory", got=f"more than {size / 1e9:.1f} GB")
-    return pa.py_buffer(found[0] if len(found) == 1 else b"".join(found))
+        stream.write(block)
+    return stream.getvalue()

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from eigencode.data.contents import Content
+from eigencode.data.contents import Content, in_arrow_memory
 from eigencode.data.dialects import GAPS, SAMPLE_LINES, SEPARATORS, detect_dialect, gap_cells
 from eigencode.data.memory import require_memory
 from eigencode.data.records import ANY_LINE_END, QUOTED, Record, lines, records, unquoted
@@ -139,7 +139,7 @@ class Csv(TableFile):
         self.is_mapped = False
         require_memory(4 * buffer.size, f"Reading {self.name}", "Save it as text in UTF-8")
         try:
-            return pa.py_buffer(buffer.to_pybytes().decode(encoding).removeprefix("\ufeff").encode())
+            return in_arrow_memory([buffer.to_pybytes().decode(encoding).removeprefix("\ufeff").encode()])
         except LookupError as error:
             raise _no_such_encoding(encoding) from error
         except (UnicodeError, OverflowError) as error:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from eigencode.data.scaling import Scaler
 
 BUFFER_CELLS = 2**24
-"""Cells of the rows that are shuffled together: 64 MB. There are three such buffers."""
+"""Cells of the rows that are shuffled together: 64 MB. There are two such buffers."""
 
 
 @dataclass(frozen=True, eq=False)

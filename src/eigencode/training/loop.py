@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
 
 import torch
@@ -76,34 +76,35 @@ def train_all(
     the exception is raised. A second one ends that evaluation. ``conclude`` is another function than the evaluation.
     """
     conclude, recorder = conclude or _evaluate, runner.recorder
-    while runner.keep_unfinished():
-        tally = Tally(runner)
-        try:
-            with runner.at_work(), REQUESTS.heard(recorder is not None and runner.hears_signals):
-                runner.show(average=False)
-                while tally.n_steps < runner.runs[0].period:
-                    active = [not run.state.finished for run in runner.runs]
-                    batch = next(runner.batches, None) if any(active) else None
-                    if batch is None:
-                        _end_schedules(runner)
-                        break
-                    losses = runner.step(batch, active)
-                    n_rows = runner.n_rows(batch)
-                    tally.add(losses, n_rows, active)
-                    _count_step(runner, n_rows, active)
-                    if recorder is not None:
-                        recorder.offer(runner.runs[0], tally.unevaluated)
-                rows = _conclude(runner, tally, conclude)
-                _record_finished(runner)
-        except KeyboardInterrupt:
-            for run in runner.runs:
-                run.state.interrupted = True
-            with suppress(KeyboardInterrupt), runner.at_work():
-                if not all(run.state.is_recorded for run in runner.runs):
-                    _conclude(runner, tally, conclude)
-            raise
-        if rows:
-            yield rows
+    with closing(runner.batches):  # a thread may read ahead for it
+        while runner.keep_unfinished():
+            tally = Tally(runner)
+            try:
+                with runner.at_work(), REQUESTS.heard(recorder is not None and runner.hears_signals):
+                    runner.show(average=False)
+                    while tally.n_steps < runner.runs[0].period:
+                        active = [not run.state.finished for run in runner.runs]
+                        batch = next(runner.batches, None) if any(active) else None
+                        if batch is None:
+                            _end_schedules(runner)
+                            break
+                        losses = runner.step(batch, active)
+                        n_rows = runner.n_rows(batch)
+                        tally.add(losses, n_rows, active)
+                        _count_step(runner, n_rows, active)
+                        if recorder is not None:
+                            recorder.offer(runner.runs[0], tally.unevaluated)
+                    rows = _conclude(runner, tally, conclude)
+                    _record_finished(runner)
+            except KeyboardInterrupt:
+                for run in runner.runs:
+                    run.state.interrupted = True
+                with suppress(KeyboardInterrupt), runner.at_work():
+                    if not all(run.state.is_recorded for run in runner.runs):
+                        _conclude(runner, tally, conclude)
+                raise
+            if rows:
+                yield rows
 
 
 def _record_finished(runner: Runner) -> None:

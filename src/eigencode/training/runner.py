@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from itertools import count, islice
@@ -49,7 +49,7 @@ class Runner(ABC):
         self.runs = list(runs)
         self.batches = self._batches()
 
-    def _batches(self) -> Iterator[Batch]:
+    def _batches(self) -> Generator[Batch]:
         """The batches of one epoch after the other, each in a different order, until the rows have no more."""
         run, first = self.runs[0], self.runs[0].state
         # A state that was saved within an epoch goes on behind the batches that it has seen.
