@@ -17,6 +17,8 @@ def test_the_blocks_run(page, tmp_path, monkeypatch):
     if page == "production.md":
         for package in ("onnx", "onnxscript", "onnxruntime", "huggingface_hub", "skops"):
             pytest.importorskip(package)
+    if page == "tracking.md":
+        pytest.importorskip("tensorboard")
     if page == "report.md":
         pytest.importorskip("vl_convert")
     monkeypatch.chdir(tmp_path)

@@ -40,7 +40,7 @@ LAYERS = [
     {"report"},
     {"estimators"},
     {"search"},
-    {"hub", "mlflow"},
+    {"hub", "mlflow", "tracking"},
     {"plots"},
     {"demo"},
     {"testing"},
