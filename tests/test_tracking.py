@@ -135,6 +135,7 @@ class TestCommand:
         )
         assert "--kind anomaly" in capsys.readouterr().err
 
+    @pytest.mark.filterwarnings("always::eigencode.errors.InterruptedWarning")
     def test_an_interruption_keeps_what_was_learned(self, rows, monkeypatch, capsys):
         def interrupted(epochs, to, options):
             yield next(epochs)
