@@ -1,26 +1,32 @@
-"""The flags of a fit's checkpoint."""
+"""The flags of what a fit keeps beside its model: the state of the training, and the log of its history."""
 
 from __future__ import annotations
 
+import warnings
+from collections import deque
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from eigencode import data
+from eigencode import data, progress, tracking
 from eigencode.checkpoint import Checkpoint
 from eigencode.cli.flags import FILES, PATHS
 from eigencode.cli.interruptions import heard
-from eigencode.errors import OptionError
+from eigencode.errors import InterruptedWarning, OptionError
+
+if TYPE_CHECKING:
+    from eigencode.estimators.base import BaseAutoencoder
 
 FLAG = Parameter(show_default=False, group=FILES)
 
 
 @dataclass(frozen=True)
 class CheckpointFlags:
-    """Where the state of the training is kept, and how often it is written."""
+    """Where the state of the training is kept, how often it is written, and where the history is logged."""
 
     checkpoint: Annotated[
         Path | None,
@@ -35,10 +41,15 @@ class CheckpointFlags:
         float | None, FLAG, Parameter(help="Minutes from one writing to the next; by default 1 % of the time is spent.")
     ] = None
     checkpoint_rows: Annotated[int | None, FLAG, Parameter(help="Rows from one writing to the next.")] = None
+    log: Annotated[
+        str | None, FLAG, Parameter(help="Where to log the history while training: tensorboard:DIR or mlflow:URI.")
+    ] = None
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The argument of ``fit``, checked: a folder that can be written to."""
+        """The argument of ``fit``, checked: a folder that can be written to. The log is checked as well."""
+        if self.log is not None:
+            tracking.system_of(self.log)
         if self.checkpoint is None:
             if self.checkpoint_minutes is not None or self.checkpoint_rows is not None:
                 raise OptionError("--checkpoint-minutes and --checkpoint-rows need a folder", hint="Give --checkpoint")
@@ -52,6 +63,19 @@ class CheckpointFlags:
         """The context of a fit: with a folder, SIGUSR1 asks for the state instead of ending the process."""
         return nullcontext() if self.checkpoint is None else heard()
 
+    def fit(self, model: BaseAutoencoder, X: Any, arguments: Mapping[str, Any]) -> None:
+        """Fit a model; an interruption of a fit that is logged keeps the best weights so far, as without a log."""
+        if self.log is None:
+            model.fit(X, **arguments)
+            return
+        with progress.stage(f"training, logged to {self.log}"):
+            epochs = model.iter_fit(X, **arguments)
+            try:
+                deque(tracking.tracked(epochs, self.log, model.get_params(deep=False)), maxlen=0)
+            except KeyboardInterrupt:
+                epochs.close()  # type: ignore[attr-defined]  # sets the best weights
+                warnings.warn("Training was interrupted; the best weights so far are kept.", InterruptedWarning, 2)
+
 
 NONE = CheckpointFlags()
-"""No checkpoint."""
+"""Nothing."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-import warnings
-from collections import deque
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from eigencode import data, progress, tracking
+from eigencode import data, progress
 from eigencode.cli import flags, sweeps
 from eigencode.cli.app import command
 from eigencode.cli.checkpoints import NONE, CheckpointFlags
@@ -22,7 +20,7 @@ from eigencode.cli.own_parts import OWN
 from eigencode.cli.saving import save
 from eigencode.cli.tables import ALL, LOADING, Chosen, Rows, inputs_of, read_rows
 from eigencode.cli.workers import Processes, divide
-from eigencode.errors import DataError, InterruptedWarning, OptionError
+from eigencode.errors import DataError, OptionError
 
 if TYPE_CHECKING:
     from eigencode.estimators.base import BaseAutoencoder
@@ -38,13 +36,6 @@ ResultsOutput = Annotated[
 ]
 PictureOutput = Annotated[
     Path | None, PATHS, Parameter(help="File for a picture of the scores: a .png, .svg or .pdf file.", group=FILES)
-]
-
-LogTo = Annotated[
-    str | None,
-    Parameter(
-        help="Where to log the history while training: tensorboard:DIR or mlflow:URI.", show_default=False, group=FILES
-    ),
 ]
 
 
@@ -67,7 +58,6 @@ def fit(
     output: ModelOutput,
     chosen: Chosen = ALL,
     kept: Annotated[CheckpointFlags, Parameter(name="*")] = NONE,
-    log: LogTo = None,
     as_json: AsJson = False,
     processes: Processes = None,
     kind: flags.Kind = PLAIN,
@@ -82,10 +72,8 @@ def fit(
 
     data.check_output(output, [MODEL_ENDING], inputs_of(rows))
     checkpoint = kept.arguments
-    if log is not None:
-        tracking.system_of(log)
-        if kind == flags.DETECTOR:
-            raise flags.FlagError("--log", f"--log is of one autoencoder, not of --kind {kind}.", "fit")
+    if kept.log is not None and kind == flags.DETECTOR:
+        raise flags.FlagError("--log", f"--log is of one autoencoder, not of --kind {kind}.", "fit")
     divide(rows, processes)
     X = read_rows(rows, chosen, options, may_stay=kind != flags.DETECTOR).frame
     if len(X) < 2:
@@ -93,10 +81,7 @@ def fit(
     model = estimator_of(kind, options)
     # What the fit prints is not part of the answer.
     with redirect_stdout(sys.stderr), kept.signals:
-        if log is None:
-            model.fit(X, **checkpoint)
-        else:
-            _fit_logged(model, X, log, checkpoint)
+        kept.fit(model, X, checkpoint)
     save(model, output, rows, chosen, as_json, {})
 
 
@@ -143,17 +128,6 @@ def sweep(
 
 
 # -- steps of these commands; a terminal shows each step that takes long
-
-
-def _fit_logged(model: BaseAutoencoder, X: Any, log: str, checkpoint: Mapping[str, Any]) -> None:
-    """Fit, and log the history; an interruption keeps the best weights so far, as that of ``fit`` does."""
-    with progress.stage(f"training, logged to {log}"):
-        epochs = model.iter_fit(X, **checkpoint)
-        try:
-            deque(tracking.tracked(epochs, log, model.get_params(deep=False)), maxlen=0)
-        except KeyboardInterrupt:
-            epochs.close()  # type: ignore[attr-defined]  # sets the best weights
-            warnings.warn("Training was interrupted; the best weights so far are kept.", InterruptedWarning, 2)
 
 
 def estimator_of(kind: str, options: Mapping[str, Any]) -> BaseAutoencoder:
