@@ -124,7 +124,7 @@ def test_every_mode_becomes_pixels_of_8_bits_or_grey_pixels_of_16(tmp_path):
         assert found.image_shape == shape, name
         assert (found.rows.ravel() == np.asarray(pixels).ravel()).all(), name
         assert found.rows.dtype == (np.uint16 if name == "I;16" else np.uint8)
-        assert bool(found.notes) == (name == "transparent"), found.notes
+        assert bool(found.notes) == (name in ("opaque", "transparent")), found.notes
     Image.new("CMYK", (4, 4), (0, 255, 255, 0)).save(tmp_path / "a.tif")
     assert read_images([tmp_path / "a.tif"]).rows[0, [0, 16, 32]].tolist() == [255, 0, 0]
     Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "f.tif")
@@ -154,7 +154,7 @@ def test_only_the_first_frame_is_read_with_a_note(tmp_path):
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     found = read_images([tmp_path])
     assert found.rows.tolist() == [[0] * found.rows.shape[1]]
-    assert found.notes == ["One image has more than one frame or page; only the first was read."]
+    assert found.notes == ["One image has more than one frame or page; only the first is read."]
 
 
 def test_grey_images_become_colour_if_others_or_the_model_are(tmp_path):

@@ -70,14 +70,16 @@ def shape_of(model: BaseAutoencoder) -> tuple[int, ...]:
     return tuple(getattr(model, "image_shape_", ())) or tuple(getattr(model, "image_shape", None) or ())
 
 
-def read(paths: Sequence[Path], size: str | None = None, like: Sequence[int] = ()) -> ImageRows:
-    """Read image files, resized if a size is given, or arrays of images."""
+def read(
+    paths: Sequence[Path], size: str | None = None, like: Sequence[int] = (), *, may_stay: bool = True
+) -> ImageRows:
+    """Image files, resized if a size is given, or arrays of images; many files are read later if they ``may_stay``."""
     parsed_size = parse_size(size)
     if data.is_image_array(paths[0]):
         if parsed_size:
             raise OptionError("--image-size is for image files", got=f"the array {str(paths[0])!r}")
         return data.read_image_arrays(paths, like=like)
-    return data.read_images(paths, size=parsed_size, like=like)
+    return data.image_rows(paths, parsed_size, like, may_stay=may_stay)
 
 
 def is_picture(output: Path) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TypeVar, cast
 
+import numpy as np
 from cyclopts import Parameter
 
 import eigencode
@@ -24,7 +25,6 @@ from eigencode.descriptions import fitted_names, is_supervised
 from eigencode.errors import DataError, OptionError
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
 
     from eigencode.data.files import Table
@@ -155,7 +155,7 @@ def schema_of(table: Table | ImageRows, options: Mapping[str, Any]) -> Schema:
     """What an estimator with these options would take the columns of a table for."""
     frame = table.frame
     if not hasattr(frame, "column_names"):
-        frame = data.as_arrow({str(j): column for j, column in enumerate(table.rows.T)})
+        frame = data.as_arrow({str(j): column for j, column in enumerate(np.asarray(table.rows).T)})
     return data.Schema.infer(frame, options.get("columns"), gaps_of(options))
 
 
@@ -192,7 +192,7 @@ def read_rows(
     """
     with progress.stage("reading"):
         if pictures.are_images(rows):
-            return _images(rows, chosen)
+            return _images(rows, chosen, may_stay=may_stay)
         _refuse_image_size(rows, chosen)
         given = chosen.arguments(options if fitted is None else options_of(fitted))
         columns = partial(data.columns_of_files, sources(rows), **given, fitted=types_of(fitted))
@@ -245,12 +245,14 @@ def model_and_rows(
         return fitted, _with_notes(data.rows_of_files(columns, may_stay=may_stay)).frame
 
 
-def _images(rows: Sequence[Path], chosen: Choice, model: BaseAutoencoder | None = None) -> ImageRows:
+def _images(
+    rows: Sequence[Path], chosen: Choice, model: BaseAutoencoder | None = None, *, may_stay: bool = True
+) -> ImageRows:
     """Read images, of the shape that a model was fitted on if there is one."""
     if table_flags := replace(chosen, image_size=None).flags(None):
         raise OptionError("Flags for tables cannot be used for images", got=shlex.join(table_flags))
     if model is None:
-        return _with_notes(pictures.read(rows, chosen.image_size))
+        return _with_notes(pictures.read(rows, chosen.image_size, may_stay=may_stay))
     images = _with_notes(pictures.read(rows, chosen.image_size, pictures.shape_of(model)))
     if images.rows.shape[1] != model.n_features_in_ or fitted_names(model):
         raise DataError(

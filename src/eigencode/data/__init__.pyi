@@ -21,9 +21,9 @@ from eigencode.data.gaps import has_numbers as has_numbers
 from eigencode.data.gaps import refuse_empty_columns as refuse_empty_columns
 from eigencode.data.image_files import is_image_array as is_image_array
 from eigencode.data.image_files import read_image_arrays as read_image_arrays
-from eigencode.data.image_files import read_images as read_images
 from eigencode.data.image_paths import is_image as is_image
 from eigencode.data.image_paths import list_image_files as list_image_files
+from eigencode.data.named_files import image_rows as image_rows
 from eigencode.data.named_files import opened as opened
 from eigencode.data.named_files import rows_of_files as rows_of_files
 from eigencode.data.pictures import PICTURES as PICTURES

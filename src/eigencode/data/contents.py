@@ -170,6 +170,24 @@ def cannot_read(path: Path, error: OSError) -> FileError:
     return file_error(error, f"Cannot read {str(path)!r}", got=f"the error {error.strerror or error}")
 
 
+def status_of(path: str | os.PathLike[str]) -> tuple[int, ...]:
+    """Size, time of the last change, and number of a file, by which a change is noticed."""
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise cannot_read(Path(path), error) from error
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
+def refuse_changed(path: str | os.PathLike[str], status: Sequence[int]) -> None:
+    """Raise `FileError` for a file that has changed since it had this status."""
+    if status_of(path) != tuple(status):
+        raise FileError(
+            f"{str(path)!r} has changed since it was opened",
+            hint="Files are read several times: write new ones under new names, and begin again",
+        )
+
+
 def _decompressed(content: Content, compression: str) -> Content:
     try:
         stream = pa.CompressedInputStream(pa.BufferReader(content.buffer), COMPRESSIONS[compression])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -11,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from eigencode.data.block_sources import BlockSource
-from eigencode.data.contents import cannot_read
+from eigencode.data.contents import refuse_changed, status_of
 from eigencode.data.files import FileColumns, Table
 from eigencode.errors import DataError, FileError
 
@@ -48,7 +47,7 @@ class FileSource(BlockSource):
     def _add(self, columns: FileColumns) -> pa.Schema | None:
         """Take a file in; return the types of its columns."""
         self._paths.append(Path(cast(str, columns.path)))
-        self._status.append(_status(self._paths[-1]))
+        self._status.append(status_of(self._paths[-1]))
         self._openers.append(columns.opener())
         first, groups = 0, columns.groups()
         if not groups:
@@ -86,25 +85,12 @@ class FileSource(BlockSource):
     def read(self, group: int) -> Iterator[Any]:
         """The rows of a group."""
         file, key, _, first_row = self._groups[group]
-        if _status(self._paths[file]) != self._status[file]:
-            raise FileError(
-                f"{str(self._paths[file])!r} has changed since it was opened",
-                hint="Files are read several times: write new ones under new names, and begin again",
-            )
+        refuse_changed(self._paths[file], self._status[file])
         for cells in self._openers[file]().read_group(key, first_row):
             if isinstance(cells, np.ndarray):
                 yield Table(cells, self._names).frame
             else:
                 yield Table(cells if cells.schema == self._schema else cells.cast(self._schema), self._names).frame
-
-
-def _status(path: Path) -> tuple[int, ...]:
-    """Size, time of the last change, and number of a file."""
-    try:
-        found = os.stat(path)
-    except OSError as error:
-        raise cannot_read(path, error) from error
-    return found.st_size, found.st_mtime_ns, found.st_ino
 
 
 def _go_together(field: pa.Field, other: pa.Field) -> bool:

@@ -9,14 +9,17 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from eigencode.data.contents import refuse_changed, status_of
 from eigencode.data.image_paths import known_endings, list_image_files
 from eigencode.data.images import PIXEL_TYPES, ImageLayout, rows_to_images
 from eigencode.data.memory import require_memory
+from eigencode.data.rows_by_number import RowsByNumber
 from eigencode.errors import DataError, EigencodeError, FileError, did_you_mean, file_error
 
 if TYPE_CHECKING:
@@ -43,22 +46,27 @@ DENSEST = 1100
 class ImageRows:
     """Images as rows of pixels, of shape (n, c h w) in the order (channels, height, width), and the file of each row.
 
-    Pixels are of type uint8, or uint16 for grey images of 16 bits. Notes are sentences on what was skipped or changed.
+    Pixels are of type uint8, or uint16 for grey images of 16 bits. Many images are read when their rows are asked for.
+    Notes are sentences on what was skipped or changed.
     """
 
-    rows: np.ndarray
+    rows: np.ndarray | RowsByNumber
     image_shape: tuple[int, int, int]
     files: list[Path]
     notes: list[str] = field(default_factory=list)
 
     @property
-    def frame(self) -> np.ndarray:
-        """The images as an array of shape (n, h, w) or (n, h, w, c), over the same memory."""
-        return rows_to_images(self.image_shape, self.rows)
+    def frame(self) -> np.ndarray | RowsByNumber:
+        """The images as an array of shape (n, h, w) or (n, h, w, c), over the same memory; or rows that are read."""
+        return self.rows if isinstance(self.rows, RowsByNumber) else rows_to_images(self.image_shape, self.rows)
 
 
 def read_images(
-    paths: Iterable[str | os.PathLike[str]], *, size: tuple[int, int] | None = None, like: Sequence[int] = ()
+    paths: Iterable[str | os.PathLike[str]],
+    *,
+    size: tuple[int, int] | None = None,
+    like: Sequence[int] = (),
+    stay_from: float = math.inf,
 ) -> ImageRows:
     """Read image files into rows of pixels.
 
@@ -76,6 +84,8 @@ def read_images(
     like : sequence of int
         Channels, height and width that the images must have, such as a model's; () for any. Grey images become colour
         images if three channels are needed.
+    stay_from : float, default inf
+        Number of pixels, channels counted, from which images stay in their files and are read when they are asked for.
 
     Examples
     --------
@@ -99,23 +109,43 @@ def read_images(
     if like and shape != tuple(like):
         raise DataError(f"Images must have (channels, height, width) = {tuple(like)}, as in fit", got=f"{shape}")
     dtype = np.dtype(np.uint16 if mode == "I" else np.uint8)
+    notes += _notes_on(headers)
+    if len(files) * math.prod(shape) >= stay_from:
+        status = np.array([status_of(file) for file in files])
+        read = partial(_read_rows, files, mode, shape, dtype, status=status)
+        return ImageRows(RowsByNumber(read, (len(files), math.prod(shape)), dtype, shape), shape, files, notes)
     n_bytes = len(files) * math.prod(shape) * dtype.itemsize + 8 * max(math.prod(header.size) for header in headers)
     require_memory(n_bytes, "Reading the images", "Read fewer, or smaller ones with --image-size")
-    rows = np.empty((len(files), *shape), dtype)
-    n_transparent = sum([_read_pixels(row, file, mode) for row, file in zip(rows, files, strict=True)])
-    if n_transparent:
-        notes.append(f"{_images_have(n_transparent)} transparent pixels, which were drawn on white.")
+    return ImageRows(_read_rows(files, mode, shape, dtype, range(len(files))), shape, files, notes)
+
+
+def _notes_on(headers: Sequence[_Header]) -> list[str]:
+    """Sentences on what is changed in reading."""
+    found = []
+    if n_transparent := sum(header.is_transparent for header in headers):
+        found.append(f"{_images_have(n_transparent)} an alpha channel; transparent pixels are drawn on white.")
     if n_several_frames := sum(header.n_frames > 1 for header in headers):
-        notes.append(f"{_images_have(n_several_frames)} more than one frame or page; only the first was read.")
-    return ImageRows(rows.reshape(len(files), -1), shape, files, notes)
+        found.append(f"{_images_have(n_several_frames)} more than one frame or page; only the first is read.")
+    return found
 
 
-def _read_pixels(row: np.ndarray, file: Path, mode: str) -> bool:
-    """Read an image into an array of shape (c, h, w); return whether some pixels were transparent."""
-    channels, height, width = row.shape
-    pixels, is_transparent = _read(file, lambda image: _pixels(image, mode, (width, height)))
-    row[:] = np.moveaxis(pixels.reshape(height, width, channels), -1, 0)
-    return bool(is_transparent)
+def _read_rows(
+    files: Sequence[Path],
+    mode: str,
+    shape: tuple[int, int, int],
+    dtype: np.dtype,
+    numbers: Sequence[int] | np.ndarray,
+    status: np.ndarray | None = None,
+) -> np.ndarray:
+    """The rows of some files, by their numbers; files that have no longer their ``status`` are refused."""
+    channels, height, width = shape
+    rows = np.empty((len(numbers), *shape), dtype)
+    for row, number in zip(rows, numbers, strict=True):
+        if status is not None:
+            refuse_changed(files[number], status[number].tolist())
+        pixels = _read(files[number], lambda image: _pixels(image, mode, (width, height)))
+        row[:] = np.moveaxis(pixels.reshape(height, width, channels), -1, 0)
+    return rows.reshape(len(rows), -1)
 
 
 def is_image_array(path: str | os.PathLike[str]) -> bool:
@@ -166,6 +196,7 @@ class _Header:
     size: tuple[int, int]
     mode: str
     n_frames: int
+    is_transparent: bool
 
 
 def _read(path: Path, function: Callable[[Image], Any]) -> Any:
@@ -228,26 +259,23 @@ def _header(image: Image) -> _Header:
         )
     is_sideways = image.getexif().get(ExifTags.Base.Orientation) in SIDEWAYS
     size = (height, width) if is_sideways else (width, height)
-    return _Header(size, image.mode, getattr(image, "n_frames", 1))
+    return _Header(size, image.mode, getattr(image, "n_frames", 1), image.has_transparency_data)
 
 
-def _pixels(image: Image, mode: str, size: tuple[int, int]) -> tuple[np.ndarray, bool]:
-    """Pixels of shape (h, w) or (h, w, 3), and whether some were transparent."""
+def _pixels(image: Image, mode: str, size: tuple[int, int]) -> np.ndarray:
+    """Pixels of shape (h, w) or (h, w, 3)."""
     from PIL import Image, ImageOps
 
     image = ImageOps.exif_transpose(image)
     if mode == "I":
-        return _deep_pixels(image, size), False
-    is_transparent = False
+        return _deep_pixels(image, size)
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        is_transparent = image.getextrema()[-1][0] < 255  # type: ignore[index]
-        if is_transparent:
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     image = image.convert(mode)
     if image.size != size:
         image = image.resize(size, Image.Resampling.LANCZOS)
-    return np.asarray(image), is_transparent
+    return np.asarray(image)
 
 
 def _deep_pixels(image: Image, size: tuple[int, int]) -> np.ndarray:

@@ -56,6 +56,12 @@ class ImageLayout:
             )
         return fitting[0]
 
+    @classmethod
+    def usual(cls, image_shape: Sequence[int]) -> ImageLayout:
+        """The layout of arrays of shape (n, h, w), or (n, h, w, c) if there is more than one channel."""
+        n_channels, height, width = image_shape
+        return cls((n_channels, height, width), "hw" if n_channels == 1 else "hwc")
+
     def rows(self, images: np.ndarray) -> np.ndarray:
         """Convert images in this layout to rows of shape (n, c h w), a view if possible."""
         channels_first = np.moveaxis(images, -1, 1) if self.axes == "hwc" else images
@@ -81,5 +87,4 @@ def _layouts(shape: tuple[int, ...]) -> list[ImageLayout]:
 
 def rows_to_images(image_shape: Sequence[int], rows: np.ndarray) -> np.ndarray:
     """Convert rows to images of shape (n, h, w), or (n, h, w, c) if they have more than one channel."""
-    n_channels, height, width = image_shape
-    return ImageLayout((n_channels, height, width), "hw" if n_channels == 1 else "hwc").images(rows)
+    return ImageLayout.usual(image_shape).images(rows)

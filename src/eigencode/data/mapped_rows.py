@@ -13,6 +13,7 @@ import numpy as np
 from eigencode.batch import Batch, equal_parts
 from eigencode.data.gaps import hide_gaps
 from eigencode.data.permutation import MOST_SHUFFLED_ROWS, Permutation
+from eigencode.data.read_ahead import read_ahead
 from eigencode.data.rows import BLOCK_CELLS, NumberedRows
 from eigencode.data.rows_by_number import RowsByNumber
 from eigencode.data.scaling import Scaler
@@ -129,6 +130,10 @@ class MappedRows(NumberedRows):
         return self._gathered(in_file.values).map(
             lambda tensor: tensor.index_select(0, back).unflatten(0, numbers.shape)
         )
+
+    def batches(self, generator: torch.Generator, batch_size: int) -> Iterator[Batch]:
+        """All training rows once, in a random order; the next batch is read while one is used."""
+        return read_ahead(super().batches(generator, batch_size))
 
     def validation(self, n_rows: int) -> Iterator[Batch]:
         """The validation rows, or the training rows if there are none."""

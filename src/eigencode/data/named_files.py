@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -15,6 +16,8 @@ from eigencode.data.contents import ending_of, list_files
 from eigencode.data.file_source import FileSource
 from eigencode.data.files import FileColumns, Table, columns_of_files, concatenated
 from eigencode.data.formats import FOLDER_ENDINGS
+from eigencode.data.image_files import ImageRows, read_images
+from eigencode.data.image_paths import is_image
 from eigencode.data.one_pass import OnePass, read_stream
 from eigencode.data.rows_by_number import RowsByNumber
 from eigencode.data.sources import joined_rows
@@ -30,8 +33,8 @@ def opened(X: Any) -> Any:
     Parameters
     ----------
     X : path-like, list of path-like, or rows
-        Files of one format: Parquet, Arrow IPC, NPY, CSV or TSV. Or a sparse matrix, a dataset of torch or of Hugging
-        Face, an Arrow stream, or an iterable of blocks of rows.
+        Files of one format: Parquet, Arrow IPC, NPY, CSV or TSV; or of images. Or a sparse matrix, a dataset of torch
+        or of Hugging Face, an Arrow stream, or an iterable of blocks of rows.
 
     Returns
     -------
@@ -40,6 +43,8 @@ def opened(X: Any) -> Any:
     """
     if not is_name(X):
         return _source(X)
+    if any(map(is_image, paths := [X] if isinstance(X, str | os.PathLike) else X)):
+        return image_rows(paths).frame
     files = list_files(X, FOLDER_ENDINGS)
     endings = {ending_of(Path(file))[0] for file in files}  # type: ignore[arg-type]
     if len(endings) > 1:
@@ -72,6 +77,17 @@ def rows_of_files(columns: Callable[[], Iterable[FileColumns]], *, may_stay: boo
     names, notes = found[0].names, tuple(dict.fromkeys(note for each in found for note in each.notes()))
     found.clear()  # open files take memory
     return Table(FileSource(columns()), names, notes)
+
+
+def image_rows(
+    paths: Sequence[str | os.PathLike[str]],
+    size: tuple[int, int] | None = None,
+    like: Sequence[int] = (),
+    *,
+    may_stay: bool = True,
+) -> ImageRows:
+    """The rows of image files, as `read_images`, which stay there if they are many, and if they ``may_stay``."""
+    return read_images(paths, size=size, like=like, stay_from=STREAMED_FROM if may_stay else math.inf)
 
 
 def files_named(X: Any) -> list[Any]:

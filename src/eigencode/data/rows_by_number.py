@@ -1,4 +1,4 @@
-"""Rows that are made when they are asked for, by their numbers: of sparse matrices and of torch's datasets."""
+"""Rows that are made when they are asked for, by their numbers: of sparse matrices, torch's datasets, image files."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ class RowsByNumber:
         N and d.
     dtype : numpy.dtype
         The type of the cells.
+    image_shape : tuple of int
+        Channels, height and width of rows that are images; () if they are none.
 
     Examples
     --------
@@ -39,6 +41,7 @@ class RowsByNumber:
     make: Callable[[np.ndarray], np.ndarray]
     shape: tuple[int, int]
     dtype: np.dtype
+    image_shape: tuple[int, ...] = ()
     ndim: int = 2
 
     @classmethod

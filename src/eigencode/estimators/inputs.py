@@ -133,9 +133,7 @@ def _inferred(estimator: Any, frame: Any) -> Schema | None:
 def _numbers(estimator: Any, X: Any, frame: Any, reset: bool) -> NamedArray:
     """Rows of numbers, each of which is a cell."""
     is_made = isinstance(X, RowsByNumber)
-    rows = NamedArray(X) if is_made else _flattened(estimator, read(X), reset)
-    if is_made and reset:
-        estimator.image_shape_ = shape_asked_for(estimator)
+    rows = _made(estimator, X, reset) if isinstance(X, RowsByNumber) else _flattened(estimator, read(X), reset)
     check_shape(rows.array, 2 if reset else 1)
     _check_names(estimator, rows.names, reset)
     _check_width(estimator, rows.n_columns, reset)
@@ -145,6 +143,16 @@ def _numbers(estimator: Any, X: Any, frame: Any, reset: bool) -> NamedArray:
     is_gap = np.isin(rows.array, values) if values and not is_made else np.False_
     array = np.where(is_gap, np.nan, rows.array) if is_gap.any() else rows.array
     return replace(rows, array=array, schema=getattr(estimator, "columns_", None), frame=frame)
+
+
+def _made(estimator: Any, X: RowsByNumber, reset: bool) -> NamedArray:
+    """Rows that are made when they are asked for; images must have the shape fitted."""
+    if reset:
+        estimator.image_shape_ = X.image_shape or shape_asked_for(estimator)
+    if X.image_shape and X.image_shape != tuple(estimator.image_shape_):
+        what = f"Images must have (channels, height, width) = {tuple(estimator.image_shape_)}, as in fit"
+        raise DataError(what, got=f"{X.image_shape}")
+    return NamedArray(X, layout=ImageLayout.usual(X.image_shape) if X.image_shape else None)  # type: ignore[arg-type]
 
 
 def _cells(estimator: Any, table: Any, schema: Schema, reset: bool) -> NamedArray:
