@@ -35,7 +35,7 @@ linear = VariationalAutoencoder(hidden=(), max_epochs=0, **options)
 baseline = AutoencoderSearch(linear, sizes, cv=3, random_state=0).fit(X)
 
 # %%
-# ``eigencode.plots.plot_search(search)`` draws one search; here are both.
+# ``eigencode.plots.SearchDisplay.from_estimator(search)`` draws one search; here are both.
 
 figure, axis = plt.subplots(figsize=(7, 3.4), layout="constrained")
 for name, one in {"variational autoencoder": search, "PCA": baseline}.items():

@@ -9,15 +9,30 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import ParameterGrid
 
-from eigencode import AnomalyDetector, Autoencoder, AutoencoderSearch
-from eigencode.errors import DataError
-from eigencode.plots import plot_codes, plot_history, plot_reasons, plot_reconstructions, plot_search, plot_sizes
+from eigencode import AnomalyDetector, Autoencoder, AutoencoderSearch, DenoisingAutoencoder
+from eigencode.errors import DataError, OptionError
+from eigencode.plots import (
+    CalibrationDisplay,
+    CodeDisplay,
+    ComponentDisplay,
+    DenoisingDisplay,
+    JacobianDisplay,
+    ReasonsDisplay,
+    ReconstructionDisplay,
+    SampleDisplay,
+    SearchDisplay,
+    SizeDisplay,
+    TrainingDisplay,
+    TraversalDisplay,
+    UnitDisplay,
+)
+from eigencode.plots.display import MARKERS, PALE, PALETTE
 from eigencode.plots.searches import LINE_COLORS
-from eigencode.plots.style import MARKERS, PALE, PALETTE
 
 
 def drawn(figure, tmp_path):
@@ -30,39 +45,133 @@ def lines_by_label(figure):
     return {line.get_label().partition(":")[0]: line for line in figure.axes[0].get_lines()}
 
 
-# -- reconstructions
+# -- images
 
 
 def test_each_image_is_above_its_reconstructions(digits, tmp_path):
-    originals, model, baseline = digits[:12], digits[:12] + 1.0, digits[:12] - 2.0
-    figure = drawn(plot_reconstructions(originals, model, (8, 8), baseline=baseline, n_images=5), tmp_path)
-    assert len(figure.axes) == 15
-    for i, stack in enumerate([originals, model, baseline]):
+    lines = {"autoencoder": digits[:5] + 1.0, "baseline": digits[:5] - 2.0}
+    display = ReconstructionDisplay.from_predictions(digits[:5], lines, shape=(8, 8))
+    drawn(display.figure_, tmp_path)
+    (image,) = display.ax_.get_images()
+    low, high = digits[:5].min(), digits[:5].max()
+    for i, stack in enumerate([digits[:5], *lines.values()]):
         for column in range(5):
-            (image,) = figure.axes[5 * i + column].get_images()
-            np.testing.assert_array_equal(image.get_array(), stack[column].reshape(8, 8))
-            assert (image.norm.vmin, image.norm.vmax) == (originals[:5].min(), originals[:5].max())
-    heights = [figure.axes[i].get_position().y0 for i in (0, 5, 10)]
-    assert heights == sorted(heights, reverse=True)
+            shown = image.get_array()[10 * i + 1 : 10 * i + 9, 10 * column + 1 : 10 * column + 9]
+            np.testing.assert_allclose(shown, (stack[column].reshape(8, 8).clip(low, high) - low) / (high - low))
+    assert list(display.images) == ["original", "autoencoder", "baseline"]
+    np.testing.assert_array_equal(display.images["baseline"].reshape(5, -1), digits[:5] - 2.0)
 
 
-def test_rows_of_pictures_show_their_error(digits):
-    figure = plot_reconstructions(digits[:4], digits[:4] + 0.5, (8, 8), baseline=digits[:4] * 0, n_images=3)
-    labels = [figure.axes[i].get_ylabel() for i in (0, 3, 6)]
+def test_lines_of_images_show_their_error(digits):
+    lines = {"autoencoder": digits[:3] + 0.5, "baseline": digits[:3] * 0}
+    display = ReconstructionDisplay.from_predictions(digits[:3], lines, shape=(8, 8))
     nothing = np.square(digits[:3]).sum(1).mean()
+    labels = [label.get_text() for label in display.ax_.get_yticklabels()]
     assert labels == ["original", "autoencoder\nerror 16", f"baseline\nerror {nothing:.4g}"]
 
 
 def test_images_need_not_be_square(tmp_path):
     rows = np.arange(12.0).reshape(2, 6)
-    (image,) = drawn(plot_reconstructions(rows, rows, (2, 3)), tmp_path).axes[1].get_images()
-    assert image.get_array().tolist() == [[6, 7, 8], [9, 10, 11]]
+    display = ReconstructionDisplay.from_predictions(rows, {"same": rows}, shape=(2, 3))
+    assert drawn(display.figure_, tmp_path)
+    assert display.ax_.get_images()[0].get_array().shape == (2 * 4, 2 * 5)
 
 
 @pytest.mark.parametrize(("other", "shape"), [((3, 64), (8, 8)), ((4, 64), (8, 7)), ((4, 32), (8, 8))])
 def test_images_of_wrong_shapes(other, shape):
     with pytest.raises(DataError, match=r"Rows of images of shape .* must form arrays of"):
-        plot_reconstructions(np.zeros((4, 64)), np.zeros(other), shape)
+        ReconstructionDisplay.from_predictions(np.zeros((4, 64)), {"other": np.zeros(other)}, shape=shape)
+
+
+@pytest.fixture(scope="module")
+def of_images():
+    images = load_digits().images
+    options = {"likelihood": "gaussian", "image_shape": "auto", "max_epochs": 1, "random_state": 0}
+    return images, DenoisingAutoencoder(3, noise="gaussian", level=0.5, **options).fit(images[:400])
+
+
+def test_models_of_images_show_images(of_images, tmp_path):
+    images, model = of_images
+    display = ReconstructionDisplay.from_estimator(model, images, n_images=4)
+    assert list(display.images) == ["original", "DenoisingAutoencoder", "linear baseline"]
+    np.testing.assert_array_equal(display.images["original"], images[:4])
+    np.testing.assert_allclose(display.images["DenoisingAutoencoder"], model.reconstruct(images[:4]), rtol=1e-6)
+    error = model.reconstruction_error(images[:4]).mean()
+    assert display.errors["DenoisingAutoencoder"] == pytest.approx(error, rel=1e-4)
+    drawn(display.figure_, tmp_path)
+
+
+def test_damaged_images_are_what_is_reconstructed(of_images, tmp_path):
+    images, model = of_images
+    display = DenoisingDisplay.from_estimator(model, images[:200], n_images=200)
+    clean, damaged, rebuilt = display.images.values()
+    scaled = np.delete((damaged - clean).reshape(200, -1) / model.scaler_.divisor, model.scaler_.constant, axis=1)
+    assert scaled.var() == pytest.approx(0.5**2, rel=0.05)
+    np.testing.assert_allclose(rebuilt, model.as_images(model.reconstruct(damaged).reshape(200, -1)), rtol=1e-4)
+    with pytest.raises(OptionError, match="without damaged rows"):
+        DenoisingDisplay.from_estimator(
+            Autoencoder(2, max_epochs=0).fit(images[:50].reshape(50, -1)), images.reshape(len(images), -1)
+        )
+
+
+def test_a_traversal_decodes_each_component_by_itself(of_images):
+    images, model = of_images
+    display = TraversalDisplay.from_estimator(model, images[:100], components=[2, 0])
+    assert list(display.images) == ["component 3", "component 1"]
+    codes = model.transform(images[:100])
+    code = codes.mean(0)
+    code[2] -= 2 * codes[:, 2].std()
+    expected = model.as_images(np.asarray(model.inverse_transform(code[None])).reshape(1, -1))
+    np.testing.assert_allclose(display.images["component 3"][0], expected[0], rtol=1e-4, atol=1e-4)
+
+
+def test_samples_are_those_of_the_model(of_images, tmp_path):
+    images, model = of_images
+    display = SampleDisplay.from_estimator(model, images, n_images=20)
+    np.testing.assert_allclose(
+        display.drawn, model.as_images(np.asarray(model.sample(20, random_state=0)).reshape(20, -1))
+    )
+    (image,) = drawn(display.figure_, tmp_path).axes[0].get_images()
+    assert image.get_array().shape == (20, 100)
+
+
+# -- rows
+
+
+def test_cells_of_rows_are_points(fitted, cancer, tmp_path):
+    display = ReconstructionDisplay.from_estimator(fitted, cancer)
+    expected = (cancer - cancer.mean(0)) / cancer.std(0)
+    np.testing.assert_allclose(display.images["original"], expected, atol=1e-9)
+    rebuilt = (fitted.reconstruct(cancer) - cancer.mean(0)) / cancer.std(0)
+    np.testing.assert_allclose(display.images["Autoencoder"], rebuilt, atol=1e-4)
+    assert len(drawn(display.figure_, tmp_path).axes[0].collections) == 2
+
+
+def test_labels_are_left_out_and_alone_refused():
+    rows = pd.DataFrame({"kind": list("ab") * 30, "x": np.arange(60.0)})
+    model = Autoencoder(1, max_epochs=0, random_state=0).fit(rows)
+    assert ReconstructionDisplay.from_estimator(model, rows).images["original"].shape == (60, 1)
+    with pytest.raises(DataError, match="columns of numbers"):
+        ReconstructionDisplay.from_estimator(
+            Autoencoder(1, max_epochs=0, random_state=0).fit(rows[["kind"]]), rows[["kind"]]
+        )
+
+
+def test_rows_drawn_are_among_those_given(fitted, cancer, tmp_path):
+    display = SampleDisplay.from_estimator(fitted, cancer)
+    assert display.drawn.shape == display.given.shape == cancer.shape
+    given, own = drawn(display.figure_, tmp_path).axes[0].collections
+    plane = PCA(2).fit_transform(np.concatenate([display.given, display.drawn]))
+    points = np.concatenate([given.get_offsets(), own.get_offsets()])
+    np.testing.assert_allclose(np.abs(points), np.abs(plane), atol=1e-6)
+
+
+def test_a_traversal_of_rows_is_a_curve_for_each_column(fitted, cancer, tmp_path):
+    display = TraversalDisplay.from_estimator(fitted, cancer, components=[1])
+    lines = drawn(display.figure_, tmp_path).axes[0].get_lines()
+    moved = np.argsort(-np.ptp(display.images["component 2"], axis=0), kind="stable")
+    np.testing.assert_array_equal(lines[0].get_ydata(), display.images["component 2"][:, moved[0]])
+    assert lines[0].get_label() == f"x{moved[0]}"
 
 
 # -- codes
@@ -71,7 +180,7 @@ def test_images_of_wrong_shapes(other, shape):
 def test_each_class_has_its_points_colour_and_name(tmp_path):
     codes = np.random.default_rng(0).normal(size=(60, 2))
     labels = np.repeat(["ant", "bee", "cat"], 20)
-    figure = drawn(plot_codes(codes, labels), tmp_path)
+    figure = drawn(CodeDisplay(codes, labels).plot().figure_, tmp_path)
     (axes,) = figure.axes
     for number, name in enumerate(["ant", "bee", "cat"]):
         cloud, own = axes.collections[number], codes[labels == name]
@@ -79,25 +188,25 @@ def test_each_class_has_its_points_colour_and_name(tmp_path):
         np.testing.assert_allclose(cloud.get_facecolor()[0, :3], to_rgb(PALETTE[number]))
         assert axes.texts[number].get_text() == name
         np.testing.assert_allclose(axes.texts[number].get_position(), np.median(own, axis=0))
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["ant", "bee", "cat"]
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("code 1", "code 2")
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["ant", "bee", "cat"]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("component 1", "component 2")
 
 
 def test_longer_codes_are_projected_onto_their_principal_axes():
     rng = np.random.default_rng(0)
     codes = rng.normal(size=(200, 5)) @ rng.normal(size=(5, 5)) + 3
-    (axes,) = plot_codes(codes).axes
+    axes = CodeDisplay(codes).plot().ax_
     pca = PCA(2).fit(codes)
     found, expected = np.asarray(axes.collections[0].get_offsets()), pca.transform(codes)
     np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=1e-9)
     first, second = pca.explained_variance_ratio_
-    assert axes.get_xlabel() == f"first principal axis of the 5 codes ({first:.0%})"
-    assert axes.get_ylabel() == f"second principal axis of the 5 codes ({second:.0%})"
+    assert axes.get_xlabel() == f"first principal axis of the 5 components ({first:.0%})"
+    assert axes.get_ylabel() == f"second principal axis of the 5 components ({second:.0%})"
 
 
 def test_more_classes_than_colours_have_different_markers():
     codes = np.random.default_rng(0).normal(size=(24, 2))
-    (axes,) = plot_codes(codes, np.arange(24) // 2).axes
+    axes = CodeDisplay(codes, np.arange(24) // 2).plot().ax_
     looks = {(tuple(cloud.get_facecolor()[0]), len(cloud.get_paths()[0].vertices)) for cloud in axes.collections}
     assert len(axes.collections) == 12
     assert len(looks) == 12
@@ -106,23 +215,23 @@ def test_more_classes_than_colours_have_different_markers():
 
 def test_both_axes_have_one_scale(tmp_path):
     codes = np.random.default_rng(0).normal(size=(50, 2)) * [100, 1]
-    (axes,) = drawn(plot_codes(codes), tmp_path).axes
+    (axes,) = drawn(CodeDisplay(codes).plot().figure_, tmp_path).axes
     (x0, y0), (x1, y1) = axes.transData.transform([(0, 0), (1, 1)])
     assert x1 - x0 == pytest.approx(y1 - y0)
 
 
 def test_codes_that_cannot_be_drawn():
     with pytest.raises(DataError, match=r"at least two components\. Got the shape \(5, 1\)"):
-        plot_codes(np.zeros((5, 1)))
+        CodeDisplay(np.zeros((5, 1)))
     with pytest.raises(DataError, match=r"one label for each code\. Got \(4,\) for 5 codes"):
-        plot_codes(np.zeros((5, 2)), np.zeros(4))
+        CodeDisplay(np.zeros((5, 2)), np.zeros(4))
 
 
 # -- history
 
 
 def test_the_curves_are_the_history(fitted, tmp_path):
-    lines = lines_by_label(drawn(plot_history(fitted), tmp_path))
+    lines = lines_by_label(drawn(TrainingDisplay.from_estimator(fitted).figure_, tmp_path))
     epochs = [row["epoch"] for row in fitted.history_]
     held_out = [row["validation_objective"] for row in fitted.history_]
     np.testing.assert_array_equal(lines["validation rows, after the epoch"].get_xydata().T, [epochs, held_out])
@@ -137,7 +246,7 @@ def test_the_curves_are_the_history(fitted, tmp_path):
 def test_high_first_epochs_do_not_flatten_the_curve(cancer):
     model = Autoencoder(n_components=4, hidden=(16,), init="random", max_epochs=30, random_state=0).fit(cancer)
     held_out = [row["validation_objective"] for row in model.history_]
-    low, high = plot_history(model).axes[0].get_ylim()
+    low, high = TrainingDisplay.from_estimator(model).ax_.get_ylim()
     assert held_out[0] > high
     assert low < min(held_out)
     assert low < model.baseline_.history_[0]["validation_objective"] < high
@@ -146,14 +255,14 @@ def test_high_first_epochs_do_not_flatten_the_curve(cancer):
 @pytest.mark.parametrize("fraction", [0, 0.2])
 def test_an_untrained_model_is_a_point_on_its_baseline(cancer, fraction, tmp_path):
     model = Autoencoder(n_components=2, max_epochs=0, validation_fraction=fraction, random_state=0).fit(cancer)
-    lines = lines_by_label(drawn(plot_history(model), tmp_path))
+    lines = lines_by_label(drawn(TrainingDisplay.from_estimator(model).figure_, tmp_path))
     assert set(lines) == {"linear baseline", "kept"}
     assert lines["kept"].get_ydata() == pytest.approx(lines["linear baseline"].get_ydata()[0])
 
 
 def test_the_curve_names_its_rows(cancer):
     model = Autoencoder(n_components=2, max_epochs=1, validation_fraction=0, random_state=0).fit(cancer)
-    assert "training rows, after the epoch" in lines_by_label(plot_history(model))
+    assert "training rows, after the epoch" in lines_by_label(TrainingDisplay.from_estimator(model).figure_)
 
 
 # -- neighbours
@@ -161,35 +270,89 @@ def test_the_curve_names_its_rows(cancer):
 
 def test_settings_of_matplotlib_are_not_changed(digits, fitted, tmp_path):
     before = dict(matplotlib.rcParams)
-    for figure in (
-        plot_reconstructions(digits[:3], digits[:3], (8, 8)),
-        plot_codes(digits[:50, 10:13]),
-        plot_history(fitted),
+    for display in (
+        ReconstructionDisplay.from_predictions(digits[:3], {"same": digits[:3]}, shape=(8, 8)),
+        CodeDisplay(digits[:50, 10:13]).plot(),
+        TrainingDisplay.from_estimator(fitted),
     ):
-        drawn(figure, tmp_path)
+        drawn(display.figure_, tmp_path)
     assert dict(matplotlib.rcParams) == before
 
 
 def test_pyplot_is_not_imported():
-    program = "import sys, eigencode.plots as p; p.plot_codes, p.plot_search; print('matplotlib.pyplot' in sys.modules)"
+    use = "import sys, eigencode.plots as plots; [getattr(plots, name) for name in plots.__all__]"
+    program = f"{use}; print('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout.strip() == "False"
+
+
+def test_a_display_is_drawn_where_it_is_asked_for(fitted):
+    own = Figure()
+    left, right = own.subplots(1, 2)
+    display = TrainingDisplay.from_estimator(fitted, ax=left)
+    assert (display.ax_, display.figure_) == (left, own)
+    assert display.plot(ax=right).ax_ is right
+    assert len(left.lines) == len(right.lines) > 0
+    assert display._repr_png_() is None
+    assert display.plot()._repr_png_().startswith(b"\x89PNG")
+    assert display.figure_ is not own
+
+
+# -- sizes
 
 
 def test_sizes_are_drawn_as_they_are(digits):
     model = Autoencoder(5, ordered=True, max_epochs=3, random_state=0).fit(digits[:1500])
-    (axes,) = plot_sizes(model, digits[1500:]).axes
-    baseline, own = axes.get_lines()
-    np.testing.assert_allclose(own.get_xdata(), [1, 2, 3, 4, 5])
-    np.testing.assert_allclose(own.get_ydata(), model.reconstruction_error_by_size(digits[1500:]))
-    np.testing.assert_allclose(baseline.get_ydata(), model.baseline_.reconstruction_error_by_size(digits[1500:]))
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["linear baseline", "Autoencoder"]
+    display = SizeDisplay.from_estimator(model, digits[1500:])
+    linear, own = display.ax_.get_lines()
+    assert list(own.get_xdata()) == [1, 2, 3, 4, 5]
+    np.testing.assert_allclose(own.get_ydata(), model.reconstruction_error_by_size(digits[1500:], scaled=True))
+    scaled = model.scaler_.transform(digits[1500:])
+    rest = np.square(scaled - PCA(3).fit(scaled).inverse_transform(PCA(3).fit_transform(scaled))).sum(1).mean()
+    assert linear.get_ydata()[3] == pytest.approx(rest, rel=1e-5)
+    assert [text.get_text() for text in display.ax_.get_legend().get_texts()] == ["PCA of these rows", "Autoencoder"]
+
+
+def test_a_code_that_is_not_ordered_is_one_point(fitted, cancer):
+    display = SizeDisplay.from_estimator(fitted, cancer)
+    error = fitted.reconstruction_error(cancer, scaled=True).mean()
+    assert display.own == {fitted.n_components_: pytest.approx(error)}
+
+
+# -- components
+
+
+def test_units_show_spread_activity_and_dead_ones(tmp_path):
+    codes = np.random.default_rng(0).normal(size=(500, 3)).clip([-9, 0, 0], [9, 9, 0])
+    display = UnitDisplay(codes, np.array([False, False, True])).plot()
+    labels = [label.get_text() for label in drawn(display.figure_, tmp_path).axes[0].get_xticklabels()]
+    assert labels == ["1", f"2\n{(codes[:, 1] != 0).mean():.0%}", "3\n0%"]
+    medians = [line.get_ydata()[0] for line in display.ax_.lines if line.get_color() in ("#222222", PALETTE[2])]
+    assert np.median(codes[:, 0]) in medians
+
+
+def test_columns_of_components_are_movements_or_correlations(fitted, cancer, tmp_path):
+    display = ComponentDisplay.from_estimator(fitted, cancer, by="encoder")
+    codes = fitted.transform(cancer)
+    assert display.values[4, 1] == pytest.approx(np.corrcoef(cancer[:, 4], codes[:, 1])[0, 1], rel=1e-5)
+    image, _ = drawn(display.figure_, tmp_path).axes[0].get_images()[0], None
+    assert image.get_array()[4, 1] == display.values[4, 1]
+    assert (image.norm.vmin, image.norm.vmax) == (-image.norm.vmax, np.abs(display.values).max())
+    assert ComponentDisplay.from_estimator(fitted, cancer).values.min() >= 0
+
+
+def test_the_spectrum_is_that_of_the_jacobians(fitted, cancer, tmp_path):
+    display = JacobianDisplay.from_estimator(fitted, cancer[:20])
+    expected = np.linalg.svd(fitted.jacobian(cancer[:20], scaled=True), compute_uv=False)
+    np.testing.assert_allclose(display.singular_values, expected, rtol=1e-4)
+    (line, _) = drawn(display.figure_, tmp_path).axes[0].get_lines()
+    np.testing.assert_allclose(line.get_ydata(), np.median(display.singular_values, axis=0))
 
 
 def test_a_streams_history_has_no_validation_curve(digits):
     model = Autoencoder(2, hidden=(8,), random_state=0)
     for block in np.array_split(digits, 4):
         model.partial_fit(block)
-    (axes,) = plot_history(model).axes
+    axes = TrainingDisplay.from_estimator(model).ax_
     during, kept = axes.get_lines()
     np.testing.assert_allclose(during.get_ydata(), [row["training_objective"] for row in model.history_])
     assert kept.get_xdata() == [4]
@@ -197,7 +360,7 @@ def test_a_streams_history_has_no_validation_curve(digits):
 
 def test_after_a_stream_the_last_row_is_marked(fitted, digits):
     model = Autoencoder(2, hidden=(8,), max_epochs=2, random_state=0).fit(digits).partial_fit(digits[:200])
-    lines = lines_by_label(plot_history(model))
+    lines = lines_by_label(TrainingDisplay.from_estimator(model).figure_)
     assert lines["kept"].get_xydata().tolist() == [[3, model.history_[-1]["training_objective"]]]
     assert "validation rows, after the epoch" in lines
 
@@ -205,7 +368,7 @@ def test_after_a_stream_the_last_row_is_marked(fitted, digits):
 def test_several_evaluations_an_epoch_are_named_so(digits, monkeypatch):
     monkeypatch.setattr("eigencode.fitting.run.MOST_STEPS", 3)
     model = Autoencoder(2, hidden=(8,), max_epochs=2, random_state=0).fit(digits)
-    axes = plot_history(model).axes[0]
+    axes = TrainingDisplay.from_estimator(model).ax_
     names = {"training rows, since the last evaluation", "validation rows, at the evaluation"}
     assert axes.get_xlabel() == "rows seen"
     assert names < set(lines_by_label(axes.figure))
@@ -224,6 +387,14 @@ def searched(grid, means, errors=0.5, chosen=0, **options):
     }
     search.best_index_ = chosen
     return search
+
+
+def of_search(search, tmp_path=None):
+    """The axes of the picture of a search, drawn into a file if there is a folder."""
+    display = SearchDisplay.from_estimator(search)
+    if tmp_path is not None:
+        drawn(display.figure_, tmp_path)
+    return display.ax_
 
 
 def curves(axes):
@@ -248,7 +419,7 @@ def mark(axes, name):
 def test_a_search_is_its_means_and_errors_in_lines_of_the_other_parameters(tmp_path):
     grid = {"activation": ["gelu", "tanh"], "n_components": [4, 2, 3]}
     means, errors = [-3, -5, -4, -2.5, -5.5, -3.9], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
-    (axes,) = drawn(plot_search(searched(grid, means, errors, chosen=0)), tmp_path).axes
+    axes = of_search(searched(grid, means, errors, chosen=0), tmp_path)
     lines, unnamed = curves(axes)
     assert unnamed == []
     assert list(lines) == ["activation='gelu'", "activation='tanh'"]
@@ -269,7 +440,7 @@ def test_a_search_is_its_means_and_errors_in_lines_of_the_other_parameters(tmp_p
 
 def test_marks_are_on_the_line_of_their_candidate(tmp_path):
     grid = {"activation": ["gelu", "tanh"], "n_components": [1, 2, 3]}
-    (axes,) = drawn(plot_search(searched(grid, [-3, -2, -1, -4, -3, -0.5], chosen=2)), tmp_path).axes
+    axes = of_search(searched(grid, [-3, -2, -1, -4, -3, -0.5], chosen=2), tmp_path)
     for name, own in [("best", "activation='tanh'"), ("chosen", "activation='gelu'")]:
         drawn_mark = mark(axes, name)
         (line,) = (container[0] for container in axes.containers if container.get_label() == own)
@@ -296,7 +467,7 @@ def test_marks_are_on_the_line_of_their_candidate(tmp_path):
 )
 def test_the_axis_fits_the_values(values, scale, ticks, tmp_path):
     search = searched({"value": values}, -np.arange(1.0, 1 + len(values)))
-    (axes,) = drawn(plot_search(search), tmp_path).axes
+    axes = of_search(search, tmp_path)
     assert (axes.get_xlabel(), axes.get_xscale()) == ("value", scale)
     ((x, _, _),) = curves(axes)[0].values()
     if ticks is None:
@@ -309,17 +480,17 @@ def test_the_axis_fits_the_values(values, scale, ticks, tmp_path):
 
 def test_the_parameter_with_most_values_is_horizontal():
     grid = {"activation": ["gelu", "tanh", "relu"], "beta": [1.0], "n_components": [2, 3]}
-    (axes,) = plot_search(searched(grid, np.arange(6.0))).axes
+    axes = of_search(searched(grid, np.arange(6.0)))
     assert axes.get_xlabel() == "activation"
     assert list(curves(axes)[0]) == ["n_components=2", "n_components=3"]
-    (axes,) = plot_search(searched({"activation": ["gelu", "tanh"], "beta": [1.0, 2.0]}, np.arange(4.0))).axes
+    axes = of_search(searched({"activation": ["gelu", "tanh"], "beta": [1.0, 2.0]}, np.arange(4.0)))
     assert axes.get_xlabel() == "beta"
 
 
 def test_of_many_lines_the_best_and_the_choice_are_coloured(tmp_path):
     grid = {"n_components": list(range(12, 0, -1)), "seed": list(range(11))}
     means = -np.array([seed + size / 100 for size in grid["n_components"] for seed in grid["seed"]])
-    (axes,) = drawn(plot_search(searched(grid, means, chosen=10)), tmp_path).axes
+    axes = of_search(searched(grid, means, chosen=10), tmp_path)
     named, grey = curves(axes)
     assert list(named) == [f"seed={seed}" for seed in (0, 1, 2, 3, 4, 5, 6, 10)]  # this very seed
     assert len(grey) == 3
@@ -330,18 +501,18 @@ def test_of_many_lines_the_best_and_the_choice_are_coloured(tmp_path):
 
 def test_several_grids_share_the_estimators_values():
     grids = [{"n_components": [2, 3, 4]}, {"n_components": [2, 3, 4], "activation": ["tanh"]}]
-    (axes,) = plot_search(searched(grids, np.arange(6.0))).axes
+    axes = of_search(searched(grids, np.arange(6.0)))
     lines, _ = curves(axes)
     assert list(lines) == ["activation='gelu'", "activation='tanh'"]
     assert lines["activation='tanh'"][0].tolist() == [[2, 3], [3, 4], [4, 5]]
 
 
 def test_searches_with_gaps_or_of_one_candidate(tmp_path):
-    (axes,) = drawn(plot_search(searched({"beta": [1.0, 2.0, 3.0]}, [-2, np.nan, -1], chosen=0)), tmp_path).axes
+    axes = of_search(searched({"beta": [1.0, 2.0, 3.0]}, [-2, np.nan, -1], chosen=0), tmp_path)
     assert mark(axes, "best").get_xydata().tolist() == [[3, -1]]
     assert mark(axes, "chosen").get_xydata().tolist() == [[1, -2]]
     assert list(curves(axes)[0]) == ["Autoencoder"]
-    (axes,) = drawn(plot_search(searched({}, [-2.0])), tmp_path).axes
+    axes = of_search(searched({}, [-2.0]), tmp_path)
     assert axes.get_xlabel() == "candidate"
     assert mark(axes, "best").get_xydata().tolist() == [[0, -2]]
 
@@ -349,7 +520,7 @@ def test_searches_with_gaps_or_of_one_candidate(tmp_path):
 def test_the_score_of_a_search_is_named():
     named = {"reconstruction": "minus the validation squared error per row"}
     for scoring in ("reconstruction", lambda model, X: np.zeros(len(X))):
-        (axes,) = plot_search(searched({"beta": [1.0, 2.0]}, [-2, -1], scoring=scoring)).axes
+        axes = of_search(searched({"beta": [1.0, 2.0]}, [-2, -1], scoring=scoring))
         assert axes.get_ylabel() == (named[scoring] if isinstance(scoring, str) else "validation score")
 
 
@@ -357,9 +528,9 @@ def test_a_real_search_is_drawn(cancer, tmp_path):
     model = Autoencoder(hidden=(), max_epochs=1, random_state=0)
     search = AutoencoderSearch(model, {"n_components": [1, 2, 3]}, cv=3, random_state=0, refit=False)
     with pytest.raises(NotFittedError):
-        plot_search(search)
+        SearchDisplay.from_estimator(search)
     search.fit(cancer[:60])
-    (axes,) = drawn(plot_search(search), tmp_path).axes
+    axes = of_search(search, tmp_path)
     ((x, heights, _),) = curves(axes)[0].values()
     np.testing.assert_array_equal(x, np.stack([[1, 2, 3], search.cv_results_["mean_test_score"]], axis=1))
     np.testing.assert_allclose(heights, search.cv_results_["standard_error"])
@@ -375,7 +546,7 @@ def test_reasons_are_bars_with_what_was_expected(tmp_path):
     rows = pd.DataFrame({"a": z, "b": z + 0.1 * rng.normal(size=400), "kind": np.where(z > 0, "high", "low")})
     detector = AnomalyDetector(autoencoder=Autoencoder(1, max_epochs=3), random_state=0).fit(rows)
     wrong = pd.DataFrame({"a": [1.0], "b": [-1.5], "kind": ["high"]})
-    (axes,) = drawn(plot_reasons(detector, wrong), tmp_path).axes
+    (axes,) = drawn(ReasonsDisplay.from_estimator(detector, wrong).figure_, tmp_path).axes
     (found,) = detector.explain(wrong, output="records")
     reasons = found["reasons"]
     assert reasons[0]["column"] == "b"
@@ -384,7 +555,16 @@ def test_reasons_are_bars_with_what_was_expected(tmp_path):
     assert axes.texts[0].get_text() == f" -1.5, expected {reasons[0]['expected']:.4g}"
     assert axes.texts[[each["column"] for each in reasons].index("kind")].get_text() == " high"
     own = Figure()
-    assert plot_reasons(detector, wrong, n_columns=1, ax=own.subplots()) is own
+    assert ReasonsDisplay.from_estimator(detector, wrong, n_columns=1, ax=own.subplots()).figure_ is own
     assert len(own.axes[0].patches) == 1
     with pytest.raises(DataError, match="one row"):
-        plot_reasons(detector, rows)
+        ReasonsDisplay.from_estimator(detector, rows)
+
+
+def test_alarms_are_drawn_by_the_rate_asked_for(tmp_path):
+    p = np.array([0.01, 0.04, 0.2, 0.6, 1.0])
+    display = CalibrationDisplay(p, 0.05).plot()
+    _, steps, rate = drawn(display.figure_, tmp_path).axes[0].get_lines()
+    np.testing.assert_allclose(steps.get_xdata(), p)
+    np.testing.assert_allclose(steps.get_ydata(), [0.2, 0.4, 0.6, 0.8, 1.0])
+    assert rate.get_label() == "this detector: 0.4 at 0.05"

@@ -42,7 +42,7 @@ from eigencode.parts import (
     Sizes,
     Units,
 )
-from eigencode.plots import plot_history
+from eigencode.plots import TrainingDisplay
 
 EXACT = {"fine_tune": False, "validation_fraction": 0.0, "optimizer": "lbfgs", "precision": "float64"}
 QUICK = {"max_epochs": 2, "random_state": 0}
@@ -386,7 +386,7 @@ def test_iterating_and_fitting_are_the_same(small):
     assert untimed(model.iter_fit(rows, labels)) == untimed(fitted.history_[1:])
     assert model.best_objective_ == min(row["validation_objective"] for row in fitted.history_)
     assert model.baseline_ is None
-    assert plot_history(model).axes[0].lines
+    assert TrainingDisplay.from_estimator(model).ax_.lines
     np.testing.assert_array_equal(model.predict_proba(rows), fitted.predict_proba(rows))
 
 

@@ -18,7 +18,7 @@ from eigencode import (
 from eigencode.descriptions import outcome, summary
 from eigencode.errors import DataError, OptionError
 from eigencode.fitting import splits
-from eigencode.plots import plot_history
+from eigencode.plots import TrainingDisplay
 
 OPTIONS = {"hidden": (6,), "max_epochs": 3, "optimizer": "adam", "random_state": 0}
 
@@ -128,7 +128,7 @@ def test_the_number_of_validation_rows_is_what_happened(X, tmp_path):
             # After a stream the objective is of a block, and the baseline's is not.
             assert ("linear baseline" in outcome(facts)) is not hasattr(model, "stream_state_")
             if not hasattr(model, "stream_state_") and model.history_[-1]["epoch"]:
-                labels = [line.get_label() for line in plot_history(same).axes[0].get_lines()]
+                labels = [line.get_label() for line in TrainingDisplay.from_estimator(same).ax_.get_lines()]
                 assert f"{name} rows, after the epoch" in labels
 
 

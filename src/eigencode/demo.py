@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.model_selection import train_test_split
@@ -21,7 +20,8 @@ from eigencode.data.writing import atomic_write, check_output
 from eigencode.errors import FileError
 from eigencode.estimators.autoencoder import Autoencoder
 from eigencode.invocation import command
-from eigencode.plots import plot_codes, plot_history, plot_reconstructions
+from eigencode.plots import CodeDisplay, ReconstructionDisplay, TrainingDisplay
+from eigencode.plots.display import Display
 
 CODE_SIZES = (2, 4, 8)
 SHAPE = (8, 8)
@@ -114,23 +114,21 @@ def _write_files(folder: Path, digits: Digits, model: Autoencoder, two_codes: Au
     codes = dict(zip(model.get_feature_names_out(), model.transform(everything).T, strict=True))
     write_columns(folder / "codes.parquet", {**codes, "label": digits.classes})
     _draw(folder / "reconstructions.png", _reconstructions(digits, model))
-    _draw(folder / "codes.png", plot_codes(two_codes.transform(everything), digits.classes))
-    _draw(folder / "training.png", plot_history(model))
+    _draw(folder / "codes.png", CodeDisplay.from_estimator(two_codes, everything, digits.classes))
+    _draw(folder / "training.png", TrainingDisplay.from_estimator(model))
 
 
-def _reconstructions(digits: Digits, model: Autoencoder) -> Figure:
+def _reconstructions(digits: Digits, model: Autoencoder) -> Display:
     """A picture of the first test image of each class and its reconstructions."""
     _, first = np.unique(digits.classes[digits.test], return_index=True)
     shown = digits.test[first]
-    return plot_reconstructions(
-        digits.rows[shown],
-        model.reconstruct(digits.frame(shown)),
-        SHAPE,
-        baseline=_pca_reconstructions(digits, model.n_components_)[first],
-        names=("original", "autoencoder", "PCA"),
-    )
+    rebuilt = {
+        "autoencoder": model.reconstruct(digits.frame(shown)),
+        "PCA": _pca_reconstructions(digits, model.n_components_)[first],
+    }
+    return ReconstructionDisplay.from_predictions(digits.rows[shown], rebuilt, shape=SHAPE)
 
 
-def _draw(path: Path, figure: Figure) -> None:
+def _draw(path: Path, display: Display) -> None:
     with atomic_write(path) as file:
-        figure.savefig(file, format="png", dpi=DPI)
+        display.figure_.savefig(file, format="png", dpi=DPI)

@@ -133,9 +133,9 @@ def write_results(search: AutoencoderSearch, table: Path | None, picture: Path |
     if table is not None:
         data.write_columns(table, columns(search))
     if picture is not None:
-        from eigencode.plots import plot_search
+        from eigencode.plots import SearchDisplay
 
-        figure = plot_search(search)
+        figure = SearchDisplay.from_estimator(search).figure_
         with data.atomic_write(picture) as file:
             figure.savefig(file, format=picture.suffix[1:].lower(), dpi=200)
 

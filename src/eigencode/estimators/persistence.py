@@ -95,6 +95,14 @@ class Saved(BaseEstimator):
         check_is_fitted(self)
         export.write(export.graph_of(self, methods), path)
 
+    def _repr_html_inner(self) -> str:
+        """The estimator in a notebook, and of a fitted one its key figures and training."""
+        return str(super()._repr_html_inner() + report.card(self))
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, str]:
+        bundle: dict[str, str] = super()._repr_mimebundle_(**options)
+        return bundle | ({"text/html": self._repr_html_inner()} if "text/html" in bundle else {})
+
     def report(self, X: Any, path: str | os.PathLike[str]) -> None:
         """Write a page about this model and some rows: one HTML file that opens in any browser, without a network.
 

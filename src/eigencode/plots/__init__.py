@@ -1,7 +1,9 @@
-"""Plots of reconstructions, codes, training and searches, as matplotlib figures.
+"""Pictures of fitted models by matplotlib, as scikit-learn's displays: ``CodeDisplay.from_estimator(model, X)``.
 
-Every function returns a new `matplotlib.figure.Figure`. Nothing here uses pyplot or changes matplotlib's settings, so
-plotting works the same in scripts, servers and threads; a notebook shows a figure that is the last value of a cell.
+A display keeps the numbers that it shows as attributes. ``plot(ax)`` draws them again, on axes of your own or on a
+figure of its own; ``ax_`` and ``figure_`` are what was drawn on last. Nothing here uses pyplot or changes matplotlib's
+settings, so displays work the same in scripts, servers and threads; a notebook shows a display that is the last value
+of a cell.
 """
 
 from eigencode.lazy import page

@@ -1,37 +1,30 @@
-"""Plots of anomalies: the reasons of one row."""
+"""Displays of a detector: the reasons of one row, and p-values."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from eigencode.errors import DataError
-from eigencode.plots.style import GREY, INK, PALETTE, axes_of
+from eigencode.plots.display import GREY, INK, PALETTE, Display, legend, style
 
 if TYPE_CHECKING:
     from eigencode.estimators.anomaly import AnomalyDetector
 
 
-def plot_reasons(detector: AnomalyDetector, X: Any, *, n_columns: int = 8, ax: Axes | None = None) -> Figure:
-    """Draw what the columns of one row add to how unlike it is, with what was observed and expected of each.
+@dataclass(eq=False)
+class ReasonsDisplay(Display):
+    """What the columns of one row add to how unlike it is, with what was observed and expected of each.
 
     Parameters
     ----------
-    detector : AnomalyDetector
-        A fitted detector.
-    X : array-like of shape (1, d)
-        The row.
-    n_columns : int, default 8
-        The first columns are shown.
-    ax : matplotlib Axes, optional
-        Where to draw; a new figure by default.
-
-    Returns
-    -------
-    Figure
-        That of the axes.
+    reasons : list of dict
+        As ``explain(..., output='records')`` gives them.
+    nats : float
+        What all columns add up to.
 
     Examples
     --------
@@ -39,23 +32,34 @@ def plot_reasons(detector: AnomalyDetector, X: Any, *, n_columns: int = 8, ax: A
     >>> from eigencode import AnomalyDetector, LinearAutoencoder
     >>> X = np.random.default_rng(0).normal(size=(400, 3))
     >>> detector = AnomalyDetector(autoencoder=LinearAutoencoder(1), random_state=0).fit(X)
-    >>> figure = plot_reasons(detector, [[0.0, 9.0, 0.0]])
-    >>> figure.axes[0].get_yticklabels()[0].get_text()
+    >>> ReasonsDisplay.from_estimator(detector, [[0.0, 9.0, 0.0]]).ax_.get_yticklabels()[0].get_text()
     'x1'
     """
-    found = detector.explain(X, n_columns=n_columns, output="records")
-    if len(found) != 1:
-        raise DataError("The reasons of one row are drawn", got=f"{len(found)} rows", hint="Choose one, as X[:1]")
-    reasons = found[0]["reasons"]
-    axes = axes_of(Figure(figsize=(6.4, 0.8 + 0.4 * len(reasons)), layout="constrained"), "", "") if ax is None else ax
-    bars = axes.barh(range(len(reasons)), [each["contribution"] for each in reasons], color=PALETTE[0], height=0.6)
-    axes.bar_label(bars, [f" {_text_of(each)}" for each in reasons], color=INK, fontsize=8)
-    axes.set_yticks(range(len(reasons)), [str(each["column"]) for each in reasons])
-    axes.invert_yaxis()
-    axes.margins(x=0.5)
-    axes.axvline(0, color=GREY, linewidth=0.8)
-    axes.set_xlabel(f"contribution, in nats, of {found[0]['nats']:.4g}", color=INK)
-    return axes.get_figure()  # type: ignore[return-value]
+
+    reasons: list[dict[str, Any]]
+    nats: float
+
+    @property
+    def size(self) -> tuple[float, float]:  # type: ignore[override]
+        """Inches of a figure of its own."""
+        return 6.4, 0.8 + 0.4 * len(self.reasons)
+
+    @classmethod
+    def from_estimator(cls, detector: AnomalyDetector, X: Any, *, n_columns: int = 8, ax: Axes | None = None) -> Self:
+        """Draw the first reasons of one row, X of shape (1, d)."""
+        found = detector.explain(X, n_columns=n_columns, output="records")
+        if len(found) != 1:
+            raise DataError("The reasons of one row are drawn", got=f"{len(found)} rows", hint="Choose one, as X[:1]")
+        return cls(found[0]["reasons"], found[0]["nats"]).plot(ax)
+
+    def _draw(self, ax: Axes) -> None:
+        style(ax, f"contribution, in nats, of {self.nats:.4g}", "")
+        bars = ax.barh(range(len(self.reasons)), [each["contribution"] for each in self.reasons], 0.6, color=PALETTE[0])
+        ax.bar_label(bars, [f" {_text_of(each)}" for each in self.reasons], color=INK, fontsize=8)
+        ax.set_yticks(range(len(self.reasons)), [str(each["column"]) for each in self.reasons])
+        ax.invert_yaxis()
+        ax.margins(x=0.5)
+        ax.axvline(0, color=GREY, linewidth=0.8)
 
 
 def _text_of(reason: dict[str, Any]) -> str:
@@ -69,3 +73,48 @@ def _short(value: Any) -> str:
     if value is None:
         return "missing"
     return f"{value:.4g}" if isinstance(value, float) else str(value)[:24]
+
+
+@dataclass(eq=False)
+class CalibrationDisplay(Display):
+    """The share of rows that are alarms, by the rate of false alarms that is asked for.
+
+    For normal rows the curve is at the dashed line, at which the rate is kept; anomalies lift it at small rates.
+
+    Parameters
+    ----------
+    p_values : ndarray of shape (n,)
+        Those of rows.
+    rate : float
+        The detector's rate of false alarms.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from eigencode import AnomalyDetector, LinearAutoencoder
+    >>> X = np.random.default_rng(0).normal(size=(600, 3))
+    >>> detector = AnomalyDetector(0.1, autoencoder=LinearAutoencoder(1), random_state=0).fit(X[:400])
+    >>> bool(CalibrationDisplay.from_estimator(detector, X[400:]).p_values.mean() > 0.4)
+    True
+    """
+
+    p_values: np.ndarray
+    rate: float
+
+    @classmethod
+    def from_estimator(cls, detector: AnomalyDetector, X: Any, *, ax: Axes | None = None) -> Self:
+        """Draw the p-values of rows that were not fitted."""
+        return cls(detector.p_values(X), detector.false_alarms_).plot(ax)
+
+    def _draw(self, ax: Axes) -> None:
+        style(ax, "rate of false alarms asked for", "share of rows that are alarms")
+        known = np.sort(self.p_values[np.isfinite(self.p_values)])
+        low = known.min(initial=self.rate) / 2
+        ax.plot([low, 1], [low, 1], color=GREY, linestyle="--", linewidth=1.2, label="if all rows are normal")
+        shares = np.arange(1, len(known) + 1) / len(known)
+        ax.step(known, shares, where="post", color=PALETTE[0], linewidth=2, label=f"{len(known):,} rows")
+        n = int((known <= self.rate).sum())
+        label = f"this detector: {n / max(len(known), 1):.3g} at {self.rate:.3g}"
+        ax.axvline(self.rate, color=PALETTE[2], linewidth=1.2, label=label)
+        ax.set(xscale="log", yscale="log", xlim=(low, 1), ylim=(low, 1.3))
+        legend(ax)

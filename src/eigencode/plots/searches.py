@@ -1,21 +1,20 @@
-"""The plot of a search."""
+"""The display of a search."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Transform, offset_copy
 from sklearn.utils.validation import check_is_fitted
 
-from eigencode.plots.style import GREY, INK, PALE, PALETTE, axes_of
+from eigencode.plots.display import INK, LEVEL, PALE, PALETTE, Display, legend, style
 
 if TYPE_CHECKING:
     from eigencode.search import AutoencoderSearch
@@ -44,8 +43,9 @@ CHOSEN = {"marker": "*", "color": PALETTE[2], "markersize": 13, "markeredgecolor
 """Markers of a search's best candidate and of its choice."""
 
 
-def plot_search(search: AutoencoderSearch) -> Figure:
-    """Draw the validation scores of a search, with their standard errors, against the parameter with the most values.
+@dataclass(eq=False)
+class SearchDisplay(Display):
+    """The validation scores of a search, with their standard errors, against the parameter with the most values.
 
     Each combination of the other parameters that vary is a line. Of more than eight lines, those with the lowest best
     scores are grey; the line of the choice is always coloured. A ring marks the best candidate, a star the chosen one;
@@ -64,36 +64,43 @@ def plot_search(search: AutoencoderSearch) -> Figure:
     >>> estimator = Autoencoder(hidden=(8,), max_epochs=2, random_state=0)
     >>> grid = {"n_components": [1, 2, 4], "activation": ["gelu", "tanh"]}
     >>> search = AutoencoderSearch(estimator, grid, cv=2, random_state=0, refit=False).fit(load_wine().data)
-    >>> axes = plot_search(search).axes[0]
-    >>> axes.get_xlabel()
+    >>> ax = SearchDisplay.from_estimator(search).ax_
+    >>> ax.get_xlabel()
     'n_components'
-    >>> [text.get_text() for text in axes.get_legend().get_texts()][:2]
+    >>> [text.get_text() for text in ax.get_legend().get_texts()][:2]
     ["activation='gelu'", "activation='tanh'"]
     """
-    check_is_fitted(search, "cv_results_")
-    means, errors = (search.cv_results_[name] for name in ("mean_test_score", "standard_error"))
-    x_axis, lines = _lines_of(search)
-    figure = Figure(figsize=(6.4, 4.0), dpi=200, layout="constrained")
-    axes = axes_of(figure, x_axis.name, SCORES.get(search.scoring, "validation score"))  # type: ignore[arg-type]
-    _set_ticks(axes, x_axis)
-    best, chosen = int(np.nanargmax(means)), search.best_index_
-    line_scores = {name: np.nan_to_num(means[index], nan=-np.inf).max() for name, index in lines.items()}
-    ranked = sorted(lines, key=lambda name: (chosen not in lines[name], -line_scores[name]))
-    colors = dict(zip([name for name in lines if name in ranked[:NAMED_LINES]], LINE_COLORS, strict=False))
-    for number, (name, index) in enumerate(lines.items()):
-        offset = _offset(figure, axes, number, len(lines))
-        style = {"color": colors[name], "label": name} if name in colors else {"color": PALE, "zorder": 1}
-        _draw_line(axes, x_axis.x[index], means[index], errors[index], offset, **style)
-        if best in index:
-            _mark(axes, x_axis.x[best], means[best], "best", BEST, offset)
-        if chosen in index:
-            _mark(axes, x_axis.x[chosen], means[chosen], "chosen", CHOSEN, offset)
-    label = "one standard error below the best"
-    axes.axhline(means[best] - errors[best], color=GREY, linestyle=(0, (4, 2)), linewidth=1.2, zorder=1.5, label=label)
-    # In the legend, the marks come after the lines.
-    named = sorted(zip(*axes.get_legend_handles_labels(), strict=True), key=lambda pair: isinstance(pair[0], Line2D))
-    axes.legend(*zip(*named, strict=True), frameon=False, fontsize=9, labelcolor=INK)
-    return figure
+
+    search: AutoencoderSearch
+
+    @classmethod
+    def from_estimator(cls, search: AutoencoderSearch, *, ax: Axes | None = None) -> Self:
+        """Draw the scores of a search."""
+        check_is_fitted(search, "cv_results_")
+        return cls(search).plot(ax)
+
+    def _draw(self, ax: Axes) -> None:
+        search = self.search
+        means, errors = (search.cv_results_[name] for name in ("mean_test_score", "standard_error"))
+        x_axis, lines = _lines_of(search)
+        style(ax, x_axis.name, SCORES.get(search.scoring, "validation score"))  # type: ignore[arg-type]
+        _set_ticks(ax, x_axis)
+        best, chosen = int(np.nanargmax(means)), search.best_index_
+        line_scores = {name: np.nan_to_num(means[index], nan=-np.inf).max() for name, index in lines.items()}
+        ranked = sorted(lines, key=lambda name: (chosen not in lines[name], -line_scores[name]))
+        colors = dict(zip([name for name in lines if name in ranked[:NAMED_LINES]], LINE_COLORS, strict=False))
+        for number, (name, index) in enumerate(lines.items()):
+            offset = _offset(ax, number, len(lines))
+            looks = {"color": colors[name], "label": name} if name in colors else {"color": PALE, "zorder": 1}
+            _draw_line(ax, x_axis.x[index], means[index], errors[index], offset, **looks)
+            if best in index:
+                _mark(ax, x_axis.x[best], means[best], "best", BEST, offset)
+            if chosen in index:
+                _mark(ax, x_axis.x[chosen], means[chosen], "chosen", CHOSEN, offset)
+        ax.axhline(means[best] - errors[best], label="one standard error below the best", zorder=1.5, **LEVEL)
+        # In the legend, the marks come after the lines.
+        named = sorted(zip(*ax.get_legend_handles_labels(), strict=True), key=lambda pair: isinstance(pair[0], Line2D))
+        legend(ax, *zip(*named, strict=True))
 
 
 @dataclass(frozen=True)
@@ -152,10 +159,10 @@ def _set_ticks(axes: Axes, x_axis: _XAxis) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
-def _offset(figure: Figure, axes: Axes, number: int, n_lines: int) -> Transform:
+def _offset(axes: Axes, number: int, n_lines: int) -> Transform:
     """A transform that moves a line sideways by a few points, so that errors at the same value do not overlap."""
     points = 3.0 * (number - (n_lines - 1) / 2) if n_lines <= NAMED_LINES else 0.0
-    return offset_copy(axes.transData, figure, x=points, units="points")
+    return offset_copy(axes.transData, axes.get_figure(), x=points, units="points")  # type: ignore[arg-type]
 
 
 def _draw_line(axes: Axes, x: Any, means: Any, errors: Any, offset: Transform, **style: Any) -> None:

@@ -92,9 +92,27 @@ class Findings:
             self.numbers = np.sort(np.random.default_rng(0).permutation(len(X))[:MOST_ROWS])
             self.rows = self.asked = take(X, self.numbers)
         self.labels = labels_of(X, self.numbers if sampled is None else sampled[self.numbers])
-        self.codes = np.asarray(self._quietly(self.model.transform, self.rows), dtype=np.float64)
-        self.rebuilt = self._quietly(self.model.reconstruct, self.rows)
-        self.errors = self._quietly(self.model.reconstruction_error, self.rows, scaled=True)
+
+    @cached_property
+    def codes(self) -> np.ndarray:
+        """The codes of the rows, shape (n, k)."""
+        return np.asarray(self._quietly(self.model.transform, self.rows), dtype=np.float64)
+
+    @cached_property
+    def rebuilt(self) -> Any:
+        """Their reconstructions, in their form."""
+        return self._quietly(self.model.reconstruct, self.rows)
+
+    @cached_property
+    def errors(self) -> np.ndarray:
+        """The squared error of each row, in scaled units."""
+        found: np.ndarray = self._quietly(self.model.reconstruction_error, self.rows, scaled=True)
+        return found
+
+    def images(self, rows: Any) -> np.ndarray:
+        """Rows of a model of images as images, shape (n, h, w) or (n, h, w, c)."""
+        found: np.ndarray = self.model.as_images(np.asarray(rows, dtype=np.float64).reshape(len(rows), -1))
+        return found
 
     @cached_property
     def given(self) -> list[Column]:
@@ -172,17 +190,9 @@ class Findings:
     @cached_property
     def plane(self) -> tuple[np.ndarray, list[str]]:
         """Codes in a plane, shape (n, 2), and what its axes are."""
-        k = self.codes.shape[1]
-        if k == 1:
+        if self.codes.shape[1] == 1:
             return np.column_stack([self.codes[:, 0], self.errors]), ["component 1", "error"]
-        if k == 2:
-            return self.codes, ["component 1", "component 2"]
-        centred = self.codes - self.codes.mean(0)
-        _, singular, directions = np.linalg.svd(centred, full_matrices=False)
-        shares = singular[:2] ** 2 / max(float((singular**2).sum()), 1e-300)
-        signs = np.where(directions[[0, 1], np.abs(directions[:2]).argmax(1)] < 0, -1.0, 1.0)
-        names = [f"{nth} principal axis of the codes ({shares[i]:.0%})" for i, nth in enumerate(("first", "second"))]
-        return centred @ (directions[:2] * signs[:, None]).T, names
+        return plane_of(self.codes)
 
     @cached_property
     def correlations(self) -> np.ndarray:
@@ -285,6 +295,22 @@ class Findings:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return function(*args, **options)
+
+
+def plane_of(points: np.ndarray, what: str = "component") -> tuple[np.ndarray, list[str]]:
+    """Points of shape (n, k) in the plane of their first two principal axes, and the names of its axes."""
+    if points.shape[1] == 2:
+        return points, [f"{what} 1", f"{what} 2"]
+    centred = points - points.mean(0)
+    _, singular, directions = np.linalg.svd(centred, full_matrices=False)
+    shares = singular[:2] ** 2 / max(float((singular**2).sum()), 1e-300)
+    # The largest entry of each axis is positive, so that the plane is the same on every machine.
+    signs = np.where(directions[[0, 1], np.abs(directions[:2]).argmax(1)] < 0, -1.0, 1.0)
+    names = [
+        f"{nth} principal axis of the {points.shape[1]} {what}s ({share:.0%})"
+        for nth, share in zip(("first", "second"), shares, strict=True)
+    ]
+    return centred @ (directions[:2] * signs[:, None]).T, names
 
 
 def _explained(own: Column, rebuilt: Any) -> float:

@@ -31,8 +31,7 @@ DEVIATIONS = (-2, -1, 0, 1, 2)
 
 def pixels(found: Findings, rows: Any) -> np.ndarray:
     """Rows of a model of images as pixels of 8 bits, on the scale of the rows measured."""
-    images = found.model.as_images(np.asarray(rows, dtype=np.float64).reshape(len(rows), -1))
-    return as_pixels(images, found.model.pixel_range_)
+    return as_pixels(found.images(rows), found.model.pixel_range_)
 
 
 def finding(found: Findings) -> str:

@@ -1,0 +1,45 @@
+"""Notebooks: models show themselves there, progress is one line, and the notebooks of the repository run."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sklearn
+
+from eigencode import AnomalyDetector, Autoencoder, LinearAutoencoder
+
+NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+X = np.random.default_rng(0).normal(size=(200, 4)) @ np.random.default_rng(1).normal(size=(4, 4))
+
+
+def shown(model):
+    return model._repr_mimebundle_()["text/html"]
+
+
+def test_a_fitted_model_shows_its_figures_and_its_training(fitted):
+    html = shown(fitted)
+    assert f"{fitted.best_objective_:.5g} nats a row" in html
+    assert f"{fitted.baseline_.history_[0]['validation_objective']:.5g}" in html
+    points = re.search(r'<polyline points="(.*?)"', html)[1].split()
+    assert len(points) == len(fitted.history_)
+    heights = [float(point.split(",")[1]) for point in points]
+    assert int(np.argmax(heights)) == fitted.best_epoch_  # the lowest objective is drawn lowest
+    assert html == fitted._repr_html_()
+
+
+def test_notes_are_listed_as_text(fitted, monkeypatch):
+    monkeypatch.setattr(fitted, "notes_", ["a < b"])
+    assert "<li>a &lt; b</li>" in shown(fitted)
+
+
+@pytest.mark.filterwarnings("ignore::eigencode.errors.ResultWarning")
+def test_models_of_every_kind_show_themselves():
+    linear = LinearAutoencoder(2).fit(X)
+    assert "2 components of 4 columns" in shown(linear)
+    assert "<svg" not in shown(linear).partition("eigencode-card")[2]
+    detector = AnomalyDetector(0.1, autoencoder=LinearAutoencoder(1), random_state=0).fit(X)
+    assert "eigencode-card" in shown(detector)
+    assert "eigencode-card" not in shown(Autoencoder(2))
+    with sklearn.config_context(display="text"):
+        assert "text/html" not in linear._repr_mimebundle_()
