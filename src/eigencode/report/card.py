@@ -50,9 +50,10 @@ def curve(model: Any) -> str:
         f'<line x1="4" x2="{WIDTH - 4}" y1="{down(level):.1f}" y2="{down(level):.1f}" stroke="currentColor" '
         'stroke-dasharray="5 4" opacity=".6"/>'
     )  # fmt: skip
+    caption = "objective by rows seen" + ("; dashed: the linear baseline" if line else "")
     says = f"objective from {y[0]:.5g} to {y.min():.5g}" + ("" if level is None else f", linear baseline {level:.5g}")
     return (
         f'<svg width="{WIDTH}" height="{HEIGHT}" role="img" aria-label="{says}"><title>{says}</title>{line}'
         f'<polyline points="{points}" fill="none" stroke="#3f90da" stroke-width="2"/></svg>'
-        f'<div style="font-size:85%;opacity:.7">objective by rows seen{"; dashed: the linear baseline" if line else ""}</div>'
+        f'<div style="font-size:85%;opacity:.7">{caption}</div>'
     )
