@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
@@ -21,6 +22,7 @@ from eigencode import (
     VariationalAutoencoder,
 )
 from eigencode.errors import DataError, OptionError
+from eigencode.export import detector as of_detectors
 from eigencode.export import files, graph_of
 from eigencode.export.operators import lgamma
 
@@ -147,21 +149,21 @@ def test_a_torch_program_answers_too(fitted, cancer, tmp_path):
 
 def table():
     """Columns of every kind, with gaps."""
-    n = 400
-    z = RNG.normal(size=n)
+    rng, n = np.random.default_rng(0), 400
+    z = rng.normal(size=n)
     days = np.array("2024-01-01", "datetime64[s]") + (np.round(z * 100) * 86_400).astype("timedelta64[s]")
     columns = {
         "real": z,
         "category": np.where(z > 0, "x", "y"),
-        "count": RNG.poisson(np.exp(z / 2 + 1)),
+        "count": rng.poisson(np.exp(z / 2 + 1)),
         "boolean": z > 0.3,
         "positive": np.exp(2 * z + 3),
-        "zeros": np.where(RNG.random(n) < 0.6, 0, np.exp(z + RNG.normal(size=n))),
+        "zeros": np.where(rng.random(n) < 0.6, 0, np.exp(z + rng.normal(size=n))),
         "time": days,
         "share": 1 / (1 + np.exp(-z)),
         "whole": np.round(z * 100).astype(int),
     }
-    return pa.table({name: pa.array(values, mask=RNG.random(n) < 0.1) for name, values in columns.items()})
+    return pa.table({name: pa.array(values, mask=rng.random(n) < 0.1) for name, values in columns.items()})
 
 
 def test_mixed_columns_are_numbers_and_an_unseen_label_is_the_next_number(tmp_path):
@@ -181,6 +183,78 @@ def test_mixed_columns_are_numbers_and_an_unseen_label_is_the_next_number(tmp_pa
             assert (np.abs(answer.numpy() - expected) / spread).max() < 1e-5, name
 
 
+def strange(rows):
+    """The same with labels, shares, counts and a constant that no row fitted had."""
+    n = len(rows)
+    odd = {"category": ["new"] * 9, "share": [2.0] * 6, "count": [-1.0, 0.5], "one": ["another", None], "real": [None]}
+    for name, values in odd.items():
+        values = [*values, *rows[name].to_pylist()[len(values) :]]
+        rows = rows.set_column(rows.column_names.index(name), name, pa.array(values))
+    assert len(rows) == n
+    return rows
+
+
+def require_same_alarms(detector, given, found):
+    """Scores that agree, and alarms and p-values but for rows whose scores are those of rows held out.
+
+    The detector answers to rows of float64 by networks of float64, and a graph by networks of float32.
+    """
+    expected = detector.score_samples(given)
+    assert np.abs((found["score_samples"] - expected) / np.maximum(expected.std(), np.abs(expected))).max() < 3e-5
+    assert (found["predict"] != detector.predict(given)).mean() < 0.05
+    assert (np.abs(found["p_values"] - detector.p_values(given)) > 1e-6).mean() < 0.05
+
+
+def answered(graph, X):
+    """The graph's answers, without a file."""
+    with torch.no_grad():
+        return {name: found.numpy() for name, found in graph(torch.from_numpy(X)).items()}
+
+
+@pytest.mark.parametrize(
+    "autoencoder", [Autoencoder(2, **QUICK), LinearAutoencoder(2), VariationalAutoencoder(2, **QUICK)]
+)
+def test_a_detector_of_mixed_columns_answers_as_its_graph_does(autoencoder):
+    rows = table().append_column("one", pa.array(["k"] * 400))
+    rate = 0.03 if isinstance(autoencoder, LinearAutoencoder) else 0.05
+    detector = AnomalyDetector(rate, autoencoder=autoencoder, random_state=0).fit(rows.slice(0, round(12 / rate - 200)))
+    graph = graph_of(detector)
+    assert graph.columns.labels["one"] == ["k"]
+    odd = strange(rows.slice(200, 200))
+    if isinstance(autoencoder, VariationalAutoencoder):  # which refuses counts below 0
+        odd = odd.set_column(2, "count", rows["count"].slice(200, 200))
+    usual, unusual = (answered(graph, graph.columns.numbers(given)) for given in (rows, odd))
+    require_same_alarms(detector, rows, usual)
+    require_same_alarms(detector, odd, unusual)
+    assert (unusual["score_samples"][:2] < usual["score_samples"][200:202] - 1).all()
+
+
+@pytest.mark.slow
+def test_onnx_of_a_detector_of_mixed_columns_and_of_one_of_windows(tmp_path):
+    rows = table().append_column("one", pa.array(["k"] * 400))
+    detector = AnomalyDetector(autoencoder=Autoencoder(2, **QUICK), random_state=0).fit(rows)
+    detector.export(tmp_path / "d.onnx")
+    for given in (rows, strange(rows)):
+        found = answers(tmp_path / "d.onnx", graph_of(detector).columns.numbers(given))
+        require_same_alarms(detector, given, found)
+    X = ROWS.astype(np.float64)
+    detector = AnomalyDetector(autoencoder=LinearAutoencoder(2), window=3, random_state=0).fit(X)
+    detector.export(tmp_path / "w.onnx")
+    for n_rows in (1, 2, 300):
+        require_same_alarms(detector, X[:n_rows], answers(tmp_path / "w.onnx", X[:n_rows]))
+
+
+def test_the_graph_of_a_detector_of_windows_takes_one_series():
+    frame = pd.DataFrame(ROWS.astype(np.float64), columns=list("abcde")).assign(time=range(300))
+    detector = AnomalyDetector(autoencoder=LinearAutoencoder(2), window=3, time="time", random_state=0).fit(frame)
+    graph = graph_of(detector)
+    for n_rows in (1, 2, 3, 300):
+        given = frame.head(n_rows)
+        require_same_alarms(detector, given, answered(graph, given.drop(columns="time").to_numpy()))
+    assert files.metadata(graph)["window"] == 3
+    assert detector.time == "time"
+
+
 def test_gaps_beside_extreme_cells_are_filled_up_to_the_largest_values_fitted():
     model = Autoencoder(3, max_epochs=3, hidden=(8,), random_state=0).fit(rows := table())
     graph = graph_of(model, "impute")
@@ -188,8 +262,7 @@ def test_gaps_beside_extreme_cells_are_filled_up_to_the_largest_values_fitted():
     for name, values in (("positive", [1e30] * 20), ("count", [None] * 20)):
         given = given.set_column(given.column_names.index(name), name, pa.array(values, rows[name].type))
     expected = graph.columns.numbers(model.impute(given))
-    with torch.no_grad():
-        found = graph(torch.from_numpy(graph.columns.numbers(given)))["impute"].numpy()
+    found = answered(graph, graph.columns.numbers(given))["impute"]
     counts = expected[:, [column.name for column, _ in graph.columns.parts].index("count")]
     assert counts.max() == np.nanmax(rows["count"].to_pandas())
     assert np.abs((found - expected) / (1 + np.abs(expected))).max() < 1e-6
@@ -262,17 +335,15 @@ def test_a_graph_that_answers_otherwise_is_not_written(fitted, tmp_path, monkeyp
     assert not list(tmp_path.iterdir())
 
 
-def test_what_cannot_be_exported_is_refused(fitted, tmp_path):
+def test_what_cannot_be_exported_is_refused(fitted, tmp_path, monkeypatch):
     with pytest.raises(OptionError, match=r"file ending in \.onnx or \.pt2"):
         fitted.export(tmp_path / "m.pb")
     with pytest.raises(OptionError, match="'sample'"):
         fitted.export(tmp_path / "m.onnx", "sample")
 
-    detector = AnomalyDetector(autoencoder=LinearAutoencoder(1), window=3, random_state=0).fit(ROWS)
-    with pytest.raises(OptionError, match="it takes windows"):
-        detector.export(tmp_path / "m.onnx")
-    detector = AnomalyDetector(autoencoder=LinearAutoencoder(1), random_state=0).fit(table())
-    with pytest.raises(OptionError, match="a table of mixed columns, as .* of kind .*fit it on an array"):
+    detector = AnomalyDetector(autoencoder=LinearAutoencoder(1), random_state=0).fit(ROWS)
+    monkeypatch.setattr(of_detectors, "MOST_EXACT", 100)
+    with pytest.raises(OptionError, match=r"300 rows. .*known_rows=100"):
         detector.export(tmp_path / "m.onnx")
 
     class Odd(torch.nn.Module):

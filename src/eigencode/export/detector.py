@@ -13,7 +13,9 @@ from torch import Tensor
 
 from eigencode.detection import neighbors
 from eigencode.detection.extent import FLAT
+from eigencode.detection.index import MOST_EXACT
 from eigencode.errors import OptionError
+from eigencode.export.columns import TableColumns
 from eigencode.export.graph import Asked, Graph
 
 ROUNDING = 1e-5
@@ -30,19 +32,21 @@ class DetectorGraph(Graph):
 
     with_steps = ("predict", "p_values")
 
+    sees_constants = True
+
     def __init__(self, estimator: Any, methods: Sequence[str]) -> None:
-        name = type(estimator).__name__
-        if estimator.window is not None:
-            raise OptionError(f"This {name} cannot be exported: it takes windows, which have rows before them")
-        if estimator.columns_ is not None and not estimator.columns_.is_plain:
-            what = f"This {name} cannot be exported: it asks whether values are possible, which are not in a graph"
-            odd = next(
-                c for c in estimator.columns_.columns if c.kind.kind not in ("real", "share") or not c.is_numeric
+        known = [member.unlikeness.known for member in estimator._members]
+        n_known = max((len(each.rows) for each in known if each is not None), default=0)
+        if n_known > MOST_EXACT:
+            what = (
+                f"This {type(estimator).__name__} cannot be exported: an index finds the nearest of the rows it keeps"
             )
-            got = f"a table of mixed columns, as {odd.name!r}, which is of kind {odd.kind.kind!r}"
-            hint = "If all columns are numbers, fit it on an array, or set the kind of each of them to 'real'"
-            raise OptionError(what, got=got, hint=hint)
+            hint = f"Fit it with known_rows={MOST_EXACT:_} or fewer, or with neighbors=False"
+            raise OptionError(what, got=f"{n_known:,} rows", hint=hint)
         super().__init__(estimator, methods)
+        self.estimator.time = None  # rows of a graph are one series
+        schema = estimator.columns_
+        self.states = None if schema is None else TableColumns(schema, constants=True)
 
     @property
     def model(self) -> Any:
@@ -59,6 +63,7 @@ class DetectorGraph(Graph):
 
     def forward(self, X: Tensor) -> dict[str, Tensor]:
         """The answers, by the names of the methods."""
+        X = X if self.estimator.window is None else as_windows(X, self.estimator.window)
         found = torch.stack([self._score_by(number, X) for number in range(len(self.estimator._members))], dim=1)
         scores = self._scores(found)
         decisions = scores - self.estimator.offset_
@@ -75,12 +80,13 @@ class DetectorGraph(Graph):
         """Rows of all kinds, without gaps if the rows fitted had none, and one of the known rows."""
         rows = super().example()
         if not self.scaler.has_gaps:
-            center = np.broadcast_to(self.scaler.center, rows.shape)
-            rows = np.where(np.isnan(rows), center, rows)
+            rows = np.where(np.isnan(rows), rows[~np.isnan(rows).any(1)][:1], rows)
         known = self.estimator._members[0].unlikeness.known
-        if known is not None:
+        if known is not None and self.columns is None:
             rows[1] = self.scaler.inverse_transform(known.rows[:1])[0]
-        return rows
+        for number, (column, _) in enumerate(self.states.parts if self.states else ()):
+            rows[:, number] = rows[:, number].clip(0, 1) if column.kind.kind == "share" else rows[:, number]
+        return rows[:, -self.estimator.n_features_in_ :] if self.estimator.window else rows
 
     def _score_by(self, number: int, X: Tensor) -> Tensor:
         """The score of rows by one member, shape (n,)."""
@@ -89,7 +95,7 @@ class DetectorGraph(Graph):
         asked = self.asked(X, model)
         near = replace(asked.rows, x=asked.rows.x.clamp(-FARTHEST, FARTHEST))
         nats = self._nats(composition, model, measured.row_nats, replace(asked, rows=near))
-        cells = self._scaled(X.double(), model.scaler_).nan_to_num(0.0)
+        cells = self._scaled(asked.cells.double(), model.scaler_).nan_to_num(0.0)
         sums = tail(measured.tail, nats)
         if measured.known is not None:
             sums = sums + tails_of_distances(measured.known, cells)
@@ -97,27 +103,42 @@ class DetectorGraph(Graph):
         kept = sums * torch.where(sums <= measured.highest, 1.0, ratio * (2 - ratio))
         score = kept + 2 * measured.highest * farther(measured.extent, cells)
         score = (score * 1e10).round() / 1e10
-        return score if model.scaler_.has_gaps else score.where(~X.isnan().any(1), math.nan)
+        return score if model.scaler_.has_gaps else score.where(~asked.cells.isnan().any(1), math.nan)
 
     def _nats(self, composition: Any, model: Any, nats: Any, asked: Asked) -> Tensor:
         """D, shape (n,)."""
-        gaps, states = torch.from_numpy(nats.gaps), 1 - nats.gaps - nats.impossible
-        is_known = asked.rows.observed
-        assert is_known is not None
-        of_states = -torch.where(is_known, torch.from_numpy(states).log(), gaps.log()).sum(1)
+        of_states = self._of_states(nats, asked)
         if hasattr(model, "elbo"):
-            return of_states - self._log_density(composition, model, asked)
-        z = composition.encode(*asked.seen.cells).mean
-        residuals = model._difference(composition, asked.rows, composition.decode(z), True).double()
-        squares = residuals.square() / (2 * torch.from_numpy(nats.noise))
-        return of_states + squares.where(is_known, 0.0).sum(1) - log_prob(nats.mixture, z.double())
+            bound = model._at_mean(composition, asked.rows, asked.seen).double()
+            return of_states - bound - self.log_jacobian(model, asked)
+        z, rows = composition.encode(*asked.seen.cells).mean, asked.rows
+        p, is_number = composition.decode(z), torch.from_numpy(self._are_numbers)
+        residuals = model._difference(composition, rows, p, True).double()
+        found = residuals.square() / (2 * torch.from_numpy(nats.noise))
+        if not self._are_numbers.all():
+            target = composition.likelihood.target(*rows.cells)
+            found = found.where(is_number, rows.selected(-p.log_prob(target)).double())
+        return of_states + rows.selected(found).sum(1) - log_prob(nats.mixture, z.double())
 
-    @staticmethod
-    def _log_density(composition: Any, model: Any, asked: Asked) -> Tensor:
-        """The bound on log p(x) of a variational model at the mean code, in the data's units, shape (n,)."""
-        found: Tensor = model._at_mean(composition, asked.rows, asked.seen).double()
-        derivatives = np.where(model._has_own_units, 0.0, model.scaler_.log_jacobian)
-        return found + asked.rows.selected(torch.from_numpy(derivatives).expand(*asked.rows.x.shape)).sum(1)
+    @property
+    def _are_numbers(self) -> np.ndarray:
+        """Which cells are compared with their reconstructions; the others have a likelihood of theirs."""
+        if (schema := self.estimator.columns_) is None:
+            return np.ones(len(self.scaler.center), dtype=bool)
+        families, widths = zip(*schema.blocks, strict=True)
+        return np.repeat([family in ("real", "share") for family in families], widths)
+
+    def _of_states(self, nats: Any, asked: Asked) -> Tensor:
+        """Nats of what each column has: a value, a gap, or a value that it cannot have, shape (n,)."""
+        n_cells = asked.cells.shape[1]
+        parts = [slice(j, j + 1) for j in range(n_cells)] if self.states is None else [p for _, p in self.states.parts]
+        first = torch.tensor([min(part.start, n_cells - 1) for part in parts])
+        is_gap = asked.cells[:, first].isnan() & torch.tensor([part.stop > part.start for part in parts])
+        of_gaps, of_values = torch.from_numpy(np.log([nats.gaps, 1 - nats.gaps - nats.impossible]))
+        found = torch.where(is_gap, of_gaps, of_values)
+        if self.states is not None:
+            found = found.where(self.states.allowed(asked.X), math.log(nats.impossible))
+        return -found.sum(1)
 
     def _scores(self, found: Tensor) -> Tensor:
         """``score_samples``, from the scores by each member, shape (n, K)."""
@@ -142,6 +163,13 @@ class DetectorGraph(Graph):
         above = torch.where(is_above, weights, 0.0).sum(1)
         shares = (weights.max() + above) / (weights.max() + weights.sum())
         return shares.where(~found.isnan().any(1), math.nan)
+
+
+def as_windows(X: Tensor, width: int) -> Tensor:
+    """`eigencode.data.windows.as_windows` of one series."""
+    numbers = torch.arange(X.shape[0])
+    ends = numbers.clamp(min=width - 1).minimum(numbers[-1:])
+    return X[(ends[:, None] - torch.arange(width - 1, -1, -1)).clamp(min=0)].flatten(1)
 
 
 def tail(known: Any, x: Tensor) -> Tensor:

@@ -120,6 +120,7 @@ def metadata(graph: Graph) -> dict[str, Any]:
         "columns": None if names is None else list(names),
         "kinds": None if table is None else [column.kind.kind for column, _ in table.parts],
         "labels": None if table is None else table.labels,
+        "window": getattr(graph.estimator, "window", None),
         "classes": None if classes is None else classes.tolist(),
         "image_shape": list(graph.autoencoder.image_shape_),
     }

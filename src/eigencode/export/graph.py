@@ -52,6 +52,9 @@ class Graph(nn.Module):
 
     input_name: ClassVar[str] = "X"
 
+    sees_constants: ClassVar[bool] = False
+    """Whether columns of one value are among those of a table."""
+
     with_steps: ClassVar[tuple[str, ...]] = ()
     """Methods whose answers change by steps, which rounding may move a row over."""
 
@@ -66,7 +69,7 @@ class Graph(nn.Module):
         self.methods = tuple(methods)
         self.estimator = copy.deepcopy(estimator)
         schema = estimator.columns_
-        self.columns = None if schema is None or schema.is_plain else TableColumns(schema)
+        self.columns = None if schema is None or schema.is_plain else TableColumns(schema, self.sees_constants)
         self.missing = [value for value in _missing_values(estimator) if isinstance(value, int | float)]
         for index, model in enumerate(self._autoencoders()):
             self.add_module(f"composition_{index}", model.composition_.cpu().float().eval().requires_grad_(False))
@@ -140,6 +143,15 @@ class Graph(nn.Module):
         largest = torch.finfo(like.dtype).max
         return found.clamp(-largest, largest).to(like.dtype)
 
+    def log_jacobian(self, model: Any, asked: Asked) -> Tensor:
+        """What is added to a log-density of scaled cells, for one in the data's units, shape (n,)."""
+        derivatives = np.where(model._has_own_units, 0.0, model.scaler_.log_jacobian)
+        found = asked.rows.selected(torch.from_numpy(derivatives).expand(*asked.rows.x.shape)).sum(1)
+        if self.columns is None:
+            return found
+        logarithms = torch.tensor(self.estimator.columns_.is_logarithm)  # columns that are modelled by theirs
+        return found - asked.cells.nan_to_num(0.0).where(logarithms, 0.0).sum(1)
+
     def forward(self, X: Tensor) -> dict[str, Tensor]:
         """The answers, by the names of the methods."""
         asked = self.asked(X)
@@ -190,11 +202,7 @@ class AutoencoderGraph(Graph):
     def score_samples(self, asked: Asked) -> Tensor:
         """Nats, in float64."""
         found = self.model._score(self.composition_0, asked.rows, asked.seen).double()
-        if self.columns is not None:  # columns that are modelled by their logarithms
-            logarithms = torch.tensor(self.estimator.columns_.is_logarithm)
-            found = found - asked.cells.nan_to_num(0.0).where(logarithms, 0.0).sum(1)
-        derivatives = np.where(self.model._has_own_units, 0.0, self.scaler.log_jacobian)
-        return found + asked.rows.selected(torch.from_numpy(derivatives).expand(*asked.rows.x.shape)).sum(1)
+        return found + self.log_jacobian(self.model, asked)
 
     def impute(self, asked: Asked) -> Tensor:
         """Rows with filled gaps."""

@@ -81,9 +81,7 @@ def _column(kind: Any, values: Any) -> Column:
     if isinstance(kind, Labels | Boolean):
         codes, labels = values.coded
         return Column(str(values.name), False, np.array([*labels.to_pylist(), None], dtype=object)[codes])
-    is_clock = kind.kind in ("time", "duration")
-    numbers = kind.encode(values)[:, 0] if is_clock else values.numbers
-    return Column(str(values.name), True, np.asarray(numbers, dtype=np.float64), kind.kind == "time")
+    return Column(str(values.name), True, kind.numbers(values).astype(np.float64), kind.kind == "time")
 
 
 def take(rows: Any, numbers: np.ndarray) -> Any:

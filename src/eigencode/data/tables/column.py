@@ -94,7 +94,11 @@ class Column:
 
     def allows(self, values: Values) -> np.ndarray:
         """Whether each value is one that the column can have."""
-        return self.kind.allows(self._checked(values))
+        return np.asarray(self.kind.allows(self.numbers(values)))
+
+    def numbers(self, values: Values) -> np.ndarray:
+        """A number for each value, shape (n,), by its kind."""
+        return self.kind.numbers(self._checked(values))
 
     def as_fitted(self, values: Values) -> Values:
         """The values in the type fitted; `DataError` if one of them cannot be in such a column."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -58,12 +58,16 @@ class Constant(Excluded):
         categories = tuple(values.coded[1].to_pylist()) if values.kind == "category" else ()
         return cls(labels[0] if labels else None, categories)
 
-    def allows(self, values: Values) -> np.ndarray:
-        """The one value."""
+    def numbers(self, values: Values) -> np.ndarray:
+        """0 for the one value, 1 for others."""
         if self.value is None or values.kind in ("nothing", "other"):
-            return super().allows(values)
+            return super().numbers(values)
         codes, labels = values.coded
-        return np.array([*(label == self.value for label in labels.to_pylist()), True])[codes]
+        return np.array([*(label != self.value for label in labels.to_pylist()), np.nan])[codes]
+
+    def allows(self, x: Any) -> Any:
+        """The one value."""
+        return (x == 0) | (x != x)
 
     def decode(self, cells: np.ndarray, kind: pa.DataType) -> pa.Array:
         """The value in all rows."""

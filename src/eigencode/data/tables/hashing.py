@@ -7,7 +7,7 @@ have the same code.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -98,9 +98,8 @@ def bits_of(numbers: np.ndarray, n_values: int, n_bits: int) -> np.ndarray:
     return (codes[:, None] >> np.arange(n_bits)[::-1]) & 1
 
 
-def numbers_of(bits: np.ndarray, n_values: int) -> np.ndarray:
-    """The inverse of `bits_of`; bits that are no code have the number of the next one below."""
+def numbers_of(bits: Any, n_values: int, xp: Any = np) -> Any:
+    """The inverse of `bits_of`, by NumPy or torch; bits that are no code have the number of the next one below."""
     n_bits = bits.shape[1]
-    codes = (bits.astype(np.int64) << np.arange(n_bits)[::-1]).sum(1)
-    found: np.ndarray = (codes * n_values) >> n_bits
-    return found
+    codes = (bits * 2 ** xp.arange(n_bits - 1, -1, -1)).sum(1)
+    return codes * n_values // 2**n_bits

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
@@ -45,9 +45,28 @@ class Kind(ABC):
         """Number of cells."""
         return sum(width for _, width in self.blocks)
 
-    @abstractmethod
     def encode(self, values: Values) -> np.ndarray:
         """The cells of shape (n, width), NaN for gaps."""
+        found: np.ndarray = self.cells(self.numbers(values))
+        return found
+
+    def numbers(self, values: Values) -> np.ndarray:
+        """A number for each value, shape (n,), NaN for gaps; of a label its number, and of a time its seconds."""
+        return values.numbers
+
+    # Of numbers and cells as arrays of NumPy or tensors of torch, by the functions of ``xp``.
+
+    @abstractmethod
+    def cells(self, x: Any, xp: Any = np) -> Any:
+        """The cells of numbers, shape (n, width)."""
+
+    def mean(self, cells: Any, xp: Any = np) -> Any:
+        """The numbers that means of cells stand for, not rounded; of labels that of the likeliest."""
+        return cells[:, 0]
+
+    def allows(self, x: Any) -> Any:
+        """Whether each number is that of a value that such a column can have; for gaps too."""
+        return (x == x) | True
 
     @abstractmethod
     def decode(self, cells: np.ndarray, kind: pa.DataType) -> pa.Array:
@@ -70,10 +89,6 @@ class Kind(ABC):
     def highest(self) -> list[float]:
         """The largest value fitted of each cell that is modelled by a logarithm, infinity for others."""
         return [math.inf] * self.width
-
-    def allows(self, values: Values) -> np.ndarray:
-        """Whether each value is one that such a column can have, shape (n,); for gaps too."""
-        return np.ones(len(values), dtype=bool)
 
     def log_jacobian(self, cells: np.ndarray) -> np.ndarray:
         """The log-density of each value minus that of its cells, shape (n,)."""
@@ -99,9 +114,17 @@ class Excluded(Kind):
         """None."""
         return ()
 
-    def encode(self, values: Values) -> np.ndarray:
+    def numbers(self, values: Values) -> np.ndarray:
+        """None: zeros."""
+        return np.zeros(len(values), dtype=np.float32)
+
+    def cells(self, x: Any, xp: Any = np) -> Any:
         """No cells."""
-        return np.empty((len(values), 0), dtype=np.float32)
+        return x[:, None][:, :0]
+
+    def mean(self, cells: Any, xp: Any = np) -> Any:
+        """Zeros."""
+        return cells.sum(1)
 
     def decode(self, cells: np.ndarray, kind: pa.DataType) -> pa.Array:
         """Gaps."""

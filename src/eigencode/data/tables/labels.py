@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, ClassVar, Self
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
@@ -48,9 +50,9 @@ class Boolean(Kind):
         require(values.kind == "boolean" or set(np.unique(values.present)) <= {0, 1}, values, cls.title)
         return cls()
 
-    def allows(self, values: Values) -> np.ndarray:
+    def allows(self, x: Any) -> Any:
         """0 and 1."""
-        return np.isin(values.numbers, (0, 1)) | values.missing
+        return (x == 0) | (x == 1) | (x != x)
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -62,15 +64,18 @@ class Boolean(Kind):
         """The two values."""
         return "true or false"
 
-    def encode(self, values: Values) -> np.ndarray:
+    def cells(self, x: Any, xp: Any = np) -> Any:
         """1 for true; numbers above one half are."""
-        numbers = values.numbers
-        return np.where(np.isnan(numbers), np.nan, numbers > 0.5).astype(np.float32)[:, None]
+        found = xp.where(xp.isnan(x), math.nan, xp.where(x > 0.5, 1.0, 0.0))
+        return xp.asarray(found, dtype=xp.float32)[:, None]
+
+    def mean(self, cells: Any, xp: Any = np) -> Any:
+        """1 where true is at least as likely as not."""
+        return xp.where(xp.isnan(cells[:, 0]), math.nan, xp.where(cells[:, 0] >= 0.5, 1.0, 0.0))
 
     def decode(self, cells: np.ndarray, kind: pa.DataType) -> pa.Array:
         """True where that is at least as likely as not."""
-        missing = np.isnan(cells[:, 0])
-        return types.numbers_as(np.where(missing, np.nan, cells[:, 0] >= 0.5), kind)
+        return types.numbers_as(self.mean(cells), kind)
 
 
 @dataclass(frozen=True)
@@ -107,11 +112,15 @@ class Labels(Kind):
         present = set(labels)
         return tuple(label for label in categories if label in present) or tuple(labels)
 
-    def allows(self, values: Values) -> np.ndarray:
-        """The labels fitted."""
+    def numbers(self, values: Values) -> np.ndarray:
+        """The number of the label in `labels` and then `rare`, or the next number for any other."""
         codes, labels = values.coded
-        known = {*self.labels, *self.rare}
-        return np.array([*(label in known for label in labels.to_pylist()), True])[codes]
+        index = {label: number for number, label in enumerate((*self.labels, *self.rare))}
+        return np.array([*(index.get(label, len(index)) for label in labels.to_pylist()), np.nan])[codes]
+
+    def allows(self, x: Any) -> Any:
+        """The labels fitted."""
+        return (x < len(self.labels) + len(self.rare)) | (x != x)
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -129,13 +138,19 @@ class Labels(Kind):
         more = f"; {len(self.rare)} rare ones share a cell" if self.rare else ""
         return f"{len(self.labels)} categories: {listed(self.labels)}{more}"
 
-    def encode(self, values: Values) -> np.ndarray:
-        """Indicators."""
-        codes, labels = values.coded
-        cells = self._cells_of(labels.to_pylist())
-        return np.concatenate([cells, np.full((1, self.width), np.nan, np.float32)])[codes]
+    def cells(self, x: Any, xp: Any = np) -> Any:
+        """Indicators, by one look-up; a gap has the last row of the table."""
+        last = len(self._table) - 1
+        rows = xp.where(xp.isnan(x), last, x.clip(0, last - 1))
+        return xp.asarray(self._table)[xp.asarray(rows, dtype=xp.int64)]
 
-    def _cells_of(self, labels: Sequence[str]) -> np.ndarray:
+    @cached_property
+    def _table(self) -> np.ndarray:
+        """The cells of each label, of any other, and of a gap."""
+        cells = self._cells_of([*self.labels, *self.rare, None])
+        return np.concatenate([cells, np.full((1, self.width), np.nan, np.float32)])
+
+    def _cells_of(self, labels: Sequence[Any]) -> np.ndarray:
         """The cells of labels, shape (n, width)."""
         index = {label: number for number, label in enumerate(self.labels)}
         numbers = np.array([index.get(label, len(index)) for label in labels], dtype=np.intp)
@@ -144,13 +159,17 @@ class Labels(Kind):
     def decode(self, cells: np.ndarray, kind: pa.DataType) -> pa.Array:
         """The most likely label; of rare ones the most frequent, or that of the code."""
         labels = [*self.labels, *self.rare]
-        shares = cells[:, : len(self.labels) + bool(self.rare)]
-        numbers = self._numbers(np.where(np.isnan(shares), -np.inf, shares), cells)
-        return self.as_type(pa.array(numbers, mask=np.isnan(shares).any(1)), labels, kind)
+        missing = np.isnan(cells[:, : len(self.labels) + bool(self.rare)]).any(1)
+        return self.as_type(pa.array(self.mean(cells), mask=missing), labels, kind)
 
-    def _numbers(self, shares: np.ndarray, cells: np.ndarray) -> np.ndarray:
+    def mean(self, cells: Any, xp: Any = np) -> Any:
         """The numbers of the most likely labels, those of rare ones after the others."""
-        return shares.argmax(1)
+        return self._shares(cells, xp).argmax(1)
+
+    def _shares(self, cells: Any, xp: Any) -> Any:
+        """The probabilities of the labels, and of the rare ones together if there are some."""
+        shares = cells[:, : len(self.labels) + bool(self.rare)]
+        return xp.where(xp.isnan(shares), -math.inf, shares)
 
     def as_type(self, numbers: pa.Array, labels: Sequence[str], kind: pa.DataType) -> pa.Array:
         """Labels by their numbers as a column of a type."""
@@ -222,7 +241,7 @@ class Category(Labels):
         how = f"have codes of {self.n_bits} bits" if self.n_bits else "share a cell"
         return super().summary.replace("share a cell", how)
 
-    def _cells_of(self, labels: Sequence[str]) -> np.ndarray:
+    def _cells_of(self, labels: Sequence[Any]) -> np.ndarray:
         """Indicators, and the bits of rare labels."""
         index = {label: number for number, label in enumerate(self.rare if self.n_bits else ())}
         numbers = np.array([index.get(label, -1) for label in labels], dtype=np.int64)
@@ -230,14 +249,14 @@ class Category(Labels):
         bits[numbers < 0] = np.nan
         return np.concatenate([super()._cells_of(labels), bits], axis=1)
 
-    def _numbers(self, shares: np.ndarray, cells: np.ndarray) -> np.ndarray:
+    def mean(self, cells: Any, xp: Any = np) -> Any:
         """The numbers of the most likely labels; a rare one is as likely as its code, all its bits together."""
         if not self.n_bits:
-            return super()._numbers(shares, cells)
-        bits = np.nan_to_num(cells[:, -self.n_bits :], nan=1.0)
-        likelihood = shares[:, -1] * np.maximum(bits, 1 - bits).prod(1)
-        found = np.concatenate([shares[:, :-1], likelihood[:, None]], axis=1).argmax(1)
-        return found + np.where(found == len(self.labels), hashing.numbers_of(bits >= 0.5, len(self.rare)), 0)
+            return super().mean(cells, xp)
+        shares, bits = self._shares(cells, xp), xp.nan_to_num(cells[:, -self.n_bits :], nan=1.0)
+        code = shares[:, -1:] * xp.maximum(bits, 1 - bits).prod(1)[:, None]
+        found = xp.concatenate([shares[:, :-1], code], axis=1).argmax(1)
+        return found + xp.where(found == len(self.labels), hashing.numbers_of(bits >= 0.5, len(self.rare), xp), 0)
 
 
 @dataclass(frozen=True)
@@ -315,13 +334,16 @@ class Ranked(Labels):
         """None of its own."""
         return [""]
 
-    def _cells_of(self, labels: Sequence[str]) -> np.ndarray:
+    def _cells_of(self, labels: Sequence[Any]) -> np.ndarray:
         """The numbers of labels."""
         index = {label: number for number, label in enumerate(self.labels)}
         return np.array([[index.get(label, np.nan)] for label in labels], dtype=np.float32)
 
     def decode(self, cells: np.ndarray, kind: pa.DataType) -> pa.Array:
         """The labels of the nearest numbers."""
-        missing = np.isnan(cells[:, 0])
-        numbers = np.rint(np.where(missing, 0.0, cells[:, 0])).clip(0, len(self.labels) - 1).astype(np.int64)
-        return self.as_type(pa.array(numbers, mask=missing), self.labels, kind)
+        numbers = np.nan_to_num(self.mean(cells)).astype(np.int64)
+        return self.as_type(pa.array(numbers, mask=np.isnan(cells[:, 0])), self.labels, kind)
+
+    def mean(self, cells: Any, xp: Any = np) -> Any:
+        """The nearest numbers."""
+        return xp.round(cells[:, 0]).clip(0, len(self.labels) - 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -68,9 +68,13 @@ class Number(Kind):
         """The range."""
         return f"{'whole, ' if self.is_whole else ''}from {short(self.low)} to {short(self.high)}"
 
-    def encode(self, values: Values) -> np.ndarray:
+    def cells(self, x: Any, xp: Any = np) -> Any:
         """The numbers themselves."""
-        return values.numbers[:, None]
+        return x[:, None]
+
+    def mean(self, cells: Any, xp: Any = np) -> Any:
+        """The numbers, not below 0 if none was."""
+        return self._bounded(cells[:, 0], xp)
 
     def decode(self, cells: np.ndarray, kind: pa.DataType) -> pa.Array:
         """The numbers, rounded if all were whole, and not below 0 if none was."""
@@ -78,7 +82,7 @@ class Number(Kind):
 
     def decode_mean(self, cells: np.ndarray, kind: pa.DataType) -> pa.Array:
         """The numbers, not rounded if the type has fractions."""
-        return self._as_type(self._mean(cells), kind, rounds=not pa.types.is_floating(kind))
+        return self._as_type(self.mean(cells), kind, rounds=not pa.types.is_floating(kind))
 
     def decode_drawn(self, cells: np.ndarray, kind: pa.DataType) -> pa.Array:
         """The numbers, within the range fitted and with no more decimals."""
@@ -89,13 +93,11 @@ class Number(Kind):
     def _as_type(self, values: np.ndarray, kind: pa.DataType, rounds: bool = True) -> pa.Array:
         return types.numbers_as(np.rint(values) if self.is_whole and rounds else values, kind)
 
-    def _mean(self, cells: np.ndarray) -> np.ndarray:
-        return self._bounded(cells[:, 0])
-
     def _likeliest(self, cells: np.ndarray) -> np.ndarray:
-        return self._mean(cells)
+        found: np.ndarray = self.mean(cells)
+        return found
 
-    def _bounded(self, values: np.ndarray) -> np.ndarray:
+    def _bounded(self, values: Any, xp: Any) -> Any:
         return values.clip(min=0) if self.low >= 0 else values
 
 
@@ -136,17 +138,17 @@ class Share(Number):
         require(values.present.min() >= 0 and values.present.max() <= 1, values, cls.title)
         return super().learn(values)
 
-    def allows(self, values: Values) -> np.ndarray:
+    def allows(self, x: Any) -> Any:
         """Those from 0 to 1."""
-        return ~((values.numbers < 0) | (values.numbers > 1))
+        return ~((x < 0) | (x > 1))
 
     @property
     def blocks(self) -> tuple[Block, ...]:
         """One cell from 0 to 1."""
         return (("share", 1),)
 
-    def _bounded(self, values: np.ndarray) -> np.ndarray:
-        return super()._bounded(values).clip(0, 1)
+    def _bounded(self, values: Any, xp: Any) -> Any:
+        return values.clip(0, 1)
 
 
 @dataclass(frozen=True)
@@ -172,18 +174,18 @@ class Count(Number):
         require(bool(whole) and values.present.min() >= 0, values, cls.title)
         return super().learn(values)
 
-    def allows(self, values: Values) -> np.ndarray:
+    def allows(self, x: Any) -> Any:
         """Whole ones from 0 on."""
-        return ~((values.numbers < 0) | (values.numbers % 1 > 0))
+        return ~((x < 0) | (x % 1 > 0))
 
     @property
     def blocks(self) -> tuple[Block, ...]:
         """One cell with a count."""
         return (("count", 1),)
 
-    def encode(self, values: Values) -> np.ndarray:
+    def cells(self, x: Any, xp: Any = np) -> Any:
         """The counts; a mean, as of a gap that was filled, is rounded."""
-        return np.rint(super().encode(values))
+        return xp.round(x)[:, None]
 
     @property
     def highest(self) -> list[float]:
@@ -230,20 +232,17 @@ class Positive(Number):
         """The largest logarithm."""
         return [math.log(self.high + self.shift)]
 
-    def allows(self, values: Values) -> np.ndarray:
+    def allows(self, x: Any) -> Any:
         """Those from 0 on; 0 only if some rows fitted had it."""
-        return ~self._is_impossible(values.numbers)
+        return ~((x < 0) | (x + self.shift <= 0))
 
-    def _is_impossible(self, numbers: np.ndarray) -> np.ndarray:
-        return (numbers < 0) | (numbers + self.shift <= 0)
-
-    def encode(self, values: Values) -> np.ndarray:
+    def cells(self, x: Any, xp: Any = np) -> Any:
         """Logarithms; a number below those that are possible has that of the smallest one fitted."""
-        numbers = values.numbers.astype(np.float64)
-        return np.log(np.where(self._is_impossible(numbers), self.low, numbers) + self.shift)[:, None]
+        x = xp.asarray(x, dtype=xp.float64)
+        return xp.log(xp.where(self.allows(x), x, self.low) + self.shift)[:, None]
 
-    def _bounded(self, values: np.ndarray) -> np.ndarray:
-        found = super()._bounded(_exponential(values) - self.shift)
+    def _bounded(self, values: Any, xp: Any) -> Any:
+        found = super()._bounded(_exponential(values, xp) - self.shift, xp)
         return found.clip(min=1) if self.is_whole and self.low > 0 else found
 
     def log_jacobian(self, cells: np.ndarray) -> np.ndarray:
@@ -273,9 +272,9 @@ class ZeroInflated(Number):
         require(values.present.min() >= 0 and values.present.max() > 0, values, cls.title)
         return super().learn(values)
 
-    def allows(self, values: Values) -> np.ndarray:
+    def allows(self, x: Any) -> Any:
         """Those from 0 on."""
-        return ~(values.numbers < 0)
+        return ~(x < 0)
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -287,11 +286,11 @@ class ZeroInflated(Number):
         """Zero, and the logarithm."""
         return [" is zero", ""]
 
-    def encode(self, values: Values) -> np.ndarray:
+    def cells(self, x: Any, xp: Any = np) -> Any:
         """1 for zero; a number below zero is one."""
-        numbers = values.numbers.astype(np.float64)
-        is_zero = np.where(np.isnan(numbers), np.nan, numbers <= 0)
-        return np.stack([is_zero, np.log(np.where(numbers > 0, numbers, np.nan))], axis=1)
+        x = xp.asarray(x, dtype=xp.float64)
+        is_zero = xp.where(xp.isnan(x), x, xp.where(x <= 0, 1.0, 0.0))
+        return xp.stack([is_zero, xp.log(xp.where(x > 0, x, math.nan))], axis=1)
 
     @property
     def is_logarithm(self) -> list[bool]:
@@ -303,15 +302,15 @@ class ZeroInflated(Number):
         """The largest logarithm."""
         return [math.inf, math.log(self.high)]
 
-    def _mean(self, cells: np.ndarray) -> np.ndarray:
+    def mean(self, cells: Any, xp: Any = np) -> Any:
         """The probability that it is not zero, times the exponential."""
         share = 1 - cells[:, 0].clip(0, 1)
-        return np.where(share == 0, 0.0, share * self._bounded(_exponential(cells[:, 1])))
+        return xp.where(share == 0, 0.0, share * self._bounded(_exponential(cells[:, 1], xp), xp))
 
     def _likeliest(self, cells: np.ndarray) -> np.ndarray:
         """Zero where that is more likely than not, else the exponential."""
         is_zero = np.where(np.isnan(cells[:, 0]), np.nan, cells[:, 0] >= 0.5)
-        return np.where(is_zero == 1, 0.0, self._mean(np.stack([0 * is_zero, cells[:, 1]], 1)))
+        return np.where(is_zero == 1, 0.0, self.mean(np.stack([0 * is_zero, cells[:, 1]], 1)))
 
     def log_jacobian(self, cells: np.ndarray) -> np.ndarray:
         """Minus the logarithm of the value, where it is not zero."""
@@ -324,10 +323,9 @@ def _decimals(values: np.ndarray, type_: pa.DataType) -> int | None:
     return next((n for n in range(MOST_DECIMALS + 1) if np.allclose(values.round(n), values, rounding, 0)), None)
 
 
-def _exponential(values: np.ndarray) -> np.ndarray:
+def _exponential(values: Any, xp: Any) -> Any:
     with np.errstate(over="ignore"):
-        found: np.ndarray = np.exp(values.astype(np.float64)).clip(max=np.finfo(np.float64).max)
-    return found
+        return xp.exp(xp.asarray(values, dtype=xp.float64)).clip(max=xp.finfo(xp.float64).max)
 
 
 def _shift(values: np.ndarray) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
@@ -76,14 +76,22 @@ class Clock(Kind):
         """One cell, the seconds."""
         return (("real", 1),)
 
-    def encode(self, values: Values) -> np.ndarray:
+    def numbers(self, values: Values) -> np.ndarray:
         """Seconds."""
-        return self._seconds(values, self.format)[:, None]
+        return self._seconds(values, self.format)
+
+    def cells(self, x: Any, xp: Any = np) -> Any:
+        """The seconds themselves."""
+        return x[:, None]
+
+    def mean(self, cells: Any, xp: Any = np) -> Any:
+        """Seconds, rounded to the unit."""
+        seconds = xp.asarray(cells[:, 0], dtype=xp.float64)
+        return xp.round(seconds / self.unit) * self.unit if self.unit else seconds
 
     def decode(self, cells: np.ndarray, kind: pa.DataType) -> pa.Array:
         """Times or durations, rounded to their unit and to that of their type."""
-        seconds = cells[:, 0].astype(np.float64)
-        seconds = np.rint(seconds / self.unit) * self.unit if self.unit else seconds
+        seconds = self.mean(cells)
         if not self.format:
             return types.from_seconds(seconds, kind)
         return pc.strftime(types.from_seconds(seconds, pa.timestamp("s")), format=self.format).cast(kind)
