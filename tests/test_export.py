@@ -250,7 +250,7 @@ def test_the_graph_of_a_detector_of_windows_takes_one_series():
     graph = graph_of(detector)
     for n_rows in (1, 2, 3, 300):
         given = frame.head(n_rows)
-        require_same_alarms(detector, given, answered(graph, given.drop(columns="time").to_numpy()))
+        require_same_alarms(detector, given, answered(graph, np.array(given.drop(columns="time"))))
     assert files.metadata(graph)["window"] == 3
     assert detector.time == "time"
 
