@@ -2,7 +2,7 @@
 # Needs Python >= 3.11, git and make. Name a Python with: make test PYTHON=/path/to/python
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test processors lint types docs check dist package lowest newest api format clean
+.PHONY: help venv demo test processors lint types docs figures check dist package lowest newest api format clean
 
 # The one that made constraints.txt comes first, then those it is known to serve.
 PYTHON ?= python3.11 python3.12 python3.13 python3
@@ -57,6 +57,9 @@ types: .venv/dev  ## check types
 docs: .venv/dev  ## build the documentation into docs/_build/html; a warning or a broken link is an error
 	.venv/bin/sphinx-build -E -W --keep-going -b html docs docs/_build/html
 	.venv/bin/python .ci/pages.py docs/_build/html
+
+figures: .venv/dev  ## measure the figures of README again and write them into it, about ten minutes
+	.venv/bin/python .ci/figures.py
 
 check: lint types test docs  ## everything that must pass before a change comes in
 

@@ -45,7 +45,9 @@ sphinx_gallery_conf = {
 suppress_warnings = ["config.cache"]
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
-myst_heading_anchors = 3  # lets one page link to a heading of another, and checks that it is there
+myst_heading_anchors = (
+    3  # lets one page link to a heading of another, and checks that it is there
+)
 
 # Docstrings state the types already, for readers and with shapes; signatures with both would be unreadable.
 autodoc_typehints = "none"
@@ -72,24 +74,36 @@ def home(base: type, cls: type) -> str | None:
     for module in (eigencode, eigencode.parts):
         if getattr(module, base.__name__, None) is base:
             return f"{module.__name__}.{base.__name__}"
-    return "eigencode.Autoencoder" if cls is not eigencode.Autoencoder and base in SHARED else None
+    return (
+        "eigencode.Autoencoder"
+        if cls is not eigencode.Autoencoder and base in SHARED
+        else None
+    )
 
 
 def is_described(value: object) -> bool:
     """Return whether a member has documentation of its own: a method or a property, not from scikit-learn."""
-    return (inspect.isroutine(value) and not type(value).__module__.startswith("sklearn")) or isinstance(
-        value, property
-    )
+    return (
+        inspect.isroutine(value) and not type(value).__module__.startswith("sklearn")
+    ) or isinstance(value, property)
 
 
 def described(name: str) -> tuple[list[str], dict[str, list[str]]]:
     """Return the members that the page of a class describes, and by class those that other pages describe."""
     module, _, own_name = name.rpartition(".")
     cls = getattr(importlib.import_module(module), own_name)
-    found: dict[str | None, list[str]] = {None: [n for n in inspect.get_annotations(cls) if n[0] != "_"]}
+    found: dict[str | None, list[str]] = {
+        None: [n for n in inspect.get_annotations(cls) if n[0] != "_"]
+    }
     seen: set[str] = set()
-    for base in [base for base in cls.__mro__ if base.__module__.startswith("eigencode")]:
-        names = [n for n, value in vars(base).items() if n[0] != "_" and n not in seen and is_described(value)]
+    for base in [
+        base for base in cls.__mro__ if base.__module__.startswith("eigencode")
+    ]:
+        names = [
+            n
+            for n, value in vars(base).items()
+            if n[0] != "_" and n not in seen and is_described(value)
+        ]
         found.setdefault(None if base is cls else home(base, cls), []).extend(names)
         seen.update(names)
     own = found.pop(None)
@@ -103,7 +117,11 @@ templates_path = ["_templates"]
 
 def in_mathml(formula: str, display: str) -> str:
     """Return a formula in MathML, with the thin space that TeX sets after a name like log."""
-    return re.sub(r"(<mi>(?:log|exp)</mi>)(?!<mo)", r'\1<mspace width="0.17em"/>', convert(formula, display=display))
+    return re.sub(
+        r"(<mi>(?:log|exp)</mi>)(?!<mo)",
+        r'\1<mspace width="0.17em"/>',
+        convert(formula, display=display),
+    )
 
 
 def write_formula(translator: HTML5Translator, node: nodes.math) -> None:
@@ -112,12 +130,18 @@ def write_formula(translator: HTML5Translator, node: nodes.math) -> None:
     raise nodes.SkipNode
 
 
-def write_displayed_formula(translator: HTML5Translator, node: nodes.math_block) -> None:
+def write_displayed_formula(
+    translator: HTML5Translator, node: nodes.math_block
+) -> None:
     """Write a formula on lines of its own."""
-    translator.body.append(f'<div class="formula">{in_mathml(node.astext(), "block")}</div>\n')
+    translator.body.append(
+        f'<div class="formula">{in_mathml(node.astext(), "block")}</div>\n'
+    )
     raise nodes.SkipNode
 
 
 def setup(app: Sphinx) -> None:
     """Connect the above to Sphinx."""
-    app.add_html_math_renderer("mathml", (write_formula, None), (write_displayed_formula, None))
+    app.add_html_math_renderer(
+        "mathml", (write_formula, None), (write_displayed_formula, None)
+    )

@@ -17,34 +17,59 @@ from eigencode import AnomalyDetector, Autoencoder
 
 DOCS = Path(__file__).parent
 BLUE, ORANGE, RED, GREY = "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2"
-BELOW = {"fontsize": 8, "frameon": False, "loc": "upper center", "bbox_to_anchor": (0.5, -0.08)}
+BELOW = {
+    "fontsize": 8,
+    "frameon": False,
+    "loc": "upper center",
+    "bbox_to_anchor": (0.5, -0.08),
+}
 
 
 def map_of_codes(axes: Axes, model: Autoencoder, new: pd.DataFrame) -> None:
     """Show each passenger as a point at the two numbers of the code."""
     codes = model.transform(new)
-    for name, color in zip(["First", "Second", "Third"], [BLUE, ORANGE, RED], strict=True):
+    for name, color in zip(
+        ["First", "Second", "Third"], [BLUE, ORANGE, RED], strict=True
+    ):
         for sex, marker in [("female", "o"), ("male", "^")]:
             rows = ((new["class"] == name) & (new["sex"] == sex)).to_numpy()
             label = f"{name}, {sex}"
-            axes.scatter(*codes[rows].T, s=22, color=color, marker=marker, alpha=0.8, lw=0, label=label)
+            axes.scatter(
+                *codes[rows].T,
+                s=22,
+                color=color,
+                marker=marker,
+                alpha=0.8,
+                lw=0,
+                label=label,
+            )
     axes.legend(ncols=3, handletextpad=0.1, columnspacing=0.8, **BELOW)
     axes.set_title("15 columns in two numbers")
     axes.set_xticks([])
     axes.set_yticks([])
 
 
-def gaps_filled(axes: Axes, model: Autoencoder, new: pd.DataFrame, known: pd.DataFrame) -> None:
+def gaps_filled(
+    axes: Axes, model: Autoencoder, new: pd.DataFrame, known: pd.DataFrame
+) -> None:
     """Show how many labels are right, of those hidden in three tenths of all cells."""
     hidden = new.mask(np.random.default_rng(0).random(new.shape) < 0.3)
     filled = model.impute(hidden)
     names = ["sex", "class", "survived", "embark_town", "deck"]
     cells = {name: hidden[name].isna() & new[name].notna() for name in names}
     ours = [(filled[name] == new[name])[cells[name]].mean() for name in names]
-    most_frequent = [(new[name] == known[name].mode()[0])[cells[name]].mean() for name in names]
+    most_frequent = [
+        (new[name] == known[name].mode()[0])[cells[name]].mean() for name in names
+    ]
     heights = -np.arange(len(names))
     axes.barh(heights + 0.2, ours, height=0.38, color=BLUE, label="filled by the model")
-    axes.barh(heights - 0.2, most_frequent, height=0.38, color=GREY, label="the most frequent value")
+    axes.barh(
+        heights - 0.2,
+        most_frequent,
+        height=0.38,
+        color=GREY,
+        label="the most frequent value",
+    )
     axes.set_yticks(heights, names)
     axes.set_xlim(0, 1)
     axes.legend(ncols=2, **BELOW)
@@ -59,7 +84,9 @@ def odd_row(axes: Axes, known: pd.DataFrame, new: pd.DataFrame) -> None:
     axes.barh(-np.arange(5), reasons["contribution"], height=0.6, color=RED)
     axes.set_yticks(-np.arange(5), reasons["column"])
     for number, reason in enumerate(reasons.itertuples()):
-        axes.text(reason.contribution + 0.2, -number, written(reason), va="center", fontsize=8)
+        axes.text(
+            reason.contribution + 0.2, -number, written(reason), va="center", fontsize=8
+        )
     axes.set_xlim(0, 1.75 * reasons["contribution"].max())
     axes.set_xlabel("what the column adds to the score, in nats", fontsize=8)
     axes.set_title("The oddest row, and why")
@@ -69,7 +96,11 @@ def written(reason: Any) -> str:
     """Return what was observed in a cell, and what is expected where that differs."""
     if reason.direction == "equal":
         return f"{reason.observed}, as expected"
-    expected = f"{reason.expected:.0f}" if isinstance(reason.expected, float) else reason.expected
+    expected = (
+        f"{reason.expected:.0f}"
+        if isinstance(reason.expected, float)
+        else reason.expected
+    )
     return f"{reason.observed}, expected {expected}"
 
 

@@ -25,7 +25,9 @@ def passengers() -> pd.DataFrame:
     lines = gzip.decompress(path.read_bytes()).decode().splitlines()
     names = [line.split("'")[1] for line in lines if line.startswith("@attribute")]
     rows = lines[lines.index("@data") + 1 :]
-    return pd.read_csv(io.StringIO("\n".join(rows)), names=names, na_values="?", escapechar="\\")
+    return pd.read_csv(
+        io.StringIO("\n".join(rows)), names=names, na_values="?", escapechar="\\"
+    )
 
 
 def main() -> None:

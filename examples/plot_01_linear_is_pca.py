@@ -46,6 +46,8 @@ right.set(xlabel="epoch", ylabel="loss minus PCA's, squared error per row")
 # %%
 # The two losses agree to many digits.
 
-errors = [fitted.reconstruction_error(X, scaled=True).mean() for fitted in (model, exact)]
+errors = [
+    fitted.reconstruction_error(X, scaled=True).mean() for fitted in (model, exact)
+]
 print(f"by gradient {errors[0]:.10f}, PCA {errors[1]:.10f}")
 assert abs(errors[0] - errors[1]) < 1e-6 * errors[1]

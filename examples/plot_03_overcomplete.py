@@ -20,8 +20,12 @@ noise = np.random.default_rng(0).permuted(test, axis=0)  # each pixel from anoth
 
 models = {
     "no regulariser": Autoencoder(100, hidden=(), max_epochs=60, random_state=0),
-    "denoising": DenoisingAutoencoder(100, hidden=(), noise="masking", level=0.5, max_epochs=60, random_state=0),
-    "sparse, 8 active": SparseAutoencoder(100, sparsity="top_k", active=8, max_epochs=60, random_state=0),
+    "denoising": DenoisingAutoencoder(
+        100, hidden=(), noise="masking", level=0.5, max_epochs=60, random_state=0
+    ),
+    "sparse, 8 active": SparseAutoencoder(
+        100, sparsity="top_k", active=8, max_epochs=60, random_state=0
+    ),
 }
 for model in models.values():
     model.fit(train)
@@ -32,7 +36,12 @@ for model in models.values():
 figure, axes = plt.subplots(4, 8, figsize=(8, 4.2), layout="constrained")
 shown = np.concatenate([test[:4], noise[:4]])
 for line, (name, images) in zip(
-    axes, {"image": shown, **{name: model.reconstruct(shown) for name, model in models.items()}}.items(), strict=True
+    axes,
+    {
+        "image": shown,
+        **{name: model.reconstruct(shown) for name, model in models.items()},
+    }.items(),
+    strict=True,
 ):
     line[0].text(-1.5, 4, name, ha="right", va="center")
     for axis, image in zip(line, images, strict=True):
@@ -43,7 +52,11 @@ for line, (name, images) in zip(
 # The errors on digits and on shuffled pixels: the model that copies has small errors on both.
 
 for name, model in models.items():
-    digits, shuffled = (model.reconstruction_error(rows).mean() for rows in (test, noise))
+    digits, shuffled = (
+        model.reconstruction_error(rows).mean() for rows in (test, noise)
+    )
     print(f"{name:18s} digits {digits:7.1f}, shuffled {shuffled:7.1f}")
-copied, denoised, sparse = (model.reconstruction_error(noise).mean() for model in models.values())
+copied, denoised, sparse = (
+    model.reconstruction_error(noise).mean() for model in models.values()
+)
 assert copied < 0.1 * min(denoised, sparse)

@@ -19,9 +19,15 @@ from eigencode import SparseAutoencoder
 
 X, X_test = train_test_split(load_digits().data, test_size=0.25, random_state=0)
 models = {
-    f"top-k, {active} active": SparseAutoencoder(96, sparsity="top_k", active=active, max_epochs=80, random_state=0)
+    f"top-k, {active} active": SparseAutoencoder(
+        96, sparsity="top_k", active=active, max_epochs=80, random_state=0
+    )
     for active in (24, 8, 3)
-} | {"L1, 8 active": SparseAutoencoder(96, sparsity="l1", active=8, max_epochs=80, random_state=0)}
+} | {
+    "L1, 8 active": SparseAutoencoder(
+        96, sparsity="l1", active=8, max_epochs=80, random_state=0
+    )
+}
 for model in models.values():
     model.fit(X)
 
@@ -32,11 +38,18 @@ for model in models.values():
 figure, axes = plt.subplots(4, 16, figsize=(10, 3), layout="constrained")
 for line, (name, model) in zip(axes, models.items(), strict=True):
     active = model.transform(X_test) != 0
-    strokes = model.inverse_transform(np.eye(96)) - model.inverse_transform(np.zeros((1, 96)))
+    strokes = model.inverse_transform(np.eye(96)) - model.inverse_transform(
+        np.zeros((1, 96))
+    )
     strokes = strokes[active.sum(0).argsort()[::-1][:16]]
     line[0].text(-1.5, 4, name, ha="right", va="center")
-    for axis, stroke in zip(line, strokes / abs(strokes).max(axis=1, keepdims=True), strict=True):
+    for axis, stroke in zip(
+        line, strokes / abs(strokes).max(axis=1, keepdims=True), strict=True
+    ):
         axis.imshow(stroke.reshape(8, 8), cmap="RdBu_r", vmin=-1, vmax=1)
         axis.axis("off")
     error = model.reconstruction_error(X_test).mean()
-    print(f"{name:18s} {active.sum(1).mean():5.1f} active per row, {active.any(0).sum()} of 96 used, error {error:.0f}")
+    print(
+        f"{name:18s} {active.sum(1).mean():5.1f} active per row, "
+        f"{active.any(0).sum()} of 96 used, error {error:.0f}"
+    )

@@ -19,7 +19,14 @@ from eigencode.parts import Point
 
 X = load_digits().data
 levels = [0.0, 0.5, 1.0, 2.0]
-options = {"hidden": (), "code": Point("sigmoid"), "tied": True, "scale": "common", "max_epochs": 60, "random_state": 0}
+options = {
+    "hidden": (),
+    "code": Point("sigmoid"),
+    "tied": True,
+    "scale": "common",
+    "max_epochs": 60,
+    "random_state": 0,
+}
 models = [DenoisingAutoencoder(32, level=level, **options).fit(X) for level in levels]
 
 # %%
@@ -27,7 +34,7 @@ models = [DenoisingAutoencoder(32, level=level, **options).fit(X) for level in l
 
 
 def filters(model):
-    """The encoder's weights, one row for each unit, divided by its largest absolute value."""
+    """The encoder's weights, a row for each unit, divided by its largest one."""
     weights = model.composition_.encoder.affine.weight.detach().numpy()
     return weights / abs(weights).max(axis=1, keepdims=True)
 

@@ -18,10 +18,14 @@ from eigencode import DenoisingAutoencoder
 rng = np.random.default_rng(0)
 along = rng.uniform(-3, 3, size=2000)
 X = np.stack([along, 1.5 * np.sin(np.pi / 2 * along)], axis=1)
-model = DenoisingAutoencoder(2, level=0.25, hidden=(64, 64), max_epochs=60, random_state=0).fit(X)
+model = DenoisingAutoencoder(
+    2, level=0.25, hidden=(64, 64), max_epochs=60, random_state=0
+).fit(X)
 
 # %%
-grid = np.stack(np.meshgrid(np.linspace(-3.2, 3.2, 27), np.linspace(-2.2, 2.2, 19)), axis=-1).reshape(-1, 2)
+grid = np.stack(
+    np.meshgrid(np.linspace(-3.2, 3.2, 27), np.linspace(-2.2, 2.2, 19)), axis=-1
+).reshape(-1, 2)
 arrows = model.score_function(grid)
 lengths = np.linalg.norm(arrows, axis=1)
 

@@ -19,9 +19,17 @@ from eigencode import ContractiveAutoencoder
 from eigencode.parts import Point
 
 X = load_digits().data / 16
-options = {"hidden": (), "code": Point("sigmoid"), "likelihood": "bernoulli", "max_epochs": 40, "random_state": 0}
+options = {
+    "hidden": (),
+    "code": Point("sigmoid"),
+    "likelihood": "bernoulli",
+    "max_epochs": 40,
+    "random_state": 0,
+}
 weights = [0.0, 1.0, 10.0]
-models = [ContractiveAutoencoder(48, weight=weight, **options).fit(X) for weight in weights]
+models = [
+    ContractiveAutoencoder(48, weight=weight, **options).fit(X) for weight in weights
+]
 
 # %%
 # Left: the Jacobian's singular values, averaged over rows. Right: the number of the 48 units that change with a small
@@ -31,10 +39,15 @@ figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.5), layout="constraine
 rows = X[:300]
 spectra = [model.jacobian_spectrum(rows).mean(0) for model in models]
 responses = [np.linalg.norm(model.jacobian(rows), axis=2) for model in models]
-changing = [(response > 0.1 * response.max(axis=1, keepdims=True)).sum(1) for response in responses]
+changing = [
+    (response > 0.1 * response.max(axis=1, keepdims=True)).sum(1)
+    for response in responses
+]
 for weight, spectrum, count in zip(weights, spectra, changing, strict=True):
     left.semilogy(spectrum, label=f"lambda {weight:g}")
-    right.hist(count, bins=np.arange(0, 49, 2), histtype="step", label=f"lambda {weight:g}")
+    right.hist(
+        count, bins=np.arange(0, 49, 2), histtype="step", label=f"lambda {weight:g}"
+    )
 left.axhline(1, color="gray", ls=":")
 left.set(xlabel="direction", ylabel="singular value", ylim=(1e-4, 3))
 right.set(xlabel="units that change", ylabel="rows")
@@ -45,12 +58,15 @@ right.legend()
 # This does not mean that the *codes* become sparse. In the paper, units saturate; on these small images they do not:
 # the share of activities below .05 or above .95 falls with lambda.
 
-for weight, model, spectrum, count in zip(weights, models, spectra, changing, strict=True):
+for weight, model, spectrum, count in zip(
+    weights, models, spectra, changing, strict=True
+):
     codes = model.transform(X)
     saturated = ((codes < 0.05) | (codes > 0.95)).mean()
     dimension = model.local_dimension(rows).mean()
     print(
-        f"lambda {weight:4.1f}: largest singular value {spectrum[0]:.2f}, local dimension {dimension:4.1f}, "
+        f"lambda {weight:4.1f}: largest singular value {spectrum[0]:.2f}, "
+        f"local dimension {dimension:4.1f}, "
         f"{count.mean():4.1f} units change, saturated {saturated:.0%}"
     )
 assert spectra[0][0] > spectra[1][0] > spectra[2][0]

@@ -18,7 +18,9 @@ from sklearn.datasets import load_digits
 from eigencode import VariationalAutoencoder
 
 X, y = load_digits(return_X_y=True)
-model = VariationalAutoencoder(2, hidden=(128, 64), max_epochs=80, random_state=0).fit(X)
+model = VariationalAutoencoder(2, hidden=(128, 64), max_epochs=80, random_state=0).fit(
+    X
+)
 
 # %%
 # Left: the means of the digits' codes, coloured by class, which was not used in training. Right: g(z) over the plane.
@@ -32,7 +34,9 @@ figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.8), layout="constraine
 points = left.scatter(*codes.T, c=y, cmap="tab10", s=6)
 left.set(xlabel="z1", ylabel="z2", aspect="equal")
 figure.colorbar(points, ax=left, label="class", ticks=range(10), shrink=0.7)
-right.imshow(images.transpose(0, 2, 1, 3).reshape(112, 112), cmap="gray_r", vmin=0, vmax=16)
+right.imshow(
+    images.transpose(0, 2, 1, 3).reshape(112, 112), cmap="gray_r", vmin=0, vmax=16
+)
 right.axis("off")
 
 # %%

@@ -32,7 +32,12 @@ class WithoutEntropy(StandardNormalPrior):
         return None
 
 
-options = {"code": GaussianCode(), "likelihood": GaussianLikelihood("learned"), "init": "random", "max_epochs": 120}
+options = {
+    "code": GaussianCode(),
+    "likelihood": GaussianLikelihood("learned"),
+    "init": "random",
+    "max_epochs": 120,
+}
 whole = Autoencoder(4, prior=StandardNormalPrior(), random_state=0, **options).fit(X)
 without = Autoencoder(4, prior=WithoutEntropy(), random_state=0, **options).fit(X)
 
@@ -42,14 +47,23 @@ without = Autoencoder(4, prior=WithoutEntropy(), random_state=0, **options).fit(
 
 def widths(model):
     scaled = model.scaler_.transform(X).astype("float32")
-    q = model.composition_.encode(model.composition_.encoder.layers[0].weight.new_tensor(scaled))
+    q = model.composition_.encode(
+        model.composition_.encoder.layers[0].weight.new_tensor(scaled)
+    )
     return q.variance.sqrt().detach().numpy().ravel()
 
 
 figure, axis = plt.subplots(figsize=(7, 3.2), layout="constrained")
 for name, model in [("with H(q)", whole), ("without", without)]:
-    axis.hist(widths(model), bins=[10 ** (e / 10) for e in range(-70, 5)], alpha=0.7, label=name)
-axis.set(xscale="log", xlabel="posterior standard deviation", ylabel="rows and components")
+    axis.hist(
+        widths(model),
+        bins=[10 ** (e / 10) for e in range(-70, 5)],
+        alpha=0.7,
+        label=name,
+    )
+axis.set(
+    xscale="log", xlabel="posterior standard deviation", ylabel="rows and components"
+)
 axis.legend()
 
 ratio = float(widths(without).mean() / widths(whole).mean())

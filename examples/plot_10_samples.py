@@ -15,8 +15,12 @@ from eigencode import Autoencoder, LinearAutoencoder, VariationalAutoencoder
 X = load_digits().data
 models = {
     "PCA": LinearAutoencoder(8).fit(X).fit_density(X),
-    "Autoencoder": Autoencoder(8, hidden=(128,), max_epochs=60, random_state=0).fit(X).fit_density(X),
-    "VariationalAutoencoder": VariationalAutoencoder(8, hidden=(128,), max_epochs=80, random_state=0).fit(X),
+    "Autoencoder": Autoencoder(8, hidden=(128,), max_epochs=60, random_state=0)
+    .fit(X)
+    .fit_density(X),
+    "VariationalAutoencoder": VariationalAutoencoder(
+        8, hidden=(128,), max_epochs=80, random_state=0
+    ).fit(X),
 }
 
 # %%
@@ -24,7 +28,9 @@ models = {
 # grainy, since the pixels are independent given the code.
 
 figure, axes = plt.subplots(4, 12, figsize=(10, 3.6), layout="constrained")
-lines = {"real": X[:12]} | {name: model.sample(12, mean=True, random_state=3) for name, model in models.items()}
+lines = {"real": X[:12]} | {
+    name: model.sample(12, mean=True, random_state=3) for name, model in models.items()
+}
 for line, (name, images) in zip(axes, lines.items(), strict=True):
     line[0].text(-2, 4, name, ha="right", va="center")
     for axis, image in zip(line, images, strict=True):
@@ -39,5 +45,10 @@ from sklearn.neighbors import NearestNeighbors
 neighbours = NearestNeighbors(n_neighbors=2).fit(X)
 print(f"real      {neighbours.kneighbors(X)[0][:, 1].mean():.1f}")
 for name, model in models.items():
-    distance = neighbours.kneighbors(model.sample(500, mean=True, random_state=0))[0][:, 0].mean()
-    print(f"{name:24s} {distance:.1f}, {model.mixture_.n_components if hasattr(model, 'mixture_') else 'its prior'}")
+    distance = neighbours.kneighbors(model.sample(500, mean=True, random_state=0))[0][
+        :, 0
+    ].mean()
+    print(
+        f"{name:24s} {distance:.1f}, "
+        f"{model.mixture_.n_components if hasattr(model, 'mixture_') else 'its prior'}"
+    )

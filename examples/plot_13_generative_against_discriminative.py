@@ -24,7 +24,9 @@ from sklearn.preprocessing import StandardScaler
 from eigencode import Autoencoder
 
 X, y = load_digits(return_X_y=True)
-train, test, y_train, y_test = train_test_split(X, y, test_size=0.4, stratify=y, random_state=0)
+train, test, y_train, y_test = train_test_split(
+    X, y, test_size=0.4, stratify=y, random_state=0
+)
 model = Autoencoder(10, hidden=(64,), max_epochs=40, random_state=0).fit(train)
 
 # %%
@@ -33,29 +35,43 @@ model = Autoencoder(10, hidden=(64,), max_epochs=40, random_state=0).fit(train)
 
 def bayes(rows, labels):
     """A classifier with a density of codes for each class."""
-    densities = [copy.deepcopy(model).fit_density(rows[labels == c]).mixture_ for c in range(10)]
+    densities = [
+        copy.deepcopy(model).fit_density(rows[labels == c]).mixture_ for c in range(10)
+    ]
     priors = np.log(np.bincount(labels, minlength=10) / len(labels))
 
     def predict(new):
         codes = model.transform(new)
-        return (priors + np.stack([density.log_prob(codes) for density in densities], axis=1)).argmax(1)
+        return (
+            priors
+            + np.stack([density.log_prob(codes) for density in densities], axis=1)
+        ).argmax(1)
 
     return predict
 
 
 def discriminative(rows, labels):
     """Logistic regression on the codes."""
-    head = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(model.transform(rows), labels)
+    head = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(
+        model.transform(rows), labels
+    )
     return lambda new: head.predict(model.transform(new))
 
 
 sizes = [3, 6, 12, 25, 50, 100]
-curves = {"generative: densities and Bayes' rule": [], "discriminative: logistic regression": []}
+curves = {
+    "generative: densities and Bayes' rule": [],
+    "discriminative: logistic regression": [],
+}
 rng = np.random.default_rng(0)
 for size in sizes:
-    some = np.concatenate([rng.permutation(np.flatnonzero(y_train == c))[:size] for c in range(10)])
+    some = np.concatenate(
+        [rng.permutation(np.flatnonzero(y_train == c))[:size] for c in range(10)]
+    )
     for name, learn in zip(curves, (bayes, discriminative), strict=True):
-        curves[name].append(100 * (learn(train[some], y_train[some])(test) != y_test).mean())
+        curves[name].append(
+            100 * (learn(train[some], y_train[some])(test) != y_test).mean()
+        )
 
 # %%
 figure, axis = plt.subplots(figsize=(7, 3.4), layout="constrained")

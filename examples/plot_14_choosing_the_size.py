@@ -22,7 +22,10 @@ from eigencode.parts import GaussianLikelihood
 
 X = load_digits().data
 sizes = {"n_components": [2, 4, 6, 8, 10, 12, 16, 24]}
-options = {"likelihood": GaussianLikelihood(), "random_state": 0}  # detail below its variance is noise
+options = {
+    "likelihood": GaussianLikelihood(),
+    "random_state": 0,
+}  # detail below its variance is noise
 deep = VariationalAutoencoder(hidden=(64,), max_epochs=20, **options)
 search = AutoencoderSearch(deep, sizes, cv=3, random_state=0).fit(X)
 print(search.notes_, search.best_params_)
@@ -39,12 +42,34 @@ baseline = AutoencoderSearch(linear, sizes, cv=3, random_state=0).fit(X)
 
 figure, axis = plt.subplots(figsize=(7, 3.4), layout="constrained")
 for name, one in {"variational autoencoder": search, "PCA": baseline}.items():
-    scores, errors = one.cv_results_["mean_test_score"], one.cv_results_["standard_error"]
-    line, *_ = axis.errorbar(sizes["n_components"], scores, errors, marker="o", markersize=4, capsize=3, label=name)
+    scores, errors = (
+        one.cv_results_["mean_test_score"],
+        one.cv_results_["standard_error"],
+    )
+    line, *_ = axis.errorbar(
+        sizes["n_components"],
+        scores,
+        errors,
+        marker="o",
+        markersize=4,
+        capsize=3,
+        label=name,
+    )
     best = np.argmax(scores)
     axis.axhline(scores[best] - errors[best], color=line.get_color(), ls="--", lw=0.8)
-    axis.plot(one.best_params_["n_components"], one.best_score_, "*", color=line.get_color(), markersize=14)
-    print(f"{name:24s} {one.best_params_['n_components']:2d} components, {one.best_score_:.1f} nats per image")
+    axis.plot(
+        one.best_params_["n_components"],
+        one.best_score_,
+        "*",
+        color=line.get_color(),
+        markersize=14,
+    )
+    print(
+        f"{name:24s} {one.best_params_['n_components']:2d} components, "
+        f"{one.best_score_:.1f} nats per image"
+    )
 axis.set(xlabel="components", ylabel="bound on log p(x), nats per image")
-axis.annotate("star: the choice", (0.98, 0.45), xycoords="axes fraction", ha="right", color="gray")
+axis.annotate(
+    "star: the choice", (0.98, 0.45), xycoords="axes fraction", ha="right", color="gray"
+)
 axis.legend(loc="lower right")

@@ -25,7 +25,9 @@ def machine(n_readings, seed):
     rng, t = np.random.default_rng(seed), np.arange(n_readings)
     turns = np.cumsum((1 + 0.1 * np.sin(t / 300 + rng.uniform(0, 6))) / 40)
     phase, force = turns % 1, 1 + 0.3 * np.sin(t / 170 + rng.uniform(0, 6))
-    strokes = np.exp(-(((phase - 0.3) / 0.05) ** 2)) - 0.6 * np.exp(-(((phase - 0.45) / 0.08) ** 2))
+    strokes = np.exp(-(((phase - 0.3) / 0.05) ** 2)) - 0.6 * np.exp(
+        -(((phase - 0.45) / 0.08) ** 2)
+    )
     return force * strokes + 0.3 * np.sin(2 * np.pi * phase)
 
 
@@ -41,7 +43,9 @@ def joined(windows):
 
 quiet, truth = machine(6000, seed=0), machine(2000, seed=1)
 noisy = truth + NOISE * np.random.default_rng(2).normal(size=2000)
-model = DenoisingAutoencoder(8, level=NOISE / quiet.std(), max_epochs=20, random_state=0)
+model = DenoisingAutoencoder(
+    8, level=NOISE / quiet.std(), max_epochs=20, random_state=0
+)
 model.fit(sliding_window_view(quiet, WIDTH))
 windows = sliding_window_view(noisy, WIDTH)
 series = {
@@ -54,7 +58,9 @@ series = {
 # %%
 # The truth in black. A filter has one shape for all times, and rounds the strokes.
 
-figure, axes = plt.subplots(4, 1, figsize=(8, 6), sharex=True, sharey=True, layout="constrained")
+figure, axes = plt.subplots(
+    4, 1, figsize=(8, 6), sharex=True, sharey=True, layout="constrained"
+)
 for axis, (name, one) in zip(axes, series.items(), strict=True):
     axis.plot(truth[400:700], color="black", lw=0.8)
     axis.plot(one[400:700], color="tab:orange", lw=1.2)

@@ -22,7 +22,8 @@ train, test = train_test_split(load_digits().data, test_size=0.25, random_state=
 levels = {"gaussian": 1.0, "salt_and_pepper": 0.3, "masking": 0.3}
 options = {"hidden": (64,), "max_epochs": 40, "random_state": 0}
 models = {
-    noise: DenoisingAutoencoder(32, noise=noise, level=level, **options).fit(train) for noise, level in levels.items()
+    noise: DenoisingAutoencoder(32, noise=noise, level=level, **options).fit(train)
+    for noise, level in levels.items()
 }
 
 # %%
@@ -32,7 +33,9 @@ rng = np.random.default_rng(0)
 hit = rng.random(test.shape) < 0.3
 damaged = {
     "gaussian": test + rng.normal(0, 4.3, test.shape),
-    "salt_and_pepper": np.where(hit, np.where(rng.random(test.shape) < 0.5, train.min(0), train.max(0)), test),
+    "salt_and_pepper": np.where(
+        hit, np.where(rng.random(test.shape) < 0.5, train.min(0), train.max(0)), test
+    ),
     "masking": np.where(hit, train.mean(0), test),
 }
 
@@ -48,14 +51,19 @@ for column, (noise, rows) in enumerate(damaged.items()):
     for line, images in zip(axes, lines, strict=True):
         for axis, image in zip(line[3 * column : 3 * column + 3], images, strict=False):
             axis.imshow(image.reshape(8, 8), cmap="gray_r", vmin=0, vmax=16)
-for line, name in zip(axes[:, 0], ["damaged", *(f"trained on {noise}" for noise in models)], strict=True):
+for line, name in zip(
+    axes[:, 0], ["damaged", *(f"trained on {noise}" for noise in models)], strict=True
+):
     line.text(-1, 4, name, ha="right", va="center")
 
 # %%
 # The squared error per image; the smallest of each column is on the diagonal.
 
 errors = np.array(
-    [[((m.denoise(rows) - test) ** 2).sum(1).mean() for rows in damaged.values()] for m in models.values()]
+    [
+        [((m.denoise(rows) - test) ** 2).sum(1).mean() for rows in damaged.values()]
+        for m in models.values()
+    ]
 )
 print(f"{'trained on':16s}", "".join(f"{noise:>17s}" for noise in damaged))
 for trained, row in zip(models, errors, strict=True):

@@ -86,7 +86,9 @@ def file_error(cause: OSError, what: str, *, got: object = None, hint: str | Non
 
     Examples
     --------
-    >>> error = file_error(FileNotFoundError(2, "No such file or directory"), "Cannot read 'x.csv'")
+    >>> error = file_error(
+    ...     FileNotFoundError(2, "No such file or directory"), "Cannot read 'x.csv'"
+    ... )
     >>> isinstance(error, FileError), isinstance(error, FileNotFoundError), error.errno
     (True, True, 2)
     """

@@ -124,7 +124,9 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
     >>> from sklearn.datasets import load_digits
     >>> from eigencode import Autoencoder, AutoencoderSearch
     >>> estimator = Autoencoder(hidden=(16,), max_epochs=3, random_state=0)
-    >>> search = AutoencoderSearch(estimator, {"n_components": [2, 4, 8]}, cv=3, random_state=0).fit(load_digits().data)
+    >>> search = AutoencoderSearch(
+    ...     estimator, {"n_components": [2, 4, 8]}, cv=3, random_state=0
+    ... ).fit(load_digits().data)
     >>> search.trained_
     ['9 models in one program']
     >>> search.notes_[1]

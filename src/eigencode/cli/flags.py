@@ -326,7 +326,9 @@ def with_flags(message: str) -> str:
 
     Examples
     --------
-    >>> with_flags("Got max_epochs=5 and hidden=(64, 8). Use solver='gradient', or tied=False.")
+    >>> with_flags(
+    ...     "Got max_epochs=5 and hidden=(64, 8). Use solver='gradient', or tied=False."
+    ... )
     'Got --max-epochs 5 and --hidden 64 8. Use --solver gradient, or --no-tied.'
     """
 

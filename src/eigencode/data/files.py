@@ -187,7 +187,10 @@ def read_table(
     --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_columns(f"{folder}/rows.csv", {"size": np.array([1.5, 2.0]), "color": np.array(["red", "NA"])})
+    ...     write_columns(
+    ...         f"{folder}/rows.csv",
+    ...         {"size": np.array([1.5, 2.0]), "color": np.array(["red", "NA"])},
+    ...     )
     ...     table = read_table(f"{folder}/rows.csv")
     >>> table.frame.to_pylist()
     [{'size': 1.5, 'color': 'red'}, {'size': 2.0, 'color': None}]

@@ -149,7 +149,9 @@ class ResidentRows(NumberedRows):
 
     Examples
     --------
-    >>> rows = ResidentRows(Batch(torch.arange(6.0).view(3, 2)), torch.tensor([0, 2]), torch.tensor([1]))
+    >>> rows = ResidentRows(
+    ...     Batch(torch.arange(6.0).view(3, 2)), torch.tensor([0, 2]), torch.tensor([1])
+    ... )
     >>> rows.gather(torch.tensor([2, 0])).x
     tensor([[4., 5.],
             [0., 1.]])

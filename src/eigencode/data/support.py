@@ -75,7 +75,9 @@ def check_support(
     --------
     >>> from eigencode.data.sources import ArraySource
     >>> rows = ArraySource(np.array([[1, 2], [0, -3]]))
-    >>> check_support(rows, "counts", ["visits", "balance"], owner="A Poisson", advice={"real": "Use a normal"})
+    >>> advice = {"real": "Use a normal"}
+    >>> names = ["visits", "balance"]
+    >>> check_support(rows, "counts", names, owner="A Poisson", advice=advice)
     Traceback (most recent call last):
         ...
     eigencode.errors.DataError: A Poisson needs counts (0, 1, 2, ...), but not all of column 'balance' are. \

@@ -66,7 +66,11 @@ def wider(kind: pa.DataType, other: pa.DataType) -> pa.DataType:
 
     Examples
     --------
-    >>> wider(pa.int64(), pa.float64()), wider(pa.null(), pa.date32()), wider(pa.int64(), pa.bool_())
+    >>> (
+    ...     wider(pa.int64(), pa.float64()),
+    ...     wider(pa.null(), pa.date32()),
+    ...     wider(pa.int64(), pa.bool_()),
+    ... )
     (DataType(double), DataType(date32[day]), DataType(string))
     """
     if kind == other or pa.types.is_null(other):

@@ -42,7 +42,9 @@ class Calibration:
 
     Examples
     --------
-    >>> two = Calibration(np.array([1.0, 2.0, 3.0, 4.0]), np.ones(4), np.array([0, 0, 1, 1]))
+    >>> two = Calibration(
+    ...     np.array([1.0, 2.0, 3.0, 4.0]), np.ones(4), np.array([0, 0, 1, 1])
+    ... )
     >>> two.p_values(np.array([[2.5, 2.5], [1.5, 9.0]]))
     array([0.6, 0.4])
     >>> two.margins(np.array([[2.5, 2.5], [1.5, 9.0]]), level=0.4)

@@ -68,7 +68,9 @@ class Neighbors:
 
     Examples
     --------
-    >>> Neighbors(np.array([[0.0], [0.0], [3.0]]), k=1)(np.array([[3.0], [1.0], [0.0]]))[0].tolist()
+    >>> Neighbors(np.array([[0.0], [0.0], [3.0]]), k=1)(np.array([[3.0], [1.0], [0.0]]))[
+    ...     0
+    ... ].tolist()
     [[3.0], [1.0], [0.0]]
     """
 

@@ -72,6 +72,9 @@ class Autoencoder(BaseAutoencoder):
     >>> model = Autoencoder(n_components=2, random_state=0).fit(X)
     >>> model.transform(X).shape
     (178, 2)
-    >>> bool(model.reconstruction_error(X).mean() <= model.baseline_.reconstruction_error(X).mean())
+    >>> bool(
+    ...     model.reconstruction_error(X).mean()
+    ...     <= model.baseline_.reconstruction_error(X).mean()
+    ... )
     True
     """

@@ -54,10 +54,14 @@ class DenoisingAutoencoder(BaseAutoencoder):
     >>> from sklearn.datasets import load_wine
     >>> from eigencode import DenoisingAutoencoder
     >>> X = load_wine().data
-    >>> model = DenoisingAutoencoder(4, noise="masking", level=0.2, max_epochs=20, random_state=0).fit(X)
+    >>> model = DenoisingAutoencoder(
+    ...     4, noise="masking", level=0.2, max_epochs=20, random_state=0
+    ... ).fit(X)
     >>> hidden = np.random.default_rng(0).random(X.shape) < 0.2
     >>> rebuilt = model.denoise(np.where(hidden, X.mean(0), X))
-    >>> bool((((rebuilt - X) / X.std(0))[hidden] ** 2).mean() < 0.8)  # where the mean alone would leave 1
+    >>> bool(
+    ...     (((rebuilt - X) / X.std(0))[hidden] ** 2).mean() < 0.8
+    ... )  # where the mean alone would leave 1
     True
     """
 

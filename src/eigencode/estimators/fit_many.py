@@ -78,7 +78,9 @@ def fit_many(estimators: Sequence[Estimator], X: Any, sample_weight: Any = None,
     --------
     >>> from sklearn.datasets import load_digits
     >>> from eigencode import Autoencoder, fit_many
-    >>> models = [Autoencoder(k, hidden=(32,), max_epochs=5, random_state=0) for k in (2, 4, 8)]
+    >>> models = [
+    ...     Autoencoder(k, hidden=(32,), max_epochs=5, random_state=0) for k in (2, 4, 8)
+    ... ]
     >>> fit_many(models, load_digits().data)
     ['3 models in one program']
     >>> errors = [model.best_objective_ for model in models]

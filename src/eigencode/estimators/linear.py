@@ -60,7 +60,9 @@ class LinearAutoencoder(BaseAutoencoder):
     >>> X = load_wine().data
     >>> model = LinearAutoencoder(2, scale="none").fit(X)
     >>> pca = PCA(2).fit(X)
-    >>> bool(abs(model.reconstruct(X) - pca.inverse_transform(pca.transform(X))).max() < 1e-8)
+    >>> bool(
+    ...     abs(model.reconstruct(X) - pca.inverse_transform(pca.transform(X))).max() < 1e-8
+    ... )
     True
     """
 

@@ -49,7 +49,9 @@ class AutoencoderRegressor(RegressorMixin, SupervisedAutoencoder):
     >>> from sklearn.datasets import load_diabetes
     >>> from sklearn.model_selection import train_test_split
     >>> from eigencode import AutoencoderRegressor
-    >>> X, X_test, y, y_test = train_test_split(*load_diabetes(return_X_y=True), random_state=0)
+    >>> X, X_test, y, y_test = train_test_split(
+    ...     *load_diabetes(return_X_y=True), random_state=0
+    ... )
     >>> model = AutoencoderRegressor(random_state=0).fit(X, y)
     >>> model.score(X_test, y_test) > 0.3
     True

@@ -48,10 +48,15 @@ class SparseAutoencoder(BaseAutoencoder):
     >>> from sklearn.datasets import load_digits
     >>> from eigencode import LinearAutoencoder, SparseAutoencoder
     >>> X = load_digits().data
-    >>> model = SparseAutoencoder(100, sparsity="top_k", active=10, max_epochs=20, random_state=0).fit(X)
+    >>> model = SparseAutoencoder(
+    ...     100, sparsity="top_k", active=10, max_epochs=20, random_state=0
+    ... ).fit(X)
     >>> float((model.transform(X) != 0).sum(1).mean())
     10.0
-    >>> bool(model.reconstruction_error(X).mean() < 0.8 * LinearAutoencoder(10).fit(X).reconstruction_error(X).mean())
+    >>> bool(
+    ...     model.reconstruction_error(X).mean()
+    ...     < 0.8 * LinearAutoencoder(10).fit(X).reconstruction_error(X).mean()
+    ... )
     True
     """
 

@@ -85,11 +85,16 @@ class StackedAutoencoder(BaseAutoencoder):
     >>> from eigencode.parts import GaussianNoise, Point
     >>> X = load_digits().data
     >>> options = {"hidden": (), "corruption": GaussianNoise(0.1), "max_epochs": 5}
-    >>> layers = [Autoencoder(32, code=Point("sigmoid"), **options), Autoencoder(8, **options)]
+    >>> layers = [
+    ...     Autoencoder(32, code=Point("sigmoid"), **options),
+    ...     Autoencoder(8, **options),
+    ... ]
     >>> model = StackedAutoencoder(layers=layers, max_epochs=5, random_state=0).fit(X)
     >>> model.transform(X).shape
     (1797, 8)
-    >>> model.history_[-1]["validation_objective"] < model.history_[0]["validation_objective"]
+    >>> model.history_[-1]["validation_objective"] < model.history_[0][
+    ...     "validation_objective"
+    ... ]
     True
     """
 

@@ -126,7 +126,9 @@ class Composition(parts.Part):
     >>> from eigencode import Composition
     >>> from eigencode.parts import MLP
     >>> model = Composition(encoder=MLP(hidden=(8,)), decoder=MLP(hidden=(8,)))
-    >>> model.setup(n_features=5, n_components=2, generator=torch.Generator().manual_seed(0))
+    >>> model.setup(
+    ...     n_features=5, n_components=2, generator=torch.Generator().manual_seed(0)
+    ... )
     >>> trace = model(torch.zeros(3, 5))
     >>> trace.z.shape, trace.p.mean.shape
     (torch.Size([3, 2]), torch.Size([3, 5]))

@@ -85,7 +85,9 @@ class Mixture:
     Examples
     --------
     >>> import numpy as np
-    >>> two = Mixture(weights=[0.5, 0.5], means=[[-3.0], [3.0]], covariances=[[[1.0]], [[1.0]]])
+    >>> two = Mixture(
+    ...     weights=[0.5, 0.5], means=[[-3.0], [3.0]], covariances=[[[1.0]], [[1.0]]]
+    ... )
     >>> two.sample(4, np.random.default_rng(0)).shape
     (4, 1)
     >>> two.log_prob([[0.0], [3.0]]).round(3)

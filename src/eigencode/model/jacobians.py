@@ -85,7 +85,9 @@ def squared_frobenius(
     >>> import torch
     >>> from eigencode.parts import MLP
     >>> model = Composition(encoder=MLP(), decoder=MLP())
-    >>> model.setup(n_features=5, n_components=2, generator=torch.Generator().manual_seed(0))
+    >>> model.setup(
+    ...     n_features=5, n_components=2, generator=torch.Generator().manual_seed(0)
+    ... )
     >>> found = squared_frobenius(model, torch.zeros(3, 5))
     >>> torch.allclose(found, model.encoder.affine.weight.square().sum())
     True

@@ -170,7 +170,11 @@ class AdaptiveLaplace(TargetActivity, Prior):
     >>> from eigencode.parts import Dictionary, ThresholdedReLU
     >>> from sklearn.datasets import load_digits
     >>> X = load_digits().data
-    >>> terms = {"code": ThresholdedReLU(8), "prior": AdaptiveLaplace(8), "decoder": Dictionary()}
+    >>> terms = {
+    ...     "code": ThresholdedReLU(8),
+    ...     "prior": AdaptiveLaplace(8),
+    ...     "decoder": Dictionary(),
+    ... }
     >>> model = Autoencoder(64, hidden=(), **terms, max_epochs=10, random_state=0).fit(X)
     >>> bool(7.2 < (model.transform(X) != 0).sum(1).mean() < 8.8)
     True

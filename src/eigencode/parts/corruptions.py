@@ -138,7 +138,9 @@ class SaltAndPepper(CellwiseCorruption):
     >>> import torch
     >>> from eigencode.parts import Sizes
     >>> noise = SaltAndPepper(fraction=0.5)
-    >>> noise.setup(Sizes(n_features=3, n_components=1, low=-torch.ones(3), high=2 * torch.ones(3)))
+    >>> noise.setup(
+    ...     Sizes(n_features=3, n_components=1, low=-torch.ones(3), high=2 * torch.ones(3))
+    ... )
     >>> noise(torch.zeros(1, 3), torch.tensor([[0.1, 0.4, 0.9]]))
     tensor([[-1.,  2.,  0.]])
     """

@@ -42,7 +42,10 @@ def is_same(device: torch.device, wanted: torch.device) -> bool:
 
     Examples
     --------
-    >>> is_same(torch.device("cuda:0"), torch.device("cuda")), is_same(torch.device("cuda:0"), torch.device("cuda:1"))
+    >>> (
+    ...     is_same(torch.device("cuda:0"), torch.device("cuda")),
+    ...     is_same(torch.device("cuda:0"), torch.device("cuda:1")),
+    ... )
     (True, False)
     """
     return device.type == wanted.type and wanted.index in (None, device.index)

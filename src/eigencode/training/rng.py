@@ -59,7 +59,10 @@ def has_random_layers(module: nn.Module) -> bool:
 
     Examples
     --------
-    >>> has_random_layers(nn.Sequential(nn.Dropout(0.1))), has_random_layers(nn.Sequential(nn.Tanh()))
+    >>> (
+    ...     has_random_layers(nn.Sequential(nn.Dropout(0.1))),
+    ...     has_random_layers(nn.Sequential(nn.Tanh())),
+    ... )
     (True, False)
     """
     return any(isinstance(layer, RANDOM_LAYERS) for layer in module.modules())

@@ -47,7 +47,13 @@ class Schema:
     Examples
     --------
     >>> import pyarrow as pa
-    >>> table = pa.table({"size": [1.5, None, 2.5], "color": ["red", "blue", "red"], "unit": ["cm", "cm", "cm"]})
+    >>> table = pa.table(
+    ...     {
+    ...         "size": [1.5, None, 2.5],
+    ...         "color": ["red", "blue", "red"],
+    ...         "unit": ["cm", "cm", "cm"],
+    ...     }
+    ... )
     >>> schema = Schema.infer(table)
     >>> print(schema)
     size   real: from 1.5 to 2.5 (1 gap, numbers)

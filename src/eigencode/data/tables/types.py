@@ -31,7 +31,10 @@ def type_of(text: str) -> pa.DataType:
 
     Examples
     --------
-    >>> type_of("timestamp[us, tz=Europe/Berlin]"), type_of("dictionary<values=string, indices=int8, ordered=1>")
+    >>> (
+    ...     type_of("timestamp[us, tz=Europe/Berlin]"),
+    ...     type_of("dictionary<values=string, indices=int8, ordered=1>"),
+    ... )
     (TimestampType(timestamp[us, tz=Europe/Berlin]), DictionaryType(dictionary<values=string, indices=int8, ordered=1>))
     """
     try:
@@ -102,7 +105,10 @@ def time_format(labels: pa.Array) -> str | None:
 
     Examples
     --------
-    >>> time_format(pa.array(["2020-12-31", "1850-01-01"])), time_format(pa.array(["01/02/2003", "03/04/2005"]))
+    >>> (
+    ...     time_format(pa.array(["2020-12-31", "1850-01-01"])),
+    ...     time_format(pa.array(["01/02/2003", "03/04/2005"])),
+    ... )
     ('%Y-%m-%d', None)
     """
     few = labels.slice(0, 20)

@@ -171,7 +171,9 @@ class ColumnsLikelihood(Likelihood):
 
     >>> import torch
     >>> from eigencode.parts import CategoricalLikelihood, GaussianLikelihood, Sizes
-    >>> likelihood = ColumnsLikelihood([(GaussianLikelihood(), 1), (CategoricalLikelihood(), 2)])
+    >>> likelihood = ColumnsLikelihood(
+    ...     [(GaussianLikelihood(), 1), (CategoricalLikelihood(), 2)]
+    ... )
     >>> likelihood.setup(Sizes(n_features=3, n_components=1))
     >>> likelihood(torch.tensor([[3.0, 0.0, 0.0]])).mean
     tensor([[3.0000, 0.5000, 0.5000]])

@@ -79,7 +79,9 @@ class OrdinalLikelihood(Likelihood):
     >>> likelihood = OrdinalLikelihood()
     >>> likelihood.setup(Sizes(n_features=3, n_components=1))
     >>> likelihood.set_thresholds(torch.tensor([-1.0, 1.0]))
-    >>> likelihood(torch.tensor([[0.0, 0.0, 0.0], [-0.5, 0.0, 1.0]])).mean.detach().round(decimals=3)
+    >>> likelihood(torch.tensor([[0.0, 0.0, 0.0], [-0.5, 0.0, 1.0]])).mean.detach().round(
+    ...     decimals=3
+    ... )
     tensor([[0.2690, 0.4620, 0.2690],
             [0.0760, 0.3020, 0.6220]])
     """

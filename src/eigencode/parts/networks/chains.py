@@ -245,7 +245,9 @@ class Rescaling(Network):
     >>> import torch
     >>> scaling = Rescaling()
     >>> scaling.setup(2, 2, torch.Generator())
-    >>> scaling.standardise(center=torch.tensor([1.0, 2.0]), divisor=torch.tensor([4.0, 2.0]))
+    >>> scaling.standardise(
+    ...     center=torch.tensor([1.0, 2.0]), divisor=torch.tensor([4.0, 2.0])
+    ... )
     >>> scaling(torch.tensor([[5.0, 0.0]]))
     tensor([[ 1., -1.]])
     """

@@ -41,7 +41,9 @@ class Completing(Within):
     >>> from eigencode.parts import MLP
     >>> network = Completing(MLP(), rank=1)
     >>> network.setup(2, 1, torch.Generator().manual_seed(0))
-    >>> network.describe_by(torch.zeros(2), torch.tensor([[1.0], [2.0]]), torch.tensor([1e-6, 1e-6]))
+    >>> network.describe_by(
+    ...     torch.zeros(2), torch.tensor([[1.0], [2.0]]), torch.tensor([1e-6, 1e-6])
+    ... )
     >>> network.completed(torch.tensor([[3.0, torch.nan]])).round(decimals=3)
     tensor([[3., 6.]])
     """

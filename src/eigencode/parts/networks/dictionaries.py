@@ -197,7 +197,9 @@ class OptimalCode(Network):
     >>> from eigencode import Composition
     >>> from eigencode.parts import LaplacePrior
     >>> model = Composition(OptimalCode(), Dictionary(), prior=LaplacePrior(0.4))
-    >>> model.setup(n_features=2, n_components=2, generator=torch.Generator().manual_seed(0))
+    >>> model.setup(
+    ...     n_features=2, n_components=2, generator=torch.Generator().manual_seed(0)
+    ... )
     >>> with torch.no_grad():
     ...     _ = model.decoder.directions.copy_(torch.eye(2))
     >>> model.encode(torch.tensor([[1.0, -0.1]])).mean  # the soft threshold at 0.4 / 2

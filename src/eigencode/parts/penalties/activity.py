@@ -113,8 +113,12 @@ class KLSparsity(MeanActivity):
     >>> from eigencode.parts import MLP, Sigmoid
     >>> penalty = KLSparsity(activity=0.1, weight=3.0)
     >>> model = Composition(MLP(), MLP(), code=Sigmoid(0.1), penalties=[penalty])
-    >>> model.setup(n_features=4, n_components=2, generator=torch.Generator().manual_seed(0))
-    >>> bool(penalty(model(torch.zeros(5, 4)), model) < 1e-6)  # at rest, both units are as active as they should be
+    >>> model.setup(
+    ...     n_features=4, n_components=2, generator=torch.Generator().manual_seed(0)
+    ... )
+    >>> bool(
+    ...     penalty(model(torch.zeros(5, 4)), model) < 1e-6
+    ... )  # at rest, both units are as active as they should be
     True
     """
 

@@ -56,7 +56,9 @@ class AuxiliaryLoss(Penalty):
     --------
     >>> from eigencode import Autoencoder
     >>> from eigencode.parts import Dictionary, TopK
-    >>> model = Autoencoder(200, hidden=(), code=TopK(5), decoder=Dictionary(), penalties=[AuxiliaryLoss()])
+    >>> model = Autoencoder(
+    ...     200, hidden=(), code=TopK(5), decoder=Dictionary(), penalties=[AuxiliaryLoss()]
+    ... )
     """
 
     numbers = ("weight", "window")

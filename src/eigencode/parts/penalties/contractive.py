@@ -62,7 +62,10 @@ class Contractive(Penalty):
     >>> X = load_wine().data
     >>> options = {"tied": True, "init": "random", "max_epochs": 20, "random_state": 0}
     >>> model = Autoencoder(2, penalties=[Contractive(weight=1.0)], **options).fit(X)
-    >>> norms = [(m.jacobian_spectrum(X) ** 2).sum() for m in (model, Autoencoder(2, **options).fit(X))]
+    >>> norms = [
+    ...     (m.jacobian_spectrum(X) ** 2).sum()
+    ...     for m in (model, Autoencoder(2, **options).fit(X))
+    ... ]
     >>> bool(norms[0] < norms[1])
     True
     """
