@@ -40,7 +40,9 @@ def tracked(rows: Iterable[Row], to: str, options: Mapping[str, Any] | None = No
 
     Examples
     --------
-    >>> for row in tracked(model.iter_fit(X), "tensorboard:runs/first", model.get_params()):  # doctest: +SKIP
+    >>> for row in tracked(
+    ...     model.iter_fit(X), "tensorboard:runs/first", model.get_params()
+    ... ):  # doctest: +SKIP
     ...     pass
     """
     log = system_of(to)
