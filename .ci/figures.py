@@ -37,8 +37,8 @@ FIGURES = [
         "{1} ({0})",
     ),
     (
-        "error on test rows over that of PCA: the means on four tables with 2, 4 and 8 components, least and largest",
-        "python benchmarks/small_tables.py --splits 2",
+        "error on test rows over that of PCA: four tables with 2, 4 and 8 components, least and largest",
+        "python benchmarks/small_tables.py --splits 1",
         r"(?m)^ *\S+ +\d+ +\S+ +\S+ +(\d\.\d+) +\S+ +\S+$",
         "{least} to {most}",
     ),

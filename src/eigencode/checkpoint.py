@@ -39,12 +39,10 @@ class Checkpoint:
     >>> from sklearn.datasets import load_wine
     >>> from eigencode import Autoencoder, Checkpoint
     >>> X, folder = load_wine().data, tempfile.mkdtemp()
-    >>> model = Autoencoder(2, random_state=0).fit(
-    ...     X, checkpoint=Checkpoint(folder, minutes=5)
-    ... )
-    >>> again = Autoencoder(2, random_state=0).fit(
-    ...     X, checkpoint=folder
-    ... )  # finished: nothing is trained
+    >>> checkpoint = Checkpoint(folder, minutes=5)
+    >>> model = Autoencoder(2, random_state=0).fit(X, checkpoint=checkpoint)
+    >>> # finished: nothing is trained
+    >>> again = Autoencoder(2, random_state=0).fit(X, checkpoint=folder)
     >>> bool((again.transform(X) == model.transform(X)).all())
     True
     """

@@ -124,10 +124,9 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
     >>> from sklearn.datasets import load_digits
     >>> from eigencode import Autoencoder, AutoencoderSearch
     >>> estimator = Autoencoder(hidden=(16,), max_epochs=3, random_state=0)
-    >>> search = AutoencoderSearch(
-    ...     estimator, {"n_components": [2, 4, 8]}, cv=3, random_state=0
-    ... ).fit(load_digits().data)
-    >>> search.trained_
+    >>> grid = {"n_components": [2, 4, 8]}
+    >>> search = AutoencoderSearch(estimator, grid, cv=3, random_state=0)
+    >>> search.fit(load_digits().data).trained_
     ['9 models in one program']
     >>> search.notes_[1]
     'n_components=8 is the largest value tried, so the best may lie beyond it: try larger ones too'

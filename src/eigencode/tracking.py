@@ -40,10 +40,8 @@ def tracked(rows: Iterable[Row], to: str, options: Mapping[str, Any] | None = No
 
     Examples
     --------
-    >>> for row in tracked(
-    ...     model.iter_fit(X), "tensorboard:runs/first", model.get_params()
-    ... ):  # doctest: +SKIP
-    ...     pass
+    >>> rows = tracked(model.iter_fit(X), "tensorboard:runs/first")  # doctest: +SKIP
+    >>> history = list(rows)  # doctest: +SKIP
     """
     log = system_of(to)
     if not processes.is_first():

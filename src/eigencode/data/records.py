@@ -34,10 +34,8 @@ def records(text: memoryview, separator: bytes, start: int = 0, line: int = 1) -
 
     Examples
     --------
-    >>> [
-    ...     (record.cells, record.line)
-    ...     for record in records(memoryview(b'a,"b\nc"\n\n1,2'), b",")
-    ... ]
+    >>> text = memoryview(b'a,"b\nc"\n\n1,2')
+    >>> [(record.cells, record.line) for record in records(text, b",")]
     [([b'a', b'"b\nc"'], 1), ([b'1', b'2'], 4)]
     """
     cells: list[bytes] = []

@@ -68,9 +68,8 @@ class Neighbors:
 
     Examples
     --------
-    >>> Neighbors(np.array([[0.0], [0.0], [3.0]]), k=1)(np.array([[3.0], [1.0], [0.0]]))[
-    ...     0
-    ... ].tolist()
+    >>> nearest = Neighbors(np.array([[0.0], [0.0], [3.0]]), k=1)
+    >>> nearest(np.array([[3.0], [1.0], [0.0]]))[0].tolist()
     [[3.0], [1.0], [0.0]]
     """
 

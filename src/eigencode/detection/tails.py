@@ -44,9 +44,8 @@ class Tail:
     Examples
     --------
     >>> tail = Tail.of([1.0, 2.0, 3.0])
-    >>> np.exp(-tail([1.0, 2.0, 3.0])).round(
-    ...     2
-    ... )  # the share of rows that score as much, the row itself among them
+    >>> shares = np.exp(-tail([1.0, 2.0, 3.0]))  # of rows that score as much, this one too
+    >>> shares.round(2)
     array([0.75, 0.5 , 0.25])
     >>> bool(tail([1e6])[0] > tail([1e5])[0] > tail([3.0])[0])
     True

@@ -59,9 +59,8 @@ class DenoisingAutoencoder(BaseAutoencoder):
     ... ).fit(X)
     >>> hidden = np.random.default_rng(0).random(X.shape) < 0.2
     >>> rebuilt = model.denoise(np.where(hidden, X.mean(0), X))
-    >>> bool(
-    ...     (((rebuilt - X) / X.std(0))[hidden] ** 2).mean() < 0.8
-    ... )  # where the mean alone would leave 1
+    >>> errors = ((rebuilt - X) / X.std(0))[hidden]
+    >>> bool((errors**2).mean() < 0.8)  # where the mean alone would leave 1
     True
     """
 

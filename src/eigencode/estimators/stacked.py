@@ -92,9 +92,8 @@ class StackedAutoencoder(BaseAutoencoder):
     >>> model = StackedAutoencoder(layers=layers, max_epochs=5, random_state=0).fit(X)
     >>> model.transform(X).shape
     (1797, 8)
-    >>> model.history_[-1]["validation_objective"] < model.history_[0][
-    ...     "validation_objective"
-    ... ]
+    >>> objectives = [row["validation_objective"] for row in model.history_]
+    >>> objectives[-1] < objectives[0]
     True
     """
 

@@ -116,9 +116,8 @@ class KLSparsity(MeanActivity):
     >>> model.setup(
     ...     n_features=4, n_components=2, generator=torch.Generator().manual_seed(0)
     ... )
-    >>> bool(
-    ...     penalty(model(torch.zeros(5, 4)), model) < 1e-6
-    ... )  # at rest, both units are as active as they should be
+    >>> trace = model(torch.zeros(5, 4))  # at rest, both units are as active as asked
+    >>> bool(penalty(trace, model) < 1e-6)
     True
     """
 
