@@ -32,7 +32,9 @@ class ReasonsDisplay(Display):
     >>> from eigencode import AnomalyDetector, LinearAutoencoder
     >>> X = np.random.default_rng(0).normal(size=(400, 3))
     >>> detector = AnomalyDetector(autoencoder=LinearAutoencoder(1), random_state=0).fit(X)
-    >>> ReasonsDisplay.from_estimator(detector, [[0.0, 9.0, 0.0]]).ax_.get_yticklabels()[0].get_text()
+    >>> ReasonsDisplay.from_estimator(detector, [[0.0, 9.0, 0.0]]).ax_.get_yticklabels()[
+    ...     0
+    ... ].get_text()
     'x1'
     """
 
@@ -93,7 +95,9 @@ class CalibrationDisplay(Display):
     >>> import numpy as np
     >>> from eigencode import AnomalyDetector, LinearAutoencoder
     >>> X = np.random.default_rng(0).normal(size=(600, 3))
-    >>> detector = AnomalyDetector(0.1, autoencoder=LinearAutoencoder(1), random_state=0).fit(X[:400])
+    >>> detector = AnomalyDetector(
+    ...     0.1, autoencoder=LinearAutoencoder(1), random_state=0
+    ... ).fit(X[:400])
     >>> bool(CalibrationDisplay.from_estimator(detector, X[400:]).p_values.mean() > 0.4)
     True
     """

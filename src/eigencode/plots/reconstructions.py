@@ -81,7 +81,9 @@ class ReconstructionDisplay(Images):
     Examples
     --------
     >>> rows = np.random.default_rng(0).random((4, 64))
-    >>> display = ReconstructionDisplay.from_predictions(rows, {"model": rows + 0.5}, shape=(8, 8))
+    >>> display = ReconstructionDisplay.from_predictions(
+    ...     rows, {"model": rows + 0.5}, shape=(8, 8)
+    ... )
     >>> [label.get_text() for label in display.ax_.get_yticklabels()]
     ['original', 'model\nerror 16']
     """
@@ -165,7 +167,9 @@ class DenoisingDisplay(ReconstructionDisplay):
     >>> from sklearn.datasets import load_digits
     >>> from eigencode import DenoisingAutoencoder
     >>> images = load_digits().images
-    >>> model = DenoisingAutoencoder(4, max_epochs=1, image_shape="auto", random_state=0).fit(images)
+    >>> model = DenoisingAutoencoder(
+    ...     4, max_epochs=1, image_shape="auto", random_state=0
+    ... ).fit(images)
     >>> list(DenoisingDisplay.from_estimator(model, images).images)
     ['original', 'damaged', 'DenoisingAutoencoder']
     """
@@ -300,7 +304,9 @@ class TraversalDisplay(Images):
     >>> from sklearn.datasets import load_wine
     >>> from eigencode import LinearAutoencoder
     >>> X = load_wine().data
-    >>> display = TraversalDisplay.from_estimator(LinearAutoencoder(2).fit(X), X, components=[1])
+    >>> display = TraversalDisplay.from_estimator(
+    ...     LinearAutoencoder(2).fit(X), X, components=[1]
+    ... )
     >>> {name: rows.shape for name, rows in display.images.items()}
     {'component 2': (9, 13)}
     """

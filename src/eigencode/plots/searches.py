@@ -63,7 +63,9 @@ class SearchDisplay(Display):
     >>> from eigencode import Autoencoder, AutoencoderSearch
     >>> estimator = Autoencoder(hidden=(8,), max_epochs=2, random_state=0)
     >>> grid = {"n_components": [1, 2, 4], "activation": ["gelu", "tanh"]}
-    >>> search = AutoencoderSearch(estimator, grid, cv=2, random_state=0, refit=False).fit(load_wine().data)
+    >>> search = AutoencoderSearch(estimator, grid, cv=2, random_state=0, refit=False).fit(
+    ...     load_wine().data
+    ... )
     >>> ax = SearchDisplay.from_estimator(search).ax_
     >>> ax.get_xlabel()
     'n_components'

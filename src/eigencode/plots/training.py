@@ -39,7 +39,9 @@ class TrainingDisplay(Display):
     --------
     >>> from sklearn.datasets import load_wine
     >>> from eigencode import Autoencoder
-    >>> model = Autoencoder(n_components=2, max_epochs=5, random_state=0).fit(load_wine().data)
+    >>> model = Autoencoder(n_components=2, max_epochs=5, random_state=0).fit(
+    ...     load_wine().data
+    ... )
     >>> TrainingDisplay.from_estimator(model).ax_.get_xlabel()
     'epoch'
     """
