@@ -124,7 +124,7 @@ def test_every_mode_becomes_pixels_of_8_bits_or_grey_pixels_of_16(tmp_path):
         assert found.image_shape == shape, name
         assert (found.rows.ravel() == np.asarray(pixels).ravel()).all(), name
         assert found.rows.dtype == (np.uint16 if name == "I;16" else np.uint8)
-        assert bool(found.notes) == (name in ("opaque", "transparent")), found.notes
+        assert bool(found.notes) == (name in ("opaque", "transparent", "LA")), found.notes
     Image.new("CMYK", (4, 4), (0, 255, 255, 0)).save(tmp_path / "a.tif")
     assert read_images([tmp_path / "a.tif"]).rows[0, [0, 16, 32]].tolist() == [255, 0, 0]
     Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "f.tif")
