@@ -13,8 +13,10 @@ import pytest
 
 import eigencode
 from eigencode.checkpoint import SIGNALS
-from eigencode.cli import main
+from eigencode.cli import main, sweeps
+from eigencode.cli.interruptions import heard
 from eigencode.io import storage
+from eigencode.training import loop
 from eigencode.training.runner import SingleRunner
 
 FIT = (
@@ -143,3 +145,43 @@ def test_sigkill_at_random_moments_changes_no_bit():
     done = subprocess.run([*line, "--epochs", "20"], capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "same bits: True" in done.stdout
+
+
+def test_a_sweep_that_was_killed_does_not_fit_finished_candidates_again(folder, monkeypatch):
+    sweep = (
+        "sweep rows.npy --over n_components=2,3 --folds 2 --hidden 4 --max-epochs 2 --random-state 0 --quiet "
+        "--table scores.csv --output model.safetensors"
+    )
+    assert run(sweep) == 0
+    expected, scores = Path("model.safetensors").read_bytes(), Path("scores.csv").read_text()
+    chosen, steps, count = sweeps.best_estimator, [], loop._count_step
+
+    def counted(*given):
+        steps.append(1)
+        count(*given)
+
+    def killed(search):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "_count_step", counted)
+    monkeypatch.setattr(sweeps, "best_estimator", killed)
+    assert run(f"{sweep} --checkpoint run") == 130
+    n_in_search = len(steps)
+    steps.clear()
+    monkeypatch.setattr(sweeps, "best_estimator", chosen)
+    assert run(f"{sweep} --checkpoint run") == 0
+    assert 0 < len(steps) < n_in_search
+    steps.clear()
+    assert run(f"{sweep} --checkpoint run") == 0
+    assert not steps
+    assert Path("model.safetensors").read_bytes() == expected
+    assert Path("scores.csv").read_text() == scores
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="this system has no SIGUSR1")
+def test_processes_that_are_started_ignore_sigusr1_until_they_hear_it():
+    kill = "import os, signal; os.kill(os.getpid(), signal.SIGUSR1); print('lives')"
+    with heard(None):
+        ended = subprocess.run([sys.executable, "-c", kill], capture_output=True, text=True)
+    assert ended.stdout == "lives\n"
+    assert subprocess.run([sys.executable, "-c", kill], capture_output=True).returncode == -signal.SIGUSR1

@@ -25,8 +25,8 @@ FLAG = Parameter(show_default=False, group=FILES)
 
 
 @dataclass(frozen=True)
-class CheckpointFlags:
-    """Where the state of the training is kept, how often it is written, and where the history is logged."""
+class StateFlags:
+    """Where the state of the training is kept, and how often it is written."""
 
     checkpoint: Annotated[
         Path | None,
@@ -41,15 +41,10 @@ class CheckpointFlags:
         float | None, FLAG, Parameter(help="Minutes from one writing to the next; by default 1 % of the time is spent.")
     ] = None
     checkpoint_rows: Annotated[int | None, FLAG, Parameter(help="Rows from one writing to the next.")] = None
-    log: Annotated[
-        str | None, FLAG, Parameter(help="Where to log the history while training: tensorboard:DIR or mlflow:URI.")
-    ] = None
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The argument of ``fit``, checked: a folder that can be written to. The log is checked as well."""
-        if self.log is not None:
-            tracking.system_of(self.log)
+        """The argument of ``fit``, checked: a folder that can be written to."""
         if self.checkpoint is None:
             if self.checkpoint_minutes is not None or self.checkpoint_rows is not None:
                 raise OptionError("--checkpoint-minutes and --checkpoint-rows need a folder", hint="Give --checkpoint")
@@ -62,6 +57,22 @@ class CheckpointFlags:
     def signals(self) -> AbstractContextManager[None]:
         """The context of a fit: with a folder, SIGUSR1 asks for the state instead of ending the process."""
         return nullcontext() if self.checkpoint is None else heard()
+
+
+@dataclass(frozen=True)
+class CheckpointFlags(StateFlags):
+    """These, and where the history is logged."""
+
+    log: Annotated[
+        str | None, FLAG, Parameter(help="Where to log the history while training: tensorboard:DIR or mlflow:URI.")
+    ] = None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The argument of ``fit``, as without a log, which is checked first."""
+        if self.log is not None:
+            tracking.system_of(self.log)
+        return super().arguments
 
     def fit(self, model: BaseAutoencoder, X: Any, arguments: Mapping[str, Any]) -> None:
         """Fit a model; an interruption of a fit that is logged keeps the best weights so far, as without a log."""
@@ -78,4 +89,4 @@ class CheckpointFlags:
 
 
 NONE = CheckpointFlags()
-"""Nothing."""
+NO_STATE = StateFlags()

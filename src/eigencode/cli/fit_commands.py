@@ -14,7 +14,7 @@ from cyclopts import Parameter
 from eigencode import data, progress
 from eigencode.cli import flags, sweeps
 from eigencode.cli.app import command
-from eigencode.cli.checkpoints import NONE, CheckpointFlags
+from eigencode.cli.checkpoints import NO_STATE, NONE, CheckpointFlags, StateFlags
 from eigencode.cli.flags import FILES, PATHS, PLAIN, AsJson, Quiet, options_given
 from eigencode.cli.own_parts import OWN
 from eigencode.cli.saving import save
@@ -95,6 +95,7 @@ def sweep(
     table: ResultsOutput = None,
     picture: PictureOutput = None,
     chosen: Chosen = ALL,
+    kept: Annotated[StateFlags, Parameter(name="*")] = NO_STATE,
     as_json: AsJson = False,
     kind: flags.Kind = PLAIN,
     given: Annotated[flags.Flags, Parameter(name="*")] = None,
@@ -106,7 +107,8 @@ def sweep(
 
     The chosen combination is then fitted to all rows and saved.
 
-    Ctrl-C ends the sweep without a model; during the last fit, the best weights so far are saved.
+    Ctrl-C ends the sweep without a model; during the last fit, the best weights so far are saved. With --checkpoint the
+    same command goes on after that, or after the process was killed: fits that are finished are not made again.
     """
     options = options_given(kind, given, "sweep")
     if kind == flags.DETECTOR:
@@ -114,15 +116,17 @@ def sweep(
     grid = sweeps.grid_given(kind, plan.over, options)
 
     sweeps.check_outputs({output: [MODEL_ENDING], table: sweeps.TABLES, picture: sweeps.PICTURES}, inputs_of(rows))
+    checkpoint = kept.arguments
     X = read_rows(rows, chosen, options).frame
     estimator = estimator_of(kind, options)
-    with redirect_stdout(sys.stderr):
-        search = sweeps.searched(estimator, grid, plan, X)
+    with redirect_stdout(sys.stderr), kept.signals:
+        search = sweeps.searched(estimator, grid, plan, X, checkpoint)
     sweeps.write_results(search, table, picture)
     if not as_json:
         print("\n".join(sweeps.lines(search)), end="\n\n", flush=True)
-    with redirect_stdout(sys.stderr):
-        model = sweeps.best_estimator(search).fit(X)
+    with redirect_stdout(sys.stderr), kept.signals:
+        own = {name: settings.within("best") for name, settings in checkpoint.items()}
+        model = sweeps.best_estimator(search).fit(X, **own)
     files = {name: None if path is None else str(path) for name, path in [("table", table), ("picture", picture)]}
     save(model, output, rows, chosen, as_json, {**files, "search": sweeps.facts(search)})
 

@@ -61,13 +61,16 @@ _OPEN: list[Interruptions] = []
 
 
 @contextmanager
-def heard(request: Callable[[], None] = REQUESTS.write) -> Iterator[None]:
-    """SIGUSR1, which ends a process by default, asks the run inside to write its state and to go on."""
+def heard(request: Callable[[], None] | None = REQUESTS.write) -> Iterator[None]:
+    """SIGUSR1, which ends a process by default, asks the run inside to write its state and to go on.
+
+    None ignores it, and so do processes that are started inside, until they hear it themselves.
+    """
     number = getattr(signal, "SIGUSR1", None)
     if number is None or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(number, lambda *_: request())
+    before = signal.signal(number, signal.SIG_IGN if request is None else lambda *_: request())
     try:
         yield
     finally:

@@ -103,7 +103,9 @@ def check_outputs(endings: Mapping[Path | None, Iterable[str]], inputs: Sequence
     data.check_distinct(*endings)
 
 
-def searched(estimator: BaseAutoencoder, grid: Mapping[str, list[Any]], plan: Plan, rows: Any) -> AutoencoderSearch:
+def searched(
+    estimator: BaseAutoencoder, grid: Mapping[str, list[Any]], plan: Plan, rows: Any, checkpoint: Mapping[str, Any]
+) -> AutoencoderSearch:
     """A fitted search over a grid, which does not fit its choice to all rows."""
     if len(rows) < plan.folds:
         raise DataError(f"{plan.folds} folds need at least as many rows", got=str(len(rows)))
@@ -117,7 +119,7 @@ def searched(estimator: BaseAutoencoder, grid: Mapping[str, list[Any]], plan: Pl
         random_state=estimator.random_state,
         verbose=estimator.verbose,
     )
-    return search.fit(rows)
+    return search.fit(rows, **checkpoint)
 
 
 def best_estimator(search: AutoencoderSearch) -> BaseAutoencoder:

@@ -60,11 +60,12 @@ def run(n: int, tokens: Sequence[str], interruptions: Interruptions) -> int:
     command = [sys.executable, "-m", "eigencode", *tokens]
     started = list[subprocess.Popen[bytes]]()
     with tempfile.TemporaryFile("w+") as others, tempfile.TemporaryDirectory() as folder:
-        for rank in range(n):
-            out, err = (None, None) if rank == 0 else (subprocess.DEVNULL, others)
-            # In a session of its own, so that Ctrl-C reaches it once, by this process.
-            own = {"env": _environment(rank, n, folder), "stdout": out, "stderr": err, "start_new_session": True}
-            started.append(subprocess.Popen(command, **own))  # type: ignore[call-overload]
+        with heard(None):
+            for rank in range(n):
+                out, err = (None, None) if rank == 0 else (subprocess.DEVNULL, others)
+                # In a session of its own, so that Ctrl-C reaches it once, by this process.
+                own = {"env": _environment(rank, n, folder), "stdout": out, "stderr": err, "start_new_session": True}
+                started.append(subprocess.Popen(command, **own))  # type: ignore[call-overload]
         with heard(lambda: _send(started[:1], signal.SIGUSR1)):  # the first process writes checkpoints
             return _reported(_wait(started, interruptions), others)
 

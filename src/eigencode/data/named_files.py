@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from eigencode.data.block_sources import BlockSource, dataset_source
+from eigencode.data.containers import refuse_non_tables
 from eigencode.data.contents import ending_of, list_files
 from eigencode.data.file_source import FileSource
 from eigencode.data.files import FileColumns, Table, columns_of_files, concatenated
@@ -64,6 +65,8 @@ def _source(X: Any) -> Any:
     if (source := dataset_source(X)) is not None:
         is_small = len(source) * source.n_columns < STREAMED_FROM
         return joined_rows(list(source.blocks(len(source)))) if is_small else source
+    if isinstance(X, Mapping):
+        refuse_non_tables(X, "X")
     stream = read_stream(X, STREAMED_FROM)
     return X if stream is None else stream
 

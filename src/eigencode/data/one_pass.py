@@ -13,6 +13,7 @@ import pyarrow as pa
 from eigencode.data.containers import as_array
 from eigencode.data.rows_by_number import first_part, is_torch_dataset
 from eigencode.data.sources import joined_rows, rejoined
+from eigencode.data.table_files import BLOCK_ROWS
 from eigencode.data.tables import as_frame
 from eigencode.errors import DataError, EigencodeError
 
@@ -61,6 +62,9 @@ def read_stream(X: Any, n_cells: int) -> Any:
 
 def _items_of(X: Any) -> Iterator[Any] | None:
     """What a stream gives one after the other; None for what is no stream."""
+    datasets = sys.modules.get("datasets")
+    if datasets is not None and isinstance(X, datasets.IterableDataset):
+        return X.with_format("arrow").iter(BLOCK_ROWS)
     if isinstance(X, pa.RecordBatchReader):
         return iter(X)
     if "LazyFrame" in type(X).__name__ or hasattr(X, "__array__") or as_frame(X) is not None:
