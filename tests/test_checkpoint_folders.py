@@ -84,6 +84,22 @@ def test_other_options_are_named(options, says, X, folder):
     assert states(folder) == ["000000000006.safetensors", "000000000007.safetensors"]
 
 
+def test_a_list_is_the_same_option_as_a_tuple(X, folder):
+    killed_fit(X, folder, penalties=())
+    model = Autoencoder(3, **QUICK | {"penalties": [], "hidden": [8]}).fit(X, checkpoint=folder)
+    assert_same_weights(model, whole(X))
+
+
+def test_states_of_another_fit_are_refused(X, folder, tmp_path):
+    for name, options in (("other", {"learning_rate": 0.1}), ("run", {})):
+        killed_fit(X, tmp_path / name, **options)
+    (folder / "fit.json").write_bytes((tmp_path / "other" / "fit.json").read_bytes())
+    before = states(folder)
+    with pytest.raises(StorageError, match=r"No state in .* is a state of another fit than that in 'fit.json'"):
+        Autoencoder(3, **QUICK | {"learning_rate": 0.1}).fit(X, checkpoint=folder)
+    assert states(folder) == before
+
+
 def test_other_rows_are_named(X, folder):
     killed_fit(X, folder)
     again = Autoencoder(3, **QUICK)
@@ -190,7 +206,7 @@ def test_damage_everywhere_is_an_error(X, folder):
     killed_fit(X, folder)
     for name in states(folder):
         flipped(folder / name)
-    with pytest.raises(StorageError, match="All states in .* are damaged"):
+    with pytest.raises(StorageError, match="No state in .* can be used"):
         Autoencoder(3, **QUICK).fit(X, checkpoint=folder)
     (folder / "fit.json").write_text('{"seed": 0')
     with pytest.raises(StorageError, match=r"fit.json' is damaged"):
@@ -252,8 +268,8 @@ def test_a_full_disk_later_is_a_warning_and_the_last_state_stays(X, folder, full
 
 def test_a_folder_that_is_a_file_or_in_one(X, folder):
     folder.write_text("")
-    for path in (folder, folder / "run"):
-        with pytest.raises(FileError, match="cannot be used"):
+    for path, says in ((folder, "A folder is wanted. Got the file"), (folder / "run", "cannot be used")):
+        with pytest.raises(FileError, match=says):
             Autoencoder(3, **QUICK).fit(X, checkpoint=path)
 
 

@@ -127,7 +127,7 @@ def test_sigusr1_writes_and_goes_on(folder, send, monkeypatch):
 def test_a_folder_that_cannot_be_used_is_said_first(folder, capsys):
     folder.write_text("")
     assert run(f"{FIT} --output model.safetensors") == 1
-    assert "The folder 'run' cannot be used" in capsys.readouterr().err
+    assert "A folder is wanted. Got the file 'run'" in capsys.readouterr().err
     assert run("fit rows.npy --output model.safetensors --checkpoint-rows 3") == 1
     assert "--checkpoint-minutes and --checkpoint-rows need a folder" in capsys.readouterr().err
 

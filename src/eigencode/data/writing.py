@@ -301,6 +301,8 @@ def check_output(
 def make_folder(path: str | os.PathLike[str]) -> None:
     """Make a folder, unless it exists, and raise a `FileError` if no file can be written into it."""
     path = as_path(path)
+    if os.path.exists(path) and not os.path.isdir(path):
+        raise FileError("A folder is wanted", got=f"the file {path!r}", hint="Name a new folder, or an empty one")
     try:
         os.makedirs(path, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):

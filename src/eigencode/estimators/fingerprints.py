@@ -147,7 +147,7 @@ def _described_option(name: str, value: Any) -> Any:
     """An option as JSON, with a hash of the weights in it; of what has no JSON the name."""
     encoder = io.Encoder({})
     try:
-        found = encoder.argument(name, value)
+        found = encoder.argument(name, tuple(value) if isinstance(value, list) else value)
     except StorageError:
         found = {"name": f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__name__)}"}
     if isinstance(value, torch.nn.Module) and found.keys() == {"module"}:  # the user's, whose weights are in the states

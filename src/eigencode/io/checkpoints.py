@@ -6,6 +6,7 @@ number of steps. The process that uses the folder has a lock on the file ``lock`
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -59,6 +60,7 @@ class CheckpointFolder:
         self._require_alone()
         self._n_rows, self._due, self._failure = 0, 0.0, ""
         self._found: dict[str, Any] | None = None
+        self._fit = ""
 
     def _require_alone(self) -> None:
         """Lock the folder; the system removes the lock when the process ends, however it ends."""
@@ -77,9 +79,11 @@ class CheckpointFolder:
         """What was written about the fit when it began; None if the folder is new."""
         path = os.path.join(self.path, FIT)
         try:
-            with open(path, encoding="utf-8") as file:
-                found: dict[str, Any] = typed(dict[str, Any], json.load(file), FIT)
-                return found
+            with open(path, "rb") as file:
+                content = file.read()
+            found: dict[str, Any] = typed(dict[str, Any], json.loads(content), FIT)
+            self._fit = _hash_of(content)
+            return found
         except FileNotFoundError:
             return None
         except (ValueError, RecursionError) as error:
@@ -87,8 +91,10 @@ class CheckpointFolder:
 
     def begin(self, fit: Mapping[str, Any]) -> None:
         """Write what the fit is."""
+        content = json.dumps(fit, indent=1).encode()
         with atomic_write(os.path.join(self.path, FIT)) as file:
-            file.write(json.dumps(fit, indent=1).encode())
+            file.write(content)
+        self._fit = _hash_of(content)
 
     # -- reading
 
@@ -120,6 +126,8 @@ class CheckpointFolder:
         for path in (paths := self._states()):
             try:
                 found = storage.read_value(path, SavedRun, device)
+                if found["fit"] != self._fit:
+                    raise StorageError(f"{path!r} is a state of another fit than that in {FIT!r}.")
             except StorageError as error:
                 damage = str(error)
                 continue
@@ -128,7 +136,7 @@ class CheckpointFolder:
             return found
         if paths:
             hint = "Give another folder to begin again"
-            raise StorageError(f"All states in {self.path!r} are damaged", got=damage, hint=hint)
+            raise StorageError(f"No state in {self.path!r} can be used", got=damage, hint=hint)
         return None
 
     def _states(self) -> list[str]:
@@ -168,7 +176,7 @@ class CheckpointFolder:
         began = time.monotonic()
         path = os.path.join(self.path, f"{run.state.step:012}{ENDING}")
         try:
-            storage.write_value(path, saved_run(run, unevaluated or Unevaluated()))
+            storage.write_value(path, saved_run(run, unevaluated or Unevaluated(), self._fit))
             self._sync()
             for path in self._states()[KEPT:]:
                 os.unlink(path)
@@ -198,3 +206,7 @@ class CheckpointFolder:
             names = [os.path.basename(path) for path in self._states()[:1]]
             last = f"the last state is {names[0]}" if names else "there is no state"
             warnings.warn(f"{error} The fit goes on without a new checkpoint: {last}.", ResultWarning, stacklevel=2)
+
+
+def _hash_of(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()

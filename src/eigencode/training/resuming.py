@@ -8,7 +8,7 @@ from eigencode.training.run import TrainingRun
 from eigencode.training.state import Snapshot, Unevaluated
 
 
-def saved_run(run: TrainingRun, unevaluated: Unevaluated) -> dict[str, Any]:
+def saved_run(run: TrainingRun, unevaluated: Unevaluated, fit: str) -> dict[str, Any]:
     """A `SavedRun` as plain values and tensors."""
     start = run.state.start
     return {
@@ -16,6 +16,7 @@ def saved_run(run: TrainingRun, unevaluated: Unevaluated) -> dict[str, Any]:
         "start": None if start is None else vars(start).copy(),
         "unevaluated": vars(unevaluated).copy(),
         "seconds": run.clock.elapsed,
+        "fit": fit,
     }
 
 

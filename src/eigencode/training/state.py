@@ -127,12 +127,15 @@ class SavedRun:
         The steps since the last evaluation.
     seconds : float
         Seconds of training so far.
+    fit : str
+        A hash of the file that says which fit it is.
     """
 
     state: SavedState
     start: Snapshot | None
     unevaluated: Unevaluated
     seconds: NotNegative
+    fit: str
 
 
 @dataclass
