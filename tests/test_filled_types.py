@@ -3,10 +3,11 @@
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from eigencode import Autoencoder
-from eigencode.data.tables import Schema
+from eigencode.data.tables import Schema, types
 from eigencode.errors import DataError
 
 CODES = [1, 2, 3, 2, 1, 3]
@@ -117,3 +118,46 @@ def test_values_that_stand_for_gaps_are_drawn(frame):
     drawn = model.sample(given=pd.DataFrame({"c": ["?", "b"]}), random_state=0)
     assert drawn["c"][0] in ("a", "b")
     assert drawn["c"][1] == "b"
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.list_(pa.int64()),
+        pa.struct([("a", pa.int8()), ("b", pa.string())]),
+        pa.map_(pa.string(), pa.timestamp("ms", "UTC")),
+        pa.list_(pa.float32(), 3),
+        pa.month_day_nano_interval(),
+        pa.decimal128(9, 2),
+    ],
+    ids=str,
+)
+def test_columns_of_nested_types_have_their_type_in_rows_drawn(kind):
+    table = pa.table({"n": pa.nulls(30, kind), "x": np.arange(30.0) % 7})
+    schema = Schema.infer(table, {"n": "text"})
+    assert schema.decode(np.zeros((2, 1))).schema == table.schema
+
+
+def test_a_damaged_nested_type_is_an_error_of_ours():
+    for text in ("schema:", "schema:%%", "schema:AAAA"):
+        with pytest.raises(DataError, match="a type that is not known"):
+            types.type_of(text)
+
+
+def test_categories_that_are_tuples_or_intervals_come_back():
+    categories = pd.Index([("a", 1), "b"], dtype=object, tupleize_cols=False)
+    frame = pd.DataFrame({"c": pd.Categorical.from_codes([0, 1, 0], categories), "x": [0.5, 1.5, 2.5]})
+    schema = Schema.infer(frame)
+    assert schema.decode(schema.encode(frame))["c"].tolist() == [("a", 1), "b", ("a", 1)]
+    frame["c"] = pd.IntervalIndex.from_breaks([0.0, 1.0, 2.0, 3.0])
+    schema = Schema.infer(frame, {"c": "text"})
+    assert schema.decode(np.zeros((2, 1)))["c"].dtype == frame["c"].dtype
+    table = pa.Table.from_pandas(frame.assign(c=pd.Categorical(frame["c"])))
+    assert Schema.infer(table).columns[0].kind.kind == "text"
+
+
+def test_numbers_alone_may_be_given_for_a_column_of_several_types():
+    fitted = pd.DataFrame({"m": [1, "a", 2.5, True, 3.0]})
+    schema = Schema.infer(fitted)
+    cells = schema.encode(pd.DataFrame({"m": [1, 2.5, 3.0]}))  # Arrow has floats for them
+    np.testing.assert_array_equal(cells, schema.encode(fitted)[[0, 2, 4]])

@@ -77,11 +77,11 @@ class Column:
             Whether numbers and booleans are just numbers, as for a likelihood that is given for them.
         """
         kind, reason = _asked_for(values, wanted) if wanted is not None else _recognised(values, plain)
-        is_known = values.kind != "other" or types.is_known(values.type)  # others are passed on, and never made
-        type_ = str(values.type) if is_known else "null"
         is_number = isinstance(kind, Identifier) and values.kind == "number"
         hint = hint_on(values) if wanted is None and not is_number else ""
-        return cls(values.name, kind, reason, values.n_gaps, type_, values.dtype, values.is_mixed, hint)
+        return cls(
+            values.name, kind, reason, values.n_gaps, types.text_of(values.type), values.dtype, values.is_mixed, hint
+        )
 
     @property
     def is_numeric(self) -> bool:
@@ -118,7 +118,7 @@ class Column:
     def _checked(self, values: Values) -> Values:
         """The values in the type fitted, if labels are looked up by it; text if several types were fitted."""
         if self.is_mixed and not values.is_mixed:
-            cells = [None if cell is None else json.dumps(cell, default=str) for cell in values.cells.to_pylist()]
+            cells = [None if cell is None else self._as_json(cell) for cell in values.cells.to_pylist()]
             values = Values(values.name, pa.array(cells, pa.string()), values.dtype, is_mixed=True)
         if not isinstance(self.kind, Labels):
             return values
@@ -133,6 +133,12 @@ class Column:
         cells = values.cells.cast(found) if values.kind == "category" else values.cells
         cells = cells.cast(pa.int64()) if is_numeral else cells
         return Values(values.name, cells.cast(fitted, safe=False), values.dtype, values.is_mixed)
+
+    def _as_json(self, cell: Any) -> str:
+        """A cell as a label of a column of several types; 1.0 is 1, if that was fitted and 1.0 was not."""
+        text = json.dumps(cell, default=str)
+        labels = (*getattr(self.kind, "labels", ()), *getattr(self.kind, "rare", ()))
+        return text.removesuffix(".0") if isinstance(cell, float) and text not in labels else text
 
     def values_of(self, cells: pa.Array) -> Values:
         """Decoded cells as values of the type fitted."""

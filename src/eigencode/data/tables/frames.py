@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from eigencode.data.tables import types
 from eigencode.data.tables.values import Values
 from eigencode.errors import CellTypeError, DataError
 
@@ -70,7 +71,9 @@ def values_of(name: Any, column: Any, dtype: str = "", missing_values: Sequence[
         cells = cells.combine_chunks()
     if isinstance(cells.type, pa.BaseExtensionType):
         cells = cells.storage
-    if pa.types.is_dictionary(cells.type):
+    if pa.types.is_dictionary(cells.type) and isinstance(cells.type.value_type, pa.BaseExtensionType):
+        cells = cells.dictionary.storage.take(cells.indices)  # as of intervals, of which Arrow finds no equal ones
+    elif pa.types.is_dictionary(cells.type):
         cells = _with_distinct_labels(cells)
     return Values(name, _without(cells, missing_values), dtype or str(cells.type), is_mixed)
 
@@ -203,11 +206,12 @@ def _pandas_series(pandas: Any, column: Values) -> Any:
     cells, dtype = column.cells, column.dtype
     if isinstance(column.native, pandas.Series):
         return column.native
-    if pa.types.is_null(cells.type):
-        return pandas.Series([None] * len(cells), dtype=object)
+    if types.class_of(cells.type) in ("nothing", "other") and not dtype.endswith("[pyarrow]"):
+        return pandas.Series([None] * len(cells), dtype=dtype if dtype.startswith("interval[float") else object)
     if column.is_mixed and pa.types.is_dictionary(cells.type):
         labels = cells.to_pandas().cat
-        return labels.rename_categories([json.loads(text, object_hook=_unplain) for text in labels.categories])
+        found = [json.loads(text, object_hook=_unplain) for text in labels.categories]
+        return labels.rename_categories([tuple(cell) if isinstance(cell, list) else cell for cell in found])
     if column.is_mixed:
         found = [None if cell is None else json.loads(cell) for cell in cells.to_pylist()]
         return pandas.Series(found, dtype=object)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import b64decode, b64encode
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ from eigencode.errors import DataError
 TIMESTAMP = re.compile(r"timestamp\[(s|ms|us|ns), tz=(.+)\]")
 DECIMAL = re.compile(r"decimal(32|64|128|256)\((\d+), (-?\d+)\)")
 DICTIONARY = re.compile(r"dictionary<values=(.+), indices=(u?int\d+), ordered=([01])>")
+
+NESTED = "schema:"
+"""What begins the text of a type whose own text says too little."""
 
 TIME_FORMATS = tuple(
     f"{date}{time}"
@@ -38,6 +42,8 @@ def type_of(text: str) -> pa.DataType:
     (TimestampType(timestamp[us, tz=Europe/Berlin]), DictionaryType(dictionary<values=string, indices=int8, ordered=1>))
     """
     try:
+        if text.startswith(NESTED):
+            return pa.ipc.read_schema(pa.py_buffer(b64decode(text.removeprefix(NESTED), validate=True))).field(0).type
         if found := TIMESTAMP.fullmatch(text):
             return pa.timestamp(found[1], found[2])
         if found := DECIMAL.fullmatch(text):
@@ -49,12 +55,13 @@ def type_of(text: str) -> pa.DataType:
         raise DataError("A column has a type that is not known", got=f"{text!r}"[:60]) from error
 
 
-def is_known(kind: pa.DataType) -> bool:
-    """Whether a type can be made of its text, as a nested one cannot."""
+def text_of(kind: pa.DataType) -> str:
+    """The text of which `type_of` makes a type again: its own, or for a nested one the schema that it has in a file."""
     try:
-        return type_of(str(kind)) == kind
+        is_own = type_of(str(kind)) == kind
     except DataError:
-        return False
+        is_own = False
+    return str(kind) if is_own else f"{NESTED}{b64encode(pa.schema([('x', kind)]).serialize()).decode()}"
 
 
 def class_of(kind: pa.DataType) -> str:
