@@ -55,6 +55,7 @@ types: .venv/dev  ## check types
 	.venv/bin/mypy
 
 docs: .venv/dev  ## build the documentation into docs/_build/html; a warning or a broken link is an error
+	rm -rf docs/_build/html docs/api/pages
 	.venv/bin/sphinx-build -E -W --keep-going -b html docs docs/_build/html
 	.venv/bin/python .ci/pages.py docs/_build/html
 
@@ -98,5 +99,5 @@ format: .venv/dev  ## put the code into the project's format
 	.venv/bin/ruff format
 
 clean:  ## remove all that the other targets made, the environment too
-	rm -rf .venv .venv-wheel build dist demo docs/_build .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-wheel build dist demo docs/_build docs/api/pages docs/gallery .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

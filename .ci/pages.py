@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import builtins
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,7 +64,24 @@ def broken_links(page: Page, pages: dict[Path, Page]) -> Iterator[str]:
             yield f"no anchor for {address}"
 
 
+def search_faults(folder: Path) -> Iterator[str]:
+    """Search from the disk in Chromium, where there is one, for a class that has a page."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        return
+    address = f"{(folder / 'search.html').resolve().as_uri()}?q=TopK"
+    options = "--headless=new --no-sandbox --disable-gpu --virtual-time-budget=8000 --enable-logging=stderr --dump-dom"
+    run = subprocess.run(
+        [chromium, *options.split(), address], capture_output=True, text=True, check=False, timeout=300
+    )
+    results = [link["href"] for link in BeautifulSoup(run.stdout, "html.parser").select("ul.search a")]
+    if not any("eigencode.parts.TopK.html" in str(result) for result in results):
+        yield f"search.html: TopK is not found, but {results}"
+    yield from (f"search.html: {line}" for line in run.stderr.splitlines() if "CONSOLE" in line)
+
+
 if __name__ == "__main__":
-    found = list(faults(Path(sys.argv[1])))
+    folder = Path(sys.argv[1])
+    found = [*faults(folder), *search_faults(folder)]
     print("\n".join(found) or "the pages need no network, and all their links lead somewhere")
     sys.exit(bool(found))

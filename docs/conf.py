@@ -67,6 +67,9 @@ html_theme = "furo"
 html_title = f"eigencode {release}"
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]
+html_show_search_summary = (
+    False  # results are fetched for it, which browsers refuse for pages on disk
+)
 
 
 def home(base: type, cls: type) -> str | None:

@@ -32,9 +32,8 @@ class ReasonsDisplay(Display):
     >>> from eigencode import AnomalyDetector, LinearAutoencoder
     >>> X = np.random.default_rng(0).normal(size=(400, 3))
     >>> detector = AnomalyDetector(autoencoder=LinearAutoencoder(1), random_state=0).fit(X)
-    >>> ReasonsDisplay.from_estimator(detector, [[0.0, 9.0, 0.0]]).ax_.get_yticklabels()[
-    ...     0
-    ... ].get_text()
+    >>> display = ReasonsDisplay.from_estimator(detector, [[0.0, 9.0, 0.0]])
+    >>> display.ax_.get_yticklabels()[0].get_text()
     'x1'
     """
 
