@@ -260,8 +260,10 @@ def test_a_full_disk_later_is_a_warning_and_the_last_state_stays(X, folder, full
     killed_fit(X, folder)
     before = {name: (folder / name).read_bytes() for name in states(folder)}
     full_disk(8000)
-    with pytest.warns(ResultWarning, match=r"The fit goes on without a new checkpoint: the last state is 000000000007"):
-        model = Autoencoder(3, **QUICK).fit(X, checkpoint=Checkpoint(folder, minutes=1))
+    says = "The fit goes on without a new checkpoint: the last state is 000000000007"
+    with pytest.warns(ResultWarning, match=says) as said:
+        model = Autoencoder(3, **QUICK).fit(X, checkpoint=Checkpoint(folder, rows=1))
+    assert len([each for each in said if "Cannot write" in str(each.message)]) == 1
     assert_same_weights(model, whole(X))
     assert {name: (folder / name).read_bytes() for name in states(folder)} == before
 

@@ -147,9 +147,9 @@ def test_a_torch_program_answers_too(fitted, cancer, tmp_path):
     assert set(found) == {"transform", "impute"}
 
 
-def table():
+def table(n=400, seed=0):
     """Columns of every kind, with gaps."""
-    rng, n = np.random.default_rng(0), 400
+    rng = np.random.default_rng(seed)
     z = rng.normal(size=n)
     days = np.array("2024-01-01", "datetime64[s]") + (np.round(z * 100) * 86_400).astype("timedelta64[s]")
     columns = {
@@ -194,13 +194,14 @@ def strange(rows):
     return rows
 
 
-def require_same_alarms(detector, given, found):
+def require_same_alarms(detector, given, found, bound=3e-5):
     """Scores that agree, and alarms and p-values but for rows whose scores are those of rows held out.
 
-    The detector answers to rows of float64 by networks of float64, and a graph by networks of float32.
+    The detector answers to rows of float64 by networks of float64, and a graph by networks of float32. The detector's
+    own answers to the same rows in float32 and float64 differ by up to 1e-4.
     """
     expected = detector.score_samples(given)
-    assert np.abs((found["score_samples"] - expected) / np.maximum(expected.std(), np.abs(expected))).max() < 3e-5
+    assert np.abs((found["score_samples"] - expected) / np.maximum(expected.std(), np.abs(expected))).max() < bound
     assert (found["predict"] != detector.predict(given)).mean() < 0.05
     assert (np.abs(found["p_values"] - detector.p_values(given)) > 1e-6).mean() < 0.05
 

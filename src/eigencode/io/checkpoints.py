@@ -201,8 +201,8 @@ class CheckpointFolder:
 
     def _say(self, error: FileError) -> None:
         """Warn of a failure to write, once for each kind."""
-        if str(error) != self._failure:
-            self._failure = str(error)
+        if str(error.got) != self._failure:
+            self._failure = str(error.got)
             names = [os.path.basename(path) for path in self._states()[:1]]
             last = f"the last state is {names[0]}" if names else "there is no state"
             warnings.warn(f"{error} The fit goes on without a new checkpoint: {last}.", ResultWarning, stacklevel=2)
