@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from eigencode.estimators.anomaly import AnomalyDetector
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class ReasonsDisplay(Display):
     """What the columns of one row add to how unlike it is, with what was observed and expected of each.
 
@@ -76,7 +76,7 @@ def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)[:24]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class CalibrationDisplay(Display):
     """The share of rows that are alarms, by the rate of false alarms that is asked for.
 

@@ -18,7 +18,7 @@ MOST_SHOWN = 30
 """Components and columns of a picture."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class CodeDisplay(Display):
     """Codes as points in a plane, coloured by class.
 
@@ -87,7 +87,7 @@ def _draw_name(ax: Axes, x: float, y: float, name: str) -> None:
     ax.text(x, y, name, color=INK, fontsize=12, weight="bold", ha="center", va="center", path_effects=rim)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class UnitDisplay(Display):
     """The distribution of each component over rows, and how often it is active.
 
@@ -140,7 +140,7 @@ class UnitDisplay(Display):
         ax.grid(False, axis="x")
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class ComponentDisplay(Display):
     """Which columns go with each component.
 
@@ -208,7 +208,7 @@ class ComponentDisplay(Display):
         ax.figure.colorbar(image, ax=ax, label=self.label)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class JacobianDisplay(Display):
     """The singular values of the encoder's Jacobian: how much the code changes for small changes of the row.
 

@@ -56,6 +56,10 @@ class Display(ABC):
         self._draw(self.ax_)
         return self
 
+    def __repr__(self) -> str:
+        """The name alone, since the numbers are many."""
+        return f"{type(self).__name__}(...)"
+
     @abstractmethod
     def _draw(self, ax: Axes) -> None:
         """Draw on axes."""
@@ -65,7 +69,7 @@ class Display(ABC):
         if not self.__dict__.get("_is_own"):
             return None
         file = io.BytesIO()
-        self.figure_.savefig(file, format="png", dpi=100)
+        self.figure_.savefig(file, format="png", dpi=80)
         return file.getvalue()
 
 

@@ -64,7 +64,7 @@ def _framed(image: np.ndarray) -> np.ndarray:
     return np.pad(image.clip(0, 1), [(1, 1), (1, 1), *[(0, 0)] * (image.ndim - 2)], constant_values=1.0)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class ReconstructionDisplay(Images):
     r"""Images above their reconstructions, or numbers of rows beside what is expected of them.
 
@@ -158,7 +158,7 @@ class ReconstructionDisplay(Images):
         legend(ax, markerscale=3)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class DenoisingDisplay(ReconstructionDisplay):
     """As `ReconstructionDisplay`, with damaged copies of the rows or images, which are what is reconstructed.
 
@@ -228,7 +228,7 @@ def _standardised(some: Sequence[Column], given: Sequence[Column]) -> np.ndarray
     return np.stack([(one.values - own.usual) / (np.nanstd(own.values) or 1.0) for one, own in pairs], axis=1)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class SampleDisplay(Images):
     """Images drawn from a model; or rows drawn, among those given, in the plane of their principal axes.
 
@@ -257,13 +257,13 @@ class SampleDisplay(Images):
 
     @classmethod
     def from_estimator(cls, model: Any, X: Any, *, n_images: int = 40, ax: Axes | None = None) -> Self:
-        """Draw from a fitted model: so many images, or as many rows as are given, at most 2,000."""
+        """Draw from a fitted model: so many images; or as many rows as are given, of which 2,000 at most are shown."""
         found = Findings(model, X)
         n = n_images if found.is_image else min(len(found.rows), 2000)
         rows = found.model.sample(n, random_state=0)
         if found.is_image:
             return cls(found.images(rows), None, found.model.pixel_range_).plot(ax)
-        given = _standardised(found.given, found.given)
+        given = _standardised(found.given, found.given)[:n]
         return cls(_standardised(columns(rows, found.model), found.given), given).plot(ax)
 
     @property
@@ -284,7 +284,7 @@ class SampleDisplay(Images):
         legend(ax, markerscale=2)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class TraversalDisplay(Images):
     """What is decoded when one component changes and the others stay at their means.
 

@@ -43,7 +43,7 @@ CHOSEN = {"marker": "*", "color": PALETTE[2], "markersize": 13, "markeredgecolor
 """Markers of a search's best candidate and of its choice."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class SearchDisplay(Display):
     """The validation scores of a search, with their standard errors, against the parameter with the most values.
 

@@ -14,7 +14,7 @@ from eigencode.report.findings import Findings
 KEPT: dict[str, Any] = {"color": PALETTE[2], "markersize": 7, "markeredgecolor": "white", "zorder": 5}
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class TrainingDisplay(Display):
     """The objective by epoch, on the training rows and on the validation rows, and that of the linear baseline.
 
@@ -94,7 +94,7 @@ def _readable_limits(values: np.ndarray) -> tuple[float, float]:
     return float(values.min() - margin), float(values.max() + 2 * margin)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class SizeDisplay(Display):
     """The mean squared error per row, in scaled units, against the number of components.
 
