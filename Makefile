@@ -2,7 +2,7 @@
 # Needs Python >= 3.11, git and make. Name a Python with: make test PYTHON=/path/to/python
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test processors lint types docs figures check dist package lowest newest api format clean
+.PHONY: help venv demo test processors lint types docs notebooks figures check dist package lowest newest api format clean
 
 # The one that made constraints.txt comes first, then those it is known to serve.
 PYTHON ?= python3.11 python3.12 python3.13 python3
@@ -61,6 +61,9 @@ docs: .venv/dev  ## build the documentation into docs/_build/html; a warning or 
 
 figures: .venv/dev  ## measure the figures of README again and write them into it, about ten minutes
 	.venv/bin/python .ci/figures.py
+
+notebooks: .venv/dev  ## run the notebooks again, with their outputs
+	.venv/bin/python notebooks/run.py
 
 check: lint types test docs  ## everything that must pass before a change comes in
 

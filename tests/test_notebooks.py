@@ -1,5 +1,6 @@
 """Notebooks: models show themselves there, progress is one line, and the notebooks of the repository run."""
 
+import json
 import re
 from pathlib import Path
 
@@ -43,3 +44,36 @@ def test_models_of_every_kind_show_themselves():
     assert "eigencode-card" not in shown(Autoencoder(2))
     with sklearn.config_context(display="text"):
         assert "text/html" not in linear._repr_mimebundle_()
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_stored_notebooks_are_small_and_complete(path):
+    assert path.stat().st_size < 300_000
+    cells = json.loads(path.read_text())["cells"]
+    text = ["".join(cell["source"]) for cell in cells]
+    assert "**What you get:**" in text[0]
+    assert text[-1].startswith("## What to do next")
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1)), "run 'make notebooks'"
+    outputs = [output for cell in code for output in cell["outputs"]]
+    assert {output["output_type"] for output in outputs} <= {"stream", "display_data", "execute_result"}
+    assert sum("image/png" in output.get("data", ()) for output in outputs) >= 1
+    assert "/tmp/" not in path.read_text().replace("/tmp/ipykernel", "")
+
+
+def test_there_are_five_notebooks():
+    assert [path.stem for path in NOTEBOOKS] == ["anomalies", "gaps", "images", "rows", "size"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_run(path):
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    book = nbformat.read(path, 4)
+    where = {"metadata": {"path": str(path.parent)}}
+    nbclient.NotebookClient(book, timeout=300, resources=where, record_timing=False, coalesce_streams=True).execute()
+    for cell in book.cells:
+        streams = [output for output in cell.get("outputs", ()) if output.output_type == "stream"]
+        assert len(streams) <= 2, "progress is one line, which is replaced"
+        assert sum(len(output.text.splitlines()) for output in streams) < 40

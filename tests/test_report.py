@@ -19,6 +19,8 @@ from sklearn.datasets import load_digits
 from eigencode import (
     AnomalyDetector,
     Autoencoder,
+    AutoencoderClassifier,
+    AutoencoderRegressor,
     LinearAutoencoder,
     SparseAutoencoder,
     StackedAutoencoder,
@@ -26,7 +28,7 @@ from eigencode import (
 )
 from eigencode.errors import DataError, FileError, OptionError
 from eigencode.export import graph_of
-from eigencode.report import charts, live
+from eigencode.report import charts, live, sections
 from eigencode.report.findings import Findings
 from eigencode.report.page import HERE, page
 
@@ -149,6 +151,38 @@ class TestPage:
         first = re.search(r"The most unusual rows.*?<tbody><tr>(.*?)</tr>", text, re.DOTALL)[1]
         assert re.findall("<td>(.*?)</td>", first)[:4] == [f"row {X.index[-1]}", *first_reason(detector, odd)]
 
+    @pytest.mark.filterwarnings("ignore::eigencode.errors.ResultWarning")
+    def test_a_detector_draws_rows_and_stays_as_it_is(self):
+        X = people()[["height", "weight", "visits"]].dropna()
+        detector = AnomalyDetector(0.1, autoencoder=LinearAutoencoder(1), random_state=0).fit(X)
+        found = Findings(detector, X)
+        assert len(found.drawn[0]) == 16
+        assert getattr(detector.autoencoder_, "mixture_", None) is None
+
+    def test_predictions_are_compared_with_labels(self):
+        rng = np.random.default_rng(0)
+        X = pd.DataFrame(rng.normal(size=(300, 3)), columns=list("abc"))
+        y = np.where(X["a"] + 0.5 * rng.normal(size=300) > 0, "high<", "low")
+        autoencoder = Autoencoder(2, **QUICK)
+        model = AutoencoderClassifier(autoencoder=autoencoder, max_epochs=3, random_state=0).fit(X, y)
+        section = sections.predictions(Findings(model, X, y))
+        assert f"{100 * model.score(X, y):.0f} % of the predicted classes are right" in section
+        wrong = int(((y == "low") & (model.predict(X) == "high<")).sum())
+        assert str(wrong) in re.findall(r"<td>(\d+)</td>", section)
+        assert "high&lt;" in section
+        assert "No labels" in sections.predictions(Findings(model, X))
+        assert sections.predictions(Findings(autoencoder.fit(X), X, y)) == ""
+
+    def test_predicted_numbers_are_drawn_against_those_observed(self):
+        rng = np.random.default_rng(0)
+        X = rng.normal(size=(300, 3))
+        y = 2 * X[:, 0] + 0.5 * rng.normal(size=300)
+        model = AutoencoderRegressor(autoencoder=Autoencoder(2, **QUICK), max_epochs=3, random_state=0).fit(X, y)
+        section = sections.predictions(Findings(model, X, y))
+        assert f"explain {100 * max(model.score(X, y), -9):.0f} % of the variance" in section
+        points = json.loads(re.search(r'<script type="application/json">(.*?)</script>', section)[1])
+        assert len(points["data"]["values"]) == 300
+
     def test_windows_are_rows_with_those_before_them(self):
         t = np.arange(400)
         X = np.column_stack([np.sin(t / 5), np.cos(t / 5)]) + 0.1 * np.random.default_rng(0).normal(size=(400, 2))
@@ -246,6 +280,20 @@ class TestFindings:
         errors, _ = Findings(linear, X).by_size
         assert errors[2] == pytest.approx(linear.reconstruction_error(X, scaled=True).mean(), rel=1e-5)
         assert errors[4] == pytest.approx(0, abs=1e-9)
+
+    def test_labels_have_their_probability(self, found, model):
+        town, member = 2, 3
+        given, kinds = people(), model.columns_.columns
+        names = list(kinds[town].kind.labels)
+        p = found.expected_cells
+        row = int(np.flatnonzero(given["town</script><b>"].notna())[0])
+        first = kinds[0].kind.width + kinds[1].kind.width
+        cell = first + names.index(given["town</script><b>"][row])
+        assert found.chance(town, row) == pytest.approx(p[row, cell])
+        is_member = p[row, first + len(names) + 1]
+        assert found.chance(member, row) == pytest.approx(is_member if given["member"][row] else 1 - is_member)
+        assert found.chance(0, row) is None
+        assert (found.chance(town, row) > 0.5) == (found.expected[town].values[row] == given.iloc[row, town])
 
     def test_components_that_never_change_are_dead(self):
         X = np.random.default_rng(0).normal(size=(200, 3))

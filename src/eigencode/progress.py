@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from eigencode import processes
@@ -118,8 +120,9 @@ class Line:
             self._draw()
 
     def _draw(self) -> None:
-        from tqdm.auto import tqdm
-
+        # Without its widgets, a notebook has the line of a terminal, and tqdm.auto would warn of that.
+        module = "tqdm.auto" if find_spec("ipywidgets") else "tqdm"
+        tqdm = import_module(module).tqdm
         with self._lock, suppress(OSError, ValueError):
             if self._lines[-1] is not self:
                 return

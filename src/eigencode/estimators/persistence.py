@@ -103,7 +103,7 @@ class Saved(BaseEstimator):
         bundle: dict[str, str] = super()._repr_mimebundle_(**options)
         return bundle | ({"text/html": self._repr_html_inner()} if "text/html" in bundle else {})
 
-    def report(self, X: Any, path: str | os.PathLike[str]) -> None:
+    def report(self, X: Any, path: str | os.PathLike[str], *, y: Any = None) -> None:
         """Write a page about this model and some rows: one HTML file that opens in any browser, without a network.
 
         It says what the model found and whether it was worth it beside the linear one, and shows training, errors by
@@ -117,8 +117,10 @@ class Saved(BaseEstimator):
             Rows like those fitted, preferably others.
         path : path-like
             A file ending in ``.html``; an existing file is replaced.
+        y : array-like of shape (n,), optional
+            The rows' labels, with which the predictions of a classifier or regressor are compared.
         """
-        report.write(self, X, path)
+        report.write(self, X, path, y)
 
 
 @cache

@@ -176,6 +176,22 @@ def units(codes: np.ndarray, components: Sequence[int]) -> Chart:
     }
 
 
+def predicted(observed: np.ndarray, guess: np.ndarray) -> Chart:
+    """Predicted numbers against those observed, and the line on which they are equal."""
+    rows = rows_of({"observed": list(map(number, observed)), "predicted": list(map(number, guess))})
+    ends = [number(observed.min()), number(observed.max())]
+    encoding = {
+        name: axis(field, title=field, scale={"zero": False}) for name, field in zip("xy", rows[0], strict=True)
+    }
+    points = {"mark": {"type": "point", "filled": True, "opacity": 0.5}, "encoding": encoding}
+    line = {
+        "data": {"values": rows_of({"observed": ends, "predicted": ends})},
+        "mark": {"type": "line", "strokeDash": [6, 4], "color": "#888888"},
+        "encoding": encoding,
+    }
+    return chart(rows, layer=[points, line], height=320)
+
+
 def spectrum(values: np.ndarray) -> Chart:
     """The singular values of Jacobians, their median and middle half."""
     low, middle, high = np.quantile(values, [0.25, 0.5, 0.75], axis=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import warnings
 from dataclasses import dataclass
@@ -31,6 +32,9 @@ MOST_LOCAL = 100
 
 HIDDEN = 0.1
 """Share of the known cells that are hidden to see how well gaps are filled."""
+
+LABELS = (["category"], ["boolean"])
+"""Blocks of cells of a column of labels, each label with a probability of its own."""
 
 DEAD = 1e-6
 """A component is dead if its spread is below this share of the largest one's."""
@@ -73,9 +77,11 @@ class Findings:
         A fitted model; of a detector or of a model with labels, its autoencoder is measured.
     X : array-like or frame of shape (n, d)
         Rows like those fitted, preferably others.
+    y : array-like of shape (n,), optional
+        Their labels, for a model that predicts labels.
     """
 
-    def __init__(self, fitted: Any, X: Any) -> None:
+    def __init__(self, fitted: Any, X: Any, y: Any = None) -> None:
         self.fitted, self.model = fitted, getattr(fitted, "autoencoder_", fitted)
         X = opened(X)
         if isinstance(X, OnePass):
@@ -91,6 +97,7 @@ class Findings:
         else:
             self.numbers = np.sort(np.random.default_rng(0).permutation(len(X))[:MOST_ROWS])
             self.rows = self.asked = take(X, self.numbers)
+        self.y = None if y is None else np.asarray(y)[self.numbers if sampled is None else sampled[self.numbers]]
         self.labels = labels_of(X, self.numbers if sampled is None else sampled[self.numbers])
 
     @cached_property
@@ -108,6 +115,26 @@ class Findings:
         """The squared error of each row, in scaled units."""
         found: np.ndarray = self._quietly(self.model.reconstruction_error, self.rows, scaled=True)
         return found
+
+    @cached_property
+    def expected_cells(self) -> np.ndarray:
+        """The cells that the decoder expects: of a label, probabilities."""
+        model = self.model._model_in(np.dtype(np.float64))
+        with torch.inference_mode():
+            means = model.decode(self.model._tensor(self.codes)).mean
+        return np.asarray(self.model._in_data_units(means))
+
+    def chance(self, number: int, row: int) -> float | None:
+        """The probability of the label observed, given the code; None for numbers, gaps and coded labels."""
+        own, first = self.given[number], 0
+        for column in () if self.model.columns_ is None else self.model.columns_.columns:
+            blocks = column.kind.blocks if column.kind.width else ()
+            if column.name == own.name and own.is_known[row] and [name for name, _ in blocks] in LABELS:
+                here = slice(first, first + column.kind.width)
+                observed, expected = self.cells[row, here], self.expected_cells[row, here]
+                return float(observed @ expected if len(observed) > 1 else abs(1 - observed - expected)[0])
+            first += column.kind.width
+        return None
 
     def images(self, rows: Any) -> np.ndarray:
         """Rows of a model of images as images, shape (n, h, w) or (n, h, w, c)."""
@@ -233,7 +260,11 @@ class Findings:
     def drawn(self) -> tuple[Any, str]:
         """New rows from the model, and a sentence where there are none."""
         try:
-            return self._quietly(self.model.sample, 16, random_state=0), ""
+            model = self.model
+            if model is not self.fitted:  # a part of it, which is left as it is
+                model = copy.copy(model)
+                self._quietly(model.fit_density, self.rows)
+            return self._quietly(model.sample, 16, random_state=0), ""
         except EigencodeError as error:
             return None, str(error)
 

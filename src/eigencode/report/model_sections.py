@@ -44,7 +44,7 @@ def formula(found: Findings) -> str:
     )
     head = "".join(f'<th scope="col">{name}</th>' for name in ("term", "symbol", "here", "meaning"))
     line = f'<p class="math formula">minimise over w the mean of {" + ".join(terms)}</p>'
-    return line + wide(f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>")
+    return line + wide("terms of the formula", f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>")
 
 
 def training(found: Findings) -> str:

@@ -57,14 +57,14 @@ function drawMap(data, column) {
     axes: [{orient: "bottom", scale: "x", title: data.axes[0], tickCount: 6}, {orient: "left", scale: "y", title: data.axes[1], tickCount: 6}],
     legends: [{fill: "colour", title: column.name, orient: "top", direction: "horizontal", symbolLimit: 12, columns: 6}],
     marks: [
-      {type: "symbol", name: "symbols", from: {data: "points"}, encode: {
+      {type: "symbol", name: "symbols", aria: false, from: {data: "points"}, encode: {
         enter: {x: {scale: "x", field: "x"}, y: {scale: "y", field: "y"}, size: {value: 34}},
         update: {
           fill: {scale: "colour", field: column.field},
           opacity: {signal: "chosen === null || chosen[datum.row] ? 0.8 : 0.12"},
           tooltip: {signal: "{" + ["'row': datum.row", ...data.columns.map(c => JSON.stringify(c.name) + ": datum['" + c.field + "']")].join(", ") + "}"},
         }}},
-      {type: "path", interactive: false, encode: {update: {path: {signal: "lassoPath(lasso)"}, stroke: {value: INK}, strokeDash: {value: [4, 3]}, fill: {value: INK}, fillOpacity: {value: 0.06}}}},
+      {type: "path", interactive: false, aria: false, encode: {update: {path: {signal: "lassoPath(lasso)"}, stroke: {value: INK}, strokeDash: {value: [4, 3]}, fill: {value: INK}, fillOpacity: {value: 0.06}}}},
     ],
     config: CONFIG,
   };

@@ -21,6 +21,7 @@ from eigencode.report.pieces import data, paragraph, text
 
 SECTIONS: dict[str, tuple[str, Callable[[Findings], str]]] = {
     "finding": ("What it found", sections.finding),
+    "predictions": ("Predictions", sections.predictions),
     "alarms": ("Alarms and their calibration", sections.alarms),
     "map": ("Map of the codes", sections.code_map),
     "reconstructions": ("Reconstructions", sections.reconstructions),
@@ -53,7 +54,7 @@ LIVE = """<p>Move a component: the row is decoded here, in this page.{hint}</p>
 """
 
 
-def write(model: Any, X: Any, path: str | os.PathLike[str]) -> None:
+def write(model: Any, X: Any, path: str | os.PathLike[str], y: Any = None) -> None:
     """Write what a model is and what it does with some rows as one HTML file.
 
     Parameters
@@ -64,18 +65,20 @@ def write(model: Any, X: Any, path: str | os.PathLike[str]) -> None:
         Rows like those fitted, preferably others.
     path : path-like
         A file ending in ``.html``.
+    y : array-like of shape (n,), optional
+        The rows' labels, with which predictions are compared.
     """
     check_is_fitted(model)
     if os.path.splitext(as_path(path))[1].lower() not in (".html", ".htm"):
         raise FileError("A report is a file ending in .html", got=f"{os.fspath(path)!r}")
-    content = page(model, X)
+    content = page(model, X, y)
     with atomic_write(path) as file:
         file.write(content.encode())
 
 
-def page(model: Any, X: Any) -> str:
+def page(model: Any, X: Any, y: Any = None) -> str:
     """The page as text."""
-    found = Findings(model, X)
+    found = Findings(model, X, y)
     made = {name: (title, make(found)) for name, (title, make) in SECTIONS.items()}
     shown = {name: section for name, section in made.items() if section[1]}
     shown = {

@@ -27,14 +27,17 @@ def paragraph(*sentences: str) -> str:
 def table(head: Sequence[str], rows: Iterable[Sequence[object]], caption: str = "") -> str:
     """A table of texts."""
     title = f"<caption>{text(caption)}</caption>" if caption else ""
-    top = "".join(f'<th scope="col">{text(name)}</th>' for name in head)
+    top = "".join(f'<th scope="col">{text(name)}</th>' if name else "<td></td>" for name in head)
     body = "".join("<tr>" + "".join(f"<td>{text(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return wide(f"{title}<thead><tr>{top}</tr></thead><tbody>{body}</tbody>")
+    return wide(
+        caption or ", ".join(filter(None, head)) or "facts",
+        f"{title}<thead><tr>{top}</tr></thead><tbody>{body}</tbody>",
+    )
 
 
-def wide(content: str) -> str:
+def wide(name: str, content: str) -> str:
     """A table that can be scrolled sideways, by the keyboard too."""
-    return f'<div class="wide" tabindex="0" role="region" aria-label="table"><table>{content}</table></div>'
+    return f'<div class="wide" tabindex="0" role="region" aria-label="{text(name)}"><table>{content}</table></div>'
 
 
 def figure(spec: Chart, says: str) -> str:

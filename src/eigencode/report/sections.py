@@ -157,9 +157,10 @@ def worst(found: Findings) -> str:
     for row in rows:
         for rank, number in enumerate(found.suspects(row)):
             first = [f"row {found.labels[row]}", f"{found.errors[row]:.4g}"] if rank == 0 else ["", ""]
-            lines.append(
-                [*first, found.given[number].name, found.given[number].text(row), found.expected[number].text(row)]
-            )
+            chance = found.chance(number, row)
+            likely = "" if chance is None else f" (probability {chance:.2g})"
+            observed, expected = found.given[number].text(row), found.expected[number].text(row)
+            lines.append([*first, found.given[number].name, observed + likely, expected])
     caption = "The rows with the largest errors, each with the columns farthest from what is expected"
     return table(["row", "squared error", "column", "observed", "expected"], lines, caption)
 
@@ -187,6 +188,33 @@ def alarms(found: Findings) -> str:
     head = ["row", "p-value", "column", "observed", "expected", "direction"]
     promise = paragraph(text(f"What is promised: {detector.guarantee_}."))
     return figure(charts.shares(p, "p-value", rate), says) + promise + table(head, lines, caption)
+
+
+def predictions(found: Findings) -> str:
+    """For a model that predicts labels: how good it is where they are given."""
+    if not hasattr(found.fitted, "predict") or hasattr(found.fitted, "unlikeness_"):
+        return ""
+    if found.y is None:
+        return paragraph("No labels of these rows were given, so predictions were not compared with them.")
+    guess, true = np.asarray(found.fitted.predict(found.asked)), found.y
+    if not hasattr(found.fitted, "classes_"):
+        true, guess = true.reshape(len(true), -1)[:, 0].astype(float), guess.reshape(len(true), -1)[:, 0]
+        explained = 1 - np.square(true - guess).mean() / max(float(true.var()), 1e-300)
+        says = f"Predictions explain {share(explained)} of the variance of the labels."
+        some = np.random.default_rng(1).permutation(len(true))[:MOST_POINTS]
+        return figure(charts.predicted(true[some], guess[some]), says)
+    classes, counts = np.unique(true.astype(str), return_counts=True)
+    shown = classes[np.argsort(-counts, kind="stable")][:MOST_COLOURS]
+    right = guess.astype(str) == true.astype(str)
+    says = (
+        f"{share(float(right.mean()))} of the predicted classes are right; always saying {shown[0]} would be right for "
+        f"{share(float(counts.max() / counts.sum()))}."
+    )
+    lines = [
+        [name, *(int((guess[true.astype(str) == name].astype(str) == other).sum()) for other in shown)]
+        for name in shown
+    ]
+    return paragraph(text(says)) + table(["class", *shown], lines, "Rows of each class, by the class predicted")
 
 
 def _reasons(found: Findings, some: np.ndarray) -> list[dict[str, Any]]:
