@@ -50,7 +50,7 @@ function drawMap(data, column) {
       {name: "x", domain: {data: "points", field: "x"}, range: "width", nice: true, zero: false},
       {name: "y", domain: {data: "points", field: "y"}, range: "height", nice: true, zero: false},
       isNumber
-        ? {name: "colour", type: "linear", domain: {data: "points", field: column.field}, zero: false,
+        ? {name: "colour", type: column.field === "error" ? "symlog" : "linear", domain: {data: "points", field: column.field}, zero: false,
             range: {scheme: isDark ? "plasma" : "viridis"}}
         : {name: "colour", type: "ordinal", domain: {data: "points", field: column.field, sort: true}, range: COLOURS},
     ],

@@ -76,6 +76,8 @@ def _beside_linear(found: Findings) -> str:
     """Whether the model was worth it beside the linear one."""
     if found.linear_errors is None:
         return "It has no linear baseline: it is linear itself, or of a kind that has none."
+    if found.model is not found.fitted and hasattr(found.fitted, "model_"):
+        return "Its encoder may have been trained further for the labels, and then rebuilds rows less well than before."
     own, linear = float(found.errors.mean()), float(found.linear_errors.mean())
     gain = 1 - own / linear if linear > 0 else 0.0
     if gain > 0.02:
@@ -88,8 +90,9 @@ def _beside_linear(found: Findings) -> str:
             "Its squared error is about that of the best linear model with a code of this size: a linear "
             "model would do as well, unless you need what else this kind gives."
         )
+    more = share(-gain) if gain > -1 else f"{own / linear - 1:.1f} times"
     return (
-        f"Its squared error is {share(-gain)} <em>larger</em> than that of the best linear model with a "
+        f"Its squared error is {more} <em>larger</em> than that of the best linear model with a "
         "code of this size. Kinds with a prior, noise or a penalty give up some error for what these "
         "bring; otherwise prefer the linear model."
     )
@@ -204,12 +207,11 @@ def predictions(found: Findings) -> str:
         some = np.random.default_rng(1).permutation(len(true))[:MOST_POINTS]
         return figure(charts.predicted(true[some], guess[some]), says)
     classes, counts = np.unique(true.astype(str), return_counts=True)
-    shown = classes[np.argsort(-counts, kind="stable")][:MOST_COLOURS]
+    largest = np.argsort(-counts, kind="stable")[:MOST_COLOURS]
+    shown = classes[np.sort(largest)]
     right = guess.astype(str) == true.astype(str)
-    says = (
-        f"{share(float(right.mean()))} of the predicted classes are right; always saying {shown[0]} would be right for "
-        f"{share(float(counts.max() / counts.sum()))}."
-    )
+    usual = share(float(counts.max() / counts.sum()))
+    says = f"{share(float(right.mean()))} of the predicted classes are right; the most frequent class has {usual}."
     lines = [
         [name, *(int((guess[true.astype(str) == name].astype(str) == other).sum()) for other in shown)]
         for name in shown
