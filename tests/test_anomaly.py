@@ -31,9 +31,9 @@ from eigencode.data import named_files
 from eigencode.data.containers import NamedArray
 from eigencode.detection import index
 from eigencode.detection.calibration import Calibration
-from eigencode.detection.extent import Extent
+from eigencode.detection.extent import beyond
 from eigencode.detection.index import NearestIndex
-from eigencode.detection.neighbors import KnownRows
+from eigencode.detection.neighbors import KnownRows, Neighbors
 from eigencode.errors import DataError, OptionError, ResultWarning, StorageError
 from eigencode.estimators.cell_density import cell_density
 from eigencode.estimators.inputs import read_rows
@@ -90,7 +90,7 @@ def test_it_measures_residuals_in_units_of_the_noise_and_the_density_of_codes(X,
 
 def test_the_score_joins_the_tails_and_what_far_rows_get(X, fitted):
     model, unlikeness = fitted.autoencoder_, fitted.unlikeness_
-    known, extent = unlikeness.known, unlikeness.extent
+    known = unlikeness.known
     new = np.concatenate([rows_of(20, seed=1), 5 * rows_of(5, seed=2)])
     scaled, n = model.scaler_.transform(new), len(known.spacings)
     distances = np.sqrt(((scaled[:, None] - known.rows) ** 2).sum(2))
@@ -101,7 +101,9 @@ def test_the_score_joins_the_tails_and_what_far_rows_get(X, fitted):
     around = known.spacings[numbers[:, :5]].mean(1)
     sums += known.local_tail(np.log((to_fitted[:, :5].mean(1) + least) / (around + least)))
     h = unlikeness.highest
-    literal = np.where(sums > h, h * (2 - h / sums), sums) + 2 * h * extent.farther(scaled)
+    literal = np.where(sums > h, h * (2 - h / sums), sums) + h * beyond(
+        np.linalg.norm(scaled, axis=1) / unlikeness.radius
+    )
     np.testing.assert_allclose(-fitted.score_samples(new), literal, rtol=1e-9)
     assert (sums > h).any()
     assert (sums < h).any()
@@ -172,24 +174,6 @@ def test_rows_beside_a_dense_group_are_local_anomalies():
     assert local[0] > local[1:].max() + 0.3
 
 
-def test_the_extent_has_a_margin_where_most_rows_are_the_farthest_in_some_column():
-    rng = np.random.default_rng(0)
-    extent = Extent.of(rng.normal(size=(40, 600)), np.full(600, 1e-6))
-    new = rng.normal(size=(200, 600))
-    assert (np.abs(new) > extent.reach).any(1).all()
-    assert (extent.farther(new) > 0).mean() < 0.05
-    assert (extent.farther(4 * extent.margin * extent.reach * np.eye(600)) > 1.999).all()
-
-
-def test_a_value_in_a_constant_column_is_far_out_unless_rows_fitted_have_such_values_too():
-    rng = np.random.default_rng(0)
-    rows, new = rng.normal(size=(400, 100)), np.zeros((1, 100))
-    rows[:, 20:], new[:, -1] = 0, 1
-    assert Extent.of(rows, np.full(100, 1e-6)).farther(new) > 0.2
-    rows[np.arange(40), 20 + np.arange(40)] = 1  # forty columns are constant but for one row
-    assert Extent.of(rows, np.full(100, 1e-6)).farther(new) == 0
-
-
 def test_a_row_held_out_with_a_value_of_its_own_scores_below_far_rows(X):
     X = X.copy()
     apart = held_out(len(X), 0.1, 0)[0]
@@ -224,6 +208,61 @@ def test_far_rows_score_above_all_rows_fitted_in_every_direction(X, neighbors, a
         assert (scores < before).all()
         assert np.isfinite(scores).all()
         before = scores
+
+
+def test_far_rows_score_above_all_rows_fitted_though_one_held_out_is_far_out_in_one_column(X):
+    X = X.copy()
+    X[held_out(len(X), 0.1, 0)[0][0]] = X.mean(0) + 9 * X.std(0) * (np.arange(5) == 2)
+    model = AnomalyDetector(0.1, autoencoder=LinearAutoencoder(2), random_state=0).fit(X)
+    spread = np.where(X.std(0) > 0, X.std(0), 1.0)  # of all rows: those fitted have a smaller one
+    directions = np.random.default_rng(1).normal(size=(300, 5)) * [1, 1, 1, 1, 0]
+    directions = np.concatenate([directions, np.eye(5)[:4], -np.eye(5)[:4]])
+    directions *= np.linalg.norm((X - X.mean(0)) / spread, axis=1).max() / np.linalg.norm(directions, axis=1)[:, None]
+    for times in (2, 10, 1e6):
+        assert model.score_samples(X.mean(0) + times * directions * spread).max() < model.score_samples(X).min()
+
+
+def test_far_numbers_of_a_frame_score_above_all_rows_fitted_though_they_are_logarithms_or_impossible(X):
+    """In both directions of each column, in the column's own units."""
+    counts = np.minimum(np.random.default_rng(0).poisson(np.exp(X[:, 0] - X[:, 0].mean()).clip(max=5)), 8)
+    frame = pd.DataFrame({"x": X[:, 0], "counts": counts.astype(float), "positive": np.exp(X[:, 1] / 50)})
+    frame["label"] = np.where(X[:, 2] > np.median(X[:, 2]), "a", "b")
+    model = AnomalyDetector(0.1, autoencoder=LinearAutoencoder(2), random_state=0).fit(frame)
+    assert [column.kind.kind for column in model.columns_.columns] == ["real", "count", "positive", "category"]
+    numbers = frame.iloc[:, :3].to_numpy()
+    directions = np.concatenate([np.eye(3), -np.eye(3), np.random.default_rng(1).normal(size=(100, 3))])
+    standardised = np.linalg.norm((numbers - numbers.mean(0)) / numbers.std(0), axis=1)
+    directions *= standardised.max() / np.linalg.norm(directions, axis=1)[:, None] * numbers.std(0)
+    worst = model.score_samples(frame).min()
+    for times in (2, 10, 1e6):
+        far = pd.DataFrame(numbers.mean(0) + times * directions, columns=frame.columns[:3]).assign(label="a")
+        assert model.score_samples(far).max() < worst
+
+
+@pytest.mark.parametrize("dtype", [np.float32, bool])
+def test_a_row_by_itself_scores_as_among_others(dtype):
+    """Many rows are equally far from each other, if they are of booleans."""
+    rows = np.random.default_rng(0).normal(size=(200, 30))
+    rows[:, 15:] += rows[:, :15]
+    X = rows.astype(np.float32) if dtype is np.float32 else rows > 0.5
+    model = AnomalyDetector(0.1, autoencoder=LinearAutoencoder(2), random_state=0).fit(X)
+    scores = model.score_samples(X)
+    np.testing.assert_array_equal(scores[:40], [model.score_samples(X[i : i + 1])[0] for i in range(40)])
+    np.testing.assert_array_equal(scores, model.score_samples(X.astype(np.float64)))
+
+
+def test_all_rows_as_far_as_the_fifth_are_about_a_row():
+    rows = np.array([[1.0, 0], [0, 1], [-1, 0], [0, -1], [2, 0], [0, 2], [-2, 0], [0, -2], [5, 5], [9, 9]])
+    values, row = np.arange(10.0), np.zeros((1, 2))
+    neighbors = Neighbors(rows, 5)
+    assert neighbors.mean_about(values, row, *neighbors.all(row)) == values[:8].mean()
+    assert neighbors.mean_about(values, rows[8:9], *neighbors.all(rows[8:9])) == values[[9, 0, 1, 4, 5]].mean()
+    several = np.concatenate([np.zeros((9, 2)), rows])
+    neighbors = Neighbors(several, 5)
+    values = np.arange(19.0)
+    assert neighbors.mean_about(values, row, *neighbors.all(row)) in [
+        values[:9][values[:9] != i].mean() for i in range(9)
+    ]
 
 
 def test_no_rows_are_kept_without_neighbors(X, fitted, tmp_path):
@@ -408,8 +447,8 @@ def test_a_file_gives_the_same_answers(X, fitted, tmp_path):
     assert type(again) is AnomalyDetector
     np.testing.assert_array_equal(again.score_samples(X), fitted.score_samples(X))
     np.testing.assert_array_equal(again.predict(X), fitted.predict(X))
-    extent = again.unlikeness_.extent
-    again.unlikeness_ = replace(again.unlikeness_, extent=replace(extent, reach=extent.reach[:4]))
+    nats = again.unlikeness_.row_nats
+    again.unlikeness_ = replace(again.unlikeness_, row_nats=replace(nats, surprise_tails=nats.surprise_tails[:4]))
     again.save(tmp_path / "damaged")
     with pytest.raises(StorageError, match="what is measured"):
         eigencode.load(tmp_path / "damaged")

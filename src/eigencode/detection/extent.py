@@ -1,13 +1,12 @@
-r"""Extent: how far out the known rows are, and by how many doublings other rows are farther.
+r"""Extent: how far out the known rows are, and by how much others are farther.
 
-.. math:: e(x) = \log_2 \max\left( 1, \frac{\lVert x \rVert}{\max_i \lVert x_i \rVert},
-    \frac1c \max_j \frac{|x_j|}{\max_i |x_{ij}|} \right)
+With the distance r(x) of a row from the centre, beside that of the farthest known row, and
+:math:`u = \log_2 \max(1, r(x) / \max_i r(x_i))` for by how many doublings it is farther,
 
-compares a row with the farthest of them, as a whole and in each column. With many columns and few rows, most new rows
-are the farthest in some column. So the ratios of columns are in units of a margin c, at least 1, which one row fitted
-in a hundred exceeds when it is compared with the others. A column that is constant in the known rows, as the cell of a
-label is that they do not have, has no size to compare with: a row that differs in it is half a doubling farther, and
-more only by its norm, so that a row at twice the distance of the farthest still scores above it.
+.. math:: e(x) = 4 u^2 \text{ up to } u = 1, \qquad 4 (2 u - 1) \text{ beyond.}
+
+So a row that is a little farther than all known ones gets little, and :math:`e` grows by at least 4 from a row beyond
+them to one that is twice as far.
 """
 
 from __future__ import annotations
@@ -19,69 +18,63 @@ import numpy as np
 
 from eigencode.domains import Positive
 
-SHARE = 0.99
-"""Share of the rows that are within the margin."""
+STEEPNESS = 4.0
+"""e of a row that is twice as far as all known ones."""
 
-FLAT = 2**0.5
-"""The ratio of a cell that differs in a column that is constant otherwise."""
+LARGEST = 1e100
+"""Largest size of a standardised number: squares of larger ones are infinite."""
 
 
-@dataclass(frozen=True, eq=False)
-class Extent:
-    """The extent of rows about the centre 0.
-
-    Attributes
-    ----------
-    reach : ndarray of shape (d,)
-        The largest size of each column.
-    radius : float
-        The largest norm of a row.
-    margin : float
-        c.
-    are_flat : ndarray of bool of shape (d,)
-        Which columns are constant, but for rounding.
+def beyond(ratios: np.ndarray) -> np.ndarray:
+    """The measure e, from the distances of rows beside that of the farthest known one.
 
     Examples
     --------
-    >>> extent = Extent(np.array([2.0, 1.0]), 2.0, 1.0, np.array([False, False]))
-    >>> extent.farther(np.array([[1.0, 1.0], [8.0, 0.0]]))
-    array([0., 2.])
+    >>> beyond(np.array([0.5, 1.0, 2.0, 4.0])).tolist()
+    [0.0, 0.0, 4.0, 12.0]
+    """
+    doublings = np.log2(np.maximum(ratios, 1.0))
+    return STEEPNESS * np.where(doublings < 1, np.square(doublings), 2 * doublings - 1)
+
+
+@dataclass(frozen=True, eq=False)
+class NumberExtent:
+    """The extent of the numbers of a frame in their own units, some of which are logarithms to a model, or impossible.
+
+    Attributes
+    ----------
+    center, divisor : ndarray of shape (d,)
+        Mean and deviation of each column.
+    radius : float
+        The largest norm of a standardised row.
+
+    Examples
+    --------
+    >>> extent = NumberExtent.of(np.array([[1.0, 10.0], [3.0, 30.0]]))
+    >>> extent.ratios(np.array([[2.0, 20.0], [4.0, 40.0]])).tolist()
+    [0.0, 2.0]
     """
 
-    reach: np.ndarray
+    center: np.ndarray
+    divisor: np.ndarray
     radius: Positive
-    margin: Positive
-    are_flat: np.ndarray
 
     @classmethod
-    def of(cls, rows: np.ndarray, smallest: np.ndarray) -> Self:
-        """The extent of rows of shape (n, d), in each column at least ``smallest``, shape (d,)."""
-        sizes = np.abs(rows)
-        others = np.maximum(np.where(sizes == sizes.max(0), _second(sizes), sizes.max(0)), smallest)
-        # A column that is constant but for one row is compared with as it would be without that row.
-        is_alone = ((rows == rows.max(0)) & (_second(rows) == rows.min(0))) | (
-            (rows == rows.min(0)) & (-_second(-rows) == rows.max(0))
-        )
-        ratios = np.where(is_alone & (sizes > smallest), FLAT, sizes / others)
-        margin = float(np.quantile(ratios.max(1), SHARE))
-        radius = max(float(np.linalg.norm(rows, axis=1).max()), float(smallest.min()))
-        largest = sizes.max(0)
-        return cls(np.maximum(largest, smallest), radius, max(margin, 1.0), largest <= smallest)
+    def of(cls, numbers: np.ndarray) -> Self:
+        """The extent of rows of shape (n, d), NaN in gaps."""
+        largest = np.maximum(np.abs(np.nan_to_num(numbers)).max(0, initial=0.0), np.finfo(np.float64).tiny)
+        known = np.ma.masked_invalid(numbers / largest)  # the squares of these are finite
+        center, spread = (np.ma.filled(each, 0.0) * largest for each in (known.mean(0), known.std(0)))
+        found = cls(center, np.where(spread > 0, spread, np.maximum(np.abs(center), 1.0)), 1.0)
+        return cls(center, found.divisor, max(float(found.ratios(numbers).max(initial=0.0)), 1.0))
 
-    def farther(self, rows: np.ndarray) -> np.ndarray:
-        """By how many doublings rows of shape (n, d) are farther out than these, shape (n,)."""
-        sizes, ratio = np.abs(rows), np.linalg.norm(rows, axis=1) / self.radius
-        ratios = np.where(self.are_flat, FLAT * (sizes > self.reach), sizes / self.reach) / self.margin
-        found: np.ndarray = np.log2(np.maximum(1.0, np.maximum(ratio, ratios.max(1))))
+    def ratios(self, numbers: np.ndarray) -> np.ndarray:
+        """The distance of each row beside that of the farthest known one, shape (n,)."""
+        standardised = np.nan_to_num((numbers - self.center) / self.divisor).clip(-LARGEST, LARGEST)
+        found: np.ndarray = np.linalg.norm(standardised, axis=1) / self.radius
         return found
 
-    def is_sound(self, n_columns: int) -> bool:
+    @property
+    def is_sound(self) -> bool:
         """Whether the values fit together, as those of a damaged file may not."""
-        are_shapes = self.reach.shape == self.are_flat.shape == (n_columns,)
-        return are_shapes and bool((self.reach > 0).all()) and self.margin >= 1
-
-
-def _second(rows: np.ndarray) -> np.ndarray:
-    """The second largest value of each column, or the only one."""
-    found: np.ndarray = np.partition(rows, -2, axis=0)[-2] if len(rows) > 1 else rows[0]
-    return found
+        return self.center.shape == self.divisor.shape and self.center.ndim == 1 and bool((self.divisor > 0).all())

@@ -4,10 +4,11 @@ The distance to the nearest row finds rows apart from all others. The mean dista
 finds rows of a small group apart from the bulk, which are near to each other. The third measure is local: with the mean
 distance s(x) to the nearest five rows N(x) fitted,
 
-.. math:: \log s(x) - \log \frac{1}{5} \sum_{i \in N(x)} s(x_i)
+.. math:: \log s(x) - \log \frac{1}{\lvert N(x) \rvert} \sum_{i \in N(x)} s(x_i)
 
 finds rows beside a dense group, which are not far by what is usual elsewhere (the local outlier factor without its
-reachability; Breunig et al., 2000; Schubert et al., 2014).
+reachability; Breunig et al., 2000; Schubert et al., 2014). All rows that are as far as the fifth are in N(x): otherwise
+which of them are would depend on rounding, where columns have few values.
 
 A row that is known itself would be its own nearest row. So one row that is equal to it does not count; with two equal
 ones the distance is 0.
@@ -20,6 +21,7 @@ from functools import cached_property
 from typing import Self
 
 import numpy as np
+from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.neighbors import NearestNeighbors
 
 from eigencode.detection import index
@@ -49,6 +51,12 @@ CLOSE = 0.5
 
 ROUNDING = 1e-6
 """Distances below this share of a row's norm are those of equal rows, but for the rounding of 32-bit numbers."""
+
+TIES = 1e-6
+"""Rows that are farther than another one by less than this share are as far as it."""
+
+CHUNK_NUMBERS = 2**21
+"""Distances of some rows to all known ones at a time."""
 
 TIGHTEST = 1e-3
 """Smallest distance that counts for the local measure, beside the mean distance of known rows to those about them."""
@@ -84,7 +92,7 @@ class Neighbors:
     def all(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The same with equal rows, of shape (n, k + 2) or as many as there are."""
         distances, numbers = self._index.kneighbors(rows)
-        limit = ROUNDING * np.linalg.norm(rows, axis=1) + self.rounding
+        limit = self._rounded(rows)
         i, j = (distances < limit[:, None]).nonzero()
         # They are computed again, since a difference of squares may have lost all digits.
         exact = np.linalg.norm(rows[i] - self.rows[numbers[i, j]], axis=1)
@@ -97,6 +105,33 @@ class Neighbors:
         is_equal = distances[:, :1] == 0
         kept = [np.where(is_equal, _without_first(each), each)[:, : self.k] for each in (distances, numbers)]
         return kept[0], kept[1]
+
+    def mean_about(
+        self, values: np.ndarray, rows: np.ndarray, distances: np.ndarray, numbers: np.ndarray
+    ) -> np.ndarray:
+        """The mean value of the k nearest of each row, and of all that are as far as the last of these, shape (n,).
+
+        ``distances`` and ``numbers`` are those of `all`.
+        """
+        is_equal = distances[:, 0] == 0
+        reach = (1 + TIES) * self.without_equal(distances, numbers)[0][:, -1]
+        are_about = distances <= reach[:, None]
+        are_about[:, 0] &= ~is_equal
+        found = (values[numbers] * are_about).sum(1) / are_about.sum(1)
+        many = np.flatnonzero(are_about[:, -1])  # there may be more of them
+        if not len(many) or isinstance(self._index, NearestIndex):
+            return found
+        for part in np.array_split(many, len(many) * len(self.rows) // CHUNK_NUMBERS + 1):
+            squares = euclidean_distances(rows[part], self.rows, squared=True)
+            about = squares <= np.square(np.maximum(reach, self._rounded(rows)))[part, None]
+            own = is_equal[part]
+            found[part] = (about @ values - own * values[numbers[part, 0]]) / (about.sum(1) - own)
+        return found
+
+    def _rounded(self, rows: np.ndarray) -> np.ndarray:
+        """Distances of each row below which another one is equal to it."""
+        found: np.ndarray = ROUNDING * np.linalg.norm(rows, axis=1) + self.rounding
+        return found
 
 
 def _index(rows: np.ndarray, k: int) -> NearestNeighbors | NearestIndex:
@@ -144,9 +179,11 @@ class KnownRows:
         [10.0, 139.0]
         """
         rows = rows[:most]
-        distances, numbers = Neighbors(rows, LOCAL)(rows)
+        neighbors = Neighbors(rows, LOCAL)
+        found = neighbors.all(rows)
+        distances = neighbors.without_equal(*found)[0]
         spacings, group = distances.mean(1), _groups_of(rows)(rows[:MOST_KNOWN])[0].mean(1)
-        measures = distances[:, 0], group, _local(spacings, spacings, numbers)
+        measures = distances[:, 0], group, _local(spacings, spacings, neighbors.mean_about(spacings, rows, *found))
         tails = [Tail.of(each[:MOST_KNOWN]) for each in measures]
         known = np.concatenate([rows, held_out]) if len(held_out) <= most - len(rows) else rows
         rounding = min(ROUNDING * offset, TIGHTEST * float(np.median(distances[:, 0])))
@@ -160,7 +197,7 @@ class KnownRows:
         ``held_out`` says which of the rows are known ones that were held out; each is compared with the others.
         """
         everything, numbers = self._fitted.all(rows)
-        distances, numbers = self._fitted.without_equal(everything, numbers)
+        distances = self._fitted.without_equal(everything, numbers)[0]
         nearest = distances[:, 0]
         if self._held_out is not None:
             others = self._held_out.all(rows)[0]
@@ -168,7 +205,8 @@ class KnownRows:
                 others[held_out] = _without_first(others[held_out])
             joined = np.sort(np.concatenate([everything, others], axis=1), axis=1)
             nearest = np.where(joined[:, 0] == 0, joined[:, 1], joined[:, 0])
-        return nearest, self._groups(rows)[0].mean(1), _local(distances.mean(1), self.spacings, numbers)
+        about = self._fitted.mean_about(self.spacings, rows, everything, numbers)
+        return nearest, self._groups(rows)[0].mean(1), _local(distances.mean(1), self.spacings, about)
 
     def tails(self, rows: np.ndarray, held_out: np.ndarray | None = None) -> np.ndarray:
         """The sum of the tails of the measures, shape (n,).
@@ -204,10 +242,10 @@ def _groups_of(rows: np.ndarray, rounding: float = 0.0) -> Neighbors:
     return Neighbors(known, max(len(known) // GROUP, SMALLEST_GROUP), rounding)
 
 
-def _local(spacing: np.ndarray, spacings: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """The local measure, from s of rows, s of known rows, and the numbers of the rows about each, shape (n, k)."""
+def _local(spacing: np.ndarray, spacings: np.ndarray, about: np.ndarray) -> np.ndarray:
+    """The local measure, from s of rows, s of known rows, and the mean s of the rows about each row, shape (n,)."""
     least = max(TIGHTEST * float(spacings.mean()), np.finfo(np.float64).tiny)
-    found: np.ndarray = np.log(spacing + least) - np.log(spacings[numbers].mean(1) + least)
+    found: np.ndarray = np.log(spacing + least) - np.log(about + least)
     return found
 
 

@@ -1,12 +1,14 @@
 r"""Reasons: how much each column of a row adds to what an anomaly detector measures of it.
 
 The suspicious columns of a row are found first, and how surprising each column is given the others that are not
-suspicious (`eigencode.detection.suspicion`). With the surprise s of a column and the term o of its state (known,
-missing, or impossible), a column adds
+suspicious (`eigencode.detection.suspicion`). That is brought to the scale of gaps and labels, by :math:`-\log` of the
+share of rows fitted in which the column was as surprising (`eigencode.detection.tails`): a column of long tails is
+often far from what a normal density expects. With this tail t of a column and the term o of its state (known, missing,
+or impossible), a column adds
 
-.. math:: c_j = o_j + t s_j + \frac{D - \sum_i o_i - t \sum_i s_i}{n_\text{columns}}
+.. math:: c_j = o_j + a t_j + \frac{D - \sum_i o_i - a \sum_i t_i}{n_\text{columns}}
 
-to D, where t is 1, or larger where D is so large that what a row has usually is exceeded by more than all surprises.
+to D, where a is 1, or larger where D exceeds what a row has usually by more than all tails.
 So the contributions add up to D, and columns of a usual row have about the same.
 """
 
@@ -52,18 +54,14 @@ class Reasons:
     @classmethod
     def of(cls, unlikeness: Unlikeness, model: BaseAutoencoder, given: NamedArray) -> Reasons:
         """The reasons of rows."""
-        scaler, row_nats = model.scaler_, unlikeness.row_nats
-        density, rows = row_nats.density, given.array.astype(np.float64)
-        found = density.suspicion(scaler.transform(rows))
-        surprise = np.zeros(rows.shape)
-        surprise[:, density.firsts] = found.surprise
-        own = np.stack([surprise[:, part].sum(1) for part in cells_of(model.columns_, rows.shape[1])], axis=1)
+        row_nats = unlikeness.row_nats
+        own, expected = row_nats.surprise(model, given.array)
         nats, total = row_nats.of_values(model, given.array), own.sum(1)
         with np.errstate(over="ignore"):  # of a row with gaps only
             times = np.maximum((nats - unlikeness.usual) / np.maximum(total, np.finfo(np.float64).tiny), 1.0)
         shared = (nats - times * total) / own.shape[1]
         contributions = times[:, None] * own + shared[:, None] + row_nats.of_states(model, given)
-        return cls(model, given, contributions, scaler.inverse_transform(found.expected))
+        return cls(model, given, contributions, model.scaler_.inverse_transform(expected))
 
     def ranked(self, n_columns: int | None) -> dict[str, np.ndarray]:
         """A table with a line for each row and column, the columns of a row by their contributions."""

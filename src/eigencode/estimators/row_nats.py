@@ -20,6 +20,7 @@ from eigencode import model
 from eigencode.batch import Batch
 from eigencode.data.containers import NamedArray
 from eigencode.detection.suspicion import CellDensity
+from eigencode.detection.tails import Tail
 from eigencode.estimators.inputs import missing_values_of
 from eigencode.estimators.variational import VariationalAutoencoder
 from eigencode.lazy import torch
@@ -40,6 +41,9 @@ SMALLEST_NOISE = 1e-6
 FLAT_NOISE = 1e-100
 """Variance of the residuals of rows that are all the same; squares of the nats of other rows are finite."""
 
+MOST_SURPRISES = 1_000
+"""Rows fitted by which it is known how surprising each column usually is."""
+
 FEWEST = 0.5
 """Rows that a label, a gap or an impossible value counts as if it had, where no row fitted has it."""
 
@@ -59,7 +63,10 @@ class RowNats:
     impossible : float
         The probability of a value that no row fitted could have.
     density : CellDensity
-        A density of scaled cells: it fills gaps for an encoder that has not learned what a gap is.
+        A density of scaled cells: it fills gaps for an encoder that has not learned what a gap is, and says how
+        surprising each column is given the others.
+    surprise_tails : list of Tail
+        How often each column is as surprising in the rows fitted.
     """
 
     mixture: model.Mixture
@@ -67,15 +74,18 @@ class RowNats:
     gaps: np.ndarray
     impossible: float
     density: CellDensity
+    surprise_tails: list[Tail]
 
     @classmethod
     def of(cls, autoencoder: BaseAutoencoder, rows: np.ndarray, density: CellDensity, seed: int) -> Self:
         """By the rows fitted, of shape (n, d)."""
-        residuals, _, codes = _answers(autoencoder, rows, rows)
+        residuals, _, codes = _answers(autoencoder, rows, rows.astype(np.float64))
         total = len(rows) + 3 * FEWEST
         is_gap = _is_gap(autoencoder.columns_, rows)
         mixture, noise = model.fit_mixture(codes, seed), _noise(autoencoder, rows, residuals)
-        return cls(mixture, noise, (is_gap.sum(0) + FEWEST) / total, FEWEST / total, density)
+        some = rows[np.random.default_rng(seed).permutation(len(rows))[:MOST_SURPRISES]]
+        tails = [Tail.of(column) for column in _surprise(autoencoder, density, some)[0].T]
+        return cls(mixture, noise, (is_gap.sum(0) + FEWEST) / total, FEWEST / total, density, tails)
 
     def of_values(self, autoencoder: BaseAutoencoder, rows: np.ndarray) -> np.ndarray:
         """The terms of the values and of the code, for each row, shape (n,)."""
@@ -94,6 +104,11 @@ class RowNats:
         shares = np.where(is_gap, self.gaps, 1 - self.gaps - self.impossible)
         return -np.log(np.where(is_allowed(autoencoder, given), shares, self.impossible))
 
+    def surprise(self, autoencoder: BaseAutoencoder, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """How rarely each column is as surprising given the others, shape (n, c); the expected scaled cells, (n, d)."""
+        found, expected = _surprise(autoencoder, self.density, rows)
+        return np.stack([tail(column) for tail, column in zip(self.surprise_tails, found.T, strict=True)], 1), expected
+
     def __call__(self, autoencoder: BaseAutoencoder, given: NamedArray) -> np.ndarray:
         """D of each row, shape (n,)."""
         return self.of_values(autoencoder, given.array) + self.of_states(autoencoder, given).sum(1)
@@ -106,16 +121,20 @@ class RowNats:
             and self.noise.shape == (n_cells,)
             and self.gaps.shape == (n_columns,)
             and bool((self.gaps > 0).all() and (self.gaps + self.impossible < 1).all() and self.impossible > 0)
+            and len(self.surprise_tails) == n_columns
+            and all(tail.is_sound for tail in self.surprise_tails)
             and self.density.is_sound
             and self.density.means.shape[1] == n_cells
         )
 
     def _filled(self, autoencoder: BaseAutoencoder, rows: np.ndarray) -> np.ndarray:
-        """Rows whose gaps are filled if the autoencoder has not learned what a gap is."""
-        has_gap = np.isnan(rows).any(1)
-        if autoencoder.scaler_.has_gaps or not has_gap.any():
-            return rows
-        scaler, filled = autoencoder.scaler_, rows.astype(np.float64)
+        """Rows in float64, whose gaps are filled if the autoencoder has not learned what a gap is.
+
+        In float32 the score of a row would depend on the rows beside it, whose number decides how matrices are added.
+        """
+        scaler, filled, has_gap = autoencoder.scaler_, rows.astype(np.float64), np.isnan(rows).any(1)
+        if scaler.has_gaps or not has_gap.any():
+            return filled
         own = filled[has_gap]
         expected = scaler.inverse_transform(self.density.completed(scaler.transform(own)))
         filled[has_gap] = np.where(np.isnan(own), expected, own)
@@ -135,12 +154,29 @@ def is_allowed(autoencoder: BaseAutoencoder, given: NamedArray) -> np.ndarray:
     return schema.allows(given.frame, missing_values_of(autoencoder))[:, used_columns(schema)]
 
 
+def numbers_of(autoencoder: BaseAutoencoder, given: NamedArray) -> np.ndarray | None:
+    """The numbers of a frame of mixed columns in their own units, shape (n, k), NaN in gaps; None for other rows."""
+    schema = autoencoder.columns_
+    if schema is None or schema.is_plain or given.frame is None:
+        return None
+    return schema.numbers(given.frame, missing_values_of(autoencoder))
+
+
 def cells_of(schema: Schema | None, n_cells: int) -> list[slice]:
     """The cells of each of these columns."""
     if schema is None:
         return [slice(j, j + 1) for j in range(n_cells)]
     ends = np.cumsum([column.kind.width for column in schema.columns]).tolist()
     return [slice(ends[j] - schema.columns[j].kind.width, ends[j]) for j in used_columns(schema)]
+
+
+def _surprise(autoencoder: BaseAutoencoder, density: CellDensity, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How surprising each column is given those that are not suspicious, in nats, and the expected scaled cells."""
+    found = density.suspicion(autoencoder.scaler_.transform(rows.astype(np.float64)))
+    surprise = np.zeros(rows.shape)
+    surprise[:, density.firsts] = found.surprise
+    parts = cells_of(autoencoder.columns_, rows.shape[1])
+    return np.stack([surprise[:, part].sum(1) for part in parts], axis=1), found.expected
 
 
 def _answers(

@@ -4,12 +4,13 @@ With D(x) in nats (`RowNats`), the distance r(x) to the nearest row known, the m
 of them, the local measure l(x) (`eigencode.detection.neighbors`), and the tail t of each (`eigencode.detection.tails`),
 the score is
 
-.. math:: m \, \phi\left( \frac{t_D(D) + t_r(r) + 2 t_g(g) + t_l(l)}{m} \right) + 2 m \, e(x)
+.. math:: m \, \phi\left( \frac{t_D(D) + t_r(r) + 2 t_g(g) + t_l(l)}{m} \right) + m \, e(x)
 
 where m is the largest sum of tails of a row fitted, :math:`\phi(u) = u` up to 1 and :math:`2 - 1 / u` beyond, and e
-says by how many doublings the row is farther out than those fitted (`eigencode.detection.extent`). The first term is
-less than 2 m, and e is at least 1 for a row at twice the distance of the farthest row. So it scores above that row,
-whatever their tails, in any direction, along what the autoencoder reconstructs too.
+says how much farther from the centre the row is than those fitted (`eigencode.detection.extent`): by its scaled cells,
+or by the numbers of a frame in their own units, where that is more. The first term is less than 2 m, and e is at least
+4 more for a row at twice the distance. So it scores above that row, whatever their tails, in any direction, along what
+the autoencoder reconstructs too; and still does where another scale makes less than twice of it.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from eigencode.detection.extent import Extent
+from eigencode.detection.extent import NumberExtent, beyond
 from eigencode.detection.neighbors import KnownRows
 from eigencode.detection.tails import Tail
-from eigencode.domains import NotNegative
+from eigencode.domains import NotNegative, Positive
 from eigencode.estimators.cell_density import cell_density
-from eigencode.estimators.row_nats import RowNats
+from eigencode.estimators.row_nats import RowNats, numbers_of
 
 if TYPE_CHECKING:
     from eigencode.data.containers import NamedArray
@@ -42,8 +43,8 @@ FARTHEST = 1e100
 DIGITS = 10
 """Digits of a score after the point: with more, a row by itself has another score than among others."""
 
-SMALLEST_CELL = 1e-6
-"""Smallest reach of a column, beside the size of its center: differences below it may be rounding."""
+SMALLEST_RADIUS = 1e-6
+"""Smallest distance of the farthest row, beside the size of the center: differences below it may be rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +59,10 @@ class Unlikeness:
         Of D.
     known : KnownRows or None
         Scaled rows, 0 in gaps, and the tails of the distances to them.
-    extent : Extent
-        How far out the scaled rows are.
+    radius : float
+        The largest norm of a scaled row fitted.
+    numbers : NumberExtent or None
+        How far out the numbers of the frame fitted are, if the columns were mixed.
     highest : float
         m, the largest sum of the tails of a row fitted.
     usual : float
@@ -69,7 +72,8 @@ class Unlikeness:
     row_nats: RowNats
     tail: Tail
     known: KnownRows | None
-    extent: Extent
+    radius: Positive
+    numbers: NumberExtent | None
     highest: NotNegative
     usual: float
 
@@ -92,10 +96,12 @@ class Unlikeness:
             offset = float(np.linalg.norm(scaler.center / scaler.divisor))
             known = KnownRows.of(cells[order[:n_known]], scaled_cells(autoencoder, apart), offset, n_known)
             sums = sums + known.tails(cells[some])
-        smallest = np.maximum(SMALLEST_CELL * np.abs(scaler.center) / scaler.divisor, SMALLEST_CELL)
-        extent = Extent.of(cells, smallest)
+        smallest = SMALLEST_RADIUS * max(1.0, float(np.abs(scaler.center / scaler.divisor).min(initial=0.0)))
+        radius = max(float(np.linalg.norm(cells, axis=1).max()), smallest)
+        numbers = numbers_of(autoencoder, given)
+        extent = None if numbers is None else NumberExtent.of(numbers)
         usual = float(np.quantile(of_values, USUAL))
-        return cls(row_nats, tail, known, extent, float(sums.max()), usual)
+        return cls(row_nats, tail, known, radius, extent, float(sums.max()), usual)
 
     def parts(
         self, autoencoder: BaseAutoencoder, given: NamedArray, held_out: np.ndarray | None = None
@@ -112,8 +118,14 @@ class Unlikeness:
             "nats": nats,
             "nats_tail": kept * of_nats,
             "neighbors": kept * neighbors,
-            "beyond": 2 * self.highest * self.extent.farther(cells),
+            "beyond": self.highest * beyond(self._ratios(autoencoder, given, cells)),
         }
+
+    def _ratios(self, autoencoder: BaseAutoencoder, given: NamedArray, cells: np.ndarray) -> np.ndarray:
+        """The distance of each row from the centre beside that of the farthest row fitted, shape (n,)."""
+        found: np.ndarray = np.linalg.norm(cells, axis=1) / self.radius
+        numbers = None if self.numbers is None else numbers_of(autoencoder, given)
+        return found if self.numbers is None or numbers is None else np.maximum(found, self.numbers.ratios(numbers))
 
     def scores(self, autoencoder: BaseAutoencoder, given: NamedArray, held_out: np.ndarray | None = None) -> np.ndarray:
         """The score of each row, shape (n,): higher for rows more unlike those fitted."""
@@ -125,7 +137,7 @@ class Unlikeness:
         """Whether it is of rows and codes of an autoencoder."""
         n_cells = len(autoencoder.scaler_.center)
         return (
-            self.extent.is_sound(n_cells)
+            (self.numbers is None or self.numbers.is_sound)
             and self.row_nats.fits(autoencoder.columns_, n_cells, autoencoder.n_components_)
             and (self.known is None or self.known.is_sound(n_cells))
             and self.tail.is_sound

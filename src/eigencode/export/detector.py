@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from eigencode.data.tables.numeric import Number
 from eigencode.detection import neighbors
-from eigencode.detection.extent import FLAT
+from eigencode.detection.extent import LARGEST, STEEPNESS
 from eigencode.detection.index import MOST_EXACT
 from eigencode.errors import OptionError
 from eigencode.export.columns import TableColumns
@@ -20,6 +21,9 @@ from eigencode.export.graph import Asked, Graph
 
 ROUNDING = 1e-5
 """Scores whose difference is below this share are equal: networks are computed in float32."""
+
+MOST_ABOUT = 64
+"""Rows about a row that are looked at in a graph: those that are as far as the fifth, of which there may be more."""
 
 FARTHEST = 1e18
 """Scaled cells are clipped to this size: float32 has their squares."""
@@ -101,7 +105,10 @@ class DetectorGraph(Graph):
             sums = sums + tails_of_distances(measured.known, cells)
         ratio = measured.highest / sums.clamp(min=max(measured.highest, np.finfo(np.float64).tiny))
         kept = sums * torch.where(sums <= measured.highest, 1.0, ratio * (2 - ratio))
-        score = kept + 2 * measured.highest * farther(measured.extent, cells)
+        ratios = cells.square().sum(1).sqrt() / measured.radius
+        if measured.numbers is not None:
+            ratios = ratios.maximum(self._ratios(measured.numbers, asked.X))
+        score = kept + measured.highest * beyond(ratios)
         score = (score * 1e10).round() / 1e10
         return score if model.scaler_.has_gaps else score.where(~asked.cells.isnan().any(1), math.nan)
 
@@ -139,6 +146,14 @@ class DetectorGraph(Graph):
         if self.states is not None:
             found = found.where(self.states.allowed(asked.X), math.log(nats.impossible))
         return -found.sum(1)
+
+    def _ratios(self, extent: Any, X: Tensor) -> Tensor:
+        """`eigencode.detection.extent.NumberExtent.ratios` of the columns of numbers."""
+        assert self.states is not None
+        are_numbers = [isinstance(column.kind, Number) for column, _ in self.states.parts]
+        center, divisor = torch.from_numpy(extent.center), torch.from_numpy(extent.divisor)
+        standardised = ((X[:, torch.tensor(are_numbers)].double() - center) / divisor).nan_to_num(0.0)
+        return standardised.clamp(-LARGEST, LARGEST).square().sum(1).sqrt() / extent.radius
 
     def _scores(self, found: Tensor) -> Tensor:
         """``score_samples``, from the scores by each member, shape (n, K)."""
@@ -188,13 +203,10 @@ def _hazard(known: Any, x: Tensor) -> Tensor:
     return (known.shape * excess).log1p() / known.shape if known.shape else excess
 
 
-def farther(extent: Any, cells: Tensor) -> Tensor:
-    """`eigencode.detection.extent.Extent.farther`."""
-    sizes, reach = cells.abs(), torch.from_numpy(extent.reach)
-    of_flat = torch.where(sizes > reach, FLAT, 0.0).to(sizes.dtype)
-    ratios = torch.where(torch.from_numpy(extent.are_flat), of_flat, sizes / reach) / extent.margin
-    of_rows = cells.square().sum(1).sqrt() / extent.radius
-    return of_rows.maximum(ratios.amax(1)).clamp(min=1.0).log() / math.log(2)
+def beyond(ratios: Tensor) -> Tensor:
+    """`eigencode.detection.extent.beyond`."""
+    doublings = ratios.clamp(min=1.0).log() / math.log(2)
+    return STEEPNESS * torch.where(doublings < 1, doublings.square(), 2 * doublings - 1)
 
 
 def log_prob(mixture: Any, codes: Tensor) -> Tensor:
@@ -222,7 +234,7 @@ def tails_of_distances(known: Any, cells: Tensor) -> Tensor:
     """`eigencode.detection.neighbors.KnownRows.tails`."""
     spacings = torch.from_numpy(known.spacings)
     everything, numbers = nearest(known._fitted, cells)
-    distances, numbers = without_equal(known._fitted, everything, numbers)
+    distances = without_equal(known._fitted, everything, numbers)[0]
     first = distances[:, :1]
     if known._held_out is not None:
         others, _ = nearest(known._held_out, cells)
@@ -230,22 +242,33 @@ def tails_of_distances(known: Any, cells: Tensor) -> Tensor:
         first = torch.where(joined[:, :1] == 0, joined[:, 1:2], joined[:, :1])
     group = without_equal(known._groups, *nearest(known._groups, cells))[0].mean(1)
     least = max(neighbors.TIGHTEST * float(known.spacings.mean()), np.finfo(np.float64).tiny)
-    local = (distances.mean(1) + least).log() - (spacings[numbers].mean(1) + least).log()
+    about = mean_about(known._fitted, spacings, cells, distances[:, -1])
+    local = (distances.mean(1) + least).log() - (about + least).log()
     return (
         tail(known.nearest_tail, first.squeeze(1)) + 2 * tail(known.group_tail, group) + tail(known.local_tail, local)
     )
 
 
-def nearest(index: Any, cells: Tensor) -> tuple[Tensor, Tensor]:
-    """`eigencode.detection.neighbors.Neighbors.all`, by comparison with all rows."""
+def nearest(index: Any, cells: Tensor, k: int | None = None) -> tuple[Tensor, Tensor]:
+    """`eigencode.detection.neighbors.Neighbors.all`, or the nearest k, by comparison with all rows."""
     rows = torch.from_numpy(np.ascontiguousarray(index.rows))
-    k = min(index.k + 2, len(rows))
+    k = min(k or index.k + 2, len(rows))
     numbers = squared_distances(cells, rows).topk(k, dim=1, largest=False).indices
     exact = (cells[:, None] - rows[numbers]).square().sum(2).sqrt()
     limit = neighbors.ROUNDING * cells.square().sum(1, keepdim=True).sqrt() + index.rounding
     exact = torch.where(exact < limit, 0.0, exact)
     ascending, order = exact.sort(dim=1)
     return ascending, numbers.gather(1, order)
+
+
+def mean_about(index: Any, values: Tensor, cells: Tensor, last: Tensor) -> Tensor:
+    """`eigencode.detection.neighbors.Neighbors.mean_about`, of so many rows that are equally far, at most."""
+    distances, numbers = nearest(index, cells, MOST_ABOUT)
+    # The exporter leaves out a product with a number as near to 1 as 1 + TIES.
+    about = (distances - last[:, None] <= neighbors.TIES * last[:, None]).double()
+    about = torch.cat([about[:, :1] * (distances[:, :1] != 0), about[:, 1:]], dim=1)
+    found: Tensor = (about * values[numbers]).sum(1) / about.sum(1)
+    return found
 
 
 def without_equal(index: Any, distances: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:

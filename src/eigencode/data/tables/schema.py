@@ -18,7 +18,7 @@ from eigencode.data.tables.excluded import Identifier, Text
 from eigencode.data.tables.hashing import MOST_ROWS
 from eigencode.data.tables.kinds import Block
 from eigencode.data.tables.labels import Boolean, Labels
-from eigencode.data.tables.numeric import Real, Share
+from eigencode.data.tables.numeric import Number, Real, Share
 from eigencode.data.tables.values import Values
 from eigencode.errors import DataError, EigencodeError, OptionError, did_you_mean
 
@@ -225,6 +225,16 @@ class Schema:
         absent = np.ones(len(frame), dtype=bool)
         found = (c.allows(given[c.name]) if c.name in given else absent for c in self.columns)
         return np.stack(list(found), axis=1)
+
+    def numbers(self, frame: Any, missing_values: Sequence[Any] = ()) -> np.ndarray:
+        """The columns of numbers of a frame like the one fitted, as they are, shape (n, k), NaN in gaps."""
+        given = {values.name: values for values in frames.columns_of(_as_frame(frame), missing_values)}
+        names = [column.name for column in self.columns if isinstance(column.kind, Number)]
+        found = np.full((len(frame), len(names)), np.nan)
+        for number, name in enumerate(names):
+            if name in given:
+                found[:, number] = given[name].numbers
+        return found
 
     def decode(self, cells: Blocks, like: Any = None, mean: bool = False) -> Any:
         """A frame of the fitted library from cells of shape (n, n_cells).
