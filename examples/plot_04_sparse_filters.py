@@ -7,7 +7,8 @@ A sparse autoencoder reconstructs each row with few of many units. With top-k un
 .. math:: h = \mathrm{top}_k(W x + b), \qquad \hat x = D h + c,
 
 each unit becomes a stroke, and with fewer active units the strokes are larger (Makhzani & Frey, 2013). The L1 penalty
-lambda \|h\|_1 corresponds to a prior: it is -log p(h) for a Laplace density (Olshausen & Field, 1996).
+lambda \|h\|_1 corresponds to a prior: it is -log p(h) for a Laplace density (Olshausen & Field, 1996). The KL penalty
+holds the mean activity of each sigmoid unit at a target (Ng, 2011).
 """
 
 import matplotlib.pyplot as plt
@@ -26,7 +27,10 @@ models = {
 } | {
     "L1, 8 active": SparseAutoencoder(
         96, sparsity="l1", active=8, max_epochs=80, random_state=0
-    )
+    ),
+    "KL, activity .08": SparseAutoencoder(
+        96, sparsity="kl", active=0.08, max_epochs=80, random_state=0
+    ),
 }
 for model in models.values():
     model.fit(X)
@@ -35,9 +39,9 @@ for model in models.values():
 # The contribution of a unit to the image, g(e_j) - g(0), for the 16 units that most rows use. The numbers are of test
 # rows, for which the number of active units is meant; the training rows need fewer.
 
-figure, axes = plt.subplots(4, 16, figsize=(10, 3), layout="constrained")
+figure, axes = plt.subplots(5, 16, figsize=(10, 3.7), layout="constrained")
 for line, (name, model) in zip(axes, models.items(), strict=True):
-    active = model.transform(X_test) != 0
+    active = model.transform(X_test) > 0.1  # a sigmoid unit is never quite zero
     strokes = model.inverse_transform(np.eye(96)) - model.inverse_transform(
         np.zeros((1, 96))
     )
