@@ -21,6 +21,7 @@ from eigencode import (
     Autoencoder,
     AutoencoderClassifier,
     AutoencoderRegressor,
+    ContractiveAutoencoder,
     LinearAutoencoder,
     SparseAutoencoder,
     StackedAutoencoder,
@@ -28,7 +29,7 @@ from eigencode import (
 )
 from eigencode.errors import DataError, FileError, OptionError
 from eigencode.export import graph_of
-from eigencode.report import charts, live, sections
+from eigencode.report import charts, live, model_sections, sections
 from eigencode.report.findings import Findings
 from eigencode.report.page import HERE, page
 
@@ -294,6 +295,15 @@ class TestFindings:
         assert found.chance(member, row) == pytest.approx(is_member if given["member"][row] else 1 - is_member)
         assert found.chance(0, row) is None
         assert (found.chance(town, row) > 0.5) == (found.expected[town].values[row] == given.iloc[row, town])
+
+    def test_the_terms_add_up_to_the_objective(self):
+        X = np.random.default_rng(0).normal(size=(100, 4))
+        model = ContractiveAutoencoder(2, validation_fraction=0, **QUICK).fit(X)
+        terms = Findings(model, X).terms
+        assert list(terms) == ["reconstruction", "Contractive"]
+        assert sum(terms.values()) == pytest.approx(model.best_objective_, rel=1e-5)
+        section = model_sections.training(Findings(model, X))
+        assert f"<td>Contractive</td><td>{terms['Contractive']:.4g}</td>" in section
 
     def test_components_that_never_change_are_dead(self):
         X = np.random.default_rng(0).normal(size=(200, 3))

@@ -14,6 +14,7 @@ import numpy as np
 
 from eigencode import model as models
 from eigencode.data.block_sources import BlockSource
+from eigencode.data.gaps import hide_gaps
 from eigencode.data.named_files import opened
 from eigencode.data.one_pass import OnePass
 from eigencode.data.tables import as_frame
@@ -279,6 +280,16 @@ class Findings:
         composition = self.model._model_in(np.dtype(np.float64))
         found: np.ndarray = models.singular_values(composition.cpu(), x).detach().numpy()
         return found
+
+    @cached_property
+    def terms(self) -> dict[str, float]:
+        """The mean of each term of the objective over some rows, at the mean code and without damage, in nats."""
+        scaled = np.asarray(self.model.scaler_.transform(self.cells[:MOST_POINTS]), dtype=np.float64)
+        composition = self.model._model_in(scaled.dtype)
+        with torch.no_grad():
+            trace = composition(hide_gaps(self.model._tensor(scaled)))
+            terms = self.model.objective_.terms(composition, trace)
+        return {name.replace("_", " "): float(term.mean()) for name, term in terms.items()}
 
     @cached_property
     def by_size(self) -> tuple[np.ndarray, np.ndarray]:

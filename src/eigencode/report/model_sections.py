@@ -56,9 +56,11 @@ def training(found: Findings) -> str:
         f"The objective on {objective} rows ended at {model.best_objective_:.4g} nats a row; the weights kept are of "
         f"epoch {model.best_epoch_} of {last['epoch']}, after {last['rows']:,} rows seen."
     )
-    if len(model.history_) < 2:
-        return paragraph(text(says))
-    return figure(charts.history(model), says)
+    curve = paragraph(text(says)) if len(model.history_) < 2 else figure(charts.history(model), says)
+    if len(found.terms) < 2:
+        return curve
+    lines = [[name, f"{value:.4g}"] for name, value in found.terms.items()]
+    return curve + table(["term", "nats a row"], lines, "The objective of these rows by term, at the mean code")
 
 
 def sizes(found: Findings) -> str:
