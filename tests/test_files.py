@@ -11,13 +11,17 @@ import pytest
 
 from eigencode import Autoencoder
 from eigencode.data import delimited
-from eigencode.data.files import read_matching, read_table, write_columns
+from eigencode.data.files import concatenated, matching_columns, read_table, write_columns
 from eigencode.data.formats import TextOptions
 from eigencode.data.writing import atomic_write, check_output
 from eigencode.errors import DataError, FileError
 
 ENDINGS = [".csv", ".parquet", ".npy"]
 NUMBERS = {"a": np.array([0.1, -2.0, 3e300]), "b": np.array([1, 2, 3])}
+
+
+def read_matching(source, names, n_columns, **given):
+    return concatenated([each.read() for each in matching_columns(source, names, n_columns, **given)])
 
 
 @pytest.fixture

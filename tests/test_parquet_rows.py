@@ -1,5 +1,6 @@
 """Parquet larger than memory: read a block at a time, in each epoch in another order."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from eigencode import Autoencoder
-from eigencode.data import named_files, streamed_rows
+from eigencode.data import file_source, named_files, streamed_rows
 from eigencode.data.block_sources import StreamedCells
 from eigencode.data.file_source import FileSource
 from eigencode.data.files import columns_of_files
@@ -209,3 +210,26 @@ def test_a_process_ends_while_rows_are_read_ahead():
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "2\n", "")
+
+
+def test_a_file_that_changes_between_two_passes_is_named(lake):
+    path, source = lake / "1.parquet", FileSource(columns_of_files(lake))
+    written, times = path.read_bytes(), path.stat()
+    rows = pa.parquet.read_table(path)
+    pa.parquet.write_table(rows, path, row_group_size=151)
+    with pytest.raises(FileError, match=r"1\.parquet' has changed since it was opened"):
+        list(source.blocks(100))
+    path.write_bytes(written)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns + 1))
+    with pytest.raises(FileError, match=r"1\.parquet' has changed since it was opened"):
+        list(source.blocks(100))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert sum(map(len, source.blocks(100))) == 3000
+
+
+def test_row_groups_of_other_sizes_are_noticed_though_the_file_seems_unchanged(lake, monkeypatch):
+    monkeypatch.setattr(file_source, "refuse_changed", lambda *_: None)
+    source = FileSource(columns_of_files(lake))
+    pa.parquet.write_table(pa.parquet.read_table(lake / "1.parquet"), lake / "1.parquet", row_group_size=149)
+    with pytest.raises(FileError, match=r"1\.parquet' has changed since it was opened"):
+        list(source.blocks(100))

@@ -19,11 +19,15 @@ import pytest
 
 from eigencode.cli import main
 from eigencode.data import contents, delimited, memory, text_pieces
-from eigencode.data.files import read_matching, read_table
+from eigencode.data.files import concatenated, matching_columns, read_table
 from eigencode.data.formats import TextOptions
 from eigencode.errors import DataError, EigencodeError, FileError, OptionError
 
 BARE = TextOptions(header=False)
+
+
+def read_matching(source, names, n_columns, **given):
+    return concatenated([each.read() for each in matching_columns(source, names, n_columns, **given)])
 
 
 @pytest.fixture

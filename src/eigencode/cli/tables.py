@@ -92,7 +92,7 @@ class Choice:
             progress.hide()
 
     def arguments(self, options: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
-        """The keyword arguments of `read_table`, for an estimator with these options."""
+        """The keyword arguments of `columns_of_files`, for an estimator with these options."""
         kinds = options.get("columns") or {}
         text = data.TextOptions(
             self.separator,
@@ -213,7 +213,8 @@ def types_of(model: Any) -> dict[str, str]:
 def read_codes(codes: Sequence[Path], chosen: Choice, model: BaseAutoencoder) -> np.ndarray:
     """Read tables of codes of a model, shape (n, k)."""
     names = list(model.get_feature_names_out())
-    return _with_notes(data.read_matching(sources(codes), names, model.n_components_, **chosen.arguments())).rows
+    columns = data.matching_columns(sources(codes), names, model.n_components_, **chosen.arguments())
+    return _with_notes(data.concatenated([each.read() for each in columns])).rows
 
 
 def model_and_rows(

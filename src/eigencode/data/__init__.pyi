@@ -6,8 +6,8 @@ from eigencode.data.contents import ending_of as ending_of
 from eigencode.data.contents import list_files as list_files
 from eigencode.data.files import as_arrow as as_arrow
 from eigencode.data.files import columns_of_files as columns_of_files
+from eigencode.data.files import concatenated as concatenated
 from eigencode.data.files import matching_columns as matching_columns
-from eigencode.data.files import read_matching as read_matching
 from eigencode.data.files import read_table as read_table
 from eigencode.data.files import table_writer as table_writer
 from eigencode.data.files import write_columns as write_columns

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from eigencode.data.sources import joined_rows, kept_rows, rejoined, rows_of_block
+from eigencode.data.sources import CellsOnDemand, joined_rows, kept_rows, rejoined, rows_of_block
 from eigencode.data.survey import Survey
 from eigencode.data.table_files import BLOCK_ROWS
 from eigencode.errors import DataError
@@ -217,7 +217,7 @@ def located(where: str, is_told: bool = True) -> Iterator[None]:
 
 
 @dataclass(frozen=True, eq=False)
-class StreamedCells:
+class StreamedCells(CellsOnDemand):
     """Cells of a source: an array of shape (n, d) that is read from its beginning each time.
 
     Attributes
@@ -242,20 +242,11 @@ class StreamedCells:
     dtype: np.dtype
     center: np.ndarray | None = None
     survey: Survey | None = None
-    ndim: int = 2
-
-    def __len__(self) -> int:
-        return len(self.source)
 
     @property
-    def shape(self) -> tuple[int, int]:
+    def shape(self) -> tuple[int, int]:  # type: ignore[override]
         """N and d."""
-        return len(self), self.n_cells
-
-    @property
-    def size(self) -> int:
-        """Number of cells."""
-        return len(self) * self.n_cells
+        return len(self.source), self.n_cells
 
     def cells(self, block: Any) -> np.ndarray:
         """The cells of a block, in the type of all."""

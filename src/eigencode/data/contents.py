@@ -182,10 +182,13 @@ def status_of(path: str | os.PathLike[str]) -> tuple[int, ...]:
 def refuse_changed(path: str | os.PathLike[str], status: Sequence[int]) -> None:
     """Raise `FileError` for a file that has changed since it had this status."""
     if status_of(path) != tuple(status):
-        raise FileError(
-            f"{str(path)!r} has changed since it was opened",
-            hint="Files are read several times: write new ones under new names, and begin again",
-        )
+        raise changed(path)
+
+
+def changed(path: str | os.PathLike[str]) -> FileError:
+    """The error for a file that has changed since it was opened."""
+    hint = "Files are read several times: write new ones under new names, and begin again"
+    return FileError(f"{str(path)!r} has changed since it was opened", hint=hint)
 
 
 def _decompressed(content: Content, compression: str) -> Content:

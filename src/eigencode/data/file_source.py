@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-import numpy as np
 import pyarrow as pa
 
 from eigencode.data.block_sources import BlockSource
-from eigencode.data.contents import refuse_changed, status_of
+from eigencode.data.contents import changed, refuse_changed, status_of
 from eigencode.data.files import FileColumns, Table
 from eigencode.errors import DataError, FileError
 
@@ -84,13 +83,15 @@ class FileSource(BlockSource):
 
     def read(self, group: int) -> Iterator[Any]:
         """The rows of a group."""
-        file, key, _, first_row = self._groups[group]
+        file, key, n_rows, first_row = self._groups[group]
         refuse_changed(self._paths[file], self._status[file])
         for cells in self._openers[file]().read_group(key, first_row):
-            if isinstance(cells, np.ndarray):
-                yield Table(cells, self._names).frame
-            else:
-                yield Table(cells if cells.schema == self._schema else cells.cast(self._schema), self._names).frame
+            if isinstance(cells, pa.Table) and cells.schema != self._schema:
+                cells = cells.cast(self._schema)
+            yield Table(cells, self._names).frame
+            n_rows -= len(cells)
+        if n_rows:
+            raise changed(self._paths[file])
 
 
 def _go_together(field: pa.Field, other: pa.Field) -> bool:

@@ -151,18 +151,37 @@ class FileColumns:
 # -- reading
 
 
-def read_table(
+def read_table(source: PathOrFile | Sequence[PathOrFile], **given: Any) -> Table:
+    """Read tables: CSV and its relatives, Parquet, Arrow IPC or NPY, compressed or not.
+
+    Columns of text have the types of their cells: integers, floats, booleans, dates, times, else text. Cells such as
+    NA are gaps. A column with a zero before other digits, as in 01234, is text. The arguments and errors are those of
+    `columns_of_files`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_columns(
+    ...         f"{folder}/rows.csv",
+    ...         {"size": np.array([1.5, 2.0]), "color": np.array(["red", "NA"])},
+    ...     )
+    ...     table = read_table(f"{folder}/rows.csv")
+    >>> table.frame.to_pylist()
+    [{'size': 1.5, 'color': 'red'}, {'size': 2.0, 'color': None}]
+    """
+    return concatenated([each.read() for each in columns_of_files(source, **given)])
+
+
+def columns_of_files(
     source: PathOrFile | Sequence[PathOrFile],
     *,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     text: TextOptions = DEFAULT,
     fitted: Mapping[str, str] = MappingProxyType({}),
-) -> Table:
-    """Read tables: CSV and its relatives, Parquet, Arrow IPC or NPY, compressed or not.
-
-    Columns of text have the types of their cells: integers, floats, booleans, dates, times, else text. Cells such as
-    NA are gaps. A column with a zero before other digits, as in 01234, is text.
+) -> Iterator[FileColumns]:
+    """The columns of each file that are to be read.
 
     Parameters
     ----------
@@ -182,30 +201,7 @@ def read_table(
     FileError, DataError
         If a file cannot be read, a column does not exist or has infinite cells, or several files do not have the same
         columns.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_columns(
-    ...         f"{folder}/rows.csv",
-    ...         {"size": np.array([1.5, 2.0]), "color": np.array(["red", "NA"])},
-    ...     )
-    ...     table = read_table(f"{folder}/rows.csv")
-    >>> table.frame.to_pylist()
-    [{'size': 1.5, 'color': 'red'}, {'size': 2.0, 'color': None}]
     """
-    return concatenated([each.read() for each in columns_of_files(source, include, exclude, text, fitted)])
-
-
-def columns_of_files(
-    source: PathOrFile | Sequence[PathOrFile],
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    text: TextOptions = DEFAULT,
-    fitted: Mapping[str, str] = MappingProxyType({}),
-) -> Iterator[FileColumns]:
-    """The columns of each file that `read_table` reads."""
     first, *others = list_files(source, FOLDER_ENDINGS)
     file = _open(first, text)
     positions = _choose_columns(file, include, exclude)
@@ -216,7 +212,7 @@ def columns_of_files(
         yield FileColumns(other, *same, names, fitted)
 
 
-def read_matching(
+def matching_columns(
     source: PathOrFile | Sequence[PathOrFile],
     names: Sequence[str] | None,
     n_columns: int,
@@ -227,29 +223,13 @@ def read_matching(
     text: TextOptions = DEFAULT,
     fitted: Mapping[str, str] = MappingProxyType({}),
     optional: Sequence[str] = (),
-) -> Table:
-    """Read the columns that a model was fitted on: by name if model and file have names, else by position.
-
-    The table has the model's ``names`` in their order, without ``optional`` ones that the file lacks, and then the
-    columns ``also``; others of the file are not read. Without names, only the number of columns can be checked. The
-    other arguments and errors are those of `read_table`.
-    """
-    given = names, n_columns, include, exclude, also, text, fitted, optional
-    return concatenated([each.read() for each in matching_columns(source, *given)])
-
-
-def matching_columns(
-    source: PathOrFile | Sequence[PathOrFile],
-    names: Sequence[str] | None,
-    n_columns: int,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    also: Sequence[str] = (),
-    text: TextOptions = DEFAULT,
-    fitted: Mapping[str, str] = MappingProxyType({}),
-    optional: Sequence[str] = (),
 ) -> Iterator[FileColumns]:
-    """The columns of each file that `read_matching` reads."""
+    """The columns that a model was fitted on: by name if model and file have names, else by position.
+
+    They are the model's ``names`` in their order, without ``optional`` ones that the file lacks, and then the columns
+    ``also``; others of the file are not read. Without names, only the number of columns can be checked. The other
+    arguments and errors are those of `columns_of_files`.
+    """
     for path in list_files(source, FOLDER_ENDINGS):
         file = _open(path, text)
         chosen = _choose_columns(file, include, exclude)

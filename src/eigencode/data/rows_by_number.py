@@ -12,12 +12,12 @@ import numpy as np
 import scipy.sparse
 
 from eigencode.data.containers import as_array
-from eigencode.data.sources import chunk_rows
+from eigencode.data.sources import CellsOnDemand, chunk_rows
 from eigencode.errors import DataError, EigencodeError
 
 
 @dataclass(frozen=True, eq=False)
-class RowsByNumber:
+class RowsByNumber(CellsOnDemand):
     """An array of shape (n, d) whose rows are made when they are asked for.
 
     Attributes
@@ -42,7 +42,6 @@ class RowsByNumber:
     shape: tuple[int, int]
     dtype: np.dtype
     image_shape: tuple[int, ...] = ()
-    ndim: int = 2
 
     @classmethod
     def of(cls, X: Any) -> RowsByNumber | None:
@@ -56,19 +55,6 @@ class RowsByNumber:
             first = items_of(X, np.arange(1))
             return cls(partial(items_of, X), (len(X), first.shape[1]), first.dtype)
         return None
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    @property
-    def size(self) -> int:
-        """Number of cells."""
-        return self.shape[0] * self.shape[1]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all cells, if they were in memory."""
-        return self.size * self.dtype.itemsize
 
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
         if isinstance(rows, slice):

@@ -19,6 +19,27 @@ NETWORK_CELLS = 2**22
 """Most cells of a chunk for a network: matrix products are fastest with thousands of rows."""
 
 
+class CellsOnDemand:
+    """An array of shape (n, d) whose cells are made or read when they are asked for."""
+
+    shape: tuple[int, int]
+    dtype: np.dtype
+    ndim = 2
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def size(self) -> int:
+        """Number of cells."""
+        return self.shape[0] * self.shape[1]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that all cells would take in memory."""
+        return self.size * self.dtype.itemsize
+
+
 class Source(Protocol):
     """Rows of numbers that can be read in order, and more than once."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from eigencode.data.sources import ArraySource
+from eigencode.data.sources import ArraySource, CellsOnDemand
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -25,7 +25,7 @@ LAZY = ("number", "time", "duration")
 
 
 @dataclass(frozen=True, eq=False)
-class CompactCells:
+class CompactCells(CellsOnDemand):
     """Cells of the columns of a frame: an array of shape (n, d), of which rows are made when they are asked for.
 
     A column of numbers or times stays what it is, usually in the frame's own memory. Of other columns there is a number
@@ -53,7 +53,6 @@ class CompactCells:
     shape: tuple[int, int]
     dtype: np.dtype
     beside: np.ndarray | None = None
-    ndim: int = 2
 
     @classmethod
     def of(
@@ -71,19 +70,6 @@ class CompactCells:
         for number, (_, found, _) in enumerate(coded):
             codes[:, number] = found
         return cls(tuple(lazy), codes, tuple((part, table) for part, _, table in coded), shape, np.dtype(dtype))
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    @property
-    def size(self) -> int:
-        """Number of cells."""
-        return self.shape[0] * self.shape[1]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that all cells would take."""
-        return self.size * self.dtype.itemsize
 
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
         """The cells of some rows, given as a slice, by their numbers, or as a mask."""
