@@ -98,3 +98,13 @@ def test_the_installed_version_is_the_sources():
 
 def test_the_package_says_that_it_is_typed():
     assert (Path(eigencode.__file__).parent / "py.typed").exists()
+
+
+def test_each_promise_names_tests_that_are_there():
+    promises = [line for line in (ROOT / "docs" / "promises.md").read_text().splitlines() if ".py" in line]
+    assert len(promises) > 10
+    for line in promises:
+        named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", line)
+        assert named, line
+        for file, test in named:
+            assert f"def {test}" in (ROOT / "tests" / file).read_text(), test
