@@ -93,7 +93,7 @@ def test_the_answer_is_the_librarys(searched, frame, capsys):
     ]
     assert found["best_index"] == searched.best_index_
     assert found["best_params"] == searched.best_params_
-    assert (found["rule"], found["scoring"], found["n_splits"]) == ("one_standard_error", "log_likelihood", 3)
+    assert (found["rule"], found["scoring"], found["n_splits"]) == ("one_standard_error", "leave_one_out", 3)
     assert found["notes"] == searched.notes_
     model = eigencode.load("m.safetensors")
     assert printed["objective"] == model.best_objective_

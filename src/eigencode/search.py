@@ -34,6 +34,7 @@ from eigencode.options import options_of
 Score = Callable[[BaseAutoencoder, Any], np.ndarray]
 
 SCORES: dict[str, Score] = {
+    "leave_one_out": lambda model, X: model.leave_one_out_score(X),
     "log_likelihood": lambda model, X: model.score_samples(X),
     "reconstruction": lambda model, X: -model.reconstruction_error(X),
 }
@@ -78,7 +79,8 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
 
     .. math:: \bar s_c \ge \bar s_{best} - \mathrm{SE}(\bar s_{best})
 
-    The standard error is that of the mean over folds or, with a single fold, over its rows. Candidates of the same
+    The standard error is that of the mean over folds or over rows, whichever is larger: few folds may agree by chance.
+    Candidates of the same
     structure are trained in one batch, on all folds, so that thirty small models take only a few times as long as one.
 
     Parameters
@@ -92,9 +94,12 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         scikit-learn, such as ``ShuffleSplit(1)``.
     rule : {"one_standard_error", "best"}, default "one_standard_error"
         How the choice is made.
-    scoring : {"log_likelihood", "reconstruction"} or callable, default "log_likelihood"
-        The score of a validation row: its log-likelihood in nats (``score_samples``), minus its squared error
-        (``reconstruction_error``), or the result of ``scoring(model, X)``, of shape (n,); larger is better.
+    scoring : {"auto", "leave_one_out", "log_likelihood", "reconstruction"} or callable, default "auto"
+        The score of a validation row, larger is better: the log-likelihood of its cells given the others, in nats
+        (``leave_one_out_score``), its own (``score_samples``), minus its squared error (``reconstruction_error``), or
+        the result of ``scoring(model, X)``, of shape (n,). 'auto' is 'log_likelihood' where that is a density or a
+        bound of one, as for variational autoencoders, and else 'leave_one_out': the likelihood of a row given its own
+        code grows with every component, even if all that is left is noise.
     refit : bool, default True
         Whether to fit the choice to all rows.
     random_state : int or None, default None
@@ -114,6 +119,8 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         The choice, fitted to all rows.
     n_splits_ : int
         Number of folds.
+    scoring_ : str or callable
+        The score that was used.
     trained_ : list of str
         Sentences on how the candidates were trained.
     notes_ : list of str
@@ -141,7 +148,7 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         *,
         cv: Any = 5,
         rule: Literal["one_standard_error", "best"] = "one_standard_error",
-        scoring: str | Score = "log_likelihood",
+        scoring: str | Score = "auto",
         refit: bool = True,
         random_state: Any = None,
         verbose: bool = False,
@@ -190,7 +197,7 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any, checkpoint: Any) -> None:
         """Fit and choose; the caller undoes changes if this fails."""
-        score, candidates = self._checked()
+        candidates = self._checked()
         fresh = clone(self.estimator)
         rows = read_rows(fresh, X, reset=True)
         self.n_features_in_ = fresh.n_features_in_
@@ -203,7 +210,7 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         own = {"X": rows.array, "sample_weight": weights, "groups": groups}
         seed, folders = fingerprints.begun(checkpoint, self, self.random_state, **own)
         folds = self._folds(array, y, groups, seed)
-        results = self._evaluate(candidates, folds, rows if rows.is_mixed else array, weights, groups, score, folders)
+        results = self._evaluate(candidates, folds, rows if rows.is_mixed else array, weights, groups, folders)
         self.cv_results_, self.n_splits_ = results, len(folds)
         self.best_index_ = self._choose(results)
         self.best_params_ = candidates[self.best_index_]
@@ -214,8 +221,8 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
             checkpoint = folders and folders.within("best")
             self.best_estimator_.fit(rows, sample_weight=weights, groups=groups, checkpoint=checkpoint)
 
-    def _checked(self) -> tuple[Score, list[dict[str, Any]]]:
-        """Check all arguments; return the score and the candidates' settings."""
+    def _checked(self) -> list[dict[str, Any]]:
+        """Check all arguments; return the candidates' settings."""
         if not isinstance(self.estimator, BaseAutoencoder):
             raise OptionError(
                 "AutoencoderSearch searches among autoencoders",
@@ -225,8 +232,8 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         rules = ("one_standard_error", "best")
         if self.rule not in rules:
             raise OptionError("There is no such rule", got=repr(self.rule), hint=did_you_mean(str(self.rule), rules))
-        if not callable(self.scoring) and self.scoring not in SCORES:
-            hint = did_you_mean(str(self.scoring), SCORES)
+        if not callable(self.scoring) and self.scoring not in ("auto", *SCORES):
+            hint = did_you_mean(str(self.scoring), ("auto", *SCORES))
             raise OptionError("There is no such scoring", got=repr(self.scoring), hint=hint)
         try:
             candidates = list(ParameterGrid(self.param_grid))
@@ -236,7 +243,7 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
             raise OptionError("The 'param_grid' cannot be searched", got=f"the error {error}") from error
         if not candidates:
             raise OptionError("The 'param_grid' has no candidates", got=repr(self.param_grid))
-        return self.scoring if callable(self.scoring) else SCORES[self.scoring], candidates
+        return candidates
 
     def _folds(self, array: np.ndarray, y: Any, groups: Any, seed: int) -> list[Fold]:
         """Each fold's row numbers."""
@@ -262,7 +269,6 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         array: np.ndarray | NamedArray,
         weights: np.ndarray | None,
         groups: np.ndarray | None,
-        score: Score,
         folders: Checkpoint | None,
     ) -> dict[str, Any]:
         """Fit and score all candidates on all folds; return ``cv_results_``."""
@@ -275,6 +281,8 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         began = time.perf_counter()
         self.trained_ = fit_jobs(jobs, verbose=self.verbose)
         seconds = (time.perf_counter() - began) / len(jobs)
+        self.scoring_ = _scoring(self.scoring, jobs)
+        score = _score_of(self.scoring_)
         with progress.stage("scoring", self.verbose):
             scores = [_score(job, folds[i % len(folds)], array, weights, score) for i, job in enumerate(jobs)]
         self._report(jobs)
@@ -337,12 +345,24 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """The mean of the search's score over rows, weighted by ``sample_weight``, by the chosen model."""
-        score = self.scoring if callable(self.scoring) else SCORES[self.scoring]
-        return mean_of_rows(score(self._chosen(), X), sample_weight)
+        chosen = self._chosen()
+        return mean_of_rows(_score_of(self.scoring_)(chosen, X), sample_weight)
 
     def get_feature_names_out(self, input_features: Any = None) -> Any:
         """Names of the chosen model's components."""
         return self._chosen().get_feature_names_out(input_features)
+
+
+def _scoring(scoring: str | Score, jobs: Sequence[Job]) -> str | Score:
+    """What 'auto' is for the models that were fitted, and any other scoring itself."""
+    if scoring != "auto":
+        return scoring
+    fitted = (job.model for job in jobs if job.error is None)
+    return "leave_one_out" if all(model._has_point_code for model in fitted) else "log_likelihood"
+
+
+def _score_of(scoring: str | Score) -> Score:
+    return SCORES[scoring] if isinstance(scoring, str) else scoring
 
 
 def _edges(
@@ -386,7 +406,9 @@ def _score(
     """The mean score of the fold's validation rows and its standard error, NaN if the fit failed."""
     if job.error is not None:
         return np.nan, np.nan
-    rows = fold.validation
+    rows = fold.validation if weights is None else fold.validation[weights[fold.validation] > 0]
+    if not len(rows):
+        return np.nan, np.nan
     given = array[rows]
     table = given.frame.to_native() if isinstance(given, NamedArray) else given
     return _mean_and_error(score(job.model, table), None if weights is None else weights[rows])
@@ -399,14 +421,17 @@ def _results(
     by_fold, errors, n_folds = scores[..., 0], scores[..., 1], scores.shape[1]
     starts = range(0, len(jobs), n_folds)
     fitted = [[job for job in jobs[start : start + n_folds] if job.error is None] for start in starts]
-    mean, spread = by_fold.mean(1), by_fold.std(1)
+    with np.errstate(invalid="ignore"):  # scores of minus infinity have no spread
+        mean, spread = by_fold.mean(1), by_fold.std(1)
     return {
         "params": list(candidates),
         **_columns(candidates),
         **{f"split{i}_test_score": by_fold[:, i] for i in range(n_folds)},
         "mean_test_score": mean,
         "std_test_score": spread,
-        "standard_error": errors[:, 0] if n_folds == 1 else spread / np.sqrt(n_folds - 1),
+        "standard_error": np.maximum(
+            spread / np.sqrt(max(n_folds - 1, 1)), np.sqrt(np.square(errors).sum(1)) / n_folds
+        ),
         "rank_test_score": rankdata(np.where(np.isnan(mean), np.inf, -mean), method="min").astype(np.int32),
         "mean_fit_time": np.full(len(candidates), seconds),
         "n_components": np.array([_mean(job.model.n_components_ for job in group) for group in fitted]),
@@ -419,10 +444,10 @@ def _mean_and_error(values: np.ndarray, weights: np.ndarray | None) -> tuple[flo
     values = np.asarray(values, dtype=np.float64)
     if weights is None:
         weights = np.ones(len(values))
-    if not weights.any():
-        return np.nan, np.nan
     share = weights / weights.sum()
     mean = float(share @ values)
+    if not np.isfinite(mean):
+        return mean, np.nan
     return mean, float(np.sqrt(share**2 @ (values - mean) ** 2))
 
 

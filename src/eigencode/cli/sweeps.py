@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 TABLES, PICTURES = (".csv", ".parquet"), (".png", ".svg", ".pdf")
 """Endings of the files that a sweep can write in addition to the model."""
 
-UNITS = {"log_likelihood": "log-likelihood of a row, in nats", "reconstruction": "minus the squared error of a row"}
+UNITS = {
+    "leave_one_out": "log-likelihood of each cell given the others, in nats a row",
+    "log_likelihood": "log-likelihood of a row, in nats",
+    "reconstruction": "minus the squared error of a row",
+}
 """The meaning of each kind of score."""
 
 RULES = {"one_standard_error": "the fewest components within one standard error of the best", "best": "the best"}
@@ -57,12 +61,14 @@ class Plan:
         ),
     ] = "one_standard_error"
     scoring: Annotated[
-        Literal["log_likelihood", "reconstruction"],
+        Literal["auto", "leave_one_out", "log_likelihood", "reconstruction"],
         Parameter(
-            help="Score of a held-out row: its log-likelihood, or minus its squared error in the data's units.",
+            help="Score of a held-out row: the log-likelihood of its cells, each given the others; its own given its "
+            "code; or minus its squared error in the data's units. 'auto': 'log_likelihood' for kinds with a density, "
+            "else 'leave_one_out'.",
             group=SEARCH,
         ),
-    ] = "log_likelihood"
+    ] = "auto"
 
 
 def grid_given(kind: str, over: Sequence[str], options: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -185,7 +191,7 @@ def facts(search: AutoencoderSearch) -> dict[str, Any]:
     ]
     return {
         "rule": search.rule,
-        "scoring": search.scoring,
+        "scoring": search.scoring_,
         "n_splits": search.n_splits_,
         "notes": search.notes_,
         "best_index": int(search.best_index_),
@@ -211,7 +217,7 @@ def lines(search: AutoencoderSearch) -> list[str]:
     return [
         *(f"{text}  {row[-1]}".rstrip() for text, row in zip(rows, table, strict=True)),
         "",
-        f"score    {UNITS[str(search.scoring)]}: mean over {search.n_splits_} validation folds, larger is better",
+        f"score    {UNITS[str(search.scoring_)]}: mean over {search.n_splits_} validation folds, larger is better",
         f"trained  {'; '.join(search.trained_)}",
         f"chosen   {', '.join(f'{name}={format_value(value)}' for name, value in search.best_params_.items())}: "
         f"{RULES[search.rule]}",

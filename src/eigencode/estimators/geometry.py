@@ -1,8 +1,8 @@
-"""Geometry: derivatives of a fitted autoencoder's codes by their rows."""
+"""Geometry: derivatives of a fitted autoencoder's codes and reconstructions by their rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 
     from eigencode.batch import Batch
     from eigencode.model import Composition, RowFunction
+
+
+MOST_EXACT = 64
+"""Columns up to which the diagonal of a Jacobian is exact; of more, it is estimated by so many random signs."""
+
+SMALLEST_SHARE = 1e-3
+"""The smallest variance of a column's residuals, as a share of their mean: a pixel may have none by chance."""
 
 
 class Geometry(Inference):
@@ -85,6 +92,78 @@ class Geometry(Inference):
         """
         return model.local_dimension(torch.from_numpy(self.jacobian_spectrum(X)), share).numpy()
 
+    def degrees_of_freedom(self, X: Any) -> np.ndarray:
+        r"""How many numbers of each row its reconstruction follows: the trace of the reconstruction's Jacobian.
+
+        .. math:: \mathrm{df}(x) = \sum_j J_{jj}, \qquad J_{jj} = \partial r_j / \partial x_j
+
+        It is k for PCA with k components (Efron, 2004); gaps do not count. Of rows with more than 64 columns it is an
+        estimate from 64 random directions, the same at every call.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Rows like those fitted.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+        """
+        return self._answer(X, lambda composition, rows, seen: self._diagonal(composition, seen).sum(1))
+
+    def leave_one_out_score(self, X: Any) -> np.ndarray:
+        r"""The log-likelihood of each cell of a row, predicted from the row's other cells, summed over the cells.
+
+        A code follows the noise of its row too, so ``score_samples`` grows with every component, even where noise is
+        all that is left. What a cell's own value adds is taken away here to first order, with a mean over rows:
+
+        .. math:: x_j - r_j^{(-j)} = \frac{x_j - r_j}{1 - \bar J_{jj}}, \qquad J_{jj} = \partial r_j / \partial x_j
+
+        which is exact for linear reconstructions (Allen, 1974). The noise of a column with normal residuals of constant
+        size is that of these rows, and at most the column's spread around its mean. Of counts, shares and labels, whose
+        noise follows from their mean, J_jj nats are taken (Efron, 2004). Models of different sizes can be compared by
+        the score: a component that rebuilds noise, or one column alone, adds nothing.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            Rows like those fitted, which should not be among them.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Nats, in float64 and the data's units.
+        """
+        found = self._log_densities(X, self._left_out)
+        others, (nats, followed, values) = found[:, 0], np.split(found[:, 1:], 3, axis=1)
+        likelihood, d = self.composition_.likelihood, self._n_cells
+        known = ~np.isnan(self._numbers(X)) & (_is_real(likelihood, d))
+        is_normal = np.array(likelihood.has_normal_residuals(d))
+        nats = np.where(is_normal, _normal_nats(nats, known & is_normal), nats)
+        with np.errstate(divide="ignore"):
+            lost = np.log(np.maximum(1 - _means(followed, known), 0.0))
+        by_mean = _means(_normal_nats(values - _means(values, known), known), known)
+        lost = np.clip(by_mean - _means(nats, known), lost, 0.0)
+        return np.asarray(others + np.where(known, nats + lost, 0.0).sum(1))
+
+    def _left_out(self, composition: Composition, rows: Batch, seen: Batch) -> Tensor:
+        """For each row: the nats of its other cells; of its real cells nats, or normal residuals, J_jj and values."""
+        likelihood, d = composition.likelihood, rows.x.shape[1]
+        is_real, is_normal = map(torch.tensor, (_is_real(likelihood, d), likelihood.has_normal_residuals(d)))
+        p, target = composition.reconstruct(*seen.cells), likelihood.target(*rows.cells)
+        nats, followed = rows.selected(p.log_prob(target)), self._diagonal(composition, seen)
+        others = (nats - followed).where(~is_real, 0.0).sum(1, keepdim=True)
+        of_real = torch.where(is_normal, p.mean - target, nats), followed, target
+        return torch.cat([others, *(rows.selected(part).where(is_real, 0.0) for part in of_real)], dim=1)
+
+    def _diagonal(self, composition: Composition, seen: Batch) -> Tensor:
+        """The derivative of each cell's reconstruction by that cell, 0 in gaps, shape (n, d)."""
+        d = seen.x.shape[1]
+        probes = d**0.5 * torch.eye(d).to(seen.x) if d <= MOST_EXACT else _signs(seen.x)
+        found = model.diagonal(lambda x: composition.reconstruct(x, seen.observed).mean, seen.x, probes)
+        units = model.diagonal(composition.likelihood.unscaled, seen.x, [torch.ones_like(seen.x)])
+        return seen.selected(found / units)
+
     def _of_code(self, X: Any, question: Callable[[RowFunction, Tensor], Tensor], scaled: bool) -> np.ndarray:
         """A function of the Jacobian of the mean code, by scaled units or the data's."""
         check_is_fitted(self)
@@ -103,3 +182,27 @@ class Geometry(Inference):
 
         hint = FAR_WEIGHTS if scaled else "The columns are too small for derivatives by them: use scaled=True"
         return numbers_only(self._answer_of(self._numbers(X, finite=False), answer), hint)
+
+
+def _is_real(likelihood: parts.Likelihood, d: int) -> tuple[bool, ...]:
+    """Which cells have a density of all real numbers."""
+    return tuple(cell.support == "real" for cell in likelihood.cells(d))
+
+
+def _normal_nats(residuals: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """The log-density of residuals, of the variance of each column, which is at least a share of their mean."""
+    variance = _means(np.square(residuals), known)
+    variance = np.maximum(variance, max(SMALLEST_SHARE * float(variance.mean()), np.finfo(float).tiny))
+    return -0.5 * (np.log(2 * np.pi * variance) + np.square(residuals) / variance)
+
+
+def _means(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """The mean of each column's known values; 0 of a column without any."""
+    return np.where(known, values, 0.0).sum(0) / np.maximum(known.sum(0), 1)
+
+
+def _signs(like: Tensor) -> Iterator[Tensor]:
+    """64 tensors of random signs, the same at every call."""
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(MOST_EXACT):
+        yield (2 * torch.randint(2, like.shape, generator=generator) - 1).to(like)

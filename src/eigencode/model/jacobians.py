@@ -26,7 +26,7 @@ respect to the parameters.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import repeat
@@ -172,6 +172,25 @@ def hutchinson(f: Composition | RowFunction, x: Tensor, noise: Tensor, *, observ
     output, pull_back = _with_pull_back(_row_function(f, observed), _usable(x))
     _require_shape(noise, output)
     return pull_back(_usable(noise).to(output.dtype))[0].square().sum(1)
+
+
+def diagonal(f: RowFunction, x: Tensor, probes: Iterable[Tensor]) -> Tensor:
+    r"""The diagonal of each row's Jacobian, of a function to as many numbers as a row has, shape (n, d).
+
+    .. math:: \mathrm{diag}(J) = \frac1m \sum_i v_i \circ J v_i, \qquad \frac1m \sum_i v_i v_i^\top = I
+
+    for m probes v of shape (d,) or (n, d). Random signs give an estimate without bias, where the variance of entry j
+    is :math:`\sum_{i \ne j} J_{ji}^2 / m` (Bekas et al., 2007).
+
+    Examples
+    --------
+    >>> import torch
+    >>> diagonal(lambda x: x**2, torch.tensor([[1.0, 3.0]]), 2**0.5 * torch.eye(2))
+    tensor([[2.0000, 6.0000]])
+    """
+    x = _usable(x)
+    products = [v * _push_forward(f, x, v.expand_as(x)) for v in probes]
+    return torch.stack(products).mean(0)
 
 
 def singular_values(f: Composition | RowFunction, x: Tensor) -> Tensor:

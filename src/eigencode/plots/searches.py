@@ -33,6 +33,7 @@ DECADE = 10
 """An axis is logarithmic if the ratio of its largest to its smallest value is larger."""
 
 SCORES = {
+    "leave_one_out": "validation log-likelihood of cells given the others (nats per row)",
     "log_likelihood": "validation log-likelihood (nats per row)",
     "reconstruction": "minus the validation squared error per row",
 }
@@ -85,7 +86,7 @@ class SearchDisplay(Display):
         search = self.search
         means, errors = (search.cv_results_[name] for name in ("mean_test_score", "standard_error"))
         x_axis, lines = _lines_of(search)
-        style(ax, x_axis.name, SCORES.get(search.scoring, "validation score"))  # type: ignore[arg-type]
+        style(ax, x_axis.name, SCORES.get(search.scoring_, "validation score"))  # type: ignore[arg-type]
         _set_ticks(ax, x_axis)
         best, chosen = int(np.nanargmax(means)), search.best_index_
         line_scores = {name: np.nan_to_num(means[index], nan=-np.inf).max() for name, index in lines.items()}
