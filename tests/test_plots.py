@@ -385,7 +385,7 @@ def searched(grid, means, errors=0.5, chosen=0, **options):
         "mean_test_score": np.array(means, dtype=float),
         "standard_error": np.broadcast_to(np.array(errors, dtype=float), len(means)),
     }
-    search.best_index_ = chosen
+    search.best_index_, search.scoring_ = chosen, options.get("scoring", "log_likelihood")
     return search
 
 
