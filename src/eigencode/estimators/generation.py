@@ -3,8 +3,8 @@ r"""Generation: new rows drawn from a fitted autoencoder, by its prior or by a d
 .. math:: z \sim p(z), \quad x \sim p(x|z)
 
 Where the code is a point, p(z) is a mixture fitted to the codes, and a constant spread of p(x|z), which only sets the
-unit of the objective, is replaced by the covariance of the residuals. The columns of a frame are moved to the
-distributions of those fitted (`Marginals`), since zeros, ends and values that repeat are lost in a mixture.
+unit of the objective, is replaced by the covariance of the residuals. Where the columns of a frame differ from those
+fitted, they are moved to their distributions (`Marginals`): zeros, ends and values that repeat are lost in a mixture.
 """
 
 from __future__ import annotations
@@ -84,8 +84,9 @@ class Generation(Imputation):
     def fit_density(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Fit a density to the codes of rows, from which ``sample`` then draws.
 
-        It is a mixture of Gaussians, ``mixture_``, whose number is chosen by the likelihood of validation rows; or one
-        with a Gaussian around each of at most 2,048 codes, if that has the larger likelihood of codes left out.
+        It is a mixture of Gaussians, ``mixture_``, whose number is chosen by the likelihood of validation rows, for up
+        to 500 codes by BIC; or one with a Gaussian around each of at most 2,048 codes, if that has the larger
+        likelihood of codes left out.
 
         Parameters
         ----------

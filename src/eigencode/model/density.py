@@ -190,6 +190,7 @@ def fit_mixture(
     sample_weight: ArrayLike | None = None,
     validation_fraction: float = 0.2,
     most: int = CANDIDATES[-1],
+    bic_rows: int = 0,
 ) -> Mixture:
     r"""Fit a mixture of Gaussians to codes by expectation-maximisation.
 
@@ -199,7 +200,8 @@ def fit_mixture(
     With ``n_components="auto"``, 1, 2, 4, 8, 16 and 32 components are tried on the training rows, and a number replaces
     a smaller one if the log-likelihood of the validation rows is higher by more than one standard error of the
     difference. The search ends when two numbers in a row are not better. The chosen mixture is then fitted further to
-    all rows. Equal rows are all in training or all in validation.
+    all rows. Equal rows are all in training or all in validation. Of few rows (``bic_rows``) the number with the least
+    BIC of all different rows is taken instead, since the fifth of them tells little.
 
     Covariances are full if there are at least 5 k rows per component and an iteration takes at most 2e10
     multiplications (n m k^2), and diagonal otherwise.
@@ -219,6 +221,8 @@ def fit_mixture(
         Share of the rows for validation, by which the number of components is chosen.
     most : int
         The largest number of components that 'auto' tries.
+    bic_rows : int
+        Up to so many rows 'auto' takes the number of components with the least BIC (Schwarz, 1978).
 
     Returns
     -------
@@ -251,7 +255,9 @@ def fit_mixture(
     _, copy_of = np.unique(rows, axis=0, return_inverse=True)
     copy_of = copy_of.reshape(-1)
     part = np.random.default_rng(seed).permutation(len(rows))[:CHOICE_ROWS]
-    if n_components == "auto":
+    if n_components == "auto" and len(rows) <= bic_rows:
+        estimator = _least_bic(np.unique(rows, axis=0), seed, most)
+    elif n_components == "auto":
         estimator = _choose(rows[part], copy_of[part], len(rows), seed, validation_fraction, most)
     else:
         n_different = len(np.unique(copy_of[part]))
@@ -322,6 +328,12 @@ def _choose(
         else:
             failures += 1
     return best
+
+
+def _least_bic(rows: np.ndarray, seed: int, most: int) -> GaussianMixture:
+    """The mixture with the least BIC, of the numbers of components for which there are enough rows."""
+    sizes = [m for m in CANDIDATES if m == 1 or m <= min(most, len(rows) // ROWS_A_COMPONENT)]
+    return min((_fitted(rows, m, len(rows), seed) for m in sizes), key=lambda found: found.bic(rows))
 
 
 def _validation_mask(copy_of: np.ndarray, seed: int, fraction: float) -> np.ndarray:

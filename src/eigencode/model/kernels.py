@@ -12,6 +12,9 @@ from eigencode.model.density import Mixture, as_codes, as_weights, fit_mixture, 
 BANDWIDTHS = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75)
 """Bandwidths that are tried, in units of the deviations of a mixture's Gaussian; 1 is the Gaussian itself."""
 
+BIC_ROWS = 500
+"""Up to so many codes the number of Gaussians has the least BIC: a fifth of them is too few for a choice."""
+
 LARGEST_LOSS = 1e6
 """Nats that a code may lose by a bandwidth, so that means and variances of losses are finite."""
 
@@ -45,7 +48,7 @@ def fit_density(codes: ArrayLike, seed: int, sample_weight: ArrayLike | None = N
     Mixture
         With the covariances of few groups where each code has a Gaussian.
     """
-    mixture = fit_mixture(codes, seed, sample_weight=sample_weight)
+    mixture = fit_mixture(codes, seed, sample_weight=sample_weight, bic_rows=BIC_ROWS)
     rows = as_codes(codes)
     if sample_weight is not None:
         rows = rows[systematic(as_weights(sample_weight, len(rows)))]
