@@ -1,12 +1,14 @@
 """Estimators on frames of mixed columns: what goes in comes back in the same form."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+import torch
 from conftest import AUTOENCODERS
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
@@ -26,6 +28,8 @@ from eigencode import (
     fit_many,
 )
 from eigencode.errors import CellTypeError, DataError, OptionError
+from eigencode.fitting import baseline
+from eigencode.model.initialization import LinearStart
 
 N = 90
 
@@ -412,3 +416,13 @@ def test_imputed_numbers_are_means_in_their_own_units():
     assert np.isfinite(model.score_samples(filled)).all()  # a mean is read as the nearest count
     draws = model.impute(frame.mask(gaps), n_draws=2, random_state=0)
     assert all((draw["visits"] % 1 == 0).all() for draw in draws)
+
+
+@pytest.mark.parametrize("shift", [0.0, 1e3, -6.3])
+def test_what_constant_columns_add_to_the_objective_does_not_change_which_start_is_chosen(shift, monkeypatch):
+    first, second = (LinearStart(torch.ones(1, 2), torch.zeros(1), torch.ones(2, 1), False) for _ in range(2))
+    found = iter([6.36 + shift, 6.28 + shift, 14.0 + shift])
+    monkeypatch.setattr(baseline, "begin_at", lambda *given, **options: None)
+    monkeypatch.setattr(baseline, "evaluate", lambda *given: next(found))
+    data = SimpleNamespace(sample=SimpleNamespace(split=lambda n_rows: []))
+    assert baseline._best(None, [first, second], data, None, False, 0) is second

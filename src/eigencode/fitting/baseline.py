@@ -25,8 +25,9 @@ OUTLYING = 5.0
 """Cells further than this from their column's median, in median absolute deviations, are outliers; for normal cells it
 is 3.4 standard deviations."""
 
-NOTICEABLE = 0.01
-"""A linear start replaces one tried before it if its objective is better by more than this share."""
+NOTICEABLE = 0.005
+"""A linear start replaces one tried before it if its objective is better by more than this share of what that gains on
+the best constant: a share of the objective itself would change with columns that are constant."""
 
 
 @dataclass(frozen=True)
@@ -125,13 +126,21 @@ def _best(
     linear: Composition, starts: Sequence[LinearStart], data: Data, objective: Objective, is_newton: bool, seed: int
 ) -> LinearStart | None:
     """The start with the least objective; the first one is PCA, and others replace it if clearly better."""
-    best, least = None, math.inf
-    for start in starts:
+
+    def objective_at(start: LinearStart) -> float:
         try:
             begin_at(linear, data, start, is_newton, is_rough=True)
-            found = evaluate(linear, objective, data.sample.split(EVALUATION_ROWS), seed)
+            return evaluate(linear, objective, data.sample.split(EVALUATION_ROWS), seed)
         except Exception:  # a user's part may not work with linear networks
-            continue
-        if math.isfinite(found) and found < (least if math.isinf(least) else least - NOTICEABLE * abs(least)):
-            best, least = start, found
+            return math.nan
+
+    found = [(value, start) for start in starts if math.isfinite(value := objective_at(start))]
+    if len(found) < 2:
+        return found[0][1] if found else None
+    (least, best), *others = found
+    of_constant = objective_at(starts[0].times(0.0))
+    scale = of_constant if math.isfinite(of_constant) else 0.0
+    for value, start in others:
+        if value < least - NOTICEABLE * abs(scale - least):
+            best, least = start, value
     return best

@@ -78,6 +78,10 @@ class LinearStart:
     is_optimum: bool = True
     length: float | None = None
 
+    def times(self, factor: float) -> LinearStart:
+        """The map with both of its matrices multiplied."""
+        return replace(self, encoder=factor * self.encoder, bias=factor * self.bias, decoder=factor * self.decoder)
+
     def with_codes_times(self, factor: float) -> LinearStart:
         """The same map of rows, with codes multiplied by a factor."""
         return replace(self, encoder=factor * self.encoder, bias=factor * self.bias, decoder=self.decoder / factor)
