@@ -659,3 +659,24 @@ def test_rows_of_other_columns_than_a_fitted_autoencoder_are_refused():
     windows = AnomalyDetector(autoencoder=LinearAutoencoder(2), window=3, random_state=0).fit(series)
     again = AnomalyDetector(autoencoder=windows.autoencoder_, window=3, random_state=0).fit(series)
     assert again.n_features_in_ == 5
+
+
+def test_a_frame_is_scored_and_explained_a_block_at_a_time(monkeypatch):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {"x": rng.normal(size=150), "c": rng.choice(list("abc"), 150), "t": pd.date_range("2020", periods=150)},
+        index=[f"row {i}" for i in range(150)],
+    )
+    model = AnomalyDetector(autoencoder=Autoencoder(2, max_epochs=1), random_state=0).fit(frame)
+    score, reasons = model.score_samples(frame), model.explain(frame)
+    sizes = []
+
+    def read(model, X, **options):
+        sizes.append(len(X))
+        return read_rows(model, X, **options)
+
+    monkeypatch.setattr("eigencode.data.block_sources.rows_of_block", lambda n_columns: 64)
+    monkeypatch.setattr("eigencode.estimators.anomaly.read_rows", read)
+    np.testing.assert_array_equal(model.score_samples(frame), score)
+    pd.testing.assert_frame_equal(model.explain(frame), reasons)
+    assert sizes == [64, 64, 22] * 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, Self
 
@@ -20,7 +20,7 @@ from eigencode.estimators import fingerprints, members
 from eigencode.estimators.base import unchanged_on_failure
 from eigencode.estimators.composed import Composed
 from eigencode.estimators.inputs import read_rows, read_weights, require_in_memory
-from eigencode.estimators.reasons import Reasons, as_frame, as_records
+from eigencode.estimators.reasons import Reasons, as_frame, as_records, joined
 from eigencode.estimators.unlikeness import Unlikeness, bounded
 from eigencode.options import Object, check_options, documented, option
 
@@ -364,19 +364,20 @@ class AnomalyDetector(OutlierMixin, Composed):
             raise OptionError("'output' must be 'frame' or 'records'", got=f"{output!r}")
         if n_columns is not None and not (isinstance(n_columns, int | np.integer) and n_columns >= 1):
             raise OptionError("'n_columns' must be a whole number from 1 on", got=f"{n_columns!r}")
-        given, _ = self._rows(X)
-        parts = self.unlikeness_.parts(self.autoencoder_, given)
-        table = Reasons.of(self.unlikeness_, self.autoencoder_, given).ranked(n_columns)
-        index = X.index if hasattr(X, "iloc") else np.arange(len(given.array))
+        pairs = self._in_blocks(X, lambda block, first: self._explained(block, first, n_columns))
+        table, parts = map(joined, zip(*pairs, strict=True))
+        index = X.index if hasattr(X, "iloc") else np.arange(len(next(iter(parts.values()))))
         if output == "records":  # objects, since NumPy gives out a time in nanoseconds as an integer
             return as_records(table, {"row": np.asarray(index, dtype=object), **parts})
-        labels, numbers = np.asarray(index), table["row"]
-        library = "pandas" if self.columns_ is None else self.columns_.library
-        return as_frame(
-            {**table, "row": labels[numbers], **{name: part[numbers] for name, part in parts.items()}}, library
-        )
+        numbers = table["row"]
+        found = {**table, "row": np.asarray(index)[numbers], **{name: part[numbers] for name, part in parts.items()}}
+        return as_frame(found, "pandas" if self.columns_ is None else self.columns_.library)
 
-    # -- fitting
+    def _explained(self, X: Any, first: int, n_columns: int | None) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The reasons of rows, whose numbers begin with ``first``, and the parts of their scores."""
+        given, _ = self._rows(X)
+        table = Reasons.of(self.unlikeness_, self.autoencoder_, given).ranked(n_columns)
+        return {**table, "row": table["row"] + first}, self.unlikeness_.parts(self.autoencoder_, given)
 
     def _rows(self, X: Any, reset: bool = False) -> tuple[NamedArray, np.ndarray]:
         """The rows, or the windows that end with them, and the number of the first row of the series of each."""
@@ -404,11 +405,13 @@ class AnomalyDetector(OutlierMixin, Composed):
     def _found(self, X: Any) -> np.ndarray:
         """The score of each row by each of these models, shape (n, K); higher for rows more unlike those fitted."""
         check_is_fitted(self)
-        X = opened(X)
-        if isinstance(X, BlockSource) and self.window is None:
-            return np.concatenate(list(answers_of(X, self.autoencoder_._n_cells, lambda block, _: self._found(block))))
-        rows, _ = self._rows(X)
-        return np.stack([member.scores(rows) for member in self._members], axis=1)
+        given = self._in_blocks(opened(X), lambda block, _: self._rows(block)[0])
+        return np.concatenate([np.stack([own.scores(rows) for own in self._members], axis=1) for rows in given])
+
+    def _in_blocks(self, X: Any, ask: Callable[[Any, int], Any]) -> Iterator[Any]:
+        """The answers to a question about rows: a block at a time of files and frames, whose cells take more memory."""
+        is_table = self.window is None and (isinstance(X, BlockSource) or (hasattr(X, "columns") and len(X)))
+        return answers_of(X, self.autoencoder_._n_cells, ask) if is_table else iter([ask(X, 0)])
 
     def _scores(self, found: np.ndarray) -> np.ndarray:
         """``score_samples`` of rows, from their scores by each model."""

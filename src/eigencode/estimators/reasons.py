@@ -14,6 +14,7 @@ So the contributions add up to D, and columns of a usual row have about the same
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -169,3 +170,8 @@ def _direction(observed: Any, expected: Any, allowed: bool) -> str:
     if isinstance(observed, str | bool) or isinstance(expected, str | bool) or is_missing(expected):
         return "other" if allowed else "unseen"
     return "above" if observed > expected else "below"
+
+
+def joined(tables: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """The columns of several tables, one table behind the other."""
+    return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
