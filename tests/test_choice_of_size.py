@@ -6,6 +6,7 @@ import pytest
 from sklearn.datasets import load_breast_cancer, load_digits
 
 from eigencode import Autoencoder, AutoencoderSearch, LinearAutoencoder, VariationalAutoencoder
+from eigencode.data import named_files
 
 CANCER = load_breast_cancer().data
 
@@ -120,3 +121,13 @@ def test_kinds_with_a_density_are_compared_by_it():
     model = VariationalAutoencoder(hidden=(8,), max_epochs=2, random_state=0)
     search = AutoencoderSearch(model, {"n_components": [1, 2]}, cv=2, refit=False, random_state=0).fit(CANCER[:200])
     assert search.scoring_ == "log_likelihood"
+
+
+def test_rows_that_stay_in_their_file_have_the_same_score(tmp_path, monkeypatch):
+    frame = pd.DataFrame(noisy(2, seed=4, n_features=4), columns=list("abcd"))
+    frame.loc[::7, "b"] = np.nan
+    frame.to_parquet(tmp_path / "rows.parquet")
+    model = Autoencoder(2, max_epochs=2, random_state=0).fit(frame)
+    expected = model.leave_one_out_score(frame)
+    monkeypatch.setattr(named_files, "STREAMED_FROM", 1000)
+    np.testing.assert_array_equal(model.leave_one_out_score(tmp_path / "rows.parquet"), expected)

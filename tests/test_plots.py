@@ -15,6 +15,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import ParameterGrid
 
 from eigencode import AnomalyDetector, Autoencoder, AutoencoderSearch, DenoisingAutoencoder
+from eigencode.data import block_sources, named_files
 from eigencode.errors import DataError, OptionError
 from eigencode.plots import (
     CalibrationDisplay,
@@ -33,6 +34,7 @@ from eigencode.plots import (
 )
 from eigencode.plots.display import MARKERS, PALE, PALETTE
 from eigencode.plots.searches import LINE_COLORS
+from eigencode.report import findings
 
 
 def drawn(figure, tmp_path):
@@ -114,6 +116,24 @@ def test_damaged_images_are_what_is_reconstructed(of_images, tmp_path):
         )
 
 
+def test_images_of_files_are_the_first_ones(of_images, tmp_path):
+    images, model = of_images
+    np.save(tmp_path / "images.npy", images)
+    for display in (ReconstructionDisplay, DenoisingDisplay):
+        shown = display.from_estimator(model, tmp_path / "images.npy", n_images=4).images["original"]
+        np.testing.assert_array_equal(shown, images[:4])
+
+
+def test_the_last_line_of_samples_may_be_shorter(of_images):
+    images, model = of_images
+    display = SampleDisplay.from_estimator(model, images, n_images=13)
+    (image,) = display.ax_.get_images()
+    shown = image.get_array()
+    assert shown.shape == (20, 100)
+    assert (shown[10:, :30] < 1).any()
+    assert (shown[10:, 30:] == 1).all()
+
+
 def test_a_traversal_decodes_each_component_by_itself(of_images):
     images, model = of_images
     display = TraversalDisplay.from_estimator(model, images[:100], components=[2, 0])
@@ -172,6 +192,8 @@ def test_a_traversal_of_rows_is_a_curve_for_each_column(fitted, cancer, tmp_path
     moved = np.argsort(-np.ptp(display.images["component 2"], axis=0), kind="stable")
     np.testing.assert_array_equal(lines[0].get_ydata(), display.images["component 2"][:, moved[0]])
     assert lines[0].get_label() == f"x{moved[0]}"
+    with pytest.raises(OptionError, match="numbered from 0 to 3"):
+        TraversalDisplay.from_estimator(fitted, cancer, components=[4])
 
 
 # -- codes
@@ -220,7 +242,20 @@ def test_both_axes_have_one_scale(tmp_path):
     assert x1 - x0 == pytest.approx(y1 - y0)
 
 
-def test_codes_that_cannot_be_drawn():
+def test_classes_go_with_their_rows_where_some_of_a_file_are_drawn(tmp_path, monkeypatch):
+    X = pd.DataFrame(np.random.default_rng(0).normal(size=(300, 4)), columns=list("abcd"))
+    X.to_parquet(tmp_path / "rows.parquet", row_group_size=50, engine="pyarrow")
+    model = Autoencoder(2, max_epochs=0, random_state=0).fit(tmp_path / "rows.parquet")
+    monkeypatch.setattr(named_files, "STREAMED_FROM", 1000)
+    monkeypatch.setattr(findings, "MOST_ROWS", 60)
+    monkeypatch.setattr(block_sources, "SAMPLE_ROWS", 90)
+    display = CodeDisplay.from_estimator(model, tmp_path / "rows.parquet", np.arange(300))
+    np.testing.assert_allclose(display.codes, model.transform(X)[display.labels], rtol=1e-5)
+
+
+def test_codes_that_cannot_be_drawn(fitted, cancer):
+    with pytest.raises(DataError, match=r"one label for each row\. Got 4 for"):
+        CodeDisplay.from_estimator(fitted, cancer, np.zeros(4))
     with pytest.raises(DataError, match=r"at least two components\. Got the shape \(5, 1\)"):
         CodeDisplay(np.zeros((5, 1)))
     with pytest.raises(DataError, match=r"one label for each code\. Got \(4,\) for 5 codes"):
@@ -338,6 +373,8 @@ def test_columns_of_components_are_movements_or_correlations(fitted, cancer, tmp
     assert image.get_array()[4, 1] == display.values[4, 1]
     assert (image.norm.vmin, image.norm.vmax) == (-image.norm.vmax, np.abs(display.values).max())
     assert ComponentDisplay.from_estimator(fitted, cancer).values.min() >= 0
+    with pytest.raises(OptionError, match="'decoder' or 'encoder'"):
+        ComponentDisplay.from_estimator(fitted, cancer, by="code")
 
 
 def test_the_spectrum_is_that_of_the_jacobians(fitted, cancer, tmp_path):

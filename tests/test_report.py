@@ -171,8 +171,20 @@ class TestPage:
         wrong = int(((y == "low") & (model.predict(X) == "high<")).sum())
         assert str(wrong) in re.findall(r"<td>(\d+)</td>", section)
         assert "high&lt;" in section
+        assert sections.predictions(Findings(model, X, pd.DataFrame({"y": y}))) == section
+        with pytest.raises(DataError, match="one label for each row"):
+            Findings(model, X, y[:10])
+        with pytest.raises(DataError, match="y has gaps. Got 1"):
+            Findings(model, X, [None, *y[1:]])
         assert "No labels" in sections.predictions(Findings(model, X))
         assert sections.predictions(Findings(autoencoder.fit(X), X, y)) == ""
+
+    def test_classes_are_equal_though_one_is_a_float(self):
+        X = np.random.default_rng(0).normal(size=(300, 3))
+        y = (X[:, 0] > 0).astype(int)
+        model = AutoencoderClassifier(autoencoder=Autoencoder(2, **QUICK), max_epochs=3, random_state=0).fit(X, y)
+        says = f"{100 * model.score(X, y):.0f} % of the predicted classes are right"
+        assert says in sections.predictions(Findings(model, X, y.astype(float)))
 
     def test_predicted_numbers_are_drawn_against_those_observed(self):
         rng = np.random.default_rng(0)

@@ -102,6 +102,8 @@ def test_a_store_that_cannot_be_written_to_is_a_file_error(tmp_path, mlflow_stor
     (tmp_path / "file").write_text("")
     with pytest.raises(FileError, match="of MLflow"):
         list(tracked([{"step": 1}], "mlflow:nothing://there"))
+    with pytest.raises(FileError, match="of MLflow"):  # after the run has begun
+        list(tracked([{"step": 1, "no name?": 1.0}], f"mlflow:{mlflow_store}"))
     pytest.importorskip("tensorboard")
     with pytest.raises(FileError, match="Cannot write"):
         list(tracked([{"step": 1}], f"tensorboard:{tmp_path / 'file'}"))

@@ -55,8 +55,8 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
     .. math:: \bar s_c \ge \bar s_{best} - \mathrm{SE}(\bar s_{best})
 
     The standard error is that of the mean over folds or over rows, whichever is larger: few folds may agree by chance.
-    Candidates of the same
-    structure are trained in one batch, on all folds, so that thirty small models take only a few times as long as one.
+    Candidates of the same structure are trained in one batch, on all folds, so that thirty small models take only a few
+    times as long as one.
 
     Parameters
     ----------

@@ -97,16 +97,15 @@ def _mlflow(uri: str) -> Callable[[dict[str, str]], Opened]:
     def opened(options: dict[str, str]) -> Iterator[Callable[[Row, int], object]]:
         try:
             client = MlflowClient(uri or None)
-            run = client.create_run(os.environ.get("MLFLOW_EXPERIMENT_ID", "0")).info.run_id
-        except MlflowException as error:
+            run, status = client.create_run(os.environ.get("MLFLOW_EXPERIMENT_ID", "0")).info.run_id, "FAILED"
+            try:
+                for name, value in options.items():
+                    client.log_param(run, name, value)
+                yield lambda row, step: [client.log_metric(run, name, value, step=step) for name, value in row.items()]
+                status = "FINISHED"
+            finally:
+                client.set_terminated(run, status)
+        except MlflowException as error:  # at the start, or later, as when a server has gone
             raise FileError(f"Cannot log to the store {uri!r} of MLflow", got=f"the error {error}") from error
-        status = "FAILED"
-        try:
-            for name, value in options.items():
-                client.log_param(run, name, value)
-            yield lambda row, step: [client.log_metric(run, name, value, step=step) for name, value in row.items()]
-            status = "FINISHED"
-        finally:
-            client.set_terminated(run, status)
 
     return opened

@@ -61,7 +61,7 @@ class StateFlags:
 
 @dataclass(frozen=True)
 class CheckpointFlags(StateFlags):
-    """These, and where the history is logged."""
+    """Where the state of the training is kept, and where its history is logged."""
 
     log: Annotated[
         str | None, FLAG, Parameter(help="Where to log the history while training: tensorboard:DIR or mlflow:URI.")

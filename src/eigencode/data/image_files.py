@@ -111,7 +111,7 @@ def read_images(
     dtype = np.dtype(np.uint16 if mode == "I" else np.uint8)
     notes += _notes_on(headers)
     if len(files) * math.prod(shape) >= stay_from:
-        status = np.array([status_of(file) for file in files])
+        status = [status_of(file) for file in files]
         read = partial(_read_rows, files, mode, shape, dtype, status=status)
         return ImageRows(RowsByNumber(read, (len(files), math.prod(shape)), dtype, shape), shape, files, notes)
     n_bytes = len(files) * math.prod(shape) * dtype.itemsize + 8 * max(math.prod(header.size) for header in headers)
@@ -135,14 +135,14 @@ def _read_rows(
     shape: tuple[int, int, int],
     dtype: np.dtype,
     numbers: Sequence[int] | np.ndarray,
-    status: np.ndarray | None = None,
+    status: Sequence[tuple[int, ...]] | None = None,
 ) -> np.ndarray:
     """The rows of some files, by their numbers; files that have no longer their ``status`` are refused."""
     channels, height, width = shape
     rows = np.empty((len(numbers), *shape), dtype)
     for row, number in zip(rows, numbers, strict=True):
         if status is not None:
-            refuse_changed(files[number], status[number].tolist())
+            refuse_changed(files[number], status[number])
         pixels = _read(files[number], lambda image: _pixels(image, mode, (width, height)))
         row[:] = np.moveaxis(pixels.reshape(height, width, channels), -1, 0)
     return rows.reshape(len(rows), -1)

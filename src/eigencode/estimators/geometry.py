@@ -135,9 +135,9 @@ class Geometry(Inference):
             Nats, in float64 and the data's units.
         """
         found = self._log_densities(X, self._left_out)
-        others, (nats, followed, values) = found[:, 0], np.split(found[:, 1:], 3, axis=1)
+        others, (nats, followed, values, known) = found[:, 0], np.split(found[:, 1:], 4, axis=1)
         likelihood, d = self.composition_.likelihood, self._n_cells
-        known = ~np.isnan(self._numbers(X)) & (_is_real(likelihood, d))
+        known = known.astype(bool)
         is_normal = np.array(likelihood.has_normal_residuals(d))
         nats = np.where(is_normal, _normal_nats(nats, known & is_normal), nats)
         with np.errstate(divide="ignore"):
@@ -147,13 +147,16 @@ class Geometry(Inference):
         return np.asarray(others + np.where(known, nats + lost, 0.0).sum(1))
 
     def _left_out(self, composition: Composition, rows: Batch, seen: Batch) -> Tensor:
-        """For each row: the nats of its other cells; of its real cells nats, or normal residuals, J_jj and values."""
+        """For each row: the nats of its other cells; of each real cell its nats or normal residual, J_jj, value, and 1.
+
+        Gaps and other cells have zeros.
+        """
         likelihood, d = composition.likelihood, rows.x.shape[1]
         is_real, is_normal = map(torch.tensor, (_is_real(likelihood, d), likelihood.has_normal_residuals(d)))
         p, target = composition.reconstruct(*seen.cells), likelihood.target(*rows.cells)
         nats, followed = rows.selected(p.log_prob(target)), self._diagonal(composition, seen)
         others = (nats - followed).where(~is_real, 0.0).sum(1, keepdim=True)
-        of_real = torch.where(is_normal, p.mean - target, nats), followed, target
+        of_real = torch.where(is_normal, p.mean - target, nats), followed, target, torch.ones_like(target)
         return torch.cat([others, *(rows.selected(part).where(is_real, 0.0) for part in of_real)], dim=1)
 
     def _diagonal(self, composition: Composition, seen: Batch) -> Tensor:

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 
 from eigencode.data.containers import as_array, read
-from eigencode.errors import DataError
+from eigencode.errors import DataError, OptionError
 from eigencode.plots.display import GREY, INK, MARKERS, PALETTE, Display, count, style
 from eigencode.report.findings import Findings, plane_of
 
@@ -56,9 +56,8 @@ class CodeDisplay(Display):
     @classmethod
     def from_estimator(cls, model: Any, X: Any, y: Any = None, *, ax: Axes | None = None) -> Self:
         """Draw the codes of rows, coloured by the classes y, if they are given."""
-        found = Findings(model, X)
-        labels = None if y is None else as_array(y, "y")[found.numbers]
-        return cls(found.codes, labels).plot(ax)
+        found = Findings(model, X, y)
+        return cls(found.codes, found.y).plot(ax)
 
     def _draw(self, ax: Axes) -> None:
         points, names = plane_of(self.codes)
@@ -190,6 +189,8 @@ class ComponentDisplay(Display):
         """
         found = Findings(model, X)
         names = [column.name for column in found.given]
+        if by not in ("decoder", "encoder"):
+            raise OptionError("by is 'decoder' or 'encoder'", got=repr(by))
         if by == "decoder":
             return cls(found.effects, names, "movement, standard deviations").plot(ax)
         return cls(found.correlations, names, "correlation").plot(ax)

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from eigencode.data.containers import read
+from eigencode.data.named_files import opened
 from eigencode.errors import DataError, OptionError
 from eigencode.lazy import torch
 from eigencode.plots.display import GREY, INK, PALETTE, Display, legend, style
@@ -110,7 +111,7 @@ class ReconstructionDisplay(Images):
         ax : matplotlib Axes, optional
             Where to draw; by default, on a new figure.
         """
-        found = Findings(model, X[:n_images] if getattr(model, "image_shape_", None) else X)
+        found = Findings(model, _first(model, X, n_images))
         others = {type(found.model).__name__: found.rebuilt}
         if baseline and found.model.baseline_ is not None:
             others["linear baseline"] = found.model.baseline_.reconstruct(found.rows)
@@ -193,11 +194,17 @@ class DenoisingDisplay(ReconstructionDisplay):
         ax : matplotlib Axes, optional
             Where to draw; by default, on a new figure.
         """
-        found = Findings(model, X[:n_images] if model.image_shape_ else X)
+        found = Findings(model, _first(model, X, n_images))
         damaged = _damaged(found, corruption or found.model.composition_.corruption)
         rebuilt = found.model.reconstruct(damaged)
         lines = {"original": found.rows, "damaged": damaged, type(found.model).__name__: rebuilt}
         return cls(*_pictured(found, lines)).plot(ax)
+
+
+def _first(model: Any, X: Any, n_images: int) -> Any:
+    """The first images of a model of images, all rows of another."""
+    rows = opened(X)
+    return rows[:n_images] if getattr(getattr(model, "autoencoder_", model), "image_shape_", None) else rows
 
 
 def _damaged(found: Findings, corruption: Any) -> Any:
@@ -269,8 +276,12 @@ class SampleDisplay(Images):
     @property
     def images(self) -> dict[str, np.ndarray]:  # type: ignore[override]
         """Images in lines of ten, or the rows."""
-        n = len(self.drawn) if self.given is not None else 10
-        return {" " * i: self.drawn[i : i + n] for i in range(0, len(self.drawn) - n + 1, n)} or {"": self.drawn}
+        n = len(self.drawn)
+        if self.given is not None or n <= 10:
+            return {"": self.drawn}
+        padding = [(0, -n % 10), *[(0, 0)] * (self.drawn.ndim - 1)]
+        padded = np.pad(self.drawn.astype(float), padding, constant_values=np.inf)  # the last line ends in white
+        return {" " * i: padded[i : i + 10] for i in range(0, n, 10)}
 
     def _draw(self, ax: Axes) -> None:
         if self.given is None:
@@ -322,8 +333,10 @@ class TraversalDisplay(Images):
         """Draw some components, numbered from 0; by default those with the largest effect: one, of images eight."""
         found = Findings(model, X)
         chosen = found.ranked[: 8 if found.is_image else 1].tolist() if components is None else components
-        lines = {}
+        lines, k = {}, found.codes.shape[1]
         for j in chosen:
+            if not 0 <= j < k:
+                raise OptionError(f"Components are numbered from 0 to {k - 1}", got=repr(j))
             codes = np.repeat(found.codes.mean(0)[None], len(DEVIATIONS), axis=0)
             codes[:, j] += DEVIATIONS * found.spreads[j]
             lines[f"component {j + 1}"] = found.decoded(codes)

@@ -14,6 +14,8 @@ import numpy as np
 
 from eigencode import model as models
 from eigencode.data.block_sources import BlockSource
+from eigencode.data.cells import is_missing
+from eigencode.data.containers import as_array
 from eigencode.data.gaps import hide_gaps
 from eigencode.data.named_files import opened
 from eigencode.data.one_pass import OnePass
@@ -98,8 +100,9 @@ class Findings:
         else:
             self.numbers = np.sort(np.random.default_rng(0).permutation(len(X))[:MOST_ROWS])
             self.rows = self.asked = take(X, self.numbers)
-        self.y = None if y is None else np.asarray(y)[self.numbers if sampled is None else sampled[self.numbers]]
-        self.labels = labels_of(X, self.numbers if sampled is None else sampled[self.numbers])
+        chosen = self.numbers if sampled is None else sampled[self.numbers]
+        self.y = None if y is None else _labels(y, self.n_given)[chosen]
+        self.labels = labels_of(X, chosen)
 
     @cached_property
     def codes(self) -> np.ndarray:
@@ -337,6 +340,16 @@ class Findings:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return function(*args, **options)
+
+
+def _labels(y: Any, n_rows: int) -> np.ndarray:
+    """Labels as an array; `DataError` unless there is one for each row."""
+    labels = np.asarray(y) if hasattr(y, "columns") else as_array(y, "y")
+    if n_gaps := sum(map(is_missing, labels.ravel())):
+        raise DataError("y has gaps", got=str(n_gaps), hint="Drop their rows")
+    if len(labels) != n_rows:
+        raise DataError("There must be one label for each row", got=f"{len(labels)} for {n_rows} rows")
+    return labels
 
 
 def plane_of(points: np.ndarray, what: str = "component") -> tuple[np.ndarray, list[str]]:

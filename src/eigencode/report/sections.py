@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import accuracy_score, confusion_matrix, r2_score
 
 from eigencode.data.pictures import as_pixels
 from eigencode.descriptions import summary
@@ -200,23 +201,24 @@ def predictions(found: Findings) -> str:
     if found.y is None:
         return paragraph("No labels of these rows were given, so predictions were not compared with them.")
     guess, true = np.asarray(found.fitted.predict(found.asked)), found.y
-    if not hasattr(found.fitted, "classes_"):
-        true, guess = true.reshape(len(true), -1)[:, 0].astype(float), guess.reshape(len(true), -1)[:, 0]
-        explained = 1 - np.square(true - guess).mean() / max(float(true.var()), 1e-300)
-        says = f"Predictions explain {share(explained)} of the variance of the labels."
-        some = np.random.default_rng(1).permutation(len(true))[:MOST_POINTS]
-        return figure(charts.predicted(true[some], guess[some]), says)
-    classes, counts = np.unique(true.astype(str), return_counts=True)
-    largest = np.argsort(-counts, kind="stable")[:MOST_COLOURS]
-    shown = classes[np.sort(largest)]
-    right = guess.astype(str) == true.astype(str)
-    usual = share(float(counts.max() / counts.sum()))
-    says = f"{share(float(right.mean()))} of the predicted classes are right; the most frequent class has {usual}."
-    lines = [
-        [name, *(int((guess[true.astype(str) == name].astype(str) == other).sum()) for other in shown)]
-        for name in shown
-    ]
-    return paragraph(text(says)) + table(["class", *shown], lines, "Rows of each class, by the class predicted")
+    if hasattr(found.fitted, "classes_"):
+        return _predicted_classes(true.ravel(), guess)
+    true = true.reshape(guess.shape)
+    says = f"Predictions explain {share(float(r2_score(true, guess)))} of the variance of the labels."
+    some = np.random.default_rng(1).permutation(len(true))[:MOST_POINTS]
+    observed, predicted = (each.reshape(len(each), -1)[some, 0].astype(float) for each in (true, guess))
+    return figure(charts.predicted(observed, predicted), says)
+
+
+def _predicted_classes(true: np.ndarray, guess: np.ndarray) -> str:
+    """The share of rows whose class is predicted, and how often the most frequent classes are taken for each other."""
+    classes, counts = np.unique(true, return_counts=True)
+    shown = classes[np.sort(np.argsort(-counts, kind="stable")[:MOST_COLOURS])]
+    right, usual = share(accuracy_score(true, guess)), share(float(counts.max() / counts.sum()))
+    says = f"{right} of the predicted classes are right; the most frequent class has {usual}."
+    lines = np.column_stack([shown.astype(object), confusion_matrix(true, guess, labels=shown)])
+    caption = "Rows of each class, by the class predicted"
+    return paragraph(text(says)) + table(["class", *map(str, shown)], lines.tolist(), caption)
 
 
 def _reasons(found: Findings, some: np.ndarray) -> list[dict[str, Any]]:
