@@ -33,7 +33,7 @@ plain = LinearAutoencoder(SIZE).fit(train)
 
 
 def error(model):
-    """The squared error of noisy digits' reconstructions beside the digits without noise."""
+    """The squared error of reconstructions of noisy digits, beside the clean ones."""
     return ((model.reconstruct(test) - truth) ** 2).sum(axis=1).mean()
 
 

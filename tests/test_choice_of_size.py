@@ -84,6 +84,12 @@ def test_tables_with_gaps_have_the_score():
     assert (found[::7] > found[1::7].mean() - 50).all()
 
 
+def test_columns_with_a_learned_spread_have_the_score():
+    rows = noisy(2, seed=4, n_features=6)
+    model = Autoencoder(2, likelihood="student_t", max_epochs=2, random_state=0).fit(rows)
+    assert np.isfinite(model.leave_one_out_score(rows)).all()
+
+
 def test_a_copy_of_the_row_predicts_no_better_than_the_mean_of_each_column():
     rows = noisy(2, seed=3, n_features=5)
     copied, mean = (LinearAutoencoder(k).fit(rows).leave_one_out_score(rows).mean() for k in (5, 2))

@@ -152,7 +152,8 @@ class Geometry(Inference):
         Gaps and other cells have zeros.
         """
         likelihood, d = composition.likelihood, rows.x.shape[1]
-        is_real, is_normal = map(torch.tensor, (_is_real(likelihood, d), likelihood.has_normal_residuals(d)))
+        which = _is_real(likelihood, d), likelihood.has_normal_residuals(d)
+        is_real, is_normal = torch.tensor(which, device=rows.x.device)
         p, target = composition.reconstruct(*seen.cells), likelihood.target(*rows.cells)
         nats, followed = rows.selected(p.log_prob(target)), self._diagonal(composition, seen)
         others = (nats - followed).where(~is_real, 0.0).sum(1, keepdim=True)
@@ -194,9 +195,10 @@ def _is_real(likelihood: parts.Likelihood, d: int) -> tuple[bool, ...]:
 
 def _normal_nats(residuals: np.ndarray, known: np.ndarray) -> np.ndarray:
     """The log-density of residuals, of the variance of each column, which is at least a share of their mean."""
-    variance = _means(np.square(residuals), known)
-    variance = np.maximum(variance, max(SMALLEST_SHARE * float(variance.mean()), np.finfo(float).tiny))
-    return -0.5 * (np.log(2 * np.pi * variance) + np.square(residuals) / variance)
+    squares = np.where(known, np.square(residuals), 0.0)
+    smallest = SMALLEST_SHARE * float(squares.sum()) / max(int(known.sum()), 1)
+    variance = np.maximum(_means(squares, known), max(smallest, np.finfo(float).tiny))
+    return -0.5 * (np.log(2 * np.pi * variance) + squares / variance)
 
 
 def _means(values: np.ndarray, known: np.ndarray) -> np.ndarray:
