@@ -238,6 +238,23 @@ def test_clipped_adam_is_adam_in_the_unit_of_the_gradients_mean_length(dtype, sc
     torch.testing.assert_close(weights.detach().double(), expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("n_models", [None, 3])
+def test_factors_multiply_the_step_size_of_each_weight(n_models):
+    shape = (3,) if n_models is None else (n_models, 3)
+    factors = torch.tensor([1.0, 0.25, 0.0]).expand(shape)
+    rate = 0.1 if n_models is None else torch.full((n_models,), 0.1)
+    moved = []
+    for given in (None, factors):
+        weights = nn.Parameter(torch.zeros(shape))
+        optimizer = ClippedAdam(weights, n_weights=None if n_models is None else [3] * n_models, factors=given)
+        for gradient in (1.0, -3.0, 2.0):
+            weights.grad = torch.full(shape, gradient)
+            optimizer.step(rate)
+        moved.append(weights.detach())
+    assert (moved[0] != 0).all()
+    torch.testing.assert_close(moved[1], factors * moved[0])
+
+
 def test_weights_that_hardly_any_row_concerns_are_moved_less_far():
     weights = nn.Parameter(torch.zeros(3))
     optimizer = ClippedAdam(weights)

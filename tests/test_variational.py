@@ -26,12 +26,15 @@ from eigencode.parts import (
     GaussianNoise,
     LaplaceLikelihood,
     LaplacePrior,
+    LinearPath,
     MixturePrior,
     Sizes,
     StandardNormalPrior,
     StudentTLikelihood,
 )
 from eigencode.testing import check_code
+from eigencode.training.state import FlatParameters
+from eigencode.training.step_factors import step_factors
 
 pytestmark = pytest.mark.slow
 
@@ -50,6 +53,42 @@ K = 4
 def rows(cancer):
     X = cancer[:, :10]
     return (X - X.mean(0)) / X.std(0)
+
+
+def test_rows_of_the_last_layers_step_in_units_of_noise_and_posterior():
+    """At most 1: a column has unit variance, and a code its prior's."""
+    model = Composition(LinearPath(MLP((4,))), MLP((4,)), GaussianCode(), GaussianLikelihood("per_feature"))
+    model.setup(3, 2, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        model.likelihood.log_excess.copy_(torch.tensor([1e-4, 0.25, 9.0]).log())
+        model.encoder.affine.bias.copy_(torch.tensor([5.0, 5.0, math.log(0.01), math.log(4)]))
+    found = FlatParameters(model)
+    found.vector.data.copy_(step_factors(model))
+    noise, posterior = torch.tensor([0.01, 0.5, 1.0]), torch.tensor([0.1, 1.0, 1.0, 1.0])
+    expected = {
+        "encoder.linear.weight": posterior[:, None],
+        "encoder.linear.bias": posterior,
+        "encoder.network.layers.2.weight": posterior[:, None],
+        "decoder.layers.2.weight": noise[:, None],
+        "decoder.layers.2.bias": noise,
+    }
+    for name, parameter in model.named_parameters():
+        wanted = expected.get(name, torch.ones(1)).expand_as(parameter)
+        torch.testing.assert_close(parameter.detach(), wanted, rtol=0, atol=0.005)
+
+
+def test_a_point_code_and_a_fixed_variance_have_the_same_step_for_all_weights():
+    for code, likelihood in ((None, GaussianLikelihood("per_feature")), (GaussianCode(), GaussianLikelihood())):
+        model = Composition(MLP(), MLP(), code, likelihood)
+        model.setup(3, 2, torch.Generator().manual_seed(0))
+        assert step_factors(model) is None
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_training_does_not_diverge_on_columns_that_are_nearly_functions_of_others(cancer, seed):
+    """The noise of radius and perimeter has a deviation of .01 here; with one step size for all weights it diverged."""
+    model = VariationalAutoencoder(max_epochs=4, random_state=seed).fit(cancer)
+    assert not [note for note in model.notes_ if "diverged" in note]
 
 
 @pytest.fixture(scope="module")

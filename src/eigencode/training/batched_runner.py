@@ -62,7 +62,9 @@ class BatchedRunner(Runner):
         }
         self._adopt(self._layout.filled([run.state.parameters.vector for run in runs]))
         self._aside, self._has_average = self._matrix.clone(), False
-        self._optimizer = ClippedAdam(self._matrix, self._gradient, list(map(len, self._layout.columns)))
+        steppers: list[Any] = [run.state.optimizer for run in runs]
+        factors = None if steppers[0].factors is None else self._layout.filled([each.factors for each in steppers])
+        self._optimizer = ClippedAdam(self._matrix, self._gradient, list(map(len, self._layout.columns)), factors)
         self._probe()
 
     @property

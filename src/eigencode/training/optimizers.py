@@ -78,12 +78,20 @@ class ClippedAdam:
         Their gradients; ``weights.grad`` if it is not given.
     n_weights : sequence of int
         Number of weights of each of K models; the gradients of the other columns are zero.
+    factors : Tensor, optional
+        Factors of the step size of each weight, of the shape of the weights.
     """
 
     memory = AVERAGED
 
-    def __init__(self, weights: Tensor, gradient: Tensor | None = None, n_weights: Sequence[int] | None = None) -> None:
-        self._weights, self._gradient = weights, gradient
+    def __init__(
+        self,
+        weights: Tensor,
+        gradient: Tensor | None = None,
+        n_weights: Sequence[int] | None = None,
+        factors: Tensor | None = None,
+    ) -> None:
+        self._weights, self._gradient, self._factors = weights, gradient, factors
         self.mean, self.square = torch.zeros_like(weights.data), torch.zeros_like(weights.data)
         # The fused kernel takes these in float32, whatever the weights' type.
         self.n_steps, self.running = torch.zeros((2, *weights.shape[:-1], 1), device=weights.device)
@@ -98,7 +106,13 @@ class ClippedAdam:
         fewer._weights, fewer._gradient = weights, gradient
         for name in ("mean", "square", "n_steps", "running", "_share"):
             setattr(fewer, name, getattr(self, name).index_select(0, chosen))
+        fewer._factors = None if self._factors is None else self._factors.index_select(0, chosen)
         return fewer
+
+    @property
+    def factors(self) -> Tensor | None:
+        """Factors of the step size of each weight."""
+        return self._factors
 
     @torch.no_grad()
     def step(self, rate: float | Tensor, *_: object) -> None:
@@ -115,7 +129,12 @@ class ClippedAdam:
         self.n_steps.add_(1 - is_broken)
         unit = self.running.clamp(min=SMALLEST) * self._share
         update = self._update if gradient.dim() == 1 else self._update_rows
+        if self._factors is None:
+            update(gradient, rate, scale * unit, is_broken)
+            return
+        before = self._weights.detach().clone()
         update(gradient, rate, scale * unit, is_broken)
+        self._weights.copy_(torch.lerp(before, self._weights, self._factors))
 
     def _update(self, gradient: Tensor, rate: Any, unit: Tensor, is_broken: Tensor) -> None:
         """Adam's step by a gradient in given units, by torch's fused kernel.
@@ -168,8 +187,8 @@ class FullBatchLBFGS(torch.optim.LBFGS):
 
     memory = 0.0
 
-    def __init__(self, vector: nn.Parameter) -> None:
-        super().__init__(
+    def __init__(self, vector: nn.Parameter, factors: Tensor | None = None) -> None:
+        super().__init__(  # its steps have the length of the line search, without factors
             [vector],
             max_iter=5,
             history_size=50,
@@ -255,5 +274,5 @@ NO_STEP = 1e-30
 """Step size with which no weight changes."""
 
 
-OPTIMIZERS: dict[str, Callable[[nn.Parameter], Optimizer]] = {"adam": ClippedAdam, "lbfgs": FullBatchLBFGS}
-"""The optimisers by name, each for one vector of weights."""
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adam": ClippedAdam, "lbfgs": FullBatchLBFGS}
+"""The optimisers by name, each for one vector of weights, with factors of the step size of each weight or None."""

@@ -18,6 +18,7 @@ from eigencode.model.composition import Composition
 from eigencode.training.optimizers import OPTIMIZERS, Optimizer, copy_alike
 from eigencode.training.rng import generator, may_draw_globally
 from eigencode.training.schedule import Schedule
+from eigencode.training.step_factors import step_factors
 
 MOST_RETREATS = 6
 """A run that diverges more often than this is ended."""
@@ -230,7 +231,8 @@ class TrainingState:
                 hint="Give one of them layers, or leave one to 'hidden'",
             )
         parameters = FlatParameters(composition.to(device))
-        return cls(composition, parameters, OPTIMIZERS[optimizer](parameters.vector), schedule, seed)
+        stepper = OPTIMIZERS[optimizer](parameters.vector, factors=step_factors(composition))
+        return cls(composition, parameters, stepper, schedule, seed)
 
     @property
     def finished(self) -> bool:

@@ -122,6 +122,9 @@ class Network(Part):
     output_bias: Tensor | None = None
     """The bias of the last layer, which a constant start may set, or None."""
 
+    output_layers: tuple[nn.Linear, ...] = ()
+    """Linear layers whose sum is the output, if it is one."""
+
     def change_by(self, indices: Tensor, values: Tensor, n_inputs: int) -> Tensor:
         """The output for inputs with m nonzero numbers per row, minus the output for zeros.
 
@@ -167,6 +170,11 @@ class EndsLinear(Network):
     def output_bias(self) -> Tensor:  # type: ignore[override]
         """Bias of the last layer."""
         return self.last.bias
+
+    @property
+    def output_layers(self) -> tuple[nn.Linear, ...]:  # type: ignore[override]
+        """The last layer."""
+        return (self.last,)
 
     def silence(self) -> None:
         nn.init.zeros_(self.last.weight)

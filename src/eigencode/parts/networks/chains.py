@@ -112,6 +112,11 @@ class Within(Network):
         return self.network.sees_gaps
 
     @property
+    def output_layers(self) -> tuple[torch.nn.Linear, ...]:  # type: ignore[override]
+        """The wrapped network's."""
+        return self.network.output_layers
+
+    @property
     def multiply_adds(self) -> int:
         """The wrapped network's multiply-adds."""
         return self.network.multiply_adds

@@ -133,6 +133,11 @@ class LinearPath(Network):
         """Bias of the linear map."""
         return self.linear.bias
 
+    @property
+    def output_layers(self) -> tuple[nn.Linear, ...]:  # type: ignore[override]
+        """The linear map, and those of the nonlinear one."""
+        return (self.linear, *self.network.output_layers)
+
     def forward(self, x: Tensor) -> Tensor:
         """Add both maps of rows of shape (n, n_inputs)."""
         nonlinear = self.network(x)
