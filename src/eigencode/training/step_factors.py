@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from eigencode.model.composition import Composition
-from eigencode.parts.likelihoods.base import SpreadLikelihood
 
 
 @torch.no_grad()
@@ -21,18 +20,17 @@ def step_factors(composition: Composition) -> Tensor | None:
 
     for variances v of the columns that are learned, and sigma of q(z|x) at the mean row, both as they are at the start.
     """
-    encoder, likelihood = composition.encoder, composition.likelihood
-    if not isinstance(likelihood, SpreadLikelihood) or not likelihood.expansion.has_variances or encoder.affine is None:
+    encoder, deviations = composition.encoder, composition.likelihood.deviations
+    if encoder.affine is None or deviations is None:
         return None
     variance = composition.code(encoder.affine.bias[None]).variance
     if variance is None:
         return None
     inner = torch.ones_like(encoder.affine.bias)
     inner[: composition.n_components] = variance[0].sqrt().clamp(max=1)
-    outer = likelihood.current_spread(inner).sqrt().clamp(max=1)
     found = {
         parameter: factors.view(-1, *[1] * (parameter.dim() - 1)).expand_as(parameter)
-        for network, factors in ((encoder, inner), (composition.decoder, outer))
+        for network, factors in ((encoder, inner), (composition.decoder, deviations.clamp(max=1)))
         for layer in network.output_layers
         for parameter in layer.parameters()
     }

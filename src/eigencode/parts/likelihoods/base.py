@@ -180,6 +180,11 @@ class Likelihood(Term):
         return (False,) * n_features
 
     @property
+    def deviations(self) -> Tensor | None:
+        """Standard deviations of the columns given the code, shape (d,), if each has a learned one."""
+        return None
+
+    @property
     def expansion(self) -> Expansion:
         """The constants and the quadratic expansion of the likelihood, for starts."""
         return (self.expansion_type or FittedExpansion)(self)

@@ -50,6 +50,10 @@ class GaussianLikelihood(SpreadLikelihood):
     def has_normal_residuals(self, n_features: int) -> tuple[bool, ...]:
         return (not self.is_learned,) * n_features
 
+    @property
+    def deviations(self) -> Tensor | None:
+        return self.current_spread(self.log_excess).sqrt() if self.variance == "per_feature" else None
+
     def forward(self, output: Tensor) -> Gaussian | DiagonalGaussian:
         if isinstance(self.variance, str):
             return DiagonalGaussian(output, self.current_spread(output))
