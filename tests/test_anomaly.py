@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 import scipy.stats
 from sklearn.base import clone
@@ -262,6 +263,13 @@ def test_all_rows_as_far_as_the_fifth_are_about_a_row():
     assert neighbors.mean_about(values, row, *neighbors.all(row)) in [
         values[:9][values[:9] != i].mean() for i in range(9)
     ]
+
+
+def test_a_lazy_frame_is_refused_with_a_hint(X, fitted):
+    lazy = pl.DataFrame(X, [f"x{j}" for j in range(5)]).lazy()
+    for ask in (fitted.score_samples, fitted.explain):
+        with pytest.raises(DataError, match="collect"):
+            ask(lazy)
 
 
 def test_no_rows_are_kept_without_neighbors(X, fitted, tmp_path):

@@ -12,7 +12,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TypeVar, cast
 
-import numpy as np
 from cyclopts import Parameter
 
 import eigencode
@@ -25,6 +24,7 @@ from eigencode.descriptions import fitted_names, is_supervised
 from eigencode.errors import DataError, OptionError
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
 
     from eigencode.data.files import Table
@@ -155,7 +155,7 @@ def schema_of(table: Table | ImageRows, options: Mapping[str, Any]) -> Schema:
     """What an estimator with these options would take the columns of a table for."""
     frame = table.frame
     if not hasattr(frame, "column_names"):
-        frame = data.as_arrow({str(j): column for j, column in enumerate(np.asarray(table.rows).T)})
+        frame = data.as_arrow({str(j): column for j, column in enumerate(table.rows[:].T)})
     return data.Schema.infer(frame, options.get("columns"), gaps_of(options))
 
 

@@ -410,8 +410,8 @@ class AnomalyDetector(OutlierMixin, Composed):
 
     def _in_blocks(self, X: Any, ask: Callable[[Any, int], Any]) -> Iterator[Any]:
         """The answers to a question about rows: a block at a time of files and frames, whose cells take more memory."""
-        is_table = self.window is None and (isinstance(X, BlockSource) or (hasattr(X, "columns") and len(X)))
-        return answers_of(X, self.autoencoder_._n_cells, ask) if is_table else iter([ask(X, 0)])
+        is_table = isinstance(X, BlockSource) or (hasattr(X, "__len__") and len(X) and hasattr(X, "columns"))
+        return answers_of(X, self.autoencoder_._n_cells, ask) if is_table and self.window is None else iter([ask(X, 0)])
 
     def _scores(self, found: np.ndarray) -> np.ndarray:
         """``score_samples`` of rows, from their scores by each model."""

@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from eigencode.estimators.base import BaseAutoencoder
     from eigencode.model import Composition
 
-NUMBERS = {"real", "share"}
-"""Families of columns whose cells are numbers."""
-
 SMALLEST_NOISE = 1e-6
 """Smallest variance of the residuals, beside that of the scaled rows."""
 
@@ -202,10 +199,7 @@ def _answers(
 
 def _is_number(schema: Schema | None, n_cells: int) -> np.ndarray:
     """Which cells are numbers, that are compared with their reconstructions; the others have a likelihood of theirs."""
-    if schema is None:
-        return np.ones(n_cells, dtype=bool)
-    families, widths = zip(*schema.blocks, strict=True)
-    return np.repeat([family in NUMBERS for family in families], widths)
+    return np.ones(n_cells, dtype=bool) if schema is None else schema.are_real
 
 
 def _is_gap(schema: Schema | None, rows: np.ndarray) -> np.ndarray:

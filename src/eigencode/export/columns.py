@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from eigencode.data.tables import Schema, as_frame
+from eigencode.data.tables.excluded import Constant
 from eigencode.data.tables.frames import columns_of
 
 
@@ -32,7 +33,7 @@ class TableColumns:
         self.parts: list[tuple[Any, slice]] = [
             (column, part)
             for column, part in schema._parts()
-            if column.kind.width or (constants and column.kind.kind == "constant")
+            if column.kind.width or (constants and isinstance(column.kind, Constant))
         ]
 
     @property
@@ -54,14 +55,7 @@ class TableColumns:
 
     def columns(self, means: Tensor) -> Tensor:
         """Rows of the means of cells, shape (n, d)."""
-        found = [column.kind.mean(means[:, part], torch).double() for column, part in self.parts]
-        are_rounded = [
-            getattr(column.kind, "is_whole", False) and not pa.types.is_floating(column.arrow)
-            for column, _ in self.parts
-        ]
-        return torch.stack(
-            [x.round() if is_rounded else x for x, is_rounded in zip(found, are_rounded, strict=True)], 1
-        )
+        return torch.stack([_mean(column, means[:, part]) for column, part in self.parts], dim=1)
 
     def numbers(self, frame: Any) -> np.ndarray:
         """A table as numbers, shape (n, d), in float64."""
@@ -69,3 +63,10 @@ class TableColumns:
         found = {values.name: values for values in columns_of(table)}
         columns = [column.numbers(found[column.name]).astype(np.float64) for column, _ in self.parts]
         return np.stack(columns, axis=1)
+
+
+def _mean(column: Any, cells: Tensor) -> Tensor:
+    """The numbers of a column from the means of its cells, shape (n,); whole in a column of whole numbers."""
+    found: Tensor = column.kind.mean(cells, torch).double()
+    is_whole = getattr(column.kind, "is_whole", False) and not pa.types.is_floating(column.arrow)
+    return found.round() if is_whole else found

@@ -130,10 +130,8 @@ class DetectorGraph(Graph):
     @property
     def _are_numbers(self) -> np.ndarray:
         """Which cells are compared with their reconstructions; the others have a likelihood of theirs."""
-        if (schema := self.estimator.columns_) is None:
-            return np.ones(len(self.scaler.center), dtype=bool)
-        families, widths = zip(*schema.blocks, strict=True)
-        return np.repeat([family in ("real", "share") for family in families], widths)
+        schema = self.estimator.columns_
+        return np.ones(len(self.scaler.center), dtype=bool) if schema is None else schema.are_real
 
     def _of_states(self, nats: Any, asked: Asked) -> Tensor:
         """Nats of what each column has: a value, a gap, or a value that it cannot have, shape (n,)."""

@@ -160,9 +160,15 @@ class Schema:
         return all(isinstance(column.kind, Real | Share) and column.is_numeric for column in self.columns)
 
     @property
+    def are_real(self) -> np.ndarray:
+        """Which cells are any numbers, and neither counts nor of labels, shape (n_cells,)."""
+        families, widths = zip(*self.blocks, strict=True)
+        return np.repeat([family in ("real", "share") for family in families], widths)
+
+    @property
     def is_real(self) -> bool:
         """Whether all cells are any numbers."""
-        return {family for family, _ in self.blocks} <= {"real", "share"}
+        return bool(self.are_real.all())
 
     @property
     def is_numeric(self) -> bool:
