@@ -2,8 +2,9 @@ r"""
 Choosing the size of the code
 =============================
 
-With a larger code, reconstructions always improve, and so do not show which size is enough. A density does: each
-component adds to the divergence :math:`D_{KL}(q(z|x), p(z))`, and the bound on :math:`\log p(x)` of validation rows
+With a larger code, reconstructions always improve, and so do not show which size is enough. Kinds without a density are
+compared by cells that are predicted from the other cells of their row. Here it is a density that shows it: each component
+adds to the divergence :math:`D_{KL}(q(z|x), p(z))`, and the bound on :math:`\log p(x)` of validation rows
 stops growing when a further component improves the reconstruction by less than this.
 
 The mean :math:`\bar s_k` over folds has a standard error :math:`SE(\bar s_k)`. The one-standard-error rule (Breiman et
