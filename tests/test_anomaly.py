@@ -630,6 +630,18 @@ def test_what_no_row_fitted_has_does_not_outrank_everything(X):
     assert (scores[1:4] < model.score_samples(frame.drop(index=held_out(400, 0.1, 0)[0])).min()).all()
 
 
+@pytest.mark.parametrize("autoencoder", [Autoencoder(2, max_epochs=2), VariationalAutoencoder(2, max_epochs=2)])
+def test_a_count_below_zero_is_a_reason_for_every_kind(X, autoencoder):
+    """Not an error, though the likelihood has no such number."""
+    counts = np.random.default_rng(0).poisson(np.exp(X[:, 0] / 2))
+    frame = pd.DataFrame(X[:, :3], columns=list("abc")).assign(count=counts)
+    model = AnomalyDetector(0.1, autoencoder=autoencoder, random_state=0).fit(frame)
+    assert model.columns_.columns[3].kind.kind == "count"
+    wrong = frame[counts == 0].assign(count=-1)
+    assert (model.score_samples(wrong) < model.score_samples(frame[counts == 0])).mean() > 0.9
+    assert (model.explain(wrong, n_columns=1)["column"] == "count").mean() > 0.9
+
+
 def test_32_bit_copies_of_rows_score_as_the_rows(X, fitted):
     """Those fitted too: they are not their own nearest rows."""
     rows = np.concatenate([X[:200], rows_of(200, seed=1)])

@@ -44,9 +44,9 @@ class AnomalyDetector(OutlierMixin, Composed):
     in nats, for scaled rows, with a mixture of Gaussians p on the codes and the variance s^2 of the residuals; how far
     the row is from the nearest known row, and from the nearest twentieth of them; and how far it is beside how far the
     rows about it are from each other (`eigencode.detection.neighbors`). All are brought to one scale by :math:`-\log`
-    of the share of the rows fitted that have as much (`eigencode.detection.tails`), and added. Rows farther from the
-    centre than all those fitted score more for each doubling of that distance (`eigencode.estimators.unlikeness`). A
-    variational model's bound on log p(x), at the mean of the code, is its -D.
+    of the share of the rows fitted that have as much (`eigencode.detection.tails`), and added. Rows farther out than
+    all those fitted score more: at twice the distance of the farthest one, in scaled cells, above every row fitted
+    (`eigencode.estimators.unlikeness`). A variational model's bound on log p(x), at the mean of the code, is its -D.
 
     A share of the rows is held out of the autoencoder and of these scales. A row is an alarm if its score is among the
     highest of theirs: if new rows come from the same distribution as those fitted, independently, then on average over

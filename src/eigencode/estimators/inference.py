@@ -249,6 +249,10 @@ class Inference(Evaluation):
         check_is_fitted(self)
         array = self._numbers(X)
         self._check_values(array)
+        return self._log_densities_of(array, function)
+
+    def _log_densities_of(self, array: np.ndarray, function: Question) -> np.ndarray:
+        """The same of cells that were read; those outside the likelihood's support are moved to it."""
         found = self._in_float64(array, function)
         found.T[... if found.ndim == 1 else 0] += self._log_jacobian(array)
         if self.columns_ is not None:  # columns that are modelled by their logarithms

@@ -88,9 +88,7 @@ class RowNats:
         """The terms of the values and of the code, for each row, shape (n,)."""
         filled = self._filled(autoencoder, rows)
         if isinstance(autoencoder, VariationalAutoencoder):
-            names = getattr(autoencoder, "feature_names_in_", None)
-            named = NamedArray(filled, None if names is None else list(names), schema=autoencoder.columns_)
-            return -autoencoder._bound_at_mean(named)
+            return -autoencoder._bound_at_mean(filled)
         residuals, labels, codes = _answers(autoencoder, rows, filled)
         found: np.ndarray = (np.square(residuals) / (2 * self.noise)).sum(1) + labels - self.mixture.log_prob(codes)
         return found

@@ -239,9 +239,9 @@ class VariationalAutoencoder(BaseAutoencoder):
         noise = _sobol_normals(self.n_components_, training.generator(self.seed_, "score").initial_seed())
         return model.logmeanexp(_log_weights(composition, _drawn(composition, rows, seen, noise)))
 
-    def _bound_at_mean(self, X: Any) -> np.ndarray:
+    def _bound_at_mean(self, array: np.ndarray) -> np.ndarray:
         """The bound on log p(x) of each row with the mean for all codes, log p(x|mu) - KL(q(z|x), p(z)): one pass."""
-        return self._log_densities(X, self._at_mean)
+        return self._log_densities_of(array, self._at_mean)
 
     def _at_mean(self, composition: Composition, rows: Batch, seen: Batch) -> Tensor:
         """The same in the model's units."""
