@@ -90,7 +90,24 @@ class DetectorGraph(Graph):
             rows[1] = self.scaler.inverse_transform(known.rows[:1])[0]
         for number, (column, _) in enumerate(self.states.parts if self.states else ()):
             rows[:, number] = rows[:, number].clip(0, 1) if column.kind.kind == "share" else rows[:, number]
+        rows = self._within_extents(rows) if self.states else rows
         return rows[:, -self.estimator.n_features_in_ :] if self.estimator.window else rows
+
+    def _within_extents(self, rows: np.ndarray) -> np.ndarray:
+        """Rows whose numbers are no farther than those fitted: the model is asked by cells, which do not have them."""
+        for extent in (member.unlikeness.numbers for member in self.estimator._members):
+            if extent is not None:
+                numbers = rows[:, self._are_raw_numbers]
+                ratios = np.maximum(1.1 * extent.ratios(numbers), 1.0)[:, None]
+                nearer = extent.center + (numbers - extent.center) / ratios
+                rows[:, self._are_raw_numbers] = np.where(numbers == np.round(numbers), np.round(nearer), nearer)
+        return rows
+
+    @property
+    def _are_raw_numbers(self) -> np.ndarray:
+        """Which columns of the graph's rows are numbers in their own units."""
+        parts = [] if self.states is None else self.states.parts
+        return np.array([isinstance(column.kind, Number) for column, _ in parts])
 
     def _score_by(self, number: int, X: Tensor) -> Tensor:
         """The score of rows by one member, shape (n,)."""
@@ -147,10 +164,8 @@ class DetectorGraph(Graph):
 
     def _ratios(self, extent: Any, X: Tensor) -> Tensor:
         """`eigencode.detection.extent.NumberExtent.ratios` of the columns of numbers."""
-        assert self.states is not None
-        are_numbers = [isinstance(column.kind, Number) for column, _ in self.states.parts]
         center, divisor = torch.from_numpy(extent.center), torch.from_numpy(extent.divisor)
-        standardised = ((X[:, torch.tensor(are_numbers)].double() - center) / divisor).nan_to_num(0.0)
+        standardised = ((X[:, torch.from_numpy(self._are_raw_numbers)].double() - center) / divisor).nan_to_num(0.0)
         return standardised.clamp(-LARGEST, LARGEST).square().sum(1).sqrt() / extent.radius
 
     def _scores(self, found: Tensor) -> Tensor:
