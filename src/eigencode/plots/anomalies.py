@@ -55,8 +55,11 @@ class ReasonsDisplay(Display):
 
     def _draw(self, ax: Axes) -> None:
         style(ax, f"contribution, in nats, of {self.nats:.4g}", "")
-        bars = ax.barh(range(len(self.reasons)), [each["contribution"] for each in self.reasons], 0.6, color=PALETTE[0])
-        ax.bar_label(bars, [f" {_text_of(each)}" for each in self.reasons], color=INK, fontsize=8)
+        ax.barh(range(len(self.reasons)), [each["contribution"] for each in self.reasons], 0.6, color=PALETTE[0])
+        for index, each in enumerate(
+            self.reasons
+        ):  # right of a bar to the left too, where the names of columns are not
+            ax.text(max(each["contribution"], 0.0), index, f" {_text_of(each)}", va="center", color=INK, fontsize=8)
         ax.set_yticks(range(len(self.reasons)), [str(each["column"]) for each in self.reasons])
         ax.invert_yaxis()
         ax.margins(x=0.5)

@@ -51,7 +51,7 @@ function drawMap(data, column) {
       {name: "y", domain: {data: "points", field: "y"}, range: "height", nice: true, zero: false},
       isNumber
         ? {name: "colour", type: column.field === "error" ? "symlog" : "linear", domain: {data: "points", field: column.field}, zero: false,
-            range: {scheme: isDark ? "plasma" : "viridis"}}
+            range: isDark ? ["#5b8ff9", "#8fd694", "#f9e04b"] : {scheme: "viridis"}}
         : {name: "colour", type: "ordinal", domain: {data: "points", field: column.field, sort: true}, range: COLOURS},
     ],
     axes: [{orient: "bottom", scale: "x", title: data.axes[0], tickCount: 6}, {orient: "left", scale: "y", title: data.axes[1], tickCount: 6}],
