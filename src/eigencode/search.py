@@ -321,7 +321,7 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """The mean of the search's score over rows, weighted by ``sample_weight``, by the chosen model."""
         chosen = self._chosen()
-        return mean_of_rows(score_of(self.scoring_)(chosen, X), sample_weight)
+        return mean_of_rows(score_of(self.scoring_)(chosen, X, sample_weight), sample_weight)
 
     def get_feature_names_out(self, input_features: Any = None) -> Any:
         """Names of the chosen model's components."""

@@ -15,12 +15,14 @@ from eigencode.estimators.fit_many import Job
 
 Score = Callable[[BaseAutoencoder, Any], np.ndarray]
 
-SCORES: dict[str, Score] = {
-    "leave_one_out": lambda model, X: model.leave_one_out_score(X),
-    "log_likelihood": lambda model, X: model.score_samples(X),
-    "reconstruction": lambda model, X: -model.reconstruction_error(X),
+WeightedScore = Callable[[BaseAutoencoder, Any, Any], np.ndarray]
+
+SCORES: dict[str, WeightedScore] = {
+    "leave_one_out": lambda model, X, sample_weight: model.leave_one_out_score(X, sample_weight),
+    "log_likelihood": lambda model, X, sample_weight: model.score_samples(X),
+    "reconstruction": lambda model, X, sample_weight: -model.reconstruction_error(X),
 }
-"""The score of each row, shape (n,), by the name of the scoring; larger is better."""
+"""The score of each row of weighted rows, shape (n,), by the name of the scoring; larger is better."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,13 @@ def scoring_of(scoring: str | Score, jobs: Sequence[Job]) -> str | Score:
     return "leave_one_out" if all(model._has_point_code for model in fitted) else "log_likelihood"
 
 
-def score_of(scoring: str | Score) -> Score:
-    """The function of a scoring's name, or the function given."""
-    return SCORES[scoring] if isinstance(scoring, str) else scoring
+def score_of(scoring: str | Score) -> WeightedScore:
+    """The function of a scoring's name, or the function given, of rows with weights."""
+    return SCORES[scoring] if isinstance(scoring, str) else lambda model, X, sample_weight: scoring(model, X)
 
 
 def score_on(
-    job: Job, fold: Fold, array: np.ndarray | NamedArray, weights: np.ndarray | None, score: Score
+    job: Job, fold: Fold, array: np.ndarray | NamedArray, weights: np.ndarray | None, score: WeightedScore
 ) -> tuple[float, float]:
     """The mean score of the fold's validation rows and its standard error, NaN if the fit failed."""
     if job.error is not None:
@@ -61,7 +63,8 @@ def score_on(
         return np.nan, np.nan
     given = array[rows]
     table = given.frame.to_native() if isinstance(given, NamedArray) else given
-    return _mean_and_error(score(job.model, table), None if weights is None else weights[rows])
+    own = None if weights is None else weights[rows]
+    return _mean_and_error(score(job.model, table, own), own)
 
 
 def results(

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from eigencode import model, parts
 from eigencode.estimators.evaluation import FAR_WEIGHTS, numbers_only
 from eigencode.estimators.inference import Inference
+from eigencode.estimators.inputs import read_weights_of_score
 from eigencode.lazy import torch
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class Geometry(Inference):
         """
         return self._answer(X, lambda composition, rows, seen: self._diagonal(composition, seen).sum(1))
 
-    def leave_one_out_score(self, X: Any) -> np.ndarray:
+    def leave_one_out_score(self, X: Any, sample_weight: Any = None) -> np.ndarray:
         r"""The log-likelihood of each cell of a row, predicted from the row's other cells, summed over the cells.
 
         A code follows the noise of its row too, so ``score_samples`` grows with every component, even where noise is
@@ -128,6 +129,8 @@ class Geometry(Inference):
         ----------
         X : array-like of shape (n, d)
             Rows like those fitted, which should not be among them.
+        sample_weight : array-like of shape (n,), optional
+            Weight of each row in the means over rows.
 
         Returns
         -------
@@ -137,14 +140,15 @@ class Geometry(Inference):
         found = self._log_densities(X, self._left_out)
         others, (nats, followed, values, known) = found[:, 0], np.split(found[:, 1:], 4, axis=1)
         likelihood, d = self.composition_.likelihood, self._n_cells
-        known = known.astype(bool)
+        weights = np.ones(len(found)) if sample_weight is None else read_weights_of_score(sample_weight, len(found))
+        known = known * weights[:, None]
         is_normal = np.array(likelihood.has_normal_residuals(d))
-        nats = np.where(is_normal, _normal_nats(nats, known & is_normal), nats)
+        nats = np.where(is_normal, _normal_nats(nats, known * is_normal), nats)
         with np.errstate(divide="ignore"):
             lost = np.log(np.maximum(1 - _means(followed, known), 0.0))
         by_mean = _means(_normal_nats(values - _means(values, known), known), known)
         lost = np.clip(by_mean - _means(nats, known), lost, 0.0)
-        return np.asarray(others + np.where(known, nats + lost, 0.0).sum(1))
+        return np.asarray(others + np.where(known > 0, nats + lost, 0.0).sum(1))
 
     def _left_out(self, composition: Composition, rows: Batch, seen: Batch) -> Tensor:
         """For each row: the nats of its other cells; of each real cell its nats or normal residual, J_jj, value, and 1.
@@ -193,17 +197,17 @@ def _is_real(likelihood: parts.Likelihood, d: int) -> tuple[bool, ...]:
     return tuple(cell.support == "real" for cell in likelihood.cells(d))
 
 
-def _normal_nats(residuals: np.ndarray, known: np.ndarray) -> np.ndarray:
+def _normal_nats(residuals: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """The log-density of residuals, of the variance of each column, which is at least a share of their mean."""
-    squares = np.where(known, np.square(residuals), 0.0)
-    smallest = SMALLEST_SHARE * float(squares.sum()) / max(int(known.sum()), 1)
-    variance = np.maximum(_means(squares, known), max(smallest, np.finfo(float).tiny))
+    squares = np.where(weights > 0, np.square(residuals), 0.0)
+    smallest = SMALLEST_SHARE * float((squares * weights).sum()) / max(float(weights.sum()), np.finfo(float).tiny)
+    variance = np.maximum(_means(squares, weights), max(smallest, np.finfo(float).tiny))
     return -0.5 * (np.log(2 * np.pi * variance) + squares / variance)
 
 
-def _means(values: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """The mean of each column's known values; 0 of a column without any."""
-    return np.where(known, values, 0.0).sum(0) / np.maximum(known.sum(0), 1)
+def _means(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The mean of each column by the weights of its cells; 0 of a column without any."""
+    return np.where(weights > 0, values * weights, 0.0).sum(0) / np.maximum(weights.sum(0), np.finfo(float).tiny)
 
 
 def _signs(like: Tensor) -> Iterator[Tensor]:
