@@ -39,7 +39,7 @@ axis.axhline(
     color="gray",
     ls=":",
 )
-axis.annotate("PCA", (2, axis.lines[-1].get_ydata()[0]), va="bottom", color="gray")
+axis.annotate("PCA", (2, axis.lines[-1].get_ydata()[0]), va="top", color="gray")
 axis.set(xlabel="epoch", ylabel="squared error per test image")
 axis.legend()
 
