@@ -173,6 +173,7 @@ def failed():
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background process ignores it
     path, *names = sys.argv[1:]
     found = fitted(names)
     if "more" in names:
