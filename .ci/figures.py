@@ -29,8 +29,8 @@ FIGURES = [
         "{} ({})",
     ),
     (
-        "half of all cells hidden, 30 measurements of breast cancer: squared error of what is filled in, of the "
-        "variance (iterative ridge regression)",
+        "half of all cells hidden by one mask, 30 measurements of breast cancer ([five masks](docs/comparison.md)): "
+        "squared error of what is filled in, of the variance (iterative ridge regression)",
         "python benchmarks/imputation.py breast_cancer --masks 1 --shares 0.5 --missing random --draws 0 --methods "
         "ridge eigencode",
         r"ridge +1 +\S+ +(\S+)[\s\S]*eigencode +1 +\S+ +(\S+)",
