@@ -198,7 +198,7 @@ def seen_in_training(runner):
         losses.append(runner.step(next(runner.batches), [True]))
         run.state.step += 1
     runner.learn_from_validation()
-    objectives = torch.tensor(runner.evaluate())
+    objectives = torch.tensor([list(found.values()) for found in runner.evaluate()])
     runner.write_back()
     states = {f"state {name}": value.clone() for name, value in run.state.composition.named_buffers()}
     found = {"losses": torch.stack(losses), "objectives": objectives, "weights": run.state.parameters.vector}

@@ -17,7 +17,7 @@ from eigencode.errors import OptionError
 from eigencode.fitting import data as fitted_data
 from eigencode.fitting import start
 from eigencode.fitting.step_size import RECIPES
-from eigencode.parts import GaussianLikelihood, GaussianNoise
+from eigencode.parts import Contractive, GaussianLikelihood, GaussianNoise, GaussianWeights, LaplacePrior
 from eigencode.parts.likelihoods.closed_forms import GaussianExpansion
 from eigencode.training import evaluation, loop
 from eigencode.training.batched_runner import BatchedRunner
@@ -593,6 +593,21 @@ def test_no_thread_setting_is_held_across_a_yield():
             assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(2)
+
+
+@pytest.mark.parametrize("weights", [None, np.linspace(0.2, 2, 200)], ids=["alike", "weighted"])
+def test_the_history_has_each_term_of_an_objective_of_several(weights):
+    x, own = rows().double().numpy(), {"hidden": (8,), "max_epochs": 4, "precision": "float64", "random_state": 0}
+    several = Autoencoder(
+        2, penalties=[Contractive(0.1)], weight_prior=GaussianWeights(1.0), beta=0.5, prior=LaplacePrior(), **own
+    ).fit(x, sample_weight=weights)
+    terms = [f"validation_{name}" for name in ("reconstruction", "divergence", "Contractive", "weights")]
+    for row in several.history_:
+        assert [name for name in row if name.startswith("validation")] == [*terms, "validation_objective"]
+        assert sum(row[name] for name in terms) == pytest.approx(row["validation_objective"], rel=1e-12)
+    assert np.ptp([[row[name] for name in terms] for row in several.history_], axis=0).min() > 0
+    one = Autoencoder(2, **own).fit(x, sample_weight=weights)
+    assert not any("reconstruction" in name for row in one.history_ for name in row)
 
 
 # -- execution

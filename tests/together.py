@@ -78,8 +78,8 @@ def network(n_in, n_out):
 def results(model):
     """All weights and states of a model, and its history, as one vector."""
     tensors = [tensor.double().reshape(-1) for tensor in model.composition_.state_dict().values()]
-    history = [[row["rows"], row["validation_objective"], row.get("training_objective", 0.0)] for row in model.history_]
-    return np.concatenate([torch.cat(tensors).numpy(), np.ravel(history)])
+    history = [value for row in model.history_ for name, value in row.items() if name != "seconds"]
+    return np.concatenate([torch.cat(tensors).numpy(), history])
 
 
 def in_files(folder):

@@ -37,8 +37,9 @@ class Autoencoder(BaseAutoencoder):
         One row an evaluation, the start's first; evaluations come after each epoch, or after each 1,024 steps of a
         longer one. ``epoch`` (begun so far), ``step``, ``rows`` (seen so far), ``seconds`` (since training began; files
         have none), ``learning_rate``, ``training_objective`` (on the rows seen since the last evaluation),
-        ``validation_objective`` (on the training rows if there are none for validation). Objectives are in nats a row
-        of scaled data. A block of a stream has a row without ``learning_rate`` and ``validation_objective``.
+        ``validation_objective`` (on the training rows if there are none for validation), and each of its terms if there
+        are several, as ``validation_reconstruction`` and ``validation_divergence``. Objectives are in nats a row of
+        scaled data. A block of a stream has a row without ``learning_rate`` and what begins with ``validation``.
     best_epoch_ : int
         The epoch in which the weights were kept; 0 is the start.
     best_objective_ : float

@@ -65,8 +65,7 @@ class Objective:
 
     def __call__(self, composition: Composition, trace: Trace) -> Tensor:
         """The sum of all terms of each row, shape (n,)."""
-        first, *others = self.terms(composition, trace).values()
-        return sum(others, start=first)
+        return total(self.terms(composition, trace))
 
     def mean(self, composition: Composition, trace: Trace, weight: Tensor | None = None) -> Tensor:
         """The mean over a batch, a scalar.
@@ -75,6 +74,12 @@ class Objective:
         """
         per_row = self(composition, trace)
         return per_row.mean() if weight is None else (per_row * weight).mean()
+
+
+def total(terms: Mapping[str, Tensor]) -> Tensor:
+    """The sum of the terms."""
+    first, *others = terms.values()
+    return sum(others, start=first)
 
 
 def penalty_term(

@@ -19,7 +19,7 @@ from torch import Tensor
 from eigencode.batch import Batch
 from eigencode.training.batched_inputs import BatchedInputs
 from eigencode.training.cuda_graphs import Recorded
-from eigencode.training.evaluation import joined, weighted_mean
+from eigencode.training.evaluation import joined, weighted_means
 from eigencode.training.execution import Execution, threads_for
 from eigencode.training.optimizers import ClippedAdam
 from eigencode.training.padding import Layout, NotBatchable
@@ -189,13 +189,16 @@ class BatchedRunner(Runner):
             self._buffers[name].copy_(value)
 
     @torch.inference_mode()
-    def evaluate(self) -> list[float]:
+    def evaluate(self) -> list[dict[str, float]]:
         self._pass.eval()
         found = [
             (self._pass.for_all(Pass.evaluate, self._tensors, self._numbers, *given, (self._differing, 0)), weight)
             for *given, weight in self._validation_blocks()
         ]
-        return [weighted_mean((rows[k], _of_model(weight, k)) for rows, weight in found) for k in range(len(self.runs))]
+        blocks, weights = zip(*found, strict=True)
+        terms, weight = joined(blocks, dim=1), None if weights[0] is None else torch.cat(weights, dim=-1)
+        each = ({name: rows[k] for name, rows in terms.items()} for k in range(len(self.runs)))
+        return [weighted_means(own, _of_model(weight, k)) for k, own in enumerate(each)]
 
     def _validation_blocks(self) -> Iterator[Block]:
         """The models' validation rows and their noise, both with their axes of models, and the rows' weights."""

@@ -23,7 +23,7 @@ from eigencode.data.rows import NumberedRows, Rows
 from eigencode.errors import OptionError
 from eigencode.model.composition import Noise
 from eigencode.training.agreement import Agreement
-from eigencode.training.evaluation import EVALUATION_ROWS, objectives_of_rows
+from eigencode.training.evaluation import EVALUATION_ROWS, terms_of_rows
 from eigencode.training.prefetch import Prefetched, is_same
 from eigencode.training.rng import RANDOM_LAYERS, generator
 from eigencode.training.run import TrainingRun
@@ -195,14 +195,26 @@ class DistributedRunner(SingleRunner):
         if wishes.device.type == "cpu" or self._run.state.step % LOOK_EVERY == 0:
             self._agreement.settle(wishes.tolist())
 
-    def evaluate(self) -> list[float]:
+    def evaluate(self) -> list[dict[str, float]]:
+        found, weight = self._terms_of_own_rows()
+        weight = (torch.ones_like(found["objective"]) if weight is None else weight).double().to(self.device)
+        sums = [(value.double().to(self.device) * weight).sum() for value in found.values()]
+        *totals, n = self._group.total(torch.stack([*sums, weight.sum()])).tolist()
+        return [{name: total / n for name, total in zip(found, totals, strict=True)}]
+
+    def _terms_of_own_rows(self) -> tuple[dict[str, Tensor], Tensor | None]:
+        """The terms of this process's validation rows, and their weights."""
         run, group = self._run, self._group
-        blocks, every = run.rows.validation(EVALUATION_ROWS), slice(group.rank, None, group.size)
-        found, weight = objectives_of_rows(run.state.composition, run.objective, blocks, run.state.seed, every)
-        weight = torch.ones_like(found) if weight is None else weight
-        found, weight = found.double().to(self.device), weight.double().to(self.device)
-        total, n = group.total(torch.stack([(found * weight).sum(), weight.sum()])).tolist()
-        return [total / n]
+
+        def of(every: slice) -> tuple[dict[str, Tensor], Tensor | None]:
+            blocks = run.rows.validation(EVALUATION_ROWS)
+            return terms_of_rows(run.state.composition, run.objective, blocks, run.state.seed, every)
+
+        found, weight = of(slice(group.rank, None, group.size))
+        if found:
+            return found, weight
+        # Fewer blocks than processes: the names of the terms are those of other rows.
+        return {name: rows[:0] for name, rows in of(slice(1))[0].items()}, None
 
     # -- checks
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from eigencode.batch import Batch
 from eigencode.model.composition import SILENCE, Composition, Noise
-from eigencode.model.objective import Objective
+from eigencode.model.objective import Objective, total
 from eigencode.training.rng import generator, may_draw_globally, own_global_generator
 
 EVALUATION_ROWS = 8192
@@ -22,29 +22,38 @@ EVERY = slice(None)
 """All blocks."""
 
 
-def row_objectives(composition: Composition, objective: Objective, batch: Batch, noise: Noise) -> Tensor:
-    """The objective of each row of a batch, shape (n,)."""
-    return objective(composition, composition(batch, noise)).expand(len(batch))
+def row_terms(composition: Composition, objective: Objective, batch: Batch, noise: Noise) -> dict[str, Tensor]:
+    """The terms of the objective by name, if there are several, and ``objective``, their sum; each of shape (n,)."""
+    terms = objective.terms(composition, composition(batch, noise))
+    shown = terms if len(terms) > 1 else {}
+    return {name: term.expand(len(batch)) for name, term in {**shown, "objective": total(terms)}.items()}
 
 
 def evaluate(composition: Composition, objective: Objective, blocks: Iterable[Batch], seed: int) -> float:
     """The weighted mean objective of rows, with the same noise in each call."""
-    return weighted_mean([objectives_of_rows(composition, objective, blocks, seed)])
+    return evaluate_terms(composition, objective, blocks, seed)["objective"]
 
 
-def objectives_of_rows(
+def evaluate_terms(
+    composition: Composition, objective: Objective, blocks: Iterable[Batch], seed: int
+) -> dict[str, float]:
+    """The same, and those of its terms if there are several."""
+    return weighted_means(*terms_of_rows(composition, objective, blocks, seed))
+
+
+def terms_of_rows(
     composition: Composition, objective: Objective, blocks: Iterable[Batch], seed: int, every: slice = EVERY
-) -> tuple[Tensor, Tensor | None]:
-    """The objective of each row, with the same noise as in `evaluate`, and the rows' weights if they have any.
+) -> tuple[dict[str, Tensor], Tensor | None]:
+    """The `row_terms` of rows, with the same noise as in `evaluate`, and the rows' weights if they have any.
 
     ``every`` selects some of the blocks.
     """
     with _with_noise(composition, blocks, seed, every) as given:
-        found = [(row_objectives(composition, objective, *block), block[0].weight) for block in given]
+        found = [(row_terms(composition, objective, *block), block[0].weight) for block in given]
     if not found:
-        return torch.empty(0), None
-    objectives, weights = zip(*found, strict=True)
-    return torch.cat(objectives), None if weights[0] is None else torch.cat(weights)
+        return {}, None
+    terms, weights = zip(*found, strict=True)
+    return joined(terms), None if weights[0] is None else torch.cat(weights)
 
 
 def learn_from_validation(composition: Composition, blocks: Iterable[Batch], seed: int) -> None:
@@ -64,7 +73,7 @@ def _with_noise(
     device = next(composition.parameters(), torch.empty(0)).device
 
     def given() -> Iterator[tuple[Batch, Noise]]:
-        for number, block in islice(enumerate(blocks), every.start, None, every.step):
+        for number, block in islice(enumerate(blocks), every.start, every.stop, every.step):
             source = partial(generator, seed, "evaluation", number, device=device)
             yield block.to(device), draw_noise(composition, len(block), source)
 
@@ -77,14 +86,15 @@ def joined(seen: Sequence[Mapping[str, Tensor]], dim: int = 0) -> dict[str, Tens
     return {name: torch.cat([statistics[name] for statistics in seen], dim) for name in seen[0]}
 
 
-def weighted_mean(blocks: Iterable[tuple[Tensor, Tensor | None]]) -> float:
-    """The weighted mean of the objectives of all rows, in float64."""
-    objectives, weights = zip(*blocks, strict=True)
-    found = torch.cat(objectives).double()
-    if weights[0] is None:
-        return float(found.mean())
-    weight = torch.cat(weights).to(found)
-    return float((found * weight).sum() / weight.sum())
+def weighted_means(found: Mapping[str, Tensor], weight: Tensor | None) -> dict[str, float]:
+    """The weighted means over all rows, in float64."""
+    values = [value.double() for value in found.values()]
+    if weight is None:
+        means = [value.mean() for value in values]
+    else:
+        weight = weight.to(values[0])
+        means = [(value * weight).sum() / weight.sum() for value in values]
+    return dict(zip(found, torch.stack(means).tolist(), strict=True))
 
 
 def draw_noise(composition: Composition, n_rows: int, source: Callable[[], torch.Generator]) -> Noise:

@@ -7,7 +7,7 @@ evaluated, and the best weights so far are kept. Between evaluations there is no
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from typing import Any
 
@@ -179,29 +179,31 @@ def _evaluate(runner: Runner, met: Sequence[float] | None) -> list[Row]:
     """
     if met is not None:  # at the start there are no training statistics yet, on which those of terms depend
         runner.learn_from_validation()
-    objectives = runner.evaluate()
+    found = runner.evaluate()
     runner.write_back()
     before = [run.state.n_retreats for run in runner.runs]
-    means: Sequence[float | None] = [None] * len(objectives) if met is None else met
+    means: Sequence[float | None] = [None] * len(found) if met is None else met
     rows = [
-        run.state.history[-1] if run.state.is_recorded else record(run, objective, mean)
-        for run, objective, mean in zip(runner.runs, objectives, means, strict=True)
+        run.state.history[-1] if run.state.is_recorded else record(run, evaluated, mean)
+        for run, evaluated, mean in zip(runner.runs, found, means, strict=True)
     ]
     runner.reload([k for k, run in enumerate(runner.runs) if run.state.n_retreats > before[k]])
     return rows
 
 
-def record(run: TrainingRun, objective: float, training_objective: float | None = None) -> Row:
+def record(run: TrainingRun, evaluated: Mapping[str, float], training_objective: float | None = None) -> Row:
     """Keep the best weights, and begin the decay if there is no progress; return the row of history.
+
+    ``evaluated`` has the mean objective of the validation rows and, before it, the means of its terms.
 
     A run whose weights have become far worse than its start is reset to the best ones, with a smaller step size.
     """
-    state = run.state
+    state, objective = run.state, evaluated["objective"]
     row = _progress(run)
     row["learning_rate"] = state.schedule.rate(max(state.step - 1, 0))
     if training_objective is not None:
         row["training_objective"] = training_objective
-    row["validation_objective"] = objective
+    row |= {f"validation_{name}": value for name, value in evaluated.items()}
     # In this order, so that a run interrupted in between has no row of history for weights that were not kept.
     if state.best is None or objective < state.best.objective or not math.isfinite(state.best.objective):
         state.best = state.snapshot(objective)

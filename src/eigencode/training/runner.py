@@ -15,7 +15,13 @@ from torch import Tensor
 from eigencode.batch import Batch
 from eigencode.model.composition import SILENCE, Noise
 from eigencode.training.cuda_graphs import Recorded
-from eigencode.training.evaluation import EVALUATION_ROWS, draw_noise, evaluate, global_draws, learn_from_validation
+from eigencode.training.evaluation import (
+    EVALUATION_ROWS,
+    draw_noise,
+    evaluate_terms,
+    global_draws,
+    learn_from_validation,
+)
 from eigencode.training.execution import Execution
 from eigencode.training.optimizers import ClippedAdam
 from eigencode.training.prefetch import Prefetched, is_same
@@ -118,8 +124,8 @@ class Runner(ABC):
         """Update the states of those terms that learn from validation rows."""
 
     @abstractmethod
-    def evaluate(self) -> list[float]:
-        """The mean objective of each model on its validation rows."""
+    def evaluate(self) -> list[dict[str, float]]:
+        """The mean objective of each model on its validation rows, and the means of its terms."""
 
     def write_back(self) -> None:  # noqa: B027 (nothing to do where the states' weights are the models')
         """Copy the weights from the batched vectors to each run's state."""
@@ -219,6 +225,6 @@ class SingleRunner(Runner):
         run, blocks = self._run, self._run.rows.validation(EVALUATION_ROWS)
         learn_from_validation(run.state.composition, blocks, run.state.seed)
 
-    def evaluate(self) -> list[float]:
+    def evaluate(self) -> list[dict[str, float]]:
         run, blocks = self._run, self._run.rows.validation(EVALUATION_ROWS)
-        return [evaluate(run.state.composition, run.objective, blocks, run.state.seed)]
+        return [evaluate_terms(run.state.composition, run.objective, blocks, run.state.seed)]

@@ -13,7 +13,7 @@ import numpy as np
 import scipy.stats
 import torch
 
-from eigencode.training.evaluation import EVALUATION_ROWS, objectives_of_rows
+from eigencode.training.evaluation import EVALUATION_ROWS, terms_of_rows
 from eigencode.training.run import TrainingRun
 from eigencode.training.state import Snapshot
 
@@ -45,9 +45,10 @@ def _objectives(run: TrainingRun, snapshot: Snapshot) -> tuple[np.ndarray, np.nd
     """Objectives and weights of the validation rows at some weights, which stay the model's."""
     run.state.best = snapshot
     run.state.restore_best()
-    found, weights = objectives_of_rows(
+    terms, weights = terms_of_rows(
         run.state.composition, run.objective, run.rows.validation(EVALUATION_ROWS), run.state.seed
     )
+    found = terms["objective"]
     weights = torch.ones_like(found) if weights is None else weights
     return found.double().cpu().numpy(), weights.double().cpu().numpy()
 

@@ -15,7 +15,7 @@ from torch.func import functional_call, vmap
 from eigencode.batch import Batch
 from eigencode.model.composition import Composition, Noise
 from eigencode.model.objective import Objective
-from eigencode.training.evaluation import row_objectives
+from eigencode.training.evaluation import row_terms
 
 Leaves = tuple[Tensor | None, ...]
 """The tensors of a batch, or of its noise, as arguments of vectorised functions."""
@@ -94,10 +94,10 @@ class Pass(nn.Module):
         """The terms' states from the statistics of all validation rows."""
         return self.composition.validation_state(statistics)
 
-    def evaluate(self, batch: Leaves, noise: Leaves, differing: Mapping[str, Any]) -> Tensor:
-        """The objective of each row."""
+    def evaluate(self, batch: Leaves, noise: Leaves, differing: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The objective of each row, and its terms."""
         objective = replace(self.objective, **differing)
-        return row_objectives(self.composition, objective, Batch(*batch), Noise.of(*noise))  # type: ignore[arg-type]
+        return row_terms(self.composition, objective, Batch(*batch), Noise.of(*noise))  # type: ignore[arg-type]
 
 
 class _Calling(nn.Module):
