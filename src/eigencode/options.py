@@ -183,7 +183,7 @@ class TrainingOptions:
     max_epochs: int | Literal["auto"] = option(
         "auto",
         "Largest number of passes over the rows; 0 keeps the start. 'auto': more for fewer rows, so that there are "
-        "enough steps.",
+        "enough steps, and no such limit if `max_seconds` is given.",
         low=0,
     )
     max_seconds: float | None = option(

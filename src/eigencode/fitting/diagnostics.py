@@ -60,7 +60,7 @@ def notes(run: TrainingRun, gained_over: float | None, explained: tuple[float, f
         _skipped(state),
         _ended_early(run),
         READ_ONCE if isinstance(run.rows, OnceRows) else None,
-        _convergence(run),
+        _ended_before_limit(run) or _convergence(run),
         _dead_units(state.composition, run.rows.sample(SAMPLE_ROWS).to(run.device)),
         _degenerate(run),
         _overcomplete(state.composition),
@@ -109,8 +109,23 @@ def _ended_early(run: TrainingRun) -> str | None:
     if state.interrupted:
         return f"{INTERRUPTED} {so_far if state.step else 'before its first step'}"
     if state.ended_by == "time":
-        return f"stopped by max_seconds {so_far}, while it still made progress; try a larger max_seconds"
+        best = ", and the last evaluation was the best" if _is_last_best(state) else ""
+        return f"stopped by max_seconds {so_far}, while it still made progress{best}; try a larger max_seconds"
     return f"the iterator was left {so_far}, while it still made progress"
+
+
+def _is_last_best(state: TrainingState) -> bool:
+    return state.best is not None and 0 < state.best.step == state.step
+
+
+def _ended_before_limit(run: TrainingRun) -> str | None:
+    """A note if the number of epochs ended a run that had time left, and its last weights are the best."""
+    if run.clock.ends is None or is_ended_early(run.state) or run.state.ended_by != "epochs":
+        return None
+    if not _is_last_best(run.state) or not run.n_epochs:
+        return None
+    so_far = f"max_epochs={run.n_epochs} ended the training before max_seconds, and the last evaluation was the best"
+    return f"{so_far}; try a larger max_epochs"
 
 
 def is_ended_early(state: TrainingState) -> bool:

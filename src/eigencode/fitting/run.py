@@ -14,7 +14,7 @@ from eigencode.errors import known_length
 from eigencode.fitting.data import Data
 from eigencode.fitting.model import Model
 from eigencode.fitting.start import Start
-from eigencode.fitting.step_size import RECIPES, choose_optimizer, recipe_of
+from eigencode.fitting.step_size import RECIPES, Recipe, choose_optimizer, recipe_of
 from eigencode.model.composition import Composition
 from eigencode.options import given_or
 from eigencode.training import (
@@ -39,6 +39,10 @@ MOST_STEPS = 1024
 each epoch."""
 
 
+FIRST_LOOK = 80
+"""Steps before the first evaluation of long epochs: 50 of warm-up, and some after it."""
+
+
 def make_run(
     options: AutoencoderOptions, data: Data, model: Model, start: Start, seed: int, began: float
 ) -> TrainingRun:
@@ -58,8 +62,9 @@ def make_run(
     execution = choose_execution(options.device, precision, step_work)
     clock = Clock.starting_at(began, options.max_seconds, recipe.decay_share)
     n_batches = None if n_rows is None else math.ceil(n_rows / batch_size)
-    peak = float(given_or(options.learning_rate, recipe.learning_rate(batch_size, _n_learned(composition))))
-    schedule = recipe.schedule(peak, n_batches, options.max_epochs)
+    n_weights = _n_learned(composition)
+    peak = float(given_or(options.learning_rate, recipe.learning_rate(batch_size, n_weights)))
+    schedule = recipe.schedule(peak, _most_steps(options, recipe, n_rows, batch_size, n_weights))
     device = torch.device(execution.device)
     return TrainingRun(
         state=TrainingState.beginning(composition, optimizer, schedule, seed, execution.device),
@@ -68,6 +73,7 @@ def make_run(
         execution=execution,
         batch_size=batch_size,
         period=min(n_batches or MOST_STEPS, MOST_STEPS),
+        first_look=FIRST_LOOK,
         patience=given_or(options.patience, recipe.patience),
         progress=recipe.progress,
         clock=clock,
@@ -75,6 +81,17 @@ def make_run(
         max_epochs=given_or(options.max_epochs, None) if n_batches is None else None,
         starts_linear=start.init == "linear",
     )
+
+
+def _most_steps(
+    options: AutoencoderOptions, recipe: Recipe, n_rows: int | None, batch_size: int, n_weights: int
+) -> int | None:
+    """The steps after which a run ends; None if the rows or a time limit end it, which is the only limit if given."""
+    is_automatic = options.max_epochs == "auto"
+    if n_rows is None or (is_automatic and options.max_seconds is not None):
+        return None
+    n_batches = math.ceil(n_rows / batch_size)
+    return round(n_batches * given_or(options.max_epochs, recipe.epochs(n_rows, n_batches, n_weights)))
 
 
 def _n_learned(composition: Composition) -> int:

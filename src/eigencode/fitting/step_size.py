@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from eigencode.options import given_or
 from eigencode.training.schedule import Schedule
 
 
@@ -37,7 +36,9 @@ class Recipe:
     progress : float
         An epoch makes progress if it gains at least this share of the whole gain so far.
     min_steps, min_epochs : int
-        A run has at least so many steps and epochs.
+        A run has at least so many steps and epochs, fewer epochs of many rows.
+    many_rows : int
+        Rows from which there are fewer epochs, or `ROWS_A_WEIGHT` for each weight if these are more.
     batch_share, min_batch, max_batch : float, int, int
         Rows a step: a share of the rows, as a power of two within bounds.
     """
@@ -52,6 +53,7 @@ class Recipe:
     progress: float
     min_steps: int
     min_epochs: int
+    many_rows: int
     batch_share: float
     min_batch: int
     max_batch: int
@@ -70,12 +72,27 @@ class Recipe:
         by_batch = min(max(batch_size / self.min_batch, 1.0) ** 0.5, self.rate_by_batch)
         return min(self.rate * by_batch * (1e6 / n_weights) ** self.rate_by_weights, self.largest_rate)
 
-    def schedule(self, peak: float, n_batches: int | None, max_epochs: int | str) -> Schedule:
-        """The step size at each step of a run; without an end if the number of steps of an epoch is not known."""
-        if n_batches is None:
+    def epochs(self, n_rows: int, n_batches: int, n_weights: int) -> float:
+        """Passes over the rows at most, by default; a fraction of one may be the last.
+
+        The rows seen, with repetitions, are in proportion to the number of rows up to ``many_rows``, and to its power
+        of .4 above that, but every row is seen at least once.
+        """
+        few = min(1.0, max(self.many_rows, ROWS_A_WEIGHT * n_weights) / n_rows)
+        return max(self.min_epochs * few ** (1 - SEEN_POWER), math.ceil(self.min_steps / n_batches))
+
+    def schedule(self, peak: float, n_steps: int | None) -> Schedule:
+        """The step size at each step of a run; without an end if the number of steps is None."""
+        if n_steps is None:
             return Schedule.endless(peak, self.warmup, decay_share=self.decay_share)
-        n_epochs = given_or(max_epochs, max(self.min_epochs, math.ceil(self.min_steps / n_batches)))
-        return Schedule.over(n_batches * int(n_epochs), peak, self.warmup, self.decay_share)
+        return Schedule.over(n_steps, peak, self.warmup, self.decay_share)
+
+
+SEEN_POWER = 0.4
+"""The rows seen grow with this power of their number where there are many: ten times as many take 2.5 times the steps."""
+
+ROWS_A_WEIGHT = 16
+"""Rows for each weight up to which a model sees them as often as those of a small table."""
 
 
 RECIPES = {
@@ -90,6 +107,7 @@ RECIPES = {
         progress=0.005,
         min_steps=2_000,
         min_epochs=20,
+        many_rows=2**18,
         batch_share=1 / 16,
         min_batch=32,
         max_batch=256,
@@ -105,6 +123,7 @@ RECIPES = {
         progress=0.0,
         min_steps=400,
         min_epochs=400,
+        many_rows=2**62,
         batch_share=2.0,
         min_batch=2,
         max_batch=2**62,

@@ -78,11 +78,11 @@ def train_all(
     conclude, recorder = conclude or _evaluate, runner.recorder
     with closing(runner.batches):  # a thread may read ahead for it
         while runner.keep_unfinished():
-            tally = Tally(runner)
+            tally, due = Tally(runner), runner.runs[0].steps_to_evaluation
             try:
                 with runner.at_work(), REQUESTS.heard(recorder is not None and runner.hears_signals):
                     runner.show(average=False)
-                    while tally.n_steps < runner.runs[0].period:
+                    while tally.n_steps < due:
                         active = [not run.state.finished for run in runner.runs]
                         batch = next(runner.batches, None) if any(active) else None
                         if batch is None:
@@ -209,7 +209,9 @@ def record(run: TrainingRun, evaluated: Mapping[str, float], training_objective:
         state.best = state.snapshot(objective)
     state.history.append(row)
     gained = state.history[0]["validation_objective"] - state.progress_mark
-    if not math.isfinite(gained) or objective < state.progress_mark - run.progress * gained:
+    if 0 < state.step <= run.early_step:
+        pass  # too early to say anything about progress
+    elif not math.isfinite(gained) or objective < state.progress_mark - run.progress * gained:
         state.progress_mark, state.n_stale = objective, 0
     elif state.step >= state.schedule.warmup:
         state.n_stale += 1

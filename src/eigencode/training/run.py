@@ -14,6 +14,7 @@ from eigencode.data.rows import Rows
 from eigencode.model.objective import Objective
 from eigencode.training.execution import Execution
 from eigencode.training.optimizers import OPTIMIZERS
+from eigencode.training.schedule import ENDLESS
 from eigencode.training.state import TrainingState, Unevaluated
 
 
@@ -107,6 +108,9 @@ class TrainingRun:
         Rows per step.
     period : int
         Steps from one evaluation to the next.
+    first_look : int
+        Steps before a first evaluation, in periods at least twice as long. It keeps good weights, and nothing else
+        depends on it.
     patience : int
         Evaluations without progress before the decay; twice as many before the first improvement on the start, since
         the objective may first rise from a good start.
@@ -133,6 +137,7 @@ class TrainingRun:
     patience: int
     progress: float
     clock: Clock
+    first_look: int = 0
     step_work: float = 0.0
     max_epochs: int | None = None
     starts_linear: bool = False
@@ -151,7 +156,19 @@ class TrainingRun:
     @property
     def n_epochs(self) -> int | None:
         """Epochs allowed; None without a limit."""
-        return self.max_epochs if self.n_batches is None else math.ceil(self.state.schedule.n_steps / self.n_batches)
+        n_steps = self.state.schedule.n_steps
+        return self.max_epochs if self.n_batches is None or n_steps == ENDLESS else math.ceil(n_steps / self.n_batches)
+
+    @property
+    def early_step(self) -> int:
+        """The step of an evaluation before the first period has ended; 0 if the period is short."""
+        return self.first_look if self.period >= 2 * self.first_look else 0
+
+    @property
+    def steps_to_evaluation(self) -> int:
+        """Steps from the last evaluation to the next one."""
+        last = int(self.state.history[-1]["step"]) if self.early_step and self.state.history else self.period
+        return self.period if last >= self.period else (self.period if last else self.early_step) - last
 
     @property
     def device(self) -> torch.device:
