@@ -89,7 +89,7 @@ class Recipe:
 
 
 SEEN_POWER = 0.4
-"""The rows seen grow with this power of their number where there are many: ten times as many take 2.5 times the steps."""
+"""The power of the number of rows by which those seen grow, if there are many: 2.5 times for ten times as many."""
 
 ROWS_A_WEIGHT = 16
 """Rows for each weight up to which a model sees them as often as those of a small table."""
