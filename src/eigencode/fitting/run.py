@@ -14,7 +14,7 @@ from eigencode.errors import known_length
 from eigencode.fitting.data import Data
 from eigencode.fitting.model import Model
 from eigencode.fitting.start import Start
-from eigencode.fitting.step_size import RECIPES, Recipe, choose_optimizer, recipe_of
+from eigencode.fitting.step_size import RECIPES, choose_optimizer, recipe_of
 from eigencode.model.composition import Composition
 from eigencode.options import given_or
 from eigencode.training import (
@@ -64,7 +64,9 @@ def make_run(
     n_batches = None if n_rows is None else math.ceil(n_rows / batch_size)
     n_weights = _n_learned(composition)
     peak = float(given_or(options.learning_rate, recipe.learning_rate(batch_size, n_weights)))
-    schedule = recipe.schedule(peak, _most_steps(options, recipe, n_rows, batch_size, n_weights))
+    # A time limit is the only limit, unless the number of epochs is given too.
+    max_epochs = None if options.max_seconds is not None and options.max_epochs == "auto" else options.max_epochs
+    schedule = recipe.schedule(peak, recipe.most_steps(n_rows, batch_size, n_weights, max_epochs))
     device = torch.device(execution.device)
     return TrainingRun(
         state=TrainingState.beginning(composition, optimizer, schedule, seed, execution.device),
@@ -81,17 +83,6 @@ def make_run(
         max_epochs=given_or(options.max_epochs, None) if n_batches is None else None,
         starts_linear=start.init == "linear",
     )
-
-
-def _most_steps(
-    options: AutoencoderOptions, recipe: Recipe, n_rows: int | None, batch_size: int, n_weights: int
-) -> int | None:
-    """The steps after which a run ends; None if the rows or a time limit end it, which is the only limit if given."""
-    is_automatic = options.max_epochs == "auto"
-    if n_rows is None or (is_automatic and options.max_seconds is not None):
-        return None
-    n_batches = math.ceil(n_rows / batch_size)
-    return round(n_batches * given_or(options.max_epochs, recipe.epochs(n_rows, n_batches, n_weights)))
 
 
 def _n_learned(composition: Composition) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from eigencode.options import given_or
 from eigencode.training.schedule import Schedule
 
 
@@ -80,6 +81,15 @@ class Recipe:
         """
         few = min(1.0, max(self.many_rows, ROWS_A_WEIGHT * n_weights) / n_rows)
         return max(self.min_epochs * few ** (1 - SEEN_POWER), math.ceil(self.min_steps / n_batches))
+
+    def most_steps(
+        self, n_rows: int | None, batch_size: int, n_weights: int, max_epochs: int | str | None
+    ) -> int | None:
+        """Steps after which a run ends; None if only the rows, or a time limit, end it."""
+        if n_rows is None or max_epochs is None:
+            return None
+        n_batches = math.ceil(n_rows / batch_size)
+        return round(n_batches * given_or(max_epochs, self.epochs(n_rows, n_batches, n_weights)))
 
     def schedule(self, peak: float, n_steps: int | None) -> Schedule:
         """The step size at each step of a run; without an end if the number of steps is None."""
