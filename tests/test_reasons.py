@@ -1,5 +1,6 @@
 """Reasons for anomalies: suspicious cells beside a literal version, contributions that add up, planted faults."""
 
+import itertools
 import json
 
 import numpy as np
@@ -31,23 +32,30 @@ def fitted():
 
 
 def literal(x, center, covariance):
-    """The suspicious cells of one row, their z, and what is expected of each cell, by conditional normal densities."""
+    """The suspicious cells of a row by trying all sets, how surprising each cell is, and what is expected of it."""
 
     def conditional(j, clean):
         others = [i for i in clean if i != j]
         gain = covariance[j, others] @ np.linalg.inv(covariance[np.ix_(others, others)])
         return center[j] + gain @ (x[others] - center[others]), covariance[j, j] - gain @ covariance[others, j]
 
-    clean, everyone = [j for j in range(len(x)) if not np.isnan(x[j])], range(len(x))
-    hidden = []
-    while len(hidden) < min(MOST_HIDDEN, len(x) // 2):
-        means, variances = np.array([conditional(j, clean) for j in clean]).T
-        halves = (x[clean] - means) ** 2 / variances / 2
-        if halves.max() <= scipy.stats.chi2.isf(LEVEL / len(x), 1) / 2:
+    def distance(clean):
+        away = x[clean] - center[clean]
+        return away @ np.linalg.inv(covariance[np.ix_(clean, clean)]) @ away
+
+    known, everyone = [j for j in range(len(x)) if not np.isnan(x[j])], range(len(x))
+    limit = scipy.stats.chi2.isf(LEVEL / len(x), 1) / 2
+    hidden, best = (), 0.0
+    for size in range(1, min(MOST_HIDDEN, len(x) // 2) + 1):
+        left = {some: [j for j in known if j not in some] for some in itertools.combinations(known, size)}
+        gains = {some: (distance(known) - distance(clean)) / 2 - size * limit for some, clean in left.items()}
+        most = max(gains, key=gains.get)
+        if gains[most] <= best:
             break
-        hidden.append(clean.pop(int(halves.argmax())))
+        hidden, best = most, gains[most]
+    clean = [j for j in known if j not in hidden]
     means, variances = np.array([conditional(j, clean) for j in everyone]).T
-    return sorted(hidden), np.nan_to_num((x - means) ** 2 / variances / 2), means
+    return list(hidden), np.nan_to_num((x - means) ** 2 / variances / 2), means
 
 
 def test_suspicious_cells_are_those_of_conditional_densities():

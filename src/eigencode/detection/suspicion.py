@@ -8,9 +8,11 @@ C of the row, is measured in nats beside the likeliest values:
 which is :math:`z^2 / 2` for one number and one normal density. Labels have probabilities by Bayes' rule (linear
 discriminant analysis): that of the likeliest label is compared with that of the label that is there.
 
-One wrong cell makes others look wrong. So the most surprising column is hidden, all others are computed again without
-it, and so on until no column is suspicious. What is expected of a column, and how surprising it is, is then said given
-the columns that are not suspicious, for the hidden ones too.
+One wrong cell makes others look wrong, and two wrong ones may fit together, so that a third one looks wrong. So columns
+are hidden, each given the others that are left, and the suspicious ones are the set S with the largest
+:math:`\sum_{b \in S} (s_b - s_0)`, where s_0 is what one column of a row has rarely. The best few sets of each size are
+extended by one column. What is expected of a column, and how surprising it is, is then said given the columns that are
+not suspicious, for the hidden ones too.
 """
 
 from __future__ import annotations
@@ -24,6 +26,9 @@ from scipy.special import softmax
 
 MOST_HIDDEN = 5
 """Suspicious columns of a row, at most, and half of its columns."""
+
+SETS = 4
+"""Sets of columns of one size that are extended by a further column."""
 
 LEVEL = 0.01
 """Probability that a row of a normal density has a suspicious cell."""
@@ -94,19 +99,29 @@ class CellDensity:
         return np.where(np.isnan(rows), expected, rows)
 
     def _suspicion(self, rows: np.ndarray) -> Suspicion:
-        limit = scipy.stats.chi2.isf(LEVEL / len(self.widths), 1) / 2
-        hidden = np.zeros((len(rows), len(self.widths)), dtype=bool)
-        surprise, expected = self._given(rows, hidden)
-        active = np.arange(len(rows))
-        for _ in range(min(MOST_HIDDEN, len(self.widths) // 2)):
-            left = np.where(hidden[active], -1.0, surprise[active])
-            is_odd = left.max(1, initial=-1.0) > limit
-            active, column = active[is_odd], left[is_odd].argmax(1)
+        surprise, expected = self._given(rows, np.zeros((len(rows), len(self.widths)), dtype=bool))
+        hidden = self._hidden(rows, surprise)
+        if len(odd := np.flatnonzero(hidden.any(1))):
+            surprise[odd], expected[odd] = self._given(rows[odd], hidden[odd])
+        return Suspicion(hidden, surprise, expected)
+
+    def _hidden(self, rows: np.ndarray, surprise: np.ndarray) -> np.ndarray:
+        """The suspicious columns, by how surprising each is given all others: a set for each row, shape (n, c)."""
+        hidden, n_columns = np.zeros(surprise.shape, dtype=bool), surprise.shape[1]
+        limit = scipy.stats.chi2.isf(LEVEL / n_columns, 1) / 2
+        active = np.flatnonzero(surprise.max(1, initial=0.0) > limit)
+        sets, gains, best = hidden[active, None], np.zeros((len(active), 1)), np.zeros(len(active))
+        surprise = surprise[active, None]
+        for _ in range(min(MOST_HIDDEN, n_columns // 2)):
+            sets, gains = _extended(sets, gains, surprise - limit)
+            is_better = gains[:, 0] > best
+            active, sets, gains, best = active[is_better], sets[is_better], gains[is_better], gains[is_better, 0]
             if not len(active):
                 break
-            hidden[active, column] = True
-            surprise[active], expected[active] = self._given(rows[active], hidden[active])
-        return Suspicion(hidden, surprise, expected)
+            hidden[active] = sets[:, 0]
+            each = np.repeat(rows[active], sets.shape[1], axis=0)
+            surprise = self._given(each, sets.reshape(len(each), n_columns))[0].reshape(sets.shape)
+        return hidden
 
     def _given(self, rows: np.ndarray, hidden: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """How surprising each column is given the others that are not hidden, and what is expected of each cell."""
@@ -250,6 +265,23 @@ class _Conditional:
         shares = np.array([1 - shares[0], shares[0]]) if len(numbers) == 1 else shares
         precision = np.linalg.inv(own.covariances[0][numbers[:, None], numbers])
         return labels, np.log(shares) + _quadratic(labels, own.means[:, numbers], precision)[0]
+
+
+def _extended(sets: np.ndarray, gains: np.ndarray, more: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The best sets that have one column more, best first, shape (n, k, c), and their gains, shape (n, k).
+
+    ``sets`` have the shape (n, m, c), and ``more`` of the same shape is what each column adds to the gain of a set.
+    """
+    n, m, c = sets.shape
+    found = np.where(sets, -np.inf, gains[:, :, None] + more).reshape(n, m * c)
+    chosen = np.argsort(-found, axis=1, kind="stable")[:, : SETS**2]
+    found = np.take_along_axis(found, chosen, axis=1)
+    larger = np.take_along_axis(sets, (chosen // c)[:, :, None], axis=1) | np.eye(c, dtype=bool)[chosen % c]
+    # The same set comes from several smaller ones. Sums of random integers say which are the same.
+    keys = larger @ np.random.default_rng(0).integers(2**62, size=c)
+    is_double = np.tril(keys[:, :, None] == keys[:, None], -1).any(2)
+    best = np.argsort(np.where(is_double, np.inf, -found), axis=1, kind="stable")[:, :SETS]
+    return np.take_along_axis(larger, best[:, :, None], axis=1), np.take_along_axis(found, best, axis=1)
 
 
 def _log_sum(logs: np.ndarray) -> np.ndarray:

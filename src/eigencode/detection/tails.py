@@ -27,6 +27,12 @@ FEWEST = 10
 SHORTEST = 1e-6
 """Smallest scale of the tail, beside the spread of the scores."""
 
+MOST_CELLS = 10_000
+"""Cells by which the tail of all columns is known."""
+
+FAR = 30.0
+"""From this value on, the probability for c columns is c times that for one."""
+
 
 @dataclass(frozen=True, eq=False)
 class Tail:
@@ -86,6 +92,39 @@ class Tail:
         """The cumulated hazard h of the generalised Pareto distribution."""
         excess = (scores - self.start) / self.scale
         return np.log1p(self.shape * excess) / self.shape if self.shape else excess
+
+
+@dataclass(frozen=True, eq=False)
+class ColumnTails:
+    r"""How rare it is that some column of a row is as surprising as one of them is.
+
+    With the share F of known rows in which that column is as surprising, and the share G of all cells that are, it is
+    :math:`-\log(1 - (1 - (F + G) / 2)^c)` for c columns. F is of columns with long tails, and G is more certain.
+
+    Attributes
+    ----------
+    own : list of Tail
+        Of each column.
+    joint : Tail
+        Of all columns.
+    """
+
+    own: list[Tail]
+    joint: Tail
+
+    @classmethod
+    def of(cls, scores: np.ndarray) -> Self:
+        """The tails of columns, by what known rows have, shape (n, c)."""
+        step = max(scores.size // MOST_CELLS, 1)
+        return cls([Tail.of(column) for column in scores.T], Tail.of(scores.T.ravel()[::step]))
+
+    def __call__(self, scores: np.ndarray) -> np.ndarray:
+        """The value of each column of rows, shape (n, c)."""
+        own = np.stack([tail(column) for tail, column in zip(self.own, scores.T, strict=True)], axis=1)
+        found = np.log(2) - np.logaddexp(-own, -self.joint(scores))
+        c = scores.shape[1]
+        near = -np.log(-np.expm1(c * np.log1p(-np.exp(-np.minimum(found, FAR)))))
+        return np.where(found < FAR, near, found - np.log(c))
 
 
 def pareto(excess: np.ndarray) -> tuple[float, float]:

@@ -2,13 +2,13 @@ r"""Reasons: how much each column of a row adds to what an anomaly detector meas
 
 The suspicious columns of a row are found first, and how surprising each column is given the others that are not
 suspicious (`eigencode.detection.suspicion`). That is brought to the scale of gaps and labels, by :math:`-\log` of the
-share of rows fitted in which the column was as surprising (`eigencode.detection.tails`): a column of long tails is
-often far from what a normal density expects. With this tail t of a column and the term o of its state (known, missing,
-or impossible), a column adds
+share of rows in which some column is as surprising (`eigencode.detection.tails`): with many columns, one of them is
+surprising more often than a column without gaps has one. With this t of a column and the term o of its state (known,
+missing, or impossible), :math:`u_j = o_j + t_j`, a column adds
 
-.. math:: c_j = o_j + a t_j + \frac{D - \sum_i o_i - a \sum_i t_i}{n_\text{columns}}
+.. math:: c_j = u_j + e \, \frac{u_j^2}{\sum_i u_i^2} + \frac{D - \sum_i u_i - e}{n_\text{columns}}
 
-to D, where a is 1, or larger where D exceeds what a row has usually by more than all tails.
+to D, where e is by how much D exceeds what a row has usually, and all t.
 So the contributions add up to D, and columns of a usual row have about the same.
 """
 
@@ -56,12 +56,12 @@ class Reasons:
     def of(cls, unlikeness: Unlikeness, model: BaseAutoencoder, given: NamedArray) -> Reasons:
         """The reasons of rows."""
         row_nats = unlikeness.row_nats
-        own, expected = row_nats.surprise(model, given.array)
-        nats, total = row_nats.of_values(model, given.array), own.sum(1)
-        with np.errstate(over="ignore"):  # of a row with gaps only
-            times = np.maximum((nats - unlikeness.usual) / np.maximum(total, np.finfo(np.float64).tiny), 1.0)
-        shared = (nats - times * total) / own.shape[1]
-        contributions = times[:, None] * own + shared[:, None] + row_nats.of_states(model, given)
+        rare, expected = row_nats.surprise(model, given.array)
+        beside = row_nats.of_values(model, given.array) - rare.sum(1)
+        rare += row_nats.of_states(model, given)
+        excess, squares = np.maximum(beside - unlikeness.usual, 0.0), np.square(rare / rare.max(1, keepdims=True))
+        contributions = rare + (excess / squares.sum(1))[:, None] * squares
+        contributions += ((beside - excess) / rare.shape[1])[:, None]
         return cls(model, given, contributions, model.scaler_.inverse_transform(expected))
 
     def ranked(self, n_columns: int | None) -> dict[str, np.ndarray]:

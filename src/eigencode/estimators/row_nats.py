@@ -20,7 +20,8 @@ from eigencode import model
 from eigencode.batch import Batch
 from eigencode.data.containers import NamedArray
 from eigencode.detection.suspicion import CellDensity
-from eigencode.detection.tails import Tail
+from eigencode.detection.tails import ColumnTails
+from eigencode.estimators.cell_density import cell_density
 from eigencode.estimators.inputs import missing_values_of
 from eigencode.estimators.variational import VariationalAutoencoder
 from eigencode.lazy import torch
@@ -40,6 +41,12 @@ FLAT_NOISE = 1e-100
 
 MOST_SURPRISES = 1_000
 """Rows fitted by which it is known how surprising each column usually is."""
+
+FOLDS = 5
+"""Parts of few rows, whose surprises are by a density of the other parts: rows are less surprising to their own."""
+
+FEWEST_FOLDED = 20
+"""Rows that are divided into parts, at least."""
 
 FEWEST = 0.5
 """Rows that a label, a gap or an impossible value counts as if it had, where no row fitted has it."""
@@ -62,8 +69,8 @@ class RowNats:
     density : CellDensity
         A density of scaled cells: it fills gaps for an encoder that has not learned what a gap is, and says how
         surprising each column is given the others.
-    surprise_tails : list of Tail
-        How often each column is as surprising in the rows fitted.
+    surprise_tails : ColumnTails
+        How often columns are as surprising.
     """
 
     mixture: model.Mixture
@@ -71,7 +78,7 @@ class RowNats:
     gaps: np.ndarray
     impossible: float
     density: CellDensity
-    surprise_tails: list[Tail]
+    surprise_tails: ColumnTails
 
     @classmethod
     def of(cls, autoencoder: BaseAutoencoder, rows: np.ndarray, density: CellDensity, seed: int) -> Self:
@@ -80,8 +87,7 @@ class RowNats:
         total = len(rows) + 3 * FEWEST
         is_gap = _is_gap(autoencoder.columns_, rows)
         mixture, noise = model.fit_mixture(codes, seed), _noise(autoencoder, rows, residuals)
-        some = rows[np.random.default_rng(seed).permutation(len(rows))[:MOST_SURPRISES]]
-        tails = [Tail.of(column) for column in _surprise(autoencoder, density, some)[0].T]
+        tails = ColumnTails.of(_known_surprise(autoencoder, density, rows, seed))
         return cls(mixture, noise, (is_gap.sum(0) + FEWEST) / total, FEWEST / total, density, tails)
 
     def of_values(self, autoencoder: BaseAutoencoder, rows: np.ndarray) -> np.ndarray:
@@ -100,9 +106,9 @@ class RowNats:
         return -np.log(np.where(is_allowed(autoencoder, given), shares, self.impossible))
 
     def surprise(self, autoencoder: BaseAutoencoder, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """How rarely each column is as surprising given the others, shape (n, c); the expected scaled cells, (n, d)."""
+        """How rarely some column is as surprising as each is, shape (n, c); the expected scaled cells, (n, d)."""
         found, expected = _surprise(autoencoder, self.density, rows)
-        return np.stack([tail(column) for tail, column in zip(self.surprise_tails, found.T, strict=True)], 1), expected
+        return self.surprise_tails(found), expected
 
     def __call__(self, autoencoder: BaseAutoencoder, given: NamedArray) -> np.ndarray:
         """D of each row, shape (n,)."""
@@ -116,8 +122,8 @@ class RowNats:
             and self.noise.shape == (n_cells,)
             and self.gaps.shape == (n_columns,)
             and bool((self.gaps > 0).all() and (self.gaps + self.impossible < 1).all() and self.impossible > 0)
-            and len(self.surprise_tails) == n_columns
-            and all(tail.is_sound for tail in self.surprise_tails)
+            and len(self.surprise_tails.own) == n_columns
+            and all(tail.is_sound for tail in (*self.surprise_tails.own, self.surprise_tails.joint))
             and self.density.is_sound
             and self.density.means.shape[1] == n_cells
         )
@@ -163,6 +169,21 @@ def cells_of(schema: Schema | None, n_cells: int) -> list[slice]:
         return [slice(j, j + 1) for j in range(n_cells)]
     ends = np.cumsum([column.kind.width for column in schema.columns]).tolist()
     return [slice(ends[j] - schema.columns[j].kind.width, ends[j]) for j in used_columns(schema)]
+
+
+def _known_surprise(autoencoder: BaseAutoencoder, density: CellDensity, rows: np.ndarray, seed: int) -> np.ndarray:
+    """How surprising each column is in some of the rows fitted, shape (m, c)."""
+    order = np.random.default_rng(seed).permutation(len(rows))
+    if not FEWEST_FOLDED <= len(rows) <= MOST_SURPRISES:
+        return _surprise(autoencoder, density, rows[order[:MOST_SURPRISES]])[0]
+    parts = np.array_split(order, FOLDS)
+    others = [np.concatenate([*parts[:i], *parts[i + 1 :]]) for i in range(FOLDS)]
+    return np.concatenate(
+        [
+            _surprise(autoencoder, cell_density(autoencoder, rows[other], seed), rows[part])[0]
+            for part, other in zip(parts, others, strict=True)
+        ]
+    )
 
 
 def _surprise(autoencoder: BaseAutoencoder, density: CellDensity, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
