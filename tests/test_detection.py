@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from eigencode.detection import conformal
 from eigencode.detection.calibration import Calibration
-from eigencode.detection.tails import Tail, pareto
+from eigencode.detection.tails import ColumnTails, Tail, pareto
 from eigencode.errors import DataError, OptionError
 
 quick = settings(max_examples=60, derandomize=True, deadline=None)
@@ -282,6 +282,18 @@ def test_a_tail_is_the_survival_function_of_the_pareto_distribution_beyond_the_l
     far = scores.max() * np.array([1.0, 1.5, 4.0, 100.0])
     survival = scipy.stats.genpareto(tail.shape, loc=tail.start, scale=tail.scale).logsf(far)
     assert tail(far) - math.log(501) == pytest.approx(survival[0] - survival, abs=1e-9)
+
+
+def test_a_surprise_is_as_rare_as_one_in_any_column(rng):
+    """The share of rows with one of c independent columns as surprising, if all columns are alike."""
+    known, new = rng.exponential(size=(1000, 7)), rng.exponential(size=(4000, 7))
+    tails = ColumnTails.of(known)
+    largest = tails(new).max(1)
+    shares = [(largest >= level).mean() for level in (0.5, 1.0, 2.0, 3.0)]
+    np.testing.assert_allclose(shares, np.exp([-0.5, -1.0, -2.0, -3.0]), atol=0.05)
+    assert (np.diff(tails(np.repeat(np.linspace(0, 1e3, 500)[:, None], 7, axis=1)), axis=0) > 0).all()
+    heavy = ColumnTails.of(known * [30, 1, 1, 1, 1, 1, 1])(np.full((1, 7), 20.0))[0]
+    assert heavy[0] < heavy[1:].min() - 0.5
 
 
 @pytest.mark.parametrize("shape", [0.0, 0.3])

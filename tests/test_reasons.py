@@ -74,6 +74,26 @@ def test_suspicious_cells_are_those_of_conditional_densities():
     np.testing.assert_allclose(found.expected, expected, rtol=1e-8)
 
 
+def test_two_wrong_cells_that_fit_together_are_found():
+    """Without the third one the others agree, five deviations away from the mean; without both, nothing is odd."""
+    covariance = np.full((4, 4), 1.0) + 0.1 * np.eye(4)
+    covariance[3, :3] = covariance[:3, 3] = 0
+    found = CellDensity.of_numbers(np.ones(1), np.zeros((1, 4)), covariance[None]).suspicion(np.array([[5.0, 5, 0, 0]]))
+    assert found.hidden.tolist() == [[True, True, False, False]]
+    np.testing.assert_allclose(found.expected, 0, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore:X has gaps")
+def test_a_gap_is_the_first_reason_where_many_columns_and_few_rows_have_none():
+    rng = np.random.default_rng(3)
+    rows = rng.normal(size=(300, 4)) @ rng.normal(size=(4, 25)) + rng.normal(size=(300, 25))
+    model = AnomalyDetector(0.1, autoencoder=LinearAutoencoder(2), random_state=0).fit(rows[:100])
+    new, wrong = rows[100:].copy(), rng.integers(25, size=200)
+    new[np.arange(200), wrong] = np.nan
+    first = model.explain(new, n_columns=1)
+    assert (first.column == np.array([f"x{j}" for j in wrong])).mean() > 0.95
+
+
 def test_a_mixture_compares_a_value_with_its_most_likely_ones():
     """By numerical integration over one cell of rows of two, one of them a gap in some rows."""
     weights, means = np.array([0.3, 0.7]), np.array([[0.0, 0.0, 1.0], [3.0, -1.0, 0.0]])
