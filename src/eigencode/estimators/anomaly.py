@@ -19,7 +19,7 @@ from eigencode.errors import DataError, OptionError, ResultWarning
 from eigencode.estimators import fingerprints, members
 from eigencode.estimators.base import unchanged_on_failure
 from eigencode.estimators.composed import Composed
-from eigencode.estimators.inputs import read_rows, read_weights, require_in_memory
+from eigencode.estimators.inputs import framed, read_rows, read_weights, require_in_memory
 from eigencode.estimators.reasons import Reasons, as_frame, as_records, joined
 from eigencode.estimators.unlikeness import Unlikeness, bounded
 from eigencode.options import Object, check_options, documented, option
@@ -184,19 +184,20 @@ class AnomalyDetector(OutlierMixin, Composed):
             own = {"X": rows.array, "density_ratio": weights}
             self.seed_, folders = fingerprints.begun(checkpoint, self, self.random_state, **own)
             if self.window is None:
-                divisions = members.divisions_of(rows.array, self.false_alarms, self.trim, self.seed_)
+                divisions = members.divisions_of(rows, self._given, self.false_alarms, self.trim, self.seed_)
             else:
-                divisions = [members.Division.of_windows(starts, self.window, self.false_alarms)]
+                divisions = [members.Division.of_windows(rows, starts, self.window, self.false_alarms)]
             models = [self._copied(replace(rows, frame=None), self.seed_) for _ in divisions]
             for model in models if self.window is not None and self.autoencoder is None else ():
                 model.validation = "last"
             n_known = self.neighbors * self.known_rows
-            found = members.fitted(models, rows, weights, divisions, n_known, self.seed_, folders)
+            found = members.fitted(models, weights, divisions, n_known, self.seed_, folders)
             self.autoencoder_, self.unlikeness_ = found[-1].autoencoder, found[-1].unlikeness
+            self.columns_ = self.autoencoder_.columns_
             self.folds_, self.n_trimmed_ = found[:-1], divisions[-1].n_trimmed
-            self.calibration_ = members.calibration(self._members, rows, weights, divisions[: len(self._members)])
+            self.calibration_ = members.calibration(self._members, weights, divisions[: len(self._members)])
             self._calibrate()
-            if (note := members.compared(self._members[0], rows, divisions[0], self.seed_)) is not None:
+            if (note := members.compared(self._members[0], divisions[0], self.seed_)) is not None:
                 self.notes_.append(note)
         return self
 
@@ -384,7 +385,7 @@ class AnomalyDetector(OutlierMixin, Composed):
         if self.window is None and self.time is not None:
             raise OptionError("'time' is for windows", got="window=None", hint="Give 'window' too")
         X, times = windows.without_time(X, self.time)
-        rows = read_rows(self, X, reset=reset)
+        rows = framed(read_rows(self, X, reset=reset), X)
         require_in_memory(type(self).__name__, rows)
         starts = windows.series_starts(len(rows.array), times)
         if self.window is not None:
@@ -434,7 +435,8 @@ class AnomalyDetector(OutlierMixin, Composed):
         known = self.calibration_
         for member in [members.Member(self.autoencoder_, self.unlikeness_), *self.folds_]:
             model = member.autoencoder
-            if model.n_features_in_ != self.n_features_in_ * (self.window or 1) or self.columns_ != model.columns_:
+            kinds = [each and [(c.name, type(c.kind)) for c in each.columns] for each in (self.columns_, model.columns_)]
+            if model.n_features_in_ != self.n_features_in_ * (self.window or 1) or kinds[0] != kinds[1]:
                 yield "the autoencoder"
             if not member.unlikeness.fits(model):
                 yield "what is measured"

@@ -170,6 +170,13 @@ def _cells(estimator: Any, table: Any, schema: Schema, reset: bool) -> NamedArra
     return NamedArray(cells, names, schema=schema, frame=None if is_array else table)
 
 
+def framed(rows: NamedArray, X: Any) -> NamedArray:
+    """Rows of mixed columns with a frame also where they were an array, by which cells of another schema are made."""
+    if rows.schema is None or not rows.is_mixed or rows.frame is not None or isinstance(X, NamedArray):
+        return rows
+    return replace(rows, frame=as_frame(rows.schema.frame_of(as_array(X))))
+
+
 def shape_asked_for(estimator: Any) -> tuple[int, ...]:
     """The shape of images in an estimator's options; () if there is none."""
     shape = getattr(estimator, "image_shape", None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 
@@ -15,13 +15,15 @@ from eigencode.detection.index import MOST_EXACT, require_faiss
 from eigencode.detection.neighbors import Groups
 from eigencode.errors import DataError, OptionError
 from eigencode.estimators.base import BaseAutoencoder
+from eigencode.estimators.inputs import missing_values_of
 from eigencode.estimators.row_nats import cells_of
-from eigencode.estimators.unlikeness import Unlikeness, scaled_cells
+from eigencode.estimators.unlikeness import Unlikeness, bounded, scaled_cells
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from eigencode.data.containers import NamedArray
+    from eigencode.data.tables import Schema
 
 HELD_OUT = 0.2
 """Share of the rows that are held out of each model."""
@@ -46,10 +48,12 @@ FEWEST_TO_TRIM = 40
 
 @dataclass(frozen=True, eq=False)
 class Division:
-    """Row numbers of a table, divided for one model.
+    """A table, whose rows are divided for one model.
 
     Attributes
     ----------
+    rows : NamedArray
+        All its rows. Their cells are by the labels and ranges of those that are not held out, as those of new rows.
     learned : ndarray of int
         Rows that it learns from, ascending.
     measured : ndarray of int
@@ -62,6 +66,7 @@ class Division:
         Number of rows that are neither, since they are in small groups apart from the bulk.
     """
 
+    rows: NamedArray
     learned: np.ndarray
     measured: np.ndarray
     apart: np.ndarray
@@ -69,25 +74,29 @@ class Division:
     n_trimmed: int
 
     @classmethod
-    def of(cls, rows: np.ndarray, apart: np.ndarray, trim: bool, seed: int) -> Self:
-        """Hold some of the rows of shape (n, d) out."""
-        others = np.delete(np.arange(len(rows)), apart)
+    def of(cls, rows: NamedArray, apart: np.ndarray, kind: BaseAutoencoder, trim: bool, seed: int) -> Self:
+        """Hold some rows out of an autoencoder, which may be fitted."""
+        others = np.delete(np.arange(len(rows.array)), apart)
+        if len(apart) and rows.frame is not None and rows.is_mixed and not kind.__sklearn_is_fitted__():
+            rows = _as_learned(rows, others, kind)
         if not trim or len(others) < FEWEST_TO_TRIM:
-            return cls(others, others, apart, np.ones(len(apart), dtype=bool), 0)
-        cells = _standardised(rows, others)
+            return cls(rows, others, others, apart, np.ones(len(apart), dtype=bool), 0)
+        cells = _standardised(rows.array, others)
         groups = Groups(cells[np.random.default_rng(seed).permutation(others)])
         are_trimmed = groups.contain(cells[others])
         # A group is found from the rows learned from alone, so that those held out are like new ones.
         are_near = np.zeros(0, dtype=bool) if not len(apart) else ~groups.contain(cells[apart])
         learned = others[~are_trimmed]
-        return cls(learned, learned, apart, are_near, int(are_trimmed.sum()))
+        return cls(rows, learned, learned, apart, are_near, int(are_trimmed.sum()))
 
     @classmethod
-    def of_windows(cls, starts: np.ndarray, width: int, level: float) -> Self:
+    def of_windows(cls, rows: NamedArray, starts: np.ndarray, width: int, level: float) -> Self:
         """Hold the last windows of a series out, and the windows that overlap with them.
 
         Parameters
         ----------
+        rows : NamedArray
+            The windows.
         starts : ndarray of int of shape (n,)
             For each row, which is the last of its window, the first row of its series.
         width : int
@@ -104,9 +113,16 @@ class Division:
             what = f"Windows of {width} rows take at least {4 * width + 2 * FEWEST_WINDOWS} rows without a gap in time"
             raise DataError(what, got=f"{len(ends)} windows in {n} rows")
         thinned = learned[::width]
-        return cls(
-            learned, thinned if len(thinned) >= FEWEST_WINDOWS else learned, apart, np.ones(len(apart), dtype=bool), 0
-        )
+        measured = thinned if len(thinned) >= FEWEST_WINDOWS else learned
+        return cls(rows, learned, measured, apart, np.ones(len(apart), dtype=bool), 0)
+
+
+def _as_learned(rows: NamedArray, learned: np.ndarray, kind: BaseAutoencoder) -> NamedArray:
+    """Rows of a frame as cells by the labels and ranges of some of them: others are as new rows are."""
+    _refuse_unknown(rows, learned)
+    missing = missing_values_of(kind)
+    schema = cast("Schema", rows.schema).learned_from(rows.frame, learned, kind.columns, missing)
+    return replace(rows, array=schema.encode(rows.frame, missing), schema=schema)
 
 
 def _standardised(rows: np.ndarray, some: np.ndarray) -> np.ndarray:
@@ -141,52 +157,62 @@ class Member:
 
     def scores(self, given: NamedArray, held_out: np.ndarray | None = None) -> np.ndarray:
         """The score of each row, shape (n,): higher for rows more unlike those fitted."""
-        return self.unlikeness.scores(self.autoencoder, given, held_out)
+        return self.unlikeness.scores(self.autoencoder, self._own(given), held_out)
+
+    def _own(self, given: NamedArray) -> NamedArray:
+        """Rows as cells by the labels and ranges that this model knows; those of other models have others."""
+        schema, frame = self.autoencoder.columns_, given.frame
+        if frame is None or schema is None or given.schema is None or schema.columns == given.schema.columns:
+            return given
+        cells = schema.encode(frame, missing_values_of(self.autoencoder))
+        return replace(given, array=bounded(self.autoencoder, cells), schema=schema)
 
 
 def fitted(
     models: Sequence[BaseAutoencoder],
-    rows: NamedArray,
     weights: np.ndarray | None,
     divisions: Sequence[Division],
     n_known: int,
     seed: int,
     folders: Checkpoint | None = None,
 ) -> list[Member]:
-    """Fit a model to each division of some rows, unless it is fitted, and measure these rows."""
+    """Fit a model to each division of a table, unless it is fitted, and measure its rows."""
     if n_known > MOST_EXACT:
         require_faiss()
     found = []
     for number, (model, division) in enumerate(zip(models, divisions, strict=True), 1):
-        given = replace(rows[division.learned], frame=None)
+        given = replace(division.rows[division.learned], frame=None)
         if not model.__sklearn_is_fitted__():
-            _refuse_unknown(rows, given)
+            _refuse_unknown(division.rows, division.learned)
             own, checkpoint = weights, folders and folders.within(f"model-{number}")
             model.fit(given, sample_weight=None if own is None else own[division.learned], checkpoint=checkpoint)
-        found.append(Member(model, _measured(model, rows, division, n_known, seed)))
+        found.append(Member(model, _measured(model, division, n_known, seed)))
     return found
 
 
-def _refuse_unknown(rows: NamedArray, learned: NamedArray) -> None:
-    """Raise an error where all values of a column are held out."""
-    counts = (~np.isnan(rows.array)).sum(0)
-    are_held_out = np.flatnonzero((counts > 0) & np.isnan(learned.array).all(0))
+def _refuse_unknown(rows: NamedArray, learned: np.ndarray) -> None:
+    """Raise an error where all values of a column are in other rows than those learned from."""
+    are_known = ~np.isnan(rows.array)
+    are_held_out = np.flatnonzero(are_known.any(0) & ~are_known[learned].any(0))
     if len(are_held_out):
-        labels = column_labels(rows.names or range(rows.array.shape[1]))
-        found = f"{labels[are_held_out[0]]} with values in {counts[are_held_out[0]]} of {len(rows.array)} rows"
+        labels: Any = column_labels(rows.names or range(are_known.shape[1]))
+        if rows.schema is not None and rows.is_mixed:
+            labels = np.repeat(column_labels(rows.schema.names), [c.kind.width for c in rows.schema.columns])
+        n_known = are_known[:, are_held_out[0]].sum()
+        found = f"{labels[are_held_out[0]]} with values in {n_known} of {len(are_known)} rows"
         raise DataError("All values of a column are in rows that are held out of the fit", got=found, hint=HELD)
 
 
-def _measured(model: BaseAutoencoder, rows: NamedArray, division: Division, n_known: int, seed: int) -> Unlikeness:
-    near = division.apart[division.are_near]
+def _measured(model: BaseAutoencoder, division: Division, n_known: int, seed: int) -> Unlikeness:
+    rows, near = division.rows, division.apart[division.are_near]
     return Unlikeness.of(model, rows[division.measured], rows.array[near], n_known, seed)
 
 
 def calibration(
-    members: Sequence[Member], rows: NamedArray, weights: np.ndarray | None, divisions: Sequence[Division]
+    members: Sequence[Member], weights: np.ndarray | None, divisions: Sequence[Division]
 ) -> Calibration:
     """The scores of the rows held out of each model, in ascending order."""
-    scores = [m.scores(rows[d.apart], d.are_near) for m, d in zip(members, divisions, strict=True)]
+    scores = [m.scores(d.rows[d.apart], d.are_near) for m, d in zip(members, divisions, strict=True)]
     numbers = np.concatenate([division.apart for division in divisions])
     of = np.repeat(np.arange(len(members)), [len(division.apart) for division in divisions])
     found = np.concatenate(scores)
@@ -194,12 +220,12 @@ def calibration(
     return Calibration(found[order], np.ones(len(found)) if weights is None else weights[numbers][order], of[order])
 
 
-def divisions_of(rows: np.ndarray, level: float, trim: bool, seed: int) -> list[Division]:
-    """How rows of shape (n, d) are divided for each model; of several, the last one has all rows."""
-    apart = held_out(len(rows), level, seed)
-    found = [Division.of(rows, each, trim, seed) for each in apart]
+def divisions_of(rows: NamedArray, kind: BaseAutoencoder, level: float, trim: bool, seed: int) -> list[Division]:
+    """How rows are divided for each model, which is a copy of ``kind``; of several, the last one has all rows."""
+    apart = held_out(len(rows.array), level, seed)
+    found = [Division.of(rows, each, kind, trim, seed) for each in apart]
     # The last is for the answers that need no rows held out.
-    return [*found, Division.of(rows, apart[0][:0], trim, seed)] if len(found) > 1 else found
+    return [*found, Division.of(rows, apart[0][:0], kind, trim, seed)] if len(found) > 1 else found
 
 
 def notes_on(known: Calibration, asked: float, in_force: float, are_windows: bool) -> list[str]:
@@ -219,9 +245,9 @@ def notes_on(known: Calibration, asked: float, in_force: float, are_windows: boo
     return notes
 
 
-def compared(member: Member, rows: NamedArray, division: Division, seed: int) -> str | None:
+def compared(member: Member, division: Division, seed: int) -> str | None:
     """A sentence if a simple method finds faults of one column, planted in copies of rows held out, better."""
-    apart = division.apart[:MOST_COMPARED]
+    rows, apart = division.rows, division.apart[:MOST_COMPARED]
     if len(apart) < FEWEST_COMPARED:
         return None
     model, clean, near = member.autoencoder, rows.array[apart], division.are_near[:MOST_COMPARED]

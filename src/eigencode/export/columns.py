@@ -13,6 +13,7 @@ from torch import Tensor
 from eigencode.data.tables import Schema, as_frame
 from eigencode.data.tables.excluded import Constant
 from eigencode.data.tables.frames import columns_of
+from eigencode.data.tables.labels import Labels
 
 
 class TableColumns:
@@ -48,6 +49,11 @@ class TableColumns:
         kinds = [(column.kind, x) for (column, _), x in zip(self.parts, X.unbind(1), strict=True)]
         return torch.cat([kind.cells(x, torch).double() for kind, x in kinds if kind.width], dim=1)
 
+    def renumbered(self, X: Tensor, of: TableColumns) -> Tensor:
+        """Rows with the numbers that labels have here, from those of other columns of the same kinds."""
+        pairs = zip(self.parts, of.parts, X.unbind(1), strict=True)
+        return torch.stack([_renumbered(x, theirs.kind, own.kind) for (own, _), (theirs, _), x in pairs], dim=1)
+
     def allowed(self, X: Tensor) -> Tensor:
         """Whether each number is one that its column can have, shape (n, d)."""
         kinds = [(column.kind, x) for (column, _), x in zip(self.parts, X.unbind(1), strict=True)]
@@ -63,6 +69,16 @@ class TableColumns:
         found = {values.name: values for values in columns_of(table)}
         columns = [column.numbers(found[column.name]).astype(np.float64) for column, _ in self.parts]
         return np.stack(columns, axis=1)
+
+
+def _renumbered(x: Tensor, kind: Any, to: Any) -> Tensor:
+    """Numbers of labels of a kind as those of another; what the other does not know has its number for any other."""
+    if not isinstance(kind, Labels) or kind == to:
+        return x
+    index = {label: number for number, label in enumerate((*to.labels, *to.rare))}
+    numbers = [*(index.get(label, len(index)) for label in (*kind.labels, *kind.rare)), len(index)]
+    found = torch.tensor(numbers, dtype=x.dtype)[x.nan_to_num(0.0).clamp(0, len(numbers) - 1).long()]
+    return found.where(~x.isnan(), x)
 
 
 def _mean(column: Any, cells: Tensor) -> Tensor:

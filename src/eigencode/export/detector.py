@@ -91,7 +91,20 @@ class DetectorGraph(Graph):
         for number, (column, _) in enumerate(self.states.parts if self.states else ()):
             rows[:, number] = rows[:, number].clip(0, 1) if column.kind.kind == "share" else rows[:, number]
         rows = self._within_extents(rows) if self.states else rows
+        if self.columns is not None and self.estimator.folds_:
+            rows = self.columns.numbers(self._framed(rows))
         return rows[:, -self.estimator.n_features_in_ :] if self.estimator.window else rows
+
+    def expected(self, name: str, rows: np.ndarray) -> np.ndarray:
+        """The answer of the model itself; several models have cells of their own, which are made of a frame."""
+        if self.columns is None or not self.estimator.folds_:
+            return super().expected(name, rows)
+        return np.asarray(getattr(self.estimator, name)(self._framed(rows)))
+
+    def _framed(self, rows: np.ndarray) -> Any:
+        """The frame of rows."""
+        columns = TableColumns(schema := self.estimator.columns_, constants=True)
+        return schema.decode(columns.cells(torch.from_numpy(rows)).numpy(), mean=True)
 
     def _within_extents(self, rows: np.ndarray) -> np.ndarray:
         """Rows whose numbers are no farther than those fitted: the model is asked by cells, which do not have them."""
@@ -112,8 +125,8 @@ class DetectorGraph(Graph):
     def _score_by(self, number: int, X: Tensor) -> Tensor:
         """The score of rows by one member, shape (n,)."""
         member, composition = self.estimator._members[number], getattr(self, f"composition_{number}")
-        model, measured = member.autoencoder, member.unlikeness
-        asked = self.asked(X, model)
+        model, measured, schema = member.autoencoder, member.unlikeness, member.autoencoder.columns_
+        asked = self.asked(X, model, None if self.columns is None else TableColumns(schema, constants=True))
         near = replace(asked.rows, x=asked.rows.x.clamp(-FARTHEST, FARTHEST))
         nats = self._nats(composition, model, measured.row_nats, replace(asked, rows=near))
         cells = self._scaled(asked.cells.double(), model.scaler_).nan_to_num(0.0)
@@ -131,36 +144,19 @@ class DetectorGraph(Graph):
 
     def _nats(self, composition: Any, model: Any, nats: Any, asked: Asked) -> Tensor:
         """D, shape (n,)."""
-        of_states = self._of_states(nats, asked)
+        of_states = _of_states(model.columns_, nats, asked)
         if hasattr(model, "elbo"):
             bound = model._at_mean(composition, asked.rows, asked.seen).double()
             return of_states - bound - self.log_jacobian(model, asked)
         z, rows = composition.encode(*asked.seen.cells).mean, asked.rows
-        p, is_number = composition.decode(z), torch.from_numpy(self._are_numbers)
+        p = composition.decode(z)
         residuals = model._difference(composition, rows, p, True).double()
         found = residuals.square() / (2 * torch.from_numpy(nats.noise))
-        if not self._are_numbers.all():
+        if model.columns_ is not None and not model.columns_.is_real:
             target = composition.likelihood.target(*rows.cells)
-            found = found.where(is_number, rows.selected(-p.log_prob(target)).double())
+            are_numbers = torch.from_numpy(model.columns_.are_real)
+            found = found.where(are_numbers, rows.selected(-p.log_prob(target)).double())
         return of_states + rows.selected(found).sum(1) - log_prob(nats.mixture, z.double())
-
-    @property
-    def _are_numbers(self) -> np.ndarray:
-        """Which cells are compared with their reconstructions; the others have a likelihood of theirs."""
-        schema = self.estimator.columns_
-        return np.ones(len(self.scaler.center), dtype=bool) if schema is None else schema.are_real
-
-    def _of_states(self, nats: Any, asked: Asked) -> Tensor:
-        """Nats of what each column has: a value, a gap, or a value that it cannot have, shape (n,)."""
-        n_cells = asked.cells.shape[1]
-        parts = [slice(j, j + 1) for j in range(n_cells)] if self.states is None else [p for _, p in self.states.parts]
-        first = torch.tensor([min(part.start, n_cells - 1) for part in parts])
-        is_gap = asked.cells[:, first].isnan() & torch.tensor([part.stop > part.start for part in parts])
-        of_gaps, of_values = torch.from_numpy(np.log([nats.gaps, 1 - nats.gaps - nats.impossible]))
-        found = torch.where(is_gap, of_gaps, of_values)
-        if self.states is not None:
-            found = found.where(self.states.allowed(asked.X), math.log(nats.impossible))
-        return -found.sum(1)
 
     def _ratios(self, extent: Any, X: Tensor) -> Tensor:
         """`eigencode.detection.extent.NumberExtent.ratios` of the columns of numbers."""
@@ -191,6 +187,20 @@ class DetectorGraph(Graph):
         above = torch.where(is_above, weights, 0.0).sum(1)
         shares = (weights.max() + above) / (weights.max() + weights.sum())
         return shares.where(~found.isnan().any(1), math.nan)
+
+
+def _of_states(schema: Any, nats: Any, asked: Asked) -> Tensor:
+    """Nats of what each column has: a value, a gap, or a value that it cannot have, shape (n,)."""
+    n_cells = asked.cells.shape[1]
+    columns = None if schema is None else TableColumns(schema, constants=True)
+    parts = [slice(j, j + 1) for j in range(n_cells)] if columns is None else [part for _, part in columns.parts]
+    first = torch.tensor([min(part.start, n_cells - 1) for part in parts])
+    is_gap = asked.cells[:, first].isnan() & torch.tensor([part.stop > part.start for part in parts])
+    of_gaps, of_values = torch.from_numpy(np.log([nats.gaps, 1 - nats.gaps - nats.impossible]))
+    found = torch.where(is_gap, of_gaps, of_values)
+    if columns is not None:
+        found = found.where(columns.allowed(asked.X), math.log(nats.impossible))
+    return -found.sum(1)
 
 
 def as_windows(X: Tensor, width: int) -> Tensor:

@@ -109,12 +109,15 @@ class Graph(nn.Module):
         sizes = np.delete(np.abs(scaler.center) / scaler.divisor, scaler.constant)
         return torch.float64 if sizes.max(initial=0) > SPREADS_OF_FLOAT32 else torch.float32
 
-    def asked(self, X: Tensor, model: Any = None) -> Asked:
-        """Rows as the model takes them, or another autoencoder of the same columns."""
+    def asked(self, X: Tensor, model: Any = None, columns: TableColumns | None = None) -> Asked:
+        """Rows as the model takes them, or another autoencoder, of columns of the same kinds with other labels."""
         model = self.model if model is None else model
         for value in self.missing:
             X = X.masked_fill(X.eq(value), torch.nan)
-        cells = X if self.columns is None else self.columns.cells(X)
+        if columns is not None and self.columns is not None:
+            X = columns.renumbered(X, self.columns)
+        columns = columns or self.columns
+        cells = X if columns is None else columns.cells(X)
         scaled = self._scaled(cells.double(), model.scaler_).float()
         rows = Batch(scaled, ~scaled.isnan())
         return Asked(X, cells, rows, replace(rows, x=model._seen(rows.x)))
@@ -149,7 +152,7 @@ class Graph(nn.Module):
         found = asked.rows.selected(torch.from_numpy(derivatives).expand(*asked.rows.x.shape)).sum(1)
         if self.columns is None:
             return found
-        logarithms = torch.tensor(self.estimator.columns_.is_logarithm)  # columns that are modelled by theirs
+        logarithms = torch.tensor(model.columns_.is_logarithm)  # columns that are modelled by theirs
         return found - asked.cells.nan_to_num(0.0).where(logarithms, 0.0).sum(1)
 
     def forward(self, X: Tensor) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -82,6 +83,18 @@ class Column:
         return cls(
             values.name, kind, reason, values.n_gaps, types.text_of(values.type), values.dtype, values.is_mixed, hint
         )
+
+    def learned_from(self, values: Values, wanted: Any = None) -> Column:
+        """The same column with the labels, range and gaps of other values; those of its kind stay if these have none.
+
+        ``wanted`` is what the user asked for, as in `infer`.
+        """
+        if not self.kind.width:
+            return self
+        kind = self.kind
+        with suppress(DataError):
+            kind = type(kind).learn(values) if isinstance(wanted, str | None) else _asked_for(values, wanted)[0]
+        return replace(self, kind=kind, n_gaps=values.n_gaps)
 
     @property
     def is_numeric(self) -> bool:

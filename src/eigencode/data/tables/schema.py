@@ -23,11 +23,14 @@ from eigencode.data.tables.values import Values
 from eigencode.errors import DataError, EigencodeError, OptionError, did_you_mean
 
 
-def _with_codes(columns: list[Column], table: nw.DataFrame[Any], missing_values: Sequence[Any]) -> list[Column]:
-    """The columns, with codes for categories of many values by what goes with them in the others."""
+def _with_codes(
+    columns: list[Column], table: nw.DataFrame[Any], missing_values: Sequence[Any], rows: np.ndarray | None = None
+) -> list[Column]:
+    """The columns, with codes for categories of many values by what goes with them in the others, in some rows."""
     if not any(column.is_coded for column in columns):
         return columns
-    some = list(frames.columns_of(table[:: max(1, len(table) // MOST_ROWS)], missing_values))
+    rows = np.arange(len(table)) if rows is None else rows
+    some = list(frames.columns_of(table[rows[:: max(1, len(rows) // MOST_ROWS)]], missing_values))
     pairs = list(zip(columns, some, strict=True))
     others = [column.encode(values) for column, values in pairs if column.kind.width and not column.is_coded]
     return [column.coded_by(values, others) if column.is_coded else column for column, values in pairs]
@@ -109,6 +112,27 @@ class Schema:
             kinds = "; ".join(f"{column.name!r} is {column.kind.summary} ({column.reason})" for column in found[:3])
             raise DataError("No column of the table can be used", got=kinds)
         return schema
+
+    def learned_from(
+        self,
+        frame: Any,
+        rows: np.ndarray,
+        columns: Mapping[Any, Any] | None = None,
+        missing_values: Sequence[Any] = (),
+    ) -> Schema:
+        """The same columns with the labels and ranges that some rows of a frame have, given by their numbers.
+
+        What kind each column is stays. The other arguments are those of `infer`.
+        """
+        table, wanted = _as_frame(frame), columns or {}
+        pairs = zip(self.columns, frames.columns_of(table, missing_values), strict=True)
+        found = [column.learned_from(values.of_rows(rows), wanted.get(column.name)) for column, values in pairs]
+        return replace(self, columns=tuple(_with_codes(found, table, missing_values, rows)))
+
+    def frame_of(self, rows: np.ndarray) -> Any:
+        """An array of any type and shape (n, d) as a frame, with its columns in the order of those fitted."""
+        columns = (frames.values_of(name, cells) for name, cells in zip(self.names, rows.T, strict=True))
+        return frames.frame_of(self.library, columns)
 
     def __str__(self) -> str:
         names = [str(column.name) for column in self.columns]

@@ -45,6 +45,10 @@ class Values:
     def __len__(self) -> int:
         return len(self.cells)
 
+    def of_rows(self, rows: np.ndarray) -> Values:
+        """The same of some rows, by their numbers."""
+        return Values(self.name, self.cells.take(pa.array(rows)), self.dtype, self.is_mixed)
+
     @property
     def type(self) -> pa.DataType:
         """The Arrow type of the cells."""
