@@ -11,6 +11,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import scipy.stats
+import torch
 from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
@@ -39,6 +40,7 @@ from eigencode.errors import DataError, OptionError, ResultWarning, StorageError
 from eigencode.estimators.cell_density import cell_density
 from eigencode.estimators.inputs import read_rows
 from eigencode.estimators.members import _standardised, held_out
+from eigencode.export.choice import graph_of
 
 
 def rows_of(n_rows, seed=0):
@@ -605,6 +607,69 @@ def test_a_column_whose_values_are_all_held_out_is_named(X, is_frame):
             with pytest.raises(DataError, match=r"held out of the fit. Got column ('c'|2) with values in 1 of 60 rows"):
                 clone(model).set_params(random_state=seed).fit(given)
             break
+
+
+def labelled(n_rows, seed, share=0.1):
+    """Two columns that agree, and labels: a or b, but in a share of the rows one that no other row has."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=n_rows)
+    own = np.char.add("id ", rng.permutation(10**6)[:n_rows].astype(str))
+    label = np.where(rng.random(n_rows) < share, own, rng.choice(["a", "b"], n_rows))
+    return pd.DataFrame({"x": x, "y": x + 0.3 * rng.normal(size=n_rows), "label": label})
+
+
+@pytest.mark.parametrize(("rate", "share"), [(0.1, 0.2), (0.1, 0.45), (0.02, 0.45)])
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
+def test_a_label_that_only_held_out_rows_have_scores_as_one_never_seen(rate, share, tmp_path):
+    """Rare labels have a cell each, or codes; of one model, or of five, each of which knows other labels."""
+    frame = labelled(200, 0, share)
+    detector = AnomalyDetector(rate, autoencoder=LinearAutoencoder(1), random_state=0)
+    detector.fit(frame).save(tmp_path / "d.safetensors")
+    apart = held_out(200, rate, 0)
+    assert len(apart) == len(detector._members) == (1 if rate == 0.1 else 5)
+    for number, rows in enumerate(apart):
+        held = frame.loc[rows][~frame.label.loc[rows].isin(frame.label.drop(index=rows))]
+        assert len(held) > 0
+        found = detector._found(held)[:, number]
+        calibrated = detector.calibration_.scores[detector.calibration_.models == number]
+        assert np.isin(found, calibrated).all()
+        for answers, given in (
+            (detector, held.assign(label="never")),
+            (detector, held.assign(label="never").to_numpy(object)),
+            (eigencode.load(tmp_path / "d.safetensors"), held),
+        ):
+            np.testing.assert_array_equal(answers._found(given)[:, number], found)
+    if rate == 0.02:
+        graph, given = graph_of(detector), frame.assign(label=["never", *frame.label[1:]])
+        scores = graph(torch.from_numpy(graph.columns.numbers(given)))["score_samples"]
+        np.testing.assert_allclose(scores.numpy(), detector.score_samples(given), atol=1e-2)
+    else:
+        assert (detector.explain(held, n_columns=3).query("column == 'label'").direction == "unseen").all()
+
+
+def test_ranges_that_only_held_out_rows_have_are_those_of_new_rows():
+    """A zero in a column of positive numbers, and a number beyond those fitted."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"x": rng.normal(size=100), "size": np.exp(rng.normal(size=100))})
+    apart = held_out(100, 0.1, 0)[0]
+    frame.loc[apart[0], "size"] = 0.0
+    frame.loc[apart[1], "size"] = 1e3
+    model = AnomalyDetector(0.1, autoencoder=LinearAutoencoder(1), random_state=0).fit(frame)
+    kind = model.columns_.columns[1].kind
+    assert kind.kind == "positive"
+    assert kind.shift == 0.0
+    assert kind.high == frame["size"].drop(index=apart).max()
+    assert model.explain(frame.loc[apart[:1]], n_columns=1)["column"][0] == "size"
+
+
+def test_the_rate_holds_where_many_rows_have_labels_of_their_own():
+    """Held-out rows are like new ones; where their labels counted as known, the share was .11 +- .003."""
+    shares = []
+    for seed in range(6):
+        model = AnomalyDetector(0.05, autoencoder=LinearAutoencoder(1), random_state=seed)
+        shares.append((model.fit(labelled(300, seed)).predict(labelled(600, 100 + seed)) == -1).mean())
+    # A share of .05 among 59 rows held out varies by .028.
+    assert np.mean(shares) < 0.05 + 3 * 0.028 / math.sqrt(6)
 
 
 def test_what_only_rows_held_out_have_is_unusual(X):

@@ -208,9 +208,7 @@ def _measured(model: BaseAutoencoder, division: Division, n_known: int, seed: in
     return Unlikeness.of(model, rows[division.measured], rows.array[near], n_known, seed)
 
 
-def calibration(
-    members: Sequence[Member], weights: np.ndarray | None, divisions: Sequence[Division]
-) -> Calibration:
+def calibration(members: Sequence[Member], weights: np.ndarray | None, divisions: Sequence[Division]) -> Calibration:
     """The scores of the rows held out of each model, in ascending order."""
     scores = [m.scores(d.rows[d.apart], d.are_near) for m, d in zip(members, divisions, strict=True)]
     numbers = np.concatenate([division.apart for division in divisions])
