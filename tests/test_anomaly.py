@@ -641,8 +641,9 @@ def test_a_label_that_only_held_out_rows_have_scores_as_one_never_seen(rate, sha
             np.testing.assert_array_equal(answers._found(given)[:, number], found)
     if rate == 0.02:
         graph, given = graph_of(detector), frame.assign(label=["never", *frame.label[1:]])
-        scores = graph(torch.from_numpy(graph.columns.numbers(given)))["score_samples"]
-        np.testing.assert_allclose(scores.numpy(), detector.score_samples(given), atol=1e-2)
+        scores = graph(torch.from_numpy(graph.columns.numbers(given)))["score_samples"].numpy()
+        differences = np.abs(scores - detector.score_samples(given))
+        assert max(differences[0], np.quantile(differences, 0.95)) < 1e-3  # near equal rows, rounding counts more
     else:
         assert (detector.explain(held, n_columns=3).query("column == 'label'").direction == "unseen").all()
 

@@ -48,12 +48,13 @@ class AnomalyDetector(OutlierMixin, Composed):
     all those fitted score more: at twice the distance of the farthest one, in scaled cells, above every row fitted
     (`eigencode.estimators.unlikeness`). A variational model's bound on log p(x), at the mean of the code, is its -D.
 
-    A share of the rows is held out of the autoencoder, of these scales, and of the labels that are known. A row is an alarm if its score is among the
-    highest of theirs: if new rows come from the same distribution as those fitted, independently, then on average over
-    fits the share of them that are false alarms is at most ``false_alarms`` (split conformal prediction,
-    `eigencode.detection.conformal`). Where a fifth of the rows is too few for that rate, each of five models leaves a
-    fifth out; the share is then about the rate, and what is proved is weaker (`eigencode.detection.calibration`, and
-    ``guarantee_`` in figures). A fitted autoencoder must not have seen these rows.
+    A share of the rows is held out of the autoencoder, of these scales, and of the labels that are known. A row is an
+    alarm if its score is among the highest of theirs: if new rows come from the same distribution as those fitted,
+    independently, then on average over fits the share of them that are false alarms is at most ``false_alarms`` (split
+    conformal prediction, `eigencode.detection.conformal`). Where a fifth of the rows is too few for that rate, each of
+    five models leaves a fifth out; the share is then about the rate, and what is proved is weaker
+    (`eigencode.detection.calibration`, and ``guarantee_`` in figures). A fitted autoencoder must not have seen these
+    rows.
 
     As everywhere in scikit-learn, scores are lower for anomalies, and ``predict`` gives -1 for them; PyOD has the
     opposite sign.
@@ -434,13 +435,9 @@ class AnomalyDetector(OutlierMixin, Composed):
         """Names of fitted attributes that contradict others, as in a damaged file."""
         known = self.calibration_
         for member in [members.Member(self.autoencoder_, self.unlikeness_), *self.folds_]:
-            model = member.autoencoder
-            kinds = [
-                each and [(c.name, type(c.kind)) for c in each.columns] for each in (self.columns_, model.columns_)
-            ]
-            if model.n_features_in_ != self.n_features_in_ * (self.window or 1) or kinds[0] != kinds[1]:
+            if not member.is_of(self.columns_, self.n_features_in_ * (self.window or 1)):
                 yield "the autoencoder"
-            if not member.unlikeness.fits(model):
+            if not member.unlikeness.fits(member.autoencoder):
                 yield "what is measured"
         if not known.is_sound(len(self._members)) or math.isnan(self.offset_):
             yield "a score of a row held out"

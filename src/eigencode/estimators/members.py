@@ -159,6 +159,12 @@ class Member:
         """The score of each row, shape (n,): higher for rows more unlike those fitted."""
         return self.unlikeness.scores(self.autoencoder, self._own(given), held_out)
 
+    def is_of(self, schema: Schema | None, n_features: int) -> bool:
+        """Whether it is of columns of these kinds; it may know other labels of them."""
+        model = self.autoencoder
+        kinds = [each and [(c.name, type(c.kind)) for c in each.columns] for each in (schema, model.columns_)]
+        return kinds[0] == kinds[1] and model.n_features_in_ == n_features
+
     def _own(self, given: NamedArray) -> NamedArray:
         """Rows as cells by the labels and ranges that this model knows; those of other models have others."""
         schema, frame = self.autoencoder.columns_, given.frame
