@@ -64,8 +64,8 @@ def finite(value: Any) -> Any:
 
 def summary(model: BaseAutoencoder | SupervisedAutoencoder | AnomalyDetector) -> dict[str, Any]:
     """A fitted model as a JSON object; objectives are in nats per row of scaled data."""
-    if hasattr(model, "unlikeness_"):
-        return _detector_summary(model)
+    if is_detector(model):
+        return _detector_summary(cast("AnomalyDetector", model))
     if not is_supervised(model):
         return _summary(cast("BaseAutoencoder", model))
     supervised = cast("SupervisedAutoencoder", model)
@@ -96,6 +96,11 @@ def _detector_summary(model: AnomalyDetector) -> dict[str, Any]:
         "seed": model.seed_,
     }
     return {**_summary(model.autoencoder_), **own}
+
+
+def is_detector(model: Any) -> bool:
+    """Whether a model finds anomalies, as it says itself."""
+    return bool(model.__sklearn_tags__().estimator_type == "outlier_detector")
 
 
 def is_supervised(model: object) -> bool:

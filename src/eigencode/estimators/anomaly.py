@@ -175,9 +175,9 @@ class AnomalyDetector(OutlierMixin, Composed):
             check_options(self)
             rows, starts = self._rows(X, reset=True)
             weights = None if density_ratio is None else read_weights(density_ratio, len(rows.array), RATIO)
-            if weights is not None and self.window is not None:
-                raise OptionError("'density_ratio' is for rows that are independent", got="windows")
             if weights is not None:
+                if self.window is not None:
+                    raise OptionError("'density_ratio' is for rows that are independent", got="windows")
                 rows, weights = rows[weights > 0], weights[weights > 0]
             if (n := len(rows.array)) < FEWEST_ROWS:
                 what = f"A detector takes at least {FEWEST_ROWS} rows of a weight above 0"
@@ -189,10 +189,9 @@ class AnomalyDetector(OutlierMixin, Composed):
             else:
                 divisions = [members.Division.of_windows(rows, starts, self.window, self.false_alarms)]
             models = [self._copied(replace(rows, frame=None), self.seed_) for _ in divisions]
-            for model in models if self.window is not None and self.autoencoder is None else ():
-                model.validation = "last"
-            n_known = self.neighbors * self.known_rows
-            found = members.fitted(models, weights, divisions, n_known, self.seed_, folders)
+            if self.window is not None and self.autoencoder is None:
+                models[0].validation = "last"
+            found = members.fitted(models, weights, divisions, self.neighbors * self.known_rows, self.seed_, folders)
             self.autoencoder_, self.unlikeness_ = found[-1].autoencoder, found[-1].unlikeness
             self.columns_ = self.autoencoder_.columns_
             self.folds_, self.n_trimmed_ = found[:-1], divisions[-1].n_trimmed

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from sklearn.base import is_outlier_detector
+
 from eigencode.errors import OptionError
 from eigencode.export.detector import DetectorGraph
 from eigencode.export.graph import AutoencoderGraph, DecoderGraph, Graph, LabelGraph
@@ -15,7 +17,7 @@ def graph_of(estimator: Any, methods: Sequence[str] | str | None = None) -> Grap
     wanted = (methods,) if isinstance(methods, str) else methods
     if hasattr(estimator, "model_"):
         return LabelGraph(estimator, wanted or [name for name in LabelGraph.known if hasattr(estimator, name)])
-    if hasattr(estimator, "unlikeness_"):
+    if is_outlier_detector(estimator):
         return DetectorGraph(estimator, wanted or DetectorGraph.known)
     if not hasattr(estimator, "composition_"):
         raise OptionError(f"This estimator cannot be exported: {type(estimator).__name__}")

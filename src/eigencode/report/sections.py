@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.metrics import accuracy_score, confusion_matrix, r2_score
 
 from eigencode.data.pictures import as_pixels
-from eigencode.descriptions import summary
+from eigencode.descriptions import is_detector, is_supervised, summary
 from eigencode.report import charts
 from eigencode.report.columns import columns, take
 from eigencode.report.findings import MOST_POINTS, Findings
@@ -172,7 +172,7 @@ def worst(found: Findings) -> str:
 def alarms(found: Findings) -> str:
     """For a detector: its p-values, its promise, and the rows with reasons."""
     detector = found.fitted
-    if not hasattr(detector, "unlikeness_"):
+    if not is_detector(detector):
         return ""
     scores, p = detector.score_and_p_values(found.asked)
     rate, n_alarms = detector.false_alarms_, int((scores < detector.offset_).sum())
@@ -196,7 +196,7 @@ def alarms(found: Findings) -> str:
 
 def predictions(found: Findings) -> str:
     """For a model that predicts labels: how good it is where they are given."""
-    if not hasattr(found.fitted, "predict") or hasattr(found.fitted, "unlikeness_"):
+    if not is_supervised(found.fitted) or is_detector(found.fitted):
         return ""
     if found.y is None:
         return paragraph("No labels of these rows were given, so predictions were not compared with them.")
