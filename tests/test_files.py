@@ -13,6 +13,7 @@ from eigencode import Autoencoder
 from eigencode.data import delimited
 from eigencode.data.files import concatenated, matching_columns, read_table, write_columns
 from eigencode.data.formats import TextOptions
+from eigencode.data.tables.hints import not_numbers
 from eigencode.data.writing import atomic_write, check_output
 from eigencode.errors import DataError, FileError
 
@@ -118,6 +119,14 @@ def test_types_are_inferred_from_the_whole_file(text_file, monkeypatch):
     late = read_table(text_file("a\n" + "1\n" * 10_000 + "late\n"))
     assert late.frame["a"].to_pylist() == ["1"] * 10_000 + ["late"]
     assert "column 'a' is read as text, because of 'late' in line 10002: correct them" in late.notes[0]
+
+
+def test_numbers_with_a_decimal_comma_are_not_called_the_reason_why_a_column_is_text(text_file):
+    prices = [f"{i};{i},5" for i in range(20)]
+    table = read_table(text_file("\n".join(["n;price", *prices, "20;ask us", ""])))
+    assert "column 'price' is read as text, because of 'ask us' in line 22: correct them" in table.notes[1]
+    assert not_numbers(pa.array(["1,5", "free", None])).to_pylist() == [False, True, False]
+    assert not_numbers(pa.array(["1.5", "8,05"])).to_pylist() == [False, True]
 
 
 def test_a_cell_of_many_lines_may_be_anywhere(text_file, monkeypatch):

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from eigencode.data.dialects import NUMBER
 from eigencode.data.table_files import TableFile
 from eigencode.data.tables import hints, types
 from eigencode.errors import DataError, enumerated
@@ -30,13 +29,22 @@ def refuse_other_types(file: TableFile, table: pa.Table, fitted: Mapping[str, st
     for name, column in zip(table.column_names, table.columns, strict=True):
         kind = types.type_of(fitted.get(name, "null"))
         if types.is_text(column.type) and types.class_of(kind) in ("number", "boolean", "time", "duration"):
-            row = next((row for row, cell in enumerate(column) if cell.is_valid and not _is_of(cell, kind)), None)
+            row = _first_not_of(column, kind)
             if row is not None:
                 raise DataError(
                     f"Column {name!r} of {file.name} must have {types.class_of(kind)}s, as in fitting",
                     got=f"{hints.shown(column[row].as_py())} in {file.where([first_row + row])[0]}",
                     hint="Correct this cell, or leave it empty if it stands for a gap",
                 )
+
+
+def _first_not_of(column: pa.ChunkedArray, kind: pa.DataType) -> int | None:
+    """The row of the first cell that is of another type: with a decimal comma too, if there is such a cell."""
+    for cells in (pc.replace_substring(column, ",", "."), column):
+        for row, cell in enumerate(cells):
+            if cell.is_valid and not _is_of(cell, kind):
+                return row
+    return None
 
 
 def _is_of(cell: pa.Scalar, kind: pa.DataType) -> bool:
@@ -63,7 +71,7 @@ def notes_on_text(file: TableFile, table: pa.Table) -> Iterator[str]:
 
 
 def _note_on(file: TableFile, name: str, column: pa.ChunkedArray) -> str:
-    wrong = pc.fill_null(pc.invert(pc.match_substring_regex(column, f"^(?:{NUMBER})$")), False)
+    wrong = hints.not_numbers(column)
     count, row = pc.sum(wrong).as_py(), pc.index(wrong, True).as_py()
     if not count:
         return f"column {name!r} has numbers with zeros before them, and is read as text"

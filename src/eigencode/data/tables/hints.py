@@ -83,12 +83,20 @@ def _nearly_numbers(values: Values) -> str:
     cells = values.cells.cast(pa.string())  # of views of text there are few functions
     if not is_nearly_numbers(cells.slice(0, SAMPLED).drop_null().to_pylist()):
         return ""
-    wrong = pc.invert(pc.match_substring_regex(cells, f"^(?:{NUMBER})$"))
-    if (row := pc.index(wrong, True).as_py()) < 0:
+    if (row := pc.index(not_numbers(cells), True).as_py()) < 0:
         return ""
     cell = cells[row].as_py()
     advice = advice_on(cell) or "correct it, or name it in 'missing_values' if it stands for a gap"
     return f"is taken as text, because of {shown(cell)} in row {row}: {advice}"
+
+
+def not_numbers(cells: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Whether each cell of text is no number; where some are none with a decimal comma either, only those count."""
+    plain, with_comma = (
+        pc.fill_null(pc.invert(pc.match_substring_regex(some, f"^(?:{NUMBER})$")), False)
+        for some in (cells, pc.replace_substring(cells, ",", "."))
+    )
+    return with_comma if pc.any(with_comma).as_py() else plain
 
 
 def _nearly_the_same(labels: list[str]) -> str:
