@@ -115,14 +115,23 @@ class NumberedRows(ABC):
         """Rows for validation."""
         return len(self.validation_numbers)
 
+    def shuffled(self, generator: torch.Generator) -> Tensor:
+        """Shuffled numbers of the training rows."""
+        return self.training[torch.randperm(self.n_training, generator=generator)]
+
     def order(self, generator: torch.Generator, batch_size: int) -> Sequence[Tensor]:
-        """Shuffled numbers of the training rows, in batches of about equal size: a small batch would be too noisy."""
-        shuffled = self.training[torch.randperm(self.n_training, generator=generator)].to(self.device)
+        """The same in batches of about equal size, on the rows' device: a small batch would be too noisy."""
+        shuffled = self.shuffled(generator).to(self.device)
         return [shuffled[part] for part in equal_parts(self.n_training, batch_size)]
 
+    @property
+    def evaluated(self) -> Tensor:
+        """Numbers of the validation rows, or of the training rows if there are none."""
+        return self.validation_numbers if self.n_validation else self.training
+
     def validation_order(self, n_rows: int) -> Sequence[Tensor]:
-        """Numbers of the validation rows, in blocks of about equal size."""
-        numbers = (self.validation_numbers if self.n_validation else self.training).to(self.device)
+        """The same in blocks of about equal size, on the rows' device."""
+        numbers = self.evaluated.to(self.device)
         return [numbers[part] for part in equal_parts(len(numbers), n_rows)]
 
     def batches(self, generator: torch.Generator, batch_size: int) -> Iterator[Batch]:

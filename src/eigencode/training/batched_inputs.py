@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
+from itertools import count
 
 import torch
 from torch import Tensor
 
-from eigencode.batch import Batch
-from eigencode.data.rows import NumberedRows
+from eigencode.batch import Batch, equal_parts
+from eigencode.data.rows import NumberedRows, ResidentRows
 from eigencode.model.composition import Noise
 from eigencode.training.evaluation import EVALUATION_ROWS, draw_noise
 from eigencode.training.padding import stacked
@@ -50,50 +51,80 @@ class BatchedInputs:
         Each model has a generator and a batch size of its own, so the given ones are not used. Models with the same
         rows and seed have the same order, which is one tensor for a batch.
         """
+        size = self.runs[0].batch_size
         return self._in_order(
             lambda run: (id(_numbered(run).training), run.state.seed),
-            lambda run: _numbered(run).order(run.state.shuffle, run.batch_size),
+            lambda rows, run: rows.shuffled(run.state.shuffle),
+            lambda rows, run: rows.order(run.state.shuffle, size),
+            size,
         )
 
     def probe(self) -> tuple[Batch, list[Batch]]:
         """A few rows of each model, as one batch for all models and as a batch for each."""
         numbers = [_numbered(run).training[:PROBE_ROWS].to(run.rows.device) for run in self.runs]
         alone = [_numbered(run).gather(own).to(self._device) for run, own in zip(self.runs, numbers, strict=True)]
-        return self._gathered(numbers), alone
+        return self._gatherer(range(len(numbers)))(torch.stack(numbers)), alone
 
     def validation(self) -> Iterator[Batch]:
         """The models' validation rows, block by block."""
         return self._in_order(
-            lambda run: id(_numbered(run).validation_numbers if run.rows.n_validation else _numbered(run).training),
-            lambda run: _numbered(run).validation_order(EVALUATION_ROWS),
+            lambda run: id(_numbered(run).evaluated),
+            lambda rows, _: rows.evaluated,
+            lambda rows, _: rows.validation_order(EVALUATION_ROWS),
+            EVALUATION_ROWS,
         )
 
     def _in_order(
-        self, key: Callable[[TrainingRun], Hashable], order: Callable[[TrainingRun], Sequence[Tensor]]
+        self,
+        key: Callable[[TrainingRun], Hashable],
+        whole: Callable[[NumberedRows, TrainingRun], Tensor],
+        in_parts: Callable[[NumberedRows, TrainingRun], Sequence[Tensor]],
+        n_rows: int,
     ) -> Iterator[Batch]:
-        """The batches of the models, each in its own order, which is made once for those with the same key."""
-        orders: dict[Hashable, Sequence[Tensor]] = {}
-        # A run that has ended gets the rows of those that go on: its own epoch is an earlier one.
-        for run in sorted(self.runs, key=lambda run: run.state.finished):
-            if key(run) not in orders:
-                orders[key(run)] = order(run)
-        for parts in zip(*orders.values(), strict=True):
-            of = dict(zip(orders, parts, strict=True))
-            yield self._gathered([of[key(run)] for run in self.runs])
+        """The batches of the models, each in its own order, which is made once for those with the same key.
 
-    def _gathered(self, numbers: Sequence[Tensor]) -> Batch:
-        """The rows of each model by number, with models as the first axis unless all have the same batch."""
-        first = _numbered(self.runs[0])
-        if all(_numbered(run).source is first.source for run in self.runs):
-            is_one = all(own is numbers[0] for own in numbers)
-            return first.gather(numbers[0] if is_one else torch.stack(list(numbers))).to(self._device)
-        # Models of one fold have the same rows: each batch is gathered once.
-        keys = [(id(_numbered(run).source), id(own)) for run, own in zip(self.runs, numbers, strict=True)]
-        owners = {key: k for k, key in reversed(list(enumerate(keys)))}
-        gathered = {key: _numbered(self.runs[k]).gather(numbers[k]).to(self._device) for key, k in owners.items()}
-        batches = [gathered[key] for key in keys]
-        tensors = zip(*(batch.tensors for batch in batches), strict=True)
-        return Batch(*(None if each[0] is None else torch.stack(each) for each in tensors))  # type: ignore[arg-type]
+        ``whole`` gives an order of rows in memory; others are given ``in_parts``, which may be computed when needed.
+        """
+        # A run that has ended gets the rows of those that go on: its own epoch is an earlier one.
+        first = {key(run): run for run in sorted(self.runs, key=lambda run: run.state.finished, reverse=True)}
+        of = [(_numbered(run), run) for run in first.values()]
+        if all(isinstance(rows, ResidentRows) for rows, _ in of):
+            numbers = torch.stack([whole(*each) for each in of]).to(of[0][0].device)
+            parts: Iterator[Tensor] = (numbers[:, part] for part in equal_parts(numbers.shape[1], n_rows))
+        else:
+            parts = map(torch.stack, zip(*(in_parts(*each) for each in of), strict=True))
+        positions, runs = dict(zip(first, count())), None
+        for part in parts:
+            if runs is not self.runs:  # some have ended
+                runs, gather = self.runs, self._gatherer([positions[key(run)] for run in self.runs])
+            yield gather(part)
+
+    def _gatherer(self, own: Sequence[int]) -> Callable[[Tensor], Batch]:
+        """The function that gathers rows, with models as the first axis unless all have the same.
+
+        It takes the numbers of several orders, of shape (orders, n); ``own`` is the order of each model.
+        """
+        rows = [_numbered(run) for run in self.runs]
+        if any(each.source is not rows[0].source for each in rows):
+            return self._gatherer_of_several(rows, own)
+        if len(set(own)) == 1:
+            return lambda numbers: rows[0].gather(numbers[own[0]]).to(self._device)
+        index = torch.tensor(own, device=rows[0].device)
+        return lambda numbers: rows[0].gather(numbers.index_select(0, index)).to(self._device)
+
+    def _gatherer_of_several(self, rows: Sequence[NumberedRows], own: Sequence[int]) -> Callable[[Tensor], Batch]:
+        """The same for models of different rows; those of one fold have the same, which are gathered once."""
+        keys = [(id(each.source), order) for each, order in zip(rows, own, strict=True)]
+        sources = dict(zip(keys, rows, strict=True))
+        positions = dict(zip(sources, count()))
+        index = [positions[key] for key in keys]
+
+        def gather(numbers: Tensor) -> Batch:
+            found = [each.gather(numbers[order]).to(self._device) for (_, order), each in sources.items()]
+            tensors = zip(*(batch.tensors for batch in found), strict=True)
+            return Batch(*(None if each[0] is None else torch.stack([each[i] for i in index]) for each in tensors))  # type: ignore[arg-type]
+
+        return gather
 
     # -- noise
 

@@ -9,7 +9,8 @@ dispatch of operations and not arithmetic.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,16 +19,21 @@ from torch import Tensor
 
 from eigencode.batch import Batch
 from eigencode.training.batched_inputs import BatchedInputs
+from eigencode.training.cpu_graphs import record_on_cpu
 from eigencode.training.cuda_graphs import Recorded
-from eigencode.training.evaluation import joined, weighted_means
+from eigencode.training.evaluation import joined
 from eigencode.training.execution import Execution, threads_for
 from eigencode.training.optimizers import ClippedAdam
 from eigencode.training.padding import Layout, NotBatchable
 from eigencode.training.prefetch import on_device
 from eigencode.training.run import TrainingRun
 from eigencode.training.runner import Runner, SingleRunner
-from eigencode.training.structure import differing, differing_fields
+from eigencode.training.schedule import rates
+from eigencode.training.structure import differing, differing_fields, in_full
 from eigencode.training.vectorized import Leaves, Pass, with_axes
+
+RECORDED_WORK = 2e8
+"""Most multiply-adds of a step of all models that is recorded on the processor: larger ones gain nothing."""
 
 Block = tuple[Any, Any, Tensor | None]
 """Tensors of a batch and of its noise, both with their axes of models, and the weights of its rows."""
@@ -62,6 +68,7 @@ class BatchedRunner(Runner):
         }
         self._adopt(self._layout.filled([run.state.parameters.vector for run in runs]))
         self._aside, self._has_average = self._matrix.clone(), False
+        self._rates, self._active = deque[Tensor](), list[bool]()
         steppers: list[Any] = [run.state.optimizer for run in runs]
         factors = None if steppers[0].factors is None else self._layout.filled([each.factors for each in steppers])
         self._optimizer = ClippedAdam(self._matrix, self._gradient, list(map(len, self._layout.columns)), factors)
@@ -78,9 +85,18 @@ class BatchedRunner(Runner):
         """Use views of the matrix as the models' weights."""
         self._matrix, self._gradient = matrix, torch.zeros_like(matrix)
         self._weights, self._mask = self._layout.views(matrix), self._layout.mask(matrix)
-        self._update = Recorded(self._move) if self.device.type == "cuda" else self._move
+        self._update = self._recorded()
+
+    def _recorded(self) -> Callable[..., Tensor]:
+        """The step as a recording, where its parts can be trusted to be the same each time, and its memory is small."""
+        if self.device.type == "cuda":
+            return Recorded(self._move)
+        is_known = not self.runs[0].state.may_draw_globally
+        is_small = sum(run.step_work for run in self.runs) <= RECORDED_WORK
+        return Recorded(self._move, record_on_cpu) if is_known and is_small else self._move
 
     def keep_unfinished(self) -> bool:
+        self._rates.clear()  # schedules change at evaluations
         chosen = [k for k, run in enumerate(self.runs) if not run.state.finished]
         if chosen and len(chosen) < len(self.runs):
             self._keep(chosen)
@@ -100,11 +116,14 @@ class BatchedRunner(Runner):
 
     @torch.no_grad()
     def write_back(self) -> None:
-        for k, (run, own) in enumerate(zip(self.runs, self._layout.columns, strict=True)):
-            run.state.parameters.vector.copy_(self._matrix[k, own])
-            run.state.optimizer.n_steps.copy_(self._optimizer.n_steps[k])  # type: ignore[attr-defined]
-            for name, value in self._buffers.items():
-                run.state.composition.get_buffer(name).copy_(value[k])
+        states, rows = [run.state for run in self.runs], self._matrix.unbind()
+        if self._layout.is_padded:
+            rows = tuple(row[own] for row, own in zip(rows, self._layout.columns, strict=True))
+        copy_each([state.parameters.vector for state in states], rows)
+        copy_each([state.optimizer.n_steps for state in states], self._optimizer.n_steps.unbind())  # type: ignore[attr-defined]
+        owned = [state.buffers for state in states]
+        for name, value in self._buffers.items():
+            copy_each([own[name] for own in owned], value.unbind())
 
     @torch.no_grad()
     def reload(self, changed: Sequence[int]) -> None:
@@ -132,13 +151,26 @@ class BatchedRunner(Runner):
     # -- training
 
     def step(self, batch: Batch, active: Sequence[bool]) -> Tensor:
-        self._pass.train()
-        rates = [
-            run.state.schedule.rate(run.state.step) if is_active else 0.0
-            for run, is_active in zip(self.runs, active, strict=True)
-        ]
-        given = on_device(rates, batch.x.dtype, self.device), on_device(active, torch.bool, self.device)
-        return self._update(*batch.tensors, *given, *self.rows.draw("step", None, len(batch)))
+        if not self._pass.training:
+            self._pass.train()
+        if active != self._active:
+            self._active, self._are_active = list(active), on_device(active, torch.bool, self.device)
+        return self._update(
+            *batch.tensors, self._next_rates(), self._are_active, *self.rows.draw("step", None, len(batch))
+        )
+
+    def _next_rates(self) -> Tensor:
+        """The step size of each model in the next step, of shape (K,), from those of all steps to the evaluation.
+
+        A clock may change a schedule after each step, so with one the next step is computed alone.
+        """
+        if not self._rates:
+            states = [run.state for run in self.runs]
+            step = max((state.step for state in states if not state.finished), default=0)
+            n_steps = 1 if any(run.clock.ends is not None for run in self.runs) else self.runs[0].period
+            found = rates([state.schedule for state in states], step, n_steps)
+            self._rates.extend(on_device(found, torch.float64, self.device))
+        return self._rates.popleft()
 
     def _move(
         self,
@@ -196,9 +228,14 @@ class BatchedRunner(Runner):
             for *given, weight in self._validation_blocks()
         ]
         blocks, weights = zip(*found, strict=True)
-        terms, weight = joined(blocks, dim=1), None if weights[0] is None else torch.cat(weights, dim=-1)
-        each = ({name: rows[k] for name, rows in terms.items()} for k in range(len(self.runs)))
-        return [weighted_means(own, _of_model(weight, k)) for k, own in enumerate(each)]
+        terms = joined(blocks, dim=1)
+        values = torch.stack([rows.double() for rows in terms.values()])
+        if weights[0] is None:
+            means = values.mean(-1)
+        else:
+            weight = torch.cat(weights, dim=-1).to(values)
+            means = (values * weight).sum(-1) / weight.sum(-1)
+        return [dict(zip(terms, own, strict=True)) for own in means.T.tolist()]
 
     def _validation_blocks(self) -> Iterator[Block]:
         """The models' validation rows and their noise, both with their axes of models, and the rows' weights."""
@@ -218,7 +255,9 @@ class BatchedRunner(Runner):
             losses, _ = self._backward(batch, self.rows.draw("step", None, len(batch)), execution)
         except (RuntimeError, ValueError, TypeError, NotImplementedError, AttributeError) as error:
             raise NotBatchable(f"one of their parts cannot be vectorised ({type(error).__name__})") from error
-        for k, (run, own) in enumerate(zip(self.runs, own_batches, strict=True)):
+        # Models of the same widths and numbers differ in weights and rows only: one of them is enough.
+        chosen = {in_full(run): k for k, run in enumerate(self.runs)}.values()
+        for k, run, own in [(k, self.runs[k], own_batches[k]) for k in chosen]:
             run.state.composition.train()
             alone = SingleRunner(replace(run, execution=execution))
             loss, _ = alone.differentiate(own, alone.draw(own))
@@ -228,9 +267,9 @@ class BatchedRunner(Runner):
                 raise NotBatchable("one pass for all is not the same as one each")
 
 
-def _of_model(weight: Tensor | None, k: int) -> Tensor | None:
-    """The sample weights of one model's rows, from those common to all models or of each model."""
-    return weight[k] if weight is not None and weight.dim() > 1 else weight
+def copy_each(targets: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    """Copy each value into its target, in one call."""
+    torch._foreach_copy_(list(targets), list(values))
 
 
 def _exact(execution: Execution) -> Execution:

@@ -94,15 +94,16 @@ def _is_equal(one: Tensor, other: Tensor) -> bool:
 
 def share_tensors(runs: Sequence[TrainingRun]) -> list[TrainingRun]:
     """Replace equal tensors of different runs by one tensor, so that a table is in memory once."""
-    tensors: list[Tensor] = []
+    tensors: dict[Any, list[Tensor]] = {}
     batches: list[Batch] = []
 
     def same(tensor: Tensor | None) -> Tensor | None:
         if tensor is None:
             return None
-        found = next((other for other in tensors if _is_equal(other, tensor)), None)
+        known = tensors.setdefault((tensor.shape, str(tensor.sum())), [])
+        found = next((other for other in known if _is_equal(other, tensor)), None)
         if found is None:
-            tensors.append(tensor)
+            known.append(tensor)
         return tensor if found is None else found
 
     def same_batch(batch: Batch) -> Batch:

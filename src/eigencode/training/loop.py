@@ -149,7 +149,7 @@ def _count_step(runner: Runner, n_rows: int, active: Sequence[bool]) -> None:
     stepped = [run for run, is_active in zip(runner.runs, active, strict=True) if is_active]
     for run in stepped:
         run.state.count_step(n_rows)
-    if any(run.state.is_average_due for run in stepped):
+    if stepped[0].state.is_average_due:  # all have made the same steps
         runner.take_average()
     for run in stepped:
         if run.clock.ends is not None:

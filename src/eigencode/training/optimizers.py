@@ -98,7 +98,6 @@ class ClippedAdam:
         # Factor from a length to a root mean square.
         shares = [[n**-0.5] for n in n_weights or ()]
         self._share = torch.tensor(shares, device=weights.device) if shares else weights.shape[-1] ** -0.5
-        self._may_look = weights.device.type == "cpu"
 
     def of_models(self, chosen: Tensor, weights: Tensor, gradient: Tensor) -> ClippedAdam:
         """The same for some of the models, with new tensors of weights and gradients."""
@@ -128,7 +127,8 @@ class ClippedAdam:
         self.running.lerp_(norm / scale, 0.02)
         self.n_steps.add_(1 - is_broken)
         unit = self.running.clamp(min=SMALLEST) * self._share
-        update = self._update if gradient.dim() == 1 else self._update_rows
+        own = self._update_each if gradient.device.type == "cpu" else self._update_rows
+        update = self._update if gradient.dim() == 1 else own
         if self._factors is None:
             update(gradient, rate, scale * unit, is_broken)
             return
@@ -148,13 +148,21 @@ class ClippedAdam:
             grad_scale=unit, found_inf=is_broken,
         )  # fmt: skip
 
+    def _update_each(self, gradient: Tensor, rates: Any, unit: Tensor, is_broken: Tensor) -> None:
+        """The same for each row, which takes one pass over its weights."""
+        rows = (self._weights, gradient, self.mean, self.square, self.n_steps, rates, unit, is_broken)
+        for weights, own, mean, square, n_steps, rate, one, broken in zip(*map(torch.unbind, rows), strict=True):
+            torch._fused_adam_(
+                [weights], [own], [mean], [square], [], [n_steps],
+                lr=rate, beta1=BETAS[0], beta2=BETAS[1], weight_decay=0.0, eps=EPSILON, amsgrad=False, maximize=False,
+                grad_scale=one, found_inf=broken,
+            )  # fmt: skip
+
     def _update_rows(self, gradient: Tensor, rates: Any, unit: Tensor, is_broken: Tensor) -> None:
         """The same for each row; the kernel has one step size for all."""
         weights, (beta1, beta2) = self._weights, BETAS
         whole = 1 - is_broken.to(weights)
-        # A look at the flags is quicker than a pass over the matrix, but a recorded step cannot look.
-        if not (self._may_look and bool(whole.all())):
-            gradient.masked_fill_(is_broken > 0, 0.0)
+        gradient.masked_fill_(is_broken > 0, 0.0)
         gradient.div_(unit.to(weights))
         self.mean.lerp_(gradient, (1 - beta1) * whole)
         self.square.lerp_(gradient.square_(), (1 - beta2) * whole)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -51,9 +52,9 @@ def is_same(device: torch.device, wanted: torch.device) -> bool:
     return device.type == wanted.type and wanted.index in (None, device.index)
 
 
-def on_device(numbers: Sequence[float], dtype: torch.dtype, device: torch.device) -> Tensor:
+def on_device(numbers: Sequence[float] | np.ndarray, dtype: torch.dtype, device: torch.device) -> Tensor:
     """A few numbers as a tensor on a device, copied asynchronously."""
-    found = torch.tensor(numbers, dtype=dtype)
+    found = torch.as_tensor(numbers, dtype=dtype)
     return found if device.type == "cpu" else found.pin_memory().to(device, non_blocking=True)
 
 

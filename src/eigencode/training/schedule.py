@@ -7,7 +7,10 @@ the gain. A stream has no last step and no decay.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from eigencode.domains import Index, NotNegative, Share
 
@@ -69,3 +72,20 @@ class Schedule:
         self.decay_from = step
         self.end = min(self.end, round(step / (1 - self.decay_share)))
         return True
+
+
+def rates(schedules: Sequence[Schedule], step: int, n_steps: int) -> np.ndarray:
+    """The step sizes of several schedules in the steps from ``step`` on, of shape (steps, schedules), 0 after the end.
+
+    Examples
+    --------
+    >>> schedules = [Schedule.over(4, peak, 0, 0.5) for peak in (1.0, 2.0)]
+    >>> rates(schedules, 1, 4).tolist()
+    [[1.0, 2.0], [1.0, 2.0], [0.5, 1.0], [0.0, 0.0]]
+    """
+    steps = np.arange(step, step + n_steps, dtype=np.float64)[:, None]
+    numbers = [(s.peak, s.warmup, s.decay_from, s.end, s.begins) for s in schedules]
+    peak, warmup, decay_from, end, begins = np.array(numbers, dtype=np.float64).T
+    rise = np.minimum((steps - begins + 1) / (warmup + 1), 1.0)
+    fall = np.where(steps < decay_from, 1.0, (end - steps) / np.maximum(end - decay_from, 1))
+    return np.where(steps < end, peak * rise * np.maximum(fall, 0.0), 0.0)

@@ -1,0 +1,196 @@
+"""The CPU's counterpart of a CUDA graph: the operators of a step with their results, to be run again in order.
+
+One step is run as it is written, and each operator that reaches the processor is kept, with the tensors that it read
+and wrote. A replay runs the same operators into the same tensors: without modules, vectorisation, views, and memory
+from the system, which are most of the time of a small step. As on a GPU, the arguments of each step are copied into
+inputs at fixed addresses, and weights, moments and states are changed in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor, UntypedStorage
+from torch._ops import OpOverload
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+VARYING = {torch.Tag.data_dependent_output, torch.Tag.nondeterministic_seeded}
+"""Marks of operators that may have another result each time they are run on the same values, or none on the device."""
+
+
+def record_on_cpu(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    """Run a function, and return a function that runs its operators again, into the same tensors.
+
+    The first call of the returned function gives the result of this run. If the function reads a value of a tensor, or
+    draws random numbers, all others call it as it is written.
+
+    Examples
+    --------
+    >>> x = torch.zeros(2)
+    >>> replay = record_on_cpu(lambda: 2 * x + 1)
+    >>> replay()
+    tensor([1., 1.])
+    >>> x.fill_(3.0), replay()
+    (tensor([3., 3.]), tensor([7., 7.]))
+    """
+    with _Recording() as recording:
+        output = work().detach()
+    first = [output]
+    calls, result = in_little_memory(recording.operations, output)
+
+    @torch.no_grad()
+    def replay() -> Tensor:
+        if first:
+            return first.pop()
+        for call in calls:
+            call()
+        return result
+
+    def again() -> Tensor:
+        return first.pop() if first else work()
+
+    return replay if recording.is_complete else again
+
+
+@dataclass(frozen=True)
+class Operation:
+    """An operator with its arguments, and its results unless it changes its arguments."""
+
+    function: OpOverload
+    given: tuple[Any, ...]
+    named: dict[str, Any]
+    results: Any
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All tensors that it reads or writes."""
+        return [one for one in tree_leaves((self.given, self.named, self.results)) if isinstance(one, Tensor)]
+
+    def call(self) -> Callable[[], Any]:
+        """The operator as a function without arguments, which writes its results where they were."""
+        own = tree_leaves(self.results)
+        if not own:
+            return partial(self.function, *self.given, **self.named)
+        variant = None if None in own else out_variant(self.function)
+        if variant is not None:
+            return partial(variant[0], *self.given, **self.named, **dict(zip(variant[1], own, strict=True)))
+
+        def copied() -> None:
+            for old, new in zip(own, tree_leaves(self.function(*self.given, **self.named)), strict=True):
+                if old is not None:
+                    old.copy_(new)
+
+        return copied
+
+
+class _Recording(TorchDispatchMode):
+    """Keeps the operators that are run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: list[Operation] = []
+        self.is_complete = True
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """False: to skip torch's compiler, torch imports it first, for seconds."""
+        return False
+
+    def __torch_dispatch__(
+        self, function: OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run an operator, and keep it."""
+        found = function(*args, **(kwargs or {}))
+        if self.is_complete:
+            self._keep(function, *tree_map_only(Tensor, Tensor.detach, (args, kwargs or {}, found)))
+        return found
+
+    def _keep(self, function: OpOverload, given: tuple[Any, ...], named: dict[str, Any], results: Any) -> None:
+        """Keep an operator, unless it only looks at a part of its arguments."""
+        self.is_complete = _is_fixed(function, given, results)
+        if function._schema.is_mutable:
+            self.operations.append(Operation(function, given, named, ()))
+        elif self.is_complete and not _is_view(tree_leaves((given, named)), results):
+            self.operations.append(Operation(function, given, named, results))
+
+
+def in_little_memory(operations: Sequence[Operation], output: Tensor) -> tuple[list[Callable[[], Any]], Tensor]:
+    """The operations as functions, and the output, with results in the memory of earlier ones that nobody reads."""
+    last = {_address(one): number for number, operation in enumerate(operations) for one in operation.tensors}
+    last[_address(output)] = len(operations)
+    moved: dict[int, UntypedStorage] = {}
+    free: list[UntypedStorage] = []
+    calls = []
+    for number, operation in enumerate(operations):
+        for one in tree_leaves(operation.results):
+            if one is not None and one.nbytes and _address(one) not in moved:
+                moved[_address(one)] = _taken(free, one.untyped_storage().nbytes())
+        here = tree_map_only(Tensor, partial(_within, moved), vars(operation))
+        calls.append(Operation(**here).call())
+        for address in {_address(one) for one in operation.tensors}:
+            if last[address] == number and address in moved:
+                free.append(moved[address])
+    return calls, _within(moved, output)
+
+
+def _address(tensor: Tensor) -> int:
+    """Where the memory of a tensor begins."""
+    return tensor.untyped_storage().data_ptr()
+
+
+def _taken(free: list[UntypedStorage], size: int) -> UntypedStorage:
+    """Memory of a size: the last that became free, if it is not far larger, else new."""
+    for number in reversed(range(len(free))):
+        if size <= free[number].nbytes() <= 2 * size:
+            return free.pop(number)
+    return UntypedStorage(size)
+
+
+def _within(moved: Mapping[int, UntypedStorage], tensor: Tensor) -> Tensor:
+    """The same part of the memory that was moved; the tensor itself if it was not."""
+    memory = moved.get(_address(tensor))
+    if memory is None:
+        return tensor
+    return tensor.new_empty(0).set_(memory, tensor.storage_offset(), tensor.size(), tensor.stride())
+
+
+def _is_fixed(function: OpOverload, given: Any, results: Any) -> bool:
+    """Whether an operator has tensors of the same shape as results whatever the values are."""
+    if VARYING & set(function.tags) or not all(isinstance(one, Tensor | None) for one in tree_leaves(results)):
+        return False
+    is_selection = torch.Tag.dynamic_output_shape in function.tags
+    is_by_number = function is torch.ops.aten.index.Tensor and all(
+        index is None or index.dtype not in (torch.bool, torch.uint8) for index in given[1]
+    )
+    return not is_selection or is_by_number
+
+
+def _is_view(given: list[Any], results: Any) -> bool:
+    """Whether the results are parts of the memory of the arguments."""
+    addresses = {one.untyped_storage().data_ptr() for one in given if isinstance(one, Tensor)}
+    return all(one.untyped_storage().data_ptr() in addresses for one in tree_leaves(results) if one is not None)
+
+
+@cache
+def out_variant(function: OpOverload) -> tuple[OpOverload, tuple[str, ...]] | None:
+    """The form of an operator that writes its results into given tensors, and the names of these; None without one.
+
+    Examples
+    --------
+    >>> out_variant(torch.ops.aten.sum.dim_IntList)
+    (<OpOverload(op='aten.sum', overload='IntList_out')>, ('out',))
+    """
+    wanted = [(one.name, str(one.type)) for one in function._schema.arguments]
+    for name in function.overloadpacket.overloads():
+        other = getattr(function.overloadpacket, name)
+        arguments = other._schema.arguments
+        out = tuple(one.name for one in arguments if one.is_out)
+        is_same = [(one.name, str(one.type)) for one in arguments if not one.is_out] == wanted
+        if is_same and len(out) == len(function._schema.returns):
+            return other, out
+    return None
