@@ -1,7 +1,8 @@
-"""The rows and the noise of several models; what several models share is gathered, or drawn, once."""
+"""The rows, the noise and the step sizes of several models; what models share is gathered, or drawn, once."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
 from itertools import count
@@ -14,12 +15,18 @@ from eigencode.data.rows import NumberedRows, ResidentRows
 from eigencode.model.composition import Noise
 from eigencode.training.evaluation import EVALUATION_ROWS, draw_noise
 from eigencode.training.padding import stacked
+from eigencode.training.prefetch import on_device
 from eigencode.training.rng import generator
 from eigencode.training.run import TrainingRun
+from eigencode.training.schedule import rates
 from eigencode.training.vectorized import Axes, Leaves
 
 PROBE_ROWS = 16
 """Number of rows on which batched training is compared with separate models before it is used."""
+
+
+STEPS_AHEAD = 64
+"""Steps whose sizes are computed at once."""
 
 
 class BatchedInputs:
@@ -36,12 +43,15 @@ class BatchedInputs:
     ----------
     runs : list of TrainingRun
         Those still in training.
+    rates : deque of Tensor
+        The step sizes of the next steps, each of shape (K,); they are computed again if it is empty.
     """
 
     def __init__(self, runs: list[TrainingRun], are_alike: bool) -> None:
         self.runs, self._are_alike = runs, are_alike
         self._device = runs[0].device
         self._noise_widths: dict[int, int] = {}
+        self.rates = deque[Tensor]()
 
     # -- rows
 
@@ -125,6 +135,21 @@ class BatchedInputs:
             return Batch(*(None if each[0] is None else torch.stack([each[i] for i in index]) for each in tensors))  # type: ignore[arg-type]
 
         return gather
+
+    # -- step sizes
+
+    def next_rates(self) -> Tensor:
+        """The step size of each model in the next step, of shape (K,).
+
+        A clock may change a schedule after each step, so with one no step is computed ahead.
+        """
+        if not self.rates:
+            states = [run.state for run in self.runs]
+            step = max((state.step for state in states if not state.finished), default=0)
+            n_steps = 1 if any(run.clock.ends is not None for run in self.runs) else STEPS_AHEAD
+            found = rates([state.schedule for state in states], step, n_steps)
+            self.rates.extend(on_device(found, torch.float64, self._device))
+        return self.rates.popleft()
 
     # -- noise
 

@@ -9,8 +9,7 @@ dispatch of operations and not arithmetic.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,8 +18,7 @@ from torch import Tensor
 
 from eigencode.batch import Batch
 from eigencode.training.batched_inputs import BatchedInputs
-from eigencode.training.cpu_graphs import record_on_cpu
-from eigencode.training.cuda_graphs import Recorded
+from eigencode.training.cpu_graphs import recorded
 from eigencode.training.evaluation import joined
 from eigencode.training.execution import Execution, threads_for
 from eigencode.training.optimizers import ClippedAdam
@@ -28,12 +26,8 @@ from eigencode.training.padding import Layout, NotBatchable
 from eigencode.training.prefetch import on_device
 from eigencode.training.run import TrainingRun
 from eigencode.training.runner import Runner, SingleRunner
-from eigencode.training.schedule import rates
 from eigencode.training.structure import differing, differing_fields, in_full
 from eigencode.training.vectorized import Leaves, Pass, with_axes
-
-RECORDED_WORK = 2e8
-"""Most multiply-adds of a step of all models that is recorded on the processor: larger ones gain nothing."""
 
 Block = tuple[Any, Any, Tensor | None]
 """Tensors of a batch and of its noise, both with their axes of models, and the weights of its rows."""
@@ -68,7 +62,7 @@ class BatchedRunner(Runner):
         }
         self._adopt(self._layout.filled([run.state.parameters.vector for run in runs]))
         self._aside, self._has_average = self._matrix.clone(), False
-        self._rates, self._active = deque[Tensor](), list[bool]()
+        self._active: list[bool] = []
         steppers: list[Any] = [run.state.optimizer for run in runs]
         factors = None if steppers[0].factors is None else self._layout.filled([each.factors for each in steppers])
         self._optimizer = ClippedAdam(self._matrix, self._gradient, list(map(len, self._layout.columns)), factors)
@@ -85,18 +79,11 @@ class BatchedRunner(Runner):
         """Use views of the matrix as the models' weights."""
         self._matrix, self._gradient = matrix, torch.zeros_like(matrix)
         self._weights, self._mask = self._layout.views(matrix), self._layout.mask(matrix)
-        self._update = self._recorded()
-
-    def _recorded(self) -> Callable[..., Tensor]:
-        """The step as a recording, where its parts can be trusted to be the same each time, and its memory is small."""
-        if self.device.type == "cuda":
-            return Recorded(self._move)
-        is_known = not self.runs[0].state.may_draw_globally
-        is_small = sum(run.step_work for run in self.runs) <= RECORDED_WORK
-        return Recorded(self._move, record_on_cpu) if is_known and is_small else self._move
+        work = sum(run.step_work for run in self.runs)
+        self._update = recorded(self._move, self.device, work, self.runs[0].state.may_draw_globally)
 
     def keep_unfinished(self) -> bool:
-        self._rates.clear()  # schedules change at evaluations
+        self.rows.rates.clear()  # schedules change at evaluations
         chosen = [k for k, run in enumerate(self.runs) if not run.state.finished]
         if chosen and len(chosen) < len(self.runs):
             self._keep(chosen)
@@ -156,21 +143,8 @@ class BatchedRunner(Runner):
         if active != self._active:
             self._active, self._are_active = list(active), on_device(active, torch.bool, self.device)
         return self._update(
-            *batch.tensors, self._next_rates(), self._are_active, *self.rows.draw("step", None, len(batch))
+            *batch.tensors, self.rows.next_rates(), self._are_active, *self.rows.draw("step", None, len(batch))
         )
-
-    def _next_rates(self) -> Tensor:
-        """The step size of each model in the next step, of shape (K,), from those of all steps to the evaluation.
-
-        A clock may change a schedule after each step, so with one the next step is computed alone.
-        """
-        if not self._rates:
-            states = [run.state for run in self.runs]
-            step = max((state.step for state in states if not state.finished), default=0)
-            n_steps = 1 if any(run.clock.ends is not None for run in self.runs) else self.runs[0].period
-            found = rates([state.schedule for state in states], step, n_steps)
-            self._rates.extend(on_device(found, torch.float64, self.device))
-        return self._rates.popleft()
 
     def _move(
         self,

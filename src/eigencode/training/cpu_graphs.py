@@ -19,8 +19,26 @@ from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from eigencode.training.cuda_graphs import Recorded
+
 VARYING = {torch.Tag.data_dependent_output, torch.Tag.nondeterministic_seeded}
 """Marks of operators that may have another result each time they are run on the same values, or none on the device."""
+
+
+RECORDED_WORK = 2e8
+"""Most multiply-adds of a step that is recorded on the processor: larger ones gain nothing, and take memory."""
+
+
+def recorded(step: Callable[..., Tensor], device: torch.device, work: float, is_foreign: bool) -> Callable[..., Tensor]:
+    """A step that is recorded and replayed where this pays, else the step itself.
+
+    On a processor a step ``is_foreign`` is not recorded: modules of other packages may do something else each time. A
+    GPU notices what it cannot record.
+    """
+    if device.type == "cuda":
+        return Recorded(step)
+    may_be = device.type == "cpu" and work <= RECORDED_WORK and not is_foreign
+    return Recorded(step, record_on_cpu) if may_be else step
 
 
 def record_on_cpu(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
