@@ -149,6 +149,9 @@ def test_importing_the_package_imports_nothing_heavy():
         "Autoencoder(2, hidden=(3,), max_epochs=1, image_shape=(1, 4, 4)).fit(X)",
         "VariationalAutoencoder(2, hidden=(4,), max_epochs=1).fit(X)",
         "SparseAutoencoder(6, hidden=(), max_epochs=1).fit(X)",
+        "ContractiveAutoencoder(2, hidden=(4,), max_epochs=1).fit(X)",
+        "ContractiveAutoencoder(2, hidden=(4, 3), max_epochs=1).fit(X)",
+        "ContractiveAutoencoder(9, hidden=(12, 10), max_epochs=1).fit(X)",
     ],
 )
 def test_a_first_fit_imports_no_compiler(fit):

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from itertools import repeat
@@ -47,6 +48,9 @@ RowFunction = Callable[[Tensor], Tensor]
 
 NUMBERS_A_CHUNK = 2**24
 """Most numbers of one layer in all passes at once: 64 MB in float32."""
+
+FEW_PASSES = 8
+"""So many passes are made one after the other; for more, all at once by ``vmap``, torch's compiler is imported."""
 
 
 def jacobian(f: Composition | RowFunction, x: Tensor) -> Tensor:
@@ -293,7 +297,9 @@ def _backward_passes(function: RowFunction, x: Tensor) -> Tensor:
     output, pull_back = _with_pull_back(function, x)
     n, k = output.shape
     units = torch.eye(k, dtype=output.dtype, device=output.device)
-    (rows,) = vmap(pull_back)(units[:, None].expand(k, n, k))
+    if k <= FEW_PASSES and not _is_transformed():
+        return torch.stack([pull_back(unit.expand(n, k))[0] for unit in units], 1)
+    (rows,) = vmap(vjp(function, x)[1])(units[:, None].expand(k, n, k))  # type: ignore[misc]
     return rows.movedim(0, 1)
 
 
@@ -305,10 +311,48 @@ def _forward_passes(function: RowFunction, x: Tensor) -> Tensor:
     return columns.movedim(0, 2)
 
 
-def _with_pull_back(function: RowFunction, x: Tensor) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor]]]:
-    """The output, and the map of v to J'v of each row."""
+def _with_pull_back(function: RowFunction, x: Tensor) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, ...]]]:
+    """The output, and the map of v to J'v of each row.
+
+    ``torch.func.vjp`` imports torch's compiler, in seconds, so it is used only where autograd alone does not work: in
+    transforms such as ``vmap``, and if the function has tensors that were made in inference mode.
+    """
+    if not _is_transformed():
+        with suppress(RuntimeError):
+            return _recorded(function, x)
     output, pull_back = vjp(function, x)  # type: ignore[misc]  # three where the function has a further output
     return output, pull_back
+
+
+def _recorded(function: RowFunction, x: Tensor) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, ...]]]:
+    """`_with_pull_back` by autograd."""
+    is_differentiable = torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+    with torch.inference_mode(False), torch.enable_grad():
+        x = _usable(x)
+        start = x.view_as(x) if x.requires_grad and is_differentiable else x.detach().requires_grad_()
+        output = function(start)
+
+    def pull_back(v: Tensor) -> tuple[Tensor, ...]:
+        with torch.inference_mode(False), torch.enable_grad():
+            product = (
+                output * _usable(v)
+            ).sum()  # a scalar, since ``grad`` for a given v imports the compiler's algebra
+        if not product.requires_grad:
+            return (torch.zeros_like(start),)
+        return torch.autograd.grad(
+            product, start, retain_graph=True, create_graph=is_differentiable, materialize_grads=True
+        )
+
+    return output, pull_back
+
+
+def _is_transformed() -> bool:
+    """Whether a transform of ``torch.func`` is in force, as ``vmap``: no tensor can then be made to need a gradient."""
+    try:
+        torch.empty(0).requires_grad_()
+    except RuntimeError:
+        return True
+    return False
 
 
 def _push_forward(function: RowFunction, x: Tensor, tangent: Tensor) -> Tensor:

@@ -135,7 +135,7 @@ def _check_penalty_gradient(part: Penalty, term: _Term, x: Tensor) -> None:
 
     def moved(length: float) -> float:
         there = {name: value + length * way[name] for name, value in weights.items()}
-        return float(torch.func.functional_call(term, there, (x,)).sum())
+        return float(torch.func.functional_call(term, there, (x,)).sum().detach())
 
     numeric = (moved(step) - moved(-step)) / (2 * step)
     agree = abs(slope - numeric) <= 1e-4 * (1 + abs(numeric))
