@@ -299,7 +299,7 @@ def _backward_passes(function: RowFunction, x: Tensor) -> Tensor:
     units = torch.eye(k, dtype=output.dtype, device=output.device)
     if k <= FEW_PASSES and not _is_transformed():
         return torch.stack([pull_back(unit.expand(n, k))[0] for unit in units], 1)
-    (rows,) = vmap(vjp(function, x)[1])(units[:, None].expand(k, n, k))  # type: ignore[misc]
+    (rows,) = vmap(vjp(function, x)[1])(units[:, None].expand(k, n, k))
     return rows.movedim(0, 1)
 
 
