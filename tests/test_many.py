@@ -232,6 +232,7 @@ def test_threads_go_by_the_work_of_the_whole_program(monkeypatch):
     runs[0] = replace(runs[0], execution=replace(runs[0].execution, n_threads=7))
     (group,) = group_runs(runs)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    monkeypatch.setattr("eigencode.training.execution.processors", lambda: 8)
     assert group.runner.execution.n_threads == 4
     group.runner.runs[1].state.schedule.end = 0
     assert group.runner.keep_unfinished()

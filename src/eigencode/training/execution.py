@@ -15,6 +15,7 @@ import torch
 
 from eigencode.domains import Interval, OneOf
 from eigencode.errors import OptionError
+from eigencode.training.processors import processors
 
 THREADS_FROM = 2e7
 """Multiply-adds per step from which more threads are faster, despite their synchronisation."""
@@ -82,8 +83,8 @@ def choose_execution(device: str, precision: str, work: float) -> Execution:
 
 
 def threads_for(work: float) -> int:
-    """Threads of one operation, all or one, for the multiply-adds of a step."""
-    return torch.get_num_threads() if work >= THREADS_FROM else 1
+    """Threads of one operation for the multiply-adds of a step: one, or torch's, as far as there are processors."""
+    return min(torch.get_num_threads(), processors()) if work >= THREADS_FROM else 1
 
 
 def resolve_device(device: str) -> str:
