@@ -14,7 +14,7 @@ from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import ParameterGrid
 
-from eigencode import AnomalyDetector, Autoencoder, AutoencoderSearch, DenoisingAutoencoder
+from eigencode import AnomalyDetector, Autoencoder, AutoencoderSearch, DenoisingAutoencoder, VariationalAutoencoder
 from eigencode.data import block_sources, named_files
 from eigencode.errors import DataError, OptionError
 from eigencode.plots import (
@@ -28,6 +28,7 @@ from eigencode.plots import (
     SampleDisplay,
     SearchDisplay,
     SizeDisplay,
+    TermsDisplay,
     TrainingDisplay,
     TraversalDisplay,
     UnitDisplay,
@@ -276,6 +277,19 @@ def test_the_curves_are_the_history(fitted, tmp_path):
     best = fitted.best_epoch_
     assert lines["kept"].get_xydata().tolist() == [[best, held_out[best]]]
     assert best > 0
+
+
+def test_the_terms_are_drawn_beside_their_values_at_the_weights_kept(cancer, fitted, tmp_path):
+    model = VariationalAutoencoder(2, hidden=(8,), max_epochs=5, random_state=0).fit(cancer)
+    lines = lines_by_label(drawn(TermsDisplay.from_estimator(model).figure_, tmp_path))
+    best = next(row for row in model.history_ if row["validation_objective"] == model.best_objective_)
+    for name in ("reconstruction", "divergence"):
+        x, y = lines[name].get_xydata().T
+        assert x.tolist() == [row["rows"] for row in model.history_]
+        expected = [row[f"validation_{name}"] - best[f"validation_{name}"] for row in model.history_]
+        np.testing.assert_allclose(y, expected)
+    with pytest.raises(OptionError, match="must have several terms"):
+        TermsDisplay.from_estimator(fitted)
 
 
 def test_high_first_epochs_do_not_flatten_the_curve(cancer):

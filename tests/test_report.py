@@ -30,6 +30,7 @@ from eigencode import (
 from eigencode.errors import DataError, FileError, OptionError
 from eigencode.export import graph_of
 from eigencode.report import charts, live, model_sections, sections
+from eigencode.report.card import card
 from eigencode.report.findings import Findings
 from eigencode.report.page import HERE, page
 
@@ -132,6 +133,10 @@ class TestPage:
         assert sum(bar["n"] for bar in bars if bar["to"] <= 0.05) == 4
         assert all(bar["to"] <= 0.05 or bar["from"] >= 0.05 for bar in bars)
 
+    def test_the_card_counts_columns_that_are_left_out(self):
+        frame = people().assign(name=[f"Jo Doe {number}" for number in range(N)])
+        assert "components of 7 columns, of which 1 is left out" in card(Autoencoder(2, **QUICK).fit(frame))
+
     def test_components_are_drawn_in_their_order(self):
         facet = charts.units(np.random.default_rng(0).normal(size=(50, 11)), range(11))
         vega = vl_convert.vegalite_to_vega(facet)
@@ -196,6 +201,16 @@ class TestPage:
         points = json.loads(re.search(r'<script type="application/json">(.*?)</script>', section)[1])
         assert len(points["data"]["values"]) == 300
 
+    def test_each_of_several_targets_is_drawn(self):
+        rng = np.random.default_rng(0)
+        X = rng.normal(size=(300, 3))
+        Y = np.column_stack([2 * X[:, 0], rng.normal(size=300)])
+        model = AutoencoderRegressor(autoencoder=Autoencoder(2, **QUICK), max_epochs=3, random_state=0).fit(X, Y)
+        section = sections.predictions(Findings(model, X, Y))
+        assert "Target 2 of 2" in section
+        observed = [point["observed"] for point in charts_of(section)[1]["data"]["values"]]
+        np.testing.assert_allclose(np.sort(observed), np.sort(Y[:, 1]), rtol=1e-4)
+
     def test_windows_are_rows_with_those_before_them(self):
         t = np.arange(400)
         X = np.column_stack([np.sin(t / 5), np.cos(t / 5)]) + 0.1 * np.random.default_rng(0).normal(size=(400, 2))
@@ -238,6 +253,30 @@ class TestRows:
         found = Findings(model, rows.assign(rank=order))
         assert found.given[2].text(0) == str(order[0])
         assert "rank" in page(model, rows.assign(rank=order))
+
+
+def charts_of(section):
+    """The specifications of a section's charts."""
+    return [json.loads(each) for each in re.findall(r'<script type="application/json">(.*?)</script>', section)]
+
+
+class TestImages:
+    """Rows that are images, though the model was fitted to columns."""
+
+    def test_columns_named_as_the_pixels_of_a_square_are_images(self):
+        frame = load_digits(as_frame=True).data[:100]
+        found = Findings(LinearAutoencoder(2).fit(frame), frame)
+        assert found.image_shape == (1, 8, 8)
+        assert "Images (first line)" in sections.reconstructions(found)
+        shown = sections.pixels(found, found.rows)
+        np.testing.assert_allclose(shown, np.asarray(frame).reshape(-1, 8, 8) / 16 * 255, atol=0.51)
+        renamed = frame.rename(columns={"pixel_0_0": "age"})
+        assert not Findings(LinearAutoencoder(2).fit(renamed), renamed).is_image
+
+    def test_how_to_see_numbers_as_images_is_said(self):
+        rows = DIGITS.reshape(-1, 64)
+        assert "image_shape=(1, 8, 8)" in sections.finding(Findings(LinearAutoencoder(2).fit(rows), rows))
+        assert "image_shape" not in sections.finding(Findings(LinearAutoencoder(2).fit(rows[:, :60]), rows[:, :60]))
 
 
 def first_reason(detector, X):
@@ -316,6 +355,28 @@ class TestFindings:
         assert sum(terms.values()) == pytest.approx(model.best_objective_, rel=1e-5)
         section = model_sections.training(Findings(model, X))
         assert f"<td>Contractive</td><td>{terms['Contractive']:.4g}</td>" in section
+
+    def test_each_term_is_drawn_beside_its_value_at_the_weights_kept(self):
+        X = np.random.default_rng(0).normal(size=(200, 4)) @ np.random.default_rng(1).normal(size=(4, 4))
+        model = VariationalAutoencoder(2, max_epochs=4, hidden=(8,), random_state=0).fit(X)
+        section = model_sections.training(Findings(model, X))
+        best = next(row for row in model.history_ if row["validation_objective"] == model.best_objective_)
+        for name in ("reconstruction", "divergence"):
+            assert f"{name} {best[f'validation_{name}']:.4g}" in section
+        drawn = charts_of(section)[1]["data"]["values"]
+        expected = [row["validation_divergence"] - best["validation_divergence"] for row in model.history_]
+        assert [p["value"] for p in drawn if p["term"] == "divergence"] == pytest.approx(expected, rel=1e-4, abs=1e-9)
+        model = Autoencoder(2, **QUICK).fit(X)
+        assert len(charts_of(model_sections.training(Findings(model, X)))) == 1
+
+    def test_rows_that_were_fitted_are_said_to_be(self, model):
+        says = "These are the rows that it was fitted to"
+        assert says in sections.finding(Findings(model, people()))
+        assert says in sections.finding(Findings(model, people()[::-1]))
+        assert says not in sections.finding(Findings(model, people()[1:]))
+        counts = LinearAutoencoder(1).fit(COUNTS)
+        assert says in sections.finding(Findings(counts, COUNTS))
+        assert says not in sections.finding(Findings(counts, COUNTS + 0.01))
 
     def test_components_that_never_change_are_dead(self):
         X = np.random.default_rng(0).normal(size=(200, 3))

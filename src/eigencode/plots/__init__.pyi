@@ -10,4 +10,5 @@ from eigencode.plots.reconstructions import SampleDisplay as SampleDisplay
 from eigencode.plots.reconstructions import TraversalDisplay as TraversalDisplay
 from eigencode.plots.searches import SearchDisplay as SearchDisplay
 from eigencode.plots.training import SizeDisplay as SizeDisplay
+from eigencode.plots.training import TermsDisplay as TermsDisplay
 from eigencode.plots.training import TrainingDisplay as TrainingDisplay

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any, Self
 
 import numpy as np
 from matplotlib.axes import Axes
 
+from eigencode.errors import OptionError
 from eigencode.plots.display import GREY, LEVEL, PALETTE, Display, count, legend, style
+from eigencode.report.charts import readable_limits, terms_beside_kept
 from eigencode.report.findings import Findings
 
 KEPT: dict[str, Any] = {"color": PALETTE[2], "markersize": 7, "markeredgecolor": "white", "zorder": 5}
@@ -81,17 +84,60 @@ class TrainingDisplay(Display):
                 ax.plot(x, after, color=PALETTE[0], linewidth=2, label=label)
         best = -1 if self.is_stream or not np.isfinite(after).any() else int(np.nanargmin(after))
         ax.plot(x[best], self.kept[1], "o", label=f"kept: epoch {self.kept[0]}, {self.kept[1]:.4g}", **KEPT)
-        ax.set_ylim(_readable_limits(np.concatenate([after[len(after) // 4 :], during[len(during) // 4 :], levels])))
+        ax.set_ylim(readable_limits(np.concatenate([after[len(after) // 4 :], during[len(during) // 4 :], levels])))
         ax.set_xlim(-0.02 * max(x[-1], 10), x[-1] + 0.02 * max(x[-1], 10))
         count(ax)
         legend(ax)
 
 
-def _readable_limits(values: np.ndarray) -> tuple[float, float]:
-    """Limits of an axis that shows these values, with a margin."""
-    values = values[np.isfinite(values)]
-    margin = 0.06 * (values.max() - values.min()) or 1.0
-    return float(values.min() - margin), float(values.max() + 2 * margin)
+@dataclass(eq=False, repr=False)
+class TermsDisplay(Display):
+    """Each term of the objective by the number of rows seen, beside its value at the weights kept.
+
+    Terms are means over the validation rows. Of a variational autoencoder it shows what better reconstructions cost in
+    divergence. The first evaluations may be beyond the axis.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (m,)
+        The number of rows seen at each evaluation.
+    terms : dict of str to ndarray of shape (m,)
+        How far each term is above its value at the weights kept, in nats a row.
+    kept : dict of str to float
+        These values.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_wine
+    >>> from eigencode import VariationalAutoencoder
+    >>> model = VariationalAutoencoder(2, max_epochs=5, random_state=0).fit(
+    ...     load_wine().data
+    ... )
+    >>> list(TermsDisplay.from_estimator(model).terms)
+    ['reconstruction', 'divergence']
+    """
+
+    rows: np.ndarray
+    terms: dict[str, np.ndarray]
+    kept: dict[str, float]
+
+    @classmethod
+    def from_estimator(cls, model: Any, *, ax: Axes | None = None) -> Self:
+        """Draw the terms of a fitted model; of a detector or a supervised model, those of its autoencoder."""
+        model = getattr(model, "autoencoder_", model)
+        terms, kept = terms_beside_kept(model)
+        if not terms:
+            what, hint = "The objective must have several terms", "TrainingDisplay draws an objective of one"
+            raise OptionError(what, got=f"{type(model).__name__} with one", hint=hint)
+        return cls(np.array([row["rows"] for row in model.history_]), terms, kept).plot(ax)
+
+    def _draw(self, ax: Axes) -> None:
+        style(ax, "rows seen", "nats per row, beside the weights kept")
+        ax.axhline(0.0, **LEVEL)
+        for colour, (name, values) in zip(cycle(PALETTE), self.terms.items(), strict=False):
+            ax.plot(self.rows, values, color=colour, label=f"{name}: {self.kept[name]:.4g} at the weights kept")
+        ax.set_ylim(readable_limits(np.concatenate([values[len(values) // 4 :] for values in self.terms.values()])))
+        legend(ax)
 
 
 @dataclass(eq=False, repr=False)

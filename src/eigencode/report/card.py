@@ -19,7 +19,10 @@ def card(model: Any) -> str:
     if not hasattr(inner, "history_"):
         return ""
     facts = summary(model)
-    figures = {"code": f"{facts['n_components']} components of {facts['n_features_in']} columns", **outcome(facts)}
+    n_out = 0 if inner.columns_ is None else len(inner.columns_.optional)
+    left = f", of which {n_out} {'is' if n_out == 1 else 'are'} left out" if n_out else ""
+    code = f"{facts['n_components']} components of {facts['n_features_in']} columns{left}"
+    figures = {"code": code, **outcome(facts)}
     notes = figures.pop("note", "").splitlines()
     rows = "".join(
         f'<tr><th style="text-align:left;font-weight:normal;opacity:.7">{text(name)}</th>'

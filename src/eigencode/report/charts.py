@@ -36,6 +36,28 @@ def axis(field: str, kind: str = "quantitative", title: str | None = None, **mor
     return {"field": field, "type": kind, "title": field if title is None else title, **more}
 
 
+def terms_beside_kept(model: Any) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """How far each term of the objective is above its value at the weights kept, at each evaluation; and these values.
+
+    Both are empty if there is one term only.
+    """
+    names = [name for name in model.history_[0] if name.startswith("validation_")]
+    found = {name: np.array([row.get(name, np.nan) for row in model.history_], dtype=float) for name in names}
+    from_best = np.abs(found.pop("validation_objective", np.zeros(1)) - model.best_objective_)
+    best = int(np.argmin(np.nan_to_num(from_best, nan=np.inf)))
+    terms = {name.removeprefix("validation_").replace("_", " "): values for name, values in found.items()}
+    return {name: values - values[best] for name, values in terms.items()}, {
+        name: float(values[best]) for name, values in terms.items()
+    }
+
+
+def readable_limits(values: np.ndarray) -> tuple[float, float]:
+    """Limits of an axis that shows these values, with a margin."""
+    values = values[np.isfinite(values)]
+    margin = 0.06 * (values.max() - values.min()) or 1.0
+    return float(values.min() - margin), float(values.max() + 2 * margin)
+
+
 def history(model: Any) -> Chart:
     """The objective by rows seen, and the linear baseline's."""
     rows = []
@@ -45,7 +67,7 @@ def history(model: Any) -> Chart:
                 label = label if model._has_validation or name.startswith("training") else "training rows, evaluated"
                 rows.append({"rows": seen["rows"], "epoch": seen["epoch"], "objective": value, "of": label})
     encoding = {
-        "x": axis("rows", title="rows seen"),
+        "x": axis("rows", title="rows seen", axis={"format": "~s", "tickCount": 8}),
         "y": axis("objective", title="nats a row", scale={"zero": False}),
         "color": axis("of", "nominal", ""),
         "tooltip": [axis("epoch"), axis("rows"), axis("objective"), axis("of", "nominal")],
@@ -59,6 +81,23 @@ def history(model: Any) -> Chart:
             "encoding": {"y": axis("objective", title="nats a row"), "color": encoding["color"]},
         })  # fmt: skip
     return chart(rows, layer=layers)
+
+
+def terms(model: Any, values: Mapping[str, np.ndarray]) -> Chart:
+    """The terms of the objective by rows seen; their first values may be beyond the axis."""
+    rows = [
+        {"rows": seen["rows"], "epoch": seen["epoch"], "value": number(value), "term": name}
+        for name, found in values.items()
+        for seen, value in zip(model.history_, found, strict=True)
+    ]
+    shown = np.concatenate([found[len(found) // 4 :] for found in values.values()])
+    encoding = {
+        "x": axis("rows", title="rows seen", axis={"format": "~s", "tickCount": 8}),
+        "y": axis("value", title="nats a row", scale={"domain": [*map(number, readable_limits(shown))]}),
+        "color": axis("term", "nominal", "", sort=list(values)),
+        "tooltip": [axis("term", "nominal"), axis("epoch"), axis("value", title="beside the weights kept")],
+    }
+    return chart(rows, mark={"type": "line", "point": True, "clip": True}, encoding=encoding)
 
 
 def sizes(linear: np.ndarray, own: np.ndarray, n_components: int, error: float) -> Chart:

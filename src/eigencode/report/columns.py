@@ -64,6 +64,34 @@ class Column:
         return Column(self.name, self.is_number, self.values[rows], self.is_time)
 
 
+@dataclass(frozen=True, eq=False)
+class ColumnError:
+    """How well one column is rebuilt.
+
+    Attributes
+    ----------
+    name : str
+        The column.
+    explained : float
+        Of a number, the share of its variance that the reconstruction explains; of a label, the share that is right.
+    usual : float
+        The same of the mean, 0, or of the most frequent label.
+    linear : float
+        The same of the linear baseline; NaN where there is none.
+    missing : float
+        The share of gaps.
+    is_number : bool
+        Whether it is of numbers.
+    """
+
+    name: str
+    explained: float
+    usual: float
+    linear: float
+    missing: float
+    is_number: bool
+
+
 def columns(rows: Any, model: Any) -> list[Column]:
     """The columns of rows, or of a model's answer in their form, that the model uses."""
     frame, schema = as_frame(rows), model.columns_

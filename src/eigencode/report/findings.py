@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
+import re
 import warnings
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -17,12 +18,13 @@ from eigencode.data.block_sources import BlockSource
 from eigencode.data.cells import is_missing
 from eigencode.data.containers import as_array
 from eigencode.data.gaps import hide_gaps
+from eigencode.data.images import rows_to_images
 from eigencode.data.named_files import opened
 from eigencode.data.one_pass import OnePass
 from eigencode.data.tables import as_frame
 from eigencode.errors import DataError, EigencodeError
 from eigencode.lazy import torch
-from eigencode.report.columns import Column, columns, labels_of, take
+from eigencode.report.columns import Column, ColumnError, columns, labels_of, take
 
 MOST_ROWS = 20_000
 """Rows that are measured; of more, so many are drawn at random, always the same."""
@@ -39,36 +41,14 @@ HIDDEN = 0.1
 LABELS = (["category"], ["boolean"])
 """Blocks of cells of a column of labels, each label with a probability of its own."""
 
+PIXEL = re.compile(r"(pixel|px)[ _.-]?\d+([ _.x-]\d+)?", re.IGNORECASE)
+"""Names of columns that are the pixels of an image, as scikit-learn and OpenML have them."""
+
+SAME_MEAN = 1e-6
+"""Means of columns that differ by less, in the units of the scale, are of the same rows."""
+
 DEAD = 1e-6
 """A component is dead if its spread is below this share of the largest one's."""
-
-
-@dataclass(frozen=True, eq=False)
-class ColumnError:
-    """How well one column is rebuilt.
-
-    Attributes
-    ----------
-    name : str
-        The column.
-    explained : float
-        Of a number, the share of its variance that the reconstruction explains; of a label, the share that is right.
-    usual : float
-        The same of the mean, 0, or of the most frequent label.
-    linear : float
-        The same of the linear baseline; NaN where there is none.
-    missing : float
-        The share of gaps.
-    is_number : bool
-        Whether it is of numbers.
-    """
-
-    name: str
-    explained: float
-    usual: float
-    linear: float
-    missing: float
-    is_number: bool
 
 
 class Findings:
@@ -140,10 +120,31 @@ class Findings:
             first += column.kind.width
         return None
 
+    @cached_property
+    def are_those_fitted(self) -> bool:
+        """Whether the columns have the means that they had in fit, so that the rows are those fitted."""
+        if len(self.rows) < self.n_given or not np.isfinite(self.cells).any(0).all():
+            return False
+        means = np.nanmean(self.model.scaler_.transform(self.cells), axis=0)
+        return bool((np.abs(means) <= SAME_MEAN).all())
+
     def images(self, rows: Any) -> np.ndarray:
         """Rows of a model of images as images, shape (n, h, w) or (n, h, w, c)."""
-        found: np.ndarray = self.model.as_images(np.asarray(rows, dtype=np.float64).reshape(len(rows), -1))
-        return found
+        array = np.asarray(rows, dtype=np.float64).reshape(len(rows), -1)
+        return rows_to_images(self.image_shape, array)
+
+    @cached_property
+    def image_shape(self) -> tuple[int, ...]:
+        """(channels, height, width) of the images, () if rows are none; columns may be named as a square's pixels."""
+        names = getattr(self.model, "feature_names_in_", ())
+        side = math.isqrt(len(names))
+        are_pixels = side**2 == len(names) and all(map(PIXEL.fullmatch, names))
+        return (1, side, side) if side > 1 and are_pixels else tuple(self.model.image_shape_)
+
+    @cached_property
+    def pixel_range(self) -> tuple[float, float]:
+        """The values shown as black and as white."""
+        return tuple(self.model.pixel_range_) or (float(np.nanmin(self.cells)), float(np.nanmax(self.cells)))
 
     @cached_property
     def given(self) -> list[Column]:
@@ -164,7 +165,7 @@ class Findings:
     @cached_property
     def is_image(self) -> bool:
         """Whether rows are images."""
-        return bool(self.model.image_shape_)
+        return bool(self.image_shape)
 
     @cached_property
     def by_column(self) -> list[ColumnError]:
@@ -251,7 +252,8 @@ class Findings:
         for number, (column, own) in enumerate(zip(decoded, self.given, strict=True)):
             low, high = column.values[:k], column.values[k:]
             if column.is_number:
-                found[number] = np.abs(high - low) / max(_spread(own.values), 1e-30)
+                spread = _spread(own.values)  # 0 of a constant, which has no unit to move in
+                found[number] = np.abs(high - low) / spread if spread > 0 else 0.0
             else:
                 found[number] = low != high
         return found

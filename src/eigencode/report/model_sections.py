@@ -39,7 +39,7 @@ def formula(found: Findings) -> str:
     terms += [FORMULA["weight_prior"][0]] if facts["weight_prior"] is not None else []
     body = "".join(
         f'<tr><th scope="row">{text(name)}</th><td class="math">{math}</td>'
-        f"<td><code>{text(part)}</code></td><td>{says}</td></tr>"
+        f'<td><code>{text(part)}</code></td><td class="meaning">{says}</td></tr>'
         for name, math, part, says in rows
     )
     head = "".join(f'<th scope="col">{name}</th>' for name in ("term", "symbol", "here", "meaning"))
@@ -56,11 +56,24 @@ def training(found: Findings) -> str:
         f"The objective on {objective} rows ended at {model.best_objective_:.4g} nats a row; the weights kept are of "
         f"epoch {model.best_epoch_} of {last['epoch']}, after {last['rows']:,} rows seen."
     )
-    curve = paragraph(text(says)) if len(model.history_) < 2 else figure(charts.history(model), says)
+    curve = paragraph(text(says)) if len(model.history_) < 2 else figure(charts.history(model), says) + _by_term(model)
     if len(found.terms) < 2:
         return curve
     lines = [[name, f"{value:.4g}"] for name, value in found.terms.items()]
     return curve + table(["term", "nats a row"], lines, "The objective of these rows by term, at the mean code")
+
+
+def _by_term(model: Any) -> str:
+    """How each term of the objective changed, if there are several."""
+    above, kept = charts.terms_beside_kept(model)
+    if not above:
+        return ""
+    listed = ", ".join(f"{name} {value:.4g}" for name, value in kept.items())
+    says = (
+        "Each term of the objective beside its value at the weights kept: above 0 it was larger, below 0 smaller. "
+        f"At the weights kept: {listed} nats a row."
+    )
+    return figure(charts.terms(model, above), says)
 
 
 def sizes(found: Findings) -> str:
@@ -129,6 +142,7 @@ def gaps(found: Findings) -> str:
         parts.append(figure(charts.bars([c.name for c in missing], values, "share of rows"), says))
     if filled := found.filling:
         some = sorted(filled, key=lambda line: line[1] - line[2])[:MOST_SHOWN]
+        names = [line[0] for line in some]
         groups = {"this model": [line[1] for line in some], "mean or most frequent": [line[2] for line in some]}
         better = sum(own < usual for _, own, usual in filled)
         says = (
@@ -136,7 +150,8 @@ def gaps(found: Findings) -> str:
             f"or the most frequent label in {better} of {len(filled)} columns. Errors are in standard "
             "deviations, or shares of labels that are wrong."
         )
-        parts.append(figure(charts.bars([line[0] for line in some], groups, "error"), says))
+        # Hundreds of pixels are not read one by one.
+        parts.append(paragraph(says) if found.is_image else figure(charts.bars(names, groups, "error"), says))
     return "".join(parts)
 
 

@@ -19,6 +19,7 @@ const drawn = [];
 
 for (const place of document.querySelectorAll("figure .chart")) {
   const spec = JSON.parse(place.nextElementSibling.textContent);
+  CONFIG.legend.columns = place.clientWidth < 500 ? 2 : undefined;
   if (spec.facet) spec.columns = Math.max(1, Math.min(4, Math.floor(place.clientWidth / 165)));
   drawn.push(vegaEmbed(place, spec, OPTIONS));
 }

@@ -48,7 +48,8 @@ MOST_SLIDERS = 12
 RANGE = (0.005, 0.995)
 """A slider goes from one of these quantiles of the component to the other."""
 
-LIVE = """<p>Move a component: the row is decoded here, in this page.{hint}</p>
+LIVE = """<p>Move a component: the row is decoded here, in this page. The components that change the rows most
+come first.{hint}</p>
 <div id="sliders"></div><p><button type="button" id="reset">Back to the mean code</button></p>
 <div id="decoded" tabindex="0" role="region" aria-label="decoded row"></div>
 """
@@ -122,8 +123,8 @@ def live(found: Findings) -> str:
         "center": found.codes.mean(0).tolist(),
         "sliders": [{"component": int(j), "low": float(ends[0, j]), "high": float(ends[1, j])} for j in ranked],
         "order": order.tolist(),
-        "image": list(found.model.image_shape_) or None,
-        "range": list(found.model.pixel_range_),
+        "image": list(found.image_shape) or None,
+        "range": list(found.pixel_range) if found.is_image else [],
     }
     hint = "" if found.is_image else " Bold values differ from those of the mean code."
     return LIVE.format(hint=hint) + data(given, "live-data")

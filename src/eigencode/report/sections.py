@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,14 @@ MOST_COMPONENTS = 16
 MOST_COLOURS = 12
 """Columns by which the map of codes can be coloured."""
 
+MOST_TARGETS = 6
+"""Targets whose predictions are drawn."""
+
 N_WORST = 10
 """Rows of a table of rows."""
+
+FEWEST_PIXELS = 5
+"""Height and width of the smallest images that numbers without names may be."""
 
 DEVIATIONS = (-2, -1, 0, 1, 2)
 """Values of a component on a traversal, in standard deviations."""
@@ -32,7 +39,7 @@ DEVIATIONS = (-2, -1, 0, 1, 2)
 
 def pixels(found: Findings, rows: Any) -> np.ndarray:
     """Rows of a model of images as pixels of 8 bits, on the scale of the rows measured."""
-    return as_pixels(found.images(rows), found.model.pixel_range_)
+    return as_pixels(found.images(rows), found.pixel_range)
 
 
 def finding(found: Findings) -> str:
@@ -59,14 +66,28 @@ def finding(found: Findings) -> str:
             if len(found.numbers) < found.n_given
             else "."
         ),
-        f"{rebuilt}, in the middle one of these columns." if rebuilt else "",
+        "These are the rows that it was fitted to: errors of other rows are larger." if found.are_those_fitted else "",
+        f"{rebuilt}. Half of the columns are rebuilt better than this, and half worse." if rebuilt else "",
         _beside_linear(found),
         f"{int(found.dead.sum())} of the {k} components never change: a smaller code would do."
         if found.dead.any()
         else "",
+        _may_be_images(found),
     ]
     notes = "".join(f"<li>{text(note)}</li>" for note in getattr(found.fitted, "notes_", model.notes_))
     return paragraph(*sentences) + (f'<h3>Notes of the fit</h3><ul class="notes">{notes}</ul>' if notes else "")
+
+
+def _may_be_images(found: Findings) -> str:
+    """How rows are shown as images, if they may be images: as many numbers as a square has pixels, without names."""
+    side = math.isqrt(d := len(found.given))
+    is_named = hasattr(found.model, "feature_names_in_")
+    if found.is_image or is_named or side < FEWEST_PIXELS or side**2 != d:
+        return ""
+    return (
+        f"If the rows are images of {side} x {side} pixels, fit the model with <code>image_shape=(1, {side}, {side})"
+        "</code>, and this page shows them as images."
+    )
 
 
 def _article(name: str) -> str:
@@ -206,8 +227,16 @@ def predictions(found: Findings) -> str:
     true = true.reshape(guess.shape)
     says = f"Predictions explain {share(float(r2_score(true, guess)))} of the variance of the labels."
     some = np.random.default_rng(1).permutation(len(true))[:MOST_POINTS]
-    observed, predicted = (each.reshape(len(each), -1)[some, 0].astype(float) for each in (true, guess))
-    return figure(charts.predicted(observed, predicted), says)
+    observed, predicted = (each.reshape(len(each), -1)[some].astype(float) for each in (true, guess))
+    n = min(observed.shape[1], MOST_TARGETS)
+    says_of = [says] if n == 1 else [f"Target {j + 1} of {observed.shape[1]}: {_r2(true, guess, j)}" for j in range(n)]
+    drawn = [figure(charts.predicted(observed[:, j], predicted[:, j]), says_of[j]) for j in range(n)]
+    return "".join(drawn if n == 1 else [paragraph(text(says)), *drawn])
+
+
+def _r2(true: np.ndarray, guess: np.ndarray, j: int) -> str:
+    """How much of one target is predicted."""
+    return f"{share(float(r2_score(true[:, j], guess[:, j])))} of its variance is predicted."
 
 
 def _predicted_classes(true: np.ndarray, guess: np.ndarray) -> str:
