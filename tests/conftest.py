@@ -1,5 +1,6 @@
 """Data and models that several tests share."""
 
+import os
 import random
 import signal
 import time
@@ -24,6 +25,10 @@ from eigencode.options import AutoencoderOptions
 from eigencode.parts import Units
 from eigencode.training.evaluation import EVALUATION_ROWS, evaluate
 from eigencode.training.run import TrainingRun
+
+# Tests use no GPU, so that they have the bits of a processor everywhere; benchmarks/gpu_kinds.py checks GPUs. With
+# CUDA_VISIBLE_DEVICES=0 they do use one.
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 AUTOENCODERS = [getattr(estimators, name) for name in dir(estimators) if name.endswith("Autoencoder")]
 """The named autoencoders, as classes."""

@@ -169,8 +169,10 @@ def _connect() -> None:
         raise TrainingError("The processes were separated by an earlier error", hint="Start all of them again")
     backend = "gloo"
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-        backend = "cpu:gloo,cuda:nccl"
+        n_gpus = torch.cuda.device_count()
+        torch.cuda.set_device(_count_in("LOCAL_RANK", 0) % n_gpus)
+        if _count_in("LOCAL_WORLD_SIZE", 1) <= n_gpus:  # nccl refuses two processes on one GPU
+            backend = "cpu:gloo,cuda:nccl"
     meeting, (rank, size) = os.environ.get(MEETING), numbered()
     method = None if meeting is None else f"file://{meeting}"
     try:

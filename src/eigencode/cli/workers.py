@@ -108,7 +108,7 @@ def _environment(rank: int, size: int, folder: str) -> dict[str, str]:
     """The variables of a process, as torchrun sets them, and a folder by which it finds the others."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     default = {"OMP_NUM_THREADS": max(cores // size, 1)} | ({"GLOO_SOCKET_IFNAME": "lo"} if _IS_LINUX else {})
-    own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, PARENT: os.getpid()}
+    own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, PARENT: os.getpid()}
     meeting = {processes.MEETING: os.path.join(folder, "store")}
     return {name: str(value) for name, value in {**default, **os.environ, **own, **meeting}.items()}
 
