@@ -225,7 +225,7 @@ def report(output: Path, facts: Mapping[str, Any], promised: str, as_json: bool)
         return
     lines = {
         "alarms": f"{facts['n_alarms']:,} of {facts['n_rows']:,} rows",
-        "false": promised,
+        "false alarms": promised,
         **({} if output == STREAM else {"written to": str(output)}),
     }
     print_facts(lines, file=sys.stderr if output == STREAM else sys.stdout)

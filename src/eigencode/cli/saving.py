@@ -49,7 +49,7 @@ def print_next_command(fitted: BaseAutoencoder, model: Path, rows: Sequence[Path
     if hasattr(fitted, "p_values"):
         found = next(name for name in ("alarms.csv", "new_alarms.csv") if Path(name).resolve() not in inputs)
         line = ["detect", str(model), *map(str, few), "--explain", "3", "--output", found, *OWN.typed]
-        print(f"Find unusual rows with:\n\n  {invocation.command(line)}")
+        print(f"Find unusual rows of this or another file with:\n\n  {invocation.command(line)}")
         return
     codes = next(name for name in ("codes.parquet", "new_codes.parquet") if Path(name).resolve() not in inputs)
     typed = [*chosen.flags(fitted_names(fitted)), *OWN.typed]

@@ -4,7 +4,7 @@ The suspicious columns of a row are found first, and how surprising each column 
 suspicious (`eigencode.detection.suspicion`). That is brought to the scale of gaps and labels, by :math:`-\log` of the
 share of rows in which some column is as surprising (`eigencode.detection.tails`): with many columns, one of them is
 surprising more often than a column without gaps has one. With this t of a column and the term o of its state (known,
-missing, or impossible), :math:`u_j = o_j + t_j`, a column adds
+missing, or impossible) beside that of its usual state, :math:`u_j = o_j - \min o_j + t_j`, a column adds
 
 .. math:: c_j = u_j + e \, \frac{u_j^2}{\sum_i u_i^2} + \frac{D - \sum_i u_i - e}{n_\text{columns}}
 
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from eigencode.data.tables import Schema
     from eigencode.estimators.base import BaseAutoencoder
     from eigencode.estimators.unlikeness import Unlikeness
+
+SMALLEST = 1e-9
+"""Smallest u of a column."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,12 +59,13 @@ class Reasons:
     def of(cls, unlikeness: Unlikeness, model: BaseAutoencoder, given: NamedArray) -> Reasons:
         """The reasons of rows."""
         row_nats = unlikeness.row_nats
-        rare, expected = row_nats.surprise(model, given.array)
-        beside = row_nats.of_values(model, given.array) - rare.sum(1)
-        rare += row_nats.of_states(model, given)
-        excess, squares = np.maximum(beside - unlikeness.usual, 0.0), np.square(rare / rare.max(1, keepdims=True))
-        contributions = rare + (excess / squares.sum(1))[:, None] * squares
-        contributions += ((beside - excess) / rare.shape[1])[:, None]
+        tails, expected = row_nats.surprise(model, given.array)
+        values, states = row_nats.of_values(model, given.array), row_nats.of_states(model, given)
+        rare = np.maximum(tails + states - row_nats.usual_states, SMALLEST)
+        excess = np.maximum(values - tails.sum(1) - unlikeness.usual, 0.0)
+        squares = np.square(rare / rare.max(1, keepdims=True))
+        shared = values + states.sum(1) - rare.sum(1) - excess
+        contributions = rare + (excess / squares.sum(1))[:, None] * squares + (shared / rare.shape[1])[:, None]
         return cls(model, given, contributions, model.scaler_.inverse_transform(expected))
 
     def ranked(self, n_columns: int | None) -> dict[str, np.ndarray]:

@@ -105,6 +105,12 @@ class RowNats:
         shares = np.where(is_gap, self.gaps, 1 - self.gaps - self.impossible)
         return -np.log(np.where(is_allowed(autoencoder, given), shares, self.impossible))
 
+    @property
+    def usual_states(self) -> np.ndarray:
+        """The term of the commoner state of each column, known or missing, shape (c,)."""
+        found: np.ndarray = -np.log(np.maximum(self.gaps, 1 - self.gaps - self.impossible))
+        return found
+
     def surprise(self, autoencoder: BaseAutoencoder, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """How rarely some column is as surprising as each is, shape (n, c); the expected scaled cells, (n, d)."""
         found, expected = _surprise(autoencoder, self.density, rows)
