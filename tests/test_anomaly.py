@@ -685,6 +685,25 @@ def test_what_only_rows_held_out_have_is_unusual(X):
     assert model.predict(new).tolist() == [-1, -1, -1]
 
 
+def test_another_value_of_a_constant_column_is_as_unlikely_as_an_unseen_label(X):
+    """But for the rounding of 32-bit numbers; in its graph too."""
+    rows, other = X.copy(), X.copy()
+    rows[:, 4], other[:, 4] = 0.1, 0.2
+    model = AnomalyDetector(0.1, autoencoder=LinearAutoencoder(2), random_state=0).fit(rows)
+    row_nats = model.unlikeness_.row_nats
+    assert row_nats.constant.tolist() == [4]
+    given = (NamedArray(each) for each in (rows, other, rows.astype(np.float32)))
+    usual, unlikely, copied = (row_nats.of_states(model.autoencoder_, each)[:, 4] for each in given)
+    assert (usual < 0.01).all()
+    np.testing.assert_allclose(unlikely, -np.log(row_nats.impossible))
+    np.testing.assert_array_equal(copied, usual)
+    assert (model.explain(other, n_columns=1)["column"] == "x4").mean() > 0.9
+    found = graph_of(model)(torch.from_numpy(other))["score_samples"].numpy()
+    assert np.quantile(np.abs(found - model.score_samples(other)), 0.95) < 1e-3
+    varied = AnomalyDetector(0.1, autoencoder=model.autoencoder_, random_state=0).fit(X + rows)
+    assert not len(varied.unlikeness_.row_nats.constant)
+
+
 def test_what_no_row_fitted_has_does_not_outrank_everything(X):
     """An unseen label, or another value of a constant column, has no size; a number far away has one."""
     frame = pd.DataFrame(X, columns=list("abcde")).assign(kind=np.tile(["low", "high"], 200))

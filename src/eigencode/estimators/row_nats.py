@@ -19,6 +19,7 @@ import numpy as np
 from eigencode import model
 from eigencode.batch import Batch
 from eigencode.data.containers import NamedArray
+from eigencode.detection.neighbors import ROUNDING
 from eigencode.detection.suspicion import CellDensity
 from eigencode.detection.tails import ColumnTails
 from eigencode.estimators.cell_density import cell_density
@@ -29,6 +30,7 @@ from eigencode.lazy import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from eigencode.data import Scaler
     from eigencode.data.tables import Schema
     from eigencode.estimators.base import BaseAutoencoder
     from eigencode.model import Composition
@@ -66,6 +68,8 @@ class RowNats:
         The share of rows in which each column is missing.
     impossible : float
         The probability of a value that no row fitted could have.
+    constant : ndarray of int
+        The cells that have one value in all rows fitted; their columns can have no other.
     density : CellDensity
         A density of scaled cells: it fills gaps for an encoder that has not learned what a gap is, and says how
         surprising each column is given the others.
@@ -77,6 +81,7 @@ class RowNats:
     noise: np.ndarray
     gaps: np.ndarray
     impossible: float
+    constant: np.ndarray
     density: CellDensity
     surprise_tails: ColumnTails
 
@@ -88,7 +93,9 @@ class RowNats:
         is_gap = _is_gap(autoencoder.columns_, rows)
         mixture, noise = model.fit_mixture(codes, seed), _noise(autoencoder, rows, residuals)
         tails = ColumnTails.of(_known_surprise(autoencoder, density, rows, seed))
-        return cls(mixture, noise, (is_gap.sum(0) + FEWEST) / total, FEWEST / total, density, tails)
+        constant = np.array(autoencoder.scaler_.constant, dtype=np.int64)
+        constant = constant[~_differ(autoencoder.scaler_, rows, constant).any(0)]
+        return cls(mixture, noise, (is_gap.sum(0) + FEWEST) / total, FEWEST / total, constant, density, tails)
 
     def of_values(self, autoencoder: BaseAutoencoder, rows: np.ndarray) -> np.ndarray:
         """The terms of the values and of the code, for each row, shape (n,)."""
@@ -103,7 +110,9 @@ class RowNats:
         """The term of each column's state, shape (n, c)."""
         is_gap = _is_gap(autoencoder.columns_, given.array)
         shares = np.where(is_gap, self.gaps, 1 - self.gaps - self.impossible)
-        return -np.log(np.where(is_allowed(autoencoder, given), shares, self.impossible))
+        differ = _differ(autoencoder.scaler_, given.array, self.constant)
+        is_other = (differ @ _owners(autoencoder.columns_, self.constant, given.array.shape[1])) > 0
+        return -np.log(np.where(is_allowed(autoencoder, given) & ~is_other, shares, self.impossible))
 
     @property
     def usual_states(self) -> np.ndarray:
@@ -128,6 +137,7 @@ class RowNats:
             and self.noise.shape == (n_cells,)
             and self.gaps.shape == (n_columns,)
             and bool((self.gaps > 0).all() and (self.gaps + self.impossible < 1).all() and self.impossible > 0)
+            and bool(np.isin(self.constant, np.arange(n_cells)).all())
             and len(self.surprise_tails.own) == n_columns
             and all(tail.is_sound for tail in (*self.surprise_tails.own, self.surprise_tails.joint))
             and self.density.is_sound
@@ -190,6 +200,21 @@ def _known_surprise(autoencoder: BaseAutoencoder, density: CellDensity, rows: np
             for part, other in zip(parts, others, strict=True)
         ]
     )
+
+
+def _owners(schema: Schema | None, cells: np.ndarray, n_cells: int) -> np.ndarray:
+    """1 where one of some cells is of a column, shape (k, c)."""
+    first, last = np.array([(part.start, part.stop) for part in cells_of(schema, n_cells)]).T
+    return ((cells[:, None] >= first) & (cells[:, None] < last)).astype(np.float64)
+
+
+def _differ(scaler: Scaler, rows: np.ndarray, cells: np.ndarray) -> np.ndarray:
+    """Which rows have another value in some constant cells, but for the rounding of 32-bit numbers, shape (n, k)."""
+    if not len(cells):
+        return np.zeros((len(rows), 0), dtype=bool)
+    scaled = scaler.transform(np.asarray(rows).astype(np.float64))[:, cells]
+    found: np.ndarray = np.abs(scaled) > ROUNDING * np.abs(scaler.center / scaler.divisor)[cells]
+    return found
 
 
 def _surprise(autoencoder: BaseAutoencoder, density: CellDensity, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

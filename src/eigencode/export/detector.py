@@ -144,7 +144,7 @@ class DetectorGraph(Graph):
 
     def _nats(self, composition: Any, model: Any, nats: Any, asked: Asked) -> Tensor:
         """D, shape (n,)."""
-        of_states = _of_states(model.columns_, nats, asked)
+        of_states = _of_states(model, nats, asked)
         if hasattr(model, "elbo"):
             bound = model._at_mean(composition, asked.rows, asked.seen).double()
             return of_states - bound - self.log_jacobian(model, asked)
@@ -189,9 +189,9 @@ class DetectorGraph(Graph):
         return shares.where(~found.isnan().any(1), math.nan)
 
 
-def _of_states(schema: Any, nats: Any, asked: Asked) -> Tensor:
+def _of_states(model: Any, nats: Any, asked: Asked) -> Tensor:
     """Nats of what each column has: a value, a gap, or a value that it cannot have, shape (n,)."""
-    n_cells = asked.cells.shape[1]
+    n_cells, schema = asked.cells.shape[1], model.columns_
     columns = None if schema is None else TableColumns(schema, constants=True)
     parts = [slice(j, j + 1) for j in range(n_cells)] if columns is None else [part for _, part in columns.parts]
     first = torch.tensor([min(part.start, n_cells - 1) for part in parts])
@@ -200,7 +200,20 @@ def _of_states(schema: Any, nats: Any, asked: Asked) -> Tensor:
     found = torch.where(is_gap, of_gaps, of_values)
     if columns is not None:
         found = found.where(columns.allowed(asked.X), math.log(nats.impossible))
+    if len(nats.constant):
+        found = found.where(~_is_other(model, nats.constant, asked.cells), math.log(nats.impossible))
     return -found.sum(1)
+
+
+def _is_other(model: Any, constant: np.ndarray, cells: Tensor) -> Tensor:
+    """Whether each column has another value than the one of all rows fitted, shape (n, c)."""
+    schema, scaler, n_cells = model.columns_, model.scaler_, cells.shape[1]
+    columns = None if schema is None else TableColumns(schema, constants=True)
+    parts = [slice(j, j + 1) for j in range(n_cells)] if columns is None else [part for _, part in columns.parts]
+    owners = torch.tensor([[float(part.start <= cell < part.stop) for part in parts] for cell in constant])
+    scaled = Graph._scaled(cells.double(), scaler)[:, torch.from_numpy(constant)]
+    sizes = torch.from_numpy(np.abs(scaler.center / scaler.divisor)[constant])
+    return (scaled.abs() > neighbors.ROUNDING * sizes).double() @ owners.double() > 0
 
 
 def as_windows(X: Tensor, width: int) -> Tensor:
