@@ -168,8 +168,7 @@ def test_a_recorded_step_is_the_step(kind, is_weighted, monkeypatch):
     plainly = trained(KINDS[kind](), weights)
     recorder = Recorder()
     model = KINDS[kind]()
-    monkeypatch.setattr(SingleRunner, "_may_be_recorded", True)
-    monkeypatch.setattr(runner, "Recorded", lambda update: Recorded(update, recorder))
+    monkeypatch.setattr(runner, "recorded", lambda update, *_: Recorded(update, recorder))
     state = trained(model, weights)
     assert recorder.n_replays == state.step - 2 * WARM_UP  # of each size a few are not
     assert is_near(state.parameters.vector, plainly.parameters.vector)
@@ -229,14 +228,15 @@ def test_no_garbage_is_collected_during_a_recording(monkeypatch):
     assert gc.isenabled()
 
 
-def test_recording_is_for_gpus_and_for_steps_that_can_be():
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_recording_is_for_steps_that_can_be(device):
 
-    def is_recorded(run, device="cuda"):
+    def is_recorded(run):
         return isinstance(SingleRunner(replace(run, execution=replace(run.execution, device=device)))._update, Recorded)
 
     run = KINDS["plain"]()._begin(X)
     assert is_recorded(run)
-    assert not is_recorded(run, "cpu")
+    assert is_recorded(replace(run, step_work=1e12)) == (device == "cuda")
     run.state.__dict__["may_draw_globally"] = True
     assert not is_recorded(run)
     assert not is_recorded(Autoencoder(3, **{**OPTIONS, "optimizer": "lbfgs"})._begin(X))

@@ -1,4 +1,4 @@
-"""Steps of many small models are recorded on the processor, and replayed with the same bits."""
+"""Steps are recorded on the processor, and replayed with the same bits."""
 
 import numpy as np
 import pytest
@@ -6,17 +6,20 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from eigencode import Autoencoder, DenoisingAutoencoder, VariationalAutoencoder
+from eigencode import Autoencoder, DenoisingAutoencoder, SparseAutoencoder, VariationalAutoencoder
 from eigencode.training.batched_runner import BatchedRunner
-from eigencode.training.cpu_graphs import out_variant, record_on_cpu
+from eigencode.training.cpu_graphs import WARM_UP, _Recording, joined_directly, out_variant, record_on_cpu
+from eigencode.training.cuda_graphs import Recorded
 from eigencode.training.grouping import share_tensors
+from eigencode.training.runner import SingleRunner
 from eigencode.training.schedule import Schedule, rates
 
 X = load_digits().data[:200]
+OPTIONS = {"batch_size": 50, "optimizer": "adam", "max_epochs": 99}
 
 
 def runner(cls, **options):
-    options = {"hidden": (6,), "batch_size": 32, "optimizer": "adam", "max_epochs": 3, **options}
+    options = {"hidden": (6,), "batch_size": 32, "optimizer": "adam", "max_epochs": 99, **options}
     return BatchedRunner(share_tensors([cls(4, random_state=seed, **options)._begin(X) for seed in range(3)]))
 
 
@@ -71,7 +74,7 @@ def test_what_depends_on_values_is_called_as_it_is_written(function):
 def test_recorded_steps_have_the_bits_of_others(cls, options):
     recorded, plain = runner(cls, **options), runner(cls, **options)
     plain._update = plain._move
-    for _ in range(10):
+    for _ in range(WARM_UP + 5):
         batches = [next(one.batches) for one in (recorded, plain)]
         losses = [one.step(batch, [True] * 3) for one, batch in zip((recorded, plain), batches, strict=True)]
         assert torch.equal(*losses)
@@ -106,3 +109,75 @@ def test_step_sizes_of_many_schedules_are_those_of_each():
     for step, row in enumerate(found, 3):
         own = [one.rate(step) if step < one.end else 0.0 for one in schedules]
         np.testing.assert_array_equal(row, own)
+
+
+@pytest.mark.parametrize("is_read_again", [False, True])
+def test_gradients_are_made_in_the_vector_that_the_optimiser_reads(is_read_again):
+    """Unless something else needs them too, as they were before the optimiser changed the vector."""
+    x, whole = torch.arange(8.0).view(2, 4), torch.zeros(20)
+
+    def work():
+        products, total = x.T @ x, x.sum(0)
+        torch.cat([products.reshape(-1), total], out=whole)
+        whole.mul_(2.0)
+        return whole + (total[0] if is_read_again else 1.0)
+
+    with _Recording() as recording:
+        work()
+    n_left_out = len(recording.operations) - len(joined_directly(recording.operations))
+    assert n_left_out == (not is_read_again)
+    replay = record_on_cpu(work)
+    for _ in range(3):
+        found, after = replay().clone(), whole.clone()
+        assert torch.equal(work(), found)
+        assert torch.equal(whole, after)
+        x.add_(1.0)
+
+
+def test_the_vector_is_not_written_before_an_earlier_operation_has_read_it():
+    x, whole = torch.arange(16.0), torch.ones(32)
+
+    def work():
+        a = x * 2
+        b = x + whole[:16]
+        torch.cat([a, b], out=whole)
+        return whole + 0
+
+    replay = record_on_cpu(work)
+    replay()
+    for _ in range(3):
+        before = whole.clone()
+        found = replay().clone()
+        whole.copy_(before)
+        assert torch.equal(work(), found)
+
+
+@pytest.mark.parametrize("hidden", [(6,), (32,)], ids=["", "gradients aligned"])
+@pytest.mark.parametrize("cls", [Autoencoder, VariationalAutoencoder, SparseAutoencoder, DenoisingAutoencoder])
+def test_one_model_is_recorded_with_the_bits_of_a_plain_step(cls, hidden):
+    """Its weights, moments and states."""
+    alone, plain = (SingleRunner(cls(16, hidden=hidden, random_state=0, **OPTIONS)._begin(X)) for _ in range(2))
+    plain._update = plain._move
+    for _ in range(WARM_UP + 5):
+        batches = [next(one.batches) for one in (alone, plain)]
+        losses = [one.step(batch) for one, batch in zip((alone, plain), batches, strict=True)]
+        assert torch.equal(*losses)
+        for one in (alone, plain):
+            one.runs[0].state.step += 1
+    states = [one.runs[0].state for one in (alone, plain)]
+    assert torch.equal(*(state.parameters.vector for state in states))
+    assert torch.equal(*(state.optimizer.square for state in states))
+    for pair in zip(*(state.composition.buffers() for state in states), strict=True):
+        assert torch.equal(*pair)
+    assert alone._update.n_recordings == 1
+
+
+def test_a_run_is_not_recorded_by_a_line_search_or_with_random_layers():
+    def update(**options):
+        one = SingleRunner(Autoencoder(4, random_state=0, **{**OPTIONS, **options})._begin(X))
+        return one._update, one._move
+
+    assert isinstance(update()[0], Recorded)
+    for options in ({"optimizer": "lbfgs"}, {"activation": nn.Sequential(nn.Tanh(), nn.Dropout(0.1))}):
+        found, plain = update(**options)
+        assert found == plain

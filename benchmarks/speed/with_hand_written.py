@@ -22,7 +22,7 @@ class Network:
         self.layers, self.slopes = (self.views(vector, sizes) for vector in (self.vector, self.gradient))
         for weight, bias in self.layers:
             for tensor in (weight, bias):
-                tensor.uniform_(-weight.shape[1] ** -0.5, weight.shape[1] ** -0.5)
+                tensor.uniform_(-(weight.shape[1] ** -0.5), weight.shape[1] ** -0.5)
 
     def views(self, vector, sizes):
         """Pairs of a layer's weights and biases."""

@@ -81,6 +81,7 @@ WORKS = {
 PEERS = {
     "eigencode": "torch",
     "lean loop": "torch",
+    "hand-written": "torch",
     "DataLoader loop": "torch",
     "pythae": "torch",
     "pyod": "torch",

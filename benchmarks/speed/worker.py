@@ -20,6 +20,7 @@ from pathlib import Path
 MODULES = {
     "eigencode": "with_eigencode",
     "lean loop": "with_lean_loop",
+    "hand-written": "with_hand_written",
     "DataLoader loop": "with_dataloader",
     "pythae": "with_pythae",
     "pyod": "with_pyod",

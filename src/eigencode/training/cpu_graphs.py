@@ -8,6 +8,7 @@ inputs at fixed addresses, and weights, moments and states are changed in place.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -25,8 +26,15 @@ VARYING = {torch.Tag.data_dependent_output, torch.Tag.nondeterministic_seeded}
 """Marks of operators that may have another result each time they are run on the same values, or none on the device."""
 
 
-RECORDED_WORK = 2e8
+RECORDED_WORK = 2e9
 """Most multiply-adds of a step that is recorded on the processor: larger ones gain nothing, and take memory."""
+
+
+WARM_UP = 30
+"""Steps of each shape before it is recorded on a processor: recording takes as long as about so many."""
+
+ALIGNMENT = 64
+"""Bytes of a line of the cache; all memory from torch begins with one."""
 
 
 def recorded(step: Callable[..., Tensor], device: torch.device, work: float, is_foreign: bool) -> Callable[..., Tensor]:
@@ -38,7 +46,7 @@ def recorded(step: Callable[..., Tensor], device: torch.device, work: float, is_
     if device.type == "cuda":
         return Recorded(step)
     may_be = device.type == "cpu" and work <= RECORDED_WORK and not is_foreign
-    return Recorded(step, record_on_cpu) if may_be else step
+    return Recorded(step, record_on_cpu, WARM_UP) if may_be else step
 
 
 def record_on_cpu(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
@@ -59,7 +67,7 @@ def record_on_cpu(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
     with _Recording() as recording:
         output = work().detach()
     first = [output]
-    calls, result = in_little_memory(recording.operations, output)
+    calls, result = in_little_memory(joined_directly(recording.operations), output)
 
     @torch.no_grad()
     def replay() -> Tensor:
@@ -88,6 +96,18 @@ class Operation:
     def tensors(self) -> list[Tensor]:
         """All tensors that it reads or writes."""
         return [one for one in tree_leaves((self.given, self.named, self.results)) if isinstance(one, Tensor)]
+
+    @property
+    def made(self) -> int | None:
+        """Where its result begins, if it is the only one, fills its memory, and can be written elsewhere."""
+        one = self.results
+        is_whole = isinstance(one, Tensor) and one.is_contiguous() and one.nbytes == one.untyped_storage().nbytes()
+        return _address(one) if is_whole and out_variant(self.function) else None
+
+    def into(self, target: Tensor) -> Operation:
+        """The operator that writes its result into given memory."""
+        function, names = out_variant(self.function)  # type: ignore[misc]
+        return Operation(function, self.given, {**self.named, names[0]: target.view_as(self.results)}, ())
 
     def call(self) -> Callable[[], Any]:
         """The operator as a function without arguments, which writes its results where they were."""
@@ -154,6 +174,35 @@ def in_little_memory(operations: Sequence[Operation], output: Tensor) -> tuple[l
             if last[address] == number and address in moved:
                 free.append(moved[address])
     return calls, _within(moved, output)
+
+
+def joined_directly(operations: Sequence[Operation]) -> list[Operation]:
+    """The operations without the first concatenation into a given vector: what it joins is made there.
+
+    These are the gradients of all weights, which the optimiser reads as one vector. The concatenation stays if another
+    operation reads or changes one of them, or the memory before it, and where one would begin within a line of the
+    cache, since products have other last bits there.
+    """
+    joins = [n for n, one in enumerate(operations) if one.function is torch.ops.aten.cat.out]
+    end = next((n for n in joins if operations[n].named["out"].dim() == 1), None)
+    if end is None:
+        return list(operations)
+    parts, whole = operations[end].given[0], operations[end].named["out"]
+    targets = dict(zip(map(_address, parts), whole.split([len(part) for part in parts]), strict=True))
+    uses = Counter(_address(one) for operation in operations for one in operation.tensors)
+    made = [operation.made for operation in operations[:end]]
+    is_free = all(uses[address] == 2 for address in targets) and targets.keys() <= {*made}
+    is_aligned = all(one.data_ptr() % ALIGNMENT == 0 for one in targets.values())
+    if (
+        not is_free
+        or not is_aligned
+        or any(_address(whole) == _address(one) for each in operations[:end] for one in each.tensors)
+    ):
+        return list(operations)
+    return [
+        operation if address not in targets else operation.into(targets[address])
+        for operation, address in zip(operations[:end], made, strict=True)
+    ] + list(operations[end + 1 :])
 
 
 def _address(tensor: Tensor) -> int:

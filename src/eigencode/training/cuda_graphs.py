@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 WARM_UP = 3
-"""Calls of each shape before it is recorded, in which libraries choose their kernels and allocate memory."""
+"""Calls of each shape before it is recorded on a GPU, in which libraries choose their kernels and allocate memory."""
 
 Recording = tuple[Sequence[Any], Callable[[], Tensor]]
 """The input tensors at fixed addresses, and the function that replays the operations on them."""
@@ -62,6 +62,8 @@ class Recorded:
         number is passed as a number in calls, and as a tensor in recordings.
     record : callable
         Makes the replay of a function without arguments.
+    warm_up : int
+        Calls of each shape before it is recorded.
 
     Examples
     --------
@@ -76,8 +78,9 @@ class Recorded:
         self,
         function: Callable[..., Tensor],
         record: Callable[[Callable[[], Tensor]], Callable[[], Tensor]] = record_on_gpu,
+        warm_up: int = WARM_UP,
     ) -> None:
-        self._function, self._record = function, record
+        self._function, self._record, self._warm_up = function, record, warm_up
         self._recordings: dict[Hashable, Recording] = {}
         self._calls: Counter[Hashable] = Counter()
         self._is_recordable = True
@@ -92,7 +95,7 @@ class Recorded:
         arguments = (first, *others)
         shapes = tuple((a.shape, a.dtype) if isinstance(a, Tensor) else type(a) for a in arguments)
         recording = self._recordings.get(shapes)
-        if recording is None and self._is_recordable and self._calls[shapes] >= WARM_UP:
+        if recording is None and self._is_recordable and self._calls[shapes] >= self._warm_up:
             recording = self._recorded(shapes, first, others)
         if recording is None:
             self._calls[shapes] += 1
@@ -125,4 +128,6 @@ def _buffer_for(argument: Tensor | float | None, device: torch.device) -> Any:
     """A tensor for an argument's values; None for None."""
     if isinstance(argument, Tensor):
         return argument.clone()
-    return None if argument is None else torch.full((), argument, device=device)
+    # A kernel takes the step size in float32 on a GPU, and as Python's number, which is float64, on a processor.
+    dtype = torch.float64 if device.type == "cpu" else torch.float32
+    return None if argument is None else torch.full((), argument, dtype=dtype, device=device)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from eigencode.batch import Batch
 from eigencode.model.composition import SILENCE, Noise
-from eigencode.training.cuda_graphs import Recorded
+from eigencode.training.cpu_graphs import recorded
 from eigencode.training.evaluation import (
     EVALUATION_ROWS,
     draw_noise,
@@ -151,7 +151,7 @@ class SingleRunner(Runner):
         self._is_stochastic = run.state.composition.is_stochastic
         self._update: Callable[..., Tensor] = self._move
         if self._may_be_recorded:
-            self._update = Recorded(self._move)
+            self._update = recorded(self._move, self.device, run.step_work, run.state.may_draw_globally)
 
     @property
     def execution(self) -> Execution:
@@ -163,10 +163,9 @@ class SingleRunner(Runner):
 
     @property
     def _may_be_recorded(self) -> bool:
-        """Whether a GPU may replay the step: not if it depends on values, as L-BFGS does, or draws random numbers."""
+        """Whether the step may be replayed: not if it depends on values, as L-BFGS does, or draws random numbers."""
         state = self._run.state
-        is_static = isinstance(state.optimizer, ClippedAdam) and not state.may_draw_globally
-        return self.device.type == "cuda" and is_static
+        return isinstance(state.optimizer, ClippedAdam) and not state.may_draw_globally
 
     @property
     def _counters(self) -> tuple[int, ...]:
