@@ -14,6 +14,8 @@ from eigencode import Composition
 from eigencode.errors import OptionError
 from eigencode.model import jacobians
 from eigencode.model.jacobians import (
+    diagonal,
+    diagonal_through,
     hutchinson,
     is_one_layer,
     jacobian,
@@ -455,3 +457,11 @@ def test_small_noise_costs_the_norm_of_the_reconstructions_jacobian():
         assert size < 0.02 * 2e-4 * slope_.abs().max()
         # In a row whose term in v^2 is small by chance the next one shows, which the largest row's term exceeds.
         torch.testing.assert_close(left_over[0] / size, 4 * left_over[1] / size, atol=0.05, rtol=0)
+
+
+def test_the_diagonal_through_a_code_is_that_of_the_whole_map():
+    x = torch.rand(7, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    a, b = (torch.randn(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(s)) for s in (1, 2))
+    f, g = (lambda x: torch.tanh(x @ a)), (lambda z: torch.sin(z @ b.T))
+    found = diagonal_through(f, g, x)
+    torch.testing.assert_close(found, diagonal(lambda x: g(f(x)), x, 5**0.5 * torch.eye(5, dtype=torch.float64)))

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.exceptions import FitFailedWarning, NotFittedError
 from sklearn.linear_model import Ridge
@@ -66,6 +67,7 @@ RESULTS = {
     "standard_error": np.array([0.1, 0.1, 0.1, 0.15, 0.1]),
     "n_components": np.array([1.0, 4.0, 2.0, 8.0, 1.0]),
     "n_weights": np.array([9.0, 9.0, 9.0, 9.0, 1.0]),
+    "budget": np.ones(5),
 }
 
 
@@ -289,3 +291,28 @@ def test_a_choice_at_the_edge_of_the_grid_is_noted(name, values, chosen, says):
     found = _edges(Autoencoder(), candidates, {name: chosen}, n_features=30)
     assert len(found) == (says is not None)
     assert says is None or (found[0].startswith(says) and "try" in found[0])
+
+
+def test_poor_candidates_end_early_and_the_others_go_on_from_where_they_are(tmp_path):
+    """Of nine candidates a third goes on after a ninth and after a third of the steps, and ends as without rounds."""
+    rows = np.tanh(3 * np.random.default_rng(0).normal(size=(600, 2)) @ np.random.default_rng(1).normal(size=(2, 6)))
+    grid = {"n_components": [1, 2, 4], "learning_rate": [1e-3, 1e-2, 3e-2]}
+    estimator = Autoencoder(hidden=(9,), optimizer="adam", batch_size=32, max_epochs=9, patience=99, random_state=0)
+    full, halved = (
+        AutoencoderSearch(estimator, grid, cv=2, factor=factor, refit=False, random_state=0) for factor in (None, 3)
+    )
+    full.fit(rows)
+    halved.fit(rows, checkpoint=tmp_path)
+    budgets = halved.cv_results_["budget"]
+    assert sorted(budgets.round(3)) == [0.111] * 6 + [0.333] * 2 + [1]
+    assert (full.cv_results_["budget"] == 1).all()
+    ranks = halved.cv_results_["rank_test_score"]
+    assert [halved.best_index_] == np.flatnonzero(budgets == 1).tolist() == np.flatnonzero(ranks == 1).tolist()
+    found, expected = (each.cv_results_["mean_test_score"] for each in (halved, full))
+    np.testing.assert_allclose(found[budgets == 1], expected[budgets == 1], rtol=1e-4)
+    assert (np.abs(found - expected)[budgets < 1] > 1e-3).any()
+    again = clone(halved).fit(rows, checkpoint=tmp_path)  # every model is in its folder
+    np.testing.assert_allclose(again.cv_results_["mean_test_score"], found, rtol=1e-6)
+    np.testing.assert_array_equal(again.cv_results_["budget"], budgets)
+    with pytest.raises(OptionError, match="'factor'"):
+        AutoencoderSearch(estimator, grid, factor=1).fit(rows)

@@ -88,6 +88,7 @@ def test_the_answer_is_the_librarys(searched, frame, capsys):
             "rank_test_score": results["rank_test_score"][i],
             "n_components": params["n_components"],
             "n_weights": results["n_weights"][i],
+            "budget": 1.0,
         }
         for i, params in enumerate(results["params"])
     ]
@@ -153,7 +154,7 @@ def test_the_table_is_the_results_in_plain_columns(ending, frame, capsys):
     assert list(table.columns) == [
         "param_hidden", "param_learning_rate", "param_n_components", "param_tied", "split0_test_score",
         "split1_test_score", "mean_test_score", "std_test_score", "standard_error", "rank_test_score", "n_components",
-        "n_weights", "chosen",
+        "n_weights", "budget", "chosen",
     ]  # fmt: skip
     assert found["table"] == f"t.{ending}"
     candidates = found["search"]["candidates"]

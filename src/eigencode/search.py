@@ -28,7 +28,7 @@ from eigencode.estimators.base import BaseAutoencoder, unchanged_on_failure
 from eigencode.estimators.fit_many import Job, fit_jobs
 from eigencode.estimators.inputs import mean_of_rows, read_groups, read_rows, read_weights
 from eigencode.options import options_of
-from eigencode.search_scores import SCORES, Fold, Score, results, score_of, score_on, scoring_of
+from eigencode.search_scores import SCORES, Fold, Halving, Score, results, score_of, score_on, scoring_of
 
 P = ParamSpec("P")
 Answer = TypeVar("Answer")
@@ -75,6 +75,10 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         the result of ``scoring(model, X)``, of shape (n,). 'auto' is 'log_likelihood' where that is a density or a
         bound of one, as for variational autoencoders, and else 'leave_one_out': the likelihood of a row given its own
         code grows with every component, even if all that is left is noise.
+    factor : int or None, default None
+        Successive halving (Jamieson & Talwalkar, 2016): after 1/factor^2 and 1/factor of the steps, only the best
+        1/factor of the candidates go on, from where they are. Many candidates then take a fraction of the time; a
+        setting that is best only at the end can be lost. None trains all of them to the end.
     refit : bool, default True
         Whether to fit the choice to all rows.
     random_state : int or None, default None
@@ -87,7 +91,8 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
     cv_results_ : dict of arrays
         One row for each candidate, as in scikit-learn's searches: ``params``, ``param_*``, ``split*_test_score``,
         ``mean_test_score``, ``std_test_score``, ``rank_test_score``; and ``standard_error``, ``n_components``,
-        ``n_weights``, ``mean_fit_time`` (seconds of all fits, divided by their number).
+        ``n_weights``, ``mean_fit_time`` (seconds of all fits, divided by their number), ``budget`` (the share of its
+        steps after which a candidate ended: 1 unless ``factor`` is given).
     best_index_, best_params_, best_score_
         The choice: its row, its settings, its mean score.
     best_estimator_ : autoencoder
@@ -124,6 +129,7 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         cv: Any = 5,
         rule: Literal["one_standard_error", "best"] = "one_standard_error",
         scoring: str | Score = "auto",
+        factor: int | None = None,
         refit: bool = True,
         random_state: Any = None,
         verbose: bool = False,
@@ -133,6 +139,7 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         self.cv = cv
         self.rule = rule
         self.scoring = scoring
+        self.factor = factor
         self.refit = refit
         self.random_state = random_state
         self.verbose = verbose
@@ -207,6 +214,8 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         rules = ("one_standard_error", "best")
         if self.rule not in rules:
             raise OptionError("There is no such rule", got=repr(self.rule), hint=did_you_mean(str(self.rule), rules))
+        if self.factor is not None and (not isinstance(self.factor, int | np.integer) or self.factor < 2):
+            raise OptionError("The 'factor' must be None or an integer from 2", got=repr(self.factor))
         if not callable(self.scoring) and self.scoring not in ("auto", *SCORES):
             hint = did_you_mean(str(self.scoring), ("auto", *SCORES))
             raise OptionError("There is no such scoring", got=repr(self.scoring), hint=hint)
@@ -254,14 +263,20 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
             Job(model, *tables[i % len(folds)], folders and folders.within(names[i])) for i, model in enumerate(models)
         ]
         began = time.perf_counter()
-        self.trained_ = fit_jobs(jobs, verbose=self.verbose)
+
+        def scored(number: int) -> tuple[float, float]:
+            score = score_of(scoring_of(self.scoring, jobs))
+            return score_on(jobs[number], folds[number % len(folds)], array, weights, score)
+
+        halving = Halving(self.factor or 1, jobs, len(folds), lambda number: scored(number)[0])
+        self.trained_ = fit_jobs(jobs, verbose=self.verbose, rounds=None if self.factor is None else halving)
         seconds = (time.perf_counter() - began) / len(jobs)
         self.scoring_ = scoring_of(self.scoring, jobs)
-        score = score_of(self.scoring_)
         with progress.stage("scoring", self.verbose):
-            scores = [score_on(job, folds[i % len(folds)], array, weights, score) for i, job in enumerate(jobs)]
+            scores = [scored(number) for number in range(len(jobs))]
         self._report(jobs)
-        return results(candidates, jobs, np.array(scores).reshape(len(candidates), len(folds), 2), seconds)
+        shape = len(candidates), len(folds), 2
+        return results(candidates, jobs, np.array(scores).reshape(shape), seconds, halving.budgets)
 
     @staticmethod
     def _report(jobs: Sequence[Job]) -> None:
@@ -278,7 +293,7 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
 
     def _choose(self, results: Mapping[str, Any]) -> int:
         """The row of the candidate that the rule chooses."""
-        means = results["mean_test_score"]
+        means = np.where(results["budget"] == 1, results["mean_test_score"], np.nan)
         if np.isnan(means).all():
             raise DataError("No candidate could be scored on all folds", got="NaN for each")
         best = int(np.nanargmax(means))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -68,9 +69,9 @@ def score_on(
 
 
 def results(
-    candidates: Sequence[dict[str, Any]], jobs: Sequence[Job], scores: np.ndarray, seconds: float
+    candidates: Sequence[dict[str, Any]], jobs: Sequence[Job], scores: np.ndarray, seconds: float, budgets: np.ndarray
 ) -> dict[str, Any]:
-    """``cv_results_`` from mean scores and standard errors, of shape (candidates, folds, 2)."""
+    """``cv_results_`` from mean scores and standard errors, of shape (candidates, folds, 2), and budgets."""
     by_fold, errors, n_folds = scores[..., 0], scores[..., 1], scores.shape[1]
     starts = range(0, len(jobs), n_folds)
     fitted = [[job for job in jobs[start : start + n_folds] if job.error is None] for start in starts]
@@ -85,11 +86,81 @@ def results(
         "standard_error": np.maximum(
             spread / np.sqrt(max(n_folds - 1, 1)), np.sqrt(np.square(errors).sum(1)) / n_folds
         ),
-        "rank_test_score": rankdata(np.where(np.isnan(mean), np.inf, -mean), method="min").astype(np.int32),
+        "rank_test_score": _ranks(mean, budgets),
         "mean_fit_time": np.full(len(candidates), seconds),
         "n_components": np.array([_mean(job.model.n_components_ for job in group) for group in fitted]),
         "n_weights": np.array([_mean(_n_weights(job.model) for job in group) for group in fitted]),
+        "budget": budgets,
     }
+
+
+@dataclass
+class Halving:
+    """Successive halving (Jamieson & Talwalkar, 2016): after 1/f^2 and 1/f of the steps the best 1/f of them go on.
+
+    A candidate has a job for each fold, and ends with all of them. Those whose training is complete go on in any case:
+    so a search that was killed takes the same decisions when it is called again.
+
+    Attributes
+    ----------
+    factor : int
+        f.
+    jobs : sequence of Job
+        The folds of the first candidate, of the second, and so on.
+    n_folds : int
+        Number of folds.
+    score : callable
+        The mean score of a job by its number.
+    """
+
+    factor: int
+    jobs: Sequence[Job]
+    n_folds: int
+    score: Callable[[int], float]
+
+    def __post_init__(self) -> None:
+        self.shares: Sequence[float] = (self.factor**-2, self.factor**-1)
+        self.budgets = np.ones(len(self.jobs) // self.n_folds)
+
+    def poor(self, share: float) -> list[Job]:
+        """The jobs of the candidates that end after a share of the steps, and only keep their budget."""
+        alive = np.flatnonzero(self.budgets == 1).tolist()
+        n_kept = math.ceil(len(alive) / self.factor)
+        means = {c: self._mean(c) for c in alive}
+        ended = sorted(alive, key=lambda c: -means[c])[n_kept:]
+        self.budgets[ended] = share
+        return [job for c in ended for job in self._of(c)]
+
+    def _of(self, candidate: int) -> Sequence[Job]:
+        return self.jobs[candidate * self.n_folds : (candidate + 1) * self.n_folds]
+
+    def _mean(self, candidate: int) -> float:
+        """The mean score over folds; infinite for a candidate that is complete, minus infinity for one that failed."""
+        own = self._of(candidate)
+        if any(job.error is not None for job in own):
+            return -math.inf
+        if all(_is_complete(job) for job in own):
+            return math.inf
+        for job in own:
+            job.show()
+        first = candidate * self.n_folds
+        found = float(np.mean([self.score(first + fold) for fold in range(self.n_folds)]))
+        return found if math.isfinite(found) else -math.inf
+
+
+def _is_complete(job: Job) -> bool:
+    """Whether a model was trained to its end, with the decay of its step size, or has nothing to train."""
+    if job.run is None:
+        return False
+    state = job.run.state
+    return state.finished and state.schedule.decay_from <= state.step
+
+
+def _ranks(mean: np.ndarray, budgets: np.ndarray) -> np.ndarray:
+    """Ranks from 1: by the share of the steps, and then by the mean score; last those without a score."""
+    keys = list(zip(np.where(np.isnan(mean), 0.0, budgets), np.where(np.isnan(mean), 0.0, mean), strict=True))
+    order = {key: rank for rank, key in enumerate(sorted(set(keys)))}
+    return rankdata([-order[key] for key in keys], method="min").astype(np.int32)
 
 
 def _mean_and_error(values: np.ndarray, weights: np.ndarray | None) -> tuple[float, float]:

@@ -69,6 +69,16 @@ class Plan:
             group=SEARCH,
         ),
     ] = "auto"
+    factor: Annotated[
+        int | None,
+        Parameter(
+            help="After 1/factor^2 and 1/factor of the steps, only the best 1/factor of the combinations go on; 3 is "
+            "usual. Without it all are trained to the end.",
+            validator=validators.Number(gte=2),
+            show_default=False,
+            group=SEARCH,
+        ),
+    ] = None
 
 
 def grid_given(kind: str, over: Sequence[str], options: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -121,6 +131,7 @@ def searched(
         cv=plan.folds,
         rule=plan.rule,
         scoring=plan.scoring,
+        factor=plan.factor,
         refit=False,
         random_state=estimator.random_state,
         verbose=estimator.verbose,
@@ -180,7 +191,7 @@ def facts(search: AutoencoderSearch) -> dict[str, Any]:
     """A search as a JSON object."""
     results = search.cv_results_
     scores = [f"split{fold}_test_score" for fold in range(search.n_splits_)]
-    others = ("mean_test_score", "standard_error", "rank_test_score", "n_components", "n_weights")
+    others = ("mean_test_score", "standard_error", "rank_test_score", "n_components", "n_weights", "budget")
     candidates = [
         {
             "params": params,
@@ -207,7 +218,9 @@ def lines(search: AutoencoderSearch) -> list[str]:
     table = [[*settings, "score", "std. error", "components", "weights", ""]]
     for i, params in enumerate(results["params"]):
         has_mark = {"best": results["rank_test_score"][i] == 1, "chosen": i == search.best_index_}
+        share = results["budget"][i]
         marks = [mark for mark, applies in has_mark.items() if applies]
+        marks += [f"ended after {share:.2g} of the steps"] if share < 1 else []
         numbers = [results[name][i] for name in ("mean_test_score", "standard_error", "n_components", "n_weights")]
         formats = (".5g", ".2g", ",.4g", ",.0f")
         formatted = [format(number, style) for number, style in zip(numbers, formats, strict=True)]

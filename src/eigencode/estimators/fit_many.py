@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from eigencode import progress
 from eigencode.errors import EigencodeError, InterruptedWarning, OptionError
 from eigencode.estimators.base import INTERRUPTION, BaseAutoencoder
 from eigencode.training import loop
-from eigencode.training.grouping import group_runs, share_tensors
+from eigencode.training.grouping import RunGroup, group_runs, share_tensors
 from eigencode.training.progress import show
 from eigencode.training.run import TrainingRun
 
@@ -43,6 +43,27 @@ class Job:
         except EigencodeError as error:
             self.error = error
             return None
+
+    def show(self) -> None:
+        """Let a model in training answer with the weights of its last evaluation."""
+        if self.run is not None:
+            self.run.state.composition.eval()
+            self.model._conclude(self.run)
+
+
+class Rounds(Protocol):
+    """Models that are trained in rounds, after each of which some are ended.
+
+    Attributes
+    ----------
+    shares : sequence of float
+        The shares of all steps after which models are compared, in ascending order.
+    """
+
+    shares: Sequence[float]
+
+    def poor(self, share: float) -> Iterable[Job]:
+        """The jobs that end now; those in training have the weights of their last evaluation."""
 
 
 def fit_many(estimators: Sequence[Estimator], X: Any, sample_weight: Any = None, *, verbose: bool = False) -> list[str]:
@@ -106,10 +127,10 @@ def fit_many(estimators: Sequence[Estimator], X: Any, sample_weight: Any = None,
     return programs
 
 
-def fit_jobs(jobs: Sequence[Job], *, verbose: bool = False) -> list[str]:
+def fit_jobs(jobs: Sequence[Job], *, verbose: bool = False, rounds: Rounds | None = None) -> list[str]:
     """Fit the model of each job, or keep its error; return how the models were trained.
 
-    After an interruption each model whose training began has its best weights.
+    After an interruption each model whose training began has its best weights. With ``rounds`` some end early.
     """
     done: list[tuple[int, str | None]] = []
     try:
@@ -120,10 +141,9 @@ def fit_jobs(jobs: Sequence[Job], *, verbose: bool = False) -> list[str]:
         for job, run in zip([job for job in jobs if job.run is not None], runs, strict=True):
             job.run = run  # so that equal tables are in memory once
         with show("models", runs, verbose):
-            for group in group_runs([run for run in runs if run.recorder is None or not run.state.finished]):
-                n_models = len(group.runner.runs)
-                deque(loop.train_all(group.runner), maxlen=0)
-                done.append((n_models, group.reason))
+            groups = group_runs([run for run in runs if run.recorder is None or not run.state.finished])
+            train = _train if rounds is None else partial(_train_in_rounds, rounds=rounds)
+            train(groups, done)
     except KeyboardInterrupt:
         for job in jobs:
             if job.run is not None and not job.run.state.finished:
@@ -136,6 +156,45 @@ def fit_jobs(jobs: Sequence[Job], *, verbose: bool = False) -> list[str]:
                 job.run = None
                 job.attempt(job.model._require_finite)
     return _summary(done)
+
+
+Done = list[tuple[int, str | None]]
+"""Numbers of models that were trained together, or the reason why one was trained separately."""
+
+
+def _train(groups: Iterable[RunGroup], done: Done) -> None:
+    """Train group after group; each is made when it is needed."""
+    for group in groups:
+        done.append((len(group.runner.runs), group.reason))
+        deque(loop.train_all(group.runner), maxlen=0)
+
+
+def _train_in_rounds(groups: Iterable[RunGroup], done: Done, rounds: Rounds) -> None:
+    """Train all groups to a share of their steps, end the poor models, and go on with the others."""
+    all_groups = list(groups)
+    trainings = [loop.train_all(group.runner) for group in all_groups]
+    done.extend((len(group.runner.runs), group.reason) for group in all_groups)
+    for share in rounds.shares:
+        for group, training in zip(all_groups, trainings, strict=True):
+            while any(_is_behind(run, share) for run in group.runner.runs) and next(training, None):
+                pass
+        for job in rounds.poor(share):
+            _end_early(job)
+    for training in trainings:
+        deque(training, maxlen=0)
+
+
+def _is_behind(run: TrainingRun, share: float) -> bool:
+    """Whether a run has made fewer steps than this share of all."""
+    return not run.state.finished and run.state.step < share * run.state.schedule.n_steps
+
+
+def _end_early(job: Job) -> None:
+    """End the training of a job, also for later processes."""
+    if job.run is not None and not job.run.state.finished:
+        job.run.state.schedule.end = job.run.state.step
+        if job.run.recorder is not None:
+            job.run.recorder.write(job.run)
 
 
 def _summary(done: Sequence[tuple[int, str | None]]) -> list[str]:

@@ -167,8 +167,13 @@ class Geometry(Inference):
     def _diagonal(self, composition: Composition, seen: Batch) -> Tensor:
         """The derivative of each cell's reconstruction by that cell, 0 in gaps, shape (n, d)."""
         d = seen.x.shape[1]
-        probes = d**0.5 * torch.eye(d).to(seen.x) if d <= MOST_EXACT else _signs(seen.x)
-        found = model.diagonal(lambda x: composition.reconstruct(x, seen.observed).mean, seen.x, probes)
+        if seen.observed is None and composition.n_components < d <= MOST_EXACT:
+            found = model.diagonal_through(
+                lambda x: composition.encode(x).mean, lambda z: composition.decode(z).mean, seen.x
+            )
+        else:
+            probes = d**0.5 * torch.eye(d).to(seen.x) if d <= MOST_EXACT else _signs(seen.x)
+            found = model.diagonal(lambda x: composition.reconstruct(x, seen.observed).mean, seen.x, probes)
         units = model.diagonal(composition.likelihood.unscaled, seen.x, [torch.ones_like(seen.x)])
         return seen.selected(found / units)
 

@@ -6,6 +6,7 @@ from eigencode.model.density import mixture_prior as mixture_prior
 from eigencode.model.gaussian import fit_gaussian as fit_gaussian
 from eigencode.model.jacobians import RowFunction as RowFunction
 from eigencode.model.jacobians import diagonal as diagonal
+from eigencode.model.jacobians import diagonal_through as diagonal_through
 from eigencode.model.jacobians import hutchinson as hutchinson
 from eigencode.model.jacobians import jacobian as jacobian
 from eigencode.model.jacobians import local_dimension as local_dimension

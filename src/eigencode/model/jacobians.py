@@ -197,6 +197,24 @@ def diagonal(f: RowFunction, x: Tensor, probes: Iterable[Tensor]) -> Tensor:
     return torch.stack(products).mean(0)
 
 
+def diagonal_through(f: RowFunction, g: RowFunction, x: Tensor) -> Tensor:
+    r"""The diagonal of each row's Jacobian of g(f(x)), by one pass through f and one through g for each output of f.
+
+    .. math:: J_{jj} = \sum_i \frac{\partial g_j}{\partial z_i} \frac{\partial z_i}{\partial x_j}, \qquad z = f(x)
+
+    Examples
+    --------
+    >>> import torch
+    >>> x = torch.tensor([[1.0, 3.0]])
+    >>> diagonal_through(lambda x: (x**2)[:, :1], lambda z: torch.cat([z, z], 1), x)
+    tensor([[2., 0.]])
+    """
+    z, pull_back = _with_pull_back(f, _usable(x))
+    units = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
+    products = (_push_forward(g, z, v.expand_as(z)) * pull_back(v.expand_as(z))[0] for v in units)
+    return sum(products, start=torch.zeros_like(x))
+
+
 def singular_values(f: Composition | RowFunction, x: Tensor) -> Tensor:
     """The singular values of each row's Jacobian, largest first, shape (n, min(k, d)).
 
