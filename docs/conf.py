@@ -66,6 +66,7 @@ copybutton_prompt_is_regexp = True
 html_theme = "furo"
 html_title = f"eigencode {release}"
 html_static_path = ["_static"]
+html_favicon = "_static/favicon.svg"
 html_css_files = ["pages.css"]
 html_show_search_summary = (
     False  # results are fetched for it, which browsers refuse for pages on disk
