@@ -31,6 +31,13 @@ CANDIDATES = (1, 2, 4, 8, 16, 32)
 CHOICE_ROWS = 10_000
 """Most rows from which the number of components is chosen; all rows are fitted afterwards."""
 
+ROUGH_FROM, ROUGH_ROWS = 4e6, 4096
+"""A prior before training is fitted to n rows of k columns with few iterations, and its size chosen from few rows, if
+n k^2 is more than this: training fits it further."""
+
+ITERATIONS = (10, 100), (5, 5)
+"""Iterations of each first run, and of the one that is continued; in full, and roughly."""
+
 ROWS_A_COMPONENT = 5
 """Fewest rows per component for which a number of components is tried."""
 
@@ -191,6 +198,7 @@ def fit_mixture(
     validation_fraction: float = 0.2,
     most: int = CANDIDATES[-1],
     bic_rows: int = 0,
+    is_rough: bool = False,
 ) -> Mixture:
     r"""Fit a mixture of Gaussians to codes by expectation-maximisation.
 
@@ -223,6 +231,8 @@ def fit_mixture(
         The largest number of components that 'auto' tries.
     bic_rows : int
         Up to so many rows 'auto' takes the number of components with the least BIC (Schwarz, 1978).
+    is_rough : bool
+        Whether few iterations are enough, and few rows for the number of components.
 
     Returns
     -------
@@ -254,15 +264,15 @@ def fit_mixture(
     rows = (rows - center) / divisor
     _, copy_of = np.unique(rows, axis=0, return_inverse=True)
     copy_of = copy_of.reshape(-1)
-    part = np.random.default_rng(seed).permutation(len(rows))[:CHOICE_ROWS]
+    part = np.random.default_rng(seed).permutation(len(rows))[: ROUGH_ROWS if is_rough else CHOICE_ROWS]
     if n_components == "auto" and len(rows) <= bic_rows:
         estimator = _least_bic(np.unique(rows, axis=0), seed, most)
     elif n_components == "auto":
-        estimator = _choose(rows[part], copy_of[part], len(rows), seed, validation_fraction, most)
+        estimator = _choose(rows[part], copy_of[part], len(rows), seed, validation_fraction, most, is_rough)
     else:
         n_different = len(np.unique(copy_of[part]))
         estimator = _fitted(rows[part], min(int(n_components), n_different), len(rows), seed)
-    return _in_units(_fitted_further(estimator, rows), center, divisor)
+    return _in_units(_fitted_further(estimator, rows, is_rough), center, divisor)
 
 
 def mixture_prior(means: np.ndarray, variances: np.ndarray, most: int) -> Mixture | None:
@@ -292,7 +302,8 @@ def _mixture_prior(mean_bytes: bytes, variance_bytes: bytes, k: int, most: int) 
         return None
     left = 1 - variances[active]
     noise = variances[active] / left
-    scores = fit_mixture(means[:, active] / left, 0, most=most)
+    is_rough = len(means) * len(left) ** 2 > ROUGH_FROM
+    scores = fit_mixture(means[:, active] / left, 0, most=most, is_rough=is_rough)
     if scores.n_components == 1:
         return None
     root = np.sqrt(noise)
@@ -311,17 +322,23 @@ def _mixture_prior(mean_bytes: bytes, variance_bytes: bytes, k: int, most: int) 
 
 
 def _choose(
-    rows: np.ndarray, copy_of: np.ndarray, n_all: int, seed: int, validation_fraction: float, most: int
+    rows: np.ndarray,
+    copy_of: np.ndarray,
+    n_all: int,
+    seed: int,
+    validation_fraction: float,
+    most: int,
+    is_rough: bool = False,
 ) -> GaussianMixture:
     """Choose the number of components on validation rows; return its mixture, fitted to the training rows."""
     is_validation = _validation_mask(copy_of, seed, validation_fraction)
     training, validation = rows[~is_validation], rows[is_validation]
     n_different = len(np.unique(copy_of[~is_validation]))
-    best, failures = _fitted(training, 1, n_all, seed), 0
+    best, failures = _fitted(training, 1, n_all, seed, is_rough), 0
     for m in CANDIDATES[1:]:
         if n_different < m * ROWS_A_COMPONENT or failures == 2 or m > most:
             break
-        candidate = _fitted(training, m, n_all, seed)
+        candidate = _fitted(training, m, n_all, seed, is_rough)
         gain = candidate.score_samples(validation) - best.score_samples(validation)
         if gain.mean() > gain.std() / math.sqrt(len(gain)):
             best, failures = candidate, 0
@@ -343,7 +360,7 @@ def _validation_mask(copy_of: np.ndarray, seed: int, fraction: float) -> np.ndar
     return np.isin(copy_of, different[:n_validation])
 
 
-def _fitted(rows: np.ndarray, m: int, n_all: int, seed: int) -> GaussianMixture:
+def _fitted(rows: np.ndarray, m: int, n_all: int, seed: int, is_rough: bool = False) -> GaussianMixture:
     """Fit a mixture of m components to these rows; ``n_all`` rows are to be fitted later.
 
     Of a few short runs from different k-means, the most likely one is continued (Biernacki, Celeux & Govaert, 2003).
@@ -352,11 +369,11 @@ def _fitted(rows: np.ndarray, m: int, n_all: int, seed: int) -> GaussianMixture:
         m,
         covariance_type="full" if _can_be_full(len(rows), m, rows.shape[1], n_all) else "diag",
         reg_covar=REGULARISATION,
-        max_iter=10,
-        n_init=1 if m == 1 else 3,
+        max_iter=ITERATIONS[is_rough][0],
+        n_init=1 if m == 1 or is_rough else 3,
         random_state=seed % 2**32,
     )
-    return _fitted_further(_quietly_fitted(short, rows), rows)
+    return _fitted_further(_quietly_fitted(short, rows), rows, is_rough)
 
 
 def _can_be_full(n: int, m: int, k: int, n_all: int) -> bool:
@@ -364,9 +381,9 @@ def _can_be_full(n: int, m: int, k: int, n_all: int) -> bool:
     return n >= ROWS_A_COLUMN * k * m and n_all * m * k**2 <= FULL_PRODUCTS
 
 
-def _fitted_further(estimator: GaussianMixture, rows: np.ndarray) -> GaussianMixture:
+def _fitted_further(estimator: GaussianMixture, rows: np.ndarray, is_rough: bool = False) -> GaussianMixture:
     """Continue the fit of the components with these rows."""
-    return _quietly_fitted(estimator.set_params(warm_start=True, max_iter=100), rows)
+    return _quietly_fitted(estimator.set_params(warm_start=True, max_iter=ITERATIONS[is_rough][1]), rows)
 
 
 def _quietly_fitted(estimator: GaussianMixture, rows: np.ndarray) -> GaussianMixture:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.optimize
 import torch
+from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
 from eigencode.model.pca import Spectrum, with_positive_peaks
@@ -24,6 +25,11 @@ SMALLEST_NOISE = 2e-6
 
 MOST_PRODUCTS = 1e10
 """The number of eigendecompositions times d^3 is at most this, which takes some seconds."""
+
+
+WIDE, LOOSE = 256, 1e-3
+"""Above so many columns only the leading eigenvectors are computed, by Lanczos iterations to this tolerance: 40 of 784
+take a seventh of the time."""
 
 
 @dataclass(frozen=True)
@@ -64,17 +70,27 @@ def factor_analysis(covariance: Tensor, n_components: int, beta: float = 1.0) ->
     tensor([0.5000, 1.0000, 2.0000], dtype=torch.float64)
     """
     beta, total = max(beta, 1e-12), covariance.diagonal()
+    is_wide = len(total) > WIDE and n_components <= len(total) // 8
 
     def scaled(noise: Tensor) -> tuple[Tensor, Tensor]:
         root = noise.sqrt()
         values, vectors = torch.linalg.eigh(covariance / torch.outer(root, root))
         return values.flip(0), vectors.flip(1)
 
+    def leading(noise: Tensor) -> tuple[Tensor, Tensor]:
+        if not is_wide:
+            values, vectors = scaled(noise)
+            return values[:n_components], vectors[:, :n_components]
+        root = noise.sqrt()
+        divided = (covariance / torch.outer(root, root)).numpy()
+        found = eigsh(divided, n_components, v0=np.ones(len(divided)), tol=LOOSE)
+        return torch.from_numpy(found[0]), torch.from_numpy(found[1])
+
     def cost(logarithms: np.ndarray) -> tuple[float, np.ndarray]:
         noise = torch.from_numpy(logarithms).exp()
-        values, vectors = scaled(noise)
-        kept = (values[:n_components] - beta).clamp(min=0)
-        explained = (vectors[:, :n_components].square() * kept).sum(1)  # in units of the noise
+        values, vectors = leading(noise)
+        kept = (values - beta).clamp(min=0)
+        explained = (vectors.square() * kept).sum(1)  # in units of the noise
         gain = (kept - beta * (kept / beta).log1p()).sum()
         residual = total / noise - explained
         return float(logarithms.sum() + (total / noise).sum() - gain), (1 - residual).numpy()
@@ -90,9 +106,14 @@ def _minimised(cost: Callable[[np.ndarray], tuple[float, np.ndarray]], first: Te
     """The minimum over the logarithms of variances from some first ones; there are several local ones."""
     d = len(first)
     options = {"maxfun": int(np.clip(MOST_PRODUCTS / d**3, 10, 1000)), "maxiter": 1000, "ftol": 1e-13, "gtol": 1e-9}
-    logarithms = first.clamp(min=SMALLEST_NOISE).log().numpy()
     bounds = [(math.log(SMALLEST_NOISE), None)] * d
-    return scipy.optimize.minimize(cost, logarithms, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    return scipy.optimize.minimize(
+        cost, _logarithms(first), jac=True, method="L-BFGS-B", bounds=bounds, options=options
+    )
+
+
+def _logarithms(variances: Tensor) -> np.ndarray:
+    return variances.clamp(min=SMALLEST_NOISE).log().numpy()
 
 
 def _residual_variances(covariance: Tensor) -> Tensor:
