@@ -322,16 +322,10 @@ def _mixture_prior(mean_bytes: bytes, variance_bytes: bytes, k: int, most: int) 
 
 
 def _choose(
-    rows: np.ndarray,
-    copy_of: np.ndarray,
-    n_all: int,
-    seed: int,
-    validation_fraction: float,
-    most: int,
-    is_rough: bool = False,
+    rows: np.ndarray, copy_of: np.ndarray, n_all: int, seed: int, fraction: float, most: int, is_rough: bool
 ) -> GaussianMixture:
     """Choose the number of components on validation rows; return its mixture, fitted to the training rows."""
-    is_validation = _validation_mask(copy_of, seed, validation_fraction)
+    is_validation = _validation_mask(copy_of, seed, fraction)
     training, validation = rows[~is_validation], rows[is_validation]
     n_different = len(np.unique(copy_of[~is_validation]))
     best, failures = _fitted(training, 1, n_all, seed, is_rough), 0
