@@ -117,11 +117,13 @@ class NumberedRows(ABC):
 
     def shuffled(self, generator: torch.Generator) -> Tensor:
         """Shuffled numbers of the training rows."""
-        return self.training[torch.randperm(self.n_training, generator=generator)]
+        return self.training.index_select(0, torch.randperm(self.n_training, generator=generator))
 
     def order(self, generator: torch.Generator, batch_size: int) -> Sequence[Tensor]:
         """The same in batches of about equal size, on the rows' device: a small batch would be too noisy."""
-        shuffled = self.shuffled(generator).to(self.device)
+        shuffled = self.shuffled(generator)
+        if self.device.type == "cuda":  # from pinned memory, so that the host does not wait for the steps before
+            shuffled = shuffled.pin_memory().to(self.device, non_blocking=True)
         return [shuffled[part] for part in equal_parts(self.n_training, batch_size)]
 
     @property
