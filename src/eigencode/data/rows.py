@@ -121,9 +121,9 @@ class NumberedRows(ABC):
 
     def order(self, generator: torch.Generator, batch_size: int) -> Sequence[Tensor]:
         """The same in batches of about equal size, on the rows' device: a small batch would be too noisy."""
-        shuffled = self.shuffled(generator)
-        if self.device.type == "cuda":  # from pinned memory, so that the host does not wait for the steps before
-            shuffled = shuffled.pin_memory().to(self.device, non_blocking=True)
+        shuffled, is_gpu = self.shuffled(generator), self.device.type == "cuda"
+        # From pinned memory, so that the host does not wait for the steps before.
+        shuffled = (shuffled.pin_memory() if is_gpu else shuffled).to(self.device, non_blocking=is_gpu)
         return [shuffled[part] for part in equal_parts(self.n_training, batch_size)]
 
     @property
