@@ -80,7 +80,7 @@ class BatchedRunner(Runner):
         self._matrix, self._gradient = matrix, torch.zeros_like(matrix)
         self._weights, self._mask = self._layout.views(matrix), self._layout.mask(matrix)
         work = sum(run.step_work for run in self.runs)
-        self._update = recorded(self._move, self.device, work, self.runs[0].state.may_draw_globally)
+        self._update = recorded(self._move, self.device, work, self.runs[0].state.may_draw_globally, len(self.runs))
 
     def keep_unfinished(self) -> bool:
         self.rows.rates.clear()  # schedules change at evaluations

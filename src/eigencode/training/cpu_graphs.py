@@ -37,8 +37,10 @@ ALIGNMENT = 64
 """Bytes of a line of the cache; all memory from torch begins with one."""
 
 
-def recorded(step: Callable[..., Tensor], device: torch.device, work: float, is_foreign: bool) -> Callable[..., Tensor]:
-    """A step that is recorded and replayed where this pays, else the step itself.
+def recorded(
+    step: Callable[..., Tensor], device: torch.device, work: float, is_foreign: bool, n_models: int = 1
+) -> Callable[..., Tensor]:
+    """A step, of one model or several, that is recorded and replayed where this pays, else the step itself.
 
     On a processor a step ``is_foreign`` is not recorded: modules of other packages may do something else each time. A
     GPU notices what it cannot record.
@@ -46,7 +48,8 @@ def recorded(step: Callable[..., Tensor], device: torch.device, work: float, is_
     if device.type == "cuda":
         return Recorded(step)
     may_be = device.type == "cpu" and work <= RECORDED_WORK and not is_foreign
-    return Recorded(step, record_on_cpu, WARM_UP) if may_be else step
+    # The steps of several models take longer, and their recording does not.
+    return Recorded(step, record_on_cpu, max(WARM_UP // n_models, 2)) if may_be else step
 
 
 def record_on_cpu(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
