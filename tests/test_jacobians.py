@@ -367,6 +367,26 @@ def test_gradients_may_be_off(encoder, quantity):
         close(quantity(model, made_inside), expected)
 
 
+def test_forward_mode_is_not_used_in_inference_mode(monkeypatch):
+    """There torch 2.11 gives NaN for some functions, and an error in `vmap`."""
+    modes = []
+
+    def watched(*arguments):
+        modes.append(torch.is_inference_mode_enabled())
+        return torch.func.jvp(*arguments)
+
+    monkeypatch.setattr(jacobians, "jvp", watched)
+    with torch.inference_mode():
+        x = rows()
+        close(diagonal(torch.sin, x, x.shape[1] ** 0.5 * torch.eye(x.shape[1], dtype=x.dtype)), x.cos())
+        close(
+            jacobian(lambda x: torch.cat([x, x], 1), x).sum((1, 2)),
+            torch.full((len(x),), 2.0 * x.shape[1], dtype=x.dtype),
+        )
+    assert len(modes) > 1
+    assert not any(modes)
+
+
 @pytest.mark.parametrize("encoder", [MLP(), MLP((5,)), MLP((5, 4))], ids=["0", "1", "2"])
 @pytest.mark.parametrize("quantity", QUANTITIES.values(), ids=QUANTITIES)
 def test_many_models_are_one_program(encoder, quantity):

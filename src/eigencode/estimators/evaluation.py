@@ -137,7 +137,7 @@ class Evaluation(Saved):
             limit, constant = self._limit, scaler.constant
             is_usual = -limit <= low and high <= limit and not (constant and rows.x[:, constant].any())
             seen = rows if is_usual else replace(rows, x=self._seen(rows.x))
-            with torch.inference_mode():
+            with torch.no_grad():
                 found = finish(function(model, rows, seen))
             yield found
 
@@ -240,7 +240,7 @@ def _require_numbers(answers: np.ndarray, rows: np.ndarray, hint: str) -> None:
 def filled(n_rows: int, blocks: Iterator[np.ndarray]) -> np.ndarray:
     """An array of so many rows, made once and filled a block at a time; the blocks are computed without gradients."""
     answer, n_done = np.empty(0), 0
-    with torch.inference_mode():
+    with torch.no_grad():
         for block in blocks:
             if not n_done:
                 answer = np.empty((n_rows, *block.shape[1:]), block.dtype)

@@ -374,8 +374,11 @@ def _is_transformed() -> bool:
 
 
 def _push_forward(function: RowFunction, x: Tensor, tangent: Tensor) -> Tensor:
-    """J v of each row."""
+    """J v of each row, outside of inference mode, in which some versions of torch, such as 2.11, give NaN."""
     _load_forward_mode()
+    if torch.is_inference_mode_enabled():
+        with torch.inference_mode(False), torch.no_grad():
+            return _push_forward(function, _usable(x), _usable(tangent))
     # Forward mode writes to memory with the layout of x, so an expanded x has to be copied.
     return jvp(function, (x.contiguous(),), (tangent,))[1]
 
