@@ -74,7 +74,7 @@ def peer_of(kind: str):
     if kind == "PCA":
         model = PCA(FACTORS, random_state=0)
         return lambda x: model.fit(x), lambda x: model.inverse_transform(model.transform(x))
-    model = MLPRegressor((64, FACTORS, 64), random_state=0, early_stopping=True)
+    model = MLPRegressor(hidden_layer_sizes=(64, FACTORS, 64), random_state=0, early_stopping=True)
     return lambda x: model.fit(x, x), model.predict
 
 
@@ -109,7 +109,12 @@ def measure(work: dict) -> dict:
 
 def table_line(found: dict) -> str:
     """A row of the table."""
-    shown = [found["kind"], f"{found['n']:,}", f"{found['d']:,}", f"{found.get('weights', 0):,}" or "-"]
+    shown = [
+        found["kind"],
+        f"{found['n']:,}",
+        f"{found['d']:,}",
+        f"{found['weights']:,}" if "weights" in found else "-",
+    ]
     shown += [f"{found['seconds']:.2f}", f"{found['error']:.4f}"]
     shown += [f"{found['rows']:,.0f}" if "rows" in found else "-", f"{found['share']:.3f}" if "share" in found else "-"]
     return f"| {' | '.join([*shown, format(found['memory'], '.2f')])} |"

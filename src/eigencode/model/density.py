@@ -35,8 +35,8 @@ ROUGH_FROM, ROUGH_ROWS = 4e6, 4096
 """A prior before training is fitted to n rows of k columns with few iterations, and its size chosen from few rows, if
 n k^2 is more than this: training fits it further."""
 
-ITERATIONS = (10, 100), (5, 5)
-"""Iterations of each first run, and of the one that is continued; in full, and roughly."""
+ITERATIONS = (10, 100, 100), (5, 5, 40)
+"""Iterations of each first run, of the one that is continued, and on all rows; in full, and roughly."""
 
 ROWS_A_COMPONENT = 5
 """Fewest rows per component for which a number of components is tried."""
@@ -272,7 +272,7 @@ def fit_mixture(
     else:
         n_different = len(np.unique(copy_of[part]))
         estimator = _fitted(rows[part], min(int(n_components), n_different), len(rows), seed)
-    return _in_units(_fitted_further(estimator, rows, is_rough), center, divisor)
+    return _in_units(_fitted_further(estimator, rows, ITERATIONS[is_rough][2]), center, divisor)
 
 
 def mixture_prior(means: np.ndarray, variances: np.ndarray, most: int) -> Mixture | None:
@@ -367,7 +367,7 @@ def _fitted(rows: np.ndarray, m: int, n_all: int, seed: int, is_rough: bool = Fa
         n_init=1 if m == 1 or is_rough else 3,
         random_state=seed % 2**32,
     )
-    return _fitted_further(_quietly_fitted(short, rows), rows, is_rough)
+    return _fitted_further(_quietly_fitted(short, rows), rows, ITERATIONS[is_rough][1])
 
 
 def _can_be_full(n: int, m: int, k: int, n_all: int) -> bool:
@@ -375,9 +375,9 @@ def _can_be_full(n: int, m: int, k: int, n_all: int) -> bool:
     return n >= ROWS_A_COLUMN * k * m and n_all * m * k**2 <= FULL_PRODUCTS
 
 
-def _fitted_further(estimator: GaussianMixture, rows: np.ndarray, is_rough: bool = False) -> GaussianMixture:
+def _fitted_further(estimator: GaussianMixture, rows: np.ndarray, n_iterations: int) -> GaussianMixture:
     """Continue the fit of the components with these rows."""
-    return _quietly_fitted(estimator.set_params(warm_start=True, max_iter=ITERATIONS[is_rough][1]), rows)
+    return _quietly_fitted(estimator.set_params(warm_start=True, max_iter=n_iterations), rows)
 
 
 def _quietly_fitted(estimator: GaussianMixture, rows: np.ndarray) -> GaussianMixture:
