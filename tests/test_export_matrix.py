@@ -103,4 +103,4 @@ def test_a_graph_raises_the_alarms_of_its_detector(kind, rows, form, tmp_path):
         numbers = X.astype(np.float64)
         detector.fit(numbers)
     found = answers_of(form, detector, numbers, tmp_path)
-    require_same_alarms(detector, X, found, bound=1e-3)
+    require_same_alarms(detector, X, found)

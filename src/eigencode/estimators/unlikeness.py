@@ -29,6 +29,7 @@ from eigencode.estimators.row_nats import RowNats, numbers_of
 
 if TYPE_CHECKING:
     from eigencode.data.containers import NamedArray
+    from eigencode.data.scaling import Scaler
     from eigencode.estimators.base import BaseAutoencoder
 
 MOST_MEASURED = 10_000
@@ -157,9 +158,12 @@ def scaled_cells(autoencoder: BaseAutoencoder, rows: np.ndarray) -> np.ndarray:
 
 def bounded(autoencoder: BaseAutoencoder, rows: Any) -> np.ndarray:
     """Rows as an array; numbers whose nats could not be computed are replaced by the farthest ones that can."""
-    rows, scaler = np.asarray(rows), autoencoder.scaler_
-    if rows.dtype != np.float64:
-        return rows
+    rows = np.asarray(rows)
+    return rows.clip(*reach_of(autoencoder.scaler_)) if rows.dtype == np.float64 else rows
+
+
+def reach_of(scaler: Scaler) -> tuple[np.ndarray, np.ndarray]:
+    """The lowest and the highest cells whose nats can be computed, each of shape (d,)."""
     with np.errstate(over="ignore"):
         reach = FARTHEST * scaler.divisor
-    return rows.clip(scaler.center - reach, scaler.center + reach)
+    return scaler.center - reach, scaler.center + reach

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from eigencode.data.scaling import Scaler
 from eigencode.data.tables.numeric import Number
 from eigencode.detection import neighbors
 from eigencode.detection.extent import LARGEST, STEEPNESS
 from eigencode.detection.index import MOST_EXACT
 from eigencode.errors import OptionError
+from eigencode.estimators.unlikeness import reach_of
 from eigencode.export.columns import TableColumns
 from eigencode.export.graph import Asked, Graph
 
@@ -24,9 +25,6 @@ ROUNDING = 1e-5
 
 MOST_ABOUT = 64
 """Rows about a row that are looked at in a graph: those that are as far as the fifth, of which there may be more."""
-
-FARTHEST = 1e18
-"""Scaled cells are clipped to this size: float32 has their squares."""
 
 
 class DetectorGraph(Graph):
@@ -37,6 +35,8 @@ class DetectorGraph(Graph):
     with_steps = ("predict", "p_values")
 
     sees_constants = True
+
+    precision = torch.float64
 
     def __init__(self, estimator: Any, methods: Sequence[str]) -> None:
         known = [member.unlikeness.known for member in estimator._members]
@@ -65,12 +65,18 @@ class DetectorGraph(Graph):
         """Float64: the rounding of float32 would be a distance between equal rows."""
         return torch.float64
 
+    @staticmethod
+    def bounded(cells: Tensor, scaler: Scaler) -> Tensor:
+        """Cells, of which very far ones are less far, as in the model."""
+        low, high = (torch.from_numpy(each) for each in reach_of(scaler))
+        return cells.maximum(low).minimum(high)
+
     def forward(self, X: Tensor) -> dict[str, Tensor]:
         """The answers, by the names of the methods."""
         X = X if self.estimator.window is None else as_windows(X, self.estimator.window)
         found = torch.stack([self._score_by(number, X) for number in range(len(self.estimator._members))], dim=1)
         scores = self._scores(found)
-        decisions = scores - self.estimator.offset_
+        decisions = scores - in_float64(self.estimator.offset_)
         sign = torch.where(decisions < 0, -1, 1)
         answers = {
             "score_samples": scores,
@@ -84,7 +90,8 @@ class DetectorGraph(Graph):
         """Rows of all kinds, without gaps if the rows fitted had none, and one of the known rows."""
         rows = super().example()
         if not self.scaler.has_gaps:
-            rows = np.where(np.isnan(rows), rows[~np.isnan(rows).any(1)][:1], rows)
+            first = (~np.isnan(rows)).argmax(0)
+            rows = np.where(np.isnan(rows), rows[first, np.arange(rows.shape[1])], rows)
         known = self.estimator._members[0].unlikeness.known
         if known is not None and self.columns is None:
             rows[1] = self.scaler.inverse_transform(known.rows[:1])[0]
@@ -127,18 +134,18 @@ class DetectorGraph(Graph):
         member, composition = self.estimator._members[number], getattr(self, f"composition_{number}")
         model, measured, schema = member.autoencoder, member.unlikeness, member.autoencoder.columns_
         asked = self.asked(X, model, None if self.columns is None else TableColumns(schema, constants=True))
-        near = replace(asked.rows, x=asked.rows.x.clamp(-FARTHEST, FARTHEST))
-        nats = self._nats(composition, model, measured.row_nats, replace(asked, rows=near))
+        nats = self._nats(composition, model, measured.row_nats, asked)
         cells = self._scaled(asked.cells.double(), model.scaler_).nan_to_num(0.0)
         sums = tail(measured.tail, nats)
         if measured.known is not None:
             sums = sums + tails_of_distances(measured.known, cells)
-        ratio = measured.highest / sums.clamp(min=max(measured.highest, np.finfo(np.float64).tiny))
-        kept = sums * torch.where(sums <= measured.highest, 1.0, ratio * (2 - ratio))
-        ratios = cells.square().sum(1).sqrt() / measured.radius
+        highest = in_float64(measured.highest)
+        ratio = highest / sums.maximum(in_float64(max(measured.highest, np.finfo(np.float64).tiny)))
+        kept = sums * torch.where(sums <= highest, 1.0, ratio * (2 - ratio))
+        ratios = cells.square().sum(1).sqrt() / in_float64(measured.radius)
         if measured.numbers is not None:
             ratios = ratios.maximum(self._ratios(measured.numbers, asked.X))
-        score = kept + measured.highest * beyond(ratios)
+        score = kept + highest * beyond(ratios)
         score = (score * 1e10).round() / 1e10
         return score if model.scaler_.has_gaps else score.where(~asked.cells.isnan().any(1), math.nan)
 
@@ -162,7 +169,7 @@ class DetectorGraph(Graph):
         """`eigencode.detection.extent.NumberExtent.ratios` of the columns of numbers."""
         center, divisor = torch.from_numpy(extent.center), torch.from_numpy(extent.divisor)
         standardised = ((X[:, torch.from_numpy(self._are_raw_numbers)].double() - center) / divisor).nan_to_num(0.0)
-        return standardised.clamp(-LARGEST, LARGEST).square().sum(1).sqrt() / extent.radius
+        return standardised.clamp(-LARGEST, LARGEST).square().sum(1).sqrt() / in_float64(extent.radius)
 
     def _scores(self, found: Tensor) -> Tensor:
         """``score_samples``, from the scores by each member, shape (n, K)."""
@@ -173,9 +180,7 @@ class DetectorGraph(Graph):
         differences = found[:, torch.from_numpy(known.models)] - torch.from_numpy(known.scores)
         ascending, order = differences.sort(dim=1)
         own, total = weights.max(), weights.max() + weights.sum()
-        # A tensor, since the exporter makes a number of 32 bits of a float.
-        largest = torch.tensor(level, dtype=torch.float64)
-        n_allowed = ((own + weights[order].cumsum(1)) / total <= largest).sum(1, keepdim=True)
+        n_allowed = ((own + weights[order].cumsum(1)) / total <= in_float64(level)).sum(1, keepdim=True)
         return -ascending.gather(1, n_allowed).squeeze(1)
 
     def _p_values(self, found: Tensor) -> Tensor:
@@ -183,7 +188,7 @@ class DetectorGraph(Graph):
         known = self.estimator.calibration_
         weights, scores = torch.from_numpy(known.weights), torch.from_numpy(known.scores)
         own = found[:, torch.from_numpy(known.models)]
-        is_above = scores >= own - ROUNDING * (1 + own.abs())  # a row that was held out scores as much as itself
+        is_above = scores >= own - in_float64(ROUNDING) * (1 + own.abs())  # a row that was held out scores as much as itself
         above = torch.where(is_above, weights, 0.0).sum(1)
         shares = (weights.max() + above) / (weights.max() + weights.sum())
         return shares.where(~found.isnan().any(1), math.nan)
@@ -199,9 +204,9 @@ def _of_states(model: Any, nats: Any, asked: Asked) -> Tensor:
     of_gaps, of_values = torch.from_numpy(np.log([nats.gaps, 1 - nats.gaps - nats.impossible]))
     found = torch.where(is_gap, of_gaps, of_values)
     if columns is not None:
-        found = found.where(columns.allowed(asked.X), math.log(nats.impossible))
+        found = found.where(columns.allowed(asked.X), in_float64(math.log(nats.impossible)))
     if len(nats.constant):
-        found = found.where(~_is_other(model, nats.constant, asked.cells), math.log(nats.impossible))
+        found = found.where(~_is_other(model, nats.constant, asked.cells), in_float64(math.log(nats.impossible)))
     return -found.sum(1)
 
 
@@ -213,7 +218,12 @@ def _is_other(model: Any, constant: np.ndarray, cells: Tensor) -> Tensor:
     owners = torch.tensor([[float(part.start <= cell < part.stop) for part in parts] for cell in constant])
     scaled = Graph._scaled(cells.double(), scaler)[:, torch.from_numpy(constant)]
     sizes = torch.from_numpy(np.abs(scaler.center / scaler.divisor)[constant])
-    return (scaled.abs() > neighbors.ROUNDING * sizes).double() @ owners.double() > 0
+    return (scaled.abs() > in_float64(neighbors.ROUNDING) * sizes).double() @ owners.double() > 0
+
+
+def in_float64(number: float) -> Tensor:
+    """A number as a tensor: of a float the exporter makes one of 32 bits."""
+    return torch.tensor(float(number), dtype=torch.float64)
 
 
 def as_windows(X: Tensor, width: int) -> Tensor:
@@ -231,17 +241,17 @@ def tail(known: Any, x: Tensor) -> Tensor:
         at = ((x[:, None] >= scores).sum(1) - 1).clamp(0, len(scores) - 2)
         share = ((x - scores[at]) / (scores[at + 1] - scores[at])).clamp(0, 1)
         found = logarithms[at] + share * (logarithms[at + 1] - logarithms[at])
-    return found + _hazard(known, x.clamp(min=float(known.scores[-1]))) - float(known._hazard(known.scores[-1]))
+    return found + _hazard(known, x.maximum(scores[-1:])) - _hazard(known, scores[-1:])
 
 
 def _hazard(known: Any, x: Tensor) -> Tensor:
-    excess = (x - known.start) / known.scale
-    return (known.shape * excess).log1p() / known.shape if known.shape else excess
+    excess, shape = (x - in_float64(known.start)) / in_float64(known.scale), in_float64(known.shape)
+    return (shape * excess).log1p() / shape if known.shape else excess
 
 
 def beyond(ratios: Tensor) -> Tensor:
     """`eigencode.detection.extent.beyond`."""
-    doublings = ratios.clamp(min=1.0).log() / math.log(2)
+    doublings = ratios.clamp(min=1.0).log() / in_float64(math.log(2))
     return STEEPNESS * torch.where(doublings < 1, doublings.square(), 2 * doublings - 1)
 
 
@@ -254,7 +264,7 @@ def log_prob(mixture: Any, codes: Tensor) -> Tensor:
         from_center = (codes - torch.from_numpy(mixture.means[own[0]])) @ torch.from_numpy(inverse.T)
         volume = math.log(2 * math.pi) * 0.5 * k + float(np.log(np.diagonal(root)).sum())
         weights = torch.from_numpy(np.log(np.maximum(mixture.weights[own], 1e-300)))
-        parts.append(weights - volume - 0.5 * squared_distances(from_center, means))
+        parts.append(weights - in_float64(volume) - 0.5 * squared_distances(from_center, means))
     joint = torch.cat(parts, dim=1)
     largest = joint.amax(1, keepdim=True)
     return (joint - largest).exp().sum(1).log() + largest.squeeze(1)
@@ -277,7 +287,7 @@ def tails_of_distances(known: Any, cells: Tensor) -> Tensor:
         joined = torch.cat([everything, others], dim=1).sort(dim=1).values
         first = torch.where(joined[:, :1] == 0, joined[:, 1:2], joined[:, :1])
     group = without_equal(known._groups, *nearest(known._groups, cells))[0].mean(1)
-    least = max(neighbors.TIGHTEST * float(known.spacings.mean()), np.finfo(np.float64).tiny)
+    least = in_float64(max(neighbors.TIGHTEST * float(known.spacings.mean()), np.finfo(np.float64).tiny))
     about = mean_about(known._fitted, spacings, cells, distances[:, -1])
     local = (distances.mean(1) + least).log() - (about + least).log()
     return (
@@ -291,7 +301,7 @@ def nearest(index: Any, cells: Tensor, k: int | None = None) -> tuple[Tensor, Te
     k = min(k or index.k + 2, len(rows))
     numbers = squared_distances(cells, rows).topk(k, dim=1, largest=False).indices
     exact = (cells[:, None] - rows[numbers]).square().sum(2).sqrt()
-    limit = neighbors.ROUNDING * cells.square().sum(1, keepdim=True).sqrt() + index.rounding
+    limit = in_float64(neighbors.ROUNDING) * cells.square().sum(1, keepdim=True).sqrt() + in_float64(index.rounding)
     exact = torch.where(exact < limit, 0.0, exact)
     ascending, order = exact.sort(dim=1)
     return ascending, numbers.gather(1, order)
@@ -300,8 +310,7 @@ def nearest(index: Any, cells: Tensor, k: int | None = None) -> tuple[Tensor, Te
 def mean_about(index: Any, values: Tensor, cells: Tensor, last: Tensor) -> Tensor:
     """`eigencode.detection.neighbors.Neighbors.mean_about`, of so many rows that are equally far, at most."""
     distances, numbers = nearest(index, cells, MOST_ABOUT)
-    # The exporter leaves out a product with a number as near to 1 as 1 + TIES.
-    about = (distances - last[:, None] <= neighbors.TIES * last[:, None]).double()
+    about = (distances - last[:, None] <= in_float64(neighbors.TIES) * last[:, None]).double()
     about = torch.cat([about[:, :1] * (distances[:, :1] != 0), about[:, 1:]], dim=1)
     found: Tensor = (about * values[numbers]).sum(1) / about.sum(1)
     return found

@@ -75,18 +75,35 @@ def _torch_file(graph: Graph) -> tuple[bytes, Callable[[np.ndarray], Mapping[str
 
 def _onnx_file(graph: Graph) -> tuple[bytes, Callable[[np.ndarray], Mapping[str, np.ndarray]]]:
     try:
-        import onnx
         import onnxruntime
         import onnxscript  # noqa: F401
+        from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as Unknown
     except ImportError as error:
         raise OptionError(
             "Export to ONNX needs onnx, onnxscript and onnxruntime", got=error.msg, hint=INSTALL
         ) from None
+    names, content = list(graph.methods), _onnx_content(graph)
+    try:
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    except Unknown:  # it has some operators, as convolutions, in float32 only
+        if graph.precision == torch.float32:
+            raise
+        graph.compute_in(torch.float32)
+        return _onnx_file(graph)
+
+    def answer(rows: np.ndarray) -> dict[str, np.ndarray]:
+        return dict(zip(names, session.run(names, {graph.input_name: rows}), strict=True))
+
+    return content, answer
+
+
+def _onnx_content(graph: Graph) -> bytes:
+    import onnx
+
     program = _program(graph).run_decompositions(DECOMPOSITIONS)
-    names = list(graph.methods)
     given: dict[str, Any] = {
         "input_names": [graph.input_name],
-        "output_names": names,
+        "output_names": list(graph.methods),
         "custom_translation_table": export.TRANSLATIONS,
     }
     try:
@@ -95,13 +112,8 @@ def _onnx_file(graph: Graph) -> tuple[bytes, Callable[[np.ndarray], Mapping[str,
     except Exception as error:
         raise _refused(error) from error
     onnx.helper.set_model_props(found, {"eigencode": json.dumps(metadata(graph), allow_nan=False)})
-    content = found.SerializeToString()
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-
-    def answer(rows: np.ndarray) -> dict[str, np.ndarray]:
-        return dict(zip(names, session.run(names, {graph.input_name: rows}), strict=True))
-
-    return content, answer
+    content: bytes = found.SerializeToString()
+    return content
 
 
 WRITERS = {".onnx": _onnx_file, ".pt2": _torch_file}

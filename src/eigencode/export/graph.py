@@ -41,7 +41,7 @@ class Graph(nn.Module):
     Parameters
     ----------
     estimator : estimator
-        The fitted model; it is copied, and answers in float32.
+        The fitted model; it is copied.
     methods : sequence of str
         Names of its methods whose answers are wanted.
     """
@@ -54,6 +54,9 @@ class Graph(nn.Module):
 
     sees_constants: ClassVar[bool] = False
     """Whether columns of one value are among those of a table."""
+
+    precision: torch.dtype = torch.float32
+    """The type of weights and of what networks compute."""
 
     with_steps: ClassVar[tuple[str, ...]] = ()
     """Methods whose answers change by steps, which rounding may move a row over."""
@@ -72,7 +75,13 @@ class Graph(nn.Module):
         self.columns = None if schema is None or schema.is_plain else TableColumns(schema, self.sees_constants)
         self.missing = [value for value in _missing_values(estimator) if isinstance(value, int | float)]
         for index, model in enumerate(self._autoencoders()):
-            self.add_module(f"composition_{index}", model.composition_.cpu().float().eval().requires_grad_(False))
+            self.add_module(f"composition_{index}", model.composition_.cpu().eval().requires_grad_(False))
+        self.compute_in(self.precision)
+
+    def compute_in(self, precision: torch.dtype) -> None:
+        """Have networks compute in another type."""
+        self.precision = precision
+        self.to(precision)
 
     def _autoencoders(self) -> Iterator[Any]:
         """The autoencoders whose weights answer."""
@@ -117,10 +126,15 @@ class Graph(nn.Module):
         if columns is not None and self.columns is not None:
             X = columns.renumbered(X, self.columns)
         columns = columns or self.columns
-        cells = X if columns is None else columns.cells(X)
-        scaled = self._scaled(cells.double(), model.scaler_).float()
+        cells = self.bounded(X if columns is None else columns.cells(X), model.scaler_)
+        scaled = self._scaled(cells.double(), model.scaler_).to(self.precision)
         rows = Batch(scaled, ~scaled.isnan())
         return Asked(X, cells, rows, replace(rows, x=model._seen(rows.x)))
+
+    @staticmethod
+    def bounded(cells: Tensor, scaler: Scaler) -> Tensor:
+        """Cells that a model can take."""
+        return cells
 
     @staticmethod
     def _scaled(cells: Tensor, scaler: Scaler) -> Tensor:
