@@ -72,7 +72,9 @@ def test_after_a_signal_the_same_command_goes_on(number, folder, send, capsys):
     assert run(f"{FIT} --output model.safetensors") == 128 + number
     assert states(folder) == [0, 7]  # the step was made, and its state written
     assert len(made) == 7
-    assert "training was interrupted" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "training was interrupted" in shown.out
+    assert "The same fit again goes on from its checkpoint." in shown.err
     made = send(0)
     assert run(f"{FIT} --output model.safetensors") == 0
     assert "The fit in 'run' goes on from step 7.\n" in capsys.readouterr().err

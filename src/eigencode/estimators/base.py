@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 INTERRUPTION = "Training was interrupted; the best weights so far are kept."
 """The warning of a fit that an interruption ended."""
 
+GOES_ON = " The same fit again goes on from its checkpoint."
+"""What it says besides if the state is kept."""
+
 _UNFINISHED: WeakSet[Generator[dict[str, float]]] = WeakSet()
 
 
@@ -222,7 +225,8 @@ class BaseAutoencoder(
             run.state.interrupted = True
             self._end(run)  # again, if it was this that was interrupted
         if run.state.interrupted and not was_interrupted:
-            warnings.warn(INTERRUPTION, InterruptedWarning, stacklevel=4)
+            message = INTERRUPTION + ("" if run.recorder is None else GOES_ON)
+            warnings.warn(message, InterruptedWarning, stacklevel=4)
 
     def _epochs(self, run: TrainingRun) -> Generator[dict[str, float]]:
         """Train what `_begin` began, a row of history at a time."""
