@@ -188,7 +188,7 @@ class DetectorGraph(Graph):
         known = self.estimator.calibration_
         weights, scores = torch.from_numpy(known.weights), torch.from_numpy(known.scores)
         own = found[:, torch.from_numpy(known.models)]
-        is_above = scores >= own - in_float64(ROUNDING) * (1 + own.abs())  # a row that was held out scores as much as itself
+        is_above = scores >= own - in_float64(ROUNDING) * (1 + own.abs())
         above = torch.where(is_above, weights, 0.0).sum(1)
         shares = (weights.max() + above) / (weights.max() + weights.sum())
         return shares.where(~found.isnan().any(1), math.nan)

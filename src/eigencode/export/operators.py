@@ -83,7 +83,15 @@ def _of_float64(function: Callable[..., Any], x: Tensor, *given: Any, **named: A
     return function(x, *given, **named) if x.dtype == torch.float64 else NotImplemented
 
 
-ACTIVATIONS: list[Any] = [aten.elu, aten.gelu, aten.hardsigmoid, aten.hardswish, aten.leaky_relu, aten.mish, aten.softplus]
+ACTIVATIONS: list[Any] = [
+    aten.elu,
+    aten.gelu,
+    aten.hardsigmoid,
+    aten.hardswish,
+    aten.leaky_relu,
+    aten.mish,
+    aten.softplus,
+]
 """Operators that onnxruntime has in float32 only, and torch as others."""
 
 DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
