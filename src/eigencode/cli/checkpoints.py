@@ -76,8 +76,6 @@ class CheckpointFlags(StateFlags):
 
     def fit(self, model: BaseAutoencoder, X: Any, arguments: Mapping[str, Any]) -> None:
         """Fit a model; an interruption of a fit that is logged keeps the best weights so far, as without a log."""
-        from eigencode.estimators.base import GOES_ON, INTERRUPTION
-
         if self.log is None:
             model.fit(X, **arguments)
             return
@@ -87,8 +85,7 @@ class CheckpointFlags(StateFlags):
                 deque(tracking.tracked(epochs, self.log, model.get_params(deep=False)), maxlen=0)
             except KeyboardInterrupt:
                 epochs.close()  # type: ignore[attr-defined]  # sets the best weights
-                message = INTERRUPTION + (GOES_ON if self.checkpoint else "")
-                warnings.warn(message, InterruptedWarning, 2)
+                warnings.warn("Training was interrupted; the best weights so far are kept.", InterruptedWarning, 2)
 
 
 NONE = CheckpointFlags()

@@ -16,13 +16,14 @@ from typing import Self
 
 import numpy as np
 
+from eigencode.data.scaling import Scaler
 from eigencode.domains import Positive
 
 STEEPNESS = 4.0
 """e of a row that is twice as far as all known ones."""
 
 LARGEST = 1e100
-"""Largest size of a standardised number: squares of larger ones are infinite."""
+"""Largest size of a standardised number or scaled cell: squares of larger ones are infinite."""
 
 
 def beyond(ratios: np.ndarray) -> np.ndarray:
@@ -78,3 +79,10 @@ class NumberExtent:
     def is_sound(self) -> bool:
         """Whether the values fit together, as those of a damaged file may not."""
         return self.center.shape == self.divisor.shape and self.center.ndim == 1 and bool((self.divisor > 0).all())
+
+
+def reach_of(scaler: Scaler) -> tuple[np.ndarray, np.ndarray]:
+    """The lowest and the highest cells whose nats can be computed, each of shape (d,)."""
+    with np.errstate(over="ignore"):
+        reach = LARGEST * scaler.divisor
+    return scaler.center - reach, scaler.center + reach

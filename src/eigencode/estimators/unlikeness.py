@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from eigencode.detection.extent import NumberExtent, beyond
+from eigencode.detection.extent import NumberExtent, beyond, reach_of
 from eigencode.detection.neighbors import KnownRows
 from eigencode.detection.tails import Tail
 from eigencode.domains import NotNegative, Positive
@@ -29,7 +29,6 @@ from eigencode.estimators.row_nats import RowNats, numbers_of
 
 if TYPE_CHECKING:
     from eigencode.data.containers import NamedArray
-    from eigencode.data.scaling import Scaler
     from eigencode.estimators.base import BaseAutoencoder
 
 MOST_MEASURED = 10_000
@@ -37,9 +36,6 @@ MOST_MEASURED = 10_000
 
 USUAL = 0.95
 """Share of the rows fitted whose values have a usual D."""
-
-FARTHEST = 1e100
-"""Largest size of a scaled cell that is measured: the squares of larger ones are infinite."""
 
 DIGITS = 10
 """Digits of a score after the point: with more, a row by itself has another score than among others."""
@@ -160,10 +156,3 @@ def bounded(autoencoder: BaseAutoencoder, rows: Any) -> np.ndarray:
     """Rows as an array; numbers whose nats could not be computed are replaced by the farthest ones that can."""
     rows = np.asarray(rows)
     return rows.clip(*reach_of(autoencoder.scaler_)) if rows.dtype == np.float64 else rows
-
-
-def reach_of(scaler: Scaler) -> tuple[np.ndarray, np.ndarray]:
-    """The lowest and the highest cells whose nats can be computed, each of shape (d,)."""
-    with np.errstate(over="ignore"):
-        reach = FARTHEST * scaler.divisor
-    return scaler.center - reach, scaler.center + reach

@@ -13,10 +13,9 @@ from torch import Tensor
 from eigencode.data.scaling import Scaler
 from eigencode.data.tables.numeric import Number
 from eigencode.detection import neighbors
-from eigencode.detection.extent import LARGEST, STEEPNESS
+from eigencode.detection.extent import LARGEST, STEEPNESS, reach_of
 from eigencode.detection.index import MOST_EXACT
 from eigencode.errors import OptionError
-from eigencode.estimators.unlikeness import reach_of
 from eigencode.export.columns import TableColumns
 from eigencode.export.graph import Asked, Graph
 
