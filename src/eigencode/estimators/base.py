@@ -37,9 +37,6 @@ if TYPE_CHECKING:
 INTERRUPTION = "Training was interrupted; the best weights so far are kept."
 """The warning of a fit that an interruption ended."""
 
-GOES_ON = " The same fit again goes on from its checkpoint."
-"""What it says besides if the state is kept."""
-
 _UNFINISHED: WeakSet[Generator[dict[str, float]]] = WeakSet()
 
 
@@ -225,8 +222,8 @@ class BaseAutoencoder(
             run.state.interrupted = True
             self._end(run)  # again, if it was this that was interrupted
         if run.state.interrupted and not was_interrupted:
-            message = INTERRUPTION + ("" if run.recorder is None else GOES_ON)
-            warnings.warn(message, InterruptedWarning, stacklevel=4)
+            goes_on = " The same fit again goes on from its checkpoint." if run.recorder else ""
+            warnings.warn(INTERRUPTION + goes_on, InterruptedWarning, stacklevel=4)
 
     def _epochs(self, run: TrainingRun) -> Generator[dict[str, float]]:
         """Train what `_begin` began, a row of history at a time."""
