@@ -1,5 +1,6 @@
 """Parts and estimators written outside the package, by what docs/extending.md says: trained, saved, loaded, swept."""
 
+import ast
 import importlib.util
 import math
 import re
@@ -29,12 +30,28 @@ def run(line):
     return main(shlex.split(line))
 
 
+def statements_of_the_page(*kinds):
+    """The source of all statements of these kinds in the Python blocks of the page."""
+    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL):
+        for node in ast.parse(block).body:
+            if isinstance(node, kinds):
+                first = min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", []))])
+                yield "\n".join(block.splitlines()[first - 1 : node.end_lineno])
+
+
+def imports_of_the_page():
+    return list(dict.fromkeys(statements_of_the_page(ast.Import, ast.ImportFrom)))
+
+
+def classes_of_the_page():
+    return list(statements_of_the_page(ast.ClassDef))
+
+
 @pytest.fixture
 def mine(tmp_path, monkeypatch):
-    """The page's examples as a file of a user's, in the current folder, beside a table."""
+    """The page's classes as a file of a user's, in the current folder, beside a table."""
     monkeypatch.chdir(tmp_path)
-    (block,) = re.findall(r"```python\n(# mine\.py\n.*?)```", PAGE.read_text(), flags=re.DOTALL)
-    Path("mine.py").write_text(block)
+    Path("mine.py").write_text("\n\n".join([*imports_of_the_page(), *classes_of_the_page()]))
     rows = np.random.default_rng(0).normal(size=(150, 5)) @ np.diag([3.0, 2, 1, 0.5, 0.2])
     pd.DataFrame(rows, columns=list("abcde")).to_csv("rows.csv", index=False)
     spec = importlib.util.spec_from_file_location("mine", "mine.py")
@@ -51,8 +68,7 @@ def rows(mine):
 
 
 def test_each_is_written_in_ten_to_twenty_lines():
-    (block,) = re.findall(r"```python\n(# mine\.py\n.*?)```", PAGE.read_text(), flags=re.DOTALL)
-    classes = [f"class {text}" for text in re.split(r"^class ", block, flags=re.MULTILINE)[1:]]
+    classes = classes_of_the_page()
     assert len(classes) >= 4
     assert all(len([line for line in text.splitlines() if line.strip()]) <= 20 for text in classes)
 
