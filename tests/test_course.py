@@ -1,4 +1,7 @@
-"""Claims of the course on autoencoders that no other file asserts; docs/course.md names a test for each claim."""
+"""Claims of the course on autoencoders that no other file asserts; docs/course.md names a test for each claim.
+
+The comment beside a bound says what was seen over five seeds, of data and of start.
+"""
 
 import math
 import re
@@ -47,13 +50,16 @@ def test_the_page_has_all_claims_and_names_tests_that_exist():
 
 
 def test_one_code_and_a_large_network_copy_the_rows_trained_on_only(digits):
-    rows = np.random.default_rng(0).permutation(digits)
-    training, test = rows[:12], rows[12:200]
-    options = {"init": "random", "optimizer": "lbfgs", "validation_fraction": 0, "max_epochs": 80, "random_state": 0}
-    model = Autoencoder(1, hidden=(64, 64), **options).fit(training)
-    pca = LinearAutoencoder(1).fit(training)
-    assert mean_error(model, training) < 0.35 * mean_error(pca, training)
-    assert mean_error(model, test) > 1.15 * mean_error(pca, test)
+    options = {"init": "random", "optimizer": "lbfgs", "validation_fraction": 0, "max_epochs": 80}
+    ratios = []
+    for seed in range(3):
+        rows = np.random.default_rng(seed).permutation(digits)[:200]
+        model = Autoencoder(1, hidden=(64, 64), random_state=seed, **options).fit(rows[:12])
+        pca = LinearAutoencoder(1).fit(rows[:12])
+        ratios.append([mean_error(model, part) / mean_error(pca, part) for part in (rows[:12], rows[12:])])
+    on_training, on_test = np.mean(ratios, axis=0)
+    assert on_training < 0.25  # 0.06 to 0.14
+    assert on_test > 1.2  # 1.37 to 2.25
 
 
 @pytest.mark.parametrize("n_causes", [1, 3])
@@ -81,9 +87,10 @@ def test_every_visit_of_a_row_has_noise_of_its_own(digits):
 # -- contraction (claims 16 and 17)
 
 
-def test_the_contractive_code_changes_least_across_the_rows():
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_contractive_code_changes_least_across_the_rows(seed):
     """The penalty is taken at rows on a curve: along it the reconstruction needs the change, across it nothing does."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     along = rng.uniform(-2, 2, 800)
     rows = np.stack([along, np.sin(1.5 * along)], axis=1) + 0.02 * rng.normal(size=(800, 2))
     t = np.linspace(-1.8, 1.8, 40)
@@ -91,36 +98,41 @@ def test_the_contractive_code_changes_least_across_the_rows():
     tangents = np.stack([np.ones_like(t), 1.5 * np.cos(1.5 * t)], axis=1)
     tangents /= np.linalg.norm(tangents, axis=1, keepdims=True)
     normals = tangents[:, ::-1] * [-1, 1]
-    options = {"hidden": (), "code": Point("sigmoid"), "scale": "standard", "max_epochs": 40, "random_state": 0}
+    options = {"hidden": (), "code": Point("sigmoid"), "scale": "standard", "max_epochs": 40, "random_state": seed}
     ratios = []
     for model in (ContractiveAutoencoder(20, weight=0.3, **options), Autoencoder(20, tied=True, **options)):
         jacobians = model.fit(rows).jacobian(points)
         changes = [np.linalg.norm(np.einsum("nkd,nd->nk", jacobians, d), axis=1) for d in (normals, tangents)]
         ratios.append(changes[0].mean() / changes[1].mean())
-    assert ratios[0] < 0.93 < 0.97 < ratios[1]
+    assert ratios[0] < 0.96  # 0.74 to 0.85
+    assert ratios[1] > 1  # 1.02 to 1.04
 
 
-def test_contraction_brings_singular_values_below_one_and_few_units_that_change(digits):
-    """Not the codes become sparse here but their changes: with a large penalty few units follow a change of the row."""
+def test_contraction_brings_singular_values_below_one_and_turns_units_off(digits):
+    """The codes do not become sparse: fewer units are saturated, and many are the same for all rows."""
     rows = digits[:800] / 16
     options = {"hidden": (), "code": Point("sigmoid"), "likelihood": "bernoulli", "max_epochs": 20, "random_state": 0}
-    below_one, changing = [], []
+    below_one, saturated, off = [], [], []
     for weight in (0.0, 10.0):
         model = ContractiveAutoencoder(32, weight=weight, **options).fit(rows)
+        codes = model.transform(rows[:100])
         below_one.append((model.jacobian_spectrum(rows[:100])[:, 0] < 1).mean())
-        changes = np.linalg.norm(model.jacobian(rows[:100]), axis=2)
-        changing.append((changes > 0.1 * changes.max(axis=1, keepdims=True)).sum(axis=1).mean())
-    assert below_one[0] < 0.5
-    assert below_one[1] == 1
-    assert changing[1] < 0.9 * changing[0]
+        saturated.append((np.abs(codes - 0.5) > 0.45).mean())
+        off.append((codes.std(axis=0) < 0.05).mean())
+    assert below_one[0] < 0.5  # 0.03 to 0.06
+    assert below_one[1] > 0.95  # 1
+    assert saturated[1] < 0.5 < 0.65 < saturated[0]  # 0.28 to 0.38, and 0.72 to 0.74
+    assert off[0] == 0
+    assert off[1] > 0.25  # 0.38 to 0.47
 
 
 # -- densities (claims 18, 20 and 21)
 
 
-def test_densities_of_the_classes_classify_by_bayes_rule():
+@pytest.mark.parametrize("seed", range(3))
+def test_densities_of_the_classes_classify_by_bayes_rule(seed):
     """Classes of one mean and different covariances: no linear discriminative model can tell them apart."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     maps = np.full((2, 4, 4), 0.0) + 0.3 * np.eye(4)
     maps[0, :2, 0] = maps[1, 2:, 1] = 2
 
@@ -129,11 +141,11 @@ def test_densities_of_the_classes_classify_by_bayes_rule():
         return np.einsum("nij,nj->ni", maps[labels], rng.normal(size=(n, 4))), labels
 
     (rows, labels), (new, truth) = drawn(600), drawn(2000)
-    options = {"hidden": (), "max_epochs": 0, "prior": StandardNormalPrior(), "random_state": 0}
+    options = {"hidden": (), "max_epochs": 0, "prior": StandardNormalPrior(), "random_state": seed}
     models = [VariationalAutoencoder(1, **options).fit(rows[labels == c]) for c in (0, 1)]
     answers = np.stack([model.score_samples(new) for model in models]).argmax(axis=0)
-    assert (answers == truth).mean() > 0.96
-    assert LogisticRegression().fit(rows, labels).score(new, truth) < 0.6
+    assert (answers == truth).mean() > 0.96  # 0.978 to 0.986
+    assert LogisticRegression().fit(rows, labels).score(new, truth) < 0.6  # 0.48 to 0.49
 
 
 def test_the_gap_of_the_bound_is_the_divergence_from_the_posterior(cancer):
@@ -174,7 +186,7 @@ def test_without_the_entropy_the_posterior_becomes_a_point(digits):
         model = Autoencoder(2, hidden=(32,), prior=prior, **options).fit(digits[:600])
         scaled = torch.from_numpy(model.scaler_.transform(digits[:200])).float()
         widths.append(model.composition_.encode(scaled).variance.sqrt().mean().item())
-    assert widths[1] < 0.3 * widths[0]
+    assert widths[1] < 0.15 * widths[0]  # 0.06 to 0.09
 
 
 # -- depth (claims 22 to 24)
@@ -220,7 +232,7 @@ def test_a_deeper_network_of_as_many_weights_rebuilds_digits_better(digits):
         errors.append(mean_error(model, digits[1300:]))
         sizes.append(sum(p.numel() for p in model.composition_.parameters()))
     assert sizes[0] == pytest.approx(sizes[1], rel=0.02)
-    assert errors[1] < 0.96 * errors[0]
+    assert errors[1] < 0.94 * errors[0]  # 0.78 to 0.88
 
 
 def test_a_deep_encoder_finds_sparse_codes_that_one_layer_cannot():
@@ -230,10 +242,10 @@ def test_a_deep_encoder_finds_sparse_codes_that_one_layer_cannot():
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     chosen = rng.permuted(np.tile(np.arange(40) < 3, (2500, 1)), axis=1)
     rows = (chosen * rng.uniform(0.5, 1.5, size=chosen.shape)) @ directions + 0.02 * rng.normal(size=(2500, 16))
-    options = {"sparsity": "top_k", "active": 3, "max_epochs": 20, "random_state": 0}
+    options = {"sparsity": "top_k", "active": 3, "max_epochs": 40, "random_state": 0}
     shallow, deep = (SparseAutoencoder(40, hidden=h, **options).fit(rows[:2000]) for h in ((), (128,)))
     assert ((deep.transform(rows[2000:]) != 0).sum(axis=1) <= 3).all()
-    assert mean_error(deep, rows[2000:]) < 0.85 * mean_error(shallow, rows[2000:])
+    assert mean_error(deep, rows[2000:]) < 0.9 * mean_error(shallow, rows[2000:])  # 0.46 to 0.69
 
 
 def test_with_a_linear_path_and_gelu_pretraining_gains_little(digits):
@@ -241,4 +253,4 @@ def test_with_a_linear_path_and_gelu_pretraining_gains_little(digits):
     options = {"max_epochs": 15, "random_state": 0}
     stack = StackedAutoencoder(layers=(32, 16, 8, 4), activation="gelu", **options).fit(training)
     plain = Autoencoder(4, hidden=(32, 16, 8), **options).fit(training)
-    assert 0.85 < mean_error(stack, test) / mean_error(plain, test) < 1.15
+    assert 0.8 < mean_error(stack, test) / mean_error(plain, test) < 1.15  # 0.90 to 1.02
