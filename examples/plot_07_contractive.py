@@ -33,7 +33,8 @@ models = [
 
 # %%
 # Left: the Jacobian's singular values, averaged over rows. Right: the number of the 48 units that change with a small
-# change of a row, by at least a tenth of the largest change of a unit. With lambda 10, few units change.
+# change of a row, by at least a tenth of the largest change of a unit. With lambda 10, few units change,
+# since about two thirds of them have the same value for all rows.
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.5), layout="constrained")
 rows = X[:300]

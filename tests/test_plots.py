@@ -391,6 +391,20 @@ def test_columns_of_components_are_movements_or_correlations(fitted, cancer, tmp
         ComponentDisplay.from_estimator(fitted, cancer, by="code")
 
 
+def test_only_columns_of_numbers_have_correlations_with_components():
+    rng = np.random.default_rng(0)
+    labels = {name: rng.permutation(["a", "b", "c"] * 20) for name in ("one", "two")}
+    frame = pd.DataFrame(labels | {"x": rng.normal(size=60), "y": rng.normal(size=60)})[["one", "x", "two", "y"]]
+    model = Autoencoder(2, max_epochs=0, random_state=0).fit(frame)
+    display = ComponentDisplay.from_estimator(model, frame, by="encoder")
+    assert display.names == ["x", "y"]
+    assert np.isfinite(display.values).all()
+    assert ComponentDisplay.from_estimator(model, frame).names == list(frame)
+    model = Autoencoder(2, max_epochs=0, random_state=0).fit(frame[["one", "two"]])
+    with pytest.raises(DataError, match="all are labels or constant"):
+        ComponentDisplay.from_estimator(model, frame[["one", "two"]], by="encoder")
+
+
 def test_the_spectrum_is_that_of_the_jacobians(fitted, cancer, tmp_path):
     display = JacobianDisplay.from_estimator(fitted, cancer[:20])
     expected = np.linalg.svd(fitted.jacobian(cancer[:20], scaled=True), compute_uv=False)

@@ -183,7 +183,7 @@ class ComponentDisplay(Display):
             Rows.
         by : {'decoder', 'encoder'}
             'decoder': how far each column moves, in its standard deviations, when the component goes from one deviation
-            below its mean to one above. 'encoder': the correlation of the column with the component.
+            below its mean to one above. 'encoder': the correlation of each column of numbers with the component.
         ax : matplotlib Axes, optional
             Where to draw; by default, on a new figure.
         """
@@ -193,7 +193,10 @@ class ComponentDisplay(Display):
             raise OptionError("by is 'decoder' or 'encoder'", got=repr(by))
         if by == "decoder":
             return cls(found.effects, names, "movement, standard deviations").plot(ax)
-        return cls(found.correlations, names, "correlation").plot(ax)
+        rows = np.flatnonzero(np.isfinite(found.correlations).any(axis=1))
+        if not len(rows):
+            raise DataError("no column has a correlation: all are labels or constant", hint="by='decoder'")
+        return cls(found.correlations[rows], [names[row] for row in rows], "correlation").plot(ax)
 
     def _draw(self, ax: Axes) -> None:
         style(ax, "component", "")
