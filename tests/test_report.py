@@ -109,6 +109,13 @@ class TestPage:
         assert len(text) < 2_000_000
         assert "<tr><thead>" not in text
 
+    def test_its_text_comes_before_its_programs_and_their_values(self, text):
+        body = text[text.index("<body>") : text.index("</main>")]
+        assert "<script" not in body
+        assert len(body) < 0.1 * len(text)
+        for program in re.findall(r"<script>(.*?)</script>", text, re.DOTALL):
+            assert len(program) < 30_000, "this program is read before the page can be used"
+
     def test_names_of_columns_are_texts(self, text):
         assert "town&lt;/script&gt;&lt;b&gt;" in text
         assert "town</script><b>" not in text
@@ -481,12 +488,40 @@ const told = {errors: []};
 window.addEventListener("error", event => told.errors.push(event.message));
 window.addEventListener("unhandledrejection", event => told.errors.push(String(event.reason)));
 const wait = ms => new Promise(done => setTimeout(done, ms));
+const until = async isSo => { for (let i = 0; i < 1000 && !isSo(); i++) await wait(50); };
+const real = matchMedia.bind(window), scheme = Object.assign(new EventTarget(), {matches: false});
+window.matchMedia = query => query.includes("prefers-color-scheme") ? scheme : real(query);
+const charts = () => [...document.querySelectorAll(".chart")];
+const nDrawn = () => charts().filter(chart => chart.querySelector("svg")).length;
+const nDark = () => charts().filter(chart => chart.innerHTML.includes("#e8eaee")).length;
+const printNow = async () => {  // what a browser prints is what stands when the handlers and their promises end
+  dispatchEvent(new Event("beforeprint"));
+  for (let i = 0; i < 1000; i++) await null;
+};
 window.addEventListener("load", async () => {
-  for (let i = 0; i < 100 && !document.documentElement.dataset.ready; i++) await wait(50);
+  const heights = charts().map(chart => chart.offsetHeight);
+  await until(() => document.documentElement.dataset.ready);
   told.ready = document.documentElement.dataset.ready;
-  told.charts = document.querySelectorAll(".chart svg").length;
-  told.places = document.querySelectorAll(".chart").length;
+  told.early = nDrawn();
+  charts().at(-1).scrollIntoView({behavior: "instant"});
+  await until(() => charts().at(-1).querySelector("svg"));
+  told.near = nDrawn();
+  await printNow();
+  told.charts = nDrawn();
+  told.places = charts().length;
+  told.jumps = charts().map((chart, i) => Math.abs(chart.offsetHeight - heights[i]));
+  dispatchEvent(new Event("afterprint"));
   told.wide = document.documentElement.scrollWidth - innerWidth;
+  scheme.matches = true;
+  scheme.dispatchEvent(new Event("change"));
+  await until(() => nDark() === charts().length);
+  told.dark = nDark();
+  await printNow();
+  told.dark_in_print = nDark();
+  dispatchEvent(new Event("afterprint"));
+  await until(() => nDark() === charts().length);
+  told.dark_again = nDark();
+  document.getElementById("map").scrollIntoView({behavior: "instant"});
   const slider = document.querySelector("#sliders input"), before = JSON.stringify(Array.from(window.decodedRow));
   slider.value = slider.max;
   slider.dispatchEvent(new Event("input"));
@@ -527,8 +562,8 @@ window.addEventListener("load", async () => {
 @pytest.mark.parametrize("width", [1200, 500])
 def test_a_browser_draws_the_page_and_the_reader_can_ask(model, text, tmp_path, width):
     (tmp_path / "r.html").write_text(text.replace("<body>", "<body>" + ASK, 1))
-    command = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", f"--window-size={width},2000",
-               f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=20000", "--dump-dom"]  # fmt: skip
+    command = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", f"--window-size={width},1000",
+               f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=200000", "--dump-dom"]  # fmt: skip
     environment = {**os.environ, "HOME": str(tmp_path)}
     done = subprocess.run(
         [*command, str(tmp_path / "r.html")], capture_output=True, text=True, timeout=200, env=environment
@@ -537,7 +572,10 @@ def test_a_browser_draws_the_page_and_the_reader_can_ask(model, text, tmp_path, 
     assert told["errors"] == []
     assert told["requests"] == []
     assert told["ready"] == "true"
+    assert 1 <= told["early"] < told["near"] < told["places"]
     assert told["charts"] == told["places"] >= 8
+    assert max(told["jumps"]) <= 40, "the height kept for a chart is not that of the chart"
+    assert (told["dark"], told["dark_in_print"], told["dark_again"]) == (told["places"], 0, told["places"])
     assert told["wide"] <= 0, "the page is wider than the screen"
     assert told["moved"]
     assert "row" in told["hover"]

@@ -13,6 +13,12 @@ Chart = dict[str, Any]
 DECIMALS = 5
 """Significant digits of a number in a page."""
 
+PANEL_HEIGHT = 128
+"""Height of one small chart in pixels; page.js has it too."""
+
+LEGEND_HEIGHTS = {"nominal": 25, "quantitative": 57}
+"""Height of a legend in pixels, by what it explains."""
+
 
 def number(value: Any) -> float | None:
     """A number as JSON has it, with few digits; None for NaN and infinity."""
@@ -29,6 +35,20 @@ def chart(data: list[dict[str, Any]], **parts: Any) -> Chart:
     """A chart of some rows as wide as the page."""
     size = {"width": "container", "height": parts.pop("height", 260)}
     return {"data": {"values": data}, **size, **parts}
+
+
+def panels_of(spec: Chart) -> int:
+    """The number of small charts in a chart; 0 for one that is whole."""
+    return len(spec["facet"]["sort"]) if "facet" in spec else 0
+
+
+def height_of(spec: Chart) -> int:
+    """About the height of a chart with its axis and legend in pixels, which the page keeps free until it is drawn."""
+    if n := panels_of(spec):
+        return PANEL_HEIGHT * math.ceil(n / spec["columns"])
+    colours = [part["encoding"]["color"] for part in spec.get("layer", [spec]) if "color" in part["encoding"]]
+    with_legend = [colour["type"] for colour in colours if colour.get("legend", True) is not None]
+    return int(spec["height"]) + 57 + (LEGEND_HEIGHTS[with_legend[0]] if with_legend else 0)
 
 
 def axis(field: str, kind: str = "quantitative", title: str | None = None, **more: Any) -> Chart:

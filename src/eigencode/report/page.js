@@ -1,28 +1,104 @@
 // Draws the charts of a report, and lets the reader colour and select codes, and decode new ones.
 "use strict";
 
-const isDark = matchMedia("(prefers-color-scheme: dark)").matches && !matchMedia("print").matches;
-const INK = isDark ? "#e8eaee" : "#1f2430", SOFT = isDark ? "#353c47" : "#d9dee6";
-const COLOURS = isDark
-  ? ["#7fb2ec", "#f0a35e", "#7fd1a0", "#e58ac0", "#d8cc5f", "#a99af0", "#e9837a", "#9aa6b5"]
-  : ["#1f5fa8", "#d1701a", "#23864f", "#a83279", "#8a7a00", "#5b46b8", "#c1442e", "#6b7480"];
-const CONFIG = {
-  background: "transparent", font: "system-ui, sans-serif", view: {stroke: null},
-  axis: {labelColor: INK, titleColor: INK, gridColor: SOFT, domainColor: SOFT, tickColor: SOFT, titleFontWeight: "normal",
-    labelFontSize: 12, titleFontSize: 12}, axisX: {labelFlush: false},
-  legend: {labelColor: INK, titleColor: INK, orient: "top", titleFontWeight: "normal", labelFontSize: 12},
-  header: {labelColor: INK, titleColor: INK}, range: {category: COLOURS},
-  bar: {color: COLOURS[0]}, point: {color: COLOURS[0]},
-};
-const OPTIONS = {renderer: "svg", config: CONFIG, actions: false, tooltip: {theme: isDark ? "dark" : "light"}};
-const drawn = [];
+const darkScheme = matchMedia("(prefers-color-scheme: dark)");
+let isDark, INK, COLOURS, CONFIG, OPTIONS;
 
-for (const place of document.querySelectorAll("figure .chart")) {
-  const spec = JSON.parse(place.nextElementSibling.textContent);
-  CONFIG.legend.columns = place.clientWidth < 500 ? 2 : undefined;
-  if (spec.facet) spec.columns = Math.max(1, Math.min(4, Math.floor(place.clientWidth / 165)));
-  drawn.push(vegaEmbed(place, spec, OPTIONS));
+function takeColours(dark) {
+  isDark = dark;
+  INK = isDark ? "#e8eaee" : "#1f2430";
+  COLOURS = isDark
+    ? ["#7fb2ec", "#f0a35e", "#7fd1a0", "#e58ac0", "#d8cc5f", "#a99af0", "#e9837a", "#9aa6b5"]
+    : ["#1f5fa8", "#d1701a", "#23864f", "#a83279", "#8a7a00", "#5b46b8", "#c1442e", "#6b7480"];
+  const soft = isDark ? "#353c47" : "#d9dee6";
+  CONFIG = {
+    background: "transparent", font: "system-ui, sans-serif", view: {stroke: null},
+    axis: {labelColor: INK, titleColor: INK, gridColor: soft, domainColor: soft, tickColor: soft, titleFontWeight: "normal",
+      labelFontSize: 12, titleFontSize: 12}, axisX: {labelFlush: false},
+    legend: {labelColor: INK, titleColor: INK, orient: "top", titleFontWeight: "normal", labelFontSize: 12},
+    header: {labelColor: INK, titleColor: INK}, range: {category: COLOURS},
+    bar: {color: COLOURS[0]}, point: {color: COLOURS[0]},
+  };
+  OPTIONS = {renderer: "svg", config: CONFIG, actions: false, tooltip: {theme: isDark ? "dark" : "light"}};
 }
+takeColours(darkScheme.matches);
+
+// -- charts: drawn when they come near the view, one after another, and all before the page is printed
+
+const NEAR = "400px 0px", PANEL = {width: 165, height: 128};
+const whenIdle = window.requestIdleCallback ? f => requestIdleCallback(f, {timeout: 300}) : f => setTimeout(f, 20);
+const places = [...document.querySelectorAll(".chart")], makers = new Map(), queue = [];
+const shown = new Map(), drawn = new Set();  // the charts in the page, and those of them that have the present colours
+let isDrawing = false;
+
+function across(place) { return Math.max(1, Math.min(4, Math.floor(place.clientWidth / PANEL.width))); }
+
+function drawChart(place, text) {
+  const spec = JSON.parse(text);
+  CONFIG.legend.columns = place.clientWidth < 500 ? 2 : undefined;
+  if (spec.facet) spec.columns = across(place);
+  return vegaEmbed(place, spec, OPTIONS);
+}
+
+function draw(place) {
+  if (!window.vegaEmbed) {
+    const program = document.createElement("script");
+    program.textContent = `(() => {${document.getElementById("vega").textContent}\n})();`;  // its names stay its own
+    document.head.append(program);
+  }
+  place.style.minHeight = `${place.offsetHeight}px`;
+  const before = shown.get(place), made = makers.get(place)();
+  if (before) before.then(result => result.finalize());
+  shown.set(place, made);
+  drawn.add(place);
+  return made.then(() => { place.style.minHeight = ""; });
+}
+
+async function drawWaiting() {
+  isDrawing = true;
+  while (queue.length) {
+    await new Promise(whenIdle);
+    const place = queue.shift();
+    if (!drawn.has(place)) await draw(place).catch(reportError);
+  }
+  isDrawing = false;
+  document.documentElement.dataset.ready = "true";
+}
+
+function ask(asked) {
+  queue.push(...asked);
+  if (!isDrawing) drawWaiting();
+}
+
+function useScheme(dark) {
+  if (dark !== isDark) drawn.clear();
+  takeColours(dark);
+}
+
+window.drawAll = () => {
+  for (const place of places) if (!drawn.has(place)) draw(place);
+  return Promise.all(shown.values());
+};
+
+function startCharts() {
+  const near = new IntersectionObserver(seen => {
+    const come = seen.filter(each => each.isIntersecting).map(each => each.target);
+    for (const place of come) near.unobserve(place);
+    ask(come);
+  }, {rootMargin: NEAR});
+  for (const place of places) near.observe(place);
+  const follow = () => { useScheme(darkScheme.matches); ask(shown.keys()); };
+  darkScheme.addEventListener("change", follow);
+  window.addEventListener("beforeprint", () => { useScheme(false); window.drawAll(); });
+  window.addEventListener("afterprint", follow);
+}
+
+const specs = document.querySelectorAll("script[type='application/json']:not([id])");
+document.querySelectorAll("figure .chart").forEach((place, i) => {
+  makers.set(place, () => drawChart(place, specs[i].textContent));
+  const panels = +place.dataset.panels;
+  if (panels) place.style.minHeight = `${Math.ceil(panels / across(place)) * PANEL.height}px`;
+});
 
 // -- the map of codes
 
@@ -35,9 +111,15 @@ function inside([x, y], path) {
   return isIn;
 }
 
-function drawMap(data, column) {
-  const place = document.getElementById("map"), isNumber = column.type === "quantitative";
-  const width = Math.max(280, place.clientWidth - 70), height = Math.round(Math.min(width * 0.7, 440));
+let mapView, chosen = null;
+
+function mapSize(place) {
+  const width = Math.max(280, place.clientWidth - 70);
+  return {width, height: Math.round(Math.min(width * 0.7, 440))};
+}
+
+function drawMap(place, data, column) {
+  const {width, height} = mapSize(place), isNumber = column.type === "quantitative";
   const spec = {
     $schema: "https://vega.github.io/schema/vega/v6.json", width, height, padding: 5, background: "transparent",
     data: [{name: "points", values: data.points}],
@@ -45,7 +127,7 @@ function drawMap(data, column) {
       {name: "lasso", value: [], on: [
         {events: "pointerdown", update: "[[x(), y()]]"},
         {events: "[pointerdown, window:pointerup] > window:pointermove!", update: "lassoAppend(lasso, x(), y())"}]},
-      {name: "chosen", value: null},
+      {name: "chosen", value: chosen},
     ],
     scales: [
       {name: "x", domain: {data: "points", field: "x"}, range: "width", nice: true, zero: false},
@@ -69,29 +151,29 @@ function drawMap(data, column) {
     ],
     config: CONFIG,
   };
-  return vegaEmbed(place, spec, {...OPTIONS, mode: "vega"}).then(({view}) => {
-    const finish = () => {
-      const path = view.signal("lasso");
-      if (!path.length) return;
-      const rows = path.length < 4 ? [] : data.points.filter(p => inside([view.scale("x")(p.x), view.scale("y")(p.y)], path)).map(p => p.row);
-      view.signal("chosen", rows.length ? Object.fromEntries(rows.map(r => [r, true])) : null).signal("lasso", []).runAsync();
-      document.getElementById("map-rows").value = rows.join(", ");
-      document.getElementById("map-count").textContent = rows.length ? String(rows.length) : "none";
-    };
-    if (window.finishLasso) window.removeEventListener("pointerup", window.finishLasso);
-    window.finishLasso = finish;
-    window.addEventListener("pointerup", finish);
-    window.mapView = view;
-  });
+  return vegaEmbed(place, spec, {...OPTIONS, mode: "vega"}).then(result => { mapView = result.view; return result; });
+}
+
+function finishLasso(points) {
+  const path = mapView ? mapView.signal("lasso") : [];
+  if (!path.length) return;
+  const [x, y] = ["x", "y"].map(name => mapView.scale(name));
+  const rows = path.length < 4 ? [] : points.filter(p => inside([x(p.x), y(p.y)], path)).map(p => p.row);
+  chosen = rows.length ? Object.fromEntries(rows.map(r => [r, true])) : null;
+  mapView.signal("chosen", chosen).signal("lasso", []).runAsync();
+  document.getElementById("map-rows").value = rows.join(", ");
+  document.getElementById("map-count").textContent = rows.length ? String(rows.length) : "none";
 }
 
 const mapData = document.getElementById("map-data");
 if (mapData) {
   const data = JSON.parse(mapData.textContent), menu = document.getElementById("map-colour");
+  const place = document.getElementById("map");
   data.columns.forEach((column, i) => menu.add(new Option(column.name, i)));
-  menu.addEventListener("change", () => drawMap(data, data.columns[menu.value]));
-  document.getElementById("map").style.touchAction = "none";
-  drawn.push(drawMap(data, data.columns[0]));
+  makers.set(place, () => drawMap(place, data, data.columns[menu.value]));
+  menu.addEventListener("change", () => draw(place));
+  window.addEventListener("pointerup", () => finishLasso(data.points));
+  Object.assign(place.style, {touchAction: "none", minHeight: `${mapSize(place).height + 114}px`});
 }
 
 // -- sliders
@@ -161,4 +243,4 @@ if (liveData) {
   draw();
 }
 
-Promise.all(drawn).then(() => { document.documentElement.dataset.ready = "true"; });
+document.addEventListener("DOMContentLoaded", startCharts);

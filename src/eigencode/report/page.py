@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,9 @@ SECTIONS: dict[str, tuple[str, Callable[[Findings], str]]] = {
     "reproduce": ("How to reproduce it", model_sections.reproduce),
 }
 """The sections in their order, each with its title."""
+
+DATA = re.compile('<script type="application/json".*?</script>', re.DOTALL)
+"""Values that a program of the page reads."""
 
 HERE = Path(__file__).parent
 
@@ -94,6 +98,7 @@ def page(model: Any, X: Any, y: Any = None) -> str:
         f"{content}</section>"
         for name, (title, content) in shown.items()
     )
+    values, body = DATA.findall(body), DATA.sub("", body)  # a browser shows the text before the values have arrived
     title = f"{kind} of {found.n_given:,} rows, {len(found.given):,} columns, {k} component{'s' * (k > 1)}"
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -104,8 +109,8 @@ def page(model: Any, X: Any, y: Any = None) -> str:
         f'needs no network.</p><nav aria-label="sections"><ul>{menu}</ul></nav></header><main>{body}</main>'
         "<footer>Errors are squared differences in scaled units, summed over the columns of a row, unless another unit "
         "is named.</footer>"
-        f"<script>{_script(_charts())}</script><script>{_script(_read('live.js'))}</script>"
-        f"<script>{_script(_read('page.js'))}</script></body></html>\n"
+        f"{''.join(values)}<script>{_script(_read('live.js'))}</script><script>{_script(_read('page.js'))}</script>"
+        f'<script type="text/plain" id="vega">{_script(_charts())}</script></body></html>\n'
     )
 
 

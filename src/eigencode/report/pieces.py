@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from eigencode.data.pictures import PICTURES, encoded, grid
-from eigencode.report.charts import Chart
+from eigencode.report.charts import Chart, height_of, panels_of
 
 
 def text(value: object) -> str:
@@ -42,7 +42,9 @@ def wide(name: str, content: str) -> str:
 
 def figure(spec: Chart, says: str) -> str:
     """A chart, with a sentence of what it shows."""
-    drawing = f'<div class="chart" role="img" aria-label="{text(says)}"></div>'
+    panels = f' data-panels="{n}"' if (n := panels_of(spec)) else ""
+    room = f'style="min-height:{height_of(spec)}px"'
+    drawing = f'<div class="chart" role="img" aria-label="{text(says)}" {room}{panels}></div>'
     return f"<figure>{drawing}{data(spec)}<figcaption>{text(says)}</figcaption></figure>"
 
 
