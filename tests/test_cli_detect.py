@@ -10,6 +10,7 @@ import pytest
 import eigencode
 from eigencode import AnomalyDetector, Autoencoder, LinearAutoencoder
 from eigencode.cli import main
+from eigencode.cli.detect_command import short
 
 
 def run(line):
@@ -74,6 +75,24 @@ def test_alarms_have_ids_and_reasons(folder, capsys):
     np.testing.assert_allclose(found.p_value, model.p_values(rows)[found.index])
     np.testing.assert_allclose(found.score, model.score_samples(rows)[found.index])
     assert (found.index == np.flatnonzero(model.predict(rows) == -1)).all()
+
+
+@pytest.mark.parametrize(
+    ("observed", "expected", "shown"),
+    [
+        (70.66917313582013, 88.48004365343176, 88.48),
+        (1e9 + 0.25, 1e9 + 0.7512345678, 1e9 + 0.751),
+        (0.1, 0.10000000000123456, 0.10000000000123),
+        (1234567.0, 1234568.6, 1234568.6),
+        (1234567.89, 1234567.89, 1234567.89),
+        (None, 0.000123456789, 0.000123457),
+        ("alien", "high", "high"),
+        (3, 12345678, 12345678),
+    ],
+)
+def test_reasons_have_no_more_digits_than_say_something(observed, expected, shown):
+    reason = {"column": "a", "contribution": 160.2354285065245, "observed": observed, "expected": expected}
+    assert short(reason) == {**reason, "contribution": 160.235, "expected": shown}
 
 
 def test_parquet_and_json_have_the_same(folder, capsys):
@@ -171,7 +190,16 @@ def test_reasons_of_windows_are_those_of_the_whole_series(tmp_path, capsys):
     for alarm in alarms:
         own = expected[expected["row"] == alarm["row"]]
         assert [reason["column"] for reason in alarm["reasons"]] == own["column"].tolist()
-        np.testing.assert_allclose([reason["contribution"] for reason in alarm["reasons"]], own["contribution"])
+        np.testing.assert_allclose([reason["contribution"] for reason in alarm["reasons"]], own["contribution"], 1e-5)
+    times = pd.Timestamp("2026-01-01") + pd.to_timedelta(t, unit="min")
+    timed = AnomalyDetector(autoencoder=autoencoder, window=4, time="time", random_state=0)
+    timed.fit(rows.assign(time=times)).save(tmp_path / "t.safetensors")
+    rows.assign(time=times).to_csv(tmp_path / "timed.csv", index=False)
+    line = f"detect {tmp_path}/t.safetensors {tmp_path}/timed.csv --id time --output {tmp_path}/timed-alarms.csv"
+    assert run(f"{line} --quiet") == 0
+    found = pd.read_csv(tmp_path / "timed-alarms.csv", parse_dates=["time"])
+    assert (found["time"] == times[found["row"]]).all()
+    capsys.readouterr()
     few = AnomalyDetector(autoencoder=autoencoder, random_state=0).fit(rows[:60])
     few.save(tmp_path / "few.safetensors")
     assert len(few.folds_) == 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping
@@ -107,7 +108,8 @@ def detect(
     table = part_of_rows(part, detector, table, false_discoveries)
     rate = false_discoveries or false_alarms or detector.false_alarms_
     detector.require_rate(rate)
-    not_fitted = [name for name in names if name not in (fitted_names(detector) or ())]
+    read = {*(fitted_names(detector) or ()), detector.time}
+    not_fitted = [name for name in names if name not in read]
     # A window has rows of several blocks.
     blocks = partial(answers_of, detector) if detector.window is None else lambda rows, ask: [ask(rows)]
 
@@ -126,7 +128,7 @@ def detect(
         columns = {name: block[name].take(numbers - first) for name in names}
         columns |= {"row": part.first + numbers, "score": scores[numbers], "p_value": p[numbers]}
         columns |= {"alarm": alarms[numbers]} if all_rows else {}
-        reasons = reasons_of(detector, rows_of(block), numbers - first, explain)
+        reasons = [list(map(short, own)) for own in reasons_of(detector, rows_of(block), numbers - first, explain)]
         first += len(block)
         return {**columns, REASONS: reasons}
 
@@ -158,6 +160,24 @@ def reasons_of(
         return [found[row]["reasons"] for row in kept]
     some = X.take(kept) if hasattr(X, "take") and hasattr(X, "column_names") else X[kept]
     return [row["reasons"] for row in detector.explain(some, n_columns=n_columns, output="records")]
+
+
+def short(reason: dict[str, Any]) -> dict[str, Any]:
+    """A reason with six significant digits, and of what is expected three of its difference to the observed number.
+
+    No digit before the decimal point is lost. What was observed stays as the rows have it.
+    """
+    observed, expected = reason["observed"], reason["expected"]
+    if isinstance(expected, float) and expected != observed:
+        sizes = [(expected, 6)] + ([(expected - observed, 3)] if isinstance(observed, int | float) else [])
+        expected = round(expected, max(0, *(n_decimals(number, digits) for number, digits in sizes)))
+    contribution = reason["contribution"]
+    return {**reason, "contribution": round(contribution, n_decimals(contribution, 6)), "expected": expected}
+
+
+def n_decimals(number: float, digits: int) -> int:
+    """The decimals that give a number this many significant digits, or fewer."""
+    return digits - 1 - math.floor(math.log10(abs(number))) if number and math.isfinite(number) else 0
 
 
 def check_alarms_output(output: Path, *tables: Path, model: Path | None = None) -> None:
