@@ -121,7 +121,8 @@ class TestPage:
         assert "town</script><b>" not in text
 
     def test_it_says_what_the_model_says(self, model, text):
-        assert f"ended at {model.best_objective_:.4g} nats a row" in text
+        best = f"their objective on validation rows is {model.best_objective_:.4g} nats a row"
+        assert f"The weights kept are of epoch {model.best_epoch_}: {best}" in text
         for note in model.notes_:
             assert note in text.replace("&#x27;", "'")
         assert f"random_state={model.seed_}" in text

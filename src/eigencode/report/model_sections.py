@@ -53,8 +53,9 @@ def training(found: Findings) -> str:
     last = model.history_[-1]
     objective = "validation" if model._has_validation else "training"
     says = (
-        f"The objective on {objective} rows ended at {model.best_objective_:.4g} nats a row; the weights kept are of "
-        f"epoch {model.best_epoch_} of {last['epoch']}, after {last['rows']:,} rows seen."
+        f"The weights kept are of epoch {model.best_epoch_}: their objective on {objective} rows is "
+        f"{model.best_objective_:.4g} nats a row. Training ended after epoch {last['epoch']}, with {last['rows']:,} "
+        "rows seen."
     )
     curve = paragraph(text(says)) if len(model.history_) < 2 else figure(charts.history(model), says) + _by_term(model)
     if len(found.terms) < 2:
