@@ -108,8 +108,7 @@ def detect(
     table = part_of_rows(part, detector, table, false_discoveries)
     rate = false_discoveries or false_alarms or detector.false_alarms_
     detector.require_rate(rate)
-    read = {*(fitted_names(detector) or ()), detector.time}
-    not_fitted = [name for name in names if name not in read]
+    not_fitted = [name for name in names if name not in {*(fitted_names(detector) or ()), detector.time}]
     # A window has rows of several blocks.
     blocks = partial(answers_of, detector) if detector.window is None else lambda rows, ask: [ask(rows)]
 
