@@ -7,6 +7,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from eigencode import Autoencoder, DenoisingAutoencoder, SparseAutoencoder, VariationalAutoencoder
+from eigencode.parts import CallableCorruption, KLSparsity
 from eigencode.training.batched_runner import BatchedRunner
 from eigencode.training.cpu_graphs import WARM_UP, _Recording, joined_directly, out_variant, record_on_cpu
 from eigencode.training.cuda_graphs import Recorded
@@ -93,6 +94,48 @@ def test_modules_of_others_are_not_recorded():
     """Nobody knows whether they do the same in each step."""
     found = runner(Autoencoder, activation=Doubled())
     assert found._update == found._move
+
+
+def counting(wrap):
+    """A network of torch's layers that computes something else each time it is called, and where it does so."""
+    network, calls = nn.Sequential(nn.Linear(64, 4)), []
+
+    def changed(*given):
+        calls.append(1)
+        return (given[-1] if isinstance(given[-1], torch.Tensor) else given[-1][0]) * (1 + 0.01 * len(calls))
+
+    wrap(network, changed)
+    return network
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"encoder": counting(lambda network, own: network[0].register_forward_hook(own))},
+        {"encoder": counting(lambda network, own: network[0].register_forward_pre_hook(own))},
+        {"encoder": counting(lambda network, own: setattr(network, "forward", lambda x: own(network[0](x))))},
+        {"corruption": CallableCorruption(lambda x, noise: x + noise)},
+    ],
+    ids=["hook", "hook before", "another forward", "corruption"],
+)
+def test_code_of_others_in_modules_of_torch_is_not_recorded(options):
+    found = SingleRunner(Autoencoder(4, random_state=0, **OPTIONS, **options)._begin(X))
+    assert found._update == found._move
+
+
+def test_a_part_that_is_changed_between_evaluations_is_heard(monkeypatch):
+    """As a loop around ``iter_fit`` sets the weight of a penalty by the epoch."""
+
+    def last_objective():
+        model = Autoencoder(2, penalties=[KLSparsity(0.1)], random_state=0, **{**OPTIONS, "max_epochs": 20})
+        for row in model.iter_fit(X):
+            if row["epoch"] >= 12:
+                model.composition_.penalties[0].weight = 1.0 * row["epoch"]
+        return model.history_[-1]["training_objective"]
+
+    found = last_objective()
+    monkeypatch.setattr("eigencode.training.runner.recorded", lambda step, *_: step)
+    assert last_objective() == found
 
 
 def test_every_operator_of_a_small_step_writes_into_given_memory():

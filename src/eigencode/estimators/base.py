@@ -229,13 +229,17 @@ class BaseAutoencoder(
         """Train what `_begin` began, a row of history at a time."""
         # Before the first step the model is the start, so an iterator that is never used needs no clean-up.
         try:
-            for (row,) in training.train_all(training.runner_of(run)):
+            runner = training.runner_of(run)
+            for (row,) in training.train_all(runner):
                 if not self._is_of(run):
                     return
                 self.best_epoch_ = run.state.epoch  # the weights that answer inside the loop
+                before = run.state.contents
                 yield row
                 if not self._is_of(run):
                     return
+                if list(map(id, before)) != list(map(id, run.state.contents)):
+                    runner.do_not_record()  # a part was changed, and may be again
         except GeneratorExit:
             if run.recorder is not None:
                 run.recorder.write(run)

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,9 +70,31 @@ def has_random_layers(module: nn.Module) -> bool:
 
 
 def may_draw_globally(module: nn.Module) -> bool:
-    """Whether a pass may use torch's global generator: by a random layer, or by modules of other packages."""
-    foreign = any(type(part).__module__.partition(".")[0] not in ("torch", "eigencode") for part in module.modules())
-    return foreign or has_random_layers(module)
+    """Whether a pass may use torch's global generator: by a random layer, or by code of others.
+
+    Examples
+    --------
+    >>> layer = nn.Linear(2, 2)
+    >>> handle = layer.register_forward_hook(lambda module, given, output: 2 * output)
+    >>> may_draw_globally(nn.Linear(2, 2)), may_draw_globally(layer)
+    (False, True)
+    """
+    return has_random_layers(module) or any(map(_runs_code_of_others, module.modules()))
+
+
+def _runs_code_of_others(part: nn.Module) -> bool:
+    """Whether the class of a module, a hook, or a function among its attributes is neither torch's nor of this package.
+
+    Scripted and traced modules are code of others, too: what is in them cannot be seen.
+    """
+    functions = [value for value in attributes(part) if callable(value) and not isinstance(value, nn.Module | type)]
+    names = [str(getattr(each, "__module__", None)) for each in (type(part), *functions)]
+    return not all(name.startswith(("torch.nn.", "eigencode.")) for name in names)
+
+
+def attributes(part: nn.Module) -> list[Any]:
+    """All that a module has: tensors, modules, hooks, numbers and other attributes."""
+    return [item for value in vars(part).values() for item in (value.values() if isinstance(value, dict) else [value])]
 
 
 @contextmanager

@@ -167,6 +167,10 @@ class SingleRunner(Runner):
         state = self._run.state
         return isinstance(state.optimizer, ClippedAdam) and not state.may_draw_globally
 
+    def do_not_record(self) -> None:
+        """Run all further steps as they are written."""
+        self._update = self._move
+
     @property
     def _counters(self) -> tuple[int, ...]:
         """The numbers of the noise of random layers."""

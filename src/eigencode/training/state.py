@@ -16,7 +16,7 @@ from eigencode.domains import Index, Interval, NotNegative, OneOf
 from eigencode.errors import DataError, OptionError
 from eigencode.model.composition import Composition
 from eigencode.training.optimizers import OPTIMIZERS, Optimizer, copy_alike
-from eigencode.training.rng import generator, may_draw_globally
+from eigencode.training.rng import attributes, generator, may_draw_globally
 from eigencode.training.schedule import Schedule
 from eigencode.training.step_factors import step_factors
 
@@ -258,6 +258,11 @@ class TrainingState:
     def may_draw_globally(self) -> bool:
         """Whether a pass may use torch's global generator."""
         return may_draw_globally(self.composition)
+
+    @property
+    def contents(self) -> list[Any]:
+        """All objects that the model's modules have, to see whether some were replaced."""
+        return [value for part in self.composition.modules() for value in (part, *attributes(part))]
 
     @cached_property
     def _owners(self) -> dict[str, tuple[nn.Module, str]]:
