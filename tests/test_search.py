@@ -293,6 +293,18 @@ def test_a_choice_at_the_edge_of_the_grid_is_noted(name, values, chosen, says):
     assert says is None or (found[0].startswith(says) and "try" in found[0])
 
 
+@pytest.mark.parametrize("options", [{"hidden": ()}, {"hidden": (4,), "max_epochs": 0}])
+def test_candidates_whose_training_is_complete_are_not_ended(options, tmp_path):
+    """They cost nothing more, and the best may be among them; a later call says the same."""
+    rows = np.random.default_rng(0).normal(size=(80, 3)) @ np.random.default_rng(1).normal(size=(3, 6))
+    rows += 0.1 * np.random.default_rng(2).normal(size=rows.shape)
+    search = AutoencoderSearch(Autoencoder(random_state=0, **options), {"n_components": [1, 2, 3]}, cv=2, factor=3)
+    for _ in range(2):
+        search.set_params(random_state=0, refit=False).fit(rows, checkpoint=tmp_path)
+        assert search.cv_results_["budget"].tolist() == [1, 1, 1]
+        assert search.best_params_ == {"n_components": 3}
+
+
 def test_poor_candidates_end_early_and_the_others_go_on_from_where_they_are(tmp_path):
     """Of nine candidates a third goes on after a ninth and after a third of the steps, and ends as without rounds."""
     rows = np.tanh(3 * np.random.default_rng(0).normal(size=(600, 2)) @ np.random.default_rng(1).normal(size=(2, 6)))

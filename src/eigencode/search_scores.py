@@ -98,8 +98,8 @@ def results(
 class Halving:
     """Successive halving (Jamieson & Talwalkar, 2016): after 1/f^2 and 1/f of the steps the best 1/f of them go on.
 
-    A candidate has a job for each fold, and ends with all of them. Those whose training is complete go on in any case:
-    so a search that was killed takes the same decisions when it is called again.
+    A candidate has a job for each fold, and ends with all of them. Those whose training is complete are not ended: they
+    cost nothing more. Those that an earlier process let go on do so again.
 
     Attributes
     ----------
@@ -126,34 +126,31 @@ class Halving:
         """The jobs of the candidates that end after a share of the steps, and only keep their budget."""
         alive = np.flatnonzero(self.budgets == 1).tolist()
         n_kept = math.ceil(len(alive) / self.factor)
-        means = {c: self._mean(c) for c in alive}
-        ended = sorted(alive, key=lambda c: -means[c])[n_kept:]
+        means = {c: self._mean(c, share) for c in alive}
+        ended = [c for c in sorted(alive, key=lambda c: -means[c])[n_kept:] if not self._is_complete(c)]
         self.budgets[ended] = share
         return [job for c in ended for job in self._of(c)]
 
     def _of(self, candidate: int) -> Sequence[Job]:
         return self.jobs[candidate * self.n_folds : (candidate + 1) * self.n_folds]
 
-    def _mean(self, candidate: int) -> float:
-        """The mean score over folds; infinite for a candidate that is complete, minus infinity for one that failed."""
+    def _is_complete(self, candidate: int) -> bool:
+        """Whether the training of all its models has ended by itself, with the decay of their step sizes."""
+        states = [job.run.state for job in self._of(candidate) if job.run is not None]
+        return len(states) == self.n_folds and all(s.finished and s.schedule.decay_from <= s.step for s in states)
+
+    def _mean(self, candidate: int, share: float) -> float:
+        """The mean score over folds; infinite if an earlier process let it go on, minus infinity if it failed."""
         own = self._of(candidate)
         if any(job.error is not None for job in own):
             return -math.inf
-        if all(_is_complete(job) for job in own):
+        if self._is_complete(candidate) and all(job.was_beyond(share) for job in own):
             return math.inf
         for job in own:
             job.show()
         first = candidate * self.n_folds
         found = float(np.mean([self.score(first + fold) for fold in range(self.n_folds)]))
         return found if math.isfinite(found) else -math.inf
-
-
-def _is_complete(job: Job) -> bool:
-    """Whether a model was trained to its end, with the decay of its step size, or has nothing to train."""
-    if job.run is None:
-        return False
-    state = job.run.state
-    return state.finished and state.schedule.decay_from <= state.step
 
 
 def _ranks(mean: np.ndarray, budgets: np.ndarray) -> np.ndarray:

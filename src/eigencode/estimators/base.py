@@ -234,12 +234,10 @@ class BaseAutoencoder(
                 if not self._is_of(run):
                     return
                 self.best_epoch_ = run.state.epoch  # the weights that answer inside the loop
-                before = run.state.contents
-                yield row
+                with runner.hears_changes():
+                    yield row
                 if not self._is_of(run):
                     return
-                if list(map(id, before)) != list(map(id, run.state.contents)):
-                    runner.do_not_record()  # a part was changed, and may be again
         except GeneratorExit:
             if run.recorder is not None:
                 run.recorder.write(run)

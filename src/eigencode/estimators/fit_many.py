@@ -31,10 +31,18 @@ class Job:
     checkpoint: Any = None
     error: EigencodeError | None = None
     run: TrainingRun | None = field(default=None, repr=False)
+    begun_at: int = 0
+    """The step from which this process trains it."""
 
     def begin(self) -> TrainingRun:
         """The run at its start, or where it has a checkpoint."""
-        return self.model._begin(self.X, self.sample_weight, groups=self.groups, checkpoint=self.checkpoint)
+        run = self.model._begin(self.X, self.sample_weight, groups=self.groups, checkpoint=self.checkpoint)
+        self.begun_at = run.state.step
+        return run
+
+    def was_beyond(self, share: float) -> bool:
+        """Whether an earlier process has trained it beyond a share of its steps."""
+        return self.run is not None and self.begun_at > share * self.run.state.schedule.n_steps
 
     def attempt(self, action: Callable[[], Any]) -> Any:
         """Call a function, and keep an `EigencodeError` that it raises."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from itertools import count, islice
 from typing import Protocol
@@ -167,9 +167,16 @@ class SingleRunner(Runner):
         state = self._run.state
         return isinstance(state.optimizer, ClippedAdam) and not state.may_draw_globally
 
-    def do_not_record(self) -> None:
-        """Run all further steps as they are written."""
-        self._update = self._move
+    @contextmanager
+    def hears_changes(self) -> Iterator[None]:
+        """Run all steps as they are written from now on, if the context changes an attribute of the model's modules.
+
+        A recorded step has the numbers of the parts in it, and a loop that changes them does so more than once.
+        """
+        before = self._run.state.contents  # kept, so that no new object has the identity of an old one
+        yield
+        if list(map(id, before)) != list(map(id, self._run.state.contents)):
+            self._update = self._move
 
     @property
     def _counters(self) -> tuple[int, ...]:
