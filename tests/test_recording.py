@@ -62,6 +62,35 @@ def test_what_depends_on_values_is_called_as_it_is_written(function):
         assert torch.equal(replay(), function(x))
 
 
+def normalised(x, mean, variance):
+    return torch.ops.aten._native_batch_norm_legit(2 * x, None, None, mean, variance, True, 0.1, 1e-5)[0] + 1
+
+
+def accumulated(x, mean, variance):
+    total = torch.tensor(0.0)
+    total += x.sum()
+    return total + 0
+
+
+def partly_joined(x, mean, variance):
+    whole, longer = torch.zeros(32), torch.cat([x.reshape(-1)] * 2) * 2
+    torch.cat([longer[:16], x.sum() * torch.ones(16)], out=whole)
+    return whole + 0
+
+
+@pytest.mark.parametrize("function", [normalised, accumulated, partly_joined])
+def test_results_beside_changes_and_constants_that_are_changed_are_new_in_each_replay(function):
+    x, state = torch.arange(12.0).view(4, 3) ** 2, [torch.zeros(3), torch.ones(3)]
+    own = [one.clone() for one in state]
+    replay = record_on_cpu(lambda: function(x, *state))
+    for _ in range(3):
+        found, expected = replay().clone(), function(x, *own)
+        assert torch.equal(found, expected)
+        assert all(map(torch.equal, state, own))
+        x.mul_(1.5)
+        x[0].add_(1.0)
+
+
 @pytest.mark.parametrize(
     ("cls", "options"),
     [

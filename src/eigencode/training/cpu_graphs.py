@@ -155,10 +155,14 @@ class _Recording(TorchDispatchMode):
 
     def _keep(self, function: OpOverload, given: tuple[Any, ...], named: dict[str, Any], results: Any) -> None:
         """Keep an operator, unless it only looks at a part of its arguments."""
-        self.is_complete = _is_fixed(function, given, results)
-        if function._schema.is_mutable:
+        is_new = not _is_view(tree_leaves((given, named)), results)
+        is_mutable = function._schema.is_mutable
+        self.is_complete = _is_fixed(function, given, results) and not (is_mutable and is_new)
+        if is_mutable:
             self.operations.append(Operation(function, given, named, ()))
-        elif self.is_complete and not _is_view(tree_leaves((given, named)), results):
+        elif function is torch.ops.aten.lift_fresh.default:  # a constant, which operators may change
+            self.operations.append(Operation(torch.ops.aten.copy_.default, (results, results.clone()), {}, ()))
+        elif self.is_complete and is_new:
             self.operations.append(Operation(function, given, named, results))
 
 
@@ -196,7 +200,8 @@ def joined_directly(operations: Sequence[Operation]) -> list[Operation]:
     targets = dict(zip(map(_address, parts), whole.split([len(part) for part in parts]), strict=True))
     uses = Counter(_address(one) for operation in operations for one in operation.tensors)
     made = [operation.made for operation in operations[:end]]
-    is_free = all(uses[address] == 2 for address in targets) and targets.keys() <= {*made}
+    is_whole = all(one.nbytes == one.untyped_storage().nbytes() for one in parts)
+    is_free = is_whole and all(uses[address] == 2 for address in targets) and targets.keys() <= {*made}
     is_aligned = all(one.data_ptr() % ALIGNMENT == 0 for one in targets.values())
     if (
         not is_free
@@ -245,7 +250,7 @@ def _is_fixed(function: OpOverload, given: Any, results: Any) -> bool:
 def _is_view(given: list[Any], results: Any) -> bool:
     """Whether the results are parts of the memory of the arguments."""
     addresses = {one.untyped_storage().data_ptr() for one in given if isinstance(one, Tensor)}
-    return all(one.untyped_storage().data_ptr() in addresses for one in tree_leaves(results) if one is not None)
+    return all(one.untyped_storage().data_ptr() in addresses for one in tree_leaves(results) if isinstance(one, Tensor))
 
 
 @cache
