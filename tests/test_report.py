@@ -30,8 +30,8 @@ from eigencode import (
 from eigencode.errors import DataError, FileError, OptionError
 from eigencode.export import graph_of
 from eigencode.report import charts, live, model_sections, sections
-from eigencode.report.card import card
 from eigencode.report.findings import Findings
+from eigencode.report.notebook_card import card
 from eigencode.report.page import HERE, page
 
 vl_convert = pytest.importorskip("vl_convert")

@@ -22,8 +22,8 @@ from eigencode.options import AutoencoderOptions, options_of
 
 SOURCE = Path(eigencode.__file__).parent
 ROOT = Path(__file__).parent.parent
+PAGES = sorted(".".join(stub.relative_to(SOURCE.parent).parent.parts) for stub in SOURCE.rglob("__init__.pyi"))
 
-PAGES = ["eigencode", "eigencode.estimators", "eigencode.parts", "eigencode.testing"]
 
 # A module may import from its own layer and from those before it.
 LAYERS = [

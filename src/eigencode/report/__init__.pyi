@@ -1,2 +1,2 @@
-from eigencode.report.card import card as card
+from eigencode.report.notebook_card import card as card
 from eigencode.report.page import write as write
