@@ -133,7 +133,7 @@ def _summary(model: BaseAutoencoder) -> dict[str, Any]:
         "hidden": [int(width) for width in model.hidden_],
         "n_weights": sum(weight.numel() for weight in composition.parameters()),
         "options": own_options(model),
-        **{name: None if term is None else repr(term) for name, term in terms.items()},
+        **{name: None if term is None else str(term) for name, term in terms.items()},
         "penalties": [_with_choice(penalty, composition) for penalty in composition.penalties],
         "scale": model.scale_,
         "init": model.init_,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
@@ -20,6 +21,7 @@ from eigencode.parts.distributions import Distribution
 from eigencode.parts.likelihoods.base import Cell, Likelihood
 from eigencode.parts.likelihoods.bundles import Bundles
 from eigencode.parts.likelihoods.expansion import ROUGH_CELLS, ROUGH_ROWS, Expansion
+from eigencode.progress import counted
 
 FEWEST_NATS = 0.1
 """A column that differs less from its best constant, in nats a row, weighs as if it had this many."""
@@ -190,6 +192,13 @@ class ColumnsLikelihood(Likelihood):
         self.blocks = blocks
         self.weights = weights
         self._likelihoods = nn.ModuleList(likelihood for likelihood, _ in blocks)  # registers their tensors
+
+    def __str__(self) -> str:
+        """How many columns each likelihood has."""
+        columns: Counter[str] = Counter()
+        for likelihood, n_columns in self.blocks:
+            columns[repr(likelihood)] += n_columns
+        return ", ".join(f"{name} of {counted(n, 'cell')}" for name, n in columns.items())
 
     @property
     def likelihoods(self) -> list[Likelihood]:
