@@ -349,6 +349,7 @@ def _recorded(function: RowFunction, x: Tensor) -> tuple[Tensor, Callable[[Tenso
         x = _usable(x)
         start = x.view_as(x) if x.requires_grad and is_differentiable else x.detach().requires_grad_()
         output = function(start)
+    is_differentiable = is_differentiable and (x.requires_grad or _needs_more_than(start, output))
 
     def pull_back(v: Tensor) -> tuple[Tensor, ...]:
         with torch.inference_mode(False), torch.enable_grad():
@@ -361,7 +362,20 @@ def _recorded(function: RowFunction, x: Tensor) -> tuple[Tensor, Callable[[Tenso
             product, start, retain_graph=True, create_graph=is_differentiable, materialize_grads=True
         )
 
-    return output, pull_back
+    return output if is_differentiable else output.detach(), pull_back
+
+
+def _needs_more_than(start: Tensor, output: Tensor) -> bool:
+    """Whether the gradient of an output reaches other leaves than one, such as parameters."""
+    nodes, seen = [output.grad_fn], set()
+    while nodes:
+        node = nodes.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            if getattr(node, "variable", start) is not start:
+                return True
+            nodes += [following for following, _ in node.next_functions]
+    return False
 
 
 def _is_transformed() -> bool:

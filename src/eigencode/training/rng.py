@@ -75,7 +75,7 @@ def may_draw_globally(module: nn.Module) -> bool:
     Examples
     --------
     >>> layer = nn.Linear(2, 2)
-    >>> handle = layer.register_forward_hook(lambda module, given, output: 2 * output)
+    >>> handle = layer.register_forward_hook(print)
     >>> may_draw_globally(nn.Linear(2, 2)), may_draw_globally(layer)
     (False, True)
     """
