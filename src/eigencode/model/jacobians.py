@@ -314,11 +314,12 @@ def _backward_passes(function: RowFunction, x: Tensor) -> Tensor:
     """The Jacobians row by row: one vector-Jacobian product over the batch for each unit vector of the output."""
     output, pull_back = _with_pull_back(function, x)
     n, k = output.shape
-    units = torch.eye(k, dtype=output.dtype, device=output.device)
-    if k <= FEW_PASSES and not _is_transformed():
-        return torch.stack([pull_back(unit.expand(n, k))[0] for unit in units], 1)
-    (rows,) = vmap(vjp(function, x)[1])(units[:, None].expand(k, n, k))
-    return rows.movedim(0, 1)
+    units = torch.eye(k, dtype=output.dtype, device=output.device)[:, None].expand(k, n, k)
+    if not _is_transformed():
+        if k <= FEW_PASSES:
+            return torch.stack([pull_back(unit)[0] for unit in units], 1)
+        pull_back = vjp(function, x)[1]
+    return vmap(pull_back)(units)[0].movedim(0, 1)
 
 
 def _forward_passes(function: RowFunction, x: Tensor) -> Tensor:
@@ -353,9 +354,7 @@ def _recorded(function: RowFunction, x: Tensor) -> tuple[Tensor, Callable[[Tenso
 
     def pull_back(v: Tensor) -> tuple[Tensor, ...]:
         with torch.inference_mode(False), torch.enable_grad():
-            product = (
-                output * _usable(v)
-            ).sum()  # a scalar, since ``grad`` for a given v imports the compiler's algebra
+            product = (output * _usable(v)).sum()  # ``grad`` for a given v would import the compiler's algebra
         if not product.requires_grad:
             return (torch.zeros_like(start),)
         return torch.autograd.grad(
