@@ -71,8 +71,9 @@ def cases():
 
 def network(n_in, n_out):
     """A network with a normalisation that does not mix rows."""
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(n_in, 8), nn.LayerNorm(8), nn.GELU(), nn.Linear(8, n_out)).double()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(n_in, 8), nn.LayerNorm(8), nn.GELU(), nn.Linear(8, n_out)).double()
 
 
 def results(model):
