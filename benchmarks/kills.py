@@ -5,7 +5,8 @@
 
 Both run at the same time, so that they share what else the machine does. Each attempt is a process that gets SIGKILL
 after a random time, uniform from 0 to twice ``--seconds``, or after a random number of steps, uniform from 0 to twice
-``--steps``, if that comes first, so that the kills are spread over the run; the last ends by itself. Prints whether the
+``--steps``, if that comes first, both counted from its first step, so that the kills are spread over the run on a busy
+machine too, where a start-up can take longer than ``--seconds``; the last ends by itself. Prints whether the
 weights are the same bits, the files that could not be read after a kill, and the time of all attempts, without their
 start-ups and the steps that were made twice, as a multiple of the fit without kills: wall time, and CPU time. It prints
 the share of the CPU time that writing checkpoints took, too: with ``--kills 0`` that of a fit that nothing interrupts.
@@ -15,6 +16,7 @@ With ``--fork`` attempts are copies of a process that has imported everything. U
 from __future__ import annotations
 
 import argparse
+import math
 import mmap
 import os
 import random
@@ -153,11 +155,13 @@ def kill_often(options: argparse.Namespace, output: Path, checkpoint: Path, shar
     damaged: list[str] = []
     while True:
         process = attempt(options, output, checkpoint, shared)
-        end = time.monotonic() + chance.uniform(0, 2 * options.seconds)
-        last = shared.values[0] + chance.uniform(0, 2 * options.steps)
+        first, end = shared.values[0], math.inf
+        seconds, steps = chance.uniform(0, 2 * options.seconds), chance.uniform(0, 2 * options.steps)
         while (ended := os.waitpid(process, os.WNOHANG)[0]) == 0 and (
-            killed >= options.kills or (time.monotonic() < end and shared.values[0] < last)
+            killed >= options.kills or (time.monotonic() < end and shared.values[0] < first + max(1, steps))
         ):
+            if end == math.inf and shared.values[0] > first:
+                end = time.monotonic() + seconds
             time.sleep(chance.uniform(0, 0.01))
         if ended:
             return killed, damaged

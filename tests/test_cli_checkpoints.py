@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,30 @@ def test_after_a_signal_the_same_command_goes_on(number, folder, send, capsys):
         assert len(contents) == 1
 
 
+@pytest.mark.parametrize(("in_step", "written"), [(7, 7), (None, 5)])
+def test_a_logged_fit_goes_on_too(in_step, written, folder, send, monkeypatch, capsys):
+    line, log = f"{FIT} --log tensorboard:runs --output", []
+
+    def logged(numbers, step):
+        log.append(step)
+        if len(log) == 1 and in_step is None:  # between two steps
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("eigencode.tracking.system_of", lambda to: lambda options: nullcontext(logged))
+    if in_step is not None:
+        send(in_step, signal.SIGTERM)
+    assert run(f"{line} model.safetensors") == 143
+    assert states(folder) == [0, written]
+    shown = capsys.readouterr()
+    assert "The same fit again goes on from its checkpoint." in shown.err
+    assert "training was interrupted" in shown.out
+    send(0)
+    assert run(f"{line} model.safetensors") == 0
+    assert log == [5, 10, 15]
+    assert run(f"{FIT.partition('--checkpoint')[0]} --output whole.safetensors") == 0
+    assert Path("model.safetensors").read_bytes() == Path("whole.safetensors").read_bytes()
+
+
 def test_a_second_ctrl_c_does_not_wait_for_the_step(folder, send):
     made = send(7, signal.SIGINT, signal.SIGINT)
     assert run(f"{FIT} --output model.safetensors") == 130
@@ -149,7 +174,7 @@ def test_sigkill_at_random_moments_changes_no_bit():
     assert "same bits: True" in done.stdout
 
 
-def test_a_sweep_that_was_killed_does_not_fit_finished_candidates_again(folder, monkeypatch):
+def test_a_sweep_that_was_killed_does_not_fit_finished_candidates_again(folder, monkeypatch, capsys):
     sweep = (
         "sweep rows.npy --over n_components=2,3 --folds 2 --hidden 4 --max-epochs 2 --random-state 0 --quiet "
         "--table scores.csv --output model.safetensors"
@@ -168,6 +193,7 @@ def test_a_sweep_that_was_killed_does_not_fit_finished_candidates_again(folder, 
     monkeypatch.setattr(loop, "_count_step", counted)
     monkeypatch.setattr(sweeps, "best_estimator", killed)
     assert run(f"{sweep} --checkpoint run") == 130
+    assert "The same command goes on from its checkpoint.\nInterrupted." in capsys.readouterr().err
     n_in_search = len(steps)
     steps.clear()
     monkeypatch.setattr(sweeps, "best_estimator", chosen)

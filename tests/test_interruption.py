@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 
 from eigencode import (
     Autoencoder,
@@ -201,16 +202,21 @@ def test_a_stack_that_is_interrupted_in_its_first_layer(X, interrupt):
 @pytest.mark.parametrize(
     ("call", "epochs", "says"), [(2, [3, 0], "in layer 2 of 2; the network"), (3, [3, 3], "after the last layer; the")]
 )
-def test_a_stack_that_is_interrupted_before_a_training_begins(call, epochs, says, X, interrupt):
+@pytest.mark.parametrize("folder", [None, "run"])
+def test_a_stack_that_is_interrupted_before_a_training_begins(call, epochs, says, folder, X, interrupt, tmp_path):
     interrupt(training, "begin", call)
     model = StackedAutoencoder(layers=(20, 8), max_epochs=3, batch_size=32, optimizer="adam", random_state=0)
     with pytest.warns(InterruptedWarning) as warned:
-        model.fit(X)
+        model.fit(X, checkpoint=folder and tmp_path / folder)
     assert len(warned) == 1
+    assert ("goes on from its checkpoint" in str(warned[0].message)) == (folder is not None)
     assert [layer.history_[-1]["epoch"] for layer in model.layers_] == epochs
     assert model.history_[-1]["epoch"] == 0
     assert model.notes_[0].startswith(f"training was interrupted {says}")
     assert np.isfinite(model.reconstruct(X[:5])).all()
+    if folder is not None:
+        again, whole = clone(model).fit(X, checkpoint=tmp_path / folder), clone(model).fit(X)
+        np.testing.assert_array_equal(again.transform(X), whole.transform(X))
 
 
 def test_labels_are_not_begun_after_an_interruption_in_the_autoencoder(digits, interrupt):

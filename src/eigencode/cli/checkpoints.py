@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from eigencode import data, progress, tracking
-from eigencode.checkpoint import Checkpoint
+from eigencode.checkpoint import Checkpoint, interruption
 from eigencode.cli.flags import FILES, PATHS
 from eigencode.cli.interruptions import heard
 from eigencode.errors import InterruptedWarning, OptionError
@@ -53,10 +53,18 @@ class StateFlags:
         data.make_folder(self.checkpoint)
         return {"checkpoint": settings}
 
-    @property
-    def signals(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def signals(self) -> Iterator[None]:
         """The context of a fit: with a folder, SIGUSR1 asks for the state instead of ending the process."""
-        return nullcontext() if self.checkpoint is None else heard()
+        if self.checkpoint is None:
+            yield
+            return
+        try:
+            with heard():
+                yield
+        except KeyboardInterrupt:  # before there was a model, as in the folds of a sweep
+            progress.say("The same command goes on from its checkpoint.")
+            raise
 
 
 @dataclass(frozen=True)
@@ -84,8 +92,9 @@ class CheckpointFlags(StateFlags):
             try:
                 deque(tracking.tracked(epochs, self.log, model.get_params(deep=False)), maxlen=0)
             except KeyboardInterrupt:
-                epochs.close()  # type: ignore[attr-defined]  # sets the best weights
-                warnings.warn("Training was interrupted; the best weights so far are kept.", InterruptedWarning, 2)
+                with suppress(KeyboardInterrupt):
+                    epochs.throw(KeyboardInterrupt)  # type: ignore[attr-defined]  # sets the best weights
+                warnings.warn(interruption(self.checkpoint is not None), InterruptedWarning, 2)
 
 
 NONE = CheckpointFlags()

@@ -80,7 +80,7 @@ def fit(
         raise DataError("Fitting needs at least two rows", got=f"{len(X)} in {shlex.join(map(str, rows))!r}")
     model = estimator_of(kind, options)
     # What the fit prints is not part of the answer.
-    with redirect_stdout(sys.stderr), kept.signals:
+    with redirect_stdout(sys.stderr), kept.signals():
         kept.fit(model, X, checkpoint)
     save(model, output, rows, chosen, as_json, {})
 
@@ -119,12 +119,12 @@ def sweep(
     checkpoint = kept.arguments
     X = read_rows(rows, chosen, options).frame
     estimator = estimator_of(kind, options)
-    with redirect_stdout(sys.stderr), kept.signals:
+    with redirect_stdout(sys.stderr), kept.signals():
         search = sweeps.searched(estimator, grid, plan, X, checkpoint)
     sweeps.write_results(search, table, picture)
     if not as_json:
         print("\n".join(sweeps.lines(search)), end="\n\n", flush=True)
-    with redirect_stdout(sys.stderr), kept.signals:
+    with redirect_stdout(sys.stderr), kept.signals():
         own = {name: settings.within("best") for name, settings in checkpoint.items()}
         model = sweeps.best_estimator(search).fit(X, **own)
     files = {name: None if path is None else str(path) for name, path in [("table", table), ("picture", picture)]}

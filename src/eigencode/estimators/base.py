@@ -18,6 +18,7 @@ import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 
 from eigencode import fitting, progress, training
+from eigencode.checkpoint import interruption
 from eigencode.data import Scaler, has_numbers, pixel_range, refuse_empty_columns
 from eigencode.errors import DataError, InterruptedWarning, OptionError, ResultWarning, TrainingError
 from eigencode.estimators import fingerprints
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
     from eigencode.model import Composition
     from eigencode.parts import Likelihood
     from eigencode.training import TrainingRun
-
-INTERRUPTION = "Training was interrupted; the best weights so far are kept."
-"""The warning of a fit that an interruption ended."""
 
 _UNFINISHED: WeakSet[Generator[dict[str, float]]] = WeakSet()
 
@@ -222,8 +220,7 @@ class BaseAutoencoder(
             run.state.interrupted = True
             self._end(run)  # again, if it was this that was interrupted
         if run.state.interrupted and not was_interrupted:
-            goes_on = " The same fit again goes on from its checkpoint." if run.recorder else ""
-            warnings.warn(INTERRUPTION + goes_on, InterruptedWarning, stacklevel=4)
+            warnings.warn(interruption(run.recorder is not None), InterruptedWarning, stacklevel=4)
 
     def _epochs(self, run: TrainingRun) -> Generator[dict[str, float]]:
         """Train what `_begin` began, a row of history at a time."""
@@ -238,9 +235,10 @@ class BaseAutoencoder(
                     yield row
                 if not self._is_of(run):
                     return
-        except GeneratorExit:
-            if run.recorder is not None:
+        except (GeneratorExit, KeyboardInterrupt) as end:
+            if run.recorder is not None and not run.state.interrupted:  # which no step was asked to write
                 run.recorder.write(run)
+            run.state.interrupted |= isinstance(end, KeyboardInterrupt)
             raise
         finally:
             self._end(run)

@@ -10,8 +10,9 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from eigencode import progress
+from eigencode.checkpoint import interruption
 from eigencode.errors import EigencodeError, InterruptedWarning, OptionError
-from eigencode.estimators.base import INTERRUPTION, BaseAutoencoder
+from eigencode.estimators.base import BaseAutoencoder
 from eigencode.training import loop
 from eigencode.training.grouping import RunGroup, group_runs, share_tensors
 from eigencode.training.progress import show
@@ -128,7 +129,7 @@ def fit_many(estimators: Sequence[Estimator], X: Any, sample_weight: Any = None,
     try:
         programs = fit_jobs(jobs, verbose=verbose)
     except KeyboardInterrupt:
-        warnings.warn(INTERRUPTION, InterruptedWarning, stacklevel=2)
+        warnings.warn(interruption(), InterruptedWarning, stacklevel=2)
     for job in jobs:
         if job.error is not None:
             raise job.error
