@@ -224,11 +224,13 @@ def test_the_vector_is_not_written_before_an_earlier_operation_has_read_it():
         assert torch.equal(work(), found)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("hidden", [(6,), (32,)], ids=["", "gradients aligned"])
 @pytest.mark.parametrize("cls", [Autoencoder, VariationalAutoencoder, SparseAutoencoder, DenoisingAutoencoder])
-def test_one_model_is_recorded_with_the_bits_of_a_plain_step(cls, hidden):
+def test_one_model_is_recorded_with_the_bits_of_a_plain_step(cls, hidden, precision):
     """Its weights, moments and states."""
-    alone, plain = (SingleRunner(cls(16, hidden=hidden, random_state=0, **OPTIONS)._begin(X)) for _ in range(2))
+    options = {"hidden": hidden, "precision": precision, "random_state": 0, **OPTIONS}
+    alone, plain = (SingleRunner(cls(16, **options)._begin(X)) for _ in range(2))
     plain._update = plain._move
     for _ in range(WARM_UP + 5):
         batches = [next(one.batches) for one in (alone, plain)]

@@ -219,6 +219,14 @@ def literal_adam(gradients, rate, dtype):
     return w
 
 
+@pytest.fixture(params=["of a processor", "of a GPU"])
+def step_of(request, monkeypatch):
+    """Adam's step in both forms; both run on the processor here."""
+    if request.param == "of a GPU":
+        monkeypatch.setattr(ClippedAdam, "_step_each", ClippedAdam._step_all)
+
+
+@pytest.mark.usefixtures("step_of")
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("n_models", [None, 1, 3])
@@ -266,6 +274,7 @@ def test_weights_that_hardly_any_row_concerns_are_moved_less_far():
     assert moved[2] < 0.01 * moved[0]
 
 
+@pytest.mark.usefixtures("step_of")
 def test_an_outlying_gradient_is_shortened_and_a_broken_one_moves_nothing():
     weights = nn.Parameter(torch.zeros(2))
     optimizer = ClippedAdam(weights)
@@ -284,6 +293,7 @@ def test_an_outlying_gradient_is_shortened_and_a_broken_one_moves_nothing():
     assert all(value.isfinite().all() for value in optimizer.state_dict().values())
 
 
+@pytest.mark.usefixtures("step_of")
 def test_gradients_of_zero_move_nothing():
     weights = nn.Parameter(torch.ones(2))
     optimizer = ClippedAdam(weights)
@@ -499,6 +509,7 @@ def test_the_peak_step_size_is_by_the_weights_that_learn():
     assert run.state.schedule.peak < RECIPES["adam"].largest_rate
 
 
+@pytest.mark.usefixtures("step_of")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_row_without_a_gradient_or_a_step_size_stays_and_the_others_step(dtype):
     """The step of many models at once, whose denominators hold each one's own step size."""

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, UntypedStorage
 from torch._ops import OpOverload
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from eigencode.training.cuda_graphs import Recorded
@@ -86,11 +86,34 @@ def record_on_cpu(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
     return replay if recording.is_complete else again
 
 
+def as_one_operation(function: Callable[..., None], *arguments: Tensor | float) -> None:
+    """Run a function that changes tensors in place, as one operation of a recording if one is made.
+
+    It is called anew in each replay, so it may read values. The tensors among its arguments are those of a recording;
+    others that it reads or changes must not be results of the step.
+
+    Examples
+    --------
+    >>> def halve(x):
+    ...     if float(x) > 1:
+    ...         x.div_(2)
+    >>> x = torch.tensor(4.0)
+    >>> replay = record_on_cpu(lambda: as_one_operation(halve, x) or x + 0)
+    >>> replay(), replay(), replay()
+    (tensor(2.), tensor(1.), tensor(1.))
+    """
+    recording = _get_current_dispatch_mode()
+    if isinstance(recording, _Recording):
+        recording.run(function, arguments)
+    else:
+        function(*arguments)
+
+
 @dataclass(frozen=True)
 class Operation:
     """An operator with its arguments, and its results unless it changes its arguments."""
 
-    function: OpOverload
+    function: Callable[..., Any]
     given: tuple[Any, ...]
     named: dict[str, Any]
     results: Any
@@ -105,10 +128,17 @@ class Operation:
         """Where its result begins, if it is the only one, fills its memory, and can be written elsewhere."""
         one = self.results
         is_whole = isinstance(one, Tensor) and one.is_contiguous() and one.nbytes == one.untyped_storage().nbytes()
-        return _address(one) if is_whole and out_variant(self.function) else None
+        return _address(one) if is_whole and (self.is_cast or out_variant(self.function)) else None
+
+    @property
+    def is_cast(self) -> bool:
+        """Whether it is a copy in another type, which has no form that writes elsewhere."""
+        return self.function is torch.ops.aten._to_copy.default
 
     def into(self, target: Tensor) -> Operation:
         """The operator that writes its result into given memory."""
+        if self.is_cast:
+            return Operation(torch.ops.aten.copy_.default, (target.view_as(self.results), *self.given), {}, ())
         function, names = out_variant(self.function)  # type: ignore[misc]
         return Operation(function, self.given, {**self.named, names[0]: target.view_as(self.results)}, ())
 
@@ -117,7 +147,7 @@ class Operation:
         own = tree_leaves(self.results)
         if not own:
             return partial(self.function, *self.given, **self.named)
-        if self.function is torch.ops.aten._to_copy.default:  # to another type; it has no form that writes elsewhere
+        if self.is_cast:
             return partial(own[0].copy_, self.given[0])
         variant = None if None in own else out_variant(self.function)
         if variant is not None:
@@ -138,6 +168,7 @@ class _Recording(TorchDispatchMode):
         super().__init__()
         self.operations: list[Operation] = []
         self.is_complete = True
+        self._is_paused = False
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -149,9 +180,16 @@ class _Recording(TorchDispatchMode):
     ) -> Any:
         """Run an operator, and keep it."""
         found = function(*args, **(kwargs or {}))
-        if self.is_complete:
+        if self.is_complete and not self._is_paused:
             self._keep(function, *tree_map_only(Tensor, Tensor.detach, (args, kwargs or {}, found)))
         return found
+
+    def run(self, function: Callable[..., None], arguments: tuple[Tensor | float, ...]) -> None:
+        """Run a function that changes tensors in place, and keep it as one operation."""
+        self._is_paused = True
+        function(*arguments)
+        self._is_paused = False
+        self.operations.append(Operation(function, tree_map_only(Tensor, Tensor.detach, arguments), {}, ()))
 
     def _keep(self, function: OpOverload, given: tuple[Any, ...], named: dict[str, Any], results: Any) -> None:
         """Keep an operator, unless it only looks at a part of its arguments."""

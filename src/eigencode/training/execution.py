@@ -20,7 +20,7 @@ from eigencode.training.processors import processors
 THREADS_FROM = 2e7
 """Multiply-adds per step from which more threads are faster, despite their synchronisation."""
 
-BFLOAT16_FROM = 5e7
+BFLOAT16_FROM = 2.5e7
 """Multiply-adds per step from which bfloat16 matrix units are faster, despite the casts."""
 
 

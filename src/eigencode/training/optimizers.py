@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from eigencode.errors import DataError
+from eigencode.training.cpu_graphs import as_one_operation
 
 CLIP_FACTOR = 5.0
 """A gradient longer than this multiple of the running mean length is clipped to it."""
@@ -22,6 +23,9 @@ BETAS = 0.9, 0.99
 EPSILON = 0.01
 """Adam's epsilon, as a share of the root mean square of a model's gradient: weights with very small gradients, such as
 those of a pixel that is not 0 in few rows, change in proportion to their gradient and not as much as all others."""
+
+FORGETTING = 0.02
+"""Share of the newest gradient in the running mean length."""
 
 SMALLEST = torch.finfo(torch.float32).tiny
 """Smallest length of a gradient, to divide by it."""
@@ -96,8 +100,9 @@ class ClippedAdam:
         # The fused kernel takes these in float32, whatever the weights' type.
         self.n_steps, self.running = torch.zeros((2, *weights.shape[:-1], 1), device=weights.device)
         # Factor from a length to a root mean square.
-        shares = [[n**-0.5] for n in n_weights or ()]
-        self._share = torch.tensor(shares, device=weights.device) if shares else weights.shape[-1] ** -0.5
+        shares = [n**-0.5 for n in n_weights or [weights.shape[-1]] * self.running.numel()]
+        self._share = torch.tensor(shares, device=weights.device).view_as(self.running)
+        self._models = self._views()
 
     def of_models(self, chosen: Tensor, weights: Tensor, gradient: Tensor) -> ClippedAdam:
         """The same for some of the models, with new tensors of weights and gradients."""
@@ -106,7 +111,14 @@ class ClippedAdam:
         for name in ("mean", "square", "n_steps", "running", "_share"):
             setattr(fewer, name, getattr(self, name).index_select(0, chosen))
         fewer._factors = None if self._factors is None else self._factors.index_select(0, chosen)
+        fewer._models = fewer._views()
         return fewer
+
+    def _views(self) -> list[tuple[Any, ...]]:
+        """Weights, moments, number of steps and running length of each model, and its share, a number."""
+        own = (self._weights.detach(), self.mean, self.square, self.n_steps, self.running)
+        each = [one.view(-1, one.shape[-1]).unbind() for one in own]
+        return list(zip(*each, self._share.reshape(-1).tolist(), strict=True))
 
     @property
     def factors(self) -> Tensor | None:
@@ -118,48 +130,56 @@ class ClippedAdam:
         """Make one step by the current gradient, with one step size or, of shape (K,), one for each model."""
         gradient = self._weights.grad if self._gradient is None else self._gradient
         assert gradient is not None  # set before each step
+        if self._factors is None:
+            self._step(gradient, rate)
+            return
+        before = self._weights.detach().clone()
+        self._step(gradient, rate)
+        self._weights.copy_(torch.lerp(before, self._weights, self._factors))
+
+    def _step(self, gradient: Tensor, rate: float | Tensor) -> None:
+        """The step without factors."""
+        if gradient.device.type == "cpu":
+            as_one_operation(self._step_each, gradient, rate)
+        else:
+            self._step_all(gradient, rate)
+
+    def _step_all(self, gradient: Tensor, rate: float | Tensor) -> None:
+        """The step on a GPU: lengths are tensors, so that nothing waits for the device."""
         norm = torch.linalg.vector_norm(gradient, dim=-1, keepdim=True).float()
         is_broken = (~norm.isfinite()).float()
         norm = norm.nan_to_num_(0.0, 0.0)
         # The first gradient is compared with itself.
         self.running.copy_(torch.where(self.running == 0, norm, self.running))
         scale = (norm / (CLIP_FACTOR * self.running)).nan_to_num_(1.0).clamp_(min=1.0)
-        self.running.lerp_(norm / scale, 0.02)
+        self.running.lerp_(norm / scale, FORGETTING)
         self.n_steps.add_(1 - is_broken)
-        unit = self.running.clamp(min=SMALLEST) * self._share
-        own = self._update_each if gradient.device.type == "cpu" else self._update_rows
-        update = self._update if gradient.dim() == 1 else own
-        if self._factors is None:
-            update(gradient, rate, scale * unit, is_broken)
-            return
-        before = self._weights.detach().clone()
-        update(gradient, rate, scale * unit, is_broken)
-        self._weights.copy_(torch.lerp(before, self._weights, self._factors))
+        unit = scale * (self.running.clamp(min=SMALLEST) * self._share)
+        if gradient.dim() == 1:
+            fused_adam(self._weights, gradient, self.mean, self.square, self.n_steps, rate, unit, is_broken)
+        else:
+            self._update_rows(gradient, rate, unit, is_broken)
 
-    def _update(self, gradient: Tensor, rate: Any, unit: Tensor, is_broken: Tensor) -> None:
-        """Adam's step by a gradient in given units, by torch's fused kernel.
-
-        It is called directly, since the class in ``torch.optim`` imports a compiler at its first use, for a second or
-        more, and its step takes longer than that of a small network.
-        """
-        torch._fused_adam_(
-            [self._weights], [gradient], [self.mean], [self.square], [], [self.n_steps],
-            lr=rate, beta1=BETAS[0], beta2=BETAS[1], weight_decay=0.0, eps=EPSILON, amsgrad=False, maximize=False,
-            grad_scale=unit, found_inf=is_broken,
-        )  # fmt: skip
-
-    def _update_each(self, gradient: Tensor, rates: Any, unit: Tensor, is_broken: Tensor) -> None:
-        """The same for each row, which takes one pass over its weights."""
-        rows = (self._weights, gradient, self.mean, self.square, self.n_steps, rates, unit, is_broken)
-        for weights, own, mean, square, n_steps, rate, one, broken in zip(*map(torch.unbind, rows), strict=True):
-            torch._fused_adam_(
-                [weights], [own], [mean], [square], [], [n_steps],
-                lr=rate, beta1=BETAS[0], beta2=BETAS[1], weight_decay=0.0, eps=EPSILON, amsgrad=False, maximize=False,
-                grad_scale=one, found_inf=broken,
-            )  # fmt: skip
+    def _step_each(self, gradient: Tensor, rates: float | Tensor) -> None:
+        """The step on a processor, where reading a length takes less time than an operation on it: model by model."""
+        each = [rates] if isinstance(rates, float | int) else rates.reshape(-1).tolist()
+        unit = torch.empty(1)
+        for own, rate, (weights, mean, square, n_steps, running, share) in zip(
+            gradient.view(-1, gradient.shape[-1]), each, self._models, strict=True
+        ):
+            norm, mean_norm = float(torch.linalg.vector_norm(own).float()), float(running)
+            is_finite = math.isfinite(norm)
+            norm = norm if is_finite else 0.0
+            mean_norm = mean_norm or norm  # the first gradient is compared with itself
+            scale = max(norm / (CLIP_FACTOR * mean_norm), 1.0) if mean_norm else 1.0
+            mean_norm += FORGETTING * (norm / scale - mean_norm)
+            running.fill_(mean_norm)
+            if is_finite:
+                unit.fill_(scale * max(mean_norm, SMALLEST) * share)
+                fused_adam(weights, own, mean, square, n_steps.add_(1), rate, unit)
 
     def _update_rows(self, gradient: Tensor, rates: Any, unit: Tensor, is_broken: Tensor) -> None:
-        """The same for each row; the kernel has one step size for all."""
+        """Adam's steps of all rows; the fused kernel has one step size for all."""
         weights, (beta1, beta2) = self._weights, BETAS
         whole = 1 - is_broken.to(weights)
         gradient.masked_fill_(is_broken > 0, 0.0)
@@ -185,6 +205,28 @@ class ClippedAdam:
 
     def restart(self) -> None:
         """Continue from other weights. The moments are kept, since gradients that are not finite never change them."""
+
+
+def fused_adam(
+    weights: Tensor,
+    gradient: Tensor,
+    mean: Tensor,
+    square: Tensor,
+    n_steps: Tensor,
+    rate: Any,
+    unit: Tensor,
+    is_broken: Tensor | None = None,
+) -> None:
+    """Adam's step by a gradient in given units, by torch's fused kernel, in one pass over the weights.
+
+    It is called directly, since the class in ``torch.optim`` imports a compiler at its first use, for a second or more,
+    and its step takes longer than that of a small network.
+    """
+    torch._fused_adam_(
+        [weights], [gradient], [mean], [square], [], [n_steps],
+        lr=rate, beta1=BETAS[0], beta2=BETAS[1], weight_decay=0.0, eps=EPSILON, amsgrad=False, maximize=False,
+        grad_scale=unit, found_inf=is_broken,
+    )  # fmt: skip
 
 
 class FullBatchLBFGS(torch.optim.LBFGS):
