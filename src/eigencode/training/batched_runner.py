@@ -167,10 +167,8 @@ class BatchedRunner(Runner):
     def _backward(self, batch: Batch, noise: Leaves, execution: Execution) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the gradients of all models (into the gradient matrix); return their objectives and next states."""
         inputs = with_axes(*batch.tensors), self.rows.with_axes(noise), (self._differing, 0)
-        with execution.autocast():
-            losses, moved = self._pass.for_all(Pass.step, self._tensors, self._numbers, *inputs)
-        # Each objective depends only on the weights of its model, so the gradient of the sum has all gradients.
-        gradients = torch.autograd.grad(losses.sum(), list(self._weights.values()), materialize_grads=True)
+        given = self._tensors, self._numbers, *inputs
+        losses, moved, gradients = self._pass.differentiate(list(self._weights.values()), execution.autocast(), *given)
         torch.cat([gradient.flatten(1) for gradient in gradients], dim=1, out=self._gradient)
         if self._mask is not None:
             self._gradient.mul_(self._mask)

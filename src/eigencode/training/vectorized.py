@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from eigencode.batch import Batch
 from eigencode.model.composition import Composition, Noise
 from eigencode.model.objective import Objective
 from eigencode.training.evaluation import row_terms
+from eigencode.training.products import FastProducts
 
 Leaves = tuple[Tensor | None, ...]
 """The tensors of a batch, or of its noise, as arguments of vectorised functions."""
@@ -62,6 +63,20 @@ class Pass(nn.Module):
 
         values, axes = zip(*inputs, strict=True)
         return vmap(of_one, in_dims=(0, 0, *axes))(named, numbers, *values)
+
+    def differentiate(
+        self, weights: Sequence[Tensor], autocast: AbstractContextManager[Any], *given: Any
+    ) -> tuple[Tensor, dict[str, Tensor], tuple[Tensor, ...]]:
+        """The objectives of all models, their terms' states after a step, and the gradients of the weights.
+
+        ``given`` are the arguments of `for_all` behind the method.
+        """
+        with FastProducts() if weights[0].device.type == "cpu" else nullcontext():
+            with autocast:
+                losses, moved = self.for_all(Pass.step, *given)
+            # Each objective depends only on the weights of its model, so the gradient of the sum has all gradients.
+            gradients = torch.autograd.grad(losses.sum(), weights, materialize_grads=True)
+        return losses, moved, gradients
 
     @contextmanager
     def _in_use(self, numbers: Mapping[tuple[str, str], Tensor]) -> Iterator[None]:
