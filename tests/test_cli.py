@@ -141,9 +141,14 @@ def test_help_lists_the_exit_codes(capsys):
         ("fit rows.csv --output m.safetensors --hidden 8 0", "Got (8, 0) instead."),
         ("fit rows.csv --output m.safetensors --hidden 8 x", "Got (8, 'x') instead."),
         ("fit rows.csv --output m.safetensors --beta nan", "must be a float in the range [0, inf)"),
-        ("fit rows.csv", "--output requires an argument"),
-        ("fit", "ROWS requires an argument"),
-        ("transform model.safetensors", "ROWS requires an argument. Usage: eigencode transform MODEL ROWS..."),
+        (
+            "fit rows.csv",
+            "eigencode fit needs --output. File for the model: a .safetensors file. Example: eigencode fit rows.csv "
+            "--n-components 2 --output model.safetensors\n",
+        ),
+        ("fit rows.csv -o", "-o needs a value. File for the model: a .safetensors file."),
+        ("fit", "eigencode fit needs ROWS. Tables: a .csv, .tsv"),
+        ("transform model.safetensors", "standard input. Example: eigencode transform model.safetensors rows.csv"),
         ("fit --exclude label rows.csv -o m.safetensors", "here label rows.csv: put ROWS before it."),
         ("describe rows.csv --columns label", "--columns takes name=kind, as zip=category. Got 'label'."),
         (
@@ -157,7 +162,7 @@ def test_help_lists_the_exit_codes(capsys):
         ),
         ("transform --include x m.safetensors rows.csv --output -", "here x m.safetensors rows.csv: put MODEL before"),
         ("fit rows.csv --hidden 8 more.csv --output m.safetensors", "here 8 more.csv: put files before it."),
-        ("fit rows.csv --output -- m.safetensors", "--output requires an argument"),
+        ("fit rows.csv --output -- m.safetensors", "--output needs a value."),
         ("score model.safetensors rows.csv --jsno", "Did you mean --json?"),
     ],
 )

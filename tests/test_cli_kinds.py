@@ -128,7 +128,7 @@ def test_options_not_given_have_the_defaults_of_the_kind(folder, monkeypatch, ar
     [
         ("--kind linaer", "There is no such --kind. Got 'linaer'. Did you mean 'linear'?"),
         ("--kind quantum", "There is no such --kind. Got 'quantum'. Known are: "),
-        ("--kind", "--kind requires an argument"),
+        ("--kind", "--kind needs a value. Kind of autoencoder."),
         ("--solver exact", "--solver is not an option of --kind plain, but of --kind linear."),
         ("--kind linear --hidden 8", "--hidden is not an option of --kind linear, but of --kind plain, "),
         ("--kind linear --solver exct", "must be 'exact' or 'gradient'. Got 'exct' instead. Did you mean 'exact'?"),
@@ -334,7 +334,11 @@ def test_rows_are_drawn_from_a_density_fitted_to_the_codes(folder):
         ("sample v.safetensors --output drawn.csv", 2, "Give either --n-rows or --given."),
         ("sample v.safetensors --n-rows 0 --output drawn.csv", 2, "Must be >= 1"),
         ("sample v.safetensors --n-rows 1 --random-state -1 --output drawn.csv", 2, "Must be >= 0"),
-        ("sample --n-rows 1 --output drawn.csv", 2, "MODEL requires an argument"),
+        (
+            "sample --n-rows 1 --output drawn.csv",
+            2,
+            "eigencode sample needs MODEL. Model file, written by fit or sweep",
+        ),
         ("sample v.safetensors --n-rows 1 --output drawn.txt", 1, "Got '.txt'"),
         ("sample w.safetensors --n-rows 1 --output drawn.csv", 1, "There is no model file 'w.safetensors'"),
     ],

@@ -245,7 +245,7 @@ def test_values_are_those_of_the_flags(kind, typed, values):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ("", "--over requires an argument"),
+        ("", "eigencode sweep needs --over. NAME=VALUE,VALUE,...: an option"),
         ("--over n_components", "--over takes NAME=VALUE,VALUE,.... Got 'n_components'."),
         ("--over n_component=2,3", "names no option of --kind plain. Got 'n_component'. Did you mean 'n_components'?"),
         ("--over encoder=1", "--over names no option of --kind plain. Got 'encoder'."),

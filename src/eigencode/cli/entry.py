@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ from cyclopts import CycloptsError, MissingArgumentError, UnusedCliTokensError
 
 from eigencode import processes, progress
 from eigencode.cli import workers
-from eigencode.cli.app import app
+from eigencode.cli.app import EXAMPLES, app
 from eigencode.cli.flags import hint_on_consumed_arguments, with_flags
 from eigencode.cli.interruptions import Interruptions
 from eigencode.cli.own_parts import OWN
@@ -114,14 +115,17 @@ def _system_error(error: OSError | MemoryError) -> EigencodeError:
 
 
 def _usage_error(tokens: Sequence[str], error: CycloptsError) -> str:
-    """The message for wrong arguments, with the command's usage if one is missing."""
-    message = str(error)
+    """The message for wrong arguments, with an example of the command if one is missing."""
+    message, example = str(error), ""
     if isinstance(error, UnusedCliTokensError):
         unused = [token.removeprefix("./") if token == "./-" else token for token in error.unused_tokens or ()]
         message = f"Unexpected arguments: {', '.join(map(repr, unused))}."
-    chain = error.command_chain if isinstance(error, MissingArgumentError) else None
-    usage = f" {app[chain[0]].usage}" if chain else ""
-    return f"{message}{hint_on_consumed_arguments(tokens, error)}{usage}"
+    if isinstance(error, MissingArgumentError) and error.argument is not None and error.command_chain:
+        name = error.command_chain[0]
+        told = re.split(r"(?<=\.) (?=[A-Z])", error.argument.parameter.help or "")[0]  # its first sentence
+        needs = f"{error.keyword} needs a value" if error.keyword else f"eigencode {name} needs {error.argument.name}"
+        message, example = f"{needs}. {told}", f" Example: {EXAMPLES[name][-1]}"
+    return f"{message}{hint_on_consumed_arguments(tokens, error)}{example}"
 
 
 @contextmanager

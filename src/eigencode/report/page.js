@@ -1,103 +1,62 @@
-// Draws the charts of a report, and lets the reader colour and select codes, and decode new ones.
+// Places the charts of a report, and lets the reader colour and select codes, and decode new ones.
 "use strict";
 
-const darkScheme = matchMedia("(prefers-color-scheme: dark)");
-let isDark, INK, COLOURS, CONFIG, OPTIONS;
+// -- charts: drawn when they come near the view, and all before the page is printed
 
-function takeColours(dark) {
-  isDark = dark;
-  INK = isDark ? "#e8eaee" : "#1f2430";
-  COLOURS = isDark
-    ? ["#7fb2ec", "#f0a35e", "#7fd1a0", "#e58ac0", "#d8cc5f", "#a99af0", "#e9837a", "#9aa6b5"]
-    : ["#1f5fa8", "#d1701a", "#23864f", "#a83279", "#8a7a00", "#5b46b8", "#c1442e", "#6b7480"];
-  const soft = isDark ? "#353c47" : "#d9dee6";
-  CONFIG = {
-    background: "transparent", font: "system-ui, sans-serif", view: {stroke: null},
-    axis: {labelColor: INK, titleColor: INK, gridColor: soft, domainColor: soft, tickColor: soft, titleFontWeight: "normal",
-      labelFontSize: 12, titleFontSize: 12}, axisX: {labelFlush: false},
-    legend: {labelColor: INK, titleColor: INK, orient: "top", titleFontWeight: "normal", labelFontSize: 12},
-    header: {labelColor: INK, titleColor: INK}, range: {category: COLOURS},
-    bar: {color: COLOURS[0]}, point: {color: COLOURS[0]},
-  };
-  OPTIONS = {renderer: "svg", config: CONFIG, actions: false, tooltip: {theme: isDark ? "dark" : "light"}};
-}
-takeColours(darkScheme.matches);
+const makers = new Map(), shown = new Map();  // how each place is drawn, and what was drawn there
 
-// -- charts: drawn when they come near the view, one after another, and all before the page is printed
+const PAPER = 680;  // the width of a printed page
 
-const NEAR = "400px 0px", PANEL = {width: 165, height: 128};
-const whenIdle = window.requestIdleCallback ? f => requestIdleCallback(f, {timeout: 300}) : f => setTimeout(f, 20);
-const places = [...document.querySelectorAll(".chart")], makers = new Map(), queue = [];
-const shown = new Map(), drawn = new Set();  // the charts in the page, and those of them that have the present colours
-let isDrawing = false;
-
-function across(place) { return Math.max(1, Math.min(4, Math.floor(place.clientWidth / PANEL.width))); }
-
-function drawChart(place, text) {
-  const spec = JSON.parse(text);
-  CONFIG.legend.columns = place.clientWidth < 500 ? 2 : undefined;
-  if (spec.facet) spec.columns = across(place);
-  return vegaEmbed(place, spec, OPTIONS);
+function draw(place, most = Infinity) {
+  const width = Math.min(place.clientWidth, most), made = drawn(makers.get(place)(), Math.max(140, width));
+  place.innerHTML = made.svg;
+  shown.set(place, {...made, width});
 }
 
-function draw(place) {
-  if (!window.vegaEmbed) {
-    const program = document.createElement("script");
-    program.textContent = `(() => {${document.getElementById("vega").textContent}\n})();`;  // its names stay its own
-    document.head.append(program);
-  }
-  place.style.minHeight = `${place.offsetHeight}px`;
-  const before = shown.get(place), made = makers.get(place)();
-  if (before) before.then(result => result.finalize());
-  shown.set(place, made);
-  drawn.add(place);
-  return made.then(() => { place.style.minHeight = ""; });
+function drawPrinted() {
+  for (const place of makers.keys()) draw(place, PAPER);
 }
 
-async function drawWaiting() {
-  isDrawing = true;
-  while (queue.length) {
-    await new Promise(whenIdle);
-    const place = queue.shift();
-    if (!drawn.has(place)) await draw(place).catch(reportError);
-  }
-  isDrawing = false;
-  document.documentElement.dataset.ready = "true";
+function drawChanged() {
+  for (const [place, {width}] of shown) if (place.clientWidth !== width) draw(place);
 }
-
-function ask(asked) {
-  queue.push(...asked);
-  if (!isDrawing) drawWaiting();
-}
-
-function useScheme(dark) {
-  if (dark !== isDark) drawn.clear();
-  takeColours(dark);
-}
-
-window.drawAll = () => {
-  for (const place of places) if (!drawn.has(place)) draw(place);
-  return Promise.all(shown.values());
-};
 
 function startCharts() {
-  const near = new IntersectionObserver(seen => {
-    const come = seen.filter(each => each.isIntersecting).map(each => each.target);
-    for (const place of come) near.unobserve(place);
-    ask(come);
-  }, {rootMargin: NEAR});
-  for (const place of places) near.observe(place);
-  const follow = () => { useScheme(darkScheme.matches); ask(shown.keys()); };
-  darkScheme.addEventListener("change", follow);
-  window.addEventListener("beforeprint", () => { useScheme(false); window.drawAll(); });
-  window.addEventListener("afterprint", follow);
+  const seen = new IntersectionObserver(places => {
+    for (const {isIntersecting, target} of places) {
+      if (isIntersecting && !shown.has(target)) draw(target);
+    }
+    document.documentElement.dataset.ready = "true";
+  }, {rootMargin: "400px 0px"});
+  for (const place of makers.keys()) seen.observe(place);
+  for (const change of ["resize", "afterprint"]) window.addEventListener(change, drawChanged);
+  window.addEventListener("beforeprint", drawPrinted);
 }
 
 const specs = document.querySelectorAll("script[type='application/json']:not([id])");
-document.querySelectorAll("figure .chart").forEach((place, i) => {
-  makers.set(place, () => drawChart(place, specs[i].textContent));
-  const panels = +place.dataset.panels;
-  if (panels) place.style.minHeight = `${Math.ceil(panels / across(place)) * PANEL.height}px`;
+document.querySelectorAll("figure > [role=img]:not(img)").forEach((figure, i) => {
+  let charts = null;
+  const read = () => charts ??= JSON.parse(specs[i].textContent);
+  figure.querySelectorAll(".chart").forEach((place, n) => makers.set(place, () => read()[n]));
+});
+
+// -- what is told of the shape under the pointer
+
+const tip = document.createElement("div");
+Object.assign(tip, {id: "tip", hidden: true});
+tip.setAttribute("aria-hidden", "true");
+document.body.append(tip);
+
+document.addEventListener("pointerover", event => {
+  const place = event.target.closest(".chart"), n = event.target.dataset.n;
+  tip.hidden = !place || n === undefined;
+  if (tip.hidden) return;
+  tip.textContent = shown.get(place).tips[n]();
+  const box = event.target.getBoundingClientRect(), room = document.documentElement.clientWidth;
+  const left = Math.min(event.clientX + 14, room - tip.offsetWidth - 6);
+  const above = box.top - tip.offsetHeight - 8;
+  tip.style.left = `${Math.max(left, 4) + scrollX}px`;
+  tip.style.top = `${(above < 0 ? event.clientY + 18 : above) + scrollY}px`;
 });
 
 // -- the map of codes
@@ -111,58 +70,69 @@ function inside([x, y], path) {
   return isIn;
 }
 
-let mapView, chosen = null;
-
-function mapSize(place) {
-  const width = Math.max(280, place.clientWidth - 70);
-  return {width, height: Math.round(Math.min(width * 0.7, 440))};
+function endsOf(values) {
+  const known = values.filter(value => typeof value === "number");
+  return {low: Math.min(...known), high: Math.max(...known)};
 }
 
-function drawMap(place, data, column) {
-  const {width, height} = mapSize(place), isNumber = column.type === "quantitative";
-  const spec = {
-    $schema: "https://vega.github.io/schema/vega/v6.json", width, height, padding: 5, background: "transparent",
-    data: [{name: "points", values: data.points}],
-    signals: [
-      {name: "lasso", value: [], on: [
-        {events: "pointerdown", update: "[[x(), y()]]"},
-        {events: "[pointerdown, window:pointerup] > window:pointermove!", update: "lassoAppend(lasso, x(), y())"}]},
-      {name: "chosen", value: chosen},
-    ],
-    scales: [
-      {name: "x", domain: {data: "points", field: "x"}, range: "width", nice: true, zero: false},
-      {name: "y", domain: {data: "points", field: "y"}, range: "height", nice: true, zero: false},
-      isNumber
-        ? {name: "colour", type: column.field === "error" ? "symlog" : "linear", domain: {data: "points", field: column.field}, zero: false,
-            range: isDark ? ["#5b8ff9", "#8fd694", "#f9e04b"] : {scheme: "viridis"}}
-        : {name: "colour", type: "ordinal", domain: {data: "points", field: column.field, sort: true}, range: COLOURS},
-    ],
-    axes: [{orient: "bottom", scale: "x", title: data.axes[0], tickCount: 6}, {orient: "left", scale: "y", title: data.axes[1], tickCount: 6}],
-    legends: [{fill: "colour", title: column.name, orient: "top", direction: "horizontal", symbolLimit: 12, columns: 6}],
-    marks: [
-      {type: "symbol", name: "symbols", aria: false, from: {data: "points"}, encode: {
-        enter: {x: {scale: "x", field: "x"}, y: {scale: "y", field: "y"}, size: {value: 34}},
-        update: {
-          fill: {scale: "colour", field: column.field},
-          opacity: {signal: "chosen === null || chosen[datum.row] ? 0.8 : 0.12"},
-          tooltip: {signal: "{" + ["'row': datum.row", ...data.columns.map(c => JSON.stringify(c.name) + ": datum['" + c.field + "']")].join(", ") + "}"},
-        }}},
-      {type: "path", interactive: false, aria: false, encode: {update: {path: {signal: "lassoPath(lasso)"}, stroke: {value: INK}, strokeDash: {value: [4, 3]}, fill: {value: INK}, fillOpacity: {value: 0.06}}}},
-    ],
-    config: CONFIG,
+const MOST_LABELS = 7, OTHERS = "var(--soft)";
+
+function coloursOf(column) {  // a scale of numbers, or a colour for each of the most frequent labels
+  const {name, labels, values} = column;
+  if (!labels) return {values, scale: {title: name, kind: "many", log: column.log, ...endsOf(values)}};
+  const counts = labels.map(() => 0), paint = labels.map(() => OTHERS);
+  for (const value of values) counts[value]++;
+  const frequent = [...labels.keys()].sort((a, b) => counts[b] - counts[a]).slice(0, MOST_LABELS).sort((a, b) => a - b);
+  frequent.forEach((value, i) => { paint[value] = `var(--c${i})`; });
+  const legend = frequent.map(value => [labels[value], paint[value]]), more = labels.length - frequent.length;
+  return {colours: values.map(value => paint[value]), legend: more ? [...legend, [`${more} more`, OTHERS]] : legend};
+}
+
+function mapOf(data, column, height) {
+  const valueOf = ({labels, values}, i) => labels ? labels[values[i]] : written(values[i] ?? "unknown");
+  const tell = i => [`row: ${data.rows[i]}`, ...data.columns.map(each => `${each.name}: ${valueOf(each, i)}`)].join("\n");
+  const {values, scale, colours, legend} = coloursOf(column), points = data.x.map((x, i) => [x, data.y[i]]);
+  const [x, y] = [data.x, data.y].map((ends, n) => ({title: data.axes[n], ...endsOf(ends)}));
+  return {x, y, height, series: [{kind: "points", points, values, colours, tell, opacity: 0.8}], scale, legend};
+}
+
+function startMap(place, data, menu) {
+  const rows = document.getElementById("map-rows"), count = document.getElementById("map-count");
+  let path = null, chosen = null;
+  const redraw = () => {
+    draw(place);
+    place.querySelectorAll("circle").forEach((circle, i) => {
+      circle.style.opacity = !chosen || chosen.has(i) ? "" : "0.12";
+    });
   };
-  return vegaEmbed(place, spec, {...OPTIONS, mode: "vega"}).then(result => { mapView = result.view; return result; });
-}
-
-function finishLasso(points) {
-  const path = mapView ? mapView.signal("lasso") : [];
-  if (!path.length) return;
-  const [x, y] = ["x", "y"].map(name => mapView.scale(name));
-  const rows = path.length < 4 ? [] : points.filter(p => inside([x(p.x), y(p.y)], path)).map(p => p.row);
-  chosen = rows.length ? Object.fromEntries(rows.map(r => [r, true])) : null;
-  mapView.signal("chosen", chosen).signal("lasso", []).runAsync();
-  document.getElementById("map-rows").value = rows.join(", ");
-  document.getElementById("map-count").textContent = rows.length ? String(rows.length) : "none";
+  const at = event => {
+    const corner = place.firstChild.getBoundingClientRect(), {left, top} = shown.get(place).box;
+    return [event.clientX - corner.left - left, event.clientY - corner.top - top];
+  };
+  const finish = () => {
+    if (!path) return;
+    const {across, down} = shown.get(place).box;
+    const found = path.length < 4 ? [] : data.rows.flatMap((_, i) => inside([across(data.x[i]), down(data.y[i])], path) ? [i] : []);
+    chosen = found.length ? new Set(found) : null;
+    path = null;
+    rows.value = found.map(i => data.rows[i]).join(", ");
+    count.textContent = found.length || "none";
+    redraw();
+  };
+  place.addEventListener("pointerdown", event => {
+    path = [at(event)];
+    const {left, top} = shown.get(place).box;
+    const line = `<g transform="translate(${left},${top})"><polygon class="lasso" points=""/></g>`;
+    place.firstChild.insertAdjacentHTML("beforeend", line);
+    event.preventDefault();
+  });
+  window.addEventListener("pointermove", event => {
+    if (!path) return;
+    path.push(at(event));
+    place.querySelector(".lasso").setAttribute("points", path.map(point => point.join()).join(" "));
+  });
+  for (const end of ["pointerup", "pointercancel"]) window.addEventListener(end, finish);
+  menu.addEventListener("change", redraw);
 }
 
 const mapData = document.getElementById("map-data");
@@ -170,10 +140,8 @@ if (mapData) {
   const data = JSON.parse(mapData.textContent), menu = document.getElementById("map-colour");
   const place = document.getElementById("map");
   data.columns.forEach((column, i) => menu.add(new Option(column.name, i)));
-  makers.set(place, () => drawMap(place, data, data.columns[menu.value]));
-  menu.addEventListener("change", () => draw(place));
-  window.addEventListener("pointerup", () => finishLasso(data.points));
-  Object.assign(place.style, {touchAction: "none", minHeight: `${mapSize(place).height + 114}px`});
+  makers.set(place, () => mapOf(data, data.columns[menu.value], place.clientHeight));
+  startMap(place, data, menu);
 }
 
 // -- sliders
@@ -243,4 +211,4 @@ if (liveData) {
   draw();
 }
 
-document.addEventListener("DOMContentLoaded", startCharts);
+startCharts();

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from eigencode._version import __version__
 from eigencode.data.writing import atomic_write
 from eigencode.descriptions import summary
-from eigencode.errors import FileError, OptionError, as_path
+from eigencode.errors import FileError, as_path
 from eigencode.report import model_sections, sections
 from eigencode.report.findings import Findings
 from eigencode.report.live import NotLiveError, steps
@@ -99,18 +99,18 @@ def page(model: Any, X: Any, y: Any = None) -> str:
         for name, (title, content) in shown.items()
     )
     values, body = DATA.findall(body), DATA.sub("", body)  # a browser shows the text before the values have arrived
+    programs = "".join(f"<script>{_script(_read(name))}</script>" for name in ("live.js", "charts.js", "page.js"))
     title = f"{kind} of {found.n_given:,} rows, {len(found.given):,} columns, {k} component{'s' * (k > 1)}"
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{text(title)}</title><style>{_read('page.css')}</style></head><body>"
+        f'<title>{text(title)}</title><link rel="icon" href="data:,"><style>{_read("page.css")}</style></head><body>'
         '<a class="skip" href="#about-finding">To the report</a>'
         f'<header><h1>{text(kind)}</h1><p class="subtitle">{text(title)}. Made by eigencode {__version__}. This file '
         f'needs no network.</p><nav aria-label="sections"><ul>{menu}</ul></nav></header><main>{body}</main>'
         "<footer>Errors are squared differences in scaled units, summed over the columns of a row, unless another unit "
         "is named.</footer>"
-        f"{''.join(values)}<script>{_script(_read('live.js'))}</script><script>{_script(_read('page.js'))}</script>"
-        f'<script type="text/plain" id="vega">{_script(_charts())}</script></body></html>\n'
+        f"{''.join(values)}{programs}</body></html>\n"
     )
 
 
@@ -133,17 +133,6 @@ def live(found: Findings) -> str:
     }
     hint = "" if found.is_image else " Bold values differ from those of the mean code."
     return LIVE.format(hint=hint) + data(given, "live-data")
-
-
-def _charts() -> str:
-    """Vega-Lite and what it needs, as JavaScript."""
-    try:
-        import vl_convert
-    except ImportError as error:
-        what = "A report needs vl-convert-python, which has Vega-Lite"
-        raise OptionError(what, got=error.msg, hint="Install it with: pip install 'eigencode[report]'") from None
-    bundle: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub asks for a program
-    return bundle
 
 
 def _script(program: str) -> str:

@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, r2_score
 from eigencode.data.pictures import as_pixels
 from eigencode.descriptions import is_detector, is_supervised, summary
 from eigencode.report import charts
-from eigencode.report.columns import columns, take
+from eigencode.report.columns import Column, columns, take
 from eigencode.report.findings import MOST_POINTS, Findings
 from eigencode.report.pieces import data, figure, paragraph, share, strip, table, text
 
@@ -262,24 +262,14 @@ def code_map(found: Findings) -> str:
     some = np.sort(np.random.default_rng(1).permutation(len(found.codes))[:MOST_POINTS])
     plane, names = found.plane
     shown = [] if found.is_image else _shown(found, MOST_COLOURS)
-    points = []
-    for row in some:
-        point = {"x": charts.number(plane[row, 0]), "y": charts.number(plane[row, 1]), "row": found.labels[row]}
-        point["error"] = charts.number(found.errors[row])
-        for position, number in enumerate(shown):
-            own = found.given[number]
-            is_value = own.is_number and not own.is_time and own.is_known[row]
-            point[f"c{position}"] = charts.number(own.values[row]) if is_value else own.text(row)
-        points.append(point)
-    kinds = [
-        {"field": f"c{position}", "name": found.given[number].name,
-         "type": "quantitative" if found.given[number].is_number and not found.given[number].is_time else "nominal"}
-        for position, number in enumerate(shown)
-    ]  # fmt: skip
+    errors = charts.numbers(found.errors[some])
+    columns_shown = [{"name": "error", "values": errors, "log": True}, *(_painted(found.given[j], some) for j in shown)]
     shown_points = {
-        "points": points,
+        "x": charts.numbers(plane[some, 0]),
+        "y": charts.numbers(plane[some, 1]),
+        "rows": [found.labels[row] for row in some],
         "axes": names,
-        "columns": [{"field": "error", "name": "error", "type": "quantitative"}, *kinds],
+        "columns": columns_shown,
     }
     count = f"{len(some):,} of the rows" if len(some) < found.n_given else "all rows"
     return (
@@ -291,6 +281,18 @@ def code_map(found: Findings) -> str:
         '<textarea id="map-rows" rows="3" readonly></textarea></p>'
         f"<p class='caption'>The codes of {count}. Rows that are near to each other have similar codes.</p>"
     )
+
+
+def _painted(column: Column, some: np.ndarray) -> dict[str, Any]:
+    """The values of some rows in one column as a map has them: numbers, or labels and which of them each row has."""
+    if column.is_number and not column.is_time and column.is_known[some].any():
+        known = zip(column.is_known[some], column.values[some], strict=True)
+        return {
+            "name": column.name,
+            "values": [charts.number(value) if is_known else None for is_known, value in known],
+        }
+    labels, values = np.unique([column.text(row) for row in some], return_inverse=True)
+    return {"name": column.name, "values": values.tolist(), "labels": labels.tolist()}
 
 
 def drivers(found: Findings) -> str:
