@@ -337,7 +337,7 @@ def test_rows_are_drawn_from_a_density_fitted_to_the_codes(folder):
         (
             "sample --n-rows 1 --output drawn.csv",
             2,
-            "eigencode sample needs MODEL. Model file, written by fit or sweep",
+            "eigencode sample needs MODEL. Model file, written by fit",
         ),
         ("sample v.safetensors --n-rows 1 --output drawn.txt", 1, "Got '.txt'"),
         ("sample w.safetensors --n-rows 1 --output drawn.csv", 1, "There is no model file 'w.safetensors'"),
