@@ -40,6 +40,13 @@ class Batch:
             # No product: NaN or infinity times 0 would be NaN. Not where(), whose number a CUDA graph cannot copy.
             object.__setattr__(self, "x", self.x.masked_fill(~self.observed, 0.0))
 
+    @classmethod
+    def of_filled(cls, x: Tensor, observed: Tensor | None, weight: Tensor | None = None) -> Self:
+        """A batch of cells of which the hidden ones are 0 already, without a copy of them."""
+        found = cls(x, None, weight)
+        object.__setattr__(found, "observed", observed)
+        return found
+
     def __len__(self) -> int:
         return self.x.shape[-2]
 

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from operator import itemgetter
 from typing import TYPE_CHECKING, Protocol, Self
 
 from eigencode.batch import Batch, equal_parts
@@ -117,7 +118,8 @@ class NumberedRows(ABC):
 
     def shuffled(self, generator: torch.Generator) -> Tensor:
         """Shuffled numbers of the training rows."""
-        return self.training.index_select(0, torch.randperm(self.n_training, generator=generator))
+        order = torch.randperm(self.n_training, generator=generator, dtype=self.training.dtype)
+        return self.training.index_select(0, order)
 
     def order(self, generator: torch.Generator, batch_size: int) -> Sequence[Tensor]:
         """The same in batches of about equal size, on the rows' device: a small batch would be too noisy."""
@@ -227,7 +229,12 @@ class ResidentRows(NumberedRows):
 
     def representative(self) -> Batch:
         """All rows, without the validation rows if these are separate."""
-        return self.gather(self.training.to(self.device)) if self.is_separate else self.all_rows
+        if not self.is_separate:
+            return self.all_rows
+        n = self.n_training
+        if n and int(self.training[-1]) == n - 1:  # the numbers ascend, so these are the first rows
+            return self.all_rows.map(itemgetter(slice(n)))
+        return self.gather(self.training.to(self.device))
 
     @property
     def has_gaps(self) -> bool:

@@ -59,6 +59,11 @@ def to_array(found: Tensor) -> np.ndarray:
     return found.cpu().numpy()
 
 
+def to_float64(found: Tensor) -> np.ndarray:
+    """A tensor's numbers in float64."""
+    return found.cpu().double().numpy()
+
+
 class Evaluation(Saved):
     """Functions of a fitted composition at rows: the rows are checked, scaled and clipped, the results are finite."""
 
@@ -159,7 +164,7 @@ class Evaluation(Saved):
 
     def _in_float64(self, array: np.ndarray, function: Question) -> np.ndarray:
         """A result as float64; rows far from those fitted, whose squares overflow float32, are computed in float64."""
-        found = self._answer_of(array, function).astype(np.float64, copy=False)
+        found = self._answer_of(array, function, to_float64)
         wild = ~np.isfinite(found.reshape(len(found), -1)).all(1)
         if wild.any() and float_type(array.dtype) == np.float32:
             found[wild] = self._answer_of(array[wild].astype(np.float64), function)

@@ -253,18 +253,21 @@ class Inference(Evaluation):
 
     def _log_densities_of(self, array: np.ndarray, function: Question) -> np.ndarray:
         """The same of cells that were read; those outside the likelihood's support are moved to it."""
-        found = self._in_float64(array, function)
-        found.T[... if found.ndim == 1 else 0] += self._log_jacobian(array)
-        if self.columns_ is not None:  # columns that are modelled by their logarithms
-            of_blocks = map(self.columns_.log_jacobian, ArraySource(array).chunks())
-            found.T[... if found.ndim == 1 else 0] += np.concatenate(list(of_blocks))
+        found, first = self._in_float64(array, function), 0
+        densities = found if found.ndim == 1 else found[:, 0]
+        derivatives = self._log_derivatives
+        for chunk in ArraySource(array).chunks():
+            part = densities[first : first + len(chunk)]
+            part += derivatives.sum() - np.isnan(chunk) @ derivatives  # without gaps
+            if self.columns_ is not None:  # columns that are modelled by their logarithms
+                part += self.columns_.log_jacobian(chunk)
+            first += len(chunk)
         return found
 
-    def _log_jacobian(self, array: np.ndarray) -> np.ndarray:
-        """The log-Jacobian of scaling for each row: what is added to a log-density in scaled units, without gaps."""
-        derivatives = np.where(self._has_own_units, 0.0, self.scaler_.log_jacobian)
-        of_gaps = [np.isnan(chunk) @ derivatives for chunk in ArraySource(array).chunks()]
-        return derivatives.sum() - np.concatenate(of_gaps)
+    @property
+    def _log_derivatives(self) -> np.ndarray:
+        """What each column adds to a log-density in scaled units, shape (d,)."""
+        return np.where(self._has_own_units, 0.0, self.scaler_.log_jacobian)
 
     def _kept(self, n_components: int | None) -> int:
         """The number of components to use; an error if the code is not ordered."""

@@ -80,9 +80,14 @@ class Data:
         return f"Data({split}, {rows.n_features} columns, {rows.dtype} on {rows.device})"
 
     @cached_property
+    def _every(self) -> Batch:
+        """The rows from which the start is computed, which may be a copy."""
+        return self.rows.representative()
+
+    @cached_property
     def typical(self) -> Batch:
         """Rows repeated or left out in proportion to their weights."""
-        every = self.rows.representative()
+        every = self._every
         if every.weight is None:
             return every
         numbers = _systematic_sample(every.weight, self.rows.n_features)
@@ -101,7 +106,7 @@ class Data:
         """
         if self.gaussian is not None:
             return self.gaussian.rows_of_moment
-        every = self.rows.representative()
+        every = self._every
         if self.rows.has_more and self.rows.n_features <= EXACT_SIZE and every.observed is None:
             return self._rows_of_moment()
         return every if every.weight is None else Batch(every.x * every.weight.sqrt()[:, None], every.observed)
@@ -120,24 +125,26 @@ class Data:
     @cached_property
     def sizes(self) -> Sizes:
         """The sizes of the data that are given to the parts."""
-        every, n_rows = self.rows.representative(), self.rows.n_training
-        low, high = every.range()
+        n_rows, (low, high) = self.rows.n_training, self._every.range()
         return Sizes(self.rows.n_features, 1, n_rows, self.units, low, high)
 
 
 def _resident(table: TrainingTable, weight: Tensor | None, scaler: Scaler, dtype: torch.dtype) -> ResidentRows:
     """The rows in memory, in one tensor."""
     held_out, n_rows, d = table.validation_numbers, sum(map(len, table.arrays)), table.array.shape[1]
-    is_training = torch.ones(n_rows, dtype=torch.bool).index_fill(0, held_out, False)
     require_memory(n_rows * d * dtype.itemsize, "The scaled table", "Try fewer rows at a time with partial_fit")
-    x, first = torch.empty(n_rows, d, dtype=dtype), 0
+    x, observed, first = torch.empty(n_rows, d, dtype=dtype), None, 0
     kind = np.float64 if dtype == torch.float64 else np.float32
     for chunk in chain.from_iterable(scaler.chunks(array, kind) for array in table.arrays):
-        x[first : first + len(chunk)] = torch.from_numpy(chunk)
-        first += len(chunk)
-    rows = hide_gaps(x, weight)
-    require_finite(rows.x)
-    return ResidentRows(rows, torch.nonzero(is_training).flatten(), held_out, table.is_separate)
+        part, cells = slice(first, first + len(chunk)), hide_gaps(torch.from_numpy(chunk))
+        x[part], first = cells.x, part.stop
+        if cells.observed is not None:
+            observed = torch.ones(n_rows, d, dtype=torch.bool) if observed is None else observed
+            observed[part] = cells.observed
+    require_finite(x)
+    is_training = torch.ones(n_rows, dtype=torch.bool).index_fill(0, held_out, False)
+    training = torch.nonzero(is_training).flatten().to(torch.int32 if n_rows < 2**31 else torch.int64)
+    return ResidentRows(Batch.of_filled(x, observed, weight), training, held_out, table.is_separate)
 
 
 def _second_moment(rows: Rows) -> Tensor:

@@ -25,6 +25,9 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "identity": nn.Identity,
 }
 
+PART_CELLS, PART_ROWS = 2**18, 256
+"""Most numbers in one layer's results for a part of the rows (1 MB in float32), unless that is fewer rows."""
+
 
 def activation_module(activation: str | nn.Module) -> nn.Module:
     """A new module for an activation given by name or as a module."""
@@ -102,6 +105,19 @@ def draw_weights(layer: nn.Module, n_inputs: float, n_outputs: float, generator:
     layer.weight.uniform_(-bound, bound, generator=generator)  # type: ignore[operator]
     if layer.bias is not None:
         layer.bias.zero_()  # type: ignore[operator]
+
+
+def in_parts(layers: Callable[[Tensor], Tensor], x: Tensor, width: int) -> Tensor:
+    """Apply layers that treat each row alone; ``width`` is the most numbers that one of them has for a row.
+
+    Without gradients, results of layers are not kept: then rows pass in parts whose results stay in the processor's
+    cache, so that memory does not grow with their number.
+    """
+    n_rows = max(PART_CELLS // width, PART_ROWS)
+    keeps_results = torch.is_grad_enabled() or x.dim() != 2 or x.device.type != "cpu"
+    if keeps_results or torch.compiler.is_compiling() or len(x) <= n_rows:  # a graph is for any number of rows
+        return layers(x)
+    return torch.cat([layers(part) for part in x.split(n_rows)])
 
 
 class Network(Part):

@@ -16,7 +16,7 @@ The memory layout is channels last, which is faster for convolutions on processo
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from numbers import Integral
 from typing import Any, ClassVar
@@ -25,7 +25,16 @@ import torch
 from torch import Tensor, nn
 
 from eigencode.errors import OptionError
-from eigencode.parts.networks.base import EndsLinear, Network, Undrawn, activation_module, draw_weights, linear_layer
+from eigencode.parts.networks.base import (
+    EndsLinear,
+    Network,
+    Undrawn,
+    activation_module,
+    draw_weights,
+    in_parts,
+    is_elementwise,
+    linear_layer,
+)
 
 STRIDE = 2
 """Each stage halves the image."""
@@ -81,6 +90,18 @@ class _Convolutional(Network):
         kernels = (p.numel() for p in self.parameters() if p.dim() == 4)
         dense = sum(p.numel() for p in self.parameters() if p.dim() == 2)
         return dense + sum(n * math.prod(size) for n, size in zip(kernels, sizes, strict=True))
+
+    def _in_parts(self, network: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+        """Apply the whole network, to a part of the rows at a time if that is of no consequence."""
+        return in_parts(network, rows, self._largest) if is_elementwise(self.activation) else network(rows)
+
+    @property
+    def _largest(self) -> int:
+        """Most numbers in the images that one row becomes."""
+        (channels, height, width), widths = self.image_shape, self.channels
+        sizes = _halved_sizes((height, width), len(widths))[1:][:: self.direction]
+        largest = max(n * math.prod(size) for n, size in zip(widths, sizes, strict=True))
+        return max(channels * height * width, largest)
 
     def _positive_integers(self, name: str, wanted: str) -> tuple[int, ...]:
         value: Any = getattr(self, name)
@@ -152,6 +173,9 @@ class ConvolutionalEncoder(EndsLinear, _Convolutional):
 
     def forward(self, x: Tensor) -> Tensor:
         """Codes, shape (..., n_outputs), of rows of shape (..., n_inputs)."""
+        return self._in_parts(self._codes, x)
+
+    def _codes(self, x: Tensor) -> Tensor:
         n_channels, height, width = self.image_shape
         pixels = x.reshape(-1, n_channels, height * width).transpose(1, 2)
         features = self.stages(_channels_last(pixels, (height, width, n_channels)))
@@ -239,6 +263,9 @@ class ConvolutionalDecoder(_Convolutional):
 
     def forward(self, z: Tensor) -> Tensor:
         """Rows, shape (..., n_outputs), of codes of shape (..., n_inputs)."""
+        return self._in_parts(self._rows, z)
+
+    def _rows(self, z: Tensor) -> Tensor:
         images = self.stages(_channels_last(self.first(z), self._smallest))
         rows = images.reshape(*z.shape[:-1], math.prod(images.shape[1:]))
         return rows if self.bias is None else rows + self.bias

@@ -9,7 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from eigencode.errors import OptionError
-from eigencode.parts.networks.base import EndsLinear, Network, activation_module, linear_layer
+from eigencode.parts.networks.base import (
+    EndsLinear,
+    Network,
+    activation_module,
+    in_parts,
+    is_elementwise,
+    linear_layer,
+)
 from eigencode.parts.networks.chains import innermost
 
 
@@ -66,7 +73,9 @@ class MLP(EndsLinear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layers to rows of shape (n, n_inputs)."""
-        return self.layers(x)
+        if not self.hidden or not is_elementwise(self.activation):
+            return self.layers(x)
+        return in_parts(self.layers, x, max(self.hidden))
 
 
 class LinearPath(Network):
@@ -196,6 +205,11 @@ class Tied(Network):
 
     def forward(self, z: Tensor) -> Tensor:
         """Apply the transposed layers in reverse order to codes of shape (n, n_inputs)."""
+        if not self.biases or not is_elementwise(self._mlp.activation):
+            return self._transposed(z)
+        return in_parts(self._transposed, z, max(map(len, self.biases)))
+
+    def _transposed(self, z: Tensor) -> Tensor:
         (encoder,) = self._encoder
         first, *others = self._layers[::-1]
         x = nn.functional.linear(z, first.weight.T)

@@ -1,0 +1,120 @@
+"""What fits and answers take beside their rows, and networks that take rows in parts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from eigencode import Autoencoder
+from eigencode.batch import Batch
+from eigencode.data.rows import ResidentRows
+from eigencode.parts import MLP, ConvolutionalDecoder, ConvolutionalEncoder, Tied
+from eigencode.parts.networks import base
+from eigencode.training import generator
+
+PROGRAM = """
+    import sys, threading
+    import numpy as np
+    sys.path.insert(0, sys.argv[1])
+    from memory import most_of
+    from eigencode import Autoencoder
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(800_000, 50)).astype(np.float32)
+    options = {"hidden": (32,), "max_epochs": 1, "batch_size": 8192, "random_state": 0}
+    Autoencoder(4, **options).fit(rows[:20_000]).score_samples(rows[:20_000])  # imports what is needed
+    model = Autoencoder(4, **options)
+    for question in ("fit", "transform", "reconstruct", "score_samples"):
+        taken, _, answer = most_of(lambda: getattr(model, question)(rows))
+        print((taken - getattr(answer, "nbytes", 0)) / rows.nbytes)
+        del answer
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads Linux's account of a process")
+def test_a_fit_copies_the_rows_once_and_an_answer_does_not():
+    """Of 160 MB. A further copy takes 1 times them more; what the C library keeps of small blocks is up to .2."""
+    command = [sys.executable, "-c", textwrap.dedent(PROGRAM), str(Path(__file__).parents[1] / "benchmarks")]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    fit, *answers = map(float, found.stdout.split())
+    assert 1 < fit < 1.7
+    assert max(answers) < 0.7
+
+
+def network(name):
+    """A network whose widest layer has 1,024 numbers or more a row, and some rows."""
+    source = torch.Generator().manual_seed(0)
+    encoder = MLP((1024, 16))
+    encoder.setup(6, 3, source)
+    made, n_inputs, n_outputs = {
+        "dense": (encoder, 6, 3),
+        "tied": (Tied(), 3, 6),
+        "convolutional": (ConvolutionalEncoder((1, 8, 8), (128, 8)), 64, 5),
+        "transposed": (ConvolutionalDecoder((1, 8, 8), (8, 128)), 5, 64),
+    }[name]
+    made.mirror(encoder)
+    made.setup(n_inputs, n_outputs, source)
+    return made, torch.randn(1500, n_inputs, generator=source)
+
+
+@pytest.mark.parametrize("name", ["dense", "tied", "convolutional", "transposed"])
+def test_rows_in_parts_give_what_all_of_them_give(name, monkeypatch):
+    made, rows = network(name)
+    sizes, gelu = [], torch.nn.GELU.forward
+    monkeypatch.setattr(torch.nn.GELU, "forward", lambda self, x: sizes.append(x.numel()) or gelu(self, x))
+    with torch.no_grad():
+        found = made(rows)
+    assert max(sizes) <= max(base.PART_CELLS, base.PART_ROWS * 2048)
+    whole = made(rows)  # with gradients, which need all results
+    assert max(sizes) >= 1500 * 1024
+    torch.testing.assert_close(found, whole.detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_layers_that_mix_rows_get_all_of_them():
+    class Centred(torch.nn.Module):
+        def forward(self, x):
+            return x - x.mean(0)
+
+    network = MLP((1024,), Centred())
+    network.setup(3, 2, torch.Generator().manual_seed(0))
+    rows = torch.linspace(-1, 3, 9000).view(3000, 3)
+    with torch.no_grad():
+        found = network(rows)
+    torch.testing.assert_close(found, network(rows).detach())
+    assert not torch.allclose(found, network(torch.cat([rows, rows + 1]))[:3000].detach(), atol=0.01)
+
+
+@pytest.mark.parametrize("kind", [torch.int32, torch.int64])
+def test_an_order_is_the_same_for_numbers_of_both_sizes(kind):
+    x = torch.arange(5000.0)[:, None]
+    rows = ResidentRows(Batch(x), torch.arange(100, 5000, dtype=kind), torch.arange(100))
+    batches = [batch.x.flatten() for batch in rows.batches(generator(3, "shuffle", 1), 700)]
+    expected = 100 + torch.randperm(4900, generator=generator(3, "shuffle", 1))
+    assert torch.equal(torch.cat(batches), expected.float())
+
+
+def test_training_rows_that_come_first_are_not_copied():
+    every = Batch(torch.arange(150.0).view(50, 3))
+    first = ResidentRows(every, torch.arange(40), torch.arange(40, 50), is_separate=True).representative()
+    assert torch.equal(first.x, every.x[:40])
+    assert first.x.data_ptr() == every.x.data_ptr()
+    later = ResidentRows(every, torch.arange(10, 50), torch.arange(10), is_separate=True).representative()
+    assert torch.equal(later.x, every.x[10:])
+
+
+def test_gaps_are_hidden_wherever_they_are():
+    """Gaps in one of several chunks, and in none."""
+    rows = np.random.default_rng(0).normal(size=(20_000, 3)).astype(np.float32)
+    rows[12_345, 1] = np.nan
+    run = Autoencoder(1, hidden=(), max_epochs=0, random_state=0)._begin(rows)
+    observed = run.rows.all_rows.observed
+    assert observed.sum() == rows.size - 1
+    assert not observed[12_345, 1]
+    assert run.rows.all_rows.x[12_345, 1] == 0
+    assert Autoencoder(1, hidden=(), max_epochs=0)._begin(np.nan_to_num(rows)).rows.all_rows.observed is None
