@@ -31,6 +31,7 @@ from eigencode.parts import (
     StudentTLikelihood,
 )
 from eigencode.parts.base import Sizes, Units
+from eigencode.parts.distributions import Gaussian
 
 D = 4
 
@@ -541,3 +542,22 @@ def test_counts_too_large_for_float32_keep_their_last_digit():
     part.setup(Sizes(1, 1, units=Units(center, divisor)))
     part.float().double()  # as a model kept in float32 is asked in float64
     torch.testing.assert_close(part.target((counts - center) / divisor), counts, rtol=0, atol=0)
+
+
+def test_rows_have_the_sum_over_their_cells_and_its_gradient():
+    source = torch.Generator().manual_seed(0)
+    x, output = torch.randn(2, 4, 3, dtype=torch.float64, generator=source)
+    for variance in (0.5, 2.0):
+        p = GaussianLikelihood(variance)(output.requires_grad_())
+        sums = p.row_log_prob(x), p.log_prob(x).sum(-1)
+        torch.testing.assert_close(*sums, rtol=1e-12, atol=0)
+        torch.testing.assert_close(*(torch.autograd.grad(one.sum(), output)[0] for one in sums), rtol=1e-12, atol=0)
+
+
+def test_a_distribution_with_cells_of_its_own_does_not_inherit_the_sum_of_others():
+    class Steeper(Gaussian):
+        def log_prob(self, x):
+            return 2 * super().log_prob(x)
+
+    x = torch.ones(2, 3)
+    assert torch.equal(Steeper(0 * x, 0.5).row_log_prob(x), 2 * Gaussian(0 * x, 0.5).log_prob(x).sum(-1))

@@ -100,6 +100,7 @@ class Changed(Distribution):
     location: torch.Tensor
     variance: float = 0.5
     log_prob_of: object = None
+    row_log_prob_of: object = None
     mean_of: object = None
     sample_of: object = None
 
@@ -113,6 +114,9 @@ class Changed(Distribution):
 
     def log_prob(self, x):
         return self.log_prob_of(self.right, x) if self.log_prob_of else self.right.log_prob(x)
+
+    def row_log_prob(self, x):
+        return self.row_log_prob_of(self.right, x) if self.row_log_prob_of else super().row_log_prob(x)
 
     def sample(self, generator):
         return self.sample_of(self.right, generator) if self.sample_of else self.right.sample(generator)
@@ -132,6 +136,7 @@ def clipped(right, x):
 
 BROKEN_DISTRIBUTIONS = {
     "probabilities must add up to 1": {"log_prob_of": lambda p, x: p.log_prob(x) + 0.01},
+    "row_log_prob must be the sum of log_prob": {"row_log_prob_of": lambda p, x: p.log_prob(x).mean(-1)},
     "the mean must be the mean of draws": {"mean_of": lambda p: p.mean + 0.05},
     r"log_prob must have shape \(6, 3\)": {"log_prob_of": lambda p, x: p.log_prob(x).sum(1)},
     "a draw must have shape": {"sample_of": lambda p, g: p.sample(g)[0]},

@@ -108,6 +108,9 @@ def negative_log_likelihood(trace: Trace, weights: Tensor | None = None) -> Tens
 
     With weights of the columns, shape (d,), it is the weighted sum.
     """
+    of_rows = getattr(trace.p, "row_log_prob", None)  # a distribution of others may lack it
+    if of_rows is not None and weights is None and trace.observed is None:
+        return -of_rows(trace.target)
     cells = trace.p.log_prob(trace.target)
     if weights is not None:
         cells = cells * weights

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -35,9 +35,19 @@ class Distribution(ABC):
         def mean(self) -> Tensor:
             """Expectation, shape (..., d)."""
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Let a subclass with a ``log_prob`` of its own not inherit a sum of another one."""
+        super().__init_subclass__(**kwargs)
+        if "log_prob" in vars(cls) and "row_log_prob" not in vars(cls):
+            cls.row_log_prob = Distribution.row_log_prob  # type: ignore[method-assign]
+
     @abstractmethod
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density (or log-probability) of each cell, in nats, shape (..., d)."""
+
+    def row_log_prob(self, x: Tensor) -> Tensor:
+        """The sum over the cells of each row, shape (...): what training asks for where no cell is hidden."""
+        return self.log_prob(x).sum(-1)
 
     @abstractmethod
     def sample(self, generator: torch.Generator) -> Tensor:
@@ -84,11 +94,19 @@ class Gaussian(Distribution):
         return self.location
 
     def log_prob(self, x: Tensor) -> Tensor:
-        # new_full is filled on the device: a CUDA graph records no copy from the host, as new_tensor makes.
-        constant = self.location.new_full((), -0.5 * math.log(2 * math.pi * self.variance))
+        return torch.rsub(self._squares(x), self._constant, alpha=0.5 / self.variance)
+
+    def row_log_prob(self, x: Tensor) -> Tensor:
+        """The sum over the cells of each row, shape (...), scaled after the sum, which saves passes over cells."""
+        return torch.rsub(self._squares(x).sum(-1), self._constant * self.location.shape[-1], alpha=0.5 / self.variance)
+
+    def _squares(self, x: Tensor) -> Tensor:
         # mse_loss takes two passes over the cells forward and backward; the square of a difference takes six.
-        squares = mse_loss(self.location, x.expand_as(self.location), reduction="none")
-        return torch.add(constant, squares, alpha=-0.5 / self.variance)
+        return mse_loss(self.location, x.expand_as(self.location), reduction="none")
+
+    @property
+    def _constant(self) -> float:
+        return -0.5 * math.log(2 * math.pi * self.variance)
 
     def sample(self, generator: torch.Generator) -> Tensor:
         """Draw m + sqrt(v) * eps, shape (..., d)."""

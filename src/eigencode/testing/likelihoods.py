@@ -87,6 +87,8 @@ def _check_rows_and_models_apart(part: Likelihood, outputs: Tensor) -> None:
     together = part(outputs).log_prob(x)
     apart = torch.cat([part(outputs[i : i + 1]).log_prob(x[i : i + 1]) for i in range(len(x))])
     promises.require_equal(part, "row i of log_prob must depend on row i only", together, apart)
+    of_rows = getattr(part(outputs), "row_log_prob", lambda x: together.sum(-1))(x)
+    promises.require_close(part, "row_log_prob must be the sum of log_prob over the cells", of_rows, together.sum(-1))
     changed = x.clone()
     changed[:, 0] = x[:, 0].flip(0)
     cells = part(outputs).log_prob(changed)[:, 1:]

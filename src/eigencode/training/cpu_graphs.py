@@ -192,7 +192,9 @@ class _Recording(TorchDispatchMode):
         self.operations.append(Operation(function, tree_map_only(Tensor, Tensor.detach, arguments), {}, ()))
 
     def _keep(self, function: OpOverload, given: tuple[Any, ...], named: dict[str, Any], results: Any) -> None:
-        """Keep an operator, unless it only looks at a part of its arguments."""
+        """Keep an operator, unless it only looks at a part of its arguments, or concerns no tensor."""
+        if not any(isinstance(one, Tensor) for one in tree_leaves((given, named, results))):
+            return  # such as the common type of two types
         is_new = not _is_view(tree_leaves((given, named)), results)
         is_mutable = function._schema.is_mutable
         self.is_complete = _is_fixed(function, given, results) and not (is_mutable and is_new)
