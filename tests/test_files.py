@@ -1,5 +1,6 @@
 """Tables on disk: reading back, choosing and matching columns, and errors with hints."""
 
+import io
 import os
 import warnings
 
@@ -15,7 +16,7 @@ from eigencode.data.files import concatenated, matching_columns, read_table, wri
 from eigencode.data.formats import TextOptions
 from eigencode.data.tables.hints import not_numbers
 from eigencode.data.writing import atomic_write, check_output
-from eigencode.errors import DataError, FileError
+from eigencode.errors import DataError, FileError, ResultWarning
 
 ENDINGS = [".csv", ".parquet", ".npy"]
 NUMBERS = {"a": np.array([0.1, -2.0, 3e300]), "b": np.array([1, 2, 3])}
@@ -252,6 +253,44 @@ def test_an_estimator_learns_the_names(text_file):
         codes = model.transform(table.frame)
     assert list(model.feature_names_in_) == ["a", "b"]
     np.testing.assert_array_equal(codes, model.transform(pd.DataFrame(table.rows, columns=["a", "b"])))
+
+
+# -- files that an estimator is given by name
+
+
+def npy(array, **given):
+    file = io.BytesIO()
+    np.save(file, array, **given)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "is empty"),
+        (b"\x00" * 99, "cannot be read as an array of numbers"),
+        (npy(np.ones((9, 2)))[:-5], r"is cut off\. Got 139 bytes of an array of 144"),
+        (npy(np.ones((9, 2)))[:40], "cannot be read as an array of numbers"),
+        (npy(np.array([[1, None]], dtype=object), allow_pickle=True), r"real numbers\. Got the type object"),
+    ],
+)
+def test_an_array_that_cannot_be_read_is_an_error_of_this_package(text_file, content, says):
+    name = text_file(content, "rows.npy")
+    fitted = Autoencoder(1, max_epochs=0, random_state=0).fit(np.arange(6.0).reshape(3, 2))
+    for ask in (Autoencoder(1).fit, fitted.transform, fitted.score):
+        with pytest.raises((DataError, FileError), match=says) as error:
+            ask(name)
+        assert "pickle" not in str(error.value)
+
+
+def test_what_was_assumed_of_a_file_is_a_warning_in_python(text_file):
+    name = text_file("1.5,2.5\n1,2\n3,4\n5,7\n")
+    with pytest.warns(ResultWarning, match=r"if it is a row, give --no-header or --names; in Python, .* pandas"):
+        Autoencoder(1, max_epochs=0, random_state=0).fit(name)
+    with pytest.warns(ResultWarning, match="the first column has no name and is left out"):
+        Autoencoder(1, max_epochs=0, random_state=0).fit(text_file(",a,b\n7,1.5,2\n8,2.5,3\n9,0,1\n"))
+    with pytest.raises(DataError, match=r"--separator; in Python, read the file with pandas and give the frame\.$"):
+        Autoencoder(1).fit(text_file("a,b\n1,2\n3\n"))
 
 
 # -- errors

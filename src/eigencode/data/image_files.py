@@ -150,7 +150,7 @@ def _read_rows(
 
 def is_image_array(path: str | os.PathLike[str]) -> bool:
     """Whether a file is an .npy array of images: of a type of pixels, with three or four dimensions."""
-    array = _mapped(Path(path))
+    array = mapped_array(Path(path))
     return array is not None and array.ndim in (3, 4) and str(array.dtype) in PIXEL_TYPES
 
 
@@ -163,7 +163,7 @@ def read_image_arrays(paths: Iterable[str | os.PathLike[str]], *, like: Sequence
     found: list[np.ndarray] = []
     shape = tuple(like)
     for file in files:
-        array = _mapped(file)
+        array = mapped_array(file)
         if array is None:
             raise FileError(f"{str(file)!r} is not an array of images, but the other files are")
         layout = ImageLayout.of(array.shape, shape or None)
@@ -175,7 +175,7 @@ def read_image_arrays(paths: Iterable[str | os.PathLike[str]], *, like: Sequence
     return ImageRows(found[0] if len(found) == 1 else np.concatenate(found), (n_channels, height, width), file_of_row)
 
 
-def _mapped(path: Path) -> np.ndarray | None:
+def mapped_array(path: Path) -> np.ndarray | None:
     """The memory map of an .npy file; None for other files."""
     if path.suffix.lower() != ".npy" or not os.path.isfile(path):
         return None

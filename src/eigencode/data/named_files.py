@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,12 +19,12 @@ from eigencode.data.contents import ending_of, list_files
 from eigencode.data.file_source import FileSource
 from eigencode.data.files import FileColumns, Table, columns_of_files, concatenated
 from eigencode.data.formats import FOLDER_ENDINGS
-from eigencode.data.image_files import ImageRows, read_images
+from eigencode.data.image_files import ImageRows, mapped_array, read_images
 from eigencode.data.image_paths import is_image
 from eigencode.data.one_pass import OnePass, read_stream
 from eigencode.data.rows_by_number import RowsByNumber
 from eigencode.data.sources import joined_rows
-from eigencode.errors import FileError
+from eigencode.errors import EigencodeError, FileError, ResultWarning
 
 STREAMED_FROM = 2**26
 """Cells of a table from which it is read a block at a time, in each epoch anew; a smaller one is read once."""
@@ -50,9 +52,30 @@ def opened(X: Any) -> Any:
     endings = {ending_of(Path(file))[0] for file in files}  # type: ignore[arg-type]
     if len(endings) > 1:
         raise FileError("The files have several formats", got=", ".join(sorted(endings)), hint="Choose one format")
-    if endings == {".npy"} and len(files) == 1:
-        return np.load(files[0], mmap_mode="r")
-    return rows_of_files(partial(columns_of_files, files)).frame
+    if endings == {".npy"} and len(files) == 1 and (array := mapped_array(Path(files[0]))) is not None:
+        return array
+    with _without_flags():
+        table = rows_of_files(partial(columns_of_files, files))
+    for note in table.notes:
+        warnings.warn(_for_python(note), ResultWarning, stacklevel=2)
+    return table.frame
+
+
+@contextmanager
+def _without_flags() -> Iterator[None]:
+    """Errors whose advice is a flag of the command line say what to do in Python, too."""
+    try:
+        yield
+    except EigencodeError as error:
+        if error.hint is None or _for_python(error.hint) == error.hint:
+            raise
+        raise type(error)(error.what, got=error.got, hint=_for_python(error.hint)) from error
+
+
+def _for_python(advice: str) -> str:
+    if "--" not in advice:
+        return advice
+    return f"{advice.removesuffix('.')}; in Python, read the file with pandas and give the frame"
 
 
 def _source(X: Any) -> Any:
