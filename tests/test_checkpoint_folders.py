@@ -206,8 +206,9 @@ def test_damage_everywhere_is_an_error(X, folder):
     killed_fit(X, folder)
     for name in states(folder):
         flipped(folder / name)
-    with pytest.raises(StorageError, match="No state in .* can be used"):
+    with pytest.raises(StorageError, match="No state in .* can be used") as error:
         Autoencoder(3, **QUICK).fit(X, checkpoint=folder)
+    assert "Save the model" not in str(error.value)
     (folder / "fit.json").write_text('{"seed": 0')
     with pytest.raises(StorageError, match=r"fit.json' is damaged"):
         Autoencoder(3, **QUICK).fit(X, checkpoint=folder)
@@ -260,7 +261,7 @@ def test_a_full_disk_later_is_a_warning_and_the_last_state_stays(X, folder, full
     killed_fit(X, folder)
     before = {name: (folder / name).read_bytes() for name in states(folder)}
     full_disk(8000)
-    says = "The fit goes on without a new checkpoint: the last state is 000000000007"
+    says = "The fit goes on, and the last state is 000000000007"
     with pytest.warns(ResultWarning, match=says) as said:
         model = Autoencoder(3, **QUICK).fit(X, checkpoint=Checkpoint(folder, rows=1))
     assert len([each for each in said if "Cannot write" in str(each.message)]) == 1
@@ -279,6 +280,32 @@ def test_a_folder_that_is_a_file_or_in_one(X, folder):
 def test_a_folder_that_is_write_protected(X, folder):
     folder.mkdir(mode=0o500)
     with pytest.raises(FileAccessError, match="cannot be used"):
+        Autoencoder(3, **QUICK).fit(X, checkpoint=folder)
+
+
+def test_files_that_the_system_does_not_let_us_use(X, folder, monkeypatch):
+    (folder / "lock").mkdir(parents=True)
+    with pytest.raises(FileError, match=r"^'lock' in the checkpoint folder '.*' cannot be used\. Got the error"):
+        Autoencoder(3, **QUICK).fit(X, checkpoint=folder)
+    (folder / "lock").rmdir()
+    (folder / "fit.json").symlink_to("nowhere")
+    with pytest.raises(FileError, match=r"^'fit.json' in the checkpoint folder"):
+        Autoencoder(3, **QUICK).fit(X, checkpoint=folder)
+    (folder / "fit.json").unlink()
+
+    def refused(path):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr("eigencode.io.checkpoints.os.unlink", refused)
+    with pytest.warns(ResultWarning, match=r"Permission denied.*The fit goes on, and the last state is 0") as said:
+        model = Autoencoder(3, **QUICK).fit(X, checkpoint=Checkpoint(folder, rows=64))
+    assert len([each for each in said if "Permission denied" in str(each.message)]) == 1
+    assert_same_weights(model, whole(X))
+
+
+def test_a_link_to_nowhere_is_named(X, folder):
+    folder.symlink_to("nowhere")
+    with pytest.raises(FileError, match=r"Got '.*run', a link to 'nowhere', which does not exist\."):
         Autoencoder(3, **QUICK).fit(X, checkpoint=folder)
 
 

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import warnings
@@ -243,6 +244,21 @@ def test_answers_are_the_librarys(model, frame, source, ending, capsys):
         assert codes.names == ["autoencoder0", "autoencoder1"]
         assert back.names == ["x", "y", "z"]
     assert f"200 rows of 3 columns are in back{ending}." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["[1] a.csv", "{b}.csv", "new\nline.csv", "ünï码.csv", "a*b.csv", '"quoted".csv'])
+def test_files_of_odd_names(name, model, folder):
+    shutil.copy("rows.csv", name)
+    output = name.replace(".csv", ".parquet")
+    assert main(["transform", "model.safetensors", name, "--exclude", "label", "--output", output]) == 0
+    np.testing.assert_array_equal(
+        pd.read_parquet(output), model.transform(pd.read_csv("rows.csv").drop(columns="label"))
+    )
+
+
+def test_a_pattern_may_begin_with_a_bracket(model, folder):
+    assert run("transform model.safetensors '[rx]ows.csv' --exclude label --output codes.npy") == 0
+    assert len(np.load("codes.npy")) == len(pd.read_csv("rows.csv"))
 
 
 def test_columns_without_names_are_chosen_by_number(folder, frame):

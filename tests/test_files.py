@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from eigencode import Autoencoder
+from eigencode import Autoencoder, load
 from eigencode.data import delimited
 from eigencode.data.files import concatenated, matching_columns, read_table, write_columns
 from eigencode.data.formats import TextOptions
@@ -360,6 +360,14 @@ def test_columns_that_do_not_exist(text_file):
         read_table(path, include=["hight"])
     with pytest.raises(DataError, match="No column of .* is left"):
         read_table(path, exclude=["width", "height"])
+
+
+def test_a_link_to_nowhere_is_named(tmp_path):
+    for name in ("rows.csv", "image.png", "model.safetensors"):
+        (tmp_path / name).symlink_to("gone")
+        read = load if name.startswith("model") else Autoencoder(1).fit
+        with pytest.raises(FileNotFoundError, match=rf"Got '.*{name}', a link to 'gone', which does not exist\.$"):
+            read(tmp_path / name)
 
 
 def test_files_that_do_not_exist(text_file, tmp_path):

@@ -98,6 +98,13 @@ def file_error(cause: OSError, what: str, *, got: object = None, hint: str | Non
     return error
 
 
+def link_of(path: str | os.PathLike[str]) -> str | None:
+    """What to say of a link to a file that does not exist; None for other paths."""
+    if not os.path.islink(path) or os.path.exists(path):
+        return None
+    return f"{os.fsdecode(path)!r}, a link to {os.readlink(os.fsdecode(path))!r}, which does not exist"
+
+
 def as_path(path: str | os.PathLike[str]) -> str:
     """Convert a path to a string, and check that the system could have such a file.
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from inspect import cleandoc
 from typing import Any, TypeVar
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from eigencode._version import __version__
 
@@ -55,6 +55,7 @@ app = App(
     version=__version__,
     version_flags=["--version", "-V"],
     suppress_keyboard_interrupt=False,
+    default_parameter=Parameter(json_list=False, json_dict=False),  # '[ab].csv' is the name of a file
 )
 app.register_install_completion_command(
     help="Let bash, zsh or fish complete commands and options: writes a script and a line in the shell's startup file."

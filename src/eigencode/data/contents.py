@@ -14,7 +14,16 @@ from typing import Any, BinaryIO, cast
 import pyarrow as pa
 
 from eigencode.data.memory import available_memory, require_memory_to_decompress
-from eigencode.errors import DataError, EigencodeError, FileError, MissingFileError, as_path, did_you_mean, file_error
+from eigencode.errors import (
+    DataError,
+    EigencodeError,
+    FileError,
+    MissingFileError,
+    as_path,
+    did_you_mean,
+    file_error,
+    link_of,
+)
 
 PathOrFile = str | os.PathLike[str] | BinaryIO
 """A path, or an open binary file."""
@@ -162,7 +171,10 @@ def _missing(path: Path) -> FileError:
     near: list[str] = []
     with suppress(OSError):
         near = sorted(item.name for item in path.parent.glob("*" + glob.escape(path.suffix)) if os.path.isfile(item))
-    return MissingFileError(f"There is no file {str(path)!r}", hint=did_you_mean(path.name, near))
+    what = f"There is no file {str(path)!r}"
+    if (link := link_of(path)) is not None:
+        return MissingFileError(what, got=link)
+    return MissingFileError(what, hint=did_you_mean(path.name, near))
 
 
 def cannot_read(path: Path, error: OSError) -> FileError:

@@ -20,7 +20,7 @@ from eigencode.data.image_paths import known_endings, list_image_files
 from eigencode.data.images import PIXEL_TYPES, ImageLayout, rows_to_images
 from eigencode.data.memory import require_memory
 from eigencode.data.rows_by_number import RowsByNumber
-from eigencode.errors import DataError, EigencodeError, FileError, did_you_mean, file_error
+from eigencode.errors import DataError, EigencodeError, FileError, did_you_mean, file_error, link_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -213,7 +213,7 @@ def _read(path: Path, function: Callable[[Image], Any]) -> Any:
         raise
     except (FileNotFoundError, PermissionError) as error:
         what = "There is no file" if isinstance(error, FileNotFoundError) else "Cannot read"
-        raise file_error(error, f"{what} {str(path)!r}", hint=_similar_name(path)) from error
+        raise file_error(error, f"{what} {str(path)!r}", got=link_of(path), hint=_similar_name(path)) from error
     except UnidentifiedImageError as error:
         found = "an empty file" if path.stat().st_size == 0 else "a file of another format"
         raise FileError(f"{str(path)!r} is not an image that can be read", got=found, hint=_hint(path)) from error

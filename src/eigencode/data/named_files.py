@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -52,7 +52,7 @@ def opened(X: Any) -> Any:
     endings = {ending_of(Path(file))[0] for file in files}  # type: ignore[arg-type]
     if len(endings) > 1:
         raise FileError("The files have several formats", got=", ".join(sorted(endings)), hint="Choose one format")
-    if endings == {".npy"} and len(files) == 1 and (array := mapped_array(Path(files[0]))) is not None:
+    if endings == {".npy"} and len(files) == 1 and (array := mapped_array(Path(cast(str, files[0])))) is not None:
         return array
     with _without_flags():
         table = rows_of_files(partial(columns_of_files, files))

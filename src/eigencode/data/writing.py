@@ -15,7 +15,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from eigencode.errors import FileAccessError, FileError, FileIsFolderError, MissingFileError, as_path, did_you_mean
+from eigencode.errors import (
+    FileAccessError,
+    FileError,
+    FileIsFolderError,
+    MissingFileError,
+    as_path,
+    did_you_mean,
+    link_of,
+)
 from eigencode.errors import file_error as system_error
 
 try:
@@ -301,8 +309,9 @@ def check_output(
 def make_folder(path: str | os.PathLike[str]) -> None:
     """Make a folder, unless it exists, and raise a `FileError` if no file can be written into it."""
     path = as_path(path)
-    if os.path.exists(path) and not os.path.isdir(path):
-        raise FileError("A folder is wanted", got=f"the file {path!r}", hint="Name a new folder, or an empty one")
+    if os.path.lexists(path) and not os.path.isdir(path):
+        got = link_of(path) or f"the file {path!r}"
+        raise FileError("A folder is wanted", got=got, hint="Name a new folder, or an empty one")
     try:
         os.makedirs(path, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):

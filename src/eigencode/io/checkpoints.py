@@ -12,14 +12,14 @@ import os
 import re
 import time
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
 from eigencode import checkpoint, processes, progress
 from eigencode.data.writing import atomic_write, is_lockable, make_folder
-from eigencode.errors import FileAccessError, FileError, ResultWarning, StorageError, as_path
+from eigencode.errors import FileAccessError, FileError, ResultWarning, StorageError, as_path, file_error
 from eigencode.io import storage
 from eigencode.io.decoding import typed
 from eigencode.training.resuming import restore, saved_run
@@ -56,11 +56,24 @@ class CheckpointFolder:
     def __init__(self, settings: checkpoint.Checkpoint) -> None:
         self.settings, self.path = settings, as_path(settings.folder)
         make_folder(self.path)
-        self._lock = open(os.path.join(self.path, LOCK), "ab")  # noqa: SIM115 (closed at the end of the run)
+        with self._usable():
+            self._lock = open(os.path.join(self.path, LOCK), "ab")  # noqa: SIM115 (closed at the end of the run)
         self._require_alone()
         self._n_rows, self._due, self._failure = 0, 0.0, ""
         self._found: dict[str, Any] | None = None
         self._fit = ""
+
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        """Errors of the system, as for a file of another user's, are errors of this package."""
+        try:
+            yield
+        except FileError:
+            raise
+        except OSError as error:
+            what = f"{os.path.basename(error.filename or '')!r} in the checkpoint folder {self.path!r} cannot be used"
+            got = f"the error {error.strerror or error}"
+            raise file_error(error, what, got=got, hint="Give another folder") from error
 
     def _require_alone(self) -> None:
         """Lock the folder; the system removes the lock when the process ends, however it ends."""
@@ -78,14 +91,14 @@ class CheckpointFolder:
     def begun(self) -> dict[str, Any] | None:
         """What was written about the fit when it began; None if the folder is new."""
         path = os.path.join(self.path, FIT)
+        if not os.path.lexists(path):
+            return None
         try:
-            with open(path, "rb") as file:
+            with self._usable(), open(path, "rb") as file:
                 content = file.read()
             found: dict[str, Any] = typed(dict[str, Any], json.loads(content), FIT)
             self._fit = _hash_of(content)
             return found
-        except FileNotFoundError:
-            return None
         except (ValueError, RecursionError) as error:
             raise StorageError(f"{path!r} is damaged", got=f"the error {error}", hint="Give another folder") from error
 
@@ -127,9 +140,9 @@ class CheckpointFolder:
             try:
                 found = storage.read_value(path, SavedRun, device)
                 if found["fit"] != self._fit:
-                    raise StorageError(f"{path!r} is a state of another fit than that in {FIT!r}.")
+                    raise StorageError(f"{path!r} is a state of another fit than that in {FIT!r}")
             except StorageError as error:
-                damage = str(error)
+                damage = str(StorageError(error.what, got=error.got))  # no advice on models
                 continue
             if path != paths[0]:
                 warnings.warn(f"{damage} Training goes on from {path!r}, the one before.", ResultWarning, stacklevel=2)
@@ -141,7 +154,8 @@ class CheckpointFolder:
 
     def _states(self) -> list[str]:
         """The files of the states, the last one first; other files, as a model that was saved here, are left alone."""
-        names = [name for name in os.listdir(self.path) if STATE.fullmatch(name)]
+        with self._usable():
+            names = [name for name in os.listdir(self.path) if STATE.fullmatch(name)]
         return [os.path.join(self.path, name) for name in sorted(names, reverse=True)]
 
     # -- writing
@@ -178,8 +192,9 @@ class CheckpointFolder:
         try:
             storage.write_value(path, saved_run(run, unevaluated or Unevaluated(), self._fit))
             self._sync()
-            for path in self._states()[KEPT:]:
-                os.unlink(path)
+            with self._usable():
+                for path in self._states()[KEPT:]:
+                    os.unlink(path)
         finally:
             self._n_rows, now = run.state.rows, time.monotonic()
             self._due = now + self._wait(now - began)
@@ -205,7 +220,7 @@ class CheckpointFolder:
             self._failure = str(error.got)
             names = [os.path.basename(path) for path in self._states()[:1]]
             last = f"the last state is {names[0]}" if names else "there is no state"
-            warnings.warn(f"{error} The fit goes on without a new checkpoint: {last}.", ResultWarning, stacklevel=2)
+            warnings.warn(f"{error} The fit goes on, and {last}.", ResultWarning, stacklevel=2)
 
 
 def _hash_of(content: bytes) -> str:
