@@ -23,7 +23,7 @@ from eigencode import (
 )
 from eigencode.errors import DataError, OptionError
 from eigencode.export import detector as of_detectors
-from eigencode.export import files, graph_of
+from eigencode.export import files, graph_of, operators
 from eigencode.export.operators import lgamma
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -381,3 +381,37 @@ def test_the_command_exports_a_saved_model(fitted, cancer, tmp_path, monkeypatch
 def test_the_series_for_the_logarithm_of_the_gamma_function():
     x = torch.logspace(-6, 7, 2000, dtype=torch.float64)
     assert ((lgamma(x) - torch.lgamma(x)).abs() <= 1e-12 * (1 + torch.lgamma(x).abs())).all()
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("padding", [0, 1])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("n_axes", [1, 2, 3])
+def test_convolutions_of_float64_are_those_of_torch(n_axes, stride, padding, dilation, groups):
+    random = torch.Generator().manual_seed(0)
+    x, bias = (torch.randn(*shape, generator=random).double() for shape in [(3, 4, *(9, 8, 7)[:n_axes]), (6,)])
+    usual, transposed = (torch.randn(a, b, *(3, 2, 2)[:n_axes], generator=random).double() for a, b in [(6, 4), (4, 6)])
+    given = bias, stride, padding, dilation, groups
+    expected = getattr(torch.nn.functional, f"conv{n_axes}d")(x, usual[:, : 4 // groups], *given)
+    found = operators.usual_convolution(x, usual[:, : 4 // groups], *given)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    for rest in range(min(stride, max(stride, dilation))):
+        given = bias, stride, padding, rest, groups, dilation
+        expected = getattr(torch.nn.functional, f"conv_transpose{n_axes}d")(x, transposed[:, : 6 // groups], *given)
+        found = operators.transposed_convolution(x, transposed[:, : 6 // groups], *given)
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(), (1, 8, 8)])
+def test_onnx_of_a_detector_of_many_columns_without_gaps(shape, digits, tmp_path):
+    rng = np.random.default_rng(0)
+    X = digits[:400] + rng.normal(size=(400, 64))
+    autoencoder = Autoencoder(4, image_shape=shape, **QUICK)
+    detector = AnomalyDetector(autoencoder=autoencoder, random_state=0).fit(X)
+    detector.export(tmp_path / "d.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "d.onnx", providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].type == "tensor(double)"
+    given = np.concatenate([X[:60], X[:60] + rng.normal(size=(60, 64)), 10 * X[:5], 1e6 * X[:3]])
+    require_same_alarms(detector, given, answers(tmp_path / "d.onnx", given))

@@ -48,6 +48,15 @@ def test_images_are_read_a_batch_at_a_time(folder, monkeypatch):
     assert most.count(9) >= 12
 
 
+def test_answers_about_images_are_written_to_a_file(folder, monkeypatch):
+    model = Autoencoder(2, random_state=0).fit(folder)
+    expected = model.transform(folder)
+    for _ in ("in memory", "in their files"):
+        model.transform(folder, output=folder.parent / "codes.npy")
+        np.testing.assert_array_equal(np.load(folder.parent / "codes.npy"), expected)
+        monkeypatch.setattr(named_files, "STREAMED_FROM", 1000)
+
+
 def test_the_command_line_reads_many_images_from_their_files(folder, monkeypatch):
     monkeypatch.chdir(folder.parent)
 

@@ -20,7 +20,7 @@ from eigencode.data.file_source import FileSource
 from eigencode.data.files import FileColumns, Table, columns_of_files, concatenated
 from eigencode.data.formats import FOLDER_ENDINGS
 from eigencode.data.image_files import ImageRows, mapped_array, read_images
-from eigencode.data.image_paths import is_image
+from eigencode.data.image_paths import is_image, list_image_files
 from eigencode.data.one_pass import OnePass, read_stream
 from eigencode.data.rows_by_number import RowsByNumber
 from eigencode.data.sources import joined_rows
@@ -46,7 +46,7 @@ def opened(X: Any) -> Any:
     """
     if not is_name(X):
         return _source(X)
-    if any(map(is_image, paths := [X] if isinstance(X, str | os.PathLike) else X)):
+    if (paths := _image_paths(X)) is not None:
         return image_rows(paths).frame
     files = list_files(X, FOLDER_ENDINGS)
     endings = {ending_of(Path(file))[0] for file in files}  # type: ignore[arg-type]
@@ -118,7 +118,16 @@ def image_rows(
 
 def files_named(X: Any) -> list[Any]:
     """The files that a path, a folder, a pattern or a list of these names; none for anything else."""
-    return list_files(X, FOLDER_ENDINGS) if is_name(X) else []
+    if not is_name(X):
+        return []
+    paths = _image_paths(X)
+    return list_files(X, FOLDER_ENDINGS) if paths is None else list_image_files(paths)[0]
+
+
+def _image_paths(X: Any) -> Sequence[str | os.PathLike[str]] | None:
+    """The paths of names that are of images; None for tables."""
+    paths = [X] if isinstance(X, str | os.PathLike) else X
+    return paths if any(map(is_image, paths)) else None
 
 
 def is_name(X: Any) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -78,6 +79,85 @@ def _coefficients(degree: int = 16) -> list[float]:
     return chebyshev.cheb2poly(found)[::-1].tolist()
 
 
+def convolution(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Sequence[int] = (1,),
+    padding: Sequence[int] = (0,),
+    dilation: Sequence[int] = (1,),
+    transposed: bool = False,
+    output_padding: Sequence[int] = (0,),
+    groups: int = 1,
+) -> Tensor:
+    """A convolution of any number of dimensions as one product of matrices; onnxruntime has those of float32 only.
+
+    A transposed one is a usual one, with the kernel reversed, of the input with zeros between its cells.
+    """
+    kernel, n = weight.shape[2:], x.shape[0]
+    full = partial(_of_length, len(kernel))
+    stride, padding, dilation, output_padding = map(full, (stride, padding, dilation, output_padding))
+    if transposed:
+        weight = weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1).flip(list(range(2, weight.dim())))
+        for axis, step in enumerate(stride, 2):
+            x = x.unsqueeze(axis + 1)
+            x = torch.cat([x, *[torch.zeros_like(x)] * (step - 1)], axis + 1).flatten(axis, axis + 1)
+        reach = [wide * (size - 1) for wide, size in zip(dilation, kernel, strict=True)]
+        before = [far - edge for far, edge in zip(reach, padding, strict=True)]
+        after = [first - step + 1 + more for first, step, more in zip(before, stride, output_padding, strict=True)]
+        stride = full([1])
+    else:
+        before = after = padding
+    edges = [edge for pair in zip(reversed(before), reversed(after), strict=True) for edge in pair]
+    x = torch.nn.functional.pad(x, edges)
+    lengths = [
+        (size - wide * (length - 1) - 1) // step + 1
+        for size, wide, length, step in zip(x.shape[2:], dilation, kernel, stride, strict=True)
+    ]
+    shifted = []
+    for position in product(*map(range, kernel)):
+        ends = zip(position, dilation, lengths, stride, strict=True)
+        cells = [slice(at * wide, at * wide + (length - 1) * step + 1, step) for at, wide, length, step in ends]
+        shifted.append(x[(slice(None), slice(None), *cells)])
+    patches = torch.stack(shifted, 2).reshape(n, groups, -1, math.prod(lengths))
+    found = weight.reshape(groups, weight.shape[0] // groups, -1) @ patches
+    found = found.reshape(n, weight.shape[0], *lengths)
+    return found if bias is None else found + bias.view(-1, *[1] * len(kernel))
+
+
+def _of_length(length: int, given: int | Sequence[int]) -> list[int]:
+    """One number for each dimension, of which torch takes one for all, too."""
+    numbers = [given] if isinstance(given, int) else list(given)
+    return numbers * length if len(numbers) == 1 else numbers
+
+
+def usual_convolution(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Sequence[int] = (1,),
+    padding: Sequence[int] = (0,),
+    dilation: Sequence[int] = (1,),
+    groups: int = 1,
+) -> Tensor:
+    """`convolution` with the arguments of those that are not transposed."""
+    return convolution(x, weight, bias, stride, padding, dilation, groups=groups)
+
+
+def transposed_convolution(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Sequence[int] = (1,),
+    padding: Sequence[int] = (0,),
+    output_padding: Sequence[int] = (0,),
+    groups: int = 1,
+    dilation: Sequence[int] = (1,),
+) -> Tensor:
+    """`convolution` with the arguments of transposed ones."""
+    return convolution(x, weight, bias, stride, padding, dilation, True, output_padding, groups)
+
+
 def _of_float64(function: Callable[..., Any], x: Tensor, *given: Any, **named: Any) -> Any:
     """A function of float64; that of float32 is an operator of onnxruntime."""
     return function(x, *given, **named) if x.dtype == torch.float64 else NotImplemented
@@ -94,13 +174,21 @@ ACTIVATIONS: list[Any] = [
 ]
 """Operators that onnxruntime has in float32 only, and torch as others."""
 
+IN_FLOAT64: dict[Any, Callable[..., Any]] = {
+    **get_decompositions(ACTIVATIONS),
+    aten.erf.default: erf,
+    aten.convolution.default: convolution,
+    **dict.fromkeys((aten.conv1d.default, aten.conv2d.default, aten.conv3d.default), usual_convolution),
+    aten.conv_transpose1d.default: transposed_convolution,
+    aten.conv_transpose2d.input: transposed_convolution,
+    aten.conv_transpose3d.input: transposed_convolution,
+}
+"""Functions of operators that onnxruntime has in float32 only."""
+
 DECOMPOSITIONS: dict[Any, Callable[..., Any]] = {
     aten.expm1.default: expm1,
     aten.lgamma.default: lgamma,
     aten.log1p.default: log1p,
-    **{
-        name: partial(_of_float64, function)
-        for name, function in {**get_decompositions(ACTIVATIONS), aten.erf.default: erf}.items()
-    },
+    **{name: partial(_of_float64, function) for name, function in IN_FLOAT64.items()},
 }
 """Operators of torch, each with a function of operators that ONNX has."""
