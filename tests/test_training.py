@@ -437,6 +437,17 @@ def test_the_best_weights_are_kept_and_never_worse_than_the_start():
     assert kept == pytest.approx(best, rel=1e-5)
 
 
+def test_weights_that_became_worse_are_not_kept():
+    x = np.random.default_rng(0).normal(size=(60, 5))  # noise, which a large network learns by heart
+    options = {"optimizer": "adam", "learning_rate": 0.02, "patience": 10**6}
+    model = Autoencoder(2, hidden=(128,), max_epochs=200, batch_size=16, random_state=0, **options).fit(x)
+    held_out = [row["validation_objective"] for row in model.history_]
+    assert held_out[-1] > min(held_out) + 0.05
+    order = torch.randperm(60, generator=generator(model.seed_, "split"))[: model.n_validation_]
+    kept = -(model.score_samples(x[order]) - model.scaler_.log_jacobian.sum()).mean()
+    assert kept == pytest.approx(min(held_out), rel=1e-5)
+
+
 def test_the_best_epoch_is_chosen_by_weight():
     x, weights = rows().numpy(), np.random.default_rng(0).uniform(0, 1, size=200) ** 8
     model = Autoencoder(2, hidden=(64,), learning_rate=0.1, max_epochs=8, random_state=0).fit(x, sample_weight=weights)
