@@ -1,5 +1,6 @@
 """Folders of images that do not fit into memory: read a batch at a time, with the answers of images in memory."""
 
+import math
 import os
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 from eigencode import Autoencoder
 from eigencode.cli import main
 from eigencode.data import named_files
+from eigencode.data.rows_by_number import RowsByNumber
 from eigencode.errors import DataError, FileError
 
 
@@ -46,6 +48,27 @@ def test_images_are_read_a_batch_at_a_time(folder, monkeypatch):
     object.__setattr__(rows, "make", lambda numbers: most.append(len(numbers)) or make(numbers))
     Autoencoder(2, hidden=(4,), max_epochs=2, batch_size=10).fit(rows)
     assert most.count(9) >= 12
+
+
+@pytest.mark.slow
+def test_the_pixels_asked_for_at_a_time_are_bounded(tmp_path):
+    """By a number of cells, not by the number of images, whatever a fit and the answers ask for."""
+    n, shape = 1500, (3, 64, 64)
+    codes, pictures = (np.random.default_rng(0).normal(size=size) for size in [(n, 2), (2, math.prod(shape))])
+    asked = []
+
+    def make(numbers):
+        asked.append(len(numbers) * math.prod(shape))
+        return (128 + 40 * codes[numbers] @ pictures).clip(0, 255).astype(np.uint8)
+
+    rows = RowsByNumber(make, (n, math.prod(shape)), np.dtype(np.uint8), shape)
+    model = Autoencoder(2, hidden=(4,), max_epochs=1, batch_size=32, random_state=0).fit(rows)
+    assert sum(asked) >= 2 * n * math.prod(shape)
+    assert max(asked) <= 2**24 < n * math.prod(shape)
+    asked.clear()
+    model.transform(rows, output=tmp_path / "codes.npy")
+    assert sum(asked) == n * math.prod(shape)
+    assert max(asked) <= 2**23
 
 
 def test_answers_about_images_are_written_to_a_file(folder, monkeypatch):

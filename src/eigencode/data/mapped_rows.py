@@ -148,7 +148,7 @@ class MappedRows(NumberedRows):
 
     def sample(self, n_rows: int) -> Batch:
         """About ``n_rows`` rows at equal distances, fewer if they are so wide that they would take much memory."""
-        n_rows = min(n_rows, self._n_representative)
+        n_rows = min(n_rows, 2 * self._n_representative)
         return self._gathered(self._usable(torch.arange(0, self.n_usable, max(ceil(self.n_usable / n_rows), 1))))
 
     @property
