@@ -404,7 +404,7 @@ def test_convolutions_of_float64_are_those_of_torch(n_axes, stride, padding, dil
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shape", [(), (1, 8, 8)])
+@pytest.mark.parametrize("shape", [None, (1, 8, 8)])
 def test_onnx_of_a_detector_of_many_columns_without_gaps(shape, digits, tmp_path):
     rng = np.random.default_rng(0)
     X = digits[:400] + rng.normal(size=(400, 64))
