@@ -55,7 +55,7 @@ def test_programs_make_products_this_way(monkeypatch):
             return super().__enter__()
 
     def fitted():
-        models = [Autoencoder(3, hidden=(20,), max_epochs=3, batch_size=32, random_state=seed) for seed in range(3)]
+        models = [Autoencoder(3, hidden=(20,), max_epochs=3, optimizer="adam", random_state=seed) for seed in range(3)]
         assert fit_many(models, rows) == ["3 models in one program"]
         return models
 
