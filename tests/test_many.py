@@ -302,6 +302,44 @@ def test_time_limits_begin_with_the_program(monkeypatch, ticking):
     assert all(run.state.finished for run in runs)
 
 
+class Counting(nn.Module):
+    """A user's network that counts its passes, and uses the number."""
+
+    def __init__(self, n_inputs, n_outputs, as_list):
+        super().__init__()
+        self.layer = nn.Linear(n_inputs, n_outputs)
+        self.seen = [] if as_list else 0
+
+    def forward(self, x):
+        n_seen = self.seen if isinstance(self.seen, int) else len(self.seen)
+        self.seen = self.seen + 1 if isinstance(self.seen, int) else self._longer()
+        return self.layer(x) * (1 + 1 / (1 + n_seen))
+
+    def _longer(self):
+        self.seen.append(1)  # the same object, with other contents
+        return self.seen
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+def test_networks_that_change_their_own_attributes_are_trained_one_by_one(as_list):
+    """In a program the attributes would change once for all models; one by one they are those of separate fits."""
+
+    def made(seed):
+        torch.manual_seed(0)
+        encoder, decoder = Counting(8, 3, as_list), nn.Linear(3, 8)
+        return Autoencoder(3, encoder=encoder, decoder=decoder, **OPTIONS | {"random_state": seed, "max_epochs": 2})
+
+    with torch.random.fork_rng():
+        together, alone = ([made(seed) for seed in range(2)] for _ in range(2))
+    assert "changes its own attributes" in fit_many(together, X[:, :8])[0]
+    for one, other in zip(together, alone, strict=True):
+        other.fit(X[:, :8])
+        assert one.best_objective_ == other.best_objective_
+        seen = [model.composition_.encoder for model in (one, other)]
+        counters = [next(m.seen for m in each.modules() if isinstance(m, Counting)) for each in seen]
+        assert counters[0] == counters[1]
+
+
 def test_narrow_models_go_on_when_the_widest_has_ended():
     together, alone = (
         models(

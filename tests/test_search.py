@@ -305,6 +305,18 @@ def test_candidates_whose_training_is_complete_are_not_ended(options, tmp_path):
         assert search.best_params_ == {"n_components": 3}
 
 
+def test_poor_candidates_end_within_a_time_limit(ticking):
+    """With a time limit and no number of epochs the limit is divided as the steps are."""
+    rows = np.tanh(3 * np.random.default_rng(0).normal(size=(600, 2)) @ np.random.default_rng(1).normal(size=(2, 6)))
+    grid = {"n_components": [1, 2, 4], "activation": ["tanh", "relu", "gelu"]}  # three programs
+    estimator = Autoencoder(hidden=(9,), optimizer="adam", batch_size=32, max_seconds=0.9, patience=999, random_state=0)
+    search = AutoencoderSearch(estimator, grid, cv=2, factor=3, refit=False, random_state=0)
+    began = ticking()
+    search.fit(rows)
+    assert sorted(search.cv_results_["budget"].round(3)) == [0.111] * 6 + [0.333] * 2 + [1]
+    assert ticking() - began < 3 * 0.9 + 1  # preparation looks at the clock, too
+
+
 def test_poor_candidates_end_early_and_the_others_go_on_from_where_they_are(tmp_path):
     """Of nine candidates a third goes on after a ninth and after a third of the steps, and ends as without rounds."""
     rows = np.tanh(3 * np.random.default_rng(0).normal(size=(600, 2)) @ np.random.default_rng(1).normal(size=(2, 6)))

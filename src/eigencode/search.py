@@ -76,9 +76,10 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         bound of one, as for variational autoencoders, and else 'leave_one_out': the likelihood of a row given its own
         code grows with every component, even if all that is left is noise.
     factor : int or None, default None
-        Successive halving (Jamieson & Talwalkar, 2016): after 1/factor^2 and 1/factor of the steps, only the best
-        1/factor of the candidates go on, from where they are. Many candidates then take a fraction of the time; a
-        setting that is best only at the end can be lost. None trains all of them to the end.
+        Successive halving (Jamieson & Talwalkar, 2016): after 1/factor^2 and 1/factor of the steps, or of the time
+        limit if that is earlier, only the best 1/factor of the candidates go on, from where they are. Many candidates
+        then take a fraction of the time; a setting that is best only at the end can be lost. None trains all of them to
+        the end.
     refit : bool, default True
         Whether to fit the choice to all rows.
     random_state : int or None, default None

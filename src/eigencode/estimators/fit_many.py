@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -17,6 +19,7 @@ from eigencode.training import loop
 from eigencode.training.grouping import RunGroup, group_runs, share_tensors
 from eigencode.training.progress import show
 from eigencode.training.run import TrainingRun
+from eigencode.training.runner import Runner
 
 Estimator = TypeVar("Estimator", bound=BaseAutoencoder)
 
@@ -66,7 +69,7 @@ class Rounds(Protocol):
     Attributes
     ----------
     shares : sequence of float
-        The shares of all steps after which models are compared, in ascending order.
+        The shares of all steps, or of the time limit, after which models are compared, in ascending order.
     """
 
     shares: Sequence[float]
@@ -178,24 +181,35 @@ def _train(groups: Iterable[RunGroup], done: Done) -> None:
         deque(loop.train_all(group.runner), maxlen=0)
 
 
+class _Turns:
+    """The training of one group, which is left for others and gone on with; their time is not counted in its own."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner, self._training, self._left = runner, loop.train_all(runner), time.monotonic()
+
+    def go_on(self, share: float) -> None:
+        """Train up to a share of all steps, or of the time limit."""
+        self._runner.wait(time.monotonic() - self._left)
+        while any(_is_behind(run, share) for run in self._runner.runs) and next(self._training, None):
+            pass
+        self._left = time.monotonic()
+
+
 def _train_in_rounds(groups: Iterable[RunGroup], done: Done, rounds: Rounds) -> None:
     """Train all groups to a share of their steps, end the poor models, and go on with the others."""
     all_groups = list(groups)
-    trainings = [loop.train_all(group.runner) for group in all_groups]
+    turns = [_Turns(group.runner) for group in all_groups]
     done.extend((len(group.runner.runs), group.reason) for group in all_groups)
-    for share in rounds.shares:
-        for group, training in zip(all_groups, trainings, strict=True):
-            while any(_is_behind(run, share) for run in group.runner.runs) and next(training, None):
-                pass
-        for job in rounds.poor(share):
+    for share in (*rounds.shares, math.inf):
+        for one in turns:
+            one.go_on(share)
+        for job in rounds.poor(share) if share < 1 else ():
             _end_early(job)
-    for training in trainings:
-        deque(training, maxlen=0)
 
 
 def _is_behind(run: TrainingRun, share: float) -> bool:
-    """Whether a run has made fewer steps than this share of all."""
-    return not run.state.finished and run.state.step < share * run.state.schedule.n_steps
+    """Whether a run has made fewer steps than this share of all, and less of its time limit has passed."""
+    return not run.state.finished and max(run.state.step / run.state.schedule.n_steps, run.clock.share) < share
 
 
 def _end_early(job: Job) -> None:

@@ -26,7 +26,7 @@ from eigencode.training.padding import Layout, NotBatchable
 from eigencode.training.prefetch import on_device
 from eigencode.training.run import TrainingRun
 from eigencode.training.runner import Runner, SingleRunner
-from eigencode.training.structure import differing, differing_fields, in_full
+from eigencode.training.structure import described, differing, differing_fields, in_full
 from eigencode.training.vectorized import Leaves, Pass, with_axes
 
 Block = tuple[Any, Any, Tensor | None]
@@ -223,10 +223,13 @@ class BatchedRunner(Runner):
         execution = _exact(self.execution)
         tolerance = 1e-8 if self._matrix.dtype == torch.float64 else 1e-3
         batch, own_batches = self.rows.probe()
+        before = described(self._pass.composition)
         try:
             losses, _ = self._backward(batch, self.rows.draw("step", None, len(batch)), execution)
         except (RuntimeError, ValueError, TypeError, NotImplementedError, AttributeError) as error:
             raise NotBatchable(f"one of their parts cannot be vectorised ({type(error).__name__})") from error
+        if described(self._pass.composition) != before:
+            raise NotBatchable("one of their parts changes its own attributes, once for all models")
         # Models of the same widths and numbers differ in weights and rows only: one of them is enough.
         chosen = {in_full(run): k for k, run in enumerate(self.runs)}.values()
         for k, run, own in [(k, self.runs[k], own_batches[k]) for k in chosen]:

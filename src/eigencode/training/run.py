@@ -62,6 +62,11 @@ class Clock:
         """Seconds since training began, for information only."""
         return round(time.monotonic() - self.begins, 3)
 
+    @property
+    def share(self) -> float:
+        """The share of the time limit that has passed, 0 without one."""
+        return 0.0 if self.ends is None else (time.monotonic() - self.begins) / (self.ends - self.begins)
+
     def is_time_to_end(self) -> bool:
         """Whether the decay of the step size has to begin."""
         return self.ends is not None and time.monotonic() >= self.decay_begins

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import count, islice
 from typing import Protocol
@@ -95,6 +96,10 @@ class Runner(ABC):
     def at_work(self) -> AbstractContextManager[None]:
         """The context of steps and evaluations."""
         return self.execution.threads()
+
+    def wait(self, seconds: float) -> None:
+        """Do not count some seconds, in which others were trained, in the runs' time limits."""
+        self.runs[:] = [replace(run, clock=run.clock.after(-seconds)) for run in self.runs]
 
     def n_rows(self, batch: Batch) -> int:
         """Number of rows of a batch."""

@@ -21,17 +21,21 @@ TORCHS_OWN = frozenset(vars(nn.Module()))
 def structure(run: TrainingRun) -> tuple[Any, ...]:
     """What models of one program must have in common, as a hashable value."""
     composition, rows = run.state.composition, run.rows
-    has_idle = all(term.ignores_idle_components for term in composition.terms)
-    modules = tuple(
-        (name, type(module), tuple(sorted(_described(module, has_idle))))
-        for name, module in composition.named_modules()
-    )
     parameters = tuple((name, p.dim(), p.requires_grad) for name, p in composition.named_parameters())
     buffers = tuple((name, tuple(b.shape)) for name, b in composition.named_buffers())
     device = run.execution.device, run.execution.precision
     sizes = run.batch_size, rows.n_training, rows.n_validation, rows.n_features
     kinds = [tensor is None for tensor in rows.sample(1).tensors]
-    return modules, parameters, buffers, device, sizes, type(run.objective), *kinds, run.state.step
+    return described(composition), parameters, buffers, device, sizes, type(run.objective), *kinds, run.state.step
+
+
+def described(composition: Composition) -> tuple[Any, ...]:
+    """The modules of a composition with their attributes, but for what may differ, as a hashable value."""
+    has_idle = all(term.ignores_idle_components for term in composition.terms)
+    return tuple(
+        (name, type(module), tuple(sorted(_described(module, has_idle))))
+        for name, module in composition.named_modules()
+    )
 
 
 def in_full(run: TrainingRun) -> tuple[Any, ...]:
