@@ -213,3 +213,50 @@ def test_processes_that_are_started_ignore_sigusr1_until_they_hear_it():
         ended = subprocess.run([sys.executable, "-c", kill], capture_output=True, text=True)
     assert ended.stdout == "lives\n"
     assert subprocess.run([sys.executable, "-c", kill], capture_output=True).returncode == -signal.SIGUSR1
+
+
+KILLED_SWEEP = """
+import os, signal, sys
+from eigencode.cli import main
+from eigencode.training import loop
+
+left, count = int(sys.argv[1]), loop._count_step
+
+def counted(*given):
+    global left
+    left -= 1
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+    count(*given)
+
+loop._count_step = counted
+main(sys.argv[2:])
+print(left)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+def test_a_sweep_that_gets_sigkill_at_a_random_moment_ends_with_the_same_bits(folder):
+    """Two programs and the fit of the choice: what was finished before the kill is not trained again."""
+    sweep = (
+        "sweep rows.npy --over activation=tanh,gelu --folds 2 --hidden 4 --n-components 3 --max-epochs 3 "
+        "--optimizer adam --batch-size 32 --random-state 0 --quiet --table {0}.csv --output {0}.safetensors"
+    )
+
+    def swept(n_steps, line):
+        command = [sys.executable, "-c", KILLED_SWEEP, str(n_steps), *shlex.split(line)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=280)
+
+    whole = swept(0, sweep.format("whole"))
+    assert whole.returncode == 0, whole.stderr
+    n_steps = -int(whole.stdout.split()[-1])
+    moment = np.random.default_rng().integers(n_steps // 3, n_steps)  # the first program is done, or nearly so
+    killed = swept(moment, sweep.format("killed") + " --checkpoint run")
+    assert killed.returncode == -signal.SIGKILL
+    ended = swept(0, sweep.format("killed") + " --checkpoint run")
+    assert ended.returncode == 0, ended.stderr
+    assert -int(ended.stdout.split()[-1]) < n_steps, f"killed at step {moment} of {n_steps}"
+    for ending in ("csv", "safetensors"):
+        same = Path(f"killed.{ending}").read_bytes() == Path(f"whole.{ending}").read_bytes()
+        assert same, f"another {ending} after a kill at step {moment} of {n_steps}"
