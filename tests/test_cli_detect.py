@@ -72,7 +72,8 @@ def test_alarms_have_ids_and_reasons(folder, capsys):
     assert found.direction_1[[5, 70, 80]].tolist() == ["above", "unseen", "below"]
     model, new = eigencode.load(folder / "d.safetensors"), pd.read_csv(folder / "new.csv", parse_dates=["day"])
     rows = new.drop(columns="code")
-    np.testing.assert_allclose(found.p_value, model.p_values(rows)[found.index])
+    np.testing.assert_allclose(found.p_value, model.p_values(rows)[found.index], rtol=5e-6)
+    assert all(len(digits) <= 8 for digits in pd.read_csv(folder / "alarms.csv", dtype=str).p_value)
     np.testing.assert_allclose(found.score, model.score_samples(rows)[found.index])
     assert (found.index == np.flatnonzero(model.predict(rows) == -1)).all()
 
@@ -205,3 +206,18 @@ def test_reasons_of_windows_are_those_of_the_whole_series(tmp_path, capsys):
     assert len(few.folds_) == 5
     assert run(f"detect {tmp_path}/few.safetensors {tmp_path}/rows.csv -o {tmp_path}/few.csv --quiet") == 0
     assert "about 0.05 of normal rows" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["score", "sample --n-rows 3", "impute", "reconstruct"])
+def test_a_detector_where_an_autoencoder_is_needed_names_detect(command, folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    name, *flags = command.split()
+    rows = [] if name == "sample" else ["new.csv"]
+    assert main([name, "d.safetensors", *rows, *flags, "--output", "answer.csv"]) == 1
+    assert "which finds anomalies. Try detect" in capsys.readouterr().err
+
+
+def test_a_count_of_one_is_in_the_singular(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    assert main(["predict", "d.safetensors", "new.csv", "--output", "labels.csv"]) == 0
+    assert "rows of 1 column are in labels.csv." in capsys.readouterr().out

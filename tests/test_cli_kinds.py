@@ -187,7 +187,7 @@ def test_a_flag_of_several_kinds_is_checked_by_the_kind(two_kinds):
     assert flags.options_given("rough", SimpleNamespace(level=0.25, mode=None, beta=None)) == {"level": 0.25}
     assert flags.options_given("smooth", SimpleNamespace(level="auto", mode="wet")) == {"level": "auto", "mode": "wet"}
     for kind, name, value in [("rough", "level", "auto"), ("rough", "mode", "wet"), ("smooth", "level", 0.25)]:
-        with pytest.raises(flags.FlagError, match=f"The '{name}' parameter of eigencode fit must be"):
+        with pytest.raises(flags.FlagError, match=f"^--{name} must be"):
             flags.options_given(kind, SimpleNamespace(**{name: value}))
     with pytest.raises(
         flags.FlagError, match="--level is not an option of --kind plain, but of --kind rough or smooth."

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from eigencode import Autoencoder
-from eigencode.errors import DataError
+from eigencode.errors import DataError, OptionError
 
 pytest.importorskip("pyarrow", minversion="20", reason="older versions cannot make all of these columns")
 
@@ -194,3 +194,11 @@ def test_no_rows_after_a_fit_has_a_clear_error(frame):
     for question in (model.transform, model.reconstruct, model.impute, model.score_samples):
         with pytest.raises(DataError, match="0 sample"):
             question(frame[:0])
+
+
+def test_kinds_of_columns_need_names_of_columns(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(20, 2))
+    np.save(tmp_path / "rows.npy", rows)
+    for given in (rows, tmp_path / "rows.npy"):
+        with pytest.raises(OptionError, match="'columns' needs rows with names.*Got rows without names"):
+            Autoencoder(1, columns={"a": "count"}, max_epochs=1).fit(given)

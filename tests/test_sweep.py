@@ -125,10 +125,13 @@ def test_the_printed_candidates_and_choice(searched, capsys):
         "activation", "n_components", "score", "std. error", "components", "weights",
     ]  # fmt: skip
     assert len(rows) == 6
+    decimals = len(rows[0].split()[2].partition(".")[2])
+    usual = np.sort(results["standard_error"])[3]
+    assert float(f"{usual:.2g}") == pytest.approx(round(usual, decimals))
     for i, row in enumerate(rows):
         params, score = results["params"][i], results["mean_test_score"][i]
         error = results["standard_error"][i]
-        cells = [params["activation"], str(params["n_components"]), f"{score:.5g}", f"{error:.2g}"]
+        cells = [params["activation"], str(params["n_components"]), f"{score:.{decimals}f}", f"{error:.{decimals}f}"]
         cells += [str(params["n_components"]), str(int(results["n_weights"][i]))]
         assert row.split()[:6] == cells
         assert ("best" in row) == (results["rank_test_score"][i] == 1)
@@ -254,7 +257,7 @@ def test_values_are_those_of_the_flags(kind, typed, values):
         ("--kind linear --over hidden=8", "--hidden is not an option of --kind linear, but of "),
         (
             "--over n_components=2,0",
-            "eigencode sweep must be an int in the range [1, inf), a float in the range (0, 1) or 'auto'. Got 0",
+            "--n-components must be an int in the range [1, inf), a float in the range (0, 1) or 'auto'. Got 0",
         ),
         ("--over n_components=2,,4", "Got '' instead."),
         ("--over n_components=", "Got '' instead."),

@@ -125,7 +125,9 @@ def detect(
         nonlocal first
         numbers = first + kept[first : first + len(block)].nonzero()[0]
         columns = {name: block[name].take(numbers - first) for name in names}
-        columns |= {"row": part.first + numbers, "score": scores[numbers], "p_value": p[numbers]}
+        # Shares of few rows have endless digits; six tell them apart from each other and from any rate.
+        shares = np.array([float(f"{share:.6g}") for share in p[numbers]])
+        columns |= {"row": part.first + numbers, "score": scores[numbers], "p_value": shares}
         columns |= {"alarm": alarms[numbers]} if all_rows else {}
         reasons = [list(map(short, own)) for own in reasons_of(detector, rows_of(block), numbers - first, explain)]
         first += len(block)

@@ -318,7 +318,8 @@ def check_flag(kind: str, name: str, value: Any, command: str) -> None:
     try:
         flag.options[kind].check(value, f"eigencode {command}")
     except OptionError as error:
-        raise FlagError(flag.option_string, str(error), command) from error
+        said = str(error).replace(f"The {name!r} parameter of eigencode {command}", flag.option_string)
+        raise FlagError(flag.option_string, said, command) from error
 
 
 def with_flags(message: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -211,18 +212,25 @@ def facts(search: AutoencoderSearch) -> dict[str, Any]:
     }
 
 
+def _decimals(errors: np.ndarray) -> int:
+    """The decimals of all scores and their standard errors: two digits of a usual error."""
+    usual = sorted(error for error in errors if math.isfinite(error) and error > 0)
+    return max(0, 1 - math.floor(math.log10(usual[len(usual) // 2]))) if usual else 4
+
+
 def lines(search: AutoencoderSearch) -> list[str]:
     """A search as text: a line for each candidate, how they were trained, and the choice with its rule."""
     results = search.cv_results_
     settings = [name.removeprefix("param_") for name in results if name.startswith("param_")]
     table = [[*settings, "score", "std. error", "components", "weights", ""]]
+    scores = f".{_decimals(results['standard_error'])}f"
     for i, params in enumerate(results["params"]):
         has_mark = {"best": results["rank_test_score"][i] == 1, "chosen": i == search.best_index_}
         share = results["budget"][i]
         marks = [mark for mark, applies in has_mark.items() if applies]
         marks += [f"ended after {share:.2g} of the steps"] if share < 1 else []
         numbers = [results[name][i] for name in ("mean_test_score", "standard_error", "n_components", "n_weights")]
-        formats = (".5g", ".2g", ",.4g", ",.0f")
+        formats = (scores, scores, ",.4g", ",.0f")
         formatted = [format(number, style) for number, style in zip(numbers, formats, strict=True)]
         table.append([*(format_value(params[name]) for name in settings), *formatted, ", ".join(marks)])
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]

@@ -20,7 +20,7 @@ from eigencode.cli import pictures
 from eigencode.cli.flags import FILES, PATHS, STREAM, Quiet
 from eigencode.cli.own_parts import OWN, Parts
 from eigencode.cli.pictures import ImageSize
-from eigencode.descriptions import fitted_names, is_supervised
+from eigencode.descriptions import fitted_names, is_detector, is_supervised
 from eigencode.errors import DataError, OptionError
 
 if TYPE_CHECKING:
@@ -127,10 +127,11 @@ def loaded(path: Path, output: Path | None = None, purpose: str = "") -> Any:
     if getattr(model, "columns_", None) is not None:  # frames of answers need no other library
         model.columns_ = replace(model.columns_, library="pyarrow")
     if purpose and is_supervised(model):
+        does, command = ("finds anomalies", "detect") if is_detector(model) else ("predicts labels", "predict")
         raise OptionError(
             f"{purpose} needs an autoencoder",
-            got=f"{class_with_article(model)} in {str(path)!r}, which predicts labels",
-            hint="Try predict, or transform for its codes",
+            got=f"{class_with_article(model)} in {str(path)!r}, which {does}",
+            hint=f"Try {command}, or transform for its codes",
         )
     if output is not None and pictures.is_picture(output) and not pictures.shape_of(model):
         raise DataError(
@@ -363,7 +364,7 @@ def write(output: Path, tables: Iterable[Any], stage: str = "", *, reported: boo
 def say_written(output: Path, n_rows: int, n_columns: int) -> None:
     """Print where rows are."""
     if output != STREAM and not data.is_stream(output):
-        print(f"{n_rows} rows of {n_columns} columns are in {output}.")
+        print(f"{n_rows} rows of {n_columns} column{'s' * (n_columns != 1)} are in {output}.")
 
 
 def table_output(output: Path) -> AbstractContextManager[Callable[[pa.Table], None]]:

@@ -344,7 +344,7 @@ class AnomalyDetector(OutlierMixin, Composed):
             For each row, its columns in order. ``row``: the label in X's index, or the number; ``rank``, from 1;
             ``column``; ``contribution``, in nats: those of all columns add up to the row's D; ``observed`` and
             ``expected``, in the column's units; ``direction``: 'above' or 'below' what is expected, 'other' for a
-            label, 'unseen' for a value that no row fitted had, 'equal', or 'missing'. And for the row as a whole:
+            label, 'unseen' for a value that no row fitted had, 'as expected', or 'missing'. And for the row as a whole:
             ``nats``, its D; and the terms of its score, ``nats_tail``, ``neighbors`` for the distances to the
             rows fitted, and ``beyond`` for rows farther out than all of these. The frame is of the library of the one
             fitted, of pandas where an array was fitted; values of several types are text but in pandas.

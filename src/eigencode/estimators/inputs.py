@@ -23,7 +23,7 @@ from eigencode.data.named_files import opened
 from eigencode.data.one_pass import OnePass
 from eigencode.data.rows_by_number import RowsByNumber
 from eigencode.data.tables import Schema, as_frame
-from eigencode.errors import DataError
+from eigencode.errors import DataError, OptionError
 
 CENTER_ROWS = 4096
 """Rows of a sample whose mean is near that of all."""
@@ -124,6 +124,9 @@ def _inferred(estimator: Any, frame: Any) -> Schema | None:
     if model is not estimator and model.__sklearn_is_fitted__():
         return getattr(model, "columns_", None)
     if frame is None:
+        if model.columns:
+            what = "'columns' needs rows with names, as those of a data frame or of a CSV or Parquet file"
+            raise OptionError(what, got="rows without names")
         return None
     check_shape(np.broadcast_to(np.False_, frame.shape), 2)
     names_of(list(frame.columns))

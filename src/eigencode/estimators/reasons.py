@@ -162,7 +162,7 @@ def _directions(observed: np.ndarray, expected: np.ndarray, allowed: np.ndarray)
     """How values differ from what is expected."""
     if observed.dtype != object:
         above = np.where(observed > expected, "above", "below")
-        return np.where(np.isnan(observed), "missing", np.where(observed == expected, "equal", above))
+        return np.where(np.isnan(observed), "missing", np.where(observed == expected, "as expected", above))
     return np.array([_direction(*each) for each in zip(observed, expected, allowed, strict=True)])
 
 
@@ -170,7 +170,7 @@ def _direction(observed: Any, expected: Any, allowed: bool) -> str:
     if is_missing(observed):
         return "missing"
     if observed == expected:
-        return "equal"
+        return "as expected"
     if isinstance(observed, str | bool) or isinstance(expected, str | bool) or is_missing(expected):
         return "other" if allowed else "unseen"
     return "above" if observed > expected else "below"
