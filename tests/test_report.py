@@ -531,6 +531,13 @@ class TestDrawing:
         painted = [(each["fill"], float(each["fill-opacity"])) for each in shapes(svg, "rect")]
         assert painted == [("var(--c1)", 1), ("var(--c0)", 0), ("var(--c0)", 0.5)]
 
+    def test_long_names_that_differ_at_their_ends_stay_apart(self):
+        names = [f"a long name of a column that measures something {j}" for j in range(12)]
+        ((svg, _),), _ = drawn_by_node([charts.bars(names, {"own": [1.0] * 12}, "share")], 300)
+        told = [each.text for each in svg.iter("{http://www.w3.org/2000/svg}text") if "…" in (each.text or "")]
+        assert len(set(told)) == 12
+        assert all(name.startswith("a long") for name in told)
+
     def test_gaps_are_left_out(self):
         assert charts.pairs([1, 2, 3], [1.0, np.nan, np.inf]) == [[1, 1]]
 

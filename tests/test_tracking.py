@@ -52,6 +52,14 @@ def test_tensorboard_has_the_history(tmp_path):
     assert (same.transform(X) == model.transform(X)).all()
 
 
+def test_a_fit_that_goes_on_replaces_what_was_logged_after_its_checkpoint(tmp_path):
+    pytest.importorskip("tensorboard")
+    to = f"tensorboard:{tmp_path / 'runs'}"
+    for steps, value in (((1, 2, 3, 4), 0.0), ((3, 4, 5), 1.0)):
+        list(tracked(({"step": step, "objective": value} for step in steps), to))
+    assert scalars(tmp_path / "runs", "objective") == [(1, 0.0), (2, 0.0), (3, 1.0), (4, 1.0), (5, 1.0)]
+
+
 @pytest.mark.draws_globally  # the names of MLflow's runs
 def test_mlflow_has_the_history_and_the_options(mlflow_store):
     model = Autoencoder(**OPTIONS)

@@ -74,6 +74,7 @@ def system_of(to: str) -> Callable[[dict[str, str]], Opened]:
 
 
 def _tensorboard(folder: str) -> Callable[[dict[str, str]], Opened]:
+    from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[import-untyped]
     from torch.utils.tensorboard import SummaryWriter
 
     @contextmanager
@@ -84,7 +85,19 @@ def _tensorboard(folder: str) -> Callable[[dict[str, str]], Opened]:
             raise FileError(f"Cannot write to {folder!r}", got=f"the error {error.strerror or error}") from error
         with writer:
             writer.add_text("options", "\n".join(f"    {name} = {value}" for name, value in options.items()), 0)
-            yield lambda row, step: [writer.add_scalar(*number, step) for number in row.items()]  # type: ignore[func-returns-value]
+            file: Any = writer.file_writer
+            is_first = True
+
+            def write(row: Row, step: int) -> None:
+                nonlocal is_first
+                if is_first:  # a fit that goes on from a checkpoint replaces what was logged after it
+                    start = SessionLog(status=SessionLog.START)
+                    file.add_event(Event(step=step, session_log=start))
+                    is_first = False
+                for number in row.items():
+                    writer.add_scalar(*number, step)
+
+            yield write
 
     return opened
 

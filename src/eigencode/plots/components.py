@@ -11,8 +11,11 @@ from matplotlib.patheffects import withStroke
 
 from eigencode.data.containers import as_array, read
 from eigencode.errors import DataError, OptionError
-from eigencode.plots.display import GREY, INK, MARKERS, PALETTE, Display, count, style
+from eigencode.plots.display import GREY, INK, MARKERS, PALETTE, Display, count, shortened, style
 from eigencode.report.findings import Findings, plane_of
+
+MOST_TICKS = 12
+"""Components whose numbers have room beside each other on an axis."""
 
 MOST_SHOWN = 30
 """Components and columns of a picture."""
@@ -133,9 +136,8 @@ class UnitDisplay(Display):
         for j in np.flatnonzero(self.dead[: len(shown)]):
             boxes["medians"][j].set(color=PALETTE[2], linewidth=3)
         shares = [f"\n{share:.0%}" if share < 1 else "" for share in self.activity]
-        ax.set_xticks(
-            [j + 1 for j in shown], [f"{j + 1}{shares[j]}" for j in shown], fontsize=9 if len(shown) < 12 else 6
-        )
+        ticks = shown[:: 1 + len(shown) // MOST_TICKS]
+        ax.set_xticks([j + 1 for j in ticks], [f"{j + 1}{shares[j]}" for j in ticks])
         ax.grid(False, axis="x")
 
 
@@ -206,8 +208,9 @@ class ComponentDisplay(Display):
         is_signed = bool((np.nan_to_num(shown) < 0).any())
         high = float(np.nan_to_num(np.abs(shown)).max(initial=1e-12))
         image = ax.imshow(shown, "RdBu" if is_signed else "Blues", vmin=-high * is_signed, vmax=high, aspect="auto")
-        ax.set_yticks(range(len(rows)), [self.names[row][:30] for row in rows])
-        ax.set_xticks(range(shown.shape[1]), [str(j + 1) for j in range(shown.shape[1])])
+        ax.set_yticks(range(len(rows)), [shortened(self.names[row]) for row in rows])
+        ticks = range(0, shown.shape[1], 1 + shown.shape[1] // MOST_TICKS)
+        ax.set_xticks(ticks, [str(j + 1) for j in ticks])
         ax.grid(False)
         ax.figure.colorbar(image, ax=ax, label=self.label)
 

@@ -89,6 +89,19 @@ def legend(ax: Axes, *handles: Any, **options: Any) -> None:
     ax.legend(*handles, frameon=False, fontsize=9, labelcolor=INK, **options)
 
 
+def shortened(name: str, most: int = 30) -> str:
+    """A long name without its middle: names often differ at their ends only.
+
+    Examples
+    --------
+    >>> shortened("pressure of the second pump, sensor 12", 20)
+    'pressure …sensor 12'
+    """
+    if len(name) <= most:
+        return name
+    return f"{name[: (most - 1) // 2]}…{name[len(name) - (most - 1) // 2 :]}"
+
+
 def count(ax: Axes) -> None:
     """Give the horizontal axis whole numbers."""
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

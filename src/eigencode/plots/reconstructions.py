@@ -13,7 +13,7 @@ from eigencode.data.containers import read
 from eigencode.data.named_files import opened
 from eigencode.errors import DataError, OptionError
 from eigencode.lazy import torch
-from eigencode.plots.display import GREY, INK, PALETTE, Display, legend, style
+from eigencode.plots.display import GREY, INK, PALETTE, Display, legend, shortened, style
 from eigencode.report.columns import Column, columns
 from eigencode.report.findings import Findings, plane_of
 
@@ -352,5 +352,5 @@ class TraversalDisplay(Images):
         style(ax, f"{name} (standard deviations from the mean)", "decoded (standard deviations)")
         moved = np.argsort(-np.ptp(first, axis=0), kind="stable")[: len(PALETTE)]
         for number, j in enumerate(moved):
-            ax.plot(DEVIATIONS, first[:, j], color=PALETTE[number], label=self.names[j][:24], linewidth=1.8)
+            ax.plot(DEVIATIONS, first[:, j], color=PALETTE[number], label=shortened(self.names[j], 24), linewidth=1.8)
         legend(ax, loc="center left", bbox_to_anchor=(1, 0.5))

@@ -24,9 +24,11 @@ function widthOf(text) {  // about, in pixels, of letters of 12 pixels
 
 function shortened(text, most) {
   if (widthOf(text) <= most) return String(text);
-  const signs = [...String(text)];
-  while (signs.length > 1 && widthOf(signs.join("")) > most - 9) signs.pop();
-  return `${signs.join("")}…`;
+  const signs = [...String(text)];  // the middle is left out: names often differ at their ends only
+  const parts = half => [signs.slice(0, half), signs.slice(signs.length - half)].map(part => part.join(""));
+  let half = Math.floor(signs.length / 2);
+  while (half > 1 && widthOf(parts(half).join("")) > most - 9) half--;
+  return parts(half).join("…");
 }
 
 function written(value) {  // a number as it is told
