@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
 import pytest
 import torch
 
+import eigencode
+from eigencode import Autoencoder, fitting
+from eigencode.cli import workers
+from eigencode.estimators import persistence
 from eigencode.training import execution
 from eigencode.training.processors import processors
 
@@ -58,3 +63,39 @@ def test_a_step_has_no_more_threads_than_processors(monkeypatch):
     assert execution.threads_for(1e3) == 1
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     assert execution.threads_for(1e9) == 2
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_the_start_and_long_answers_have_no_more_threads_than_processors(monkeypatch, two_threads):
+    rows, seen = np.random.default_rng(0).normal(size=(9000, 3)), []
+    find = fitting.find_start
+    monkeypatch.setattr(fitting, "find_start", lambda *given: seen.append(torch.get_num_threads()) or find(*given))
+    for share in (1, 16):
+        monkeypatch.setattr(execution, "processors", lambda share=share: share)
+        model = Autoencoder(1, hidden=(), max_epochs=0, random_state=0).fit(rows)
+        for block in (rows, rows[:5]):
+            model._answer(block, lambda model, rows, _: seen.append(torch.get_num_threads()) or rows.x)
+        assert torch.get_num_threads() == 2
+    # A chunk of 8,192 rows, the rest of them, and few rows, for which nothing is looked up.
+    assert seen == [1, 1, 1, 2, 2, 2, 2, 2]
+
+
+def test_a_loaded_model_has_no_more_threads_than_processors(monkeypatch, tmp_path):
+    model = Autoencoder(1, hidden=(), max_epochs=0).fit(np.random.default_rng(0).normal(size=(20, 3)))
+    model.execution_ = execution.Execution("cpu", "float32", 8)
+    model.save(tmp_path / "model.safetensors")
+    monkeypatch.setattr(persistence, "processors", lambda: 3)
+    assert eigencode.load(tmp_path / "model.safetensors").execution_.n_threads == 3
+
+
+def test_processes_of_a_command_divide_the_processors(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(workers, "processors", lambda: 6)
+    assert [workers._environment(0, n, "folder")["OMP_NUM_THREADS"] for n in (1, 4, 9)] == ["6", "1", "1"]

@@ -20,6 +20,7 @@ from eigencode import processes, progress
 from eigencode.cli.flags import FILES, STREAM
 from eigencode.cli.interruptions import Interruptions, heard
 from eigencode.errors import OptionError
+from eigencode.training.processors import processors
 
 PARENT = "EIGENCODE_PARENT"
 """The variable by which a process knows the one that has started it."""
@@ -106,8 +107,7 @@ def _reported(codes: Sequence[int], others: IO[str]) -> int:
 
 def _environment(rank: int, size: int, folder: str) -> dict[str, str]:
     """The variables of a process, as torchrun sets them, and a folder by which it finds the others."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    default = {"OMP_NUM_THREADS": max(cores // size, 1)} | ({"GLOO_SOCKET_IFNAME": "lo"} if _IS_LINUX else {})
+    default = {"OMP_NUM_THREADS": max(processors() // size, 1)} | ({"GLOO_SOCKET_IFNAME": "lo"} if _IS_LINUX else {})
     own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, PARENT: os.getpid()}
     meeting = {processes.MEETING: os.path.join(folder, "store")}
     return {name: str(value) for name, value in {**default, **os.environ, **own, **meeting}.items()}

@@ -183,7 +183,8 @@ class BaseAutoencoder(
         ``split_seed`` is that of the models that this one is trained with, ``changes`` are options of a stream. A run
         with a checkpoint goes on from there.
         """
-        with unchanged_on_failure(self), fingerprints.opened(checkpoint, self.verbose) as folder:
+        opened = fingerprints.opened(checkpoint, self.verbose)
+        with unchanged_on_failure(self), training.own_share(), opened as folder:
             table = self._table(X, sample_weight, validation_data, groups)
             if folder is not None:
                 fingerprints.require_rereadable(table)

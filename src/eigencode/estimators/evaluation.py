@@ -6,16 +6,18 @@ import copy
 import math
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from eigencode import fitting
+from eigencode import fitting, training
 from eigencode.batch import Batch
 from eigencode.data.gaps import hide_gaps, refuse_infinite
 from eigencode.data.scaling import Scaler
+from eigencode.data.sources import CHUNK_ROWS
 from eigencode.errors import DataError, ResultWarning
 from eigencode.estimators.inputs import float_type, read_rows
 from eigencode.estimators.persistence import Saved
@@ -131,20 +133,22 @@ class Evaluation(Saved):
         """The parts of an answer, one for each chunk of the rows."""
         dtype, scaler = float_type(array.dtype), self.scaler_.of_columns(slice(array.shape[1]))
         model, is_warned = self._model_in(dtype), False
-        for chunk in scaler.chunks(array, dtype):
-            rows = hide_gaps(self._tensor(chunk))
-            if rows.observed is not None and not (scaler.has_gaps or is_warned):
-                warnings.warn(UNSEEN_GAPS, ResultWarning, stacklevel=5)
-                is_warned = True
-            low, high = map(float, rows.x.aminmax())
-            if not (math.isfinite(low) and math.isfinite(high)):
-                refuse_infinite(array, self._cell_names)
-            limit, constant = self._limit, scaler.constant
-            is_usual = -limit <= low and high <= limit and not (constant and rows.x[:, constant].any())
-            seen = rows if is_usual else replace(rows, x=self._seen(rows.x))
-            with torch.no_grad():
-                found = finish(function(model, rows, seen))
-            yield found
+        # It takes .2 ms to find out, as long as the answer for a few rows.
+        with training.own_share() if len(array) > CHUNK_ROWS else nullcontext():
+            for chunk in scaler.chunks(array, dtype):
+                rows = hide_gaps(self._tensor(chunk))
+                if rows.observed is not None and not (scaler.has_gaps or is_warned):
+                    warnings.warn(UNSEEN_GAPS, ResultWarning, stacklevel=5)
+                    is_warned = True
+                low, high = map(float, rows.x.aminmax())
+                if not (math.isfinite(low) and math.isfinite(high)):
+                    refuse_infinite(array, self._cell_names)
+                limit, constant = self._limit, scaler.constant
+                is_usual = -limit <= low and high <= limit and not (constant and rows.x[:, constant].any())
+                seen = rows if is_usual else replace(rows, x=self._seen(rows.x))
+                with torch.no_grad():
+                    found = finish(function(model, rows, seen))
+                yield found
 
     @property
     def _limit(self) -> float:

@@ -3,6 +3,7 @@ from eigencode.training.evaluation import EVALUATION_ROWS as EVALUATION_ROWS
 from eigencode.training.evaluation import evaluate as evaluate
 from eigencode.training.execution import Execution as Execution
 from eigencode.training.execution import choose_execution as choose_execution
+from eigencode.training.execution import own_share as own_share
 from eigencode.training.execution import weights_dtype as weights_dtype
 from eigencode.training.loop import begin as begin
 from eigencode.training.loop import one_pass as one_pass

@@ -87,6 +87,20 @@ def threads_for(work: float) -> int:
     return min(torch.get_num_threads(), processors()) if work >= THREADS_FROM else 1
 
 
+@contextmanager
+def own_share() -> Iterator[None]:
+    """No more threads than processors, for work that a rule chooses no threads for; the caller's number at the end."""
+    before, share = torch.get_num_threads(), processors()
+    if before <= share:
+        yield
+        return
+    torch.set_num_threads(share)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def resolve_device(device: str) -> str:
     """The torch device for the option; an error if it cannot be used."""
     if device == "auto":
