@@ -45,7 +45,7 @@ from eigencode.parts import (
 )
 from eigencode.parts.adaptive_sparsity import mean_given
 from eigencode.parts.codes.sparse import exceeded_by
-from eigencode.parts.networks.dictionaries import principal_directions
+from eigencode.parts.networks.dictionaries import largest_eigenvalue, principal_directions
 from eigencode.parts.penalties.activity import bernoulli_divergence
 from eigencode.testing import check_code, check_penalty
 from eigencode.training.evaluation import EVALUATION_ROWS, evaluate, learn_from_validation
@@ -515,6 +515,47 @@ def test_the_optimal_code_minimises_the_objective_itself():
     active = codes != 0
     torch.testing.assert_close(slopes[active], 0.9 * codes[active].sign(), atol=1e-6, rtol=0)
     assert (slopes[~active].abs() < 0.9 + 1e-6).all()
+
+
+def test_the_optimal_code_of_atoms_that_are_alike_is_optimal():
+    """The slopes of 200 atoms in one orthant, whose products have a condition number of thousands."""
+    model = optimal(2.0, n_features=64, n_components=200)
+    with torch.no_grad():
+        model.decoder.directions.abs_()
+    x = noise(40, 200, seed=2).relu() @ model.decoder.columns.detach().T / 10
+    codes = model.encode(x).mean.detach()
+    slopes = 2 * (x - codes @ model.decoder.columns.detach().T) @ model.decoder.columns.detach()
+    active = codes != 0
+    assert active.any(1).all()
+    torch.testing.assert_close(slopes[active], 2.0 * codes[active].sign(), atol=1e-4, rtol=0)
+    assert (slopes[~active].abs() < 2.0 + 1e-4).all()
+
+
+def test_the_optimal_code_iterates_no_longer_than_it_takes():
+    prior = LaplacePrior(0.9)
+    model = optimal(0.9, prior=prior)
+    calls = []
+    prior.proximal = lambda z, step: calls.append(len(z)) or LaplacePrior.proximal(prior, z, step)
+    model.encode(torch.zeros(3, 6, dtype=torch.float64))
+    assert len(calls) == 1, "zero is the code of zero rows"
+    calls.clear()
+    model.encode(noise(20, 6))
+    assert len(calls) < 1500
+    # Many models in one program take all iterations, to the same codes.
+    x = noise(2, 5, 6)
+    together = torch.func.vmap(lambda rows: model.encode(rows).mean)(x)
+    torch.testing.assert_close(together, torch.stack([model.encode(rows).mean for rows in x]), atol=1e-7, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_largest_eigenvalue_is_bounded_closely(dtype):
+    for k in (1, 3, 40, 150):
+        for matrix in (noise(10, k, seed=k), noise(10, k).abs(), torch.ones(10, k), torch.eye(k)):
+            unit = nn.functional.normalize(matrix.double(), dim=0).to(dtype)
+            largest = torch.linalg.eigvalsh((unit.T @ unit).double())[-1]
+            ratio = (largest_eigenvalue(unit.T @ unit) / largest).item()
+            assert 1 - 1e-5 <= ratio <= k ** (1 / 32) + 1e-5
+    assert largest_eigenvalue(torch.eye(7, dtype=dtype)) == 1, "one step is enough for an orthonormal dictionary"
 
 
 def test_a_trained_models_optimal_code_can_be_differentiated():

@@ -105,7 +105,7 @@ class TargetActivity(Term):
 
     def validation_statistics(self, trace: Trace, composition: Composition) -> Mapping[str, Tensor]:
         """The activity and the length of each clean row, and its units' inputs if the code has thresholds."""
-        q = composition.encode(trace.x, trace.observed)
+        q = trace.q if trace.x_tilde is trace.x else composition.encode(trace.x, trace.observed)
         found = {"active": self.activity_of(q.mean), "length": trace.x.norm(dim=-1)}
         code = composition.code
         return found | ({"inputs": code.inputs_of(q)} if isinstance(code, ThresholdedCode) else {})
