@@ -308,6 +308,10 @@ def compare(table, how, share, options):
             means = {title: np.mean([run[title] for run in runs]) for title in SHOWN}
             line = "".join("         -" if np.isnan(means[t]) else f"{means[t]:10{form}}" for t, form in SHOWN.items())
             print(f"{name:14}{len(runs):6d}{np.sqrt(means['MSE']):9.4f}{line}", flush=True)
+    if options.by_mask:
+        for mask in range(options.masks):
+            runs = {name: runs[mask] for name, runs in found.items() if mask < len(runs)}
+            print(f"  mask {mask}  " + "  ".join(f"{name} {run['MSE']:.4f}" for name, run in runs.items()))
     if options.by_column:
         for j, name in enumerate(table.frame.columns):
             line = "  ".join(
@@ -359,6 +363,7 @@ def main():
     parser.add_argument("--missing", nargs="+", choices=["random", "value"], default=["random", "value"])
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--draws", type=int, default=20, help="draws for energy score and log-loss; 0: points only")
+    parser.add_argument("--by-mask", action="store_true", help="also print the MSE of each mask")
     parser.add_argument("--by-column", action="store_true", help="also print the error of each column")
     options = parser.parse_args()
     # Ten rounds are what is claimed of, whether they converge or not.

@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import re
+from pathlib import Path
 
 from docutils import nodes
 from latex2mathml.converter import convert
@@ -41,6 +42,7 @@ sphinx_gallery_conf = {
     "write_computation_times": False,
     "show_signature": False,
     "remove_config_comments": True,
+    "capture_repr": ("_repr_html_",),  # not the text of a legend that ends a block
 }
 suppress_warnings = ["config.cache"]
 
@@ -64,6 +66,7 @@ copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
 html_theme = "furo"
+html_theme_options = {"top_of_page_buttons": []}
 html_title = f"eigencode {release}"
 html_static_path = ["_static"]
 html_favicon = "_static/favicon.svg"
@@ -144,8 +147,37 @@ def write_displayed_formula(
     raise nodes.SkipNode
 
 
+ACCESSIBLE = {
+    '<p class="caption" role="heading">': '<p class="caption" role="heading" aria-level="2">',
+    '<aside class="sidebar-drawer">': '<aside class="sidebar-drawer" aria-label="Pages">',
+    '<aside class="toc-drawer': '<aside aria-label="On this page" class="toc-drawer',
+    # What is wider than its page is scrolled with the keys.
+    "<pre>": '<pre tabindex="0">',
+    '<div class="formula">': '<div tabindex="0" class="formula">',
+    '<div class="table-wrapper': '<div tabindex="0" class="table-wrapper',
+}
+"""What the theme and Sphinx write, and what readers of a screen or users of a keyboard need."""
+
+
+def without_list(signature: re.Match[str]) -> str:
+    """Return the parameters of a signature as blocks, since a list of definitions needs terms."""
+    blocks = signature[1].replace("<dd>", "<div>").replace("</dd>", "</div>")
+    return f'<div class="parameters">{blocks}</div>'
+
+
+def make_accessible(app: Sphinx, exception: Exception | None) -> None:
+    """Mend the pages that were written."""
+    for path in Path(app.outdir).rglob("*.html"):
+        text = path.read_text()
+        for written, needed in ACCESSIBLE.items():
+            text = text.replace(written, needed)
+        pattern = r'<dl>(\s*<dd><em class="sig-param">.*?)</dl>'
+        path.write_text(re.sub(pattern, without_list, text, flags=re.DOTALL))
+
+
 def setup(app: Sphinx) -> None:
     """Connect the above to Sphinx."""
+    app.connect("build-finished", make_accessible)
     app.add_html_math_renderer(
         "mathml", (write_formula, None), (write_displayed_formula, None)
     )

@@ -1,4 +1,4 @@
-"""Draws front.png, the picture of the front page and of README, from titanic.csv.
+"""Draws front.png and front-dark.png, the picture of the front page and of README, from titanic.csv.
 
     python docs/front.py
 
@@ -8,6 +8,7 @@ All three parts show passengers that were not fitted: every third one is kept as
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -16,7 +17,7 @@ from matplotlib.figure import Figure
 from eigencode import AnomalyDetector, Autoencoder
 
 DOCS = Path(__file__).parent
-BLUE, ORANGE, RED, GREY = "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2"
+BLUE, ORANGE, RED, GREY = "#3f90da", "#ffa90e", "#e42536", "#94a4a2"
 BELOW = {
     "fontsize": 8,
     "frameon": False,
@@ -76,13 +77,14 @@ def gaps_filled(
     axes.set_title("Gaps filled: share of right labels")
 
 
-def odd_row(axes: Axes, known: pd.DataFrame, new: pd.DataFrame) -> None:
+def odd_row(axes: Axes, detector: AnomalyDetector, new: pd.DataFrame) -> None:
     """Show why the most unusual passenger is unusual."""
-    detector = AnomalyDetector(random_state=0).fit(known)
     row = new.iloc[[np.argmin(detector.score_samples(new))]]
     reasons = detector.explain(row, n_columns=5)
-    axes.barh(-np.arange(5), reasons["contribution"], height=0.6, color=RED)
-    axes.set_yticks(-np.arange(5), reasons["column"])
+    reasons = reasons[reasons["direction"] != "as expected"]
+    heights = -np.arange(len(reasons))
+    axes.barh(heights, reasons["contribution"], height=0.6, color=RED)
+    axes.set_yticks(heights, reasons["column"])
     for number, reason in enumerate(reasons.itertuples()):
         axes.text(
             reason.contribution + 0.2, -number, written(reason), va="center", fontsize=8
@@ -93,15 +95,44 @@ def odd_row(axes: Axes, known: pd.DataFrame, new: pd.DataFrame) -> None:
 
 
 def written(reason: Any) -> str:
-    """Return what was observed in a cell, and what is expected where that differs."""
-    if reason.direction == "equal":
-        return f"{reason.observed}, as expected"
-    expected = (
-        f"{reason.expected:.0f}"
-        if isinstance(reason.expected, float)
-        else reason.expected
+    """Return what was observed in a cell, and what is expected."""
+    observed, expected = (
+        f"{cell:.0f}" if isinstance(cell, float) else str(cell)
+        for cell in (reason.observed, reason.expected)
     )
-    return f"{reason.observed}, expected {expected}"
+    return (
+        f"{'a gap' if reason.direction == 'missing' else observed}, expected {expected}"
+    )
+
+
+def draw(
+    path: Path,
+    ink: str,
+    model: Autoencoder,
+    detector: AnomalyDetector,
+    new: pd.DataFrame,
+    known: pd.DataFrame,
+) -> None:
+    """Draw the three parts on a page of any colour, with text and axes of another."""
+    names = (
+        "text.color",
+        "axes.labelcolor",
+        "axes.edgecolor",
+        "xtick.color",
+        "ytick.color",
+    )
+    with matplotlib.rc_context(dict.fromkeys(names, ink)):
+        figure = Figure(figsize=(11, 3.6), layout="constrained")
+        left, middle, right = figure.subplots(1, 3)
+        map_of_codes(left, model, new)
+        gaps_filled(middle, model, new, known)
+        odd_row(right, detector, new)
+        for axes in (left, middle, right):
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.tick_params(labelsize=9, length=0)
+            axes.title.set(fontsize=11, fontweight="bold")
+        figure.savefig(path, dpi=110, transparent=True, pil_kwargs={"optimize": True})
+    print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
 
 
 def main() -> None:
@@ -109,18 +140,9 @@ def main() -> None:
     people = pd.read_csv(DOCS / "titanic.csv")
     new, known = people[::3], people.drop(people.index[::3])
     model = Autoencoder(2, random_state=0).fit(known)
-    figure = Figure(figsize=(11, 3.6), layout="constrained")
-    left, middle, right = figure.subplots(1, 3)
-    map_of_codes(left, model, new)
-    gaps_filled(middle, model, new, known)
-    odd_row(right, known, new)
-    for axes in (left, middle, right):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(labelsize=9, length=0)
-        axes.title.set(fontsize=11, fontweight="bold")
-    path = DOCS / "_static" / "front.png"
-    figure.savefig(path, dpi=110, pil_kwargs={"optimize": True})
-    print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
+    detector = AnomalyDetector(random_state=0).fit(known)
+    for name, ink in {"front": "black", "front-dark": "#e6edf3"}.items():
+        draw(DOCS / "_static" / f"{name}.png", ink, model, detector, new, known)
 
 
 if __name__ == "__main__":

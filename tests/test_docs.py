@@ -1,6 +1,7 @@
 """Every block of Python, and those marked as bash, in the README and the pages run as printed; none is too wide."""
 
 import ast
+import importlib.util
 import os
 import re
 import shutil
@@ -29,6 +30,41 @@ def test_the_blocks_run(page, tmp_path, monkeypatch):
     check_md_file(path, memory=True)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     check_md_file(path, lang="bash")  # in the same folder, with the files that the blocks of Python have written
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The script that measures the figures of README."""
+    spec = importlib.util.spec_from_file_location("figures", ROOT / ".ci" / "figures.py")
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "figures", module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_figures_of_the_readme_are_those_that_the_script_measures(figures):
+    lines = (ROOT / "README.md").read_text().splitlines()
+    for figure in [*figures.FIGURES, *figures.LONG_FIGURES]:
+        (line,) = [line for line in lines if line.startswith(f"| {figure.what} | ")]
+        assert line.endswith(f" | `{figure.command}` |")
+        assert (ROOT / figure.command.split()[1]).is_file()
+
+
+def test_measured_figures_replace_their_rows_and_keep_the_others(figures, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- f -->\n| what | x |\n|---|---|\n| old | 1 |\n| b | 2 |\n<!-- end of f -->\nafter\n")
+    known = [figures.Figure(name, "", (), "") for name in "ab"]
+    figures.write(readme, "f", known, {"a": ["3"]})
+    assert readme.read_text() == (
+        "before\n<!-- f -->\n| what | x |\n|---|---|\n| a | 3 |\n| b | 2 |\n<!-- end of f -->\nafter\n"
+    )
+
+
+def test_a_figure_has_the_digits_that_its_deviation_leaves(figures):
+    assert str(figures.Values(["0.981", "0.991", "0.986"])) == "0.986 ± 0.005"
+    assert str(figures.Values(["10", "30"])) == "20 ± 14"
+    assert str(figures.Values(["1.0", "1.0"])) == "1.000 ± 0.000"
+    assert str(figures.Values(["987 MB"])) == "987 MB"
 
 
 def blocks(path):
