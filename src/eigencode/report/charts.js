@@ -158,7 +158,10 @@ function axesOf(chart, x, y, box, left) {
     drawn += text({x: at, y: box.height + 16, "text-anchor": isLast ? "end" : "middle"}, x.labels[i]);
   });
   drawn += shape("line", {class: "base", x1: 0, x2: box.width, y1: box.height, y2: box.height});
-  if (chart.x.title) drawn += text({x: near(box.width / 2), y: box.height + 36, "text-anchor": "middle"}, shortened(chart.x.title, box.width + left));
+  if (chart.x.title) {
+    const title = shortened(chart.x.title, box.width + left), middle = Math.min(box.width / 2, box.width + 8 - widthOf(title) / 2);
+    drawn += text({x: near(middle), y: box.height + 36, "text-anchor": "middle"}, title);
+  }
   if (chart.y.title) drawn += text({x: -left, y: -13}, shortened(chart.y.title, box.width + left));
   return drawn;
 }
