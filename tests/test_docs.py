@@ -22,6 +22,8 @@ def test_the_blocks_run(page, tmp_path, monkeypatch):
             pytest.importorskip(package)
     if page == "tracking.md":
         pytest.importorskip("tensorboard")
+    if page == "report.md":
+        pytest.importorskip("vl_convert")
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "docs" if page == "README.md" else tmp_path
     folder.mkdir(exist_ok=True)

@@ -109,7 +109,7 @@ class Saved(BaseEstimator):
 
         It says what the model found and whether it was worth it beside the linear one, and shows training, errors by
         column, the rows with the largest errors, codes, components, gaps, and for a detector alarms with reasons. The
-        reader can select codes, and decode new ones. Of more than 20,000
+        reader can select codes, and decode new ones. It takes ``pip install 'eigencode[report]'``. Of more than 20,000
         rows, so many are drawn at random. The page contains values of about 2,000 of them.
 
         Parameters

@@ -1,9 +1,9 @@
-"""Charts: what they show, in the coordinates of their axes; charts.js draws them in the page."""
+"""Charts: specifications for Vega-Lite, which the page draws."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,14 +13,18 @@ Chart = dict[str, Any]
 DECIMALS = 5
 """Significant digits of a number in a page."""
 
-N_COLOURS = 8
-"""Colours of page.css for series."""
+PANEL_HEIGHT = 128
+"""Height of one small chart in pixels; page.js has it too."""
 
-ROOM = 70
-"""Height in pixels of the legend, the titles and the labels of a chart."""
+LEGEND_HEIGHTS = {"nominal": 25, "quantitative": 57}
+"""Height of a legend in pixels, by what it explains."""
 
-STRONG = "var(--c6)"
-"""The colour of a line that divides."""
+
+NAMES = {
+    "labelLimit": 220,
+    "labelExpr": "length(datum.label) > 30 ? slice(datum.label, 0, 14) + '…' + slice(datum.label, -15) : datum.label",
+}
+"""An axis of names; long ones lose their middle, since many differ at their ends."""
 
 
 def number(value: Any) -> float | None:
@@ -29,33 +33,34 @@ def number(value: Any) -> float | None:
     return float(f"{found:.{DECIMALS}g}") if math.isfinite(found) else None
 
 
-def numbers(values: Iterable[Any]) -> list[float | None]:
-    """Numbers as JSON has them."""
-    return [number(value) for value in values]
+def rows_of(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Columns of values as a list of rows."""
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def pairs(x: Iterable[Any], y: Iterable[Any]) -> list[list[Any]]:
-    """Points; those without a finite value are left out."""
-    points = zip(numbers(x), numbers(y), strict=True)
-    return [[left, right] for left, right in points if left is not None and right is not None]
+def chart(data: list[dict[str, Any]], **parts: Any) -> Chart:
+    """A chart of some rows as wide as the page."""
+    size = {"width": "container", "height": parts.pop("height", 260)}
+    return {"data": {"values": data}, **size, **parts}
 
 
-def axis(title: str, values: Any = (), **more: Any) -> Chart:
-    """An axis as long as some values."""
-    finite = np.asarray(values, dtype=float).ravel()
-    finite = finite[np.isfinite(finite)]
-    ends = numbers([finite.min(), finite.max()]) if finite.size else [0.0, 1.0]
-    return {"title": title, "low": ends[0], "high": ends[1], **more}
+def panels_of(spec: Chart) -> int:
+    """The number of small charts in a chart; 0 for one that is whole."""
+    return len(spec["facet"]["sort"]) if "facet" in spec else 0
 
 
-def series(kind: str, name: str = "", colour: int = 0, **more: Any) -> Chart:
-    """Marks of one colour."""
-    return {"kind": kind, "name": name, "colour": f"var(--c{colour % N_COLOURS})", **more}
+def height_of(spec: Chart) -> int:
+    """About the height of a chart with its axis and legend in pixels, which the page keeps free until it is drawn."""
+    if n := panels_of(spec):
+        return PANEL_HEIGHT * math.ceil(n / spec["columns"])
+    colours = [part["encoding"]["color"] for part in spec.get("layer", [spec]) if "color" in part["encoding"]]
+    with_legend = [colour["type"] for colour in colours if colour.get("legend", True) is not None]
+    return int(spec["height"]) + 57 + (LEGEND_HEIGHTS[with_legend[0]] if with_legend else 0)
 
 
-def chart(x: Chart, y: Chart, *shown: Chart, height: int = 330, **more: Any) -> Chart:
-    """Series on two axes."""
-    return {"x": x, "y": y, "series": list(shown), "height": height, **more}
+def axis(field: str, kind: str = "quantitative", title: str | None = None, **more: Any) -> Chart:
+    """One encoding of a chart."""
+    return {"field": field, "type": kind, "title": field if title is None else title, **more}
 
 
 def terms_beside_kept(model: Any) -> tuple[dict[str, np.ndarray], dict[str, float]]:
@@ -80,41 +85,48 @@ def readable_limits(values: np.ndarray) -> tuple[float, float]:
     return float(values.min() - margin), float(values.max() + 2 * margin)
 
 
-def lines(x: Chart, y: Chart, values: Mapping[str, list[list[Any]]], rule: Chart | None = None) -> Chart:
-    """Lines through points, one a name."""
-    drawn = [
-        series("line", name, i, points=points, size=4 if len(points) < 40 else 2)
-        for i, (name, points) in enumerate(values.items())
-    ]
-    return chart(x, y, *drawn, *filter(None, [rule]))
-
-
 def history(model: Any) -> Chart:
     """The objective by rows seen, and the linear baseline's."""
-    evaluated = "validation rows" if model._has_validation else "training rows, evaluated"
-    named = {"training_objective": "training rows", "validation_objective": evaluated}
-    seen = [row["rows"] for row in model.history_]
-    found = {label: [row.get(name, math.nan) for row in model.history_] for name, label in named.items()}
-    values, rule = [*found.values()], None
+    rows = []
+    for seen in model.history_:
+        for name, label in (("training_objective", "training rows"), ("validation_objective", "validation rows")):
+            if (value := number(seen.get(name, math.nan))) is not None:
+                label = label if model._has_validation or name.startswith("training") else "training rows, evaluated"
+                rows.append({"rows": seen["rows"], "epoch": seen["epoch"], "objective": value, "of": label})
+    encoding = {
+        "x": axis("rows", title="rows seen", axis={"format": "~s"}),
+        "y": axis("objective", title="nats a row", scale={"zero": False}),
+        "color": axis("of", "nominal", ""),
+        "tooltip": [axis("epoch"), axis("rows"), axis("objective"), axis("of", "nominal")],
+    }
+    layers: list[Chart] = [{"mark": {"type": "line", "point": True}, "encoding": encoding}]
     if model.baseline_ is not None:
-        level = model.baseline_.history_[0].get("validation_objective", math.nan)
-        if np.isfinite(level):
-            rule = series("rule", "linear baseline", len(found), y=number(level), dashed=True)
-            values = [*values, [level]]
-    points = {name: pairs(seen, each) for name, each in found.items()}
-    y = axis("nats a row", np.concatenate(values))
-    return lines(axis("rows seen", [0, *seen], exact=True), y, {n: p for n, p in points.items() if p}, rule=rule)
+        level = number(model.baseline_.history_[0].get("validation_objective", math.nan))
+        layers.append({
+            "data": {"values": [{"objective": level, "of": "linear baseline"}]},
+            "mark": {"type": "rule", "strokeDash": [6, 4], "strokeWidth": 2},
+            "encoding": {"y": axis("objective", title="nats a row"), "color": encoding["color"]},
+        })  # fmt: skip
+    return chart(rows, layer=layers)
 
 
 def terms(model: Any, values: Mapping[str, np.ndarray]) -> Chart:
     """The terms of the objective by rows seen; their first values may be beyond the axis."""
-    seen = [row["rows"] for row in model.history_]
-    y = axis("nats a row beside the weights kept", readable_limits(shown_first(values)), exact=True)
-    points = {name: pairs(seen, found) for name, found in values.items()}
-    return lines(axis("rows seen", [0, *seen], exact=True), y, points)
+    rows = [
+        {"rows": seen["rows"], "epoch": seen["epoch"], "value": number(value), "term": name}
+        for name, found in values.items()
+        for seen, value in zip(model.history_, found, strict=True)
+    ]
+    encoding = {
+        "x": axis("rows", title="rows seen", axis={"format": "~s"}),
+        "y": axis("value", title="nats a row", scale={"domain": [*map(number, readable_limits(in_view(values)))]}),
+        "color": axis("term", "nominal", "", sort=list(values)),
+        "tooltip": [axis("term", "nominal"), axis("epoch"), axis("value", title="beside the weights kept")],
+    }
+    return chart(rows, mark={"type": "line", "point": True, "clip": True}, encoding=encoding)
 
 
-def shown_first(values: Mapping[str, np.ndarray]) -> np.ndarray:
+def in_view(values: Mapping[str, np.ndarray]) -> np.ndarray:
     """The values that an axis shows whole: all but those of the first quarter, which may be far larger."""
     return np.concatenate([found[len(found) // 4 :] for found in values.values()])
 
@@ -122,27 +134,37 @@ def shown_first(values: Mapping[str, np.ndarray]) -> np.ndarray:
 def sizes(linear: np.ndarray, own: np.ndarray, n_components: int, error: float) -> Chart:
     """The error against the number of components."""
     most = min(len(linear) - 1, max(3 * n_components, 12))
-    mine = pairs(range(1, len(own) + 1), own) if len(own) else pairs([n_components], [error])
-    points = {"PCA of these rows": pairs(range(most + 1), linear[: most + 1]), "this model": mine}
-    drawn = np.array([value for each in points.values() for _, value in each])
-    return lines(
-        axis("components", [0, most], whole=True, exact=True), axis("squared error a row", [0, *drawn]), points
-    )
+    rows = [{"components": k, "error": number(linear[k]), "of": "PCA of these rows"} for k in range(most + 1)]
+    rows += [{"components": k + 1, "error": number(own[k]), "of": "this model"} for k in range(len(own))]
+    rows += [{"components": n_components, "error": number(error), "of": "this model"}] if not len(own) else []
+    encoding = {
+        "x": axis("components", title="components", axis={"tickMinStep": 1}),
+        "y": axis("error", title="squared error a row"),
+        "color": axis("of", "nominal", ""),
+        "tooltip": [axis("components"), axis("error"), axis("of", "nominal")],
+    }
+    return chart(rows, mark={"type": "line", "point": {"size": 60}}, encoding=encoding)
 
 
 def bars(names: Sequence[str], groups: Mapping[str, Sequence[float]], title: str) -> Chart:
     """Horizontal bars, one a name and group."""
-    thickness = 0.84 / len(groups)
-    drawn, ends = [], [0.0]
-    for number_of, (group, values) in enumerate(groups.items()):
-        shown = [(i, value) for i, value in enumerate(numbers(values)) if value is not None]
-        first = -0.42 + number_of * thickness
-        rects = [[0, value, i + first, i + first + thickness] for i, value in shown]
-        tips = [f"{names[i]}\n{title}: {value:g}" + (f"\n{group}" if len(groups) > 1 else "") for i, value in shown]
-        drawn.append(series("rects", group, number_of, rects=rects, tips=tips))
-        ends += [value for _, value in shown]
-    height = len(names) * (22 if len(groups) == 1 else 14 * len(groups)) + ROOM
-    return chart(axis(title, ends), {"title": "", "names": list(names)}, *drawn, height=height)
+    rows = [
+        {"name": name, "value": value, "of": group}
+        for group, values in groups.items()
+        for name, value in zip(names, map(number, values), strict=True)
+        if value is not None
+    ]
+    encoding = {
+        "y": axis("name", "nominal", "", sort=list(names), axis=NAMES),
+        "x": axis("value", title=title),
+        "tooltip": [axis("name", "nominal"), axis("value"), axis("of", "nominal")],
+    }
+    if len(groups) > 1:
+        encoding |= {"yOffset": {"field": "of", "sort": list(groups)}}
+    encoding |= {"color": axis("of", "nominal", "", sort=list(groups), legend=None if len(groups) == 1 else {})}
+    return chart(
+        rows, mark="bar", height=len(names) * (22 if len(groups) == 1 else 14 * len(groups)), encoding=encoding
+    )
 
 
 def _counts(values: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray]:
@@ -158,69 +180,107 @@ def shares(values: np.ndarray, title: str, line: float, bins: int = 40) -> Chart
     """The distribution of values from 0 to 1, and one value marked; a bar has the values up to its right end."""
     edges = np.round(np.linspace(0.0, 1.0, bins + 1), 9)
     counts = np.histogram(-values[np.isfinite(values)], bins=-edges[::-1])[0][::-1]
-    rule = series("rule", x=number(line)) | {"colour": STRONG}
-    return chart(axis(title, [0, 1]), axis("rows", [0, *counts]), histogram(counts, edges), rule, height=250)
-
-
-def histogram(counts: np.ndarray, edges: np.ndarray) -> Chart:
-    """Bars of numbers of values."""
-    ends = list(zip(numbers(edges[:-1]), numbers(edges[1:]), counts.tolist(), strict=True))
-    ends = [each for each in ends if each[2]]
-    rects = [[low, high, 0, n] for low, high, n in ends]
-    return series("rects", rects=rects, tips=[f"from {low:g} to {high:g}\nrows: {n:,}" for low, high, n in ends])
+    rows = rows_of({"from": list(map(number, edges[:-1])), "to": list(map(number, edges[1:])), "n": counts.tolist()})
+    bar = {
+        "mark": {"type": "bar", "binSpacing": 0},
+        "encoding": {
+            "x": axis("from", title=title, bin={"binned": True}),
+            "x2": {"field": "to"},
+            "y": axis("n", title="rows"),
+            "tooltip": [axis("from"), axis("to"), axis("n", title="rows")],
+        },
+    }
+    rule = {
+        "data": {"values": [{"at": number(line)}]},
+        "mark": {"type": "rule", "color": "var(--c6)", "strokeWidth": 2},
+        "encoding": {"x": axis("at", title=title)},
+    }
+    return chart(rows, layer=[bar, rule], height=180)
 
 
 def heatmap(names: Sequence[str], components: Sequence[int], values: np.ndarray, title: str, signed: bool) -> Chart:
     """Columns by components."""
-    known = [
-        (place, i, value)
-        for i in range(len(names))
-        for place, j in enumerate(components)
-        if (value := number(values[i, j])) is not None
+    rows = [
+        {"column": name, "component": int(j) + 1, "value": number(values[i, j])}
+        for i, name in enumerate(names)
+        for j in components
+        if number(values[i, j]) is not None
     ]
-    tips = [f"{names[i]}\ncomponent {components[place] + 1}\n{title}: {value:g}" for place, i, value in known]
-    rects = [[place - 0.48, place + 0.48, i - 0.47, i + 0.47] for place, i, _ in known]
-    painted = [value for *_, value in known]
-    low, high = (-1.0, 1.0) if signed else (0.0, max(painted, default=1.0))
-    return chart(
-        {"title": "component", "names": [str(j + 1) for j in components]},
-        {"title": "", "names": list(names)},
-        series("rects", rects=rects, tips=tips, values=painted),
-        height=18 * len(names) + ROOM,
-        scale={"title": title, "kind": "signed" if signed else "amount", "low": low, "high": high},
-    )
+    scheme = {"scheme": "blueorange", "domain": [-1, 1]} if signed else {"scheme": "blues"}
+    encoding = {
+        "y": axis("column", "nominal", "", sort=list(names), axis=NAMES),
+        "x": axis("component", "ordinal", "component", axis={"labelAngle": 0}),
+        "color": axis("value", title=title, scale=scheme),
+        "tooltip": [axis("column", "nominal"), axis("component", "ordinal"), axis("value", title=title)],
+    }
+    return chart(rows, mark="rect", height=18 * len(names), encoding=encoding)
 
 
-def units(codes: np.ndarray, components: Sequence[int]) -> list[Chart]:
+def scatter(points: list[dict[str, Any]], names: Sequence[str]) -> Chart:
+    """Rows in a plane, coloured by their errors."""
+    encoding = {
+        "x": axis("x", title=names[0], scale={"zero": False}),
+        "y": axis("y", title=names[1], scale={"zero": False}),
+        "color": axis("error", scale={"type": "symlog"}),
+    }
+    return chart(points, mark={"type": "circle", "size": 34, "opacity": 0.8}, height=440, encoding=encoding)
+
+
+def units(codes: np.ndarray, components: Sequence[int]) -> Chart:
     """A small histogram of each component."""
-    panels = []
+    rows = []
     for j in components:
         counts, edges = _counts(codes[:, j], 24)
-        y = axis(f"component {j + 1}", [0, *counts], bare=True)
-        panels.append(chart(axis("", edges, exact=True), y, histogram(counts, edges), height=124))
-    return panels
+        rows += [
+            {"component": f"component {j + 1}", "from": number(low), "to": number(high), "n": int(n)}
+            for low, high, n in zip(edges[:-1], edges[1:], counts, strict=True)
+        ]
+    spec = {
+        "width": 130,
+        "height": 70,
+        "mark": {"type": "bar", "binSpacing": 0},
+        "encoding": {
+            "x": axis("from", title="", bin={"binned": True}, axis={"tickCount": 3}),
+            "x2": {"field": "to"},
+            "y": axis("n", title="", axis=None),
+            "tooltip": [axis("from"), axis("to"), axis("n", title="rows")],
+        },
+    }
+    names = [f"component {j + 1}" for j in components]
+    return {
+        "data": {"values": rows},
+        "facet": axis("component", "nominal", "", sort=names, header={"title": None}),
+        "columns": 4,
+        "spec": spec,
+        "resolve": {"scale": {"x": "independent", "y": "independent"}},
+    }
 
 
 def predicted(observed: np.ndarray, guess: np.ndarray) -> Chart:
     """Predicted numbers against those observed, and the line on which they are equal."""
-    ends = numbers([observed.min(), observed.max()])
-    equal = series("line", points=[[end, end] for end in ends], dashed=True) | {"colour": "var(--soft)"}
-    points = series("points", points=pairs(observed, guess), opacity=0.5)
-    return chart(axis("observed", observed), axis("predicted", [*guess, *observed]), points, equal, height=390)
+    rows = rows_of({"observed": list(map(number, observed)), "predicted": list(map(number, guess))})
+    ends = [number(observed.min()), number(observed.max())]
+    encoding = {
+        name: axis(field, title=field, scale={"zero": False}) for name, field in zip("xy", rows[0], strict=True)
+    }
+    points = {"mark": {"type": "point", "filled": True, "opacity": 0.5}, "encoding": encoding}
+    line = {
+        "data": {"values": rows_of({"observed": ends, "predicted": ends})},
+        "mark": {"type": "line", "strokeDash": [6, 4], "color": "var(--c7)"},
+        "encoding": encoding,
+    }
+    return chart(rows, layer=[points, line], height=320)
 
 
 def spectrum(values: np.ndarray) -> Chart:
     """The singular values of Jacobians, their median and middle half."""
-    low, middle, high = (numbers(each) for each in np.quantile(values, [0.25, 0.5, 0.75], axis=0))
-    names = [str(direction) for direction in range(1, len(middle) + 1)]
-    ends = list(zip(low, middle, high, strict=True))
-    tips = [
-        f"direction {name}\nmedian: {each[1]:g}\nfrom {each[0]:g} to {each[2]:g}"
-        for name, each in zip(names, ends, strict=True)
-    ]
-    rects = [[i - 0.3, i + 0.3, each[0], each[2]] for i, each in enumerate(ends)]
-    medians = [[i - 0.3, i + 0.3, each[1], each[1]] for i, each in enumerate(ends)]
-    band = series("rects", rects=rects, tips=tips, opacity=0.35)
-    line = series("rects", rects=medians, tips=tips)
-    x = {"title": "direction", "names": names}
-    return chart(x, axis("singular value", [0, *np.asarray(high, float)]), band, line, height=270)
+    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75], axis=0)
+    columns = {"direction": range(1, len(middle) + 1), "low": low, "median": middle, "high": high}
+    rows = rows_of({name: list(map(number, numbers)) for name, numbers in columns.items()})
+    x = axis("direction", "ordinal", "direction", axis={"labelAngle": 0})
+    size = axis("low", title="singular value")
+    band = {"mark": {"type": "bar", "opacity": 0.35}, "encoding": {"x": x, "y": size, "y2": {"field": "high"}}}
+    tips = [axis("direction", "ordinal"), axis("median"), axis("low"), axis("high")]
+    middle_of = {"x": x, "y": axis("median", title="singular value"), "tooltip": tips}
+    points = {"mark": {"type": "point", "filled": True, "size": 60}, "encoding": middle_of}
+    return chart(rows, layer=[band, points], height=200)

@@ -74,7 +74,7 @@ def _by_term(model: Any) -> str:
         "Each term of the objective beside its value at the weights kept: above 0 it was larger, below 0 smaller. "
         f"At the weights kept: {listed} nats a row."
     )
-    low, high = charts.readable_limits(charts.shown_first(above))
+    low, high = charts.readable_limits(charts.in_view(above))
     beyond = [name for name, values in above.items() if np.nanmax(values) > high or np.nanmin(values) < low]
     if beyond:
         says += f" The first values of {', '.join(beyond)} are beyond the axis."

@@ -1,62 +1,74 @@
-// Places the charts of a report, and lets the reader colour and select codes, and decode new ones.
+// Draws the charts of a report, and lets the reader colour and select codes, and decode new ones.
 "use strict";
 
-// -- charts: drawn when they come near the view, and all before the page is printed
+// -- charts: pictures at first. When the reader acts, those near the view are drawn by Vega, one after another, and answer
+// to the pointer. A print shows the pictures.
 
-const makers = new Map(), shown = new Map();  // how each place is drawn, and what was drawn there
+const CONFIG = JSON.parse(document.getElementById("chart-config").textContent);
+const OPTIONS = {renderer: "svg", config: CONFIG, actions: false, tooltip: {theme: "custom"}};
+const NEAR = "400px 0px", PANEL = {width: 165, height: 128}, FIRST_ACTS = ["pointermove", "pointerdown", "wheel", "scroll", "keydown"];
+const places = [...document.querySelectorAll(".chart")], makers = new Map(), queue = [], shown = new Map();
+let isDrawing = false, vegaRuns;
 
-const PAPER = 680;  // the width of a printed page
-
-function draw(place, most = Infinity) {
-  const width = Math.min(place.clientWidth, most), made = drawn(makers.get(place)(), Math.max(140, width));
-  place.innerHTML = made.svg;
-  shown.set(place, {...made, width});
+async function runVega() {
+  const packed = Uint8Array.from(atob(document.getElementById("vega").textContent), letter => letter.charCodeAt(0));
+  const unpacked = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const program = document.createElement("script");
+  program.textContent = `(() => {${await new Response(unpacked).text()}\n})();`;  // its names stay its own
+  document.head.append(program);
 }
 
-function drawPrinted() {
-  for (const place of makers.keys()) draw(place, PAPER);
+function liveOf(place) {  // where a chart is drawn, beside its picture
+  return place.querySelector(".live") ?? place.appendChild(Object.assign(document.createElement("div"), {className: "live"}));
 }
 
-function drawChanged() {
-  for (const [place, {width}] of shown) if (place.clientWidth !== width) draw(place);
+function nAcross(place) { return Math.max(1, Math.min(4, Math.floor(place.clientWidth / PANEL.width))); }
+
+function drawChart(live, text) {
+  const spec = JSON.parse(text), width = live.parentElement.clientWidth;
+  const legend = {...CONFIG.legend, columns: width < 500 ? 2 : undefined};
+  if (spec.facet) spec.columns = nAcross(live.parentElement);
+  return vegaEmbed(live, spec, {...OPTIONS, config: {...CONFIG, legend}});
+}
+
+async function draw(place) {
+  await (vegaRuns ??= runVega());
+  place.style.minHeight = `${place.offsetHeight}px`;
+  place.classList.add("drawn");
+  const live = liveOf(place), before = shown.get(place), made = await makers.get(place)(live);
+  if (before) before.finalize();
+  for (const part of live.querySelectorAll("[role], [aria-roledescription]")) {  // the element around says what it shows
+    for (const name of ["role", "aria-roledescription", "aria-label"]) part.removeAttribute(name);
+  }
+  shown.set(place, made);
+  place.style.minHeight = "";
+}
+
+async function ask(asked) {
+  queue.push(...asked);
+  if (isDrawing) return;
+  isDrawing = true;
+  while (queue.length) await draw(queue.shift()).catch(reportError);
+  isDrawing = false;
+  document.documentElement.dataset.ready = "true";
 }
 
 function startCharts() {
-  const seen = new IntersectionObserver(places => {
-    for (const {isIntersecting, target} of places) {
-      if (isIntersecting && !shown.has(target)) draw(target);
-    }
-    document.documentElement.dataset.ready = "true";
-  }, {rootMargin: "400px 0px"});
-  for (const place of makers.keys()) seen.observe(place);
-  for (const change of ["resize", "afterprint"]) window.addEventListener(change, drawChanged);
-  window.addEventListener("beforeprint", drawPrinted);
+  for (const act of FIRST_ACTS) window.removeEventListener(act, startCharts);
+  const near = new IntersectionObserver(seen => {
+    const come = seen.filter(each => each.isIntersecting).map(each => each.target);
+    for (const place of come) near.unobserve(place);
+    ask(come);
+  }, {rootMargin: NEAR});
+  for (const place of places) near.observe(place);
 }
+if (window.DecompressionStream) for (const act of FIRST_ACTS) window.addEventListener(act, startCharts, {passive: true});
 
 const specs = document.querySelectorAll("script[type='application/json']:not([id])");
-document.querySelectorAll("figure > [role=img]:not(img)").forEach((figure, i) => {
-  let charts = null;
-  const read = () => charts ??= JSON.parse(specs[i].textContent);
-  figure.querySelectorAll(".chart").forEach((place, n) => makers.set(place, () => read()[n]));
-});
-
-// -- what is told of the shape under the pointer
-
-const tip = document.createElement("div");
-Object.assign(tip, {id: "tip", hidden: true});
-tip.setAttribute("aria-hidden", "true");
-document.body.append(tip);
-
-document.addEventListener("pointerover", event => {
-  const place = event.target.closest(".chart"), n = event.target.dataset.n;
-  tip.hidden = !place || n === undefined;
-  if (tip.hidden) return;
-  tip.textContent = shown.get(place).tips[n]();
-  const box = event.target.getBoundingClientRect(), room = document.documentElement.clientWidth;
-  const left = Math.min(event.clientX + 14, room - tip.offsetWidth - 6);
-  const above = box.top - tip.offsetHeight - 8;
-  tip.style.left = `${Math.max(left, 4) + scrollX}px`;
-  tip.style.top = `${(above < 0 ? event.clientY + 18 : above) + scrollY}px`;
+document.querySelectorAll("figure .chart").forEach((place, i) => {
+  makers.set(place, live => drawChart(live, specs[i].textContent));
+  const panels = +place.dataset.panels, across = nAcross(place);
+  if (panels) place.style.minHeight = `${Math.ceil(panels / across) * PANEL.height}px`;
 });
 
 // -- the map of codes
@@ -70,78 +82,69 @@ function inside([x, y], path) {
   return isIn;
 }
 
-function endsOf(values) {
-  const known = values.filter(value => typeof value === "number");
-  return {low: Math.min(...known), high: Math.max(...known)};
+let mapView, chosen = null;
+
+function pointsOf(data) {  // a point a row; the columns by which the map can be coloured are c0, c1, ...
+  return data.x.map((x, i) => ({x, y: data.y[i], row: data.rows[i],
+    ...Object.fromEntries(data.columns.map(({values, labels}, j) => [`c${j}`, labels ? labels[values[i]] : values[i]]))}));
 }
 
-const MOST_LABELS = 7, OTHERS = "var(--soft)";
-
-function coloursOf(column) {  // a scale of numbers, or a colour for each of the most frequent labels
-  const {name, labels, values} = column;
-  if (!labels) return {values, scale: {title: name, kind: "many", log: column.log, ...endsOf(values)}};
-  const counts = labels.map(() => 0), paint = labels.map(() => OTHERS);
-  for (const value of values) counts[value]++;
-  const frequent = [...labels.keys()].sort((a, b) => counts[b] - counts[a]).slice(0, MOST_LABELS).sort((a, b) => a - b);
-  frequent.forEach((value, i) => { paint[value] = `var(--c${i})`; });
-  const legend = frequent.map(value => [labels[value], paint[value]]), more = labels.length - frequent.length;
-  return {colours: values.map(value => paint[value]), legend: more ? [...legend, [`${more} more`, OTHERS]] : legend};
+function drawMap(live, data, points, chosenColumn) {
+  const width = Math.max(280, live.parentElement.clientWidth - 70), height = Math.round(Math.min(width * 0.7, 440));
+  const column = data.columns[chosenColumn], field = `c${chosenColumn}`, isNumber = !column.labels;
+  const spec = {
+    $schema: "https://vega.github.io/schema/vega/v6.json", width, height, padding: 5, background: "transparent",
+    data: [{name: "points", values: points}],
+    signals: [
+      {name: "lasso", value: [], on: [
+        {events: "pointerdown", update: "[[x(), y()]]"},
+        {events: "[pointerdown, window:pointerup] > window:pointermove!", update: "lassoAppend(lasso, x(), y())"}]},
+      {name: "chosen", value: chosen},
+    ],
+    scales: [
+      {name: "x", domain: {data: "points", field: "x"}, range: "width", nice: true, zero: false},
+      {name: "y", domain: {data: "points", field: "y"}, range: "height", nice: true, zero: false},
+      isNumber
+        ? {name: "colour", type: chosenColumn === 0 ? "symlog" : "linear", domain: {data: "points", field}, zero: false,
+            range: CONFIG.range.ramp}
+        : {name: "colour", type: "ordinal", domain: {data: "points", field, sort: true}, range: CONFIG.range.category},
+    ],
+    axes: [{orient: "bottom", scale: "x", title: data.axes[0], tickCount: 6}, {orient: "left", scale: "y", title: data.axes[1], tickCount: 6}],
+    legends: [{fill: "colour", title: column.name, orient: "top", direction: "horizontal", symbolLimit: 12, columns: 6}],
+    marks: [
+      {type: "symbol", name: "symbols", aria: false, from: {data: "points"}, encode: {
+        enter: {x: {scale: "x", field: "x"}, y: {scale: "y", field: "y"}, size: {value: 34}},
+        update: {
+          fill: {scale: "colour", field},
+          opacity: {signal: "chosen === null || chosen[datum.row] ? 0.8 : 0.12"},
+          tooltip: {signal: "{" + ["'row': datum.row", ...data.columns.map((each, j) => `${JSON.stringify(each.name)}: datum.c${j}`)].join(", ") + "}"},
+        }}},
+      {type: "path", interactive: false, aria: false, encode: {update: {path: {signal: "lassoPath(lasso)"}, stroke: {value: "var(--ink)"}, strokeDash: {value: [4, 3]}, fill: {value: "var(--ink)"}, fillOpacity: {value: 0.06}}}},
+    ],
+    config: CONFIG,
+  };
+  return vegaEmbed(live, spec, {...OPTIONS, mode: "vega"}).then(result => { mapView = result.view; return result; });
 }
 
-function mapOf(data, column, height) {
-  const valueOf = ({labels, values}, i) => labels ? labels[values[i]] : written(values[i] ?? "unknown");
-  const tell = i => [`row: ${data.rows[i]}`, ...data.columns.map(each => `${each.name}: ${valueOf(each, i)}`)].join("\n");
-  const {values, scale, colours, legend} = coloursOf(column), points = data.x.map((x, i) => [x, data.y[i]]);
-  const [x, y] = [data.x, data.y].map((ends, n) => ({title: data.axes[n], ...endsOf(ends)}));
-  return {x, y, height, series: [{kind: "points", points, values, colours, tell, opacity: 0.8}], scale, legend};
-}
-
-function startMap(place, data, menu) {
-  const rows = document.getElementById("map-rows"), count = document.getElementById("map-count");
-  let path = null, chosen = null;
-  const redraw = () => {
-    draw(place);
-    place.querySelectorAll("circle").forEach((circle, i) => {
-      circle.style.opacity = !chosen || chosen.has(i) ? "" : "0.12";
-    });
-  };
-  const at = event => {
-    const corner = place.firstChild.getBoundingClientRect(), {left, top} = shown.get(place).box;
-    return [event.clientX - corner.left - left, event.clientY - corner.top - top];
-  };
-  const finish = () => {
-    if (!path) return;
-    const {across, down} = shown.get(place).box;
-    const found = path.length < 4 ? [] : data.rows.flatMap((_, i) => inside([across(data.x[i]), down(data.y[i])], path) ? [i] : []);
-    chosen = found.length ? new Set(found) : null;
-    path = null;
-    rows.value = found.map(i => data.rows[i]).join(", ");
-    count.textContent = found.length || "none";
-    redraw();
-  };
-  place.addEventListener("pointerdown", event => {
-    path = [at(event)];
-    const {left, top} = shown.get(place).box;
-    const line = `<g transform="translate(${left},${top})"><polygon class="lasso" points=""/></g>`;
-    place.firstChild.insertAdjacentHTML("beforeend", line);
-    event.preventDefault();
-  });
-  window.addEventListener("pointermove", event => {
-    if (!path) return;
-    path.push(at(event));
-    place.querySelector(".lasso").setAttribute("points", path.map(point => point.join()).join(" "));
-  });
-  for (const end of ["pointerup", "pointercancel"]) window.addEventListener(end, finish);
-  menu.addEventListener("change", redraw);
+function finishLasso(points) {
+  const path = mapView ? mapView.signal("lasso") : [];
+  if (!path.length) return;
+  const [x, y] = ["x", "y"].map(name => mapView.scale(name));
+  const rows = path.length < 4 ? [] : points.filter(p => inside([x(p.x), y(p.y)], path)).map(p => p.row);
+  chosen = rows.length ? Object.fromEntries(rows.map(r => [r, true])) : null;
+  mapView.signal("chosen", chosen).signal("lasso", []).runAsync();
+  document.getElementById("map-rows").value = rows.join(", ");
+  document.getElementById("map-count").textContent = rows.length ? String(rows.length) : "none";
 }
 
 const mapData = document.getElementById("map-data");
 if (mapData) {
   const data = JSON.parse(mapData.textContent), menu = document.getElementById("map-colour");
-  const place = document.getElementById("map");
+  const place = document.getElementById("map"), points = pointsOf(data);
   data.columns.forEach((column, i) => menu.add(new Option(column.name, i)));
-  makers.set(place, () => mapOf(data, data.columns[menu.value], place.clientHeight));
-  startMap(place, data, menu);
+  makers.set(place, live => drawMap(live, data, points, +menu.value));
+  menu.addEventListener("change", () => ask([place]));
+  window.addEventListener("pointerup", () => finishLasso(points));
 }
 
 // -- sliders
@@ -210,5 +213,3 @@ if (liveData) {
   });
   draw();
 }
-
-startCharts();

@@ -15,7 +15,7 @@ from eigencode._version import __version__
 from eigencode.data.writing import atomic_write
 from eigencode.descriptions import summary
 from eigencode.errors import FileError, as_path
-from eigencode.report import model_sections, sections
+from eigencode.report import model_sections, sections, vega
 from eigencode.report.findings import Findings
 from eigencode.report.live import NotLiveError, steps
 from eigencode.report.pieces import data, paragraph, text
@@ -99,18 +99,19 @@ def page(model: Any, X: Any, y: Any = None) -> str:
         for name, (title, content) in shown.items()
     )
     values, body = DATA.findall(body), DATA.sub("", body)  # a browser shows the text before the values have arrived
-    programs = "".join(f"<script>{_script(_read(name))}</script>" for name in ("live.js", "charts.js", "page.js"))
     title = f"{kind} of {found.n_given:,} rows, {len(found.given):,} columns, {k} component{'s' * (k > 1)}"
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<title>{text(title)}</title><link rel="icon" href="data:,"><style>{_read("page.css")}</style></head><body>'
+        f"<title>{text(title)}</title><style>{_read('page.css')}</style></head><body>"
         '<a class="skip" href="#about-finding">To the report</a>'
         f'<header><h1>{text(kind)}</h1><p class="subtitle">{text(title)}. Made by eigencode {__version__}. This file '
         f'needs no network.</p><nav aria-label="sections"><ul>{menu}</ul></nav></header><main>{body}</main>'
         "<footer>Errors are squared differences in scaled units, summed over the columns of a row, unless another unit "
         "is named.</footer>"
-        f"{''.join(values)}{programs}</body></html>\n"
+        f"{''.join(values)}{data(vega.CONFIG, 'chart-config')}<script>{_script(_read('live.js'))}</script>"
+        f"<script>{_script(_read('page.js'))}</script>"
+        f'<script type="text/plain" id="vega">{vega.program()}</script></body></html>\n'
     )
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import html
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from eigencode.data.pictures import PICTURES, encoded, grid
-from eigencode.report.charts import Chart
+from eigencode.report import vega
+from eigencode.report.charts import Chart, height_of, panels_of
 
 
 def text(value: object) -> str:
@@ -40,21 +41,20 @@ def wide(name: str, content: str) -> str:
     return f'<div class="wide" tabindex="0" role="region" aria-label="{text(name)}"><table>{content}</table></div>'
 
 
-def figure(shown: Chart | Sequence[Chart], says: str) -> str:
-    """A chart, or small ones beside each other, with a sentence of what they show."""
-    charts = [shown] if isinstance(shown, Mapping) else list(shown)
-    places = "".join(f'<div class="chart" style="height:{each["height"]}px"></div>' for each in charts)
-    kind = "charts" if isinstance(shown, Mapping) else "panels"
-    drawing = f'<div class="{kind}" role="img" aria-label="{text(says)}">{places}</div>'
-    return f"<figure>{drawing}{data(charts)}<figcaption>{text(says)}</figcaption></figure>"
+def figure(spec: Chart, says: str) -> str:
+    """A chart, with a sentence of what it shows."""
+    panels = f' data-panels="{n}"' if (n := panels_of(spec)) else ""
+    room = f'style="min-height:{height_of(spec)}px"'
+    still = f'<div class="still">{vega.picture(spec)}</div>'
+    drawing = f'<div class="chart" role="img" aria-label="{text(says)}" {room}{panels}>{still}</div>'
+    return f"<figure>{drawing}{data(spec)}<figcaption>{text(says)}</figcaption></figure>"
 
 
 def data(values: object, name: str = "") -> str:
     """Values that a program of the page reads, as JSON; by the element's name, if it has one."""
     own = f' id="{name}"' if name else ""
-    content = json.dumps(values, allow_nan=False, separators=(",", ":")).replace(
-        "<", "\\u003c"
-    )  # or <!-- keeps it open
+    content = json.dumps(values, allow_nan=False, separators=(",", ":"))
+    content = content.replace("<", "\\u003c")  # or <!-- keeps the script open
     return f'<script type="application/json"{own}>{content}</script>'
 
 

@@ -10,7 +10,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, r2_score
 
 from eigencode.data.pictures import as_pixels
 from eigencode.descriptions import is_detector, is_supervised, summary
-from eigencode.report import charts
+from eigencode.report import charts, vega
 from eigencode.report.columns import Column, columns, take
 from eigencode.report.findings import MOST_POINTS, Findings
 from eigencode.report.pieces import data, figure, paragraph, share, strip, table, text
@@ -262,20 +262,21 @@ def code_map(found: Findings) -> str:
     some = np.sort(np.random.default_rng(1).permutation(len(found.codes))[:MOST_POINTS])
     plane, names = found.plane
     shown = [] if found.is_image else _shown(found, MOST_COLOURS)
-    errors = charts.numbers(found.errors[some])
-    columns_shown = [{"name": "error", "values": errors, "log": True}, *(_painted(found.given[j], some) for j in shown)]
+    x, y, errors = (list(map(charts.number, values)) for values in (*plane[some, :2].T, found.errors[some]))
     shown_points = {
-        "x": charts.numbers(plane[some, 0]),
-        "y": charts.numbers(plane[some, 1]),
+        "x": x,
+        "y": y,
         "rows": [found.labels[row] for row in some],
         "axes": names,
-        "columns": columns_shown,
+        "columns": [{"name": "error", "values": errors}, *(_painted(found.given[j], some) for j in shown)],
     }
+    still = vega.picture_in_pixels(charts.scatter(charts.rows_of({"x": x, "y": y, "error": errors}), names))
     count = f"{len(some):,} of the rows" if len(some) < found.n_given else "all rows"
     return (
         '<p><label>Colour by <select id="map-colour"></select></label> Draw a line around points with the mouse or a '
         "finger to list their rows; click once to end the selection.</p>"
-        '<div id="map" class="chart" role="img" aria-label="Codes of the rows in a plane"></div>'
+        '<div id="map" class="chart" role="img" aria-label="Codes of the rows in a plane">'
+        f'<img class="still" alt="" src="data:image/png;base64,{still}"></div>'
         f"{data(shown_points, 'map-data')}"
         '<p><label for="map-rows">Selected rows: <output id="map-count">none</output></label>'
         '<textarea id="map-rows" rows="3" readonly></textarea></p>'
