@@ -14,7 +14,7 @@ from sklearn.decomposition import PCA
 from torch import nn
 
 import eigencode
-from eigencode import Autoencoder, Composition, Objective, SparseAutoencoder
+from eigencode import Autoencoder, AutoencoderClassifier, Composition, Objective, SparseAutoencoder
 from eigencode.batch import Batch
 from eigencode.errors import OptionError
 from eigencode.parts import (
@@ -601,6 +601,23 @@ def test_the_k_best_numbers_are_a_fixed_point_that_no_single_unit_improves_on():
         chosen = code != 0
         best = torch.linalg.lstsq(columns[:, chosen], row[:, None]).solution[:, 0]
         torch.testing.assert_close(code[chosen], best, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("sparsity", ["l1", "top_k"])
+def test_the_optimal_code_of_rows_with_gaps_is_that_of_the_completed_rows(blocks, sparsity):
+    gappy = np.where(np.random.default_rng(0).random(blocks.shape) < 0.2, np.nan, blocks)
+    model = SparseAutoencoder(16, code="optimal", sparsity=sparsity, active=4, max_epochs=3, random_state=0).fit(gappy)
+    completing = model.composition_.encoder
+    with torch.no_grad():
+        completed = completing.completed(torch.as_tensor(model.scaler_.transform(gappy[:50]), dtype=torch.float32))
+        assert not completed.isnan().any()
+        np.testing.assert_allclose(model.transform(gappy[:50]), completing.network(completed), atol=1e-3)
+
+
+def test_a_classifier_of_optimal_codes_is_refused(blocks):
+    sparse = SparseAutoencoder(4, code="optimal", max_epochs=1, random_state=0)
+    with pytest.raises(OptionError, match="OptimalCode needs a Dictionary"):
+        AutoencoderClassifier(sparse, random_state=0).fit(blocks[:50], np.arange(50) % 2)
 
 
 def test_the_optimal_code_refuses_what_it_does_not_know():

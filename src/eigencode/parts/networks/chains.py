@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,9 @@ from eigencode.parts.base import Sizes
 from eigencode.parts.codes.base import Code
 from eigencode.parts.likelihoods.base import Likelihood
 from eigencode.parts.networks.base import Network
+
+if TYPE_CHECKING:
+    from eigencode.model.composition import Composition
 
 
 class Chain(Network):
@@ -57,6 +60,11 @@ class Chain(Network):
         if isinstance(other, Chain) and len(other.networks) == len(self.networks):
             for own, partner in zip(self.networks, reversed(other.networks), strict=True):
                 own.mirror(innermost(partner))
+
+    def join(self, composition: Composition) -> None:
+        """Let each network read from the whole model."""
+        for network in self.networks:
+            network.join(composition)
 
     def setup(self, n_inputs: int, n_outputs: int, generator: torch.Generator) -> None:
         """Make all networks' tensors, input first."""
@@ -124,6 +132,10 @@ class Within(Network):
     def mirror(self, other: Network) -> None:
         """Give the wrapped network the other one, without its wrappers."""
         self.network.mirror(innermost(other))
+
+    def join(self, composition: Composition) -> None:
+        """Let the wrapped network read from the whole model."""
+        self.network.join(composition)
 
 
 def innermost(network: Network) -> Network:
