@@ -8,6 +8,7 @@ import subprocess
 import time
 from html.parser import HTMLParser
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -30,8 +31,8 @@ from eigencode import (
 )
 from eigencode.errors import DataError, FileError, OptionError
 from eigencode.export import graph_of
-from eigencode.report import charts, live, model_sections, sections
-from eigencode.report.findings import Findings
+from eigencode.report import charts, live, model_sections, sections, vega
+from eigencode.report.findings import Findings, plane_of
 from eigencode.report.notebook_card import card
 from eigencode.report.page import HERE, page
 
@@ -141,6 +142,14 @@ class TestPage:
         told = re.findall(r">(a long[^<]*)<", drawn)
         assert len(set(told)) == 12
         assert all("…" in name for name in told)
+
+    def test_characters_that_a_picture_cannot_have_are_replaced(self):
+        names = ["a\0b\x08\uffff", "c\\u0000d", 'e"\\']
+        asked = vega._as_wide_as_the_page(charts.bars(names, {"own": [1.0] * 3}, "share"))
+        told = [row["name"] for row in asked["data"]["values"]]
+        assert told == ["a\ufffdb\ufffd\ufffd", *names[1:]]  # the library ends the process at others
+        drawn = ElementTree.fromstring(vega.picture(charts.bars(names, {"own": [1.0] * 3}, "share")))
+        assert set(told) <= {element.text for element in drawn.iter()}
 
     def test_pictures_have_the_pages_colours_and_are_what_is_printed(self, text):
         pictures = re.findall(r'<div class="still">(<svg.*?</svg>)</div>', text)
@@ -404,6 +413,29 @@ class TestFindings:
         counts = LinearAutoencoder(1).fit(COUNTS)
         assert says in sections.finding(Findings(counts, COUNTS))
         assert says not in sections.finding(Findings(counts, COUNTS + 0.01))
+
+    def test_one_row_has_a_plane(self, model):
+        for n_components in (1, 2, 3):
+            single = Autoencoder(n_components, **QUICK).fit(COUNTS)
+            assert "It was asked about 1 row" in page(single, COUNTS[:1])
+        plane, names = plane_of(np.ones((1, 3)))
+        assert plane.tolist() == [[0.0, 0.0]]
+        assert len(names) == 2
+
+    def test_an_objective_that_is_no_smaller_is_not_called_worth_it(self):
+        single = Autoencoder(2, **QUICK).fit(COUNTS)
+        found = Findings(single, COUNTS)
+        found.errors = 0.5 * found.linear_errors
+        for level, is_worth_it in ((single.best_objective_ + 1, True), (single.best_objective_, False)):
+            single.baseline_.history_[0]["validation_objective"] = level
+            says = sections.finding(found)
+            assert ("so the nonlinear part was worth it" in says) == is_worth_it
+            assert ("its objective, which was trained, is no smaller" in says) != is_worth_it
+
+    def test_numbers_that_are_0_and_1_are_decoded_as_such(self):
+        frame = pd.DataFrame({"whole": (COUNTS[:, 0] > 0.5).astype(int), "logical": COUNTS[:, 1] > 0.5})
+        labels = live.steps(Autoencoder(1, **QUICK).fit(frame))["labels"]
+        assert labels == {"whole": ["0", "1"]}
 
     def test_components_that_never_change_are_dead(self):
         X = np.random.default_rng(0).normal(size=(200, 3))

@@ -359,7 +359,8 @@ def plane_of(points: np.ndarray, what: str = "component") -> tuple[np.ndarray, l
     if points.shape[1] == 2:
         return points, [f"{what} 1", f"{what} 2"]
     centred = points - points.mean(0)
-    _, singular, directions = np.linalg.svd(centred, full_matrices=False)
+    # One row has one direction only; a second row at the centre adds one, and changes nothing.
+    _, singular, directions = np.linalg.svd(np.pad(centred, [(0, len(points) == 1), (0, 0)]), full_matrices=False)
     shares = singular[:2] ** 2 / max(float((singular**2).sum()), 1e-300)
     # The largest entry of each axis is positive, so that the plane is the same on every machine.
     signs = np.where(directions[[0, 1], np.abs(directions[:2]).argmax(1)] < 0, -1.0, 1.0)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, fx
 
 from eigencode import export
+from eigencode.data.tables.types import class_of
 from eigencode.errors import EigencodeError
 from eigencode.export.files import quiet
 
@@ -96,6 +97,8 @@ def _meaning(model: Any, graph: Any) -> dict[str, Any]:
     parts = [column for column, _ in graph.columns.parts]
     kinds = [column.kind.kind for column in parts]
     labels = {str(name): labels for name, labels in graph.columns.labels.items()}
+    binary = [column for column in parts if column.kind.kind == "boolean" and class_of(column.arrow) == "number"]
+    labels |= {str(column.name): ["0", "1"] for column in binary}
     return {"columns": [str(column.name) for column in parts], "kinds": kinds, "labels": labels}
 
 

@@ -103,21 +103,28 @@ def _beside_linear(found: Findings) -> str:
     own, linear = float(found.errors.mean()), float(found.linear_errors.mean())
     gain = 1 - own / linear if linear > 0 else 0.0
     if gain > 0.02:
+        worth = "; its objective, which was trained, is no smaller" if _is_objective_no_better(found.model) else ""
         return (
-            f"Its squared error is {share(gain)} smaller than that of the best linear model with a code "
-            "of this size, so the nonlinear part was worth it."
+            f"Its squared error is {share(gain)} smaller than that of the best linear model of its kind with a code "
+            f"of this size{worth or ', so the nonlinear part was worth it'}."
         )
     if gain > -0.02:
         return (
-            "Its squared error is about that of the best linear model with a code of this size: a linear "
+            "Its squared error is about that of the best linear model of its kind with a code of this size: a linear "
             "model would do as well, unless you need what else this kind gives."
         )
     more = share(-gain) if gain > -1 else f"{own / linear - 1:.1f} times"
     return (
-        f"Its squared error is {more} <em>larger</em> than that of the best linear model with a "
+        f"Its squared error is {more} <em>larger</em> than that of the best linear model of its kind with a "
         "code of this size. Kinds with a prior, noise or a penalty give up some error for what these "
         "bring; otherwise prefer the linear model."
     )
+
+
+def _is_objective_no_better(model: Any) -> bool:
+    """Whether the linear baseline's objective is as small on the validation rows; False if there are none."""
+    level = model.baseline_.history_[0].get("validation_objective", np.nan)
+    return bool(model.best_objective_ >= level)
 
 
 def reconstructions(found: Findings) -> str:

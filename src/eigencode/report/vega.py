@@ -29,7 +29,7 @@ CONFIG: dict[str, Any] = {
     "axis": {**TEXT, "gridColor": GRID, "domainColor": GRID, "tickColor": GRID},
     "axisX": {"labelFlush": False},
     "axisQuantitative": {"tickCount": 7},
-    "legend": {**TEXT, "orient": "top"},
+    "legend": {**TEXT, "orient": "top", "columnPadding": 20},  # a browser's letters may be wider than those measured
     "header": {"labelColor": INK, "titleColor": INK},
     "range": {"category": [f"var(--c{i})" for i in range(8)], "ramp": ["#3d6fd6", "#35a78c", "#dba514"]},
     "bar": {"color": "var(--c0)"},
@@ -40,6 +40,9 @@ CONFIG: dict[str, Any] = {
 IN_PIXELS = {INK: "#78818f", GRID: "#78818f55"}
 """Colours of a picture in pixels, which can be read on white and on black."""
 
+
+NOT_IN_XML = re.compile(r"\\u[0-9a-f]{4}|\\[bf]|(\\.)|[\ud800-\udfff\ufffe\uffff]")
+"""Characters of JSON that a picture cannot have, written as escapes or not; a group holds the other escapes."""
 
 MOST_COLOURS = 128
 """Colours of a picture in pixels: a tenth of the bytes, and no difference that can be seen."""
@@ -68,7 +71,10 @@ def program() -> str:
 
 def _as_wide_as_the_page(spec: dict[str, Any]) -> dict[str, Any]:
     whole = {"width": WIDTH, "autosize": {"type": "fit-x", "contains": "padding"}}
-    return spec | whole if spec.get("width") == "container" else spec
+    whole = spec | whole if spec.get("width") == "container" else spec
+    content = json.dumps(whole, ensure_ascii=False)
+    drawn: dict[str, Any] = json.loads(NOT_IN_XML.sub(lambda found: found[1] or "\N{REPLACEMENT CHARACTER}", content))
+    return drawn
 
 
 def _library() -> ModuleType:
