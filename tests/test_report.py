@@ -158,6 +158,11 @@ class TestPage:
         assert {"var(--ink)", "var(--line)", "var(--c0)"} <= colours
         for name in colours:
             assert len(re.findall(rf"\s{name[4:-1]}: #", text)) == 2, "each colour is there for light and for dark"
+        names = [name for picture in pictures for name in re.findall(r' id="([^"]+)"', picture)]
+        used = [name for picture in pictures for name in re.findall(r"url\(#([^)]+)\)", picture)]
+        assert set(names) == set(used) != set()
+        assert len(set(names)) == len(names), "a name on a page is that of one element"
+        assert not [name for name in names if name.startswith(("gradient_", "clip"))], "Vega has these in a browser"
         printed = re.search(r"@media print \{(.*?)\n\}", text, re.DOTALL)[1]
         assert ".chart > .live { display: none; }" in printed
         assert ".chart > .still { display: block; }" in printed

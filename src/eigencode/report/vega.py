@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import re
+import zlib
 from types import ModuleType
 from typing import Any
 
@@ -51,7 +52,12 @@ MOST_COLOURS = 128
 def picture(spec: dict[str, Any]) -> str:
     """A chart as SVG, as wide as the page, with the page's colours."""
     found: str = _library().vegalite_to_svg(_as_wide_as_the_page(spec), config=CONFIG)
-    return re.sub(r' (role|aria-[a-z]+)="[^"]*"', "", found)  # the element around it is what a screen reader reads
+    found = re.sub(r' (role|aria-[a-z]+)="[^"]*"', "", found)  # the element around it is what a screen reader reads
+    own = f"picture{zlib.crc32(json.dumps(spec).encode())}"  # a browser's Vega gives its names to others
+    for number, name in enumerate(re.findall(r' id="(\w+)"', found)):
+        for begin, end in ((' id="', '"'), ("url(#", ")")):
+            found = found.replace(f"{begin}{name}{end}", f"{begin}{own}-{number}{end}")
+    return found
 
 
 def picture_in_pixels(spec: dict[str, Any]) -> str:
