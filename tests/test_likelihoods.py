@@ -557,7 +557,15 @@ def test_rows_have_the_sum_over_their_cells_and_its_gradient():
 def test_a_distribution_with_cells_of_its_own_does_not_inherit_the_sum_of_others():
     class Steeper(Gaussian):
         def log_prob(self, x):
-            return 2 * super().log_prob(x)
+            return 2 * Gaussian.log_prob(self, x)
+
+    class Twice:
+        log_prob = Steeper.log_prob
+
+    class Mixed(Twice, Gaussian):
+        pass
 
     x = torch.ones(2, 3)
-    assert torch.equal(Steeper(0 * x, 0.5).row_log_prob(x), 2 * Gaussian(0 * x, 0.5).log_prob(x).sum(-1))
+    wanted = 2 * Gaussian(0 * x, 0.5).log_prob(x).sum(-1)
+    assert torch.equal(Mixed(0 * x, 0.5).row_log_prob(x), wanted)
+    assert torch.equal(Steeper(0 * x, 0.5).row_log_prob(x), wanted)

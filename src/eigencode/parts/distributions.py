@@ -36,9 +36,10 @@ class Distribution(ABC):
             """Expectation, shape (..., d)."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Let a subclass with a ``log_prob`` of its own not inherit a sum of another one."""
+        """Let a subclass whose ``log_prob`` is of its own, or of a mixin, not inherit the sum of another one."""
         super().__init_subclass__(**kwargs)
-        if "log_prob" in vars(cls) and "row_log_prob" not in vars(cls):
+        nearest = next(vars(one) for one in cls.__mro__ if {"log_prob", "row_log_prob"} & vars(one).keys())
+        if "row_log_prob" not in nearest:
             cls.row_log_prob = Distribution.row_log_prob  # type: ignore[method-assign]
 
     @abstractmethod
