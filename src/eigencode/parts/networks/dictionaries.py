@@ -186,8 +186,10 @@ class OptimalCode(Network):
     ----------
     n_steps : int
         Iterations in training; `SparseAutoencoder` takes 40 for the soft threshold and 100 for the k largest. In
-        evaluation they go on until a step changes no code by more than rounding, 1e-6 of its length in float32, at
-        most for 15 times as many. One is enough for an orthonormal dictionary.
+        evaluation they go on until a step changes no code of the batch by more than rounding, 1e-6 of its length in
+        float32, at most for 15 times as many. Steps may be short before the optimum is reached: codes of digits and of
+        breast cancer differ by up to 3e-4 of their length from those of the same rows alone, in float64 of digits by
+        2e-13. One is enough for an orthonormal dictionary.
 
     Raises
     ------
