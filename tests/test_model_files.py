@@ -282,6 +282,13 @@ def test_descriptions_that_are_none_are_refused(saved, tmp_path, text):
     refused(tmp_path / "m.safetensors")
 
 
+def test_a_number_too_large_for_a_float_is_damage(saved, tmp_path):
+    """Infinity is written in a way of its own."""
+    content = json.dumps(saved[0]).replace("{", '{"other": 1e400, ', 1)
+    safetensors.torch.save_file(saved[1], tmp_path / "m.safetensors", {"eigencode": content})
+    assert "1e400 is not a finite number" in refused(tmp_path / "m.safetensors")
+
+
 @pytest.mark.parametrize("levels", [90, 300, 700])
 def test_lists_nested_many_times_are_refused(saved, tmp_path, levels):
     value = []
@@ -313,10 +320,11 @@ def test_threads_beyond_the_machines_are_left_out(saved, tmp_path):
     assert 1 <= eigencode.load(path).execution_.n_threads < 4000
 
 
-def test_a_model_that_could_not_be_read_is_not_written(tmp_path):
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_model_that_could_not_be_read_is_not_written(tmp_path, value):
     model = Autoencoder(2, hidden=(3,), max_epochs=0, random_state=0).fit(np.random.default_rng(0).normal(size=(9, 3)))
     with torch.no_grad():
-        next(model.composition_.parameters()).fill_(math.nan)
+        next(model.composition_.parameters()).fill_(value)
     with pytest.raises(StorageError, match="not finite numbers"):
         model.save(tmp_path / "m.safetensors")
     assert not list(tmp_path.iterdir())
