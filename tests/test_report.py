@@ -422,7 +422,9 @@ class TestFindings:
     def test_one_row_has_a_plane(self, model):
         for n_components in (1, 2, 3):
             single = Autoencoder(n_components, **QUICK).fit(COUNTS)
-            assert "It was asked about 1 row" in page(single, COUNTS[:1])
+            text = page(single, COUNTS[:1])
+            assert "It was asked about 1 row." in text
+            assert "never change" not in text
         plane, names = plane_of(np.ones((1, 3)))
         assert plane.tolist() == [[0.0, 0.0]]
         assert len(names) == 2
@@ -436,6 +438,12 @@ class TestFindings:
             says = sections.finding(found)
             assert ("so the nonlinear part was worth it" in says) == is_worth_it
             assert ("its objective, which was trained, is no smaller" in says) != is_worth_it
+
+    def test_columns_of_the_map_have_names_of_their_own(self):
+        frame = pd.DataFrame(COUNTS[:, :3], columns=["row", "error", "x"])
+        drawn = sections.code_map(Findings(Autoencoder(2, **QUICK).fit(frame), frame))
+        told = json.loads(re.search(r'id="map-data">(.*?)</script>', drawn)[1])
+        assert [column["name"] for column in told["columns"]] == ["error", "row (column)", "error (column)", "x"]
 
     def test_numbers_that_are_0_and_1_are_decoded_as_such(self):
         frame = pd.DataFrame({"whole": (COUNTS[:, 0] > 0.5).astype(int), "logical": COUNTS[:, 1] > 0.5})

@@ -59,7 +59,7 @@ def finding(found: Findings) -> str:
     sentences = [
         f"This is {_article(kind)} <strong>{text(kind)}</strong>: it describes each row of {d:,} columns by a code of "
         f"{k} number{'s' * (k > 1)}, from which the row is rebuilt.",
-        f"It was asked about {found.n_given:,} rows"
+        f"It was asked about {found.n_given:,} row{'s' * (found.n_given > 1)}"
         + (
             f", of which {len(found.numbers):,} {'at the beginning' if found.are_windows else 'drawn at random'} were "
             "measured."
@@ -70,7 +70,7 @@ def finding(found: Findings) -> str:
         f"{rebuilt}. Half of the columns are rebuilt better than this, and half worse." if rebuilt else "",
         _beside_linear(found),
         f"{int(found.dead.sum())} of the {k} components never change: a smaller code would do."
-        if found.dead.any()
+        if found.dead.any() and len(found.codes) > 1
         else "",
         _may_be_images(found),
     ]
@@ -277,6 +277,8 @@ def code_map(found: Findings) -> str:
         "axes": names,
         "columns": [{"name": "error", "values": errors}, *(_painted(found.given[j], some) for j in shown)],
     }
+    for column in shown_points["columns"][1:]:  # the page says a point's row and error beside these
+        column["name"] += " (column)" * (column["name"] in ("row", "error"))
     still = vega.picture_in_pixels(charts.scatter(charts.rows_of({"x": x, "y": y, "error": errors}), names))
     count = f"{len(some):,} of the rows" if len(some) < found.n_given else "all rows"
     return (
