@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 import eigencode
-from eigencode.cli.app import app
+from eigencode.cli.entry import parsed
 
 PAGE = (Path(__file__).parent.parent / "docs" / "processes.md").read_text()
 BLOCKS = [block for _, block in re.findall(r"(?ms)^```(\S*)[^\n]*\n(.*?)^```$", PAGE)]
@@ -39,7 +39,7 @@ def require_known_flags(words):
     given = get_args_parser().parse_args(words[1:])
     if given.module:
         assert given.training_script == "eigencode"
-        app.parse_args(given.training_script_args, exit_on_error=False, print_error=False)
+        parsed(given.training_script_args)
     return given
 
 

@@ -69,12 +69,6 @@ class Checkpoint:
         return replace(self, folder=os.path.join(as_path(self.folder), name), is_derived=is_derived)
 
 
-def interruption(has_checkpoint: bool = False) -> str:
-    """What is said of training that was interrupted."""
-    goes_on = " The same fit again goes on from its checkpoint." if has_checkpoint else ""
-    return f"Training was interrupted; the best weights so far are kept.{goes_on}"
-
-
 def _check_positive(name: str, value: Any, kind: type, described: str) -> None:
     is_number = isinstance(value, kind) and not isinstance(value, bool)
     if value is not None and not (is_number and 0 < value < float("inf")):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterable, Sequence
+from typing import Self
 
 LISTED_AT_MOST = 20
 """Known names that a hint lists; it only counts the others, since a table may have thousands of columns."""
@@ -79,6 +80,12 @@ class ResultWarning(UserWarning):
 
 class InterruptedWarning(ResultWarning):
     """Training was interrupted, as by Ctrl-C; the model has the best weights found before that."""
+
+    @classmethod
+    def of_fit(cls, has_checkpoint: bool = False) -> Self:
+        """What is said of a fit; with a checkpoint, the same fit can go on."""
+        goes_on = " The same fit again goes on from its checkpoint." if has_checkpoint else ""
+        return cls(f"Training was interrupted; the best weights so far are kept.{goes_on}")
 
 
 def file_error(cause: OSError, what: str, *, got: object = None, hint: str | None = None) -> FileError:

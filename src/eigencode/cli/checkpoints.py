@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from eigencode import data, progress, tracking
-from eigencode.checkpoint import Checkpoint, interruption
+from eigencode.checkpoint import Checkpoint
 from eigencode.cli.flags import FILES, PATHS
 from eigencode.cli.interruptions import heard
 from eigencode.errors import InterruptedWarning, OptionError
@@ -94,7 +94,7 @@ class CheckpointFlags(StateFlags):
             except KeyboardInterrupt:
                 with suppress(KeyboardInterrupt):
                     epochs.throw(KeyboardInterrupt)  # type: ignore[attr-defined]  # sets the best weights
-                warnings.warn(interruption(self.checkpoint is not None), InterruptedWarning, 2)
+                warnings.warn(InterruptedWarning.of_fit(self.checkpoint is not None), stacklevel=2)
 
 
 NONE = CheckpointFlags()

@@ -125,9 +125,7 @@ def detect(
         nonlocal first
         numbers = first + kept[first : first + len(block)].nonzero()[0]
         columns = {name: block[name].take(numbers - first) for name in names}
-        # Shares of few rows have endless digits; six tell them apart from each other and from any rate.
-        shares = np.array([float(f"{share:.6g}") for share in p[numbers]])
-        columns |= {"row": part.first + numbers, "score": scores[numbers], "p_value": shares}
+        columns |= {"row": part.first + numbers, "score": scores[numbers], "p_value": _in_six_digits(p[numbers])}
         columns |= {"alarm": alarms[numbers]} if all_rows else {}
         reasons = [list(map(short, own)) for own in reasons_of(detector, rows_of(block), numbers - first, explain)]
         first += len(block)
@@ -148,6 +146,13 @@ def part_of_rows(part: Part, detector: AnomalyDetector, table: Any, false_discov
         hint = "Use --false-alarms and a detector without windows, or one process"
         raise OptionError("False discoveries and windows need all rows", got="several shards", hint=hint)
     return part.of(table, n_cells_of(detector))
+
+
+def _in_six_digits(shares: np.ndarray) -> np.ndarray:
+    """Shares of few rows have endless digits; six tell them apart from each other and from any rate."""
+    import numpy as np
+
+    return np.array([float(f"{share:.6g}") for share in shares])
 
 
 def reasons_of(

@@ -6,8 +6,9 @@ import io
 import re
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
+from inspect import BoundArguments
 from typing import TextIO
 
 from cyclopts import CycloptsError, MissingArgumentError, UnusedCliTokensError
@@ -63,13 +64,19 @@ def _without_pydantic() -> Iterator[None]:
             sys.modules["pydantic"] = found
 
 
+def parsed(tokens: Sequence[str]) -> tuple[Callable[..., object], BoundArguments]:
+    """The function of a command, and its arguments."""
+    with _without_pydantic():
+        function, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
+    return function, bound
+
+
 def _run(tokens: Sequence[str], interruptions: Interruptions) -> int:
     """Run a command, and return its exit code."""
     try:
         with _plain_warnings() as warned, progress.shown_by_default(_is_terminal(sys.stderr)), _first_alone_prints():
             OWN.take(tokens)
-            with _without_pydantic():
-                function, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
+            function, bound = parsed(tokens)
             function(*bound.args, **bound.kwargs)
         sys.stdout.flush()
     except workers.StartProcesses as several:

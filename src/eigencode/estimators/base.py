@@ -18,7 +18,6 @@ import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 
 from eigencode import fitting, progress, training
-from eigencode.checkpoint import interruption
 from eigencode.data import Scaler, has_numbers, pixel_range, refuse_empty_columns
 from eigencode.errors import DataError, InterruptedWarning, OptionError, ResultWarning, TrainingError
 from eigencode.estimators import fingerprints
@@ -221,7 +220,7 @@ class BaseAutoencoder(
             run.state.interrupted = True
             self._end(run)  # again, if it was this that was interrupted
         if run.state.interrupted and not was_interrupted:
-            warnings.warn(interruption(run.recorder is not None), InterruptedWarning, stacklevel=4)
+            warnings.warn(InterruptedWarning.of_fit(run.recorder is not None), stacklevel=4)
 
     def _epochs(self, run: TrainingRun) -> Generator[dict[str, float]]:
         """Train what `_begin` began, a row of history at a time."""

@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from eigencode import progress
-from eigencode.checkpoint import interruption
 from eigencode.errors import EigencodeError, InterruptedWarning, OptionError
 from eigencode.estimators.base import BaseAutoencoder
 from eigencode.training import loop
@@ -132,7 +131,7 @@ def fit_many(estimators: Sequence[Estimator], X: Any, sample_weight: Any = None,
     try:
         programs = fit_jobs(jobs, verbose=verbose)
     except KeyboardInterrupt:
-        warnings.warn(interruption(), InterruptedWarning, stacklevel=2)
+        warnings.warn(InterruptedWarning.of_fit(), stacklevel=2)
     for job in jobs:
         if job.error is not None:
             raise job.error

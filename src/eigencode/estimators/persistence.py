@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -18,7 +17,6 @@ from eigencode.domains import Count, Index, Positive, is_optional
 from eigencode.errors import StorageError
 from eigencode.estimators.streaming import check_fit
 from eigencode.lazy import torch
-from eigencode.training.processors import processors
 
 if TYPE_CHECKING:
     from eigencode.io import Decoder, Encoder
@@ -178,8 +176,7 @@ class SavedAutoencoder(Saved):
         """Restore the values that `_describe` returned, and check them."""
         self._restore_columns(description, decoder)
         execution = io.typed(training.Execution, {**description["execution"], "device": decoder.device}, "execution")
-        # More threads than processors would only wait for each other.
-        self.execution_ = replace(execution, n_threads=min(execution.n_threads, processors()))
+        self.execution_ = execution.of_loaded()
         self.objective_ = io.typed(model.Objective, description["objective"], "objective")
         training.resolve_seed(self.seed_)  # raises an error if it is no seed
         self.composition_ = self._restored_composition(description, decoder).to(decoder.device)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sklearn.base import clone
 
 from eigencode import fitting, parts, training
-from eigencode.checkpoint import Checkpoint, interruption
+from eigencode.checkpoint import Checkpoint
 from eigencode.data.containers import NamedArray
 from eigencode.data.scaling import Scaler
 from eigencode.errors import InterruptedWarning, OptionError
@@ -131,7 +131,7 @@ class StackedAutoencoder(BaseAutoencoder):
         except KeyboardInterrupt:
             if not self._learned:
                 raise
-            warnings.warn(interruption(self._folders is not None), InterruptedWarning, stacklevel=3)
+            warnings.warn(InterruptedWarning.of_fit(self._folders is not None), stacklevel=3)
             return super()._begin(X, *args, **given)
         finally:
             del self._learned, self._folders

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import torch
@@ -50,6 +50,10 @@ class Execution:
     def dtype(self) -> torch.dtype:
         """Type of the weights and of the rows."""
         return weights_dtype(self.precision)
+
+    def of_loaded(self) -> Execution:
+        """The same with no more threads than this machine has processors: more would only wait for each other."""
+        return replace(self, n_threads=min(self.n_threads, processors()))
 
     def autocast(self) -> AbstractContextManager[object]:
         """The context of the networks in training."""
