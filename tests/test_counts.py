@@ -19,7 +19,7 @@ from eigencode import (
 )
 from eigencode.training import loop
 from eigencode.training.batched_runner import BatchedRunner
-from eigencode.training.optimizers import Adam
+from eigencode.training.optimizers import ClippedAdam
 from eigencode.training.runner import SingleRunner
 
 X = np.random.default_rng(0).normal(size=(640, 20)).astype(np.float32)
@@ -96,7 +96,7 @@ def test_a_step_takes_as_few_operations_as_one_written_by_hand():
 @pytest.mark.parametrize("runner_of", [SingleRunner, lambda run: BatchedRunner([run])], ids=["alone", "in a program"])
 @pytest.mark.parametrize("cls", KINDS)
 def test_nothing_waits_for_the_device_before_the_epochs_end(cls, runner_of, monkeypatch):
-    monkeypatch.setattr(Adam, "_step", Adam._step_all)  # that of a GPU; on a processor the length is read
+    monkeypatch.setattr(ClippedAdam, "_step", ClippedAdam._step_all)  # that of a GPU; on a processor the length is read
     runner = begun(cls, runner_of=runner_of, **KINDS[cls])
     with monkeypatch.context() as patch:
         patch.setattr(torch.Tensor, "tolist", None)  # it waits too, and is no operator

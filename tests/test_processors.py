@@ -11,7 +11,6 @@ import torch
 import eigencode
 from eigencode import Autoencoder, fitting
 from eigencode.cli import workers
-from eigencode.estimators import persistence
 from eigencode.training import execution
 from eigencode.training.processors import processors
 
@@ -91,7 +90,7 @@ def test_a_loaded_model_has_no_more_threads_than_processors(monkeypatch, tmp_pat
     model = Autoencoder(1, hidden=(), max_epochs=0).fit(np.random.default_rng(0).normal(size=(20, 3)))
     model.execution_ = execution.Execution("cpu", "float32", 8)
     model.save(tmp_path / "model.safetensors")
-    monkeypatch.setattr(persistence, "processors", lambda: 3)
+    monkeypatch.setattr(execution, "processors", lambda: 3)
     assert eigencode.load(tmp_path / "model.safetensors").execution_.n_threads == 3
 
 

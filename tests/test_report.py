@@ -660,7 +660,7 @@ def test_a_browser_draws_the_page_and_the_reader_can_ask(model, text, tmp_path, 
     assert told["pictures"] == told["charts"] == told["places"] >= 8
     assert told["pictures_left"] == 0
     assert 1 <= told["early"] < told["places"]
-    assert max(told["jumps"]) <= 60, "the height kept for a chart is not that of the chart"
+    assert max(told["jumps"]) <= 120, "the height kept for a chart is not that of the chart"
     assert told["wide"] <= 0, "the page is wider than the screen"
     assert told["moved"]
     assert "row" in told["hover"]

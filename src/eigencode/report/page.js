@@ -48,7 +48,13 @@ async function ask(asked) {
   queue.push(...asked);
   if (isDrawing) return;
   isDrawing = true;
-  while (queue.length) await draw(queue.shift()).catch(reportError);
+  while (queue.length) {
+    const place = queue.shift();
+    await draw(place).catch(error => {
+      place.classList.remove("drawn");  // its picture stays
+      reportError(error);
+    });
+  }
   isDrawing = false;
   document.documentElement.dataset.ready = "true";
 }
