@@ -131,31 +131,18 @@ def _of_length(length: int, given: int | Sequence[int]) -> list[int]:
     return numbers * length if len(numbers) == 1 else numbers
 
 
-def usual_convolution(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Sequence[int] = (1,),
-    padding: Sequence[int] = (0,),
-    dilation: Sequence[int] = (1,),
-    groups: int = 1,
-) -> Tensor:
-    """`convolution` with the arguments of those that are not transposed."""
-    return convolution(x, weight, bias, stride, padding, dilation, groups=groups)
+def _in_order(names: Sequence[str], x: Tensor, weight: Tensor, *given: Any, **named: Any) -> Tensor:
+    """`convolution` with the further arguments in the order of these names."""
+    return convolution(x, weight, **dict(zip(names, given, strict=False)), **named)
 
 
-def transposed_convolution(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Sequence[int] = (1,),
-    padding: Sequence[int] = (0,),
-    output_padding: Sequence[int] = (0,),
-    groups: int = 1,
-    dilation: Sequence[int] = (1,),
-) -> Tensor:
-    """`convolution` with the arguments of transposed ones."""
-    return convolution(x, weight, bias, stride, padding, dilation, True, output_padding, groups)
+usual_convolution = partial(_in_order, ("bias", "stride", "padding", "dilation", "groups"))
+"""`convolution` with the arguments of those that are not transposed."""
+
+transposed_convolution = partial(
+    _in_order, ("bias", "stride", "padding", "output_padding", "groups", "dilation"), transposed=True
+)
+"""`convolution` with the arguments of transposed ones."""
 
 
 def _of_float64(function: Callable[..., Any], x: Tensor, *given: Any, **named: Any) -> Any:

@@ -73,8 +73,8 @@ if (window.DecompressionStream) for (const act of FIRST_ACTS) window.addEventLis
 const specs = document.querySelectorAll("script[type='application/json']:not([id])");
 document.querySelectorAll("figure .chart").forEach((place, i) => {
   makers.set(place, live => drawChart(live, specs[i].textContent));
-  const panels = +place.dataset.panels, across = nAcross(place);
-  if (panels) place.style.minHeight = `${Math.ceil(panels / across) * PANEL.height}px`;
+  const panels = +place.dataset.panels;
+  if (panels) place.style.minHeight = `${Math.ceil(panels / nAcross(place)) * PANEL.height}px`;
 });
 
 // -- the map of codes

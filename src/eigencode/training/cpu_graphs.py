@@ -161,7 +161,16 @@ class Operation:
         return copied
 
 
-class _Recording(TorchDispatchMode):
+class Operators(TorchDispatchMode):
+    """A mode that sees each operator, without an import of torch's compiler."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """False: to skip torch's compiler, torch imports it first, for seconds."""
+        return False
+
+
+class _Recording(Operators):
     """Keeps the operators that are run."""
 
     def __init__(self) -> None:
@@ -169,11 +178,6 @@ class _Recording(TorchDispatchMode):
         self.operations: list[Operation] = []
         self.is_complete = True
         self._is_paused = False
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """False: to skip torch's compiler, torch imports it first, for seconds."""
-        return False
 
     def __torch_dispatch__(
         self, function: OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -7,13 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from eigencode.training.cpu_graphs import Operators
 
 NARROW = 16
 """Columns of a product below which its kernel takes up to five times as long as for its transpose."""
 
 
-class FastProducts(TorchDispatchMode):
+class FastProducts(Operators):
     """Makes batched products of few columns as the transposes of transposed products, which have many.
 
     The kernels take many columns at once, so a product of few columns wastes them; B'A' has the rows of AB as columns.
@@ -28,11 +29,6 @@ class FastProducts(TorchDispatchMode):
     >>> product.shape, product.mT.is_contiguous(), bool((product == 4).all())
     (torch.Size([2, 32, 3]), True, True)
     """
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """False: to skip torch's compiler, torch imports it first, for seconds."""
-        return False
 
     def __torch_dispatch__(
         self, function: OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
