@@ -150,7 +150,7 @@ def test_a_killed_fit_goes_on_in_another_number_of_processes(tmp_path):
 @pytest.mark.slow
 def test_torchrun_restarts_killed_processes(tmp_path):
     (tmp_path / "resumed.py").write_text(RESUMED)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=3"]
     where = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])}
     command = [*torchrun, str(tmp_path / "resumed.py"), str(tmp_path)]
     ended = subprocess.run(command, env=os.environ | where, capture_output=True, text=True, timeout=300)
