@@ -485,3 +485,22 @@ def test_the_diagonal_through_a_code_is_that_of_the_whole_map():
     f, g = (lambda x: torch.tanh(x @ a)), (lambda z: torch.sin(z @ b.T))
     found = diagonal_through(f, g, x)
     torch.testing.assert_close(found, diagonal(lambda x: g(f(x)), x, 5**0.5 * torch.eye(5, dtype=torch.float64)))
+
+
+@pytest.mark.parametrize("at_once", [1, 50, 2**18])
+def test_the_diagonal_is_the_same_by_any_number_of_derivatives_at_once(monkeypatch, at_once):
+    monkeypatch.setattr(jacobians, "TANGENTS_AT_ONCE", at_once)
+    x = torch.rand(7, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    a = torch.randn(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    calls = []
+
+    def g(z):
+        calls.append(len(z))
+        return torch.sin(z @ a.T)
+
+    literal = jacobian(lambda x: torch.sin(torch.tanh(x @ a) @ a.T), x).diagonal(dim1=1, dim2=2)
+    torch.testing.assert_close(diagonal_through(lambda x: torch.tanh(x @ a), g, x), literal)
+    assert calls == [7] * {1: 3, 50: 2, 2**18: 1}[at_once]  # of a code 50 numbers are two derivatives, of rows one
+    probes = (5**0.5 * v for v in torch.eye(5, dtype=torch.float64))
+    torch.testing.assert_close(diagonal(lambda x: g(torch.tanh(x @ a)), x, probes), literal)
+    assert len(calls) == {1: 3 + 5, 50: 2 + 5, 2**18: 1 + 1}[at_once]

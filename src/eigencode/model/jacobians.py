@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from itertools import repeat
+from itertools import islice, repeat
 from typing import Any
 
 import torch
@@ -48,6 +48,9 @@ RowFunction = Callable[[Tensor], Tensor]
 
 NUMBERS_A_CHUNK = 2**24
 """Most numbers of one layer in all passes at once: 64 MB in float32."""
+
+TANGENTS_AT_ONCE = 2**18
+"""Most numbers of several tangents of rows in one pass, so that they stay in the cache."""
 
 FEW_PASSES = 8
 """So many passes are made one after the other; for more, all at once by ``vmap``, torch's compiler is imported."""
@@ -193,8 +196,10 @@ def diagonal(f: RowFunction, x: Tensor, probes: Iterable[Tensor]) -> Tensor:
     tensor([[2.0000, 6.0000]])
     """
     x = _usable(x)
-    products = [v * _push_forward(f, x, v.expand_as(x)) for v in probes]
-    return torch.stack(products).mean(0)
+    n, found = 0, torch.zeros_like(x)
+    for n, (v, product) in enumerate(_push_each_forward(f, x, probes), 1):  # noqa: B007 (their number)
+        found += v * product
+    return found / n
 
 
 def diagonal_through(f: RowFunction, g: RowFunction, x: Tensor) -> Tensor:
@@ -211,7 +216,7 @@ def diagonal_through(f: RowFunction, g: RowFunction, x: Tensor) -> Tensor:
     """
     z, pull_back = _with_pull_back(f, _usable(x))
     units = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
-    products = (_push_forward(g, z, v.expand_as(z)) * pull_back(v.expand_as(z))[0] for v in units)
+    products = (product * pull_back(v.expand_as(z))[0] for v, product in _push_each_forward(g, z, units))
     return sum(products, start=torch.zeros_like(x))
 
 
@@ -394,6 +399,14 @@ def _push_forward(function: RowFunction, x: Tensor, tangent: Tensor) -> Tensor:
             return _push_forward(function, _usable(x), _usable(tangent))
     # Forward mode writes to memory with the layout of x, so an expanded x has to be copied.
     return jvp(function, (x.contiguous(),), (tangent,))[1]
+
+
+def _push_each_forward(function: RowFunction, x: Tensor, tangents: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each v of several tangents, and J v of each row; the function is evaluated once for many of them."""
+    _load_forward_mode()
+    left, size = iter(tangents), max(1, TANGENTS_AT_ONCE // max(x.numel(), 1))
+    while some := list(islice(left, size)):
+        yield from zip(some, vmap(lambda v: _push_forward(function, x, v.expand_as(x)))(torch.stack(some)), strict=True)
 
 
 @cache
