@@ -28,10 +28,11 @@ from eigencode import (
     SparseAutoencoder,
     StackedAutoencoder,
     VariationalAutoencoder,
+    load,
 )
 from eigencode.errors import DataError, FileError, OptionError
 from eigencode.export import graph_of
-from eigencode.report import charts, live, model_sections, sections, vega
+from eigencode.report import charts, findings, live, model_sections, sections, vega
 from eigencode.report.findings import Findings, plane_of
 from eigencode.report.notebook_card import card
 from eigencode.report.page import HERE, page
@@ -411,13 +412,41 @@ class TestFindings:
         assert len(charts_of(model_sections.training(Findings(model, X)))) == 1
 
     def test_rows_that_were_fitted_are_said_to_be(self, model):
-        says = "These are the rows that it was fitted to"
+        says, not_so = "These are the rows that it was fitted to", "These are not the rows that it was fitted to"
         assert says in sections.finding(Findings(model, people()))
         assert says in sections.finding(Findings(model, people()[::-1]))
-        assert says not in sections.finding(Findings(model, people()[1:]))
-        counts = LinearAutoencoder(1).fit(COUNTS)
-        assert says in sections.finding(Findings(counts, COUNTS))
-        assert says not in sections.finding(Findings(counts, COUNTS + 0.01))
+        assert not_so in sections.finding(Findings(model, people()[1:]))
+        for options in ({}, {"scale": "none"}):
+            counts = LinearAutoencoder(1, **options).fit(COUNTS)
+            assert says in sections.finding(Findings(counts, COUNTS))
+            assert says in sections.finding(Findings(counts, COUNTS.astype(np.float32)))
+            assert not_so in sections.finding(Findings(counts, COUNTS + 0.01))
+        changed = Autoencoder(1, **QUICK).fit(COUNTS).partial_fit(COUNTS[:50])
+        assert "is not known" in sections.finding(Findings(changed, COUNTS))
+
+    def test_rows_that_were_fitted_are_known_among_more_than_are_measured(self, monkeypatch, tmp_path):
+        counts = LinearAutoencoder(1).fit(COUNTS, np.arange(1.0, 201.0))
+        counts.save(tmp_path / "m.safetensors")
+        monkeypatch.setattr(findings, "MOST_ROWS", 30)
+        saved = load(tmp_path / "m.safetensors")
+        assert Findings(saved, COUNTS[::-1]).are_those_fitted is True
+        assert Findings(saved, COUNTS[1:]).are_those_fitted is False
+
+    @pytest.mark.filterwarnings("ignore::eigencode.errors.ResultWarning")
+    def test_fitted_rows_flatter_a_detector_and_it_is_said(self):
+        rows, says = people(), "The detector was fitted to these rows"
+        for options in ({"false_alarms": 0.1}, {"false_alarms": 0.01}, {"false_alarms": 0.1, "window": 3}):
+            own = COUNTS if "window" in options else rows
+            detector = AnomalyDetector(autoencoder=LinearAutoencoder(1), random_state=0, **options).fit(own)
+            assert says in sections.alarms(Findings(detector, own))
+            assert says not in sections.alarms(Findings(detector, own[3:]))
+
+    def test_fitted_rows_flatter_predictions_and_it_is_said(self):
+        y, says = COUNTS[:, 0] > 0.5, "The model was fitted to these rows"
+        for autoencoder in (Autoencoder(2, **QUICK), Autoencoder(2, **QUICK).fit(COUNTS[:50])):
+            single = AutoencoderClassifier(autoencoder=autoencoder, max_epochs=2, random_state=0).fit(COUNTS, y)
+            assert says in sections.predictions(Findings(single, COUNTS, y))
+            assert says not in sections.predictions(Findings(single, COUNTS[1:], y[1:]))
 
     def test_one_row_has_a_plane(self, model):
         for n_components in (1, 2, 3):

@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.base import OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from eigencode.data import BlockSource, answers_of, opened, windows
+from eigencode.data import BlockSource, answers_of, fingerprint, opened, windows
 from eigencode.data.containers import NamedArray
 from eigencode.detection.calibration import Calibration
 from eigencode.errors import DataError, OptionError, ResultWarning
@@ -194,6 +194,7 @@ class AnomalyDetector(OutlierMixin, Composed):
             found = members.fitted(models, weights, divisions, self.neighbors * self.known_rows, self.seed_, folders)
             self.autoencoder_, self.unlikeness_ = found[-1].autoencoder, found[-1].unlikeness
             self.columns_ = self.autoencoder_.columns_
+            self.fingerprint_ = fingerprint(divisions[-1].rows.array)
             self.folds_, self.n_trimmed_ = found[:-1], divisions[-1].n_trimmed
             self.calibration_ = members.calibration(self._members, weights, divisions[: len(self._members)])
             self._calibrate()

@@ -18,7 +18,7 @@ import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 
 from eigencode import fitting, progress, training
-from eigencode.data import Scaler, has_numbers, pixel_range, refuse_empty_columns
+from eigencode.data import Scaler, fingerprint, has_numbers, pixel_range, refuse_empty_columns
 from eigencode.errors import DataError, InterruptedWarning, OptionError, ResultWarning, TrainingError
 from eigencode.estimators import fingerprints
 from eigencode.estimators.generation import Generation
@@ -304,6 +304,7 @@ class BaseAutoencoder(
         """Set every attribute that is known before the training, and evaluate the start."""
         self.pixel_range_ = pixel_range(table.source) if self.image_shape_ else ()
         self.n_validation_ = run.rows.n_validation
+        self.fingerprint_ = fingerprint(table.array) if table.rest is None else None
         self.composition_, self.history_ = run.state.composition, run.state.history
         self.objective_, self.execution_ = run.objective, run.execution
         for name, value in vars(fitting.Decisions.of(model, start, run)).items():

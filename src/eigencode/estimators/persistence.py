@@ -37,7 +37,7 @@ class Saved(BaseEstimator):
         A type may be plain, an array or tensor, a dataclass, an autoencoder, or a list, tuple or dict of these. An
         attribute whose type includes None may be absent, and is deleted when the weights change.
         """
-        return {}
+        return {"fingerprint_": str | None}
 
     def _saved_values(self) -> dict[str, Any]:
         """The values of those attributes that exist."""

@@ -12,6 +12,7 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from eigencode import fitting, parts
+from eigencode.data import fingerprint
 from eigencode.errors import OptionError
 from eigencode.estimators import fingerprints
 from eigencode.estimators.base import BaseAutoencoder, unchanged_on_failure
@@ -220,6 +221,7 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Composed):
         beside = {"validation_data": apart, "groups": groups, "checkpoint": folders and folders.within("autoencoder")}
         self.autoencoder_, interrupted = self._fitted_autoencoder(rows, sample_weight, seed, beside)
         model = self._model(self.autoencoder_.composition_, targets, seed)
+        self.fingerprint_ = fingerprint(rows.array)
         self.model_ = model.begin_from(self.autoencoder_, interrupted=interrupted)
         beside |= {"validation_data": labelled, "checkpoint": folders and folders.within("labels")}
         return rows.followed_by(targets), {"sample_weight": sample_weight, **beside}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import math
 import re
 import warnings
@@ -18,6 +17,7 @@ from eigencode.data.block_sources import BlockSource
 from eigencode.data.cells import is_missing
 from eigencode.data.containers import as_array
 from eigencode.data.gaps import hide_gaps
+from eigencode.data.identity import MOST_CELLS, fingerprint, fingerprint_of
 from eigencode.data.images import rows_to_images
 from eigencode.data.named_files import opened
 from eigencode.data.one_pass import OnePass
@@ -44,9 +44,6 @@ LABELS = (["category"], ["boolean"])
 PIXEL = re.compile(r"(pixel|px)[ _.-]?\d+([ _.x-]\d+)?", re.IGNORECASE)
 """Names of columns that are the pixels of an image, as scikit-learn and OpenML have them."""
 
-SAME_MEAN = 1e-6
-"""Means of columns that differ by less, in the units of the scale, are of the same rows."""
-
 DEAD = 1e-6
 """A component is dead if its spread is below this share of the largest one's."""
 
@@ -66,7 +63,7 @@ class Findings:
 
     def __init__(self, fitted: Any, X: Any, y: Any = None) -> None:
         self.fitted, self.model = fitted, getattr(fitted, "autoencoder_", fitted)
-        X = opened(X)
+        self._given = X = opened(X)
         if isinstance(X, OnePass):
             what = "A report needs rows that can be read again"
             raise DataError(what, got="rows that can be read once", hint="Write them to a Parquet file first")
@@ -121,12 +118,10 @@ class Findings:
         return None
 
     @cached_property
-    def are_those_fitted(self) -> bool:
-        """Whether the columns have the means that they had in fit, so that the rows are those fitted."""
-        if len(self.rows) < self.n_given or not np.isfinite(self.cells).any(0).all():
-            return False
-        means = np.nanmean(self.model.scaler_.transform(self.cells), axis=0)
-        return bool((np.abs(means) <= SAME_MEAN).all())
+    def are_those_fitted(self) -> bool | None:
+        """Whether these are the rows that were fitted, all of them; None where that is not known."""
+        fitted = getattr(self.fitted, "fingerprint_", None)
+        return None if None in (fitted, self.fingerprint) else fitted == self.fingerprint
 
     def images(self, rows: Any) -> np.ndarray:
         """Rows of a model of images as images, shape (n, h, w) or (n, h, w, c)."""
@@ -331,10 +326,15 @@ class Findings:
         return found
 
     @cached_property
-    def fingerprint(self) -> str:
-        """The first digits of the SHA-256 of the cells that were measured."""
-        cells = np.ascontiguousarray(self.cells)
-        return hashlib.sha256(cells.tobytes()).hexdigest()[:16]
+    def fingerprint(self) -> str | None:
+        """The fingerprint of all rows; None for rows that stay in files, and for windows if not all are measured."""
+        if len(self.cells) == self.n_given:
+            return fingerprint(self.cells)
+        if self.are_windows or isinstance(self._given, BlockSource) or self.n_given * self.cells.shape[1] > MOST_CELLS:
+            return None
+        parts = np.array_split(np.arange(self.n_given), self.n_given // MOST_ROWS + 1)
+        blocks = (self._quietly(self.model._numbers, take(self._given, part), finite=False) for part in parts)
+        return fingerprint_of(blocks, self.cells.shape[1])
 
     @staticmethod
     def _quietly(function: Any, *args: Any, **options: Any) -> Any:

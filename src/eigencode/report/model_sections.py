@@ -175,7 +175,8 @@ def reproduce(found: Findings) -> str:
     lines = [[name, fact] for name, fact in facts.items() if name not in ("columns", "note")]
     lines += [
         ["versions", versions],
-        ["rows of this report", f"{found.n_given:,}; SHA-256 of the cells measured begins with {found.fingerprint}"],
+        ["rows fitted", f"fingerprint {getattr(model, 'fingerprint_', None) or 'not known'}"],
+        ["rows of this report", f"{found.n_given:,}; fingerprint {found.fingerprint or 'not known'}"],
     ]
     return f"<pre><code>{text(code)}</code></pre>" + table(["", ""], lines)
 

@@ -36,6 +36,13 @@ FEWEST_PIXELS = 5
 DEVIATIONS = (-2, -1, 0, 1, 2)
 """Values of a component on a traversal, in standard deviations."""
 
+FITTED = {
+    True: "These are the rows that it was fitted to",
+    False: "These are not the rows that it was fitted to, or not all of them",
+    None: "Whether these are the rows that it was fitted to is not known",
+}
+"""What is said of the rows."""
+
 
 def pixels(found: Findings, rows: Any) -> np.ndarray:
     """Rows of a model of images as pixels of 8 bits, on the scale of the rows measured."""
@@ -66,7 +73,7 @@ def finding(found: Findings) -> str:
             if len(found.numbers) < found.n_given
             else "."
         ),
-        "These are the rows that it was fitted to: errors of other rows are larger." if found.are_those_fitted else "",
+        FITTED[found.are_those_fitted] + (": errors of other rows are larger." if found.are_those_fitted else "."),
         f"{rebuilt}. Half of the columns are rebuilt better than this, and half worse." if rebuilt else "",
         _beside_linear(found),
         f"{int(found.dead.sum())} of the {k} components never change: a smaller code would do."
@@ -209,6 +216,8 @@ def alarms(found: Findings) -> str:
         f"of {rate:g}. If all rows were normal, p-values would be spread evenly, and {rate * len(scores):.0f} alarms "
         "expected."
     )
+    if found.are_those_fitted:
+        says += " The detector was fitted to these rows: of new normal rows, more may be alarms than of these."
     order = np.argsort(scores, kind="stable")[:N_WORST]
     lines = []
     for row, reason in zip(order, _reasons(found, order), strict=True):
@@ -228,7 +237,13 @@ def predictions(found: Findings) -> str:
         return ""
     if found.y is None:
         return paragraph("No labels of these rows were given, so predictions were not compared with them.")
-    guess, true = np.asarray(found.fitted.predict(found.asked)), found.y
+    known = paragraph("The model was fitted to these rows: expect worse predictions for new ones.")
+    return known * bool(found.are_those_fitted) + _compared(found, found.y)
+
+
+def _compared(found: Findings, y: np.ndarray) -> str:
+    """Predictions beside the labels given."""
+    guess, true = np.asarray(found.fitted.predict(found.asked)), y
     if hasattr(found.fitted, "classes_"):
         return _predicted_classes(true.ravel(), guess)
     true = true.reshape(guess.shape)

@@ -1,0 +1,49 @@
+"""Fingerprints of rows, by which a model tells those that it was fitted to from others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from eigencode.data.sources import ArraySource
+
+MOST_CELLS = 2**26
+"""Cells of the largest table that has a fingerprint, which takes a pass over them."""
+
+MIXED = np.uint64(0x9E3779B97F4A7C15)
+"""An odd number with about as many bits of each kind, by which the bits of a product are mixed."""
+
+
+def fingerprint(array: Any) -> str | None:
+    """16 hexadecimal digits for rows of cells in any order; None for very many, and for rows that stay in their files.
+
+    Cells count as 32-bit numbers, so that the same rows in another numeric type have the same fingerprint. Each row has
+    a hash, a sum of its bits times odd random numbers modulo 2**64, and these are added.
+
+    Examples
+    --------
+    >>> rows = np.array([[0.5, 1.0], [2.0, np.nan]])
+    >>> fingerprint(rows) == fingerprint(rows[::-1].astype(np.float32))
+    True
+    >>> fingerprint(rows) == fingerprint(rows + 1)
+    False
+    """
+    if array.size > MOST_CELLS or hasattr(array, "read_chunks"):
+        return None
+    return fingerprint_of(ArraySource(array).chunks(), array.shape[1])
+
+
+def fingerprint_of(blocks: Iterable[np.ndarray], n_cells: int) -> str:
+    """The same of rows that are given a block at a time."""
+    keys = np.random.default_rng(0).integers(2**64, size=n_cells, dtype=np.uint64) | np.uint64(1)
+    total = 0
+    for chunk in blocks:
+        with np.errstate(over="ignore"):
+            cells = chunk.astype(np.float32) + np.float32(0)  # one zero
+        cells[np.isnan(cells)] = np.nan  # one NaN
+        rows = (np.ascontiguousarray(cells).view(np.uint32) * keys).sum(1, dtype=np.uint64)
+        mixed = (rows ^ (rows >> np.uint64(32))) * MIXED
+        total += int((mixed ^ (mixed >> np.uint64(32))).sum(dtype=np.uint64))
+    return f"{total % 2**64:016x}"
