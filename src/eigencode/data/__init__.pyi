@@ -20,6 +20,7 @@ from eigencode.data.formats import TextOptions as TextOptions
 from eigencode.data.gaps import has_numbers as has_numbers
 from eigencode.data.gaps import refuse_empty_columns as refuse_empty_columns
 from eigencode.data.identity import fingerprint as fingerprint
+from eigencode.data.identity import fingerprint_of as fingerprint_of
 from eigencode.data.image_files import is_image_array as is_image_array
 from eigencode.data.image_files import read_image_arrays as read_image_arrays
 from eigencode.data.image_paths import is_image as is_image

@@ -193,8 +193,7 @@ class AnomalyDetector(OutlierMixin, Composed):
                 models[0].validation = "last"
             found = members.fitted(models, weights, divisions, self.neighbors * self.known_rows, self.seed_, folders)
             self.autoencoder_, self.unlikeness_ = found[-1].autoencoder, found[-1].unlikeness
-            self.columns_ = self.autoencoder_.columns_
-            self.fingerprint_ = fingerprint(divisions[-1].rows.array)
+            self.columns_, self.fingerprint_ = self.autoencoder_.columns_, fingerprint(divisions[-1].rows.array)
             self.folds_, self.n_trimmed_ = found[:-1], divisions[-1].n_trimmed
             self.calibration_ = members.calibration(self._members, weights, divisions[: len(self._members)])
             self._calibrate()

@@ -13,13 +13,11 @@ import narwhals as nw
 import numpy as np
 
 from eigencode import model as models
-from eigencode.data.block_sources import BlockSource
+from eigencode.data import BlockSource, fingerprint, fingerprint_of, opened
 from eigencode.data.cells import is_missing
 from eigencode.data.containers import as_array
 from eigencode.data.gaps import hide_gaps
-from eigencode.data.identity import MOST_CELLS, fingerprint, fingerprint_of
 from eigencode.data.images import rows_to_images
-from eigencode.data.named_files import opened
 from eigencode.data.one_pass import OnePass
 from eigencode.data.tables import as_frame
 from eigencode.errors import DataError, EigencodeError
@@ -330,11 +328,11 @@ class Findings:
         """The fingerprint of all rows; None for rows that stay in files, and for windows if not all are measured."""
         if len(self.cells) == self.n_given:
             return fingerprint(self.cells)
-        if self.are_windows or isinstance(self._given, BlockSource) or self.n_given * self.cells.shape[1] > MOST_CELLS:
+        if self.are_windows or isinstance(self._given, BlockSource):
             return None
         parts = np.array_split(np.arange(self.n_given), self.n_given // MOST_ROWS + 1)
         blocks = (self._quietly(self.model._numbers, take(self._given, part), finite=False) for part in parts)
-        return fingerprint_of(blocks, self.cells.shape[1])
+        return fingerprint_of(blocks, (self.n_given, self.cells.shape[1]))
 
     @staticmethod
     def _quietly(function: Any, *args: Any, **options: Any) -> Any:
