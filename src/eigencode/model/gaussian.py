@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from eigencode.batch import Batch
 from eigencode.model.pca import spectrum
+from eigencode.parts.networks.hidden_cells import Patterns, patterns_of
 
 EXACT_COLUMNS = 64
 """Up to this many columns the covariance is any; for more it is a low rank and a diagonal."""
@@ -24,12 +24,6 @@ MOST_PRODUCTS = 2**27
 """Products of one iteration, about; rows are left out beyond that, but not below `FEWEST_ROWS`."""
 
 FEWEST_ROWS = 1024
-
-CHUNK_NUMBERS = 2**22
-"""Numbers of the matrices of some rows at a time: 32 MB."""
-
-GROUPS = 8
-"""Groups of rows by their number of gaps, at least."""
 
 PRIOR_ROWS = 1.0
 """Weight of independent columns beside the rows, in rows: the covariance of few rows with many gaps overfits."""
@@ -98,11 +92,13 @@ def _any_covariance(
 ) -> Gaussian:
     """EM for any covariance: each row is completed by its conditional mean and covariance."""
     covariance, prior, n_rows = variances.diag(), prior_rows * variances.diag(), len(rows)
-    groups = list(_groups(rows))
+    hidden = ~rows.observed  # type: ignore[operator]
+    whole, groups = rows.x[~hidden.any(1)], list(patterns_of(hidden, lambda n: n**2))
     for _ in range(most):
         precision = torch.linalg.inv(covariance)
-        found = [group.expected(center, precision) for group in groups]
-        completed, spread = torch.cat([rows for rows, _ in found]), sum(moments for _, moments in found)
+        cells = rows.selected(rows.x - center)
+        found = [_expected(each, cells[each.rows], center, precision) for each in groups]
+        completed, spread = torch.cat([whole, *(rows for rows, _ in found)]), sum(moments for _, moments in found)
         center = completed.mean(0)
         centred = completed - center
         before, covariance = covariance, (centred.T @ centred + spread + prior) / (n_rows + prior_rows)
@@ -111,60 +107,18 @@ def _any_covariance(
     return _decomposed(center, covariance)
 
 
-@dataclass(frozen=True, eq=False)
-class _Group:
-    """Rows with about equally many gaps.
+def _expected(patterns: Patterns, cells: Tensor, center: Tensor, precision: Tensor) -> tuple[Tensor, Tensor]:
+    """The conditional mean of rows of some patterns, and the sum of the conditional covariances.
 
-    Attributes
-    ----------
-    x : Tensor
-        The rows, shape (n, d), in the order of their patterns.
-    pattern : Tensor
-        The number of each row's pattern, shape (n,).
-    counts : Tensor
-        Rows of each pattern, shape (p,).
-    cells : Tensor
-        The hidden cells of each pattern, shape (p, h); those of patterns with fewer are filled up with known ones.
-    is_hidden : Tensor
-        Which of them are hidden.
+    ``cells`` are the centred rows, with 0 in their gaps.
     """
-
-    x: Tensor
-    pattern: Tensor
-    counts: Tensor
-    cells: Tensor
-    is_hidden: Tensor
-
-    def expected(self, center: Tensor, precision: Tensor) -> tuple[Tensor, Tensor]:
-        """The conditional mean of each row, and the sum of the conditional covariances."""
-        d = len(center)
-        pairs = self.is_hidden[:, :, None] & self.is_hidden[:, None, :]
-        numbers = self.cells[:, :, None] * d + self.cells[:, None, :]
-        blocks = torch.where(pairs, precision.flatten()[numbers], torch.eye(pairs.shape[1], dtype=torch.float64))
-        conditional = torch.linalg.inv(blocks) * pairs
-        weighted = self.counts[:, None, None] * conditional
-        spread = torch.bincount(numbers.flatten(), weighted.flatten(), d * d).unflatten(0, (d, d))
-        gaps = self.cells[self.pattern]
-        is_gap = torch.zeros_like(self.x, dtype=torch.bool).scatter_(1, gaps, self.is_hidden[self.pattern])
-        pull = ((self.x - center).masked_fill(is_gap, 0.0) @ precision).gather(1, gaps)
-        moved = center[gaps] - torch.einsum("nij,nj->ni", conditional[self.pattern], pull)
-        return torch.where(is_gap, self.x.scatter(1, gaps, moved), self.x), spread
-
-
-def _groups(rows: Batch) -> Iterator[_Group]:
-    """The rows in groups whose patterns have about equally many hidden cells, so that few are filled up."""
-    assert rows.observed is not None
-    patterns, pattern = torch.unique(rows.observed, dim=0, return_inverse=True)
-    n_hidden, by_number = (~patterns).sum(1).sort(stable=True)
-    patterns, pattern = patterns[by_number], by_number.argsort()[pattern]
-    size = max(min(CHUNK_NUMBERS // patterns.shape[1] ** 2, -(-len(patterns) // GROUPS)), 1)
-    for first in range(0, len(patterns), size):
-        own = (pattern >= first) & (pattern < first + size)
-        some, most = patterns[first : first + size], int(n_hidden[first : first + size].max())
-        cells = some.to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
-        number = pattern[own] - first
-        counts = number.bincount(minlength=len(some)).double()
-        yield _Group(rows.x[own], number, counts, cells, ~some.gather(1, cells))
+    d, each = len(center), patterns
+    numbers = each.cells[:, :, None] * d + each.cells[:, None, :]
+    conditional = each.inverses(precision.flatten()[numbers])
+    spread = torch.bincount(numbers.flatten(), (each.counts[:, None, None] * conditional).flatten(), d * d)
+    gaps = each.to_rows(each.cells)
+    moved = each.times(conditional, (cells @ precision).gather(1, gaps) * each.to_rows(each.is_hidden))
+    return cells.scatter_add(1, gaps, -moved) + center, spread.unflatten(0, (d, d))
 
 
 def _decomposed(center: Tensor, covariance: Tensor) -> Gaussian:

@@ -11,6 +11,7 @@ from torch import Tensor
 from eigencode.batch import Batch
 from eigencode.parts.networks.base import Network
 from eigencode.parts.networks.chains import Within
+from eigencode.parts.networks.hidden_cells import Covariance, covariance_times
 
 
 class Completing(Within):
@@ -91,33 +92,16 @@ class Completing(Within):
 
     def completed(self, x: Tensor) -> Tensor:
         """Rows of shape (..., n, d) with a number for each NaN."""
-        return self._conditional(x)[0]
-
-    def conditional(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance of each cell of rows of shape (..., n, d), given the cells that are not NaN."""
-        completed, factor = self._conditional(x)
-        loadings = self.loadings.double()
-        half = torch.linalg.solve_triangular(factor, torch.eye(self.rank).to(factor), upper=False)
-        # One product with l l', the other way about, would take rank times the memory of the rows.
-        squares = (loadings[:, :, None] * loadings[:, None, :]).flatten(1)
-        variance = ((half.mT @ half).flatten(-2) @ squares.T + self.noise.double()).to(x.dtype)
-        return completed, variance.where(x.isnan(), 0.0)
-
-    def _conditional(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The completed rows, and the Cholesky factors of the precision of their codes."""
         missing = x.isnan()
         center, loadings, noise = (tensor.double() for tensor in (self.center, self.loadings, self.noise))
-        known = (~missing).double()
         cells = torch.where(missing, center, x.double()) - center
-        weighted = loadings / noise[:, None]
-        products = (loadings[:, :, None] * weighted[:, None, :]).flatten(1)
-        precision = (known @ products).unflatten(-1, (self.rank, self.rank))
-        precision = precision + torch.eye(self.rank, dtype=precision.dtype, device=precision.device)
-        factor = torch.linalg.cholesky_ex(precision).L
-        # Not cholesky_solve, which a CUDA graph cannot record.
-        half = torch.linalg.solve_triangular(factor, (cells @ weighted)[..., None], upper=False)
-        codes = torch.linalg.solve_triangular(factor.mT, half, upper=True)[..., 0]
-        return torch.where(missing, (center + codes @ loadings.T).to(x.dtype), x), factor
+        moved = covariance_times(missing, Covariance(loadings, noise).pull(cells), loadings, noise)
+        return torch.where(missing, (center + moved).to(x.dtype), x)
+
+    def conditional(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of each cell of rows of shape (n, d), given the cells that are not NaN."""
+        variances = Covariance(self.loadings.double(), self.noise.double()).variances(x.isnan())
+        return self.completed(x), variances.to(x.dtype)
 
     def conditional_noise(self, rows: Batch, n_draws: int, generator: torch.Generator) -> Tensor:
         """Draws from the normal density given the known cells, minus its conditional mean, shape (m, n, d).
