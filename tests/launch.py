@@ -19,9 +19,9 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def start(size, arguments, **options):
+def start(size, arguments, port=None, **options):
     """Start Python with the same arguments in several processes."""
-    port = free_port()
+    port = port or free_port()
     options = {
         "text": True,
         "stdout": subprocess.PIPE,

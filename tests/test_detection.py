@@ -275,6 +275,24 @@ def test_a_tail_counts_the_rows_that_score_as_much(rng):
     assert Tail.of(scores)(scores) == pytest.approx(literal, abs=1e-12)
 
 
+@pytest.mark.parametrize("values", [np.arange(30.0), np.arange(-2.0, 3.0), np.zeros(3), 1e-9 * np.arange(4.0)])
+def test_a_tail_does_not_tell_equal_scores_apart_that_were_rounded(values, rng):
+    """As distances between rows of whole numbers are."""
+    scores = rng.choice(values, 400)
+    size = np.maximum(np.abs(scores), np.abs(values).max())
+    tail = Tail.of(scores + 1e-13 * size * rng.uniform(-1, 1, 400))
+    exact = Tail.of(scores)(scores)
+    for _ in range(3):
+        np.testing.assert_allclose(tail(scores + 1e-13 * size * rng.uniform(-1, 1, 400)), exact, atol=1e-5)
+
+
+def test_scores_near_to_each_other_keep_their_order(rng):
+    """Beside their size they differ by less than rounding is thought to be, but their tail is not flat."""
+    scores = 1e4 + rng.uniform(size=5000)
+    exact = -np.log((scores <= scores[:, None]).mean(0))
+    assert np.exp(-Tail.of(scores)(scores)) == pytest.approx(np.exp(-exact), abs=0.03)
+
+
 def test_a_tail_is_the_survival_function_of_the_pareto_distribution_beyond_the_largest(rng):
     scores = rng.standard_t(3, size=500)
     tail = Tail.of(scores)

@@ -104,6 +104,42 @@ DETECTORS = {
 }
 
 
+WHOLE = np.random.default_rng(5).poisson(1.5, size=(500, 7)).astype(np.float64)
+ALIKE = pa.table({f"c{j}": pa.array([f"k{label:.0f}" for label in WHOLE[:, j]]) for j in range(4)})
+OF_EQUAL_DISTANCES = {
+    "whole numbers": ({}, WHOLE),
+    "many equal rows": ({}, WHOLE[:, :2] % 3),
+    "several models": ({"false_alarms": 0.03}, WHOLE[:150]),
+    "windows": ({"window": 3}, WHOLE[:, :2]),
+    "categories": ({}, ALIKE),
+    "mixed columns": (
+        {},
+        ALIKE.append_column("n", pa.array(WHOLE[:, 4].astype(int))).append_column("x", pa.array(WHOLE[:, 5] / 3)),
+    ),
+}
+
+
+IN_ONNX = [pytest.param("onnx", name, marks=pytest.mark.slow) for name in ("whole numbers", "windows", "mixed columns")]
+
+
+@pytest.mark.parametrize(("form", "name"), [*[("graph", name) for name in OF_EQUAL_DISTANCES], *IN_ONNX])
+def test_a_graph_scores_rows_at_equal_distances_as_its_detector_does(form, name, tmp_path):
+    """Each rounds distances in its own way, by which no row may be told from another one at the same distance."""
+    options, X = OF_EQUAL_DISTANCES[name]
+    fitted, n = X[:400], min(400, len(X) - 100)
+    detector = AnomalyDetector(autoencoder=LinearAutoencoder(1), random_state=0, **options).fit(fitted[:n])
+    if form == "onnx":
+        detector.export(tmp_path / "d.onnx")
+    for given in (X[:n], X[n:]):
+        numbers = given if isinstance(given, np.ndarray) else graph_of(detector).columns.numbers(given)
+        found = answers(tmp_path / "d.onnx", numbers) if form == "onnx" else answered(graph_of(detector), numbers)
+        expected = detector.score_samples(given)
+        size = np.maximum(expected.std(), np.abs(expected - np.median(expected)))
+        assert (np.abs(found["score_samples"] - expected) / size).max() < 1e-5
+        assert (found["predict"] == detector.predict(given)).all()
+        assert np.abs(found["p_values"] - detector.p_values(given)).max() < 1e-6
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", DETECTORS)
 def test_a_detector_answers_as_its_graph_does(name, tmp_path):

@@ -10,6 +10,7 @@ import launch
 import numpy as np
 import pytest
 import together
+import torch
 
 QUICK = [
     "few rows a step, KL",
@@ -99,6 +100,19 @@ def test_a_killed_process_ends_the_others():
     assert killed == -signal.SIGKILL
     assert code == 1
     assert "TrainingError: The processes that train this model lost each other" in said
+
+
+@pytest.mark.slow
+def test_restarted_processes_do_not_look_for_those_before(monkeypatch):
+    """Torchrun keeps its store, with the addresses of processes that it has killed, which nobody may read again."""
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    program = "import torch; from eigencode import processes; print(processes.group().total(torch.ones(1)).item())"
+    n_keys = [store.num_keys()]
+    for _ in range(2):
+        assert [said for _, said, _ in launch.run(2, ["-c", program], port=store.port, timeout=120)] == ["2.0\n"] * 2
+        n_keys.append(store.num_keys())
+    assert (np.diff(n_keys) > 0).all()
 
 
 RESUMED = """

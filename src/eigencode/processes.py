@@ -11,6 +11,8 @@ import multiprocessing
 import os
 import sys
 import threading
+import time
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -174,9 +176,9 @@ def _connect() -> None:
         if _count_in("LOCAL_WORLD_SIZE", 1) <= n_gpus:  # nccl refuses two processes on one GPU
             backend = "cpu:gloo,cuda:nccl"
     meeting, (rank, size) = os.environ.get(MEETING), numbered()
-    method = None if meeting is None else f"file://{meeting}"
     try:
-        torch.distributed.init_process_group(backend, method, LONGEST_WAIT, size, rank)
+        store = _own_store("env://" if meeting is None else f"file://{meeting}", rank, size)
+        torch.distributed.init_process_group(backend, timeout=LONGEST_WAIT, world_size=size, rank=rank, store=store)
     except (RuntimeError, ValueError) as error:
         raise TrainingError(
             f"Process {rank} of {size} (RANK and WORLD_SIZE) cannot find the others",
@@ -185,6 +187,26 @@ def _connect() -> None:
         ) from error
     _OURS.append(Group(*numbered()))
     atexit.register(_disconnect)
+
+
+def _own_store(url: str, rank: int, size: int) -> Any:
+    """A store for these processes alone: torchrun's still has the addresses of those that it has restarted.
+
+    Each process writes a name, and then which names it sees, until all see the same. No process that was there before
+    can have seen the name of one that is here now.
+    """
+    distributed: Any = torch.distributed
+    store, *_ = next(distributed.rendezvous(url, rank, size, timeout=LONGEST_WAIT))
+    end = time.monotonic() + LONGEST_WAIT.total_seconds()
+    names, seen = ([f"eigencode/{what}/{number}" for number in range(size)] for what in ("name", "seen"))
+    store.set(names[rank], uuid.uuid4().hex)
+    while time.monotonic() < end:
+        found = b" ".join(map(store.get, names))
+        store.set(seen[rank], found)
+        if all(store.get(each) == found for each in seen):
+            return distributed.PrefixStore(found.decode(), store)
+        time.sleep(0.02)
+    raise RuntimeError(f"the processes waited {LONGEST_WAIT} for each other")
 
 
 def _disconnect() -> None:

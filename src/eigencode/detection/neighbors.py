@@ -26,7 +26,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from eigencode.detection import index
 from eigencode.detection.index import NearestIndex
-from eigencode.detection.tails import Tail
+from eigencode.detection.tails import TIES, Tail
 from eigencode.domains import NotNegative
 
 MOST_KNOWN = 10_000
@@ -51,9 +51,6 @@ CLOSE = 0.5
 
 ROUNDING = 1e-6
 """Distances below this share of a row's norm are those of equal rows, but for the rounding of 32-bit numbers."""
-
-TIES = 1e-6
-"""Rows that are farther than another one by less than this share are as far as it."""
 
 CHUNK_NUMBERS = 2**21
 """Distances of some rows to all known ones at a time."""
@@ -93,8 +90,8 @@ class Neighbors:
         """The same with equal rows, of shape (n, k + 2) or as many as there are."""
         distances, numbers = self._index.kneighbors(rows)
         limit = self._rounded(rows)
-        i, j = (distances < limit[:, None]).nonzero()
-        # They are computed again, since a difference of squares may have lost all digits.
+        # Small ones are computed again, since a difference of squares may have lost their digits.
+        i, j = (distances < limit[:, None] / np.sqrt(ROUNDING)).nonzero()
         exact = np.linalg.norm(rows[i] - self.rows[numbers[i, j]], axis=1)
         distances[i, j] = np.where(exact < limit[i], 0.0, exact)
         order = distances.argsort(1, kind="stable")

@@ -2,8 +2,9 @@ r"""Tails: measures of different units on one scale, by how few rows have more.
 
 .. math:: t(s) = -\log \frac{\#\{i : s_i \ge s\}}{n + 1}
 
-at the scores of n known rows, linear between them. Beyond the largest, a generalised Pareto distribution of the highest
-scores continues it:
+at the scores of n known rows, linear between them. Scores that differ by no more than rounding are one score, so that t
+is not steep between them: rows of few different values have many equal distances, each rounded in its own way. Beyond
+the largest, a generalised Pareto distribution of the highest scores continues it:
 
 .. math:: t(s) = t(s_{\max}) + h(s) - h(s_{\max}), \qquad
     h(s) = \frac1\xi \log\left( 1 + \xi \, \frac{s - u}{\beta} \right), \quad \xi \ge 0
@@ -26,6 +27,9 @@ FEWEST = 10
 
 SHORTEST = 1e-6
 """Smallest scale of the tail, beside the spread of the scores."""
+
+TIES = 1e-6
+"""Scores or distances that are larger than another one by less than this share are equal to it."""
 
 MOST_CELLS = 10_000
 """Cells by which the tail of all columns is known."""
@@ -67,13 +71,13 @@ class Tail:
     def of(cls, scores: ArrayLike) -> Self:
         """The tail of known rows, by their scores of shape (n,)."""
         ascending = np.sort(np.asarray(scores, dtype=np.float64))
-        known, first = np.unique(ascending, return_index=True)
+        first = _firsts(ascending)
         n_high = min(max(round(HIGHEST * len(ascending)), FEWEST), len(ascending) - 1)
         start = ascending[-n_high - 1]
         shape, scale = pareto(ascending[len(ascending) - n_high :] - start)
         shortest = SHORTEST * max(float(ascending.std()), abs(float(ascending[-1]))) or 1.0
         logarithms = np.log(len(ascending) + 1) - np.log(len(ascending) - first)
-        return cls(known, logarithms, float(start), shape, max(scale, shortest, 1e-100))
+        return cls(ascending[first], logarithms, float(start), shape, max(scale, shortest, 1e-100))
 
     def __call__(self, scores: ArrayLike) -> np.ndarray:
         """The value t of each score, shape (n,)."""
@@ -125,6 +129,23 @@ class ColumnTails:
         c = scores.shape[1]
         near = -np.log(-np.expm1(c * np.log1p(-np.exp(-np.minimum(found, FAR)))))
         return np.where(found < FAR, near, found - np.log(c))
+
+
+def _firsts(ascending: np.ndarray) -> np.ndarray:
+    """The number of the first of each score, of scores that ascend, shape (m,).
+
+    Examples
+    --------
+    >>> _firsts(np.array([0.0, 0.0, 0.3, 0.1 + 0.2, 0.4])).tolist()
+    [0, 2, 4]
+    """
+    usual = float(np.median(np.abs(ascending)))
+    firsts, last = [], -np.inf
+    for number, score in enumerate(ascending.tolist()):
+        if score > last:
+            firsts.append(number)
+            last = score + TIES * max(abs(score), usual)
+    return np.array(firsts)
 
 
 def pareto(excess: np.ndarray) -> tuple[float, float]:

@@ -15,15 +15,13 @@ from eigencode.data.tables.numeric import Number
 from eigencode.detection import neighbors
 from eigencode.detection.extent import LARGEST, STEEPNESS, reach_of
 from eigencode.detection.index import MOST_EXACT
+from eigencode.detection.tails import TIES
 from eigencode.errors import OptionError
 from eigencode.export.columns import TableColumns
 from eigencode.export.graph import Asked, Graph
 
 ROUNDING = 1e-5
 """Scores whose difference is below this share are equal: networks are computed in float32."""
-
-MOST_ABOUT = 64
-"""Rows about a row that are looked at in a graph: those that are as far as the fifth, of which there may be more."""
 
 
 class DetectorGraph(Graph):
@@ -287,31 +285,41 @@ def tails_of_distances(known: Any, cells: Tensor) -> Tensor:
         first = torch.where(joined[:, :1] == 0, joined[:, 1:2], joined[:, :1])
     group = without_equal(known._groups, *nearest(known._groups, cells))[0].mean(1)
     least = in_float64(max(neighbors.TIGHTEST * float(known.spacings.mean()), np.finfo(np.float64).tiny))
-    about = mean_about(known._fitted, spacings, cells, distances[:, -1])
+    about = mean_about(known._fitted, spacings, cells, everything, numbers)
     local = (distances.mean(1) + least).log() - (about + least).log()
     return (
         tail(known.nearest_tail, first.squeeze(1)) + 2 * tail(known.group_tail, group) + tail(known.local_tail, local)
     )
 
 
-def nearest(index: Any, cells: Tensor, k: int | None = None) -> tuple[Tensor, Tensor]:
-    """`eigencode.detection.neighbors.Neighbors.all`, or the nearest k, by comparison with all rows."""
+def nearest(index: Any, cells: Tensor) -> tuple[Tensor, Tensor]:
+    """`eigencode.detection.neighbors.Neighbors.all`, by comparison with all rows."""
     rows = torch.from_numpy(np.ascontiguousarray(index.rows))
-    k = min(k or index.k + 2, len(rows))
-    numbers = squared_distances(cells, rows).topk(k, dim=1, largest=False).indices
+    numbers = squared_distances(cells, rows).topk(min(index.k + 2, len(rows)), dim=1, largest=False).indices
     exact = (cells[:, None] - rows[numbers]).square().sum(2).sqrt()
-    limit = in_float64(neighbors.ROUNDING) * cells.square().sum(1, keepdim=True).sqrt() + in_float64(index.rounding)
-    exact = torch.where(exact < limit, 0.0, exact)
+    exact = torch.where(exact < _rounded(index, cells), 0.0, exact)
     ascending, order = exact.sort(dim=1)
     return ascending, numbers.gather(1, order)
 
 
-def mean_about(index: Any, values: Tensor, cells: Tensor, last: Tensor) -> Tensor:
-    """`eigencode.detection.neighbors.Neighbors.mean_about`, of so many rows that are equally far, at most."""
-    distances, numbers = nearest(index, cells, MOST_ABOUT)
-    about = (distances - last[:, None] <= in_float64(neighbors.TIES) * last[:, None]).double()
-    about = torch.cat([about[:, :1] * (distances[:, :1] != 0), about[:, 1:]], dim=1)
-    found: Tensor = (about * values[numbers]).sum(1) / about.sum(1)
+def _rounded(index: Any, cells: Tensor) -> Tensor:
+    """Distances of each row below which another one is equal to it, shape (n, 1)."""
+    norms = cells.square().sum(1, keepdim=True).sqrt()
+    return in_float64(neighbors.ROUNDING) * norms + in_float64(index.rounding)
+
+
+def mean_about(index: Any, values: Tensor, cells: Tensor, distances: Tensor, numbers: Tensor) -> Tensor:
+    """`eigencode.detection.neighbors.Neighbors.mean_about`."""
+    is_equal = (distances[:, :1] == 0).double()
+    last = without_equal(index, distances, numbers)[0][:, -1:]
+    reach = last + in_float64(TIES) * last  # the exporter drops a factor as near to 1 as 1 + TIES
+    about = (distances <= reach).double()
+    about = torch.cat([about[:, :1] - is_equal, about[:, 1:]], dim=1)
+    squares = squared_distances(cells, torch.from_numpy(np.ascontiguousarray(index.rows)))
+    everywhere = (squares <= reach.maximum(_rounded(index, cells)).square()).double()
+    is_equal = is_equal.squeeze(1)
+    of_all = (everywhere @ values - is_equal * values[numbers[:, 0]]) / (everywhere.sum(1) - is_equal)
+    found: Tensor = torch.where(about[:, -1] > 0, of_all, (about * values[numbers]).sum(1) / about.sum(1))
     return found
 
 
