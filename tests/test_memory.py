@@ -8,13 +8,18 @@ import textwrap
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
-from eigencode import Autoencoder
+from eigencode import Autoencoder, training
 from eigencode.batch import Batch
+from eigencode.data import mapped_rows, named_files, streamed_rows
 from eigencode.data.rows import ResidentRows
+from eigencode.estimators import generation
 from eigencode.parts import MLP, ConvolutionalDecoder, ConvolutionalEncoder, Tied
+from eigencode.parts.likelihoods.continuous import GaussianLikelihood
 from eigencode.parts.networks import base
 from eigencode.training import generator
 
@@ -118,3 +123,50 @@ def test_gaps_are_hidden_wherever_they_are():
     assert not observed[12_345, 1]
     assert run.rows.all_rows.x[12_345, 1] == 0
     assert Autoencoder(1, hidden=(), max_epochs=0)._begin(np.nan_to_num(rows)).rows.all_rows.observed is None
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_spreads_of_residuals_are_learned_a_block_of_rows_at_a_time(apart, monkeypatch):
+    """They are those of all rows together, with gaps, and so are the covariances."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(900, 6)) @ rng.normal(size=(6, 6))
+    rows[rng.random(rows.shape) < 0.2] = np.nan
+    options, apart = {"max_epochs": 2, "random_state": 0}, {"validation_data": rows[:400]} if apart else {}
+    fraction = {} if apart else {"validation_fraction": 0}
+    whole = Autoencoder(2, **options, **fraction).fit(rows, **apart)
+    sizes, spread = [], GaussianLikelihood.constant_spread
+    monkeypatch.setattr(generation, "chunk_rows", lambda n_columns: 70)
+    monkeypatch.setattr(
+        GaussianLikelihood,
+        "constant_spread",
+        lambda self, batch, output: sizes.append(len(batch)) or spread(self, batch, output),
+    )
+    parted = Autoencoder(2, **options, **fraction).fit(rows, **apart)
+    assert max(sizes) <= 70
+    assert sum(sizes) == (400 if apart else 900)
+    np.testing.assert_allclose(parted.noise_, whole.noise_, rtol=1e-5)
+    np.testing.assert_allclose(
+        parted.residual_loadings_ @ parted.residual_loadings_.T,
+        whole.residual_loadings_ @ whole.residual_loadings_.T,
+        rtol=1e-5, atol=1e-7,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["memory map", "Parquet"])
+def test_blocks_of_wide_validation_rows_have_fewer_rows(kind, tmp_path, monkeypatch):
+    """As many as a network is given at a time."""
+    monkeypatch.setattr(mapped_rows, "MAPPED_FROM", 1000)
+    monkeypatch.setattr(named_files, "STREAMED_FROM", 1000)
+    for module in (mapped_rows, streamed_rows):
+        monkeypatch.setattr(module, "chunk_rows", lambda n_columns: 700 // n_columns)
+    rows = np.random.default_rng(0).normal(size=(600, 7)).astype(np.float32)
+    if kind == "memory map":
+        given = np.lib.format.open_memmap(tmp_path / "rows.npy", "w+", rows.dtype, rows.shape)
+        given[:] = rows
+    else:
+        given = str(tmp_path / "rows.parquet")
+        pq.write_table(pa.table({f"x{j}": column for j, column in enumerate(rows.T)}), given, row_group_size=100)
+    run = Autoencoder(2, max_epochs=0, validation_fraction=0.9, random_state=0)._begin(given)
+    sizes = [len(block) for block in run.rows.validation(training.EVALUATION_ROWS)]
+    assert sum(sizes) == 540
+    assert max(sizes) <= 100

@@ -137,24 +137,17 @@ def test_two_hosts_train_one_model(hosts, tmp_path):
         "GLOO_SOCKET_IFNAME": "cable",
         "OMP_NUM_THREADS": "1",
     }
+    of_hosts = [["ip", "netns", "exec", host, *words] for host, words in zip(hosts, commands, strict=True)]
     started = [
-        subprocess.Popen(
-            ["ip", "netns", "exec", host, *words],
-            env=where,
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for host, words, folder in zip(hosts, commands, folders[1:], strict=True)
+        subprocess.Popen(command, env=where, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for command, folder in zip([[sys.executable, "train.py"], *of_hosts], folders, strict=True)
     ]
     try:
         told = [process.communicate(timeout=300)[0] for process in started]
     finally:
         for process in started:
             process.kill()
-    assert [process.returncode for process in started] == [0, 0], told
-    subprocess.run([sys.executable, "train.py"], cwd=folders[0], check=True)
+    assert [process.returncode for process in started] == [0, 0, 0], told
     alone, both = (eigencode.load(folder / "model.safetensors") for folder in folders[:2])
     assert not (folders[2] / "model.safetensors").exists()  # the first process saves
     np.testing.assert_allclose(both.best_objective_, alone.best_objective_, rtol=1e-6)

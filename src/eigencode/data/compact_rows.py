@@ -160,8 +160,8 @@ class CompactRows(NumberedRows):
             yield self.gather(self._usable[part].to(self.device))
 
     def sample(self, n_rows: int) -> Batch:
-        """Every so-many-th row."""
-        n = len(self.numbers)
+        """Every so-many-th row, of wide rows fewer."""
+        n, n_rows = len(self.numbers), min(n_rows, 2 * self._n_representative)
         return self.gather(torch.arange(0, n, max(n // n_rows, 1), device=self.device))
 
     def representative(self) -> Batch:

@@ -17,7 +17,7 @@ from eigencode.data.read_ahead import read_ahead
 from eigencode.data.rows import BLOCK_CELLS, NumberedRows
 from eigencode.data.rows_by_number import RowsByNumber
 from eigencode.data.scaling import Scaler
-from eigencode.data.sources import numbers_without
+from eigencode.data.sources import chunk_rows, numbers_without
 from eigencode.errors import DataError
 from eigencode.lazy import torch
 
@@ -136,9 +136,9 @@ class MappedRows(NumberedRows):
         return read_ahead(super().batches(generator, batch_size))
 
     def validation(self, n_rows: int) -> Iterator[Batch]:
-        """The validation rows, or the training rows if there are none."""
+        """The validation rows, or the training rows if there are none; smaller blocks of wide rows."""
         n = self.n_validation or self.n_training
-        for positions in _ranges(n, n_rows):
+        for positions in _ranges(n, min(n_rows, chunk_rows(self.n_features))):
             yield self._gathered(self.validation_numbers[positions] if self.n_validation else positions)
 
     def blocks(self) -> Iterator[Batch]:

@@ -12,7 +12,7 @@ from eigencode.batch import Batch, equal_parts
 from eigencode.data.mapped_rows import REPRESENTATIVE_CELLS, scaled_batch
 from eigencode.data.read_ahead import read_ahead
 from eigencode.data.rows import BLOCK_CELLS
-from eigencode.data.sources import kept_rows, numbers_without
+from eigencode.data.sources import chunk_rows, kept_rows, numbers_without
 from eigencode.lazy import torch
 
 if TYPE_CHECKING:
@@ -157,7 +157,8 @@ class StreamedRows:
             yield joined(buffer)
 
     def validation(self, n_rows: int) -> Iterator[Batch]:
-        """The validation rows; without any, the training rows in order."""
+        """The validation rows; without any, the training rows in order. Blocks of wide rows are smaller."""
+        n_rows = min(n_rows, chunk_rows(self.n_features))
         if self.n_validation:
             yield from self.held_out.split(n_rows)
         else:

@@ -12,7 +12,8 @@ from __future__ import annotations
 import copy
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -47,6 +48,9 @@ MOST_RESIDUALS = 512
 
 SMALLEST_SHARE = 1e-4
 """Smallest share of a column's variance of residuals that is left beside their factors."""
+
+UNKNOWN = 1e-9
+"""Rows that a block counts as for a column that it has no value of."""
 
 FEWEST_ROWS = 50
 """Validation rows from which they alone say how large the residuals are."""
@@ -107,7 +111,8 @@ class Generation(Imputation):
         few = array[:: max(len(array) // DENSITY_ROWS, 1)].astype(np.float64)
         if self._has_point_code and not hasattr(self, "noise_"):  # as after a stream
             x = self._tensor(self.scaler_.transform(few).astype(self._dtype))
-            self._learn_noise(Batch(x, ~x.isnan() if x.isnan().any() else None))
+            rows = Batch(x, ~x.isnan() if x.isnan().any() else None)
+            self._learn_noise(rows.split(chunk_rows(x.shape[1])))
         self._learn_marginals(few)
         return self
 
@@ -133,7 +138,11 @@ class Generation(Imputation):
             self._fitted_codes = codes.cpu().numpy(), weight
         if self._has_point_code:
             of_validation = run.rows.n_validation >= FEWEST_ROWS
-            self._learn_noise(next(iter(run.rows.validation(DENSITY_ROWS))).to(run.device) if of_validation else rows)
+            n_rows = min(DENSITY_ROWS, chunk_rows(rows.x.shape[1]))
+            blocks = (
+                islice(run.rows.validation(n_rows), DENSITY_ROWS // n_rows) if of_validation else rows.split(n_rows)
+            )
+            self._learn_noise(block.to(run.device) for block in blocks)
 
     def _are_residuals(self, noise: np.ndarray, loadings: np.ndarray | None) -> bool:
         """Whether these may be the spreads and the factors of the residuals of the cells."""
@@ -146,21 +155,28 @@ class Generation(Imputation):
         cells = self._in_data_units(self.composition_.likelihood.target(*rows.cells)).astype(np.float64)
         return cells if rows.observed is None else np.where(rows.observed.cpu().numpy(), cells, np.nan)
 
-    def _learn_noise(self, rows: Batch) -> None:
+    def _learn_noise(self, blocks: Iterable[Batch]) -> None:
         """Find the spread of the residuals of each column where that of the likelihood is a constant."""
         composition = self.composition_
         is_normal = np.array(composition.likelihood.has_normal_residuals(self._n_cells))
         has_loadings = 1 < is_normal.sum() <= MOST_RESIDUALS
+        spreads, counts, residuals = [], [], []
         with torch.inference_mode():
-            output = composition.decoder(composition.encode(*rows.cells).mean)
-            spread = composition.likelihood.constant_spread(rows, output)
-            if has_loadings:
-                left = rows.selected(composition.likelihood(output).mean - rows.x)
-        self.noise_ = spread.double().cpu().numpy()
+            for rows in blocks:
+                output = composition.decoder(composition.encode(*rows.cells).mean)
+                spreads.append(composition.likelihood.constant_spread(rows, output).double().cpu().numpy())
+                known = torch.ones_like(rows.x, dtype=torch.bool) if rows.observed is None else rows.observed
+                counts.append(known.sum(0).cpu().numpy())
+                if has_loadings:
+                    left = rows.selected(composition.likelihood(output).mean - rows.x)
+                    residuals.append(left.double().cpu().numpy()[:, is_normal])
+        counted = np.maximum(counts, UNKNOWN)
+        self.noise_ = (np.array(spreads) * (counted / counted.sum(0))).sum(0)
         if has_loadings:
-            residuals = left.double().cpu().numpy()
-            known = (~torch.zeros_like(rows.x, dtype=torch.bool) if rows.observed is None else rows.observed).sum(0)
-            self.residual_loadings_ = model.residual_loadings(np.where(is_normal, residuals, 0.0), known.cpu().numpy())
+            n_known = np.sum(counts, axis=0)[is_normal]
+            of_normal = model.residual_loadings(np.concatenate(residuals), n_known)
+            self.residual_loadings_ = np.zeros((self._n_cells, of_normal.shape[1]))
+            self.residual_loadings_[is_normal] = of_normal
 
     def _learn_marginals(self, cells: np.ndarray) -> None:
         """Compare the columns of a frame with those of rows drawn."""
