@@ -367,7 +367,7 @@ def test_options_outside_their_domain_are_named(cancer):
         "'learning_rate'.*\\(0, inf\\)": {"learning_rate": -1},
         "'penalties' parameter must be a Penalty part": {"penalties": [MLP()]},
         "'prior' parameter must be a Prior part": {"prior": MLP()},
-        "device 'gpu' cannot be used": {"device": "gpu"},
+        "There is no device 'gpu'. Try 'cpu'": {"device": "gpu"},
     }
     for message, options in cases.items():
         with pytest.raises(OptionError, match=message):

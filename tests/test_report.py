@@ -78,7 +78,7 @@ def text(model):
 class Page(HTMLParser):
     """The tags that are open, the charts, and addresses that a browser would ask for."""
 
-    void = ("meta", "img", "br", "input", "link")
+    void = ("meta", "img", "br", "input", "link", "source")
 
     def __init__(self, text):
         super().__init__()
@@ -91,7 +91,7 @@ class Page(HTMLParser):
         if tag not in self.void:
             self.open.append(tag)
         self.ids += [attrs["id"]] if "id" in attrs else []
-        self.asked += [attrs[name] for name in ("src", "href") if name in attrs]
+        self.asked += [attrs[name] for name in ("src", "href", "srcset") if name in attrs]
         self.is_chart = tag == "script" and attrs.get("type") == "application/json" and "id" not in attrs
 
     def handle_endtag(self, tag):
@@ -107,7 +107,8 @@ class TestPage:
         read = Page(text)
         assert read.open == []
         assert len(read.ids) == len(set(read.ids)), "two elements with one id hide one another"
-        assert all(address.startswith(("#", "data:image/png;base64,")) for address in read.asked)
+        within = ("#", "data:image/png;base64,", "data:image/webp;base64,")
+        assert all(address.startswith(within) for address in read.asked)
         assert {address[1:] for address in read.asked if address.startswith("#")} <= set(read.ids)
         assert len(text) < 2_000_000
         assert "<tr><thead>" not in text
@@ -135,7 +136,7 @@ class TestPage:
         charts = Page(text).charts
         assert len(charts) >= 8
         for chart in charts:
-            assert vl_convert.vegalite_to_vega(chart)["marks"]
+            assert vl_convert.vega_to_svg(chart | {"config": vega.common()}).startswith("<svg")
 
     def test_long_names_that_differ_at_their_ends_stay_apart(self):
         names = [f"a long name of a column that measures something {j}" for j in range(12)]
@@ -146,15 +147,40 @@ class TestPage:
 
     def test_characters_that_a_picture_cannot_have_are_replaced(self):
         names = ["a\0b\x08\uffff", "c\\u0000d", 'e"\\']
-        asked = vega._as_wide_as_the_page(charts.bars(names, {"own": [1.0] * 3}, "share"))
-        told = [row["name"] for row in asked["data"]["values"]]
+        drawn = vega.compiled(charts.bars(names, {"own": [1.0] * 3}, "share"))
+        told = [row["name"] for row in drawn["data"][0]["values"]]
         assert told == ["a\ufffdb\ufffd\ufffd", *names[1:]]  # the library ends the process at others
-        drawn = ElementTree.fromstring(vega.picture(charts.bars(names, {"own": [1.0] * 3}, "share")))
-        assert set(told) <= {element.text for element in drawn.iter()}
+        assert set(told) <= {element.text for element in ElementTree.fromstring(vega.picture(drawn, 832)).iter()}
+
+    def test_a_narrow_picture_has_letters_as_large_and_shorter_names(self):
+        names = [f"a long name of a column that measures something {j}" for j in range(12)]
+        drawn = vega.compiled(charts.bars(names, {"own": [1.0] * 12, "linear": [0.5] * 12}, "share"))
+        sizes, told = {}, {}
+        for name, width in vega.WIDTHS.items():
+            picture = ElementTree.fromstring(vega.picture(drawn, width))
+            sizes[name] = int(picture.get("width"))
+            told[name] = [element.text for element in picture.iter() if (element.text or "").startswith("a long")]
+            assert "font-size" not in vega.picture(drawn, width)  # page.css has one
+        assert sizes == vega.WIDTHS
+        assert {len(text) for text in told["broad"]} == {30}
+        assert {len(text) for text in told["narrow"]} < {14, 15}
+        units = vega.compiled(charts.units(np.random.default_rng(0).normal(size=(50, 8)), range(8)))
+        assert [vega.at_width(units, width)["layout"]["columns"] for width in (832, 358, 100)] == [4, 2, 1]
+
+    def test_a_picture_is_shorter_and_draws_the_same(self):
+        drawn = vega.compiled(
+            charts.heatmap(list("abc"), range(4), np.random.default_rng(0).random((3, 4)), "m", False)
+        )
+        whole, short = vl_convert.vega_to_svg(vega.at_width(drawn, 832)), vega.picture(drawn, 832)
+        assert len(short) < 0.6 * len(whole)
+        ends = [re.findall(r"<path [^>]*fill=", text) for text in (whole, short)]
+        assert len(ends[0]) == len(ends[1]) >= 12
+        told = [sorted(filter(None, (e.text for e in ElementTree.fromstring(text).iter()))) for text in (whole, short)]
+        assert told[0] == told[1]
 
     def test_pictures_have_the_pages_colours_and_are_what_is_printed(self, text):
-        pictures = re.findall(r'<div class="still">(<svg.*?</svg>)</div>', text)
-        assert len(pictures) == len(Page(text).charts)
+        pictures = re.findall(r'<div class="still \w+">(<svg.*?</svg>)</div>', text)
+        assert len(pictures) == 2 * len(Page(text).charts)
         colours = set(re.findall(r"var\(--\w+\)", "".join(pictures)))
         assert {"var(--ink)", "var(--line)", "var(--c0)"} <= colours
         for name in colours:
@@ -166,7 +192,7 @@ class TestPage:
         assert not [name for name in names if name.startswith(("gradient_", "clip"))], "Vega has these in a browser"
         printed = re.search(r"@media print \{(.*?)\n\}", text, re.DOTALL)[1]
         assert ".chart > .live { display: none; }" in printed
-        assert ".chart > .still { display: block; }" in printed
+        assert ".chart > .still:is(div, picture):not(.narrow) { display: block; }" in printed
 
     def test_p_values_that_are_alarms_are_in_bars_left_of_the_rate(self):
         p = np.array([1, 2, 3, 3, 4, 60]) / 60
@@ -241,7 +267,7 @@ class TestPage:
         section = sections.predictions(Findings(model, X, y))
         assert f"explain {100 * max(model.score(X, y), -9):.0f} % of the variance" in section
         points = json.loads(re.search(r'<script type="application/json">(.*?)</script>', section)[1])
-        assert len(points["data"]["values"]) == 300
+        assert len(points["data"][0]["values"]) == 300
 
     def test_each_of_several_targets_is_drawn(self):
         rng = np.random.default_rng(0)
@@ -250,7 +276,7 @@ class TestPage:
         model = AutoencoderRegressor(autoencoder=Autoencoder(2, **QUICK), max_epochs=3, random_state=0).fit(X, Y)
         section = sections.predictions(Findings(model, X, Y))
         assert "Target 2 of 2" in section
-        observed = [point["observed"] for point in charts_of(section)[1]["data"]["values"]]
+        observed = [point["observed"] for point in charts_of(section)[1]["data"][0]["values"]]
         np.testing.assert_allclose(np.sort(observed), np.sort(Y[:, 1]), rtol=1e-4)
 
     def test_windows_are_rows_with_those_before_them(self):
@@ -405,7 +431,7 @@ class TestFindings:
         best = next(row for row in model.history_ if row["validation_objective"] == model.best_objective_)
         for name in ("reconstruction", "divergence"):
             assert f"{name} {best[f'validation_{name}']:.4g}" in section
-        drawn = charts_of(section)[1]["data"]["values"]
+        drawn = charts_of(section)[1]["data"][0]["values"]
         expected = [row["validation_divergence"] - best["validation_divergence"] for row in model.history_]
         assert [p["value"] for p in drawn if p["term"] == "divergence"] == pytest.approx(expected, rel=1e-4, abs=1e-9)
         model = Autoencoder(2, **QUICK).fit(X)
@@ -454,6 +480,8 @@ class TestFindings:
             text = page(single, COUNTS[:1])
             assert "It was asked about 1 row." in text
             assert "never change" not in text
+            assert "a slider would have no range" in text
+            assert "<tbody></tbody>" not in text
         plane, names = plane_of(np.ones((1, 3)))
         assert plane.tolist() == [[0.0, 0.0]]
         assert len(names) == 2
@@ -473,6 +501,18 @@ class TestFindings:
         drawn = sections.code_map(Findings(Autoencoder(2, **QUICK).fit(frame), frame))
         told = json.loads(re.search(r'id="map-data">(.*?)</script>', drawn)[1])
         assert [column["name"] for column in told["columns"]] == ["error", "row (column)", "error (column)", "x"]
+
+    def test_decoded_columns_have_the_names_of_the_frame(self):
+        single = Autoencoder(1, **QUICK).fit(pd.DataFrame(COUNTS, columns=[58, 59, 60, 61, 62]))
+        assert live.steps(single)["columns"] == ["58", "59", "60", "61", "62"]
+
+    def test_a_table_says_how_many_columns_it_has(self):
+        wide = np.random.default_rng(0).random((50, 20))
+        found = Findings(LinearAutoencoder(2).fit(wide), wide)
+        for section in (sections.reconstructions, sections.samples):
+            assert "; 8 of 20 columns, those that are rebuilt best" in section(found)
+        found = Findings(LinearAutoencoder(2).fit(COUNTS), COUNTS)
+        assert "columns, those" not in sections.reconstructions(found) + sections.samples(found)
 
     def test_numbers_that_are_0_and_1_are_decoded_as_such(self):
         frame = pd.DataFrame({"whole": (COUNTS[:, 0] > 0.5).astype(int), "logical": COUNTS[:, 1] > 0.5})
@@ -557,6 +597,7 @@ def test_what_cannot_be_written_is_refused(model, tmp_path, monkeypatch):
     with pytest.raises(FileError, match=r"ending in \.html"):
         model.report(people(), tmp_path / "r.pdf")
     monkeypatch.setitem(__import__("sys").modules, "vl_convert", None)
+    monkeypatch.setattr("eigencode.report.page.Findings", None)  # it is said before any work
     with pytest.raises(OptionError, match=r"eigencode\[report\]"):
         model.report(people(), tmp_path / "r.html")
     assert not list(tmp_path.iterdir())
@@ -586,12 +627,16 @@ const until = async isSo => { for (let i = 0; i < 1000 && !isSo(); i++) await wa
 const charts = () => [...document.querySelectorAll(".chart")];
 const nDrawn = () => charts().filter(chart => chart.querySelector(".live svg")).length;
 const isShown = element => element.offsetHeight > 20 && element.offsetWidth > 100;
+const nStill = () => charts().filter(chart => [...chart.querySelectorAll(".still :is(svg, img)")].some(
+  picture => picture.getBoundingClientRect().height > 20)).length;
 window.addEventListener("load", async () => {
   told.places = charts().length;
-  told.pictures = charts().filter(chart => isShown(chart.querySelector(".still"))).length;
+  told.pictures = nStill();
+  const widthOf = svg => svg.getBoundingClientRect().width, shown = document.querySelectorAll(".still svg");
+  told.letters = Math.min(...[...shown].filter(widthOf).map(svg => 12 * widthOf(svg) / svg.width.baseVal.value));
   const heights = charts().map(chart => chart.offsetHeight);
   await wait(500);
-  told.asleep = nDrawn() === 0 && !window.vegaEmbed;
+  told.asleep = nDrawn() === 0 && !window.vega?.View;
   dispatchEvent(new Event("scroll"));
   await until(() => document.documentElement.dataset.ready);
   told.ready = document.documentElement.dataset.ready;
@@ -602,7 +647,7 @@ window.addEventListener("load", async () => {
   }
   await until(() => charts().every(chart => !chart.style.minHeight));
   told.charts = charts().filter(chart => isShown(chart.querySelector(".live"))).length;
-  told.pictures_left = charts().filter(chart => isShown(chart.querySelector(".still"))).length;
+  told.pictures_left = nStill();
   told.jumps = charts().map((chart, i) => Math.abs(chart.offsetHeight - heights[i]));
   told.wide = document.documentElement.scrollWidth - innerWidth;
   document.getElementById("map").scrollIntoView({behavior: "instant"});
@@ -623,7 +668,7 @@ window.addEventListener("load", async () => {
   const point = svg.querySelector(".mark-symbol.role-mark path"), at = point.getBoundingClientRect();
   point.dispatchEvent(event("pointermove", at.left + 2, at.top + 2));
   await wait(300);
-  told.hover = (document.getElementById("vg-tooltip-element") || {}).textContent;
+  told.hover = document.getElementById("tip").textContent;
   send(svg, "pointerdown", 60, 60);
   const right = box.width - 10, low = box.height - 60;
   for (const [x, y] of [[right, 60], [right, low], [60, low], [60, 62]]) {
@@ -688,6 +733,7 @@ def test_a_browser_draws_the_page_and_the_reader_can_ask(model, text, tmp_path, 
     assert told["asleep"], "Vega is not read before the reader acts"
     assert told["pictures"] == told["charts"] == told["places"] >= 8
     assert told["pictures_left"] == 0
+    assert told["letters"] > 10, "the pictures' letters can be read"
     assert 1 <= told["early"] < told["places"]
     assert max(told["jumps"]) <= 120, "the height kept for a chart is not that of the chart"
     assert told["wide"] <= 0, "the page is wider than the screen"

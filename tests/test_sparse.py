@@ -616,7 +616,7 @@ def test_the_optimal_code_of_rows_with_gaps_is_that_of_the_completed_rows(blocks
 
 def test_a_classifier_of_optimal_codes_is_refused(blocks):
     sparse = SparseAutoencoder(4, code="optimal", max_epochs=1, random_state=0)
-    with pytest.raises(OptionError, match="OptimalCode needs a Dictionary"):
+    with pytest.raises(OptionError, match="OptimalCode needs a Dictionary.*Got Chain, LastColumns, Point, None. For l"):
         AutoencoderClassifier(sparse, random_state=0).fit(blocks[:50], np.arange(50) % 2)
 
 

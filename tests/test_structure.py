@@ -245,6 +245,7 @@ def test_errors_say_what_was_wrong_what_was_found_and_what_to_try():
     assert isinstance(error, EigencodeError)
     assert did_you_mean("relu6", ["relu", "tanh"]) == "Did you mean 'relu'?"
     assert did_you_mean("zzz", ["relu", "tanh"]) == "Known are: 'relu', 'tanh'"
+    assert did_you_mean("zzz", ["relu"], "Its columns are") == "Its columns are: 'relu'"
     assert options.OptionInfo("", low=0, open_low=True, high=1).interval == "(0, 1]"
 
 

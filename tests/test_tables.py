@@ -175,7 +175,7 @@ def test_an_unseen_category_and_rare_ones_share_a_cell():
     cells = schema.encode(pd.DataFrame({"x": ["a", "b", "rare", "new", None]}))
     np.testing.assert_array_equal(cells, [[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 1], [np.nan] * 3])
     assert schema.decode(cells)["x"].tolist()[:4] == ["a", "b", "rare", "rare"]
-    assert schema.notes == ["1 rare categories of column 'x' share one cell"]
+    assert schema.notes == ["1 rare category of column 'x' shares its cell with unseen ones"]
 
 
 def test_without_rare_categories_the_last_cell_decodes_to_none_of_its_own():

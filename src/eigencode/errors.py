@@ -7,6 +7,9 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Self
 
+OWN_COLUMNS = "Its columns are"
+"""Before the names that a table has itself."""
+
 LISTED_AT_MOST = 20
 """Known names that a hint lists; it only counts the others, since a table may have thousands of columns."""
 
@@ -166,7 +169,7 @@ def known_length(n_rows: int | None, needed_by: str) -> int:
     return n_rows
 
 
-def did_you_mean(name: object, known: Iterable[str]) -> str | None:
+def did_you_mean(name: object, known: Iterable[str], listed: str = "Known are") -> str | None:
     """Return "Did you mean 'x'?" for the known name nearest to ``name``, or a list of the known names in their order.
 
     Examples
@@ -178,4 +181,4 @@ def did_you_mean(name: object, known: Iterable[str]) -> str | None:
     by_lower_case = {each.lower(): each for each in known}
     if near := difflib.get_close_matches(str(name).lower(), by_lower_case, n=1):
         return f"Did you mean {by_lower_case[near[0]]!r}?"
-    return f"Known are: {enumerated([repr(each) for each in known], LISTED_AT_MOST)}" if known else None
+    return f"{listed}: {enumerated([repr(each) for each in known], LISTED_AT_MOST)}" if known else None

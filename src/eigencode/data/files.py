@@ -25,7 +25,7 @@ from eigencode.data.records import split_names
 from eigencode.data.table_files import DEFAULT
 from eigencode.data.tables import types
 from eigencode.data.writing import atomic_write, known_ending
-from eigencode.errors import DataError, as_path, did_you_mean, enumerated
+from eigencode.errors import OWN_COLUMNS, DataError, as_path, did_you_mean, enumerated
 
 
 @dataclass(frozen=True)
@@ -259,7 +259,7 @@ def _fitted_columns(
         raise DataError(
             f"{file.name} lacks columns that the model reads",
             got=f"none named {enumerated([repr(name) for name in missing])}",
-            hint=file.hint_on_header or did_you_mean(missing[0], positions),
+            hint=file.hint_on_header or did_you_mean(missing[0], positions, OWN_COLUMNS),
         )
     names = [*names, *(name for name in also if name not in names)]
     if more := [repr(name) for name in positions if name not in names]:
@@ -336,7 +336,7 @@ def _choose_columns(file: TableFile, include: Sequence[str], exclude: Sequence[s
     included, excluded = _names_in(include, positions), set(_names_in(exclude, positions))
     for name in [*included, *excluded]:
         if name not in positions:
-            hint = file.hint_on_header or did_you_mean(name, positions)
+            hint = file.hint_on_header or did_you_mean(name, positions, OWN_COLUMNS)
             raise DataError(f"{file.name} has no column {name!r}", hint=hint)
     if positions.get("") == 0 and len(positions) > 1 and not included and "" not in excluded:
         file.notes.append("the first column has no name and is left out, as an index that pandas writes")

@@ -9,7 +9,7 @@ import numpy as np
 
 from eigencode.data.containers import NamedArray
 from eigencode.data.tables import as_frame
-from eigencode.errors import DataError, did_you_mean
+from eigencode.errors import OWN_COLUMNS, DataError, did_you_mean
 
 LONGEST_STEP = 1.5
 """A longer step in time, in medians of the steps forward, is a gap."""
@@ -23,7 +23,7 @@ def without_time(X: Any, name: str | None) -> tuple[Any, np.ndarray | None]:
     if frame is None:
         raise DataError(f"There is no column {name!r} of times", got="an array", hint="Give a frame")
     if name not in frame.columns:
-        raise DataError(f"There is no column {name!r} of times", hint=did_you_mean(name, frame.columns))
+        raise DataError(f"There is no column {name!r} of times", hint=did_you_mean(name, frame.columns, OWN_COLUMNS))
     times = frame[name]
     if times.null_count() or not (times.dtype.is_temporal() or times.dtype.is_numeric()):
         raise DataError(f"Column {name!r} must have a time or a number in each row", got=f"the type {times.dtype}")

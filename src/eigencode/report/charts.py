@@ -1,4 +1,4 @@
-"""Charts: specifications for Vega-Lite, which the page draws."""
+"""Charts: specifications for Vega-Lite."""
 
 from __future__ import annotations
 
@@ -21,10 +21,14 @@ LEGEND_HEIGHTS = {"nominal": 25, "quantitative": 57}
 
 
 NAMES = {
-    "labelLimit": 220,
-    "labelExpr": "length(datum.label) > 30 ? slice(datum.label, 0, 14) + '…' + slice(datum.label, -15) : datum.label",
+    "labelLimit": {"expr": "10 + 7 * letters"},
+    "labelExpr": "length(datum.label) > letters ? slice(datum.label, 0, letters / 2 - 1) + '…' + "
+    "slice(datum.label, -letters / 2) : datum.label",
 }
-"""An axis of names; long ones lose their middle, since many differ at their ends."""
+"""An axis of names; those of more letters than there is room for lose their middle, since many differ at their ends."""
+
+LETTERS = 30
+"""Letters of a name in a chart as wide as the page."""
 
 
 def number(value: Any) -> float | None:
@@ -41,7 +45,7 @@ def rows_of(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 def chart(data: list[dict[str, Any]], **parts: Any) -> Chart:
     """A chart of some rows as wide as the page."""
     size = {"width": "container", "height": parts.pop("height", 260)}
-    return {"data": {"values": data}, **size, **parts}
+    return {"data": {"values": data}, "params": [{"name": "letters", "value": LETTERS}], **size, **parts}
 
 
 def panels_of(spec: Chart) -> int:
@@ -209,21 +213,21 @@ def heatmap(names: Sequence[str], components: Sequence[int], values: np.ndarray,
     scheme = {"scheme": "blueorange", "domain": [-1, 1]} if signed else {"scheme": "blues"}
     encoding = {
         "y": axis("column", "nominal", "", sort=list(names), axis=NAMES),
-        "x": axis("component", "ordinal", "component", axis={"labelAngle": 0}),
+        "x": axis("component", "ordinal", "component", axis={"labelAngle": 0, "labelOverlap": "greedy"}),
         "color": axis("value", title=title, scale=scheme),
         "tooltip": [axis("column", "nominal"), axis("component", "ordinal"), axis("value", title=title)],
     }
     return chart(rows, mark="rect", height=18 * len(names), encoding=encoding)
 
 
-def scatter(points: list[dict[str, Any]], names: Sequence[str]) -> Chart:
+def scatter(points: list[dict[str, Any]], names: Sequence[str], height: int = 440) -> Chart:
     """Rows in a plane, coloured by their errors."""
     encoding = {
         "x": axis("x", title=names[0], scale={"zero": False}),
         "y": axis("y", title=names[1], scale={"zero": False}),
         "color": axis("error", scale={"type": "symlog"}),
     }
-    return chart(points, mark={"type": "circle", "size": 34, "opacity": 0.8}, height=440, encoding=encoding)
+    return chart(points, mark={"type": "circle", "size": 34, "opacity": 0.8}, height=height, encoding=encoding)
 
 
 def units(codes: np.ndarray, components: Sequence[int]) -> Chart:
@@ -277,7 +281,7 @@ def spectrum(values: np.ndarray) -> Chart:
     low, middle, high = np.quantile(values, [0.25, 0.5, 0.75], axis=0)
     columns = {"direction": range(1, len(middle) + 1), "low": low, "median": middle, "high": high}
     rows = rows_of({name: list(map(number, numbers)) for name, numbers in columns.items()})
-    x = axis("direction", "ordinal", "direction", axis={"labelAngle": 0})
+    x = axis("direction", "ordinal", "direction", axis={"labelAngle": 0, "labelOverlap": "greedy"})
     size = axis("low", title="singular value")
     band = {"mark": {"type": "bar", "opacity": 0.35}, "encoding": {"x": x, "y": size, "y2": {"field": "high"}}}
     tips = [axis("direction", "ordinal"), axis("median"), axis("low"), axis("high")]

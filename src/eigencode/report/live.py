@@ -92,7 +92,8 @@ def _meaning(model: Any, graph: Any) -> dict[str, Any]:
     """What the numbers of a row are."""
     if graph.columns is None:
         names = getattr(model, "feature_names_in_", None)
-        names = [f"x{number}" for number in range(graph.n_columns)] if names is None else names
+        if names is None:  # names of a frame may be numbers
+            names = model.columns_.names if model.columns_ else [f"x{number}" for number in range(graph.n_columns)]
         return {"columns": list(map(str, names)), "kinds": ["real"] * len(names), "labels": {}}
     parts = [column for column, _ in graph.columns.parts]
     kinds = [column.kind.kind for column in parts]

@@ -5,8 +5,8 @@
 // to the pointer. A print shows the pictures.
 
 const CONFIG = JSON.parse(document.getElementById("chart-config").textContent);
-const OPTIONS = {renderer: "svg", config: CONFIG, actions: false, tooltip: {theme: "custom"}};
-const NEAR = "400px 0px", PANEL = {width: 165, height: 128}, FIRST_ACTS = ["pointermove", "pointerdown", "wheel", "scroll", "keydown"];
+const NEAR = "400px 0px", PANEL = {width: 165, height: 128}, NARROW = 500;
+const FIRST_ACTS = ["pointermove", "pointerdown", "wheel", "scroll", "keydown"];
 const places = [...document.querySelectorAll(".chart")], makers = new Map(), queue = [], shown = new Map();
 let isDrawing = false, vegaRuns;
 
@@ -24,11 +24,33 @@ function liveOf(place) {  // where a chart is drawn, beside its picture
 
 function nAcross(place) { return Math.max(1, Math.min(4, Math.floor(place.clientWidth / PANEL.width))); }
 
+const tip = document.body.appendChild(Object.assign(document.createElement("div"), {id: "tip", hidden: true}));
+
+function showTip(_, event, item, value) {  // a line for each value of a mark, beside the pointer
+  tip.hidden = value === null || typeof value !== "object";
+  if (tip.hidden) return;
+  const table = document.createElement("table");
+  for (const [name, own] of Object.entries(value)) {
+    const line = table.insertRow();
+    for (const text of [name, own]) line.insertCell().textContent = text;
+  }
+  tip.replaceChildren(table);
+  const at = (pointer, size, room) => `${Math.max(4, pointer + 14 + size < room ? pointer + 14 : pointer - 14 - size)}px`;
+  tip.style.left = at(event.clientX, tip.offsetWidth, innerWidth);
+  tip.style.top = at(event.clientY, tip.offsetHeight, innerHeight);
+}
+
+async function show(live, spec, config) {
+  live.replaceChildren();
+  const view = new window.vega.View(window.vega.parse(spec, config), {renderer: "svg", container: live, hover: true, tooltip: showTip});
+  return view.runAsync();
+}
+
 function drawChart(live, text) {
-  const spec = JSON.parse(text), width = live.parentElement.clientWidth;
-  const legend = {...CONFIG.legend, columns: width < 500 ? 2 : undefined};
-  if (spec.facet) spec.columns = nAcross(live.parentElement);
-  return vegaEmbed(live, spec, {...OPTIONS, config: {...CONFIG, legend}});
+  const spec = JSON.parse(text), place = live.parentElement, width = place.clientWidth, isNarrow = width < NARROW;
+  if (spec.layout) spec.layout.columns = nAcross(place); else spec.width = width;
+  for (const signal of spec.signals ?? []) if (signal.name === "letters" && isNarrow) signal.value /= 2;
+  return show(live, spec, isNarrow ? {...CONFIG, legend: {...CONFIG.legend, columns: 2}} : CONFIG);
 }
 
 async function draw(place) {
@@ -99,7 +121,7 @@ function drawMap(live, data, points, chosenColumn) {
   const width = Math.max(280, live.parentElement.clientWidth - 70), height = Math.round(Math.min(width * 0.7, 440));
   const column = data.columns[chosenColumn], field = `c${chosenColumn}`, isNumber = !column.labels;
   const spec = {
-    $schema: "https://vega.github.io/schema/vega/v6.json", width, height, padding: 5, background: "transparent",
+    width, height, padding: 5, background: "transparent",
     data: [{name: "points", values: points}],
     signals: [
       {name: "lasso", value: [], on: [
@@ -127,9 +149,8 @@ function drawMap(live, data, points, chosenColumn) {
         }}},
       {type: "path", interactive: false, aria: false, encode: {update: {path: {signal: "lassoPath(lasso)"}, stroke: {value: "var(--ink)"}, strokeDash: {value: [4, 3]}, fill: {value: "var(--ink)"}, fillOpacity: {value: 0.06}}}},
     ],
-    config: CONFIG,
   };
-  return vegaEmbed(live, spec, {...OPTIONS, mode: "vega"}).then(result => { mapView = result.view; return result; });
+  return show(live, spec, CONFIG).then(view => { mapView = view; return view; });
 }
 
 function finishLasso(points) {
@@ -187,12 +208,13 @@ if (liveData) {
       line.style.fontWeight = shown(row[j], j) === shown(first[j], j) ? "normal" : "bold";
     });
   };
+  const short = (x, {step}) => Math.abs(x) < step / 2 ? "0" : x.toPrecision(3);  // rounding is not a value
   for (const {component, low, high} of live.sliders) {
     const label = document.createElement("label"), input = document.createElement("input");
     const value = document.createElement("output");
     Object.assign(input, {type: "range", min: low, max: high, step: (high - low) / 200, value: code[component]});
-    value.textContent = code[component].toPrecision(3);
-    input.addEventListener("input", () => { code[component] = +input.value; value.textContent = (+input.value).toPrecision(3); draw(); });
+    value.textContent = short(code[component], input);
+    input.addEventListener("input", () => { code[component] = +input.value; value.textContent = short(+input.value, input); draw(); });
     label.append(`component ${component + 1}`, input, value);
     sliders.append(label);
   }
@@ -213,7 +235,7 @@ if (liveData) {
     live.center.forEach((x, j) => { code[j] = x; });
     sliders.querySelectorAll("input").forEach((input, n) => {
       input.value = code[live.sliders[n].component];
-      input.nextElementSibling.textContent = (+input.value).toPrecision(3);
+      input.nextElementSibling.textContent = short(+input.value, input);
     });
     draw();
   });

@@ -49,6 +49,9 @@ HERE = Path(__file__).parent
 MOST_SLIDERS = 12
 """Components that have a slider."""
 
+UNSCROLLED = 14
+"""Columns of a decoded row that are seen without scrolling."""
+
 RANGE = (0.005, 0.995)
 """A slider goes from one of these quantiles of the component to the other."""
 
@@ -76,6 +79,7 @@ def write(model: Any, X: Any, path: str | os.PathLike[str], y: Any = None) -> No
     check_is_fitted(model)
     if os.path.splitext(as_path(path))[1].lower() not in (".html", ".htm"):
         raise FileError("A report is a file ending in .html", got=f"{os.fspath(path)!r}")
+    vega.require_library()
     content = page(model, X, y)
     with atomic_write(path) as file:
         file.write(content.encode())
@@ -109,7 +113,7 @@ def page(model: Any, X: Any, y: Any = None) -> str:
         f'needs no network.</p><nav aria-label="sections"><ul>{menu}</ul></nav></header><main>{body}</main>'
         "<footer>Errors are squared differences in scaled units, summed over the columns of a row, unless another unit "
         "is named.</footer>"
-        f"{''.join(values)}{data(vega.CONFIG, 'chart-config')}<script>{_script(_read('live.js'))}</script>"
+        f"{''.join(values)}{data(vega.common(), 'chart-config')}<script>{_script(_read('live.js'))}</script>"
         f"<script>{_script(_read('page.js'))}</script>"
         f'<script type="text/plain" id="vega">{vega.program()}</script></body></html>\n'
     )
@@ -122,6 +126,8 @@ def live(found: Findings) -> str:
     except NotLiveError as error:
         return paragraph(text(f"This page cannot decode codes of this model: {error}."))
     ranked = found.ranked[:MOST_SLIDERS]
+    if not len(ranked):
+        return paragraph("The codes of these rows are all the same, so a slider would have no range.")
     ends = np.quantile(found.codes, RANGE, axis=0)
     order = np.argsort(-np.nan_to_num(found.effects).max(1), kind="stable")
     given = {
@@ -132,7 +138,8 @@ def live(found: Findings) -> str:
         "image": list(found.image_shape) or None,
         "range": list(found.pixel_range) if found.is_image else [],
     }
-    hint = "" if found.is_image else " Bold values differ from those of the mean code."
+    scrolls = f" The table of all {len(order)} columns can be scrolled." if len(order) > UNSCROLLED else ""
+    hint = "" if found.is_image else f" Bold values differ from those of the mean code.{scrolls}"
     return LIVE.format(hint=hint) + data(given, "live-data")
 
 

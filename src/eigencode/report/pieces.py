@@ -45,9 +45,10 @@ def figure(spec: Chart, says: str) -> str:
     """A chart, with a sentence of what it shows."""
     panels = f' data-panels="{n}"' if (n := panels_of(spec)) else ""
     room = f'style="min-height:{height_of(spec)}px"'
-    still = f'<div class="still">{vega.picture(spec)}</div>'
-    drawing = f'<div class="chart" role="img" aria-label="{text(says)}" {room}{panels}>{still}</div>'
-    return f"<figure>{drawing}{data(spec)}<figcaption>{text(says)}</figcaption></figure>"
+    drawn = vega.compiled(spec)
+    stills = [f'<div class="still {name}">{vega.picture(drawn, width)}</div>' for name, width in vega.WIDTHS.items()]
+    drawing = f'<div class="chart" role="img" aria-label="{text(says)}" {room}{panels}>{"".join(stills)}</div>'
+    return f"<figure>{drawing}{data(drawn)}<figcaption>{text(says)}</figcaption></figure>"
 
 
 def data(values: object, name: str = "") -> str:

@@ -149,13 +149,19 @@ def reconstructions(found: Findings) -> str:
         rows.append([f"row {found.labels[row]}", *(found.given[number].text(row) for number in shown)])
         rows.append(["rebuilt", *(found.expected[number].text(row) for number in shown)])
     names = [found.given[number].name for number in shown]
-    return table(["", *names], rows, "Rows of usual errors, each above its reconstruction")
+    return table(["", *names], rows, f"Rows of usual errors, each above its reconstruction{_of_all(found, shown)}")
 
 
 def _shown(found: Findings, most: int = MOST_SHOWN) -> list[int]:
     """Numbers of the columns for a chart: those whose reconstruction says most about the model."""
     spread = [column.explained if np.isfinite(column.explained) else -np.inf for column in found.by_column]
     return sorted(np.argsort(spread)[::-1][:most].tolist())
+
+
+def _of_all(found: Findings, shown: list[int]) -> str:
+    """What a caption says of the columns that a table leaves out."""
+    n = len(found.given)
+    return f"; {len(shown)} of {n} columns, those that are rebuilt best" if len(shown) < n else ""
 
 
 def by_column(found: Findings) -> str:
@@ -201,6 +207,8 @@ def worst(found: Findings) -> str:
             observed, expected = found.given[number].text(row), found.expected[number].text(row)
             lines.append([*first, found.given[number].name, observed + likely, expected])
     caption = "The rows with the largest errors, each with the columns farthest from what is expected"
+    if not lines:  # of a single row no column is farther from what is expected than usual
+        return ""
     return table(["row", "squared error", "column", "observed", "expected"], lines, caption)
 
 
@@ -294,13 +302,18 @@ def code_map(found: Findings) -> str:
     }
     for column in shown_points["columns"][1:]:  # the page says a point's row and error beside these
         column["name"] += " (column)" * (column["name"] in ("row", "error"))
-    still = vega.picture_in_pixels(charts.scatter(charts.rows_of({"x": x, "y": y, "error": errors}), names))
+    points = charts.rows_of({"x": x, "y": y, "error": errors})
+    broad, narrow = (
+        vega.picture_in_pixels(charts.scatter(points, names, height), vega.WIDTHS[name], scale)
+        for name, height, scale in (("broad", 440, 1.5), ("narrow", 290, 2))
+    )
     count = f"{len(some):,} of the rows" if len(some) < found.n_given else "all rows"
     return (
         '<p><label>Colour by <select id="map-colour"></select></label> Draw a line around points with the mouse or a '
         "finger to list their rows; click once to end the selection.</p>"
         '<div id="map" class="chart" role="img" aria-label="Codes of the rows in a plane">'
-        f'<img class="still" alt="" src="data:image/png;base64,{still}"></div>'
+        '<picture class="still"><source media="screen and (max-width: 600px)" '
+        f'srcset="data:image/webp;base64,{narrow}"><img alt="" src="data:image/webp;base64,{broad}"></picture></div>'
         f"{data(shown_points, 'map-data')}"
         '<p><label for="map-rows">Selected rows: <output id="map-count">none</output></label>'
         '<textarea id="map-rows" rows="3" readonly></textarea></p>'
@@ -383,4 +396,4 @@ def samples(found: Findings) -> str:
     rows, shown = columns(drawn, found.model), _shown(found)[:8]
     names = [found.given[number].name for number in shown]
     lines = [[rows[number].text(row) for number in shown] for row in range(6)]
-    return table(names, lines, "New rows drawn from the model")
+    return table(names, lines, f"New rows drawn from the model{_of_all(found, shown)}")

@@ -1,4 +1,4 @@
-"""Charts as pictures, and the program that draws them again in a browser."""
+"""Charts compiled by Vega-Lite, their pictures, and the program that draws them again in a browser."""
 
 from __future__ import annotations
 
@@ -8,20 +8,27 @@ import io
 import json
 import re
 import zlib
+from functools import cache
 from types import ModuleType
 from typing import Any
 
 from PIL import Image
 
 from eigencode.errors import OptionError
+from eigencode.report.charts import LETTERS
 
-WIDTH = 832
-"""Width of a picture in pixels; that of the page's text in page.css."""
+Spec = dict[str, Any]
+
+WIDTHS = {"broad": 832, "narrow": 358}
+"""Widths of pictures in pixels: that of the page's text in page.css, and that of the text on a phone."""
+
+NARROW = 500
+"""Below this width, names have fewer letters, and legends two columns; page.js has the same rules."""
 
 INK, GRID = "var(--ink)", "var(--line)"
 TEXT = {"labelColor": INK, "titleColor": INK, "titleFontWeight": "normal", "labelFontSize": 12, "titleFontSize": 12}
 
-CONFIG: dict[str, Any] = {
+CONFIG: Spec = {
     "background": "transparent",
     "font": "system-ui, sans-serif",
     "aria": False,  # the element around a chart says what it shows
@@ -48,39 +55,97 @@ NOT_IN_XML = re.compile(r"\\u[0-9a-f]{4}|\\[bf]|(\\.)|[\ud800-\udfff\ufffe\uffff
 MOST_COLOURS = 128
 """Colours of a picture in pixels: a tenth of the bytes, and no difference that can be seen."""
 
+NEEDLESS = re.compile(
+    r' (?:role|aria-[a-z]+|class|pointer-events|font-family|version|xmlns:\w+)="[^"]*"'
+    r'| (?:opacity|stroke-width)="1"| font-size="12px"'
+)
+"""Attributes that a picture does not need: a screen reader reads the element around it, and page.css has the font."""
 
-def picture(spec: dict[str, Any]) -> str:
-    """A chart as SVG, as wide as the page, with the page's colours."""
-    found: str = _library().vegalite_to_svg(_as_wide_as_the_page(spec), config=CONFIG)
-    found = re.sub(r' (role|aria-[a-z]+)="[^"]*"', "", found)  # the element around it is what a screen reader reads
-    own = f"picture{zlib.crc32(json.dumps(spec).encode())}"  # a browser's Vega gives its names to others
+UNSEEN = re.compile(r'<path(?: transform="[^"]*")? d="[^"]*"(?: display="none")?/>|<g(?: transform="[^"]*")?></g>')
+"""Elements that draw nothing."""
+
+DECIMALS = re.compile(r"-?\d+\.\d{2,}(?:e-?\d+)?")
+
+
+def compiled(spec: Spec) -> Spec:
+    """A chart of Vega-Lite as one of Vega, as wide as the page, without what all charts have in common."""
+    return {name: part for name, part in _compiled(spec, CONFIG).items() if name != "config"}
+
+
+@cache
+def common() -> Spec:
+    """What all compiled charts have in common."""
+    found: Spec = _compiled({"mark": "point", "data": {"values": []}, "encoding": {}}, CONFIG)["config"]
+    return found
+
+
+def at_width(spec: Spec, width: int) -> Spec:
+    """A compiled chart for a page of this width."""
+    found, config = dict(spec), common()
+    if "layout" in spec:  # small charts, as many in a line as there is room for
+        found["layout"] = {**spec["layout"], "columns": max(1, min(4, width // PANEL_WIDTH))}
+    else:
+        found["width"] = width
+    if width < NARROW:
+        signals = [{**each, "value": LETTERS // 2} if each["name"] == "letters" else each for each in spec["signals"]]
+        found["signals"], config = signals, {**config, "legend": {**config["legend"], "columns": 2}}
+    return {**found, "config": config}
+
+
+PANEL_WIDTH = 165
+"""Width of one small chart in pixels with what is around it; page.js has it too."""
+
+
+def picture(spec: Spec, width: int) -> str:
+    """A compiled chart as SVG of a width, with the page's colours."""
+    found: str = _library().vega_to_svg(at_width(spec, width))
+    found = re.sub("<[^>]+>", lambda tag: _short(tag[0]), found)
+    while (less := UNSEEN.sub("", found)) != found:
+        found = less
+    own = f"picture{zlib.crc32(found.encode())}"  # a browser's Vega gives its names to others
     for number, name in enumerate(re.findall(r' id="(\w+)"', found)):
         for begin, end in ((' id="', '"'), ("url(#", ")")):
             found = found.replace(f"{begin}{name}{end}", f"{begin}{own}-{number}{end}")
     return found
 
 
-def picture_in_pixels(spec: dict[str, Any]) -> str:
-    """A chart of many points as the text of a PNG, which is smaller than SVG."""
+def picture_in_pixels(spec: Spec, width: int, scale: float) -> str:
+    """A chart of Vega-Lite with many points as the text of a WebP picture, which is smaller than SVG."""
     config = json.loads(re.sub(r"var\(--\w+\)", lambda name: IN_PIXELS.get(name[0], name[0]), json.dumps(CONFIG)))
-    content = _library().vegalite_to_png(_as_wide_as_the_page(spec), config=config, scale=1.5)
+    content = _library().vega_to_png({**_compiled(spec, config), "width": width}, scale=scale)
     small = io.BytesIO()
-    Image.open(io.BytesIO(content)).quantize(MOST_COLOURS).save(small, "PNG", optimize=True)
+    Image.open(io.BytesIO(content)).quantize(MOST_COLOURS).convert("RGBA").save(small, "WEBP", lossless=True)
     return base64.b64encode(small.getvalue()).decode()
 
 
 def program() -> str:
-    """Vega-Lite and what it needs, as JavaScript, packed by gzip as text."""
-    content: str = _library().javascript_bundle()
+    """Vega as JavaScript, packed by gzip as text."""
+    library = _library()
+    # The name by which the library has this module; it does not ask the network.
+    module = f"https://cdn.jsdelivr.net/npm/vega@{library.get_vega_version()}/+esm"
+    content: str = library.javascript_bundle(f'import * as whole from "{module}"; window.vega = whole;')
     return base64.b64encode(gzip.compress(content.encode(), mtime=0)).decode()
 
 
-def _as_wide_as_the_page(spec: dict[str, Any]) -> dict[str, Any]:
-    whole = {"width": WIDTH, "autosize": {"type": "fit-x", "contains": "padding"}}
+def require_library() -> None:
+    """Raise an error where charts cannot be made."""
+    _library()
+
+
+def _compiled(spec: Spec, config: Spec) -> Spec:
+    whole = {"width": WIDTHS["broad"], "autosize": {"type": "fit-x", "contains": "padding"}}
     whole = spec | whole if spec.get("width") == "container" else spec
     content = json.dumps(whole, ensure_ascii=False)
-    drawn: dict[str, Any] = json.loads(NOT_IN_XML.sub(lambda found: found[1] or "\N{REPLACEMENT CHARACTER}", content))
-    return drawn
+    drawn = json.loads(NOT_IN_XML.sub(lambda found: found[1] or "\N{REPLACEMENT CHARACTER}", content))
+    found: Spec = _library().vegalite_to_vega(drawn, config=config)
+    found.pop("$schema", None)
+    return found
+
+
+def _short(tag: str) -> str:
+    """A tag without what is not needed, with numbers of two decimals."""
+    tag = re.sub(r"rgb\((\d+), (\d+), (\d+)\)", lambda rgb: "#{:02x}{:02x}{:02x}".format(*map(int, rgb.groups())), tag)
+    return DECIMALS.sub(lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), NEEDLESS.sub("", tag))
 
 
 def _library() -> ModuleType:

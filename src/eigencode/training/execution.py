@@ -112,6 +112,10 @@ def resolve_device(device: str) -> str:
     try:
         torch.zeros((), device=device).item()  # item() fails on the device 'meta', which has no numbers
     except (RuntimeError, AssertionError) as error:
+        if "device type at start of device string" in str(error):  # and a list of all that torch has names for
+            raise OptionError(
+                f"There is no device {device!r}", hint="Try 'cpu', 'cuda', 'cuda:1', 'mps' or 'auto'"
+            ) from error
         raise OptionError(
             f"The device {device!r} cannot be used", got=f"the error {error}", hint="Try 'cpu', or 'auto'"
         ) from error

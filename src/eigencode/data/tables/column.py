@@ -198,6 +198,8 @@ class Column:
         rare = len(getattr(self.kind, "rare", ()))
         bits = getattr(self.kind, "n_bits", 0)
         how = f"are told apart by {bits} cells" if bits else "share one cell"
+        if rare == 1:
+            return [*found, f"1 rare category of column {self.name!r} shares its cell with unseen ones"]
         return [*found, f"{rare} rare categories of column {self.name!r} {how}"] if rare else found
 
     @property

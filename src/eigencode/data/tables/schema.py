@@ -20,7 +20,7 @@ from eigencode.data.tables.kinds import Block
 from eigencode.data.tables.labels import Boolean, Labels
 from eigencode.data.tables.numeric import Number, Real, Share
 from eigencode.data.tables.values import Values
-from eigencode.errors import DataError, EigencodeError, OptionError, did_you_mean
+from eigencode.errors import OWN_COLUMNS, DataError, EigencodeError, OptionError, did_you_mean
 
 
 def _with_codes(
@@ -102,7 +102,7 @@ class Schema:
         table = _as_frame(frame)
         wanted = dict(columns or {})
         if unknown := [name for name in wanted if name not in frames.names_of(table)]:
-            hint = did_you_mean(unknown[0], list(map(str, frames.names_of(table))))
+            hint = did_you_mean(unknown[0], list(map(str, frames.names_of(table))), OWN_COLUMNS)
             raise OptionError("'columns' names a column that is not there", got=f"{unknown[0]!r}", hint=hint)
         found = [
             Column.infer(values, wanted.get(values.name), plain) for values in frames.columns_of(table, missing_values)

@@ -227,9 +227,8 @@ class OptimalCode(Network):
 
     def join(self, composition: Composition) -> None:
         """Keep references to the dictionary, the likelihood and the terms that make codes sparse."""
-        decoder, likelihood, code, prior = (
-            getattr(composition, name) for name in ("decoder", "likelihood", "code", "prior")
-        )
+        terms = [getattr(composition, name) for name in ("decoder", "likelihood", "code", "prior")]
+        decoder, likelihood, code, prior = terms
         sparse = tuple(term for term in (prior, code) if isinstance(term, Proximal))
         is_linear = isinstance(code, TopK) or (type(code) is Point and code.activation in (None, "identity"))
         is_paid_for = bool(sparse) and (prior is None or prior in sparse)
@@ -238,7 +237,8 @@ class OptimalCode(Network):
             raise OptionError(
                 "OptimalCode needs a Dictionary, a Gaussian likelihood of fixed variance, and a Laplace prior on "
                 "linear codes or a TopK code",
-                got=f"{composition!r}",
+                got=", ".join("None" if part is None else type(part).__name__ for part in terms),
+                hint="For labels, take an autoencoder whose code is its encoder's output",
             )
         # In tuples, so that torch does not register them as submodules.
         self._dictionary, self._sparse, self._variance = (decoder,), sparse, variance
