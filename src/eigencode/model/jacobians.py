@@ -25,17 +25,15 @@ respect to the parameters.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from itertools import islice, repeat
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import jvp, vjp, vmap
+from torch._functorch import eager_transforms as transforms
+from torch.func import vmap
 
 from eigencode.batch import selected
 from eigencode.errors import OptionError
@@ -51,9 +49,6 @@ NUMBERS_A_CHUNK = 2**24
 
 TANGENTS_AT_ONCE = 2**18
 """Most numbers of several tangents of rows in one pass, so that they stay in the cache."""
-
-FEW_PASSES = 8
-"""So many passes are made one after the other; for more, all at once by ``vmap``, torch's compiler is imported."""
 
 
 def jacobian(f: Composition | RowFunction, x: Tensor) -> Tensor:
@@ -156,7 +151,7 @@ def slope(activation: RowFunction, at: Tensor) -> Tensor:
     # A copy, since a module may overwrite its input.
     output, pull_back = _with_pull_back(lambda a: activation(a.clone()), at)
     # The Jacobian of an elementwise function is diagonal, so its product with a vector of ones has all entries.
-    return pull_back(torch.ones_like(output))[0]
+    return pull_back(torch.ones_like(output))
 
 
 def hutchinson(f: Composition | RowFunction, x: Tensor, noise: Tensor, *, observed: Tensor | None = None) -> Tensor:
@@ -178,7 +173,7 @@ def hutchinson(f: Composition | RowFunction, x: Tensor, noise: Tensor, *, observ
     """
     output, pull_back = _with_pull_back(_row_function(f, observed), _usable(x))
     _require_shape(noise, output)
-    return pull_back(_usable(noise).to(output.dtype))[0].square().sum(1)
+    return pull_back(_usable(noise).to(output.dtype)).square().sum(1)
 
 
 def diagonal(f: RowFunction, x: Tensor, probes: Iterable[Tensor]) -> Tensor:
@@ -216,7 +211,7 @@ def diagonal_through(f: RowFunction, g: RowFunction, x: Tensor) -> Tensor:
     """
     z, pull_back = _with_pull_back(f, _usable(x))
     units = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
-    products = (product * pull_back(v.expand_as(z))[0] for v, product in _push_each_forward(g, z, units))
+    products = (product * pull_back(v.expand_as(z)) for v, product in _push_each_forward(g, z, units))
     return sum(products, start=torch.zeros_like(x))
 
 
@@ -320,101 +315,62 @@ def _backward_passes(function: RowFunction, x: Tensor) -> Tensor:
     output, pull_back = _with_pull_back(function, x)
     n, k = output.shape
     units = torch.eye(k, dtype=output.dtype, device=output.device)[:, None].expand(k, n, k)
-    if not _is_transformed():
-        if k <= FEW_PASSES:
-            return torch.stack([pull_back(unit)[0] for unit in units], 1)
-        pull_back = vjp(function, x)[1]
-    return vmap(pull_back)(units)[0].movedim(0, 1)
+    return vmap(pull_back)(units).movedim(0, 1)
 
 
 def _forward_passes(function: RowFunction, x: Tensor) -> Tensor:
     """The Jacobians column by column: one Jacobian-vector product over the batch for each unit vector of the input."""
     n, d = x.shape
-    units = torch.eye(d, dtype=x.dtype, device=x.device)
-    columns = vmap(lambda unit: _push_forward(function, x, unit))(units[:, None].expand(d, n, d))
-    return columns.movedim(0, 2)
+    units = torch.eye(d, dtype=x.dtype, device=x.device)[:, None].expand(d, n, d)
+    return vmap(_with_push_forward(function, x)[1])(units).movedim(0, 2)
 
 
-def _with_pull_back(function: RowFunction, x: Tensor) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, ...]]]:
-    """The output, and the map of v to J'v of each row.
+def _with_push_forward(function: RowFunction, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """The output, and the map of v to J v of each row: that of J'v, which is linear in v, backwards.
 
-    ``torch.func.vjp`` imports torch's compiler, in seconds, so it is used only where autograd alone does not work: in
-    transforms such as ``vmap``, and if the function has tensors that were made in inference mode.
+    Torch's forward mode adds the tangents of constants, which are zero, by code that imports its compiler.
     """
-    if not _is_transformed():
-        with suppress(RuntimeError):
-            return _recorded(function, x)
-    output, pull_back = vjp(function, x)  # type: ignore[misc]  # three where the function has a further output
-    return output, pull_back
-
-
-def _recorded(function: RowFunction, x: Tensor) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, ...]]]:
-    """`_with_pull_back` by autograd."""
-    is_differentiable = torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
-    with torch.inference_mode(False), torch.enable_grad():
-        x = _usable(x)
-        start = x.view_as(x) if x.requires_grad and is_differentiable else x.detach().requires_grad_()
-        output = function(start)
-    is_differentiable = is_differentiable and (x.requires_grad or _needs_more_than(start, output))
-
-    def pull_back(v: Tensor) -> tuple[Tensor, ...]:
-        with torch.inference_mode(False), torch.enable_grad():
-            product = (output * _usable(v)).sum()  # ``grad`` for a given v would import the compiler's algebra
-        if not product.requires_grad:
-            return (torch.zeros_like(start),)
-        return torch.autograd.grad(
-            product, start, retain_graph=True, create_graph=is_differentiable, materialize_grads=True
-        )
-
-    return output if is_differentiable else output.detach(), pull_back
-
-
-def _needs_more_than(start: Tensor, output: Tensor) -> bool:
-    """Whether the gradient of an output reaches other leaves than one, such as parameters."""
-    nodes, seen = [output.grad_fn], set()
-    while nodes:
-        node = nodes.pop()
-        if node is not None and node not in seen:
-            seen.add(node)
-            if getattr(node, "variable", start) is not start:
-                return True
-            nodes += [following for following, _ in node.next_functions]
-    return False
-
-
-def _is_transformed() -> bool:
-    """Whether a transform of ``torch.func`` is in force, as ``vmap``: no tensor can then be made to need a gradient."""
-    try:
-        torch.empty(0).requires_grad_()
-    except RuntimeError:
-        return True
-    return False
-
-
-def _push_forward(function: RowFunction, x: Tensor, tangent: Tensor) -> Tensor:
-    """J v of each row, outside of inference mode, in which some versions of torch, such as 2.11, give NaN."""
-    _load_forward_mode()
-    if torch.is_inference_mode_enabled():
-        with torch.inference_mode(False), torch.no_grad():
-            return _push_forward(function, _usable(x), _usable(tangent))
-    # Forward mode writes to memory with the layout of x, so an expanded x has to be copied.
-    return jvp(function, (x.contiguous(),), (tangent,))[1]
+    output, pull_back = _with_pull_back(function, x)
+    return output, _with_pull_back(pull_back, torch.zeros_like(output))[1]
 
 
 def _push_each_forward(function: RowFunction, x: Tensor, tangents: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Each v of several tangents, and J v of each row; the function is evaluated once for many of them."""
-    _load_forward_mode()
+    """Each v of several tangents, and J v of each row, several at once."""
+    push_forward = _with_push_forward(function, x)[1]
     left, size = iter(tangents), max(1, TANGENTS_AT_ONCE // max(x.numel(), 1))
     while some := list(islice(left, size)):
-        yield from zip(some, vmap(lambda v: _push_forward(function, x, v.expand_as(x)))(torch.stack(some)), strict=True)
+        yield from zip(some, vmap(lambda v: push_forward(v.expand_as(x)))(torch.stack(some)), strict=True)
 
 
-@cache
-def _load_forward_mode() -> None:
-    """Load torch's forward mode, which emits a DeprecationWarning about TorchScript when it is loaded."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        jvp(torch.sin, (torch.zeros(1),), (torch.ones(1),))
+def _with_pull_back(function: RowFunction, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """The output, and the map of v to J'v of each row, which ``vmap`` can make for many v at once.
+
+    ``torch.func.vjp`` gives the same, but imports torch's compiler, for seconds, and ``torch.autograd.grad`` of a given
+    v its algebra. So the output is differentiated in a level of its own as there, and a hook gives v.
+    """
+    is_differentiable = torch.is_grad_enabled()
+    with torch.inference_mode(False), torch.enable_grad():
+        x = _usable(x)
+        with transforms.grad_increment_nesting() as level:
+            start = transforms._create_differentiable(transforms._wrap_all_tensors(x, level), level)
+            found = function(start)
+            total = found.sum()
+            output = transforms._undo_create_differentiable(found, level)
+
+    def pull_back(v: Tensor) -> Tensor:
+        if not total.requires_grad:
+            return torch.zeros_like(x)
+        is_differentiable = torch.is_grad_enabled()
+        with torch.inference_mode(False):
+            v = _usable(v)
+            hook = found.register_hook(lambda _: v)
+            (product,) = torch.autograd.grad(
+                total, start, retain_graph=True, create_graph=is_differentiable, materialize_grads=True
+            )
+            hook.remove()
+        return product
+
+    return output if is_differentiable else output.detach(), pull_back
 
 
 def _row_function(f: Composition | RowFunction, observed: Tensor | None = None) -> RowFunction:
