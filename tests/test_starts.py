@@ -16,10 +16,13 @@ from eigencode.parts import (
     GaussianCode,
     GaussianNoise,
     GaussianWeights,
+    LaplaceLikelihood,
     LaplacePrior,
+    Network,
     Penalty,
     StandardNormalPrior,
 )
+from eigencode.parts.networks.base import linear_layer
 
 
 def centred(n, d, seed=0):
@@ -59,6 +62,50 @@ def test_large_covariances_are_accumulated_in_the_rows_precision_and_agree(monke
     np.testing.assert_allclose(
         spectrum(Batch(rows.float()), None, 0).eigenvalues, exact.eigenvalues, rtol=1e-4, atol=1e-7
     )
+
+
+@pytest.mark.parametrize("with_gaps", [False, True])
+def test_the_covariance_is_made_in_blocks_of_columns(with_gaps, monkeypatch):
+    monkeypatch.setattr(pca, "BLOCK", 3)
+    rows = centred(50, 8)
+    observed = torch.rand(50, 8, generator=torch.Generator().manual_seed(0)) < 0.7 if with_gaps else None
+    known = torch.ones(50, 8, dtype=torch.float64) if observed is None else observed.double()
+    found = pca.second_moment(rows * known, observed, chunk=20)
+    torch.testing.assert_close(found, (rows * known).T @ (rows * known) / (known.T @ known), rtol=1e-6, atol=1e-12)
+    assert torch.equal(found, found.T)
+
+
+class Straight(Network):
+    """A linear map, and beside it another that does not start at zero."""
+
+    has_linear_path = True
+
+    def setup(self, n_inputs, n_outputs, generator):
+        self.path, self.beside = (linear_layer(n_inputs, n_outputs, generator) for _ in range(2))
+
+    @property
+    def affine(self):
+        return self.path
+
+    def forward(self, x):
+        return self.path(x) + self.beside(x)
+
+
+@pytest.mark.parametrize("encoder", [None, Straight()], ids=["starts as its path", "does not"])
+def test_the_noise_of_the_start_is_that_of_the_models_own_outputs(encoder):
+    """It is found from the linear baseline only where that has the same outputs."""
+    rows = centred(300, 8).float().numpy()
+    model = Autoencoder(2, hidden=(8,), encoder=encoder, likelihood=LaplaceLikelihood("learned"), max_epochs=0)
+    model.set_params(validation_fraction=0.0, random_state=0).fit(rows)
+    composition, x = model.composition_, torch.from_numpy(model.scaler_.transform(rows)).float()
+    with torch.no_grad():
+        p = composition.reconstruct(x)
+        own, of_baseline = (
+            (m.reconstruct(x).mean - x).abs().mean() for m in (composition, model.baseline_.composition_)
+        )
+        spread = (p.log_prob(p.mean)[0, 0].exp() * 2).reciprocal()  # the density at its mean is 1 / (2 scale)
+    torch.testing.assert_close(spread, own, rtol=1e-3, atol=0)
+    assert (encoder is None) == torch.allclose(own, of_baseline, rtol=1e-3)
 
 
 def test_signs_are_settled_by_the_largest_entry():

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from eigencode.options import AutoencoderOptions
 
 
+FEW_ROWS = 64
+"""Rows by which two models are compared."""
+
+
 @dataclass(frozen=True, eq=False)
 class Start:
     """The weights that training begins with, and why.
@@ -55,12 +59,17 @@ def build(composition: Composition, data: Data, n_components: int, seed: int) ->
 
 
 def begin_at(
-    composition: Composition, data: Data, start: LinearStart | None, is_newton: bool, is_rough: bool = False
+    composition: Composition,
+    data: Data,
+    start: LinearStart | None,
+    is_newton: bool,
+    is_rough: bool = False,
+    alike: Composition | None = None,
 ) -> float | None:
     """Set a model's weights to a start, and calibrate it, roughly if it is one of many; return the step's length."""
     if start is not None:
         set_linear(composition, start)
-    return calibrate(composition, data.typical, start, is_newton, is_rough=is_rough)
+    return calibrate(composition, data.typical, start, is_newton, is_rough=is_rough, alike=alike)
 
 
 @torch.no_grad()
@@ -71,10 +80,12 @@ def calibrate(
     is_newton: bool = False,
     is_pretrained: bool = False,
     is_rough: bool = False,
+    alike: Composition | None = None,
 ) -> float | None:
     """Estimate from rows what a start does not give: the length of a Newton step, states of terms, the noise's scale.
 
-    Parameters of a pretrained likelihood are kept, unless they are nothing but the scale of the noise.
+    Parameters of a pretrained likelihood are kept, unless they are nothing but the scale of the noise. A smaller model
+    ``alike`` gives the outputs in less time, where they are the same.
     """
     sample = batch.thinned(CALIBRATION_ROWS).to(next(composition.parameters(), batch.x).device)
     expansion = composition.likelihood.expansion.rough if is_rough else composition.likelihood.expansion
@@ -88,8 +99,15 @@ def calibrate(
     if noise is not None and is_given:
         expansion.set_spread(noise)
     elif not (is_pretrained and expansion.moves_means):
-        expansion.calibrate(sample, composition.decoder(composition.encode(sample.x, sample.observed).mean))
+        few = sample.thinned(FEW_ROWS)
+        is_alike = alike is not None and torch.allclose(_outputs(alike, few), _outputs(composition, few))
+        expansion.calibrate(sample, _outputs(alike if alike is not None and is_alike else composition, sample))
     return length
+
+
+def _outputs(composition: Composition, rows: Batch) -> Tensor:
+    """What the decoder makes of the mean codes of rows."""
+    return composition.decoder(composition.encode(*rows.cells).mean)
 
 
 def find_start(options: AutoencoderOptions, model: Model, data: Data, seed: int) -> Start:
@@ -107,5 +125,7 @@ def find_start(options: AutoencoderOptions, model: Model, data: Data, seed: int)
     # Convolutional networks learn less from the linear start than from random weights (docs/log.md).
     if options.init == "random" or (options.init == "auto" and options.image_shape is not None):
         linear = None
-    begin_at(composition, data, linear, model.has_working_units)
+    # Beside its linear path a network starts at zero, so the baseline has the same outputs.
+    alike = None if linear is None or model.baseline is None else model.baseline.composition
+    begin_at(composition, data, linear, model.has_working_units, alike=alike)
     return Start(composition, "random" if linear is None else "linear")
