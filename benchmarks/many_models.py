@@ -22,11 +22,11 @@ EPOCHS = {32: 4, "auto": 15}
 """Epochs of about 200 steps, by the batch size; 'auto' is 128."""
 
 
-def runs(seeds, batch_size):
+def runs(rows, seeds, batch_size):
     """Prepared models before the first step."""
     options = {"hidden": (32,), "batch_size": batch_size, "max_epochs": EPOCHS[batch_size]}
     models = [Autoencoder(8, random_state=seed, **options) for seed in seeds]
-    return [model._begin(load_digits().data) for model in models]
+    return [model._begin(rows) for model in models]
 
 
 def one_by_one(begun):
@@ -57,13 +57,14 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    rows = load_digits().data
     for batch_size in EPOCHS:
         times = {"prepared": [], "one by one": [], "one program": []}
         for _ in range(options.rounds):
             began = time.process_time()
-            alone = runs(range(options.models), batch_size)
+            alone = runs(rows, range(options.models), batch_size)
             times["prepared"].append(time.process_time() - began)
-            together = runs(range(options.models), batch_size)
+            together = runs(rows, range(options.models), batch_size)
             times["one by one"].append(seconds(one_by_one, alone, time.process_time))
             times["one program"].append(seconds(as_one, together, time.process_time))
             vectors = [[run.state.parameters.vector for run in begun] for begun in (alone, together)]

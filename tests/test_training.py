@@ -246,6 +246,28 @@ def test_clipped_adam_is_adam_in_the_unit_of_the_gradients_mean_length(dtype, sc
     torch.testing.assert_close(weights.detach().double(), expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_models_stepped_by_one_call_have_the_bits_of_steps_of_their_own(dtype):
+    """Also those of other step sizes, and beside a model whose gradient is not finite, which is not moved by it."""
+    gradients = torch.randn(6, 4, 9, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    gradients[3] *= 40  # clipped
+    gradients[0, 1, 5], gradients[4, 2, 0] = torch.nan, torch.inf
+    rates = [0.1, 0.2, 0.1, 0.1]
+    together = nn.Parameter(torch.ones(4, 9, dtype=dtype))
+    alone = [nn.Parameter(torch.ones(9, dtype=dtype)) for _ in rates]
+    program, steppers = ClippedAdam(together, n_weights=[9] * 4), list(map(ClippedAdam, alone))
+    for gradient in gradients:
+        together.grad = gradient.clone()
+        program.step(torch.tensor(rates, dtype=torch.float64))
+        for own, stepper, rate, weights in zip(gradient, steppers, rates, alone, strict=True):
+            weights.grad = own.clone()
+            stepper.step(rate)
+    assert torch.equal(together, torch.stack(alone))
+    assert program.n_steps.flatten().tolist() == [6, 5, 5, 6]
+    for name, value in program.state_dict().items():
+        assert torch.equal(value, torch.stack([stepper.state_dict()[name] for stepper in steppers])), name
+
+
 @pytest.mark.parametrize("n_models", [None, 3])
 def test_factors_multiply_the_step_size_of_each_weight(n_models):
     shape = (3,) if n_models is None else (n_models, 3)

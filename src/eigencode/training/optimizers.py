@@ -114,11 +114,10 @@ class ClippedAdam:
         fewer._models = fewer._views()
         return fewer
 
-    def _views(self) -> list[tuple[Any, ...]]:
-        """Weights, moments, number of steps and running length of each model, and its share, a number."""
-        own = (self._weights.detach(), self.mean, self.square, self.n_steps, self.running)
-        each = [one.view(-1, one.shape[-1]).unbind() for one in own]
-        return list(zip(*each, self._share.reshape(-1).tolist(), strict=True))
+    def _views(self) -> list[Sequence[Tensor]]:
+        """Weights, moments and number of steps, each of them model by model."""
+        own = (self._weights.detach(), self.mean, self.square, self.n_steps)
+        return [one.view(-1, one.shape[-1]).unbind() for one in own]
 
     @property
     def factors(self) -> Tensor | None:
@@ -156,27 +155,39 @@ class ClippedAdam:
         self.n_steps.add_(1 - is_broken)
         unit = scale * (self.running.clamp(min=SMALLEST) * self._share)
         if gradient.dim() == 1:
-            fused_adam(self._weights, gradient, self.mean, self.square, self.n_steps, rate, unit, is_broken)
+            own = gradient, self._weights, self.mean, self.square, self.n_steps
+            fused_adam(*([one] for one in own), rate=rate, unit=unit, is_broken=is_broken)
         else:
             self._update_rows(gradient, rate, unit, is_broken)
 
     def _step_each(self, gradient: Tensor, rates: float | Tensor) -> None:
-        """The step on a processor, where reading a length takes less time than an operation on it: model by model."""
+        """The step on a processor, where reading a length takes less time than an operation on it.
+
+        What follows from the lengths is computed for all models at once, and models of the same step size are stepped
+        by one call.
+        """
         each = [rates] if isinstance(rates, float | int) else rates.reshape(-1).tolist()
-        unit = torch.empty(1)
-        for own, rate, (weights, mean, square, n_steps, running, share) in zip(
-            gradient.view(-1, gradient.shape[-1]), each, self._models, strict=True
-        ):
-            norm, mean_norm = float(torch.linalg.vector_norm(own).float()), float(running)
+        own, unit = gradient.view(len(each), -1), torch.empty(len(each))
+        # As arrays, whose entries are written in less time than those of tensors.
+        n_steps, running, units = (one.numpy().reshape(-1) for one in (self.n_steps, self.running, unit))
+        alike: dict[float, list[Sequence[Tensor]]] = {}
+        norms = torch.linalg.vector_norm(own, dim=-1).float().tolist()
+        shares, means = self._share.reshape(-1).tolist(), running.tolist()
+        known = zip(norms, means, shares, each, own.unbind(), *self._models, strict=True)
+        for k, (norm, mean_norm, share, rate, *tensors) in enumerate(known):
             is_finite = math.isfinite(norm)
             norm = norm if is_finite else 0.0
             mean_norm = mean_norm or norm  # the first gradient is compared with itself
             scale = max(norm / (CLIP_FACTOR * mean_norm), 1.0) if mean_norm else 1.0
             mean_norm += FORGETTING * (norm / scale - mean_norm)
-            running.fill_(mean_norm)
+            running[k], units[k] = mean_norm, scale * max(mean_norm, SMALLEST) * share
             if is_finite:
-                unit.fill_(scale * max(mean_norm, SMALLEST) * share)
-                fused_adam(weights, own, mean, square, n_steps.add_(1), rate, unit)
+                n_steps[k] += 1
+                alike.setdefault(rate, []).append(tensors)
+        if len(each) > 1:  # the kernel takes one unit for all
+            own.div_(unit[:, None])
+        for rate, some in alike.items():
+            fused_adam(*zip(*some, strict=True), rate=rate, unit=unit if len(each) == 1 else None)
 
     def _update_rows(self, gradient: Tensor, rates: Any, unit: Tensor, is_broken: Tensor) -> None:
         """Adam's steps of all rows; the fused kernel has one step size for all."""
@@ -208,22 +219,23 @@ class ClippedAdam:
 
 
 def fused_adam(
-    weights: Tensor,
-    gradient: Tensor,
-    mean: Tensor,
-    square: Tensor,
-    n_steps: Tensor,
+    gradients: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    means: Sequence[Tensor],
+    squares: Sequence[Tensor],
+    n_steps: Sequence[Tensor],
+    *,
     rate: Any,
-    unit: Tensor,
+    unit: Tensor | None,
     is_broken: Tensor | None = None,
 ) -> None:
-    """Adam's step by a gradient in given units, by torch's fused kernel, in one pass over the weights.
+    """Adam's steps by gradients in a given unit, by torch's fused kernel, in one pass over the weights.
 
     It is called directly, since the class in ``torch.optim`` imports a compiler at its first use, for a second or more,
     and its step takes longer than that of a small network.
     """
     torch._fused_adam_(
-        [weights], [gradient], [mean], [square], [], [n_steps],
+        list(weights), list(gradients), list(means), list(squares), [], list(n_steps),
         lr=rate, beta1=BETAS[0], beta2=BETAS[1], weight_decay=0.0, eps=EPSILON, amsgrad=False, maximize=False,
         grad_scale=unit, found_inf=is_broken,
     )  # fmt: skip
