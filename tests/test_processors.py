@@ -11,6 +11,7 @@ import torch
 import eigencode
 from eigencode import Autoencoder, fitting
 from eigencode.cli import workers
+from eigencode.estimators.evaluation import to_array
 from eigencode.training import execution
 from eigencode.training.processors import processors
 
@@ -84,6 +85,17 @@ def test_the_start_and_long_answers_have_no_more_threads_than_processors(monkeyp
         assert torch.get_num_threads() == 2
     # A chunk of 8,192 rows, the rest of them, and few rows, for which nothing is looked up.
     assert seen == [1, 1, 1, 2, 2, 2, 2, 2]
+
+
+def test_answers_that_are_not_all_taken_leave_the_number_of_threads(monkeypatch, two_threads):
+    monkeypatch.setattr(execution, "processors", lambda: 1)
+    rows, seen = np.random.default_rng(0).normal(size=(9000, 3)), []
+    model = Autoencoder(1, hidden=(), max_epochs=0, random_state=0).fit(rows)
+    answers = model._answers(rows, lambda model, rows, _: seen.append(torch.get_num_threads()) or rows.x, to_array)
+    assert len(next(answers)) == 8192
+    assert seen == [1]
+    assert torch.get_num_threads() == 2
+    assert torch.is_grad_enabled()
 
 
 def test_a_loaded_model_has_no_more_threads_than_processors(monkeypatch, tmp_path):

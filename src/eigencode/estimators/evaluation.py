@@ -134,8 +134,9 @@ class Evaluation(Saved):
         dtype, scaler = float_type(array.dtype), self.scaler_.of_columns(slice(array.shape[1]))
         model, is_warned = self._model_in(dtype), False
         # It takes .2 ms to find out, as long as the answer for a few rows.
-        with training.own_share() if len(array) > CHUNK_ROWS else nullcontext():
-            for chunk in scaler.chunks(array, dtype):
+        share = training.own_share if len(array) > CHUNK_ROWS else nullcontext
+        for chunk in scaler.chunks(array, dtype):
+            with share(), torch.no_grad():  # not while the caller works, or does not come back
                 rows = hide_gaps(self._tensor(chunk))
                 if rows.observed is not None and not (scaler.has_gaps or is_warned):
                     warnings.warn(UNSEEN_GAPS, ResultWarning, stacklevel=5)
@@ -146,9 +147,8 @@ class Evaluation(Saved):
                 limit, constant = self._limit, scaler.constant
                 is_usual = -limit <= low and high <= limit and not (constant and rows.x[:, constant].any())
                 seen = rows if is_usual else replace(rows, x=self._seen(rows.x))
-                with torch.no_grad():
-                    found = finish(function(model, rows, seen))
-                yield found
+                found = finish(function(model, rows, seen))
+            yield found
 
     @property
     def _limit(self) -> float:
