@@ -167,14 +167,26 @@ class TestPage:
         units = vega.compiled(charts.units(np.random.default_rng(0).normal(size=(50, 8)), range(8)))
         assert [vega.at_width(units, width)["layout"]["columns"] for width in (832, 358, 100)] == [4, 2, 1]
 
+    @staticmethod
+    def areas_of(text):
+        """Each area of a picture and its colour, in hexadecimal digits."""
+        drawn = re.findall(r'<path [^>]*?d="([^"]*)"[^>]*? fill="([^"]*)"', text)
+        areas = [(area, fill) for path, fill in drawn for area in re.findall("M[^M]+", path) if "url" not in fill]
+        return [
+            (area, "#" + bytes(map(int, numbers_in(fill))).hex() if "rgb" in fill else fill) for area, fill in areas
+        ]
+
     def test_a_picture_is_shorter_and_draws_the_same(self):
         drawn = vega.compiled(
             charts.heatmap(list("abc"), range(4), np.random.default_rng(0).random((3, 4)), "m", False)
         )
         whole, short = vl_convert.vega_to_svg(vega.at_width(drawn, 832)), vega.picture(drawn, 832)
         assert len(short) < 0.6 * len(whole)
-        ends = [re.findall(r"<path [^>]*fill=", text) for text in (whole, short)]
-        assert len(ends[0]) == len(ends[1]) >= 12
+        cells = [sorted(self.areas_of(text)) for text in (whole, short)]
+        assert len(cells[0]) == len(cells[1]) >= 12
+        assert [fill for _, fill in cells[0]] == [fill for _, fill in cells[1]]
+        for long, brief in zip(*cells, strict=True):
+            assert numbers_in(brief[0]) == pytest.approx(numbers_in(long[0]), abs=0.005)
         told = [sorted(filter(None, (e.text for e in ElementTree.fromstring(text).iter()))) for text in (whole, short)]
         assert told[0] == told[1]
 
@@ -321,6 +333,11 @@ class TestRows:
         found = Findings(model, rows.assign(rank=order))
         assert found.given[2].text(0) == str(order[0])
         assert "rank" in page(model, rows.assign(rank=order))
+
+
+def numbers_in(text):
+    """The numbers of a text."""
+    return tuple(map(float, re.findall(r"-?[0-9.]+", text)))
 
 
 def charts_of(section):

@@ -64,6 +64,9 @@ NEEDLESS = re.compile(
 UNSEEN = re.compile(r'<path(?: transform="[^"]*")? d="[^"]*"(?: display="none")?/>|<g(?: transform="[^"]*")?></g>')
 """Elements that draw nothing."""
 
+OF_ONE_FILL = re.compile(r'<path d="[^"]*" fill="([^"]*)"/>(?:<path d="[^"]*" fill="\1"/>)+')
+"""Areas of one colour after each other, as the bars of a histogram, which can be one element."""
+
 DECIMALS = re.compile(r"-?\d+\.\d{2,}(?:e-?\d+)?")
 
 
@@ -102,6 +105,7 @@ def picture(spec: Spec, width: int) -> str:
     found = re.sub("<[^>]+>", lambda tag: _short(tag[0]), found)
     while (less := UNSEEN.sub("", found)) != found:
         found = less
+    found = OF_ONE_FILL.sub(lambda areas: _joined(areas[0], areas[1]), found)
     own = f"picture{zlib.crc32(found.encode())}"  # a browser's Vega gives its names to others
     for number, name in enumerate(re.findall(r' id="(\w+)"', found)):
         for begin, end in ((' id="', '"'), ("url(#", ")")):
@@ -146,6 +150,12 @@ def _short(tag: str) -> str:
     """A tag without what is not needed, with numbers of two decimals."""
     tag = re.sub(r"rgb\((\d+), (\d+), (\d+)\)", lambda rgb: "#{:02x}{:02x}{:02x}".format(*map(int, rgb.groups())), tag)
     return DECIMALS.sub(lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), NEEDLESS.sub("", tag))
+
+
+def _joined(areas: str, fill: str) -> str:
+    """Areas of one colour as one element."""
+    joined = "".join(re.findall(r' d="([^"]*)"', areas))
+    return f'<path d="{joined}" fill="{fill}"/>'
 
 
 def _library() -> ModuleType:
