@@ -626,6 +626,23 @@ def test_reasons_are_bars_with_what_was_expected(tmp_path):
         ReasonsDisplay.from_estimator(detector, rows)
 
 
+def test_long_names_and_labels_of_reasons_keep_both_ends():
+    label, names = (
+        "a label of very many letters, the first",
+        [f"a column of very many letters, number {j}" for j in (1, 2)],
+    )
+    reasons = [
+        {"column": name, "contribution": 1.0, "observed": label, "expected": 0.5, "direction": "other"}
+        for name in names
+    ]
+    (axes,) = ReasonsDisplay(reasons, 2.0).plot().figure_.axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == [
+        "a column of ve…ters, number 1",
+        "a column of ve…ters, number 2",
+    ]
+    assert axes.texts[0].get_text() == " a label of …, the first, expected 0.5"
+
+
 def test_alarms_are_drawn_by_the_rate_asked_for(tmp_path):
     p = np.array([0.01, 0.04, 0.2, 0.6, 1.0])
     display = CalibrationDisplay(p, 0.05).plot()

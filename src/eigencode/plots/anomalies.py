@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from eigencode.errors import DataError
-from eigencode.plots.display import GREY, INK, PALETTE, Display, legend, style
+from eigencode.plots.display import GREY, INK, PALETTE, Display, legend, shortened, style
 
 if TYPE_CHECKING:
     from eigencode.estimators.anomaly import AnomalyDetector
@@ -60,7 +60,7 @@ class ReasonsDisplay(Display):
             self.reasons
         ):  # right of a bar to the left too, where the names of columns are not
             ax.text(max(each["contribution"], 0.0), index, f" {_text_of(each)}", va="center", color=INK, fontsize=8)
-        ax.set_yticks(range(len(self.reasons)), [str(each["column"]) for each in self.reasons])
+        ax.set_yticks(range(len(self.reasons)), [shortened(str(each["column"])) for each in self.reasons])
         ax.invert_yaxis()
         ax.margins(x=0.5)
         ax.axvline(0, color=GREY, linewidth=0.8)
@@ -76,7 +76,7 @@ def _short(value: Any) -> str:
     """A value in a few characters."""
     if value is None:
         return "missing"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)[:24]
+    return f"{value:.4g}" if isinstance(value, float) else shortened(str(value), 24)
 
 
 @dataclass(eq=False, repr=False)
