@@ -260,3 +260,12 @@ def test_candidates_for_a_start_are_fitted_roughly(monkeypatch):
     (objective, n_passes), (exact, n_exact_passes) = found
     assert objective < exact + 1e-3
     assert n_passes < n_exact_passes / 2
+
+
+def test_the_step_to_a_start_of_many_columns_is_chosen_from_fewer_rows():
+    """A search over lengths reads the cells a dozen times; a million of them choose the same one."""
+    expansion = BernoulliLikelihood().expansion
+    many = Batch(torch.zeros(6_000, 1_000))
+    assert 1024 <= len(expansion.few(many)) < 2 * 1049
+    assert len(expansion.few(Batch(torch.zeros(6_000, 10)))) == 6_000
+    assert len(expansion.few(Batch(torch.zeros(900, 5_000)))) == 900

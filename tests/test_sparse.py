@@ -541,9 +541,18 @@ def test_the_optimal_code_iterates_no_longer_than_it_takes():
     calls.clear()
     model.encode(noise(20, 6))
     assert len(calls) < 1500
-    # Many models in one program take all iterations, to the same codes.
+    # Those of many models in one program end when all are done.
     x = noise(2, 5, 6)
+    calls.clear()
     together = torch.func.vmap(lambda rows: model.encode(rows).mean)(x)
+    assert len(calls) < 1500
+    calls.clear()
+    model.encode(x.flatten(0, 1))
+    n_alone = len(calls)
+    calls.clear()
+    twice = torch.func.vmap(torch.func.vmap(lambda row: model.encode(row[None]).mean[0]))(x)
+    assert len(calls) == n_alone
+    torch.testing.assert_close(twice, together, atol=1e-7, rtol=0)
     torch.testing.assert_close(together, torch.stack([model.encode(rows).mean for rows in x]), atol=1e-7, rtol=0)
 
 

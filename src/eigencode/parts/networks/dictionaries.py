@@ -6,7 +6,7 @@ fixed length.
 
 from __future__ import annotations
 
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -305,10 +305,25 @@ def largest_eigenvalue(gram: Tensor) -> Tensor:
 
 
 def _is_fixed(ahead: Tensor, new: Tensor) -> bool:
-    """Whether a step changed no code by more than rounding; False where values are hidden: in vmap and in an export."""
+    """Whether a step changed no code by more than rounding, those of all members of a vmap; False in an export."""
     if torch.compiler.is_compiling():
         return False
     smallest = 8 * torch.finfo(new.dtype).eps
-    with suppress(RuntimeError):
-        return bool(((new - ahead).norm(dim=1) <= smallest * new.norm(dim=1)).all())
-    return False
+    is_fixed = (new - ahead).detach().norm(dim=1) <= smallest * new.detach().norm(dim=1)
+    return bool(_OfAllMembers.apply(is_fixed.all()))
+
+
+class _OfAllMembers(torch.autograd.Function):
+    """Whether something holds for all members of a vmap, as one value that may be read."""
+
+    @staticmethod
+    def forward(holds: Tensor) -> Tensor:
+        return holds.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.mark_non_differentiable(output)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None], holds: Tensor) -> tuple[Tensor, None]:
+        return _OfAllMembers.apply(holds.all()), None
