@@ -451,3 +451,17 @@ def test_onnx_of_a_detector_of_many_columns_without_gaps(shape, digits, tmp_path
     assert session.get_inputs()[0].type == "tensor(double)"
     given = np.concatenate([X[:60], X[:60] + rng.normal(size=(60, 64)), 10 * X[:5], 1e6 * X[:3]])
     require_same_alarms(detector, given, answers(tmp_path / "d.onnx", given))
+
+
+@pytest.mark.parametrize("sparsity", ["l1", "top_k"])
+def test_the_iterations_for_optimal_codes_are_one_loop_of_a_graph(sparsity, tmp_path):
+    """Otherwise there would be thousands of operators, for each method again."""
+    model = SparseAutoencoder(8, code="optimal", sparsity=sparsity, max_epochs=2, random_state=0).fit(ROWS)
+    model.export(tmp_path / "m.pt2", methods=["transform", "score_samples"])
+    program = torch.export.load(tmp_path / "m.pt2")
+    assert len(program.graph.nodes) < 500
+    for n_rows in (1, 200):
+        found = program.module()(torch.from_numpy(ROWS[:n_rows]))
+        for name, answer in found.items():
+            expected = getattr(model, name)(ROWS[:n_rows])
+            assert np.abs(answer.numpy() - expected).max() < 1e-4 * getattr(model, name)(ROWS).std()

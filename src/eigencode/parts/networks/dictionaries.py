@@ -22,7 +22,7 @@ from eigencode.parts.likelihoods.continuous import GaussianLikelihood
 from eigencode.parts.networks.base import Network
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from eigencode.batch import Batch
     from eigencode.model.composition import Composition
@@ -251,6 +251,8 @@ class OptimalCode(Network):
 
     def forward(self, x: Tensor) -> Tensor:
         """The optimal codes of rows of shape (..., n_inputs), shape (..., n_outputs)."""
+        if torch.compiler.is_exporting():  # a graph has no autocast, and a loop in it cannot be within one
+            return self._iterated(x.reshape(-1, x.shape[-1])).unflatten(0, x.shape[:-1])
         with torch.no_grad() if self.training else nullcontext(), torch.autocast(x.device.type, enabled=False):
             return self._iterated(x.reshape(-1, x.shape[-1])).unflatten(0, x.shape[:-1])
 
@@ -265,18 +267,46 @@ class OptimalCode(Network):
         added = (x.to(columns) - bias) @ columns / curvature
         h = ahead = torch.zeros_like(added)
         age = torch.zeros_like(added[:, :1])  # iterations since the momentum was zero
-        for i in range(int(self.n_steps) * (1 if self.training else REFINEMENT)):
+
+        def moved(h: Tensor, ahead: Tensor, age: Tensor, is_checked: bool) -> tuple[Tensor, Tensor, Tensor]:
+            """After one iteration."""
             new = torch.addmm(added, ahead, kept)
             for term in self._sparse:
                 new = term.proximal(new, step)
-            if i % CHECKED_EVERY == 0:
-                if not self.training and _is_fixed(ahead, new):
-                    return new
+            if is_checked:
                 is_uphill = torch.linalg.vecdot(ahead - new, new - h).unsqueeze(1) > 0
                 age = age.masked_fill(is_uphill, 0.0)
-            ahead = torch.lerp(h, new, 1 + age / (age + 3))
-            h, age = new, age + 1
+            return new, torch.lerp(h, new, 1 + age / (age + 3)), age + 1
+
+        if torch.compiler.is_exporting():
+            return _looped(moved, h, age, int(self.n_steps) * REFINEMENT)
+        for i in range(int(self.n_steps) * (1 if self.training else REFINEMENT)):
+            before, is_checked = ahead, i % CHECKED_EVERY == 0
+            h, ahead, age = moved(h, ahead, age, is_checked)
+            if is_checked and not self.training and _is_fixed(before, h):
+                return h
         return h
+
+
+def _looped(moved: Callable[..., tuple[Tensor, Tensor, Tensor]], start: Tensor, age: Tensor, n_steps: int) -> Tensor:
+    """The codes after iterations that are a loop of a graph; thousands one after the other would take minutes."""
+    from torch._higher_order_ops import while_loop  # with torch's compiler, which an export has imported
+
+    def goes_on(i: Tensor, moves: Tensor, *_: Tensor) -> Tensor:
+        return moves & (i < n_steps)
+
+    def several(i: Tensor, moves: Tensor, h: Tensor, ahead: Tensor, age: Tensor) -> tuple[Tensor, ...]:
+        before = ahead
+        h, ahead, age = moved(h, ahead, age, True)
+        moves = ((h - before).norm(dim=1) > 8 * torch.finfo(h.dtype).eps * h.norm(dim=1)).any()
+        last = h
+        for _ in range(CHECKED_EVERY - 1):
+            h, ahead, age = moved(h, ahead, age, False)
+        return i + CHECKED_EVERY, moves, torch.where(moves, h, last), ahead, age
+
+    first = torch.zeros((), dtype=torch.int64), torch.ones((), dtype=torch.bool), start, start.clone(), age
+    found: Tensor = while_loop(goes_on, several, first)[2]
+    return found
 
 
 def largest_eigenvalue(gram: Tensor) -> Tensor:
