@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import time
 import warnings
 
 import numpy as np
@@ -335,8 +336,15 @@ def test_impossible_intervals_are_refused(given, folder):
 
 
 def test_a_time_limit_counts_the_seconds_of_all_attempts():
-    clock = Clock(ends=100.0, decay_begins=80.0, begins=50.0).after(20.0)
-    assert (clock.ends, clock.decay_begins, clock.begins) == (80.0, 60.0, 30.0)
+    clock = Clock(ends=100.0, decay_begins=80.0, begins=50.0).resumed(20.0)
+    assert (clock.ends, clock.decay_begins, clock.begins, clock.trained_share) == (80.0, 60.0, 30.0, 0.4)
+
+
+def test_a_run_that_waits_for_others_keeps_the_seconds_of_all_attempts(monkeypatch):
+    monkeypatch.setattr(time, "monotonic", lambda: 57.0)  # seven seconds after it was prepared
+    clock = Clock(ends=100.0, decay_begins=80.0, begins=50.0).resumed(20.0).restarted()
+    assert (clock.ends, clock.decay_begins, clock.begins, clock.elapsed) == (87.0, 67.0, 37.0, 20.0)
+    assert Clock(begins=50.0).resumed(20.0).restarted().elapsed == 20.0
 
 
 def test_seconds_go_on(X, folder):

@@ -15,6 +15,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import eigencode
 from eigencode import Autoencoder, AutoencoderSearch, LinearAutoencoder
 from eigencode.errors import DataError, EigencodeError, OptionError
+from eigencode.estimators.fit_many import Job, fit_jobs
 from eigencode.parts import GaussianNoise
 
 X = load_digits().data[:300]
@@ -315,6 +316,52 @@ def test_poor_candidates_end_within_a_time_limit(ticking):
     search.fit(rows)
     assert sorted(search.cv_results_["budget"].round(3)) == [0.111] * 6 + [0.333] * 2 + [1]
     assert ticking() - began < 3 * 0.9 + 1  # preparation looks at the clock, too
+
+
+class OneRound:
+    """After half of the steps some jobs end."""
+
+    shares = (0.5,)
+
+    def __init__(self, *ended):
+        self.ended = ended
+
+    def poor(self, share):
+        return self.ended
+
+
+def timed_jobs(rows, folder=None):
+    """Two programs of two models each, with a time limit."""
+    options = {"hidden": (9,), "optimizer": "adam", "batch_size": 32, "max_seconds": 2.0, "patience": 999}
+    given = [("tanh", 0), ("tanh", 1), ("gelu", 0), ("gelu", 1)]
+    models = [Autoencoder(2, activation=a, random_state=seed, **options) for a, seed in given]
+    return [Job(model, rows, checkpoint=folder and folder / str(i)) for i, model in enumerate(models)]
+
+
+def test_the_time_in_which_other_programs_train_is_not_counted(ticking):
+    """With a round between them two programs make as many steps in their time limit as without one."""
+    rows = np.tanh(np.random.default_rng(0).normal(size=(200, 6)))
+    n_steps = []
+    for rounds in (None, OneRound()):
+        jobs = timed_jobs(rows)
+        fit_jobs(jobs, rounds=rounds)
+        n_steps.append([job.model.history_[-1]["step"] for job in jobs])
+        assert all(job.model.history_[-1]["seconds"] < 2.2 for job in jobs)
+    np.testing.assert_allclose(n_steps[1], n_steps[0], rtol=0.15)
+
+
+def test_models_that_end_early_keep_the_seconds_of_their_own_training(ticking, tmp_path):
+    rows = np.tanh(np.random.default_rng(0).normal(size=(200, 6)))
+    jobs = timed_jobs(rows, tmp_path)
+    fit_jobs(jobs, rounds=OneRound(jobs[1], jobs[3]))
+    for number, (job, later) in enumerate(zip(jobs, timed_jobs(rows, tmp_path), strict=True)):
+        later.run = later.begin()
+        later.run.recorder.close()
+        own, trained = job.model.history_[-1]["seconds"], later.run.clock.trained
+        assert 0.9 < own < 1.25 if number in (1, 3) else own > 1.5, number
+        assert abs(trained - own) < 0.2, number
+        assert later.was_beyond(0.4), number
+        assert later.was_beyond(0.7) == (number in (0, 2)), number
 
 
 def test_poor_candidates_end_early_and_the_others_go_on_from_where_they_are(tmp_path):

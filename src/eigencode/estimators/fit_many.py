@@ -34,18 +34,18 @@ class Job:
     checkpoint: Any = None
     error: EigencodeError | None = None
     run: TrainingRun | None = field(default=None, repr=False)
-    begun_at: int = 0
-    """The step from which this process trains it."""
+    begun_at: float = 0.0
+    """The share of its steps, or of its time limit, from which this process trains it."""
 
     def begin(self) -> TrainingRun:
         """The run at its start, or where it has a checkpoint."""
         run = self.model._begin(self.X, self.sample_weight, groups=self.groups, checkpoint=self.checkpoint)
-        self.begun_at = run.state.step
+        self.begun_at = max(run.state.step / run.state.schedule.n_steps, run.clock.trained_share)
         return run
 
     def was_beyond(self, share: float) -> bool:
-        """Whether an earlier process has trained it beyond a share of its steps."""
-        return self.run is not None and self.begun_at > share * self.run.state.schedule.n_steps
+        """Whether an earlier process has trained it beyond a share of its steps, or of its time limit."""
+        return self.run is not None and self.begun_at > share
 
     def attempt(self, action: Callable[[], Any]) -> Any:
         """Call a function, and keep an `EigencodeError` that it raises."""
@@ -188,10 +188,27 @@ class _Turns:
 
     def go_on(self, share: float) -> None:
         """Train up to a share of all steps, or of the time limit."""
-        self._runner.wait(time.monotonic() - self._left)
-        while any(_is_behind(run, share) for run in self._runner.runs) and next(self._training, None):
-            pass
+        self._come_back()
+        while any(not run.state.finished and _share(run) < share for run in self._runner.runs):
+            if next(self._training, None) is None:
+                break
         self._left = time.monotonic()
+
+    def end(self, ended: Sequence[TrainingRun]) -> None:
+        """End the training of some runs, also for later processes."""
+        self._come_back()
+        states = [run.state for run in ended]
+        for run in self._runner.runs:
+            if not run.state.finished and any(run.state is one for one in states):
+                run.state.schedule.end = run.state.step
+                if run.recorder is not None:
+                    run.recorder.write(run)
+
+    def _come_back(self) -> None:
+        """Do not count the time since it was left."""
+        now = time.monotonic()
+        self._runner.wait(now - self._left)
+        self._left = now
 
 
 def _train_in_rounds(groups: Iterable[RunGroup], done: Done, rounds: Rounds) -> None:
@@ -202,21 +219,14 @@ def _train_in_rounds(groups: Iterable[RunGroup], done: Done, rounds: Rounds) -> 
     for share in (*rounds.shares, math.inf):
         for one in turns:
             one.go_on(share)
-        for job in rounds.poor(share) if share < 1 else ():
-            _end_early(job)
+        ended = [job.run for job in rounds.poor(share) if job.run is not None] if share < 1 else []
+        for one in turns:
+            one.end(ended)
 
 
-def _is_behind(run: TrainingRun, share: float) -> bool:
-    """Whether a run has made fewer steps than this share of all, and less of its time limit has passed."""
-    return not run.state.finished and max(run.state.step / run.state.schedule.n_steps, run.clock.share) < share
-
-
-def _end_early(job: Job) -> None:
-    """End the training of a job, also for later processes."""
-    if job.run is not None and not job.run.state.finished:
-        job.run.state.schedule.end = job.run.state.step
-        if job.run.recorder is not None:
-            job.run.recorder.write(job.run)
+def _share(run: TrainingRun) -> float:
+    """The share of its steps that a run has made, or of its time limit that has passed if that is more."""
+    return max(run.state.step / run.state.schedule.n_steps, run.clock.share)
 
 
 def _summary(done: Sequence[tuple[int, str | None]]) -> list[str]:

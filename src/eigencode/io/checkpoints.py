@@ -115,7 +115,7 @@ class CheckpointFolder:
         """A run at its start whose states go into this folder; its clock counts the seconds of earlier attempts."""
         self._found = processes.agreed(self._last(str(run.device)) if processes.is_first() else None)
         seconds = 0.0 if self._found is None else self._found["seconds"]
-        return replace(run, recorder=self, clock=run.clock.after(seconds))
+        return replace(run, recorder=self, clock=run.clock.resumed(seconds))
 
     def not_recording(self, run: TrainingRun) -> TrainingRun:
         """A run that is not trained, since an interruption ended what comes before it."""

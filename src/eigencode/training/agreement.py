@@ -63,7 +63,7 @@ class Agreement:
     def clock(self) -> Clock:
         """The clock by which all processes go."""
         own = self._own_clock
-        return AgreedClock(own.ends, own.decay_begins, own.begins, self)
+        return AgreedClock(**vars(own), agreement=self)
 
     @contextmanager
     def deferred(self) -> Iterator[None]:

@@ -29,24 +29,28 @@ class Clock:
     decay_begins : float
         The time at which the decay of the step size has to begin to be complete by then.
     begins : float
-        The time at which training begins.
+        The time at which training begins, earlier by what another process has trained.
+    trained : float
+        Seconds that another process has trained.
     """
 
     ends: float | None = None
     decay_begins: float = math.inf
     begins: float = 0.0
+    trained: float = 0.0
 
     def restarted(self) -> Clock:
         """A clock with the same time limit that starts now, for a run that had to wait for others."""
-        now = time.monotonic()
-        if self.ends is None:
-            return replace(self, begins=now)
-        return Clock(self.ends + now - self.begins, self.decay_begins + now - self.begins, now)
+        return self.after(self.begins + self.trained - time.monotonic())
 
     def after(self, seconds: float) -> Clock:
-        """The clock of a run that has trained for so many seconds before."""
+        """The clock of a run that has trained for so many seconds more."""
         ends = None if self.ends is None else self.ends - seconds
-        return Clock(ends, self.decay_begins - seconds, self.begins - seconds)
+        return replace(self, ends=ends, decay_begins=self.decay_begins - seconds, begins=self.begins - seconds)
+
+    def resumed(self, seconds: float) -> Clock:
+        """The clock of a run that another process has trained for so many seconds."""
+        return replace(self.after(seconds), trained=seconds)
 
     @classmethod
     def starting_at(cls, began: float, max_seconds: float | None, decay_share: float) -> Clock:
@@ -65,7 +69,15 @@ class Clock:
     @property
     def share(self) -> float:
         """The share of the time limit that has passed, 0 without one."""
-        return 0.0 if self.ends is None else (time.monotonic() - self.begins) / (self.ends - self.begins)
+        return self._share_of(time.monotonic() - self.begins)
+
+    @property
+    def trained_share(self) -> float:
+        """The share of the time limit that another process has trained, 0 without one."""
+        return self._share_of(self.trained)
+
+    def _share_of(self, seconds: float) -> float:
+        return 0.0 if self.ends is None else seconds / (self.ends - self.begins)
 
     def is_time_to_end(self) -> bool:
         """Whether the decay of the step size has to begin."""
