@@ -40,7 +40,7 @@ class Job:
     def begin(self) -> TrainingRun:
         """The run at its start, or where it has a checkpoint."""
         run = self.model._begin(self.X, self.sample_weight, groups=self.groups, checkpoint=self.checkpoint)
-        self.begun_at = max(run.state.step / run.state.schedule.n_steps, run.clock.trained_share)
+        self.begun_at = max(_share_of_steps(run), run.clock.trained_share)
         return run
 
     def was_beyond(self, share: float) -> bool:
@@ -226,7 +226,12 @@ def _train_in_rounds(groups: Iterable[RunGroup], done: Done, rounds: Rounds) -> 
 
 def _share(run: TrainingRun) -> float:
     """The share of its steps that a run has made, or of its time limit that has passed if that is more."""
-    return max(run.state.step / run.state.schedule.n_steps, run.clock.share)
+    return max(_share_of_steps(run), run.clock.share)
+
+
+def _share_of_steps(run: TrainingRun) -> float:
+    """The share of its steps that a run has made; 0 if it has none to make."""
+    return run.state.step / max(run.state.schedule.n_steps, 1)
 
 
 def _summary(done: Sequence[tuple[int, str | None]]) -> list[str]:
