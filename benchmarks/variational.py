@@ -2,7 +2,7 @@
 
     python benchmarks/variational.py mnist_static_binarized.npz
 
-Claim: it is at most 91.5 nats after ten minutes. The network is 784-400-40-400-784 with a Bernoulli likelihood. The
+Claim: it is at most 90.5 nats after ten minutes. The network is 784-400-40-400-784 with a Bernoulli likelihood. The
 published result for Adam at 1e-4, batches of 100 and 500 epochs is 89.9 nats with 200 importance samples (pythae:
 89.78). The file has ``train`` (50,000 rows), ``valid`` and ``test`` (10,000 each) as packed bits, in Larochelle's
 binarisation; the first two are given to ``fit``.
@@ -65,9 +65,9 @@ def main() -> None:
     estimate, error = model.log_likelihood(test, arguments.draws, return_error=True)
     spread = estimate.std() / len(test) ** 0.5
     print(f"test: {-estimate.mean():.2f} nats (standard error {spread:.2f}; {error.mean():.2f} per row from draws)")
-    print(f"target 91.5; {len(model.history_) - 1} epochs, {arguments.n_draws} draws per row")
+    print(f"target 90.5; {len(model.history_) - 1} epochs, {arguments.n_draws} draws per row")
     print(f"start {model.history_[0]['validation_objective']:.2f}, {model.execution_}")
-    sys.exit(int(-estimate.mean() > 91.5))
+    sys.exit(int(-estimate.mean() > 90.5))
 
 
 if __name__ == "__main__":
