@@ -251,7 +251,7 @@ class OptimalCode(Network):
 
     def forward(self, x: Tensor) -> Tensor:
         """The optimal codes of rows of shape (..., n_inputs), shape (..., n_outputs)."""
-        if torch.compiler.is_exporting():  # a graph has no autocast, and a loop in it cannot be within one
+        if torch.compiler.is_compiling():  # a graph has no autocast, and a loop in it cannot be within one
             return self._iterated(x.reshape(-1, x.shape[-1])).unflatten(0, x.shape[:-1])
         with torch.no_grad() if self.training else nullcontext(), torch.autocast(x.device.type, enabled=False):
             return self._iterated(x.reshape(-1, x.shape[-1])).unflatten(0, x.shape[:-1])
@@ -278,7 +278,7 @@ class OptimalCode(Network):
                 age = age.masked_fill(is_uphill, 0.0)
             return new, torch.lerp(h, new, 1 + age / (age + 3)), age + 1
 
-        if torch.compiler.is_exporting():
+        if torch.compiler.is_compiling():
             return _looped(moved, h, age, int(self.n_steps) * REFINEMENT)
         for i in range(int(self.n_steps) * (1 if self.training else REFINEMENT)):
             before, is_checked = ahead, i % CHECKED_EVERY == 0
@@ -335,9 +335,7 @@ def largest_eigenvalue(gram: Tensor) -> Tensor:
 
 
 def _is_fixed(ahead: Tensor, new: Tensor) -> bool:
-    """Whether a step changed no code by more than rounding, those of all members of a vmap; False in an export."""
-    if torch.compiler.is_compiling():
-        return False
+    """Whether a step changed no code by more than rounding, those of all members of a vmap."""
     smallest = 8 * torch.finfo(new.dtype).eps
     is_fixed = (new - ahead).detach().norm(dim=1) <= smallest * new.detach().norm(dim=1)
     return bool(_OfAllMembers.apply(is_fixed.all()))

@@ -105,7 +105,8 @@ def patterns_of(hidden: Tensor, numbers: Callable[[int], int]) -> Iterator[Patte
         own, width = slice(begin, last), int(sizes[last - 1])
         cells = distinct[own].to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :width]
         row = int(first_row[begin])
-        yield Patterns(rows[row : row + int(counts[own].sum())], counts[own], cells, distinct[own].gather(1, cells))
+        n_rows, own_counts = int(counts[own].sum()), counts[own].to(cells.device)
+        yield Patterns(rows[row : row + n_rows], own_counts, cells, distinct[own].gather(1, cells))
         begin = last
 
 
