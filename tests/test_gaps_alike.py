@@ -39,6 +39,7 @@ def literal(hidden, x, loadings, noise):
 SHAPES = {
     "any covariance": (200, 9, 8, 150),
     "rank below the number of gaps": (200, 12, 2, 150),
+    "a pattern for each row": (60, 24, 16, 5000),
     "few patterns": (400, 9, 8, 12),
     "few patterns, low rank": (400, 12, 2, 12),
 }
