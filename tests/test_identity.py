@@ -33,7 +33,7 @@ def test_order_and_type_and_kinds_of_nothing_do_not_matter():
 def test_other_rows_have_another_one(change):
     others = ROWS.copy()
     if change == "cell":
-        others[5, 1] = np.nextafter(np.float32(others[5, 1]), 9)
+        others[5, 1] = np.nextafter(np.float32(others[5, 1]), np.float32(9))
     elif change == "swapped":
         others[5, [0, 1]] = others[5, [1, 0]]
     others = others[1:] if change == "fewer" else np.concatenate([others, others]) if change == "twice" else others

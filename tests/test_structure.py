@@ -121,8 +121,8 @@ def test_each_name_of_a_page_is_there(name):
     assert module.__all__ == dir(module) == sorted(set(dir(module)))
     modules = {path.stem for path in Path(module.__file__).parent.iterdir()}
     assert not modules & set(dir(module)), "a module of this name would hide what is meant"
-    for public in module.__all__:
-        assert getattr(module, public) is not None
+    if name != "eigencode.export" or importlib.util.find_spec("onnxscript"):
+        assert all(getattr(module, public) is not None for public in module.__all__)
     with pytest.raises(AttributeError, match=f"module '{name}' has no attribute 'Autoencodre'"):
         module.Autoencodre  # noqa: B018
 
