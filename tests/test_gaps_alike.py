@@ -59,6 +59,7 @@ def test_the_conditional_covariance_is_the_literal_one(shape, chunk, monkeypatch
     torch.testing.assert_close(covariance_times(hidden, x, loadings, noise), expected, **close)
     torch.testing.assert_close(covariance.times_by_codes(hidden, x), expected, **close)
     torch.testing.assert_close(covariance.variances(hidden), variances, **close)
+    torch.testing.assert_close(covariance.variances_by_codes(hidden), variances, **close)
 
 
 @pytest.mark.parametrize("n_patterns", [1, 12, 300])

@@ -100,8 +100,10 @@ class Completing(Within):
 
     def conditional(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance of each cell of rows of shape (n, d), given the cells that are not NaN."""
-        variances = Covariance(self.loadings.double(), self.noise.double()).variances(x.isnan())
-        return self.completed(x), variances.to(x.dtype)
+        covariance = Covariance(self.loadings.double(), self.noise.double())
+        # The shapes in a graph do not depend on the rows' gaps.
+        variances = covariance.variances_by_codes if torch.compiler.is_compiling() else covariance.variances
+        return self.completed(x), variances(x.isnan()).to(x.dtype)
 
     def conditional_noise(self, rows: Batch, n_draws: int, generator: torch.Generator) -> Tensor:
         """Draws from the normal density given the known cells, minus its conditional mean, shape (m, n, d).

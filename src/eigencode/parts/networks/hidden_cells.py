@@ -173,16 +173,23 @@ class Covariance:
     def variances(self, hidden: Tensor) -> Tensor:
         """The variance of each hidden cell given the known cells of its row, shape (n, d), 0 for known ones."""
         found = torch.zeros(hidden.shape, dtype=self.noise.dtype, device=self.noise.device)
-        # One product with l l', the other way about, would take rank times the memory of the rows.
-        squares = (self.loadings[:, :, None] * self.loadings[:, None, :]).flatten(1)
         for each in patterns_of(hidden, self._numbers):
             if self._is_direct(each):
                 own = each.inverses(self._blocks(each)).diagonal(dim1=1, dim2=2)
                 found[each.rows[:, None], each.to_rows(each.cells)] = each.to_rows(own)
             else:
-                own = self.noise + self._of_codes(each).flatten(1) @ squares.T
-                found[each.rows] = each.to_rows(own.where(each.whole(hidden.shape[1]), 0.0))
+                found[each.rows] = each.to_rows(self.variances_by_codes(each.whole(hidden.shape[1])))
         return found
+
+    def variances_by_codes(self, hidden: Tensor) -> Tensor:
+        """The same with a system of the rank of W for each row, and shapes that depend on no value."""
+        # Not cholesky_inverse, which ONNX does not have.
+        half = torch.linalg.solve_triangular(
+            self._precision_factors(hidden), torch.eye(self.rank).to(self.noise), upper=False
+        )
+        # One product with l l', the other way about, would take rank times the memory of the rows.
+        squares = (self.loadings[:, :, None] * self.loadings[:, None, :]).flatten(1)
+        return (self.noise + (half.mT @ half).flatten(-2) @ squares.T).where(hidden, 0.0)
 
     def _is_direct(self, patterns: Patterns) -> bool:
         """Whether the system of the hidden cells is not larger than that of the codes."""
