@@ -118,7 +118,7 @@ def test_no_text_keeps_a_script_element_of_a_report_open():
     drawn = chart([{"row": name}], mark="point", encoding={"x": axis("row", "nominal")})
     (content,) = re.findall(r"json\">(.*)</script>", figure(drawn, "A chart."))
     assert "<" not in content
-    assert json.loads(content) == drawn
+    assert [each["row"] for each in json.loads(content)["data"][0]["values"]] == [name]
 
 
 def test_a_negative_seed_of_a_checkpoint_is_damage(rows, tmp_path):
