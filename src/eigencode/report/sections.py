@@ -245,8 +245,8 @@ def predictions(found: Findings) -> str:
         return ""
     if found.y is None:
         return paragraph("No labels of these rows were given, so predictions were not compared with them.")
-    known = paragraph("The model was fitted to these rows: expect worse predictions for new ones.")
-    return known * bool(found.are_those_fitted) + _compared(found, found.y)
+    says = "The model was fitted to these rows: expect worse predictions for new ones."
+    return (paragraph(says) if found.are_those_fitted else "") + _compared(found, found.y)
 
 
 def _compared(found: Findings, y: np.ndarray) -> str:

@@ -25,6 +25,9 @@ WIDTHS = {"broad": 832, "narrow": 358}
 NARROW = 500
 """Below this width, names have fewer letters, and legends two columns; page.js has the same rules."""
 
+PANEL_WIDTH = 165
+"""Width of one small chart in pixels with what is around it; page.js has it too."""
+
 INK, GRID = "var(--ink)", "var(--line)"
 TEXT = {"labelColor": INK, "titleColor": INK, "titleFontWeight": "normal", "labelFontSize": 12, "titleFontSize": 12}
 
@@ -93,10 +96,6 @@ def at_width(spec: Spec, width: int) -> Spec:
         signals = [{**each, "value": LETTERS // 2} if each["name"] == "letters" else each for each in spec["signals"]]
         found["signals"], config = signals, {**config, "legend": {**config["legend"], "columns": 2}}
     return {**found, "config": config}
-
-
-PANEL_WIDTH = 165
-"""Width of one small chart in pixels with what is around it; page.js has it too."""
 
 
 def picture(spec: Spec, width: int) -> str:
