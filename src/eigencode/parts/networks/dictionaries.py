@@ -298,7 +298,7 @@ def _looped(moved: Callable[..., tuple[Tensor, Tensor, Tensor]], start: Tensor, 
     def several(i: Tensor, moves: Tensor, h: Tensor, ahead: Tensor, age: Tensor) -> tuple[Tensor, ...]:
         before = ahead
         h, ahead, age = moved(h, ahead, age, True)
-        moves = ((h - before).norm(dim=1) > 8 * torch.finfo(h.dtype).eps * h.norm(dim=1)).any()
+        moves = ~_are_fixed(before, h)
         last = h
         for _ in range(CHECKED_EVERY - 1):
             h, ahead, age = moved(h, ahead, age, False)
@@ -336,9 +336,12 @@ def largest_eigenvalue(gram: Tensor) -> Tensor:
 
 def _is_fixed(ahead: Tensor, new: Tensor) -> bool:
     """Whether a step changed no code by more than rounding, those of all members of a vmap."""
-    smallest = 8 * torch.finfo(new.dtype).eps
-    is_fixed = (new - ahead).detach().norm(dim=1) <= smallest * new.detach().norm(dim=1)
-    return bool(_OfAllMembers.apply(is_fixed.all()))
+    return bool(_OfAllMembers.apply(_are_fixed(ahead.detach(), new.detach())))
+
+
+def _are_fixed(ahead: Tensor, new: Tensor) -> Tensor:
+    """The same of one member, as a value of a graph."""
+    return ((new - ahead).norm(dim=1) <= 8 * torch.finfo(new.dtype).eps * new.norm(dim=1)).all()
 
 
 class _OfAllMembers(torch.autograd.Function):
