@@ -632,6 +632,27 @@ def test_the_command_writes_a_page(model, tmp_path, monkeypatch, capsys):
     assert main(["report", "m.safetensors", "people.parquet", "--output", "r.txt"]) == 1
 
 
+@pytest.mark.parametrize("is_fitted_as_frame", [True, False])
+@pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names")
+def test_an_array_is_reported_as_a_frame_of_the_same_rows(is_fitted_as_frame, tmp_path):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(60, 3)), columns=["a", "b", "c"]).assign(d=rng.integers(0, 2, 60))
+    frame.loc[::7, "b"] = np.nan
+    array = frame.to_numpy(float)
+    model = Autoencoder(2, max_epochs=1, random_state=0).fit(frame if is_fitted_as_frame else array)
+    of_frame, of_array = Findings(model, frame), Findings(model, array)
+    assert [column.name for column in of_frame.given] == ["a", "b", "c", "d"]
+    for name in ("explained", "usual", "linear", "missing", "is_number"):
+        own, other = ([getattr(column, name) for column in each.by_column] for each in (of_frame, of_array))
+        np.testing.assert_array_equal(own, other)
+    assert [each[1:] for each in of_frame.filling] == [each[1:] for each in of_array.filling]
+    assert of_array.are_those_fitted
+    for rows in (frame, array):
+        model.report(rows, tmp_path / "page.html")
+    with pytest.raises(DataError):
+        model.report(array[:, :3], tmp_path / "other.html")
+
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 ASK = """

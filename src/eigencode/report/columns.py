@@ -97,7 +97,7 @@ def columns(rows: Any, model: Any) -> list[Column]:
     frame, schema = as_frame(rows), model.columns_
     if frame is None or schema is None:
         array = np.asarray(rows, dtype=np.float64).reshape(len(rows), -1)
-        names = getattr(model, "feature_names_in_", None)
+        names = getattr(model, "feature_names_in_", None) if frame is None else frame.columns
         names = [f"x{number}" for number in range(array.shape[1])] if names is None else names
         return [Column(str(name), True, values) for name, values in zip(names, array.T, strict=True)]
     kinds = {column.name: column.kind for column in schema.columns if column.kind.width}

@@ -74,10 +74,17 @@ class Findings:
             self.rows = np.asarray(fitted._rows(self.asked)[0].array)
         else:
             self.numbers = np.sort(np.random.default_rng(0).permutation(len(X))[:MOST_ROWS])
-            self.rows = self.asked = take(X, self.numbers)
+            self.rows = self.asked = self._like_answers(take(X, self.numbers))
         chosen = self.numbers if sampled is None else sampled[self.numbers]
         self.y = None if y is None else _labels(y, self.n_given)[chosen]
         self.labels = labels_of(X, chosen)
+
+    def _like_answers(self, rows: Any) -> Any:
+        """Rows in the form of the model's answers: a frame also for an array, if columns were fitted."""
+        if self.model.columns_ is None or as_frame(rows) is not None:
+            return rows
+        self._quietly(self.model._numbers, rows, finite=False)  # which checks them
+        return self.model.columns_.frame_of(as_array(rows))
 
     @cached_property
     def codes(self) -> np.ndarray:
