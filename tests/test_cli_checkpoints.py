@@ -181,7 +181,7 @@ def test_a_sweep_that_was_killed_does_not_fit_finished_candidates_again(folder, 
     )
     assert run(sweep) == 0
     expected, scores = Path("model.safetensors").read_bytes(), Path("scores.csv").read_text()
-    chosen, steps, count = sweeps.best_estimator, [], loop._count_step
+    chosen, steps, count = sweeps.best_estimator, [], loop.Active.count
 
     def counted(*given):
         steps.append(1)
@@ -190,7 +190,7 @@ def test_a_sweep_that_was_killed_does_not_fit_finished_candidates_again(folder, 
     def killed(search):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "_count_step", counted)
+    monkeypatch.setattr(loop.Active, "count", counted)
     monkeypatch.setattr(sweeps, "best_estimator", killed)
     assert run(f"{sweep} --checkpoint run") == 130
     assert "The same command goes on from its checkpoint.\nInterrupted." in capsys.readouterr().err
@@ -220,7 +220,7 @@ import os, signal, sys
 from eigencode.cli import main
 from eigencode.training import loop
 
-left, count = int(sys.argv[1]), loop._count_step
+left, count = int(sys.argv[1]), loop.Active.count
 
 def counted(*given):
     global left
@@ -229,7 +229,7 @@ def counted(*given):
         os.kill(os.getpid(), signal.SIGKILL)
     count(*given)
 
-loop._count_step = counted
+loop.Active.count = counted
 main(sys.argv[2:])
 print(left)
 """

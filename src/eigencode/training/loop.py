@@ -30,20 +30,26 @@ class Tally:
     """The sum of the objectives and the number of rows in the steps since the last evaluation, for each model."""
 
     def __init__(self, runner: Runner) -> None:
-        begun = [run.state.unevaluated for run in runner.runs]  # by another process
+        self._states = [run.state for run in runner.runs]
+        begun = [state.unevaluated for state in self._states]  # by another process
         # In float64, and on the device, so that no step has to synchronise.
         self.totals = torch.tensor([one.total for one in begun], dtype=torch.float64, device=runner.device)
-        self.n_rows, self.n_steps = [one.n_rows for one in begun], begun[0].n_steps
-        for run in runner.runs:
-            run.state.unevaluated = Unevaluated()
+        self._from = [state.rows - one.n_rows for state, one in zip(self._states, begun, strict=True)]
+        self.n_steps = begun[0].n_steps
+        for state in self._states:
+            state.unevaluated = Unevaluated()
 
     def add(self, losses: Tensor, n_rows: int, active: Sequence[bool]) -> None:
         """Add the mean objective of each active model's batch, shape (K,)."""
         if not all(active):
             losses = torch.where(on_device(active, torch.bool, losses.device), losses, 0.0)
         self.totals += losses * n_rows
-        self.n_rows = [n + n_rows * is_active for n, is_active in zip(self.n_rows, active, strict=True)]
         self.n_steps += 1
+
+    @property
+    def n_rows(self) -> list[int]:
+        """Number of rows of each model, those of steps that were counted."""
+        return [state.rows - begun for state, begun in zip(self._states, self._from, strict=True)]
 
     def unevaluated(self) -> Unevaluated:
         """The sums of the first model, as values."""
@@ -53,6 +59,42 @@ class Tally:
     def means(self) -> list[float]:
         """The mean objective of the rows of each model."""
         return [total / max(n, 1) for total, n in zip(self.totals.tolist(), self.n_rows, strict=True)]
+
+
+class Active:
+    """The models whose schedules have not ended, found again only after steps that may have ended one.
+
+    Attributes
+    ----------
+    flags : list of bool
+        Whether each model of the runner is one of them.
+    """
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._find()
+
+    def _find(self) -> None:
+        runs = self._runner.runs
+        self.flags = [not run.state.finished for run in runs]
+        self._runs = [run for run, is_active in zip(runs, self.flags, strict=True) if is_active]
+        self._timed = [run for run in self._runs if run.clock.ends is not None]
+        self._n_alike = min((run.state.schedule.end - run.state.step for run in self._runs), default=0)
+
+    def __bool__(self) -> bool:
+        return bool(self._runs)
+
+    def count(self, n_rows: int) -> None:
+        """Count a step of each; take their averages if these are due, and obey their clocks."""
+        for run in self._runs:
+            run.state.count_step(n_rows)
+        if self._runs[0].state.is_average_due:  # all have made the same steps
+            self._runner.take_average()
+        for run in self._timed:
+            _obey_clock(run)
+        self._n_alike -= 1
+        if self._timed or not self._n_alike:
+            self._find()
 
 
 def begin(run: TrainingRun) -> None:
@@ -82,16 +124,16 @@ def train_all(
             try:
                 with runner.at_work(), REQUESTS.heard(recorder is not None and runner.hears_signals):
                     runner.show(average=False)
+                    active = Active(runner)
                     while tally.n_steps < due:
-                        active = [not run.state.finished for run in runner.runs]
-                        batch = next(runner.batches, None) if any(active) else None
+                        batch = next(runner.batches, None) if active else None
                         if batch is None:
                             _end_schedules(runner)
                             break
-                        losses = runner.step(batch, active)
+                        losses = runner.step(batch, active.flags)
                         n_rows = runner.n_rows(batch)
-                        tally.add(losses, n_rows, active)
-                        _count_step(runner, n_rows, active)
+                        tally.add(losses, n_rows, active.flags)
+                        active.count(n_rows)
                         if recorder is not None:
                             recorder.offer(runner.runs[0], tally.unevaluated)
                     rows = _conclude(runner, tally, conclude)
@@ -142,18 +184,6 @@ def _end_schedules(runner: Runner) -> None:
     """End the runs: their schedules have ended, or there are no more rows."""
     for run in runner.runs:
         run.state.schedule.end = min(run.state.schedule.end, run.state.step)
-
-
-def _count_step(runner: Runner, n_rows: int, active: Sequence[bool]) -> None:
-    """Count a step of the active models; take their averages if these are due, and obey their clocks."""
-    stepped = [run for run, is_active in zip(runner.runs, active, strict=True) if is_active]
-    for run in stepped:
-        run.state.count_step(n_rows)
-    if stepped[0].state.is_average_due:  # all have made the same steps
-        runner.take_average()
-    for run in stepped:
-        if run.clock.ends is not None:
-            _obey_clock(run)
 
 
 def _conclude(runner: Runner, tally: Tally, conclude: Callable[[Runner, Sequence[float]], list[Row]]) -> list[Row]:
