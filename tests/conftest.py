@@ -39,7 +39,8 @@ def prepared(
     options: AutoencoderOptions, rows: torch.Tensor, seed: int = 0, weights: np.ndarray | None = None
 ) -> TrainingRun:
     """A run on scaled rows that is ready to begin."""
-    validation = splits.at_random(len(rows), options.validation_fraction, seed)
+    n_validation = splits.validation_size(*rows.shape, options.validation_fraction)
+    validation = splits.at_random(len(rows), n_validation, seed)
     training = torch.from_numpy(np.delete(np.arange(len(rows)), validation.numpy()))
     weight = None if weights is None else torch.from_numpy(weights).to(rows.dtype)
     units = Units(torch.zeros(rows.shape[1]), torch.ones(rows.shape[1]))

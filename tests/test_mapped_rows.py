@@ -34,7 +34,7 @@ def table(tmp_path, monkeypatch):
 
 
 def rows_of(table, **options):
-    given = {"dtype": torch.float32, "validation_numbers": splits.at_random(3000, 0.1, seed=1), **options}
+    given = {"dtype": torch.float32, "validation_numbers": splits.at_random(3000, 300, seed=1), **options}
     return MappedRows(table, Scaler.fit(ArraySource(table), "standard"), **given)
 
 
@@ -174,14 +174,14 @@ def test_a_seed_may_be_any_number(table, monkeypatch):
     for module in (splits, mapped_rows):
         monkeypatch.setattr(module, "MOST_SHUFFLED_ROWS", 1000)
     for seed in (2**62, 2**63 - 1):
-        rows = rows_of(table, validation_numbers=splits.at_random(3000, 0.1, seed))
+        rows = rows_of(table, validation_numbers=splits.at_random(3000, 300, seed))
         assert sum(len(batch) for batch in rows.batches(generator(seed, "shuffle", 1), 500)) == 2700
     assert Autoencoder(2, hidden=(), max_epochs=1, random_state=2**62).fit(table).best_objective_ < np.inf
 
 
 def test_random_rows_of_a_long_table_are_all_different(monkeypatch):
     monkeypatch.setattr(splits, "MOST_SHUFFLED_ROWS", 1000)
-    found = [splits.at_random(3000, 0.1, seed).tolist() for seed in range(3)]
+    found = [splits.at_random(3000, 300, seed).tolist() for seed in range(3)]
     assert all(numbers == sorted(set(numbers)) and len(numbers) == 300 for numbers in found)
     assert found[0] != found[1] != found[2]
 

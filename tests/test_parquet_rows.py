@@ -53,7 +53,7 @@ def array_of(block):
 def rows_of(lake, **given):
     source = FileSource(columns_of_files(lake))
     cells = StreamedCells(source, array_of, 5, np.dtype(np.float32))
-    given = {"validation_numbers": splits.at_random(3000, 0.1, seed=1), **given}
+    given = {"validation_numbers": splits.at_random(3000, 300, seed=1), **given}
     return StreamedRows.of(cells, Scaler.fit(ArraySource(cells), "standard"), torch.float32, **given)
 
 

@@ -18,6 +18,7 @@ from eigencode import (
 from eigencode.descriptions import outcome, summary
 from eigencode.errors import DataError, OptionError
 from eigencode.fitting import splits
+from eigencode.fitting.table import TrainingTable
 from eigencode.plots import TrainingDisplay
 
 OPTIONS = {"hidden": (6,), "max_epochs": 3, "optimizer": "adam", "random_state": 0}
@@ -46,7 +47,7 @@ def test_the_last_rows_are_for_validation(X):
 @pytest.mark.parametrize("seed", range(5))
 def test_groups_stay_together(X, seed):
     groups = np.repeat(np.arange(12), 10)[np.random.default_rng(seed).permutation(120)]
-    numbers = splits.by_groups(groups, 0.25, seed).tolist()
+    numbers = splits.by_groups(groups, 30, seed).tolist()
     held_out = set(groups[numbers])
     assert not held_out & set(np.delete(groups, numbers))
     assert len(held_out) == 3
@@ -57,18 +58,27 @@ def test_other_names_of_the_groups_are_the_same_split():
     groups = np.random.default_rng(0).integers(0, 12, 120)
     names = np.array(list("lkjihgfedcba"))
     for seed in range(5):
-        numbers = splits.by_groups(groups, 0.25, seed)
-        assert torch.equal(splits.by_groups(names[groups], 0.25, seed), numbers)
-        assert torch.equal(splits.by_groups(-groups, 0.25, seed), numbers)
+        numbers = splits.by_groups(groups, 30, seed)
+        assert torch.equal(splits.by_groups(names[groups], 30, seed), numbers)
+        assert torch.equal(splits.by_groups(-groups, 30, seed), numbers)
 
 
 def test_groups_of_any_size_leave_some_to_learn_from():
     for seed in range(5):
-        assert splits.by_groups(np.array(["a"] * 99 + ["b"]), 0.1, seed).tolist() == [99]
-        assert len(splits.by_groups(np.repeat(np.arange(4), [60, 20, 10, 10]), 0.2, seed)) in (20, 30)
+        assert splits.by_groups(np.array(["a"] * 99 + ["b"]), 10, seed).tolist() == [99]
+        assert len(splits.by_groups(np.repeat(np.arange(4), [60, 20, 10, 10]), 20, seed)) in (20, 30)
     with pytest.raises(DataError, match="at least two groups"):
-        splits.by_groups(np.array(["a"] * 9), 0.1, seed=0)
-    assert len(splits.by_groups(np.array(["a"] * 9), 0.0, seed=0)) == 0
+        splits.by_groups(np.array(["a"] * 9), 1, seed=0)
+    table = TrainingTable(np.ones((9, 2)), groups=np.array(["a"] * 9), fraction=0.0)
+    assert len(table.validation_numbers) == 0
+
+
+@pytest.mark.parametrize("options", [{}, {"takes_last": True}, {"groups": np.arange(2000) // 4}])
+def test_validation_rows_that_are_wide_take_a_bounded_number_of_cells(options, monkeypatch):
+    monkeypatch.setattr(splits, "MOST_VALIDATION_CELLS", 30_000)
+    wide, narrow = (np.broadcast_to(np.float32(0), (2000, width)) for width in (100, 10))
+    assert len(TrainingTable(wide, fraction=0.5, **options).validation_numbers) == 300
+    assert len(TrainingTable(narrow, fraction=0.5, **options).validation_numbers) == 1000
 
 
 def test_groups_reach_the_fit_by_name_and_follow_rows_without_weight(X):

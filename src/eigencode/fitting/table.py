@@ -76,11 +76,12 @@ class TrainingTable:
         n_rows = len(self.array)
         if self.validation is not None:
             return torch.arange(n_rows, n_rows + len(self.validation))
-        if self.groups is not None:
-            return splits.by_groups(self.groups, self.fraction, self.split_seed)
+        n_validation = splits.validation_size(n_rows, self.array.shape[1], self.fraction)
+        if self.groups is not None and self.fraction > 0:
+            return splits.by_groups(self.groups, n_validation, self.split_seed)
         if self.takes_last:
-            return splits.last(n_rows, self.fraction)
-        return splits.at_random(n_rows, self.fraction, self.split_seed)
+            return splits.last(n_rows, n_validation)
+        return splits.at_random(n_rows, n_validation, self.split_seed)
 
     @property
     def is_separate(self) -> bool:
