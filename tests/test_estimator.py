@@ -38,20 +38,20 @@ ANSWERS = ["transform", "reconstruct", "reconstruction_error", "score_samples"]
 @pytest.mark.draws_globally
 @parametrize_with_checks(
     [
-        Autoencoder(max_epochs=20, random_state=0),
+        Autoencoder(max_epochs=3, random_state=0),
         Autoencoder(hidden=(), max_epochs=0, tied=True),
         LinearAutoencoder(),
         LinearAutoencoder(solver="gradient", random_state=0),
-        DenoisingAutoencoder(max_epochs=20, random_state=0),
+        DenoisingAutoencoder(max_epochs=3, random_state=0),
         DenoisingAutoencoder(noise="masking", hidden=(), max_epochs=0),
-        ContractiveAutoencoder(max_epochs=20, random_state=0),
-        VariationalAutoencoder(max_epochs=20, random_state=0),
-        StackedAutoencoder(max_epochs=10, random_state=0),
+        ContractiveAutoencoder(max_epochs=3, random_state=0),
+        VariationalAutoencoder(max_epochs=3, random_state=0),
+        StackedAutoencoder(max_epochs=3, random_state=0),
         AutoencoderClassifier(Autoencoder(max_epochs=5), random_state=0),
         AutoencoderRegressor(Autoencoder(max_epochs=5), random_state=0),
-        SparseAutoencoder(4, active=1, max_epochs=20, random_state=0),
-        SparseAutoencoder(4, active=1, sparsity="top_k", max_epochs=20, random_state=0),
-        SparseAutoencoder(4, active=0.2, sparsity="kl", max_epochs=20, random_state=0),
+        SparseAutoencoder(4, active=1, max_epochs=3, random_state=0),
+        SparseAutoencoder(4, active=1, sparsity="top_k", max_epochs=3, random_state=0),
+        SparseAutoencoder(4, active=0.2, sparsity="kl", max_epochs=3, random_state=0),
     ],
 )
 def test_scikit_learns_own_checks(estimator, check):

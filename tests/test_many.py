@@ -30,7 +30,7 @@ from eigencode.training.grouping import group_runs, share_tensors
 pytestmark = pytest.mark.slow
 
 X = load_digits().data[:360]
-OPTIONS = {"max_epochs": 20, "batch_size": 32, "precision": "float64", "optimizer": "adam", "random_state": 0}
+OPTIONS = {"max_epochs": 8, "batch_size": 32, "precision": "float64", "optimizer": "adam", "random_state": 0}
 
 
 def models(cls, *settings, **shared_settings):
@@ -88,7 +88,7 @@ FAMILIES = {
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_program_trains_each_model_as_it_would_be_by_itself(family):
-    """200 steps in float64: weights, state, history and answers to 1e-8, and one program for all."""
+    """72 steps in float64: weights, state, history and answers to 1e-8, and one program for all."""
     alone, company = FAMILIES[family](), FAMILIES[family]()
     for model in alone:
         model.fit(X)
