@@ -20,6 +20,7 @@ import eigencode
 from eigencode import Autoencoder, descriptions, training
 from eigencode.cli import main
 from eigencode.cli.flags import KINDS
+from eigencode.cli.messages import facts_told
 from eigencode.data.files import read_table, write_columns
 from eigencode.errors import InterruptedWarning, ResultWarning
 from eigencode.options import AutoencoderOptions, options_of
@@ -122,6 +123,64 @@ def test_the_hint_on_consumed_arguments_appears_only_if_it_helps(capsys):
         assert "takes every argument" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("fit {rows} --columns q=count", "--columns names a column that is not there. Got 'q'."),
+        ("fit rows.npy --columns q=count", "--columns needs rows whose columns have names."),
+        ("fit {rows} --columns y=count", "Column 'y' cannot be a column of counts. Got 0."),
+        ("fit {rows} --kind anomaly --time x", "--time is for windows. Got no window. Give --window too."),
+        ("fit {rows} --kind sparse --active 3 --weight 2", "Set either --active or --weight, not both."),
+        (
+            "fit {rows} --kind denoising --noise masking --level 3",
+            "--level must be a share of the cells, from 0 to 1, for --noise masking. Got 3.0 instead.",
+        ),
+        ("fit {rows} --kind variational --ordered", "The code of --kind variational is fixed. Got --ordered."),
+        ("fit {rows} --image-shape 2 2", "--image-shape must be three numbers"),
+        ("fit {rows} --image-shape 1 2 2", "Give --image-shape as (channels, height, width) of the rows."),
+        ("transform model.safetensors {rows} --n-components 9", "--n-components must be an int from 1 to 2. Got 9."),
+        ("transform modle.safetensors {rows}", "There is no model file 'modle.safetensors'. Did you mean 'model."),
+        ("describe rows.csv model.safetensors", "It is that of a model, which is given before the rows, or alone."),
+    ],
+)
+def test_errors_have_the_names_that_were_typed(model, line, says, capsys):
+    np.save("rows.npy", np.random.default_rng(0).normal(size=(20, 3)))
+    typed = line.format(rows="rows.csv --exclude label")
+    output = {"fit": "--output m.safetensors", "transform": "--output c.csv", "describe": ""}[line.split()[0]]
+    assert run(f"{typed} {output}") == 1
+    err = capsys.readouterr().err
+    assert says in err
+    assert "'columns'" not in err
+    assert "parameter" not in err
+
+
+@pytest.mark.filterwarnings("always:X has gaps")
+def test_warnings_have_the_name_of_the_file_and_are_printed_once(model, frame, capsys):
+    frame.mask(np.eye(200, 4) > 0).to_csv("gaps.csv", index=False)
+    assert run("score model.safetensors gaps.csv") == 0
+    says = "'gaps.csv' has gaps (NaN), and the rows that the model was fitted to had none: answers may be poor."
+    assert [line for line in capsys.readouterr().err.splitlines() if "Warning" in line] == [f"Warning: {says}"]
+    assert run("transform model.safetensors gaps.csv rows.csv --output c.csv") == 0
+    assert "Warning: The table has gaps" in capsys.readouterr().err
+
+
+def test_a_note_has_the_kind_as_it_is_typed(folder, capsys):
+    assert run("fit rows.csv --exclude label --output m.safetensors --max-epochs 1 --init random") == 0
+    assert "try a larger --max-epochs" in capsys.readouterr().out
+    notes = "the nonlinear part is no better than the linear baseline: a LinearAutoencoder is enough"
+    assert facts_told({"kind": "LinearAutoencoder", "note": notes}) == {
+        "kind": "LinearAutoencoder",
+        "note": "the nonlinear part is no better than the linear baseline: --kind linear is enough",
+    }
+
+
+def test_one_row_is_not_several(model, frame, capsys):
+    frame.head(1).to_csv("one.csv", index=False)
+    capsys.readouterr()
+    assert run("transform model.safetensors one.csv --output c.csv") == 0
+    assert capsys.readouterr().out == "1 row of 2 columns is in c.csv.\n"
+
+
 def test_help_lists_the_exit_codes(capsys):
     for line in ["--help", "fit --help", "score --help"]:
         assert run(line) == 0
@@ -165,6 +224,12 @@ def test_help_lists_the_exit_codes(capsys):
         ("fit rows.csv --hidden 8 more.csv --output m.safetensors", "here 8 more.csv: put files before it."),
         ("fit rows.csv --output -- m.safetensors", "--output needs a value."),
         ("score model.safetensors rows.csv --jsno", "Did you mean --json?"),
+        ("fit rows.csv --output m.safetensors --seed 1", "Unknown option: --seed. Did you mean --random-state?"),
+        ("fit rows.csv --output m.safetensors --xyz 1", "Unknown option: --xyz.\n"),
+        (
+            "sample model.safetensors 6 --output drawn.csv",
+            "Unexpected arguments: '6'. Example: eigencode sample generator.safetensors -n 100 --output drawn.csv\n",
+        ),
     ],
 )
 def test_wrong_arguments_are_refused_with_a_hint(line, says, capsys):
@@ -494,7 +559,7 @@ def test_a_pipeline_of_processes(model):
             "describe bad.safetensors",
             "is not a complete safetensors file",
         ),
-        ("demo --output rows.csv/demo", "Cannot create the folder 'rows.csv/demo'"),
+        ("demo --output rows.csv/demo", "The folder 'rows.csv/demo' cannot be used"),
     ],
 )
 def test_failures_are_one_message(model, line, says, capsys):

@@ -251,6 +251,14 @@ def test_errors_name_flags(folder, rows, capsys):
         ("tied=True or tied=False", "--tied or --no-tied"),
         ("no hidden=()", "no hidden=()"),
         ("a column x=3 and my_beta=2", "a column x=3 and my_beta=2"),
+        ("code=GaussianCode()", "code=GaussianCode()"),
+        ("n_components must be 1", "--n-components must be 1"),
+        (
+            "There is no column 'n_components' in 'max_epochs.csv'",
+            "There is no column 'n_components' in 'max_epochs.csv'",
+        ),
+        ("The 'beta' parameter of Autoencoder must be 1", "--beta must be 1"),
+        ("the model's batch_size, or x's 'beta'", "the model's --batch-size, or x's 'beta'"),
     ],
 )
 def test_python_arguments_are_printed_as_flags(message, typed):

@@ -470,7 +470,7 @@ def test_a_composition_of_convolutions_learns_its_rows():
 @pytest.mark.parametrize(
     ("image_shape", "channels", "message"),
     [
-        ((28, 28), (4,), r"must be three numbers \(channels, height, width\).*Use \(1, 28, 28\)"),
+        ((28, 28), (4,), r"must be three numbers \(channels, height, width\).*Use image_shape=\(1, 28, 28\)"),
         ((1, 1, 28, 28), (4,), r"must be three numbers \(channels, height, width\).*Got \(1, 1, 28, 28\)"),
         ((1, 0, 28), (4,), r"'image_shape' parameter of .* must be three positive integers.*Got \(1, 0, 28\)"),
         ((1, -28, 28), (4,), "must be three positive integers"),

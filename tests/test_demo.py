@@ -97,7 +97,7 @@ def test_the_printed_commands_run_as_printed(after_the_demo, monkeypatch, capsys
 
 def test_a_folder_that_cannot_be_created(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(FileError, match="Cannot create the folder .*Not a directory"):
+    with pytest.raises(FileError, match="The folder .* cannot be used.*Not a directory"):
         demo.run_demo(tmp_path / "file" / "demo")
 
 

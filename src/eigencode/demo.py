@@ -16,8 +16,7 @@ from sklearn.model_selection import train_test_split
 
 from eigencode import progress
 from eigencode.data.files import Table, write_columns
-from eigencode.data.writing import atomic_write, check_output
-from eigencode.errors import FileError
+from eigencode.data.writing import atomic_write, check_output, make_folder
 from eigencode.estimators.autoencoder import Autoencoder
 from eigencode.invocation import command
 from eigencode.plots import CodeDisplay, ReconstructionDisplay, TrainingDisplay
@@ -58,11 +57,8 @@ def run_demo(folder: str | os.PathLike[str]) -> None:
     The folder is created if it does not exist; files of an earlier run are replaced. `FileError` if that is not
     possible.
     """
+    make_folder(folder)
     folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"Cannot create the folder {str(folder)!r}", got=f"the error {error.strerror}") from error
     check_output(folder / "digits.parquet", [".parquet"])
     digits = Digits.load()
     print(f"Squared error per image on {len(digits.test)} held-out digits; {len(digits.training)} were fitted.\n")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import glob
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Self
 
 OWN_COLUMNS = "Its columns are"
@@ -113,6 +116,17 @@ def link_of(path: str | os.PathLike[str]) -> str | None:
     if not os.path.islink(path) or os.path.exists(path):
         return None
     return f"{os.fsdecode(path)!r}, a link to {os.readlink(os.fsdecode(path))!r}, which does not exist"
+
+
+def missing_file(path: str | os.PathLike[str], what: str = "file") -> MissingFileError:
+    """The error for a file that does not exist, with the file of its folder and ending that has the nearest name."""
+    path = Path(path)
+    near: list[str] = []
+    with suppress(OSError):
+        near = sorted(item.name for item in path.parent.glob("*" + glob.escape(path.suffix)) if os.path.isfile(item))
+    link = link_of(path)
+    hint = did_you_mean(path.name, near) if near and link is None else None
+    return MissingFileError(f"There is no {what} {str(path)!r}", got=link, hint=hint)
 
 
 def as_path(path: str | os.PathLike[str]) -> str:

@@ -31,6 +31,7 @@ from eigencode.cli.tables import (
 )
 from eigencode.descriptions import finite, fitted_names, print_facts, print_json
 from eigencode.errors import OptionError
+from eigencode.progress import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -250,7 +251,7 @@ def report(output: Path, facts: Mapping[str, Any], promised: str, as_json: bool)
         print_json({**facts, "output": str(output)})
         return
     lines = {
-        "alarms": f"{facts['n_alarms']:,} of {facts['n_rows']:,} rows",
+        "alarms": f"{facts['n_alarms']:,} of {counted(facts['n_rows'], 'row')}",
         "false alarms": promised,
         **({} if output == STREAM else {"written to": str(output)}),
     }

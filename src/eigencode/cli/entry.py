@@ -8,19 +8,37 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
+from difflib import get_close_matches
 from inspect import BoundArguments
+from pathlib import Path
 from typing import TextIO
 
-from cyclopts import CycloptsError, MissingArgumentError, UnusedCliTokensError
+from cyclopts import CycloptsError, MissingArgumentError, UnknownOptionError, UnusedCliTokensError
 
 from eigencode import processes, progress
 from eigencode.cli import workers
 from eigencode.cli.app import EXAMPLES, app
-from eigencode.cli.flags import hint_on_consumed_arguments, with_flags
+from eigencode.cli.flags import hint_on_consumed_arguments
 from eigencode.cli.interruptions import Interruptions
+from eigencode.cli.messages import told
 from eigencode.cli.own_parts import OWN
 from eigencode.cli.streams import discard, on_safe_streams
 from eigencode.errors import DataError, EigencodeError, FileError, InterruptedWarning
+
+OTHER_NAMES = {
+    "seed": "random-state",
+    "lr": "learning-rate",
+    "epochs": "max-epochs",
+    "components": "n-components",
+    "latent-dim": "n-components",
+    "contamination": "false-alarms",
+    "k": "active",
+    "n": "n-rows",
+}
+"""Options by the names that other programs have for them."""
+
+NEAR = 0.65
+"""How alike a word must be to an option's name to be taken for it, from 0 to 1."""
 
 
 @on_safe_streams
@@ -73,10 +91,16 @@ def parsed(tokens: Sequence[str]) -> tuple[Callable[..., object], BoundArguments
 
 def _run(tokens: Sequence[str], interruptions: Interruptions) -> int:
     """Run a command, and return its exit code."""
+    rows: list[Path] = []
     try:
-        with _plain_warnings() as warned, progress.shown_by_default(_is_terminal(sys.stderr)), _first_alone_prints():
+        with (
+            _plain_warnings(rows) as warned,
+            progress.shown_by_default(_is_terminal(sys.stderr)),
+            _first_alone_prints(),
+        ):
             OWN.take(tokens)
             function, bound = parsed(tokens)
+            rows += bound.arguments.get("rows", ())
             function(*bound.args, **bound.kwargs)
         sys.stdout.flush()
     except workers.StartProcesses as several:
@@ -86,7 +110,7 @@ def _run(tokens: Sequence[str], interruptions: Interruptions) -> int:
         print(f"{_usage_error(tokens, error)}\nSee {command} --help", file=sys.stderr)
         return 2
     except EigencodeError as error:
-        print(with_flags(str(error)), file=sys.stderr)
+        print(told(error, rows), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         progress.say("Interrupted.")
@@ -102,7 +126,7 @@ def _run(tokens: Sequence[str], interruptions: Interruptions) -> int:
         failure = OWN.failure(error)
         if failure is None:
             raise
-        print(with_flags(str(failure)), file=sys.stderr)
+        print(told(failure, rows), file=sys.stderr)
         return 1
     return 130 if any(isinstance(warning, InterruptedWarning) for warning in warned) else 0
 
@@ -122,27 +146,39 @@ def _system_error(error: OSError | MemoryError) -> EigencodeError:
 
 
 def _usage_error(tokens: Sequence[str], error: CycloptsError) -> str:
-    """The message for wrong arguments, with an example of the command if one is missing."""
-    message, example = str(error), ""
+    """The message for wrong arguments, with an example of the command if one is missing or not expected."""
+    name = next(iter(error.command_chain or ()), "")
+    message, example = str(error), f" Example: {EXAMPLES[name][-1]}" if name in EXAMPLES else ""
     if isinstance(error, UnusedCliTokensError):
         unused = [token.removeprefix("./") if token == "./-" else token for token in error.unused_tokens or ()]
         message = f"Unexpected arguments: {', '.join(map(repr, unused))}."
-    if isinstance(error, MissingArgumentError) and error.argument is not None and error.command_chain:
-        name = error.command_chain[0]
-        told = re.split(r"(?<=\.) (?=[A-Z])", error.argument.parameter.help or "")[0]  # its first sentence
+    elif isinstance(error, MissingArgumentError) and error.argument is not None and name:
+        says = re.split(r"(?<=\.) (?=[A-Z])", error.argument.parameter.help or "")[0]  # its first sentence
         needs = f"{error.keyword} needs a value" if error.keyword else f"eigencode {name} needs {error.argument.name}"
-        message, example = f"{needs}. {told}", f" Example: {EXAMPLES[name][-1]}"
+        message = f"{needs}. {says}"
+    else:
+        message, example = _unknown_option(error) if isinstance(error, UnknownOptionError) else message, ""
     return f"{message}{hint_on_consumed_arguments(tokens, error)}{example}"
 
 
+def _unknown_option(error: UnknownOptionError) -> str:
+    """The message for an option that the command does not have: the nearest one, or its name here."""
+    typed = error.token.keyword or error.token.value or ""
+    known = {name.lstrip("-"): name for each in error.argument_collection if each.parse for name in each.names}
+    word = typed.lstrip("-")
+    near = [name for name in (OTHER_NAMES.get(word), *get_close_matches(word, known, 1, NEAR)) if name in known]
+    return f"Unknown option: {typed}.{f' Did you mean {known[near[0]]}?' if near else ''}"
+
+
 @contextmanager
-def _plain_warnings() -> Iterator[list[Warning | str]]:
-    """Print each warning as one line, without the file and line of the source; yields a list of them."""
+def _plain_warnings(rows: Sequence[Path]) -> Iterator[list[Warning | str]]:
+    """Print each warning as one line, and once, without the file and line of the source; yields a list of them."""
     warned: list[Warning | str] = []
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
+        if str(message) not in map(str, warned):
+            progress.say(f"Warning: {told(message, rows)}")
         warned.append(message)
-        progress.say(f"Warning: {with_flags(str(message))}")
 
     with warnings.catch_warnings():
         warnings.showwarning = show

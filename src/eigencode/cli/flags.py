@@ -318,12 +318,13 @@ def check_flag(kind: str, name: str, value: Any, command: str) -> None:
     try:
         flag.options[kind].check(value, f"eigencode {command}")
     except OptionError as error:
-        said = str(error).replace(f"The {name!r} parameter of eigencode {command}", flag.option_string)
-        raise FlagError(flag.option_string, said, command) from error
+        raise FlagError(flag.option_string, with_flags(str(error)), command) from error
 
 
 def with_flags(message: str) -> str:
-    """A message of the library with flags in place of keyword arguments: --scale none for ``scale='none'``.
+    """A message of the library with flags in place of the names of parameters.
+
+    A name in quotes is left as it is, unless the message calls it a parameter or sets it.
 
     Examples
     --------
@@ -331,19 +332,31 @@ def with_flags(message: str) -> str:
     ...     "Got max_epochs=5 and hidden=(64, 8). Use solver='gradient', or tied=False."
     ... )
     'Got --max-epochs 5 and --hidden 64 8. Use --solver gradient, or --no-tied.'
+    >>> with_flags("n_components must be in 1..2. There is no column 'n_components'.")
+    "--n-components must be in 1..2. There is no column 'n_components'."
     """
-
-    def as_flag(setting: re.Match[str]) -> str:
-        flag, value = known_flags()[setting[1]].option_string, setting[2]
-        if value in ("True", "False"):
-            return flag if value == "True" else f"--no-{flag.removeprefix('--')}"
-        return f"{flag} {' '.join(value.strip('()').replace(',', ' ').replace(chr(39), '').split())}"
-
     message = re.sub(r"load with parts=\[.*?\](?=[. ])", "name the module that has it with --parts", message)
-    if "=" not in message:
-        return message
-    settings = rf"\b({'|'.join(known_flags())})=(True\b|False\b|'[^']*'|\([^()]+\)|[\w+-]+(?:\.\w+)?)"
-    return re.sub(settings, as_flag, message)
+    names = "|".join(known_flags())
+    patterns = (
+        rf"The '(?P<parameter>{names})' parameter(?: of [\w ]*\w)?(?= must)",
+        rf"(?<!\w)(?P<name>{names})=(?P<value>True\b|False\b|'[^']*'|\([^()]+\)|(?!\w+\()[\w+-]+(?:\.\w+)?)",
+        r"(?P<quoted>(?<!\w)'[^']*')",
+        rf"(?<![\w./-])(?P<word>{'|'.join(name for name in known_flags() if '_' in name)})(?![\w=/(-])",
+    )
+    return re.sub("|".join(patterns), _translated, message)
+
+
+def _translated(found: re.Match[str]) -> str:
+    """What stands in a message for a setting or the name of a parameter."""
+    if found["quoted"]:
+        return found["quoted"]
+    name = found["parameter"] or found["name"] or found["word"]
+    flag, value = known_flags()[name].option_string, found["value"]
+    if value is None:
+        return flag
+    if value in ("True", "False"):
+        return flag if value == "True" else f"--no-{flag.removeprefix('--')}"
+    return f"{flag} {' '.join(value.strip('()').replace(',', ' ').replace(chr(39), '').split())}"
 
 
 SHORT_FLAGS = {"-o", "-q"}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from eigencode import invocation, processes, progress
 from eigencode.cli.flags import STREAM
 from eigencode.cli.interruptions import held
+from eigencode.cli.messages import facts_told
 from eigencode.cli.own_parts import OWN
 from eigencode.cli.tables import Choice, files_of
 from eigencode.descriptions import fitted_names, outcome, print_facts, print_json, summary
@@ -34,7 +35,7 @@ def save(
     if as_json:
         print_json({**summary(model), "model": str(output), **more})
     else:
-        print_facts(outcome(summary(model)))
+        print_facts(facts_told(outcome(summary(model))))
         print_next_command(model, output, rows, chosen)
 
 

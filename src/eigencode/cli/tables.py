@@ -22,6 +22,7 @@ from eigencode.cli.own_parts import OWN, Parts
 from eigencode.cli.pictures import ImageSize
 from eigencode.descriptions import fitted_names, is_detector, is_supervised
 from eigencode.errors import DataError, OptionError
+from eigencode.progress import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -364,7 +365,8 @@ def write(output: Path, tables: Iterable[Any], stage: str = "", *, reported: boo
 def say_written(output: Path, n_rows: int, n_columns: int) -> None:
     """Print where rows are."""
     if output != STREAM and not data.is_stream(output):
-        print(f"{n_rows} rows of {n_columns} column{'s' * (n_columns != 1)} are in {output}.")
+        verb = "is" if n_rows == 1 else "are"
+        print(f"{counted(n_rows, 'row')} of {counted(n_columns, 'column')} {verb} in {output}.")
 
 
 def table_output(output: Path) -> AbstractContextManager[Callable[[pa.Table], None]]:

@@ -6,7 +6,6 @@ import glob
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO, cast
@@ -18,11 +17,10 @@ from eigencode.errors import (
     DataError,
     EigencodeError,
     FileError,
-    MissingFileError,
     as_path,
     did_you_mean,
     file_error,
-    link_of,
+    missing_file,
 )
 
 PathOrFile = str | os.PathLike[str] | BinaryIO
@@ -161,20 +159,10 @@ def _read_file(path: Path) -> Content:
     except EigencodeError:
         raise
     except FileNotFoundError as error:
-        raise _missing(path) from error
+        raise missing_file(path) from error
     except OSError as error:
         raise cannot_read(path, error) from error
     return Content(name, ending, buffer, compression)
-
-
-def _missing(path: Path) -> FileError:
-    near: list[str] = []
-    with suppress(OSError):
-        near = sorted(item.name for item in path.parent.glob("*" + glob.escape(path.suffix)) if os.path.isfile(item))
-    what = f"There is no file {str(path)!r}"
-    if (link := link_of(path)) is not None:
-        return MissingFileError(what, got=link)
-    return MissingFileError(what, hint=did_you_mean(path.name, near))
 
 
 def cannot_read(path: Path, error: OSError) -> FileError:

@@ -48,6 +48,7 @@ ELSEWHERE = {
     **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods", ".numbers"), "Save the sheet as CSV"),
     **dict.fromkeys((".json", ".jsonl", ".ndjson", ".xml", ".html"), "Save it as CSV, or as Parquet with pandas"),
     **dict.fromkeys((".pkl", ".pickle", ".joblib"), "Pickles can run programs: save it as Parquet, or with numpy.save"),
+    ".safetensors": "It is that of a model, which is given before the rows, or alone",
     ".npz": "Save one of its arrays with numpy.save",
     **dict.fromkeys((".mat", ".h5", ".hdf5", ".nc"), "Save one of its arrays with numpy.save"),
     **dict.fromkeys((".sav", ".dta", ".sas7bdat", ".xpt", ".rds", ".rdata"), "Save it as CSV or Parquet"),

@@ -383,7 +383,7 @@ class AnomalyDetector(OutlierMixin, Composed):
     def _rows(self, X: Any, reset: bool = False) -> tuple[NamedArray, np.ndarray]:
         """The rows, or the windows that end with them, and the number of the first row of the series of each."""
         if self.window is None and self.time is not None:
-            raise OptionError("'time' is for windows", got="window=None", hint="Give 'window' too")
+            raise OptionError("'time' is for windows", got="no window", hint="Give 'window' too")
         X, times = windows.without_time(X, self.time)
         rows = framed(read_rows(self, X, reset=reset), X)
         require_in_memory(type(self).__name__, rows)

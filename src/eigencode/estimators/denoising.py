@@ -90,7 +90,11 @@ class DenoisingAutoencoder(BaseAutoencoder):
     def _corruption(self) -> Corruption:
         """The part for 'noise' and 'level'."""
         if isinstance(self.noise, str):
-            return NOISES[self.noise](USUAL_LEVEL if self.level == "auto" else self.level)
+            level = USUAL_LEVEL if self.level == "auto" else self.level
+            if self.noise != "gaussian" and level > 1:
+                what = f"The 'level' parameter must be a share of the cells, from 0 to 1, for noise={self.noise!r}"
+                raise OptionError(what, got=f"{level} instead")
+            return NOISES[self.noise](level)
         if self.level != "auto":
             raise OptionError("'level' belongs to a noise given by name", got=f"level={self.level} and {self.noise!r}")
         if isinstance(self.noise, parts.Corruption):

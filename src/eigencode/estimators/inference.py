@@ -282,7 +282,7 @@ class Inference(Evaluation):
                 hint="Fit with ordered=True",
             )
         if not 1 <= n_components <= self.n_components_:
-            raise OptionError(f"n_components must be in 1..{self.n_components_}", got=f"{n_components}")
+            raise OptionError(f"n_components must be an int from 1 to {self.n_components_}", got=f"{n_components}")
         return n_components
 
     def _scaled_mean(self, model: Composition, p: Distribution) -> Tensor:

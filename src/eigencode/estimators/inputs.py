@@ -125,8 +125,8 @@ def _inferred(estimator: Any, frame: Any) -> Schema | None:
         return getattr(model, "columns_", None)
     if frame is None:
         if model.columns:
-            what = "'columns' needs rows with names, as those of a data frame or of a CSV or Parquet file"
-            raise OptionError(what, got="rows without names")
+            what = "'columns' needs rows whose columns have names"
+            raise OptionError(what, got="rows without names", hint="Give them names first")
         return None
     check_shape(np.broadcast_to(np.False_, frame.shape), 2)
     names_of(list(frame.columns))

@@ -88,7 +88,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         if self.code is not None or self.ordered:
             raise OptionError(
                 "The code of a VariationalAutoencoder is fixed",
-                got=f"code={self.code!r}, ordered={self.ordered}",
+                got=f"ordered={self.ordered}" if self.code is None else f"code={self.code!r}",
                 hint="Use Autoencoder with code=GaussianCode() for other combinations",
             )
         if self.prior is not None and self.warmup:

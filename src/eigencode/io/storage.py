@@ -24,7 +24,7 @@ from torch import Tensor
 from eigencode._version import __version__
 from eigencode.data.writing import atomic_write
 from eigencode.domains import Count
-from eigencode.errors import FileError, FileIsFolderError, MissingFileError, StorageError, as_path, file_error, link_of
+from eigencode.errors import FileError, FileIsFolderError, StorageError, as_path, file_error, missing_file
 from eigencode.io.allocation import BoundedAllocation
 from eigencode.io.decoding import LONGEST, Decoder, typed
 from eigencode.io.earlier import upgraded, upgraded_tensors
@@ -133,7 +133,7 @@ def _opened(path: str) -> Iterator[Any]:
         with safetensors.safe_open(path, framework="pt") as file:
             yield file
     except FileNotFoundError as error:
-        raise MissingFileError(f"There is no model file {path!r}", got=link_of(path)) from error
+        raise missing_file(path, "model file") from error
     except FileError:
         raise
     except OSError as error:

@@ -153,7 +153,9 @@ def listed(labels: tuple[str, ...]) -> str:
     return enumerated([repr(label) if label.strip() != label or not label else label for label in cut], 4)
 
 
-def require(condition: bool, values: Values, wanted: str) -> None:
-    """Raise `DataError` where a column cannot be of the kind that the user asked for."""
-    if not condition:
-        raise DataError(f"Column {values.name!r} cannot be {wanted}", got=f"{values.kind} ({values.dtype})")
+def require(condition: bool | np.ndarray, values: Values, wanted: str) -> None:
+    """Raise `DataError` where a column, or one of its numbers, cannot be of the kind that the user asked for."""
+    are_fit = np.asarray(condition)
+    if not are_fit.all():
+        got = f"{values.present[int(are_fit.argmin())]:g}" if are_fit.ndim else f"{values.kind} ({values.dtype})"
+        raise DataError(f"Column {values.name!r} cannot be {wanted}", got=got)

@@ -135,7 +135,7 @@ class Share(Number):
     @classmethod
     def learn(cls, values: Values) -> Self:
         """The range, which has to lie between 0 and 1."""
-        require(values.present.min() >= 0 and values.present.max() <= 1, values, cls.title)
+        require((values.present >= 0) & (values.present <= 1), values, cls.title)
         return super().learn(values)
 
     def allows(self, x: Any) -> Any:
@@ -170,8 +170,7 @@ class Count(Number):
     @classmethod
     def learn(cls, values: Values) -> Self:
         """The range, whose numbers have to be whole and not negative."""
-        whole = (values.present == np.rint(values.present)).all()
-        require(bool(whole) and values.present.min() >= 0, values, cls.title)
+        require((values.present == np.rint(values.present)) & (values.present >= 0), values, cls.title)
         return super().learn(values)
 
     def allows(self, x: Any) -> Any:
@@ -219,7 +218,8 @@ class Positive(Number):
     @classmethod
     def learn(cls, values: Values) -> Self:
         """The range, whose numbers have to be at least 0, and the shift."""
-        require(values.present.min() >= 0 and values.present.max() > 0, values, cls.title)
+        require(values.present >= 0, values, cls.title)
+        require(bool(values.present.any()), values, cls.title)
         return replace(super().learn(values), shift=_shift(values.present))
 
     @property
@@ -269,7 +269,8 @@ class ZeroInflated(Number):
     @classmethod
     def learn(cls, values: Values) -> Self:
         """The range, whose numbers must not be negative."""
-        require(values.present.min() >= 0 and values.present.max() > 0, values, cls.title)
+        require(values.present >= 0, values, cls.title)
+        require(bool(values.present.any()), values, cls.title)
         return super().learn(values)
 
     def allows(self, x: Any) -> Any:

@@ -336,7 +336,7 @@ class Schema:
         found = {values.name: values for values in frames.columns_of(_as_frame(frame), missing_values)}
         if unknown := [name for name in found if name not in self.names]:
             hint = did_you_mean(unknown[0], list(map(str, self.names)))
-            raise DataError("The frame has a column that was not fitted", got=f"{unknown[0]!r}", hint=hint)
+            raise DataError("The rows have a column that was not fitted", got=f"{unknown[0]!r}", hint=hint)
         columns = [
             column.as_fitted(found[column.name])
             if column.name in found

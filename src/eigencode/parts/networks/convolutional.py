@@ -64,7 +64,9 @@ class _Convolutional(Network):
             raise OptionError(
                 f"The 'image_shape' parameter of {type(self).__name__} must be three numbers (channels, height, width)",
                 got=f"{self.image_shape!r} instead",
-                hint=f"Use (1, {shape[0]}, {shape[1]}) for images of one channel" if len(shape) == 2 else None,
+                hint=f"Use image_shape=(1, {shape[0]}, {shape[1]}) for images of one channel"
+                if len(shape) == 2
+                else None,
             )
         return shape
 
