@@ -19,8 +19,7 @@ import rich.style  # noqa: F401 (draws from the global generator when it is impo
 import eigencode
 from eigencode import Autoencoder, descriptions, training
 from eigencode.cli import main
-from eigencode.cli.flags import KINDS
-from eigencode.cli.messages import facts_told
+from eigencode.cli.flags import KINDS, facts_told
 from eigencode.data.files import read_table, write_columns
 from eigencode.errors import InterruptedWarning, ResultWarning
 from eigencode.options import AutoencoderOptions, options_of

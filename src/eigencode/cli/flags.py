@@ -359,6 +359,18 @@ def _translated(found: re.Match[str]) -> str:
     return f"{flag} {' '.join(value.strip('()').replace(',', ' ').replace(chr(39), '').split())}"
 
 
+def kinds_as_flags(message: str) -> str:
+    """A message with ``--kind linear`` in place of ``a LinearAutoencoder``."""
+    kinds = {known: kind for kind, known in KINDS.items() if isinstance(known, str)}
+    pattern = rf"\b(?:(?:a|an|A|An) )?({'|'.join(kinds)})\b(?![(.])"
+    return re.sub(pattern, lambda found: f"--kind {kinds[found[1]]}", message)
+
+
+def facts_told(facts: Mapping[str, str]) -> dict[str, str]:
+    """Facts about a model, of which the notes are in the words of the shell."""
+    return {name: with_flags(kinds_as_flags(fact)) if name == "note" else fact for name, fact in facts.items()}
+
+
 SHORT_FLAGS = {"-o", "-q"}
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from eigencode.cli.flags import KINDS, STREAM, known_flags, with_flags
+from eigencode.cli.flags import STREAM, kinds_as_flags, known_flags, with_flags
 from eigencode.errors import EigencodeError, OptionError
 
 
@@ -14,30 +14,18 @@ def told(message: object, rows: Sequence[Path] = ()) -> str:
     """An error or a warning in the words of the shell, for a command that reads these files."""
     if not isinstance(message, EigencodeError):
         return _of_files(with_flags(str(message)), rows)
-    what = with_flags(_kinds_as_flags(message.what))
+    what = with_flags(kinds_as_flags(message.what))
     if isinstance(message, OptionError):
         what = re.sub(rf"(?<!column )'({'|'.join(known_flags())})'", _as_flag, what)
     got = None if message.got is None else with_flags(str(message.got))
-    hint = None if message.hint is None else with_flags(_kinds_as_flags(message.hint))
+    hint = None if message.hint is None else with_flags(kinds_as_flags(message.hint))
     hint = hint and re.sub(rf"(?:(?<=Give )|(?<=Set )|(?<=in ))'({'|'.join(known_flags())})'", _as_flag, hint)
     return str(EigencodeError(_of_files(what, rows), got=got, hint=hint))
-
-
-def facts_told(facts: Mapping[str, str]) -> dict[str, str]:
-    """Facts about a model, of which the notes are in the words of the shell."""
-    return {name: with_flags(_kinds_as_flags(fact)) if name == "note" else fact for name, fact in facts.items()}
 
 
 def _as_flag(found: re.Match[str]) -> str:
     """The flag of a parameter that a message has in quotes."""
     return known_flags()[found[1]].option_string
-
-
-def _kinds_as_flags(message: str) -> str:
-    """A message with ``--kind linear`` in place of ``a LinearAutoencoder``."""
-    kinds = {known: kind for kind, known in KINDS.items() if isinstance(known, str)}
-    pattern = rf"\b(?:(?:a|an|A|An) )?({'|'.join(kinds)})\b(?![(.])"
-    return re.sub(pattern, lambda found: f"--kind {kinds[found[1]]}", message)
 
 
 def _of_files(message: str, rows: Sequence[Path]) -> str:

@@ -17,7 +17,6 @@ from eigencode import data, io, progress
 from eigencode.cli import flags, pictures
 from eigencode.cli.app import command
 from eigencode.cli.flags import FILES, PATHS, STREAM, AsJson, Model
-from eigencode.cli.messages import facts_told
 from eigencode.cli.own_parts import OWN
 from eigencode.cli.pictures import RowsOutput
 from eigencode.cli.shards import WHOLE, Shard
@@ -343,7 +342,7 @@ def describe(
     """Say what a model is and how its fit went; or what fit would take each column of a table for, and why."""
     if not is_table(what):
         facts = {**summary(eigencode.load(what[0], OWN.known, device="cpu")), "version": io.version_of(what[0])}
-        print_json(facts) if as_json else print_facts(facts_told(description(facts)))
+        print_json(facts) if as_json else print_facts(flags.facts_told(description(facts)))
         return
     options = {name: value for name, value in vars(given).items() if value is not None} if given else {}
     table = read_rows(what, chosen, options)

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eigencode import invocation, processes, progress
-from eigencode.cli.flags import STREAM
+from eigencode.cli.flags import STREAM, facts_told
 from eigencode.cli.interruptions import held
-from eigencode.cli.messages import facts_told
 from eigencode.cli.own_parts import OWN
 from eigencode.cli.tables import Choice, files_of
 from eigencode.descriptions import fitted_names, outcome, print_facts, print_json, summary
