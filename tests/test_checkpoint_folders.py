@@ -340,6 +340,16 @@ def test_a_time_limit_counts_the_seconds_of_all_attempts():
     assert (clock.ends, clock.decay_begins, clock.begins, clock.trained_share) == (80.0, 60.0, 30.0, 0.4)
 
 
+@pytest.mark.parametrize("late", [0.0, 3.0])
+def test_a_run_whose_preparation_took_all_its_time_is_over_at_once(monkeypatch, late):
+    monkeypatch.setattr(time, "monotonic", lambda: 50.0)
+    clock = Clock.starting_at(began=40.0 - late, max_seconds=10.0, decay_share=0.4)
+    assert clock.is_up()
+    assert (clock.trained_share, clock.resumed(2.0).trained_share) == (0.0, 1.0)
+    monkeypatch.setattr(time, "monotonic", lambda: 50.25)
+    assert clock.share == 1.0
+
+
 def test_a_run_that_waits_for_others_keeps_the_seconds_of_all_attempts(monkeypatch):
     monkeypatch.setattr(time, "monotonic", lambda: 57.0)  # seven seconds after it was prepared
     clock = Clock(ends=100.0, decay_begins=80.0, begins=50.0).resumed(20.0).restarted()

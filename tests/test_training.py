@@ -22,7 +22,7 @@ from eigencode.parts.likelihoods.closed_forms import GaussianExpansion
 from eigencode.training import evaluation, loop
 from eigencode.training.batched_runner import BatchedRunner
 from eigencode.training.execution import choose_execution, has_bfloat16_units
-from eigencode.training.optimizers import BETAS, CLIP_FACTOR, EPSILON, ClippedAdam
+from eigencode.training.optimizers import BETAS, CLIP_FACTOR, EPSILON, MOST_PIECES, ClippedAdam
 from eigencode.training.rng import generator, may_draw_globally, resolve_seed
 from eigencode.training.runner import SingleRunner
 from eigencode.training.schedule import ENDLESS, Schedule
@@ -268,21 +268,35 @@ def test_models_stepped_by_one_call_have_the_bits_of_steps_of_their_own(dtype):
         assert torch.equal(value, torch.stack([stepper.state_dict()[name] for stepper in steppers])), name
 
 
+@pytest.mark.usefixtures("step_of")
 @pytest.mark.parametrize("n_models", [None, 3])
-def test_factors_multiply_the_step_size_of_each_weight(n_models):
-    shape = (3,) if n_models is None else (n_models, 3)
-    factors = torch.tensor([1.0, 0.25, 0.0]).expand(shape)
+@pytest.mark.parametrize("own", [torch.tensor([1.0, 0.25, 0.25, 0.0]), torch.linspace(0, 1, 2 * MOST_PIECES)])
+def test_factors_multiply_the_step_size_of_each_weight(n_models, own):
+    """Whether the weights have a few pieces of one factor each, or many."""
+    shape = own.shape if n_models is None else (n_models, len(own))
+    factors = own.expand(shape)
     rate = 0.1 if n_models is None else torch.full((n_models,), 0.1)
     moved = []
     for given in (None, factors):
         weights = nn.Parameter(torch.zeros(shape))
-        optimizer = ClippedAdam(weights, n_weights=None if n_models is None else [3] * n_models, factors=given)
+        optimizer = ClippedAdam(weights, n_weights=None if n_models is None else [len(own)] * n_models, factors=given)
         for gradient in (1.0, -3.0, 2.0):
             weights.grad = torch.full(shape, gradient)
             optimizer.step(rate)
         moved.append(weights.detach())
     assert (moved[0] != 0).all()
     torch.testing.assert_close(moved[1], factors * moved[0])
+
+
+def test_each_model_of_a_program_has_factors_of_its_own():
+    factors = torch.tensor([[1.0, 0.5, 0.5], [0.25, 0.25, 1.0], [1.0, 1.0, 1.0]])
+    weights = nn.Parameter(torch.zeros(3, 3))
+    optimizer = ClippedAdam(weights, n_weights=[3] * 3, factors=factors)
+    chosen = optimizer.of_models(torch.tensor([0, 1]), nn.Parameter(torch.zeros(2, 3)), torch.ones(2, 3))
+    for one, models in ((optimizer, factors), (chosen, factors[:2])):
+        one._weights.grad = torch.ones(models.shape)
+        one.step(torch.full((len(models),), 0.1))
+        torch.testing.assert_close(one._weights.detach() / one._weights.detach().min(), models)
 
 
 def test_weights_that_hardly_any_row_concerns_are_moved_less_far():

@@ -27,6 +27,9 @@ those of a pixel that is not 0 in few rows, change in proportion to their gradie
 FORGETTING = 0.02
 """Share of the newest gradient in the running mean length."""
 
+MOST_PIECES = 64
+"""Most pieces of a model's weights, of one factor each, that are stepped one by one: each takes a call of a kernel."""
+
 SMALLEST = torch.finfo(torch.float32).tiny
 """Smallest length of a gradient, to divide by it."""
 
@@ -102,7 +105,7 @@ class ClippedAdam:
         # Factor from a length to a root mean square.
         shares = [n**-0.5 for n in n_weights or [weights.shape[-1]] * self.running.numel()]
         self._share = torch.tensor(shares, device=weights.device).view_as(self.running)
-        self._models = self._views()
+        self._divide()
 
     def of_models(self, chosen: Tensor, weights: Tensor, gradient: Tensor) -> ClippedAdam:
         """The same for some of the models, with new tensors of weights and gradients."""
@@ -111,13 +114,26 @@ class ClippedAdam:
         for name in ("mean", "square", "n_steps", "running", "_share"):
             setattr(fewer, name, getattr(self, name).index_select(0, chosen))
         fewer._factors = None if self._factors is None else self._factors.index_select(0, chosen)
-        fewer._models = fewer._views()
+        fewer._divide()
         return fewer
 
-    def _views(self) -> list[Sequence[Tensor]]:
-        """Weights, moments and number of steps, each of them model by model."""
-        own = (self._weights.detach(), self.mean, self.square, self.n_steps)
-        return [one.view(-1, one.shape[-1]).unbind() for one in own]
+    def _divide(self) -> None:
+        """Divide the weights into models, and these into pieces of one factor each, if they have few."""
+        n_weights = self._weights.shape[-1]
+        whole = [(1.0, slice(n_weights))]
+        rows = () if self._factors is None else self._factors.reshape(-1, n_weights).cpu().unbind()
+        pieces = list(map(_pieces, rows)) or [whole] * self.running.numel()
+        self._blends = max(map(len, pieces)) > MOST_PIECES
+        own = (self._weights.detach(), self.mean, self.square)
+        models = zip(*(one.view(-1, n_weights).unbind() for one in own), strict=True)
+        n_steps = self.n_steps.view(-1, 1).unbind()
+        self._models = [
+            [
+                (factor, part, [*(one[part] for one in model), made])
+                for factor, part in (whole if self._blends else of_one)
+            ]
+            for model, made, of_one in zip(models, n_steps, pieces, strict=True)
+        ]
 
     @property
     def factors(self) -> Tensor | None:
@@ -129,7 +145,7 @@ class ClippedAdam:
         """Make one step by the current gradient, with one step size or, of shape (K,), one for each model."""
         gradient = self._weights.grad if self._gradient is None else self._gradient
         assert gradient is not None  # set before each step
-        if self._factors is None:
+        if self._factors is None or not self._blends:
             self._step(gradient, rate)
             return
         before = self._weights.detach().clone()
@@ -137,7 +153,7 @@ class ClippedAdam:
         self._weights.copy_(torch.lerp(before, self._weights, self._factors))
 
     def _step(self, gradient: Tensor, rate: float | Tensor) -> None:
-        """The step without factors."""
+        """The step, with the factors of pieces only."""
         if gradient.device.type == "cpu":
             as_one_operation(self._step_each, gradient, rate)
         else:
@@ -155,8 +171,10 @@ class ClippedAdam:
         self.n_steps.add_(1 - is_broken)
         unit = scale * (self.running.clamp(min=SMALLEST) * self._share)
         if gradient.dim() == 1:
-            own = gradient, self._weights, self.mean, self.square, self.n_steps
-            fused_adam(*([one] for one in own), rate=rate, unit=unit, is_broken=is_broken)
+            for factor, part, own in self._models[0]:
+                steps = rate if factor == 1 else rate * factor
+                each = gradient[part], *own[:-1], self.n_steps
+                fused_adam(*([one] for one in each), rate=steps, unit=unit, is_broken=is_broken)
         else:
             self._update_rows(gradient, rate, unit, is_broken)
 
@@ -173,8 +191,8 @@ class ClippedAdam:
         alike: dict[float, list[Sequence[Tensor]]] = {}
         norms = torch.linalg.vector_norm(own, dim=-1).float().tolist()
         shares, means = self._share.reshape(-1).tolist(), running.tolist()
-        known = zip(norms, means, shares, each, own.unbind(), *self._models, strict=True)
-        for k, (norm, mean_norm, share, rate, *tensors) in enumerate(known):
+        known = zip(norms, means, shares, each, own.unbind(), self._models, strict=True)
+        for k, (norm, mean_norm, share, rate, slopes, pieces) in enumerate(known):
             is_finite = math.isfinite(norm)
             norm = norm if is_finite else 0.0
             mean_norm = mean_norm or norm  # the first gradient is compared with itself
@@ -183,7 +201,8 @@ class ClippedAdam:
             running[k], units[k] = mean_norm, scale * max(mean_norm, SMALLEST) * share
             if is_finite:
                 n_steps[k] += 1
-                alike.setdefault(rate, []).append(tensors)
+                for factor, part, tensors in pieces:
+                    alike.setdefault(rate * factor, []).append((slopes[part], *tensors))
         if len(each) > 1:  # the kernel takes one unit for all
             own.div_(unit[:, None])
         for rate, some in alike.items():
@@ -199,7 +218,8 @@ class ClippedAdam:
         self.square.lerp_(gradient.square_(), (1 - beta2) * whole)
         n_steps = self.n_steps.to(weights).clamp(min=1)
         correction1, correction2 = (1 - beta**n_steps for beta in BETAS)
-        rate = (rates.to(weights)[:, None] * whole / correction1).clamp(min=NO_STEP)
+        factors = 1.0 if self._factors is None or self._blends else self._factors
+        rate = (rates.to(weights)[:, None] * whole / correction1 * factors).clamp(min=NO_STEP)
         # The denominator includes each row's step size, which saves three passes over the matrix.
         denominator = torch.sqrt(self.square)
         torch.addcmul(EPSILON / rate, denominator, 1 / (rate * correction2.sqrt()), out=denominator)
@@ -216,6 +236,19 @@ class ClippedAdam:
 
     def restart(self) -> None:
         """Continue from other weights. The moments are kept, since gradients that are not finite never change them."""
+
+
+def _pieces(factors: Tensor) -> list[tuple[float, slice]]:
+    """The factors of neighbouring weights that have the same, and where these are.
+
+    Examples
+    --------
+    >>> _pieces(torch.tensor([1.0, 1.0, 0.5]))
+    [(1.0, slice(0, 2, None)), (0.5, slice(2, 3, None))]
+    """
+    values, lengths = torch.unique_consecutive(factors, return_counts=True)
+    ends = lengths.cumsum(0).tolist()
+    return list(zip(values.tolist(), map(slice, [0, *ends[:-1]], ends), strict=True))
 
 
 def fused_adam(

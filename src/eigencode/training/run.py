@@ -77,7 +77,9 @@ class Clock:
         return self._share_of(self.trained)
 
     def _share_of(self, seconds: float) -> float:
-        return 0.0 if self.ends is None else seconds / (self.ends - self.begins)
+        left = math.inf if self.ends is None else self.ends - self.begins
+        # The preparation may have taken all the time, or more.
+        return seconds / left if left > 0 else float(seconds > 0)
 
     def is_time_to_end(self) -> bool:
         """Whether the decay of the step size has to begin."""

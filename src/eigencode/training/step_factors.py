@@ -1,16 +1,28 @@
-"""Shorter steps for weights of outputs that are known precisely."""
+"""Shorter steps for weights of outputs that are known precisely, and of wide layers beside a linear path."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from eigencode.model.composition import Composition
+
+WIDE = 128
+"""Inputs of a layer beside a linear path from which its steps are shorter."""
 
 
 @torch.no_grad()
 def step_factors(composition: Composition) -> Tensor | None:
-    r"""Factors of Adam's step size for all weights that are trained, in their order, shape (P,); None if all are 1.
+    """Factors of Adam's step size for all weights that are trained, in their order, shape (P,); None if all are 1."""
+    outputs, layers = _of_outputs(composition), _of_wide_layers(composition)
+    trained = [parameter for parameter in composition.parameters() if parameter.requires_grad]
+    each = [torch.ones_like(p) * outputs.get(p, 1.0) * layers.get(p, 1.0) for p in trained]
+    factors = torch.cat([one.reshape(-1) for one in each])
+    return None if bool((factors == 1).all()) else factors
+
+
+def _of_outputs(composition: Composition) -> dict[nn.Parameter, Tensor]:
+    r"""Factors of the last layers' weights, of the weights' shapes.
 
     Adam moves each weight by about the step size, however precisely its output is known. A column whose noise has a
     standard deviation of .01 is then wrong by many deviations after one step, and so is a code whose posterior is
@@ -22,17 +34,35 @@ def step_factors(composition: Composition) -> Tensor | None:
     """
     encoder, deviations = composition.encoder, composition.likelihood.deviations
     if encoder.affine is None or deviations is None:
-        return None
+        return {}
     variance = composition.code(encoder.affine.bias[None]).variance
     if variance is None:
-        return None
+        return {}
     inner = torch.ones_like(encoder.affine.bias)
     inner[: composition.n_components] = variance[0].sqrt().clamp(max=1)
-    found = {
+    return {
         parameter: factors.view(-1, *[1] * (parameter.dim() - 1)).expand_as(parameter)
         for network, factors in ((encoder, inner), (composition.decoder, deviations.clamp(max=1)))
         for layer in network.output_layers
         for parameter in layer.parameters()
     }
-    trained = [parameter for parameter in composition.parameters() if parameter.requires_grad]
-    return torch.cat([found.get(parameter, torch.ones_like(parameter)).reshape(-1) for parameter in trained])
+
+
+def _of_wide_layers(composition: Composition) -> dict[nn.Parameter, float]:
+    r"""Factors of the weights of an encoder's layers beside its linear path.
+
+    Adam moves all weights of a unit by about the step size at once, and so its input by that times the sum of the
+    activations before it. Those layers start without an effect, and their first gradients say little more than that
+    less of them were better: with some hundred inputs the units are below the range of their activation within 30
+    steps, where their gradients are zero, so that they never learn. Layers of n inputs step by
+
+    .. math:: \min(128 / n, 1).
+
+    The decoder's layers need no shorter steps, since rows cannot be reconstructed without them, and the weights of a
+    tied encoder are the decoder's.
+    """
+    path = composition.encoder.affine
+    if path is None or composition.decoder.is_tied:
+        return {}
+    layers = set(composition.encoder.parameters()) - set(path.parameters())
+    return {p: min(WIDE / p[0].numel(), 1.0) for p in layers if p.dim() > 1}
