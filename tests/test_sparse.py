@@ -3,6 +3,7 @@
 import copy
 import math
 import warnings
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -45,10 +46,10 @@ from eigencode.parts import (
 )
 from eigencode.parts.adaptive_sparsity import mean_given
 from eigencode.parts.codes.sparse import exceeded_by
-from eigencode.parts.networks.dictionaries import largest_eigenvalue, principal_directions
+from eigencode.parts.networks.dictionaries import principal_directions, ridge_inverse
 from eigencode.parts.penalties.activity import bernoulli_divergence
 from eigencode.testing import check_code, check_penalty
-from eigencode.training.evaluation import EVALUATION_ROWS, evaluate, learn_from_validation
+from eigencode.training.evaluation import EVALUATION_ROWS, evaluate, evaluate_terms, learn_from_validation
 
 pytestmark = pytest.mark.slow
 
@@ -488,9 +489,9 @@ def test_principal_directions_are_pcas_and_only_as_many_as_there_are(digits):
     assert principal_directions(x, 64).shape == (64, 61), "three pixels never change"
 
 
-def optimal(rate, n_features=6, n_components=9, variance=0.5, **filled):
+def optimal(rate, n_features=6, n_components=9, variance=0.5, n_steps=15, **filled):
     filled = {"prior": LaplacePrior(rate), "likelihood": GaussianLikelihood(variance), **filled}
-    return built(n_features, n_components, encoder=OptimalCode(), decoder=Dictionary(), **filled).eval()
+    return built(n_features, n_components, encoder=OptimalCode(n_steps), decoder=Dictionary(), **filled).eval()
 
 
 def test_the_optimal_code_minimises_the_objective_itself():
@@ -537,7 +538,7 @@ def test_the_optimal_code_iterates_no_longer_than_it_takes():
     calls = []
     prior.proximal = lambda z, step: calls.append(len(z)) or LaplacePrior.proximal(prior, z, step)
     model.encode(torch.zeros(3, 6, dtype=torch.float64))
-    assert len(calls) == 1, "zero is the code of zero rows"
+    assert len(calls) == model.encoder.n_steps + 1, "zero is the code of zero rows"
     calls.clear()
     model.encode(noise(20, 6))
     assert len(calls) < 1500
@@ -556,15 +557,13 @@ def test_the_optimal_code_iterates_no_longer_than_it_takes():
     torch.testing.assert_close(together, torch.stack([model.encode(rows).mean for rows in x]), atol=1e-7, rtol=0)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_largest_eigenvalue_is_bounded_closely(dtype):
-    for k in (1, 3, 40, 150):
-        for matrix in (noise(10, k, seed=k), noise(10, k).abs(), torch.ones(10, k), torch.eye(k)):
-            unit = nn.functional.normalize(matrix.double(), dim=0).to(dtype)
-            largest = torch.linalg.eigvalsh((unit.T @ unit).double())[-1]
-            ratio = (largest_eigenvalue(unit.T @ unit) / largest).item()
-            assert 1 - 1e-5 <= ratio <= k ** (1 / 32) + 1e-5
-    assert largest_eigenvalue(torch.eye(7, dtype=dtype)) == 1, "one step is enough for an orthonormal dictionary"
+@pytest.mark.parametrize("shape", [(5, 9), (9, 5), (6, 6), (1, 3)])
+def test_the_inverse_for_ridge_regression_is_that_of_either_size(shape):
+    columns = 3 * noise(*shape)
+    expected = torch.linalg.inv(columns.T @ columns + torch.eye(shape[1], dtype=torch.float64))
+    torch.testing.assert_close(ridge_inverse(columns), expected, atol=1e-13, rtol=0)
+    single = ridge_inverse(columns.float())
+    torch.testing.assert_close(single, expected.float(), atol=1e-5, rtol=0)
 
 
 def test_a_trained_models_optimal_code_can_be_differentiated():
@@ -583,7 +582,7 @@ def test_a_trained_models_optimal_code_can_be_differentiated():
 
 def test_the_dictionarys_gradient_is_that_of_the_optimal_value():
     """The envelope theorem: min_h F(h, D) has the derivative of F at the minimiser."""
-    model = optimal(0.9)
+    model = optimal(0.9, n_steps=100)
     x = 1.5 * noise(8, 6)
 
     def value(directions):
@@ -610,6 +609,53 @@ def test_the_k_best_numbers_are_a_fixed_point_that_no_single_unit_improves_on():
         chosen = code != 0
         best = torch.linalg.lstsq(columns[:, chosen], row[:, None]).solution[:, 0]
         torch.testing.assert_close(code[chosen], best, atol=1e-5, rtol=0)
+
+
+def test_an_unsigned_optimal_code_has_the_best_positive_numbers():
+    model = optimal(1.0, prior=None, code=TopK(3))
+    x = noise(10, 6)
+    codes = model.encode(x).mean.detach()
+    assert (codes >= 0).all()
+    assert ((codes != 0).sum(1) <= 3).all()
+    slopes = (x - codes @ model.decoder.columns.detach().T) @ model.decoder.columns.detach()
+    torch.testing.assert_close(slopes[codes != 0], torch.zeros(int((codes != 0).sum())).double(), atol=1e-5, rtol=0)
+
+
+def test_the_k_units_leave_less_than_those_of_gradient_steps():
+    """Iterative hard thresholding; no choice leaves less than the best of all 84."""
+    left, of_steps = [], []
+    for seed in range(3):
+        model = optimal(1.0, prior=None, code=TopK(3, signed=True))
+        columns = nn.functional.normalize(noise(6, 9, seed=seed), dim=0)
+        with torch.no_grad():
+            model.decoder.directions.copy_(columns)
+        x = noise(200, 6, seed=seed + 3)
+        left.append((x - model.encode(x).mean.detach() @ columns.T).square().sum(1))
+        bases = [torch.linalg.qr(columns[:, list(chosen)]).Q for chosen in combinations(range(9), 3)]
+        best = torch.stack([(x - x @ basis @ basis.T).square().sum(1) for basis in bases]).amin(0)
+        assert (left[-1] > best - 1e-9).all()
+        step, h = 1 / torch.linalg.matrix_norm(columns, ord=2).square(), torch.zeros(200, 9, dtype=x.dtype)
+        for _ in range(1000):
+            h = model.code.proximal(h + step * (x - h @ columns.T) @ columns)
+        of_steps.append((x - h @ columns.T).square().sum(1))
+    assert torch.cat(left).mean() < 0.85 * torch.cat(of_steps).mean()
+
+
+@pytest.mark.parametrize("code", ["learned", "optimal"])
+def test_validation_rows_are_encoded_once_for_learning_and_evaluation(blocks, code, monkeypatch):
+    model = SparseAutoencoder(12, code=code, active=3, max_epochs=2, random_state=0).fit(blocks[:200])
+    composition, objective = model.composition_, Objective()
+    rows = [
+        Batch(torch.as_tensor(model.scaler_.transform(part), dtype=torch.float32))
+        for part in (blocks[:50], blocks[50:90])
+    ]
+    calls, encoded = [], Composition.encoder_output
+    monkeypatch.setattr(Composition, "encoder_output", lambda *given: calls.append(1) or encoded(*given))
+    outputs = learn_from_validation(composition, rows, seed=0)
+    found = evaluate_terms(composition, objective, rows, 0, outputs)
+    assert len(calls) == len(rows)
+    assert found == evaluate_terms(composition, objective, rows, 0)
+    assert len(calls) == 2 * len(rows)
 
 
 @pytest.mark.parametrize("sparsity", ["l1", "top_k"])

@@ -160,8 +160,7 @@ def _l1(model: SparseAutoencoder, size: int) -> dict[str, Any]:
 
 
 def _l1_optimal(model: SparseAutoencoder, size: int) -> dict[str, Any]:
-    # The problem is convex: what an iteration more would change is small beside what a step changes in the dictionary.
-    return {**_optimal(model, size), "encoder": parts.OptimalCode(40), "prior": _laplace(model, size)}
+    return {**_optimal(model, size), "prior": _laplace(model, size)}
 
 
 def _whole(model: SparseAutoencoder, size: int) -> int:

@@ -309,8 +309,11 @@ class Composition(parts.Part):
         """Number of passes that the exact norm needs for a batch of ``n_rows`` rows; 0 for a closed form."""
         return model.n_passes(self, n_rows)
 
-    def forward(self, batch: Batch | Tensor, noise: Noise = SILENCE) -> Trace:
-        """Corrupt a batch, or scaled rows of shape (n, d), with the noise if given; encode; draw a code; decode."""
+    def forward(self, batch: Batch | Tensor, noise: Noise = SILENCE, output: Tensor | None = None) -> Trace:
+        """Corrupt a batch, or scaled rows of shape (n, d), with the noise if given; encode; draw a code; decode.
+
+        ``output`` is the encoder's output of an earlier pass with the same weights, rows and noise, if it is known.
+        """
         batch = batch if isinstance(batch, Batch) else Batch(batch)
         x, known = x_tilde, _ = batch.x, batch.observed
         seen = known
@@ -321,7 +324,8 @@ class Composition(parts.Part):
             x_tilde = selected(x, seen)
         if self.corruption is not None and noise.corruption is not None:
             x_tilde = selected(self.corruption(x, noise.corruption), seen)
-        output = self.encoder_output(x_tilde, seen)
+        if output is None:
+            output = self.encoder_output(x_tilde, seen)
         q = self.code(output)
         z = q.draw(noise.code)
         return Trace(x, known, x_tilde, q, z, self.decode(z), self.likelihood.target(x, known), noise, output)

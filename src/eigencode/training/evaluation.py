@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from itertools import islice
+from itertools import islice, repeat
 
 import torch
 from torch import Tensor
@@ -22,9 +22,11 @@ EVERY = slice(None)
 """All blocks."""
 
 
-def row_terms(composition: Composition, objective: Objective, batch: Batch, noise: Noise) -> dict[str, Tensor]:
+def row_terms(
+    composition: Composition, objective: Objective, batch: Batch, noise: Noise, output: Tensor | None = None
+) -> dict[str, Tensor]:
     """The terms of the objective by name, if there are several, and ``objective``, their sum; each of shape (n,)."""
-    terms = objective.terms(composition, composition(batch, noise))
+    terms = objective.terms(composition, composition(batch, noise, output))
     shown = terms if len(terms) > 1 else {}
     return {name: term.expand(len(batch)) for name, term in {**shown, "objective": total(terms)}.items()}
 
@@ -35,33 +37,54 @@ def evaluate(composition: Composition, objective: Objective, blocks: Iterable[Ba
 
 
 def evaluate_terms(
-    composition: Composition, objective: Objective, blocks: Iterable[Batch], seed: int
+    composition: Composition,
+    objective: Objective,
+    blocks: Iterable[Batch],
+    seed: int,
+    outputs: Sequence[Tensor] | None = None,
 ) -> dict[str, float]:
     """The same, and those of its terms if there are several."""
-    return weighted_means(*terms_of_rows(composition, objective, blocks, seed))
+    return weighted_means(*terms_of_rows(composition, objective, blocks, seed, EVERY, outputs))
 
 
 def terms_of_rows(
-    composition: Composition, objective: Objective, blocks: Iterable[Batch], seed: int, every: slice = EVERY
+    composition: Composition,
+    objective: Objective,
+    blocks: Iterable[Batch],
+    seed: int,
+    every: slice = EVERY,
+    outputs: Sequence[Tensor] | None = None,
 ) -> tuple[dict[str, Tensor], Tensor | None]:
     """The `row_terms` of rows, with the same noise as in `evaluate`, and the rows' weights if they have any.
 
-    ``every`` selects some of the blocks.
+    ``every`` selects some of the blocks. ``outputs`` are those of the encoder for all blocks, if they are known.
     """
     with _with_noise(composition, blocks, seed, every) as given:
-        found = [(row_terms(composition, objective, *block), block[0].weight) for block in given]
+        known = repeat(None) if outputs is None else outputs
+        each = zip(given, known, strict=outputs is not None)
+        found = [(row_terms(composition, objective, *block, output), block[0].weight) for block, output in each]
     if not found:
         return {}, None
     terms, weights = zip(*found, strict=True)
     return joined(terms), None if weights[0] is None else torch.cat(weights)
 
 
-def learn_from_validation(composition: Composition, blocks: Iterable[Batch], seed: int) -> None:
-    """Update the states of those terms that learn from validation rows, as thresholds do, from all of them."""
-    if composition.learns_from_validation:
-        with _with_noise(composition, blocks, seed) as given:
-            seen = [composition.validation_statistics(composition(*block)) for block in given]
-            composition.take(composition.validation_state(joined(seen)))
+def learn_from_validation(composition: Composition, blocks: Iterable[Batch], seed: int) -> list[Tensor] | None:
+    """Update the states of those terms that learn from validation rows, as thresholds do, from all of them.
+
+    Return the encoder's outputs for the blocks, which do not depend on these states, for an evaluation that follows;
+    None if no term learns, or if an encoder that draws random numbers would draw others after it.
+    """
+    if not composition.learns_from_validation:
+        return None
+    seen, outputs = [], []
+    with _with_noise(composition, blocks, seed) as given:
+        for block in given:
+            trace = composition(*block)
+            seen.append(composition.validation_statistics(trace))
+            outputs.append(trace.output)
+        composition.take(composition.validation_state(joined(seen)))
+    return None if may_draw_globally(composition) else outputs
 
 
 @contextmanager

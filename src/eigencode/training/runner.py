@@ -151,6 +151,7 @@ class SingleRunner(Runner):
     def __init__(self, run: TrainingRun) -> None:
         super().__init__([run])
         self._run = run
+        self._outputs: list[Tensor] | None = None  # of validation rows, between the two passes over them
         is_here = is_same(run.rows.device, self.device)
         self.rows = run.rows if is_here else Prefetched(run.rows, self.device)
         self._is_stochastic = run.state.composition.is_stochastic
@@ -238,8 +239,9 @@ class SingleRunner(Runner):
 
     def learn_from_validation(self) -> None:
         run, blocks = self._run, self._run.rows.validation(EVALUATION_ROWS)
-        learn_from_validation(run.state.composition, blocks, run.state.seed)
+        self._outputs = learn_from_validation(run.state.composition, blocks, run.state.seed)
 
     def evaluate(self) -> list[dict[str, float]]:
         run, blocks = self._run, self._run.rows.validation(EVALUATION_ROWS)
-        return [evaluate_terms(run.state.composition, run.objective, blocks, run.state.seed)]
+        outputs, self._outputs = self._outputs, None
+        return [evaluate_terms(run.state.composition, run.objective, blocks, run.state.seed, outputs)]

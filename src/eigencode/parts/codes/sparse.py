@@ -83,6 +83,10 @@ class TopK(Code):
         values = z.gather(-1, indices)
         return torch.zeros_like(z).scatter(-1, indices, values if self.signed else values.relu())
 
+    def of_units(self, chosen: Tensor, z: Tensor) -> Tensor:
+        """The nearest code without other active units than those where ``chosen`` is 1, of shape (n, k)."""
+        return chosen * (z if self.signed else z.relu())
+
 
 class ShiftsThresholds(Protocol):
     """A term that shifts the thresholds of a code: a subclass of `eigencode.parts.adaptive_sparsity.TargetActivity`."""
