@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -54,6 +55,28 @@ def test_a_time_limit_is_the_only_limit(rows, short, ticking):
     assert last["step"] > 300
     assert "stopped by max_seconds" in model.notes_[0]
     assert last["learning_rate"] < 0.05 * model.history_[1]["learning_rate"]
+
+
+def slower(monkeypatch, factor, since):
+    """A clock that goes on by a millisecond at each look, and from a time on by another step."""
+    now = [0.0]
+
+    def look():
+        now[0] += 0.001 * (factor if now[0] >= since else 1)
+        return now[0]
+
+    monkeypatch.setattr(time, "monotonic", look)
+
+
+@pytest.mark.parametrize("factor", [0.25, 1, 4])
+def test_the_decay_ends_with_the_time_also_if_the_machine_gets_slower_or_faster(rows, short, monkeypatch, factor):
+    """The limit is a second, the decay begins after .6 of it, and the pace changes then."""
+    slower(monkeypatch, factor, since=0.65)
+    model = Autoencoder(2, **OPTIONS, max_seconds=1.0).fit(rows)
+    before, last = model.history_[-2:]
+    assert time.monotonic() > 0.97
+    assert 0 <= last["learning_rate"] < 0.1 * model.history_[1]["learning_rate"]
+    assert before["learning_rate"] > last["learning_rate"]
 
 
 def test_a_plateau_still_ends_a_run_with_a_time_limit(rows, ticking):

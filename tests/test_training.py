@@ -81,6 +81,22 @@ def test_a_decay_never_outlasts_the_steps_allowed():
     assert Schedule.over(0, 1.0, 50, 0.5).end == 0
 
 
+def test_a_decay_is_laid_to_end_with_a_time_limit_by_its_own_pace():
+    schedule = Schedule.endless(peak=1.0, warmup=0, decay_share=0.5)
+    schedule.begin_decay(100)
+    assert schedule.end == 200
+    schedule.end_with(100, left=1.0)  # no pace yet
+    assert schedule.end == 200
+    schedule.end_with(110, left=0.6)  # slower than before: 10 steps took .4 of the time
+    assert (schedule.end, schedule.rate(110)) == (125, pytest.approx(0.6))
+    schedule.end_with(120, left=0.5)
+    assert (schedule.end, schedule.rate(120)) == (140, pytest.approx(0.5))
+    allowed = Schedule.over(130, peak=1.0, warmup=0, decay_share=0.2)
+    allowed.begin_decay(100)
+    allowed.end_with(110, left=0.9)
+    assert allowed.end == 130
+
+
 def test_a_stream_warms_up_from_where_it_begins_and_never_decays():
     schedule = Schedule.endless(peak=2.0, warmup=9, begins=30)
     rates = [schedule.rate(step) for step in range(30, 50)]

@@ -197,6 +197,8 @@ def _obey_clock(run: TrainingRun) -> None:
     """Begin the decay, or end the run, if the time limit requires it."""
     if run.clock.is_time_to_end():
         run.state.decay("time")
+        if run.state.ended_by == "time":
+            run.state.schedule.end_with(run.state.step, run.clock.decay_left)
     if run.clock.is_up() and not run.state.finished:
         run.state.schedule.end = run.state.step
         run.state.ended_by = "time"

@@ -81,6 +81,13 @@ class Clock:
         # The preparation may have taken all the time, or more.
         return seconds / left if left > 0 else float(seconds > 0)
 
+    @property
+    def decay_left(self) -> float:
+        """The share of the decay's time that is left, 0 without a time limit."""
+        if self.ends is None or self.decay_begins >= self.ends:
+            return 0.0
+        return max(self.ends - time.monotonic(), 0.0) / (self.ends - self.decay_begins)
+
     def is_time_to_end(self) -> bool:
         """Whether the decay of the step size has to begin."""
         return self.ends is not None and time.monotonic() >= self.decay_begins

@@ -7,6 +7,7 @@ the gain. A stream has no last step and no decay.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -72,6 +73,15 @@ class Schedule:
         self.decay_from = step
         self.end = min(self.end, round(step / (1 - self.decay_share)))
         return True
+
+    def end_with(self, step: int, left: float) -> None:
+        """Lay a decay that has begun so that a given share of it is left at this step: it ends with a time limit.
+
+        The number of steps in the time left is not known, but their pace in the decay so far is.
+        """
+        if self.decay_from < step < self.end and 0 < left < 1:
+            whole = math.ceil((step - self.decay_from) / (1 - left))
+            self.end = min(max(self.decay_from + whole, step + 1), self.n_steps)
 
 
 def rates(schedules: Sequence[Schedule], step: int, n_steps: int) -> np.ndarray:
