@@ -24,6 +24,8 @@ from eigencode.parts import (
 from eigencode.parts.likelihoods.expansion import FittedExpansion
 from eigencode.testing import check_likelihood
 
+pytestmark = pytest.mark.once
+
 D, N = 4, 300
 
 

@@ -1,7 +1,7 @@
 """Export: each kind with each likelihood that it takes, of arrays and of tables, as a graph, a program and as ONNX.
 
 Each pair of a kind and of rows is asked as a graph. A file is that graph as another program reads it, so of files each
-kind and each likelihood is there in both forms, and not each pair of them.
+kind and each likelihood is there in both forms, and not each pair of them; nor each kind of a detector.
 """
 
 import numpy as np
@@ -54,7 +54,7 @@ FILES = ["program", "onnx"]
 
 
 def in_forms(pairs):
-    """Each pair as a graph; and as each file a part of them that has each kind and each of the rows."""
+    """Each pair as a graph; as each file every fourth pair, so that each kind and each sort of rows is among them."""
     kinds, rows = (list(dict.fromkeys(names)) for names in zip(*pairs, strict=True))
     found = [(*pair, "graph") for pair in pairs]
     for first, form in enumerate(FILES):
@@ -64,6 +64,17 @@ def in_forms(pairs):
             chosen += [next(pair for pair in pairs if pair[place] == name) for name in missing]
         found += [(*pair, form) for pair in dict.fromkeys(chosen)]
     return found
+
+
+def of_detectors():
+    """Each kind with each sort of rows as a graph; as each file, one kind for each sort of rows.
+
+    What a detector adds to its autoencoder's graph is the same for all kinds.
+    """
+    rows = ["gaussian", "gaps", "table"]
+    graphs = [(kind, name, "graph") for kind in KINDS for name in rows]
+    kinds = iter(["plain", "variational", "linear", "sparse", "ordered", "tied"])
+    return graphs + [(next(kinds), name, form) for form in FILES for name in rows]
 
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:X has gaps")]
@@ -109,9 +120,7 @@ def test_a_graph_answers_as_its_model(kind, rows, form, tmp_path):
         require_close(answer, expected, np.nanstd(X, 0) if answer.shape == given.shape else expected.std(0))
 
 
-@pytest.mark.parametrize(
-    ("kind", "rows", "form"), in_forms([(kind, rows) for kind in KINDS for rows in ("gaussian", "gaps", "table")])
-)
+@pytest.mark.parametrize(("kind", "rows", "form"), of_detectors())
 def test_a_graph_raises_the_alarms_of_its_detector(kind, rows, form, tmp_path):
     X = ROWS_OF[rows]
     detector = AnomalyDetector(autoencoder=KINDS[kind](), random_state=0)
