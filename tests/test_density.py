@@ -348,3 +348,28 @@ def test_few_codes_have_the_number_of_gaussians_with_the_least_bic():
     least = min((1, 2, 4), key=bic)
     assert fit_mixture(rows, 0, bic_rows=60).n_components == least == 4
     assert fit_mixture(rows, 0, bic_rows=59).n_components == 1
+
+
+def test_a_rough_fit_has_the_mixture_of_float64(monkeypatch):
+    """All rows are fitted in float32; covariances that are singular in it are fitted in float64."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(4000, 6)) * 0.5 + 2 * rng.normal(size=(4, 6))[rng.integers(0, 4, 4000)]
+    fits = []
+    quietly = density._quietly_fitted
+    monkeypatch.setattr(density, "_quietly_fitted", lambda one, x: fits.append(x.dtype) or quietly(one, x))
+    found = fit_mixture(rows, 0, n_components=4, is_rough=True)
+    assert fits[-1] == np.float32
+    monkeypatch.setattr(density, "_fitted_in_single", density._fitted_further)
+    expected = fit_mixture(rows, 0, n_components=4, is_rough=True)
+    assert fits[-1] == np.float64
+    np.testing.assert_allclose(found.log_prob(rows), expected.log_prob(rows), atol=1e-3)
+    monkeypatch.undo()
+
+    def failing(one, x):
+        if x.dtype == np.float32:
+            raise ValueError("Fitting the mixture model failed because some components have ill-defined covariance")
+        return quietly(one, x)
+
+    monkeypatch.setattr(density, "_quietly_fitted", failing)
+    again = fit_mixture(rows, 0, n_components=4, is_rough=True)
+    np.testing.assert_allclose(again.log_prob(rows), expected.log_prob(rows), rtol=1e-10)

@@ -9,6 +9,7 @@ one; for deterministic encoders, its decoded samples are at least as good as tho
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections.abc import Iterator
@@ -22,8 +23,8 @@ from scipy.spatial.distance import cdist
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
-from eigencode.data.containers import read
 from eigencode.errors import DataError, OptionError
+from eigencode.model.codes import as_codes, as_weights, standards, systematic
 
 CANDIDATES = (1, 2, 4, 8, 16, 32)
 """Numbers of components that are tried, in this order."""
@@ -51,13 +52,6 @@ FULL_PRODUCTS = 2e10
 REGULARISATION = 1e-6
 """Added to the variances of standardised codes, as a share of their variance."""
 
-SPREAD_FLOOR = 1e-3
-"""A column is standardised by no less than this share of the columns' common standard deviation."""
-
-LEVEL_FLOOR = 1e-4
-"""A column is standardised by no less than this share of its mean: with the regularisation that blurs it by 1e-7 of its
-mean, which is float32's rounding."""
-
 ACTIVE = 0.99
 """Posterior variance below which a component of the code says something of its row; the prior's is 1."""
 
@@ -67,9 +61,6 @@ posterior would have to be much narrower than it is."""
 
 MOST_DENSITIES = 2**23
 """Most densities of a code under a component that are computed at a time."""
-
-LARGEST_CODE = 1e100
-"""Larger codes are refused, and codes below its inverse are taken as zero, since squares would over- or underflow."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -272,7 +263,8 @@ def fit_mixture(
     else:
         n_different = len(np.unique(copy_of[part]))
         estimator = _fitted(rows[part], min(int(n_components), n_different), len(rows), seed)
-    return _in_units(_fitted_further(estimator, rows, ITERATIONS[is_rough][2]), center, divisor)
+    further = _fitted_in_single if is_rough else _fitted_further
+    return _in_units(further(estimator, rows, ITERATIONS[is_rough][2]), center, divisor)
 
 
 def mixture_prior(means: np.ndarray, variances: np.ndarray, most: int) -> Mixture | None:
@@ -380,6 +372,19 @@ def _fitted_further(estimator: GaussianMixture, rows: np.ndarray, n_iterations: 
     return _quietly_fitted(estimator.set_params(warm_start=True, max_iter=n_iterations), rows)
 
 
+def _fitted_in_single(estimator: GaussianMixture, rows: np.ndarray, n_iterations: int) -> GaussianMixture:
+    """The same in float32, in half the time, if the covariances are wide enough for it."""
+    if estimator.covariance_type != "full":  # others are differences of large numbers
+        return _fitted_further(estimator, rows, n_iterations)
+    single = copy.copy(estimator)
+    for name in ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_"):
+        setattr(single, name, getattr(estimator, name).astype(np.float32))
+    try:
+        return _fitted_further(single, rows.astype(np.float32), n_iterations)
+    except ValueError:  # a covariance is singular
+        return _fitted_further(estimator, rows, n_iterations)
+
+
 def _quietly_fitted(estimator: GaussianMixture, rows: np.ndarray) -> GaussianMixture:
     """Fit without warnings that it could still improve a little, or that k-means has found equal rows."""
     with warnings.catch_warnings():
@@ -390,53 +395,13 @@ def _quietly_fitted(estimator: GaussianMixture, rows: np.ndarray) -> GaussianMix
 def _in_units(estimator: GaussianMixture, center: np.ndarray, divisor: np.ndarray) -> Mixture:
     """The mixture of standardised codes in the codes' own units, the largest component first."""
     order = np.argsort(-estimator.weights_, kind="stable")
-    covariances = estimator.covariances_[order]
+    covariances = estimator.covariances_[order].astype(np.float64)
     if estimator.covariance_type == "diag":
         covariances = covariances[:, :, None] * np.eye(len(center))
-    weights = estimator.weights_[order]
+    weights = estimator.weights_[order].astype(np.float64)
     return Mixture(
         weights / weights.sum(), estimator.means_[order] * divisor + center, covariances * np.outer(divisor, divisor)
     )
-
-
-def standards(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Center and divisor of each column; (nearly) constant columns have a small share of the others' divisor."""
-    center, deviation = rows.mean(0), rows.std(0)
-    floor = np.maximum(SPREAD_FLOOR * math.sqrt(np.square(deviation).mean()), LEVEL_FLOOR * np.abs(center))
-    divisor = np.maximum(deviation, floor)
-    divisor[divisor == 0] = divisor.max() or LEVEL_FLOOR  # for a column of zeros, any divisor will do
-    return center, np.maximum(divisor, 1 / LARGEST_CODE)
-
-
-def systematic(weights: np.ndarray) -> np.ndarray:
-    """Row numbers in proportion to weights: the rows in whose part of the cumulative weights equidistant points lie.
-
-    There are as many points as rows with positive weight, so that with equal weights each row occurs once.
-    """
-    cumulated = np.cumsum(weights / weights.max())
-    n = np.count_nonzero(weights)
-    return np.searchsorted(cumulated, (np.arange(n) + 0.5) * (cumulated[-1] / n), side="right")
-
-
-def as_codes(codes: ArrayLike) -> np.ndarray:
-    """Codes as a checked array of float64, shape (n, k)."""
-    rows = read(codes, "codes").array.astype(np.float64)
-    if rows.ndim != 2 or not rows.shape[1]:
-        raise DataError("Codes must be a table of rows and columns", got=f"shape {rows.shape}")
-    if rows.size and not np.abs(rows).max() <= LARGEST_CODE:
-        raise DataError(f"Codes must be finite numbers, of size {LARGEST_CODE:g} at most", got="larger ones or NaN")
-    return rows
-
-
-def as_weights(sample_weight: ArrayLike, n_rows: int) -> np.ndarray:
-    """Weights of rows as a checked array of float64, shape (n,)."""
-    weights = read(sample_weight, "sample_weight").array.astype(np.float64)
-    if weights.shape != (n_rows,) or not (np.isfinite(weights) & (weights >= 0)).all() or not weights.any():
-        raise DataError(
-            f"sample_weight must be {n_rows} finite numbers, none negative and not all zero",
-            got=f"shape {weights.shape}" if weights.shape != (n_rows,) else "others",
-        )
-    return weights
 
 
 def _check_options(n_components: int | str, validation_fraction: float) -> None:

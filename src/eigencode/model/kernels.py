@@ -7,7 +7,8 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from eigencode.model.density import Mixture, as_codes, as_weights, fit_mixture, standards, systematic
+from eigencode.model.codes import as_codes, as_weights, standards, systematic
+from eigencode.model.density import Mixture, fit_mixture
 
 BANDWIDTHS = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75)
 """Bandwidths that are tried, in units of the deviations of a mixture's Gaussian; 1 is the Gaussian itself."""
