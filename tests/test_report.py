@@ -789,3 +789,36 @@ def test_a_page_of_many_rows_is_small():
     rows = np.random.default_rng(0).normal(size=(100_000, 30))
     model = LinearAutoencoder(4).fit(rows)
     assert len(page(model, rows).encode()) < 5_000_000
+
+
+def test_a_page_of_one_row_speaks_of_one_row(model):
+    text = page(model, people().head(1))
+    assert "of 1 row, 6 columns" in text
+    assert "asked about 1 row." in text
+    assert not re.search(r"\b1 (rows|columns|components|directions) ", re.sub(r"<script.*?</script>", "", text))
+    assert "<td>not known</td>" in text
+    assert "<td>dead</td>" not in text
+
+
+def test_a_page_of_labels_begins_its_sentences_with_a_large_letter():
+    labels = pd.DataFrame({"a": ["x", "y", "z"] * 20, "b": ["u", "u", "v"] * 20})
+    model = Autoencoder(1, max_epochs=1, random_state=0).fit(labels)
+    said = sections.finding(Findings(model, labels))
+    assert "From the code alone, it gets" in said
+    assert not re.search(r"\. [a-z]", said)
+
+
+@pytest.mark.slow
+def test_a_gap_is_missing_in_the_reasons_of_a_detector():
+    detector = AnomalyDetector(random_state=0, autoencoder=Autoencoder(2, **QUICK)).fit(people())
+    rows = people().assign(height=300.0, weight=np.nan)
+    said = sections.alarms(Findings(detector, rows.head(40)))
+    assert "<td>missing</td>" in said
+    assert "<td>None</td>" not in said
+    assert "<td>nan</td>" not in said
+
+
+def test_the_gaps_of_a_column_are_looked_for_once():
+    """Each cell that is shown asks for them."""
+    column = findings.columns(people(), Autoencoder(2, max_epochs=0, random_state=0).fit(people()))[2]
+    assert column.is_known is column.is_known

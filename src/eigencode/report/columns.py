@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,9 @@ import numpy as np
 from eigencode.data.tables import as_frame
 from eigencode.data.tables.frames import columns_of
 from eigencode.data.tables.labels import Boolean, Labels
+
+MISSING = "missing"
+"""A gap, for a reader."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +37,7 @@ class Column:
     values: np.ndarray
     is_time: bool = False
 
-    @property
+    @cached_property
     def is_known(self) -> np.ndarray:
         """Which values are not gaps."""
         if self.is_number:
@@ -55,7 +59,7 @@ class Column:
         """One value for a reader."""
         value = self.values[number]
         if not self.is_known[number]:
-            return "missing"
+            return MISSING
         if self.is_time:
             return str(np.datetime64(round(float(value)), "s")).replace("T", " ").removesuffix(" 00:00:00")
         return f"{value:.4g}" if self.is_number else str(value)

@@ -268,8 +268,8 @@ class Findings:
         try:
             model = self.model
             if model is not self.fitted:  # a part of it, which is left as it is
-                model = copy.copy(model)
-                self._quietly(model.fit_density, self.rows)
+                model, some = copy.copy(model), np.random.default_rng(0).permutation(len(self.rows))[:MOST_POINTS]
+                self._quietly(model.fit_density, take(self.rows, np.sort(some)))
             return self._quietly(model.sample, 16, random_state=0), ""
         except EigencodeError as error:
             return None, str(error)

@@ -10,6 +10,7 @@ import sklearn
 from eigencode._version import __version__
 from eigencode.descriptions import description, own_options, summary
 from eigencode.lazy import torch
+from eigencode.progress import counted
 from eigencode.report import charts
 from eigencode.report.findings import Findings
 from eigencode.report.pieces import figure, paragraph, share, table, text, wide
@@ -86,7 +87,7 @@ def sizes(found: Findings) -> str:
     linear, own = found.by_size
     k, error = found.codes.shape[1], float(found.errors.mean())
     equal = next((size for size, value in enumerate(linear) if value <= error), None)
-    says = f"The squared error a row, in scaled units, is {error:.4g} with {k} components. "
+    says = f"The squared error a row, in scaled units, is {error:.4g} with {counted(k, 'component')}. "
     says += f"PCA needs {equal} for as small an error." if equal is not None else "PCA never gets as low."
     return figure(charts.sizes(linear, own, k, error), says)
 
@@ -99,6 +100,7 @@ def units(found: Findings) -> str:
     for j in [*found.ranked, *np.flatnonzero(found.dead)][: 2 * MOST_COMPONENTS]:
         column = codes[:, j]
         state = "dead" if found.dead[j] else "saturated" if _is_saturated(column) else "in use"
+        state = "not known" if len(codes) == 1 else state
         moved = float(np.nan_to_num(found.effects[:, j]).sum())
         lines.append(
             [int(j) + 1, state, f"{column.mean():.3g}", f"{column.std():.3g}", share(float(active[j])), f"{moved:.3g}"]
@@ -128,10 +130,11 @@ def jacobian(found: Findings) -> str:
         return ""
     squares = np.sort(values**2, axis=1)[:, ::-1]
     needed = (np.cumsum(squares, axis=1) < 0.95 * squares.sum(1, keepdims=True)).sum(1) + 1
+    n = round(float(np.median(needed)))
     says = (
         "How much the code changes for a small change of the row along each singular direction of the "
-        f"encoder's Jacobian, at {len(values)} rows (median and middle half). {np.median(needed):.0f} "
-        "directions have 95 % of the squared change."
+        f"encoder's Jacobian, at {counted(len(values), 'row')} (median and middle half). "
+        f"{counted(n, 'direction')} {'has' if n == 1 else 'have'} 95 % of the squared change."
     )
     return figure(charts.spectrum(values[:, :MOST_SHOWN]), says)
 
@@ -143,7 +146,7 @@ def gaps(found: Findings) -> str:
     if missing:
         missing = sorted(missing, key=lambda column: -column.missing)[:MOST_SHOWN]
         values = {"missing": [column.missing for column in missing]}
-        says = f"{len(missing)} columns have gaps, {missing[0].name} most ({share(missing[0].missing)} of its rows)."
+        says = f"{_have_gaps(len(missing))}, {missing[0].name} most ({share(missing[0].missing)} of its rows)."
         parts.append(figure(charts.bars([c.name for c in missing], values, "share of rows"), says))
     if filled := found.filling:
         some = sorted(filled, key=lambda line: line[1] - line[2])[:MOST_SHOWN]
@@ -152,12 +155,16 @@ def gaps(found: Findings) -> str:
         better = sum(own < usual for _, own, usual in filled)
         says = (
             "A tenth of the known cells were hidden and filled again: the model is better than the mean "
-            f"or the most frequent label in {better} of {len(filled)} columns. Errors are in standard "
+            f"or the most frequent label in {better} of {counted(len(filled), 'column')}. Errors are in standard "
             "deviations, or shares of labels that are wrong."
         )
         # Hundreds of pixels are not read one by one.
         parts.append(paragraph(says) if found.is_image else figure(charts.bars(names, groups, "error"), says))
     return "".join(parts)
+
+
+def _have_gaps(n_columns: int) -> str:
+    return "1 column has gaps" if n_columns == 1 else f"{n_columns} columns have gaps"
 
 
 def reproduce(found: Findings) -> str:

@@ -5,7 +5,7 @@
 // to the pointer. A print shows the pictures.
 
 const CONFIG = JSON.parse(document.getElementById("chart-config").textContent);
-const NEAR = "400px 0px", PANEL = {width: 165, height: 128}, NARROW = 500;
+const NEAR = "400px 0px", PANEL = {width: 160, height: 128}, NARROW = 500;
 const FIRST_ACTS = ["pointermove", "pointerdown", "wheel", "scroll", "keydown"];
 const places = [...document.querySelectorAll(".chart")], makers = new Map(), queue = [], shown = new Map();
 let isDrawing = false, vegaRuns;
@@ -50,7 +50,7 @@ function drawChart(live, text) {
   const spec = JSON.parse(text), place = live.parentElement, width = place.clientWidth, isNarrow = width < NARROW;
   if (spec.layout) spec.layout.columns = nAcross(place); else spec.width = width;
   for (const signal of spec.signals ?? []) if (signal.name === "letters" && isNarrow) signal.value /= 2;
-  return show(live, spec, isNarrow ? {...CONFIG, legend: {...CONFIG.legend, columns: 2}} : CONFIG);
+  return show(live, spec, isNarrow ? {...CONFIG, legend: {...CONFIG.legend, columns: 2, columnPadding: 8}} : CONFIG);
 }
 
 async function draw(place) {

@@ -15,6 +15,7 @@ from eigencode._version import __version__
 from eigencode.data.writing import atomic_write
 from eigencode.descriptions import summary
 from eigencode.errors import FileError, as_path
+from eigencode.progress import counted
 from eigencode.report import model_sections, sections, vega
 from eigencode.report.findings import Findings
 from eigencode.report.live import NotLiveError, steps
@@ -95,7 +96,6 @@ def page(model: Any, X: Any, y: Any = None) -> str:
         "live": ("Decode a code of your own", live(found)),
         **shown,
     }
-    kind, k = summary(model)["kind"], found.codes.shape[1]
     menu = "".join(f'<li><a href="#about-{name}">{text(title)}</a></li>' for name, (title, _) in shown.items())
     body = "".join(
         f'<section id="about-{name}" aria-labelledby="title-{name}"><h2 id="title-{name}">{text(title)}</h2>'
@@ -103,7 +103,9 @@ def page(model: Any, X: Any, y: Any = None) -> str:
         for name, (title, content) in shown.items()
     )
     values, body = DATA.findall(body), DATA.sub("", body)  # a browser shows the text before the values have arrived
-    title = f"{kind} of {found.n_given:,} rows, {len(found.given):,} columns, {k} component{'s' * (k > 1)}"
+    sizes = {"row": found.n_given, "column": len(found.given), "component": found.codes.shape[1]}
+    kind = summary(model)["kind"]
+    title = f"{kind} of {', '.join(counted(n, noun) for noun, n in sizes.items())}"
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

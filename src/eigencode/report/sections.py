@@ -10,8 +10,9 @@ from sklearn.metrics import accuracy_score, confusion_matrix, r2_score
 
 from eigencode.data.pictures import as_pixels
 from eigencode.descriptions import is_detector, is_supervised, summary
+from eigencode.progress import counted
 from eigencode.report import charts, vega
-from eigencode.report.columns import Column, columns, take
+from eigencode.report.columns import MISSING, Column, columns, take
 from eigencode.report.findings import MOST_POINTS, Findings
 from eigencode.report.pieces import data, figure, paragraph, share, strip, table, text
 
@@ -62,11 +63,12 @@ def finding(found: Findings) -> str:
         else ""
     )
     of_labels = f"it gets {share(float(np.median(labels)))} of the labels right" if labels else ""
+    of_labels = f"From the code alone, {of_labels}" if labels and not numbers else of_labels
     rebuilt = " and ".join(part for part in (of_numbers, of_labels) if part)
     sentences = [
-        f"This is {_article(kind)} <strong>{text(kind)}</strong>: it describes each row of {d:,} columns by a code of "
-        f"{k} number{'s' * (k > 1)}, from which the row is rebuilt.",
-        f"It was asked about {found.n_given:,} row{'s' * (found.n_given > 1)}"
+        f"This is {_article(kind)} <strong>{text(kind)}</strong>: it describes each row of "
+        f"{counted(d, 'column')} by a code of {counted(k, 'number')}, from which the row is rebuilt.",
+        f"It was asked about {counted(found.n_given, 'row')}"
         + (
             f", of which {len(found.numbers):,} {'at the beginning' if found.are_windows else 'drawn at random'} were "
             "measured."
@@ -149,7 +151,7 @@ def reconstructions(found: Findings) -> str:
         rows.append([f"row {found.labels[row]}", *(found.given[number].text(row) for number in shown)])
         rows.append(["rebuilt", *(found.expected[number].text(row) for number in shown)])
     names = [found.given[number].name for number in shown]
-    return table(["", *names], rows, f"Rows of usual errors, each above its reconstruction{_of_all(found, shown)}")
+    return table(["row", *names], rows, f"Rows of usual errors, each above its reconstruction{_of_all(found, shown)}")
 
 
 def _shown(found: Findings, most: int = MOST_SHOWN) -> list[int]:
@@ -219,10 +221,11 @@ def alarms(found: Findings) -> str:
         return ""
     scores, p = detector.score_and_p_values(found.asked)
     rate, n_alarms = detector.false_alarms_, int((scores < detector.offset_).sum())
+    verb = "is an alarm" if n_alarms == 1 else "are alarms"
     says = (
-        f"{n_alarms:,} of {len(scores):,} rows ({share(n_alarms / len(scores))}) are alarms at a rate of false alarms "
-        f"of {rate:g}. If all rows were normal, p-values would be spread evenly, and {rate * len(scores):.0f} alarms "
-        "expected."
+        f"{n_alarms:,} of {counted(len(scores), 'row')} ({share(n_alarms / len(scores))}) {verb} at a rate of false "
+        f"alarms of {rate:g}. If all rows were normal, p-values would be spread evenly, and {rate * len(scores):.0f} "
+        "alarms expected."
     )
     if found.are_those_fitted:
         says += " The detector was fitted to these rows: of new normal rows, more may be alarms than of these."
@@ -232,11 +235,18 @@ def alarms(found: Findings) -> str:
         for rank, because in enumerate(reason["reasons"]):
             first = [f"row {found.labels[row]}", f"{p[row]:.3g}"] if rank == 0 else ["", ""]
             told = [because[name] for name in ("column", "observed", "expected", "direction")]
-            lines.append([*first, *(f"{cell:.4g}" if isinstance(cell, float) else cell for cell in told)])
+            lines.append([*first, *map(_cell, told)])
     caption = "The most unusual rows, with the columns that add most"
     head = ["row", "p-value", "column", "observed", "expected", "direction"]
     promise = paragraph(text(f"What is promised: {detector.guarantee_}."))
     return figure(charts.shares(p, "p-value", rate), says) + promise + table(head, lines, caption)
+
+
+def _cell(value: Any) -> str:
+    """A value of a detector's reason for a reader, as `Column.text` has those of the rows."""
+    if value is None or value != value:
+        return MISSING
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def predictions(found: Findings) -> str:
@@ -382,7 +392,7 @@ def traversals(found: Findings) -> str:
             first = line * len(DEVIATIONS)
             values = [rebuilt[number].text(first + step) for step in range(len(DEVIATIONS))]
             lines.append([f"component {j + 1}" if rank == 0 else "", found.given[number].name, *values])
-    head = ["", "column", *(f"{step:+d} deviations" if step else "mean" for step in DEVIATIONS)]
+    head = ["component", "column", *(f"{step:+d} deviations" if step else "mean" for step in DEVIATIONS)]
     return table(head, lines, "Rows decoded when one component changes; the three columns that move most")
 
 

@@ -25,7 +25,7 @@ WIDTHS = {"broad": 832, "narrow": 358}
 NARROW = 500
 """Below this width, names have fewer letters, and legends two columns; page.js has the same rules."""
 
-PANEL_WIDTH = 165
+PANEL_WIDTH = 160
 """Width of one small chart in pixels with what is around it; page.js has it too."""
 
 INK, GRID = "var(--ink)", "var(--line)"
@@ -39,7 +39,7 @@ CONFIG: Spec = {
     "view": {"stroke": None},
     "axis": {**TEXT, "gridColor": GRID, "domainColor": GRID, "tickColor": GRID},
     "axisX": {"labelFlush": False},
-    "axisQuantitative": {"tickCount": 7},
+    "axisQuantitative": {"tickCount": 7, "labelSeparation": 8},
     "legend": {**TEXT, "orient": "top", "columnPadding": 20},  # a browser's letters may be wider than those measured
     "header": {"labelColor": INK, "titleColor": INK},
     "range": {"category": [f"var(--c{i})" for i in range(8)], "ramp": ["#3d6fd6", "#35a78c", "#dba514"]},
