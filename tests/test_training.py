@@ -19,7 +19,7 @@ from eigencode.fitting import start
 from eigencode.fitting.step_size import RECIPES
 from eigencode.parts import Contractive, GaussianLikelihood, GaussianNoise, GaussianWeights, LaplacePrior
 from eigencode.parts.likelihoods.closed_forms import GaussianExpansion
-from eigencode.training import evaluation, loop
+from eigencode.training import evaluation, loop, optimizers
 from eigencode.training.batched_runner import BatchedRunner
 from eigencode.training.execution import choose_execution, has_bfloat16_units
 from eigencode.training.optimizers import BETAS, CLIP_FACTOR, EPSILON, MOST_PIECES, ClippedAdam
@@ -302,6 +302,19 @@ def test_factors_multiply_the_step_size_of_each_weight(n_models, own):
         moved.append(weights.detach())
     assert (moved[0] != 0).all()
     torch.testing.assert_close(moved[1], factors * moved[0])
+
+
+def test_a_single_model_on_a_gpu_is_stepped_by_one_kernel(monkeypatch):
+    """Kernels of pieces are too small for the device; the factors blend the whole step with the weights before."""
+    calls = []
+    monkeypatch.setattr(optimizers, "fused_adam", lambda *_, **__: calls.append(1))
+    weights, factors = torch.zeros(6, device="meta"), torch.tensor([1.0, 1, 1, 0.5, 0.5, 1])
+    for device, n_calls in (("meta", 1), ("cpu", 2)):
+        given = nn.Parameter(weights if device == "meta" else torch.zeros(6))
+        given.grad = torch.ones_like(given)
+        ClippedAdam(given, factors=factors.to(device)).step(0.1)
+        assert len(calls) == n_calls, device
+        calls.clear()
 
 
 def test_each_model_of_a_program_has_factors_of_its_own():

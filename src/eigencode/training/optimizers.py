@@ -118,12 +118,18 @@ class ClippedAdam:
         return fewer
 
     def _divide(self) -> None:
-        """Divide the weights into models, and these into pieces of one factor each, if they have few."""
+        """Divide the weights into models, and these into pieces of one factor each, if they have few.
+
+        A single model on a GPU stays whole, and its step is blended with the weights before: that is two passes over
+        the weights, and each piece would be a kernel too small for the device.
+        """
         n_weights = self._weights.shape[-1]
         whole = [(1.0, slice(n_weights))]
-        rows = () if self._factors is None else self._factors.reshape(-1, n_weights).cpu().unbind()
-        pieces = list(map(_pieces, rows)) or [whole] * self.running.numel()
-        self._blends = max(map(len, pieces)) > MOST_PIECES
+        pieces = [whole] * self.running.numel()
+        self._blends = self._weights.dim() == 1 and self._weights.device.type != "cpu"
+        if self._factors is not None and not self._blends:
+            pieces = list(map(_pieces, self._factors.reshape(-1, n_weights).cpu()))
+            self._blends = max(map(len, pieces)) > MOST_PIECES
         own = (self._weights.detach(), self.mean, self.square)
         models = zip(*(one.view(-1, n_weights).unbind() for one in own), strict=True)
         n_steps = self.n_steps.view(-1, 1).unbind()
@@ -150,7 +156,7 @@ class ClippedAdam:
             return
         before = self._weights.detach().clone()
         self._step(gradient, rate)
-        self._weights.copy_(torch.lerp(before, self._weights, self._factors))
+        torch.lerp(before, self._weights, self._factors, out=self._weights.detach())
 
     def _step(self, gradient: Tensor, rate: float | Tensor) -> None:
         """The step, with the factors of pieces only."""
