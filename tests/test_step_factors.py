@@ -1,9 +1,10 @@
 """Shorter steps of some layers: an encoder's wide ones beside its linear path."""
 
+import numpy as np
 import pytest
 import torch
 
-from eigencode import Autoencoder
+from eigencode import Autoencoder, fit_many
 from eigencode.model.composition import Composition
 from eigencode.parts.networks.dense import MLP, LinearPath, Tied
 from eigencode.training import state
@@ -35,6 +36,18 @@ def test_wide_layers_of_an_encoder_beside_a_linear_path_step_by_the_inverse_of_t
 )
 def test_all_other_layers_have_the_whole_step(encoder, decoder):
     assert step_factors(built(encoder, decoder, n_features=128)) is None
+
+
+@pytest.mark.parametrize("widths", [(100, 200), (200, 100), (200, 300)])
+def test_models_with_and_without_shorter_steps_train_together(widths):
+    X = np.random.default_rng(0).normal(size=(200, 6))
+    options = {"max_epochs": 3, "precision": "float64", "optimizer": "adam", "batch_size": 32, "random_state": 0}
+    alone, company = ([Autoencoder(2, hidden=(width, 8), **options) for width in widths] for _ in range(2))
+    fit_many(company, X)
+    for own, other in zip(alone, company, strict=True):
+        own.fit(X)
+        objectives = [[row["validation_objective"] for row in model.history_] for model in (own, other)]
+        np.testing.assert_allclose(*objectives, rtol=1e-10)
 
 
 def last_activations(factors, monkeypatch):

@@ -35,18 +35,19 @@ class Agreement:
     def __init__(self, clock: Clock, is_first: bool) -> None:
         self._own_clock, self._is_first = clock, is_first
         self._interrupted_at: float | None = None
-        self.decided = [False, False, False]
+        self.decided, self.decay_left = [False, False, False], 0.0
 
     @property
     def wishes(self) -> list[float]:
         """What this process wants, as numbers that can be added up."""
-        clock = self._own_clock
-        wanted = self._interrupted_at is not None
-        return [float(wanted), *(float(self._is_first and is_due()) for is_due in (clock.is_time_to_end, clock.is_up))]
+        clock, wanted = self._own_clock, float(self._interrupted_at is not None)
+        of_time = (clock.is_time_to_end(), clock.is_up(), clock.decay_left) if self._is_first else (0, 0, 0)
+        return [wanted, *map(float, of_time)]
 
     def settle(self, sums: list[float]) -> None:
-        """Take the sums of all wishes as decided."""
-        self.decided = [number > 0 for number in sums]
+        """Take the sums of all wishes as decided, and the time that the first process has left for the decay."""
+        *decided, self.decay_left = sums
+        self.decided = [number > 0 for number in decided]
 
     @property
     def is_interrupted(self) -> bool:
@@ -100,3 +101,7 @@ class AgreedClock(Clock):
 
     def is_up(self) -> bool:
         return self.agreement is not None and self.agreement.decided[2]
+
+    @property
+    def decay_left(self) -> float:
+        return 0.0 if self.agreement is None else self.agreement.decay_left

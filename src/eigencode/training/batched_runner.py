@@ -63,9 +63,8 @@ class BatchedRunner(Runner):
         self._adopt(self._layout.filled([run.state.parameters.vector for run in runs]))
         self._aside, self._has_average = self._matrix.clone(), False
         self._active: list[bool] = []
-        steppers: list[Any] = [run.state.optimizer for run in runs]
-        factors = None if steppers[0].factors is None else self._layout.filled([each.factors for each in steppers])
-        self._optimizer = ClippedAdam(self._matrix, self._gradient, list(map(len, self._layout.columns)), factors)
+        n_weights = list(map(len, self._layout.columns))
+        self._optimizer = ClippedAdam(self._matrix, self._gradient, n_weights, self._factors())
         self._probe()
 
     @property
@@ -74,6 +73,15 @@ class BatchedRunner(Runner):
         return replace(self.runs[0].execution, n_threads=threads_for(sum(run.step_work for run in self.runs)))
 
     # -- the weights
+
+    def _factors(self) -> Tensor | None:
+        """The models' factors of the step size, 1 for those that have none; None if no model has any."""
+        steppers: list[Any] = [run.state.optimizer for run in self.runs]
+        given = [stepper.factors for stepper in steppers]
+        if all(own is None for own in given):
+            return None
+        ones = [self._matrix.new_ones(len(columns)) for columns in self._layout.columns]
+        return self._layout.filled([one if own is None else own for own, one in zip(given, ones, strict=True)])
 
     def _adopt(self, matrix: Tensor) -> None:
         """Use views of the matrix as the models' weights."""
