@@ -92,6 +92,13 @@ def test_the_package_runs_as_a_module():
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*\n", found.stdout)
 
 
+def test_the_name_alone_shows_the_help(capsys):
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert main([]) == 0
+    assert capsys.readouterr().out == shown
+
+
 def test_every_command_has_an_example(capsys):
     assert main(["--help"]) == 0
     commands = set(re.findall(r"^│ ([a-z]+) ", capsys.readouterr().out, flags=re.MULTILINE))

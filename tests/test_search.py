@@ -254,6 +254,16 @@ def test_groups_stay_together():
         AutoencoderSearch(LinearAutoencoder(), {"n_components": [2]}, cv=GroupKFold(3)).fit(X)
 
 
+@pytest.mark.parametrize("value", [0.0, 3.0])
+def test_a_column_of_one_value_does_not_count(value):
+    varied = X[:, X.std(0) > 0.5]
+    wide = np.column_stack([varied, np.full(len(X), value)])
+    scores = [
+        LinearAutoencoder(2, scale="none").fit(rows[:200]).leave_one_out_score(rows[200:]) for rows in (varied, wide)
+    ]
+    np.testing.assert_allclose(scores[1], scores[0], rtol=1e-6)
+
+
 def test_a_refused_fit_does_not_change_a_search(search):
     before = dict(vars(search))
     with pytest.raises(DataError, match="infinite"):

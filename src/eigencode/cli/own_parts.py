@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
@@ -125,7 +126,7 @@ OWN = OwnParts()
 
 def _named(tokens: Sequence[str]) -> Iterator[str]:
     """The values of the flag."""
-    for token, following in zip(tokens, [*tokens[1:], "-"], strict=True):  # a last flag has no value
+    for token, following in pairwise([*tokens, "-"]):  # a last flag has no value
         flag, equals, value = token.partition("=")
         name = value if equals else following
         if flag == FLAG and not name.startswith("-"):

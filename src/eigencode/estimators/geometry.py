@@ -121,9 +121,10 @@ class Geometry(Inference):
         .. math:: x_j - r_j^{(-j)} = \frac{x_j - r_j}{1 - \bar J_{jj}}, \qquad J_{jj} = \partial r_j / \partial x_j
 
         which is exact for linear reconstructions (Allen, 1974). The noise of a column with normal residuals of constant
-        size is that of these rows, and at most the column's spread around its mean. Of counts, shares and labels, whose
-        noise follows from their mean, J_jj nats are taken (Efron, 2004). Models of different sizes can be compared by
-        the score: a component that rebuilds noise, or one column alone, adds nothing.
+        size is that of these rows, and at most the column's spread around its mean; a column that has one value in all
+        these rows is not counted. Of counts, shares and labels, whose noise follows from their mean, J_jj nats are
+        taken (Efron, 2004). Models of different sizes can be compared by the score: a component that rebuilds noise, or
+        one column alone, adds nothing.
 
         Parameters
         ----------
@@ -141,8 +142,9 @@ class Geometry(Inference):
         others, (nats, followed, values, known) = found[:, 0], np.split(found[:, 1:], 4, axis=1)
         likelihood, d = self.composition_.likelihood, self._n_cells
         weights = np.ones(len(found)) if sample_weight is None else read_weights_of_score(sample_weight, len(found))
-        known = known * weights[:, None]
         is_normal = np.array(likelihood.has_normal_residuals(d))
+        known = known * weights[:, None]
+        known = known * ~(is_normal & _is_one_value(values, known))
         nats = np.where(is_normal, _normal_nats(nats, known * is_normal), nats)
         with np.errstate(divide="ignore"):
             lost = np.log(np.maximum(1 - _means(followed, known), 0.0))
@@ -200,6 +202,12 @@ class Geometry(Inference):
 def _is_real(likelihood: parts.Likelihood, d: int) -> tuple[bool, ...]:
     """Which cells have a density of all real numbers."""
     return tuple(cell.support == "real" for cell in likelihood.cells(d))
+
+
+def _is_one_value(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Which columns have the same value in all cells that are known: a density of it has no bound."""
+    low, high = np.where(known > 0, values, np.inf).min(0), np.where(known > 0, values, -np.inf).max(0)
+    return np.asarray(low >= high)
 
 
 def _normal_nats(residuals: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -33,7 +33,7 @@ DECADE = 10
 """An axis is logarithmic if the ratio of its largest to its smallest value is larger."""
 
 SCORES = {
-    "leave_one_out": "validation log-likelihood of cells given the others (nats per row)",
+    "leave_one_out": "validation log-likelihood of cells\ngiven the others (nats per row)",
     "log_likelihood": "validation log-likelihood (nats per row)",
     "reconstruction": "minus the validation squared error per row",
 }
