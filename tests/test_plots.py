@@ -1,9 +1,10 @@
 """Plots: they show the numbers given, and change no global state of matplotlib."""
 
+import io
 import subprocess
 import sys
 
-import matplotlib
+import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
@@ -115,6 +116,14 @@ def test_damaged_images_are_what_is_reconstructed(of_images, tmp_path):
         DenoisingDisplay.from_estimator(
             Autoencoder(2, max_epochs=0).fit(images[:50].reshape(50, -1)), images.reshape(len(images), -1)
         )
+
+
+@pytest.mark.parametrize("name", ["model", "ContractiveAutoencoder"])
+def test_names_of_lines_are_not_cut(name):
+    rows = np.random.default_rng(0).random((10, 64))
+    display = ReconstructionDisplay.from_predictions(rows, {name: rows, "other": rows}, shape=(8, 8))
+    picture = matplotlib.image.imread(io.BytesIO(display._repr_png_()))[..., :3]
+    assert (picture[:, :2] == 1).all()
 
 
 def test_images_of_files_are_the_first_ones(of_images, tmp_path):

@@ -54,6 +54,7 @@ class Images(Display):
         ax.set_xticks([])
         ax.tick_params(length=0, labelsize=9)
         ax.spines[:].set_visible(False)
+        ax.set_anchor("W")  # the layout leaves room for names beside images that begin where the axes do
 
     def _line_names(self) -> list[str]:
         """What each line is called."""
