@@ -325,7 +325,10 @@ def test_noise_and_level_name_a_corruption(rows, noise, level, expected):
         ({"noise": GaussianNoise}, "must be a name, a Corruption part"),
         ({"noise": GaussianNoise(0.1), "level": 0.5}, "'level' belongs to a noise given by name"),
         ({"corruption": GaussianNoise(0.1)}, "either 'noise' or 'corruption', not both"),
-        ({"noise": "masking", "level": 1.5}, "'fraction' parameter of Masking"),
+        (
+            {"noise": "masking", "level": 1.5},
+            "'level' parameter must be a share of the cells, from 0 to 1, for noise='m",
+        ),
         ({"level": -1.0}, "'level' parameter of DenoisingAutoencoder"),
     ],
 )

@@ -200,5 +200,5 @@ def test_kinds_of_columns_need_names_of_columns(tmp_path):
     rows = np.random.default_rng(0).normal(size=(20, 2))
     np.save(tmp_path / "rows.npy", rows)
     for given in (rows, tmp_path / "rows.npy"):
-        with pytest.raises(OptionError, match="'columns' needs rows with names.*Got rows without names"):
+        with pytest.raises(OptionError, match="'columns' needs rows whose columns have names.*Got rows without names"):
             Autoencoder(1, columns={"a": "count"}, max_epochs=1).fit(given)

@@ -71,7 +71,7 @@ def test_the_shell_answers_a_block_at_a_time_as_in_memory(folder, kind, capsys):
     table = read_table(folder / kind).frame  # the types of a CSV are wider
     for command, ending in (("transform", "npy"), ("transform", "csv"), ("impute", "csv"), ("reconstruct", "arrow")):
         assert main([command, "mixed.safetensors", kind, "--output", f"found.{ending}"]) == 0
-        assert f"{N} rows of " in capsys.readouterr().out
+        assert f"{N:,} rows of " in capsys.readouterr().out
         expected = getattr(model, command)(table)
         if command == "transform":
             assert np.array_equal(read_table(f"found.{ending}").rows.astype(expected.dtype), expected)

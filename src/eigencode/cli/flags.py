@@ -335,7 +335,7 @@ def with_flags(message: str) -> str:
     >>> with_flags("n_components must be in 1..2. There is no column 'n_components'.")
     "--n-components must be in 1..2. There is no column 'n_components'."
     """
-    message = re.sub(r"load with parts=\[.*?\](?=[. ])", "name the module that has it with --parts", message)
+    message = re.sub(r"load with parts=\[.*?\](?=[. ]|$)", "name the module that has it with --parts", message)
     names = "|".join(known_flags())
     patterns = (
         rf"The '(?P<parameter>{names})' parameter(?: of [\w ]*\w)?(?= must)",
