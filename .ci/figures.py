@@ -72,15 +72,15 @@ class Values:
 
 FIGURES = [
     Figure(
-        "passengers of the Titanic that were not fitted, rebuilt from 8 numbers each: labels that are right (the most "
-        "frequent one); squared error of numbers, of that of the mean; three splits",
+        "passengers of the Titanic that were not fitted, rebuilt from 8 numbers each: share of labels that are right "
+        "(by the most frequent label); squared error of numbers, divided by that of the mean; three splits",
         "python benchmarks/tables.py docs/titanic.csv --kinds Autoencoder --seeds 3",
         tuple(rf"Autoencoder\(8\) .*{value} (\S+?)\)? " for value in ("categories", r"\(mode", "numbers")),
         "{0} ({1}); {2}",
     ),
     Figure(
-        "a number replaced by a usual one that does not go with its row: the first reason is this column (the largest "
-        "z-score is); three splits",
+        "in a row, one number is replaced by a usual one that does not fit the row: how often the first reason is this "
+        "column (how often the largest z-score is); three splits",
         "python benchmarks/planted.py docs/titanic.csv --seeds 3",
         (r"titanic +correlation +\d+ +(\S+)", r"titanic +correlation +\d+ +\S+ +(\S+)"),
         "{0} ({1})",

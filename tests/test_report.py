@@ -464,8 +464,16 @@ class TestFindings:
             assert says in sections.finding(Findings(counts, COUNTS))
             assert says in sections.finding(Findings(counts, COUNTS.astype(np.float32)))
             assert not_so in sections.finding(Findings(counts, COUNTS + 0.01))
+        flattered = "PCA is fitted to the rows of this page, and the model is not"
+        assert flattered in model_sections.sizes(Findings(model, people()[1:]))
+        assert flattered not in model_sections.sizes(Findings(model, people()))
         changed = Autoencoder(1, **QUICK).fit(COUNTS).partial_fit(COUNTS[:50])
         assert "is not known" in sections.finding(Findings(changed, COUNTS))
+
+    def test_the_number_of_the_first_row_is_said(self, model):
+        says, rows = "The first row is row 0.", people()
+        assert says in sections.finding(Findings(model, rows))
+        assert says not in sections.finding(Findings(model, rows.set_index(rows.index + 1)))
 
     def test_rows_that_were_fitted_are_known_among_more_than_are_measured(self, monkeypatch, tmp_path):
         counts = LinearAutoencoder(1).fit(COUNTS, np.arange(1.0, 201.0))
@@ -495,7 +503,7 @@ class TestFindings:
         for n_components in (1, 2, 3):
             single = Autoencoder(n_components, **QUICK).fit(COUNTS)
             text = page(single, COUNTS[:1])
-            assert "It was asked about 1 row." in text
+            assert "This page shows 1 row." in text
             assert "never change" not in text
             assert "a slider would have no range" in text
             assert "<tbody></tbody>" not in text

@@ -88,7 +88,9 @@ def sizes(found: Findings) -> str:
     k, error = found.codes.shape[1], float(found.errors.mean())
     equal = next((size for size, value in enumerate(linear) if value <= error), None)
     says = f"The squared error a row, in scaled units, is {error:.4g} with {counted(k, 'component')}. "
-    says += f"PCA needs {equal} for as small an error." if equal is not None else "PCA never gets as low."
+    says += f"PCA of these rows needs {equal} for as small an error." if equal is not None else "PCA never gets as low."
+    if found.are_those_fitted is False:
+        says += " PCA is fitted to the rows of this page, and the model is not, or not to all of them."
     return figure(charts.sizes(linear, own, k, error), says)
 
 

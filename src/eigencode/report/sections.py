@@ -68,15 +68,16 @@ def finding(found: Findings) -> str:
     sentences = [
         f"This is {_article(kind)} <strong>{text(kind)}</strong>: it describes each row of "
         f"{counted(d, 'column')} by a code of {counted(k, 'number')}, from which the row is rebuilt.",
-        f"It was asked about {counted(found.n_given, 'row')}"
+        f"This page shows {counted(found.n_given, 'row')}"
         + (
             f", of which {len(found.numbers):,} {'at the beginning' if found.are_windows else 'drawn at random'} were "
             "measured."
             if len(found.numbers) < found.n_given
             else "."
         ),
+        "The first row is row 0." if found.labels == [str(number) for number in found.numbers] else "",
         FITTED[found.are_those_fitted] + (": errors of other rows are larger." if found.are_those_fitted else "."),
-        f"{rebuilt}. Half of the columns are rebuilt better than this, and half worse." if rebuilt else "",
+        f"{rebuilt} (medians over the columns)." if rebuilt else "",
         _beside_linear(found),
         f"{int(found.dead.sum())} of the {k} components never change: a smaller code would do."
         if found.dead.any() and len(found.codes) > 1
@@ -144,14 +145,14 @@ def reconstructions(found: Findings) -> str:
         originals = pixels(found, np.asarray(found.rows)[some])
         rebuilt = pixels(found, np.asarray(found.rebuilt)[some])
         both = np.concatenate([originals, rebuilt])
-        return strip(both, len(some), "Images (first line) and their reconstructions (second line), of usual errors.")
+        return strip(both, len(some), "Images (first line) and their reconstructions (second line), with usual errors.")
     shown = _shown(found)[:8]
     rows = []
     for row in some[:5]:
         rows.append([f"row {found.labels[row]}", *(found.given[number].text(row) for number in shown)])
         rows.append(["rebuilt", *(found.expected[number].text(row) for number in shown)])
     names = [found.given[number].name for number in shown]
-    return table(["row", *names], rows, f"Rows of usual errors, each above its reconstruction{_of_all(found, shown)}")
+    return table(["row", *names], rows, f"Rows with usual errors, each above its reconstruction{_of_all(found, shown)}")
 
 
 def _shown(found: Findings, most: int = MOST_SHOWN) -> list[int]:

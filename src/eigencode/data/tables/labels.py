@@ -135,7 +135,7 @@ class Labels(Kind):
     @property
     def summary(self) -> str:
         """The labels."""
-        more = f"; {len(self.rare)} rare ones share a cell" if self.rare else ""
+        more = f"; rare ones that share a cell: {len(self.rare)}" if self.rare else ""
         return f"{len(self.labels)} categories: {listed(self.labels)}{more}"
 
     def cells(self, x: Any, xp: Any = np) -> Any:
