@@ -134,8 +134,9 @@ def test_signals_that_the_parent_ignores_stay_ignored():
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="the signals are POSIX's")
-def test_an_interrupted_process_saves_its_best_weights(tmp_path):
-    """In the middle of a first epoch of minutes, from outside, by the signal after which its streams lead nowhere."""
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_an_interrupted_process_saves_its_best_weights(name, tmp_path):
+    """In the middle of a first epoch of minutes, from outside, as by a scheduler, or by a terminal that is closed."""
     np.save(tmp_path / "rows.npy", np.random.default_rng(0).normal(size=(400_000, 20)).astype(np.float32))
     line = [sys.executable, "-m", "eigencode", "fit", "rows.npy", "--output", "m.safetensors", "--batch-size", "32"]
     program = subprocess.Popen([*line, "--verbose"], cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -143,9 +144,9 @@ def test_an_interrupted_process_saves_its_best_weights(tmp_path):
     while b"rows/s" not in seen:
         seen += program.stderr.read1(4096)
     time.sleep(1)
-    program.send_signal(signal.SIGHUP)
+    program.send_signal(getattr(signal, name))
     _, err = program.communicate(timeout=300)
-    assert program.returncode == 128 + signal.SIGHUP
+    assert program.returncode == 128 + getattr(signal, name)
     assert b"Traceback" not in err
     model = eigencode.load(tmp_path / "m.safetensors")
     assert model.history_[-1]["epoch"] == 1
