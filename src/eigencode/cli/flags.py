@@ -324,7 +324,7 @@ def check_flag(kind: str, name: str, value: Any, command: str) -> None:
 def with_flags(message: str) -> str:
     """A message of the library with flags in place of the names of parameters.
 
-    A name in quotes is left as it is, unless the message calls it a parameter or sets it.
+    A name in quotes is left as it is, unless the message calls it a parameter, sets it, or asks to name a value in it.
 
     Examples
     --------
@@ -334,12 +334,15 @@ def with_flags(message: str) -> str:
     'Got --max-epochs 5 and --hidden 64 8. Use --solver gradient, or --no-tied.'
     >>> with_flags("n_components must be in 1..2. There is no column 'n_components'.")
     "--n-components must be in 1..2. There is no column 'n_components'."
+    >>> with_flags("-9 is in 12 rows: name it in 'missing_values' if it stands for a gap")
+    '-9 is in 12 rows: name it in --missing-values if it stands for a gap'
     """
     message = re.sub(r"load with parts=\[.*?\](?=[. ]|$)", "name the module that has it with --parts", message)
     names = "|".join(known_flags())
     patterns = (
         rf"The '(?P<parameter>{names})' parameter(?: of [\w ]*\w)?(?= must)",
         rf"(?<!\w)(?P<name>{names})=(?P<value>True\b|False\b|'[^']*'|\([^()]+\)|(?!\w+\()[\w+-]+(?:\.\w+)?)",
+        rf"(?<=name it in )'(?P<asked>{names})'",
         r"(?P<quoted>(?<!\w)'[^']*')",
         rf"(?<![\w./-])(?P<word>{'|'.join(name for name in known_flags() if '_' in name)})(?![\w=/(-])",
     )
@@ -350,7 +353,7 @@ def _translated(found: re.Match[str]) -> str:
     """What stands in a message for a setting or the name of a parameter."""
     if found["quoted"]:
         return found["quoted"]
-    name = found["parameter"] or found["name"] or found["word"]
+    name = found["parameter"] or found["name"] or found["asked"] or found["word"]
     flag, value = known_flags()[name].option_string, found["value"]
     if value is None:
         return flag

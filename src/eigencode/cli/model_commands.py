@@ -352,5 +352,5 @@ def describe(
     else:
         print_facts({"rows": f"{len(table.frame):,}", "columns": f"{len(found.columns)}, as {found.n_cells} cells"})
         print(f"\n{found}")
-        notes = "".join(f"note: {note}\n" for note in found.notes).replace("'missing_values'", "--missing-values")
+        notes = "".join(f"note: {flags.with_flags(note)}\n" for note in found.notes)
         print(f"\n{notes}{KINDS_FLAG}")
