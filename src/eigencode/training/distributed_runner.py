@@ -196,6 +196,7 @@ class DistributedRunner(SingleRunner):
             self._agreement.settle(wishes.tolist())
 
     def evaluate(self) -> list[dict[str, float]]:
+        self._outputs = None  # of all validation rows, of which this process evaluates some
         found, weight = self._terms_of_own_rows()
         weight = (torch.ones_like(found["objective"]) if weight is None else weight).double().to(self.device)
         sums = [(value.double().to(self.device) * weight).sum() for value in found.values()]
