@@ -802,7 +802,7 @@ def test_a_page_of_many_rows_is_small():
 def test_a_page_of_one_row_speaks_of_one_row(model):
     text = page(model, people().head(1))
     assert "of 1 row, 6 columns" in text
-    assert "asked about 1 row." in text
+    assert "This page shows 1 row." in text
     assert not re.search(r"\b1 (rows|columns|components|directions) ", re.sub(r"<script.*?</script>", "", text))
     assert "<td>not known</td>" in text
     assert "<td>dead</td>" not in text
