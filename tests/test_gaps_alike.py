@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from eigencode.parts import MLP, Completing
 from eigencode.parts.networks import hidden_cells
@@ -75,6 +76,29 @@ def test_every_row_with_gaps_is_in_one_group_with_its_cells(n_patterns):
         assert not seen[each.rows].any()
         seen[each.rows] = rows
     torch.testing.assert_close(seen, hidden)
+
+
+class Largest(TorchDispatchMode):
+    """The bytes of the largest tensor that an operator makes."""
+
+    n_bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        made = list(found) if isinstance(found, tuple | list) else [found]
+        sizes = [each.untyped_storage().nbytes() for each in made if isinstance(each, torch.Tensor)]
+        self.n_bytes = max(self.n_bytes, *sizes, 0)
+        return found
+
+
+@pytest.mark.parametrize("share", [0.002, 0.1, 0.7])
+def test_patterns_of_many_columns_take_little_beside_the_mask(share):
+    """No operator makes more than the mask and the numbers of a group, of 8 bytes each; the whole mask has 6 MB."""
+    hidden = torch.rand(2_000, 3_000, generator=torch.Generator().manual_seed(0)) < share
+    with Largest() as largest:
+        for _ in patterns_of(hidden, lambda n: 8 * n):
+            pass
+    assert largest.n_bytes <= hidden.nbytes + 8 * hidden_cells.CHUNK_NUMBERS / 8
 
 
 def test_rows_hidden_alike_share_one_decomposition(monkeypatch):

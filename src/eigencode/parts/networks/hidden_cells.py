@@ -89,25 +89,36 @@ def patterns_of(hidden: Tensor, numbers: Callable[[int], int]) -> Iterator[Patte
     ``numbers`` says how many numbers are needed for a pattern of so many hidden cells; a group has as many patterns as
     fit into little memory.
     """
-    gapped = hidden.any(1).nonzero()[:, 0]
-    bits = np.packbits(hidden[gapped].cpu().numpy(), axis=1)
+    mask = hidden.cpu().numpy()
+    n_hidden = torch.from_numpy(np.count_nonzero(mask, axis=1))  # torch would copy the mask as 64-bit numbers
+    gapped = n_hidden.nonzero()[:, 0]
+    bits = np.packbits(mask, axis=1)[gapped.numpy()]
     found = np.unique(bits.view(f"V{bits.shape[1]}")[:, 0], return_index=True, return_inverse=True)
     first, pattern = (torch.from_numpy(numbers) for numbers in found[1:])
-    distinct = hidden[gapped[first]]
-    sizes, order = distinct.sum(1).cpu().sort(stable=True)
-    rows = gapped[order.argsort()[pattern].argsort(stable=True)]
-    counts = pattern.bincount(minlength=len(order))[order]
-    distinct, first_row = distinct[order], counts.cumsum(0) - counts
-    begin = 0
+    sizes, order = n_hidden[gapped[first]].sort(stable=True)
+    rows = gapped[order.argsort()[pattern].argsort(stable=True)].to(hidden.device)
+    counts, firsts = pattern.bincount(minlength=len(order))[order], gapped[first[order]].to(hidden.device)
+    first_row, begin = counts.cumsum(0) - counts, 0
     while begin < len(order):
         size = min(2 * int(sizes[begin]) - 1, hidden.shape[1])
         last = min(int(torch.searchsorted(sizes, size, right=True)), begin + max(CHUNK_NUMBERS // numbers(size), 1))
-        own, width = slice(begin, last), int(sizes[last - 1])
-        cells = distinct[own].to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :width]
-        row = int(first_row[begin])
-        n_rows, own_counts = int(counts[own].sum()), counts[own].to(cells.device)
-        yield Patterns(rows[row : row + n_rows], own_counts, cells, distinct[own].gather(1, cells))
+        own, row = slice(begin, last), int(first_row[begin])
+        n_rows, own_counts = int(counts[own].sum()), counts[own].to(hidden.device)
+        cells = _cells_of(hidden[firsts[own]], sizes[own].to(hidden.device))
+        yield Patterns(rows[row : row + n_rows], own_counts, *cells)
         begin = last
+
+
+def _cells_of(hidden: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
+    """The hidden cells of patterns, filled up with the first known one, and which of them are hidden, shape (p, h).
+
+    ``hidden`` has the shape (p, d), and ``sizes`` the number of hidden cells of each pattern, in ascending order.
+    """
+    pattern, cell = hidden.nonzero(as_tuple=True)
+    places = torch.arange(int(sizes[-1]), device=hidden.device)
+    cells = hidden.view(torch.uint8).argmin(1, keepdim=True).repeat(1, len(places))
+    cells[pattern, torch.arange(len(cell), device=hidden.device) - (sizes.cumsum(0) - sizes)[pattern]] = cell
+    return cells, places < sizes[:, None]
 
 
 @dataclass(frozen=True, eq=False)
