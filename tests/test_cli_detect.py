@@ -1,5 +1,6 @@
 """The command detect: alarms, ids and reasons of a detector of the shell are those of the library."""
 
+import io
 import json
 import shlex
 
@@ -10,7 +11,7 @@ import pytest
 import eigencode
 from eigencode import AnomalyDetector, Autoencoder, LinearAutoencoder
 from eigencode.cli import main
-from eigencode.cli.detect_command import short
+from eigencode.cli.alarms import short
 
 
 def run(line):
@@ -75,7 +76,46 @@ def test_alarms_have_ids_and_reasons(folder, capsys):
     np.testing.assert_allclose(found.p_value, model.p_values(rows)[found.index], rtol=5e-6)
     assert all(len(digits) <= 8 for digits in pd.read_csv(folder / "alarms.csv", dtype=str).p_value)
     np.testing.assert_allclose(found.score, model.score_samples(rows)[found.index])
-    assert (found.index == np.flatnonzero(model.predict(rows) == -1)).all()
+    assert sorted(found.index) == np.flatnonzero(model.predict(rows) == -1).tolist()
+
+
+@pytest.mark.parametrize("name", ["alarms.csv", "alarms.parquet", "alarms.json", "-"])
+def test_the_most_unusual_rows_are_first_and_are_printed(folder, name, capsys, monkeypatch):
+    """Of a table that is read a few rows at a time; their reasons are printed also where none are written."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("eigencode.data.block_sources.rows_of_block", lambda n_columns: 16)
+    monkeypatch.setattr("eigencode.data.named_files.STREAMED_FROM", 1)
+    assert run(f"detect d.safetensors new.csv --output {name} --quiet --id code --false-alarms 0.2") == 0
+    written = capsys.readouterr()
+    as_text, told = {"dtype": {"code": str}}, written.err if name == "-" else written.out
+    found = {
+        "alarms.csv": lambda: pd.read_csv(name, **as_text),
+        "alarms.parquet": lambda: pd.read_parquet(name),
+        "alarms.json": lambda: pd.read_json(name, **as_text),
+        "-": lambda: pd.read_csv(io.StringIO(written.out), **as_text),
+    }[name]()
+    model, rows = eigencode.load("d.safetensors"), pd.read_csv("new.csv", parse_dates=["day"]).drop(columns="code")
+    scores, p = model.score_and_p_values(rows)
+    expected = [row for row in scores.argsort(kind="stable") if p[row] <= 0.2]
+    assert len(expected) > 5
+    assert expected != sorted(expected)
+    assert found["row"].tolist() == expected
+    assert found["code"].tolist() == [f"{row:04d}" for row in expected]
+    np.testing.assert_allclose(found["score"], scores[expected])
+    head, *lines = [line.split() for line in told.split("most unusual rows")[1].splitlines()[2:]]
+    assert head == ["code", "row", "p_value", "column", "observed", "expected", "direction"]
+    assert [line[:2] for line in lines[::2]] == [[f"{row:04d}", f"{row}"] for row in expected[:5]]
+    reasons = [model.explain(rows[row : row + 1], n_columns=2, output="records")[0]["reasons"] for row in expected[:5]]
+    first = [[reason["column"] for reason in own] for own in reasons]
+    assert [[one[3], two[0]] for one, two in zip(lines[::2], lines[1::2], strict=True)] == first
+
+
+def test_nothing_is_printed_of_the_most_unusual_rows_in_json_or_without_alarms(folder, capsys):
+    assert detect(folder, "--output", f"{folder}/a.csv", "--json") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    rows_of(1, 3).assign(a=0.1, b=0.2, kind="high", day="2026-01-02").to_csv(folder / "one.csv", index=False)
+    assert run(f"detect {folder}/d.safetensors {folder}/one.csv --output {folder}/none.csv --quiet") == 0
+    assert "unusual" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -221,6 +221,26 @@ def test_gaps_and_values_that_cannot_be_are_reasons(of_mixed):
         assert (of_mixed.score_samples(wrong) < of_mixed.score_samples(clean)).mean() > 0.9
 
 
+def _as_dates(days):
+    return days.dt.date
+
+
+@pytest.mark.parametrize("fitted", [pd.Series, _as_dates, lambda days: days.dt.tz_localize("UTC")])
+@pytest.mark.parametrize("given", [pd.Series, _as_dates, lambda days: days.dt.tz_localize("UTC")])
+def test_times_are_compared_with_those_of_other_types(fitted, given):
+    """Rows may have dates where those fitted had times, or times with a zone."""
+    z = np.random.default_rng(0).normal(size=200)
+    days = pd.Series(pd.Timestamp("2026-01-01") + pd.to_timedelta(np.rint(30 * z), unit="D"))
+    rows = pd.DataFrame({"a": z, "b": 2 * z, "day": days})
+    autoencoder = LinearAutoencoder(1)
+    model = AnomalyDetector(autoencoder=autoencoder, random_state=0).fit(rows.assign(day=fitted(days)))
+    for year, direction in (("1990", "below"), ("2060", "above")):
+        new = rows[:3].assign(day=given(pd.Series(pd.to_datetime([f"{year}-01-01"] * 3))))
+        found = model.explain(new, n_columns=1)
+        assert found.column.tolist() == ["day"] * 3
+        assert found.direction.tolist() == [direction] * 3
+
+
 def test_a_wrong_label_is_the_first_reason_of_its_row(of_mixed):
     model = of_mixed
     clean = mixed(300, 1)

@@ -96,3 +96,8 @@ class Part:
         """The sums of numbers over the processes; of a --shard, which knows no others, its own."""
         group = processes.group() if self.is_joined else None
         return list(numbers) if group is None else group.totals(numbers)
+
+    @property
+    def knows_all(self) -> bool:
+        """Whether what is printed is of this part, and not of those of several processes."""
+        return self.group.size == 1 or not self.is_joined

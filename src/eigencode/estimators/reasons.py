@@ -14,6 +14,7 @@ So the contributions add up to D, and columns of a usual row have about the same
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -167,6 +168,7 @@ def _directions(observed: np.ndarray, expected: np.ndarray, allowed: np.ndarray)
 
 
 def _direction(observed: Any, expected: Any, allowed: bool) -> str:
+    observed, expected = _moment(observed), _moment(expected)
     if is_missing(observed):
         return "missing"
     if observed == expected:
@@ -174,6 +176,15 @@ def _direction(observed: Any, expected: Any, allowed: bool) -> str:
     if isinstance(observed, str | bool) or isinstance(expected, str | bool) or is_missing(expected):
         return "other" if allowed else "unseen"
     return "above" if observed > expected else "below"
+
+
+def _moment(value: Any) -> Any:
+    """A date or a time as one without a zone, in UTC: rows may have other types of times than those fitted."""
+    if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
+        return datetime.datetime.combine(value, datetime.time())
+    if getattr(value, "tzinfo", None) is not None and isinstance(value, datetime.datetime):
+        return value.astimezone(datetime.UTC).replace(tzinfo=None)
+    return value
 
 
 def joined(tables: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
