@@ -359,7 +359,7 @@ def test_a_rough_fit_has_the_mixture_of_float64(monkeypatch):
     monkeypatch.setattr(density, "_quietly_fitted", lambda one, x: fits.append(x.dtype) or quietly(one, x))
     found = fit_mixture(rows, 0, n_components=4, is_rough=True)
     assert fits[-1] == np.float32
-    monkeypatch.setattr(density, "_fitted_in_single", density._fitted_further)
+    monkeypatch.setattr(density, "_fitted_roughly", density._fitted_further)
     expected = fit_mixture(rows, 0, n_components=4, is_rough=True)
     assert fits[-1] == np.float64
     np.testing.assert_allclose(found.log_prob(rows), expected.log_prob(rows), atol=1e-3)
@@ -373,3 +373,20 @@ def test_a_rough_fit_has_the_mixture_of_float64(monkeypatch):
     monkeypatch.setattr(density, "_quietly_fitted", failing)
     again = fit_mixture(rows, 0, n_components=4, is_rough=True)
     np.testing.assert_allclose(again.log_prob(rows), expected.log_prob(rows), rtol=1e-10)
+
+
+def test_further_iterations_of_a_rough_fit_gain_little(monkeypatch):
+    """Clusters that overlap take many iterations: a rough fit ends at the first that gains less than its bound."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(6000, 8)) + 0.7 * rng.normal(size=(6, 8))[rng.integers(0, 6, 6000)]
+    fits = []
+    quietly = density._quietly_fitted
+    monkeypatch.setattr(density, "_quietly_fitted", lambda one, x: fits.append(quietly(one, x)) or fits[-1])
+    rough = fit_mixture(rows, 0, n_components=6, is_rough=True)
+    n_rough = fits[-1].n_iter_
+    monkeypatch.setattr(density, "ROUGH_GAIN", 1e-4)
+    longer = fit_mixture(rows, 0, n_components=6, is_rough=True)
+    n_more = fits[-1].n_iter_ - n_rough
+    assert n_more > 2
+    gain = (longer.log_prob(rows) - rough.log_prob(rows)).mean()
+    assert 0 < gain < 0.02 * n_more

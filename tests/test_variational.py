@@ -18,6 +18,8 @@ import eigencode
 from eigencode import Autoencoder, Composition, Noise, Objective, VariationalAutoencoder
 from eigencode.batch import Batch
 from eigencode.errors import OptionError
+from eigencode.fitting import data
+from eigencode.model import factor_analysis, initialization, pca
 from eigencode.parts import (
     MLP,
     BernoulliLikelihood,
@@ -543,3 +545,36 @@ def test_the_mixture_trains_and_the_file_keeps_it(tmp_path):
     np.testing.assert_array_equal(again.score_samples(X), model.score_samples(X))
     with pytest.raises(OptionError, match="Give 'warmup' to the prior itself"):
         VariationalAutoencoder(2, prior=MixturePrior(4), warmup=2.0).fit(X)
+
+
+def test_factor_analysis_of_many_columns_takes_few_eigendecompositions(monkeypatch):
+    """The best of three first variances goes on alone; its likelihood is no worse than that of any of them."""
+    covariance = torch.from_numpy(np.cov(np.random.default_rng(0).normal(size=(300, 40)), rowvar=False))
+    decompositions, eigh = [], torch.linalg.eigh
+    monkeypatch.setattr(torch.linalg, "eigh", lambda matrix: decompositions.append(len(matrix)) or eigh(matrix))
+    exact = factor_analysis.factor_analysis(covariance, 20)
+    monkeypatch.setattr(factor_analysis, "MOST_PRODUCTS", 20.0 * 40**3)
+    decompositions.clear()
+    found = factor_analysis.factor_analysis(covariance, 20)
+    assert len(decompositions) <= 20 + 8  # line searches end after their last one; three are not of the search
+
+    def cost(noise):
+        root = noise.sqrt()
+        kept = (eigh(covariance / torch.outer(root, root))[0].flip(0)[:20] - 1).clamp(min=0)
+        return float(noise.log().sum() + (covariance.diagonal() / noise).sum() - (kept - kept.log1p()).sum())
+
+    assert cost(found.noise) <= cost(covariance.diagonal())
+    assert cost(found.noise) <= cost(exact.noise) + 0.5
+
+
+def test_the_second_moments_of_rows_are_computed_once(cancer, monkeypatch):
+    computed, second_moment = [], pca.second_moment
+
+    def counted(rows, *arguments):
+        computed.append(len(rows))
+        return second_moment(rows, *arguments)
+
+    for module in (pca, initialization, data):
+        monkeypatch.setattr(module, "second_moment", counted)
+    VariationalAutoencoder(3, max_epochs=1, random_state=0).fit(cancer)
+    assert computed == [len(cancer)]

@@ -16,7 +16,7 @@ from eigencode.fitting.start import begin_at, build
 from eigencode.model.composition import Composition
 from eigencode.model.initialization import LinearStart, linear_problem, linear_starts
 from eigencode.model.objective import Objective
-from eigencode.model.pca import Spectrum, spectrum
+from eigencode.model.pca import Spectrum, spectrum, spectrum_of_moment
 from eigencode.parts.likelihoods.base import Likelihood
 from eigencode.parts.likelihoods.observed import evenly_sampled, mean, median
 from eigencode.training.evaluation import EVALUATION_ROWS, evaluate
@@ -57,11 +57,18 @@ def principal_directions(
     for inward, outward in ready.expansion.working_units(data.sample):
         if is_tied and not torch.equal(inward, outward):
             inward = outward = (inward * outward).abs().sqrt()  # so that the decoder is the encoder's transpose
-        found.append(View(inward, outward, spectrum(_rescaled(data.weighed, inward), n_components, seed)))
+        found.append(View(inward, outward, _spectrum(data, inward, n_components, seed)))
         if ready.expansion.is_robust:
             rows = _rescaled(_without_outliers(data.typical), inward)
             found.append(View(inward, outward, spectrum(rows, n_components, seed)))
     return found
+
+
+def _spectrum(data: Data, factors: Tensor, n_components: int | None, seed: int) -> Spectrum:
+    """Principal directions of the rows with each column times a factor."""
+    if data.moment is not None:
+        return spectrum_of_moment(data.moment * torch.outer(factors, factors))
+    return spectrum(_rescaled(data.weighed, factors), n_components, seed)
 
 
 def _rescaled(batch: Batch, factors: Tensor) -> Batch:
@@ -107,7 +114,7 @@ def find_baseline(
         start
         for view in views
         for start in linear_starts(
-            linear_problem(data.weighed, view.spectrum, linear, objective, (view.inward, view.outward))
+            linear_problem(data.weighed, view.spectrum, linear, objective, (view.inward, view.outward), data.moment)
         )
     ]
     is_newton = not views[0].is_plain

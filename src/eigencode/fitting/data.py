@@ -21,7 +21,7 @@ from eigencode.data.streamed_rows import StreamedRows
 from eigencode.fitting.large_rows import large_rows, with_rest
 from eigencode.fitting.table import TrainingTable
 from eigencode.model.gaussian import Gaussian, fit_gaussian
-from eigencode.model.pca import EXACT_SIZE
+from eigencode.model.pca import EXACT_SIZE, has_small_moment, second_moment
 from eigencode.parts.base import Sizes, Units
 
 if TYPE_CHECKING:
@@ -110,6 +110,12 @@ class Data:
         if self.rows.has_more and self.rows.n_features <= EXACT_SIZE and every.observed is None:
             return self._rows_of_moment()
         return every if every.weight is None else Batch(every.x * every.weight.sqrt()[:, None], every.observed)
+
+    @cached_property
+    def moment(self) -> Tensor | None:
+        """The second moment of `weighed`, shape (d, d), in float64; None of many columns, or of few rows."""
+        rows = self.weighed
+        return second_moment(rows.x, rows.observed) if has_small_moment(rows) else None
 
     def _rows_of_moment(self) -> Batch:
         """One row for each column, with the second moments of all rows; in float64, by one pass over all rows."""

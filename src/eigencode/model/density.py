@@ -19,6 +19,7 @@ from numbers import Integral, Real
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.linalg import solve_triangular
 from scipy.spatial.distance import cdist
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
@@ -38,6 +39,9 @@ n k^2 is more than this: training fits it further."""
 
 ITERATIONS = (10, 100, 100), (5, 5, 40)
 """Iterations of each first run, of the one that is continued, and on all rows; in full, and roughly."""
+
+ROUGH_GAIN = 0.02
+"""Gain of a rough fit's iteration on all rows that is the last, in nats a row: training gains more in its time."""
 
 ROWS_A_COMPONENT = 5
 """Fewest rows per component for which a number of components is tried."""
@@ -161,7 +165,10 @@ class Mixture:
             joint = np.tile(np.log(self.weights), (len(codes), 1))
         for own, root in self._groups_and_roots():
             center = self.means[own[0]]
-            from_center, means = (np.linalg.solve(root, (x - center).T).T for x in (codes, self.means[own]))
+            from_center, means = (
+                solve_triangular(root, (x - center).T, lower=True, check_finite=False).T
+                for x in (codes, self.means[own])
+            )
             log_volume = np.log(np.diagonal(root)).sum() + 0.5 * codes.shape[1] * math.log(2 * math.pi)
             joint[:, own] -= log_volume + 0.5 * cdist(from_center, means, "sqeuclidean")
         return joint
@@ -263,7 +270,7 @@ def fit_mixture(
     else:
         n_different = len(np.unique(copy_of[part]))
         estimator = _fitted(rows[part], min(int(n_components), n_different), len(rows), seed)
-    further = _fitted_in_single if is_rough else _fitted_further
+    further = _fitted_roughly if is_rough else _fitted_further
     return _in_units(further(estimator, rows, ITERATIONS[is_rough][2]), center, divisor)
 
 
@@ -301,7 +308,7 @@ def _mixture_prior(mean_bytes: bytes, variance_bytes: bytes, k: int, most: int) 
     root = np.sqrt(noise)
     values, vectors = np.linalg.eigh(scores.covariances / np.outer(root, root))
     clipped = np.maximum(values - 1, NARROWEST)
-    inner = np.einsum("cij,cj,ckj->cik", vectors, clipped, vectors) * np.outer(root, root)
+    inner = (vectors * clipped[:, None]) @ vectors.transpose(0, 2, 1) * np.outer(root, root)
     covariances = np.tile(np.eye(k), (scores.n_components, 1, 1))
     covariances[:, np.ix_(active, active)[0], np.ix_(active, active)[1]] = inner
     centers = np.zeros((scores.n_components, k))
@@ -372,8 +379,9 @@ def _fitted_further(estimator: GaussianMixture, rows: np.ndarray, n_iterations: 
     return _quietly_fitted(estimator.set_params(warm_start=True, max_iter=n_iterations), rows)
 
 
-def _fitted_in_single(estimator: GaussianMixture, rows: np.ndarray, n_iterations: int) -> GaussianMixture:
-    """The same in float32, in half the time, if the covariances are wide enough for it."""
+def _fitted_roughly(estimator: GaussianMixture, rows: np.ndarray, n_iterations: int) -> GaussianMixture:
+    """The same roughly: until an iteration gains little, and in float32 if the covariances are wide enough for it."""
+    estimator.set_params(tol=ROUGH_GAIN)
     if estimator.covariance_type != "full":  # others are differences of large numbers
         return _fitted_further(estimator, rows, n_iterations)
     single = copy.copy(estimator)

@@ -24,8 +24,11 @@ SMALLEST_NOISE = 2e-6
 """Smallest variance of a column's noise, in scaled units; without it the likelihood may have no upper bound."""
 
 MOST_PRODUCTS = 1e10
-"""The number of eigendecompositions times d^3 is at most this, which takes some seconds."""
+"""The number of eigendecompositions times d^3 is about this at most, which takes some seconds: a quarter for each of
+three first values, and one for the best of them."""
 
+OUT_OF_EVALUATIONS = 1
+"""The status of scipy's L-BFGS where it has not converged."""
 
 WIDE, LOOSE = 256, 1e-3
 """Above so many columns only the leading eigenvectors are computed, by Lanczos iterations to this tolerance: 40 of 784
@@ -96,20 +99,23 @@ def factor_analysis(covariance: Tensor, n_components: int, beta: float = 1.0) ->
         return float(logarithms.sum() + (total / noise).sum() - gain), (1 - residual).numpy()
 
     firsts = (total, _residual_variances(covariance), _principal_noise(covariance, n_components))
-    noise = torch.from_numpy(min((_minimised(cost, first) for first in firsts), key=lambda found: found.fun).x).exp()
+    affordable = MOST_PRODUCTS / len(total) ** 3
+    found = min((_minimised(cost, _logarithms(first), affordable / 4) for first in firsts), key=lambda found: found.fun)
+    if found.status == OUT_OF_EVALUATIONS:
+        found = _minimised(cost, found.x, affordable / 4)
+    noise = torch.from_numpy(found.x).exp()
     values, vectors = scaled(noise)
     spectrum = Spectrum(values.clamp(min=0), with_positive_peaks(vectors), float(values.sum()))
     return FactorAnalysis(noise, spectrum, beta)
 
 
-def _minimised(cost: Callable[[np.ndarray], tuple[float, np.ndarray]], first: Tensor) -> scipy.optimize.OptimizeResult:
+def _minimised(
+    cost: Callable[[np.ndarray], tuple[float, np.ndarray]], first: np.ndarray, affordable: float
+) -> scipy.optimize.OptimizeResult:
     """The minimum over the logarithms of variances from some first ones; there are several local ones."""
-    d = len(first)
-    options = {"maxfun": int(np.clip(MOST_PRODUCTS / d**3, 10, 1000)), "maxiter": 1000, "ftol": 1e-13, "gtol": 1e-9}
-    bounds = [(math.log(SMALLEST_NOISE), None)] * d
-    return scipy.optimize.minimize(
-        cost, _logarithms(first), jac=True, method="L-BFGS-B", bounds=bounds, options=options
-    )
+    options = {"maxfun": int(np.clip(affordable, 5, 1000)), "maxiter": 1000, "ftol": 1e-13, "gtol": 1e-9}
+    bounds = [(math.log(SMALLEST_NOISE), None)] * len(first)
+    return scipy.optimize.minimize(cost, first, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
 
 
 def _logarithms(variances: Tensor) -> np.ndarray:

@@ -108,6 +108,8 @@ class LinearProblem:
     inward, outward : Tensor
         Factors from scaled columns to working units, in which the likelihood is a squared error, and from working
         units to the decoder's outputs; shape (d,), all 1 if the likelihood itself is the squared error.
+    moment : Tensor or None
+        The second moment of the rows, shape (d, d), if it is known.
     """
 
     batch: Batch
@@ -116,6 +118,7 @@ class LinearProblem:
     objective: Objective
     inward: Tensor
     outward: Tensor
+    moment: Tensor | None = None
 
     @property
     def eigenvalues(self) -> Tensor:
@@ -130,7 +133,7 @@ class LinearProblem:
     @cached_property
     def covariance(self) -> Tensor:
         """X'X / n of the scaled rows, shape (d, d), in float64; each entry from the rows where both cells are known."""
-        found = second_moment(self.batch.x, self.batch.observed)
+        found = second_moment(self.batch.x, self.batch.observed) if self.moment is None else self.moment
         if self.batch.observed is None:
             return found
         values, vectors = torch.linalg.eigh(found)  # entries from different rows: it may have negative ones
@@ -234,11 +237,16 @@ class LinearProblem:
 
 
 def linear_problem(
-    batch: Batch, spectrum: Spectrum, composition: Composition, objective: Objective, working: tuple[Tensor, Tensor]
+    batch: Batch,
+    spectrum: Spectrum,
+    composition: Composition,
+    objective: Objective,
+    working: tuple[Tensor, Tensor],
+    moment: Tensor | None = None,
 ) -> LinearProblem:
     """The problem in float64, for rows of shape (n, d) and their spectrum in working units."""
     inward, outward = (factors.double() for factors in working)
-    return LinearProblem(batch, spectrum, composition, objective, inward, outward)
+    return LinearProblem(batch, spectrum, composition, objective, inward, outward, moment)
 
 
 def linear_starts(problem: LinearProblem) -> list[LinearStart]:

@@ -64,11 +64,8 @@ def spectrum(batch: Batch, n_components: int | None, seed: int) -> Spectrum:
     """
     rows = batch.x
     n_rows, n_features = rows.shape
-    if n_features <= min(EXACT_SIZE, max(n_rows, 256)):
-        values, vectors = torch.linalg.eigh(second_moment(rows, batch.observed))
-        values, vectors = values.flip(0), vectors.flip(1)
-        total = float(values.clamp(min=0).sum())
-        return Spectrum(values.clamp(min=0), with_positive_peaks(vectors), total)
+    if has_small_moment(batch):
+        return spectrum_of_moment(second_moment(rows, batch.observed))
     if batch.observed is not None:
         rows = rows / observed_shares(batch).sqrt().to(rows)
     if n_rows <= EXACT_SIZE:
@@ -84,6 +81,19 @@ def spectrum(batch: Batch, n_components: int | None, seed: int) -> Spectrum:
         vectors = torch.from_numpy(right.T.copy()).double()
         total = float(rows.square().sum(1, dtype=torch.float64).sum() / n_rows)
     return Spectrum(values.clamp(min=0), with_positive_peaks(vectors), total)
+
+
+def has_small_moment(batch: Batch) -> bool:
+    """Whether the spectrum of rows is computed from their second moment."""
+    n_rows, n_features = batch.x.shape
+    return n_features <= min(EXACT_SIZE, max(n_rows, 256))
+
+
+def spectrum_of_moment(moment: Tensor) -> Spectrum:
+    """Principal directions of centred rows with a second moment of shape (d, d), in float64."""
+    values, vectors = torch.linalg.eigh(moment)
+    values = values.flip(0).clamp(min=0)
+    return Spectrum(values, with_positive_peaks(vectors.flip(1)), float(values.sum()))
 
 
 def observed_shares(batch: Batch) -> Tensor:

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 INTERCEPT_STEPS = 8
 """Newton steps for a bias, from the best one without a code."""
 
+SMALLEST_STEP = 1e-3
+"""Newton step of a bias that is the last one: the error after it is about its square."""
+
 SMALLEST_CURVATURE = 0.5
 """Smallest curvature of a column, as a share of the largest; with less, a Newton step would be too long.
 
@@ -185,7 +188,7 @@ class BernoulliExpansion(Expansion):
         return self._mean(batch).logit()
 
     def _mean(self, batch: Batch) -> Tensor:
-        return mean(self.target(batch).x, batch.observed).clamp(SMALLEST_MEAN, 1 - SMALLEST_MEAN)
+        return self.likelihood.target(mean(batch.x, batch.observed)).clamp(SMALLEST_MEAN, 1 - SMALLEST_MEAN)
 
     def intercept(self, batch: Batch, output: Tensor, bias: Tensor) -> Tensor:
         """The bias of each logit with which the column has its mean, for given outputs; by Newton steps."""
@@ -194,7 +197,10 @@ class BernoulliExpansion(Expansion):
         for _ in range(INTERCEPT_STEPS):
             p = (output + bias).sigmoid()
             curvature = mean(p * (1 - p), batch.observed).clamp(min=SMALLEST_MEAN)
-            bias = bias + ((wanted - mean(p, batch.observed)) / curvature).clamp(-1, 1)
+            step = ((wanted - mean(p, batch.observed)) / curvature).clamp(-1, 1)
+            bias = bias + step
+            if step.abs().max() < SMALLEST_STEP:
+                break
         return bias
 
     def explainable(self, batch: Batch) -> Tensor:
