@@ -46,7 +46,8 @@ from eigencode.parts import (
 )
 from eigencode.parts.adaptive_sparsity import mean_given
 from eigencode.parts.codes.sparse import exceeded_by
-from eigencode.parts.networks.dictionaries import principal_directions, ridge_inverse
+from eigencode.parts.networks import dictionaries
+from eigencode.parts.networks.dictionaries import Splitting, principal_directions, ridge_inverse
 from eigencode.parts.penalties.activity import bernoulli_divergence
 from eigencode.testing import check_code, check_penalty
 from eigencode.training.evaluation import EVALUATION_ROWS, evaluate, evaluate_terms, learn_from_validation
@@ -555,6 +556,31 @@ def test_the_optimal_code_iterates_no_longer_than_it_takes():
     assert len(calls) < 1.3 * n_alone  # the last digits are rounded otherwise
     torch.testing.assert_close(twice, together, atol=1e-7, rtol=0)
     torch.testing.assert_close(together, torch.stack([model.encode(rows).mean for rows in x]), atol=1e-7, rtol=0)
+
+
+@pytest.mark.parametrize("terms", [{"prior": LaplacePrior(0.9)}, {"prior": None, "code": TopK(3, signed=True)}])
+def test_rows_whose_codes_are_found_are_left_out_of_the_iteration(terms):
+    model = optimal(0.9, n_features=30, n_components=60, **terms)
+    x = noise(40, 30)
+    x[::3] = 0  # rows that are done at once, between the others
+    sizes, moved = [], Splitting.moved
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Splitting, "moved", lambda self, w, h: sizes.append(len(w)) or moved(self, w, h))
+        together = model.encode(x).mean
+    assert sizes[0] == 40
+    assert sizes[-1] <= 20
+    assert sizes == sorted(sizes, reverse=True)
+    torch.testing.assert_close(together, torch.cat([model.encode(row).mean for row in x[:, None]]), atol=1e-7, rtol=0)
+
+
+def test_the_number_of_further_iterations_does_not_grow_with_that_in_training(monkeypatch):
+    monkeypatch.setattr(dictionaries, "MOST_FURTHER", 7)
+    prior = LaplacePrior(0.1)
+    model = optimal(0.1, n_features=30, n_components=60, prior=prior, n_steps=40)
+    calls = []
+    prior.proximal = lambda z, step: calls.append(len(z)) or LaplacePrior.proximal(prior, z, step)
+    model.encode(noise(20, 30))
+    assert len(calls) == 40 + 7 + 1
 
 
 @pytest.mark.parametrize("shape", [(5, 9), (9, 5), (6, 6), (1, 3)])

@@ -7,7 +7,7 @@ fixed length.
 from __future__ import annotations
 
 from contextlib import nullcontext
-from functools import partial
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -34,8 +34,8 @@ EXACT_SIZE = 2048
 RELAXATION = 1.8
 """Length of a step of the splitting, from 1 to below 2: 1.6 and 1.9 take up to a fifth more iterations."""
 
-REFINEMENT = 100
-"""Most further iterations in evaluation, as a multiple of those in training."""
+MOST_FURTHER = 1500
+"""Most further iterations in evaluation."""
 
 CHECKED_EVERY = 5
 """Iterations in evaluation after which it is checked whether all is done."""
@@ -195,7 +195,7 @@ class OptimalCode(Network):
     ----------
     n_steps : int
         Iterations in training. In evaluation they go on until a step changes no row of the batch by more than
-        rounding, 1e-6 of its length in float32, at most for 100 times as many more. Steps may be short before the
+        rounding, 1e-6 of its length in float32, at most for 1,500 more. Steps may be short before the
         optimum is reached: codes of digits and of breast cancer in float32 differ by up to 5e-5 of their length from
         those in float64. One is enough for an orthonormal dictionary.
 
@@ -272,22 +272,58 @@ class OptimalCode(Network):
         inverse = ridge_inverse(columns)
         ridge = (x.to(columns) - dictionary.bias) @ columns @ inverse
         kept = RELAXATION / 2 * _eye_like(inverse) - RELAXATION * inverse
-        added, w, step = RELAXATION * ridge, 2 * ridge, ridge.new_full((), self._variance)
+        step = ridge.new_full((), self._variance)
 
-        def code_of(w: Tensor) -> Tensor:
+        def sparse(w: Tensor) -> Tensor:
             for term in self._sparse:
                 w = term.proximal(w, step)
             return w
 
-        def moved(w: Tensor, h: Tensor) -> Tensor:
-            """After one iteration."""
-            return torch.addmm(added, torch.sub(w, h, alpha=2), kept).add(w, alpha=1 - RELAXATION / 2)
+        splitting, n_steps = Splitting(sparse, kept, RELAXATION * ridge), int(self.n_steps)
+        w = splitting.after(n_steps - n_steps // 3, 2 * ridge)
+        if self._selection:
+            splitting = replace(splitting, of_units=self._selection[0].of_units, chosen=(sparse(w) != 0).to(w))
+        w = splitting.after(n_steps // 3, w)
+        return splitting.code_of(w) if self.training else _until_fixed(splitting, w)
 
-        n_steps = int(self.n_steps)
-        w = _after(n_steps - n_steps // 3, moved, code_of, w)
-        settled = partial(self._selection[0].of_units, (code_of(w) != 0).to(w)) if self._selection else code_of
-        w = _after(n_steps // 3, moved, settled, w)
-        return settled(w) if self.training else _until_fixed(moved, settled, w, n_steps * REFINEMENT)
+
+@dataclass(frozen=True, eq=False)
+class Splitting:
+    """The iteration of some rows.
+
+    Attributes
+    ----------
+    sparse : callable
+        The sparse code nearest to w, shape (n, k).
+    kept, added : Tensor
+        The matrix by which 2 h - w is multiplied, shape (k, k), and what is added to it, shape (n, k).
+    of_units, chosen : callable and Tensor, optional
+        The code of units that are chosen, and which ones these are, shape (n, k), if they stay as they are.
+    """
+
+    sparse: Callable[[Tensor], Tensor]
+    kept: Tensor
+    added: Tensor
+    of_units: Callable[[Tensor, Tensor], Tensor] | None = None
+    chosen: Tensor | None = None
+
+    def code_of(self, w: Tensor) -> Tensor:
+        """The codes h."""
+        return self.sparse(w) if self.of_units is None or self.chosen is None else self.of_units(self.chosen, w)
+
+    def moved(self, w: Tensor, h: Tensor) -> Tensor:
+        """After one iteration."""
+        return torch.addmm(self.added, torch.sub(w, h, alpha=2), self.kept).add(w, alpha=1 - RELAXATION / 2)
+
+    def after(self, n_steps: int, w: Tensor) -> Tensor:
+        """After so many iterations."""
+        for _ in range(n_steps):
+            w = self.moved(w, self.code_of(w))
+        return w
+
+    def of_rows(self, rows: Tensor) -> Splitting:
+        """The iteration of some of the rows."""
+        return replace(self, added=self.added[rows], chosen=None if self.chosen is None else self.chosen[rows])
 
 
 def ridge_inverse(columns: Tensor) -> Tensor:
@@ -316,44 +352,43 @@ def _eye_like(square: Tensor) -> Tensor:
     return torch.eye(square.shape[-1], dtype=square.dtype, device=square.device)
 
 
-def _after(
-    n_steps: int, moved: Callable[[Tensor, Tensor], Tensor], code_of: Callable[[Tensor], Tensor], w: Tensor
-) -> Tensor:
-    """The rows after so many iterations."""
-    for _ in range(n_steps):
-        w = moved(w, code_of(w))
-    return w
+def _until_fixed(splitting: Splitting, w: Tensor) -> Tensor:
+    """The codes after iterations until a step changes a row by no more than rounding, at most so many.
 
-
-def _until_fixed(
-    moved: Callable[[Tensor, Tensor], Tensor], code_of: Callable[[Tensor], Tensor], w: Tensor, n_steps: int
-) -> Tensor:
-    """The codes after iterations until a step changes no row by more than rounding, at most so many."""
+    Rows that are fixed are left out once they are half of those that are left.
+    """
     if torch.compiler.is_compiling():
-        return code_of(_looped(moved, code_of, w, n_steps))
-    for i in range(n_steps):
-        h = code_of(w)
-        new = moved(w, h)
-        if i % CHECKED_EVERY == 0 and _is_fixed(w, new):
-            return h
+        return splitting.code_of(_looped(splitting, w))
+    rows = torch.arange(len(w), device=w.device)
+    numbers, codes = [], []
+    for i in range(MOST_FURTHER):
+        h = splitting.code_of(w)
+        new = splitting.moved(w, h)
+        fixed = _OfAllMembers.apply(_are_fixed(w.detach(), new.detach())) if i % CHECKED_EVERY == 0 else None
         w = new
-    return code_of(w)
+        if fixed is not None and 2 * int(fixed.sum()) >= len(rows):
+            numbers.append(rows[fixed])
+            codes.append(h[fixed])
+            rows, w, splitting = rows[~fixed], new[~fixed], splitting.of_rows(~fixed)
+            if not len(rows):
+                break
+    else:
+        numbers.append(rows)
+        codes.append(splitting.code_of(w))
+    return codes[0] if len(codes) == 1 else torch.cat(codes)[torch.cat(numbers).argsort()]
 
 
-def _looped(
-    moved: Callable[[Tensor, Tensor], Tensor], code_of: Callable[[Tensor], Tensor], start: Tensor, n_steps: int
-) -> Tensor:
+def _looped(splitting: Splitting, start: Tensor) -> Tensor:
     """The rows after the iterations, as a loop of a graph; hundreds one after the other would take minutes."""
     from torch._higher_order_ops import while_loop  # with torch's compiler, which an export has imported
 
     def goes_on(i: Tensor, moves: Tensor, w: Tensor) -> Tensor:
-        return moves & (i < n_steps)
+        return moves & (i < MOST_FURTHER)
 
     def several(i: Tensor, moves: Tensor, w: Tensor) -> tuple[Tensor, ...]:
-        new = moved(w, code_of(w))
-        moves = ~_are_fixed(w, new)
-        for _ in range(CHECKED_EVERY - 1):
-            new = moved(new, code_of(new))
+        new = splitting.after(1, w)
+        moves = ~_are_fixed(w, new).all()
+        new = splitting.after(CHECKED_EVERY - 1, new)
         return i + CHECKED_EVERY, moves, torch.where(moves, new, w)
 
     first = torch.zeros((), dtype=torch.int64), torch.ones((), dtype=torch.bool), start
@@ -361,18 +396,13 @@ def _looped(
     return found
 
 
-def _is_fixed(before: Tensor, new: Tensor) -> bool:
-    """Whether a step changed no row by more than rounding, those of all members of a vmap."""
-    return bool(_OfAllMembers.apply(_are_fixed(before.detach(), new.detach())))
-
-
 def _are_fixed(before: Tensor, new: Tensor) -> Tensor:
-    """The same of one member, as a value of a graph."""
-    return ((new - before).norm(dim=1) <= 8 * torch.finfo(new.dtype).eps * new.norm(dim=1)).all()
+    """Whether a step changed a row by no more than rounding, shape (n,)."""
+    return (new - before).norm(dim=1) <= 8 * torch.finfo(new.dtype).eps * new.norm(dim=1)
 
 
 class _OfAllMembers(torch.autograd.Function):
-    """Whether something holds for all members of a vmap, as one value that may be read."""
+    """Whether something holds for all members of a vmap, as values that may be read, shape (n,)."""
 
     @staticmethod
     def forward(holds: Tensor) -> Tensor:
@@ -384,4 +414,4 @@ class _OfAllMembers(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None], holds: Tensor) -> tuple[Tensor, None]:
-        return _OfAllMembers.apply(holds.all()), None
+        return _OfAllMembers.apply(holds.movedim(in_dims[0] or 0, 0).all(0)), None
