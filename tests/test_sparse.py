@@ -12,6 +12,7 @@ from conftest import untimed
 from scipy.optimize import minimize
 from sklearn.base import clone
 from sklearn.decomposition import PCA
+from sklearn.linear_model import Lasso
 from torch import nn
 
 import eigencode
@@ -49,6 +50,7 @@ from eigencode.parts.codes.sparse import exceeded_by
 from eigencode.parts.networks import dictionaries
 from eigencode.parts.networks.dictionaries import Splitting, principal_directions, ridge_inverse
 from eigencode.parts.penalties.activity import bernoulli_divergence
+from eigencode.parts.priors import soft_threshold
 from eigencode.testing import check_code, check_penalty
 from eigencode.training.evaluation import EVALUATION_ROWS, evaluate, evaluate_terms, learn_from_validation
 
@@ -539,7 +541,7 @@ def test_the_optimal_code_iterates_no_longer_than_it_takes():
     calls = []
     prior.proximal = lambda z, step: calls.append(len(z)) or LaplacePrior.proximal(prior, z, step)
     model.encode(torch.zeros(3, 6, dtype=torch.float64))
-    assert len(calls) == model.encoder.n_steps + 1, "zero is the code of zero rows"
+    assert len(calls) == model.encoder.n_steps + 2, "zero is the code of zero rows"
     calls.clear()
     model.encode(noise(20, 6))
     assert len(calls) < 1500
@@ -573,6 +575,33 @@ def test_rows_whose_codes_are_found_are_left_out_of_the_iteration(terms):
     torch.testing.assert_close(together, torch.cat([model.encode(row).mean for row in x[:, None]]), atol=1e-7, rtol=0)
 
 
+@pytest.mark.parametrize("n_features", [6, 10, 30])
+@pytest.mark.parametrize("shared", [0.0, 10.0])
+def test_the_optimal_code_for_a_small_rate_is_optimal(n_features, shared):
+    """Also for atoms that are nearly parallel; scikit-learn's objective is half of ours, over the number of cells."""
+    model = optimal(0.1, n_features=n_features, n_components=40)
+    directions = noise(n_features, 40, seed=3) + shared * noise(n_features, 1, seed=4)
+    with torch.no_grad():
+        model.decoder.directions.copy_(directions)
+    x, columns = noise(10, n_features, seed=5), model.decoder.columns.detach().numpy()
+    codes = model.encode(x).mean.detach().numpy()
+    lasso = Lasso(0.1 / 2 / n_features, fit_intercept=False, max_iter=200_000, tol=1e-12, random_state=0)
+    best = np.stack([lasso.fit(columns, row).coef_ for row in x.numpy()])
+    found, least = (((x.numpy() - h @ columns.T) ** 2).sum(1) + 0.1 * np.abs(h).sum(1) for h in (codes, best))
+    np.testing.assert_allclose(found, least, rtol=1e-5)
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.4, 1.3])
+def test_one_iteration_is_enough_for_orthonormal_atoms(rate):
+    model = optimal(rate, n_features=9, n_components=6, n_steps=1).train()
+    atoms = torch.linalg.qr(noise(9, 6, seed=3)).Q
+    with torch.no_grad():
+        model.decoder.directions.copy_(atoms)
+    x = noise(20, 9, seed=4)
+    expected = soft_threshold(x @ atoms, rate / 2)
+    torch.testing.assert_close(model.encoder(x), expected, atol=1e-12, rtol=0)
+
+
 def test_the_number_of_further_iterations_does_not_grow_with_that_in_training(monkeypatch):
     monkeypatch.setattr(dictionaries, "MOST_FURTHER", 7)
     prior = LaplacePrior(0.1)
@@ -580,13 +609,16 @@ def test_the_number_of_further_iterations_does_not_grow_with_that_in_training(mo
     calls = []
     prior.proximal = lambda z, step: calls.append(len(z)) or LaplacePrior.proximal(prior, z, step)
     model.encode(noise(20, 30))
-    assert len(calls) == 40 + 7 + 1
+    assert len(calls) == 40 + 7 + 2
 
 
 @pytest.mark.parametrize("shape", [(5, 9), (9, 5), (6, 6), (1, 3)])
 def test_the_inverse_for_ridge_regression_is_that_of_either_size(shape):
     columns = 3 * noise(*shape)
-    expected = torch.linalg.inv(columns.T @ columns + torch.eye(shape[1], dtype=torch.float64))
+    eye = torch.eye(shape[1], dtype=torch.float64)
+    expected = torch.linalg.inv(columns.T @ columns + 0.3 * eye)
+    torch.testing.assert_close(ridge_inverse(columns, 0.3), expected, atol=1e-12, rtol=0)
+    expected = torch.linalg.inv(columns.T @ columns + eye)
     torch.testing.assert_close(ridge_inverse(columns), expected, atol=1e-13, rtol=0)
     single = ridge_inverse(columns.float())
     torch.testing.assert_close(single, expected.float(), atol=1e-5, rtol=0)

@@ -34,6 +34,9 @@ EXACT_SIZE = 2048
 RELAXATION = 1.8
 """Length of a step of the splitting, from 1 to below 2: 1.6 and 1.9 take up to a fifth more iterations."""
 
+SMALLEST_RIDGE = 0.1
+"""Smallest ridge of the splitting, for small rates; with less, float32 keeps few digits of the inverse."""
+
 MOST_FURTHER = 1500
 """Most further iterations in evaluation."""
 
@@ -173,6 +176,15 @@ class Proximal(Protocol):
         """The proximal operator, argmin over h of |h - z|^2 / 2 + step * cost(h), shape (n, k)."""
 
 
+@runtime_checkable
+class Rated(Protocol):
+    """A term that has a rate, in nats per unit of code."""
+
+    @property
+    def rate(self) -> float | Tensor:
+        """The rate."""
+
+
 class OptimalCode(Network):
     r"""An encoder without weights: the best code of each row for the current dictionary, by iteration.
 
@@ -181,10 +193,11 @@ class OptimalCode(Network):
     for a likelihood of variance 1/2; for another v, lambda is multiplied by 2 v. It is computed by splitting (Lions &
     Mercier, 1979), which begins at ridge regression:
 
-    .. math:: w \leftarrow w + 1.8 \left( (D'D + 1)^{-1} (D'(x - b) + 2 h - w) - h \right), \qquad
-        h = \mathrm{sign}(w) \max(|w| - \lambda / 2, 0)
+    .. math:: w \leftarrow w + 1.8 \left( (D'D + \rho)^{-1} (D'(x - b) + \rho (2 h - w)) - h \right), \qquad
+        h = \mathrm{sign}(w) \max(|w| - \lambda / (2 \rho), 0)
 
-    with one inverse for all rows. With `TopK` instead of a prior, h has the k largest numbers of w. This gives the best
+    with one inverse for all rows, where rho is lambda, at least 0.1 and at most 1. With `TopK` instead of
+    a prior, rho is 1, and h has the k largest numbers of w. This gives the best
     code if D is orthonormal, and otherwise a good one: after two thirds of ``n_steps`` the units stay as they are, and
     in evaluation their numbers are those of least squares.
 
@@ -269,10 +282,11 @@ class OptimalCode(Network):
     def _iterated(self, x: Tensor) -> Tensor:
         (dictionary,) = self._dictionary
         columns = dictionary.columns
-        inverse = ridge_inverse(columns)
+        rho = self._ridge(columns)
+        inverse = ridge_inverse(columns, rho)
         ridge = (x.to(columns) - dictionary.bias) @ columns @ inverse
-        kept = RELAXATION / 2 * _eye_like(inverse) - RELAXATION * inverse
-        step = ridge.new_full((), self._variance)
+        kept = RELAXATION / 2 * _eye_like(inverse) - RELAXATION * rho * inverse
+        step = self._variance / rho
 
         def sparse(w: Tensor) -> Tensor:
             for term in self._sparse:
@@ -280,11 +294,26 @@ class OptimalCode(Network):
             return w
 
         splitting, n_steps = Splitting(sparse, kept, RELAXATION * ridge), int(self.n_steps)
-        w = splitting.after(n_steps - n_steps // 3, 2 * ridge)
+        w = splitting.after(n_steps - n_steps // 3, self._first(ridge, rho))
         if self._selection:
             splitting = replace(splitting, of_units=self._selection[0].of_units, chosen=(sparse(w) != 0).to(w))
         w = splitting.after(n_steps // 3, w)
         return splitting.code_of(w) if self.training else _until_fixed(splitting, w)
+
+    def _first(self, ridge: Tensor, rho: Tensor) -> Tensor:
+        """The w of the optimum for orthonormal atoms, for which ridge regression is D'(x - b) / (1 + rho)."""
+        first = h = (1 + rho) * ridge
+        if self._selection:
+            return first
+        for term in self._sparse:
+            h = term.proximal(h, rho.new_full((), self._variance))
+        return (first + (rho - 1) * h) / rho
+
+    def _ridge(self, like: Tensor) -> Tensor:
+        """The ridge rho of the splitting, smaller for a small rate: then thresholds are about as large as codes."""
+        one = like.new_ones(())
+        rates = [] if self._selection else [term.rate for term in self._sparse if isinstance(term, Rated)]
+        return one.mul(2 * self._variance).mul(rates[0]).detach().clamp(SMALLEST_RIDGE, 1.0) if rates else one
 
 
 @dataclass(frozen=True, eq=False)
@@ -326,10 +355,10 @@ class Splitting:
         return replace(self, added=self.added[rows], chosen=None if self.chosen is None else self.chosen[rows])
 
 
-def ridge_inverse(columns: Tensor) -> Tensor:
-    r"""The inverse of D'D + 1, of the size (k, k), by a Cholesky decomposition of the smaller size of D.
+def ridge_inverse(columns: Tensor, ridge: Tensor | float = 1.0) -> Tensor:
+    r"""The inverse of D'D + rho, of the size (k, k), by a Cholesky decomposition of the smaller size of D.
 
-    .. math:: (D'D + 1)^{-1} = 1 - D' (D D' + 1)^{-1} D
+    .. math:: (D'D + \rho)^{-1} = \left( 1 - D' (D D' + \rho)^{-1} D \right) / \rho
 
     Examples
     --------
@@ -341,10 +370,10 @@ def ridge_inverse(columns: Tensor) -> Tensor:
     gram = columns @ columns.T if is_wide else columns.T @ columns
     eye = _eye_like(gram)
     # Not cholesky, which reads whether it has failed, so that a step could not be recorded.
-    root = torch.linalg.cholesky_ex(gram + eye).L
+    root = torch.linalg.cholesky_ex(gram + ridge * eye).L
     half = torch.linalg.solve_triangular(root, columns if is_wide else eye, upper=False)
     square = half.T @ half
-    return _eye_like(square) - square if is_wide else square
+    return (_eye_like(square) - square) / ridge if is_wide else square
 
 
 def _eye_like(square: Tensor) -> Tensor:
