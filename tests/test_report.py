@@ -35,7 +35,7 @@ from eigencode.export import graph_of
 from eigencode.report import charts, findings, live, model_sections, sections, vega
 from eigencode.report.findings import Findings, plane_of
 from eigencode.report.notebook_card import card
-from eigencode.report.page import HERE, page
+from eigencode.report.page import HERE, SECTIONS, page
 
 vl_convert = pytest.importorskip("vl_convert")
 
@@ -830,3 +830,33 @@ def test_the_gaps_of_a_column_are_looked_for_once():
     """Each cell that is shown asks for them."""
     column = findings.columns(people(), Autoencoder(2, max_epochs=0, random_state=0).fit(people()))[2]
     assert column.is_known is column.is_known
+
+
+def test_a_traversal_has_values_that_a_column_can_have():
+    """Whole numbers within the range fitted, as drawn rows have; the decoder alone leaves it."""
+    z = np.random.default_rng(0).normal(size=400)
+    rows = pd.DataFrame({"grade": np.clip(np.rint(2 + 1.5 * z), 1, 3).astype(int), "a": z, "b": 2 * z})
+    model = LinearAutoencoder(1, random_state=0).fit(rows)
+    found = Findings(model, rows)
+    codes = np.outer([-2, 0, 2], found.spreads) + found.codes.mean(0)
+    assert found.decoded(codes)["grade"].min() < 1 or found.decoded(codes)["grade"].max() > 3
+    shown = re.findall(r"<td>grade</td>((?:<td>[^<]*</td>){5})", sections.traversals(found))
+    grades = [float(cell) for line in shown for cell in re.findall(r"<td>([^<]*)</td>", line)]
+    assert len(grades) == 5
+    assert set(grades) == {1, 2, 3}
+
+
+def test_the_page_of_a_detector_begins_with_its_alarms():
+    rows = people()
+    model = AnomalyDetector(random_state=0, autoencoder=Autoencoder(2, **QUICK)).fit(rows)
+    found = Findings(model, rows)
+    n = int((model.predict(rows) == -1).sum())
+    assert re.match(rf"<p><strong>{n} of {len(rows)} rows", sections.finding(found))
+
+
+def test_what_needs_the_field_comes_last():
+    titles = [title for title, _ in SECTIONS.values()]
+    assert [title.startswith("For specialists") for title in titles] == sorted(
+        title.startswith("For specialists") for title in titles
+    )
+    assert sum(title.startswith("For specialists") for title in titles) == 3

@@ -174,12 +174,14 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}"
 
 
-def counted(n: int, noun: str) -> str:
+def counted(n: int, noun: str, plural: str = "") -> str:
     """A number and a noun, in the plural if it is not 1.
 
     Examples
     --------
     >>> counted(1, "step"), counted(2344, "step")
     ('1 step', '2,344 steps')
+    >>> counted(2, "column has", "columns have")
+    '2 columns have'
     """
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+    return f"{n:,} {noun if n == 1 else plural or f'{noun}s'}"

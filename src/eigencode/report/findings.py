@@ -105,9 +105,13 @@ class Findings:
     @cached_property
     def expected_cells(self) -> np.ndarray:
         """The cells that the decoder expects: of a label, probabilities."""
+        return self._cells_of(self.codes)
+
+    def _cells_of(self, codes: np.ndarray) -> np.ndarray:
+        """The cells that the decoder expects of some codes."""
         model = self.model._model_in(np.dtype(np.float64))
         with torch.inference_mode():
-            means = model.decode(self.model._tensor(self.codes)).mean
+            means = model.decode(self.model._tensor(codes)).mean
         return np.asarray(self.model._in_data_units(means))
 
     def chance(self, number: int, row: int) -> float | None:
@@ -261,6 +265,17 @@ class Findings:
     def decoded(self, codes: np.ndarray) -> Any:
         """Rows of some codes."""
         return self._quietly(self.model.inverse_transform, codes)
+
+    def possible(self, codes: np.ndarray) -> Any:
+        """Rows of some codes, as rows can be: in a frame, whole numbers and ranges are those of the rows fitted."""
+        rows, schema = self.decoded(codes), self.model.columns_
+        return rows if schema is None else schema.decode(self._cells_of(codes))
+
+    @cached_property
+    def p_values(self) -> tuple[np.ndarray, np.ndarray]:
+        """The scores and the p-values that a detector gives the rows."""
+        scores, p = self.fitted.score_and_p_values(self.asked)
+        return scores, p
 
     @cached_property
     def drawn(self) -> tuple[Any, str]:

@@ -89,6 +89,8 @@ def sizes(found: Findings) -> str:
     equal = next((size for size, value in enumerate(linear) if value <= error), None)
     says = f"The squared error a row, in scaled units, is {error:.4g} with {counted(k, 'component')}. "
     says += f"PCA of these rows needs {equal} for as small an error." if equal is not None else "PCA never gets as low."
+    if (n := found.cells.shape[1]) != (d := len(found.given)):
+        says += f" It sees {n} numbers and not {d}: a column of labels is one number for each of its labels."
     if found.are_those_fitted is False:
         says += " PCA is fitted to the rows of this page, and the model is not, or not to all of them."
     return figure(charts.sizes(linear, own, k, error), says)
@@ -136,7 +138,7 @@ def jacobian(found: Findings) -> str:
     says = (
         "How much the code changes for a small change of the row along each singular direction of the "
         f"encoder's Jacobian, at {counted(len(values), 'row')} (median and middle half). "
-        f"{counted(n, 'direction')} {'has' if n == 1 else 'have'} 95 % of the squared change."
+        f"{counted(n, 'direction has', 'directions have')} 95 % of the squared change."
     )
     return figure(charts.spectrum(values[:, :MOST_SHOWN]), says)
 
@@ -148,7 +150,8 @@ def gaps(found: Findings) -> str:
     if missing:
         missing = sorted(missing, key=lambda column: -column.missing)[:MOST_SHOWN]
         values = {"missing": [column.missing for column in missing]}
-        says = f"{_have_gaps(len(missing))}, {missing[0].name} most ({share(missing[0].missing)} of its rows)."
+        n_missing = counted(len(missing), "column has", "columns have")
+        says = f"{n_missing} gaps, {missing[0].name} most ({share(missing[0].missing)} of its rows)."
         parts.append(figure(charts.bars([c.name for c in missing], values, "share of rows"), says))
     if filled := found.filling:
         some = sorted(filled, key=lambda line: line[1] - line[2])[:MOST_SHOWN]
@@ -163,10 +166,6 @@ def gaps(found: Findings) -> str:
         # Hundreds of pixels are not read one by one.
         parts.append(paragraph(says) if found.is_image else figure(charts.bars(names, groups, "error"), says))
     return "".join(parts)
-
-
-def _have_gaps(n_columns: int) -> str:
-    return "1 column has gaps" if n_columns == 1 else f"{n_columns} columns have gaps"
 
 
 def reproduce(found: Findings) -> str:

@@ -35,10 +35,10 @@ SECTIONS: dict[str, tuple[str, Callable[[Findings], str]]] = {
     "gaps": ("Gaps", model_sections.gaps),
     "sizes": ("Error and the size of the code", model_sections.sizes),
     "units": ("Components", model_sections.units),
-    "training": ("Training", model_sections.training),
-    "jacobian": ("Sensitivity of the code", model_sections.jacobian),
-    "formula": ("The formula", model_sections.formula),
     "reproduce": ("How to reproduce it", model_sections.reproduce),
+    "training": ("For specialists: training", model_sections.training),
+    "jacobian": ("For specialists: sensitivity of the code", model_sections.jacobian),
+    "formula": ("For specialists: the formula", model_sections.formula),
 }
 """The sections in their order, each with its title."""
 

@@ -66,6 +66,10 @@ def finding(found: Findings) -> str:
     of_labels = f"From the code alone, {of_labels}" if labels and not numbers else of_labels
     rebuilt = " and ".join(part for part in (of_numbers, of_labels) if part)
     sentences = [
+        f"<strong>{_n_alarms(found)}</strong>: rows unlike those that the detector was fitted to, listed below with "
+        "what is odd in them."
+        if is_detector(found.fitted)
+        else "",
         f"This is {_article(kind)} <strong>{text(kind)}</strong>: it describes each row of "
         f"{counted(d, 'column')} by a code of {counted(k, 'number')}, from which the row is rebuilt.",
         f"This page shows {counted(found.n_given, 'row')}"
@@ -220,13 +224,10 @@ def alarms(found: Findings) -> str:
     detector = found.fitted
     if not is_detector(detector):
         return ""
-    scores, p = detector.score_and_p_values(found.asked)
-    rate, n_alarms = detector.false_alarms_, int((scores < detector.offset_).sum())
-    verb = "is an alarm" if n_alarms == 1 else "are alarms"
+    (scores, p), rate = found.p_values, detector.false_alarms_
     says = (
-        f"{n_alarms:,} of {counted(len(scores), 'row')} ({share(n_alarms / len(scores))}) {verb} at a rate of false "
-        f"alarms of {rate:g}. If all rows were normal, p-values would be spread evenly, and {rate * len(scores):.0f} "
-        "alarms expected."
+        f"{_n_alarms(found)} at a rate of false alarms of {rate:g}. If all rows were normal, p-values would be spread "
+        f"evenly, and {rate * len(scores):.0f} alarms expected."
     )
     if found.are_those_fitted:
         says += " The detector was fitted to these rows: of new normal rows, more may be alarms than of these."
@@ -241,6 +242,13 @@ def alarms(found: Findings) -> str:
     head = ["row", "p-value", "column", "observed", "expected", "direction"]
     promise = paragraph(text(f"What is promised: {detector.guarantee_}."))
     return figure(charts.shares(p, "p-value", rate), says) + promise + table(head, lines, caption)
+
+
+def _n_alarms(found: Findings) -> str:
+    """How many rows are alarms."""
+    scores, _ = found.p_values
+    n, n_rows = int((scores < found.fitted.offset_).sum()), len(scores)
+    return f"{n:,} of {counted(n_rows, 'row')} ({share(n / n_rows)}) {'is an alarm' if n == 1 else 'are alarms'}"
 
 
 def _cell(value: Any) -> str:
@@ -379,7 +387,7 @@ def traversals(found: Findings) -> str:
     for line, j in enumerate(components):
         first = line * len(DEVIATIONS)
         codes[first : first + len(DEVIATIONS), j] += np.array(DEVIATIONS) * found.spreads[j]
-    decoded = found.decoded(codes)
+    decoded = found.possible(codes)
     if found.is_image:
         listed = ", ".join(str(j + 1) for j in components)
         says = (
