@@ -248,6 +248,7 @@ def test_errors_name_flags(folder, rows, capsys):
         ("Use hidden=(64, 32), please", "Use --hidden 64 32, please"),
         ("Got beta=0.5.", "Got --beta 0.5."),
         ("learning_rate=1e-3", "--learning-rate 1e-3"),
+        ("Use sparsity='l1' or 'top_k'", "Use --sparsity l1 or top_k"),
         ("tied=True or tied=False", "--tied or --no-tied"),
         ("no hidden=()", "no hidden=()"),
         ("a column x=3 and my_beta=2", "a column x=3 and my_beta=2"),

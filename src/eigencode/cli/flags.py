@@ -338,10 +338,10 @@ def with_flags(message: str) -> str:
     '-9 is in 12 rows: name it in --missing-values if it stands for a gap'
     """
     message = re.sub(r"load with parts=\[.*?\](?=[. ]|$)", "name the module that has it with --parts", message)
-    names = "|".join(known_flags())
+    names, quoted = "|".join(known_flags()), r"'[^']*'(?: or '[^']*')*"
     patterns = (
         rf"The '(?P<parameter>{names})' parameter(?: of [\w ]*\w)?(?= must)",
-        rf"(?<!\w)(?P<name>{names})=(?P<value>True\b|False\b|'[^']*'|\([^()]+\)|(?!\w+\()[\w+-]+(?:\.\w+)?)",
+        rf"(?<!\w)(?P<name>{names})=(?P<value>True\b|False\b|{quoted}|\([^()]+\)|(?!\w+\()[\w+-]+(?:\.\w+)?)",
         rf"(?<=name it in )'(?P<asked>{names})'",
         r"(?P<quoted>(?<!\w)'[^']*')",
         rf"(?<![\w./-])(?P<word>{'|'.join(name for name in known_flags() if '_' in name)})(?![\w=/(-])",
