@@ -41,7 +41,8 @@ ITERATIONS = (10, 100, 100), (5, 5, 40)
 """Iterations of each first run, of the one that is continued, and on all rows; in full, and roughly."""
 
 ROUGH_GAIN = 0.02
-"""Gain of a rough fit's iteration on all rows that is the last, in nats a row: training gains more in its time."""
+"""Gain of a rough fit's iteration on all of many rows that is the last, in nats a row: training gains more in its
+time. Iterations on few rows are cheap."""
 
 ROWS_A_COMPONENT = 5
 """Fewest rows per component for which a number of components is tried."""
@@ -380,8 +381,9 @@ def _fitted_further(estimator: GaussianMixture, rows: np.ndarray, n_iterations: 
 
 
 def _fitted_roughly(estimator: GaussianMixture, rows: np.ndarray, n_iterations: int) -> GaussianMixture:
-    """The same roughly: until an iteration gains little, and in float32 if the covariances are wide enough for it."""
-    estimator.set_params(tol=ROUGH_GAIN)
+    """The same roughly: of many rows until an iteration gains little; in float32 if the covariances are wide enough."""
+    if len(rows) > ROUGH_ROWS:
+        estimator.set_params(tol=ROUGH_GAIN)
     if estimator.covariance_type != "full":  # others are differences of large numbers
         return _fitted_further(estimator, rows, n_iterations)
     single = copy.copy(estimator)
