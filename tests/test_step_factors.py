@@ -1,18 +1,23 @@
-"""Shorter steps of some layers: an encoder's wide ones beside its linear path."""
+"""Steps of layers beside a linear path: shorter ones of an encoder's wide layers, and a decay of weights."""
 
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
+from torch import nn
 
 from eigencode import Autoencoder, fit_many
 from eigencode.model.composition import Composition
 from eigencode.parts.networks.dense import MLP, LinearPath, Tied
-from eigencode.training import state
-from eigencode.training.step_factors import step_factors
+from eigencode.parts.weight_priors import GaussianWeights
+from eigencode.training import loop, state
+from eigencode.training.optimizers import ClippedAdam
+from eigencode.training.schedule import Schedule
+from eigencode.training.step_factors import step_factors, weight_decay
 
 
-def built(encoder, decoder, n_features=300):
-    model = Composition(encoder, decoder)
+def built(encoder, decoder, n_features=300, **terms):
+    model = Composition(encoder, decoder, **terms)
     model.setup(n_features, 2, torch.Generator().manual_seed(0))
     return model
 
@@ -67,3 +72,67 @@ def test_units_of_wide_layers_stay_within_the_range_of_their_activation(monkeypa
     """With the whole step most are below it after the warm-up, and never learn again."""
     assert (last_activations(step_factors, monkeypatch) > 0.1).float().mean() > 0.9
     assert (last_activations(lambda composition: None, monkeypatch) > 0.1).float().mean() < 0.5
+
+
+def test_weights_beside_a_linear_path_decay_by_their_layers_inputs():
+    model = built(LinearPath(MLP((64, 4))), LinearPath(MLP((512, 256))))
+    decay = weight_decay(model).split([p.numel() for p in model.parameters()])
+    found = {name: own.unique().tolist() for (name, _), own in zip(model.named_parameters(), decay, strict=True)}
+    inputs = {
+        **{"encoder.network.layers.0.weight": 300, "encoder.network.layers.2.weight": 64},
+        **{"encoder.network.layers.4.weight": 4, "decoder.network.layers.0.weight": 2},
+        **{"decoder.network.layers.2.weight": 512, "decoder.network.layers.4.weight": 256},
+    }
+    assert inputs.keys() <= found.keys()
+    assert found == {name: [pytest.approx(0.3 * min(inputs.get(name, 0) / 128, 1))] for name in found}
+
+
+@pytest.mark.parametrize(
+    ("encoder", "terms"), [(MLP((512,)), {}), (LinearPath(MLP((512,))), {"weight_prior": GaussianWeights()})]
+)
+def test_without_a_linear_path_or_with_a_prior_no_weight_decays(encoder, terms):
+    assert weight_decay(built(encoder, MLP((512,)), **terms)) is None
+
+
+def test_decay_multiplies_the_weights_of_one_model_and_of_several():
+    decay, start = torch.tensor([0.0, 0.3, 0.3, 0.1]), torch.tensor([1.0, 2.0, -4.0, 8.0])
+    alone = nn.Parameter(start.clone())
+    ClippedAdam(alone, decay=decay).shrink(0.5)
+    torch.testing.assert_close(alone.detach(), torch.tensor([1.0, 1.7, -3.4, 7.6]))
+    together = nn.Parameter(start.repeat(3, 1))
+    program = ClippedAdam(together, n_weights=[4] * 3, decay=torch.stack([decay, torch.zeros(4), decay]))
+    program.shrink(torch.tensor([0.5, 0.5, 0.0]))
+    torch.testing.assert_close(together.detach(), torch.stack([alone.detach(), start, start]))
+    fewer = nn.Parameter(start.repeat(2, 1))
+    program.of_models(torch.tensor([1, 0]), fewer, torch.zeros(2, 4)).shrink(torch.tensor([0.5, 0.5]))
+    torch.testing.assert_close(fewer.detach(), torch.stack([start, alone.detach()]))
+
+
+@pytest.mark.parametrize("begins", [0, 6])
+def test_decay_is_by_the_sum_of_all_step_sizes(begins, monkeypatch):
+    """Every fourth step for those since the time before; those of an earlier run are not counted again."""
+    shrunk = []
+    monkeypatch.setattr(ClippedAdam, "shrink", lambda self, rate: shrunk.append(rate))
+    monkeypatch.setattr(Schedule, "rate", lambda self, step: 10.0**step)
+    run = Autoencoder(2, hidden=(8,), max_epochs=2, batch_size=25, random_state=0, optimizer="adam")._begin(
+        np.random.default_rng(0).normal(size=(111, 6))
+    )
+    run.state.schedule.begins, run.state.step = begins, begins
+    run.state.schedule.end = run.state.schedule.decay_from = 10
+    list(loop.train_all(loop.runner_of(run)))
+    expected = {0: [1111.0, 1111e4], 6: [11e6]}[begins]
+    assert shrunk == pytest.approx(expected)
+    assert run.state.recent_rates == 0  # it has ended
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rows_that_were_not_fitted_are_rebuilt_better_with_decay(seed, monkeypatch):
+    """The ratio of the errors is .967 in the mean of six seeds, with a standard deviation of .0034."""
+    X = load_digits().data
+    rows = np.random.default_rng(seed).permutation(len(X))
+    options = {"hidden": (256,), "max_epochs": 60, "optimizer": "adam", "random_state": seed, "precision": "float32"}
+    errors = []
+    for decay in (weight_decay, lambda composition: None):
+        monkeypatch.setattr(state, "weight_decay", decay)
+        errors.append(Autoencoder(8, **options).fit(X[rows[:800]]).reconstruction_error(X[rows[800:]]).mean())
+    assert errors[0] < 0.985 * errors[1]

@@ -510,7 +510,8 @@ def test_weights_that_became_worse_are_not_kept():
     assert held_out[-1] > min(held_out) + 0.05
     order = torch.randperm(60, generator=generator(model.seed_, "split"))[: model.n_validation_]
     kept = -(model.score_samples(x[order]) - model.scaler_.log_jacobian.sum()).mean()
-    assert kept == pytest.approx(min(held_out), rel=1e-5)
+    # The start is kept too where so few rows do not tell for certain.
+    assert kept == pytest.approx(min(held_out) if model.best_epoch_ else held_out[0], rel=1e-5)
 
 
 def test_the_best_epoch_is_chosen_by_weight():

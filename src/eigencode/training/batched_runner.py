@@ -64,7 +64,9 @@ class BatchedRunner(Runner):
         self._aside, self._has_average = self._matrix.clone(), False
         self._active: list[bool] = []
         n_weights = list(map(len, self._layout.columns))
-        self._optimizer = ClippedAdam(self._matrix, self._gradient, n_weights, self._factors())
+        self._optimizer = ClippedAdam(
+            self._matrix, self._gradient, n_weights, self._of_each("factors", 1.0), self._of_each("decay", 0.0)
+        )
         self._probe()
 
     @property
@@ -74,14 +76,13 @@ class BatchedRunner(Runner):
 
     # -- the weights
 
-    def _factors(self) -> Tensor | None:
-        """The models' factors of the step size, 1 for those that have none; None if no model has any."""
-        steppers: list[Any] = [run.state.optimizer for run in self.runs]
-        given = [stepper.factors for stepper in steppers]
+    def _of_each(self, name: str, default: float) -> Tensor | None:
+        """A number of the optimiser for each weight of each model; None if no model has any."""
+        given = [getattr(run.state.optimizer, name) for run in self.runs]
         if all(own is None for own in given):
             return None
-        ones = [self._matrix.new_ones(len(columns)) for columns in self._layout.columns]
-        return self._layout.filled([one if own is None else own for own, one in zip(given, ones, strict=True)])
+        others = [self._matrix.new_full((len(columns),), default) for columns in self._layout.columns]
+        return self._layout.filled([other if own is None else own for own, other in zip(given, others, strict=True)])
 
     def _adopt(self, matrix: Tensor) -> None:
         """Use views of the matrix as the models' weights."""
@@ -133,6 +134,10 @@ class BatchedRunner(Runner):
     def take_average(self) -> None:
         shares = [run.state.advance_average() for run in self.runs]
         self._aside.lerp_(self._matrix, on_device(shares, self._matrix.dtype, self.device)[:, None])
+
+    def decay_weights(self) -> None:
+        steps = [run.state.recent_rates for run in self.runs]
+        self._optimizer.shrink(on_device(steps, self._matrix.dtype, self.device))
 
     @torch.no_grad()
     def show(self, average: bool) -> None:

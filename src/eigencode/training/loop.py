@@ -85,11 +85,12 @@ class Active:
         return bool(self._runs)
 
     def count(self, n_rows: int) -> None:
-        """Count a step of each; take their averages if these are due, and obey their clocks."""
+        """Count a step of each; take their averages and let weights decay if that is due, and obey their clocks."""
         for run in self._runs:
             run.state.count_step(n_rows)
         if self._runs[0].state.is_average_due:  # all have made the same steps
             self._runner.take_average()
+            self._runner.decay_weights()
         for run in self._timed:
             _obey_clock(run)
         self._n_alike -= 1

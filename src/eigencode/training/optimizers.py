@@ -57,6 +57,9 @@ class Optimizer(Protocol):
     def step(self, rate: float, loss: Tensor, recompute: Callable[[], Tensor]) -> None:
         """Update the weights by the gradient of the loss; a line search calls ``recompute`` for both at others."""
 
+    def shrink(self, rate: float) -> None:
+        """Let the weights decay as in steps of this size in all, apart from their gradient."""
+
     def state_dict(self) -> dict[str, Any]:
         """The state on which the next step depends."""
 
@@ -75,7 +78,8 @@ class ClippedAdam:
     """Adam (Kingma & Ba, 2015) with clipping, for one model or for several; gradients that are not finite are skipped.
 
     A gradient is compared with the running mean of its lengths, so neither the clipping nor epsilon depends on the
-    data's units or width. Each row of a matrix is a model with its own clipping and step size.
+    data's units or width. Each row of a matrix is a model with its own clipping and step size. Weights decay apart from
+    their gradient, as in AdamW (Loshchilov & Hutter, 2019).
 
     Parameters
     ----------
@@ -87,6 +91,8 @@ class ClippedAdam:
         Number of weights of each of K models; the gradients of the other columns are zero.
     factors : Tensor, optional
         Factors of the step size of each weight, of the shape of the weights.
+    decay : Tensor, optional
+        Decay of each weight, as a share of it for a step of size 1, of the shape of the weights.
     """
 
     memory = AVERAGED
@@ -97,8 +103,9 @@ class ClippedAdam:
         gradient: Tensor | None = None,
         n_weights: Sequence[int] | None = None,
         factors: Tensor | None = None,
+        decay: Tensor | None = None,
     ) -> None:
-        self._weights, self._gradient, self._factors = weights, gradient, factors
+        self._weights, self._gradient, self._factors, self._decay = weights, gradient, factors, decay
         self.mean, self.square = torch.zeros_like(weights.data), torch.zeros_like(weights.data)
         # The fused kernel takes these in float32, whatever the weights' type.
         self.n_steps, self.running = torch.zeros((2, *weights.shape[:-1], 1), device=weights.device)
@@ -113,7 +120,9 @@ class ClippedAdam:
         fewer._weights, fewer._gradient = weights, gradient
         for name in ("mean", "square", "n_steps", "running", "_share"):
             setattr(fewer, name, getattr(self, name).index_select(0, chosen))
-        fewer._factors = None if self._factors is None else self._factors.index_select(0, chosen)
+        for name in ("_factors", "_decay"):
+            own = getattr(self, name)
+            setattr(fewer, name, None if own is None else own.index_select(0, chosen))
         fewer._divide()
         return fewer
 
@@ -141,10 +150,29 @@ class ClippedAdam:
             for model, made, of_one in zip(models, n_steps, pieces, strict=True)
         ]
 
+        decays = [] if self._decay is None or self._decay.dim() > 1 else _pieces(self._decay.cpu())
+        self._decays = [(share, part) for share, part in decays if share]
+
     @property
     def factors(self) -> Tensor | None:
         """Factors of the step size of each weight."""
         return self._factors
+
+    @property
+    def decay(self) -> Tensor | None:
+        """Decay of each weight, as a share of it for a step of size 1."""
+        return self._decay
+
+    @torch.no_grad()
+    def shrink(self, rate: float | Tensor) -> None:
+        """Let the weights decay as in steps of this size in all, or, of shape (K,), of one for each model."""
+        weights = self._weights.detach()
+        if isinstance(rate, Tensor):
+            if self._decay is not None:
+                weights.addcmul_(weights, self._decay * rate[:, None], value=-1)
+            return
+        for share, part in self._decays:
+            weights[part].mul_(1 - share * rate)
 
     @torch.no_grad()
     def step(self, rate: float | Tensor, *_: object) -> None:
@@ -245,7 +273,7 @@ class ClippedAdam:
 
 
 def _pieces(factors: Tensor) -> list[tuple[float, slice]]:
-    """The factors of neighbouring weights that have the same, and where these are.
+    """The factors, or the decays, of neighbouring weights that have the same, and where these are.
 
     Examples
     --------
@@ -288,8 +316,8 @@ class FullBatchLBFGS(torch.optim.LBFGS):
 
     memory = 0.0
 
-    def __init__(self, vector: nn.Parameter, factors: Tensor | None = None) -> None:
-        super().__init__(  # its steps have the length of the line search, without factors
+    def __init__(self, vector: nn.Parameter, factors: Tensor | None = None, decay: Tensor | None = None) -> None:
+        super().__init__(  # its steps have the length of the line search, without factors, and find a minimum
             [vector],
             max_iter=5,
             history_size=50,
@@ -301,6 +329,9 @@ class FullBatchLBFGS(torch.optim.LBFGS):
     def restart(self) -> None:
         """Continue from other weights: the curvature is discarded, since it is not theirs and may not be finite."""
         self.state.clear()
+
+    def shrink(self, rate: float) -> None:
+        """Do nothing: the weights have no decay."""
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add the vector; torch's method would import a compiler, for a second or more."""
@@ -376,4 +407,4 @@ NO_STEP = 1e-30
 
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adam": ClippedAdam, "lbfgs": FullBatchLBFGS}
-"""The optimisers by name, each for one vector of weights, with factors of the step size of each weight or None."""
+"""The optimisers by name, each for one vector of weights, with each weight's factor of the step size and its decay."""

@@ -121,6 +121,10 @@ class Runner(ABC):
         """Add the current weights of each model to its average."""
 
     @abstractmethod
+    def decay_weights(self) -> None:
+        """Let the weights of each model decay, for the steps between two weights of its average."""
+
+    @abstractmethod
     def show(self, average: bool) -> None:
         """Set the models' weights to their averages, or to the weights of the last step."""
 
@@ -233,6 +237,9 @@ class SingleRunner(Runner):
 
     def take_average(self) -> None:
         self._run.state.average()
+
+    def decay_weights(self) -> None:
+        self._run.state.optimizer.shrink(self._run.state.recent_rates)
 
     def show(self, average: bool) -> None:
         self._run.state.show(average)

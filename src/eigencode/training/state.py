@@ -18,7 +18,7 @@ from eigencode.model.composition import Composition
 from eigencode.training.optimizers import OPTIMIZERS, Optimizer, copy_alike
 from eigencode.training.rng import attributes, generator, may_draw_globally
 from eigencode.training.schedule import Schedule
-from eigencode.training.step_factors import step_factors
+from eigencode.training.step_factors import step_factors, weight_decay
 
 MOST_RETREATS = 6
 """A run that diverges more often than this is ended."""
@@ -231,7 +231,8 @@ class TrainingState:
                 hint="Give one of them layers, or leave one to 'hidden'",
             )
         parameters = FlatParameters(composition.to(device))
-        stepper = OPTIMIZERS[optimizer](parameters.vector, factors=step_factors(composition))
+        factors, decay = step_factors(composition), weight_decay(composition)
+        stepper = OPTIMIZERS[optimizer](parameters.vector, factors=factors, decay=decay)
         return cls(composition, parameters, stepper, schedule, seed)
 
     @property
@@ -290,6 +291,12 @@ class TrainingState:
     def is_average_due(self) -> bool:
         """Whether the weights after this step are added to the average."""
         return self.step % AVERAGE_EVERY == 0
+
+    @property
+    def recent_rates(self) -> float:
+        """Sum of the step sizes since the average was last due; 0 after the end of the schedule."""
+        schedule, first = self.schedule, max(self.step - AVERAGE_EVERY, self.schedule.begins)
+        return 0.0 if self.finished else sum(schedule.rate(step) for step in range(first, self.step))
 
     @torch.no_grad()
     def average(self) -> None:

@@ -1,4 +1,4 @@
-"""Shorter steps for weights of outputs that are known precisely, and of wide layers beside a linear path."""
+"""Shorter steps for weights of outputs that are known precisely, and of wide layers; a decay beside a linear path."""
 
 from __future__ import annotations
 
@@ -8,17 +8,48 @@ from torch import Tensor, nn
 from eigencode.model.composition import Composition
 
 WIDE = 128
-"""Inputs of a layer beside a linear path from which its steps are shorter."""
+"""Inputs of a layer beside a linear path from which its steps are shorter, and its decay is whole."""
+
+DECAY = 0.3
+"""Decay of the weights of wide layers, as a share of them for a step of size 1."""
 
 
 @torch.no_grad()
 def step_factors(composition: Composition) -> Tensor | None:
     """Factors of Adam's step size for all weights that are trained, in their order, shape (P,); None if all are 1."""
     outputs, layers = _of_outputs(composition), _of_wide_layers(composition)
-    trained = [parameter for parameter in composition.parameters() if parameter.requires_grad]
-    each = [torch.ones_like(p) * outputs.get(p, 1.0) * layers.get(p, 1.0) for p in trained]
-    factors = torch.cat([one.reshape(-1) for one in each])
+    factors = torch.cat(
+        [(torch.ones_like(p) * outputs.get(p, 1.0) * layers.get(p, 1.0)).reshape(-1) for p in _trained(composition)]
+    )
     return None if bool((factors == 1).all()) else factors
+
+
+@torch.no_grad()
+def weight_decay(composition: Composition) -> Tensor | None:
+    r"""Decay of all weights that are trained, in their order, shape (P,), as a share for a step of size 1; None if 0.
+
+    Steps of Adam have about the same length however little a weight matters, so weights that matter little grow with
+    the number of steps, by chance, and the model learns its rows by heart. Weights of layers of n inputs beside a
+    linear path therefore decay, apart from their gradient, by
+
+    .. math:: 0.3 \min(n / 128, 1)
+
+    of themselves for a step of size 1. Narrow layers have few weights, with which columns may be rebuilt exactly. The
+    linear path has no decay, since the model is then what its start is, nor has a model with a prior of its weights,
+    whose objective says how large they are.
+    """
+    if composition.weight_prior is not None:
+        return None
+    networks = (composition.encoder, composition.decoder)
+    beside = {p for n in networks if n.affine is not None for p in set(n.parameters()) - set(n.affine.parameters())}
+    shares = {p: DECAY * min(p[0].numel() / WIDE, 1.0) for p in beside if p.dim() > 1}
+    decay = torch.cat([torch.full_like(p, shares.get(p, 0.0)).reshape(-1) for p in _trained(composition)])
+    return decay if bool(decay.any()) else None
+
+
+def _trained(composition: Composition) -> list[nn.Parameter]:
+    """The parameters that are trained, in their order."""
+    return [parameter for parameter in composition.parameters() if parameter.requires_grad]
 
 
 def _of_outputs(composition: Composition) -> dict[nn.Parameter, Tensor]:
