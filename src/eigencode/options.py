@@ -42,6 +42,9 @@ class OptionInfo:
         Whether a float is a share between 0 and 1, even if the option may be an int in another range.
     object : str
         A description of the Python object that the option takes.
+    keeps_objective : bool
+        Whether models with two of its values minimise the same number on the same rows, for as many epochs, so that a
+        search may compare them while they are in training.
     """
 
     help: str
@@ -52,6 +55,7 @@ class OptionInfo:
     on_command_line: bool = True
     share: bool = False
     object: str = "a part or module"
+    keeps_objective: bool = False
 
     def contains(self, number: float) -> bool:
         """Whether a number lies in the range."""
@@ -110,9 +114,12 @@ class ModelOptions:
         "linear map; one number is a depth, with widths that fall geometrically from the data to the code. "
         "'auto': derived from the numbers of columns, rows and components.",
         low=1,
+        keeps_objective=True,
     )
     activation: Activation | Object = option(
-        "gelu", "Nonlinearity between the layers: a name, or any elementwise torch module."
+        "gelu",
+        "Nonlinearity between the layers: a name, or any elementwise torch module.",
+        keeps_objective=True,
     )
     image_shape: tuple[int, ...] | Literal["auto"] | None = option(
         None,
@@ -146,7 +153,7 @@ class ModelOptions:
     )
     encoder: Object = option(None, "Your own encoder: a part or any torch module.")
     decoder: Object = option(None, "Your own decoder: a part or any torch module.")
-    tied: bool = option(False, "Let the decoder use the encoder's weights, transposed.")
+    tied: bool = option(False, "Let the decoder use the encoder's weights, transposed.", keeps_objective=True)
     code: Object = option(None, "Distribution q(z|x) of the code; None is a point, z = f(x).")
     ordered: bool = option(
         False,
@@ -193,9 +200,9 @@ class TrainingOptions:
         low=0,
         open_low=True,
     )
-    batch_size: int | Literal["auto"] = option("auto", "Rows per step.", low=1)
+    batch_size: int | Literal["auto"] = option("auto", "Rows per step.", low=1, keeps_objective=True)
     learning_rate: float | Literal["auto"] = option(
-        "auto", "Peak step size of Adam, or first step of L-BFGS.", low=0, open_low=True
+        "auto", "Peak step size of Adam, or first step of L-BFGS.", low=0, open_low=True, keeps_objective=True
     )
     validation_fraction: float = option(
         0.1,

@@ -28,7 +28,8 @@ from eigencode.estimators.base import BaseAutoencoder, unchanged_on_failure
 from eigencode.estimators.fit_many import Job, fit_jobs
 from eigencode.estimators.inputs import mean_of_rows, read_groups, read_rows, read_weights
 from eigencode.options import options_of
-from eigencode.search_scores import SCORES, Fold, Halving, Score, results, score_of, score_on, scoring_of
+from eigencode.search_rounds import Halving, comparable
+from eigencode.search_scores import SCORES, Fold, Score, results, score_of, score_on, scoring_of
 
 P = ParamSpec("P")
 Answer = TypeVar("Answer")
@@ -76,10 +77,10 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         bound of one, as for variational autoencoders, and else 'leave_one_out': the likelihood of a row given its own
         code grows with every component, even if all that is left is noise.
     factor : int or None, default None
-        Successive halving (Jamieson & Talwalkar, 2016): after 1/factor^2 and 1/factor of the steps, or of the time
-        limit if that is earlier, only the best 1/factor of the candidates go on, from where they are. Many candidates
-        then take a fraction of the time; a setting that is best only at the end can be lost. None trains all of them to
-        the end.
+        Of candidates that differ in ``hidden``, ``activation``, ``tied``, ``learning_rate`` or ``batch_size`` alone,
+        only 1/factor go on after a fifth of the steps, or of the time limit if that is earlier: those with the lowest
+        objective on the validation rows of their fits (a round of successive halving, Jamieson & Talwalkar, 2016).
+        Others, such as sizes of the code, are compared at the end only. None trains all candidates to the end.
     refit : bool, default True
         Whether to fit the choice to all rows.
     random_state : int or None, default None
@@ -93,7 +94,7 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         One row for each candidate, as in scikit-learn's searches: ``params``, ``param_*``, ``split*_test_score``,
         ``mean_test_score``, ``std_test_score``, ``rank_test_score``; and ``standard_error``, ``n_components``,
         ``n_weights``, ``mean_fit_time`` (seconds of all fits, divided by their number), ``budget`` (the share of its
-        steps after which a candidate ended: 1 unless ``factor`` is given).
+        steps after which a candidate was ended, whose score is NaN then; 1 for the others).
     best_index_, best_params_, best_score_
         The choice: its row, its settings, its mean score.
     best_estimator_ : autoencoder
@@ -269,12 +270,13 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
             score = score_of(scoring_of(self.scoring, jobs))
             return score_on(jobs[number], folds[number % len(folds)], array, weights, score)
 
-        halving = Halving(self.factor or 1, jobs, len(folds), lambda number: scored(number)[0])
+        halving = Halving(self.factor or 1, jobs, comparable(self.estimator, candidates))
         self.trained_ = fit_jobs(jobs, verbose=self.verbose, rounds=None if self.factor is None else halving)
         seconds = (time.perf_counter() - began) / len(jobs)
         self.scoring_ = scoring_of(self.scoring, jobs)
+        whole = np.repeat(halving.budgets == 1, len(folds))
         with progress.stage("scoring", self.verbose):
-            scores = [scored(number) for number in range(len(jobs))]
+            scores = [scored(number) if whole[number] else (np.nan, np.nan) for number in range(len(jobs))]
         self._report(jobs)
         shape = len(candidates), len(folds), 2
         return results(candidates, jobs, np.array(scores).reshape(shape), seconds, halving.budgets)
@@ -294,7 +296,7 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
 
     def _choose(self, results: Mapping[str, Any]) -> int:
         """The row of the candidate that the rule chooses."""
-        means = np.where(results["budget"] == 1, results["mean_test_score"], np.nan)
+        means = results["mean_test_score"]
         if np.isnan(means).all():
             raise DataError("No candidate could be scored on all folds", got="NaN for each")
         best = int(np.nanargmax(means))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -86,7 +85,7 @@ def results(
         "standard_error": np.maximum(
             spread / np.sqrt(max(n_folds - 1, 1)), np.sqrt(np.square(errors).sum(1)) / n_folds
         ),
-        "rank_test_score": _ranks(mean, budgets),
+        "rank_test_score": _ranks(mean),
         "mean_fit_time": np.full(len(candidates), seconds),
         "n_components": np.array([_mean(job.model.n_components_ for job in group) for group in fitted]),
         "n_weights": np.array([_mean(_n_weights(job.model) for job in group) for group in fitted]),
@@ -94,68 +93,9 @@ def results(
     }
 
 
-@dataclass
-class Halving:
-    """Successive halving (Jamieson & Talwalkar, 2016): after 1/f^2 and 1/f of the steps the best 1/f of them go on.
-
-    A candidate has a job for each fold, and ends with all of them. Those whose training is complete are not ended: they
-    cost nothing more. Those that an earlier process let go on do so again.
-
-    Attributes
-    ----------
-    factor : int
-        f.
-    jobs : sequence of Job
-        The folds of the first candidate, of the second, and so on.
-    n_folds : int
-        Number of folds.
-    score : callable
-        The mean score of a job by its number.
-    """
-
-    factor: int
-    jobs: Sequence[Job]
-    n_folds: int
-    score: Callable[[int], float]
-
-    def __post_init__(self) -> None:
-        self.shares: Sequence[float] = (self.factor**-2, self.factor**-1)
-        self.budgets = np.ones(len(self.jobs) // self.n_folds)
-
-    def poor(self, share: float) -> list[Job]:
-        """The jobs of the candidates that end after a share of the steps, and only keep their budget."""
-        alive = np.flatnonzero(self.budgets == 1).tolist()
-        n_kept = math.ceil(len(alive) / self.factor)
-        means = {c: self._mean(c, share) for c in alive}
-        ended = [c for c in sorted(alive, key=lambda c: -means[c])[n_kept:] if not self._is_complete(c)]
-        self.budgets[ended] = share
-        return [job for c in ended for job in self._of(c)]
-
-    def _of(self, candidate: int) -> Sequence[Job]:
-        return self.jobs[candidate * self.n_folds : (candidate + 1) * self.n_folds]
-
-    def _is_complete(self, candidate: int) -> bool:
-        """Whether the training of all its models has ended by itself, with the decay of their step sizes."""
-        states = [job.run.state for job in self._of(candidate) if job.run is not None]
-        return len(states) == self.n_folds and all(s.finished and s.schedule.decay_from <= s.step for s in states)
-
-    def _mean(self, candidate: int, share: float) -> float:
-        """The mean score over folds; infinite if an earlier process let it go on, minus infinity if it failed."""
-        own = self._of(candidate)
-        if any(job.error is not None for job in own):
-            return -math.inf
-        if self._is_complete(candidate) and all(job.was_beyond(share) for job in own):
-            return math.inf
-        for job in own:
-            job.show()
-        first = candidate * self.n_folds
-        found = float(np.mean([self.score(first + fold) for fold in range(self.n_folds)]))
-        return found if math.isfinite(found) else -math.inf
-
-
-def _ranks(mean: np.ndarray, budgets: np.ndarray) -> np.ndarray:
-    """Ranks from 1: by the share of the steps, and then by the mean score; last those without a score."""
-    keys = list(zip(np.where(np.isnan(mean), 0.0, budgets), np.where(np.isnan(mean), 0.0, mean), strict=True))
+def _ranks(mean: np.ndarray) -> np.ndarray:
+    """Ranks from 1 by the mean score; last those without a score."""
+    keys = list(zip(~np.isnan(mean), np.where(np.isnan(mean), 0.0, mean), strict=True))
     order = {key: rank for rank, key in enumerate(sorted(set(keys)))}
     return rankdata([-order[key] for key in keys], method="min").astype(np.int32)
 

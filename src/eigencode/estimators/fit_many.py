@@ -55,12 +55,6 @@ class Job:
             self.error = error
             return None
 
-    def show(self) -> None:
-        """Let a model in training answer with the weights of its last evaluation."""
-        if self.run is not None:
-            self.run.state.composition.eval()
-            self.model._conclude(self.run)
-
 
 class Rounds(Protocol):
     """Models that are trained in rounds, after each of which some are ended.
@@ -74,7 +68,7 @@ class Rounds(Protocol):
     shares: Sequence[float]
 
     def poor(self, share: float) -> Iterable[Job]:
-        """The jobs that end now; those in training have the weights of their last evaluation."""
+        """The jobs that end now."""
 
 
 def fit_many(estimators: Sequence[Estimator], X: Any, sample_weight: Any = None, *, verbose: bool = False) -> list[str]:

@@ -49,7 +49,8 @@ class SearchDisplay(Display):
     """The validation scores of a search, with their standard errors, against the parameter with the most values.
 
     Each combination of the other parameters that vary is a line. Of more than eight lines, those with the lowest best
-    scores are grey; the line of the choice is always coloured. A ring marks the best candidate, a star the chosen one;
+    scores are grey; the line of the choice is always coloured. Candidates that ended early have no score, and are not
+    drawn. A ring marks the best candidate, a star the chosen one;
     the dashed line is one standard error below the best score. An axis of numbers that span more than a decade is
     logarithmic.
 
