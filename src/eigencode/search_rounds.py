@@ -29,7 +29,8 @@ def comparable(estimator: BaseAutoencoder, candidates: Sequence[Mapping[str, Any
     >>> comparable(Autoencoder(), candidates)
     [[0, 2], [1]]
     """
-    free = {option.name for option in options_of(type(estimator)) if option.info.keeps_objective}
+    kind: Any = type(estimator)
+    free = {option.name for option in options_of(kind) if option.info.keeps_objective}
     groups: dict[str, list[int]] = {}
     for number, params in enumerate(candidates):
         fixed = sorted((name, value) for name, value in params.items() if name.partition("__")[0] not in free)
