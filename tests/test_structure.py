@@ -39,7 +39,7 @@ LAYERS = [
     {"descriptions"},
     {"report"},
     {"estimators"},
-    {"search_scores"},
+    {"search_rounds", "search_scores"},
     {"search"},
     {"hub", "mlflow", "tracking"},
     {"plots"},
