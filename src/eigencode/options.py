@@ -165,7 +165,8 @@ class ModelOptions:
     beta: float = option(1.0, "Weight of the divergence between code and prior.", low=0)
     penalties: Object = option((), "Further penalties, one number for each row.", object="a sequence of penalty parts")
     weight_prior: Object = option(
-        None, "Prior p(w) on the weights, as `GaussianWeights`; None has no such term, and wide layers decay in training."
+        None,
+        "Prior p(w) on the weights, as `GaussianWeights`; None has no such term, and wide layers decay in training.",
     )
     scale: Scale = option(
         "auto",
