@@ -148,7 +148,8 @@ def test_shards_have_every_row_once_in_order(folder, table, n, stays, monkeypatc
 
 def test_shards_of_alarms_have_the_numbers_of_their_rows(folder, capsys):
     arguments = [folder / "detector.safetensors", folder / "rows.npy", "--false-alarms", ".2"]
-    assert of_shards(folder, "detect", 3, *arguments) == answered(folder, "detect", *arguments)
+    # Each file has its own most unusual row first.
+    assert sorted(of_shards(folder, "detect", 3, *arguments)) == sorted(answered(folder, "detect", *arguments))
     assert main(["detect", *map(str, arguments[:2]), "--false-discoveries", ".1", "-o", "x.csv", "--shard", "0/2"]) == 1
     assert "False discoveries and windows need all rows" in capsys.readouterr().err
 
