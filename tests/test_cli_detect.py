@@ -110,6 +110,29 @@ def test_the_most_unusual_rows_are_first_and_are_printed(folder, name, capsys, m
     assert [[one[3], two[0]] for one, two in zip(lines[::2], lines[1::2], strict=True)] == first
 
 
+def test_a_long_text_without_spaces_keeps_its_ends_where_it_is_printed(folder, capsys):
+    new = pd.read_csv(folder / "new.csv", dtype={"code": str})
+    new.assign(code="https://example.org/" + "x" * 40 + new["code"]).to_csv(folder / "long.csv", index=False)
+    line = f"detect {folder}/d.safetensors {folder}/long.csv --output {folder}/long-alarms.csv --quiet --id code"
+    assert run(line) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("https"))
+    printed, row = line.split()[:2]
+    assert printed.endswith(f"...{'x' * 15}{int(row):04d}")
+    assert len(printed) == 40
+
+
+def test_ids_are_written_once_and_none_has_the_name_of_another_column(folder, capsys):
+    assert detect(folder, "--id", "code,kind", "--id", "code", "--output", f"{folder}/twice.csv") == 0
+    assert pd.read_csv(folder / "twice.csv").columns.tolist() == ["code", "kind", "row", "score", "p_value"]
+    new = pd.read_csv(folder / "new.csv", dtype={"code": str})
+    new.rename(columns={"code": "score"}).to_csv(folder / "clash.csv", index=False)
+    capsys.readouterr()
+    line = f"detect {folder}/d.safetensors {folder}/clash.csv --output {folder}/clashed.csv --quiet --id score"
+    assert run(line) != 0
+    assert "detect writes a column of this name itself. Got --id score" in capsys.readouterr().err
+    assert not (folder / "clashed.csv").exists()
+
+
 def test_nothing_is_printed_of_the_most_unusual_rows_in_json_or_without_alarms(folder, capsys):
     assert detect(folder, "--output", f"{folder}/a.csv", "--json") == 0
     assert len(capsys.readouterr().out.splitlines()) == 1
@@ -236,10 +259,12 @@ def test_reasons_of_windows_are_those_of_the_whole_series(tmp_path, capsys):
     timed = AnomalyDetector(autoencoder=autoencoder, window=4, time="time", random_state=0)
     timed.fit(rows.assign(time=times)).save(tmp_path / "t.safetensors")
     rows.assign(time=times).to_csv(tmp_path / "timed.csv", index=False)
-    line = f"detect {tmp_path}/t.safetensors {tmp_path}/timed.csv --id time --output {tmp_path}/timed-alarms.csv"
-    assert run(f"{line} --quiet") == 0
+    line = f"detect {tmp_path}/t.safetensors {tmp_path}/timed.csv --output {tmp_path}/timed-alarms.csv --quiet"
+    assert run(f"{line} --id time") == 0
     found = pd.read_csv(tmp_path / "timed-alarms.csv", parse_dates=["time"])
     assert (found["time"] == times[found["row"]]).all()
+    assert run(line) == 0, "the times are read also where they are not written"
+    assert pd.read_csv(tmp_path / "timed-alarms.csv")["row"].tolist() == found["row"].tolist()
     capsys.readouterr()
     few = AnomalyDetector(autoencoder=autoencoder, random_state=0).fit(rows[:60])
     few.save(tmp_path / "few.safetensors")

@@ -25,6 +25,9 @@ T = TypeVar("T")
 
 JSON = ".json"
 
+WRITTEN = "row", "score", "p_value", "alarm"
+"""The columns that are written of each row."""
+
 REASONS = "reasons of each row"
 """The key of the reasons beside the columns of a table."""
 
@@ -191,7 +194,19 @@ def _brief(value: Any) -> str:
     """A value for a reader of a terminal."""
     if value is None or value != value:
         return "missing"
-    return f"{value:.6g}" if isinstance(value, float) else textwrap.shorten(str(value), 40, placeholder=" ...")
+    return f"{value:.6g}" if isinstance(value, float) else _short_text(" ".join(str(value).split()))
+
+
+def _short_text(words: str, most: int = 40) -> str:
+    """A long text without its middle: ids and addresses have no spaces, and often differ at their ends only.
+
+    Examples
+    --------
+    >>> _short_text("sensor-of-the-second-pump-12", 20)
+    'sensor-o...d-pump-12'
+    """
+    kept = (most - 3) // 2
+    return words if len(words) <= most else f"{words[:kept]}...{words[len(words) - most + 3 + kept :]}"
 
 
 def _in_six_digits(shares: np.ndarray) -> np.ndarray:

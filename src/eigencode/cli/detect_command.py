@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import CycloptsError, Parameter, validators
 
 from eigencode import progress
-from eigencode.cli.alarms import Alarms, Asked, check_alarms_output
+from eigencode.cli.alarms import WRITTEN, Alarms, Asked, check_alarms_output
 from eigencode.cli.app import command
 from eigencode.cli.flags import FILES, PATHS, STREAM, SWITCH, AsJson, Model
 from eigencode.cli.shards import WHOLE, Part, Shard
@@ -29,8 +29,6 @@ from eigencode.progress import counted
 
 if TYPE_CHECKING:
     from eigencode.estimators.anomaly import AnomalyDetector
-
-JSON = ".json"
 
 ANOMALIES = 0.1
 """Share of the rows that may be anomalies before a change of the normal rows is suspected."""
@@ -92,7 +90,10 @@ def detect(
     if as_json and output == STREAM:
         message = "--json and --output - both write to standard output: name a file for --output."
         raise CycloptsError(msg=message, command_chain=["detect"])
-    names = [name for given in ids for name in given.split(",")]
+    names = list(dict.fromkeys(name for given in ids for name in given.split(",")))
+    if taken := [name for name in names if name in WRITTEN]:
+        hint = "Give that column of the file another name"
+        raise OptionError("detect writes a column of this name itself", got=f"--id {taken[0]}", hint=hint)
     part = shard.begin("detect", rows, output)
     output = part.name(output)
     detector, table = model_and_rows(model, rows, chosen, output, check_alarms_output, also=names)

@@ -230,7 +230,7 @@ def model_and_rows(
 ) -> tuple[Any, Any]:
     """Check the output, load a model, and read the columns that it was fitted on and columns ``also``, or images.
 
-    Rows of large tables stay in their files.
+    These include the column of times of a detector with windows. Rows of large tables stay in their files.
     """
     with progress.stage("reading"):
         if output is not None:
@@ -241,6 +241,8 @@ def model_and_rows(
             return fitted, _images(rows, chosen, fitted).rows
         _refuse_image_size(rows, chosen)
         schema = getattr(fitted, "columns_", None)
+        time = getattr(fitted, "time", None)
+        also = also if time is None else [*also, time]
         given = {**chosen.arguments(options_of(fitted)), "fitted": types_of(fitted), "also": also}
         given["optional"] = () if schema is None else schema.optional
         columns = partial(data.matching_columns, sources(rows), names, fitted.n_features_in_, **given)

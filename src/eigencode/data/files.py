@@ -261,7 +261,7 @@ def _fitted_columns(
             got=f"none named {enumerated([repr(name) for name in missing])}",
             hint=file.hint_on_header or did_you_mean(missing[0], positions, OWN_COLUMNS),
         )
-    names = [*names, *(name for name in also if name not in names)]
+    names = list(dict.fromkeys([*names, *also]))
     if more := [repr(name) for name in positions if name not in names]:
         file.notes.append(f"not read, since the model does not have them: {enumerated(more)}")
     return FileColumns(path, file, [positions[name] for name in names], list(names), fitted)
