@@ -112,7 +112,7 @@ class Alarms:
     n_reasons: int
     all_rows: bool
     first: int
-    n_shown: int = 5
+    n_shown: int
     n_told: int = 2
     shown: dict[int, dict[str, Any]] = field(init=False)
     """The lines of the alarms that are printed, with their reasons, by their positions."""
@@ -191,10 +191,18 @@ def aligned(table: Sequence[Sequence[str]]) -> str:
 
 
 def _brief(value: Any) -> str:
-    """A value for a reader of a terminal."""
+    """A value for a reader of a terminal; no digit before the decimal point is lost.
+
+    Examples
+    --------
+    >>> _brief(0.123456789), _brief(20451877.0)
+    ('0.123457', '20451877')
+    """
     if value is None or value != value:
         return "missing"
-    return f"{value:.6g}" if isinstance(value, float) else _short_text(" ".join(str(value).split()))
+    if isinstance(value, float):
+        return f"{value:.0f}" if 1e5 <= abs(value) < 1e15 else f"{value:.6g}"
+    return _short_text(" ".join(str(value).split()))
 
 
 def _short_text(words: str, most: int = 40) -> str:

@@ -30,6 +30,9 @@ from eigencode.progress import counted
 if TYPE_CHECKING:
     from eigencode.estimators.anomaly import AnomalyDetector
 
+MOST_SHOWN = 5
+"""Alarms that are printed."""
+
 ANOMALIES = 0.1
 """Share of the rows that may be anomalies before a change of the normal rows is suspected."""
 
@@ -108,13 +111,14 @@ def detect(
         found = list(asked.of_blocks(lambda rows, *_: np.stack(detector.score_and_p_values(rows))))
     scores, p = np.concatenate(found, axis=1)
     are_alarms = detector.calibration_.reported(p, rate) if false_discoveries else p <= rate
-    alarms = Alarms(asked, scores, p, are_alarms, explain or 0, all_rows, part.first)
+    n_shown = MOST_SHOWN if part.knows_all and not as_json else 0
+    alarms = Alarms(asked, scores, p, are_alarms, explain or 0, all_rows, part.first, n_shown)
     alarms.write(output)
     n_rows, n_alarms = map(int, part.total(len(p), are_alarms.sum()))
     facts = {"n_rows": n_rows, "n_alarms": n_alarms, "rate": rate, "drift": detector.drift_from(p, ANOMALIES)}
     # Models that leave a part of the rows out each keep a rate only about.
     how, of = "about" if detector.folds_ else "at most", "alarms" if false_discoveries else "normal rows"
-    report(output, facts, f"{how} {rate:g} of {of}, on average", alarms.told() if part.knows_all else "", as_json)
+    report(output, facts, f"{how} {rate:g} of {of}, on average", alarms.told(), as_json)
 
 
 def part_of_rows(part: Part, detector: AnomalyDetector, table: Any, false_discoveries: float | None) -> Any:
