@@ -34,9 +34,9 @@ def weight_decay(composition: Composition) -> Tensor | None:
 
     .. math:: 0.3 \min(n / 128, 1)
 
-    of themselves for a step of size 1. Narrow layers have few weights, with which columns may be rebuilt exactly. The
-    linear path has no decay, since the model is then what its start is, nor has a model with a prior of its weights,
-    whose objective says how large they are.
+    of themselves for a step of size 1; of a transposed convolution, n is the number of weights of one input. Narrow
+    layers have few weights, with which columns may be rebuilt exactly. The linear path has no decay, since the model is
+    then what its start is, nor has a model with a prior of its weights, whose objective says how large they are.
     """
     if composition.weight_prior is not None:
         return None
