@@ -108,6 +108,13 @@ def test_decay_multiplies_the_weights_of_one_model_and_of_several():
     torch.testing.assert_close(fewer.detach(), torch.stack([start, alone.detach()]))
 
 
+def test_decay_changes_no_sign():
+    alone, together = nn.Parameter(torch.tensor([1.0, -2.0])), nn.Parameter(torch.tensor([[1.0, -2.0]]))
+    ClippedAdam(alone, decay=torch.tensor([0.3, 0.0])).shrink(20.0)
+    ClippedAdam(together, n_weights=[2], decay=torch.tensor([[0.3, 0.0]])).shrink(torch.tensor([20.0]))
+    assert alone.tolist() == together[0].tolist() == [0.0, -2.0]
+
+
 @pytest.mark.parametrize("begins", [0, 6])
 def test_decay_is_by_the_sum_of_all_step_sizes(begins, monkeypatch):
     """Every fourth step for those since the time before; those of an earlier run are not counted again."""

@@ -165,14 +165,14 @@ class ClippedAdam:
 
     @torch.no_grad()
     def shrink(self, rate: float | Tensor) -> None:
-        """Let the weights decay as in steps of this size in all, or, of shape (K,), of one for each model."""
+        """Let the weights decay as in steps of this size in all, or of one for each model, shape (K,); at most to 0."""
         weights = self._weights.detach()
         if isinstance(rate, Tensor):
             if self._decay is not None:
-                weights.addcmul_(weights, self._decay * rate[:, None], value=-1)
+                weights.mul_((1 - self._decay * rate[:, None]).clamp_(min=0))
             return
         for share, part in self._decays:
-            weights[part].mul_(1 - share * rate)
+            weights[part].mul_(max(1 - share * rate, 0.0))
 
     @torch.no_grad()
     def step(self, rate: float | Tensor, *_: object) -> None:
