@@ -1,5 +1,6 @@
 """How the program is called: what it prints to be tried runs as printed, and its help's examples do."""
 
+import itertools
 import os
 import re
 import shlex
@@ -97,6 +98,18 @@ def test_the_name_alone_shows_the_help(capsys):
     shown = capsys.readouterr().out
     assert main([]) == 0
     assert capsys.readouterr().out == shown
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_sentences_of_a_help_fill_its_lines(name, capsys):
+    """A line of a paragraph ends where the next word does not fit, and nowhere else."""
+    assert main([name, "--help"]) == 0
+    printed = capsys.readouterr().out
+    width = len(re.search("^╭.*╮$", printed, flags=re.MULTILINE)[0])
+    told = printed.partition("\n\n")[2].partition("╭")[0].strip()
+    for paragraph in told.split("\n\n"):
+        for line, following in itertools.pairwise(paragraph.splitlines()):
+            assert len(f"{line.rstrip()} {following.split()[0]}") > width
 
 
 def test_every_command_has_an_example(capsys):

@@ -1,5 +1,7 @@
 """Reports: what a page says is what the model does, it needs no network, and a browser draws it without an error."""
 
+import html
+import itertools
 import json
 import os
 import re
@@ -132,6 +134,13 @@ class TestPage:
         assert f"random_state={model.seed_}" in text
         assert "hidden=(8,)" in text
 
+    def test_the_call_that_makes_a_model_again_is_python(self):
+        frame = people()[["height", "weight"]]
+        model = AnomalyDetector(autoencoder=Autoencoder(1, **QUICK), trim=False, random_state=0).fit(frame)
+        call = re.search("<pre><code>(.*?)[.]fit[(]X[)]</code>", model_sections.reproduce(Findings(model, frame)))[1]
+        again = eval(html.unescape(call), {"Autoencoder": Autoencoder, "AnomalyDetector": AnomalyDetector})
+        assert repr(again) == repr(model)
+
     def test_every_chart_can_be_drawn(self, text):
         charts = Page(text).charts
         assert len(charts) >= 8
@@ -166,6 +175,16 @@ class TestPage:
         assert {len(text) for text in told["narrow"]} < {14, 15}
         units = vega.compiled(charts.units(np.random.default_rng(0).normal(size=(50, 8)), range(8)))
         assert [vega.at_width(units, width)["layout"]["columns"] for width in (832, 358, 100)] == [4, 2, 1]
+
+    def test_numbers_below_a_narrow_chart_stay_apart(self):
+        """A digit of 12 pixels is about 7 wide; a browser's may be wider, so there are 4 and more between numbers."""
+        drawn = vega.compiled(charts.spectrum(np.random.default_rng(0).uniform(size=(20, 21))))
+        picture = ElementTree.fromstring(vega.picture(drawn, vega.WIDTHS["narrow"]))
+        below = [each for each in picture.iter() if each.get("text-anchor") == "middle" and each.text.isdigit()]
+        told = {int(each.text): numbers_in(each.get("transform"))[0] for each in below if each.get("opacity") != "0"}
+        assert {1, 3} <= set(told)
+        ends = [(at - 3.5 * len(str(n)), at + 3.5 * len(str(n))) for n, at in sorted(told.items())]
+        assert min(begin - end for (_, end), (begin, _) in itertools.pairwise(ends)) >= 4
 
     @staticmethod
     def areas_of(text):
@@ -535,9 +554,11 @@ class TestFindings:
         wide = np.random.default_rng(0).random((50, 20))
         found = Findings(LinearAutoencoder(2).fit(wide), wide)
         for section in (sections.reconstructions, sections.samples):
-            assert "; 8 of 20 columns, those that are rebuilt best" in section(found)
+            assert "; the first 8 of 20 columns" in section(found)
+            names = re.findall('<th scope="col">(.*?)</th>', section(found))
+            assert [name for name in names if name != "row"] == [column.name for column in found.given[:8]]
         found = Findings(LinearAutoencoder(2).fit(COUNTS), COUNTS)
-        assert "columns, those" not in sections.reconstructions(found) + sections.samples(found)
+        assert "the first" not in sections.reconstructions(found) + sections.samples(found)
 
     def test_numbers_that_are_0_and_1_are_decoded_as_such(self):
         frame = pd.DataFrame({"whole": (COUNTS[:, 0] > 0.5).astype(int), "logical": COUNTS[:, 1] > 0.5})
@@ -638,6 +659,22 @@ def test_the_command_writes_a_page(model, tmp_path, monkeypatch, capsys):
     assert "r.html" in capsys.readouterr().out
     assert (tmp_path / "r.html").read_text().startswith("<!doctype html>")
     assert main(["report", "m.safetensors", "people.parquet", "--output", "r.txt"]) == 1
+
+
+def test_the_command_tells_the_notes_in_the_words_of_the_shell(tmp_path, monkeypatch):
+    from eigencode.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    model = Autoencoder(2, **QUICK).fit(people())
+    model.notes_.append("stopped by max_seconds after 200 rows; try a larger max_seconds")
+    model.save("m.safetensors")
+    people().to_parquet("people.parquet")
+    assert main(["report", "m.safetensors", "people.parquet", "--output", "r.html"]) == 0
+    assert (
+        "<li>stopped by --max-seconds after 200 rows; try a larger --max-seconds</li>"
+        in (tmp_path / "r.html").read_text()
+    )
+    assert "<li>stopped by max_seconds after 200 rows; try a larger max_seconds</li>" in page(model, people())
 
 
 @pytest.mark.parametrize("is_fitted_as_frame", [True, False])

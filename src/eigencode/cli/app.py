@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from inspect import cleandoc
 from typing import Any, TypeVar
@@ -71,9 +72,14 @@ def command(order: int, usage: str) -> Callable[[F], F]:
     epilogue = "\n".join(["Example:", "", *lines, "", EXIT_CODES])
 
     def register(function: F) -> F:
-        name, text = function.__name__, cleandoc(function.__doc__ or "")
+        name, text = function.__name__, _without_breaks(cleandoc(function.__doc__ or ""))
         path, shown = f"{function.__module__}:{name}", f"Usage: eigencode {usage}"
         app.command(path, name=name, help=text, sort_key=order, usage=shown, help_epilogue=epilogue)
         return function
 
     return register
+
+
+def _without_breaks(text: str) -> str:
+    """Paragraphs of a docstring without their ends of lines, which would stay in a help of any width."""
+    return re.sub(r"(?<!\n)\n(?!\n)", " ", text)

@@ -371,7 +371,12 @@ def kinds_as_flags(message: str) -> str:
 
 def facts_told(facts: Mapping[str, str]) -> dict[str, str]:
     """Facts about a model, of which the notes are in the words of the shell."""
-    return {name: with_flags(kinds_as_flags(fact)) if name == "note" else fact for name, fact in facts.items()}
+    return {name: note_told(fact) if name == "note" else fact for name, fact in facts.items()}
+
+
+def note_told(note: str) -> str:
+    """A note of a fit in the words of the shell."""
+    return with_flags(kinds_as_flags(note))
 
 
 SHORT_FLAGS = {"-o", "-q"}

@@ -298,6 +298,8 @@ def report(
     components; sliders decode codes in the page. Give rows that were not fitted where you can.
     """
     fitted, X = model_and_rows(model, rows, chosen, output, check_page_output)
+    if notes := getattr(fitted, "notes_", None):
+        notes[:] = map(flags.note_told, notes)
     with progress.stage("writing the report"):
         fitted.report(X, output)
     print(f"The page is in {output}. Open it in a browser.")

@@ -172,7 +172,7 @@ def reproduce(found: Findings) -> str:
     """How the model was made: options, seed, versions, and what identifies the data."""
     model = found.fitted
     facts = description({**summary(model), "version": __version__})
-    options = {name: getattr(model, name) for name in _changed(model)} | own_options(model)
+    options = {name: getattr(model, name) for name in dict.fromkeys([*_changed(model), *own_options(model)])}
     call = ", ".join(f"{name}={value!r}" for name, value in options.items() if name != "random_state")
     seed = f"random_state={found.fitted.seed_}" if hasattr(found.fitted, "seed_") else ""
     code = f"{type(model).__name__}({', '.join(part for part in (call, seed) if part)}).fit(X)"

@@ -150,7 +150,7 @@ def reconstructions(found: Findings) -> str:
         rebuilt = pixels(found, np.asarray(found.rebuilt)[some])
         both = np.concatenate([originals, rebuilt])
         return strip(both, len(some), "Images (first line) and their reconstructions (second line), with usual errors.")
-    shown = _shown(found)[:8]
+    shown = _first(found)
     rows = []
     for row in some[:5]:
         rows.append([f"row {found.labels[row]}", *(found.given[number].text(row) for number in shown)])
@@ -159,16 +159,21 @@ def reconstructions(found: Findings) -> str:
     return table(["row", *names], rows, f"Rows with usual errors, each above its reconstruction{_of_all(found, shown)}")
 
 
-def _shown(found: Findings, most: int = MOST_SHOWN) -> list[int]:
+def _shown(found: Findings, most: int) -> list[int]:
     """Numbers of the columns for a chart: those whose reconstruction says most about the model."""
     spread = [column.explained if np.isfinite(column.explained) else -np.inf for column in found.by_column]
     return sorted(np.argsort(spread)[::-1][:most].tolist())
 
 
-def _of_all(found: Findings, shown: list[int]) -> str:
+def _first(found: Findings) -> range:
+    """Numbers of the columns for a table of rows: as many as there is room for."""
+    return range(len(found.given))[:8]
+
+
+def _of_all(found: Findings, shown: range) -> str:
     """What a caption says of the columns that a table leaves out."""
     n = len(found.given)
-    return f"; {len(shown)} of {n} columns, those that are rebuilt best" if len(shown) < n else ""
+    return f"; the first {len(shown)} of {n} columns" if len(shown) < n else ""
 
 
 def by_column(found: Findings) -> str:
@@ -412,7 +417,7 @@ def samples(found: Findings) -> str:
         return paragraph(text(f"This model draws no rows: {why}"))
     if found.is_image:
         return strip(pixels(found, drawn), 8, "New images drawn from the model.")
-    rows, shown = columns(drawn, found.model), _shown(found)[:8]
+    rows, shown = columns(drawn, found.model), _first(found)
     names = [found.given[number].name for number in shown]
     lines = [[rows[number].text(row) for number in shown] for row in range(6)]
     return table(names, lines, f"New rows drawn from the model{_of_all(found, shown)}")

@@ -38,7 +38,7 @@ CONFIG: Spec = {
     "mark": {"aria": False},
     "view": {"stroke": None},
     "axis": {**TEXT, "gridColor": GRID, "domainColor": GRID, "tickColor": GRID},
-    "axisX": {"labelFlush": False},
+    "axisX": {"labelFlush": False, "labelSeparation": 8},
     "axisQuantitative": {"tickCount": 7, "labelSeparation": 8},
     "legend": {**TEXT, "orient": "top", "columnPadding": 20},  # a browser's letters may be wider than those measured
     "header": {"labelColor": INK, "titleColor": INK},
