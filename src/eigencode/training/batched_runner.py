@@ -136,8 +136,9 @@ class BatchedRunner(Runner):
         self._aside.lerp_(self._matrix, on_device(shares, self._matrix.dtype, self.device)[:, None])
 
     def decay_weights(self) -> None:
-        steps = [run.state.recent_rates for run in self.runs]
-        self._optimizer.shrink(on_device(steps, self._matrix.dtype, self.device))
+        if self._optimizer.decay is not None:
+            steps = [run.state.recent_rates for run in self.runs]
+            self._optimizer.shrink(on_device(steps, self._matrix.dtype, self.device))
 
     @torch.no_grad()
     def show(self, average: bool) -> None:
