@@ -12,6 +12,7 @@ import eigencode
 from eigencode import AnomalyDetector, Autoencoder, LinearAutoencoder
 from eigencode.cli import main
 from eigencode.cli.alarms import short
+from eigencode.estimators.reasons import Reasons
 
 
 def run(line):
@@ -241,7 +242,7 @@ def test_only_a_detector_detects(folder, capsys):
     assert run(f"sweep {folder}/normal.csv --kind anomaly --over n_components=1,2 --output {folder}/s.safetensors") == 2
 
 
-def test_reasons_of_windows_are_those_of_the_whole_series(tmp_path, capsys):
+def test_reasons_of_windows_are_those_of_the_whole_series(tmp_path, capsys, monkeypatch):
     """The rows of a window are in the table, not only among the alarms; five models promise only about a rate."""
     t = np.arange(300)
     series = np.sin(t[:, None] / [3, 5]) + 0.05 * np.random.default_rng(0).normal(size=(300, 2))
@@ -259,6 +260,11 @@ def test_reasons_of_windows_are_those_of_the_whole_series(tmp_path, capsys):
         own = expected[expected["row"] == alarm["row"]]
         assert [reason["column"] for reason in alarm["reasons"]] == own["column"].tolist()
         np.testing.assert_allclose([reason["contribution"] for reason in alarm["reasons"]], own["contribution"], 1e-5)
+    seen, whole = [], Reasons.of
+    monkeypatch.setattr(Reasons, "of", lambda *asked: seen.append(len(asked[-1].array)) or whole(*asked))
+    assert run(f"detect {tmp_path}/w.safetensors {tmp_path}/rows.csv --output {tmp_path}/few.csv --quiet") == 0
+    assert len(alarms) > 5, "more are written than printed"
+    assert seen == [5], "those of the alarms that are printed are computed, and no others"
     times = pd.Timestamp("2026-01-01") + pd.to_timedelta(t, unit="min")
     timed = AnomalyDetector(autoencoder=autoencoder, window=4, time="time", random_state=0)
     timed.fit(rows.assign(time=times)).save(tmp_path / "t.safetensors")

@@ -12,7 +12,7 @@ import eigencode
 from eigencode import AnomalyDetector, Autoencoder, LinearAutoencoder
 from eigencode.data.tables import compact
 from eigencode.detection.suspicion import LEVEL, MOST_HIDDEN, CellDensity
-from eigencode.errors import OptionError
+from eigencode.errors import DataError, OptionError
 from eigencode.estimators.inputs import read_rows
 
 D, N_FACTORS, NOISE = 8, 2, 0.3
@@ -299,3 +299,64 @@ def test_records_have_the_labels_of_rows_as_json_values(fitted):
 def test_a_number_of_columns_is_checked(fitted, n_columns):
     with pytest.raises(OptionError, match="'n_columns' must be a whole number"):
         fitted.explain(rows_of(1, 1), n_columns=n_columns)
+
+
+@pytest.fixture(scope="module")
+def labelled():
+    """A frame of mixed columns with labels of its rows, and a detector fitted to it."""
+    rng = np.random.default_rng(0)
+    columns = {"size": rng.normal(size=120), "color": rng.choice(list("abc"), 120), "day": "2026-01-02"}
+    frame = pd.DataFrame(columns, index=[f"row {i}" for i in range(120)])
+    frame["day"] = pd.to_datetime(frame["day"]) + pd.to_timedelta(rng.integers(90, size=120), unit="D")
+    frame.loc["row 40", "color"] = "alien"
+    return frame, AnomalyDetector(autoencoder=LinearAutoencoder(1), random_state=0).fit(frame.drop(index="row 40"))
+
+
+@pytest.mark.parametrize("n_rows_of_block", [7, 1000])
+def test_the_reasons_of_chosen_rows_are_those_among_all(labelled, n_rows_of_block, tmp_path, monkeypatch):
+    """By numbers, a mask or a series; of a frame with labels of its rows, of an array, and of a file."""
+    frame, detector = labelled
+    monkeypatch.setattr("eigencode.data.block_sources.rows_of_block", lambda n_columns: n_rows_of_block)
+    monkeypatch.setattr("eigencode.data.named_files.STREAMED_FROM", 1)
+    every, records = detector.explain(frame, n_columns=2), detector.explain(frame, n_columns=2, output="records")
+    chosen = [3, 40, 41, 119]
+    mask = np.isin(np.arange(120), chosen)
+    expected = every[every["row"].isin(frame.index[chosen])].reset_index(drop=True)
+    for rows in (chosen, [119, 3, 41, 40, 3], mask, pd.Series(mask, frame.index)):
+        pd.testing.assert_frame_equal(detector.explain(frame, rows=rows, n_columns=2), expected)
+    found = detector.explain(frame, rows=chosen, n_columns=2, output="records")
+    of_chosen = [pd.DataFrame([each for row in some for each in row["reasons"]]) for some in (found, records)]
+    every_record = of_chosen[1].iloc[[line for row in chosen for line in (2 * row, 2 * row + 1)]]
+    pd.testing.assert_frame_equal(of_chosen[0], every_record.reset_index(drop=True))
+    assert [row["row"] for row in found] == ["row 3", "row 40", "row 41", "row 119"]
+    frame.to_parquet(tmp_path / "rows.parquet", index=False)
+    of_file = detector.explain(tmp_path / "rows.parquet", rows=chosen, n_columns=2)
+    assert of_file["row"].tolist() == np.repeat(chosen, 2).tolist()
+    assert of_file["column"].tolist() == expected["column"].tolist()
+    np.testing.assert_allclose(of_file["contribution"], expected["contribution"])
+
+
+@pytest.mark.parametrize("rows", [[], np.zeros(120, bool)])
+def test_no_rows_have_no_reasons(labelled, rows):
+    frame, detector = labelled
+    found = detector.explain(frame, rows=rows, n_columns=2)
+    assert len(found) == 0
+    assert found.columns.tolist() == detector.explain(frame[:1]).columns.tolist()
+    assert detector.explain(frame, rows=rows, output="records") == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "error", "message"),
+    [
+        ([1, 120], OptionError, "'rows' must be from 0 to 119, as X has 120 rows. Got 120"),
+        ([-1, 5], OptionError, "Got -1"),
+        (np.ones(119, bool), DataError, "A mask must have an item for each row of X. Got 119 and 120 rows"),
+        ([0.5], OptionError, "a mask of the rows of X, or their numbers. Got the type float64"),
+        (np.ones((120, 1), bool), OptionError, r"Got the shape \(120, 1\)"),
+        (["row 3"], OptionError, "their numbers"),
+    ],
+)
+def test_rows_that_are_not_in_the_table_are_refused(labelled, rows, error, message):
+    frame, detector = labelled
+    with pytest.raises(error, match=message):
+        detector.explain(frame, rows=rows)

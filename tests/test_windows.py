@@ -9,6 +9,7 @@ import eigencode
 from eigencode import AnomalyDetector, LinearAutoencoder
 from eigencode.data.windows import series_starts, window_rows
 from eigencode.errors import DataError, OptionError
+from eigencode.estimators.reasons import Reasons
 
 
 def series(n_rows, seed, first=0):
@@ -51,6 +52,18 @@ def test_a_fault_in_time_is_found_where_no_row_is_unusual(detector):
         "t",
         *(f"t-{lag}" for lag in range(1, 6)),
     }
+
+
+def test_reasons_of_chosen_windows_are_computed_of_these_only(detector, monkeypatch):
+    """Each is that among all rows: a window has rows which are not chosen, and those after a gap in time begin anew."""
+    new = series(100, 1, first=5000)
+    halves = pd.concat([new[:40], new[60:]], ignore_index=True)
+    every, seen, whole = detector.explain(halves, n_columns=3), [], Reasons.of
+    monkeypatch.setattr(Reasons, "of", lambda *asked: seen.append(len(asked[-1].array)) or whole(*asked))
+    found = detector.explain(halves, rows=[2, 39, 40, 55], n_columns=3)
+    assert seen == [4]
+    expected = every[every["row"].isin([2, 39, 40, 55])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(found, expected)
 
 
 def test_the_windows_held_out_do_not_overlap_with_those_learned(detector):

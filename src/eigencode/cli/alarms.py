@@ -75,11 +75,7 @@ class Asked:
         """The reasons of some of the rows of a block, each as a dictionary."""
         if not len(some):
             return []
-        if self.detector.window is not None:  # a window has rows that are not among these
-            found = self.detector.explain(rows, n_columns=n_columns, output="records")
-            return [list(map(short, found[row]["reasons"])) for row in some]
-        chosen = rows.take(some) if hasattr(rows, "take") and hasattr(rows, "column_names") else rows[some]
-        found = self.detector.explain(chosen, n_columns=n_columns, output="records")
+        found = self.detector.explain(rows, rows=some, n_columns=n_columns, output="records")
         return [list(map(short, row["reasons"])) for row in found]
 
 

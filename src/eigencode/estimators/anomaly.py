@@ -20,7 +20,7 @@ from eigencode.estimators import fingerprints, members
 from eigencode.estimators.base import unchanged_on_failure
 from eigencode.estimators.composed import Composed
 from eigencode.estimators.inputs import framed, read_rows, read_weights, require_in_memory
-from eigencode.estimators.reasons import Reasons, as_frame, as_records, joined
+from eigencode.estimators.reasons import ChosenRows, check_question, explained, in_form, joined
 from eigencode.estimators.unlikeness import Unlikeness, bounded
 from eigencode.options import Object, check_options, documented, option
 
@@ -322,7 +322,7 @@ class AnomalyDetector(OutlierMixin, Composed):
         found, (rows, _) = self._scores(self._found(X)), self._rows(X)
         return members.areas(self.autoencoder_, self.unlikeness_, rows, -found, y, self.seed_)
 
-    def explain(self, X: Any, *, n_columns: int | None = None, output: str = "frame") -> Any:
+    def explain(self, X: Any, *, rows: Any = None, n_columns: int | None = None, output: str = "frame") -> Any:
         """Why each row is unlike those fitted: its columns, by what they add to D.
 
         Suspicious columns are found first, and what is expected of each column is computed without them, so that one
@@ -332,6 +332,9 @@ class AnomalyDetector(OutlierMixin, Composed):
         ----------
         X : array-like of shape (n, d)
             Rows like those fitted.
+        rows : array-like of bool of shape (n,), or of int, optional
+            Which rows of X to explain, as a mask or by their numbers from 0; the answer has them in the order of X.
+            Windows need the other rows too, and reasons take several times as long as scores.
         n_columns : int, optional
             Give the first columns of each row only.
         output : {'frame', 'records'}, default 'frame'
@@ -356,29 +359,27 @@ class AnomalyDetector(OutlierMixin, Composed):
         >>> noise = np.random.default_rng(0).normal(size=(400, 4))
         >>> X = noise[:, :1] + 0.1 * noise[:, 1:]
         >>> model = AnomalyDetector(autoencoder=LinearAutoencoder(1), random_state=0).fit(X)
-        >>> model.explain([[1.0, 1.0, -1.0]], n_columns=1)[["column", "direction"]]
-          column direction
-        0     x2     below
+        >>> new = [[1.0, 1.0, 1.0], [1.0, 1.0, -1.0]]
+        >>> model.explain(new, rows=model.predict(new) < 0, n_columns=1)[
+        ...     ["row", "column", "direction"]
+        ... ]
+           row column direction
+        0    1     x2     below
         """
         check_is_fitted(self)
-        if output not in ("frame", "records"):
-            raise OptionError("'output' must be 'frame' or 'records'", got=f"{output!r}")
-        if n_columns is not None and not (isinstance(n_columns, int | np.integer) and n_columns >= 1):
-            raise OptionError("'n_columns' must be a whole number from 1 on", got=f"{n_columns!r}")
-        pairs = self._in_blocks(X, lambda block, first: self._explained(block, first, n_columns))
-        table, parts = map(joined, zip(*pairs, strict=True))
-        index = X.index if hasattr(X, "iloc") else np.arange(len(next(iter(parts.values()))))
-        if output == "records":  # objects, since NumPy gives out a time in nanoseconds as an integer
-            return as_records(table, {"row": np.asarray(index, dtype=object), **parts})
-        numbers = table["row"]
-        found = {**table, "row": np.asarray(index)[numbers], **{name: part[numbers] for name, part in parts.items()}}
-        return as_frame(found, "pandas" if self.columns_ is None else self.columns_.library)
+        check_question(n_columns, output)
+        X, chosen = opened(X), ChosenRows.of(rows)
 
-    def _explained(self, X: Any, first: int, n_columns: int | None) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The reasons of rows, whose numbers begin with ``first``, and the parts of their scores."""
-        given, _ = self._rows(X)
-        table = Reasons.of(self.unlikeness_, self.autoencoder_, given).ranked(n_columns)
-        return {**table, "row": table["row"] + first}, self.unlikeness_.parts(self.autoencoder_, given)
+        def ask(block: Any, first: int) -> tuple[Any, ...]:
+            given, _ = self._rows(block)
+            own = chosen.among(first, n := len(given.array))
+            return *explained(self.unlikeness_, self.autoencoder_, given, own, n_columns), first + own, n
+
+        tables, parts, numbers, sizes = zip(*self._in_blocks(X, ask), strict=True)
+        chosen.check(sum(sizes))
+        index = X.index if hasattr(X, "iloc") else np.arange(sum(sizes))
+        of_rows = {"row": index[np.concatenate(numbers)], **joined(parts)}
+        return in_form(joined(tables), of_rows, output, "pandas" if self.columns_ is None else self.columns_.library)
 
     def _rows(self, X: Any, reset: bool = False) -> tuple[NamedArray, np.ndarray]:
         """The rows, or the windows that end with them, and the number of the first row of the series of each."""

@@ -23,6 +23,7 @@ import narwhals as nw
 import numpy as np
 
 from eigencode.data.cells import is_missing
+from eigencode.errors import DataError, OptionError
 from eigencode.estimators.row_nats import cells_of, is_allowed, used_columns
 
 if TYPE_CHECKING:
@@ -115,6 +116,78 @@ class Reasons:
             else:
                 observed[here] = _objects(frame[column.name].to_list())[of]
         return observed, expected
+
+
+@dataclass(frozen=True, eq=False)
+class ChosenRows:
+    """Which rows of a table are explained.
+
+    Attributes
+    ----------
+    numbers : ndarray of int or None
+        Their numbers, ascending; None for all rows.
+    n_rows : int or None
+        The number of rows of the table, if it is known.
+    """
+
+    numbers: np.ndarray | None = None
+    n_rows: int | None = None
+
+    @classmethod
+    def of(cls, rows: Any) -> ChosenRows:
+        """The rows of a mask, or of numbers from 0; all for None."""
+        if rows is None:
+            return cls()
+        given = np.asarray(rows)
+        if given.ndim != 1 or (len(given) and given.dtype.kind not in "biu"):
+            got = f"the shape {given.shape}" if given.ndim != 1 else f"the type {given.dtype}"
+            raise OptionError("'rows' must be a mask of the rows of X, or their numbers", got=got)
+        if given.dtype == bool:
+            return cls(np.flatnonzero(given), len(given))
+        return cls(np.unique(given.astype(np.int64)))
+
+    def among(self, first: int, n_rows: int) -> np.ndarray:
+        """Those among so many rows from ``first`` on, counted from there."""
+        if self.numbers is None:
+            return np.arange(n_rows)
+        begin, end = np.searchsorted(self.numbers, [first, first + n_rows])
+        return self.numbers[begin:end] - first
+
+    def check(self, n_rows: int) -> None:
+        """Raise an error unless they are rows of a table of so many."""
+        if self.n_rows not in (None, n_rows):
+            raise DataError("A mask must have an item for each row of X", got=f"{self.n_rows:,} and {n_rows:,} rows")
+        if self.numbers is not None and len(self.numbers) and not 0 <= self.numbers[0] <= self.numbers[-1] < n_rows:
+            wrong = self.numbers[0] if self.numbers[0] < 0 else self.numbers[-1]
+            raise OptionError(f"'rows' must be from 0 to {n_rows - 1:,}, as X has {n_rows:,} rows", got=f"{wrong}")
+
+
+def check_question(n_columns: Any, output: Any) -> None:
+    """Raise an error for a wrong number of columns or form of the answer."""
+    if output not in ("frame", "records"):
+        raise OptionError("'output' must be 'frame' or 'records'", got=f"{output!r}")
+    if n_columns is not None and not (isinstance(n_columns, int | np.integer) and n_columns >= 1):
+        raise OptionError("'n_columns' must be a whole number from 1 on", got=f"{n_columns!r}")
+
+
+def explained(
+    unlikeness: Unlikeness, model: BaseAutoencoder, given: NamedArray, own: np.ndarray, n_columns: int | None
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The reasons of some of the rows given, and the parts of their scores; empty ones of no rows."""
+    some = given[own if len(own) else np.zeros(1, np.int64)]
+    table = Reasons.of(unlikeness, model, some).ranked(n_columns)
+    parts, kept = unlikeness.parts(model, some), table["row"] < len(own)
+    of_rows = {name: values[: len(own)] for name, values in parts.items()}
+    return {name: values[kept] for name, values in table.items()}, of_rows
+
+
+def in_form(table: dict[str, np.ndarray], of_rows: dict[str, np.ndarray], output: str, library: str) -> Any:
+    """Reasons, a line for each row and column, with what is known of each row: a frame of a library, or records."""
+    if output == "records":
+        return as_records(table, of_rows)
+    n_kept = len(table["rank"]) // max(len(of_rows["row"]), 1)
+    repeated = {name: np.repeat(np.asarray(values), n_kept) for name, values in of_rows.items()}
+    return as_frame(table | repeated, library)
 
 
 def as_frame(table: dict[str, np.ndarray], library: str) -> Any:

@@ -12,7 +12,7 @@ from eigencode.data.pictures import as_pixels
 from eigencode.descriptions import is_detector, is_supervised, summary
 from eigencode.progress import counted
 from eigencode.report import charts, vega
-from eigencode.report.columns import MISSING, Column, columns, take
+from eigencode.report.columns import MISSING, Column, columns
 from eigencode.report.findings import MOST_POINTS, Findings
 from eigencode.report.pieces import data, figure, paragraph, share, strip, table, text
 
@@ -305,10 +305,9 @@ def _predicted_classes(true: np.ndarray, guess: np.ndarray) -> str:
 
 
 def _reasons(found: Findings, some: np.ndarray) -> list[dict[str, Any]]:
-    """The reasons of some rows; those of windows need the rows before them."""
-    asked = found.asked if found.fitted.window else take(found.asked, some)
-    records = found.fitted.explain(asked, n_columns=3, output="records")
-    return [records[row] for row in some] if found.fitted.window else list(records)
+    """The reasons of some rows, in the order of these."""
+    records = found.fitted.explain(found.asked, rows=some, n_columns=3, output="records")
+    return [records[place] for place in some.argsort().argsort()]
 
 
 def code_map(found: Findings) -> str:
