@@ -28,9 +28,6 @@ FEWEST_ROWS = 4
 
 RATIO = "density_ratio"
 
-DRIFT_LEVEL = 0.01
-"""Below this p-value, new normal rows are said to score otherwise than those held out."""
-
 
 @documented
 @dataclass(eq=False, repr=False)
@@ -296,11 +293,8 @@ class AnomalyDetector(OutlierMixin, Composed):
         p_values = self.calibration_.checked(p_values)
         step = self.window or 1
         found = self.calibration_.drift(p_values[min(step, len(p_values)) - 1 :: step], anomalies)
-        if found < DRIFT_LEVEL:
-            rows = f"More than {100 * anomalies:g} % of the new rows" if anomalies else "New rows"
-            what = f"{rows} score otherwise than those held out of the fit (p = {found:.2g})"
-            promise = "unless they are anomalies, the rate of false alarms no longer holds. Fit again"
-            warnings.warn(f"{what}: {promise}.", ResultWarning, stacklevel=2)
+        if (note := members.drift_note(found, anomalies)) is not None:
+            warnings.warn(note, ResultWarning, stacklevel=2)
         return found
 
     def compare(self, X: Any, y: Any) -> dict[str, float]:

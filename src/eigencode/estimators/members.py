@@ -45,6 +45,9 @@ LARGE = 1e100
 FEWEST_TO_TRIM = 40
 """With fewer rows, none are left out as small groups."""
 
+DRIFT_LEVEL = 0.01
+"""Below this p-value, new normal rows are said to score otherwise than those held out."""
+
 
 @dataclass(frozen=True, eq=False)
 class Division:
@@ -247,6 +250,15 @@ def notes_on(known: Calibration, asked: float, in_force: float, are_windows: boo
         note = f"Calibrated by {n} windows that do not overlap: the rate holds for such ones, where the series is"
         notes.append(f"{note} stationary; alarms of neighbouring rows go together")
     return notes
+
+
+def drift_note(p_value: float, anomalies: float) -> str | None:
+    """A sentence if the p-value of the hypothesis that new normal rows score as those held out is small."""
+    if p_value >= DRIFT_LEVEL:
+        return None
+    rows = f"More than {100 * anomalies:g} % of the new rows" if anomalies else "New rows"
+    what = f"{rows} score otherwise than those held out of the fit (p = {p_value:.2g})"
+    return f"{what}: unless they are anomalies, the rate of false alarms no longer holds. Fit again."
 
 
 def compared(member: Member, division: Division, seed: int) -> str | None:
