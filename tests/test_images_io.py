@@ -154,7 +154,7 @@ def test_only_the_first_frame_is_read_with_a_note(tmp_path):
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     found = read_images([tmp_path])
     assert found.rows.tolist() == [[0] * found.rows.shape[1]]
-    assert found.notes == ["One image has more than one frame or page; only the first is read."]
+    assert found.notes == ["1 image has more than one frame or page; only the first is read."]
 
 
 def test_grey_images_become_colour_if_others_or_the_model_are(tmp_path):

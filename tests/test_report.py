@@ -32,6 +32,7 @@ from eigencode import (
     VariationalAutoencoder,
     load,
 )
+from eigencode.descriptions import description, summary
 from eigencode.errors import DataError, FileError, OptionError
 from eigencode.export import graph_of
 from eigencode.report import charts, findings, live, model_sections, sections, vega
@@ -234,7 +235,10 @@ class TestPage:
 
     def test_the_card_counts_columns_that_are_left_out(self):
         frame = people().assign(name=[f"Jo Doe {number}" for number in range(N)])
-        assert "components of 7 columns, of which 1 is left out" in card(Autoencoder(2, **QUICK).fit(frame))
+        fitted = Autoencoder(2, **QUICK).fit(frame)
+        assert "components of 7 columns, of which 1 is left out" in card(fitted)
+        facts = description({**summary(fitted), "version": "1"})
+        assert facts["code size"] == "2, from 7 columns, of which 1 is left out"
 
     def test_components_are_drawn_in_their_order(self):
         facet = charts.units(np.random.default_rng(0).normal(size=(50, 11)), range(11))
@@ -429,6 +433,17 @@ class TestFindings:
         found = Findings(model, rows)
         assert found.labels[found.worst[0]] == "17"
         assert found.given[found.suspects(found.worst[0])[0]].name == "height"
+
+    def test_the_errors_of_columns_add_up_to_those_of_rows(self, found):
+        """Of numbers, dates, counts, labels and gaps; of counts in an array, which are rebuilt in their own units."""
+        np.testing.assert_allclose(found.errors_by_column.sum(1), found.errors, rtol=1e-4)
+        assert (found.errors_by_column[people()["weight"].isna(), 1] == 0).all()
+        counts = np.random.default_rng(0).poisson([1.0, 5.0, 9.0], size=(80, 3)).astype(float)
+        of_counts = Findings(Autoencoder(1, likelihood="poisson", **QUICK).fit(counts), counts)
+        np.testing.assert_allclose(of_counts.errors_by_column.sum(1), of_counts.errors, rtol=1e-4)
+        row = int(of_counts.worst[0])
+        sizes = of_counts.errors_by_column[row]
+        assert of_counts.suspects(row) == sorted(range(3), key=lambda column: -sizes[column])
 
     def test_pca_gives_the_errors_by_size(self):
         X = np.random.default_rng(0).normal(size=(100, 4)) * [1, 2, 3, 4]

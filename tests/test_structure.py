@@ -27,7 +27,19 @@ PAGES = sorted(".".join(stub.relative_to(SOURCE.parent).parent.parts) for stub i
 
 # A module may import from its own layer and from those before it.
 LAYERS = [
-    {"lazy", "_version", "errors", "options", "domains", "progress", "invocation", "batch", "checkpoint", "processes"},
+    {
+        "lazy",
+        "_version",
+        "errors",
+        "options",
+        "domains",
+        "progress",
+        "words",
+        "invocation",
+        "batch",
+        "checkpoint",
+        "processes",
+    },
     {"parts"},
     {"data"},
     {"detection"},

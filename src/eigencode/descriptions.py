@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from eigencode.errors import enumerated
 from eigencode.options import AutoencoderOptions, options_of
-from eigencode.progress import counted
+from eigencode.words import counted, form
 
 if TYPE_CHECKING:
     import numpy as np
@@ -127,6 +127,7 @@ def _summary(model: BaseAutoencoder) -> dict[str, Any]:
         "kind": type(model).__name__,
         "n_components": model.n_components_,
         "n_features_in": model.n_features_in_,
+        "n_left_out": 0 if model.columns_ is None else len(model.columns_.optional),
         "feature_names": fitted_names(model),
         "columns": None if model.columns_ is None else [column.facts for column in model.columns_.columns],
         "image_shape": list(model.image_shape_) or None,
@@ -170,7 +171,7 @@ def description(facts: Mapping[str, Any]) -> dict[str, str]:
     return {
         "kind": facts["kind"],
         **({"options": ", ".join(f"{name}={value!r}" for name, value in own.items())} if own else {}),
-        "code size": f"{facts['n_components']}, from {facts['n_features_in']} columns",
+        "code size": f"{facts['n_components']}, from {columns_of(facts)}",
         **({"images": _images(facts["image_shape"])} if facts["image_shape"] else {}),
         "hidden layers": f"{hidden}, mirrored in the decoder" if hidden else "none",
         **_label_facts(facts),
@@ -188,6 +189,12 @@ def description(facts: Mapping[str, Any]) -> dict[str, str]:
         "columns": _columns(facts),
         "written by": f"eigencode {facts['version']}",
     }
+
+
+def columns_of(facts: Mapping[str, Any]) -> str:
+    """How many columns a model was fitted to, and how many of them it does not use."""
+    whole, left = counted(facts["n_features_in"], "column"), facts["n_left_out"]
+    return f"{whole}, of which {left} {form(left, 'is', 'are')} left out" if left else whole
 
 
 def _columns(facts: Mapping[str, Any]) -> str:

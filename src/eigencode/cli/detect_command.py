@@ -25,7 +25,7 @@ from eigencode.cli.tables import (
 )
 from eigencode.descriptions import print_facts, print_json
 from eigencode.errors import OptionError
-from eigencode.progress import counted
+from eigencode.words import counted
 
 if TYPE_CHECKING:
     from eigencode.estimators.anomaly import AnomalyDetector

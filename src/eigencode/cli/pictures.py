@@ -13,6 +13,7 @@ from cyclopts import Parameter, Token
 from eigencode import data
 from eigencode.cli.flags import FILES, STREAM
 from eigencode.errors import OptionError, as_path
+from eigencode.words import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,5 +95,6 @@ def write(output: Path, model: BaseAutoencoder, rows: np.ndarray) -> None:
     files = data.write_pictures(output, data.as_pixels(images, (low, high)))
     height, width = images.shape[1:3]
     where = files[0] if len(files) == 1 and files[0] == output else f"{files[0]} ... {files[-1].name}"
-    count, verb = ("1 image", "is") if len(rows) == 1 else (f"{len(rows)} images", "are")
-    print(f"{count} of {width}x{height} pixels {verb} in {where} ({low:g} is black, {high:g} is white).")
+    of = f"of {width}x{height} pixels"
+    count = counted(len(rows), f"image {of} is", f"images {of} are")
+    print(f"{count} in {where} ({low:g} is black, {high:g} is white).")

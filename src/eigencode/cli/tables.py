@@ -22,7 +22,7 @@ from eigencode.cli.own_parts import OWN, Parts
 from eigencode.cli.pictures import ImageSize
 from eigencode.descriptions import fitted_names, is_detector, is_supervised
 from eigencode.errors import DataError, OptionError
-from eigencode.progress import counted
+from eigencode.words import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -367,8 +367,8 @@ def write(output: Path, tables: Iterable[Any], stage: str = "", *, reported: boo
 def say_written(output: Path, n_rows: int, n_columns: int) -> None:
     """Print where rows are."""
     if output != STREAM and not data.is_stream(output):
-        verb = "is" if n_rows == 1 else "are"
-        print(f"{counted(n_rows, 'row')} of {counted(n_columns, 'column')} {verb} in {output}.")
+        of = f"of {counted(n_columns, 'column')}"
+        print(f"{counted(n_rows, f'row {of} is', f'rows {of} are')} in {output}.")
 
 
 def table_output(output: Path) -> AbstractContextManager[Callable[[pa.Table], None]]:

@@ -31,7 +31,7 @@ from eigencode.data.table_files import (
 from eigencode.data.text_output import CsvWriter
 from eigencode.data.text_pieces import Piece, may_have_long_record, pieces, wider
 from eigencode.errors import DataError, FileError, OptionError, did_you_mean
-from eigencode.progress import counted
+from eigencode.words import counted
 
 BLOCK = 1 << 24
 """Bytes of the blocks in which text is parsed, by several threads."""

@@ -21,6 +21,7 @@ from eigencode.data.images import PIXEL_TYPES, ImageLayout, rows_to_images
 from eigencode.data.memory import require_memory
 from eigencode.data.rows_by_number import RowsByNumber
 from eigencode.errors import DataError, EigencodeError, FileError, did_you_mean, file_error, link_of
+from eigencode.words import counted
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -123,9 +124,11 @@ def _notes_on(headers: Sequence[_Header]) -> list[str]:
     """Sentences on what is changed in reading."""
     found = []
     if n_transparent := sum(header.is_transparent for header in headers):
-        found.append(f"{_images_have(n_transparent)} an alpha channel; transparent pixels are drawn on white.")
+        have = counted(n_transparent, "image has", "images have")
+        found.append(f"{have} an alpha channel; transparent pixels are drawn on white.")
     if n_several_frames := sum(header.n_frames > 1 for header in headers):
-        found.append(f"{_images_have(n_several_frames)} more than one frame or page; only the first is read.")
+        have = counted(n_several_frames, "image has", "images have")
+        found.append(f"{have} more than one frame or page; only the first is read.")
     return found
 
 
@@ -337,7 +340,3 @@ def _common_size(files: Sequence[Path], headers: Sequence[_Header], fitted: tupl
             got = f"{first}{header.size[0]}x{header.size[1]} in {str(file)!r}"
             raise DataError(f"Images must have {expected}", got=got, hint=f"Resize them all with --image-size {size}")
     return width, height
-
-
-def _images_have(n_images: int) -> str:
-    return "One image has" if n_images == 1 else f"{n_images} images have"

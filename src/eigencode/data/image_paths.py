@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from eigencode.errors import FileError, enumerated
+from eigencode.words import counted
 
 READ_ENDINGS = frozenset({
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm",
@@ -114,7 +115,7 @@ def _search(path: Path) -> tuple[list[Path], list[str]]:
         inner = path / "**" / "*.*" if os.path.isdir(path) and folders else None
         raise FileError(
             f"There is no image in {str(path)!r}" if os.path.isdir(path) else f"No image matches {str(path)!r}",
-            got=("1 folder" if len(folders) == 1 else f"{len(folders)} folders") if folders else None,
+            got=counted(len(folders), "folder") if folders else None,
             hint=known_endings() if inner is None else f"Search the folders with '{inner}'",
         )
     if not others:

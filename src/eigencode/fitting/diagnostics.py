@@ -15,6 +15,7 @@ from eigencode.parts.likelihoods.base import SpreadLikelihood
 from eigencode.training.optimizers import ClippedAdam
 from eigencode.training.run import TrainingRun
 from eigencode.training.state import TrainingState
+from eigencode.words import percent
 
 NO_GAIN = 1e-4
 """Relative gain over the baseline up to which the nonlinear part counts as useless."""
@@ -148,7 +149,7 @@ def _convergence(run: TrainingRun) -> str | None:
     if late >= LATE_GAIN * gained:
         when = "objective was still falling at the last evaluation"
         if n >= TENTHS:
-            when = f"last tenth of {state.epoch} epochs had {late / gained:.0%} of the whole gain"
+            when = f"last tenth of {state.epoch} epochs had {percent(late / gained)} of the whole gain"
         return f"not converged: the {when}; try {longer}"
     # The decay of the step size always gains something, so progress is measured before it.
     n_before = sum(0 < row["step"] <= state.schedule.decay_from for row in state.history)
@@ -224,8 +225,8 @@ def _too_few_directions(n_components: int, explained: tuple[float, float] | None
         return None
     kept, wanted = explained
     return (
-        f"n_components was chosen from the first {n_components} principal directions only, which have {kept:.0%} of "
-        f"the variance and not {wanted:.0%}; give n_components as a larger number"
+        f"n_components was chosen from the first {n_components} principal directions only, which have {percent(kept)} "
+        f"of the variance and not {percent(wanted)}; give n_components as a larger number"
     )
 
 

@@ -13,6 +13,7 @@ from eigencode.data.containers import as_array, read
 from eigencode.errors import DataError, OptionError
 from eigencode.plots.display import GREY, INK, MARKERS, PALETTE, Display, count, shortened, style
 from eigencode.report.findings import Findings, plane_of
+from eigencode.words import percent
 
 MOST_TICKS = 12
 """Components whose numbers have room beside each other on an axis."""
@@ -135,7 +136,7 @@ class UnitDisplay(Display):
         )  # fmt: skip
         for j in np.flatnonzero(self.dead[: len(shown)]):
             boxes["medians"][j].set(color=PALETTE[2], linewidth=3)
-        shares = [f"\n{share:.0%}" if share < 1 else "" for share in self.activity]
+        shares = [f"\n{percent(share)}" if share < 1 else "" for share in self.activity]
         ticks = shown[:: 1 + len(shown) // MOST_TICKS]
         ax.set_xticks([j + 1 for j in ticks], [f"{j + 1}{shares[j]}" for j in ticks])
         ax.grid(False, axis="x")

@@ -55,6 +55,30 @@ class Column:
         labels, counts = np.unique(known.astype(str), return_counts=True)
         return labels[counts.argmax()]
 
+    @property
+    def spread(self) -> float:
+        """The standard deviation of known numbers, NaN without any."""
+        known = self.values[~np.isnan(self.values)]
+        return float(known.std()) if len(known) else float("nan")
+
+    def explained(self, rebuilt: np.ndarray) -> float:
+        """The share of the variance that is explained, or of the labels that are right."""
+        if not self.is_known.any():
+            return float("nan")
+        values, others = self.values[self.is_known], rebuilt[self.is_known]
+        if not self.is_number:
+            return float(np.mean(values.astype(str) == others.astype(str)))
+        variance = float(values.var())
+        return float("nan") if variance == 0 else 1 - float(np.square(values - others).mean()) / variance
+
+    def wrong(self, guess: Any, mask: np.ndarray) -> float:
+        """The error of guesses of hidden values: in standard deviations, or the share of labels that are wrong."""
+        values = self.values[mask]
+        guesses = guess[mask] if isinstance(guess, np.ndarray) else np.full(len(values), guess)
+        if not self.is_number:
+            return float(np.mean(values.astype(str) != guesses.astype(str)))
+        return float(np.sqrt(np.square(values - guesses).mean())) / (self.spread or 1.0)
+
     def text(self, number: int) -> str:
         """One value for a reader."""
         value = self.values[number]

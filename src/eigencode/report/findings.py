@@ -23,6 +23,7 @@ from eigencode.data.tables import as_frame
 from eigencode.errors import DataError, EigencodeError
 from eigencode.lazy import torch
 from eigencode.report.columns import Column, ColumnError, columns, labels_of, take
+from eigencode.words import percent
 
 MOST_ROWS = 20_000
 """Rows that are measured; of more, so many are drawn at random, always the same."""
@@ -116,15 +117,34 @@ class Findings:
 
     def chance(self, number: int, row: int) -> float | None:
         """The probability of the label observed, given the code; None for numbers, gaps and coded labels."""
-        own, first = self.given[number], 0
-        for column in () if self.model.columns_ is None else self.model.columns_.columns:
-            blocks = column.kind.blocks if column.kind.width else ()
-            if column.name == own.name and own.is_known[row] and [name for name, _ in blocks] in LABELS:
-                here = slice(first, first + column.kind.width)
-                observed, expected = self.cells[row, here], self.expected_cells[row, here]
-                return float(observed @ expected if len(observed) > 1 else abs(1 - observed - expected)[0])
-            first += column.kind.width
-        return None
+        column, own = self.given[number], self._cells_of_columns[number]
+        kinds = {} if self.model.columns_ is None else {each.name: each.kind for each in self.model.columns_.columns}
+        if column.name not in kinds or not column.is_known[row]:
+            return None
+        if [name for name, _ in kinds[column.name].blocks] not in LABELS:
+            return None
+        observed, expected = self.cells[row, own], self.expected_cells[row, own]
+        return float(observed @ expected if len(observed) > 1 else abs(1 - observed - expected)[0])
+
+    @cached_property
+    def _cells_of_columns(self) -> list[slice]:
+        """The cells of each column."""
+        schema = self.model.columns_
+        if schema is None:
+            return [slice(number, number + 1) for number in range(len(self.given))]
+        ends = np.cumsum([column.kind.width for column in schema.columns]).tolist()
+        own = {
+            column.name: slice(end - column.kind.width, end) for column, end in zip(schema.columns, ends, strict=True)
+        }
+        return [own[column.name] for column in self.given]
+
+    @cached_property
+    def errors_by_column(self) -> np.ndarray:
+        """What each column adds to the squared errors of the rows, shape (n, d); nothing in gaps."""
+        scaler = self.model.scaler_
+        observed, expected = (scaler.transform(cells.astype(float)) for cells in (self.cells, self.expected_cells))
+        squares = np.square(np.nan_to_num(observed - expected, nan=0.0))
+        return np.column_stack([squares[:, own].sum(1) for own in self._cells_of_columns])
 
     @cached_property
     def are_those_fitted(self) -> bool | None:
@@ -180,9 +200,9 @@ class Findings:
         return [
             ColumnError(
                 own.name,
-                _explained(own, rebuilt.values),
-                _explained(own, np.full(len(own.values), own.usual, dtype=own.values.dtype)),
-                np.nan if by_line is None else _explained(own, by_line.values),
+                own.explained(rebuilt.values),
+                own.explained(np.full(len(own.values), own.usual, dtype=own.values.dtype)),
+                np.nan if by_line is None else own.explained(by_line.values),
                 1 - float(own.is_known.mean()),
                 own.is_number,
             )
@@ -203,9 +223,9 @@ class Findings:
         return np.argsort(-self.errors, kind="stable")
 
     def suspects(self, row: int, n: int = 3) -> list[int]:
-        """Columns of a row, those farthest from what is expected first, by their spread."""
-        sizes = [_surprise(own, rebuilt, row) for own, rebuilt in zip(self.given, self.expected, strict=True)]
-        return [int(number) for number in np.argsort(sizes)[::-1][:n] if sizes[number] > 0]
+        """The columns of a row that add most to its error."""
+        sizes = self.errors_by_column[row]
+        return [int(number) for number in np.argsort(-sizes, kind="stable")[:n] if sizes[number] > 0]
 
     @cached_property
     def spreads(self) -> np.ndarray:
@@ -256,7 +276,7 @@ class Findings:
         for number, (column, own) in enumerate(zip(decoded, self.given, strict=True)):
             low, high = column.values[:k], column.values[k:]
             if column.is_number:
-                spread = _spread(own.values)  # 0 of a constant, which has no unit to move in
+                spread = own.spread  # 0 of a constant, which has no unit to move in
                 found[number] = np.abs(high - low) / spread if spread > 0 else 0.0
             else:
                 found[number] = low != high
@@ -342,7 +362,7 @@ class Findings:
             if mask.sum() < 5:
                 continue
             usual = own[~mask].usual
-            found.append((own.name, _wrong(own, guess.values, mask), _wrong(own, usual, mask)))
+            found.append((own.name, own.wrong(guess.values, mask), own.wrong(usual, mask)))
         return found
 
     @cached_property
@@ -385,50 +405,10 @@ def plane_of(points: np.ndarray, what: str = "component") -> tuple[np.ndarray, l
     # The largest entry of each axis is positive, so that the plane is the same on every machine.
     signs = np.where(directions[[0, 1], np.abs(directions[:2]).argmax(1)] < 0, -1.0, 1.0)
     names = [
-        f"{nth} principal axis of the {points.shape[1]} {what}s ({share:.0%})"
+        f"{nth} principal axis of the {points.shape[1]} {what}s ({percent(share)})"
         for nth, share in zip(("first", "second"), shares, strict=True)
     ]
     return centred @ (directions[:2] * signs[:, None]).T, names
-
-
-def _explained(own: Column, rebuilt: Any) -> float:
-    """The share of a column's variance that is explained, or of its labels that are right."""
-    known = own.is_known
-    if not known.any():
-        return float("nan")
-    values, others = own.values[known], rebuilt[known]
-    if not own.is_number:
-        return float(np.mean(values.astype(str) == others.astype(str)))
-    variance = float(values.var())
-    return float("nan") if variance == 0 else 1 - float(np.square(values - others).mean()) / variance
-
-
-def _spread(values: np.ndarray) -> float:
-    """The standard deviation of the known ones, NaN without any."""
-    known = values[~np.isnan(values)]
-    return float(known.std()) if len(known) else float("nan")
-
-
-def _surprise(own: Column, rebuilt: Column, row: int) -> float:
-    """How far a value is from what is expected, in the spread of such differences."""
-    if not own.is_known[row]:
-        return 0.0
-    if not own.is_number:
-        different = own.values.astype(str) != rebuilt.values.astype(str)
-        return float(different[row]) / max(float(different.mean()), 1 / len(different)) ** 0.5
-    residuals = own.values - rebuilt.values
-    spread = _spread(residuals)
-    return abs(float(residuals[row])) / spread if spread > 0 else 0.0
-
-
-def _wrong(own: Column, guess: Any, mask: np.ndarray) -> float:
-    """The error of guesses of hidden values."""
-    values = own.values[mask]
-    guesses = guess[mask] if isinstance(guess, np.ndarray) else np.full(len(values), guess)
-    if not own.is_number:
-        return float(np.mean(values.astype(str) != guesses.astype(str)))
-    spread = _spread(own.values) or 1.0
-    return float(np.sqrt(np.square(values - guesses).mean())) / spread
 
 
 def _with_hidden(rows: Any, own: list[Column], rng: np.random.Generator) -> tuple[Any, list[np.ndarray]]:

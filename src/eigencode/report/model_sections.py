@@ -10,11 +10,11 @@ import sklearn
 from eigencode._version import __version__
 from eigencode.descriptions import description, own_options, summary
 from eigencode.lazy import torch
-from eigencode.progress import counted
 from eigencode.report import charts
 from eigencode.report.findings import Findings
-from eigencode.report.pieces import figure, paragraph, share, table, text, wide
+from eigencode.report.pieces import figure, paragraph, table, text, wide
 from eigencode.report.sections import MOST_COMPONENTS, MOST_SHOWN
+from eigencode.words import counted, percent
 
 FORMULA = {
     "reconstruction": ("&minus;log p(x | z)", "how badly the row is rebuilt from its code"),
@@ -107,7 +107,14 @@ def units(found: Findings) -> str:
         state = "not known" if len(codes) == 1 else state
         moved = float(np.nan_to_num(found.effects[:, j]).sum())
         lines.append(
-            [int(j) + 1, state, f"{column.mean():.3g}", f"{column.std():.3g}", share(float(active[j])), f"{moved:.3g}"]
+            [
+                int(j) + 1,
+                state,
+                f"{column.mean():.3g}",
+                f"{column.std():.3g}",
+                percent(float(active[j])),
+                f"{moved:.3g}",
+            ]
         )
     head = ["component", "state", "mean", "deviation", "rows where it is not 0", "effect on all columns"]
     caption = "Components, those with the largest effect first"
@@ -151,7 +158,7 @@ def gaps(found: Findings) -> str:
         missing = sorted(missing, key=lambda column: -column.missing)[:MOST_SHOWN]
         values = {"missing": [column.missing for column in missing]}
         n_missing = counted(len(missing), "column has", "columns have")
-        says = f"{n_missing} gaps, {missing[0].name} most ({share(missing[0].missing)} of its rows)."
+        says = f"{n_missing} gaps, {missing[0].name} most ({percent(missing[0].missing)} of its rows)."
         parts.append(figure(charts.bars([c.name for c in missing], values, "share of rows"), says))
     if filled := found.filling:
         some = sorted(filled, key=lambda line: line[1] - line[2])[:MOST_SHOWN]

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from eigencode.descriptions import outcome, summary
+from eigencode.descriptions import columns_of, outcome, summary
 from eigencode.report.pieces import text
+from eigencode.words import counted
 
 WIDTH, HEIGHT = 360, 90
 """Pixels of the curve."""
@@ -19,9 +20,7 @@ def card(model: Any) -> str:
     if not hasattr(inner, "history_"):
         return ""
     facts = summary(model)
-    n_out = 0 if inner.columns_ is None else len(inner.columns_.optional)
-    left = f", of which {n_out} {'is' if n_out == 1 else 'are'} left out" if n_out else ""
-    code = f"{facts['n_components']} components of {facts['n_features_in']} columns{left}"
+    code = f"{counted(facts['n_components'], 'component')} of {columns_of(facts)}"
     figures = {"code": code, **outcome(facts)}
     notes = figures.pop("note", "").splitlines()
     rows = "".join(

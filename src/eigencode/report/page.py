@@ -15,11 +15,11 @@ from eigencode._version import __version__
 from eigencode.data.writing import atomic_write
 from eigencode.descriptions import summary
 from eigencode.errors import FileError, as_path
-from eigencode.progress import counted
 from eigencode.report import model_sections, sections, vega
 from eigencode.report.findings import Findings
 from eigencode.report.live import NotLiveError, steps
 from eigencode.report.pieces import data, paragraph, text
+from eigencode.words import counted
 
 SECTIONS: dict[str, tuple[str, Callable[[Findings], str]]] = {
     "finding": ("What it found", sections.finding),

@@ -71,8 +71,3 @@ def strip(images: np.ndarray, n_across: int, says: str) -> str:
     framed = [np.pad(image, [(1, 1), (1, 1), *[(0, 0)] * (image.ndim - 2)]) for image in images]
     lines = [np.concatenate(framed[i : i + n_across], axis=1) for i in range(0, len(images), n_across)]
     return picture(np.concatenate(lines, axis=0)[None], says)
-
-
-def share(value: float) -> str:
-    """A share in percent."""
-    return "unknown" if not np.isfinite(value) else f"{100 * value:.0f} %"

@@ -10,11 +10,11 @@ from sklearn.metrics import accuracy_score, confusion_matrix, r2_score
 
 from eigencode.data.pictures import as_pixels
 from eigencode.descriptions import is_detector, is_supervised, summary
-from eigencode.progress import counted
 from eigencode.report import charts, vega
 from eigencode.report.columns import MISSING, Column, columns
 from eigencode.report.findings import MOST_POINTS, Findings
-from eigencode.report.pieces import data, figure, paragraph, share, strip, table, text
+from eigencode.report.pieces import data, figure, paragraph, strip, table, text
+from eigencode.words import counted, form, percent
 
 MOST_SHOWN = 30
 """Columns of a chart."""
@@ -57,12 +57,9 @@ def finding(found: Findings) -> str:
     kind = facts["kind"]
     numbers = [column.explained for column in found.by_column if column.is_number and np.isfinite(column.explained)]
     labels = [column.explained for column in found.by_column if not column.is_number and np.isfinite(column.explained)]
-    of_numbers = (
-        f"From the code alone, it rebuilds {share(max(float(np.median(numbers)), 0.0))} of the variance of the numbers"
-        if numbers
-        else ""
-    )
-    of_labels = f"it gets {share(float(np.median(labels)))} of the labels right" if labels else ""
+    kept = percent(max(float(np.median(numbers)), 0.0)) if numbers else ""
+    of_numbers = f"From the code alone, it rebuilds {kept} of the variance of the numbers" if numbers else ""
+    of_labels = f"it gets {percent(float(np.median(labels)))} of the labels right" if labels else ""
     of_labels = f"From the code alone, {of_labels}" if labels and not numbers else of_labels
     rebuilt = " and ".join(part for part in (of_numbers, of_labels) if part)
     sentences = [
@@ -119,7 +116,7 @@ def _beside_linear(found: Findings) -> str:
     if gain > 0.02:
         worth = "; its objective, which was trained, is no smaller" if _is_objective_no_better(found.model) else ""
         return (
-            f"Its squared error is {share(gain)} smaller than that of the best linear model of its kind with a code "
+            f"Its squared error is {percent(gain)} smaller than that of the best linear model of its kind with a code "
             f"of this size{worth or ', so the nonlinear part was worth it'}."
         )
     if gain > -0.02:
@@ -127,7 +124,7 @@ def _beside_linear(found: Findings) -> str:
             "Its squared error is about that of the best linear model of its kind with a code of this size: a linear "
             "model would do as well, unless you need what else this kind gives."
         )
-    more = share(-gain) if gain > -1 else f"{own / linear - 1:.1f} times"
+    more = percent(-gain) if gain > -1 else f"{own / linear - 1:.1f} times"
     return (
         f"Its squared error is {more} <em>larger</em> than that of the best linear model of its kind with a "
         "code of this size. Kinds with a prior, noise or a penalty give up some error for what these "
@@ -196,8 +193,8 @@ def by_column(found: Findings) -> str:
             groups[usual] = [c.usual for c in some]
         best, least = some[0], some[-1]
         says = (
-            f"{title.capitalize()}: best {best.name} ({share(best.explained)}), least {least.name} "
-            f"({share(least.explained)})."
+            f"{title.capitalize()}: best {best.name} ({percent(best.explained)}), least {least.name} "
+            f"({percent(least.explained)})."
         )
         clipped = {name: [max(value, -1.0) for value in values] for name, values in groups.items()}
         parts.append(figure(charts.bars([c.name for c in some], clipped, title), says))
@@ -214,14 +211,15 @@ def worst(found: Findings) -> str:
     for row in rows:
         for rank, number in enumerate(found.suspects(row)):
             first = [f"row {found.labels[row]}", f"{found.errors[row]:.4g}"] if rank == 0 else ["", ""]
+            own = percent(found.errors_by_column[row, number] / found.errors[row])
             chance = found.chance(number, row)
             likely = "" if chance is None else f" (probability {chance:.2g})"
             observed, expected = found.given[number].text(row), found.expected[number].text(row)
-            lines.append([*first, found.given[number].name, observed + likely, expected])
-    caption = "The rows with the largest errors, each with the columns farthest from what is expected"
-    if not lines:  # of a single row no column is farther from what is expected than usual
+            lines.append([*first, found.given[number].name, own, observed + likely, expected])
+    caption = "The rows with the largest errors, each with the columns that add most to its error"
+    if not lines:  # rows that are rebuilt exactly
         return ""
-    return table(["row", "squared error", "column", "observed", "expected"], lines, caption)
+    return table(["row", "squared error", "column", "share of the error", "observed", "expected"], lines, caption)
 
 
 def alarms(found: Findings) -> str:
@@ -253,7 +251,7 @@ def _n_alarms(found: Findings) -> str:
     """How many rows are alarms."""
     scores, _ = found.p_values
     n, n_rows = int((scores < found.fitted.offset_).sum()), len(scores)
-    return f"{n:,} of {counted(n_rows, 'row')} ({share(n / n_rows)}) {'is an alarm' if n == 1 else 'are alarms'}"
+    return f"{n:,} of {counted(n_rows, 'row')} ({percent(n / n_rows)}) {form(n, 'is an alarm', 'are alarms')}"
 
 
 def _cell(value: Any) -> str:
@@ -279,7 +277,7 @@ def _compared(found: Findings, y: np.ndarray) -> str:
     if hasattr(found.fitted, "classes_"):
         return _predicted_classes(true.ravel(), guess)
     true = true.reshape(guess.shape)
-    says = f"Predictions explain {share(float(r2_score(true, guess)))} of the variance of the labels."
+    says = f"Predictions explain {percent(float(r2_score(true, guess)))} of the variance of the labels."
     some = np.random.default_rng(1).permutation(len(true))[:MOST_POINTS]
     observed, predicted = (each.reshape(len(each), -1)[some].astype(float) for each in (true, guess))
     n = min(observed.shape[1], MOST_TARGETS)
@@ -290,14 +288,14 @@ def _compared(found: Findings, y: np.ndarray) -> str:
 
 def _r2(true: np.ndarray, guess: np.ndarray, j: int) -> str:
     """How much of one target is predicted."""
-    return f"{share(float(r2_score(true[:, j], guess[:, j])))} of its variance is predicted."
+    return f"{percent(float(r2_score(true[:, j], guess[:, j])))} of its variance is predicted."
 
 
 def _predicted_classes(true: np.ndarray, guess: np.ndarray) -> str:
     """The share of rows whose class is predicted, and how often the most frequent classes are taken for each other."""
     classes, counts = np.unique(true, return_counts=True)
     shown = classes[np.sort(np.argsort(-counts, kind="stable")[:MOST_COLOURS])]
-    right, usual = share(accuracy_score(true, guess)), share(float(counts.max() / counts.sum()))
+    right, usual = percent(accuracy_score(true, guess)), percent(float(counts.max() / counts.sum()))
     says = f"{right} of the predicted classes are right; the most frequent class has {usual}."
     lines = np.column_stack([shown.astype(object), confusion_matrix(true, guess, labels=shown)])
     caption = "Rows of each class, by the class predicted"

@@ -8,8 +8,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from eigencode.progress import Line, clock, counted, duration, is_shown, leaves, say
+from eigencode.progress import Line, is_shown, leaves, say
 from eigencode.training.schedule import ENDLESS
+from eigencode.words import clock, counted, duration
 
 if TYPE_CHECKING:
     from eigencode.training.run import TrainingRun

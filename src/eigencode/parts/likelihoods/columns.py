@@ -21,7 +21,7 @@ from eigencode.parts.distributions import Distribution
 from eigencode.parts.likelihoods.base import Cell, Likelihood
 from eigencode.parts.likelihoods.bundles import Bundles
 from eigencode.parts.likelihoods.expansion import ROUGH_CELLS, ROUGH_ROWS, Expansion
-from eigencode.progress import counted
+from eigencode.words import counted
 
 FEWEST_NATS = 0.1
 """A column that differs less from its best constant, in nats a row, weighs as if it had this many."""
