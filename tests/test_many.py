@@ -386,3 +386,17 @@ def test_the_type_in_which_a_number_is_written_changes_nothing():
     assert fit_many([model(1), model(1.0)], X) == ["2 models in one program"]
     apart = [model(1, squared=True), model(2, squared=True), model(1, squared=False), model(2.0, squared=False)]
     assert fit_many(apart, X) == ["2 models in one program"] * 2
+
+
+def test_decays_of_models_of_several_widths_are_a_few_pieces_of_the_matrix():
+    settings = [{"n_components": k, "hidden": (width,)} for k, width in [(2, 5), (3, 9), (6, 7)]]
+    together, alone = ([model._begin(X) for model in models(Autoencoder, *settings)] for _ in range(2))
+    program = BatchedRunner(share_tensors(together))
+    n_parameters = len(list(together[0].state.composition.parameters()))
+    assert 0 < len(program._optimizer._decays) <= n_parameters
+    rates = [0.5, 0.25, 0.0]
+    program._optimizer.shrink(torch.tensor(rates, dtype=torch.float64))
+    program.write_back()
+    for run, same, rate in zip(together, alone, rates, strict=True):
+        same.state.optimizer.shrink(rate)
+        torch.testing.assert_close(run.state.parameters.vector, same.state.parameters.vector)

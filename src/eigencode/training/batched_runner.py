@@ -82,7 +82,8 @@ class BatchedRunner(Runner):
         if all(own is None for own in given):
             return None
         others = [self._matrix.new_full((len(columns),), default) for columns in self._layout.columns]
-        return self._layout.filled([other if own is None else own for own, other in zip(given, others, strict=True)])
+        found = self._layout.filled([other if own is None else own for own, other in zip(given, others, strict=True)])
+        return self._layout.continued(found)
 
     def _adopt(self, matrix: Tensor) -> None:
         """Use views of the matrix as the models' weights."""

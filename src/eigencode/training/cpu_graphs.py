@@ -33,6 +33,9 @@ RECORDED_WORK = 2e9
 WARM_UP = 30
 """Steps of each shape before it is recorded on a processor: recording takes as long as about so many."""
 
+WARM_UP_OF_SEVERAL = 3
+"""The same for several models: their steps take longer as they are written, and recording does not."""
+
 ALIGNMENT = 64
 """Bytes of a line of the cache; all memory from torch begins with one."""
 
@@ -48,8 +51,8 @@ def recorded(
     if device.type == "cuda":
         return Recorded(step)
     may_be = device.type == "cpu" and work <= RECORDED_WORK and not is_foreign
-    # The steps of several models take longer, and their recording does not.
-    return Recorded(step, record_on_cpu, max(WARM_UP // n_models, 2)) if may_be else step
+    warm_up = WARM_UP if n_models == 1 else WARM_UP_OF_SEVERAL
+    return Recorded(step, record_on_cpu, warm_up) if may_be else step
 
 
 def record_on_cpu(work: Callable[[], Tensor]) -> Callable[[], Tensor]:

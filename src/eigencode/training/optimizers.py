@@ -150,8 +150,8 @@ class ClippedAdam:
             for model, made, of_one in zip(models, n_steps, pieces, strict=True)
         ]
 
-        decays = [] if self._decay is None or self._decay.dim() > 1 else _pieces(self._decay.cpu())
-        self._decays = [(share, part) for share, part in decays if share]
+        decays = [] if self._decay is None else _pieces(self._decay)
+        self._decays = [(share, part) for share, part in decays if torch.as_tensor(share).any()]
 
     @property
     def factors(self) -> Tensor | None:
@@ -167,12 +167,11 @@ class ClippedAdam:
     def shrink(self, rate: float | Tensor) -> None:
         """Let the weights decay as in steps of this size in all, or of one for each model, shape (K,); at most to 0."""
         weights = self._weights.detach()
-        if isinstance(rate, Tensor):
-            if self._decay is not None:
-                weights.mul_((1 - self._decay * rate[:, None]).clamp_(min=0))
-            return
-        for share, part in self._decays:
-            weights[part].mul_(max(1 - share * rate, 0.0))
+        for share, part in self._decays:  # in place: a matrix of factors would be three passes more over memory
+            if isinstance(rate, Tensor):
+                weights[:, part].mul_((1 - share * rate[:, None]).clamp_(min=0))
+            else:
+                weights[part].mul_(max(1 - share * rate, 0.0))
 
     @torch.no_grad()
     def step(self, rate: float | Tensor, *_: object) -> None:
@@ -272,17 +271,20 @@ class ClippedAdam:
         """Continue from other weights. The moments are kept, since gradients that are not finite never change them."""
 
 
-def _pieces(factors: Tensor) -> list[tuple[float, slice]]:
+def _pieces(factors: Tensor) -> list[tuple[Any, slice]]:
     """The factors, or the decays, of neighbouring weights that have the same, and where these are.
+
+    Those of several models have the same in each model, and are tensors of shape (K, 1).
 
     Examples
     --------
     >>> _pieces(torch.tensor([1.0, 1.0, 0.5]))
     [(1.0, slice(0, 2, None)), (0.5, slice(2, 3, None))]
     """
-    values, lengths = torch.unique_consecutive(factors, return_counts=True)
+    values, lengths = torch.unique_consecutive(factors, dim=-1, return_counts=True)
     ends = lengths.cumsum(0).tolist()
-    return list(zip(values.tolist(), map(slice, [0, *ends[:-1]], ends), strict=True))
+    each = values.tolist() if values.dim() == 1 else values.split(1, dim=1)
+    return list(zip(each, map(slice, [0, *ends[:-1]], ends), strict=True))
 
 
 def fused_adam(

@@ -56,6 +56,14 @@ class Layout:
             row[own] = vector.detach()
         return matrix
 
+    def continued(self, matrix: Tensor) -> Tensor:
+        """The matrix with each number in the padding behind it too, so that few neighbours differ."""
+        mask = self.mask(matrix)
+        if mask is None:
+            return matrix
+        numbers = torch.arange(matrix.shape[1], device=matrix.device).expand_as(matrix)
+        return matrix.gather(1, torch.where(mask > 0, numbers, 0).cummax(1).values)
+
     def views(self, matrix: Tensor) -> dict[str, Tensor]:
         """Each parameter of all models, as a view of the matrix."""
         pieces = matrix.split([math.prod(shape) for shape in self.shapes.values()], dim=1)
