@@ -1,6 +1,8 @@
 """Reports: what a page says is what the model does, it needs no network, and a browser draws it without an error."""
 
+import base64
 import html
+import io
 import itertools
 import json
 import os
@@ -18,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import scipy.sparse
+from PIL import Image, ImageColor
 from sklearn.datasets import load_digits
 
 from eigencode import (
@@ -225,6 +228,30 @@ class TestPage:
         printed = re.search(r"@media print \{(.*?)\n\}", text, re.DOTALL)[1]
         assert ".chart > .live { display: none; }" in printed
         assert ".chart > .still:is(div, picture):not(.narrow) { display: block; }" in printed
+
+    def test_the_first_map_can_be_read_in_both_schemes(self, text):
+        """Each picture in pixels has the ink of its scheme, dark on white or light on black; paper is white."""
+
+        def brightness(colour):  # as WCAG 2.2 defines relative luminance
+            values = np.asarray(colour) / 255
+            linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+            return linear @ [0.2126, 0.7152, 0.0722]
+
+        found = re.search(r'<picture class="still">(.*?)</picture>', text, re.DOTALL)[1]
+        pictures = re.findall(r'(?:media="([^"]*)" srcset|src)="data:image/webp;base64,([^"]*)"', found)
+        assert ["dark" in media for media, _ in pictures] == [True, False, True, False]
+        assert ["max-width" in media for media, _ in pictures] == [True, True, False, False]
+        assert pictures[-1][0] == "", "what is printed is the one for white paper"
+        assert all("screen" in media for media, _ in pictures[:-1])
+        for media, content in pictures:
+            colours = vega.colours("dark" if "dark" in media else "light")
+            ink, paper = (np.array(ImageColor.getrgb(colours[name])) for name in ("--ink", "--paper"))
+            pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(content)))).astype(int)
+            strip = pixels[-pixels.shape[0] // 12 :, :, :].reshape(-1, 4)  # the title of the lower axis
+            letters = strip[strip[:, 3] > 240][:, :3]
+            assert (np.abs(letters - ink).max(1) < 24).sum() > 30
+            low, high = sorted([brightness(ink), brightness(paper)])
+            assert (high + 0.05) / (low + 0.05) > 7
 
     def test_p_values_that_are_alarms_are_in_bars_left_of_the_rate(self):
         p = np.array([1, 2, 3, 3, 4, 60]) / 60

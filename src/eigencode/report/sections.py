@@ -324,22 +324,33 @@ def code_map(found: Findings) -> str:
     for column in shown_points["columns"][1:]:  # the page says a point's row and error beside these
         column["name"] += " (column)" * (column["name"] in ("row", "error"))
     points = charts.rows_of({"x": x, "y": y, "error": errors})
-    broad, narrow = (
-        vega.picture_in_pixels(charts.scatter(points, names, height), vega.WIDTHS[name], scale)
-        for name, height, scale in (("broad", 440, 1.5), ("narrow", 290, 2))
-    )
     count = f"{len(some):,} of the rows" if len(some) < found.n_given else "all rows"
     return (
         '<p><label>Colour by <select id="map-colour"></select></label> Draw a line around points with the mouse or a '
         "finger to list their rows; click once to end the selection.</p>"
         '<div id="map" class="chart" role="img" aria-label="Codes of the rows in a plane">'
-        '<picture class="still"><source media="screen and (max-width: 600px)" '
-        f'srcset="data:image/webp;base64,{narrow}"><img alt="" src="data:image/webp;base64,{broad}"></picture></div>'
+        f"{_still(points, names)}</div>"
         f"{data(shown_points, 'map-data')}"
         '<p><label for="map-rows">Selected rows: <output id="map-count">none</output></label>'
         '<textarea id="map-rows" rows="3" readonly></textarea></p>'
         f"<p class='caption'>The codes of {count}. Rows that are near to each other have similar codes.</p>"
     )
+
+
+def _still(points: list[dict[str, Any]], names: list[str]) -> str:
+    """The map before the page draws it: for a phone and a broad page, light and dark; the last one is printed."""
+    kinds = (
+        ("narrow", 290, 2, "dark", "screen and (max-width: 600px) and (prefers-color-scheme: dark)"),
+        ("narrow", 290, 2, "light", "screen and (max-width: 600px)"),
+        ("broad", 440, 1.5, "dark", "screen and (prefers-color-scheme: dark)"),
+        ("broad", 440, 1.5, "light", ""),
+    )
+    sources = []
+    for width, height, scale, scheme, media in kinds:
+        content = vega.picture_in_pixels(charts.scatter(points, names, height), vega.WIDTHS[width], scale, scheme)
+        address = f"data:image/webp;base64,{content}"
+        sources.append(f'<source media="{media}" srcset="{address}">' if media else f'<img alt="" src="{address}">')
+    return f'<picture class="still">{"".join(sources)}</picture>'
 
 
 def _painted(column: Column, some: np.ndarray) -> dict[str, Any]:

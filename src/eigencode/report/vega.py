@@ -9,6 +9,7 @@ import json
 import re
 import zlib
 from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -48,9 +49,10 @@ CONFIG: Spec = {
 }
 """What all charts have in common; the variables are colours of page.css, light or dark."""
 
-IN_PIXELS = {INK: "#78818f", GRID: "#78818f55"}
-"""Colours of a picture in pixels, which can be read on white and on black."""
+STYLE = Path(__file__).parent / "page.css"
 
+SCHEMES = "light", "dark"
+"""Schemes of colours, in the order in which page.css has them."""
 
 NOT_IN_XML = re.compile(r"\\u[0-9a-f]{4}|\\[bf]|(\\.)|[\ud800-\udfff\ufffe\uffff]")
 """Characters of JSON that a picture cannot have, written as escapes or not; a group holds the other escapes."""
@@ -112,9 +114,17 @@ def picture(spec: Spec, width: int) -> str:
     return found
 
 
-def picture_in_pixels(spec: Spec, width: int, scale: float) -> str:
+@cache
+def colours(scheme: str) -> dict[str, str]:
+    """The colours of page.css in a scheme, by their names."""
+    blocks = re.findall(r":root \{(.*?)\}", STYLE.read_text(encoding="utf-8"), re.DOTALL)
+    return dict(re.findall(r"(--\w+): (#\w+)", blocks[SCHEMES.index(scheme)]))
+
+
+def picture_in_pixels(spec: Spec, width: int, scale: float, scheme: str) -> str:
     """A chart of Vega-Lite with many points as the text of a WebP picture, which is smaller than SVG."""
-    config = json.loads(re.sub(r"var\(--\w+\)", lambda name: IN_PIXELS.get(name[0], name[0]), json.dumps(CONFIG)))
+    named = colours(scheme)
+    config = json.loads(re.sub(r"var\((--\w+)\)", lambda found: named[found[1]], json.dumps(CONFIG)))
     content = _library().vega_to_png({**_compiled(spec, config), "width": width}, scale=scale)
     small = io.BytesIO()
     Image.open(io.BytesIO(content)).quantize(MOST_COLOURS).convert("RGBA").save(small, "WEBP", lossless=True)
