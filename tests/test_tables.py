@@ -175,7 +175,7 @@ def test_an_unseen_category_and_rare_ones_share_a_cell():
     cells = schema.encode(pd.DataFrame({"x": ["a", "b", "rare", "new", None]}))
     np.testing.assert_array_equal(cells, [[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 1], [np.nan] * 3])
     assert schema.decode(cells)["x"].tolist()[:4] == ["a", "b", "rare", "rare"]
-    assert schema.notes == ["1 rare category of column 'x' shares its cell with unseen ones"]
+    assert schema.notes == ["1 rare category of column 'x' is taken as unseen ones are"]
 
 
 def test_without_rare_categories_the_last_cell_decodes_to_none_of_its_own():
@@ -644,7 +644,7 @@ def test_values_that_an_order_lacks_are_noted():
     frame = pd.DataFrame({"size": ["S", "M", "L", "XL"] * 50})
     (column,) = Schema.infer(frame, {"size": ["S", "M", "L"]}).columns
     assert column.kind.labels == ("S", "M", "L")
-    assert column.notes == ["values of column 'size' that are not in its order share one cell: XL"]
+    assert column.notes == ["values of column 'size' that are not in its order are taken as one: XL"]
     back = Schema((column,), "pandas")
     pd.testing.assert_frame_equal(back.decode(back.encode(frame), frame), frame)
     many = Schema.infer(frame, {"size": ["S", "M", "L", *(f"{n} L" for n in range(99))]})

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 
+LONGEST = 1e15
+"""Numbers from this size on are written with a power of ten."""
+
 
 def duration(seconds: float) -> str:
     """A duration, rounded for reading.
@@ -53,6 +56,18 @@ def counted(n: int, noun: str, plural: str = "") -> str:
     '2 columns have'
     """
     return f"{n:,} {form(n, noun, plural or f'{noun}s')}"
+
+
+def figures(value: float, digits: int) -> str:
+    """A number of so many significant digits, and all those before the decimal point.
+
+    Examples
+    --------
+    >>> figures(0.123456789, 4), figures(198726.4, 4), figures(1e20, 4)
+    ('0.1235', '198726', '1e+20')
+    """
+    is_long = 10 ** (digits - 1) <= abs(value) < LONGEST
+    return f"{value:.0f}" if is_long else f"{value:.{digits}g}"
 
 
 def percent(share: float) -> str:

@@ -14,6 +14,7 @@ from eigencode import data, progress
 from eigencode.cli.flags import STREAM
 from eigencode.cli.tables import inputs_of, n_cells_of, write
 from eigencode.descriptions import finite, fitted_names
+from eigencode.words import figures
 
 if TYPE_CHECKING:
     import numpy as np
@@ -187,17 +188,11 @@ def aligned(table: Sequence[Sequence[str]]) -> str:
 
 
 def _brief(value: Any) -> str:
-    """A value for a reader of a terminal; no digit before the decimal point is lost.
-
-    Examples
-    --------
-    >>> _brief(0.123456789), _brief(20451877.0)
-    ('0.123457', '20451877')
-    """
+    """A value for a reader of a terminal."""
     if value is None or value != value:
         return "missing"
     if isinstance(value, float):
-        return f"{value:.0f}" if 1e5 <= abs(value) < 1e15 else f"{value:.6g}"
+        return figures(value, 6)
     return _short_text(" ".join(str(value).split()))
 
 

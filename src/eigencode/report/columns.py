@@ -11,6 +11,7 @@ import numpy as np
 from eigencode.data.tables import as_frame
 from eigencode.data.tables.frames import columns_of
 from eigencode.data.tables.labels import Boolean, Labels
+from eigencode.words import figures
 
 MISSING = "missing"
 """A gap, for a reader."""
@@ -86,7 +87,7 @@ class Column:
             return MISSING
         if self.is_time:
             return str(np.datetime64(round(float(value)), "s")).replace("T", " ").removesuffix(" 00:00:00")
-        return f"{value:.4g}" if self.is_number else str(value)
+        return figures(value, 4) if self.is_number else str(value)
 
     def __getitem__(self, rows: Any) -> Column:
         return Column(self.name, self.is_number, self.values[rows], self.is_time)

@@ -37,6 +37,9 @@ MOST_LOCAL = 100
 HIDDEN = 0.1
 """Share of the known cells that are hidden to see how well gaps are filled."""
 
+LEAST_SHARE = 0.01
+"""Share of a row's error from which a column is listed as one that makes it."""
+
 LABELS = (["category"], ["boolean"])
 """Blocks of cells of a column of labels, each label with a probability of its own."""
 
@@ -223,9 +226,9 @@ class Findings:
         return np.argsort(-self.errors, kind="stable")
 
     def suspects(self, row: int, n: int = 3) -> list[int]:
-        """The columns of a row that add most to its error."""
-        sizes = self.errors_by_column[row]
-        return [int(number) for number in np.argsort(-sizes, kind="stable")[:n] if sizes[number] > 0]
+        """The columns of a row that add most to its error, each at least a hundredth of it."""
+        shares = self.errors_by_column[row] / max(float(self.errors[row]), np.finfo(float).tiny)
+        return [int(number) for number in np.argsort(-shares, kind="stable")[:n] if shares[number] >= LEAST_SHARE]
 
     @cached_property
     def spreads(self) -> np.ndarray:

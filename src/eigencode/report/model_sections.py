@@ -8,7 +8,7 @@ import numpy as np
 import sklearn
 
 from eigencode._version import __version__
-from eigencode.descriptions import description, own_options, summary
+from eigencode.descriptions import TERMS, description, own_options, summary
 from eigencode.lazy import torch
 from eigencode.report import charts
 from eigencode.report.findings import Findings
@@ -118,7 +118,7 @@ def units(found: Findings) -> str:
         )
     head = ["component", "state", "mean", "deviation", "rows where it is not 0", "effect on all columns"]
     caption = "Components, those with the largest effect first"
-    more = f" The first {len(lines)} of {k} are listed." if len(lines) < k else ""
+    more = f"; the first {len(lines)} of {k}" if len(lines) < k else ""
     chart = ""
     if len(found.ranked):
         chart = figure(
@@ -187,13 +187,18 @@ def reproduce(found: Findings) -> str:
         f"eigencode {__version__}, torch {torch.__version__}, scikit-learn {sklearn.__version__}, NumPy "
         f"{np.__version__}"
     )
-    lines = [[name, fact] for name, fact in facts.items() if name not in ("columns", "note")]
+    elsewhere = {"columns", "note", "options", "penalties", *(name.replace("_", " ") for name in TERMS)}
+    lines = [[name, fact] for name, fact in facts.items() if name not in elsewhere]
     lines += [
         ["versions", versions],
         ["rows fitted", f"fingerprint {getattr(model, 'fingerprint_', None) or 'not known'}"],
         ["rows of this report", f"{found.n_given:,}; fingerprint {found.fingerprint or 'not known'}"],
     ]
-    return f"<pre><code>{text(code)}</code></pre>" + table(["", ""], lines)
+    meaning = (
+        "The objective is what training makes small: minus the logarithm of how likely the model makes a row, and what "
+        "a prior or a penalty adds. One nat less is a row 2.7 times as likely."
+    )
+    return f"<pre><code>{text(code)}</code></pre>" + table(["", ""], lines) + paragraph(meaning)
 
 
 def _changed(model: Any) -> list[str]:

@@ -37,6 +37,8 @@ FEWEST_PIXELS = 5
 DEVIATIONS = (-2, -1, 0, 1, 2)
 """Values of a component on a traversal, in standard deviations."""
 
+LINEAR = "the best linear model of its kind with a code of this size (the linear baseline)"
+
 FITTED = {
     True: "These are the rows that it was fitted to",
     False: "These are not the rows that it was fitted to, or not all of them",
@@ -53,8 +55,7 @@ def pixels(found: Findings, rows: Any) -> np.ndarray:
 def finding(found: Findings) -> str:
     """In one paragraph: what the model is, what it found, and whether it was worth it."""
     model, facts = found.model, summary(found.fitted)
-    k, d = found.codes.shape[1], len(found.given)
-    kind = facts["kind"]
+    k, kind = found.codes.shape[1], facts["kind"]
     numbers = [column.explained for column in found.by_column if column.is_number and np.isfinite(column.explained)]
     labels = [column.explained for column in found.by_column if not column.is_number and np.isfinite(column.explained)]
     kept = percent(max(float(np.median(numbers)), 0.0)) if numbers else ""
@@ -67,8 +68,8 @@ def finding(found: Findings) -> str:
         "what is odd in them."
         if is_detector(found.fitted)
         else "",
-        f"This is {_article(kind)} <strong>{text(kind)}</strong>: it describes each row of "
-        f"{counted(d, 'column')} by a code of {counted(k, 'number')}, from which the row is rebuilt.",
+        f"This is {_article(kind)} <strong>{text(kind)}</strong>: it describes each {_row_of(found)} by a code of "
+        f"{counted(k, 'number')}, from which it is rebuilt.",
         f"This page shows {counted(found.n_given, 'row')}"
         + (
             f", of which {len(found.numbers):,} {'at the beginning' if found.are_windows else 'drawn at random'} were "
@@ -87,6 +88,14 @@ def finding(found: Findings) -> str:
     ]
     notes = "".join(f"<li>{text(note)}</li>" for note in getattr(found.fitted, "notes_", model.notes_))
     return paragraph(*sentences) + (f'<h3>Notes of the fit</h3><ul class="notes">{notes}</ul>' if notes else "")
+
+
+def _row_of(found: Findings) -> str:
+    """What a row is."""
+    if not found.is_image:
+        return f"row of {counted(len(found.given), 'column')}"
+    _, height, width = found.image_shape
+    return f"image of {width} x {height} pixels"
 
 
 def _may_be_images(found: Findings) -> str:
@@ -114,21 +123,19 @@ def _beside_linear(found: Findings) -> str:
     own, linear = float(found.errors.mean()), float(found.linear_errors.mean())
     gain = 1 - own / linear if linear > 0 else 0.0
     if gain > 0.02:
-        worth = "; its objective, which was trained, is no smaller" if _is_objective_no_better(found.model) else ""
-        return (
-            f"Its squared error is {percent(gain)} smaller than that of the best linear model of its kind with a code "
-            f"of this size{worth or ', so the nonlinear part was worth it'}."
-        )
+        is_worth_it = not _is_objective_no_better(found.model)
+        no_smaller = "; its objective, which was trained, is no smaller"
+        worth = ", so the nonlinear part was worth it" if is_worth_it else no_smaller
+        return f"Its squared error is {percent(gain)} smaller than that of {LINEAR}{worth}."
     if gain > -0.02:
         return (
-            "Its squared error is about that of the best linear model of its kind with a code of this size: a linear "
-            "model would do as well, unless you need what else this kind gives."
+            f"Its squared error is about that of {LINEAR}: a linear model would do as well, unless you need what else "
+            "this kind gives."
         )
     more = percent(-gain) if gain > -1 else f"{own / linear - 1:.1f} times"
     return (
-        f"Its squared error is {more} <em>larger</em> than that of the best linear model of its kind with a "
-        "code of this size. Kinds with a prior, noise or a penalty give up some error for what these "
-        "bring; otherwise prefer the linear model."
+        f"Its squared error is {more} <em>larger</em> than that of {LINEAR}. Kinds with a prior, noise or "
+        "a penalty give up some error for what these bring; otherwise prefer the linear model."
     )
 
 
@@ -230,7 +237,7 @@ def alarms(found: Findings) -> str:
     (scores, p), rate = found.p_values, detector.false_alarms_
     says = (
         f"{_n_alarms(found)} at a rate of false alarms of {rate:g}. If all rows were normal, p-values would be spread "
-        f"evenly, and {rate * len(scores):.0f} alarms expected."
+        f"evenly, and {rate * len(scores):,.0f} alarms expected."
     )
     if found.are_those_fitted:
         says += " The detector was fitted to these rows: of new normal rows, more may be alarms than of these."
@@ -414,7 +421,8 @@ def traversals(found: Findings) -> str:
             first = line * len(DEVIATIONS)
             values = [rebuilt[number].text(first + step) for step in range(len(DEVIATIONS))]
             lines.append([f"component {j + 1}" if rank == 0 else "", found.given[number].name, *values])
-    head = ["component", "column", *(f"{step:+d} deviations" if step else "mean" for step in DEVIATIONS)]
+    steps = (f"{step:+d} {form(abs(step), 'deviation', 'deviations')}" if step else "mean" for step in DEVIATIONS)
+    head = ["component", "column", *steps]
     return table(head, lines, "Rows decoded when one component changes; the three columns that move most")
 
 

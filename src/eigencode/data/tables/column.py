@@ -192,14 +192,14 @@ class Column:
             remarks = [f"is left out: {self.reason}", *remarks]
         found = [f"column {self.name!r} {what}" for what in remarks]
         if unlisted := getattr(self.kind, "unlisted", ()):
-            what = "share one cell" if isinstance(self.kind, Ordered) else "are gaps to the model"
+            what = "are taken as one" if isinstance(self.kind, Ordered) else "are gaps to the model"
             found.append(f"values of column {self.name!r} that are not in its order {what}: {listed(unlisted)}")
             return found
         rare = len(getattr(self.kind, "rare", ()))
         bits = getattr(self.kind, "n_bits", 0)
-        how = f"are told apart by {bits} cells" if bits else "share one cell"
+        how = f"are told apart by {bits} cells" if bits else "are taken as one"
         if rare == 1:
-            return [*found, f"1 rare category of column {self.name!r} shares its cell with unseen ones"]
+            return [*found, f"1 rare category of column {self.name!r} is taken as unseen ones are"]
         return [*found, f"{rare} rare categories of column {self.name!r} {how}"] if rare else found
 
     @property
