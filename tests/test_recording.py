@@ -105,6 +105,7 @@ def test_results_beside_changes_and_constants_that_are_changed_are_new_in_each_r
         (VariationalAutoencoder, {}),
         (Autoencoder, {"tied": True, "activation": "tanh"}),
         (Autoencoder, {"image_shape": (1, 8, 8), "hidden": (2,)}),
+        (SparseAutoencoder, {"code": "optimal", "sparsity": "top_k", "active": 2, "hidden": ()}),
     ],
 )
 def test_recorded_steps_have_the_bits_of_others(cls, options):

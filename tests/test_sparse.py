@@ -46,6 +46,7 @@ from eigencode.parts import (
     TopK,
 )
 from eigencode.parts.adaptive_sparsity import mean_given
+from eigencode.parts.codes.selection import kth_largest
 from eigencode.parts.codes.sparse import exceeded_by
 from eigencode.parts.networks import dictionaries
 from eigencode.parts.networks.dictionaries import Splitting, principal_directions, ridge_inverse
@@ -123,6 +124,26 @@ def test_top_k_is_a_sort_of_each_row():
                 slow_signed[i, j] = row[j]
         assert torch.equal(TopK(k)(output).mean, slow)
         assert torch.equal(TopK(k, signed=True)(output).mean, slow_signed)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_the_kth_largest_is_that_of_a_sort_alone_and_for_several_models(dtype):
+    numbers = torch.randn(3, 20, 7, generator=torch.Generator().manual_seed(0)).to(dtype)
+    numbers[0, 0] = 1.0  # all are equal
+    for k in (1, 4, 7):
+        expected = numbers.sort(descending=True).values[..., k - 1 : k]
+        assert torch.equal(kth_largest(numbers, k), expected)
+        of_members = torch.func.vmap(lambda x, k=k: kth_largest(x, k), in_dims=1)(numbers)
+        assert torch.equal(of_members, expected.transpose(0, 1))
+    slope = torch.func.jvp(lambda x: x * (x >= kth_largest(x, 2)), (numbers,), (torch.ones_like(numbers),))[1]
+    assert torch.equal(slope, (numbers >= kth_largest(numbers, 2)).to(dtype))
+
+
+def test_the_proximal_operator_of_top_k_is_its_code_without_ties():
+    z = torch.randn(50, 9, generator=torch.Generator().manual_seed(0))
+    for code in (TopK(1), TopK(4), TopK(9), TopK(3, signed=True)):
+        assert torch.equal(code.proximal(z), code(z).mean)
+    assert TopK(1).proximal(torch.tensor([[2.0, 2.0, 1.0]])).tolist() == [[2.0, 2.0, 0.0]]
 
 
 def test_about_as_many_values_exceed_a_threshold_as_were_asked_for():

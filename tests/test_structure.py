@@ -39,6 +39,7 @@ LAYERS = [
         "batch",
         "checkpoint",
         "processes",
+        "whole_operations",
     },
     {"parts"},
     {"data"},

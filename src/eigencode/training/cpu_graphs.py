@@ -17,10 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor, UntypedStorage
 from torch._ops import OpOverload
-from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from eigencode.training.cuda_graphs import Recorded
+from eigencode.whole_operations import WholeOperations
 
 VARYING = {torch.Tag.data_dependent_output, torch.Tag.nondeterministic_seeded}
 """Marks of operators that may have another result each time they are run on the same values, or none on the device."""
@@ -89,29 +90,6 @@ def record_on_cpu(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
     return replay if recording.is_complete else again
 
 
-def as_one_operation(function: Callable[..., None], *arguments: Tensor | float) -> None:
-    """Run a function that changes tensors in place, as one operation of a recording if one is made.
-
-    It is called anew in each replay, so it may read values. The tensors among its arguments are those of a recording;
-    others that it reads or changes must not be results of the step.
-
-    Examples
-    --------
-    >>> def halve(x):
-    ...     if float(x) > 1:
-    ...         x.div_(2)
-    >>> x = torch.tensor(4.0)
-    >>> replay = record_on_cpu(lambda: as_one_operation(halve, x) or x + 0)
-    >>> replay(), replay(), replay()
-    (tensor(2.), tensor(1.), tensor(1.))
-    """
-    recording = _get_current_dispatch_mode()
-    if isinstance(recording, _Recording):
-        recording.run(function, arguments)
-    else:
-        function(*arguments)
-
-
 @dataclass(frozen=True)
 class Operation:
     """An operator with its arguments, and its results unless it changes its arguments."""
@@ -173,7 +151,7 @@ class Operators(TorchDispatchMode):
         return False
 
 
-class _Recording(Operators):
+class _Recording(Operators, WholeOperations):
     """Keeps the operators that are run."""
 
     def __init__(self) -> None:

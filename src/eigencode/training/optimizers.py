@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from eigencode.errors import DataError
-from eigencode.training.cpu_graphs import as_one_operation
+from eigencode.whole_operations import as_one_operation
 
 CLIP_FACTOR = 5.0
 """A gradient longer than this multiple of the running mean length is clipped to it."""

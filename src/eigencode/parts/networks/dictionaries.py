@@ -296,7 +296,8 @@ class OptimalCode(Network):
         splitting, n_steps = Splitting(sparse, kept, RELAXATION * ridge), int(self.n_steps)
         w = splitting.after(n_steps - n_steps // 3, self._first(ridge, rho))
         if self._selection:
-            splitting = replace(splitting, of_units=self._selection[0].of_units, chosen=(sparse(w) != 0).to(w))
+            (code,) = self._selection
+            splitting = replace(splitting, of_units=code.of_units, chosen=(code(w).mean != 0).to(w))
         w = splitting.after(n_steps // 3, w)
         return splitting.code_of(w) if self.training else _until_fixed(splitting, w)
 
