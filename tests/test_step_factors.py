@@ -5,6 +5,8 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
+from torch.utils._pytree import tree_leaves
 
 from eigencode import Autoencoder, fit_many
 from eigencode.model.composition import Composition
@@ -143,3 +145,46 @@ def test_rows_that_were_not_fitted_are_rebuilt_better_with_decay(seed, monkeypat
         monkeypatch.setattr(state, "weight_decay", decay)
         errors.append(Autoencoder(8, **options).fit(X[rows[:800]]).reconstruction_error(X[rows[800:]]).mean())
     assert errors[0] < 0.985 * errors[1]
+
+
+def test_factors_and_decay_of_a_model_are_known_and_take_no_memory():
+    """Beside the weights a step of a large network has room for its gradient and two moments only."""
+    factors, decay = torch.tensor([1.0, 0.25, 0.25, 0.1]), torch.tensor([0.0, 0.3, 0.3, 0.0])
+    optimizer = ClippedAdam(nn.Parameter(torch.ones(4)), factors=factors, decay=decay)
+    assert torch.equal(optimizer.factors, factors)
+    assert torch.equal(optimizer.decay, decay)
+    plain = ClippedAdam(nn.Parameter(torch.ones(4)))
+    assert plain.factors is None
+    assert plain.decay is None
+    rows = np.random.default_rng(0).normal(size=(40, 6))
+    run = Autoencoder(2, hidden=(256, 256), optimizer="adam", random_state=0)._begin(rows)
+    assert run.state.optimizer.factors is not None
+    assert run.state.optimizer.decay is not None
+    n_weights, found = run.state.parameters.vector.numel(), {}
+    for owner in (run.state, run.state.parameters, run.state.optimizer):
+        for one in tree_leaves(vars(owner)):
+            if isinstance(one, torch.Tensor) and one.numel() == n_weights:
+                found[one.data_ptr()] = one
+    assert len(found) == 5  # weights, their average, the gradient, the means of it and of its square
+
+
+def test_the_pieces_of_many_weights_are_found_in_one_pass():
+    """No operation has as many parts as there are weights, which would take seconds of a million of them."""
+    decay = torch.cat([torch.zeros(400_000), torch.full((300_000,), 0.3), torch.zeros(1)])
+    for shape in ((), (2,)):
+        weights = nn.Parameter(torch.ones(*shape, len(decay)))
+        with profile(activities=[ProfilerActivity.CPU]) as found:
+            optimizer = ClippedAdam(
+                weights, n_weights=[len(decay)] * 2 if shape else None, decay=decay.expand_as(weights)
+            )
+        assert sum(event.count for event in found.key_averages()) < 1000
+        optimizer.shrink(torch.full(shape, 0.5) if shape else 0.5)
+        torch.testing.assert_close(weights.detach(), (1 - 0.5 * decay).expand_as(weights))
+
+
+def test_two_vectors_are_exchanged_a_part_at_a_time():
+    one, other = torch.arange(10.0), torch.arange(10.0) + 100
+    a, b = one.clone(), other.clone()
+    state.swap(a, b, size=4)
+    assert torch.equal(a, other)
+    assert torch.equal(b, one)

@@ -674,6 +674,47 @@ def test_inside_the_loop_the_current_weights_answer_and_afterwards_the_best():
     np.testing.assert_array_equal(model.transform(x), codes[best - 1])
 
 
+def test_looks_within_an_epoch_change_nothing(tmp_path):
+    """The same history and weights, bit for bit, also of a fit that goes on in another process after a look."""
+    x = rows(1000).numpy()
+    options = {"hidden": (8,), "max_epochs": 3, "batch_size": 32, "random_state": 0}
+    model, expected = Autoencoder(2, **options), Autoencoder(2, **options).fit(x)
+    met = list(model.iter_fit(x, every=200))
+    looks = [row for row in met if "validation_objective" not in row]
+    assert [row["step"] for row in looks] == [8, 16, 24, 32, 40, 48, 56, 64, 72, 80]  # of 29 steps an epoch
+    assert all(31 <= row["rows"] / row["step"] <= 32 for row in looks)
+    assert untimed(row for row in met if row not in looks) == untimed(model.history_[1:])
+    assert untimed(model.history_) == untimed(expected.history_)
+    np.testing.assert_array_equal(model.transform(x), expected.transform(x))
+    for row in Autoencoder(2, **options).iter_fit(x, every=200, checkpoint=tmp_path):
+        if row["step"] == 40:
+            break  # which writes the state, with the sums since the last evaluation
+    resumed = Autoencoder(2, **options).fit(x, checkpoint=tmp_path)
+    assert untimed(resumed.history_) == untimed(expected.history_)
+    np.testing.assert_array_equal(resumed.transform(x), expected.transform(x))
+
+
+def test_at_a_look_the_average_answers():
+    x, options = rows(1000).numpy(), {"hidden": (8,), "batch_size": 32, "random_state": 0}
+    model, shown = Autoencoder(2, max_epochs=2, **options), {}
+    for row in model.iter_fit(x, every=128):
+        assert row["training_objective"] > 0
+        shown[row["step"]] = model.transform(x)
+    assert not np.array_equal(shown[4], shown[8])
+    # All 900 rows in 12 steps of 75, whose third look is the first evaluation.
+    options["batch_size"] = 75
+    model, evaluated = Autoencoder(2, max_epochs=2, **options), Autoencoder(2, max_epochs=2, **options)
+    looks = {row["step"]: model.transform(x) for row in model.iter_fit(x, every=300)}
+    for row in evaluated.iter_fit(x):
+        np.testing.assert_array_equal(looks[row["step"]], evaluated.transform(x))
+
+
+@pytest.mark.parametrize("every", [0, -5, 2.5, True, "100"])
+def test_a_number_of_rows_between_looks_is_a_positive_int(every):
+    with pytest.raises(OptionError, match="'every' must be a positive int"):
+        Autoencoder(2).iter_fit(rows().numpy(), every=every)
+
+
 def test_no_thread_setting_is_held_across_a_yield():
     torch.set_num_threads(2)
     try:

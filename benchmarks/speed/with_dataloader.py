@@ -16,6 +16,7 @@ def fit(work, rows, epochs, mark, options):
     loader = DataLoader(TensorDataset(torch.from_numpy(data.rows)), batch_size=work.batch or BATCH, shuffle=True)
     model = Network(work, rows.shape[1]).to(options.device)
     optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
+    reconstruct = data.reconstruct(model.reconstruct)
     for _ in range(epochs):
         total = 0.0
         for (x,) in loader:
@@ -24,5 +25,6 @@ def fit(work, rows, epochs, mark, options):
             loss.backward()
             optimizer.step()
             total += loss.item()
-        mark(data.reconstruct(model.reconstruct))
+            mark.seen(len(x), reconstruct)
+        mark(reconstruct)
     return {}

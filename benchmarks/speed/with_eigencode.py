@@ -29,12 +29,15 @@ def fit(work, rows, epochs, mark, options):
         random_state=0,
         **terms,
     )
-    run = model.iter_fit(rows)
+    run = model.iter_fit(rows, every=mark.look)
     mark(model.reconstruct)
     n_epochs = 0
-    for _ in run:
-        mark(model.reconstruct)
-        n_epochs += 1
+    for row in run:
+        if "validation_objective" in row:
+            mark(model.reconstruct)
+            n_epochs += 1
+        else:
+            mark.evaluate(model.reconstruct)
     chosen = model.execution_
     # Where validation_fraction=0.1 rounds to, as the loop splits them.
     n_held_out = round(model.validation_fraction * len(rows))

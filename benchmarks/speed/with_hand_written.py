@@ -52,11 +52,11 @@ class Network:
                     delta = torch.ops.aten.threshold_backward(delta, inputs[i], 0)
 
 
-def epochs_of(network, x, batch_size):
-    """Train for one epoch after the other; yield after each."""
+def steps_of(network, x, batch_size, n_epochs):
+    """Train for some epochs: yield the number of rows of each step, and None after each epoch."""
     mean, square = torch.zeros_like(network.vector), torch.zeros_like(network.vector)
     n_steps = torch.zeros(1, device=x.device)
-    while True:
+    for _ in range(n_epochs):
         for batch in torch.randperm(len(x), device=x.device).split(batch_size):
             network.differentiate(x.index_select(0, batch))
             n_steps += 1
@@ -64,7 +64,8 @@ def epochs_of(network, x, batch_size):
                 [network.vector], [network.gradient], [mean], [square], [], [n_steps], lr=RATE, beta1=BETAS[0],
                 beta2=BETAS[1], weight_decay=0.0, eps=EPSILON, amsgrad=False, maximize=False,
             )  # fmt: skip
-        yield
+            yield len(batch)
+        yield None
 
 
 @torch.inference_mode()
@@ -75,8 +76,10 @@ def fit(work, rows, epochs, mark, options):
     torch.manual_seed(0)
     data, device = Scaled(work, rows), torch.device(options.device)
     network = Network(work, rows.shape[1], device)
-    run = epochs_of(network, torch.from_numpy(data.rows).to(device), work.batch or BATCH)
-    for _ in range(epochs):
-        next(run)
-        mark(data.reconstruct(lambda rows: network.forward(torch.from_numpy(rows).to(device))[-1].cpu().numpy()))
+    reconstruct = data.reconstruct(lambda rows: network.forward(torch.from_numpy(rows).to(device))[-1].cpu().numpy())
+    for n_rows in steps_of(network, torch.from_numpy(data.rows).to(device), work.batch or BATCH, epochs):
+        if n_rows is None:
+            mark(reconstruct)
+        else:
+            mark.seen(n_rows, reconstruct)
     return {"precision": "float32"}

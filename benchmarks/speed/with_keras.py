@@ -1,8 +1,8 @@
-"""Keras 3 on JAX: `compile` and `fit`, which compile the step; the variational one by a layer with its own loss."""
+"""Keras 3 on JAX, or on what KERAS_BACKEND names: `compile` and `fit`; the variational one by a layer with a loss."""
 
 import os
 
-os.environ["KERAS_BACKEND"] = "jax"
+os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import time
@@ -12,6 +12,9 @@ import numpy as np
 from keras import layers, ops
 from scaled import Scaled
 from work import RATE
+
+BATCH = 32
+"""Keras's default."""
 
 
 class Draw(layers.Layer):
@@ -60,11 +63,14 @@ def decoded(work, z, n_features):
 
 
 class Marker(keras.callbacks.Callback):
-    """Evaluates the model at the end of each epoch."""
+    """Evaluates the model at the end of each epoch, and at looks."""
 
-    def __init__(self, mark, reconstruct):
+    def __init__(self, mark, reconstruct, batch):
         super().__init__()
-        self.mark, self.reconstruct = mark, reconstruct
+        self.mark, self.reconstruct, self.batch = mark, reconstruct, batch
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.mark.seen(self.batch, self.reconstruct)
 
     def on_epoch_end(self, epoch, logs=None):
         self.mark(self.reconstruct)
@@ -79,12 +85,16 @@ def fit(work, rows, epochs, mark, options):
     model.compile(optimizer=keras.optimizers.Adam(RATE), loss=loss)
 
     def reconstruct(part):
-        model.jax_state_sync()  # the step keeps the weights to itself
-        return np.asarray(model(part, training=False))
+        if keras.backend.backend() == "jax":
+            model.jax_state_sync()  # the step keeps the weights to itself
+        return ops.convert_to_numpy(model(part, training=False))
 
-    batch = {} if work.batch is None else {"batch_size": work.batch}
-    callbacks = [Marker(mark, data.reconstruct(reconstruct))]
-    model.fit(data.rows, data.rows, epochs=epochs, verbose=0, callbacks=callbacks, **batch)
+    given = {} if work.batch is None else {"batch_size": work.batch}
+    callbacks = [Marker(mark, data.reconstruct(reconstruct), work.batch or BATCH)]
+    if options.patience:
+        callbacks.append(keras.callbacks.EarlyStopping(patience=options.patience, restore_best_weights=True))
+        given["validation_split"] = 0.1
+    model.fit(data.rows, data.rows, epochs=epochs, verbose=0, callbacks=callbacks, **given)
     return {}
 
 

@@ -17,6 +17,7 @@ def fit(work, rows, epochs, mark, options):
     model = Network(work, rows.shape[1]).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=RATE, fused=True)
     cast = torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bfloat16")
+    reconstruct = data.reconstruct(model.reconstruct)
     for _ in range(epochs):
         for batch in torch.randperm(len(x), device=device).split(work.batch or BATCH):
             rows_now = x.index_select(0, batch)
@@ -25,5 +26,6 @@ def fit(work, rows, epochs, mark, options):
                 loss = model.loss(rows_now)
             loss.backward()
             optimizer.step()
-        mark(data.reconstruct(model.reconstruct))
+            mark.seen(len(batch), reconstruct)
+        mark(reconstruct)
     return {"precision": options.precision}

@@ -46,10 +46,13 @@ class Decoder(BaseDecoder):
 
 
 class Marker(TrainingCallback):
-    """Evaluates the model at the end of each epoch."""
+    """Evaluates the model at the end of each epoch, and at looks."""
 
     def __init__(self, mark, reconstruct):
         self.mark, self.reconstruct = mark, reconstruct
+
+    def on_train_step_end(self, training_config, **kwargs):
+        self.mark.seen(training_config.per_device_train_batch_size, self.reconstruct)
 
     def on_epoch_end(self, training_config, **kwargs):
         self.mark(self.reconstruct)
@@ -62,7 +65,7 @@ def built(work, n_features):
     networks = Encoder(encoder, is_variational), Decoder(decoder, not work.is_table)
     sizes = {"input_dim": (n_features,), "latent_dim": work.n_components}
     if is_variational:
-        return VAE(VAEConfig(**sizes, reconstruction_loss="bce"), *networks)
+        return VAE(VAEConfig(**sizes, reconstruction_loss="mse" if work.is_table else "bce"), *networks)
     return AE(AEConfig(**sizes), *networks)
 
 

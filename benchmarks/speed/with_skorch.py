@@ -4,7 +4,7 @@ import torch
 from networks import Network
 from scaled import Scaled
 from skorch import NeuralNetRegressor
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, EarlyStopping
 from torch import nn
 from work import RATE, Unsupported
 
@@ -21,10 +21,14 @@ class Reconstruction(nn.Module):
 
 
 class Marker(Callback):
-    """Evaluates the net at the end of each epoch."""
+    """Evaluates the net at the end of each epoch, and at looks."""
 
     def __init__(self, mark, reconstruct):
         self.mark, self.reconstruct = mark, reconstruct
+
+    def on_batch_end(self, net, batch=None, training=False, **kwargs):
+        if training:
+            self.mark.seen(len(batch[0]), self.reconstruct(net.predict))
 
     def on_epoch_end(self, net, **kwargs):
         self.mark(self.reconstruct(net.predict))
@@ -37,6 +41,7 @@ def fit(work, rows, epochs, mark, options):
     torch.manual_seed(0)
     data = Scaled(work, rows)
     batch = {} if work.batch is None else {"batch_size": work.batch}
+    stopping = [EarlyStopping(patience=options.patience, load_best=True)] if options.patience else []
     net = NeuralNetRegressor(
         Reconstruction(Network(work, rows.shape[1])),
         optimizer=torch.optim.Adam,
@@ -45,7 +50,7 @@ def fit(work, rows, epochs, mark, options):
         iterator_train__shuffle=True,
         verbose=0,
         # Last, so that its own records are made on the clock.
-        callbacks=[Marker(mark, data.reconstruct)],
+        callbacks=[*stopping, Marker(mark, data.reconstruct)],
         **batch,
     )
     net.fit(data.rows, data.rows)

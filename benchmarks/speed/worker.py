@@ -1,9 +1,10 @@
 """One measurement of one peer in a process of its own: prints a line of JSON.
 
-    python worker.py WORK PEER FOLDER [--epochs 10] [--threads 2] [--precision float32]
+    python worker.py WORK PEER FOLDER [--epochs 10] [--threads 2] [--precision float32] [--looks 5] [--clock processor]
 
 FOLDER has the rows as ``DATA-training.npy`` and ``DATA-test.npy``. The clock begins when the peer is handed the rows
-and stands still while the held-out rows are evaluated; whatever else the peer does, as scaling or PCA, counts.
+and stands still while the held-out rows are evaluated; whatever else the peer does, as scaling or PCA, counts. They are
+evaluated at the end of each epoch and, but for scikit-learn and PyOD, ``--looks`` times within it.
 """
 
 import argparse
@@ -32,24 +33,46 @@ MODULES = {
 
 
 class Stopwatch:
-    """Seconds since the peer got its rows, and the held-out error at each mark."""
+    """Seconds since the peer got its rows, and the held-out error at each mark: a call at the end of each epoch.
 
-    def __init__(self, test, units):
-        self.test, self.units = test, units
-        self.curve, self.paused = [], 0.0
-        self.began = time.perf_counter()
+    Attributes
+    ----------
+    curve : list of (float, float)
+        Seconds and error at each mark and look.
+    ends : list of float
+        Seconds at the end of each epoch.
+    look : int
+        Rows between looks.
+    """
+
+    def __init__(self, test, units, look, clock=time.perf_counter):
+        self.test, self.units, self.look, self.clock = test, units, look, clock
+        self.curve, self.ends, self.paused, self.n_seen, self.next_look = [], [], 0.0, 0, look
+        self.began = clock()
 
     def seconds(self):
         """Seconds so far, pauses left out."""
-        return time.perf_counter() - self.began - self.paused
+        return self.clock() - self.began - self.paused
 
-    def mark(self, reconstruct):
+    def __call__(self, reconstruct):
+        """The end of an epoch."""
+        self.evaluate(reconstruct)
+        self.ends.append(self.curve[-1][0])
+
+    def seen(self, n_rows, reconstruct):
+        """A step within an epoch: a look, if enough rows were seen since the last one."""
+        self.n_seen += n_rows
+        if self.n_seen >= self.next_look:
+            self.next_look = self.n_seen + self.look
+            self.evaluate(reconstruct)
+
+    def evaluate(self, reconstruct):
         """Mean squared error a cell of the held-out rows by the model as it is, as ``reconstruct`` gives them."""
-        stopped = time.perf_counter()
+        stopped = self.clock()
         seconds = stopped - self.began - self.paused
         gaps = (reconstruct(self.test) - self.test) / self.units
         self.curve.append((seconds, float((gaps * gaps).mean(dtype="float64"))))
-        self.paused += time.perf_counter() - stopped
+        self.paused += self.clock() - stopped
 
 
 def peak_memory():
@@ -68,11 +91,11 @@ def peak_memory():
 def fit(peer, work, options, rows, test):
     """The measurement of a fit."""
     units = rows.std(0, dtype="float64").astype("float32") if work.is_table else 1.0
-    watch = Stopwatch(test, units)
-    found = peer.fit(work, rows, options.epochs or work.epochs, watch.mark, options)
-    total = watch.seconds()
+    clock = {"wall": time.perf_counter, "processor": time.process_time}[options.clock]
+    watch = Stopwatch(test, units, -(-len(rows) // options.looks), clock)
+    found = peer.fit(work, rows, options.epochs or work.epochs, watch, options)
+    total, ends = watch.seconds(), watch.ends
     # Models that are evaluated before their first step have one mark more than epochs.
-    ends = [seconds for seconds, _ in watch.curve]
     epochs = [b - a for a, b in itertools.pairwise(ends)]
     found.setdefault("n_rows", len(rows))
     first = 1 if found.pop("evaluates_start", False) else 0
@@ -119,6 +142,9 @@ def main():
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--rows", type=int)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--looks", type=int, default=5, help="evaluations within an epoch")
+    parser.add_argument("--clock", choices=["wall", "processor"], default="wall")
+    parser.add_argument("--patience", type=int, help="epochs without progress after which a peer stops, if it can")
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()

@@ -23,7 +23,7 @@ from eigencode.errors import DataError, InterruptedWarning, OptionError, ResultW
 from eigencode.estimators import fingerprints
 from eigencode.estimators.generation import Generation
 from eigencode.estimators.geometry import Geometry
-from eigencode.estimators.inputs import named, read_first_rows, read_groups, read_rows, read_weights
+from eigencode.estimators.inputs import named, positive_int, read_first_rows, read_groups, read_rows, read_weights
 from eigencode.estimators.persistence import SavedAutoencoder
 from eigencode.estimators.streaming import learn_block
 from eigencode.options import AutoencoderOptions, changed, check_options
@@ -114,21 +114,21 @@ class BaseAutoencoder(
         validation_data: Any = None,
         groups: Any = None,
         checkpoint: Any = None,
+        every: int | None = None,
     ) -> Iterator[dict[str, float]]:
         """Fit step by step: an iterator that trains until the next evaluation for each row of history it yields.
 
         Evaluations come after each epoch, or after each 1,024 steps where an epoch has more. Options and rows are
         checked at once, before the first step. Inside the loop the model has an average over recent weights; when the
-        iterator ends, or is left by ``break`` and dropped, it has the best ones.
+        iterator ends, or is left by ``break`` and dropped, it has the best ones of those evaluated.
 
         Parameters
         ----------
-        X : array-like of shape (n, d)
-            As for ``fit``.
-        y : None
-            Ignored.
-        sample_weight, validation_data, groups, checkpoint : optional
-            As for ``fit``.
+        X, sample_weight, validation_data, groups, checkpoint
+            As for ``fit``; y is ignored.
+        every : int, optional
+            Yield, too, each time that about so many rows have been seen, a multiple of four steps: without an
+            evaluation, so that the result of the fit does not depend on it.
 
         Returns
         -------
@@ -137,8 +137,9 @@ class BaseAutoencoder(
             mean objective a row (in the model's units) on the training rows since the last evaluation and on the
             validation rows now.
         """
-        epochs = self._epochs(self._begin(X, sample_weight, validation_data, groups, checkpoint=checkpoint))
-        _UNFINISHED.add(epochs)
+        every = None if every is None else positive_int("'every'", every)
+        run = self._begin(X, sample_weight, validation_data, groups, checkpoint=checkpoint)
+        _UNFINISHED.add(epochs := self._epochs(run.looking(every)))
         return epochs
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:

@@ -28,7 +28,7 @@ from eigencode.errors import InterruptedWarning, OptionError
 from eigencode.estimators.conditional import N_CODES, ConditionalSampler, gaussians_of
 from eigencode.estimators.evaluation import FAR_CELL, checked, filled, numbers_only
 from eigencode.estimators.imputation import Imputation
-from eigencode.estimators.inputs import missing_values_of, read_rows, refuse_twins
+from eigencode.estimators.inputs import missing_values_of, positive_int, read_rows, refuse_twins
 from eigencode.lazy import torch
 
 if TYPE_CHECKING:
@@ -266,11 +266,10 @@ class Generation(Imputation):
             raise OptionError("Rows are written only without 'given'", got="both", hint="Write what sample returns")
         if given is not None:
             return self._sampled_given(given, mean, training.resolve_seed(random_state))
-        if isinstance(n_rows, bool) or not isinstance(n_rows, int | np.integer) or n_rows < 1:
-            raise OptionError("The number of rows to draw must be a positive int", got=f"{n_rows!r}")
+        n_rows = positive_int("The number of rows to draw", n_rows)
         seed = training.resolve_seed(random_state)
         self._find_density()
-        blocks, n_cells = self._moved_blocks(int(n_rows), seed, mean), int(n_rows) * self.n_features_in_
+        blocks, n_cells = self._moved_blocks(n_rows, seed, mean), n_rows * self.n_features_in_
         purpose = f"{n_rows} rows of {self.n_features_in_} columns"
         if output is not None:
             check_output(output, FORMATS)

@@ -29,7 +29,7 @@ from eigencode.data.sources import chunk_rows
 from eigencode.errors import OptionError
 from eigencode.estimators.evaluation import checked, filled
 from eigencode.estimators.inference import Inference
-from eigencode.estimators.inputs import missing_values_of, read_rows, require_in_memory
+from eigencode.estimators.inputs import missing_values_of, positive_int, read_rows, require_in_memory
 from eigencode.lazy import torch
 
 if TYPE_CHECKING:
@@ -124,13 +124,12 @@ class Imputation(Inference):
         if n_draws is None:
             means = self._answers(given.array, self._expected, self._in_data_units)
             return self._filled(given, (block[None] for block in means), mean=True)[0]
-        if isinstance(n_draws, bool) or not isinstance(n_draws, int | np.integer) or n_draws < 1:
-            raise OptionError("'n_draws' must be a positive int", got=f"{n_draws!r}")
+        n_draws = positive_int("'n_draws'", n_draws)
         n_rows = chunk_rows(self._n_cells)
         is_whole = isinstance(first_row, int | np.integer) and not isinstance(first_row, bool)
         if not (is_whole and first_row >= 0 and first_row % n_rows == 0):
             raise OptionError(f"'first_row' must be a multiple of {n_rows:,} here, from 0 on", got=f"{first_row!r}")
-        n_bytes = 8.0 * int(n_draws) * len(given.array) * self._n_cells
+        n_bytes = 8.0 * n_draws * len(given.array) * self._n_cells
         require_memory(n_bytes, f"{n_draws} tables of {len(given.array)} rows", "Give fewer rows or draws at a time")
         seed = training.resolve_seed(random_state)
         number = itertools.count(int(first_row), n_rows)

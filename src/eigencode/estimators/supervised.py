@@ -116,6 +116,7 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Composed):
         validation_data: Any = None,
         groups: Any = None,
         checkpoint: Any = None,
+        every: int | None = None,
     ) -> Iterator[dict[str, float]]:
         """Fit step by step: an iterator that trains head and encoder until the next evaluation for each row it yields.
 
@@ -129,6 +130,8 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Composed):
             As for ``fit``.
         sample_weight, validation_data, groups, checkpoint : optional
             As for ``fit``.
+        every : int, optional
+            As an autoencoder's.
 
         Returns
         -------
@@ -137,7 +140,7 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Composed):
         """
         with unchanged_on_failure(self):
             rows, given = self._begin(X, y, sample_weight, validation_data, groups, checkpoint)
-            return self.model_.iter_fit(rows, **given)
+            return self.model_.iter_fit(rows, **given, every=every)
 
     @property
     def composition_(self) -> Composition:

@@ -14,6 +14,7 @@ import numpy as np
 from eigencode import model, parts, training
 from eigencode.errors import OptionError
 from eigencode.estimators.base import BaseAutoencoder
+from eigencode.estimators.inputs import positive_int
 from eigencode.lazy import torch
 from eigencode.options import AutoencoderOptions, changed, documented, option
 
@@ -138,7 +139,8 @@ class VariationalAutoencoder(BaseAutoencoder):
         """
         mean, deviation = self.posterior(X)
         rng = np.random.default_rng(training.resolve_seed(random_state))
-        return mean + deviation * rng.standard_normal((_positive(n_draws), *mean.shape)).astype(mean.dtype)
+        noise = rng.standard_normal((positive_int("'n_draws'", n_draws), *mean.shape))
+        return mean + deviation * noise.astype(mean.dtype)
 
     def active_units(self, X: Any, threshold: float = ACTIVE) -> np.ndarray:
         """Active components: those whose posterior mean varies over the rows (Burda et al., 2016).
@@ -263,7 +265,7 @@ class VariationalAutoencoder(BaseAutoencoder):
         summary: Callable[[Tensor], Tensor],
     ) -> np.ndarray:
         """Summarise a value of every code drawn, shape (m, n), over a row's draws; a bounded number at a time."""
-        n_draws = _positive(n_draws)
+        n_draws = positive_int("'n_draws'", n_draws)
         seed = self.seed_ if random_state is None else training.resolve_seed(random_state)
         counter = itertools.count()
 
@@ -345,9 +347,3 @@ def _mean_and_error(log_weights: Tensor) -> Tensor:
     relative = (log_weights - log_weights.amax(0)).exp()
     error = relative.std(0, correction=min(m - 1, 1)) / (relative.mean(0) * m**0.5)
     return torch.stack([model.logmeanexp(log_weights), error], dim=1)
-
-
-def _positive(n_draws: Any) -> int:
-    if isinstance(n_draws, bool) or not isinstance(n_draws, int | np.integer) or n_draws < 1:
-        raise OptionError("'n_draws' must be a positive int", got=f"{n_draws!r}")
-    return int(n_draws)

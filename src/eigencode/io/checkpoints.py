@@ -190,7 +190,7 @@ class CheckpointFolder:
         began = time.monotonic()
         path = os.path.join(self.path, f"{run.state.step:012}{ENDING}")
         try:
-            storage.write_value(path, saved_run(run, unevaluated or Unevaluated(), self._fit))
+            storage.write_value(path, saved_run(run, unevaluated or run.state.unevaluated, self._fit))
             self._sync()
             with self._usable():
                 for path in self._states()[KEPT:]:

@@ -115,6 +115,8 @@ def train_all(
 ) -> Iterator[list[Row]]:
     """Train until all schedules end; after each evaluation, yield a row of history for each model still in training.
 
+    A run with looks also yields how far it is at each of them; its model has the average then, as after an evaluation.
+
     After a `KeyboardInterrupt` at any moment the current weights are evaluated, and kept if they are the best, before
     the exception is raised. A second one ends that evaluation. ``conclude`` is another function than the evaluation.
     """
@@ -126,7 +128,8 @@ def train_all(
                 with runner.at_work(), REQUESTS.heard(recorder is not None and runner.hears_signals):
                     runner.show(average=False)
                     active = Active(runner)
-                    while tally.n_steps < due:
+                    until = min(due, tally.n_steps + runner.runs[0].steps_to_look)
+                    while tally.n_steps < until:
                         batch = next(runner.batches, None) if active else None
                         if batch is None:
                             _end_schedules(runner)
@@ -137,8 +140,11 @@ def train_all(
                         active.count(n_rows)
                         if recorder is not None:
                             recorder.offer(runner.runs[0], tally.unevaluated)
-                    rows = _conclude(runner, tally, conclude)
-                    _record_finished(runner)
+                    if until < due and active:
+                        rows = _look(runner, tally)
+                    else:
+                        rows = _conclude(runner, tally, conclude)
+                        _record_finished(runner)
             except KeyboardInterrupt:
                 for run in runner.runs:
                     run.state.interrupted = True
@@ -192,6 +198,15 @@ def _conclude(runner: Runner, tally: Tally, conclude: Callable[[Runner, Sequence
     runner.take_average()  # nothing, if it was taken after the last step
     runner.show(average=True)
     return conclude(runner, tally.means) if any(tally.n_rows) else []
+
+
+def _look(runner: Runner, tally: Tally) -> list[Row]:
+    """Set the average as weights, and keep the sums for the next evaluation; return how far the run is."""
+    (run,) = runner.runs
+    run.state.unevaluated = tally.unevaluated()
+    runner.take_average()
+    runner.show(average=True)
+    return [{**_progress(run), "training_objective": tally.means[0]}]
 
 
 def _obey_clock(run: TrainingRun) -> None:

@@ -150,18 +150,31 @@ class ClippedAdam:
             for model, made, of_one in zip(models, n_steps, pieces, strict=True)
         ]
 
+        # The vectors of one model are not kept where its pieces say the same: each is as large as the weights.
+        self._parts: list[tuple[float, slice]] = []
+        if self._weights.dim() == 1 and self._factors is not None and not self._blends:
+            self._factors, self._parts = None, pieces[0]
         decays = [] if self._decay is None else _pieces(self._decay)
         self._decays = [(share, part) for share, part in decays if torch.as_tensor(share).any()]
+        if self._weights.dim() == 1:
+            self._decay = None
 
     @property
     def factors(self) -> Tensor | None:
         """Factors of the step size of each weight."""
-        return self._factors
+        return self._joined(self._parts) if self._parts else self._factors
 
     @property
     def decay(self) -> Tensor | None:
         """Decay of each weight, as a share of it for a step of size 1."""
-        return self._decay
+        return self._joined(self._decays) if self._decays else self._decay
+
+    def _joined(self, pieces: Sequence[tuple[float, slice]]) -> Tensor:
+        """What differs between pieces of the weights, one number a weight."""
+        found = torch.zeros_like(self._weights.detach())
+        for value, part in pieces:
+            found[part] = value
+        return found
 
     @torch.no_grad()
     def shrink(self, rate: float | Tensor) -> None:
@@ -281,10 +294,12 @@ def _pieces(factors: Tensor) -> list[tuple[Any, slice]]:
     >>> _pieces(torch.tensor([1.0, 1.0, 0.5]))
     [(1.0, slice(0, 2, None)), (0.5, slice(2, 3, None))]
     """
-    values, lengths = torch.unique_consecutive(factors, dim=-1, return_counts=True)
-    ends = lengths.cumsum(0).tolist()
+    # `unique_consecutive` along an axis makes a tensor of each column: seconds for a million weights.
+    differ = factors[..., 1:] != factors[..., :-1]
+    begins = [0, *(differ.reshape(-1, differ.shape[-1]).any(0).nonzero().flatten() + 1).tolist()]
+    values = factors[..., begins]
     each = values.tolist() if values.dim() == 1 else values.split(1, dim=1)
-    return list(zip(each, map(slice, [0, *ends[:-1]], ends), strict=True))
+    return list(zip(each, map(slice, begins, [*begins[1:], factors.shape[-1]]), strict=True))
 
 
 def fused_adam(

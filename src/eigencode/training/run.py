@@ -15,7 +15,7 @@ from eigencode.model.objective import Objective
 from eigencode.training.execution import Execution
 from eigencode.training.optimizers import OPTIMIZERS
 from eigencode.training.schedule import ENDLESS
-from eigencode.training.state import TrainingState, Unevaluated
+from eigencode.training.state import AVERAGE_EVERY, TrainingState, Unevaluated
 
 
 @dataclass(frozen=True)
@@ -152,6 +152,9 @@ class TrainingRun:
         Whether the start is a linear map, which is kept if few validation rows leave it in doubt.
     recorder : Recorder or None
         What keeps the state for later processes.
+    look : int
+        Steps between looks at the average, which are not evaluations and change nothing; 0 for none. They are at its
+        multiples, after which the weights of a step are added to the average anyway.
     """
 
     state: TrainingState
@@ -168,6 +171,13 @@ class TrainingRun:
     max_epochs: int | None = None
     starts_linear: bool = False
     recorder: Recorder | None = None
+    look: int = 0
+
+    def looking(self, n_rows: int | None) -> TrainingRun:
+        """The run with a look each time that so many rows have been seen; without any if None."""
+        if n_rows is None:
+            return self
+        return replace(self, look=math.ceil(n_rows / (AVERAGE_EVERY * self.batch_size)) * AVERAGE_EVERY)
 
     @property
     def optimizer(self) -> str:
@@ -195,6 +205,11 @@ class TrainingRun:
         """Steps from the last evaluation to the next one."""
         last = int(self.state.history[-1]["step"]) if self.early_step and self.state.history else self.period
         return self.period if last >= self.period else (self.period if last else self.early_step) - last
+
+    @property
+    def steps_to_look(self) -> int:
+        """Steps to the next look, or to the next evaluation if there are no looks."""
+        return self.look - self.state.step % self.look if self.look else self.steps_to_evaluation
 
     @property
     def device(self) -> torch.device:

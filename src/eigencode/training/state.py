@@ -27,6 +27,15 @@ AVERAGE_EVERY = 4
 """The average uses the weights of every so-many-th step, since those of neighbouring steps are similar."""
 
 
+@torch.no_grad()
+def swap(one: Tensor, other: Tensor, size: int = 2**20) -> None:
+    """Exchange the numbers of two vectors, so many at a time: another copy of all would be as large as they are."""
+    for a, b in zip(one.split(size), other.split(size), strict=True):
+        before = a.clone()
+        a.copy_(b)
+        b.copy_(before)
+
+
 class FlatParameters:
     """All weights of a module as one vector, and all their gradients as another.
 
@@ -315,9 +324,7 @@ class TrainingState:
     def show(self, average: bool) -> None:
         """Set the model's weights to the average, or to the weights of the last step."""
         if average != self.shows_average:
-            shown = self.parameters.vector.detach().clone()
-            self.parameters.vector.copy_(self.aside)
-            self.aside.copy_(shown)
+            swap(self.parameters.vector, self.aside)
             self.shows_average = average
 
     def snapshot(self, objective: float) -> Snapshot:
