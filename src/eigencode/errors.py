@@ -7,6 +7,7 @@ import glob
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from numbers import Integral
 from pathlib import Path
 from typing import Self
 
@@ -170,6 +171,13 @@ def enumerated(items: Sequence[str], at_most: int = 5, n_items: int | None = Non
     n_items = n_items or len(items)
     more = f" and {n_items - at_most} more" if n_items > at_most else ""
     return ", ".join(items[:at_most]) + more
+
+
+def positive_int(what: str, number: object) -> int:
+    """A positive number of something, or an error that says what it is."""
+    if isinstance(number, bool) or not isinstance(number, Integral) or number < 1:
+        raise OptionError(f"{what} must be a positive int", got=f"{number!r}")
+    return int(number)
 
 
 def known_length(n_rows: int | None, needed_by: str) -> int:

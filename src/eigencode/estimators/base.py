@@ -19,11 +19,11 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clon
 
 from eigencode import fitting, progress, training
 from eigencode.data import Scaler, fingerprint, has_numbers, pixel_range, refuse_empty_columns
-from eigencode.errors import DataError, InterruptedWarning, OptionError, ResultWarning, TrainingError
+from eigencode.errors import DataError, InterruptedWarning, OptionError, ResultWarning, TrainingError, positive_int
 from eigencode.estimators import fingerprints
 from eigencode.estimators.generation import Generation
 from eigencode.estimators.geometry import Geometry
-from eigencode.estimators.inputs import named, positive_int, read_first_rows, read_groups, read_rows, read_weights
+from eigencode.estimators.inputs import named, read_first_rows, read_groups, read_rows, read_weights
 from eigencode.estimators.persistence import SavedAutoencoder
 from eigencode.estimators.streaming import learn_block
 from eigencode.options import AutoencoderOptions, changed, check_options

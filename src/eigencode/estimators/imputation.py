@@ -26,10 +26,10 @@ from sklearn.utils.validation import check_is_fitted
 from eigencode import parts, training
 from eigencode.data.memory import require_memory
 from eigencode.data.sources import chunk_rows
-from eigencode.errors import OptionError
+from eigencode.errors import OptionError, positive_int
 from eigencode.estimators.evaluation import checked, filled
 from eigencode.estimators.inference import Inference
-from eigencode.estimators.inputs import missing_values_of, positive_int, read_rows, require_in_memory
+from eigencode.estimators.inputs import missing_values_of, read_rows, require_in_memory
 from eigencode.lazy import torch
 
 if TYPE_CHECKING:

@@ -281,13 +281,6 @@ def mean_of_rows(values: Any, sample_weight: Any = None) -> float:
     return float(np.average(values[weights > 0], weights=weights[weights > 0]))
 
 
-def positive_int(what: str, number: Any) -> int:
-    """A positive number of something, or an error that says what it is."""
-    if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1:
-        raise OptionError(f"{what} must be a positive int", got=f"{number!r}")
-    return int(number)
-
-
 def read_weights_of_score(sample_weight: Any, n_rows: int) -> np.ndarray:
     """Weights of rows for a mean, shape (n,), divided by the largest."""
     weights = read_weights(sample_weight, n_rows)

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from eigencode import model, parts, training
-from eigencode.errors import OptionError
+from eigencode.errors import OptionError, positive_int
 from eigencode.estimators.base import BaseAutoencoder
-from eigencode.estimators.inputs import positive_int
 from eigencode.lazy import torch
 from eigencode.options import AutoencoderOptions, changed, documented, option
 
