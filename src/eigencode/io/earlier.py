@@ -40,6 +40,9 @@ UNSAID = {"mean_weight_": 1.0, "image_shape_": [], "pixel_range_": [], "n_valida
 DROPPED = ".n_steps"
 """End of the names of terms' tensors that only files of format 1 have: counts of steps."""
 
+ADDED = ".rare"
+"""End of the names of terms' tensors that earlier files do not have; they keep the values of a new part."""
+
 MOVED = ("penalties", "weight_prior")
 """Parts that were in the objective in the first files of format 1, and are in the composition now."""
 

@@ -8,7 +8,6 @@ probabilistic PCA. What is left is a function of the variances alone, with a sim
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -54,7 +53,9 @@ class FactorAnalysis:
     beta: float
 
 
-def factor_analysis(covariance: Tensor, n_components: int, beta: float = 1.0) -> FactorAnalysis:
+def factor_analysis(
+    covariance: Tensor, n_components: int, beta: float = 1.0, smallest: float | Tensor = SMALLEST_NOISE
+) -> FactorAnalysis:
     r"""Maximise the evidence lower bound of a linear model in the columns' noise variances, by L-BFGS.
 
     With l_i the eigenvalues of the covariance S of the columns divided by the noise's deviations, minus twice the bound
@@ -63,7 +64,8 @@ def factor_analysis(covariance: Tensor, n_components: int, beta: float = 1.0) ->
     .. math:: \sum_j \log \psi_j + \sum_j S_{jj} / \psi_j
         - \sum_{i \le k} \left[ (l_i - \beta)^+ - \beta \log \max(l_i / \beta, 1) \right]
 
-    for k factors and the divergence's weight beta; S, of shape (d, d), is in float64.
+    for k factors and the divergence's weight beta; S, of shape (d, d), is in float64. No
+    noise variance is below ``smallest``, one number or one a column.
 
     Examples
     --------
@@ -99,10 +101,11 @@ def factor_analysis(covariance: Tensor, n_components: int, beta: float = 1.0) ->
         return float(logarithms.sum() + (total / noise).sum() - gain), (1 - residual).numpy()
 
     firsts = (total, _residual_variances(covariance), _principal_noise(covariance, n_components))
+    least = torch.as_tensor(smallest, dtype=torch.float64).clamp(min=SMALLEST_NOISE).expand_as(total)
     affordable = MOST_PRODUCTS / len(total) ** 3
-    found = min((_minimised(cost, _logarithms(first), affordable / 4) for first in firsts), key=lambda found: found.fun)
+    found = min((_minimised(cost, first, least, affordable / 4) for first in firsts), key=lambda found: found.fun)
     if found.status == OUT_OF_EVALUATIONS:
-        found = _minimised(cost, found.x, affordable / 4)
+        found = _minimised(cost, torch.from_numpy(found.x).exp(), least, affordable / 4)
     noise = torch.from_numpy(found.x).exp()
     values, vectors = scaled(noise)
     spectrum = Spectrum(values.clamp(min=0), with_positive_peaks(vectors), float(values.sum()))
@@ -110,16 +113,13 @@ def factor_analysis(covariance: Tensor, n_components: int, beta: float = 1.0) ->
 
 
 def _minimised(
-    cost: Callable[[np.ndarray], tuple[float, np.ndarray]], first: np.ndarray, affordable: float
+    cost: Callable[[np.ndarray], tuple[float, np.ndarray]], first: Tensor, least: Tensor, affordable: float
 ) -> scipy.optimize.OptimizeResult:
-    """The minimum over the logarithms of variances from some first ones; there are several local ones."""
+    """The minimum over the logarithms of variances, not below the least, from a first value."""
     options = {"maxfun": int(np.clip(affordable, 5, 1000)), "maxiter": 1000, "ftol": 1e-13, "gtol": 1e-9}
-    bounds = [(math.log(SMALLEST_NOISE), None)] * len(first)
-    return scipy.optimize.minimize(cost, first, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-
-
-def _logarithms(variances: Tensor) -> np.ndarray:
-    return variances.clamp(min=SMALLEST_NOISE).log().numpy()
+    bounds = scipy.optimize.Bounds(least.log().numpy())
+    begin = first.clamp(min=least).log().numpy()
+    return scipy.optimize.minimize(cost, begin, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
 
 
 def _residual_variances(covariance: Tensor) -> Tensor:

@@ -194,7 +194,8 @@ class LinearProblem:
 
     def factor_analysis(self, beta: float) -> LinearStart:
         """Factor analysis with its exact posterior: the linear optimum with one learned variance a column."""
-        found = factor_analysis(self.covariance, self.composition.n_components, beta)
+        smallest = self.composition.likelihood.expansion.smallest_variance
+        found = factor_analysis(self.covariance, self.composition.n_components, beta, smallest)
         root = found.noise.sqrt()
         scaled = replace(self, spectrum=found.spectrum, inward=1 / root, outward=root)
         lengths = (scaled.eigenvalues - found.beta).clamp(min=0).sqrt()

@@ -164,8 +164,8 @@ class Likelihood(Term):
         """The likelihood with a rule for the weights of its columns, if it has several kinds of columns and no rule."""
         return self
 
-    def weigh(self, batch: Batch) -> None:
-        """Set the weights of the columns from rows, if they depend on them."""
+    def prepare(self, batch: Batch) -> None:
+        """Set what depends on rows and is not trained, as the weights of columns."""
 
     def constant_spread(self, batch: Batch, output: Tensor) -> Tensor:
         """The best spread of each column for given outputs, shape (d,), where its own is a constant; 1 elsewhere."""
@@ -222,6 +222,11 @@ class SpreadLikelihood(Likelihood):
         return getattr(self, self.spread_name)
 
     @property
+    def smallest(self) -> float | Tensor:
+        """Smallest value of a learned spread, which may be one a column, shape (d,)."""
+        return self.floor
+
+    @property
     def is_learned(self) -> bool:
         """Whether the spread is a parameter trained with the networks."""
         return isinstance(self.spread, str)
@@ -261,4 +266,4 @@ class SpreadLikelihood(Likelihood):
 
     def current_spread(self, like: Tensor) -> Tensor:
         """The spread as a tensor that broadcasts over rows, in the type of ``like``."""
-        return self.floor + self.log_excess.exp() if self.is_learned else like.new_full((), float(self.spread))
+        return self.smallest + self.log_excess.exp() if self.is_learned else like.new_full((), float(self.spread))

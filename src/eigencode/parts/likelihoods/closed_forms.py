@@ -76,14 +76,14 @@ class SpreadExpansion(Expansion):
         spread = self.best_spread(self.target(batch), output)
         if batch.observed is not None:
             spread = spread.where(self.pooled(batch.observed.to(spread), None) > 0, 1.0)
-        part.log_excess.copy_((spread - part.floor).clamp(min=part.floor).log())
+        part.log_excess.copy_((spread - part.smallest).clamp(min=part.floor).log())
 
     @torch.no_grad()
     def set_spread(self, spread: float | Tensor) -> None:
         part = self.likelihood
         if part.is_learned:
             spread = torch.as_tensor(spread, dtype=torch.float64)
-            part.log_excess.copy_((spread - part.floor).clamp(min=part.floor).log())
+            part.log_excess.copy_((spread - part.smallest).clamp(min=part.floor).log())
 
     def pooled(self, cells: Tensor, observed: Tensor | None) -> Tensor:
         """The mean of cells of shape (n, d) over all cells with one spread, shape (1,) or (d,)."""
@@ -120,6 +120,11 @@ class GaussianExpansion(SpreadExpansion):
     def has_variances(self) -> bool:  # type: ignore[override]
         """Whether the variance is learned, one a column."""
         return self.likelihood.variance == "per_feature"
+
+    @property
+    def smallest_variance(self) -> float | Tensor:  # type: ignore[override]
+        """A little more than the likelihood's own, which a learned variance does not reach."""
+        return self.likelihood.smallest + self.likelihood.floor
 
 
 class LaplaceExpansion(SpreadExpansion):

@@ -256,7 +256,9 @@ class ColumnsLikelihood(Likelihood):
     def with_weights(self, weights: Literal["balanced", "nats"]) -> ColumnsLikelihood:
         return ColumnsLikelihood(self.blocks, weights) if self.weights is None else self
 
-    def weigh(self, batch: Batch) -> None:
+    def prepare(self, batch: Batch) -> None:
+        for likelihood, own in zip(self.likelihoods, ColumnsExpansion(self)._split(batch), strict=True):
+            likelihood.prepare(own)
         if self.column_weights is not None:
             self.balance.copy_(ColumnsExpansion(self).weights(batch))
 

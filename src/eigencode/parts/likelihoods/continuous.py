@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from numbers import Real
 
+import torch
 from torch import Tensor
 
+from eigencode.batch import Batch
 from eigencode.errors import OptionError
 from eigencode.parts.base import Sizes
 from eigencode.parts.distributions import DiagonalGaussian, Gaussian, Laplace, StudentT
 from eigencode.parts.likelihoods.base import SpreadLikelihood
 from eigencode.parts.likelihoods.closed_forms import GaussianExpansion, LaplaceExpansion, StudentTExpansion
+from eigencode.parts.likelihoods.observed import variance_of_one_cell
 
 
 class GaussianLikelihood(SpreadLikelihood):
@@ -28,7 +31,9 @@ class GaussianLikelihood(SpreadLikelihood):
     ----------
     variance : float, 'learned' or 'per_feature'
         v, in units of the scaled columns. A learned v is at least 1e-6, so that a constant or perfectly reconstructed
-        cell adds at most 6 nats.
+        cell adds at most 6 nats. With one v a column, and one unit for all columns, as pixels have, it is also at least
+        what one further cell could add to the variance of a column whose variance comes from a few cells, or of a
+        constant one (`variance_of_one_cell`): a pixel that is 0 in all rows but five may be anything in the next.
 
     Examples
     --------
@@ -42,10 +47,28 @@ class GaussianLikelihood(SpreadLikelihood):
     numbers = ()  # math.log takes no tensor
     floor = 1e-6
     expansion_type = GaussianExpansion
+    rare: Tensor
+    """What one further cell could add to the variance of each column, shape (d,)."""
 
     def __init__(self, variance: float | str = 0.5) -> None:
         super().__init__()
         self.variance = variance
+
+    def setup(self, sizes: Sizes) -> None:
+        super().setup(sizes)
+        if self.variance == "per_feature":
+            self.register_buffer("rare", torch.zeros(sizes.n_features))
+            divisor = sizes.units.divisor
+            self._share_a_unit = len(divisor) > 1 and bool((divisor == divisor[0]).all())
+
+    def prepare(self, batch: Batch) -> None:
+        """Set the smallest variances of columns that share a unit, if each has its own."""
+        if self.variance == "per_feature" and self._share_a_unit:
+            self.rare.copy_(variance_of_one_cell(batch))
+
+    @property
+    def smallest(self) -> float | Tensor:
+        return self.floor + self.rare if self.variance == "per_feature" else self.floor
 
     def has_normal_residuals(self, n_features: int) -> tuple[bool, ...]:
         return (not self.is_learned,) * n_features

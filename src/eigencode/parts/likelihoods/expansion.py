@@ -77,6 +77,9 @@ class Expansion:
     has_variances: bool = False
     """Whether it is a squared error with one learned variance a column, as in factor analysis."""
 
+    smallest_variance: float | Tensor = 0.0
+    """The smallest that such a variance can be, in scaled units; a number, or one a column."""
+
     def __init__(self, likelihood: Any) -> None:
         self.likelihood = likelihood
 

@@ -10,6 +10,9 @@ from eigencode.batch import Batch
 SAMPLE_CELLS = 2**20
 """Cells from which numbers are estimated by iteration, in less than a second."""
 
+CONSTANT = 1e-12
+"""A column with less than this share of the mean variance of all columns is constant, but for rounding."""
+
 
 def mean(cells: Tensor, observed: Tensor | None) -> Tensor:
     """Means of columns, for cells of shape (n, d); shape (d,)."""
@@ -48,3 +51,42 @@ def evenly_sampled(batch: Batch, n_cells: int = SAMPLE_CELLS) -> Batch:
     """Every m-th row, with about ``n_cells`` cells in total."""
     step = stride(batch, n_cells)
     return batch.map(lambda tensor: tensor[::step])
+
+
+def variance_of_one_cell(batch: Batch) -> Tensor:
+    r"""What one further cell could add to the variances of columns that share a unit, shape (d,), in float64.
+
+    .. math:: \frac{1}{n} \max\left(\frac{m_4}{m_2} - 3 m_2, 0\right)
+
+    with n observed cells of a column and their central moments m. If each cell counts by its part of the variance, the
+    mean square is m_4 / m_2: 3 m_2 in a normal column, which therefore has 0, and b^2 in a column that has the value b
+    in a few rows and is 0 in all others. For a constant column the mean variance of all columns stands for it.
+
+    Examples
+    --------
+    One cell of 100 is 2, and a column is constant:
+
+    >>> x = torch.zeros(100, 2)
+    >>> x[0, 0] = 2
+    >>> variance_of_one_cell(Batch(x)).round(decimals=4)
+    tensor([0.0380, 0.0002], dtype=torch.float64)
+    """
+    (center,) = _mean_powers(batch, torch.tensor(0.0), 1)
+    second, fourth = _mean_powers(batch, center, 2, 4)
+    varies = second > CONSTANT * second.mean()
+    excess = (fourth / second.where(varies, 1.0) - 3 * second).clamp(min=0)
+    return excess.where(varies, second.mean()) / _n_cells(batch).clamp(min=1)
+
+
+def _n_cells(batch: Batch) -> Tensor:
+    """The number of observed cells of each column; a scalar if there are no gaps."""
+    return torch.tensor(len(batch)) if batch.observed is None else batch.observed.sum(0)
+
+
+def _mean_powers(batch: Batch, center: Tensor, *powers: int) -> Tensor:
+    """Means of powers of the observed cells of columns less a centre, shape (len(powers), d), in float64."""
+    total = torch.zeros(len(powers), batch.x.shape[-1], dtype=torch.float64, device=batch.x.device)
+    for part in batch.split(max(SAMPLE_CELLS // batch.x.shape[-1], 1)):
+        cells = part.x - center.to(part.x)
+        total += _n_cells(part) * torch.stack([mean(cells**power, part.observed) for power in powers])
+    return total / _n_cells(batch).clamp(min=1)
