@@ -25,8 +25,9 @@ def test_a_layer_and_its_gradients_are_those_of_separate_products(n, inputs, out
         torch.testing.assert_close(found[1][k], -2 * own @ alone.T @ alone)
 
 
-def test_gradients_of_weights_have_the_layout_of_the_weights():
-    x, weights = torch.ones(2, 100, 40), torch.ones(2, 30, 40, requires_grad=True)
+@pytest.mark.parametrize("n_rows", [100, 32, 16])
+def test_gradients_of_weights_have_the_layout_of_the_weights(n_rows):
+    x, weights = torch.ones(2, n_rows, 40), torch.ones(2, 30, 40, requires_grad=True)
     with FastProducts():
         (gradient,) = torch.autograd.grad(torch.bmm(x, weights.mT).sum(), [weights])
     assert gradient.is_contiguous()

@@ -49,5 +49,6 @@ def is_faster_transposed(one: Tensor, other: Tensor) -> bool:
     n_rows, n_columns = one.shape[1], other.shape[2]
     if min(n_rows, n_columns) < NARROW:
         return n_columns < n_rows
-    # A sum over rows, x'g, of which the transpose is the gradient of weights.
-    return one.stride(1) == 1 < one.stride(2) and one.shape[2] > min(n_rows, n_columns)
+    # A sum over rows, x'g, of which the transpose is the gradient of weights. Transposed factors of fewer columns are
+    # results of products that were made as transposes.
+    return one.stride(1) == 1 < one.stride(2) and one.shape[2] >= NARROW
