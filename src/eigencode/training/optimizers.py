@@ -167,7 +167,7 @@ class ClippedAdam:
     @property
     def decay(self) -> Tensor | None:
         """Decay of each weight, as a share of it for a step of size 1."""
-        return self._joined(self._decays) if self._decays else self._decay
+        return self._joined(self._decays) if self._decay is None and self._decays else self._decay
 
     def _joined(self, pieces: Sequence[tuple[float, slice]]) -> Tensor:
         """What differs between pieces of the weights, one number a weight."""
