@@ -178,6 +178,7 @@ def test_the_pieces_of_many_weights_are_found_in_one_pass():
                 weights, n_weights=[len(decay)] * 2 if shape else None, decay=decay.expand_as(weights)
             )
         assert sum(event.count for event in found.key_averages()) < 1000
+        torch.testing.assert_close(optimizer.decay, decay.expand_as(weights))
         optimizer.shrink(torch.full(shape, 0.5) if shape else 0.5)
         torch.testing.assert_close(weights.detach(), (1 - 0.5 * decay).expand_as(weights))
 

@@ -1,6 +1,7 @@
 """The loop, its state, its schedule and its optimiser."""
 
 import copy
+import gc
 import itertools
 import math
 from dataclasses import replace
@@ -11,7 +12,7 @@ import torch
 from conftest import evaluated, prepared, untimed
 from torch import nn
 
-from eigencode import Autoencoder
+from eigencode import Autoencoder, VariationalAutoencoder
 from eigencode.batch import Batch
 from eigencode.errors import OptionError
 from eigencode.fitting import data as fitted_data
@@ -760,3 +761,21 @@ def test_bfloat16_trains_networks_fast_and_keeps_weights_in_float32():
     assert not np.array_equal(exact[0].transform(x), fast[0].transform(x))
     losses = [np.mean([model.reconstruction_error(x).mean() for model in models]) for models in (exact, fast)]
     assert losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
+@pytest.mark.parametrize("kind", [Autoencoder, VariationalAutoencoder])
+def test_after_a_fit_only_the_model_has_its_weights(kind):
+    """Gradients, moments and averages are gone at once, not when Python next looks for cycles of references."""
+    x = rows(600).numpy()
+    model = kind(2, hidden=(40,), max_epochs=2, batch_size=32, random_state=0)
+    gc.collect()
+    gc.disable()
+    try:
+        model.fit(x)
+        model.partial_fit(x)
+        list(model.iter_fit(x))
+        n_weights = sum(parameter.numel() for parameter in model.composition_.parameters())
+        alive = [one for one in gc.get_objects() if type(one) in (torch.Tensor, nn.Parameter)]
+        assert not [one for one in alive if one.numel() == n_weights]
+    finally:
+        gc.enable()

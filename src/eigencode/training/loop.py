@@ -102,8 +102,7 @@ def begin(run: TrainingRun) -> None:
     """Evaluate the start, so that it is kept unless training improves on it; or go on from a recorded state."""
     if run.recorder is not None and run.recorder.resume(run):
         return
-    runner = runner_of(run)
-    with runner.at_work():
+    with closing(runner_of(run)) as runner, runner.at_work():
         _evaluate(runner, None)
     remember_start(run)
     if run.recorder is not None:
@@ -121,7 +120,7 @@ def train_all(
     the exception is raised. A second one ends that evaluation. ``conclude`` is another function than the evaluation.
     """
     conclude, recorder = conclude or _evaluate, runner.recorder
-    with closing(runner.batches):  # a thread may read ahead for it
+    with closing(runner):
         while runner.keep_unfinished():
             tally, due = Tally(runner), runner.runs[0].steps_to_evaluation
             try:

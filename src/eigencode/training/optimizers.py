@@ -170,7 +170,7 @@ class ClippedAdam:
         return self._joined(self._decays) if self._decay is None and self._decays else self._decay
 
     def _joined(self, pieces: Sequence[tuple[float, slice]]) -> Tensor:
-        """What differs between pieces of the weights, one number a weight."""
+        """What differs between the pieces of one model's weights, one number a weight."""
         found = torch.zeros_like(self._weights.detach())
         for value, part in pieces:
             found[part] = value

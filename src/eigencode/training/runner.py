@@ -101,6 +101,10 @@ class Runner(ABC):
         """Do not count some seconds, in which others were trained, in the runs' time limits."""
         self.runs[:] = [replace(run, clock=run.clock.after(-seconds)) for run in self.runs]
 
+    def close(self) -> None:
+        """End the batches, for which a thread may read ahead."""
+        self.batches.close()
+
     def n_rows(self, batch: Batch) -> int:
         """Number of rows of a batch."""
         return len(batch)
@@ -196,6 +200,11 @@ class SingleRunner(Runner):
     def keep_unfinished(self) -> bool:
         """Whether the schedule has not ended."""
         return not self._run.state.finished
+
+    def close(self) -> None:
+        """Also forget the step, which refers to its runner: the run would stay in memory until cycles are collected."""
+        super().close()
+        vars(self).pop("_update", None)
 
     def step(self, batch: Batch, active: Sequence[bool] = (True,)) -> Tensor:
         state = self._run.state
