@@ -10,6 +10,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass, replace
+from enum import StrEnum
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -321,10 +322,18 @@ def check_flag(kind: str, name: str, value: Any, command: str) -> None:
         raise FlagError(flag.option_string, with_flags(str(error)), command) from error
 
 
-def with_flags(message: str) -> str:
+class Quoted(StrEnum):
+    """Which names in quotes are those of parameters, by what is before them: others may be columns."""
+
+    ASKED = "(?<=name it in )"
+    ADVISED = "(?:(?<=Give )|(?<=Set )|(?<=in ))"
+    OPTIONS = "(?<!column )"
+
+
+def with_flags(message: str, quoted: Quoted = Quoted.ASKED) -> str:
     """A message of the library with flags in place of the names of parameters.
 
-    A name in quotes is left as it is, unless the message calls it a parameter, sets it, or asks to name a value in it.
+    A name in quotes is left as it is, unless the message calls it a parameter, sets it, or has it as ``quoted`` says.
 
     Examples
     --------
@@ -336,13 +345,15 @@ def with_flags(message: str) -> str:
     "--n-components must be in 1..2. There is no column 'n_components'."
     >>> with_flags("-9 is in 12 rows: name it in 'missing_values' if it stands for a gap")
     '-9 is in 12 rows: name it in --missing-values if it stands for a gap'
+    >>> with_flags("Set either 'tied' or 'hidden', as for column 'tied'", Quoted.OPTIONS)
+    "Set either --tied or --hidden, as for column 'tied'"
     """
     message = re.sub(r"load with parts=\[.*?\](?=[. ]|$)", "name the module that has it with --parts", message)
-    names, quoted = "|".join(known_flags()), r"'[^']*'(?: or '[^']*')*"
+    names, texts = "|".join(known_flags()), r"'[^']*'(?: or '[^']*')*"
     patterns = (
         rf"The '(?P<parameter>{names})' parameter(?: of [\w ]*\w)?(?= must)",
-        rf"(?<!\w)(?P<name>{names})=(?P<value>True\b|False\b|{quoted}|\([^()]+\)|(?!\w+\()[\w+-]+(?:\.\w+)?)",
-        rf"(?<=name it in )'(?P<asked>{names})'",
+        rf"(?<!\w)(?P<name>{names})=(?P<value>True\b|False\b|{texts}|\([^()]+\)|(?!\w+\()[\w+-]+(?:\.\w+)?)",
+        rf"{quoted}'(?P<asked>{names})'",
         r"(?P<quoted>(?<!\w)'[^']*')",
         rf"(?<![\w./-])(?P<word>{'|'.join(name for name in known_flags() if '_' in name)})(?![\w=/(-])",
     )

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from eigencode.cli.flags import STREAM, kinds_as_flags, known_flags, with_flags
+from eigencode.cli.flags import STREAM, Quoted, kinds_as_flags, with_flags
 from eigencode.errors import EigencodeError, OptionError
 
 
@@ -14,18 +14,12 @@ def told(message: object, rows: Sequence[Path] = ()) -> str:
     """An error or a warning in the words of the shell, for a command that reads these files."""
     if not isinstance(message, EigencodeError):
         return _of_files(with_flags(str(message)), rows)
-    what = with_flags(kinds_as_flags(message.what))
-    if isinstance(message, OptionError):
-        what = re.sub(rf"(?<!column )'({'|'.join(known_flags())})'", _as_flag, what)
+    what = with_flags(
+        kinds_as_flags(message.what), Quoted.OPTIONS if isinstance(message, OptionError) else Quoted.ASKED
+    )
     got = None if message.got is None else with_flags(str(message.got))
-    hint = None if message.hint is None else with_flags(kinds_as_flags(message.hint))
-    hint = hint and re.sub(rf"(?:(?<=Give )|(?<=Set )|(?<=in ))'({'|'.join(known_flags())})'", _as_flag, hint)
+    hint = None if message.hint is None else with_flags(kinds_as_flags(message.hint), Quoted.ADVISED)
     return str(EigencodeError(_of_files(what, rows), got=got, hint=hint))
-
-
-def _as_flag(found: re.Match[str]) -> str:
-    """The flag of a parameter that a message has in quotes."""
-    return known_flags()[found[1]].option_string
 
 
 def _of_files(message: str, rows: Sequence[Path]) -> str:
