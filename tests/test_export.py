@@ -206,7 +206,7 @@ def strange(rows):
     return rows
 
 
-def require_same_alarms(detector, given, found, bound=1e-4):
+def require_same_alarms(detector, given, found, bound=1e-5):
     """Scores that agree, and alarms and p-values but for rows whose scores are those of rows held out."""
     expected = detector.score_samples(given)
     assert np.abs((found["score_samples"] - expected) / np.maximum(expected.std(), np.abs(expected))).max() < bound

@@ -93,13 +93,13 @@ def asking(form, fitted, folder):
 
 
 def require_close(answer, expected, spread):
-    """Answers that differ by less than 1e-4 of each column's spread, or of the answer's distance from the median.
+    """Answers that differ by less than 1e-5 of each column's spread, or of the answer's distance from the median.
 
     Of columns of whole numbers (counts, days, labels), 2 in 1,000 may be rounded to another one, in float32.
     """
     size = np.maximum(spread, np.abs(expected - np.median(expected, 0))) + 1e-30
     assert answer.shape == expected.shape
-    differ = np.abs(answer - expected) / size >= 1e-4
+    differ = np.abs(answer - expected) / size >= 1e-5
     most = np.where((expected == np.round(expected)).all(0), 0.002, 0.0)
     assert (differ.mean(0) <= most).all()
 
@@ -135,4 +135,5 @@ def test_a_graph_raises_the_alarms_of_its_detector(kind, rows, form, tmp_path):
         numbers = X.astype(np.float64)
         detector.fit(numbers)
     found = asking(form, detector, tmp_path)(numbers)
-    require_same_alarms(detector, X, found)
+    # In float32, a tied model rounds a date to another day than its graph, which changes a score.
+    require_same_alarms(detector, X, found, 1e-4 if (kind, rows) == ("tied", "table") else 1e-5)
