@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from conftest import evaluated
 
-from eigencode import Autoencoder, Composition, LinearAutoencoder, Objective
+from eigencode import Autoencoder, Composition, LinearAutoencoder, Objective, VariationalAutoencoder, training
 from eigencode.batch import Batch
 from eigencode.errors import OptionError
+from eigencode.fitting import data, start
 from eigencode.model import pca
-from eigencode.model.initialization import linear_problem, linear_start
+from eigencode.model.initialization import STEPS, backtrack, linear_problem, linear_start
 from eigencode.model.pca import spectrum
 from eigencode.parts import (
     MLP,
@@ -108,6 +110,97 @@ def test_the_noise_of_the_start_is_that_of_the_models_own_outputs(encoder):
     assert (encoder is None) == torch.allclose(own, of_baseline, rtol=1e-3)
 
 
+LIKELIHOODS = {"normal": "auto", "bits": "bernoulli", "counts": "poisson", "laplace": LaplaceLikelihood("learned")}
+
+
+def counted(likelihood, seed=0):
+    """Counts that two directions explain, or whether they are above 1."""
+    draw = np.random.default_rng(seed)
+    X = draw.poisson(np.exp(draw.normal(size=(400, 2)) @ draw.normal(size=(2, 8)) / 2)).clip(0, 9)
+    return (X > 1 if likelihood == "bernoulli" else X).astype(float)
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS.values(), ids=LIKELIHOODS)
+def test_a_network_starts_as_its_linear_baseline(likelihood, monkeypatch):
+    """What was found for the baseline is not found again, and their common objective is evaluated once."""
+    model = VariationalAutoencoder(2, hidden=(16,), likelihood=likelihood, random_state=0)
+    n_evaluated = []
+    monkeypatch.setattr(training, "evaluate", lambda *given: n_evaluated.append(1))
+    run = model._begin(counted(likelihood))
+    assert run.alike is model.baseline_.composition_
+    assert not n_evaluated
+    assert evaluated(run, model.seed_) == pytest.approx(run.state.history[0]["validation_objective"], rel=1e-5)
+    monkeypatch.undo()
+    monkeypatch.setattr(start, "begin_as", lambda *given: False)
+    own = VariationalAutoencoder(2, hidden=(16,), likelihood=likelihood, random_state=0)._begin(counted(likelihood))
+    assert own.alike is None
+    for name, value in own.state.composition.state_dict().items():
+        torch.testing.assert_close(run.state.composition.state_dict()[name], value, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_a_model_whose_terms_see_all_weights_has_an_objective_of_its_own():
+    """The prior on weights counts those of the layers, which the linear baseline does not have."""
+    model = Autoencoder(2, hidden=(16,), weight_prior=GaussianWeights(0.01), random_state=0)
+    run = model._begin(centred(300, 8).float().numpy())
+    assert run.alike is None
+    assert evaluated(run, model.seed_) == pytest.approx(run.state.history[0]["validation_objective"], rel=1e-6)
+    assert model.history_[0]["validation_objective"] > 1.01 * model.baseline_.history_[0]["validation_objective"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_step_is_the_best_of_all_lengths(seed, monkeypatch):
+    """The search ends at the first length that is worse than the one before it."""
+    model = VariationalAutoencoder(2, hidden=(), likelihood="bernoulli", max_epochs=0, validation_fraction=0.0)
+    X, lengths = counted("bernoulli", seed), []
+    monkeypatch.setattr(start, "backtrack", lambda *given: lengths.append(backtrack(*given)) or lengths[-1])
+    composition = model.set_params(random_state=0).fit(X).composition_
+    rows = Batch(torch.from_numpy(model.scaler_.transform(X)).float())
+    affine, own = composition.decoder.affine.weight.detach().clone(), likelihood_of(composition, rows)
+    others = [length / lengths[0] for length in STEPS if length != lengths[0]]
+    assert all(likelihood_at(composition, rows, affine, factor) < own + 1e-4 for factor in others)
+
+
+def likelihood_of(composition, rows):
+    with torch.no_grad():
+        return float(composition.reconstruct(rows.x).log_prob(composition.likelihood.target(rows.x)).sum(1).mean())
+
+
+def likelihood_at(composition, rows, affine, factor):
+    """The likelihood at the means of the codes with the decoder's weights times a factor, and the best bias."""
+    with torch.no_grad():
+        composition.decoder.affine.weight.copy_(factor * affine)
+        bias = composition.decoder.output_bias
+        output = composition.encode(rows.x).mean @ composition.decoder.affine.weight.T
+        bias.copy_(composition.likelihood.expansion.intercept(rows, output, bias))
+    return likelihood_of(composition, rows)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_start_on_some_rows_has_nearly_the_bound_of_the_start_on_all(seed, monkeypatch):
+    """An approximation of the objective needs no more rows; PCA and factor analysis, which are optima, have all."""
+    draw = np.random.default_rng(seed)
+    codes = draw.normal(size=(6000, 3))
+    X = (draw.random((6000, 40)) < 1 / (1 + np.exp(-codes @ draw.normal(size=(3, 40)) - draw.normal(size=40)))) * 1.0
+
+    def begun(cells, likelihood):
+        monkeypatch.setattr(data, "START_CELLS", cells)
+        monkeypatch.setattr(data, "CALIBRATION_ROWS", 1024)
+        model = VariationalAutoencoder(3, hidden=(), likelihood=likelihood, max_epochs=0, random_state=0)
+        return model.fit(X[:5000])
+
+    few, every = (begun(cells, "bernoulli") for cells in (40 * 1500, 2**23))
+    assert (few.composition_.encoder.affine.weight != every.composition_.encoder.affine.weight).any()
+    of_few, of_every, of_none = (model.elbo(X[5000:], 8).mean() for model in (few, every, constant(X[:5000])))
+    assert of_few > of_every - 0.05 * (of_every - of_none)
+    exact = [begun(cells, "auto").composition_.encoder.affine.weight for cells in (40 * 1500, 2**23)]
+    assert torch.equal(*exact)
+
+
+def constant(X):
+    """A model that knows the columns' means alone."""
+    return VariationalAutoencoder(1, hidden=(), likelihood="bernoulli", max_epochs=0, beta=1e3, random_state=0).fit(X)
+
+
 def test_signs_are_settled_by_the_largest_entry():
     directions = spectrum(Batch(centred(50, 8)), None, seed=0).directions
     peaks = directions.gather(0, directions.abs().argmax(0, keepdim=True))
@@ -157,8 +250,8 @@ NOW = {"max_epochs": 0, "random_state": 0, "hidden": (8,)}
 def test_a_penalty_that_weighs_nothing_starts_at_pca():
     plain = Autoencoder(2, **NOW).fit(ROWS)
     assert plain.has_closed_form_
-    for start in ("auto", "linear"):
-        model = Autoencoder(2, penalties=[Pull(1e-9)], init=start, **NOW).fit(ROWS)
+    for init in ("auto", "linear"):
+        model = Autoencoder(2, penalties=[Pull(1e-9)], init=init, **NOW).fit(ROWS)
         assert (model.init_, model.has_closed_form_) == ("linear", False)
         assert model.best_objective_ == pytest.approx(plain.best_objective_, abs=1e-6)
         assert model.baseline_.best_objective_ == pytest.approx(plain.best_objective_, abs=1e-6)

@@ -374,11 +374,10 @@ class BaseAutoencoder(
         baseline.__dict__.update(shared)
         baseline.composition_ = composition.to(self.execution_.device)
         baseline.hidden_, baseline.init_, baseline.baseline_ = (), "linear", None
-        objective = training.evaluate(
-            composition, run.objective, run.rows.validation(training.EVALUATION_ROWS), self.seed_
-        )
-        baseline.history_ = [{"epoch": 0, "step": 0, "validation_objective": objective}]
-        baseline.best_objective_ = objective
+        if run.alike is None:
+            rows = run.rows.validation(training.EVALUATION_ROWS)
+            baseline.best_objective_ = training.evaluate(composition, run.objective, rows, self.seed_)
+        baseline.history_ = [{"epoch": 0, "step": 0, "validation_objective": baseline.best_objective_}]
         return baseline
 
     def _misfits(self) -> Iterator[str]:

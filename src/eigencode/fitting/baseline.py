@@ -14,7 +14,7 @@ from eigencode.batch import Batch
 from eigencode.fitting.data import Data
 from eigencode.fitting.start import begin_at, build
 from eigencode.model.composition import Composition
-from eigencode.model.initialization import LinearStart, linear_problem, linear_starts
+from eigencode.model.initialization import LinearProblem, LinearStart, linear_problem, linear_starts
 from eigencode.model.objective import Objective
 from eigencode.model.pca import Spectrum, spectrum, spectrum_of_moment
 from eigencode.parts.likelihoods.base import Likelihood
@@ -32,16 +32,35 @@ the best constant: a share of the objective itself would change with columns tha
 
 @dataclass(frozen=True)
 class View:
-    """Working units, and the principal directions of the rows in them."""
+    """Working units, and the principal directions of the rows in them.
+
+    Attributes
+    ----------
+    inward, outward : Tensor
+        Factors from scaled columns to working units, and from working units to the decoder's outputs, shape (d,).
+    rows : Batch
+        The rows, times the square roots of their weights.
+    moment : Tensor or None
+        Their second moment, if it is small.
+    spectrum : Spectrum
+        The principal directions.
+    """
 
     inward: Tensor
     outward: Tensor
+    rows: Batch
+    moment: Tensor | None
     spectrum: Spectrum
 
     @property
     def is_plain(self) -> bool:
         """Whether the working units are the scaled ones."""
-        return bool((self.inward == 1).all() and (self.outward == 1).all())
+        return _is_plain(self.inward) and _is_plain(self.outward)
+
+    def problem(self, linear: Composition, objective: Objective) -> LinearProblem:
+        """The linear problem of these units."""
+        units = self.inward, self.outward
+        return linear_problem(self.rows, self.spectrum, linear, objective, units, self.moment)
 
 
 def principal_directions(
@@ -57,23 +76,30 @@ def principal_directions(
     for inward, outward in ready.expansion.working_units(data.sample):
         if is_tied and not torch.equal(inward, outward):
             inward = outward = (inward * outward).abs().sqrt()  # so that the decoder is the encoder's transpose
-        found.append(View(inward, outward, _spectrum(data, inward, n_components, seed)))
+        # A Newton step is an approximation of the objective. Variances of columns are the optimum of all rows.
+        is_exact = _is_plain(inward) or ready.expansion.has_variances
+        rows, moment = (data.weighed, data.moment) if is_exact else (data.few_weighed, data.few_moment)
+        found.append(View(inward, outward, rows, moment, _spectrum(rows, moment, inward, n_components, seed)))
         if ready.expansion.is_robust:
-            rows = _rescaled(_without_outliers(data.typical), inward)
-            found.append(View(inward, outward, spectrum(rows, n_components, seed)))
+            directions = spectrum(_rescaled(_without_outliers(data.typical), inward), n_components, seed)
+            found.append(View(inward, outward, rows, moment, directions))
     return found
 
 
-def _spectrum(data: Data, factors: Tensor, n_components: int | None, seed: int) -> Spectrum:
+def _spectrum(rows: Batch, moment: Tensor | None, factors: Tensor, n_components: int | None, seed: int) -> Spectrum:
     """Principal directions of the rows with each column times a factor."""
-    if data.moment is not None:
-        return spectrum_of_moment(data.moment * torch.outer(factors, factors))
-    return spectrum(_rescaled(data.weighed, factors), n_components, seed)
+    if moment is not None:
+        return spectrum_of_moment(moment * torch.outer(factors, factors))
+    return spectrum(_rescaled(rows, factors), n_components, seed)
+
+
+def _is_plain(factors: Tensor) -> bool:
+    return bool((factors == 1).all())
 
 
 def _rescaled(batch: Batch, factors: Tensor) -> Batch:
     """Rows with each column times a factor."""
-    return batch if bool((factors == 1).all()) else replace(batch, x=batch.x * factors.to(batch.x))
+    return batch if _is_plain(factors) else replace(batch, x=batch.x * factors.to(batch.x))
 
 
 def _without_outliers(batch: Batch) -> Batch:
@@ -110,13 +136,7 @@ def find_baseline(
 ) -> Baseline | None:
     """The linear start with the least objective of the model; None if there is none."""
     build(linear, data, n_components, seed)
-    starts = [
-        start
-        for view in views
-        for start in linear_starts(
-            linear_problem(data.weighed, view.spectrum, linear, objective, (view.inward, view.outward), data.moment)
-        )
-    ]
+    starts = [start for view in views for start in linear_starts(view.problem(linear, objective))]
     is_newton = not views[0].is_plain
     best = (
         starts[0]

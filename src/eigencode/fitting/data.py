@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 CALIBRATION_ROWS = 8192
 """Most rows from which a likelihood's own parameters are estimated at the start."""
 
+START_CELLS = 2**23
+"""Cells of the rows from which a start is computed that is an approximation of the objective, and no optimum of it."""
+
 TYPICAL_CELLS, TYPICAL_ROWS = 2**21, 256
 """Most cells of the rows that represent weighted ones (a few megabytes), unless these are fewer rows than that."""
 
@@ -115,6 +118,24 @@ class Data:
     def moment(self) -> Tensor | None:
         """The second moment of `weighed`, shape (d, d), in float64; None of many columns, or of few rows."""
         rows = self.weighed
+        return second_moment(rows.x, rows.observed) if has_small_moment(rows) else None
+
+    @cached_property
+    def few_weighed(self) -> Batch:
+        """Some of `weighed`, chosen at random, if they have very many cells."""
+        rows = self.weighed
+        n_rows = max(START_CELLS // self.rows.n_features, CALIBRATION_ROWS)
+        if len(rows) <= n_rows:
+            return rows
+        numbers = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:n_rows].sort().values
+        return rows.map(lambda tensor: tensor[numbers])
+
+    @cached_property
+    def few_moment(self) -> Tensor | None:
+        """The second moment of `few_weighed`, as `moment`."""
+        rows = self.few_weighed
+        if rows is self.weighed:
+            return self.moment
         return second_moment(rows.x, rows.observed) if has_small_moment(rows) else None
 
     def _rows_of_moment(self) -> Batch:

@@ -82,6 +82,7 @@ def make_run(
         step_work=step_work,
         max_epochs=given_or(options.max_epochs, None) if n_batches is None else None,
         starts_linear=start.init == "linear",
+        alike=None if start.alike is None else start.alike.to(device),
     )
 
 

@@ -35,10 +35,13 @@ class Start:
         The model with these weights, which the run takes over.
     init : {"linear", "random", "pretrained"}
         Their origin: a linear map, random numbers, or models that were trained before.
+    alike : Composition or None
+        The linear baseline, if it has the same objective at each row; it is evaluated in less time.
     """
 
     composition: Composition
     init: str
+    alike: Composition | None = None
 
     def __repr__(self) -> str:
         n_weights = sum(tensor.numel() for tensor in self.composition.state_dict().values())
@@ -59,17 +62,12 @@ def build(composition: Composition, data: Data, n_components: int, seed: int) ->
 
 
 def begin_at(
-    composition: Composition,
-    data: Data,
-    start: LinearStart | None,
-    is_newton: bool,
-    is_rough: bool = False,
-    alike: Composition | None = None,
+    composition: Composition, data: Data, start: LinearStart | None, is_newton: bool, is_rough: bool = False
 ) -> float | None:
     """Set a model's weights to a start, and calibrate it, roughly if it is one of many; return the step's length."""
     if start is not None:
         set_linear(composition, start)
-    return calibrate(composition, data.typical, start, is_newton, is_rough=is_rough, alike=alike)
+    return calibrate(composition, data.typical, start, is_newton, is_rough=is_rough)
 
 
 @torch.no_grad()
@@ -80,12 +78,10 @@ def calibrate(
     is_newton: bool = False,
     is_pretrained: bool = False,
     is_rough: bool = False,
-    alike: Composition | None = None,
 ) -> float | None:
     """Estimate from rows what a start does not give: the length of a Newton step, states of terms, the noise's scale.
 
-    Parameters of a pretrained likelihood are kept, unless they are nothing but the scale of the noise. A smaller model
-    ``alike`` gives the outputs in less time, where they are the same.
+    Parameters of a pretrained likelihood are kept, unless they are nothing but the scale of the noise.
     """
     sample = batch.thinned(CALIBRATION_ROWS).to(next(composition.parameters(), batch.x).device)
     expansion = composition.likelihood.expansion.rough if is_rough else composition.likelihood.expansion
@@ -99,10 +95,29 @@ def calibrate(
     if noise is not None and is_given:
         expansion.set_spread(noise)
     elif not (is_pretrained and expansion.moves_means):
-        few = sample.thinned(FEW_ROWS)
-        is_alike = alike is not None and torch.allclose(_outputs(alike, few), _outputs(composition, few))
-        expansion.calibrate(sample, _outputs(alike if alike is not None and is_alike else composition, sample))
+        expansion.calibrate(sample, _outputs(composition, sample))
     return length
+
+
+@torch.no_grad()
+def begin_as(composition: Composition, linear: Composition, data: Data) -> bool:
+    """Set a model's linear paths and terms to those of a linear model; return whether it then has the same outputs.
+
+    A network beside its linear path starts at zero, so that what `calibrate` found for the linear model holds for it.
+    """
+    for own, other in zip(_of_start(composition), _of_start(linear), strict=True):
+        if own.shape != other.shape:
+            return False
+        own.copy_(other)
+    composition.begin(data.typical.thinned(FEW_ROWS), linear)
+    few = data.typical.thinned(FEW_ROWS).to(next(composition.parameters()).device)
+    return torch.allclose(_outputs(linear, few), _outputs(composition, few))
+
+
+def _of_start(composition: Composition) -> list[Tensor]:
+    """The linear paths and the decoder's bias."""
+    affine, bias = (composition.encoder.affine, composition.decoder.affine), composition.decoder.output_bias
+    return [*(tensor for path in affine if path for tensor in path.parameters()), *([] if bias is None else [bias])]
 
 
 def _outputs(composition: Composition, rows: Batch) -> Tensor:
@@ -125,7 +140,11 @@ def find_start(options: AutoencoderOptions, model: Model, data: Data, seed: int)
     # Convolutional networks learn less from the linear start than from random weights (docs/log.md).
     if options.init == "random" or (options.init == "auto" and options.image_shape is not None):
         linear = None
-    # Beside its linear path a network starts at zero, so the baseline has the same outputs.
     alike = None if linear is None or model.baseline is None else model.baseline.composition
-    begin_at(composition, data, linear, model.has_working_units, alike=alike)
-    return Start(composition, "random" if linear is None else "linear")
+    if alike is not None and not begin_as(composition, alike, data):
+        composition, alike = model.built(data, seed), None
+    if alike is None:
+        begin_at(composition, data, linear, model.has_working_units)
+    # The others may depend on weights that the linear model does not have.
+    has_same_objective = not composition.penalties and composition.weight_prior is None
+    return Start(composition, "random" if linear is None else "linear", alike if has_same_objective else None)

@@ -1,8 +1,8 @@
+from eigencode.model.code_priors import mixture_prior as mixture_prior
 from eigencode.model.composition import Composition as Composition
 from eigencode.model.composition import Trace as Trace
 from eigencode.model.density import Mixture as Mixture
 from eigencode.model.density import fit_mixture as fit_mixture
-from eigencode.model.density import mixture_prior as mixture_prior
 from eigencode.model.gaussian import fit_gaussian as fit_gaussian
 from eigencode.model.jacobians import RowFunction as RowFunction
 from eigencode.model.jacobians import diagonal as diagonal

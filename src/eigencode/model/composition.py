@@ -205,12 +205,18 @@ class Composition(parts.Part):
             yield "weight_prior", self.weight_prior
 
     @torch.no_grad()
-    def begin(self, batch: Batch | Tensor) -> None:
-        """Let each part set tensors that depend on the data, before training."""
+    def begin(self, batch: Batch | Tensor, alike: Composition | None = None) -> None:
+        """Let each part set tensors that depend on the data, before training.
+
+        If a model with the same terms and outputs has begun already, the terms have its tensors.
+        """
         batch = batch if isinstance(batch, Batch) else Batch(batch)
-        for part in (self.decoder, self.encoder, *self.terms):
+        for part in (self.decoder, self.encoder, *(self.terms if alike is None else [])):
             for name, value in part.first_state(batch, self).items():
                 getattr(part, name).copy_(value)
+        for own, other in zip(self.terms, self.terms if alike is None else alike.terms, strict=True):
+            if own is not other:
+                own.load_state_dict(other.state_dict())
 
     def statistics(self, trace: Trace) -> dict[str, Tensor]:
         """The statistics of all terms after a step on a batch: sums over its rows, by name; without a gradient."""

@@ -9,13 +9,13 @@ one; for deterministic encoders, its decoded samples are at least as good as tho
 
 from __future__ import annotations
 
-import copy
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from numbers import Integral, Real
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -33,16 +33,8 @@ CANDIDATES = (1, 2, 4, 8, 16, 32)
 CHOICE_ROWS = 10_000
 """Most rows from which the number of components is chosen; all rows are fitted afterwards."""
 
-ROUGH_FROM, ROUGH_ROWS = 4e6, 4096
-"""A prior before training is fitted to n rows of k columns with few iterations, and its size chosen from few rows, if
-n k^2 is more than this: training fits it further."""
-
-ITERATIONS = (10, 100, 100), (5, 5, 40)
-"""Iterations of each first run, of the one that is continued, and on all rows; in full, and roughly."""
-
-ROUGH_GAIN = 0.02
-"""Gain of a rough fit's iteration on all of many rows that is the last, in nats a row: training gains more in its
-time. Iterations on few rows are cheap."""
+ITERATIONS = 10, 100, 100
+"""Iterations of each first run, of the one that is continued, and on all rows."""
 
 ROWS_A_COMPONENT = 5
 """Fewest rows per component for which a number of components is tried."""
@@ -56,13 +48,6 @@ FULL_PRODUCTS = 2e10
 
 REGULARISATION = 1e-6
 """Added to the variances of standardised codes, as a share of their variance."""
-
-ACTIVE = 0.99
-"""Posterior variance below which a component of the code says something of its row; the prior's is 1."""
-
-NARROWEST = 0.5
-"""Smallest variance of a prior's Gaussian in any direction, in units of the noise of codes; for smaller ones a normal
-posterior would have to be much narrower than it is."""
 
 MOST_DENSITIES = 2**23
 """Most densities of a code under a component that are computed at a time."""
@@ -166,10 +151,7 @@ class Mixture:
             joint = np.tile(np.log(self.weights), (len(codes), 1))
         for own, root in self._groups_and_roots():
             center = self.means[own[0]]
-            from_center, means = (
-                solve_triangular(root, (x - center).T, lower=True, check_finite=False).T
-                for x in (codes, self.means[own])
-            )
+            from_center, means = (_whitened(x - center, root) for x in (codes, self.means[own]))
             log_volume = np.log(np.diagonal(root)).sum() + 0.5 * codes.shape[1] * math.log(2 * math.pi)
             joint[:, own] -= log_volume + 0.5 * cdist(from_center, means, "sqeuclidean")
         return joint
@@ -189,6 +171,14 @@ class Mixture:
         return codes
 
 
+def _whitened(gaps: np.ndarray, root: np.ndarray) -> np.ndarray:
+    """L^-1 times each row, for a lower triangular L; a division if it is diagonal."""
+    diagonal = np.diagonal(root)
+    if np.count_nonzero(root) == len(root):
+        return gaps / diagonal
+    return solve_triangular(root, gaps.T, lower=True, check_finite=False).T
+
+
 def fit_mixture(
     codes: ArrayLike,
     seed: int,
@@ -197,7 +187,6 @@ def fit_mixture(
     validation_fraction: float = 0.2,
     most: int = CANDIDATES[-1],
     bic_rows: int = 0,
-    is_rough: bool = False,
 ) -> Mixture:
     r"""Fit a mixture of Gaussians to codes by expectation-maximisation.
 
@@ -230,8 +219,6 @@ def fit_mixture(
         The largest number of components that 'auto' tries.
     bic_rows : int
         Up to so many rows 'auto' takes the number of components with the least BIC (Schwarz, 1978).
-    is_rough : bool
-        Whether few iterations are enough, and few rows for the number of components.
 
     Returns
     -------
@@ -261,78 +248,51 @@ def fit_mixture(
         rows = rows[systematic(as_weights(sample_weight, len(rows)))]
     center, divisor = standards(rows)
     rows = (rows - center) / divisor
-    _, copy_of = np.unique(rows, axis=0, return_inverse=True)
-    copy_of = copy_of.reshape(-1)
-    part = np.random.default_rng(seed).permutation(len(rows))[: ROUGH_ROWS if is_rough else CHOICE_ROWS]
+    few = rows[np.random.default_rng(seed).permutation(len(rows))[:CHOICE_ROWS]]
     if n_components == "auto" and len(rows) <= bic_rows:
         estimator = _least_bic(np.unique(rows, axis=0), seed, most)
     elif n_components == "auto":
-        estimator = _choose(rows[part], copy_of[part], len(rows), seed, validation_fraction, most, is_rough)
+        estimator = best_of_sizes(
+            few, seed, validation_fraction, lambda part, m: _fitted(part, m, len(rows), seed), candidates(most)
+        )
     else:
-        n_different = len(np.unique(copy_of[part]))
-        estimator = _fitted(rows[part], min(int(n_components), n_different), len(rows), seed)
-    further = _fitted_roughly if is_rough else _fitted_further
-    return _in_units(further(estimator, rows, ITERATIONS[is_rough][2]), center, divisor)
+        n_different = len(np.unique(few, axis=0))
+        estimator = _fitted(few, min(int(n_components), n_different), len(rows), seed)
+    return _in_units(_fitted_further(estimator, rows, ITERATIONS[2]), center, divisor)
 
 
-def mixture_prior(means: np.ndarray, variances: np.ndarray, most: int) -> Mixture | None:
-    """As `_mixture_prior`, which is not computed again for the codes of a linear baseline and of the model's start."""
-    return _mixture_prior(means.tobytes(), variances.tobytes(), len(variances), most)
+def candidates(most: int) -> list[int]:
+    """The numbers of components that are tried: 1, and others up to the largest."""
+    return [m for m in CANDIDATES if m == 1 or m <= most]
 
 
-@lru_cache(maxsize=1)
-def _mixture_prior(mean_bytes: bytes, variance_bytes: bytes, k: int, most: int) -> Mixture | None:
-    """The prior of codes under which rows are likelier than under the standard normal, None if none is found.
+class Scored(Protocol):
+    """A mixture that gives the log-density of rows."""
 
-    A row whose posterior under the standard normal is N(mu, s^2) has the likelihood N(z; y, r) of its code, with
-    r = s^2 / (1 - s^2) and y = mu / (1 - s^2). So a mixture with covariances T that fits the y of all rows belongs to a
-    prior with the covariances T - r. Where these were too narrow they are not T - r, so the likelihood of the y, that
-    of the rows up to a constant, is compared with that under the standard normal.
-
-    Parameters
-    ----------
-    mean_bytes, variance_bytes : bytes
-        mu of each row, shape (n, k), and s^2, shape (k,), the same for all rows; of float64.
-    k, most : int
-        The size of the code, and the largest number of Gaussians.
-    """
-    means, variances = np.frombuffer(mean_bytes).reshape(-1, k), np.frombuffer(variance_bytes)
-    active = variances < ACTIVE
-    if not active.any() or most < 2:
-        return None
-    left = 1 - variances[active]
-    noise = variances[active] / left
-    is_rough = len(means) * len(left) ** 2 > ROUGH_FROM
-    scores = fit_mixture(means[:, active] / left, 0, most=most, is_rough=is_rough)
-    if scores.n_components == 1:
-        return None
-    root = np.sqrt(noise)
-    values, vectors = np.linalg.eigh(scores.covariances / np.outer(root, root))
-    clipped = np.maximum(values - 1, NARROWEST)
-    inner = (vectors * clipped[:, None]) @ vectors.transpose(0, 2, 1) * np.outer(root, root)
-    covariances = np.tile(np.eye(k), (scores.n_components, 1, 1))
-    covariances[:, np.ix_(active, active)[0], np.ix_(active, active)[1]] = inner
-    centers = np.zeros((scores.n_components, k))
-    centers[:, active] = scores.means
-    found = Mixture(scores.weights, centers, covariances)
-    of_rows = Mixture(scores.weights, scores.means, inner + np.diag(noise))
-    normal = Mixture(np.ones(1), np.zeros((1, len(noise))), np.diag(1 + noise)[None])
-    gains = of_rows.log_prob(means[:, active] / left) - normal.log_prob(means[:, active] / left)
-    return found if gains.mean() > 0 else None
+    def score_samples(self, rows: np.ndarray) -> np.ndarray:
+        """The log-density of each row, shape (n,)."""
 
 
-def _choose(
-    rows: np.ndarray, copy_of: np.ndarray, n_all: int, seed: int, fraction: float, most: int, is_rough: bool
-) -> GaussianMixture:
-    """Choose the number of components on validation rows; return its mixture, fitted to the training rows."""
+AnyScored = TypeVar("AnyScored", bound=Scored)
+
+
+def best_of_sizes(
+    rows: np.ndarray,
+    seed: int,
+    fraction: float,
+    fitted: Callable[[np.ndarray, int], AnyScored],
+    sizes: Sequence[int] = CANDIDATES,
+) -> AnyScored:
+    """Choose the number of components on validation rows; return its mixture, ``fitted`` to the training rows."""
+    copy_of = _copies(rows)
     is_validation = _validation_mask(copy_of, seed, fraction)
     training, validation = rows[~is_validation], rows[is_validation]
     n_different = len(np.unique(copy_of[~is_validation]))
-    best, failures = _fitted(training, 1, n_all, seed, is_rough), 0
-    for m in CANDIDATES[1:]:
-        if n_different < m * ROWS_A_COMPONENT or failures == 2 or m > most:
+    best, failures = fitted(training, sizes[0]), 0
+    for m in sizes[1:]:
+        if n_different < m * ROWS_A_COMPONENT or failures == 2:
             break
-        candidate = _fitted(training, m, n_all, seed, is_rough)
+        candidate = fitted(training, m)
         gain = candidate.score_samples(validation) - best.score_samples(validation)
         if gain.mean() > gain.std() / math.sqrt(len(gain)):
             best, failures = candidate, 0
@@ -341,9 +301,14 @@ def _choose(
     return best
 
 
+def _copies(rows: np.ndarray) -> np.ndarray:
+    """A number for each row, the same for equal rows."""
+    return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
+
+
 def _least_bic(rows: np.ndarray, seed: int, most: int) -> GaussianMixture:
     """The mixture with the least BIC, of the numbers of components for which there are enough rows."""
-    sizes = [m for m in CANDIDATES if m == 1 or m <= min(most, len(rows) // ROWS_A_COMPONENT)]
+    sizes = candidates(min(most, len(rows) // ROWS_A_COMPONENT))
     return min((_fitted(rows, m, len(rows), seed) for m in sizes), key=lambda found: found.bic(rows))
 
 
@@ -354,23 +319,23 @@ def _validation_mask(copy_of: np.ndarray, seed: int, fraction: float) -> np.ndar
     return np.isin(copy_of, different[:n_validation])
 
 
-def _fitted(rows: np.ndarray, m: int, n_all: int, seed: int, is_rough: bool = False) -> GaussianMixture:
+def _fitted(rows: np.ndarray, m: int, n_all: int, seed: int) -> GaussianMixture:
     """Fit a mixture of m components to these rows; ``n_all`` rows are to be fitted later.
 
     Of a few short runs from different k-means, the most likely one is continued (Biernacki, Celeux & Govaert, 2003).
     """
     short = GaussianMixture(
         m,
-        covariance_type="full" if _can_be_full(len(rows), m, rows.shape[1], n_all) else "diag",
+        covariance_type="full" if can_be_full(len(rows), m, rows.shape[1], n_all) else "diag",
         reg_covar=REGULARISATION,
-        max_iter=ITERATIONS[is_rough][0],
-        n_init=1 if m == 1 or is_rough else 3,
+        max_iter=ITERATIONS[0],
+        n_init=1 if m == 1 else 3,
         random_state=seed % 2**32,
     )
-    return _fitted_further(_quietly_fitted(short, rows), rows, ITERATIONS[is_rough][1])
+    return _fitted_further(_quietly_fitted(short, rows), rows, ITERATIONS[1])
 
 
-def _can_be_full(n: int, m: int, k: int, n_all: int) -> bool:
+def can_be_full(n: int, m: int, k: int, n_all: int) -> bool:
     """Whether n rows are enough for m full covariances of k columns, and fitting ``n_all`` rows is fast enough."""
     return n >= ROWS_A_COLUMN * k * m and n_all * m * k**2 <= FULL_PRODUCTS
 
@@ -378,21 +343,6 @@ def _can_be_full(n: int, m: int, k: int, n_all: int) -> bool:
 def _fitted_further(estimator: GaussianMixture, rows: np.ndarray, n_iterations: int) -> GaussianMixture:
     """Continue the fit of the components with these rows."""
     return _quietly_fitted(estimator.set_params(warm_start=True, max_iter=n_iterations), rows)
-
-
-def _fitted_roughly(estimator: GaussianMixture, rows: np.ndarray, n_iterations: int) -> GaussianMixture:
-    """The same roughly: of many rows until an iteration gains little; in float32 if the covariances are wide enough."""
-    if len(rows) > ROUGH_ROWS:
-        estimator.set_params(tol=ROUGH_GAIN)
-    if estimator.covariance_type != "full":  # others are differences of large numbers
-        return _fitted_further(estimator, rows, n_iterations)
-    single = copy.copy(estimator)
-    for name in ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_"):
-        setattr(single, name, getattr(estimator, name).astype(np.float32))
-    try:
-        return _fitted_further(single, rows.astype(np.float32), n_iterations)
-    except ValueError:  # a covariance is singular
-        return _fitted_further(estimator, rows, n_iterations)
 
 
 def _quietly_fitted(estimator: GaussianMixture, rows: np.ndarray) -> GaussianMixture:

@@ -372,9 +372,10 @@ def set_linear(composition: Composition, start: LinearStart) -> None:
 def backtrack(composition: Composition, batch: Batch, is_rough: bool = False, length: float | None = None) -> float:
     """Choose the length of the step from the best constant to the linear start by the likelihood of the rows.
 
-    A full Newton step may leave the region in which the expansion holds. For each length the decoder's bias is the best
-    one, up to rough fits of likelihoods without closed forms; at the end it is exact unless ``is_rough``. A length that
-    is given is taken. The length is returned.
+    A full Newton step may leave the region in which the expansion holds. Shorter steps are tried as long as they are
+    better: the likelihood of an exponential family is concave in the step and the bias. For each length the decoder's
+    bias is the best one, up to rough fits of likelihoods without closed forms; at the end it is exact unless
+    ``is_rough``. A length that is given is taken. The length is returned.
     """
     likelihood, bias = composition.likelihood, composition.decoder.output_bias
     decoder, encoder = composition.decoder.affine, composition.encoder.affine
@@ -402,7 +403,13 @@ def backtrack(composition: Composition, batch: Batch, is_rough: bool = False, le
     rough = likelihood.expansion.rough
     few = rough.few(batch)
     codes = None if decoder is None else composition.encode(*few.cells).mean
-    best_share = max(shares, key=lambda share: worth(share, rough, few, codes))
+    best_share, most = shares[0], -math.inf
+    for share in shares:
+        found = worth(share, rough, few, codes)
+        if found > most:
+            best_share, most = share, found
+        elif math.isfinite(most):
+            break
     if few is batch or is_rough:
         worth(best_share, rough if is_rough else likelihood.expansion, few, codes)
     else:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from eigencode.errors import known_length
 from eigencode.parts.base import Sizes, Term
@@ -250,11 +251,12 @@ class MixturePrior(StandardNormalPrior):
         return diagonals if self.roots.dim() == 2 else self.roots.tril(-1) + diagonals
 
     def log_prob(self, z: Tensor) -> Tensor:
-        gaps = z[..., None, :] - self.means
         if self.roots.dim() == 2:
-            whitened = self.roots.exp() * gaps
-        else:
-            whitened = torch.einsum("mij,...mj->...mi", self._precision_roots, gaps)
+            whitened = self.roots.exp() * (z[..., None, :] - self.means)
+        else:  # one product for all Gaussians
+            roots = self._precision_roots
+            centers = (roots @ self.means[..., None]).flatten()
+            whitened = linear(z, roots.flatten(0, 1), -centers).unflatten(-1, self.means.shape)
         squares, log_determinants = whitened.square().sum(-1), self._log_diagonals.sum(-1)
         constant = 0.5 * z.shape[-1] * math.log(2 * math.pi)
         return (self.logits.log_softmax(0) + log_determinants - 0.5 * squares - constant).logsumexp(-1)

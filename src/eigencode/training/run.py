@@ -11,6 +11,7 @@ from typing import Protocol
 import torch
 
 from eigencode.data.rows import Rows
+from eigencode.model.composition import Composition
 from eigencode.model.objective import Objective
 from eigencode.training.execution import Execution
 from eigencode.training.optimizers import OPTIMIZERS
@@ -150,6 +151,8 @@ class TrainingRun:
         Epochs after which a run ends whose number of rows is not known; the schedule ends all others.
     starts_linear : bool
         Whether the start is a linear map, which is kept if few validation rows leave it in doubt.
+    alike : Composition or None
+        A smaller model with the same objective at the start, which is evaluated instead.
     recorder : Recorder or None
         What keeps the state for later processes.
     look : int
@@ -170,6 +173,7 @@ class TrainingRun:
     step_work: float = 0.0
     max_epochs: int | None = None
     starts_linear: bool = False
+    alike: Composition | None = None
     recorder: Recorder | None = None
     look: int = 0
 

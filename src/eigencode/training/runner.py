@@ -260,4 +260,5 @@ class SingleRunner(Runner):
     def evaluate(self) -> list[dict[str, float]]:
         run, blocks = self._run, self._run.rows.validation(EVALUATION_ROWS)
         outputs, self._outputs = self._outputs, None
-        return [evaluate_terms(run.state.composition, run.objective, blocks, run.state.seed, outputs)]
+        composition = run.state.composition if run.alike is None or run.state.step else run.alike
+        return [evaluate_terms(composition, run.objective, blocks, run.state.seed, outputs)]

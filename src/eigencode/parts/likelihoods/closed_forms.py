@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 INTERCEPT_STEPS = 8
 """Newton steps for a bias, from the best one without a code."""
 
-SMALLEST_STEP = 1e-3
-"""Newton step of a bias that is the last one: the error after it is about its square."""
+SMALLEST_GAIN = 1e-6
+"""Twice the nats a row that a Newton step of the biases gains, for which it is the last one."""
 
 SMALLEST_CURVATURE = 0.5
 """Smallest curvature of a column, as a share of the largest; with less, a Newton step would be too long.
@@ -198,13 +198,13 @@ class BernoulliExpansion(Expansion):
     def intercept(self, batch: Batch, output: Tensor, bias: Tensor) -> Tensor:
         """The bias of each logit with which the column has its mean, for given outputs; by Newton steps."""
         wanted = self._mean(batch)
-        bias = wanted.logit()
         for _ in range(INTERCEPT_STEPS):
-            p = (output + bias).sigmoid()
-            curvature = mean(p * (1 - p), batch.observed).clamp(min=SMALLEST_MEAN)
-            step = ((wanted - mean(p, batch.observed)) / curvature).clamp(-1, 1)
+            p = (output + bias).sigmoid_()
+            found = mean(p, batch.observed)
+            curvature = (found - mean(p.square_(), batch.observed)).clamp(min=SMALLEST_MEAN)
+            step = ((wanted - found) / curvature).clamp(-1, 1)
             bias = bias + step
-            if step.abs().max() < SMALLEST_STEP:
+            if (curvature * step.square()).sum() < SMALLEST_GAIN:
                 break
         return bias
 

@@ -1,0 +1,116 @@
+"""The mixture that a prior starts at: its quick fit against scipy's densities, and against the thorough fit."""
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+
+from eigencode.model import code_priors
+from eigencode.model.code_priors import Gaussians, Products, _without_noise, improved, mixture_prior, rough_mixture
+from eigencode.model.density import REGULARISATION, fit_mixture
+
+
+def clumps(n, k, m, seed, gap=1.5):
+    """Codes of m clumps with covariances of their own."""
+    draw = np.random.default_rng(seed)
+    roots = np.eye(k) + 0.3 * draw.normal(size=(m, k, k))
+    cluster = draw.integers(m, size=n)
+    noise = np.einsum("nij,nj->ni", roots[cluster], draw.normal(size=(n, k)))
+    return gap * draw.normal(size=(m, k))[cluster] + noise
+
+
+@pytest.mark.parametrize("is_full", [True, False])
+def test_an_iteration_is_the_literal_one(is_full):
+    draw = np.random.default_rng(0)
+    x, shares = clumps(60, 4, 3, 0), draw.dirichlet(np.ones(3), size=60)
+    products = Products(torch.from_numpy(x), is_full)
+    found = Gaussians.of(products, torch.from_numpy(shares))
+    joint = found.log_joint(products).numpy()
+    for c in range(3):
+        mean = np.average(x, axis=0, weights=shares[:, c])
+        covariance = np.cov(x.T, aweights=shares[:, c], bias=True) * (1 if is_full else np.eye(4))
+        covariance = covariance + REGULARISATION * np.eye(4)
+        np.testing.assert_allclose(found.means[c], mean, rtol=1e-9)
+        np.testing.assert_allclose(found.covariances[c], covariance, rtol=1e-9, atol=1e-12)
+        density = np.log(shares[:, c].mean()) + scipy.stats.multivariate_normal(mean, covariance).logpdf(x)
+        np.testing.assert_allclose(joint[:, c], density, rtol=1e-9)
+
+
+def test_an_iteration_never_lowers_the_likelihood_and_one_that_gains_little_is_the_last():
+    products = Products(torch.from_numpy(clumps(2000, 5, 4, 0)), True)
+    first = torch.nn.functional.one_hot(products.rows[:, :4].argmax(1), 4).double()
+    likelihoods = [
+        improved(products, first, n, -np.inf).log_joint(products).logsumexp(1).mean().item() for n in range(40)
+    ]
+    gains = np.diff(likelihoods)
+    assert (gains > 0).all()
+    assert gains[0] > 0.02 > gains[-1]
+    ended = improved(products, first, 40, 0.02).log_joint(products).logsumexp(1).mean().item()
+    assert ended == likelihoods[np.flatnonzero(gains < 0.02)[0] + 1]  # that of the iteration too
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_single_precision_has_the_density_of_double(seed, monkeypatch):
+    codes = clumps(6000, 6, 4, seed)
+    seen, rough = [], code_priors._rough
+    monkeypatch.setattr(code_priors, "_rough", lambda rows, most, dtype: seen.append(dtype) or rough(rows, most, dtype))
+    single = rough_mixture(codes, 8)
+    assert seen == [torch.float32]
+    monkeypatch.setattr(code_priors, "_rough", lambda rows, most, dtype: rough(rows, most, torch.float64))
+    double = rough_mixture(codes, 8)
+    assert single.n_components == double.n_components >= 4
+    np.testing.assert_allclose(single.log_prob(codes), double.log_prob(codes), atol=0.02)
+
+
+def test_narrow_gaussians_are_fitted_in_double_precision(monkeypatch):
+    """Codes on two lines: in float32 their covariances could not be told from singular ones."""
+    draw = np.random.default_rng(0)
+    line = draw.normal(size=(5000, 1)) * np.ones(3) + 1e-4 * draw.normal(size=(5000, 3))
+    codes = line + 6 * draw.integers(2, size=(5000, 1)) * np.array([1.0, -1.0, 0.0])
+    seen, rough = [], code_priors._rough
+    monkeypatch.setattr(code_priors, "_rough", lambda rows, most, dtype: seen.append(dtype) or rough(rows, most, dtype))
+    found = rough_mixture(codes, 4)
+    assert seen == [torch.float32, torch.float64]
+    assert found.log_prob(codes).mean() > fit_mixture(codes, 0, n_components=1).log_prob(codes).mean() + 1
+
+
+def test_a_quick_fit_loses_little_on_other_rows():
+    """Over several seeds: of the gain of the thorough fit over one Gaussian, at most a twentieth."""
+    lost = []
+    for seed in range(4):
+        codes = clumps(12_000, 10, 6, seed)
+        train, other = codes[:6000], codes[6000:]
+        quick, thorough = (
+            found.log_prob(other).mean() for found in (rough_mixture(train, 16), fit_mixture(train, 0, most=16))
+        )
+        single = fit_mixture(train, 0, n_components=1).log_prob(other).mean()
+        lost.append((thorough - quick) / (thorough - single))
+    assert np.mean(lost) < 0.05
+
+
+def test_the_noise_is_subtracted_from_independent_columns_as_from_others():
+    draw = np.random.default_rng(0)
+    variances, noise = draw.uniform(0.2, 3, size=(3, 4)), draw.uniform(0.1, 1, size=4)
+    rotation = np.linalg.qr(draw.normal(size=(4, 4)))[0]
+    found = _without_noise(variances[:, None] * np.eye(4), noise)
+    np.testing.assert_allclose(found, np.maximum(variances - noise, 0.5 * noise)[:, None] * np.eye(4), rtol=1e-12)
+    # A noise that is the same in all directions has no axes, so that the covariances may be turned.
+    turned = _without_noise(rotation @ (variances[:, None] * np.eye(4)) @ rotation.T, np.full(4, 0.7))
+    plain = _without_noise(variances[:, None] * np.eye(4), np.full(4, 0.7))
+    np.testing.assert_allclose(turned, rotation @ plain @ rotation.T, atol=1e-12)
+
+
+@pytest.mark.parametrize("k", [8, 80])
+def test_the_prior_of_clumps_makes_rows_likelier_than_a_standard_normal(k):
+    codes = clumps(5000, k, 3, 0, gap=2.0)
+    variances = np.full(k, 0.3)
+    found = mixture_prior((1 - variances) * codes, variances, 16)
+    assert found is not None
+    assert found.n_components >= 2
+    noise = np.eye(k) * 0.3 / 0.7
+    joint = [
+        np.log(w) + scipy.stats.multivariate_normal(m, c + noise).logpdf(codes)
+        for w, m, c in zip(found.weights, found.means, found.covariances, strict=True)
+    ]
+    normal = scipy.stats.multivariate_normal(np.zeros(k), np.eye(k) + noise).logpdf(codes)
+    assert np.logaddexp.reduce(joint).mean() > normal.mean() + 1
