@@ -52,6 +52,28 @@ def test_a_fit_copies_the_rows_once_and_an_answer_does_not():
     assert max(answers) < 0.7
 
 
+WIDE = """
+    import sys
+    import torch
+    sys.path.insert(0, sys.argv[1])
+    from memory import most_of
+    from eigencode.batch import Batch
+    from eigencode.model.pca import spectrum
+    rows = torch.randn(2100, 8000, generator=torch.Generator().manual_seed(0))
+    spectrum(Batch(rows[:2060, :2060].clone()), 4, 0)  # imports what is needed
+    print(most_of(lambda: spectrum(Batch(rows), 4, 0))[0] / rows.nbytes)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads Linux's account of a process")
+def test_the_principal_directions_of_wide_rows_take_no_copy_of_them():
+    """Of 67 MB; their squares in float64 would be twice as much."""
+    command = [sys.executable, "-c", textwrap.dedent(WIDE), str(Path(__file__).parents[1] / "benchmarks")]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert float(found.stdout) < 0.8
+
+
 def network(name):
     """A network whose widest layer has 1,024 numbers or more a row, and some rows."""
     source = torch.Generator().manual_seed(0)

@@ -12,7 +12,7 @@ import torch
 from conftest import evaluated, prepared, untimed
 from torch import nn
 
-from eigencode import Autoencoder, VariationalAutoencoder
+from eigencode import Autoencoder, VariationalAutoencoder, fit_many
 from eigencode.batch import Batch
 from eigencode.errors import OptionError
 from eigencode.fitting import data as fitted_data
@@ -767,15 +767,17 @@ def test_bfloat16_trains_networks_fast_and_keeps_weights_in_float32():
 def test_after_a_fit_only_the_model_has_its_weights(kind):
     """Gradients, moments and averages are gone at once, not when Python next looks for cycles of references."""
     x = rows(600).numpy()
-    model = kind(2, hidden=(40,), max_epochs=2, batch_size=32, random_state=0)
+    model_options = {"hidden": (40,), "max_epochs": 2, "batch_size": 32, "random_state": 0}
+    model = kind(2, **model_options)
     gc.collect()
     gc.disable()
     try:
         model.fit(x)
         model.partial_fit(x)
         list(model.iter_fit(x))
+        fit_many([kind(2, **model_options), kind(2, **{**model_options, "random_state": 1})], x)
         n_weights = sum(parameter.numel() for parameter in model.composition_.parameters())
         alive = [one for one in gc.get_objects() if type(one) in (torch.Tensor, nn.Parameter)]
-        assert not [one for one in alive if one.numel() == n_weights]
+        assert not [one for one in alive if one.numel() in (n_weights, 2 * n_weights)]
     finally:
         gc.enable()

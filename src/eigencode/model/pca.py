@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from sklearn.utils.extmath import randomized_svd
 from torch import Tensor
@@ -21,6 +22,10 @@ EXACT_PRODUCTS = 2e9
 
 BLOCK = 256
 """Columns of the covariance that are computed at once; half of it follows by symmetry."""
+
+
+CELLS = 2**20
+"""Cells of a part of the rows of which a copy is made."""
 
 
 @dataclass(frozen=True)
@@ -72,14 +77,16 @@ def spectrum(batch: Batch, n_components: int | None, seed: int) -> Spectrum:
         values, left = torch.linalg.eigh(second_moment(rows.T) * (n_features / n_rows))
         keep = values > values.max().clamp(min=torch.finfo(values.dtype).tiny) * 1e-12
         values, left = values[keep].flip(0), left[:, keep].flip(1)
-        vectors = (rows.double().T @ left) / (values * n_rows).sqrt()
+        parts = rows.T.split(max(CELLS // n_rows, 1))  # a copy of all in float64 would be twice as large as they are
+        vectors = torch.cat([part.double() @ left for part in parts]) / (values * n_rows).sqrt()
         total = float(values.sum())
     else:
         wanted = min(n_components or SEARCHED_DIRECTIONS, *rows.shape)
         _, singular, right = randomized_svd(rows.numpy(), wanted, n_iter=4, random_state=seed % 2**32)
         values = torch.from_numpy(singular).double().square() / n_rows
         vectors = torch.from_numpy(right.T.copy()).double()
-        total = float(rows.square().sum(1, dtype=torch.float64).sum() / n_rows)
+        # Without a copy of the rows, which torch makes of the squares, in float64.
+        total = float(np.einsum("ij,ij->", rows.numpy(), rows.numpy(), dtype=np.float64)) / n_rows
     return Spectrum(values.clamp(min=0), with_positive_peaks(vectors), total)
 
 

@@ -102,8 +102,12 @@ class Runner(ABC):
         self.runs[:] = [replace(run, clock=run.clock.after(-seconds)) for run in self.runs]
 
     def close(self) -> None:
-        """End the batches, for which a thread may read ahead."""
+        """End the batches, for which a thread may read ahead, and forget the step.
+
+        It refers to its runner, so that the runs would stay in memory until Python looks for cycles of references.
+        """
         self.batches.close()
+        vars(self).pop("_update", None)
 
     def n_rows(self, batch: Batch) -> int:
         """Number of rows of a batch."""
@@ -200,11 +204,6 @@ class SingleRunner(Runner):
     def keep_unfinished(self) -> bool:
         """Whether the schedule has not ended."""
         return not self._run.state.finished
-
-    def close(self) -> None:
-        """Also forget the step, which refers to its runner: the run would stay in memory until cycles are collected."""
-        super().close()
-        vars(self).pop("_update", None)
 
     def step(self, batch: Batch, active: Sequence[bool] = (True,)) -> Tensor:
         state = self._run.state
