@@ -10,6 +10,7 @@ dispatch of operations and not arithmetic.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -249,8 +250,8 @@ class BatchedRunner(Runner):
         chosen = {in_full(run): k for k, run in enumerate(self.runs)}.values()
         for k, run, own in [(k, self.runs[k], own_batches[k]) for k in chosen]:
             run.state.composition.train()
-            alone = SingleRunner(replace(run, execution=execution))
-            loss, _ = alone.differentiate(own, alone.draw(own))
+            with closing(SingleRunner(replace(run, execution=execution))) as alone:
+                loss, _ = alone.differentiate(own, alone.draw(own))
             gradient, got = run.state.parameters.gradient, self._gradient[k, self._layout.columns[k]]
             is_near = abs(float(losses[k] - loss)) <= tolerance * (1 + abs(float(loss)))
             if not is_near or not (got - gradient).norm() <= tolerance * (1 + gradient.norm()):
