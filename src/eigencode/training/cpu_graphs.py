@@ -34,8 +34,8 @@ RECORDED_WORK = 2e9
 WARM_UP = 30
 """Steps of each shape before it is recorded on a processor: recording takes as long as about so many."""
 
-WARM_UP_OF_SEVERAL = 3
-"""The same for several models: their steps take longer as they are written, and recording does not."""
+WARM_UP_OF_SEVERAL = 1
+"""The same for several models: their recording takes as long as three to five of their steps, and most are replayed."""
 
 ALIGNMENT = 64
 """Bytes of a line of the cache; all memory from torch begins with one."""
