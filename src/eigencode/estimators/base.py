@@ -381,7 +381,7 @@ class BaseAutoencoder(
         return baseline
 
     def _misfits(self) -> Iterator[str]:
-        k, names = self.n_components_, getattr(self, "feature_names_in_", None)
+        names = getattr(self, "feature_names_in_", None)
         if names is not None and len(set(names)) != len(names):
             yield "a column's name"
         if self.columns_ is not None and not self.columns_.is_sound(self.n_features_in_, len(self.scaler_.center)):
@@ -392,19 +392,13 @@ class BaseAutoencoder(
             yield "the best epoch"
         if self.baseline_ is not None and "validation_objective" not in self.baseline_.history_[0]:
             yield "the objective of the linear baseline"
-        if len(self.explained_variance_ratio_) > k:
+        if len(self.explained_variance_ratio_) > self.n_components_:
             yield "the variance explained"
-        if getattr(self, "mixture_", None) is not None and self.mixture_.means.shape[1] != k:
-            yield "the density of the codes"
-        noise, loadings = (getattr(self, name, None) for name in ("noise_", "residual_loadings_"))
-        if noise is not None and not self._are_residuals(noise, loadings):
-            yield "the spread of the residuals"
-        if (marginals := getattr(self, "marginals_", None)) is not None and not marginals.is_sound(self._n_cells):
-            yield "the distributions of the columns"
         if (shape := self.image_shape_) and (len(shape) != 3 or math.prod(shape) != self.n_features_in_):
             yield "the shape of the images"
         if (limits := self.pixel_range_) and (len(limits) != 2 or not 0 < limits[1] - limits[0] < math.inf):
             yield "the range of the pixels"
+        yield from super()._misfits()
 
     def __getstate__(self) -> dict[str, Any]:
         """The state for copies and pickles."""

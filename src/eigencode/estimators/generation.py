@@ -144,6 +144,18 @@ class Generation(Imputation):
             )
             self._learn_noise(block.to(run.device) for block in blocks)
 
+    def _misfits(self) -> Iterator[str]:
+        yield from super()._misfits()
+        mixture, marginals, noise, loadings = (
+            getattr(self, name, None) for name in ("mixture_", "marginals_", "noise_", "residual_loadings_")
+        )
+        if mixture is not None and mixture.means.shape[1] != self.n_components_:
+            yield "the density of the codes"
+        if noise is not None and not self._are_residuals(noise, loadings):
+            yield "the spread of the residuals"
+        if marginals is not None and not marginals.is_sound(self._n_cells):
+            yield "the distributions of the columns"
+
     def _are_residuals(self, noise: np.ndarray, loadings: np.ndarray | None) -> bool:
         """Whether these may be the spreads and the factors of the residuals of the cells."""
         if loadings is not None and (loadings.shape[:-1] != (self._n_cells,) or not np.isfinite(loadings).all()):
