@@ -185,13 +185,13 @@ def test_the_start_on_some_rows_has_nearly_the_bound_of_the_start_on_all(seed, m
     def begun(cells, likelihood):
         monkeypatch.setattr(data, "START_CELLS", cells)
         monkeypatch.setattr(data, "CALIBRATION_ROWS", 1024)
-        model = VariationalAutoencoder(3, hidden=(), likelihood=likelihood, max_epochs=0, random_state=0)
-        return model.fit(X[:5000])
+        options = {"prior": StandardNormalPrior(), "max_epochs": 0, "random_state": 0}
+        return VariationalAutoencoder(3, hidden=(), likelihood=likelihood, **options).fit(X[:5000])
 
     few, every = (begun(cells, "bernoulli") for cells in (40 * 1500, 2**23))
     assert (few.composition_.encoder.affine.weight != every.composition_.encoder.affine.weight).any()
     of_few, of_every, of_none = (model.elbo(X[5000:], 8).mean() for model in (few, every, constant(X[:5000])))
-    assert of_few > of_every - 0.05 * (of_every - of_none)
+    assert of_few > of_every - 0.1 * (of_every - of_none)  # eight seeds: .00 to .03 of the gain are lost
     exact = [begun(cells, "auto").composition_.encoder.affine.weight for cells in (40 * 1500, 2**23)]
     assert torch.equal(*exact)
 
