@@ -121,7 +121,7 @@ def own_fit(work: dict, limit: float):
     """An estimator of this package."""
     import eigencode
 
-    options = {"max_epochs": work["epochs"]} if work["epochs"] else {}
+    options = {"max_epochs": work["epochs"]} if work["epochs"] and work["kind"] != "LinearAutoencoder" else {}
     if work["kind"] != "StackedAutoencoder":
         options |= {"n_components": FACTORS, **({"hidden": tuple(work["hidden"])} if work["hidden"] else {})}
 
