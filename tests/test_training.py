@@ -1,5 +1,6 @@
 """The loop, its state, its schedule and its optimiser."""
 
+import contextlib
 import copy
 import gc
 import itertools
@@ -12,7 +13,7 @@ import torch
 from conftest import evaluated, prepared, untimed
 from torch import nn
 
-from eigencode import Autoencoder, VariationalAutoencoder, fit_many
+from eigencode import Autoencoder, VariationalAutoencoder, fit_many, load
 from eigencode.batch import Batch
 from eigencode.errors import OptionError
 from eigencode.fitting import data as fitted_data
@@ -708,6 +709,36 @@ def test_at_a_look_the_average_answers():
     looks = {row["step"]: model.transform(x) for row in model.iter_fit(x, every=300)}
     for row in evaluated.iter_fit(x):
         np.testing.assert_array_equal(looks[row["step"]], evaluated.transform(x))
+
+
+@pytest.mark.parametrize("end", [GeneratorExit, KeyboardInterrupt])
+def test_a_fit_left_after_a_look_has_the_weights_of_it(tmp_path, end):
+    """Not those of the start, if that is what was evaluated before; nor is the look lost for a fit that goes on."""
+    x, options = rows(1000).numpy(), {"hidden": (8,), "max_epochs": 2, "batch_size": 32, "random_state": 0}
+    model, expected = Autoencoder(2, **options), Autoencoder(2, **options).fit(x)
+    looks = model.iter_fit(x, every=128, checkpoint=tmp_path)
+    for row in looks:
+        if row["step"] == 24:
+            break
+    codes, met = model.transform(x), row["training_objective"]
+    with contextlib.suppress(end):
+        looks.throw(end)
+    assert model.best_objective_ < model.history_[0]["validation_objective"]
+    assert [row["step"] for row in model.history_] == [0, 24]
+    assert model.history_[-1]["training_objective"] == met
+    np.testing.assert_array_equal(model.transform(x), codes)
+    resumed = Autoencoder(2, **options).fit(x, checkpoint=tmp_path)
+    assert untimed(resumed.history_) == untimed(expected.history_)
+
+
+def test_a_model_is_saved_at_a_look(tmp_path):
+    x = rows(1000).numpy()
+    model = Autoencoder(2, hidden=(8,), batch_size=32, random_state=0)
+    for row in model.iter_fit(x, every=128):
+        model.save(tmp_path / "model.eig")
+        np.testing.assert_array_equal(load(tmp_path / "model.eig").transform(x), model.transform(x))
+        if row["step"] == 36:  # in the second epoch
+            break
 
 
 @pytest.mark.parametrize("every", [0, -5, 2.5, True, "100"])

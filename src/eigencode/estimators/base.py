@@ -120,7 +120,7 @@ class BaseAutoencoder(
 
         Evaluations come after each epoch, or after each 1,024 steps where an epoch has more. Options and rows are
         checked at once, before the first step. Inside the loop the model has an average over recent weights; when the
-        iterator ends, or is left by ``break`` and dropped, it has the best ones of those evaluated.
+        iterator ends, or is left by ``break`` and dropped, it has the best ones, of the row left at or an evaluation.
 
         Parameters
         ----------
@@ -240,6 +240,8 @@ class BaseAutoencoder(
             if run.recorder is not None and not run.state.interrupted:  # which no step was asked to write
                 run.recorder.write(run)
             run.state.interrupted |= isinstance(end, KeyboardInterrupt)
+            if self._is_of(run):
+                training.conclude_look(run)
             raise
         finally:
             self._end(run)
@@ -388,7 +390,7 @@ class BaseAutoencoder(
             yield "a column"
         if not self.history_ or not all(_is_counted(row) for row in self.history_):
             yield "the history"
-        elif self.best_epoch_ > self.history_[-1]["epoch"]:
+        elif self.best_epoch_ > self.history_[-1]["epoch"] + 1:  # at a look, in the epoch after the last evaluation
             yield "the best epoch"
         if self.baseline_ is not None and "validation_objective" not in self.baseline_.history_[0]:
             yield "the objective of the linear baseline"

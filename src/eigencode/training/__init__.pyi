@@ -6,6 +6,7 @@ from eigencode.training.execution import choose_execution as choose_execution
 from eigencode.training.execution import own_share as own_share
 from eigencode.training.execution import weights_dtype as weights_dtype
 from eigencode.training.loop import begin as begin
+from eigencode.training.loop import conclude_look as conclude_look
 from eigencode.training.loop import one_pass as one_pass
 from eigencode.training.loop import train_all as train_all
 from eigencode.training.prefetch import fit_on as fit_on

@@ -208,6 +208,13 @@ def _look(runner: Runner, tally: Tally) -> list[Row]:
     return [{**_progress(run), "training_objective": tally.means[0]}]
 
 
+def conclude_look(run: TrainingRun) -> None:
+    """Evaluate the average of a run that was left after a look, as steps were made since the last evaluation."""
+    if run.state.unevaluated.n_rows:
+        with closing(runner_of(run)) as runner, runner.at_work():
+            _conclude(runner, Tally(runner), _evaluate)
+
+
 def _obey_clock(run: TrainingRun) -> None:
     """Begin the decay, or end the run, if the time limit requires it."""
     if run.clock.is_time_to_end():
