@@ -8,6 +8,7 @@ from sklearn.model_selection import train_test_split
 
 from eigencode import VariationalAutoencoder
 from eigencode.batch import Batch
+from eigencode.data import mapped_rows
 from eigencode.io.weights import restore_weights
 from eigencode.model.factor_analysis import factor_analysis
 from eigencode.parts import GaussianLikelihood
@@ -50,7 +51,7 @@ def test_the_variance_of_one_cell_is_the_formula(rows, has_gaps, cells, monkeypa
 def prepared(divisor, rows):
     part = GaussianLikelihood("per_feature")
     part.setup(Sizes(rows.shape[1], 2, units=Units(torch.zeros(6), torch.tensor(divisor))))
-    part.prepare(Batch(torch.from_numpy(rows)))
+    part.prepare(Batch(torch.from_numpy(rows)), len(rows))
     return part
 
 
@@ -106,3 +107,26 @@ def test_a_file_without_smallest_variances_has_the_constant_ones():
     restore_weights(model.composition_, weights)
     assert (likelihood.smallest == likelihood.floor).all()
     torch.testing.assert_close(likelihood.log_excess.data, weights["likelihood.log_excess"])
+
+
+def smallest(rows, weights=None):
+    model = VariationalAutoencoder(4, hidden=(), max_epochs=0, random_state=0)
+    return model.fit(rows, sample_weight=weights).composition_.likelihood.rare
+
+
+def test_the_smallest_variances_of_weighted_rows_are_those_of_as_many_that_say_as_much():
+    digits = load_digits().data[:300]
+    nearly_equal = np.where(np.arange(300) == 7, 1.001, 1.0)
+    torch.testing.assert_close(smallest(digits, nearly_equal), smallest(digits), rtol=0.05, atol=1e-4)
+    a_third = np.where(np.arange(300) % 3 == 2, 1.0, 1e-9)
+    torch.testing.assert_close(smallest(digits, a_third), smallest(digits[2::3]), rtol=0.05, atol=1e-4)
+
+
+def test_the_smallest_variances_of_a_large_file_are_those_of_all_its_rows(tmp_path, monkeypatch):
+    """A sample of a file stands for all of it: here each image is in it as often as any other."""
+    digits = np.tile(load_digits().data[:63], (40, 1))
+    np.save(tmp_path / "digits.npy", digits)
+    monkeypatch.setattr(mapped_rows, "MAPPED_FROM", 1000)
+    monkeypatch.setattr(mapped_rows, "REPRESENTATIVE_CELLS", 64 * 252)  # each tenth row, of 2,520
+    of_file = smallest(np.load(tmp_path / "digits.npy", mmap_mode="r"))
+    torch.testing.assert_close(of_file, smallest(digits), rtol=1e-3, atol=1e-6)

@@ -96,6 +96,14 @@ class Data:
         numbers = _systematic_sample(every.weight, self.rows.n_features)
         return replace(every.map(lambda tensor: tensor[numbers]), weight=None)
 
+    @property
+    def n_represented(self) -> float:
+        """How many rows of equal weights `typical` stands for: as many as say as much as all (Kish, 1965)."""
+        if self._every.weight is None:
+            return self.rows.n_usable
+        weight = self._every.weight.double()
+        return self.rows.n_usable * float(weight.mean().square() / weight.square().mean())
+
     @cached_property
     def gaussian(self) -> Gaussian | None:
         """The normal density of rows with gaps, None if there are none."""

@@ -52,7 +52,7 @@ def build(composition: Composition, data: Data, n_components: int, seed: int) ->
     """Make the composition's tensors at random, in the rows' precision, and the decoder's bias the best constant."""
     composition.setup(data.rows.n_features, n_components, generator(seed, "weights"), data.sizes)
     composition.to(data.rows.dtype).eval()
-    composition.likelihood.prepare(data.typical)
+    composition.likelihood.prepare(data.typical, data.n_represented)
     if data.gaussian is not None and isinstance(composition.encoder, Completing):
         composition.encoder.describe_by(*vars(data.gaussian).values())
     bias = composition.decoder.output_bias

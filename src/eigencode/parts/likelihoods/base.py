@@ -164,8 +164,8 @@ class Likelihood(Term):
         """The likelihood with a rule for the weights of its columns, if it has several kinds of columns and no rule."""
         return self
 
-    def prepare(self, batch: Batch) -> None:
-        """Set what depends on rows and is not trained, as the weights of columns."""
+    def prepare(self, batch: Batch, n_rows: float) -> None:
+        """Set what depends on rows and is not trained, as the weights of columns; they stand for so many rows."""
 
     def constant_spread(self, batch: Batch, output: Tensor) -> Tensor:
         """The best spread of each column for given outputs, shape (d,), where its own is a constant; 1 elsewhere."""

@@ -256,9 +256,9 @@ class ColumnsLikelihood(Likelihood):
     def with_weights(self, weights: Literal["balanced", "nats"]) -> ColumnsLikelihood:
         return ColumnsLikelihood(self.blocks, weights) if self.weights is None else self
 
-    def prepare(self, batch: Batch) -> None:
+    def prepare(self, batch: Batch, n_rows: float) -> None:
         for likelihood, own in zip(self.likelihoods, ColumnsExpansion(self)._split(batch), strict=True):
-            likelihood.prepare(own)
+            likelihood.prepare(own, n_rows)
         if self.column_weights is not None:
             self.balance.copy_(ColumnsExpansion(self).weights(batch))
 

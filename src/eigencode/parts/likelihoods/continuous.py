@@ -61,10 +61,10 @@ class GaussianLikelihood(SpreadLikelihood):
             divisor = sizes.units.divisor
             self._share_a_unit = len(divisor) > 1 and bool((divisor == divisor[0]).all())
 
-    def prepare(self, batch: Batch) -> None:
+    def prepare(self, batch: Batch, n_rows: float) -> None:
         """Set the smallest variances of columns that share a unit, if each has its own."""
         if self.variance == "per_feature" and self._share_a_unit:
-            self.rare.copy_(variance_of_one_cell(batch))
+            self.rare.copy_(variance_of_one_cell(batch) * (len(batch) / n_rows))
 
     @property
     def smallest(self) -> float | Tensor:
