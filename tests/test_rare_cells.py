@@ -6,15 +6,17 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from eigencode import VariationalAutoencoder
+from eigencode import VariationalAutoencoder, load
 from eigencode.batch import Batch
 from eigencode.data import mapped_rows
+from eigencode.io import checkpoints
 from eigencode.io.weights import restore_weights
 from eigencode.model.factor_analysis import factor_analysis
 from eigencode.parts import GaussianLikelihood
 from eigencode.parts.base import Sizes, Units
 from eigencode.parts.likelihoods import observed
 from eigencode.parts.likelihoods.observed import variance_of_one_cell
+from eigencode.training.resuming import saved_run
 
 
 @pytest.fixture
@@ -107,6 +109,32 @@ def test_a_file_without_smallest_variances_has_the_constant_ones():
     restore_weights(model.composition_, weights)
     assert (likelihood.smallest == likelihood.floor).all()
     torch.testing.assert_close(likelihood.log_excess.data, weights["likelihood.log_excess"])
+
+
+def without_rare(saved):
+    """What an earlier version has saved of a run."""
+    if not isinstance(saved, dict):
+        return saved
+    return {name: without_rare(value) for name, value in saved.items() if not name.endswith(".rare")}
+
+
+def test_streams_and_checkpoints_without_smallest_variances_go_on_with_the_constant_ones(tmp_path, monkeypatch):
+    digits, options = load_digits().data[:300], {"hidden": (8,), "max_epochs": 4, "batch_size": 64, "random_state": 0}
+    stream = VariationalAutoencoder(4, **options).partial_fit(digits)
+    stream.composition_.likelihood.rare.zero_()
+    stream.stream_state_ = without_rare(stream.stream_state_)
+    stream.save(tmp_path / "stream.safetensors")
+    again = load(tmp_path / "stream.safetensors").partial_fit(digits)
+    assert (again.composition_.likelihood.smallest == again.composition_.likelihood.floor).all()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints, "saved_run", lambda *run: without_rare(saved_run(*run)))
+        for row in VariationalAutoencoder(4, **options).iter_fit(digits, checkpoint=tmp_path / "fit"):
+            if row["epoch"] == 2:
+                break
+    model = VariationalAutoencoder(4, **options).fit(digits, checkpoint=tmp_path / "fit")
+    assert model.history_[-1]["epoch"] == 4
+    assert (model.composition_.likelihood.smallest == model.composition_.likelihood.floor).all()
 
 
 def smallest(rows, weights=None):

@@ -209,6 +209,7 @@ class SavedAutoencoder(Saved):
 
     def _restore_stream(self, saved: dict[str, Any]) -> None:
         """Restore the state of a stream, checked on a copy of the model."""
+        saved = io.with_added(saved, dict(self.composition_.named_buffers()))
         io.typed(training.SavedState, saved, "stream")
         check_fit(self, saved)
         self.stream_state_ = saved

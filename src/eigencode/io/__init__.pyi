@@ -1,6 +1,7 @@
 from eigencode.io.checkpoints import CheckpointFolder as CheckpointFolder
 from eigencode.io.decoding import Decoder as Decoder
 from eigencode.io.decoding import typed as typed
+from eigencode.io.earlier import with_added as with_added
 from eigencode.io.encoding import Encoder as Encoder
 from eigencode.io.storage import read as read
 from eigencode.io.storage import save as save

@@ -22,6 +22,7 @@ from eigencode.data.writing import atomic_write, is_lockable, make_folder
 from eigencode.errors import FileAccessError, FileError, ResultWarning, StorageError, as_path, file_error
 from eigencode.io import storage
 from eigencode.io.decoding import typed
+from eigencode.io.earlier import with_added
 from eigencode.training.resuming import restore, saved_run
 from eigencode.training.run import TrainingRun
 from eigencode.training.state import SavedRun, Unevaluated
@@ -126,7 +127,7 @@ class CheckpointFolder:
         """Set a run at its start to the last state in the folder; return False if there is none."""
         if self._found is None:
             return False
-        restore(run, self._found)
+        restore(run, with_added(self._found, run.state.buffers))
         self._found = None
         self._n_rows, self._due = run.state.rows, time.monotonic() + self._wait(0.0)
         if self.settings.verbose and processes.is_first():

@@ -59,6 +59,20 @@ def upgraded_tensors(tensors: Mapping[str, Tensor], format_: int) -> Mapping[str
     return {name: t for name, t in tensors.items() if not ("composition." in name and name.endswith(DROPPED))}
 
 
+def with_added(saved: Any, own: Mapping[str, Tensor]) -> Any:
+    """The state of a run, or a value in one, with tensors of 0 for those buffers that earlier files do not have.
+
+    ``own`` are the present buffers by name.
+    """
+    if not isinstance(saved, dict):
+        return saved
+    found = {key: with_added(item, own) for key, item in saved.items()}
+    if isinstance(buffers := saved.get("buffers"), dict):
+        found["buffers"] = {name: value.new_zeros(value.shape) for name, value in own.items() if name.endswith(ADDED)}
+        found["buffers"] |= buffers
+    return found
+
+
 def _upgraded(value: Any, is_baseline: bool = False) -> Any:
     if isinstance(value, list):
         return [_upgraded(item) for item in value]
