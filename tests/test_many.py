@@ -256,9 +256,10 @@ class Calls(TorchDispatchMode):
 def calls_of_a_step(n_models):
     runs = [m._begin(X) for m in models(Autoencoder, *({"random_state": s} for s in range(n_models)), n_components=4)]
     program = BatchedRunner(share_tensors(runs))
-    program.step(next(program.batches), [True] * n_models)  # the first of an epoch shuffles each model's rows
-    with Calls() as calls:
-        program.step(next(program.batches), [True] * n_models)
+    next(program.batches)  # the first of an epoch shuffles each model's rows
+    batch = next(program.batches)
+    with Calls() as calls:  # the step after it is recorded
+        program.step(batch, [True] * n_models)
     return calls.count
 
 

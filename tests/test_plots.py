@@ -37,6 +37,7 @@ from eigencode.plots import (
 from eigencode.plots.display import MARKERS, PALE, PALETTE
 from eigencode.plots.searches import LINE_COLORS
 from eigencode.report import findings
+from eigencode.words import percent
 
 
 def drawn(figure, tmp_path):
@@ -232,8 +233,8 @@ def test_longer_codes_are_projected_onto_their_principal_axes():
     found, expected = np.asarray(axes.collections[0].get_offsets()), pca.transform(codes)
     np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=1e-9)
     first, second = pca.explained_variance_ratio_
-    assert axes.get_xlabel() == f"first principal axis of the 5 components ({first:.0%})"
-    assert axes.get_ylabel() == f"second principal axis of the 5 components ({second:.0%})"
+    assert axes.get_xlabel() == f"first principal axis of the 5 components ({percent(first)})"
+    assert axes.get_ylabel() == f"second principal axis of the 5 components ({percent(second)})"
 
 
 def test_more_classes_than_colours_have_different_markers():
@@ -383,7 +384,7 @@ def test_units_show_spread_activity_and_dead_ones(tmp_path):
     codes = np.random.default_rng(0).normal(size=(500, 3)).clip([-9, 0, 0], [9, 9, 0])
     display = UnitDisplay(codes, np.array([False, False, True])).plot()
     labels = [label.get_text() for label in drawn(display.figure_, tmp_path).axes[0].get_xticklabels()]
-    assert labels == ["1", f"2\n{(codes[:, 1] != 0).mean():.0%}", "3\n0%"]
+    assert labels == ["1", f"2\n{percent((codes[:, 1] != 0).mean())}", "3\n0 %"]
     medians = [line.get_ydata()[0] for line in display.ax_.lines if line.get_color() in ("#222222", PALETTE[2])]
     assert np.median(codes[:, 0]) in medians
 

@@ -78,7 +78,7 @@ def test_units_of_wide_layers_stay_within_the_range_of_their_activation(monkeypa
 
 def test_weights_beside_a_linear_path_decay_by_their_layers_inputs():
     model = built(LinearPath(MLP((64, 4))), LinearPath(MLP((512, 256))))
-    decay = weight_decay(model).split([p.numel() for p in model.parameters()])
+    decay = weight_decay(model, None).split([p.numel() for p in model.parameters()])
     found = {name: own.unique().tolist() for (name, _), own in zip(model.named_parameters(), decay, strict=True)}
     inputs = {
         **{"encoder.network.layers.0.weight": 300, "encoder.network.layers.2.weight": 64},
@@ -89,11 +89,25 @@ def test_weights_beside_a_linear_path_decay_by_their_layers_inputs():
     assert found == {name: [pytest.approx(0.3 * min(inputs.get(name, 0) / 128, 1))] for name in found}
 
 
+@pytest.mark.parametrize("cells", [1, 100, 400, 10_000])
+def test_weights_that_many_cells_determine_decay_less(cells):
+    model = built(LinearPath(MLP((64,))), LinearPath(MLP((512,))))
+    n_rows = cells * sum(p.numel() for p in model.parameters()) / 300
+    torch.testing.assert_close(weight_decay(model, n_rows), weight_decay(model, None) * min(100 / cells, 1))
+
+
+def test_a_fit_is_told_its_number_of_rows():
+    X = np.random.default_rng(0).normal(size=(40_000, 5))
+    few, many = (Autoencoder(2, hidden=(8,), random_state=0)._begin(rows).state.optimizer for rows in (X[:1_000], X))
+    n_weights = many.decay.numel()
+    torch.testing.assert_close(many.decay, few.decay * 100 * n_weights / (36_000 * 5))
+
+
 @pytest.mark.parametrize(
     ("encoder", "terms"), [(MLP((512,)), {}), (LinearPath(MLP((512,))), {"weight_prior": GaussianWeights()})]
 )
 def test_without_a_linear_path_or_with_a_prior_no_weight_decays(encoder, terms):
-    assert weight_decay(built(encoder, MLP((512,)), **terms)) is None
+    assert weight_decay(built(encoder, MLP((512,)), **terms), None) is None
 
 
 def test_decay_multiplies_the_weights_of_one_model_and_of_several():
@@ -141,7 +155,7 @@ def test_rows_that_were_not_fitted_are_rebuilt_better_with_decay(seed, monkeypat
     rows = np.random.default_rng(seed).permutation(len(X))
     options = {"hidden": (256,), "max_epochs": 60, "optimizer": "adam", "random_state": seed, "precision": "float32"}
     errors = []
-    for decay in (weight_decay, lambda composition: None):
+    for decay in (weight_decay, lambda composition, n_rows: None):
         monkeypatch.setattr(state, "weight_decay", decay)
         errors.append(Autoencoder(8, **options).fit(X[rows[:800]]).reconstruction_error(X[rows[800:]]).mean())
     assert errors[0] < 0.985 * errors[1]

@@ -69,7 +69,7 @@ def make_run(
     schedule = recipe.schedule(peak, recipe.most_steps(n_rows, batch_size, n_weights, max_epochs))
     device = torch.device(execution.device)
     return TrainingRun(
-        state=TrainingState.beginning(composition, optimizer, schedule, seed, execution.device),
+        state=TrainingState.beginning(composition, optimizer, schedule, seed, execution.device, n_rows),
         rows=_near(data.rows, device),
         objective=model.objective,
         execution=execution,
@@ -122,7 +122,7 @@ def make_stream_run(
     peak *= _heaviness(block)
     last = history[-1] if history else {"step": 0}
     schedule = Schedule.endless(peak, recipe.warmup, int(last["step"]))
-    state = TrainingState.beginning(copy.deepcopy(composition), optimizer, schedule, seed, execution.device)
+    state = TrainingState.beginning(copy.deepcopy(composition), optimizer, schedule, seed, execution.device, n_rows)
     if saved is None and history:
         state.epoch, state.step, state.history = int(last["epoch"]), int(last["step"]), [row.copy() for row in history]
         state.rows = int(last.get("rows", 0))

@@ -230,9 +230,15 @@ class TrainingState:
 
     @classmethod
     def beginning(
-        cls, composition: Composition, optimizer: str, schedule: Schedule, seed: int, device: str
+        cls,
+        composition: Composition,
+        optimizer: str,
+        schedule: Schedule,
+        seed: int,
+        device: str,
+        n_rows: int | None = None,
     ) -> TrainingState:
-        """The state before the first step, on a device."""
+        """The state before the first step, on a device; for training on so many rows, if their number is known."""
         if not any(parameter.requires_grad for parameter in composition.parameters()):
             raise OptionError(
                 "There are no weights to train",
@@ -240,7 +246,7 @@ class TrainingState:
                 hint="Give one of them layers, or leave one to 'hidden'",
             )
         parameters = FlatParameters(composition.to(device))
-        factors, decay = step_factors(composition), weight_decay(composition)
+        factors, decay = step_factors(composition), weight_decay(composition, n_rows)
         stepper = OPTIMIZERS[optimizer](parameters.vector, factors=factors, decay=decay)
         return cls(composition, parameters, stepper, schedule, seed)
 

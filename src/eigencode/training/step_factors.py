@@ -13,6 +13,9 @@ WIDE = 128
 DECAY = 0.3
 """Decay of the weights of wide layers, as a share of them for a step of size 1."""
 
+ENOUGH_CELLS = 100
+"""Cells of the training rows for each weight of the model, with more of which weights decay less."""
+
 
 @torch.no_grad()
 def step_factors(composition: Composition) -> Tensor | None:
@@ -25,25 +28,30 @@ def step_factors(composition: Composition) -> Tensor | None:
 
 
 @torch.no_grad()
-def weight_decay(composition: Composition) -> Tensor | None:
+def weight_decay(composition: Composition, n_rows: int | None) -> Tensor | None:
     r"""Decay of all weights that are trained, in their order, shape (P,), as a share for a step of size 1; None if 0.
 
     Steps of Adam have about the same length however little a weight matters, so weights that matter little grow with
     the number of steps, by chance, and the model learns its rows by heart. Weights of layers of n inputs beside a
     linear path therefore decay, apart from their gradient, by
 
-    .. math:: 0.3 \min(n / 128, 1)
+    .. math:: 0.3 \min(n / 128, 1) \min(100 P / (N d), 1)
 
     of themselves for a step of size 1; of a transposed convolution, n is the number of weights of one input. Narrow
-    layers have few weights, with which columns may be rebuilt exactly. The linear path has no decay, since the model is
-    then what its start is, nor has a model with a prior of its weights, whose objective says how large they are.
+    layers have few weights, with which columns may be rebuilt exactly. N rows of d columns that are many beside all P
+    weights of the model cannot be learned by heart; if N is not known, the last factor is 1. The linear path has no
+    decay, since the model is then what its start is, nor has a model with a prior of its weights, whose objective says
+    how large they are.
     """
     if composition.weight_prior is not None:
         return None
     networks = (composition.encoder, composition.decoder)
     beside = {p for n in networks if n.affine is not None for p in set(n.parameters()) - set(n.affine.parameters())}
-    shares = {p: DECAY * min(p[0].numel() / WIDE, 1.0) for p in beside if p.dim() > 1}
-    decay = torch.cat([torch.full_like(p, shares.get(p, 0.0)).reshape(-1) for p in _trained(composition)])
+    trained = _trained(composition)
+    n_weights, n_cells = sum(p.numel() for p in trained), (n_rows or 0) * composition.n_features
+    whole = DECAY * min(ENOUGH_CELLS * n_weights / max(n_cells, 1), 1.0)
+    shares = {p: whole * min(p[0].numel() / WIDE, 1.0) for p in beside if p.dim() > 1}
+    decay = torch.cat([torch.full_like(p, shares.get(p, 0.0)).reshape(-1) for p in trained])
     return decay if bool(decay.any()) else None
 
 
