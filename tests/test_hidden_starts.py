@@ -182,7 +182,7 @@ def test_each_column_is_asked_about_its_observed_cells(likelihood):
         own_output, zeros = output[known][:, own], torch.zeros(n_outputs // D, dtype=torch.float64)
         if not isinstance(likelihood, TwoHeads):  # a few steps only
             own_intercept = part.expansion.intercept(cells, own_output, zeros)
-                torch.testing.assert_close(found["intercept"][own], own_intercept, rtol=0, atol=1e-5)
+            torch.testing.assert_close(found["intercept"][own], own_intercept, rtol=0, atol=1e-5)
         if not isinstance(likelihood, BernoulliLikelihood | CountLikelihood):  # columns' curvatures have a common floor
             for number, units in enumerate(part.expansion.working_units(cells)):
                 torch.testing.assert_close(found[f"working units {number}"][:, j : j + 1], torch.stack(units), **close)
