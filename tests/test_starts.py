@@ -20,6 +20,7 @@ from eigencode.parts import (
     GaussianWeights,
     LaplaceLikelihood,
     LaplacePrior,
+    LinearPath,
     Network,
     Penalty,
     StandardNormalPrior,
@@ -136,6 +137,22 @@ def test_a_network_starts_as_its_linear_baseline(likelihood, monkeypatch):
     assert own.alike is None
     for name, value in own.state.composition.state_dict().items():
         torch.testing.assert_close(run.state.composition.state_dict()[name], value, rtol=1e-3, atol=1e-4, msg=name)
+
+
+class Watching(LinearPath):
+    """A network that sees the rows before training."""
+
+    def first_state(self, batch, composition):
+        self.n_seen = len(batch)
+        return {}
+
+
+def test_networks_see_as_many_rows_at_a_start_from_the_baseline_as_at_others():
+    rows = centred(300, 8).float().numpy()
+    networks = [
+        Autoencoder(2, encoder=Watching(MLP((16,))), max_epochs=0, init=init).fit(rows) for init in ("linear", "random")
+    ]
+    assert [model.composition_.encoder.n_seen for model in networks] == [300, 300]
 
 
 def test_a_model_whose_terms_see_all_weights_has_an_objective_of_its_own():

@@ -109,8 +109,9 @@ def begin_as(composition: Composition, linear: Composition, data: Data) -> bool:
         if own.shape != other.shape:
             return False
         own.copy_(other)
-    composition.begin(data.typical.thinned(FEW_ROWS), linear)
-    few = data.typical.thinned(FEW_ROWS).to(next(composition.parameters()).device)
+    sample = data.sample.to(next(composition.parameters()).device)
+    composition.begin(sample, linear)
+    few = sample.thinned(FEW_ROWS)
     return torch.allclose(_outputs(linear, few), _outputs(composition, few))
 
 
