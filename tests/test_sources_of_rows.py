@@ -167,6 +167,21 @@ def test_streams_larger_than_memory_are_passed_over_once(kind, X, monkeypatch, t
     assert np.array_equal(np.load(tmp_path / "codes.npy"), expected)
 
 
+@pytest.mark.parametrize("every", [1, 200, 256])
+def test_looks_at_rows_that_are_read_once_change_nothing(every, X, monkeypatch):
+    """They end with the steps of no further look, which are evaluated as without looks."""
+    monkeypatch.setattr(named_files, "STREAMED_FROM", 300 * D)
+    monkeypatch.setattr("eigencode.data.once_rows.BUFFER_CELLS", 200 * D)
+    options = OPTIONS | {"batch_size": 32, "max_epochs": 1}
+    usual, looking = Autoencoder(2, **options).fit(blocks_of(X)), Autoencoder(2, **options)
+    looks = [row["step"] for row in looking.iter_fit(blocks_of(X), every=every) if "validation_objective" not in row]
+    assert looks
+    assert looking.history_[-1]["rows"] == N - looking.n_validation_
+    assert [row["validation_objective"] for row in looking.history_] == [
+        row["validation_objective"] for row in usual.history_
+    ]
+
+
 def failing(X):
     yield from blocks_of(X[:300])
     raise OSError("the disk is gone")

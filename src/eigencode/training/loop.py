@@ -139,7 +139,7 @@ def train_all(
                         active.count(n_rows)
                         if recorder is not None:
                             recorder.offer(runner.runs[0], tally.unevaluated)
-                    if until < due and active:
+                    if tally.n_steps == until < due and active:  # fewer steps if there are no more rows
                         rows = _look(runner, tally)
                     else:
                         rows = _conclude(runner, tally, conclude)
