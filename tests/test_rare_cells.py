@@ -50,6 +50,13 @@ def test_the_variance_of_one_cell_is_the_formula(rows, has_gaps, cells, monkeypa
     assert found[2] == pytest.approx(4 / n[2], rel=0.1)
 
 
+@pytest.mark.parametrize("n_constant", [0, 1, 6])
+def test_columns_of_one_variance_share_no_unit(rows, n_constant):
+    x = rows[0][:, :5] / rows[0][:, :5].std(0)
+    x = torch.from_numpy(np.concatenate([x, np.zeros((400, n_constant))], axis=1)[:, -6:])
+    assert (variance_of_one_cell(Batch(x)) == 0).all()
+
+
 def prepared(divisor, rows):
     part = GaussianLikelihood("per_feature")
     part.setup(Sizes(rows.shape[1], 2, units=Units(torch.zeros(6), torch.tensor(divisor))))
@@ -60,6 +67,7 @@ def prepared(divisor, rows):
 def test_columns_with_units_of_their_own_keep_the_smallest_variance(rows):
     part = prepared([1.0, 1.0, 2.0, 1.0, 1.0, 1.0], rows[0])
     assert (part.smallest == part.floor).all()
+    assert (prepared([1.0] * 6, rows[0]).smallest == part.floor).all()
     shared = prepared([2.0] * 6, rows[0])
     torch.testing.assert_close(
         shared.smallest.double() - shared.floor, variance_of_one_cell(Batch(torch.from_numpy(rows[0])))

@@ -59,7 +59,8 @@ class GaussianLikelihood(SpreadLikelihood):
         if self.variance == "per_feature":
             self.register_buffer("rare", torch.zeros(sizes.n_features))
             divisor = sizes.units.divisor
-            self._share_a_unit = len(divisor) > 1 and bool((divisor == divisor[0]).all())
+            is_scaled = bool(divisor[0] != 1)  # columns that are not scaled may have any units
+            self._share_a_unit = len(divisor) > 1 and is_scaled and bool((divisor == divisor[0]).all())
 
     def prepare(self, batch: Batch, n_rows: float) -> None:
         """Set the smallest variances of columns that share a unit, if each has its own."""

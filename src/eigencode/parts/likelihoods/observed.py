@@ -13,6 +13,9 @@ SAMPLE_CELLS = 2**20
 CONSTANT = 1e-12
 """A column with less than this share of the mean variance of all columns is constant, but for rounding."""
 
+ALIKE = 2.0
+"""If no column has more than so many times the variance of another, they may have been standardised."""
+
 
 def mean(cells: Tensor, observed: Tensor | None) -> Tensor:
     """Means of columns, for cells of shape (n, d); shape (d,)."""
@@ -61,19 +64,23 @@ def variance_of_one_cell(batch: Batch) -> Tensor:
     with n observed cells of a column and their central moments m. If each cell counts by its part of the variance, the
     mean square is m_4 / m_2: 3 m_2 in a normal column, which therefore has 0, and b^2 in a column that has the value b
     in a few rows and is 0 in all others. For a constant column the mean variance of all columns stands for it.
+    Columns of about the same variance may have been standardised, so that they share no unit: all have 0.
 
     Examples
     --------
-    One cell of 100 is 2, and a column is constant:
+    One cell of 100 is 2, a column is constant, and one has half of its cells at 1:
 
-    >>> x = torch.zeros(100, 2)
-    >>> x[0, 0] = 2
+    >>> x = torch.zeros(100, 3)
+    >>> x[0, 0], x[:50, 2] = 2, 1
     >>> variance_of_one_cell(Batch(x)).round(decimals=4)
-    tensor([0.0376, 0.0002], dtype=torch.float64)
+    tensor([0.0376, 0.0010, 0.0000], dtype=torch.float64)
     """
     (center,) = _mean_powers(batch, torch.tensor(0.0), 1)
     second, fourth = _mean_powers(batch, center, 2, 4)
     varies = second > CONSTANT * second.mean()
+    spread = second[varies]
+    if not len(spread) or bool(spread.max() < ALIKE * spread.min()):
+        return torch.zeros_like(second)
     excess = (fourth / second.where(varies, 1.0) - 3 * second).clamp(min=0)
     return excess.where(varies, second.mean()) / _n_cells(batch).clamp(min=1)
 
