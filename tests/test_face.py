@@ -33,6 +33,7 @@ from eigencode.parts import (
 from eigencode.training import loop
 from eigencode.training import rng as noise
 from eigencode.training.runner import SingleRunner
+from eigencode.words import percent
 
 # -- weights of rows
 
@@ -238,7 +239,7 @@ def test_the_share_of_the_gain_is_of_the_best_weights(digits):
 
     # The evaluation at which the last tenth begins is worse than the start, and so not what was gained over.
     assert notes([10, *[5] * 8, 12, 4]) == (
-        "not converged: the last tenth of 10 epochs had 17% of the whole gain; try a larger max_epochs"
+        "not converged: the last tenth of 10 epochs had 17 % of the whole gain; try a larger max_epochs"
     )
     assert "not converged" not in notes([10, 4, *[5] * 7, 12, 4])
     few = "not converged: the objective was still falling at the last evaluation; try a larger max_epochs"
@@ -253,7 +254,10 @@ def test_a_size_that_a_bounded_search_cut_short_is_noted(monkeypatch):
     kept = sum(model.explained_variance_ratio_)
     assert model.n_components_ == 256
     assert 0.7 < kept < 0.9
-    assert f"first 256 principal directions only, which have {kept:.0%} of the variance and not 90%" in model.notes_[0]
+    assert (
+        f"first 256 principal directions only, which have {percent(kept)} of the variance and not 90 %"
+        in model.notes_[0]
+    )
     assert not LinearAutoencoder(256, precision="float32").fit(rows).notes_
     assert "directions" not in str(LinearAutoencoder().fit(np.ones((10, 3))).notes_)  # no variance to keep
     assert not LinearAutoencoder(precision="float32").fit(rows * np.r_[np.ones(200), np.zeros(200)]).notes_
