@@ -266,14 +266,14 @@ def candidates(most: int) -> list[int]:
     return [m for m in CANDIDATES if m == 1 or m <= most]
 
 
-class Scored(Protocol):
+class _Scored(Protocol):
     """A mixture that gives the log-density of rows."""
 
     def score_samples(self, rows: np.ndarray) -> np.ndarray:
         """The log-density of each row, shape (n,)."""
 
 
-AnyScored = TypeVar("AnyScored", bound=Scored)
+AnyScored = TypeVar("AnyScored", bound=_Scored)
 
 
 def best_of_sizes(
