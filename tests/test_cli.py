@@ -90,6 +90,9 @@ def test_every_option_for_the_command_line_is_a_flag(option, capsys):
         ("", {}),
         ("--n-components 8 --hidden 128 64", {"n_components": 8, "hidden": (128, 64)}),
         ("--hidden 128 --hidden 64", {"hidden": (128, 64)}),
+        ("--hidden 128,64 --image-shape 1,28,28", {"hidden": (128, 64), "image_shape": (1, 28, 28)}),
+        ("--hidden=128, 64, 32", {"hidden": (128, 64, 32)}),
+        ("--missing-values=-999,-1 unknown 1,x", {"missing_values": (-999, -1, "unknown", "1,x")}),
         ("--hidden 128", {"hidden": (128,)}),
         ("--hidden", {"hidden": ()}),
         ("--hidden auto --n-components auto", {"hidden": "auto", "n_components": "auto"}),
@@ -199,6 +202,14 @@ def test_help_lists_the_exit_codes(capsys):
         ("fit rows.csv --output m.safetensors --n-components 3.5", "must be an int in the range [1, inf)"),
         ("fit rows.csv --output m.safetensors --hidden 8 0", "Got (8, 0) instead."),
         ("fit rows.csv --output m.safetensors --hidden 8 x", "Got (8, 'x') instead."),
+        (
+            "fit rows.csv --output m.safetensors --hidden 8,x",
+            "must be an int in the range [1, inf), a sequence of ints in the range [1, inf) or 'auto'. Got '8,x'",
+        ),
+        (
+            "fit rows.csv --output m.safetensors --image-shape 0,8,8",
+            "--image-shape must be a sequence of ints in the range [1, inf) or 'auto'. Got (0, 8, 8) instead.",
+        ),
         ("fit rows.csv --output m.safetensors --beta nan", "must be a float in the range [0, inf)"),
         (
             "fit rows.csv",

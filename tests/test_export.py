@@ -18,7 +18,7 @@ from eigencode import (
     SparseAutoencoder,
     VariationalAutoencoder,
 )
-from eigencode.errors import DataError, OptionError
+from eigencode.errors import DataError, FileError, MissingFileError, OptionError
 from eigencode.export import detector as of_detectors
 from eigencode.export import files, graph_of, operators
 from eigencode.export.operators import lgamma
@@ -353,8 +353,12 @@ def test_a_graph_that_answers_otherwise_is_not_written(fitted, tmp_path, monkeyp
 
 
 def test_what_cannot_be_exported_is_refused(fitted, tmp_path, monkeypatch):
-    with pytest.raises(OptionError, match=r"file ending in \.onnx or \.pt2"):
-        fitted.export(tmp_path / "m.pb")
+    with monkeypatch.context() as patched:  # before a graph is made, which takes seconds
+        patched.setattr(files, "graph_of", lambda *_: pytest.fail("a graph was made"))
+        with pytest.raises(FileError, match=r"'\.pb'.*'\.onnx', '\.pt2'"):
+            fitted.export(tmp_path / "m.pb")
+        with pytest.raises(MissingFileError, match="there is no folder"):
+            fitted.export(tmp_path / "none" / "m.onnx")
     with pytest.raises(OptionError, match="'sample'"):
         fitted.export(tmp_path / "m.onnx", "sample")
 
@@ -378,13 +382,16 @@ def test_the_command_exports_a_saved_model(fitted, cancer, tmp_path, monkeypatch
 
     fitted.save(tmp_path / "m.safetensors")
     monkeypatch.chdir(tmp_path)
-    assert main(["export", "m.safetensors", "m.onnx", "--methods", "transform"]) == 0
+    assert main(["export", "m.safetensors", "--output", "m.onnx", "--methods", "transform"]) == 0
     assert "m.onnx" in capsys.readouterr().out
     codes = answers("m.onnx", cancer.astype(np.float32))["transform"]
     assert np.abs(codes - fitted.transform(cancer.astype(np.float32))).max() < 1e-4
     kept = json.loads(onnx.load("m.onnx").metadata_props[0].value)
     assert kept["methods"] == ["transform"]
     assert kept["version"] == eigencode.__version__
+    assert main(["export", "none.safetensors", "--output", "m.pb"]) == 1
+    assert "The ending of 'm.pb' does not name a format" in capsys.readouterr().err
+    assert main(["export", "m.safetensors", "--output", "m.safetensors"]) == 1
 
 
 def test_the_series_for_the_logarithm_of_the_gamma_function():

@@ -416,13 +416,20 @@ def _type_names(annotation: Any, info: OptionInfo) -> Iterator[str]:
             if info.share and alternative is float:
                 yield "a float in the range (0, 1)"
                 continue
-            yield name + (f" in the range {info.interval}" if info.interval != "(-inf, inf)" else "")
+            yield name + _range_of(info)
         elif get_origin(alternative) is tuple:
-            members = (name.removeprefix("an ") for name in _type_names(get_args(alternative)[0], info))
-            yield f"a sequence of {' or '.join(members)} values"
+            members = (_PLURALS[member] for member in _alternatives(get_args(alternative)[0]))
+            yield f"a sequence of {' or '.join(members)}{_range_of(info)}"
         elif alternative is Any:
             yield info.object
         elif alternative is type(None):
             yield "None"
         else:
             yield {bool: "a bool", str: "a str", dict: "a dict"}[alternative]
+
+
+_PLURALS: dict[type, str] = {int: "ints", float: "floats", str: "strings"}
+
+
+def _range_of(info: OptionInfo) -> str:
+    return f" in the range {info.interval}" if info.interval != "(-inf, inf)" else ""

@@ -37,7 +37,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "predict": ("eigencode predict classifier.safetensors rows.csv --output labels.csv",),
     "report": ("eigencode report model.safetensors rows.csv --output report.html",),
-    "export": ("eigencode export model.safetensors model.onnx",),
+    "export": ("eigencode export model.safetensors --output model.onnx",),
     "describe": (
         "eigencode describe rows.csv",
         "eigencode describe model.safetensors",

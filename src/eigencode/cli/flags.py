@@ -91,6 +91,12 @@ class Flag:
         return next((type_ for type_ in self.alternatives if get_origin(type_) is tuple), None)
 
     @property
+    def members(self) -> tuple[Any, ...]:
+        """The types of the items of the sequence, () if there is none."""
+        items = [type_ for type_ in get_args(self.sequence) if type_ is not ...]
+        return tuple(chain.from_iterable(get_args(type_) or (type_,) for type_ in items))
+
+    @property
     def parsed_type(self) -> Any:
         """The type by which cyclopts counts the values: any number for a sequence or a dict, else one."""
         if dict in self.alternatives:
@@ -154,7 +160,7 @@ def flags_of(kinds: Mapping[str, type]) -> dict[str, Flag]:
     for kind, cls in kinds.items():
         for option in options_of(cls):
             if option.on_command_line:
-                found.setdefault(option.name, {})[kind] = _without_objects(option)
+                found.setdefault(option.name, {})[kind] = _without(option, Any)
     return {name: Flag(name, options) for name, options in found.items()}
 
 
@@ -170,9 +176,9 @@ def flags_class(flags: Mapping[str, Flag]) -> type:
     )
 
 
-def _without_objects(option: Option) -> Option:
-    """The option without the types of Python objects, which cannot be typed."""
-    types = tuple(type_ for type_ in option.alternatives if type_ is not Any)
+def _without(option: Option, *cannot_be_typed: Any) -> Option:
+    """The option without some of its types, if it has others: a Python object and None cannot be typed."""
+    types = tuple(type_ for type_ in option.alternatives if type_ not in cannot_be_typed)
     return replace(option, type=Union[types] if types else Any)  # noqa: UP007 (made at run time)
 
 
@@ -187,7 +193,7 @@ def _parameter(flag: Flag) -> Parameter:
     if dict in flag.alternatives:
         text += " Here: name=kind, or name=low,mid,high for ordered categories."
     if flag.sequence and int in flag.alternatives:
-        text += " Here, a single number is a sequence of one, and the flag without a number is ()."
+        text += " Here: 64 8, or 64,8; a single number is a sequence of one, and the flag without a number is ()."
     show_default = False if default is None else lambda _: default
     if bool in flag.alternatives:
         return Parameter(help=text, group=flag.groups, show_default=show_default)
@@ -226,7 +232,7 @@ def _parse_arguments(arguments: Sequence[str], flag: Flag) -> Any:
     """The value of a flag from the arguments after it; its domain depends on the kind, and is checked later."""
     if dict in flag.alternatives:
         return dict(_parse_pair(argument, flag) for argument in arguments)
-    values = tuple(_parse_number(argument, flag) for argument in arguments)
+    values = tuple(value for argument in arguments for value in _parse_numbers(argument, flag))
     is_single = len(values) == 1 and (isinstance(values[0], str) or not flag.sequence)
     return values[0] if is_single else values
 
@@ -239,10 +245,16 @@ def _parse_pair(text: str, flag: Flag) -> tuple[str, str | tuple[str, ...]]:
     return name, tuple(value.split(",")) if "," in value else value
 
 
+def _parse_numbers(text: str, flag: Flag) -> Sequence[Any]:
+    """The numbers of a sequence, which have commas between them, or the one number; else the text."""
+    parts = text.rstrip(",").split(",") if flag.sequence else [text]
+    numbers = [_parse_number(part, flag) for part in parts]
+    return [text] if any(isinstance(number, str) for number in numbers) else numbers
+
+
 def _parse_number(text: str, flag: Flag) -> Any:
     """The text as a number, if the flag takes numbers and it is one; else the text."""
-    members = [get_args(type_) or (type_,) for type_ in get_args(flag.sequence)]
-    types = list(chain(*members)) or flag.alternatives
+    types = flag.members or flag.alternatives
     for number in (int, float):
         try:
             if number in types:
@@ -311,13 +323,14 @@ def options_given(kind: str, flags: Any, command: str = "fit") -> dict[str, Any]
 def check_flag(kind: str, name: str, value: Any, command: str) -> None:
     """Raise `FlagError` if a kind does not have an option, or the value is outside its domain."""
     flag = known_flags()[name]
-    if kind not in flag.options:
+    option = flag.options.get(kind)
+    if option is None:
         *others, last = flag.options
         owners = f"{', '.join(others)} or {last}" if others else last
         message = f"{flag.option_string} is not an option of --kind {kind}, but of --kind {owners}."
         raise FlagError(flag.option_string, message, command)
     try:
-        flag.options[kind].check(value, f"eigencode {command}")
+        (option if value is None else _without(option, type(None))).check(value, f"eigencode {command}")
     except OptionError as error:
         raise FlagError(flag.option_string, with_flags(str(error)), command) from error
 

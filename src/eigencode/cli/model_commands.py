@@ -60,8 +60,8 @@ if TYPE_CHECKING:
 
 KINDS_FLAG = "Columns that are left out come back as they are; --columns NAME=KIND, as zip=category, changes a kind."
 
-PAGES = [".html", ".htm"]
-"""Endings of a page."""
+PAGES, GRAPHS = [".html", ".htm"], [".onnx", ".pt2"]
+"""Endings of a page, and of a graph."""
 
 FirstComponents = Annotated[int | None, Parameter(help="Use only the first components of an ordered code.")]
 NRows = Annotated[
@@ -310,12 +310,16 @@ def check_page_output(output: Path, *tables: Path, model: Path | None = None) ->
     data.check_output(output, PAGES, inputs_of(tables, model))
 
 
-@command(12, "export MODEL FILE [OPTIONS]")
+@command(12, "export MODEL --output GRAPH [OPTIONS]")
 def export(
     model: Model,
-    file: Annotated[Path, PATHS, Parameter(help="Output: .onnx, or .pt2 for torch.export.", group=FILES)],
     /,
     *,
+    output: Annotated[
+        Path,
+        PATHS,
+        Parameter(alias="-o", help="Output: a file ending in .onnx, or in .pt2 for torch.export.", group=FILES),
+    ],
     methods: Annotated[
         tuple[str, ...] | None,
         Parameter(consume_multiple=True, negative_iterable=(), help="Answers to give, as transform; default: all."),
@@ -325,11 +329,12 @@ def export(
 
     The graph's answers are compared with the model's before the file is written.
     """
+    data.check_output(output, GRAPHS, [model])
     with progress.stage(LOADING):
         fitted = loaded(model)
     with progress.stage("exporting"):
-        fitted.export(file, methods)
-    print(f"The graph is in {file}.")
+        fitted.export(output, methods)
+    print(f"The graph is in {output}.")
 
 
 @command(13, "describe MODEL|ROWS... [OPTIONS]")

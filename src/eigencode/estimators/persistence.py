@@ -86,13 +86,15 @@ class Saved(BaseEstimator):
 
         Raises
         ------
+        FileError
+            If the file's ending is another one, or it cannot be written.
         OptionError
             If a method or a part of the model cannot be exported.
         DataError
             If the graph's answers differ from the model's.
         """
         check_is_fitted(self)
-        export.write(export.graph_of(self, methods), path)
+        export.write(self, path, methods)
 
     def _repr_html_inner(self) -> str:
         """The estimator in a notebook, and of a fitted one its key figures and training."""

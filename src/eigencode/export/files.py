@@ -7,8 +7,9 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,9 @@ import torch
 
 from eigencode import export
 from eigencode._version import __version__
-from eigencode.data.writing import atomic_write
-from eigencode.errors import DataError, OptionError, as_path
+from eigencode.data.writing import atomic_write, check_output, known_ending
+from eigencode.errors import DataError, OptionError
+from eigencode.export.choice import graph_of
 from eigencode.export.graph import Graph
 from eigencode.export.operators import DECOMPOSITIONS
 
@@ -30,21 +32,22 @@ FEW = 0.05
 INSTALL = "Install them with: pip install 'eigencode[export]'"
 
 
-def write(graph: Graph, path: str | os.PathLike[str]) -> None:
-    """Write a graph as ``.onnx``, or as ``.pt2`` for `torch.export.load`, by the path's ending.
+def write(model: Any, path: str | os.PathLike[str], methods: Sequence[str] | str | None = None) -> None:
+    """Write a fitted model as ``.onnx``, or as ``.pt2`` for `torch.export.load`, by the path's ending.
 
     Raises
     ------
+    FileError
+        If the path has another ending, or no file can be written there.
     OptionError
-        If the path has another ending, packages are missing, or an operation of the model has no counterpart.
+        If packages are missing, or an operation of the model has no counterpart.
     DataError
         If the graph's answers are not the model's.
     """
-    ending = os.path.splitext(as_path(path))[1]
-    if ending not in WRITERS:
-        raise OptionError("An exported model is a file ending in .onnx or .pt2", got=f"{os.fspath(path)!r}")
+    check_output(path, WRITERS)
+    graph = graph_of(model, methods)
     with quiet():
-        content, answer = WRITERS[ending](graph)
+        content, answer = WRITERS[known_ending(Path(path), WRITERS)](graph)
         _compare(graph, answer)
     with atomic_write(path) as file:
         file.write(content)
