@@ -1,7 +1,8 @@
 """Claims: on MNIST with 30 components, the squared error per image at the start is PCA's, 13.866 (`scale="auto"` is
-"common"); on Fashion-MNIST with 32 components, the test error is below .0085 per pixel within 30 s on two cores.
+"common"); on Fashion-MNIST with 32 components, the test error is below .0085 per pixel within 30 s on two cores. With
+--seconds 600, 784-1000-500-250-30 comes below 3.0 on MNIST.
 
-    python benchmarks/images.py --mnist FOLDER --fashion FOLDER [--epochs 5]
+    python benchmarks/images.py --mnist FOLDER --fashion FOLDER [--epochs 5] [--seconds 600]
 
 A folder has the four IDX files of the set as published, or `mnist.npz` with `xtr` and `xte`.
 """
@@ -39,6 +40,21 @@ def mnist_start(folder):
     return abs(error - 13.866) < 0.0005 and model.scale_ == "common"
 
 
+def mnist_for(folder, seconds):
+    """Test error per image of a large network that has so many seconds."""
+    training, test = images(folder)
+    model = Autoencoder(30, hidden=(1000, 500, 250), max_seconds=seconds, random_state=0)
+    began = time.perf_counter()
+    model.fit(training)
+    took, chosen = time.perf_counter() - began, model.execution_
+    error = float(model.reconstruction_error(test).mean())
+    print(
+        f"MNIST, 784-1000-500-250-30, at most {seconds:g} s, {chosen.precision}, {chosen.n_threads} threads: "
+        f"{error:.3f} an image after {took:.0f} s (target 3.0 in 600 s)"
+    )
+    return error < 3.0
+
+
 def fashion(folder, epochs):
     """Test error per pixel, and seconds from the rows in memory to the fitted model."""
     training, test = images(folder)
@@ -63,8 +79,11 @@ def main():
     parser.add_argument("--mnist")
     parser.add_argument("--fashion")
     parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--seconds", type=float, help="with --mnist: of a large network, too")
     options = parser.parse_args()
     passed = [mnist_start(options.mnist)] if options.mnist else []
+    if options.mnist and options.seconds:
+        passed.append(mnist_for(options.mnist, options.seconds))
     if options.fashion:
         passed.append(fashion(options.fashion, options.epochs))
     sys.exit(0 if all(passed) else 1)
