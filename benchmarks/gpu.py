@@ -149,7 +149,8 @@ def main():
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
         sys.exit("no GPU is within reach: nothing was measured")
-    options = SimpleNamespace(**vars(options), threads=torch.get_num_threads(), precision="bfloat16")
+    given = {"threads": torch.get_num_threads(), "precision": "bfloat16", "own_precision": "auto", "model": "own"}
+    options = SimpleNamespace(**vars(options), **given)
     text = []
     for line in lines(options):
         print(line, flush=True)

@@ -9,7 +9,7 @@ import torch
 
 from eigencode import Autoencoder, ContractiveAutoencoder, SparseAutoencoder, VariationalAutoencoder
 from eigencode.errors import ResultWarning
-from eigencode.parts import Point
+from eigencode.parts import Point, StandardNormalPrior
 
 KINDS = {
     "plain": (Autoencoder, {}),
@@ -18,15 +18,23 @@ KINDS = {
 }
 
 
+AS_LOOP = {"activation": "relu", "init": "random"}
+"""What makes the model that of the loops by hand; a variational one has their prior, too."""
+
+
 def fit(work, rows, epochs, mark, options):
     torch.set_num_threads(options.threads)
     kind, terms = KINDS[work.kind]
+    if options.model == "loop":
+        prior = {"prior": StandardNormalPrior()} if work.kind == "variational" else {}
+        terms = {**terms, **AS_LOOP, **prior}
     model = kind(
         work.n_components,
         hidden=work.hidden,
         batch_size=work.batch or "auto",
         max_epochs=epochs,
         random_state=0,
+        precision=options.own_precision,
         **terms,
     )
     run = model.iter_fit(rows, every=mark.look)

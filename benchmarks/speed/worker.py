@@ -145,7 +145,9 @@ def main():
     parser.add_argument("--looks", type=int, default=5, help="evaluations within an epoch")
     parser.add_argument("--clock", choices=["wall", "processor"], default="wall")
     parser.add_argument("--patience", type=int, help="epochs without progress after which a peer stops, if it can")
-    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--precision", default="float32", help="of peers")
+    parser.add_argument("--own-precision", default="auto", help="of eigencode")
+    parser.add_argument("--model", choices=["own", "loop"], default="own", help="eigencode's: its own, or the loop's")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
