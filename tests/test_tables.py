@@ -396,6 +396,26 @@ def test_notes_on_odd_columns(cells, note):
     assert re.search(note, " ".join(Schema.infer(frame).notes))
 
 
+@pytest.mark.parametrize("as_text", [False, True])
+def test_a_note_on_times_in_the_order_of_the_rows(as_text):
+    times = pd.Series(pd.date_range("2024-01-01", periods=40, freq="h"))
+    mixed = times.sample(frac=1, random_state=0, ignore_index=True)
+    for seen, is_noted in [
+        (times, True),
+        (times[::-1], True),
+        (times.where(times.dt.hour != 7), True),
+        (times.dt.floor("D"), not as_text),  # two different texts are a category
+        (mixed, False),
+        (times[:19], False),
+        (pd.Series([times[0]] * 40), False),
+    ]:
+        seen = seen.astype("string") if as_text else seen
+        frame = pd.DataFrame({"seen": seen.array, "x": np.arange(len(seen)) / 7})
+        assert any("in the order of the rows" in note for note in Schema.infer(frame).notes) == is_noted
+    frame = pd.DataFrame({"seen": times, "x": np.arange(40) / 7})
+    assert "in the order of the rows" not in "".join(Schema.infer(frame, columns={"seen": "identifier"}).notes)
+
+
 def test_identifiers_that_are_no_floats_are_numbered_on():
     schema = Schema.infer(pd.DataFrame({"id": np.arange(30, dtype="uint64") + 2**63, "x": np.arange(30) / 7}))
     assert schema.decode(np.zeros((2, 1)))["id"].tolist() == [2**63 + 30, 2**63 + 31]

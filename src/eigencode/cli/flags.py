@@ -191,7 +191,7 @@ def _parameter(flag: Flag) -> Parameter:
     """The declaration of a flag for cyclopts, beyond its type."""
     text, default = flag.help, flag.default
     if dict in flag.alternatives:
-        text += " Here: name=kind, or name=low,mid,high for ordered categories."
+        text += " Here: name=kind, or name=low,mid,high for ordered categories; several of them with spaces or commas between."
     if flag.sequence and int in flag.alternatives:
         text += " Here: 64 8, or 64,8; a single number is a sequence of one, and the flag without a number is ()."
     show_default = False if default is None else lambda _: default
@@ -231,10 +231,24 @@ def format_value(value: Any) -> str:
 def _parse_arguments(arguments: Sequence[str], flag: Flag) -> Any:
     """The value of a flag from the arguments after it; its domain depends on the kind, and is checked later."""
     if dict in flag.alternatives:
-        return dict(_parse_pair(argument, flag) for argument in arguments)
+        return dict(_parse_pair(pair, flag) for argument in arguments for pair in _pairs(argument))
     values = tuple(value for argument in arguments for value in _parse_numbers(argument, flag))
     is_single = len(values) == 1 and (isinstance(values[0], str) or not flag.sequence)
     return values[0] if is_single else values
+
+
+def _pairs(text: str) -> list[str]:
+    """The pairs name=kind in a text, where commas separate them and the categories of one.
+
+    Examples
+    --------
+    >>> _pairs("zip=category,size=low,mid,high,paid=time")
+    ['zip=category', 'size=low,mid,high', 'paid=time']
+    >>> _pairs("width, height=count")
+    ['width, height=count']
+    """
+    pairs = re.split(r",(?=[^,=]+=)", text)
+    return pairs if "=" in pairs[0] else [text]  # a name may have commas
 
 
 def _parse_pair(text: str, flag: Flag) -> tuple[str, str | tuple[str, ...]]:

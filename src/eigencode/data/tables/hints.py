@@ -1,4 +1,4 @@
-"""Columns that are not what they seem: text that is nearly numbers or dates, categories that are nearly the same."""
+"""Columns that are not what they seem: text that is nearly numbers, times of the rows, categories nearly the same."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from eigencode.data.dialects import NUMBER
+from eigencode.data.tables import types
 
 if TYPE_CHECKING:
     from eigencode.data.tables.values import Values
@@ -62,7 +63,9 @@ def hint_on(values: Values) -> str:
     if values.is_number:
         is_large = values.is_whole and np.abs(values.present).max(initial=0) > 2**53
         return "has whole numbers beyond 2**53, which are rounded to floats" if is_large else _sentinel(values.present)
-    if values.is_mixed or values.time_format or values.kind not in ("text", "category"):
+    if values.kind == "time" or values.time_format:
+        return _times_of_rows(values)
+    if values.is_mixed or values.kind not in ("text", "category"):
         return ""
     return (values.kind == "text" and _nearly_numbers(values)) or _nearly_the_same(list(values.counts))
 
@@ -76,6 +79,18 @@ def _sentinel(numbers: np.ndarray) -> str:
             count = len(numbers) - len(others)
             return f"is {end:.0f} in {count} rows: name it in 'missing_values' if it stands for a gap"
     return ""
+
+
+def _times_of_rows(values: Values) -> str:
+    """That rows are in the order of their times: new ones have times of which the model knows nothing."""
+    times = types.seconds(types.times_of(values.cells, values.time_format) if values.time_format else values.cells)
+    steps = np.diff(times[~np.isnan(times)])
+    if len(times) < FEW or not steps.any() or not ((steps >= 0).all() or (steps <= 0).all()):
+        return ""
+    return (
+        "is in the order of the rows, and rows of other times are unusual in it: name it in 'columns' as 'identifier' "
+        "if the model is for such rows"
+    )
 
 
 def _nearly_numbers(values: Values) -> str:
