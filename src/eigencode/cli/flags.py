@@ -191,7 +191,7 @@ def _parameter(flag: Flag) -> Parameter:
     """The declaration of a flag for cyclopts, beyond its type."""
     text, default = flag.help, flag.default
     if dict in flag.alternatives:
-        text += " Here: name=kind, or name=low,mid,high for ordered categories; several of them with spaces or commas between."
+        text += " Here: name=kind, or name=low,mid,high for ordered categories, with spaces or commas between several."
     if flag.sequence and int in flag.alternatives:
         text += " Here: 64 8, or 64,8; a single number is a sequence of one, and the flag without a number is ()."
     show_default = False if default is None else lambda _: default
