@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from eigencode import Autoencoder, fit_many
-from eigencode.training import vectorized
-from eigencode.training.products import FastProducts, is_faster_transposed
+from eigencode.training import cpu_graphs, vectorized
+from eigencode.training.products import BiasApart, FastProducts, is_faster_transposed
 
 pytestmark = pytest.mark.once
 
@@ -45,6 +45,38 @@ def test_multiples_of_an_expanded_tensor_are_made_once():
         found = torch.ops.aten.mul.Scalar(cells, -2.0)
     assert torch.equal(found, -2 * cells.contiguous())
     assert found.untyped_storage().nbytes() == 6 * 4
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_bias_added_apart_is_that_of_the_layer(dtype):
+    generator = torch.Generator().manual_seed(0)
+    x, weight, bias = (torch.randn(shape, generator=generator) for shape in ((2, 5, 3), (4, 3), 4))
+    linear = torch.nn.functional.linear
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.bfloat16):
+        expected, without = linear(x, weight, bias), linear(x, weight)
+        with BiasApart():
+            found = linear(x, weight, bias), linear(x, weight=weight, bias=bias)
+            assert torch.equal(linear(x, weight), without)
+    for one in found:
+        assert one.dtype == dtype
+        torch.testing.assert_close(one, expected, rtol=0, atol=0.02 if dtype is torch.bfloat16 else 1e-6)
+
+
+def test_a_step_of_a_program_multiplies_nothing_by_one(monkeypatch):
+    """Nor does a replay make what is the same each time, such as the gradient of the sum of the objectives."""
+    kept = []
+    monkeypatch.setattr(
+        cpu_graphs,
+        "in_little_memory",
+        lambda given, output, own=cpu_graphs.in_little_memory: kept.append(given) or own(given, output),
+    )
+    rows = torch.randn(200, 12, generator=torch.Generator().manual_seed(0)).numpy()
+    fit_many([Autoencoder(3, hidden=(20,), max_epochs=3, optimizer="adam", random_state=s) for s in range(3)], rows)
+    assert kept
+    for operations in kept:
+        numbers = [one.given[1] for one in operations if one.function is torch.ops.aten.mul.Scalar]
+        assert 1 not in numbers
+        assert not cpu_graphs.CONSTANTS & {one.function for one in operations}
 
 
 def test_programs_make_products_this_way(monkeypatch):

@@ -15,7 +15,14 @@ from eigencode import (
 )
 from eigencode.parts import CallableCorruption, KLSparsity
 from eigencode.training.batched_runner import BatchedRunner
-from eigencode.training.cpu_graphs import WARM_UP, _Recording, joined_directly, out_variant, record_on_cpu
+from eigencode.training.cpu_graphs import (
+    WARM_UP,
+    _Recording,
+    joined_directly,
+    out_variant,
+    record_on_cpu,
+    without_constants,
+)
 from eigencode.training.cuda_graphs import Recorded
 from eigencode.training.grouping import share_tensors
 from eigencode.training.runner import SingleRunner
@@ -49,6 +56,26 @@ def test_a_replay_has_the_values_of_its_inputs_and_changes_the_same_tensors():
         total.sub_(x.sum(0))
         assert torch.equal(work(), found)
         assert torch.equal(total, after)
+
+
+def test_what_is_the_same_in_each_replay_is_made_once_unless_it_is_changed():
+    x = torch.arange(3.0)
+
+    def work():
+        ones, counts = torch.ones_like(x), torch.zeros_like(x)
+        counts.add_(x)
+        return ones * 2 + counts
+
+    replay = record_on_cpu(work)
+    for value in (1.0, 2.0, 3.0):
+        replay()
+        x.fill_(value)
+        assert torch.equal(replay(), torch.full((3,), 2 + value))
+    with _Recording() as recording:
+        work()
+    kept = [operation.function for operation in without_constants(recording.operations)]
+    assert torch.ops.aten.ones_like.default not in kept
+    assert torch.ops.aten.zeros_like.default in kept
 
 
 @pytest.mark.parametrize(

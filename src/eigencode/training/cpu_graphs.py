@@ -26,10 +26,11 @@ from eigencode.whole_operations import WholeOperations
 VARYING = {torch.Tag.data_dependent_output, torch.Tag.nondeterministic_seeded}
 """Marks of operators that may have another result each time they are run on the same values, or none on the device."""
 
+CONSTANTS = {torch.ops.aten.ones_like.default, torch.ops.aten.zeros_like.default, torch.ops.aten.full_like.default}
+"""Operators whose results do not depend on values of tensors."""
 
 RECORDED_WORK = 2e9
 """Most multiply-adds of a step that is recorded on the processor: larger ones gain nothing, and take memory."""
-
 
 WARM_UP = 30
 """Steps of each shape before it is recorded on a processor: recording takes as long as about so many."""
@@ -74,7 +75,7 @@ def record_on_cpu(work: Callable[[], Tensor]) -> Callable[[], Tensor]:
     with _Recording() as recording:
         output = work().detach()
     first = [output]
-    calls, result = in_little_memory(joined_directly(recording.operations), output)
+    calls, result = in_little_memory(joined_directly(without_constants(recording.operations)), output)
 
     @torch.no_grad()
     def replay() -> Tensor:
@@ -189,6 +190,18 @@ class _Recording(Operators, WholeOperations):
             self.operations.append(Operation(torch.ops.aten.copy_.default, (results, results.clone()), {}, ()))
         elif self.is_complete and is_new:
             self.operations.append(Operation(function, given, named, results))
+
+
+def without_constants(operations: Sequence[Operation]) -> list[Operation]:
+    """The operations without those whose results are the same in each replay, unless another changes these."""
+    changed = {
+        _address(one) for operation in operations if not tree_leaves(operation.results) for one in operation.tensors
+    }
+    return [
+        operation
+        for operation in operations
+        if operation.function not in CONSTANTS or not changed.isdisjoint(map(_address, tree_leaves(operation.results)))
+    ]
 
 
 def in_little_memory(operations: Sequence[Operation], output: Tensor) -> tuple[list[Callable[[], Any]], Tensor]:

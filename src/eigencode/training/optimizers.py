@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -142,6 +142,7 @@ class ClippedAdam:
         own = (self._weights.detach(), self.mean, self.square)
         models = zip(*(one.view(-1, n_weights).unbind() for one in own), strict=True)
         n_steps = self.n_steps.view(-1, 1).unbind()
+        self._lists: dict[tuple[int, tuple[int, ...]], list[tuple[float, list[list[Tensor]]]]] = {}  # by `_together`
         self._models = [
             [
                 (factor, part, [*(one[part] for one in model), made])
@@ -234,11 +235,10 @@ class ClippedAdam:
         own, unit = gradient.view(len(each), -1), torch.empty(len(each))
         # As arrays, whose entries are written in less time than those of tensors.
         n_steps, running, units = (one.numpy().reshape(-1) for one in (self.n_steps, self.running, unit))
-        alike: dict[float, list[Sequence[Tensor]]] = {}
+        alike: dict[float, list[int]] = {}
         norms = torch.linalg.vector_norm(own, dim=-1).float().tolist()
-        shares, means = self._share.reshape(-1).tolist(), running.tolist()
-        known = zip(norms, means, shares, each, own.unbind(), self._models, strict=True)
-        for k, (norm, mean_norm, share, rate, slopes, pieces) in enumerate(known):
+        known = zip(norms, running.tolist(), self._share.reshape(-1).tolist(), each, strict=True)
+        for k, (norm, mean_norm, share, rate) in enumerate(known):
             is_finite = math.isfinite(norm)
             norm = norm if is_finite else 0.0
             mean_norm = mean_norm or norm  # the first gradient is compared with itself
@@ -247,12 +247,27 @@ class ClippedAdam:
             running[k], units[k] = mean_norm, scale * max(mean_norm, SMALLEST) * share
             if is_finite:
                 n_steps[k] += 1
-                for factor, part, tensors in pieces:
-                    alike.setdefault(rate * factor, []).append((slopes[part], *tensors))
+                alike.setdefault(rate, []).append(k)
         if len(each) > 1:  # the kernel takes one unit for all
             own.div_(unit[:, None])
-        for rate, some in alike.items():
-            fused_adam(*zip(*some, strict=True), rate=rate, unit=unit if len(each) == 1 else None)
+        for rate, chosen in alike.items():
+            for factor, tensors in self._together(own, tuple(chosen)):
+                fused_adam(*tensors, rate=rate * factor, unit=unit if len(each) == 1 else None)
+
+    def _together(self, gradients: Tensor, chosen: tuple[int, ...]) -> Iterable[tuple[float, Sequence[list[Tensor]]]]:
+        """For each factor the pieces of some models: gradients, weights, moments and numbers of steps, as lists.
+
+        They are the same in most steps, and views of them take longer to make than their arithmetic takes.
+        """
+        key = gradients.data_ptr(), chosen
+        if key not in self._lists:
+            self._lists = {one: lists for one, lists in self._lists.items() if one[0] == key[0]}
+            pieces: dict[float, list[Sequence[Tensor]]] = {}
+            for k in chosen:
+                for factor, part, tensors in self._models[k]:
+                    pieces.setdefault(factor, []).append((gradients[k, part], *tensors))
+            self._lists[key] = [(factor, [*map(list, zip(*own, strict=True))]) for factor, own in pieces.items()]
+        return self._lists[key]
 
     def _update_rows(self, gradient: Tensor, rates: Any, unit: Tensor, is_broken: Tensor) -> None:
         """Adam's steps of all rows; the fused kernel has one step size for all."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._ops import OpOverload
+from torch.overrides import TorchFunctionMode
 
 from eigencode.training.cpu_graphs import Operators
 
@@ -42,6 +44,33 @@ class FastProducts(Operators):
             once = repeated[tuple(slice(None) if stride else slice(1) for stride in repeated.stride())]
             return (once * number).expand_as(repeated)
         return function(*args, **(kwargs or {}))
+
+
+class BiasApart(TorchFunctionMode):
+    """Adds the bias of a linear layer to its product.
+
+    Vectorised over models, a layer with its bias is a product, a multiple of the bias by 1, and their sum; and in the
+    backward pass a multiple of the gradient by 1.
+
+    Examples
+    --------
+    >>> with BiasApart():
+    ...     torch.nn.functional.linear(
+    ...         torch.ones(1, 3), torch.ones(2, 3), torch.tensor([0.0, 1.0])
+    ...     )
+    tensor([[3., 4.]])
+    """
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run a function."""
+        named = kwargs or {}
+        if function is nn.functional.linear:
+            x, weight, bias = (*args, *named.values(), None)[:3]
+            product = function(x, weight)
+            return product if bias is None else product + bias.to(product.dtype)
+        return function(*args, **named)
 
 
 def is_faster_transposed(one: Tensor, other: Tensor) -> bool:

@@ -16,7 +16,7 @@ from eigencode.batch import Batch
 from eigencode.model.composition import Composition, Noise
 from eigencode.model.objective import Objective
 from eigencode.training.evaluation import row_terms
-from eigencode.training.products import FastProducts
+from eigencode.training.products import BiasApart, FastProducts
 
 Leaves = tuple[Tensor | None, ...]
 """The tensors of a batch, or of its noise, as arguments of vectorised functions."""
@@ -71,8 +71,9 @@ class Pass(nn.Module):
 
         ``given`` are the arguments of `for_all` behind the method.
         """
-        with FastProducts() if weights[0].device.type == "cpu" else nullcontext():
-            with autocast:
+        is_on_cpu = weights[0].device.type == "cpu"
+        with FastProducts() if is_on_cpu else nullcontext():
+            with autocast, BiasApart() if is_on_cpu else nullcontext():
                 losses, moved = self.for_all(Pass.step, *given)
             # Each objective depends only on the weights of its model, so the gradient of the sum has all gradients.
             gradients = torch.autograd.grad(losses.sum(), weights, materialize_grads=True)
