@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 from sklearn.datasets import load_diabetes, load_iris, load_wine
 
+from eigencode.batch import Batch
 from eigencode.data.scaling import ColumnStatistics, Scaler, columns_are_commensurate
 from eigencode.data.sources import CHUNK_ROWS, ArraySource
 
@@ -200,3 +202,22 @@ def test_a_column_that_varies_later_is_no_longer_constant():
     assert scaler.updated(rows.astype(np.float32)).constant == [1, 2]
     rows[1, 2] = 3.5
     assert scaler.updated(rows).constant == [1]
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (1, 3), (7, 3), (341, 3), (343, 3), (1000, 1), (5, 600), (2000, 20)])
+def test_the_ends_of_columns_are_those_of_rows_taken_one_by_one(shape):
+    numbers = np.arange(shape[0])[:, None]
+    rows = np.where(numbers % 2, -numbers, numbers) + np.random.default_rng(0).random(shape)  # the last are the ends
+    rows[np.random.default_rng(1).random(shape) < 0.2] = np.nan
+    low, high = np.full(shape[1], np.inf), np.full(shape[1], -np.inf)
+    for row in rows:
+        low, high = np.fmin(low, row), np.fmax(high, row)
+    found = statistics(rows)
+    known = ~np.isnan(rows).all(0)
+    assert np.array_equal(found.minimum, np.where(known, low, 0.0))
+    assert np.array_equal(found.maximum, np.where(known, high, 0.0))
+    for x, observed in ((np.nan_to_num(rows), None), (rows, ~np.isnan(rows))):
+        if len(rows):
+            ends = Batch(torch.from_numpy(x), None if observed is None else torch.from_numpy(observed)).range()
+            expected = (x.min(0), x.max(0)) if observed is None else (found.minimum, found.maximum)
+            assert all(np.array_equal(one.numpy(), other) for one, other in zip(ends, expected, strict=True))

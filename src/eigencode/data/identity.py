@@ -43,7 +43,7 @@ def fingerprint_of(blocks: Iterable[np.ndarray], shape: tuple[int, int]) -> str 
         with np.errstate(over="ignore"):
             cells = chunk.astype(np.float32) + np.float32(0)  # one zero
         cells[np.isnan(cells)] = np.nan  # one NaN
-        rows = (np.ascontiguousarray(cells).view(np.uint32) * keys).sum(1, dtype=np.uint64)
+        rows = np.einsum("ij,j->i", np.ascontiguousarray(cells).view(np.uint32), keys)
         mixed = (rows ^ (rows >> np.uint64(32))) * MIXED
         total += int((mixed ^ (mixed >> np.uint64(32))).sum(dtype=np.uint64))
     return f"{total % 2**64:016x}"

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
+from eigencode.batch import over_rows
 from eigencode.data.sources import NETWORK_CELLS, ArraySource, Source
 from eigencode.domains import OneOf, Positive
 from eigencode.errors import DataError
@@ -63,7 +64,8 @@ class ColumnStatistics:
             part = take_logarithms(chunk.astype(np.float64, order="C"), logarithmic)
             w = None if weights is None else weights[done : done + len(part)]
             done += len(part)
-            low, high = np.fmin(low, np.fmin.reduce(part)), np.fmax(high, np.fmax.reduce(part))
+            low = np.fmin(low, over_rows(np.fmin.reduce, np.fmin, part))
+            high = np.fmax(high, over_rows(np.fmax.reduce, np.fmax, part))
             before, exponent = exponent, _exponent(np.maximum(-low, high))
             if exponent.any():
                 part = np.ldexp(part, -exponent)

@@ -94,7 +94,8 @@ def threads_for(work: float) -> int:
 @contextmanager
 def own_share() -> Iterator[None]:
     """No more threads than processors, for work that a rule chooses no threads for; the caller's number at the end."""
-    before, share = torch.get_num_threads(), processors()
+    before = torch.get_num_threads()
+    share = 1 if before == 1 else processors()  # which reads files
     if before <= share:
         yield
         return

@@ -21,6 +21,8 @@ ENOUGH_CELLS = 100
 def step_factors(composition: Composition) -> Tensor | None:
     """Factors of Adam's step size for all weights that are trained, in their order, shape (P,); None if all are 1."""
     outputs, layers = _of_outputs(composition), _of_wide_layers(composition)
+    if not outputs and all(factor == 1 for factor in layers.values()):
+        return None
     factors = torch.cat(
         [(torch.ones_like(p) * outputs.get(p, 1.0) * layers.get(p, 1.0)).reshape(-1) for p in _trained(composition)]
     )
