@@ -677,3 +677,42 @@ def test_the_first_components_of_an_ordered_code_can_be_asked_for(tmp_path, monk
     assert run(f"{fit} --output plain.safetensors") == 0
     assert run("transform plain.safetensors rows.npy --output codes.npy --n-components 2") == 1
     assert "--ordered" in capsys.readouterr().err
+
+
+WRONG = """
+describe lost.safetensors
+transform lost.safetensors rows.csv --output codes.csv
+transform there.safetensors lost.csv --output codes.csv
+score there.safetensors lost.csv
+decode there.safetensors lost.csv --output table.csv
+sample there.safetensors --given lost.csv --output table.csv
+detect there.safetensors lost.csv --output table.csv
+report there.safetensors rows.csv --output lost/page.html
+export lost.safetensors graph.onnx
+export there.safetensors graph.txt
+export there.safetensors lost/graph.onnx
+fit lost.csv --output model.safetensors
+fit rows.csv --output model.safetensors --include q
+fit rows.csv --output model.safetensors --columns q=count
+fit rows.csv --output model.safetensors --checkpoint rows.csv
+sweep rows.csv --output model.safetensors --over n_components=1,2 --table lost/table.csv
+demo --output rows.csv
+"""
+
+
+def test_what_is_wrong_with_files_and_columns_is_said_before_torch_is_loaded(folder):
+    """It takes seconds to load."""
+    (folder / "there.safetensors").write_text("no model")
+    program = """
+import sys
+from eigencode.cli import main
+for line in sys.argv[1].strip().splitlines():
+    print(main(line.split()), "torch" in sys.modules, line)
+import eigencode
+try:
+    eigencode.load("lost.safetensors")
+except eigencode.errors.MissingFileError:
+    print(1, "torch" in sys.modules, "load")
+"""
+    done = subprocess.run([sys.executable, "-c", program, WRONG], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [f"1 False {line}" for line in [*WRONG.strip().splitlines(), "load"]]

@@ -44,6 +44,7 @@ def demo(*, output: DemoOutput = Path("demo"), quiet: Quiet = False) -> None:
     """Fit autoencoders to images of digits and compare them with PCA, in seconds to minutes."""
     if quiet:
         progress.hide()
+    data.make_folder(output)
     with progress.stage(LOADING):
         from eigencode.demo import run_demo
 

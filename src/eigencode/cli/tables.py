@@ -198,7 +198,10 @@ def read_rows(
         _refuse_image_size(rows, chosen)
         given = chosen.arguments(options if fitted is None else options_of(fitted))
         columns = partial(data.columns_of_files, sources(rows), **given, fitted=types_of(fitted))
-        return _with_notes(data.rows_of_files(columns, may_stay=may_stay))
+        table = data.rows_of_files(columns, may_stay=may_stay)
+        if hasattr(table.frame, "column_names"):  # before PyTorch is loaded
+            data.require_columns(options.get("columns") or {}, table.frame.column_names)
+        return _with_notes(table)
 
 
 def options_of(model: Any) -> Mapping[str, Any]:
@@ -233,7 +236,9 @@ def model_and_rows(
     These include the column of times of a detector with windows. Rows of large tables stay in their files.
     """
     with progress.stage("reading"):
-        if output is not None:
+        if output is None:
+            files_of(rows)  # missing ones are said before PyTorch is loaded
+        else:
             (check or check_table_output)(output, *rows, model=model)
         fitted = loaded(model, output, purpose)
         names = fitted_names(fitted)

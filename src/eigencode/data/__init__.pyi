@@ -39,6 +39,7 @@ from eigencode.data.sources import ArraySource as ArraySource
 from eigencode.data.sources import chunk_rows as chunk_rows
 from eigencode.data.sources import joined_rows as joined_rows
 from eigencode.data.tables.schema import Schema as Schema
+from eigencode.data.tables.schema import require_columns as require_columns
 from eigencode.data.writing import atomic_write as atomic_write
 from eigencode.data.writing import check_distinct as check_distinct
 from eigencode.data.writing import check_output as check_output

@@ -85,12 +85,25 @@ def _list_files(source: PathOrFile, endings: Iterable[str]) -> list[PathOrFile]:
     path = as_path(cast(str, source))
     if os.path.isdir(path):
         return _in_folder(Path(path), endings)
-    if os.path.lexists(path) or not glob.has_magic(path):
+    if not _is_missing(path):
         return [source]
+    if os.path.lexists(path) or not glob.has_magic(path):
+        raise missing_file(path)
     found = sorted(item for item in glob.glob(path, recursive=True) if not os.path.isdir(item))
     if not found:
         raise FileError(f"No file matches {path!r}")
     return list(found)
+
+
+def _is_missing(path: str) -> bool:
+    """Whether there is no such file; of one that cannot be reached for another reason, what reads it says why."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _in_folder(folder: Path, endings: Iterable[str]) -> list[PathOrFile]:

@@ -3,6 +3,7 @@ from eigencode.io.decoding import Decoder as Decoder
 from eigencode.io.decoding import typed as typed
 from eigencode.io.earlier import with_added as with_added
 from eigencode.io.encoding import Encoder as Encoder
+from eigencode.io.paths import model_file as model_file
 from eigencode.io.storage import read as read
 from eigencode.io.storage import save as save
 from eigencode.io.storage import version_of as version_of

@@ -10,7 +10,6 @@ import hashlib
 import json
 import math
 import os
-import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -24,12 +23,13 @@ from torch import Tensor
 from eigencode._version import __version__
 from eigencode.data.writing import atomic_write
 from eigencode.domains import Count
-from eigencode.errors import FileError, FileIsFolderError, StorageError, as_path, file_error, missing_file
+from eigencode.errors import FileError, StorageError, as_path, file_error
 from eigencode.io.allocation import BoundedAllocation
 from eigencode.io.decoding import LONGEST, Decoder, typed
 from eigencode.io.earlier import upgraded, upgraded_tensors
 from eigencode.io.encoding import Encoder
 from eigencode.io.known import Known
+from eigencode.io.paths import model_file
 from eigencode.training.execution import resolve_device
 
 FORMAT = 2
@@ -125,15 +125,8 @@ def contents(path: str, key: str = "model") -> tuple[dict[str, Any], Mapping[str
 def _opened(path: str) -> Iterator[Any]:
     """Open a safetensors file; any failure is an error of this package."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            kind = FileIsFolderError if os.path.isdir(path) else StorageError
-            raise kind(f"{path!r} is not a model file", got="no regular file")
-        with open(path, "rb"):  # safetensors reports every file that it cannot open as missing
-            pass
-        with safetensors.safe_open(path, framework="pt") as file:
+        with safetensors.safe_open(model_file(path), framework="pt") as file:
             yield file
-    except FileNotFoundError as error:
-        raise missing_file(path, "model file") from error
     except FileError:
         raise
     except OSError as error:

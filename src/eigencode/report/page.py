@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from eigencode._version import __version__
-from eigencode.data.writing import atomic_write
+from eigencode.data.writing import atomic_write, check_output
 from eigencode.descriptions import summary
 from eigencode.errors import FileError, as_path
 from eigencode.report import model_sections, sections, vega
@@ -80,6 +80,7 @@ def write(model: Any, X: Any, path: str | os.PathLike[str], y: Any = None) -> No
     check_is_fitted(model)
     if os.path.splitext(as_path(path))[1].lower() not in (".html", ".htm"):
         raise FileError("A report is a file ending in .html", got=f"{os.fspath(path)!r}")
+    check_output(path, [".html", ".htm"])
     vega.require_library()
     content = page(model, X, y)
     with atomic_write(path) as file:

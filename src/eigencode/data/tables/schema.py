@@ -101,9 +101,7 @@ class Schema:
         """
         table = _as_frame(frame)
         wanted = dict(columns or {})
-        if unknown := [name for name in wanted if name not in frames.names_of(table)]:
-            hint = did_you_mean(unknown[0], list(map(str, frames.names_of(table))), OWN_COLUMNS)
-            raise OptionError("'columns' names a column that is not there", got=f"{unknown[0]!r}", hint=hint)
+        require_columns(wanted, frames.names_of(table))
         found = [
             Column.infer(values, wanted.get(values.name), plain) for values in frames.columns_of(table, missing_values)
         ]
@@ -368,6 +366,13 @@ class Schema:
         for column in self.columns:
             yield column, slice(first, first + column.kind.width)
             first += column.kind.width
+
+
+def require_columns(wanted: Mapping[Any, Any], names: Sequence[Any]) -> None:
+    """Raise an error if one of the wanted kinds is that of a column that is not among these names."""
+    if unknown := [name for name in wanted if name not in names]:
+        hint = did_you_mean(unknown[0], list(map(str, names)), OWN_COLUMNS)
+        raise OptionError("'columns' names a column that is not there", got=f"{unknown[0]!r}", hint=hint)
 
 
 def _decoded_type(column: Column, values: Values) -> pa.DataType:
