@@ -13,6 +13,7 @@ from eigencode import AnomalyDetector, Autoencoder, AutoencoderRegressor, proces
 from eigencode.detection import conformal
 from eigencode.errors import DataError, OptionError, StorageError, TrainingError
 from eigencode.estimators.members import _standardised
+from eigencode.parts import MLP, GaussianCode, TopK
 from eigencode.report.charts import axis, chart, units
 from eigencode.report.pieces import figure
 
@@ -151,3 +152,20 @@ def test_gaps_are_standardised_without_a_warning():
             [-1.0, 0.0],
             [1.0, 0.0],
         ]
+
+
+@pytest.mark.parametrize(
+    "part",
+    [{"code": GaussianCode(True)}, {"encoder": MLP((True,))}, {"encoder": MLP((2.0,))}, {"code": TopK(True)}],
+)
+def test_true_is_no_number_of_anything_in_a_part(rows, part):
+    with pytest.raises(OptionError, match="must be an? .*int.* Got (True|2.0)"):
+        Autoencoder(2, hidden=(), max_epochs=0, **part).fit(rows)
+
+
+@pytest.mark.parametrize("n_components", [True, 1.0, 0])
+def test_true_is_no_number_of_components(rows, n_components):
+    model = Autoencoder(2, hidden=(), max_epochs=0).fit(rows)
+    for ask in (model.transform, model.reconstruct):
+        with pytest.raises(OptionError, match="n_components must be an int from 1 to 2"):
+            ask(rows, n_components=n_components)

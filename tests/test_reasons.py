@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 import scipy.stats
 
@@ -295,9 +296,9 @@ def test_records_have_the_labels_of_rows_as_json_values(fitted):
     json.dumps(found, allow_nan=False)
 
 
-@pytest.mark.parametrize("n_columns", [0, -1, 1.5])
+@pytest.mark.parametrize("n_columns", [0, -1, 1.5, True])
 def test_a_number_of_columns_is_checked(fitted, n_columns):
-    with pytest.raises(OptionError, match="'n_columns' must be a whole number"):
+    with pytest.raises(OptionError, match="'n_columns' must be a positive int"):
         fitted.explain(rows_of(1, 1), n_columns=n_columns)
 
 
@@ -336,6 +337,16 @@ def test_the_reasons_of_chosen_rows_are_those_among_all(labelled, n_rows_of_bloc
     np.testing.assert_allclose(of_file["contribution"], expected["contribution"])
 
 
+def test_a_mask_with_the_labels_of_the_rows_in_another_order_is_taken_by_its_labels(labelled):
+    frame, detector = labelled
+    mask = pd.Series(np.isin(np.arange(120), [3, 40]), frame.index)
+    expected = detector.explain(frame, rows=mask)
+    pd.testing.assert_frame_equal(detector.explain(frame, rows=mask.sort_index()), expected)
+    pd.testing.assert_frame_equal(detector.explain(frame, rows=mask.astype(bool).iloc[::-1]), expected)
+    by_position = mask.set_axis(np.arange(119, -1, -1))  # other labels
+    pd.testing.assert_frame_equal(detector.explain(frame, rows=by_position), expected)
+
+
 @pytest.mark.parametrize("rows", [[], np.zeros(120, bool)])
 def test_no_rows_have_no_reasons(labelled, rows):
     frame, detector = labelled
@@ -356,7 +367,16 @@ def test_no_rows_have_no_reasons(labelled, rows):
         (["row 3"], OptionError, "their numbers"),
     ],
 )
-def test_rows_that_are_not_in_the_table_are_refused(labelled, rows, error, message):
+def test_rows_that_are_not_in_the_table_are_refused(labelled, rows, error, message, monkeypatch):
     frame, detector = labelled
+    monkeypatch.setattr(type(detector), "_rows", lambda *_: pytest.fail("rows are read before they are checked"))
     with pytest.raises(error, match=message):
         detector.explain(frame, rows=rows)
+
+
+def test_no_reasons_have_the_types_of_reasons():
+    frame = pl.DataFrame({"a": np.arange(120.0), "b": ["x", "y"] * 60, "c": np.arange(120.0)[::-1] % 7})
+    detector = AnomalyDetector(autoencoder=LinearAutoencoder(1), random_state=0).fit(frame)
+    found = detector.explain(frame, rows=[])
+    assert len(found) == 0
+    assert found.schema == detector.explain(frame[:2]).schema

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from numbers import Integral
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeGuard
 
 OWN_COLUMNS = "Its columns are"
 """Before the names that a table has itself."""
@@ -173,9 +173,20 @@ def enumerated(items: Sequence[str], at_most: int = 5, n_items: int | None = Non
     return ", ".join(items[:at_most]) + more
 
 
+def is_int(value: object) -> TypeGuard[int]:
+    """Whether a value is an int, of Python or of NumPy; True and False are none, though Python counts them as ints.
+
+    Examples
+    --------
+    >>> is_int(3), is_int(3.0), is_int(True)
+    (True, False, False)
+    """
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 def positive_int(what: str, number: object) -> int:
     """A positive number of something, or an error that says what it is."""
-    if isinstance(number, bool) or not isinstance(number, Integral) or number < 1:
+    if not is_int(number) or int(number) < 1:
         raise OptionError(f"{what} must be a positive int", got=f"{number!r}")
     return int(number)
 

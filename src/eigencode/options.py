@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from functools import cache, cached_property
-from numbers import Integral, Real
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from eigencode.errors import OptionError, did_you_mean
+from eigencode.errors import OptionError, did_you_mean, is_int
 
 
 @dataclass(frozen=True)
@@ -376,15 +376,11 @@ def _literals(annotation: Any) -> tuple[str, ...]:
     return get_args(annotation) if get_origin(annotation) is Literal else ()
 
 
-def _is_integer(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
 def _is_real(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
-_NUMBERS: dict[type, Callable[[object], bool]] = {int: _is_integer, float: _is_real}
+_NUMBERS: dict[type, Callable[[object], bool]] = {int: is_int, float: _is_real}
 
 
 def _admits(annotation: Any, value: Any, info: OptionInfo) -> bool:
@@ -392,7 +388,7 @@ def _admits(annotation: Any, value: Any, info: OptionInfo) -> bool:
     if literals := _literals(annotation):
         return isinstance(value, str) and value in literals
     if annotation is float and info.share:
-        return _is_real(value) and not _is_integer(value) and 0 < value < 1
+        return _is_real(value) and not is_int(value) and 0 < value < 1
     if annotation in _NUMBERS:
         return _NUMBERS[annotation](value) and info.contains(value)
     if get_origin(annotation) is tuple:

@@ -22,7 +22,7 @@ from sklearn.utils.validation import check_is_fitted
 from eigencode import progress
 from eigencode.checkpoint import Checkpoint
 from eigencode.data.containers import NamedArray, as_array
-from eigencode.errors import DataError, OptionError, did_you_mean
+from eigencode.errors import DataError, OptionError, did_you_mean, is_int
 from eigencode.estimators import fingerprints
 from eigencode.estimators.base import BaseAutoencoder, unchanged_on_failure
 from eigencode.estimators.fit_many import Job, fit_jobs
@@ -216,7 +216,7 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         rules = ("one_standard_error", "best")
         if self.rule not in rules:
             raise OptionError("There is no such rule", got=repr(self.rule), hint=did_you_mean(str(self.rule), rules))
-        if self.factor is not None and (not isinstance(self.factor, int | np.integer) or self.factor < 2):
+        if self.factor is not None and (not is_int(self.factor) or self.factor < 2):
             raise OptionError("The 'factor' must be None or an integer from 2", got=repr(self.factor))
         if not callable(self.scoring) and self.scoring not in ("auto", *SCORES):
             hint = did_you_mean(str(self.scoring), ("auto", *SCORES))

@@ -327,7 +327,8 @@ class AnomalyDetector(OutlierMixin, Composed):
         X : array-like of shape (n, d)
             Rows like those fitted.
         rows : array-like of bool of shape (n,), or of int, optional
-            Which rows of X to explain, as a mask or by their numbers from 0; the answer has them in the order of X.
+            Which rows of X to explain, as a mask or by their numbers from 0; the answer has them in the order of X. A
+            mask is taken by position, but a Series whose labels are those of X's index in another order by its labels.
             Windows need the other rows too, and reasons take several times as long as scores.
         n_columns : int, optional
             Give the first columns of each row only.
@@ -362,7 +363,8 @@ class AnomalyDetector(OutlierMixin, Composed):
         """
         check_is_fitted(self)
         check_question(n_columns, output)
-        X, chosen = opened(X), ChosenRows.of(rows)
+        X = opened(X)
+        chosen = ChosenRows.of(rows, X)
 
         def ask(block: Any, first: int) -> tuple[Any, ...]:
             given, _ = self._rows(block)

@@ -26,7 +26,7 @@ from sklearn.utils.validation import check_is_fitted
 from eigencode import parts, training
 from eigencode.data.memory import require_memory
 from eigencode.data.sources import chunk_rows
-from eigencode.errors import OptionError, positive_int
+from eigencode.errors import OptionError, is_int, positive_int
 from eigencode.estimators.evaluation import checked, filled
 from eigencode.estimators.inference import Inference
 from eigencode.estimators.inputs import missing_values_of, read_rows, require_in_memory
@@ -126,8 +126,7 @@ class Imputation(Inference):
             return self._filled(given, (block[None] for block in means), mean=True)[0]
         n_draws = positive_int("'n_draws'", n_draws)
         n_rows = chunk_rows(self._n_cells)
-        is_whole = isinstance(first_row, int | np.integer) and not isinstance(first_row, bool)
-        if not (is_whole and first_row >= 0 and first_row % n_rows == 0):
+        if not (is_int(first_row) and first_row >= 0 and first_row % n_rows == 0):
             raise OptionError(f"'first_row' must be a multiple of {n_rows:,} here, from 0 on", got=f"{first_row!r}")
         n_bytes = 8.0 * n_draws * len(given.array) * self._n_cells
         require_memory(n_bytes, f"{n_draws} tables of {len(given.array)} rows", "Give fewer rows or draws at a time")

@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from eigencode.data.answers import write_answers
 from eigencode.data.images import rows_to_images
 from eigencode.data.sources import ArraySource, chunk_rows
-from eigencode.errors import DataError, OptionError, ResultWarning
+from eigencode.errors import DataError, OptionError, ResultWarning, is_int
 from eigencode.estimators.evaluation import Evaluation
 from eigencode.estimators.inputs import mean_of_rows, read_codes, read_rows, shape_asked_for
 from eigencode.lazy import torch
@@ -281,9 +281,9 @@ class Inference(Evaluation):
                 got=f"n_components={n_components} for a code without an order",
                 hint="Fit with ordered=True",
             )
-        if not 1 <= n_components <= self.n_components_:
-            raise OptionError(f"n_components must be an int from 1 to {self.n_components_}", got=f"{n_components}")
-        return n_components
+        if not is_int(n_components) or not 1 <= int(n_components) <= self.n_components_:
+            raise OptionError(f"n_components must be an int from 1 to {self.n_components_}", got=f"{n_components!r}")
+        return int(n_components)
 
     def _scaled_mean(self, model: Composition, p: Distribution) -> Tensor:
         """The mean of p(x|z) in the model's units, in which a constant column is 0."""

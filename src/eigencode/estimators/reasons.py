@@ -23,7 +23,7 @@ import narwhals as nw
 import numpy as np
 
 from eigencode.data.cells import is_missing
-from eigencode.errors import DataError, OptionError
+from eigencode.errors import DataError, OptionError, positive_int
 from eigencode.estimators.row_nats import cells_of, is_allowed, used_columns
 
 if TYPE_CHECKING:
@@ -134,11 +134,17 @@ class ChosenRows:
     n_rows: int | None = None
 
     @classmethod
-    def of(cls, rows: Any) -> ChosenRows:
-        """The rows of a mask, or of numbers from 0; all for None."""
+    def of(cls, rows: Any, X: Any = None) -> ChosenRows:
+        """The rows of a mask, or of numbers from 0, checked if X has a known number of rows; all for None."""
         if rows is None:
             return cls()
-        given = np.asarray(rows)
+        chosen = cls._of(np.asarray(_in_order_of(X, rows)))
+        if hasattr(X, "__len__"):
+            chosen.check(len(X))
+        return chosen
+
+    @classmethod
+    def _of(cls, given: np.ndarray) -> ChosenRows:
         if given.ndim != 1 or (len(given) and given.dtype.kind not in "biu"):
             got = f"the shape {given.shape}" if given.ndim != 1 else f"the type {given.dtype}"
             raise OptionError("'rows' must be a mask of the rows of X, or their numbers", got=got)
@@ -162,12 +168,21 @@ class ChosenRows:
             raise OptionError(f"'rows' must be from 0 to {n_rows - 1:,}, as X has {n_rows:,} rows", got=f"{wrong}")
 
 
+def _in_order_of(X: Any, rows: Any) -> Any:
+    """A mask of labelled rows in the order of a frame that has the same labels in another one."""
+    if not (hasattr(X, "iloc") and hasattr(rows, "iloc") and rows.ndim == 1 and rows.dtype == bool):
+        return rows
+    own, given = X.index, rows.index
+    is_permuted = len(own) == len(given) and own.is_unique and given.is_unique and own.isin(given).all()
+    return rows.reindex(own) if is_permuted else rows
+
+
 def check_question(n_columns: Any, output: Any) -> None:
     """Raise an error for a wrong number of columns or form of the answer."""
     if output not in ("frame", "records"):
         raise OptionError("'output' must be 'frame' or 'records'", got=f"{output!r}")
-    if n_columns is not None and not (isinstance(n_columns, int | np.integer) and n_columns >= 1):
-        raise OptionError("'n_columns' must be a whole number from 1 on", got=f"{n_columns!r}")
+    if n_columns is not None:
+        positive_int("'n_columns'", n_columns)
 
 
 def explained(
@@ -222,7 +237,8 @@ def _plain(value: Any) -> Any:
 
 
 def _as_text(values: np.ndarray) -> np.ndarray:
-    return _objects([None if (plain := _plain(value)) is None else str(plain) for value in values])
+    found = _objects([None if (plain := _plain(value)) is None else str(plain) for value in values])
+    return found if len(found) else found.astype(str)  # without a text in it polars does not know the type
 
 
 def _objects(values: list[Any]) -> np.ndarray:

@@ -7,7 +7,6 @@ import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal
 
 from sklearn.base import clone
@@ -16,7 +15,7 @@ from eigencode import fitting, parts, training
 from eigencode.checkpoint import Checkpoint
 from eigencode.data.containers import NamedArray
 from eigencode.data.scaling import Scaler
-from eigencode.errors import InterruptedWarning, OptionError
+from eigencode.errors import InterruptedWarning, OptionError, is_int
 from eigencode.estimators.autoencoder import Autoencoder
 from eigencode.estimators.base import BaseAutoencoder
 from eigencode.lazy import torch
@@ -271,7 +270,7 @@ class StackedAutoencoder(BaseAutoencoder):
         if not isinstance(self.layers, Sequence) or not len(self.layers):
             raise OptionError("The layers must be a sequence of widths and autoencoders", got=f"{self.layers!r}")
         for item in self.layers:
-            if not (isinstance(item, BaseAutoencoder) or (isinstance(item, Integral) and int(item) > 0)):
+            if not (isinstance(item, BaseAutoencoder) or (is_int(item) and int(item) > 0)):
                 raise OptionError("A layer must be a width or an autoencoder of this package", got=f"{item!r}")
         if self.hidden != "auto" or self.n_components != "auto":
             raise OptionError(

@@ -41,7 +41,7 @@ DROPPED = ".n_steps"
 """End of the names of terms' tensors that only files of format 1 have: counts of steps."""
 
 ADDED = ".rare"
-"""End of the names of terms' tensors that earlier files do not have; they keep the values of a new part."""
+"""End of the names of terms' tensors that earlier files do not have, and that are 0 then, as in a new part."""
 
 MOVED = ("penalties", "weight_prior")
 """Parts that were in the objective in the first files of format 1, and are in the composition now."""
@@ -59,6 +59,12 @@ def upgraded_tensors(tensors: Mapping[str, Tensor], format_: int) -> Mapping[str
     return {name: t for name, t in tensors.items() if not ("composition." in name and name.endswith(DROPPED))}
 
 
+def filled(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors by name, and tensors of 0 for those that earlier files do not have; ``own`` are the present ones."""
+    added = {name: value.new_zeros(value.shape) for name, value in own.items() if name.endswith(ADDED)}
+    return added | dict(tensors)
+
+
 def with_added(saved: Any, own: Mapping[str, Tensor]) -> Any:
     """The state of a run, or a value in one, with tensors of 0 for those buffers that earlier files do not have.
 
@@ -68,8 +74,7 @@ def with_added(saved: Any, own: Mapping[str, Tensor]) -> Any:
         return saved
     found = {key: with_added(item, own) for key, item in saved.items()}
     if isinstance(buffers := saved.get("buffers"), dict):
-        found["buffers"] = {name: value.new_zeros(value.shape) for name, value in own.items() if name.endswith(ADDED)}
-        found["buffers"] |= buffers
+        found["buffers"] = filled(buffers, own)
     return found
 
 

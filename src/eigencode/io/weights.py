@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from eigencode.errors import StorageError
-from eigencode.io.earlier import ADDED
+from eigencode.io.earlier import filled
 from eigencode.model.composition import Composition
 
 
@@ -24,7 +24,7 @@ def weights_of(composition: Composition) -> dict[str, Tensor]:
 def restore_weights(composition: Composition, weights: Mapping[str, Tensor]) -> None:
     """Set a composition's weights; an error if they do not fit its parts, or if its output is not finite with them."""
     own = composition.state_dict()
-    weights = {name: own[name] for name in own if name.endswith(ADDED)} | dict(weights)
+    weights = filled(weights, own)
     _require_fitting(own, weights)
     composition.load_state_dict(weights)
     require_finite_state(composition)

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from numbers import Integral, Real
+from numbers import Real
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -24,7 +24,7 @@ from scipy.spatial.distance import cdist
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
-from eigencode.errors import DataError, OptionError
+from eigencode.errors import DataError, OptionError, is_int
 from eigencode.model.codes import as_codes, as_weights, standards, systematic
 
 CANDIDATES = (1, 2, 4, 8, 16, 32)
@@ -365,7 +365,7 @@ def _in_units(estimator: GaussianMixture, center: np.ndarray, divisor: np.ndarra
 
 
 def _check_options(n_components: int | str, validation_fraction: float) -> None:
-    is_count = isinstance(n_components, Integral) and not isinstance(n_components, bool) and n_components >= 1
+    is_count = is_int(n_components) and int(n_components) >= 1
     if not is_count and n_components != "auto":
         raise OptionError("n_components must be a whole number of at least 1, or 'auto'", got=f"{n_components!r}")
     if not isinstance(validation_fraction, Real) or not 0 < validation_fraction < 1:

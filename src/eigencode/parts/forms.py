@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from eigencode.errors import OptionError
+from eigencode.errors import OptionError, is_int
 from eigencode.parts.base import Part
 from eigencode.parts.codes.base import Code
 from eigencode.parts.likelihoods.base import Likelihood
@@ -26,7 +25,7 @@ def require_width(part: Part, method: str, count: Callable[[int], Any], n: int) 
     3
     """
     found = count(n)
-    if not isinstance(found, Integral) or isinstance(found, bool) or found < 1:
+    if not is_int(found) or int(found) < 1:
         raise OptionError(f"{type(part).__name__}.{method}({n}) must be a positive whole number", got=f"{found!r}")
     return int(found)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ import torch
 from torch import nn
 
 from eigencode import processes
-from eigencode.errors import OptionError
+from eigencode.errors import OptionError, is_int
 
 RANDOM_LAYERS = (
     nn.modules.dropout._DropoutNd,
@@ -123,7 +122,7 @@ def resolve_seed(random_state: object) -> int:
     """The integer seed of a run: the given one, one drawn from a NumPy generator, or one from the operating system."""
     if random_state is None:
         return int(np.random.SeedSequence().generate_state(1)[0])
-    if isinstance(random_state, Integral) and not isinstance(random_state, bool) and int(random_state) >= 0:
+    if is_int(random_state) and int(random_state) >= 0:
         return int(random_state)
     if isinstance(random_state, np.random.Generator):
         return int(random_state.integers(2**32))

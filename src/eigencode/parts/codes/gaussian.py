@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from numbers import Integral
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from eigencode.errors import OptionError
+from eigencode.errors import positive_int
 from eigencode.parts.base import Sizes
 from eigencode.parts.codes.base import Code
 
@@ -97,8 +96,7 @@ class GaussianCode(Code):
         self.n_draws = n_draws
 
     def setup(self, sizes: Sizes) -> None:
-        if not isinstance(self.n_draws, Integral) or self.n_draws < 1:
-            raise OptionError("The 'n_draws' parameter of GaussianCode must be a positive int", got=f"{self.n_draws!r}")
+        positive_int("The 'n_draws' parameter of GaussianCode", self.n_draws)
 
     def join(self, composition: Composition) -> None:
         """Bound the variance by a few times the prior's.

@@ -6,13 +6,12 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Integral
 from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
 from torch import Tensor
 
-from eigencode.errors import OptionError
+from eigencode.errors import OptionError, is_int
 from eigencode.parts.base import Sizes, Term
 from eigencode.parts.codes.base import Code, Posterior
 from eigencode.parts.codes.selection import kth_largest
@@ -67,8 +66,7 @@ class TopK(Code):
         self.signed = signed
 
     def setup(self, sizes: Sizes) -> None:
-        is_whole = isinstance(self.k, Integral) and not isinstance(self.k, bool)
-        if not is_whole or not 1 <= self.k <= sizes.n_components:
+        if not is_int(self.k) or not 1 <= int(self.k) <= sizes.n_components:
             raise OptionError(
                 f"The 'k' parameter of TopK must be an int from 1 to the {sizes.n_components} components",
                 got=f"{self.k!r} instead",

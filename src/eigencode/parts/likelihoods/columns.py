@@ -8,14 +8,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain
-from numbers import Integral, Real
+from numbers import Real
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from eigencode.batch import Batch
-from eigencode.errors import OptionError
+from eigencode.errors import OptionError, is_int
 from eigencode.parts.base import Sizes, Units
 from eigencode.parts.distributions import Distribution
 from eigencode.parts.likelihoods.base import Cell, Likelihood
@@ -323,7 +323,7 @@ class ColumnsLikelihood(Likelihood):
     def _require_width(self, n_features: int) -> None:
         """Raise an error unless the blocks have this many columns."""
         widths = self.widths
-        if not all(isinstance(width, Integral) and width > 0 for width in widths):
+        if not all(is_int(width) and int(width) > 0 for width in widths):
             raise OptionError("The numbers of columns of blocks must be positive whole numbers", got=f"{widths}")
         if sum(widths) != n_features:
             raise OptionError(

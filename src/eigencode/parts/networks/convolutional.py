@@ -18,13 +18,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from numbers import Integral
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from eigencode.errors import OptionError
+from eigencode.errors import OptionError, is_int
 from eigencode.parts.networks.base import (
     EndsLinear,
     Network,
@@ -116,7 +115,7 @@ class _Convolutional(Network):
 
 
 def _is_positive_integer(n: Any) -> bool:
-    return isinstance(n, Integral) and not isinstance(n, bool) and int(n) > 0
+    return is_int(n) and int(n) > 0
 
 
 class ConvolutionalEncoder(EndsLinear, _Convolutional):

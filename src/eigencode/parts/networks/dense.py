@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from eigencode.errors import OptionError
+from eigencode.errors import OptionError, positive_int
 from eigencode.parts.networks.base import (
     EndsLinear,
     Network,
@@ -50,7 +50,8 @@ class MLP(EndsLinear):
 
     def setup(self, n_inputs: int, n_outputs: int, generator: torch.Generator) -> None:
         """Make the layers, input first."""
-        widths = [n_inputs, *self.hidden, n_outputs]
+        hidden = [positive_int("A width of MLP", width) for width in self.hidden]
+        widths = [n_inputs, *hidden, n_outputs]
         layers: list[nn.Module] = []
         for before, after in pairwise(widths):
             layers += [linear_layer(before, after, generator), activation_module(self.activation)]

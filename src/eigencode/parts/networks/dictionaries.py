@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
@@ -16,7 +15,7 @@ from sklearn.utils.extmath import randomized_svd
 from torch import Tensor, nn
 from torch.nn.functional import linear, normalize
 
-from eigencode.errors import OptionError
+from eigencode.errors import OptionError, positive_int
 from eigencode.parts.codes.point import Point
 from eigencode.parts.codes.sparse import TopK
 from eigencode.parts.likelihoods.continuous import GaussianLikelihood
@@ -244,8 +243,7 @@ class OptimalCode(Network):
 
     def setup(self, n_inputs: int, n_outputs: int, generator: torch.Generator) -> None:
         """Check the number of steps; there are no weights."""
-        if not isinstance(self.n_steps, Integral) or isinstance(self.n_steps, bool) or self.n_steps < 1:
-            raise OptionError("The 'n_steps' parameter of OptimalCode must be a positive int", got=f"{self.n_steps!r}")
+        positive_int("The 'n_steps' parameter of OptimalCode", self.n_steps)
 
     def join(self, composition: Composition) -> None:
         """Keep references to the dictionary, the likelihood and the terms that make codes sparse."""

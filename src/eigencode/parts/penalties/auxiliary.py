@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from numbers import Integral
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from eigencode.errors import OptionError, known_length
+from eigencode.errors import OptionError, known_length, positive_int
 from eigencode.parts.base import Sizes
 from eigencode.parts.codes.sparse import SparseDelta
 from eigencode.parts.distributions import Distribution
@@ -76,10 +75,7 @@ class AuxiliaryLoss(Penalty):
         """Check the arguments; all units start as dead."""
         self.require_number("weight", closed=True)
         self.require_number("window")
-        if not isinstance(self.n_units, Integral) or isinstance(self.n_units, bool) or self.n_units < 1:
-            raise OptionError(
-                "The 'n_units' parameter of AuxiliaryLoss must be a positive int", got=f"{self.n_units!r}"
-            )
+        positive_int("The 'n_units' parameter of AuxiliaryLoss", self.n_units)
         patience = float(self.window) * known_length(sizes.n_rows, "AuxiliaryLoss")
         self.register_buffer("patience", torch.tensor(patience))
         self.register_buffer("idle", torch.full((sizes.n_components,), patience))
