@@ -688,9 +688,9 @@ decode there.safetensors lost.csv --output table.csv
 sample there.safetensors --given lost.csv --output table.csv
 detect there.safetensors lost.csv --output table.csv
 report there.safetensors rows.csv --output lost/page.html
-export lost.safetensors graph.onnx
-export there.safetensors graph.txt
-export there.safetensors lost/graph.onnx
+export lost.safetensors --output graph.onnx
+export there.safetensors --output graph.txt
+export there.safetensors --output lost/graph.onnx
 fit lost.csv --output model.safetensors
 fit rows.csv --output model.safetensors --include q
 fit rows.csv --output model.safetensors --columns q=count

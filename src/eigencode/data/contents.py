@@ -85,10 +85,10 @@ def _list_files(source: PathOrFile, endings: Iterable[str]) -> list[PathOrFile]:
     path = as_path(cast(str, source))
     if os.path.isdir(path):
         return _in_folder(Path(path), endings)
-    if not _is_missing(path):
-        return [source]
     if os.path.lexists(path) or not glob.has_magic(path):
-        raise missing_file(path)
+        if _is_missing(path) and ending_of(Path(path))[0] in set(endings):
+            raise missing_file(path)
+        return [source]
     found = sorted(item for item in glob.glob(path, recursive=True) if not os.path.isdir(item))
     if not found:
         raise FileError(f"No file matches {path!r}")
@@ -96,7 +96,7 @@ def _list_files(source: PathOrFile, endings: Iterable[str]) -> list[PathOrFile]:
 
 
 def _is_missing(path: str) -> bool:
-    """Whether there is no such file; of one that cannot be reached for another reason, what reads it says why."""
+    """Whether there is no such file; of one that cannot be reached for another reason what reads it says why."""
     try:
         os.stat(path)
     except FileNotFoundError:
