@@ -6,12 +6,13 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from sklearn.frozen import FrozenEstimator
+
 from eigencode import estimators, io
+from eigencode.estimators.base import BaseAutoencoder
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from eigencode.estimators.base import BaseAutoencoder
 
 
 def load(
@@ -56,11 +57,7 @@ def load(
     >>> bool((again.transform(X) == model.transform(X)).all())
     True
     """
-    path = io.model_file(path)  # before the imports, which take seconds
-    from sklearn.frozen import FrozenEstimator
-
-    from eigencode.estimators.base import BaseAutoencoder
-
+    path = io.model_file(path)  # before torch is imported, which takes seconds
     named = {name: getattr(estimators, name) for name in dir(estimators)}
     own = {name: found for name, found in named.items() if isinstance(found, type)}
     own |= {"BaseAutoencoder": BaseAutoencoder, "FrozenEstimator": FrozenEstimator}
