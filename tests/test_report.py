@@ -566,6 +566,14 @@ class TestFindings:
             assert says in sections.alarms(Findings(detector, own))
             assert says not in sections.alarms(Findings(detector, own[3:]))
 
+    def test_rows_that_have_changed_since_the_fit_are_said_to_have(self, recwarn):
+        rows, says = np.random.default_rng(0).normal(size=(600, 4)), "score otherwise than those held out of the fit"
+        detector = AnomalyDetector(autoencoder=LinearAutoencoder(1), random_state=0).fit(rows[:400])
+        assert says in sections.alarms(Findings(detector, rows[400:] + 3))
+        assert says not in sections.alarms(Findings(detector, rows[400:]))
+        assert says not in sections.alarms(Findings(detector, rows[:400]))
+        assert not recwarn.list
+
     def test_fitted_rows_flatter_predictions_and_it_is_said(self):
         y, says = COUNTS[:, 0] > 0.5, "The model was fitted to these rows"
         for autoencoder in (Autoencoder(2, **QUICK), Autoencoder(2, **QUICK).fit(COUNTS[:50])):
@@ -726,7 +734,7 @@ def test_the_command_tells_the_notes_in_the_words_of_the_shell(tmp_path, monkeyp
     people().to_parquet("people.parquet")
     assert main(["report", "m.safetensors", "people.parquet", "--output", "r.html"]) == 0
     assert (
-        "<li>stopped by --max-seconds after 200 rows; try a larger --max-seconds</li>"
+        "<li>stopped by <code>--max-seconds</code> after 200 rows; try a larger <code>--max-seconds</code></li>"
         in (tmp_path / "r.html").read_text()
     )
     assert "<li>stopped by max_seconds after 200 rows; try a larger max_seconds</li>" in page(model, people())

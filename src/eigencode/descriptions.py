@@ -25,6 +25,9 @@ SCALES = {
     "standard": "each column by its standard deviation",
     "none": "columns centred only",
 }
+MAY_BE_ANOMALIES = 0.1
+"""Share of new rows that may be anomalies before a change of the normal rows is told."""
+
 LISTED_AT_MOST = 8
 """Names of columns or classes that are printed."""
 

@@ -23,7 +23,7 @@ from eigencode.cli.tables import (
     model_and_rows,
     n_cells_of,
 )
-from eigencode.descriptions import print_facts, print_json
+from eigencode.descriptions import MAY_BE_ANOMALIES, print_facts, print_json
 from eigencode.errors import OptionError
 from eigencode.words import counted
 
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 
 MOST_SHOWN = 5
 """Alarms that are printed."""
-
-ANOMALIES = 0.1
-"""Share of the rows that may be anomalies before a change of the normal rows is suspected."""
 
 RATE = validators.Number(gt=0, lt=1)
 AlarmsOutput = Annotated[
@@ -115,7 +112,7 @@ def detect(
     alarms = Alarms(asked, scores, p, are_alarms, explain or 0, all_rows, part.first, n_shown)
     alarms.write(output)
     n_rows, n_alarms = map(int, part.total(len(p), are_alarms.sum()))
-    facts = {"n_rows": n_rows, "n_alarms": n_alarms, "rate": rate, "drift": detector.drift_from(p, ANOMALIES)}
+    facts = {"n_rows": n_rows, "n_alarms": n_alarms, "rate": rate, "drift": detector.drift_from(p, MAY_BE_ANOMALIES)}
     # Models that leave a part of the rows out each keep a rate only about.
     how, of = "about" if detector.folds_ else "at most", "alarms" if false_discoveries else "normal rows"
     report(output, facts, f"{how} {rate:g} of {of}, on average", alarms.told(), as_json)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -18,6 +19,11 @@ from eigencode.report.charts import Chart, height_of, panels_of
 def text(value: object) -> str:
     """A text within HTML."""
     return html.escape(str(value))
+
+
+def with_code(sentence: str) -> str:
+    """A sentence within HTML, in which flags of the shell are code."""
+    return re.sub(r"(?<!\S)--[a-z][a-z-]*", lambda flag: f"<code>{flag[0]}</code>", text(sentence))
 
 
 def paragraph(*sentences: str) -> str:

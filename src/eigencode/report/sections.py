@@ -13,7 +13,7 @@ from eigencode.descriptions import is_detector, is_supervised, summary
 from eigencode.report import charts, vega
 from eigencode.report.columns import MISSING, Column, columns
 from eigencode.report.findings import MOST_POINTS, Findings
-from eigencode.report.pieces import data, figure, paragraph, strip, table, text
+from eigencode.report.pieces import data, figure, paragraph, strip, table, text, with_code
 from eigencode.words import counted, form, percent
 
 MOST_SHOWN = 30
@@ -86,7 +86,7 @@ def finding(found: Findings) -> str:
         else "",
         _may_be_images(found),
     ]
-    notes = "".join(f"<li>{text(note)}</li>" for note in getattr(found.fitted, "notes_", model.notes_))
+    notes = "".join(f"<li>{with_code(note)}</li>" for note in getattr(found.fitted, "notes_", model.notes_))
     return paragraph(*sentences) + (f'<h3>Notes of the fit</h3><ul class="notes">{notes}</ul>' if notes else "")
 
 
@@ -250,7 +250,8 @@ def alarms(found: Findings) -> str:
             lines.append([*first, *map(_cell, told)])
     caption = "The most unusual rows, with the columns that add most"
     head = ["row", "p-value", "column", "observed", "expected", "direction"]
-    promise = paragraph(text(f"What is promised: {detector.guarantee_}."))
+    changed = f"<strong>{text(found.drift)}</strong>" if found.drift else ""
+    promise = paragraph(text(f"What is promised: {detector.guarantee_}."), changed)
     return figure(charts.shares(p, "p-value", rate), says) + promise + table(head, lines, caption)
 
 
