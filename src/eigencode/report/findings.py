@@ -20,7 +20,6 @@ from eigencode.data.gaps import hide_gaps
 from eigencode.data.images import rows_to_images
 from eigencode.data.one_pass import OnePass
 from eigencode.data.tables import as_frame
-from eigencode.descriptions import MAY_BE_ANOMALIES
 from eigencode.errors import DataError, EigencodeError, ResultWarning
 from eigencode.lazy import torch
 from eigencode.report.columns import Column, ColumnError, columns, labels_of, take
@@ -301,13 +300,12 @@ class Findings:
         scores, p = self.fitted.score_and_p_values(self.asked)
         return scores, p
 
-    @cached_property
-    def drift(self) -> str:
-        """A sentence if rows that a detector was not fitted to score otherwise than those held out; else ''."""
+    def drift(self, anomalies: float) -> str:
+        """A sentence if rows not fitted score otherwise than those held out, a share of anomalies apart; else ""."""
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always", ResultWarning)
             if not self.are_those_fitted:
-                self.fitted.drift_from(self.p_values[1], MAY_BE_ANOMALIES)
+                self.fitted.drift_from(self.p_values[1], anomalies)
         return " ".join(str(warning.message) for warning in said)
 
     @cached_property

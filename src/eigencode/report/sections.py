@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.metrics import accuracy_score, confusion_matrix, r2_score
 
 from eigencode.data.pictures import as_pixels
-from eigencode.descriptions import is_detector, is_supervised, summary
+from eigencode.descriptions import MAY_BE_ANOMALIES, is_detector, is_supervised, summary
 from eigencode.report import charts, vega
 from eigencode.report.columns import MISSING, Column, columns
 from eigencode.report.findings import MOST_POINTS, Findings
@@ -250,8 +250,8 @@ def alarms(found: Findings) -> str:
             lines.append([*first, *map(_cell, told)])
     caption = "The most unusual rows, with the columns that add most"
     head = ["row", "p-value", "column", "observed", "expected", "direction"]
-    changed = f"<strong>{text(found.drift)}</strong>" if found.drift else ""
-    promise = paragraph(text(f"What is promised: {detector.guarantee_}."), changed)
+    drift = found.drift(MAY_BE_ANOMALIES)
+    promise = paragraph(text(f"What is promised: {detector.guarantee_}."), drift and f"<strong>{text(drift)}</strong>")
     return figure(charts.shares(p, "p-value", rate), says) + promise + table(head, lines, caption)
 
 
