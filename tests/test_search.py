@@ -324,7 +324,7 @@ def test_poor_candidates_end_within_a_time_limit(ticking):
     search = AutoencoderSearch(estimator, grid, cv=2, factor=3, refit=False, random_state=0)
     began = ticking()
     search.fit(rows)
-    assert sorted(search.cv_results_["budget"]) == [0.2] * 6 + [1] * 3
+    assert sorted(search.cv_results_["budget"]) == [0.2] * 3 + [0.5] * 3 + [1] * 3
     assert ticking() - began < 3 * 0.9 + 1  # preparation looks at the clock, too
 
 
@@ -381,7 +381,7 @@ def _reached(model, rows, n_epochs):
 
 
 def test_poor_candidates_end_early_and_the_others_go_on_from_where_they_are(tmp_path):
-    """Of three step sizes of each size, the one ahead after a fifth goes on, and ends as without a round."""
+    """Of three step sizes of each size two go on after a fifth, and one after half, which ends as without rounds."""
     rows = np.tanh(3 * np.random.default_rng(0).normal(size=(600, 2)) @ np.random.default_rng(1).normal(size=(2, 6)))
     grid = {"n_components": [1, 2, 4], "learning_rate": [1e-3, 1e-2, 3e-2]}
     estimator = Autoencoder(hidden=(9,), optimizer="adam", batch_size=32, max_epochs=10, patience=99, random_state=0)
@@ -392,16 +392,18 @@ def test_poor_candidates_end_early_and_the_others_go_on_from_where_they_are(tmp_
     halved.fit(rows, checkpoint=tmp_path)
     budgets = halved.cv_results_["budget"]
     folds = list(KFold(2, shuffle=True, random_state=0).split(rows))
-    reached = np.array([[_reached(clone(estimator).set_params(**params), rows[a], 2) for a, _ in folds]
-                        for params in ParameterGrid(grid)]).mean(1)  # fmt: skip
-    ahead = [
-        min(
-            (i for i, params in enumerate(ParameterGrid(grid)) if params["n_components"] == k), key=lambda i: reached[i]
-        )
-        for k in grid["n_components"]
-    ]
+    candidates = list(ParameterGrid(grid))
+
+    def reached(number, n_epochs):
+        model = clone(estimator).set_params(**candidates[number])
+        return np.mean([_reached(model, rows[a], n_epochs) for a, _ in folds])
+
+    of_size = [[i for i, one in enumerate(candidates) if one["n_components"] == k] for k in grid["n_components"]]
+    halfway = [sorted(own, key=lambda i: reached(i, 2))[:2] for own in of_size]
+    ahead = [min(own, key=lambda i: reached(i, 5)) for own in halfway]
+    assert np.flatnonzero(budgets >= 0.5).tolist() == sorted(i for own in halfway for i in own)
     assert np.flatnonzero(budgets == 1).tolist() == sorted(ahead)
-    assert (budgets[budgets < 1] == 0.2).all()
+    assert set(budgets) == {0.2, 0.5, 1}
     assert (full.cv_results_["budget"] == 1).all()
     found, expected = (each.cv_results_["mean_test_score"] for each in (halved, full))
     np.testing.assert_allclose(found[budgets == 1], expected[budgets == 1], rtol=1e-4)

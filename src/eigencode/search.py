@@ -78,9 +78,10 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         code grows with every component, even if all that is left is noise.
     factor : int or None, default None
         Of candidates that differ in ``hidden``, ``activation``, ``tied``, ``learning_rate`` or ``batch_size`` alone,
-        only 1/factor go on after a fifth of the steps, or of the time limit if that is earlier: those with the lowest
-        objective on the validation rows of their fits (a round of successive halving, Jamieson & Talwalkar, 2016).
-        Others, such as sizes of the code, are compared at the end only. None trains all candidates to the end.
+        only 1/sqrt(factor) go on after a fifth of the steps, and 1/factor after half of them, or of the time limit if
+        that is earlier: those with the lowest objective on the validation rows of their fits (successive halving,
+        Jamieson & Talwalkar, 2016). Others, such as sizes of the code, are compared at the end only. None trains all
+        candidates to the end.
     refit : bool, default True
         Whether to fit the choice to all rows.
     random_state : int or None, default None

@@ -74,7 +74,8 @@ class Plan:
         int | None,
         Parameter(
             help="Of combinations that differ in the layers, the activation, the step size or the batch size alone, "
-            "only 1/factor go on after a fifth of the steps: those with the lowest objective of validation rows. "
+            "only 1/factor go on after half of the steps (1/sqrt(factor) after a fifth): those with the lowest "
+            "objective of validation rows. "
             "Without it all are trained to the end.",
             validator=validators.Number(gte=2),
             show_default=False,
