@@ -125,8 +125,7 @@ def own_fit(work: dict, limit: float):
     import eigencode
 
     options = {"max_epochs": work["epochs"]} if work["epochs"] and work["kind"] != "LinearAutoencoder" else {}
-    if work["kind"] != "StackedAutoencoder":
-        options |= {"n_components": FACTORS, **({"hidden": tuple(work["hidden"])} if work["hidden"] else {})}
+    options |= {"n_components": FACTORS, **({"hidden": tuple(work["hidden"])} if work["hidden"] else {})}
 
     def fit(rows: np.ndarray):
         model = getattr(eigencode, work["kind"])(random_state=0, **options).fit(rows)
