@@ -361,6 +361,35 @@ def test_an_outlying_gradient_is_shortened_and_a_broken_one_moves_nothing():
 
 
 @pytest.mark.usefixtures("step_of")
+@pytest.mark.parametrize("n_models", [None, 2])
+def test_weights_do_not_decay_for_steps_that_are_skipped(n_models):
+    """Beside a model whose gradients are finite, and after a state was saved between a step and the decay."""
+    shape = (3,) if n_models is None else (n_models, 3)
+    rates = [0.1, 0.2, 0.3, 0.4]
+    moved = []
+    for broken in ([], [1, 3]):
+        weights = nn.Parameter(torch.zeros(shape))
+        count = None if n_models is None else [3] * n_models
+        optimizer = ClippedAdam(weights, n_weights=count, decay=torch.full(shape, 0.25))
+        for number, rate in enumerate(rates):
+            weights.grad = torch.ones(shape)
+            if number in broken:
+                weights.grad.view(-1)[1] = math.nan
+            optimizer.step(rate if n_models is None else torch.full((n_models,), rate, dtype=torch.float64))
+        again = ClippedAdam(weights, n_weights=count, decay=torch.full(shape, 0.25))
+        again.load_state_dict(optimizer.state_dict())
+        with torch.no_grad():
+            weights.fill_(1.0)
+        for _ in range(2):  # the second one is for steps after the first one
+            again.shrink(sum(rates) if n_models is None else torch.full((n_models,), sum(rates)))
+        moved.append(weights.detach().clone().view(-1, 3))
+    whole = (1 - 0.25 * 1.0) ** 2
+    torch.testing.assert_close(moved[0], torch.full_like(moved[0], whole))
+    torch.testing.assert_close(moved[1][0], torch.full((3,), (1 - 0.25 * 0.4) * (1 - 0.25 * 1.0)))
+    torch.testing.assert_close(moved[1][1:], moved[0][1:])
+
+
+@pytest.mark.usefixtures("step_of")
 def test_gradients_of_zero_move_nothing():
     weights = nn.Parameter(torch.ones(2))
     optimizer = ClippedAdam(weights)

@@ -108,7 +108,8 @@ class ClippedAdam:
         self._weights, self._gradient, self._factors, self._decay = weights, gradient, factors, decay
         self.mean, self.square = torch.zeros_like(weights.data), torch.zeros_like(weights.data)
         # The fused kernel takes these in float32, whatever the weights' type.
-        self.n_steps, self.running = torch.zeros((2, *weights.shape[:-1], 1), device=weights.device)
+        # The last are the step sizes of steps that were skipped since weights decayed.
+        self.n_steps, self.running, self.skipped = torch.zeros((3, *weights.shape[:-1], 1), device=weights.device)
         # Factor from a length to a root mean square.
         shares = [n**-0.5 for n in n_weights or [weights.shape[-1]] * self.running.numel()]
         self._share = torch.tensor(shares, device=weights.device).view_as(self.running)
@@ -118,7 +119,7 @@ class ClippedAdam:
         """The same for some of the models, with new tensors of weights and gradients."""
         fewer = copy.copy(self)
         fewer._weights, fewer._gradient = weights, gradient
-        for name in ("mean", "square", "n_steps", "running", "_share"):
+        for name in ("mean", "square", "n_steps", "running", "skipped", "_share"):
             setattr(fewer, name, getattr(self, name).index_select(0, chosen))
         for name in ("_factors", "_decay"):
             own = getattr(self, name)
@@ -181,11 +182,14 @@ class ClippedAdam:
     def shrink(self, rate: float | Tensor) -> None:
         """Let the weights decay as in steps of this size in all, or of one for each model, shape (K,); at most to 0."""
         weights = self._weights.detach()
+        many = isinstance(rate, Tensor)
+        # Skipped steps do not count. On a GPU their size is not looked at, for which the device would be waited for.
+        is_read = not many and weights.device.type == "cpu"
+        rate = (rate[:, None] if many else rate) - (self.skipped.item() if is_read else self.skipped)  # type: ignore[index]
+        self.skipped.zero_()
         for share, part in self._decays:  # in place: a matrix of factors would be three passes more over memory
-            if isinstance(rate, Tensor):
-                weights[:, part].mul_((1 - share * rate[:, None]).clamp_(min=0))
-            else:
-                weights[part].mul_(max(1 - share * rate, 0.0))
+            left = 1 - share * rate
+            weights[..., part].mul_(left.clamp_(min=0) if isinstance(left, Tensor) else max(left, 0.0))
 
     @torch.no_grad()
     def step(self, rate: float | Tensor, *_: object) -> None:
@@ -216,6 +220,7 @@ class ClippedAdam:
         scale = (norm / (CLIP_FACTOR * self.running)).nan_to_num_(1.0).clamp_(min=1.0)
         self.running.lerp_(norm / scale, FORGETTING)
         self.n_steps.add_(1 - is_broken)
+        self.skipped.add_(is_broken * (rate.view_as(self.skipped) if isinstance(rate, Tensor) else rate))
         unit = scale * (self.running.clamp(min=SMALLEST) * self._share)
         if gradient.dim() == 1:
             for factor, part, own in self._models[0]:
@@ -234,7 +239,8 @@ class ClippedAdam:
         each = [rates] if isinstance(rates, float | int) else rates.reshape(-1).tolist()
         own, unit = gradient.view(len(each), -1), torch.empty(len(each))
         # As arrays, whose entries are written in less time than those of tensors.
-        n_steps, running, units = (one.numpy().reshape(-1) for one in (self.n_steps, self.running, unit))
+        changed = self.n_steps, self.running, self.skipped, unit
+        n_steps, running, skipped, units = (one.numpy().reshape(-1) for one in changed)
         alike: dict[float, list[int]] = {}
         norms = torch.linalg.vector_norm(own, dim=-1).float().tolist()
         known = zip(norms, running.tolist(), self._share.reshape(-1).tolist(), each, strict=True)
@@ -245,6 +251,7 @@ class ClippedAdam:
             scale = max(norm / (CLIP_FACTOR * mean_norm), 1.0) if mean_norm else 1.0
             mean_norm += FORGETTING * (norm / scale - mean_norm)
             running[k], units[k] = mean_norm, scale * max(mean_norm, SMALLEST) * share
+            skipped[k] += 0 if is_finite else rate
             if is_finite:
                 n_steps[k] += 1
                 alike.setdefault(rate, []).append(k)
@@ -291,9 +298,9 @@ class ClippedAdam:
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on from there."""
+        """Go on from there; earlier states do not say what was skipped."""
         for name, own in self.state_dict().items():
-            copy_alike(own, state[name], name)
+            copy_alike(own, state.get(name, own) if name == "skipped" else state[name], name)
 
     def restart(self) -> None:
         """Continue from other weights. The moments are kept, since gradients that are not finite never change them."""
