@@ -186,7 +186,6 @@ def _connect() -> None:
             hint="Start all of them by torchrun; or remove WORLD_SIZE from the environment to train in one process",
         ) from error
     _OURS.append(Group(*numbered()))
-    atexit.register(_disconnect)
 
 
 def _own_store(url: str, rank: int, size: int) -> Any:
@@ -207,6 +206,12 @@ def _own_store(url: str, rank: int, size: int) -> Any:
             return distributed.PrefixStore(found.decode(), store)
         time.sleep(0.02)
     raise RuntimeError(f"the processes waited {LONGEST_WAIT} for each other")
+
+
+@atexit.register  # before other modules register theirs, which are called first and may need the others
+def _disconnect_ours() -> None:
+    if _OURS:
+        _disconnect()
 
 
 def _disconnect() -> None:

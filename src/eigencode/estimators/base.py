@@ -121,6 +121,7 @@ class BaseAutoencoder(
         Evaluations come after each epoch, or after each 1,024 steps where an epoch has more. Options and rows are
         checked at once, before the first step. Inside the loop the model has an average over recent weights; when the
         iterator ends, or is left by ``break`` and dropped, it has the best ones, of the row left at or an evaluation.
+        Several processes have to leave it at the same row.
 
         Parameters
         ----------
@@ -234,9 +235,12 @@ class BaseAutoencoder(
                 self.best_epoch_ = run.state.epoch  # the weights that answer inside the loop
                 with runner.hears_changes():
                     yield row
+                runner.require_agreement(leaves=False)
                 if not self._is_of(run):
                     return
         except (GeneratorExit, KeyboardInterrupt) as end:
+            if isinstance(end, GeneratorExit):
+                runner.require_agreement(leaves=True)
             if run.recorder is not None and not run.state.interrupted:  # which no step was asked to write
                 run.recorder.write(run)
             run.state.interrupted |= isinstance(end, KeyboardInterrupt)

@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from eigencode import processes
 from eigencode.batch import Batch
 from eigencode.data.rows import NumberedRows, Rows
-from eigencode.errors import OptionError
+from eigencode.errors import OptionError, TrainingError
 from eigencode.model.composition import Noise
 from eigencode.training.agreement import Agreement
 from eigencode.training.evaluation import EVALUATION_ROWS, terms_of_rows
@@ -194,6 +194,15 @@ class DistributedRunner(SingleRunner):
         """Obey what the processes want; on a GPU, look at it from time to time."""
         if wishes.device.type == "cpu" or self._run.state.step % LOOK_EVERY == 0:
             self._agreement.settle(wishes.tolist())
+
+    def require_agreement(self, leaves: bool) -> None:
+        (n_leaving,) = self._group.totals([float(leaves)])
+        if 0 < n_leaving < self._group.size:
+            raise TrainingError(
+                "All processes must leave a loop over iter_fit at the same row",
+                got=f"{n_leaving:.0f} of {self._group.size} that left it",
+                hint="Decide by what all have, as the numbers of a row of history but its seconds",
+            )
 
     def evaluate(self) -> list[dict[str, float]]:
         self._outputs = None  # of all validation rows, of which this process evaluates some

@@ -144,6 +144,9 @@ class Runner(ABC):
     def evaluate(self) -> list[dict[str, float]]:
         """The mean objective of each model on its validation rows, and the means of its terms."""
 
+    def require_agreement(self, leaves: bool) -> None:  # noqa: B027
+        """Raise an error if some of several processes leave a loop over the training, and others go on."""
+
     def write_back(self) -> None:  # noqa: B027 (nothing to do where the states' weights are the models')
         """Copy the weights from the batched vectors to each run's state."""
 
