@@ -185,7 +185,7 @@ class ClippedAdam:
         many = isinstance(rate, Tensor)
         # Skipped steps do not count. On a GPU their size is not looked at, for which the device would be waited for.
         is_read = not many and weights.device.type == "cpu"
-        rate = (rate[:, None] if many else rate) - (self.skipped.item() if is_read else self.skipped)  # type: ignore[index]
+        rate = (rate[:, None] if many else rate) - (float(self.skipped.numpy()[0]) if is_read else self.skipped)  # type: ignore[index]
         self.skipped.zero_()
         for share, part in self._decays:  # in place: a matrix of factors would be three passes more over memory
             left = 1 - share * rate
