@@ -9,7 +9,7 @@ import numpy as np
 
 from eigencode.batch import Batch
 from eigencode.data.cells import column_labels
-from eigencode.data.sources import ArraySource
+from eigencode.data.sources import CACHED_CELLS, ArraySource
 from eigencode.errors import DataError, enumerated
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ Fill them, drop their rows, or leave the columns out.
 
 def _refuse(kinds: Mapping[str, str], array: np.ndarray, names: Sequence[object] | None, role: str) -> None:
     """Raise an error if an array has cells of some kinds."""
-    if array.dtype.kind != "f" or not array.size or _has_finite_sum(array):
+    if array.dtype.kind != "f" or not array.size:
         return
     table = array if array.ndim == 2 else array.reshape(len(array), -1)
     nonfinite = find_nonfinite(table)
@@ -89,9 +89,13 @@ def refuse_empty_columns(array: np.ndarray, names: Sequence[object] | None = Non
     eigencode.errors.DataError: X has columns without any number. Got column 'income'. Leave them out.
     """
     is_streamed = hasattr(array, "read_chunks")  # it is not read for this alone
-    if array.dtype.kind != "f" or is_streamed or _has_finite_sum(array):
+    if array.dtype.kind != "f" or is_streamed:
         return
-    is_empty = np.all([np.isnan(chunk).all(0) for chunk in ArraySource(array).chunks()], axis=0)
+    is_empty = np.ones(array.shape[1], dtype=bool)
+    for chunk in ArraySource(array, CACHED_CELLS).chunks():
+        if not is_empty.any():
+            return
+        is_empty &= np.isnan(chunk).all(0)
     if is_empty.any():
         labels = column_labels(range(array.shape[1]) if names is None else names)
         found = enumerated([labels[j] for j in np.flatnonzero(is_empty).tolist()])
@@ -110,7 +114,7 @@ def find_nonfinite(table: np.ndarray) -> dict[str, dict[int, tuple[int, int]]]:
     that has such cells.
     """
     found: dict[str, dict[int, tuple[int, int]]] = {"gaps": {}, "infinite": {}}
-    if table.dtype.kind != "f" or _has_finite_sum(table):
+    if table.dtype.kind != "f" or _is_finite(table):
         return found
     start = 0
     for chunk in ArraySource(table).chunks():
@@ -123,7 +127,7 @@ def find_nonfinite(table: np.ndarray) -> dict[str, dict[int, tuple[int, int]]]:
     return {kind: dict(sorted(counts.items())) for kind, counts in found.items()}
 
 
-def _has_finite_sum(array: np.ndarray) -> bool:
-    """A quick test: if the sum is finite, all cells are."""
-    with np.errstate(all="ignore"):
-        return bool(np.isfinite(array.sum(dtype=np.float64)))
+def _is_finite(array: np.ndarray) -> bool:
+    """Whether all cells are finite: the smallest and the largest are NaN if any cell is."""
+    ends = ((chunk.min(initial=0), chunk.max(initial=0)) for chunk in ArraySource(array).chunks())
+    return all(np.isfinite(low) and np.isfinite(high) for low, high in ends)

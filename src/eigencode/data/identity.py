@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from eigencode.data.sources import ArraySource
+from eigencode.data.sources import CACHED_CELLS, ArraySource
 
 MOST_CELLS = 2**26
 """Cells of the largest table that has a fingerprint, which takes a pass over them."""
@@ -39,10 +39,11 @@ def fingerprint_of(blocks: Iterable[np.ndarray], shape: tuple[int, int]) -> str 
         return None
     keys = np.random.default_rng(0).integers(2**64, size=shape[1], dtype=np.uint64) | np.uint64(1)
     total = 0
-    for chunk in blocks:
+    for chunk in (part for block in blocks for part in ArraySource(block, CACHED_CELLS).chunks()):
         with np.errstate(over="ignore"):
             cells = chunk.astype(np.float32) + np.float32(0)  # one zero
-        cells[np.isnan(cells)] = np.nan  # one NaN
+        if np.isnan(cells.min(initial=0)):
+            cells[np.isnan(cells)] = np.nan  # one NaN
         rows = np.einsum("ij,j->i", np.ascontiguousarray(cells).view(np.uint32), keys)
         mixed = (rows ^ (rows >> np.uint64(32))) * MIXED
         total += int((mixed ^ (mixed >> np.uint64(32))).sum(dtype=np.uint64))

@@ -5,19 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Annotated, Any
 
 import numpy as np
 
 from eigencode.batch import over_rows
-from eigencode.data.sources import NETWORK_CELLS, ArraySource, Source
+from eigencode.data.sources import CACHED_CELLS, NETWORK_CELLS, ArraySource, Source
 from eigencode.domains import OneOf, Positive
 from eigencode.errors import DataError
 from eigencode.lazy import torch
-
-CACHED_CELLS = 2**16
-"""Cells that are scaled at a time, so that they stay in the processor's cache."""
 
 SAFE_EXPONENT = 400
 """Squares of numbers between 2^-400 and 2^400, and of their smallest differences, have full precision in float64."""
@@ -60,8 +57,12 @@ class ColumnStatistics:
         n = mean = squares = np.zeros(source.shape[1])
         low, high = np.full(source.shape[1], np.inf), np.full(source.shape[1], -np.inf)
         exponent = np.zeros(source.shape[1], dtype=np.int64)
+        room = np.empty((0, source.shape[1]))
         for chunk in source.chunks():
-            part = take_logarithms(chunk.astype(np.float64, order="C"), logarithmic)
+            room = room if len(chunk) <= len(room) else np.empty(chunk.shape)
+            part = room[: len(chunk)]  # new memory for each chunk would take longer than the copy
+            part[:] = chunk
+            take_logarithms(part, logarithmic)
             w = None if weights is None else weights[done : done + len(part)]
             done += len(part)
             low = np.fmin(low, over_rows(np.fmin.reduce, np.fmin, part))
@@ -259,33 +260,46 @@ class Scaler:
 
         float32 is scaled in float32, with all threads; any other type in float64.
         """
-        is_single = array.dtype == dtype == np.float32 and self._suits_float32
-        scale = self._in_float32() if is_single else partial(self._in_float64, dtype=dtype)
+        scale = self._scaling(array.dtype, dtype)
         for chunk in ArraySource(array, NETWORK_CELLS).chunks():
-            yield scale(chunk)
+            scale(chunk, scaled := np.empty(chunk.shape, dtype))
+            yield scaled
 
-    def _in_float64(self, rows: np.ndarray, dtype: np.dtype | type) -> np.ndarray:
+    def scale_into(self, scaled: np.ndarray, array: np.ndarray) -> None:
+        """Write all scaled rows of an array into another one, as `chunks` makes them."""
+        scale, first = self._scaling(array.dtype, scaled.dtype), 0
+        for chunk in ArraySource(array, NETWORK_CELLS).chunks():
+            scale(chunk, scaled[first : (first := first + len(chunk))])
+
+    def _scaling(self, given: np.dtype, dtype: np.dtype | type) -> Callable[[np.ndarray, np.ndarray], None]:
+        """A function that scales rows of a given type into an array of another type."""
+        return self._in_float32() if given == dtype == np.float32 and self._suits_float32 else self._in_float64
+
+    def _in_float64(self, rows: np.ndarray, scaled: np.ndarray) -> None:
         """Scale in float64, a few rows at a time, so that they stay in the processor's cache."""
-        scaled = np.empty(rows.shape, dtype)
         n_rows = max(CACHED_CELLS // max(rows.shape[1], 1), 1)
         for first in range(0, len(rows), n_rows):
             part = slice(first, first + n_rows)
             with np.errstate(over="ignore"):  # the caller looks for infinities in a narrower type
                 scaled[part] = self.transform(rows[part])
-        return scaled
 
-    def _in_float32(self) -> Callable[[np.ndarray], np.ndarray]:
+    def _in_float32(self) -> Callable[[np.ndarray, np.ndarray], None]:
         """A function that subtracts the centre's leading digits, then the rest of them: only the result is rounded."""
         center = self.center.astype(np.float32)
         rest, factor = (self.center - center) / -self.divisor, 1 / self.divisor
         leading, rest_, factor_ = (torch.from_numpy(values.astype(np.float32)) for values in (center, rest, factor))
 
-        def scale(rows: np.ndarray) -> np.ndarray:
+        def scale(rows: np.ndarray, scaled: np.ndarray) -> None:
+            out = torch.from_numpy(scaled)
             if abs(rows.strides[0]) < abs(rows.strides[1]):  # torch transposes faster than NumPy
-                scaled = torch.from_numpy(np.require(rows.T, requirements="W")).t().contiguous().sub_(leading)
+                given = torch.from_numpy(np.require(rows.T, requirements="W")).t()
             else:
-                scaled = torch.from_numpy(np.require(rows, requirements=("C", "W"))) - leading
-            return torch.addcmul(rest_, scaled, factor_, out=scaled).numpy()
+                given = torch.from_numpy(np.require(rows, requirements=("C", "W")))
+            # Both passes while the cells are in the cache.
+            n_rows = max(CACHED_CELLS * torch.get_num_threads() // max(rows.shape[1], 1), 1)
+            for few, part in zip(given.split(n_rows), out.split(n_rows), strict=True):
+                torch.sub(few.contiguous(), leading, out=part)
+                torch.addcmul(rest_, part, factor_, out=part)
 
         return scale
 

@@ -15,6 +15,9 @@ CHUNK_ROWS = 8192
 CHUNK_CELLS = 2**20
 """Most cells of a chunk, unless its rows are very wide; they stay in the processor's cache while they are reread."""
 
+CACHED_CELLS = 2**16
+"""Cells that are changed at a time in several passes, so that they stay in the fastest cache."""
+
 NETWORK_CELLS = 2**22
 """Most cells of a chunk for a network: matrix products are fastest with thousands of rows."""
 

@@ -89,7 +89,8 @@ def principal_directions(
 def _spectrum(rows: Batch, moment: Tensor | None, factors: Tensor, n_components: int | None, seed: int) -> Spectrum:
     """Principal directions of the rows with each column times a factor."""
     if moment is not None:
-        return spectrum_of_moment(moment * torch.outer(factors, factors))
+        is_exact = rows.observed is None
+        return spectrum_of_moment(moment * torch.outer(factors, factors), n_components if is_exact else None)
     return spectrum(_rescaled(rows, factors), n_components, seed)
 
 

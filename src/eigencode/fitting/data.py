@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from eigencode.batch import Batch
+from eigencode.batch import Batch, equal_parts
 from eigencode.data.gaps import hide_gaps
 from eigencode.data.mapped_rows import require_finite
 from eigencode.data.memory import require_memory
 from eigencode.data.rows import ResidentRows, Rows
 from eigencode.data.scaling import Scaler
+from eigencode.data.sources import chunk_rows
 from eigencode.data.streamed_rows import StreamedRows
 from eigencode.fitting.large_rows import large_rows, with_rest
 from eigencode.fitting.table import TrainingTable
@@ -169,13 +168,13 @@ def _resident(table: TrainingTable, weight: Tensor | None, scaler: Scaler, dtype
     held_out, n_rows, d = table.validation_numbers, sum(map(len, table.arrays)), table.array.shape[1]
     require_memory(n_rows * d * dtype.itemsize, "The scaled table", "Try fewer rows at a time with partial_fit")
     x, observed, first = torch.empty(n_rows, d, dtype=dtype), None, 0
-    kind = np.float64 if dtype == torch.float64 else np.float32
-    for chunk in chain.from_iterable(scaler.chunks(array, kind) for array in table.arrays):
-        part, cells = slice(first, first + len(chunk)), hide_gaps(torch.from_numpy(chunk))
-        x[part], first = cells.x, part.stop
+    for array in table.arrays:
+        scaler.scale_into(x[first : (first := first + len(array))].numpy(), array)
+    for part in equal_parts(n_rows, chunk_rows(d)):
+        cells = hide_gaps(x[part])
         if cells.observed is not None:
             observed = torch.ones(n_rows, d, dtype=torch.bool) if observed is None else observed
-            observed[part] = cells.observed
+            x[part], observed[part] = cells.x, cells.observed
     require_finite(x)
     is_training = torch.ones(n_rows, dtype=torch.bool).index_fill(0, held_out, False)
     training = torch.nonzero(is_training).flatten().to(torch.int32 if n_rows < 2**31 else torch.int64)

@@ -12,7 +12,7 @@ from eigencode.errors import known_length
 from eigencode.fitting.architecture import networks_of, widths_of, with_gaps
 from eigencode.fitting.baseline import Baseline, find_baseline, principal_directions
 from eigencode.fitting.data import Data
-from eigencode.fitting.start import build
+from eigencode.fitting.start import make, set_constants
 from eigencode.fitting.terms import terms_of
 from eigencode.model.composition import Composition
 from eigencode.model.objective import Objective
@@ -68,8 +68,14 @@ class Model:
 
     def built(self, data: Data, seed: int) -> Composition:
         """The composition with random weights, and with the best constant as the decoder's bias."""
+        composition = self.made(data, seed)
+        set_constants(composition, data)
+        return composition
+
+    def made(self, data: Data, seed: int) -> Composition:
+        """The composition with random weights, whose bias and likelihood know nothing of the rows."""
         composition = clone(self.composition)
-        build(composition, data, self.n_components, seed)
+        make(composition, data, self.n_components, seed)
         return composition
 
 

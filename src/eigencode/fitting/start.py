@@ -19,6 +19,7 @@ from eigencode.training.rng import generator
 if TYPE_CHECKING:
     from eigencode.fitting.model import Model
     from eigencode.options import AutoencoderOptions
+    from eigencode.parts.likelihoods.base import Likelihood
 
 
 FEW_ROWS = 64
@@ -50,11 +51,21 @@ class Start:
 
 def build(composition: Composition, data: Data, n_components: int, seed: int) -> None:
     """Make the composition's tensors at random, in the rows' precision, and the decoder's bias the best constant."""
+    make(composition, data, n_components, seed)
+    set_constants(composition, data)
+
+
+def make(composition: Composition, data: Data, n_components: int, seed: int) -> None:
+    """Make the composition's tensors at random, in the rows' precision."""
     composition.setup(data.rows.n_features, n_components, generator(seed, "weights"), data.sizes)
     composition.to(data.rows.dtype).eval()
-    composition.likelihood.prepare(data.typical, data.n_represented)
     if data.gaussian is not None and isinstance(composition.encoder, Completing):
         composition.encoder.describe_by(*vars(data.gaussian).values())
+
+
+def set_constants(composition: Composition, data: Data) -> None:
+    """Set what the likelihood takes from all rows, and the decoder's bias to the best constant."""
+    composition.likelihood.prepare(data.typical, data.n_represented)
     bias = composition.decoder.output_bias
     if bias is not None:
         with torch.no_grad():
@@ -94,21 +105,28 @@ def calibrate(
     composition.begin(sample)
     if noise is not None and is_given:
         expansion.set_spread(noise)
-    elif not (is_pretrained and expansion.moves_means):
+    elif _has_parameters(composition.likelihood) and not (is_pretrained and expansion.moves_means):
         expansion.calibrate(sample, _outputs(composition, sample))
     return length
+
+
+def _has_parameters(likelihood: Likelihood) -> bool:
+    """Whether there is anything to calibrate."""
+    return next(likelihood.parameters(), None) is not None
 
 
 @torch.no_grad()
 def begin_as(composition: Composition, linear: Composition, data: Data) -> bool:
     """Set a model's linear paths and terms to those of a linear model; return whether it then has the same outputs.
 
-    A network beside its linear path starts at zero, so that what `calibrate` found for the linear model holds for it.
+    What the likelihood and the decoder's bias take from all rows is the linear model's too. A network beside its linear
+    path starts at zero, so that what `calibrate` found for the linear model holds for it.
     """
     for own, other in zip(_of_start(composition), _of_start(linear), strict=True):
         if own.shape != other.shape:
             return False
         own.copy_(other)
+    composition.likelihood.load_state_dict(linear.likelihood.state_dict())  # the networks' first states may need it
     sample = data.sample.to(next(composition.parameters()).device)
     composition.begin(sample, linear)
     few = sample.thinned(FEW_ROWS)
@@ -128,7 +146,7 @@ def _outputs(composition: Composition, rows: Batch) -> Tensor:
 
 def find_start(options: AutoencoderOptions, model: Model, data: Data, seed: int) -> Start:
     """The baseline's linear map if the model can start as one, else random weights around the best constant."""
-    composition, linear = model.built(data, seed), None
+    composition, linear = model.made(data, seed), None
     if model.baseline is not None and composition.encoder.has_linear_path and composition.decoder.has_linear_path:
         linear = model.baseline.start
     if options.init == "linear" and linear is None:
@@ -143,8 +161,9 @@ def find_start(options: AutoencoderOptions, model: Model, data: Data, seed: int)
         linear = None
     alike = None if linear is None or model.baseline is None else model.baseline.composition
     if alike is not None and not begin_as(composition, alike, data):
-        composition, alike = model.built(data, seed), None
+        composition, alike = model.made(data, seed), None
     if alike is None:
+        set_constants(composition, data)
         begin_at(composition, data, linear, model.has_working_units)
     # The others may depend on weights that the linear model does not have.
     has_same_objective = not composition.penalties and composition.weight_prior is None

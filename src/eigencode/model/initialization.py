@@ -385,7 +385,7 @@ def backtrack(composition: Composition, batch: Batch, is_rough: bool = False, le
     assert bias is not None
     step = affine.weight.clone()
 
-    def worth(share: float, expansion: Expansion, rows: Batch, codes: Tensor | None) -> float:
+    def settle(share: float, expansion: Expansion, rows: Batch, codes: Tensor | None) -> Tensor:
         affine.weight.copy_(share**power * step)
         output = composition.decoder(composition.encode(*rows.cells).mean if codes is None else codes)
         best = expansion.intercept(rows, output - bias, bias)
@@ -393,27 +393,33 @@ def backtrack(composition: Composition, batch: Batch, is_rough: bool = False, le
             output = output - bias + best
             bias.copy_(best)
         expansion.calibrate(rows, output)
+        return output
+
+    def worth(share: float, expansion: Expansion, rows: Batch, codes: Tensor | None) -> float:
+        output = settle(share, expansion, rows, codes)
         cells = selected(likelihood(output).log_prob(likelihood.target(*rows.cells)), rows.observed)
         found = float(cells.sum(1, dtype=torch.float64).mean())
         return found if math.isfinite(found) else -math.inf
 
     shares = STEPS if decoder is None else (*STEPS, 0.0)
     if length is not None and decoder is not None:
-        shares = (length, 0.0)  # the bias is found from that at 0, as in the search
+        shares = (length,)
     rough = likelihood.expansion.rough
     few = rough.few(batch)
     codes = None if decoder is None else composition.encode(*few.cells).mean
-    best_share, most = shares[0], -math.inf
+    best_share, most, best_bias = shares[0], -math.inf, bias.clone()
     for share in shares:
         found = worth(share, rough, few, codes)
         if found > most:
             best_share, most = share, found
+            best_bias.copy_(bias)
         elif math.isfinite(most):
             break
+    bias.copy_(best_bias)
     if few is batch or is_rough:
-        worth(best_share, rough if is_rough else likelihood.expansion, few, codes)
+        settle(best_share, rough if is_rough else likelihood.expansion, few, codes)
     else:
-        worth(best_share, likelihood.expansion, batch, None)
+        settle(best_share, likelihood.expansion, batch, None)
     return best_share
 
 

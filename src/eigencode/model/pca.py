@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.linalg
 import torch
 from sklearn.utils.extmath import randomized_svd
 from torch import Tensor
@@ -16,6 +17,9 @@ EXACT_SIZE = 2048
 
 SEARCHED_DIRECTIONS = 256
 """Number of directions for larger problems, if none is given."""
+
+FEW_COLUMNS = 256
+"""Up to so many columns all directions are computed."""
 
 EXACT_PRODUCTS = 2e9
 """Up to this many multiply-adds the covariance is computed in float64 throughout, in a tenth of a second."""
@@ -70,7 +74,8 @@ def spectrum(batch: Batch, n_components: int | None, seed: int) -> Spectrum:
     rows = batch.x
     n_rows, n_features = rows.shape
     if has_small_moment(batch):
-        return spectrum_of_moment(second_moment(rows, batch.observed))
+        # Of covariances over different rows all eigenvalues are needed: some may be negative.
+        return spectrum_of_moment(second_moment(rows, batch.observed), n_components if batch.observed is None else None)
     if batch.observed is not None:
         rows = rows / observed_shares(batch).sqrt().to(rows)
     if n_rows <= EXACT_SIZE:
@@ -96,8 +101,16 @@ def has_small_moment(batch: Batch) -> bool:
     return n_features <= min(EXACT_SIZE, max(n_rows, 256))
 
 
-def spectrum_of_moment(moment: Tensor) -> Spectrum:
-    """Principal directions of centred rows with a second moment of shape (d, d), in float64."""
+def spectrum_of_moment(moment: Tensor, n_components: int | None = None) -> Spectrum:
+    """Principal directions of centred rows with a second moment of shape (d, d), in float64.
+
+    If few directions of many are asked for, no others are computed.
+    """
+    d = len(moment)
+    if n_components is not None and d > FEW_COLUMNS and n_components <= d // 4:
+        found = scipy.linalg.eigh(moment.numpy(), subset_by_index=(d - n_components, d - 1), check_finite=False)
+        leading, basis = (torch.from_numpy(array).flip(-1) for array in found)
+        return Spectrum(leading.clamp(min=0), with_positive_peaks(basis), float(moment.trace()))
     values, vectors = torch.linalg.eigh(moment)
     values = values.flip(0).clamp(min=0)
     return Spectrum(values, with_positive_peaks(vectors.flip(1)), float(values.sum()))

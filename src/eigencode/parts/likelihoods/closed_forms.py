@@ -15,6 +15,7 @@ from eigencode.parts.distributions import NegativeBinomial
 from eigencode.parts.likelihoods.expansion import SMALLEST_MEAN, Expansion
 from eigencode.parts.likelihoods.observed import (
     SAMPLE_CELLS,
+    cached_rows,
     evenly_sampled,
     mean,
     median,
@@ -199,9 +200,8 @@ class BernoulliExpansion(Expansion):
         """The bias of each logit with which the column has its mean, for given outputs; by Newton steps."""
         wanted = self._mean(batch)
         for _ in range(INTERCEPT_STEPS):
-            p = (output + bias).sigmoid_()
-            found = mean(p, batch.observed)
-            curvature = (found - mean(p.square_(), batch.observed)).clamp(min=SMALLEST_MEAN)
+            found, squared = _sigmoid_moments(output, batch.observed, bias)
+            curvature = (found - squared).clamp(min=SMALLEST_MEAN)
             step = ((wanted - found) / curvature).clamp(-1, 1)
             bias = bias + step
             if (curvature * step.square()).sum() < SMALLEST_GAIN:
@@ -215,7 +215,7 @@ class BernoulliExpansion(Expansion):
 
     def working_units(self, batch: Batch) -> Sequence[tuple[Tensor, Tensor]]:
         """One Newton step; the curvature of a column in its logit is p (1 - p)."""
-        p = mean(self.likelihood.target(batch.x.double()), batch.observed)
+        p = self._mean(batch).double()
         return [_newton(self.likelihood.divisor, p * (1 - p), torch.ones_like(p))]
 
 
@@ -380,6 +380,16 @@ class ActivatedExpansion(Expansion):
             is_below = self.likelihood.nonlinearity(middle) < wanted
             low, high = torch.where(is_below, middle, low), torch.where(is_below, high, middle)
         return (low + high) / 2
+
+
+def _sigmoid_moments(output: Tensor, observed: Tensor | None, bias: Tensor) -> Tensor:
+    """Means and mean squares of the sigmoids of outputs with a bias over the observed cells of columns, (2, d)."""
+    rows, totals = Batch.of_filled(output, observed), torch.zeros(2, len(bias), dtype=torch.float64, device=bias.device)
+    for part in rows.split(cached_rows(len(bias))):
+        p = part.selected((part.x + bias).sigmoid_())
+        totals += torch.stack([p.sum(0), p.square_().sum(0)])
+    n_cells = len(output) if observed is None else observed.sum(0).clamp(min=1)
+    return (totals / n_cells).to(bias)
 
 
 def _entropy(p: Tensor) -> Tensor:
