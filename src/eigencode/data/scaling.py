@@ -65,16 +65,19 @@ class ColumnStatistics:
             take_logarithms(part, logarithmic)
             w = None if weights is None else weights[done : done + len(part)]
             done += len(part)
-            low = np.fmin(low, over_rows(np.fmin.reduce, np.fmin, part))
-            high = np.fmax(high, over_rows(np.fmax.reduce, np.fmax, part))
+            given = part if any(logarithmic) else chunk  # which may have fewer bytes
+            least = over_rows(np.minimum.reduce, np.minimum, given)
+            is_complete = not np.isnan(least).any()
+            least = least if is_complete else over_rows(np.fmin.reduce, np.fmin, given)
+            low = np.fmin(low, least)
+            high = np.fmax(high, over_rows(np.fmax.reduce, np.fmax, given))
             before, exponent = exponent, _exponent(np.maximum(-low, high))
             if exponent.any():
                 part = np.ldexp(part, -exponent)
             if (before != exponent).any():
                 mean, squares = np.ldexp(mean, before - exponent), np.ldexp(squares, 2 * (before - exponent))
-            missing = np.isnan(part)
-            has_gaps = has_gaps or bool(missing.any())
-            m, part_mean, inside = _moments(part, w, missing if has_gaps else None)
+            has_gaps = has_gaps or not is_complete
+            m, part_mean, inside = _moments(part, w, np.isnan(part) if has_gaps else None)
             gap = part_mean - mean
             total = np.maximum(n + m, np.finfo(np.float64).tiny)  # a column may have no number yet
             squares = squares + inside + gap**2 * (n * m / total)
@@ -297,9 +300,10 @@ class Scaler:
                 given = torch.from_numpy(np.require(rows, requirements=("C", "W")))
             # Both passes while the cells are in the cache.
             n_rows = max(CACHED_CELLS * torch.get_num_threads() // max(rows.shape[1], 1), 1)
+            subtract, add_product = torch.sub, torch.addcmul
             for few, part in zip(given.split(n_rows), out.split(n_rows), strict=True):
-                torch.sub(few.contiguous(), leading, out=part)
-                torch.addcmul(rest_, part, factor_, out=part)
+                subtract(few.contiguous(), leading, out=part)
+                add_product(rest_, part, factor_, out=part)
 
         return scale
 

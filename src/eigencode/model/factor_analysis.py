@@ -8,7 +8,7 @@ probabilistic PCA. What is left is a function of the variances alone, with a sim
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ import torch
 from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
-from eigencode.model.pca import Spectrum, with_positive_peaks
+from eigencode.model.pca import Spectrum, spectrum_of_moment
 
 SMALLEST_NOISE = 2e-6
 """Smallest variance of a column's noise, in scaled units; without it the likelihood may have no upper bound."""
@@ -25,6 +25,9 @@ SMALLEST_NOISE = 2e-6
 MOST_PRODUCTS = 1e10
 """The number of eigendecompositions times d^3 is about this at most, which takes some seconds: a quarter for each of
 three first values, and one for the best of them."""
+
+SEARCHES = 80
+"""With fewer evaluations in all (from 500 columns on) only one of the first values is improved."""
 
 OUT_OF_EVALUATIONS = 1
 """The status of scipy's L-BFGS where it has not converged."""
@@ -77,18 +80,13 @@ def factor_analysis(
     beta, total = max(beta, 1e-12), covariance.diagonal()
     is_wide = len(total) > WIDE and n_components <= len(total) // 8
 
-    def scaled(noise: Tensor) -> tuple[Tensor, Tensor]:
-        root = noise.sqrt()
-        values, vectors = torch.linalg.eigh(covariance / torch.outer(root, root))
-        return values.flip(0), vectors.flip(1)
-
     def leading(noise: Tensor) -> tuple[Tensor, Tensor]:
-        if not is_wide:
-            values, vectors = scaled(noise)
-            return values[:n_components], vectors[:, :n_components]
         root = noise.sqrt()
-        divided = (covariance / torch.outer(root, root)).numpy()
-        found = eigsh(divided, n_components, v0=np.ones(len(divided)), tol=LOOSE)
+        divided = covariance / torch.outer(root, root)
+        if not is_wide:
+            values, vectors = torch.linalg.eigh(divided)
+            return values.flip(0)[:n_components], vectors.flip(1)[:, :n_components]
+        found = eigsh(divided.numpy(), n_components, v0=np.ones(len(divided)), tol=LOOSE)
         return torch.from_numpy(found[0]), torch.from_numpy(found[1])
 
     def cost(logarithms: np.ndarray) -> tuple[float, np.ndarray]:
@@ -100,36 +98,61 @@ def factor_analysis(
         residual = total / noise - explained
         return float(logarithms.sum() + (total / noise).sum() - gain), (1 - residual).numpy()
 
-    firsts = (total, _residual_variances(covariance), _principal_noise(covariance, n_components))
     least = torch.as_tensor(smallest, dtype=torch.float64).clamp(min=SMALLEST_NOISE).expand_as(total)
-    affordable = MOST_PRODUCTS / len(total) ** 3
+    noise = _best_noise(cost, _first_values(covariance, n_components), least)
+    root = noise.sqrt()
+    return FactorAnalysis(noise, spectrum_of_moment(covariance / torch.outer(root, root), n_components), beta)
+
+
+Cost = Callable[[np.ndarray], tuple[float, np.ndarray]]
+"""A function of the logarithms of variances, and its gradient."""
+
+
+def _best_noise(cost: Cost, firsts: Sequence[Tensor], least: Tensor) -> Tensor:
+    """The variances with the least cost, from the best of several first values.
+
+    Of few columns each first value is improved until it converges. Where only few evaluations are affordable, each
+    variance is first replaced by what the factors of the first value leave of it, which is as good as about four steps
+    of L-BFGS, and the best of these values is improved.
+    """
+    affordable = MOST_PRODUCTS / len(least) ** 3
+    if affordable < SEARCHES:
+        shorter = [_left_over(cost, first.clamp(min=least)) for first in firsts]
+        best = min(shorter, key=lambda noise: cost(_logarithms(noise, least))[0])
+        return torch.from_numpy(_minimised(cost, best, least, affordable / 3).x).exp()
     found = min((_minimised(cost, first, least, affordable / 4) for first in firsts), key=lambda found: found.fun)
     if found.status == OUT_OF_EVALUATIONS:
         found = _minimised(cost, torch.from_numpy(found.x).exp(), least, affordable / 4)
-    noise = torch.from_numpy(found.x).exp()
-    values, vectors = scaled(noise)
-    spectrum = Spectrum(values.clamp(min=0), with_positive_peaks(vectors), float(values.sum()))
-    return FactorAnalysis(noise, spectrum, beta)
+    return torch.from_numpy(found.x).exp()
 
 
-def _minimised(
-    cost: Callable[[np.ndarray], tuple[float, np.ndarray]], first: Tensor, least: Tensor, affordable: float
-) -> scipy.optimize.OptimizeResult:
+def _left_over(cost: Cost, noise: Tensor) -> Tensor:
+    """What the factors for given variances leave of each column's variance: at the optimum, the same variances."""
+    _, gradient = cost(noise.log().numpy())
+    return noise * (1 - torch.from_numpy(gradient)).clamp(min=0)
+
+
+def _logarithms(noise: Tensor, least: Tensor) -> np.ndarray:
+    """The arguments of a cost."""
+    logarithms: np.ndarray = noise.clamp(min=least).log().numpy()
+    return logarithms
+
+
+def _minimised(cost: Cost, first: Tensor, least: Tensor, affordable: float) -> scipy.optimize.OptimizeResult:
     """The minimum over the logarithms of variances, not below the least, from a first value."""
     options = {"maxfun": int(np.clip(affordable, 5, 1000)), "maxiter": 1000, "ftol": 1e-13, "gtol": 1e-9}
     bounds = scipy.optimize.Bounds(least.log().numpy())
-    begin = first.clamp(min=least).log().numpy()
+    begin = _logarithms(first, least)
     return scipy.optimize.minimize(cost, begin, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
 
 
-def _residual_variances(covariance: Tensor) -> Tensor:
-    """The variance of each column that the others do not explain, 1 / (S^-1)_jj, where S is regular."""
-    values, vectors = torch.linalg.eigh(covariance)
-    least = max(float(values[-1]), 1.0) * 1e-6
-    return 1 / (vectors.square() / values.clamp(min=least)).sum(1)
+def _first_values(covariance: Tensor, n_components: int) -> tuple[Tensor, Tensor, Tensor]:
+    """First values of the noise's variances, from all of a column's variance to the least that is left of it.
 
-
-def _principal_noise(covariance: Tensor, n_components: int) -> Tensor:
-    """The variance of each column beside the first principal directions."""
-    values, vectors = torch.linalg.eigh(covariance)
-    return covariance.diagonal() - (vectors.square() * values)[:, -n_components:].sum(1)
+    They are the variance of each column, that beside the others, 1 / (S^-1)_jj where S is regular, and that beside the
+    first principal directions.
+    """
+    total, (values, vectors) = covariance.diagonal(), torch.linalg.eigh(covariance)
+    squares, least = vectors.square(), max(float(values[-1]), 1.0) * 1e-6
+    residual = 1 / (squares / values.clamp(min=least)).sum(1)
+    return total, residual, total - (squares * values)[:, -n_components:].sum(1)

@@ -388,9 +388,10 @@ def backtrack(composition: Composition, batch: Batch, is_rough: bool = False, le
     def settle(share: float, expansion: Expansion, rows: Batch, codes: Tensor | None) -> Tensor:
         affine.weight.copy_(share**power * step)
         output = composition.decoder(composition.encode(*rows.cells).mean if codes is None else codes)
-        best = expansion.intercept(rows, output - bias, bias)
+        own = output - bias
+        best = expansion.intercept(rows, own, bias)
         if best is not bias:
-            output = output - bias + best
+            output = own.add_(best)
             bias.copy_(best)
         expansion.calibrate(rows, output)
         return output

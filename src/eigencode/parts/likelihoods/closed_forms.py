@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from eigencode.batch import Batch
+from eigencode.batch import Batch, equal_parts, selected
 from eigencode.parts.distributions import NegativeBinomial
 from eigencode.parts.likelihoods.expansion import SMALLEST_MEAN, Expansion
 from eigencode.parts.likelihoods.observed import (
@@ -202,7 +202,9 @@ class BernoulliExpansion(Expansion):
         for _ in range(INTERCEPT_STEPS):
             found, squared = _sigmoid_moments(output, batch.observed, bias)
             curvature = (found - squared).clamp(min=SMALLEST_MEAN)
-            step = ((wanted - found) / curvature).clamp(-1, 1)
+            newton = (wanted - found) / curvature
+            # The logit of the mean rises less than the bias, so its difference is never too long a step.
+            step = newton.where(newton.abs() < 1, wanted.logit() - found.logit(SMALLEST_MEAN))
             bias = bias + step
             if (curvature * step.square()).sum() < SMALLEST_GAIN:
                 break
@@ -384,9 +386,10 @@ class ActivatedExpansion(Expansion):
 
 def _sigmoid_moments(output: Tensor, observed: Tensor | None, bias: Tensor) -> Tensor:
     """Means and mean squares of the sigmoids of outputs with a bias over the observed cells of columns, (2, d)."""
-    rows, totals = Batch.of_filled(output, observed), torch.zeros(2, len(bias), dtype=torch.float64, device=bias.device)
-    for part in rows.split(cached_rows(len(bias))):
-        p = part.selected((part.x + bias).sigmoid_())
+    totals = torch.zeros(2, len(bias), dtype=torch.float64, device=bias.device)
+    for rows in equal_parts(len(output), cached_rows(len(bias))):
+        p = (output[rows] + bias).sigmoid_()
+        p = selected(p, None if observed is None else observed[rows])
         totals += torch.stack([p.sum(0), p.square_().sum(0)])
     n_cells = len(output) if observed is None else observed.sum(0).clamp(min=1)
     return (totals / n_cells).to(bias)

@@ -54,7 +54,7 @@ def stride(batch: Batch, n_cells: int = SAMPLE_CELLS) -> int:
 
 def cached_rows(n_columns: int) -> int:
     """Rows that stay in the fastest cache while several functions of their cells are computed."""
-    return max(SAMPLE_CELLS // (16 * max(n_columns, 1)), 1)
+    return max(SAMPLE_CELLS // (8 * max(n_columns, 1)), 1)
 
 
 def evenly_sampled(batch: Batch, n_cells: int = SAMPLE_CELLS) -> Batch:
@@ -106,5 +106,6 @@ def _means(batch: Batch, functions: Callable[[Tensor], list[Tensor]]) -> Tensor:
     """Means of functions of cells over the observed ones of columns, shape (m, d), in float64, few rows at a time."""
     total: Tensor = torch.zeros((), dtype=torch.float64)
     for part in batch.split(cached_rows(batch.x.shape[-1])):
-        total = total + _n_cells(part) * torch.stack([mean(cells, part.observed) for cells in functions(part.x)])
+        found = torch.stack([mean(cells, part.observed) for cells in functions(part.x)])
+        total = total + _n_cells(part) * found.double()
     return total / _n_cells(batch).clamp(min=1)
