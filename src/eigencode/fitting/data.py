@@ -15,7 +15,6 @@ from eigencode.data.mapped_rows import require_finite
 from eigencode.data.memory import require_memory
 from eigencode.data.rows import ResidentRows, Rows
 from eigencode.data.scaling import Scaler
-from eigencode.data.sources import chunk_rows
 from eigencode.data.streamed_rows import StreamedRows
 from eigencode.fitting.large_rows import large_rows, with_rest
 from eigencode.fitting.table import TrainingTable
@@ -170,7 +169,7 @@ def _resident(table: TrainingTable, weight: Tensor | None, scaler: Scaler, dtype
     x, observed, first = torch.empty(n_rows, d, dtype=dtype), None, 0
     for array in table.arrays:
         scaler.scale_into(x[first : (first := first + len(array))].numpy(), array)
-    for part in equal_parts(n_rows, chunk_rows(d)):
+    for part in equal_parts(n_rows, max(TYPICAL_CELLS // d, TYPICAL_ROWS)):
         cells = hide_gaps(x[part])
         if cells.observed is not None:
             observed = torch.ones(n_rows, d, dtype=torch.bool) if observed is None else observed

@@ -417,10 +417,8 @@ def backtrack(composition: Composition, batch: Batch, is_rough: bool = False, le
         elif math.isfinite(most):
             break
     bias.copy_(best_bias)
-    if few is batch or is_rough:
-        settle(best_share, rough if is_rough else likelihood.expansion, few, codes)
-    else:
-        settle(best_share, likelihood.expansion, batch, None)
+    rows, known = (few, codes) if few is batch or is_rough else (batch, None)
+    settle(best_share, rough if is_rough else likelihood.expansion, rows, known)
     return best_share
 
 
