@@ -146,10 +146,11 @@ class BaseAutoencoder(
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Take one pass over a block of rows, and keep what was learned from earlier blocks.
 
-        The first block determines scale, code size and start, so it should be typical and not small. After ``fit``
-        training continues from the fitted weights, with their scale and a new optimiser. There are no validation rows.
-        The step size does not decay: the model is the average over recent steps. ``learning_rate`` and ``batch_size``
-        are read for each block; the other options cannot change. A block that raises an error changes nothing.
+        The first block determines scale, code size, smallest variances and start, so it should be typical and not
+        small. After ``fit`` training continues from the fitted weights, with their scale and a new optimiser. There are
+        no validation rows. The step size does not decay: the model is the average over recent steps. ``learning_rate``
+        and ``batch_size`` are read for each block; the other options cannot change. A block that raises an error
+        changes nothing.
 
         Parameters
         ----------
