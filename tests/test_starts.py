@@ -14,8 +14,10 @@ from eigencode.model.initialization import STEPS, backtrack, linear_problem, lin
 from eigencode.model.pca import spectrum
 from eigencode.parts import (
     MLP,
+    BernoulliLikelihood,
     Contractive,
     GaussianCode,
+    GaussianLikelihood,
     GaussianNoise,
     GaussianWeights,
     LaplaceLikelihood,
@@ -23,6 +25,7 @@ from eigencode.parts import (
     LinearPath,
     Network,
     Penalty,
+    Sizes,
     StandardNormalPrior,
 )
 from eigencode.parts.networks.base import linear_layer
@@ -56,6 +59,34 @@ def test_a_large_problem_is_solved_at_random_and_agrees(monkeypatch):
     np.testing.assert_allclose(found.eigenvalues, exact.eigenvalues[:5], rtol=1e-6)
     np.testing.assert_allclose(found.directions, exact.directions[:, :5], atol=1e-4)
     assert found.total == pytest.approx(exact.total)
+
+
+def test_few_of_many_directions_are_those_of_all():
+    rows = centred(600, 300)
+    every, few = spectrum(Batch(rows), None, seed=0), spectrum(Batch(rows), 10, seed=0)
+    assert len(every.eigenvalues) == 300
+    assert few.directions.shape == (300, 10)
+    torch.testing.assert_close(few.eigenvalues, every.eigenvalues[:10], rtol=1e-10, atol=0)
+    torch.testing.assert_close(few.directions, every.directions[:, :10], rtol=0, atol=1e-8)
+    assert few.total == pytest.approx(every.total)
+
+
+def test_the_bias_of_a_rare_column_is_found_from_a_far_one():
+    part = BernoulliLikelihood()
+    part.setup(Sizes(2, 1))
+    x = torch.zeros(4000, 2, dtype=torch.float64)
+    x[:4, 0], x[:3000, 1] = 1, 1
+    output = 0.1 * torch.randn(4000, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    bias = part.expansion.intercept(Batch(x), output, torch.tensor([-20.0, 6.0], dtype=torch.float64))
+    found = (output + bias).sigmoid().mean(0)
+    torch.testing.assert_close(found, torch.tensor([0.001, 0.75], dtype=torch.float64), rtol=1e-3, atol=0)
+
+
+def test_the_model_takes_what_the_baseline_took_from_all_rows(cancer, monkeypatch):
+    asked, prepare = [], GaussianLikelihood.prepare
+    monkeypatch.setattr(GaussianLikelihood, "prepare", lambda part, *given: asked.append(part) or prepare(part, *given))
+    Autoencoder(2, max_epochs=0, random_state=0).fit(cancer)
+    assert len(asked) == 1
 
 
 def test_large_covariances_are_accumulated_in_the_rows_precision_and_agree(monkeypatch):
