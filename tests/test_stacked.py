@@ -260,6 +260,19 @@ def test_sizes_come_from_the_usual_knobs_where_no_layers_are_given(rows):
     assert automatic.transform(rows).shape == (250, automatic.n_components_)
 
 
+@pytest.mark.parametrize("share", ["auto", 0.5, 0.99])
+@pytest.mark.parametrize("hidden", [(), (30,), (12, 20)])
+def test_a_share_of_the_variance_is_that_of_the_rows(share, hidden):
+    """And not that of the units of the layer below, which begin at random."""
+    x = np.random.default_rng(0).normal(size=(400, 10)) * 0.8 ** np.arange(10)
+    model = StackedAutoencoder(share, hidden=hidden, scale="none", max_epochs=0, random_state=0).fit(x)
+    kept = np.cumsum(model.explained_variance_ratio_)
+    asked = 0.9 if share == "auto" else share
+    assert kept[-1] >= asked > kept[-2]
+    alone = Autoencoder(share, scale="none", max_epochs=0, random_state=0).fit(x)
+    assert model.n_components_ == len(kept) == alone.n_components_
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from sklearn.base import clone
 
 from eigencode import fitting, parts, training
@@ -299,6 +300,10 @@ class StackedAutoencoder(BaseAutoencoder):
     def _of_width(self, width: int | str, index: int, n_layers: int) -> Autoencoder:
         """A layer of a width, with the noise, activation and training options of the stack."""
         is_first, is_last = index == 0, index == n_layers - 1
+        share = None if is_first else fitting.kept_variance(width)
+        if share is not None:  # of the rows' variance: that of random units has few large directions
+            kept = np.cumsum(self.layers_[0].explained_variance_ratio_)
+            width = min(int(np.searchsorted(kept, share)) + 1, len(kept))
         return Autoencoder(
             width,
             hidden=(),
