@@ -263,7 +263,9 @@ def test_an_empty_path_is_not_the_current_folder(folder, monkeypatch, capsys, co
     assert capsys.readouterr().err == "The path of a file cannot be empty. Got ''. Name a file.\n"
 
 
-def test_other_errors_of_the_system_are_one_line(monkeypatch, capsys):
+def test_other_errors_of_the_system_are_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m.safetensors").touch()
     for error, says in [
         (OSError(5, "Input/output error", "disk"), "Cannot use 'disk'. Got the error Input/output error.\n"),
         (OSError("no more threads"), "The operating system refused. Got the error no more threads.\n"),

@@ -107,8 +107,7 @@ class ClippedAdam:
     ) -> None:
         self._weights, self._gradient, self._factors, self._decay = weights, gradient, factors, decay
         self.mean, self.square = torch.zeros_like(weights.data), torch.zeros_like(weights.data)
-        # The fused kernel takes these in float32, whatever the weights' type.
-        # The last are the step sizes of steps that were skipped since weights decayed.
+        # In float32 for the fused kernel; the last are the sizes of steps that were skipped since weights decayed.
         self.n_steps, self.running, self.skipped = torch.zeros((3, *weights.shape[:-1], 1), device=weights.device)
         # Factor from a length to a root mean square.
         shares = [n**-0.5 for n in n_weights or [weights.shape[-1]] * self.running.numel()]
@@ -220,7 +219,8 @@ class ClippedAdam:
         scale = (norm / (CLIP_FACTOR * self.running)).nan_to_num_(1.0).clamp_(min=1.0)
         self.running.lerp_(norm / scale, FORGETTING)
         self.n_steps.add_(1 - is_broken)
-        self.skipped.add_(is_broken * (rate.view_as(self.skipped) if isinstance(rate, Tensor) else rate))
+        size = rate.clamp(max=LONGEST_STEP).view_as(norm) if isinstance(rate, Tensor) else min(rate, LONGEST_STEP)
+        self.skipped.add_(is_broken * size)
         unit = scale * (self.running.clamp(min=SMALLEST) * self._share)
         if gradient.dim() == 1:
             for factor, part, own in self._models[0]:
@@ -251,10 +251,11 @@ class ClippedAdam:
             scale = max(norm / (CLIP_FACTOR * mean_norm), 1.0) if mean_norm else 1.0
             mean_norm += FORGETTING * (norm / scale - mean_norm)
             running[k], units[k] = mean_norm, scale * max(mean_norm, SMALLEST) * share
-            skipped[k] += 0 if is_finite else rate
             if is_finite:
                 n_steps[k] += 1
                 alike.setdefault(rate, []).append(k)
+            else:
+                skipped[k] += min(rate, LONGEST_STEP)
         if len(each) > 1:  # the kernel takes one unit for all
             own.div_(unit[:, None])
         for rate, chosen in alike.items():
@@ -439,7 +440,7 @@ LONG_GRADIENT = 2.0**12
 """Length of a gradient from which the objective is multiplied by a factor below 1 for L-BFGS."""
 
 LONGEST_STEP = 1e30
-"""Largest step size of L-BFGS, far above useful ones and finite in float32."""
+"""Largest step size of L-BFGS, and of a step that is skipped: far above useful ones and finite in float32."""
 
 NO_STEP = 1e-30
 """Step size with which no weight changes."""
