@@ -95,6 +95,7 @@ def test_every_option_for_the_command_line_is_a_flag(option, capsys):
         ("--missing-values=-999,-1 unknown 1,x", {"missing_values": (-999, -1, "unknown", "1,x")}),
         ("--columns x=count,y=1,2", {"columns": {"x": "count", "y": ("1", "2")}}),
         ("--columns x=count y=1,2", {"columns": {"x": "count", "y": ("1", "2")}}),
+        ("--columns x=count, y=1,2", {"columns": {"x": "count", "y": ("1", "2")}}),
         ("--hidden 128", {"hidden": (128,)}),
         ("--hidden", {"hidden": ()}),
         ("--hidden auto --n-components auto", {"hidden": "auto", "n_components": "auto"}),

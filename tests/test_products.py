@@ -55,7 +55,7 @@ def test_a_bias_added_apart_is_that_of_the_layer(dtype):
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.bfloat16):
         expected, without = linear(x, weight, bias), linear(x, weight)
         with BiasApart():
-            found = linear(x, weight, bias), linear(x, weight=weight, bias=bias)
+            found = linear(x, weight, bias), linear(x, bias=bias, weight=weight)
             assert torch.equal(linear(x, weight), without)
     for one in found:
         assert one.dtype == dtype

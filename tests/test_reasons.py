@@ -342,7 +342,7 @@ def test_a_mask_with_the_labels_of_the_rows_in_another_order_is_taken_by_its_lab
     mask = pd.Series(np.isin(np.arange(120), [3, 40]), frame.index)
     expected = detector.explain(frame, rows=mask)
     pd.testing.assert_frame_equal(detector.explain(frame, rows=mask.sort_index()), expected)
-    pd.testing.assert_frame_equal(detector.explain(frame, rows=mask.astype(bool).iloc[::-1]), expected)
+    pd.testing.assert_frame_equal(detector.explain(frame, rows=mask.astype("boolean").iloc[::-1]), expected)
     by_position = mask.set_axis(np.arange(119, -1, -1))  # other labels
     pd.testing.assert_frame_equal(detector.explain(frame, rows=by_position), expected)
 

@@ -407,6 +407,7 @@ def test_a_note_on_times_in_the_order_of_the_rows(as_text):
         (times.dt.floor("D"), not as_text),  # two different texts are a category
         (mixed, False),
         (times[:19], False),
+        (times.where(times.index % 20 == 0), False),
         (pd.Series([times[0]] * 40), False),
     ]:
         seen = seen.astype("string") if as_text else seen

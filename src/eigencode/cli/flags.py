@@ -242,12 +242,12 @@ def _pairs(text: str) -> list[str]:
 
     Examples
     --------
-    >>> _pairs("zip=category,size=low,mid,high,paid=time")
+    >>> _pairs("zip=category,size=low,mid,high, paid=time,")
     ['zip=category', 'size=low,mid,high', 'paid=time']
     >>> _pairs("width, height=count")
     ['width, height=count']
     """
-    pairs = re.split(r",(?=[^,=]+=)", text)
+    pairs = re.split(r", *(?=[^,=]+=)", text.removesuffix(","))  # a comma before a space ends an argument
     return pairs if "=" in pairs[0] else [text]  # a name may have commas
 
 

@@ -170,7 +170,7 @@ class ChosenRows:
 
 def _in_order_of(X: Any, rows: Any) -> Any:
     """A mask of labelled rows in the order of a frame that has the same labels in another one."""
-    if not (hasattr(X, "iloc") and hasattr(rows, "iloc") and rows.ndim == 1 and rows.dtype == bool):
+    if not (hasattr(X, "iloc") and hasattr(rows, "iloc") and rows.ndim == 1 and rows.dtype.kind == "b"):
         return rows
     own, given = X.index, rows.index
     is_permuted = len(own) == len(given) and own.is_unique and given.is_unique and own.isin(given).all()

@@ -65,12 +65,14 @@ class BiasApart(TorchFunctionMode):
         self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Run a function."""
-        named = kwargs or {}
         if function is nn.functional.linear:
-            x, weight, bias = (*args, *named.values(), None)[:3]
-            product = function(x, weight)
-            return product if bias is None else product + bias.to(product.dtype)
-        return function(*args, **named)
+            function = _linear
+        return function(*args, **(kwargs or {}))
+
+
+def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:  # as torch names them
+    product = nn.functional.linear(input, weight)
+    return product if bias is None else product + bias.to(product.dtype)
 
 
 def is_faster_transposed(one: Tensor, other: Tensor) -> bool:

@@ -84,8 +84,9 @@ def _sentinel(numbers: np.ndarray) -> str:
 def _times_of_rows(values: Values) -> str:
     """That rows are in the order of their times: new ones have times of which the model knows nothing."""
     times = types.seconds(types.times_of(values.cells, values.time_format) if values.time_format else values.cells)
-    steps = np.diff(times[~np.isnan(times)])
-    if len(times) < FEW or not steps.any() or not ((steps >= 0).all() or (steps <= 0).all()):
+    known = times[~np.isnan(times)]
+    steps = np.diff(known)
+    if len(known) < FEW or not steps.any() or not ((steps >= 0).all() or (steps <= 0).all()):
         return ""
     return (
         "is in the order of the rows, and rows of other times are unusual in it: name it in 'columns' as 'identifier' "
