@@ -17,6 +17,7 @@ from eigencode import Autoencoder, AutoencoderSearch, LinearAutoencoder
 from eigencode.errors import DataError, EigencodeError, OptionError
 from eigencode.estimators.fit_many import Job, fit_jobs
 from eigencode.parts import GaussianNoise
+from eigencode.search_rounds import Halving
 
 X = load_digits().data[:300]
 QUICK = {"hidden": (12,), "max_epochs": 4, "optimizer": "adam", "random_state": 0, "precision": "float64"}
@@ -378,6 +379,15 @@ def _reached(model, rows, n_epochs):
     """The lowest objective of validation rows in the first epochs of a fit."""
     history = model.fit(rows).history_
     return min(row["validation_objective"] for row in history if 0 < row["epoch"] <= n_epochs)
+
+
+def test_a_round_keeps_a_share_of_all_candidates_of_a_group(monkeypatch):
+    monkeypatch.setattr(Halving, "_objective", lambda self, candidate, share: candidate)
+    monkeypatch.setattr(Halving, "_is_complete", lambda self, candidate: False)
+    halving = Halving(4, range(20), [range(16), range(16, 20)])
+    assert halving.poor(0.2) == [*range(8, 16), 18, 19]
+    assert halving.poor(0.5) == [*range(4, 8), 17]
+    assert np.flatnonzero(halving.budgets == 1).tolist() == [0, 1, 2, 3, 16]
 
 
 def test_poor_candidates_end_early_and_the_others_go_on_from_where_they_are(tmp_path):

@@ -389,6 +389,17 @@ def test_weights_do_not_decay_for_steps_that_are_skipped(n_models):
     torch.testing.assert_close(moved[1][1:], moved[0][1:])
 
 
+def test_a_state_that_does_not_say_what_was_skipped_is_read():
+    weights = nn.Parameter(torch.zeros(3))
+    optimizer, again = ClippedAdam(weights), ClippedAdam(weights)
+    weights.grad = torch.ones(3)
+    optimizer.step(0.1)
+    earlier = {name: value for name, value in optimizer.state_dict().items() if name != "skipped"}
+    again.load_state_dict(earlier)
+    for name, value in again.state_dict().items():
+        assert torch.equal(value, earlier.get(name, torch.zeros(1)))
+
+
 @pytest.mark.usefixtures("step_of")
 def test_gradients_of_zero_move_nothing():
     weights = nn.Parameter(torch.ones(2))
