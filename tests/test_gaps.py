@@ -21,7 +21,7 @@ from eigencode import (
     VariationalAutoencoder,
 )
 from eigencode.batch import Batch
-from eigencode.data.gaps import hide_gaps
+from eigencode.data.gaps import find_nonfinite, hide_gaps
 from eigencode.data.scaling import ColumnStatistics, Scaler
 from eigencode.data.sources import ArraySource
 from eigencode.errors import DataError, ResultWarning
@@ -506,3 +506,20 @@ def test_flat_directions_of_a_normal_density_are_noise():
     torch.testing.assert_close(covariance.diagonal(), exact.diagonal(), rtol=0.1, atol=0)
     torch.testing.assert_close(covariance, exact, rtol=0, atol=0.1)
     assert (found.noise > 0).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("cell", "kind"), [(np.nan, "gaps"), (np.inf, "infinite"), (-np.inf, "infinite")])
+def test_one_cell_that_is_no_finite_number_is_found_in_any_row(cell, kind, dtype):
+    for n_rows, row in ((1, 0), (20_000, 0), (20_000, 19_999)):
+        table = np.full((n_rows, 3), -1.0, dtype)
+        assert find_nonfinite(table) == {"gaps": {}, "infinite": {}}
+        table[row, 1] = cell
+        assert find_nonfinite(table) == {"gaps": {}, "infinite": {}, kind: {1: (1, row)}}
+    table[5, 2] = np.nan if kind == "infinite" else np.inf
+    assert all(find_nonfinite(table).values())
+
+
+def test_the_largest_finite_numbers_are_no_infinite_cells():
+    """Their sum is infinite."""
+    assert not any(find_nonfinite(np.full((10, 2), np.finfo(np.float64).max)).values())
