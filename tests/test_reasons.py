@@ -347,6 +347,17 @@ def test_a_mask_with_the_labels_of_the_rows_in_another_order_is_taken_by_its_lab
     pd.testing.assert_frame_equal(detector.explain(frame, rows=by_position), expected)
 
 
+def test_a_mask_of_rows_whose_labels_have_levels_or_gaps(labelled):
+    frame, detector = labelled
+    chosen = np.isin(np.arange(120), [3, 40])
+    levels = pd.MultiIndex.from_product([range(12), range(10)])
+    for index in (levels, pd.Index([np.nan, *range(119)]), pd.IntervalIndex.from_breaks(range(121))):
+        rows = frame.set_axis(index)
+        expected = detector.explain(rows, rows=chosen)
+        for mask in (pd.Series(chosen), pd.Series(chosen, index), pd.Series(chosen, index).iloc[::-1]):
+            pd.testing.assert_frame_equal(detector.explain(rows, rows=mask), expected)
+
+
 @pytest.mark.parametrize("rows", [[], np.zeros(120, bool)])
 def test_no_rows_have_no_reasons(labelled, rows):
     frame, detector = labelled

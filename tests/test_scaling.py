@@ -27,6 +27,15 @@ def test_statistics_merge_over_chunks_as_if_read_at_once():
     assert (found.maximum == array.max(0)).all()
 
 
+@pytest.mark.parametrize("dtype", ["?", "i1", "u8", "f2", "f4", ">f4", "f8", "g"])
+def test_statistics_are_in_float64(dtype):
+    array = np.random.default_rng(0).integers(0, 9, size=(1000, 3)).astype(dtype)
+    found = statistics(array)
+    assert {values.dtype for values in (found.mean, found.deviation, found.minimum, found.maximum)} == {np.dtype("f8")}
+    np.testing.assert_allclose(found.deviation, array.astype("f8").std(0), rtol=1e-12)
+    assert (found.maximum == array.max(0)).all()
+
+
 def test_a_large_offset_costs_no_precision():
     rng = np.random.default_rng(0)
     spread = rng.normal(size=(3 * CHUNK_ROWS, 2))

@@ -65,7 +65,7 @@ class ColumnStatistics:
             take_logarithms(part, logarithmic)
             w = None if weights is None else weights[done : done + len(part)]
             done += len(part)
-            given = part if any(logarithmic) else chunk  # which may have fewer bytes
+            given = chunk if chunk.itemsize < part.itemsize and not any(logarithmic) else part
             least = over_rows(np.minimum.reduce, np.minimum, given)
             is_complete = not np.isnan(least).any()
             least = least if is_complete else over_rows(np.fmin.reduce, np.fmin, given)

@@ -170,11 +170,14 @@ class ChosenRows:
 
 def _in_order_of(X: Any, rows: Any) -> Any:
     """A mask of labelled rows in the order of a frame that has the same labels in another one."""
-    if not (hasattr(X, "iloc") and hasattr(rows, "iloc") and rows.ndim == 1 and rows.dtype.kind == "b"):
+    is_labelled = hasattr(X, "iloc") and hasattr(rows, "iloc") and rows.ndim == 1
+    if not is_labelled or rows.dtype.kind != "b" or X.index.equals(rows.index):
         return rows
-    own, given = X.index, rows.index
-    is_permuted = len(own) == len(given) and own.is_unique and given.is_unique and own.isin(given).all()
-    return rows.reindex(own) if is_permuted else rows
+    own, given = ([None if is_missing(label) else label for label in labelled.index] for labelled in (X, rows))
+    places = {label: place for place, label in enumerate(given)}
+    order = [places.get(label, -1) for label in own]
+    is_permuted = sorted(order) == list(range(len(given)))
+    return rows.iloc[order] if is_permuted else rows
 
 
 def check_question(n_columns: Any, output: Any) -> None:
