@@ -1,7 +1,5 @@
 """Tracking: a store has the rows of a history, and the training is the same with and without it."""
 
-import os
-
 import numpy as np
 import pytest
 
@@ -133,8 +131,8 @@ class TestCommand:
         objectives = [[row["validation_objective"] for row in each.history_] for each in (model, other)]
         assert objectives[0] == objectives[1]
 
-    def test_wrong_names_are_errors_before_the_rows_are_read(self, rows, capsys):
-        os.remove("rows.csv")
+    def test_wrong_names_are_errors_before_the_rows_are_read(self, rows, monkeypatch, capsys):
+        monkeypatch.setattr("eigencode.cli.fit_commands.read_rows", lambda *_, **__: pytest.fail("rows were read"))
         assert main([*rows, "--output", "m.safetensors", "--log", "wandb:x"]) == 1
         assert "tensorboard:DIR" in capsys.readouterr().err
 
