@@ -703,7 +703,7 @@ def test_a_decoder_that_is_too_large_is_said(model, monkeypatch):
 
 
 def test_what_cannot_be_written_is_refused(model, tmp_path, monkeypatch):
-    with pytest.raises(FileError, match=r"ending in \.html"):
+    with pytest.raises(FileError, match=r"'\.html', '\.htm'"):
         model.report(people(), tmp_path / "r.pdf")
     monkeypatch.setitem(__import__("sys").modules, "vl_convert", None)
     monkeypatch.setattr("eigencode.report.page.Findings", None)  # it is said before any work

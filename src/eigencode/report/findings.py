@@ -302,10 +302,13 @@ class Findings:
 
     def drift(self, anomalies: float) -> str:
         """A sentence if rows not fitted score otherwise than those held out, a share of anomalies apart; else ""."""
+        if self.are_those_fitted:
+            return ""
+        p_values = self.p_values[1]
         with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("ignore")
             warnings.simplefilter("always", ResultWarning)
-            if not self.are_those_fitted:
-                self.fitted.drift_from(self.p_values[1], anomalies)
+            self.fitted.drift_from(p_values, anomalies)
         return " ".join(str(warning.message) for warning in said)
 
     @cached_property

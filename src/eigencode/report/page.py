@@ -14,7 +14,6 @@ from sklearn.utils.validation import check_is_fitted
 from eigencode._version import __version__
 from eigencode.data.writing import atomic_write, check_output
 from eigencode.descriptions import summary
-from eigencode.errors import FileError, as_path
 from eigencode.report import model_sections, sections, vega
 from eigencode.report.findings import Findings
 from eigencode.report.live import NotLiveError, steps
@@ -78,8 +77,6 @@ def write(model: Any, X: Any, path: str | os.PathLike[str], y: Any = None) -> No
         The rows' labels, with which predictions are compared.
     """
     check_is_fitted(model)
-    if os.path.splitext(as_path(path))[1].lower() not in (".html", ".htm"):
-        raise FileError("A report is a file ending in .html", got=f"{os.fspath(path)!r}")
     check_output(path, [".html", ".htm"])
     vega.require_library()
     content = page(model, X, y)
