@@ -375,6 +375,32 @@ def test_models_that_end_early_keep_the_seconds_of_their_own_training(ticking, t
         assert later.was_beyond(0.7) == (number in (0, 2)), number
 
 
+def test_a_model_that_a_round_ended_is_not_complete_though_its_step_size_had_begun_to_decay(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(200, 6))
+
+    def jobs():
+        models = [Autoencoder(2, hidden=(9,), optimizer="adam", max_epochs=20, random_state=seed) for seed in (0, 1)]
+        return [Job(model, rows, checkpoint=tmp_path / str(i)) for i, model in enumerate(models)]
+
+    class Round:
+        shares = (0.5,)
+
+        def poor(self, share):
+            for job in first:
+                job.run.state.decay("plateau")
+            return first[:1]
+
+    first = jobs()
+    fit_jobs(first, rounds=Round())
+    later = jobs()
+    for job in later:
+        job.run = job.begin()
+        job.run.recorder.close()
+    assert all(job.run.state.finished for job in later)
+    halving = Halving(2, later, [range(2)])
+    assert [halving._is_complete(number) for number in (0, 1)] == [False, True]
+
+
 def _reached(model, rows, n_epochs):
     """The lowest objective of validation rows in the first epochs of a fit."""
     history = model.fit(rows).history_

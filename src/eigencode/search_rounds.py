@@ -89,7 +89,8 @@ class Halving:
     def _is_complete(self, candidate: int) -> bool:
         """Whether the training of all its models has ended by itself, with the decay of their step sizes."""
         states = [job.run.state for job in self._of(candidate) if job.run is not None]
-        return len(states) == self._n_folds and all(s.finished and s.schedule.decay_from <= s.step for s in states)
+        ended = [s.finished and s.schedule.decay_from <= s.step and s.ended_by != "search" for s in states]
+        return len(ended) == self._n_folds and all(ended)
 
     def _objective(self, candidate: int, share: float) -> float:
         """The mean over folds of the lowest objective after the start, which is equal for many.

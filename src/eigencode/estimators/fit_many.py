@@ -194,7 +194,7 @@ class _Turns:
         states = [run.state for run in ended]
         for run in self._runner.runs:
             if not run.state.finished and any(run.state is one for one in states):
-                run.state.schedule.end = run.state.step
+                run.state.schedule.end, run.state.ended_by = run.state.step, "search"
                 if run.recorder is not None:
                     run.recorder.write(run)
 

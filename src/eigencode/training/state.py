@@ -106,7 +106,7 @@ class SavedCounters:
     shows_average: bool
     averaged_from: Index
     averaged_to: Index
-    ended_by: Annotated[str, OneOf(["epochs", "plateau", "time"])]
+    ended_by: Annotated[str, OneOf(["epochs", "plateau", "time", "search"])]
 
 
 @dataclass(frozen=True)
@@ -194,8 +194,9 @@ class TrainingState:
         Whether the model's weights are the average.
     averaged_from, averaged_to : int
         The first and last step of the average.
-    ended_by : {"epochs", "plateau", "time"}
-        The reason for the decay: the number of epochs allowed, a lack of progress, or the time limit.
+    ended_by : {"epochs", "plateau", "time", "search"}
+        The reason for the decay: the number of epochs allowed, a lack of progress, or the time limit. 'search': others
+        were better, and it ended without one.
     interrupted : bool
         Whether a `KeyboardInterrupt` ended the run.
     unevaluated : Unevaluated
@@ -221,7 +222,7 @@ class TrainingState:
     shows_average: bool = False
     averaged_from: int = 0
     averaged_to: int = 0
-    ended_by: Literal["epochs", "plateau", "time"] = "epochs"
+    ended_by: Literal["epochs", "plateau", "time", "search"] = "epochs"
     interrupted: bool = False
     unevaluated: Unevaluated = Unevaluated()
 
