@@ -223,6 +223,7 @@ def test_help_lists_the_exit_codes(capsys):
         ("fit", "eigencode fit needs ROWS. Tables: a .csv, .tsv"),
         ("transform model.safetensors", "standard input. Example: eigencode transform model.safetensors rows.csv"),
         ("fit --exclude label rows.csv -o m.safetensors", "here label rows.csv: put ROWS before it."),
+        ("describe rows.csv --columns x=count,x=real", "--columns names a column more than once."),
         ("describe rows.csv --columns label", "--columns takes name=kind, as zip=category. Got 'label'."),
         (
             "fit --output m.safetensors --exclude label rows.csv",

@@ -382,7 +382,7 @@ def test_the_command_exports_a_saved_model(fitted, cancer, tmp_path, monkeypatch
 
     fitted.save(tmp_path / "m.safetensors")
     monkeypatch.chdir(tmp_path)
-    assert main(["export", "m.safetensors", "--output", "m.onnx", "--methods", "transform"]) == 0
+    assert main(["export", "m.safetensors", "--output", "m.onnx", "--methods", "transform,"]) == 0
     assert "m.onnx" in capsys.readouterr().out
     codes = answers("m.onnx", cancer.astype(np.float32))["transform"]
     assert np.abs(codes - fitted.transform(cancer.astype(np.float32))).max() < 1e-4

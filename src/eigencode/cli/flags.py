@@ -231,7 +231,10 @@ def format_value(value: Any) -> str:
 def _parse_arguments(arguments: Sequence[str], flag: Flag) -> Any:
     """The value of a flag from the arguments after it; its domain depends on the kind, and is checked later."""
     if dict in flag.alternatives:
-        return dict(_parse_pair(pair, flag) for argument in arguments for pair in _pairs(argument))
+        pairs = [_parse_pair(pair, flag) for argument in arguments for pair in _pairs(argument)]
+        if len(found := dict(pairs)) < len(pairs):
+            raise FlagError(flag.option_string, f"{flag.option_string} names a column more than once.")
+        return found
     values = tuple(value for argument in arguments for value in _parse_numbers(argument, flag))
     is_single = len(values) == 1 and (isinstance(values[0], str) or not flag.sequence)
     return values[0] if is_single else values
@@ -261,8 +264,7 @@ def _parse_pair(text: str, flag: Flag) -> tuple[str, str | tuple[str, ...]]:
 
 def _parse_numbers(text: str, flag: Flag) -> Sequence[Any]:
     """The numbers of a sequence, which have commas between them, or the one number; else the text."""
-    parts = text.rstrip(",").split(",") if flag.sequence else [text]
-    numbers = [_parse_number(part, flag) for part in parts]
+    numbers = [_parse_number(part, flag) for part in (text.rstrip(",").split(",") if flag.sequence else [text])]
     return [text] if any(isinstance(number, str) for number in numbers) else numbers
 
 

@@ -322,7 +322,9 @@ def export(
     ],
     methods: Annotated[
         tuple[str, ...] | None,
-        Parameter(consume_multiple=True, negative_iterable=(), help="Answers to give, as transform; default: all."),
+        Parameter(
+            consume_multiple=True, negative_iterable=(), help="Answers to give, as transform impute; default: all."
+        ),
     ] = None,
 ) -> None:
     """Write a model as a graph that other programs can run: scaling and gaps are inside.
@@ -333,7 +335,7 @@ def export(
     with progress.stage(LOADING):
         fitted = loaded(model)
     with progress.stage("exporting"):
-        fitted.export(output, methods)
+        fitted.export(output, methods and [name for given in methods for name in given.split(",") if name])
     print(f"The graph is in {output}.")
 
 

@@ -101,7 +101,7 @@ class Choice:
             self.encoding,
             not (self.no_header or self.names),
             tuple(self.names),
-            [f"{gap:g}" if isinstance(gap, float) else str(gap) for gap in gaps_of(options)],
+            [str(gap).removesuffix(".0") for gap in gaps_of(options)],
             [name for name, kind in kinds.items() if isinstance(kind, tuple | list) or kind == "category"],
         )
         return {"include": self.include, "exclude": self.exclude, "text": text}
