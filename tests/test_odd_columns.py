@@ -1,14 +1,15 @@
-"""Odd columns of polars and Arrow: every answer has the types fitted, or the error is one of ours."""
+"""Odd columns of polars, Arrow and pandas: every answer has the types fitted, or the error is one of ours."""
 
 import datetime
 import decimal
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
 
-from eigencode import Autoencoder
+from eigencode import AnomalyDetector, Autoencoder
 from eigencode.errors import DataError, OptionError
 
 pytest.importorskip("pyarrow", minversion="20", reason="older versions cannot make all of these columns")
@@ -202,3 +203,20 @@ def test_kinds_of_columns_need_names_of_columns(tmp_path):
     for given in (rows, tmp_path / "rows.npy"):
         with pytest.raises(OptionError, match="'columns' needs rows whose columns have names.*Got rows without names"):
             Autoencoder(1, columns={"a": "count"}, max_epochs=1).fit(given)
+
+
+def test_periods_beside_numbers_are_a_column_and_come_back_as_periods():
+    rng = np.random.default_rng(0)
+    months = pd.period_range("2020-01", periods=60, freq="M")
+    frame = pd.DataFrame({"a": rng.normal(size=60), "month": months})
+    model = Autoencoder(1, max_epochs=0, random_state=0).fit(frame)
+    assert not model.columns_.is_plain
+    assert model.transform(frame).shape == (60, 1)
+    drawn = model.sample(20, random_state=0)["month"]
+    assert drawn.dtype == frame["month"].dtype
+    assert drawn.between(months[0], months[-1]).all()
+    detector = AnomalyDetector(autoencoder=Autoencoder(1, max_epochs=0), random_state=0).fit(frame)
+    odd = frame[:1].assign(month=pd.period_range("2030-01", periods=1, freq="M"))
+    (reason,) = detector.explain(odd, n_columns=1, output="records")[0]["reasons"]
+    assert (reason["column"], reason["observed"], reason["direction"]) == ("month", "2030-01", "above")
+    assert "2020-01" <= reason["expected"] <= "2024-12"

@@ -23,12 +23,13 @@ import narwhals as nw
 import numpy as np
 
 from eigencode.data.cells import is_missing
+from eigencode.data.tables.frames import frame_of
 from eigencode.errors import DataError, OptionError, positive_int
 from eigencode.estimators.row_nats import cells_of, is_allowed, used_columns
 
 if TYPE_CHECKING:
     from eigencode.data.containers import NamedArray
-    from eigencode.data.tables import Schema
+    from eigencode.data.tables import Column, Schema
     from eigencode.estimators.base import BaseAutoencoder
     from eigencode.estimators.unlikeness import Unlikeness
 
@@ -110,12 +111,20 @@ class Reasons:
         for number, (column, part) in enumerate(zip(used_columns(schema), slices, strict=True)):
             column, here = schema.columns[column], np.flatnonzero(columns == number)
             of = rows[here]
-            expected[here] = column.kind.decode(self.expected[of, part], column.arrow).to_pylist()
+            expected[here] = _as_python(schema, column, self.expected[of, part])
             if frame is None or column.name not in frame.columns:
-                observed[here] = column.kind.decode(cells[of, part], column.arrow).to_pylist()
+                observed[here] = _as_python(schema, column, cells[of, part])
             else:
                 observed[here] = _objects(frame[column.name].to_list())[of]
         return observed, expected
+
+
+def _as_python(schema: Schema, column: Column, cells: np.ndarray) -> list[Any]:
+    """Decoded cells of a column as Python values; periods of pandas, which have numbers in Arrow, as periods."""
+    found = column.kind.decode(cells, column.arrow)
+    if schema.library == "pandas" and column.native_type.startswith("period["):
+        return list(frame_of("pandas", [column.values_of(found)]).iloc[:, 0])
+    return list(found.to_pylist())
 
 
 @dataclass(frozen=True, eq=False)

@@ -98,8 +98,8 @@ class Column:
 
     @property
     def is_numeric(self) -> bool:
-        """Whether its type is one of numbers, or of booleans."""
-        return types.class_of(self.arrow) in ("number", "boolean")
+        """Whether its type is one of numbers, or of booleans; periods of pandas have numbers, and are none."""
+        return types.class_of(self.arrow) in ("number", "boolean") and not self.native_type.startswith("period[")
 
     def encode(self, values: Values) -> np.ndarray:
         """Its cells in rows like those fitted; `DataError` if the column is of another type now."""
