@@ -95,6 +95,23 @@ def test_what_depends_on_values_is_called_as_it_is_written(function):
         assert torch.equal(replay(), function(x))
 
 
+def test_a_replay_reads_results_through_views_and_lists_and_keeps_no_gradients():
+    x, weights = torch.arange(6.0), torch.ones(2, 3, requires_grad=True)
+
+    def work():
+        y = 2 * x
+        total = torch.cat([weights * y.view(2, 3)[:, 1:].sum(), y.view(3, 2).mT * weights]).sum()
+        return torch.autograd.grad(total, weights)[0] + y[3] + torch.stack(torch.unbind(x + 1)).max()
+
+    replay = record_on_cpu(work)
+    replay()
+    for value in (1.0, -2.0):
+        x.mul_(value)
+        found = replay()
+        assert torch.equal(found, work())
+        assert not found.requires_grad
+
+
 def normalised(x, mean, variance):
     return torch.ops.aten._native_batch_norm_legit(2 * x, None, None, mean, variance, True, 0.1, 1e-5)[0] + 1
 

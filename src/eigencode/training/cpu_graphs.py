@@ -9,16 +9,15 @@ inputs at fixed addresses, and weights, moments and states are changed in place.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
-from typing import Any
+from functools import cache, cached_property, partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, UntypedStorage
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
 
 from eigencode.training.cuda_graphs import Recorded
 from eigencode.whole_operations import WholeOperations
@@ -32,11 +31,11 @@ CONSTANTS = {torch.ops.aten.ones_like.default, torch.ops.aten.zeros_like.default
 RECORDED_WORK = 2e9
 """Most multiply-adds of a step that is recorded on the processor: larger ones gain nothing, and take memory."""
 
-WARM_UP = 30
-"""Steps of each shape before it is recorded on a processor: recording takes as long as about so many."""
+WARM_UP = 3
+"""Steps of each shape before it is recorded on a processor: recording takes as long as four, a replay as half of one."""
 
-WARM_UP_OF_SEVERAL = 1
-"""The same for several models: their recording takes as long as three to five of their steps, and most are replayed."""
+WARM_UP_OF_SEVERAL = 0
+"""The same for several models: their recording takes as long as two of their steps, and most are replayed."""
 
 ALIGNMENT = 64
 """Bytes of a line of the cache; all memory from torch begins with one."""
@@ -100,10 +99,20 @@ class Operation:
     named: dict[str, Any]
     results: Any
 
-    @property
+    @cached_property
+    def made_tensors(self) -> list[Tensor]:
+        """Its results."""
+        return tensors_in((self.results,))
+
+    @cached_property
     def tensors(self) -> list[Tensor]:
         """All tensors that it reads or writes."""
-        return [one for one in tree_leaves((self.given, self.named, self.results)) if isinstance(one, Tensor)]
+        return [*tensors_in(self.given), *tensors_in(self.named.values()), *self.made_tensors]
+
+    @cached_property
+    def addresses(self) -> list[int]:
+        """Where the memory of each of these begins."""
+        return list(map(_address, self.tensors))
 
     @property
     def made(self) -> int | None:
@@ -124,21 +133,25 @@ class Operation:
         function, names = out_variant(self.function)  # type: ignore[misc]
         return Operation(function, self.given, {**self.named, names[0]: target.view_as(self.results)}, ())
 
+    def map(self, change: Callable[[Tensor], Tensor]) -> Operation:
+        """The operator with each of its tensors changed."""
+        named = {name: mapped(change, value) for name, value in self.named.items()}
+        return Operation(self.function, mapped(change, self.given), named, mapped(change, self.results))
+
     def call(self) -> Callable[[], Any]:
         """The operator as a function without arguments, which writes its results where they were."""
-        own = tree_leaves(self.results)
+        own = self.made_tensors
         if not own:
             return partial(self.function, *self.given, **self.named)
         if self.is_cast:
             return partial(own[0].copy_, self.given[0])
-        variant = None if None in own else out_variant(self.function)
-        if variant is not None:
+        variant = out_variant(self.function)
+        if variant is not None and len(variant[1]) == len(own):
             return partial(variant[0], *self.given, **self.named, **dict(zip(variant[1], own, strict=True)))
 
         def copied() -> None:
-            for old, new in zip(own, tree_leaves(self.function(*self.given, **self.named)), strict=True):
-                if old is not None:
-                    old.copy_(new)
+            for old, new in zip(own, tensors_in((self.function(*self.given, **self.named),)), strict=True):
+                old.copy_(new)
 
         return copied
 
@@ -167,7 +180,7 @@ class _Recording(Operators, WholeOperations):
         """Run an operator, and keep it."""
         found = function(*args, **(kwargs or {}))
         if self.is_complete and not self._is_paused:
-            self._keep(function, *tree_map_only(Tensor, Tensor.detach, (args, kwargs or {}, found)))
+            self._keep(function, args, kwargs or {}, found)
         return found
 
     def run(self, function: Callable[..., None], arguments: tuple[Tensor | float, ...]) -> None:
@@ -175,16 +188,16 @@ class _Recording(Operators, WholeOperations):
         self._is_paused = True
         function(*arguments)
         self._is_paused = False
-        self.operations.append(Operation(function, tree_map_only(Tensor, Tensor.detach, arguments), {}, ()))
+        self.operations.append(Operation(function, arguments, {}, ()))
 
     def _keep(self, function: OpOverload, given: tuple[Any, ...], named: dict[str, Any], results: Any) -> None:
         """Keep an operator, unless it only looks at a part of its arguments, or concerns no tensor."""
-        if not any(isinstance(one, Tensor) for one in tree_leaves((given, named, results))):
+        read, made = [*tensors_in(given), *tensors_in(named.values())], tensors_in((results,))
+        if not read and not made:
             return  # such as the common type of two types
-        is_new = not _is_view(tree_leaves((given, named)), results)
-        is_mutable = function._schema.is_mutable
-        self.is_complete = _is_fixed(function, given, results) and not (is_mutable and is_new)
-        if is_mutable:
+        traits, is_new = Traits.of(function), not {*map(_address, made)} <= {*map(_address, read)}
+        self.is_complete = _is_fixed(function, traits, given, results) and not (traits.is_mutable and is_new)
+        if traits.is_mutable:
             self.operations.append(Operation(function, given, named, ()))
         elif function is torch.ops.aten.lift_fresh.default:  # a constant, which operators may change
             self.operations.append(Operation(torch.ops.aten.copy_.default, (results, results.clone()), {}, ()))
@@ -194,33 +207,65 @@ class _Recording(Operators, WholeOperations):
 
 def without_constants(operations: Sequence[Operation]) -> list[Operation]:
     """The operations without those whose results are the same in each replay, unless another changes these."""
-    changed = {
-        _address(one) for operation in operations if not tree_leaves(operation.results) for one in operation.tensors
-    }
+    changed = {address for operation in operations if not operation.made_tensors for address in operation.addresses}
     return [
         operation
         for operation in operations
-        if operation.function not in CONSTANTS or not changed.isdisjoint(map(_address, tree_leaves(operation.results)))
+        if operation.function not in CONSTANTS or not changed.isdisjoint(map(_address, operation.made_tensors))
     ]
 
 
 def in_little_memory(operations: Sequence[Operation], output: Tensor) -> tuple[list[Callable[[], Any]], Tensor]:
     """The operations as functions, and the output, with results in the memory of earlier ones that nobody reads."""
-    last = {_address(one): number for number, operation in enumerate(operations) for one in operation.tensors}
+    last = {address: number for number, operation in enumerate(operations) for address in operation.addresses}
     last[_address(output)] = len(operations)
-    moved: dict[int, UntypedStorage] = {}
-    free: list[UntypedStorage] = []
+    memory = _Memory()
     calls = []
     for number, operation in enumerate(operations):
-        for one in tree_leaves(operation.results):
-            if one is not None and one.nbytes and _address(one) not in moved:
-                moved[_address(one)] = _taken(free, one.untyped_storage().nbytes())
-        here = tree_map_only(Tensor, partial(_within, moved), vars(operation))
-        calls.append(Operation(**here).call())
-        for address in {_address(one) for one in operation.tensors}:
-            if last[address] == number and address in moved:
-                free.append(moved[address])
-    return calls, _within(moved, output)
+        memory.give_to(operation.made_tensors)
+        calls.append(operation.map(memory.within).call())
+        memory.take_from(address for address in {*operation.addresses} if last[address] == number)
+    return calls, memory.within(output)
+
+
+class _Memory:
+    """The memory of the results of a replay, which is given to others when nobody reads it any more."""
+
+    def __init__(self) -> None:
+        self._moved: dict[int, UntypedStorage] = {}
+        self._free: list[UntypedStorage] = []
+        self._placed: dict[int, tuple[Tensor, Tensor]] = {}  # with the tensor, so that no other has its identity
+
+    def give_to(self, tensors: Iterable[Tensor]) -> None:
+        """Give memory to tensors that have none yet."""
+        for one in tensors:
+            address = _address(one)
+            if one.nbytes and address not in self._moved:
+                self._moved[address] = self._taken(one.untyped_storage().nbytes())
+
+    def take_from(self, addresses: Iterable[int]) -> None:
+        """Let others have the memory of what began at these addresses."""
+        self._free.extend(self._moved[address] for address in addresses if address in self._moved)
+
+    def _taken(self, size: int) -> UntypedStorage:
+        """Memory of a size: the last that became free, if it is not far larger, else new."""
+        for number in reversed(range(len(self._free))):
+            if size <= self._free[number].nbytes() <= 2 * size:
+                return self._free.pop(number)
+        return UntypedStorage(size)
+
+    def within(self, tensor: Tensor) -> Tensor:
+        """The same part of the memory that was given; of its own memory if none was, without its gradient."""
+        placed = self._placed.get(id(tensor))
+        if placed is None:
+            placed = self._placed[id(tensor)] = tensor, self._made(tensor)
+        return placed[1]
+
+    def _made(self, tensor: Tensor) -> Tensor:
+        memory = self._moved.get(_address(tensor))
+        if memory is None:
+            return tensor.detach()
+        return tensor.new_empty(0).set_(memory, tensor.storage_offset(), tensor.size(), tensor.stride())
 
 
 def joined_directly(operations: Sequence[Operation]) -> list[Operation]:
@@ -258,37 +303,60 @@ def _address(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
 
-def _taken(free: list[UntypedStorage], size: int) -> UntypedStorage:
-    """Memory of a size: the last that became free, if it is not far larger, else new."""
-    for number in reversed(range(len(free))):
-        if size <= free[number].nbytes() <= 2 * size:
-            return free.pop(number)
-    return UntypedStorage(size)
+def tensors_in(values: Iterable[Any]) -> list[Tensor]:
+    """The tensors among some values, and in lists of tensors among them.
+
+    Examples
+    --------
+    >>> tensors_in([1.0, torch.tensor(2), [torch.tensor(3), None]])
+    [tensor(2), tensor(3)]
+    """
+    found: list[Tensor] = []
+    for one in values:
+        if isinstance(one, Tensor):
+            found.append(one)
+        elif isinstance(one, list | tuple):
+            found += tensors_in(one)
+    return found
 
 
-def _within(moved: Mapping[int, UntypedStorage], tensor: Tensor) -> Tensor:
-    """The same part of the memory that was moved; the tensor itself if it was not."""
-    memory = moved.get(_address(tensor))
-    if memory is None:
-        return tensor
-    return tensor.new_empty(0).set_(memory, tensor.storage_offset(), tensor.size(), tensor.stride())
+def mapped(change: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """A value with each of its tensors changed.
+
+    Examples
+    --------
+    >>> mapped(torch.neg, (1.0, [torch.tensor(2), None]))
+    (1.0, [tensor(-2), None])
+    """
+    if isinstance(value, Tensor):
+        return change(value)
+    return type(value)([mapped(change, one) for one in value]) if isinstance(value, list | tuple) else value
 
 
-def _is_fixed(function: OpOverload, given: Any, results: Any) -> bool:
+class Traits(NamedTuple):
+    """What is known of an operator before it is run."""
+
+    is_mutable: bool
+    may_vary: bool
+    is_selection: bool
+
+    @staticmethod
+    @cache
+    def of(function: OpOverload) -> Traits:
+        """The traits of an operator, looked up once."""
+        tags = set(function.tags)
+        return Traits(function._schema.is_mutable, bool(VARYING & tags), torch.Tag.dynamic_output_shape in tags)
+
+
+def _is_fixed(function: OpOverload, traits: Traits, given: Any, results: Any) -> bool:
     """Whether an operator has tensors of the same shape as results whatever the values are."""
-    if VARYING & set(function.tags) or not all(isinstance(one, Tensor | None) for one in tree_leaves(results)):
+    every = results if isinstance(results, list | tuple) else (results,)
+    if traits.may_vary or not all(one is None or isinstance(one, Tensor) for one in every):
         return False
-    is_selection = torch.Tag.dynamic_output_shape in function.tags
     is_by_number = function is torch.ops.aten.index.Tensor and all(
         index is None or index.dtype not in (torch.bool, torch.uint8) for index in given[1]
     )
-    return not is_selection or is_by_number
-
-
-def _is_view(given: list[Any], results: Any) -> bool:
-    """Whether the results are parts of the memory of the arguments."""
-    addresses = {one.untyped_storage().data_ptr() for one in given if isinstance(one, Tensor)}
-    return all(one.untyped_storage().data_ptr() in addresses for one in tree_leaves(results) if isinstance(one, Tensor))
+    return not traits.is_selection or is_by_number
 
 
 @cache
