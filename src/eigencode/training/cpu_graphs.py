@@ -32,7 +32,7 @@ RECORDED_WORK = 2e9
 """Most multiply-adds of a step that is recorded on the processor: larger ones gain nothing, and take memory."""
 
 WARM_UP = 3
-"""Steps of each shape before it is recorded on a processor: recording takes as long as four, a replay as half of one."""
+"""Steps of each shape before it is recorded on a processor: recording takes as long as four, a replay half of one."""
 
 WARM_UP_OF_SEVERAL = 0
 """The same for several models: their recording takes as long as two of their steps, and most are replayed."""
