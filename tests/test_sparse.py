@@ -46,7 +46,7 @@ from eigencode.parts import (
     TopK,
 )
 from eigencode.parts.adaptive_sparsity import mean_given
-from eigencode.parts.codes.selection import kth_largest
+from eigencode.parts.codes.selection import is_largest
 from eigencode.parts.codes.sparse import exceeded_by
 from eigencode.parts.networks import dictionaries
 from eigencode.parts.networks.dictionaries import Splitting, principal_directions, ridge_inverse
@@ -127,23 +127,24 @@ def test_top_k_is_a_sort_of_each_row():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_the_kth_largest_is_that_of_a_sort_alone_and_for_several_models(dtype):
-    numbers = torch.randn(3, 20, 7, generator=torch.Generator().manual_seed(0)).to(dtype)
-    numbers[0, 0] = 1.0  # all are equal
-    for k in (1, 4, 7):
-        expected = numbers.sort(descending=True).values[..., k - 1 : k]
-        assert torch.equal(kth_largest(numbers, k), expected)
-        of_members = torch.func.vmap(lambda x, k=k: kth_largest(x, k), in_dims=1)(numbers)
+def test_the_largest_are_those_of_a_sort_alone_and_for_several_models(dtype):
+    sizes = torch.randn(3, 20, 7, generator=torch.Generator().manual_seed(0)).to(dtype).relu()
+    sizes[0, 0], sizes[1, 2] = 1.0, torch.tensor([0.0, 2.0, 1.0, 2.0, 2.0, 3.0, 1.0])  # equal ones
+    for k in (1, 2, 4, 7):
+        order = sizes.sort(descending=True, stable=True).indices[..., :k]
+        expected = torch.zeros_like(sizes).scatter(-1, order, 1.0) * (sizes > 0)
+        assert torch.equal(is_largest(sizes, k), expected)
+        of_members = torch.func.vmap(lambda x, k=k: is_largest(x, k), in_dims=1)(sizes)
         assert torch.equal(of_members, expected.transpose(0, 1))
-    slope = torch.func.jvp(lambda x: x * (x >= kth_largest(x, 2)), (numbers,), (torch.ones_like(numbers),))[1]
-    assert torch.equal(slope, (numbers >= kth_largest(numbers, 2)).to(dtype))
+    slope = torch.func.jvp(lambda x: x * is_largest(x, 2), (sizes,), (torch.ones_like(sizes),))[1]
+    assert torch.equal(slope, is_largest(sizes, 2))
 
 
-def test_the_proximal_operator_of_top_k_is_its_code_without_ties():
+def test_the_proximal_operator_of_top_k_is_its_code():
     z = torch.randn(50, 9, generator=torch.Generator().manual_seed(0))
     for code in (TopK(1), TopK(4), TopK(9), TopK(3, signed=True)):
         assert torch.equal(code.proximal(z), code(z).mean)
-    assert TopK(1).proximal(torch.tensor([[2.0, 2.0, 1.0]])).tolist() == [[2.0, 2.0, 0.0]]
+    assert TopK(1).proximal(torch.tensor([[2.0, 2.0, 1.0]])).tolist() == [[2.0, 0.0, 0.0]]
 
 
 def test_about_as_many_values_exceed_a_threshold_as_were_asked_for():

@@ -14,7 +14,7 @@ from torch import Tensor
 from eigencode.errors import OptionError, is_int
 from eigencode.parts.base import Sizes, Term
 from eigencode.parts.codes.base import Code, Posterior
-from eigencode.parts.codes.selection import kth_largest
+from eigencode.parts.codes.selection import is_largest
 from eigencode.parts.distributions import Delta
 
 if TYPE_CHECKING:
@@ -74,16 +74,14 @@ class TopK(Code):
 
     def forward(self, output: Tensor) -> SparseDelta:
         """The point with all but the k largest numbers set to zero, for an output of shape (n, k)."""
-        indices = (output.abs() if self.signed else output).topk(int(self.k), dim=-1).indices
-        values = output.gather(-1, indices)
-        point = torch.zeros_like(output).scatter(-1, indices, values if self.signed else values.relu())
-        return SparseDelta(point, output)
+        return SparseDelta(self.proximal(output), output)
 
     def proximal(self, z: Tensor, step: Tensor | float = 1.0) -> Tensor:
-        """The nearest code with k active units, or more if several are equal; it does not depend on the step."""
-        sizes = z.abs() if self.signed else z
-        kept = z * (sizes >= kth_largest(sizes, int(self.k)))
-        return kept if self.signed else kept.relu()
+        """The nearest code with k active units, the first ones of equal size; it does not depend on the step."""
+        if self.signed:
+            return z * is_largest(z.abs(), int(self.k))
+        positive = z.relu()
+        return positive * is_largest(positive, int(self.k))
 
     def of_units(self, chosen: Tensor, z: Tensor) -> Tensor:
         """The nearest code without other active units than those where ``chosen`` is 1, of shape (n, k)."""
