@@ -397,7 +397,7 @@ def test_a_model_that_a_round_ended_is_not_complete_though_its_step_size_had_beg
         job.run = job.begin()
         job.run.recorder.close()
     assert all(job.run.state.finished for job in later)
-    halving = Halving(2, later, [range(2)])
+    halving = Halving(2, later, [range(2)], ["one", "two"])
     assert [halving._is_complete(number) for number in (0, 1)] == [False, True]
 
 
@@ -408,12 +408,40 @@ def _reached(model, rows, n_epochs):
 
 
 def test_a_round_keeps_a_share_of_all_candidates_of_a_group(monkeypatch):
-    monkeypatch.setattr(Halving, "_objective", lambda self, candidate, share: candidate)
+    monkeypatch.setattr(Halving, "_objectives", lambda self, candidate: (99.0, float(candidate)))
     monkeypatch.setattr(Halving, "_is_complete", lambda self, candidate: False)
-    halving = Halving(4, range(20), [range(16), range(16, 20)])
+    monkeypatch.setattr(Halving, "_before", lambda self, candidate, share: 0)
+    halving = Halving(4, range(20), [range(16), range(16, 20)], range(20))
     assert halving.poor(0.2) == [*range(8, 16), 18, 19]
     assert halving.poor(0.5) == [*range(4, 8), 17]
     assert np.flatnonzero(halving.budgets == 1).tolist() == [0, 1, 2, 3, 16]
+
+
+def test_settings_that_are_good_for_other_sizes_are_kept(monkeypatch):
+    """Of two settings the first is worse at one size by .3 of the gain, and better at two others by .5 of it."""
+    lowest = [1.3, 1.0, 10.0, 15.0, np.nan, 100.0, 100.0, 150.0]  # the units of each size are its own
+    starts = [2.0, 2.0, 20.0, 20.0, 200.0, 200.0, 200.0, 200.0]
+    monkeypatch.setattr(Halving, "_objectives", lambda self, candidate: (starts[candidate], lowest[candidate]))
+    monkeypatch.setattr(Halving, "_is_complete", lambda self, candidate: False)
+    monkeypatch.setattr(Halving, "_before", lambda self, candidate, share: 0)
+    groups = [range(0, 2), range(2, 4), range(4, 6), range(6, 8)]
+    # What the first lacks at the first size and on average: .3 + .1 of the gain; the second 0 + (.5 + .5) / 4.
+    halving = Halving(4, range(8), groups, ["one", "two"] * 4)
+    ranks = halving._ranks(0.2)
+    np.testing.assert_allclose([ranks[0][1], ranks[1][1]], [0.3 + 0.1, 0.25])
+    lowest[:2] = 1.1, 1.0
+    assert halving.poor(0.2) == [1, 3, 4, 7]
+    assert Halving(4, range(8), groups, range(8)).poor(0.2) == [0, 3, 4, 7]
+
+
+def test_lags_have_the_unit_of_the_gain_or_else_of_the_worst():
+    from eigencode.search_rounds import lags_behind_best
+
+    np.testing.assert_allclose(lags_behind_best(np.array([np.nan, 6.0]), np.array([2.0, 3.0])), [0, 0.25])
+    np.testing.assert_allclose(lags_behind_best(np.full(3, 1.0), np.array([2.0, 3.0, 6.0])), [0, 0.25, 1])
+    np.testing.assert_allclose(lags_behind_best(np.full(2, 1.0), np.array([1.0, 1.0])), [0, 0])
+    np.testing.assert_allclose(lags_behind_best(np.full(2, np.nan), np.array([np.nan, 1.0])), [np.inf, 0])
+    np.testing.assert_allclose(lags_behind_best(np.full(1, 3.0), np.array([np.inf])), [np.inf])
 
 
 def test_poor_candidates_end_early_and_the_others_go_on_from_where_they_are(tmp_path):

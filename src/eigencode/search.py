@@ -28,7 +28,7 @@ from eigencode.estimators.base import BaseAutoencoder, unchanged_on_failure
 from eigencode.estimators.fit_many import Job, fit_jobs
 from eigencode.estimators.inputs import mean_of_rows, read_groups, read_rows, read_weights
 from eigencode.options import options_of
-from eigencode.search_rounds import Halving, comparable
+from eigencode.search_rounds import Halving, comparable, settings_of
 from eigencode.search_scores import SCORES, Fold, Score, results, score_of, score_on, scoring_of
 
 P = ParamSpec("P")
@@ -79,9 +79,9 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
     factor : int or None, default None
         Of candidates that differ in ``hidden``, ``activation``, ``tied``, ``learning_rate`` or ``batch_size`` alone,
         only 1/sqrt(factor) go on after a fifth of the steps, and 1/factor after half of them, or of the time limit if
-        that is earlier: those with the lowest objective on the validation rows of their fits (successive halving,
-        Jamieson & Talwalkar, 2016). Others, such as sizes of the code, are compared at the end only. None trains all
-        candidates to the end.
+        that is earlier: those with the lowest objective on the validation rows of their fits and, on average, of the
+        fits of other sizes with the same settings (successive halving, Jamieson & Talwalkar, 2016). Others, such as
+        sizes of the code, are compared at the end only. None trains all candidates to the end.
     refit : bool, default True
         Whether to fit the choice to all rows.
     random_state : int or None, default None
@@ -271,7 +271,8 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
             score = score_of(scoring_of(self.scoring, jobs))
             return score_on(jobs[number], folds[number % len(folds)], array, weights, score)
 
-        halving = Halving(self.factor or 1, jobs, comparable(self.estimator, candidates))
+        groups, settings = comparable(self.estimator, candidates), settings_of(self.estimator, candidates)
+        halving = Halving(self.factor or 1, jobs, groups, settings)
         self.trained_ = fit_jobs(jobs, verbose=self.verbose, rounds=None if self.factor is None else halving)
         seconds = (time.perf_counter() - began) / len(jobs)
         self.scoring_ = scoring_of(self.scoring, jobs)
