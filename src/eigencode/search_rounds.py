@@ -142,7 +142,7 @@ class Halving:
         return len(ended) == self._n_folds and all(ended)
 
     def _objectives(self, candidate: int) -> tuple[float, float]:
-        """The mean over folds of the objective at the start and of the lowest one after it, infinite if a fit failed."""
+        """The objective at the start, and the lowest one after it, as means over folds; infinite if a fit failed."""
         own = self._of(candidate)
         runs = [job.run for job in own if job.error is None and job.run is not None]
         if len(runs) < len(own):
