@@ -271,8 +271,8 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
             score = score_of(scoring_of(self.scoring, jobs))
             return score_on(jobs[number], folds[number % len(folds)], array, weights, score)
 
-        groups, settings = comparable(self.estimator, candidates), settings_of(self.estimator, candidates)
-        halving = Halving(self.factor or 1, jobs, groups, settings)
+        alike, settings = comparable(self.estimator, candidates), settings_of(self.estimator, candidates)
+        halving = Halving(self.factor or 1, jobs, alike, settings)
         self.trained_ = fit_jobs(jobs, verbose=self.verbose, rounds=None if self.factor is None else halving)
         seconds = (time.perf_counter() - began) / len(jobs)
         self.scoring_ = scoring_of(self.scoring, jobs)
