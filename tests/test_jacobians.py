@@ -157,6 +157,21 @@ def test_chunks_change_nothing(monkeypatch, numbers):
     close(singular_values(model, x), torch.linalg.svdvals(expected))
 
 
+def test_layers_have_few_rows_at_once_without_gradients(monkeypatch):
+    """With gradients they are kept anyway."""
+    model, x, seen = composed(MLP((5, 4), "tanh")), rows(), []
+    forward = nn.Tanh.forward
+    monkeypatch.setattr(nn.Tanh, "forward", lambda self, x: seen.append(len(x)) or forward(self, x))
+    monkeypatch.setattr(jacobians, "ROWS_A_CHUNK", 2)
+    expected = squared_frobenius(model, x)
+    assert max(seen) == N
+    seen.clear()
+    with torch.no_grad():
+        found = squared_frobenius(model, x)
+    assert max(seen) == 2
+    torch.testing.assert_close(found, expected.detach())
+
+
 @pytest.mark.parametrize("encoder", [MLP(), MLP((5,)), MLP((5, 4))], ids=["0", "1", "2"])
 def test_no_rows_are_no_jacobians(encoder):
     model = composed(encoder)

@@ -109,6 +109,51 @@ def test_the_covariance_is_made_in_blocks_of_columns(with_gaps, monkeypatch):
     assert torch.equal(found, found.T)
 
 
+@pytest.mark.parametrize("wanted", [(4, None), (200, None), (None, 0.5), (None, 0.9999), (None, None)])
+@pytest.mark.parametrize("shape", [(700, 300), (300, 400), (40, 90)], ids=["rows", "columns", "few"])
+def test_only_the_directions_asked_for_are_kept_and_are_those_of_all(shape, wanted):
+    """By the singular values of the rows themselves."""
+    n, d = shape
+    rows = centred(n, 3) @ centred(d, 3).T + 0.1 * centred(n, d) * torch.linspace(1, 2, d)
+    found, (count, share) = spectrum(Batch(rows), wanted[0], 0, wanted[1]), wanted
+    values = torch.linalg.svdvals(rows).square() / n
+    if share is not None:
+        count = int((values.cumsum(0) / values.sum() < share).sum()) + 1
+    # Beyond the rank of rows with many columns there are none.
+    most = d if d <= 256 or n > d else int((values > 1e-12 * values[0]).sum())
+    m = min(count or most, most)
+    assert len(found.eigenvalues) == m
+    known = min(m, len(values))
+    torch.testing.assert_close(found.eigenvalues[:known], values[:known], rtol=1e-9, atol=1e-9)
+    assert found.total == pytest.approx(float(values.sum()))
+    v = found.directions
+    torch.testing.assert_close(v.T @ v, torch.eye(m, dtype=v.dtype), rtol=0, atol=1e-9)
+    torch.testing.assert_close(rows.T @ (rows @ v) / n, v * found.eigenvalues, rtol=0, atol=1e-9)
+    assert (v.gather(0, v.abs().argmax(0, keepdim=True)) > 0).all()
+    if share is not None:
+        assert found.n_components_for(share) == m
+
+
+@pytest.mark.parametrize("wanted", [(3, None), (280, None), (None, 0.9)])
+def test_a_second_moment_is_the_same_after_its_directions_are_known(wanted, monkeypatch):
+    """Though they are computed in its own memory; an error in between changes nothing either."""
+    moment = pca.second_moment(centred(900, 300))
+    before = moment.clone()
+    pca.spectrum_of_moment(moment, *wanted)
+    assert torch.equal(moment, before)
+    decompose = pca.scipy.linalg.eigh
+
+    def failing(*arguments, **options):
+        decompose(*arguments, **options)
+        assert not torch.equal(moment, before), "it was overwritten"
+        raise np.linalg.LinAlgError
+
+    monkeypatch.setattr(pca.scipy.linalg, "eigh", failing)
+    with pytest.raises(np.linalg.LinAlgError):
+        pca.spectrum_of_moment(moment, *wanted)
+    assert torch.equal(moment, before)
+
+
 class Straight(Network):
     """A linear map, and beside it another that does not start at zero."""
 

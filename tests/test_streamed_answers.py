@@ -24,7 +24,7 @@ def small_blocks(monkeypatch):
     """All tables count as large, and blocks have 128 rows, for networks 64 at a time."""
     monkeypatch.setattr(named_files, "STREAMED_FROM", 1)
     monkeypatch.setattr(sources, "CHUNK_ROWS", 64)
-    monkeypatch.setattr(sources, "NETWORK_CELLS", 128 * 8)
+    monkeypatch.setattr(sources, "BLOCK_CELLS", 128 * 8)
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ import eigencode
 from eigencode import Autoencoder, Composition, Noise, Objective, VariationalAutoencoder
 from eigencode.batch import Batch
 from eigencode.errors import OptionError
-from eigencode.fitting import data
+from eigencode.fitting import baseline
 from eigencode.model import factor_analysis, initialization, pca
 from eigencode.parts import (
     MLP,
@@ -574,7 +574,7 @@ def test_the_second_moments_of_rows_are_computed_once(cancer, monkeypatch):
         computed.append(len(rows))
         return second_moment(rows, *arguments)
 
-    for module in (pca, initialization, data):
+    for module in (pca, initialization, baseline):
         monkeypatch.setattr(module, "second_moment", counted)
     VariationalAutoencoder(3, max_epochs=1, random_state=0).fit(cancer)
     assert computed == [len(cancer)]

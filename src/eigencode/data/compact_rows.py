@@ -14,7 +14,8 @@ import numpy as np
 from eigencode.batch import Batch, equal_parts
 from eigencode.data.gaps import hide_gaps
 from eigencode.data.mapped_rows import REPRESENTATIVE_CELLS, require_finite
-from eigencode.data.rows import BLOCK_CELLS, NumberedRows
+from eigencode.data.rows import NumberedRows
+from eigencode.data.sources import BLOCK_CELLS
 from eigencode.lazy import torch
 
 if TYPE_CHECKING:

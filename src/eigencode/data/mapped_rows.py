@@ -14,10 +14,10 @@ from eigencode.batch import Batch, equal_parts
 from eigencode.data.gaps import hide_gaps
 from eigencode.data.permutation import MOST_SHUFFLED_ROWS, Permutation
 from eigencode.data.read_ahead import read_ahead
-from eigencode.data.rows import BLOCK_CELLS, NumberedRows
+from eigencode.data.rows import NumberedRows
 from eigencode.data.rows_by_number import RowsByNumber
 from eigencode.data.scaling import Scaler
-from eigencode.data.sources import chunk_rows, numbers_without
+from eigencode.data.sources import BLOCK_CELLS, chunk_rows, numbers_without
 from eigencode.errors import DataError
 from eigencode.lazy import torch
 

@@ -10,13 +10,11 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Protocol, Self
 
 from eigencode.batch import Batch, equal_parts
+from eigencode.data.sources import BLOCK_CELLS, chunk_rows
 from eigencode.lazy import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-BLOCK_CELLS = 2**22
-"""Most cells of a block in a pass over all rows in order."""
 
 
 class Rows(Protocol):
@@ -102,6 +100,11 @@ class NumberedRows(ABC):
     def device(self) -> torch.device:
         """The device on which batches are gathered."""
 
+    @property
+    @abstractmethod
+    def n_features(self) -> int:
+        """Columns."""
+
     @abstractmethod
     def gather(self, numbers: Tensor) -> Batch:
         """The rows of some numbers, which may have any shape: x of shape (*numbers.shape, d)."""
@@ -134,9 +137,9 @@ class NumberedRows(ABC):
         return self.validation_numbers if self.n_validation else self.training
 
     def validation_order(self, n_rows: int) -> Sequence[Tensor]:
-        """The same in blocks of about equal size, on the rows' device."""
+        """The same in blocks of about equal size, smaller ones of wide rows, on the rows' device."""
         numbers = self.evaluated.to(self.device)
-        return [numbers[part] for part in equal_parts(len(numbers), n_rows)]
+        return [numbers[part] for part in equal_parts(len(numbers), min(n_rows, chunk_rows(self.n_features)))]
 
     def batches(self, generator: torch.Generator, batch_size: int) -> Iterator[Batch]:
         """All training rows once, in a random order."""

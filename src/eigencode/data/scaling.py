@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from eigencode.batch import over_rows
-from eigencode.data.sources import CACHED_CELLS, NETWORK_CELLS, ArraySource, Source
+from eigencode.data.sources import CACHED_CELLS, ArraySource, Source
 from eigencode.domains import OneOf, Positive
 from eigencode.errors import DataError
 from eigencode.lazy import torch
@@ -264,14 +264,14 @@ class Scaler:
         float32 is scaled in float32, with all threads; any other type in float64.
         """
         scale = self._scaling(array.dtype, dtype)
-        for chunk in ArraySource(array, NETWORK_CELLS).chunks():
+        for chunk in ArraySource(array).chunks():
             scale(chunk, scaled := np.empty(chunk.shape, dtype))
             yield scaled
 
     def scale_into(self, scaled: np.ndarray, array: np.ndarray) -> None:
         """Write all scaled rows of an array into another one, as `chunks` makes them."""
         scale, first = self._scaling(array.dtype, scaled.dtype), 0
-        for chunk in ArraySource(array, NETWORK_CELLS).chunks():
+        for chunk in ArraySource(array).chunks():
             scale(chunk, scaled[first : (first := first + len(chunk))])
 
     def _scaling(self, given: np.dtype, dtype: np.dtype | type) -> Callable[[np.ndarray, np.ndarray], None]:

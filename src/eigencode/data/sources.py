@@ -13,13 +13,14 @@ CHUNK_ROWS = 8192
 """Most rows of a chunk."""
 
 CHUNK_CELLS = 2**20
-"""Most cells of a chunk, unless its rows are very wide; they stay in the processor's cache while they are reread."""
+"""Most cells of a chunk, unless its rows are very wide: what is made of them takes little memory, and products of wide
+rows take the same time with hundreds of rows as with thousands."""
 
 CACHED_CELLS = 2**16
 """Cells that are changed at a time in several passes, so that they stay in the fastest cache."""
 
-NETWORK_CELLS = 2**22
-"""Most cells of a chunk for a network: matrix products are fastest with thousands of rows."""
+BLOCK_CELLS = 2**22
+"""Most cells of a block in a pass over all rows in order."""
 
 
 class CellsOnDemand:
@@ -112,15 +113,15 @@ def kept_rows(excluded: np.ndarray, first: int, n_rows: int) -> np.ndarray:
     return np.delete(np.arange(n_rows), excluded[low:high] - first)
 
 
-def chunk_rows(n_columns: int, n_cells: int = NETWORK_CELLS) -> int:
+def chunk_rows(n_columns: int, n_cells: int = CHUNK_CELLS) -> int:
     """Number of rows in a chunk of this many columns."""
-    return min(CHUNK_ROWS, max(n_cells // max(n_columns, 1), 256))
+    return min(CHUNK_ROWS, max(n_cells // max(n_columns, 1), 128))
 
 
 def rows_of_block(n_columns: int) -> int:
     """Rows of a block: as many chunks for a network as are not wider than one of many columns."""
     n_rows = chunk_rows(n_columns)
-    return n_rows * max(NETWORK_CELLS // (n_rows * max(n_columns, 1)), 1)
+    return n_rows * max(BLOCK_CELLS // (n_rows * max(n_columns, 1)), 1)
 
 
 def rejoined(blocks: Iterable[Any], n_rows: int) -> Iterator[Any]:

@@ -11,8 +11,7 @@ import numpy as np
 from eigencode.batch import Batch, equal_parts
 from eigencode.data.mapped_rows import REPRESENTATIVE_CELLS, scaled_batch
 from eigencode.data.read_ahead import read_ahead
-from eigencode.data.rows import BLOCK_CELLS
-from eigencode.data.sources import chunk_rows, kept_rows, numbers_without
+from eigencode.data.sources import BLOCK_CELLS, chunk_rows, kept_rows, numbers_without
 from eigencode.lazy import torch
 
 if TYPE_CHECKING:

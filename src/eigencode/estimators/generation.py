@@ -10,6 +10,7 @@ fitted, they are moved to their distributions (`Marginals`): zeros, ends and val
 from __future__ import annotations
 
 import copy
+import math
 import os
 import warnings
 from collections.abc import Iterable, Iterator
@@ -139,9 +140,8 @@ class Generation(Imputation):
         if self._has_point_code:
             of_validation = run.rows.n_validation >= FEWEST_ROWS
             n_rows = min(DENSITY_ROWS, chunk_rows(rows.x.shape[1]))
-            blocks = (
-                islice(run.rows.validation(n_rows), DENSITY_ROWS // n_rows) if of_validation else rows.split(n_rows)
-            )
+            n_blocks = math.ceil(DENSITY_ROWS / n_rows)
+            blocks = islice(run.rows.validation(n_rows), n_blocks) if of_validation else rows.split(n_rows)
             self._learn_noise(block.to(run.device) for block in blocks)
 
     def _misfits(self) -> Iterator[str]:

@@ -16,7 +16,7 @@ from eigencode.fitting.start import begin_at, build
 from eigencode.model.composition import Composition
 from eigencode.model.initialization import LinearProblem, LinearStart, linear_problem, linear_starts
 from eigencode.model.objective import Objective
-from eigencode.model.pca import Spectrum, spectrum, spectrum_of_moment
+from eigencode.model.pca import Spectrum, has_small_moment, second_moment, spectrum, spectrum_of_moment
 from eigencode.parts.likelihoods.base import Likelihood
 from eigencode.parts.likelihoods.observed import evenly_sampled, mean, median
 from eigencode.training.evaluation import EVALUATION_ROWS, evaluate
@@ -64,34 +64,48 @@ class View:
 
 
 def principal_directions(
-    likelihood: Likelihood, data: Data, n_components: int | None, is_tied: bool, seed: int
+    likelihood: Likelihood, data: Data, n_components: int | None, share: float | None, is_tied: bool, seed: int
 ) -> list[View]:
     """The likelihood's working units for scaled rows, with the principal directions in each.
 
-    There are ``n_components`` directions; if that is None, `spectrum` chooses their number.
+    There are ``n_components`` directions; if that is None, as many as have a share of the variance in the first units.
     """
     ready = clone(likelihood)
     ready.setup(data.sizes)
-    found = []
+    found: list[View] = []
     for inward, outward in ready.expansion.working_units(data.sample):
         if is_tied and not torch.equal(inward, outward):
             inward = outward = (inward * outward).abs().sqrt()  # so that the decoder is the encoder's transpose
         # A Newton step is an approximation of the objective. Variances of columns are the optimum of all rows.
         is_exact = _is_plain(inward) or ready.expansion.has_variances
-        rows, moment = (data.weighed, data.moment) if is_exact else (data.few_weighed, data.few_moment)
-        found.append(View(inward, outward, rows, moment, _spectrum(rows, moment, inward, n_components, seed)))
+        rows = data.weighed if is_exact else data.few_weighed
+        known = [view.moment for view in found if view.rows is rows]
+        moment = known[0] if known else moment_of(rows)
+        directions = _spectrum(rows, moment, inward, n_components, seed, share)
+        n_components = n_components or directions.n_components_for(share or 1.0)
+        found.append(View(inward, outward, rows, moment, directions))
         if ready.expansion.is_robust:
             directions = spectrum(_rescaled(_without_outliers(data.typical), inward), n_components, seed)
             found.append(View(inward, outward, rows, moment, directions))
     return found
 
 
-def _spectrum(rows: Batch, moment: Tensor | None, factors: Tensor, n_components: int | None, seed: int) -> Spectrum:
+def moment_of(rows: Batch) -> Tensor | None:
+    """The second moment of rows, shape (d, d), in float64; None of many columns, or of few rows."""
+    return second_moment(rows.x, rows.observed) if has_small_moment(rows) else None
+
+
+def _spectrum(
+    rows: Batch, moment: Tensor | None, factors: Tensor, n_components: int | None, seed: int, share: float | None
+) -> Spectrum:
     """Principal directions of the rows with each column times a factor."""
-    if moment is not None:
-        is_exact = rows.observed is None
-        return spectrum_of_moment(moment * torch.outer(factors, factors), n_components if is_exact else None)
-    return spectrum(_rescaled(rows, factors), n_components, seed)
+    if moment is None:
+        return spectrum(_rescaled(rows, factors), n_components, seed, share)
+    if not _is_plain(factors):
+        moment = torch.outer(factors, factors).mul_(moment)
+    # Of covariances over different rows all eigenvalues are needed: some may be negative.
+    wanted = (n_components, share) if rows.observed is None else (None, None)
+    return spectrum_of_moment(moment, *wanted)
 
 
 def _is_plain(factors: Tensor) -> bool:

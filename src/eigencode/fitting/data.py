@@ -19,7 +19,7 @@ from eigencode.data.streamed_rows import StreamedRows
 from eigencode.fitting.large_rows import large_rows, with_rest
 from eigencode.fitting.table import TrainingTable
 from eigencode.model.gaussian import Gaussian, fit_gaussian
-from eigencode.model.pca import EXACT_SIZE, has_small_moment, second_moment
+from eigencode.model.pca import EXACT_SIZE
 from eigencode.parts.base import Sizes, Units
 
 if TYPE_CHECKING:
@@ -121,12 +121,6 @@ class Data:
         return every if every.weight is None else Batch(every.x * every.weight.sqrt()[:, None], every.observed)
 
     @cached_property
-    def moment(self) -> Tensor | None:
-        """The second moment of `weighed`, shape (d, d), in float64; None of many columns, or of few rows."""
-        rows = self.weighed
-        return second_moment(rows.x, rows.observed) if has_small_moment(rows) else None
-
-    @cached_property
     def few_weighed(self) -> Batch:
         """Some of `weighed`, chosen at random, if they have very many cells."""
         rows = self.weighed
@@ -135,14 +129,6 @@ class Data:
             return rows
         numbers = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:n_rows].sort().values
         return rows.map(lambda tensor: tensor[numbers])
-
-    @cached_property
-    def few_moment(self) -> Tensor | None:
-        """The second moment of `few_weighed`, as `moment`."""
-        rows = self.few_weighed
-        if rows is self.weighed:
-            return self.moment
-        return second_moment(rows.x, rows.observed) if has_small_moment(rows) else None
 
     def _rows_of_moment(self) -> Batch:
         """One row for each column, with the second moments of all rows; in float64, by one pass over all rows."""

@@ -87,7 +87,7 @@ def describe(options: AutoencoderOptions, data: Data, seed: int) -> Model:
     require_distribution(likelihood, rows.n_features)  # before the working units are found from it
     share = kept_variance(options.n_components)
     asked = None if share else int(options.n_components)
-    views = principal_directions(terms["likelihood"], data, asked, options.tied, seed)
+    views = principal_directions(terms["likelihood"], data, asked, share, options.tied, seed)
     n_components = asked or views[0].spectrum.n_components_for(share or 1.0)
     sizes = rows.n_features, n_components
     hidden = widths_of(options, sizes, rows)

@@ -45,7 +45,10 @@ RowFunction = Callable[[Tensor], Tensor]
 """A function of rows, (n, d) to (n, k), whose output row i depends on input row i only."""
 
 NUMBERS_A_CHUNK = 2**24
-"""Most numbers of one layer in all passes at once: 64 MB in float32."""
+"""Most numbers of all rows' Jacobians at once: 64 MB in float32."""
+
+ROWS_A_CHUNK = 512
+"""Most rows at once where no gradient is needed, as in a step: the layers have as many numbers in each pass."""
 
 TANGENTS_AT_ONCE = 2**18
 """Most numbers of several tangents of rows in one pass, so that they stay in the cache."""
@@ -304,7 +307,7 @@ def _jacobians(f: Composition | RowFunction, x: Tensor, observed: Tensor | None 
     d = x.shape[1]
     k = f.n_components if isinstance(f, Composition) else f(x[:1]).shape[1]
     passes = _backward_passes if k <= d else _forward_passes
-    size = max(1, NUMBERS_A_CHUNK // (k * d))
+    size = min(max(1, NUMBERS_A_CHUNK // (k * d)), len(x) if torch.is_grad_enabled() else ROWS_A_CHUNK)
     chunks = x.split(size)
     for rows, known in zip(chunks, repeat(None) if observed is None else observed.split(size), strict=False):
         yield passes(_row_function(f, known), rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -10,7 +11,7 @@ import torch
 from sklearn.utils.extmath import randomized_svd
 from torch import Tensor
 
-from eigencode.batch import Batch
+from eigencode.batch import Batch, equal_parts
 
 EXACT_SIZE = 2048
 """Up to this many columns or rows the spectrum is computed by a full eigendecomposition, in about a second."""
@@ -25,8 +26,7 @@ EXACT_PRODUCTS = 2e9
 """Up to this many multiply-adds the covariance is computed in float64 throughout, in a tenth of a second."""
 
 BLOCK = 256
-"""Columns of the covariance that are computed at once; half of it follows by symmetry."""
-
+"""Columns of a matrix that are computed at once; half of a covariance follows by symmetry."""
 
 CELLS = 2**20
 """Cells of a part of the rows of which a copy is made."""
@@ -52,19 +52,28 @@ class Spectrum:
 
     def n_components_for(self, share: float) -> int:
         """The smallest number of directions that keeps a share of the variance; at least 1."""
-        if self.total == 0:
-            return 1
-        kept = self.eigenvalues.cumsum(0) / self.total
-        # With a tolerance for rounding: the shares of a full basis may sum up to 1 - 1e-16.
-        return min(int((kept < share - 1e-9).sum()) + 1, len(kept))
+        return count_for(self.eigenvalues, share, self.total)
 
     def explained_variance_ratio(self, n_components: int) -> list[float]:
         """Share of the variance along each of the leading directions."""
         return (self.eigenvalues[:n_components] / (self.total or 1.0)).tolist()
 
 
-def spectrum(batch: Batch, n_components: int | None, seed: int) -> Spectrum:
+def count_for(eigenvalues: Tensor, share: float | None, total: float) -> int:
+    """How many of the eigenvalues, largest first, have a share of their total; at least 1. All, without a share."""
+    if share is None:
+        return len(eigenvalues)
+    if total == 0:
+        return 1
+    kept = eigenvalues.cumsum(0) / total
+    # With a tolerance for rounding: the shares of a full basis may sum up to 1 - 1e-16.
+    return min(int((kept < share - 1e-9).sum()) + 1, len(kept))
+
+
+def spectrum(batch: Batch, n_components: int | None, seed: int, share: float | None = None) -> Spectrum:
     """Principal directions of centred rows of shape (n, d), in float64.
+
+    As many are kept as are asked for, or as have a share of the variance; all, if neither is given.
 
     Small problems are solved exactly from the covariance (or, with fewer rows than columns, from the rows' inner
     products); large ones by randomised SVD (Halko et al., 2011) with its own seed. With missing cells, each covariance
@@ -75,16 +84,19 @@ def spectrum(batch: Batch, n_components: int | None, seed: int) -> Spectrum:
     n_rows, n_features = rows.shape
     if has_small_moment(batch):
         # Of covariances over different rows all eigenvalues are needed: some may be negative.
-        return spectrum_of_moment(second_moment(rows, batch.observed), n_components if batch.observed is None else None)
+        wanted = (n_components, share) if batch.observed is None else (None, None)
+        return spectrum_of_moment(second_moment(rows, batch.observed), *wanted)
     if batch.observed is not None:
         rows = rows / observed_shares(batch).sqrt().to(rows)
     if n_rows <= EXACT_SIZE:
-        values, left = torch.linalg.eigh(second_moment(rows.T) * (n_features / n_rows))
+        products = second_moment(rows.T).mul_(n_features / n_rows)
+        values, left, total = _leading(products, n_components, share)
         keep = values > values.max().clamp(min=torch.finfo(values.dtype).tiny) * 1e-12
-        values, left = values[keep].flip(0), left[:, keep].flip(1)
-        parts = rows.T.split(max(CELLS // n_rows, 1))  # a copy of all in float64 would be twice as large as they are
-        vectors = torch.cat([part.double() @ left for part in parts]) / (values * n_rows).sqrt()
-        total = float(values.sum())
+        values, left = values[keep], left[:, keep]
+        vectors = torch.empty(n_features, len(values), dtype=left.dtype)
+        for part in equal_parts(n_features, max(CELLS // n_rows, 1)):  # a copy of all rows would take twice their size
+            torch.matmul(rows.T[part].double(), left, out=vectors[part])
+        vectors /= (values * n_rows).sqrt()
     else:
         wanted = min(n_components or SEARCHED_DIRECTIONS, *rows.shape)
         _, singular, right = randomized_svd(rows.numpy(), wanted, n_iter=4, random_state=seed % 2**32)
@@ -101,19 +113,49 @@ def has_small_moment(batch: Batch) -> bool:
     return n_features <= min(EXACT_SIZE, max(n_rows, 256))
 
 
-def spectrum_of_moment(moment: Tensor, n_components: int | None = None) -> Spectrum:
-    """Principal directions of centred rows with a second moment of shape (d, d), in float64.
+def spectrum_of_moment(moment: Tensor, n_components: int | None = None, share: float | None = None) -> Spectrum:
+    """Principal directions of centred rows with a second moment of shape (d, d), in float64; how many, as `spectrum`.
 
-    If few directions of many are asked for, no others are computed.
+    The moment is symmetric to the last bit, and has the same numbers afterwards.
+    """
+    values, vectors, total = _leading(moment, n_components, share)
+    return Spectrum(values.clamp(min=0), with_positive_peaks(vectors), total)
+
+
+def _leading(moment: Tensor, n_components: int | None, share: float | None) -> tuple[Tensor, Tensor, float]:
+    """The largest eigenvalues of a second moment in descending order, their eigenvectors, and the sum of all.
+
+    If few of many are asked for, no other eigenvectors are computed.
     """
     d = len(moment)
-    if n_components is not None and d > FEW_COLUMNS and n_components <= d // 4:
-        found = scipy.linalg.eigh(moment.numpy(), subset_by_index=(d - n_components, d - 1), check_finite=False)
-        leading, basis = (torch.from_numpy(array).flip(-1) for array in found)
-        return Spectrum(leading.clamp(min=0), with_positive_peaks(basis), float(moment.trace()))
-    values, vectors = torch.linalg.eigh(moment)
-    values = values.flip(0).clamp(min=0)
-    return Spectrum(values, with_positive_peaks(vectors.flip(1)), float(values.sum()))
+    if d <= FEW_COLUMNS:
+        values, vectors = torch.linalg.eigh(moment)
+        total = float(values.flip(0).clamp(min=0).sum())
+        n_components = count_for(values.flip(0).clamp(min=0), share, total) if n_components is None else n_components
+    else:
+        total = float(moment.trace())
+        if n_components is None and share is not None:
+            found = torch.from_numpy(_decomposed(moment, eigvals_only=True))
+            n_components = count_for(found.flip(0).clamp(min=0), share, total)
+        is_few = n_components is not None and n_components <= d // 4  # else all are found in less time
+        subset = (d - n_components, d - 1) if is_few else None
+        values, vectors = (torch.from_numpy(array) for array in _decomposed(moment, subset_by_index=subset))
+    n = min(n_components or d, d)
+    return values[-n:].flip(0), vectors[:, -n:].flip(1), total
+
+
+def _decomposed(moment: Tensor, **options: Any) -> Any:
+    """What `scipy.linalg.eigh` finds, which takes no copy of the matrix: it writes to one half and the diagonal.
+
+    These are restored from the other half.
+    """
+    turned, diagonal = moment.T, moment.diagonal().clone()
+    try:
+        # This driver has its eigenvectors elsewhere.
+        return scipy.linalg.eigh(turned.numpy(), driver="evr", overwrite_a=True, check_finite=False, **options)
+    finally:
+        _mirror(turned)
+        moment.diagonal().copy_(diagonal)
 
 
 def observed_shares(batch: Batch) -> Tensor:
@@ -129,18 +171,29 @@ def second_moment(rows: Tensor, observed: Tensor | None = None, chunk: int = 16_
     """
     n_rows, n_features = rows.shape
     moment = torch.zeros(n_features, n_features, dtype=torch.float64)
-    for part in rows.split(chunk):
-        wide = part.double() if n_rows * n_features**2 < EXACT_PRODUCTS else part
+    is_exact = n_rows * n_features**2 < EXACT_PRODUCTS
+    for part in rows.split(min(chunk, max(CELLS // n_features, BLOCK)) if is_exact else chunk):
+        wide = part.double() if is_exact else part
         for first in range(0, n_features, BLOCK):  # the upper triangle alone
             moment[first : first + BLOCK, first:] += wide[:, first : first + BLOCK].T @ wide[:, first:]
-    moment = moment.triu() + moment.triu(1).T
+    _mirror(moment)
     if observed is None:
-        return moment / n_rows
+        return moment.div_(n_rows)
     counts = sum(part.float().T @ part.float() for part in observed.split(chunk))
-    return moment / counts.double().clamp(min=1)
+    return moment.div_(counts.double().clamp_(min=1))
+
+
+def _mirror(matrix: Tensor) -> None:
+    """Set the lower triangle of a square matrix to the upper one, a few columns at a time."""
+    for first in range(0, len(matrix), BLOCK):
+        block = matrix[first : first + BLOCK, first : first + BLOCK]
+        block.copy_(block.triu() + block.triu(1).T)
+        matrix[first + BLOCK :, first : first + BLOCK] = matrix[first : first + BLOCK, first + BLOCK :].T
 
 
 def with_positive_peaks(vectors: Tensor) -> Tensor:
-    """Flip each column so that its entry of largest size is positive."""
-    peaks = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
-    return vectors * torch.where(peaks < 0, -1.0, 1.0)
+    """Flip each column so that its entry of largest size is positive, in place."""
+    for part in vectors.split(BLOCK, 1):
+        peaks = part.gather(0, part.abs().argmax(0, keepdim=True))
+        part.mul_(torch.where(peaks < 0, -1.0, 1.0))
+    return vectors

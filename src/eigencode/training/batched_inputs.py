@@ -12,6 +12,7 @@ from torch import Tensor
 
 from eigencode.batch import Batch, equal_parts
 from eigencode.data.rows import NumberedRows, ResidentRows
+from eigencode.data.sources import chunk_rows
 from eigencode.model.composition import Noise
 from eigencode.training.evaluation import EVALUATION_ROWS, draw_noise
 from eigencode.training.padding import stacked
@@ -77,11 +78,12 @@ class BatchedInputs:
 
     def validation(self) -> Iterator[Batch]:
         """The models' validation rows, block by block."""
+        n_rows = min(EVALUATION_ROWS, chunk_rows(self.runs[0].rows.n_features))
         return self._in_order(
             lambda run: id(_numbered(run).evaluated),
             lambda rows, _: rows.evaluated,
-            lambda rows, _: rows.validation_order(EVALUATION_ROWS),
-            EVALUATION_ROWS,
+            lambda rows, _: rows.validation_order(n_rows),
+            n_rows,
         )
 
     def _in_order(
