@@ -137,8 +137,8 @@ def _leading(moment: Tensor, n_components: int | None, share: float | None) -> t
         if n_components is None and share is not None:
             found = torch.from_numpy(_decomposed(moment, eigvals_only=True))
             n_components = count_for(found.flip(0).clamp(min=0), share, total)
-        is_few = n_components is not None and n_components <= d // 4  # else all are found in less time
-        subset = (d - n_components, d - 1) if is_few else None
+        first = d - min(n_components or d, d)
+        subset = (first, d - 1) if d - first <= d // 4 else None  # all are found in less time than half of them
         values, vectors = (torch.from_numpy(array) for array in _decomposed(moment, subset_by_index=subset))
     n = min(n_components or d, d)
     return values[-n:].flip(0), vectors[:, -n:].flip(1), total
