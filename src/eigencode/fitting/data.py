@@ -19,7 +19,7 @@ from eigencode.data.streamed_rows import StreamedRows
 from eigencode.fitting.large_rows import large_rows, with_rest
 from eigencode.fitting.table import TrainingTable
 from eigencode.model.gaussian import Gaussian, fit_gaussian
-from eigencode.model.pca import EXACT_SIZE
+from eigencode.model.pca import EXACT_SIZE, decomposed
 from eigencode.parts.base import Sizes, Units
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class Data:
     def _rows_of_moment(self) -> Batch:
         """One row for each column, with the second moments of all rows; in float64, by one pass over all rows."""
         moment = self.rows.second_moment() if isinstance(self.rows, StreamedRows) else None
-        values, vectors = torch.linalg.eigh(_second_moment(self.rows) if moment is None else moment)
+        values, vectors = decomposed(_second_moment(self.rows) if moment is None else moment)
         return Batch((self.rows.n_features * values.clamp(min=0)).sqrt()[:, None] * vectors.T)
 
     @property

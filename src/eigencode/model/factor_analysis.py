@@ -17,7 +17,7 @@ import torch
 from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
-from eigencode.model.pca import Spectrum, spectrum_of_moment
+from eigencode.model.pca import Spectrum, decomposed, spectrum_of_moment
 
 SMALLEST_NOISE = 2e-6
 """Smallest variance of a column's noise, in scaled units; without it the likelihood may have no upper bound."""
@@ -81,8 +81,7 @@ def factor_analysis(
     is_wide = len(total) > WIDE and n_components <= len(total) // 8
 
     def leading(noise: Tensor) -> tuple[Tensor, Tensor]:
-        root = noise.sqrt()
-        divided = covariance / torch.outer(root, root)
+        divided = _divided(covariance, noise)
         if not is_wide:
             values, vectors = torch.linalg.eigh(divided)
             return values.flip(0)[:n_components], vectors.flip(1)[:, :n_components]
@@ -100,8 +99,14 @@ def factor_analysis(
 
     least = torch.as_tensor(smallest, dtype=torch.float64).clamp(min=SMALLEST_NOISE).expand_as(total)
     noise = _best_noise(cost, _first_values(covariance, n_components), least)
+    return FactorAnalysis(noise, spectrum_of_moment(_divided(covariance, noise), n_components), beta)
+
+
+def _divided(covariance: Tensor, noise: Tensor) -> Tensor:
+    """The covariance of the columns divided by the noise's deviations, in the only new memory of its size."""
     root = noise.sqrt()
-    return FactorAnalysis(noise, spectrum_of_moment(covariance / torch.outer(root, root), n_components), beta)
+    products = torch.outer(root, root)
+    return torch.div(covariance, products, out=products)
 
 
 Cost = Callable[[np.ndarray], tuple[float, np.ndarray]]
@@ -152,7 +157,7 @@ def _first_values(covariance: Tensor, n_components: int) -> tuple[Tensor, Tensor
     They are the variance of each column, that beside the others, 1 / (S^-1)_jj where S is regular, and that beside the
     first principal directions.
     """
-    total, (values, vectors) = covariance.diagonal(), torch.linalg.eigh(covariance)
-    squares, least = vectors.square(), max(float(values[-1]), 1.0) * 1e-6
-    residual = 1 / (squares / values.clamp(min=least)).sum(1)
-    return total, residual, total - (squares * values)[:, -n_components:].sum(1)
+    total, (values, vectors) = covariance.diagonal(), decomposed(covariance)
+    squares, least = vectors.square_(), max(float(values[-1]), 1.0) * 1e-6
+    residual = 1 / (squares @ (1 / values.clamp(min=least)))
+    return total, residual, total - squares[:, -n_components:] @ values[-n_components:]

@@ -114,10 +114,7 @@ def has_small_moment(batch: Batch) -> bool:
 
 
 def spectrum_of_moment(moment: Tensor, n_components: int | None = None, share: float | None = None) -> Spectrum:
-    """Principal directions of centred rows with a second moment of shape (d, d), in float64; how many, as `spectrum`.
-
-    The moment is symmetric to the last bit, and has the same numbers afterwards.
-    """
+    """Principal directions of centred rows with a second moment of shape (d, d), in float64; how many, as `spectrum`."""
     values, vectors, total = _leading(moment, n_components, share)
     return Spectrum(values.clamp(min=0), with_positive_peaks(vectors), total)
 
@@ -129,22 +126,34 @@ def _leading(moment: Tensor, n_components: int | None, share: float | None) -> t
     """
     d = len(moment)
     if d <= FEW_COLUMNS:
-        values, vectors = torch.linalg.eigh(moment)
+        values, vectors = decomposed(moment)
         total = float(values.flip(0).clamp(min=0).sum())
         n_components = count_for(values.flip(0).clamp(min=0), share, total) if n_components is None else n_components
     else:
         total = float(moment.trace())
         if n_components is None and share is not None:
-            found = torch.from_numpy(_decomposed(moment, eigvals_only=True))
+            found = torch.from_numpy(_in_place(moment, eigvals_only=True))
             n_components = count_for(found.flip(0).clamp(min=0), share, total)
-        first = d - min(n_components or d, d)
-        subset = (first, d - 1) if d - first <= d // 4 else None  # all are found in less time than half of them
-        values, vectors = (torch.from_numpy(array) for array in _decomposed(moment, subset_by_index=subset))
+        values, vectors = decomposed(moment, n_components)
     n = min(n_components or d, d)
     return values[-n:].flip(0), vectors[:, -n:].flip(1), total
 
 
-def _decomposed(moment: Tensor, **options: Any) -> Any:
+def decomposed(moment: Tensor, n_largest: int | None = None) -> tuple[Tensor, Tensor]:
+    """The eigenvalues of a second moment in ascending order, and their eigenvectors; of many, perhaps the largest only.
+
+    The moment is symmetric to the last bit, and has the same numbers afterwards.
+    """
+    d = len(moment)
+    if d <= FEW_COLUMNS:
+        return torch.linalg.eigh(moment)
+    first = d - min(n_largest or d, d)
+    subset = (first, d - 1) if d - first <= d // 4 else None  # all are found in less time than half of them
+    values, vectors = _in_place(moment, subset_by_index=subset)
+    return torch.from_numpy(values), torch.from_numpy(vectors)
+
+
+def _in_place(moment: Tensor, **options: Any) -> Any:
     """What `scipy.linalg.eigh` finds, which takes no copy of the matrix: it writes to one half and the diagonal.
 
     These are restored from the other half.
