@@ -114,7 +114,7 @@ def has_small_moment(batch: Batch) -> bool:
 
 
 def spectrum_of_moment(moment: Tensor, n_components: int | None = None, share: float | None = None) -> Spectrum:
-    """Principal directions of centred rows with a second moment of shape (d, d), in float64; how many, as `spectrum`."""
+    """Principal directions of centred rows of a second moment of shape (d, d), in float64; how many, as `spectrum`."""
     values, vectors, total = _leading(moment, n_components, share)
     return Spectrum(values.clamp(min=0), with_positive_peaks(vectors), total)
 
