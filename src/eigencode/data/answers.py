@@ -14,6 +14,7 @@ from eigencode.data.block_sources import answers_of
 from eigencode.data.files import table_writer
 from eigencode.data.formats import FORMATS
 from eigencode.data.named_files import files_named, opened
+from eigencode.data.tables import as_table
 from eigencode.data.writing import check_output
 
 
@@ -46,4 +47,4 @@ def columns_of(answer: Any, names: Sequence[str] | None = None) -> pa.Table | Ma
     if isinstance(answer, np.ndarray):
         names = [f"x{j}" for j in range(answer.shape[1])] if names is None else list(names)
         return dict(zip(names, answer.T, strict=True))
-    return nw.from_native(answer, eager_only=True).to_arrow()
+    return as_table(nw.from_native(answer, eager_only=True))

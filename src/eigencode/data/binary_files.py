@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.ipc
 import pyarrow.parquet
 
@@ -16,7 +17,7 @@ from eigencode.data.cells import column_labels, stack_columns
 from eigencode.data.contents import Content
 from eigencode.data.memory import require_memory_to_decompress
 from eigencode.data.table_files import BLOCK_ROWS, DEFAULT, TableFile, TextOptions, check_names, translated_errors
-from eigencode.errors import DataError, FileError, OptionError
+from eigencode.errors import CellTypeError, DataError, FileError, OptionError
 
 NPY_GROUP = 2**17
 """Rows of a part of an NPY file."""
@@ -65,9 +66,9 @@ class Parquet(TableFile):
         return [self._schema.field(self.labels[position]).type for position in positions]
 
     @staticmethod
-    def writer(file: BinaryIO, first: pa.Table) -> pa.parquet.ParquetWriter:
+    def writer(file: BinaryIO, first: pa.Table) -> TypedWriter:
         """Each column has its own type."""
-        return pa.parquet.ParquetWriter(file, first.schema)
+        return TypedWriter(pa.parquet.ParquetWriter(file, first.schema), first.schema)
 
 
 class Arrow(TableFile):
@@ -135,13 +136,75 @@ class Arrow(TableFile):
         return [self._schema.field(self.labels[position]).type for position in positions]
 
     @staticmethod
-    def writer(file: BinaryIO, first: pa.Table) -> pa.ipc.RecordBatchFileWriter:
+    def writer(file: BinaryIO, first: pa.Table) -> TypedWriter:
         """An Arrow file, each column in its own type."""
-        return pa.ipc.new_file(file, first.schema)
+        options = pa.ipc.IpcWriteOptions(emit_dictionary_deltas=True)
+        return ArrowWriter(pa.ipc.new_file(file, first.schema, options=options), first.schema)
+
+
+class TypedWriter:
+    """Writes one table after the other, all in the types of the first."""
+
+    def __init__(self, writer: pa.parquet.ParquetWriter | pa.ipc.RecordBatchFileWriter, schema: pa.Schema) -> None:
+        self._writer, self._schema, self._n_rows = writer, schema, 0
+
+    def write_table(self, table: pa.Table) -> None:
+        """Write the rows; an error if a cell does not fit into the type that its column has in the first ones."""
+        columns = [self._checked(column, field) for column, field in zip(table.columns, self._schema, strict=True)]
+        self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
+        self._n_rows += table.num_rows
+
+    def _checked(self, column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
+        try:
+            return self._as_first(column, field)
+        except pa.ArrowException as error:
+            raise DataError(
+                f"A column of such a file has one type, and {field.name!r} has another one from row {self._n_rows} on",
+                got=f"{column.type} after {field.type}",
+                hint="Give that column one type that holds all its cells, or write a .csv file",
+            ) from error
+
+    def _as_first(self, column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
+        """A column in its type in the first rows."""
+        return column if column.type == field.type else column.cast(field.type)
+
+    def __enter__(self) -> Self:
+        self._writer.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._writer.__exit__(*error)
+
+
+class ArrowWriter(TypedWriter):
+    """The same for Arrow files, in which a column of categories has one list of labels, to which more may be added."""
+
+    def __init__(self, writer: pa.ipc.RecordBatchFileWriter, schema: pa.Schema) -> None:
+        super().__init__(writer, schema)
+        self._labels: dict[str, pa.Array] = {}
+
+    def _as_first(self, column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
+        kind = field.type
+        if not pa.types.is_dictionary(kind):
+            return super()._as_first(column, field)
+        found = super()._as_first(column, field).combine_chunks()
+        labels = self._labels.setdefault(field.name, found.dictionary)
+        if not labels.equals(found.dictionary):
+            new = found.dictionary.filter(pc.invert(pc.is_in(found.dictionary, labels)))
+            if len(new) and not len(labels):
+                raise pa.ArrowInvalid("Nothing can be added to an empty list of labels")
+            labels = self._labels[field.name] = pa.concat_arrays([labels, pc.unique(new)])
+            codes = pc.index_in(found.cast(kind.value_type), labels).cast(kind.index_type)
+            found = pa.DictionaryArray.from_arrays(codes, labels, ordered=kind.ordered)
+        return pa.chunked_array([found])
 
 
 def _stacked(table: pa.Table) -> np.ndarray:
-    return stack_columns(table.columns, column_labels(table.column_names), "The table")
+    try:
+        return stack_columns(table.columns, column_labels(table.column_names), "The table")
+    except CellTypeError as error:
+        hint = "An NPY file has numbers only: write a .parquet, .arrow or .csv file"
+        raise CellTypeError(error.what, got=error.got, hint=hint) from error
 
 
 class NpyWriter:

@@ -14,7 +14,7 @@ from eigencode.data.containers import as_array
 from eigencode.data.rows_by_number import first_part, is_torch_dataset
 from eigencode.data.sources import joined_rows, rejoined
 from eigencode.data.table_files import BLOCK_ROWS
-from eigencode.data.tables import as_frame
+from eigencode.data.tables import as_frame, as_table
 from eigencode.errors import DataError, EigencodeError
 
 A_BLOCK = "Yield arrays of shape (m, d), or frames"
@@ -113,7 +113,7 @@ def _each(items: Iterator[Any], name: str) -> Iterator[Any]:
 
 def _block_of(item: Any, name: str) -> Any:
     if (frame := as_frame(item)) is not None:
-        return frame.to_arrow()
+        return as_table(frame)
     found = as_array(item, name)
     if found.ndim != 2:
         raise DataError(f"{name} must be a table of rows", got=f"the shape {found.shape}", hint=A_BLOCK)

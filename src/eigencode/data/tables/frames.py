@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from importlib import import_module
@@ -21,6 +22,12 @@ from eigencode.errors import CellTypeError, DataError
 SINGLE = (nw.Float32, nw.Int8, nw.Int16, nw.UInt8, nw.UInt16)
 """Types of columns whose numbers are numbers of float32."""
 
+SPARSE_FLOATS = re.compile(r"Sparse\[(float\d+), (.+)\]")
+"""Text of a sparse type of pandas for floats: their type, and the value that is left out."""
+
+NO_ARROW_TYPE = (pa.ArrowException, TypeError, ValueError, OverflowError)
+"""Errors for columns whose cells have no one Arrow type."""
+
 
 def as_frame(X: Any) -> nw.DataFrame[Any] | None:
     """A frame of any library as one of narwhals, over the same memory; None for anything else."""
@@ -31,6 +38,40 @@ def as_frame(X: Any) -> nw.DataFrame[Any] | None:
     except nw.exceptions.DuplicateError:
         return None  # the reader of names says which
     return found if isinstance(found, nw.DataFrame) else None
+
+
+def as_table(frame: nw.DataFrame[Any]) -> pa.Table:
+    """A frame of any library as an Arrow table; columns of cells that Arrow has no one type for are text."""
+    try:
+        found = frame.to_arrow()
+    except NO_ARROW_TYPE:
+        columns = [_as_arrow_column(series) for series in frame.iter_columns()]
+        found = pa.table(columns, names=[str(name) for name in frame.columns])
+    for number, column in enumerate(found.columns):
+        if pa.types.is_dictionary(column.type) and isinstance(column.type.value_type, pa.BaseExtensionType):
+            found = found.set_column(number, found.column_names[number], _as_text(frame[:, number]))  # as of intervals
+    return found
+
+
+def _as_arrow_column(series: nw.Series[Any]) -> pa.Array | pa.ChunkedArray:
+    """A column of a frame; its cells as text if they are of several types."""
+    native = series.to_native()
+    if _is_sparse(native):
+        return pa.array(native.sparse.to_dense().to_numpy(), from_pandas=True)
+    try:
+        return series.to_arrow()
+    except NO_ARROW_TYPE:
+        return _as_text(series)
+
+
+def _as_text(series: nw.Series[Any]) -> pa.Array:
+    """The cells of a column as Python shows them."""
+    return pa.array([None if _is_gap(cell) else str(cell) for cell in series.to_list()], pa.string())
+
+
+def _is_sparse(native: Any) -> bool:
+    """Whether a column of a frame is a sparse one of pandas."""
+    return hasattr(getattr(native, "dtype", None), "fill_value")
 
 
 def library_of(frame: nw.DataFrame[Any]) -> str:
@@ -47,8 +88,7 @@ def columns_of(frame: nw.DataFrame[Any], missing_values: Sequence[Any] = ()) -> 
     """The columns of a frame, one after the other, with gaps where cells are missing or among ``missing_values``."""
     for series in frame.iter_columns():
         native = series.to_native()
-        is_sparse = hasattr(getattr(native, "dtype", None), "fill_value")
-        column = native.sparse.to_dense().to_numpy() if is_sparse else series
+        column = native.sparse.to_dense().to_numpy() if _is_sparse(native) else series
         dtype = dtype_of(native)
         if dtype.startswith("category[interval") or (
             dtype == "category[object]" and not _are_text(native.cat.categories)
@@ -65,7 +105,7 @@ def values_of(name: Any, column: Any, dtype: str = "", missing_values: Sequence[
     try:
         is_native = isinstance(column, np.ndarray | pa.Array)
         cells = pa.array(column, from_pandas=True) if is_native else column.to_arrow()
-    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+    except NO_ARROW_TYPE:
         cells, is_mixed = _from_objects(name, column.tolist() if isinstance(column, np.ndarray) else column.to_list())
     if isinstance(cells, pa.ChunkedArray):
         cells = cells.combine_chunks()
@@ -222,7 +262,8 @@ def _pandas_series(pandas: Any, column: Values) -> Any:
         categories = found.cat.categories.astype(dtype.removeprefix("category[").removesuffix("]"))
         return found.cat.rename_categories(categories)
     try:
-        wanted = pandas.api.types.pandas_dtype(dtype)
+        sparse = SPARSE_FLOATS.fullmatch(dtype)  # which pandas reads from text only if NaN is what is left out
+        wanted = pandas.SparseDtype(sparse[1], float(sparse[2])) if sparse else pandas.api.types.pandas_dtype(dtype)
     except TypeError:
         return cells.to_pandas()
     if hasattr(wanted, "__from_arrow__"):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from base64 import b64decode, b64encode
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,15 @@ TIME_FORMATS = tuple(
 """How dates and times may be written as text."""
 
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+
+FIRST, LAST = datetime(1, 1, 2, tzinfo=UTC).timestamp(), datetime(9999, 12, 30, tzinfo=UTC).timestamp()
+"""The first and the last time, in seconds, that Python can show in any time zone."""
+
+LONGEST = timedelta.max.days * 86_400.0
+"""Seconds of the longest duration of Python."""
+
+MOST_UNITS = 9.2e18
+"""Units that an integer of 64 bits has room for."""
 
 
 def type_of(text: str) -> pa.DataType:
@@ -144,6 +155,20 @@ def seconds(cells: pa.Array) -> np.ndarray:
 
 
 def from_seconds(values: np.ndarray, kind: pa.DataType) -> pa.Array:
-    """Cells of a type of times or durations from seconds, rounded to its units."""
-    units = values * units_a_second(kind)
+    """Cells of a type of times or durations from seconds, rounded to its units and clipped to what Python can show."""
+    rate = units_a_second(kind)
+    low, high = _range_of(kind, rate)
+    units = (values * rate).clip(low, high)
     return numbers_as(units, pa.int32() if kind.bit_width == 32 else pa.int64()).cast(kind)
+
+
+def _range_of(kind: pa.DataType, rate: float) -> tuple[float, float]:
+    """The smallest and the largest value of a type of times or durations, in its units.
+
+    Of dates they are in the years 1 to 9999, and a time of a day is within the day: others are errors in pandas, polars
+    and Python. The smallest integer of 64 bits is a gap to pandas.
+    """
+    if kinds.is_time(kind):
+        return 0.0, 86_400 * rate - 1
+    low, high = (-LONGEST, LONGEST) if kinds.is_duration(kind) else (FIRST, LAST)
+    return max(math.ceil(low * rate), -MOST_UNITS), min(math.floor(high * rate), MOST_UNITS)

@@ -1,0 +1,131 @@
+"""Answers for odd columns: written to files, in several blocks, and far from the rows fitted."""
+
+import datetime
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from eigencode import Autoencoder, LinearAutoencoder
+from eigencode.data import block_sources
+from eigencode.data.files import table_writer
+from eigencode.errors import CellTypeError, DataError
+
+N = 40
+ROWS = np.random.default_rng(0).normal(size=N)
+SPARSE = pd.arrays.SparseArray(np.where(ROWS > 0, ROWS, 0.0), fill_value=0.0)
+
+COLUMNS = {
+    "categories of several types": (pd.Series(pd.Categorical(["a", 1, 2.5, None] * 10)), ["a", "1", "2.5"]),
+    "categories that are intervals": (pd.cut(pd.Series(ROWS), [-9, 0, 9]), ["(-9, 0]", "(0, 9]"]),
+    "cells of several types": (pd.Series(["a", 1, 2.5, True] * 10, dtype=object), ["a", "1", "2.5", "True"]),
+    "sets": (pd.Series([frozenset([1]), frozenset([2])] * 20), None),
+    "objects": (pd.Series([object() for _ in range(N)]), None),
+    "sparse floats": (pd.Series(SPARSE), None),
+    "sparse integers": (pd.Series(pd.arrays.SparseArray([0, 0, 7, 8] * 10)), None),
+    "sparse booleans": (pd.Series(pd.arrays.SparseArray([True, False] * 20)), None),
+}
+
+
+@pytest.mark.parametrize("ending", ["parquet", "arrow", "csv"])
+@pytest.mark.parametrize("name", COLUMNS)
+def test_columns_without_an_arrow_type_are_written(name, ending, tmp_path, monkeypatch):
+    monkeypatch.setattr(block_sources, "rows_of_block", lambda n_columns: 16)
+    column, texts = COLUMNS[name]
+    frame = pd.DataFrame({"x": ROWS, "odd": column})
+    model = Autoencoder(1, max_epochs=0, random_state=0).fit(frame)
+    path = tmp_path / f"rows.{ending}"
+    for answer in (model.impute, model.reconstruct):
+        answer(frame, output=path)
+        read = {"parquet": pd.read_parquet, "arrow": pd.read_feather, "csv": pd.read_csv}[ending](path)
+        assert list(read) == ["x", "odd"]
+        assert len(read) == N
+        if texts is not None:
+            assert set(read["odd"]) <= set(texts)
+        elif name.startswith("sparse") and answer == model.impute:
+            assert read["odd"].tolist() == frame["odd"].tolist()
+
+
+def test_an_npy_file_of_text_says_which_formats_have_text(tmp_path):
+    frame = pd.DataFrame({"x": ROWS, "c": ["a", "b"] * 20})
+    model = Autoencoder(1, max_epochs=0, random_state=0).fit(frame)
+    with pytest.raises(CellTypeError, match=r"column 'c'.*write a \.parquet"):
+        model.impute(frame, output=tmp_path / "rows.npy")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.filterwarnings("ignore:X has gaps")
+@pytest.mark.parametrize("ending", ["parquet", "arrow"])
+def test_all_blocks_are_written_in_the_types_of_the_first(ending, tmp_path, monkeypatch):
+    monkeypatch.setattr(block_sources, "rows_of_block", lambda n_columns: 20)
+    fitted = pd.DataFrame({"x": ROWS, "i": np.arange(N) % 7, "c": ["a", "b", "a", None] * 10})
+    model = Autoencoder(1, max_epochs=0, random_state=0).fit(fitted)
+    given = fitted.astype({"i": float, "c": object})
+    given.loc[[3, 33], "i"] = np.nan  # two blocks of whole numbers that are floats by their gaps
+    given.loc[:19, "c"] = None  # a block without a type before one of text
+    path = tmp_path / f"rows.{ending}"
+    model.impute(given, output=path)
+    read = (pd.read_parquet if ending == "parquet" else pd.read_feather)(path)
+    assert read["i"].dtype == np.int64
+    assert read["c"].tolist() == model.impute(given)["c"].tolist()
+    kept = path.read_bytes()
+    given.loc[30, "i"] = 1.5
+    with pytest.raises(DataError, match="'i' has another one from row 20 on. Got double after int64"):
+        model.impute(given, output=path)
+    assert path.read_bytes() == kept
+
+
+def test_an_arrow_file_takes_labels_that_come_later(tmp_path):
+    path = tmp_path / "labels.arrow"
+    kind = pa.dictionary(pa.int8(), pa.string())
+    cells = [["a", "b", None], ["z", "b", None], ["a", None, "z"]]
+    with table_writer(path) as write:
+        for block in cells:
+            write(pa.table({"c": pa.array(block, kind)}))
+    with pa.ipc.open_file(path) as file:
+        found = file.read_all()
+    assert found.schema.field("c").type == kind
+    assert found["c"].to_pylist() == sum(cells, [])
+    for first, then in (([None], ["a"]), ([f"{i}" for i in range(100)], [f"{i}" for i in range(100, 200)])):
+        with pytest.raises(DataError, match="'c' has another one from row"), table_writer(path) as write:
+            write(pa.table({"c": pa.array(first, kind)}))
+            write(pa.table({"c": pa.array(then, kind)}))
+
+
+def test_sparse_columns_come_back_sparse():
+    frame = pd.DataFrame({"x": ROWS, "s": SPARSE})
+    model = Autoencoder(1, max_epochs=0, random_state=0).fit(frame)
+    for answer in (model.reconstruct(frame), model.impute(frame), model.sample(3, random_state=0)):
+        assert answer.dtypes.to_dict() == frame.dtypes.to_dict()
+
+
+DAYS = [datetime.date(2020, 1, 1) + datetime.timedelta(days=i) for i in range(N)]
+TIMES = {
+    "dates": pa.array(DAYS),
+    "seconds": pa.array(DAYS).cast(pa.timestamp("s")),
+    "microseconds of Berlin": pa.array(DAYS).cast(pa.timestamp("us")).cast(pa.timestamp("us", "Europe/Berlin")),
+    "nanoseconds": pa.array(DAYS).cast(pa.timestamp("ns")),
+    "durations in ms": pa.array([datetime.timedelta(days=i) for i in range(N)], pa.duration("ms")),
+    "durations in ns": pa.array([datetime.timedelta(days=i) for i in range(N)], pa.duration("ns")),
+    "times of a day": pa.array([datetime.time(i % 24, i) for i in range(N)], pa.time64("us")),
+    "times of a day in s": pa.array([datetime.time(i % 24, i) for i in range(N)], pa.time32("s")),
+    "text": pa.array(map(str, DAYS)),
+}
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+@pytest.mark.parametrize("name", TIMES)
+def test_times_of_any_code_can_be_shown(name, library, tmp_path):
+    x = np.arange(N) * 1.0
+    table = pa.table({"x": x, "t": TIMES[name], "y": 2 * x})
+    frame = {"pandas": table.to_pandas, "polars": lambda: pl.from_arrow(table), "pyarrow": lambda: table}[library]()
+    model = LinearAutoencoder(1, random_state=0).fit(frame)
+    for far in (-1e14, -1e6, -30, 30, 1e6, 1e14):
+        cells = model.inverse_transform(model.transform(frame)[:1] * far)["t"]
+        (cell,) = cells.to_pylist() if library == "pyarrow" else cells.to_list()
+        assert cell is not None
+        assert cell == cell
+        if library == "pandas":
+            assert type(cells.iloc[0]) is type(frame["t"].iloc[0])
