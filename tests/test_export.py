@@ -392,6 +392,16 @@ def test_the_command_exports_a_saved_model(fitted, cancer, tmp_path, monkeypatch
     assert main(["export", "none.safetensors", "--output", "m.pb"]) == 1
     assert "The ending of 'm.pb' does not name a format" in capsys.readouterr().err
     assert main(["export", "m.safetensors", "--output", "m.safetensors"]) == 1
+    np.savetxt("rows.csv", cancer[:20], delimiter=",")
+    capsys.readouterr()
+    for command, write in (
+        (["export", "m.safetensors"], lambda: fitted.export("m.zip")),
+        (["report", "m.safetensors", "rows.csv"], lambda: fitted.report(cancer, "m.zip")),
+    ):
+        with pytest.raises(FileError) as raised:
+            write()
+        assert main([*command, "--output", "m.zip"]) == 1
+        assert capsys.readouterr().err.strip() == str(raised.value)  # it lists all endings
 
 
 def test_the_series_for_the_logarithm_of_the_gamma_function():

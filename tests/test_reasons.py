@@ -330,6 +330,8 @@ def test_the_reasons_of_chosen_rows_are_those_among_all(labelled, n_rows_of_bloc
     every_record = of_chosen[1].iloc[[line for row in chosen for line in (2 * row, 2 * row + 1)]]
     pd.testing.assert_frame_equal(of_chosen[0], every_record.reset_index(drop=True))
     assert [row["row"] for row in found] == ["row 3", "row 40", "row 41", "row 119"]
+    with pytest.raises(OptionError, match="Got 9223372036854775808"):
+        detector.explain(frame, rows=[2**63])
     frame.to_parquet(tmp_path / "rows.parquet", index=False)
     of_file = detector.explain(tmp_path / "rows.parquet", rows=chosen, n_columns=2)
     assert of_file["row"].tolist() == np.repeat(chosen, 2).tolist()

@@ -203,3 +203,21 @@ def test_two_vectors_are_exchanged_a_part_at_a_time():
     state.swap(a, b, size=4)
     assert torch.equal(a, other)
     assert torch.equal(b, one)
+
+
+def test_lists_of_pieces_of_many_models_do_not_become_more_and_more():
+    """Models that have the same step size are stepped by one call, and which have it may change in each step."""
+    n_models = 6
+    weights, gradient = torch.zeros(n_models, 5), torch.ones(n_models, 5)
+    optimizer = ClippedAdam(weights, gradient)
+    rates = torch.rand(200, n_models, generator=torch.Generator().manual_seed(0)).mul(3).ceil() / 300
+    for of_step in rates:
+        gradient.fill_(1.0)
+        optimizer.step(of_step)
+    assert len(optimizer._lists) <= 2 * n_models
+    for found, own in zip(weights, rates.T, strict=True):
+        vector = torch.zeros(5)
+        alone = ClippedAdam(vector, torch.ones(5))
+        for rate in own.tolist():
+            alone.step(rate)
+        torch.testing.assert_close(found, vector)

@@ -85,8 +85,21 @@ def _without_pydantic() -> Iterator[None]:
 def parsed(tokens: Sequence[str]) -> tuple[Callable[..., object], BoundArguments]:
     """The function of a command, and its arguments."""
     with _without_pydantic():
-        function, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
+        function, bound, _ = app.parse_args(_with_negative_lists(tokens), exit_on_error=False, print_error=False)
     return function, bound
+
+
+def _with_negative_lists(tokens: Sequence[str]) -> list[str]:
+    """The arguments, where a list such as -999,-1 is several of them: one that begins with - would be an option.
+
+    Examples
+    --------
+    >>> _with_negative_lists(
+    ...     ["--missing-values", "-999,-1", "--hidden", "64,8", "-n", "-3"]
+    ... )
+    ['--missing-values', '-999', '-1', '--hidden', '64,8', '-n', '-3']
+    """
+    return [part for token in tokens for part in (token.split(",") if re.match(r"-\.?\d", token) else [token])]
 
 
 def _run(tokens: Sequence[str], interruptions: Interruptions) -> int:

@@ -263,9 +263,9 @@ def _parse_pair(text: str, flag: Flag) -> tuple[str, str | tuple[str, ...]]:
 
 
 def _parse_numbers(text: str, flag: Flag) -> Sequence[Any]:
-    """The numbers of a sequence, which have commas between them, or the one number; else the text."""
-    numbers = [_parse_number(part, flag) for part in (text.rstrip(",").split(",") if flag.sequence else [text])]
-    return [text] if any(isinstance(number, str) for number in numbers) else numbers
+    """The items of a sequence, which have commas between them, or the one number; else the text."""
+    items = [_parse_number(part, flag) for part in (text.rstrip(",").split(",") if flag.sequence else [text])]
+    return [text] if "" in items or (str not in flag.members and str in map(type, items)) else items
 
 
 def _parse_number(text: str, flag: Flag) -> Any:

@@ -159,7 +159,8 @@ class ChosenRows:
             raise OptionError("'rows' must be a mask of the rows of X, or their numbers", got=got)
         if given.dtype == bool:
             return cls(np.flatnonzero(given), len(given))
-        return cls(np.unique(given.astype(np.int64)))
+        is_signed = given.max(initial=0) <= np.iinfo(np.int64).max  # else the error has the number that was given
+        return cls(np.unique(given.astype(np.int64) if is_signed else given))
 
     def among(self, first: int, n_rows: int) -> np.ndarray:
         """Those among so many rows from ``first`` on, counted from there."""

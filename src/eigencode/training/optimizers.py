@@ -265,11 +265,11 @@ class ClippedAdam:
     def _together(self, gradients: Tensor, chosen: tuple[int, ...]) -> Iterable[tuple[float, Sequence[list[Tensor]]]]:
         """For each factor the pieces of some models: gradients, weights, moments and numbers of steps, as lists.
 
-        They are the same in most steps, and views of them take longer to make than their arithmetic takes.
+        They are the same in most steps, and views take longer to make than the arithmetic: two a model are kept.
         """
         key = gradients.data_ptr(), chosen
         if key not in self._lists:
-            self._lists = {one: lists for one, lists in self._lists.items() if one[0] == key[0]}
+            self._lists = dict([k for k in self._lists.items() if k[0][0] == key[0]][1 - 2 * len(self._models) :])
             pieces: dict[float, list[Sequence[Tensor]]] = {}
             for k in chosen:
                 for factor, part, tensors in self._models[k]:
