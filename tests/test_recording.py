@@ -165,6 +165,22 @@ def test_recorded_steps_have_the_bits_of_others(cls, options):
     assert recorded._update.n_recordings == 1
 
 
+@pytest.mark.parametrize(
+    ("cls", "options"), [(Autoencoder, {}), (DenoisingAutoencoder, {"noise": "masking"}), (VariationalAutoencoder, {})]
+)
+def test_evaluations_of_a_program_are_recorded_with_the_bits_of_others(cls, options):
+    recorded, plain = runner(cls, **options), runner(cls, **options)
+    plain._evaluation = plain._terms_of_rows
+    for number in range(4):
+        assert recorded.evaluate() == plain.evaluate()
+        assert recorded._evaluation.n_recordings == 1
+        for one in (recorded, plain):
+            if number == 1:
+                one._keep([0, 2])
+            one._matrix.mul_(1.1)
+    assert len({row["objective"] for row in recorded.evaluate()}) == 2
+
+
 class Doubled(nn.Module):
     def forward(self, x):
         return torch.tanh(2 * x)

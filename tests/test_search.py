@@ -373,6 +373,9 @@ def test_models_that_end_early_keep_the_seconds_of_their_own_training(ticking, t
         assert abs(trained - own) < 0.2, number
         assert later.was_beyond(0.4), number
         assert later.was_beyond(0.7) == (number in (0, 2)), number
+        # Those that a round ended are compared no more, and give no answers.
+        assert hasattr(job.model, "noise_") == (number in (0, 2)), number
+        assert job.model.best_objective_ == min(row["validation_objective"] for row in job.model.history_)
 
 
 def test_a_model_that_a_round_ended_is_not_complete_though_its_step_size_had_begun_to_decay(tmp_path):

@@ -252,15 +252,23 @@ class BaseAutoencoder(
             self._end(run)
         self._require_finite()
 
-    def _end(self, run: TrainingRun) -> None:
-        """Set the best weights of a run that `_begin` began, and the notes on it."""
+    def _end(self, run: TrainingRun, *, gives_answers: bool = True) -> None:
+        """Set the best weights of a run that `_begin` began, and what answers need unless the model gives none."""
         if run.recorder is not None:
             run.recorder.close()
         training.keep_start_if_in_doubt(run)
         run.state.restore_best()
         run.state.parameters.release()
         if self._is_of(run):
-            self._conclude(run)
+            self._set_best(run)
+            if gives_answers:
+                self._conclude(run)
+
+    def _set_best(self, run: TrainingRun) -> None:
+        """Set the epoch and the objective of the best weights."""
+        best = run.state.best
+        if best is not None:
+            self.best_epoch_, self.best_objective_ = best.epoch, best.objective
 
     def _is_of(self, run: TrainingRun) -> bool:
         """Whether this run's model is the current one, not replaced by a later fit, block or iterator."""
@@ -354,10 +362,7 @@ class BaseAutoencoder(
         return self
 
     def _conclude(self, run: TrainingRun) -> None:
-        """Set the attributes that are known after training."""
-        state = run.state
-        if state.best is not None:
-            self.best_epoch_, self.best_objective_ = state.best.epoch, state.best.objective
+        """Set the other attributes that are known after training."""
         is_linear = not self.hidden_ and self.encoder is None and self.decoder is None
         linear = None if is_linear else self.baseline_
         baseline = None if linear is None else linear.history_[0]["validation_objective"]

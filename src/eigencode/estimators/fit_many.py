@@ -36,6 +36,8 @@ class Job:
     run: TrainingRun | None = field(default=None, repr=False)
     begun_at: float = 0.0
     """The share of its steps, or of its time limit, from which this process trains it."""
+    is_ended: bool = False
+    """Whether a round ended it."""
 
     def begin(self) -> TrainingRun:
         """The run at its start, or where it has a checkpoint."""
@@ -157,7 +159,7 @@ def fit_jobs(jobs: Sequence[Job], *, verbose: bool = False, rounds: Rounds | Non
     finally:
         for job in jobs:
             if job.run is not None:
-                job.model._end(job.run)
+                job.model._end(job.run, gives_answers=not job.is_ended)
                 job.run = None
                 job.attempt(job.model._require_finite)
     return _summary(done)
@@ -213,9 +215,11 @@ def _train_in_rounds(groups: Iterable[RunGroup], done: Done, rounds: Rounds) -> 
     for share in (*rounds.shares, math.inf):
         for one in turns:
             one.go_on(share)
-        ended = [job.run for job in rounds.poor(share) if job.run is not None] if share < 1 else []
+        poor = list(rounds.poor(share)) if share < 1 else []
+        for job in poor:
+            job.is_ended = True
         for one in turns:
-            one.end(ended)
+            one.end([job.run for job in poor if job.run is not None])
 
 
 def _share(run: TrainingRun) -> float:

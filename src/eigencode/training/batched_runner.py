@@ -10,7 +10,7 @@ dispatch of operations and not arithmetic.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -20,18 +20,19 @@ from torch import Tensor
 from eigencode.batch import Batch
 from eigencode.training.batched_inputs import BatchedInputs
 from eigencode.training.cpu_graphs import recorded
-from eigencode.training.evaluation import joined
+from eigencode.training.evaluation import EVALUATION_ROWS, joined
 from eigencode.training.execution import Execution, threads_for
 from eigencode.training.optimizers import ClippedAdam
 from eigencode.training.padding import Layout, NotBatchable
 from eigencode.training.prefetch import on_device
+from eigencode.training.products import BiasApart
 from eigencode.training.run import TrainingRun
 from eigencode.training.runner import Runner, SingleRunner
 from eigencode.training.structure import described, differing, differing_fields, in_full
 from eigencode.training.vectorized import Leaves, Pass, with_axes
 
-Block = tuple[Any, Any, Tensor | None]
-"""Tensors of a batch and of its noise, both with their axes of models, and the weights of its rows."""
+Block = tuple[Any, Any]
+"""Tensors of a batch and of its noise, both with their axes of models."""
 
 
 class BatchedRunner(Runner):
@@ -64,6 +65,7 @@ class BatchedRunner(Runner):
         self._adopt(self._layout.filled([run.state.parameters.vector for run in runs]))
         self._aside, self._has_average = self._matrix.clone(), False
         self._active: list[bool] = []
+        self._terms: list[str] = []
         n_weights = list(map(len, self._layout.columns))
         self._optimizer = ClippedAdam(
             self._matrix, self._gradient, n_weights, self._of_each("factors", 1.0), self._of_each("decay", 0.0)
@@ -91,7 +93,11 @@ class BatchedRunner(Runner):
         self._matrix, self._gradient = matrix, torch.zeros_like(matrix)
         self._weights, self._mask = self._layout.views(matrix), self._layout.mask(matrix)
         work = sum(run.step_work for run in self.runs)
-        self._update = recorded(self._move, self.device, work, self.runs[0].state.may_draw_globally, len(self.runs))
+        n_rows = min(max(run.rows.n_validation for run in self.runs), EVALUATION_ROWS)
+        of_rows = work * n_rows / self.runs[0].batch_size
+        is_foreign, n_models = self.runs[0].state.may_draw_globally, len(self.runs)
+        self._update = recorded(self._move, self.device, work, is_foreign, n_models)
+        self._evaluation = recorded(self._terms_of_rows, self.device, of_rows, is_foreign, n_models)
 
     def keep_unfinished(self) -> bool:
         self.rows.rates.clear()  # schedules change at evaluations
@@ -202,34 +208,43 @@ class BatchedRunner(Runner):
         self._pass.eval()
         found = [
             self._pass.for_all(Pass.validation_statistics, self._tensors, self._numbers, *given)
-            for *given, _ in self._validation_blocks()
+            for given in self._validation_blocks()
         ]
         seen = joined(found, dim=1), 0
         for name, value in self._pass.for_all(Pass.validation_state, self._tensors, self._numbers, seen).items():
             self._buffers[name].copy_(value)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def evaluate(self) -> list[dict[str, float]]:
         self._pass.eval()
         found = [
-            (self._pass.for_all(Pass.evaluate, self._tensors, self._numbers, *given, (self._differing, 0)), weight)
-            for *given, weight in self._validation_blocks()
+            (self._evaluation(*batch.tensors, *self.rows.draw("evaluation", counter, len(batch))), batch.weight)
+            for counter, batch in enumerate(self.rows.validation())
         ]
         blocks, weights = zip(*found, strict=True)
-        terms = joined(blocks, dim=1)
-        values = torch.stack([rows.double() for rows in terms.values()])
+        values = torch.cat(blocks, dim=-1).double()
         if weights[0] is None:
             means = values.mean(-1)
         else:
             weight = torch.cat(weights, dim=-1).to(values)
             means = (values * weight).sum(-1) / weight.sum(-1)
-        return [dict(zip(terms, own, strict=True)) for own in means.T.tolist()]
+        return [dict(zip(self._terms, own, strict=True)) for own in means.T.tolist()]
+
+    def _terms_of_rows(
+        self, x: Tensor, observed: Tensor | None, weight: Tensor | None, *noise: Tensor | None
+    ) -> Tensor:
+        """The terms of the objective of each row of each model, by the names in ``_terms``, shape (terms, K, n)."""
+        given = with_axes(x, observed, weight), self.rows.with_axes(noise), (self._differing, 0)
+        with BiasApart() if self.device.type == "cpu" else nullcontext():
+            found = self._pass.for_all(Pass.evaluate, self._tensors, self._numbers, *given)
+        self._terms = list(found)
+        return torch.stack(list(found.values()))
 
     def _validation_blocks(self) -> Iterator[Block]:
-        """The models' validation rows and their noise, both with their axes of models, and the rows' weights."""
+        """The models' validation rows and their noise, both with their axes of models."""
         for counter, batch in enumerate(self.rows.validation()):
             noise = self.rows.draw("evaluation", counter, len(batch))
-            yield with_axes(*batch.tensors), self.rows.with_axes(noise), batch.weight
+            yield with_axes(*batch.tensors), self.rows.with_axes(noise)
 
     # -- the check
 

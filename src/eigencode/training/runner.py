@@ -102,12 +102,13 @@ class Runner(ABC):
         self.runs[:] = [replace(run, clock=run.clock.after(-seconds)) for run in self.runs]
 
     def close(self) -> None:
-        """End the batches, for which a thread may read ahead, and forget the step.
+        """End the batches, for which a thread may read ahead, and forget what was recorded.
 
         It refers to its runner, so that the runs would stay in memory until Python looks for cycles of references.
         """
         self.batches.close()
-        vars(self).pop("_update", None)
+        for name in ("_update", "_evaluation"):
+            vars(self).pop(name, None)
 
     def n_rows(self, batch: Batch) -> int:
         """Number of rows of a batch."""
