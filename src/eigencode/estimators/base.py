@@ -260,15 +260,10 @@ class BaseAutoencoder(
         run.state.restore_best()
         run.state.parameters.release()
         if self._is_of(run):
-            self._set_best(run)
+            if run.state.best is not None:
+                self.best_epoch_, self.best_objective_ = run.state.best.epoch, run.state.best.objective
             if gives_answers:
                 self._conclude(run)
-
-    def _set_best(self, run: TrainingRun) -> None:
-        """Set the epoch and the objective of the best weights."""
-        best = run.state.best
-        if best is not None:
-            self.best_epoch_, self.best_objective_ = best.epoch, best.objective
 
     def _is_of(self, run: TrainingRun) -> bool:
         """Whether this run's model is the current one, not replaced by a later fit, block or iterator."""

@@ -10,7 +10,7 @@ dispatch of operations and not arithmetic.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +25,6 @@ from eigencode.training.execution import Execution, threads_for
 from eigencode.training.optimizers import ClippedAdam
 from eigencode.training.padding import Layout, NotBatchable
 from eigencode.training.prefetch import on_device
-from eigencode.training.products import BiasApart
 from eigencode.training.run import TrainingRun
 from eigencode.training.runner import Runner, SingleRunner
 from eigencode.training.structure import described, differing, differing_fields, in_full
@@ -235,8 +234,7 @@ class BatchedRunner(Runner):
     ) -> Tensor:
         """The terms of the objective of each row of each model, by the names in ``_terms``, shape (terms, K, n)."""
         given = with_axes(x, observed, weight), self.rows.with_axes(noise), (self._differing, 0)
-        with BiasApart() if self.device.type == "cpu" else nullcontext():
-            found = self._pass.for_all(Pass.evaluate, self._tensors, self._numbers, *given)
+        found = self._pass.terms_of_all(self._tensors, self._numbers, *given)
         self._terms = list(found)
         return torch.stack(list(found.values()))
 

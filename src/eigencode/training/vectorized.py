@@ -79,6 +79,13 @@ class Pass(nn.Module):
             gradients = torch.autograd.grad(losses.sum(), weights, materialize_grads=True)
         return losses, moved, gradients
 
+    def terms_of_all(self, tensors: Mapping[str, Tensor], *given: Any) -> dict[str, Tensor]:
+        """The objectives of rows of all models and their terms, each of shape (K, n)."""
+        is_on_cpu = next(iter(tensors.values())).device.type == "cpu"
+        with BiasApart() if is_on_cpu else nullcontext():
+            found: dict[str, Tensor] = self.for_all(Pass.evaluate, tensors, *given)
+        return found
+
     @contextmanager
     def _in_use(self, numbers: Mapping[tuple[str, str], Tensor]) -> Iterator[None]:
         """Set the numbers of the parts to those of one model."""
