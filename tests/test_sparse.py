@@ -136,6 +136,11 @@ def test_the_largest_are_those_of_a_sort_alone_and_for_several_models(dtype):
         assert torch.equal(is_largest(sizes, k), expected)
         of_members = torch.func.vmap(lambda x, k=k: is_largest(x, k), in_dims=1)(sizes)
         assert torch.equal(of_members, expected.transpose(0, 1))
+    many = torch.randn(30, 50, generator=torch.Generator().manual_seed(1)).to(dtype).relu()
+    many[0, 1:], many[1:4] = 0.0, many[1:4].round()
+    for k in (1, 3, 6, 9):
+        order = many.sort(descending=True, stable=True).indices[:, :k]
+        assert torch.equal(is_largest(many, k), torch.zeros_like(many).scatter(-1, order, 1.0) * (many > 0))
     slope = torch.func.jvp(lambda x: x * is_largest(x, 2), (sizes,), (torch.ones_like(sizes),))[1]
     assert torch.equal(slope, is_largest(sizes, 2))
 

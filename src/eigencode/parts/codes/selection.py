@@ -49,14 +49,44 @@ class _IsLargest(torch.autograd.Function):
 
 def _mark(sizes: Tensor, found: Tensor, k: int) -> None:
     """Write 1 where the k largest numbers are, by a partial sort, of many numbers at once if the processor can."""
-    # Positive numbers of two bytes, which numpy does not have, are ordered as the integers of the same bits.
-    numbers = (sizes if sizes.element_size() > 2 else sizes.view(torch.int16)).numpy()
-    position = numbers.shape[-1] - k
-    threshold = np.partition(numbers, position, axis=-1)[..., position, None]
-    chosen = (numbers >= threshold) & (numbers > 0)
-    excess = chosen.sum(-1, dtype=np.int32) > k
-    if excess.any():
-        above, tied = numbers[excess] > threshold[excess], numbers[excess] == threshold[excess]
-        room = k - above.sum(-1, dtype=np.int32)
-        chosen[excess] = above | (tied & (tied.cumsum(-1, dtype=np.int32) <= room[..., None]))
-    found.copy_(torch.from_numpy(chosen))
+    numbers, marks, one = (_as_numpy(tensor) for tensor in (sizes, found, found.new_ones(1)))
+    threshold = _kth_largest(_candidates(numbers, k), k)
+    chosen = (numbers >= threshold[:, None]) & (numbers > 0)
+    excess = chosen.sum(1, dtype=np.int32) - k
+    if (excess > 0).any():  # the last of those that are equal are left out
+        rows, columns = np.nonzero(chosen & (numbers == np.where(excess > 0, threshold, -1)[:, None]))
+        n_later = np.searchsorted(rows, rows, side="right") - 1 - np.arange(len(rows))
+        is_left_out = n_later < excess[rows]
+        chosen[rows[is_left_out], columns[is_left_out]] = False
+    np.multiply(chosen, one, out=marks)
+
+
+def _kth_largest(numbers: np.ndarray, k: int) -> np.ndarray:
+    """The k-th largest number of each row, shape (n,)."""
+    position = numbers.shape[1] - k
+    return np.partition(numbers, position, axis=1)[:, position]
+
+
+def _candidates(numbers: np.ndarray, k: int) -> np.ndarray:
+    """The positive numbers that may be among the k largest of their rows, filled up with zeros.
+
+    The k-th largest of the maxima of groups is a lower bound, and few numbers more than k are as large.
+    """
+    n, n_numbers = numbers.shape
+    size = n_numbers // (4 * k)
+    if size < 2:
+        return numbers
+    maxima = numbers[:, : n_numbers // size * size].reshape(n, size, -1).max(1)
+    is_candidate = (numbers >= _kth_largest(maxima, k)[:, None]) & (numbers > 0)
+    counts = is_candidate.sum(1, dtype=np.int64)
+    flat, width = np.flatnonzero(is_candidate), max(counts.max(initial=0), k)
+    starts = np.arange(n) * width - counts.cumsum() + counts
+    found = np.zeros(n * width, dtype=numbers.dtype)
+    found[np.arange(len(flat)) + starts.repeat(counts)] = numbers.reshape(-1)[flat]
+    return found.reshape(n, width)
+
+
+def _as_numpy(numbers: Tensor) -> np.ndarray:
+    """The rows as a matrix of numpy, which has no bfloat16: positive ones are ordered as the integers of their bits."""
+    found: np.ndarray = (numbers if numbers.element_size() > 2 else numbers.view(torch.int16)).numpy()
+    return found.reshape(-1, found.shape[-1])
