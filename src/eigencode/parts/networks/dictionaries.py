@@ -6,7 +6,6 @@ fixed length.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -195,8 +194,8 @@ class OptimalCode(Network):
     .. math:: w \leftarrow w + 1.8 \left( (D'D + \rho)^{-1} (D'(x - b) + \rho (2 h - w)) - h \right), \qquad
         h = \mathrm{sign}(w) \max(|w| - \lambda / (2 \rho), 0)
 
-    with one inverse for all rows, where rho is lambda, at least 0.1 and at most 1. With `TopK` instead of
-    a prior, rho is 1, and h has the k largest numbers of w. This gives the best
+    with one inverse for all rows, where rho is lambda, at least 0.1, or above 1 the root of lambda. With `TopK` instead
+    of a prior, rho is 1, and h has the k largest numbers of w. This gives the best
     code if D is orthonormal, and otherwise a good one: after two thirds of ``n_steps`` the units stay as they are, and
     in evaluation their numbers are those of least squares.
 
@@ -206,10 +205,10 @@ class OptimalCode(Network):
     Parameters
     ----------
     n_steps : int
-        Iterations in training. In evaluation they go on until a step changes no row of the batch by more than
-        rounding, 1e-6 of its length in float32, at most for 1,500 more. Steps may be short before the
-        optimum is reached: codes of digits and of breast cancer in float32 differ by up to 5e-5 of their length from
-        those in float64. One is enough for an orthonormal dictionary.
+        Iterations in training, in bfloat16 where the networks are. In evaluation they go on until a step changes no row
+        of the batch by more than rounding, 1e-6 of its length in float32, at most for 1,500 more. Steps may be short
+        before the optimum is reached: codes of digits and of breast cancer in float32 differ by up to 5e-5 of their
+        length from those in float64. One is enough for an orthonormal dictionary.
 
     Raises
     ------
@@ -274,7 +273,7 @@ class OptimalCode(Network):
         """The optimal codes of rows of shape (..., n_inputs), shape (..., n_outputs)."""
         if torch.compiler.is_compiling():  # a graph has no autocast, and a loop in it cannot be within one
             return self._iterated(x.reshape(-1, x.shape[-1])).unflatten(0, x.shape[:-1])
-        with torch.no_grad() if self.training else nullcontext(), torch.autocast(x.device.type, enabled=False):
+        with torch.no_grad() if self.training else torch.autocast(x.device.type, enabled=False):
             return self._iterated(x.reshape(-1, x.shape[-1])).unflatten(0, x.shape[:-1])
 
     def _iterated(self, x: Tensor) -> Tensor:
@@ -283,7 +282,7 @@ class OptimalCode(Network):
         rho = self._ridge(columns)
         inverse = ridge_inverse(columns, rho)
         ridge = (x.to(columns) - dictionary.bias) @ columns @ inverse
-        kept = RELAXATION / 2 * _eye_like(inverse) - RELAXATION * rho * inverse
+        kept = (RELAXATION / 2 * _eye_like(inverse) - RELAXATION * rho * inverse).to(ridge)
         step = self._variance / rho
 
         def sparse(w: Tensor) -> Tensor:
@@ -309,10 +308,13 @@ class OptimalCode(Network):
         return (first + (rho - 1) * h) / rho
 
     def _ridge(self, like: Tensor) -> Tensor:
-        """The ridge rho of the splitting, smaller for a small rate: then thresholds are about as large as codes."""
+        """The ridge rho of the splitting, which grows with the rate: so thresholds are about as large as codes."""
         one = like.new_ones(())
         rates = [] if self._selection else [term.rate for term in self._sparse if isinstance(term, Rated)]
-        return one.mul(2 * self._variance).mul(rates[0]).detach().clamp(SMALLEST_RIDGE, 1.0) if rates else one
+        if not rates:
+            return one
+        rate = one.mul(2 * self._variance).mul(rates[0]).detach()
+        return rate.minimum(rate.sqrt()).clamp(min=SMALLEST_RIDGE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -366,12 +368,12 @@ def ridge_inverse(columns: Tensor, ridge: Tensor | float = 1.0) -> Tensor:
             [-0.3333,  0.3333]]))
     """
     is_wide = columns.shape[0] < columns.shape[1]
-    gram = columns @ columns.T if is_wide else columns.T @ columns
+    gram = (columns @ columns.T if is_wide else columns.T @ columns).to(columns)
     eye = _eye_like(gram)
     # Not cholesky, which reads whether it has failed, so that a step could not be recorded.
     root = torch.linalg.cholesky_ex(gram + ridge * eye).L
     half = torch.linalg.solve_triangular(root, columns if is_wide else eye, upper=False)
-    square = half.T @ half
+    square = (half.T @ half).to(columns)
     return (_eye_like(square) - square) / ridge if is_wide else square
 
 
