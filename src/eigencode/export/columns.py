@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,53 @@ from eigencode.data.tables import Schema, as_frame
 from eigencode.data.tables.excluded import Constant
 from eigencode.data.tables.frames import columns_of
 from eigencode.data.tables.labels import Labels
+from eigencode.data.tables.numeric import Number
+from eigencode.data.tables.types import limits_of
+
+SHORTER = {pa.float16(): torch.float16, pa.float32(): torch.float32}
+"""Types of cells that have fewer digits than what is computed."""
+
+
+class NumberTypes:
+    """What the types of columns make of numbers: the same as `eigencode.data.tables.types.numbers_as`, for all columns.
+
+    Parameters
+    ----------
+    columns : sequence of Column
+        The columns; the numbers of those that have no numbers, as times, stay as they are.
+    """
+
+    def __init__(self, columns: Sequence[Any]) -> None:
+        types = [column.arrow if isinstance(column.kind, Number) else pa.float64() for column in columns]
+        self.shorter = {type_: np.array([each == type_ for each in types]) for type_ in SHORTER if type_ in types}
+        self.are_booleans = np.array([pa.types.is_boolean(each) for each in types])
+        wholes = [getattr(column.kind, "is_whole", False) for column in columns]
+        self.n_steps = np.array([_steps(type_, is_whole) for type_, is_whole in zip(types, wholes, strict=True)])
+        self.limits = np.array([limits_of(type_) for type_ in types]).T
+        self.have_steps = np.array([not pa.types.is_float64(column.arrow) for column in columns])
+        """Which columns have steps between their values: those of any type but the float64 of what is computed."""
+
+    def rounded(self, x: Tensor) -> Tensor:
+        """Numbers of shape (n, d), in float64, as cells of the types have them."""
+        if np.isfinite(self.limits).any():
+            x = x.clamp(*map(torch.from_numpy, self.limits))
+        if self.n_steps.any():
+            n_steps = torch.from_numpy(np.maximum(self.n_steps, 1.0))
+            x = torch.where(torch.from_numpy(self.n_steps > 0), (x * n_steps).round() / n_steps, x)
+        if self.are_booleans.any():
+            x = torch.where(torch.from_numpy(self.are_booleans) & ~x.isnan(), x.ge(0.5).double(), x)
+        for type_, are_such in self.shorter.items():
+            x = torch.where(torch.from_numpy(are_such), x.to(SHORTER[type_]).double(), x)
+        return x
+
+
+def _steps(type_: pa.DataType, is_whole: bool) -> float:
+    """Number of steps from 0 to 1 between numbers of a type; 0 for floats, which are not rounded."""
+    if pa.types.is_boolean(type_) or pa.types.is_floating(type_):
+        return 0.0
+    if is_whole or pa.types.is_integer(type_):
+        return 1.0
+    return 10.0**type_.scale if pa.types.is_decimal(type_) else 0.0
 
 
 class TableColumns:
@@ -31,11 +78,13 @@ class TableColumns:
     """
 
     def __init__(self, schema: Schema, constants: bool = False) -> None:
+        self.is_plain = schema.is_plain
         self.parts: list[tuple[Any, slice]] = [
             (column, part)
             for column, part in schema._parts()
             if column.kind.width or (constants and isinstance(column.kind, Constant))
         ]
+        self.types = NumberTypes([column for column, _ in self.parts])
 
     @property
     def labels(self) -> Mapping[Any, list[str]]:
@@ -60,8 +109,17 @@ class TableColumns:
         return torch.stack([kind.allows(x) for kind, x in kinds], dim=1)
 
     def columns(self, means: Tensor) -> Tensor:
-        """Rows of the means of cells, shape (n, d)."""
-        return torch.stack([_mean(column, means[:, part]) for column, part in self.parts], dim=1)
+        """Rows of the means of cells, shape (n, d), as the types of the columns have them."""
+        if self.is_plain:
+            return self.types.rounded(means.double().clamp(*map(torch.from_numpy, self._ends)))
+        found = [column.kind.mean(means[:, part], torch).double() for column, part in self.parts]
+        return self.types.rounded(torch.stack(found, dim=1))
+
+    @property
+    def _ends(self) -> np.ndarray:
+        """The smallest and the largest mean of each column of a plain table, shape (2, d)."""
+        ends = np.array([[-np.inf], [np.inf]])
+        return np.stack([column.kind.mean(ends) for column, _ in self.parts], axis=1)
 
     def numbers(self, frame: Any) -> np.ndarray:
         """A table as numbers, shape (n, d), in float64."""
@@ -79,10 +137,3 @@ def _renumbered(x: Tensor, kind: Any, to: Any) -> Tensor:
     numbers = [*(index.get(label, len(index)) for label in (*kind.labels, *kind.rare)), len(index)]
     found = torch.tensor(numbers, dtype=x.dtype)[x.nan_to_num(0.0).clamp(0, len(numbers) - 1).long()]
     return found.where(~x.isnan(), x)
-
-
-def _mean(column: Any, cells: Tensor) -> Tensor:
-    """The numbers of a column from the means of its cells, shape (n,); whole in a column of whole numbers."""
-    found: Tensor = column.kind.mean(cells, torch).double()
-    is_whole = getattr(column.kind, "is_whole", False) and not pa.types.is_floating(column.arrow)
-    return found.round() if is_whole else found

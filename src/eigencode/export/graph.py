@@ -61,6 +61,9 @@ class Graph(nn.Module):
     with_steps: ClassVar[tuple[str, ...]] = ()
     """Methods whose answers change by steps, which rounding may move a row over."""
 
+    of_rows: ClassVar[tuple[str, ...]] = ("reconstruct", "impute", "inverse_transform")
+    """Methods whose answers are rows like those fitted."""
+
     def __init__(self, estimator: Any, methods: Sequence[str]) -> None:
         super().__init__()
         if unknown := [name for name in methods if name not in self.known]:
@@ -72,7 +75,8 @@ class Graph(nn.Module):
         self.methods = tuple(methods)
         self.estimator = copy.deepcopy(estimator)
         schema = estimator.columns_
-        self.columns = None if schema is None or schema.is_plain else TableColumns(schema, self.sees_constants)
+        self.table = None if schema is None else TableColumns(schema, self.sees_constants)
+        self.columns = None if schema is None or schema.is_plain else self.table  # of plain ones cells are the numbers
         self.missing = [value for value in _missing_values(estimator) if isinstance(value, int | float)]
         for index, model in enumerate(self._autoencoders()):
             self.add_module(f"composition_{index}", model.composition_.cpu().eval().requires_grad_(False))
@@ -155,8 +159,10 @@ class Graph(nn.Module):
         values[own & (not own.all())] = np.nan
         found = torch.where(torch.from_numpy(np.isnan(values)), found, torch.from_numpy(values))
         found = found if highest is None else found.minimum(torch.tensor(highest, dtype=found.dtype))
+        if self.table is not None:
+            found = self.table.columns(found)
         if self.columns is not None:
-            return self.columns.columns(found)
+            return found
         largest = torch.finfo(like.dtype).max
         return found.clamp(-largest, largest).to(like.dtype)
 
@@ -182,9 +188,7 @@ class Graph(nn.Module):
             cells = self.columns.cells(torch.from_numpy(rows)).numpy()
             given = NamedArray(cells, None, schema=self.estimator.columns_)
         found = getattr(self.estimator, name)(given)
-        return (
-            np.asarray(found) if isinstance(found, np.ndarray) or self.columns is None else self.columns.numbers(found)
-        )
+        return np.asarray(found) if isinstance(found, np.ndarray) or self.table is None else self.table.numbers(found)
 
     def example(self) -> np.ndarray:
         """Rows of all kinds, shape (n, d): usual ones, far ones, and with gaps."""
@@ -197,8 +201,8 @@ class Graph(nn.Module):
                 rows[:, column] = rows[:, column].clip(0).round()
             elif cell.support == "unit interval":
                 rows[:, column] = rows[:, column].clip(0, 1)
-        if self.columns is not None:
-            rows = self.columns.columns(torch.from_numpy(rows)).numpy()
+        if self.table is not None:
+            rows = self.table.columns(torch.from_numpy(rows)).numpy()
         rows[rng.random(rows.shape) < 0.1] = np.nan
         return rows.astype(str(self.dtype).removeprefix("torch."))
 

@@ -101,21 +101,33 @@ def numbers_as(values: np.ndarray, kind: pa.DataType) -> pa.Array:
     """Numbers of shape (n,) as cells of a type, rounded and clipped to it; NaN is a gap."""
     missing = np.isnan(values)
     if kinds.is_integer(kind) or kinds.is_boolean(kind):
-        dtype = np.dtype(bool) if kinds.is_boolean(kind) else np.dtype(kind.to_pandas_dtype())
-        return pa.array(_whole(np.where(missing, 0, values), dtype), mask=missing)
+        return pa.array(_whole(np.where(missing, 0, values), kind), mask=missing)
     found = pa.array(np.where(missing, 0, values), mask=missing)
     if is_text(kind) and (values[~missing] == np.rint(values[~missing])).all():
         found = numbers_as(values, pa.int64())
     return found.cast(kind, safe=False)
 
 
-def _whole(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    if dtype.kind == "b":
+def _whole(values: np.ndarray, kind: pa.DataType) -> np.ndarray:
+    if kinds.is_boolean(kind):
         return values >= 0.5
-    low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+    return np.rint(values).clip(*limits_of(kind)).astype(kind.to_pandas_dtype())
+
+
+def limits_of(kind: pa.DataType) -> tuple[float, float]:
+    """The smallest and the largest float that a type of integers has; infinities for other types.
+
+    Examples
+    --------
+    >>> limits_of(pa.uint8()), limits_of(pa.int64())[1] < 2**63
+    ((0.0, 255.0), True)
+    """
+    if not kinds.is_integer(kind):
+        return -np.inf, np.inf
+    low, high = (getattr(np.iinfo(kind.to_pandas_dtype()), end) for end in ("min", "max"))
     # The largest integers of 64 bits are no floats; the next smaller float is.
     largest = float(high) if int(float(high)) <= high else float(np.nextafter(float(high), 0))
-    return np.rint(values).clip(float(low), largest).astype(dtype)
+    return float(low), largest
 
 
 def time_format(labels: pa.Array) -> str | None:
