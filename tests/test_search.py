@@ -1,5 +1,7 @@
 """AutoencoderSearch: every candidate on every fold, one choice by a rule."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -435,6 +437,24 @@ def test_settings_that_are_good_for_other_sizes_are_kept(monkeypatch):
     lowest[:2] = 1.1, 1.0
     assert halving.poor(0.2) == [1, 3, 4, 7]
     assert Halving(4, range(8), groups, range(8)).poor(0.2) == [0, 3, 4, 7]
+
+
+def test_candidates_that_an_earlier_process_ended_end_in_the_same_round(monkeypatch):
+    """Their settings may look better in a later process, in which the others have been trained further."""
+    monkeypatch.setattr(Halving, "_is_complete", lambda self, candidate: False)
+    monkeypatch.setattr(Halving, "_objectives", lambda self, candidate: (9.0, [1.0, 3.0, 2.0, 4.0][candidate]))
+
+    def job(begun_at, ended_by):
+        return SimpleNamespace(begun_at=begun_at, run=SimpleNamespace(state=SimpleNamespace(ended_by=ended_by)))
+
+    # Ended after half, ended after a fifth, not yet compared, not yet compared.
+    jobs = [job(0.5, "search"), job(0.21, "search"), job(0.1, None), job(0.1, None)]
+    halving = Halving(4, jobs, [range(4)], range(4))
+    assert [halving._before(number, 0.2) for number in range(4)] == [0, 1, 0, 0]
+    assert [halving._before(number, 0.5) for number in range(4)] == [1, 1, 0, 0]
+    halving.poor(0.2)
+    halving.poor(0.5)
+    assert halving.budgets.tolist() == [0.5, 0.2, 1.0, 0.2]
 
 
 def test_lags_have_the_unit_of_the_gain_or_else_of_the_worst():

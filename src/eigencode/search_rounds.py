@@ -130,7 +130,7 @@ class Halving:
             return -1
         following = min((one for one in self.shares if one > share), default=1.0)
         was_ended = [job.run is not None and job.run.state.ended_by == "search" for job in own]
-        return int(all(was_ended) and not any(job.was_beyond(following) for job in own))
+        return int(all(was_ended) and all(job.begun_at < following for job in own))
 
     def _of(self, candidate: int) -> Sequence[Job]:
         return self.jobs[candidate * self._n_folds : (candidate + 1) * self._n_folds]
