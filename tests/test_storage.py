@@ -373,3 +373,20 @@ def test_a_parameter_that_json_cannot_hold_is_refused_before_anything_is_written
     with pytest.raises(StorageError, match="'hidden' cannot be saved without pickle"):
         model.save(tmp_path / "m.safetensors")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_with_huge_codes_is_saved_and_read(fitted, tmp_path):
+    """As where a classifier's encoder was trained until its classes are far apart: the squares of errors overflow."""
+    model = copy.deepcopy(fitted).set_params(device="cpu")
+    for p in model.composition_.encoder.parameters():
+        p.data.mul_(1e11)
+    X = model.scaler_.center + model.scaler_.divisor * np.random.default_rng(0).normal(size=(9, model.n_features_in_))
+    codes = model.transform(X.astype(np.float32))
+    assert np.abs(codes).max() > 1e9
+    model.save(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(eigencode.load(tmp_path / "m.safetensors").transform(X.astype(np.float32)), codes)
+    for p in model.composition_.decoder.parameters():
+        p.data.mul_(1e30)
+    model.save(tmp_path / "m.safetensors")
+    with pytest.raises(StorageError, match="output is not finite for rows near the mean"):
+        eigencode.load(tmp_path / "m.safetensors")

@@ -59,13 +59,16 @@ def require_finite_state(composition: Composition) -> None:
 
 @torch.no_grad()
 def _try_out(composition: Composition) -> None:
-    """Raise an error if a model's output is not finite for the mean row and for rows one scaled unit away from it."""
+    """Raise an error if a model's output is not finite for the mean row and for rows one scaled unit away from it.
+
+    The log-density of the mean row may be minus infinity, as where a classifier was trained to huge codes.
+    """
     d = composition.n_features
     dtype = next((p.dtype for p in composition.parameters()), torch.float32)
     rows = torch.tensor([0.0, 1.0, -1.0], dtype=dtype)[:, None].expand(3, d).contiguous()
     try:
         trace = composition(rows)
-        answers = trace.z, trace.p.mean, trace.p.log_prob(trace.target)[:1].sum(-1)
+        answers = trace.z, trace.p.mean, trace.p.log_prob(trace.target)[:1].sum(-1).clamp(min=-1e30)
     except (RuntimeError, KeyError) as error:
         raise StorageError("The model's weights do not fit its parts", got=f"the error {error}") from error
     if not all(answer.isfinite().all() for answer in answers):
