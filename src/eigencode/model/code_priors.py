@@ -18,6 +18,7 @@ import torch
 from sklearn.cluster import KMeans
 from torch import Tensor
 
+from eigencode.batch import equal_parts
 from eigencode.errors import DataError
 from eigencode.model.codes import standards
 from eigencode.model.density import REGULARISATION, Mixture, best_of_sizes, can_be_full, candidates, fit_mixture
@@ -34,13 +35,22 @@ ENOUGH_ROWS = 10
 """Rows for each Gaussian, and column of full covariances, that determine it; so many are compared with a single one if
 there are many rows."""
 
-STARTS, SHORT_ITERATIONS, FIRST_ITERATIONS, ITERATIONS = 2, 3, 5, 40
+STARTS, SHORT_ITERATIONS, FIRST_ITERATIONS, ITERATIONS = 2, 1, 2, 40
 """Numbers of first runs on the few rows, and of most iterations: of each, of the most likely one, which is continued,
 and on all rows afterwards."""
 
-FIRST_GAIN, GAIN = 1e-3, 0.1
+FIRST_GAIN, GAIN = 1e-3, 0.2
 """Gain of an iteration that is the last, in nats a row, on few rows, where iterations are cheap, and on many: the first
 steps of training gain more in its time."""
+
+LEAST_EXPONENT = -60.0
+"""Smallest logarithm of a component's probability given a row, beside that of the likeliest one."""
+
+PART_CELLS, LEAST_ROWS = 2**20, 512
+"""Most products of the rows after which the mixture is improved, unless these are fewer rows than that."""
+
+TINY = 10 * torch.finfo(torch.float64).eps
+"""Added to the sizes of components, to divide by them."""
 
 MOST_FULL = 64
 """Most columns of codes for full covariances, since they have k (k + 1) / 2 products."""
@@ -129,37 +139,62 @@ def _rough(rows: np.ndarray, most: int, dtype: torch.dtype) -> Gaussians:
     (n_all, k), is_narrow = rows.shape, rows.shape[1] <= MOST_FULL
     few = rows[np.random.default_rng(0).permutation(n_all)[:ROUGH_ROWS]]
 
+    made: dict[tuple[int, bool], Products] = {}
+
+    def products_of(given: np.ndarray, is_full: bool) -> Products:
+        """The rows' products, once for all numbers of Gaussians."""
+        key = len(given), is_full
+        if key not in made:
+            made[key] = Products(torch.from_numpy(given).to(dtype), is_full)
+        return made[key]
+
     def fitted(training: np.ndarray, m: int) -> Gaussians:
-        products = Products(torch.from_numpy(training).to(dtype), is_narrow and can_be_full(len(training), m, k, n_all))
-        best = max((_first(products, m, seed) for seed in range(STARTS if m > 1 else 1)), key=lambda first: first[1])[0]
-        return improved(products, best.shares(products), FIRST_ITERATIONS, FIRST_GAIN)
+        products = products_of(training, is_narrow and can_be_full(len(training), m, k, n_all))
+        if m == 1:
+            return Gaussians.of(products, products.rows.new_ones(1, len(products.rows)))
+        shares, _ = max((_first(products, m, seed) for seed in range(STARTS)), key=lambda first: first[1])
+        return improved(products, shares, FIRST_ITERATIONS, FIRST_GAIN)
 
     # Training has all rows for what the prior learns; Gaussians that are idle at its start do not catch up.
     largest = candidates(min(most, n_all // (ENOUGH_ROWS * (k if is_narrow else 1))))[-1]
     sizes = (1, largest) if n_all > ROUGH_ROWS else candidates(most)
     chosen = best_of_sizes(few, 0, 0.2, fitted, sizes)
-    products = Products(torch.from_numpy(rows).to(dtype), chosen.is_full)
-    return improved(products, chosen.shares(products), ITERATIONS, GAIN if n_all > ROUGH_ROWS else FIRST_GAIN)
+    products = products_of(rows, chosen.is_full)
+    shares, _ = chosen.shares_and_densities(products)
+    return improved(products, shares, ITERATIONS, GAIN if n_all > ROUGH_ROWS else FIRST_GAIN)
 
 
-def _first(products: Products, m: int, seed: int) -> tuple[Gaussians, float]:
-    """A mixture after few iterations from k-means, and the mean log-density of the rows."""
-    labels = KMeans(m, n_init=1, random_state=seed).fit(products.rows.numpy()).labels_
-    shares = torch.nn.functional.one_hot(torch.from_numpy(labels).long(), m).to(products.rows)
-    found = improved(products, shares, SHORT_ITERATIONS, FIRST_GAIN)
-    return found, float(found.log_joint(products).logsumexp(1).mean())
+def _first(products: Products, m: int, seed: int) -> tuple[Tensor, float]:
+    """The rows' shares of a mixture after few iterations from k-means, and their mean log-density."""
+    labels = KMeans(m, n_init=1, random_state=seed).fit(products.rows.double().numpy()).labels_
+    shares = torch.nn.functional.one_hot(torch.from_numpy(labels).long(), m).T.to(products.rows)
+    shares, densities = improved(products, shares, SHORT_ITERATIONS, FIRST_GAIN).shares_and_densities(products)
+    return shares, float(densities.mean())
 
 
 def improved(products: Products, shares: Tensor, most: int, least_gain: float) -> Gaussians:
-    """The mixture after iterations from the rows' first shares of its components, until one gains little."""
-    found, before = Gaussians.of(products, shares), -math.inf
+    """The mixture after iterations from the rows' first shares of its components, until one gains little.
+
+    An iteration takes a part of the rows at a time, and has the most likely mixture for the last shares of all rows
+    after each (Neal & Hinton, 1998), which needs fewer iterations than one mixture after all rows.
+    """
+    parts = products.parts
+    owns = [
+        part.sums(few) for part, few in zip(parts, shares.split([len(part.rows) for part in parts], 1), strict=True)
+    ]
+    total = torch.stack(owns).sum(0)
+    found, before = Gaussians.of_sums(total, products), -math.inf
     for _ in range(most):
-        joint = found.log_joint(products)
-        densities = joint.logsumexp(1)
-        now = float(densities.mean(dtype=torch.float64))
+        now = 0.0
+        for number, part in enumerate(parts):
+            few, densities = found.of_part(part)
+            now += float(densities.sum(dtype=torch.float64)) / len(products.rows)
+            own = part.sums(few)
+            total += own - owns[number]
+            found, owns[number] = Gaussians.of_sums(total, products), own
         if not now - before > least_gain:
             break
-        found, before = Gaussians.of(products, (joint - densities[:, None]).exp_()), now
+        before = now
     return found
 
 
@@ -178,23 +213,44 @@ class Products:
     rows: Tensor
     is_full: bool
 
-    @property
+    @cached_property
     def pairs(self) -> Tensor:
         """The two columns of each product, shape (2, f)."""
         k = self.rows.shape[1]
         return torch.triu_indices(k, k) if self.is_full else torch.arange(k).expand(2, k)
 
     @cached_property
+    def places(self) -> Tensor:
+        """Where the product of each two of all columns is, shape (k k,), if all pairs have one."""
+        k, (first, second) = self.rows.shape[1], self.pairs
+        found = first.new_empty(k, k)
+        found[first, second] = found[second, first] = torch.arange(len(first))
+        return found.flatten()
+
+    @cached_property
     def values(self) -> Tensor:
-        """The products, shape (n, f)."""
+        """The columns of the rows, and then the products, shape (k + f, n)."""
+        (n, k), (_, f) = self.rows.shape, self.pairs.shape
+        columns, found, first = self.rows.T.contiguous(), self.rows.new_empty(k + f, n), k
+        found[:k] = columns
         if not self.is_full:
-            return self.rows.square()
-        (n, k), first = self.rows.shape, 0
-        found = self.rows.new_empty(n, k * (k + 1) // 2)
+            torch.square(columns, out=found[k:])
+            return found
         for column in range(k):
             part = slice(first, first := first + k - column)
-            torch.mul(self.rows[:, column, None], self.rows[:, column:], out=found[:, part])
+            torch.mul(columns[column], columns[column:], out=found[part])
         return found
+
+    @cached_property
+    def parts(self) -> list[Products]:
+        """A few rows each, whose products stay in the processor's cache."""
+        (n, k), (_, f) = self.rows.shape, self.pairs.shape
+        slices = list(equal_parts(n, max(PART_CELLS // (k + f), LEAST_ROWS)))
+        return [self] if len(slices) == 1 else [Products(self.rows[part], self.is_full) for part in slices]
+
+    def sums(self, shares: Tensor) -> Tensor:
+        """The sums of the shares of some components, and of the values times these, shape (m, 1 + k + f)."""
+        return torch.cat([shares.sum(1)[:, None], shares @ self.values.T], 1).double()
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,28 +272,40 @@ class Gaussians:
 
     @classmethod
     def of(cls, products: Products, shares: Tensor) -> Gaussians:
-        """The most likely mixture for given shares of the rows, shape (n, m)."""
-        sizes = shares.sum(0, dtype=torch.float64) + 10 * torch.finfo(torch.float64).eps
-        means = (shares.T @ products.rows).double() / sizes[:, None]
-        (first, second), (m, k) = products.pairs, means.shape
-        covariances = torch.zeros(m, k, k, dtype=torch.float64)
-        moments = (shares.T @ products.values).double() / sizes[:, None]
-        covariances[:, first, second] = moments - means[:, first] * means[:, second]
-        covariances[:, second, first] = covariances[:, first, second]
+        """The most likely mixture for given shares of the rows, shape (m, n)."""
+        return cls.of_sums(products.sums(shares), products)
+
+    @classmethod
+    def of_sums(cls, sums: Tensor, products: Products) -> Gaussians:
+        """The same for the sums of the shares, and of the rows' values times these."""
+        sizes, (first, second), k = sums[:, 0] + TINY, products.pairs, products.rows.shape[1]
+        means, moments = (sums[:, 1:] / sizes[:, None]).split([k, len(first)], 1)
+        found = moments - means[:, first] * means[:, second]
+        covariances = found[:, products.places].view(-1, k, k) if products.is_full else found.diag_embed()
         covariances.diagonal(dim1=-2, dim2=-1).add_(REGULARISATION)
         return cls(sizes / sizes.sum(), means, covariances, products.is_full)
 
     def log_joint(self, products: Products) -> Tensor:
-        """The log-density of each row and component, shape (n, m)."""
+        """The log-density of each component and row, shape (m, n)."""
         (first, second), like, (precisions, log_volumes) = products.pairs, products.rows, self._precisions
         if like.dtype == torch.float32 and float(log_volumes.exp().min()) < math.sqrt(NARROW):
             raise np.linalg.LinAlgError("A Gaussian is too narrow for float32")
         slopes = (precisions @ self.means[..., None])[..., 0]
         constant = self.weights.log() - log_volumes.sum(-1) - 0.5 * (slopes * self.means).sum(-1)
         constant -= 0.5 * self.means.shape[1] * math.log(2 * math.pi)
-        factors = precisions[:, first, second] * torch.where(first == second, -0.5, -1.0)
-        joint = torch.addmm(constant.to(like), like, slopes.T.to(like))
-        return joint.addmm_(products.values, factors.T.to(like))
+        factors = precisions.flatten(1)[:, first * self.means.shape[1] + second] * torch.where(
+            first == second, -0.5, -1.0
+        )
+        return torch.addmm(constant[:, None].to(like), torch.cat([slopes, factors], 1).to(like), products.values)
+
+    def of_part(self, products: Products) -> tuple[Tensor, Tensor]:
+        """The `shares_and_densities` of rows whose products are in the processor's cache."""
+        joint = self.log_joint(products)
+        most = joint.amax(0)
+        # Smaller exponentials are next to nothing, and processors take long for those below the smallest normal number.
+        shares = joint.sub_(most).clamp_(min=LEAST_EXPONENT).exp_()
+        total = shares.sum(0)
+        return shares.div_(total), most.add_(total.log_())
 
     @property
     def _precisions(self) -> tuple[Tensor, Tensor]:
@@ -250,10 +318,11 @@ class Gaussians:
             raise np.linalg.LinAlgError("A covariance is not positive definite")
         return torch.cholesky_inverse(roots), roots.diagonal(dim1=-2, dim2=-1).log()
 
-    def shares(self, products: Products) -> Tensor:
-        """The probability of each component given the row, shape (n, m)."""
-        return self.log_joint(products).softmax(1)
+    def shares_and_densities(self, products: Products) -> tuple[Tensor, Tensor]:
+        """The probability of each component given the row, shape (m, n), and the log-density of the row, shape (n,)."""
+        shares, densities = zip(*map(self.of_part, products.parts), strict=True)
+        return torch.cat(shares, 1), torch.cat(densities)
 
     def score_samples(self, rows: np.ndarray) -> np.ndarray:
         """The log-density of each standardised row."""
-        return self.log_joint(Products(torch.from_numpy(rows), self.is_full)).logsumexp(1).numpy()
+        return self.shares_and_densities(Products(torch.from_numpy(rows), self.is_full))[1].numpy()

@@ -387,12 +387,10 @@ def backtrack(composition: Composition, batch: Batch, is_rough: bool = False, le
 
     def settle(share: float, expansion: Expansion, rows: Batch, codes: Tensor | None) -> Tensor:
         affine.weight.copy_(share**power * step)
+        before = bias.clone()
+        bias.zero_()  # no copy of the outputs to take it from them
         output = composition.decoder(composition.encode(*rows.cells).mean if codes is None else codes)
-        own = output - bias
-        best = expansion.intercept(rows, own, bias)
-        if best is not bias:
-            output = own.add_(best)
-            bias.copy_(best)
+        output = output.add_(bias.copy_(expansion.intercept(rows, output, before)))
         expansion.calibrate(rows, output)
         return output
 
