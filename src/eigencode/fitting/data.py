@@ -28,9 +28,8 @@ if TYPE_CHECKING:
 CALIBRATION_ROWS = 8192
 """Most rows from which a likelihood's own parameters are estimated at the start."""
 
-START_CELLS, START_ROWS = 2**22, 4096
-"""Cells of the rows from which a start is computed that is an approximation of the objective, and no optimum of it,
-unless these are fewer rows than that."""
+START_CELLS = 2**23
+"""Cells of the rows from which a start is computed that is an approximation of the objective, and no optimum of it."""
 
 TYPICAL_CELLS, TYPICAL_ROWS = 2**21, 256
 """Most cells of the rows that represent weighted ones (a few megabytes), unless these are fewer rows than that."""
@@ -125,7 +124,7 @@ class Data:
     def few_weighed(self) -> Batch:
         """Some of `weighed`, chosen at random, if they have very many cells."""
         rows = self.weighed
-        n_rows = max(START_CELLS // self.rows.n_features, START_ROWS)
+        n_rows = max(START_CELLS // self.rows.n_features, CALIBRATION_ROWS)
         if len(rows) <= n_rows:
             return rows
         numbers = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:n_rows].sort().values
