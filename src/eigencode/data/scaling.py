@@ -268,11 +268,13 @@ class Scaler:
             scale(chunk, scaled := np.empty(chunk.shape, dtype))
             yield scaled
 
-    def scale_into(self, scaled: np.ndarray, array: np.ndarray) -> None:
-        """Write all scaled rows of an array into another one, as `chunks` makes them."""
+    def scale_into(self, scaled: np.ndarray, array: np.ndarray) -> Iterator[np.ndarray]:
+        """Write all scaled rows of an array into another one, as `chunks` makes them; yield each part of it."""
         scale, first = self._scaling(array.dtype, scaled.dtype), 0
         for chunk in ArraySource(array).chunks():
-            scale(chunk, scaled[first : (first := first + len(chunk))])
+            part = scaled[first : (first := first + len(chunk))]
+            scale(chunk, part)
+            yield part
 
     def _scaling(self, given: np.dtype, dtype: np.dtype | type) -> Callable[[np.ndarray, np.ndarray], None]:
         """A function that scales rows of a given type into an array of another type."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from eigencode.batch import Batch, equal_parts
+from eigencode.batch import Batch
 from eigencode.data.gaps import hide_gaps
 from eigencode.data.mapped_rows import require_finite
 from eigencode.data.memory import require_memory
@@ -152,15 +152,15 @@ def _resident(table: TrainingTable, weight: Tensor | None, scaler: Scaler, dtype
     """The rows in memory, in one tensor."""
     held_out, n_rows, d = table.validation_numbers, sum(map(len, table.arrays)), table.array.shape[1]
     require_memory(n_rows * d * dtype.itemsize, "The scaled table", "Try fewer rows at a time with partial_fit")
-    x, observed, first = torch.empty(n_rows, d, dtype=dtype), None, 0
+    x, observed, first, done = torch.empty(n_rows, d, dtype=dtype), None, 0, 0
     for array in table.arrays:
-        scaler.scale_into(x[first : (first := first + len(array))].numpy(), array)
-    for part in equal_parts(n_rows, max(TYPICAL_CELLS // d, TYPICAL_ROWS)):
-        cells = hide_gaps(x[part])
-        if cells.observed is not None:
-            observed = torch.ones(n_rows, d, dtype=torch.bool) if observed is None else observed
-            x[part], observed[part] = cells.x, cells.observed
-    require_finite(x)
+        for written in scaler.scale_into(x[first : (first := first + len(array))].numpy(), array):
+            part = slice(done, done := done + len(written))
+            cells = hide_gaps(x[part])
+            if cells.observed is not None:
+                observed = torch.ones(n_rows, d, dtype=torch.bool) if observed is None else observed
+                x[part], observed[part] = cells.x, cells.observed
+            require_finite(x[part])
     is_training = torch.ones(n_rows, dtype=torch.bool).index_fill(0, held_out, False)
     training = torch.nonzero(is_training).flatten().to(torch.int32 if n_rows < 2**31 else torch.int64)
     return ResidentRows(Batch.of_filled(x, observed, weight), training, held_out, table.is_separate)

@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 INTERCEPT_STEPS = 8
 """Newton steps for a bias, from the best one without a code."""
 
-SMALLEST_GAIN = 1e-6
-"""Twice the nats a row that a Newton step of the biases gains, for which it is the last one."""
+SMALLEST_GAIN = 1e-3
+"""Twice the nats a row that a Newton step of the biases gains, for which it is the last one: the next one would gain
+about the square of it."""
 
 SMALLEST_CURVATURE = 0.5
 """Smallest curvature of a column, as a share of the largest; with less, a Newton step would be too long.
@@ -390,7 +391,8 @@ def _sigmoid_moments(output: Tensor, observed: Tensor | None, bias: Tensor) -> T
     for rows in equal_parts(len(output), cached_rows(len(bias))):
         p = (output[rows] + bias).sigmoid_()
         p = selected(p, None if observed is None else observed[rows])
-        totals += torch.stack([p.sum(0), p.square_().sum(0)])
+        ones = p.new_ones(len(p))
+        totals += torch.stack([ones @ p, ones @ p.square_()])  # products take half the time of sums over rows
     n_cells = len(output) if observed is None else observed.sum(0).clamp(min=1)
     return (totals / n_cells).to(bias)
 

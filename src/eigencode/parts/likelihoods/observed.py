@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,6 +12,9 @@ from eigencode.batch import Batch
 
 SAMPLE_CELLS = 2**20
 """Cells from which numbers are estimated by iteration, in less than a second."""
+
+LARGE_CELLS, WIDE = 2**23, 128
+"""Cells, and columns, from which on torch reads them slowly."""
 
 CONSTANT = 1e-12
 """A column with less than this share of the mean variance of all columns is constant, but for rounding."""
@@ -22,8 +26,20 @@ ALIKE = 2.0
 def mean(cells: Tensor, observed: Tensor | None) -> Tensor:
     """Means of columns, for cells of shape (n, d); shape (d,)."""
     if observed is None:
-        return cells.mean(0)
+        is_large = cells.numel() > LARGE_CELLS and cells.shape[-1] >= WIDE
+        return _large_mean(cells) if is_large and _is_plain(cells) else cells.mean(0)
     return cells.where(observed, 0.0).sum(0) / observed.sum(0).clamp(min=1)
+
+
+def _is_plain(cells: Tensor) -> bool:
+    """Whether NumPy can read the cells, and no derivative is wanted."""
+    return cells.device.type == "cpu" and not cells.requires_grad and cells.dtype in (torch.float32, torch.float64)
+
+
+def _large_mean(cells: Tensor) -> Tensor:
+    """The same of cells that do not fit into the cache, by sums of a few rows, which are faster by NumPy."""
+    sums = [part.numpy().sum(0) for part in cells.split(cached_rows(cells.shape[-1]))]
+    return torch.from_numpy(np.stack(sums).sum(0, dtype=np.float64) / len(cells)).to(cells)
 
 
 def overall_mean(cells: Tensor, observed: Tensor | None) -> Tensor:
