@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import time
+import warnings
 from html.parser import HTMLParser
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from xml.etree import ElementTree
@@ -36,7 +37,7 @@ from eigencode import (
     load,
 )
 from eigencode.descriptions import description, summary
-from eigencode.errors import DataError, FileError, OptionError
+from eigencode.errors import DataError, FileError, OptionError, ResultWarning
 from eigencode.export import graph_of
 from eigencode.report import charts, findings, live, model_sections, sections, vega
 from eigencode.report.columns import Column
@@ -573,6 +574,16 @@ class TestFindings:
         assert says not in sections.alarms(Findings(detector, rows[400:]))
         assert says not in sections.alarms(Findings(detector, rows[:400]))
         assert not recwarn.list
+
+    def test_rows_that_were_fitted_are_not_asked_whether_they_have_changed(self, monkeypatch):
+        def always(self, p_values, anomalies=0.0):
+            warnings.warn("These rows have changed.", ResultWarning, stacklevel=2)
+
+        rows = np.random.default_rng(0).normal(size=(200, 4))
+        detector = AnomalyDetector(autoencoder=LinearAutoencoder(1), random_state=0).fit(rows)
+        monkeypatch.setattr(AnomalyDetector, "drift_from", always)
+        assert "have changed" in sections.alarms(Findings(detector, rows[3:]))
+        assert "have changed" not in sections.alarms(Findings(detector, rows))
 
     def test_fitted_rows_flatter_predictions_and_it_is_said(self):
         y, says = COUNTS[:, 0] > 0.5, "The model was fitted to these rows"
