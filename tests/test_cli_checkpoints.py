@@ -40,7 +40,7 @@ def folder(tmp_path, monkeypatch, digits):
 @pytest.fixture
 def send(monkeypatch):
     """Send a signal to this process within a step; gives the number of steps made since."""
-    step, made = SingleRunner._move, []
+    step, made = SingleRunner.step, []
 
     def in_step(at, *numbers):
         made.clear()
@@ -52,7 +52,7 @@ def send(monkeypatch):
                     signal.raise_signal(number)
             return step(*given)
 
-        monkeypatch.setattr(SingleRunner, "_move", sending)
+        monkeypatch.setattr(SingleRunner, "step", sending)
         return made
 
     return in_step
