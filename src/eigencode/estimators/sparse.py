@@ -160,8 +160,7 @@ def _l1(model: SparseAutoencoder, size: int) -> dict[str, Any]:
 
 
 def _l1_optimal(model: SparseAutoencoder, size: int) -> dict[str, Any]:
-    # A convex problem needs fewer iterations than a choice of units.
-    return {**_optimal(model, size), "encoder": parts.OptimalCode(n_steps=8), "prior": _laplace(model, size)}
+    return {**_optimal(model, size), "prior": _laplace(model, size)}
 
 
 def _whole(model: SparseAutoencoder, size: int) -> int:
