@@ -94,8 +94,11 @@ def spectrum(batch: Batch, n_components: int | None, seed: int, share: float | N
         keep = values > values.max().clamp(min=torch.finfo(values.dtype).tiny) * 1e-12
         values, left = values[keep], left[:, keep]
         vectors = torch.empty(n_features, len(values), dtype=left.dtype)
-        for part in equal_parts(n_features, max(CELLS // n_rows, 1)):  # a copy of all rows would take twice their size
-            torch.matmul(rows.T[part].double(), left, out=vectors[part])
+        parts = list(equal_parts(n_features, max(CELLS // n_rows, 1)))
+        room = torch.empty(n_rows, len(vectors[parts[0]]), dtype=left.dtype)  # all rows would take twice their size
+        for part in parts:
+            some = room[:, : len(vectors[part])].copy_(rows[:, part])
+            torch.matmul(some.T, left, out=vectors[part])
         vectors /= (values * n_rows).sqrt()
     else:
         wanted = min(n_components or SEARCHED_DIRECTIONS, *rows.shape)
