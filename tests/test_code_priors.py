@@ -49,6 +49,47 @@ def test_an_iteration_never_lowers_the_likelihood_and_one_that_gains_little_is_t
     assert ended == likelihoods[np.flatnonzero(gains < 0.02)[0] + 2]  # that of the iteration too, and of the next one
 
 
+def test_the_mixture_is_the_most_likely_one_for_the_last_shares_of_all_rows_after_each_part(monkeypatch):
+    """Two iterations over three parts of 21 and 20 rows, by scipy's densities and numpy's covariances."""
+    monkeypatch.setattr(code_priors, "PART_CELLS", 1)
+    monkeypatch.setattr(code_priors, "LEAST_ROWS", 21)
+    draw = np.random.default_rng(0)
+    x, shares = clumps(61, 3, 2, 0), draw.dirichlet(np.ones(2), size=61)
+    products = Products(torch.from_numpy(x), True)
+    assert [len(part.rows) for part in products.parts] == [21, 20, 20]
+    found = improved(products, torch.from_numpy(shares.T.copy()), 2, -np.inf)
+
+    def of_shares():
+        covariances = [np.cov(x.T, aweights=own, bias=True) + REGULARISATION * np.eye(3) for own in shares.T]
+        return shares.mean(0), shares.T @ x / shares.sum(0)[:, None], covariances
+
+    weights, means, covariances = of_shares()
+    for rows in 2 * [slice(0, 21), slice(21, 41), slice(41, 61)]:
+        gaussians = map(scipy.stats.multivariate_normal, means, covariances)
+        joint = weights * np.stack([gaussian.pdf(x[rows]) for gaussian in gaussians], axis=1)
+        shares[rows] = joint / joint.sum(1, keepdims=True)
+        weights, means, covariances = of_shares()
+    np.testing.assert_allclose(found.weights, weights, rtol=1e-9)
+    np.testing.assert_allclose(found.means, means, rtol=1e-9)
+    np.testing.assert_allclose(found.covariances, covariances, rtol=1e-9, atol=1e-12)
+
+
+def test_rows_in_parts_have_the_shares_and_densities_of_all(monkeypatch):
+    x = clumps(100, 3, 2, 0, gap=200.0)  # so far apart that most shares are next to nothing
+    products = Products(torch.from_numpy(x), True)
+    labels = torch.from_numpy(x @ (x[0] - x.mean(0)) > x.mean(0) @ (x[0] - x.mean(0))).long()
+    mixture = Gaussians.of(products, torch.nn.functional.one_hot(labels, 2).T.double())
+    joint = mixture.log_joint(products)
+    assert (joint.softmax(0) < 1e-30).any()
+    monkeypatch.setattr(code_priors, "PART_CELLS", 1)
+    monkeypatch.setattr(code_priors, "LEAST_ROWS", 30)
+    parted = Products(torch.from_numpy(x), True)
+    assert len(parted.parts) == 4
+    shares, densities = mixture.shares_and_densities(parted)
+    torch.testing.assert_close(shares, joint.softmax(0), rtol=1e-12, atol=1e-25)
+    torch.testing.assert_close(densities, joint.logsumexp(0), rtol=1e-12, atol=0)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_single_precision_has_the_density_of_double(seed, monkeypatch):
     codes = clumps(6000, 6, 4, seed)

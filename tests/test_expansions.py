@@ -21,6 +21,7 @@ from eigencode.parts import (
     StudentTLikelihood,
     Units,
 )
+from eigencode.parts.likelihoods import observed
 from eigencode.parts.likelihoods.expansion import FittedExpansion
 from eigencode.testing import check_likelihood
 
@@ -271,3 +272,21 @@ def test_the_step_to_a_start_of_many_columns_is_chosen_from_fewer_rows():
     assert 1024 <= len(expansion.few(many)) < 2 * 1049
     assert len(expansion.few(Batch(torch.zeros(6_000, 10)))) == 6_000
     assert len(expansion.few(Batch(torch.zeros(900, 5_000)))) == 900
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_means_of_large_tables_are_those_in_double_precision(dtype, monkeypatch):
+    """Also where rows are a part of others, and with the slope of a mean if one is wanted."""
+    monkeypatch.setattr(observed, "LARGE_CELLS", 1000)
+    monkeypatch.setattr(observed, "SAMPLE_CELLS", 8 * 7 * observed.WIDE)
+    made, large = [], observed._large_mean
+    monkeypatch.setattr(observed, "_large_mean", lambda cells: made.append(len(cells)) or large(cells))
+    cells = (5 + torch.randn(101, 2 * observed.WIDE, generator=torch.Generator().manual_seed(0))).to(dtype)
+    for part in (cells, cells[:, : observed.WIDE], cells[1::2]):
+        found = observed.mean(part, None)
+        assert found.dtype == dtype
+        torch.testing.assert_close(found.double(), part.double().mean(0), rtol=2 * torch.finfo(dtype).eps, atol=0)
+    assert made == ([] if dtype == torch.bfloat16 else [101, 101, 50])
+    weights = cells.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(observed.mean(weights, None).sum(), weights)
+    torch.testing.assert_close(slope, torch.full_like(slope, 1 / 101))

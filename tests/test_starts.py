@@ -28,6 +28,7 @@ from eigencode.parts import (
     Sizes,
     StandardNormalPrior,
 )
+from eigencode.parts.likelihoods import closed_forms
 from eigencode.parts.networks.base import linear_layer
 
 
@@ -80,6 +81,32 @@ def test_the_bias_of_a_rare_column_is_found_from_a_far_one():
     bias = part.expansion.intercept(Batch(x), output, torch.tensor([-20.0, 6.0], dtype=torch.float64))
     found = (output + bias).sigmoid().mean(0)
     torch.testing.assert_close(found, torch.tensor([0.001, 0.75], dtype=torch.float64), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("spread", [0.1, 1.0, 3.0])
+def test_the_last_newton_step_of_a_bias_leaves_next_to_nothing_to_gain(spread, monkeypatch):
+    """In nats of a row of 20 columns, rare ones and frequent ones, beside as many steps as it takes."""
+    steps, moments = [], closed_forms._sigmoid_moments
+    monkeypatch.setattr(closed_forms, "_sigmoid_moments", lambda *given: steps.append(1) or moments(*given))
+    generator = torch.Generator().manual_seed(0)
+    output = spread * torch.randn(2000, 20, dtype=torch.float64, generator=generator)
+    p = (output + torch.linspace(-7, 3, 20, dtype=torch.float64)).sigmoid()
+    x = torch.rand(p.shape, dtype=torch.float64, generator=generator).lt(p).double()
+    part = BernoulliLikelihood()
+    part.setup(Sizes(20, 1))
+    start = x.mean(0).clamp(min=closed_forms.SMALLEST_MEAN).logit()
+
+    def found():
+        steps.clear()
+        bias = part.expansion.intercept(Batch(x), output, start)
+        return part(output + bias).log_prob(x).sum(1).mean(), len(steps)
+
+    likelihood, n_steps = found()
+    monkeypatch.setattr(closed_forms, "SMALLEST_GAIN", 0)
+    monkeypatch.setattr(closed_forms, "INTERCEPT_STEPS", 50)
+    best, _ = found()
+    assert abs(best - likelihood) < 1e-6
+    assert n_steps <= 4
 
 
 def test_the_model_takes_what_the_baseline_took_from_all_rows(cancer, monkeypatch):
