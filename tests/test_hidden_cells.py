@@ -30,6 +30,7 @@ from eigencode.parts import (
     Decoding,
     Dictionary,
     Encoding,
+    FineTunedWeights,
     FirstColumns,
     Frozen,
     GaussianCode,
@@ -157,6 +158,7 @@ MODELS = {
         Completing(MLP(), 2, indicates=False), Tied(), corruption=GaussianNoise(0.1)
     ),
     "head": lambda: Composition(FirstColumns(mlp(), 3), mlp(), weight_prior=HeadWeights(1.0)),
+    "fine-tuned": lambda: Composition(FirstColumns(mlp(), 3), mlp(), weight_prior=FineTunedWeights(1.0)),
     "labels": lambda: Composition(
         FirstColumns(mlp(), 3), mlp(), likelihood=LastColumns(GaussianLikelihood("learned"), n_columns=2)
     ),

@@ -33,6 +33,7 @@ from eigencode.errors import DataError, OptionError
 from eigencode.parts import (
     MLP,
     CategoricalLikelihood,
+    FineTunedWeights,
     FirstColumns,
     GaussianLikelihood,
     HeadWeights,
@@ -157,6 +158,40 @@ def test_the_objective_is_the_sum_of_its_literal_terms():
         cross_entropy = -torch.log_softmax(model.decoder(z)[i], 0)[y[i].argmax()]
         squared_error = ((x[i] - rebuilt[i]) ** 2).sum() + 3 * 0.5 * np.log(np.pi)
         torch.testing.assert_close(found[i], cross_entropy + 0.3 * squared_error + decay)
+
+
+def test_the_prior_of_fine_tuning_is_its_literal_sum():
+    """The squares of the head's matrices, and of the changes of all weights of the encoder."""
+    prior = FineTunedWeights(0.7)
+    model = Composition(FirstColumns(MLP((4,)), 3), MLP((3,)), likelihood=LastColumns(CategoricalLikelihood(), 2))
+    model.weight_prior = prior
+    model.setup(5, 2, generator())
+    before = [p.detach().clone() for p in model.encoder.parameters()]
+    model.begin(torch.zeros(2, 5))
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(torch.randn(p.shape, generator=generator(p.numel())))
+    after = [p.detach() for p in model.encoder.parameters()]
+    head = sum(float((p.detach() ** 2).sum()) for p in model.decoder.parameters() if p.dim() > 1)
+    moved = sum(float(((b - a) ** 2).sum()) for a, b in zip(before, after, strict=True))
+    assert prior.cost(model).item() == pytest.approx((head + moved) / (2 * 0.7), rel=1e-5)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 14, 17])
+def test_weights_stay_of_a_bounded_size_where_classes_are_separable(seed, tmp_path):
+    """The objective cannot be above that of the start, log 2 for two classes: ||w||^2 <= 2 n v log 2."""
+    rng, labels = np.random.default_rng(seed), np.arange(40) % 2
+    rows = np.c_[rng.normal(size=40) + 3 * labels, 2 * rng.normal(size=40) + labels]
+    autoencoder = Autoencoder(random_state=seed).fit(rows)
+    start = weights(autoencoder)
+    model = AutoencoderClassifier(autoencoder, validation_fraction=0.0, random_state=seed).fit(rows, labels)
+    after = weights(model.autoencoder_)
+    moved = sum(float((after[name] - start[name]).square().sum()) for name in start if name.startswith("encoder."))
+    head = sum(float(p.detach().square().sum()) for p in model.composition_.decoder.parameters() if p.dim() > 1)
+    assert 0 < moved + head <= 2 * 40 * np.log(2)
+    model.save(tmp_path / "model.safetensors")
+    read = eigencode.load(tmp_path / "model.safetensors")
+    assert_same_bits(weights(read), weights(model))
 
 
 # -- what a frozen code makes exact

@@ -16,7 +16,7 @@ from eigencode.estimators.supervised import SupervisedAutoencoder
 from eigencode.options import documented
 
 if TYPE_CHECKING:
-    from eigencode.parts import Likelihood
+    from eigencode.parts import Likelihood, WeightPrior
 
 
 @documented
@@ -29,8 +29,9 @@ class AutoencoderClassifier(ClassifierMixin, SupervisedAutoencoder):
 
     .. math:: -\log p(y \mid z = f(x)) - \alpha \log p(x \mid z = f(x))
 
-    Validation rows choose the weights that are kept; training starts at the shares of the classes. An autoencoder that
-    is fitted here uses the same validation rows.
+    with a normal prior of the head's weights, and of the encoder's around their start, without which the weights would
+    grow without bound where classes are separable. Validation rows choose the weights that are kept; training starts at
+    the shares of the classes. An autoencoder that is fitted here uses the same validation rows.
 
     {parameters}
 
@@ -131,6 +132,10 @@ class AutoencoderClassifier(ClassifierMixin, SupervisedAutoencoder):
 
     def _label_likelihood(self) -> Likelihood:
         return parts.CategoricalLikelihood()
+
+    def _weight_prior(self, variance: float) -> WeightPrior:
+        # Numbers have an optimum at weights of some size; separable classes have none.
+        return parts.FineTunedWeights(variance) if self.fine_tune else super()._weight_prior(variance)
 
     @property
     def _n_label_columns(self) -> int:

@@ -24,7 +24,7 @@ from eigencode.options import Activation, Object, TrainingOptions, check_options
 if TYPE_CHECKING:
     from eigencode.data.containers import NamedArray
     from eigencode.model import Composition
-    from eigencode.parts import Likelihood, Reconstruction
+    from eigencode.parts import Likelihood, Reconstruction, WeightPrior
 
 
 @dataclass(eq=False, repr=False)
@@ -49,7 +49,8 @@ class HeadOptions:
     head_variance: float | None = option(
         1.0,
         "Variance of the normal prior on the head's weights, counted once for all rows: C of scikit-learn's "
-        "`LogisticRegression`. None has no such term.",
+        "`LogisticRegression`. In fine-tuning, a classifier's encoder has the same around its weights at the start. "
+        "None has no such term.",
         low=0,
         open_low=True,
         open_high=True,
@@ -265,7 +266,7 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Composed):
             decoder=parts.Chain([parts.Rescaling(), parts.MLP(tuple(self.hidden), self.activation)], [k]),
             likelihood=parts.LastColumns(likelihood, targets.shape[1]),
             penalties=self._penalties(autoencoder),
-            weight_prior=None if self.head_variance is None else parts.HeadWeights(self.head_variance),
+            weight_prior=None if self.head_variance is None else self._weight_prior(self.head_variance),
             scale="standard",
             init="random",
             **training,
@@ -289,6 +290,10 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Composed):
     def _label_likelihood(self) -> Likelihood:
         """The likelihood p(y|z)."""
         raise NotImplementedError
+
+    def _weight_prior(self, variance: float) -> WeightPrior:
+        """The prior of the weights that are trained."""
+        return parts.HeadWeights(variance)
 
     def _label_means(self, X: Any) -> np.ndarray:
         """The mean of p(y|z) for each row, shape (n, c)."""

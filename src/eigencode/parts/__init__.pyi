@@ -67,6 +67,7 @@ from eigencode.parts.priors import LaplacePrior as LaplacePrior
 from eigencode.parts.priors import MixturePrior as MixturePrior
 from eigencode.parts.priors import Prior as Prior
 from eigencode.parts.priors import StandardNormalPrior as StandardNormalPrior
+from eigencode.parts.supervised import FineTunedWeights as FineTunedWeights
 from eigencode.parts.supervised import FirstColumns as FirstColumns
 from eigencode.parts.supervised import HeadWeights as HeadWeights
 from eigencode.parts.supervised import LastColumns as LastColumns

@@ -157,6 +157,43 @@ class HeadWeights(GaussianWeights):
                 yield p.square(), p.new_full((), float(self.variance))  # type: ignore[arg-type]
 
 
+class FineTunedWeights(HeadWeights):
+    r"""Normal weights of the decoder around zero, and of the encoder around those that training begins with.
+
+    .. math:: -\log p(w) = \frac{\lVert w_g \rVert^2 + \lVert w_f - w_f^0 \rVert^2}{2 \sigma_w^2} + \mathrm{const}
+
+    The head's weights g alone bound nothing: a larger code needs a smaller head, and where classes are separable the
+    likelihood grows with the code forever. Around their start the encoder's weights f keep what they were trained for
+    (Li, Grandvalet & Davoine, 2018: L2-SP).
+
+    Parameters
+    ----------
+    variance : float
+        sigma_w^2.
+    """
+
+    start: Tensor
+
+    def join(self, composition: Composition) -> None:
+        """Make room for the encoder's weights at the start."""
+        self.register_buffer("start", _vector(composition.encoder))
+
+    def first_state(self, batch: Batch, composition: Composition) -> dict[str, Tensor]:
+        return {"start": _vector(composition.encoder)}
+
+    def _squares(self, composition: Composition) -> Iterator[tuple[Tensor, Tensor]]:
+        """Those of the decoder's weights, and of the changes of the encoder's, biases included."""
+        yield from super()._squares(composition)
+        weights = list(composition.encoder.parameters())
+        for p, start in zip(weights, self.start.split([p.numel() for p in weights]), strict=True):
+            yield (p - start.view_as(p)).square(), p.new_full((), float(self.variance))  # type: ignore[arg-type]
+
+
+def _vector(network: Network) -> Tensor:
+    """A copy of all of a network's weights, one after the other, shape (P,)."""
+    return torch.cat([torch.zeros(0), *(p.detach().reshape(-1) for p in network.parameters())])
+
+
 class Reconstruction(Penalty):
     r"""The reconstruction of the first columns as a penalty.
 
