@@ -94,6 +94,7 @@ def test_every_option_for_the_command_line_is_a_flag(option, capsys):
         ("--hidden=128, 64, 32", {"hidden": (128, 64, 32)}),
         ("--missing-values=-999,-1 unknown 1,x", {"missing_values": (-999, -1, "unknown", 1, "x")}),
         ("--missing-values -999,-1", {"missing_values": (-999, -1)}),
+        ("--missing-values -999,", {"missing_values": (-999,)}),
         ("--missing-values -.5,NA,0 --hidden 8", {"missing_values": (-0.5, "NA", 0), "hidden": (8,)}),
         ("--missing-values ,", {"missing_values": ","}),
         ("--columns x=count,y=1,2", {"columns": {"x": "count", "y": ("1", "2")}}),

@@ -7,7 +7,7 @@ import torch
 
 from eigencode.model import code_priors
 from eigencode.model.code_priors import Gaussians, Products, _without_noise, improved, mixture_prior, rough_mixture
-from eigencode.model.density import REGULARISATION, fit_mixture
+from eigencode.model.density import REGULARISATION, can_be_full, fit_mixture
 
 
 def clumps(n, k, m, seed, gap=1.5):
@@ -74,6 +74,14 @@ def test_the_mixture_is_the_most_likely_one_for_the_last_shares_of_all_rows_afte
     np.testing.assert_allclose(found.covariances, covariances, rtol=1e-9, atol=1e-12)
 
 
+def test_a_gaussian_without_rows_changes_no_density():
+    products = Products(torch.from_numpy(clumps(60, 3, 2, 0)), True)
+    shares = torch.full((1, 60), 1.0, dtype=torch.float64)
+    found = Gaussians.of(products, torch.cat([shares, 0 * shares]))
+    densities = found.shares_and_densities(products)[1]
+    torch.testing.assert_close(densities, Gaussians.of(products, shares).log_joint(products)[0])
+
+
 def test_rows_in_parts_have_the_shares_and_densities_of_all(monkeypatch):
     x = clumps(100, 3, 2, 0, gap=200.0)  # so far apart that most shares are next to nothing
     products = Products(torch.from_numpy(x), True)
@@ -127,6 +135,17 @@ def test_a_quick_fit_loses_little_on_other_rows():
         single = fit_mixture(train, 0, n_components=1).log_prob(other).mean()
         lost.append((thorough - quick) / (thorough - single))
     assert np.mean(lost) < 0.05
+
+
+def test_gaussians_are_full_where_the_rows_are_enough_for_so_many():
+    """Of one Gaussian they are, of the many of the best mixture they are not."""
+    codes = clumps(600, 8, 16, 0, gap=8.0)
+    assert can_be_full(480, 1, 8, 600)
+    assert not can_be_full(480, 16, 8, 600)
+    found = rough_mixture(codes, 16)
+    assert found.n_components == 16
+    assert (found.covariances == found.covariances * np.eye(8)).all()
+    assert (rough_mixture(codes[:, :2], 2).covariances != 0).all()
 
 
 def test_the_noise_is_subtracted_from_independent_columns_as_from_others():

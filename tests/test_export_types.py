@@ -7,7 +7,8 @@ import torch
 from test_export import answers
 
 from eigencode import Autoencoder, LinearAutoencoder
-from eigencode.export import graph_of
+from eigencode.errors import DataError
+from eigencode.export import files, graph_of
 from eigencode.export.columns import TableColumns
 
 TYPES = {
@@ -98,3 +99,20 @@ def test_codes_are_decoded_in_the_type_of_each_column(tmp_path):
     found = torch.export.load(tmp_path / "d.pt2").module()(torch.from_numpy(codes))["inverse_transform"].numpy()
     expected = TableColumns(model.columns_).numbers(model.inverse_transform(codes))
     assert (np.abs(found - expected) > 1e-4 * expected.std(0)).mean(0).max() <= 0.02
+
+
+@pytest.mark.filterwarnings("ignore:X ")
+@pytest.mark.parametrize("wrong", [np.nan, 7.0])
+def test_a_graph_may_be_a_step_away_in_few_rows_only(wrong):
+    rows = table(["int64", "other"])
+    graph = graph_of(LinearAutoencoder(1).fit(rows), "reconstruct")
+    expected = graph.expected("reconstruct", graph.example())
+
+    def answer(n_rows):
+        found = expected.copy()
+        found[:n_rows, 0] += wrong
+        return lambda _: {"reconstruct": found}
+
+    files._compare(graph, answer(len(expected) // 25))
+    with pytest.raises(DataError, match="does not answer 'reconstruct' as the model does"):
+        files._compare(graph, answer(len(expected) // 15))

@@ -99,7 +99,9 @@ def _with_negative_lists(tokens: Sequence[str]) -> list[str]:
     ... )
     ['--missing-values', '-999', '-1', '--hidden', '64,8', '-n', '-3']
     """
-    return [part for token in tokens for part in (token.split(",") if re.match(r"-\.?\d", token) else [token])]
+    return [
+        part for token in tokens for part in (token.rstrip(",").split(",") if re.match(r"-\.?\d", token) else [token])
+    ]
 
 
 def _run(tokens: Sequence[str], interruptions: Interruptions) -> int:

@@ -158,7 +158,7 @@ def _compare(graph: Graph, answer: Callable[[np.ndarray], Mapping[str, np.ndarra
                 spread = np.maximum(spread, graph.scaler.divisor)
             rounding = np.spacing(np.abs(expected))  # a model may answer in float32 what a graph answers in float64
             differences = (np.abs(found - expected) - rounding) / spread
-            shares = np.maximum((differences > TOLERANCE).mean(0) - FEW, 0.0)
+            shares = np.maximum((~(differences <= TOLERANCE)).mean(0) - FEW, 0.0)  # NaN differs too
             has_steps = graph.table.types.have_steps if graph.table is not None and name in graph.of_rows else False
             worst = float(np.where(has_steps, shares, differences.max(0)).max())
         if not worst <= TOLERANCE:

@@ -14,7 +14,8 @@ from eigencode.whole_operations import as_one_operation
 def is_largest(sizes: Tensor, k: int) -> Tensor:
     """1 where a number is one of the k largest of its row, elsewhere 0, without a derivative.
 
-    No number may be negative. Zeros may be among the k or left out, since sizes are multiplied by the answer.
+    No number may be negative. Zeros may be among the k or left out, since sizes are multiplied by the answer. Of
+    equal numbers the first ones are among the k on a processor, and any elsewhere, as in a graph that is exported.
 
     Examples
     --------

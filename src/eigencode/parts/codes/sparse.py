@@ -77,7 +77,7 @@ class TopK(Code):
         return SparseDelta(self.proximal(output), output)
 
     def proximal(self, z: Tensor, step: Tensor | float = 1.0) -> Tensor:
-        """The nearest code with k active units, the first ones of equal size; it does not depend on the step."""
+        """The nearest code with k active units, as `is_largest` chooses them; it does not depend on the step."""
         if self.signed:
             return z * is_largest(z.abs(), int(self.k))
         positive = z.relu()
