@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import tracemalloc
 import warnings
 from dataclasses import replace
 
@@ -251,6 +252,20 @@ def test_a_row_by_itself_scores_as_among_others(dtype):
     scores = model.score_samples(X)
     np.testing.assert_array_equal(scores[:40], [model.score_samples(X[i : i + 1])[0] for i in range(40)])
     np.testing.assert_array_equal(scores, model.score_samples(X.astype(np.float64)))
+
+
+def test_scores_of_many_rows_take_memory_for_a_block():
+    """Copies in float64 of all rows at once were six; the cells of a block are an eighth of these."""
+    X = np.random.default_rng(0).normal(size=(80_000, 100)).astype(np.float32)
+    model = AnomalyDetector(autoencoder=LinearAutoencoder(2, random_state=0), random_state=0).fit(X[:300])
+    tracemalloc.start()
+    try:
+        found = model.score_samples(X)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2.5 * X.size * 8
+    np.testing.assert_allclose(found[-9000:], model.score_samples(X[-9000:]), rtol=0, atol=1e-9)
 
 
 def test_all_rows_as_far_as_the_fifth_are_about_a_row():

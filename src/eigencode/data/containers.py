@@ -60,8 +60,8 @@ class NamedArray:
         """Whether the array has the cells of a frame of mixed columns."""
         return self.schema is not None and not self.schema.is_plain
 
-    def __getitem__(self, rows: np.ndarray) -> NamedArray:
-        """Some of the rows, by their numbers."""
+    def __getitem__(self, rows: slice | np.ndarray) -> NamedArray:
+        """Some of the rows, by their numbers or as a slice."""
         return replace(self, array=rows_of(self.array, rows), frame=None if self.frame is None else self.frame[rows])
 
     def followed_by(self, numbers: np.ndarray) -> NamedArray:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from eigencode.data.sources import chunk_rows
 from eigencode.detection.extent import NumberExtent, beyond, reach_of
 from eigencode.detection.neighbors import KnownRows
 from eigencode.detection.tails import Tail
@@ -107,6 +108,15 @@ class Unlikeness:
 
         ``held_out`` says which rows were held out of the fit, and are known.
         """
+        n_rows = chunk_rows(given.array.shape[1])
+        blocks = [slice(first, first + n_rows) for first in range(0, max(len(given.array), 1), n_rows)]
+        found = [self._parts(autoencoder, given[own], None if held_out is None else held_out[own]) for own in blocks]
+        return {name: np.concatenate([parts[name] for parts in found]) for name in found[0]}
+
+    def _parts(
+        self, autoencoder: BaseAutoencoder, given: NamedArray, held_out: np.ndarray | None
+    ) -> dict[str, np.ndarray]:
+        """The same of a block of rows, of which several copies are made in float64."""
         cells, nats = scaled_cells(autoencoder, given.array), self.row_nats(autoencoder, given)
         of_nats = self.tail(nats)
         neighbors = np.zeros(len(cells)) if self.known is None else self.known.tails(cells, held_out)
