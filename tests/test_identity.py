@@ -11,7 +11,9 @@ from eigencode.data.identity import fingerprint
 ROWS = np.random.default_rng(0).normal(size=(300, 4))
 
 
-def test_it_is_the_sum_of_hashes_of_rows_modulo_2_64():
+@pytest.mark.parametrize("n_cells", [identity.CACHED_CELLS, 4 * 128], ids=["one chunk", "chunks of 128 and 44 rows"])
+def test_it_is_the_sum_of_hashes_of_rows_modulo_2_64(n_cells, monkeypatch):
+    monkeypatch.setattr(identity, "CACHED_CELLS", n_cells)
     keys = [int(key) | 1 for key in np.random.default_rng(0).integers(2**64, size=4, dtype=np.uint64)]
     total = 0
     for row in ROWS.astype(np.float32).view(np.uint32).tolist():

@@ -465,6 +465,31 @@ def test_lags_have_the_unit_of_the_gain_or_else_of_the_worst():
     np.testing.assert_allclose(lags_behind_best(np.full(2, 1.0), np.array([1.0, 1.0])), [0, 0])
     np.testing.assert_allclose(lags_behind_best(np.full(2, np.nan), np.array([np.nan, 1.0])), [np.inf, 0])
     np.testing.assert_allclose(lags_behind_best(np.full(1, 3.0), np.array([np.inf])), [np.inf])
+    # One that starts far away, as with other layers, does not make the gain larger.
+    np.testing.assert_allclose(lags_behind_best(np.array([2.0, 2.0, 90.0]), np.array([1.0, 1.5, 1.9])), [0, 0.5, 0.9])
+
+
+def test_the_lowest_objective_is_one_after_the_start():
+    from eigencode.search_rounds import _start_and_lowest
+
+    def found(*objectives):
+        history = [{"validation_objective": objective} for objective in objectives]
+        return _start_and_lowest(SimpleNamespace(state=SimpleNamespace(history=history)))
+
+    assert found(1.0, 3.0, np.nan, 2.0) == (1.0, 2.0)
+    assert found(1.0) == (1.0, 1.0)
+
+
+def test_one_size_at_which_settings_fail_does_not_outweigh_the_others(monkeypatch):
+    """They lack at most all that the best has gained."""
+    lowest = [1.0, 1.4, 1.0, 1.4, 99.0, 1.0]
+    monkeypatch.setattr(Halving, "_objectives", lambda self, candidate: (2.0, lowest[candidate]))
+    monkeypatch.setattr(Halving, "_is_complete", lambda self, candidate: False)
+    monkeypatch.setattr(Halving, "_before", lambda self, candidate, share: 0)
+    halving = Halving(4, range(6), [range(0, 2), range(2, 4), range(4, 6)], ["one", "two"] * 3)
+    ranks = halving._ranks(0.2)
+    np.testing.assert_allclose([ranks[0][1], ranks[1][1]], [1 / 3, 0.4 + 0.8 / 3])
+    assert halving.poor(0.2) == [1, 3, 4]
 
 
 def test_poor_candidates_end_early_and_the_others_go_on_from_where_they_are(tmp_path):
