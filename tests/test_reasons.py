@@ -222,6 +222,20 @@ def test_gaps_and_values_that_cannot_be_are_reasons(of_mixed):
         assert (of_mixed.score_samples(wrong) < of_mixed.score_samples(clean)).mean() > 0.9
 
 
+@pytest.mark.filterwarnings("ignore:X has gaps")
+@pytest.mark.parametrize("form", [pd.DataFrame, pl.from_pandas], ids=["pandas", "polars"])
+def test_values_that_stand_for_gaps_are_missing(form):
+    options = {"missing_values": [-999, "none"], "max_epochs": 2}
+    model = AnomalyDetector(autoencoder=Autoencoder(2, **options), random_state=0).fit(form(mixed(300, 0)))
+    wrong = mixed(20, 1).assign(a=-999.0, kind="none")
+    found = model.explain(form(wrong), output="records")
+    for record in found:
+        of_column = {reason["column"]: reason for reason in record["reasons"]}
+        for name in ("a", "kind"):
+            assert (of_column[name]["observed"], of_column[name]["direction"]) == (None, "missing")
+        assert of_column["b"]["observed"] == wrong["b"].iloc[record["row"]]
+
+
 def _as_dates(days):
     return days.dt.date
 

@@ -448,6 +448,19 @@ class TestFindings:
         assert town.missing == pytest.approx(1 - known.mean())
         assert town.usual == pytest.approx(rows["town</script><b>"].value_counts(normalize=True).iloc[0])
 
+    @pytest.mark.parametrize("form", [pd.DataFrame, pd.DataFrame.to_numpy], ids=["frame", "array"])
+    def test_values_that_stand_for_gaps_are_gaps(self, form):
+        rng = np.random.default_rng(0)
+        z = rng.normal(size=200)
+        rows = pd.DataFrame({"a": z, "b": 2 * z, "c": z + 0.1 * rng.normal(size=200)})
+        gaps = rng.random(rows.shape) < 0.1
+        with_nan, marked = form(rows.mask(gaps)), form(rows.mask(gaps, -999.0))
+        of_nan = Findings(Autoencoder(1, **QUICK).fit(with_nan), with_nan)
+        of_marked = Findings(Autoencoder(1, missing_values=-999, **QUICK).fit(marked), marked)
+        assert list(map(repr, of_marked.by_column)) == list(map(repr, of_nan.by_column))
+        assert of_marked.by_column[0].missing == pytest.approx(gaps[:, 0].mean())
+        assert of_marked.filling == of_nan.filling
+
     def test_effects_are_movements_of_the_decoder(self, found, model):
         spread, center = found.codes.std(0), found.codes.mean(0)
         for j in range(2):

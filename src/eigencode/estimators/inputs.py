@@ -118,6 +118,13 @@ def missing_values_of(estimator: Any) -> tuple[Any, ...]:
     return () if given is None else (given,)
 
 
+def with_gaps(array: np.ndarray, missing_values: Sequence[Any]) -> np.ndarray:
+    """An array of numbers with NaN instead of the values that stand for gaps."""
+    values = [value for value in missing_values if not isinstance(value, str)]
+    is_gap = np.isin(array, values) if values else np.False_
+    return np.where(is_gap, np.nan, array) if is_gap.any() else array
+
+
 def _inferred(estimator: Any, frame: Any) -> Schema | None:
     """What the columns of a frame are, by the options of the autoencoder; those of one that is fitted are its own."""
     model = getattr(estimator, "_given", estimator)
@@ -142,9 +149,7 @@ def _numbers(estimator: Any, X: Any, frame: Any, reset: bool) -> NamedArray:
     _check_width(estimator, rows.n_columns, reset)
     if isinstance(X, NamedArray):
         return rows
-    values = [value for value in missing_values_of(estimator) if not isinstance(value, str)]
-    is_gap = np.isin(rows.array, values) if values and not is_made else np.False_
-    array = np.where(is_gap, np.nan, rows.array) if is_gap.any() else rows.array
+    array = rows.array if is_made else with_gaps(rows.array, missing_values_of(estimator))
     return replace(rows, array=array, schema=getattr(estimator, "columns_", None), frame=frame)
 
 

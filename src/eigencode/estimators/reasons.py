@@ -23,8 +23,9 @@ import narwhals as nw
 import numpy as np
 
 from eigencode.data.cells import is_missing
-from eigencode.data.tables.frames import frame_of
+from eigencode.data.tables.frames import columns_of, frame_of
 from eigencode.errors import DataError, OptionError, positive_int
+from eigencode.estimators.inputs import missing_values_of
 from eigencode.estimators.row_nats import cells_of, is_allowed, used_columns
 
 if TYPE_CHECKING:
@@ -106,6 +107,8 @@ class Reasons:
         cells, schema, frame = self.given.array, self._schema, self.given.frame
         if schema is None:
             return cells[rows, columns], self.expected[rows, columns]
+        missing = missing_values_of(self.model)
+        gaps = {v.name: v.missing for v in columns_of(frame, missing)} if missing and frame is not None else {}
         observed, expected = np.empty((2, len(rows)), dtype=object)
         slices = cells_of(schema, cells.shape[1])
         for number, (column, part) in enumerate(zip(used_columns(schema), slices, strict=True)):
@@ -115,7 +118,9 @@ class Reasons:
             if frame is None or column.name not in frame.columns:
                 observed[here] = _as_python(schema, column, cells[of, part])
             else:
-                observed[here] = _objects(frame[column.name].to_list())[of]
+                found = _objects(frame[column.name].to_list())
+                found[gaps.get(column.name, [])] = None
+                observed[here] = found[of]
         return observed, expected
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from eigencode.data.tables import as_frame
 from eigencode.data.tables.frames import columns_of
 from eigencode.data.tables.labels import Boolean, Labels
+from eigencode.estimators.inputs import missing_values_of, with_gaps
 from eigencode.words import figures
 
 MISSING = "missing"
@@ -123,14 +124,15 @@ class ColumnError:
 
 def columns(rows: Any, model: Any) -> list[Column]:
     """The columns of rows, or of a model's answer in their form, that the model uses."""
-    frame, schema = as_frame(rows), model.columns_
+    frame, schema, missing_values = as_frame(rows), model.columns_, missing_values_of(model)
     if frame is None or schema is None:
-        array = np.asarray(rows, dtype=np.float64).reshape(len(rows), -1)
+        array = with_gaps(np.asarray(rows, dtype=np.float64).reshape(len(rows), -1), missing_values)
         names = getattr(model, "feature_names_in_", None) if frame is None else frame.columns
         names = [f"x{number}" for number in range(array.shape[1])] if names is None else names
         return [Column(str(name), True, values) for name, values in zip(names, array.T, strict=True)]
     kinds = {column.name: column.kind for column in schema.columns if column.kind.width}
-    return [_column(kinds[values.name], values) for values in columns_of(frame) if values.name in kinds]
+    given = columns_of(frame, missing_values)
+    return [_column(kinds[values.name], values) for values in given if values.name in kinds]
 
 
 def _column(kind: Any, values: Any) -> Column:
