@@ -8,6 +8,7 @@ import pytest
 
 from eigencode import Autoencoder
 from eigencode.data.tables import Schema, types
+from eigencode.data.tables.types import numbers_as
 from eigencode.errors import DataError
 
 CODES = [1, 2, 3, 2, 1, 3]
@@ -161,3 +162,11 @@ def test_numbers_alone_may_be_given_for_a_column_of_several_types():
     schema = Schema.infer(fitted)
     cells = schema.encode(pd.DataFrame({"m": [1, 2.5, 3.0]}))  # Arrow has floats for them
     np.testing.assert_array_equal(cells, schema.encode(fitted)[[0, 2, 4]])
+
+
+def test_numbers_with_too_many_digits_are_the_largest_decimals():
+    """Arrow itself makes 0 of them."""
+    for type_ in (pa.decimal128(3, 2), pa.decimal128(17, 2), pa.decimal128(38, 0), pa.decimal128(38, 38)):
+        low, high, gap = numbers_as(np.array([-1e60, 1e60, np.nan]), type_).to_pylist()
+        assert float(high) == pytest.approx(10.0 ** (type_.precision - type_.scale), rel=2e-3)
+        assert (float(low), gap) == (-float(high), None)

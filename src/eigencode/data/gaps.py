@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,21 @@ if TYPE_CHECKING:
 
 NONFINITE = {"gaps": "gaps (NaN)", "infinite": "infinite cells (inf)"}
 """Kinds of cells that are no finite numbers, and what messages call them."""
+
+
+def missing_values_of(estimator: Any) -> tuple[Any, ...]:
+    """The values that stand for gaps."""
+    given = getattr(getattr(estimator, "_given", estimator), "missing_values", None)
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        return tuple(given)
+    return () if given is None else (given,)
+
+
+def with_gaps(array: np.ndarray, missing_values: Sequence[Any]) -> np.ndarray:
+    """An array of numbers with NaN instead of the values that stand for gaps."""
+    values = [value for value in missing_values if not isinstance(value, str)]
+    is_gap = np.isin(array, values) if values else np.False_
+    return np.where(is_gap, np.nan, array) if is_gap.any() else array
 
 
 def hide_gaps(x: Tensor, weight: Tensor | None = None) -> Batch:

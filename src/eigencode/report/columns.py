@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from eigencode.data.gaps import missing_values_of, with_gaps
 from eigencode.data.tables import as_frame
 from eigencode.data.tables.frames import columns_of
 from eigencode.data.tables.labels import Boolean, Labels
-from eigencode.estimators.inputs import missing_values_of, with_gaps
 from eigencode.words import figures
 
 MISSING = "missing"

@@ -105,6 +105,8 @@ def numbers_as(values: np.ndarray, kind: pa.DataType) -> pa.Array:
     found = pa.array(np.where(missing, 0, values), mask=missing)
     if is_text(kind) and (values[~missing] == np.rint(values[~missing])).all():
         found = numbers_as(values, pa.int64())
+    if kinds.is_decimal(kind):  # Arrow makes 0 of numbers with too many digits
+        found = pa.array(np.where(missing, 0, values).clip(*limits_of(kind)), mask=missing)
     return found.cast(kind, safe=False)
 
 
@@ -115,13 +117,21 @@ def _whole(values: np.ndarray, kind: pa.DataType) -> np.ndarray:
 
 
 def limits_of(kind: pa.DataType) -> tuple[float, float]:
-    """The smallest and the largest float that a type of integers has; infinities for other types.
+    """The smallest and the largest float that a type of integers or decimals has; infinities for other types.
 
     Examples
     --------
-    >>> limits_of(pa.uint8()), limits_of(pa.int64())[1] < 2**63
-    ((0.0, 255.0), True)
+    >>> (
+    ...     limits_of(pa.uint8()),
+    ...     limits_of(pa.int64())[1] < 2**63,
+    ...     limits_of(pa.decimal128(3, 2)),
+    ... )
+    ((0.0, 255.0), True, (-9.99, 9.99))
     """
+    if kinds.is_decimal(kind):  # of more than 15 digits, the largest decimal is no float
+        digits = kind.precision - kind.scale
+        end = min((10**kind.precision - 1) / 10.0**kind.scale, float(np.nextafter(10.0**digits, 0)))
+        return -end, end
     if not kinds.is_integer(kind):
         return -np.inf, np.inf
     low, high = (getattr(np.iinfo(kind.to_pandas_dtype()), end) for end in ("min", "max"))
