@@ -19,14 +19,6 @@ NONFINITE = {"gaps": "gaps (NaN)", "infinite": "infinite cells (inf)"}
 """Kinds of cells that are no finite numbers, and what messages call them."""
 
 
-def missing_values_of(estimator: Any) -> tuple[Any, ...]:
-    """The values that stand for gaps."""
-    given = getattr(getattr(estimator, "_given", estimator), "missing_values", None)
-    if isinstance(given, Sequence) and not isinstance(given, str):
-        return tuple(given)
-    return () if given is None else (given,)
-
-
 def with_gaps(array: np.ndarray, missing_values: Sequence[Any]) -> np.ndarray:
     """An array of numbers with NaN instead of the values that stand for gaps."""
     values = [value for value in missing_values if not isinstance(value, str)]

@@ -23,14 +23,13 @@ from sklearn.utils.validation import check_is_fitted
 from eigencode import model, training
 from eigencode.batch import Batch
 from eigencode.data import FORMATS, check_output, chunk_rows, columns_of, table_writer
-from eigencode.data.gaps import missing_values_of
 from eigencode.data.marginals import Marginals
 from eigencode.data.memory import require_disk, require_memory
 from eigencode.errors import InterruptedWarning, OptionError, positive_int
 from eigencode.estimators.conditional import N_CODES, ConditionalSampler, gaussians_of
 from eigencode.estimators.evaluation import FAR_CELL, checked, filled, numbers_only
 from eigencode.estimators.imputation import Imputation
-from eigencode.estimators.inputs import read_rows, refuse_twins
+from eigencode.estimators.inputs import missing_values_of, read_rows, refuse_twins
 from eigencode.lazy import torch
 
 if TYPE_CHECKING:
