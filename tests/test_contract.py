@@ -192,8 +192,8 @@ def test_answers_are_in_the_float_type_of_the_rows(estimator, kind, frame):
     if model.columns_ is None:
         assert rebuilt.dtype == np.float32
     else:
-        dense = X.sparse.to_dense() if kind == "pandas, sparse" else X
-        assert nw.from_native(rebuilt).schema == nw.from_native(dense).schema
+        assert nw.from_native(rebuilt).schema == nw.from_native(X).schema
+        assert not hasattr(X, "dtypes") or list(rebuilt.dtypes) == list(X.dtypes)  # narwhals knows no sparse ones
     for name in ("reconstruction_error", "score_samples"):  # squares and sums need more room than the rows do
         assert getattr(model, name)(X).dtype == np.float64, name
     codes = pd.DataFrame(model.transform(X))
