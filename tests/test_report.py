@@ -44,6 +44,7 @@ from eigencode.report.columns import Column
 from eigencode.report.findings import Findings, plane_of
 from eigencode.report.notebook_card import card
 from eigencode.report.page import HERE, SECTIONS, page
+from eigencode.words import percent
 
 vl_convert = pytest.importorskip("vl_convert")
 
@@ -331,7 +332,7 @@ class TestPage:
         X = np.random.default_rng(0).normal(size=(300, 3))
         y = (X[:, 0] > 0).astype(int)
         model = AutoencoderClassifier(autoencoder=Autoencoder(2, **QUICK), max_epochs=3, random_state=0).fit(X, y)
-        says = f"{100 * model.score(X, y):.0f} % of the predicted classes are right"
+        says = f"{percent(model.score(X, y))} of the predicted classes are right"
         assert says in sections.predictions(Findings(model, X, y.astype(float)))
 
     def test_predicted_numbers_are_drawn_against_those_observed(self):
