@@ -448,7 +448,7 @@ def test_the_iterations_for_optimal_codes_are_one_loop_of_a_graph(sparsity, tmp_
     model = SparseAutoencoder(8, code="optimal", sparsity=sparsity, max_epochs=2, random_state=0).fit(ROWS)
     model.export(tmp_path / "m.pt2", methods=["transform", "score_samples"])
     program = torch.export.load(tmp_path / "m.pt2")
-    assert len(program.graph.nodes) < 500
+    assert len(program.graph.nodes) < 1_000
     for n_rows in (1, 200):
         found = program.module()(torch.from_numpy(ROWS[:n_rows]))
         for name, answer in found.items():
