@@ -1,7 +1,6 @@
 """Answers for odd columns: written to files, in several blocks, and far from the rows fitted."""
 
 import datetime
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -40,14 +39,14 @@ def test_columns_without_an_arrow_type_are_written(name, ending, tmp_path, monke
     path = tmp_path / f"rows.{ending}"
     for answer in (model.impute, model.reconstruct):
         answer(frame, output=path)
-        read_csv = partial(pd.read_csv, engine="python")  # other ones round in pandas 2.2
-        read = {"parquet": pd.read_parquet, "arrow": pd.read_feather, "csv": read_csv}[ending](path)
+        read = {"parquet": pd.read_parquet, "arrow": pd.read_feather, "csv": pd.read_csv}[ending](path)
         assert list(read) == ["x", "odd"]
         assert len(read) == N
         if texts is not None:
             assert set(read["odd"]) <= set(texts)
         elif name.startswith("sparse") and answer == model.impute:
-            assert read["odd"].tolist() == frame["odd"].tolist()
+            expected = frame["odd"].tolist()
+                assert read["odd"].tolist() == pytest.approx(expected, rel=1e-14)  # CSV is rounded by pandas 2.2
 
 
 def test_an_npy_file_of_text_says_which_formats_have_text(tmp_path):
