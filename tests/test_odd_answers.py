@@ -46,7 +46,7 @@ def test_columns_without_an_arrow_type_are_written(name, ending, tmp_path, monke
             assert set(read["odd"]) <= set(texts)
         elif name.startswith("sparse") and answer == model.impute:
             expected = frame["odd"].tolist()
-                assert read["odd"].tolist() == pytest.approx(expected, rel=1e-14)  # CSV is rounded by pandas 2.2
+            assert read["odd"].tolist() == pytest.approx(expected, rel=1e-14)  # CSV is rounded by pandas 2.2
 
 
 def test_an_npy_file_of_text_says_which_formats_have_text(tmp_path):
