@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from eigencode.batch import equal_parts
 from eigencode.data.sources import chunk_rows
 from eigencode.detection.extent import NumberExtent, beyond, reach_of
 from eigencode.detection.neighbors import KnownRows
@@ -108,8 +109,7 @@ class Unlikeness:
 
         ``held_out`` says which rows were held out of the fit, and are known.
         """
-        n_rows = chunk_rows(given.array.shape[1])
-        blocks = [slice(first, first + n_rows) for first in range(0, max(len(given.array), 1), n_rows)]
+        blocks = equal_parts(len(given.array), chunk_rows(given.array.shape[1]))
         found = [self._parts(autoencoder, given[own], None if held_out is None else held_out[own]) for own in blocks]
         return {name: np.concatenate([parts[name] for parts in found]) for name in found[0]}
 
