@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.feather
+import pyarrow.parquet
 import pytest
 
 from eigencode import Autoencoder, LinearAutoencoder
@@ -71,11 +73,45 @@ def test_all_blocks_are_written_in_the_types_of_the_first(ending, tmp_path, monk
     read = (pd.read_parquet if ending == "parquet" else pd.read_feather)(path)
     assert read["i"].dtype == np.int64
     assert read["c"].tolist() == model.impute(given)["c"].tolist()
-    kept = path.read_bytes()
+
+
+@pytest.mark.filterwarnings("ignore:X has gaps")
+@pytest.mark.parametrize("ending", ["parquet", "arrow", "npy"])
+def test_fractions_after_whole_numbers_make_a_column_of_floats(ending, tmp_path, monkeypatch):
+    fitted = pd.DataFrame({"i": np.arange(N) % 7, "j": np.arange(N) % 5})
+    model = Autoencoder(1, max_epochs=0, random_state=0).fit(fitted)
+    given = fitted.astype(float)
+    given.loc[[3, 13, 23, 33], ["i", "j"]] = np.nan
     given.loc[30, "i"] = 1.5
-    with pytest.raises(DataError, match="'i' has another one from row 20 on. Got double after int64"):
-        model.impute(given, output=path)
-    assert path.read_bytes() == kept
+    expected = model.impute(given)
+    assert expected["i"].dtype == np.float64
+    whole = given.isna() & (given.index.to_numpy()[:, None] != 33)  # filled where the block had whole numbers only
+    expected = expected.where(~whole, expected.round())
+    monkeypatch.setattr(block_sources, "rows_of_block", lambda n_columns: 10)
+    path = tmp_path / f"rows.{ending}"
+    model.impute(given, output=path)
+    if ending == "npy":
+        np.testing.assert_array_equal(np.load(path), expected.to_numpy())
+    else:
+        read = (pd.read_parquet if ending == "parquet" else pd.read_feather)(path)
+        pd.testing.assert_frame_equal(read, expected)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("ending", ["parquet", "arrow"])
+def test_a_type_grows_only_to_one_that_holds_all_cells(ending, tmp_path):
+    path = tmp_path / f"rows.{ending}"
+    blocks = [pa.table({"c": pa.array(cells)}) for cells in ([None], [1, 2], [2.5], [None], [3])]
+    with table_writer(path) as write:
+        for block in blocks:
+            write(block)
+    read = (pa.parquet.read_table if ending == "parquet" else pa.feather.read_table)(path)
+    assert read["c"].to_pylist() == [None, 1.0, 2.0, 2.5, None, 3.0]
+    for first, then in ([2**60 + 1], [2.5]), ([1], ["a"]):
+        with table_writer(tmp_path / f"other.{ending}") as write:
+            write(pa.table({"c": pa.array(first)}))
+            with pytest.raises(DataError, match="'c' has another one from row 1 on"):
+                write(pa.table({"c": pa.array(then)}))
 
 
 def test_an_arrow_file_takes_labels_that_come_later(tmp_path):

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import shutil
+import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any, BinaryIO, Self
 
@@ -17,6 +21,7 @@ from eigencode.data.cells import column_labels, stack_columns
 from eigencode.data.contents import Content
 from eigencode.data.memory import require_memory_to_decompress
 from eigencode.data.table_files import BLOCK_ROWS, DEFAULT, TableFile, TextOptions, check_names, translated_errors
+from eigencode.data.tables import types
 from eigencode.errors import CellTypeError, DataError, FileError, OptionError
 
 NPY_GROUP = 2**17
@@ -68,7 +73,7 @@ class Parquet(TableFile):
     @staticmethod
     def writer(file: BinaryIO, first: pa.Table) -> TypedWriter:
         """Each column has its own type."""
-        return TypedWriter(pa.parquet.ParquetWriter(file, first.schema), first.schema)
+        return ParquetWriter(file, first.schema)
 
 
 class Arrow(TableFile):
@@ -138,56 +143,141 @@ class Arrow(TableFile):
     @staticmethod
     def writer(file: BinaryIO, first: pa.Table) -> TypedWriter:
         """An Arrow file, each column in its own type."""
-        options = pa.ipc.IpcWriteOptions(emit_dictionary_deltas=True)
-        return ArrowWriter(pa.ipc.new_file(file, first.schema, options=options), first.schema)
+        return ArrowWriter(file, first.schema)
 
 
-class TypedWriter:
-    """Writes one table after the other, all in the types of the first."""
+class TypedWriter(ABC):
+    """Writes one table after the other in the types of the first, or in wider ones that later cells need.
 
-    def __init__(self, writer: pa.parquet.ParquetWriter | pa.ipc.RecordBatchFileWriter, schema: pa.Schema) -> None:
-        self._writer, self._schema, self._n_rows = writer, schema, 0
+    Whole numbers that are followed by fractions are such: all rows before are then written again, as floats.
+    """
+
+    def __init__(self, file: BinaryIO, schema: Any) -> None:
+        self._file, self._n_rows = file, 0
+        self._begin(schema)
+
+    @abstractmethod
+    def _begin(self, schema: Any) -> None:
+        """Begin to write to the file."""
+
+    @abstractmethod
+    def _end(self) -> None:
+        """Write what completes the file."""
+
+    @abstractmethod
+    def _read(self, file: BinaryIO) -> Iterator[pa.Table]:
+        """The rows of such a file that is complete, a few at a time."""
+
+    @abstractmethod
+    def _widened(self, table: pa.Table) -> Any:
+        """The types in which all rows can be written, these among them; None if those of the file hold them."""
+
+    @abstractmethod
+    def _write(self, table: pa.Table) -> None:
+        """Write rows in the types of the file; an error if a cell does not fit."""
 
     def write_table(self, table: pa.Table) -> None:
-        """Write the rows; an error if a cell does not fit into the type that its column has in the first ones."""
+        """Write the rows; an error if a cell does not fit into a type that the rows before have, or can have."""
+        if self._n_rows and (wider := self._widened(table)) is not None:
+            self._write_again(wider)
+        self._write(table)
+        self._n_rows += table.num_rows
+
+    def _write_again(self, schema: Any) -> None:
+        """Write all rows once more, in other types."""
+        self._end()
+        with tempfile.TemporaryFile() as before:
+            self._file.seek(0)
+            shutil.copyfileobj(self._file, before)
+            self._file.seek(0)
+            self._file.truncate()
+            self._begin(schema)
+            before.seek(0)
+            for table in self._read(before):
+                self._write(table)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._end()
+
+
+class ColumnsWriter(TypedWriter):
+    """The same where each column has a type of its own."""
+
+    _schema: pa.Schema
+    _writer: pa.parquet.ParquetWriter | pa.ipc.RecordBatchFileWriter
+
+    def _end(self) -> None:
+        self._writer.close()
+
+    def _widened(self, table: pa.Table) -> pa.Schema | None:
+        schema = self._schema
+        for number, (column, field) in enumerate(zip(table.columns, self._schema, strict=True)):
+            if not self._holds(column, field) and _is_like(column.type, field.type):
+                schema = schema.set(number, field.with_type(column.type))
+        return None if schema is self._schema else schema
+
+    def _holds(self, column: pa.ChunkedArray, field: pa.Field) -> bool:
+        """Whether the type of a column can hold further cells."""
+        with suppress(pa.ArrowException):
+            return column.type == field.type or column.cast(field.type) is not None
+        return False
+
+    def _write(self, table: pa.Table) -> None:
         columns = [self._checked(column, field) for column, field in zip(table.columns, self._schema, strict=True)]
         self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
-        self._n_rows += table.num_rows
 
     def _checked(self, column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
         try:
-            return self._as_first(column, field)
+            return self._in_type_of(column, field)
         except pa.ArrowException as error:
             raise DataError(
                 f"A column of such a file has one type, and {field.name!r} has another one from row {self._n_rows} on",
-                got=f"{column.type} after {field.type}",
+                got=f"{column.type} and {field.type}",
                 hint="Give that column one type that holds all its cells, or write a .csv file",
             ) from error
 
-    def _as_first(self, column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
-        """A column in its type in the first rows."""
+    def _in_type_of(self, column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
+        """A column in the type that it has in the file."""
         return column if column.type == field.type else column.cast(field.type)
 
-    def __enter__(self) -> Self:
-        self._writer.__enter__()
-        return self
 
-    def __exit__(self, *error: Any) -> None:
-        self._writer.__exit__(*error)
+def _is_like(kind: pa.DataType, other: pa.DataType) -> bool:
+    """Whether two types are of one class, or the second one is that of gaps alone."""
+    return types.class_of(other) in (types.class_of(kind), "nothing")
 
 
-class ArrowWriter(TypedWriter):
+class ParquetWriter(ColumnsWriter):
+    """The same for Parquet."""
+
+    def _begin(self, schema: pa.Schema) -> None:
+        self._schema, self._writer = schema, pa.parquet.ParquetWriter(self._file, schema)
+
+    def _read(self, file: BinaryIO) -> Iterator[pa.Table]:
+        for batch in pa.parquet.ParquetFile(file).iter_batches(BLOCK_ROWS, use_threads=False):
+            yield pa.Table.from_batches([batch])
+
+
+class ArrowWriter(ColumnsWriter):
     """The same for Arrow files, in which a column of categories has one list of labels, to which more may be added."""
 
-    def __init__(self, writer: pa.ipc.RecordBatchFileWriter, schema: pa.Schema) -> None:
-        super().__init__(writer, schema)
+    def _begin(self, schema: pa.Schema) -> None:
+        options = pa.ipc.IpcWriteOptions(emit_dictionary_deltas=True)
+        self._schema, self._writer = schema, pa.ipc.new_file(self._file, schema, options=options)
         self._labels: dict[str, pa.Array] = {}
 
-    def _as_first(self, column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
+    def _read(self, file: BinaryIO) -> Iterator[pa.Table]:
+        reader = pa.ipc.open_file(file)
+        for number in range(reader.num_record_batches):
+            yield pa.Table.from_batches([reader.get_batch(number)])
+
+    def _in_type_of(self, column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
         kind = field.type
         if not pa.types.is_dictionary(kind):
-            return super()._as_first(column, field)
-        found = super()._as_first(column, field).combine_chunks()
+            return super()._in_type_of(column, field)
+        found = super()._in_type_of(column, field).combine_chunks()
         labels = self._labels.setdefault(field.name, found.dictionary)
         if not labels.equals(found.dictionary):
             new = found.dictionary.filter(pc.invert(pc.is_in(found.dictionary, labels)))
@@ -207,34 +297,40 @@ def _stacked(table: pa.Table) -> np.ndarray:
         raise CellTypeError(error.what, got=error.got, hint=hint) from error
 
 
-class NpyWriter:
-    """Writes the rows of one array, one table after the other; the number of rows is set in the header at the end."""
+class NpyWriter(TypedWriter):
+    """The same for the rows of one array; the number of rows is set in the header at the end."""
 
     def __init__(self, file: BinaryIO, dtype: np.dtype, n_columns: int) -> None:
-        self._file, self._dtype, self._n_columns, self._n_rows = file, dtype, n_columns, 0
-        self._write_header()
+        self._n_columns = n_columns
+        super().__init__(file, dtype)
 
-    def _write_header(self) -> None:
+    def _begin(self, schema: np.dtype) -> None:
+        self._dtype = schema
+        self._write_header(0)
+
+    def _write_header(self, n_rows: int) -> None:
         # Headers of arrays that may grow have room for the digits of the number of rows.
         given = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False}
-        np.lib.format.write_array_header_1_0(self._file, {**given, "shape": (self._n_rows, self._n_columns)})
+        np.lib.format.write_array_header_1_0(self._file, {**given, "shape": (n_rows, self._n_columns)})
 
-    def write_table(self, table: pa.Table) -> None:
-        """Write the rows; an error if their numbers do not fit into the type of the first ones."""
-        rows = _stacked(table)
-        if not np.can_cast(rows.dtype, self._dtype):
-            got = f"{rows.dtype} from row {self._n_rows} on, after {self._dtype}"
-            raise DataError("An NPY file has one type of numbers", got=got, hint="Write a .parquet file")
-        self._file.write(np.ascontiguousarray(rows, self._dtype).data)
-        self._n_rows += len(rows)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def _end(self) -> None:
         self._file.seek(0)
-        self._write_header()
+        self._write_header(self._n_rows)
         self._file.seek(0, 2)
+
+    def _read(self, file: BinaryIO) -> Iterator[pa.Table]:
+        np.lib.format.read_magic(file)
+        dtype = np.lib.format.read_array_header_1_0(file)[2]
+        while cells := file.read(BLOCK_ROWS * self._n_columns * dtype.itemsize):
+            rows = np.frombuffer(cells, dtype).reshape(-1, self._n_columns)
+            yield pa.table(list(rows.T), names=[str(number) for number in range(self._n_columns)])
+
+    def _widened(self, table: pa.Table) -> np.dtype | None:
+        dtype = np.result_type(_stacked(table).dtype, self._dtype)
+        return None if dtype == self._dtype else dtype
+
+    def _write(self, table: pa.Table) -> None:
+        self._file.write(np.ascontiguousarray(_stacked(table), self._dtype).data)
 
 
 class Npy(TableFile):
