@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pytest
 import torch
 
+from eigencode.data.gaps import with_gaps
 from eigencode.data.tables import Schema, hashing
 from eigencode.errors import CellTypeError, DataError, OptionError
 from eigencode.export.columns import TableColumns
@@ -337,6 +338,19 @@ def test_values_that_stand_for_gaps():
     assert "-999" not in str(schema)
 
 
+def test_a_number_stands_for_a_gap_in_columns_of_numbers_only():
+    times = pd.to_datetime(["1970-01-01", "2020-01-01", "2021-01-01"])
+    frame = pd.DataFrame({"x": [1.5, 0, -999], "b": [True, False, True], "t": times, "d": times - times[0]})
+    schema = Schema.infer(frame, missing_values=(-999, 0))
+    assert [column.n_gaps for column in schema.columns] == [2, 0, 0, 0]
+
+
+def test_a_value_for_gaps_is_found_in_every_type_of_floats():
+    for dtype in (np.float16, np.float32, np.float64):
+        assert np.isnan(with_gaps(np.array([[-99.9, 1.0]], dtype), [-99.9])).tolist() == [[True, False]]
+    assert with_gaps(np.array([[-99, 1]], np.int8), [-99.5, 10**6]).dtype == np.int8
+
+
 def test_a_column_of_another_type_later():
     schema = Schema.infer(pd.DataFrame({"x": [1.5, 2.0, 3.5], "c": ["a", "b", "a"], "t": pd.to_datetime(["2020"] * 3)}))
     good = pd.DataFrame({"x": [1.0], "c": ["a"], "t": pd.to_datetime(["2021"])})
@@ -387,6 +401,9 @@ def test_text_that_may_be_days_or_months_is_no_time():
         (["a", " a", "b"] * 10, "differ only by spaces or capitals, as ' a' and 'a'"),
         ([2**53 + 1, 2**53 + 2] * 15, "beyond 2\\*\\*53, which are rounded"),
         ([-999] * 3 + [i / 7 for i in range(27)], "is -999 in 3 rows: name it in 'missing_values'"),
+        ([-99.5] * 3 + [i / 7 for i in range(27)], r"is -99\.5 in 3 rows: name it in 'missing_values'"),
+        ([-99.5] * 3 + [-i / 7 for i in range(27)], r"is -99\.5 in 3 rows: name it in 'missing_values'"),
+        ([-1] * 3 + [20, 21, 20] * 9, "is -1 in 3 rows: name it in 'missing_values'"),
         ([object() for _ in range(30)], "left out: cells of type object"),
         ([{i} for i in range(30)], "left out: cells of type set"),
     ],
@@ -394,6 +411,20 @@ def test_text_that_may_be_days_or_months_is_no_time():
 def test_notes_on_odd_columns(cells, note):
     frame = pd.DataFrame({"odd": cells, "x": np.arange(len(cells)) / 7})
     assert re.search(note, " ".join(Schema.infer(frame).notes))
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [-99.5] + [i / 7 for i in range(29)],  # once
+        [0.0] * 3 + [20 + i / 70 for i in range(27)],  # nothing is no gap
+        [-1] * 3 + [i % 5 for i in range(27)],  # near the others
+        [40] * 3 + [20, 21, 20] * 9,  # others occur as often
+    ],
+)
+def test_numbers_that_are_no_marks_of_gaps_have_no_note(cells):
+    frame = pd.DataFrame({"odd": cells, "x": np.arange(len(cells)) / 7})
+    assert "missing_values" not in " ".join(Schema.infer(frame).notes)
 
 
 @pytest.mark.parametrize("as_text", [False, True])
@@ -421,6 +452,12 @@ def test_identifiers_that_are_no_floats_are_numbered_on():
     schema = Schema.infer(pd.DataFrame({"id": np.arange(30, dtype="uint64") + 2**63, "x": np.arange(30) / 7}))
     assert schema.decode(np.zeros((2, 1)))["id"].tolist() == [2**63 + 30, 2**63 + 31]
     schema = Schema.infer(pd.DataFrame({"id": np.arange(30, dtype="uint64") + (2**64 - 30), "x": np.arange(30) / 7}))
+    assert schema.decode(np.zeros((2, 1)))["id"].isna().all()
+
+
+def test_no_names_are_made_up_for_rows_that_are_drawn():
+    schema = Schema.infer(pd.DataFrame({"id": [f"a{i}" for i in range(30)], "x": np.arange(30) / 7}))
+    assert schema.columns[0].kind.kind == "identifier"
     assert schema.decode(np.zeros((2, 1)))["id"].isna().all()
 
 

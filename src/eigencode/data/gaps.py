@@ -19,10 +19,20 @@ NONFINITE = {"gaps": "gaps (NaN)", "infinite": "infinite cells (inf)"}
 """Kinds of cells that are no finite numbers, and what messages call them."""
 
 
+def missing_values_of(estimator: Any) -> tuple[Any, ...]:
+    """The values that stand for gaps in the rows of an estimator, or of the one that it was given."""
+    given = getattr(getattr(estimator, "_given", estimator), "missing_values", None)
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        return tuple(given)
+    return () if given is None else (given,)
+
+
 def with_gaps(array: np.ndarray, missing_values: Sequence[Any]) -> np.ndarray:
     """An array of numbers with NaN instead of the values that stand for gaps."""
-    values = [value for value in missing_values if not isinstance(value, str)]
-    is_gap = np.isin(array, values) if values else np.False_
+    values = np.array([value for value in missing_values if not isinstance(value, str)])
+    if array.dtype.kind == "f":
+        values = values.astype(array.dtype)  # -99.9 has other digits in float32
+    is_gap = np.isin(array, values) if len(values) else np.False_
     return np.where(is_gap, np.nan, array) if is_gap.any() else array
 
 

@@ -23,13 +23,14 @@ from sklearn.utils.validation import check_is_fitted
 from eigencode import model, training
 from eigencode.batch import Batch
 from eigencode.data import FORMATS, check_output, chunk_rows, columns_of, table_writer
+from eigencode.data.gaps import missing_values_of
 from eigencode.data.marginals import Marginals
 from eigencode.data.memory import require_disk, require_memory
 from eigencode.errors import InterruptedWarning, OptionError, positive_int
 from eigencode.estimators.conditional import N_CODES, ConditionalSampler, gaussians_of
 from eigencode.estimators.evaluation import FAR_CELL, checked, filled, numbers_only
 from eigencode.estimators.imputation import Imputation
-from eigencode.estimators.inputs import missing_values_of, read_rows, refuse_twins
+from eigencode.estimators.inputs import read_rows, refuse_twins
 from eigencode.lazy import torch
 
 if TYPE_CHECKING:
@@ -271,7 +272,7 @@ class Generation(Imputation):
         -------
         ndarray of shape (n_rows, d), or a frame where one was fitted
             Rows in the data's units, float64. In a frame, whole numbers, bounds and categories are those of the rows
-            fitted; identifiers are numbered on, and free text is missing.
+            fitted; identifiers that are numbers are numbered on, and text is missing.
         """
         check_is_fitted(self)
         if given is not None and output is not None:

@@ -24,12 +24,13 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from eigencode import parts, training
+from eigencode.data.gaps import missing_values_of
 from eigencode.data.memory import require_memory
 from eigencode.data.sources import chunk_rows
 from eigencode.errors import OptionError, is_int, positive_int
 from eigencode.estimators.evaluation import checked, filled
 from eigencode.estimators.inference import Inference
-from eigencode.estimators.inputs import missing_values_of, read_rows, require_in_memory
+from eigencode.estimators.inputs import read_rows, require_in_memory
 from eigencode.lazy import torch
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from sklearn.utils.validation import column_or_1d
 from eigencode.data.block_sources import BlockSource, StreamedCells, located
 from eigencode.data.cells import DATES, is_missing, stack_columns
 from eigencode.data.containers import NamedArray, as_array, label_of, names_of, read, refuse_non_tables
-from eigencode.data.gaps import refuse_gaps, refuse_infinite, with_gaps
+from eigencode.data.gaps import missing_values_of, refuse_gaps, refuse_infinite, with_gaps
 from eigencode.data.images import PIXEL_TYPES, ImageLayout
 from eigencode.data.named_files import opened
 from eigencode.data.one_pass import OnePass
@@ -108,14 +108,6 @@ def named(argument: str) -> Iterator[None]:
         yield
     except DataError as error:
         raise type(error)(f"In {argument!r}: {error.what}", got=error.got, hint=error.hint) from error
-
-
-def missing_values_of(estimator: Any) -> tuple[Any, ...]:
-    """The values that stand for gaps."""
-    given = getattr(getattr(estimator, "_given", estimator), "missing_values", None)
-    if isinstance(given, Sequence) and not isinstance(given, str):
-        return tuple(given)
-    return () if given is None else (given,)
 
 
 def _inferred(estimator: Any, frame: Any) -> Schema | None:

@@ -9,13 +9,13 @@ import numpy as np
 
 from eigencode.checkpoint import Checkpoint
 from eigencode.data.cells import column_labels
+from eigencode.data.gaps import missing_values_of
 from eigencode.detection import baselines, conformal
 from eigencode.detection.calibration import Calibration
 from eigencode.detection.index import MOST_EXACT, require_faiss
 from eigencode.detection.neighbors import Groups
 from eigencode.errors import DataError, OptionError
 from eigencode.estimators.base import BaseAutoencoder
-from eigencode.estimators.inputs import missing_values_of
 from eigencode.estimators.row_nats import cells_of
 from eigencode.estimators.unlikeness import Unlikeness, bounded, scaled_cells
 

@@ -23,9 +23,9 @@ import narwhals as nw
 import numpy as np
 
 from eigencode.data.cells import is_missing
+from eigencode.data.gaps import missing_values_of
 from eigencode.data.tables.frames import columns_of, frame_of
 from eigencode.errors import DataError, OptionError, positive_int
-from eigencode.estimators.inputs import missing_values_of
 from eigencode.estimators.row_nats import cells_of, is_allowed, used_columns
 
 if TYPE_CHECKING:

@@ -19,11 +19,11 @@ import numpy as np
 from eigencode import model
 from eigencode.batch import Batch
 from eigencode.data.containers import NamedArray
+from eigencode.data.gaps import missing_values_of
 from eigencode.detection.neighbors import ROUNDING
 from eigencode.detection.suspicion import CellDensity
 from eigencode.detection.tails import ColumnTails
 from eigencode.estimators.cell_density import cell_density
-from eigencode.estimators.inputs import missing_values_of
 from eigencode.estimators.variational import VariationalAutoencoder
 from eigencode.lazy import torch
 

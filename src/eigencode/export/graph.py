@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from eigencode.batch import Batch
 from eigencode.data.containers import NamedArray
+from eigencode.data.gaps import missing_values_of
 from eigencode.data.scaling import Scaler
 from eigencode.errors import OptionError, did_you_mean
 from eigencode.export.columns import TableColumns
@@ -77,7 +78,7 @@ class Graph(nn.Module):
         schema = estimator.columns_
         self.table = None if schema is None else TableColumns(schema, self.sees_constants)
         self.columns = None if schema is None or schema.is_plain else self.table  # of plain ones cells are the numbers
-        self.missing = [value for value in _missing_values(estimator) if isinstance(value, int | float)]
+        self.missing = [value for value in missing_values_of(estimator) if isinstance(value, int | float)]
         for index, model in enumerate(self._autoencoders()):
             self.add_module(f"composition_{index}", model.composition_.cpu().eval().requires_grad_(False))
         self.compute_in(self.precision)
@@ -278,9 +279,3 @@ class LabelGraph(Graph):
         if not self.model.composition_.likelihood.in_data_units:
             means = Units.of(self.scaler.of_columns(slice(self.n_columns, None))).in_data_units(means.double())
         return means.double().squeeze(1) if self.estimator.n_outputs_ == 1 else means.double()
-
-
-def _missing_values(estimator: Any) -> Sequence[Any]:
-    """The values that stand for gaps."""
-    given = getattr(getattr(estimator, "_given", estimator), "missing_values", None)
-    return given if isinstance(given, list | tuple) else [] if given is None else [given]

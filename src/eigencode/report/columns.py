@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from eigencode.data.gaps import with_gaps
+from eigencode.data.gaps import missing_values_of, with_gaps
 from eigencode.data.tables import as_frame
 from eigencode.data.tables.frames import columns_of
 from eigencode.data.tables.labels import Boolean, Labels
@@ -124,7 +124,7 @@ class ColumnError:
 
 def columns(rows: Any, model: Any) -> list[Column]:
     """The columns of rows, or of a model's answer in their form, that the model uses."""
-    frame, schema, missing_values = as_frame(rows), model.columns_, _missing_values(model)
+    frame, schema, missing_values = as_frame(rows), model.columns_, missing_values_of(model)
     if frame is None or schema is None:
         array = with_gaps(np.asarray(rows, dtype=np.float64).reshape(len(rows), -1), missing_values)
         names = getattr(model, "feature_names_in_", None) if frame is None else frame.columns
@@ -133,12 +133,6 @@ def columns(rows: Any, model: Any) -> list[Column]:
     kinds = {column.name: column.kind for column in schema.columns if column.kind.width}
     given = columns_of(frame, missing_values)
     return [_column(kinds[values.name], values) for values in given if values.name in kinds]
-
-
-def _missing_values(model: Any) -> list[Any]:
-    """The values that stand for gaps."""
-    given = model.missing_values
-    return list(given) if isinstance(given, list | tuple) else [] if given is None else [given]
 
 
 def _column(kind: Any, values: Any) -> Column:

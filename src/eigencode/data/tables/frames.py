@@ -25,6 +25,9 @@ SINGLE = (nw.Float32, nw.Int8, nw.Int16, nw.UInt8, nw.UInt16)
 SPARSE_FLOATS = re.compile(r"Sparse\[(float\d+), (.+)\]")
 """Text of a sparse type of pandas for floats: their type, and the value that is left out."""
 
+NOT_OF_NUMBERS = ("boolean", "time", "duration"), ("time", "duration")
+"""Classes of columns in which no number stands for a gap, and those in which no boolean does."""
+
 NO_ARROW_TYPE = (pa.ArrowException, TypeError, ValueError, OverflowError)
 """Errors for columns whose cells have no one Arrow type."""
 
@@ -179,6 +182,8 @@ def _without(cells: pa.Array, missing_values: Sequence[Any]) -> pa.Array:
     """Cells with gaps instead of the values that stand for gaps."""
     for value in missing_values:
         labels = cells.dictionary if pa.types.is_dictionary(cells.type) else cells
+        if types.class_of(labels.type) in NOT_OF_NUMBERS[isinstance(value, bool)] and isinstance(value, Real):
+            continue  # Arrow would make True of -999, and a time of 0
         try:
             sought = pa.scalar(value).cast(labels.type)
         except (pa.ArrowException, TypeError):

@@ -71,13 +71,18 @@ def hint_on(values: Values) -> str:
 
 
 def _sentinel(numbers: np.ndarray) -> str:
-    """A smallest or largest number of nines only, as -999, that is in several rows and far from all others."""
+    """A smallest or largest number that is in several rows, far from all others, and looks like a code.
+
+    It is one of nines only, as -999, the only one below 0, or in more rows than any other, as -99.5 among prices.
+    """
     for end in (numbers.min(initial=0), numbers.max(initial=0)):
         others = numbers[numbers != end]
-        is_odd = re.fullmatch("-?99+", f"{end:.0f}") and 2 <= len(numbers) - len(others) < len(others)
-        if is_odd and np.abs(others - end).min() > np.ptp(others):
-            count = len(numbers) - len(others)
-            return f"is {end:.0f} in {count} rows: name it in 'missing_values' if it stands for a gap"
+        count = len(numbers) - len(others)
+        if end == 0 or not 2 <= count < len(others) or np.abs(others - end).min() <= np.ptp(others):
+            continue
+        is_nines = re.fullmatch("-?99+", f"{end:.0f}") is not None
+        if is_nines or end < 0 <= others.min() or count > np.unique(others, return_counts=True)[1].max():
+            return f"is {end:.15g} in {count} rows: name it in 'missing_values' if it stands for a gap"
     return ""
 
 
