@@ -109,6 +109,8 @@ def test_rows_are_drawn_given_some_of_their_columns(folder, capsys):
     assert run("sample m.safetensors --given given.csv --output drawn.csv") == 1
     assert "'sex'" in (message := capsys.readouterr().err)
     assert "'never' in row 1. Known labels: f, m" in message
+    assert run("sample m.safetensors --given sex=f --output drawn.csv") == 2
+    assert "takes a table: for sex=f, a CSV file with the lines 'sex' and 'f'." in capsys.readouterr().err
     assert (
         run("sample m.safetensors --output drawn.csv") == run("sample m.safetensors -n 2 --given g --output d.csv") == 2
     )

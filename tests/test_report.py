@@ -653,6 +653,11 @@ class TestFindings:
         labels = live.steps(Autoencoder(1, **QUICK).fit(frame))["labels"]
         assert labels == {"whole": ["0", "1"]}
 
+    def test_dates_are_told_from_times(self):
+        days = pd.Timestamp("2020-01-01") + pd.to_timedelta(np.arange(200) * 7 % 199, unit="D")
+        frame = pd.DataFrame({"born": days, "seen": days + pd.Timedelta("10:30:00"), "x": COUNTS[:, 0]})
+        assert live.steps(Autoencoder(1, **QUICK).fit(frame))["kinds"][:2] == ["date", "time"]
+
     def test_components_that_never_change_are_dead(self):
         X = np.random.default_rng(0).normal(size=(200, 3))
         sparse = Autoencoder(2, **QUICK).fit(X)
@@ -687,6 +692,14 @@ const {decoderOf} = require(process.argv[1]);
 const given = JSON.parse(require("fs").readFileSync(0)), decode = decoderOf(given.live);
 console.log(JSON.stringify(given.codes.map(code => Array.from(decode(code)))));
 """
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
+def test_the_page_shows_dates_without_a_time_of_the_day():
+    show = "console.log([[0, true], [-86400, true], [37800, false], [37805.2, false], [1e300, true]].map("
+    show += "([s, isDate]) => require(process.argv[1]).timeText(s, isDate)).join())"
+    answer = subprocess.run(["node", "-e", show, str(HERE / "live.js")], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "1970-01-01,1969-12-31,1970-01-01 10:30,1970-01-01 10:30:05,+275760-09-13"
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs node")

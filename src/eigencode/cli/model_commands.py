@@ -67,10 +67,22 @@ FirstComponents = Annotated[int | None, Parameter(help="Use only the first compo
 NRows = Annotated[
     int | None, Parameter(name=["--n-rows", "-n"], help="Number of rows to draw.", validator=validators.Number(gte=1))
 ]
+
+
+def _name_a_table(_: Any, given: Path | None) -> None:
+    """Say what to write instead of a cell like color=red."""
+    name, sign, value = str(given).partition("=")
+    if sign and given is not None and not given.exists():
+        raise ValueError(f"It takes a table: for {given}, a CSV file with the lines {name!r} and {value!r}.")
+
+
 Given = Annotated[
     Path | None,
     PATHS,
-    Parameter(help="Table with some of the columns, whose cells are kept: a row is drawn for each of its rows."),
+    Parameter(
+        help="Table with some of the columns, whose cells are kept: a row is drawn for each of its rows.",
+        validator=_name_a_table,
+    ),
 ]
 Draws = Annotated[
     int | None,
@@ -289,7 +301,7 @@ def report(
     rows: Rows,
     /,
     *,
-    output: Annotated[Path, PATHS, Parameter(alias="-o", help="Output: a file ending in .html.", group=FILES)],
+    output: Annotated[Path, PATHS, Parameter(alias="-o", help="Output: a file ending in .html or .htm.", group=FILES)],
     chosen: Chosen = ALL,
 ) -> None:
     """Write a page about a model and some rows, which opens in any browser without a network.

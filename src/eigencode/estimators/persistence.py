@@ -117,7 +117,7 @@ class Saved(BaseEstimator):
         X : array-like or frame of shape (n, d)
             Rows like those fitted, preferably others.
         path : path-like
-            A file ending in ``.html``; an existing file is replaced.
+            A file ending in ``.html`` or ``.htm``; an existing file is replaced.
         y : array-like of shape (n,), optional
             The rows' labels, with which the predictions of a classifier or regressor are compared.
         """

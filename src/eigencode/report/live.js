@@ -118,4 +118,12 @@ function decoderOf(live) {
     return values[live.output];
   };
 }
-if (typeof module !== "undefined") module.exports = {decoderOf};
+
+// A time as text: in seconds since 1970 (UTC); a date has no time of the day, and times beyond JavaScript's are cut off.
+function timeText(seconds, isDate) {
+  const time = new Date(1000 * Math.min(Math.max(seconds, -8.64e12), 8.64e12));
+  const [date, clock] = time.toISOString().split("T");
+  return isDate ? date : `${date} ${clock.replace(/(:00)?\.\d+Z$/, "")}`;
+}
+
+if (typeof module !== "undefined") module.exports = {decoderOf, timeText};

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, fx
 
 from eigencode import export
+from eigencode.data.tables.kinds import Kind
+from eigencode.data.tables.times import UNITS, Time
 from eigencode.data.tables.types import class_of
 from eigencode.errors import EigencodeError
 from eigencode.export.files import quiet
@@ -96,11 +98,16 @@ def _meaning(model: Any, graph: Any) -> dict[str, Any]:
             names = model.columns_.names if model.columns_ else [f"x{number}" for number in range(graph.n_columns)]
         return {"columns": list(map(str, names)), "kinds": ["real"] * len(names), "labels": {}}
     parts = [column for column, _ in graph.columns.parts]
-    kinds = [column.kind.kind for column in parts]
+    kinds = ["date" if _is_date(column.kind) else column.kind.kind for column in parts]
     labels = {str(name): labels for name, labels in graph.columns.labels.items()}
     binary = [column for column in parts if column.kind.kind == "boolean" and class_of(column.arrow) == "number"]
     labels |= {str(column.name): ["0", "1"] for column in binary}
     return {"columns": [str(column.name) for column in parts], "kinds": kinds, "labels": labels}
+
+
+def _is_date(kind: Kind) -> bool:
+    """Whether a column has whole days."""
+    return isinstance(kind, Time) and kind.unit == UNITS[0]
 
 
 class Recorder:

@@ -180,12 +180,11 @@ const liveData = document.getElementById("live-data");
 if (liveData) {
   const live = JSON.parse(liveData.textContent), decode = decoderOf(live), code = [...live.center];
   const sliders = document.getElementById("sliders"), output = document.getElementById("decoded");
-  const clock = seconds => new Date(seconds * 1000).toISOString().replace("T", " ").slice(0, 16);
   const shown = (value, j) => {
     const labels = live.labels[live.columns[j]];
     if (labels) return labels[value] ?? "another";
     if (live.kinds[j] === "boolean") return value > 0.5 ? "true" : "false";
-    if (live.kinds[j] === "time") return clock(value);
+    if (live.kinds[j] === "time" || live.kinds[j] === "date") return timeText(value, live.kinds[j] === "date");
     return Number(value.toPrecision(5)).toLocaleString("en", {maximumSignificantDigits: 5});
   };
   const first = decode(code);

@@ -72,7 +72,7 @@ def write(model: Any, X: Any, path: str | os.PathLike[str], y: Any = None) -> No
     X : array-like or frame of shape (n, d)
         Rows like those fitted, preferably others.
     path : path-like
-        A file ending in ``.html``.
+        A file ending in ``.html`` or ``.htm``.
     y : array-like of shape (n,), optional
         The rows' labels, with which predictions are compared.
     """
