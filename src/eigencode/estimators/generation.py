@@ -22,8 +22,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from eigencode import model, training
 from eigencode.batch import Batch
-from eigencode.data import FORMATS, check_output, chunk_rows, columns_of, table_writer
-from eigencode.data.gaps import missing_values_of
+from eigencode.data import FORMATS, check_output, chunk_rows, columns_of, missing_values_of, table_writer
 from eigencode.data.marginals import Marginals
 from eigencode.data.memory import require_disk, require_memory
 from eigencode.errors import InterruptedWarning, OptionError, positive_int
