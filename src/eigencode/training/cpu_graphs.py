@@ -28,6 +28,17 @@ VARYING = {torch.Tag.data_dependent_output, torch.Tag.nondeterministic_seeded}
 CONSTANTS = {torch.ops.aten.ones_like.default, torch.ops.aten.zeros_like.default, torch.ops.aten.full_like.default}
 """Operators whose results do not depend on values of tensors."""
 
+COPIES = {torch.ops.aten._to_copy.default, torch.ops.aten.clone.default}
+"""Copies, perhaps in another type or layout."""
+
+OF_NUMBERS = {
+    torch.ops.aten.add.Scalar: torch.ops.aten.add.Tensor,
+    torch.ops.aten.sub.Scalar: torch.ops.aten.sub.Tensor,
+    torch.ops.aten.mul.Scalar: torch.ops.aten.mul.Tensor,
+    torch.ops.aten.div.Scalar: torch.ops.aten.div.Tensor,
+}
+"""Operators of a tensor and a number, and those of two tensors that they call."""
+
 RECORDED_WORK = 2e9
 """Most multiply-adds of a step that is recorded on the processor: larger ones gain nothing, and take memory."""
 
@@ -119,16 +130,16 @@ class Operation:
         """Where its result begins, if it is the only one, fills its memory, and can be written elsewhere."""
         one = self.results
         is_whole = isinstance(one, Tensor) and one.is_contiguous() and one.nbytes == one.untyped_storage().nbytes()
-        return _address(one) if is_whole and (self.is_cast or out_variant(self.function)) else None
+        return _address(one) if is_whole and (self.is_copy or out_variant(self.function)) else None
 
     @property
-    def is_cast(self) -> bool:
-        """Whether it is a copy in another type, which has no form that writes elsewhere."""
-        return self.function is torch.ops.aten._to_copy.default
+    def is_copy(self) -> bool:
+        """Whether it is a copy, whose form that writes elsewhere makes another copy first, or is none."""
+        return self.function in COPIES
 
     def into(self, target: Tensor) -> Operation:
         """The operator that writes its result into given memory."""
-        if self.is_cast:
+        if self.is_copy:
             return Operation(torch.ops.aten.copy_.default, (target.view_as(self.results), *self.given), {}, ())
         function, names = out_variant(self.function)  # type: ignore[misc]
         return Operation(function, self.given, {**self.named, names[0]: target.view_as(self.results)}, ())
@@ -143,7 +154,7 @@ class Operation:
         own = self.made_tensors
         if not own:
             return partial(self.function, *self.given, **self.named)
-        if self.is_cast:
+        if self.is_copy:
             return partial(own[0].copy_, self.given[0])
         variant = out_variant(self.function)
         if variant is not None and len(variant[1]) == len(own):
@@ -202,7 +213,32 @@ class _Recording(Operators, WholeOperations):
         elif function is torch.ops.aten.lift_fresh.default:  # a constant, which operators may change
             self.operations.append(Operation(torch.ops.aten.copy_.default, (results, results.clone()), {}, ()))
         elif self.is_complete and is_new:
-            self.operations.append(Operation(function, given, named, results))
+            self.operations.append(Operation(*writing_directly(function, given, named), results))
+
+
+def writing_directly(function: OpOverload, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any, Any]:
+    """The operator that a composed one calls, and its arguments; the operator itself if it is none of the frequent ones.
+
+    The form of a composed operator that writes into a given tensor makes its result elsewhere first, and copies it.
+
+    Examples
+    --------
+    >>> x = torch.ones(3)
+    >>> writing_directly(torch.ops.aten.rsub.Scalar, (x, 2.0), {})[:2]
+    (<OpOverload(op='aten.sub', overload='Tensor')>, (tensor(2., dtype=torch.float64), tensor([1., 1., 1.])))
+    """
+    aten = torch.ops.aten
+    if named or not isinstance(given[0], Tensor):
+        return function, given, named
+    if function is aten.sum.default:
+        return aten.sum.dim_IntList, (given[0], []), {}
+    if function is aten.relu.default:
+        return aten.clamp_min.default, (given[0], 0), {}
+    is_difference = function is aten.rsub.Scalar
+    if not (is_difference or function in OF_NUMBERS) or given[2:] not in ((), (1,)) or not given[0].is_floating_point():
+        return function, given, named
+    pair = given[0], torch.tensor(given[1], dtype=torch.float64)
+    return (aten.sub.Tensor, pair[::-1], {}) if is_difference else (OF_NUMBERS[function], pair, {})
 
 
 def without_constants(operations: Sequence[Operation]) -> list[Operation]:
