@@ -240,6 +240,48 @@ def test_every_operator_of_a_small_step_writes_into_given_memory():
     assert out_variant(torch.ops.aten.view.default) is None
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("work", "is_direct"),
+    [
+        (lambda x: x.mT.clone(memory_format=torch.contiguous_format), True),
+        (lambda x: x[:1].expand(5, 7).contiguous(), True),
+        (lambda x: x + 0.1, True),
+        (lambda x: x - 3, True),
+        (lambda x: x * 0.1, True),
+        (lambda x: x / 7, True),
+        (lambda x: 0.1 - x, True),
+        (lambda x: torch.rsub(x, 0.1, alpha=2), False),
+        (lambda x: torch.add(x, 0.1, alpha=2), False),
+        (lambda x: (x > 0) * 3, False),
+        (lambda x: x.sum(), True),
+        (lambda x: x.sum(dtype=torch.float64), False),
+        (lambda x: x.relu(), True),
+    ],
+)
+def test_frequent_operators_write_their_results_directly_with_the_same_bits(work, is_direct, dtype):
+    """The forms of these operators that write into given tensors make their results elsewhere, and copy them."""
+    x = torch.randn(5, 7, generator=torch.Generator().manual_seed(0)).to(dtype)
+    replay = record_on_cpu(lambda: work(x))
+    for _ in range(3):
+        found, expected = replay(), work(x)
+        assert found.dtype == expected.dtype
+        assert found.stride() == expected.stride()
+        assert torch.equal(found, expected)
+        x.mul_(-1.7)
+    with _Recording() as recording:
+        work(x)
+    assert not (is_direct and any(is_composed(one) for one in recording.operations))
+
+
+def is_composed(operation):
+    """Whether an operator's form that writes into given tensors was generated from the one that makes new ones."""
+    name = out_variant(operation.function)[0].name()
+    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+    is_generated = has_kernel(name, "CompositeExplicitAutograd") and not has_kernel(name, "CPU")
+    return is_generated and not operation.is_copy
+
+
 def test_step_sizes_of_many_schedules_are_those_of_each():
     schedules = [Schedule.over(40, 0.1, 6, 0.3), Schedule.endless(0.03, 9, begins=2), Schedule.over(25, 1e-3, 5, 0.0)]
     schedules.append(Schedule.over(30, 0.7, 0, 0.9))

@@ -217,7 +217,7 @@ class _Recording(Operators, WholeOperations):
 
 
 def writing_directly(function: OpOverload, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any, Any]:
-    """The operator that a composed one calls, and its arguments; the operator itself if it is none of the frequent ones.
+    """The operator that a composed one calls, and its arguments; the operator itself if it is none of these.
 
     The form of a composed operator that writes into a given tensor makes its result elsewhere first, and copies it.
 
