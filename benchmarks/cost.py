@@ -12,7 +12,7 @@ not measured again.
 - Seconds are of the processor, so that other work on the machine matters less. The error is that of 10,000 rows that
   were not fitted, as a share of their variance.
 - The share of the product's rate counts 6 operations a weight and row, beside products of two 1024 x 1024 matrices in
-  the precision of the fit, in the same process.
+  the precision of the fit, in the same process; it is left out where the interpreter has no torch.
 - Memory is the process's largest less what it had before, as a multiple of the rows, and of the weights in float32.
 - Networks of more than a million weights are trained for a few epochs only, as the table says.
 - Other packages have networks of the same widths (64 where none are given), and settings as `speed.py` says. They train
@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
+import importlib.util
 import itertools
 import json
 import os
@@ -65,6 +65,7 @@ def slices() -> dict[str, list[dict]]:
     networks = ("Autoencoder", *PLAIN_PEERS[1:])
     return {
         "n": [
+            *(work(n) for n in (4e2, 5e2, 4e3, 3e4)),
             *(work(n, kind=kind) for n in (1e2, 1e3, 1e4, 1e5, 3e5) for kind in kinds),
             *(work(n, kind=kind) for n in (3e6, 2e7) for kind in few),
         ],
@@ -274,7 +275,8 @@ def measure(work: dict, limit: float) -> dict:
     found["error"] = float(((rebuild(test) - test) ** 2).mean() / test.var())
     if found.get("seen"):
         found["rows"] = found["seen"] / seconds
-        found["share"] = 6 * found["weights"] * found["rows"] / product_rate(found["precision"])
+        if importlib.util.find_spec("torch"):
+            found["share"] = 6 * found["weights"] * found["rows"] / product_rate(found["precision"])
     return found
 
 
