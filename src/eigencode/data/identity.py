@@ -38,17 +38,13 @@ def fingerprint_of(blocks: Iterable[np.ndarray], shape: tuple[int, int]) -> str 
     if shape[0] * shape[1] > MOST_CELLS:
         return None
     keys = np.random.default_rng(0).integers(2**64, size=shape[1], dtype=np.uint64) | np.uint64(1)
-    total, room = 0, np.empty((0, shape[1]), np.uint64)
+    total = 0
     for chunk in (part for block in blocks for part in ArraySource(block, CACHED_CELLS).chunks()):
         with np.errstate(over="ignore"):
-            cells = np.add(chunk, np.float32(0), dtype=np.float32, casting="unsafe")  # one zero
+            cells = np.add(chunk, np.float32(0), dtype=np.float32, casting="unsafe", order="C")  # one zero
         if np.isnan(cells.min(initial=0)):
             cells[np.isnan(cells)] = np.nan  # one NaN
-        room = room if len(cells) <= len(room) else np.empty(cells.shape, np.uint64)
-        products = room[: len(cells)]
-        products[:] = np.ascontiguousarray(cells).view(np.uint32)
-        products *= keys
-        rows = products.sum(1)
+        rows = np.einsum("ij,j->i", cells.view(np.uint32), keys, dtype=np.uint64, casting="safe")
         mixed = (rows ^ (rows >> np.uint64(32))) * MIXED
         total += int((mixed ^ (mixed >> np.uint64(32))).sum(dtype=np.uint64))
     return f"{total % 2**64:016x}"

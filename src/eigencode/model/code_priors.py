@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -23,9 +23,8 @@ from eigencode.errors import DataError
 from eigencode.model.codes import standards
 from eigencode.model.density import REGULARISATION, Mixture, best_of_sizes, can_be_full, candidates, fit_mixture
 
-ROUGH_FROM, ROUGH_ROWS = 4e6, 4096
-"""A mixture of n rows of k columns is fitted with few iterations, and its size chosen from few rows, if n k^2 is more
-than this."""
+ROUGH_FROM, ROUGH_ROWS = 500, 4096
+"""Rows from which on a mixture is fitted with few iterations, and most rows that its size is then chosen from."""
 
 COMPARED_ROWS = 1024
 """At least so many rows are compared under a prior and under the standard normal: their gains have a standard error of
@@ -35,18 +34,21 @@ ENOUGH_ROWS = 10
 """Rows for each Gaussian, and column of full covariances, that determine it; so many are compared with a single one if
 there are many rows."""
 
-STARTS, SHORT_ITERATIONS, FIRST_ITERATIONS, ITERATIONS = 2, 1, 2, 40
-"""Numbers of first runs on the few rows, and of most iterations: of each, of the most likely one, which is continued,
-and on all rows afterwards."""
+STARTS, ITERATIONS = 2, 100
+"""Number of first runs on the few rows, and of most iterations on all rows."""
 
-FIRST_GAIN, GAIN = 1e-3, 0.2
-"""Gain of an iteration that is the last, in nats a row, on few rows, where iterations are cheap, and on many: the first
-steps of training gain more in its time."""
+SHORT, FURTHER = (1, 10, 2**22), (2, 50, 2**23)
+"""Fewest and most iterations on the few rows, and the products that all of them may have if they are more than the
+fewest: of each first run, and of the most likely one, which is continued."""
+
+FIRST_GAIN, GAIN = 1e-3, 2**-25
+"""Gain of an iteration that is the last, in nats a row, on the few rows, and for each product of all rows, since the
+first steps of training gain more in the time of an iteration with many."""
 
 LEAST_EXPONENT = -60.0
 """Smallest logarithm of a component's probability given a row, beside that of the likeliest one."""
 
-PART_CELLS, LEAST_ROWS = 2**20, 512
+PART_CELLS, LEAST_ROWS = 3 * 2**20, 512
 """Most products of the rows after which the mixture is improved, unless these are fewer rows than that."""
 
 TINY = 10 * torch.finfo(torch.float64).eps
@@ -86,8 +88,7 @@ def mixture_prior(means: np.ndarray, variances: np.ndarray, most: int) -> Mixtur
         return None
     left = 1 - variances[active]
     noise, codes = variances[active] / left, means[:, active] / left
-    is_rough = len(codes) * len(left) ** 2 > ROUGH_FROM
-    scores = rough_mixture(codes, most) if is_rough else fit_mixture(codes, 0, most=most)
+    scores = rough_mixture(codes, most) if len(codes) >= ROUGH_FROM else fit_mixture(codes, 0, most=most)
     if scores.n_components == 1:
         return None
     inner = _without_noise(scores.covariances, noise)
@@ -153,7 +154,7 @@ def _rough(rows: np.ndarray, most: int, dtype: torch.dtype) -> Gaussians:
         if m == 1:
             return Gaussians.of(products, products.rows.new_ones(1, len(products.rows)))
         shares, _ = max((_first(products, m, seed) for seed in range(STARTS)), key=lambda first: first[1])
-        return improved(products, shares, FIRST_ITERATIONS, FIRST_GAIN)
+        return improved(products, shares, iterations_within(products, *FURTHER), FIRST_GAIN)
 
     # Training has all rows for what the prior learns; Gaussians that are idle at its start do not catch up.
     largest = candidates(min(most, n_all // (ENOUGH_ROWS * (k if is_narrow else 1))))[-1]
@@ -161,15 +162,22 @@ def _rough(rows: np.ndarray, most: int, dtype: torch.dtype) -> Gaussians:
     chosen = best_of_sizes(few, 0, 0.2, fitted, sizes)
     products = products_of(rows, chosen.is_full)
     shares, _ = chosen.shares_and_densities(products)
-    return improved(products, shares, ITERATIONS, GAIN if n_all > ROUGH_ROWS else FIRST_GAIN)
+    return improved(products, shares, ITERATIONS, max(GAIN * products.size, FIRST_GAIN))
 
 
 def _first(products: Products, m: int, seed: int) -> tuple[Tensor, float]:
     """The rows' shares of a mixture after few iterations from k-means, and their mean log-density."""
     labels = KMeans(m, n_init=1, random_state=seed).fit(products.rows.double().numpy()).labels_
     shares = torch.nn.functional.one_hot(torch.from_numpy(labels).long(), m).T.to(products.rows)
-    shares, densities = improved(products, shares, SHORT_ITERATIONS, FIRST_GAIN).shares_and_densities(products)
+    shares, densities = improved(
+        products, shares, iterations_within(products, *SHORT), FIRST_GAIN
+    ).shares_and_densities(products)
     return shares, float(densities.mean())
+
+
+def iterations_within(products: Products, fewest: int, most: int, n_products: int) -> int:
+    """The number of iterations that have about so many products, within limits."""
+    return min(max(n_products // products.size, fewest), most)
 
 
 def improved(products: Products, shares: Tensor, most: int, least_gain: float) -> Gaussians:
@@ -198,6 +206,21 @@ def improved(products: Products, shares: Tensor, most: int, least_gain: float) -
     return found
 
 
+@lru_cache(4)
+def pairs_of(k: int, is_full: bool) -> Tensor:
+    """The two columns of each product, shape (2, f): all pairs of k columns, or each with itself."""
+    return torch.triu_indices(k, k) if is_full else torch.arange(k).expand(2, k)
+
+
+@lru_cache(4)
+def offsets_of(k: int) -> Tensor:
+    """The index of the product of each two of k columns, shape (k k,), if all pairs have one."""
+    first, second = pairs_of(k, True)
+    found = first.new_empty(k, k)
+    found[first, second] = found[second, first] = torch.arange(len(first))
+    return found.flatten()
+
+
 @dataclass(frozen=True, eq=False)
 class Products:
     """Rows and the products of their columns.
@@ -213,24 +236,16 @@ class Products:
     rows: Tensor
     is_full: bool
 
-    @cached_property
-    def pairs(self) -> Tensor:
-        """The two columns of each product, shape (2, f)."""
-        k = self.rows.shape[1]
-        return torch.triu_indices(k, k) if self.is_full else torch.arange(k).expand(2, k)
-
-    @cached_property
-    def places(self) -> Tensor:
-        """Where the product of each two of all columns is, shape (k k,), if all pairs have one."""
-        k, (first, second) = self.rows.shape[1], self.pairs
-        found = first.new_empty(k, k)
-        found[first, second] = found[second, first] = torch.arange(len(first))
-        return found.flatten()
+    @property
+    def size(self) -> int:
+        """Number of all values."""
+        n, k = self.rows.shape
+        return n * (k + pairs_of(k, self.is_full).shape[1])
 
     @cached_property
     def values(self) -> Tensor:
         """The columns of the rows, and then the products, shape (k + f, n)."""
-        (n, k), (_, f) = self.rows.shape, self.pairs.shape
+        (n, k), (_, f) = self.rows.shape, pairs_of(self.rows.shape[1], self.is_full).shape
         columns, found, first = self.rows.T.contiguous(), self.rows.new_empty(k + f, n), k
         found[:k] = columns
         if not self.is_full:
@@ -244,13 +259,13 @@ class Products:
     @cached_property
     def parts(self) -> list[Products]:
         """A few rows each, whose products stay in the processor's cache."""
-        (n, k), (_, f) = self.rows.shape, self.pairs.shape
-        slices = list(equal_parts(n, max(PART_CELLS // (k + f), LEAST_ROWS)))
+        n = len(self.rows)
+        slices = list(equal_parts(n, max(PART_CELLS * n // self.size, LEAST_ROWS)))
         return [self] if len(slices) == 1 else [Products(self.rows[part], self.is_full) for part in slices]
 
     def sums(self, shares: Tensor) -> Tensor:
         """The sums of the shares of some components, and of the values times these, shape (m, 1 + k + f)."""
-        return torch.cat([shares.sum(1)[:, None], shares @ self.values.T], 1).double()
+        return torch.cat([shares.sum(1)[:, None], (self.values @ shares.T).T], 1).double()
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,25 +293,22 @@ class Gaussians:
     @classmethod
     def of_sums(cls, sums: Tensor, products: Products) -> Gaussians:
         """The same for the sums of the shares, and of the rows' values times these."""
-        sizes, (first, second), k = sums[:, 0] + TINY, products.pairs, products.rows.shape[1]
-        means, moments = (sums[:, 1:] / sizes[:, None]).split([k, len(first)], 1)
-        found = moments - means[:, first] * means[:, second]
-        covariances = found[:, products.places].view(-1, k, k) if products.is_full else found.diag_embed()
+        sizes, k = sums[:, 0] + TINY, products.rows.shape[1]
+        means, moments = (sums[:, 1:] / sizes[:, None]).tensor_split([k], 1)
+        if products.is_full:
+            covariances = moments.index_select(1, offsets_of(k)).view(-1, k, k)
+            covariances -= means[:, :, None] * means[:, None]
+        else:
+            covariances = (moments - means.square()).diag_embed()
         covariances.diagonal(dim1=-2, dim2=-1).add_(REGULARISATION)
         return cls(sizes / sizes.sum(), means, covariances, products.is_full)
 
     def log_joint(self, products: Products) -> Tensor:
         """The log-density of each component and row, shape (m, n)."""
-        (first, second), like, (precisions, log_volumes) = products.pairs, products.rows, self._precisions
-        if like.dtype == torch.float32 and float(log_volumes.exp().min()) < math.sqrt(NARROW):
+        constant, factors, narrowest = self._coefficients
+        if products.rows.dtype == torch.float32 and narrowest < math.sqrt(NARROW):
             raise np.linalg.LinAlgError("A Gaussian is too narrow for float32")
-        slopes = (precisions @ self.means[..., None])[..., 0]
-        constant = self.weights.log() - log_volumes.sum(-1) - 0.5 * (slopes * self.means).sum(-1)
-        constant -= 0.5 * self.means.shape[1] * math.log(2 * math.pi)
-        factors = precisions.flatten(1)[:, first * self.means.shape[1] + second] * torch.where(
-            first == second, -0.5, -1.0
-        )
-        return torch.addmm(constant[:, None].to(like), torch.cat([slopes, factors], 1).to(like), products.values)
+        return torch.addmm(constant.to(products.rows), factors.to(products.rows), products.values)
 
     def of_part(self, products: Products) -> tuple[Tensor, Tensor]:
         """The `shares_and_densities` of rows whose products are in the processor's cache."""
@@ -307,16 +319,30 @@ class Gaussians:
         total = shares.sum(0)
         return shares.div_(total), most.add_(total.log_())
 
-    @property
-    def _precisions(self) -> tuple[Tensor, Tensor]:
-        """Inverses of the covariances, and the logarithms of the diagonals of their roots, shape (m, k)."""
-        if not self.is_full:
+    @cached_property
+    def _coefficients(self) -> tuple[Tensor, Tensor, float]:
+        """What the log-densities are linear by: constants, shape (m, 1), and factors of the values, shape (m, k + f).
+
+        The third is the smallest element on the diagonal of a root of a covariance.
+        """
+        k = self.means.shape[1]
+        if self.is_full:
+            roots, failures = torch.linalg.cholesky_ex(self.covariances)
+            if failures.any():
+                raise np.linalg.LinAlgError("A covariance is not positive definite")
+            halves = torch.linalg.solve_triangular(roots, torch.eye(k).to(roots), upper=False)
+            precisions, volumes = halves.mT @ halves, roots.diagonal(dim1=-2, dim2=-1)
+            slopes = (precisions @ self.means[..., None])[..., 0]
+            # A product of two columns stands for both orders of them.
+            first, second = pairs_of(k, True)
+            factors = precisions.flatten(1).index_select(1, first * k + second)
+            factors *= torch.where(first == second, -0.5, -1.0)
+        else:
             variances = self.covariances.diagonal(dim1=-2, dim2=-1)
-            return torch.diag_embed(1 / variances), 0.5 * variances.log()
-        roots, failures = torch.linalg.cholesky_ex(self.covariances)
-        if failures.any():
-            raise np.linalg.LinAlgError("A covariance is not positive definite")
-        return torch.cholesky_inverse(roots), roots.diagonal(dim1=-2, dim2=-1).log()
+            volumes, slopes, factors = variances.sqrt(), self.means / variances, -0.5 / variances
+        constant = self.weights.log() - volumes.log().sum(1) - 0.5 * (slopes * self.means).sum(1)
+        constant -= 0.5 * k * math.log(2 * math.pi)
+        return constant[:, None], torch.cat([slopes, factors], 1), float(volumes.min())
 
     def shares_and_densities(self, products: Products) -> tuple[Tensor, Tensor]:
         """The probability of each component given the row, shape (m, n), and the log-density of the row, shape (n,)."""
