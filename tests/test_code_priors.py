@@ -137,6 +137,30 @@ def test_a_quick_fit_loses_little_on_other_rows():
     assert np.mean(lost) < 0.05
 
 
+@pytest.mark.parametrize("name", ["nested scales", "lattice"])
+def test_rows_with_few_columns_are_fitted_as_well_as_by_many_iterations(name):
+    """Such mixtures need many iterations, which are cheap there: over several seeds, none is lost in the mean."""
+    lost = []
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        noise = rng.standard_normal((6_000, 3))
+        scales = np.array([1e-2, 0.1, 1, 10])[rng.integers(4, size=(6_000, 1))]
+        codes = noise * scales if name == "nested scales" else rng.integers(3, size=(6_000, 3)) + 0.02 * noise
+        quick, thorough = rough_mixture(codes, 16), fit_mixture(codes, 0, most=16)
+        lost.append(np.mean(thorough.log_prob(codes) - quick.log_prob(codes)))
+    assert np.mean(lost) < 0.1, lost
+
+
+def test_priors_of_many_rows_are_made_by_few_iterations_however_few_components_there_are(monkeypatch):
+    """A fit to the end takes seconds, as long as hundreds of steps of training."""
+    monkeypatch.setattr(code_priors, "fit_mixture", None)
+    for k in (1, 3, 20):
+        codes = clumps(1_000, k, 4, 0)
+        found = mixture_prior(codes / codes.std(0), np.full(k, 0.05), 16)
+        assert found is not None
+        assert found.n_components > 1
+
+
 def test_gaussians_are_full_where_the_rows_are_enough_for_so_many():
     """Of one Gaussian they are, of the many of the best mixture they are not."""
     codes = clumps(600, 8, 16, 0, gap=8.0)

@@ -34,12 +34,12 @@ ENOUGH_ROWS = 10
 """Rows for each Gaussian, and column of full covariances, that determine it; so many are compared with a single one if
 there are many rows."""
 
-STARTS, ITERATIONS = 2, 100
-"""Number of first runs on the few rows, and of most iterations on all rows."""
+STARTS, SHORT, FURTHER = (2, 3, 2**21), (1, 10, 2**22), (2, 100, 2**23)
+"""Limits on the few rows: of the number of first runs, of the iterations of each, and of those of the most likely one,
+which is continued. The fewest, the most, and the products that all may have if they are more than the fewest."""
 
-SHORT, FURTHER = (1, 10, 2**22), (2, 50, 2**23)
-"""Fewest and most iterations on the few rows, and the products that all of them may have if they are more than the
-fewest: of each first run, and of the most likely one, which is continued."""
+ITERATIONS = 100
+"""Most iterations on all rows."""
 
 FIRST_GAIN, GAIN = 1e-3, 2**-25
 """Gain of an iteration that is the last, in nats a row, on the few rows, and for each product of all rows, since the
@@ -153,8 +153,9 @@ def _rough(rows: np.ndarray, most: int, dtype: torch.dtype) -> Gaussians:
         products = products_of(training, is_narrow and can_be_full(len(training), m, k, n_all))
         if m == 1:
             return Gaussians.of(products, products.rows.new_ones(1, len(products.rows)))
-        shares, _ = max((_first(products, m, seed) for seed in range(STARTS)), key=lambda first: first[1])
-        return improved(products, shares, iterations_within(products, *FURTHER), FIRST_GAIN)
+        runs = [_first(products, m, seed) for seed in range(number_within(products, *STARTS))]
+        shares, _ = max(runs, key=lambda run: run[1])
+        return improved(products, shares, number_within(products, *FURTHER), FIRST_GAIN)
 
     # Training has all rows for what the prior learns; Gaussians that are idle at its start do not catch up.
     largest = candidates(min(most, n_all // (ENOUGH_ROWS * (k if is_narrow else 1))))[-1]
@@ -169,14 +170,13 @@ def _first(products: Products, m: int, seed: int) -> tuple[Tensor, float]:
     """The rows' shares of a mixture after few iterations from k-means, and their mean log-density."""
     labels = KMeans(m, n_init=1, random_state=seed).fit(products.rows.double().numpy()).labels_
     shares = torch.nn.functional.one_hot(torch.from_numpy(labels).long(), m).T.to(products.rows)
-    shares, densities = improved(
-        products, shares, iterations_within(products, *SHORT), FIRST_GAIN
-    ).shares_and_densities(products)
+    found = improved(products, shares, number_within(products, *SHORT), FIRST_GAIN)
+    shares, densities = found.shares_and_densities(products)
     return shares, float(densities.mean())
 
 
-def iterations_within(products: Products, fewest: int, most: int, n_products: int) -> int:
-    """The number of iterations that have about so many products, within limits."""
+def number_within(products: Products, fewest: int, most: int, n_products: int) -> int:
+    """How often all products can be computed if they are about so many together, within limits."""
     return min(max(n_products // products.size, fewest), most)
 
 
