@@ -137,15 +137,12 @@ def test_a_quick_fit_loses_little_on_other_rows():
     assert np.mean(lost) < 0.05
 
 
-@pytest.mark.parametrize("name", ["nested scales", "lattice"])
-def test_rows_with_few_columns_are_fitted_as_well_as_by_many_iterations(name):
-    """Such mixtures need many iterations, which are cheap there: over several seeds, none is lost in the mean."""
+def test_a_lattice_of_few_columns_is_fitted_as_well_as_by_many_iterations():
+    """It needs many iterations, which are cheap there: over several seeds, nothing is lost in the mean."""
     lost = []
     for seed in range(3):
         rng = np.random.default_rng(seed)
-        noise = rng.standard_normal((6_000, 3))
-        scales = np.array([1e-2, 0.1, 1, 10])[rng.integers(4, size=(6_000, 1))]
-        codes = noise * scales if name == "nested scales" else rng.integers(3, size=(6_000, 3)) + 0.02 * noise
+        codes = rng.integers(4, size=(6_000, 5)) + 0.02 * rng.standard_normal((6_000, 5))
         quick, thorough = rough_mixture(codes, 16), fit_mixture(codes, 0, most=16)
         lost.append(np.mean(thorough.log_prob(codes) - quick.log_prob(codes)))
     assert np.mean(lost) < 0.1, lost
