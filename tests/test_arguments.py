@@ -1,13 +1,22 @@
 """Arguments that cannot be used raise an error of ours that says which and why."""
 
+import inspect
 import math
 
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from torch import nn
 
-from eigencode import Autoencoder, LinearAutoencoder
+from eigencode import (
+    AnomalyDetector,
+    Autoencoder,
+    AutoencoderClassifier,
+    AutoencoderSearch,
+    DenoisingAutoencoder,
+    LinearAutoencoder,
+)
 from eigencode.errors import DataError, OptionError
 from eigencode.parts import (
     Custom,
@@ -17,6 +26,8 @@ from eigencode.parts import (
     LaplacePrior,
     Point,
 )
+
+ROWS = np.random.default_rng(0).normal(size=(40, 3))
 
 
 class Lopsided(nn.Module):
@@ -101,3 +112,34 @@ def test_the_exact_solver_passes_over_nothing_in_silence(cancer, options):
     with pytest.raises(OptionError, match=f"does not use '{name}'.*Use solver='gradient'"):
         LinearAutoencoder(2, **options).fit(cancer)
     assert LinearAutoencoder(2, max_epochs=0, init="linear").fit(cancer).init_ == "linear"
+
+
+@pytest.mark.parametrize(
+    ("make", "hint"),
+    [
+        (lambda: AnomalyDetector(Autoencoder()).fit(ROWS), r"Write AnomalyDetector\(autoencoder=Autoencoder\(\)\)"),
+        (lambda: AnomalyDetector(missing_values=-1), r"write AnomalyDetector\(autoencoder=Autoencoder\(missing_v"),
+        (lambda: AnomalyDetector(0.1, Autoencoder()), r"as in AnomalyDetector\(autoencoder=Autoencoder\(\)\)"),
+        (lambda: AnomalyDetector(trims=False), "Did you mean 'trim'"),
+        (lambda: AnomalyDetector(autoencoder=Autoencoder).fit(ROWS), r"Write Autoencoder\(\), an instance"),
+        (lambda: AnomalyDetector().set_params(autoencoder__hidden=()), r"Write AnomalyDetector\(autoencoder="),
+        (lambda: AutoencoderClassifier(3).fit(ROWS, ROWS[:, 0] > 0), r"autoencoder=Autoencoder\(3\)"),
+        (lambda: AutoencoderClassifier(n_components=3), r"autoencoder=Autoencoder\(n_components=3\)"),
+        (lambda: AutoencoderSearch(n_components=[1]), r"AutoencoderSearch\(Autoencoder\(\), {'n_components': \[1\]}\)"),
+        (lambda: AutoencoderSearch(Autoencoder()), "missing a required argument: 'param_grid'"),
+        (lambda: Autoencoder(2, (64,)), r"Write the name before it, as in Autoencoder\(hidden=\(64,\)\)"),
+        (lambda: Autoencoder([64, 32]).fit(ROWS), r"Write hidden=\[64, 32\] if these are"),
+        (lambda: Autoencoder(noise=0.3), f"It is an option of {DenoisingAutoencoder.__name__}"),
+        (lambda: Autoencoder(hidden_sizes=(3,)), "Did you mean 'hidden'"),
+    ],
+)
+def test_wrong_arguments_of_a_constructor_say_what_to_write(make, hint):
+    with pytest.raises(OptionError, match=hint) as found:
+        make()
+    assert isinstance(found.value, TypeError)
+
+
+def test_a_constructor_is_still_that_of_its_class():
+    assert list(inspect.signature(AnomalyDetector).parameters)[:2] == ["false_alarms", "autoencoder"]
+    detector = AnomalyDetector(0.1, autoencoder=LinearAutoencoder(1)).set_params(autoencoder__n_components=2)
+    assert clone(detector).autoencoder.n_components == 2

@@ -1,5 +1,7 @@
 """Types of columns whose gaps are filled, and values that are given for rows to be drawn."""
 
+import decimal
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -170,3 +172,33 @@ def test_numbers_with_too_many_digits_are_the_largest_decimals():
         low, high, gap = numbers_as(np.array([-1e60, 1e60, np.nan]), type_).to_pylist()
         assert float(high) == pytest.approx(10.0 ** (type_.precision - type_.scale), rel=2e-3)
         assert (float(low), gap) == (-float(high), None)
+
+
+@pytest.mark.filterwarnings("ignore:X (has gaps|does not have valid)")
+@pytest.mark.parametrize("has_category", [False, True])
+@pytest.mark.parametrize("as_array", [False, True])
+def test_known_cells_stay_bit_for_bit_where_the_type_fitted_has_fewer_digits(has_category, as_array):
+    x = np.random.default_rng(0).normal(size=40)
+    frame = pd.DataFrame(
+        {
+            "price": [decimal.Decimal(f"{cell:.2f}") for cell in x],
+            "short": x.astype(np.float32),
+            "count": np.arange(40, dtype=np.uint8) % 9,
+            "real": x**2,
+        }
+    )
+    if has_category:
+        frame["c"] = ["a", "b"] * 20
+    model = Autoencoder(1, max_epochs=0, random_state=0).fit(frame)
+    given = pd.DataFrame({"price": x * 1e4 + 1 / 3, "short": x + 1e-12, "count": x * 1e3, "real": x**2})
+    given.iloc[:5, :] = given.iloc[:5, :].mask(np.eye(5, 4) > 0)
+    given = given.assign(c=frame["c"]) if has_category else given
+    filled = model.impute(given.to_numpy() if as_array else given)
+    assert list(filled) == list(given)
+    assert not filled.isna().any().any()
+    for name in ("price", "short", "count", "real"):
+        known = given[name].notna()
+        assert filled[name][known].tolist() == given[name][known].tolist()
+    if as_array:  # what the types fitted can hold has them
+        rows = frame.astype({"price": float}).to_numpy()
+        assert model.impute(rows).dtypes.to_dict() == frame.dtypes.to_dict()

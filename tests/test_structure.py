@@ -31,6 +31,7 @@ LAYERS = [
         "lazy",
         "_version",
         "errors",
+        "constructors",
         "options",
         "domains",
         "progress",

@@ -21,6 +21,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from eigencode.constructors import misplaced, told
 from eigencode.errors import OptionError, did_you_mean, is_int
 
 
@@ -268,14 +269,14 @@ class Option:
         *others, last = _type_names(self.type, self.info)
         return f"{', '.join(others)} or {last}" if others else last
 
-    def check(self, value: object, owner: str) -> None:
-        """Raise `OptionError` if the value is outside the option's domain."""
+    def check(self, value: object, owner: str, others: Sequence[str] = ()) -> None:
+        """Raise `OptionError` if the value is outside the option's domain; it may be meant as one of other options."""
         if any(_admits(alternative, value, self.info) for alternative in self.alternatives):
             return
         literals = [text for alternative in self.alternatives for text in _literals(alternative)]
         near = did_you_mean(value, literals) if isinstance(value, str) else None
         # The message lists the choices already, so the hint is only for a likely typing error.
-        hint = near if near and near.startswith("Did") else None
+        hint = near if near and near.startswith("Did") else misplaced(owner, others, self.name, value)
         raise OptionError(
             f"The {self.name!r} parameter of {owner} must be {self.type_name}", got=f"{value!r} instead", hint=hint
         )
@@ -345,8 +346,9 @@ def changed(options: Instance, **changes: Any) -> Instance:
 def check_options(instance: Any) -> None:
     """Check every option of an estimator against its own domain."""
     cls: type = type(instance)
+    names = [option.name for option in options_of(cls)]
     for option in options_of(cls):
-        option.check(getattr(instance, option.name), cls.__name__)
+        option.check(getattr(instance, option.name), cls.__name__, names)
 
 
 def parameters_section(cls: type) -> str:
@@ -358,10 +360,10 @@ def parameters_section(cls: type) -> str:
 
 
 def documented(cls: type[Any]) -> type[Any]:
-    """Replace the line "{parameters}" of a class's docstring by its options."""
+    """Replace the line "{parameters}" of a class's docstring by its options, and tell what its constructor takes."""
     section = parameters_section(cls).replace("\n", "\n    ")
     cls.__doc__ = (cls.__doc__ or "").replace("{parameters}", section)
-    return cls
+    return told(cls)
 
 
 def _alternatives(annotation: Any) -> Iterator[Any]:

@@ -21,6 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from eigencode import progress
 from eigencode.checkpoint import Checkpoint
+from eigencode.constructors import told
 from eigencode.data.containers import NamedArray, as_array
 from eigencode.errors import DataError, OptionError, did_you_mean, is_int
 from eigencode.estimators import fingerprints
@@ -46,6 +47,7 @@ def _of_choice(method: Callable[Concatenate[Any, P], Answer]) -> Callable[Concat
     return of_choice
 
 
+@told
 class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
     r"""Fit an autoencoder with each of many settings, and keep the simplest that is as good as the best.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
 from sklearn.base import clone
@@ -37,6 +37,15 @@ class Composed(Saved):
             "autoencoder_": BaseAutoencoder,
         }
 
+    def set_params(self, **params: Any) -> Self:
+        """Set options, those of the autoencoder by names as ``autoencoder__n_components``."""
+        inner = [name for name in params if name.startswith("autoencoder__")]
+        if inner and params.get("autoencoder", self.autoencoder) is None:
+            hint = f"Write {type(self).__name__}(autoencoder=Autoencoder()) first"
+            raise OptionError(f"{inner[0]!r} is an option of an autoencoder, and none is given", hint=hint)
+        super().set_params(**params)
+        return self
+
     @property
     def _given(self) -> BaseAutoencoder:
         """The given autoencoder, or the default one."""
@@ -44,7 +53,9 @@ class Composed(Saved):
         if given is None:
             return Autoencoder(**{name: getattr(self, name) for name in ("precision", "device") if hasattr(self, name)})
         if not isinstance(given, BaseAutoencoder):
-            raise OptionError("The 'autoencoder' parameter must be an autoencoder of this package", got=f"{given!r}")
+            what = "The 'autoencoder' parameter must be an autoencoder of this package"
+            hint = f"Write {given.__name__}(), an instance" if isinstance(given, type) else None
+            raise OptionError(what, got=f"{given!r}", hint=hint)
         return given
 
     def _copied(self, rows: NamedArray, seed: int) -> BaseAutoencoder:

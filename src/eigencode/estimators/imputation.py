@@ -27,10 +27,11 @@ from eigencode import parts, training
 from eigencode.data.gaps import missing_values_of
 from eigencode.data.memory import require_memory
 from eigencode.data.sources import chunk_rows
+from eigencode.data.tables import as_frame
 from eigencode.errors import OptionError, is_int, positive_int
 from eigencode.estimators.evaluation import checked, filled
 from eigencode.estimators.inference import Inference
-from eigencode.estimators.inputs import read_rows, require_in_memory
+from eigencode.estimators.inputs import framed, read_rows, require_in_memory
 from eigencode.lazy import torch
 
 if TYPE_CHECKING:
@@ -120,11 +121,13 @@ class Imputation(Inference):
                     "'output' is for one table", got=f"n_draws={n_draws!r}", hint="Write the draws one by one"
                 )
             return self._write(output, X, self.impute)
-        given = read_rows(self, X)
-        require_in_memory("impute without output=", given)
+        read = read_rows(self, X)
+        require_in_memory("impute without output=", read)
+        given = _tabled(read, X)
+        has_types = read.frame is not None
         if n_draws is None:
             means = self._answers(given.array, self._expected, self._in_data_units)
-            return self._filled(given, (block[None] for block in means), mean=True)[0]
+            return self._filled(given, (block[None] for block in means), mean=True, has_types=has_types)[0]
         n_draws = positive_int("'n_draws'", n_draws)
         n_rows = chunk_rows(self._n_cells)
         if not (is_int(first_row) and first_row >= 0 and first_row % n_rows == 0):
@@ -142,19 +145,23 @@ class Imputation(Inference):
         return self._filled(
             given,
             self._answers(given.array, draws, lambda cells: np.stack([self._in_data_units(x) for x in cells])),
+            has_types=has_types,
         )
 
-    def _filled(self, given: NamedArray, blocks: Iterator[np.ndarray], mean: bool = False) -> list[Any]:
+    def _filled(
+        self, given: NamedArray, blocks: Iterator[np.ndarray], mean: bool = False, has_types: bool = True
+    ) -> list[Any]:
         """Tables of the rows with some cells, which may be means, in their gaps.
 
-        Each block, of shape (m, b, d), has the cells of the next rows for each of the tables.
+        Each block, of shape (m, b, d), has the cells of the next rows for each of the tables. Columns without gaps have
+        the type given if they have types of their own, as those of an array have not.
         """
         blocks = checked(blocks)
         if mean and self.columns_ is not None:  # a normal density of logarithms has means far beyond all numbers
             blocks = (np.minimum(block, self.columns_.highest) for block in blocks)
         with torch.inference_mode():
             if self.columns_ is not None and given.frame is not None:
-                return self.columns_.filled_each(given.frame, blocks, missing_values_of(self), mean)
+                return self.columns_.filled_each(given.frame, blocks, missing_values_of(self), mean, has_types)
         cells = filled(len(given.array), (block.swapaxes(0, 1) for block in blocks))
         return [self._without_gaps(given, cells[:, draw], mean) for draw in range(cells.shape[1])]
 
@@ -301,6 +308,13 @@ def _unrounded(model: Composition, scaled: Tensor) -> Tensor:
     high = [1.0 if cell.support == "unit interval" else math.inf for cell in cells]
     found = likelihood.unscaled(scaled)
     return found.clamp(torch.tensor(low).to(found), torch.tensor(high).to(found))
+
+
+def _tabled(rows: NamedArray, X: Any) -> NamedArray:
+    """The same rows with a frame where they were an array and the model has columns of types of their own."""
+    if rows.schema is None or rows.frame is not None or rows.is_mixed:
+        return rows if isinstance(X, str | os.PathLike) else framed(rows, X)
+    return replace(rows, frame=as_frame(rows.schema.frame_of(rows.array)))
 
 
 def _categories(model: Composition) -> list[slice]:

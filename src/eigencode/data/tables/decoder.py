@@ -102,11 +102,22 @@ def filled_type(column: Column, values: Values) -> tuple[pa.DataType, str]:
     is_other = isinstance(column.kind, Labels) and values.n_gaps < len(values)
     if not (is_other and _class_of_labels(values.type) != _class_of_labels(column.arrow)):
         try:
-            _plain(values.cells).cast(_plain_type(column.arrow))
-            return column.arrow, column.native_type
+            if _keeps_digits(_plain(values.cells), _plain_type(column.arrow)):
+                return column.arrow, column.native_type
         except pa.ArrowException:  # as of floats, where all values fitted were integers
             pass
     return values.type, values.dtype
+
+
+def _keeps_digits(cells: pa.Array, type_: pa.DataType) -> bool:
+    """Whether floats are the same in another type, as not in decimals or shorter floats; an error if it has no room."""
+    found = cells.cast(type_)
+    if not pa.types.is_floating(cells.type):
+        return True
+    if pa.types.is_decimal(type_):  # whose floats are not the nearest in Arrow
+        found = pa.array([None if cell is None else float(cell) for cell in found.to_pylist()], pa.float64())
+    pairs = [each.to_numpy(zero_copy_only=False) for each in (found.cast(cells.type), cells)]
+    return np.array_equal(*pairs, equal_nan=True)
 
 
 def filled(column: Column, values: Values, decoded: pa.Array | None) -> Values:

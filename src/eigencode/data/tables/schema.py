@@ -299,9 +299,18 @@ class Schema:
         return self.filled_each(like, (block[None] for block in blocks_of(cells)), missing_values, mean)[0]
 
     def filled_each(
-        self, like: Any, cells: Iterable[np.ndarray], missing_values: Sequence[Any] = (), mean: bool = False
+        self,
+        like: Any,
+        cells: Iterable[np.ndarray],
+        missing_values: Sequence[Any] = (),
+        mean: bool = False,
+        has_types: bool = True,
     ) -> list[Any]:
-        """The same for several frames; each array of cells has the next rows of all of them, shape (m, b, n_cells)."""
+        """The same for several frames; each array of cells has the next rows of all of them, shape (m, b, n_cells).
+
+        A frame that was made of an array has no types of its own: its columns have those fitted, if these can hold the
+        values given.
+        """
         schema, table = self.of(like), _as_frame(like)
         pairs = zip(schema.columns, frames.columns_of(table, missing_values), strict=True)
         kinds = [
@@ -314,12 +323,15 @@ class Schema:
             for decoder, own in zip(decoders, block, strict=True):
                 decoder.add(own)
         return [
-            frames.frame_of(self.library, schema._with(decoder, table, missing_values), like) for decoder in decoders
+            frames.frame_of(self.library, schema._with(decoder, table, missing_values, has_types), like)
+            for decoder in decoders
         ]
 
-    def _with(self, decoder: Decoder, table: nw.DataFrame[Any], missing_values: Sequence[Any]) -> Iterator[Values]:
+    def _with(
+        self, decoder: Decoder, table: nw.DataFrame[Any], missing_values: Sequence[Any], has_types: bool
+    ) -> Iterator[Values]:
         """The columns of a frame, their gaps filled."""
-        given, is_own = frames.columns_of(table, missing_values), frames.library_of(table) == self.library
+        given, is_own = frames.columns_of(table, missing_values), has_types and frames.library_of(table) == self.library
         for column, values, decoded in zip(self.columns, given, decoder.arrays(), strict=True):
             own = values if is_own else replace(values, dtype="", native=None)
             yield values if decoded is None and is_own else filled(column, own, decoded)

@@ -1,0 +1,93 @@
+"""Constructors whose errors for wrong arguments say what to write instead."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from functools import wraps
+from numbers import Integral
+from typing import Any
+
+from eigencode.errors import OptionError, did_you_mean, enumerated
+
+KINDS: dict[str, type] = {}
+"""The classes whose constructors are told, by name, in the order in which they were made."""
+
+GENERAL = "Autoencoder"
+"""The class that stands for any autoencoder in what to write."""
+
+
+def told(cls: type[Any]) -> type[Any]:
+    """Make the constructor of a class raise `OptionError` for arguments that it does not take.
+
+    Examples
+    --------
+    >>> @told
+    ... class Kind:
+    ...     def __init__(self, size=2, *, width=3): ...
+    >>> Kind(widht=4)
+    Traceback (most recent call last):
+        ...
+    eigencode.errors.OptionError: Kind has no option 'widht'. Got widht=4. Did you mean 'width'?
+    """
+    init = cls.__init__
+    signature = inspect.signature(init)
+    KINDS[cls.__name__] = cls
+
+    @wraps(init)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            signature.bind(self, *args, **kwargs)
+        except TypeError as error:
+            raise _error(cls.__name__, signature, args, kwargs, str(error)) from None
+        init(self, *args, **kwargs)
+
+    cls.__init__ = __init__
+    return cls
+
+
+def _error(
+    owner: str, signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any], message: str
+) -> OptionError:
+    """The error for arguments that a constructor does not take."""
+    own = list(signature.parameters)[1:]
+    if unknown := next((name for name in kwargs if name not in own), None):
+        what, hint = f"{owner} has no option {unknown!r}", _instead(owner, own, unknown, kwargs[unknown])
+        return OptionError(what, got=f"{unknown}={kwargs[unknown]!r:.60}", hint=hint)
+    first = [p.name for p in list(signature.parameters.values())[1:] if p.kind is p.POSITIONAL_OR_KEYWORD]
+    if len(args) > len(first):
+        what = f"{owner} takes {' and '.join(map(repr, first))} without a name, and other options by theirs"
+        hint = f"Write the name before it, as in {owner}({_example(own, args[len(first)])})"
+        return OptionError(what, got=f"{args[len(first)]!r:.60}", hint=hint)
+    return OptionError(f"{owner} cannot be made", got=message)
+
+
+def _instead(owner: str, own: Sequence[str], name: str, value: Any) -> str | None:
+    """What to write instead of an option that a class does not have."""
+    others = [kind for kind, cls in KINDS.items() if kind != owner and name in inspect.signature(cls).parameters]
+    autoencoders = [kind for kind in others if "autoencoder" not in inspect.signature(KINDS[kind]).parameters]
+    kind = GENERAL if GENERAL in autoencoders else next(iter(autoencoders), "")
+    if kind and "autoencoder" in own:
+        return f"Its autoencoder has it: write {owner}(autoencoder={kind}({name}={value!r:.40}))"
+    if kind and "param_grid" in own:
+        return f"Its autoencoder has it: write {owner}({kind}(), {{{name!r}: {value!r:.40}}})"
+    near = did_you_mean(name, own)
+    return f"It is an option of {enumerated(others, 3)}" if others and not (near or "").startswith("Did") else near
+
+
+def misplaced(owner: str, own: Sequence[str], name: str, value: Any) -> str | None:
+    """What to write instead of an option's value that is meant as another one; None if it looks like none."""
+    if "autoencoder" in own and name != "autoencoder" and hasattr(value, "fit"):
+        return f"Write {owner}(autoencoder={value!r:.60})"
+    if name == "autoencoder" and isinstance(value, Integral | list | tuple):
+        return f"Write {owner}(autoencoder={GENERAL}({value!r:.40}))"
+    if name == "n_components" and isinstance(value, list | tuple) and "hidden" in own:
+        return f"Write hidden={value!r:.40} if these are the widths of layers"
+    return None
+
+
+def _example(own: Sequence[str], value: Any) -> str:
+    """An argument by its name."""
+    if hasattr(value, "fit") and "autoencoder" in own:
+        return f"autoencoder={value!r:.40}"
+    return f"hidden={value!r:.40}" if isinstance(value, list | tuple) and "hidden" in own else f"{own[-1]}=..."
