@@ -1,6 +1,11 @@
 """Export: graphs answer in the types of a table's columns, as their models do."""
 
+import decimal
+import math
+from contextlib import nullcontext
+
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
@@ -102,13 +107,12 @@ def test_codes_are_decoded_in_the_type_of_each_column(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:X ")
-@pytest.mark.parametrize("wrong", [np.nan, 7.0])
-def test_a_graph_may_be_a_step_away_in_few_rows_only(wrong):
+def test_a_graph_may_be_a_step_away_in_few_rows_only():
     rows = table(["int64", "other"])
     graph = graph_of(LinearAutoencoder(1).fit(rows), "reconstruct")
     expected = graph.expected("reconstruct", graph.example())
 
-    def answer(n_rows):
+    def answer(n_rows, wrong=1.0):
         found = expected.copy()
         found[:n_rows, 0] += wrong
         return lambda _: {"reconstruct": found}
@@ -116,3 +120,37 @@ def test_a_graph_may_be_a_step_away_in_few_rows_only(wrong):
     files._compare(graph, answer(len(expected) // 25))
     with pytest.raises(DataError, match="does not answer 'reconstruct' as the model does"):
         files._compare(graph, answer(len(expected) // 15))
+    for wrong in (np.nan, 7.0):
+        with pytest.raises(DataError, match="does not answer 'reconstruct' as the model does"):
+            files._compare(graph, answer(1, wrong))
+
+
+N = 60
+STEPS = {
+    "int": (np.arange(N) % 9, 1.0),
+    "boolean": (np.arange(N) % 3 > 0, 1.0),
+    "decimal": ([decimal.Decimal(i) / 100 for i in range(N)], 0.01),
+    "float32": (np.linspace(1, 1.9, N, dtype=np.float32), 2.0**-23),
+    "date": (pd.Timestamp("2020-01-01") + pd.to_timedelta(np.arange(N) * 7 % 50, unit="D"), 86_400.0),
+    "text": (["a", "b", "c", "d"] * (N // 4), math.inf),
+}
+
+
+@pytest.mark.filterwarnings("ignore:X ")
+@pytest.mark.parametrize("name", STEPS)
+def test_few_answers_are_a_step_away_and_no_farther(name):
+    column, step = STEPS[name]
+    frame = pd.DataFrame({"x": np.arange(N) / 7, "odd": column})
+    graph = graph_of(Autoencoder(1, max_epochs=0, random_state=0).fit(frame), "reconstruct")
+    assert graph.table.types.steps(np.full((1, 2), 1.5)).tolist() == [[0.0, step]]
+    expected = graph.expected("reconstruct", graph.example())
+    place = [each.name for each, _ in graph.table.parts].index("odd")
+    spread = np.abs(expected[:, place] - np.median(expected[:, place])).max()
+    for n_steps in (0, 1, 3, 1e6):
+        is_allowed, added = n_steps <= 1 or math.isinf(step), n_steps * (1.0 if math.isinf(step) else step)
+        if not is_allowed and added < 1e-3 * spread:
+            continue  # less than the tolerance of any column
+        found = expected.copy()
+        found[0, place] += added
+        with nullcontext() if is_allowed else pytest.raises(DataError, match="does not answer 'reconstruct'"):
+            files._compare(graph, lambda rows, found=found: {"reconstruct": found})

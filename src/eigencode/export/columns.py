@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,8 @@ from eigencode.data.tables.excluded import Constant
 from eigencode.data.tables.frames import columns_of
 from eigencode.data.tables.labels import Labels
 from eigencode.data.tables.numeric import Number
-from eigencode.data.tables.types import limits_of
+from eigencode.data.tables.times import Clock
+from eigencode.data.tables.types import class_of, limits_of, units_a_second
 
 SHORTER = {pa.float16(): torch.float16, pa.float32(): torch.float32}
 """Types of cells that have fewer digits than what is computed."""
@@ -39,6 +41,14 @@ class NumberTypes:
         self.limits = np.array([limits_of(type_) for type_ in types]).T
         self.have_steps = np.array([not pa.types.is_float64(column.arrow) for column in columns])
         """Which columns have steps between their values: those of any type but the float64 of what is computed."""
+        self.widths = np.array([_width(column, n) for column, n in zip(columns, self.n_steps, strict=True)])
+
+    def steps(self, x: np.ndarray) -> np.ndarray:
+        """How wide a step is at each number of shape (n, d); infinity for labels, whose numbers have no order."""
+        found = np.broadcast_to(self.widths, x.shape).copy()
+        for type_, are_such in self.shorter.items():
+            found[:, are_such] = np.spacing(np.abs(x[:, are_such]).astype(type_.to_pandas_dtype()))
+        return found
 
     def rounded(self, x: Tensor) -> Tensor:
         """Numbers of shape (n, d), in float64, as cells of the types have them."""
@@ -52,6 +62,16 @@ class NumberTypes:
         for type_, are_such in self.shorter.items():
             x = torch.where(torch.from_numpy(are_such), x.to(SHORTER[type_]).double(), x)
         return x
+
+
+def _width(column: Any, n_steps: float) -> float:
+    """How wide a step of a column is, infinity if that is not known."""
+    if n_steps or pa.types.is_boolean(column.arrow):
+        return 1.0 / (n_steps or 1.0)
+    if isinstance(column.kind, Clock):
+        is_written = class_of(column.arrow) not in ("time", "duration")
+        return column.kind.unit or (1.0 if is_written else 1.0 / units_a_second(column.arrow))
+    return 0.0 if pa.types.is_floating(column.arrow) else math.inf
 
 
 def _steps(type_: pa.DataType, is_whole: bool) -> float:

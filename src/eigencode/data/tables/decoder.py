@@ -116,8 +116,8 @@ def _keeps_digits(cells: pa.Array, type_: pa.DataType) -> bool:
         return True
     if pa.types.is_decimal(type_):  # whose floats are not the nearest in Arrow
         found = pa.array([None if cell is None else float(cell) for cell in found.to_pylist()], pa.float64())
-    pairs = [each.to_numpy(zero_copy_only=False) for each in (found.cast(cells.type), cells)]
-    return np.array_equal(*pairs, equal_nan=True)
+    kept, given = (each.to_numpy(zero_copy_only=False) for each in (found.cast(cells.type), cells))
+    return np.array_equal(kept, given, equal_nan=True)
 
 
 def filled(column: Column, values: Values, decoded: pa.Array | None) -> Values:
