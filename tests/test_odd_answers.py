@@ -169,3 +169,30 @@ def test_times_of_any_code_can_be_shown(name, library, tmp_path):
         assert cell == cell
         if library == "pandas":
             assert type(cells.iloc[0]) is type(frame["t"].iloc[0])
+
+
+@pytest.mark.filterwarnings("ignore:X has gaps")
+@pytest.mark.parametrize("ending", ["parquet", "feather"])
+def test_periods_of_a_file_come_back_as_periods(ending, tmp_path):
+    frame = pd.DataFrame({"x": ROWS, "p": pd.period_range("2020-01", periods=N, freq="M")})
+    path, filled = tmp_path / f"rows.{ending}", tmp_path / f"filled.{ending}"
+    write, read = (getattr(pd.DataFrame, f"to_{ending}"), getattr(pd, f"read_{ending}"))
+    write(frame, path)
+    model = Autoencoder(1, max_epochs=0, random_state=0).fit(path)
+    given = frame.assign(p=frame["p"].where(frame.index != 3))
+    write(given, path)
+    model.impute(path, output=filled)
+    answer = read(filled)
+    assert answer["p"].dtype == "period[M]"
+    assert answer["p"].notna().all()
+    assert answer["p"].drop(3).equals(frame["p"].drop(3))
+    assert model.impute(path).equals(pa.table(answer, schema=model.impute(path).schema))
+    model.impute(path, output=tmp_path / "filled.csv")
+    assert len(pd.read_csv(tmp_path / "filled.csv")) == N
+
+
+def test_categories_that_pandas_cannot_read_again_are_named(tmp_path):
+    frame = pd.DataFrame({"x": ROWS, "odd": pd.cut(ROWS, [-9, 0, 9])})
+    frame.to_feather(tmp_path / "rows.feather")
+    with pytest.raises(DataError, match=r"are intervals.*columns 'odd'.*astype\(str\)"):
+        Autoencoder(1).fit(tmp_path / "rows.feather")

@@ -184,3 +184,14 @@ def test_processes_leave_a_loop_over_iter_fit_together():
     assert not any(code or "Exception" in err for code, _, err in together), together
     assert len({out for _, out, _ in together}) == 1
     assert together[0][1].startswith("left")
+
+
+def test_a_process_that_drops_its_iterator_alone_is_warned_once():
+    """Python raises nothing where an iterator is dropped; the other process, which is in its loop, has the error."""
+    (code, out, err), other = launch.run(2, ["leaving.py", 1, "0", "dropped"])
+    assert code == other[0] == 0
+    assert out.split() == ["the", "rest", "of", "the", "program"]
+    assert err.count("All processes must leave a loop over iter_fit at the same row") == 1
+    assert "Exception ignored" not in err
+    assert "ResultWarning" in err
+    assert other[1].startswith("All processes must leave a loop over iter_fit at the same row. Got 1 of 2")

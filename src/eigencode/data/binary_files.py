@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
@@ -22,7 +24,10 @@ from eigencode.data.contents import Content
 from eigencode.data.memory import require_memory_to_decompress
 from eigencode.data.table_files import BLOCK_ROWS, DEFAULT, TableFile, TextOptions, check_names, translated_errors
 from eigencode.data.tables import types
-from eigencode.errors import CellTypeError, DataError, FileError, OptionError
+from eigencode.errors import CellTypeError, DataError, FileError, OptionError, enumerated
+
+HEAD = 2**20
+"""Bytes at the beginning of an Arrow file in which pandas' description of its columns is sought."""
 
 NPY_GROUP = 2**17
 """Rows of a part of an NPY file."""
@@ -83,12 +88,28 @@ class Arrow(TableFile):
         self.name, self.notes, self._content = content.name, [], content
         refuse_text_options(self.name, "Arrow", options, is_named=True)
         with translated_errors(self.name, "Arrow IPC"):
-            schema = self._batches().schema
+            schema = self._read_schema()
             index = (schema.pandas_metadata or {}).get("index_columns", [])
             self._positions = [i for i, name in enumerate(schema.names) if name not in index]
             self.names = [schema.names[i] for i in self._positions]
             self._schema = schema
         self.n_columns = len(self.names)
+
+    def _read_schema(self) -> pa.Schema:
+        """The names and types of the columns; an error that names those which pandas writes and cannot read."""
+        try:
+            return self._batches().schema
+        except TypeError as error:
+            head = self._content.buffer.slice(0, min(HEAD, self._content.buffer.size)).to_pybytes()
+            if (found := re.search(rb'\{"index_columns".*?"pandas_version": "[^"]*"\}', head)) is None:
+                raise
+            columns = json.loads(found[0])["columns"]
+            names = [f"{column['name']!r}" for column in columns if column["pandas_type"] == "categorical"]
+            raise DataError(
+                f"{self.name} has a column whose categories are intervals, which pandas writes but cannot read again",
+                got=f"the categorical columns {enumerated(names)}",
+                hint="Write its cells as text, with frame[name].astype(str)",
+            ) from error
 
     def read(self, positions: Sequence[int], text: Sequence[int] = ()) -> pa.Table:
         """Read these columns only, a batch at a time, with a check of the memory for each."""

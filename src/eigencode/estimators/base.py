@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import copy
 import math
 import time
@@ -12,7 +11,6 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
-from weakref import WeakSet
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
@@ -25,7 +23,7 @@ from eigencode.estimators.generation import Generation
 from eigencode.estimators.geometry import Geometry
 from eigencode.estimators.inputs import named, read_first_rows, read_groups, read_rows, read_weights
 from eigencode.estimators.persistence import SavedAutoencoder
-from eigencode.estimators.streaming import learn_block
+from eigencode.estimators.streaming import FitIterator, learn_block
 from eigencode.options import AutoencoderOptions, changed, check_options
 
 if TYPE_CHECKING:
@@ -33,15 +31,6 @@ if TYPE_CHECKING:
     from eigencode.model import Composition
     from eigencode.parts import Likelihood
     from eigencode.training import TrainingRun
-
-_UNFINISHED: WeakSet[Generator[dict[str, float]]] = WeakSet()
-
-
-@atexit.register
-def _close_unfinished() -> None:
-    """End unfinished iterators at exit while torch still works, so that their models have their best weights."""
-    for epochs in list(_UNFINISHED):
-        epochs.close()
 
 
 @dataclass(eq=False, repr=False)
@@ -140,8 +129,7 @@ class BaseAutoencoder(
         """
         every = None if every is None else positive_int("'every'", every)
         run = self._begin(X, sample_weight, validation_data, groups, checkpoint=checkpoint)
-        _UNFINISHED.add(epochs := self._epochs(run.looking(every)))
-        return epochs
+        return FitIterator(self._epochs(run.looking(every)))
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Take one pass over a block of rows, and keep what was learned from earlier blocks.

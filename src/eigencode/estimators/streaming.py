@@ -1,13 +1,17 @@
-"""The blocks of rows of ``partial_fit``."""
+"""The blocks of rows of ``partial_fit``, and the iterator of ``iter_fit``."""
 
 from __future__ import annotations
 
+import atexit
+import warnings
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from eigencode import fitting, training
 from eigencode.batch import Batch
 from eigencode.data.rows import ResidentRows
-from eigencode.errors import TrainingError
+from eigencode.errors import EigencodeError, ResultWarning, TrainingError
 from eigencode.estimators.inputs import read_weights
 from eigencode.lazy import torch
 from eigencode.options import check_options
@@ -94,3 +98,43 @@ def check_fit(model: SavedAutoencoder, saved: dict[str, Any]) -> None:
     """Raise an error if the state of a stream does not fit to a model."""
     rows = torch.zeros(1, model._n_cells, dtype=model.execution_.dtype)
     run_of_block(model, model, ResidentRows.of(Batch(rows)), saved)
+
+
+_UNFINISHED: WeakSet[FitIterator] = WeakSet()
+
+
+class FitIterator(Iterator[dict[str, float]]):
+    """Rows of history, for each of which the model is trained.
+
+    An error in ending the fit is raised by ``close``. Where the iterator is dropped, as behind ``break``, Python raises
+    none, so it is a warning.
+
+    Parameters
+    ----------
+    rows : generator of dict
+        What trains.
+    """
+
+    def __init__(self, rows: Generator[dict[str, float]]) -> None:
+        self._rows = rows
+        _UNFINISHED.add(self)
+
+    def __next__(self) -> dict[str, float]:
+        return next(self._rows)
+
+    def close(self) -> None:
+        """End the fit: the model has its best weights then."""
+        self._rows.close()
+
+    def __del__(self) -> None:
+        try:
+            self.close()
+        except EigencodeError as error:
+            warnings.warn(str(error), ResultWarning, stacklevel=2)
+
+
+@atexit.register
+def _close_unfinished() -> None:
+    """End unfinished iterators at exit while torch still works, so that their models have their best weights."""
+    for rows in list(_UNFINISHED):
+        rows.close()

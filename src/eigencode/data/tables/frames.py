@@ -92,7 +92,7 @@ def columns_of(frame: nw.DataFrame[Any], missing_values: Sequence[Any] = ()) -> 
     for series in frame.iter_columns():
         native = series.to_native()
         column = native.sparse.to_dense().to_numpy() if _is_sparse(native) else series
-        dtype = dtype_of(native)
+        dtype = dtype_of(native) or period_of(getattr(native, "type", None))
         if dtype.startswith("category[interval") or (
             dtype == "category[object]" and not _are_text(native.cat.categories)
         ):
@@ -206,13 +206,28 @@ def dtype_of(series: Any) -> str:
     return "" if dtype is None else str(dtype)
 
 
+def period_of(kind: Any) -> str:
+    """The pandas type of an Arrow type of periods, as text; "" for other types."""
+    return f"period[{kind.freq}]" if getattr(kind, "extension_name", "") == "pandas.period" else ""
+
+
+def _with_type(column: Values) -> pa.Array:
+    """The cells of a column for an Arrow table, in which periods have a type of their own."""
+    wanted = imported_pandas().api.types.pandas_dtype(column.dtype) if column.dtype.startswith("period[") else None
+    if wanted is None or column.type != pa.int64():
+        return column.cells
+    like = wanted.construct_array_type()([0], dtype=wanted).__arrow_array__().type
+    return pa.ExtensionArray.from_storage(like, column.cells)
+
+
 def frame_of(library: str, columns: Iterable[Values], like: Any = None) -> Any:
     """A native frame of a library from its columns; with the index of the frame ``like``, where it has one."""
     if library == "pandas":
         return _pandas_frame(columns, nw.to_native(like, pass_through=True))
     backend, columns = cast(Any, library), list(columns)
     is_made = [column.kind != "other" or column.native is None for column in columns]
-    cells = [column.cells if made else pa.nulls(len(column)) for column, made in zip(columns, is_made, strict=True)]
+    of = _with_type if library == "pyarrow" else (lambda column: column.cells)
+    cells = [of(column) if made else pa.nulls(len(column)) for column, made in zip(columns, is_made, strict=True)]
     frame = nw.from_arrow(pa.table(cells, names=[str(column.name) for column in columns]), backend=backend)
     for column, own in zip(columns, cells, strict=True):
         if column.dtype.startswith("Enum(") and pa.types.is_dictionary(own.type):
