@@ -72,8 +72,8 @@ def terms_of_rows(
 def learn_from_validation(composition: Composition, blocks: Iterable[Batch], seed: int) -> list[Tensor] | None:
     """Update the states of those terms that learn from validation rows, as thresholds do, from all of them.
 
-    Return the encoder's outputs for the blocks, which do not depend on these states, for an evaluation that follows;
-    None if no term learns, or if an encoder that draws random numbers would draw others after it.
+    Return the encoder's outputs for the blocks, for an evaluation that follows; None if no term learns, if the outputs
+    depend on a state that has changed, or if an encoder that draws random numbers would draw others after it.
     """
     if not composition.learns_from_validation:
         return None
@@ -83,8 +83,10 @@ def learn_from_validation(composition: Composition, blocks: Iterable[Batch], see
             trace = composition(*block)
             seen.append(composition.validation_statistics(trace))
             outputs.append(trace.output)
+        before = [tensor.clone() for tensor in composition.encoder.terms_read]
         composition.take(composition.validation_state(joined(seen)))
-    return None if may_draw_globally(composition) else outputs
+        are_same = all(map(torch.equal, before, composition.encoder.terms_read))
+    return outputs if are_same and not may_draw_globally(composition) else None
 
 
 @contextmanager

@@ -165,6 +165,11 @@ class Network(Part):
         """Remove the bias of the last layer, after ``setup``, if another map's bias is added anyway; optional."""
 
     @property
+    def terms_read(self) -> tuple[Tensor, ...]:
+        """Tensors of the model's terms on which the output depends, as the rate of a prior; most depend on none."""
+        return ()
+
+    @property
     def multiply_adds(self) -> int:
         """Multiply-adds for one row, by which precision and threads are chosen."""
         return sum(p.numel() for p in self.parameters())

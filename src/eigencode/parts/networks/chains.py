@@ -125,6 +125,11 @@ class Within(Network):
         return self.network.output_layers
 
     @property
+    def terms_read(self) -> tuple[torch.Tensor, ...]:
+        """The wrapped network's."""
+        return self.network.terms_read
+
+    @property
     def multiply_adds(self) -> int:
         """The wrapped network's multiply-adds."""
         return self.network.multiply_adds

@@ -6,7 +6,7 @@ fixed length.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
@@ -19,9 +19,10 @@ from eigencode.parts.codes.point import Point
 from eigencode.parts.codes.sparse import TopK
 from eigencode.parts.likelihoods.continuous import GaussianLikelihood
 from eigencode.parts.networks.base import Network
+from eigencode.parts.networks.splitting import Splitting, eye_like, ridge_regression, until_fixed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from eigencode.batch import Batch
     from eigencode.model.composition import Composition
@@ -29,17 +30,11 @@ if TYPE_CHECKING:
 EXACT_SIZE = 2048
 """Up to this many columns, principal directions are computed by a full eigendecomposition, in about a second."""
 
-RELAXATION = 1.8
-"""Length of a step of the splitting, from 1 to below 2: 1.6 and 1.9 take up to a fifth more iterations."""
+SMALLEST_RIDGE, LARGEST_RIDGE = 0.1, 2.0
+"""Ridges of the splitting for small and for large rates; with less, float32 keeps few digits of the inverse."""
 
-SMALLEST_RIDGE = 0.1
-"""Smallest ridge of the splitting, for small rates; with less, float32 keeps few digits of the inverse."""
-
-MOST_FURTHER = 1500
-"""Most further iterations in evaluation."""
-
-CHECKED_EVERY = 5
-"""Iterations in evaluation after which it is checked whether all is done."""
+FEWEST_IN_EVALUATION = 15
+"""Fewest iterations in evaluation before units are chosen: more find better units."""
 
 
 class Dictionary(Network):
@@ -194,10 +189,10 @@ class OptimalCode(Network):
     .. math:: w \leftarrow w + 1.8 \left( (D'D + \rho)^{-1} (D'(x - b) + \rho (2 h - w)) - h \right), \qquad
         h = \mathrm{sign}(w) \max(|w| - \lambda / (2 \rho), 0)
 
-    with one inverse for all rows, where rho is lambda, at least 0.1, or above 1 the root of lambda. With `TopK` instead
-    of a prior, rho is 1, and h has the k largest numbers of w. This gives the best
-    code if D is orthonormal, and otherwise a good one: after two thirds of ``n_steps`` the units stay as they are, and
-    in evaluation their numbers are those of least squares.
+    with one inverse for all rows, where rho is lambda, from 0.1 to 2. With `TopK` instead of a prior, rho is 1, and h
+    has the k largest numbers of w. This gives the best code if D is orthonormal, and otherwise a good one: after two
+    thirds of ``n_steps``, in evaluation of 15 steps at least, the units stay as they are, and in evaluation their
+    numbers are those of least squares.
 
     At the optimum the derivative of the objective in the code is zero, so the gradient in the dictionary is that for a
     fixed code, and training does not differentiate through the iterations. A trained model does.
@@ -236,7 +231,7 @@ class OptimalCode(Network):
     _variance: float
     _selection: tuple[TopK, ...]
 
-    def __init__(self, n_steps: int = 15) -> None:
+    def __init__(self, n_steps: int = 8) -> None:
         super().__init__()
         self.n_steps = n_steps
 
@@ -264,6 +259,12 @@ class OptimalCode(Network):
         self._selection = (code,) if isinstance(code, TopK) else ()
 
     @property
+    def terms_read(self) -> tuple[Tensor, ...]:
+        """The rate that is adapted in training."""
+        rates = [term.rate for term in self._sparse if isinstance(term, Rated)]
+        return tuple(rate for rate in rates if isinstance(rate, Tensor))
+
+    @property
     def multiply_adds(self) -> int:
         """One product of the size of D'D for each iteration."""
         n_features, n_components = self._dictionary[0].columns.shape
@@ -280,9 +281,7 @@ class OptimalCode(Network):
         (dictionary,) = self._dictionary
         columns = dictionary.columns
         rho = self._ridge(columns)
-        inverse = ridge_inverse(columns, rho)
-        ridge = (x.to(columns) - dictionary.bias) @ columns @ inverse
-        kept = (RELAXATION / 2 * _eye_like(inverse) - RELAXATION * rho * inverse).to(ridge)
+        ridge, shrinkage = ridge_regression(columns, x.to(columns) - dictionary.bias, rho)
         step = self._variance / rho
 
         def sparse(w: Tensor) -> Tensor:
@@ -290,19 +289,26 @@ class OptimalCode(Network):
                 w = term.proximal(w, step)
             return w
 
-        splitting, n_steps = Splitting(sparse, kept, RELAXATION * ridge), int(self.n_steps)
-        w = splitting.after(n_steps - n_steps // 3, self._first(ridge, rho))
+        kept = torch.sub(shrinkage, eye_like(shrinkage), alpha=0.5).to(ridge)
+        splitting = Splitting(sparse, kept, ridge)
+        n_steps = int(self.n_steps) if self.training else max(int(self.n_steps), FEWEST_IN_EVALUATION)
+        w = splitting.after(n_steps - n_steps // 3, self._first(ridge, shrinkage, rho))
         if self._selection:
             (code,) = self._selection
             splitting = replace(splitting, of_units=code.of_units, chosen=(code(w).mean != 0).to(w))
         w = splitting.after(n_steps // 3, w)
-        return splitting.code_of(w) if self.training else _until_fixed(splitting, w)
+        return splitting.code_of(w) if self.training else until_fixed(splitting, w)
 
-    def _first(self, ridge: Tensor, rho: Tensor) -> Tensor:
-        """The w of the optimum for orthonormal atoms, for which ridge regression is D'(x - b) / (1 + rho)."""
-        first = h = (1 + rho) * ridge
+    def _first(self, ridge: Tensor, shrinkage: Tensor, rho: Tensor) -> Tensor:
+        """The w of the optimum for orthonormal atoms, for which ridge regression is D'(x - b) / (1 + rho).
+
+        Ridge regression keeps the share S_jj of a code that only unit j has, so its codes are divided by it, or by the
+        mean of it and of 1 / (1 + rho) in a geometric sense: units that share their columns have noise.
+        """
         if self._selection:
-            return first
+            return (1 + rho) * ridge
+        kept = shrinkage.diagonal(dim1=-2, dim2=-1).clamp(min=torch.finfo(ridge.dtype).tiny).to(ridge)
+        first = h = ridge * ((1 + rho) / kept).sqrt()
         for term in self._sparse:
             h = term.proximal(h, rho.new_full((), self._variance))
         return (first + (rho - 1) * h) / rho
@@ -313,135 +319,4 @@ class OptimalCode(Network):
         rates = [] if self._selection else [term.rate for term in self._sparse if isinstance(term, Rated)]
         if not rates:
             return one
-        rate = one.mul(2 * self._variance).mul(rates[0]).detach()
-        return rate.minimum(rate.sqrt()).clamp(min=SMALLEST_RIDGE)
-
-
-@dataclass(frozen=True, eq=False)
-class Splitting:
-    """The iteration of some rows.
-
-    Attributes
-    ----------
-    sparse : callable
-        The sparse code nearest to w, shape (n, k).
-    kept, added : Tensor
-        The matrix by which 2 h - w is multiplied, shape (k, k), and what is added to it, shape (n, k).
-    of_units, chosen : callable and Tensor, optional
-        The code of units that are chosen, and which ones these are, shape (n, k), if they stay as they are.
-    """
-
-    sparse: Callable[[Tensor], Tensor]
-    kept: Tensor
-    added: Tensor
-    of_units: Callable[[Tensor, Tensor], Tensor] | None = None
-    chosen: Tensor | None = None
-
-    def code_of(self, w: Tensor) -> Tensor:
-        """The codes h."""
-        return self.sparse(w) if self.of_units is None or self.chosen is None else self.of_units(self.chosen, w)
-
-    def moved(self, w: Tensor, h: Tensor) -> Tensor:
-        """After one iteration."""
-        return torch.addmm(self.added, torch.sub(w, h, alpha=2), self.kept).add(w, alpha=1 - RELAXATION / 2)
-
-    def after(self, n_steps: int, w: Tensor) -> Tensor:
-        """After so many iterations."""
-        for _ in range(n_steps):
-            w = self.moved(w, self.code_of(w))
-        return w
-
-    def of_rows(self, rows: Tensor) -> Splitting:
-        """The iteration of some of the rows."""
-        return replace(self, added=self.added[rows], chosen=None if self.chosen is None else self.chosen[rows])
-
-
-def ridge_inverse(columns: Tensor, ridge: Tensor | float = 1.0) -> Tensor:
-    r"""The inverse of D'D + rho, of the size (k, k), by a Cholesky decomposition of the smaller size of D.
-
-    .. math:: (D'D + \rho)^{-1} = \left( 1 - D' (D D' + \rho)^{-1} D \right) / \rho
-
-    Examples
-    --------
-    >>> ridge_inverse(torch.tensor([[3.0]])), ridge_inverse(torch.tensor([[1.0, 2.0]]))
-    (tensor([[0.1000]]), tensor([[ 0.8333, -0.3333],
-            [-0.3333,  0.3333]]))
-    """
-    is_wide = columns.shape[0] < columns.shape[1]
-    gram = (columns @ columns.T if is_wide else columns.T @ columns).to(columns)
-    eye = _eye_like(gram)
-    # Not cholesky, which reads whether it has failed, so that a step could not be recorded.
-    root = torch.linalg.cholesky_ex(gram + ridge * eye).L
-    half = torch.linalg.solve_triangular(root, columns if is_wide else eye, upper=False)
-    square = (half.T @ half).to(columns)
-    return (_eye_like(square) - square) / ridge if is_wide else square
-
-
-def _eye_like(square: Tensor) -> Tensor:
-    """The unit matrix of a size."""
-    return torch.eye(square.shape[-1], dtype=square.dtype, device=square.device)
-
-
-def _until_fixed(splitting: Splitting, w: Tensor) -> Tensor:
-    """The codes after iterations until a step changes a row by no more than rounding, at most so many.
-
-    Rows that are fixed are left out once they are half of those that are left.
-    """
-    if torch.compiler.is_compiling():
-        return splitting.code_of(_looped(splitting, w))
-    rows = torch.arange(len(w), device=w.device)
-    numbers, codes = [], []
-    for i in range(MOST_FURTHER):
-        h = splitting.code_of(w)
-        new = splitting.moved(w, h)
-        fixed = _OfAllMembers.apply(_are_fixed(w.detach(), new.detach())) if i % CHECKED_EVERY == 0 else None
-        w = new
-        if fixed is not None and 2 * int(fixed.sum()) >= len(rows):
-            numbers.append(rows[fixed])
-            codes.append(h[fixed])
-            rows, w, splitting = rows[~fixed], new[~fixed], splitting.of_rows(~fixed)
-            if not len(rows):
-                break
-    else:
-        numbers.append(rows)
-        codes.append(splitting.code_of(w))
-    return codes[0] if len(codes) == 1 else torch.cat(codes)[torch.cat(numbers).argsort()]
-
-
-def _looped(splitting: Splitting, start: Tensor) -> Tensor:
-    """The rows after the iterations, as a loop of a graph; hundreds one after the other would take minutes."""
-    from torch._higher_order_ops import while_loop  # with torch's compiler, which an export has imported
-
-    def goes_on(i: Tensor, moves: Tensor, w: Tensor) -> Tensor:
-        return moves & (i < MOST_FURTHER)
-
-    def several(i: Tensor, moves: Tensor, w: Tensor) -> tuple[Tensor, ...]:
-        new = splitting.after(1, w)
-        moves = ~_are_fixed(w, new).all()
-        new = splitting.after(CHECKED_EVERY - 1, new)
-        return i + CHECKED_EVERY, moves, torch.where(moves, new, w)
-
-    first = torch.zeros((), dtype=torch.int64), torch.ones((), dtype=torch.bool), start
-    found: Tensor = while_loop(goes_on, several, first)[2]
-    return found
-
-
-def _are_fixed(before: Tensor, new: Tensor) -> Tensor:
-    """Whether a step changed a row by no more than rounding, shape (n,)."""
-    return (new - before).norm(dim=1) <= 8 * torch.finfo(new.dtype).eps * new.norm(dim=1)
-
-
-class _OfAllMembers(torch.autograd.Function):
-    """Whether something holds for all members of a vmap, as values that may be read, shape (n,)."""
-
-    @staticmethod
-    def forward(holds: Tensor) -> Tensor:
-        return holds.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        ctx.mark_non_differentiable(output)
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None], holds: Tensor) -> tuple[Tensor, None]:
-        return _OfAllMembers.apply(holds.movedim(in_dims[0] or 0, 0).all(0)), None
+        return one.mul(2 * self._variance).mul(rates[0]).detach().clamp(SMALLEST_RIDGE, LARGEST_RIDGE)
