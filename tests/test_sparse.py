@@ -690,7 +690,7 @@ def test_ridge_regression_is_that_of_either_size(shape):
 
 
 def test_few_iterations_come_near_the_optimum_for_atoms_that_are_alike():
-    """For three seeds they leave .0054 at most; with 1 + rho in the start instead of the units' shares .0073 to .0095."""
+    """For three seeds they leave .0054 at most; with the start for orthonormal atoms .0073 to .0095."""
     model = optimal(1.7, n_features=40, n_components=60, n_steps=8)
     directions = noise(40, 60, seed=3) + 2 * noise(40, 3, seed=4) @ noise(3, 60, seed=5)
     with torch.no_grad():
