@@ -5,9 +5,10 @@ import pytest
 import scipy.stats
 import torch
 
-from eigencode.model import code_priors
-from eigencode.model.code_priors import Gaussians, Products, _without_noise, improved, mixture_prior, rough_mixture
-from eigencode.model.density import REGULARISATION, can_be_full, fit_mixture
+from eigencode.model import code_priors, expectation_maximisation
+from eigencode.model.code_priors import _without_noise, mixture_prior, rough_mixture
+from eigencode.model.density import can_be_full, fit_mixture
+from eigencode.model.expectation_maximisation import REGULARISATION, Gaussians, Products, improved
 
 
 def clumps(n, k, m, seed, gap=1.5):
@@ -51,8 +52,8 @@ def test_an_iteration_never_lowers_the_likelihood_and_one_that_gains_little_is_t
 
 def test_the_mixture_is_the_most_likely_one_for_the_last_shares_of_all_rows_after_each_part(monkeypatch):
     """Two iterations over three parts of 21 and 20 rows, by scipy's densities and numpy's covariances."""
-    monkeypatch.setattr(code_priors, "PART_CELLS", 1)
-    monkeypatch.setattr(code_priors, "LEAST_ROWS", 21)
+    monkeypatch.setattr(expectation_maximisation, "PART_CELLS", 1)
+    monkeypatch.setattr(expectation_maximisation, "LEAST_ROWS", 21)
     draw = np.random.default_rng(0)
     x, shares = clumps(61, 3, 2, 0), draw.dirichlet(np.ones(2), size=61)
     products = Products(torch.from_numpy(x), True)
@@ -89,8 +90,8 @@ def test_rows_in_parts_have_the_shares_and_densities_of_all(monkeypatch):
     mixture = Gaussians.of(products, torch.nn.functional.one_hot(labels, 2).T.double())
     joint = mixture.log_joint(products)
     assert (joint.softmax(0) < 1e-30).any()
-    monkeypatch.setattr(code_priors, "PART_CELLS", 1)
-    monkeypatch.setattr(code_priors, "LEAST_ROWS", 30)
+    monkeypatch.setattr(expectation_maximisation, "PART_CELLS", 1)
+    monkeypatch.setattr(expectation_maximisation, "LEAST_ROWS", 30)
     parted = Products(torch.from_numpy(x), True)
     assert len(parted.parts) == 4
     shares, densities = mixture.shares_and_densities(parted)

@@ -10,22 +10,19 @@ one; for deterministic encoders, its decoded samples are at least as good as tho
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Real
-from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import solve_triangular
 from scipy.spatial.distance import cdist
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
 
 from eigencode.errors import DataError, OptionError, is_int
 from eigencode.model.codes import as_codes, as_weights, standards, systematic
+from eigencode.model.expectation_maximisation import Fits, Gaussians
 
 CANDIDATES = (1, 2, 4, 8, 16, 32)
 """Numbers of components that are tried, in this order."""
@@ -33,8 +30,8 @@ CANDIDATES = (1, 2, 4, 8, 16, 32)
 CHOICE_ROWS = 10_000
 """Most rows from which the number of components is chosen; all rows are fitted afterwards."""
 
-ITERATIONS = 10, 100, 100
-"""Iterations of each first run, of the one that is continued, and on all rows."""
+ITERATIONS = 100
+"""Most iterations on all rows."""
 
 ROWS_A_COMPONENT = 5
 """Fewest rows per component for which a number of components is tried."""
@@ -45,9 +42,6 @@ estimated from ten of the rows' numbers."""
 
 FULL_PRODUCTS = 2e10
 """Most multiplications n m k^2 of one iteration over full covariances, which take a few seconds."""
-
-REGULARISATION = 1e-6
-"""Added to the variances of standardised codes, as a share of their variance."""
 
 MOST_DENSITIES = 2**23
 """Most densities of a code under a component that are computed at a time."""
@@ -249,16 +243,19 @@ def fit_mixture(
     center, divisor = standards(rows)
     rows = (rows - center) / divisor
     few = rows[np.random.default_rng(seed).permutation(len(rows))[:CHOICE_ROWS]]
-    if n_components == "auto" and len(rows) <= bic_rows:
-        estimator = _least_bic(np.unique(rows, axis=0), seed, most)
-    elif n_components == "auto":
-        estimator = best_of_sizes(
-            few, seed, validation_fraction, lambda part, m: _fitted(part, m, len(rows), seed), candidates(most)
-        )
-    else:
-        n_different = len(np.unique(few, axis=0))
-        estimator = _fitted(few, min(int(n_components), n_different), len(rows), seed)
-    return _in_units(_fitted_further(estimator, rows, ITERATIONS[2]), center, divisor)
+    fits = Fits(lambda n, m: can_be_full(n, m, rows.shape[1], len(rows)), seed)
+    try:
+        if n_components == "auto" and len(rows) <= bic_rows:
+            different = np.unique(rows, axis=0)
+            sizes = candidates(min(most, len(different) // ROWS_A_COMPONENT))
+            found = min((fits(different, m) for m in sizes), key=lambda each: each.bic(different))
+        elif n_components == "auto":
+            found = best_of_sizes(few, seed, validation_fraction, fits, candidates(most))
+        else:
+            found = fits(few, min(int(n_components), len(np.unique(few, axis=0))))
+        return in_units(fits.further(found, rows, ITERATIONS), center, divisor)
+    except np.linalg.LinAlgError as error:
+        raise DataError("The covariances of a mixture must be positive definite") from error
 
 
 def candidates(most: int) -> list[int]:
@@ -266,23 +263,13 @@ def candidates(most: int) -> list[int]:
     return [m for m in CANDIDATES if m == 1 or m <= most]
 
 
-class _Scored(Protocol):
-    """A mixture that gives the log-density of rows."""
-
-    def score_samples(self, rows: np.ndarray) -> np.ndarray:
-        """The log-density of each row, shape (n,)."""
-
-
-AnyScored = TypeVar("AnyScored", bound=_Scored)
-
-
 def best_of_sizes(
     rows: np.ndarray,
     seed: int,
     fraction: float,
-    fitted: Callable[[np.ndarray, int], AnyScored],
+    fitted: Callable[[np.ndarray, int], Gaussians],
     sizes: Sequence[int] = CANDIDATES,
-) -> AnyScored:
+) -> Gaussians:
     """Choose the number of components on validation rows; return its mixture, ``fitted`` to the training rows."""
     copy_of = _copies(rows)
     is_validation = _validation_mask(copy_of, seed, fraction)
@@ -306,12 +293,6 @@ def _copies(rows: np.ndarray) -> np.ndarray:
     return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
 
 
-def _least_bic(rows: np.ndarray, seed: int, most: int) -> GaussianMixture:
-    """The mixture with the least BIC, of the numbers of components for which there are enough rows."""
-    sizes = candidates(min(most, len(rows) // ROWS_A_COMPONENT))
-    return min((_fitted(rows, m, len(rows), seed) for m in sizes), key=lambda found: found.bic(rows))
-
-
 def _validation_mask(copy_of: np.ndarray, seed: int, fraction: float) -> np.ndarray:
     """Whether each row is for validation, the same for equal rows; of two different rows, at least one of each."""
     different = np.random.default_rng(seed).permutation(np.unique(copy_of))
@@ -319,49 +300,16 @@ def _validation_mask(copy_of: np.ndarray, seed: int, fraction: float) -> np.ndar
     return np.isin(copy_of, different[:n_validation])
 
 
-def _fitted(rows: np.ndarray, m: int, n_all: int, seed: int) -> GaussianMixture:
-    """Fit a mixture of m components to these rows; ``n_all`` rows are to be fitted later.
-
-    Of a few short runs from different k-means, the most likely one is continued (Biernacki, Celeux & Govaert, 2003).
-    """
-    short = GaussianMixture(
-        m,
-        covariance_type="full" if can_be_full(len(rows), m, rows.shape[1], n_all) else "diag",
-        reg_covar=REGULARISATION,
-        max_iter=ITERATIONS[0],
-        n_init=1 if m == 1 else 3,
-        random_state=seed % 2**32,
-    )
-    return _fitted_further(_quietly_fitted(short, rows), rows, ITERATIONS[1])
-
-
 def can_be_full(n: int, m: int, k: int, n_all: int) -> bool:
     """Whether n rows are enough for m full covariances of k columns, and fitting ``n_all`` rows is fast enough."""
     return n >= ROWS_A_COLUMN * k * m and n_all * m * k**2 <= FULL_PRODUCTS
 
 
-def _fitted_further(estimator: GaussianMixture, rows: np.ndarray, n_iterations: int) -> GaussianMixture:
-    """Continue the fit of the components with these rows."""
-    return _quietly_fitted(estimator.set_params(warm_start=True, max_iter=n_iterations), rows)
-
-
-def _quietly_fitted(estimator: GaussianMixture, rows: np.ndarray) -> GaussianMixture:
-    """Fit without warnings that it could still improve a little, or that k-means has found equal rows."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return estimator.fit(rows if len(rows) > 1 else np.repeat(rows, 2, axis=0))
-
-
-def _in_units(estimator: GaussianMixture, center: np.ndarray, divisor: np.ndarray) -> Mixture:
+def in_units(found: Gaussians, center: np.ndarray, divisor: np.ndarray) -> Mixture:
     """The mixture of standardised codes in the codes' own units, the largest component first."""
-    order = np.argsort(-estimator.weights_, kind="stable")
-    covariances = estimator.covariances_[order].astype(np.float64)
-    if estimator.covariance_type == "diag":
-        covariances = covariances[:, :, None] * np.eye(len(center))
-    weights = estimator.weights_[order].astype(np.float64)
-    return Mixture(
-        weights / weights.sum(), estimator.means_[order] * divisor + center, covariances * np.outer(divisor, divisor)
-    )
+    order = found.weights.argsort(descending=True, stable=True)
+    weights, means, covariances = (each[order].numpy() for each in (found.weights, found.means, found.covariances))
+    return Mixture(weights / weights.sum(), means * divisor + center, covariances * np.outer(divisor, divisor))
 
 
 def _check_options(n_components: int | str, validation_fraction: float) -> None:
