@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
+import torch
+from scipy.stats import multivariate_normal
 
 from eigencode.errors import DataError, OptionError
-from eigencode.model import density
+from eigencode.model import density, expectation_maximisation
 from eigencode.model.density import Mixture, fit_mixture
+from eigencode.model.expectation_maximisation import Gaussians, Products, improved
 
 
 def gaussian(n, k=3, seed=0):
@@ -357,3 +360,36 @@ def test_independent_columns_have_the_density_of_the_formula_for_all():
     found = Mixture([0.3, 0.7], means, variances[:, None] * np.eye(5)).log_prob(codes)
     each = [scipy.stats.norm(m, np.sqrt(v)).logpdf(codes).sum(1) for m, v in zip(means, variances, strict=True)]
     np.testing.assert_allclose(found, np.logaddexp(np.log(0.3) + each[0], np.log(0.7) + each[1]), rtol=1e-12)
+
+
+@pytest.mark.parametrize("changes", [{"KEPT_CELLS": 0, "PART_CELLS": 1, "LEAST_ROWS": 70}, {"MOST_PAIRS": 1}])
+def test_products_that_are_not_kept_or_too_many_change_nothing(monkeypatch, changes):
+    """They are computed in each iteration then, or rows are whitened for each Gaussian."""
+    rng = np.random.default_rng(0)
+    rows = np.concatenate([rng.normal(size=(150, 3)), 3 + rng.normal(size=(150, 3)) @ rng.normal(size=(3, 3))])
+    rows = (rows - rows.mean(0)) / rows.std(0)
+    shares = torch.from_numpy(rng.dirichlet(np.ones(2), 300).T.copy())
+    expected = improved(Products(torch.from_numpy(rows), True), shares, 1, 0.0)
+    for name, value in changes.items():
+        monkeypatch.setattr(expectation_maximisation, name, value)
+    products = Products(torch.from_numpy(rows), True)
+    literal = [np.cov(rows.T, aweights=share, bias=True) + 1e-6 * np.eye(3) for share in shares.numpy()]
+    np.testing.assert_allclose(Gaussians.of(products, shares).covariances.numpy(), literal, rtol=1e-10, atol=1e-12)
+    joint = [
+        math.log(w) + multivariate_normal(mean, covariance).logpdf(rows)
+        for w, mean, covariance in zip(
+            expected.weights.numpy(), expected.means.numpy(), expected.covariances.numpy(), strict=True
+        )
+    ]
+    assert len(products.parts) == (5 if "KEPT_CELLS" in changes else 1)
+    np.testing.assert_allclose(expected.log_joint(products).numpy(), joint, rtol=1e-9)
+    np.testing.assert_allclose(expected.score_samples(rows), np.logaddexp(*joint), rtol=1e-9)
+
+
+@pytest.mark.parametrize("is_full", [True, False])
+def test_the_criterion_is_schwarz_s(is_full):
+    """-2 log L + p log n, with p the means, the weights but one, and the covariances' different numbers."""
+    rows = np.random.default_rng(1).normal(size=(60, 3))
+    found = Gaussians.of(Products(torch.from_numpy(rows), is_full), torch.full((2, 60), 0.5, dtype=torch.float64))
+    literal = -2 * found.score_samples(rows).sum() + (2 * 3 + 1 + 2 * (6 if is_full else 3)) * math.log(60)
+    assert found.bic(rows) == pytest.approx(literal)
