@@ -72,10 +72,10 @@ def _smoothed(mixture: Mixture, rows: np.ndarray) -> Mixture:
         candidate = Mixture(
             weights, centers + math.sqrt(1 - s**2) * (rows - centers), s**2 * mixture.covariances, nearest
         )
-        joint = torch.from_numpy(candidate.log_joint(rows).T).masked_fill_(is_same, -math.inf)
-        most = joint.amax(0)
+        others = torch.from_numpy(candidate.log_joint(rows).T).masked_fill_(is_same, -math.inf)
+        most = others.amax(0)
         # Not logsumexp: processors take long for exponentials below the smallest normal number.
-        scores = joint.sub_(most).clamp_(min=LEAST_EXPONENT).exp_().sum(0).log_().add_(most).numpy()
+        scores = others.sub_(most).clamp_(min=LEAST_EXPONENT).exp_().sum(0).log_().add_(most).numpy()
         differences = (scores - plain).clip(min=-LARGEST_LOSS)
         error = differences.std() / math.sqrt(len(rows))
         if differences.mean() > max(error, gain):
