@@ -14,14 +14,17 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
-from torch import Tensor
 
 from eigencode.batch import equal_parts
+from eigencode.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 REGULARISATION = 1e-6
 """Added to the variances of standardised codes, as a share of their variance."""
@@ -41,7 +44,7 @@ KEPT_CELLS = 2**24
 MOST_PAIRS = 64
 """Most columns whose k (k + 1) / 2 products are computed; more are whitened for each Gaussian."""
 
-TINY = 10 * torch.finfo(torch.float64).eps
+TINY = 10 * float(np.finfo(np.float64).eps)
 """Added to the sizes of components, to divide by them."""
 
 NARROW = 1e-3
@@ -66,8 +69,8 @@ class Effort:
     further: tuple[int, int, int]
 
 
-THOROUGH = Effort((3, 3, 0), (10, 10, 0), (100, 100, 0))
-"""As many as there is a gain from."""
+THOROUGH = Effort((3, 5, 2**18), (10, 10, 0), (100, 100, 0))
+"""As for a density that is not trained further."""
 
 
 class Fits:
@@ -81,8 +84,8 @@ class Fits:
         Seed of k-means.
     effort : Effort
         Numbers of runs and iterations.
-    dtype : torch.dtype
-        Of the products.
+    dtype : torch.dtype, optional
+        Of the products; float64 by default.
     """
 
     def __init__(
@@ -90,9 +93,9 @@ class Fits:
         can_be_full: Callable[[int, int], bool],
         seed: int = 0,
         effort: Effort = THOROUGH,
-        dtype: torch.dtype = torch.float64,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        self.can_be_full, self.seed, self.effort, self.dtype = can_be_full, seed, effort, dtype
+        self.can_be_full, self.seed, self.effort, self.dtype = can_be_full, seed, effort, dtype or torch.float64
         self._made: list[tuple[np.ndarray, Products]] = []
 
     def __call__(self, rows: np.ndarray, m: int) -> Gaussians:

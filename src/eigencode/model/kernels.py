@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 
 from eigencode.model.codes import as_codes, as_weights, standards, systematic
 from eigencode.model.density import Mixture, fit_mixture
-from eigencode.model.expectation_maximisation import LEAST_EXPONENT
+
+LEAST_EXPONENT = -60.0
+"""Smallest exponent of a Gaussian's share of a density: processors take long for exponentials below the smallest normal
+number."""
 
 BANDWIDTHS = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75)
 """Bandwidths that are tried, in units of the deviations of a mixture's Gaussian; 1 is the Gaussian itself."""
@@ -64,7 +66,7 @@ def _smoothed(mixture: Mixture, rows: np.ndarray) -> Mixture:
     nearest = joint.argmax(1)
     center, divisor = standards(rows)
     copy_of = np.unique(((rows - center) / divisor).round(4), axis=0, return_inverse=True)[1].reshape(-1)
-    is_same = torch.from_numpy(copy_of[:, None] == copy_of)
+    is_same = copy_of[:, None] == copy_of
     best, plain, gain = mixture, np.logaddexp.reduce(joint, axis=1), 0.0
     for s in BANDWIDTHS if not is_same.all() else ():
         centers = mixture.means[nearest]
@@ -72,10 +74,10 @@ def _smoothed(mixture: Mixture, rows: np.ndarray) -> Mixture:
         candidate = Mixture(
             weights, centers + math.sqrt(1 - s**2) * (rows - centers), s**2 * mixture.covariances, nearest
         )
-        others = torch.from_numpy(candidate.log_joint(rows).T).masked_fill_(is_same, -math.inf)
-        most = others.amax(0)
-        # Not logsumexp: processors take long for exponentials below the smallest normal number.
-        scores = others.sub_(most).clamp_(min=LEAST_EXPONENT).exp_().sum(0).log_().add_(most).numpy()
+        others = candidate.log_joint(rows).T
+        others[is_same] = -np.inf
+        most = others.max(0)
+        scores = np.log(np.exp(np.maximum(others - most, LEAST_EXPONENT)).sum(0)) + most
         differences = (scores - plain).clip(min=-LARGEST_LOSS)
         error = differences.std() / math.sqrt(len(rows))
         if differences.mean() > max(error, gain):
