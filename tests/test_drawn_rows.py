@@ -1,5 +1,7 @@
 """Rows drawn from frames: within what was fitted, with its distributions, and given some of the columns."""
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -122,7 +124,8 @@ def test_columns_of_drawn_rows_have_the_distributions_fitted(model, frame):
     for name in ("price", "share", "number"):
         levels = np.linspace(0.1, 0.9, 9)
         ranks = np.searchsorted(np.sort(frame[name]), drawn[name].quantile(levels)) / len(frame)
-        np.testing.assert_allclose(ranks, levels, atol=0.05)
+        # Two samples of 400 and 4,000 from the same distribution differ by more in one of twenty cases.
+        np.testing.assert_allclose(ranks, levels, atol=1.36 * math.sqrt(1 / 400 + 1 / 4000))
     assert abs((drawn["count"] == 0).mean() - (frame["count"] == 0).mean()) < 0.05
 
 
