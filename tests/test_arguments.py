@@ -143,3 +143,20 @@ def test_a_constructor_is_still_that_of_its_class():
     assert list(inspect.signature(AnomalyDetector).parameters)[:2] == ["false_alarms", "autoencoder"]
     detector = AnomalyDetector(0.1, autoencoder=LinearAutoencoder(1)).set_params(autoencoder__n_components=2)
     assert clone(detector).autoencoder.n_components == 2
+
+
+def test_a_subclass_is_named_if_it_has_no_constructor_of_its_own():
+    class Heir(Autoencoder):
+        pass
+
+    class Maker(Autoencoder):
+        def __init__(self, size):
+            super().__init__(n_component=size)
+
+    with pytest.raises(OptionError, match="Heir has no option 'hiden'. Got hiden=3. Did you mean 'hidden'"):
+        Heir(hiden=3)
+    with pytest.raises(OptionError, match="Autoencoder has no option 'n_component'"):
+        Maker(3)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'wrong'") as found:
+        Maker(wrong=3)
+    assert type(found.value) is TypeError

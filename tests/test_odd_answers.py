@@ -1,6 +1,7 @@
 """Answers for odd columns: written to files, in several blocks, and far from the rows fitted."""
 
 import datetime
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -112,6 +113,25 @@ def test_a_type_grows_only_to_one_that_holds_all_cells(ending, tmp_path):
             write(pa.table({"c": pa.array(first)}))
             with pytest.raises(DataError, match="'c' has another one from row 1 on"):
                 write(pa.table({"c": pa.array(then)}))
+
+
+@pytest.mark.filterwarnings("ignore:X has gaps")
+@pytest.mark.parametrize("ending", ["parquet", "arrow"])
+def test_known_cells_keep_their_digits_in_later_blocks(ending, tmp_path, monkeypatch):
+    """Arrow rounds floats to decimals and float32 without an error, and its floats of decimals are not the nearest."""
+    cents = [f"{number / 100:.2f}" for number in range(N)]
+    fitted = pa.table({"d": pa.array([Decimal(cell) for cell in cents]), "f": pa.array(ROWS, pa.float32()), "x": ROWS})
+    model = Autoencoder(1, max_epochs=0, random_state=0).fit(fitted)
+    mask = np.arange(N) % 10 == 3
+    decimals, floats = np.array(cents, float), ROWS.astype(np.float32).astype(float)
+    decimals[-1], floats[-1] = 1.2345, 0.1
+    given = pa.table({"d": pa.array(decimals, mask=mask), "f": pa.array(floats, mask=mask), "x": ROWS})
+    monkeypatch.setattr(block_sources, "rows_of_block", lambda n_columns: 10)
+    path = tmp_path / f"rows.{ending}"
+    model.impute(given, output=path)
+    read = (pa.parquet.read_table if ending == "parquet" else pa.feather.read_table)(path)
+    for name, known in (("d", decimals), ("f", floats)):
+        np.testing.assert_array_equal(read[name].to_numpy()[~mask], known[~mask])
 
 
 def test_an_arrow_file_takes_labels_that_come_later(tmp_path):

@@ -26,8 +26,10 @@ from eigencode.parts import (
     AuxiliaryLoss,
     BernoulliLikelihood,
     CategoricalLikelihood,
+    Chain,
     DiagonalGaussian,
     Dictionary,
+    Frozen,
     GaussianLikelihood,
     GaussianNoise,
     KLSparsity,
@@ -377,6 +379,32 @@ def test_the_rate_is_corrected_where_the_activity_of_new_rows_is_far_from_the_wa
         assert float(model.prior.rate) == pytest.approx(expected, rel=1e-5)
         assert (outputs is None) == is_far
         assert float(model.prior.reached / wanted) == pytest.approx(1 if is_far else 1 / 1.04, rel=1e-5)
+
+
+@pytest.mark.parametrize(("active", "fitted", "factor"), [(0, 0, 1 / 5), (4, 0, 1 / 5), (0, 4, 1 / 5), (60, 400, 5)])
+def test_one_correction_of_the_rate_is_limited(active, fitted, factor):
+    """Codes of training rows that are all zero, for example, say nothing of the rate that is needed."""
+    prior = optimal(1.0, n_components=60, prior=AdaptiveLaplace(4)).prior
+    prior.fitted.fill_(fitted)
+    model = Composition(OptimalCode(), Dictionary(), prior=prior)
+    model.encoder.join(model)
+    found = prior.validation_state({"active": torch.full((9,), float(active)), "length": torch.ones(9)}, model)
+    assert float(found["rate"] / prior.rate) == pytest.approx(factor)
+    assert all(value.isfinite() for value in found.values())
+
+
+def test_the_rate_is_not_corrected_for_an_encoder_that_does_not_read_it():
+    """Its codes would stay as active as they are, and the model would say that they are not."""
+    model = built(30, 60, encoder=MLP(), decoder=Dictionary(), prior=AdaptiveLaplace(6))
+    assert list(model.prior.validation_state({"active": torch.ones(9), "length": torch.ones(9)}, model)) == ["aim"]
+
+
+def test_a_network_reads_what_the_networks_within_it_read():
+    model = optimal(1.0, prior=AdaptiveLaplace(4))
+    for network in (Frozen(model.encoder), Chain([MLP(), model.encoder], [5])):
+        (read,) = network.terms_read
+        assert read is model.prior.rate
+    assert optimal(1.0).encoder.terms_read == ()
 
 
 def test_noise_on_the_input_does_not_shift_the_activity_of_clean_rows(blocks):

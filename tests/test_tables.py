@@ -348,6 +348,9 @@ def test_a_number_stands_for_a_gap_in_columns_of_numbers_only():
 def test_a_value_for_gaps_is_found_in_every_type_of_floats():
     for dtype in (np.float16, np.float32, np.float64):
         assert np.isnan(with_gaps(np.array([[-99.9, 1.0]], dtype), [-99.9])).tolist() == [[True, False]]
+    infinite = np.array([[np.inf, 1.0]], np.float32)  # no gap: 1e39 has no room in float32
+    assert np.isnan(with_gaps(infinite, [1e39, 1.0])).tolist() == [[False, True]]
+    assert np.isnan(with_gaps(infinite, [np.inf])).tolist() == [[True, False]]
     assert with_gaps(np.array([[-99, 1]], np.int8), [-99.5, 10**6]).dtype == np.int8
 
 

@@ -39,7 +39,9 @@ def told(cls: type[Any]) -> type[Any]:
         try:
             signature.bind(self, *args, **kwargs)
         except TypeError as error:
-            raise _error(cls.__name__, signature, args, kwargs, str(error)) from None
+            # A subclass may have a constructor of its own, which calls this one.
+            owner = type(self) if type(self).__init__ is __init__ else cls
+            raise _error(owner.__name__, signature, args, kwargs, str(error)) from None
         init(self, *args, **kwargs)
 
     cls.__init__ = __init__
@@ -51,7 +53,7 @@ def _error(
 ) -> OptionError:
     """The error for arguments that a constructor does not take."""
     own = list(signature.parameters)[1:]
-    if unknown := next((name for name in kwargs if name not in own), None):
+    for unknown in (name for name in kwargs if name not in own):
         what, hint = f"{owner} has no option {unknown!r}", _instead(owner, own, unknown, kwargs[unknown])
         return OptionError(what, got=f"{unknown}={kwargs[unknown]!r:.60}", hint=hint)
     first = [p.name for p in list(signature.parameters.values())[1:] if p.kind is p.POSITIONAL_OR_KEYWORD]

@@ -241,9 +241,9 @@ class ColumnsWriter(TypedWriter):
         return None if schema is self._schema else schema
 
     def _holds(self, column: pa.ChunkedArray, field: pa.Field) -> bool:
-        """Whether the type of a column can hold further cells."""
+        """Whether the type of a column can hold further cells with all their digits."""
         with suppress(pa.ArrowException):
-            return column.type == field.type or column.cast(field.type) is not None
+            return column.type == field.type or types.keeps_digits(column, field.type)
         return False
 
     def _write(self, table: pa.Table) -> None:
@@ -262,7 +262,7 @@ class ColumnsWriter(TypedWriter):
 
     def _in_type_of(self, column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
         """A column in the type that it has in the file."""
-        return column if column.type == field.type else column.cast(field.type)
+        return column if column.type == field.type else types.cast(column, field.type)
 
 
 def _is_like(kind: pa.DataType, other: pa.DataType) -> bool:

@@ -31,7 +31,9 @@ def with_gaps(array: np.ndarray, missing_values: Sequence[Any]) -> np.ndarray:
     """An array of numbers with NaN instead of the values that stand for gaps."""
     values = np.array([value for value in missing_values if not isinstance(value, str)])
     if array.dtype.kind == "f":
-        values = values.astype(array.dtype)  # -99.9 has other digits in float32
+        with np.errstate(over="ignore"):
+            narrow = values.astype(array.dtype)  # -99.9 has other digits in float32
+        values = narrow[np.isinf(narrow) == np.isinf(values.astype(np.float64))]  # those for which it has room
     is_gap = np.isin(array, values) if len(values) else np.False_
     return np.where(is_gap, np.nan, array) if is_gap.any() else array
 

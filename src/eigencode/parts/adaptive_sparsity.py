@@ -53,9 +53,9 @@ class TargetActivity(Term):
     The estimate is unbiased; its error falls with the number n of validation rows as :math:`1/\sqrt n`. Without
     validation rows, and in a stream, the training rows get the wanted activity, and new rows a larger one.
 
-    For codes without thresholds, such as the optimal code, only the strength is changed, at an evaluation too if the
-    term knows how. Epochs are compared by the other terms of the objective plus a cost of a relative error above five
-    per cent; an error of fifteen per cent costs as much as the whole variance of the rows.
+    For codes without thresholds only the strength is changed, and for those that depend on it at once, as the optimal
+    code does, at an evaluation too. Epochs are compared by the other terms of the objective plus a cost of a relative
+    error above five per cent; an error of fifteen per cent costs as much as the whole variance of the rows.
     """
 
     learns_from_validation = True
@@ -215,16 +215,17 @@ class AdaptiveLaplace(TargetActivity, Prior):
         return {**super().next_state(statistics, n_rows), "rate": rate, "threshold_shift": shift}
 
     def validation_state(self, statistics: Mapping[str, Tensor], composition: Composition) -> Mapping[str, Tensor]:
-        """The same, and for codes without thresholds a rate at which new rows have the wanted activity.
+        """The same, and for codes that are found for a rate, one at which new rows have the wanted activity.
 
-        The number of active units falls about as the inverse of the rate. The codes of training rows are found by fewer
-        iterations than those of new rows, and which share of the activity they have changes with the dictionary; with
-        the aim alone all epochs may miss the activity by so much that the start is the best of them.
+        The number of active units falls about as the inverse of the rate, in a step of at most five. The codes of
+        training rows are found by fewer iterations than those of new rows, and which share of the activity they have
+        changes with the dictionary; with the aim alone all epochs may miss the activity by so much that the start is
+        the best of them.
         """
         found = super().validation_state(statistics, composition)
-        if "threshold_shift" in found:
+        if not composition.encoder.terms_read:
             return found
-        excess = self.fitted / found["aim"]
+        excess = (self.fitted / found["aim"]).clamp(1 / FARTHEST, FARTHEST)
         factor = torch.where((excess - 1).abs() > TOLERANCE, excess, 1.0)
         rate = (self.rate * factor).clamp(SMALLEST, LARGEST)
         return {**found, "rate": rate, "fitted": self.fitted / factor}

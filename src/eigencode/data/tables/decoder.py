@@ -102,29 +102,18 @@ def filled_type(column: Column, values: Values) -> tuple[pa.DataType, str]:
     is_other = isinstance(column.kind, Labels) and values.n_gaps < len(values)
     if not (is_other and _class_of_labels(values.type) != _class_of_labels(column.arrow)):
         try:
-            if _keeps_digits(_plain(values.cells), _plain_type(column.arrow)):
+            if types.keeps_digits(_plain(values.cells), _plain_type(column.arrow)):
                 return column.arrow, column.native_type
         except pa.ArrowException:  # as of floats, where all values fitted were integers
             pass
     return values.type, values.dtype
 
 
-def _keeps_digits(cells: pa.Array, type_: pa.DataType) -> bool:
-    """Whether floats are the same in another type, as not in decimals or shorter floats; an error if it has no room."""
-    found = cells.cast(type_)
-    if not pa.types.is_floating(cells.type):
-        return True
-    if pa.types.is_decimal(type_):  # whose floats are not the nearest in Arrow
-        found = pa.array([None if cell is None else float(cell) for cell in found.to_pylist()], pa.float64())
-    kept, given = (each.to_numpy(zero_copy_only=False) for each in (found.cast(cells.type), cells))
-    return np.array_equal(kept, given, equal_nan=True)
-
-
 def filled(column: Column, values: Values, decoded: pa.Array | None) -> Values:
     """The column with its gaps filled from a column that was decoded, if there is one; the other values as they are."""
     type_, native_type = filled_type(column, values)
     plain = pa.string() if str(type_) == "string_view" else _plain_type(type_)  # of views Arrow has few functions
-    found = _plain(values.cells).cast(plain)
+    found = types.cast(_plain(values.cells), plain)
     if decoded is not None:
         found = pc.if_else(pa.array(values.missing), _plain(decoded).cast(plain), found)
     if pa.types.is_dictionary(type_):

@@ -110,6 +110,29 @@ def numbers_as(values: np.ndarray, kind: pa.DataType) -> pa.Array:
     return found.cast(kind, safe=False)
 
 
+def cast(cells: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Cells in another type, decimals as the nearest floats; an error if it has no room for them.
+
+    Examples
+    --------
+    >>> from decimal import Decimal
+    >>> cast(pa.array([Decimal("0.29")]), pa.float64())[0]
+    <pyarrow.DoubleScalar: 0.29>
+    """
+    if kinds.is_decimal(cells.type) and kinds.is_floating(kind):
+        cells = cells.cast(pa.string())  # Arrow makes other floats of decimals
+    return cells.cast(kind)
+
+
+def keeps_digits(cells: pa.Array, kind: pa.DataType) -> bool:
+    """Whether floats are the same in another type, as not in decimals or shorter floats; an error if it has no room."""
+    found = cast(cells, kind)
+    if not kinds.is_floating(cells.type):
+        return True
+    kept, given = (each.to_numpy(zero_copy_only=False) for each in (cast(found, cells.type), cells))
+    return np.array_equal(kept, given, equal_nan=True)
+
+
 def _whole(values: np.ndarray, kind: pa.DataType) -> np.ndarray:
     if kinds.is_boolean(kind):
         return values >= 0.5

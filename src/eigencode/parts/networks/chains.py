@@ -83,6 +83,11 @@ class Chain(Network):
         return any(network.is_tied for network in self.networks)
 
     @property
+    def terms_read(self) -> tuple[Tensor, ...]:
+        """Those that any of the networks reads."""
+        return tuple(tensor for network in self.networks for tensor in network.terms_read)
+
+    @property
     def multiply_adds(self) -> int:
         """The sum over all networks."""
         return sum(network.multiply_adds for network in self.networks)
@@ -125,7 +130,7 @@ class Within(Network):
         return self.network.output_layers
 
     @property
-    def terms_read(self) -> tuple[torch.Tensor, ...]:
+    def terms_read(self) -> tuple[Tensor, ...]:
         """The wrapped network's."""
         return self.network.terms_read
 
