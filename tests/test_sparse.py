@@ -588,6 +588,21 @@ def optimal(rate, n_features=6, n_components=9, variance=0.5, n_steps=15, **fill
     return built(n_features, n_components, encoder=OptimalCode(n_steps), decoder=Dictionary(), **filled).eval()
 
 
+@pytest.mark.parametrize(("rate", "ridge"), [(0.01, 0.1), (0.7, 0.7), (50.0, 2.0)])
+def test_the_splitting_starts_from_ridge_regression(rate, ridge):
+    """Its codes, divided by a mean of what it keeps of a unit's own code and of what it keeps for orthonormal atoms."""
+    encoder = (model := optimal(rate)).encoder
+    columns, x = model.decoder.columns.detach(), noise(5, 6)
+    rho = encoder._ridge(columns)
+    assert float(rho) == pytest.approx(ridge)
+    gram = columns.T @ columns
+    inverse = torch.linalg.inv(gram + rho * torch.eye(9, dtype=gram.dtype))
+    codes = x @ columns @ inverse * ((1 + rho) / (inverse @ gram).diagonal()).sqrt()
+    expected = (codes + (rho - 1) * soft_threshold(codes, torch.tensor(rate / 2))) / rho
+    found, kept = ridge_regression(columns, x, rho)
+    torch.testing.assert_close(encoder._first(found, kept, rho), expected)
+
+
 def test_the_optimal_code_minimises_the_objective_itself():
     """Against scipy from many starts, at another variance than 1/2, by the model's own -log p(h, x)."""
     model = optimal(0.9, variance=0.2)
