@@ -201,4 +201,4 @@ def test_the_prior_of_clumps_makes_rows_likelier_than_a_standard_normal(k):
 @pytest.mark.parametrize(("limits", "expected"), [((2, 3, 2**21), 3), ((1, 10, 2000), 4), ((2, 100, 499), 2)])
 def test_all_products_are_computed_as_often_as_a_number_of_them_allows(limits, expected):
     products = Products(torch.zeros(100, 2), is_full=True)  # of 2 columns and 3 products of them
-    assert code_priors.number_within(products, *limits) == expected
+    assert expectation_maximisation.number_within(products, *limits) == expected
