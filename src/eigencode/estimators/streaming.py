@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -103,7 +103,7 @@ def check_fit(model: SavedAutoencoder, saved: dict[str, Any]) -> None:
 _UNFINISHED: WeakSet[FitIterator] = WeakSet()
 
 
-class FitIterator(Iterator[dict[str, float]]):
+class FitIterator(Generator[dict[str, float]]):
     """Rows of history, for each of which the model is trained.
 
     An error in ending the fit is raised by ``close``. Where the iterator is dropped, as behind ``break``, Python raises
@@ -119,8 +119,13 @@ class FitIterator(Iterator[dict[str, float]]):
         self._rows = rows
         _UNFINISHED.add(self)
 
-    def __next__(self) -> dict[str, float]:
-        return next(self._rows)
+    def send(self, value: None) -> dict[str, float]:
+        """The next row of history."""
+        return self._rows.send(value)
+
+    def throw(self, *error: Any) -> dict[str, float]:
+        """Raise an error in the fit, as `KeyboardInterrupt` for one that is interrupted between two rows."""
+        return self._rows.throw(*error)
 
     def close(self) -> None:
         """End the fit: the model has its best weights then."""
