@@ -14,7 +14,7 @@ import pytest
 from eigencode import Autoencoder, LinearAutoencoder
 from eigencode.data import block_sources
 from eigencode.data.files import table_writer
-from eigencode.errors import CellTypeError, DataError
+from eigencode.errors import CellTypeError, DataError, FileError
 
 N = 40
 ROWS = np.random.default_rng(0).normal(size=N)
@@ -214,5 +214,7 @@ def test_periods_of_a_file_come_back_as_periods(ending, tmp_path):
 def test_categories_that_pandas_cannot_read_again_are_named(tmp_path):
     frame = pd.DataFrame({"x": ROWS, "odd": pd.cut(ROWS, [-9, 0, 9])})
     frame.to_feather(tmp_path / "rows.feather")
-    with pytest.raises(DataError, match=r"are intervals.*columns 'odd'.*astype\(str\)"):
+    # Older versions of pandas read the schema, and pyarrow finds no rows.
+    expected = r"are intervals.*columns 'odd'.*astype\(str\)|cannot be read as Arrow IPC"
+    with pytest.raises((DataError, FileError), match=expected):
         Autoencoder(1).fit(tmp_path / "rows.feather")

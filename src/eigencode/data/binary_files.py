@@ -139,7 +139,8 @@ class Arrow(TableFile):
 
     @property
     def n_rows(self) -> int:
-        return sum(batch.num_rows for batch in self._each_batch(self._positions[:1]))
+        with translated_errors(self.name, "Arrow IPC"):
+            return sum(batch.num_rows for batch in self._each_batch(self._positions[:1]))
 
     def groups(self, positions: Sequence[int], text: Sequence[int] = ()) -> list[tuple[int, int]]:
         """The record batches that have rows."""
