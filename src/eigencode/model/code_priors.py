@@ -27,9 +27,6 @@ there are many rows."""
 ROUGH = Effort((2, 3, 2**21), (1, 10, 2**22), (2, 100, 2**23))
 """Few runs and iterations, more of them where they have few products."""
 
-ITERATIONS = 100
-"""Most iterations on all rows."""
-
 GAIN = 2**-25
 """Gain of an iteration on all rows that is the last, in nats a row, for each product, since the first steps of training
 gain more in the time of an iteration with many."""
@@ -114,4 +111,4 @@ def _rough(rows: np.ndarray, most: int, dtype: torch.dtype) -> Gaussians:
     # Training has all rows for what the prior learns; Gaussians that are idle at its start do not catch up.
     largest = candidates(min(most, n_all // (ENOUGH_ROWS * (k if is_narrow else 1))))[-1]
     sizes = (1, largest) if n_all > ROUGH_ROWS else candidates(most)
-    return fits.further(best_of_sizes(few, 0, 0.2, fits, sizes), rows, ITERATIONS, GAIN)
+    return fits.further(best_of_sizes(few, 0, 0.2, fits, sizes), rows, GAIN)

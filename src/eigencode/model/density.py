@@ -30,9 +30,6 @@ CANDIDATES = (1, 2, 4, 8, 16, 32)
 CHOICE_ROWS = 10_000
 """Most rows from which the number of components is chosen; all rows are fitted afterwards."""
 
-ITERATIONS = 100
-"""Most iterations on all rows."""
-
 ROWS_A_COMPONENT = 5
 """Fewest rows per component for which a number of components is tried."""
 
@@ -253,7 +250,7 @@ def fit_mixture(
             found = best_of_sizes(few, seed, validation_fraction, fits, candidates(most))
         else:
             found = fits(few, min(int(n_components), len(np.unique(few, axis=0))))
-        return in_units(fits.further(found, rows, ITERATIONS), center, divisor)
+        return in_units(fits.further(found, rows), center, divisor)
     except np.linalg.LinAlgError as error:
         raise DataError("The covariances of a mixture must be positive definite") from error
 

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 REGULARISATION = 1e-6
 """Added to the variances of standardised codes, as a share of their variance."""
 
+ITERATIONS = 100
+"""Most iterations on all rows."""
+
 LEAST_GAIN = 1e-3
 """Gain of an iteration that is the last, in nats a row."""
 
@@ -107,11 +110,11 @@ class Fits:
         shares, _ = max(runs, key=lambda run: run[1])
         return improved(products, shares, number_within(products, *self.effort.further), LEAST_GAIN)
 
-    def further(self, found: Gaussians, rows: np.ndarray, most: int, gain: float = 0.0) -> Gaussians:
-        """A mixture after at most so many iterations with these rows, until one gains less than that a product."""
+    def further(self, found: Gaussians, rows: np.ndarray, gain: float = 0.0) -> Gaussians:
+        """A mixture after iterations with all rows, until one gains less than that a product."""
         products = self._products(rows, found.is_full)
         shares, _ = found.shares_and_densities(products)
-        return improved(products, shares, most, max(gain * products.size, LEAST_GAIN))
+        return improved(products, shares, ITERATIONS, max(gain * products.size, LEAST_GAIN))
 
     def _products(self, rows: np.ndarray, is_full: bool) -> Products:
         """The rows' products, once for all numbers of Gaussians."""
@@ -196,7 +199,6 @@ class Products:
 
     rows: Tensor
     is_full: bool
-
     is_kept: bool = True
 
     @property

@@ -9,10 +9,7 @@ from numpy.typing import ArrayLike
 
 from eigencode.model.codes import as_codes, as_weights, standards, systematic
 from eigencode.model.density import Mixture, fit_mixture
-
-LEAST_EXPONENT = -60.0
-"""Smallest exponent of a Gaussian's share of a density: processors take long for exponentials below the smallest normal
-number."""
+from eigencode.model.expectation_maximisation import LEAST_EXPONENT
 
 BANDWIDTHS = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75)
 """Bandwidths that are tried, in units of the deviations of a mixture's Gaussian; 1 is the Gaussian itself."""
