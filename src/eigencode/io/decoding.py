@@ -80,16 +80,18 @@ class Decoder:
         return {name.removeprefix(whole): value for name, value in self.tensors.items() if name.startswith(whole)}
 
     def _decoded(self, value: Any, bare: type, kind: Any, depth: int = 0) -> Any:
-        def inner(item: Any) -> Any:
-            return self._decoded(item, bare, kind, depth + 1)
-
+        if not isinstance(value, list | dict):
+            return value
         if depth > DEEPEST:
             raise StorageError("The description is nested too deep", got=f"more than {DEEPEST} levels")
 
+        def inner(item: Any) -> Any:
+            return self._decoded(item, bare, kind, depth + 1)
+
         if isinstance(value, list):
             return bare(map(inner, value))
-        if not isinstance(value, dict):
-            return value
+        if TAGS.isdisjoint(value):
+            return {key: inner(item) for key, item in value.items()}
         match value:
             case {"float": str(text)}:
                 return float(text)
@@ -116,8 +118,6 @@ class Decoder:
             case {"module": str(module)}:
                 self.allocation.step()
                 return self.known.module(module)
-        if TAGS.isdisjoint(value):
-            return {key: inner(item) for key, item in value.items()}
         raise StorageError("A value in the description is damaged", got=f"{value}"[:LONGEST])
 
     def _arguments(self, arguments: Mapping[str, Any], depth: int) -> dict[str, Any]:
@@ -151,9 +151,9 @@ def _array_of(items: list[Any], dtype: str) -> np.ndarray:
 
 def typed(kind: Any, value: Any, name: str) -> Any:
     """Check that a value has a type, and convert lists to the type's tuples and mappings to its dataclasses."""
-    origin, inner = get_origin(kind), get_args(kind)
     if kind is Any:
         return value
+    origin, inner = get_origin(kind), get_args(kind)
     if origin is Annotated:
         found, domain = typed(inner[0], value, name), inner[1]
         if isinstance(domain, Interval | OneOf) and found not in domain:
