@@ -39,7 +39,7 @@ def test_an_iteration_is_the_literal_one(is_full):
 
 def test_an_iteration_never_lowers_the_likelihood_and_one_that_gains_little_is_the_last():
     products = Products(torch.from_numpy(clumps(2000, 5, 4, 0)), True)
-    first = torch.nn.functional.one_hot(products.rows[:, :4].argmax(1), 4).T.double()
+    first = products.split(torch.nn.functional.one_hot(products.rows[:, :4].argmax(1), 4).T.double())
     likelihoods = [
         improved(products, first, n, -np.inf).log_joint(products).logsumexp(0).mean().item() for n in range(40)
     ]
@@ -58,7 +58,7 @@ def test_the_mixture_is_the_most_likely_one_for_the_last_shares_of_all_rows_afte
     x, shares = clumps(61, 3, 2, 0), draw.dirichlet(np.ones(2), size=61)
     products = Products(torch.from_numpy(x), True)
     assert [len(part.rows) for part in products.parts] == [21, 20, 20]
-    found = improved(products, torch.from_numpy(shares.T.copy()), 2, -np.inf)
+    found = improved(products, products.split(torch.from_numpy(shares.T.copy())), 2, -np.inf)
 
     def of_shares():
         covariances = [np.cov(x.T, aweights=own, bias=True) + REGULARISATION * np.eye(3) for own in shares.T]
@@ -79,8 +79,47 @@ def test_a_gaussian_without_rows_changes_no_density():
     products = Products(torch.from_numpy(clumps(60, 3, 2, 0)), True)
     shares = torch.full((1, 60), 1.0, dtype=torch.float64)
     found = Gaussians.of(products, torch.cat([shares, 0 * shares]))
-    densities = found.shares_and_densities(products)[1]
+    densities = found.of_part(products)[1]
     torch.testing.assert_close(densities, Gaussians.of(products, shares).log_joint(products)[0])
+
+
+@pytest.mark.parametrize("is_full", [True, False])
+def test_a_gaussian_that_loses_all_its_rows_is_that_of_its_shares(is_full, monkeypatch):
+    """Two points, each with a narrow Gaussian: a third, broad one keeps a hundredth of its rows in an iteration."""
+    monkeypatch.setattr(expectation_maximisation, "PART_CELLS", 1)
+    x = np.random.default_rng(0).integers(2, size=(5000, 2)) * np.array([1.0, 0.0]) + np.array([-0.3, 0.1])
+    products = Products(torch.from_numpy(x), is_full)
+    assert len(products.parts) > 5
+    first = torch.from_numpy(np.stack([x[:, 0] < 0, x[:, 0] > 0, np.ones(5000)], dtype=np.float64)) / 2
+    for n in range(1, 12):
+        found = improved(products, products.split(first), n, -np.inf)
+        weight, mean, covariance = found.weights[2].item(), found.means[2].numpy(), found.covariances[2].numpy()
+        # Sizes of nothing are replaced by a tiny one, so that the Gaussian is somewhere between its rows and zero.
+        assert 0 < weight < 0.05**n
+        assert -0.3 - 1e-9 <= mean[0] <= 0.7 + 1e-9
+        assert 1e-6 - 1e-12 <= covariance[0, 0] <= 0.25 + 1e-5
+        assert 1e-6 - 1e-12 <= covariance[1, 1] <= 0.0025 + 1e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("is_full", [True, False])
+def test_a_negative_variance_is_an_error_and_no_density(dtype, is_full):
+    """Rounding makes it of equal rows far from zero: their mean square is nearly the square of their mean."""
+    rows, variances = torch.ones(7, 2, dtype=dtype), torch.tensor([-1e-9, 1.0], dtype=torch.float64)
+    found = Gaussians(torch.ones(1).double(), torch.zeros(1, 2).double(), variances.diag()[None], is_full)
+    with pytest.raises(np.linalg.LinAlgError, match="positive"):
+        found.log_joint(Products(rows, is_full))
+
+
+def test_a_far_clump_of_equal_rows_in_many_columns_has_a_gaussian():
+    """In float32 its variances would be negative, and all mixtures but one Gaussian would have no density."""
+    draw = np.random.default_rng(0)
+    codes = draw.normal(size=(1000, 70))
+    codes[::50] = 100 * draw.normal(size=70)
+    single = fit_mixture(codes, 0, n_components=1, validation_fraction=0.2)
+    found = rough_mixture(codes, 16)
+    assert found.n_components > 1
+    assert found.log_prob(codes).mean() > single.log_prob(codes).mean() + 5
 
 
 def test_rows_in_parts_have_the_shares_and_densities_of_all(monkeypatch):
@@ -94,9 +133,9 @@ def test_rows_in_parts_have_the_shares_and_densities_of_all(monkeypatch):
     monkeypatch.setattr(expectation_maximisation, "LEAST_ROWS", 30)
     parted = Products(torch.from_numpy(x), True)
     assert len(parted.parts) == 4
-    shares, densities = mixture.shares_and_densities(parted)
+    shares = torch.cat([mixture.of_part(part)[0] for part in parted.parts], 1)
     torch.testing.assert_close(shares, joint.softmax(0), rtol=1e-12, atol=1e-25)
-    torch.testing.assert_close(densities, joint.logsumexp(0), rtol=1e-12, atol=0)
+    np.testing.assert_allclose(mixture.score_samples(x), joint.logsumexp(0).numpy(), rtol=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -369,7 +369,7 @@ def test_products_that_are_not_kept_or_too_many_change_nothing(monkeypatch, chan
     rows = np.concatenate([rng.normal(size=(150, 3)), 3 + rng.normal(size=(150, 3)) @ rng.normal(size=(3, 3))])
     rows = (rows - rows.mean(0)) / rows.std(0)
     shares = torch.from_numpy(rng.dirichlet(np.ones(2), 300).T.copy())
-    expected = improved(Products(torch.from_numpy(rows), True), shares, 1, 0.0)
+    expected = improved(Products(torch.from_numpy(rows), True), [shares], 1, 0.0)
     for name, value in changes.items():
         monkeypatch.setattr(expectation_maximisation, name, value)
     products = Products(torch.from_numpy(rows), True)

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -113,7 +114,7 @@ class Fits:
     def further(self, found: Gaussians, rows: np.ndarray, gain: float = 0.0) -> Gaussians:
         """A mixture after iterations with all rows, until one gains less than that a product."""
         products = self._products(rows, found.is_full)
-        shares, _ = found.shares_and_densities(products)
+        shares = (found.of_part(part)[0] for part in products.parts)  # those of all rows may need much memory
         return improved(products, shares, ITERATIONS, max(gain * products.size, LEAST_GAIN))
 
     def _products(self, rows: np.ndarray, is_full: bool) -> Products:
@@ -125,16 +126,16 @@ class Fits:
         self._made.append((rows, products))
         return products
 
-    def _first(self, products: Products, m: int, start: int) -> tuple[Tensor, float]:
+    def _first(self, products: Products, m: int, start: int) -> tuple[Sequence[Tensor], float]:
         """The rows' shares of a mixture after few iterations from k-means, and their mean log-density."""
         means = KMeans(m, n_init=1, random_state=(self.seed + start) % 2**32)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # of fewer different rows than that
             labels = means.fit(products.rows.double().numpy()).labels_
         shares = torch.nn.functional.one_hot(torch.from_numpy(labels).long(), m).T.to(products.rows)
-        found = improved(products, shares, number_within(products, *self.effort.short), LEAST_GAIN)
-        shares, densities = found.shares_and_densities(products)
-        return shares, float(densities.mean())
+        found = improved(products, products.split(shares), number_within(products, *self.effort.short), LEAST_GAIN)
+        of_parts, densities = zip(*map(found.of_part, products.parts), strict=True)
+        return of_parts, float(torch.cat(densities).mean())
 
 
 def number_within(products: Products, fewest: int, most: int, n_products: int) -> int:
@@ -142,26 +143,26 @@ def number_within(products: Products, fewest: int, most: int, n_products: int) -
     return min(max(n_products // products.size, fewest), most)
 
 
-def improved(products: Products, shares: Tensor, most: int, least_gain: float) -> Gaussians:
-    """The mixture after iterations from the rows' first shares of its components, until one gains little.
+def improved(products: Products, shares: Iterable[Tensor], most: int, least_gain: float) -> Gaussians:
+    """The mixture after iterations from the rows' first shares of its components, a part each, until one gains little.
 
     An iteration takes a part of the rows at a time, and has the most likely mixture for the last shares of all rows
     after each (Neal & Hinton, 1998), which needs fewer iterations than one mixture after all rows.
     """
     parts = products.parts
-    owns = [
-        part.sums(few) for part, few in zip(parts, shares.split([len(part.rows) for part in parts], 1), strict=True)
-    ]
-    total = torch.stack(owns).sum(0)
-    found, before = Gaussians.of_sums(total, products), -math.inf
+    sums = [part.sums(few) for part, few in zip(parts, shares, strict=True)]
+    nothing = torch.zeros_like(sums[0])
+    found, before = Gaussians.of_sums(sum(sums, nothing), products), -math.inf
     for _ in range(most):
-        now = 0.0
+        now, done = 0.0, nothing
+        # Old sums are left out, not subtracted: the rounding of large ones would be all of a component that got small.
+        *left, _ = accumulate(reversed(sums), initial=nothing)
         for number, part in enumerate(parts):
             few, densities = found.of_part(part)
             now += float(densities.sum(dtype=torch.float64)) / len(products.rows)
-            own = part.sums(few)
-            total += own - owns[number]
-            found, owns[number] = Gaussians.of_sums(total, products), own
+            sums[number] = part.sums(few)
+            done = done + sums[number]
+            found = Gaussians.of_sums(done + left.pop(), products)
         if not now - before > least_gain:
             break
         before = now
@@ -244,6 +245,10 @@ class Products:
             return [self]
         return [Products(self.rows[part], self.is_full, self.size <= KEPT_CELLS) for part in slices]
 
+    def split(self, shares: Tensor) -> Sequence[Tensor]:
+        """The shares of each part's rows, from those of all, shape (m, n)."""
+        return shares.split([len(part.rows) for part in self.parts], 1)
+
     def sums(self, shares: Tensor) -> Tensor:
         """The sums of the shares of some components, and of the values times these, shape (m, 1 + k + f)."""
         if not self.is_wide:
@@ -273,10 +278,7 @@ class Gaussians:
     @classmethod
     def of(cls, products: Products, shares: Tensor) -> Gaussians:
         """The most likely mixture for given shares of the rows, shape (m, n)."""
-        parts = products.parts
-        few = shares.split([len(part.rows) for part in parts], 1)
-        sums = torch.stack([part.sums(own) for part, own in zip(parts, few, strict=True)])
-        return cls.of_sums(sums.sum(0), products)
+        return improved(products, products.split(shares), 0, 0.0)
 
     @classmethod
     def of_sums(cls, sums: Tensor, products: Products) -> Gaussians:
@@ -303,7 +305,10 @@ class Gaussians:
         return torch.addmm(constant.to(products.rows), factors.to(products.rows), products.values)
 
     def of_part(self, products: Products) -> tuple[Tensor, Tensor]:
-        """The `shares_and_densities` of rows whose products are in the processor's cache."""
+        """The probability of each component given the row, shape (m, n), and the log-density of the row, shape (n,).
+
+        For rows whose products are in the processor's cache.
+        """
         joint = self.log_joint(products)
         most = joint.amax(0)
         # Smaller exponentials are next to nothing, and processors take long for those below the smallest normal number.
@@ -324,7 +329,10 @@ class Gaussians:
         """The diagonals of the roots, shape (m, k)."""
         if self.is_full:
             return self._roots.diagonal(dim1=-2, dim2=-1)
-        return self.covariances.diagonal(dim1=-2, dim2=-1).sqrt()
+        variances = self.covariances.diagonal(dim1=-2, dim2=-1)
+        if not (variances > 0).all():
+            raise np.linalg.LinAlgError("A variance is not positive")
+        return variances.sqrt()
 
     @cached_property
     def _halves(self) -> Tensor:
@@ -364,11 +372,7 @@ class Gaussians:
         """The Bayesian information criterion of standardised rows (Schwarz, 1978)."""
         return -2 * float(self.score_samples(rows).sum()) + self.n_numbers * math.log(len(rows))
 
-    def shares_and_densities(self, products: Products) -> tuple[Tensor, Tensor]:
-        """The probability of each component given the row, shape (m, n), and the log-density of the row, shape (n,)."""
-        shares, densities = zip(*map(self.of_part, products.parts), strict=True)
-        return torch.cat(shares, 1), torch.cat(densities)
-
     def score_samples(self, rows: np.ndarray) -> np.ndarray:
         """The log-density of each standardised row."""
-        return self.shares_and_densities(Products(torch.from_numpy(rows), self.is_full))[1].numpy()
+        parts = Products(torch.from_numpy(rows), self.is_full).parts
+        return torch.cat([self.of_part(part)[1] for part in parts]).numpy()
