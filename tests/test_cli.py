@@ -148,6 +148,7 @@ def test_the_hint_on_consumed_arguments_appears_only_if_it_helps(capsys):
         ("fit {rows} --image-shape 2 2", "--image-shape must be three numbers"),
         ("fit {rows} --image-shape 1 2 2", "Give --image-shape as (channels, height, width) of the rows."),
         ("transform model.safetensors {rows} --n-components 9", "--n-components must be an int from 1 to 2. Got 9."),
+        ("describe nothing", "There is no model file 'nothing'. Known are: 'model.safetensors'"),
         ("transform modle.safetensors {rows}", "There is no model file 'modle.safetensors'. Did you mean 'model."),
         ("describe rows.csv model.safetensors", "It is that of a model, which is given before the rows, or alone."),
     ],

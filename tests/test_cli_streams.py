@@ -295,6 +295,16 @@ def test_an_answer_to_a_stream_that_takes_only_text(folder, monkeypatch):
     assert len(printed.getvalue().splitlines()) == 31
 
 
+def test_quoted_cells_to_a_stream_that_takes_only_text(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = ["a,b", *('"x, y",1' if i % 2 else "z,0" for i in range(40))]
+    (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n")
+    assert main("fit rows.csv --output m.safetensors --max-epochs 1 --n-components 1".split()) == 0
+    with redirect_stdout(io.StringIO()) as printed:
+        assert main(["impute", "m.safetensors", "rows.csv", "--output", "-"]) == 0
+    assert printed.getvalue().splitlines() == lines
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="nothing is forbidden to root")
 def test_a_closed_folder(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(folder)

@@ -305,7 +305,7 @@ def test_what_was_assumed_of_a_file_is_a_warning_in_python(text_file):
         ("a,b\n", "has no rows"),
         ("a,b\n1,inf\n2,-inf\n", r"infinite cells\. Got 2 in column 'b' \(the first in line 2\)\. Fill them, or drop"),
         ("a,,b\n0,1,2\n", r"Column 2 of .* has no name\..*--exclude ''"),
-        ("a,b,a\n1,2,3\n", r"more than one column of the same name\. Got 'a'\."),
+        ("a,b,a\n1,2,3\n", r"more than one column of the same name\. Got 'a'\. Rename one\."),
         (b"a,\xe9\n1,2\n", "not text in UTF-8"),
     ],
 )

@@ -256,6 +256,28 @@ def test_times_are_compared_with_those_of_other_types(fitted, given):
         assert found.direction.tolist() == [direction] * 3
 
 
+@pytest.mark.parametrize("kind", ["times as text", "ordered", "ranked"])
+def test_text_with_an_order_is_above_or_below(kind):
+    """Days in the order of a calendar are in another one as text; levels have the order that their type gives."""
+    n = 6 if kind == "ordered" else 78
+    place = np.resize(np.arange(n), 300)
+    if kind == "times as text":
+        names = pd.date_range("2026-01-20", periods=n).strftime("%d.%m.%Y").tolist()
+        assert names[-1] < names[0]
+    else:
+        names = [f"level {n - number:03d}" for number in range(n)]
+    text = pd.Series(np.array(names)[place])
+    level = text if kind == "times as text" else pd.Categorical(text, names, ordered=True)
+    rows = pd.DataFrame({"a": place + 0.0, "b": 2.0 * place, "level": level})
+    model = AnomalyDetector(autoencoder=LinearAutoencoder(1), random_state=0).fit(rows)
+    new = rows[:2].assign(a=[0.0, place.max()], b=[0.0, 2.0 * place.max()])
+    new["level"] = pd.Series([names[-1], names[0]]).astype(rows["level"].dtype)
+    found = model.explain(new, n_columns=3)
+    found = found[found.column == "level"]
+    assert found.observed.tolist() == [names[-1], names[0]]
+    assert found.direction.tolist() == ["above", "below"]
+
+
 def test_a_wrong_label_is_the_first_reason_of_its_row(of_mixed):
     model = of_mixed
     clean = mixed(300, 1)

@@ -119,12 +119,17 @@ def link_of(path: str | os.PathLike[str]) -> str | None:
     return f"{os.fsdecode(path)!r}, a link to {os.readlink(os.fsdecode(path))!r}, which does not exist"
 
 
-def missing_file(path: str | os.PathLike[str], what: str = "file") -> MissingFileError:
-    """The error for a file that does not exist, with the file of its folder and ending that has the nearest name."""
+def missing_file(path: str | os.PathLike[str], what: str = "file", ending: str = "") -> MissingFileError:
+    """The error for a file that does not exist, with the file of its folder and ending that has the nearest name.
+
+    ``ending`` is that of such files, for a path without one.
+    """
     path = Path(path)
     near: list[str] = []
     with suppress(OSError):
-        near = sorted(item.name for item in path.parent.glob("*" + glob.escape(path.suffix)) if os.path.isfile(item))
+        near = sorted(
+            item.name for item in path.parent.glob("*" + glob.escape(path.suffix or ending)) if os.path.isfile(item)
+        )
     link = link_of(path)
     hint = did_you_mean(path.name, near) if near and link is None else None
     return MissingFileError(f"There is no {what} {str(path)!r}", got=link, hint=hint)

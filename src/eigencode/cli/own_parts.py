@@ -59,7 +59,7 @@ class OwnParts:
                 self.modules[name] = self._imported(name)
             if not list(_members(self.modules[name])):
                 hint = "Define a subclass of a part or of an autoencoder in it"
-                raise OptionError(f"There are no parts and no estimators in {name!r}", got="none", hint=hint)
+                raise OptionError(f"There are no parts and no estimators in {name!r}", hint=hint)
         if self.modules:
             set_own_kinds(self._kinds())
 

@@ -78,5 +78,7 @@ def _note_on(file: TableFile, name: str, column: pa.ChunkedArray) -> str:
     cell = column[row].as_py()
     others = f" and {count - 1} more cells" if count > 1 else ""
     advice = hints.advice_on(cell) or "correct them, or name cells that stand for gaps in --missing-values"
-    found = f"because of {hints.shown(cell)} in {file.where([row])[0]}{others}: {file.hint_on_header or advice}"
+    if file.hint_on_header:
+        advice = file.hint_on_header[0].lower() + file.hint_on_header[1:]
+    found = f"because of {hints.shown(cell)} in {file.where([row])[0]}{others}: {advice}"
     return f"column {name!r} is read as text, {found}"

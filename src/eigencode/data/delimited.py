@@ -139,7 +139,11 @@ class Csv(TableFile):
         self.is_mapped = False
         require_memory(4 * buffer.size, f"Reading {self.name}", "Save it as text in UTF-8")
         try:
-            return in_arrow_memory([buffer.to_pybytes().decode(encoding).removeprefix("\ufeff").encode()])
+            content_bytes = buffer.to_pybytes()
+            decoded = content_bytes.decode(encoding).removeprefix("\ufeff").encode()
+            if b"\n" in content_bytes and not ANY_LINE_END.search(decoded):
+                raise UnicodeError("no line of it ends")
+            return in_arrow_memory([decoded])
         except LookupError as error:
             raise _no_such_encoding(encoding) from error
         except (UnicodeError, OverflowError) as error:

@@ -326,7 +326,8 @@ def _open(source: PathOrFile, text: TextOptions) -> TableFile:
         raise DataError(f"{n_unnamed} columns of {file.name} have no names", got=f"column {first} first", hint=hint)
     if repeated := [repr(name) for name, count in Counter(file.labels).items() if count > 1]:
         what = f"{file.name} has more than one column of the same name"
-        raise DataError(what, got=enumerated(repeated), hint=file.hint_on_header)
+        hint = file.hint_on_header or "Rename one"
+        raise DataError(what, got=enumerated(repeated), hint=hint)
     return file
 
 

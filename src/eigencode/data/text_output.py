@@ -45,9 +45,9 @@ class CsvWriter:
 
     def _write_quoted(self, rows: Iterable[Iterable[object]]) -> None:
         """Quote the cells that need it; pyarrow would quote all text."""
-        text = io.TextIOWrapper(self._file, "utf-8", newline="")
+        text = io.StringIO(newline="")
         csv.writer(text, delimiter=self._separator, lineterminator="\n").writerows(rows)
-        text.detach()
+        self._file.write(text.getvalue().encode())
 
     def __enter__(self) -> Self:
         return self

@@ -23,7 +23,8 @@ def without_time(X: Any, name: str | None) -> tuple[Any, np.ndarray | None]:
     if frame is None:
         raise DataError(f"There is no column {name!r} of times", got="an array", hint="Give a frame")
     if name not in frame.columns:
-        raise DataError(f"There is no column {name!r} of times", hint=did_you_mean(name, frame.columns, OWN_COLUMNS))
+        hint = did_you_mean(name, frame.columns, OWN_COLUMNS)
+        raise DataError(f"The table has no column {name!r} of times", hint=hint)
     times = frame[name]
     if times.null_count() or not (times.dtype.is_temporal() or times.dtype.is_numeric()):
         raise DataError(f"Column {name!r} must have a time or a number in each row", got=f"the type {times.dtype}")

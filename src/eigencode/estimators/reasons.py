@@ -31,6 +31,7 @@ from eigencode.estimators.row_nats import cells_of, is_allowed, used_columns
 if TYPE_CHECKING:
     from eigencode.data.containers import NamedArray
     from eigencode.data.tables import Column, Schema
+    from eigencode.data.tables.kinds import Kind
     from eigencode.estimators.base import BaseAutoencoder
     from eigencode.estimators.unlikeness import Unlikeness
 
@@ -86,8 +87,19 @@ class Reasons:
             "contribution": self.contributions[rows, columns],
             "observed": observed,
             "expected": expected,
-            "direction": _directions(observed, expected, allowed),
+            "direction": self._directions(columns, observed, expected, allowed),
         }
+
+    def _directions(
+        self, columns: np.ndarray, observed: np.ndarray, expected: np.ndarray, allowed: np.ndarray
+    ) -> np.ndarray:
+        """How values of some columns differ from what is expected."""
+        if (schema := self._schema) is None:
+            above = np.where(observed > expected, "above", "below")
+            return np.where(np.isnan(observed), "missing", np.where(observed == expected, "as expected", above))
+        kinds = [schema.columns[column].kind for column in used_columns(schema)]
+        each = zip(columns, observed, expected, allowed, strict=True)
+        return np.array([_direction(kinds[column], *values) for column, *values in each])
 
     @property
     def _schema(self) -> Schema | None:
@@ -266,21 +278,15 @@ def _objects(values: list[Any]) -> np.ndarray:
     return found
 
 
-def _directions(observed: np.ndarray, expected: np.ndarray, allowed: np.ndarray) -> np.ndarray:
-    """How values differ from what is expected."""
-    if observed.dtype != object:
-        above = np.where(observed > expected, "above", "below")
-        return np.where(np.isnan(observed), "missing", np.where(observed == expected, "as expected", above))
-    return np.array([_direction(*each) for each in zip(observed, expected, allowed, strict=True)])
-
-
-def _direction(observed: Any, expected: Any, allowed: bool) -> str:
-    observed, expected = _moment(observed), _moment(expected)
+def _direction(kind: Kind, observed: Any, expected: Any, allowed: bool) -> str:
     if is_missing(observed):
         return "missing"
+    if is_missing(expected):
+        return "other" if allowed else "unseen"
+    observed, expected = kind.places([_moment(observed), _moment(expected)])
     if observed == expected:
         return "as expected"
-    if isinstance(observed, str | bool) or isinstance(expected, str | bool) or is_missing(expected):
+    if isinstance(observed, str | bool) or isinstance(expected, str | bool):
         return "other" if allowed else "unseen"
     return "above" if observed > expected else "below"
 

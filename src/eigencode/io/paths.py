@@ -17,7 +17,7 @@ def model_file(path: str | os.PathLike[str]) -> str:
             with open(text, "rb"):  # safetensors reports every file that it cannot open as missing
                 return text
     except FileNotFoundError as error:
-        raise missing_file(text, "model file") from error
+        raise missing_file(text, "model file", ".safetensors") from error
     except OSError as error:
         raise file_error(error, f"Cannot read {text!r}", got=f"the error {error.strerror or error}") from error
     kind = FileIsFolderError if os.path.isdir(text) else StorageError

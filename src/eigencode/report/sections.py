@@ -199,10 +199,9 @@ def by_column(found: Findings) -> str:
         if not is_number:
             groups[usual] = [c.usual for c in some]
         best, least = some[0], some[-1]
-        says = (
-            f"{title.capitalize()}: best {best.name} ({percent(best.explained)}), least {least.name} "
-            f"({percent(least.explained)})."
-        )
+        most, fewest = percent(best.explained), percent(least.explained)
+        of_columns = f"best {best.name} ({most}), least {least.name} ({fewest})"
+        says = f"{title.capitalize()}: {of_columns if most != fewest else f'{most} in each column shown'}."
         clipped = {name: [max(value, -1.0) for value in values] for name, values in groups.items()}
         parts.append(figure(charts.bars([c.name for c in some], clipped, title), says))
     return "".join(parts)

@@ -13,6 +13,8 @@ import pyarrow as pa
 from eigencode.errors import DataError, enumerated
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from eigencode.data.tables.values import Values
 
 Block = tuple[str, int]
@@ -63,6 +65,10 @@ class Kind(ABC):
     def mean(self, cells: Any, xp: Any = np) -> Any:
         """The numbers that means of cells stand for, not rounded; of labels that of the likeliest."""
         return cells[:, 0]
+
+    def places(self, values: Sequence[Any]) -> Sequence[Any]:
+        """What values are compared by, where they have an order that they do not show: times as text, ranks."""
+        return values
 
     def allows(self, x: Any) -> Any:
         """Whether each number is that of a value that such a column can have; for gaps too."""
@@ -150,7 +156,8 @@ def short(number: float) -> str:
 def listed(labels: tuple[str, ...]) -> str:
     """A few labels with commas between them."""
     cut = (label if len(label) <= 20 else f"{label[:17]}..." for label in labels)
-    return enumerated([repr(label) if label.strip() != label or not label else label for label in cut], 4)
+    plain = (bool(label) and label.strip() == label and label.isprintable() for label in labels)
+    return enumerated([label if is_plain else repr(label) for label, is_plain in zip(cut, plain, strict=True)], 4)
 
 
 def require(condition: bool | np.ndarray, values: Values, wanted: str) -> None:

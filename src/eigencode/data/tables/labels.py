@@ -96,6 +96,7 @@ class Labels(Kind):
     rare: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
     rarest: ClassVar[float] = RAREST
+    has_order: ClassVar[bool] = False
 
     @classmethod
     def learn(cls, values: Values) -> Self:
@@ -117,6 +118,11 @@ class Labels(Kind):
         codes, labels = values.coded
         index = {label: number for number, label in enumerate((*self.labels, *self.rare))}
         return np.array([*(index.get(label, len(index)) for label in labels.to_pylist()), np.nan])[codes]
+
+    def places(self, values: Sequence[Any]) -> Sequence[Any]:
+        """The numbers of labels in their order, if there is one and it has all of them."""
+        index = {label: number for number, label in enumerate(self.labels if self.has_order else ())}
+        return [index[str(value)] for value in values] if index.keys() >= set(map(str, values)) else values
 
     def allows(self, x: Any) -> Any:
         """The labels fitted."""
@@ -274,6 +280,7 @@ class Ordered(Labels):
     kind: Annotated[str, OneOf(["ordered"])] = "ordered"
     title = "a column of ordered categories"
     rarest = 0.0
+    has_order = True
 
     @classmethod
     def recognise(cls, values: Values) -> str | None:
@@ -310,6 +317,7 @@ class Ranked(Labels):
 
     kind: Annotated[str, OneOf(["ranked"])] = "ranked"
     title = "a column of many ordered categories"
+    has_order = True
 
     @classmethod
     def recognise(cls, values: Values) -> str | None:

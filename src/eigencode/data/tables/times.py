@@ -15,6 +15,8 @@ from eigencode.data.tables.kinds import Block, Kind, require
 from eigencode.domains import OneOf
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from eigencode.data.tables.values import Values
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -79,6 +81,13 @@ class Clock(Kind):
     def numbers(self, values: Values) -> np.ndarray:
         """Seconds."""
         return self._seconds(values, self.format)
+
+    def places(self, values: Sequence[Any]) -> Sequence[Any]:
+        """Text as times, if all of it can be read."""
+        if not self.format or not all(isinstance(value, str) for value in values):
+            return values
+        times = types.times_of(pa.array(values, pa.string()), self.format)
+        return values if times is None else list(times.to_pylist())
 
     def cells(self, x: Any, xp: Any = np) -> Any:
         """The seconds themselves."""
