@@ -299,7 +299,7 @@ def test_quoted_cells_to_a_stream_that_takes_only_text(folder, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     lines = ["a,b", *('"x, y",1' if i % 2 else "z,0" for i in range(40))]
     (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n")
-    assert main("fit rows.csv --output m.safetensors --max-epochs 1 --n-components 1".split()) == 0
+    assert main(["fit", "rows.csv", "--output", "m.safetensors", "--max-epochs", "1", "--n-components", "1"]) == 0
     with redirect_stdout(io.StringIO()) as printed:
         assert main(["impute", "m.safetensors", "rows.csv", "--output", "-"]) == 0
     assert printed.getvalue().splitlines() == lines

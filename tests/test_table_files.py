@@ -227,7 +227,7 @@ def test_hints_for_headers_that_may_be_rows(file):
         read_table(file("0,0\n1,2\n"))
     assert "if it is a row, give --no-header or --names" in read_table(file("39,word\n40,b\n")).notes[0]
     noted = read_table(file("a,b\n1,2\n3,4\n5,6\n"), text=BARE).notes[0]
-    assert "because of 'a' in line 1: If the first line has names, leave out --no-header" in noted
+    assert "because of 'a' in line 1: if the first line has names, leave out --no-header" in noted
     with pytest.raises(DataError, match=r"has 2 columns, and needs as many names\. Got 1 in --names"):
         read_table(file("1,2\n"), text=TextOptions(names=["a"]))
 

@@ -96,7 +96,7 @@ def test_what_cannot_be_a_series_is_refused(detector):
     new = series(100, 1)
     with pytest.raises(DataError, match="in the order of 'time'"):
         detector.predict(new[::-1])
-    with pytest.raises(DataError, match="The table has no column 'time' of times. Its columns are: 'a', 'b'"):
+    with pytest.raises(DataError, match="The table has no column 'time' of times. Its columns are: 'inlet', 'outlet'"):
         detector.predict(new.drop(columns="time"))
     with pytest.raises(OptionError, match="'time' is for windows"):
         AnomalyDetector(time="time").fit(new)

@@ -127,9 +127,8 @@ def missing_file(path: str | os.PathLike[str], what: str = "file", ending: str =
     path = Path(path)
     near: list[str] = []
     with suppress(OSError):
-        near = sorted(
-            item.name for item in path.parent.glob("*" + glob.escape(path.suffix or ending)) if os.path.isfile(item)
-        )
+        alike = path.parent.glob("*" + glob.escape(path.suffix or ending))
+        near = sorted(item.name for item in alike if os.path.isfile(item))
     link = link_of(path)
     hint = did_you_mean(path.name, near) if near and link is None else None
     return MissingFileError(f"There is no {what} {str(path)!r}", got=link, hint=hint)
