@@ -108,11 +108,24 @@ def test_a_type_grows_only_to_one_that_holds_all_cells(ending, tmp_path):
             write(block)
     read = (pa.parquet.read_table if ending == "parquet" else pa.feather.read_table)(path)
     assert read["c"].to_pylist() == [None, 1.0, 2.0, 2.5, None, 3.0]
-    for first, then in ([2**60 + 1], [2.5]), ([1], ["a"]):
+    for first, then in ([2**60 + 1], [2.5]), ([1], ["a"]), ([True], ["a"]):
         with table_writer(tmp_path / f"other.{ending}") as write:
             write(pa.table({"c": pa.array(first)}))
             with pytest.raises(DataError, match="'c' has another one from row 1 on"):
                 write(pa.table({"c": pa.array(then)}))
+
+
+@pytest.mark.parametrize("ending", ["parquet", "arrow"])
+@pytest.mark.parametrize("number", [2.0, 0.5, 2, -1])
+def test_booleans_before_other_numbers_are_written_as_numbers(number, ending, tmp_path):
+    """Arrow makes True of all numbers but 0 without an error."""
+    path = tmp_path / f"rows.{ending}"
+    with table_writer(path) as write:
+        for cells in ([True, None, False], [type(number)(1), None], [number]):
+            write(pa.table({"c": pa.array(cells)}))
+    read = (pa.parquet.read_table if ending == "parquet" else pa.feather.read_table)(path)["c"]
+    assert read.type == pa.array([number]).type
+    assert read.to_pylist() == [1, None, 0, 1, None, number]
 
 
 @pytest.mark.filterwarnings("ignore:X has gaps")

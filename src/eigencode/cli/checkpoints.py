@@ -93,7 +93,7 @@ class CheckpointFlags(StateFlags):
                 deque(tracking.tracked(epochs, self.log, model.get_params(deep=False)), maxlen=0)
             except KeyboardInterrupt:
                 with suppress(KeyboardInterrupt):
-                    epochs.throw(KeyboardInterrupt)  # type: ignore[attr-defined]  # sets the best weights
+                    epochs.throw(KeyboardInterrupt)  # sets the best weights
                 warnings.warn(InterruptedWarning.of_fit(self.checkpoint is not None), stacklevel=2)
 
 

@@ -171,7 +171,8 @@ class Arrow(TableFile):
 class TypedWriter(ABC):
     """Writes one table after the other in the types of the first, or in wider ones that later cells need.
 
-    Whole numbers that are followed by fractions are such: all rows before are then written again, as floats.
+    Whole numbers that are followed by fractions need floats, and booleans that are followed by other numbers than 0 and
+    1 need numbers: all rows before are then written again.
     """
 
     def __init__(self, file: BinaryIO, schema: Any) -> None:
@@ -187,23 +188,28 @@ class TypedWriter(ABC):
         """Write what completes the file."""
 
     @abstractmethod
-    def _read(self, file: BinaryIO) -> Iterator[pa.Table]:
+    def _read(self, file: BinaryIO) -> Iterator[Any]:
         """The rows of such a file that is complete, a few at a time."""
 
     @abstractmethod
-    def _widened(self, table: pa.Table) -> Any:
+    def _widened(self, rows: Any) -> Any:
         """The types in which all rows can be written, these among them; None if those of the file hold them."""
 
     @abstractmethod
-    def _write(self, table: pa.Table) -> None:
+    def _write(self, rows: Any) -> None:
         """Write rows in the types of the file; an error if a cell does not fit."""
+
+    def _rows_of(self, table: pa.Table) -> Any:
+        """The rows of a table as they are written."""
+        return table
 
     def write_table(self, table: pa.Table) -> None:
         """Write the rows; an error if a cell does not fit into a type that the rows before have, or can have."""
-        if self._n_rows and (wider := self._widened(table)) is not None:
+        rows = self._rows_of(table)
+        if self._n_rows and (wider := self._widened(rows)) is not None:
             self._write_again(wider)
-        self._write(table)
-        self._n_rows += table.num_rows
+        self._write(rows)
+        self._n_rows += len(rows)
 
     def _write_again(self, schema: Any) -> None:
         """Write all rows once more, in other types."""
@@ -215,8 +221,8 @@ class TypedWriter(ABC):
             self._file.truncate()
             self._begin(schema)
             before.seek(0)
-            for table in self._read(before):
-                self._write(table)
+            for rows in self._read(before):
+                self._write(rows)
 
     def __enter__(self) -> Self:
         return self
@@ -234,9 +240,9 @@ class ColumnsWriter(TypedWriter):
     def _end(self) -> None:
         self._writer.close()
 
-    def _widened(self, table: pa.Table) -> pa.Schema | None:
+    def _widened(self, rows: pa.Table) -> pa.Schema | None:
         schema = self._schema
-        for number, (column, field) in enumerate(zip(table.columns, self._schema, strict=True)):
+        for number, (column, field) in enumerate(zip(rows.columns, self._schema, strict=True)):
             if not self._holds(column, field) and _is_like(column.type, field.type):
                 schema = schema.set(number, field.with_type(column.type))
         return None if schema is self._schema else schema
@@ -247,8 +253,8 @@ class ColumnsWriter(TypedWriter):
             return column.type == field.type or types.keeps_digits(column, field.type)
         return False
 
-    def _write(self, table: pa.Table) -> None:
-        columns = [self._checked(column, field) for column, field in zip(table.columns, self._schema, strict=True)]
+    def _write(self, rows: pa.Table) -> None:
+        columns = [self._checked(column, field) for column, field in zip(rows.columns, self._schema, strict=True)]
         self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
 
     def _checked(self, column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
@@ -267,8 +273,9 @@ class ColumnsWriter(TypedWriter):
 
 
 def _is_like(kind: pa.DataType, other: pa.DataType) -> bool:
-    """Whether two types are of one class, or the second one is that of gaps alone."""
-    return types.class_of(other) in (types.class_of(kind), "nothing")
+    """Whether two types are of one class, or the second one is that of gaps alone, or of booleans before numbers."""
+    before, now = types.class_of(other), types.class_of(kind)
+    return before in (now, "nothing") or (before, now) == ("boolean", "number")
 
 
 class ParquetWriter(ColumnsWriter):
@@ -340,19 +347,21 @@ class NpyWriter(TypedWriter):
         self._write_header(self._n_rows)
         self._file.seek(0, 2)
 
-    def _read(self, file: BinaryIO) -> Iterator[pa.Table]:
+    def _read(self, file: BinaryIO) -> Iterator[np.ndarray]:
         np.lib.format.read_magic(file)
         dtype = np.lib.format.read_array_header_1_0(file)[2]
         while cells := file.read(BLOCK_ROWS * self._n_columns * dtype.itemsize):
-            rows = np.frombuffer(cells, dtype).reshape(-1, self._n_columns)
-            yield pa.table(list(rows.T), names=[str(number) for number in range(self._n_columns)])
+            yield np.frombuffer(cells, dtype).reshape(-1, self._n_columns)
 
-    def _widened(self, table: pa.Table) -> np.dtype | None:
-        dtype = np.result_type(_stacked(table).dtype, self._dtype)
+    def _rows_of(self, table: pa.Table) -> np.ndarray:
+        return _stacked(table)
+
+    def _widened(self, rows: np.ndarray) -> np.dtype | None:
+        dtype = np.result_type(rows.dtype, self._dtype)
         return None if dtype == self._dtype else dtype
 
-    def _write(self, table: pa.Table) -> None:
-        self._file.write(np.ascontiguousarray(_stacked(table), self._dtype).data)
+    def _write(self, rows: np.ndarray) -> None:
+        self._file.write(np.ascontiguousarray(rows, self._dtype).data)
 
 
 class Npy(TableFile):

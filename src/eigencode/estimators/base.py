@@ -104,7 +104,7 @@ class BaseAutoencoder(
         groups: Any = None,
         checkpoint: Any = None,
         every: int | None = None,
-    ) -> Iterator[dict[str, float]]:
+    ) -> Generator[dict[str, float]]:
         """Fit step by step: an iterator that trains until the next evaluation for each row of history it yields.
 
         Evaluations come after each epoch, or after each 1,024 steps where an epoch has more. Options and rows are

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -118,7 +118,7 @@ class SupervisedAutoencoder(TrainingOptions, HeadOptions, Composed):
         groups: Any = None,
         checkpoint: Any = None,
         every: int | None = None,
-    ) -> Iterator[dict[str, float]]:
+    ) -> Generator[dict[str, float]]:
         """Fit step by step: an iterator that trains head and encoder until the next evaluation for each row it yields.
 
         The autoencoder, unless it is fitted, is fitted before the first.

@@ -92,14 +92,10 @@ def rough_mixture(codes: np.ndarray, most: int) -> Mixture:
     """
     center, divisor = standards(codes)
     rows = (codes - center) / divisor
-    for dtype in (torch.float32, torch.float64):
-        try:
-            found = _rough(rows, most, dtype)
-            break
-        except np.linalg.LinAlgError:
-            continue
-    else:
-        raise DataError("The covariances of a mixture must be positive definite")
+    try:
+        found = _rough(rows, most, torch.float32)
+    except DataError:
+        found = _rough(rows, most, torch.float64)
     return in_units(found, center, divisor)
 
 

@@ -22,7 +22,7 @@ from scipy.spatial.distance import cdist
 
 from eigencode.errors import DataError, OptionError, is_int
 from eigencode.model.codes import as_codes, as_weights, standards, systematic
-from eigencode.model.expectation_maximisation import Fits, Gaussians
+from eigencode.model.expectation_maximisation import NOT_DEFINITE, Fits, Gaussians
 
 CANDIDATES = (1, 2, 4, 8, 16, 32)
 """Numbers of components that are tried, in this order."""
@@ -103,7 +103,7 @@ class Mixture:
         try:
             return np.linalg.cholesky(self.covariances)
         except np.linalg.LinAlgError as error:
-            raise DataError("The covariances of a mixture must be positive definite") from error
+            raise DataError(NOT_DEFINITE) from error
 
     @property
     def n_components(self) -> int:
@@ -241,18 +241,15 @@ def fit_mixture(
     rows = (rows - center) / divisor
     few = rows[np.random.default_rng(seed).permutation(len(rows))[:CHOICE_ROWS]]
     fits = Fits(lambda n, m: can_be_full(n, m, rows.shape[1], len(rows)), seed)
-    try:
-        if n_components == "auto" and len(rows) <= bic_rows:
-            different = np.unique(rows, axis=0)
-            sizes = candidates(min(most, len(different) // ROWS_A_COMPONENT))
-            found = min((fits(different, m) for m in sizes), key=lambda each: each.bic(different))
-        elif n_components == "auto":
-            found = best_of_sizes(few, seed, validation_fraction, fits, candidates(most))
-        else:
-            found = fits(few, min(int(n_components), len(np.unique(few, axis=0))))
-        return in_units(fits.further(found, rows), center, divisor)
-    except np.linalg.LinAlgError as error:
-        raise DataError("The covariances of a mixture must be positive definite") from error
+    if n_components == "auto" and len(rows) <= bic_rows:
+        different = np.unique(rows, axis=0)
+        sizes = candidates(min(most, len(different) // ROWS_A_COMPONENT))
+        found = min((fits(different, m) for m in sizes), key=lambda each: each.bic(different))
+    elif n_components == "auto":
+        found = best_of_sizes(few, seed, validation_fraction, fits, candidates(most))
+    else:
+        found = fits(few, min(int(n_components), len(np.unique(few, axis=0))))
+    return in_units(fits.further(found, rows), center, divisor)
 
 
 def candidates(most: int) -> list[int]:

@@ -22,6 +22,7 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
 from eigencode.batch import equal_parts
+from eigencode.errors import DataError
 from eigencode.lazy import torch
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ MOST_PAIRS = 64
 
 TINY = 10 * float(np.finfo(np.float64).eps)
 """Added to the sizes of components, to divide by them."""
+
+NOT_DEFINITE = "The covariances of a mixture must be positive definite"
 
 NARROW = 1e-3
 """Smallest variance of a Gaussian, in standardised codes, for which float32 is precise enough."""
@@ -296,7 +299,7 @@ class Gaussians:
     def log_joint(self, products: Products) -> Tensor:
         """The log-density of each component and row, shape (m, n)."""
         if products.rows.dtype == torch.float32 and float(self._volumes.min()) < math.sqrt(NARROW):
-            raise np.linalg.LinAlgError("A Gaussian is too narrow for float32")
+            raise DataError("A Gaussian is too narrow for float32")
         if products.is_wide:
             own = self.means.to(products.rows), self._halves.to(products.rows)
             squares = [((products.rows - mean) @ half.T).square().sum(1) for mean, half in zip(*own, strict=True)]
@@ -321,7 +324,7 @@ class Gaussians:
         """The lower triangular roots of the covariances, shape (m, k, k)."""
         roots, failures = torch.linalg.cholesky_ex(self.covariances)
         if failures.any():
-            raise np.linalg.LinAlgError("A covariance is not positive definite")
+            raise DataError(NOT_DEFINITE)
         return roots
 
     @cached_property
@@ -331,7 +334,7 @@ class Gaussians:
             return self._roots.diagonal(dim1=-2, dim2=-1)
         variances = self.covariances.diagonal(dim1=-2, dim2=-1)
         if not (variances > 0).all():
-            raise np.linalg.LinAlgError("A variance is not positive")
+            raise DataError(NOT_DEFINITE)
         return variances.sqrt()
 
     @cached_property

@@ -125,9 +125,12 @@ def cast(cells: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def keeps_digits(cells: pa.Array, kind: pa.DataType) -> bool:
-    """Whether floats are the same in another type, as not in decimals or shorter floats; an error if it has no room."""
+    """Whether numbers are the same in another type, as not in booleans, decimals or shorter floats.
+
+    An error if it has no room for them.
+    """
     found = cast(cells, kind)
-    if not kinds.is_floating(cells.type):
+    if not kinds.is_floating(cells.type) and not (kinds.is_integer(cells.type) and kinds.is_boolean(kind)):
         return True
     kept, given = (each.to_numpy(zero_copy_only=False) for each in (cast(found, cells.type), cells))
     return np.array_equal(kept, given, equal_nan=True)
