@@ -8,8 +8,9 @@ import torch
 from eigencode.errors import DataError
 from eigencode.model import code_priors, expectation_maximisation
 from eigencode.model.code_priors import _without_noise, mixture_prior, rough_mixture
+from eigencode.model.codes import standards
 from eigencode.model.density import can_be_full, fit_mixture
-from eigencode.model.expectation_maximisation import REGULARISATION, Gaussians, Products, improved
+from eigencode.model.expectation_maximisation import REGULARISATION, Fits, Gaussians, Products, improved
 
 
 def clumps(n, k, m, seed, gap=1.5):
@@ -236,6 +237,33 @@ def test_the_prior_of_clumps_makes_rows_likelier_than_a_standard_normal(k):
     ]
     normal = scipy.stats.multivariate_normal(np.zeros(k), np.eye(k) + noise).logpdf(codes)
     assert np.logaddexp.reduce(joint).mean() > normal.mean() + 1
+
+
+@pytest.mark.parametrize(("gain", "bound"), [(0.0, 1e-3), (2**-22, 2**-22 * 3000 * 27)])
+def test_iterations_on_all_rows_end_at_a_gain_for_each_product(gain, bound):
+    """With the iteration after the first that gains less; each row has 6 values and 21 products."""
+    products = Products(torch.from_numpy(clumps(3000, 6, 8, 0)), True)
+    first = torch.nn.functional.one_hot((3 * products.rows[:, :4]).argmax(1), 4).T.double()
+    found = Gaussians.of(products, first)
+    shares = products.split(found.of_part(products)[0])
+    scores = [improved(products, shares, n, -np.inf).score_samples(products.rows.numpy()).mean() for n in range(80)]
+    n = np.flatnonzero(np.diff(scores) < bound)[0] + 2
+    ended = Fits(lambda n, m: True).further(found, products.rows.numpy(), gain)
+    assert ended.score_samples(products.rows.numpy()).mean() == pytest.approx(scores[n], abs=1e-12)
+
+
+def test_after_the_last_iteration_of_a_prior_another_gains_less_than_its_bound():
+    """Several times the least gain of a density, but not less than a training step would gain in that time."""
+    gains = []
+    for seed in range(3):
+        codes = clumps(20_000, 6, 16, seed, gap=1.0)
+        center, divisor = standards(codes)
+        rows = (codes - center) / divisor
+        found = code_priors._rough(rows, 16, torch.float64)
+        products = Products(torch.from_numpy(rows), found.is_full)
+        another = improved(products, (found.of_part(part)[0] for part in products.parts), 1, -np.inf)
+        gains.append(np.mean(another.score_samples(rows) - found.score_samples(rows)))
+    assert expectation_maximisation.LEAST_GAIN < np.median(gains) < code_priors.GAIN * 20_000 * 27
 
 
 @pytest.mark.parametrize(("limits", "expected"), [((2, 3, 2**21), 3), ((1, 10, 2000), 4), ((2, 100, 499), 2)])

@@ -15,7 +15,8 @@ from eigencode import (
     fit_many,
     training,
 )
-from eigencode.errors import InterruptedWarning
+from eigencode.errors import InterruptedWarning, ResultWarning, TrainingError
+from eigencode.estimators import streaming
 from eigencode.model.composition import Composition
 from eigencode.training import loop
 from eigencode.training.batched_runner import BatchedRunner
@@ -152,6 +153,28 @@ def test_an_iterator_that_is_left_is_noted_and_no_verdict_on_the_network(X):
         note.startswith("the iterator was left after 810 rows, in epoch 1 of at most 3") for note in model.notes_
     )
     assert not any("would do" in note or "not converged" in note for note in model.notes_)
+
+
+def test_an_iterator_that_is_held_at_exit_ends_with_the_best_weights(X):
+    held = Autoencoder(4, **OPTIONS)
+    rows = held.iter_fit(X)
+    next(rows)
+    streaming._close_unfinished()
+    assert held.notes_[0].startswith("the iterator was left after 810 rows")
+    assert next(rows, None) is None
+
+
+def test_an_error_in_ending_an_iterator_that_is_dropped_is_a_warning():
+    def rows():
+        try:
+            yield {}
+        finally:
+            raise TrainingError("It cannot be ended")
+
+    held = streaming.FitIterator(rows())
+    next(held)
+    with pytest.warns(ResultWarning, match="It cannot be ended"):
+        del held
 
 
 @pytest.mark.parametrize(

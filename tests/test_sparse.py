@@ -294,9 +294,9 @@ def test_weights_are_evaluated_by_what_missing_the_activity_costs():
         prior.fitted.fill_(reached)
         assert Objective().terms(model, model(x))["divergence"].item() == pytest.approx(cost, rel=1e-5, abs=1e-9)
     prior.fitted.fill_(2.1)
-    assert prior.warn_about(model) is None
+    assert prior.warn_after_training() is None
     prior.fitted.fill_(2.5)
-    assert "about 2.5, not 2" in prior.warn_about(model)
+    assert "about 2.5, not 2" in prior.warn_after_training()
 
 
 def activities(rows, n_training, kind, active, n_seeds, **options):
@@ -397,6 +397,18 @@ def test_the_rate_is_not_corrected_for_an_encoder_that_does_not_read_it():
     """Its codes would stay as active as they are, and the model would say that they are not."""
     model = built(30, 60, encoder=MLP(), decoder=Dictionary(), prior=AdaptiveLaplace(6))
     assert list(model.prior.validation_state({"active": torch.ones(9), "length": torch.ones(9)}, model)) == ["aim"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_start_of_another_activity_is_not_the_best_epoch(seed):
+    """Half of the 20 units are active there, which costs the rows' whole variance."""
+    x = np.random.default_rng(seed).normal(size=(300, 10))
+    terms = {"code": Point("relu"), "encoder": MLP(), "decoder": Dictionary(), "prior": AdaptiveLaplace(2)}
+    model = Autoencoder(20, **terms, init="random", max_epochs=20, random_state=seed).fit(x)
+    start = model.history_[0]
+    assert start["validation_divergence"] == pytest.approx(float(model.composition_.prior.stake), rel=1e-5)
+    assert model.best_epoch_ > 0
+    assert 0.5 < (model.transform(x) != 0).sum(1).mean() < 6
 
 
 def test_a_network_reads_what_the_networks_within_it_read():

@@ -308,7 +308,7 @@ class BaseAutoencoder(
         self.objective_, self.execution_ = run.objective, run.execution
         for name, value in vars(fitting.Decisions.of(model, start, run)).items():
             setattr(self, f"{name}_", value)
-        self.notes_ = fitting.warnings_about(self.composition_)
+        self.notes_ = fitting.warnings_about(self.composition_, is_trained=False)
         for note in self.notes_:
             warnings.warn(f"{type(self).__name__}: {note}", ResultWarning, stacklevel=4)
         run.state.interrupted = self._was_interrupted

@@ -71,9 +71,10 @@ def notes(run: TrainingRun, gained_over: float | None, explained: tuple[float, f
     return [*warnings_about(state.composition), *(note for note in found if note is not None)]
 
 
-def warnings_about(composition: Composition) -> list[str]:
-    """Warnings of a model's terms, which do not depend on training."""
+def warnings_about(composition: Composition, *, is_trained: bool = True) -> list[str]:
+    """Warnings of a model's terms: of their combination, and of their states if the model is trained."""
     found = [term.warn_about(composition) for term in composition.terms]
+    found += [term.warn_after_training() for term in composition.terms if is_trained]
     return [note for note in found if note is not None]
 
 

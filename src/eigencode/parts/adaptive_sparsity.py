@@ -131,7 +131,7 @@ class TargetActivity(Term):
         """The cost of an activity that is too high or too low, added in evaluation; a scalar."""
         return self.stake * (10 * ((self.reached / self.wanted - 1).abs() - TOLERANCE)).clamp(0, 1)
 
-    def warn_about(self, composition: Composition) -> str | None:
+    def warn_after_training(self) -> str | None:
         """A warning with the activity reached, if it is far from the wanted one."""
         if abs(float(self.reached / self.wanted) - 1) <= 2 * TOLERANCE:
             return None
@@ -205,7 +205,11 @@ class AdaptiveLaplace(TargetActivity, Prior):
             cells = cells if batch.observed is None else cells.where(batch.observed, 0.0)
             (slopes,) = torch.autograd.grad(cells.sum(), z)
         rate = exceeded_by(slopes.abs().flatten(), self.active * len(batch)).clamp(SMALLEST, LARGEST)
-        return {**super().first_state(batch, composition), "rate": rate}
+        found = {**super().first_state(batch, composition), "rate": rate}
+        if composition.encoder.terms_read or isinstance(composition.code, ThresholdedCode):
+            return found  # codes that an evaluation corrects; others may be far from the wanted activity at the start
+        codes = composition.encode(batch.x, batch.observed).mean
+        return {**found, "fitted": self.activity_of(codes).mean()}
 
     def next_state(self, statistics: Mapping[str, Tensor], n_rows: int) -> Mapping[str, Tensor]:
         """Increase the rate if too many units were active, decrease it if too few."""

@@ -289,6 +289,10 @@ class Term(Part):
         """A warning about the term in combination with the model's other terms; None if there is no problem."""
         return None
 
+    def warn_after_training(self) -> str | None:
+        """A warning about the state that the term has after training; None if there is no problem."""
+        return None
+
     def shrinkage(self, eigenvalues: Tensor) -> Tensor | None:
         """The share of each principal direction that the best linear autoencoder with this term keeps, shape (k,).
 
