@@ -30,6 +30,8 @@ from eigencode.parts import (
     Point,
     SaltAndPepper,
 )
+from eigencode.parts.networks.base import GELU
+from eigencode.training.cpu_graphs import Operators
 
 PARTS = [
     MLP(hidden=(3, 2), activation="tanh"),
@@ -141,6 +143,39 @@ def test_a_foreign_module_must_fit_the_widths():
         network.setup(5, 3, generator())
     with pytest.raises(OptionError, match="Linear cannot take rows of 4 numbers"):
         network.setup(4, 2, generator())
+
+
+@pytest.mark.parametrize("n_rows", [1, 3, 300])
+def test_gelu_is_the_same_function_by_either_kernel_with_its_derivatives(n_rows):
+    x = torch.linspace(-4, 4, 64 * n_rows, dtype=torch.float64).reshape(n_rows, 64).requires_grad_()
+    share = (1 + torch.erf(x / 2**0.5)) / 2
+    density = torch.exp(-(x**2) / 2) / (2 * torch.pi) ** 0.5
+    for is_training in (True, False):
+        found = GELU().train(is_training)(x)
+        (slope,) = torch.autograd.grad(found.sum(), x, create_graph=True)
+        (curvature,) = torch.autograd.grad(slope.sum(), x)
+        for given, expected in ((found, x * share), (slope, share + x * density), (curvature, (2 - x**2) * density)):
+            torch.testing.assert_close(given, expected, rtol=1e-12, atol=1e-14)
+        assert found.is_contiguous()
+
+
+@pytest.mark.parametrize(
+    ("shape", "is_training", "calls_library"),
+    [((32, 64), True, False), ((32, 64), False, True), ((256, 64), True, False), ((257, 64), True, True),
+     ((2, 3, 4), True, True)],
+)  # fmt: skip
+def test_few_numbers_in_training_take_torchs_own_kernel_of_gelu(shape, is_training, calls_library):
+    read = []
+
+    class Reader(Operators):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            if function is torch.ops.aten.gelu.default:
+                read.append(args[0].is_contiguous())
+            return function(*args, **(kwargs or {}))
+
+    with Reader():
+        GELU().train(is_training)(torch.ones(shape))
+    assert read == [calls_library]  # torch gives contiguous numbers to oneDNN
 
 
 def test_an_unknown_activation_is_named_with_the_nearest():

@@ -16,10 +16,13 @@ from eigencode import (
 from eigencode.parts import CallableCorruption, KLSparsity
 from eigencode.training.batched_runner import BatchedRunner
 from eigencode.training.cpu_graphs import (
+    PYTHON_FUNCTIONS,
     WARM_UP,
+    Operators,
     _Recording,
     joined_directly,
     out_variant,
+    python_function,
     record_on_cpu,
     without_constants,
 )
@@ -272,6 +275,63 @@ def test_frequent_operators_write_their_results_directly_with_the_same_bits(work
     with _Recording() as recording:
         work(x)
     assert not (is_direct and any(is_composed(one) for one in recording.operations))
+
+
+class Seen(Operators):
+    """The operators that are run."""
+
+    def __init__(self):
+        super().__init__()
+        self.operators = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.operators.append(function)
+        return function(*args, **(kwargs or {}))
+
+
+def arguments_of(name, x, y):
+    """Arguments of an operator, positional and named, by those that it has beside a tensor."""
+    square, number = torch.stack([x.T @ x, x.T @ y]), torch.tensor(0.5)
+    return {
+        "_log_softmax.out": ((x, 1, False), {}),
+        "addmm.out": ((y[0], x, square[0]), {"beta": 0.5, "alpha": 2.0}),
+        "baddbmm.out": ((square, square, square), {}),
+        "bmm.out": ((square, square), {}),
+        "cat.out": (([x, y], 1), {}),
+        "clamp.out": ((x, None, 1.0), {}),
+        "clamp.Tensor_out": ((x, number), {}),
+        "clamp_min.out": ((x, 0), {}),
+        "gelu.out": ((x,), {"approximate": "none"}),
+        "index_select.out": ((x, 0, torch.tensor([2, 0])), {}),
+        "lerp.Scalar_out": ((x, y, 0.1), {}),
+        "lerp.Tensor_out": ((x, y, number), {}),
+        "logsumexp.out": ((x, [1], True), {}),
+        "mean.dtype_out": ((x,), {}),
+        "mean.out": ((x, [0], True), {}),
+        "mm.out": ((x, y.T), {}),
+        "mse_loss.out": ((x, y, 0), {}),
+        "pow.Tensor_Scalar_out": ((x, 2), {}),
+        "sum.IntList_out": ((x, []), {}),
+        "where.self_out": ((x > y, x, y), {}),
+        **{f"{one}.out": ((x, y), {}) for one in ("add", "addcmul", "div", "maximum", "minimum", "mul", "sub")},
+        "addcmul.out": ((x, x, y), {"value": 0.3}),
+    }.get(name, ((x,), {}))
+
+
+@pytest.mark.parametrize("name", sorted(PYTHON_FUNCTIONS))
+def test_a_function_of_torch_calls_the_operator_that_was_recorded(name):
+    packet, overload = name.split(".")
+    operator = getattr(getattr(torch.ops.aten, packet), overload)
+    x, y = torch.rand(2, 4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 0.1
+    given, named = arguments_of(name, x, y)
+    results = [operator(*given, **named, out=x.new_empty(0))]
+    function, seen = python_function(operator), Seen()
+    assert function is not operator
+    with seen:
+        results.append(function(*given, **named, out=torch.empty_like(results[0])))
+    assert seen.operators[-1] is operator
+    assert torch.equal(*results)
+    assert results[0].any()
 
 
 def is_composed(operation):
