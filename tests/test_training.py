@@ -751,6 +751,15 @@ def test_at_a_look_the_average_answers():
         np.testing.assert_array_equal(looks[row["step"]], evaluated.transform(x))
 
 
+def test_dropout_is_off_at_a_look_and_on_in_the_steps_after_it():
+    x, activation = rows(400).numpy(), nn.Sequential(nn.Tanh(), nn.Dropout(0.5))
+    options = {"hidden": (8,), "activation": activation, "max_epochs": 2, "batch_size": 32, "random_state": 0}
+    model, expected = Autoencoder(2, **options), Autoencoder(2, **options).fit(x)
+    for _ in model.iter_fit(x, every=64):
+        np.testing.assert_array_equal(model.transform(x), model.transform(x))
+    assert untimed(model.history_) == untimed(expected.history_)
+
+
 @pytest.mark.parametrize("end", [GeneratorExit, KeyboardInterrupt])
 def test_a_fit_left_after_a_look_has_the_weights_of_it(tmp_path, end):
     """Not those of the start, if that is what was evaluated before; nor is the look lost for a fit that goes on."""
@@ -852,3 +861,21 @@ def test_after_a_fit_only_the_model_has_its_weights(kind):
         assert not [one for one in alive if one.numel() in (n_weights, 2 * n_weights)]
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("shape", [(5,), (2, 5)])
+def test_a_copied_optimiser_goes_on_as_the_first_one_and_changes_nothing_of_it(shape):
+    def stepped(optimizer, n_steps):
+        for number in range(n_steps):
+            gradient = torch.linspace(-1, 1, math.prod(shape)).view(shape) * (number + 1)
+            optimizer._gradient.copy_(gradient)
+            optimizer.step(0.1 if len(shape) == 1 else torch.full(shape[:1], 0.1))
+        return [one.clone() for one in (optimizer._weights, *optimizer.state_dict().values())]
+
+    first = ClippedAdam(torch.zeros(shape), torch.zeros(shape))
+    kept = stepped(first, 3)
+    other = copy.deepcopy(first)
+    later = stepped(other, 3)
+    assert all(map(torch.equal, stepped(first, 0), kept))
+    assert not torch.equal(later[0], kept[0])
+    assert all(map(torch.equal, stepped(first, 3), later))

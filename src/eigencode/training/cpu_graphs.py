@@ -406,7 +406,6 @@ def _is_fixed(function: OpOverload, traits: Traits, given: Any, results: Any) ->
     return not traits.is_selection or is_by_number
 
 
-@cache
 def python_function(operator: Callable[..., Any]) -> Callable[..., Any]:
     """The function of torch that calls an operator, which reads arguments in less time; the operator if there is none.
 

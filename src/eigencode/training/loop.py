@@ -200,8 +200,12 @@ def _conclude(runner: Runner, tally: Tally, conclude: Callable[[Runner, Sequence
 
 
 def _look(runner: Runner, tally: Tally) -> list[Row]:
-    """Set the average as weights, and keep the sums for the next evaluation; return how far the run is."""
+    """Set the average as weights, and keep the sums for the next evaluation; return how far the run is.
+
+    The model may be asked before the next step, which is when layers such as dropout are in training again.
+    """
     (run,) = runner.runs
+    run.state.composition.eval()
     run.state.unevaluated = tally.unevaluated()
     runner.take_average()
     runner.show(average=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from typing import Any, ClassVar, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,7 +17,6 @@ from eigencode.whole_operations import as_one_operation
 
 CLIP_FACTOR = 5.0
 """A gradient longer than this multiple of the running mean length is clipped to it."""
-
 
 BETAS = 0.9, 0.99
 """Adam's decay rates of the means of the gradient and of its square."""
@@ -236,14 +237,10 @@ class ClippedAdam:
         What follows from the lengths is computed for all models at once, and models of the same step size are stepped
         by one call.
         """
-        each = [rates] if isinstance(rates, float | int) else rates.reshape(-1).tolist()
-        own, unit = gradient.view(len(each), -1), torch.empty(len(each))
-        # As arrays, whose entries are written in less time than those of tensors.
-        changed = self.n_steps, self.running, self.skipped, unit
-        n_steps, running, skipped, units = (one.numpy().reshape(-1) for one in changed)
+        each, lengths = _listed(rates), _listed(torch.linalg.vector_norm(gradient, dim=-1).float())
+        n_steps, running, skipped, units, shares = self._numbers
         alike: dict[float, list[int]] = {}
-        norms = torch.linalg.vector_norm(own, dim=-1).float().tolist()
-        known = zip(norms, running.tolist(), self._share.reshape(-1).tolist(), each, strict=True)
+        known = zip(lengths, running.tolist(), shares, each, strict=True)
         for k, (norm, mean_norm, share, rate) in enumerate(known):
             is_finite = math.isfinite(norm)
             norm = norm if is_finite else 0.0
@@ -256,20 +253,32 @@ class ClippedAdam:
                 alike.setdefault(rate, []).append(k)
             else:
                 skipped[k] += min(rate, LONGEST_STEP)
+        unit = torch.from_numpy(units)
         if len(each) > 1:  # the kernel takes one unit for all
-            own.div_(unit[:, None])
+            gradient.div_(unit[:, None])
         for rate, chosen in alike.items():
-            for factor, tensors in self._together(own, tuple(chosen)):
+            for factor, tensors in self._together(gradient, tuple(chosen)):
                 fused_adam(*tensors, rate=rate * factor, unit=unit if len(each) == 1 else None)
 
-    def _together(self, gradients: Tensor, chosen: tuple[int, ...]) -> Iterable[tuple[float, Sequence[list[Tensor]]]]:
+    @cached_property
+    def _numbers(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, list[float]]:
+        """Steps, running lengths, what was skipped, units and shares of each model: entries of arrays are fast."""
+        steps, running, skipped = (one.numpy().reshape(-1) for one in (self.n_steps, self.running, self.skipped))
+        return steps, running, skipped, np.empty_like(running), self._share.reshape(-1).tolist()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies have: the arrays, which are memory of the tensors, are made anew."""
+        return {name: value for name, value in vars(self).items() if name != "_numbers"}
+
+    def _together(self, gradient: Tensor, chosen: tuple[int, ...]) -> Iterable[tuple[float, Sequence[list[Tensor]]]]:
         """For each factor the pieces of some models: gradients, weights, moments and numbers of steps, as lists.
 
         They are the same in most steps, and views take longer to make than the arithmetic: two a model are kept.
         """
-        key = gradients.data_ptr(), chosen
+        key = gradient.data_ptr(), chosen
         if key not in self._lists:
             self._lists = dict([k for k in self._lists.items() if k[0][0] == key[0]][1 - 2 * len(self._models) :])
+            gradients = gradient.view(len(self._models), -1)
             pieces: dict[float, list[Sequence[Tensor]]] = {}
             for k in chosen:
                 for factor, part, tensors in self._models[k]:
@@ -307,6 +316,12 @@ class ClippedAdam:
         """Continue from other weights. The moments are kept, since gradients that are not finite never change them."""
 
 
+def _listed(values: float | Tensor) -> list[float]:
+    """A number, or numbers, as a list."""
+    found = values if isinstance(values, float | int) else values.tolist()
+    return found if isinstance(found, list) else [found]
+
+
 def _pieces(factors: Tensor) -> list[tuple[Any, slice]]:
     """The factors, or the decays, of neighbouring weights that have the same, and where these are.
 
@@ -325,24 +340,15 @@ def _pieces(factors: Tensor) -> list[tuple[Any, slice]]:
     return list(zip(each, map(slice, begins, [*begins[1:], factors.shape[-1]]), strict=True))
 
 
-def fused_adam(
-    gradients: Sequence[Tensor],
-    weights: Sequence[Tensor],
-    means: Sequence[Tensor],
-    squares: Sequence[Tensor],
-    n_steps: Sequence[Tensor],
-    *,
-    rate: Any,
-    unit: Tensor | None,
-    is_broken: Tensor | None = None,
-) -> None:
-    """Adam's steps by gradients in a given unit, by torch's fused kernel, in one pass over the weights.
+def fused_adam(*lists: Sequence[Tensor], rate: Any, unit: Tensor | None, is_broken: Tensor | None = None) -> None:
+    """Adam's steps in one pass over the weights: gradients in a unit, weights, means, squares and numbers of steps.
 
-    It is called directly, since the class in ``torch.optim`` imports a compiler at its first use, for a second or more,
-    and its step takes longer than that of a small network.
+    Torch's fused kernel is called directly, since the class in ``torch.optim`` imports a compiler at its first use, for
+    a second or more, and its step takes longer than that of a small network.
     """
+    gradients, weights, means, squares, n_steps = map(list, lists)
     torch._fused_adam_(
-        list(weights), list(gradients), list(means), list(squares), [], list(n_steps),
+        weights, gradients, means, squares, [], n_steps,
         lr=rate, beta1=BETAS[0], beta2=BETAS[1], weight_decay=0.0, eps=EPSILON, amsgrad=False, maximize=False,
         grad_scale=unit, found_inf=is_broken,
     )  # fmt: skip
@@ -357,14 +363,9 @@ class FullBatchLBFGS(torch.optim.LBFGS):
     memory = 0.0
 
     def __init__(self, vector: nn.Parameter, factors: Tensor | None = None, decay: Tensor | None = None) -> None:
-        super().__init__(  # its steps have the length of the line search, without factors, and find a minimum
-            [vector],
-            max_iter=5,
-            history_size=50,
-            line_search_fn="strong_wolfe",
-            tolerance_grad=1e-12,
-            tolerance_change=0.0,
-        )
+        # Its steps have the length of the line search, without factors, and find a minimum.
+        settings: Any = {"max_iter": 5, "history_size": 50, "line_search_fn": "strong_wolfe"}
+        super().__init__([vector], tolerance_grad=1e-12, tolerance_change=0.0, **settings)
 
     def restart(self) -> None:
         """Continue from other weights: the curvature is discarded, since it is not theirs and may not be finite."""
@@ -444,7 +445,6 @@ LONGEST_STEP = 1e30
 
 NO_STEP = 1e-30
 """Step size with which no weight changes."""
-
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adam": ClippedAdam, "lbfgs": FullBatchLBFGS}
 """The optimisers by name, each for one vector of weights, with each weight's factor of the step size and its decay."""
