@@ -9,6 +9,7 @@ import torch
 from sklearn.base import clone
 from torch import nn
 
+import eigencode
 from eigencode import (
     AnomalyDetector,
     Autoencoder,
@@ -160,3 +161,41 @@ def test_a_subclass_is_named_if_it_has_no_constructor_of_its_own():
     with pytest.raises(TypeError, match="unexpected keyword argument 'wrong'") as found:
         Maker(wrong=3)
     assert type(found.value) is TypeError
+
+
+@pytest.mark.parametrize(
+    ("estimator", "params", "message"),
+    [
+        (Autoencoder(), {"n_comp": 3}, "Autoencoder has no option 'n_comp'. Got n_comp=3. Did you mean 'n_components'"),
+        (Autoencoder(), {"n_comp__x": 3}, "Autoencoder has no option 'n_comp'"),
+        (AnomalyDetector(), {"n_components": 3}, "Its autoencoder has it"),
+        (Autoencoder(), {"prior__scale": 3}, "'prior__scale' is an option of 'prior', which has no options. Got None"),
+        (Autoencoder(), {"n_components__x": 3, "n_components": 2}, "option of 'n_components', .* Got 2. Give"),
+    ],
+)
+def test_options_that_cannot_be_set(estimator, params, message):
+    """The same errors as those of constructors, also where a grid names the options."""
+    with pytest.raises(OptionError, match=message):
+        clone(estimator).set_params(**params)
+    if isinstance(estimator, Autoencoder) and len(params) == 1:
+        grid = {name: [value] for name, value in params.items()}
+        with pytest.raises(OptionError, match=f"^{message}"):
+            AutoencoderSearch(estimator, grid).fit(np.eye(9))
+
+
+def test_a_subclass_sets_options_of_its_own():
+    class Heir(Autoencoder):
+        def __init__(self, size=1):
+            super().__init__(size)
+            self.size = size
+
+    assert Heir().set_params(size=3).size == 3
+    with pytest.raises(OptionError, match="Heir has no option 'siz'. Got siz=2. Did you mean 'size'"):
+        Heir().set_params(siz=2)
+
+
+def test_a_name_that_the_package_lacks_can_be_compared_with_those_it_has():
+    """Python's own hint is made from these."""
+    with pytest.raises(AttributeError, match="no attribute 'AutoEncoder'") as found:
+        eigencode.AutoEncoder  # noqa: B018
+    assert (found.value.name, found.value.obj) == ("AutoEncoder", eigencode)

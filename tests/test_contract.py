@@ -231,7 +231,7 @@ REFUSED = {
         lambda f: [[1, 2**70], [1, 2]],
         r"too large for 64 bits. Got column 1 \(as 1180591620717411303424 in row 0",
     ),
-    "complex": (lambda f: f.to_numpy() + 1j, "complex numbers. Got column 0"),
+    "complex": (lambda f: f.to_numpy() + 1j, r"complex numbers. Got column 0 \(as \([-0-9.]*\+1j\) in row 0"),
     "objects": (lambda f: [[1, {}], [2, {}]], r"not numbers. Got column 1 \(as \{\} in row 0\)"),
     "ragged": (lambda f: [[1, 2], [3]], "1 cells in row 1, and 2 in row 0"),
     "twins": (lambda f: f.set_axis(["a", "a", "c"], axis=1), "Two columns have the same name.*Got 'a'. Rename one"),
@@ -251,6 +251,29 @@ def test_unreadable_containers_are_refused_with_a_hint(kind, frame):
     make, message = REFUSED[kind]
     with pytest.raises(DataError, match=message):
         LinearAutoencoder(1).fit(make(frame))
+
+
+def test_text_for_a_model_of_numbers_is_not_sent_to_a_frame(frame):
+    model, rows = LinearAutoencoder(1).fit(frame), frame.to_numpy()
+    only_numbers = r"\(as 'x' in row 0\)\. Only numbers can be used here: correct these cells, or leave them out\.$"
+    with pytest.raises(DataError, match=only_numbers):
+        model.transform(frame.assign(b="x"))
+    with pytest.raises(DataError, match=only_numbers):
+        LinearAutoencoder(1).fit(rows, sample_weight=["x"] * len(rows))
+    with pytest.raises(DataError, match=r"Pass a data frame, as of pandas\.DataFrame\(X\)"):
+        LinearAutoencoder(1).fit([["x", 1], ["y", 2]])
+
+
+def test_columns_with_other_names_are_listed_as_scikit_learn_lists_them(frame):
+    """Its text, with our advice after it."""
+    unseen, missing = (
+        "Feature names unseen at fit time:\n- B\n",
+        "Feature names seen at fit time, yet now missing:\n- b",
+    )
+    with pytest.raises(DataError) as found:
+        LinearAutoencoder(1).fit(frame).transform(frame.rename(columns={"b": "B"}))
+    first = "The feature names should match those that were passed during fit.\n"
+    assert str(found.value).startswith(f"{first}{unseen}{missing}. Choose columns by name")
 
 
 def test_names_of_a_hundred_thousand_columns_are_compared_quickly():

@@ -19,7 +19,7 @@ import eigencode
 from eigencode import Autoencoder, AutoencoderSearch, fit_many
 from eigencode.cli import flags, main
 from eigencode.errors import OptionError
-from eigencode.parts import Code, Distribution, Likelihood, Posterior
+from eigencode.parts import Code, Distribution, Likelihood, Penalty, Posterior
 from eigencode.testing import check_code, check_likelihood, check_penalty
 
 PAGE = Path(__file__).parent.parent / "docs" / "extending.md"
@@ -293,3 +293,39 @@ def test_a_posterior_may_set_its_mean_and_variance():
     rows = np.random.default_rng(0).normal(size=(60, 5))
     model = Autoencoder(2, code=ScatteredCode(), max_epochs=2, random_state=0).fit(rows)
     assert model.best_objective_ <= model.history_[0]["validation_objective"]
+
+
+class WithoutBase(Penalty):
+    def __init__(self, weight=1.0):
+        self.weight = weight
+
+    def forward(self, trace, composition):
+        return self.weight * trace.z.square().sum(-1)
+
+
+class OtherName(Penalty):
+    def __init__(self, weight=1.0):
+        super().__init__()
+        self.strength = weight
+
+    def forward(self, trace, composition):
+        return self.strength * trace.z.square().sum(-1)
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        (WithoutBase, r"constructor of WithoutBase does not call .*Begin its __init__ with super\(\)\.__init__\(\)"),
+        (OtherName, r"under their names, and OtherName lacks 'weight'\. Write self\.weight = weight in its __init__"),
+    ],
+)
+def test_a_constructor_that_does_not_keep_its_promises_is_said(part, message):
+    with pytest.raises(OptionError, match=message):
+        Autoencoder(1, penalties=[part()], max_epochs=1).fit(np.eye(9))
+
+
+@pytest.mark.parametrize("given", [OtherName, "mine.py", 3])
+def test_parts_of_a_file_are_given_in_a_list(tmp_path, given):
+    Autoencoder(1, max_epochs=1, random_state=0).fit(np.eye(9)).save(tmp_path / "m.safetensors")
+    with pytest.raises(OptionError, match=r"'parts' must be a list\. Got .*Write parts=\[\.\.\.\]"):
+        eigencode.load(tmp_path / "m.safetensors", parts=given)

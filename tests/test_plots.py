@@ -13,9 +13,16 @@ from matplotlib.figure import Figure
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
-from sklearn.model_selection import ParameterGrid
+from sklearn.model_selection import GridSearchCV, ParameterGrid
 
-from eigencode import AnomalyDetector, Autoencoder, AutoencoderSearch, DenoisingAutoencoder, VariationalAutoencoder
+from eigencode import (
+    AnomalyDetector,
+    Autoencoder,
+    AutoencoderSearch,
+    DenoisingAutoencoder,
+    VariationalAutoencoder,
+    plots,
+)
 from eigencode.data import block_sources, named_files
 from eigencode.errors import DataError, OptionError
 from eigencode.plots import (
@@ -660,3 +667,23 @@ def test_alarms_are_drawn_by_the_rate_asked_for(tmp_path):
     np.testing.assert_allclose(steps.get_xdata(), p)
     np.testing.assert_allclose(steps.get_ydata(), [0.2, 0.4, 0.6, 0.8, 1.0])
     assert rate.get_label() == "this detector: 0.4 at 0.05"
+
+
+DISPLAYS = [getattr(plots, name) for name in dir(plots) if name.endswith("Display")]
+
+
+@pytest.mark.parametrize("display", DISPLAYS, ids=lambda display: display.__name__)
+def test_what_is_no_model_to_draw_is_refused(cancer, display):
+    has_rows = display not in (SearchDisplay, TermsDisplay, TrainingDisplay)
+    rows = (cancer[:1],) if has_rows else ()
+    grid = GridSearchCV(Autoencoder(1, max_epochs=1), {"n_components": [1]}, cv=2).fit(cancer[:40])
+    search = AutoencoderSearch(Autoencoder(), {"n_components": [1]})
+    wrong = [(PCA(), "PCA"), (None, "NoneType"), (grid, r"GridSearchCV\. Give its best_estimator_")]
+    if display is not SearchDisplay:
+        wrong.append((search, "AutoencoderSearch"))
+    for given, message in wrong:
+        with pytest.raises(OptionError, match=f"of this package, fitted. Got {message}"):
+            display.from_estimator(given, *rows)
+    own = {SearchDisplay: search, ReasonsDisplay: AnomalyDetector(), plots.CalibrationDisplay: AnomalyDetector()}
+    with pytest.raises(NotFittedError):
+        display.from_estimator(own.get(display, Autoencoder()), *rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from numbers import Integral
 from typing import Any
@@ -18,7 +18,7 @@ GENERAL = "Autoencoder"
 
 
 def told(cls: type[Any]) -> type[Any]:
-    """Make the constructor of a class raise `OptionError` for arguments that it does not take.
+    """Make the constructor of a class, and its ``set_params``, raise `OptionError` for arguments that it does not take.
 
     Examples
     --------
@@ -45,7 +45,28 @@ def told(cls: type[Any]) -> type[Any]:
         init(self, *args, **kwargs)
 
     cls.__init__ = __init__
+    if hasattr(cls, "set_params"):
+        cls.set_params = _told_setter(cls.set_params)
     return cls
+
+
+def _told_setter(setter: Callable[..., Any]) -> Callable[..., Any]:
+    """The ``set_params`` of a class, with the same errors."""
+
+    @wraps(setter)
+    def set_params(self: Any, **params: Any) -> Any:
+        known = self.get_params(deep=False)
+        for name, value in params.items():
+            outer, _, inner = name.partition("__")
+            if outer not in known:
+                raise _error(type(self).__name__, inspect.signature(type(self).__init__), (), {outer: value}, "")
+            part = params.get(outer, known[outer])
+            if inner and not hasattr(part, "set_params") and not (part is None and outer == "autoencoder"):
+                what = f"{name!r} is an option of {outer!r}, which has no options"
+                raise OptionError(what, got=f"{part!r:.60}", hint=f"Give {outer!r} an instance that has them first")
+        return setter(self, **params)
+
+    return set_params
 
 
 def _error(

@@ -27,7 +27,9 @@ def page(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], l
 
     def get(name: str) -> Any:
         if name not in found:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+            # Python says which of the names is near, if the error has the module.
+            what = f"module {package!r} has no attribute {name!r}"
+            raise AttributeError(what, name=name, obj=sys.modules[package])
         value = getattr(import_module(found[name]), name)
         setattr(sys.modules[package], name, value)
         return value

@@ -228,6 +228,8 @@ class AutoencoderSearch(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
             candidates = list(ParameterGrid(self.param_grid))
             for params in candidates:
                 clone(self.estimator).set_params(**params)
+        except OptionError:
+            raise
         except (TypeError, ValueError) as error:
             raise OptionError("The 'param_grid' cannot be searched", got=f"the error {error}") from error
         if not candidates:

@@ -21,6 +21,8 @@ DATES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.tim
 
 MIXED = "Pass a data frame, as of pandas.DataFrame(X), whose columns may be of any type; or leave them out"
 
+NUMBERS = "Only numbers can be used here: correct these cells, or leave them out"
+
 KINDS = {
     "dates": ("columns of dates or times", MIXED),
     "text": ("columns that are not numbers", MIXED),
@@ -100,12 +102,14 @@ def _non_numeric_error(wrong: dict[str, NonNumeric], role: str) -> DataError:
         for label, found in wrong.items()
         if found.kind == kind
     ]
+    if advice == MIXED and (role != "X" or any("'" in label for label in wrong)):
+        advice = NUMBERS  # a frame of any columns is no help
     return CellTypeError(f"{role} has {what}", got=enumerated(shown), hint=advice)
 
 
 def _cell_text(cell: object) -> str:
     """A cell as a message shows it: at most 60 characters, dates as they are usually written."""
-    text = str(cell) if isinstance(cell, DATES) else repr(cell)
+    text = str(cell) if isinstance(cell, DATES) else repr(cell.item() if isinstance(cell, np.generic) else cell)
     return text if len(text) <= 60 else text[:57] + "..."
 
 

@@ -127,7 +127,9 @@ class AutoencoderClassifier(ClassifierMixin, SupervisedAutoencoder):
         y = read_classes(y, n_rows, type(self).__name__)
         self.classes_, indices = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
-            raise DataError("A classifier needs labels of at least two classes", got=f"one class, {self.classes_[0]!r}")
+            raise DataError(
+                "A classifier needs labels of at least two classes", got=f"one class, {self.classes_.tolist()[0]!r}"
+            )
         return np.eye(len(self.classes_))[indices]
 
     def _label_likelihood(self) -> Likelihood:

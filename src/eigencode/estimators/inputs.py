@@ -415,17 +415,17 @@ def _other_names(names: list[str], fitted: list[str]) -> DataError:
     """The error for columns of other names or in another order, with scikit-learn's text."""
     unseen = sorted(set(names) - set(fitted))
     missing = sorted(set(fitted) - set(names))
-    message = "The feature names should match those that were passed during fit"
+    message, lists = "The feature names should match those that were passed during fit", list[str]()
     for what, found in (
         ("Feature names unseen at fit time", unseen),
         ("Feature names seen at fit time, yet now missing", missing),
     ):
         if found:
-            message += (
-                f".\n{what}:\n" + "".join(f"- {name}\n" for name in found[:5]) + ("- ...\n" if len(found) > 5 else "")
-            )
-    if unseen or missing:
-        return DataError(message.rstrip("\n"), hint="Choose columns by name, as with X[list(model.feature_names_in_)]")
+            names_found = [*found[:5], *(["..."] if len(found) > 5 else [])]
+            lists.append(f"{what}:\n" + "\n".join(f"- {name}" for name in names_found))
+    if lists:
+        message = "\n".join([f"{message}.", *lists])
+        return DataError(message, hint="Choose columns by name, as with X[list(model.feature_names_in_)]")
     first = next(j for j, (name, seen) in enumerate(zip(names, fitted, strict=True)) if name != seen)
     return DataError(
         f"{message}.\nFeature names must be in the same order as they were in fit",

@@ -109,4 +109,7 @@ def _part(option: Any, kind: type[parts.Part], name: str) -> Any:
             f"The {name!r} parameter must be a {kind.__name__} part from eigencode.parts, or your own subclass",
             got=f"{option!r} instead",
         )
+    if option is not None and "_parameters" not in vars(option):
+        what = f"The constructor of {type(option).__name__} does not call that of its base class"
+        raise OptionError(what, hint="Begin its __init__ with super().__init__()")
     return None if option is None else clone(option)

@@ -31,6 +31,8 @@ class Known:
         self.estimators: dict[str, Any] = dict(estimators)
         self.modules: dict[str, list[nn.Module]] = {}
         self._taken: Counter[str] = Counter()
+        if not isinstance(given, Iterable) or isinstance(given, str):
+            raise OptionError("'parts' must be a list", got=f"{given!r}", hint="Write parts=[...] around the classes")
         for item in given:
             if isinstance(item, nn.Module):
                 self.modules.setdefault(type(item).__name__, []).append(item)

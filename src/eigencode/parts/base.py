@@ -165,6 +165,10 @@ class Part(nn.Module):
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the constructor's arguments, with those of nested parts as ``outer__inner``."""
+        if unset := [name for name in self._parameter_names() if not hasattr(self, name)]:
+            what = f"A part keeps the arguments of its constructor under their names, and {type(self).__name__} lacks"
+            hint = f"Write self.{unset[0]} = {unset[0]} in its __init__, after super().__init__()"
+            raise OptionError(f"{what} {unset[0]!r}", hint=hint)
         params = {name: getattr(self, name) for name in self._parameter_names()}
         if deep:
             for name, value in list(params.items()):

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 
 from eigencode.errors import DataError
 from eigencode.plots.display import GREY, INK, PALETTE, Display, legend, shortened, style
+from eigencode.report.subjects import require
 
 if TYPE_CHECKING:
     from eigencode.estimators.anomaly import AnomalyDetector
@@ -48,6 +49,7 @@ class ReasonsDisplay(Display):
     @classmethod
     def from_estimator(cls, detector: AnomalyDetector, X: Any, *, n_columns: int = 8, ax: Axes | None = None) -> Self:
         """Draw the first reasons of one row, X of shape (1, d)."""
+        require(hasattr(detector, "explain"), detector, "an AnomalyDetector")
         found = detector.explain(X, n_columns=n_columns, output="records")
         if len(found) != 1:
             raise DataError("The reasons of one row are drawn", got=f"{len(found)} rows", hint="Choose one, as X[:1]")
@@ -110,6 +112,7 @@ class CalibrationDisplay(Display):
     @classmethod
     def from_estimator(cls, detector: AnomalyDetector, X: Any, *, ax: Axes | None = None) -> Self:
         """Draw the p-values of rows that were not fitted."""
+        require(hasattr(detector, "p_values"), detector, "an AnomalyDetector")
         return cls(detector.p_values(X), detector.false_alarms_).plot(ax)
 
     def _draw(self, ax: Axes) -> None:

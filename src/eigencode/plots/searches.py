@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,10 +15,8 @@ from matplotlib.transforms import Transform, offset_copy
 from sklearn.utils.validation import check_is_fitted
 
 from eigencode.plots.display import INK, LEVEL, PALE, PALETTE, Display, legend, style
-
-if TYPE_CHECKING:
-    from eigencode.search import AutoencoderSearch
-
+from eigencode.report.subjects import require
+from eigencode.search import AutoencoderSearch
 
 LINE_COLORS = tuple(color for color in PALETTE if color != PALETTE[2])
 """Colours of a search's lines; red marks its choice."""
@@ -80,6 +78,7 @@ class SearchDisplay(Display):
     @classmethod
     def from_estimator(cls, search: AutoencoderSearch, *, ax: Axes | None = None) -> Self:
         """Draw the scores of a search."""
+        require(isinstance(search, AutoencoderSearch), search, "an AutoencoderSearch")
         check_is_fitted(search, "cv_results_")
         return cls(search).plot(ax)
 

@@ -13,6 +13,7 @@ from eigencode.errors import OptionError
 from eigencode.plots.display import GREY, LEVEL, PALETTE, Display, count, legend, style
 from eigencode.report.charts import readable_limits, terms_beside_kept
 from eigencode.report.findings import Findings
+from eigencode.report.subjects import autoencoder_of
 
 KEPT: dict[str, Any] = {"color": PALETTE[2], "markersize": 7, "markeredgecolor": "white", "zorder": 5}
 
@@ -58,7 +59,7 @@ class TrainingDisplay(Display):
     @classmethod
     def from_estimator(cls, model: Any, *, ax: Axes | None = None) -> Self:
         """Draw the training of a fitted model; of a detector or a supervised model, that of its autoencoder."""
-        model = getattr(model, "autoencoder_", model)
+        model = autoencoder_of(model)
         baseline = None if model.baseline_ is None else model.baseline_.history_[0]["validation_objective"]
         kept = model.best_epoch_, model.best_objective_
         return cls(model.history_, kept, baseline, model._has_validation, hasattr(model, "stream_state_")).plot(ax)
@@ -124,7 +125,7 @@ class TermsDisplay(Display):
     @classmethod
     def from_estimator(cls, model: Any, *, ax: Axes | None = None) -> Self:
         """Draw the terms of a fitted model; of a detector or a supervised model, those of its autoencoder."""
-        model = getattr(model, "autoencoder_", model)
+        model = autoencoder_of(model)
         terms, kept = terms_beside_kept(model)
         if not terms:
             what, hint = "The objective must have several terms", "TrainingDisplay draws an objective of one"

@@ -23,6 +23,7 @@ from eigencode.data.tables import as_frame
 from eigencode.errors import DataError, EigencodeError, ResultWarning
 from eigencode.lazy import torch
 from eigencode.report.columns import Column, ColumnError, columns, labels_of, take
+from eigencode.report.subjects import autoencoder_of
 from eigencode.words import percent
 
 MOST_ROWS = 20_000
@@ -64,7 +65,7 @@ class Findings:
     """
 
     def __init__(self, fitted: Any, X: Any, y: Any = None) -> None:
-        self.fitted, self.model = fitted, getattr(fitted, "autoencoder_", fitted)
+        self.fitted, self.model = fitted, autoencoder_of(fitted)
         self._given = X = opened(X)
         if isinstance(X, OnePass):
             what = "A report needs rows that can be read again"
