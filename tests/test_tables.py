@@ -711,8 +711,17 @@ def test_values_that_an_order_lacks_are_noted():
     many = Schema.infer(frame, {"size": ["S", "M", "L", *(f"{n} L" for n in range(99))]})
     assert many.notes == ["values of column 'size' that are not in its order are gaps to the model: XL"]
     assert np.isnan(many.encode(frame))[:4, 0].tolist() == [False, False, False, True]
-    with pytest.raises(DataError, match="none of its values is listed"):
+    with pytest.raises(DataError, match="none of its values is listed. Got the values L, M, S, XL."):
         Schema.infer(frame, {"size": ["small", "large"]})
+
+
+def test_a_column_with_several_values_is_not_taken_as_constant():
+    """All its cells would come back as one of them."""
+    frame = pd.DataFrame({"a": [1.0, 2.0] * 9, "one": [7] * 18, "gaps": [None] * 18, "x": ["u", None] * 9})
+    given = dict.fromkeys(("one", "gaps", "x"), "constant")
+    assert {column.name for column in Schema.infer(frame, given).columns if column.kind.kind == "constant"} == {*given}
+    with pytest.raises(DataError, match="Column 'a' cannot be a column of one value. Got 2 different values."):
+        Schema.infer(frame, {"a": "constant"})
 
 
 def test_a_graph_has_the_numbers_of_many_ordered_categories():

@@ -18,6 +18,7 @@ from eigencode.data.formats import READABLE as READABLE
 from eigencode.data.formats import Csv as Csv
 from eigencode.data.formats import TextOptions as TextOptions
 from eigencode.data.gaps import has_numbers as has_numbers
+from eigencode.data.gaps import hide_gaps as hide_gaps
 from eigencode.data.gaps import missing_values_of as missing_values_of
 from eigencode.data.gaps import refuse_empty_columns as refuse_empty_columns
 from eigencode.data.identity import fingerprint as fingerprint

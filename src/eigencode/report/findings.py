@@ -13,10 +13,9 @@ import narwhals as nw
 import numpy as np
 
 from eigencode import model as models
-from eigencode.data import BlockSource, fingerprint, fingerprint_of, opened
+from eigencode.data import BlockSource, fingerprint, fingerprint_of, hide_gaps, opened
 from eigencode.data.cells import is_missing
 from eigencode.data.containers import as_array
-from eigencode.data.gaps import hide_gaps
 from eigencode.data.images import rows_to_images
 from eigencode.data.one_pass import OnePass
 from eigencode.data.tables import as_frame

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from eigencode.data.tables.kinds import Excluded
 from eigencode.domains import OneOf
+from eigencode.errors import DataError
 
 if TYPE_CHECKING:
     from eigencode.data.tables.values import Values
@@ -55,6 +56,8 @@ class Constant(Excluded):
     def learn(cls, values: Values) -> Self:
         """The value."""
         labels = [] if values.n_gaps == len(values) else list(values.counts)
+        if len(labels) > 1:
+            raise DataError(f"Column {values.name!r} cannot be {cls.title}", got=f"{len(labels)} different values")
         categories = tuple(values.coded[1].to_pylist()) if values.kind == "category" else ()
         return cls(labels[0] if labels else None, categories)
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 from eigencode.data.tables import hashing, types
 from eigencode.data.tables.kinds import Block, Kind, listed, require
 from eigencode.domains import OneOf
+from eigencode.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -290,7 +291,9 @@ class Ordered(Labels):
     @classmethod
     def in_order(cls, values: Values, order: Sequence[str]) -> Ordered | Ranked:
         """With the order that the user gives; by rank where it has many values."""
-        require(not set(order).isdisjoint(values.counts), values, "ordered so: none of its values is listed")
+        if set(order).isdisjoint(values.counts):
+            what = f"Column {values.name!r} cannot be ordered so: none of its values is listed"
+            raise DataError(what, got=f"the values {listed(tuple(values.counts))}")
         unlisted = tuple(label for label in values.counts if label not in set(order))
         if len(order) > MOST_CELLS:
             return replace(Ranked.learn(values), labels=tuple(order), unlisted=unlisted)
