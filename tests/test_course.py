@@ -25,6 +25,8 @@ from eigencode import (
 )
 from eigencode.parts import MLP, CallableCorruption, GaussianCode, GaussianLikelihood, Point, StandardNormalPrior
 
+pytestmark = pytest.mark.once
+
 TESTS = Path(__file__).parent
 PAGE = TESTS.parent / "docs" / "course.md"
 

@@ -12,6 +12,8 @@ import pytest
 import together
 import torch
 
+pytestmark = pytest.mark.once
+
 QUICK = [
     "few rows a step, KL",
     "gaps and weights",
