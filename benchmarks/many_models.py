@@ -1,4 +1,4 @@
-"""Claim: training thirty-two small models together takes an eighth of the processor time of one after the other.
+"""Claim: training thirty-two small models together takes a sixth to a quarter of the processor time of one by one.
 
     python benchmarks/many_models.py [--models 32] [--rounds 3]
 
