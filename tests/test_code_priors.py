@@ -253,7 +253,7 @@ def test_iterations_on_all_rows_end_at_a_gain_for_each_product(gain, bound):
 
 
 def test_after_the_last_iteration_of_a_prior_another_gains_less_than_its_bound():
-    """Several times the least gain of a density, but not less than a training step would gain in that time."""
+    """And not much less, as after the iterations of a density, which take longer: a twelfth of the bound."""
     gains = []
     for seed in range(3):
         codes = clumps(20_000, 6, 16, seed, gap=1.0)
@@ -263,7 +263,8 @@ def test_after_the_last_iteration_of_a_prior_another_gains_less_than_its_bound()
         products = Products(torch.from_numpy(rows), found.is_full)
         another = improved(products, (found.of_part(part)[0] for part in products.parts), 1, -np.inf)
         gains.append(np.mean(another.score_samples(rows) - found.score_samples(rows)))
-    assert expectation_maximisation.LEAST_GAIN < np.median(gains) < code_priors.GAIN * 20_000 * 27
+    bound = code_priors.GAIN * 20_000 * 27
+    assert bound / 6 < np.median(gains) < bound
 
 
 @pytest.mark.parametrize(("limits", "expected"), [((2, 3, 2**21), 3), ((1, 10, 2000), 4), ((2, 100, 499), 2)])
