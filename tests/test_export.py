@@ -352,6 +352,14 @@ def test_a_graph_that_answers_otherwise_is_not_written(fitted, tmp_path, monkeyp
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("methods", [[], 5, [5], True])
+def test_methods_are_named_or_left_out(methods, tmp_path):
+    model = Autoencoder(2, **QUICK).fit(ROWS)
+    with pytest.raises(OptionError, match="names of methods"):
+        model.export(tmp_path / "m.onnx", methods)
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_cannot_be_exported_is_refused(fitted, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:  # before a graph is made, which takes seconds
         patched.setattr(files, "graph_of", lambda *_: pytest.fail("a graph was made"))
