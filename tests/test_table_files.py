@@ -261,7 +261,7 @@ def test_errors_name_the_encoding(file):
     with pytest.raises(FileError, match=r"the byte 0xe9 in line 5002, column 'c', which is 'é' in Latin-1"):
         read_table(file(far))
     with pytest.raises(FileError, match=r"not text in utf-16\. Got the error no line of it ends\. Try another"):
-        read_table(file(b"ab,cd\n1,2\n3,4\n5,6\n7"), text=TextOptions(encoding="utf-16"))
+        read_table(file(b"ab,cd\n1,2\n3,4\n5,6\n78"), text=TextOptions(encoding="utf-16"))
     with pytest.raises(FileError, match="zeros between its characters.*--encoding utf-16-le"):
         read_table(file("a,b\n1,2\n".encode("utf-16-le")))
     with pytest.raises(FileError, match="is not text in utf-16"):
