@@ -66,6 +66,7 @@ def _told_setter(setter: Callable[..., Any]) -> Callable[..., Any]:
                 raise OptionError(what, got=f"{part!r:.60}", hint=f"Give {outer!r} an instance that has them first")
         return setter(self, **params)
 
+    set_params.__doc__ = "Set options, those of an object among them as ``likelihood__variance``; return the model."
     return set_params
 
 
