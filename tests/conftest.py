@@ -24,6 +24,7 @@ from eigencode.fitting.run import make_run
 from eigencode.fitting.start import find_start
 from eigencode.options import AutoencoderOptions
 from eigencode.parts import Units
+from eigencode.training.cpu_graphs import Operators
 from eigencode.training.evaluation import EVALUATION_ROWS, evaluate
 from eigencode.training.run import TrainingRun
 
@@ -62,6 +63,18 @@ def untimed(history: list[dict[str, float]]) -> list[dict[str, float]]:
 def evaluated(run: TrainingRun, seed: int = 0) -> float:
     """The objective of the rows for validation with a run's present weights."""
     return evaluate(run.state.composition, run.objective, run.rows.validation(EVALUATION_ROWS), seed)
+
+
+class Seen(Operators):
+    """The operators that are run, each with its arguments."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[Callable, tuple]] = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.calls.append((function, args))
+        return function(*args, **(kwargs or {}))
 
 
 @pytest.fixture(scope="session")

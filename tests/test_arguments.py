@@ -20,6 +20,7 @@ from eigencode import (
 )
 from eigencode.errors import DataError, OptionError
 from eigencode.parts import (
+    MLP,
     Custom,
     GaussianNoise,
     GaussianWeights,
@@ -132,6 +133,10 @@ def test_the_exact_solver_passes_over_nothing_in_silence(cancer, options):
         (lambda: Autoencoder([64, 32]).fit(ROWS), r"Write hidden=\[64, 32\] if these are"),
         (lambda: Autoencoder(noise=0.3), f"It is an option of {DenoisingAutoencoder.__name__}"),
         (lambda: Autoencoder(hidden_sizes=(3,)), "Did you mean 'hidden'"),
+        (lambda: GaussianNoise(varience=1), "GaussianNoise has no option 'varience'. Got .*Did you mean 'variance'"),
+        (lambda: GaussianNoise(1.0, 2.0), "GaussianNoise takes 'variance' and nothing else. Got 2.0 too"),
+        (lambda: GaussianNoise(), "GaussianNoise cannot be made. Got missing a required argument: 'variance'"),
+        (lambda: MLP(tied=True), "MLP has no option 'tied'. Got tied=True. It is an option of Autoencoder"),
     ],
 )
 def test_wrong_arguments_of_a_constructor_say_what_to_write(make, hint):
@@ -169,6 +174,11 @@ def test_a_subclass_is_named_if_it_has_no_constructor_of_its_own():
         (Autoencoder(), {"n_comp": 3}, "Autoencoder has no option 'n_comp'. Got n_comp=3. Did you mean 'n_components'"),
         (Autoencoder(), {"n_comp__x": 3}, "Autoencoder has no option 'n_comp'"),
         (AnomalyDetector(), {"n_components": 3}, "Its autoencoder has it"),
+        (
+            AnomalyDetector(),
+            {"autoencoder__n_components": 3},
+            r"is an option of an autoencoder, and none is given. Write AnomalyDetector\(autoencoder=Autoencoder\(\)\)",
+        ),
         (Autoencoder(), {"prior__scale": 3}, "'prior__scale' is an option of 'prior', which has no options. Got None"),
         (Autoencoder(), {"n_components__x": 3, "n_components": 2}, "option of 'n_components', .* Got 2. Give"),
     ],
@@ -199,3 +209,21 @@ def test_a_name_that_the_package_lacks_can_be_compared_with_those_it_has():
     with pytest.raises(AttributeError, match="no attribute 'AutoEncoder'") as found:
         eigencode.AutoEncoder  # noqa: B018
     assert (found.value.name, found.value.obj) == ("AutoEncoder", eigencode)
+
+
+def test_a_part_of_ones_own_has_the_same_errors():
+    class Mine(LaplacePrior):
+        def __init__(self, rate=1.0, power=2):
+            super().__init__(rate)
+            self.power = power
+
+    class Heir(Mine):
+        pass
+
+    with pytest.raises(OptionError, match="Heir has no option 'pover'. Got pover=3. Did you mean 'power'"):
+        Heir(pover=3)
+    assert (Heir(2.0, power=3).set_params(rate=4.0).get_params(), repr(Heir(power=3))) == (
+        {"rate": 4.0, "power": 3},
+        "Heir(power=3)",
+    )
+    assert list(inspect.signature(Heir).parameters) == ["rate", "power"]

@@ -88,6 +88,22 @@ def test_the_script_by_its_name_its_path_or_a_python(folder, script, monkeypatch
     assert invocation.program()[-2:] == ["-m", "eigencode"]
 
 
+@posix
+def test_several_processes_are_the_program_that_was_typed(folder, script):
+    """They print the commands that one process prints."""
+    assert invocation.this_program() == [sys.executable, str(script)]
+    line = "'my venv/bin/eigencode' fit rows.csv --output m.safetensors --max-epochs 1 --processes 2"
+    found = in_a_shell(line)
+    assert (found.returncode, found.stderr) == (0, "")
+    (line,) = printed(found.stdout)
+    assert line.startswith("'my venv/bin/eigencode' transform m.safetensors ")
+
+
+def test_several_processes_are_a_module_where_one_is(monkeypatch):
+    monkeypatch.setattr(sys, "argv", [str(Path(invocation.__file__).with_name("__main__.py"))])
+    assert invocation.this_program() == [sys.executable, "-m", "eigencode"]
+
+
 def test_the_package_runs_as_a_module():
     found = subprocess.run([sys.executable, "-m", "eigencode", "-V"], capture_output=True, text=True, check=True)
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*\n", found.stdout)

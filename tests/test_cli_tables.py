@@ -1,6 +1,7 @@
 """Tables of mixed columns on the command line: what comes out has the columns and types of what went in."""
 
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -183,12 +184,33 @@ def test_describe_says_what_the_columns_of_a_table_are(folder, capsys):
     assert run("describe people.csv --columns zip=text sex=f,m --missing-values 170 --json") == 0
     facts = json.loads(capsys.readouterr().out)
     kinds = {column["name"]: column["kind"] for column in facts["columns"]}
-    assert (facts["n_rows"], kinds["zip"], kinds["sex"]) == (60, "text", "ordered")
+    assert (facts["n_rows"], facts["n_sampled"], kinds["zip"], kinds["sex"]) == (60, 60, "text", "ordered")
     assert run("describe m.safetensors") == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "zip: category" in printed
     cells = "GaussianLikelihood() of 3 cells, CategoricalLikelihood() of 7 cells, BernoulliLikelihood() of 1 cell"
     assert f"likelihood {cells}" in printed
+
+
+def test_a_table_that_does_not_fit_into_memory_is_described_by_a_sample(folder, capsys, monkeypatch):
+    monkeypatch.setattr("eigencode.data.named_files.STREAMED_FROM", 1)
+    monkeypatch.setattr("eigencode.data.block_sources.SAMPLE_ROWS", 20)
+    monkeypatch.setattr("eigencode.data.files.FileColumns.read", lambda self: pytest.fail("reads all rows"))
+    assert run("describe people.csv --columns zip=text") == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"rows 60 columns 7, as \d cells, by a sample of 20 rows", printed)
+    assert "zip text: left out" in printed
+    assert run("describe people.csv --json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["n_rows"], facts["n_sampled"]) == (60, 20)
+
+
+def test_errors_of_times_are_said_to_be_in_seconds(folder, people, capsys):
+    assert run("score m.safetensors people.csv") == 0
+    assert "a row, in the data's units, times in seconds\n" in capsys.readouterr().out
+    assert run(f"fit people.csv --exclude born --output other.safetensors {QUICK}") == 0
+    assert run("score other.safetensors people.csv") == 0
+    assert "a row, in the data's units\n" in capsys.readouterr().out
 
 
 def test_kinds_and_gaps_are_flags(folder, capsys):

@@ -393,3 +393,15 @@ def test_the_criterion_is_schwarz_s(is_full):
     found = Gaussians.of(Products(torch.from_numpy(rows), is_full), torch.full((2, 60), 0.5, dtype=torch.float64))
     literal = -2 * found.score_samples(rows).sum() + (2 * 3 + 1 + 2 * (6 if is_full else 3)) * math.log(60)
     assert found.bic(rows) == pytest.approx(literal)
+
+
+def test_shares_that_are_next_to_nothing_are_cut_at_a_number_that_changes_no_other():
+    """The smaller share is e^(30 x - 450), from e^-450 to 1; smaller ones than e^-60 = 9e-27 become that."""
+    rows, means = np.linspace(0, 30, 121)[:, None], [0.0, 30.0]
+    half, ones = torch.full((2,), 0.5, dtype=torch.float64), torch.ones(2, 1, 1, dtype=torch.float64)
+    found = Gaussians(half, torch.tensor(means, dtype=torch.float64)[:, None], ones, True)
+    shares, densities = found.of_part(Products(torch.from_numpy(rows), True))
+    joint = np.log(0.5) + np.stack([scipy.stats.norm(mean).logpdf(rows[:, 0]) for mean in means])
+    np.testing.assert_allclose(shares.numpy(), scipy.special.softmax(joint, axis=0), rtol=1e-10, atol=1e-26)
+    np.testing.assert_allclose(densities.numpy(), scipy.special.logsumexp(joint, axis=0), rtol=1e-11, atol=1e-11)
+    assert shares.min() > 1e-30

@@ -54,3 +54,13 @@ def test_a_gain_within_its_standard_error_keeps_the_mixture():
     best = max(each, key=np.mean)
     assert 0.001 < best.mean() < 0.9 * best.std() / np.sqrt(30)
     assert fit_density(codes, 0).n_components == mixture.n_components
+
+
+def test_exponentials_that_are_cut_change_no_sum():
+    logarithms = np.random.default_rng(0).uniform(-90, 0, size=(2000, 30))
+    logarithms[:, :10] -= 800
+    logarithms[:5] = -np.inf
+    expected = scipy.special.logsumexp(logarithms, axis=0)
+    np.testing.assert_allclose(kernels.log_sums(logarithms), expected, rtol=1e-14, atol=1e-13)
+    lone = np.concatenate([[[0.0]], np.full((2000, 1), -1e5)])
+    assert kernels.log_sums(lone) == 0.0  # 2,000 times e^-60 is less than the last digit of 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import textwrap
@@ -15,7 +16,7 @@ import torch
 
 from eigencode import Autoencoder, training
 from eigencode.batch import Batch
-from eigencode.data import mapped_rows, named_files, streamed_rows
+from eigencode.data import mapped_rows, memory, named_files, streamed_rows
 from eigencode.data import rows as resident_rows
 from eigencode.data.rows import ResidentRows
 from eigencode.estimators import generation
@@ -202,3 +203,42 @@ def test_blocks_of_wide_validation_rows_have_fewer_rows(kind, tmp_path, monkeypa
     sizes = [len(block) for block in run.rows.validation(training.EVALUATION_ROWS)]
     assert sum(sizes) == 540
     assert max(sizes) <= 100
+
+
+VERSIONS = {
+    "second": ("0::{group}", "", "memory.max", "memory.current", "inactive_file 10\nactive_file 5"),
+    "first": (
+        "3:cpu,cpuacct:/other\n4:memory:{group}",
+        "memory",
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
+        "inactive_file 1\ntotal_inactive_file 10\ntotal_active_file 5",
+    ),
+}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({"": 1000}, 1000 - 400 + 15),
+        ({"job/step": 1000, "job": 900, "": 2000}, 900 - 400 + 15),
+        ({"job/step": "max", "job": 700}, 700 - 400 + 15),
+        ({"other": 500}, math.inf),
+        ({}, math.inf),
+    ],
+    ids=["container", "nested", "unlimited", "another's", "none"],
+)
+def test_the_limit_of_a_container_or_a_job_is_that_of_memory(version, limits, expected, tmp_path, monkeypatch):
+    lines, kind, limit, used, statistics = VERSIONS[version]
+    monkeypatch.setattr(memory, "CONTAINER", tmp_path)
+    monkeypatch.setattr(memory, "OWN_GROUPS", tmp_path / "own")
+    (tmp_path / "own").write_text(lines.format(group="/job/step") + "\n")
+    for name, value in limits.items():
+        folder = tmp_path / kind / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, text in ((limit, value), (used, 400), ("memory.stat", statistics)):
+            (folder / file).write_text(f"{text}\n")
+    assert memory._left_in_container() == expected
+    monkeypatch.setattr(memory, "OWN_GROUPS", tmp_path / "lost")
+    assert memory._left_in_container() == math.inf

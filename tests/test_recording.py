@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from conftest import Seen
 from sklearn.datasets import load_digits
 from torch import nn
 
@@ -18,7 +19,6 @@ from eigencode.training.batched_runner import BatchedRunner
 from eigencode.training.cpu_graphs import (
     PYTHON_FUNCTIONS,
     WARM_UP,
-    Operators,
     _Recording,
     joined_directly,
     out_variant,
@@ -279,18 +279,6 @@ def test_frequent_operators_write_their_results_directly_with_the_same_bits(work
     assert not (is_direct and any(is_composed(one) for one in recording.operations))
 
 
-class Seen(Operators):
-    """The operators that are run."""
-
-    def __init__(self):
-        super().__init__()
-        self.operators = []
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.operators.append(function)
-        return function(*args, **(kwargs or {}))
-
-
 def arguments_of(name, x, y):
     """Arguments of an operator, positional and named, by those that it has beside a tensor."""
     square, number = torch.stack([x.T @ x, x.T @ y]), torch.tensor(0.5)
@@ -331,7 +319,7 @@ def test_a_function_of_torch_calls_the_operator_that_was_recorded(name):
     assert function is not operator
     with seen:
         results.append(function(*given, **named, out=torch.empty_like(results[0])))
-    assert seen.operators[-1] is operator
+    assert seen.calls[-1][0] is operator
     assert torch.equal(*results)
     assert results[0].any()
 

@@ -30,9 +30,17 @@ def told(cls: type[Any]) -> type[Any]:
         ...
     eigencode.errors.OptionError: Kind has no option 'widht'. Got widht=4. Did you mean 'width'?
     """
+    KINDS[cls.__name__] = cls
+    cls.__init__ = told_constructor(cls)
+    if hasattr(cls, "set_params"):
+        cls.set_params = _told_setter(cls.set_params)
+    return cls
+
+
+def told_constructor(cls: type[Any]) -> Callable[..., None]:
+    """The constructor of a class, which raises `OptionError` for arguments that it does not take."""
     init = cls.__init__
     signature = inspect.signature(init)
-    KINDS[cls.__name__] = cls
 
     @wraps(init)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -44,10 +52,19 @@ def told(cls: type[Any]) -> type[Any]:
             raise _error(owner.__name__, signature, args, kwargs, str(error)) from None
         init(self, *args, **kwargs)
 
-    cls.__init__ = __init__
-    if hasattr(cls, "set_params"):
-        cls.set_params = _told_setter(cls.set_params)
-    return cls
+    return __init__
+
+
+def check_settings(owner: Any, params: Mapping[str, Any]) -> None:
+    """Raise `OptionError` for arguments of ``set_params`` that an object does not have, by its ``get_params``."""
+    known, kind = owner.get_params(deep=False), type(owner)
+    for name, value in params.items():
+        outer, _, inner = name.partition("__")
+        if outer not in known:
+            raise _error(kind.__name__, inspect.signature(kind.__init__), (), {outer: value}, "")
+        part = params.get(outer, known[outer])
+        if inner and not hasattr(part, "set_params"):
+            raise _without_options(kind.__name__, name, outer, part)
 
 
 def _told_setter(setter: Callable[..., Any]) -> Callable[..., Any]:
@@ -55,30 +72,35 @@ def _told_setter(setter: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(setter)
     def set_params(self: Any, **params: Any) -> Any:
-        known = self.get_params(deep=False)
-        for name, value in params.items():
-            outer, _, inner = name.partition("__")
-            if outer not in known:
-                raise _error(type(self).__name__, inspect.signature(type(self).__init__), (), {outer: value}, "")
-            part = params.get(outer, known[outer])
-            if inner and not hasattr(part, "set_params") and not (part is None and outer == "autoencoder"):
-                what = f"{name!r} is an option of {outer!r}, which has no options"
-                raise OptionError(what, got=f"{part!r:.60}", hint=f"Give {outer!r} an instance that has them first")
+        check_settings(self, params)
         return setter(self, **params)
 
     set_params.__doc__ = "Set options, those of an object among them as ``likelihood__variance``; return the model."
     return set_params
 
 
+def _without_options(owner: str, name: str, outer: str, value: Any) -> OptionError:
+    """The error for an option of something that has none."""
+    if outer == "autoencoder" and value is None:
+        hint = f"Write {owner}(autoencoder={GENERAL}()) first"
+        return OptionError(f"{name!r} is an option of an autoencoder, and none is given", hint=hint)
+    what = f"{name!r} is an option of {outer!r}, which has no options"
+    return OptionError(what, got=f"{value!r:.60}", hint=f"Give {outer!r} an instance that has them first")
+
+
 def _error(
     owner: str, signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any], message: str
 ) -> OptionError:
     """The error for arguments that a constructor does not take."""
-    own = list(signature.parameters)[1:]
+    named = [p for p in list(signature.parameters.values())[1:] if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    own = [p.name for p in named]
     for unknown in (name for name in kwargs if name not in own):
         what, hint = f"{owner} has no option {unknown!r}", _instead(owner, own, unknown, kwargs[unknown])
         return OptionError(what, got=f"{unknown}={kwargs[unknown]!r:.60}", hint=hint)
-    first = [p.name for p in list(signature.parameters.values())[1:] if p.kind is p.POSITIONAL_OR_KEYWORD]
+    first = [p.name for p in named if p.kind is p.POSITIONAL_OR_KEYWORD]
+    if len(args) > len(first) == len(own):
+        takes = f"takes {' and '.join(map(repr, first))} and nothing else" if first else "takes nothing"
+        return OptionError(f"{owner} {takes}", got=f"{args[len(first)]!r:.60} too")
     if len(args) > len(first):
         what = f"{owner} takes {' and '.join(map(repr, first))} without a name, and other options by theirs"
         hint = f"Write the name before it, as in {owner}({_example(own, args[len(first)])})"

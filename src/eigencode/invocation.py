@@ -33,6 +33,17 @@ def program() -> list[str]:
     return [_short_path(script)] if _running_script() else [_python(), "-m", NAME]
 
 
+def this_program() -> list[str]:
+    """The start of a command that runs the program once more as it runs now: as a script, or by ``-m``.
+
+    So the modules that it can import are the same, and the commands that it prints.
+    """
+    script = _running_script()
+    if script is None:
+        return [sys.executable, "-m", NAME]
+    return [str(script)] if script.suffix == ".exe" else [sys.executable, str(script)]
+
+
 def _short_path(path: Path) -> str:
     """A path relative to the current folder if it is inside it, else the absolute path."""
     full = Path(os.path.abspath(path))

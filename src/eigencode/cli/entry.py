@@ -8,37 +8,21 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
-from difflib import get_close_matches
 from inspect import BoundArguments
 from pathlib import Path
 from typing import TextIO
 
-from cyclopts import CycloptsError, MissingArgumentError, UnknownOptionError, UnusedCliTokensError
+from cyclopts import CycloptsError
 
 from eigencode import processes, progress
 from eigencode.cli import workers
-from eigencode.cli.app import EXAMPLES, app
-from eigencode.cli.flags import hint_on_consumed_arguments
+from eigencode.cli.app import app
 from eigencode.cli.interruptions import Interruptions
 from eigencode.cli.messages import told
 from eigencode.cli.own_parts import OWN
 from eigencode.cli.streams import discard, on_safe_streams
+from eigencode.cli.usage import usage_error
 from eigencode.errors import DataError, EigencodeError, FileError, InterruptedWarning
-
-OTHER_NAMES = {
-    "seed": "random-state",
-    "lr": "learning-rate",
-    "epochs": "max-epochs",
-    "components": "n-components",
-    "latent-dim": "n-components",
-    "contamination": "false-alarms",
-    "k": "active",
-    "n": "n-rows",
-}
-"""Options by the names that other programs have for them."""
-
-NEAR = 0.65
-"""How alike a word must be to an option's name to be taken for it, from 0 to 1."""
 
 
 @on_safe_streams
@@ -122,7 +106,7 @@ def _run(tokens: Sequence[str], interruptions: Interruptions) -> int:
         return workers.run(several.n, tokens, interruptions)
     except CycloptsError as error:
         command = " ".join(["eigencode", *(error.command_chain or ())])
-        print(f"{_usage_error(tokens, error)}\nSee {command} --help", file=sys.stderr)
+        print(f"{usage_error(tokens, error)}\nSee {command} --help", file=sys.stderr)
         return 2
     except EigencodeError as error:
         print(told(error, rows), file=sys.stderr)
@@ -158,31 +142,6 @@ def _system_error(error: OSError | MemoryError) -> EigencodeError:
         return DataError("This needs more memory than there is", hint="Use fewer rows or columns")
     what = f"Cannot use {str(error.filename)!r}" if error.filename else "The operating system refused"
     return FileError(what, got=f"the error {error.strerror or error}")
-
-
-def _usage_error(tokens: Sequence[str], error: CycloptsError) -> str:
-    """The message for wrong arguments, with an example of the command if one is missing or not expected."""
-    name = next(iter(error.command_chain or ()), "")
-    message, example = str(error), f" Example: {EXAMPLES[name][-1]}" if name in EXAMPLES else ""
-    if isinstance(error, UnusedCliTokensError):
-        unused = [token.removeprefix("./") if token == "./-" else token for token in error.unused_tokens or ()]
-        message = f"Unexpected arguments: {', '.join(map(repr, unused))}."
-    elif isinstance(error, MissingArgumentError) and error.argument is not None and name:
-        says = re.split(r"(?<=\.) (?=[A-Z])", error.argument.parameter.help or "")[0]  # its first sentence
-        needs = f"{error.keyword} needs a value" if error.keyword else f"eigencode {name} needs {error.argument.name}"
-        message = f"{needs}. {says}"
-    else:
-        message, example = _unknown_option(error) if isinstance(error, UnknownOptionError) else message, ""
-    return f"{message}{hint_on_consumed_arguments(tokens, error)}{example}"
-
-
-def _unknown_option(error: UnknownOptionError) -> str:
-    """The message for an option that the command does not have: the nearest one, or its name here."""
-    typed = error.token.keyword or error.token.value or ""
-    known = {name.lstrip("-"): name for each in error.argument_collection if each.parse for name in each.names}
-    word = typed.lstrip("-")
-    near = [name for name in (OTHER_NAMES.get(word), *get_close_matches(word, known, 1, NEAR)) if name in known]
-    return f"Unknown option: {typed}.{f' Did you mean {known[near[0]]}?' if near else ''}"
 
 
 @contextmanager

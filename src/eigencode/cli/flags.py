@@ -7,7 +7,6 @@ read without importing them.
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass, replace
 from enum import StrEnum
@@ -16,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
 
-from cyclopts import CycloptsError, Group, MissingArgumentError, Parameter, Token
+from cyclopts import CycloptsError, Group, Parameter, Token
 
 from eigencode import estimators
 from eigencode.errors import OptionError, as_path, did_you_mean
@@ -38,6 +37,9 @@ DETECTOR = "anomaly"
 """The kind that is no autoencoder, but fits one: the other options are those of `Autoencoder`."""
 
 KINDS[DETECTOR] = "AnomalyDetector"
+
+AT_LEAST_ONE = 1
+"""Values of a flag that takes several: without one, as with a shell's empty variable, it would do nothing."""
 
 FILES, SEARCH = Group("Files", sort_key=1), Group("Search", sort_key=2)
 AUTOENCODER = Group("Autoencoder", sort_key=3)
@@ -202,9 +204,16 @@ def _parameter(flag: Flag) -> Parameter:
         group=flag.groups,
         show_default=show_default,
         converter=lambda _, tokens: _parse_arguments([token.value for token in tokens], flag),
-        consume_multiple=flag.sequence is not None or dict in flag.alternatives,
+        consume_multiple=_how_many(flag),
         negative_iterable=(),
     )
+
+
+def _how_many(flag: Flag) -> bool | int:
+    """Whether a flag takes several values, and how many at least: a sequence of whole numbers may be empty."""
+    if dict in flag.alternatives:
+        return AT_LEAST_ONE
+    return flag.sequence is not None and (int in flag.alternatives or AT_LEAST_ONE)
 
 
 def parse_value(text: str, flag: Flag) -> Any:
@@ -417,34 +426,3 @@ def facts_told(facts: Mapping[str, str]) -> dict[str, str]:
 def note_told(note: str) -> str:
     """A note of a fit in the words of the shell."""
     return with_flags(kinds_as_flags(note))
-
-
-SHORT_FLAGS = {"-o", "-q"}
-
-
-def hint_on_consumed_arguments(tokens: Sequence[str], error: CycloptsError) -> str:
-    """A sentence if a flag of several values has consumed arguments of the command itself, else ''."""
-    consumed: dict[str, list[str]] = {}
-    flag = ""
-    for token in tokens:
-        if token.startswith("--") or token in SHORT_FLAGS:
-            flag, _, value = token.partition("=")
-            consumed.setdefault(flag, []).extend([value] if value else [])
-        elif flag:
-            consumed[flag].append(STREAM.name if Path(token) == STREAM else token)
-    argument = "" if error.argument is None else error.argument.name
-    name = error.option_string if isinstance(error, FlagError) else argument
-    missing = isinstance(error, MissingArgumentError) and not name.startswith("--")
-    options = known_flags().values() if tokens[:1] in (["fit"], ["sweep"]) else ()
-    several = [flag.option_string for flag in options if flag.sequence or dict in flag.alternatives]
-    of_several = {"--include", "--exclude", "--names", *several}
-    suspects = [flag for flag in consumed if flag in of_several and consumed[flag] and (missing or flag == name)]
-    if not suspects:
-        return ""
-    flag, values = suspects[-1], consumed[suspects[-1]]
-    if not missing and not Path(values[-1]).suffix[1:].isalpha():
-        return ""
-    return (
-        f" {flag} takes every argument up to the next flag, here {shlex.join(values)}: "
-        f"put {name if missing else 'files'} before it."
-    )

@@ -16,7 +16,7 @@ import eigencode
 from eigencode import data, io, progress
 from eigencode.cli import flags, pictures
 from eigencode.cli.app import command
-from eigencode.cli.flags import FILES, PATHS, STREAM, AsJson, Model
+from eigencode.cli.flags import AT_LEAST_ONE, FILES, PATHS, STREAM, AsJson, Model
 from eigencode.cli.own_parts import OWN
 from eigencode.cli.pictures import RowsOutput
 from eigencode.cli.shards import WHOLE, Shard
@@ -206,7 +206,8 @@ def score(
 
     log_likelihood is in nats, of the row in the data's units given its code; a lower bound for variational models.
 
-    reconstruction_error is the squared error summed over the columns, in their units or scaled as in the model.
+    reconstruction_error is the squared error summed over the columns, in their units (times in seconds), or scaled as
+    in the model.
 
     Unusual rows have the largest scaled_reconstruction_error. Scores are in the order of the rows.
     """
@@ -232,9 +233,11 @@ def score(
         written = None if output is None else str(output)
         print_json({**means, "n_rows": int(n_all), "output": written})
     else:
+        has_times = getattr(fitted, "columns_", None) is not None and fitted.columns_.has_times
+        units = "in the data's units, times in seconds" if has_times else "in the data's units"
         facts = {
             "log-likelihood": f"{means['log_likelihood']:.5g} nats a row",
-            "reconstruction error": f"{means['reconstruction_error']:.5g} a row, in the data's units",
+            "reconstruction error": f"{means['reconstruction_error']:.5g} a row, {units}",
             "scaled": f"{means['scaled_reconstruction_error']:.5g} a row, in the model's units",
         }
         print_facts(facts, file=sys.stderr if output == STREAM else sys.stdout)
@@ -335,7 +338,9 @@ def export(
     methods: Annotated[
         tuple[str, ...] | None,
         Parameter(
-            consume_multiple=True, negative_iterable=(), help="Answers to give, as transform impute; default: all."
+            consume_multiple=AT_LEAST_ONE,
+            negative_iterable=(),
+            help="Answers to give, as transform impute; default: all.",
         ),
     ] = None,
 ) -> None:
@@ -366,12 +371,15 @@ def describe(
         print_json(facts) if as_json else print_facts(flags.facts_told(description(facts)))
         return
     options = {name: value for name, value in vars(given).items() if value is not None} if given else {}
-    table = read_rows(what, chosen, options)
-    found = schema_of(table, options)
+    rows = read_rows(what, chosen, options, may_stay=True).frame
+    some = rows.sample() if isinstance(rows, data.BlockSource) else rows
+    found = schema_of(some, options)
     if as_json:
-        print_json({"n_rows": len(table.frame), "columns": [column.facts for column in found.columns]})
+        columns = [column.facts for column in found.columns]
+        print_json({"n_rows": len(rows), "n_sampled": len(some), "columns": columns})
     else:
-        print_facts({"rows": f"{len(table.frame):,}", "columns": f"{len(found.columns)}, as {found.n_cells} cells"})
+        by = "" if some is rows else f", by a sample of {len(some):,} rows"
+        print_facts({"rows": f"{len(rows):,}", "columns": f"{len(found.columns)}, as {found.n_cells} cells{by}"})
         print(f"\n{found}")
         notes = "".join(f"note: {flags.with_flags(note)}\n" for note in found.notes)
         print(f"\n{notes}{KINDS_FLAG}")

@@ -17,7 +17,7 @@ from cyclopts import Parameter
 import eigencode
 from eigencode import data, progress
 from eigencode.cli import pictures
-from eigencode.cli.flags import FILES, PATHS, STREAM, Quiet
+from eigencode.cli.flags import AT_LEAST_ONE, FILES, PATHS, STREAM, Quiet
 from eigencode.cli.own_parts import OWN, Parts
 from eigencode.cli.pictures import ImageSize
 from eigencode.descriptions import fitted_names, is_detector, is_supervised
@@ -56,7 +56,7 @@ TableOutput = Annotated[
     PATHS,
     Parameter(alias="-o", help="Output: a .csv, .parquet or .npy file, or - for CSV to standard output.", group=FILES),
 ]
-SEVERAL = Parameter(consume_multiple=True, negative_iterable=(), show_default=False, group=FILES)
+SEVERAL = Parameter(consume_multiple=AT_LEAST_ONE, negative_iterable=(), show_default=False, group=FILES)
 ONE = Parameter(show_default=False, group=FILES)
 
 
@@ -153,12 +153,11 @@ def is_table(paths: Sequence[Path]) -> bool:
     return paths[0] == STREAM or paths[0].is_dir() or data.ending_of(paths[0])[0] in data.READABLE or len(paths) > 1
 
 
-def schema_of(table: Table | ImageRows, options: Mapping[str, Any]) -> Schema:
-    """What an estimator with these options would take the columns of a table for."""
-    frame = table.frame
-    if not hasattr(frame, "column_names"):
-        frame = data.as_arrow({str(j): column for j, column in enumerate(table.rows[:].T)})
-    return data.Schema.infer(frame, options.get("columns"), gaps_of(options))
+def schema_of(rows: Any, options: Mapping[str, Any]) -> Schema:
+    """What an estimator with these options would take the columns of an Arrow table, or of an array, for."""
+    if not hasattr(rows, "column_names"):
+        rows = data.as_arrow({str(j): column for j, column in enumerate(rows[:].T)})
+    return data.Schema.infer(rows, options.get("columns"), gaps_of(options))
 
 
 def class_with_article(model: object) -> str:

@@ -16,7 +16,7 @@ from typing import IO, Annotated
 
 from cyclopts import Parameter, validators
 
-from eigencode import processes, progress
+from eigencode import invocation, processes, progress
 from eigencode.cli.flags import FILES, STREAM
 from eigencode.cli.interruptions import Interruptions, heard
 from eigencode.errors import OptionError
@@ -58,7 +58,7 @@ def divide(tables: Sequence[Path], n: int | None) -> None:
 
 def run(n: int, tokens: Sequence[str], interruptions: Interruptions) -> int:
     """Run a command in several processes; return the exit code of the first of them that failed, else 0."""
-    command = [sys.executable, "-m", "eigencode", *tokens]
+    command = [*invocation.this_program(), *tokens]
     started = list[subprocess.Popen[bytes]]()
     with tempfile.TemporaryFile("w+") as others, tempfile.TemporaryDirectory() as folder:
         with heard(None):

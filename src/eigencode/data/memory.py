@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
+from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
 import psutil
 
@@ -21,11 +24,30 @@ DECOMPRESSED_AT_MOST = 80e6
 """Bytes of numbers that a small file may decompress to."""
 
 CONTAINER = Path("/sys/fs/cgroup")
-"""Linux's files about the memory of a container."""
+"""Linux's files about groups of processes that share a limit of memory: containers, jobs, services."""
+
+OWN_GROUPS = Path("/proc/self/cgroup")
+"""The groups of this process: a line for each kind of group."""
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """The names of the files about a group's memory, and of cached pages of files in its statistics."""
+
+    limit: str
+    used: str
+    cached: tuple[str, str]
+
+
+LIMITS = {
+    "": _Limits("memory.max", "memory.current", ("inactive_file", "active_file")),
+    "memory": _Limits("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_inactive_file", "total_active_file")),
+}
+"""By the name of what controls the group: the second version of these files has one for all, the first one each."""
 
 
 def available_memory() -> float:
-    """Bytes that this process can still allocate, by the machine, by its container and by its own limit."""
+    """Bytes that this process can still allocate, by the machine, its container or job, and its own limit."""
     return max(min(psutil.virtual_memory().available, _left_in_container(), _left_under_limit()), 0.0)
 
 
@@ -75,17 +97,31 @@ def _left_under_limit() -> float:
 
 
 def _left_in_container() -> float:
-    """Bytes left under the limit of the container, infinite if there is none."""
+    """Bytes left under the limits of the container, the job or the service that the process is in; infinite if none."""
+    return min((_left_in(folder, LIMITS[kind]) for kind, folder in _groups()), default=math.inf)
+
+
+def _groups() -> Iterator[tuple[str, Path]]:
+    """The groups of this process, each of which is within the one after it, and what controls them.
+
+    In a container the group's name may be that outside; then only the last one is there, which is the container.
+    """
     with suppress(OSError, ValueError):
-        limit = int((CONTAINER / "memory.max").read_text())
-        return limit - int((CONTAINER / "memory.current").read_text()) + _reclaimable()
-    return float("inf")
+        for line in OWN_GROUPS.read_text().splitlines():
+            _, kinds, name = line.split(":", 2)
+            for kind in {"", "memory"}.intersection(kinds.split(",")):
+                path = PurePosixPath(name.lstrip("/"))
+                yield from ((kind, CONTAINER / kind / each) for each in (path, *path.parents))
 
 
-def _reclaimable() -> int:
-    """Bytes of cached file pages, which count as used by the container, but which the system frees on demand."""
-    statistics = dict(line.split() for line in (CONTAINER / "memory.stat").read_text().splitlines())
-    return int(statistics.get("inactive_file", 0)) + int(statistics.get("active_file", 0))
+def _left_in(folder: Path, names: _Limits) -> float:
+    """Bytes left under a group's limit. The system frees cached pages of files on demand, but counts them as used."""
+    with suppress(OSError, ValueError):
+        limit = int((folder / names.limit).read_text())
+        statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        cached = sum(int(statistics.get(name, 0)) for name in names.cached)
+        return limit - int((folder / names.used).read_text()) + cached
+    return math.inf
 
 
 def _size(n_bytes: float) -> str:

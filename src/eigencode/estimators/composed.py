@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from sklearn.base import clone
@@ -36,15 +36,6 @@ class Composed(Saved):
             "columns_": Annotated[Schema | None, "None: fitted on an array"],
             "autoencoder_": BaseAutoencoder,
         }
-
-    def set_params(self, **params: Any) -> Self:
-        """Set options, those of the autoencoder by names as ``autoencoder__n_components``."""
-        inner = [name for name in params if name.startswith("autoencoder__")]
-        if inner and params.get("autoencoder", self.autoencoder) is None:
-            hint = f"Write {type(self).__name__}(autoencoder=Autoencoder()) first"
-            raise OptionError(f"{inner[0]!r} is an option of an autoencoder, and none is given", hint=hint)
-        super().set_params(**params)
-        return self
 
     @property
     def _given(self) -> BaseAutoencoder:

@@ -17,9 +17,6 @@ BANDWIDTHS = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75)
 BIC_ROWS = 500
 """Up to so many codes the number of Gaussians has the least BIC: a fifth of them is too few for a choice."""
 
-LARGEST_LOSS = 1e6
-"""Nats that a code may lose by a bandwidth, so that means and variances of losses are finite."""
-
 KERNELS = 2048
 """Most Gaussians around single codes."""
 
@@ -73,10 +70,19 @@ def _smoothed(mixture: Mixture, rows: np.ndarray) -> Mixture:
         )
         others = candidate.log_joint(rows).T
         others[is_same] = -np.inf
-        most = others.max(0)
-        scores = np.log(np.exp(np.maximum(others - most, LEAST_EXPONENT)).sum(0)) + most
-        differences = (scores - plain).clip(min=-LARGEST_LOSS)
+        differences = log_sums(others) - plain
         error = differences.std() / math.sqrt(len(rows))
         if differences.mean() > max(error, gain):
             best, gain = candidate, differences.mean()
     return best
+
+
+def log_sums(logarithms: np.ndarray) -> np.ndarray:
+    """The logarithm of the sum of each column's exponentials; one of them must be above 0.
+
+    Processors take long for exponentials below the smallest normal number, so they are cut where they are next to
+    nothing beside the largest.
+    """
+    most = logarithms.max(0)
+    found: np.ndarray = np.log(np.exp(np.maximum(logarithms - most, LEAST_EXPONENT)).sum(0)) + most
+    return found

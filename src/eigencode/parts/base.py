@@ -14,6 +14,7 @@ import torch
 from sklearn.base import clone
 from torch import Tensor, nn
 
+from eigencode.constructors import check_settings, told_constructor
 from eigencode.errors import OptionError
 
 if TYPE_CHECKING:
@@ -151,6 +152,8 @@ class Part(nn.Module):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls):
+            cls.__init__ = told_constructor(cls)  # type: ignore[method-assign]
         claimants = {name: _claimant(cls, name) for name in CLAIMS}
         cls._withdrawn = frozenset(
             name for name, base in claimants.items() if any(_is_overridden(cls, base, m) for m in CLAIMED_OF)
@@ -189,11 +192,9 @@ class Part(nn.Module):
 
     def set_params(self, **params: Any) -> Self:
         """Set constructor's arguments, nested ones as ``outer__inner``; return the part itself."""
-        known = self._parameter_names()
+        check_settings(self, params)
         for name, value in params.items():
             outer, _, inner = name.partition("__")
-            if outer not in known:
-                raise ValueError(f"Invalid parameter {outer!r} for {type(self).__name__}. Valid parameters: {known}.")
             if inner:
                 getattr(self, outer).set_params(**{inner: value})
             else:

@@ -355,6 +355,11 @@ class Schema:
         ]
         return frames.frame_of(self.library, columns, frame)
 
+    @property
+    def has_times(self) -> bool:
+        """Whether some cells are seconds."""
+        return any(column.kind.kind in ("time", "duration") for column in self.columns)
+
     def numbered_from(self, n_rows: int) -> Schema:
         """The same, whose identifiers begin after those of so many rows."""
         columns = [
