@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 import warnings
 from html.parser import HTMLParser
@@ -748,6 +749,16 @@ def test_what_cannot_be_written_is_refused(model, tmp_path, monkeypatch):
     with pytest.raises(OptionError, match=r"eigencode\[report\]"):
         model.report(people(), tmp_path / "r.html")
     assert not list(tmp_path.iterdir())
+
+
+def test_charts_are_refused_where_their_library_would_end_the_process(monkeypatch):
+    """It reserves 64 GiB of addresses, and a limit of ``ulimit -v`` is no error that it could raise."""
+    monkeypatch.setattr("eigencode.data.memory._left_under_limit", lambda: 4e9)
+    vega.require_library()  # it has its addresses already
+    monkeypatch.delitem(sys.modules, "vl_convert")
+    says = r"Drawing charts needs addresses for 68.7 GB, .* Got 4.0 GB left by the limit of ulimit -v. Make the page"
+    with pytest.raises(DataError, match=says):
+        vega.require_library()
 
 
 def test_the_command_writes_a_page(model, tmp_path, monkeypatch, capsys):

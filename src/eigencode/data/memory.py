@@ -60,6 +60,13 @@ def require_memory(n_bytes: float, purpose: str, hint: str) -> None:
         raise DataError(f"{purpose} needs about {_size(n_bytes)}", got=f"{_size(available)} of memory", hint=hint)
 
 
+def require_address_space(n_bytes: float, purpose: str, hint: str) -> None:
+    """Raise `DataError` if a limit of the process leaves fewer addresses than a library reserves."""
+    if n_bytes > (left := _left_under_limit()):
+        what = f"{purpose} needs addresses for {_size(n_bytes)}, of which it uses few"
+        raise DataError(what, got=f"{_size(left)} left by the limit of ulimit -v", hint=hint)
+
+
 def require_disk(n_bytes: float, path: str | os.PathLike[str], purpose: str, hint: str) -> None:
     """Raise `DataError` if a file of so many bytes does not fit on the disk of its folder; as `require_memory`."""
     free = shutil.disk_usage(os.path.dirname(os.path.realpath(path))).free
