@@ -128,7 +128,7 @@ def global_generators_stay_untouched(request):
 def generator_states():
     """The states of Python's, NumPy's and torch's global generators."""
     name, keys, *rest = np.random.get_state()  # noqa: NPY002 (the legacy state is the one meant)
-    return random.getstate(), (name, keys.tolist(), *rest), torch.get_rng_state().tolist()
+    return random.getstate(), (name, keys.tobytes(), *rest), torch.get_rng_state().numpy().tobytes()
 
 
 @pytest.fixture

@@ -3,8 +3,9 @@
 import os
 import socket
 import subprocess
-import sys
 from pathlib import Path
+
+import copies
 
 
 def environment(rank, size, port):
@@ -19,7 +20,7 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def start(size, arguments, port=None, **options):
+def start(size, arguments, port=None, env=None, **options):
     """Start Python with the same arguments in several processes."""
     port = port or free_port()
     options = {
@@ -28,8 +29,9 @@ def start(size, arguments, port=None, **options):
         "stderr": subprocess.PIPE,
         "cwd": Path(__file__).parent,
     } | options
-    command = [sys.executable, "-W", "error", *map(str, arguments)]
-    return [subprocess.Popen(command, env=environment(rank, size, port), **options) for rank in range(size)]
+    command = [copies.python(), "-W", "error", *map(str, arguments)]
+    envs = [environment(rank, size, port) | (env or {}) for rank in range(size)]
+    return [subprocess.Popen(command, env=own, **options) for own in envs]
 
 
 def run(size, arguments, timeout=300, **options):

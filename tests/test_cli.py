@@ -9,8 +9,10 @@ import shutil
 import subprocess
 import sys
 import warnings
+from contextlib import redirect_stdout
 from pathlib import Path
 
+import copies
 import numpy as np
 import pandas as pd
 import pytest
@@ -61,25 +63,43 @@ def folder(tmp_path, monkeypatch, frame):
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def file_of_a_model(frame, tmp_path_factory):
+    """What a fit to rows.csv writes."""
+    folder = tmp_path_factory.mktemp("fitted")
+    frame.to_csv(folder / "rows.csv", index=False)
+    files = [str(folder / "rows.csv"), "--output", str(folder / "model.safetensors")]
+    assert main(["fit", *files, "--exclude", "label", *QUICK]) == 0
+    return folder / "model.safetensors"
+
+
 @pytest.fixture
-def model(folder):
-    assert run("fit rows.csv --output model.safetensors --exclude label", *QUICK) == 0
-    return eigencode.load(folder / "model.safetensors")
+def model(folder, file_of_a_model):
+    """The model in model.safetensors."""
+    shutil.copy(file_of_a_model, "model.safetensors")
+    return eigencode.load("model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def help_of_fit():
+    """What ``fit --help`` prints."""
+    printed = io.StringIO()
+    with redirect_stdout(printed):
+        assert run("fit --help") == 0
+    return printed.getvalue()
 
 
 # -- flags
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
-def test_every_option_for_the_command_line_is_a_flag(option, capsys):
-    assert run("fit --help") == 0
-    printed = capsys.readouterr().out
+def test_every_option_for_the_command_line_is_a_flag(option, help_of_fit):
     flag = f"--{option.name.replace('_', '-')}"
     elsewhere = [own.on_command_line for kind in KINDS.values() for own in options_of(getattr(eigencode, kind))
                  if own.name == option.name]  # fmt: skip
-    assert (f" {flag} " in printed) == any(elsewhere)
+    assert (f" {flag} " in help_of_fit) == any(elsewhere)
     if option.on_command_line:
-        _, text = " ".join(printed.replace("│", " ").split()).split(f" {flag} ", 1)
+        _, text = " ".join(help_of_fit.replace("│", " ").split()).split(f" {flag} ", 1)
         assert " ".join(option.info.help.split()[:3]) in text[:100]
         assert option.default is None or text.partition("[default: ")[2].startswith(str(option.default))
 
@@ -552,7 +572,7 @@ def test_a_reader_that_closes_early_is_not_a_failure(model, line, monkeypatch, c
 
 @pytest.mark.skipif(os.name != "posix", reason="the pipe is a POSIX shell's")
 def test_a_pipeline_of_processes(model):
-    program = shlex.join([sys.executable, "-c", "import sys; from eigencode.cli import main; sys.exit(main())"])
+    program = shlex.join([copies.python(), "-c", "import sys; from eigencode.cli import main; sys.exit(main())"])
     encode = f"{program} transform model.safetensors - --output - < rows.csv"
     line = f"set -o pipefail; {encode} | {program} decode model.safetensors - --output - | head -n 1"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import copies
 import numpy as np
 import pytest
 
@@ -34,7 +35,7 @@ def script(tmp_path, monkeypatch):
     """The console script, in a folder below the present one that no PATH names."""
     path = tmp_path / "my venv" / "bin" / "eigencode"
     path.parent.mkdir(parents=True)
-    path.write_text(f"#!{sys.executable}\nimport sys\nfrom eigencode.cli import main\nsys.exit(main())\n")
+    path.write_text(f"#!{copies.python()}\nimport sys\nfrom eigencode.cli import main\nsys.exit(main())\n")
     path.chmod(0o755)
     monkeypatch.setattr(sys, "argv", [str(path)])
     monkeypatch.setenv("PATH", "/usr/bin:/bin")

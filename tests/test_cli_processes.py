@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 
+import copies
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -26,7 +27,7 @@ def start(folder, *arguments):
     """The program in a folder that has rows."""
     names = ",".join("abcdef")
     np.savetxt(folder / "rows.csv", rows(), delimiter=",", header=names, comments="", fmt="%.17g")
-    command = [sys.executable, "-m", "eigencode", *arguments]
+    command = [copies.python(), "-m", "eigencode", *arguments]
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

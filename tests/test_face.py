@@ -2,11 +2,12 @@
 
 import copy
 import math
+import os
 import pickle
 import subprocess
-import sys
 from dataclasses import replace
 
+import copies
 import numpy as np
 import pytest
 import scipy.stats
@@ -495,5 +496,6 @@ def test_a_program_may_end_with_a_fit_half_done():
         "epochs = model.iter_fit(rows)\n"
         "next(epochs)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    whole = os.environ | copies.WHOLE_END
+    done = subprocess.run([copies.python(), "-c", script], capture_output=True, text=True, check=False, env=whole)
     assert (done.returncode, done.stderr) == (0, "")

@@ -391,15 +391,13 @@ def test_the_start_does_not_depend_on_order_or_units(change):
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6 * np.nanstd(expected))
 
 
-TRAINED_CHANGES = {
-    "rows": CHANGES["rows"],
-    "columns": lambda X: X[:, [3, 1, 5, 4, 0, 2]],
-    "units": lambda X: X * [1, 1e3, 1e-3, 7, 0.5, 2] + [0, 5, -2, 0, 1e4, 1],
-    "a constant column": lambda X: np.column_stack([X[:, :2], np.full(len(X), 7.0), X[:, 2:]]),
-}
+def changed_in_all_ways(X):
+    """Other rows first, other columns first, other units, and a constant column between them."""
+    X = (CHANGES["rows"](X) * [1, 1e3, 1e-3, 7, 0.5, 2] + [0, 5, -2, 0, 1e4, 1])[:, [3, 1, 5, 4, 0, 2]]
+    return np.column_stack([X[:, :2], np.full(len(X), 7.0), X[:, 2:]])
 
 
-def imputation_error(change=lambda X: X):
+def imputation_error(change):
     """The mean squared error of imputed cells, in variances, over models trained on changed rows of four seeds."""
     errors = []
     for seed in range(4):
@@ -413,14 +411,9 @@ def imputation_error(change=lambda X: X):
     return np.mean(errors)
 
 
-@pytest.fixture(scope="module")
-def error_as_it_is():
-    return imputation_error()
-
-
-@pytest.mark.parametrize("change", TRAINED_CHANGES)
-def test_a_trained_model_imputes_as_well_whatever_the_order_and_the_units(change, error_as_it_is):
-    assert imputation_error(TRAINED_CHANGES[change]) == pytest.approx(error_as_it_is, rel=0.1)
+def test_a_trained_model_imputes_as_well_whatever_the_order_and_the_units():
+    as_it_is = imputation_error(lambda X: X)
+    assert imputation_error(changed_in_all_ways) == pytest.approx(as_it_is, rel=0.1)
 
 
 def test_names_of_columns_change_nothing():

@@ -142,11 +142,10 @@ PROGRAM = """
     from eigencode import Autoencoder
     n, d = int(sys.argv[2]), 20
     table = np.lib.format.open_memmap(sys.argv[1], "w+", np.float32, (n, d))
-    rng = np.random.default_rng(0)
-    for first in range(0, n, 2**16):
-        rows = table[first : first + 2**16]
-        rows[:] = rng.normal(size=(len(rows), d))
-    del table, rows
+    drawn = np.random.default_rng(0).normal(size=(2**16, d))  # in each part of the table again
+    for first in range(0, n, len(drawn)):
+        table[first : first + len(drawn)] = drawn[: n - first]
+    del table, drawn
     table = np.load(sys.argv[1], mmap_mode="r")
     Autoencoder(4, max_epochs=1, optimizer="adam").fit(table[:1000].copy())  # imports what a fit needs
     model = Autoencoder(4, max_epochs=1, max_seconds=float(sys.argv[3]), random_state=0)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import copies
 import launch
 import numpy as np
 import pytest
@@ -177,12 +178,12 @@ def test_torchrun_restarts_killed_processes(tmp_path):
 
 def test_processes_leave_a_loop_over_iter_fit_together():
     """One alone gets an error, as do the others, which would wait for it; a loop that is not ended ends at exit."""
-    alone = launch.run(2, ["leaving.py", 1, "1"])
+    alone = launch.run(2, ["leaving.py", 1, "1"], env=copies.WHOLE_END)
     for code, out, err in alone:
         assert code == 0, alone
         assert "Exception" not in err, alone  # torch may write other lines
         assert out.startswith("All processes must leave a loop over iter_fit at the same row. Got 1 of 2 that left it.")
-    together = launch.run(2, ["leaving.py", 1, "0,1"])
+    together = launch.run(2, ["leaving.py", 1, "0,1"], env=copies.WHOLE_END)
     assert not any(code or "Exception" in err for code, _, err in together), together
     assert len({out for _, out, _ in together}) == 1
     assert together[0][1].startswith("left")
@@ -190,7 +191,7 @@ def test_processes_leave_a_loop_over_iter_fit_together():
 
 def test_a_process_that_drops_its_iterator_alone_is_warned_once():
     """Python raises nothing where an iterator is dropped; the other process, which is in its loop, has the error."""
-    (code, out, err), other = launch.run(2, ["leaving.py", 1, "0", "dropped"])
+    (code, out, err), other = launch.run(2, ["leaving.py", 1, "0", "dropped"], env=copies.WHOLE_END)
     assert code == other[0] == 0
     assert out.split() == ["the", "rest", "of", "the", "program"]
     assert err.count("All processes must leave a loop over iter_fit at the same row") == 1

@@ -85,6 +85,13 @@ def text(model):
     return page(model, people())
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Pages without what a browser sees only: pictures, and the program that draws; they take most of the time."""
+    for name in ("picture", "picture_in_pixels", "program"):
+        monkeypatch.setattr(vega, name, lambda *_: "")
+
+
 class Page(HTMLParser):
     """The tags that are open, the charts, and addresses that a browser would ask for."""
 
@@ -290,7 +297,7 @@ class TestPage:
         assert "facet_component_sort_index" in names
 
     @pytest.mark.filterwarnings("ignore::eigencode.errors.ResultWarning")
-    def test_a_detector_says_its_alarms(self):
+    def test_a_detector_says_its_alarms(self, undrawn):
         X = people()[["height", "weight", "visits"]].dropna()
         detector = AnomalyDetector(0.1, autoencoder=LinearAutoencoder(1), random_state=0).fit(X[:200])
         odd = X.copy()
@@ -356,7 +363,7 @@ class TestPage:
         observed = [point["observed"] for point in charts_of(section)[1]["data"][0]["values"]]
         np.testing.assert_allclose(np.sort(observed), np.sort(Y[:, 1]), rtol=1e-4)
 
-    def test_windows_are_rows_with_those_before_them(self):
+    def test_windows_are_rows_with_those_before_them(self, undrawn):
         t = np.arange(400)
         X = np.column_stack([np.sin(t / 5), np.cos(t / 5)]) + 0.1 * np.random.default_rng(0).normal(size=(400, 2))
         detector = AnomalyDetector(0.1, autoencoder=LinearAutoencoder(2), window=4, random_state=0).fit(X)
@@ -389,7 +396,7 @@ class TestRows:
         with pytest.raises(DataError, match="needs rows that can be read again"):
             Findings(LinearAutoencoder(2).fit(COUNTS), iter([COUNTS, COUNTS]))
 
-    def test_ranked_labels_are_labels(self):
+    def test_ranked_labels_are_labels(self, undrawn):
         names = [f"g{number:03d}" for number in range(80)]
         rows = pd.DataFrame({"z": COUNTS[:, 0], "y": COUNTS[:, 1]})
         order = pd.cut(COUNTS[:, 0], 80, labels=names)
@@ -718,7 +725,7 @@ def test_the_page_decodes_as_the_model_does(name):
 
 
 @pytest.mark.draws_globally  # torch's layers
-def test_a_decoder_that_the_page_does_not_know_is_said(tmp_path):
+def test_a_decoder_that_the_page_does_not_know_is_said(undrawn):
     import torch
 
     class Odd(torch.nn.Module):
@@ -773,7 +780,7 @@ def test_the_command_writes_a_page(model, tmp_path, monkeypatch, capsys):
     assert main(["report", "m.safetensors", "people.parquet", "--output", "r.txt"]) == 1
 
 
-def test_the_command_tells_the_notes_in_the_words_of_the_shell(tmp_path, monkeypatch):
+def test_the_command_tells_the_notes_in_the_words_of_the_shell(tmp_path, monkeypatch, undrawn):
     from eigencode.cli import main
 
     monkeypatch.chdir(tmp_path)
@@ -791,7 +798,7 @@ def test_the_command_tells_the_notes_in_the_words_of_the_shell(tmp_path, monkeyp
 
 @pytest.mark.parametrize("is_fitted_as_frame", [True, False])
 @pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names")
-def test_an_array_is_reported_as_a_frame_of_the_same_rows(is_fitted_as_frame, tmp_path):
+def test_an_array_is_reported_as_a_frame_of_the_same_rows(is_fitted_as_frame, tmp_path, undrawn):
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(rng.normal(size=(60, 3)), columns=["a", "b", "c"]).assign(d=rng.integers(0, 2, 60))
     frame.loc[::7, "b"] = np.nan

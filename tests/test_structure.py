@@ -10,6 +10,7 @@ import textwrap
 from pathlib import Path
 from types import FunctionType
 
+import copies
 import numpy as np
 import pytest
 from conftest import AUTOENCODERS
@@ -181,7 +182,7 @@ def test_no_work_imports_a_compiler(work):
         f"{work};"
         "print(*sorted({'sympy', 'torch._dynamo', 'torch._inductor'} & set(sys.modules)))"
     )
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    found = subprocess.run([copies.python(), "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert not found
 
 
