@@ -18,6 +18,7 @@ from torch.nn.functional import softplus
 import eigencode
 from eigencode import Autoencoder, AutoencoderSearch, fit_many
 from eigencode.cli import flags, main
+from eigencode.cli.app import EXAMPLES
 from eigencode.errors import OptionError
 from eigencode.parts import Code, Distribution, Likelihood, Penalty, Posterior
 from eigencode.testing import check_code, check_likelihood, check_penalty
@@ -121,6 +122,8 @@ def test_a_named_estimator_on_the_command_line(mine, capsys):
         "decode m.safetensors codes.csv -o decoded.csv",
         "reconstruct m.safetensors rows.csv -o rebuilt.csv",
         "score m.safetensors rows.csv",
+        "impute m.safetensors rows.csv -o full.csv",
+        "export m.safetensors -o m.pt2 --methods transform",
     ):
         assert run(f"{line} --parts=mine.py") == 0
     np.testing.assert_array_equal(pd.read_csv("decoded.csv").columns, list("abcde"))
@@ -329,3 +332,9 @@ def test_parts_of_a_file_are_given_in_a_list(tmp_path, given):
     Autoencoder(1, max_epochs=1, random_state=0).fit(np.eye(9)).save(tmp_path / "m.safetensors")
     with pytest.raises(OptionError, match=r"'parts' must be a list\. Got .*Write parts=\[\.\.\.\]"):
         eigencode.load(tmp_path / "m.safetensors", parts=given)
+
+
+@pytest.mark.parametrize("name", sorted({*EXAMPLES} - {"demo"}))
+def test_every_command_that_fits_or_reads_a_model_takes_own_parts(name, capsys):
+    assert run(f"{name} --help") == 0
+    assert " --parts " in capsys.readouterr().out

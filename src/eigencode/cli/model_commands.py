@@ -16,8 +16,8 @@ import eigencode
 from eigencode import data, io, progress
 from eigencode.cli import flags, pictures
 from eigencode.cli.app import command
-from eigencode.cli.flags import AT_LEAST_ONE, FILES, PATHS, STREAM, AsJson, Model
-from eigencode.cli.own_parts import OWN
+from eigencode.cli.flags import AT_LEAST_ONE, FILES, PATHS, STREAM, AsJson, Model, Quiet
+from eigencode.cli.own_parts import OWN, Parts
 from eigencode.cli.pictures import RowsOutput
 from eigencode.cli.shards import WHOLE, Shard
 from eigencode.cli.tables import (
@@ -343,11 +343,15 @@ def export(
             help="Answers to give, as transform impute; default: all.",
         ),
     ] = None,
+    parts: Parts = (),
+    quiet: Quiet = False,
 ) -> None:
     """Write a model as a graph that other programs can run: scaling and gaps are inside.
 
     The graph's answers are compared with the model's before the file is written.
     """
+    if quiet:
+        progress.hide()
     data.check_output(output, GRAPHS, [model])
     with progress.stage(LOADING):
         fitted = loaded(model)
