@@ -2,7 +2,7 @@
 # Needs Python >= 3.11, git and make. Name a Python with: make test PYTHON=/path/to/python
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test processors lint types docs notebooks figures check dist package lowest newest api format clean
+.PHONY: help venv demo test long processors lint types docs notebooks figures check dist package lowest newest api format clean
 
 # The one that made constraints.txt comes first, then those it is known to serve.
 PYTHON ?= python3.11 python3.12 python3.13 python3
@@ -39,10 +39,13 @@ demo: .venv/runtime  ## train on example data and write what comes out into demo
 
 # One process a core and one thread a process: nearly all networks of the tests are too small for more.
 TESTS := -n auto --dist worksteal
-test lowest newest: export OMP_NUM_THREADS := 1
+test long lowest newest: export OMP_NUM_THREADS := 1
 
 test: .venv/dev  ## run the tests and the examples in the docstrings; a warning is an error
-	.venv/bin/pytest $(TESTS) --doctest-modules src/eigencode tests
+	.venv/bin/pytest $(TESTS) -m 'not long' --doctest-modules src/eigencode tests
+
+long: .venv/dev  ## tests that repeat at scale what shorter ones ask: many seeds, rows, files and processes; whole notebooks
+	.venv/bin/pytest $(TESTS) -m long tests
 
 processors: .venv/dev  ## quick tests as on other processors, with 1 and 2 threads, with other seeds (about half an hour)
 	.venv/bin/python .ci/processors.py $(TESTS)
@@ -83,10 +86,10 @@ package: dist  ## install the wheel into an empty environment and try it outside
 .venv-wheel/bin/python: | .venv/dev
 	.venv/bin/python -m venv .venv-wheel
 
-lowest: dist .venv-wheel/bin/python  ## quick tests that versions can change, of the wheel on the lowest ones (torch excepted)
+lowest: dist .venv-wheel/bin/python  ## tests marked `versions`, of the wheel on the lowest versions (torch excepted)
 	$(WHEEL_PIP) uninstall -y eigencode
 	$(WHEEL_PIP) install -c constraints-lowest.txt "$$(echo dist/*.whl)[test]"
-	.venv-wheel/bin/python -m pytest $(TESTS) -m 'not slow and not once' tests
+	.venv-wheel/bin/python -m pytest $(TESTS) -m 'versions and not slow' tests
 
 newest: dist .venv-wheel/bin/python  ## quick tests of the wheel on the newest versions (torch excepted)
 	$(WHEEL_PIP) uninstall -y eigencode

@@ -122,8 +122,7 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="the slow tests too")
     options, arguments = parser.parse_known_args()
     arguments += options.paths
-    if not options.all:
-        arguments = ["-m", "not slow", *arguments]
+    arguments = ["-m", "not long" if options.all else "not slow", *arguments]
     found = {}
     for name in options.only or RUNS:
         print(f"== {name}", flush=True)

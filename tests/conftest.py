@@ -77,6 +77,13 @@ class Seen(Operators):
         return function(*args, **(kwargs or {}))
 
 
+def pytest_collection_modifyitems(items):
+    """What is long is slow, too."""
+    for item in items:
+        if item.get_closest_marker("long"):
+            item.add_marker("slow")
+
+
 @pytest.fixture(scope="session")
 def cancer() -> np.ndarray:
     """Breast cancer: 569 rows of 30 columns in different units."""

@@ -62,6 +62,7 @@ def fitted(X):
     return AnomalyDetector(0.1, autoencoder=LinearAutoencoder(2), random_state=0).fit(X)
 
 
+@pytest.mark.versions
 @pytest.mark.draws_globally
 def test_scikit_learns_checks_pass():
     with warnings.catch_warnings():
@@ -282,6 +283,7 @@ def test_all_rows_as_far_as_the_fifth_are_about_a_row():
     ]
 
 
+@pytest.mark.versions
 def test_a_lazy_frame_is_refused_with_a_hint(X, fitted):
     lazy = pl.DataFrame(X, [f"x{j}" for j in range(5)]).lazy()
     for ask in (fitted.score_samples, fitted.explain):
@@ -489,6 +491,7 @@ def test_a_fitted_autoencoder_is_used_as_it_is(X):
     np.testing.assert_array_equal(model.autoencoder_.transform(X), autoencoder.transform(X))
 
 
+@pytest.mark.versions
 def test_gaps_and_mixed_columns_are_rows_too(X):
     frame = pd.DataFrame(X[:, :3], columns=["a", "b", "c"]).assign(kind=np.where(X[:, 0] > 0, "high", "low"))
     frame.loc[::7, "b"] = np.nan
@@ -782,6 +785,7 @@ def test_rows_of_other_columns_than_a_fitted_autoencoder_are_refused():
     assert again.n_features_in_ == 5
 
 
+@pytest.mark.versions
 def test_a_frame_is_scored_and_explained_a_block_at_a_time(monkeypatch):
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(

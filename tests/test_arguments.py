@@ -29,6 +29,8 @@ from eigencode.parts import (
     Point,
 )
 
+pytestmark = pytest.mark.versions
+
 ROWS = np.random.default_rng(0).normal(size=(40, 3))
 
 

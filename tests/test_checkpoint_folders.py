@@ -161,6 +161,7 @@ def stays_in_files(monkeypatch):
     monkeypatch.setattr("eigencode.data.named_files.STREAMED_FROM", 1000)
 
 
+@pytest.mark.versions
 def test_rows_in_files_go_on_and_are_compared(X, folder, tmp_path, stays_in_files):
     """Without reading all of them: by the sizes of row groups, and a sample."""
     for name, rows in (("rows", X), ("others", X + 1)):

@@ -112,13 +112,20 @@ def test_a_search_finds_the_true_number_of_components(n_components):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n_components", [2, 4])
-def test_networks_find_the_true_number_of_components_of_curved_rows(n_components):
-    grid = {"n_components": [1, 2, 3, 4, 6, 8]}
+@pytest.mark.parametrize(
+    ("n_components", "sizes", "n_folds"),
+    [
+        (2, [1, 2, 4], 2),
+        pytest.param(2, [1, 2, 3, 4, 6, 8], 3, marks=pytest.mark.long),
+        pytest.param(4, [1, 2, 3, 4, 6, 8], 3, marks=pytest.mark.long),
+    ],
+)
+def test_networks_find_the_true_number_of_components_of_curved_rows(n_components, sizes, n_folds):
+    grid = {"n_components": sizes}
     chosen = []
     for seed in range(3):
         rows = noisy(n_components, seed, n_rows=800, curved=True)
-        search = AutoencoderSearch(Autoencoder(random_state=0), grid, cv=3, refit=False, random_state=0).fit(rows)
+        search = AutoencoderSearch(Autoencoder(random_state=0), grid, cv=n_folds, refit=False, random_state=0).fit(rows)
         chosen.append(search.best_params_["n_components"])
     assert sorted(chosen)[1] == n_components, chosen
 
@@ -129,6 +136,7 @@ def test_kinds_with_a_density_are_compared_by_it():
     assert search.scoring_ == "log_likelihood"
 
 
+@pytest.mark.versions
 def test_rows_that_stay_in_their_file_have_the_same_score(tmp_path, monkeypatch):
     frame = pd.DataFrame(noisy(2, seed=4, n_features=4), columns=list("abcd"))
     frame.loc[::7, "b"] = np.nan

@@ -92,6 +92,7 @@ def help_of_fit():
 # -- flags
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
 def test_every_option_for_the_command_line_is_a_flag(option, help_of_fit):
     flag = f"--{option.name.replace('_', '-')}"
@@ -104,6 +105,7 @@ def test_every_option_for_the_command_line_is_a_flag(option, help_of_fit):
         assert option.default is None or text.partition("[default: ")[2].startswith(str(option.default))
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize(
     ("arguments", "given"),
     [
@@ -142,6 +144,7 @@ def test_flags_reach_the_estimator(folder, monkeypatch, arguments, given):
     assert reached.value.args[0] == {**Autoencoder().get_params(), **given}
 
 
+@pytest.mark.versions
 def test_the_hint_on_consumed_arguments_appears_only_if_it_helps(capsys):
     for line in [
         "fit rows.csv --hidden 8 0 --output m.safetensors",
@@ -152,6 +155,7 @@ def test_the_hint_on_consumed_arguments_appears_only_if_it_helps(capsys):
         assert "takes every argument" not in capsys.readouterr().err
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize(
     ("line", "says"),
     [
@@ -211,6 +215,7 @@ def test_one_row_is_not_several(model, frame, capsys):
     assert capsys.readouterr().out == "1 row of 2 columns is in c.csv.\n"
 
 
+@pytest.mark.versions
 def test_help_lists_the_exit_codes(capsys):
     for line in ["--help", "fit --help", "score --help"]:
         assert run(line) == 0
@@ -219,6 +224,7 @@ def test_help_lists_the_exit_codes(capsys):
         assert "130, 143 or 129 if it was interrupted by Ctrl-C, SIGTERM or SIGHUP" in printed
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize(
     ("line", "says"),
     [
@@ -315,6 +321,7 @@ print(*sorted({{name.partition(".")[0] for name in sys.modules}}))
     assert not LARGE & set(modules)
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("flag", ["--version", "-V"])
 def test_the_version_is_printed(flag, capsys):
     assert run(flag) == 0
@@ -324,6 +331,7 @@ def test_the_version_is_printed(flag, capsys):
 # -- commands
 
 
+@pytest.mark.versions
 def test_fit_is_the_librarys_fit(folder, frame, capsys):
     assert run("fit rows.csv --output model.safetensors --exclude label", *QUICK) == 0
     model = eigencode.load("model.safetensors")
@@ -340,6 +348,7 @@ def test_fit_is_the_librarys_fit(folder, frame, capsys):
     np.testing.assert_array_equal(read_table("codes.parquet").rows, same.transform(frame[["x", "y", "z"]]))
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("ending", [".csv", ".parquet", ".npy"])
 @pytest.mark.parametrize("source", ["rows.csv", "rows.parquet", "shuffled.csv", "bare.npy"])
 def test_answers_are_the_librarys(model, frame, source, ending, capsys):
@@ -358,6 +367,7 @@ def test_answers_are_the_librarys(model, frame, source, ending, capsys):
     assert f"200 rows of 3 columns are in back{ending}." in capsys.readouterr().out
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("name", ["[1] a.csv", "{b}.csv", "new\nline.csv", "ünï码.csv", "a*b.csv", '"quoted".csv'])
 def test_files_of_odd_names(name, model, folder):
     shutil.copy("rows.csv", name)
@@ -383,6 +393,7 @@ def test_columns_without_names_are_chosen_by_number(folder, frame):
     assert read_table("back.csv").names == ["x0", "x1", "x2"]
 
 
+@pytest.mark.versions
 def test_describe_says_what_the_model_is(model, capsys):
     capsys.readouterr()
     assert run("describe model.safetensors") == 0
@@ -468,6 +479,7 @@ def strict(text):
     return json.loads(text, parse_constant=refuse)
 
 
+@pytest.mark.versions
 def test_fit_and_describe_print_one_object(folder, capsys):
     assert run("fit rows.csv --output model.safetensors --exclude label --verbose --json", *QUICK) == 0
     fitted = strict(capsys.readouterr().out)
@@ -500,6 +512,7 @@ def test_nan_is_null(capsys):
 # -- streams
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("command", ["transform", "reconstruct", "score"])
 def test_a_hyphen_is_standard_input_and_output(model, typed, command, capsysbinary):
     assert run(f"{command} model.safetensors rows.csv --output answer.csv") == 0
@@ -522,6 +535,7 @@ def test_codes_go_round_through_streams(model, typed, frame, capsysbinary):
     np.testing.assert_allclose(back, model.reconstruct(rows), rtol=0, atol=1e-12)
 
 
+@pytest.mark.versions
 def test_fit_reads_a_stream(model, typed, frame, capsys):
     typed("rows.csv")
     assert run("fit - --output same.safetensors --exclude label", *QUICK) == 0

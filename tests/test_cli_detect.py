@@ -54,6 +54,7 @@ def detect(folder, *flags):
     return main(["detect", f"{folder}/d.safetensors", f"{folder}/new.csv", "--quiet", *flags])
 
 
+@pytest.mark.versions
 def test_the_detector_is_that_of_the_library(folder):
     rows = pd.read_csv(folder / "normal.csv", parse_dates=["day"]).drop(columns="code")
     same = AnomalyDetector(0.02, autoencoder=Autoencoder(1, max_epochs=5), random_state=0).fit(rows)
@@ -164,6 +165,7 @@ def test_reasons_have_no_more_digits_than_say_something(observed, expected, show
     assert short(reason) == {**reason, "contribution": 160.235, "expected": shown}
 
 
+@pytest.mark.versions
 def test_parquet_and_json_have_the_same(folder, capsys):
     flags = ["--id", "code,day", "--explain", "3", "--false-discoveries", "0.3"]
     assert detect(folder, *flags, "--output", f"{folder}/alarms.json", "--json") == 0
@@ -218,6 +220,7 @@ def test_no_alarms_are_an_empty_table(folder):
     assert {"code", "row", "score", "p_value", "reason_2", "expected_2"} <= set(found.columns)
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize(
     ("flags", "code", "message"),
     [

@@ -9,6 +9,8 @@ from PIL import Image
 import eigencode
 from eigencode.cli import main
 
+pytestmark = pytest.mark.versions
+
 QUICK = ["--n-components", "3", "--hidden", "8", "--max-epochs", "2", "--random-state", "0"]
 
 

@@ -1,5 +1,6 @@
 """How the program is called: what it prints to be tried runs as printed, and its help's examples do."""
 
+import functools
 import itertools
 import os
 import re
@@ -13,7 +14,7 @@ import copies
 import numpy as np
 import pytest
 
-from eigencode import Autoencoder, AutoencoderClassifier, invocation
+from eigencode import Autoencoder, AutoencoderClassifier, demo, invocation
 from eigencode.cli import main
 from eigencode.cli.app import EXAMPLES
 from eigencode.data.files import read_table, write_columns
@@ -110,6 +111,7 @@ def test_the_package_runs_as_a_module():
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*\n", found.stdout)
 
 
+@pytest.mark.versions
 def test_the_name_alone_shows_the_help(capsys):
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
@@ -117,6 +119,7 @@ def test_the_name_alone_shows_the_help(capsys):
     assert capsys.readouterr().out == shown
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_sentences_of_a_help_fill_its_lines(name, capsys):
     """A line of a paragraph ends where the next word does not fit, and nowhere else."""
@@ -129,6 +132,7 @@ def test_sentences_of_a_help_fill_its_lines(name, capsys):
             assert len(f"{line.rstrip()} {following.split()[0]}") > width
 
 
+@pytest.mark.versions
 def test_every_command_has_an_example(capsys):
     assert main(["--help"]) == 0
     commands = set(re.findall(r"^│ ([a-z]+) ", capsys.readouterr().out, flags=re.MULTILINE))
@@ -141,16 +145,23 @@ def test_every_command_has_an_example(capsys):
 
 
 @pytest.mark.slow
-def test_the_examples_run_as_printed(folder, capsys):
+@pytest.mark.parametrize(
+    "more", ["--max-epochs 2", pytest.param("", marks=pytest.mark.long, id="as long as they take")]
+)
+def test_the_examples_run_as_printed(folder, monkeypatch, capsys, more):
+    if more:
+        monkeypatch.setattr(demo, "Autoencoder", functools.partial(Autoencoder, max_epochs=2))
     labels = read_table("rows.csv").rows[:, 0] > 0
     autoencoder = Autoencoder(2, hidden=(8,), max_epochs=2, random_state=0)
     classifier = AutoencoderClassifier(autoencoder=autoencoder, max_epochs=2, random_state=0)
     classifier.fit(read_table("rows.csv").frame, labels).save("classifier.safetensors")
     for lines in EXAMPLES.values():
         for line in lines:
-            assert main(shlex.split(line)[1:]) == 0, capsys.readouterr().err
+            fits = line.split()[1] in ("fit", "sweep")
+            assert main(shlex.split(f"{line} {more}" if fits else line)[1:]) == 0, capsys.readouterr().err
 
 
+@pytest.mark.versions
 def test_completion_is_written_for_a_shell(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert main(["--install-completion", "--shell", "bash"]) == 0
@@ -158,6 +169,7 @@ def test_completion_is_written_for_a_shell(tmp_path, monkeypatch, capsys):
     assert any("n-components" in path.read_text() for path in written)
 
 
+@pytest.mark.versions
 def test_commands_run_where_pydantic_is_imported(folder, capsys):
     """The parser of commands checks types by it, even those of defaults, if any other package has imported it."""
     pytest.importorskip("pydantic")

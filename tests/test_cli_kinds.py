@@ -76,6 +76,7 @@ def test_every_autoencoder_is_a_kind():
     assert flags.KINDS["linear"] == "LinearAutoencoder"
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("kind", flags.KINDS)
 def test_help_lists_the_options_of_each_kind_with_it(kind, capsys):
     printed = panels(capsys)
@@ -88,6 +89,7 @@ def test_help_lists_the_options_of_each_kind_with_it(kind, capsys):
         assert f"--{option.name.replace('_', '-')} " not in printed["Autoencoder"]
 
 
+@pytest.mark.versions
 def test_help_lists_defaults_that_differ_by_kind(capsys):
     printed = panels(capsys)
     assert "--precision CHOICE" in printed["Autoencoder"]
@@ -123,6 +125,7 @@ def test_options_not_given_have_the_defaults_of_the_kind(folder, monkeypatch, ar
     assert model.get_params() == {**estimator(kind)().get_params(), **given}
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -226,6 +229,7 @@ def test_every_kind_through_the_shell_is_the_librarys(folder, rows, kind, capsys
     assert ("\noptions" in out) == bool(own_options(same))
 
 
+@pytest.mark.versions
 def test_options_of_a_kind_take_effect(folder, rows, capsys):
     line = f"fit rows.npy --kind linear --output m.safetensors --solver gradient {words_of(QUICK)}"
     assert run(line) == 0
@@ -235,6 +239,7 @@ def test_options_of_a_kind_take_effect(folder, rows, capsys):
     assert "options             solver='gradient'\n" in capsys.readouterr().out
 
 
+@pytest.mark.versions
 def test_errors_name_flags(folder, rows, capsys):
     assert run("fit rows.npy --kind linear --max-epochs 5 --output m.safetensors") == 1
     printed = capsys.readouterr().err

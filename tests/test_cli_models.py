@@ -126,6 +126,7 @@ def test_every_command_with_every_model(command, kind, folders, monkeypatch, cap
         assert out
 
 
+@pytest.mark.versions
 @pytest.mark.filterwarnings("ignore::eigencode.errors.ResultWarning")
 def test_labels_are_the_librarys(folders, monkeypatch, capsys):
     for kind in ["classifier of text", "regressor", "regressor of two"]:

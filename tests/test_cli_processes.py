@@ -135,6 +135,7 @@ def of_shards(folder, command, n, *arguments):
     return texts[0][:1] + [line for text in texts for line in text[1:]]
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("n", [2, 5])
 @pytest.mark.parametrize("table", ["rows.npy", "rows.parquet"])
 @pytest.mark.parametrize("stays", [False, True])
@@ -169,16 +170,20 @@ def test_impossible_shards_are_refused(folder, shard, code, message, capsys):
 
 
 @pytest.mark.slow
-def test_a_million_rows_in_two_processes(folder):
-    write(folder, 1_000_003)
-    command = [sys.executable, "-m", "eigencode", "score", "model.safetensors", "rows.parquet", "-o", "s.parquet"]
-    said = [subprocess.run([*command, *more], cwd=folder, capture_output=True, text=True) for more in ([], PROCESSES)]
-    assert [each.stderr for each in said] == ["", ""]
-    assert [line for line in said[0].stdout.splitlines() if "a row" in line] == [
-        line for line in said[1].stdout.splitlines() if "a row" in line
+@pytest.mark.parametrize("n", [20_003, pytest.param(1_000_003, marks=pytest.mark.long)])
+def test_rows_are_scored_in_two_processes(n, folder, monkeypatch, capsys):
+    write(folder, n)
+    monkeypatch.chdir(folder)
+    line = ["score", "model.safetensors", "rows.parquet", "-o", "s.parquet"]
+    assert main(line) == 0
+    alone = capsys.readouterr()
+    several = subprocess.run([sys.executable, "-m", "eigencode", *line, *PROCESSES], capture_output=True, text=True)
+    assert (alone.err, several.stderr) == ("", "")
+    assert [text for text in alone.out.splitlines() if "a row" in text] == [
+        text for text in several.stdout.splitlines() if "a row" in text
     ]
     whole, *parts = (
         parquet.read_table(folder / f"s{part}.parquet") for part in ("", "-00000-of-00002", "-00001-of-00002")
     )
-    assert whole.num_rows == 1_000_003
+    assert whole.num_rows == n
     assert pa.concat_tables(parts).equals(whole)

@@ -134,7 +134,7 @@ def test_signals_that_the_parent_ignores_stay_ignored():
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="the signals are POSIX's")
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGHUP", marks=pytest.mark.long)])
 def test_an_interrupted_process_saves_its_best_weights(name, tmp_path):
     """In the middle of a first epoch of minutes, from outside, as by a scheduler, or by a terminal that is closed."""
     np.save(tmp_path / "rows.npy", np.random.default_rng(0).normal(size=(400_000, 20)).astype(np.float32))

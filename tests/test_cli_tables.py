@@ -12,6 +12,8 @@ import pytest
 import eigencode
 from eigencode.cli import main
 
+pytestmark = pytest.mark.versions
+
 QUICK = "--hidden 8 --max-epochs 2 --random-state 0"
 
 

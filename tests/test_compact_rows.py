@@ -51,6 +51,7 @@ def frame(monkeypatch):
     return mixed()
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("rows", [slice(3, 400), slice(0, 90, 7), np.array([5, 1, 999, 5]), np.arange(1000) % 3 == 0])
 def test_cells_of_some_rows_are_those_of_all(frame, monkeypatch, rows):
     schema = Schema.infer(frame)
@@ -94,6 +95,7 @@ def test_batches_are_those_of_resident_rows(frame, monkeypatch, dtype):
         assert torch.equal(found.observed, wanted.observed)
 
 
+@pytest.mark.versions
 def test_a_model_of_compact_rows_is_the_same_model(frame, monkeypatch):
     fitted = {}
     for least in (1000, 10**9):
@@ -116,6 +118,7 @@ def test_the_start_of_many_rows_is_made_from_a_sample(frame, monkeypatch):
     assert part.best_objective_ == pytest.approx(whole.best_objective_, rel=0.15)
 
 
+@pytest.mark.versions
 def test_answers_for_a_large_frame_are_those_for_a_small_one(frame, monkeypatch):
     """The same rows in one array or in chunks of 300 rows give the same frames, and the same numbers up to rounding."""
     model = Autoencoder(3, max_epochs=3, random_state=0).fit(frame)

@@ -77,7 +77,7 @@ def frame(rows):
     "check",
     [
         estimator_checks.check_set_output_transform,
-        estimator_checks.check_set_output_transform_pandas,
+        pytest.param(estimator_checks.check_set_output_transform_pandas, marks=pytest.mark.versions),
         estimator_checks.check_set_output_transform_polars,
         estimator_checks.check_global_output_transform_pandas,
         estimator_checks.check_global_set_output_transform_polars,
@@ -90,6 +90,7 @@ def test_scikit_learns_checks_of_set_output(estimator, check):
     check(by_class(estimator), estimator)
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("estimator", TRANSFORMERS, ids=by_class)
 def test_a_frame_of_codes_has_the_rows_index_and_the_components_names(estimator, frame):
     model = clone(estimator).set_output(transform="pandas")
@@ -102,6 +103,7 @@ def test_a_frame_of_codes_has_the_rows_index_and_the_components_names(estimator,
     assert isinstance(model.set_output(transform="default").transform(frame), np.ndarray)
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("estimator", TRANSFORMERS, ids=by_class)
 def test_a_context_and_a_pipeline_ask_for_frames_too(estimator, frame):
     model = clone(estimator).fit(frame)
@@ -113,6 +115,7 @@ def test_a_context_and_a_pipeline_ask_for_frames_too(estimator, frame):
     assert list(pipeline.transform(frame).columns) == list(pipeline[-1].get_feature_names_out())
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("container", ["pandas", "polars"])
 def test_the_first_components_of_an_ordered_code_have_their_names(container, frame):
     model = Autoencoder(3, hidden=(4,), ordered=True, max_epochs=2, random_state=0).fit(frame)
@@ -123,6 +126,7 @@ def test_the_first_components_of_an_ordered_code_have_their_names(container, fra
     assert list(model.transform(frame, n_components=1).columns) == ["autoencoder0"]
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("estimator", AUTOENCODERS, ids=by_class)
 def test_whatever_the_container_of_codes_the_other_answers_are_arrays(estimator, frame):
     model = clone(estimator).set_output(transform="pandas").fit(frame)
@@ -148,6 +152,7 @@ def _frames(frame):
 KINDS_OF_FRAME = ["pandas", "polars", "arrow", "record batch", "narwhals"]
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("kind", KINDS_OF_FRAME)
 @pytest.mark.parametrize("estimator", TRANSFORMERS, ids=by_class)
 def test_every_frame_gives_the_codes_of_its_array(estimator, kind, frame, rows):
@@ -157,6 +162,7 @@ def test_every_frame_gives_the_codes_of_its_array(estimator, kind, frame, rows):
     np.testing.assert_allclose(model.transform(_frames(frame)[kind]), expected, rtol=1e-6)
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("kind", KINDS_OF_FRAME)
 @pytest.mark.parametrize("estimator", [*TRANSFORMERS, CLASSIFIER, REGRESSOR], ids=by_class)
 def test_columns_in_another_order_are_refused_and_named(estimator, kind, frame):
@@ -206,6 +212,7 @@ def test_answers_are_in_the_float_type_of_the_rows(estimator, kind, frame):
         np.testing.assert_allclose(np.asarray(decoded, float), np.asarray(rebuilt, float), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.versions
 def test_codes_of_a_frame_are_decoded_by_their_names(frame):
     model = LinearAutoencoder(2).set_output(transform="polars").fit(frame)
     codes = model.transform(frame)
@@ -246,6 +253,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("kind", REFUSED)
 def test_unreadable_containers_are_refused_with_a_hint(kind, frame):
     make, message = REFUSED[kind]
@@ -264,6 +272,7 @@ def test_text_for_a_model_of_numbers_is_not_sent_to_a_frame(frame):
         LinearAutoencoder(1).fit([["x", 1], ["y", 2]])
 
 
+@pytest.mark.versions
 def test_columns_with_other_names_are_listed_as_scikit_learn_lists_them(frame):
     """Its text, with our advice after it."""
     unseen, missing = (
@@ -352,6 +361,7 @@ LABELS = [
 ]
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("make", LABELS)
 @pytest.mark.parametrize("estimator", [CLASSIFIER, REGRESSOR], ids=by_class)
 def test_labels_may_come_in_any_container(estimator, make, rows):
@@ -359,6 +369,7 @@ def test_labels_may_come_in_any_container(estimator, make, rows):
     np.testing.assert_allclose(clone(estimator).fit(rows, make(labels(40))).predict(rows), expected)
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("make", LABELS[:-2])
 def test_weights_may_come_in_any_container(make, rows):
     weights = 1 + labels(40)

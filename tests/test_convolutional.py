@@ -12,8 +12,6 @@ from eigencode.errors import OptionError
 from eigencode.parts import MLP, ConvolutionalDecoder, ConvolutionalEncoder, Custom, LinearPath, Network, Tied
 from eigencode.training.state import FlatParameters
 
-pytestmark = pytest.mark.once
-
 SHAPES = [(1, 8, 8), (2, 9, 7), (3, 6, 5), (1, 1, 11), (2, 3, 1), (4, 1, 1)]
 CODE = 5
 

@@ -22,8 +22,6 @@ from eigencode.training.batched_runner import BatchedRunner
 from eigencode.training.optimizers import ClippedAdam
 from eigencode.training.runner import SingleRunner
 
-pytestmark = pytest.mark.once
-
 X = np.random.default_rng(0).normal(size=(640, 20)).astype(np.float32)
 OPTIONS = {"hidden": (16,), "optimizer": "adam", "batch_size": 64, "max_epochs": 1000, "random_state": 0}
 

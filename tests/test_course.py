@@ -25,8 +25,6 @@ from eigencode import (
 )
 from eigencode.parts import MLP, CallableCorruption, GaussianCode, GaussianLikelihood, Point, StandardNormalPrior
 
-pytestmark = pytest.mark.once
-
 TESTS = Path(__file__).parent
 PAGE = TESTS.parent / "docs" / "course.md"
 

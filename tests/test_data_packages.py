@@ -9,6 +9,8 @@ from eigencode import Autoencoder
 from eigencode.data import named_files, streamed_rows
 from eigencode.errors import DataError
 
+pytestmark = pytest.mark.versions
+
 OPTIONS = {"n_components": 2, "random_state": 0, "max_epochs": 3}
 
 

@@ -37,6 +37,7 @@ def after_the_demo(tmp_path_factory):
     return current / "my demo", printed.getvalue()
 
 
+@pytest.mark.versions
 def test_the_printed_table_is_correct(after_the_demo):
     folder, printed = after_the_demo
     images, classes = load_digits(return_X_y=True)

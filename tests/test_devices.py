@@ -32,8 +32,6 @@ from eigencode.training.padding import NotBatchable
 from eigencode.training.runner import SingleRunner
 from eigencode.training.schedule import Schedule
 
-pytestmark = pytest.mark.once
-
 X = np.random.default_rng(0).normal(size=(230, 6))
 OPTIONS = {"hidden": (8,), "optimizer": "adam", "batch_size": 64, "max_epochs": 4, "precision": "float64"}
 

@@ -42,6 +42,7 @@ def model(request, frame):
     return request.param(**QUICK).fit(frame)
 
 
+@pytest.mark.versions
 def test_drawn_rows_are_within_what_was_fitted(model, frame):
     drawn = model.sample(2000, random_state=0)
     assert drawn.dtypes.equals(frame.dtypes)
@@ -129,6 +130,7 @@ def test_columns_of_drawn_rows_have_the_distributions_fitted(model, frame):
     assert abs((drawn["count"] == 0).mean() - (frame["count"] == 0).mean()) < 0.05
 
 
+@pytest.mark.versions
 def test_drawn_rows_given_columns_are_within_what_was_fitted(model, frame):
     given = frame[["label", "count"]].iloc[:100]
     drawn = model.sample(given=given, random_state=0)
@@ -136,6 +138,7 @@ def test_drawn_rows_given_columns_are_within_what_was_fitted(model, frame):
     assert drawn["price"].between(frame["price"].min(), frame["price"].max()).all()
 
 
+@pytest.mark.versions
 def test_a_file_draws_what_the_model_does(model, tmp_path):
     model.save(tmp_path / "m.safetensors")
     again = load(tmp_path / "m.safetensors")

@@ -35,12 +35,24 @@ from eigencode.parts import MLP, GaussianLikelihood, GaussianNoise, LaplacePrior
 ANSWERS = ["transform", "reconstruct", "reconstruction_error", "score_samples"]
 
 
+@pytest.mark.versions
+@pytest.mark.draws_globally
+@parametrize_with_checks(
+    [
+        Autoencoder(hidden=(), max_epochs=0, tied=True),
+        LinearAutoencoder(),
+        AutoencoderRegressor(LinearAutoencoder(), max_epochs=5, random_state=0),
+        AutoencoderClassifier(LinearAutoencoder(), max_epochs=5, random_state=0),
+    ]
+)
+def test_scikit_learns_own_checks(estimator, check):
+    require_checked(estimator, check)
+
+
 @pytest.mark.draws_globally
 @parametrize_with_checks(
     [
         Autoencoder(max_epochs=3, random_state=0),
-        Autoencoder(hidden=(), max_epochs=0, tied=True),
-        LinearAutoencoder(),
         LinearAutoencoder(solver="gradient", random_state=0),
         DenoisingAutoencoder(max_epochs=3, random_state=0),
         DenoisingAutoencoder(noise="masking", hidden=(), max_epochs=0),
@@ -55,7 +67,11 @@ ANSWERS = ["transform", "reconstruct", "reconstruction_error", "score_samples"]
         SparseAutoencoder(4, active=0.2, sparsity="kl", max_epochs=3, random_state=0),
     ],
 )
-def test_scikit_learns_own_checks(estimator, check):
+def test_scikit_learns_own_checks_of_kinds_that_are_trained(estimator, check):
+    require_checked(estimator, check)
+
+
+def require_checked(estimator, check):
     is_exact = getattr(estimator, "solver", None) == "exact"
     if check.func.__name__.startswith("check_sample_weight_equivalence_on_") and not is_exact:
         pytest.skip("repeated rows make other batches, and round otherwise: whether they agree is the processor's")
@@ -154,6 +170,7 @@ def test_answers_have_the_rows_float_type(digits, given, expected):
     np.testing.assert_allclose(model.transform(rows), model.transform(digits[:5]), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.versions
 def test_tables_of_every_kind_give_the_same_codes(cancer):
     names = [f"c{i}" for i in range(30)]
     frame = pd.DataFrame(cancer, columns=names)
@@ -174,6 +191,7 @@ def test_tables_of_every_kind_give_the_same_codes(cancer):
         model.transform(frame[names[::-1]])
 
 
+@pytest.mark.versions
 def test_read_only_memory_maps_are_welcome(cancer, tmp_path):
     np.save(tmp_path / "rows.npy", cancer)
     mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
@@ -334,6 +352,7 @@ def test_buffers_of_ones_own_networks_are_kept_with_the_best_weights(cancer):
 # -- scikit-learn around it
 
 
+@pytest.mark.versions
 def test_in_a_pipeline_under_a_grid_search(cancer):
     y = load_breast_cancer().target
     pipeline = make_pipeline(Autoencoder(max_epochs=2, hidden=(4,), random_state=0), LogisticRegression())
@@ -342,6 +361,7 @@ def test_in_a_pipeline_under_a_grid_search(cancer):
     assert search.best_score_ > 0.9
 
 
+@pytest.mark.versions
 def test_a_parts_argument_is_a_parameter_of_the_estimator(cancer):
     model = Autoencoder(2, likelihood=GaussianLikelihood(), hidden=(4,), max_epochs=1, random_state=0)
     search = GridSearchCV(model, {"likelihood__variance": [0.01, 0.5]}, cv=2).fit(cancer)
@@ -349,6 +369,7 @@ def test_a_parts_argument_is_a_parameter_of_the_estimator(cancer):
     assert search.best_estimator_.composition_.likelihood.variance == search.best_params_["likelihood__variance"]
 
 
+@pytest.mark.versions
 def test_codes_come_as_a_named_frame(cancer):
     codes = Autoencoder(2, max_epochs=0).set_output(transform="pandas").fit_transform(cancer)
     assert codes.columns.tolist() == ["autoencoder0", "autoencoder1"]
@@ -451,6 +472,7 @@ def threads_of_a_large_fit(rows):
     return model.execution_.n_threads
 
 
+@pytest.mark.versions
 def test_inside_a_column_transformer_and_as_polars(cancer):
     from sklearn.compose import ColumnTransformer
 
@@ -465,5 +487,6 @@ def test_inside_a_column_transformer_and_as_polars(cancer):
     assert codes.columns == ["size__autoencoder0", "size__autoencoder1", "shape__autoencoder0"]
 
 
+@pytest.mark.versions
 def test_it_shows_itself_as_html(fitted):
     assert "Autoencoder" in fitted._repr_html_()

@@ -25,8 +25,6 @@ from eigencode.parts.likelihoods import observed
 from eigencode.parts.likelihoods.expansion import FittedExpansion
 from eigencode.testing import check_likelihood
 
-pytestmark = pytest.mark.once
-
 D, N = 4, 300
 
 

@@ -95,7 +95,10 @@ OF_EQUAL_DISTANCES = {
 }
 
 
-IN_ONNX = [pytest.param("onnx", name, marks=pytest.mark.slow) for name in ("whole numbers", "windows", "mixed columns")]
+IN_ONNX = [
+    pytest.param("onnx", "whole numbers", marks=pytest.mark.slow),
+    *(pytest.param("onnx", name, marks=pytest.mark.long) for name in ("windows", "mixed columns")),
+]
 
 
 @pytest.mark.parametrize(("form", "name"), [*[("graph", name) for name in OF_EQUAL_DISTANCES], *IN_ONNX])
@@ -117,16 +120,29 @@ def test_a_graph_scores_rows_at_equal_distances_as_its_detector_does(form, name,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", DETECTORS)
-def test_a_detector_answers_as_its_graph_does(name, tmp_path):
+@pytest.mark.parametrize(
+    ("form", "name"),
+    [
+        *(("graph", name) for name in DETECTORS),
+        ("onnx", "five models"),
+        *(pytest.param("onnx", name, marks=pytest.mark.long) for name in ("gaps", "no rows kept")),
+    ],
+)
+def test_a_detector_answers_as_its_graph_does(form, name, tmp_path):
     make, X = DETECTORS[name]
     X = X.astype(np.float64)
     detector = make().fit(X)
-    detector.export(tmp_path / "d.onnx")
+    graph = graph_of(detector)
+    if form == "onnx":
+        detector.export(tmp_path / "d.onnx")
+
+    def ask(rows):
+        return answered(graph, rows) if form == "graph" else answers(tmp_path / "d.onnx", rows)
+
     rng = np.random.default_rng(1)
     near = X[rng.permutation(len(X))[:60]] * (1 + 0.01 * rng.normal(size=(60, X.shape[1])))
     rows = np.concatenate([near, X[:20], 10 * X[:5], 1e6 * X[:3]])
-    found = answers(tmp_path / "d.onnx", rows)
+    found = ask(rows)
     assert list(found) == ["score_samples", "decision_function", "predict", "p_values"]
     expected = detector.score_samples(rows)
     assert np.abs((found["score_samples"] - expected) / np.maximum(expected.std(), np.abs(expected))).max() < 1e-5
@@ -135,7 +151,7 @@ def test_a_detector_answers_as_its_graph_does(name, tmp_path):
     assert (steps > 0.5).mean() < 0.05, "equal scores may be told apart by rounding, but in few rows"
     if name != "gaps":
         rows[0, 1] = np.nan
-        asked = answers(tmp_path / "d.onnx", rows)
+        asked = ask(rows)
         assert np.isnan(asked["score_samples"][0])
         assert asked["predict"][0] == 0
         assert np.isfinite(asked["score_samples"][1:]).all()
@@ -300,7 +316,7 @@ def cities():
 def test_onnx_of_categories_of_many_values_answers_as_the_model_does(tmp_path):
     rows = cities()
     model = Autoencoder(2, max_epochs=3, hidden=(8,), random_state=0).fit(rows)
-    model.export(tmp_path / "m.onnx")
+    model.export(tmp_path / "m.onnx", ["reconstruct", "score_samples"])
     columns = graph_of(model).columns
     assert any(getattr(column.kind, "n_bits", 0) for column, _ in columns.parts)
     strange = rows.set_column(0, "city", pa.array([*["unseen"] * 5, *rows["city"].to_pylist()[5:]]))

@@ -1,7 +1,8 @@
 """Export: each kind with each likelihood that it takes, of arrays and of tables, as a graph, a program and as ONNX.
 
-Each pair of a kind and of rows is asked as a graph. A file is that graph as another program reads it, so of files each
-kind and each likelihood is there in both forms, and not each pair of them; nor each kind of a detector.
+`make test` asks each kind and each sort of rows once as a graph and once as an ONNX file, and a few as a program. With
+`make long` each pair of a kind and of rows is a graph, and a fourth of them is a file in both forms: a file is that
+graph as another program reads it.
 """
 
 import numpy as np
@@ -53,6 +54,28 @@ PAIRS = [
 FILES = ["program", "onnx"]
 
 
+ONCE = {
+    "plain": "student_t",
+    "tied": "bernoulli",
+    "ordered": "poisson",
+    "linear": "gaps",
+    "variational": "negative_binomial",
+    "sparse": "laplace",
+    "contractive": "gaussian",
+    "denoising": "table",
+    "stacked": "gaussian",
+}
+"""A sort of rows for each kind, so that each sort is there."""
+
+AS_PROGRAM = ["linear", "variational", "sparse"]
+"""Of these also the program, from which torch makes the ONNX file as well."""
+
+
+def marked(cells, short):
+    """The cells, of which those that are not short are for `make long`."""
+    return [cell if cell in short else pytest.param(*cell, marks=pytest.mark.long) for cell in cells]
+
+
 def in_forms(pairs):
     """Each pair as a graph; as each file every fourth pair, so that each kind and each sort of rows is among them."""
     kinds, rows = (list(dict.fromkeys(names)) for names in zip(*pairs, strict=True))
@@ -63,7 +86,9 @@ def in_forms(pairs):
             missing = [name for name in names if all(pair[place] != name for pair in chosen)]
             chosen += [next(pair for pair in pairs if pair[place] == name) for name in missing]
         found += [(*pair, form) for pair in dict.fromkeys(chosen)]
-    return found
+    short = [(*pair, form) for pair in ONCE.items() for form in ("graph", "onnx")]
+    short += [(kind, ONCE[kind], "program") for kind in AS_PROGRAM]
+    return marked(dict.fromkeys([*short, *found]), short)
 
 
 def of_detectors():
@@ -74,7 +99,9 @@ def of_detectors():
     rows = ["gaussian", "gaps", "table"]
     graphs = [(kind, name, "graph") for kind in KINDS for name in rows]
     kinds = iter(["plain", "variational", "linear", "sparse", "ordered", "tied"])
-    return graphs + [(next(kinds), name, form) for form in FILES for name in rows]
+    files = [(next(kinds), name, form) for form in FILES for name in rows]
+    short = [(kind, rows[number % 3], "graph") for number, kind in enumerate(KINDS)]
+    return marked([*graphs, *files], [*short, files[4]])
 
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:X has gaps")]

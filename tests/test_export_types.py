@@ -59,6 +59,7 @@ def require_alike(model, given, found):
     return expected
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("name", list(TYPES)[:-1])
 @pytest.mark.parametrize("options", [{"likelihood": "gaussian"}, {}], ids=["plain", "mixed"])
 def test_a_graph_answers_in_the_type_of_each_column(name, options):

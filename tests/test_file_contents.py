@@ -20,6 +20,8 @@ from eigencode import (
     VariationalAutoencoder,
 )
 
+pytestmark = pytest.mark.versions
+
 QUICK = {"max_epochs": 1, "random_state": 0}
 SHAPES = {"tuple", "list", "items", "array", "tensor", "elements", "float", "fitted_estimator", "fitted", "prefix"}
 """Keys of the format, which are no names of entries."""

@@ -18,6 +18,8 @@ from eigencode.data.tables.hints import not_numbers
 from eigencode.data.writing import atomic_write, check_output
 from eigencode.errors import DataError, FileError, ResultWarning
 
+pytestmark = pytest.mark.versions
+
 ENDINGS = [".csv", ".parquet", ".npy"]
 NUMBERS = {"a": np.array([0.1, -2.0, 3e300]), "b": np.array([1, 2, 3])}
 

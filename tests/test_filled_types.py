@@ -13,6 +13,8 @@ from eigencode.data.tables import Schema, types
 from eigencode.data.tables.types import numbers_as
 from eigencode.errors import DataError
 
+pytestmark = pytest.mark.versions
+
 CODES = [1, 2, 3, 2, 1, 3]
 
 LABELS = {

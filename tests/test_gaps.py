@@ -93,6 +93,7 @@ CONTAINERS = {
 }
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("kind", CONTAINERS)
 def test_every_mark_of_a_gap_is_the_same(kind):
     X = gapped(rows())
@@ -101,6 +102,7 @@ def test_every_mark_of_a_gap_is_the_same(kind):
     np.testing.assert_array_equal(Autoencoder(2, hidden=(4,), **QUICK).fit(other).reconstruct(other), expected)
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("cell", [-7, 3])
 def test_masked_integers_are_gaps(cell):
     X = np.random.default_rng(0).integers(0, 9, (60, 3))
@@ -192,6 +194,7 @@ def test_a_stream_may_have_gaps_in_some_blocks():
     assert np.isfinite(model.transform(gapped(X))).all()
 
 
+@pytest.mark.versions
 def test_rows_in_a_file_have_gaps_as_rows_in_memory_have(tmp_path, monkeypatch):
     X = gapped(rows(400))
     X[200:] = rows(200)  # blocks without gaps

@@ -9,8 +9,6 @@ from eigencode.parts.networks import hidden_cells
 from eigencode.parts.networks.hidden_cells import Covariance, covariance_times, patterns_of
 from eigencode.training.cpu_graphs import record_on_cpu
 
-pytestmark = pytest.mark.once
-
 
 def density(d, rank, seed=0):
     """W and the diagonal of D."""

@@ -72,8 +72,6 @@ from eigencode.training.runner import SingleRunner
 from eigencode.training.schedule import Schedule
 from eigencode.training.state import FlatParameters, TrainingState
 
-pytestmark = pytest.mark.once
-
 N, D, K = 12, 5, 4
 
 

@@ -32,8 +32,6 @@ from eigencode.parts.likelihoods.closed_forms import GaussianExpansion
 from eigencode.parts.likelihoods.discrete import CountLikelihood
 from eigencode.parts.likelihoods.observed import evenly_sampled
 
-pytestmark = pytest.mark.once
-
 D, K, ROWS = 5, 2, 40
 SPREAD_KINDS = [GaussianLikelihood, LaplaceLikelihood, StudentTLikelihood, NegativeBinomialLikelihood]
 

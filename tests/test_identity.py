@@ -51,6 +51,7 @@ def test_many_rows_have_none(monkeypatch):
     assert fingerprint(ROWS) is None
 
 
+@pytest.mark.versions
 def test_frames_and_files_have_the_fingerprint_of_their_rows(tmp_path):
     frame = pd.DataFrame(ROWS, columns=list("abcd"))
     frame.to_csv(tmp_path / "rows.csv", index=False)

@@ -13,6 +13,8 @@ from eigencode.data import named_files
 from eigencode.data.rows_by_number import RowsByNumber
 from eigencode.errors import DataError, FileError
 
+pytestmark = pytest.mark.versions
+
 
 @pytest.fixture
 def folder(tmp_path):

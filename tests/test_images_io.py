@@ -16,6 +16,8 @@ from eigencode.data.pictures import as_pixels, check_pictures_output, grid, pixe
 from eigencode.data.sources import ArraySource
 from eigencode.errors import DataError, EigencodeError, FileError
 
+pytestmark = pytest.mark.versions
+
 
 def noise(*shape, seed=0, dtype=np.uint8):
     return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)

@@ -30,8 +30,6 @@ from eigencode.parts import MLP, Custom, LinearPath, NestedDropout, Point
 from eigencode.parts.codes.base import Code
 from eigencode.parts.distributions import Delta
 
-pytestmark = pytest.mark.once
-
 D, K, N = 6, 3, 5
 ACTIVATIONS = ["sigmoid", "tanh", "gelu", "softplus", "silu", "elu", "relu"]
 

@@ -8,8 +8,6 @@ from scipy import special, stats
 from eigencode import Autoencoder
 from eigencode.parts import GaussianLikelihood, GaussianNoise, NegativeBinomial, Poisson
 
-pytestmark = pytest.mark.once
-
 
 def counts_of(rate, zeros, k, d, n=200, seed=0):
     rng = np.random.default_rng(seed)

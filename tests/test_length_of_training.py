@@ -13,8 +13,6 @@ from eigencode.fitting.step_size import RECIPES
 from eigencode.training.loop import begin, train_all
 from eigencode.training.runner import SingleRunner
 
-pytestmark = pytest.mark.once
-
 
 def seen(n_rows, n_weights=5_000):
     return n_rows * RECIPES["adam"].epochs(n_rows, -(-n_rows // 256), n_weights)

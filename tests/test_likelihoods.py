@@ -343,6 +343,7 @@ def test_each_column_s_support_is_found_chunk_by_chunk():
     check_support(ArraySource(x > 0), "unit interval")
 
 
+@pytest.mark.versions
 def test_support_errors_name_the_column_and_a_remedy():
     frame = pd.DataFrame({"age": [1.0, 2.0, 3.0], "balance": [0.0, -2.5, 1.0], "rate": [0.5, -1.0, 0.2]})
     message = (

@@ -15,8 +15,6 @@ import eigencode
 from eigencode import Autoencoder, fitting
 from eigencode.options import options_of
 
-pytestmark = pytest.mark.once
-
 SOURCE = Path(eigencode.__file__).parent
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(SOURCE.rglob("*.py"))

@@ -93,6 +93,7 @@ def test_a_stack_learns_on_after_saving(tmp_path, dtype, precision):
     np.testing.assert_array_equal(again.partial_fit(X).reconstruct(X), model.partial_fit(X).reconstruct(X))
 
 
+@pytest.mark.versions
 def test_a_matrix_lies_in_memory_as_before(tmp_path):
     X = np.random.default_rng(0).normal(size=(200, 30)).astype(np.float32)
     model = SparseAutoencoder(20, max_epochs=2, random_state=0).fit(X)
@@ -299,6 +300,7 @@ def test_lists_nested_many_times_are_refused(saved, tmp_path, levels):
     refused(changed(saved, tmp_path, setter("fitted.notes_", value)))
 
 
+@pytest.mark.versions
 def test_tensors_that_nothing_uses_are_passed_over(saved, tmp_path):
     def change(header, tensors):
         tensors["later"] = torch.zeros(3)
@@ -306,6 +308,7 @@ def test_tensors_that_nothing_uses_are_passed_over(saved, tmp_path):
     assert eigencode.load(changed(saved, tmp_path, change)).n_components_ == 2
 
 
+@pytest.mark.versions
 def test_weights_of_another_type_are_refused_with_their_name(saved, tmp_path):
     def change(header, tensors):
         name = "composition.encoder.linear.weight"
@@ -357,6 +360,7 @@ def test_parts_whose_setup_computes_are_read_back(tmp_path):
     np.testing.assert_array_equal(again.partial_fit(X).transform(X), model.partial_fit(X).transform(X))
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize(
     "make",
     [
@@ -392,6 +396,7 @@ def test_a_large_file_may_allocate_more():
 # -- paths
 
 
+@pytest.mark.versions
 def test_paths_of_models(saved, tmp_path):
     model = eigencode.load(changed(saved, tmp_path, lambda header, tensors: None))
     for path in ("", "a\0b"):

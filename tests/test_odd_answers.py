@@ -16,6 +16,8 @@ from eigencode.data import block_sources
 from eigencode.data.files import table_writer
 from eigencode.errors import CellTypeError, DataError, FileError
 
+pytestmark = pytest.mark.versions
+
 N = 40
 ROWS = np.random.default_rng(0).normal(size=N)
 SPARSE = pd.arrays.SparseArray(np.where(ROWS > 0, ROWS, 0.0), fill_value=0.0)

@@ -12,6 +12,8 @@ import pytest
 from eigencode import AnomalyDetector, Autoencoder
 from eigencode.errors import DataError, OptionError
 
+pytestmark = pytest.mark.versions
+
 pytest.importorskip("pyarrow", minversion="20", reason="older versions cannot make all of these columns")
 
 N = 30

@@ -36,6 +36,7 @@ def detector(rows):
     return AnomalyDetector(autoencoder=Autoencoder(2, **QUICK), random_state=0).fit(rows)
 
 
+@pytest.mark.versions
 def test_answers_to_a_pandas_frame_are_written(rows, tmp_path):
     frame, path = pd.DataFrame(rows, columns=list("abcd")), tmp_path / "codes.parquet"
     model = Autoencoder(2, **QUICK).fit(frame)

@@ -24,8 +24,6 @@ from eigencode import (
     fit_many,
 )
 
-pytestmark = pytest.mark.once
-
 X, Y = np.random.default_rng(0).normal(size=(2, 60, 4))
 
 

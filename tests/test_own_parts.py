@@ -111,6 +111,7 @@ def test_models_that_differ_in_a_declared_number_are_trained_as_one(mine, rows):
 # -- on the command line
 
 
+@pytest.mark.versions
 def test_a_named_estimator_on_the_command_line(mine, capsys):
     options = "--n-components 2 --hidden 8 --max-epochs 2 --random-state 0"
     assert run(f"fit rows.csv --parts mine.py --kind spherical --weight 3 {options} -o m.safetensors") == 0
@@ -136,6 +137,7 @@ def test_a_named_estimator_on_the_command_line(mine, capsys):
     assert re.search(r"chosen +weight=", capsys.readouterr().out)
 
 
+@pytest.mark.versions
 def test_help_shows_the_options_of_an_own_kind(mine, capsys):
     assert run("fit --help --parts mine.py") == 0
     assert "Options of --kind spherical" in capsys.readouterr().out

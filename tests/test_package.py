@@ -1,5 +1,6 @@
 """The package's promises to those who use it: its public names, its model files, its versions."""
 
+import ast
 import difflib
 import importlib.util
 import re
@@ -88,6 +89,23 @@ def test_the_lowest_versions_tried_are_those_promised():
         return numbers + [0] * (3 - len(numbers))
 
     assert {name: release(tried[name]) for name in promised} == {name: release(v) for name, v in promised.items()}
+
+
+PACKAGES = {"matplotlib", "narwhals", "pandas", "PIL", "polars", "pyarrow", "safetensors"}
+WITHOUT = {"benchmarks", "devices", "export", "export_matrix", "recipes", "sharing"}
+"""Files that only make rows with these packages, or need others, which `make lowest` does not install."""
+
+
+def test_each_file_that_uses_packages_says_which_tests_their_versions_can_change():
+    """`make lowest` runs these only."""
+    for path in sorted((ROOT / "tests").glob("test_*.py")):
+        imports = [
+            node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Import | ast.ImportFrom)
+        ]
+        names = {name for node in imports for name in (getattr(node, "module", None), *(a.name for a in node.names))}
+        used = {name.split(".")[0] for name in names if name} & PACKAGES
+        is_marked = "pytest.mark.versions" in path.read_text()
+        assert is_marked or not used or path.stem[5:] in WITHOUT, f"{path.name} uses {used}: mark such tests `versions`"
 
 
 def test_the_installed_version_is_the_sources():

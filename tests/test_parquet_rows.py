@@ -26,6 +26,8 @@ from eigencode.errors import DataError, EigencodeError, FileError
 from eigencode.fitting import splits
 from eigencode.training.rng import generator
 
+pytestmark = pytest.mark.versions
+
 NAMES = ["x0", "x1", "x2", "x3", "x4"]
 
 

@@ -46,6 +46,8 @@ from eigencode.plots.searches import LINE_COLORS
 from eigencode.report import findings
 from eigencode.words import percent
 
+pytestmark = pytest.mark.versions
+
 
 def drawn(figure, tmp_path):
     """The figure, once it has really been drawn."""

@@ -13,8 +13,6 @@ import pytest
 import together
 import torch
 
-pytestmark = pytest.mark.once
-
 QUICK = [
     "few rows a step, KL",
     "gaps and weights",
@@ -59,9 +57,15 @@ def test_two_processes_train_as_one(two):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [2, 3, 4])
-def test_any_number_of_processes_trains_as_one(size, tmp_path):
-    names = [*QUICK, *SLOW]
+@pytest.mark.parametrize(
+    ("size", "names"),
+    [
+        (3, ["few rows a step, KL", *SLOW]),
+        *(pytest.param(size, [*QUICK, *SLOW], marks=pytest.mark.long) for size in (2, 3, 4)),
+    ],
+    ids=lambda given: f"{given}" if isinstance(given, int) else f"{len(given)} fits",
+)
+def test_any_number_of_processes_trains_as_one(size, names, tmp_path):
     require_same(of_processes(size, names, tmp_path), names)
 
 
@@ -88,21 +92,6 @@ def test_what_chance_signals_and_time_decide_is_the_same_in_all_processes(two, n
 def test_an_error_in_one_process_ends_all(two):
     assert two[1]["failed"] == "ValueError: no more rows"
     assert "Got process 1: ValueError: no more rows" in str(two[0]["failed"])
-
-
-KILLED = """
-import os, signal, together
-with together.at_step(5, lambda: os.kill(os.getpid(), signal.SIGKILL)):
-    together.fitted(["plain"])
-"""
-
-
-@pytest.mark.slow
-def test_a_killed_process_ends_the_others():
-    (code, _, said), (killed, *_) = launch.run(2, ["-c", KILLED], timeout=60)
-    assert killed == -signal.SIGKILL
-    assert code == 1
-    assert "TrainingError: The processes that train this model lost each other" in said
 
 
 @pytest.mark.slow
@@ -155,13 +144,17 @@ def require_resumed(folder, size):
 
 
 @pytest.mark.slow
-def test_a_killed_fit_goes_on_in_another_number_of_processes(tmp_path):
-    launch.run(2, ["-c", RESUMED, tmp_path])
+@pytest.mark.parametrize("size", [1, pytest.param(3, marks=pytest.mark.long)])
+def test_a_killed_process_ends_the_others_and_another_number_of_them_goes_on(size, tmp_path):
+    (code, _, said), (killed, *_) = launch.run(2, ["-c", RESUMED, tmp_path], timeout=60)
+    assert killed == -signal.SIGKILL
+    assert code == 1
+    assert "TrainingError: The processes that train this model lost each other" in said
     assert (tmp_path / "found").exists()
     before = sorted(path.name for path in (tmp_path / "checkpoint").glob("*.safetensors"))
     assert before[-1] == f"{8:012}.safetensors"
-    assert [code for code, *_ in launch.run(3, ["-c", RESUMED, tmp_path])] == [0, 0, 0]
-    require_resumed(tmp_path, 3)
+    assert [code for code, *_ in launch.run(size, ["-c", RESUMED, tmp_path])] == [0] * size
+    require_resumed(tmp_path, size)
 
 
 @pytest.mark.slow

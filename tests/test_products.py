@@ -7,8 +7,6 @@ from eigencode import Autoencoder, fit_many
 from eigencode.training import cpu_graphs, vectorized
 from eigencode.training.products import BiasApart, FastProducts, is_faster_transposed
 
-pytestmark = pytest.mark.once
-
 
 @pytest.mark.parametrize(("n", "inputs", "outputs"), [(31, 64, 8), (31, 8, 64), (124, 64, 32), (5, 3, 2), (7, 7, 7)])
 def test_a_layer_and_its_gradients_are_those_of_separate_products(n, inputs, outputs):

@@ -15,6 +15,8 @@ from eigencode.cli import main
 from eigencode.training.progress import Look
 from eigencode.training.runner import SingleRunner
 
+pytestmark = pytest.mark.versions
+
 OPTIONS = {"hidden": (16,), "max_epochs": 3, "batch_size": 32, "optimizer": "adam", "random_state": 0}
 
 

@@ -156,6 +156,7 @@ def test_infinities_of_both_signs_are_refused_without_a_warning():
         Autoencoder(2).fit(np.array([[-np.inf, np.inf], [0, 1]]))
 
 
+@pytest.mark.versions
 @settings(quick, max_examples=12)
 @given(data=st.data())
 def test_frames_of_mixed_columns(data):

@@ -177,6 +177,7 @@ def test_the_first_reasons_are_the_planted_columns(fitted, kind):
     assert (firsts.direction == np.where(firsts.observed > firsts.expected, "above", "below")).all()
 
 
+@pytest.mark.versions
 def test_the_frame_has_the_rows_and_columns_of_the_data():
     frame = pd.DataFrame(rows_of(200, 1)[:, :3], columns=["a", "b", "c"], index=np.arange(200) + 1000)
     model = AnomalyDetector(autoencoder=Autoencoder(1, max_epochs=5), random_state=0).fit(frame)
@@ -223,6 +224,7 @@ def test_gaps_and_values_that_cannot_be_are_reasons(of_mixed):
         assert (of_mixed.score_samples(wrong) < of_mixed.score_samples(clean)).mean() > 0.8
 
 
+@pytest.mark.versions
 @pytest.mark.filterwarnings("ignore:X has gaps")
 @pytest.mark.parametrize("form", [pd.DataFrame, pl.from_pandas], ids=["pandas", "polars"])
 def test_values_that_stand_for_gaps_are_missing(form):
@@ -257,6 +259,7 @@ def test_times_are_compared_with_those_of_other_types(fitted, given):
         assert found.direction.tolist() == [direction] * 3
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("kind", ["times as text", "ordered", "ranked"])
 def test_text_with_an_order_is_above_or_below(kind):
     """Days in the order of a calendar are in another one as text; levels have the order that their type gives."""
@@ -386,6 +389,7 @@ def test_a_mask_with_the_labels_of_the_rows_in_another_order_is_taken_by_its_lab
     pd.testing.assert_frame_equal(detector.explain(frame, rows=by_position), expected)
 
 
+@pytest.mark.versions
 def test_a_mask_of_rows_whose_labels_have_levels_or_gaps(labelled):
     frame, detector = labelled
     chosen = np.isin(np.arange(120), [3, 40])

@@ -31,8 +31,6 @@ from eigencode.training.grouping import share_tensors
 from eigencode.training.runner import SingleRunner
 from eigencode.training.schedule import Schedule, rates
 
-pytestmark = pytest.mark.once
-
 X = load_digits().data[:200]
 OPTIONS = {"batch_size": 50, "optimizer": "adam", "max_epochs": 99}
 

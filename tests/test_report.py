@@ -120,6 +120,7 @@ class Page(HTMLParser):
 
 
 class TestPage:
+    @pytest.mark.versions
     def test_it_is_whole_and_asks_for_nothing(self, text):
         read = Page(text)
         assert read.open == []
@@ -387,6 +388,7 @@ class TestRows:
         assert [float(label) for label in found.labels] == found.given[0].values.tolist()
         assert found.labels[5:7] == ["100", "101"]
 
+    @pytest.mark.versions
     def test_sparse_rows_are_measured_as_dense_ones(self, large):
         X = np.where(COUNTS < 0.5, 0, COUNTS)
         model = LinearAutoencoder(2).fit(X)
@@ -420,6 +422,7 @@ def charts_of(section):
 class TestImages:
     """Rows that are images, though the model was fitted to columns."""
 
+    @pytest.mark.versions
     def test_columns_named_as_the_pixels_of_a_square_are_images(self):
         frame = load_digits(as_frame=True).data[:100]
         found = Findings(LinearAutoencoder(2).fit(frame), frame)
@@ -796,6 +799,7 @@ def test_the_command_tells_the_notes_in_the_words_of_the_shell(tmp_path, monkeyp
     assert "<li>stopped by max_seconds after 200 rows; try a larger max_seconds</li>" in page(model, people())
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("is_fitted_as_frame", [True, False])
 @pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names")
 def test_an_array_is_reported_as_a_frame_of_the_same_rows(is_fitted_as_frame, tmp_path, undrawn):

@@ -45,6 +45,7 @@ def test_scores_are_those_of_single_fits_on_the_same_folds(search):
     assert search.n_splits_ == 3
 
 
+@pytest.mark.versions
 def test_results_are_a_table(search):
     table = pd.DataFrame(search.cv_results_)
     assert list(table["param_n_components"]) == [p["n_components"] for p in search.cv_results_["params"]]
@@ -132,6 +133,7 @@ def test_arguments_of_parts_are_searched_without_changing_the_estimator():
     assert not hasattr(estimator, "history_")
 
 
+@pytest.mark.versions
 def test_several_grids_and_frames():
     frame = pd.DataFrame(X[:, 10:20], columns=[f"pixel{i}" for i in range(10)])
     grids = [{"n_components": [2]}, {"n_components": [3], "activation": ["tanh"]}]
@@ -200,6 +202,7 @@ def test_without_a_refit_there_is_a_choice_but_no_model():
         search.transform(X)
 
 
+@pytest.mark.versions
 @pytest.mark.draws_globally
 @parametrize_with_checks([AutoencoderSearch(LinearAutoencoder(), {"n_components": [1]}, cv=2, random_state=0)])
 def test_scikit_learns_own_checks(estimator, check):
@@ -244,6 +247,7 @@ def test_a_number_of_folds_keeps_groups_together(monkeypatch):
     search.set_params(cv=2).fit(X, groups=np.arange(len(X)) % 2)  # each fold learns from one group
 
 
+@pytest.mark.versions
 def test_groups_stay_together():
     groups = np.arange(len(X)) % 7
     kept = AutoencoderSearch(LinearAutoencoder(), {"n_components": [2, 4]}, cv=GroupKFold(3)).fit(X, groups=groups)

@@ -52,6 +52,7 @@ BY_NUMBER = {
 }
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("are_many", [False, True])
 @pytest.mark.parametrize("kind", BY_NUMBER)
 def test_rows_by_number_are_fitted_as_in_memory_bit_for_bit(kind, are_many, X, monkeypatch):
@@ -65,6 +66,7 @@ def test_rows_by_number_are_fitted_as_in_memory_bit_for_bit(kind, are_many, X, m
     assert found.partial_fit(rows).composition_ is not None
 
 
+@pytest.mark.versions
 def test_sparse_rows_are_for_every_estimator(X):
     rows, y = scipy.sparse.csr_array(X), X[:, 0] > 0
     model = Autoencoder(2, **OPTIONS)
@@ -140,6 +142,7 @@ STREAMS = {
 }
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("kind", STREAMS)
 def test_streams_that_fit_into_memory_are_rows_in_memory(kind, X):
     found, usual = Autoencoder(2, **OPTIONS).fit(STREAMS[kind](X)), Autoencoder(2, **OPTIONS).fit(X)

@@ -318,13 +318,14 @@ def error_of_mean(found):
     return found.std(ddof=1) / math.sqrt(len(found))
 
 
+@pytest.mark.parametrize("n_seeds", [6, pytest.param(30, marks=pytest.mark.long)])
 @pytest.mark.parametrize("kind", ["l1", "kl"])
-def test_rows_never_seen_are_as_active_as_asked_without_bias(cancer, kind):
-    """Within 3 % in the mean of thirty seeds, and twice the mean's own standard error, which is some 0.8 %."""
+def test_rows_never_seen_are_as_active_as_asked_without_bias(cancer, kind, n_seeds):
+    """Within 3 % in the mean, and twice the mean's own standard error: .8 % for thirty seeds, 2 % for six."""
     active = 8 if kind == "l1" else 0.1
-    found = activities(cancer, 400, kind, active, 30, n_components=40, max_epochs=30)
+    found = activities(cancer, 400, kind, active, n_seeds, n_components=40, max_epochs=30)
     assert abs(found.mean() - 1) < 0.03 + 2 * error_of_mean(found)
-    assert error_of_mean(found) < 0.015, "single runs have a spread of 5 %"
+    assert error_of_mean(found) < 0.08 / math.sqrt(n_seeds), "single runs have a spread of 5 %"
 
 
 @pytest.mark.parametrize(

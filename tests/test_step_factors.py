@@ -17,8 +17,6 @@ from eigencode.training.optimizers import ClippedAdam
 from eigencode.training.schedule import Schedule
 from eigencode.training.step_factors import step_factors, weight_decay
 
-pytestmark = pytest.mark.once
-
 
 def built(encoder, decoder, n_features=300, **terms):
     model = Composition(encoder, decoder, **terms)

@@ -38,6 +38,7 @@ def assert_same_model(one, other, rows):
     assert repr(one) == repr(other)
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize(
     "options",
     [
@@ -60,6 +61,7 @@ def test_a_model_read_back_gives_the_same_answers(cancer, tmp_path, options):
     assert_same_model(eigencode.load(tmp_path / "again.safetensors"), model, cancer)
 
 
+@pytest.mark.versions
 def test_numpys_numbers_are_saved_as_pythons(cancer, tmp_path):
     model = Autoencoder(2, max_epochs=np.int64(1), learning_rate=np.float32(0.5), hidden=[np.int64(3)]).fit(cancer)
     model.save(tmp_path / "m.safetensors")
@@ -223,6 +225,7 @@ def test_a_torch_module_of_ones_own_is_filled_with_the_saved_weights(cancer, tmp
     np.testing.assert_array_equal(again.transform(cancer), model.transform(cancer))
 
 
+@pytest.mark.versions
 def test_the_file_is_weights_and_json_only(cancer, fitted, tmp_path):
     fitted.save(tmp_path / "m.safetensors")
     with safetensors.safe_open(tmp_path / "m.safetensors", "pt") as file:
@@ -255,6 +258,7 @@ def test_an_unfitted_model_and_an_unwritable_folder_are_refused(fitted, tmp_path
         fitted.save(tmp_path / "no" / "such" / "folder.safetensors")
 
 
+@pytest.mark.versions
 def test_files_that_are_not_ours_are_refused(fitted, tmp_path):
     path = tmp_path / "m.safetensors"
     with pytest.raises(FileError, match="There is no model file"):
@@ -341,6 +345,7 @@ def test_a_damaged_description_raises_our_error_or_does_no_harm(tmp_path, values
     assert n_refused > 80
 
 
+@pytest.mark.versions
 def test_damaged_tensors_raise_our_error(fitted, tmp_path):
     path = tmp_path / "m.safetensors"
     fitted.save(path)
@@ -358,6 +363,7 @@ def test_damaged_tensors_raise_our_error(fitted, tmp_path):
                 eigencode.load(path)
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("spec", [{"part": "os.system", "arguments": {}}, {"torch": "Module", "arguments": {}}])
 def test_a_name_in_a_file_imports_nothing(fitted, tmp_path, spec):
     path = tmp_path / "m.safetensors"

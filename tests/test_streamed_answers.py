@@ -16,6 +16,8 @@ from eigencode.data import named_files, sources
 from eigencode.data.files import read_table, write_columns
 from eigencode.errors import DataError, EigencodeError, FileError, OptionError
 
+pytestmark = pytest.mark.versions
+
 N = 1000
 
 

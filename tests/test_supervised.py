@@ -381,6 +381,7 @@ def test_rows_that_weigh_nothing_are_as_if_they_were_not_there(small):
 # -- the estimator's face
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("fine_tune", [True, False])
 def test_copies_and_files_give_the_same_answers(small, tmp_path, fine_tune):
     rows, labels, autoencoder = small
@@ -402,6 +403,7 @@ def test_copies_and_files_give_the_same_answers(small, tmp_path, fine_tune):
     assert classifier.predict_proba(frame.astype("float32")).dtype == "float32"
 
 
+@pytest.mark.versions
 def test_a_frozen_estimator_survives_cloning(small, tmp_path):
     rows, labels, autoencoder = small
     model = AutoencoderClassifier(FrozenEstimator(autoencoder), fine_tune=False, **QUICK)

@@ -115,6 +115,7 @@ def test_rule_scoring_and_kind_reach_the_search(frame, capsys):
     assert type(eigencode.load("m.safetensors")) is LinearAutoencoder
 
 
+@pytest.mark.versions
 def test_the_printed_candidates_and_choice(searched, capsys):
     assert run(SWEEP) == 0
     out, err = capsys.readouterr()
@@ -147,6 +148,7 @@ def test_the_printed_candidates_and_choice(searched, capsys):
     assert "eigencode transform m.safetensors rows.csv --output codes.parquet" in out
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 def test_the_table_is_the_results_in_plain_columns(ending, frame, capsys):
     line = f"sweep rows.csv --exclude label --output m.safetensors --table t.{ending} --folds 2 --max-epochs 1"
@@ -177,6 +179,7 @@ def test_the_table_is_the_results_in_plain_columns(ending, frame, capsys):
     assert table["param_n_components"].dtype == int
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("ending", ["png", "svg"])
 def test_the_picture_is_drawn(ending, capsys):
     line = f"sweep rows.csv --exclude label --output m.safetensors --over n_components=1,2 --folds 2 {FIXED}"
@@ -218,6 +221,7 @@ def test_a_bar_of_all_models_is_shown_when_asked_for(capsys):
 # -- values as they are typed
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize(
     ("kind", "typed", "values"),
     [
@@ -381,6 +385,7 @@ def test_nan_is_null_at_any_depth(capsys):
     assert strict(capsys.readouterr().out) == {"a": [{"b": None, "c": [1.5, None]}], "d": "nan"}
 
 
+@pytest.mark.versions
 def test_help_shows_the_command(capsys):
     assert run("--help") == 0
     listed = capsys.readouterr().out

@@ -23,6 +23,8 @@ from eigencode.data.files import concatenated, matching_columns, read_table
 from eigencode.data.formats import TextOptions
 from eigencode.errors import DataError, EigencodeError, FileError, OptionError
 
+pytestmark = pytest.mark.versions
+
 BARE = TextOptions(header=False)
 
 

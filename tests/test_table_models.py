@@ -31,6 +31,8 @@ from eigencode.errors import CellTypeError, DataError, OptionError
 from eigencode.fitting import baseline
 from eigencode.model.initialization import LinearStart
 
+pytestmark = pytest.mark.versions
+
 N = 90
 
 OPTIONS = {"max_epochs": 2, "random_state": 0}

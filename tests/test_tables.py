@@ -19,6 +19,8 @@ from eigencode.data.tables import Schema, hashing
 from eigencode.errors import CellTypeError, DataError, OptionError
 from eigencode.export.columns import TableColumns
 
+pytestmark = pytest.mark.versions
+
 N = 60
 
 

@@ -30,8 +30,6 @@ from eigencode.training import batched_inputs, loop, runner
 from eigencode.training.batched_runner import BatchedRunner
 from eigencode.training.runner import SingleRunner
 
-pytestmark = pytest.mark.once
-
 N, D, K = 24, 5, 6
 X = np.random.default_rng(0).normal(size=(330, 8)) * np.linspace(2, 0.5, 8)
 OPTIONS = {"hidden": (), "optimizer": "adam", "precision": "float64", "batch_size": 64, "random_state": 0}

@@ -30,8 +30,6 @@ from eigencode.training.runner import SingleRunner
 from eigencode.training.schedule import ENDLESS, Schedule
 from eigencode.training.state import AVERAGE_EVERY, MOST_RETREATS, FlatParameters
 
-pytestmark = pytest.mark.once
-
 
 def rows(n=200):
     """Points near a curve in six dimensions, which a nonlinear code follows better than any plane."""

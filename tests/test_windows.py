@@ -54,6 +54,7 @@ def test_a_fault_in_time_is_found_where_no_row_is_unusual(detector):
     }
 
 
+@pytest.mark.versions
 def test_reasons_of_chosen_windows_are_computed_of_these_only(detector, monkeypatch):
     """Each is that among all rows: a window has rows which are not chosen, and those after a gap in time begin anew."""
     new = series(100, 1, first=5000)
@@ -75,6 +76,7 @@ def test_the_windows_held_out_do_not_overlap_with_those_learned(detector):
     assert np.mean(shares) < 0.12
 
 
+@pytest.mark.versions
 def test_no_window_goes_beyond_a_gap_in_time(detector):
     new = series(100, 1, first=5000)
     halves = pd.concat([new[:40], new[60:]])
