@@ -96,8 +96,8 @@ OF_EQUAL_DISTANCES = {
 
 
 IN_ONNX = [
-    pytest.param("onnx", "whole numbers", marks=pytest.mark.slow),
-    *(pytest.param("onnx", name, marks=pytest.mark.long) for name in ("windows", "mixed columns")),
+    pytest.param("onnx", "mixed columns", marks=pytest.mark.slow),
+    *(pytest.param("onnx", name, marks=pytest.mark.long) for name in ("windows", "whole numbers")),
 ]
 
 
@@ -254,7 +254,7 @@ def test_a_detector_of_mixed_columns_answers_as_its_graph_does(autoencoder):
     assert (unusual["score_samples"][:2] < usual["score_samples"][200:202] - 1).all()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_onnx_of_a_detector_of_mixed_columns_and_of_one_of_windows(tmp_path):
     rows = table().append_column("one", pa.array(["k"] * 400))
     detector = AnomalyDetector(autoencoder=Autoencoder(2, **QUICK), random_state=0).fit(rows)
