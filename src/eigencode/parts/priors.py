@@ -25,6 +25,9 @@ IDLE = 1e-3
 """Weight of all Gaussians of a mixture that are not used at the start, so that training can use them."""
 
 
+NEGLIGIBLE = 40.0
+"""Natural logarithm of a sum over one of its terms, above which the term is left out."""
+
 MOST_FULL = 64
 """Largest codes with full covariances; those of larger codes are diagonal."""
 
@@ -259,7 +262,10 @@ class MixturePrior(StandardNormalPrior):
             whitened = linear(z, roots.flatten(0, 1), -centers).unflatten(-1, self.means.shape)
         squares, log_determinants = whitened.square().sum(-1), self._log_diagonals.sum(-1)
         constant = 0.5 * z.shape[-1] * math.log(2 * math.pi)
-        return (self.logits.log_softmax(0) + log_determinants - 0.5 * squares - constant).logsumexp(-1)
+        joint = self.logits.log_softmax(0) + log_determinants - 0.5 * squares - constant
+        # A smaller share changes no digit of the sum, and its gradient would be a subnormal number, of which a
+        # processor takes a hundred times as long to add and multiply.
+        return joint.clamp(min=joint.detach().amax(-1, keepdim=True) - NEGLIGIBLE).logsumexp(-1)
 
     def divergence(self, q: Posterior, z: Tensor) -> Tensor:
         """Log q(z|x) - log p(z) at the code drawn; where q is the posterior, its noise is that of log p(x|z)."""
