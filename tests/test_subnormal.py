@@ -94,16 +94,16 @@ def test_the_gradient_of_a_mixture_is_that_of_its_formula_without_far_gaussians(
 
 @pytest.mark.parametrize("d", [40, 300, 784])
 def test_directions_have_no_entries_below_their_rounding(d):
-    """Constant columns between others had entries of 1e-40, as the eigenvectors of many columns have them."""
+    """Eigenvectors of many columns have entries of 1e-40 at those that are constant."""
     rng = np.random.default_rng(0)
     rows = torch.from_numpy(clusters(1000, d, 0)).double()
     constant = rng.permutation(d)[: d // 9]
     rows[:, constant] = 0
     moment = second_moment(rows - rows.mean(0))
-    found = spectrum_of_moment(moment, 5)
+    found = spectrum_of_moment(moment, 3)
     sizes = found.directions.abs()
     assert float(sizes[constant].max()) < 1e-14
     assert not bool(((sizes > 0) & (sizes < torch.finfo(torch.float64).eps)).any())
     products = moment @ found.directions
     torch.testing.assert_close(products, found.directions * found.eigenvalues, rtol=1e-9, atol=1e-9 * found.total)
-    torch.testing.assert_close(found.directions.T @ found.directions, torch.eye(5, dtype=torch.float64))
+    torch.testing.assert_close(found.directions.T @ found.directions, torch.eye(3, dtype=torch.float64))
