@@ -57,6 +57,12 @@ def test_a_time_limit_is_the_only_limit(rows, short, ticking):
     assert last["learning_rate"] < 0.05 * model.history_[1]["learning_rate"]
 
 
+def test_a_time_limit_that_the_preparation_takes_is_said(rows, short, ticking):
+    model = Autoencoder(2, **OPTIONS, max_seconds=1e-4).fit(rows)  # less than a look at the clock
+    (note,) = [note for note in model.notes_ if "max_seconds" in note]
+    assert note.startswith("the preparation took all of max_seconds, which ended training after")
+
+
 def slower(monkeypatch, factor, since):
     """A clock that goes on by a millisecond at each look, and from a time on by another step."""
     now = [0.0]

@@ -111,6 +111,8 @@ def _ended_early(run: TrainingRun) -> str | None:
     if state.interrupted:
         return f"{INTERRUPTED} {so_far if state.step else 'before its first step'}"
     if state.ended_by == "time":
+        if not run.clock.has_time:
+            return f"the preparation took all of max_seconds, which ended training {so_far}; try a larger max_seconds"
         best = ", and the last evaluation was the best" if _is_last_best(state) else ""
         return f"stopped by max_seconds {so_far}, while it still made progress{best}; try a larger max_seconds"
     return f"the iterator was left {so_far}, while it still made progress"

@@ -63,6 +63,11 @@ class Clock:
         return cls(ends, now + (1 - decay_share) * (ends - now), now)
 
     @property
+    def has_time(self) -> bool:
+        """Whether the preparation has left some of the time limit."""
+        return self.ends is None or self.ends > self.begins
+
+    @property
     def elapsed(self) -> float:
         """Seconds since training began, for information only."""
         return round(time.monotonic() - self.begins, 3)
