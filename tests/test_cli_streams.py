@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import eigencode
 from eigencode.cli import main
@@ -269,6 +270,14 @@ def test_an_empty_path_is_not_the_current_folder(folder, monkeypatch, capsys, co
     assert capsys.readouterr().err == "The path of a file cannot be empty. Got ''. Name a file.\n"
 
 
+def lack_of_memory():
+    """What torch raises for more bytes than there are."""
+    try:
+        torch.empty(2**56, dtype=torch.float64)
+    except RuntimeError as error:
+        return error
+
+
 def test_other_errors_of_the_system_are_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "m.safetensors").touch()
@@ -276,6 +285,7 @@ def test_other_errors_of_the_system_are_one_line(tmp_path, monkeypatch, capsys):
         (OSError(5, "Input/output error", "disk"), "Cannot use 'disk'. Got the error Input/output error.\n"),
         (OSError("no more threads"), "The operating system refused. Got the error no more threads.\n"),
         (MemoryError(), "This needs more memory than there is. Use fewer rows or columns.\n"),
+        (lack_of_memory(), "This needs more memory than there is. Use fewer rows or columns.\n"),
     ]:
 
         def fail(*_, error=error, **__):

@@ -24,6 +24,9 @@ from eigencode.cli.streams import discard, on_safe_streams
 from eigencode.cli.usage import usage_error
 from eigencode.errors import DataError, EigencodeError, FileError, InterruptedWarning
 
+OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+"""Texts in torch's errors for a lack of memory: on a processor, there on Windows, on a GPU."""
+
 
 @on_safe_streams
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -118,11 +121,12 @@ def _run(tokens: Sequence[str], interruptions: Interruptions) -> int:
         # The reader of the output, such as head, has closed it.
         discard(sys.stdout)
         return 0
-    except (OSError, MemoryError) as error:
-        print(_system_error(error), file=sys.stderr)
+    except OSError as error:
+        what = f"Cannot use {str(error.filename)!r}" if error.filename else "The operating system refused"
+        print(FileError(what, got=f"the error {error.strerror or error}"), file=sys.stderr)
         return 1
     except Exception as error:
-        failure = OWN.failure(error)
+        failure = _of_memory(error) or OWN.failure(error)
         if failure is None:
             raise
         print(told(failure, rows), file=sys.stderr)
@@ -136,12 +140,12 @@ def _first_alone_prints() -> AbstractContextManager[object]:
     return nullcontext() if processes.is_first() else redirect_stdout(io.StringIO())
 
 
-def _system_error(error: OSError | MemoryError) -> EigencodeError:
-    """The error of this package for one of the operating system that no reader or writer has caught."""
-    if isinstance(error, MemoryError):
-        return DataError("This needs more memory than there is", hint="Use fewer rows or columns")
-    what = f"Cannot use {str(error.filename)!r}" if error.filename else "The operating system refused"
-    return FileError(what, got=f"the error {error.strerror or error}")
+def _of_memory(error: Exception) -> EigencodeError | None:
+    """The error of this package for a lack of memory, of which torch has no class on a processor; None for others."""
+    is_torchs = isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY)
+    if not (isinstance(error, MemoryError) or is_torchs):
+        return None
+    return DataError("This needs more memory than there is", hint="Use fewer rows or columns")
 
 
 @contextmanager
