@@ -33,7 +33,7 @@ from eigencode import (
 from eigencode.cli import main
 from eigencode.errors import DataError, OptionError
 
-SMALL = {"max_epochs": 2, "random_state": 0}
+SMALL = {"max_epochs": 1, "random_state": 0}
 OWN = {LinearAutoencoder: {}, SparseAutoencoder: {"n_components": 4, "active": 1, **SMALL}}
 AUTOENCODERS = [cls(**{"n_components": 2, **OWN.get(cls, {"hidden": (4,), **SMALL})}) for cls in conftest.AUTOENCODERS]
 SEARCH = AutoencoderSearch(LinearAutoencoder(), {"n_components": [1, 2]}, cv=2, random_state=0)

@@ -52,19 +52,19 @@ def test_scikit_learns_own_checks(estimator, check):
 @pytest.mark.draws_globally
 @parametrize_with_checks(
     [
-        Autoencoder(max_epochs=3, random_state=0),
-        LinearAutoencoder(solver="gradient", random_state=0),
-        DenoisingAutoencoder(max_epochs=3, random_state=0),
+        Autoencoder(max_epochs=1, random_state=0),
+        LinearAutoencoder(solver="gradient", max_epochs=1, random_state=0),
+        DenoisingAutoencoder(max_epochs=1, random_state=0),
         DenoisingAutoencoder(noise="masking", hidden=(), max_epochs=0),
-        ContractiveAutoencoder(max_epochs=3, random_state=0),
-        VariationalAutoencoder(max_epochs=3, random_state=0),
-        StackedAutoencoder(max_epochs=3, random_state=0),
+        ContractiveAutoencoder(max_epochs=1, random_state=0),
+        VariationalAutoencoder(max_epochs=1, random_state=0),
+        StackedAutoencoder(max_epochs=1, random_state=0),
         # Whole numbers of a frame are counts else, and of an array not: their models need not agree, as a check asks.
-        AutoencoderClassifier(Autoencoder(likelihood="gaussian", max_epochs=5), random_state=0),
-        AutoencoderRegressor(Autoencoder(max_epochs=5), random_state=0),
-        SparseAutoencoder(4, active=1, max_epochs=3, random_state=0),
-        SparseAutoencoder(4, active=1, sparsity="top_k", max_epochs=3, random_state=0),
-        SparseAutoencoder(4, active=0.2, sparsity="kl", max_epochs=3, random_state=0),
+        AutoencoderClassifier(Autoencoder(likelihood="gaussian", max_epochs=1), max_epochs=20, random_state=0),
+        AutoencoderRegressor(Autoencoder(max_epochs=1), max_epochs=20, random_state=0),
+        SparseAutoencoder(4, active=1, max_epochs=1, random_state=0),
+        SparseAutoencoder(4, active=1, sparsity="top_k", max_epochs=1, random_state=0),
+        SparseAutoencoder(4, active=0.2, sparsity="kl", max_epochs=1, random_state=0),
     ],
 )
 def test_scikit_learns_own_checks_of_kinds_that_are_trained(estimator, check):
