@@ -139,12 +139,12 @@ MADE = {
     "weights": lambda model, frame, y: model.fit(frame, sample_weight=np.arange(1000) % 5),
     "validation rows": lambda model, frame, y: model.fit(frame[:700], validation_data=frame[700:]),
     "few validation rows": lambda model, frame, y: model.fit(frame[20:], validation_data=frame[:20]),
-    "a stack": lambda model, frame, y: StackedAutoencoder(layers=(9, 3), max_epochs=2, random_state=0).fit(frame),
+    "a stack": lambda model, frame, y: StackedAutoencoder(layers=(9, 3), max_epochs=1, random_state=0).fit(frame),
     "a search": lambda model, frame, y: AutoencoderSearch(model, {"n_components": [2]}, cv=2, random_state=0).fit(
         frame
     ),
-    "classes": lambda model, frame, y: AutoencoderClassifier(model, max_epochs=2, random_state=0).fit(frame, y > 0),
-    "labels": lambda model, frame, y: AutoencoderRegressor(model, max_epochs=2, random_state=0).fit(
+    "classes": lambda model, frame, y: AutoencoderClassifier(model, max_epochs=1, random_state=0).fit(frame, y > 0),
+    "labels": lambda model, frame, y: AutoencoderRegressor(model, max_epochs=1, random_state=0).fit(
         frame[:700], y[:700], validation_data=(frame[700:], y[700:])
     ),
 }
@@ -158,7 +158,7 @@ def test_all_ways_to_fit_a_large_frame_leave_it_compact(frame, monkeypatch, name
         monkeypatch.setattr(compact, "COMPACT_FROM", least)
         if least == 100:
             monkeypatch.setattr(CompactCells, "__array__", lambda *_, **__: pytest.fail("all cells at once"))
-        fitted[least] = MADE[name](Autoencoder(3, max_epochs=2, random_state=0), frame, y)
+        fitted[least] = MADE[name](Autoencoder(3, max_epochs=1, random_state=0), frame, y)
     one, other = (model.predict if hasattr(model, "predict") else model.transform for model in fitted.values())
     monkeypatch.setattr(compact, "COMPACT_FROM", 10**9)
     np.testing.assert_allclose(one(frame), other(frame), rtol=1e-5, atol=1e-5)
