@@ -42,7 +42,8 @@ socket.send_fds(connection, [len(own).to_bytes(8, "big")], [0, 1, 2])
 connection.sendall(own)
 code = int.from_bytes(connection.recv(4), "big", signed=True)
 if code < 0:
-    signal.signal(-code, signal.SIG_DFL)
+    if code != -signal.SIGKILL:  # which no process can handle in a way of its own
+        signal.signal(-code, signal.SIG_DFL)
     os.kill(os.getpid(), -code)
 sys.exit(code)
 """
